@@ -1,0 +1,90 @@
+"""A monitor with good defaults, in one line."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sklearn.pipeline import Pipeline, make_pipeline
+
+from .detectors import HammingNAPDetector
+from .ensemble import LayerEnsembleDetector
+from .extraction import ActivationExtractor
+from .preprocessing import PercentileBinarizer, PoolingReducer
+
+
+def make_monitor(
+    network: Any,
+    *,
+    layers: str | list[str] = "auto",
+    percentile: float = 30,
+    contamination: float = 0.05,
+    batch_size: int = 256,
+    device: str = "auto",
+    verbose: int = 0,
+) -> Pipeline:
+    """Build a monitor of a trained network that needs no out-of-distribution data.
+
+    The monitor extracts all layers, pools feature maps by their maximum and by their mean, and
+    compares the binary activation patterns of every layer with those of the training samples of
+    the predicted class. The layers' distances are standardised and averaged.
+
+    Parameters
+    ----------
+    network : torch.nn.Module, fitted skorch net or fitted scikit-learn MLP
+        The trained classifier. It is only read.
+    layers : "auto", str or list of str, default="auto"
+        Layers to monitor, as in :class:`ActivationExtractor`.
+    percentile : float, default=30
+        Percentile of the binarisation, as in :class:`PercentileBinarizer`.
+    contamination : float in (0, 0.5], default=0.05
+        Share of in-distribution samples that ``predict`` rejects.
+    batch_size : int, default=256
+        Samples that go through the network at a time.
+    device : str, default="auto"
+        Where the network runs, as in :class:`ActivationExtractor`.
+    verbose : int, default=0
+        Whether to show a progress bar.
+
+    Returns
+    -------
+    monitor : sklearn.pipeline.Pipeline
+        With the steps "extract" and "detect". ``fit(X_train).predict(X)`` gives 1 for
+        in-distribution and -1 for out-of-distribution samples.
+
+    See Also
+    --------
+    skood.ensemble.AutoNAPDetector : Configures itself where OOD samples are at hand.
+
+    Examples
+    --------
+    >>> from sklearn.neural_network import MLPClassifier
+    >>> from skood import make_monitor
+    >>> from skood.datasets import load_digits_ood
+    >>> X, y = load_digits_ood(return_X_y=True)
+    >>> X = X.reshape(len(X), -1)
+    >>> inside = y != -1
+    >>> net = MLPClassifier((64, 32), random_state=0).fit(X[inside], y[inside])
+    >>> monitor = make_monitor(net).fit(X[inside])
+    >>> bool((monitor.predict(X[~inside]) == -1).mean() > (monitor.predict(X[inside]) == -1).mean())
+    True
+    """
+    member = make_pipeline(PercentileBinarizer(percentile), HammingNAPDetector())
+    return Pipeline(
+        [
+            (
+                "extract",
+                ActivationExtractor(
+                    network,
+                    layers,
+                    reducer=PoolingReducer(("max", "avg")),
+                    batch_size=batch_size,
+                    device=device,
+                    verbose=verbose,
+                ),
+            ),
+            (
+                "detect",
+                LayerEnsembleDetector(member, combine="mean", contamination=contamination),
+            ),
+        ]
+    )

@@ -1,0 +1,210 @@
+"""What every estimator asks of its input: the counterpart of scikit-learn's ``validate_data``."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from fnmatch import fnmatchcase
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from sklearn.utils import assert_all_finite, check_array
+from sklearn.utils.validation import column_or_1d, validate_data
+
+from .activations import Activations, PackedBits
+
+OOD_LABEL = -1
+ARRAY_LAYER = "X"
+"""Name of the one layer that an ordinary array becomes."""
+
+
+def check_activations(
+    estimator: Any,
+    X: Any,
+    *,
+    reset: bool,
+    allow_nd: bool = False,
+    ensure_min_features: int = 1,
+) -> Activations:
+    """Validate ``X`` as ``validate_data`` does and return it as ``Activations``.
+
+    An ordinary array becomes the one layer "X", with no predictions.
+
+    Parameters
+    ----------
+    estimator : estimator
+        Gets ``n_features_in_`` and, when fitted on ``Activations``, ``layer_shapes_``.
+    X : Activations or array-like of shape (n_samples, n_features)
+        The input.
+    reset : bool
+        True in ``fit``: the layers are stored. False later: they are compared.
+    allow_nd : bool, default=False
+        Whether layers may have more than two dimensions.
+    ensure_min_features : int, default=1
+        Smallest number of features of an ordinary array.
+
+    Returns
+    -------
+    Activations
+        The same samples.
+
+    Raises
+    ------
+    ValueError
+        If values are not finite, there are no samples, or the layers are not those of ``fit``.
+    """
+    if not isinstance(X, Activations):
+        return _check_plain_array(
+            estimator, X, reset=reset, allow_nd=allow_nd, ensure_min_features=ensure_min_features
+        )
+    if len(X) == 0:
+        raise ValueError(f"Found 0 samples in {X!r} while {_name(estimator)} needs at least 1.")
+    if reset:
+        vars(estimator).pop("feature_names_in_", None)
+        estimator.layer_shapes_ = X.layer_shapes
+        estimator.n_features_in_ = X.shape[1]
+    else:
+        _check_same_layers(estimator, X)
+    for name, layer in X.items():
+        if isinstance(layer, PackedBits):
+            continue
+        if layer.ndim > 2 and not allow_nd:
+            raise ValueError(
+                f"{_name(estimator)} expects layers of shape (n_samples, n_units), but layer "
+                f"{name!r} has shape {layer.shape}: pool it first, for example by PoolingReducer."
+            )
+        check_array(
+            layer, allow_nd=True, dtype=None, input_name=f"layer {name!r}", estimator=estimator
+        )
+    return X
+
+
+def _check_plain_array(
+    estimator: Any, X: Any, *, reset: bool, allow_nd: bool, ensure_min_features: int
+) -> Activations:
+    if reset:
+        vars(estimator).pop("layer_shapes_", None)
+    elif hasattr(estimator, "layer_shapes_"):
+        raise ValueError(
+            f"{_name(estimator)} was fitted on Activations with the layers "
+            f"{list(estimator.layer_shapes_)}, but got {type(X).__name__}."
+        )
+    X = validate_data(
+        estimator, X, reset=reset, allow_nd=allow_nd, ensure_min_features=ensure_min_features
+    )
+    return Activations({ARRAY_LAYER: X})
+
+
+def _check_same_layers(estimator: Any, X: Activations) -> None:
+    if not hasattr(estimator, "layer_shapes_"):
+        raise ValueError(
+            f"{_name(estimator)} was fitted on an array of {estimator.n_features_in_} features, "
+            f"but got Activations with the layers {list(X.layers)}."
+        )
+    fitted = estimator.layer_shapes_
+    if X.layer_shapes != fitted or X.layers != tuple(fitted):
+        raise ValueError(
+            f"X has the layers {X.layer_shapes}, but {_name(estimator)} was fitted on {fitted}."
+        )
+
+
+def check_layers_exist(X: Activations, names: Sequence[str]) -> None:
+    """Raise a ValueError that lists the known layers where one of ``names`` is not among them."""
+    if missing := [name for name in names if name not in X]:
+        raise ValueError(f"X has no layers {missing}; it has {list(X.layers)}.")
+
+
+def match_layers(patterns: str | Sequence[str], known: Sequence[str]) -> list[str]:
+    """Names among ``known`` that names or glob patterns select, in the order of ``known``.
+
+    "all" selects every name. A known name is taken literally, whatever special characters
+    it holds.
+
+    Raises
+    ------
+    ValueError
+        If one of the patterns selects nothing; the message lists the known names.
+    """
+    if isinstance(patterns, str):
+        patterns = ["*" if patterns == "all" and patterns not in known else patterns]
+    selected: set[str] = set()
+    unmatched = []
+    for pattern in patterns:
+        literal = pattern in known
+        matches = [pattern] if literal else [name for name in known if fnmatchcase(name, pattern)]
+        selected.update(matches)
+        if not matches:
+            unmatched.append(pattern)
+    if unmatched or not selected:
+        raise ValueError(f"No layers match {unmatched or list(patterns)}; known are {list(known)}.")
+    return [name for name in known if name in selected]
+
+
+def in_distribution_mask(y: ArrayLike, n_samples: int) -> NDArray[np.bool_]:
+    """Mask of shape (n_samples,) of the rows whose label is not -1.
+
+    Raises
+    ------
+    ValueError
+        If ``y`` has another length, or holds NaN.
+    """
+    y = column_or_1d(y)
+    if len(y) != n_samples:
+        raise ValueError(f"X has {n_samples} samples, but y has {len(y)}.")
+    if y.dtype.kind == "f":
+        assert_all_finite(y, input_name="y")
+    if y.dtype.kind in "US":
+        return np.ones(n_samples, dtype=bool)
+    return np.asarray(y != OOD_LABEL, dtype=bool)
+
+
+def in_distribution_rows(y: ArrayLike | None, n_samples: int) -> NDArray[np.intp]:
+    """Numbers of the rows that a detector may learn from: all but those marked -1.
+
+    Raises
+    ------
+    ValueError
+        If no row is left.
+    """
+    if y is None:
+        return np.arange(n_samples)
+    rows = np.flatnonzero(in_distribution_mask(y, n_samples))
+    if len(rows) == 0:
+        raise ValueError(
+            f"All {n_samples} samples are marked out-of-distribution (y == -1): nothing to fit."
+        )
+    return rows
+
+
+def take_rows(
+    X: Activations, y: ArrayLike | None, rows: NDArray[np.intp]
+) -> tuple[Activations, NDArray | None]:
+    """The given rows of ``X`` and ``y``; a view of the whole where they are all."""
+    y = None if y is None else column_or_1d(y)
+    if len(rows) == len(X):
+        return X, y
+    return X[rows], None if y is None else y[rows]
+
+
+def check_class_labels(X: Activations, y: NDArray | None, wanted_by: str) -> None:
+    """Check that predictions and labels are there and speak of the same classes.
+
+    Raises
+    ------
+    ValueError
+        If ``X`` carries no predictions, ``y`` is None, or holds a label that is not among the
+        classes of the network. The message begins with ``wanted_by``.
+    """
+    if X.predictions is None:
+        raise ValueError(f"{wanted_by} needs predictions of the network, but X carries none.")
+    if y is None:
+        raise ValueError(f"{wanted_by} needs the class labels y, got None.")
+    if X.classes is not None and not (known := np.isin(y, X.classes)).all():
+        raise ValueError(
+            f"{wanted_by} needs labels among the classes of the network, {X.classes.tolist()}, "
+            f"or -1 for out-of-distribution; got {np.unique(y[~known]).tolist()}."
+        )
+
+
+def _name(estimator: Any) -> str:
+    return type(estimator).__name__

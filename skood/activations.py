@@ -1,0 +1,627 @@
+"""The one container that every room of skood hands to the next."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from numbers import Integral
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, DTypeLike, NDArray
+from sklearn.utils import gen_batches
+
+__all__ = ["Activations", "LinearHead", "PackedBits"]
+
+_FORMAT = "skood.Activations"
+_FORMAT_VERSION = 1
+_ROWS_PER_WRITE = 4096
+
+
+class PackedBits:
+    """A boolean matrix that holds one bit per neuron, in 64-bit words.
+
+    Parameters
+    ----------
+    words : ndarray of shape (n_samples, n_words), dtype uint64
+        The bits of each sample, padded with zeros to whole words.
+    n_bits : int
+        Number of bits (neurons) per sample; ``n_words`` is ``n_bits / 64`` rounded up.
+
+    Raises
+    ------
+    ValueError
+        If the words have another dtype or number of columns than ``n_bits`` asks for.
+
+    See Also
+    --------
+    PackedBits.pack : Build one from a boolean array.
+
+    Examples
+    --------
+    >>> from skood import PackedBits
+    >>> bits = PackedBits.pack([[True, False, True], [False, False, True]])
+    >>> bits.shape, bits.nbytes
+    ((2, 3), 16)
+    >>> bits[[1]].unpack()
+    array([[False, False,  True]])
+    """
+
+    ndim = 2
+    dtype = np.dtype(bool)
+
+    def __init__(self, words: NDArray[np.uint64], n_bits: int) -> None:
+        n_words = -(-n_bits // 64)
+        if words.dtype != np.uint64 or words.ndim != 2 or words.shape[1] != n_words:
+            raise ValueError(
+                f"{n_bits} bits need words of shape (n_samples, {n_words}) and dtype uint64, "
+                f"got shape {words.shape} and dtype {words.dtype}."
+            )
+        self.words = words
+        self.n_bits = n_bits
+
+    @classmethod
+    def pack(cls, bits: ArrayLike) -> PackedBits:
+        """Pack a boolean array of shape (n_samples, n_bits)."""
+        bits = np.asarray(bits, dtype=bool)
+        if bits.ndim != 2:
+            raise ValueError(f"Expected a 2-D array of bits, got {bits.ndim} dimension(s).")
+        octets = np.packbits(bits, axis=1)
+        padded = np.zeros((len(bits), 8 * -(-bits.shape[1] // 64)), dtype=np.uint8)
+        padded[:, : octets.shape[1]] = octets
+        return cls(padded.view(np.uint64), bits.shape[1])
+
+    def unpack(self) -> NDArray[np.bool_]:
+        """The boolean array of shape (n_samples, n_bits)."""
+        octets = np.ascontiguousarray(self.words).view(np.uint8)
+        return np.unpackbits(octets, axis=1, count=self.n_bits).view(bool)
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(n_samples, n_bits)."""
+        return (len(self.words), self.n_bits)
+
+    @property
+    def nbytes(self) -> int:
+        """Memory that the words take, in bytes."""
+        return self.words.nbytes
+
+    def __len__(self) -> int:
+        return len(self.words)
+
+    def __getitem__(self, rows: Any) -> PackedBits:
+        return PackedBits(self.words[rows], self.n_bits)
+
+    def __array__(
+        self, dtype: DTypeLike | None = None, copy: bool | None = None
+    ) -> NDArray[np.generic]:
+        if copy is False:
+            raise ValueError("Packed bits cannot be seen as an array without a copy.")
+        return self.unpack().astype(bool if dtype is None else dtype, copy=False)
+
+    def __repr__(self) -> str:
+        return f"PackedBits(n_samples={len(self)}, n_bits={self.n_bits})"
+
+
+@dataclass(frozen=True, eq=False)
+class LinearHead:
+    """The last linear layer of a network: ``logits = features @ weight.T + bias``.
+
+    Parameters
+    ----------
+    weight : ndarray of shape (n_classes, n_units)
+        Its weights.
+    bias : ndarray of shape (n_classes,), default=None
+        Its biases; zeros where the layer has none.
+    input_layer : str, default=None
+        Name of the layer in :class:`Activations` whose values the head reads.
+
+    Raises
+    ------
+    ValueError
+        If weight and bias do not fit together.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skood import LinearHead
+    >>> head = LinearHead(np.array([[1.0, 0.0], [0.0, 2.0]]), np.array([0.5, 0.0]))
+    >>> head.logits(np.array([[3.0, 4.0]]))
+    array([[3.5, 8. ]])
+    """
+
+    weight: NDArray[np.floating]
+    bias: NDArray[np.floating] | None = None
+    input_layer: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.weight.ndim != 2:
+            raise ValueError(f"weight must be 2-D, got {self.weight.ndim} dimension(s).")
+        if self.bias is None:
+            object.__setattr__(self, "bias", np.zeros(len(self.weight), self.weight.dtype))
+        elif self.bias.shape != (len(self.weight),):
+            raise ValueError(
+                f"weight has {len(self.weight)} classes, but bias has shape {self.bias.shape}."
+            )
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """(n_classes, n_units)."""
+        return self.weight.shape
+
+    def logits(self, features: ArrayLike) -> NDArray[np.floating]:
+        """Logits of shape (n_samples, n_classes) for features (n_samples, n_units)."""
+        return np.asarray(features) @ self.weight.T + self.bias
+
+
+Layer = np.ndarray | PackedBits
+
+
+class Activations:
+    """Activations of several layers for the same samples.
+
+    ``Activations`` is to layers what a data frame is to columns: ``A["relu1"]`` is the array of
+    one layer, ``A[["relu1", "relu2"]]`` holds two of them, ``A[rows]`` the same layers for
+    some of the samples. Row selections are lazy views: an array is cut when it is asked for,
+    and an array that is memory-mapped stays so when it is sliced. ``numpy.asarray(A)`` is
+    the plain matrix of shape ``A.shape``, so that any scikit-learn estimator can take it.
+
+    Parameters
+    ----------
+    layers : dict of str to array-like of shape (n_samples, ...)
+        Activations by layer name, in forward order. Each keeps its own shape and dtype:
+        ``(n_samples, n_units)``, ``(n_samples, channels, height, width)`` or
+        :class:`PackedBits`.
+    logits : array-like of shape (n_samples, n_classes), default=None
+        Output of the network before the softmax.
+    predictions : array-like of shape (n_samples,), default=None
+        The class that the network predicted for each sample. By default the class with the
+        largest logit, the first one on ties.
+    head : LinearHead, default=None
+        The last linear layer of the network.
+    classes : array-like of shape (n_classes,), default=None
+        Label of each column of ``logits``; by default 0, 1, ...
+
+    Raises
+    ------
+    ValueError
+        If there is no layer, a layer is not at least two-dimensional, or the parts disagree
+        about the number of samples or classes.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skood import Activations
+    >>> A = Activations(
+    ...     {"conv": np.ones((3, 4, 2, 2)), "fc": np.zeros((3, 5))},
+    ...     logits=[[0, 1], [2, 1], [0, 3]],
+    ... )
+    >>> A
+    Activations(n_samples=3, layers={conv: (4, 2, 2), fc: (5,)}, n_classes=2)
+    >>> A.shape, A.predictions
+    ((3, 21), array([1, 0, 1]))
+    >>> A[A.predictions == 1]["fc"].shape
+    (2, 5)
+    """
+
+    ndim = 2
+
+    def __init__(
+        self,
+        layers: Mapping[str, ArrayLike | PackedBits],
+        *,
+        logits: ArrayLike | None = None,
+        predictions: ArrayLike | None = None,
+        head: LinearHead | None = None,
+        classes: ArrayLike | None = None,
+    ) -> None:
+        self._layers = {name: _as_layer(name, array) for name, array in layers.items()}
+        self._logits = None if logits is None else np.asanyarray(logits)
+        self._predictions = None if predictions is None else np.asarray(predictions)
+        self.head = head
+        self._classes = None if classes is None else np.asarray(classes)
+        self._rows: range | NDArray[np.intp] = range(self._check_lengths())
+        self._check_logits()
+
+    def _check_lengths(self) -> int:
+        if not self._layers:
+            raise ValueError("Activations need at least one layer, got none.")
+        lengths = {name: len(array) for name, array in self._layers.items()}
+        if self._logits is not None:
+            lengths["logits"] = len(self._logits)
+        if self._predictions is not None:
+            lengths["predictions"] = len(self._predictions)
+        if len(set(lengths.values())) > 1:
+            raise ValueError(f"All parts need the same number of samples, got {lengths}.")
+        return next(iter(lengths.values()))
+
+    def _check_logits(self) -> None:
+        if self._predictions is not None and self._predictions.ndim != 1:
+            raise ValueError(f"predictions must be 1-D, got shape {self._predictions.shape}.")
+        if self._logits is None:
+            return
+        if self._logits.ndim != 2 or self._logits.shape[1] == 0:
+            raise ValueError(
+                f"logits must have shape (n_samples, n_classes), got {self._logits.shape}."
+            )
+        if self._classes is not None and self._classes.shape != self._logits.shape[1:]:
+            raise ValueError(
+                f"logits have {self._logits.shape[1]} classes, "
+                f"but classes has shape {self._classes.shape}."
+            )
+
+    @property
+    def layers(self) -> tuple[str, ...]:
+        """Names of the layers, in forward order."""
+        return tuple(self._layers)
+
+    @property
+    def layer_shapes(self) -> dict[str, tuple[int, ...]]:
+        """Shape of one sample in each layer; reads no data."""
+        return {name: tuple(array.shape[1:]) for name, array in self._layers.items()}
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(n_samples, total number of units)."""
+        return (len(self), sum(int(np.prod(s)) for s in self.layer_shapes.values()))
+
+    @property
+    def logits(self) -> NDArray[np.floating] | None:
+        """Output of the network, of shape (n_samples, n_classes), or None."""
+        return None if self._logits is None else self._take(self._logits)
+
+    @property
+    def classes(self) -> NDArray | None:
+        """Label of each column of ``logits``, or None where there are no logits."""
+        if self._classes is None and self._logits is not None:
+            return np.arange(self._logits.shape[1])
+        return self._classes
+
+    @property
+    def predictions(self) -> NDArray | None:
+        """The class that the network predicted for each sample, or None."""
+        if self._predictions is not None:
+            return self._take(self._predictions)
+        logits, classes = self.logits, self.classes
+        return None if logits is None or classes is None else classes[logits.argmax(axis=1)]
+
+    def items(self) -> Iterator[tuple[str, Layer]]:
+        """Pairs of layer name and array."""
+        return ((name, self[name]) for name in self._layers)
+
+    def replace(
+        self,
+        layers: Mapping[str, ArrayLike | PackedBits] | None = None,
+        *,
+        logits: ArrayLike | None = None,
+    ) -> Activations:
+        """The same samples and predictions with other layers, or with other logits.
+
+        Parameters
+        ----------
+        layers : dict of str to array-like of shape (n_samples, ...), default=None
+            The new layers; the present ones by default.
+        logits : array-like of shape (n_samples, n_classes), default=None
+            The new logits; the present ones by default. The predictions stay those
+            of the network.
+
+        Returns
+        -------
+        Activations
+            A new container; this one is unchanged.
+        """
+        return Activations(
+            dict(self.items()) if layers is None else layers,
+            logits=self.logits if logits is None else logits,
+            predictions=self._predictions_to_keep(logits),
+            head=self.head,
+            classes=self._classes,
+        )
+
+    def _predictions_to_keep(self, logits: ArrayLike | None) -> NDArray | None:
+        if self._predictions is None and logits is None:
+            return None
+        return self.predictions
+
+    @classmethod
+    def concatenate(cls, parts: Sequence[Activations]) -> Activations:
+        """Stack the samples of several containers that hold the same layers.
+
+        Parameters
+        ----------
+        parts : sequence of Activations
+            For example in- and out-of-distribution samples seen by one network.
+
+        Returns
+        -------
+        Activations
+            The samples of all parts, in order, copied. Logits and predictions are
+            kept where every part has them.
+
+        Raises
+        ------
+        ValueError
+            If there is no part, or the layers or classes differ.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from skood import Activations
+        >>> A = Activations({"fc": np.zeros((3, 5))})
+        >>> Activations.concatenate([A, A[:1]]).shape
+        (4, 5)
+        """
+        if not parts:
+            raise ValueError("Nothing to concatenate: got no parts.")
+        first = parts[0]
+        for part in parts[1:]:
+            if part.layer_shapes != first.layer_shapes:
+                raise ValueError(
+                    f"All parts need the same layers, got {first.layer_shapes} "
+                    f"and {part.layer_shapes}."
+                )
+            if not np.array_equal(part.classes, first.classes):  # type: ignore[arg-type]
+                raise ValueError(
+                    f"All parts need the same classes, got {first.classes} and {part.classes}."
+                )
+        return cls(
+            {name: _stack([part[name] for part in parts]) for name in first.layers},
+            logits=None if first.logits is None else np.concatenate([p.logits for p in parts]),
+            predictions=(
+                None
+                if any(part.predictions is None for part in parts)
+                else np.concatenate([part.predictions for part in parts])
+            ),
+            head=first.head,
+            classes=first._classes,
+        )
+
+    def save(self, path: str | Path, *, overwrite: bool = False) -> None:
+        """Write the samples to a folder of ``.npy`` files and one ``manifest.json``.
+
+        The format needs no pickle and any NumPy reads it. A view is written as what it
+        holds, a few thousand rows at a time.
+
+        Parameters
+        ----------
+        path : str or Path
+            The folder to make.
+        overwrite : bool, default=False
+            Whether to replace what an earlier ``save`` left there.
+
+        Raises
+        ------
+        FileExistsError
+            If ``path`` exists and ``overwrite`` is False, or holds anything else than
+            saved activations.
+        TypeError
+            If labels or activations are Python objects, which need pickle.
+        """
+        path = Path(path)
+        if path.exists() and not (overwrite and (path / "manifest.json").is_file()):
+            raise FileExistsError(
+                f"{path} exists already"
+                + ("; pass overwrite=True to replace it." if not overwrite else " and is not ours.")
+            )
+        path.parent.mkdir(parents=True, exist_ok=True)
+        # The old folder goes only when the new one is complete: it may back this very view.
+        partial = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}-"))
+        try:
+            self._write(partial)
+            if path.exists():
+                shutil.rmtree(path)
+            partial.replace(path)
+        except BaseException:
+            shutil.rmtree(partial, ignore_errors=True)
+            raise
+
+    def _write(self, folder: Path) -> None:
+        layers = []
+        for number, (name, array) in enumerate(self.items()):
+            file = f"layer_{number}.npy"
+            packed = isinstance(array, PackedBits)
+            _save_npy(folder / file, array.words if isinstance(array, PackedBits) else array)
+            layers.append(
+                {"name": name, "file": file, "n_bits": array.shape[1] if packed else None}
+            )
+        parts = {
+            "logits": self.logits,
+            "predictions": self._take(self._predictions),
+            "classes": self._classes,
+            "head_weight": self.head and self.head.weight,
+            "head_bias": self.head and self.head.bias,
+        }
+        stored = [key for key, array in parts.items() if array is not None]
+        for key in stored:
+            _save_npy(folder / f"{key}.npy", np.asarray(parts[key]))
+        manifest = {
+            "format": _FORMAT,
+            "version": _FORMAT_VERSION,
+            "n_samples": len(self),
+            "layers": layers,
+            "parts": stored,
+            "head_input_layer": self.head and self.head.input_layer,
+        }
+        (folder / "manifest.json").write_text(json.dumps(manifest, indent=2))
+
+    @classmethod
+    def load(cls, path: str | Path, *, mmap_mode: str | None = None) -> Activations:
+        """Read what :meth:`save` wrote.
+
+        Parameters
+        ----------
+        path : str or Path
+            The folder.
+        mmap_mode : {None, "r", "c"}, default=None
+            As in :func:`numpy.load`: "r" leaves the layers on disk and reads the rows that
+            are asked for.
+
+        Returns
+        -------
+        Activations
+            The stored samples.
+
+        Raises
+        ------
+        ValueError
+            If the folder was not written by :meth:`save`, or by a later version of it.
+        FileNotFoundError
+            If there is no such folder.
+        """
+        path = Path(path)
+        manifest = json.loads((path / "manifest.json").read_text())
+        if manifest.get("format") != _FORMAT or manifest.get("version", 0) > _FORMAT_VERSION:
+            raise ValueError(
+                f"{path} holds format {manifest.get('format')!r} version "
+                f"{manifest.get('version')}; expected {_FORMAT!r} up to version {_FORMAT_VERSION}."
+            )
+        layers: dict[str, Layer] = {}
+        for layer in manifest["layers"]:
+            array = np.load(path / layer["file"], mmap_mode=mmap_mode)  # type: ignore[arg-type]
+            packed = layer["n_bits"] is not None
+            layers[layer["name"]] = PackedBits(array, layer["n_bits"]) if packed else array
+        parts = {key: np.load(path / f"{key}.npy") for key in manifest["parts"]}
+        head = None
+        if "head_weight" in parts:
+            head = LinearHead(
+                parts.pop("head_weight"), parts.pop("head_bias"), manifest["head_input_layer"]
+            )
+        return cls(layers, head=head, **parts)
+
+    def _take(self, array: Any) -> Any:
+        if array is None:
+            return None
+        if not isinstance(self._rows, range):
+            return array[self._rows]
+        if self._rows == range(len(array)):
+            return array
+        start, stop, step = self._rows.start, self._rows.stop, self._rows.step
+        return array[slice(start, stop if stop >= 0 else None, step)]
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._layers
+
+    def __iter__(self) -> Iterator:
+        raise TypeError("Activations are not iterable: use `.layers`, `.items()` or A[rows].")
+
+    def __getitem__(self, item: Any) -> Any:
+        if isinstance(item, tuple) and len(item) == 2 and item[1] is Ellipsis:
+            item = item[0]  # scikit-learn indexes X[rows, ...]
+        if isinstance(item, str):
+            self._check_known([item])
+            return self._take(self._layers[item])
+        if isinstance(item, list) and item and all(isinstance(i, str) for i in item):
+            self._check_known(item)
+            return self._view(self._rows, layers={name: self._layers[name] for name in item})
+        if isinstance(item, Integral | tuple):
+            raise IndexError(
+                f"Index Activations by layer name(s), a slice or an array of rows, got {item!r}; "
+                "one sample is A[[i]]."
+            )
+        if isinstance(item, slice):
+            rows = self._rows[item]
+        else:
+            rows = np.asarray(self._rows, dtype=np.intp)[_as_row_index(item, len(self))]
+        return self._view(rows)
+
+    def _view(
+        self, rows: range | NDArray[np.intp], layers: dict[str, Layer] | None = None
+    ) -> Activations:
+        view = object.__new__(Activations)
+        view.__dict__.update(self.__dict__, _rows=rows)
+        if layers is not None:
+            view._layers = layers
+        return view
+
+    def _check_known(self, names: Sequence[str]) -> None:
+        if missing := [name for name in names if name not in self._layers]:
+            raise KeyError(f"No layer {missing}; the layers are {list(self._layers)}.")
+
+    def __array__(
+        self, dtype: DTypeLike | None = None, copy: bool | None = None
+    ) -> NDArray[np.generic]:
+        flat = [np.asarray(array).reshape(len(self), -1) for _, array in self.items()]
+        if len(flat) == 1:
+            return np.array(flat[0], dtype=dtype, copy=copy)
+        if copy is False:
+            raise ValueError("Several layers cannot be seen as one array without a copy.")
+        return np.concatenate(flat, axis=1, dtype=dtype)
+
+    def __getstate__(self) -> dict[str, Any]:
+        # A pickled (or hashed) view holds its own rows only. Contiguous plain arrays make the
+        # hash depend on the content, not on strides or on being memory-mapped.
+        return {
+            "_layers": {name: _contiguous(array) for name, array in self.items()},
+            "_logits": None if self._logits is None else _contiguous(self.logits),
+            "_predictions": self._take(self._predictions),
+            "head": self.head,
+            "_classes": self._classes,
+            "_rows": range(len(self)),
+        }
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+
+    def __repr__(self) -> str:
+        layers = ", ".join(f"{name}: {shape}" for name, shape in self.layer_shapes.items())
+        n_classes = "" if self._logits is None else f", n_classes={self._logits.shape[1]}"
+        return f"Activations(n_samples={len(self)}, layers={{{layers}}}{n_classes})"
+
+
+def _as_layer(name: str, array: ArrayLike | PackedBits) -> Layer:
+    if not isinstance(name, str):
+        raise TypeError(f"Layer names must be strings, got {name!r}.")
+    layer = array if isinstance(array, PackedBits) else np.asanyarray(array)
+    if layer.ndim < 2:
+        raise ValueError(
+            f"Layer {name!r} must have shape (n_samples, n_units, ...), got {layer.shape}."
+        )
+    return layer
+
+
+def _as_row_index(item: Any, n_samples: int) -> NDArray:
+    rows = np.asarray(item)
+    if rows.size == 0 and rows.ndim == 1:
+        return rows.astype(np.intp)
+    if rows.ndim != 1 or rows.dtype.kind not in "biu":
+        raise IndexError(
+            "Rows must be a slice, a 1-D array of integers or a boolean mask, "
+            f"got an array of shape {rows.shape} and dtype {rows.dtype}."
+        )
+    if rows.dtype.kind == "b" and len(rows) != n_samples:
+        raise IndexError(f"The boolean mask has {len(rows)} entries for {n_samples} samples.")
+    return rows
+
+
+def _stack(arrays: Sequence[Layer]) -> Layer:
+    packed = [array for array in arrays if isinstance(array, PackedBits)]
+    if not packed:
+        return np.concatenate(arrays)  # type: ignore[arg-type]
+    if len(packed) < len(arrays):
+        raise ValueError("A layer is packed bits in some of the parts only.")
+    return PackedBits(np.concatenate([bits.words for bits in packed]), packed[0].n_bits)
+
+
+def _contiguous(array: Layer | None) -> Layer | None:
+    if isinstance(array, PackedBits):
+        return PackedBits(np.ascontiguousarray(array.words), array.n_bits)
+    return None if array is None else np.ascontiguousarray(array)
+
+
+def _save_npy(file: Path, array: NDArray) -> None:
+    if array.dtype.hasobject:
+        raise TypeError(f"Cannot save {file.stem} of dtype {array.dtype}: it would need pickle.")
+    if array.size == 0:
+        np.save(file, array)
+        return
+    target = np.lib.format.open_memmap(file, mode="w+", dtype=array.dtype, shape=array.shape)
+    for rows in gen_batches(len(array), _ROWS_PER_WRITE):
+        target[rows] = array[rows]
+    target.flush()

@@ -1,0 +1,192 @@
+"""The template that all detectors share."""
+
+from abc import ABCMeta, abstractmethod
+from numbers import Real
+
+import numpy as np
+from sklearn.base import BaseEstimator, OutlierMixin, _fit_context
+from sklearn.metrics import roc_auc_score
+from sklearn.utils._param_validation import Interval
+from sklearn.utils.validation import check_is_fitted
+
+from .._validation import (
+    check_activations,
+    in_distribution_mask,
+    in_distribution_rows,
+    take_rows,
+)
+
+
+class BaseDetector(OutlierMixin, BaseEstimator, metaclass=ABCMeta):
+    """What all detectors share once they are fitted.
+
+    A subclass fits, which sets ``offset_``, and says how to score validated input
+    (``_score_samples``, higher for in-distribution samples).
+    """
+
+    @abstractmethod
+    def fit(self, X, y=None):
+        """Fit the detector."""
+
+    def _validate(self, X, *, reset):
+        return check_activations(self, X, reset=reset)
+
+    @abstractmethod
+    def _score_samples(self, X):
+        """Scores of validated Activations, ndarray of shape (n_samples,)."""
+
+    def score_samples(self, X):
+        """Score samples: the higher, the more in-distribution.
+
+        Parameters
+        ----------
+        X : Activations or array-like of shape (n_samples, n_features)
+            Activations of the layers seen in ``fit``.
+
+        Returns
+        -------
+        scores : ndarray of shape (n_samples,)
+            Scores.
+        """
+        check_is_fitted(self)
+        return self._score_samples(self._validate(X, reset=False))
+
+    def decision_function(self, X):
+        """Score samples relative to the threshold: negative for out-of-distribution.
+
+        Parameters
+        ----------
+        X : Activations or array-like of shape (n_samples, n_features)
+            Activations of the layers seen in ``fit``.
+
+        Returns
+        -------
+        scores : ndarray of shape (n_samples,)
+            ``score_samples(X) - offset_``.
+        """
+        return self.score_samples(X) - self.offset_
+
+    def predict(self, X):
+        """Tell in-distribution (1) from out-of-distribution (-1) samples.
+
+        Parameters
+        ----------
+        X : Activations or array-like of shape (n_samples, n_features)
+            Activations of the layers seen in ``fit``.
+
+        Returns
+        -------
+        labels : ndarray of shape (n_samples,)
+            1 or -1.
+        """
+        return np.where(self.decision_function(X) >= 0, 1, -1)
+
+    def fit_predict(self, X, y=None):
+        """Fit, then predict the same samples.
+
+        Parameters
+        ----------
+        X : Activations or array-like of shape (n_samples, n_features)
+            Activations by layer, or those of one layer.
+        y : array-like of shape (n_samples,), default=None
+            As in ``fit``.
+
+        Returns
+        -------
+        labels : ndarray of shape (n_samples,)
+            1 or -1.
+        """
+        return self.fit(X, y).predict(X)
+
+    def score(self, X, y):
+        """Area under the ROC curve of telling in- from out-of-distribution samples.
+
+        Parameters
+        ----------
+        X : Activations or array-like of shape (n_samples, n_features)
+            Activations of the layers seen in ``fit``.
+        y : array-like of shape (n_samples,)
+            -1 for out-of-distribution samples, anything else for in-distribution ones.
+
+        Returns
+        -------
+        auroc : float
+            1 where every in-distribution sample scores higher, 0.5 for chance. NaN, with
+            scikit-learn's ``UndefinedMetricWarning``, where ``y`` holds one kind only.
+        """
+        scores = self.decision_function(X)
+        return float(roc_auc_score(in_distribution_mask(y, len(scores)), scores))
+
+
+class BaseOneClassDetector(BaseDetector):
+    """Template of the detectors that learn from in-distribution samples alone.
+
+    A subclass says what to learn (``_fit``) and how to score (``_score_samples``). Validation,
+    rows marked out-of-distribution and the threshold are here. A detector that stores its
+    training samples also says how to score each of them with itself left out
+    (``_score_training_samples``).
+
+    Parameters
+    ----------
+    contamination : float in (0, 0.5], default=0.05
+        Share of in-distribution samples that the threshold rejects.
+
+    Attributes
+    ----------
+    training_rows_ : ndarray of shape (n_in_distribution_samples,)
+        Rows of ``X`` in ``fit`` that were learnt from: those not marked -1.
+    training_scores_ : ndarray of shape (n_in_distribution_samples,)
+        Their scores, which set the threshold.
+    offset_ : float
+        Threshold on ``score_samples``.
+    n_samples_seen_ : int
+        Number of rows of ``X`` in ``fit``.
+    """
+
+    _parameter_constraints: dict = {"contamination": [Interval(Real, 0, 0.5, closed="right")]}
+
+    def __init__(self, *, contamination=0.05):
+        self.contamination = contamination
+
+    @_fit_context(prefer_skip_nested_validation=True)
+    def fit(self, X, y=None):
+        """Learn from the in-distribution samples and set the threshold.
+
+        Parameters
+        ----------
+        X : Activations or array-like of shape (n_samples, n_features)
+            Activations by layer, or those of one layer.
+        y : array-like of shape (n_samples,), default=None
+            Class labels; -1 marks an out-of-distribution sample, which is left out.
+
+        Returns
+        -------
+        self : object
+            Fitted detector.
+
+        Raises
+        ------
+        ValueError
+            If values are not finite, or no sample is in-distribution.
+        """
+        X = self._validate(X, reset=True)
+        self.n_samples_seen_ = len(X)
+        self.training_rows_ = in_distribution_rows(y, len(X))
+        X, y = take_rows(X, y, self.training_rows_)
+        self._fit(X, y)
+        self._set_threshold(self._score_training_samples(X))
+        return self
+
+    @abstractmethod
+    def _fit(self, X, y):
+        """Learn from validated in-distribution Activations; ``y`` may be None."""
+
+    def _score_training_samples(self, X):
+        return self._score_samples(X)
+
+    def _set_threshold(self, training_scores):
+        self.training_scores_ = training_scores
+        self.offset_ = self._threshold(training_scores)
+
+    def _threshold(self, training_scores):
+        return float(np.percentile(training_scores, 100.0 * self.contamination))

@@ -1,0 +1,367 @@
+"""Auto-configured binary neuron activation patterns."""
+
+from numbers import Integral, Real
+
+import numpy as np
+from sklearn.base import _fit_context
+from sklearn.model_selection import train_test_split
+from sklearn.utils import check_random_state
+from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
+from sklearn.utils.validation import check_is_fitted, column_or_1d
+
+from .._validation import (
+    check_activations,
+    check_class_labels,
+    in_distribution_rows,
+    take_rows,
+)
+from ..activations import PackedBits
+from ..detectors import BaseDetector
+from ..preprocessing._pooling import POOLINGS
+from ._nap_configuration import (
+    choose_layers,
+    choose_percentile,
+    choose_pooling,
+    percentile_weight,
+)
+from ._nap_members import Member, Samples, sources_by_layer, try_percentiles, with_stand_ins
+
+
+class AutoNAPDetector(BaseDetector):
+    """Ensemble of activation-pattern monitors that configures itself.
+
+    For every layer the detector tries all poolings and percentiles, finds the threshold on
+    the Hamming distance that tells validation samples apart best, keeps the best
+    setting, and combines the layers that do best [1]_. It learns from rows marked
+    out-of-distribution: they choose the settings, and no pattern of theirs is stored.
+
+    Parameters
+    ----------
+    percentiles : sequence of float in (0, 100), default=(10, 30, 50, 70, 90)
+        Percentiles to try, as in :class:`~skood.PercentileBinarizer`.
+    poolings : sequence of {"max", "avg", "flatten"}, default=("max", "avg")
+        Poolings to try. On ties the later one is chosen.
+    n_layers : int, default=9
+        Number of layers to combine; all where there are fewer.
+    combine : {"weighted", "vote"}, default="weighted"
+        How ``predict`` decides: by the sign of the weighted sum of ``distance - tau``, or by the
+        majority of the layers, where a tie means in-distribution.
+    criterion : {"accuracy", "threshold"}, default="accuracy"
+        Which pooling of a layer is kept: the one of the better validation accuracy, or of
+        the smaller threshold.
+    validation : float in (0, 1) or splitter, default=0.2
+        Which in-distribution samples set thresholds instead of storing patterns: a
+        random share, or the test part of the first split of a scikit-learn splitter.
+        Not used where ``fit`` gets ``sample_split``.
+    group_by : {"label", "prediction"}, default="label"
+        Class under which a training pattern is stored, as in
+        :class:`~skood.HammingNAPDetector`.
+    random_state : int, RandomState instance or None, default=None
+        Seed of the random share, and of the stand-ins for missing OOD samples.
+
+    Attributes
+    ----------
+    layers_ : list of str
+        The layers combined, in forward order.
+    poolings_ : list of str
+        Pooling of each. Where a layer has no spatial axes, all are the same.
+    percentiles_ : ndarray of shape (n_layers_combined,)
+        Percentile of each.
+    taus_ : ndarray of shape (n_layers_combined,)
+        Threshold of each: a distance above it means out-of-distribution.
+    accuracies_ : ndarray of shape (n_layers_combined,)
+        Accuracy of each on the validation samples.
+    weights_ : ndarray of shape (n_layers_combined,)
+        Weight of each in the sum.
+    results_ : dict of str to ndarray of shape (n_settings,)
+        What was tried: "layer", "pooling", "percentile", and their "tau" and "accuracy".
+    training_rows_ : ndarray of shape (n_validation_samples,)
+        The in-distribution rows of ``X`` in ``fit`` that set the thresholds.
+    training_scores_ : ndarray of shape (n_validation_samples,)
+        Their scores.
+    offset_ : float
+        Threshold on ``score_samples``: 0.
+    n_samples_seen_ : int
+        Number of rows of ``X`` in ``fit``.
+    n_features_in_ : int
+        Number of units seen in ``fit``, over all layers.
+    feature_names_in_ : ndarray of shape (n_features_in_,)
+        Names of the features, where ``fit`` saw a data frame with string names.
+    layer_shapes_ : dict of str to tuple
+        Shape of one sample in each layer, where ``fit`` saw ``Activations``.
+
+    See Also
+    --------
+    LayerEnsembleDetector : Combines any detector over layers, with or without OOD samples.
+    skood.HammingNAPDetector : One such monitor.
+
+    Notes
+    -----
+    Layers may be unpooled maps, or pooled before by ``PoolingReducer(["max", "avg"])``: layers
+    that are named "conv:max" and "conv:avg" count as two poolings of the layer "conv".
+
+    ``score_samples`` is minus the weighted sum, for either ``combine``. With "vote",
+    ``decision_function`` is one half minus the share of layers that vote out-of-distribution.
+
+    The accuracy counts all validation samples alike: give about as many OOD as validation
+    samples, as the authors do.
+
+    Where no row is marked out-of-distribution, stand-ins are made from the validation samples:
+    each unit's values are shuffled among them, which keeps every unit's distribution and breaks
+    their coactivation.
+
+    References
+    ----------
+    .. [1] B. Olber, K. Radlak, A. Popowicz, M. Szczepankiewicz, K. Chachula, "Detection of
+       out-of-distribution samples using binary neuron activation patterns", CVPR 2023.
+       arXiv:2212.14268
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skood import Activations
+    >>> from skood.ensemble import AutoNAPDetector
+    >>> rng = np.random.default_rng(0)
+    >>> label = np.repeat([0, 1], 100)
+    >>> centers = rng.normal(size=(2, 64))
+    >>> inside = np.maximum(centers[label] + 0.1 * rng.normal(size=(200, 64)), 0)
+    >>> outside = np.maximum(rng.normal(size=(100, 64)), 0)
+    >>> A = Activations(
+    ...     {"relu": np.vstack([inside, outside])},
+    ...     predictions=np.r_[label, rng.integers(0, 2, 100)],
+    ... )
+    >>> y = np.r_[label, np.full(100, -1)]
+    >>> detector = AutoNAPDetector(random_state=0).fit(A, y)
+    >>> detector.layers_, detector.accuracies_
+    (['relu'], array([1.]))
+    """
+
+    _parameter_constraints: dict = {
+        "percentiles": ["array-like"],
+        "poolings": ["array-like"],
+        "n_layers": [Interval(Integral, 1, None, closed="left")],
+        "combine": [StrOptions({"weighted", "vote"})],
+        "criterion": [StrOptions({"accuracy", "threshold"})],
+        "validation": [Interval(Real, 0, 1, closed="neither"), HasMethods("split")],
+        "group_by": [StrOptions({"label", "prediction"})],
+        "random_state": ["random_state"],
+    }
+
+    def __init__(
+        self,
+        *,
+        percentiles=(10, 30, 50, 70, 90),
+        poolings=("max", "avg"),
+        n_layers=9,
+        combine="weighted",
+        criterion="accuracy",
+        validation=0.2,
+        group_by="label",
+        random_state=None,
+    ):
+        self.percentiles = percentiles
+        self.poolings = poolings
+        self.n_layers = n_layers
+        self.combine = combine
+        self.criterion = criterion
+        self.validation = validation
+        self.group_by = group_by
+        self.random_state = random_state
+
+    @_fit_context(prefer_skip_nested_validation=True)
+    def fit(self, X, y=None, *, sample_split=None):
+        """Store patterns and choose settings.
+
+        Parameters
+        ----------
+        X : Activations or array-like of shape (n_samples, n_features)
+            Activations by layer, or those of one layer.
+        y : array-like of shape (n_samples,), default=None
+            Class labels; -1 marks an out-of-distribution sample.
+        sample_split : array-like of shape (n_samples,), default=None
+            For each in-distribution sample -1 if it stores a pattern and 0 if it sets thresholds.
+            OOD samples always set thresholds. By default ``validation`` decides.
+
+        Returns
+        -------
+        self : object
+            Fitted detector.
+
+        Raises
+        ------
+        ValueError
+            If no sample stores a pattern or sets thresholds, labels are missing or are
+            not classes of the network, or a layer is packed bits already.
+        """
+        X = self._validate(X, reset=True)
+        self._check_grid()
+        self.n_samples_seen_ = len(X)
+        self._by_class = X.predictions is not None
+        samples = self._assign_rows(X, y, sample_split)
+        layers = sources_by_layer(X, self.poolings)
+        tried = self._try_all(X, samples, layers)
+        self._record(layers, tried)
+        self._choose(X, samples, layers, tried)
+        self.training_rows_ = samples.inside
+        self.training_scores_ = self._score_samples(X[samples.inside])
+        self.offset_ = 0.0
+        return self
+
+    def _validate(self, X, *, reset):
+        X = check_activations(self, X, reset=reset, allow_nd=True)
+        if packed := [name for name, layer in X.items() if isinstance(layer, PackedBits)]:
+            raise ValueError(
+                f"AutoNAPDetector binarises activations itself, but got packed bits: {packed}."
+            )
+        return X
+
+    def _check_grid(self):
+        if not len(self.percentiles) or not all(0 < p < 100 for p in self.percentiles):
+            raise ValueError(
+                f"percentiles must lie strictly between 0 and 100, got {self.percentiles}."
+            )
+        if not len(self.poolings) or not set(self.poolings) <= set(POOLINGS):
+            raise ValueError(f"poolings must be among {POOLINGS}, got {self.poolings}.")
+
+    def _assign_rows(self, X, y, sample_split):
+        inside = in_distribution_rows(y, len(X))
+        outside = np.setdiff1d(np.arange(len(X)), inside)
+        y = None if y is None else column_or_1d(y)
+        asked = self._asked(X)
+        labels = asked
+        if self._by_class and self.group_by == "label":
+            _check_labels(*take_rows(X, y, inside))
+            labels = y
+        if sample_split is None:
+            stored, validating = self._split(inside, None if y is None else y[inside])
+        else:
+            stored, validating = _read_split(sample_split, inside, len(X))
+        return Samples(stored, validating, outside, labels, asked)
+
+    def _split(self, inside, y):
+        if not isinstance(self.validation, Real):
+            stored, validating = next(iter(self.validation.split(inside, y)))
+            return inside[stored], inside[validating]
+        _, sizes = np.unique(np.zeros(len(inside)) if y is None else y, return_counts=True)
+        stratify = sizes.min() > 1 and self.validation * len(inside) >= len(sizes)
+        return train_test_split(
+            inside,
+            test_size=self.validation,
+            random_state=self.random_state,
+            stratify=y if stratify else None,
+        )
+
+    def _asked(self, X):
+        if not self._by_class:
+            return np.zeros(len(X), dtype=int)
+        if X.predictions is None:
+            raise ValueError(
+                "AutoNAPDetector was fitted on predicted classes, but X carries no predictions."
+            )
+        return X.predictions
+
+    def _try_all(self, X, samples, layers):
+        """Thresholds and accuracies: a list a layer, a pair of arrays a pooling."""
+        random_state = check_random_state(self.random_state)
+        tried = []
+        for sources in layers:
+            by_values = {}
+            for source in sources:
+                # Without spatial axes the poolings do not differ.
+                key = source.name if len(X.layer_shapes[source.name]) == 1 else source
+                if key not in by_values:
+                    values, rows = source.values(X), samples
+                    if len(samples.outside) == 0:
+                        values, rows = with_stand_ins(values, samples, random_state)
+                    by_values[key] = try_percentiles(values, rows, self.percentiles)
+            tried.append([by_values.get(source, by_values.get(source.name)) for source in sources])
+        return tried
+
+    def _record(self, layers, tried):
+        settings = [
+            (source.layer, source.pooling, percentile, tau, accuracy)
+            for sources, outcomes in zip(layers, tried, strict=True)
+            for source, outcome in zip(sources, outcomes, strict=True)
+            for percentile, tau, accuracy in zip(self.percentiles, *outcome, strict=True)
+        ]
+        columns = ("layer", "pooling", "percentile", "tau", "accuracy")
+        self.results_ = {
+            column: np.array(values)
+            for column, values in zip(columns, zip(*settings, strict=True), strict=True)
+        }
+
+    def _choose(self, X, samples, layers, tried):
+        weights = percentile_weight(self.percentiles)
+        best = []
+        for sources, outcomes in zip(layers, tried, strict=True):
+            chosen = [choose_percentile(taus, accs, weights) for taus, accs in outcomes]
+            taus = [outcome[0][p] for outcome, p in zip(outcomes, chosen, strict=True)]
+            accuracies = [outcome[1][p] for outcome, p in zip(outcomes, chosen, strict=True)]
+            k = choose_pooling(taus, accuracies, self.criterion)
+            best.append((sources[k], self.percentiles[chosen[k]], taus[k], accuracies[k]))
+        kept = choose_layers(np.array([accuracy for *_, accuracy in best]), self.n_layers)
+        widest = max(source.width(X) for sources in layers for source in sources)
+        self._members = [Member.build(X, samples, best[i][0], best[i][1]) for i in kept]
+        self.layers_ = [best[i][0].layer for i in kept]
+        self.poolings_ = [best[i][0].pooling for i in kept]
+        self.percentiles_, self.taus_, self.accuracies_ = (
+            np.array([best[i][part] for i in kept]) for part in (1, 2, 3)
+        )
+        widths = np.array([best[i][0].width(X) for i in kept])
+        self.weights_ = percentile_weight(self.percentiles_) * (widest / widths)
+
+    def _distances(self, X):
+        asked = self._asked(X)
+        return np.column_stack([member.distances(X, asked) for member in self._members])
+
+    def _score_samples(self, X):
+        scores = (self.taus_ - self._distances(X)) @ self.weights_
+        # A sum that cancels is 0, in-distribution, however its terms were rounded.
+        return np.round(scores, 9) + 0.0
+
+    def decision_function(self, X):
+        """Score samples relative to the threshold: negative for out-of-distribution.
+
+        Parameters
+        ----------
+        X : Activations or array-like of shape (n_samples, n_features)
+            Activations of the layers seen in ``fit``.
+
+        Returns
+        -------
+        scores : ndarray of shape (n_samples,)
+            ``score_samples(X)``; with ``combine="vote"`` one half minus the share of layers
+            that vote out-of-distribution.
+        """
+        if self.combine == "weighted":
+            return super().decision_function(X)
+        check_is_fitted(self)
+        distances = self._distances(self._validate(X, reset=False))
+        return 0.5 - (distances > self.taus_).mean(axis=1)
+
+
+def _check_labels(X, y):
+    check_class_labels(X, y, "group_by='label'")
+    if len(np.unique(y)) == 1 and len(np.unique(X.predictions)) > 1:
+        raise ValueError(
+            "group_by='label' needs the class of each sample, but y holds the one label "
+            f"{y[0]!r}; where y tells 1 from -1 only, use group_by='prediction'."
+        )
+
+
+def _read_split(sample_split, inside, n_samples):
+    split = column_or_1d(sample_split)
+    if len(split) != n_samples:
+        raise ValueError(f"X has {n_samples} samples, but sample_split has {len(split)}.")
+    stored, validating = inside[split[inside] == -1], inside[split[inside] == 0]
+    if len(stored) + len(validating) < len(inside):
+        raise ValueError(
+            "sample_split must be -1 (stores a pattern) or 0 (sets thresholds) for every "
+            f"in-distribution sample, got {np.unique(split[inside]).tolist()}."
+        )
+    if len(stored) == 0 or len(validating) == 0:
+        raise ValueError(
+            f"{len(stored)} in-distribution samples store patterns and {len(validating)} set "
+            "thresholds; both need at least one."
+        )
+    return stored, validating

@@ -1,0 +1,136 @@
+"""What the auto-configuration of NAP tries, and what it keeps."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..activations import Activations, PackedBits
+from ..detectors._pattern_store import PatternStore, build_stores, nearest_of_class
+from ..preprocessing._binarizer import quantile_bits
+from ..preprocessing._pooling import pool
+from ._nap_configuration import choose_threshold
+
+
+@dataclass(frozen=True)
+class Samples:
+    """Rows by their task; classes by row."""
+
+    stored: NDArray[np.intp]  # store a pattern
+    inside: NDArray[np.intp]  # in-distribution, set thresholds
+    outside: NDArray[np.intp]  # out-of-distribution, set thresholds; empty: shuffled stand-ins
+    labels: NDArray  # class under which each row is stored
+    asked: NDArray  # class under which each row is looked up
+
+
+@dataclass(frozen=True)
+class Source:
+    """A layer of the network under one pooling."""
+
+    layer: str
+    pooling: str
+    name: str  # of the layer of Activations that it is made from
+
+    def values(self, X: Activations) -> NDArray:
+        """Pooled activations of shape (n_samples, n_units)."""
+        return pool(np.asarray(X[self.name]), self.pooling)
+
+    def width(self, X: Activations) -> int:
+        """Number of units after pooling."""
+        shape = X.layer_shapes[self.name]
+        return int(np.prod(shape)) if self.pooling == "flatten" else shape[0]
+
+
+def sources_by_layer(X: Activations, poolings: Sequence[str]) -> list[list[Source]]:
+    """One list of sources a layer, in forward order and in the order of ``poolings``.
+
+    A two-dimensional layer "conv:max" is the layer "conv", pooled before.
+    """
+    layers: dict[str, list[Source]] = {}
+    for name, shape in X.layer_shapes.items():
+        layer, _, pooling = name.rpartition(":")
+        if layer and pooling in poolings and len(shape) == 1:
+            layers.setdefault(layer, []).append(Source(layer, pooling, name))
+        else:
+            layers.setdefault(name, []).extend(Source(name, p, name) for p in poolings)
+    order = {pooling: position for position, pooling in enumerate(poolings)}
+    return [sorted(sources, key=lambda s: order[s.pooling]) for sources in layers.values()]
+
+
+def try_percentiles(
+    values: NDArray, samples: Samples, percentiles: Sequence[float]
+) -> tuple[NDArray, NDArray]:
+    """Threshold and validation accuracy of each percentile.
+
+    Parameters
+    ----------
+    values : ndarray of shape (n_samples, n_units)
+        Pooled activations of one layer.
+    samples : Samples
+        Which rows store patterns and which set thresholds.
+    percentiles : sequence of float
+        What to try.
+
+    Returns
+    -------
+    taus, accuracies : ndarray of shape (n_percentiles,)
+        As in :func:`choose_threshold`.
+    """
+    found = []
+    for bits in map(PackedBits.pack, quantile_bits(values, percentiles)):
+        stores = build_stores(bits[samples.stored], samples.labels[samples.stored], samples.stored)
+        inside, outside = (
+            nearest_of_class(stores, bits[rows], samples.asked[rows])[0]
+            for rows in (samples.inside, samples.outside)
+        )
+        found.append(choose_threshold(inside, outside))
+    taus, accuracies = zip(*found, strict=True)
+    return np.array(taus), np.array(accuracies)
+
+
+def with_stand_ins(
+    values: NDArray, samples: Samples, random_state: np.random.RandomState
+) -> tuple[NDArray, Samples]:
+    """Append stand-ins for missing out-of-distribution samples.
+
+    Each unit's values are shuffled among the validation samples, which keeps the distribution of
+    every unit and breaks their coactivation.
+    """
+    shuffled = np.argsort(
+        random_state.random_sample((len(samples.inside), values.shape[1])), axis=0
+    )
+    stand_ins = np.take_along_axis(values[samples.inside], shuffled, axis=0)
+    outside = len(values) + np.arange(len(stand_ins))
+    asked = np.concatenate([samples.asked, samples.asked[samples.inside]])
+    return np.concatenate([values, stand_ins]), Samples(
+        samples.stored, samples.inside, outside, samples.labels, asked
+    )
+
+
+@dataclass(frozen=True)
+class Member:
+    """A layer that was chosen, and the patterns that it stores."""
+
+    source: Source
+    percentile: float
+    stores: dict[Any, PatternStore]
+
+    @classmethod
+    def build(cls, X: Activations, samples: Samples, source: Source, percentile: float) -> Member:
+        """Store the patterns of the rows that are meant for it."""
+        bits = _bits(source.values(X[samples.stored]), percentile)
+        stores = build_stores(bits, samples.labels[samples.stored], samples.stored)
+        return cls(source, percentile, stores)
+
+    def distances(self, X: Activations, asked: NDArray) -> NDArray[np.integer]:
+        """Distance of each sample to the nearest pattern of the class asked for."""
+        bits = _bits(self.source.values(X), self.percentile)
+        return nearest_of_class(self.stores, bits, asked)[0]
+
+
+def _bits(values: NDArray, percentile: float) -> PackedBits:
+    return PackedBits.pack(next(quantile_bits(values, [percentile])))

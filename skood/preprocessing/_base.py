@@ -1,0 +1,86 @@
+"""The template of the transformers that treat each layer on its own."""
+
+from abc import ABCMeta, abstractmethod
+
+import numpy as np
+from sklearn.base import BaseEstimator, TransformerMixin, _fit_context
+from sklearn.utils.metaestimators import available_if
+from sklearn.utils.validation import _check_feature_names_in, check_is_fitted
+
+from .._validation import ARRAY_LAYER, check_activations
+from ..activations import Activations
+
+
+def _fitted_on_array(estimator):
+    return not hasattr(estimator, "layer_shapes_")
+
+
+class LayerwiseTransformer(TransformerMixin, BaseEstimator, metaclass=ABCMeta):
+    """Validate, then apply ``_transform`` to ``Activations``.
+
+    An ordinary array is treated as one layer and comes back as an array.
+    """
+
+    _allow_nd = False
+
+    @_fit_context(prefer_skip_nested_validation=True)
+    def fit(self, X, y=None):
+        """Check the parameters and remember the layers of ``X``; nothing is learnt.
+
+        Parameters
+        ----------
+        X : Activations or array-like of shape (n_samples, n_features)
+            Activations by layer, or those of one layer.
+        y : None
+            Ignored, there for the scikit-learn convention.
+
+        Returns
+        -------
+        self : object
+            Fitted transformer.
+        """
+        check_activations(self, X, reset=True, allow_nd=self._allow_nd)
+        return self
+
+    def transform(self, X):
+        """Transform every layer.
+
+        Parameters
+        ----------
+        X : Activations or array-like of shape (n_samples, n_features)
+            Activations of the layers seen in ``fit``.
+
+        Returns
+        -------
+        X_out : Activations or ndarray of shape (n_samples, n_features_out)
+            The transformed layers; an array where ``X`` is one.
+        """
+        check_is_fitted(self)
+        checked = check_activations(self, X, reset=False, allow_nd=self._allow_nd)
+        transformed = self._transform(checked)
+        return transformed if isinstance(X, Activations) else np.asarray(transformed[ARRAY_LAYER])
+
+    @abstractmethod
+    def _transform(self, X):
+        """Return the transformed Activations of validated Activations."""
+
+    # `set_output` wraps whatever has feature names in a data frame, Activations too.
+    @available_if(_fitted_on_array)
+    def get_feature_names_out(self, input_features=None):
+        """Names of the features that ``transform`` returns for an ordinary array.
+
+        Parameters
+        ----------
+        input_features : array-like of str, default=None
+            Names of the input features; by default those seen in ``fit``.
+
+        Returns
+        -------
+        feature_names_out : ndarray of str
+            The names: those of the input.
+        """
+        check_is_fitted(self, "n_features_in_")
+        return _check_feature_names_in(self, input_features)
+
+    def __sklearn_is_fitted__(self):
+        return hasattr(self, "n_features_in_")

@@ -1,0 +1,119 @@
+"""Binary activation patterns."""
+
+from numbers import Real
+
+import numpy as np
+from sklearn.utils._param_validation import Interval, StrOptions
+
+from ..activations import PackedBits
+from ._base import LayerwiseTransformer
+
+
+class PercentileBinarizer(LayerwiseTransformer):
+    """Turn activations into binary patterns, one bit a neuron.
+
+    A neuron's bit is 1 where it stands out among the neurons of its layer for the same sample, so
+    patterns do not depend on other samples and nothing is learnt in ``fit``.
+
+    Parameters
+    ----------
+    percentile : float, default=50
+        Share of the layer's neurons, in percent, whose bit is 0 (at least that many with
+        ``rule="quantile"``). Not used by ``rule="zero"``.
+    rule : {"quantile", "rank", "zero"}, default="quantile"
+        - "quantile": 1 where the value is above the sample's own percentile over the layer
+          and above 0, both strictly, as in NAP [1]_. A sample may have fewer ones than
+          its share where values tie, as after a ReLU.
+        - "rank": 1 for exactly the top share: of ``r`` neurons, the
+          ``floor(r * percentile / 100)`` smallest become 0 and the rest 1; among equal values
+          those of earlier neurons become 0 first. Layer activation patterns are of this kind.
+        - "zero": 1 where the value is above 0, whatever the percentile.
+
+    Attributes
+    ----------
+    n_features_in_ : int
+        Number of units seen in ``fit``, over all layers.
+    feature_names_in_ : ndarray of shape (n_features_in_,)
+        Names of the features, where ``fit`` saw a data frame with string names.
+    layer_shapes_ : dict of str to tuple
+        Shape of one sample in each layer, where ``fit`` saw ``Activations``.
+
+    See Also
+    --------
+    PoolingReducer : Brings feature maps to the two dimensions that are expected here.
+    HammingNAPDetector : Scores patterns.
+
+    Notes
+    -----
+    ``transform`` returns :class:`PackedBits` layers for ``Activations`` and a boolean array for
+    an array.
+
+    References
+    ----------
+    .. [1] B. Olber, K. Radlak, A. Popowicz, M. Szczepankiewicz, K. Chachula, "Detection of
+       out-of-distribution samples using binary neuron activation patterns", CVPR 2023.
+       arXiv:2212.14268
+
+    Examples
+    --------
+    >>> from skood import PercentileBinarizer
+    >>> X = [[0.0, 3.0, 1.0, 2.0], [0.0, 0.0, 0.0, 5.0]]
+    >>> PercentileBinarizer(25).fit_transform(X).astype(int)
+    array([[0, 1, 1, 1],
+           [0, 0, 0, 1]])
+    >>> PercentileBinarizer(25, rule="rank").fit_transform(X).astype(int)
+    array([[0, 1, 1, 1],
+           [0, 1, 1, 1]])
+    """
+
+    _parameter_constraints: dict = {
+        "percentile": [Interval(Real, 0, 100, closed="both")],
+        "rule": [StrOptions({"quantile", "rank", "zero"})],
+    }
+
+    def __init__(self, percentile=50, *, rule="quantile"):
+        self.percentile = percentile
+        self.rule = rule
+
+    def _transform(self, X):
+        return X.replace(
+            {
+                name: layer if isinstance(layer, PackedBits) else PackedBits.pack(self._bits(layer))
+                for name, layer in X.items()
+            }
+        )
+
+    def _bits(self, array):
+        if self.rule == "zero":
+            return array > 0
+        if self.rule == "rank":
+            return top_share(array, self.percentile)
+        (bits,) = quantile_bits(array, [self.percentile])
+        return bits
+
+    def __sklearn_tags__(self):
+        tags = super().__sklearn_tags__()
+        tags.transformer_tags.preserves_dtype = []
+        return tags
+
+
+def quantile_bits(array, percentiles):
+    """Yield, for each percentile, the bits above the sample's own percentile and above 0.
+
+    An interpolated quantile lies between two neighbouring values of the sample, so a value
+    is above it exactly if it is above the lower one: no interpolation is needed.
+    """
+    last = array.shape[1] - 1
+    lower = [int(percentile * last / 100) for percentile in percentiles]
+    ordered = np.partition(array, sorted(set(lower)), axis=1)
+    for rank in lower:
+        yield array > np.maximum(ordered[:, rank, np.newaxis], 0)
+
+
+def top_share(array, percentile):
+    """Bits of the values that are not among the ``percentile`` percent smallest of a sample."""
+    n_zeros = int(array.shape[1] * percentile / 100)
+    bits = np.ones(array.shape, dtype=bool)
+    smallest = np.argsort(array, axis=1, kind="stable")[:, :n_zeros]
+    np.put_along_axis(bits, smallest, False, axis=1)
+    return bits

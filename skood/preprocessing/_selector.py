@@ -1,0 +1,97 @@
+"""Selection of layers by name."""
+
+from sklearn.base import _fit_context
+from sklearn.utils.validation import check_is_fitted
+
+from .._validation import ARRAY_LAYER, check_layers_exist, match_layers
+from ..activations import Activations
+from ._base import LayerwiseTransformer
+
+
+class LayerSelector(LayerwiseTransformer):
+    """Keep some of the layers.
+
+    Selecting reads no data: the layers that are left out may stay on disk.
+
+    Parameters
+    ----------
+    layers : str or sequence of str, default="all"
+        Names or glob patterns such as ``"features.*"``; "all" keeps every layer. The layers keep
+        their forward order. An ordinary array is one layer named "X".
+
+    Attributes
+    ----------
+    layers_ : list of str
+        Names of the selected layers, in forward order.
+    n_features_in_ : int
+        Number of units in the selected layers.
+    feature_names_in_ : ndarray of shape (n_features_in_,)
+        Names of the features, where ``fit`` saw a data frame with string names.
+    layer_shapes_ : dict of str to tuple
+        Shape of one sample in each selected layer, where ``fit`` saw ``Activations``.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skood import Activations, LayerSelector
+    >>> A = Activations({"relu1": np.ones((2, 4)), "relu2": np.ones((2, 3)), "fc": np.ones((2, 9))})
+    >>> LayerSelector("relu*").fit_transform(A).layers
+    ('relu1', 'relu2')
+    """
+
+    _parameter_constraints: dict = {"layers": [str, "array-like"]}
+
+    def __init__(self, layers="all"):
+        self.layers = layers
+
+    @_fit_context(prefer_skip_nested_validation=True)
+    def fit(self, X, y=None):
+        """Find the layers to keep.
+
+        Parameters
+        ----------
+        X : Activations or array-like of shape (n_samples, n_features)
+            Activations by layer, or those of one layer.
+        y : None
+            Ignored, there for the scikit-learn convention.
+
+        Returns
+        -------
+        self : object
+            Fitted transformer.
+
+        Raises
+        ------
+        ValueError
+            If a name or pattern selects nothing; the message lists the known layers.
+        """
+        if not isinstance(X, Activations):
+            self.layers_ = match_layers(self.layers, [ARRAY_LAYER])
+            return super().fit(X)
+        self.layers_ = match_layers(self.layers, X.layers)
+        selected = X[self.layers_]
+        self.layer_shapes_ = selected.layer_shapes
+        self.n_features_in_ = selected.shape[1]
+        return self
+
+    def transform(self, X):
+        """Keep the selected layers.
+
+        Parameters
+        ----------
+        X : Activations or array-like of shape (n_samples, n_features)
+            Activations that hold the selected layers, and perhaps others.
+
+        Returns
+        -------
+        X_out : Activations or ndarray of shape (n_samples, n_features)
+            The selected layers, as a lazy view.
+        """
+        check_is_fitted(self)
+        if not isinstance(X, Activations):
+            return super().transform(X)
+        check_layers_exist(X, self.layers_)
+        return X[self.layers_]
+
+    def _transform(self, X):
+        return X

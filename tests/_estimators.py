@@ -1,0 +1,64 @@
+"""Every public estimator of skood, found by looking for it."""
+
+import importlib
+import inspect
+import pkgutil
+
+from sklearn.base import BaseEstimator
+
+import skood
+from skood import HammingNAPDetector
+from skood.detectors import BaseDetector
+
+
+def public_modules():
+    """The package and its rooms."""
+    rooms = [importlib.import_module(f"skood.{m.name}") for m in pkgutil.iter_modules(skood.__path__)
+             if not m.name.startswith("_")]
+    return [skood, *rooms]
+
+
+def estimator_classes():
+    """Public, concrete estimator classes, by name."""
+    found = {
+        name: member
+        for module in public_modules()
+        for name, member in inspect.getmembers(module, inspect.isclass)
+        if name in module.__all__
+        and issubclass(member, BaseEstimator)
+        and not inspect.isabstract(member)
+    }
+    return dict(sorted(found.items()))
+
+
+def identity_network():
+    """A trained network that passes inputs of any width through, as the estimator checks need."""
+    from torch import nn
+
+    return nn.Sequential(nn.Identity())
+
+
+REQUIRED_ARGUMENTS = {
+    "ActivationExtractor": lambda: {"network": identity_network(), "layers": ["0"]},
+    "LayerEnsembleDetector": lambda: {"detector": HammingNAPDetector()},
+}
+
+
+def construct(cls, **params):
+    """An instance with default parameters, and those that have no default."""
+    required = REQUIRED_ARGUMENTS.get(cls.__name__, dict)()
+    if "random_state" in inspect.signature(cls).parameters:
+        params.setdefault("random_state", 0)
+    return cls(**{**required, **params})
+
+
+def detectors():
+    """An instance of every detector."""
+    return [construct(cls) for cls in estimator_classes().values() if issubclass(cls, BaseDetector)]
+
+
+def transformers():
+    """An instance of every transformer."""
+    return [
+        construct(cls) for cls in estimator_classes().values() if not issubclass(cls, BaseDetector)
+    ]

@@ -1,0 +1,23 @@
+"""Fixtures that several test files share."""
+
+import os
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+
+@pytest.fixture(scope="session")
+def golden():
+    """Read ``NAME.npz`` of the reference results that ``SKOOD_GOLDEN`` points at, as a dict."""
+    folder = os.environ.get("SKOOD_GOLDEN")
+    if not folder or not Path(folder).is_dir():
+        pytest.skip("SKOOD_GOLDEN names no folder with reference results")
+
+    @cache
+    def read(name):
+        with np.load(Path(folder) / f"{name}.npz") as arrays:
+            return dict(arrays)
+
+    return read
