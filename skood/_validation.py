@@ -41,7 +41,7 @@ def check_activations(
     allow_nd : bool, default=False
         Whether layers may have more than two dimensions.
     ensure_min_features : int, default=1
-        Smallest number of features of an ordinary array.
+        Smallest number of features, over all layers.
 
     Returns
     -------
@@ -51,7 +51,8 @@ def check_activations(
     Raises
     ------
     ValueError
-        If values are not finite, there are no samples, or the layers are not those of ``fit``.
+        If values are not finite, there are no samples or too few features, or the layers are
+        not those of ``fit``.
     """
     if not isinstance(X, Activations):
         return _check_plain_array(
@@ -59,10 +60,13 @@ def check_activations(
         )
     if len(X) == 0:
         raise ValueError(f"Found 0 samples in {X!r} while {_name(estimator)} needs at least 1.")
+    if X.shape[1] < ensure_min_features:
+        raise ValueError(
+            f"Found {X.shape[1]} feature(s) in {X!r} while {_name(estimator)} needs at least "
+            f"{ensure_min_features}."
+        )
     if reset:
-        vars(estimator).pop("feature_names_in_", None)
-        estimator.layer_shapes_ = X.layer_shapes
-        estimator.n_features_in_ = X.shape[1]
+        remember_layers(estimator, X)
     else:
         _check_same_layers(estimator, X)
     for name, layer in X.items():
@@ -93,6 +97,13 @@ def _check_plain_array(
         estimator, X, reset=reset, allow_nd=allow_nd, ensure_min_features=ensure_min_features
     )
     return Activations({ARRAY_LAYER: X})
+
+
+def remember_layers(estimator: Any, X: Activations) -> None:
+    """Set what an estimator that is fitted on ``Activations`` knows of them."""
+    vars(estimator).pop("feature_names_in_", None)
+    estimator.layer_shapes_ = X.layer_shapes
+    estimator.n_features_in_ = X.shape[1]
 
 
 def _check_same_layers(estimator: Any, X: Activations) -> None:
@@ -148,14 +159,14 @@ def in_distribution_mask(y: ArrayLike, n_samples: int) -> NDArray[np.bool_]:
     ValueError
         If ``y`` has another length, or holds NaN.
     """
-    y = column_or_1d(y)
-    if len(y) != n_samples:
-        raise ValueError(f"X has {n_samples} samples, but y has {len(y)}.")
-    if y.dtype.kind == "f":
-        assert_all_finite(y, input_name="y")
-    if y.dtype.kind in "US":
+    labels: NDArray = column_or_1d(y)
+    if len(labels) != n_samples:
+        raise ValueError(f"X has {n_samples} samples, but y has {len(labels)}.")
+    if labels.dtype.kind == "f":
+        assert_all_finite(labels, input_name="y")
+    if labels.dtype.kind in "US":
         return np.ones(n_samples, dtype=bool)
-    return np.asarray(y != OOD_LABEL, dtype=bool)
+    return np.asarray(labels != OOD_LABEL, dtype=bool)
 
 
 def in_distribution_rows(y: ArrayLike | None, n_samples: int) -> NDArray[np.intp]:
@@ -199,10 +210,14 @@ def check_class_labels(X: Activations, y: NDArray | None, wanted_by: str) -> Non
         raise ValueError(f"{wanted_by} needs predictions of the network, but X carries none.")
     if y is None:
         raise ValueError(f"{wanted_by} needs the class labels y, got None.")
-    if X.classes is not None and not (known := np.isin(y, X.classes)).all():
+    if X.classes is None:
+        return
+    # Not `numpy.isin`, for which the label "1" is the class 1.
+    known = X.classes.tolist()
+    if unknown := sorted(set(np.unique(y).tolist()).difference(known)):
         raise ValueError(
-            f"{wanted_by} needs labels among the classes of the network, {X.classes.tolist()}, "
-            f"or -1 for out-of-distribution; got {np.unique(y[~known]).tolist()}."
+            f"{wanted_by} needs labels among the classes of the network, {known}, "
+            f"or -1 for out-of-distribution; got {unknown}."
         )
 
 

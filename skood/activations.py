@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import json
-import shutil
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from numbers import Integral
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +17,10 @@ __all__ = ["Activations", "LinearHead", "PackedBits"]
 
 _FORMAT = "skood.Activations"
 _FORMAT_VERSION = 1
+_MANIFEST = "manifest.json"
 _ROWS_PER_WRITE = 4096
+
+Rows = range | NDArray[np.intp]
 
 
 class PackedBits:
@@ -53,6 +54,8 @@ class PackedBits:
 
     ndim = 2
     dtype = np.dtype(bool)
+    # Python would otherwise ask for row 0, 1, ... and take the refusal as the end.
+    __iter__ = None
 
     def __init__(self, words: NDArray[np.uint64], n_bits: int) -> None:
         n_words = -(-n_bits // 64)
@@ -66,7 +69,23 @@ class PackedBits:
 
     @classmethod
     def pack(cls, bits: ArrayLike) -> PackedBits:
-        """Pack a boolean array of shape (n_samples, n_bits)."""
+        """Pack a boolean array.
+
+        Parameters
+        ----------
+        bits : array-like of shape (n_samples, n_bits)
+            One bit a neuron.
+
+        Returns
+        -------
+        PackedBits
+            The same bits, 64 to a word.
+
+        Raises
+        ------
+        ValueError
+            If the array is not two-dimensional.
+        """
         bits = np.asarray(bits, dtype=bool)
         if bits.ndim != 2:
             raise ValueError(f"Expected a 2-D array of bits, got {bits.ndim} dimension(s).")
@@ -76,7 +95,13 @@ class PackedBits:
         return cls(padded.view(np.uint64), bits.shape[1])
 
     def unpack(self) -> NDArray[np.bool_]:
-        """The boolean array of shape (n_samples, n_bits)."""
+        """Give the bits back.
+
+        Returns
+        -------
+        ndarray of shape (n_samples, n_bits), dtype bool
+            One bit a neuron.
+        """
         octets = np.ascontiguousarray(self.words).view(np.uint8)
         return np.unpackbits(octets, axis=1, count=self.n_bits).view(bool)
 
@@ -94,7 +119,7 @@ class PackedBits:
         return len(self.words)
 
     def __getitem__(self, rows: Any) -> PackedBits:
-        return PackedBits(self.words[rows], self.n_bits)
+        return PackedBits(self.words[_row_index(rows, len(self))], self.n_bits)
 
     def __array__(
         self, dtype: DTypeLike | None = None, copy: bool | None = None
@@ -113,9 +138,9 @@ class LinearHead:
 
     Parameters
     ----------
-    weight : ndarray of shape (n_classes, n_units)
+    weight : array-like of shape (n_classes, n_units)
         Its weights.
-    bias : ndarray of shape (n_classes,), default=None
+    bias : array-like of shape (n_classes,), default=None
         Its biases; zeros where the layer has none.
     input_layer : str, default=None
         Name of the layer in :class:`Activations` whose values the head reads.
@@ -139,14 +164,18 @@ class LinearHead:
     input_layer: str | None = None
 
     def __post_init__(self) -> None:
-        if self.weight.ndim != 2:
-            raise ValueError(f"weight must be 2-D, got {self.weight.ndim} dimension(s).")
-        if self.bias is None:
-            object.__setattr__(self, "bias", np.zeros(len(self.weight), self.weight.dtype))
-        elif self.bias.shape != (len(self.weight),):
-            raise ValueError(
-                f"weight has {len(self.weight)} classes, but bias has shape {self.bias.shape}."
-            )
+        weight = _contiguous(np.asarray(self.weight))
+        if weight.ndim != 2:
+            raise ValueError(f"weight must be 2-D, got {weight.ndim} dimension(s).")
+        bias = np.zeros(len(weight), weight.dtype) if self.bias is None else np.asarray(self.bias)
+        if bias.shape != (len(weight),):
+            raise ValueError(f"weight has {len(weight)} classes, but bias has shape {bias.shape}.")
+        object.__setattr__(self, "weight", weight)
+        object.__setattr__(self, "bias", _contiguous(bias))
+
+    def __reduce__(self) -> tuple[type, tuple]:
+        # Through __init__: weights that a worker gets memory-mapped keep the hash of plain ones.
+        return type(self), (self.weight, self.bias, self.input_layer)
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -154,7 +183,18 @@ class LinearHead:
         return self.weight.shape
 
     def logits(self, features: ArrayLike) -> NDArray[np.floating]:
-        """Logits of shape (n_samples, n_classes) for features (n_samples, n_units)."""
+        """Apply the layer.
+
+        Parameters
+        ----------
+        features : array-like of shape (n_samples, n_units)
+            Values of the layer that the head reads.
+
+        Returns
+        -------
+        ndarray of shape (n_samples, n_classes)
+            The logits.
+        """
         return np.asarray(features) @ self.weight.T + self.bias
 
 
@@ -224,8 +264,8 @@ class Activations:
         self._predictions = None if predictions is None else np.asarray(predictions)
         self.head = head
         self._classes = None if classes is None else np.asarray(classes)
-        self._rows: range | NDArray[np.intp] = range(self._check_lengths())
         self._check_logits()
+        self._rows: Rows = range(self._check_lengths())
 
     def _check_lengths(self) -> int:
         if not self._layers:
@@ -272,11 +312,11 @@ class Activations:
     @property
     def logits(self) -> NDArray[np.floating] | None:
         """Output of the network, of shape (n_samples, n_classes), or None."""
-        return None if self._logits is None else self._take(self._logits)
+        return None if self._logits is None else _take(self._logits, self._rows)
 
     @property
     def classes(self) -> NDArray | None:
-        """Label of each column of ``logits``, or None where there are no logits."""
+        """Label of each column of ``logits``, or None where nothing tells them."""
         if self._classes is None and self._logits is not None:
             return np.arange(self._logits.shape[1])
         return self._classes
@@ -285,12 +325,20 @@ class Activations:
     def predictions(self) -> NDArray | None:
         """The class that the network predicted for each sample, or None."""
         if self._predictions is not None:
-            return self._take(self._predictions)
+            return _take(self._predictions, self._rows)
         logits, classes = self.logits, self.classes
         return None if logits is None or classes is None else classes[logits.argmax(axis=1)]
 
     def items(self) -> Iterator[tuple[str, Layer]]:
-        """Pairs of layer name and array."""
+        """Iterate over the layers.
+
+        Yields
+        ------
+        name : str
+            Name of a layer.
+        array : ndarray or PackedBits of shape (n_samples, ...)
+            Its activations.
+        """
         return ((name, self[name]) for name in self._layers)
 
     def replace(
@@ -364,20 +412,16 @@ class Activations:
                     f"All parts need the same layers, got {first.layer_shapes} "
                     f"and {part.layer_shapes}."
                 )
-            if not np.array_equal(part.classes, first.classes):  # type: ignore[arg-type]
-                raise ValueError(
-                    f"All parts need the same classes, got {first.classes} and {part.classes}."
-                )
+        classes = [part.classes for part in parts if part.classes is not None]
+        for others in classes[1:]:
+            if not np.array_equal(others, classes[0]):
+                raise ValueError(f"All parts need the same classes, got {classes[0]} and {others}.")
         return cls(
             {name: _stack([part[name] for part in parts]) for name in first.layers},
-            logits=None if first.logits is None else np.concatenate([p.logits for p in parts]),
-            predictions=(
-                None
-                if any(part.predictions is None for part in parts)
-                else np.concatenate([part.predictions for part in parts])
-            ),
+            logits=_concatenate_all([part.logits for part in parts]),
+            predictions=_concatenate_all([part.predictions for part in parts]),
             head=first.head,
-            classes=first._classes,
+            classes=next((p._classes for p in parts if p._classes is not None), None),
         )
 
     def save(self, path: str | Path, *, overwrite: bool = False) -> None:
@@ -402,51 +446,50 @@ class Activations:
             If labels or activations are Python objects, which need pickle.
         """
         path = Path(path)
-        if path.exists() and not (overwrite and (path / "manifest.json").is_file()):
-            raise FileExistsError(
-                f"{path} exists already"
-                + ("; pass overwrite=True to replace it." if not overwrite else " and is not ours.")
-            )
+        if path.exists() and not overwrite:
+            raise FileExistsError(f"{path} exists already; pass overwrite=True to replace it.")
+        if path.exists() and not _holds_nothing_else(path):
+            raise FileExistsError(f"{path} holds something else than saved activations.")
         path.parent.mkdir(parents=True, exist_ok=True)
-        # The old folder goes only when the new one is complete: it may back this very view.
-        partial = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}-"))
-        try:
-            self._write(partial)
+        with tempfile.TemporaryDirectory(
+            dir=path.parent, prefix=f".{path.name}-", ignore_cleanup_errors=True
+        ) as scratch:
+            # The old folder goes only when the new one is complete: it may back this very view.
+            new = Path(scratch, "new")
+            new.mkdir()
+            self._write(new)
             if path.exists():
-                shutil.rmtree(path)
-            partial.replace(path)
-        except BaseException:
-            shutil.rmtree(partial, ignore_errors=True)
-            raise
+                path.replace(Path(scratch, "old"))
+            new.replace(path)
 
     def _write(self, folder: Path) -> None:
         layers = []
-        for number, (name, array) in enumerate(self.items()):
+        for number, (name, layer) in enumerate(self._layers.items()):
             file = f"layer_{number}.npy"
-            packed = isinstance(array, PackedBits)
-            _save_npy(folder / file, array.words if isinstance(array, PackedBits) else array)
-            layers.append(
-                {"name": name, "file": file, "n_bits": array.shape[1] if packed else None}
-            )
-        parts = {
-            "logits": self.logits,
-            "predictions": self._take(self._predictions),
-            "classes": self._classes,
-            "head_weight": self.head and self.head.weight,
-            "head_bias": self.head and self.head.bias,
+            array, n_bits = layer, None
+            if isinstance(layer, PackedBits):
+                array, n_bits = layer.words, layer.n_bits
+            _save_rows(folder / file, array, self._rows)
+            layers.append({"name": name, "file": file, "n_bits": n_bits})
+        parts: dict[str, tuple[Any, Rows | None]] = {
+            "logits": (self._logits, self._rows),
+            "predictions": (self._predictions, self._rows),
+            "classes": (self._classes, None),
+            "head_weight": (self.head and self.head.weight, None),
+            "head_bias": (self.head and self.head.bias, None),
         }
-        stored = [key for key, array in parts.items() if array is not None]
-        for key in stored:
-            _save_npy(folder / f"{key}.npy", np.asarray(parts[key]))
+        stored = {key: part for key, part in parts.items() if part[0] is not None}
+        for key, (array, rows) in stored.items():
+            _save_rows(folder / f"{key}.npy", array, rows)
         manifest = {
             "format": _FORMAT,
             "version": _FORMAT_VERSION,
             "n_samples": len(self),
             "layers": layers,
-            "parts": stored,
+            "parts": list(stored),
             "head_input_layer": self.head and self.head.input_layer,
         }
-        (folder / "manifest.json").write_text(json.dumps(manifest, indent=2))
+        (folder / _MANIFEST).write_text(json.dumps(manifest, indent=2))
 
     @classmethod
     def load(cls, path: str | Path, *, mmap_mode: str | None = None) -> Activations:
@@ -468,12 +511,15 @@ class Activations:
         Raises
         ------
         ValueError
-            If the folder was not written by :meth:`save`, or by a later version of it.
+            If the folder was not written by :meth:`save`, or by a later version of it, or
+            ``mmap_mode`` is another one.
         FileNotFoundError
             If there is no such folder.
         """
+        if mmap_mode not in (None, "r", "c"):
+            raise ValueError(f"mmap_mode must be None, 'r' or 'c', got {mmap_mode!r}.")
         path = Path(path)
-        manifest = json.loads((path / "manifest.json").read_text())
+        manifest = json.loads((path / _MANIFEST).read_text())
         if manifest.get("format") != _FORMAT or manifest.get("version", 0) > _FORMAT_VERSION:
             raise ValueError(
                 f"{path} holds format {manifest.get('format')!r} version "
@@ -492,16 +538,6 @@ class Activations:
             )
         return cls(layers, head=head, **parts)
 
-    def _take(self, array: Any) -> Any:
-        if array is None:
-            return None
-        if not isinstance(self._rows, range):
-            return array[self._rows]
-        if self._rows == range(len(array)):
-            return array
-        start, stop, step = self._rows.start, self._rows.stop, self._rows.step
-        return array[slice(start, stop if stop >= 0 else None, step)]
-
     def __len__(self) -> int:
         return len(self._rows)
 
@@ -512,28 +548,18 @@ class Activations:
         raise TypeError("Activations are not iterable: use `.layers`, `.items()` or A[rows].")
 
     def __getitem__(self, item: Any) -> Any:
-        if isinstance(item, tuple) and len(item) == 2 and item[1] is Ellipsis:
-            item = item[0]  # scikit-learn indexes X[rows, ...]
         if isinstance(item, str):
             self._check_known([item])
-            return self._take(self._layers[item])
+            return _take(self._layers[item], self._rows)
         if isinstance(item, list) and item and all(isinstance(i, str) for i in item):
             self._check_known(item)
             return self._view(self._rows, layers={name: self._layers[name] for name in item})
-        if isinstance(item, Integral | tuple):
-            raise IndexError(
-                f"Index Activations by layer name(s), a slice or an array of rows, got {item!r}; "
-                "one sample is A[[i]]."
-            )
-        if isinstance(item, slice):
-            rows = self._rows[item]
-        else:
-            rows = np.asarray(self._rows, dtype=np.intp)[_as_row_index(item, len(self))]
-        return self._view(rows)
+        index = _row_index(item, len(self))
+        if isinstance(index, slice):
+            return self._view(self._rows[index])
+        return self._view(np.asarray(self._rows, dtype=np.intp)[index])
 
-    def _view(
-        self, rows: range | NDArray[np.intp], layers: dict[str, Layer] | None = None
-    ) -> Activations:
+    def _view(self, rows: Rows, layers: dict[str, Layer] | None = None) -> Activations:
         view = object.__new__(Activations)
         view.__dict__.update(self.__dict__, _rows=rows)
         if layers is not None:
@@ -547,27 +573,38 @@ class Activations:
     def __array__(
         self, dtype: DTypeLike | None = None, copy: bool | None = None
     ) -> NDArray[np.generic]:
-        flat = [np.asarray(array).reshape(len(self), -1) for _, array in self.items()]
+        flat = [
+            np.asarray(array).reshape(len(self), int(np.prod(array.shape[1:])))
+            for _, array in self.items()
+        ]
+        if copy is False and not (len(flat) == 1 and self._holds(flat[0])):
+            raise ValueError("These activations cannot be seen as one array without a copy.")
         if len(flat) == 1:
             return np.array(flat[0], dtype=dtype, copy=copy)
-        if copy is False:
-            raise ValueError("Several layers cannot be seen as one array without a copy.")
-        return np.concatenate(flat, axis=1, dtype=dtype)
+        return np.concatenate(flat, axis=1, dtype=dtype, casting="unsafe")
+
+    def _holds(self, array: NDArray) -> bool:
+        return any(
+            isinstance(layer, np.ndarray) and np.may_share_memory(layer, array)
+            for layer in self._layers.values()
+        )
 
     def __getstate__(self) -> dict[str, Any]:
         # A pickled (or hashed) view holds its own rows only. Contiguous plain arrays make the
-        # hash depend on the content, not on strides or on being memory-mapped.
+        # hash depend on the content, not on strides or on being memory-mapped. The layers are
+        # a list because joblib sorts dicts, and so could not tell their order.
+        predictions = self._predictions
         return {
-            "_layers": {name: _contiguous(array) for name, array in self.items()},
-            "_logits": None if self._logits is None else _contiguous(self.logits),
-            "_predictions": self._take(self._predictions),
+            "_layers": [(name, _contiguous(array)) for name, array in self.items()],
+            "_logits": _contiguous(self.logits),
+            "_predictions": _contiguous(None if predictions is None else self.predictions),
             "head": self.head,
-            "_classes": self._classes,
+            "_classes": _contiguous(self._classes),
             "_rows": range(len(self)),
         }
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__dict__.update(state)
+        self.__dict__.update(state, _layers=dict(state["_layers"]))
 
     def __repr__(self) -> str:
         layers = ", ".join(f"{name}: {shape}" for name, shape in self.layer_shapes.items())
@@ -586,42 +623,77 @@ def _as_layer(name: str, array: ArrayLike | PackedBits) -> Layer:
     return layer
 
 
-def _as_row_index(item: Any, n_samples: int) -> NDArray:
+def _row_index(item: Any, n_samples: int) -> slice | NDArray:
+    if isinstance(item, tuple) and len(item) == 2 and item[1] is Ellipsis:
+        item = item[0]  # scikit-learn indexes X[rows, ...]
+    if isinstance(item, slice):
+        return item
     rows = np.asarray(item)
-    if rows.size == 0 and rows.ndim == 1:
-        return rows.astype(np.intp)
-    if rows.ndim != 1 or rows.dtype.kind not in "biu":
+    if isinstance(item, tuple) or rows.ndim != 1 or (rows.size and rows.dtype.kind not in "biu"):
         raise IndexError(
-            "Rows must be a slice, a 1-D array of integers or a boolean mask, "
-            f"got an array of shape {rows.shape} and dtype {rows.dtype}."
+            "Rows are selected by a slice, a 1-D array of integers or a boolean mask (one row is "
+            f"A[[i]]), layers by a name or a list of names; got {item!r}."
         )
-    if rows.dtype.kind == "b" and len(rows) != n_samples:
+    if rows.dtype.kind != "b":
+        return rows.astype(np.intp)
+    if len(rows) != n_samples:
         raise IndexError(f"The boolean mask has {len(rows)} entries for {n_samples} samples.")
     return rows
+
+
+def _take(array: Any, rows: Rows) -> Any:
+    """The given rows; a view of the array where they are a range."""
+    if not isinstance(rows, range):
+        return array[rows]
+    if rows == range(len(array)):
+        return array
+    if not rows:
+        return array[:0]
+    # The stop of a descending range may be negative, which a slice counts from the end.
+    return array[slice(rows.start, rows.stop if rows.stop >= 0 else None, rows.step)]
 
 
 def _stack(arrays: Sequence[Layer]) -> Layer:
     packed = [array for array in arrays if isinstance(array, PackedBits)]
     if not packed:
-        return np.concatenate(arrays)  # type: ignore[arg-type]
+        return np.concatenate(arrays)
     if len(packed) < len(arrays):
         raise ValueError("A layer is packed bits in some of the parts only.")
     return PackedBits(np.concatenate([bits.words for bits in packed]), packed[0].n_bits)
 
 
-def _contiguous(array: Layer | None) -> Layer | None:
+def _concatenate_all(arrays: Sequence[NDArray | None]) -> NDArray | None:
+    given = [array for array in arrays if array is not None]
+    return np.concatenate(given) if len(given) == len(arrays) else None
+
+
+def _contiguous(array: Any) -> Any:
     if isinstance(array, PackedBits):
-        return PackedBits(np.ascontiguousarray(array.words), array.n_bits)
-    return None if array is None else np.ascontiguousarray(array)
+        return PackedBits(_contiguous(array.words), array.n_bits)
+    # Unlike `ascontiguousarray`, this also gives an axis of length 1 the strides of a new array.
+    return None if array is None else np.asarray(array).ravel().reshape(array.shape)
 
 
-def _save_npy(file: Path, array: NDArray) -> None:
+def _holds_nothing_else(folder: Path) -> bool:
+    try:
+        manifest = json.loads((folder / _MANIFEST).read_text())
+        saved = {layer["file"] for layer in manifest["layers"]}
+        saved.update(f"{part}.npy" for part in manifest["parts"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
+    found = {file.name for file in folder.iterdir()}
+    return manifest.get("format") == _FORMAT and found <= {_MANIFEST, *saved}
+
+
+def _save_rows(file: Path, array: Any, rows: Rows | None) -> None:
+    rows = range(len(array)) if rows is None else rows
     if array.dtype.hasobject:
         raise TypeError(f"Cannot save {file.stem} of dtype {array.dtype}: it would need pickle.")
-    if array.size == 0:
-        np.save(file, array)
+    shape = (len(rows), *array.shape[1:])
+    if 0 in shape:
+        np.save(file, np.empty(shape, array.dtype))
         return
-    target = np.lib.format.open_memmap(file, mode="w+", dtype=array.dtype, shape=array.shape)
-    for rows in gen_batches(len(array), _ROWS_PER_WRITE):
-        target[rows] = array[rows]
+    target = np.lib.format.open_memmap(file, mode="w+", dtype=array.dtype, shape=shape)
+    for batch in gen_batches(len(rows), _ROWS_PER_WRITE):
+        target[batch] = _take(array, rows[batch])
     target.flush()

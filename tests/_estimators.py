@@ -13,8 +13,11 @@ from skood.detectors import BaseDetector
 
 def public_modules():
     """The package and its rooms."""
-    rooms = [importlib.import_module(f"skood.{m.name}") for m in pkgutil.iter_modules(skood.__path__)
-             if not m.name.startswith("_")]
+    rooms = [
+        importlib.import_module(f"skood.{m.name}")
+        for m in pkgutil.iter_modules(skood.__path__)
+        if not m.name.startswith("_")
+    ]
     return [skood, *rooms]
 
 

@@ -6,6 +6,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import settings
+
+settings.register_profile("skood", max_examples=50, deadline=None, derandomize=True)
+settings.load_profile("skood")
 
 
 @pytest.fixture(scope="session")

@@ -190,9 +190,7 @@ def test_one_setting_is_a_hamming_detector_with_that_threshold(maps):
     train, test = one[stored], one
     for step in chain[:-1]:
         train, test = step.fit(train).transform(train), step.transform(test)
-    np.testing.assert_array_equal(
-        auto.predict(A), chain[-1].fit(train, y[stored]).predict(test)
-    )
+    np.testing.assert_array_equal(auto.predict(A), chain[-1].fit(train, y[stored]).predict(test))
 
 
 def test_rows_that_set_thresholds_store_no_pattern(maps):
@@ -205,9 +203,7 @@ def test_rows_that_set_thresholds_store_no_pattern(maps):
         array[setting] = 0
     other = AutoNAPDetector().fit(A.replace(changed), y, sample_split=split)
     same = [
-        np.array_equal(
-            mine.stores[0].patterns.words, theirs.stores[0].patterns.words
-        )
+        np.array_equal(mine.stores[0].patterns.words, theirs.stores[0].patterns.words)
         for mine, theirs in zip(detector._members, other._members, strict=False)
         if (mine.source, mine.percentile) == (theirs.source, theirs.percentile)
     ]

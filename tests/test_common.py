@@ -4,13 +4,13 @@ import pickle
 
 import numpy as np
 import pytest
+from _estimators import construct, detectors, estimator_classes, transformers
 from sklearn.base import clone, is_outlier_detector
 from sklearn.exceptions import NotFittedError
 from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
-from _estimators import construct, detectors, estimator_classes, transformers
 from skood import Activations, HammingNAPDetector, LayerSelector
 from skood.ensemble import LayerEnsembleDetector
 from skood.model_selection import OODKFold

@@ -60,9 +60,7 @@ def test_mean_standardises_by_left_out_scores(data):
 def test_vote_is_the_share_of_members_that_accept_and_half_is_enough(data):
     A, y = data
     ensemble = LayerEnsembleDetector(member(), layers=["good", "weak"], combine="vote").fit(A, y)
-    votes = [
-        member().fit(A[[name]], y).predict(A[[name]]) == 1 for name in ("good", "weak")
-    ]
+    votes = [member().fit(A[[name]], y).predict(A[[name]]) == 1 for name in ("good", "weak")]
     np.testing.assert_array_equal(ensemble.score_samples(A), np.mean(votes, axis=0))
     np.testing.assert_array_equal(ensemble.predict(A) == 1, np.logical_or(*votes))
 

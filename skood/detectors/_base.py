@@ -26,7 +26,20 @@ class BaseDetector(OutlierMixin, BaseEstimator, metaclass=ABCMeta):
 
     @abstractmethod
     def fit(self, X, y=None):
-        """Fit the detector."""
+        """Fit the detector.
+
+        Parameters
+        ----------
+        X : Activations or array-like of shape (n_samples, n_features)
+            Activations by layer, or those of one layer.
+        y : array-like of shape (n_samples,), default=None
+            Class labels; -1 marks an out-of-distribution sample.
+
+        Returns
+        -------
+        self : object
+            Fitted detector.
+        """
 
     def _validate(self, X, *, reset):
         return check_activations(self, X, reset=reset)

@@ -10,7 +10,7 @@ from sklearn.utils import check_scalar
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted
 
-from .._validation import check_activations, check_class_labels, in_distribution_rows, take_rows
+from .._validation import check_activations, check_class_labels, in_distribution_mask, take_rows
 from ..activations import PackedBits
 from ._base import BaseOneClassDetector
 from ._pattern_store import build_stores, nearest_of_class
@@ -169,7 +169,8 @@ class HammingNAPDetector(BaseOneClassDetector):
         if not hasattr(self, "stores_"):
             return self.fit(X, y)
         X = check_activations(self, X, reset=False)
-        rows = in_distribution_rows(y, len(X))
+        # Unlike the first batch, a later one may hold out-of-distribution samples alone.
+        rows = np.arange(len(X)) if y is None else np.flatnonzero(in_distribution_mask(y, len(X)))
         batch = self._read(*take_rows(X, y, rows), self.n_samples_seen_ + rows)
         self.n_samples_seen_ += len(X)
         self._remember(self._seen.append(batch))

@@ -32,7 +32,7 @@ class PatternStore:
     def __init__(self, bits: PackedBits, rows: NDArray) -> None:
         words = np.ascontiguousarray(bits.words)
         # One opaque value a row: NumPy sorts these far faster than rows of a matrix.
-        opaque = words.view(np.dtype((np.void, words.strides[0]))).ravel()
+        opaque = words.view(np.dtype((np.void, words.itemsize * words.shape[1]))).ravel()
         _, first, inverse, counts = np.unique(
             opaque, return_index=True, return_inverse=True, return_counts=True
         )

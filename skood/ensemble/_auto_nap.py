@@ -216,7 +216,8 @@ class AutoNAPDetector(BaseDetector):
         return X
 
     def _check_grid(self):
-        if not len(self.percentiles) or not all(0 < p < 100 for p in self.percentiles):
+        percentiles: np.ndarray = np.asarray(self.percentiles, dtype=float)
+        if not percentiles.size or not ((percentiles > 0) & (percentiles < 100)).all():
             raise ValueError(
                 f"percentiles must lie strictly between 0 and 100, got {self.percentiles}."
             )
@@ -243,7 +244,7 @@ class AutoNAPDetector(BaseDetector):
             stored, validating = next(iter(self.validation.split(inside, y)))
             return inside[stored], inside[validating]
         _, sizes = np.unique(np.zeros(len(inside)) if y is None else y, return_counts=True)
-        stratify = sizes.min() > 1 and self.validation * len(inside) >= len(sizes)
+        stratify = sizes.min() > 1 and float(self.validation) * len(inside) >= len(sizes)
         return train_test_split(
             inside,
             test_size=self.validation,

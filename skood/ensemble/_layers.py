@@ -284,7 +284,7 @@ def _best_pipelines(search, n_layers):
             f"it has {list(results['params'][0])}."
         )
     metric = search.refit if search.multimetric_ else "score"
-    best = {}
+    best: dict[str, tuple[float, dict]] = {}
     for params, score in zip(results["params"], results[f"mean_test_{metric}"], strict=True):
         layer = str(params[names[0]])
         if np.isfinite(score) and (layer not in best or score > best[layer][0]):

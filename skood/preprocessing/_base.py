@@ -67,7 +67,7 @@ class LayerwiseTransformer(TransformerMixin, BaseEstimator, metaclass=ABCMeta):
     # `set_output` wraps whatever has feature names in a data frame, Activations too.
     @available_if(_fitted_on_array)
     def get_feature_names_out(self, input_features=None):
-        """Names of the features that ``transform`` returns for an ordinary array.
+        """Return the names of the features that ``transform`` gives for an ordinary array.
 
         Parameters
         ----------

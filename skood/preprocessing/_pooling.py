@@ -4,6 +4,7 @@ from itertools import product
 from numbers import Integral
 
 import numpy as np
+from sklearn.base import _fit_context
 from sklearn.utils._param_validation import Interval, StrOptions
 
 from ..activations import PackedBits
@@ -67,6 +68,7 @@ class PoolingReducer(LayerwiseTransformer):
         self.pooling = pooling
         self.output_size = output_size
 
+    @_fit_context(prefer_skip_nested_validation=True)
     def fit(self, X, y=None):
         """Check the parameters and remember the layers of ``X``; nothing is learnt.
 
@@ -88,7 +90,8 @@ class PoolingReducer(LayerwiseTransformer):
             If a pooling is unknown or named twice, or an array meets several poolings.
         """
         poolings = self._poolings()
-        if not poolings or len(set(poolings)) < len(poolings) or not set(poolings) <= set(POOLINGS):
+        known = all(pooling in POOLINGS for pooling in poolings)
+        if not poolings or not known or len(set(poolings)) < len(poolings):
             raise ValueError(
                 f"pooling must be one of {POOLINGS} or distinct ones of them, got {self.pooling!r}."
             )

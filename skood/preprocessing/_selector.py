@@ -3,7 +3,7 @@
 from sklearn.base import _fit_context
 from sklearn.utils.validation import check_is_fitted
 
-from .._validation import ARRAY_LAYER, check_layers_exist, match_layers
+from .._validation import ARRAY_LAYER, check_layers_exist, match_layers, remember_layers
 from ..activations import Activations
 from ._base import LayerwiseTransformer
 
@@ -70,8 +70,7 @@ class LayerSelector(LayerwiseTransformer):
             return super().fit(X)
         self.layers_ = match_layers(self.layers, X.layers)
         selected = X[self.layers_]
-        self.layer_shapes_ = selected.layer_shapes
-        self.n_features_in_ = selected.shape[1]
+        remember_layers(self, selected)
         return self
 
     def transform(self, X):

@@ -1,0 +1,57 @@
+# Every target sets up what it needs: Python 3.11 or newer, pip and make are enough.
+PYTHON ?= python3
+WORKERS ?= 2
+
+VENV := .venv
+LOWEST := .venv-lowest
+# With several test workers, one thread each: more only fight for the same cores.
+ONE_THREAD := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1
+
+.DEFAULT_GOAL := help
+.PHONY: help venv demo test test-lowest lint format types docs bench-check clean
+
+help:  ## show the targets
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## */\t/' | expand -t 14
+
+venv: $(VENV)/installed  ## set up .venv with the versions of constraints.txt
+
+$(VENV)/installed: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(VENV)/bin/python -m pip install --quiet -c constraints.txt -e ".[all,test,lint,docs]"
+	touch $@
+
+$(LOWEST)/installed: pyproject.toml constraints-lowest.txt
+	$(PYTHON) -m venv $(LOWEST)
+	$(LOWEST)/bin/python -m pip install --quiet -c constraints-lowest.txt -e ".[all,test]"
+	touch $@
+
+demo: $(VENV)/installed  ## monitor a digits classifier: a table and pictures in demo/output/
+	$(VENV)/bin/python demo/digits_monitor.py
+
+test: $(VENV)/installed  ## run the tests and the examples in the docstrings
+	$(ONE_THREAD) $(VENV)/bin/python -m pytest -n $(WORKERS)
+
+test-lowest: $(LOWEST)/installed  ## run them against the lowest supported versions
+	$(ONE_THREAD) $(LOWEST)/bin/python -m pytest -n $(WORKERS)
+
+lint: $(VENV)/installed  ## check style and formatting
+	$(VENV)/bin/ruff check
+	$(VENV)/bin/ruff format --check
+
+format: $(VENV)/installed  ## mend what lint can mend by itself
+	$(VENV)/bin/ruff check --fix
+	$(VENV)/bin/ruff format
+
+types: $(VENV)/installed  ## check the type annotations
+	$(VENV)/bin/mypy
+
+docs: $(VENV)/installed  ## build the site in docs/_build/html; a warning is an error
+	$(VENV)/bin/sphinx-build -W --keep-going -b html docs docs/_build/html
+
+bench-check: $(VENV)/installed  ## check that the benchmarks run and agree with each other
+	$(VENV)/bin/python benchmarks/speed.py --check
+
+clean:  ## remove all that the other targets made
+	rm -rf $(VENV) $(LOWEST) build dist demo/output docs/_build docs/api/generated docs/auto_examples
+	rm -rf skood.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,27 @@
+"""The order of the gallery: from the first steps on. Examples not named here come last."""
+
+from pathlib import Path
+
+ORDER = [
+    "plot_quickstart.py",
+    "plot_sklearn_mlp.py",
+    "plot_skorch.py",
+    "plot_no_single_best_layer.py",
+    "plot_grid_search.py",
+    "plot_auto_nap.py",
+    "plot_thresholds.py",
+]
+
+
+class GalleryOrder:
+    """Sort key that sphinx-gallery builds for each folder of examples."""
+
+    def __init__(self, src_dir):
+        self.src_dir = src_dir
+
+    def __call__(self, filename):
+        name = Path(filename).name
+        return (ORDER.index(name) if name in ORDER else len(ORDER), name)
+
+    def __repr__(self):
+        return "<GalleryOrder>"

@@ -1,0 +1,105 @@
+"""What the extractor asks of a network, whatever library it comes from."""
+
+from __future__ import annotations
+
+import sys
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+PENULTIMATE = "penultimate"
+"""Name of the input of the last linear layer, where no other layer holds it."""
+
+Keep = Callable[[str, Any], None]
+
+
+@dataclass(frozen=True)
+class Trace:
+    """What running a network on two samples tells about it."""
+
+    auto: list[str]
+    """Layers that ``layers="auto"`` stands for, in forward order."""
+    features: list[str]
+    """Layers whose values are, as they are, the input of the last linear layer."""
+
+
+class NetworkAdapter(ABC):
+    """One kind of network.
+
+    Values may be arrays of the network's own kind, such as tensors, until ``to_numpy`` is
+    called on them. Each kind of network makes and reads its own kind of trace.
+    """
+
+    classes: NDArray | None = None
+    """Label of each column of the logits, where the network knows them."""
+
+    def reading(self) -> AbstractContextManager:
+        """Context in which the network may be run; it leaves all as it was before."""
+        return nullcontext()
+
+    @abstractmethod
+    def fingerprint(self) -> str:
+        """Hash of the weights and the architecture, equal for copies of the network."""
+
+    @abstractmethod
+    def trace(self, batch: Any) -> tuple[Trace, dict[str, Any]]:
+        """Run on a batch; also return the value of every layer, in forward order."""
+
+    @abstractmethod
+    def forward(self, batch: Any, trace: Any, layers: Sequence[str], keep: Keep) -> Any:
+        """Run on a batch and return the logits, or None where it has none.
+
+        ``keep(layer, value)`` is called the moment a layer has its value, which the network may
+        overwrite afterwards.
+        """
+
+    @abstractmethod
+    def head(self, trace: Any) -> tuple[NDArray, NDArray | None] | None:
+        """Copies of weight and bias of the linear layer that yields the logits, if one does."""
+
+    @abstractmethod
+    def to_numpy(self, value: Any) -> NDArray:
+        """A value as an array; it may share its memory."""
+
+
+def two_class_head(weight: NDArray, bias: NDArray | None) -> tuple[NDArray, NDArray | None]:
+    """The head that yields 0 beside the one output, the log-odds of the second class."""
+    zeros = np.zeros_like(weight)
+    return np.concatenate([zeros, weight]), None if bias is None else np.append(zeros[:1, 0], bias)
+
+
+def adapt(network: Any, device: Any = "auto") -> NetworkAdapter:
+    """Choose the adapter of a network, importing no library that the network does not use.
+
+    Raises
+    ------
+    TypeError
+        If the network is of no known kind.
+    NotFittedError
+        If it is not trained yet.
+    """
+    torch, skorch = sys.modules.get("torch"), sys.modules.get("skorch")
+    if torch is not None and isinstance(network, torch.nn.Module):
+        from ._torch import TorchAdapter
+
+        return TorchAdapter(network, device)
+    if skorch is not None and isinstance(network, skorch.NeuralNet):
+        from ._skorch import adapt_skorch
+
+        return adapt_skorch(network, device)
+
+    from sklearn.neural_network import MLPClassifier, MLPRegressor
+
+    if isinstance(network, MLPClassifier | MLPRegressor):
+        from ._sklearn_mlp import MLPAdapter
+
+        return MLPAdapter(network)
+    raise TypeError(
+        "network must be a torch.nn.Module, a fitted skorch NeuralNet or a fitted scikit-learn "
+        f"MLPClassifier or MLPRegressor, got {network!r}."
+    )

@@ -1,0 +1,204 @@
+"""Listening to the calls that a torch network makes in a forward pass."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Collection, Iterator, Mapping
+from dataclasses import dataclass
+from functools import partial
+from types import TracebackType
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
+
+_NOT_ACTIVATIONS = {"MultiheadAttention", "Softmax", "Softmax2d", "Softmin", "LogSoftmax"}
+ACTIVATION_MODULES = tuple(
+    getattr(nn, name) for name in nn.modules.activation.__all__ if name not in _NOT_ACTIVATIONS
+)
+ACTIVATION_FUNCTIONS = frozenset(
+    {
+        "celu",
+        "elu",
+        "gelu",
+        "glu",
+        "hardshrink",
+        "hardsigmoid",
+        "hardswish",
+        "hardtanh",
+        "leaky_relu",
+        "log_sigmoid",
+        "mish",
+        "prelu",
+        "relu",
+        "relu6",
+        "rrelu",
+        "selu",
+        "sigmoid",
+        "silu",
+        "softplus",
+        "softshrink",
+        "softsign",
+        "tanh",
+        "tanhshrink",
+        "threshold",
+    }
+)
+SQUASHING_MODULES = (nn.Softmax, nn.LogSoftmax, nn.Sigmoid)
+SQUASHING_FUNCTIONS = frozenset({"log_softmax", "sigmoid", "softmax"})
+ADDITION = "add"
+_HEARD_FUNCTIONS = ACTIVATION_FUNCTIONS | SQUASHING_FUNCTIONS | {ADDITION}
+
+
+@dataclass(frozen=True)
+class Call:
+    """One call of a module or of a function, as it has just returned."""
+
+    name: str
+    """Of the module; or of the module in whose ``forward`` the function is called, a dot, and the
+    name of the function."""
+    number: int
+    """How many calls of this name there were before in the same forward pass."""
+    called: nn.Module | str
+    """The module, or the bare name of the function."""
+    inputs: list[Tensor]
+    output: Tensor | None
+    """The first tensor in what is returned."""
+
+    @property
+    def key(self) -> tuple[str, int]:
+        """Tells this call from all others in the same forward pass."""
+        return (self.name, self.number)
+
+
+class CallListener:
+    """Context in which a forward pass of a network tells of its calls.
+
+    Parameters
+    ----------
+    network : torch.nn.Module
+        The network; a call of itself is not told of.
+    on_call : callable
+        Called with each :class:`Call`.
+    names : collection of str, default=None
+        Names of the calls to tell of; by default all.
+    functions : bool, default=True
+        Whether there are calls of functions to tell of.
+    """
+
+    def __init__(
+        self,
+        network: nn.Module,
+        on_call: Callable[[Call], None],
+        *,
+        names: Collection[str] | None = None,
+        functions: bool = True,
+    ) -> None:
+        self._network = network
+        self._on_call = on_call
+        self._names = names
+        self._function_listener = _FunctionListener(self._function_called) if functions else None
+        self._handles: list[torch.utils.hooks.RemovableHandle] = []
+        self._running: list[tuple[str, nn.Module]] = [("", network)]
+        self._counts: Counter[str] = Counter()
+        self._telling = False
+
+    def __enter__(self) -> CallListener:
+        try:
+            for name, module in self._modules_to_hear():
+                self._listen_to(name, module)
+        except BaseException:
+            self._remove_hooks()
+            raise
+        if self._function_listener is not None:
+            self._function_listener.__enter__()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if self._function_listener is not None:
+            self._function_listener.__exit__(kind, error, traceback)
+        self._remove_hooks()
+
+    def _remove_hooks(self) -> None:
+        for handle in self._handles:
+            handle.remove()
+
+    def _modules_to_hear(self) -> Iterator[tuple[str, nn.Module]]:
+        if self._names is not None and self._function_listener is None:
+            yield from ((name, self._network.get_submodule(name)) for name in self._names)
+            return
+        # All of them: a function is called by the one that is running.
+        for name, module in self._network.named_modules():
+            if module is not self._network:
+                yield name, module
+
+    def _listen_to(self, name: str, module: nn.Module) -> None:
+        if self._function_listener is not None:
+            enter = partial(self._module_entered, name)
+            self._handles.append(module.register_forward_pre_hook(enter))
+        leave = partial(self._module_left, name)
+        self._handles.append(module.register_forward_hook(leave, with_kwargs=True))
+
+    def _module_entered(self, name: str, module: nn.Module, args: tuple) -> None:
+        self._running.append((name, module))
+
+    def _module_left(
+        self, name: str, module: nn.Module, args: tuple, kwargs: dict, output: Any
+    ) -> None:
+        if self._function_listener is not None:
+            self._running.pop()
+        self._tell(name, module, args, kwargs, output)
+
+    def _function_called(self, function: str, args: tuple, kwargs: dict, output: Any) -> None:
+        caller, module = self._running[-1]
+        # An activation module is told of as a whole, not once more for what it calls.
+        if not (self._telling or isinstance(module, ACTIVATION_MODULES)):
+            name = f"{caller}.{function}" if caller else function
+            self._tell(name, function, args, kwargs, output)
+
+    def _tell(
+        self, name: str, called: nn.Module | str, args: tuple, kwargs: dict, output: Any
+    ) -> None:
+        if self._names is not None and name not in self._names:
+            return
+        number = self._counts[name]
+        self._counts[name] += 1
+        inputs = [value for value in (*args, *kwargs.values()) if isinstance(value, Tensor)]
+        self._telling = True
+        try:
+            self._on_call(Call(name, number, called, inputs, first_tensor(output)))
+        finally:
+            self._telling = False
+
+
+class _FunctionListener(TorchFunctionMode):
+    """Tells of the calls of activation functions, whichever of their names is used."""
+
+    def __init__(self, on_function: Callable[[str, tuple, dict, Any], None]) -> None:
+        super().__init__()
+        self._on_function = on_function
+
+    def __torch_function__(self, func, types, args=(), kwargs=None):
+        kwargs = kwargs or {}
+        output = func(*args, **kwargs)
+        function = getattr(func, "__name__", "").strip("_")
+        if function in _HEARD_FUNCTIONS:
+            self._on_function(function, args, kwargs, output)
+        return output
+
+
+def first_tensor(value: Any) -> Tensor | None:
+    """The first tensor in nested tuples, lists and mappings, or None."""
+    if isinstance(value, Tensor):
+        return value
+    if isinstance(value, Mapping):
+        value = value.values()
+    elif not isinstance(value, tuple | list):
+        return None
+    return next((found for item in value if (found := first_tensor(item)) is not None), None)

@@ -1,0 +1,166 @@
+"""Gathering what the layers of a network give, batch by batch."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.base import clone
+
+from ..activations import Activations, LinearHead, PackedBits
+
+
+class Collector:
+    """Reduces the values of layers as they come, and stacks them.
+
+    Parameters
+    ----------
+    reducer : transformer or None
+        Called for each layer at once where it has ``pool_layers``, and otherwise for the
+        Activations of each batch.
+    to_numpy : callable
+        Makes an array of a value of the network.
+    n_samples : int or None
+        Number of samples to expect, where known.
+    """
+
+    def __init__(
+        self, reducer: Any, to_numpy: Callable[[Any], NDArray], n_samples: int | None
+    ) -> None:
+        self._reducer = reducer
+        self._to_numpy = to_numpy
+        self._n_expected = n_samples
+        self._n_rows = 0
+        self._batch: dict[str, NDArray] = {}
+        self._layers: dict[str, _RowBuffer] = {}
+        self._n_bits: dict[str, int] = {}
+        self._logits: _RowBuffer | None = None
+
+    def keep(self, layer: str, value: Any) -> None:
+        """Take the value of a layer for the current batch; nothing of it is shared."""
+        if self._reducer is None:
+            self._store(layer, self._to_numpy(value))
+        elif hasattr(self._reducer, "pool_layers"):
+            for name, pooled in self._reducer.pool_layers({layer: value}).items():
+                self._store(name, self._to_numpy(pooled))
+        else:
+            self._batch[layer] = np.array(self._to_numpy(value))
+
+    def end_batch(self, n_rows: int, logits: Any) -> None:
+        """Take the logits of the current batch, or None, and close it.
+
+        Raises
+        ------
+        ValueError
+            If a layer did not give a row for each sample.
+        """
+        if logits is not None:
+            logits = self._to_numpy(logits)
+            self._logits = self._logits or _RowBuffer("logits", logits, self._n_expected)
+            self._logits.append(logits)
+        if self._batch:
+            batch = Activations(self._batch, logits=logits)
+            self._batch = {}
+            for name, values in reduce_activations(self._reducer, batch).items():
+                self._store(name, values)
+        self._n_rows += n_rows
+        for name, buffer in self._layers.items():
+            if buffer.n_rows != self._n_rows:
+                raise ValueError(
+                    f"Layer {name!r} must have a row for each sample, but has {buffer.n_rows} "
+                    f"rows after {self._n_rows} samples."
+                )
+
+    def _store(self, name: str, values: NDArray | PackedBits) -> None:
+        if isinstance(values, PackedBits):
+            self._n_bits[name] = values.n_bits
+            values = values.words
+        if name not in self._layers:
+            self._layers[name] = _RowBuffer(name, values, self._n_expected)
+            self._check_memory()
+        self._layers[name].append(values)
+
+    def _check_memory(self) -> None:
+        # Without this, memory runs out long after: it is promised first and taken when used.
+        needed = sum(buffer.n_bytes for buffer in self._layers.values())
+        if needed > (present := _physical_memory()):
+            raise MemoryError(
+                f"The layers take {needed / 2**30:.1f} GiB or more, but the machine has "
+                f"{present / 2**30:.1f} GiB: pass reducer=PoolingReducer(), or name fewer layers."
+            )
+
+    def collect(self, head: LinearHead | None, classes: NDArray | None) -> Activations:
+        """All that was kept; head and classes only where they belong to the logits."""
+        logits = None if self._logits is None else self._logits.finish()
+        layers: dict[str, NDArray | PackedBits] = {}
+        for name, buffer in self._layers.items():
+            array = buffer.finish()
+            is_packed = name in self._n_bits
+            layers[name] = PackedBits(array, self._n_bits[name]) if is_packed else array
+        if logits is None:
+            return Activations(layers)
+        if classes is not None and len(classes) != logits.shape[1]:
+            classes = None
+        return Activations(layers, logits=logits, head=head, classes=classes)
+
+
+def reduce_activations(reducer: Any, activations: Activations) -> Activations:
+    """Apply a reducer, whose ``fit`` learns nothing.
+
+    Raises
+    ------
+    TypeError
+        If it does not return Activations.
+    """
+    reduced = clone(reducer).fit(activations).transform(activations)
+    if not isinstance(reduced, Activations):
+        raise TypeError(
+            f"reducer must turn Activations into Activations, but {type(reducer).__name__} "
+            f"returned {type(reduced).__name__}."
+        )
+    return reduced
+
+
+class _RowBuffer:
+    """An array that is filled row by row; allocated once where their number is known."""
+
+    def __init__(self, name: str, first: NDArray, n_expected: int | None) -> None:
+        capacity = len(first) if n_expected is None else n_expected
+        self._name = name
+        self._array = np.empty((capacity, *first.shape[1:]), first.dtype)
+        self.n_rows = 0
+
+    @property
+    def n_bytes(self) -> int:
+        return self._array.nbytes
+
+    def append(self, rows: NDArray) -> None:
+        if rows.shape[1:] != self._array.shape[1:]:
+            raise ValueError(
+                f"Layer {self._name!r} has shape {self._array.shape[1:]} for some samples and "
+                f"{rows.shape[1:]} for others: bring the inputs to the same size."
+            )
+        end = self.n_rows + len(rows)
+        if end > len(self._array):
+            self._resize(max(end, 2 * len(self._array)))
+        self._array[self.n_rows : end] = rows
+        self.n_rows = end
+
+    def finish(self) -> NDArray:
+        self._resize(self.n_rows)
+        return self._array
+
+    def _resize(self, n_rows: int) -> None:
+        if n_rows != len(self._array):
+            # In place, so that no second copy is needed; nobody else refers to the array yet.
+            self._array.resize((n_rows, *self._array.shape[1:]), refcheck=False)
+
+
+def _physical_memory() -> float:
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (AttributeError, ValueError):  # not told on this system
+        return float("inf")

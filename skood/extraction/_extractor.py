@@ -1,0 +1,300 @@
+"""The transformer from raw inputs to activations."""
+
+from numbers import Integral
+
+from sklearn.base import BaseEstimator, TransformerMixin, _fit_context, clone
+from sklearn.utils._param_validation import HasMethods, Interval
+from sklearn.utils.validation import check_is_fitted, check_memory
+
+from .._validation import check_layers_exist, match_layers
+from ..activations import Activations
+from ._adapter import adapt
+from ._collector import reduce_activations
+from ._inputs import as_arrays, as_batches, forget_features
+from ._plan import AUTO, extract, make_plan, signature_of
+
+
+class ActivationExtractor(TransformerMixin, BaseEstimator):
+    """Run a trained network and return the activations of its layers.
+
+    The network is only read: its weights, buffers, modes, hooks and gradients, and the global
+    random states, are the same after every call as before.
+
+    Parameters
+    ----------
+    network : torch.nn.Module, skorch.NeuralNet, MLPClassifier or MLPRegressor
+        A trained network: any torch module, a fitted skorch net or a fitted scikit-learn
+        multilayer perceptron. Clones of the extractor share it.
+    layers : str or sequence of str, default="auto"
+        Names or glob patterns such as ``"features.*"``; "all" is every layer, and "auto"
+        is explained in the notes.
+    reducer : transformer, default=None
+        Applied to the activations batch by batch, so that unreduced ones never pile up, for
+        example :class:`~skood.PoolingReducer`. It must treat each sample on its own: a clone is
+        fitted to each batch. A reducer with the method ``pool_layers`` is given each layer
+        as soon as it is computed, where it is computed; any other is given the ``Activations``
+        of the batch and must return ``Activations``.
+    batch_size : int, default=256
+        Number of samples to run at once. A ``DataLoader`` has its own.
+    device : "auto", str or torch.device, default="auto"
+        Where to run a torch network. "auto" is where its parameters are. For another device a
+        copy of the network is made in each call. Not used for scikit-learn perceptrons.
+    memory : str or object with the joblib.Memory interface, default=None
+        Cache of results; a string is the path of its folder. It goes by the content of the
+        weights, of the inputs, and by layers and reducer. Data sets and loaders, whose
+        content is not known beforehand, are not cached.
+    verbose : int, default=0
+        Whether to show a progress bar.
+
+    Attributes
+    ----------
+    layers_ : list of str
+        Names of the extracted layers, in forward order, before the reducer.
+    fingerprint_ : str
+        Hash of the weights and architecture of the network that ``fit`` saw. Copies of a network
+        have the same, in every process.
+    n_features_in_ : int
+        Size of the second axis of the inputs. Only defined for arrays, tensors, data sets and
+        loaders of these.
+    feature_names_in_ : ndarray of shape (n_features_in_,)
+        Names of the features, where ``fit`` saw a data frame with string names.
+
+    See Also
+    --------
+    PoolingReducer : Pools feature maps; the usual reducer.
+    LayerSelector : Selects among layers that are extracted already.
+
+    Notes
+    -----
+    **Names of layers.** In a torch network a layer is whatever a module returns, under the name
+    of the module in ``named_modules()``; of a tuple, list or mapping the first tensor. It must have
+    one row for each sample. An activation function that is called without a module, such as
+    ``F.relu`` or ``Tensor.tanh``, is a layer too: "relu" where the network's own ``forward``
+    calls it, "block1.relu" where that of ``block1`` does. What is called several times
+    in one pass has a layer for each call: "relu[0]", "relu[1]", ... The
+    input of the last linear layer is the layer "penultimate". A perceptron of scikit-learn has
+    "hidden_0", "hidden_1", ..., and "output", after their activation functions.
+
+    **What "auto" selects.** The outputs of all activation functions, except a softmax and a sigmoid
+    that the network ends in. Where there are residual blocks, their outputs instead:
+    the modules, other than the network, in whose own ``forward`` two
+    activations of the same shape are added. Also the layer "penultimate", unless
+    one of the others is that very matrix.
+
+    **Logits and head.** A matrix of at least two columns that the network returns is
+    taken for the logits; of a tuple or list, the first tensor; of a mapping or another
+    object, what it calls "logits", or else its first matrix. Where the network ends in a softmax,
+    log-softmax or sigmoid, the logits are what goes into it. Where a linear layer yields them,
+    it becomes the ``head``, and ``head.input_layer`` names the layer it reads, if that was
+    extracted and the reducer left it as it was. A single log-odds ``z``, of
+    ``NeuralNetBinaryClassifier`` or a two-class ``MLPClassifier``, becomes the logits
+    ``[0, z]``. Regressors and multilabel classifiers have none.
+
+    **Inputs of torch networks.** Floating point values are cast to the kind of the parameters. So
+    are integers, unless the first module with weights that they reach is an embedding. In a
+    mapping, which becomes keyword arguments of the network, integers stay integers. A data
+    set or loader yields inputs, or tuples or lists whose first item they are; rows are returned in
+    the order in which they come. Values of half precision are returned in single precision.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_iris
+    >>> from sklearn.neural_network import MLPClassifier
+    >>> from skood import ActivationExtractor
+    >>> X, y = load_iris(return_X_y=True)
+    >>> network = MLPClassifier((8, 5), max_iter=2000, random_state=0).fit(X, y)
+    >>> A = ActivationExtractor(network).fit_transform(X)
+    >>> A
+    Activations(n_samples=150, layers={hidden_0: (8,), hidden_1: (5,)}, n_classes=3)
+    >>> bool((A.predictions == network.predict(X)).all())
+    True
+    >>> A.head.input_layer
+    'hidden_1'
+
+    A convolutional network, with its maps pooled as they are computed:
+
+    >>> import torch
+    >>> from torch import nn
+    >>> from skood import PoolingReducer
+    >>> network = nn.Sequential(
+    ...     nn.Conv2d(1, 4, 3), nn.ReLU(), nn.Conv2d(4, 6, 3), nn.ReLU(),
+    ...     nn.Flatten(), nn.Linear(6 * 4 * 4, 3),
+    ... )
+    >>> images = torch.zeros(10, 1, 8, 8)
+    >>> ActivationExtractor(network, reducer=PoolingReducer(["max", "avg"])).fit_transform(images)
+    Activations(n_samples=10, layers={1:max: (4,), 1:avg: (4,), 3:max: (6,), 3:avg: (6,),
+    penultimate: (96,)}, n_classes=3)
+    """
+
+    _parameter_constraints: dict = {
+        "network": "no_validation",
+        "layers": [str, "array-like"],
+        "reducer": [HasMethods(["fit", "transform"]), None],
+        "batch_size": [Interval(Integral, 1, None, closed="left")],
+        "device": "no_validation",
+        "memory": [str, HasMethods(["cache"]), None],
+        "verbose": ["verbose"],
+    }
+
+    def __init__(
+        self,
+        network,
+        layers=AUTO,
+        *,
+        reducer=None,
+        batch_size=256,
+        device="auto",
+        memory=None,
+        verbose=0,
+    ):
+        self.network = network
+        self.layers = layers
+        self.reducer = reducer
+        self.batch_size = batch_size
+        self.device = device
+        self.memory = memory
+        self.verbose = verbose
+
+    @_fit_context(prefer_skip_nested_validation=True)
+    def fit(self, X, y=None):
+        """Find the layers, by running the network on two of the samples.
+
+        Parameters
+        ----------
+        X : array-like, Tensor, Dataset, DataLoader, dict or Activations
+            Inputs of the network, of shape (n_samples, n_features, ...), or its activations,
+            extracted before: then the network is not run.
+        y : None
+            Ignored, there for the scikit-learn convention.
+
+        Returns
+        -------
+        self : object
+            Fitted extractor.
+
+        Raises
+        ------
+        TypeError
+            If the network is of no known kind.
+        NotFittedError
+            If the network is not trained yet.
+        ValueError
+            If a name or pattern selects nothing; the message lists the known layers.
+        """
+        adapter = adapt(self.network, self.device)
+        if isinstance(X, Activations):
+            plan = None
+            forget_features(self)
+            self.layers_ = _match_extracted(self.layers, X.layers)
+            self._signature = signature_of(self._reduce(X[self.layers_][:1]))
+        else:
+            batches = as_batches(self, X, self.batch_size, reset=True)
+            plan = make_plan(adapter, batches, self.layers, self.reducer)
+            self.layers_, self._signature = plan.layers, plan.signature
+        self._plan = plan
+        self.fingerprint_ = adapter.fingerprint()
+        return self
+
+    def transform(self, X):
+        """Extract the activations, or select among those extracted before.
+
+        Parameters
+        ----------
+        X : array-like, Tensor, Dataset, DataLoader, dict or Activations
+            Inputs of the network, of shape (n_samples, n_features, ...). Of
+            ``Activations``, the layers are selected, and reduced unless they have the names
+            and shapes of reduced ones.
+
+        Returns
+        -------
+        activations : Activations
+            The layers in forward order, with logits and head where the network has them.
+
+        Raises
+        ------
+        ValueError
+            If values are not finite, the number of features is not that of ``fit``, or
+            activations lack a layer.
+        MemoryError
+            If the layers need more memory than the machine has.
+        """
+        check_is_fitted(self)
+        if isinstance(X, Activations):
+            return self._select(X)
+        adapter = adapt(self.network, self.device)
+        batches = as_batches(self, X, self.batch_size, reset=False)
+        plan = self._plan
+        if plan is None:
+            plan = make_plan(adapter, batches, self.layers, self.reducer)
+        extracted = self._extract(adapter, plan, batches)
+        names = list(self._signature)
+        check_layers_exist(extracted, names)
+        return extracted[names]
+
+    def _extract(self, adapter, plan, batches):
+        run, key, reducer = extract, None, self.reducer
+        if self.memory is not None and batches.data is not None:
+            ignored = ["adapter", "plan", "batches", "verbose"]
+            run = check_memory(self.memory).cache(extract, ignore=ignored)
+            key = (adapter.fingerprint(), as_arrays(batches.data, adapter.to_numpy))
+            reducer = clone(reducer, safe=False)  # what it was fitted to makes no difference
+        return run(
+            key,
+            plan.layers,
+            reducer,
+            adapter=adapter,
+            plan=plan,
+            batches=batches,
+            verbose=self.verbose,
+        )
+
+    def _select(self, X):
+        names = list(self._signature)
+        if all(name in X for name in names) and signature_of(X[names]) == self._signature:
+            return X[names]
+        check_layers_exist(X, self.layers_)
+        return self._reduce(X[self.layers_])
+
+    def _reduce(self, X):
+        return X if self.reducer is None else reduce_activations(self.reducer, X)
+
+    def set_output(self, *, transform=None):
+        """Do nothing: the output is always ``Activations``.
+
+        Parameters
+        ----------
+        transform : str, default=None
+            Ignored, there so that the output of a pipeline can be set.
+
+        Returns
+        -------
+        self : object
+            The extractor.
+        """
+        return self
+
+    def __sklearn_clone__(self):
+        # A trained network is shared: `clone` would copy a module, and a cloned net or
+        # perceptron is untrained.
+        params = self.get_params(deep=False)
+        network = params.pop("network")
+        new = type(self)(network, **{name: clone(p, safe=False) for name, p in params.items()})
+        for name in ("_metadata_request", "_sklearn_output_config", "_skl_callbacks"):
+            if name in vars(self):
+                setattr(new, name, clone(vars(self)[name], safe=False))
+        return new
+
+    def __sklearn_tags__(self):
+        tags = super().__sklearn_tags__()
+        tags.input_tags.three_d_array = True
+        tags.transformer_tags.preserves_dtype = []
+        return tags
+
+
+def _match_extracted(patterns, layers):
+    """Layers that patterns select by their names or, where they are pooled, by what was pooled."""
+    if isinstance(patterns, str) and patterns == AUTO:
+        return list(layers)
+    origins = {name: name.rpartition(":")[0] or name for name in layers}
+    matched = match_layers(patterns, list(dict.fromkeys([*layers, *origins.values()])))
+    return [name for name in layers if name in matched or origins[name] in matched]

@@ -1,0 +1,104 @@
+"""What to extract, found out from two samples."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from tqdm import tqdm
+
+from .._validation import match_layers
+from ..activations import Activations, LinearHead, PackedBits
+from ._adapter import NetworkAdapter, Trace
+from ._collector import Collector, reduce_activations
+from ._inputs import Batches, count_rows
+
+AUTO = "auto"
+Signature = dict[str, tuple[tuple[int, ...], bool]]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How to run a network, and what comes out."""
+
+    trace: Trace
+    layers: list[str]
+    """Layers of the network to extract, in forward order."""
+    head_input: str | None
+    """Extracted layer that holds what the head reads."""
+    signature: Signature
+    """Of the reduced layers."""
+
+
+def make_plan(
+    adapter: NetworkAdapter, batches: Batches, wanted: str | Sequence[str], reducer: Any
+) -> Plan:
+    """Run the network on two samples and choose the ``wanted`` ones among its layers.
+
+    Raises
+    ------
+    ValueError
+        If a name or pattern selects nothing, or "auto" finds nothing.
+    """
+    with adapter.reading():
+        trace, values = adapter.trace(batches.first_two())
+    layers = _choose(wanted, trace, list(values))
+    arrays = {name: adapter.to_numpy(values[name]) for name in layers}
+    reduced = Activations(arrays)
+    if reducer is not None:
+        reduced = reduce_activations(reducer, reduced)
+    holds_features = (
+        name
+        for name in trace.features
+        if name in reduced and name in arrays and np.array_equal(reduced[name], arrays[name])
+    )
+    return Plan(trace, layers, next(holds_features, None), signature_of(reduced))
+
+
+def _choose(wanted: str | Sequence[str], trace: Trace, known: list[str]) -> list[str]:
+    if not (isinstance(wanted, str) and wanted == AUTO):
+        return match_layers(wanted, known)
+    if not trace.auto:
+        raise ValueError(
+            "layers='auto' found no activation function and no linear layer in the network: name "
+            f"the layers to extract; known are {known}."
+        )
+    return trace.auto
+
+
+def signature_of(activations: Activations) -> Signature:
+    """Shape of a sample in each layer, and whether it is packed; reads one row."""
+    one = activations[:1]
+    return {
+        name: (shape, isinstance(one[name], PackedBits))
+        for name, shape in activations.layer_shapes.items()
+    }
+
+
+def extract(
+    key: Any,
+    layers: list[str],
+    reducer: Any,
+    *,
+    adapter: NetworkAdapter,
+    plan: Plan,
+    batches: Batches,
+    verbose: int,
+) -> Activations:
+    """Run the network once over all batches.
+
+    The arguments before the star are those that a cache goes by; ``key`` stands for the content of
+    network and inputs.
+    """
+    collector = Collector(reducer, adapter.to_numpy, batches.n_samples)
+    bar = tqdm(total=batches.n_samples, unit=" samples", disable=not verbose)
+    with bar, adapter.reading():
+        for batch in batches:
+            logits = adapter.forward(batch, plan.trace, layers, collector.keep)
+            n_rows = count_rows(batch)
+            collector.end_batch(n_rows, logits)
+            bar.update(n_rows)
+    head = adapter.head(plan.trace)
+    return collector.collect(head and LinearHead(*head, plan.head_input), adapter.classes)

@@ -1,0 +1,173 @@
+"""Any ``torch.nn.Module`` as a network."""
+
+from __future__ import annotations
+
+import copy
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, suppress
+from dataclasses import replace
+from itertools import chain
+from typing import Any, cast
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from sklearn.exceptions import NotFittedError
+from torch import Tensor, nn
+
+from ._adapter import Keep, NetworkAdapter
+from ._calls import Call, CallListener
+from ._fingerprint import describe_code, hash_content
+from ._inputs import count_rows
+from ._reading import reading
+from ._torch_trace import TorchTrace, find_logits, trace_calls
+
+
+class TorchAdapter(NetworkAdapter):
+    """Runs a module, or a copy of it where that is wanted on another device."""
+
+    def __init__(self, network: nn.Module, device: Any = "auto") -> None:
+        self.network = _readable(network)
+        tensors = list(chain(self.network.parameters(), self.network.buffers()))
+        if any(nn.parameter.is_lazy(tensor) for tensor in tensors):
+            raise NotFittedError(
+                f"This {type(network).__name__} has parameters that are not initialised yet: "
+                "train it before its activations are extracted."
+            )
+        floats = (tensor.dtype for tensor in tensors if tensor.is_floating_point())
+        self._dtype = next(floats, torch.get_default_dtype())
+        self._device = tensors[0].device if tensors else torch.device("cpu")
+        if device != "auto":
+            self._move_to(torch.empty(0, device=device).device)
+
+    def _move_to(self, device: torch.device) -> None:
+        if device != self._device:
+            self.network = copy.deepcopy(self.network).to(device)
+            self._device = device
+
+    def reading(self) -> AbstractContextManager:
+        return reading(self.network)
+
+    def fingerprint(self) -> str:
+        modules = dict(self.network.named_modules())
+        texts = [
+            f"{name} {type(module).__qualname__} {describe_code(type(module).forward)}"
+            for name, module in modules.items()
+        ]
+        return hash_content([repr(self.network), *texts], self._named_octets())
+
+    def _named_octets(self) -> Iterator[tuple[str, NDArray]]:
+        # The tensors themselves, since a state_dict leaves out non-persistent buffers.
+        for name, tensor in chain(
+            self.network.named_parameters(remove_duplicate=False),
+            self.network.named_buffers(remove_duplicate=False),
+        ):
+            flat = tensor.detach().cpu().contiguous().reshape(-1)
+            yield f"{name} {tensor.dtype} {tuple(tensor.shape)}", flat.view(torch.uint8).numpy()
+
+    def trace(self, batch: Any) -> tuple[TorchTrace, dict[str, Tensor]]:
+        keeps_integers = self._reaches_embedding(batch)
+        trace, values = trace_calls(
+            self.network, lambda: self._run(batch, keeps_integers), count_rows(batch)
+        )
+        return replace(trace, keeps_integers=keeps_integers), values
+
+    def forward(
+        self, batch: Any, trace: TorchTrace, layers: Sequence[str], keep: Keep
+    ) -> Tensor | None:
+        awaited = defaultdict(list)
+        for layer in layers:
+            awaited[trace.taps[layer].call].append(layer)
+        names = {name for name, _ in awaited}
+        if trace.logits is not None:
+            names.add(trace.logits.call[0])
+        squashed: list[Tensor | None] = []
+
+        def on_call(call: Call) -> None:
+            for layer in awaited.pop(call.key, ()):
+                keep(layer, trace.taps[layer].read(call))
+            if trace.logits is not None and call.key == trace.logits.call:
+                squashed.append(trace.logits.read(call))
+
+        functions = not names.isdisjoint(trace.functions)
+        with CallListener(self.network, on_call, names=names, functions=functions):
+            returned = self._run(batch, trace.keeps_integers)
+        if awaited:
+            missing = sorted(chain.from_iterable(awaited.values()))
+            raise ValueError(f"The network does not call its layers {missing} for all inputs.")
+        return self._as_logits(squashed[0] if squashed else find_logits(returned))
+
+    def head(self, trace: TorchTrace) -> tuple[NDArray, NDArray | None] | None:
+        if trace.head is None:
+            return None
+        linear = cast(nn.Linear, self.network.get_submodule(trace.head))
+        bias = None if linear.bias is None else self.to_numpy(linear.bias).copy()
+        return self.to_numpy(linear.weight).copy(), bias
+
+    def to_numpy(self, value: Tensor) -> NDArray:
+        # NumPy does not know bfloat16 and computes slowly in half precision.
+        is_short = value.is_floating_point() and value.element_size() < 4
+        return (value.float() if is_short else value).numpy(force=True)
+
+    def _as_logits(self, output: Tensor | None) -> Tensor | None:
+        if output is None or output.ndim != 2 or output.shape[1] < 2:
+            return None
+        return output if output.is_floating_point() else None
+
+    def _run(self, batch: Any, keeps_integers: bool) -> Any:
+        if isinstance(batch, Mapping):
+            named = {key: self._to_tensor(values, True) for key, values in batch.items()}
+            return self.network(**named)
+        return self.network(self._to_tensor(batch, keeps_integers))
+
+    def _to_tensor(self, values: Any, keeps_integers: bool) -> Tensor:
+        """A copy on the device, since a network may overwrite its input."""
+        dtype = self._dtype
+        if keeps_integers and holds_integers(values):
+            dtype = torch.bool if values.dtype in (bool, torch.bool) else torch.int64
+        if isinstance(values, np.ndarray):
+            # By way of a kind that both NumPy and torch know.
+            common = {torch.bool: np.bool_, torch.int64: np.int64, torch.float64: np.float64}
+            copied: NDArray = np.array(values, common.get(dtype, np.float32), order="C")
+            return torch.from_numpy(copied).to(self._device, dtype)
+        return values.to(self._device, dtype, copy=True)
+
+    def _reaches_embedding(self, batch: Any) -> bool:
+        """Whether the first module with weights that integers reach is an embedding."""
+        if isinstance(batch, Mapping) or not holds_integers(batch):
+            return False
+        reached: list[nn.Module] = []
+        handles = [
+            module.register_forward_pre_hook(lambda module, args: reached.append(module))
+            for module in self.network.modules()
+            if not any(module.children()) and any(True for _ in module.parameters())
+        ]
+        try:
+            # Other networks fail on integers; it is enough to see how far they get.
+            with suppress(Exception):
+                self._run(batch, keeps_integers=True)
+        finally:
+            for handle in handles:
+                handle.remove()
+        return bool(reached) and isinstance(reached[0], nn.Embedding | nn.EmbeddingBag)
+
+
+def holds_integers(values: Any) -> bool:
+    """Whether an array or tensor holds integers or truth values."""
+    if isinstance(values, Tensor):
+        return not (values.is_floating_point() or values.is_complex())
+    return values.dtype.kind in "iub"
+
+
+def _readable(network: nn.Module) -> nn.Module:
+    """The module that calls the layers one by one."""
+    if isinstance(network, torch.jit.ScriptModule):
+        raise TypeError(
+            f"{type(network).__name__} runs compiled code, whose layers cannot be read: pass the "
+            "module that it was made from."
+        )
+    network = getattr(network, "_orig_mod", network)  # what torch.compile wraps
+    if isinstance(network, nn.DataParallel | nn.parallel.DistributedDataParallel):
+        return network.module
+    return network

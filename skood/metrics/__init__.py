@@ -1,0 +1,22 @@
+"""Plain functions of labels and scores, and scorers for scikit-learn's searches.
+
+``y == -1`` marks an out-of-distribution (OOD) row, any other label an in-distribution row, and
+a higher score means more in-distribution. Libraries in which a high score means OOD are
+compared by passing the negated scores.
+"""
+
+from ._ranking import (
+    detection_accuracy_score,
+    fpr_at_tpr_score,
+    ood_average_precision_score,
+    ood_roc_auc_score,
+)
+from ._scorer import make_ood_scorer
+
+__all__ = [
+    "detection_accuracy_score",
+    "fpr_at_tpr_score",
+    "make_ood_scorer",
+    "ood_average_precision_score",
+    "ood_roc_auc_score",
+]

@@ -1,0 +1,46 @@
+"""What every splitter asks of the labels."""
+
+from __future__ import annotations
+
+import warnings
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.utils import indexable
+from sklearn.utils.validation import column_or_1d
+
+from .._validation import in_distribution_mask
+
+
+def check_labels(splitter: Any, X: Any, y: Any) -> tuple[NDArray, NDArray[np.bool_]]:
+    """The labels as a 1-D array, and the mask of the in-distribution rows.
+
+    Raises
+    ------
+    ValueError
+        If ``y`` is None, its length is not that of ``X``, or it does not hold both
+        in-distribution and OOD rows.
+    """
+    name = type(splitter).__name__
+    if y is None:
+        raise ValueError(f"{name} needs y, in which -1 marks the OOD rows, but y is None.")
+    X, y = indexable(X, y)
+    y = column_or_1d(y)
+    is_in = in_distribution_mask(y, len(y))
+    if is_in.all():
+        raise ValueError(
+            f"{name} needs OOD rows, marked by the number -1 in y, but none of the {len(y)} rows "
+            f"is; y has dtype {y.dtype}."
+        )
+    if not is_in.any():
+        raise ValueError(
+            f"{name} needs in-distribution rows, but all {len(y)} rows are marked as OOD (-1)."
+        )
+    return y, is_in
+
+
+def warn_if_groups(splitter: Any, groups: Any) -> None:
+    """Warn about groups that a splitter has no use for, as scikit-learn's splitters do."""
+    if groups is not None:
+        warnings.warn(f"The groups parameter is ignored by {splitter}", UserWarning, stacklevel=4)

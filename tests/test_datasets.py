@@ -1,0 +1,261 @@
+"""Data sets: what they return, and that a fetcher trusts no file it does not know."""
+
+import dataclasses
+import hashlib
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+from sklearn.datasets import load_digits
+
+from skood import datasets
+from skood.datasets import _archive, fetch_mnist, fetch_notmnist, load_digits_ood, make_noise
+from skood.datasets._table import ARCHIVES
+
+KINDS = ["blobs", "constant", "gaussian", "salt_and_pepper", "uniform"]
+FILES = [
+    pytest.param(dataset, subset, id=f"{dataset}-{subset}")
+    for dataset, archive in ARCHIVES.items()
+    for subset in archive.files
+]
+
+
+# --------------------------------------------------------------------------------------
+# load_digits_ood
+# --------------------------------------------------------------------------------------
+
+
+def test_digits_are_the_images_of_scikit_learn_from_zero_to_one():
+    digits = load_digits_ood()
+    assert digits.data.dtype == np.float32
+    np.testing.assert_array_equal(digits.data[:, 0] * 16, load_digits().images)
+
+
+def test_digits_that_are_kept_are_numbered_without_gaps():
+    digits = load_digits_ood(held_out=(0, 7))
+    kept = digits.target != -1
+    assert set(digits.target[kept]) == set(range(8))
+    np.testing.assert_array_equal(digits.target_names[digits.target[kept]], digits.digit[kept])
+
+
+def test_digits_that_are_held_out_are_marked():
+    digits = load_digits_ood(held_out=[3])
+    np.testing.assert_array_equal(digits.target == -1, load_digits().target == 3)
+
+
+def test_digits_as_a_tuple_are_those_of_the_bunch():
+    X, y = load_digits_ood(held_out=np.array([9, 2]), return_X_y=True)
+    digits = load_digits_ood(held_out=(2, 9))
+    np.testing.assert_array_equal(X, digits.data)
+    np.testing.assert_array_equal(y, digits.target)
+
+
+@pytest.mark.parametrize(
+    "held_out", [(), (1, 1), (10,), (-1,), (1.0,), ("1",), [[1, 5]], range(10), (0, 256)]
+)
+def test_digits_that_cannot_be_held_out_are_refused(held_out):
+    with pytest.raises(ValueError, match="1 to 9 distinct digits from 0 to 9, got"):
+        load_digits_ood(held_out=held_out)
+
+
+# --------------------------------------------------------------------------------------
+# make_noise
+# --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("shape", [(3, 2), (1, 1), (4, 1, 8, 8), (2, 3, 5, 7)])
+@pytest.mark.parametrize("kind", KINDS)
+def test_noise_is_a_float32_image_of_the_asked_shape(kind, shape):
+    X = make_noise(kind, shape, random_state=0)
+    assert X.shape == shape
+    assert X.dtype == np.float32
+    assert X.flags.c_contiguous
+    assert X.flags.writeable
+    assert X.min() >= 0
+    assert X.max() <= 1
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_noise_is_determined_by_the_random_state(kind):
+    first, again, other = (make_noise(kind, (5, 6, 6), random_state=seed) for seed in (0, 0, 1))
+    np.testing.assert_array_equal(first, again)
+    assert not np.array_equal(first, other)
+
+
+def test_uniform_noise_has_the_moments_of_the_uniform_distribution():
+    X = make_noise("uniform", (100, 1000), random_state=0)
+    assert X.mean() == pytest.approx(1 / 2, abs=0.01)
+    assert X.var() == pytest.approx(1 / 12, abs=0.01)
+
+
+def test_gaussian_noise_is_clipped_at_half_a_standard_deviation():
+    X = make_noise("gaussian", (100, 1000), random_state=0)
+    assert np.mean(X == 0) == pytest.approx(0.3085, abs=0.01)
+    assert np.mean(X == 1) == pytest.approx(0.3085, abs=0.01)
+
+
+def test_salt_and_pepper_noise_is_black_or_white():
+    X = make_noise("salt_and_pepper", (100, 1000), random_state=0)
+    assert set(np.unique(X)) == {0, 1}
+    assert X.mean() == pytest.approx(0.5, abs=0.01)
+
+
+def test_constant_noise_has_one_grey_per_sample():
+    X = make_noise("constant", (20, 3, 4, 4), random_state=0)
+    assert np.all(np.ptp(X, axis=(1, 2, 3)) == 0)
+    assert len(np.unique(X)) == 20
+
+
+def test_blobs_are_smooth_and_use_the_whole_range():
+    X = make_noise("blobs", (20, 1, 28, 28), random_state=0)
+    neighbour_step = np.abs(np.diff(X, axis=-1)).mean()
+    assert neighbour_step < 0.1  # independent uniform pixels differ by 1/3 on average
+    np.testing.assert_array_equal(X.min(axis=(1, 2, 3)), 0)
+    np.testing.assert_array_equal(X.max(axis=(1, 2, 3)), 1)
+
+
+def test_blobs_do_not_mix_samples_or_channels():
+    X = make_noise("blobs", (200, 2, 16, 16), random_state=0)
+    # Smoothed over the wrong axis, neighbours would correlate by 0.8 and more.
+    for a, b in [(X[:-1, 0], X[1:, 0]), (X[:, 0], X[:, 1])]:
+        assert abs(np.corrcoef(a.ravel(), b.ravel())[0, 1]) < 0.2
+
+
+@pytest.mark.parametrize("shape", [(), (3,), (3, 0), (3, -1), (3, 2.0)])
+def test_noise_of_an_impossible_shape_is_refused(shape):
+    with pytest.raises(ValueError, match="shape must be two or more positive integers, got"):
+        make_noise("uniform", shape)
+
+
+def test_noise_of_an_unknown_kind_is_refused():
+    with pytest.raises(ValueError, match="'kind' parameter of make_noise"):
+        make_noise("pink", (3, 2))
+
+
+# --------------------------------------------------------------------------------------
+# fetch_*, on small files made here
+# --------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def small_archives(tmp_path, monkeypatch):
+    """Write a few images for every data set and make their sums the expected ones."""
+    rng = np.random.default_rng(0)
+    for dataset, archive in ARCHIVES.items():
+        files = {}
+        for subset, file in archive.files.items():
+            path = tmp_path / file.name
+            x = rng.integers(256, size=(5, *archive.image_shape), dtype=np.uint8)
+            np.savez(path, x=x, y=rng.integers(3, size=5))
+            files[subset] = dataclasses.replace(file, sha256=sha256(path))
+        monkeypatch.setitem(ARCHIVES, dataset, dataclasses.replace(archive, files=files))
+    monkeypatch.delenv("SKOOD_DATA", raising=False)
+    return tmp_path
+
+
+def sha256(path):
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+@pytest.mark.parametrize("dataset", ARCHIVES)
+def test_images_come_channels_first_from_zero_to_one(dataset, small_archives):
+    archive = ARCHIVES[dataset]
+    with np.load(small_archives / next(iter(archive.files.values())).name) as source:
+        x, y = source["x"], source["y"]
+    fetched = getattr(datasets, f"fetch_{dataset}")(data_home=small_archives)
+
+    assert fetched.data.dtype == np.float32
+    assert fetched.data.flags.c_contiguous
+    channels_last = np.moveaxis(fetched.data, 1, -1)
+    np.testing.assert_allclose(channels_last.reshape(x.shape) * 255, x, rtol=1e-6)
+    np.testing.assert_array_equal(fetched.target, y)
+    assert archive.descr == fetched.DESCR
+
+
+@pytest.mark.parametrize("dataset", ["mnist", "fashion_mnist", "cifar10", "cifar100"])
+def test_all_is_the_training_images_and_then_the_test_images(dataset, small_archives):
+    fetch = getattr(datasets, f"fetch_{dataset}")
+    parts = [fetch(subset=s, data_home=small_archives) for s in ("train", "test")]
+    X, y = fetch(subset="all", data_home=str(small_archives), return_X_y=True)
+    np.testing.assert_array_equal(X, np.concatenate([part.data for part in parts]))
+    np.testing.assert_array_equal(y, np.concatenate([part.target for part in parts]))
+
+
+def test_an_unknown_subset_is_refused(small_archives):
+    with pytest.raises(ValueError, match=r"one of \['train', 'test', 'all'\], got 'validation'"):
+        fetch_mnist(subset="validation", data_home=small_archives)
+
+
+def test_the_environment_variable_names_the_folder(small_archives, monkeypatch):
+    monkeypatch.setenv("SKOOD_DATA", str(small_archives))
+    assert len(fetch_notmnist().data) == 5
+
+
+def test_the_argument_wins_over_the_environment_variable(small_archives, monkeypatch):
+    monkeypatch.setenv("SKOOD_DATA", str(small_archives / "nowhere"))
+    assert len(fetch_notmnist(data_home=small_archives).data) == 5
+
+
+def test_the_default_folder_is_in_the_home_directory(small_archives, monkeypatch):
+    monkeypatch.setenv("HOME", str(small_archives))
+    monkeypatch.setenv("USERPROFILE", str(small_archives))
+    (small_archives / "skood_data").mkdir()
+    for file in small_archives.glob("*.npz"):
+        file.rename(small_archives / "skood_data" / file.name)
+    assert len(fetch_notmnist().data) == 5
+
+
+def test_a_missing_file_says_where_it_was_sought_and_what_it_must_hold(tmp_path):
+    with pytest.raises(FileNotFoundError) as error:
+        fetch_notmnist(data_home=tmp_path)
+    message = str(error.value)
+    for part in ("notmnist.npz", str(tmp_path), "data_home", "SKOOD_DATA", "(5000, 28, 28)"):
+        assert part in message
+
+
+def test_a_file_with_another_checksum_is_refused_by_both_sums(small_archives):
+    path = small_archives / "notmnist.npz"
+    expected = sha256(path)
+    path.write_bytes(path.read_bytes() + b"x")
+    with pytest.raises(OSError, match=f"its SHA-256 sum is {sha256(path)}, not {expected}"):
+        fetch_notmnist(data_home=small_archives)
+
+
+def test_a_file_that_was_replaced_is_checked_again(small_archives):
+    path = small_archives / "notmnist.npz"
+    fetch_notmnist(data_home=small_archives)
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 1
+    path.write_bytes(content)
+    os.utime(path, ns=(0, 0))
+    with pytest.raises(OSError, match="SHA-256"):
+        fetch_notmnist(data_home=small_archives)
+
+
+def test_a_file_is_summed_up_once(small_archives, monkeypatch):
+    fetch_notmnist(data_home=small_archives)
+    monkeypatch.setattr(_archive.hashlib, "file_digest", pytest.fail)
+    fetch_notmnist(data_home=small_archives)
+
+
+# --------------------------------------------------------------------------------------
+# fetch_*, on the real files
+# --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("dataset", "subset"), FILES)
+def test_the_real_files_are_those_of_the_table(dataset, subset):
+    file = ARCHIVES[dataset].files[subset]
+    path = Path(os.environ.get("SKOOD_DATA", ""), file.name)
+    if not path.is_file():
+        pytest.skip(f"SKOOD_DATA names no folder with {file.name}")
+
+    assert sha256(path) == file.sha256
+    with np.load(path) as archive:
+        y = archive["y"]
+    assert len(y) == file.n_samples
+    classes = np.unique(y)
+    np.testing.assert_array_equal(classes, np.arange(len(classes)))
+    names = ARCHIVES[dataset].target_names
+    assert names is None or len(names) == len(classes)

@@ -1,0 +1,500 @@
+"""The metrics against golden values and brute force, and the scorers inside scikit-learn."""
+
+import os
+import pickle
+from fractions import Fraction
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import sklearn
+from hypothesis import given
+from hypothesis import strategies as st
+from sklearn.base import BaseEstimator, OutlierMixin, TransformerMixin, clone
+from sklearn.ensemble import IsolationForest
+from sklearn.metrics import average_precision_score, roc_auc_score
+from sklearn.mixture import GaussianMixture
+from sklearn.model_selection import GridSearchCV, cross_validate
+from sklearn.neighbors import LocalOutlierFactor
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import FunctionTransformer, StandardScaler
+from sklearn.utils.fixes import parse_version
+
+from skood.activations import Activations
+from skood.metrics import (
+    detection_accuracy_score,
+    fpr_at_tpr_score,
+    make_ood_scorer,
+    ood_average_precision_score,
+    ood_roc_auc_score,
+)
+from skood.model_selection import OODKFold
+
+METRICS = {
+    "auroc": (ood_roc_auc_score, {}),
+    "ap_out": (ood_average_precision_score, {"positive": "ood"}),
+    "ap_in": (ood_average_precision_score, {"positive": "id"}),
+    "fpr95_ood_positive": (fpr_at_tpr_score, {"positive": "ood"}),
+    "fpr95_id_positive": (fpr_at_tpr_score, {"positive": "id"}),
+    "fpr80_ood_positive": (fpr_at_tpr_score, {"tpr": 0.8, "positive": "ood"}),
+    "fpr80_id_positive": (fpr_at_tpr_score, {"tpr": 0.8, "positive": "id"}),
+    "balanced_detection_accuracy": (detection_accuracy_score, {"balanced": True}),
+    "pooled_detection_accuracy": (detection_accuracy_score, {"balanced": False}),
+}
+every_metric = pytest.mark.parametrize("column", METRICS)
+
+
+def compute(column, y_true, y_score):
+    function, kwargs = METRICS[column]
+    return function(y_true, y_score, **kwargs)
+
+
+@every_metric
+def test_golden_values(column):
+    path = Path(os.environ.get("SKOOD_GOLDEN", ""), "metrics.npz")
+    if not path.is_file():
+        pytest.skip("SKOOD_GOLDEN does not name a folder with metrics.npz")
+    with np.load(path) as golden:
+        expected = golden["expected"][:, list(golden["column_names"]).index(column)]
+        cases = [
+            # The stored scores are large for OOD.
+            (np.where(golden[f"is_ood_{i:02d}"], -1, 0), -golden[f"score_{i:02d}"])
+            for i in range(len(expected))
+        ]
+    actual = [compute(column, y_true, y_score) for y_true, y_score in cases]
+    assert len(actual) == 22
+    np.testing.assert_allclose(actual, expected, rtol=0, atol=1e-9)
+
+
+# Brute force
+
+
+@st.composite
+def labels_and_scores(draw):
+    """At least one row of each kind; many ties, or values that are hard to subtract."""
+    is_in = [True, False, *draw(st.lists(st.booleans(), max_size=10))]
+    few = st.integers(0, 3).map(float)
+    extreme = st.sampled_from([-1.7e308, 1.7e308, 5e-324, -5e-324, 0.0, -0.0, 1.0, 1 + 2**-52])
+    value = draw(st.sampled_from([few, extreme, st.floats(allow_nan=False, allow_infinity=False)]))
+    scores = draw(st.lists(value, min_size=len(is_in), max_size=len(is_in)))
+    return np.where(is_in, 7, -1), np.array(scores)
+
+
+def accepted_at_every_threshold(y_true, y_score):
+    """(in-distribution, OOD) rows accepted by ``score >= t``, from accepting none to all."""
+    thresholds = [np.inf, *sorted(set(y_score.tolist()), reverse=True)]
+    return [
+        (int(sum((y_score >= t) & (y_true != -1))), int(sum((y_score >= t) & (y_true == -1))))
+        for t in thresholds
+    ]
+
+
+def found_at_every_threshold(y_true, y_score, positive):
+    """(positives, negatives) found, from none to all."""
+    accepted = accepted_at_every_threshold(y_true, y_score)
+    if positive == "id":
+        return accepted
+    n_in, n_ood = accepted[-1]
+    return [(n_ood - ood, n_in - inside) for inside, ood in reversed(accepted)]
+
+
+@given(labels_and_scores())
+def test_auroc_is_the_share_of_ordered_pairs(data):
+    y_true, y_score = data
+    pairs = [(a, b) for a in y_score[y_true != -1] for b in y_score[y_true == -1]]
+    won = sum(1.0 if a > b else 0.5 if a == b else 0.0 for a, b in pairs)
+    assert ood_roc_auc_score(y_true, y_score) == won / len(pairs)
+
+
+@given(labels_and_scores(), st.sampled_from(["id", "ood"]))
+def test_average_precision_sums_over_all_thresholds(data, positive):
+    found = found_at_every_threshold(*data, positive)
+    expected = sum(
+        Fraction(now - before, found[-1][0]) * Fraction(now, now + false)
+        for (before, _), (now, false) in pairwise(found)
+    )
+    actual = ood_average_precision_score(*data, positive=positive)
+    assert actual == pytest.approx(float(expected), abs=1e-14)
+
+
+@given(labels_and_scores(), st.sampled_from(["id", "ood"]), st.integers(1, 100))
+def test_fpr_at_tpr_is_the_smallest_over_all_thresholds(data, positive, percent):
+    found = found_at_every_threshold(*data, positive)
+    n_positive, n_negative = found[-1]
+    enough = [false for true, false in found if 100 * true >= percent * n_positive]
+    actual = fpr_at_tpr_score(*data, tpr=percent / 100, positive=positive)
+    assert actual == min(enough) / n_negative
+
+
+@given(labels_and_scores(), st.booleans())
+def test_detection_accuracy_is_the_largest_over_all_thresholds(data, balanced):
+    accepted = accepted_at_every_threshold(*data)
+    n_in, n_ood = accepted[-1]
+    expected = max(
+        (Fraction(inside, n_in) + Fraction(n_ood - ood, n_ood)) / 2
+        if balanced
+        else Fraction(inside + n_ood - ood, n_in + n_ood)
+        for inside, ood in accepted
+    )
+    actual = detection_accuracy_score(*data, balanced=balanced)
+    assert actual == pytest.approx(float(expected), abs=1e-15)
+
+
+def test_ranking_metrics_agree_with_scikit_learn():
+    rng = np.random.default_rng(0)
+    y_true = rng.choice([-1, 0, 1, 2], size=500)
+    y_score = rng.normal(size=500).round(1) + (y_true != -1)
+    is_in = y_true != -1
+    assert ood_roc_auc_score(y_true, y_score) == pytest.approx(roc_auc_score(is_in, y_score))
+    for positive, labels, scores in [("id", is_in, y_score), ("ood", ~is_in, -y_score)]:
+        assert ood_average_precision_score(y_true, y_score, positive=positive) == pytest.approx(
+            average_precision_score(labels, scores)
+        )
+
+
+# Single facts
+
+
+@pytest.mark.parametrize(
+    ("column", "best"),
+    [(column, 0.0 if column.startswith("fpr") else 1.0) for column in METRICS],
+)
+def test_four_perfectly_separated_samples_are_perfect(column, best):
+    assert compute(column, [0, 1, -1, -1], [0.9, 0.8, 0.7, 0.6]) == best
+
+
+@every_metric
+def test_adjacent_floats_are_told_apart(column):
+    best = 0.0 if column.startswith("fpr") else 1.0
+    assert compute(column, [0, -1], [np.nextafter(1.0, 2.0), 1.0]) == best
+    assert compute(column, [0, -1], [5e-324, 0.0]) == best
+
+
+@every_metric
+def test_huge_scores_of_both_signs_are_ranked(column):
+    best = 0.0 if column.startswith("fpr") else 1.0
+    scores = 1.7e308 * np.array([1, 1, 1, 1, -1, -1, -1, -1])
+    assert compute(column, [0, 1, 2, 3, -1, -1, -1, -1], scores) == best
+
+
+@every_metric
+def test_result_is_a_python_float(column):
+    assert type(compute(column, [0, -1, 3], np.float32([2, 2, 5]))) is float
+
+
+@every_metric
+def test_labels_may_be_strings_beside_the_number_minus_one(column):
+    y_true = np.array(["cat", "dog", -1, "cat", -1], dtype=object)
+    y_score = pd.Series([3.0, 1.0, 2.0, 4.0, 0.0], index=list("vwxyz"))
+    assert compute(column, pd.Series(y_true), y_score) == compute(
+        column, [0, 1, -1, 0, -1], y_score.tolist()
+    )
+
+
+def test_default_positive_is_ood():
+    y_true, y_score = [0, 1, 2, 3, -1, -1], [0.9, 0.8, 0.7, 0.2, 0.5, 0.1]
+    for function in (ood_average_precision_score, fpr_at_tpr_score):
+        default, ood, inside = (
+            function(y_true, y_score, **kwargs)
+            for kwargs in ({}, {"positive": "ood"}, {"positive": "id"})
+        )
+        assert default == ood != inside
+
+
+def test_reachable_tpr_is_not_missed_by_rounding():
+    """7 of 100 reach .07, though .07 * 100 is above 7 in floating point."""
+    y_true = np.r_[np.zeros(100), -1]
+    y_score = np.r_[np.arange(100.0), 92.5]
+    assert fpr_at_tpr_score(y_true, y_score, tpr=0.07, positive="id") == 0.0
+
+
+@every_metric
+@pytest.mark.parametrize(
+    ("y_true", "y_score", "message"),
+    [
+        ([0, 1], [1.0, 2.0], "2 in-distribution and 0 OOD rows"),
+        ([-1, -1, -1], [1.0, 2.0, 0.0], "0 in-distribution and 3 OOD rows"),
+        (["a", "-1"], [1.0, 2.0], "2 in-distribution and 0 OOD rows"),
+        ([0, -1], [1.0, np.nan], "y_score contains NaN"),
+        ([0, -1], [1.0, np.inf], "y_score contains infinity"),
+        ([0.0, np.nan], [1.0, 2.0], "contains NaN"),
+        ([0, -1, -1], [1.0, 2.0], r"2 scores, got an array of shape \(3,\)"),
+        ([0, -1], [[1.0], [2.0]], r"y_score must be 1-D, got an array of shape \(2, 1\)"),
+        ([[0], [-1]], [1.0, 2.0], r"y_true must be 1-D .* shape \(2, 1\)"),
+        (None, [1.0, 2.0], r"y_true must be 1-D .* shape \(\)"),
+        ([], [], "0 sample"),
+    ],
+)
+def test_unusable_input_is_refused(column, y_true, y_score, message):
+    with pytest.raises(ValueError, match=message):
+        compute(column, y_true, y_score)
+
+
+@pytest.mark.parametrize(
+    ("function", "kwargs"),
+    [
+        (fpr_at_tpr_score, {"tpr": 0}),
+        (fpr_at_tpr_score, {"tpr": 95}),
+        (fpr_at_tpr_score, {"positive": 1}),
+        (ood_average_precision_score, {"positive": "in"}),
+        (detection_accuracy_score, {"balanced": "yes"}),
+        (make_ood_scorer, {"target": "outlier"}),
+    ],
+)
+def test_unknown_options_are_refused(function, kwargs):
+    arguments = () if function is make_ood_scorer else ([0, -1], [1.0, 0.0])
+    with pytest.raises(ValueError, match=f"The '{next(iter(kwargs))}' parameter"):
+        function(*arguments, **kwargs)
+
+
+# Scorers
+
+
+@pytest.fixture(scope="module")
+def blob():
+    """Standard normal rows of three classes, then OOD rows around them."""
+    rng = np.random.default_rng(0)
+    X = np.r_[rng.normal(size=(60, 2)), rng.normal(scale=3, size=(20, 2))]
+    return X, np.r_[np.arange(60) % 3, np.full(20, -1)]
+
+
+SCORERS = {
+    "roc_auc": ("auroc", 1),
+    "average_precision_ood": ("ap_out", 1),
+    "average_precision_id": ("ap_in", 1),
+    "neg_fpr_at_95_tpr_ood": ("fpr95_ood_positive", -1),
+    "neg_fpr_at_95_tpr_id": ("fpr95_id_positive", -1),
+    "detection_accuracy": ("balanced_detection_accuracy", 1),
+}
+
+
+@pytest.mark.parametrize("name", SCORERS)
+def test_scorer_is_the_metric_of_the_decision_function(name, blob):
+    X, y = blob
+    detector = LocalOutlierFactor(novelty=True).fit(X[y != -1])
+    column, sign = SCORERS[name]
+    expected = sign * compute(column, y, detector.decision_function(X))
+    assert make_ood_scorer(name)(detector, X, y) == expected
+
+
+@pytest.mark.skipif(
+    parse_version(sklearn.__version__) < parse_version("1.9"),
+    reason="scikit-learn before 1.9 makes no scorers of density estimators",
+)
+def test_score_samples_serves_without_decision_function(blob):
+    X, y = blob
+    density = GaussianMixture(random_state=0).fit(X[y != -1])
+    expected = ood_roc_auc_score(y, density.score_samples(X))
+    assert make_ood_scorer()(density, X, y) == expected
+
+
+def share_of_ood_in_lowest_half(y_true, y_score):
+    return float(np.mean(y_score[y_true == -1] < np.median(y_score)))
+
+
+@pytest.mark.parametrize(("target", "expected"), [("ood", 0.5), ("misclassified", 1.0)])
+def test_metric_may_be_a_callable(target, expected):
+    X, y = toy_activations()
+    scorer = make_ood_scorer(share_of_ood_in_lowest_half, target=target)
+    assert scorer(MaxLogitDetector(), X, y) == expected
+    assert "share_of_ood_in_lowest_half" in repr(scorer)
+
+
+def test_unknown_metric_is_refused_with_the_known_names():
+    with pytest.raises(ValueError, match="average_precision_ood"):
+        make_ood_scorer("average_precision")
+
+
+def test_scorers_work_in_a_search(blob):
+    search = GridSearchCV(
+        IsolationForest(random_state=0),
+        {"n_estimators": [1, 20]},
+        scoring={name: make_ood_scorer(name) for name in SCORERS},
+        refit="roc_auc",
+        cv=OODKFold(2, shuffle=True, random_state=0),
+        error_score="raise",
+    ).fit(*blob)
+    assert search.best_params_ == {"n_estimators": 20}
+    for name, (_, sign) in SCORERS.items():
+        assert (sign * search.cv_results_[f"mean_test_{name}"] >= 0).all()
+
+
+class CountingDetector(OutlierMixin, BaseEstimator):
+    """Scores by the distance to the mean; every call is written down."""
+
+    calls = []  # noqa: RUF012, shared by the clones on purpose
+
+    def fit(self, X, y=None):
+        self.mean_ = X.mean(axis=0)
+        return self
+
+    def decision_function(self, X):
+        self.calls.append(len(X))
+        return -np.linalg.norm(X - self.mean_, axis=1)
+
+
+def test_several_metrics_score_a_test_part_once(blob):
+    CountingDetector.calls.clear()
+    scoring = {name: make_ood_scorer(name) for name in SCORERS}
+    cross_validate(CountingDetector(), *blob, scoring=scoring, cv=OODKFold(4), error_score="raise")
+    assert CountingDetector.calls == [20, 20, 20, 20]
+
+
+@pytest.mark.parametrize("target", ["ood", "misclassified"])
+@pytest.mark.parametrize("name", SCORERS)
+def test_scorers_survive_pickling_and_cloning(name, target):
+    scorer = make_ood_scorer(name, target=target)
+    copies = [
+        pickle.loads(pickle.dumps(scorer)),
+        clone(GridSearchCV(IsolationForest(), {}, scoring=scorer)).scoring,
+    ]
+    X, y = toy_activations()
+    for copy in copies:
+        assert repr(copy) == repr(scorer)
+        assert copy(MaxLogitDetector(), X, y) == scorer(MaxLogitDetector(), X, y)
+
+
+def test_repr_says_what_is_scored():
+    assert repr(make_ood_scorer("neg_fpr_at_95_tpr_id")) == (
+        "make_scorer(fpr_at_tpr_score, greater_is_better=False, "
+        "response_method=('decision_function', 'score_samples'), tpr=0.95, positive=id)"
+    )
+    assert repr(make_ood_scorer(target="misclassified")) == (
+        "make_ood_scorer('roc_auc', target='misclassified')"
+    )
+
+
+# Target "misclassified"
+
+
+class MaxLogitDensity(BaseEstimator):
+    """Scores by the largest logit; has no threshold and so no decision function."""
+
+    def score_samples(self, X):
+        return X.logits.max(axis=1)
+
+
+class MaxLogitDetector(OutlierMixin, BaseEstimator):
+    """Scores by the largest logit, learning nothing."""
+
+    def fit(self, X, y=None):
+        self.fitted_ = True
+        return self
+
+    def decision_function(self, X):
+        return X.logits.max(axis=1)
+
+
+class ToyExtractor(TransformerMixin, BaseEstimator):
+    """Takes its input for the logits of a network; every call is written down."""
+
+    calls = []  # noqa: RUF012, shared by the clones on purpose
+
+    def fit(self, X, y=None):
+        self.fitted_ = True
+        return self
+
+    def transform(self, X):
+        if isinstance(X, Activations):
+            return X
+        self.calls.append(len(X))
+        return Activations({"logits": X}, logits=X)
+
+
+def toy_activations():
+    """Four in-distribution rows, of which only the last is wrong, then two OOD rows."""
+    logits = np.array([[9.0, 0], [0, 8], [3, 0], [0, 4], [7, 0], [1, 0]])
+    return Activations({"logits": logits}, logits=logits), np.array([0, 1, 0, 0, -1, -1])
+
+
+def test_misclassified_scores_wrong_against_right_rows_only():
+    X, y = toy_activations()
+    # The wrong row scores 4, the right ones 9, 8 and 3: two of three pairs are in order.
+    scorer = make_ood_scorer(target="misclassified")
+    assert scorer(MaxLogitDetector(), X, y) == pytest.approx(2 / 3)
+    assert scorer(MaxLogitDensity(), X, y) == pytest.approx(2 / 3)
+
+
+def test_misclassified_negates_false_positive_rates():
+    X, y = toy_activations()
+    scorer = make_ood_scorer("neg_fpr_at_95_tpr_ood", target="misclassified")
+    assert scorer(MaxLogitDetector(), X, y) == pytest.approx(-1 / 3)
+
+
+def test_misclassified_compares_predictions_in_the_label_space():
+    X, y = toy_activations()
+    named = Activations({"logits": X.logits}, logits=X.logits, classes=["ant", "bee"])
+    y_named = np.array(["ant", "bee", "ant", "ant", -1, -1], dtype=object)
+    scorer = make_ood_scorer(target="misclassified")
+    assert scorer(MaxLogitDetector(), named, y_named) == scorer(MaxLogitDetector(), X, y)
+
+
+@pytest.mark.parametrize(
+    "steps",
+    [
+        (ToyExtractor(), MaxLogitDetector()),
+        ("passthrough", ToyExtractor(), FunctionTransformer(), MaxLogitDetector()),
+        (make_pipeline(FunctionTransformer(), ToyExtractor()), MaxLogitDetector()),
+    ],
+)
+def test_misclassified_runs_the_extractor_once_on_raw_inputs(steps):
+    X, y = toy_activations()
+    pipeline = make_pipeline(*steps).fit(X.logits)
+    scorer = make_ood_scorer(target="misclassified")
+    ToyExtractor.calls.clear()
+    assert scorer(pipeline, X.logits, y) == pytest.approx(2 / 3)
+    assert ToyExtractor.calls == [6]
+    assert scorer(pipeline, X, y) == pytest.approx(2 / 3)
+    assert ToyExtractor.calls == [6]
+
+
+def test_misclassified_uses_the_predictions_before_later_steps():
+    """A step that changes the logits does not change what the network predicted."""
+
+    def flip(X):
+        return Activations({"logits": X.logits}, logits=X.logits[:, ::-1])
+
+    X, y = toy_activations()
+    pipeline = make_pipeline(ToyExtractor(), FunctionTransformer(flip), MaxLogitDetector())
+    pipeline.fit(X.logits)
+    assert make_ood_scorer(target="misclassified")(pipeline, X.logits, y) == pytest.approx(2 / 3)
+
+
+def test_misclassified_scores_a_fitted_search():
+    rng = np.random.default_rng(0)
+    y = rng.integers(0, 3, size=200)
+    logits = rng.normal(size=(200, 3)) + 2 * np.eye(3)[y]
+    y[150:] = -1
+    scorer = make_ood_scorer(target="misclassified")
+    pipeline = make_pipeline(ToyExtractor(), MaxLogitDetector())
+    search = GridSearchCV(pipeline, {}, scoring=scorer, cv=OODKFold(2), error_score="raise")
+    search.fit(logits, y)
+    assert 0.5 < search.best_score_ < 1
+    assert scorer(search, logits, y) == scorer(pipeline.fit(logits), logits, y)
+
+
+@pytest.mark.parametrize("with_scaler", [False, True])
+def test_misclassified_needs_predictions(blob, with_scaler):
+    detector = LocalOutlierFactor(novelty=True)
+    detector = make_pipeline(StandardScaler(), detector) if with_scaler else detector
+    with pytest.raises(ValueError, match=r"needs the network's predictions: .* got ndarray"):
+        make_ood_scorer(target="misclassified")(detector.fit(blob[0]), *blob)
+    unpredicted = Activations({"fc": blob[0]})
+    with pytest.raises(ValueError, match=r"predictions: .* got Activations\(n_samples=80"):
+        make_ood_scorer(target="misclassified")(detector, unpredicted, blob[1])
+
+
+@pytest.mark.parametrize(
+    ("y", "message"),
+    [
+        ([0, 1, 0, 1, -1, -1], "got 4 right and 0 wrong"),
+        ([5, 5, 5, 5, -1, -1], "got 0 right and 4 wrong .* those of X.predictions"),
+        ([0, 1], "X has 6 samples, but y has 2"),
+    ],
+)
+def test_misclassified_needs_right_and_wrong_rows(y, message):
+    X, _ = toy_activations()
+    with pytest.raises(ValueError, match=message):
+        make_ood_scorer(target="misclassified")(MaxLogitDetector(), X, y)
