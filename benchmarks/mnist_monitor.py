@@ -49,6 +49,11 @@ N_NET = 50_000
 N_VALIDATION = 2_000
 N_PER_SET = 2_000
 PERCENTILES = (10, 30, 50, 70, 90)
+MEASURES = {
+    "AUROC": "AUROC",
+    "FPR95": "FPR95 (share of OOD images accepted where 95 % of the digits are)",
+    "accuracy": "Accuracy at the detector's own threshold, digits and OOD images counting alike",
+}
 
 
 def load_outside(rng: np.random.Generator) -> dict[str, np.ndarray]:
@@ -170,7 +175,7 @@ def mean_of(rows: list[dict], measure: str, left_out: str) -> float:
 def print_table(results: dict[str, list[dict]], measure: str, validation: str) -> None:
     """A Markdown table; the mean leaves out the set that the settings were chosen on."""
     sets = [row["set"] for row in next(iter(results.values()))]
-    print(f"\n{measure}; settings chosen on {validation}, which the mean leaves out\n")
+    print(f"\n{MEASURES[measure]}. Settings chosen on {validation}, which the mean leaves out.\n")
     print("| detector |", " | ".join(sets), "| mean |")
     print("| --- |", " --- |" * (len(sets) + 1))
     for name, rows in results.items():
@@ -180,7 +185,7 @@ def print_table(results: dict[str, list[dict]], measure: str, validation: str) -
         )
 
 
-def plot_single_layers(singles, validation: str, file: Path) -> None:
+def plot_single_layers(singles, file: Path) -> None:
     """AUROC of each layer at its best percentile for each set: no layer is best for all."""
     sets = [row["set"] for row in next(iter(singles.values()))]
     layers = list(dict.fromkeys(layer for layer, _ in singles))
@@ -193,8 +198,8 @@ def plot_single_layers(singles, validation: str, file: Path) -> None:
             for layer in layers
         ]
     )
-    figure, axes = plt.subplots(figsize=(9, 5), layout="constrained")
-    image = axes.imshow(best, cmap="cividis", vmin=0.5, vmax=1)
+    figure, axes = plt.subplots(figsize=(9, 5.5), layout="constrained")
+    image = axes.imshow(best, cmap="cividis", vmin=0.5, vmax=1, aspect="auto")
     axes.set_xticks(range(len(sets)), sets, rotation=40, ha="right")
     axes.set_yticks(range(len(layers)), layers)
     for row, column in np.ndindex(best.shape):
@@ -204,7 +209,7 @@ def plot_single_layers(singles, validation: str, file: Path) -> None:
             color="black" if best[row, column] > 0.75 else "white",
             weight="bold" if winner else "normal", fontsize=8,
         )  # fmt: skip
-    axes.set_title("AUROC of single layers at their best percentile; bold: best layer of the set")
+    axes.set_title("Single layers at their best percentile (bold: the best for the set)")
     figure.colorbar(image, label="AUROC")
     figure.savefig(file, dpi=120)
 
@@ -250,7 +255,7 @@ def main() -> None:
     print(f"test accuracy of the net: {(inside['test'].predictions == y_test).mean():.4f}")
     test = inside["test"][rng.permutation(len(y_test))[:N_PER_SET]]
     singles = evaluate_single_layers(inside["train"], test, outside)
-    plot_single_layers(singles, "", arguments.output / "mnist_single_layers.png")
+    plot_single_layers(singles, arguments.output / "mnist_single_layers.png")
     for validation in arguments.validation:
         run_validation(arguments, validation, inside, outside, test, y, singles)
 
@@ -268,7 +273,7 @@ def run_validation(arguments, validation, inside, outside, test, y, singles) -> 
     results[f"NAP, best single setting in hindsight ({hindsight[0]}, {hindsight[1]})"] = singles[
         hindsight
     ]
-    for measure in ("AUROC", "FPR95", "accuracy"):
+    for measure in MEASURES:
         print_table(results, measure, validation)
     slug = validation.lower().replace(" ", "_")
     save_csv(results, validation, arguments.output / f"mnist_monitor_{slug}.csv")

@@ -78,7 +78,7 @@ def check_activations(
                 f"{name!r} has shape {layer.shape}: pool it first, for example by PoolingReducer."
             )
         check_array(
-            layer, allow_nd=True, dtype=None, input_name=f"layer {name!r}", estimator=estimator
+            layer, allow_nd=True, dtype="numeric", input_name=f"layer {name!r}", estimator=estimator
         )
     return X
 

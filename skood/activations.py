@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,125 +9,12 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
-from sklearn.utils import gen_batches
+
+from ._packed_bits import PackedBits
+from ._rows import Rows, row_index, take
+from ._storage import read_manifest, save_rows, write_folder, write_manifest
 
 __all__ = ["Activations", "LinearHead", "PackedBits"]
-
-_FORMAT = "skood.Activations"
-_FORMAT_VERSION = 1
-_MANIFEST = "manifest.json"
-_ROWS_PER_WRITE = 4096
-
-Rows = range | NDArray[np.intp]
-
-
-class PackedBits:
-    """A boolean matrix that holds one bit per neuron, in 64-bit words.
-
-    Parameters
-    ----------
-    words : ndarray of shape (n_samples, n_words), dtype uint64
-        The bits of each sample, padded with zeros to whole words.
-    n_bits : int
-        Number of bits (neurons) per sample; ``n_words`` is ``n_bits / 64`` rounded up.
-
-    Raises
-    ------
-    ValueError
-        If the words have another dtype or number of columns than ``n_bits`` asks for.
-
-    See Also
-    --------
-    PackedBits.pack : Build one from a boolean array.
-
-    Examples
-    --------
-    >>> from skood import PackedBits
-    >>> bits = PackedBits.pack([[True, False, True], [False, False, True]])
-    >>> bits.shape, bits.nbytes
-    ((2, 3), 16)
-    >>> bits[[1]].unpack()
-    array([[False, False,  True]])
-    """
-
-    ndim = 2
-    dtype = np.dtype(bool)
-    # Python would otherwise ask for row 0, 1, ... and take the refusal as the end.
-    __iter__ = None
-
-    def __init__(self, words: NDArray[np.uint64], n_bits: int) -> None:
-        n_words = -(-n_bits // 64)
-        if words.dtype != np.uint64 or words.ndim != 2 or words.shape[1] != n_words:
-            raise ValueError(
-                f"{n_bits} bits need words of shape (n_samples, {n_words}) and dtype uint64, "
-                f"got shape {words.shape} and dtype {words.dtype}."
-            )
-        self.words = words
-        self.n_bits = n_bits
-
-    @classmethod
-    def pack(cls, bits: ArrayLike) -> PackedBits:
-        """Pack a boolean array.
-
-        Parameters
-        ----------
-        bits : array-like of shape (n_samples, n_bits)
-            One bit a neuron.
-
-        Returns
-        -------
-        PackedBits
-            The same bits, 64 to a word.
-
-        Raises
-        ------
-        ValueError
-            If the array is not two-dimensional.
-        """
-        bits = np.asarray(bits, dtype=bool)
-        if bits.ndim != 2:
-            raise ValueError(f"Expected a 2-D array of bits, got {bits.ndim} dimension(s).")
-        octets = np.packbits(bits, axis=1)
-        padded = np.zeros((len(bits), 8 * -(-bits.shape[1] // 64)), dtype=np.uint8)
-        padded[:, : octets.shape[1]] = octets
-        return cls(padded.view(np.uint64), bits.shape[1])
-
-    def unpack(self) -> NDArray[np.bool_]:
-        """Give the bits back.
-
-        Returns
-        -------
-        ndarray of shape (n_samples, n_bits), dtype bool
-            One bit a neuron.
-        """
-        octets = np.ascontiguousarray(self.words).view(np.uint8)
-        return np.unpackbits(octets, axis=1, count=self.n_bits).view(bool)
-
-    @property
-    def shape(self) -> tuple[int, int]:
-        """(n_samples, n_bits)."""
-        return (len(self.words), self.n_bits)
-
-    @property
-    def nbytes(self) -> int:
-        """Memory that the words take, in bytes."""
-        return self.words.nbytes
-
-    def __len__(self) -> int:
-        return len(self.words)
-
-    def __getitem__(self, rows: Any) -> PackedBits:
-        return PackedBits(self.words[_row_index(rows, len(self))], self.n_bits)
-
-    def __array__(
-        self, dtype: DTypeLike | None = None, copy: bool | None = None
-    ) -> NDArray[np.generic]:
-        if copy is False:
-            raise ValueError("Packed bits cannot be seen as an array without a copy.")
-        return self.unpack().astype(bool if dtype is None else dtype, copy=False)
-
-    def __repr__(self) -> str:
-        return f"PackedBits(n_samples={len(self)}, n_bits={self.n_bits})"
 
 
 @dataclass(frozen=True, eq=False)
@@ -263,7 +148,7 @@ class Activations:
         self._logits = None if logits is None else np.asanyarray(logits)
         self._predictions = None if predictions is None else np.asarray(predictions)
         self.head = head
-        self._classes = None if classes is None else np.asarray(classes)
+        self._classes = None if classes is None else _as_labels(classes)
         self._check_logits()
         self._rows: Rows = range(self._check_lengths())
 
@@ -312,7 +197,7 @@ class Activations:
     @property
     def logits(self) -> NDArray[np.floating] | None:
         """Output of the network, of shape (n_samples, n_classes), or None."""
-        return None if self._logits is None else _take(self._logits, self._rows)
+        return None if self._logits is None else take(self._logits, self._rows)
 
     @property
     def classes(self) -> NDArray | None:
@@ -325,19 +210,17 @@ class Activations:
     def predictions(self) -> NDArray | None:
         """The class that the network predicted for each sample, or None."""
         if self._predictions is not None:
-            return _take(self._predictions, self._rows)
+            return take(self._predictions, self._rows)
         logits, classes = self.logits, self.classes
         return None if logits is None or classes is None else classes[logits.argmax(axis=1)]
 
     def items(self) -> Iterator[tuple[str, Layer]]:
         """Iterate over the layers.
 
-        Yields
-        ------
-        name : str
-            Name of a layer.
-        array : ndarray or PackedBits of shape (n_samples, ...)
-            Its activations.
+        Returns
+        -------
+        iterator of tuple (str, ndarray or PackedBits)
+            Name and activations of each layer, in forward order.
         """
         return ((name, self[name]) for name in self._layers)
 
@@ -445,22 +328,7 @@ class Activations:
         TypeError
             If labels or activations are Python objects, which need pickle.
         """
-        path = Path(path)
-        if path.exists() and not overwrite:
-            raise FileExistsError(f"{path} exists already; pass overwrite=True to replace it.")
-        if path.exists() and not _holds_nothing_else(path):
-            raise FileExistsError(f"{path} holds something else than saved activations.")
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(
-            dir=path.parent, prefix=f".{path.name}-", ignore_cleanup_errors=True
-        ) as scratch:
-            # The old folder goes only when the new one is complete: it may back this very view.
-            new = Path(scratch, "new")
-            new.mkdir()
-            self._write(new)
-            if path.exists():
-                path.replace(Path(scratch, "old"))
-            new.replace(path)
+        write_folder(Path(path), self._write, overwrite=overwrite)
 
     def _write(self, folder: Path) -> None:
         layers = []
@@ -469,7 +337,7 @@ class Activations:
             array, n_bits = layer, None
             if isinstance(layer, PackedBits):
                 array, n_bits = layer.words, layer.n_bits
-            _save_rows(folder / file, array, self._rows)
+            save_rows(folder / file, array, self._rows)
             layers.append({"name": name, "file": file, "n_bits": n_bits})
         parts: dict[str, tuple[Any, Rows | None]] = {
             "logits": (self._logits, self._rows),
@@ -480,16 +348,14 @@ class Activations:
         }
         stored = {key: part for key, part in parts.items() if part[0] is not None}
         for key, (array, rows) in stored.items():
-            _save_rows(folder / f"{key}.npy", array, rows)
-        manifest = {
-            "format": _FORMAT,
-            "version": _FORMAT_VERSION,
+            save_rows(folder / f"{key}.npy", array, rows)
+        content = {
             "n_samples": len(self),
             "layers": layers,
             "parts": list(stored),
             "head_input_layer": self.head and self.head.input_layer,
         }
-        (folder / _MANIFEST).write_text(json.dumps(manifest, indent=2))
+        write_manifest(folder, content)
 
     @classmethod
     def load(cls, path: str | Path, *, mmap_mode: str | None = None) -> Activations:
@@ -519,12 +385,7 @@ class Activations:
         if mmap_mode not in (None, "r", "c"):
             raise ValueError(f"mmap_mode must be None, 'r' or 'c', got {mmap_mode!r}.")
         path = Path(path)
-        manifest = json.loads((path / _MANIFEST).read_text())
-        if manifest.get("format") != _FORMAT or manifest.get("version", 0) > _FORMAT_VERSION:
-            raise ValueError(
-                f"{path} holds format {manifest.get('format')!r} version "
-                f"{manifest.get('version')}; expected {_FORMAT!r} up to version {_FORMAT_VERSION}."
-            )
+        manifest = read_manifest(path)
         layers: dict[str, Layer] = {}
         for layer in manifest["layers"]:
             array = np.load(path / layer["file"], mmap_mode=mmap_mode)  # type: ignore[arg-type]
@@ -550,11 +411,11 @@ class Activations:
     def __getitem__(self, item: Any) -> Any:
         if isinstance(item, str):
             self._check_known([item])
-            return _take(self._layers[item], self._rows)
+            return take(self._layers[item], self._rows)
         if isinstance(item, list) and item and all(isinstance(i, str) for i in item):
             self._check_known(item)
             return self._view(self._rows, layers={name: self._layers[name] for name in item})
-        index = _row_index(item, len(self))
+        index = row_index(item, len(self))
         if isinstance(index, slice):
             return self._view(self._rows[index])
         return self._view(np.asarray(self._rows, dtype=np.intp)[index])
@@ -623,34 +484,11 @@ def _as_layer(name: str, array: ArrayLike | PackedBits) -> Layer:
     return layer
 
 
-def _row_index(item: Any, n_samples: int) -> slice | NDArray:
-    if isinstance(item, tuple) and len(item) == 2 and item[1] is Ellipsis:
-        item = item[0]  # scikit-learn indexes X[rows, ...]
-    if isinstance(item, slice):
-        return item
-    rows = np.asarray(item)
-    if isinstance(item, tuple) or rows.ndim != 1 or (rows.size and rows.dtype.kind not in "biu"):
-        raise IndexError(
-            "Rows are selected by a slice, a 1-D array of integers or a boolean mask (one row is "
-            f"A[[i]]), layers by a name or a list of names; got {item!r}."
-        )
-    if rows.dtype.kind != "b":
-        return rows.astype(np.intp)
-    if len(rows) != n_samples:
-        raise IndexError(f"The boolean mask has {len(rows)} entries for {n_samples} samples.")
-    return rows
-
-
-def _take(array: Any, rows: Rows) -> Any:
-    """The given rows; a view of the array where they are a range."""
-    if not isinstance(rows, range):
-        return array[rows]
-    if rows == range(len(array)):
-        return array
-    if not rows:
-        return array[:0]
-    # The stop of a descending range may be negative, which a slice counts from the end.
-    return array[slice(rows.start, rows.stop if rows.stop >= 0 else None, rows.step)]
+def _as_labels(classes: ArrayLike) -> NDArray:
+    labels = np.asarray(classes)
+    # Text that came as Python objects could not be saved without pickle.
+    is_text = labels.dtype == object and all(isinstance(label, str) for label in labels.flat)
+    return labels.astype(str) if is_text else labels
 
 
 def _stack(arrays: Sequence[Layer]) -> Layer:
@@ -672,28 +510,3 @@ def _contiguous(array: Any) -> Any:
         return PackedBits(_contiguous(array.words), array.n_bits)
     # Unlike `ascontiguousarray`, this also gives an axis of length 1 the strides of a new array.
     return None if array is None else np.asarray(array).ravel().reshape(array.shape)
-
-
-def _holds_nothing_else(folder: Path) -> bool:
-    try:
-        manifest = json.loads((folder / _MANIFEST).read_text())
-        saved = {layer["file"] for layer in manifest["layers"]}
-        saved.update(f"{part}.npy" for part in manifest["parts"])
-    except (OSError, ValueError, KeyError, TypeError):
-        return False
-    found = {file.name for file in folder.iterdir()}
-    return manifest.get("format") == _FORMAT and found <= {_MANIFEST, *saved}
-
-
-def _save_rows(file: Path, array: Any, rows: Rows | None) -> None:
-    rows = range(len(array)) if rows is None else rows
-    if array.dtype.hasobject:
-        raise TypeError(f"Cannot save {file.stem} of dtype {array.dtype}: it would need pickle.")
-    shape = (len(rows), *array.shape[1:])
-    if 0 in shape:
-        np.save(file, np.empty(shape, array.dtype))
-        return
-    target = np.lib.format.open_memmap(file, mode="w+", dtype=array.dtype, shape=shape)
-    for batch in gen_batches(len(rows), _ROWS_PER_WRITE):
-        target[batch] = _take(array, rows[batch])
-    target.flush()

@@ -5,7 +5,6 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
-
 from _estimators import public_modules
 
 REFERENCE = Path(__file__).parents[1] / "docs" / "api" / "index.rst"
@@ -38,9 +37,3 @@ def test_every_public_name_is_listed(module):
 def test_no_name_is_listed_twice():
     counts = Counter(id(resolve(name)) for name in listed_names())
     assert [name for name in listed_names() if counts[id(resolve(name))] > 1] == []
-
-
-def test_names_are_listed_as_they_are_imported_most_briefly():
-    core = public_modules()[0]
-    longer = [name for name in listed_names() if name.count(".") > 1]
-    assert [name for name in longer if name.rpartition(".")[2] in core.__all__] == []

@@ -70,10 +70,11 @@ def described(member, section):
 @pytest.mark.parametrize(
     "estimator", [*detectors(), *transformers()], ids=lambda estimator: type(estimator).__name__
 )
-@pytest.mark.parametrize("make_input", [lambda X: X, lambda X: Activations({"0": X}, logits=X)], ids=["array", "activations"])
-def test_what_fit_learns_is_described(estimator, make_input):
+@pytest.mark.parametrize("as_activations", [False, True])
+def test_what_fit_learns_is_described(estimator, as_activations):
     X = np.random.default_rng(0).normal(size=(40, 5))
-    learnt = vars(clone(estimator).fit(make_input(X), np.arange(40) % 5))
+    given = Activations({"0": X}, logits=X) if as_activations else X
+    learnt = vars(clone(estimator).fit(given, np.arange(40) % 5))
     names = {name for name in learnt if name.endswith("_") and not name.startswith("_")}
     assert names <= described(type(estimator), "Attributes")
 

@@ -121,7 +121,7 @@ def brute_score(bits, pattern, break_ties, n_stored):
 @st.composite
 def problems(draw):
     """A training set of few bits and many rows, so that patterns repeat and distances tie."""
-    n_bits, n_samples = draw(st.integers(1, 5)), draw(st.integers(2, 25))
+    n_bits, n_samples = draw(st.integers(1, 6)), draw(st.sampled_from([2, 7, 20, 50]))
     rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
     bits = rng.random((n_samples, n_bits)) < draw(st.sampled_from([0.1, 0.5]))
     predictions = rng.integers(0, 3, n_samples)
@@ -155,7 +155,7 @@ def test_scores_are_those_of_a_brute_force(problem, seed):
     bits, predictions, y, kept, params = problem
     detector = HammingNAPDetector(**params).fit(patterns(bits, predictions), y)
     rng = np.random.default_rng(seed)
-    queries, asked = rng.random((12, bits.shape[1])) < 0.5, rng.integers(0, 4, 12)
+    queries, asked = rng.random((40, bits.shape[1])) < 0.5, rng.integers(0, 4, 40)
     expected = [
         brute_score(bits[kept == label], query, params["break_ties"], (kept == label).sum())
         for query, label in zip(queries, asked, strict=True)
@@ -468,9 +468,8 @@ def search(request, monkeypatch):
 
 
 def random_words(rng, n_samples, n_words, n_bits):
-    """Only the first bits differ, so that distances tie."""
-    words = rng.integers(0, 2**n_bits, size=(n_samples, n_words), dtype=np.uint64)
-    return words
+    """Where few bits of a word differ, distances tie."""
+    return rng.integers(0, 2**n_bits, size=(n_samples, n_words), dtype=np.uint64)
 
 
 @pytest.mark.parametrize("n_neighbors", [1, 2, 9])
@@ -482,11 +481,11 @@ def test_the_nearest_patterns_are_found_the_earlier_one_first_on_ties(
     search, n_patterns, n_words, n_bits, n_neighbors
 ):
     rng = np.random.default_rng(0)
-    patterns = random_words(rng, n_patterns, n_words, n_bits)
+    stored = random_words(rng, n_patterns, n_words, n_bits)
     queries = random_words(rng, 11, n_words, n_bits)
-    every = np.bitwise_count(queries[:, np.newaxis] ^ patterns).sum(axis=2, dtype=np.int64)
+    every = np.bitwise_count(queries[:, np.newaxis] ^ stored).sum(axis=2, dtype=np.int64)
     expected = np.argsort(every, axis=1, kind="stable")[:, :n_neighbors]
-    found, indices = search(queries, patterns, n_neighbors)
+    found, indices = search(queries, stored, n_neighbors)
     np.testing.assert_array_equal(found, np.take_along_axis(every, expected, axis=1))
     np.testing.assert_array_equal(indices, expected)
     assert np.issubdtype(found.dtype, np.signedinteger)

@@ -13,6 +13,9 @@ PACKAGE = Path(skood.__file__).parent
 
 # The flow of data: a room knows those to its left and none to its right.
 ROOMS = [
+    "_rows",
+    "_packed_bits",
+    "_storage",
     "activations",
     "_validation",
     "extraction",

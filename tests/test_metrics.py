@@ -324,7 +324,7 @@ def test_scorers_work_in_a_search(blob):
 class CountingDetector(OutlierMixin, BaseEstimator):
     """Scores by the distance to the mean; every call is written down."""
 
-    calls = []  # noqa: RUF012, shared by the clones on purpose
+    calls = []
 
     def fit(self, X, y=None):
         self.mean_ = X.mean(axis=0)
@@ -390,7 +390,7 @@ class MaxLogitDetector(OutlierMixin, BaseEstimator):
 class ToyExtractor(TransformerMixin, BaseEstimator):
     """Takes its input for the logits of a network; every call is written down."""
 
-    calls = []  # noqa: RUF012, shared by the clones on purpose
+    calls = []
 
     def fit(self, X, y=None):
         self.fitted_ = True

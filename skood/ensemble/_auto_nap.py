@@ -24,7 +24,14 @@ from ._nap_configuration import (
     choose_pooling,
     percentile_weight,
 )
-from ._nap_members import Member, Samples, sources_by_layer, try_percentiles, with_stand_ins
+from ._nap_members import (
+    Choice,
+    Member,
+    Samples,
+    sources_by_layer,
+    try_percentiles,
+    with_stand_ins,
+)
 
 
 class AutoNAPDetector(BaseDetector):
@@ -266,16 +273,14 @@ class AutoNAPDetector(BaseDetector):
         random_state = check_random_state(self.random_state)
         tried = []
         for sources in layers:
-            by_values = {}
+            outcomes = {}
             for source in sources:
-                # Without spatial axes the poolings do not differ.
-                key = source.name if len(X.layer_shapes[source.name]) == 1 else source
-                if key not in by_values:
+                if source.key(X) not in outcomes:
                     values, rows = source.values(X), samples
                     if len(samples.outside) == 0:
                         values, rows = with_stand_ins(values, samples, random_state)
-                    by_values[key] = try_percentiles(values, rows, self.percentiles)
-            tried.append([by_values.get(source, by_values.get(source.name)) for source in sources])
+                    outcomes[source.key(X)] = try_percentiles(values, rows, self.percentiles)
+            tried.append([outcomes[source.key(X)] for source in sources])
         return tried
 
     def _record(self, layers, tried):
@@ -292,24 +297,34 @@ class AutoNAPDetector(BaseDetector):
         }
 
     def _choose(self, X, samples, layers, tried):
-        weights = percentile_weight(self.percentiles)
-        best = []
-        for sources, outcomes in zip(layers, tried, strict=True):
-            chosen = [choose_percentile(taus, accs, weights) for taus, accs in outcomes]
-            taus = [outcome[0][p] for outcome, p in zip(outcomes, chosen, strict=True)]
-            accuracies = [outcome[1][p] for outcome, p in zip(outcomes, chosen, strict=True)]
-            k = choose_pooling(taus, accuracies, self.criterion)
-            best.append((sources[k], self.percentiles[chosen[k]], taus[k], accuracies[k]))
-        kept = choose_layers(np.array([accuracy for *_, accuracy in best]), self.n_layers)
+        best = [
+            self._best_of_layer(sources, outcomes)
+            for sources, outcomes in zip(layers, tried, strict=True)
+        ]
+        kept = choose_layers(np.array([choice.accuracy for choice in best]), self.n_layers)
+        chosen = [best[i] for i in kept]
+        self.layers_ = [choice.source.layer for choice in chosen]
+        self.poolings_ = [choice.source.pooling for choice in chosen]
+        self.percentiles_ = np.array([choice.percentile for choice in chosen])
+        self.taus_ = np.array([choice.tau for choice in chosen])
+        self.accuracies_ = np.array([choice.accuracy for choice in chosen])
+        widths = np.array([choice.source.width(X) for choice in chosen])
         widest = max(source.width(X) for sources in layers for source in sources)
-        self._members = [Member.build(X, samples, best[i][0], best[i][1]) for i in kept]
-        self.layers_ = [best[i][0].layer for i in kept]
-        self.poolings_ = [best[i][0].pooling for i in kept]
-        self.percentiles_, self.taus_, self.accuracies_ = (
-            np.array([best[i][part] for i in kept]) for part in (1, 2, 3)
-        )
-        widths = np.array([best[i][0].width(X) for i in kept])
         self.weights_ = percentile_weight(self.percentiles_) * (widest / widths)
+        self._members = [Member.build(X, samples, c.source, c.percentile) for c in chosen]
+
+    def _best_of_layer(self, sources, outcomes):
+        weights = percentile_weight(self.percentiles)
+        choices = []
+        for source, (taus, accuracies) in zip(sources, outcomes, strict=True):
+            i = choose_percentile(taus, accuracies, weights)
+            choices.append(Choice(source, self.percentiles[i], taus[i], accuracies[i]))
+        k = choose_pooling(
+            [choice.tau for choice in choices],
+            [choice.accuracy for choice in choices],
+            self.criterion,
+        )
+        return choices[k]
 
     def _distances(self, X):
         asked = self._asked(X)

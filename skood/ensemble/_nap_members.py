@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -38,6 +38,11 @@ class Source:
     def values(self, X: Activations) -> NDArray:
         """Pooled activations of shape (n_samples, n_units)."""
         return pool(np.asarray(X[self.name]), self.pooling)
+
+    def key(self, X: Activations) -> tuple[str, str]:
+        """Tells what gives other values; without spatial axes, all poolings give the same."""
+        has_space = len(X.layer_shapes[self.name]) > 1
+        return (self.name, self.pooling if has_space else "any")
 
     def width(self, X: Activations) -> int:
         """Number of units after pooling."""
@@ -109,6 +114,15 @@ def with_stand_ins(
     return np.concatenate([values, stand_ins]), Samples(
         samples.stored, samples.inside, outside, samples.labels, asked
     )
+
+
+class Choice(NamedTuple):
+    """The best setting of a layer."""
+
+    source: Source
+    percentile: float
+    tau: int
+    accuracy: float
 
 
 @dataclass(frozen=True)

@@ -79,13 +79,14 @@ class Collector:
             self._n_bits[name] = values.n_bits
             values = values.words
         if name not in self._layers:
+            self._check_memory(values)
             self._layers[name] = _RowBuffer(name, values, self._n_expected)
-            self._check_memory()
         self._layers[name].append(values)
 
-    def _check_memory(self) -> None:
-        # Without this, memory runs out long after: it is promised first and taken when used.
+    def _check_memory(self, first: NDArray) -> None:
+        # Memory is promised first and taken when used: without this, it runs out long after.
         needed = sum(buffer.n_bytes for buffer in self._layers.values())
+        needed += first.nbytes * (self._n_expected or len(first)) // len(first)
         if needed > (present := _physical_memory()):
             raise MemoryError(
                 f"The layers take {needed / 2**30:.1f} GiB or more, but the machine has "

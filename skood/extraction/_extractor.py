@@ -185,8 +185,11 @@ class ActivationExtractor(TransformerMixin, BaseEstimator):
         if isinstance(X, Activations):
             plan = None
             forget_features(self)
-            self.layers_ = _match_extracted(self.layers, X.layers)
-            self._signature = signature_of(self._reduce(X[self.layers_][:1]))
+            origins = _match_extracted(self.layers, X.layers)
+            self.layers_ = list(
+                dict.fromkeys(origins if self.reducer is None else origins.values())
+            )
+            self._signature = signature_of(self._reduce(X[list(origins)][:1]))
         else:
             batches = as_batches(self, X, self.batch_size, reset=True)
             plan = make_plan(adapter, batches, self.layers, self.reducer)
@@ -226,10 +229,7 @@ class ActivationExtractor(TransformerMixin, BaseEstimator):
         plan = self._plan
         if plan is None:
             plan = make_plan(adapter, batches, self.layers, self.reducer)
-        extracted = self._extract(adapter, plan, batches)
-        names = list(self._signature)
-        check_layers_exist(extracted, names)
-        return extracted[names]
+        return self._in_order(self._extract(adapter, plan, batches))
 
     def _extract(self, adapter, plan, batches):
         run, key, reducer = extract, None, self.reducer
@@ -253,7 +253,12 @@ class ActivationExtractor(TransformerMixin, BaseEstimator):
         if all(name in X for name in names) and signature_of(X[names]) == self._signature:
             return X[names]
         check_layers_exist(X, self.layers_)
-        return self._reduce(X[self.layers_])
+        return self._in_order(self._reduce(X[self.layers_]))
+
+    def _in_order(self, reduced):
+        names = list(self._signature)
+        check_layers_exist(reduced, names)
+        return reduced[names]
 
     def _reduce(self, X):
         return X if self.reducer is None else reduce_activations(self.reducer, X)
@@ -292,9 +297,12 @@ class ActivationExtractor(TransformerMixin, BaseEstimator):
 
 
 def _match_extracted(patterns, layers):
-    """Layers that patterns select by their names or, where they are pooled, by what was pooled."""
-    if isinstance(patterns, str) and patterns == AUTO:
-        return list(layers)
+    """The layers that patterns select, with the names they had before several poolings.
+
+    A pattern may be of either name: "relu1" selects "relu1:max" and "relu1:avg".
+    """
     origins = {name: name.rpartition(":")[0] or name for name in layers}
+    if isinstance(patterns, str) and patterns == AUTO:
+        return origins
     matched = match_layers(patterns, list(dict.fromkeys([*layers, *origins.values()])))
-    return [name for name in layers if name in matched or origins[name] in matched]
+    return {name: origin for name, origin in origins.items() if {name, origin} & set(matched)}

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.sparse import issparse
 from sklearn.utils import assert_all_finite, gen_batches
 from sklearn.utils.validation import validate_data
 
@@ -57,7 +58,7 @@ def as_batches(estimator: Any, X: Any, batch_size: int, *, reset: bool) -> Batch
     if (loader := _as_loader(X, batch_size)) is not None:
         load = partial(_load, loader, estimator, reset=reset)
         return Batches(load, _expected_samples(loader))
-    if isinstance(X, Mapping):
+    if isinstance(X, Mapping) and not issparse(X):  # a sparse matrix may be a dict
         data: Batch = {key: v if _is_tensor(v) else np.asarray(v) for key, v in X.items()}
         lengths = {len(values) for values in data.values()}
         if len(lengths) != 1 or 0 in lengths:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any
 
 import torch
@@ -67,7 +68,7 @@ def trace_calls(
     layers = _name_layers(seen, reader)
     features = [name for name, layer in layers.items() if layer.feeds(reader)]
     trace = TorchTrace(
-        auto=_choose_layers(seen, layers, features, squashing),
+        auto=_choose_layers(layers, features, squashing, _find_residual_blocks(network, seen)),
         features=features,
         taps={name: layer.tap for name, layer in layers.items()},
         functions=frozenset(s.call.name for s in seen if isinstance(s.call.called, str)),
@@ -121,14 +122,12 @@ class _Seen:
         is_linear = isinstance(self.call.called, nn.Linear)
         return is_linear and self.input is not None and self.input.ndim == 2
 
-    @property
-    def is_skip(self) -> bool:
+    def is_skip(self, weights: set[int]) -> bool:
         """Whether two activations of the same shape are added."""
         if self.call.called != ADDITION or len(self.call.inputs) != 2 or self.input is None:
             return False
         one, other = self.call.inputs
-        any_weights = isinstance(one, nn.Parameter) or isinstance(other, nn.Parameter)
-        return one.shape == other.shape and not any_weights
+        return one.shape == other.shape and weights.isdisjoint([_storage(one), _storage(other)])
 
 
 @dataclass(frozen=True)
@@ -160,10 +159,9 @@ def _name_layers(seen: list[_Seen], reader: _Seen | None) -> dict[str, _Layer]:
 
 
 def _choose_layers(
-    seen: list[_Seen], layers: dict[str, _Layer], features: list[str], squashing: _Seen | None
+    layers: dict[str, _Layer], features: list[str], squashing: _Seen | None, blocks: set[str]
 ) -> list[str]:
     """The layers that "auto" stands for."""
-    blocks = _find_residual_blocks(seen)
     outputs = {name: layer.seen for name, layer in layers.items() if not layer.tap.before}
     chosen = {name for name, s in outputs.items() if s.call.name in blocks}
     if not chosen:
@@ -173,16 +171,20 @@ def _choose_layers(
     return [name for name in layers if name in chosen]
 
 
-def _find_residual_blocks(seen: list[_Seen]) -> set[str]:
-    """Names of the modules whose own ``forward`` adds a skip.
-
-    Modules that are fed integers add embeddings.
-    """
+def _find_residual_blocks(network: nn.Module, seen: list[_Seen]) -> set[str]:
+    """Names of the modules, but not the network, whose own ``forward`` adds a skip."""
+    weights = {_storage(tensor) for tensor in chain(network.parameters(), network.buffers())}
+    adding = {s.call.name.rpartition(".")[0] for s in seen if s.is_skip(weights)}
+    # What is fed integers adds embeddings.
     fed_integers = {
         s.call.name for s in seen if s.call.inputs and not s.call.inputs[0].is_floating_point()
     }
-    callers = {s.call.name.rpartition(".")[0] for s in seen if s.is_skip}
-    return callers - fed_integers - {""}
+    return adding - fed_integers - {""}
+
+
+def _storage(tensor: Tensor) -> int:
+    """Tells apart the memory that tensors are views of."""
+    return tensor.untyped_storage().data_ptr() if _is_plain(tensor) else id(tensor)
 
 
 def _copy_rows(value: Tensor, n_samples: int) -> Tensor | None:

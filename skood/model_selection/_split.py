@@ -26,7 +26,7 @@ class _BaseOODSplitter(BaseCrossValidator):
     A subclass has ``n_splits`` and ``ood_in_train`` and says how either kind is split.
     """
 
-    __metadata_request__split = {"groups": True}  # noqa: RUF012, scikit-learn reads a plain dict
+    __metadata_request__split = {"groups": True}
 
     def split(self, X, y=None, groups=None):
         """Generate the row numbers of the training and test parts.

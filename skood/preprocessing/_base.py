@@ -11,8 +11,8 @@ from .._validation import ARRAY_LAYER, check_activations
 from ..activations import Activations
 
 
-def _fitted_on_array(estimator):
-    return not hasattr(estimator, "layer_shapes_")
+def _fitted_on_table(estimator):
+    return not hasattr(estimator, "layer_shapes_") and getattr(estimator, "_n_dims", 2) == 2
 
 
 class LayerwiseTransformer(TransformerMixin, BaseEstimator, metaclass=ABCMeta):
@@ -39,7 +39,9 @@ class LayerwiseTransformer(TransformerMixin, BaseEstimator, metaclass=ABCMeta):
         self : object
             Fitted transformer.
         """
-        check_activations(self, X, reset=True, allow_nd=self._allow_nd)
+        checked = check_activations(self, X, reset=True, allow_nd=self._allow_nd)
+        if not isinstance(X, Activations):
+            self._n_dims = checked[ARRAY_LAYER].ndim
         return self
 
     def transform(self, X):
@@ -64,10 +66,10 @@ class LayerwiseTransformer(TransformerMixin, BaseEstimator, metaclass=ABCMeta):
     def _transform(self, X):
         """Return the transformed Activations of validated Activations."""
 
-    # `set_output` wraps whatever has feature names in a data frame, Activations too.
-    @available_if(_fitted_on_array)
+    # `set_output` wraps whatever has feature names in a data frame, Activations and maps too.
+    @available_if(_fitted_on_table)
     def get_feature_names_out(self, input_features=None):
-        """Return the names of the features that ``transform`` gives for an ordinary array.
+        """Return the names of the features that ``transform`` gives for a 2-D array.
 
         Parameters
         ----------

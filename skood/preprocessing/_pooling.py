@@ -123,6 +123,11 @@ class PoolingReducer(LayerwiseTransformer):
         -------
         dict of str to ndarray or torch.Tensor of shape (n_samples, n_units)
             Pooled activations by layer, of the same kind as the input.
+
+        Raises
+        ------
+        ValueError
+            If the name of a pooled layer is that of another layer.
         """
         poolings = self._poolings()
         pooled = {}
@@ -131,7 +136,9 @@ class PoolingReducer(LayerwiseTransformer):
                 pooled[name] = pool(array, poolings[0], self.output_size)
             else:
                 for pooling in poolings:
-                    pooled[f"{name}:{pooling}"] = pool(array, pooling, self.output_size)
+                    if (pooled_name := f"{name}:{pooling}") in layers:
+                        raise ValueError(f"Pooling {name!r} would replace layer {pooled_name!r}.")
+                    pooled[pooled_name] = pool(array, pooling, self.output_size)
         return pooled
 
     def __sklearn_tags__(self):

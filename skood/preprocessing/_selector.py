@@ -40,6 +40,7 @@ class LayerSelector(LayerwiseTransformer):
     """
 
     _parameter_constraints: dict = {"layers": [str, "array-like"]}
+    _allow_nd = True
 
     def __init__(self, layers="all"):
         self.layers = layers

@@ -1,0 +1,175 @@
+"""What skood costs beside the network: extraction, auto-configuration, single images."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+from statistics import median
+
+import numpy as np
+import torch
+from _measure import Line, Sizes, Table, interleave
+from numpy.typing import NDArray
+from torch import nn
+
+from skood import ActivationExtractor, Activations, PoolingReducer, make_monitor
+from skood.datasets import make_noise
+from skood.ensemble import AutoNAPDetector
+
+Images = NDArray[np.float32]
+
+BATCH_SIZE = 256
+N_CLASSES = 10
+POOLINGS = {"max": ("max",), "max and avg": ("max", "avg")}
+BARE = "bare forward pass"
+
+
+def vgg() -> nn.Sequential:
+    """The VGG of nine ReLU layers that the authors of NAP monitor on MNIST, weights at random."""
+    torch.manual_seed(0)
+    layers: list[nn.Module] = []
+    channels = 1
+    for width in (64, None, 128, 128, None, 256, 256, None, 512, 512):
+        if width is None:
+            layers.append(nn.MaxPool2d(2))
+        else:
+            layers += [nn.Conv2d(channels, width, 3, padding=1), nn.ReLU()]
+            channels = width
+    layers += [nn.Flatten(), nn.Linear(512 * 9, 256), nn.ReLU(), nn.Linear(256, 256), nn.ReLU()]
+    head = nn.Linear(256, N_CLASSES)
+    network = nn.Sequential(*layers, head).eval()
+    # Random weights predict one class for all images, unless the logits are centred.
+    logits = forward(network, make_images(BATCH_SIZE))
+    with torch.no_grad():
+        head.bias -= torch.from_numpy(logits.mean(axis=0))
+    return network
+
+
+def make_images(n_images: int, kind: str = "blobs") -> Images:
+    """Noise of the size of MNIST."""
+    return make_noise(kind, (n_images, 1, 28, 28), random_state=0)
+
+
+def forward(network: nn.Module, images: Images) -> NDArray[np.float32]:
+    """The bare forward pass: logits of all images, batch by batch."""
+    with torch.inference_mode():
+        batches = torch.from_numpy(images).split(BATCH_SIZE)
+        return torch.cat([network(batch) for batch in batches]).numpy()
+
+
+def extract(network: nn.Module, images: Images, poolings: tuple[str, ...]) -> Activations:
+    """All layers, pooled."""
+    reducer = PoolingReducer(poolings)
+    extractor = ActivationExtractor(network, reducer=reducer, batch_size=BATCH_SIZE)
+    return extractor.fit_transform(images)
+
+
+def compare_extraction(sizes: Sizes) -> Table:
+    """Extraction of all layers, pooled, over the bare forward pass."""
+    network, images = vgg(), make_images(sizes.n_images)
+    check_extraction(network, images[:BATCH_SIZE])
+    tasks = {BARE: lambda: forward(network, images)}
+    for name, poolings in POOLINGS.items():
+        tasks[name] = lambda poolings=poolings: extract(network, images, poolings)
+    seconds = interleave(tasks, sizes.repetitions)
+    bare_peak = peak_memory("", sizes)
+    lines = [Line(BARE, seconds[BARE], 1.0, note=f"peak memory {bare_peak:.0f} MiB")]
+    for name, poolings in POOLINGS.items():
+        extra = peak_memory(",".join(poolings), sizes) - bare_peak
+        result = size_in_mib(extract(network, images, poolings))
+        note = f"peak memory {extra:+.0f} MiB; the result takes {result:.0f} MiB"
+        ratio = seconds[name] / seconds[BARE]
+        lines.append(Line(f"extraction, {name}", seconds[name], ratio, "<= 1.05", note))
+    settings = (
+        f"VGG of nine ReLU layers, {sizes.n_images} images of 28 x 28, batches of {BATCH_SIZE}, "
+        f"{sizes.repetitions} repetitions. Peak memory of the process, median of "
+        f"{sizes.n_processes}."
+    )
+    return Table("Extraction of all layers, pooled", settings, "over the bare pass", lines)
+
+
+def check_extraction(network: nn.Module, images: Images) -> None:
+    A = extract(network, images, POOLINGS["max and avg"])
+    np.testing.assert_allclose(A.logits, forward(network, images), rtol=1e-4, atol=1e-5)
+    with torch.inference_mode():
+        maps = network[:2](torch.from_numpy(images)).numpy()
+    np.testing.assert_allclose(A["1:max"], maps.max(axis=(2, 3)), rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(A["1:avg"], maps.mean(axis=(2, 3)), rtol=1e-4, atol=1e-5)
+    assert len({name.partition(":")[0] for name in A.layers}) == 9
+
+
+def size_in_mib(A: Activations) -> float:
+    return sum(array.nbytes for array in (A.logits, *dict(A.items()).values())) / 2**20
+
+
+def peak_memory(poolings: str, sizes: Sizes) -> float:
+    """Peak memory in MiB of a new process that runs one pass: the bare one without poolings."""
+    script = Path(__file__).with_name("_peak_memory.py")
+    command = [sys.executable, str(script), str(sizes.n_images), poolings]
+    outputs = [subprocess.check_output(command, text=True) for _ in range(sizes.n_processes)]
+    return median(float(output) for output in outputs)
+
+
+def compare_grid(sizes: Sizes) -> Table:
+    """The whole auto-configuration over one extraction pass of the same images."""
+    network = vgg()
+    n_outside = sizes.n_images // 6
+    images = np.concatenate(
+        [make_images(sizes.n_images - n_outside), make_images(n_outside, "uniform")]
+    )
+    A = extract(network, images, POOLINGS["max and avg"])
+    y = np.where(np.arange(len(A)) < len(A) - n_outside, A.predictions, -1)
+    detector = AutoNAPDetector(random_state=0).fit(A, y)
+    n_settings = len(detector.results_["tau"])
+    assert n_settings == 9 * 2 * 5
+    tasks = {
+        "extraction": lambda: extract(network, images, POOLINGS["max and avg"]),
+        "grid": lambda: AutoNAPDetector(random_state=0).fit(A, y),
+    }
+    seconds = interleave(tasks, sizes.repetitions)
+    lines = [
+        Line("extraction, max and avg", seconds["extraction"], 1.0),
+        Line(
+            "`AutoNAPDetector.fit`",
+            seconds["grid"],
+            seconds["grid"] / seconds["extraction"],
+            "<= 1",
+        ),
+    ]
+    settings = (
+        f"{n_settings} settings: 9 layers, 2 poolings, 5 percentiles. {len(A)} images, of which "
+        f"{n_outside} are out-of-distribution and a fifth of the others sets thresholds."
+    )
+    return Table("The whole auto-configuration", settings, "over one extraction pass", lines)
+
+
+def compare_latency(sizes: Sizes) -> Table:
+    """``predict`` of a fitted monitor over the bare forward pass, one image and one batch."""
+    network, images = vgg(), make_images(sizes.n_images)
+    monitor = make_monitor(network).fit(images)
+    lines = []
+    for n_images, repetitions in ((1, sizes.n_calls), (BATCH_SIZE, sizes.repetitions)):
+        batch = images[:n_images]
+        assert monitor.predict(batch).shape == (n_images,)
+        A = monitor[:-1].transform(batch)
+        tasks = {
+            "forward": lambda batch=batch: forward(network, batch),
+            "extract": lambda batch=batch: monitor[:-1].transform(batch),
+            "detect": lambda A=A: monitor[-1].predict(A),
+            "predict": lambda batch=batch: monitor.predict(batch),
+        }
+        seconds = interleave(tasks, repetitions)
+        many = f"{n_images} image{'s' if n_images > 1 else ''}"
+        for task, name in (
+            ("forward", "bare forward pass"),
+            ("predict", "`monitor.predict`"),
+            ("extract", "its extraction"),
+            ("detect", "its detector"),
+        ):
+            lines.append(Line(f"{name}, {many}", seconds[task], seconds[task] / seconds["forward"]))
+    settings = (
+        f"`make_monitor(vgg).fit(X)` on {sizes.n_images} images: 16 patterns of nine layers. "
+        f"{sizes.n_calls} calls with one image."
+    )
+    return Table("Latency of a fitted monitor", settings, "over the bare pass", lines)

@@ -1,0 +1,47 @@
+"""Selecting rows, for all that has a row for each sample."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Rows = range | NDArray[np.intp]
+
+
+def row_index(item: Any, n_samples: int) -> slice | NDArray:
+    """Check what was put in brackets to select rows, and bring it to one of two kinds.
+
+    Raises
+    ------
+    IndexError
+        If it does not select rows, or is a mask of another length.
+    """
+    if isinstance(item, tuple) and len(item) == 2 and item[1] is Ellipsis:
+        item = item[0]  # scikit-learn indexes X[rows, ...]
+    if isinstance(item, slice):
+        return item
+    rows = np.asarray(item)
+    if isinstance(item, tuple) or rows.ndim != 1 or (rows.size and rows.dtype.kind not in "biu"):
+        raise IndexError(
+            "Rows are selected by a slice, a 1-D array of integers or a boolean mask (one row is "
+            f"A[[i]]), layers by a name or a list of names; got {item!r}."
+        )
+    if rows.dtype.kind != "b":
+        return rows.astype(np.intp)
+    if len(rows) != n_samples:
+        raise IndexError(f"The boolean mask has {len(rows)} entries for {n_samples} samples.")
+    return rows
+
+
+def take(array: Any, rows: Rows) -> Any:
+    """The given rows; a view of the array where they are a range."""
+    if not isinstance(rows, range):
+        return array[rows]
+    if rows == range(len(array)):
+        return array
+    if not rows:
+        return array[:0]
+    # The stop of a descending range may be negative, which a slice counts from the end.
+    return array[slice(rows.start, rows.stop if rows.stop >= 0 else None, rows.step)]

@@ -1,0 +1,191 @@
+"""Small networks for the tests, and a check that a network is left as it was."""
+
+import random
+from contextlib import contextmanager
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+N_CLASSES = 3
+IMAGE_SHAPE = (1, 8, 8)
+
+
+@contextmanager
+def untouched(network):
+    """Assert that the network and all global states are the same afterwards, bit for bit."""
+    before = _snapshot(network)
+    try:
+        yield
+    finally:
+        after = _snapshot(network)
+        assert after.keys() == before.keys()
+        for what, value in before.items():
+            assert after[what] == value, what
+
+
+def _snapshot(network):
+    state = {
+        "torch random state": _octets(torch.get_rng_state()),
+        "numpy random state": repr(np.random.get_state()),  # noqa: NPY002
+        "python random state": random.getstate(),
+        "gradients on": torch.is_grad_enabled(),
+        "fast path on": torch.backends.mha.get_fastpath_enabled(),
+        "default dtype": torch.get_default_dtype(),
+        "function modes": len(torch.overrides._get_current_function_mode_stack()),
+    }
+    for name, module in network.named_modules():
+        state[name, "training"] = module.training
+        for hooks, value in vars(module).items():
+            if hooks.endswith(("_hooks", "_hooks_with_kwargs", "_hooks_always_called")):
+                state[name, hooks] = list(value.items())
+        tensors = {**module._parameters, **module._buffers}
+        state[name, "tensors"] = list(tensors)
+        for key, tensor in tensors.items():
+            state[name, key] = None if tensor is None else _describe(tensor)
+    return state
+
+
+def _describe(tensor):
+    grad = None if tensor.grad is None else (id(tensor.grad), _octets(tensor.grad))
+    return (
+        id(tensor),
+        tensor.data_ptr(),
+        tensor.device,
+        tensor.dtype,
+        tensor.requires_grad,
+        _octets(tensor),
+        grad,
+    )
+
+
+def _octets(tensor):
+    return tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes()
+
+
+def images(n_samples=11, *, seed=0, dtype=np.float32):
+    """Random images."""
+    return np.random.default_rng(seed).normal(size=(n_samples, *IMAGE_SHAPE)).astype(dtype)
+
+
+def cnn():
+    """A convolutional network whose layers are numbered; ReLUs at 1, 4 and 7, in place at 4."""
+    torch.manual_seed(0)
+    return nn.Sequential(
+        nn.Conv2d(1, 4, 3),
+        nn.ReLU(),
+        nn.Conv2d(4, 6, 3),
+        nn.BatchNorm2d(6),
+        nn.ReLU(inplace=True),
+        nn.Flatten(),
+        nn.Linear(96, 10),
+        nn.ReLU(),
+        nn.Dropout(),
+        nn.Linear(10, N_CLASSES),
+    )
+
+
+class FunctionalCNN(nn.Module):
+    """Calls its activation functions without modules, two of them by one name."""
+
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(0)
+        self.conv1 = nn.Conv2d(1, 4, 3)
+        self.conv2 = nn.Conv2d(4, 6, 3)
+        self.fc = nn.Linear(96, 10)
+        self.out = nn.Linear(10, N_CLASSES)
+
+    def forward(self, x):
+        x = F.relu(self.conv1(x))
+        x = torch.relu(self.conv2(x))
+        return self.out(self.fc(x.flatten(1)).tanh())
+
+
+class SharedReLU(nn.Module):
+    """Calls one module of an activation function twice."""
+
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(0)
+        self.fc1, self.fc2 = nn.Linear(6, 5), nn.Linear(5, 4)
+        self.relu = nn.ReLU()
+        self.out = nn.Linear(4, N_CLASSES)
+
+    def forward(self, x):
+        return self.out(self.relu(self.fc2(self.relu(self.fc1(x)))))
+
+
+class Block(nn.Module):
+    """A residual block, which adds and rectifies in place."""
+
+    def __init__(self, width):
+        super().__init__()
+        self.conv = nn.Conv2d(width, width, 3, padding=1)
+        self.bn = nn.BatchNorm2d(width)
+
+    def forward(self, x):
+        out = F.relu(self.bn(self.conv(x)))
+        out += x
+        return F.relu(out, inplace=True)
+
+
+class ResNet(nn.Module):
+    """A stem, two residual blocks, pooling and a linear head."""
+
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(0)
+        self.stem = nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU())
+        self.blocks = nn.Sequential(Block(4), Block(4))
+        self.pool = nn.AdaptiveAvgPool2d(1)
+        self.fc = nn.Linear(4, N_CLASSES)
+
+    def forward(self, x):
+        return self.fc(self.pool(self.blocks(self.stem(x))).flatten(1))
+
+
+class TextNet(nn.Module):
+    """A transformer on sequences of word numbers, with positions added to the words."""
+
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(0)
+        self.words = nn.Embedding(20, 8)
+        self.positions = nn.Embedding(5, 8)
+        layer = nn.TransformerEncoderLayer(8, 2, 16, batch_first=True)
+        self.encoder = nn.TransformerEncoder(layer, 2, enable_nested_tensor=False)
+        self.out = nn.Linear(8, N_CLASSES)
+
+    def forward(self, x):
+        places = torch.arange(x.shape[1]).expand(x.shape)
+        return self.out(self.encoder(self.words(x) + self.positions(places)).mean(1))
+
+
+class Returning(nn.Module):
+    """Returns whatever ``pack`` makes of the logits."""
+
+    def __init__(self, pack, n_outputs=N_CLASSES):
+        super().__init__()
+        torch.manual_seed(0)
+        self.fc1, self.relu = nn.Linear(6, 5), nn.ReLU()
+        self.out = nn.Linear(5, n_outputs)
+        self.pack = pack
+
+    def forward(self, x):
+        return self.pack(self.out(self.relu(self.fc1(x))))
+
+
+def vectors(n_samples=11, n_features=6, *, seed=0, dtype=np.float32):
+    """Random inputs for :class:`Returning` and :class:`SharedReLU`."""
+    rng = np.random.default_rng(seed)
+    return rng.normal(size=(n_samples, n_features)).astype(dtype)
+
+
+def run(network, X):
+    """What the network returns in evaluation mode; a copy runs."""
+    import copy
+
+    with torch.no_grad():
+        return copy.deepcopy(network).eval()(torch.as_tensor(X))
