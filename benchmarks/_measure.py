@@ -13,7 +13,7 @@ from typing import Any
 class Sizes:
     """How much of everything."""
 
-    n_images: int = 2048
+    n_images: int = 1024
     n_stored: int = 20_000
     n_queries: int = 4_000
     n_slow_queries: int = 200  # where all of them would take minutes
@@ -54,20 +54,36 @@ class Table:
         return f"## {self.title}\n\n{self.settings}\n\n{table}\n"
 
 
-def interleave(tasks: dict[str, Callable[[], Any]], repetitions: int) -> dict[str, float]:
-    """Median seconds of each task.
+class Timings:
+    """Times of some tasks, which took turns.
 
-    The tasks take turns, so that a machine that is slow for a while is slow for all of them. The
-    first turn is not counted.
+    A machine that is slow for a while is then slow for all of them. The first turn is not counted.
+
+    Parameters
+    ----------
+    tasks : dict of str to callable
+        What to run.
+    repetitions : int
+        How many turns.
     """
-    seconds: dict[str, list[float]] = {name: [] for name in tasks}
-    for turn in range(repetitions + 1):
-        for name, task in tasks.items():
-            start = perf_counter()
-            task()
-            if turn > 0:
-                seconds[name].append(perf_counter() - start)
-    return {name: median(times) for name, times in seconds.items()}
+
+    def __init__(self, tasks: dict[str, Callable[[], Any]], repetitions: int) -> None:
+        self._seconds: dict[str, list[float]] = {name: [] for name in tasks}
+        for turn in range(repetitions + 1):
+            for name, task in tasks.items():
+                start = perf_counter()
+                task()
+                if turn > 0:
+                    self._seconds[name].append(perf_counter() - start)
+
+    def seconds(self, name: str) -> float:
+        """Median time of a task."""
+        return median(self._seconds[name])
+
+    def ratio(self, name: str, reference: str) -> float:
+        """Median ratio of the times of two tasks in the same turn."""
+        pairs = zip(self._seconds[name], self._seconds[reference], strict=True)
+        return median(time / other for time, other in pairs)
 
 
 def format_time(seconds: float | None) -> str:

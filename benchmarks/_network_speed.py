@@ -9,8 +9,9 @@ from statistics import median
 
 import numpy as np
 import torch
-from _measure import Line, Sizes, Table, interleave
+from _measure import Line, Sizes, Table, Timings
 from numpy.typing import NDArray
+from sklearn.pipeline import Pipeline
 from torch import nn
 
 from skood import ActivationExtractor, Activations, PoolingReducer, make_monitor
@@ -40,7 +41,7 @@ def vgg() -> nn.Sequential:
     head = nn.Linear(256, N_CLASSES)
     network = nn.Sequential(*layers, head).eval()
     # Random weights predict one class for all images, unless the logits are centred.
-    logits = forward(network, make_images(BATCH_SIZE))
+    logits = forward(network, make_images(32))
     with torch.no_grad():
         head.bias -= torch.from_numpy(logits.mean(axis=0))
     return network
@@ -72,15 +73,15 @@ def compare_extraction(sizes: Sizes) -> Table:
     tasks = {BARE: lambda: forward(network, images)}
     for name, poolings in POOLINGS.items():
         tasks[name] = lambda poolings=poolings: extract(network, images, poolings)
-    seconds = interleave(tasks, sizes.repetitions)
+    timings = Timings(tasks, sizes.repetitions)
     bare_peak = peak_memory("", sizes)
-    lines = [Line(BARE, seconds[BARE], 1.0, note=f"peak memory {bare_peak:.0f} MiB")]
+    lines = [Line(BARE, timings.seconds(BARE), 1.0, note=f"peak memory {bare_peak:.0f} MiB")]
     for name, poolings in POOLINGS.items():
         extra = peak_memory(",".join(poolings), sizes) - bare_peak
         result = size_in_mib(extract(network, images, poolings))
         note = f"peak memory {extra:+.0f} MiB; the result takes {result:.0f} MiB"
-        ratio = seconds[name] / seconds[BARE]
-        lines.append(Line(f"extraction, {name}", seconds[name], ratio, "<= 1.05", note))
+        ratio = timings.ratio(name, BARE)
+        lines.append(Line(f"extraction, {name}", timings.seconds(name), ratio, "<= 1.05", note))
     settings = (
         f"VGG of nine ReLU layers, {sizes.n_images} images of 28 x 28, batches of {BATCH_SIZE}, "
         f"{sizes.repetitions} repetitions. Peak memory of the process, median of "
@@ -127,15 +128,11 @@ def compare_grid(sizes: Sizes) -> Table:
         "extraction": lambda: extract(network, images, POOLINGS["max and avg"]),
         "grid": lambda: AutoNAPDetector(random_state=0).fit(A, y),
     }
-    seconds = interleave(tasks, sizes.repetitions)
+    timings = Timings(tasks, sizes.repetitions)
+    ratio = timings.ratio("grid", "extraction")
     lines = [
-        Line("extraction, max and avg", seconds["extraction"], 1.0),
-        Line(
-            "`AutoNAPDetector.fit`",
-            seconds["grid"],
-            seconds["grid"] / seconds["extraction"],
-            "<= 1",
-        ),
+        Line("extraction, max and avg", timings.seconds("extraction"), 1.0),
+        Line("`AutoNAPDetector.fit`", timings.seconds("grid"), ratio, "<= 1"),
     ]
     settings = (
         f"{n_settings} settings: 9 layers, 2 poolings, 5 percentiles. {len(A)} images, of which "
@@ -145,31 +142,34 @@ def compare_grid(sizes: Sizes) -> Table:
 
 
 def compare_latency(sizes: Sizes) -> Table:
-    """``predict`` of a fitted monitor over the bare forward pass, one image and one batch."""
+    """``predict`` of a fitted monitor over the bare forward pass, for one image and for a batch."""
     network, images = vgg(), make_images(sizes.n_images)
     monitor = make_monitor(network).fit(images)
-    lines = []
-    for n_images, repetitions in ((1, sizes.n_calls), (BATCH_SIZE, sizes.repetitions)):
-        batch = images[:n_images]
-        assert monitor.predict(batch).shape == (n_images,)
-        A = monitor[:-1].transform(batch)
-        tasks = {
-            "forward": lambda batch=batch: forward(network, batch),
-            "extract": lambda batch=batch: monitor[:-1].transform(batch),
-            "detect": lambda A=A: monitor[-1].predict(A),
-            "predict": lambda batch=batch: monitor.predict(batch),
-        }
-        seconds = interleave(tasks, repetitions)
-        many = f"{n_images} image{'s' if n_images > 1 else ''}"
-        for task, name in (
-            ("forward", "bare forward pass"),
-            ("predict", "`monitor.predict`"),
-            ("extract", "its extraction"),
-            ("detect", "its detector"),
-        ):
-            lines.append(Line(f"{name}, {many}", seconds[task], seconds[task] / seconds["forward"]))
+    lines = [
+        *time_monitor(monitor, network, images[:1], sizes.n_calls),
+        *time_monitor(monitor, network, images[:BATCH_SIZE], sizes.repetitions),
+    ]
     settings = (
-        f"`make_monitor(vgg).fit(X)` on {sizes.n_images} images: 16 patterns of nine layers. "
-        f"{sizes.n_calls} calls with one image."
+        f"`make_monitor(vgg).fit(X)` with {sizes.n_images} images: patterns of nine layers, seven "
+        f"of them under two poolings. {sizes.n_calls} calls with one image."
     )
-    return Table("Latency of a fitted monitor", settings, "over the bare pass", lines)
+    return Table("`predict` of a fitted monitor", settings, "over the bare pass", lines)
+
+
+def time_monitor(
+    monitor: Pipeline, network: nn.Module, images: Images, repetitions: int
+) -> list[Line]:
+    extract, detector = monitor[:-1], monitor[-1]
+    A = extract.transform(images)
+    np.testing.assert_array_equal(monitor.predict(images), detector.predict(A))
+    tasks = {
+        BARE: lambda: forward(network, images),
+        "`monitor.predict`": lambda: monitor.predict(images),
+        "its extraction": lambda: extract.transform(images),
+        "its detector": lambda: detector.predict(A),
+    }
+    timings = Timings(tasks, repetitions)
+    count = f"{len(images)} image" + "s" * (len(images) > 1)
+    return [
+        Line(f"{name}, {count}", timings.seconds(name), timings.ratio(name, BARE)) for name in tasks
+    ]

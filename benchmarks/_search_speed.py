@@ -8,7 +8,8 @@ from importlib.util import find_spec
 from typing import Any
 
 import numpy as np
-from _measure import Line, Sizes, Table, interleave
+import torch
+from _measure import Line, Sizes, Table, Timings
 from numpy.typing import NDArray
 from sklearn.neighbors import NearestNeighbors
 from sklearn.utils import gen_batches
@@ -64,7 +65,8 @@ def build_faiss(stored: NDArray[np.uint8]) -> Any:
 
 
 def build_brute_force(stored: NDArray[np.bool_]) -> NearestNeighbors:
-    index = NearestNeighbors(n_neighbors=1, metric="hamming", algorithm="brute", n_jobs=-1)
+    n_threads = torch.get_num_threads()
+    index = NearestNeighbors(n_neighbors=1, metric="hamming", algorithm="brute", n_jobs=n_threads)
     return index.fit(stored)
 
 
@@ -91,7 +93,7 @@ def search_numpy(stored: NDArray[np.uint64], queries: NDArray[np.uint64]) -> NDA
 
 
 SKOOD = "`HammingNAPDetector.score_samples`"
-ALONE = Method("its search alone", words, as_they_are, search_alone)
+ALONE = Method("`hamming_neighbors` alone", words, as_they_are, search_alone)
 FAISS = Method("faiss `IndexBinaryFlat`", octets, build_faiss, search_faiss, ">= 1")
 BRUTE_FORCE = Method(
     "scikit-learn `NearestNeighbors`, brute force",
@@ -113,30 +115,33 @@ def compare_search(n_classes: int, sizes: Sizes) -> Table:
         methods.remove(FAISS)
     score = detector_task(stored, queries)
     nearest = np.ceil(-score()).reshape(n_classes, -1)
-    tasks, shares = {SKOOD: score}, {SKOOD: 1.0}
+    tasks: dict[str, Callable[[], NDArray]] = {SKOOD: score}
     for method in methods:
         n_asked = sizes.n_slow_queries if method.is_slow else sizes.n_queries
         few = [bits[: n_asked // n_classes] for bits in queries]
         task = method.task(list(zip(stored, few, strict=True)))
         np.testing.assert_array_equal(task(), nearest[:, : n_asked // n_classes].ravel())
-        tasks[method.name], shares[method.name] = task, n_asked / sizes.n_queries
-    seconds = interleave(tasks, sizes.repetitions)
-    estimates = {name: seconds[name] / share for name, share in shares.items()}
+        tasks[method.name] = task
+    timings = Timings(tasks, sizes.repetitions)
+    lines = [Line(SKOOD, timings.seconds(SKOOD), 1.0)]
+    lines += [to_line(method, timings, sizes) for method in methods]
+    if FAISS not in methods:
+        lines.append(Line(FAISS.name, None, None, FAISS.aim, "not installed"))
     settings = f"{sizes.n_queries} queries among {sizes.n_stored} patterns of {N_BITS} bits, " + (
         f"{n_classes} classes, each searched alone." if n_classes > 1 else "one class."
     )
-    lines = [Line(SKOOD, estimates[SKOOD], 1.0)]
-    for method in (ALONE, FAISS, BRUTE_FORCE, NUMPY):
-        lines.append(to_line(method, estimates, sizes))
     return Table("Nearest patterns by Hamming distance", settings, "times skood's", lines)
 
 
-def to_line(method: Method, estimates: dict[str, float], sizes: Sizes) -> Line:
-    if method.name not in estimates:
-        return Line(method.name, None, None, method.aim, "not installed")
-    ratio = estimates[method.name] / estimates[SKOOD]
-    note = f"scaled up from {sizes.n_slow_queries} queries" if method.is_slow else ""
-    return Line(method.name, estimates[method.name], ratio, method.aim, note)
+def to_line(method: Method, timings: Timings, sizes: Sizes) -> Line:
+    scale = sizes.n_queries / sizes.n_slow_queries if method.is_slow else 1.0
+    return Line(
+        method.name,
+        scale * timings.seconds(method.name),
+        scale * timings.ratio(method.name, SKOOD),
+        method.aim,
+        f"scaled up from {sizes.n_slow_queries} queries" if method.is_slow else "",
+    )
 
 
 def detector_task(

@@ -30,7 +30,7 @@ QUICK = Sizes(
     repetitions=3,
 )
 CHECK = Sizes(
-    n_images=256,
+    n_images=64,
     n_stored=1_000,
     n_queries=200,
     n_slow_queries=20,

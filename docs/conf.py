@@ -1,5 +1,6 @@
 """How Sphinx builds the site. Nothing here, and nothing on the pages, needs a network."""
 
+import os
 import sys
 import warnings
 from pathlib import Path
@@ -7,6 +8,9 @@ from pathlib import Path
 import skood
 
 sys.path.insert(0, str(Path(__file__).parent / "_ext"))
+
+# Networks as small as those of the gallery run faster on one thread.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 project = "skood"
 author = "The skood developers"
@@ -21,6 +25,7 @@ extensions = [
     "sphinx_copybutton",
     "sphinx_design",
     "sphinx_gallery.gen_gallery",
+    "any_path",
     "mathml",
 ]
 templates_path = ["_templates"]
@@ -64,6 +69,7 @@ sphinx_gallery_conf = {
     "doc_module": ("skood",),
     "within_subsection_order": "gallery_order.GalleryOrder",
     "abort_on_example_error": True,
+    "capture_repr": (),
     "remove_config_comments": True,
     "show_memory": False,
     "show_signature": False,

@@ -1,17 +1,21 @@
 """
-========================================
+=========================================
 A skorch net, and why an image is flagged
-========================================
+=========================================
 
-A fitted skorch net goes into :class:`skood.ActivationExtractor` as it is. The activations are extracted
-once; everything after that works on them.
+A fitted skorch net goes into :class:`skood.ActivationExtractor` as it is. The
+activations are extracted once; everything after that works on them.
 
-A verdict can be explained: ``kneighbors`` of :class:`skood.HammingNAPDetector` returns the training
-images of the predicted class for which the network's neurons fired most alike. The figure shows, on the
-left, the four digits that the network knows best and the four that are strangest to it, and beside each
-the three nearest training images. Images that are accepted have neighbours that look like them,
-at a distance of a few neurons. For those that are flagged, the nearest training images of the class
-that the network named are many neurons away, and look different.
+A verdict can be explained: ``kneighbors`` of :class:`skood.HammingNAPDetector` returns
+the training images of the predicted class for which the network's neurons fired most
+alike. The figure shows, on the left, the four test images that the monitor accepts
+most readily, on the right the four that are strangest to it, and beside each the three
+nearest training images. The accepted ones have neighbours that look like them, in
+which the very same neurons fire. For the flagged ones, the nearest training images of
+the class that the network named differ in about 20 of the 128 neurons, and look
+different. Three of them are fives, which the network does not know. The fourth is a
+six that it took for a four: a monitor also finds inputs that are known and
+misclassified.
 """
 
 # %%
@@ -23,6 +27,7 @@ that the network named are many neurons away, and look different.
 import matplotlib.pyplot as plt
 import numpy as np
 import torch
+from sklearn.model_selection import train_test_split
 from sklearn.pipeline import make_pipeline
 from skorch import NeuralNetClassifier
 from torch import nn
@@ -39,8 +44,8 @@ from skood.metrics import ood_roc_auc_score
 
 digits = load_digits_ood(held_out=(1, 5))
 X, y = digits.data, digits.target
-train = np.flatnonzero(y[:1200] != -1)
-test = np.arange(1200, len(X))
+train, test = train_test_split(np.flatnonzero(y != -1), test_size=400, random_state=0)
+test = np.r_[test, np.flatnonzero(y == -1)]
 
 
 class DigitNet(nn.Module):
@@ -80,8 +85,8 @@ net = NeuralNetClassifier(
 # Extract once
 # ------------
 #
-# The layers have the names that torch gives them. The hidden layer of the classifier is monitored
-# here.
+# The layers have the names that torch gives them. The hidden layer of the classifier
+# is monitored here.
 
 A = ActivationExtractor(net, reducer=PoolingReducer("max")).fit_transform(X)
 print(A)
@@ -100,20 +105,24 @@ print(f"AUROC: {ood_roc_auc_score(y[test], scores):.2f}")
 
 order = np.argsort(scores)
 shown = test[np.r_[order[-4:], order[:4]]]
-distances, rows = monitor[-1].kneighbors(monitor[:-1].transform(A[shown]), n_neighbors=3)
+distances, rows = monitor[-1].kneighbors(
+    monitor[:-1].transform(A[shown]), n_neighbors=3
+)
 
-fig, axes = plt.subplots(4, 8, figsize=(9, 5.2), layout="constrained")
-for place, i in enumerate(shown):
-    row, first = place % 4, 0 if place < 4 else 4
+fig = plt.figure(figsize=(9, 5.4), layout="constrained")
+accepted, flagged = fig.subfigures(1, 2, wspace=0.06)
+accepted.suptitle("accepted: image and nearest training images")
+flagged.suptitle("flagged: image and nearest training images")
+axes = np.vstack([half.subplots(4, 4) for half in (accepted, flagged)])
+for row, i in enumerate(shown):
     named = digits.target_names[A.predictions[i]]
-    axes[row, first].set_title(f"{digits.digit[i]}, named {named}", fontsize=9)
-    axes[row, first].imshow(X[i, 0], cmap="gray_r")
-    for neighbor in range(3):
-        ax = axes[row, first + 1 + neighbor]
-        ax.imshow(X[train[rows[place, neighbor]], 0], cmap="Blues" if first == 0 else "Oranges")
-        ax.set_title(f"{distances[place, neighbor]:.0f} neurons", fontsize=8)
+    axes[row, 0].set_title(f"a {digits.digit[i]}, named {named}", fontsize=9)
+    axes[row, 0].imshow(X[i, 0], cmap="gray_r")
+    for ax, neighbor, distance in zip(
+        axes[row, 1:], rows[row], distances[row], strict=True
+    ):
+        ax.set_title(f"{distance:.0f} neurons", fontsize=9)
+        ax.imshow(X[train[neighbor], 0], cmap="Blues")
 for ax in axes.flat:
     ax.axis("off")
-fig.text(0.25, 1.0, "accepted: image, nearest training images", ha="center", va="bottom")
-fig.text(0.75, 1.0, "flagged: image, nearest training images", ha="center", va="bottom")
 plt.show()

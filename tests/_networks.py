@@ -1,12 +1,18 @@
-"""Small networks for the tests, and a check that a network is left as it was."""
+"""Small networks and data sets for the tests, and a check that a network is left as it was."""
 
+import copy
 import random
+import tracemalloc
 from contextlib import contextmanager
 
 import numpy as np
 import torch
 import torch.nn.functional as F
+from numpy.testing import assert_allclose
 from torch import nn
+from torch.utils.data import Dataset, IterableDataset
+
+from skood import ActivationExtractor
 
 N_CLASSES = 3
 IMAGE_SHAPE = (1, 8, 8)
@@ -183,9 +189,71 @@ def vectors(n_samples=11, n_features=6, *, seed=0, dtype=np.float32):
     return rng.normal(size=(n_samples, n_features)).astype(dtype)
 
 
+class Counting(nn.Module):
+    """Counts the samples that a network sees."""
+
+    def __init__(self, network):
+        super().__init__()
+        self.network, self.seen = network, []
+
+    def forward(self, x):
+        self.seen.append(len(x))
+        return self.network(x)
+
+
+class Rows(Dataset):
+    """A data set of inputs and labels."""
+
+    def __init__(self, X):
+        self.X = X
+
+    def __len__(self):
+        return len(self.X)
+
+    def __getitem__(self, i):
+        return self.X[i], i % 2
+
+
+class Stream(IterableDataset):
+    """A data set of unknown length, of inputs alone."""
+
+    def __init__(self, X):
+        self.X = X
+
+    def __iter__(self):
+        return iter(self.X)
+
+
+def extract(network, X, layers="auto", **params):
+    """The activations of new inputs, by a new extractor."""
+    return ActivationExtractor(network, layers, **params).fit_transform(X)
+
+
+def assert_same(A, B, **tolerance):
+    """Assert that two Activations hold the same layers and logits."""
+    assert A.layers == B.layers
+    for name, array in A.items():
+        assert_allclose(np.asarray(array), np.asarray(B[name]), **tolerance)
+    assert_allclose(A.logits, B.logits, **tolerance)
+
+
+def assert_head_yields_logits(A):
+    """Assert that the head makes the logits of the layer that it names."""
+    assert_allclose(A.head.logits(A[A.head.input_layer]), A.logits, rtol=1e-4, atol=1e-5)
+
+
 def run(network, X):
     """What the network returns in evaluation mode; a copy runs."""
-    import copy
-
     with torch.no_grad():
         return copy.deepcopy(network).eval()(torch.as_tensor(X))
+
+
+def with_peak_memory(function):
+    """What a function returns, and the bytes that NumPy and Python held at once in it."""
+    function()  # what is imported and cached the first time does not count
+    tracemalloc.start()
+    try:
+        result = function()
+        return result, tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()

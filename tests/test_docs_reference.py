@@ -16,8 +16,8 @@ def listed_names():
     for line in REFERENCE.read_text(encoding="utf-8").splitlines():
         if match := re.fullmatch(r"\.\. currentmodule:: (\S+)", line):
             module = match[1]
-        elif match := re.fullmatch(r"   (~?)([A-Za-z_][\w.]*)", line):
-            names.append(match[2] if match[1] else f"{module}.{match[2]}")
+        elif match := re.fullmatch(r"   ~?([A-Za-z_][\w.]*)", line):
+            names.append(f"{module}.{match[1]}")
     return names
 
 

@@ -56,7 +56,7 @@ class HammingNAPDetector(BaseOneClassDetector):
         Number of rows that ``fit`` and ``partial_fit`` were given.
     n_features_in_ : int
         Number of neurons seen in ``fit``, over all layers.
-    feature_names_in_ : ndarray of shape (n_features_in_,)
+    feature_names_in_ : ndarray of shape (`n_features_in_`,)
         Names of the features, where ``fit`` saw a data frame with string names.
     layer_shapes_ : dict of str to tuple
         Shape of one sample in each layer, where ``fit`` saw ``Activations``.

@@ -62,7 +62,7 @@ class MaxSoftmaxDetector(LogitDetector):
         Number of rows of ``X`` in ``fit``.
     n_features_in_ : int
         Number of classes.
-    feature_names_in_ : ndarray of shape (n_features_in_,)
+    feature_names_in_ : ndarray of shape (`n_features_in_`,)
         Names of the features, where ``fit`` saw a data frame with string names.
     layer_shapes_ : dict of str to tuple
         Shape of one sample's logits, where ``fit`` saw ``Activations``.
@@ -121,7 +121,7 @@ class EnergyDetector(LogitDetector):
         Number of rows of ``X`` in ``fit``.
     n_features_in_ : int
         Number of classes.
-    feature_names_in_ : ndarray of shape (n_features_in_,)
+    feature_names_in_ : ndarray of shape (`n_features_in_`,)
         Names of the features, where ``fit`` saw a data frame with string names.
     layer_shapes_ : dict of str to tuple
         Shape of one sample's logits, where ``fit`` saw ``Activations``.

@@ -60,7 +60,10 @@ class NetworkAdapter(ABC):
 
     @abstractmethod
     def head(self, trace: Any) -> tuple[NDArray, NDArray | None] | None:
-        """Copies of weight and bias of the linear layer that yields the logits, if one does."""
+        """Copies of weight and bias of the linear layer that yields the logits, if one does.
+
+        To be asked while reading: weights may be computed when they are looked at.
+        """
 
     @abstractmethod
     def to_numpy(self, value: Any) -> NDArray:

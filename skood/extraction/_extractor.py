@@ -56,7 +56,7 @@ class ActivationExtractor(TransformerMixin, BaseEstimator):
     n_features_in_ : int
         Size of the second axis of the inputs. Only defined for arrays, tensors, data sets and
         loaders of these.
-    feature_names_in_ : ndarray of shape (n_features_in_,)
+    feature_names_in_ : ndarray of shape (`n_features_in_`,)
         Names of the features, where ``fit`` saw a data frame with string names.
 
     See Also
@@ -221,7 +221,7 @@ class ActivationExtractor(TransformerMixin, BaseEstimator):
         MemoryError
             If the layers need more memory than the machine has.
         """
-        check_is_fitted(self)
+        check_is_fitted(self, "layers_")
         if isinstance(X, Activations):
             return self._select(X)
         adapter = adapt(self.network, self.device)

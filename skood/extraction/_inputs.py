@@ -60,14 +60,13 @@ def as_batches(estimator: Any, X: Any, batch_size: int, *, reset: bool) -> Batch
         return Batches(load, _expected_samples(loader))
     if isinstance(X, Mapping) and not issparse(X):  # a sparse matrix may be a dict
         data: Batch = {key: v if _is_tensor(v) else np.asarray(v) for key, v in X.items()}
-        lengths = {len(values) for values in data.values()}
-        if len(lengths) != 1 or 0 in lengths:
+        lengths = {key: len(values) for key, values in data.items()}
+        if len(set(lengths.values())) != 1 or 0 in lengths.values():
             raise ValueError(
-                "A mapping of inputs needs values of the same length, at least 1, "
-                f"got { ({key: len(values) for key, values in data.items()}) }."
+                f"A mapping of inputs needs values of one length, at least 1, got {lengths}."
             )
     elif _is_tensor(X):
-        check_dimensions(estimator, X, reset=reset)
+        _check_dimensions(estimator, X, reset=reset)
         data = X
     else:
         data = validate_data(estimator, X, reset=reset, allow_nd=True, ensure_all_finite=False)
@@ -116,12 +115,12 @@ def _load(loader: Any, estimator: Any, *, reset: bool) -> Iterator[Batch]:
                 f"or a tuple or list whose first item is one; got {type(batch).__name__}."
             )
         if not isinstance(batch, Mapping):
-            check_dimensions(estimator, batch, reset=reset)
+            _check_dimensions(estimator, batch, reset=reset)
         _check_finite(estimator, batch)
         yield batch
 
 
-def check_dimensions(estimator: Any, batch: Any, *, reset: bool) -> None:
+def _check_dimensions(estimator: Any, batch: Any, *, reset: bool) -> None:
     """Validate the shape as ``validate_data`` does, whatever kind of array it is."""
     stand_in = np.broadcast_to(np.float32(0), tuple(batch.shape))
     validate_data(estimator, stand_in, reset=reset, allow_nd=True, ensure_all_finite=False)

@@ -100,5 +100,5 @@ def extract(
             n_rows = count_rows(batch)
             collector.end_batch(n_rows, logits)
             bar.update(n_rows)
-    head = adapter.head(plan.trace)
+        head = adapter.head(plan.trace)
     return collector.collect(head and LinearHead(*head, plan.head_input), adapter.classes)

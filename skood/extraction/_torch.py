@@ -23,6 +23,8 @@ from ._inputs import count_rows
 from ._reading import reading
 from ._torch_trace import TorchTrace, find_logits, trace_calls
 
+_LOGITS = "(logits)"
+
 
 class TorchAdapter(NetworkAdapter):
     """Runs a module, or a copy of it where that is wanted on another device."""
@@ -76,19 +78,22 @@ class TorchAdapter(NetworkAdapter):
     def forward(
         self, batch: Any, trace: TorchTrace, layers: Sequence[str], keep: Keep
     ) -> Tensor | None:
-        awaited = defaultdict(list)
-        for layer in layers:
-            awaited[trace.taps[layer].call].append(layer)
-        names = {name for name, _ in awaited}
+        taps = {layer: trace.taps[layer] for layer in layers}
         if trace.logits is not None:
-            names.add(trace.logits.call[0])
+            taps[_LOGITS] = trace.logits
+        awaited = defaultdict(list)
+        for layer, tap in taps.items():
+            awaited[tap.call].append(layer)
+        names = {name for name, _ in awaited}
         squashed: list[Tensor | None] = []
 
         def on_call(call: Call) -> None:
             for layer in awaited.pop(call.key, ()):
-                keep(layer, trace.taps[layer].read(call))
-            if trace.logits is not None and call.key == trace.logits.call:
-                squashed.append(trace.logits.read(call))
+                value = taps[layer].read(call)
+                if layer == _LOGITS:
+                    squashed.append(value)
+                else:
+                    keep(layer, value)
 
         functions = not names.isdisjoint(trace.functions)
         with CallListener(self.network, on_call, names=names, functions=functions):

@@ -100,7 +100,6 @@ class _Seen:
 
     def __init__(self, call: Call, n_samples: int) -> None:
         self.call = call
-        self.n_samples = n_samples
         self.input_key = _content_key(call.inputs[0]) if call.inputs else None
         self.input = _copy_rows(call.inputs[0], n_samples) if call.inputs else None
         self.output_key = None if call.output is None else _content_key(call.output)
@@ -172,14 +171,14 @@ def _choose_layers(
 
 
 def _find_residual_blocks(network: nn.Module, seen: list[_Seen]) -> set[str]:
-    """Names of the modules, but not the network, whose own ``forward`` adds a skip."""
+    """Names of the modules whose own ``forward`` adds a skip."""
     weights = {_storage(tensor) for tensor in chain(network.parameters(), network.buffers())}
     adding = {s.call.name.rpartition(".")[0] for s in seen if s.is_skip(weights)}
     # What is fed integers adds embeddings.
     fed_integers = {
         s.call.name for s in seen if s.call.inputs and not s.call.inputs[0].is_floating_point()
     }
-    return adding - fed_integers - {""}
+    return adding - fed_integers
 
 
 def _storage(tensor: Tensor) -> int:

@@ -36,7 +36,7 @@ class PoolingReducer(LayerwiseTransformer):
     ----------
     n_features_in_ : int
         Number of units seen in ``fit``, over all layers.
-    feature_names_in_ : ndarray of shape (n_features_in_,)
+    feature_names_in_ : ndarray of shape (`n_features_in_`,)
         Names of the features, where ``fit`` saw a data frame with string names.
     layer_shapes_ : dict of str to tuple
         Shape of one sample in each layer, where ``fit`` saw ``Activations``.
