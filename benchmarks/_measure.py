@@ -16,7 +16,7 @@ class Sizes:
     n_images: int = 1024
     n_stored: int = 20_000
     n_queries: int = 4_000
-    n_slow_queries: int = 200  # where all of them would take minutes
+    n_slow_queries: int = 400  # where all of them would take minutes
     n_calls: int = 200  # of a single image
     n_processes: int = 3  # that measure memory
     repetitions: int = 7

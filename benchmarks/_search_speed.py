@@ -114,14 +114,12 @@ def compare_search(n_classes: int, sizes: Sizes) -> Table:
     if find_spec("faiss") is None:
         methods.remove(FAISS)
     score = detector_task(stored, queries)
-    nearest = np.ceil(-score()).reshape(n_classes, -1)
+    nearest = np.ceil(-score())
     tasks: dict[str, Callable[[], NDArray]] = {SKOOD: score}
     for method in methods:
         n_asked = sizes.n_slow_queries if method.is_slow else sizes.n_queries
-        few = [bits[: n_asked // n_classes] for bits in queries]
-        task = method.task(list(zip(stored, few, strict=True)))
-        np.testing.assert_array_equal(task(), nearest[:, : n_asked // n_classes].ravel())
-        tasks[method.name] = task
+        tasks[method.name] = method.task(first_queries(stored, queries, n_asked))
+        np.testing.assert_array_equal(tasks[method.name](), nearest[:n_asked])
     timings = Timings(tasks, sizes.repetitions)
     lines = [Line(SKOOD, timings.seconds(SKOOD), 1.0)]
     lines += [to_line(method, timings, sizes) for method in methods]
@@ -131,6 +129,17 @@ def compare_search(n_classes: int, sizes: Sizes) -> Table:
         f"{n_classes} classes, each searched alone." if n_classes > 1 else "one class."
     )
     return Table("Nearest patterns by Hamming distance", settings, "times skood's", lines)
+
+
+def first_queries(stored: list[PackedBits], queries: list[PackedBits], n_queries: int) -> Groups:
+    """The first queries of all, class after class, each class with its stored patterns."""
+    groups = []
+    for patterns, bits in zip(stored, queries, strict=True):
+        groups.append((patterns, bits[:n_queries]))
+        n_queries -= len(bits[:n_queries])
+        if n_queries == 0:
+            break
+    return groups
 
 
 def to_line(method: Method, timings: Timings, sizes: Sizes) -> Line:

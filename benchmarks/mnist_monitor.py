@@ -32,6 +32,7 @@ from skood import (
     PercentileBinarizer,
     PoolingReducer,
     datasets,
+    make_monitor,
 )
 from skood.detectors import EnergyDetector, MaxSoftmaxDetector
 from skood.ensemble import AutoNAPDetector, LayerEnsembleDetector
@@ -112,7 +113,7 @@ def search_layers(A: Activations, y: np.ndarray, is_test: np.ndarray) -> GridSea
     )
 
 
-def fit_detectors(A: Activations, y: np.ndarray, is_test: np.ndarray) -> dict[str, object]:
+def fit_detectors(net, A: Activations, y: np.ndarray, is_test: np.ndarray) -> dict[str, object]:
     """All detectors, fitted on the rows not for validation, configured on those that are."""
     train = A[~is_test]
     search = search_layers(A, y, is_test)
@@ -134,6 +135,7 @@ def fit_detectors(A: Activations, y: np.ndarray, is_test: np.ndarray) -> dict[st
         ),
         "NAP, all layers, Fisher (no OOD)": LayerEnsembleDetector(nap).fit(train),
         "NAP, all layers, mean (no OOD)": LayerEnsembleDetector(nap, combine="mean").fit(train),
+        "make_monitor (no OOD)": make_monitor(net)["detect"].fit(train),
     }
 
 
@@ -257,17 +259,17 @@ def main() -> None:
     singles = evaluate_single_layers(inside["train"], test, outside)
     plot_single_layers(singles, arguments.output / "mnist_single_layers.png")
     for validation in arguments.validation:
-        run_validation(arguments, validation, inside, outside, test, y, singles)
+        run_validation(arguments, net, validation, inside, outside, test, y, singles)
 
 
-def run_validation(arguments, validation, inside, outside, test, y, singles) -> None:
+def run_validation(arguments, net, validation, inside, outside, test, y, singles) -> None:
     """Configure on one kind of images, score on all, and report."""
     A = Activations.concatenate([inside["train"], inside["validation"], outside[validation]])
     n_outside = len(outside[validation])
     labels = np.concatenate(
         [y[: arguments.n_fit], y[N_NET : N_NET + N_VALIDATION], np.full(n_outside, -1)]
     )
-    detectors = fit_detectors(A, labels, np.arange(len(A)) >= arguments.n_fit)
+    detectors = fit_detectors(net, A, labels, np.arange(len(A)) >= arguments.n_fit)
     results = {name: evaluate(detector, test, outside) for name, detector in detectors.items()}
     hindsight = max(singles, key=lambda setting: mean_of(singles[setting], "AUROC", validation))
     results[f"NAP, best single setting in hindsight ({hindsight[0]}, {hindsight[1]})"] = singles[

@@ -11,7 +11,7 @@ what it is to find.
 
 The first figure shows the scores. Those of unknown digits lie below those of most
 known digits, though the two overlap, since an unknown digit may look much like a known
-one. The default threshold flags few of the known digits, and about half of the unknown
+one. The default threshold flags few of the known digits, and two thirds of the unknown
 ones. The second figure shows the unknown digits that are least like anything the
 network was trained on, and what the network took them for.
 """

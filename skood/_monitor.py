@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from sklearn.pipeline import Pipeline, make_pipeline
@@ -16,7 +17,7 @@ def make_monitor(
     network: Any,
     *,
     layers: str | list[str] = "auto",
-    percentile: float = 30,
+    percentiles: Sequence[float] = (30, 50, 70),
     contamination: float = 0.05,
     batch_size: int = 256,
     device: str = "auto",
@@ -25,8 +26,9 @@ def make_monitor(
     """Build a monitor of a trained network that needs no out-of-distribution data.
 
     The monitor extracts all layers, pools feature maps by their maximum and by their mean, and
-    compares the binary activation patterns of every layer with those of the training samples of
-    the predicted class. The layers' distances are standardised and averaged.
+    compares the binary activation patterns of every layer, at several percentiles, with those of
+    the training samples of the predicted class. The distances are standardised and averaged, over
+    the percentiles of each layer and then over the layers.
 
     Parameters
     ----------
@@ -34,8 +36,9 @@ def make_monitor(
         The trained classifier. It is only read.
     layers : "auto", str or list of str, default="auto"
         Layers to monitor, as in :class:`ActivationExtractor`.
-    percentile : float, default=30
-        Percentile of the binarisation, as in :class:`PercentileBinarizer`.
+    percentiles : sequence of float, default=(30, 50, 70)
+        Percentiles of the binarisation, as in :class:`PercentileBinarizer`. No single one is
+        best for every network and every kind of input; one alone is faster.
     contamination : float in (0, 0.5], default=0.05
         Share of in-distribution samples that ``predict`` rejects.
     batch_size : int, default=256
@@ -68,7 +71,10 @@ def make_monitor(
     >>> bool((monitor.predict(X[~inside]) == -1).mean() > (monitor.predict(X[inside]) == -1).mean())
     True
     """
-    member = make_pipeline(PercentileBinarizer(percentile), HammingNAPDetector())
+    of_one_layer = LayerEnsembleDetector(
+        [make_pipeline(PercentileBinarizer(p), HammingNAPDetector()) for p in percentiles],
+        combine="mean",
+    )
     return Pipeline(
         [
             (
@@ -84,7 +90,7 @@ def make_monitor(
             ),
             (
                 "detect",
-                LayerEnsembleDetector(member, combine="mean", contamination=contamination),
+                LayerEnsembleDetector(of_one_layer, combine="mean", contamination=contamination),
             ),
         ]
     )

@@ -39,7 +39,7 @@ INPUTS = {
     "big-endian": lambda X: X.astype(">f4"),
     "long double": lambda X: X.astype(np.longdouble),
     "read-only": readonly,
-    "reversed twice": lambda X: X[::-1].copy()[::-1],
+    "reversed": lambda X: X[::-1].copy()[::-1],
     "tensor": torch.tensor,
     "tensor that requires gradients": lambda X: torch.tensor(X, requires_grad=True),
     "mapping": lambda X: {"input": X},
@@ -60,6 +60,17 @@ def test_kinds_of_inputs_agree(make):
     A = extract(cnn(), make(X), batch_size=4)
     assert len(A) == 11
     assert_same(A, extract(cnn(), X, batch_size=4), rtol=1e-5, atol=1e-6)
+
+
+def test_arrays_keep_their_memory_layout():
+    # Convolutions run faster on channels last, if that is how the user lays them out.
+    X = np.ones((4, 8, 8, 3), dtype=np.float32).transpose(0, 3, 1, 2)
+    strides = []
+    network = nn.Sequential(nn.ReLU())
+    network.register_forward_pre_hook(lambda module, args: strides.append(args[0].stride()))
+    extract(network, X)
+    extract(network, torch.from_numpy(X))
+    assert set(strides) == {(192, 1, 24, 3)}
 
 
 def test_memory_map_is_read_batch_by_batch(tmp_path):

@@ -19,7 +19,7 @@ from ._pattern_store import build_stores, nearest_of_class
 class HammingNAPDetector(BaseOneClassDetector):
     """Hamming distance to the nearest activation pattern of the predicted class.
 
-    The detector stores the binary activation patterns of the training samples, class by class.
+    The detector stores the binary activation patterns of the training samples, class by class [1]_.
     A sample is in-distribution if the network's neurons fire as they did for some training
     sample of the class that the network predicts.
 

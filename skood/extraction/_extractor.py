@@ -193,7 +193,7 @@ class ActivationExtractor(TransformerMixin, BaseEstimator):
         else:
             batches = as_batches(self, X, self.batch_size, reset=True)
             plan = make_plan(adapter, batches, self.layers, self.reducer)
-            self.layers_, self._signature = plan.layers, plan.signature
+            self.layers_, self._signature = list(plan.layers), plan.signature
         self._plan = plan
         self.fingerprint_ = adapter.fingerprint()
         return self

@@ -134,7 +134,7 @@ class TorchAdapter(NetworkAdapter):
         if isinstance(values, np.ndarray):
             # By way of a kind that both NumPy and torch know.
             common = {torch.bool: np.bool_, torch.int64: np.int64, torch.float64: np.float64}
-            copied: NDArray = np.array(values, common.get(dtype, np.float32), order="C")
+            copied: NDArray = np.array(values, common.get(dtype, np.float32))
             return torch.from_numpy(copied).to(self._device, dtype)
         return values.to(self._device, dtype, copy=True)
 
