@@ -19,7 +19,7 @@ class Sizes:
     n_slow_queries: int = 400  # where all of them would take minutes
     n_calls: int = 200  # of a single image
     n_processes: int = 3  # that measure memory
-    repetitions: int = 7
+    repetitions: int = 9
 
 
 @dataclass(frozen=True)

@@ -9,13 +9,14 @@ their own.
 import sys
 from pathlib import Path
 
-from _network_speed import extract, forward, make_images, vgg
+from _network_speed import extractor, forward, make_images, vgg
 
 
 def peak_in_mib() -> float:
-    """The high-water mark of this program's memory.
+    """The high-water mark of this program's memory; NaN where the system does not tell.
 
-    Not ``resource.getrusage``: its mark is inherited from the process that started this one.
+    Not that of ``resource.getrusage``, which starts at the mark of the process that started this
+    one.
     """
     status = Path("/proc/self/status")
     if not status.exists():
@@ -27,13 +28,11 @@ def peak_in_mib() -> float:
 def main() -> None:
     n_images, poolings = int(sys.argv[1]), sys.argv[2]
     network, images = vgg(), make_images(n_images)
-    result = (
-        extract(network, images, tuple(poolings.split(",")))
-        if poolings
-        else forward(network, images)
-    )
+    if poolings:
+        extractor(network, tuple(poolings.split(","))).fit_transform(images)
+    else:
+        forward(network, images)
     print(peak_in_mib())
-    del result
 
 
 if __name__ == "__main__":

@@ -53,7 +53,6 @@ def variants():
 @parametrize_with_checks(
     [*detectors(), *transformers(), *variants()],
     expected_failed_checks=expected_failures,
-    xfail_strict=True,
 )
 def test_scikit_learn_checks(estimator, check):
     check(estimator)

@@ -119,7 +119,9 @@ class Applying(nn.Module):
         return self.fc2(self.function(self.fc1(x)))
 
 
-@pytest.mark.parametrize("function", [*ACTIVATIONS, *FUNCTIONS], ids=str)
+@pytest.mark.parametrize(
+    "function", [*ACTIVATIONS, *FUNCTIONS], ids=lambda f: getattr(f, "__name__", str(f))
+)
 def test_all_kinds_of_activation_functions_are_found(function):
     network, X = Applying(function), vectors()
     A = extract(network, X)

@@ -284,7 +284,7 @@ class ActivationExtractor(TransformerMixin, BaseEstimator):
         params = self.get_params(deep=False)
         network = params.pop("network")
         new = type(self)(network, **{name: clone(p, safe=False) for name, p in params.items()})
-        for name in ("_metadata_request", "_sklearn_output_config", "_skl_callbacks"):
+        for name in ("_metadata_request", "_sklearn_output_config"):
             if name in vars(self):
                 setattr(new, name, clone(vars(self)[name], safe=False))
         return new
