@@ -9,8 +9,8 @@ from sklearn.base import clone
 
 from skood import Activations
 
-numpydoc = pytest.importorskip("numpydoc", exc_type=ImportError)
-numpydoc_validate = pytest.importorskip("numpydoc.validate", exc_type=ImportError)
+numpydoc = pytest.importorskip("numpydoc")
+numpydoc_validate = pytest.importorskip("numpydoc.validate")
 
 # All but matters of blank lines, and sections that a short method goes without.
 WANTED = {
