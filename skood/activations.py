@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -192,7 +193,7 @@ class Activations:
     @property
     def shape(self) -> tuple[int, int]:
         """(n_samples, total number of units)."""
-        return (len(self), sum(int(np.prod(s)) for s in self.layer_shapes.values()))
+        return (len(self), sum(prod(shape) for shape in self.layer_shapes.values()))
 
     @property
     def logits(self) -> NDArray[np.floating] | None:
@@ -435,8 +436,7 @@ class Activations:
         self, dtype: DTypeLike | None = None, copy: bool | None = None
     ) -> NDArray[np.generic]:
         flat = [
-            np.asarray(array).reshape(len(self), int(np.prod(array.shape[1:])))
-            for _, array in self.items()
+            np.asarray(array).reshape(len(self), prod(array.shape[1:])) for _, array in self.items()
         ]
         if copy is False and not (len(flat) == 1 and self._holds(flat[0])):
             raise ValueError("These activations cannot be seen as one array without a copy.")

@@ -134,9 +134,10 @@ def nearest_of_class(
     """
     distances = np.full(len(bits), bits.n_bits)
     shares = np.zeros(len(bits))
-    for label, store in stores.items():
-        if (rows := np.flatnonzero(asked == label)).size:
-            distances[rows], shares[rows] = store.nearest(bits[rows])
+    for label in np.unique(asked).tolist():
+        if label in stores:
+            rows = np.flatnonzero(asked == label)
+            distances[rows], shares[rows] = stores[label].nearest(bits[rows])
     return distances, shares
 
 
