@@ -9,7 +9,7 @@ from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import Pipeline, make_pipeline
 
 from skood import Activations, HammingNAPDetector, LayerSelector, PercentileBinarizer
-from skood.ensemble import LayerEnsembleDetector
+from skood.ensemble import AutoNAPDetector, LayerEnsembleDetector
 from skood.ensemble._combination import log_p_values
 from skood.metrics import make_ood_scorer
 from skood.model_selection import OODKFold
@@ -95,6 +95,12 @@ def test_members_may_be_any_outlier_detector_and_are_calibrated_held_out(data):
     assert not np.allclose(calibration, plain.score_samples(A["good"][:300]))
     p = (1 + (calibration[:, None] <= plain.score_samples(A["good"])).sum(axis=0)) / 301
     np.testing.assert_allclose(ensemble.score_samples(A), np.log(p))
+
+
+def test_members_that_score_only_some_training_rows_are_cross_validated(data):
+    A, y = data
+    ensemble = LayerEnsembleDetector(AutoNAPDetector(random_state=0), layers="good").fit(A, y)
+    assert ensemble.calibration_scores_.shape == (300, 1)
 
 
 def test_p_values_of_calibration_scores_are_their_ranks():

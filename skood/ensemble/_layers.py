@@ -260,8 +260,9 @@ def _fit_and_calibrate(member, X, y):
     """Fit a member and score its training samples as if it had not learnt from them."""
     member.fit(X, y)
     last = member[-1] if isinstance(member, Pipeline) else member
-    if hasattr(last, "training_scores_"):
-        return member, last.training_scores_
+    left_out = getattr(last, "training_scores_", ())
+    if len(left_out) == len(X):  # a detector may set its threshold by some of the rows only
+        return member, left_out
     scores = np.empty(len(X))
     for learnt, held_out in KFold(5, shuffle=True, random_state=0).split(X):
         part = clone(member).fit(X[learnt], None if y is None else y[learnt])
