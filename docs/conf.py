@@ -49,10 +49,11 @@ html_favicon = "_static/logo.svg"
 html_show_sourcelink = False
 html_copy_source = False
 html_math_renderer = "mathml"
-html_sidebars = {"install": [], "getting_started": [], "conventions": []}
+html_sidebars = {"install": [], "getting_started": [], "conventions": [], "results": []}
 html_theme_options = {
     "logo": {"text": "skood"},
     "navbar_end": ["theme-switcher"],
+    "header_links_before_dropdown": 7,
     "footer_start": ["copyright"],
     "footer_end": [],
     "show_prev_next": True,
