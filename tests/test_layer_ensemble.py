@@ -76,6 +76,16 @@ def test_weighted_trusts_the_members_that_know(data):
     assert weighted.score(A[unseen], y[unseen]) > mean.score(A[unseen], y[unseen])
 
 
+def test_members_weigh_alike_where_none_is_better_than_chance(data):
+    A, _ = data
+    looks_inside = Activations({"a": A["good"][[*range(300), *[0] * 20]]})
+    y = np.r_[np.zeros(300), np.full(20, -1)]
+    ensemble = LayerEnsembleDetector(member(), combine="weighted").fit(looks_inside, y)
+    assert ensemble.aurocs_ < 0.5
+    assert ensemble.weights_ == 1
+    assert np.isfinite(ensemble.score_samples(looks_inside)).all()
+
+
 def test_n_layers_keeps_the_members_of_the_best_auroc(data):
     A, y = data
     ensemble = LayerEnsembleDetector(member(), n_layers=1).fit(A, y)

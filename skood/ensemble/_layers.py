@@ -35,7 +35,8 @@ class LayerEnsembleDetector(BaseOneClassDetector):
         - "mean": mean of the scores, standardised by those scores of training samples.
         - "vote": share of the members that accept a sample; half of them are enough.
         - "weighted": as "mean", weighted by how well each member tells the rows that are marked
-          out-of-distribution, ``2 * AUROC - 1``, or 0 where that is negative.
+          out-of-distribution, ``2 * AUROC - 1``, or 0 where that is negative; alike where no
+          member is better than chance.
     n_layers : int, default=None
         Number of members to keep: those with the best AUROC against the rows that are marked
         out-of-distribution, earlier ones first on ties. By default all are kept.
@@ -221,7 +222,9 @@ class LayerEnsembleDetector(BaseOneClassDetector):
         ]
         kept = np.sort(np.argsort(-np.array(aurocs), kind="stable")[: self.n_layers])
         self.aurocs_ = np.array(aurocs)[kept]
-        self.weights_ = np.clip(2 * self.aurocs_ - 1, 0, None)
+        weights = np.clip(2 * self.aurocs_ - 1, 0, None)
+        # Where no member is better than chance, there is no reason to prefer one.
+        self.weights_ = weights if weights.any() else np.ones(len(weights))
         self.layers_ = [self.layers_[i] for i in kept]
         self._inputs = [self._inputs[i] for i in kept]
         self.estimators_ = [self.estimators_[i] for i in kept]
