@@ -53,7 +53,6 @@ html_sidebars = {"install": [], "getting_started": [], "conventions": [], "resul
 html_theme_options = {
     "logo": {"text": "skood"},
     "navbar_end": ["theme-switcher"],
-    "header_links_before_dropdown": 7,
     "footer_start": ["copyright"],
     "footer_end": [],
     "show_prev_next": True,
