@@ -232,5 +232,22 @@ def check_class_labels(X: Activations, y: NDArray | None, wanted_by: str) -> Non
         )
 
 
+def classes_asked(estimator: Any, X: Activations, *, by_class: bool) -> NDArray:
+    """The class under which each sample is looked up: the predicted one, or 0 for all.
+
+    Raises
+    ------
+    ValueError
+        If the estimator tells classes apart and ``X`` carries no predictions.
+    """
+    if not by_class:
+        return np.zeros(len(X), dtype=int)
+    if (predictions := X.predictions) is None:
+        raise ValueError(
+            f"{_name(estimator)} was fitted on predicted classes, but X carries no predictions."
+        )
+    return predictions
+
+
 def _name(estimator: Any) -> str:
     return type(estimator).__name__

@@ -10,7 +10,13 @@ from sklearn.utils import check_scalar
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted
 
-from .._validation import check_activations, check_class_labels, in_distribution_mask, take_rows
+from .._validation import (
+    check_activations,
+    check_class_labels,
+    classes_asked,
+    in_distribution_mask,
+    take_rows,
+)
 from ..activations import PackedBits
 from ._base import BaseOneClassDetector
 from ._pattern_store import build_stores, nearest_of_class
@@ -182,7 +188,7 @@ class HammingNAPDetector(BaseOneClassDetector):
         if self.group_by == "label" or self.store == "correct":
             wanted = f"group_by={self.group_by!r} with store={self.store!r}"
             check_class_labels(X, y, wanted)
-        asked = self._asked(X)
+        asked = classes_asked(self, X, by_class=self._by_class)
         return _Seen(
             bits=_pack(X),
             asked=asked,
@@ -224,17 +230,8 @@ class HammingNAPDetector(BaseOneClassDetector):
     def _similarity(self, distances, shares):
         return (shares if self.break_ties else 0.0) - distances
 
-    def _asked(self, X):
-        if not self._by_class:
-            return np.zeros(len(X), dtype=int)
-        if X.predictions is None:
-            raise ValueError(
-                "HammingNAPDetector was fitted on predicted classes, but X carries no predictions."
-            )
-        return X.predictions
-
     def _score_samples(self, X):
-        return self._look_up(_pack(X), self._asked(X))
+        return self._look_up(_pack(X), classes_asked(self, X, by_class=self._by_class))
 
     def kneighbors(self, X, n_neighbors=5):
         """Find the nearest training samples that are stored under the predicted class.
@@ -263,7 +260,7 @@ class HammingNAPDetector(BaseOneClassDetector):
         check_is_fitted(self)
         check_scalar(n_neighbors, "n_neighbors", Integral, min_val=1)
         X = check_activations(self, X, reset=False)
-        bits, asked = _pack(X), self._asked(X)
+        bits, asked = _pack(X), classes_asked(self, X, by_class=self._by_class)
         distances = np.full((len(X), n_neighbors), bits.n_bits)
         neighbors = np.full((len(X), n_neighbors), -1)
         for label, store in self.stores_.items():

@@ -12,6 +12,7 @@ from sklearn.utils.validation import check_is_fitted, column_or_1d
 from .._validation import (
     check_activations,
     check_class_labels,
+    classes_asked,
     in_distribution_rows,
     take_rows,
 )
@@ -235,7 +236,7 @@ class AutoNAPDetector(BaseDetector):
         inside = in_distribution_rows(y, len(X))
         outside = np.setdiff1d(np.arange(len(X)), inside)
         y = None if y is None else column_or_1d(y)
-        asked = self._asked(X)
+        asked = classes_asked(self, X, by_class=self._by_class)
         labels = asked
         if self._by_class and self.group_by == "label":
             _check_labels(*take_rows(X, y, inside))
@@ -258,15 +259,6 @@ class AutoNAPDetector(BaseDetector):
             random_state=self.random_state,
             stratify=y if stratify else None,
         )
-
-    def _asked(self, X):
-        if not self._by_class:
-            return np.zeros(len(X), dtype=int)
-        if X.predictions is None:
-            raise ValueError(
-                "AutoNAPDetector was fitted on predicted classes, but X carries no predictions."
-            )
-        return X.predictions
 
     def _try_all(self, X, samples, layers):
         """Thresholds and accuracies: a list a layer, a pair of arrays a pooling."""
@@ -327,7 +319,7 @@ class AutoNAPDetector(BaseDetector):
         return choices[k]
 
     def _distances(self, X):
-        asked = self._asked(X)
+        asked = classes_asked(self, X, by_class=self._by_class)
         return np.column_stack([member.distances(X, asked) for member in self._members])
 
     def _score_samples(self, X):
