@@ -2,7 +2,12 @@
 
 from ._monitor import make_monitor
 from .activations import Activations, LinearHead, PackedBits
-from .detectors import HammingNAPDetector
+from .detectors import (
+    ClusterDistanceDetector,
+    GroupProgressionDetector,
+    HammingNAPDetector,
+    NeuronCountDetector,
+)
 from .ensemble import AutoNAPDetector, LayerEnsembleDetector
 from .extraction import ActivationExtractor
 from .preprocessing import LayerSelector, PercentileBinarizer, PoolingReducer
@@ -13,10 +18,13 @@ __all__ = [
     "ActivationExtractor",
     "Activations",
     "AutoNAPDetector",
+    "ClusterDistanceDetector",
+    "GroupProgressionDetector",
     "HammingNAPDetector",
     "LayerEnsembleDetector",
     "LayerSelector",
     "LinearHead",
+    "NeuronCountDetector",
     "PackedBits",
     "PercentileBinarizer",
     "PoolingReducer",

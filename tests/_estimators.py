@@ -41,18 +41,20 @@ def identity_network():
     return nn.Sequential(nn.Identity())
 
 
-REQUIRED_ARGUMENTS = {
+ARGUMENTS = {
     "ActivationExtractor": lambda: {"network": identity_network(), "layers": ["0"]},
+    # A group of the default size would be all of the samples of a test.
+    "GroupProgressionDetector": lambda: {"n_neighbors": 20},
     "LayerEnsembleDetector": lambda: {"detector": HammingNAPDetector()},
 }
 
 
 def construct(cls, **params):
-    """An instance with default parameters, and those that have no default."""
-    required = REQUIRED_ARGUMENTS.get(cls.__name__, dict)()
+    """An instance with default parameters, and those that have no default or none for tests."""
+    arguments = ARGUMENTS.get(cls.__name__, dict)()
     if "random_state" in inspect.signature(cls).parameters:
         params.setdefault("random_state", 0)
-    return cls(**{**required, **params})
+    return cls(**{**arguments, **params})
 
 
 def detectors():

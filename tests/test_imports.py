@@ -13,6 +13,7 @@ PACKAGE = Path(skood.__file__).parent
 
 # The flow of data: a room knows those to its left and none to its right.
 ROOMS = [
+    "_optional",
     "_rows",
     "_packed_bits",
     "_storage",
@@ -22,8 +23,11 @@ ROOMS = [
     "preprocessing",
     "detectors",
     "ensemble",
+    "calibration",
     "metrics",
     "model_selection",
+    "inspection",
+    "training",
     "datasets",
     "_monitor",
 ]
@@ -40,6 +44,7 @@ def imported_modules(*statements):
     [
         "import skood",
         "import skood.extraction, skood.ensemble, skood.datasets, skood.model_selection",
+        "import skood.calibration, skood.inspection, skood.training",
     ],
 )
 def test_importing_skood_is_light(statement):

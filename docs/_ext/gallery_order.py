@@ -10,6 +10,10 @@ ORDER = [
     "plot_grid_search.py",
     "plot_auto_nap.py",
     "plot_thresholds.py",
+    "plot_layer_patterns.py",
+    "plot_group_progression.py",
+    "plot_neuron_measures.py",
+    "plot_calibration.py",
 ]
 
 

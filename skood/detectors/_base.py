@@ -182,13 +182,17 @@ class BaseOneClassDetector(BaseDetector):
         ValueError
             If values are not finite, or no sample is in-distribution.
         """
-        X = self._validate(X, reset=True)
-        self.n_samples_seen_ = len(X)
-        self.training_rows_ = in_distribution_rows(y, len(X))
-        X, y = take_rows(X, y, self.training_rows_)
+        X, y, _ = self._split_by_kind(self._validate(X, reset=True), y)
         self._fit(X, y)
         self._set_threshold(self._score_training_samples(X))
         return self
+
+    def _split_by_kind(self, X, y):
+        """In-distribution samples, their labels, and out-of-distribution samples."""
+        self.n_samples_seen_ = len(X)
+        self.training_rows_ = in_distribution_rows(y, len(X))
+        outside = X[np.setdiff1d(np.arange(len(X)), self.training_rows_)]
+        return *take_rows(X, y, self.training_rows_), outside
 
     @abstractmethod
     def _fit(self, X, y):

@@ -19,7 +19,7 @@ from .._validation import (
 )
 from ..activations import PackedBits
 from ._base import BaseOneClassDetector
-from ._pattern_store import build_stores, nearest_of_class
+from ._pattern_store import build_stores, nearest_of_class, pack_layers
 
 
 class HammingNAPDetector(BaseOneClassDetector):
@@ -291,10 +291,7 @@ class _Seen:
 
 def _pack(X):
     """The patterns of all layers side by side."""
-    packed = [
-        layer if isinstance(layer, PackedBits) else PackedBits.pack(np.asarray(layer) > 0)
-        for _, layer in X.items()
-    ]
+    packed = pack_layers(X)
     if len(packed) == 1:
         return packed[0]
     return PackedBits.pack(np.concatenate([bits.unpack() for bits in packed], axis=1))

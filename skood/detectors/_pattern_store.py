@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..activations import PackedBits
+from ..activations import Activations, PackedBits
 from ._hamming_search import Neighbors, hamming_neighbors
 
 
@@ -110,6 +110,14 @@ class PatternStore:
             _pad(distances.ravel()[slots].reshape(shape), n_neighbors, self.patterns.n_bits),
             _pad(rows.reshape(shape), n_neighbors, -1),
         )
+
+
+def pack_layers(X: Activations) -> list[PackedBits]:
+    """The patterns of each layer: "value above 0" where a layer is not packed yet."""
+    return [
+        layer if isinstance(layer, PackedBits) else PackedBits.pack(np.asarray(layer) > 0)
+        for _, layer in X.items()
+    ]
 
 
 def build_stores(bits: PackedBits, labels: NDArray, rows: NDArray) -> dict[Any, PatternStore]:

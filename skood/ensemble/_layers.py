@@ -11,7 +11,7 @@ from sklearn.pipeline import Pipeline
 from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted
 
-from .._validation import check_activations, in_distribution_rows, match_layers, take_rows
+from .._validation import check_activations, match_layers
 from ..detectors import BaseOneClassDetector
 from ._combination import log_p_values, standardize
 
@@ -177,12 +177,9 @@ class LayerEnsembleDetector(BaseOneClassDetector):
             If ``n_layers`` or ``combine="weighted"`` ask for rows marked -1 and there are
             none, a layer is unknown, or no sample is in-distribution.
         """
-        X = self._validate(X, reset=True)
-        self.n_samples_seen_ = len(X)
-        self.training_rows_ = in_distribution_rows(y, len(X))
-        outside = X[np.setdiff1d(np.arange(len(X)), self.training_rows_)]
+        X, y, outside = self._split_by_kind(self._validate(X, reset=True), y)
         self._check_needs_ood(len(outside))
-        self._fit(*take_rows(X, y, self.training_rows_))
+        self._fit(X, y)
         if len(outside):
             self._judge(outside)
         self._set_threshold(self._combine(self.calibration_scores_))

@@ -1,0 +1,37 @@
+"""Packages that only some of skood needs."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from types import ModuleType
+
+
+def import_optional(module: str, extra: str, needed_by: str) -> ModuleType:
+    """Import a module of an optional package.
+
+    Parameters
+    ----------
+    module : str
+        Its full name.
+    extra : str
+        The extra of skood that installs the package.
+    needed_by : str
+        What the user called.
+
+    Returns
+    -------
+    module : ModuleType
+        The module.
+
+    Raises
+    ------
+    ImportError
+        If the package is not installed; the message tells how to install it.
+    """
+    try:
+        return import_module(module)
+    except ImportError as error:
+        package = module.partition(".")[0]
+        raise ImportError(
+            f"{needed_by} needs {package}, which is not installed: pip install 'skood[{extra}]'."
+        ) from error

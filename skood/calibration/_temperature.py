@@ -1,0 +1,254 @@
+"""Temperature scaling."""
+
+from __future__ import annotations
+
+import warnings
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.optimize import brentq
+from scipy.special import logsumexp, softmax
+from sklearn.base import BaseEstimator, TransformerMixin, _fit_context
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.utils.metaestimators import available_if
+from sklearn.utils.validation import _check_feature_names_in, check_is_fitted
+
+from .._validation import (
+    check_activations,
+    check_class_labels,
+    in_distribution_rows,
+    take_rows,
+)
+from ..activations import Activations
+from ._confidence import logits_of
+
+
+def _fitted_on_array(estimator):
+    return not hasattr(estimator, "layer_shapes_")
+
+
+class TemperatureScaler(TransformerMixin, BaseEstimator):
+    """Divide the logits by the temperature that makes confidences fit the labels.
+
+    A network is often more confident than it is accurate. One number mends most of it [1]_: the
+    temperature T above 0 for which ``softmax(logits / T)`` gives labels that the network was not
+    trained on the largest likelihood. The predicted classes stay as they are.
+
+    Attributes
+    ----------
+    temperature_ : float
+        T. Above 1 for a network that is too confident.
+    nll_before_ : float
+        Mean negative log likelihood of the labels in ``fit``, at temperature 1.
+    nll_after_ : float
+        The same at temperature T: the smallest there is.
+    n_features_in_ : int
+        Number of classes.
+    feature_names_in_ : ndarray of shape (`n_features_in_`,)
+        Names of the features, where ``fit`` saw a data frame with string names.
+    layer_shapes_ : dict of str to tuple
+        Shape of one sample's logits, where ``fit`` saw ``Activations``.
+
+    See Also
+    --------
+    expected_calibration_error : How far confidences are from accuracies.
+    ReliabilityDisplay : Both, before and after, in a figure.
+    skood.detectors.EnergyDetector : Has a temperature of its own.
+
+    Notes
+    -----
+    Fit on samples that the network was not trained on: on its training samples a network is
+    nearly always right, and no confidence seems too high.
+
+    The logarithm of the likelihood is a concave function of 1 / T, with one maximum at most, which
+    is found by its slope. Where all samples are classified correctly, the likelihood keeps growing
+    as T falls to 0; where the logits tell the labels no better than chance, as T grows. No
+    temperature is best then: ``temperature_`` is 1, the logits stay as they are, and a
+    ``ConvergenceWarning`` says so.
+
+    ``transform`` leaves the layers and the predictions of ``Activations`` alone. An ordinary array
+    is taken as the logits and comes back divided by T, in double precision.
+
+    References
+    ----------
+    .. [1] C. Guo, G. Pleiss, Y. Sun, K. Q. Weinberger, "On calibration of modern neural
+       networks", ICML 2017. arXiv:1706.04599
+
+    Examples
+    --------
+    >>> from skood.calibration import TemperatureScaler
+    >>> logits = [[4.0, 0.0], [4.0, 0.0], [0.0, 4.0], [4.0, 0.0]]
+    >>> scaler = TemperatureScaler().fit(logits, [0, 0, 1, 1])
+    >>> round(scaler.temperature_, 2)
+    3.64
+    >>> scaler.predict_proba([[4.0, 0.0]]).round(2)
+    array([[0.75, 0.25]])
+    """
+
+    _parameter_constraints: dict = {}
+
+    @_fit_context(prefer_skip_nested_validation=True)
+    def fit(self, X, y):
+        """Find the temperature of the largest likelihood.
+
+        Parameters
+        ----------
+        X : Activations or array-like of shape (n_samples, n_classes)
+            Activations, of which the logits alone are read, or the logits.
+        y : array-like of shape (n_samples,)
+            Class of each sample: one of ``X.classes``, or the number of a column where ``X`` is an
+            array. -1 marks an out-of-distribution sample, which is left out.
+
+        Returns
+        -------
+        self : object
+            Fitted scaler.
+
+        Raises
+        ------
+        ValueError
+            If ``X`` carries no logits or fewer than two classes, a logit is not finite, ``y`` is
+            missing or holds anything but classes and -1, or no sample is in-distribution.
+
+        Warns
+        -----
+        ConvergenceWarning
+            If no temperature is best: see the notes of the class.
+        """
+        known = self._validate(X, reset=True)
+        if y is None:
+            raise ValueError(
+                f"{type(self).__name__} requires y to be passed, but the target y is None."
+            )
+        known, y = take_rows(known, y, in_distribution_rows(y, len(known)))
+        check_class_labels(known, y, type(self).__name__)
+        excess = _excess(known["logits"], _columns_of(y, known.classes))
+        self.temperature_ = 1.0
+        if (reason := _why_none_is_best(excess)) is None:
+            self.temperature_ = _best_temperature(excess)
+        else:
+            message = f"No temperature is best, and temperature_ is 1: {reason}."
+            warnings.warn(message, ConvergenceWarning, stacklevel=3)
+        self.nll_before_ = _negative_log_likelihood(excess)
+        self.nll_after_ = _negative_log_likelihood(excess / self.temperature_)
+        return self
+
+    def transform(self, X):
+        """Divide the logits by the temperature.
+
+        Parameters
+        ----------
+        X : Activations or array-like of shape (n_samples, n_classes)
+            Activations with logits, or the logits.
+
+        Returns
+        -------
+        X_out : Activations or ndarray of shape (n_samples, n_classes)
+            The same with other logits; an array where ``X`` is one.
+        """
+        logits = self._scaled_logits(X)
+        return X.replace(logits=logits) if isinstance(X, Activations) else logits
+
+    def predict_proba(self, X):
+        """Calibrated probability of each class.
+
+        Parameters
+        ----------
+        X : Activations or array-like of shape (n_samples, n_classes)
+            Activations with logits, or the logits.
+
+        Returns
+        -------
+        probabilities : ndarray of shape (n_samples, n_classes)
+            ``softmax(logits / temperature_)``, in double precision.
+        """
+        return softmax(self._scaled_logits(X), axis=1)
+
+    def _scaled_logits(self, X):
+        check_is_fitted(self)
+        return self._validate(X, reset=False)["logits"] / self.temperature_
+
+    def _validate(self, X, *, reset):
+        """The logits of ``X`` in double precision, and their classes."""
+        classes = None
+        if isinstance(X, Activations):
+            # Layers that are not read here may stay on disk.
+            X, classes = Activations({"logits": logits_of(X, type(self).__name__)}), X.classes
+        checked = check_activations(self, X, reset=reset, ensure_min_features=2 if reset else 1)
+        logits = np.asarray(checked, dtype=np.float64)
+        return Activations({"logits": logits}, logits=logits, classes=classes)
+
+    # `set_output` wraps whatever has feature names in a data frame, Activations too.
+    @available_if(_fitted_on_array)
+    def get_feature_names_out(self, input_features=None):
+        """Return the names of the features that ``transform`` gives for an array.
+
+        Parameters
+        ----------
+        input_features : array-like of str, default=None
+            Names of the input features; by default those seen in ``fit``.
+
+        Returns
+        -------
+        feature_names_out : ndarray of str
+            The names: those of the input.
+        """
+        check_is_fitted(self)
+        return _check_feature_names_in(self, input_features)
+
+    def __sklearn_tags__(self):
+        tags = super().__sklearn_tags__()
+        tags.target_tags.required = True
+        return tags
+
+
+def _columns_of(y: Any, classes: Any) -> NDArray[np.intp]:
+    """Number of each label's column, for labels that are all among the classes."""
+    order = np.argsort(classes)
+    return order[np.searchsorted(classes, y.astype(classes.dtype), sorter=order)]
+
+
+def _excess(logits: NDArray[np.float64], columns: NDArray[np.intp]) -> NDArray[np.float64]:
+    """By how much each logit of a sample exceeds that of its true class."""
+    return logits - logits[np.arange(len(logits)), columns, np.newaxis]
+
+
+def _negative_log_likelihood(excess: NDArray[np.float64]) -> float:
+    return float(logsumexp(excess, axis=1).mean())
+
+
+def _why_none_is_best(excess: NDArray[np.float64]) -> str | None:
+    """Why the likelihood is largest at no temperature above 0; None where it is at one."""
+    rounding = np.finfo(np.float64).eps * np.abs(excess).max()
+    if excess.mean() >= -rounding:
+        return (
+            "the logits tell the labels no better than chance. Check that y holds the classes of "
+            "their columns"
+        )
+    if excess.max() <= rounding:
+        return (
+            "all samples are classified correctly. Fit on more samples, which the network was "
+            "not trained on"
+        )
+    return None
+
+
+def _best_temperature(excess: NDArray[np.float64]) -> float:
+    """Temperature at which the slope of the negative log likelihood is 0."""
+    # The search starts near its end, whatever the scale of the logits.
+    scale = np.abs(excess).max()
+    excess = excess / scale
+    below_largest = excess - excess.max(axis=1, keepdims=True)
+
+    def slope(log_inverse: float) -> float:
+        """Slope with respect to 1 / T, with which it rises."""
+        weights = np.exp(2.0**log_inverse * below_largest)
+        return float(np.mean(np.einsum("ij,ij->i", weights, excess) / weights.sum(axis=1)))
+
+    low = high = 0
+    while slope(low) > 0:
+        low -= 1
+    while slope(high) < 0:
+        high += 1
+    return float(scale / 2.0 ** brentq(slope, low, high, xtol=1e-13))

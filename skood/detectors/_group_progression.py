@@ -1,0 +1,300 @@
+"""How the nearest training patterns change from layer to layer."""
+
+import warnings
+from numbers import Integral
+
+import numpy as np
+from sklearn.base import _fit_context, clone, is_classifier, is_outlier_detector
+from sklearn.model_selection import StratifiedKFold
+from sklearn.neural_network import MLPClassifier
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
+from sklearn.utils.validation import check_is_fitted
+
+from .._validation import check_class_labels, classes_asked
+from ._base import BaseOneClassDetector
+from ._pattern_groups import PatternGroups
+from ._pattern_store import pack_layers
+
+
+class GroupProgressionDetector(BaseOneClassDetector):
+    """Groups of nearest training patterns, followed through the layers.
+
+    In each layer, the training samples whose patterns are nearest to that of a sample are its
+    group [1]_. Going back from the last layer, the final group of an in-distribution sample stays
+    near, and the groups of earlier layers are of the predicted class too; those of other
+    samples drift apart.
+
+    Parameters
+    ----------
+    n_neighbors : int, default=300
+        Number of training samples in a group.
+    features : {"both", "distance", "matching"}, default="both"
+        What a sample is judged by, one number a layer:
+
+        - "distance": the mean Hamming distance to the members of the *final* group, the one of the
+          last layer.
+        - "matching": the share of that *layer's* group whose class is the predicted class.
+    estimator : estimator, default=None
+        Judges these numbers, which are given as shares between 0 and 1: of bits that agree with
+        the final group, and of members that match. A classifier learns to tell the samples
+        that ``y`` marks with -1 from the others; an outlier detector learns from the others alone.
+        By default a multilayer perceptron if there are samples marked -1; if there are none,
+        the mean of the numbers, each standardised over the training samples.
+    group_by : {"prediction", "label"}, default="prediction"
+        Class of a training sample: the one that the network predicted, or the one that ``y``
+        tells.
+    contamination : float in (0, 0.5], default=0.05
+        Share of the in-distribution training samples that the threshold rejects.
+    random_state : int, RandomState instance or None, default=None
+        Sets the perceptron's initial weights and the order of its batches.
+
+    Attributes
+    ----------
+    layers_ : list of str
+        Names of the layers, in forward order; "X" where ``fit`` saw an array.
+    n_neighbors_ : int
+        Size of a group: ``n_neighbors``, or less where there are too few training samples.
+    estimator_ : estimator
+        The fitted classifier or outlier detector; where standardised numbers are averaged, the
+        :class:`~sklearn.preprocessing.StandardScaler`.
+    training_rows_ : ndarray of shape (n_in_distribution_samples,)
+        Rows of ``X`` in ``fit`` that groups are made of: those not marked -1.
+    training_scores_ : ndarray of shape (n_in_distribution_samples,)
+        Their scores. Each sample is left out of its own groups, and a classifier scores samples
+        that it has not learnt from.
+    offset_ : float
+        Threshold on ``score_samples``.
+    n_samples_seen_ : int
+        Number of rows of ``X`` in ``fit``.
+    n_features_in_ : int
+        Number of neurons seen in ``fit``, over all layers.
+    feature_names_in_ : ndarray of shape (`n_features_in_`,)
+        Names of the features, where ``fit`` saw a data frame with string names.
+    layer_shapes_ : dict of str to tuple
+        Shape of one sample in each layer, where ``fit`` saw ``Activations``.
+
+    See Also
+    --------
+    PercentileBinarizer : Makes the patterns; those of the thesis with ``rule="rank"``.
+    HammingNAPDetector : Distance to the one nearest pattern.
+    skood.model_selection.OODKFold : With ``ood_in_train=True`` and ``groups``, tests a classifier
+        on kinds of out-of-distribution samples that it has not seen.
+
+    Notes
+    -----
+    Layers that are not :class:`PackedBits` are binarised by "value above 0". Without predictions,
+    as in an ordinary array, all training samples are of one class and the matching shares are 1.
+
+    The perceptron is that of the thesis: hidden layers as wide as the layers of ``X``, Adam with a
+    learning rate of 0.001, batches of 100, at most 1000 epochs; it stops when the loss no longer
+    falls, and its inputs are standardised. Its score is the log-odds of being in-distribution.
+    Where one kind of sample is far more numerous, choose a balanced part of the
+    data, or an estimator with ``class_weight="balanced"``.
+
+    The scores that set the threshold of a classifier come from 5-fold cross-validation, so it is
+    fitted six times.
+
+    Among equally near patterns the choice is arbitrary, but always the same, and does not depend
+    on the order of the training samples.
+
+    References
+    ----------
+    .. [1] Demuysere, master's thesis, 2018.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skood import Activations, GroupProgressionDetector
+    >>> rng = np.random.default_rng(0)
+    >>> classes = np.arange(200) % 2
+    >>> def as_layers(centers, noise):
+    ...     return {name: np.maximum(centers + noise * rng.normal(size=(len(centers), 8)), 0)
+    ...             for name in ("relu1", "relu2")}
+    >>> centers = rng.normal(size=(2, 8))
+    >>> A = Activations(as_layers(centers[classes], 0.2), predictions=classes)
+    >>> unlike = Activations(as_layers(np.zeros((50, 8)), 1.0), predictions=np.arange(50) % 2)
+    >>> detector = GroupProgressionDetector(n_neighbors=20).fit(A)
+    >>> detector.progression(A).matching.mean(axis=0)
+    array([1., 1.])
+    >>> round(detector.score(Activations.concatenate([A, unlike]), [*classes, *[-1] * 50]), 2)
+    1.0
+    """
+
+    _parameter_constraints: dict = {
+        **BaseOneClassDetector._parameter_constraints,
+        "n_neighbors": [Interval(Integral, 1, None, closed="left")],
+        "features": [StrOptions({"both", "distance", "matching"})],
+        "estimator": [HasMethods(["fit"]), None],
+        "group_by": [StrOptions({"prediction", "label"})],
+        "random_state": ["random_state"],
+    }
+
+    def __init__(
+        self,
+        *,
+        n_neighbors=300,
+        features="both",
+        estimator=None,
+        group_by="prediction",
+        contamination=0.05,
+        random_state=None,
+    ):
+        super().__init__(contamination=contamination)
+        self.n_neighbors = n_neighbors
+        self.features = features
+        self.estimator = estimator
+        self.group_by = group_by
+        self.random_state = random_state
+
+    @_fit_context(prefer_skip_nested_validation=False)
+    def fit(self, X, y=None):
+        """Store the patterns of in-distribution samples, and learn to judge their groups.
+
+        Parameters
+        ----------
+        X : Activations or array-like of shape (n_samples, n_features)
+            Patterns by layer, in forward order, or those of one layer. Values above 0 count as 1.
+        y : array-like of shape (n_samples,), default=None
+            Class labels; -1 marks an out-of-distribution sample. Its patterns are not
+            stored, but a classifier learns to recognise it.
+
+        Returns
+        -------
+        self : object
+            Fitted detector.
+
+        Raises
+        ------
+        ValueError
+            If there are fewer than two in-distribution samples or, for a classifier, fewer than
+            two samples marked -1; if ``estimator`` is neither a classifier nor an outlier detector;
+            or if predictions or labels are missing that ``features`` or ``group_by`` ask for.
+        """
+        X, y, outside = self._split_by_kind(self._validate(X, reset=True), y)
+        self.estimator_ = self._new_estimator(X, len(outside))
+        self._fit(X, y)
+        classes = classes_asked(self, X, by_class=self._by_class)
+        inside = self._features(self._groups.progression_left_out(classes))
+        if is_classifier(self.estimator_):
+            scores = self._fit_classifier(inside, self._features(self._progression(outside)))
+        else:
+            self.estimator_.fit(inside)
+            scores = self._judge(inside)
+        self._set_threshold(scores)
+        return self
+
+    def _new_estimator(self, X, n_outside):
+        if self.estimator is None and n_outside == 0:
+            return StandardScaler()
+        estimator = (
+            self._perceptron(X, n_outside) if self.estimator is None else clone(self.estimator)
+        )
+        if is_outlier_detector(estimator):
+            return estimator
+        if not is_classifier(estimator):
+            raise ValueError(
+                f"estimator must be a classifier or an outlier detector, got {estimator!r}."
+            )
+        if n_outside < 2:
+            raise ValueError(
+                "A classifier needs at least 2 out-of-distribution samples (y == -1), "
+                f"got {n_outside}."
+            )
+        return estimator
+
+    def _perceptron(self, X, n_outside):
+        widths = [width for (width,) in X.layer_shapes.values()]
+        batch_size = min(100, n_outside)
+        return make_pipeline(
+            StandardScaler(),
+            MLPClassifier(
+                widths, batch_size=batch_size, max_iter=1000, random_state=self.random_state
+            ),
+        )
+
+    def _fit(self, X, y):
+        if len(X) < 2:
+            raise ValueError(
+                "GroupProgressionDetector needs at least 2 in-distribution samples, "
+                f"got n_samples = {len(X)}."
+            )
+        if self.group_by == "label":
+            check_class_labels(X, y, "group_by='label'")
+        self._by_class = X.predictions is not None
+        if self.features == "matching" and not self._by_class:
+            raise ValueError("features='matching' needs predictions, but X carries none.")
+        self.layers_ = list(X.layers)
+        self.n_neighbors_ = min(self.n_neighbors, len(X) - 1)
+        if self.n_neighbors_ < self.n_neighbors:
+            warnings.warn(
+                f"n_neighbors={self.n_neighbors}, but a sample has only {len(X) - 1} others: a "
+                "group is all of them.",
+                stacklevel=3,
+            )
+        classes = y if self.group_by == "label" else classes_asked(self, X, by_class=self._by_class)
+        self._groups = PatternGroups(pack_layers(X), classes, self.n_neighbors_)
+
+    def _fit_classifier(self, inside, outside):
+        """Fit on both kinds; return scores of the first by classifiers that have not seen them."""
+        samples = np.concatenate([inside, outside])
+        is_ood = np.repeat([0, 1], [len(inside), len(outside)])
+        folds = StratifiedKFold(min(5, len(inside), len(outside)), shuffle=True, random_state=0)
+        scores = np.empty(len(samples))
+        for learnt, held_out in folds.split(samples, is_ood):
+            part = clone(self.estimator_).fit(samples[learnt], is_ood[learnt])
+            scores[held_out] = _log_odds(part, samples[held_out])
+        self.estimator_.fit(samples, is_ood)
+        return scores[: len(inside)]
+
+    def progression(self, X):
+        """Describe the groups of each sample, layer by layer.
+
+        Parameters
+        ----------
+        X : Activations or array-like of shape (n_samples, n_features)
+            Patterns of the layers seen in ``fit``.
+
+        Returns
+        -------
+        distance : ndarray of shape (n_samples, n_layers)
+            Mean Hamming distance, in bits of that layer, to the members of the final group.
+        matching : ndarray of shape (n_samples, n_layers)
+            Share of the layer's group whose class is the one predicted for the sample.
+        """
+        check_is_fitted(self)
+        return self._progression(self._validate(X, reset=False))
+
+    def _progression(self, X):
+        return self._groups.progression(
+            pack_layers(X), classes_asked(self, X, by_class=self._by_class)
+        )
+
+    def _features(self, progression):
+        """The numbers that a sample is judged by: shares, high for in-distribution samples."""
+        agreement = 1 - progression.distance / self._groups.widths
+        if self.features == "distance":
+            return agreement
+        if self.features == "matching":
+            return progression.matching
+        return np.concatenate([agreement, progression.matching], axis=1)
+
+    def _judge(self, features):
+        if is_classifier(self.estimator_):
+            return _log_odds(self.estimator_, features)
+        if is_outlier_detector(self.estimator_):
+            return self.estimator_.decision_function(features)
+        return self.estimator_.transform(features).mean(axis=1)
+
+    def _score_samples(self, X):
+        return self._judge(self._features(self._progression(X)))
+
+
+def _log_odds(classifier, features):
+    """How a classifier trained on 0 (in-distribution) and 1 rates samples; high for the former."""
+    if hasattr(classifier, "decision_function"):
+        return -classifier.decision_function(features)
+    # Probabilities of 0 and 1 are finite too.
+    inside, outside = np.maximum(classifier.predict_proba(features), np.finfo(float).tiny).T
+    return np.log(inside) - np.log(outside)

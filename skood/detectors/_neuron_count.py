@@ -1,0 +1,220 @@
+"""How many neurons a sample activates, and how often these were active in training."""
+
+import numpy as np
+from sklearn.utils import check_array, gen_batches
+from sklearn.utils._param_validation import StrOptions
+
+from .._validation import ARRAY_LAYER
+from ..activations import PackedBits
+from ._base import BaseOneClassDetector
+
+_VALUES_PER_BATCH = 2**18
+"""Bounds the values that are held as 64-bit floats at a time, so that they stay in cache."""
+
+
+class NeuronCountDetector(BaseOneClassDetector):
+    """Number of active neurons, plain or weighted by how often each was active in training.
+
+    A neuron is active where its output is above 0. Out-of-distribution samples are expected to
+    activate more neurons, and rarer ones, than in-distribution samples [1]_.
+
+    Parameters
+    ----------
+    statistic : {"count", "coefficient", "mean_activation_count"}, default="count"
+        What is computed of a sample's active neurons, over all layers of ``X``:
+
+        - "count": their number; high for out-of-distribution samples.
+        - "coefficient": the neuron activation coefficient, the sum over them of ``m - n``, where
+          ``n`` is the neuron's activation count and ``m`` the largest of all neurons; high for
+          out-of-distribution samples.
+        - "mean_activation_count": the mean of their activation counts, 0 where none is active;
+          high for in-distribution samples.
+    two_sided : bool, default=False
+        Whether to score by the distance to the median of the training samples, whatever the
+        direction: for networks in which out-of-distribution samples activate fewer neurons.
+    activation_counts : dict of str to array-like, or array-like, default=None
+        How often each neuron was active in training: arrays of shape (n_units,) by layer, or one
+        of shape (n_features,) where ``X`` is an array. Other layers than those of ``X``
+        may be among them: ``m`` is the largest of all that are given. By default the
+        training samples of ``fit`` are counted. The statistic "count" does not use them.
+    contamination : float in (0, 0.5], default=0.05
+        Share of the in-distribution training samples that the threshold rejects.
+
+    Attributes
+    ----------
+    activation_counts_ : dict of str to ndarray of shape (n_units,)
+        Activation count of each neuron in the layers of ``X``, in forward order; an ndarray of
+        shape (n_features,) where ``fit`` saw an array.
+    largest_count_ : int or float
+        The largest activation count, ``m``.
+    median_ : float
+        Median of the statistic over the training samples.
+    training_rows_ : ndarray of shape (n_in_distribution_samples,)
+        Rows of ``X`` in ``fit`` that were learnt from: those not marked -1.
+    training_scores_ : ndarray of shape (n_in_distribution_samples,)
+        Their scores.
+    offset_ : float
+        Threshold on ``score_samples``.
+    n_samples_seen_ : int
+        Number of rows of ``X`` in ``fit``.
+    n_features_in_ : int
+        Number of neurons seen in ``fit``, over all layers.
+    feature_names_in_ : ndarray of shape (`n_features_in_`,)
+        Names of the features, where ``fit`` saw a data frame with string names.
+    layer_shapes_ : dict of str to tuple
+        Shape of one sample in each layer, where ``fit`` saw ``Activations``.
+
+    See Also
+    --------
+    LayerSelector : Restricts the layers in a pipeline.
+    ClusterDistanceDetector : Looks at which neurons are active, not only at how many.
+
+    Notes
+    -----
+    The score is the statistic where high means in-distribution, and minus the statistic
+    otherwise. With ``two_sided=True`` it is ``-abs(statistic - median_)``.
+
+    Feature maps have to be pooled first. After ``PoolingReducer("max")``, a channel
+    is active where any of its positions is.
+
+    "count" and "coefficient" are whole numbers, so that many samples tie, and a threshold may
+    reject a smaller share of the training samples than ``contamination``. They also
+    grow with the width of a layer: over several layers, the widest ones decide.
+
+    References
+    ----------
+    .. [1] Demuysere, master's thesis, 2018.
+
+    Examples
+    --------
+    >>> from skood import NeuronCountDetector
+    >>> X = [[5.0, 0.1, 0.0, 0.0], [3.0, 0.0, 2.0, 0.0], [1.0, 1.0, 0.0, 0.0]]
+    >>> detector = NeuronCountDetector().fit(X)
+    >>> detector.score_samples([[9.0, 0.0, 0.0, 0.0], [1.0, 1.0, 1.0, 1.0]])
+    array([-1., -4.])
+    >>> detector = NeuronCountDetector(statistic="coefficient").fit(X)
+    >>> detector.activation_counts_
+    array([3, 2, 1, 0])
+    >>> detector.score_samples([[9.0, 0.0, 0.0, 1.0], [1.0, 1.0, 1.0, 1.0]])
+    array([-3., -6.])
+    """
+
+    _parameter_constraints: dict = {
+        **BaseOneClassDetector._parameter_constraints,
+        "statistic": [StrOptions({"count", "coefficient", "mean_activation_count"})],
+        "two_sided": ["boolean"],
+        "activation_counts": [dict, "array-like", None],
+    }
+
+    def __init__(
+        self,
+        *,
+        statistic="count",
+        two_sided=False,
+        activation_counts=None,
+        contamination=0.05,
+    ):
+        super().__init__(contamination=contamination)
+        self.statistic = statistic
+        self.two_sided = two_sided
+        self.activation_counts = activation_counts
+
+    def fit(self, X, y=None):
+        """Count how often each neuron is active, and set the threshold.
+
+        Parameters
+        ----------
+        X : Activations or array-like of shape (n_samples, n_features)
+            Activations by layer, or those of one layer; bits may be packed.
+        y : array-like of shape (n_samples,), default=None
+            Class labels; -1 marks an out-of-distribution sample, which is left out.
+
+        Returns
+        -------
+        self : object
+            Fitted detector.
+
+        Raises
+        ------
+        ValueError
+            If values are not finite, no sample is in-distribution, or ``activation_counts`` lacks
+            a layer of ``X``, has another width, or holds a negative or non-finite value.
+        """
+        return super().fit(X, y)
+
+    def _fit(self, X, y):
+        counts = _count_activations(X) if self.activation_counts is None else self._given_counts(X)
+        self.largest_count_ = max(layer.max(initial=0) for layer in counts.values()).item()
+        if hasattr(self, "layer_shapes_"):
+            self.activation_counts_ = {name: counts[name] for name in X.layers}
+        else:
+            self.activation_counts_ = counts[ARRAY_LAYER]
+        self.median_ = float(np.median(self._statistic(X)))
+
+    def _given_counts(self, X):
+        by_layer = isinstance(self.activation_counts, dict)
+        if by_layer != hasattr(self, "layer_shapes_"):
+            raise ValueError(
+                "activation_counts must be a dict for Activations and an array for an array, got "
+                f"{type(self.activation_counts).__name__} for X with the layers {list(X.layers)}."
+            )
+        given = self.activation_counts if by_layer else {ARRAY_LAYER: self.activation_counts}
+        if missing := [name for name in X.layers if name not in given]:
+            raise ValueError(f"activation_counts has no layers {missing}; it has {list(given)}.")
+        return {
+            name: _check_counts(counts, name, X.layer_shapes.get(name))
+            for name, counts in given.items()
+        }
+
+    def _statistic(self, X):
+        counts = self.activation_counts_
+        counts = counts if isinstance(counts, dict) else {ARRAY_LAYER: counts}
+        if self.statistic == "coefficient":
+            return _sum_over_active(X, {n: self.largest_count_ - c for n, c in counts.items()})
+        n_active = _sum_over_active(X, {n: np.ones(len(c)) for n, c in counts.items()})
+        if self.statistic == "count":
+            return n_active
+        return _sum_over_active(X, counts) / np.maximum(n_active, 1)
+
+    def _score_samples(self, X):
+        statistic = self._statistic(X)
+        if self.two_sided:
+            return -np.abs(statistic - self.median_)
+        return statistic if self.statistic == "mean_activation_count" else -statistic
+
+
+def _check_counts(counts, name, shape):
+    described = f"activation_counts of layer {name!r}"
+    counts = check_array(counts, ensure_2d=False, dtype=np.float64, input_name=described)
+    # Layers that X does not have may be of any width.
+    expected = (counts.size,) if shape is None else shape
+    if counts.shape != expected:
+        raise ValueError(f"{described} must have shape {expected}, got {counts.shape}.")
+    if counts.min() < 0:
+        raise ValueError(f"{described} must not be negative, got {counts.min()}.")
+    return counts
+
+
+def _count_activations(X):
+    """How many samples activate each neuron, by layer."""
+    return {
+        name: sum(np.count_nonzero(active, axis=0) for _, active in _active_batches(layer))
+        for name, layer in X.items()
+    }
+
+
+def _sum_over_active(X, weights):
+    """Sum, for each sample, of the weights of its active neurons in all layers."""
+    total = np.zeros(len(X))
+    for name, layer in X.items():
+        for rows, active in _active_batches(layer):
+            # As float64, which BLAS multiplies, where NumPy would loop over booleans.
+            total[rows] += active.astype(np.float64) @ weights[name]
+    return total
+
+
+def _active_batches(layer):
+    """Yield batches of rows, and which neurons are active in them."""
+    for rows in gen_batches(len(layer), max(1, _VALUES_PER_BATCH // max(1, layer.shape[1]))):
+        batch = layer[rows]
+        yield rows, batch.unpack() if isinstance(batch, PackedBits) else batch > 0

@@ -1,0 +1,129 @@
+"""The training patterns nearest to a sample in each layer: its groups."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.utils import gen_batches
+
+from ..activations import PackedBits
+from ._hamming_search import Words, hamming_neighbors
+
+_WORDS_PER_BATCH = 2**22
+"""Bounds the patterns of group members that are held at a time."""
+
+
+class Progression(NamedTuple):
+    """What the groups of nearest training samples look like, layer by layer.
+
+    Attributes
+    ----------
+    distance : ndarray of shape (n_samples, n_layers)
+        Mean Hamming distance, in bits and in each layer, to the members of the final group:
+        the group of the last layer.
+    matching : ndarray of shape (n_samples, n_layers)
+        Share of each layer's own group whose class is the one predicted for the sample.
+    """
+
+    distance: NDArray[np.float64]
+    matching: NDArray[np.float64]
+
+
+class PatternGroups:
+    """Patterns of the training samples in several layers, and their classes.
+
+    Parameters
+    ----------
+    layers : list of PackedBits of shape (n_rows, n_bits)
+        Patterns of the training samples in each layer, in forward order.
+    classes : ndarray of shape (n_rows,)
+        Class of each training sample.
+    n_neighbors : int
+        Size of a group.
+
+    Attributes
+    ----------
+    widths : list of int
+        Number of bits in each layer.
+    """
+
+    def __init__(self, layers: list[PackedBits], classes: NDArray, n_neighbors: int) -> None:
+        self._known, codes = np.unique(classes, return_inverse=True)
+        order = np.argsort(_scatter([*(bits.words for bits in layers), codes[:, np.newaxis]]))
+        self.widths = [bits.n_bits for bits in layers]
+        self._words = [bits.words[order] for bits in layers]
+        self._codes = codes[order]
+        self._position_of_row = np.argsort(order)
+        self._n_neighbors = n_neighbors
+
+    def progression(self, layers: list[PackedBits], classes: NDArray) -> Progression:
+        """Describe the groups of new samples.
+
+        Parameters
+        ----------
+        layers : list of PackedBits of shape (n_samples, n_bits)
+            Their patterns in each layer.
+        classes : ndarray of shape (n_samples,)
+            The class predicted for each of them.
+        """
+        return self._describe([bits.words for bits in layers], self._encode(classes))
+
+    def progression_left_out(self, classes: NDArray) -> Progression:
+        """Describe the groups of the training samples, each of which is left out of its own.
+
+        Parameters
+        ----------
+        classes : ndarray of shape (n_rows,)
+            The class predicted for each of them.
+        """
+        own = self._position_of_row
+        return self._describe([words[own] for words in self._words], self._encode(classes), own)
+
+    def _encode(self, classes: NDArray) -> NDArray[np.intp]:
+        """Number of each class among the known ones, -1 for a class that no group can hold."""
+        codes = np.minimum(np.searchsorted(self._known, classes), len(self._known) - 1)
+        return np.where(self._known[codes] == classes, codes, -1)
+
+    def _describe(
+        self, words: list[Words], codes: NDArray, own: NDArray[np.intp] | None = None
+    ) -> Progression:
+        distance, matching = np.empty((2, len(codes), len(words)))
+        words_per_group = self._n_neighbors * max(layer.shape[1] for layer in words)
+        for rows in gen_batches(len(codes), max(1, _WORDS_PER_BATCH // words_per_group)):
+            groups = [
+                self._group(layer[rows], stored, None if own is None else own[rows])
+                for layer, stored in zip(words, self._words, strict=True)
+            ]
+            for number, (layer, stored) in enumerate(zip(words, self._words, strict=True)):
+                members = stored[groups[-1]]
+                differing = np.bitwise_count(members ^ layer[rows, np.newaxis])
+                distance[rows, number] = differing.sum(axis=2, dtype=np.int32).mean(axis=1)
+                same_class = self._codes[groups[number]] == codes[rows, np.newaxis]
+                matching[rows, number] = same_class.mean(axis=1)
+        return Progression(distance, matching)
+
+    def _group(self, queries: Words, stored: Words, own: NDArray[np.intp] | None) -> NDArray:
+        """Positions of the nearest stored patterns, without those of the samples themselves."""
+        if own is None:
+            return hamming_neighbors(queries, stored, self._n_neighbors)[1]
+        found = hamming_neighbors(queries, stored, self._n_neighbors + 1)[1]
+        is_own = found == own[:, np.newaxis]
+        # Among many equal patterns a sample may not find itself: then the last one has to go.
+        is_own[~is_own.any(axis=1), -1] = True
+        return found[~is_own].reshape(len(found), self._n_neighbors)
+
+
+def _scatter(columns: list[NDArray]) -> NDArray[np.uint64]:
+    """A pseudo-random number for each row, which depends on nothing but its values.
+
+    Many patterns are equally near, and the search prefers earlier ones. In the order in which
+    training samples come, often class by class, that would favour the first classes; in the
+    order of these numbers it favours none, and the order of training samples does not matter.
+    """
+    values = np.concatenate([column.astype(np.uint64) for column in columns], axis=1)
+    factors = np.random.default_rng(0).integers(2**64, size=values.shape[1], dtype=np.uint64) | 1
+    mixed = values * factors
+    mixed ^= mixed >> np.uint64(32)
+    return (mixed * factors).sum(axis=1, dtype=np.uint64)

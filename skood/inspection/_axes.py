@@ -1,0 +1,76 @@
+"""What the displays share: axes, styles of lines, sets of samples, and detectors in pipelines."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from sklearn.pipeline import Pipeline
+from sklearn.utils.validation import column_or_1d
+
+from .._optional import import_optional
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+# Colours that the colour-blind tell apart, with markers and dashes that print in grey.
+_COLORS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000")
+_MARKERS = ("o", "s", "^", "D", "v", "P", "X")
+_DASHES = ("-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)), (0, (8, 3)), (0, (1, 3)))
+
+
+def get_axes(ax: Axes | None, needed_by: str) -> tuple[Any, Axes]:
+    """The figure and the axes to draw on: those of ``ax``, or new ones where it is None.
+
+    Raises
+    ------
+    ImportError
+        If matplotlib is not installed; ``needed_by`` is what the user called.
+    """
+    pyplot = import_optional("matplotlib.pyplot", "plot", needed_by)
+    if ax is None:
+        return pyplot.subplots(layout="constrained")
+    return ax.figure, ax
+
+
+def line_style(number: int) -> dict[str, Any]:
+    """Colour, marker and dashes of the line with that number; they repeat after seven."""
+    number %= len(_COLORS)
+    return {"color": _COLORS[number], "marker": _MARKERS[number], "linestyle": _DASHES[number]}
+
+
+def rows_by_set(groups: ArrayLike | None, n_samples: int) -> dict[str, NDArray[np.intp]]:
+    """Rows of each set of samples, in the order in which ``groups`` first names the sets.
+
+    Without ``groups``, all samples are one set.
+
+    Raises
+    ------
+    ValueError
+        If ``groups`` does not name one set for each of the samples.
+    """
+    if groups is None:
+        return {"all samples": np.arange(n_samples)}
+    names: NDArray = column_or_1d(groups)
+    if len(names) != n_samples:
+        raise ValueError(f"There are {n_samples} samples, but groups has {len(names)}.")
+    _, first, number = np.unique(names, return_index=True, return_inverse=True)
+    return {str(names[first[i]]): np.flatnonzero(number == i) for i in np.argsort(first)}
+
+
+def split_pipeline(estimator: Any, X: Any, method: str) -> tuple[Any, Any]:
+    """The detector at the end of a pipeline, or ``estimator`` itself, and what ``X`` is to it.
+
+    Raises
+    ------
+    TypeError
+        If the detector has no such method.
+    """
+    detector = estimator
+    if isinstance(estimator, Pipeline):
+        detector = estimator[-1]
+        X = estimator[:-1].transform(X) if len(estimator) > 1 else X
+    if not hasattr(detector, method):
+        raise TypeError(f"Expected a detector with the method {method}, got {detector!r}.")
+    return detector, X

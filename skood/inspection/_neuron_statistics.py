@@ -1,0 +1,254 @@
+"""The table of all that is known of each neuron."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from .._optional import import_optional
+from .._validation import in_distribution_mask
+from ..activations import Activations
+from ._influence import neuron_influence
+from ._neuron_measures import (
+    common_widths,
+    count_by_layer,
+    flatten,
+    neuron_accuracy,
+    split,
+    weak_neurons,
+)
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
+
+
+class NeuronStatistics:
+    """A table of measures, one row for each neuron.
+
+    The columns ``"layer"`` and ``"unit"`` tell which neuron it is, the others are the measures.
+
+    Parameters
+    ----------
+    measures : dict of str to dict of str to array-like of shape (n_units,)
+        By name of the measure, its values by layer. All measures are of the same layers.
+
+    Raises
+    ------
+    TypeError
+        If a measure is not given by layer.
+    ValueError
+        If there is no measure, one is called "layer" or "unit", or they have other layers or
+        widths.
+
+    See Also
+    --------
+    NeuronStatistics.from_activations : Compute the measures.
+    NeuronMeasureDisplay : Draw one of them.
+
+    Examples
+    --------
+    >>> from skood.inspection import NeuronStatistics
+    >>> statistics = NeuronStatistics(
+    ...     {
+    ...         "activation_count": {"fc1": [9, 0, 4], "fc2": [5, 7]},
+    ...         "accuracy": {"fc1": [0.8, float("nan"), 1.0], "fc2": [0.6, 1.0]},
+    ...     }
+    ... )
+    >>> statistics
+    NeuronStatistics(n_neurons=5, layers={fc1: 3, fc2: 2}, measures=[activation_count, accuracy])
+    >>> statistics["layer"][statistics["accuracy"] < 0.9]
+    array(['fc1', 'fc2'], dtype='<U3')
+    >>> statistics.by_layer("activation_count")
+    {'fc1': array([9, 0, 4]), 'fc2': array([5, 7])}
+    """
+
+    def __init__(self, measures: Mapping[str, Mapping[str, ArrayLike]]) -> None:
+        if not measures:
+            raise ValueError("NeuronStatistics needs at least one measure, got none.")
+        if taken := {"layer", "unit"}.intersection(measures):
+            raise ValueError(f"The columns {sorted(taken)} tell which neuron it is.")
+        self._widths = common_widths(measures)
+        widths = list(self._widths.values())
+        self._columns = {
+            "layer": np.repeat(list(self._widths), widths),
+            "unit": np.concatenate([np.arange(width) for width in widths]),
+        }
+        for name, measure in measures.items():
+            self._columns[name] = flatten(measure, self._widths)
+
+    @classmethod
+    def from_activations(
+        cls,
+        X: Activations,
+        y: ArrayLike | None = None,
+        *,
+        network: Any = None,
+        recorder: Any = None,
+        quantile: float = 0.25,
+    ) -> NeuronStatistics:
+        """Measure the neurons of the given layers.
+
+        Parameters
+        ----------
+        X : Activations
+            Activations of hidden layers by name, in forward order. With ``network`` or
+            ``recorder``, one layer for each hidden layer with weights, after its nonlinearity.
+        y : array-like of shape (n_samples,), default=None
+            Class labels, -1 for out-of-distribution. They add the columns "accuracy" and
+            "support".
+        network : object, default=None
+            The trained network, as :func:`neuron_influence` takes it. It adds "influence_l1" and
+            "influence_l2".
+        recorder : TrainingRecorder, default=None
+            What recorded the training of the network. It adds "training_count" and
+            "average_gradient".
+        quantile : float in [0, 1], default=0.25
+            As in :func:`weak_neurons`.
+
+        Returns
+        -------
+        NeuronStatistics
+            The table, whose columns are, besides "layer" and "unit":
+
+            - "activation_count": number of samples that activate the neuron, of all of ``X``;
+            - "activation_rate": their share;
+            - "accuracy": :func:`neuron_accuracy`;
+            - "support": number of in-distribution samples that activate the neuron, which the
+              accuracy is of;
+            - "training_count", "average_gradient": what the recorder saw;
+            - "influence_l1", "influence_l2": :func:`neuron_influence`, 0 for a neuron that was
+              never active: never while the recorder looked, or without one on no sample of ``X``;
+            - "weak", with ``network`` or ``recorder``: low in all there is of the count (of the
+              recorder, or without one that of ``X``), "average_gradient" and "influence_l2".
+
+        Raises
+        ------
+        TypeError
+            If ``X`` is not ``Activations``.
+        ValueError
+            If there are no samples, ``y`` is not what :func:`neuron_accuracy` takes, or the
+            hidden layers of the network or recorder have other widths than those of ``X``.
+
+        Examples
+        --------
+        >>> from skood import Activations
+        >>> from skood.inspection import NeuronStatistics
+        >>> X = Activations({"fc": [[1, 0], [1, 2], [0, 3], [0, 1]]}, predictions=[0, 1, 1, 1])
+        >>> statistics = NeuronStatistics.from_activations(X, [0, 0, 1, -1])
+        >>> statistics.columns
+        ('layer', 'unit', 'activation_count', 'activation_rate', 'accuracy', 'support')
+        >>> statistics["activation_count"], statistics["support"], statistics["accuracy"]
+        (array([2, 3]), array([2, 2]), array([0.5, 0.5]))
+        """
+        if not isinstance(X, Activations):
+            raise TypeError(f"NeuronStatistics needs Activations, got {type(X).__name__}.")
+        if len(X) == 0:
+            raise ValueError(f"Found 0 samples in {X!r} while at least 1 is needed.")
+        count = count_by_layer(X)
+        measures: dict[str, dict[str, NDArray]] = {
+            "activation_count": count,
+            "activation_rate": {layer: n / len(X) for layer, n in count.items()},
+        }
+        if y is not None:
+            measures["accuracy"] = neuron_accuracy(X, y)
+            measures["support"] = count_by_layer(X[in_distribution_mask(y, len(X))])
+        low = []
+        if recorder is not None:
+            count = _of_layers(recorder.activation_counts_, count)
+            measures["training_count"] = count
+            measures["average_gradient"] = _of_layers(recorder.average_gradients_, count)
+            low.append(measures["average_gradient"])
+        if network is not None:
+            for norm in ("l1", "l2"):
+                measures[f"influence_{norm}"] = neuron_influence(
+                    network, norm, activation_counts=count, layers=X.layers
+                )
+            low.append(measures["influence_l2"])
+        if low:
+            measures["weak"] = weak_neurons(count, *low, quantile=quantile)
+        return cls(measures)
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """Names of the columns: "layer", "unit", and the measures."""
+        return tuple(self._columns)
+
+    @property
+    def layers(self) -> tuple[str, ...]:
+        """Names of the layers, in forward order."""
+        return tuple(self._widths)
+
+    def by_layer(self, column: str) -> dict[str, NDArray]:
+        """One column, layer by layer.
+
+        Parameters
+        ----------
+        column : str
+            Its name.
+
+        Returns
+        -------
+        dict of str to ndarray of shape (n_units,)
+            Its values by layer, in forward order.
+
+        Raises
+        ------
+        KeyError
+            If there is no such column.
+        """
+        return split(self[column], self._widths)
+
+    def to_frame(self) -> DataFrame:
+        """The table as a data frame of pandas.
+
+        Returns
+        -------
+        pandas.DataFrame of shape (n_neurons, n_columns)
+            One row for each neuron, layer after layer.
+
+        Raises
+        ------
+        ImportError
+            If pandas is not installed.
+        """
+        pandas = import_optional("pandas", "pandas", "NeuronStatistics.to_frame")
+        return pandas.DataFrame(self._columns)
+
+    def __getitem__(self, column: str) -> NDArray:
+        if column not in self._columns:
+            raise KeyError(f"No column {column!r}; the columns are {list(self._columns)}.")
+        return self._columns[column]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._columns)
+
+    def __len__(self) -> int:
+        return len(self._columns["unit"])
+
+    def __repr__(self) -> str:
+        layers = ", ".join(f"{name}: {width}" for name, width in self._widths.items())
+        measures = ", ".join(self.columns[2:])
+        return (
+            f"NeuronStatistics(n_neurons={len(self)}, layers={{{layers}}}, measures=[{measures}])"
+        )
+
+    def _repr_html_(self) -> str | None:
+        try:
+            return self.to_frame()._repr_html_()
+        except ImportError:
+            return None  # a notebook then shows the plain text
+
+
+def _of_layers(measure: Mapping[str, NDArray], layers: Mapping[str, NDArray]) -> dict[str, NDArray]:
+    """A measure by weight layer, under the names of the layers whose weights they are."""
+    found = {name: len(values) for name, values in measure.items()}
+    expected = {name: len(values) for name, values in layers.items()}
+    if list(found.values()) != list(expected.values()):
+        raise ValueError(
+            "X must have one layer for each hidden layer with weights that the recorder saw, of "
+            f"the same width: X has {expected}, and the recorder has {found}."
+        )
+    return dict(zip(layers, measure.values(), strict=True))

@@ -1,0 +1,242 @@
+"""What single neurons do while their network is trained."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from numbers import Real
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.exceptions import NotFittedError
+from sklearn.utils._param_validation import Interval, validate_parameter_constraints
+from torch import nn
+
+from ..extraction._torch import TorchAdapter
+from ..extraction._weight_layers import WeightLayer, find_weight_layers
+from ._record import Record
+
+try:
+    from skorch.callbacks import Callback
+except ImportError:  # a loop in plain torch needs no skorch
+    Callback = object
+
+
+class TrainingRecorder(Callback):
+    """Activation counts and average gradients of hidden neurons, recorded in training.
+
+    It is a context manager for a training loop in plain torch, and a callback of skorch [1]_.
+
+    Parameters
+    ----------
+    network : torch.nn.Module, default=None
+        The network that is trained within the ``with`` block. As a callback the recorder is told
+        of the network, and None is left here.
+    last_share : float in (0, 1], default=0.5
+        Share of the iterations, the last ones, over which gradients are averaged.
+    signed : bool, default=False
+        Whether to sum the gradients with their signs instead of averaging their magnitudes.
+
+    Attributes
+    ----------
+    activation_counts_ : dict of str to ndarray of shape (n_units,)
+        For each hidden layer with weights, on how many batches each neuron was active, dtype
+        int64. Only the first sample of a batch is looked at.
+    average_gradients_ : dict of str to ndarray of shape (n_units,)
+        For each of these layers, the mean magnitude of the gradients of each neuron's incoming
+        weights, over these weights and the last share of the iterations. With ``signed=True``,
+        the sum of the gradients over the same.
+    n_iterations_ : int
+        Number of backward passes.
+
+    See Also
+    --------
+    skood.inspection.NeuronStatistics : Gathers what was recorded with other measures.
+    skood.inspection.neuron_influence : Takes the counts, to leave out neurons that never fired.
+
+    Notes
+    -----
+    The layers are the dense and convolutional ones without the last, in the order in which the
+    network registers its modules, and have the names of these.
+
+    A neuron is active where the value that enters its activation function is above 0; for ReLU and
+    its kind, that is where its output is. The value is what the layer returns, or the
+    batch, group, instance or layer norm that is registered right after it. A channel
+    is active where any of its positions is. Passes in evaluation mode or without gradients do not
+    count, and every call of a layer does.
+
+    Gradients are those of single backward passes, whether or not the optimizer takes a step after
+    each of them. Frozen weights have the gradient 0. Gradients that a ``GradScaler`` scales, as
+    is usual in half precision, are recorded as they are, scaled.
+
+    Training goes as it would without the recorder, to the last bit. Memory is bounded: about 2 kB
+    a neuron, however long the training. Up to 255 iterations the last share is exact;
+    after that its beginning is found to within 1 % of the iterations.
+
+    What was recorded can be read at any time, and stays when the loop raises. Entering the block
+    once more, or fitting the net anew, begins anew; ``partial_fit`` and ``warm_start`` go on.
+    Where ``fit`` of skorch raises anything but ``KeyboardInterrupt``, callbacks are not told, and
+    the hooks stay on the module until the net is initialized or trained again.
+
+    References
+    ----------
+    .. [1] A. Demuysere, master's thesis, 2018.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from torch import nn
+    >>> from skood.training import TrainingRecorder
+    >>> _ = torch.manual_seed(0)
+    >>> network = nn.Sequential(nn.Linear(3, 4), nn.ReLU(), nn.Linear(4, 2))
+    >>> optimizer = torch.optim.SGD(network.parameters())
+    >>> with TrainingRecorder(network) as recorder:
+    ...     for _ in range(20):
+    ...         optimizer.zero_grad()
+    ...         loss = network(torch.rand(8, 3)).square().mean()
+    ...         loss.backward()
+    ...         optimizer.step()
+    >>> recorder.n_iterations_
+    20
+    >>> recorder.activation_counts_["0"].shape, recorder.average_gradients_["0"].shape
+    ((4,), (4,))
+    """
+
+    _parameter_constraints: dict = {
+        "network": [nn.Module, None],
+        "last_share": [Interval(Real, 0, 1, closed="right")],
+        "signed": ["boolean"],
+    }
+
+    # skorch takes every attribute that does not end in an underscore for a parameter.
+    def __init__(self, network=None, *, last_share=0.5, signed=False):
+        self.network = network
+        self.last_share = last_share
+        self.signed = signed
+        self._record_: Record | None = None
+        self._hooks_ = ExitStack()
+
+    def __enter__(self) -> TrainingRecorder:
+        self.initialize()
+        if self.network is None:
+            raise ValueError(
+                "A TrainingRecorder in a with statement needs the network, got network=None. Only "
+                "as a callback of skorch it is told of it."
+            )
+        self._start(self.network)
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._stop()
+
+    def initialize(self):
+        """Forget what was recorded.
+
+        Returns
+        -------
+        self : object
+            The recorder.
+        """
+        self._stop()
+        self._record_ = None
+        return self
+
+    def on_train_begin(self, net, X=None, y=None, **kwargs):
+        """Begin or go on recording; skorch calls it.
+
+        Parameters
+        ----------
+        net : skorch.NeuralNet
+            The net, of which ``module_`` is recorded.
+        X, y : object, default=None
+            Not used.
+        **kwargs : dict
+            Not used.
+
+        Raises
+        ------
+        ValueError
+            If the recorder was given another network, or the module has no hidden layer with
+            weights.
+        """
+        if self.network is not None:
+            raise ValueError(
+                "A TrainingRecorder among the callbacks of a net records that net; leave "
+                f"network=None, got {type(self.network).__name__}."
+            )
+        self._start(net.module_)
+
+    def on_train_end(self, net, X=None, y=None, **kwargs):
+        """Stop recording; skorch calls it.
+
+        Parameters
+        ----------
+        net : skorch.NeuralNet
+            The net.
+        X, y : object, default=None
+            Not used.
+        **kwargs : dict
+            Not used.
+        """
+        self._stop()
+
+    def _start(self, network: nn.Module) -> None:
+        validate_parameter_constraints(
+            self._parameter_constraints,
+            {"network": network, "last_share": self.last_share, "signed": self.signed},
+            caller_name=type(self).__name__,
+        )
+        self._stop()
+        network, hidden, output = _read(network)
+        if self._record_ is None or not self._record_.is_of(network, hidden, signed=self.signed):
+            self._record_ = Record(hidden, signed=self.signed)
+        self._hooks_ = self._record_.listen(network, hidden, output)
+
+    def _stop(self) -> None:
+        self._hooks_.close()
+
+    @property
+    def activation_counts_(self) -> dict[str, NDArray[np.int64]]:
+        return self._recorded().activation_counts()
+
+    @property
+    def average_gradients_(self) -> dict[str, NDArray[np.float64]]:
+        return self._recorded().average_gradients(self.last_share)
+
+    @property
+    def n_iterations_(self) -> int:
+        return self._recorded().n_iterations
+
+    def _recorded(self) -> Record:
+        if self._record_ is None or self._record_.n_iterations == 0:
+            raise NotFittedError(
+                "This TrainingRecorder has recorded no iteration yet: train the network inside "
+                "of its with block, or the net that has it among its callbacks."
+            )
+        return self._record_
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_hooks_": ExitStack()}
+
+
+def _read(network: nn.Module) -> tuple[nn.Module, list[WeightLayer], WeightLayer]:
+    """The module that calls the layers, its hidden layers with weights, and the output layer."""
+    if any(nn.parameter.is_lazy(weights) for weights in network.parameters()):
+        raise ValueError(
+            f"This {type(network).__name__} has parameters that are not initialised yet: run it on "
+            "a batch before its training is recorded."
+        )
+    network = TorchAdapter(network).network
+    layers = find_weight_layers(network)
+    if len(layers) < 2:
+        raise ValueError(
+            "A TrainingRecorder needs a network with at least one hidden dense or convolutional "
+            f"layer and an output layer, got the layers {[layer.name for layer in layers]}."
+        )
+    return network, layers[:-1], layers[-1]
