@@ -193,7 +193,7 @@ def in_distribution_rows(y: ArrayLike | None, n_samples: int) -> NDArray[np.intp
     rows = np.flatnonzero(in_distribution_mask(y, n_samples))
     if len(rows) == 0:
         raise ValueError(
-            f"All {n_samples} samples are marked out-of-distribution (y == -1): nothing to fit."
+            f"All {n_samples} samples are marked out-of-distribution (y == -1): none is left."
         )
     return rows
 

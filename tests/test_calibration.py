@@ -478,7 +478,7 @@ def test_what_fit_lacks_is_said(data):
         TemperatureScaler().fit(A, None)
     with pytest.raises(ValueError, match="300 samples, but y has 299"):
         TemperatureScaler().fit(A, y[1:])
-    with pytest.raises(ValueError, match="nothing to fit"):
+    with pytest.raises(ValueError, match="none is left"):
         TemperatureScaler().fit(A, np.full(len(y), -1))
     with pytest.raises(ValueError, match=r"1 feature\(s\)"):
         TemperatureScaler().fit(A.replace(logits=A.logits[:, :1]), np.zeros(len(y)))

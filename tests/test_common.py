@@ -260,7 +260,7 @@ def test_no_samples_are_refused(detector, data):
 @every_detector
 def test_ood_samples_alone_are_refused(detector, data):
     A, _ = data
-    with pytest.raises(ValueError, match="nothing to fit"):
+    with pytest.raises(ValueError, match="none is left"):
         fitted(detector, A, np.full(len(A), -1))
 
 

@@ -38,9 +38,7 @@ def reference(golden):
             }
         )
 
-    counts = {
-        name: expected[f"activation_count_{number}"] for number, name in enumerate(LAYERS, 1)
-    }
+    counts = {name: expected[f"activation_count_{number}"] for number, name in enumerate(LAYERS, 1)}
     return read("train"), read("eval"), counts, expected
 
 

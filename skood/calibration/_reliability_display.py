@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from .._optional import import_optional
+from .._axes import get_axes
 from .._validation import check_class_labels, in_distribution_mask, take_rows
 from ..activations import Activations
 from ._calibration_error import CalibrationBins, calibration_bins, error_of_bins
@@ -180,9 +180,7 @@ class ReliabilityDisplay:
         ImportError
             If matplotlib is not installed.
         """
-        pyplot = import_optional("matplotlib.pyplot", "plot", type(self).__name__)
-        self.ax_: Axes = pyplot.subplots(layout="constrained")[1] if ax is None else ax
-        self.figure_ = self.ax_.figure
+        self.figure_, self.ax_ = get_axes(ax, "ReliabilityDisplay")
         self._draw_bars(name or self.name or "accuracy", bar_kw)
         self.line_ = self.ax_.plot([0, 1], [0, 1], "k--", linewidth=1, label="calibrated")[0]
         self._tell_shares()

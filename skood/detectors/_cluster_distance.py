@@ -29,15 +29,14 @@ class ClusterDistanceDetector(BaseOneClassDetector):
 
     k-means finds clusters of the training patterns [1]_. The cluster distance coefficient (CDC) of
     a sample is the distance to the nearest cluster centre, divided by the mean distance of that
-    cluster's training samples; the score is minus the CDC. Of a sample that
-    the network is right about, one also expects that the cluster's dominant class is
-    the predicted class.
+    cluster's training samples; the score is minus the CDC. A sample matches where the network
+    predicts the dominant class of its cluster, as it mostly does where it is right.
 
     Parameters
     ----------
     n_clusters : int or "auto", default="auto"
         Number of clusters. "auto" chooses, of 2 to 32, the one with the largest mean silhouette.
-        Where there are fewer distinct training samples, so many clusters are made.
+        There are never more clusters than distinct training samples.
     kmeans : KMeans or MiniBatchKMeans, default=None
         Clones of it, with ``n_clusters`` and ``random_state`` set anew, find the clusters. By
         default :class:`~sklearn.cluster.KMeans` for up to 10,000 samples and
@@ -98,9 +97,9 @@ class ClusterDistanceDetector(BaseOneClassDetector):
     activations are clustered as they are.
 
     The silhouette needs the distances of all pairs of samples. Of more than 3,000 training samples
-    "auto" therefore draws 3,000 at random, without replacement, and tries all numbers of
-    clusters on these; the best number of clusters is then found in all samples.
-    With fewer than three distinct samples there is one cluster.
+    "auto" therefore draws 3,000 at random, without replacement, and compares the numbers of
+    clusters on these; then it clusters all samples with the best one. With fewer than three
+    distinct samples there is one cluster.
 
     A cluster whose samples are all the same has a mean distance of 0. Distances to its centre are
     divided by the smallest positive mean distance of another cluster, or by 1 if there is none.
@@ -250,8 +249,8 @@ class ClusterDistanceDetector(BaseOneClassDetector):
         threshold = super()._threshold(training_scores)
         if not self.reject_mismatch:
             return threshold
-        # No sample without a match scores as high as any training sample with one. A percentile
-        # that falls among the former would let some of them pass.
+        # Where too few training samples match, the percentile lies below those that do, and would
+        # let others pass.
         return max(threshold, -float(self._largest_matching))
 
     def cluster_distance(self, X):

@@ -9,11 +9,12 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn.utils import check_array, check_consistent_length
 from sklearn.utils.validation import column_or_1d
 
+from .._axes import get_axes
 from .._optional import import_optional
 from .._validation import check_class_labels, in_distribution_mask
 from ..activations import Activations
 from ..calibration import confidence_categories, prediction_confidence
-from ._axes import get_axes, line_style, rows_by_set, split_pipeline
+from ._drawing import line_style, rows_by_set, split_pipeline
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -69,7 +70,7 @@ class ClusterDistanceDisplay:
 
     References
     ----------
-    .. [1] A. Demuysere, master's thesis, 2018.
+    .. [1] Demuysere, master's thesis, 2018.
 
     Examples
     --------

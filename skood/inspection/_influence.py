@@ -92,7 +92,7 @@ def neuron_influence(
 
     References
     ----------
-    .. [1] A. Demuysere, master's thesis, 2018.
+    .. [1] Demuysere, master's thesis, 2018.
 
     Examples
     --------

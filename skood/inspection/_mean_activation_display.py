@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from .._axes import get_axes
 from ..activations import Activations, Layer
-from ._axes import get_axes, line_style, rows_by_set
+from ._drawing import line_style, rows_by_set
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

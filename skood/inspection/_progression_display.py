@@ -10,7 +10,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn.utils import check_array
 
-from ._axes import get_axes, line_style, rows_by_set, split_pipeline
+from .._axes import get_axes
+from ._drawing import line_style, rows_by_set, split_pipeline
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -65,7 +66,7 @@ class ProgressionDisplay:
 
     References
     ----------
-    A. Demuysere, master's thesis, 2018.
+    Demuysere, master's thesis, 2018.
 
     Examples
     --------

@@ -11,9 +11,10 @@ from sklearn.metrics import roc_curve
 from sklearn.pipeline import Pipeline
 from sklearn.utils.validation import _check_response_method
 
+from .._axes import get_axes
 from .._validation import in_distribution_mask
 from ..metrics import ood_roc_auc_score
-from ._axes import get_axes, line_style
+from ._drawing import line_style
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -81,7 +81,7 @@ class TrainingRecorder(Callback):
 
     References
     ----------
-    .. [1] A. Demuysere, master's thesis, 2018.
+    .. [1] Demuysere, master's thesis, 2018.
 
     Examples
     --------

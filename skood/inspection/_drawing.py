@@ -1,37 +1,18 @@
-"""What the displays share: axes, styles of lines, sets of samples, and detectors in pipelines."""
+"""What the displays share: styles of lines, sets of samples, and detectors in pipelines."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn.pipeline import Pipeline
 from sklearn.utils.validation import column_or_1d
 
-from .._optional import import_optional
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-
 # Colours that the colour-blind tell apart, with markers and dashes that print in grey.
 _COLORS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000")
 _MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 _DASHES = ("-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)), (0, (8, 3)), (0, (1, 3)))
-
-
-def get_axes(ax: Axes | None, needed_by: str) -> tuple[Any, Axes]:
-    """The figure and the axes to draw on: those of ``ax``, or new ones where it is None.
-
-    Raises
-    ------
-    ImportError
-        If matplotlib is not installed; ``needed_by`` is what the user called.
-    """
-    pyplot = import_optional("matplotlib.pyplot", "plot", needed_by)
-    if ax is None:
-        return pyplot.subplots(layout="constrained")
-    return ax.figure, ax
 
 
 def line_style(number: int) -> dict[str, Any]:

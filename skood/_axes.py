@@ -1,0 +1,24 @@
+"""Axes that the displays draw on."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from ._optional import import_optional
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+
+def get_axes(ax: Axes | None, needed_by: str) -> tuple[Any, Axes]:
+    """The figure and the axes to draw on: those of ``ax``, or new ones where it is None.
+
+    Raises
+    ------
+    ImportError
+        If matplotlib is not installed; ``needed_by`` is what the user called.
+    """
+    pyplot = import_optional("matplotlib.pyplot", "plot", needed_by)
+    if ax is None:
+        return pyplot.subplots(layout="constrained")
+    return ax.figure, ax
