@@ -152,7 +152,7 @@ for layer in patterns.layers:
 # Every layer has one cluster for each class. The figure divides samples by the
 # confidence of the network, for the last layer. Even where the network is sure, unknown
 # digits mostly lie farther from the centre of their cluster than digits that it gets
-# right, and so do the few that it gets wrong. Faint boxes are of fewer than ten samples.
+# right, and so do the few that it gets wrong. A faint box has fewer than ten samples.
 
 kinds = ["digits, right", "digits, wrong", "ones and fives"]
 shown = np.concatenate([rows[kind] for kind in kinds])

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from math import prod
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 _TRANSPOSED = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
@@ -85,6 +86,13 @@ class WeightLayer:
         if isinstance(self.module, _TRANSPOSED):
             return weights.reshape(n_groups, -1, n_units, weights[0, 0].numel()).transpose(1, 2)
         return weights.reshape(n_groups, n_units, weights.shape[1], -1)
+
+    def sum_by_unit(self, values: Tensor) -> Tensor:
+        """Sums of values of the weights' shape over all that lead to each unit, (n_units,)."""
+        dtype = torch.float32 if values.itemsize < 4 else values.dtype  # short ones overflow
+        if isinstance(self.module, _TRANSPOSED):
+            return self.by_unit(values).sum((2, 3), dtype=dtype).flatten()
+        return values.flatten(1).sum(1, dtype=dtype)
 
 
 def find_weight_layers(network: nn.Module) -> list[WeightLayer]:

@@ -36,10 +36,10 @@ def neuron_influence(
         (n_outputs, n_inputs), in forward order. It is only read.
     norm : {"l2", "l1"}, default="l2"
         "l1" sums magnitudes, "l2" takes the root of the sum of squares.
-    activation_counts : dict of str to array-like of shape (n_units,), or list of them, \
-            default=None
-        How often each neuron was active in training, for each hidden layer in forward order. A
-        neuron that never was has the influence 0, and no path leads through it.
+    activation_counts : dict of str to array-like, or list of array-like, default=None
+        How often each neuron was active in training: an array of shape (n_units,) for each hidden
+        layer in forward order. A neuron that never was has the influence 0, and no path leads
+        through it.
     layers : sequence of str, default=None
         Names for the hidden layers, in forward order, such as ``A.layers``. By default they are
         those of ``activation_counts``, where that is a dict, and else those of the weights:

@@ -91,7 +91,7 @@ def _check_has_no_other_weights(network: nn.Module, layers: list[WeightLayer]) -
         if any(weights.ndim > 1 for weights in module.parameters(recurse=False)):
             raise ValueError(
                 "Influence is defined for chains of dense layers and convolutions, but the "
-                f"network has other weights, those of {name!r}, a {type(module).__name__}."
+                f"network has other weights: {name!r} is of type {type(module).__name__}."
             )
 
 

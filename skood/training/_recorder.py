@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import ExitStack
 from numbers import Real
 from types import TracebackType
 from typing import Any
@@ -15,6 +14,7 @@ from torch import nn
 
 from ..extraction._torch import TorchAdapter
 from ..extraction._weight_layers import WeightLayer, find_weight_layers
+from ._listener import Listener
 from ._record import Record
 
 try:
@@ -115,7 +115,8 @@ class TrainingRecorder(Callback):
         self.last_share = last_share
         self.signed = signed
         self._record_: Record | None = None
-        self._hooks_ = ExitStack()
+        self._listener_: Listener | None = None
+        self._trained_: nn.Module | None = None
 
     def __enter__(self) -> TrainingRecorder:
         self.initialize()
@@ -194,12 +195,17 @@ class TrainingRecorder(Callback):
         )
         self._stop()
         network, hidden, output = _read(network)
-        if self._record_ is None or not self._record_.is_of(network, hidden, signed=self.signed):
+        # A recorder that was pickled does not know its network, only the layers.
+        goes_on = self._trained_ in (None, network)
+        if self._record_ is None or not (goes_on and self._record_.is_of(hidden, self.signed)):
             self._record_ = Record(hidden, signed=self.signed)
-        self._hooks_ = self._record_.listen(network, hidden, output)
+        self._trained_ = network
+        self._listener_ = Listener(network, hidden, output, self._record_)
 
     def _stop(self) -> None:
-        self._hooks_.close()
+        if self._listener_ is not None:
+            self._listener_.close()
+            self._listener_ = None
 
     @property
     def activation_counts_(self) -> dict[str, NDArray[np.int64]]:
@@ -211,18 +217,22 @@ class TrainingRecorder(Callback):
 
     @property
     def n_iterations_(self) -> int:
-        return self._recorded().n_iterations
+        return self._recorded().gradients.n_iterations
 
     def _recorded(self) -> Record:
-        if self._record_ is None or self._record_.n_iterations == 0:
+        if self._record_ is None or self._record_.gradients.n_iterations == 0:
             raise NotFittedError(
                 "This TrainingRecorder has recorded no iteration yet: train the network inside "
                 "of its with block, or the net that has it among its callbacks."
             )
+        if self._listener_ is not None:
+            self._listener_.add_outputs()
         return self._record_
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_hooks_": ExitStack()}
+        if self._listener_ is not None:
+            self._listener_.add_outputs()
+        return {**self.__dict__, "_listener_": None, "_trained_": None}
 
 
 def _read(network: nn.Module) -> tuple[nn.Module, list[WeightLayer], WeightLayer]:
