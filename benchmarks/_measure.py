@@ -17,6 +17,8 @@ class Sizes:
     n_stored: int = 20_000
     n_queries: int = 4_000
     n_slow_queries: int = 400  # where all of them would take minutes
+    n_progressions: int = 10_000  # samples followed through the layers, among as many
+    n_neighbors: int = 300
     n_calls: int = 200  # of a single image
     n_processes: int = 3  # that measure memory
     repetitions: int = 9

@@ -18,6 +18,8 @@ from platform import machine, python_version
 import torch
 from _measure import Sizes, Table
 from _network_speed import compare_extraction, compare_grid, compare_latency
+from _progression_speed import compare_progression
+from _recorder_speed import compare_recorder
 from _search_speed import compare_search
 
 QUICK = Sizes(
@@ -25,6 +27,8 @@ QUICK = Sizes(
     n_stored=4_000,
     n_queries=1_000,
     n_slow_queries=100,
+    n_progressions=2_000,
+    n_neighbors=60,
     n_calls=50,
     n_processes=1,
     repetitions=3,
@@ -34,6 +38,8 @@ CHECK = Sizes(
     n_stored=1_000,
     n_queries=200,
     n_slow_queries=20,
+    n_progressions=200,
+    n_neighbors=10,
     n_calls=3,
     n_processes=1,
     repetitions=1,
@@ -41,8 +47,10 @@ CHECK = Sizes(
 COMPARISONS: dict[str, Callable[[Sizes], list[Table]]] = {
     "extraction": lambda sizes: [compare_extraction(sizes)],
     "search": lambda sizes: [compare_search(10, sizes), compare_search(1, sizes)],
+    "progression": lambda sizes: [compare_progression(sizes)],
     "grid": lambda sizes: [compare_grid(sizes)],
     "latency": lambda sizes: [compare_latency(sizes)],
+    "recorder": lambda sizes: [compare_recorder(sizes)],
 }
 
 
