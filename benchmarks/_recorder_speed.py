@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from itertools import islice, repeat
+from itertools import islice, pairwise, repeat
 
 import torch
 from _measure import Line, Sizes, Table, Timings
@@ -24,7 +24,7 @@ def dense_net() -> nn.Sequential:
     """Five hidden layers of 256 neurons."""
     widths = [784, *[256] * 5]
     layers: list[nn.Module] = [nn.Flatten()]
-    for n_inputs, n_units in zip(widths, widths[1:], strict=False):
+    for n_inputs, n_units in pairwise(widths):
         layers += [nn.Linear(n_inputs, n_units), nn.ReLU()]
     return nn.Sequential(*layers, nn.Linear(widths[-1], N_CLASSES))
 

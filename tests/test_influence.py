@@ -1,5 +1,7 @@
 """The influence of neurons against references, sums over all paths, and dense twins."""
 
+import subprocess
+import sys
 from itertools import product
 
 import numpy as np
@@ -185,6 +187,118 @@ def test_a_batch_norm_is_folded_into_the_layer_before_it(norm):
     np.testing.assert_allclose(found["2"], expected["layer_1"], rtol=1e-6)
 
 
+def dense_twin(module, shape):
+    """The matrix by which a module without bias maps flattened inputs to flattened outputs."""
+    import torch
+
+    inputs = torch.eye(int(np.prod(shape)), dtype=torch.float64).reshape(-1, *shape)
+    return module(inputs).flatten(1).T.detach().numpy()
+
+
+CONVOLUTIONS = {
+    "plain": {"kernel_size": 3, "padding": 1},
+    "wide": {"kernel_size": 5, "padding": 2},
+    "strided": {"kernel_size": 3, "padding": 1, "stride": 2},
+    "grouped": {"kernel_size": 3, "padding": 1, "groups": 2},
+}
+
+
+@each_norm
+@pytest.mark.parametrize("params", CONVOLUTIONS.values(), ids=CONVOLUTIONS)
+def test_a_channel_has_the_influence_of_its_positions_together(norm, params):
+    torch = pytest.importorskip("torch")
+    torch.manual_seed(0)
+    nn = torch.nn
+    around = {"padding_mode": "circular", "bias": False}
+    first = nn.Conv1d(2, 4, 3, padding=1, **around)
+    second = nn.Conv1d(4, 6, **params, **around)
+    head = nn.Linear(6 * (6 // params.get("stride", 1)), 3)
+    net = nn.Sequential(first, nn.ReLU(), second, nn.ReLU(), nn.Flatten(), head).double()
+    found = neuron_influence(net, norm)
+    # Without edges, a convolution is a dense layer with equal weights at all positions.
+    twins = [dense_twin(first, (2, 6)), dense_twin(second, (4, 6)), head.weight.detach().numpy()]
+    power = POWERS[norm]
+    for influence, neurons in zip(
+        found.values(), neuron_influence(twins, norm).values(), strict=True
+    ):
+        positions = neurons.reshape(len(influence), -1)
+        np.testing.assert_allclose(influence, (positions**power).sum(axis=1) ** (1 / power))
+
+
+@each_norm
+def test_a_transposed_convolution_is_read_from_input_to_output(norm):
+    torch = pytest.importorskip("torch")
+    torch.manual_seed(0)
+    nn = torch.nn
+    layers = [
+        nn.Linear(3, 4),
+        nn.ConvTranspose1d(4, 6, 1, groups=2, bias=False),
+        nn.Conv1d(6, 2, 1),
+    ]
+    net = nn.Sequential(layers[0], nn.Unflatten(1, (4, 1)), *layers[1:]).double()
+    twins = [layers[0].weight, dense_twin(layers[1], (4, 1)), layers[2].weight[:, :, 0]]
+    expected = neuron_influence([np.asarray(twin.tolist()) for twin in twins], norm)
+    found = neuron_influence(net, norm)
+    np.testing.assert_allclose(found["0"], expected["layer_0"])
+    np.testing.assert_allclose(found["2"], expected["layer_1"])
+
+
+def test_a_norm_after_an_activation_function_is_folded_into_what_reads_it():
+    torch = pytest.importorskip("torch")
+    torch.manual_seed(0)
+    nn = torch.nn
+    conv, head = nn.Conv2d(1, 4, 3), nn.Linear(4 * 9, 2)
+    batch_norm = nn.BatchNorm2d(4)
+    batch_norm.running_var.uniform_(0.5, 2)
+    net = nn.Sequential(conv, nn.ReLU(), batch_norm, nn.Flatten(), head)
+    scale = 1 / (batch_norm.running_var + batch_norm.eps).sqrt()
+    scaled = (head.weight.reshape(2, 4, 9) * scale[:, None]).detach().numpy()
+    expected = np.sqrt((scaled.astype(np.float64) ** 2).sum(axis=(0, 2)))
+    np.testing.assert_allclose(neuron_influence(net)["0"], expected, rtol=1e-6)
+
+
+def test_a_norm_that_keeps_no_variance_counts_with_its_weights():
+    nn = pytest.importorskip("torch").nn
+    norm = nn.LayerNorm(4)
+    norm.weight.data.copy_(norm.weight.data.new_tensor([1.0, -2.0, 0.0, 3.0]))
+    first, second, head = nn.Linear(3, 5), nn.Linear(5, 4), nn.Linear(4, 2)
+    found = neuron_influence(nn.Sequential(first, nn.ReLU(), second, norm, nn.ReLU(), head), "l1")
+    weights = [layer.weight.detach().double().numpy() for layer in (first, second, head)]
+    weights[1] *= np.array([[1], [2], [0], [3]])
+    expected = neuron_influence(weights, "l1")
+    np.testing.assert_allclose(found["0"], expected["layer_0"])
+
+
+def test_weights_that_are_computed_are_read_without_a_trace():
+    torch = pytest.importorskip("torch")
+    torch.manual_seed(0)
+    nn = torch.nn
+    first = nn.utils.parametrizations.spectral_norm(nn.Linear(3, 4))
+    head = nn.utils.parametrizations.spectral_norm(nn.Linear(4, 2))
+    net = nn.Sequential(first, nn.ReLU(), head).train()
+    with untouched(net):
+        found = neuron_influence(net)
+    weights = net.eval()[2].weight.detach().double().numpy()
+    assert list(found) == ["0"]
+    np.testing.assert_allclose(found["0"], np.sqrt((weights**2).sum(axis=0)))
+
+
+def test_half_precision_is_summed_in_double():
+    torch = pytest.importorskip("torch")
+    net = torch.nn.Sequential(torch.nn.Linear(1, 1), torch.nn.Linear(1, 3000)).bfloat16()
+    net[1].weight.data.fill_(0.5)
+    assert neuron_influence(net, "l1")["0"] == 1500
+
+
+def test_matrices_and_perceptrons_need_no_torch():
+    code = (
+        "import sys; from skood.inspection import neuron_influence; "
+        "print(neuron_influence([[[1.0]], [[2.0]]]), 'torch' in sys.modules)"
+    )
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert run.stdout.split() == ["{'layer_0':", "array([2.])}", "False"]
+
+
 # Bad input
 
 
@@ -211,4 +325,17 @@ def test_other_kinds_of_weights_are_refused():
     nn = pytest.importorskip("torch").nn
     net = nn.Sequential(nn.Embedding(9, 4), nn.Linear(4, 4), nn.ReLU(), nn.Linear(4, 2))
     with pytest.raises(ValueError, match="other weights: '0' is of type Embedding"):
+        neuron_influence(net)
+
+
+def test_torch_layers_that_do_not_follow_one_another_are_named():
+    nn = pytest.importorskip("torch").nn
+    net = nn.Sequential(nn.Conv2d(1, 4, 3), nn.Flatten(), nn.Linear(37, 2))
+    with pytest.raises(ValueError, match=r"'0' and '2' do not follow one another: .* 4 .* 37"):
+        neuron_influence(net)
+    net = nn.Sequential(nn.Linear(2, 6), nn.ReLU(), nn.BatchNorm1d(5), nn.Linear(6, 2))
+    with pytest.raises(ValueError, match=r"BatchNorm1d before layer '3' has 5 units, .* 6 inputs"):
+        neuron_influence(net)
+    net[0].weight.data[0, 0] = float("inf")
+    with pytest.raises(ValueError, match=r"'0' has weights that are not finite"):
         neuron_influence(net)

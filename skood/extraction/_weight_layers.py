@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from math import prod
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 _TRANSPOSED = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
@@ -89,10 +88,11 @@ class WeightLayer:
 
     def sum_by_unit(self, values: Tensor) -> Tensor:
         """Sums of values of the weights' shape over all that lead to each unit, (n_units,)."""
-        dtype = torch.float32 if values.itemsize < 4 else values.dtype  # short ones overflow
+        if values.itemsize < 4:
+            values = values.float()  # half precision would overflow
         if isinstance(self.module, _TRANSPOSED):
-            return self.by_unit(values).sum((2, 3), dtype=dtype).flatten()
-        return values.flatten(1).sum(1, dtype=dtype)
+            return self.by_unit(values).sum((2, 3)).flatten()
+        return values.sum(tuple(range(1, values.ndim)))
 
 
 def find_weight_layers(network: nn.Module) -> list[WeightLayer]:

@@ -78,8 +78,9 @@ def neuron_influence(
 
     - The unit of a convolution, transposed or not, is a channel. All weights of the kernel that
       leads from channel n to channel k are summed as those of separate neurons would be. So are
-      the weights of a dense layer that reads the flattened positions of a channel. Edges apart,
-      the influence of a channel is that of all its positions together.
+      the weights of a dense layer that reads the flattened positions of a channel. Edges and
+      strides of transposed convolutions apart, the influence of a channel is that of all its
+      positions together.
     - A batch norm multiplies the weights of the layer that it follows by
       :math:`|\gamma| / \sqrt{\mathrm{var} + \epsilon}`, with the variance of evaluation mode. After
       an activation function it multiplies those of the layer that reads it. Norms that keep no

@@ -64,7 +64,8 @@ class TrainingRecorder(Callback):
     its kind, that is where its output is. The value is what the layer returns, or the
     batch, group, instance or layer norm that is registered right after it. A channel
     is active where any of its positions is. Passes in evaluation mode or without gradients do not
-    count, and every call of a layer does.
+    count, and every call of a layer does. A network that ``torch.compile`` compiled must not have
+    run before: its layers are compiled without their hooks then.
 
     Gradients are those of single backward passes, whether or not the optimizer takes a step after
     each of them. Frozen weights have the gradient 0. Gradients that a ``GradScaler`` scales, as
@@ -226,12 +227,12 @@ class TrainingRecorder(Callback):
                 "of its with block, or the net that has it among its callbacks."
             )
         if self._listener_ is not None:
-            self._listener_.add_outputs()
+            self._listener_.flush()
         return self._record_
 
     def __getstate__(self) -> dict[str, Any]:
         if self._listener_ is not None:
-            self._listener_.add_outputs()
+            self._listener_.flush()
         return {**self.__dict__, "_listener_": None, "_trained_": None}
 
 
