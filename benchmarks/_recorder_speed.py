@@ -78,11 +78,12 @@ def compare_recorder(sizes: Sizes) -> Table:
         *time_training("dense net, `DataLoader`", dense_net, lambda: loader, sizes),
         *time_training("convolutional net", convolutional_net, lambda: ready, sizes),
     ]
+    n_turns = TURNS_PER_REPETITION * sizes.repetitions
     settings = (
         f"Steps of Adam on batches of {BATCH_SIZE} images of 28 x 28, which are ready or come from "
         "a `DataLoader`. Dense net: five hidden layers of 256 neurons; convolutional net: 16, 32 "
         f"and 32 channels with batch norm, and 64 neurons. {n_steps(sizes)} steps a turn, "
-        f"{TURNS_PER_REPETITION * sizes.repetitions} turns."
+        f"{n_turns} turns, after {warm_up_steps(sizes)} steps."
     )
     return Table("Training with a recorder", settings, "over training without", lines)
 
@@ -91,15 +92,23 @@ def n_steps(sizes: Sizes) -> int:
     return max(1, sizes.n_calls // 20)
 
 
+def warm_up_steps(sizes: Sizes) -> int:
+    """So many that the recorder has left its first, more thorough iterations behind."""
+    return min(256, 2 * sizes.n_calls)
+
+
 def time_training(
     name: str, make_network: Callable[[], nn.Module], batches: Batches, sizes: Sizes
 ) -> list[Line]:
     bare, recorded = (Training(make_network, batches) for _ in range(2))
-    steps = n_steps(sizes)
+    steps, warm_up = n_steps(sizes), warm_up_steps(sizes)
+    bare.run(warm_up)
     with TrainingRecorder(recorded.network) as recorder:
+        recorded.run(warm_up)
         tasks = {"bare": lambda: bare.run(steps), "recorded": lambda: recorded.run(steps)}
         timings = Timings(tasks, TURNS_PER_REPETITION * sizes.repetitions)
-    assert recorder.n_iterations_ == steps * (TURNS_PER_REPETITION * sizes.repetitions + 1)
+    n_turns = TURNS_PER_REPETITION * sizes.repetitions + 1
+    assert recorder.n_iterations_ == warm_up + n_turns * steps
     for one, other in zip(bare.network.parameters(), recorded.network.parameters(), strict=True):
         assert torch.equal(one, other)
     return [

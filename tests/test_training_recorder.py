@@ -15,7 +15,7 @@ from torch.nn import functional as F  # noqa: E402
 
 import skood.training  # noqa: E402
 from skood.training import TrainingRecorder  # noqa: E402
-from skood.training._tail_sum import TailSum  # noqa: E402
+from skood.training._tail_mean import TailMean  # noqa: E402
 
 N_INPUTS, N_CLASSES = 6, 3
 
@@ -106,14 +106,34 @@ def test_signed_gradients_are_summed():
 @pytest.mark.parametrize("share", [0.1, 0.5, 1.0])
 @pytest.mark.parametrize("n_iterations", [1, 2, 255, 1_000, 12_345])
 def test_the_last_share_is_found_to_within_a_percent(n_iterations, share):
-    sums = TailSum(1)
-    for _ in range(n_iterations):
-        sums.begin_iteration()
-        sums.add(torch.ones(1, dtype=torch.float64))
-    total, found = sums.last(share)
-    assert total.item() == found
+    numbers = TailMean(1)
+    for number in range(n_iterations):
+        if numbers.begin_iteration():
+            numbers.add(torch.tensor([float(number)], dtype=torch.float64))
+    mean, found = numbers.last(share)
     tolerance = 0.5 if n_iterations <= 255 else 0.01 * n_iterations
     assert abs(found - max(1, share * n_iterations)) <= tolerance
+    expected = n_iterations - (found + 1) / 2
+    assert mean.item() == pytest.approx(expected, abs=0 if n_iterations <= 255 else tolerance)
+
+
+@pytest.mark.parametrize("period", [2, 3, 5, 8])
+def test_iterations_that_take_turns_are_read_evenly(period):
+    turns, n_read = TailMean(1), 0
+    for number in range(4_000):
+        if turns.begin_iteration():
+            turns.add(torch.tensor([float(number % period == 0)]))
+            n_read += 1
+    assert n_read == pytest.approx(255 + (4_000 - 255) / 2, abs=5)
+    assert turns.last(0.5)[0].item() == pytest.approx(1 / period, abs=0.01)
+
+
+def test_a_very_small_share_still_has_a_gradient():
+    network = dense_net()
+    with TrainingRecorder(network, last_share=1e-6) as recorder:
+        for n_batches in (255, 1, 1, 1, 1):
+            train(network, make_batches(n_batches))
+            assert (recorder.average_gradients_["3"] > 0).any()
 
 
 def test_every_backward_pass_is_an_iteration_of_its_own():

@@ -137,6 +137,7 @@ class Gradients:
         self._hidden = {layer.name: layer for layer in hidden}
         self._record = record
         self._reached: set[str] = set()
+        self._is_asked = True
         self._waiting: dict[str, Tensor] = {}
 
     def take(self, layer: str, gradient: Tensor) -> None:
@@ -146,9 +147,9 @@ class Gradients:
         if not self._reached or layer in self._reached:
             self._reached.clear()
             self._waiting.clear()  # of a pass that failed
-            self._record.gradients.begin_iteration()
+            self._is_asked = self._record.gradients.begin_iteration()
         self._reached.add(layer)
-        if layer in self._hidden:
+        if self._is_asked and layer in self._hidden:
             if not self._waiting:
                 Variable._execution_engine.queue_callback(self._add)
             # Not the gradient itself: torch would have to copy it for the optimizer.

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ..extraction._weight_layers import WeightLayer
-from ._tail_sum import TailSum
+from ._tail_mean import TailMean
 
 
 class Record:
@@ -27,7 +27,7 @@ class Record:
     def __init__(self, hidden: list[WeightLayer], *, signed: bool) -> None:
         self.n_units = {layer.name: layer.n_units for layer in hidden}
         self.signed = signed
-        self.gradients = TailSum(sum(self.n_units.values()))
+        self.gradients = TailMean(sum(self.n_units.values()))
         self._n_weights = {layer.name: layer.n_weights for layer in hidden}
         self._counts = {
             layer: torch.zeros(width, dtype=torch.int64) for layer, width in self.n_units.items()
@@ -48,10 +48,10 @@ class Record:
 
     def average_gradients(self, last_share: float) -> dict[str, NDArray[np.float64]]:
         """Mean magnitude, or sum, of the gradients of each neuron's incoming weights, by layer."""
-        total, n_iterations = self.gradients.last(last_share)
-        by_layer = total.split(list(self.n_units.values()))
+        mean, n_iterations = self.gradients.last(last_share)
+        by_layer = mean.split(list(self.n_units.values()))
         return {
-            layer: values.numpy() / (1 if self.signed else n_iterations * self._n_weights[layer])
+            layer: values.numpy() * (n_iterations if self.signed else 1 / self._n_weights[layer])
             for layer, values in zip(self.n_units, by_layer, strict=True)
         }
 

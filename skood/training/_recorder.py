@@ -72,8 +72,10 @@ class TrainingRecorder(Callback):
     is usual in half precision, are recorded as they are, scaled.
 
     Training goes as it would without the recorder, to the last bit. Memory is bounded: about 2 kB
-    a neuron, however long the training. Up to 255 iterations the last share is exact;
-    after that its beginning is found to within 1 % of the iterations.
+    a neuron, however long the training. Up to 255 iterations the average is exact. After that the
+    beginning of the last share is found to within 1 % of the iterations, and, to be cheap, the
+    gradients of only half of the further iterations are read, in an order without a period;
+    with ``signed=True`` their sum is scaled to all of them.
 
     What was recorded can be read at any time, and stays when the loop raises. Entering the block
     once more, or fitting the net anew, begins anew; ``partial_fit`` and ``warm_start`` go on.
