@@ -1,0 +1,139 @@
+"""The network of the layer pattern experiment, and the sets of images that it is shown."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from sklearn.base import TransformerMixin
+from torch import nn
+
+from skood import ActivationExtractor, Activations, datasets
+from skood.calibration import prediction_confidence
+from skood.training import TrainingRecorder
+
+DIGITS = np.array([0, 2, 3, 4, 6, 7, 8, 9])
+"""What the network learns. Its classes are the positions of the digits in this array."""
+N_PIXELS = 28 * 28
+SURE = 0.8
+"""Confidence above which noise is kept."""
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """A trained network and what it makes of each set of images."""
+
+    network: nn.Module
+    recorder: TrainingRecorder
+    train: Activations
+    normal: Activations
+    labels: NDArray
+    outside: dict[str, Activations]
+    n_noise_drawn: int
+    n_noise_sure: int
+
+    @property
+    def is_correct(self) -> NDArray[np.bool_]:
+        """Which of the normal test digits the network classifies right."""
+        return self.normal.predictions == self.labels
+
+    @property
+    def accuracy(self) -> float:
+        return float(self.is_correct.mean())
+
+    @property
+    def sets(self) -> dict[str, Activations]:
+        """All test samples, with the normal ones divided by what became of them."""
+        return {
+            "correct": self.normal[self.is_correct],
+            "misclassified": self.normal[~self.is_correct],
+            **self.outside,
+        }
+
+    def transform(self, transformer: TransformerMixin) -> Experiment:
+        """The same samples after a transformer that learns nothing."""
+        return replace(
+            self,
+            train=transformer.fit_transform(self.train),
+            normal=transformer.transform(self.normal),
+            outside={name: transformer.transform(A) for name, A in self.outside.items()},
+        )
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Sizes of the network and of the sets."""
+
+    widths: Sequence[int]
+    pre_activations: bool
+    n_fit: int
+    n_noise_drawn: int
+    n_noise: int
+
+
+def run_network(settings: Settings, seed: int) -> Experiment:
+    """Train the network and extract the activations of all sets."""
+    X, y = load_digits("train")
+    X_test, y_test = load_digits("test")
+    is_known, is_normal = np.isin(y, DIGITS), np.isin(y_test, DIGITS)
+    X, classes = X[is_known], np.searchsorted(DIGITS, y[is_known])
+    torch.manual_seed(seed)
+    network = fully_connected(settings.widths)
+    recorder = train(network, X, classes)
+    layers = "fc*" if settings.pre_activations else "relu*"
+    extractor = ActivationExtractor(network, layers=layers).fit(X[:1])
+    pixels = datasets.make_noise("uniform", (settings.n_noise_drawn, N_PIXELS), random_state=seed)
+    noise = extractor.transform(pixels)
+    sure = np.flatnonzero(prediction_confidence(noise) > SURE)
+    return Experiment(
+        network=network,
+        recorder=recorder,
+        train=extractor.transform(X[: settings.n_fit]),
+        normal=extractor.transform(X_test[is_normal]),
+        labels=np.searchsorted(DIGITS, y_test[is_normal]),
+        outside={
+            "ones": extractor.transform(X_test[y_test == 1]),
+            "fives": extractor.transform(X_test[y_test == 5]),
+            "noise": noise[sure[: settings.n_noise]],
+        },
+        n_noise_drawn=len(noise),
+        n_noise_sure=len(sure),
+    )
+
+
+def load_digits(subset: str) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+    X, y = datasets.fetch_mnist(subset=subset, return_X_y=True)
+    return X.reshape(len(X), N_PIXELS), y
+
+
+def fully_connected(widths: Sequence[int]) -> nn.Sequential:
+    """Dense layers "fc1", "relu1", "fc2", ..., all biases 1."""
+    modules: OrderedDict[str, nn.Module] = OrderedDict()
+    n_inputs = N_PIXELS
+    for number, width in enumerate(widths, start=1):
+        modules[f"fc{number}"] = nn.Linear(n_inputs, width)
+        modules[f"relu{number}"] = nn.ReLU()
+        n_inputs = width
+    modules["output"] = nn.Linear(n_inputs, len(DIGITS))
+    for module in modules.values():
+        if isinstance(module, nn.Linear):
+            nn.init.ones_(module.bias)
+    return nn.Sequential(modules)
+
+
+def train(network: nn.Module, X: NDArray, classes: NDArray) -> TrainingRecorder:
+    """Train for one epoch, and tell what the neurons did meanwhile."""
+    inputs, targets = torch.from_numpy(X), torch.from_numpy(classes)
+    optimizer = torch.optim.Adam(network.parameters(), lr=0.001)
+    with TrainingRecorder(network) as recorder:
+        for rows in torch.randperm(len(X)).split(100):
+            loss = nn.functional.cross_entropy(network(inputs[rows]), targets[rows])
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+    network.eval()
+    return recorder
