@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -35,13 +36,49 @@ def row_index(item: Any, n_samples: int) -> slice | NDArray:
     return rows
 
 
+@dataclass(frozen=True)
+class RowsOf:
+    """Some rows of an array, cut out when they are read and not before."""
+
+    array: Any
+    rows: Rows
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return (len(self.rows), *self.array.shape[1:])
+
+    @property
+    def ndim(self) -> int:
+        return self.array.ndim
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+
+def origin(array: Any, rows: Rows) -> tuple[Any, Rows]:
+    """The array that holds the given rows of ``array``, and which of its rows they are."""
+    if not isinstance(array, RowsOf):
+        return array, rows
+    if isinstance(rows, range):
+        return array.array, array.rows[_as_slice(rows)]
+    return array.array, np.asarray(array.rows, dtype=np.intp)[rows]
+
+
 def take(array: Any, rows: Rows) -> Any:
     """The given rows; a view of the array where they are a range."""
-    if not isinstance(rows, range):
-        return array[rows]
-    if rows == range(len(array)):
+    array, rows = origin(array, rows)
+    if are_all(array, rows):
         return array
+    return array[_as_slice(rows) if isinstance(rows, range) else rows]
+
+
+def are_all(array: Any, rows: Rows) -> bool:
+    """Whether ``rows`` are those of the whole array, in order."""
+    return isinstance(rows, range) and rows == range(len(array))
+
+
+def _as_slice(rows: range) -> slice:
     if not rows:
-        return array[:0]
+        return slice(0)
     # The stop of a descending range may be negative, which a slice counts from the end.
-    return array[slice(rows.start, rows.stop if rows.stop >= 0 else None, rows.step)]
+    return slice(rows.start, rows.stop if rows.stop >= 0 else None, rows.step)

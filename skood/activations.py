@@ -6,13 +6,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from ._packed_bits import PackedBits
-from ._rows import Rows, row_index, take
+from ._rows import Rows, RowsOf, are_all, origin, row_index, take
 from ._storage import read_manifest, save_rows, write_folder, write_manifest
 
 __all__ = ["Activations", "LinearHead", "PackedBits"]
@@ -111,6 +111,9 @@ class Activations:
         The last linear layer of the network.
     classes : array-like of shape (n_classes,), default=None
         Label of each column of ``logits``; by default 0, 1, ...
+    features : array-like of shape (n_samples, n_units), default=None
+        What the head reads in the network, where the layer that it reads has been changed
+        since; by default the values of that layer.
 
     Raises
     ------
@@ -144,10 +147,14 @@ class Activations:
         predictions: ArrayLike | None = None,
         head: LinearHead | None = None,
         classes: ArrayLike | None = None,
+        features: ArrayLike | None = None,
     ) -> None:
-        self._layers = {name: _as_layer(name, array) for name, array in layers.items()}
-        self._logits = None if logits is None else np.asanyarray(logits)
-        self._predictions = None if predictions is None else np.asarray(predictions)
+        self._layers: dict[str, Any] = {
+            name: _as_layer(name, array) for name, array in layers.items()
+        }
+        self._logits = None if logits is None else _as_array(logits)
+        self._predictions = None if predictions is None else _as_array(predictions)
+        self._features = None if features is None else _as_array(features)
         self.head = head
         self._classes = None if classes is None else _as_labels(classes)
         self._check_logits()
@@ -161,6 +168,8 @@ class Activations:
             lengths["logits"] = len(self._logits)
         if self._predictions is not None:
             lengths["predictions"] = len(self._predictions)
+        if self._features is not None:
+            lengths["features"] = len(self._features)
         if len(set(lengths.values())) > 1:
             raise ValueError(f"All parts need the same number of samples, got {lengths}.")
         return next(iter(lengths.values()))
@@ -215,6 +224,17 @@ class Activations:
         logits, classes = self.logits, self.classes
         return None if logits is None or classes is None else classes[logits.argmax(axis=1)]
 
+    @property
+    def features(self) -> NDArray | None:
+        """What the head reads in the network, of shape (n_samples, n_units), or None.
+
+        Shaping changes the layer, but not this.
+        """
+        if self._features is not None:
+            return take(self._features, self._rows)
+        layer = self.head and self.head.input_layer
+        return self[layer] if layer in self._layers else None
+
     def items(self) -> Iterator[tuple[str, Layer]]:
         """Iterate over the layers.
 
@@ -225,39 +245,94 @@ class Activations:
         """
         return ((name, self[name]) for name in self._layers)
 
-    def replace(
-        self,
-        layers: Mapping[str, ArrayLike | PackedBits] | None = None,
-        *,
-        logits: ArrayLike | None = None,
-    ) -> Activations:
-        """The same samples and predictions with other layers, or with other logits.
+    def replace(self, layers: Mapping[str, ArrayLike | PackedBits]) -> Activations:
+        """The same samples with other layers in place of all the present ones.
 
         Parameters
         ----------
-        layers : dict of str to array-like of shape (n_samples, ...), default=None
-            The new layers; the present ones by default.
-        logits : array-like of shape (n_samples, n_classes), default=None
-            The new logits; the present ones by default. The predictions stay those
-            of the network.
+        layers : dict of str to array-like of shape (n_samples, ...)
+            The new layers, in forward order.
 
         Returns
         -------
         Activations
-            A new container; this one is unchanged.
+            A new container with the logits, predictions and head of this one, which is unchanged.
+
+        See Also
+        --------
+        Activations.assign : Exchange some of the layers, the logits or the head.
         """
         return Activations(
-            dict(self.items()) if layers is None else layers,
-            logits=self.logits if logits is None else logits,
-            predictions=self._predictions_to_keep(logits),
+            layers,
+            logits=self.logits,
+            predictions=None if self._predictions is None else self.predictions,
             head=self.head,
             classes=self._classes,
+            features=None if self._features is None else self.features,
         )
 
-    def _predictions_to_keep(self, logits: ArrayLike | None) -> NDArray | None:
-        if self._predictions is None and logits is None:
+    def assign(
+        self,
+        layers: Mapping[str, ArrayLike | PackedBits] | None = None,
+        *,
+        logits: ArrayLike | None = None,
+        head: LinearHead | Literal["keep"] | None = "keep",
+    ) -> Activations:
+        """The same samples with some parts exchanged, or with more layers.
+
+        What the network itself said, its ``predictions`` and ``features``, stays.
+
+        Parameters
+        ----------
+        layers : dict of str to array-like of shape (n_samples, ...), default=None
+            Layers to exchange, or to add after the present ones.
+        logits : array-like of shape (n_samples, n_classes), default=None
+            The new logits; the present ones by default.
+        head : LinearHead, None or "keep", default="keep"
+            The new head; None for Activations that have none any more.
+
+        Returns
+        -------
+        Activations
+            A new container; this one is unchanged. Parts that are kept are not copied.
+
+        See Also
+        --------
+        Activations.replace : Put other layers in place of all.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from skood import Activations
+        >>> A = Activations({"fc": np.zeros((2, 5))}, logits=[[0, 1], [3, 1]])
+        >>> inverted = A.assign(logits=-A.logits)
+        >>> inverted.logits.argmax(axis=1), inverted.predictions
+        (array([0, 1]), array([1, 0]))
+        """
+        changed = layers or {}
+        layer = None if self.head is None else self.head.input_layer
+        predictions, features = self._predictions, self._features
+        if predictions is None and logits is not None:
+            predictions = self.predictions
+        elif predictions is not None:
+            predictions = self._keep(predictions)
+        if features is None and layer is not None and layer in changed:
+            features = self._layers.get(layer)
+        return Activations(
+            {**{name: self._keep(array) for name, array in self._layers.items()}, **changed},
+            logits=self._keep(self._logits) if logits is None else logits,
+            predictions=predictions,
+            head=self.head if head == "keep" else head,
+            classes=self._classes,
+            features=self._keep(features),
+        )
+
+    def _keep(self, array: Any) -> Any:
+        """The rows of a part that this container holds, for another container to hold."""
+        if array is None:
             return None
-        return self.predictions
+        array, rows = origin(array, self._rows)
+        return array if are_all(array, rows) else RowsOf(array, rows)
 
     @classmethod
     def concatenate(cls, parts: Sequence[Activations]) -> Activations:
@@ -296,6 +371,7 @@ class Activations:
                     f"All parts need the same layers, got {first.layer_shapes} "
                     f"and {part.layer_shapes}."
                 )
+        shaped = any(part._features is not None for part in parts)
         classes = [part.classes for part in parts if part.classes is not None]
         for others in classes[1:]:
             if not np.array_equal(others, classes[0]):
@@ -304,6 +380,7 @@ class Activations:
             {name: _stack([part[name] for part in parts]) for name in first.layers},
             logits=_concatenate_all([part.logits for part in parts]),
             predictions=_concatenate_all([part.predictions for part in parts]),
+            features=_concatenate_all([part.features for part in parts]) if shaped else None,
             head=first.head,
             classes=next((p._classes for p in parts if p._classes is not None), None),
         )
@@ -335,21 +412,22 @@ class Activations:
         layers = []
         for number, (name, layer) in enumerate(self._layers.items()):
             file = f"layer_{number}.npy"
-            array, n_bits = layer, None
-            if isinstance(layer, PackedBits):
-                array, n_bits = layer.words, layer.n_bits
-            save_rows(folder / file, array, self._rows)
+            held, rows = origin(layer, self._rows)
+            packed = isinstance(held, PackedBits)
+            save_rows(folder / file, held.words if packed else held, rows)
+            n_bits = held.n_bits if packed else None
             layers.append({"name": name, "file": file, "n_bits": n_bits})
         parts: dict[str, tuple[Any, Rows | None]] = {
-            "logits": (self._logits, self._rows),
-            "predictions": (self._predictions, self._rows),
+            "logits": origin(self._logits, self._rows),
+            "predictions": origin(self._predictions, self._rows),
+            "features": origin(self._features, self._rows),
             "classes": (self._classes, None),
             "head_weight": (self.head and self.head.weight, None),
             "head_bias": (self.head and self.head.bias, None),
         }
         stored = {key: part for key, part in parts.items() if part[0] is not None}
-        for key, (array, rows) in stored.items():
-            save_rows(folder / f"{key}.npy", array, rows)
+        for key, part in stored.items():
+            save_rows(folder / f"{key}.npy", *part)
         content = {
             "n_samples": len(self),
             "layers": layers,
@@ -445,20 +523,21 @@ class Activations:
         return np.concatenate(flat, axis=1, dtype=dtype, casting="unsafe")
 
     def _holds(self, array: NDArray) -> bool:
+        origins = (origin(layer, self._rows)[0] for layer in self._layers.values())
         return any(
-            isinstance(layer, np.ndarray) and np.may_share_memory(layer, array)
-            for layer in self._layers.values()
+            isinstance(layer, np.ndarray) and np.may_share_memory(layer, array) for layer in origins
         )
 
     def __getstate__(self) -> dict[str, Any]:
         # A pickled (or hashed) view holds its own rows only. Contiguous plain arrays make the
         # hash depend on the content, not on strides or on being memory-mapped. The layers are
         # a list because joblib sorts dicts, and so could not tell their order.
-        predictions = self._predictions
+        predictions, features = self._predictions, self._features
         return {
             "_layers": [(name, _contiguous(array)) for name, array in self.items()],
             "_logits": _contiguous(self.logits),
             "_predictions": _contiguous(None if predictions is None else self.predictions),
+            "_features": _contiguous(None if features is None else self.features),
             "head": self.head,
             "_classes": _contiguous(self._classes),
             "_rows": range(len(self)),
@@ -476,12 +555,16 @@ class Activations:
 def _as_layer(name: str, array: ArrayLike | PackedBits) -> Layer:
     if not isinstance(name, str):
         raise TypeError(f"Layer names must be strings, got {name!r}.")
-    layer = array if isinstance(array, PackedBits) else np.asanyarray(array)
+    layer = _as_array(array)
     if layer.ndim < 2:
         raise ValueError(
             f"Layer {name!r} must have shape (n_samples, n_units, ...), got {layer.shape}."
         )
     return layer
+
+
+def _as_array(array: Any) -> Any:
+    return array if isinstance(array, PackedBits | RowsOf) else np.asanyarray(array)
 
 
 def _as_labels(classes: ArrayLike) -> NDArray:

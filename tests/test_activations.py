@@ -287,11 +287,74 @@ def test_replacing_layers_keeps_the_rest(A):
     assert view.layers == A.layers
 
 
-def test_replacing_logits_keeps_the_predictions_of_the_network(A):
-    replaced = A.replace(logits=-A.logits)
-    np.testing.assert_array_equal(replaced.logits, -A.logits)
-    np.testing.assert_array_equal(replaced.predictions, A.predictions)
-    assert replaced.layers == A.layers
+def test_assigned_logits_keep_the_predictions_of_the_network(A):
+    assigned = A.assign(logits=-A.logits)
+    np.testing.assert_array_equal(assigned.logits, -A.logits)
+    np.testing.assert_array_equal(assigned.predictions, A.predictions)
+    assert assigned.layers == A.layers
+
+
+def test_assigned_layers_take_their_place_or_come_last(A):
+    assigned = A.assign({"new": np.ones((N_SAMPLES, 2)), "fc": np.zeros((N_SAMPLES, 3))})
+    assert assigned.layers == (*A.layers, "new")
+    assert assigned["fc"].shape == (N_SAMPLES, 3)
+    np.testing.assert_array_equal(assigned["conv"], A["conv"])
+
+
+def test_a_head_is_exchanged_taken_away_or_kept(A):
+    other = LinearHead(np.ones((4, 2)))
+    assert A.assign(head=other).head is other
+    assert A.assign(head=None).head is None
+    assert A.assign().head is A.head
+
+
+ROWS = [slice(None), slice(1, 6, 2), slice(None, None, -2), np.array([3, 0, 3]), slice(0)]
+
+
+@pytest.mark.parametrize("rows", ROWS, ids=str)
+@pytest.mark.parametrize(
+    "more", [slice(None), slice(None, None, -1), np.array([], dtype=int)], ids=str
+)
+def test_assigning_to_a_view_is_as_assigning_to_a_copy(A, rows, more, tmp_path):
+    view = A[rows]
+    copied = pickle.loads(pickle.dumps(view))
+    new = {"new": np.ones((len(view), 2))}
+    expected = copied.assign(new)[more]
+    assigned = view.assign(new)[more].assign()
+    assigned.save(tmp_path / "saved")
+    for result in [assigned, pickle.loads(pickle.dumps(assigned))]:
+        assert joblib.hash(result) == joblib.hash(expected)
+        np.testing.assert_array_equal(result.predictions, expected.predictions)
+    for name, array in Activations.load(tmp_path / "saved").items():
+        np.testing.assert_array_equal(np.asarray(array), np.asarray(expected[name]))
+
+
+def test_features_are_those_of_the_network_whatever_becomes_of_the_layer(A, tmp_path):
+    assigned = A.assign({"fc": np.zeros((N_SAMPLES, 5))})[[4, 1]].assign({"fc": np.ones((2, 5))})
+    assigned.assign(head=None).save(tmp_path / "saved")
+    others = [Activations.load(tmp_path / "saved"), pickle.loads(pickle.dumps(assigned))]
+    for result in [assigned, assigned.replace({"other": assigned["fc"]}), *others]:
+        np.testing.assert_array_equal(result.features, A["fc"][[4, 1]])
+    np.testing.assert_array_equal(
+        Activations.concatenate([A[[4]], assigned[[1]]]).features, A["fc"][[4, 1]]
+    )
+    np.testing.assert_array_equal(assigned["fc"], np.ones((2, 5)))
+
+
+def test_without_a_head_or_its_layer_there_are_no_features(A):
+    np.testing.assert_array_equal(A[2:].features, A["fc"][2:])
+    assert A[["conv"]].features is None
+    assert Activations({"fc": A["fc"]}).features is None
+
+
+def test_layers_that_are_kept_are_not_copied():
+    layer = np.arange(12.0).reshape(4, 3)
+    A = Activations({"a": layer, "b": layer + 1}, logits=layer)
+    for view in [A, A[1:3]]:
+        assigned = view.assign({"b": np.zeros((len(view), 1))}, logits=np.zeros((len(view), 2)))
+        assert np.shares_memory(assigned["a"], layer)
+    scattered = A[[2, 0]].assign(logits=np.zeros((2, 2)))
+    assert scattered._layers["a"].array is layer
 
 
 def test_replacing_needs_the_same_number_of_samples(A):
@@ -399,7 +462,7 @@ def test_any_other_content_has_another_hash(A):
         A[["conv", "fc"]],
         A.replace({"conv1": A["conv"], "fc": A["fc"], "bits": A["bits"]}),
         A.replace({"conv": A["conv"], "fc": A["fc"], "bits": A["bits"].unpack()}),
-        A.replace(logits=A.logits + 1),
+        A.assign(logits=A.logits + 1),
         build(changed),
         build(parts, predictions=np.zeros(N_SAMPLES, dtype=int)),
         build(parts, classes=list("wxyz")),
@@ -469,7 +532,7 @@ def test_explicit_predictions_survive_concatenation_with_derived_ones(A):
         (lambda A: A[["fc"]], "same layers"),
         (lambda A: A.replace({**dict(A.items()), "fc": A["fc"][:, :4]}), "same layers"),
         (lambda A: A.replace({**dict(A.items()), "bits": A["bits"].unpack()}), "packed bits in"),
-        (lambda A: A.replace(logits=A.logits[:, :3]), "same classes"),
+        (lambda A: A.assign(logits=A.logits[:, :3]), "same classes"),
         (lambda A: build(arrays(), classes=list("wxyz")), "same classes"),
     ],
 )

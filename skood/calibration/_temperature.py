@@ -148,7 +148,7 @@ class TemperatureScaler(TransformerMixin, BaseEstimator):
             The same with other logits; an array where ``X`` is one.
         """
         logits = self._scaled_logits(X)
-        return X.replace(logits=logits) if isinstance(X, Activations) else logits
+        return X.assign(logits=logits) if isinstance(X, Activations) else logits
 
     def predict_proba(self, X):
         """Calibrated probability of each class.

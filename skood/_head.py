@@ -1,0 +1,103 @@
+"""The last linear layer of a network and what it reads, for all that need both."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.utils import assert_all_finite
+
+from ._validation import ARRAY_LAYER, check_activations
+from .activations import Activations, LinearHead
+
+
+def check_head_input(
+    estimator: Any, X: Any, *, reset: bool, ensure_min_features: int = 1
+) -> Activations:
+    """Validate the layer that the head reads, and the logits; no other layer is read.
+
+    An ordinary array is taken as logits: as features of a head that passes them on unchanged.
+
+    Parameters
+    ----------
+    estimator : estimator
+        Gets ``head_``, whose ``input_layer`` is the name of the layer, and what
+        ``check_activations`` sets.
+    X : Activations or array-like of shape (n_samples, n_features)
+        The input.
+    reset : bool
+        True in ``fit``: the head is stored. False later: the layer of the stored one is checked.
+    ensure_min_features : int, default=1
+        Smallest number of features.
+
+    Returns
+    -------
+    Activations
+        The same samples with that layer alone, float64 logits and the stored head.
+
+    Raises
+    ------
+    ValueError
+        If there is no head, its layer is missing or of another shape, logits have another number of
+        classes, or values are not finite.
+    """
+    if isinstance(X, Activations):
+        return _check_extracted(estimator, X, reset=reset, ensure_min_features=ensure_min_features)
+    X = check_activations(
+        estimator, X, reset=reset, ensure_min_features=ensure_min_features if reset else 1
+    )
+    if reset:
+        estimator.head_ = LinearHead(np.eye(estimator.n_features_in_), input_layer=ARRAY_LAYER)
+    return X.assign(logits=np.asarray(X[ARRAY_LAYER], dtype=np.float64), head=estimator.head_)
+
+
+def _check_extracted(
+    estimator: Any, X: Activations, *, reset: bool, ensure_min_features: int
+) -> Activations:
+    name = type(estimator).__name__
+    head = _head_of(X, name) if reset else estimator.head_
+    if head.input_layer not in X:
+        raise ValueError(
+            f"{name} needs the layer that the head reads, {head.input_layer!r}, but X has the "
+            f"layers {list(X.layers)}."
+        )
+    X = check_activations(
+        estimator, X[[head.input_layer]], reset=reset, ensure_min_features=ensure_min_features
+    )
+    estimator.head_ = head
+    logits = head.logits(X[head.input_layer]) if X.logits is None else X.logits
+    if logits.shape[1] != len(head.weight):
+        raise ValueError(
+            f"{name} expects logits of {len(head.weight)} classes, as the head has, "
+            f"but got {logits.shape[1]}."
+        )
+    assert_all_finite(logits, input_name="layer 'logits'", estimator_name=name)
+    return X.assign(logits=logits.astype(np.float64, copy=False), head=head)
+
+
+def _head_of(X: Activations, wanted_by: str) -> LinearHead:
+    if X.head is None:
+        raise ValueError(
+            f"{wanted_by} needs the head of the network, its last linear layer, but {X!r} "
+            "carries none."
+        )
+    head = X.head
+    if head.input_layer is None and len(X.layers) == 1:
+        head = LinearHead(head.weight, head.bias, X.layers[0])
+    if head.input_layer is None:
+        raise ValueError(
+            f"{wanted_by} needs to know which of the layers {list(X.layers)} the head reads: "
+            "set input_layer of the LinearHead."
+        )
+    if head.input_layer in X and X.layer_shapes[head.input_layer] != head.shape[1:]:
+        raise ValueError(
+            f"{wanted_by} got a head that reads {head.shape[1]} units, but the layer "
+            f"{head.input_layer!r} has shape {X.layer_shapes[head.input_layer]}."
+        )
+    return head
+
+
+def head_features(X: Activations) -> NDArray:
+    """What the head of checked Activations reads, ndarray of shape (n_samples, n_units)."""
+    return np.asarray(X[X.layers[0]])

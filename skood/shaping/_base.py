@@ -1,0 +1,125 @@
+"""The templates of shaping: change what the head reads, and recompute the logits."""
+
+from abc import ABCMeta, abstractmethod
+
+from sklearn.base import BaseEstimator, TransformerMixin, _fit_context
+from sklearn.utils.metaestimators import available_if
+from sklearn.utils.validation import _check_feature_names_in, check_is_fitted
+
+from .._head import check_head_input, head_features
+from .._validation import in_distribution_rows, take_rows
+from ..activations import Activations
+
+
+def _fitted_on_array(shaper):
+    return not hasattr(shaper, "layer_shapes_")
+
+
+class BaseShaper(TransformerMixin, BaseEstimator, metaclass=ABCMeta):
+    """Template of the transformers that shape the penultimate features.
+
+    A subclass says what to learn from in-distribution samples (``_fit``), and gives the shaped
+    features and their logits (``_shape``). The predictions stay those of the network.
+
+    Attributes
+    ----------
+    head_ : LinearHead
+        The head that ``fit`` saw.
+    """
+
+    @_fit_context(prefer_skip_nested_validation=True)
+    def fit(self, X, y=None):
+        """Learn from the in-distribution samples.
+
+        Parameters
+        ----------
+        X : Activations or array-like of shape (n_samples, n_features)
+            Activations with the head of the network and the layer that it reads. An array is
+            taken as logits: as what a head reads that passes it on unchanged.
+        y : array-like of shape (n_samples,), default=None
+            Class labels; -1 marks an out-of-distribution sample, which is left out.
+
+        Returns
+        -------
+        self : object
+            Fitted transformer.
+
+        Raises
+        ------
+        ValueError
+            If there is no head or its layer is missing, values are not finite, or no sample is
+            in-distribution.
+        """
+        checked = check_head_input(self, X, reset=True)
+        self._fit(*take_rows(checked, y, in_distribution_rows(y, len(checked))))
+        return self
+
+    def transform(self, X):
+        """Shape the features and recompute the logits.
+
+        Parameters
+        ----------
+        X : Activations or array-like of shape (n_samples, n_features)
+            Activations with the layer that the head of ``fit`` reads.
+
+        Returns
+        -------
+        X_out : Activations or ndarray of shape (n_samples, n_features)
+            The shaped features and their logits in place of what there was; all other layers, and
+            the predictions of the network, are kept. For an array, the logits.
+        """
+        check_is_fitted(self, "head_")
+        checked = check_head_input(self, X, reset=False)
+        shaped, logits = self._shape(head_features(checked))
+        if not isinstance(X, Activations):
+            return logits
+        if X.logits is None:
+            X = X.assign(logits=checked.logits)
+        layer = self.head_.input_layer
+        return X.assign({layer: shaped}, logits=logits, head=self._shaped_head())
+
+    @abstractmethod
+    def _fit(self, X, y):
+        """Learn from validated in-distribution Activations; ``y`` may be None."""
+
+    @abstractmethod
+    def _shape(self, features):
+        """Shaped features of shape (n_samples, n_units), and their logits."""
+
+    def _shaped_head(self):
+        """The head that turns shaped features into the new logits; None where none does."""
+        return self.head_
+
+    # `set_output` wraps whatever has feature names in a data frame, Activations too.
+    @available_if(_fitted_on_array)
+    def get_feature_names_out(self, input_features=None):
+        """Return the names of the features that ``transform`` gives for an array.
+
+        Parameters
+        ----------
+        input_features : array-like of str, default=None
+            Names of the input features; by default those seen in ``fit``.
+
+        Returns
+        -------
+        feature_names_out : ndarray of str
+            The names: those of the input.
+        """
+        check_is_fitted(self, "head_")
+        return _check_feature_names_in(self, input_features)
+
+
+class FeatureShaper(BaseShaper):
+    """Template of the shaping that changes features and leaves the head as it is."""
+
+    def _shape(self, features):
+        shaped = self._shape_features(features)
+        return shaped, self._head_logits(shaped)
+
+    @abstractmethod
+    def _shape_features(self, features):
+        """Shaped copies of features of shape (n_samples, n_units)."""
+
+    def _head_logits(self, shaped):
+        # The head that stands for an array is the identity.
+        return shaped if _fitted_on_array(self) else self.head_.logits(shaped)
