@@ -29,6 +29,7 @@ def estimator_classes():
         for name, member in inspect.getmembers(module, inspect.isclass)
         if name in module.__all__
         and issubclass(member, BaseEstimator)
+        and hasattr(member, "fit")
         and not inspect.isabstract(member)
     }
     return dict(sorted(found.items()))
@@ -43,8 +44,11 @@ def identity_network():
 
 ARGUMENTS = {
     "ActivationExtractor": lambda: {"network": identity_network(), "layers": ["0"]},
-    # A group of the default size would be all of the samples of a test.
+    # Neighbours of the default number would be all of the samples of a test.
     "GroupProgressionDetector": lambda: {"n_neighbors": 20},
+    "KNNDetector": lambda: {"n_neighbors": 20},
+    # Tails of the default size are a quarter of a class there.
+    "OpenMaxDetector": lambda: {"tail_size": 5},
     "LayerEnsembleDetector": lambda: {"detector": HammingNAPDetector()},
 }
 

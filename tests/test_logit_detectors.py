@@ -6,14 +6,40 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays as np_arrays
 from scipy.special import expit, softmax
-from scipy.stats import rankdata
+from scipy.stats import entropy, rankdata
 from sklearn.base import clone
 from sklearn.metrics import roc_auc_score
 
 from skood import Activations
-from skood.detectors import EnergyDetector, MaxSoftmaxDetector
+from skood.detectors import (
+    EnergyDetector,
+    EntropyDetector,
+    GENDetector,
+    KLMatchingDetector,
+    MaxLogitDetector,
+    MaxSoftmaxDetector,
+    OpenMaxDetector,
+    _logits,
+)
 
-DETECTORS = [MaxSoftmaxDetector(), EnergyDetector(), EnergyDetector(2.0)]
+SCORES_ALONE = [
+    MaxSoftmaxDetector(),
+    MaxSoftmaxDetector(1000.0),
+    MaxLogitDetector(),
+    EnergyDetector(),
+    EnergyDetector(2.0),
+    EntropyDetector(),
+    GENDetector(),
+    GENDetector(0.5, n_largest=2),
+]
+DETECTORS = [*SCORES_ALONE, KLMatchingDetector(), OpenMaxDetector()]
+OF_THE_SOFTMAX = [
+    MaxSoftmaxDetector(),
+    MaxSoftmaxDetector(10.0),
+    EntropyDetector(),
+    GENDetector(),
+    KLMatchingDetector(),
+]
 
 
 @pytest.fixture(params=DETECTORS, ids=str)
@@ -72,6 +98,42 @@ def test_the_energy_at_another_temperature_is_that_of_the_reference(golden):
     np.testing.assert_allclose(found, -expected, rtol=1e-8, atol=1e-10)
 
 
+def test_log_odds_at_a_high_temperature_are_those_of_odin(golden):
+    logits, expected = golden("inputs")["logits_eval"], golden("logit_scores")["msp_T1000"]
+    probabilities = expit(scores(MaxSoftmaxDetector(1000), logits))
+    np.testing.assert_allclose(probabilities, -expected, rtol=1e-8)
+
+
+def test_the_largest_logit_is_that_of_the_reference(reference):
+    logits, expected = reference
+    np.testing.assert_array_equal(scores(MaxLogitDetector(), logits), -expected["maxlogit"])
+
+
+def test_the_entropy_is_that_of_the_reference(reference):
+    logits, expected = reference
+    found = scores(EntropyDetector(), logits)
+    np.testing.assert_allclose(found, -expected["entropy"], rtol=1e-8, atol=1e-10)
+
+
+@pytest.mark.parametrize("n_largest", [5, 100])
+def test_the_generalised_entropy_is_that_of_the_reference(golden, n_largest):
+    logits, expected = golden("inputs")["logits_eval"], golden("logit_scores")
+    # Closer to 1, the reference's complement of the probability is rounded.
+    is_precise = -expected["msp"] < 1 - 1e-8
+    assert is_precise.sum() > 100
+    name = {5: "gen_openood_M5", 100: "gen_openood_Mall"}[n_largest]
+    found = scores(GENDetector(n_largest=n_largest), logits)
+    np.testing.assert_allclose(found[is_precise], expected[name][is_precise], rtol=1e-8)
+
+
+def test_the_generalised_entropy_is_that_of_the_reference_in_edge_cases(golden):
+    expected = golden("edge_cases")
+    found = scores(GENDetector(), expected["logits"])
+    is_precise = -expected["logits_msp"] < 1 - 1e-8
+    assert is_precise.sum() > 10
+    np.testing.assert_allclose(found[is_precise], -expected["logits_gen_sum"][is_precise])
+
+
 def test_samples_that_saturate_a_float32_softmax_are_told_apart(golden):
     logits, expected = golden("inputs")["logits_eval"], golden("logit_scores")
     saturated = expected["msp_f32"] == -1
@@ -87,7 +149,7 @@ logits_within = {
     bound: st.tuples(st.integers(1, 5), st.integers(2, 6)).flatmap(
         lambda shape, bound=bound: np_arrays(np.float64, shape, elements=st.floats(-bound, bound))
     )
-    for bound in (10, 1e100)
+    for bound in (10, 100, 1e100)
 }
 
 
@@ -105,6 +167,51 @@ def test_the_energy_is_its_definition(logits, temperature):
     expected = temperature * np.log(np.exp(logits / temperature).sum(axis=1))
     found = scores(EnergyDetector(temperature), logits)
     np.testing.assert_allclose(found, expected, rtol=1e-9, atol=1e-9)
+
+
+@given(logits=logits_within[10])
+def test_the_entropy_is_its_definition(logits):
+    expected = entropy(softmax(logits, axis=1), axis=1)
+    np.testing.assert_allclose(scores(EntropyDetector(), logits), -expected, rtol=1e-9)
+
+
+@given(
+    logits=logits_within[10],
+    gamma=st.sampled_from([0.1, 0.5, 2.0]),
+    n_largest=st.sampled_from([1, 2, 3, 100]),
+)
+def test_the_generalised_entropy_is_its_definition(logits, gamma, n_largest):
+    largest = np.sort(softmax(logits, axis=1), axis=1)[:, ::-1][:, :n_largest]
+    expected = -(largest**gamma * (1 - largest) ** gamma).sum(axis=1)
+    found = scores(GENDetector(gamma, n_largest), logits)
+    np.testing.assert_allclose(found, expected, rtol=1e-5)
+
+
+@given(logits=logits_within[10].map(np.round), shift=st.integers(-100, 100))
+def test_what_all_logits_share_changes_no_score_of_the_softmax(logits, shift):
+    for detector in OF_THE_SOFTMAX:
+        expected = clone(detector).fit(logits).score_samples(logits)
+        found = clone(detector).fit(logits + shift).score_samples(logits + shift)
+        np.testing.assert_allclose(found, expected, rtol=1e-9, atol=1e-12)
+
+
+@given(logits=logits_within[100])
+def test_scores_of_any_class_order_are_the_same(logits):
+    for detector in SCORES_ALONE:
+        found = scores(clone(detector), logits[:, ::-1])
+        expected = scores(clone(detector), logits)
+        np.testing.assert_allclose(found, expected, rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("detector", "largest_margin"),
+    [(MaxSoftmaxDetector(), 1e9), (EntropyDetector(), 700), (GENDetector(), 7000)],
+    ids=str,
+)
+def test_confident_samples_keep_their_order(detector, largest_margin):
+    margins = np.geomspace(10, largest_margin, 100)
+    logits = np.column_stack([np.zeros((100, 2)), margins])
+    assert (np.diff(scores(clone(detector), logits)) > 0).all()
 
 
 @given(logits=logits_within[1e100])
@@ -125,12 +232,20 @@ def test_integers_and_half_precision_are_scored_in_double_precision(detector):
         np.testing.assert_array_equal(scores(detector, logits.astype(dtype)), expected)
 
 
+def test_scores_in_batches_are_those_of_all_at_once(A, detector, monkeypatch):
+    expected = scores(detector, A)
+    monkeypatch.setattr(_logits, "_VALUES_PER_BATCH", 12)
+    np.testing.assert_allclose(scores(detector, A), expected, rtol=1e-12)
+
+
 def test_one_logit_is_an_energy_but_no_confidence(A):
     one = Activations({"fc": A["fc"]}, logits=A.logits[:, :1])
     for X in (one, A.logits[:, :1]):
         np.testing.assert_allclose(scores(EnergyDetector(), X), A.logits[:, 0])
-        with pytest.raises(ValueError, match=r"1 feature\(s\)"):
-            MaxSoftmaxDetector().fit(X)
+        np.testing.assert_array_equal(scores(MaxLogitDetector(), X), A.logits[:, 0])
+        for detector in (MaxSoftmaxDetector(), EntropyDetector(), GENDetector()):
+            with pytest.raises(ValueError, match=r"1 feature\(s\)"):
+                detector.fit(X)
 
 
 # As detectors
@@ -147,7 +262,7 @@ def test_out_of_distribution_rows_do_not_set_the_threshold(A, detector):
     detector.fit(A, y)
     np.testing.assert_array_equal(detector.training_rows_, np.flatnonzero(y == 0))
     assert detector.n_samples_seen_ == 40
-    assert detector.offset_ == detector.fit(A[y == 0]).offset_
+    assert detector.offset_ == detector.fit(A[y == 0], y[y == 0]).offset_
 
 
 def test_the_logits_may_come_as_an_array(A, detector):
@@ -183,16 +298,23 @@ def test_activations_without_logits_are_refused(A, detector):
 
 def test_logits_that_are_not_finite_are_refused(A, detector):
     with pytest.raises(ValueError, match="'logits' contains NaN"):
-        detector.fit(A.replace(logits=A.logits * np.nan))
+        detector.fit(A.assign(logits=A.logits * np.nan))
 
 
 def test_another_number_of_classes_than_in_fit_is_refused(A, detector):
     detector.fit(A)
     with pytest.raises(ValueError, match=r"\(4,\).*fitted on.*\(5,\)"):
-        detector.score_samples(A.replace(logits=A.logits[:, :4]))
+        detector.score_samples(A.assign(logits=A.logits[:, :4]))
 
 
 @pytest.mark.parametrize("temperature", [0, -1.0, None])
-def test_a_temperature_has_to_be_positive(A, temperature):
+@pytest.mark.parametrize("detector_class", [EnergyDetector, MaxSoftmaxDetector])
+def test_a_temperature_has_to_be_positive(A, detector_class, temperature):
     with pytest.raises(ValueError, match="temperature"):
-        EnergyDetector(temperature).fit(A)
+        detector_class(temperature).fit(A)
+
+
+@pytest.mark.parametrize("params", [{"gamma": 0}, {"gamma": -1.0}, {"n_largest": 0}], ids=str)
+def test_parameters_of_the_generalised_entropy_have_to_be_positive(A, params):
+    with pytest.raises(ValueError, match=next(iter(params))):
+        GENDetector(**params).fit(A)

@@ -2,18 +2,42 @@
 
 from ._base import BaseDetector, BaseOneClassDetector
 from ._cluster_distance import ClusterDistanceDetector
+from ._entropy import EntropyDetector, GENDetector
+from ._fdbd import fDBDDetector
+from ._grad_norm import GradNormDetector
 from ._group_progression import GroupProgressionDetector
 from ._hamming import HammingNAPDetector
-from ._logits import EnergyDetector, MaxSoftmaxDetector
+from ._kl_matching import KLMatchingDetector
+from ._knn import KNNDetector
+from ._logits import EnergyDetector, MaxLogitDetector, MaxSoftmaxDetector
+from ._mahalanobis import MahalanobisDetector
+from ._nac import NACDetector
 from ._neuron_count import NeuronCountDetector
+from ._nn_guide import NNGuideDetector
+from ._open_max import OpenMaxDetector
+from ._she import SHEDetector
+from ._vim import ViMDetector
 
 __all__ = [
     "BaseDetector",
     "BaseOneClassDetector",
     "ClusterDistanceDetector",
     "EnergyDetector",
+    "EntropyDetector",
+    "GENDetector",
+    "GradNormDetector",
     "GroupProgressionDetector",
     "HammingNAPDetector",
+    "KLMatchingDetector",
+    "KNNDetector",
+    "MahalanobisDetector",
+    "MaxLogitDetector",
     "MaxSoftmaxDetector",
+    "NACDetector",
+    "NNGuideDetector",
     "NeuronCountDetector",
+    "OpenMaxDetector",
+    "SHEDetector",
+    "ViMDetector",
+    "fDBDDetector",
 ]

@@ -1,17 +1,43 @@
 """The template of the detectors that read the last linear layer and what goes into it."""
 
-from .._head import check_head_input
+from abc import abstractmethod
+
+import numpy as np
+from sklearn.utils import gen_batches
+
+from .._head import check_head_input, head_features
 from ._base import BaseOneClassDetector
+
+_VALUES_PER_BATCH = 2**20
+"""Bounds the features that are held as 64-bit floats at a time."""
 
 
 class HeadDetector(BaseOneClassDetector):
     """Base class of the detectors that need features, logits and the head between them.
 
-    ``_fit`` and ``_score_samples`` get Activations with one layer, what the head reads
-    (``head_features``), and with float64 logits. ``head_`` is the head that ``fit`` saw.
+    ``_fit`` gets Activations with one layer, what the head reads (``head_features``), and with
+    float64 logits. ``head_`` is the head that ``fit`` saw.
     """
 
-    _min_features = 1
+    _min_classes = 1
 
     def _validate(self, X, *, reset):
-        return check_head_input(self, X, reset=reset, ensure_min_features=self._min_features)
+        return check_head_input(self, X, reset=reset, ensure_min_classes=self._min_classes)
+
+    def _score_samples(self, X):
+        scores = np.empty(len(X))
+        for rows, features, logits in float64_batches(X):
+            scores[rows] = self._score_rows(features, logits)
+        return scores
+
+    @abstractmethod
+    def _score_rows(self, features, logits):
+        """Scores of float64 features (n_samples, n_units), logits (n_samples, n_classes)."""
+
+
+def float64_batches(X):
+    """Iterate over row slices of what ``check_head_input`` gave, their features and logits."""
+    features, logits = head_features(X), X.logits
+    widest = max(features.shape[1], logits.shape[1])
+    for rows in gen_batches(len(X), max(1, _VALUES_PER_BATCH // widest)):
+        yield rows, np.asarray(features[rows], dtype=np.float64), logits[rows]

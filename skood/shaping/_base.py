@@ -1,14 +1,20 @@
 """The templates of shaping: change what the head reads, and recompute the logits."""
 
 from abc import ABCMeta, abstractmethod
+from collections.abc import Iterator
 
+import numpy as np
+from numpy.typing import NDArray
 from sklearn.base import BaseEstimator, TransformerMixin, _fit_context
+from sklearn.utils import gen_batches
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import _check_feature_names_in, check_is_fitted
 
 from .._head import check_head_input, head_features
 from .._validation import in_distribution_rows, take_rows
 from ..activations import Activations
+
+_VALUES_AT_ONCE = 2**16
 
 
 def _fitted_on_array(shaper):
@@ -26,6 +32,8 @@ class BaseShaper(TransformerMixin, BaseEstimator, metaclass=ABCMeta):
     head_ : LinearHead
         The head that ``fit`` saw.
     """
+
+    _min_classes = 1
 
     @_fit_context(prefer_skip_nested_validation=True)
     def fit(self, X, y=None):
@@ -50,7 +58,7 @@ class BaseShaper(TransformerMixin, BaseEstimator, metaclass=ABCMeta):
             If there is no head or its layer is missing, values are not finite, or no sample is
             in-distribution.
         """
-        checked = check_head_input(self, X, reset=True)
+        checked = check_head_input(self, X, reset=True, ensure_min_classes=self._min_classes)
         self._fit(*take_rows(checked, y, in_distribution_rows(y, len(checked))))
         return self
 
@@ -70,11 +78,12 @@ class BaseShaper(TransformerMixin, BaseEstimator, metaclass=ABCMeta):
         """
         check_is_fitted(self, "head_")
         checked = check_head_input(self, X, reset=False)
-        shaped, logits = self._shape(head_features(checked))
+        features = _as_floats(head_features(checked))
+        shaped, logits = self._shape(features)
         if not isinstance(X, Activations):
-            return logits
-        if X.logits is None:
-            X = X.assign(logits=checked.logits)
+            return logits.astype(features.dtype, copy=False)
+        # Logits and a head that names its layer tell what the network itself predicts and reads.
+        X = X.assign(logits=checked.logits if X.logits is None else None, head=self.head_)
         layer = self.head_.input_layer
         return X.assign({layer: shaped}, logits=logits, head=self._shaped_head())
 
@@ -84,7 +93,7 @@ class BaseShaper(TransformerMixin, BaseEstimator, metaclass=ABCMeta):
 
     @abstractmethod
     def _shape(self, features):
-        """Shaped features of shape (n_samples, n_units), and their logits."""
+        """Shaped copies of floating-point features (n_samples, n_units), and their logits."""
 
     def _shaped_head(self):
         """The head that turns shaped features into the new logits; None where none does."""
@@ -108,6 +117,11 @@ class BaseShaper(TransformerMixin, BaseEstimator, metaclass=ABCMeta):
         check_is_fitted(self, "head_")
         return _check_feature_names_in(self, input_features)
 
+    def __sklearn_tags__(self):
+        tags = super().__sklearn_tags__()
+        tags.transformer_tags.preserves_dtype = ["float64", "float32"]
+        return tags
+
 
 class FeatureShaper(BaseShaper):
     """Template of the shaping that changes features and leaves the head as it is."""
@@ -123,3 +137,12 @@ class FeatureShaper(BaseShaper):
     def _head_logits(self, shaped):
         # The head that stands for an array is the identity.
         return shaped if _fitted_on_array(self) else self.head_.logits(shaped)
+
+
+def _as_floats(features):
+    return features if features.dtype.kind == "f" else features.astype(np.float64)
+
+
+def row_batches(array: NDArray) -> Iterator[slice]:
+    """Slices of a few rows at a time, which stay in the cache of the processor."""
+    return gen_batches(len(array), max(1, _VALUES_AT_ONCE // array.shape[1]))

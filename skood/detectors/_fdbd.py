@@ -1,0 +1,114 @@
+"""Distance to the boundaries between the predicted class and the others."""
+
+import numpy as np
+from scipy.spatial.distance import cdist
+from sklearn.utils._param_validation import StrOptions
+
+from ._head_detector import HeadDetector, float64_batches
+
+
+class fDBDDetector(HeadDetector):
+    """Mean distance of the features to the decision boundaries of the predicted class.
+
+    The fast decision boundary detector (fDBD) [1]_ asks how far the features would have to move for
+    the network to predict another class. For the predicted class c and another class k this is
+    ``|logit[c] - logit[k]| / norm(weight[c] - weight[k])``. The score is the mean over all k,
+    divided by how far the features are from the mean of the training samples. In-distribution
+    samples are farther from the boundaries than others that are as far from the mean.
+
+    Parameters
+    ----------
+    normalize : {"mean", "norm"}, default="mean"
+        What distances to the boundaries are divided by: the distance to the mean of the training
+        features, or the norm of the features, their distance to 0.
+    contamination : float in (0, 0.5], default=0.05
+        Share of the in-distribution training samples that the threshold rejects.
+
+    Attributes
+    ----------
+    mean_ : ndarray of shape (`n_features_in_`,)
+        Mean of the training features.
+    head_ : LinearHead
+        The head that ``fit`` saw.
+    training_rows_ : ndarray of shape (n_in_distribution_samples,)
+        Rows of ``X`` in ``fit`` that were learnt from: those not marked -1.
+    training_scores_ : ndarray of shape (n_in_distribution_samples,)
+        Their scores.
+    offset_ : float
+        Threshold on ``score_samples``.
+    n_samples_seen_ : int
+        Number of rows of ``X`` in ``fit``.
+    n_features_in_ : int
+        Number of units that the head reads.
+    feature_names_in_ : ndarray of shape (`n_features_in_`,)
+        Names of the features, where ``fit`` saw a data frame with string names.
+    layer_shapes_ : dict of str to tuple
+        Shape of one sample in the layer that the head reads, where ``fit`` saw ``Activations``.
+
+    See Also
+    --------
+    MaxSoftmaxDetector : Margin of the prediction in the logits.
+    MahalanobisDetector : Distance to the class means.
+
+    Notes
+    -----
+    Reads the logits of ``Activations``, their head, and the layer that it reads. An ordinary array
+    is taken as logits: as features of a head that passes them on unchanged.
+
+    The predicted class is that of the largest logit of ``X``, not ``X.predictions``: where shaping
+    has changed the logits, the boundaries of the network's own prediction may lie elsewhere.
+
+    Two classes with the same weights have no boundary; it is left out of the mean, which is 0 if
+    there is no other. Distances to the mean count as no smaller than what rounding can tell from
+    0, so that scores are finite.
+
+    References
+    ----------
+    .. [1] L. Liu, Y. Qin, "Fast decision boundary based out-of-distribution detector", ICML 2024.
+       arXiv:2312.11536
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skood import Activations, LinearHead
+    >>> from skood.detectors import fDBDDetector
+    >>> head = LinearHead(np.array([[0.0, 3.0], [0.0, -3.0]]), input_layer="fc")
+    >>> A = Activations({"fc": [[0.0, 2.0], [0.0, -2.0]]}, head=head)
+    >>> detector = fDBDDetector().fit(A)
+    >>> others = Activations({"fc": [[0.0, 5.0], [4.0, 3.0], [3.0, 0.0]]}, head=head)
+    >>> detector.score_samples(others)
+    array([1. , 0.6, 0. ])
+    """
+
+    _min_classes = 2
+
+    _parameter_constraints: dict = {
+        **HeadDetector._parameter_constraints,
+        "normalize": [StrOptions({"mean", "norm"})],
+    }
+
+    def __init__(self, normalize="mean", *, contamination=0.05):
+        super().__init__(contamination=contamination)
+        self.normalize = normalize
+
+    def _fit(self, X, y):
+        total, total_norm = 0.0, 0.0
+        for _, features, _ in float64_batches(X):
+            total += features.sum(axis=0)
+            total_norm += np.linalg.norm(features, axis=1).sum()
+        self.mean_ = total / len(X)
+        self._least_distance = np.finfo(np.float64).eps * total_norm / len(X) or 1.0
+        weight = self.head_.weight.astype(np.float64)
+        apart = cdist(weight, weight)
+        # 0, which leaves a pair out, where there is no boundary.
+        self._per_logit = np.divide(1, apart, out=np.zeros_like(apart), where=apart > 0)
+        self._n_boundaries = np.maximum((apart > 0).sum(axis=1), 1)
+
+    def _score_rows(self, features, logits):
+        predicted = logits.argmax(axis=1)
+        margins = logits.max(axis=1, keepdims=True) - logits
+        to_boundaries = np.einsum("sk,sk->s", margins, self._per_logit[predicted])
+        center = self.mean_ if self.normalize == "mean" else 0.0
+        distances = np.linalg.norm(features - center, axis=1)
+        to_boundaries /= self._n_boundaries[predicted]
+        return to_boundaries / np.maximum(distances, self._least_distance)

@@ -1,0 +1,89 @@
+"""Size of the gradient of the last layer."""
+
+from numbers import Real
+
+import numpy as np
+from scipy.special import softmax
+from sklearn.utils._param_validation import Interval
+
+from ._head_detector import HeadDetector
+
+
+class GradNormDetector(HeadDetector):
+    """Size of the gradient that would make the prediction of a sample uniform.
+
+    The score is the L1 norm of the gradient of ``KL(uniform || softmax(logits / T))`` with respect
+    to the weight of the last layer [1]_, which is larger for in-distribution samples. It is
+    ``sum(|features|) * sum(|softmax(logits / T) - 1 / n_classes|) / T``: no network is needed to
+    compute it.
+
+    Parameters
+    ----------
+    temperature : float, default=1.0
+        T, by which the logits are divided.
+    contamination : float in (0, 0.5], default=0.05
+        Share of the in-distribution training samples that the threshold rejects.
+
+    Attributes
+    ----------
+    head_ : LinearHead
+        The head that ``fit`` saw.
+    training_rows_ : ndarray of shape (n_in_distribution_samples,)
+        Rows of ``X`` in ``fit`` that were learnt from: those not marked -1.
+    training_scores_ : ndarray of shape (n_in_distribution_samples,)
+        Their scores.
+    offset_ : float
+        Threshold on ``score_samples``.
+    n_samples_seen_ : int
+        Number of rows of ``X`` in ``fit``.
+    n_features_in_ : int
+        Number of units that the head reads.
+    feature_names_in_ : ndarray of shape (`n_features_in_`,)
+        Names of the features, where ``fit`` saw a data frame with string names.
+    layer_shapes_ : dict of str to tuple
+        Shape of one sample in the layer that the head reads, where ``fit`` saw ``Activations``.
+
+    See Also
+    --------
+    MaxSoftmaxDetector : Confidence alone, whatever the size of the features.
+    NACDetector : How usual the gradient of each unit is, times its activation.
+
+    Notes
+    -----
+    Reads the logits of ``Activations``, their head, and the layer that it reads. An ordinary array
+    is taken as logits: as features of a head that passes them on unchanged.
+
+    References
+    ----------
+    .. [1] R. Huang, A. Geng, Y. Li, "On the importance of gradients for detecting distributional
+       shifts in the wild", NeurIPS 2021. arXiv:2110.00218
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skood import Activations, LinearHead
+    >>> from skood.detectors import GradNormDetector
+    >>> head = LinearHead(np.array([[1.0, 0.0, 1.0], [0.0, 1.0, 1.0]]), input_layer="fc")
+    >>> A = Activations({"fc": [[3.0, 0.0, 1.0], [0.0, 4.0, 1.0], [1.0, 1.0, 0.0]]}, head=head)
+    >>> GradNormDetector().fit(A).score_samples(A).round(2)
+    array([3.62, 4.82, 0.  ])
+    """
+
+    _min_classes = 2
+
+    _parameter_constraints: dict = {
+        **HeadDetector._parameter_constraints,
+        "temperature": [Interval(Real, 0, None, closed="neither")],
+    }
+
+    def __init__(self, temperature=1.0, *, contamination=0.05):
+        super().__init__(contamination=contamination)
+        self.temperature = temperature
+
+    def _fit(self, X, y):
+        """Nothing to learn: the score depends on the sample alone."""
+
+    def _score_rows(self, features, logits):
+        slopes = softmax(logits / self.temperature, axis=1) - 1 / logits.shape[1]
+        size = np.abs(features).sum(axis=1) * np.abs(slopes).sum(axis=1)
+        return size / self.temperature

@@ -1,0 +1,120 @@
+"""Divergence from the typical softmax of a class."""
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import logsumexp
+
+from ._logits import LogitDetector, logits_of, predictions_of
+
+
+class KLMatchingDetector(LogitDetector):
+    """Divergence from the nearest class's typical softmax.
+
+    The mean softmax of the training samples that the network predicts as a class is what is typical
+    of it. The score is minus the smallest Kullback-Leibler divergence of a sample's softmax from
+    these distributions [1]_.
+
+    Parameters
+    ----------
+    contamination : float in (0, 0.5], default=0.05
+        Share of the in-distribution training samples that the threshold rejects.
+
+    Attributes
+    ----------
+    class_distributions_ : ndarray of shape (n_predicted_classes, n_classes)
+        Mean softmax of the training samples that are predicted as each class.
+    predicted_classes_ : ndarray of shape (n_predicted_classes,)
+        Those classes. One that the network predicts for no training sample is left out.
+    training_rows_ : ndarray of shape (n_in_distribution_samples,)
+        Rows of ``X`` in ``fit`` that were learnt from: those not marked -1.
+    training_scores_ : ndarray of shape (n_in_distribution_samples,)
+        Their scores.
+    offset_ : float
+        Threshold on ``score_samples``.
+    n_samples_seen_ : int
+        Number of rows of ``X`` in ``fit``.
+    n_features_in_ : int
+        Number of classes.
+    feature_names_in_ : ndarray of shape (`n_features_in_`,)
+        Names of the features, where ``fit`` saw a data frame with string names.
+    layer_shapes_ : dict of str to tuple
+        Shape of one sample's logits, where ``fit`` saw ``Activations``.
+
+    See Also
+    --------
+    MaxSoftmaxDetector : Considers the largest probability alone.
+    OpenMaxDetector : Distances of the logits from class means.
+
+    Notes
+    -----
+    Reads the logits of ``Activations``, and in ``fit`` the network's own predictions; an ordinary
+    array is taken as the logits, and predicts the class of the largest. Everything is
+    computed from the logarithms of probabilities: scores are finite where a probability is too
+    small for a float.
+
+    The authors fit on samples that the network was not trained on. On its training samples its
+    softmax is more certain.
+
+    References
+    ----------
+    .. [1] D. Hendrycks, S. Basart, M. Mazeika, A. Zou, J. Kwon, M. Mostajabi, J. Steinhardt,
+       D. Song, "Scaling out-of-distribution detection for real-world settings", ICML 2022.
+       arXiv:1911.11132
+
+    Examples
+    --------
+    >>> from skood.detectors import KLMatchingDetector
+    >>> detector = KLMatchingDetector().fit([[0.0, 2.0], [0.0, 3.0], [4.0, 0.0]])
+    >>> detector.class_distributions_.round(2)
+    array([[0.98, 0.02],
+           [0.08, 0.92]])
+    >>> detector.score_samples([[0.0, 2.4], [1.0, 1.0]]).round(2)
+    array([-0.  , -0.59])
+    """
+
+    _min_classes = 2
+
+    def _fit(self, X, y):
+        log_probabilities = _log_softmax(logits_of(X))
+        self.predicted_classes_, codes, counts = np.unique(
+            predictions_of(X), return_inverse=True, return_counts=True
+        )
+        groups = np.split(log_probabilities[codes.argsort(kind="stable")], counts.cumsum()[:-1])
+        self._log_distributions = np.array([_log_mean(group) for group in groups])
+        self.class_distributions_ = np.exp(self._log_distributions)
+
+    def _score_logits(self, logits):
+        log_probabilities = _log_softmax(logits)
+        # The entropy of a sample is the same whatever class it is compared with.
+        cross_entropies = -(np.exp(log_probabilities) @ self._log_distributions.T)
+        nearest = cross_entropies.argmin(axis=1)
+        return -_divergences(log_probabilities, self._log_distributions[nearest])
+
+
+def _log_softmax(logits: NDArray) -> NDArray:
+    """Logarithms of the softmax, precise where a probability rounds to 1."""
+    top = logits.argmax(axis=1)[:, None]
+    below = logits - np.take_along_axis(logits, top, axis=1)
+    others = np.exp(below)
+    np.put_along_axis(others, top, 0, axis=1)
+    return below - np.log1p(others.sum(axis=1, keepdims=True))
+
+
+def _log_mean(log_probabilities: NDArray) -> NDArray:
+    """Logarithms of the mean of distributions, precise where a probability rounds to 1."""
+    log_mean = logsumexp(log_probabilities, axis=0) - np.log(len(log_probabilities))
+    top = log_mean.argmax()
+    log_mean[top] = np.log1p(-np.exp(np.delete(log_mean, top)).sum())
+    return log_mean
+
+
+def _divergences(log_p: NDArray, log_q: NDArray) -> NDArray:
+    """Kullback-Leibler divergences of rows from rows, given the logarithms.
+
+    The terms ``p * log(p / q) - p + q`` have the sum of ``p * log(p / q)``, and none is negative:
+    small divergences do not drown in rounding.
+    """
+    p, log_ratio = np.exp(log_p), log_p - log_q
+    near = p * (log_ratio + np.expm1(-np.maximum(log_ratio, -1)))
+    far = p * log_ratio - p + np.exp(log_q)
+    return np.where(log_ratio > -1, near, far).sum(axis=1)

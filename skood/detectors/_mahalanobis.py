@@ -1,0 +1,233 @@
+"""Mahalanobis distance to the nearest class."""
+
+import numpy as np
+from sklearn.base import _fit_context
+from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import KFold
+from sklearn.preprocessing import StandardScaler
+from sklearn.utils._param_validation import HasMethods
+from sklearn.utils.validation import check_is_fitted
+
+from .._validation import classes_asked
+from ._base import BaseOneClassDetector
+from ._tied_gaussian import TiedGaussian
+
+
+class MahalanobisDetector(BaseOneClassDetector):
+    """Mahalanobis distance to the nearest class.
+
+    In each layer, every class is a Gaussian with a mean of its own and a covariance that all
+    classes share [1]_. The score of a layer is minus half the squared Mahalanobis distance to the
+    nearest mean; those of several layers are added.
+
+    Parameters
+    ----------
+    relative : bool, default=False
+        Whether to subtract the squared distance to one Gaussian of all training samples [2]_. What
+        all classes have in common then does not count, which helps with samples that are
+        out-of-distribution by little.
+    covariance : estimator, default=None
+        A covariance estimator such as :class:`~sklearn.covariance.LedoitWolf`, of which clones are
+        fitted on the samples less their class mean. By default the mean of their outer products,
+        as in the papers.
+    contamination : float in (0, 0.5], default=0.05
+        Share of the in-distribution training samples that the threshold rejects.
+
+    Attributes
+    ----------
+    class_means_ : dict of str to ndarray of shape (n_classes, n_units)
+        Class means of each layer.
+    precision_ : dict of str to ndarray of shape (n_units, n_units)
+        Inverse of the covariance of each layer.
+    class_labels_ : ndarray of shape (n_classes,)
+        The classes, ascending; one class 0 where nothing tells them.
+    layer_weights_ : ndarray of shape (n_layers,)
+        Weight of each layer's score.
+    training_rows_ : ndarray of shape (n_in_distribution_samples,)
+        Rows of ``X`` in ``fit`` that means and covariances are those of: those not marked -1.
+    training_scores_ : ndarray of shape (n_in_distribution_samples,)
+        Their scores, by means and covariances of other samples.
+    offset_ : float
+        Threshold on ``score_samples``.
+    n_samples_seen_ : int
+        Number of rows of ``X`` in ``fit``.
+    n_features_in_ : int
+        Number of units seen in ``fit``, over all layers.
+    feature_names_in_ : ndarray of shape (`n_features_in_`,)
+        Names of the features, where ``fit`` saw a data frame with string names.
+    layer_shapes_ : dict of str to tuple
+        Shape of one sample in each layer, where ``fit`` saw ``Activations``.
+
+    See Also
+    --------
+    KNNDetector : Distance to the nearest training samples.
+    skood.PoolingReducer : Pools maps; the paper takes their means.
+    skood.ensemble.LayerEnsembleDetector : Other ways to combine layers.
+
+    Notes
+    -----
+    Classes are the labels ``y``; where it is not given or holds one label only, as 1 for
+    in-distribution beside -1, those that the network predicted; and without predictions, as in an
+    ordinary array, all samples are of one class.
+
+    Where rows are marked -1 and there are several layers, the scores of layers are weighted by a
+    logistic regression that tells these rows from the others, as in [1]_; it is regularised, and
+    both kinds count alike. Nothing else is learnt from such rows.
+
+    The covariance is inverted by its pseudo-inverse. Units that do not vary within classes, such as
+    dead ones, have no weight, whatever the covariance estimator.
+
+    The training samples lie nearer to means that were computed from them than new samples do. They
+    are therefore scored with each of them left out, which costs little; with ``covariance`` given,
+    by 5-fold cross-validation, which fits it five times more.
+
+    References
+    ----------
+    .. [1] K. Lee, K. Lee, H. Lee, J. Shin, "A simple unified framework for detecting
+       out-of-distribution samples and adversarial attacks", NeurIPS 2018. arXiv:1807.03888
+    .. [2] J. Ren, S. Fort, J. Liu, A. G. Roy, S. Padhy, B. Lakshminarayanan, "A simple fix to
+       Mahalanobis distance for improving near-OOD detection", 2021. arXiv:2106.09022
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skood.detectors import MahalanobisDetector
+    >>> X = np.array([[1.0, 0.0], [-1.0, 0.0], [0.0, 2.0], [0.0, -2.0]])
+    >>> detector = MahalanobisDetector().fit(np.vstack([X, X + 10]), [0, 0, 0, 0, 1, 1, 1, 1])
+    >>> detector.class_means_["X"]
+    array([[ 0.,  0.],
+           [10., 10.]])
+    >>> detector.precision_["X"]
+    array([[2. , 0. ],
+           [0. , 0.5]])
+    >>> detector.score_samples([[0, 0], [10, 12], [13, 10]]).round(2)
+    array([ 0., -1., -9.])
+    """
+
+    _parameter_constraints: dict = {
+        **BaseOneClassDetector._parameter_constraints,
+        "relative": ["boolean"],
+        "covariance": [HasMethods(["fit", "get_precision"]), None],
+    }
+
+    def __init__(self, *, relative=False, covariance=None, contamination=0.05):
+        super().__init__(contamination=contamination)
+        self.relative = relative
+        self.covariance = covariance
+
+    @_fit_context(prefer_skip_nested_validation=False)
+    def fit(self, X, y=None):
+        """Learn means and covariances, weigh the layers, and set the threshold.
+
+        Parameters
+        ----------
+        X : Activations or array-like of shape (n_samples, n_features)
+            Activations by layer, or those of one layer.
+        y : array-like of shape (n_samples,), default=None
+            Class labels; -1 marks an out-of-distribution sample, from which only weights of layers
+            are learnt.
+
+        Returns
+        -------
+        self : object
+            Fitted detector.
+
+        Raises
+        ------
+        ValueError
+            If values are not finite, no sample is in-distribution, or ``relative`` is True and all
+            samples are of one class.
+        """
+        X, y, outside = self._split_by_kind(self._validate(X, reset=True), y)
+        left_out = self._fit(X, y)
+        self.layer_weights_ = np.ones(len(X.layers))
+        if len(outside) and len(X.layers) > 1:
+            self.layer_weights_ = _learn_weights(left_out, self._layer_scores(outside))
+        self._set_threshold(left_out @ self.layer_weights_)
+        return self
+
+    def _fit(self, X, y):
+        """Learn means and covariances; returns layer scores with each sample left out."""
+        has_labels = y is not None and len(np.unique(y)) > 1
+        by_class = X.predictions is not None
+        labels = y if has_labels else classes_asked(self, X, by_class=by_class)
+        self.class_labels_, codes = np.unique(labels, return_inverse=True)
+        if self.relative and len(self.class_labels_) == 1:
+            raise ValueError(
+                "relative=True needs samples of several classes, by labels or predictions: of "
+                f"{len(X)} samples, all are of the class {self.class_labels_[0]}."
+            )
+        self._gaussians, left_out = {}, []
+        for name, layer in X.items():
+            rows = np.asarray(layer, dtype=np.float64)
+            self._gaussians[name] = self._fit_layer(rows, codes)
+            left_out.append(self._left_out_scores(self._gaussians[name], rows, codes))
+        self.class_means_ = {name: tied.means for name, (tied, *_) in self._gaussians.items()}
+        self.precision_ = {name: tied.precision for name, (tied, *_) in self._gaussians.items()}
+        return np.column_stack(left_out)
+
+    def _fit_layer(self, rows, codes):
+        """The Gaussians of the classes and, for relative distances, the one of all rows."""
+        return [TiedGaussian(rows, groups, self.covariance) for groups in self._groupings(codes)]
+
+    def _groupings(self, codes):
+        return [codes, np.zeros_like(codes)] if self.relative else [codes]
+
+    def _left_out_scores(self, gaussians, rows, codes):
+        if self.covariance is None:
+            pairs = zip(gaussians, self._groupings(codes), strict=True)
+            return _score([g.left_out_distances(rows, groups) for g, groups in pairs])
+        if len(rows) == 1:
+            return np.zeros(1)
+        scores = np.empty(len(rows))
+        folds = KFold(min(5, len(rows)), shuffle=True, random_state=0)
+        for learnt, held_out in folds.split(rows):
+            # Numbered anew, as some classes may have no row in this part.
+            codes_learnt = np.unique(codes[learnt], return_inverse=True)[1]
+            part = self._fit_layer(rows[learnt], codes_learnt)
+            scores[held_out] = _score([g.squared_distances(rows[held_out]) for g in part])
+        return scores
+
+    def layer_scores(self, X):
+        """Score samples in each layer by itself.
+
+        Parameters
+        ----------
+        X : Activations or array-like of shape (n_samples, n_features)
+            Activations of the layers seen in ``fit``.
+
+        Returns
+        -------
+        scores : ndarray of shape (n_samples, n_layers)
+            Minus half the squared distances. ``score_samples`` gives their sum weighted by
+            ``layer_weights_``.
+        """
+        check_is_fitted(self)
+        return self._layer_scores(self._validate(X, reset=False))
+
+    def _layer_scores(self, X):
+        return np.column_stack(
+            [
+                _score([g.squared_distances(np.asarray(X[name])) for g in gaussians])
+                for name, gaussians in self._gaussians.items()
+            ]
+        )
+
+    def _score_samples(self, X):
+        return self._layer_scores(X) @ self.layer_weights_
+
+
+def _score(squared_distances):
+    """Score of a layer by the distances to the classes and, where relative, to all rows."""
+    to_classes, *to_all = squared_distances
+    return -0.5 * (to_classes - sum(to_all))
+
+
+def _learn_weights(inside, outside):
+    """Weights of the layers' scores that tell in- from out-of-distribution samples."""
+    scaler = StandardScaler()
+    scores = scaler.fit_transform(np.concatenate([inside, outside]))
+    is_inside = np.repeat([True, False], [len(inside), len(outside)])
+    # This solver ends at the optimum itself, whatever the order of samples.
+    regression = LogisticRegression(solver="newton-cholesky", class_weight="balanced", tol=1e-10)
+    return regression.fit(scores, is_inside).coef_[0] / scaler.scale_

@@ -1,0 +1,325 @@
+"""Coverage of the states of neurons by the training samples."""
+
+from numbers import Integral, Real
+
+import numpy as np
+from scipy.special import logit
+from sklearn.utils import gen_batches
+from sklearn.utils._param_validation import (
+    Interval,
+    RealNotInt,
+    StrOptions,
+    validate_parameter_constraints,
+)
+
+from .._head import checked_logits
+from ..activations import LinearHead
+from ..extraction._gradients import is_gradient, owner_of, uniform_kl_slope
+from ._base import BaseOneClassDetector
+
+_VALUES_PER_BATCH = 2**19
+"""Bounds the states that are held as 64-bit floats at a time."""
+_EDGE_CURVATURE = np.sqrt(1000.0)
+"""How much narrower the authors' bins are at a state of 0.5 than at 0 and 1."""
+_LEAST_SCALE = 1e-10
+"""Spread of a unit that never varies, as a share of its size: any other value is far from it."""
+
+_OF_LAYER: dict = {
+    "n_bins": [Interval(Integral, 2, None, closed="left")],
+    "min_count": [
+        Interval(Integral, 1, None, closed="left"),
+        Interval(RealNotInt, 0, 1, closed="neither"),
+    ],
+    "alpha": [Interval(Real, 0, None, closed="neither")],
+}
+
+
+class NACDetector(BaseOneClassDetector):
+    """How usual the states of a sample's neurons are: neuron activation coverage (NAC).
+
+    The state of a unit is a number from 0 to 1. The detector counts how often the training samples
+    put each unit into each of some bins of states. A state is covered if its bin holds at least
+    ``min_count`` training samples, and by ``count / min_count`` if it holds fewer. The score of a
+    sample is the mean coverage of its units, averaged over layers [1]_.
+
+    Parameters
+    ----------
+    gradients : {"auto", True, False}, default="auto"
+        Whether states are made from gradients, as in the paper, or from activations alone. "auto"
+        uses the gradients wherever they are known, see Notes; True insists on those of all
+        layers.
+    n_bins : int or dict of str to int, default=50
+        Number of bins, for all layers or by layer.
+    min_count : int, float in (0, 1) or dict of str to these, default=50
+        O of the paper: how many training samples make a bin fully covered. A float is a share of
+        the training samples, for settings that hold for any number of them.
+    alpha : float or dict of str to float, default=100.0
+        How steeply states rise with activation times gradient.
+    contamination : float in (0, 0.5], default=0.05
+        Share of the in-distribution training samples that the threshold rejects, each scored with
+        itself not counted.
+
+    Attributes
+    ----------
+    counts_ : dict of str to ndarray of shape (n_units, n_bins)
+        Number of training samples in each bin, by layer.
+    gradient_layers_ : tuple of str
+        Layers whose states are made from gradients.
+    head_ : LinearHead
+        The head that gives the gradients of the layer that it reads, where it does.
+    training_rows_ : ndarray of shape (n_in_distribution_samples,)
+        Rows of ``X`` in ``fit`` that were learnt from: those not marked -1.
+    training_scores_ : ndarray of shape (n_in_distribution_samples,)
+        Their scores, each with itself not counted.
+    offset_ : float
+        Threshold on ``score_samples``.
+    n_samples_seen_ : int
+        Number of rows of ``X`` in ``fit``.
+    n_features_in_ : int
+        Number of units seen in ``fit``, over all layers, those of gradients among them.
+    feature_names_in_ : ndarray of shape (`n_features_in_`,)
+        Names of the features, where ``fit`` saw a data frame with string names.
+    layer_shapes_ : dict of str to tuple
+        Shape of one sample in each layer, where ``fit`` saw ``Activations``.
+
+    See Also
+    --------
+    GradNormDetector : Size of the gradient of the last layer.
+    NeuronCountDetector : Number of active neurons.
+    skood.PoolingReducer : Pools maps, and their gradients with them.
+    skood.ActivationExtractor : With ``gradients=True`` it adds the gradients of layers.
+
+    Notes
+    -----
+    With gradients the state is ``sigmoid(alpha * activation * gradient)``, where the gradient is
+    that of ``KL(uniform || softmax(logits))`` with respect to the unit. The gradients of the layer
+    "relu1" are the layer "relu1:gradient" of ``X``. Where ``X`` has no such layer for what the head
+    reads, but carries the head, they are ``(softmax(logits) - 1 / n_classes) @ weight``.
+    Bins are narrow at a state of 0.5 and wide at 0 and 1, as in the authors' code, which counts
+    two more for the same bins: their M is ``n_bins + 2``.
+
+    Without gradients the state is the sigmoid of the activation less its mean, divided by its
+    standard deviation, both over the training samples; ``alpha`` is not used. Activations after a
+    ReLU have no upper bound and a scale that differs between units, and a state should move through
+    several bins over the values that are usual for its unit. These bins are equally wide, so that
+    there are some for the large activations that are rare. A unit that never varies in training has
+    one covered state.
+
+    Feature maps have to be pooled first. The authors sum activations and gradients over space,
+    ``PoolingReducer("sum")``.
+
+    Settings matter, and the best differ between layers. The authors use for CIFAR-10 (M, O, alpha)
+    of (50, 50, 100) in the last layer of features and (500, 100, 1000) in the block before.
+
+    References
+    ----------
+    .. [1] Y. Liu, C. X. Tian, H. Li, L. Ma, S. Wang, "Neuron activation coverage: rethinking
+       out-of-distribution detection and generalization", ICLR 2024. arXiv:2306.02879
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skood import Activations
+    >>> from skood.detectors import NACDetector
+    >>> A = Activations({"fc": [[0.5, 2.0], [1.0, 2.0], [0.5, 1.0], [1.0, 1.0]]})
+    >>> detector = NACDetector(n_bins=2, min_count=4).fit(A)
+    >>> detector.counts_["fc"]
+    array([[2, 2],
+           [2, 2]])
+    >>> detector.score_samples(A)
+    array([0.5, 0.5, 0.5, 0.5])
+    """
+
+    _parameter_constraints: dict = {
+        **BaseOneClassDetector._parameter_constraints,
+        "gradients": ["boolean", StrOptions({"auto"})],
+        **{name: [*constraints, dict] for name, constraints in _OF_LAYER.items()},
+    }
+
+    def __init__(
+        self, gradients="auto", *, n_bins=50, min_count=50, alpha=100.0, contamination=0.05
+    ):
+        super().__init__(contamination=contamination)
+        self.gradients = gradients
+        self.n_bins = n_bins
+        self.min_count = min_count
+        self.alpha = alpha
+
+    def fit(self, X, y=None):
+        """Count the states of the in-distribution samples and set the threshold.
+
+        Parameters
+        ----------
+        X : Activations or array-like of shape (n_samples, n_features)
+            Activations by layer, with or without gradients, or those of one layer.
+        y : array-like of shape (n_samples,), default=None
+            Class labels; -1 marks an out-of-distribution sample, which is left out.
+
+        Returns
+        -------
+        self : object
+            Fitted detector.
+
+        Raises
+        ------
+        ValueError
+            If values are not finite, no sample is in-distribution, ``gradients=True`` and those of
+            a layer are not known, or a setting is given by layer and one is missing.
+        """
+        return super().fit(X, y)
+
+    def _fit(self, X, y):
+        layers = [name for name in X.layers if not is_gradient(name)]
+        if not layers:
+            raise ValueError(f"NACDetector needs a layer beside gradients, but got {X!r}.")
+        self._find_gradients(X, layers)
+        n_bins, min_count = self._by_layer("n_bins", layers), self._by_layer("min_count", layers)
+        self._alphas = self._by_layer("alpha", layers)
+        self._standards = {
+            name: _standard(X, name) for name in layers if name not in self.gradient_layers_
+        }
+        self._coverages = {}
+        for name in layers:
+            edges = _edges(n_bins[name], curved=name in self.gradient_layers_)
+            enough = min_count[name]
+            enough = enough if isinstance(enough, Integral) else enough * len(X)
+            self._coverages[name] = _Coverage(X.layer_shapes[name][0], edges, enough)
+        for _, part in _batches(X):
+            for name, coverage in self._coverages.items():
+                coverage.count(self._signals(part, name))
+        self.counts_ = {name: coverage.counts for name, coverage in self._coverages.items()}
+
+    def _find_gradients(self, X, layers):
+        """Where the gradients of which layers come from."""
+        self.__dict__.pop("head_", None)
+        self._gradient_names = {}
+        known = set()
+        if self.gradients:
+            self._gradient_names = {owner_of(name): name for name in X.layers if is_gradient(name)}
+            known.update(self._gradient_names)
+            of_head = _layer_of_head(X, layers)
+            if of_head is not None and of_head not in known:
+                self.head_ = LinearHead(X.head.weight, X.head.bias, of_head)
+                known.add(of_head)
+        self.gradient_layers_ = tuple(name for name in layers if name in known)
+        missing = [name for name in layers if name not in known]
+        if missing and self.gradients and self.gradients != "auto":
+            raise ValueError(
+                f"gradients=True needs the gradients of all layers, but X has none of {missing}: "
+                "extract them by ActivationExtractor(gradients=True)."
+            )
+
+    def _by_layer(self, parameter, layers):
+        """Value of a parameter for each layer."""
+        given = getattr(self, parameter)
+        if not isinstance(given, dict):
+            return dict.fromkeys(layers, given)
+        if missing := [name for name in layers if name not in given]:
+            raise ValueError(f"{parameter} has no value for {missing}; it has {list(given)}.")
+        named = {f"{parameter}[{name!r}]": value for name, value in given.items()}
+        constraints = dict.fromkeys(named, _OF_LAYER[parameter])
+        validate_parameter_constraints(constraints, named, caller_name=type(self).__name__)
+        return given
+
+    def _signals(self, part, name):
+        """What the sigmoid would turn into states, ndarray of shape (n_samples, n_units)."""
+        values = np.asarray(part[name], dtype=np.float64)
+        if name in self._standards:
+            mean, scale = self._standards[name]
+            return (values - mean) / scale
+        return self._alphas[name] * values * self._gradients(part, name)
+
+    def _gradients(self, part, name):
+        if name in self._gradient_names:
+            return np.asarray(part[self._gradient_names[name]], dtype=np.float64)
+        logits = checked_logits(self, part, self.head_)
+        return uniform_kl_slope(logits) @ self.head_.weight.astype(np.float64)
+
+    def _score_samples(self, X):
+        return self._mean_coverage(X)
+
+    def _score_training_samples(self, X):
+        return self._mean_coverage(X, but_itself=True)
+
+    def _mean_coverage(self, X, *, but_itself=False):
+        scores = np.empty(len(X))
+        for rows, part in _batches(X):
+            by_layer = [
+                coverage.of(self._signals(part, name), but_itself=but_itself)
+                for name, coverage in self._coverages.items()
+            ]
+            scores[rows] = np.mean(by_layer, axis=0)
+        return scores
+
+
+class _Coverage:
+    """Histograms of the states of one layer's units.
+
+    States themselves are not computed: edges of bins are turned to where they would be before the
+    sigmoid. There no state is rounded to 0, 0.5 or 1.
+    """
+
+    def __init__(self, n_units, edges, enough):
+        self.counts = np.zeros((n_units, len(edges) - 1), dtype=np.int64)
+        self._enough = enough
+        self._inner_edges = logit(edges[1:-1])
+
+    def count(self, signals):
+        """Add samples to the counts."""
+        found = np.bincount(self._bins(signals).ravel(), minlength=self.counts.size)
+        self.counts += found.reshape(self.counts.shape)
+
+    def of(self, signals, *, but_itself):
+        """Mean coverage of the units of each sample, itself counted or not."""
+        covered = np.clip((self.counts - but_itself) / self._enough, 0, 1)
+        return covered.ravel()[self._bins(signals)].mean(axis=1)
+
+    def _bins(self, signals):
+        """Position in the flat counts of the bin of each state."""
+        n_units, n_bins = self.counts.shape
+        # A state on an edge belongs to the upper bin.
+        within = np.searchsorted(self._inner_edges, signals, side="right")
+        return within + n_bins * np.arange(n_units)
+
+
+def _edges(n_bins, *, curved):
+    """Edges of bins from 0 to 1, equally wide or narrow at 0.5."""
+    if not curved:
+        return np.linspace(0, 1, n_bins + 1)
+    below = _half_edges(n_bins // 2)
+    above = 1 - _half_edges(n_bins - n_bins // 2)[::-1]
+    return np.concatenate([below, above[1:]])
+
+
+def _half_edges(n_bins):
+    steps = np.arange(n_bins + 1) / n_bins
+    return np.log1p((_EDGE_CURVATURE - 1) * steps) / np.log(_EDGE_CURVATURE) / 2
+
+
+def _layer_of_head(X, layers):
+    """Name of the layer that the head of ``X`` reads, None if that is not known or not here."""
+    if X.head is None:
+        return None
+    name = X.head.input_layer
+    if name is None and len(layers) == 1:
+        name = layers[0]
+    return name if X.layer_shapes.get(name) == X.head.shape[1:] else None
+
+
+def _standard(X, name):
+    """Mean and standard deviation of each unit of a layer."""
+
+    def mean_of(function):
+        parts = (np.asarray(part[name], dtype=np.float64) for _, part in _batches(X[[name]]))
+        return sum(function(values).sum(axis=0) for values in parts) / len(X)
+
+    mean = mean_of(np.asarray)
+    deviation = np.sqrt(mean_of(lambda values: np.square(values - mean)))
+    size = np.maximum(np.abs(mean), deviation.max() or 1.0)
+    return mean, np.maximum(deviation, _LEAST_SCALE * size)
+
+
+def _batches(X):
+    """Slices of rows, and these rows of ``X``."""
+    for rows in gen_batches(len(X), max(1, _VALUES_PER_BATCH // X.shape[1])):
+        yield rows, X[rows]

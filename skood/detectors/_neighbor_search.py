@@ -1,0 +1,158 @@
+"""Nearest-neighbour search among rows of real numbers."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.utils import gen_batches
+
+from ._hamming_search import _threads_for
+
+_VALUES_PER_BATCH = 2**22
+"""Bounds the matrix of products, or the rows of neighbours, that is held at a time."""
+_SPARE_CANDIDATES = 8
+"""How many more rows than asked for are compared exactly where single precision is not enough."""
+_ROUNDING = 16 * float(np.finfo(np.float32).eps)
+"""Error of a squared distance in single precision, relative to the squared norms of both rows."""
+_FARTHEST = 1e15
+"""Where a query is put that is farther away; its square is finite in single precision."""
+
+
+def search_rows(
+    queries: NDArray[np.float32],
+    rows: NDArray[np.float32],
+    n_neighbors: int,
+    *,
+    metric: Literal["euclidean", "inner_product"] = "euclidean",
+) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+    """Find the rows that are nearest to each query, in single precision.
+
+    Uses faiss where it can be imported, and matrix products otherwise.
+
+    Parameters
+    ----------
+    queries : ndarray of shape (n_queries, n_features), dtype float32
+        What to look for.
+    rows : ndarray of shape (n_rows, n_features), dtype float32
+        Where to look; at least ``n_neighbors`` rows.
+    n_neighbors : int
+        How many rows to find for each query.
+    metric : {"euclidean", "inner_product"}, default="euclidean"
+        Whether the nearest rows are those with the smallest distance, or with the largest product.
+
+    Returns
+    -------
+    values : ndarray of shape (n_queries, n_neighbors)
+        Squared distances, ascending, or inner products, descending.
+    indices : ndarray of shape (n_queries, n_neighbors)
+        Position of each neighbour in ``rows``.
+    """
+    try:
+        import faiss
+    except ImportError:
+        return _search_by_products(queries, rows, n_neighbors, metric)
+    measure = faiss.METRIC_L2 if metric == "euclidean" else faiss.METRIC_INNER_PRODUCT
+    with _threads_for(faiss, len(queries) * rows.size):
+        return faiss.knn(queries, rows, n_neighbors, metric=measure)
+
+
+def _search_by_products(
+    queries: NDArray[np.float32],
+    rows: NDArray[np.float32],
+    n_neighbors: int,
+    metric: Literal["euclidean", "inner_product"],
+) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+    values = np.empty((len(queries), n_neighbors), dtype=np.float32)
+    indices = np.empty((len(queries), n_neighbors), dtype=np.int64)
+    is_euclidean = metric == "euclidean"
+    squares = _squared_norms(rows)
+    for batch in gen_batches(len(queries), max(1, _VALUES_PER_BATCH // len(rows))):
+        costs = -(queries[batch] @ rows.T)
+        if is_euclidean:
+            costs = _squared_norms(queries[batch])[:, np.newaxis] + 2 * costs + squares
+        nearest = np.argpartition(costs, n_neighbors - 1, axis=1)[:, :n_neighbors]
+        found = np.take_along_axis(costs, nearest, axis=1)
+        order = np.argsort(found, axis=1, kind="stable")
+        found = np.take_along_axis(found, order, axis=1)
+        values[batch] = np.maximum(found, 0) if is_euclidean else -found
+        indices[batch] = np.take_along_axis(nearest, order, axis=1)
+    return values, indices
+
+
+class EuclideanNeighbors:
+    """Rows, and the distances to those of them that are nearest to a query.
+
+    The search is in single precision, of rows that are centred and scaled, as their squares are
+    subtracted from each other. Distances are then computed in double precision from the rows
+    themselves, so they depend neither on the order of rows nor on the other queries.
+
+    Parameters
+    ----------
+    rows : ndarray of shape (n_rows, n_features)
+        The rows to look among, as floating point numbers.
+    """
+
+    def __init__(self, rows: NDArray) -> None:
+        self.rows = rows
+        self._center = rows.mean(axis=0, dtype=np.float64).astype(rows.dtype)
+        self._scale = max(np.ptp(rows, axis=0).max(), np.finfo(rows.dtype).tiny)
+        self._centered = self._single(rows)
+        self._largest_square = float(_squared_norms(self._centered).max())
+
+    def _single(self, rows: NDArray) -> NDArray[np.float32]:
+        with np.errstate(over="ignore"):
+            scaled = (rows - self._center) / self._scale
+        return np.ascontiguousarray(np.clip(scaled, -_FARTHEST, _FARTHEST), dtype=np.float32)
+
+    def kneighbors(
+        self, queries: NDArray, n_neighbors: int
+    ) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+        """Distances to the nearest rows, ascending, and the positions of these rows.
+
+        Both have the shape (n_queries, n_neighbors).
+        """
+        return self._rank(queries, self._search(self._single(queries), n_neighbors)[1], n_neighbors)
+
+    def kth_distances(self, queries: NDArray, k: int) -> NDArray[np.float64]:
+        """Distance to the k-th nearest row, ndarray of shape (n_queries,)."""
+        single = self._single(queries)
+        squares, found = self._search(single, k)
+        distances = self._distances(queries, found[:, k - 1 : k])[:, 0]
+        # Where its neighbours are as near but for rounding, another row may be the k-th.
+        margins = np.diff(squares[:, max(k - 2, 0) : k + 1], axis=1)
+        rounding = _ROUNDING * (_squared_norms(single) + self._largest_square)
+        is_unsure = np.flatnonzero((margins <= rounding[:, np.newaxis]).any(axis=1))
+        if is_unsure.size:
+            ranked, _ = self._rank(queries[is_unsure], found[is_unsure], k)
+            distances[is_unsure] = ranked[:, k - 1]
+        return distances
+
+    def _search(
+        self, single: NDArray[np.float32], n_neighbors: int
+    ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+        n_candidates = min(n_neighbors + _SPARE_CANDIDATES, len(self.rows))
+        return search_rows(single, self._centered, n_candidates)
+
+    def _rank(
+        self, queries: NDArray, candidates: NDArray[np.int64], n_neighbors: int
+    ) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+        distances = self._distances(queries, candidates)
+        order = np.lexsort((candidates, distances))[:, :n_neighbors]
+        return (
+            np.take_along_axis(distances, order, axis=1),
+            np.take_along_axis(candidates, order, axis=1),
+        )
+
+    def _distances(self, queries: NDArray, found: NDArray[np.int64]) -> NDArray[np.float64]:
+        distances = np.empty(found.shape)
+        per_query = max(1, found.shape[1] * queries.shape[1])
+        for batch in gen_batches(len(queries), max(1, _VALUES_PER_BATCH // per_query)):
+            apart = self.rows[found[batch]].astype(np.float64) - queries[batch, np.newaxis]
+            distances[batch] = np.sqrt(np.einsum("qnf,qnf->qn", apart, apart))
+        return distances
+
+
+def _squared_norms(rows: NDArray) -> NDArray:
+    return np.einsum("rf,rf->r", rows, rows)

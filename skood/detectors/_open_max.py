@@ -1,0 +1,274 @@
+"""Weibull tails of distances to class means."""
+
+from numbers import Integral, Real
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.optimize import brentq
+from scipy.special import softmax
+from sklearn.utils._param_validation import Interval, StrOptions
+from sklearn.utils.validation import check_is_fitted
+
+from .._validation import check_class_labels
+from ..activations import Activations
+from ._logits import LogitDetector, log_sum_exp, logits_of, predictions_of
+
+_SHIFT = 10_000.0
+"""Added to distances beyond the start of a tail before a Weibull is fitted, as libMR does."""
+
+
+class OpenMaxDetector(LogitDetector):
+    """Minus the OpenMax probability of an unknown class, as log-odds.
+
+    For each class, a Weibull distribution is fitted to the largest distances of training samples
+    from the mean of their logits [1]_. It tells how surely a new sample is farther away than
+    the class reaches. That share of the largest logits moves to one more class, the unknown,
+    before the softmax.
+
+    Parameters
+    ----------
+    tail_size : int, default=20
+        How many of the largest distances a Weibull is fitted to; all where a class has fewer. A
+        small share of the samples of a class, or many of these are themselves beyond the tail.
+    alpha : int, default=3
+        How many of a sample's largest logits are revised, the first one in full and each
+        further one by 1 / ``alpha`` less; all where there are fewer classes.
+    cosine_weight : float in [0, 1], default=0.0
+        Weight of the cosine distance; the Euclidean distance has the rest.
+    learn_from : {"correct", "labels", "predictions"}, default="correct"
+        The training samples of a class: those that the network classified correctly, as the
+        authors do; all with its label; or all that are predicted as it, which needs no ``y``.
+    contamination : float in (0, 0.5], default=0.05
+        Share of the in-distribution training samples that the threshold rejects.
+
+    Attributes
+    ----------
+    class_means_ : ndarray of shape (n_classes, n_classes)
+        Mean logits of each class; NaN for a class without training samples.
+    tails_ : ndarray of shape (n_classes, 3)
+        Start, location and spread of each class's tail; NaN for a class without training samples.
+    training_rows_ : ndarray of shape (n_in_distribution_samples,)
+        Rows of ``X`` in ``fit`` that were learnt from: those not marked -1.
+    training_scores_ : ndarray of shape (n_in_distribution_samples,)
+        Their scores.
+    offset_ : float
+        Threshold on ``score_samples``.
+    n_samples_seen_ : int
+        Number of rows of ``X`` in ``fit``.
+    n_features_in_ : int
+        Number of classes.
+    feature_names_in_ : ndarray of shape (`n_features_in_`,)
+        Names of the features, where ``fit`` saw a data frame with string names.
+    layer_shapes_ : dict of str to tuple
+        Shape of one sample's logits, where ``fit`` saw ``Activations``.
+
+    See Also
+    --------
+    KLMatchingDetector : Typical softmax distributions of the classes.
+    MahalanobisDetector : Distances from class means in any layer.
+
+    Notes
+    -----
+    Reads the logits of ``Activations``, and in ``fit`` the network's own predictions; an ordinary
+    array is taken as the logits, and its columns as the classes 0, 1, ...
+
+    A distance d is beyond the tail of a class with the probability ``1 - exp(-exp((s(d) - location)
+    / spread))``, where ``s(d) = 10000 * log(1 + (d - start) / 10000)`` and the start is the
+    smallest distance in the tail. In terms of ``10000 + d - start`` that is a Weibull distribution
+    of shape ``10000 / spread`` and scale ``10000 * exp(location / 10000)``, which is what the
+    authors' code fits, by maximum likelihood. A tail of equal distances takes the mean spread of
+    the others, or 1. Any sample is beyond a class without training samples.
+
+    The authors' code adds 1 / 200 of the Euclidean distance to the cosine distance:
+    ``cosine_weight=200 / 201``, up to a constant factor.
+
+    References
+    ----------
+    .. [1] A. Bendale, T. E. Boult, "Towards open set deep networks", CVPR 2016. arXiv:1511.06233
+
+    Examples
+    --------
+    >>> from skood.detectors import OpenMaxDetector
+    >>> logits = [[9.0, 1.0], [8.0, 0.0], [8.0, 1.0], [1.0, 8.0], [0.0, 9.0], [1.0, 9.0]]
+    >>> detector = OpenMaxDetector().fit(logits)
+    >>> detector.openmax([[8.0, 1.0], [3.0, 3.0]]).round(2)
+    array([[0.  , 1.  , 0.  ],
+           [0.94, 0.01, 0.05]])
+    """
+
+    _min_classes = 2
+
+    _parameter_constraints: dict = {
+        **LogitDetector._parameter_constraints,
+        "tail_size": [Interval(Integral, 1, None, closed="left")],
+        "alpha": [Interval(Integral, 1, None, closed="left")],
+        "cosine_weight": [Interval(Real, 0, 1, closed="both")],
+        "learn_from": [StrOptions({"correct", "labels", "predictions"})],
+    }
+
+    def __init__(
+        self,
+        *,
+        tail_size=20,
+        alpha=3,
+        cosine_weight=0.0,
+        learn_from="correct",
+        contamination=0.05,
+    ):
+        super().__init__(contamination=contamination)
+        self.tail_size = tail_size
+        self.alpha = alpha
+        self.cosine_weight = cosine_weight
+        self.learn_from = learn_from
+
+    def fit(self, X, y=None):
+        """Learn class means and tails from the in-distribution samples and set the threshold.
+
+        Parameters
+        ----------
+        X : Activations or array-like of shape (n_samples, n_classes)
+            Activations with logits, or the logits.
+        y : array-like of shape (n_samples,), default=None
+            Class labels; -1 marks an out-of-distribution sample, which is left out. Without labels,
+            and where all that are left are 1, which says no more than in-distribution, every
+            prediction counts as correct.
+
+        Returns
+        -------
+        self : object
+            Fitted detector.
+
+        Raises
+        ------
+        ValueError
+            If labels are missing that ``learn_from`` asks for, a label is not among the classes of
+            the network, or no sample is left to learn from.
+        """
+        return super().fit(X, y)
+
+    def _fit(self, X, y):
+        logits, columns = logits_of(X), self._columns(X, y)
+        known = np.unique(columns[columns >= 0])
+        if len(known) == 0:
+            raise ValueError(
+                f"No sample to learn from: learn_from={self.learn_from!r} leaves none of {len(X)}. "
+                "Are the labels y classes of the network?"
+            )
+        self.class_means_ = np.full((logits.shape[1], logits.shape[1]), np.nan)
+        self.tails_ = np.full((logits.shape[1], 3), np.nan)
+        for column in known:
+            members = logits[columns == column]
+            self.class_means_[column] = members.mean(axis=0)
+            self.tails_[column] = self._fit_tail(members, self.class_means_[column])
+        _lend_spreads(self.tails_)
+
+    def _columns(self, X, y):
+        """Column of the class that each sample is learnt for, or -1."""
+        predictions = labels = predictions_of(X)
+        if self.learn_from == "labels" or (self.learn_from == "correct" and _tells_classes(y)):
+            X = Activations(dict(X.items()), predictions=predictions, classes=X.classes)
+            check_class_labels(X, y, f"learn_from={self.learn_from!r}")
+            labels = y
+        columns = np.full(len(X), -1)
+        for column, label in enumerate(np.arange(X.shape[1]) if X.classes is None else X.classes):
+            columns[labels == label] = column
+        if self.learn_from == "correct":
+            columns[labels != predictions] = -1
+        return columns
+
+    def _fit_tail(self, members, mean):
+        distances = np.sort(_distances(members, mean, self.cosine_weight))
+        rounding = 1e-12 * ((1 - self.cosine_weight) * np.linalg.norm(mean) + self.cosine_weight)
+        return _fit_weibull(distances[-self.tail_size :], rounding + 1e-12 * distances[-1])
+
+    def _revise(self, logits):
+        """Logits of shape (n_samples, 1 + n_classes), what moves to the unknown class first."""
+        n_revised = min(self.alpha, logits.shape[1])
+        samples = np.arange(len(logits))
+        remaining = logits.copy()
+        revised = np.column_stack([np.zeros(len(logits)), logits])
+        for rank in range(n_revised):
+            columns = remaining.argmax(axis=1)
+            remaining[samples, columns] = -np.inf
+            distances = _distances(logits, self.class_means_[columns], self.cosine_weight)
+            share = (1 - rank / n_revised) * _beyond_tail(distances, self.tails_[columns])
+            moved = share * logits[samples, columns]
+            revised[:, 0] += moved
+            revised[samples, 1 + columns] -= moved
+        return revised
+
+    def _score_logits(self, logits):
+        revised = self._revise(logits)
+        return log_sum_exp(revised[:, 1:]) - revised[:, 0]
+
+    def openmax(self, X):
+        """Compute the probabilities of the unknown class and of the known ones.
+
+        Parameters
+        ----------
+        X : Activations or array-like of shape (n_samples, n_classes)
+            Activations with logits, or the logits.
+
+        Returns
+        -------
+        probabilities : ndarray of shape (n_samples, 1 + n_classes)
+            The first column is the unknown class. Rows sum to 1.
+        """
+        check_is_fitted(self)
+        return softmax(self._revise(logits_of(self._validate(X, reset=False))), axis=1)
+
+
+def _tells_classes(y):
+    """Whether labels say more than that all samples are in-distribution, which is +1."""
+    return y is not None and np.unique(y).tolist() != [1]
+
+
+def _distances(rows: NDArray, means: NDArray, cosine_weight: float) -> NDArray:
+    """Distance of each row to its mean, or to the one mean; a row of zeros has the cosine 0."""
+    euclidean = np.linalg.norm(rows - means, axis=1)
+    if cosine_weight == 0:
+        return euclidean
+    lengths = np.linalg.norm(rows, axis=1) * np.linalg.norm(means, axis=-1)
+    cosines = (rows * means).sum(axis=1) / np.where(lengths == 0, 1, lengths)
+    return (1 - cosine_weight) * euclidean + cosine_weight * (1 - cosines)
+
+
+def _shift(beyond_start: NDArray) -> NDArray:
+    """``s(d)``, given ``d - start``; distances below ``-_SHIFT`` have no Weibull probability."""
+    return _SHIFT * np.log1p(np.maximum(beyond_start / _SHIFT, np.nextafter(-1, 0)))
+
+
+def _fit_weibull(tail: NDArray, rounding: float) -> tuple[float, float, float]:
+    """Start, location and spread of the Weibull of largest likelihood for ascending distances.
+
+    The spread is 0 where the distances differ by no more than ``rounding``.
+    """
+    shifted = _shift(tail - tail[0])
+    below = shifted - shifted[-1]
+    gap = -below.mean()
+    if gap <= rounding:
+        return tail[0], 0.0, 0.0
+
+    def slope(spread):
+        weights = np.exp(below / spread)
+        return below @ weights / weights.sum() + (gap - spread)
+
+    # Whatever the distances, the slope is positive at one end and not at the other.
+    spread = brentq(slope, gap / (1 + len(tail)), gap, xtol=1e-15 * gap)
+    return tail[0], shifted[-1] + spread * np.log(np.exp(below / spread).mean()), spread
+
+
+def _lend_spreads(tails: NDArray) -> None:
+    """Give tails of equal distances the mean spread of the others, or 1."""
+    spreads = tails[:, 2]
+    is_positive = spreads > 0
+    spreads[spreads == 0] = spreads[is_positive].mean() if is_positive.any() else 1.0
+
+
+def _beyond_tail(distances: NDArray, tails: NDArray) -> NDArray:
+    """Probability that each distance is beyond its tail; 1 where there is no tail."""
+    start, location, spread = tails.T
+    exponent = (_shift(distances - start) - location) / spread
+    # From e^700 on the probability is 1, and the exponential would overflow.
+    beyond = -np.expm1(-np.exp(np.minimum(exponent, 700)))
+    return np.where(np.isnan(exponent), 1.0, beyond)

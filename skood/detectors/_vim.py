@@ -1,0 +1,175 @@
+"""Virtual-logit matching."""
+
+from numbers import Integral
+
+import numpy as np
+from scipy.special import logsumexp
+from sklearn.utils._param_validation import Interval, StrOptions
+
+from ._head_detector import HeadDetector, float64_batches
+
+_EPS = np.finfo(np.float64).eps
+
+
+class ViMDetector(HeadDetector):
+    """Energy of the logits less that part of the features which training samples hardly have.
+
+    Virtual-logit matching (ViM) [1]_ finds the principal subspace of the training features. What a
+    sample has outside of it, the residual, makes one more logit, scaled to be as large as the
+    largest logit is on average. The score is ``logsumexp(logits) - alpha * norm(residual)``.
+
+    Parameters
+    ----------
+    n_components : int or "auto", default="auto"
+        Dimension of the principal subspace, at most the number of units, for which there is no
+        residual. "auto" is the authors' choice: 1,000 for 2,048 units or more, 512 for 768 or more,
+        otherwise half of the units.
+    contamination : float in (0, 0.5], default=0.05
+        Share of the in-distribution training samples that the threshold rejects.
+
+    Attributes
+    ----------
+    n_components_ : int
+        Dimension of the principal subspace: ``n_components``, or less where the training samples
+        do not span so many dimensions.
+    components_ : ndarray of shape (`n_components_`, `n_features_in_`)
+        Orthonormal axes of the principal subspace, the one with the largest moment first.
+    origin_ : ndarray of shape (`n_features_in_`,)
+        The point that the features are taken relative to: ``-pinv(weight) @ bias``, where the
+        logits are as near to 0 as they get.
+    alpha_ : float
+        Scale of the norm of the residual.
+    head_ : LinearHead
+        The head that ``fit`` saw.
+    training_rows_ : ndarray of shape (n_in_distribution_samples,)
+        Rows of ``X`` in ``fit`` that were learnt from: those not marked -1.
+    training_scores_ : ndarray of shape (n_in_distribution_samples,)
+        Their scores.
+    offset_ : float
+        Threshold on ``score_samples``.
+    n_samples_seen_ : int
+        Number of rows of ``X`` in ``fit``.
+    n_features_in_ : int
+        Number of units that the head reads.
+    feature_names_in_ : ndarray of shape (`n_features_in_`,)
+        Names of the features, where ``fit`` saw a data frame with string names.
+    layer_shapes_ : dict of str to tuple
+        Shape of one sample in the layer that the head reads, where ``fit`` saw ``Activations``.
+
+    See Also
+    --------
+    EnergyDetector : The score without the residual.
+    MahalanobisDetector : Weighs all directions by the spread of the training samples.
+    NNGuideDetector : Energy guided by the nearest training samples.
+
+    Notes
+    -----
+    Reads the logits of ``Activations``, their head, and the layer that it reads. An ordinary array
+    is taken as logits: as features of a head that passes them on unchanged.
+
+    The moments are not centred, but taken about the origin. Where the training samples lie in the
+    principal subspace altogether, as they do if they are few, any residual at all outweighs the
+    energy. Where the largest logit is negative on average, its absolute value sets the scale, so
+    that a residual always tells against a sample.
+
+    References
+    ----------
+    .. [1] H. Wang, Z. Li, L. Feng, W. Zhang, "ViM: Out-of-distribution with virtual-logit
+       matching", CVPR 2022. arXiv:2203.10807
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skood import Activations, LinearHead
+    >>> from skood.detectors import ViMDetector
+    >>> features = [[4.0, 0.0, 1.0], [0.0, 4.0, -1.0], [4.0, 0.0, -1.0], [0.0, 4.0, 1.0]]
+    >>> head = LinearHead(np.eye(3)[:2], input_layer="fc")
+    >>> A = Activations({"fc": features}, head=head)
+    >>> detector = ViMDetector(n_components=2).fit(A)
+    >>> round(detector.alpha_, 6)
+    4.0
+    >>> others = Activations({"fc": [[5.0, 0.0, 0.0], [5.0, 0.0, 3.0]]}, head=head)
+    >>> detector.score_samples(others).round(2)
+    array([ 5.01, -6.99])
+    """
+
+    _parameter_constraints: dict = {
+        **HeadDetector._parameter_constraints,
+        "n_components": [Interval(Integral, 0, None, closed="left"), StrOptions({"auto"})],
+    }
+
+    def __init__(self, n_components="auto", *, contamination=0.05):
+        super().__init__(contamination=contamination)
+        self.n_components = n_components
+
+    def fit(self, X, y=None):
+        """Find the principal subspace of the in-distribution samples and set the threshold.
+
+        Parameters
+        ----------
+        X : Activations or array-like of shape (n_samples, n_features)
+            Activations with the head of the network and the layer that it reads; or logits.
+        y : array-like of shape (n_samples,), default=None
+            Class labels; -1 marks an out-of-distribution sample, which is left out.
+
+        Returns
+        -------
+        self : object
+            Fitted detector.
+
+        Raises
+        ------
+        ValueError
+            If there is no head or its layer is missing, values are not finite, no sample is
+            in-distribution, or ``n_components`` is above the number of units.
+        """
+        return super().fit(X, y)
+
+    def _fit(self, X, y):
+        n_components = self._n_components(X.shape[1])
+        self.origin_ = _origin(self.head_)
+        moments, axes = np.linalg.eigh(self._second_moments(X))
+        moments, axes = moments[::-1], axes[:, ::-1]
+        # Which of the directions without any moment come first is chance.
+        n_spanned = int((moments > len(moments) * _EPS * moments[0]).sum())
+        self.n_components_ = min(n_components, n_spanned)
+        self.components_ = axes[:, : self.n_components_].T.copy()
+        self._residual_axes = axes[:, self.n_components_ :].copy()
+        # A smaller residual than this is rounding.
+        self._least_norm = np.sqrt(_EPS * moments.clip(0).sum())
+
+    def _n_components(self, n_units):
+        if self.n_components == "auto":
+            return 1000 if n_units >= 2048 else 512 if n_units >= 768 else n_units // 2
+        if self.n_components > n_units:
+            raise ValueError(
+                f"n_components={self.n_components} must be at most {n_units}, the number of units "
+                "that the head reads."
+            )
+        return self.n_components
+
+    def _second_moments(self, X):
+        moments = np.zeros((X.shape[1], X.shape[1]))
+        for _, features, _ in float64_batches(X):
+            relative = features - self.origin_
+            moments += relative.T @ relative
+        return moments / len(X)
+
+    def _score_training_samples(self, X):
+        norms = np.concatenate([self._residual_norms(rows) for _, rows, _ in float64_batches(X)])
+        norm = max(norms.mean(), self._least_norm)
+        self.alpha_ = float(abs(X.logits.max(axis=1).mean()) / norm) if norm > 0 else 0.0
+        return logsumexp(X.logits, axis=1) - self.alpha_ * norms
+
+    def _residual_norms(self, features):
+        return np.linalg.norm((features - self.origin_) @ self._residual_axes, axis=1)
+
+    def _score_rows(self, features, logits):
+        return logsumexp(logits, axis=1) - self.alpha_ * self._residual_norms(features)
+
+
+def _origin(head):
+    """The shortest vector of features at which the logits are as near to 0 as they get."""
+    rounding = max(head.shape) * np.finfo(np.result_type(head.weight, np.float32)).eps
+    weight, bias = head.weight.astype(np.float64), head.bias.astype(np.float64)
+    return np.linalg.lstsq(weight, -bias, rcond=rounding)[0]

@@ -1,0 +1,10 @@
+"""Transformers that change what the last layer reads, and recompute the logits."""
+
+from ._ash import ASH, SCALE
+from ._base import BaseShaper, FeatureShaper
+from ._dice import DICE
+from ._line import LINe
+from ._react import ReAct
+from ._vra import VRA
+
+__all__ = ["ASH", "DICE", "SCALE", "VRA", "BaseShaper", "FeatureShaper", "LINe", "ReAct"]

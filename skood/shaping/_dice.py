@@ -1,0 +1,119 @@
+"""A head that keeps only its important weights."""
+
+from numbers import Real
+
+import numpy as np
+from sklearn.utils import check_array
+from sklearn.utils._param_validation import Interval
+
+from ..activations import LinearHead
+from ._base import BaseShaper
+from ._percentile import percentile_below
+
+
+class DICE(BaseShaper):
+    """Keep the weights of the head that contribute most to the logits, and set the others to 0.
+
+    The contribution of unit ``d`` to class ``k`` is its weight times its mean over the training
+    samples, ``weight[k, d] * mean[d]``, sign included. Weights stay whose contribution is above a
+    percentile of those of all weights; biases stay [1]_. The features do not change.
+
+    Parameters
+    ----------
+    sparsity : float in [0, 100], default=90
+        The percentile: share of the weights that become 0, in per cent. Published with 90 for
+        CIFAR and 70 for ImageNet.
+    mean_features : array-like of shape (n_units,), default=None
+        Mean of each unit over the training samples of the network, where these are not the samples
+        of ``fit``. By default the mean over the in-distribution samples of ``fit``.
+
+    Attributes
+    ----------
+    mean_features_ : ndarray of shape (n_units,)
+        Mean of each unit.
+    weight_mask_ : ndarray of shape (n_classes, n_units)
+        True for weights that are kept.
+    sparse_head_ : LinearHead
+        The head with these weights only.
+    head_ : LinearHead
+        The head that ``fit`` saw.
+    n_features_in_ : int
+        Number of features.
+    feature_names_in_ : ndarray of shape (`n_features_in_`,)
+        Names of the features, where ``fit`` saw a data frame with string names.
+    layer_shapes_ : dict of str to tuple
+        Shape of one sample's features, where ``fit`` saw ``Activations``.
+
+    Raises
+    ------
+    ValueError
+        In ``fit``, if ``mean_features`` has not one value for each unit.
+
+    See Also
+    --------
+    ReAct : Clips features; as published, in front of DICE.
+    LINe : Chooses weights and units for each class.
+
+    Notes
+    -----
+    The mean is that of the features of the network itself, ``A.features``, also behind another
+    shaping transformer. So ``make_pipeline(ReAct(), DICE())`` chooses the weights by unclipped
+    features, as published, and gives the same logits as ``make_pipeline(DICE(), ReAct())``. The
+    ``head`` of the activations that ``transform`` returns is the sparse one.
+
+    References
+    ----------
+    .. [1] Y. Sun, Y. Li, "DICE: Leveraging sparsification for out-of-distribution detection",
+       ECCV 2022. arXiv:2111.09805
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skood import Activations, LinearHead
+    >>> from skood.shaping import DICE
+    >>> head = LinearHead(np.array([[1.0, 2.0], [3.0, -1.0]]), input_layer="fc")
+    >>> A = Activations({"fc": np.array([[1.0, 0.0], [3.0, 8.0]])}, head=head)
+    >>> shaped = DICE(sparsity=50).fit_transform(A)
+    >>> shaped.head.weight
+    array([[0., 2.],
+           [3., 0.]])
+    >>> shaped.logits
+    array([[ 0.,  3.],
+           [16.,  9.]])
+    """
+
+    _parameter_constraints: dict = {
+        "sparsity": [Interval(Real, 0, 100, closed="both")],
+        "mean_features": ["array-like", None],
+    }
+
+    def __init__(self, sparsity=90, *, mean_features=None):
+        self.sparsity = sparsity
+        self.mean_features = mean_features
+
+    def _fit(self, X, y):
+        self.mean_features_ = self._mean_features(X)
+        head = self.head_
+        contributions = self.mean_features_ * head.weight
+        self.weight_mask_ = contributions > percentile_below(contributions, self.sparsity)
+        weight = np.where(self.weight_mask_, head.weight, 0)
+        self.sparse_head_ = LinearHead(weight, head.bias, head.input_layer)
+
+    def _mean_features(self, X):
+        if self.mean_features is None:
+            return X.features.mean(axis=0, dtype=np.float64)
+        means = check_array(
+            self.mean_features, ensure_2d=False, dtype=np.float64, input_name="mean_features"
+        )
+        if means.shape != self.head_.shape[1:]:
+            raise ValueError(
+                f"mean_features must have shape {self.head_.shape[1:]}, one value for each unit, "
+                f"but got {means.shape}."
+            )
+        return means
+
+    def _shape(self, features):
+        return features, self.sparse_head_.logits(features)
+
+    def _shaped_head(self):
+        return self.sparse_head_

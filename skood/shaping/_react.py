@@ -1,0 +1,79 @@
+"""Clipping of large activations."""
+
+from numbers import Real
+
+import numpy as np
+from sklearn.utils._param_validation import Interval
+
+from .._head import head_features
+from ._base import FeatureShaper
+
+
+class ReAct(FeatureShaper):
+    """Clip the features from above.
+
+    Out-of-distribution samples often excite a few units far beyond what training samples do, and
+    these units then dominate the logits. ReAct replaces a feature ``h`` by ``min(h, c)``, where
+    ``c`` is a high percentile of the training features [1]_.
+
+    Parameters
+    ----------
+    percentile : float in [0, 100], default=90
+        ``c`` is this percentile of all features of all in-distribution training samples taken
+        together. Not used where ``threshold`` is given.
+    threshold : float, default=None
+        ``c`` itself.
+
+    Attributes
+    ----------
+    threshold_ : float
+        ``c``.
+    head_ : LinearHead
+        The head that ``fit`` saw.
+    n_features_in_ : int
+        Number of features.
+    feature_names_in_ : ndarray of shape (`n_features_in_`,)
+        Names of the features, where ``fit`` saw a data frame with string names.
+    layer_shapes_ : dict of str to tuple
+        Shape of one sample's features, where ``fit`` saw ``Activations``.
+
+    See Also
+    --------
+    VRA : Also removes small features.
+    DICE : Keeps the important weights of the head; behind ReAct the two are often combined.
+
+    References
+    ----------
+    .. [1] Y. Sun, C. Guo, Y. Li, "ReAct: Out-of-distribution detection with rectified
+       activations", NeurIPS 2021. arXiv:2111.12797
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skood import Activations, LinearHead
+    >>> from skood.shaping import ReAct
+    >>> head = LinearHead(np.array([[1.0, 0.0], [0.0, 1.0]]), input_layer="fc")
+    >>> A = Activations({"fc": np.array([[0.0, 1.0], [2.0, 9.0]])}, head=head)
+    >>> shaped = ReAct(threshold=3).fit_transform(A)
+    >>> shaped.logits
+    array([[0., 1.],
+           [2., 3.]])
+    """
+
+    _parameter_constraints: dict = {
+        "percentile": [Interval(Real, 0, 100, closed="both")],
+        "threshold": [Interval(Real, None, None, closed="neither"), None],
+    }
+
+    def __init__(self, percentile=90, *, threshold=None):
+        self.percentile = percentile
+        self.threshold = threshold
+
+    def _fit(self, X, y):
+        if self.threshold is not None:
+            self.threshold_ = float(self.threshold)
+        else:
+            self.threshold_ = float(np.percentile(head_features(X), np.float64(self.percentile)))
+
+    def _shape_features(self, features):
+        return np.minimum(features, self.threshold_)

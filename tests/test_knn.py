@@ -1,0 +1,290 @@
+"""The nearest-neighbour detector against references and brute force."""
+
+import sys
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy.spatial.distance import cdist
+from sklearn.exceptions import NotFittedError
+from sklearn.model_selection import GridSearchCV
+from sklearn.pipeline import make_pipeline
+
+from skood import Activations, LayerSelector, PackedBits
+from skood.detectors import KNNDetector, _neighbor_search
+from skood.model_selection import OODKFold
+
+
+@pytest.fixture(params=["faiss", "products"])
+def search(request, monkeypatch):
+    """Runs a test with either way to search."""
+    if request.param == "products":
+        monkeypatch.setitem(sys.modules, "faiss", None)
+    else:
+        pytest.importorskip("faiss")
+
+
+# References
+
+
+@pytest.mark.usefixtures("search")
+@pytest.mark.parametrize("k", [1, 10, 50])
+def test_distances_are_those_of_the_reference(golden, k):
+    inputs, expected = golden("inputs"), golden("knn")
+    detector = KNNDetector(k).fit(inputs["features_train"])
+    found = -detector.score_samples(inputs["features_eval"])
+    np.testing.assert_allclose(found, expected[f"distance_k{k}_f64"], atol=1e-6)
+    np.testing.assert_allclose(found, expected[f"distance_k{k}"], atol=1e-5)
+    squared = np.abs(expected[f"squared_openood_k{k}"])
+    np.testing.assert_allclose(found**2, squared, atol=1e-5)
+
+
+@pytest.mark.usefixtures("search")
+def test_distances_of_raw_features_are_those_of_the_reference(golden):
+    inputs, expected = golden("inputs"), golden("knn")
+    detector = KNNDetector(10, normalize=False).fit(inputs["features_train"])
+    distances, _ = detector.kneighbors(inputs["features_eval"])
+    np.testing.assert_allclose(distances[:, 9], expected["distance_raw_k10"], rtol=1e-5)
+    np.testing.assert_allclose(distances.mean(axis=1), expected["distance_raw_mean_k10"], rtol=1e-5)
+    np.testing.assert_allclose(-detector.training_scores_, expected["train_loo_raw_k10"], rtol=1e-5)
+
+
+@pytest.mark.usefixtures("search")
+def test_rows_of_zeros_stay_so(golden):
+    edge = golden("edge_cases")
+    detector = KNNDetector(3).fit(edge["feat_train"])
+    found = -detector.score_samples(edge["feat_query"])
+    np.testing.assert_allclose(found, edge["feat_knn3_pytorch_ood"], atol=1e-5)
+
+
+# Brute force
+
+
+few_rows = st.tuples(st.integers(2, 30), st.integers(1, 4), st.integers(0, 99)).map(
+    lambda args: np.random.default_rng(args[2]).integers(0, 3, size=args[:2]).astype(float)
+)
+
+
+@pytest.mark.filterwarnings("ignore:n_neighbors")
+@given(
+    X=few_rows,
+    k=st.integers(1, 12),
+    scale=st.sampled_from([1e-30, 1, 1e18]),
+    dtype=st.sampled_from([np.float32, np.float64]),
+    has_faiss=st.booleans(),
+)
+def test_scores_are_those_of_a_brute_force(X, k, scale, dtype, has_faiss):
+    """Also with duplicates, ties, constant units, few samples, and tiny or huge values."""
+    X = (X * scale).astype(dtype)
+    query = np.vstack([X, X[:3] + X.dtype.type(scale / 2), X[:2] + X.dtype.type(1e19)])
+    with pytest.MonkeyPatch.context() as patch:
+        if not has_faiss:
+            patch.setitem(sys.modules, "faiss", None)
+        detector = KNNDetector(k, normalize=False).fit(X)
+        scores = detector.score_samples(query)
+        distances, rows = detector.kneighbors(query)
+    k = min(k, len(X) - 1)
+    expected = np.sort(cdist(query, X), axis=1)
+    np.testing.assert_allclose(scores, -expected[:, k - 1], rtol=1e-12)
+    np.testing.assert_allclose(distances, expected[:, :k], rtol=1e-12)
+    apart = np.linalg.norm(query[:, np.newaxis].astype(float) - X[rows], axis=2)
+    np.testing.assert_allclose(distances, apart, rtol=1e-12)
+    assert all(len(set(found)) == k for found in rows)
+    others = cdist(X, X) + np.where(np.eye(len(X)), np.inf, 0)
+    np.testing.assert_allclose(
+        detector.training_scores_, -np.sort(others, axis=1)[:, k - 1], rtol=1e-12
+    )
+
+
+@pytest.mark.usefixtures("search")
+def test_rows_far_from_the_origin_are_told_apart():
+    X = np.random.default_rng(0).normal(size=(500, 8))
+    detector = KNNDetector(3, normalize=False).fit(X + 1e6)
+    expected = np.sort(cdist(X, X), axis=1)[:, 2]
+    np.testing.assert_allclose(-detector.score_samples(X + 1e6), expected, rtol=1e-8)
+
+
+@pytest.mark.usefixtures("search")
+@pytest.mark.parametrize("apart", [1.0, 1e-5], ids=["well apart", "nearly the same"])
+def test_scores_depend_neither_on_other_samples_nor_on_the_order(apart):
+    rng = np.random.default_rng(0)
+    X = (1 + apart * rng.normal(size=(300, 40))).astype(np.float32)
+    query, order = X[:60] + np.float32(apart / 9), rng.permutation(300)
+    detector = KNNDetector(7).fit(X)
+    scores = detector.score_samples(query)
+    one_by_one = [detector.score_samples(row[np.newaxis])[0] for row in query]
+    np.testing.assert_array_equal(scores, one_by_one)
+    shuffled = KNNDetector(7).fit(X[order])
+    np.testing.assert_array_equal(shuffled.score_samples(query), scores)
+    np.testing.assert_array_equal(shuffled.training_scores_, detector.training_scores_[order])
+
+
+@pytest.mark.parametrize("metric", ["euclidean", "inner_product"])
+def test_both_ways_to_search_agree(metric, monkeypatch):
+    pytest.importorskip("faiss")
+    rng = np.random.default_rng(0)
+    queries, rows = (rng.normal(size=(n, 16)).astype(np.float32) for n in (50, 400))
+    values, found = _neighbor_search.search_rows(queries, rows, 9, metric=metric)
+    monkeypatch.setitem(sys.modules, "faiss", None)
+    monkeypatch.setattr(_neighbor_search, "_VALUES_PER_BATCH", 400 * 7)
+    others = _neighbor_search.search_rows(queries, rows, 9, metric=metric)
+    np.testing.assert_allclose(others[0], values, rtol=1e-5)
+    np.testing.assert_array_equal(others[1], found)
+    products = np.sort(queries @ rows.T, axis=1)[:, :-10:-1]
+    brute = np.sort(cdist(queries, rows), axis=1)[:, :9] ** 2 if metric == "euclidean" else products
+    np.testing.assert_allclose(values, brute, rtol=1e-4)
+
+
+# What is compared
+
+
+@pytest.fixture(scope="module")
+def data():
+    """Two layers; samples out-of-distribution point elsewhere."""
+    rng = np.random.default_rng(0)
+    centers = rng.normal(size=(3, 12))
+    inside = centers[np.arange(150) % 3] + 0.3 * rng.normal(size=(150, 12))
+    outside = rng.normal(size=(50, 12))
+    rows = np.vstack([inside, outside])
+    layers = {"relu1": rows[:, :5], "relu2": 100 * rows[:, 5:]}
+    return Activations(layers), np.repeat([1, -1], [150, 50])
+
+
+def directions(rows):
+    return rows / np.linalg.norm(rows, axis=1, keepdims=True)
+
+
+def test_layers_count_alike_once_normalised(data):
+    A, _ = data
+    rows = np.hstack([directions(A["relu1"]), directions(A["relu2"])]) / np.sqrt(2)
+    np.testing.assert_allclose(np.linalg.norm(rows, axis=1), 1)
+    expected = KNNDetector(5, normalize=False).fit(rows)
+    found = KNNDetector(5).fit(A)
+    np.testing.assert_allclose(found.score_samples(A), expected.score_samples(rows), rtol=1e-9)
+    raw = KNNDetector(5, normalize=False).fit(A)
+    side_by_side = KNNDetector(5, normalize=False).fit(np.asarray(A))
+    np.testing.assert_array_equal(raw.score_samples(A), side_by_side.score_samples(np.asarray(A)))
+
+
+def test_normalised_samples_have_no_length(data):
+    A, _ = data
+    detector = KNNDetector(5).fit(A["relu1"])
+    longer = A["relu1"] * np.geomspace(0.1, 10, 200)[:, np.newaxis]
+    np.testing.assert_allclose(
+        detector.score_samples(longer), detector.score_samples(A["relu1"]), atol=1e-12
+    )
+
+
+def test_bits_are_zeros_and_ones():
+    bits = np.random.default_rng(0).random((60, 70)) < 0.5
+    as_numbers = bits.astype(np.float32)
+    packed = Activations({"relu": PackedBits.pack(bits)})
+    for normalize in (False, True):
+        expected = KNNDetector(5, normalize=normalize).fit(as_numbers).score_samples(as_numbers)
+        for X in (packed, bits):
+            found = KNNDetector(5, normalize=normalize).fit(X).score_samples(X)
+            np.testing.assert_array_equal(found, expected)
+
+
+def test_what_is_stored_is_a_copy():
+    X = np.random.default_rng(0).normal(size=(60, 4))
+    detector = KNNDetector(5, normalize=False).fit(X)
+    before = detector.score_samples(np.ones((1, 4)))
+    X[:] = 0
+    np.testing.assert_array_equal(detector.score_samples(np.ones((1, 4))), before)
+
+
+# Neighbours
+
+
+def test_neighbours_are_rows_of_the_training_samples(data):
+    A, y = data
+    order = np.random.default_rng(0).permutation(200)
+    A, y = A[order], y[order]
+    detector = KNNDetector(5).fit(A, y)
+    inside = np.flatnonzero(y == 1)
+    distances, rows = detector.kneighbors(A[inside])
+    assert distances.shape == rows.shape == (150, 5)
+    np.testing.assert_array_equal(rows[:, 0], inside)
+    np.testing.assert_array_equal(distances[:, 0], 0)
+    np.testing.assert_array_equal(-distances[:, -1], detector.score_samples(A[inside]))
+    assert detector.kneighbors(A, n_neighbors=150)[1].shape == (200, 150)
+
+
+def test_earlier_rows_come_first_on_ties():
+    detector = KNNDetector(2, normalize=False).fit([[1.0], [0.0], [1.0], [1.0]])
+    distances, rows = detector.kneighbors([[1.0], [0.0]], n_neighbors=4)
+    np.testing.assert_array_equal(distances, [[0, 0, 0, 1], [0, 1, 1, 1]])
+    np.testing.assert_array_equal(rows, [[0, 2, 3, 1], [1, 0, 2, 3]])
+
+
+# Life of a detector
+
+
+@pytest.mark.filterwarnings("ignore:n_neighbors")
+def test_batches_give_what_one_fit_gives(data):
+    A, y = data
+    whole = KNNDetector(60).fit(A, y)
+    detector = KNNDetector(60)
+    for rows in (slice(40), slice(40, 120), slice(120, 180), slice(180, None)):
+        assert detector.partial_fit(A[rows], y[rows]) is detector
+    np.testing.assert_array_equal(detector.training_rows_, whole.training_rows_)
+    np.testing.assert_array_equal(detector.training_scores_, whole.training_scores_)
+    np.testing.assert_array_equal(detector.score_samples(A), whole.score_samples(A))
+    assert detector.offset_ == whole.offset_
+    assert detector.n_samples_seen_ == 200
+    assert detector.n_neighbors_ == 60
+    np.testing.assert_array_equal(detector.kneighbors(A, 3)[1], whole.kneighbors(A, 3)[1])
+
+
+def test_the_threshold_rejects_as_many_new_samples():
+    X = np.random.default_rng(0).normal(size=(1400, 20))
+    detector = KNNDetector(1, contamination=0.1).fit(X[:400])
+    assert np.mean(detector.predict(X[400:]) == -1) == pytest.approx(0.1, abs=0.05)
+    # Compared with itself, no training sample is far away.
+    np.testing.assert_array_equal(detector.score_samples(X[:400]), 0)
+
+
+def test_a_search_changes_scores(data):
+    A, y = data
+    search = GridSearchCV(
+        make_pipeline(LayerSelector("relu1"), KNNDetector()),
+        {"knndetector__n_neighbors": [1, 10, 90], "knndetector__normalize": [False, True]},
+        cv=OODKFold(3),
+        error_score="raise",
+    ).fit(A, y)
+    assert len(set(search.cv_results_["mean_test_score"])) == 6
+
+
+# Warnings and errors
+
+
+def test_too_large_groups_are_warned_of():
+    with pytest.warns(UserWarning, match="n_neighbors=50, but a sample has only 2 others"):
+        detector = KNNDetector(normalize=False).fit([[0.0], [1.0], [5.0]])
+    assert detector.n_neighbors_ == 2
+    np.testing.assert_array_equal(detector.training_scores_, [-5, -4, -5])
+
+
+def test_one_sample_is_too_few():
+    with pytest.raises(ValueError, match="at least 2 in-distribution samples, got n_samples = 1"):
+        KNNDetector().fit([[0.0], [1.0]], [1, -1])
+
+
+@pytest.mark.parametrize("n_neighbors", [0, 4])
+def test_no_more_neighbours_than_training_samples_can_be_found(n_neighbors):
+    detector = KNNDetector(1).fit([[0.0], [1.0], [2.0]])
+    with pytest.raises(ValueError, match=f"n_neighbors == {n_neighbors}, must be .= [13]"):
+        detector.kneighbors([[0.0]], n_neighbors)
+
+
+@pytest.mark.parametrize("params", [{"n_neighbors": 0}, {"normalize": "l1"}], ids=str)
+def test_parameters_out_of_range_are_refused(params):
+    with pytest.raises(ValueError, match=f"'{next(iter(params))}' parameter"):
+        KNNDetector(**params).fit([[0.0], [1.0]])
+
+
+def test_an_unfitted_detector_says_so(data):
+    with pytest.raises(NotFittedError):
+        KNNDetector().kneighbors(data[0])

@@ -1,0 +1,382 @@
+"""The Mahalanobis detector against references and brute force."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy.spatial.distance import cdist
+from sklearn.covariance import (
+    OAS,
+    EmpiricalCovariance,
+    GraphicalLasso,
+    LedoitWolf,
+    MinCovDet,
+    ShrunkCovariance,
+)
+from sklearn.exceptions import NotFittedError
+from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import roc_auc_score
+from sklearn.model_selection import GridSearchCV
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+from skood import Activations, LayerSelector, PackedBits
+from skood.detectors import MahalanobisDetector, _tied_gaussian
+from skood.model_selection import OODKFold
+
+# References
+
+
+@pytest.fixture(scope="module")
+def network(golden):
+    return golden("inputs"), golden("mahalanobis")
+
+
+@pytest.mark.parametrize("relative", [False, True])
+def test_distances_are_those_of_the_reference(network, relative):
+    inputs, expected = network
+    detector = MahalanobisDetector(relative=relative)
+    detector.fit(inputs["features_train"], inputs["y_train"])
+    np.testing.assert_allclose(detector.class_means_["X"], expected["class_means_f64"], rtol=1e-12)
+    squared = -2 * detector.score_samples(inputs["features_eval"])
+    reference = expected["relative_f64" if relative else "squared_f64"]
+    np.testing.assert_allclose(squared, reference, rtol=1e-6, atol=1e-8)
+
+
+def test_scores_of_layers_are_those_of_the_authors(network):
+    inputs, expected = network
+    names = [f"conv{number}" for number in range(1, 6)]
+
+    def layers(split):
+        pooled = {name: inputs[f"{name}_avg_{split}"] for name in names}
+        n_samples = len(pooled["conv1"])
+        return Activations({**pooled, "fc1": inputs[f"features_{split}"][:n_samples]})
+
+    detector = MahalanobisDetector().fit(layers("train"), inputs["y_train"][:450])
+    scores = detector.layer_scores(layers("eval"))
+    # The reference took the means of maps in double precision; here they come in single.
+    for name, layer in zip([*names, "fc1"], scores.T, strict=True):
+        np.testing.assert_allclose(-layer, expected[f"official_{name}_f64"], rtol=1e-5, atol=1e-8)
+    np.testing.assert_allclose(detector.score_samples(layers("eval")), scores.sum(axis=1))
+
+
+def test_dead_units_have_no_weight(golden):
+    edge = golden("edge_cases")
+    detector = MahalanobisDetector().fit(edge["feat_train"], edge["feat_y"])
+    squared = -2 * detector.score_samples(edge["feat_query"])
+    expected = np.abs(edge["feat_mahalanobis_openood"])
+    np.testing.assert_allclose(squared, expected, rtol=1e-4, atol=1e-4)
+    assert not detector.precision_["X"][2].any()
+
+
+# Brute force
+
+
+def brute_squares(query, rows, labels):
+    """Smallest squared distance of one sample, by the formulas of the paper."""
+    classes = sorted(set(labels))
+    means = np.array([rows[labels == label].mean(axis=0) for label in classes])
+    residuals = rows - means[np.searchsorted(classes, labels)]
+    precision = np.linalg.pinv(residuals.T @ residuals / len(rows), rcond=1e-12, hermitian=True)
+    apart = query - means
+    return np.einsum("cu,uv,cv->c", apart, precision, apart).min()
+
+
+def brute_score(query, rows, labels, relative):
+    squared = brute_squares(query, rows, labels)
+    if relative:
+        squared -= brute_squares(query, rows, np.zeros(len(rows)))
+    return -0.5 * squared
+
+
+few_rows = st.tuples(st.integers(2, 12), st.integers(1, 4), st.integers(0, 99)).map(
+    lambda args: np.random.default_rng(args[2]).integers(0, 4, size=args[:2]).astype(float)
+)
+
+
+@given(
+    X=few_rows,
+    relative=st.booleans(),
+    n_classes=st.integers(1, 4),
+    offset=st.sampled_from([0, 1e3]),
+)
+def test_scores_are_those_of_a_brute_force(X, relative, n_classes, offset):
+    """Also with single samples of a class, duplicates, constant units and too few samples."""
+    labels = np.arange(len(X)) % n_classes
+    rows = X + offset
+    relative = relative and n_classes > 1
+    detector = MahalanobisDetector(relative=relative).fit(rows, labels)
+    query = np.vstack([rows, rows[:1] + 1.5])
+    expected = [brute_score(row - offset, X, labels, relative) for row in query]
+    np.testing.assert_allclose(detector.score_samples(query), expected, atol=1e-6)
+
+    others = [np.arange(len(X)) != row for row in range(len(X))]
+    left_out = [
+        brute_score(X[row], X[rest], labels[rest], relative) for row, rest in enumerate(others)
+    ]
+    np.testing.assert_allclose(detector.training_scores_, left_out, atol=1e-6)
+
+
+@given(
+    X=st.tuples(st.integers(1, 4), st.integers(1, 3)).map(np.ones),
+    covariance=st.sampled_from([None, LedoitWolf(), EmpiricalCovariance()]),
+)
+def test_constant_activations_tell_nothing(X, covariance):
+    detector = MahalanobisDetector(covariance=covariance).fit(0.1 * X)
+    np.testing.assert_array_equal(detector.score_samples([[7.0] * X.shape[1]]), [0])
+    np.testing.assert_array_equal(detector.training_scores_, 0)
+
+
+def test_equal_rows_of_each_class_leave_no_covariance():
+    # Ten times 0.1 divided by ten is not 0.1.
+    X = np.repeat([[0.1, 0.7], [0.3, 0.9]], 10, axis=0)
+    detector = MahalanobisDetector().fit(X, np.repeat([0, 1], 10))
+    assert not detector.precision_["X"].any()
+
+
+def test_distant_classes_cost_no_precision():
+    rng = np.random.default_rng(0)
+    noise = rng.normal(size=(90, 6))
+    labels = np.arange(90) % 3
+    near, far = (noise + labels[:, np.newaxis] * apart for apart in (1e2, 1e6))
+    expected = MahalanobisDetector().fit(near, labels).score_samples(near)
+    detector = MahalanobisDetector().fit(far + 1e6, labels)
+    np.testing.assert_allclose(detector.score_samples(far + 1e6), expected, rtol=1e-7)
+
+
+# Classes
+
+
+@pytest.fixture(scope="module")
+def data():
+    """Three classes in three layers, the last of which tells nothing; samples of none of them."""
+    rng = np.random.default_rng(0)
+    label = np.r_[np.arange(240) % 3, np.full(60, -1)]
+    layers = {}
+    for name, shift in {"relu1": 0.5, "relu2": 1.0, "noise": 0.0}.items():
+        centers = np.vstack([rng.normal(size=(3, 8)), np.full(8, shift)])
+        layers[name] = rng.normal(size=(300, 8)) + (shift > 0) * centers[label]
+    return Activations(layers, predictions=np.maximum(label, 0)), label
+
+
+def test_classes_are_labels_or_else_predictions(data):
+    A, y = data
+    A, y = A[y >= 0], y[y >= 0]
+    wrong = Activations(dict(A.items()), predictions=np.roll(A.predictions, 1))
+    expected = MahalanobisDetector().fit(A).score_samples(A)
+    by_label = MahalanobisDetector().fit(wrong, y)
+    np.testing.assert_array_equal(by_label.score_samples(A), expected)
+    np.testing.assert_array_equal(by_label.class_labels_, [0, 1, 2])
+    for labels in (None, np.ones(len(y))):
+        by_prediction = MahalanobisDetector().fit(A, labels)
+        np.testing.assert_array_equal(by_prediction.score_samples(A), expected)
+    bare = Activations(dict(A.items()))
+    one_class = MahalanobisDetector().fit(bare)
+    np.testing.assert_allclose(one_class.class_means_["relu1"], [A["relu1"].mean(axis=0)])
+    # To score samples, predictions are not needed.
+    np.testing.assert_array_equal(by_label.score_samples(bare), expected)
+
+
+def test_labels_may_be_text(data):
+    A, y = data
+    inside = y >= 0
+    names = np.array(["cat", "dog", "emu"])[y[inside]]
+    detector = MahalanobisDetector().fit(A[inside], names)
+    assert detector.class_labels_.tolist() == ["cat", "dog", "emu"]
+    expected = MahalanobisDetector().fit(A[inside], y[inside])
+    np.testing.assert_array_equal(detector.score_samples(A), expected.score_samples(A))
+
+
+def test_bits_are_zeros_and_ones():
+    bits = np.random.default_rng(0).random((60, 70)) < 0.5
+    expected = MahalanobisDetector().fit(bits.astype(float)).score_samples(bits.astype(float))
+    packed = Activations({"relu": PackedBits.pack(bits)})
+    found = MahalanobisDetector().fit(packed).score_samples(packed)
+    np.testing.assert_array_equal(found, expected)
+
+
+# Covariance estimators
+
+
+@pytest.mark.parametrize(
+    "estimator",
+    [LedoitWolf(), OAS(), ShrunkCovariance(shrinkage=0.3), MinCovDet(random_state=0)],
+    ids=lambda estimator: type(estimator).__name__,
+)
+def test_the_precision_is_that_of_the_given_estimator(data, estimator):
+    A, y = data
+    inside = y >= 0
+    X, labels = A["relu1"][inside], y[inside]
+    detector = MahalanobisDetector(covariance=estimator).fit(X, labels)
+    means = np.array([X[labels == label].mean(axis=0) for label in range(3)])
+    fitted = estimator.set_params(assume_centered=True).fit(X - means[labels])
+    np.testing.assert_allclose(detector.precision_["X"], fitted.get_precision(), rtol=1e-9)
+    expected = cdist(A["relu1"], means, "mahalanobis", VI=fitted.get_precision()).min(axis=1)
+    np.testing.assert_allclose(detector.score_samples(A["relu1"]), -0.5 * expected**2)
+
+
+def test_the_given_estimator_is_left_alone(data):
+    A, y = data
+    estimator = LedoitWolf()
+    MahalanobisDetector(covariance=estimator).fit(A, y)
+    assert vars(estimator) == vars(LedoitWolf())
+
+
+def test_the_empirical_estimator_is_the_default(data):
+    A, y = data
+    expected = MahalanobisDetector().fit(A[["relu1"]], y)
+    detector = MahalanobisDetector(covariance=EmpiricalCovariance()).fit(A[["relu1"]], y)
+    np.testing.assert_allclose(
+        detector.score_samples(A[["relu1"]]), expected.score_samples(A[["relu1"]])
+    )
+    # One leaves each sample out, the other a fifth of them.
+    assert detector.offset_ == pytest.approx(expected.offset_, rel=0.1)
+
+
+@pytest.mark.parametrize(
+    "estimator",
+    [LedoitWolf(), OAS(), ShrunkCovariance(), MinCovDet(random_state=0), GraphicalLasso()],
+    ids=lambda estimator: type(estimator).__name__,
+)
+@pytest.mark.parametrize("relative", [False, True])
+def test_dead_units_do_no_harm_to_any_estimator(data, estimator, relative):
+    A, y = data
+    X = np.hstack([A["relu1"], np.zeros((300, 3))])
+    detector = MahalanobisDetector(covariance=estimator, relative=relative).fit(X, y)
+    expected = MahalanobisDetector(covariance=estimator, relative=relative).fit(X[:, :8], y)
+    X[:, 8:] = 5
+    np.testing.assert_allclose(detector.score_samples(X), expected.score_samples(X[:, :8]))
+
+
+@pytest.mark.parametrize("covariance", [None, LedoitWolf()], ids=["empirical", "shrunk"])
+@pytest.mark.parametrize("relative", [False, True])
+def test_few_training_samples_do_not_make_the_threshold_strict(covariance, relative):
+    rng = np.random.default_rng(0)
+    centers = 3 * rng.normal(size=(4, 60))
+    labels = np.arange(2200) % 4
+    X = rng.normal(size=(2200, 60)) + centers[labels]
+    detector = MahalanobisDetector(covariance=covariance, relative=relative, contamination=0.1)
+    detector.fit(X[:200], labels[:200])
+    assert np.mean(detector.predict(X[200:]) == -1) == pytest.approx(0.1, abs=0.06)
+    if covariance is None:
+        in_sample = np.percentile(detector.score_samples(X[:200]), 10)
+        assert np.mean(detector.score_samples(X[200:]) < in_sample) > 0.25
+
+
+# Layers
+
+
+def test_layers_are_summed_where_no_row_is_out_of_distribution(data):
+    A, y = data
+    detector = MahalanobisDetector().fit(A[y >= 0], y[y >= 0])
+    np.testing.assert_array_equal(detector.layer_weights_, 1)
+    alone = [MahalanobisDetector().fit(A[[name]][y >= 0], y[y >= 0]) for name in A.layers]
+    scores = [part.score_samples(A[[name]]) for part, name in zip(alone, A.layers, strict=True)]
+    np.testing.assert_allclose(detector.layer_scores(A), np.transpose(scores))
+    np.testing.assert_allclose(detector.score_samples(A), np.sum(scores, axis=0))
+    left_out = np.sum([part.training_scores_ for part in alone], axis=0)
+    np.testing.assert_allclose(detector.training_scores_, left_out)
+
+
+def test_layers_are_weighted_by_logistic_regression(data):
+    A, y = data
+    detector = MahalanobisDetector().fit(A, y)
+    plain = MahalanobisDetector().fit(A[y >= 0], y[y >= 0])
+    for name in A.layers:
+        np.testing.assert_array_equal(detector.class_means_[name], plain.class_means_[name])
+        np.testing.assert_array_equal(detector.precision_[name], plain.precision_[name])
+    left_out = np.column_stack(
+        [MahalanobisDetector().fit(A[[name]], y).training_scores_ for name in A.layers]
+    )
+    scores = np.vstack([left_out, plain.layer_scores(A[y < 0])])
+    pipe = make_pipeline(StandardScaler(), LogisticRegression(class_weight="balanced", tol=1e-8))
+    log_odds = pipe.fit(scores, np.arange(len(scores)) < len(left_out)).decision_function(scores)
+    found = scores @ detector.layer_weights_
+    np.testing.assert_allclose(found - found[0], log_odds - log_odds[0], atol=1e-4)
+    np.testing.assert_allclose(
+        detector.score_samples(A), detector.layer_scores(A) @ detector.layer_weights_
+    )
+    # The layer that tells nothing is hardly listened to.
+    assert abs(detector.layer_weights_[2]) < 0.5 * min(detector.layer_weights_[:2])
+    assert detector.score(A, y) > plain.score(A, y)
+
+
+def test_of_one_layer_nothing_is_learnt_from_rows_marked_ood(data):
+    A, y = data
+    only = A[["relu1"]]
+    with_ood = MahalanobisDetector().fit(only, y)
+    without = MahalanobisDetector().fit(only[y >= 0], y[y >= 0])
+    np.testing.assert_array_equal(with_ood.score_samples(only), without.score_samples(only))
+    assert with_ood.offset_ == without.offset_
+
+
+def test_relative_distances_tell_near_samples_apart():
+    # Out-of-distribution samples are unusual in few units that tell classes apart; in many others
+    # all samples vary alike.
+    rng = np.random.default_rng(0)
+    y = np.r_[np.arange(300) % 2, np.full(100, -1)]
+    X = rng.normal(size=(400, 40))
+    X[:, 0] += np.r_[np.where(y[:300] == 0, -5, 5), np.zeros(100)]
+    aurocs = [
+        roc_auc_score(y >= 0, MahalanobisDetector(relative=relative).fit(X, y).score_samples(X))
+        for relative in (False, True)
+    ]
+    assert aurocs[1] > 0.99 > aurocs[0]
+
+
+# Life of a detector
+
+
+def test_batches_do_not_show(data, monkeypatch):
+    A, y = data
+    expected = MahalanobisDetector(relative=True).fit(A, y)
+    scores = expected.score_samples(A)
+    monkeypatch.setattr(_tied_gaussian, "_VALUES_PER_BATCH", 60)
+    detector = MahalanobisDetector(relative=True).fit(A, y)
+    np.testing.assert_allclose(detector.score_samples(A), scores, rtol=1e-11)
+    np.testing.assert_allclose(detector.training_scores_, expected.training_scores_, rtol=1e-9)
+
+
+def test_a_search_changes_scores(data):
+    A, y = data
+    search = GridSearchCV(
+        make_pipeline(LayerSelector("relu1"), MahalanobisDetector()),
+        {
+            "mahalanobisdetector__relative": [False, True],
+            "mahalanobisdetector__covariance": [None, ShrunkCovariance(shrinkage=0.9)],
+        },
+        cv=OODKFold(3),
+        error_score="raise",
+    ).fit(A, y)
+    assert len(set(search.cv_results_["mean_test_score"])) == 4
+
+
+# Errors
+
+
+def test_one_class_has_no_relative_distances(data):
+    A, _ = data
+    with pytest.raises(ValueError, match=r"several classes, .* of 300 samples, all are of"):
+        MahalanobisDetector(relative=True).fit(A["relu1"])
+
+
+def test_maps_have_to_be_pooled():
+    A = Activations({"conv": np.ones((4, 3, 2, 2))})
+    with pytest.raises(ValueError, match=r"layer 'conv' has shape .*PoolingReducer"):
+        MahalanobisDetector().fit(A)
+
+
+@pytest.mark.parametrize(
+    "params",
+    [{"relative": "yes"}, {"covariance": "ledoit"}, {"covariance": StandardScaler()}],
+    ids=["relative", "text", "estimator"],
+)
+def test_parameters_out_of_range_are_refused(data, params):
+    A, y = data
+    with pytest.raises(ValueError, match=f"'{next(iter(params))}' parameter"):
+        MahalanobisDetector(**params).fit(A, y)
+
+
+def test_an_unfitted_detector_says_so(data):
+    with pytest.raises(NotFittedError):
+        MahalanobisDetector().layer_scores(data[0])
