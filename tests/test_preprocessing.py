@@ -58,8 +58,21 @@ def test_pooling_to_cells_is_adaptive_pooling(pooling, space, output_size):
     np.testing.assert_allclose(reducer.fit_transform(maps), expected.numpy(), rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.parametrize("output_size", [1, 2])
+def test_sums_are_means_times_positions(output_size):
+    maps = np.random.default_rng(0).normal(size=(3, 2, 4, 6)).astype(np.float32)
+    summed, averaged = (
+        PoolingReducer(pooling, output_size=output_size).fit_transform(maps)
+        for pooling in ("sum", "avg")
+    )
+    assert summed.dtype == np.float32
+    np.testing.assert_allclose(summed, averaged * (24 / output_size**2), rtol=1e-5, atol=1e-6)
+
+
 @pytest.mark.parametrize("output_size", [1, 3])
-@pytest.mark.parametrize("pooling", ["max", "avg", "flatten", ("max", "avg", "flatten")], ids=str)
+@pytest.mark.parametrize(
+    "pooling", ["max", "avg", "sum", "flatten", ("max", "avg", "sum", "flatten")], ids=str
+)
 def test_arrays_and_tensors_are_pooled_alike(A, pooling, output_size):
     torch = pytest.importorskip("torch")
     reducer = PoolingReducer(pooling, output_size=output_size)

@@ -12,6 +12,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ._perturbation import BasePerturbation
+
 PENULTIMATE = "penultimate"
 """Name of the input of the last linear layer, where no other layer holds it."""
 
@@ -56,6 +58,31 @@ class NetworkAdapter(ABC):
 
         ``keep(layer, value)`` is called the moment a layer has its value, which the network may
         overwrite afterwards.
+        """
+
+    @abstractmethod
+    def forward_with_gradients(
+        self, batch: Any, trace: Any, layers: Sequence[str], keep: Keep
+    ) -> Any:
+        """Run as ``forward`` does, and keep the gradient at each layer too.
+
+        It is that of the KL divergence from uniform to predicted probabilities, kept under
+        the ``gradient_name`` of the layer.
+
+        Raises
+        ------
+        ValueError
+            If there are no logits, or they do not depend on one of the layers.
+        """
+
+    @abstractmethod
+    def perturb(self, batch: Any, trace: Any, perturbation: BasePerturbation) -> tuple[Any, Any]:
+        """The batch as a perturbation changes it, and the logits from before, or None.
+
+        Raises
+        ------
+        ValueError
+            If inputs have no gradient, or the network does not let it through.
         """
 
     @abstractmethod

@@ -25,19 +25,27 @@ class Collector:
         Makes an array of a value of the network.
     n_samples : int or None
         Number of samples to expect, where known.
+    names : list of str
+        The layers, in the order in which the reducer is to see them.
     """
 
     def __init__(
-        self, reducer: Any, to_numpy: Callable[[Any], NDArray], n_samples: int | None
+        self,
+        reducer: Any,
+        to_numpy: Callable[[Any], NDArray],
+        n_samples: int | None,
+        names: list[str],
     ) -> None:
         self._reducer = reducer
         self._to_numpy = to_numpy
         self._n_expected = n_samples
+        self._names = names
         self._n_rows = 0
         self._batch: dict[str, NDArray] = {}
         self._layers: dict[str, _RowBuffer] = {}
         self._n_bits: dict[str, int] = {}
         self._logits: _RowBuffer | None = None
+        self._predicted: _RowBuffer | None = None
 
     def keep(self, layer: str, value: Any) -> None:
         """Take the value of a layer for the current batch; nothing of it is shared."""
@@ -49,20 +57,30 @@ class Collector:
         else:
             self._batch[layer] = np.array(self._to_numpy(value))
 
-    def end_batch(self, n_rows: int, logits: Any) -> None:
+    def end_batch(self, n_rows: int, logits: Any, logits_before: Any = None) -> None:
         """Take the logits of the current batch, or None, and close it.
+
+        ``logits_before`` are those that the predictions are made of, where they are others.
 
         Raises
         ------
         ValueError
             If a layer did not give a row for each sample.
         """
+        predicted = None
         if logits is not None:
             logits = self._to_numpy(logits)
             self._logits = self._logits or _RowBuffer("logits", logits, self._n_expected)
             self._logits.append(logits)
+        if logits_before is not None:
+            predicted = self._to_numpy(logits_before).argmax(axis=1)
+            self._predicted = self._predicted or _RowBuffer(
+                "predictions", predicted, self._n_expected
+            )
+            self._predicted.append(predicted)
         if self._batch:
-            batch = Activations(self._batch, logits=logits)
+            layers = {name: self._batch[name] for name in self._names}
+            batch = Activations(layers, logits=logits, predictions=predicted)
             self._batch = {}
             for name, values in reduce_activations(self._reducer, batch).items():
                 self._store(name, values)
@@ -105,7 +123,12 @@ class Collector:
             return Activations(layers)
         if classes is not None and len(classes) != logits.shape[1]:
             classes = None
-        return Activations(layers, logits=logits, head=head, classes=classes)
+        predictions = None if self._predicted is None else self._predicted.finish()
+        if predictions is not None and classes is not None:
+            predictions = classes[predictions]
+        return Activations(
+            layers, logits=logits, predictions=predictions, head=head, classes=classes
+        )
 
 
 def reduce_activations(reducer: Any, activations: Activations) -> Activations:

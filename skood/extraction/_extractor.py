@@ -6,12 +6,15 @@ from sklearn.base import BaseEstimator, TransformerMixin, _fit_context, clone
 from sklearn.utils._param_validation import HasMethods, Interval
 from sklearn.utils.validation import check_is_fitted, check_memory
 
-from .._validation import check_layers_exist, match_layers
+from .._validation import check_layers_exist
 from ..activations import Activations
 from ._adapter import adapt
 from ._collector import reduce_activations
 from ._inputs import as_arrays, as_batches, forget_features
+from ._mode import Mode
+from ._perturbation import ODIN, MahalanobisPerturbation
 from ._plan import AUTO, extract, make_plan, signature_of
+from ._selection import match_extracted
 
 
 class ActivationExtractor(TransformerMixin, BaseEstimator):
@@ -41,15 +44,22 @@ class ActivationExtractor(TransformerMixin, BaseEstimator):
         copy of the network is made in each call. Not used for scikit-learn perceptrons.
     memory : str or object with the joblib.Memory interface, default=None
         Cache of results; a string is the path of its folder. It goes by the content of the
-        weights, of the inputs, and by layers and reducer. Data sets and loaders, whose
-        content is not known beforehand, are not cached.
+        weights, of the inputs, and by layers, reducer, perturbation and gradients. Data sets and
+        loaders, whose content is not known beforehand, are not cached.
     verbose : int, default=0
         Whether to show a progress bar.
+    perturbation : ODIN or MahalanobisPerturbation, default=None
+        Change of the inputs before the layers and logits are computed, for example
+        :class:`~skood.extraction.ODIN`. The predictions stay those for the unchanged inputs.
+    gradients : bool, default=False
+        Whether each layer, say "relu1", is followed by a layer "relu1:gradient" of the same
+        shape; see the notes.
 
     Attributes
     ----------
     layers_ : list of str
-        Names of the extracted layers, in forward order, before the reducer.
+        Names of the extracted layers of the network, in forward order, before the reducer and
+        without those of gradients.
     fingerprint_ : str
         Hash of the weights and architecture of the network that ``fit`` saw. Copies of a network
         have the same, in every process.
@@ -96,6 +106,23 @@ class ActivationExtractor(TransformerMixin, BaseEstimator):
     set or loader yields inputs, or tuples or lists whose first item they are; rows are returned in
     the order in which they come. Values of half precision are returned in single precision.
 
+    **Perturbation.** The network runs twice, and the gradient of its first run moves the inputs;
+    of a mapping, those of floating point values. Integers that an embedding looks up cannot
+    be moved. ``Activations`` that were extracted before are selected as they are.
+
+    **Gradients.** With ``gradients=True``, the layer "relu1:gradient" holds the gradient, with
+    respect to the values of "relu1", of the Kullback-Leibler divergence from the uniform
+    distribution to the softmax of the logits, sample by sample, as NAC [1]_ uses it. At the input
+    of a linear layer that yields the logits, it is ``(softmax(logits) - 1 / n_classes) @ weight``.
+    A reducer is given gradients like other layers: a single pooling keeps their names, several
+    make "relu1:gradient:max" and "relu1:gradient:avg" of them. With a perturbation, they are
+    gradients at the changed inputs.
+
+    References
+    ----------
+    .. [1] Y. Liu, C. X. Tian, H. Li, L. Ma, S. Wang, "Neuron activation coverage: rethinking
+       out-of-distribution detection and generalization", ICLR 2024. arXiv:2306.02879
+
     Examples
     --------
     >>> from sklearn.datasets import load_iris
@@ -134,6 +161,8 @@ class ActivationExtractor(TransformerMixin, BaseEstimator):
         "device": "no_validation",
         "memory": [str, HasMethods(["cache"]), None],
         "verbose": ["verbose"],
+        "perturbation": [ODIN, MahalanobisPerturbation, None],
+        "gradients": ["boolean"],
     }
 
     def __init__(
@@ -146,6 +175,8 @@ class ActivationExtractor(TransformerMixin, BaseEstimator):
         device="auto",
         memory=None,
         verbose=0,
+        perturbation=None,
+        gradients=False,
     ):
         self.network = network
         self.layers = layers
@@ -154,6 +185,8 @@ class ActivationExtractor(TransformerMixin, BaseEstimator):
         self.device = device
         self.memory = memory
         self.verbose = verbose
+        self.perturbation = perturbation
+        self.gradients = gradients
 
     @_fit_context(prefer_skip_nested_validation=True)
     def fit(self, X, y=None):
@@ -185,14 +218,14 @@ class ActivationExtractor(TransformerMixin, BaseEstimator):
         if isinstance(X, Activations):
             plan = None
             forget_features(self)
-            origins = _match_extracted(self.layers, X.layers)
+            names, origins = match_extracted(self.layers, X.layers, gradients=self.gradients)
             self.layers_ = list(
                 dict.fromkeys(origins if self.reducer is None else origins.values())
             )
-            self._signature = signature_of(self._reduce(X[list(origins)][:1]))
+            self._signature = signature_of(self._reduce(X[names][:1]))
         else:
             batches = as_batches(self, X, self.batch_size, reset=True)
-            plan = make_plan(adapter, batches, self.layers, self.reducer)
+            plan = make_plan(adapter, batches, self.layers, self.reducer, self._mode())
             self.layers_, self._signature = list(plan.layers), plan.signature
         self._plan = plan
         self.fingerprint_ = adapter.fingerprint()
@@ -228,15 +261,16 @@ class ActivationExtractor(TransformerMixin, BaseEstimator):
         batches = as_batches(self, X, self.batch_size, reset=False)
         plan = self._plan
         if plan is None:
-            plan = make_plan(adapter, batches, self.layers, self.reducer)
+            plan = make_plan(adapter, batches, self.layers, self.reducer, self._mode())
         return self._in_order(self._extract(adapter, plan, batches))
 
     def _extract(self, adapter, plan, batches):
-        run, key, reducer = extract, None, self.reducer
+        run, key, reducer, mode = extract, None, self.reducer, self._mode()
         if self.memory is not None and batches.data is not None:
-            ignored = ["adapter", "plan", "batches", "verbose"]
+            ignored = ["adapter", "plan", "mode", "batches", "verbose"]
             run = check_memory(self.memory).cache(extract, ignore=ignored)
-            key = (adapter.fingerprint(), as_arrays(batches.data, adapter.to_numpy))
+            data = as_arrays(batches.data, adapter.to_numpy)
+            key = (adapter.fingerprint(), data, mode.content())
             reducer = clone(reducer, safe=False)  # what it was fitted to makes no difference
         return run(
             key,
@@ -244,6 +278,7 @@ class ActivationExtractor(TransformerMixin, BaseEstimator):
             reducer,
             adapter=adapter,
             plan=plan,
+            mode=mode,
             batches=batches,
             verbose=self.verbose,
         )
@@ -252,8 +287,12 @@ class ActivationExtractor(TransformerMixin, BaseEstimator):
         names = list(self._signature)
         if all(name in X for name in names) and signature_of(X[names]) == self._signature:
             return X[names]
-        check_layers_exist(X, self.layers_)
-        return self._in_order(self._reduce(X[self.layers_]))
+        wanted = self._mode().names(self.layers_)
+        check_layers_exist(X, wanted)
+        return self._in_order(self._reduce(X[wanted]))
+
+    def _mode(self):
+        return Mode(self.perturbation, self.gradients)
 
     def _in_order(self, reduced):
         names = list(self._signature)
@@ -294,15 +333,3 @@ class ActivationExtractor(TransformerMixin, BaseEstimator):
         tags.input_tags.three_d_array = True
         tags.transformer_tags.preserves_dtype = []
         return tags
-
-
-def _match_extracted(patterns, layers):
-    """The layers that patterns select, with the names they had before several poolings.
-
-    A pattern may be of either name: "relu1" selects "relu1:max" and "relu1:avg".
-    """
-    origins = {name: name.rpartition(":")[0] or name for name in layers}
-    if isinstance(patterns, str) and patterns == AUTO:
-        return origins
-    matched = match_layers(patterns, list(dict.fromkeys([*layers, *origins.values()])))
-    return {name: origin for name, origin in origins.items() if {name, origin} & set(matched)}

@@ -14,6 +14,7 @@ from ..activations import Activations, LinearHead, PackedBits
 from ._adapter import NetworkAdapter, Trace
 from ._collector import Collector, reduce_activations
 from ._inputs import Batches, count_rows
+from ._mode import Mode
 
 AUTO = "auto"
 Signature = dict[str, tuple[tuple[int, ...], bool]]
@@ -33,20 +34,33 @@ class Plan:
 
 
 def make_plan(
-    adapter: NetworkAdapter, batches: Batches, wanted: str | Sequence[str], reducer: Any
+    adapter: NetworkAdapter,
+    batches: Batches,
+    wanted: str | Sequence[str],
+    reducer: Any,
+    mode: Mode,
 ) -> Plan:
     """Run the network on two samples and choose the ``wanted`` ones among its layers.
 
     Raises
     ------
     ValueError
-        If a name or pattern selects nothing, or "auto" finds nothing.
+        If a name or pattern selects nothing, or "auto" finds nothing; or the network does not
+        yield what the mode needs.
     """
     with adapter.reading():
-        trace, values = adapter.trace(batches.first_two())
-    layers = _choose(wanted, trace, list(values))
-    arrays = {name: adapter.to_numpy(values[name]) for name in layers}
-    reduced = Activations(arrays)
+        two = batches.first_two()
+        trace, values = adapter.trace(two)
+        layers = _choose(wanted, trace, list(values))
+        mode.check(list(values))
+        arrays = {name: adapter.to_numpy(values[name]) for name in layers}
+        if mode != Mode():
+
+            def keep(name: str, value: Any) -> None:
+                arrays[name] = np.array(adapter.to_numpy(value))
+
+            mode.run(adapter, two, trace, layers, keep)
+    reduced = Activations({name: arrays[name] for name in mode.names(layers)})
     if reducer is not None:
         reduced = reduce_activations(reducer, reduced)
     holds_features = (
@@ -84,21 +98,22 @@ def extract(
     *,
     adapter: NetworkAdapter,
     plan: Plan,
+    mode: Mode,
     batches: Batches,
     verbose: int,
 ) -> Activations:
-    """Run the network once over all batches.
+    """Run the network over all batches.
 
     The arguments before the star are those that a cache goes by; ``key`` stands for the content of
-    network and inputs.
+    network, inputs and mode.
     """
-    collector = Collector(reducer, adapter.to_numpy, batches.n_samples)
+    collector = Collector(reducer, adapter.to_numpy, batches.n_samples, mode.names(layers))
     bar = tqdm(total=batches.n_samples, unit=" samples", disable=not verbose)
     with bar, adapter.reading():
         for batch in batches:
-            logits = adapter.forward(batch, plan.trace, layers, collector.keep)
+            outcome = mode.run(adapter, batch, plan.trace, layers, collector.keep)
             n_rows = count_rows(batch)
-            collector.end_batch(n_rows, logits)
+            collector.end_batch(n_rows, *outcome)
             bar.update(n_rows)
         head = adapter.head(plan.trace)
     return collector.collect(head and LinearHead(*head, plan.head_input), adapter.classes)

@@ -13,6 +13,10 @@ from sklearn.utils.validation import check_is_fitted
 
 from ._adapter import Keep, NetworkAdapter, Trace, two_class_head
 from ._fingerprint import hash_content
+from ._gradients import check_reached, gradient_name, require_logits, uniform_kl_slope
+from ._perturbation import BasePerturbation
+
+_INPUTS, _OUTPUT = "inputs", "output"
 
 _FUNCTIONS: dict[str, Callable[[NDArray], NDArray]] = {
     "exp": np.exp,
@@ -21,6 +25,17 @@ _FUNCTIONS: dict[str, Callable[[NDArray], NDArray]] = {
     "relu": lambda values: np.maximum(values, 0),
     "softmax": lambda values: softmax(values, axis=1),
     "tanh": np.tanh,
+}
+# Of the gradient with respect to what a function yields, that with respect to what it is given.
+_PULL_BACKS: dict[str, Callable[[NDArray, NDArray], NDArray]] = {
+    "exp": lambda values, gradient: gradient * values,
+    "identity": lambda values, gradient: gradient,
+    "logistic": lambda values, gradient: gradient * values * (1 - values),
+    "relu": lambda values, gradient: gradient * (values > 0),
+    "softmax": lambda values, gradient: (
+        values * (gradient - (gradient * values).sum(axis=1, keepdims=True))
+    ),
+    "tanh": lambda values, gradient: gradient * (1 - values**2),
 }
 
 
@@ -48,28 +63,85 @@ class MLPAdapter(NetworkAdapter):
         )
 
     def trace(self, batch: Any) -> tuple[Trace, dict[str, NDArray]]:
-        trace = Trace(auto=self._hidden, features=self._hidden[-1:])
-        values: dict[str, NDArray] = {}
-        self.forward(batch, trace, [*self._hidden, "output"], values.__setitem__)
-        return trace, values
+        values, _ = self._run(self._check_batch(batch))
+        return Trace(auto=self._hidden, features=self._hidden[-1:]), values
 
     def forward(
         self, batch: Any, trace: Trace, layers: Sequence[str], keep: Keep
     ) -> NDArray | None:
+        values, output = self._run(self._check_batch(batch))
+        for name in layers:
+            keep(name, values[name])
+        return self._as_logits(output)
+
+    def forward_with_gradients(
+        self, batch: Any, trace: Trace, layers: Sequence[str], keep: Keep
+    ) -> NDArray:
+        values, output = self._run(self._check_batch(batch))
+        logits = require_logits(self._as_logits(output), "gradients=True")
+        check_reached([name for name in layers if name == _OUTPUT])
+        gradients = self._backpropagate(values, self._at_output(uniform_kl_slope(logits)), {})
+        for name in layers:
+            keep(name, values[name])
+            keep(gradient_name(name), gradients[name].astype(values[name].dtype))
+        return logits
+
+    def perturb(
+        self, batch: Any, trace: Trace, perturbation: BasePerturbation
+    ) -> tuple[NDArray, NDArray | None]:
+        inputs = self._check_batch(batch)
+        inputs = inputs.astype(np.result_type(inputs, self._mlp.coefs_[0]), copy=False)
+        values, output = self._run(inputs)
+        logits = self._as_logits(output)
+        means = {name: values[name].astype(np.float64) for name in perturbation._layers()}
+        slopes = perturbation._slopes(logits, means)
+        at_output = np.zeros(output.shape)
+        if slopes.logits is not None:
+            at_output += self._at_output(slopes.logits)
+        if _OUTPUT in means:
+            pull_back = _PULL_BACKS[self._mlp.out_activation_]
+            at_output += pull_back(means[_OUTPUT], slopes.means[_OUTPUT])
+        gradient = self._backpropagate(values, at_output, slopes.means)[_INPUTS]
+        steps = perturbation._steps(inputs.shape).astype(inputs.dtype)
+        return inputs - steps * np.sign(gradient).astype(inputs.dtype), logits
+
+    def _run(self, inputs: NDArray) -> tuple[dict[str, NDArray], NDArray]:
+        """Values of all layers, and the output before its activation function."""
         mlp = self._mlp
-        values = self._check_batch(batch)
+        values: dict[str, NDArray] = {}
         *hidden, last = zip(mlp.coefs_, mlp.intercepts_, strict=True)
         for name, (weight, bias) in zip(self._hidden, hidden, strict=True):
-            values = _FUNCTIONS[mlp.activation](values @ weight + bias)
-            if name in layers:
-                keep(name, values)
-        values = values @ last[0] + last[1]
-        if "output" in layers:
-            keep("output", _FUNCTIONS[mlp.out_activation_](values))
+            inputs = values[name] = _FUNCTIONS[mlp.activation](inputs @ weight + bias)
+        output = inputs @ last[0] + last[1]
+        values[_OUTPUT] = _FUNCTIONS[mlp.out_activation_](output)
+        return values, output
+
+    def _as_logits(self, output: NDArray) -> NDArray | None:
         if not self._has_logits:
             return None
-        is_binary = values.shape[1] == 1
-        return np.hstack([np.zeros_like(values), values]) if is_binary else values
+        is_binary = output.shape[1] == 1
+        return np.hstack([np.zeros_like(output), output]) if is_binary else output
+
+    def _at_output(self, at_logits: NDArray) -> NDArray:
+        """Gradient with respect to the outputs, of which two classes share one."""
+        return at_logits[:, -self._mlp.n_outputs_ :]
+
+    def _backpropagate(
+        self, values: dict[str, NDArray], at_output: NDArray, at_layers: dict[str, NDArray]
+    ) -> dict[str, NDArray]:
+        """Gradient at the inputs and each hidden layer, from that at the output.
+
+        To the gradient at a layer, the one in ``at_layers`` is added.
+        """
+        gradients = {}
+        gradient = at_output
+        names = [_INPUTS, *self._hidden]
+        for name, weight in zip(reversed(names), reversed(self._mlp.coefs_), strict=True):
+            gradient = gradient @ weight.T + at_layers.get(name, 0)
+            gradients[name] = gradient
+            if name != _INPUTS:
+                gradient = _PULL_BACKS[self._mlp.activation](values[name], gradient)
+        return gradients
 
     def head(self, trace: Trace) -> tuple[NDArray, NDArray | None] | None:
         if not self._has_logits:

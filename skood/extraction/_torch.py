@@ -19,8 +19,19 @@ from torch import Tensor, nn
 from ._adapter import Keep, NetworkAdapter
 from ._calls import Call, CallListener
 from ._fingerprint import describe_code, hash_content
+from ._gradients import gradient_name, require_logits, uniform_kl_slope
 from ._inputs import count_rows
+from ._perturbation import BasePerturbation
 from ._reading import reading
+from ._torch_gradients import (
+    Inputs,
+    LayerGradients,
+    exchange,
+    input_gradients,
+    recorded,
+    recording,
+    weights_recorded,
+)
 from ._torch_trace import TorchTrace, find_logits, trace_calls
 
 _LOGITS = "(logits)"
@@ -78,6 +89,71 @@ class TorchAdapter(NetworkAdapter):
     def forward(
         self, batch: Any, trace: TorchTrace, layers: Sequence[str], keep: Keep
     ) -> Tensor | None:
+        return self._listen(self._to_inputs(batch, trace.keeps_integers), trace, layers, keep)
+
+    def forward_with_gradients(
+        self, batch: Any, trace: TorchTrace, layers: Sequence[str], keep: Keep
+    ) -> Tensor:
+        marks = LayerGradients()
+
+        def keep_and_mark(layer: str, value: Tensor) -> None:
+            keep(layer, value.detach())
+            marks.mark(layer, value)
+
+        with recording(self.network), weights_recorded(self.network):
+            _, inputs = recorded(self._to_inputs(batch, trace.keeps_integers))
+            logits = require_logits(
+                self._listen(inputs, trace, layers, keep_and_mark), "gradients=True"
+            )
+            slope = uniform_kl_slope(self.to_numpy(logits))
+            gradients = marks.take(logits, torch.as_tensor(slope).to(logits))
+        for layer, gradient in gradients.items():
+            keep(gradient_name(layer), gradient)
+        return logits.detach()
+
+    def perturb(
+        self, batch: Any, trace: TorchTrace, perturbation: BasePerturbation
+    ) -> tuple[Inputs, Tensor | None]:
+        with recording(self.network):
+            inputs = self._to_inputs(batch, trace.keeps_integers)
+            leaves, copies = recorded(inputs)
+            if not leaves:
+                raise ValueError(
+                    f"{type(perturbation).__name__} needs inputs of floating point values: "
+                    "integers, such as those that an embedding looks up, have no gradient."
+                )
+            means: dict[str, Tensor] = {}
+
+            def keep_mean(layer: str, value: Tensor) -> None:
+                means[layer] = value.reshape(*value.shape[:2], -1).mean(2)
+
+            logits = self._listen(copies, trace, perturbation._layers(), keep_mean)
+            outputs = self._outputs_of_loss(perturbation, logits, means)
+            gradients = input_gradients(leaves, *outputs)
+        moved = {}
+        for name, gradient in gradients.items():
+            steps = torch.as_tensor(perturbation._steps(gradient.shape)).to(gradient)
+            moved[name] = leaves[name].detach() - steps * gradient.sign()
+        return exchange(inputs, moved), None if logits is None else logits.detach()
+
+    def _outputs_of_loss(
+        self, perturbation: BasePerturbation, logits: Tensor | None, means: dict[str, Tensor]
+    ) -> tuple[list[Tensor], list[Tensor]]:
+        """What the loss of a perturbation depends on, and its gradients there."""
+        slopes = perturbation._slopes(
+            None if logits is None else self.to_numpy(logits),
+            {layer: self.to_numpy(mean).astype(np.float64) for layer, mean in means.items()},
+        )
+        pairs = [(mean, slopes.means[layer]) for layer, mean in means.items()]
+        if logits is not None and slopes.logits is not None:
+            pairs.append((logits, slopes.logits))
+        outputs = [output for output, _ in pairs]
+        return outputs, [torch.as_tensor(slope).to(output) for output, slope in pairs]
+
+    def _listen(
+        self, inputs: Inputs, trace: TorchTrace, layers: Sequence[str], keep: Keep
+    ) -> Tensor | None:
+        """Call the network, and keep layers as they come."""
         taps = {layer: trace.taps[layer] for layer in layers}
         if trace.logits is not None:
             taps[_LOGITS] = trace.logits
@@ -97,7 +173,7 @@ class TorchAdapter(NetworkAdapter):
 
         functions = not names.isdisjoint(trace.functions)
         with CallListener(self.network, on_call, names=names, functions=functions):
-            returned = self._run(batch, trace.keeps_integers)
+            returned = self._call(inputs)
         if awaited:
             missing = sorted(chain.from_iterable(awaited.values()))
             raise ValueError(f"The network does not call its layers {missing} for all inputs.")
@@ -121,10 +197,15 @@ class TorchAdapter(NetworkAdapter):
         return output if output.is_floating_point() else None
 
     def _run(self, batch: Any, keeps_integers: bool) -> Any:
+        return self._call(self._to_inputs(batch, keeps_integers))
+
+    def _call(self, inputs: Inputs) -> Any:
+        return self.network(**inputs) if isinstance(inputs, dict) else self.network(inputs)
+
+    def _to_inputs(self, batch: Any, keeps_integers: bool) -> Inputs:
         if isinstance(batch, Mapping):
-            named = {key: self._to_tensor(values, True) for key, values in batch.items()}
-            return self.network(**named)
-        return self.network(self._to_tensor(batch, keeps_integers))
+            return {key: self._to_tensor(values, True) for key, values in batch.items()}
+        return self._to_tensor(batch, keeps_integers)
 
     def _to_tensor(self, values: Any, keeps_integers: bool) -> Tensor:
         """A copy on the device, since a network may overwrite its input."""

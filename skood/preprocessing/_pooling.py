@@ -10,7 +10,7 @@ from sklearn.utils._param_validation import Interval, StrOptions
 from ..activations import PackedBits
 from ._base import LayerwiseTransformer
 
-POOLINGS = ("max", "avg", "flatten")
+POOLINGS = ("max", "avg", "sum", "flatten")
 
 
 class PoolingReducer(LayerwiseTransformer):
@@ -23,8 +23,8 @@ class PoolingReducer(LayerwiseTransformer):
 
     Parameters
     ----------
-    pooling : {"max", "avg", "flatten"} or sequence of them, default="max"
-        How to reduce a cell: its largest value, its mean, or not at all. Several yield one
+    pooling : {"max", "avg", "sum", "flatten"} or sequence of them, default="max"
+        How to reduce a cell: its largest value, its mean, its sum, or not at all. Several yield one
         layer each, named "layer:pooling"; a layer without spatial axes, for which they
         are all the same, stays one layer under its own name.
     output_size : int, default=1
@@ -170,6 +170,8 @@ def pool(array, pooling, output_size=1):
 def _reduce(flat, pooling):
     if pooling == "avg":
         return flat.mean(2)
+    if pooling == "sum":
+        return flat.sum(2)
     return flat.max(2) if isinstance(flat, np.ndarray) else flat.amax(2)
 
 
