@@ -13,7 +13,7 @@ from .activations import Activations, LinearHead
 
 
 def check_head_input(
-    estimator: Any, X: Any, *, reset: bool, ensure_min_features: int = 1
+    estimator: Any, X: Any, *, reset: bool, ensure_min_classes: int = 1
 ) -> Activations:
     """Validate the layer that the head reads, and the logits; no other layer is read.
 
@@ -28,8 +28,8 @@ def check_head_input(
         The input.
     reset : bool
         True in ``fit``: the head is stored. False later: the layer of the stored one is checked.
-    ensure_min_features : int, default=1
-        Smallest number of features.
+    ensure_min_classes : int, default=1
+        Smallest number of classes.
 
     Returns
     -------
@@ -39,13 +39,13 @@ def check_head_input(
     Raises
     ------
     ValueError
-        If there is no head, its layer is missing or of another shape, logits have another number of
-        classes, or values are not finite.
+        If there is no head, it has too few classes, its layer is missing or of another shape,
+        logits have another number of classes, or values are not finite.
     """
-    if isinstance(X, Activations):
-        return _check_extracted(estimator, X, reset=reset, ensure_min_features=ensure_min_features)
+    if isinstance(X, Activations) and (reset or hasattr(estimator, "layer_shapes_")):
+        return _check_extracted(estimator, X, reset=reset, ensure_min_classes=ensure_min_classes)
     X = check_activations(
-        estimator, X, reset=reset, ensure_min_features=ensure_min_features if reset else 1
+        estimator, X, reset=reset, ensure_min_features=ensure_min_classes if reset else 1
     )
     if reset:
         estimator.head_ = LinearHead(np.eye(estimator.n_features_in_), input_layer=ARRAY_LAYER)
@@ -53,19 +53,34 @@ def check_head_input(
 
 
 def _check_extracted(
-    estimator: Any, X: Activations, *, reset: bool, ensure_min_features: int
+    estimator: Any, X: Activations, *, reset: bool, ensure_min_classes: int
 ) -> Activations:
     name = type(estimator).__name__
     head = _head_of(X, name) if reset else estimator.head_
+    if len(head.weight) < ensure_min_classes:
+        raise ValueError(
+            f"{name} needs at least {ensure_min_classes} classes, "
+            f"but the head has {len(head.weight)}."
+        )
     if head.input_layer not in X:
         raise ValueError(
             f"{name} needs the layer that the head reads, {head.input_layer!r}, but X has the "
             f"layers {list(X.layers)}."
         )
-    X = check_activations(
-        estimator, X[[head.input_layer]], reset=reset, ensure_min_features=ensure_min_features
-    )
+    X = check_activations(estimator, X[[head.input_layer]], reset=reset)
     estimator.head_ = head
+    return X.assign(logits=checked_logits(estimator, X, head), head=head)
+
+
+def checked_logits(estimator: Any, X: Activations, head: LinearHead) -> NDArray[np.float64]:
+    """Logits that ``X`` carries, or else those that the head makes, as float64.
+
+    Raises
+    ------
+    ValueError
+        If they have another number of classes than the head, or are not finite.
+    """
+    name = type(estimator).__name__
     logits = head.logits(X[head.input_layer]) if X.logits is None else X.logits
     if logits.shape[1] != len(head.weight):
         raise ValueError(
@@ -73,7 +88,7 @@ def _check_extracted(
             f"but got {logits.shape[1]}."
         )
     assert_all_finite(logits, input_name="layer 'logits'", estimator_name=name)
-    return X.assign(logits=logits.astype(np.float64, copy=False), head=head)
+    return logits.astype(np.float64, copy=False)
 
 
 def _head_of(X: Activations, wanted_by: str) -> LinearHead:

@@ -232,6 +232,12 @@ def check_class_labels(X: Activations, y: NDArray | None, wanted_by: str) -> Non
         )
 
 
+def class_columns(y: Any, classes: Any) -> NDArray[np.intp]:
+    """Column of each label, for labels that are all among the classes."""
+    order = np.argsort(classes)
+    return order[np.searchsorted(classes, y.astype(classes.dtype), sorter=order)]
+
+
 def classes_asked(estimator: Any, X: Activations, *, by_class: bool) -> NDArray:
     """The class under which each sample is looked up: the predicted one, or 0 for all.
 

@@ -47,6 +47,7 @@ ARGUMENTS = {
     # Neighbours of the default number would be all of the samples of a test.
     "GroupProgressionDetector": lambda: {"n_neighbors": 20},
     "KNNDetector": lambda: {"n_neighbors": 20},
+    "NNGuideDetector": lambda: {"n_neighbors": 5},
     # Tails of the default size are a quarter of a class there.
     "OpenMaxDetector": lambda: {"tail_size": 5},
     "LayerEnsembleDetector": lambda: {"detector": HammingNAPDetector()},

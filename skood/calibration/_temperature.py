@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import warnings
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +16,7 @@ from sklearn.utils.validation import _check_feature_names_in, check_is_fitted
 from .._validation import (
     check_activations,
     check_class_labels,
+    class_columns,
     in_distribution_rows,
     take_rows,
 )
@@ -123,7 +123,7 @@ class TemperatureScaler(TransformerMixin, BaseEstimator):
             )
         known, y = take_rows(known, y, in_distribution_rows(y, len(known)))
         check_class_labels(known, y, type(self).__name__)
-        excess = _excess(known["logits"], _columns_of(y, known.classes))
+        excess = _excess(known["logits"], class_columns(y, known.classes))
         self.temperature_ = 1.0
         if (reason := _why_none_is_best(excess)) is None:
             self.temperature_ = _best_temperature(excess)
@@ -201,12 +201,6 @@ class TemperatureScaler(TransformerMixin, BaseEstimator):
         tags = super().__sklearn_tags__()
         tags.target_tags.required = True
         return tags
-
-
-def _columns_of(y: Any, classes: Any) -> NDArray[np.intp]:
-    """Number of each label's column, for labels that are all among the classes."""
-    order = np.argsort(classes)
-    return order[np.searchsorted(classes, y.astype(classes.dtype), sorter=order)]
 
 
 def _excess(logits: NDArray[np.float64], columns: NDArray[np.intp]) -> NDArray[np.float64]:

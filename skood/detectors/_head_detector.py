@@ -8,8 +8,8 @@ from sklearn.utils import gen_batches
 from .._head import check_head_input, head_features
 from ._base import BaseOneClassDetector
 
-_VALUES_PER_BATCH = 2**20
-"""Bounds the features that are held as 64-bit floats at a time."""
+_VALUES_PER_BATCH = 2**18
+"""Bounds the features that are held as 64-bit floats at a time, so that they stay in cache."""
 
 
 class HeadDetector(BaseOneClassDetector):

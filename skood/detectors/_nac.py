@@ -21,8 +21,8 @@ _VALUES_PER_BATCH = 2**19
 """Bounds the states that are held as 64-bit floats at a time."""
 _EDGE_CURVATURE = np.sqrt(1000.0)
 """How much narrower the authors' bins are at a state of 0.5 than at 0 and 1."""
-_LEAST_SCALE = 1e-10
-"""Spread of a unit that never varies, as a share of its size: any other value is far from it."""
+_LEAST_SIZE = 1e-10
+"""Size of a dead unit, as a share of the largest of its layer: any activation is far above it."""
 
 _OF_LAYER: dict = {
     "n_bins": [Interval(Integral, 2, None, closed="left")],
@@ -95,15 +95,15 @@ class NACDetector(BaseOneClassDetector):
     that of ``KL(uniform || softmax(logits))`` with respect to the unit. The gradients of the layer
     "relu1" are the layer "relu1:gradient" of ``X``. Where ``X`` has no such layer for what the head
     reads, but carries the head, they are ``(softmax(logits) - 1 / n_classes) @ weight``.
+
+    Without gradients the state is ``sigmoid(activation / size)``, where the size of a unit is the
+    root mean square of its activation over the training samples; ``alpha`` is not used. Units
+    differ in scale and, after a ReLU, have no upper bound; a state should move through many bins
+    over the values that are usual for its unit. A silent unit has the state 0.5. One that is silent
+    in all of training has the state 1 as soon as it is active.
+
     Bins are narrow at a state of 0.5 and wide at 0 and 1, as in the authors' code, which counts
     two more for the same bins: their M is ``n_bins + 2``.
-
-    Without gradients the state is the sigmoid of the activation less its mean, divided by its
-    standard deviation, both over the training samples; ``alpha`` is not used. Activations after a
-    ReLU have no upper bound and a scale that differs between units, and a state should move through
-    several bins over the values that are usual for its unit. These bins are equally wide, so that
-    there are some for the large activations that are rare. A unit that never varies in training has
-    one covered state.
 
     Feature maps have to be pooled first. The authors sum activations and gradients over space,
     ``PoolingReducer("sum")``.
@@ -121,13 +121,14 @@ class NACDetector(BaseOneClassDetector):
     >>> import numpy as np
     >>> from skood import Activations
     >>> from skood.detectors import NACDetector
-    >>> A = Activations({"fc": [[0.5, 2.0], [1.0, 2.0], [0.5, 1.0], [1.0, 1.0]]})
-    >>> detector = NACDetector(n_bins=2, min_count=4).fit(A)
+    >>> A = Activations({"fc": [[-3.0, 0.0], [-1.0, 2.0], [0.0, 2.0], [5.0, 1.0]]})
+    >>> detector = NACDetector(n_bins=2, min_count=2).fit(A)
     >>> detector.counts_["fc"]
     array([[2, 2],
-           [2, 2]])
-    >>> detector.score_samples(A)
-    array([0.5, 0.5, 0.5, 0.5])
+           [0, 4]])
+    >>> others = Activations({"fc": [[-2.0, 1.0], [-2.0, -1.0]]})
+    >>> detector.score_samples(others)
+    array([1. , 0.5])
     """
 
     _parameter_constraints: dict = {
@@ -175,15 +176,16 @@ class NACDetector(BaseOneClassDetector):
         self._find_gradients(X, layers)
         n_bins, min_count = self._by_layer("n_bins", layers), self._by_layer("min_count", layers)
         self._alphas = self._by_layer("alpha", layers)
-        self._standards = {
-            name: _standard(X, name) for name in layers if name not in self.gradient_layers_
+        self._sizes = {
+            name: _root_mean_squares(X, name)
+            for name in layers
+            if name not in self.gradient_layers_
         }
         self._coverages = {}
         for name in layers:
-            edges = _edges(n_bins[name], curved=name in self.gradient_layers_)
             enough = min_count[name]
             enough = enough if isinstance(enough, Integral) else enough * len(X)
-            self._coverages[name] = _Coverage(X.layer_shapes[name][0], edges, enough)
+            self._coverages[name] = _Coverage(X.layer_shapes[name][0], n_bins[name], enough)
         for _, part in _batches(X):
             for name, coverage in self._coverages.items():
                 coverage.count(self._signals(part, name))
@@ -193,7 +195,7 @@ class NACDetector(BaseOneClassDetector):
         """Where the gradients of which layers come from."""
         self.__dict__.pop("head_", None)
         self._gradient_names = {}
-        known = set()
+        known: set[str] = set()
         if self.gradients:
             self._gradient_names = {owner_of(name): name for name in X.layers if is_gradient(name)}
             known.update(self._gradient_names)
@@ -224,9 +226,8 @@ class NACDetector(BaseOneClassDetector):
     def _signals(self, part, name):
         """What the sigmoid would turn into states, ndarray of shape (n_samples, n_units)."""
         values = np.asarray(part[name], dtype=np.float64)
-        if name in self._standards:
-            mean, scale = self._standards[name]
-            return (values - mean) / scale
+        if name in self._sizes:
+            return values / self._sizes[name]
         return self._alphas[name] * values * self._gradients(part, name)
 
     def _gradients(self, part, name):
@@ -259,10 +260,10 @@ class _Coverage:
     sigmoid. There no state is rounded to 0, 0.5 or 1.
     """
 
-    def __init__(self, n_units, edges, enough):
-        self.counts = np.zeros((n_units, len(edges) - 1), dtype=np.int64)
+    def __init__(self, n_units, n_bins, enough):
+        self.counts = np.zeros((n_units, n_bins), dtype=np.int64)
         self._enough = enough
-        self._inner_edges = logit(edges[1:-1])
+        self._inner_edges = logit(_edges(n_bins)[1:-1])
 
     def count(self, signals):
         """Add samples to the counts."""
@@ -271,8 +272,8 @@ class _Coverage:
 
     def of(self, signals, *, but_itself):
         """Mean coverage of the units of each sample, itself counted or not."""
-        covered = np.clip((self.counts - but_itself) / self._enough, 0, 1)
-        return covered.ravel()[self._bins(signals)].mean(axis=1)
+        counts = self.counts.ravel()[self._bins(signals)] - int(but_itself)
+        return np.minimum(counts / self._enough, 1).mean(axis=1)
 
     def _bins(self, signals):
         """Position in the flat counts of the bin of each state."""
@@ -282,10 +283,8 @@ class _Coverage:
         return within + n_bins * np.arange(n_units)
 
 
-def _edges(n_bins, *, curved):
-    """Edges of bins from 0 to 1, equally wide or narrow at 0.5."""
-    if not curved:
-        return np.linspace(0, 1, n_bins + 1)
+def _edges(n_bins):
+    """Edges of bins from 0 to 1, narrow at 0.5."""
     below = _half_edges(n_bins // 2)
     above = 1 - _half_edges(n_bins - n_bins // 2)[::-1]
     return np.concatenate([below, above[1:]])
@@ -306,17 +305,11 @@ def _layer_of_head(X, layers):
     return name if X.layer_shapes.get(name) == X.head.shape[1:] else None
 
 
-def _standard(X, name):
-    """Mean and standard deviation of each unit of a layer."""
-
-    def mean_of(function):
-        parts = (np.asarray(part[name], dtype=np.float64) for _, part in _batches(X[[name]]))
-        return sum(function(values).sum(axis=0) for values in parts) / len(X)
-
-    mean = mean_of(np.asarray)
-    deviation = np.sqrt(mean_of(lambda values: np.square(values - mean)))
-    size = np.maximum(np.abs(mean), deviation.max() or 1.0)
-    return mean, np.maximum(deviation, _LEAST_SCALE * size)
+def _root_mean_squares(X, name):
+    """Typical size of each unit of a layer."""
+    parts = (np.asarray(part[name], dtype=np.float64) for _, part in _batches(X[[name]]))
+    sizes = np.sqrt(sum(np.square(values).sum(axis=0) for values in parts) / len(X))
+    return np.maximum(sizes, _LEAST_SIZE * (sizes.max() or 1.0))
 
 
 def _batches(X):

@@ -7,6 +7,7 @@ import numpy as np
 from scipy.special import logsumexp
 from sklearn.utils import check_random_state, gen_batches
 from sklearn.utils._param_validation import Interval
+from sklearn.utils.extmath import row_norms
 
 from .._head import head_features
 from ._head_detector import HeadDetector, float64_batches
@@ -196,6 +197,6 @@ class NNGuideDetector(HeadDetector):
 
 def _normalized(features):
     """Features of norm 1, and the norms they had; features of norm 0 stay, as if it were 1."""
-    norms = np.linalg.norm(features, axis=1)
+    norms = row_norms(features)
     norms[norms == 0] = 1
     return features / norms[:, np.newaxis], norms

@@ -5,6 +5,7 @@ from numbers import Integral
 import numpy as np
 from scipy.special import logsumexp
 from sklearn.utils._param_validation import Interval, StrOptions
+from sklearn.utils.extmath import row_norms
 
 from ._head_detector import HeadDetector, float64_batches
 
@@ -162,7 +163,7 @@ class ViMDetector(HeadDetector):
         return logsumexp(X.logits, axis=1) - self.alpha_ * norms
 
     def _residual_norms(self, features):
-        return np.linalg.norm((features - self.origin_) @ self._residual_axes, axis=1)
+        return row_norms((features - self.origin_) @ self._residual_axes)
 
     def _score_rows(self, features, logits):
         return logsumexp(logits, axis=1) - self.alpha_ * self._residual_norms(features)

@@ -33,6 +33,7 @@ class BaseShaper(TransformerMixin, BaseEstimator, metaclass=ABCMeta):
         The head that ``fit`` saw.
     """
 
+    _parameter_constraints: dict = {}
     _min_classes = 1
 
     @_fit_context(prefer_skip_nested_validation=True)
@@ -89,7 +90,10 @@ class BaseShaper(TransformerMixin, BaseEstimator, metaclass=ABCMeta):
 
     @abstractmethod
     def _fit(self, X, y):
-        """Learn from validated in-distribution Activations; ``y`` may be None."""
+        """Learn from validated in-distribution Activations with the layer that the head reads.
+
+        ``y`` may be None.
+        """
 
     @abstractmethod
     def _shape(self, features):

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from sklearn.utils._param_validation import Interval
 from sklearn.utils.validation import check_is_fitted
 
-from .._validation import check_class_labels
+from .._validation import check_class_labels, class_columns
 from ._base import BaseShaper, row_batches
 from ._percentile import percentile_below, percentiles_of_products
 
@@ -125,7 +125,7 @@ class LINe(BaseShaper):
         y = X.predictions if y is None else y
         check_class_labels(X, y, type(self).__name__)
         self.class_labels_ = X.classes
-        means = _class_means(X, _numbers_of(y, X.classes), len(X.classes))
+        means = _class_means(X, class_columns(y, X.classes), len(X.classes))
         self.contributions_ = (means * self.head_.weight).T
         self.unit_masks_ = self._find_unit_masks()
         self.weight_thresholds_ = self._find_weight_thresholds()
@@ -140,13 +140,12 @@ class LINe(BaseShaper):
         weight = self.head_.weight
         if self.weight_percentile is None:
             return np.full(len(weight), -np.inf)
-        sizes = np.stack([self._sizes(number) for number in range(len(weight))])
-        return percentiles_of_products(weight, sizes, self.weight_percentile)
+        return percentiles_of_products(weight, self._sizes(slice(None)), self.weight_percentile)
 
-    def _sizes(self, number):
-        """Size of each unit's contribution to a class, in the precision of the weights."""
+    def _sizes(self, numbers):
+        """Sizes of the units' contributions to classes, in the precision of the weights."""
         dtype = np.result_type(self.head_.weight, np.float32)
-        return np.abs(self.contributions_[:, number]).astype(dtype)
+        return np.abs(self.contributions_.T[numbers]).astype(dtype)
 
     def weight_mask(self, label):
         """Tell which weights of the head are kept for samples of one class.
@@ -193,12 +192,6 @@ class LINe(BaseShaper):
 
     def _shaped_head(self):
         return None
-
-
-def _numbers_of(y: NDArray, classes: NDArray) -> NDArray[np.intp]:
-    """Number of each label's class, for labels that are all among the classes."""
-    order = np.argsort(classes)
-    return order[np.searchsorted(classes, y.astype(classes.dtype), sorter=order)]
 
 
 def _rows_by_class(numbers: NDArray[np.intp]) -> Iterable[tuple[int, NDArray[np.intp]]]:

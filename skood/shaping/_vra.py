@@ -25,7 +25,7 @@ class VRA(FeatureShaper):
 
     Attributes
     ----------
-    thresholds_ : tuple of (float, float)
+    thresholds_ : tuple of float
         ``alpha`` and ``beta``.
     head_ : LinearHead
         The head that ``fit`` saw.
