@@ -264,11 +264,11 @@ class Activations:
         """
         return Activations(
             layers,
-            logits=self.logits,
-            predictions=None if self._predictions is None else self.predictions,
+            logits=self._keep(self._logits),
+            predictions=self._keep(self._predictions),
             head=self.head,
             classes=self._classes,
-            features=None if self._features is None else self.features,
+            features=self._keep(self._features),
         )
 
     def assign(
@@ -311,11 +311,9 @@ class Activations:
         """
         changed = layers or {}
         layer = None if self.head is None else self.head.input_layer
-        predictions, features = self._predictions, self._features
+        predictions, features = self._keep(self._predictions), self._features
         if predictions is None and logits is not None:
             predictions = self.predictions
-        elif predictions is not None:
-            predictions = self._keep(predictions)
         if features is None and layer is not None and layer in changed:
             features = self._layers.get(layer)
         return Activations(

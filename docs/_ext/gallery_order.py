@@ -14,6 +14,10 @@ ORDER = [
     "plot_group_progression.py",
     "plot_neuron_measures.py",
     "plot_calibration.py",
+    "plot_other_libraries.py",
+    "plot_input_perturbation.py",
+    "plot_shaping.py",
+    "plot_line.py",
 ]
 
 

@@ -5,7 +5,7 @@ from numbers import Integral, Real
 import numpy as np
 from sklearn.utils._param_validation import Interval
 
-from ._logits import LogitDetector, log_sum_exp
+from ._logits import LogitDetector, below_largest, log_sum_exp
 
 
 class EntropyDetector(LogitDetector):
@@ -61,12 +61,10 @@ class EntropyDetector(LogitDetector):
     _min_classes = 2
 
     def _score_logits(self, logits):
-        largest_last = np.partition(logits, -1, axis=1)
-        below = largest_last[:, :-1] - largest_last[:, -1:]
-        others = np.exp(below)
+        below, others = below_largest(logits)
         total = others.sum(axis=1)
         # The two terms have the same sign: nothing cancels.
-        return (others * below).sum(axis=1) / (1 + total) - np.log1p(total)
+        return np.einsum("sk,sk->s", others, below) / (1 + total) - np.log1p(total)
 
 
 class GENDetector(LogitDetector):

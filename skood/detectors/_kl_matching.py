@@ -84,11 +84,16 @@ class KLMatchingDetector(LogitDetector):
         self.class_distributions_ = np.exp(self._log_distributions)
 
     def _score_logits(self, logits):
-        log_probabilities = _log_softmax(logits)
-        # The entropy of a sample is the same whatever class it is compared with.
-        cross_entropies = -(np.exp(log_probabilities) @ self._log_distributions.T)
-        nearest = cross_entropies.argmin(axis=1)
-        return -_divergences(log_probabilities, self._log_distributions[nearest])
+        log_p = _log_softmax(logits)
+        p = np.exp(log_p)
+        products = p @ self._log_distributions.T
+        nearest = products.argmax(axis=1)
+        scores = products.max(axis=1) - np.einsum("sk,sk->s", p, log_p)
+        # Differences of larger numbers are precise enough unless they are small.
+        is_small = scores > -1e-3
+        of_nearest = self._log_distributions[nearest[is_small]]
+        scores[is_small] = -_divergences(log_p[is_small], of_nearest)
+        return scores
 
 
 def _log_softmax(logits: NDArray) -> NDArray:

@@ -12,7 +12,7 @@ from .._validation import ARRAY_LAYER, check_activations
 from ..activations import Activations
 from ._base import BaseOneClassDetector
 
-_VALUES_PER_BATCH = 2**16
+_VALUES_PER_BATCH = 2**14
 """How many logits are scored at a time: few enough for a processor's cache."""
 
 
@@ -29,7 +29,17 @@ def predictions_of(X: Activations) -> NDArray:
 def log_sum_exp(logits: NDArray) -> NDArray:
     """Logarithm of the sum of exponentials of each row; faster than SciPy's, which does more."""
     largest = logits.max(axis=1, keepdims=True)
-    return largest[:, 0] + np.log(np.exp(logits - largest).sum(axis=1))
+    below = logits - largest
+    return largest[:, 0] + np.log(np.exp(below, out=below).sum(axis=1))
+
+
+def below_largest(logits: NDArray) -> tuple[NDArray, NDArray]:
+    """Logits less the largest of their row, and exponentials of these: 0 for the largest itself."""
+    rows, top = np.arange(len(logits)), logits.argmax(axis=1)
+    below = logits - logits[rows, top, np.newaxis]
+    others = np.exp(below)
+    others[rows, top] = 0
+    return below, others
 
 
 class LogitDetector(BaseOneClassDetector):
@@ -42,7 +52,7 @@ class LogitDetector(BaseOneClassDetector):
             if X.logits is None:
                 raise ValueError(f"{type(self).__name__} needs logits, but {X!r} carries none.")
             # Layers that are not read here may stay on disk.
-            X = Activations({"logits": X.logits}, predictions=X.predictions, classes=X.classes)
+            X = X.replace({"logits": X.logits})
         return check_activations(
             self, X, reset=reset, ensure_min_features=self._min_classes if reset else 1
         )
@@ -51,9 +61,11 @@ class LogitDetector(BaseOneClassDetector):
         """Nothing to learn: the score depends on the sample alone."""
 
     def _score_samples(self, X):
-        size = max(1, _VALUES_PER_BATCH // X.shape[1])
-        batches = gen_batches(len(X), size)
-        return np.concatenate([self._score_logits(logits_of(X[rows])) for rows in batches])
+        logits = X["logits" if "logits" in X else ARRAY_LAYER]
+        scores = np.empty(len(logits))
+        for rows in gen_batches(len(logits), max(1, _VALUES_PER_BATCH // logits.shape[1])):
+            scores[rows] = self._score_logits(np.asarray(logits[rows], dtype=np.float64))
+        return scores
 
     @abstractmethod
     def _score_logits(self, logits):
@@ -132,8 +144,16 @@ class MaxSoftmaxDetector(LogitDetector):
         self.temperature = temperature
 
     def _score_logits(self, logits):
-        largest_last = np.partition(logits / self.temperature, -1, axis=1)
-        return largest_last[:, -1] - log_sum_exp(largest_last[:, :-1])
+        logits = logits / self.temperature
+        others = below_largest(logits)[1].sum(axis=1)
+        # Where the exponentials are too small for a float, relative to the second largest.
+        is_small = others < 1e-280
+        others[is_small] = 1
+        scores = 0.0 - np.log(others)  # not -0.0
+        if is_small.any():
+            largest_last = np.partition(logits[is_small], -1, axis=1)
+            scores[is_small] = largest_last[:, -1] - log_sum_exp(largest_last[:, :-1])
+        return scores
 
 
 class MaxLogitDetector(LogitDetector):

@@ -21,8 +21,10 @@ _VALUES_PER_BATCH = 2**19
 """Bounds the states that are held as 64-bit floats at a time."""
 _EDGE_CURVATURE = np.sqrt(1000.0)
 """How much narrower the authors' bins are at a state of 0.5 than at 0 and 1."""
-_LEAST_SIZE = 1e-10
-"""Size of a dead unit, as a share of the largest of its layer: any activation is far above it."""
+_LEAST_DEVIATION = 1e-10
+"""Deviation of a unit that never varies, relative to what it could be mistaken for by rounding."""
+_ROUNDING = 1e-9
+"""By how much a standardised activation may be off: those on an edge all belong to one bin."""
 
 _OF_LAYER: dict = {
     "n_bins": [Interval(Integral, 2, None, closed="left")],
@@ -96,14 +98,14 @@ class NACDetector(BaseOneClassDetector):
     "relu1" are the layer "relu1:gradient" of ``X``. Where ``X`` has no such layer for what the head
     reads, but carries the head, they are ``(softmax(logits) - 1 / n_classes) @ weight``.
 
-    Without gradients the state is ``sigmoid(activation / size)``, where the size of a unit is the
-    root mean square of its activation over the training samples; ``alpha`` is not used. Units
-    differ in scale and, after a ReLU, have no upper bound; a state should move through many bins
-    over the values that are usual for its unit. A silent unit has the state 0.5. One that is silent
-    in all of training has the state 1 as soon as it is active.
+    Without gradients the state is the sigmoid of the activation less its mean, divided by its
+    standard deviation, both over the training samples; ``alpha`` is not used. Units differ in scale
+    and, after a ReLU, have no upper bound; a state should move through many bins over the values
+    that are usual for its unit. One that never varies in training has one covered state.
 
-    Bins are narrow at a state of 0.5 and wide at 0 and 1, as in the authors' code, which counts
-    two more for the same bins: their M is ``n_bins + 2``.
+    With gradients, bins are narrow at a state of 0.5, where units are that hardly matter, and wide
+    at 0 and 1, as in the authors' code, which counts two more for the same bins: their M is
+    ``n_bins + 2``. Without gradients bins are equally wide.
 
     Feature maps have to be pooled first. The authors sum activations and gradients over space,
     ``PoolingReducer("sum")``.
@@ -124,11 +126,11 @@ class NACDetector(BaseOneClassDetector):
     >>> A = Activations({"fc": [[-3.0, 0.0], [-1.0, 2.0], [0.0, 2.0], [5.0, 1.0]]})
     >>> detector = NACDetector(n_bins=2, min_count=2).fit(A)
     >>> detector.counts_["fc"]
-    array([[2, 2],
-           [0, 4]])
-    >>> others = Activations({"fc": [[-2.0, 1.0], [-2.0, -1.0]]})
+    array([[3, 1],
+           [2, 2]])
+    >>> others = Activations({"fc": [[-2.0, 1.0], [4.0, 2.0]]})
     >>> detector.score_samples(others)
-    array([1. , 0.5])
+    array([1.  , 0.75])
     """
 
     _parameter_constraints: dict = {
@@ -176,16 +178,16 @@ class NACDetector(BaseOneClassDetector):
         self._find_gradients(X, layers)
         n_bins, min_count = self._by_layer("n_bins", layers), self._by_layer("min_count", layers)
         self._alphas = self._by_layer("alpha", layers)
-        self._sizes = {
-            name: _root_mean_squares(X, name)
-            for name in layers
-            if name not in self.gradient_layers_
+        self._standards = {
+            name: _standard(X, name) for name in layers if name not in self.gradient_layers_
         }
         self._coverages = {}
         for name in layers:
             enough = min_count[name]
             enough = enough if isinstance(enough, Integral) else enough * len(X)
-            self._coverages[name] = _Coverage(X.layer_shapes[name][0], n_bins[name], enough)
+            is_plain = name in self._standards
+            edges = np.linspace(0, 1, n_bins[name] + 1) if is_plain else _edges(n_bins[name])
+            self._coverages[name] = _Coverage(X.layer_shapes[name][0], edges, enough)
         for _, part in _batches(X):
             for name, coverage in self._coverages.items():
                 coverage.count(self._signals(part, name))
@@ -226,8 +228,9 @@ class NACDetector(BaseOneClassDetector):
     def _signals(self, part, name):
         """What the sigmoid would turn into states, ndarray of shape (n_samples, n_units)."""
         values = np.asarray(part[name], dtype=np.float64)
-        if name in self._sizes:
-            return values / self._sizes[name]
+        if name in self._standards:
+            mean, deviation = self._standards[name]
+            return (values - mean) / deviation + _ROUNDING
         return self._alphas[name] * values * self._gradients(part, name)
 
     def _gradients(self, part, name):
@@ -260,10 +263,10 @@ class _Coverage:
     sigmoid. There no state is rounded to 0, 0.5 or 1.
     """
 
-    def __init__(self, n_units, n_bins, enough):
-        self.counts = np.zeros((n_units, n_bins), dtype=np.int64)
+    def __init__(self, n_units, edges, enough):
+        self.counts = np.zeros((n_units, len(edges) - 1), dtype=np.int64)
         self._enough = enough
-        self._inner_edges = logit(_edges(n_bins)[1:-1])
+        self._inner_edges = logit(edges[1:-1])
 
     def count(self, signals):
         """Add samples to the counts."""
@@ -305,11 +308,17 @@ def _layer_of_head(X, layers):
     return name if X.layer_shapes.get(name) == X.head.shape[1:] else None
 
 
-def _root_mean_squares(X, name):
-    """Typical size of each unit of a layer."""
-    parts = (np.asarray(part[name], dtype=np.float64) for _, part in _batches(X[[name]]))
-    sizes = np.sqrt(sum(np.square(values).sum(axis=0) for values in parts) / len(X))
-    return np.maximum(sizes, _LEAST_SIZE * (sizes.max() or 1.0))
+def _standard(X, name):
+    """Mean and standard deviation of each unit of a layer."""
+
+    def mean_of(function):
+        parts = (np.asarray(part[name], dtype=np.float64) for _, part in _batches(X[[name]]))
+        return sum(function(values).sum(axis=0) for values in parts) / len(X)
+
+    mean = mean_of(np.asarray)
+    deviation = np.sqrt(mean_of(lambda values: np.square(values - mean)))
+    usual = np.maximum(np.abs(mean), deviation.max() or 1.0)
+    return mean, np.maximum(deviation, _LEAST_DEVIATION * usual)
 
 
 def _batches(X):

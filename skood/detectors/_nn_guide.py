@@ -13,7 +13,7 @@ from .._head import head_features
 from ._head_detector import HeadDetector, float64_batches
 from ._neighbor_search import search_rows
 
-_VALUES_PER_BATCH = 2**20
+_VALUES_PER_BATCH = 2**16
 """Bounds the training features that are held as 64-bit floats at a time."""
 _SPARE_CANDIDATES = 8
 """How many more rows than asked for are compared in double precision."""
