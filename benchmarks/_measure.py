@@ -19,6 +19,10 @@ class Sizes:
     n_slow_queries: int = 400  # where all of them would take minutes
     n_progressions: int = 10_000  # samples followed through the layers, among as many
     n_neighbors: int = 300
+    n_scored: int = 5_000  # by the methods of several libraries, after learning from as many
+    n_units: int = 512
+    n_classes: int = 100
+    large_head: tuple[int, int] = (1000, 2048)  # classes and units
     n_calls: int = 200  # of a single image
     n_processes: int = 3  # that measure memory
     repetitions: int = 9
@@ -77,6 +81,11 @@ class Timings:
                 task()
                 if turn > 0:
                     self._seconds[name].append(perf_counter() - start)
+
+    @property
+    def names(self) -> list[str]:
+        """The tasks, in order."""
+        return list(self._seconds)
 
     def seconds(self, name: str) -> float:
         """Median time of a task."""

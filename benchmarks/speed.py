@@ -18,6 +18,7 @@ from platform import machine, python_version
 import torch
 from _measure import Sizes, Table
 from _network_speed import compare_extraction, compare_grid, compare_latency
+from _peer_speed import compare_line, compare_methods
 from _progression_speed import compare_progression
 from _recorder_speed import compare_recorder
 from _search_speed import compare_search
@@ -29,6 +30,10 @@ QUICK = Sizes(
     n_slow_queries=100,
     n_progressions=2_000,
     n_neighbors=60,
+    n_scored=2_000,
+    n_units=128,
+    n_classes=20,
+    large_head=(200, 512),
     n_calls=50,
     n_processes=1,
     repetitions=3,
@@ -40,6 +45,10 @@ CHECK = Sizes(
     n_slow_queries=20,
     n_progressions=200,
     n_neighbors=10,
+    n_scored=200,
+    n_units=16,
+    n_classes=5,
+    large_head=(20, 32),
     n_calls=3,
     n_processes=1,
     repetitions=1,
@@ -51,6 +60,7 @@ COMPARISONS: dict[str, Callable[[Sizes], list[Table]]] = {
     "grid": lambda sizes: [compare_grid(sizes)],
     "latency": lambda sizes: [compare_latency(sizes)],
     "recorder": lambda sizes: [compare_recorder(sizes)],
+    "methods": lambda sizes: [*compare_methods(sizes), compare_line(sizes)],
 }
 
 

@@ -7,7 +7,7 @@ from sklearn.utils._param_validation import StrOptions
 from .._validation import check_class_labels, classes_asked
 from ._base import BaseOneClassDetector
 
-_VALUES_PER_BATCH = 2**20
+_VALUES_PER_BATCH = 2**16
 """Bounds the activations that are held as 64-bit floats at a time."""
 
 
