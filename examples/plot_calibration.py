@@ -103,7 +103,7 @@ for ax, name, activations in zip(axes, ("before", "after"), (A, scaled), strict=
 
 def aurocs(A, test, temperature):
     """How well confidence finds unknown digits, and misclassified ones."""
-    scaled = A.replace(logits=A.logits / temperature)
+    scaled = A.assign(logits=A.logits / temperature)
     scores = MaxSoftmaxDetector().fit(scaled[test]).score_samples(scaled)
     rows = np.r_[test, unknown]
     is_right = A.predictions[test] == y[test]
