@@ -1,0 +1,222 @@
+"""Units that leave the intervals in which they were during training."""
+
+from numbers import Real
+
+import numpy as np
+from sklearn.base import _fit_context
+from sklearn.utils import gen_batches
+from sklearn.utils._param_validation import Interval, StrOptions
+
+from .._validation import check_class_labels, classes_asked
+from ._base import BaseOneClassDetector
+
+_VALUES_PER_BATCH = 2**16
+"""Bounds the activations that are held as 64-bit floats at a time."""
+
+_N_LEVELS = 4
+
+
+class ActivationIntervalDetector(BaseOneClassDetector):
+    """Share of units outside the intervals of the predicted class.
+
+    Each class has an interval for each unit, in which the activations of its training samples
+    lie. The score of a sample is minus the share of units that are outside those of its predicted
+    class [1]_.
+
+    Parameters
+    ----------
+    intervals : {"minmax", "quantile", "levels"}, default="minmax"
+        From the smallest to the largest value in training; between two quantiles; or those of
+        four levels that occurred in training: at most 0, and up to one third, two thirds and all of
+        the largest activation of the unit in any class [2]_.
+    quantile : float in [0, 0.5), default=0.01
+        With ``intervals="quantile"``, the share of training values below the interval, and
+        of those above.
+    group_by : {"prediction", "label"}, default="prediction"
+        Class that a training sample counts for: the one that the network predicted, or the one
+        that ``y`` tells. Samples are always scored under their predicted class.
+    contamination : float in (0, 0.5], default=0.05
+        Share of the in-distribution training samples that the threshold rejects, each scored with
+        itself left out. At most this share, because many scores are equal.
+
+    Attributes
+    ----------
+    lower_ : ndarray of shape (n_classes, `n_features_in_`)
+        Lower ends of the intervals, which belong to them. Not with ``intervals="levels"``.
+    upper_ : ndarray of shape (n_classes, `n_features_in_`)
+        Their upper ends, likewise.
+    level_counts_ : ndarray of shape (n_classes, `n_features_in_`, 4)
+        With ``intervals="levels"``: number of training samples in each level.
+    unit_maxima_ : ndarray of shape (`n_features_in_`,)
+        With ``intervals="levels"``: largest training activation of each unit, or 0.
+    class_labels_ : ndarray of shape (n_classes,)
+        The classes, ascending; one class 0 where ``fit`` saw no predictions.
+    training_rows_ : ndarray of shape (n_in_distribution_samples,)
+        Rows of ``X`` in ``fit`` that were learnt from: those not marked -1.
+    training_scores_ : ndarray of shape (n_in_distribution_samples,)
+        Their scores, each with itself left out.
+    offset_ : float
+        Threshold on ``score_samples``.
+    n_samples_seen_ : int
+        Number of rows of ``X`` in ``fit``.
+    n_features_in_ : int
+        Number of units seen in ``fit``, over all layers.
+    feature_names_in_ : ndarray of shape (`n_features_in_`,)
+        Names of the features, where ``fit`` saw a data frame with string names.
+    layer_shapes_ : dict of str to tuple
+        Shape of one sample in each layer, where ``fit`` saw ``Activations``.
+
+    See Also
+    --------
+    GaussianActivationDetector : Density under a Gaussian of each class and unit.
+    HammingNAPDetector : Distance between binary patterns, two levels.
+
+    Notes
+    -----
+    Several layers are put side by side. The ends of intervals are training values: of ``n`` samples
+    of a class, the largest whole number up to ``quantile * n`` is left out at either end. A
+    predicted class that has no training samples has no intervals, and all units are outside.
+
+    The score has as many values as there are units, and one more. Samples with equal scores
+    are told apart neither by the threshold nor by a ROC curve.
+
+    No training sample leaves an interval that it has set an end of. The threshold is therefore
+    set by intervals of the other samples, unit maxima aside.
+
+    References
+    ----------
+    .. [1] T. A. Henzinger, A. Lukina, C. Schilling, "Outside the box: abstraction-based monitoring
+       of neural networks", ECAI 2020. arXiv:1911.09032
+    .. [2] C.-H. Cheng, G. Nührenberg, H. Yasuoka, "Runtime monitoring neuron activation
+       patterns", DATE 2019. arXiv:1809.06573
+
+    Examples
+    --------
+    >>> from skood.detectors import ActivationIntervalDetector
+    >>> detector = ActivationIntervalDetector().fit([[0, 3], [1, 5], [2, 9]])
+    >>> detector.lower_, detector.upper_
+    (array([[0., 3.]]), array([[2., 9.]]))
+    >>> detector.score_samples([[1, 4], [1, 10], [-1, 10]])
+    array([-0. , -0.5, -1. ])
+    """
+
+    _parameter_constraints: dict = {
+        **BaseOneClassDetector._parameter_constraints,
+        "intervals": [StrOptions({"minmax", "quantile", "levels"})],
+        "quantile": [Interval(Real, 0, 0.5, closed="left")],
+        "group_by": [StrOptions({"prediction", "label"})],
+    }
+
+    def __init__(
+        self, *, intervals="minmax", quantile=0.01, group_by="prediction", contamination=0.05
+    ):
+        super().__init__(contamination=contamination)
+        self.intervals = intervals
+        self.quantile = quantile
+        self.group_by = group_by
+
+    @_fit_context(prefer_skip_nested_validation=True)
+    def fit(self, X, y=None):
+        """Learn the intervals of the in-distribution samples and set the threshold.
+
+        Parameters
+        ----------
+        X : Activations or array-like of shape (n_samples, n_features)
+            Activations by layer, or those of one layer.
+        y : array-like of shape (n_samples,), default=None
+            Class labels; -1 marks an out-of-distribution sample, which is left out.
+
+        Returns
+        -------
+        self : object
+            Fitted detector.
+
+        Raises
+        ------
+        ValueError
+            If values are not finite, no sample is in-distribution, or labels or predictions are
+            missing that ``group_by="label"`` asks for.
+        """
+        X, y, _ = self._split_by_kind(self._validate(X, reset=True), y)
+        self._set_threshold(self._fit(X, y))
+        return self
+
+    def _fit(self, X, y):
+        """Learn the intervals; returns the training scores with each sample left out."""
+        self._by_class = X.predictions is not None
+        asked = labels = classes_asked(self, X, by_class=self._by_class)
+        if self.group_by == "label":
+            check_class_labels(X, y, "group_by='label'")
+            labels = y
+        self.class_labels_ = np.unique(labels)
+        rows = np.asarray(X, dtype=np.float64)
+        members = [np.flatnonzero(labels == label) for label in self.class_labels_]
+        if self.intervals == "levels":
+            left_out = self._fit_levels(rows, members)
+        else:
+            left_out = self._fit_ranges(rows, members)
+        return np.where(asked == labels, left_out, self._score_samples(X))
+
+    def _fit_ranges(self, rows, members):
+        quantile = self.quantile if self.intervals == "quantile" else 0.0
+        shape = len(members), rows.shape[1]
+        self.lower_, self.upper_ = np.empty(shape), np.empty(shape)
+        scores = np.empty(len(rows))
+        for position, own in enumerate(members):
+            ordered = np.sort(rows[own], axis=0)
+            n_cut = int(quantile * len(own))
+            self.lower_[position] = ordered[n_cut]
+            self.upper_[position] = ordered[-1 - n_cut]
+            scores[own] = _left_out_range_scores(rows[own], ordered, quantile)
+        return scores
+
+    def _fit_levels(self, rows, members):
+        self.unit_maxima_ = np.maximum(rows.max(axis=0), 0.0)
+        levels = self._levels(rows)
+        self.level_counts_ = np.array(
+            [[np.sum(levels[own] == k, axis=0) for k in range(_N_LEVELS)] for own in members]
+        ).transpose(0, 2, 1)
+        scores = np.empty(len(rows))
+        for position, own in enumerate(members):
+            # The only sample of a level takes the level with it.
+            scores[own] = -np.mean(self._counts(levels[own], position) == 1, axis=1)
+        return scores
+
+    def _levels(self, samples):
+        edges = (0.0, self.unit_maxima_ / 3, 2 * self.unit_maxima_ / 3)
+        return sum((samples > edge).astype(np.intp) for edge in edges)
+
+    def _counts(self, levels, position):
+        """Number of training samples of the class that are in the level of a sample."""
+        units = np.arange(levels.shape[1])
+        return self.level_counts_[np.reshape(position, (-1, 1)), units, levels]
+
+    def _score_samples(self, X):
+        asked = classes_asked(self, X, by_class=self._by_class)
+        # Without the last label, no position is beyond the intervals.
+        position = np.searchsorted(self.class_labels_[:-1], asked)
+        scores = np.empty(len(X))
+        for rows in gen_batches(len(X), max(1, _VALUES_PER_BATCH // X.shape[1])):
+            samples = np.asarray(X[rows], dtype=np.float64)
+            scores[rows] = -np.mean(self._is_outside(samples, position[rows]), axis=1)
+        scores[self.class_labels_[position] != asked] = -1.0
+        return scores
+
+    def _is_outside(self, samples, position):
+        if self.intervals == "levels":
+            return self._counts(self._levels(samples), position) == 0
+        return (samples < self.lower_[position]) | (samples > self.upper_[position])
+
+
+def _left_out_range_scores(rows, ordered, quantile):
+    """Scores of the samples of a class by the ranges of the others.
+
+    Without a sample that is below the lower end, the next larger value is the end; a sample
+    that is not below is inside with or without itself. So one pair of ends serves all.
+    """
+    n_others = len(rows) - 1
+    if n_others == 0:
+        return np.array([-1.0])
+    n_cut = int(quantile * n_others)
+    is_outside = (rows < ordered[n_cut + 1]) | (rows > ordered[n_others - 1 - n_cut])
+    return -np.mean(is_outside, axis=1)
