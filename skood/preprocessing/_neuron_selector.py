@@ -1,0 +1,345 @@
+"""Selection of the neurons that matter for the classes."""
+
+from numbers import Integral, Real
+
+import numpy as np
+from sklearn.base import _fit_context
+from sklearn.utils import assert_all_finite, check_array
+from sklearn.utils._param_validation import Interval, StrOptions
+from sklearn.utils.metaestimators import available_if
+from sklearn.utils.validation import check_is_fitted
+
+from .._head import check_head_input
+from .._validation import (
+    check_activations,
+    check_layers_exist,
+    class_columns,
+    in_distribution_rows,
+    take_rows,
+)
+from ..activations import Activations, PackedBits
+from ..extraction._gradients import gradient_name
+from ._base import LayerwiseTransformer, _fitted_on_table
+
+
+class NeuronSelector(LayerwiseTransformer):
+    """Keep the units that matter for a class, and cut the others out of their layer.
+
+    A unit matters for a class if the size of its importance is above a share of the largest one
+    of that class in the layer. With the weights of the head as importances this is the rule of
+    the run-time monitor in [1]_, where the gradient of a class's output is its row of weights.
+
+    Parameters
+    ----------
+    classes : int, str or array-like of labels, default=None
+        Keep the units that matter for at least one of these classes; by default for at least one
+        of all.
+    threshold : float in [0, 1), default=0.45
+        Units are left out whose importance is at most ``threshold`` times the largest one.
+    importance : {"weight", "gradient"}, array-like or dict, default="weight"
+        - "weight": weights of the head, for the layer that it reads.
+        - "gradient": mean size of the gradient over the in-distribution training samples that are
+          predicted as the class, for each layer that comes with its gradient, as layer "relu1"
+          with "relu1:gradient".
+        - dict of layer name to array-like of shape (n_classes, n_units): importances of your own.
+          An array-like alone is that of the only layer.
+    by_prediction : bool, default=False
+        Also set units to 0, sample by sample, that do not matter for the class that the network
+        predicted. Patterns of one predicted class then differ in its own units only, as published.
+
+    Attributes
+    ----------
+    importances_ : dict of str to ndarray of shape (n_classes, n_units)
+        Size of the importance of each unit for each class, by layer.
+    class_support_ : dict of str to ndarray of shape (n_classes, n_units)
+        True for units that matter for the class, by layer.
+    support_ : dict of str to ndarray of shape (n_units,)
+        True for units that are kept, by layer.
+    class_labels_ : ndarray of shape (n_classes,)
+        Labels of the classes.
+    head_ : LinearHead
+        The head that ``fit`` saw, with ``importance="weight"``.
+    n_features_in_ : int
+        Number of units in the layers that are cut.
+    feature_names_in_ : ndarray of shape (`n_features_in_`,)
+        Names of the features, where ``fit`` saw a data frame with string names.
+    layer_shapes_ : dict of str to tuple
+        Shape of one sample in each layer that is cut, where ``fit`` saw ``Activations``.
+
+    See Also
+    --------
+    skood.LayerSelector : Selects whole layers.
+    skood.HammingNAPDetector : The detector of the monitor.
+    skood.shaping.LINe : Chooses units and weights by class, and recomputes the logits.
+
+    Notes
+    -----
+    Layers without importances pass unchanged and are not read. Logits, predictions and
+    ``A.features`` stay what the network said. A cut layer does not yield these logits, so the
+    activations that ``transform`` returns have no head, unless every unit is kept as it is.
+    The gradient of a layer, where there is one, is cut along with it.
+
+    Gradients that :class:`~skood.ActivationExtractor` adds are those of ``KL(uniform || softmax)``.
+    For a sample that is surely of one class, this is the gradient of that class's logit less the
+    mean of all logits. A class that no training sample is predicted as has no unit that matters.
+
+    An ordinary array is taken as logits, of a head that passes them on unchanged: each column
+    matters for its own class, and ``classes`` selects columns.
+
+    References
+    ----------
+    .. [1] C.-H. Cheng, G. Nührenberg, H. Yasuoka, "Runtime monitoring neuron activation
+       patterns", DATE 2019. arXiv:1809.06573
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skood import Activations, LinearHead
+    >>> from skood.preprocessing import NeuronSelector
+    >>> head = LinearHead(np.array([[2.0, 0.5, 0.0], [0.1, 0.2, -0.9]]), input_layer="fc")
+    >>> features = np.array([[1.0, 2.0, 3.0]])
+    >>> A = Activations({"fc": features}, logits=head.logits(features), head=head)
+    >>> selector = NeuronSelector().fit(A)
+    >>> selector.get_support()
+    array([ True, False,  True])
+    >>> selector.transform(A)["fc"]
+    array([[1., 3.]])
+    >>> NeuronSelector(classes=1).fit_transform(A)["fc"]
+    array([[3.]])
+    """
+
+    _parameter_constraints: dict = {
+        "classes": [Integral, str, "array-like", None],
+        "threshold": [Interval(Real, 0, 1, closed="left")],
+        "importance": [StrOptions({"weight", "gradient"}), dict, "array-like"],
+        "by_prediction": ["boolean"],
+    }
+
+    def __init__(self, classes=None, *, threshold=0.45, importance="weight", by_prediction=False):
+        self.classes = classes
+        self.threshold = threshold
+        self.importance = importance
+        self.by_prediction = by_prediction
+
+    @_fit_context(prefer_skip_nested_validation=True)
+    def fit(self, X, y=None):
+        """Find the units to keep.
+
+        Parameters
+        ----------
+        X : Activations or array-like of shape (n_samples, n_features)
+            Activations with what ``importance`` asks for: the head of the network and the layer
+            that it reads, or gradients and predictions.
+        y : array-like of shape (n_samples,), default=None
+            Class labels; -1 marks an out-of-distribution sample. Only ``importance="gradient"``
+            learns from samples, and leaves these out.
+
+        Returns
+        -------
+        self : object
+            Fitted transformer.
+
+        Raises
+        ------
+        ValueError
+            If the head, gradients, predictions or a layer are missing, importances of your own
+            have another shape, ``classes`` names an unknown class, or no unit would be kept.
+        """
+        importances = self._importances(X, y)
+        self.importances_ = {name: np.abs(values) for name, values in importances.items()}
+        self.class_support_ = {
+            name: sizes > self.threshold * sizes.max(axis=1, keepdims=True)
+            for name, sizes in self.importances_.items()
+        }
+        chosen = self._chosen_classes()
+        self.support_ = {
+            name: support[chosen].any(axis=0) for name, support in self.class_support_.items()
+        }
+        for name, support in self.support_.items():
+            if not support.any():
+                raise ValueError(
+                    f"No unit of layer {name!r} matters for the classes "
+                    f"{self.class_labels_[chosen].tolist()}: their importances are all 0."
+                )
+        return self
+
+    def _importances(self, X, y):
+        """Float64 importances by layer; sets ``class_labels_``."""
+        if not isinstance(self.importance, str):
+            return self._given_importances(X)
+        if self.importance == "gradient":
+            return self._mean_gradients(X, y)
+        self.class_labels_ = np.asarray(check_head_input(self, X, reset=True).classes)
+        return {self.head_.input_layer: self.head_.weight.astype(np.float64)}
+
+    def _mean_gradients(self, X, y):
+        wanted_by = "NeuronSelector with importance='gradient'"
+        layers = list(X.layers) if isinstance(X, Activations) else []
+        names = [name for name in layers if gradient_name(name) in layers]
+        if not names:
+            raise ValueError(
+                f"{wanted_by} needs layers with their gradients, as "
+                f"ActivationExtractor(gradients=True) extracts them, but got the layers {layers}."
+            )
+        if X.predictions is None:
+            raise ValueError(f"{wanted_by} needs predictions of the network, but X carries none.")
+        check_activations(self, X[names], reset=True)
+        X, _ = take_rows(X, y, in_distribution_rows(y, len(X)))
+        predictions = X.predictions
+        self.class_labels_ = np.unique(predictions) if X.classes is None else X.classes
+        means = {name: np.zeros((len(self.class_labels_), X[name].shape[1])) for name in names}
+        for number, label in enumerate(self.class_labels_):
+            rows = np.flatnonzero(predictions == label)
+            for name in names if len(rows) else []:
+                sizes = np.abs(X[rows][gradient_name(name)])
+                means[name][number] = sizes.mean(axis=0, dtype=np.float64)
+                assert_all_finite(means[name], input_name=f"layer {gradient_name(name)!r}")
+        return means
+
+    def _given_importances(self, X):
+        # A table is validated, which names its one layer; Activations once the layers are known.
+        layers = X if isinstance(X, Activations) else check_activations(self, X, reset=True)
+        given = self.importance
+        if not isinstance(given, dict):
+            if len(layers.layers) > 1:
+                raise ValueError(
+                    "importance must be a dict of layer name to array where X has several "
+                    f"layers, here {list(layers.layers)}."
+                )
+            given = {layers.layers[0]: given}
+        if not given:
+            raise ValueError(f"importance names no layer; X has {list(layers.layers)}.")
+        check_layers_exist(layers, list(given))
+        names = [name for name in layers.layers if name in given]
+        if isinstance(X, Activations):
+            check_activations(self, X[names], reset=True)
+        arrays = {
+            name: check_array(given[name], dtype=np.float64, input_name=f"importance of {name!r}")
+            for name in names
+        }
+        n_classes = len(arrays[names[0]])
+        self.class_labels_ = np.arange(n_classes) if layers.classes is None else layers.classes
+        for name, array in arrays.items():
+            if array.shape != (expected := (len(self.class_labels_), *layers.layer_shapes[name])):
+                raise ValueError(
+                    f"The importance of layer {name!r} must have shape {expected}, a row for each "
+                    f"class and a column for each unit, but got {array.shape}."
+                )
+        return arrays
+
+    def _chosen_classes(self):
+        known = self.class_labels_.tolist()
+        if self.classes is None:
+            return list(range(len(known)))
+        asked = np.atleast_1d(self.classes).tolist()
+        if unknown := [label for label in asked if label not in known]:
+            raise ValueError(f"classes must be among {known}, those of the network; got {unknown}.")
+        return [known.index(label) for label in asked]
+
+    def transform(self, X):
+        """Cut the layers to the units that are kept.
+
+        Parameters
+        ----------
+        X : Activations or array-like of shape (n_samples, n_features)
+            Activations that hold the layers to cut, and perhaps others.
+
+        Returns
+        -------
+        X_out : Activations or ndarray of shape (n_samples, n_features_out)
+            Narrower layers in place of those that are cut; all other parts but the head are kept.
+
+        Raises
+        ------
+        ValueError
+            If a layer is missing or has another shape, or ``by_prediction`` finds no predictions,
+            or such of an unknown class.
+        """
+        check_is_fitted(self)
+        if not isinstance(X, Activations) or not hasattr(self, "layer_shapes_"):
+            return super().transform(X)
+        check_layers_exist(X, list(self.layer_shapes_))
+        check_activations(self, X[list(self.layer_shapes_)], reset=False)
+        return self._transform(X)
+
+    def _transform(self, X):
+        if not self.by_prediction and all(support.all() for support in self.support_.values()):
+            return X
+        numbers = self._predicted_numbers(X) if self.by_prediction else None
+        cut = {}
+        for name, support in self.support_.items():
+            own = None if numbers is None else self.class_support_[name][numbers][:, support]
+            for layer in (name, gradient_name(name)):
+                if layer in X:
+                    cut[layer] = _cut(X[layer], support, own)
+        reads = X.head and X.head.input_layer
+        return X.assign(cut, head=None if reads is None or reads in cut else "keep")
+
+    def _predicted_numbers(self, X):
+        if (predictions := X.predictions) is None:
+            raise ValueError(
+                "by_prediction=True needs predictions of the network, but X carries none."
+            )
+        known = self.class_labels_.tolist()
+        if unknown := sorted(set(np.unique(predictions).tolist()).difference(known)):
+            raise ValueError(
+                f"by_prediction=True needs predictions among the classes {known}, got {unknown}."
+            )
+        return class_columns(predictions, self.class_labels_)
+
+    def get_support(self, layer=None, indices=False):
+        """Tell which units are kept.
+
+        Parameters
+        ----------
+        layer : str, default=None
+            Name of the layer; by default the only one that is cut.
+        indices : bool, default=False
+            Whether to return the numbers of the units instead of a mask.
+
+        Returns
+        -------
+        support : ndarray
+            Mask of shape (n_units,), True for units that are kept, or their numbers, ascending.
+
+        Raises
+        ------
+        ValueError
+            If the layer is not among those that are cut, or there are several and none is named.
+        """
+        check_is_fitted(self)
+        names = list(self.support_)
+        if layer is None and len(names) == 1:
+            layer = names[0]
+        if layer not in names:
+            raise ValueError(f"layer must be one of {names}, got {layer!r}.")
+        support = self.support_[layer]
+        return np.flatnonzero(support) if indices else support.copy()
+
+    # `set_output` wraps whatever has feature names in a data frame, Activations too.
+    @available_if(_fitted_on_table)
+    def get_feature_names_out(self, input_features=None):
+        """Return the names of the features that are kept of a 2-D array.
+
+        Parameters
+        ----------
+        input_features : array-like of str, default=None
+            Names of the input features; by default those seen in ``fit``.
+
+        Returns
+        -------
+        feature_names_out : ndarray of str
+            Names of the kept features.
+        """
+        return super().get_feature_names_out(input_features)[self.get_support()]
+
+    def __sklearn_is_fitted__(self):
+        return hasattr(self, "support_")
+
+
+def _cut(layer, support, own):
+    """The kept units; with 0 for those that are not a sample's ``own``, where given."""
+    values = (layer.unpack() if isinstance(layer, PackedBits) else layer)[:, support]
+    if own is not None:
+        values = values * own
+    return PackedBits.pack(values) if isinstance(layer, PackedBits) else values
