@@ -1,9 +1,11 @@
 """Detectors of inputs that a network should not be trusted on."""
 
+from ._activation_interval import ActivationIntervalDetector
 from ._base import BaseDetector, BaseOneClassDetector
 from ._cluster_distance import ClusterDistanceDetector
 from ._entropy import EntropyDetector, GENDetector
 from ._fdbd import fDBDDetector
+from ._gaussian_activation import GaussianActivationDetector
 from ._grad_norm import GradNormDetector
 from ._group_progression import GroupProgressionDetector
 from ._hamming import HammingNAPDetector
@@ -11,6 +13,7 @@ from ._kl_matching import KLMatchingDetector
 from ._knn import KNNDetector
 from ._logits import EnergyDetector, MaxLogitDetector, MaxSoftmaxDetector
 from ._mahalanobis import MahalanobisDetector
+from ._mc_dropout import MCDropoutDetector
 from ._nac import NACDetector
 from ._neuron_count import NeuronCountDetector
 from ._nn_guide import NNGuideDetector
@@ -19,17 +22,20 @@ from ._she import SHEDetector
 from ._vim import ViMDetector
 
 __all__ = [
+    "ActivationIntervalDetector",
     "BaseDetector",
     "BaseOneClassDetector",
     "ClusterDistanceDetector",
     "EnergyDetector",
     "EntropyDetector",
     "GENDetector",
+    "GaussianActivationDetector",
     "GradNormDetector",
     "GroupProgressionDetector",
     "HammingNAPDetector",
     "KLMatchingDetector",
     "KNNDetector",
+    "MCDropoutDetector",
     "MahalanobisDetector",
     "MaxLogitDetector",
     "MaxSoftmaxDetector",

@@ -76,6 +76,18 @@ class NetworkAdapter(ABC):
         """
 
     @abstractmethod
+    def forward_with_dropout(self, batch: Any, trace: Any, n_passes: int, seed: int) -> Any:
+        """Run several times with dropout; return logits (n_samples, n_passes, n_classes).
+
+        Nothing but the dropout layers is in training mode.
+
+        Raises
+        ------
+        ValueError
+            If there are no dropout layers, or no logits.
+        """
+
+    @abstractmethod
     def perturb(self, batch: Any, trace: Any, perturbation: BasePerturbation) -> tuple[Any, Any]:
         """The batch as a perturbation changes it, and the logits from before, or None.
 

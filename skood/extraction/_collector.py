@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from sklearn.base import clone
 
 from ..activations import Activations, LinearHead, PackedBits
+from ._passes import PASSES
 
 
 class Collector:
@@ -57,10 +58,13 @@ class Collector:
         else:
             self._batch[layer] = np.array(self._to_numpy(value))
 
-    def end_batch(self, n_rows: int, logits: Any, logits_before: Any = None) -> None:
+    def end_batch(
+        self, n_rows: int, logits: Any, logits_before: Any = None, passes: Any = None
+    ) -> None:
         """Take the logits of the current batch, or None, and close it.
 
         ``logits_before`` are those that the predictions are made of, where they are others.
+        ``passes`` becomes the last layer, which no reducer is given.
 
         Raises
         ------
@@ -84,6 +88,8 @@ class Collector:
             self._batch = {}
             for name, values in reduce_activations(self._reducer, batch).items():
                 self._store(name, values)
+        if passes is not None:
+            self._store(PASSES, self._to_numpy(passes))
         self._n_rows += n_rows
         for name, buffer in self._layers.items():
             if buffer.n_rows != self._n_rows:

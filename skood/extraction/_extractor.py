@@ -12,6 +12,7 @@ from ._adapter import adapt
 from ._collector import reduce_activations
 from ._inputs import as_arrays, as_batches, forget_features
 from ._mode import Mode
+from ._passes import Passes, draw_seed, with_passes
 from ._perturbation import ODIN, MahalanobisPerturbation
 from ._plan import AUTO, extract, make_plan, signature_of
 from ._selection import match_extracted
@@ -44,8 +45,10 @@ class ActivationExtractor(TransformerMixin, BaseEstimator):
         copy of the network is made in each call. Not used for scikit-learn perceptrons.
     memory : str or object with the joblib.Memory interface, default=None
         Cache of results; a string is the path of its folder. It goes by the content of the
-        weights, of the inputs, and by layers, reducer, perturbation and gradients. Data sets and
-        loaders, whose content is not known beforehand, are not cached.
+        weights, of the inputs, and by layers, reducer, perturbation and gradients; with
+        ``n_passes``, also by this, ``random_state`` and ``batch_size``. Data sets and
+        loaders, whose content is not known beforehand, are not cached, nor are passes
+        with ``random_state=None``.
     verbose : int, default=0
         Whether to show a progress bar.
     perturbation : ODIN or MahalanobisPerturbation, default=None
@@ -54,12 +57,18 @@ class ActivationExtractor(TransformerMixin, BaseEstimator):
     gradients : bool, default=False
         Whether each layer, say "relu1", is followed by a layer "relu1:gradient" of the same
         shape; see the notes.
+    n_passes : int, default=None
+        Number of passes with dropout, whose logits become the layer "passes" of shape
+        (n_samples, n_passes, n_classes); see the notes. By default there is no such layer.
+    random_state : int, RandomState instance or None, default=None
+        Decides what the passes with dropout leave out. With an int they are the same in every
+        call on the same inputs with the same ``batch_size`` on the same kind of device.
 
     Attributes
     ----------
     layers_ : list of str
         Names of the extracted layers of the network, in forward order, before the reducer and
-        without those of gradients.
+        without those of gradients and passes.
     fingerprint_ : str
         Hash of the weights and architecture of the network that ``fit`` saw. Copies of a network
         have the same, in every process.
@@ -118,10 +127,21 @@ class ActivationExtractor(TransformerMixin, BaseEstimator):
     make "relu1:gradient:max" and "relu1:gradient:avg" of them. With a perturbation, they are
     gradients at the changed inputs.
 
+    **Passes with dropout.** With ``n_passes``, each batch also runs ``n_passes`` times with the
+    dropout layers active, which are modules of torch's own classes or derived from these, and
+    nothing else in training mode: batch normalisation keeps its statistics [2]_. Dropout that a
+    network applies by function, or inside recurrent and attention layers, stays off. All other
+    layers, logits and predictions are those without dropout. The layer "passes" comes last and is
+    given to no reducer; ``layers`` does not name it. With a perturbation, the passes are over
+    the changed inputs. ``Activations`` that were extracted before must hold ``n_passes`` passes,
+    which are taken as they are.
+
     References
     ----------
     .. [1] Y. Liu, C. X. Tian, H. Li, L. Ma, S. Wang, "Neuron activation coverage: rethinking
        out-of-distribution detection and generalization", ICLR 2024. arXiv:2306.02879
+    .. [2] Y. Gal, Z. Ghahramani, "Dropout as a Bayesian approximation: representing model
+       uncertainty in deep learning", ICML 2016. arXiv:1506.02142
 
     Examples
     --------
@@ -163,6 +183,8 @@ class ActivationExtractor(TransformerMixin, BaseEstimator):
         "verbose": ["verbose"],
         "perturbation": [ODIN, MahalanobisPerturbation, None],
         "gradients": ["boolean"],
+        "n_passes": [Interval(Integral, 1, None, closed="left"), None],
+        "random_state": ["random_state"],
     }
 
     def __init__(
@@ -177,6 +199,8 @@ class ActivationExtractor(TransformerMixin, BaseEstimator):
         verbose=0,
         perturbation=None,
         gradients=False,
+        n_passes=None,
+        random_state=None,
     ):
         self.network = network
         self.layers = layers
@@ -187,6 +211,8 @@ class ActivationExtractor(TransformerMixin, BaseEstimator):
         self.verbose = verbose
         self.perturbation = perturbation
         self.gradients = gradients
+        self.n_passes = n_passes
+        self.random_state = random_state
 
     @_fit_context(prefer_skip_nested_validation=True)
     def fit(self, X, y=None):
@@ -222,7 +248,7 @@ class ActivationExtractor(TransformerMixin, BaseEstimator):
             self.layers_ = list(
                 dict.fromkeys(origins if self.reducer is None else origins.values())
             )
-            self._signature = signature_of(self._reduce(X[names][:1]))
+            self._signature = signature_of(self._reduce(X[:1], names))
         else:
             batches = as_batches(self, X, self.batch_size, reset=True)
             plan = make_plan(adapter, batches, self.layers, self.reducer, self._mode())
@@ -265,8 +291,10 @@ class ActivationExtractor(TransformerMixin, BaseEstimator):
         return self._in_order(self._extract(adapter, plan, batches))
 
     def _extract(self, adapter, plan, batches):
-        run, key, reducer, mode = extract, None, self.reducer, self._mode()
-        if self.memory is not None and batches.data is not None:
+        run, key, reducer = extract, None, self.reducer
+        mode = self._mode(draw_seed(self.random_state))
+        is_repeatable = self.n_passes is None or self.random_state is not None
+        if self.memory is not None and batches.data is not None and is_repeatable:
             ignored = ["adapter", "plan", "mode", "batches", "verbose"]
             run = check_memory(self.memory).cache(extract, ignore=ignored)
             data = as_arrays(batches.data, adapter.to_numpy)
@@ -289,18 +317,25 @@ class ActivationExtractor(TransformerMixin, BaseEstimator):
             return X[names]
         wanted = self._mode().names(self.layers_)
         check_layers_exist(X, wanted)
-        return self._in_order(self._reduce(X[wanted]))
+        return self._in_order(self._reduce(X, wanted))
 
-    def _mode(self):
-        return Mode(self.perturbation, self.gradients)
+    def _mode(self, seed=0):
+        passes = None
+        if self.n_passes is not None:
+            passes = Passes(self.n_passes, seed, self.batch_size)
+        return Mode(self.perturbation, self.gradients, passes)
 
     def _in_order(self, reduced):
         names = list(self._signature)
         check_layers_exist(reduced, names)
         return reduced[names]
 
-    def _reduce(self, X):
-        return X if self.reducer is None else reduce_activations(self.reducer, X)
+    def _reduce(self, X, names):
+        """Some layers of activations extracted before, reduced, and the passes if wanted."""
+        reduced = X[names]
+        if self.reducer is not None:
+            reduced = reduce_activations(self.reducer, reduced)
+        return reduced if self.n_passes is None else with_passes(reduced, X, self.n_passes)
 
     def set_output(self, *, transform=None):
         """Do nothing: the output is always ``Activations``.

@@ -15,6 +15,7 @@ from ._adapter import NetworkAdapter, Trace
 from ._collector import Collector, reduce_activations
 from ._inputs import Batches, count_rows
 from ._mode import Mode
+from ._passes import PASSES, check_name_is_free
 
 AUTO = "auto"
 Signature = dict[str, tuple[tuple[int, ...], bool]]
@@ -53,13 +54,16 @@ def make_plan(
         trace, values = adapter.trace(two)
         layers = _choose(wanted, trace, list(values))
         mode.check(list(values))
+        if mode.passes is not None:
+            check_name_is_free(layers)
         arrays = {name: adapter.to_numpy(values[name]) for name in layers}
+        outcome = None
         if mode != Mode():
 
             def keep(name: str, value: Any) -> None:
                 arrays[name] = np.array(adapter.to_numpy(value))
 
-            mode.run(adapter, two, trace, layers, keep)
+            outcome = mode.run(adapter, two, trace, layers, keep)
     reduced = Activations({name: arrays[name] for name in mode.names(layers)})
     if reducer is not None:
         reduced = reduce_activations(reducer, reduced)
@@ -68,6 +72,8 @@ def make_plan(
         for name in trace.features
         if name in reduced and name in arrays and np.array_equal(reduced[name], arrays[name])
     )
+    if outcome is not None and outcome.passes is not None:
+        reduced = reduced.assign({PASSES: adapter.to_numpy(outcome.passes)})
     return Plan(trace, layers, next(holds_features, None), signature_of(reduced))
 
 
@@ -110,8 +116,8 @@ def extract(
     collector = Collector(reducer, adapter.to_numpy, batches.n_samples, mode.names(layers))
     bar = tqdm(total=batches.n_samples, unit=" samples", disable=not verbose)
     with bar, adapter.reading():
-        for batch in batches:
-            outcome = mode.run(adapter, batch, plan.trace, layers, collector.keep)
+        for number, batch in enumerate(batches):
+            outcome = mode.run(adapter, batch, plan.trace, layers, collector.keep, number=number)
             n_rows = count_rows(batch)
             collector.end_batch(n_rows, *outcome)
             bar.update(n_rows)

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from .._validation import match_layers
 from ._gradients import is_gradient, owner_of
+from ._passes import PASSES
 from ._plan import AUTO
 
 
@@ -15,7 +16,8 @@ def match_extracted(
     """The names that patterns select among ``layers``.
 
     A pattern may be of either name: "relu1" selects "relu1:max" and "relu1:avg". Gradients are
-    selected with their layers, and only where they are wanted.
+    selected with their layers, and only where they are wanted. The passes are no layer of the
+    network and are not selected.
 
     Returns
     -------
@@ -30,6 +32,7 @@ def match_extracted(
     ValueError
         If a pattern selects nothing, or a layer lacks its gradient.
     """
+    layers = [name for name in layers if name != PASSES]
     values = [name for name in layers if not is_gradient(name)]
     origins = {name: name.rpartition(":")[0] or name for name in values}
     if isinstance(patterns, str) and patterns == AUTO:

@@ -86,6 +86,11 @@ class MLPAdapter(NetworkAdapter):
             keep(gradient_name(name), gradients[name].astype(values[name].dtype))
         return logits
 
+    def forward_with_dropout(self, batch: Any, trace: Trace, n_passes: int, seed: int) -> NDArray:
+        raise ValueError(
+            f"n_passes={n_passes} needs dropout layers, but {type(self._mlp).__name__} has none."
+        )
+
     def perturb(
         self, batch: Any, trace: Trace, perturbation: BasePerturbation
     ) -> tuple[NDArray, NDArray | None]:

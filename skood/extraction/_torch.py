@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from ._adapter import Keep, NetworkAdapter
 from ._calls import Call, CallListener
+from ._dropout import dropout_layers, dropping_out
 from ._fingerprint import describe_code, hash_content
 from ._gradients import gradient_name, require_logits, uniform_kl_slope
 from ._inputs import count_rows
@@ -110,6 +111,19 @@ class TorchAdapter(NetworkAdapter):
         for layer, gradient in gradients.items():
             keep(gradient_name(layer), gradient)
         return logits.detach()
+
+    def forward_with_dropout(
+        self, batch: Any, trace: TorchTrace, n_passes: int, seed: int
+    ) -> Tensor:
+        needed_by = f"n_passes={n_passes}"
+        passes = []
+        with dropping_out(dropout_layers(self.network, needed_by), seed):
+            for _ in range(n_passes):
+                inputs = self._to_inputs(batch, trace.keeps_integers)
+                logits = self._listen(inputs, trace, [], lambda layer, value: None)
+                # A copy, since a network may return the same tensor again.
+                passes.append(require_logits(logits, needed_by).clone())
+        return torch.stack(passes, dim=1)
 
     def perturb(
         self, batch: Any, trace: TorchTrace, perturbation: BasePerturbation
