@@ -180,18 +180,20 @@ def in_distribution_mask(y: ArrayLike, n_samples: int) -> NDArray[np.bool_]:
     return np.asarray(labels != OOD_LABEL, dtype=bool)
 
 
-def in_distribution_rows(y: ArrayLike | None, n_samples: int) -> NDArray[np.intp]:
+def in_distribution_rows(
+    y: ArrayLike | None, n_samples: int, *, allow_none: bool = False
+) -> NDArray[np.intp]:
     """Numbers of the rows that a detector may learn from: all but those marked -1.
 
     Raises
     ------
     ValueError
-        If no row is left.
+        If no row is left, unless that is allowed, as in a later one of several batches.
     """
     if y is None:
         return np.arange(n_samples)
     rows = np.flatnonzero(in_distribution_mask(y, n_samples))
-    if len(rows) == 0:
+    if len(rows) == 0 and not allow_none:
         raise ValueError(
             f"All {n_samples} samples are marked out-of-distribution (y == -1): none is left."
         )
@@ -236,6 +238,16 @@ def class_columns(y: Any, classes: Any) -> NDArray[np.intp]:
     """Column of each label, for labels that are all among the classes."""
     order = np.argsort(classes)
     return order[np.searchsorted(classes, y.astype(classes.dtype), sorter=order)]
+
+
+def find_classes(asked: NDArray, labels: NDArray) -> tuple[NDArray[np.intp], NDArray[np.bool_]]:
+    """A position among ascending labels for each class asked for, and whether it is that class's.
+
+    Positions of classes that are not there are within bounds all the same.
+    """
+    # Without the last label, no position is beyond them.
+    positions = np.searchsorted(labels[:-1], asked)
+    return positions, labels[positions] == asked
 
 
 def classes_asked(estimator: Any, X: Activations, *, by_class: bool) -> NDArray:

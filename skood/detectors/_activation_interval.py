@@ -7,7 +7,7 @@ from sklearn.base import _fit_context
 from sklearn.utils import gen_batches
 from sklearn.utils._param_validation import Interval, StrOptions
 
-from .._validation import check_class_labels, classes_asked
+from .._validation import check_class_labels, classes_asked, find_classes
 from ._base import BaseOneClassDetector
 
 _VALUES_PER_BATCH = 2**16
@@ -193,13 +193,12 @@ class ActivationIntervalDetector(BaseOneClassDetector):
 
     def _score_samples(self, X):
         asked = classes_asked(self, X, by_class=self._by_class)
-        # Without the last label, no position is beyond the intervals.
-        position = np.searchsorted(self.class_labels_[:-1], asked)
+        position, has_intervals = find_classes(asked, self.class_labels_)
         scores = np.empty(len(X))
         for rows in gen_batches(len(X), max(1, _VALUES_PER_BATCH // X.shape[1])):
             samples = np.asarray(X[rows], dtype=np.float64)
             scores[rows] = -np.mean(self._is_outside(samples, position[rows]), axis=1)
-        scores[self.class_labels_[position] != asked] = -1.0
+        scores[~has_intervals] = -1.0
         return scores
 
     def _is_outside(self, samples, position):

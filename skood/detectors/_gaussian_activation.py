@@ -12,7 +12,8 @@ from .._validation import (
     ARRAY_LAYER,
     check_class_labels,
     classes_asked,
-    in_distribution_mask,
+    find_classes,
+    in_distribution_rows,
     take_rows,
 )
 from ._base import BaseOneClassDetector
@@ -178,7 +179,7 @@ class GaussianActivationDetector(BaseOneClassDetector):
         if not hasattr(self, "offset_"):
             return self.fit(X, y)
         X = self._validate(X, reset=False)
-        rows = np.arange(len(X)) if y is None else np.flatnonzero(in_distribution_mask(y, len(X)))
+        rows = in_distribution_rows(y, len(X), allow_none=True)
         batch = self._read(*take_rows(X, y, rows))
         return self._learn_more(batch, rows, len(X))
 
@@ -261,33 +262,28 @@ class GaussianActivationDetector(BaseOneClassDetector):
     def _score_training_samples(self, X):
         # The stored samples of all batches.
         stored = self._seen.stored
+        position, has_gaussian = find_classes(stored.asked, self.class_labels_)
         scores = np.empty(len(stored.rows))
         for rows in self._batches(len(scores)):
             samples = np.asarray(stored.rows[rows], dtype=np.float64)
-            position = self._position(stored.asked[rows])
-            inside = self._log_densities(samples, position)
-            left_out = self._left_out_log_densities(samples, position)
+            inside = self._log_densities(samples, position[rows])
+            left_out = self._left_out_log_densities(samples, position[rows])
             scores[rows] = np.where(stored.is_own[rows], left_out, inside)
-        has_gaussian = np.isin(stored.asked, self.class_labels_)
         self._score_without_gaussian = float(np.min(scores[has_gaussian], initial=0.0)) - 1
         return np.where(has_gaussian, scores, self._score_without_gaussian)
 
     def _score_samples(self, X):
         asked = classes_asked(self, X, by_class=self._by_class)
-        position = self._position(asked)
+        position, has_gaussian = find_classes(asked, self.class_labels_)
         scores = np.empty(len(X))
         for rows in self._batches(len(X)):
             samples = np.asarray(X[rows], dtype=np.float64)
             scores[rows] = self._log_densities(samples, position[rows])
-        scores[self.class_labels_[position] != asked] = self._score_without_gaussian
+        scores[~has_gaussian] = self._score_without_gaussian
         return scores
 
     def _batches(self, n_samples):
         return gen_batches(n_samples, max(1, _VALUES_PER_BATCH // self.n_features_in_))
-
-    def _position(self, asked):
-        # Without the last label, no position is beyond the classes.
-        return np.searchsorted(self.class_labels_[:-1], asked)
 
     def _log_densities(self, samples, position):
         return _log_densities(samples - self.means_[position], self.variances_[position])

@@ -14,7 +14,7 @@ from .._validation import (
     check_activations,
     check_class_labels,
     classes_asked,
-    in_distribution_mask,
+    in_distribution_rows,
     take_rows,
 )
 from ..activations import PackedBits
@@ -175,8 +175,7 @@ class HammingNAPDetector(BaseOneClassDetector):
         if not hasattr(self, "stores_"):
             return self.fit(X, y)
         X = check_activations(self, X, reset=False)
-        # Unlike the first batch, a later one may hold out-of-distribution samples alone.
-        rows = np.arange(len(X)) if y is None else np.flatnonzero(in_distribution_mask(y, len(X)))
+        rows = in_distribution_rows(y, len(X), allow_none=True)
         batch = self._read(*take_rows(X, y, rows), self.n_samples_seen_ + rows)
         self.n_samples_seen_ += len(X)
         self._remember(self._seen.append(batch))

@@ -44,13 +44,14 @@ def hamming_neighbors(queries: Words, patterns: Words, n_neighbors: int) -> Neig
         import faiss
     except ImportError:
         return _matrix_neighbors(queries, patterns, n_neighbors)
-    with _threads_for(faiss, len(queries) * patterns.size):
+    with threads_for(faiss, len(queries) * patterns.size):
         distances, indices = faiss.knn_hamming(_octets(queries), _octets(patterns), n_neighbors)
     return distances.astype(np.int64), indices
 
 
 @contextmanager
-def _threads_for(faiss: Any, n_words_compared: int) -> Iterator[None]:
+def threads_for(faiss: Any, n_words_compared: int) -> Iterator[None]:
+    """Let faiss use as many threads as a search is large enough for."""
     # Waking a second thread costs more than a small search, on a busy machine a hundred times so.
     n_threads = faiss.omp_get_max_threads()
     faiss.omp_set_num_threads(min(n_threads, 1 + n_words_compared // _WORDS_PER_THREAD))

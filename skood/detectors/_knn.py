@@ -9,7 +9,7 @@ from sklearn.utils import check_scalar
 from sklearn.utils._param_validation import Interval
 from sklearn.utils.validation import check_is_fitted
 
-from .._validation import in_distribution_mask, take_rows
+from .._validation import in_distribution_rows, take_rows
 from ._base import BaseOneClassDetector
 from ._neighbor_search import EuclideanNeighbors
 
@@ -146,7 +146,7 @@ class KNNDetector(BaseOneClassDetector):
         if not hasattr(self, "offset_"):
             return self.fit(X, y)
         X = self._validate(X, reset=False)
-        rows = np.arange(len(X)) if y is None else np.flatnonzero(in_distribution_mask(y, len(X)))
+        rows = in_distribution_rows(y, len(X), allow_none=True)
         inside, _ = take_rows(X, y, rows)
         self._store(np.concatenate([self._neighbors.rows, self._as_rows(inside)]))
         self.training_rows_ = np.concatenate([self.training_rows_, self.n_samples_seen_ + rows])

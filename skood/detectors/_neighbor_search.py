@@ -7,8 +7,9 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.utils import gen_batches
+from sklearn.utils.extmath import row_norms
 
-from ._hamming_search import _threads_for
+from ._hamming_search import threads_for
 
 _VALUES_PER_BATCH = 2**22
 """Bounds the matrix of products, or the rows of neighbours, that is held at a time."""
@@ -54,7 +55,7 @@ def search_rows(
     except ImportError:
         return _search_by_products(queries, rows, n_neighbors, metric)
     measure = faiss.METRIC_L2 if metric == "euclidean" else faiss.METRIC_INNER_PRODUCT
-    with _threads_for(faiss, len(queries) * rows.size):
+    with threads_for(faiss, len(queries) * rows.size):
         return faiss.knn(queries, rows, n_neighbors, metric=measure)
 
 
@@ -67,11 +68,11 @@ def _search_by_products(
     values = np.empty((len(queries), n_neighbors), dtype=np.float32)
     indices = np.empty((len(queries), n_neighbors), dtype=np.int64)
     is_euclidean = metric == "euclidean"
-    squares = _squared_norms(rows)
+    squares = row_norms(rows, squared=True)
     for batch in gen_batches(len(queries), max(1, _VALUES_PER_BATCH // len(rows))):
         costs = -(queries[batch] @ rows.T)
         if is_euclidean:
-            costs = _squared_norms(queries[batch])[:, np.newaxis] + 2 * costs + squares
+            costs = row_norms(queries[batch], squared=True)[:, np.newaxis] + 2 * costs + squares
         nearest = np.argpartition(costs, n_neighbors - 1, axis=1)[:, :n_neighbors]
         found = np.take_along_axis(costs, nearest, axis=1)
         order = np.argsort(found, axis=1, kind="stable")
@@ -99,7 +100,7 @@ class EuclideanNeighbors:
         self._center = rows.mean(axis=0, dtype=np.float64).astype(rows.dtype)
         self._scale = max(np.ptp(rows, axis=0).max(), np.finfo(rows.dtype).tiny)
         self._centered = self._single(rows)
-        self._largest_square = float(_squared_norms(self._centered).max())
+        self._largest_square = float(row_norms(self._centered, squared=True).max())
 
     def _single(self, rows: NDArray) -> NDArray[np.float32]:
         with np.errstate(over="ignore"):
@@ -122,7 +123,7 @@ class EuclideanNeighbors:
         distances = self._distances(queries, found[:, k - 1 : k])[:, 0]
         # Where its neighbours are as near but for rounding, another row may be the k-th.
         margins = np.diff(squares[:, max(k - 2, 0) : k + 1], axis=1)
-        rounding = _ROUNDING * (_squared_norms(single) + self._largest_square)
+        rounding = _ROUNDING * (row_norms(single, squared=True) + self._largest_square)
         is_unsure = np.flatnonzero((margins <= rounding[:, np.newaxis]).any(axis=1))
         if is_unsure.size:
             ranked, _ = self._rank(queries[is_unsure], found[is_unsure], k)
@@ -152,7 +153,3 @@ class EuclideanNeighbors:
             apart = self.rows[found[batch]].astype(np.float64) - queries[batch, np.newaxis]
             distances[batch] = np.sqrt(np.einsum("qnf,qnf->qn", apart, apart))
         return distances
-
-
-def _squared_norms(rows: NDArray) -> NDArray:
-    return np.einsum("rf,rf->r", rows, rows)

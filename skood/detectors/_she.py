@@ -4,7 +4,7 @@ import numpy as np
 from sklearn.utils import gen_batches
 from sklearn.utils._param_validation import StrOptions
 
-from .._validation import check_class_labels, classes_asked
+from .._validation import check_class_labels, classes_asked, find_classes
 from ._base import BaseOneClassDetector
 
 _VALUES_PER_BATCH = 2**16
@@ -142,13 +142,12 @@ class SHEDetector(BaseOneClassDetector):
 
     def _score_samples(self, X):
         asked = classes_asked(self, X, by_class=self._by_class)
-        # Without the last label, no position is beyond the patterns.
-        position = np.searchsorted(self.class_labels_[:-1], asked)
+        position, has_pattern = find_classes(asked, self.class_labels_)
         scores = np.empty(len(X))
         for rows in gen_batches(len(X), max(1, _VALUES_PER_BATCH // X.shape[1])):
             samples = np.asarray(X[rows], dtype=np.float64)
             scores[rows] = self._similarity(samples, self.patterns_[position[rows]])
-        scores[self.class_labels_[position] != asked] = self._score_without_pattern
+        scores[~has_pattern] = self._score_without_pattern
         return scores
 
     def _similarity(self, samples, patterns):

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.base import clone
 from sklearn.utils import gen_batches
+from sklearn.utils.extmath import row_norms
 
 Floats = NDArray[np.float64]
 
@@ -62,7 +63,7 @@ class TiedGaussian:
             projected = self._project(rows[batch])
             nearest = self._squares(projected).argmin(axis=1)
             # Not from the expanded square, whose rounding depends on the other rows.
-            distances[batch] = _squared_norms(projected - self._projected_means[nearest])
+            distances[batch] = row_norms(projected - self._projected_means[nearest], squared=True)
         return distances
 
     def left_out_distances(self, rows: NDArray, codes: NDArray[np.intp]) -> Floats:
@@ -84,7 +85,7 @@ class TiedGaussian:
         # Without a row, its class mean moves away from it by this factor.
         growth = (sizes / np.maximum(sizes - 1, 1))[codes]
         residuals = projected - self._projected_means[codes]
-        norms = _squared_norms(residuals)
+        norms = row_norms(residuals, squared=True)
         squares = self._squares(projected)
         squares[own] = np.where(sizes[codes] > 1, growth**2 * norms, np.inf)
         along = self._products(residuals, projected)
@@ -101,7 +102,9 @@ class TiedGaussian:
             across = self._products(lost, projected[is_alone])
             across[np.arange(len(lost)), codes[is_alone]] = growth[is_alone]
             along = along[is_alone]
-            squares[is_alone] += along * (along * _squared_norms(lost)[:, np.newaxis] - 2 * across)
+            squares[is_alone] += along * (
+                along * row_norms(lost, squared=True)[:, np.newaxis] - 2 * across
+            )
         return squares.min(axis=1) * (n_rows - 1) / n_rows
 
     def _batches(self, rows: NDArray) -> Any:
@@ -114,7 +117,11 @@ class TiedGaussian:
         """Squared distance of each row to each mean."""
         means = self._projected_means
         products = projected @ means.T
-        return _squared_norms(projected)[:, np.newaxis] - 2 * products + _squared_norms(means)
+        return (
+            row_norms(projected, squared=True)[:, np.newaxis]
+            - 2 * products
+            + row_norms(means, squared=True)
+        )
 
     def _products(self, directions: Floats, projected: Floats) -> Floats:
         """Product of each row's direction with its difference from each mean."""
@@ -149,7 +156,3 @@ def _positive_part(matrix: Floats, size: int) -> tuple[Floats, Floats]:
     values, vectors = np.linalg.eigh(matrix)
     is_positive = values > size * np.finfo(np.float64).eps * values[-1]
     return values[is_positive], vectors[:, is_positive]
-
-
-def _squared_norms(rows: Floats) -> Floats:
-    return np.einsum("rk,rk->r", rows, rows)

@@ -63,13 +63,13 @@ class MLPAdapter(NetworkAdapter):
         )
 
     def trace(self, batch: Any) -> tuple[Trace, dict[str, NDArray]]:
-        values, _ = self._run(self._check_batch(batch))
+        values, _ = self._run(self._check_batch(batch), [_OUTPUT])
         return Trace(auto=self._hidden, features=self._hidden[-1:]), values
 
     def forward(
         self, batch: Any, trace: Trace, layers: Sequence[str], keep: Keep
     ) -> NDArray | None:
-        values, output = self._run(self._check_batch(batch))
+        values, output = self._run(self._check_batch(batch), layers)
         for name in layers:
             keep(name, values[name])
         return self._as_logits(output)
@@ -77,7 +77,7 @@ class MLPAdapter(NetworkAdapter):
     def forward_with_gradients(
         self, batch: Any, trace: Trace, layers: Sequence[str], keep: Keep
     ) -> NDArray:
-        values, output = self._run(self._check_batch(batch))
+        values, output = self._run(self._check_batch(batch), layers)
         logits = require_logits(self._as_logits(output), "gradients=True")
         check_reached([name for name in layers if name == _OUTPUT])
         gradients = self._backpropagate(values, self._at_output(uniform_kl_slope(logits)), {})
@@ -96,7 +96,7 @@ class MLPAdapter(NetworkAdapter):
     ) -> tuple[NDArray, NDArray | None]:
         inputs = self._check_batch(batch)
         inputs = inputs.astype(np.result_type(inputs, self._mlp.coefs_[0]), copy=False)
-        values, output = self._run(inputs)
+        values, output = self._run(inputs, perturbation._layers())
         logits = self._as_logits(output)
         means = {name: values[name].astype(np.float64) for name in perturbation._layers()}
         slopes = perturbation._slopes(logits, means)
@@ -110,15 +110,19 @@ class MLPAdapter(NetworkAdapter):
         steps = perturbation._steps(inputs.shape).astype(inputs.dtype)
         return inputs - steps * np.sign(gradient).astype(inputs.dtype), logits
 
-    def _run(self, inputs: NDArray) -> tuple[dict[str, NDArray], NDArray]:
-        """Values of all layers, and the output before its activation function."""
+    def _run(self, inputs: NDArray, layers: Sequence[str]) -> tuple[dict[str, NDArray], NDArray]:
+        """Values of the hidden layers, and of "output" if it is among the given ones.
+
+        Also the output before its activation function.
+        """
         mlp = self._mlp
         values: dict[str, NDArray] = {}
         *hidden, last = zip(mlp.coefs_, mlp.intercepts_, strict=True)
         for name, (weight, bias) in zip(self._hidden, hidden, strict=True):
             inputs = values[name] = _FUNCTIONS[mlp.activation](inputs @ weight + bias)
         output = inputs @ last[0] + last[1]
-        values[_OUTPUT] = _FUNCTIONS[mlp.out_activation_](output)
+        if _OUTPUT in layers:
+            values[_OUTPUT] = _FUNCTIONS[mlp.out_activation_](output)
         return values, output
 
     def _as_logits(self, output: NDArray) -> NDArray | None:
