@@ -32,9 +32,9 @@ class HammingNAPDetector(BaseOneClassDetector):
     Parameters
     ----------
     tau : float, default=None
-        Threshold: a sample is out-of-distribution if its distance is larger. ``contamination`` is
-        then not used. By default the threshold rejects that share of the training
-        samples, each scored with itself left out.
+        Threshold: a sample is out-of-distribution if its distance is larger, or if no pattern of
+        its class is stored. ``contamination`` is then not used. By default the threshold rejects
+        that share of the training samples, each scored with itself left out.
     contamination : float in (0, 0.5], default=0.05
         Share of in-distribution samples to reject, where ``tau`` is None.
     group_by : {"prediction", "label"}, default="prediction"
@@ -208,7 +208,9 @@ class HammingNAPDetector(BaseOneClassDetector):
     def _threshold(self, training_scores):
         if self.tau is None:
             return super()._threshold(training_scores)
-        return -float(np.floor(self.tau))
+        # Where a class has no pattern, no tau is large enough.
+        no_pattern = -float(self.n_features_in_)
+        return max(-float(np.floor(self.tau)), np.nextafter(no_pattern, 0.0))
 
     def _score_training_samples(self, X):
         # Of all batches; a sample is left out of the store in which it would find itself.
