@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from _cifar_data import DATA, STD, TEST, TRAIN, Task, load_images
+from _cifar_data import STD, TEST, TRAIN, Task, load_images
 from _cifar_densenet import DenseNet, load_densenet
+from _image_rows import DATA
 
 from skood import ActivationExtractor, Activations, PoolingReducer
 from skood.extraction import ODIN

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+from _image_rows import draw_rows
 from numpy.typing import NDArray
 
 from skood import datasets
-
-DATA = Path(os.environ.get("SKOOD_DATA", "~/skood_data")).expanduser()
 
 MEAN = (0.4914, 0.4822, 0.4465)
 STD = (0.2023, 0.1994, 0.2010)
@@ -117,10 +114,6 @@ def load_images(
         X, y = OUTSIDE[name](return_X_y=True)
     rows = draw_rows(len(X), n_samples, seed)
     return scale(X[rows]), y[rows]
-
-
-def draw_rows(n_rows: int, n_samples: int, seed: int) -> NDArray[np.int64]:
-    return np.sort(np.random.default_rng(seed).permutation(n_rows)[:n_samples])
 
 
 def scale(X: Images) -> Images:

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import matplotlib.pyplot as plt
 from _cifar_line import DEFAULT_DELTA, DELTAS, delta_name
-from _cifar_quality import BySet, Quality, mean_over
 from _cifar_results import Results
+from _quality import BySet, Quality, mean_over
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 

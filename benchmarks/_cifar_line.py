@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from _cifar_activations import Tested
 from _cifar_data import Task
-from _cifar_quality import BySet, judge
+from _cifar_quality import judge
+from _quality import BySet
 from numpy.typing import NDArray
 from sklearn.pipeline import Pipeline, make_pipeline
 

@@ -6,9 +6,11 @@ from typing import Any
 
 import numpy as np
 from _cifar_activations import FEATURES, POOLED, Tested
-from _cifar_data import DATA, Task
+from _cifar_data import Task
 from _cifar_line import DEFAULT_DELTA, make_line
-from _cifar_quality import BySet, judge
+from _cifar_quality import judge
+from _image_rows import DATA
+from _quality import BySet
 from numpy.typing import NDArray
 from sklearn.pipeline import Pipeline, make_pipeline
 

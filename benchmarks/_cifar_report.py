@@ -11,8 +11,9 @@ from _cifar_activations import Settings
 from _cifar_data import N_NOISE, NOISES, TRAIN, Task
 from _cifar_line import DELTAS, delta_name
 from _cifar_published import CIFAR, IMAGENET_STEPS, IMAGENET_THRESHOLDS, SOURCE
-from _cifar_quality import BySet, Quality, mean_over
 from _cifar_results import Results
+from _markdown import list_lines, table
+from _quality import BySet, Quality, cell, mean_over
 
 import skood
 
@@ -114,18 +115,3 @@ def tabulate_sets(by_name: Mapping[str, BySet], task: Task) -> str:
         for name, by_set in by_name.items()
     ]
     return table(["", *task.outside], rows)
-
-
-def cell(value: Quality | float | None) -> str:
-    if isinstance(value, Quality):
-        return f"{value.fpr95:.1f} / {value.auroc:.1f}"
-    return "" if value is None else f"{value:.1f}"
-
-
-def list_lines(lines: Sequence[str]) -> str:
-    return "\n".join(f"- {line}" for line in lines)
-
-
-def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    lines = [header, ["---"] * len(header), *rows]
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines)

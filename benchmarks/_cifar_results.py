@@ -8,7 +8,8 @@ from _cifar_activations import Settings, extract_odin, extract_pooled, load_netw
 from _cifar_data import TEST, TRAIN, Accuracy, Task, load_images
 from _cifar_line import judge_steps, judge_thresholds
 from _cifar_methods import judge_all
-from _cifar_quality import BySet, judge
+from _cifar_quality import judge
+from _quality import BySet
 from numpy.typing import NDArray
 
 from skood import Activations
