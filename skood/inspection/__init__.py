@@ -1,22 +1,30 @@
 """What single neurons and layers do: measures and displays."""
 
+from ._activation_map_display import ActivationMapDisplay
 from ._cluster_distance_display import ClusterDistanceDisplay
+from ._explain import explain
+from ._explanation import Explanation
 from ._influence import neuron_influence
 from ._mean_activation_display import MeanActivationDisplay
 from ._neuron_measure_display import NeuronMeasureDisplay
 from ._neuron_measures import activation_count, neuron_accuracy, weak_neurons
 from ._neuron_statistics import NeuronStatistics
+from ._pattern_display import PatternDisplay
 from ._progression_display import ProgressionDisplay
 from ._roc_curve_display import OODRocCurveDisplay
 
 __all__ = [
+    "ActivationMapDisplay",
     "ClusterDistanceDisplay",
+    "Explanation",
     "MeanActivationDisplay",
     "NeuronMeasureDisplay",
     "NeuronStatistics",
     "OODRocCurveDisplay",
+    "PatternDisplay",
     "ProgressionDisplay",
     "activation_count",
+    "explain",
     "neuron_accuracy",
     "neuron_influence",
     "weak_neurons",

@@ -1,0 +1,335 @@
+"""Why a detector scores a sample as it does."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+from copy import copy
+from numbers import Integral
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from sklearn.base import BaseEstimator, is_outlier_detector
+from sklearn.pipeline import Pipeline
+from sklearn.utils import gen_batches
+from sklearn.utils._param_validation import Interval, validate_params
+from sklearn.utils.validation import check_is_fitted
+
+from .._validation import ARRAY_LAYER
+from ..activations import Activations, PackedBits
+from ..detectors._pattern_store import pack_layers
+from ..ensemble import LayerEnsembleDetector
+from ..shaping._base import BaseShaper
+from ._explanation import Explanation
+from ._nearest_examples import (
+    NearestExamples,
+    check_labels,
+    keeps_patterns,
+    keeps_samples,
+    kept_examples,
+    reference_examples,
+)
+
+Score = Callable[[Activations], NDArray]
+
+_VALUES_PER_BATCH = 2**22
+"""Bounds the changed copies of a sample that are held at a time."""
+
+
+@validate_params(
+    {
+        "n_neighbors": [Interval(Integral, 1, None, closed="left")],
+        "n_neurons": [Interval(Integral, 1, None, closed="left")],
+    },
+    prefer_skip_nested_validation=True,
+)
+def explain(
+    detector: Any,
+    X: Any,
+    *,
+    X_train: Any = None,
+    y_train: ArrayLike | None = None,
+    n_neighbors: int = 5,
+    n_neurons: int = 10,
+) -> Explanation:
+    """Explain the score of a few samples: by training examples, neurons and layers.
+
+    Parameters
+    ----------
+    detector : fitted outlier detector, or Pipeline that ends in one
+        With ``score_samples`` or ``decision_function``, the higher the more in-distribution.
+    X : Activations or array-like of shape (n_samples, n_features)
+        What the detector, or the pipeline, scores.
+    X_train : Activations or array-like of shape (n_training_samples, n_features), default=None
+        What it was fitted on, or other samples to compare with. Not needed for a
+        :class:`~skood.HammingNAPDetector`, a :class:`~skood.detectors.KNNDetector` or a
+        :class:`~skood.GroupProgressionDetector`, which keep their training samples.
+    y_train : array-like of shape (n_training_samples,), default=None
+        Classes of the training samples; -1 marks an out-of-distribution one, which is not compared
+        with. By default the classes are those predicted by the network, where these are known.
+    n_neighbors : int, default=5
+        How many training examples to find for each sample.
+    n_neurons : int, default=10
+        How many neurons to name in the report. The weights of all are kept.
+
+    Returns
+    -------
+    Explanation
+        What was found.
+
+    Raises
+    ------
+    TypeError
+        If ``detector`` is no outlier detector.
+    ValueError
+        If ``X_train`` is needed and missing, has other layers than ``X``, or is not what a
+        detector that keeps its training samples was fitted on; or if ``y_train`` has
+        another length.
+
+    See Also
+    --------
+    PatternDisplay : Draws a sample's pattern against the nearest one.
+
+    Notes
+    -----
+    **Weights.** The weight of a neuron is the rise of the score if this neuron did what it does in
+    the nearest training example and all others stayed as they are. A layer is changed as a whole.
+    The unit of a feature map is a channel. The predicted class stays the network's own. Logits
+    follow a change of the layer that the head reads, and of no other: the change is not sent
+    through the rest of the network. Weights of single neurons need not add up to that of their
+    layer, except where the score is a sum over neurons.
+
+    **Neighbours** are found by the detector's own search where it has one (``kneighbors``, or the
+    final group of a ``GroupProgressionDetector``). Otherwise they are the training samples of the
+    predicted class that are nearest by Hamming distance, where all layers are binary, or else by
+    Euclidean distance with each layer divided by the root mean square of its norm in ``X_train``.
+    A training sample is its own nearest example, and then all weights are 0.
+
+    **Pipelines.** The neurons are those that the last step sees: bits after a
+    :class:`~skood.PercentileBinarizer`, reduced maps after a :class:`~skood.PoolingReducer`.
+    Shaping, such as :class:`~skood.shaping.ReAct`, counts as part of the detector that follows it,
+    so the neurons are the network's own, unless that detector keeps its training samples.
+
+    **Kinds of detectors.** With a ``HammingNAPDetector`` each neuron that differs from the nearest
+    pattern weighs 1, up to the share that breaks ties, and a layer weighs as many as differ. A
+    ``KNNDetector`` with ``normalize=True`` keeps directions: a neighbour gets the norm
+    that the sample has. A :class:`~skood.LayerEnsembleDetector` with ``combine="fisher"`` or
+    ``"vote"`` ranks its members' scores, and ranks do not see what a single neuron does to a sample
+    that is far away: the weights are those of the same ensemble with ``combine="mean"``.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skood import Activations, HammingNAPDetector
+    >>> from skood.inspection import explain
+    >>> fires = np.array([[1, 1, 0, 0], [1, 1, 0, 0], [0, 0, 1, 1], [0, 0, 1, 0]])
+    >>> A = Activations({"relu": fires}, predictions=[0, 0, 1, 1])
+    >>> detector = HammingNAPDetector(tau=1, break_ties=False).fit(A)
+    >>> new = Activations({"relu": [[0, 1, 1, 0]]}, predictions=[0])
+    >>> print(explain(detector, new, n_neighbors=2))
+    Sample 0: alarm (score -2, threshold -1)
+      predicted class: 0
+      nearest training examples  distance  class
+        row 0                           2  0
+        row 1                           2  0
+      layers that weigh most: relu +2
+      neurons that weigh most      weight     here   nearby
+        relu[0]                        +1        0        1
+        relu[2]                        +1        1        0
+    """
+    detector, shape, X, X_train = _split(detector, X, X_train)
+    shaped = shape(X)
+    scores = _score(detector, shaped)
+    A = _as_activations(X)
+    if keeps_patterns(detector):
+        A = A.replace(dict(zip(A.layers, pack_layers(A), strict=True)))
+    examples = _find(detector, A, X, X_train, y_train, n_neighbors)
+    score = _scorer(_without_ranks(detector), shape, X)
+    layer_weights, neuron_weights = _weigh(score, _with_head(A, detector), examples)
+    return Explanation(
+        scores=scores,
+        threshold=_threshold(detector, shaped, scores),
+        alarms=np.asarray(detector.predict(shaped)) == -1,
+        predictions=A.predictions,
+        neighbors=examples.rows,
+        distances=examples.distances,
+        neighbor_labels=examples.labels,
+        layer_weights=layer_weights,
+        neuron_weights=neuron_weights,
+        values={name: _by_unit(np.asarray(layer), 2) for name, layer in A.items()},
+        neighbor_values=_mean_values(examples),
+        n_neurons=n_neurons,
+    )
+
+
+def _split(detector: Any, X: Any, X_train: Any) -> tuple[Any, Callable, Any, Any]:
+    """The detector, the shaping before it, and what comes into these of ``X`` and ``X_train``."""
+    last = detector[-1] if isinstance(detector, Pipeline) else detector
+    if not isinstance(last, BaseEstimator) or not is_outlier_detector(last):
+        raise TypeError(f"Expected an outlier detector, got {last!r}.")
+    check_is_fitted(last)
+    if not isinstance(detector, Pipeline):
+        return last, _unchanged, X, X_train
+    n_before = len(detector) - 1
+    if not keeps_samples(last):
+        while n_before and isinstance(detector[n_before - 1], BaseShaper):
+            n_before -= 1
+    if n_before:
+        X = detector[:n_before].transform(X)
+        X_train = None if X_train is None else detector[:n_before].transform(X_train)
+    shaping = detector[n_before:-1]
+    return last, shaping.transform if len(shaping) else _unchanged, X, X_train
+
+
+def _unchanged(X: Any) -> Any:
+    return X
+
+
+def _as_activations(X: Any) -> Activations:
+    return X if isinstance(X, Activations) else Activations({ARRAY_LAYER: np.asarray(X)})
+
+
+def _with_head(A: Activations, detector: Any) -> Activations:
+    """A detector that has stored a head also uses it for samples that come without."""
+    return A.assign(head=detector.head_) if A.head is None and hasattr(detector, "head_") else A
+
+
+def _score(detector: Any, X: Any) -> NDArray[np.float64]:
+    score = getattr(detector, "score_samples", None) or detector.decision_function
+    return np.asarray(score(X), dtype=np.float64)
+
+
+def _without_ranks(detector: Any) -> Any:
+    """An ensemble that ranks scores as one that averages them: ranks do not see small changes."""
+    if not isinstance(detector, LayerEnsembleDetector) or detector.combine in ("mean", "weighted"):
+        return detector
+    averaging = copy(detector)
+    averaging.combine = "mean"
+    return averaging
+
+
+def _scorer(detector: Any, shape: Callable, X: Any) -> Score:
+    """Scores changed copies, which the detector gets as what it was given."""
+    if isinstance(X, Activations):
+        return lambda copies: _score(detector, shape(copies))
+
+    def score(copies: Activations) -> NDArray:
+        with warnings.catch_warnings():
+            # Copies of a row of a data frame are plain arrays.
+            warnings.filterwarnings("ignore", message="X does not have valid feature names")
+            return _score(detector, shape(np.asarray(copies)))
+
+    return score
+
+
+def _threshold(detector: Any, X: Any, scores: NDArray) -> float | None:
+    """The score that decides, None where it is not the score alone, as in a vote of layers."""
+    offset = getattr(detector, "offset_", 0.0)
+    decides = np.allclose(detector.decision_function(X), scores - offset)
+    return float(offset) if decides else None
+
+
+def _find(
+    detector: Any,
+    A: Activations,
+    X: Any,
+    X_train: Any,
+    y_train: ArrayLike | None,
+    n_neighbors: int,
+) -> NearestExamples:
+    A_train = None if X_train is None else _as_activations(X_train)
+    name = type(detector).__name__
+    if A_train is not None and A_train.layer_shapes != A.layer_shapes:
+        raise ValueError(
+            f"X_train has the layers {A_train.layer_shapes}, but X has {A.layer_shapes}."
+        )
+    if keeps_samples(detector):
+        n_seen = detector.n_samples_seen_
+        if A_train is not None and len(A_train) != n_seen:
+            raise ValueError(
+                f"{name} was fitted on {n_seen} samples, but X_train has {len(A_train)}. "
+                "It keeps them, so X_train can be left out."
+            )
+        labels = check_labels(y_train, n_seen)
+        if labels is None and A_train is not None and not keeps_patterns(detector):
+            labels = A_train.predictions
+        return kept_examples(detector, A, X, n_neighbors, labels)
+    if A_train is None:
+        raise ValueError(
+            f"{name} does not keep its training samples: give them, or others to compare with, "
+            "as X_train."
+        )
+    labels = check_labels(y_train, len(A_train))
+    return reference_examples(detector, A, X, A_train, n_neighbors, labels)
+
+
+def _weigh(
+    score: Score, A: Activations, examples: NearestExamples
+) -> tuple[dict[str, NDArray], dict[str, NDArray]]:
+    layer_weights = {name: np.full(len(A), np.nan) for name in A.layers}
+    neuron_weights = {
+        name: np.full((len(A), shape[0]), np.nan) for name, shape in A.layer_shapes.items()
+    }
+    for i in np.flatnonzero(examples.rows[:, 0] >= 0):
+        sample = A[[i]]
+        own_score = score(sample)
+        for name in A.layers:
+            scores = _score_changes(score, sample, own_score, name, examples.layers[name][i, 0])
+            rises = scores - own_score
+            # One row and many are not rounded alike.
+            rises[np.abs(rises) <= 1e-12 * np.abs(own_score)] = 0
+            neuron_weights[name][i], layer_weights[name][i] = rises[:-1], rises[-1]
+    return layer_weights, neuron_weights
+
+
+def _score_changes(
+    score: Score, sample: Activations, own_score: NDArray, name: str, example: NDArray
+) -> NDArray[np.float64]:
+    """Score with each unit of a layer as in the example, and last with all of them."""
+    own = np.asarray(sample[name])[0]
+    n_units = len(own)
+    scores = np.repeat(own_score, n_units + 1)
+    # What does the same in the example weighs exactly 0, and need not be scored.
+    changes = np.flatnonzero((own != example).reshape(n_units, -1).any(axis=1))
+    if len(changes) == 0:
+        return scores
+    changes = np.append(changes, n_units)
+    for batch in gen_batches(len(changes), max(1, _VALUES_PER_BATCH // sample.shape[1])):
+        chosen = changes[batch, np.newaxis]
+        is_changed = (chosen == np.arange(n_units)) | (chosen == n_units)
+        is_changed = is_changed.reshape(*is_changed.shape, *[1] * (own.ndim - 1))
+        copies = sample[np.zeros(len(chosen), dtype=int)]
+        scores[changes[batch]] = score(_put(copies, name, np.where(is_changed, example, own)))
+    return scores
+
+
+def _put(copies: Activations, name: str, values: NDArray) -> Activations:
+    """Exchange a layer; logits follow where the head reads it."""
+    if values.dtype == bool:
+        packed = isinstance(copies[name], PackedBits)
+        return copies.assign({name: PackedBits.pack(values) if packed else values})
+    logits, head = copies.logits, copies.head
+    if logits is None or head is None or head.shape[1:] != values.shape[1:]:
+        return copies.assign({name: values})
+    if head.input_layer != name and (head.input_layer is not None or len(copies.layers) > 1):
+        return copies.assign({name: values})
+    return copies.assign({name: values}, logits=logits + (values - copies[name]) @ head.weight.T)
+
+
+def _by_unit(values: NDArray, n_axes: int) -> NDArray:
+    """The mean over positions, for units that are channels."""
+    if values.ndim == n_axes:
+        return values
+    return values.mean(axis=tuple(range(n_axes, values.ndim)))
+
+
+def _mean_values(examples: NearestExamples) -> dict[str, NDArray[np.float64]]:
+    """What each unit does on average in the examples found, NaN where there are none."""
+    found = (examples.rows >= 0)[:, :, np.newaxis]
+    counts = found.sum(axis=1)
+    means = {}
+    for name, values in examples.layers.items():
+        total = np.sum(_by_unit(values, 3), axis=1, where=found, dtype=np.float64)
+        means[name] = np.divide(total, counts, out=np.full(total.shape, np.nan), where=counts > 0)
+    return means

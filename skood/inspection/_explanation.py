@@ -1,0 +1,204 @@
+"""What was found out about the score of a sample, as arrays and as a report."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .._optional import import_optional
+
+_LAYERS_IN_REPORT = 5
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Explanation:
+    """What :func:`explain` found; ``print`` it for a short report.
+
+    Parameters
+    ----------
+    scores : ndarray of shape (n_samples,)
+        Scores of the detector: the higher, the more in-distribution.
+    threshold : float or None
+        Scores below it are alarms; None where scores alone do not decide.
+    alarms : ndarray of shape (n_samples,), dtype bool
+        Whether the detector takes the sample for out-of-distribution.
+    predictions : ndarray of shape (n_samples,) or None
+        The class that the network predicted, where that is known.
+    neighbors : ndarray of shape (n_samples, n_neighbors)
+        Rows of the nearest training examples in the training data, nearest first; -1 where
+        there are too few.
+    distances : ndarray of shape (n_samples, n_neighbors)
+        Their distances.
+    neighbor_labels : ndarray of shape (n_samples, n_neighbors) or None
+        Their classes, where these are known; -1, or no text, where there is no example.
+    layer_weights : dict of str to ndarray of shape (n_samples,)
+        By how much the score would rise if all neurons of this layer did what they do in the
+        nearest training example; NaN where there is none.
+    neuron_weights : dict of str to ndarray of shape (n_samples, n_units)
+        By how much the score would rise if this one neuron did.
+    values : dict of str to ndarray of shape (n_samples, n_units)
+        What each neuron does; the mean of a channel.
+    neighbor_values : dict of str to ndarray of shape (n_samples, n_units)
+        What it does on average in the nearest training examples.
+    n_neurons : int
+        How many neurons the report names.
+
+    See Also
+    --------
+    explain : Explains the score of a detector.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skood import HammingNAPDetector
+    >>> from skood.inspection import explain
+    >>> X = np.array([[1, 1, 0, 0], [1, 1, 0, 0], [0, 0, 1, 1]])
+    >>> found = explain(HammingNAPDetector(tau=1).fit(X), [[1, 1, 0, 1]], n_neighbors=2)
+    >>> found
+    Explanation(n_samples=1, n_alarms=0, n_neighbors=2, layers=['X'])
+    >>> found.neighbors, found.distances
+    (array([[0, 1]]), array([[1, 1]]))
+    >>> found.top_neurons()
+    [('X', 3, 1.0)]
+    """
+
+    scores: NDArray
+    threshold: float | None
+    alarms: NDArray[np.bool_]
+    predictions: NDArray | None
+    neighbors: NDArray[np.intp]
+    distances: NDArray
+    neighbor_labels: NDArray | None
+    layer_weights: dict[str, NDArray[np.float64]]
+    neuron_weights: dict[str, NDArray[np.float64]]
+    values: dict[str, NDArray]
+    neighbor_values: dict[str, NDArray[np.float64]]
+    n_neurons: int
+
+    def top_layers(self, sample: int = 0) -> list[tuple[str, float]]:
+        """Rank the layers by weight.
+
+        Parameters
+        ----------
+        sample : int, default=0
+            Which of the samples explained.
+
+        Returns
+        -------
+        list of tuple (layer, weight)
+            Those that would raise the score, the largest weight first.
+        """
+        weights = [(name, float(weight[sample])) for name, weight in self.layer_weights.items()]
+        return sorted([entry for entry in weights if entry[1] > 0], key=lambda entry: -entry[1])
+
+    def top_neurons(self, sample: int = 0) -> list[tuple[str, int, float]]:
+        """Rank the neurons by weight.
+
+        Parameters
+        ----------
+        sample : int, default=0
+            Which of the samples explained.
+
+        Returns
+        -------
+        list of tuple (layer, unit, weight)
+            At most ``n_neurons`` of those that would raise the score, the largest weight first.
+            Of equal weights, the neuron that differs more from the nearest examples comes first.
+        """
+        weights, differences = (
+            np.concatenate([array[sample] for array in arrays])
+            for arrays in (self.neuron_weights.values(), self._differences())
+        )
+        neurons = [
+            (name, unit) for name, w in self.neuron_weights.items() for unit in range(len(w[0]))
+        ]
+        order = np.lexsort((-differences, -weights))
+        order = order[weights[order] > 0][: self.n_neurons]
+        return [(*neurons[i], float(weights[i])) for i in order]
+
+    def _differences(self) -> list[NDArray]:
+        return [np.abs(values - self.neighbor_values[name]) for name, values in self.values.items()]
+
+    def to_frame(self) -> Any:
+        """Turn the weights of all neurons into a data frame.
+
+        Returns
+        -------
+        pandas.DataFrame
+            A row for each neuron of each sample, with the columns "sample", "layer", "unit",
+            "weight", "value" and "neighbor_value".
+
+        Raises
+        ------
+        ImportError
+            If pandas is not installed.
+        """
+        pandas = import_optional("pandas", "pandas", "Explanation.to_frame")
+        frames = [
+            pandas.DataFrame(
+                {
+                    "sample": sample,
+                    "layer": name,
+                    "unit": np.arange(weights.shape[1]),
+                    "weight": weights[sample],
+                    "value": self.values[name][sample],
+                    "neighbor_value": self.neighbor_values[name][sample],
+                }
+            )
+            for sample in range(len(self.scores))
+            for name, weights in self.neuron_weights.items()
+        ]
+        return pandas.concat(frames, ignore_index=True)
+
+    def __repr__(self) -> str:
+        return (
+            f"Explanation(n_samples={len(self.scores)}, n_alarms={np.count_nonzero(self.alarms)}, "
+            f"n_neighbors={self.neighbors.shape[1]}, layers={list(self.layer_weights)})"
+        )
+
+    def __str__(self) -> str:
+        return "\n\n".join("\n".join(self._report(i)) for i in range(len(self.scores)))
+
+    def _report(self, sample: int) -> list[str]:
+        verdict = "alarm" if self.alarms[sample] else "no alarm"
+        limit = "" if self.threshold is None else f", threshold {self.threshold:.4g}"
+        lines = [f"Sample {sample}: {verdict} (score {self.scores[sample]:.4g}{limit})"]
+        if self.predictions is not None:
+            lines.append(f"  predicted class: {self.predictions[sample]}")
+        layers = self.top_layers(sample)[:_LAYERS_IN_REPORT]
+        named = ", ".join(f"{name} {weight:+.3g}" for name, weight in layers)
+        return [
+            *lines,
+            *self._neighbor_lines(sample),
+            f"  layers that weigh most: {named or 'none'}",
+            *self._neuron_lines(sample),
+        ]
+
+    def _neighbor_lines(self, sample: int) -> list[str]:
+        found = np.flatnonzero(self.neighbors[sample] >= 0)
+        if len(found) == 0:
+            return ["  nearest training examples: none of this class"]
+        labels = self.neighbor_labels
+        heading = "  nearest training examples  distance"
+        return [
+            heading if labels is None else f"{heading}  class",
+            *(
+                f"    {f'row {self.neighbors[sample, i]}':<22} {self.distances[sample, i]:>10.4g}"
+                + ("" if labels is None else f"  {labels[sample, i]}")
+                for i in found
+            ),
+        ]
+
+    def _neuron_lines(self, sample: int) -> list[str]:
+        neurons = self.top_neurons(sample)
+        if not neurons:
+            return ["  neurons that weigh most: none"]
+        lines = ["  neurons that weigh most      weight     here   nearby"]
+        for name, unit, weight in neurons:
+            here, nearby = self.values[name][sample, unit], self.neighbor_values[name][sample, unit]
+            label = f"{name}[{unit}]"
+            lines.append(f"    {label:<22} {weight:>+10.3g} {float(here):>8.3g} {nearby:>8.3g}")
+        return lines
