@@ -5,6 +5,8 @@ import inspect
 import pkgutil
 
 from sklearn.base import BaseEstimator
+from sklearn.linear_model import LogisticRegression
+from sklearn.utils import get_tags
 
 import skood
 from skood import HammingNAPDetector
@@ -44,6 +46,7 @@ def identity_network():
 
 ARGUMENTS = {
     "ActivationExtractor": lambda: {"network": identity_network(), "layers": ["0"]},
+    "DecoyClassClassifier": lambda: {"estimator": LogisticRegression()},
     # Neighbours of the default number would be all of the samples of a test.
     "GroupProgressionDetector": lambda: {"n_neighbors": 20},
     "KNNDetector": lambda: {"n_neighbors": 20},
@@ -67,8 +70,18 @@ def detectors():
     return [construct(cls) for cls in estimator_classes().values() if issubclass(cls, BaseDetector)]
 
 
+def classifiers():
+    """An instance of every classifier of ordinary arrays; those of images are none."""
+    found = [
+        construct(cls) for cls in estimator_classes().values() if hasattr(cls, "predict_proba")
+    ]
+    return [classifier for classifier in found if get_tags(classifier).input_tags.two_d_array]
+
+
 def transformers():
-    """An instance of every transformer."""
+    """An instance of every other estimator: the transformers, and what is fitted like them."""
     return [
-        construct(cls) for cls in estimator_classes().values() if not issubclass(cls, BaseDetector)
+        construct(cls)
+        for cls in estimator_classes().values()
+        if not issubclass(cls, BaseDetector) and not hasattr(cls, "predict_proba")
     ]

@@ -38,8 +38,18 @@ def public_methods():
         for path, member in public_names()
         if inspect.isclass(member)
         for name, method in inspect.getmembers(member, inspect.isroutine)
-        if not name.startswith("_") and method.__module__.startswith("skood")
+        if not name.startswith("_")
+        and method.__module__.startswith("skood")
+        and not described_by_torch_or_skorch(member, name)
     ]
+
+
+def described_by_torch_or_skorch(cls, name):
+    """Whether the method, without a docstring, is a hook that these call and describe."""
+    definers = [base for base in cls.__mro__ if name in vars(base)]
+    return not getattr(definers[0], name).__doc__ and any(
+        base.__module__.startswith(("torch.", "skorch.")) for base in definers
+    )
 
 
 def ids(pair):

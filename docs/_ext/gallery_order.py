@@ -13,11 +13,17 @@ ORDER = [
     "plot_layer_patterns.py",
     "plot_group_progression.py",
     "plot_neuron_measures.py",
+    "plot_seeing_activations.py",
+    "plot_explain_alarm.py",
+    "plot_runtime_monitors.py",
     "plot_calibration.py",
     "plot_other_libraries.py",
     "plot_input_perturbation.py",
     "plot_shaping.py",
     "plot_line.py",
+    "plot_mc_dropout.py",
+    "plot_decoy_class.py",
+    "plot_denoising_classifier.py",
 ]
 
 

@@ -1,0 +1,397 @@
+"""A classifier with one more class, for outliers."""
+
+import sys
+from numbers import Real
+
+import numpy as np
+from sklearn.base import BaseEstimator, ClassifierMixin, MetaEstimatorMixin, _fit_context, clone
+from sklearn.utils import check_random_state, check_X_y
+from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
+from sklearn.utils.multiclass import check_classification_targets
+from sklearn.utils.validation import check_is_fitted, validate_data
+
+from .._validation import in_distribution_rows
+from ._outliers import OUTLIER_KINDS, make_outliers
+from ._rejection import label_rejected
+
+_DTYPES = [np.float64, np.float32]
+# Networks in half precision are this far off.
+_SUM_TOLERANCE = 0.01
+
+
+class DecoyClassClassifier(ClassifierMixin, MetaEstimatorMixin, BaseEstimator):
+    """Classifier with a decoy class, which is trained on outliers and takes what is unknown.
+
+    A network with K + 1 outputs learns the K classes and, as one more class, outliers: samples that
+    belong to none of them [1]_ [2]_. The probability of the decoy class tells how likely a new
+    sample is an outlier too. Outliers come from the user, who marks them by -1 among the
+    labels, or are made of the training samples.
+
+    Parameters
+    ----------
+    estimator : estimator
+        The classifier to train, with ``predict_proba``: a ``skorch.NeuralNetClassifier`` whose
+        module has K + 1 outputs, or any classifier of scikit-learn. It is cloned.
+        Progress, early stopping, checkpoints and seeds are its own.
+    outliers : {"mixed", "noise", "rotated"}, callable, list or None, default="mixed"
+        The outliers to make of the training samples:
+
+        - "mixed": weighted means of two samples of different classes, with weights between 0.4
+          and 0.6. The idea is that of [3]_, which mixes hidden activations;
+        - "noise": every feature uniform between its smallest and largest training value;
+        - "rotated": images turned by 90 degrees, to the left or to the right, for ``X`` of shape
+          (n_samples, n, n) or (n_samples, channels, n, n); as in [4]_, but for half turns, under
+          which many a thing remains what it is;
+        - a function ``f(X, y, random_state)`` of the training samples, their labels and a
+          ``RandomState``; it returns as many outliers as it likes, in an array
+          like ``X``;
+        - a list of these; those that have a name share the number evenly;
+        - None: none are made.
+
+        Rows with ``y == -1`` are trained on as outliers in any case.
+    outlier_ratio : float, default=0.5
+        Outliers to make for each training sample of the K classes. Functions decide for
+        themselves.
+    contamination : "auto" or float in (0, 0.5], default="auto"
+        Where the threshold is. "auto": 0.5, so that a sample is rejected that is more probably a
+        decoy than of all classes together. A float: the share of training samples of the K
+        classes to reject. More new samples are rejected than that, as the estimator has not learnt
+        them.
+    reject_label : object, default=None
+        What ``predict`` answers for samples below the threshold. With None it names a class for
+        all samples.
+    random_state : int, RandomState instance or None, default=None
+        Draws the outliers and puts the samples into a random order. An int gives the same in every
+        call. The estimator draws by a seed of its own.
+
+    Attributes
+    ----------
+    estimator_ : estimator
+        The fitted classifier. Its classes are 0 to K - 1 and, for outliers, K.
+    classes_ : ndarray of shape (K,)
+        The class labels, without -1.
+    offset_ : float
+        Threshold on ``score_samples``.
+    n_outliers_ : int
+        Number of outliers that were trained on, given and made.
+    n_features_in_ : int
+        Size of the second axis of ``X``.
+    feature_names_in_ : ndarray of shape (`n_features_in_`,)
+        Names of the features, where ``X`` in ``fit`` has names that are all strings.
+
+    See Also
+    --------
+    skood.make_monitor : A monitor for a network that is trained already.
+
+    Notes
+    -----
+    The score is computed from the probabilities in float64 such that neither a score near 0 nor
+    one near 1 is rounded off, even if the probabilities are float32.
+
+    The decoy class knows what is like the outliers. Where other samples are to be found as well,
+    rank by ``score_samples(X) * predict_proba(X).max(axis=1)``, the probability of the likeliest
+    class among all K + 1.
+
+    Rows marked -1 in the data of a search are in the training parts only with
+    ``OODKFold(ood_in_train=True)``, but always in the final fit on all data, unless
+    ``refit=False``.
+
+    What looks at ``estimator_`` itself sees K + 1 classes: the predictions that an
+    :class:`~skood.ActivationExtractor` takes from it may be the decoy class.
+
+    References
+    ----------
+    .. [1] A. R. Dhamija, M. Günther and T. E. Boult, "Reducing network agnostophobia", NeurIPS
+       2018. https://papers.nips.cc/paper/8129-reducing-network-agnostophobia
+    .. [2] S. Thulasidasan, S. Thapa, S. Dhaubhadel, G. Chennupati, T. Bhattacharya and J. Bilmes,
+       "An effective baseline for robustness to distributional shift", 2021. arXiv:2105.07107.
+    .. [3] D.-W. Zhou, H.-J. Ye and D.-C. Zhan, "Learning placeholders for open-set recognition",
+       CVPR 2021. arXiv:2103.15086.
+    .. [4] J. Tack, S. Mo, J. Jeong and J. Shin, "CSI: Novelty detection via contrastive learning on
+       distributionally shifted instances", NeurIPS 2020. arXiv:2007.08176.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from sklearn.datasets import load_iris
+    >>> from sklearn.neural_network import MLPClassifier
+    >>> from skood.training import DecoyClassClassifier
+    >>> X, y = load_iris(return_X_y=True)
+    >>> network = MLPClassifier((20,), learning_rate_init=0.03, random_state=0)
+    >>> classifier = DecoyClassClassifier(
+    ...     network, outliers="noise", reject_label=-1, random_state=0
+    ... ).fit(X, y)
+    >>> far_away = [[4.5, 4.4, 6.5, 0.2], [7.5, 2.1, 1.1, 2.4]]
+    >>> classifier.predict(np.vstack([X[:2], far_away]))
+    array([ 0,  0, -1, -1])
+    >>> bool(classifier.score(X, y) > 0.9)
+    True
+    """
+
+    _parameter_constraints: dict = {
+        "estimator": [HasMethods(["fit", "predict_proba"])],
+        "outliers": [StrOptions(set(OUTLIER_KINDS)), callable, list, None],
+        "outlier_ratio": [Interval(Real, 0, None, closed="neither")],
+        "contamination": [StrOptions({"auto"}), Interval(Real, 0, 0.5, closed="right")],
+        "reject_label": "no_validation",
+        "random_state": ["random_state"],
+    }
+
+    def __init__(
+        self,
+        estimator,
+        *,
+        outliers="mixed",
+        outlier_ratio=0.5,
+        contamination="auto",
+        reject_label=None,
+        random_state=None,
+    ):
+        self.estimator = estimator
+        self.outliers = outliers
+        self.outlier_ratio = outlier_ratio
+        self.contamination = contamination
+        self.reject_label = reject_label
+        self.random_state = random_state
+
+    @_fit_context(prefer_skip_nested_validation=False)
+    def fit(self, X, y):
+        """Train a clone of the estimator on the classes and on outliers.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features) or (n_samples, ...)
+            Training samples, of any number of dimensions that the estimator takes. Their dtype
+            remains float32 where it is.
+        y : array-like of shape (n_samples,)
+            Class labels; -1 marks an outlier.
+
+        Returns
+        -------
+        self : object
+            Fitted classifier.
+
+        Raises
+        ------
+        ValueError
+            If no sample is of a class, there are neither given nor made outliers, outliers
+            of the kind cannot be made of such samples, or the estimator does not give K + 1
+            probabilities that sum to 1.
+        """
+        X, y = validate_data(self, X, y, dtype=_DTYPES, allow_nd=True)
+        X, y, given = _split_by_kind(X, y)
+        self.classes_, codes = np.unique(y, return_inverse=True)
+        rng = check_random_state(self.random_state)
+        outliers = np.concatenate([given, self._make_outliers(X, y, rng)])
+        if (n_outliers := len(outliers)) == 0:
+            raise ValueError(
+                "With outliers=None the decoy class is trained on the rows marked "
+                "out-of-distribution (y == -1), but there are none."
+            )
+        self.n_outliers_ = n_outliers
+        # In random order, for part of the rows may be split off, to stop training early.
+        order = rng.permutation(len(X) + n_outliers)
+        targets = np.concatenate([codes, np.full(n_outliers, len(self.classes_))])
+        self.estimator_ = _fit(
+            clone(self.estimator),
+            np.concatenate([X, outliers])[order],
+            targets.astype(np.int64)[order],
+            n_outputs=len(self.classes_) + 1,
+        )
+        self.offset_ = self._threshold(X)
+        return self
+
+    def make_outliers(self, X, y):
+        """Make the outliers that ``fit`` makes of these samples, to look at them.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features) or (n_samples, ...)
+            Training samples.
+        y : array-like of shape (n_samples,)
+            Class labels; of samples marked -1 nothing is made.
+
+        Returns
+        -------
+        outliers : ndarray of shape (n_outliers, n_features) or (n_outliers, ...)
+            Those that are made. ``fit`` makes the same ones if ``random_state`` is an int.
+
+        Raises
+        ------
+        ValueError
+            If no sample is of a class, or such outliers cannot be made of them.
+        """
+        self._validate_params()
+        X, y, _ = _split_by_kind(*check_X_y(X, y, dtype=_DTYPES, allow_nd=True))
+        return self._make_outliers(X, y, check_random_state(self.random_state))
+
+    def _make_outliers(self, X, y, rng):
+        if self.outliers is None:
+            return X[:0]
+        kinds = self.outliers if isinstance(self.outliers, list) else [self.outliers]
+        names = sorted(OUTLIER_KINDS)
+        if not kinds or not all(callable(kind) or kind in names for kind in kinds):
+            raise ValueError(
+                f"A list of outliers holds functions or names among {names}, got {kinds!r}."
+            )
+        n_outliers = max(1, round(self.outlier_ratio * len(X)))
+        return make_outliers(kinds, X, y, n_outliers, rng)
+
+    def _threshold(self, X):
+        if self.contamination == "auto":
+            self._joint_proba(X[:1])  # for an estimator that does not fit is found here
+            return 0.5
+        return float(np.percentile(_inside(self._joint_proba(X)), 100 * self.contamination))
+
+    def predict_proba(self, X):
+        """Give the probabilities of the classes, on condition that a sample is of one of them.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features) or (n_samples, ...)
+            Samples.
+
+        Returns
+        -------
+        proba : ndarray of shape (n_samples, K)
+            Rows sum to 1. Where every class has the probability 0 beside the decoy class, all
+            are equal.
+        """
+        classes = self._validated_proba(X)[:, :-1]
+        total = classes.sum(axis=1, keepdims=True)
+        equal = np.full_like(classes, 1 / len(self.classes_))
+        return np.divide(classes, total, out=equal, where=total > 0)
+
+    def decoy_proba(self, X):
+        """Give the probability of the decoy class.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features) or (n_samples, ...)
+            Samples.
+
+        Returns
+        -------
+        proba : ndarray of shape (n_samples,)
+            Probability that a sample is an outlier, exact near 0.
+        """
+        return self._validated_proba(X)[:, -1]
+
+    def score_samples(self, X):
+        """Score samples: the higher, the more in-distribution.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features) or (n_samples, ...)
+            Samples.
+
+        Returns
+        -------
+        scores : ndarray of shape (n_samples,)
+            Sum of the probabilities of the K classes, which is 1 less that of the decoy class.
+        """
+        return _inside(self._validated_proba(X))
+
+    def is_ood(self, X):
+        """Tell which samples are out-of-distribution: those that score below ``offset_``.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features) or (n_samples, ...)
+            Samples.
+
+        Returns
+        -------
+        is_ood : ndarray of shape (n_samples,), dtype bool
+            True for out-of-distribution.
+        """
+        return self.score_samples(X) < self.offset_
+
+    def predict(self, X):
+        """Name the most probable class, or reject.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features) or (n_samples, ...)
+            Samples.
+
+        Returns
+        -------
+        labels : ndarray of shape (n_samples,)
+            Class labels, and ``reject_label`` for out-of-distribution samples where it is not
+            None. The dtype is object where a rejection has a type unlike that of the labels.
+        """
+        proba = self._validated_proba(X)
+        labels = self.classes_[proba[:, :-1].argmax(axis=1)]
+        return label_rejected(labels, _inside(proba) < self.offset_, self.reject_label)
+
+    def score(self, X, y, sample_weight=None):
+        """Measure the accuracy of ``predict``.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features) or (n_samples, ...)
+            Samples.
+        y : array-like of shape (n_samples,)
+            Their labels. With ``reject_label=-1``, a sample marked -1 is right where it is
+            rejected; without, it is always wrong.
+        sample_weight : array-like of shape (n_samples,), default=None
+            Weights of the samples.
+
+        Returns
+        -------
+        accuracy : float
+            Share of the samples that are labelled rightly.
+        """
+        return super().score(X, y, sample_weight)
+
+    def _validated_proba(self, X):
+        check_is_fitted(self)
+        X = validate_data(self, X, reset=False, dtype=_DTYPES, allow_nd=True)
+        return self._joint_proba(X)
+
+    def _joint_proba(self, X):
+        """Probabilities of the classes and, in the last column, of the decoy class."""
+        proba = np.asarray(self.estimator_.predict_proba(X), dtype=np.float64)
+        _check_outputs(proba.shape, len(self.classes_) + 1)
+        total = proba.sum(axis=1, keepdims=True)
+        if proba.min() < 0 or not np.allclose(total, 1, atol=_SUM_TOLERANCE):
+            raise ValueError(
+                "The estimator's predict_proba must give probabilities that sum to 1, got sums "
+                f"from {total.min():.3g} to {total.max():.3g}. A skorch net whose module returns "
+                "logits needs criterion=torch.nn.CrossEntropyLoss."
+            )
+        # The sum of float32 is 1 but for errors far larger than the smallest probabilities.
+        return proba / total
+
+
+def _split_by_kind(X, y):
+    """Samples of the classes, their labels, and the samples that are marked as outliers."""
+    inside = in_distribution_rows(y, len(X))
+    check_classification_targets(y[inside])
+    return X[inside], y[inside], np.delete(X, inside, axis=0)
+
+
+def _inside(joint_proba):
+    return joint_proba[:, :-1].sum(axis=1)
+
+
+def _fit(estimator, X, y, *, n_outputs):
+    skorch = sys.modules.get("skorch")
+    if skorch is None or not isinstance(estimator, skorch.NeuralNet):
+        return estimator.fit(X, y)
+    # What its fit does, with a look at the outputs in between: the loss fails on a class without
+    # an output, and on a GPU nothing works after that. Outputs of a single sample may lack an axis.
+    estimator.initialize()
+    outputs = estimator.evaluation_step((X[:2], None), training=False)
+    logits = outputs[0] if isinstance(outputs, tuple) else outputs
+    _check_outputs(tuple(logits.shape), n_outputs)
+    return estimator.partial_fit(X, y)
+
+
+def _check_outputs(shape, n_outputs):
+    if shape[1:] != (n_outputs,):
+        raise ValueError(
+            f"The estimator must have {n_outputs} outputs, one for each of {n_outputs - 1} classes "
+            f"and one for the decoy class, got outputs of shape {shape}."
+        )

@@ -1,0 +1,561 @@
+"""A classifier that also learns to remove noise, and rejects what it cannot draw."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from numbers import Integral, Real
+
+import numpy as np
+import torch
+from scipy.special import expit
+from sklearn.exceptions import NotFittedError
+from sklearn.utils._param_validation import Interval, StrOptions, validate_parameter_constraints
+from skorch import NeuralNetClassifier
+from skorch.callbacks import EpochTimer, PassthroughScoring, PrintLog
+from skorch.dataset import ValidSplit, unpack_data
+from skorch.utils import is_dataset, to_numpy, to_tensor
+
+from ._image_classes import check_images, encode_classes, find_classes_of
+from ._image_corruption import add_noise, check_disguises, check_sides, cover_square, turn_quarter
+from ._penalties import OverconfidencePenalty, SpreadPenalty
+from ._rejection import label_rejected
+from ._rejection_rule import Outputs, RejectionRule
+from ._residual_denoiser import ResidualDenoiser
+
+_TENTH_HELD_OUT = ValidSplit(10, stratified=True)
+
+
+class DenoisingClassifier(NeuralNetClassifier):
+    """Classifier of images that also learns to remove noise, and rejects what it cannot.
+
+    A residual encoder is shared by a classifier and a decoder [1]_. In training, images are
+    covered with Gaussian noise and a random square, and the decoder learns to draw the clean image.
+    An image is out-of-distribution if the classifier is not sure enough of it, or if the decoder
+    draws it worse than it draws images that were made to be unlike the known ones.
+
+    It is a net of skorch: progress, early stopping, checkpoints, learning rate schedules and the
+    device are skorch's own parameters and callbacks.
+
+    Parameters
+    ----------
+    module : torch.nn.Module class or instance, default=ResidualDenoiser
+        The network: images of shape (n, channels, height, width) give logits and images. A
+        class is called with ``n_channels``, ``n_classes`` and the parameters ``module__*``; the
+        default one takes ``module__width=32``, the channels of its first stage.
+    criterion : torch loss class, default=OverconfidencePenalty
+        Loss of logits and classes; ``criterion__penalty_weight`` is the weight of its penalty.
+    reconstruction_weight : float, default=10.0
+        Weight of the mean squared error of the pixels. Published without a weight; that error is
+        small where pixels lie between 0 and 1.
+    classification_weight : float, default=1.0
+        Weight of the criterion.
+    spread_weight : float, default=0.1
+        Weight of the penalty of :class:`SpreadPenalty`. Too large a weight costs accuracy.
+    noise_std : float, default=0.3
+        Standard deviation of the Gaussian noise, in units of the pixels.
+    square : (float, float), default=(0.36, 0.5)
+        Smallest and largest side of the random square in training, as shares of the shorter
+        side of the image: 10 to 14 of 28 pixels.
+    clean_share : float in [0, 1], default=0.5
+        Share of the training images that are left as they are. With 0, as published, all of them
+        are covered; the statistics of batch norm are then not those of the images that are
+        predicted.
+    pseudo_ood : tuple of {"rotation", "occlusion", "decoder"}, default=("rotation", "occlusion")
+        How held-out images become unlike known ones, to set the thresholds: turned by 90 or 270
+        degrees, covered by a larger square, or turned and drawn by the decoder.
+    occlusion : (float, float), default=(0.57, 0.71)
+        Smallest and largest side of that larger square: 16 to 20 of 28 pixels.
+    softmax_threshold : "auto" or float in [0, 1], default="auto"
+        Smallest probability of the predicted class that is accepted. "auto" takes what tells
+        held-out images from those unlike them, together with the other threshold; see the notes.
+    error_quantile : "auto", float in [0, 1] or None, default="auto"
+        Which reconstruction error is the largest one accepted: a quantile of the errors of the
+        images unlike known ones, 0 for the smallest of them. "auto" takes what tells the two kinds
+        apart, together with the other threshold. With None only the classifier decides.
+    reject_label : object, default=None
+        What ``predict`` answers for an out-of-distribution image. None: its most probable class.
+    random_state : int, default=None
+        Seed of the initial weights, the order of the batches, the noise and the thresholds. Torch's
+        global random state is then left alone; with None it is drawn from, as skorch does.
+    optimizer : torch optimizer class, default=torch.optim.Adam
+        Optimizer.
+    lr : float, default=0.001
+        Learning rate.
+    train_split : callable, default=ValidSplit(10, stratified=True)
+        Holds out images for ``valid_loss`` and the thresholds. Without one, which is not advised,
+        the thresholds come from the training images.
+    **kwargs
+        Further parameters of ``skorch.NeuralNetClassifier``: ``max_epochs=10``,
+        ``batch_size=128``, ``callbacks=None``, ``device="cpu"``, ``verbose=1``,
+        ``warm_start=False``, ``iterator_train__*``, and others.
+
+    Attributes
+    ----------
+    classes_ : ndarray of shape (n_classes,)
+        Labels of the known classes.
+    image_shape_ : tuple of (int, int, int)
+        Channels, height and width of the images.
+    softmax_threshold_ : float
+        Smallest probability of the predicted class that is accepted.
+    error_threshold_ : float
+        Largest mean squared error of the reconstruction that is accepted.
+    offset_ : float
+        Threshold on ``score_samples``: 0.
+    module_ : torch.nn.Module
+        The trained network.
+    history_ : skorch.history.History
+        Losses of all epochs and batches.
+
+    See Also
+    --------
+    DecoyClassClassifier : A classifier with one class more, for outliers.
+    OverconfidencePenalty : The loss of the classification.
+    SpreadPenalty : The penalty on wrong predictions.
+
+    Notes
+    -----
+    The loss is ``reconstruction_weight`` times the mean squared error to the clean image, plus
+    ``classification_weight`` times the criterion, plus ``spread_weight`` times the spread. In
+    validation and prediction the images are taken as they are, without noise.
+
+    The score is the smaller of two margins: log-odds of the predicted class above their
+    threshold, and the logarithm of the reconstruction error below its threshold, each in standard
+    deviations of the held-out images.
+
+    The published rule is ``softmax_threshold=0.659, error_quantile=0``. Its second half is strict:
+    a turned digit may be drawn better than most upright ones, and then nearly all images are
+    rejected. The thresholds "auto" are the strictest pair whose share of held-out images accepted,
+    less that of images unlike them, is within one standard error of the best pair's.
+
+    In skorch's callbacks a label is its position in ``classes_``. ``save_params`` keeps the
+    weights, and not the thresholds: pickle the classifier to keep both, or set them anew.
+
+    References
+    ----------
+    .. [1] Song, a denoising autoencoder with a classifier, tried on the digits 1 to 9 of MNIST with
+       0 as the unknown class. Unpublished.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skood.datasets import load_digits_ood
+    >>> from skood.training import DenoisingClassifier
+    >>> X, y = load_digits_ood(held_out=(0,), return_X_y=True)
+    >>> classifier = DenoisingClassifier(
+    ...     module__width=8, max_epochs=10, batch_size=32, lr=0.005, reject_label=-1,
+    ...     random_state=0, verbose=0,
+    ... ).fit(X[:1000], y[:1000])
+    >>> answers = classifier.predict(X[1000:])
+    >>> answers.shape
+    (797,)
+    """
+
+    _parameter_constraints: dict = {
+        "reconstruction_weight": [Interval(Real, 0, None, closed="left")],
+        "classification_weight": [Interval(Real, 0, None, closed="left")],
+        "spread_weight": [Interval(Real, 0, None, closed="left")],
+        "noise_std": [Interval(Real, 0, None, closed="left")],
+        "square": [tuple],
+        "clean_share": [Interval(Real, 0, 1, closed="both")],
+        "pseudo_ood": [tuple, list],
+        "occlusion": [tuple],
+        "softmax_threshold": [StrOptions({"auto"}), Interval(Real, 0, 1, closed="both")],
+        "error_quantile": [StrOptions({"auto"}), Interval(Real, 0, 1, closed="both"), None],
+        "random_state": [Interval(Integral, 0, None, closed="left"), None],
+    }
+
+    offset_ = 0.0
+
+    def __init__(
+        self,
+        module=ResidualDenoiser,
+        *,
+        criterion=OverconfidencePenalty,
+        reconstruction_weight=10.0,
+        classification_weight=1.0,
+        spread_weight=0.1,
+        noise_std=0.3,
+        square=(0.36, 0.5),
+        clean_share=0.5,
+        pseudo_ood=("rotation", "occlusion"),
+        occlusion=(0.57, 0.71),
+        softmax_threshold="auto",
+        error_quantile="auto",
+        reject_label=None,
+        random_state=None,
+        optimizer=torch.optim.Adam,
+        lr=1e-3,
+        train_split=_TENTH_HELD_OUT,
+        **kwargs,
+    ):
+        trained_by = {"optimizer": optimizer, "lr": lr, "train_split": train_split}
+        super().__init__(module, criterion=criterion, **trained_by, **kwargs)
+        self.reconstruction_weight = reconstruction_weight
+        self.classification_weight = classification_weight
+        self.spread_weight = spread_weight
+        self.noise_std = noise_std
+        self.square = square
+        self.clean_share = clean_share
+        self.pseudo_ood = pseudo_ood
+        self.occlusion = occlusion
+        self.softmax_threshold = softmax_threshold
+        self.error_quantile = error_quantile
+        self.reject_label = reject_label
+        self.random_state = random_state
+
+    # Training
+
+    def fit(self, X, y, **fit_params):
+        """Train the network and set the thresholds.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, height, width) or (n_samples, channels, height, width)
+            Images, real-valued; those of dtype uint8 are divided by 255.
+        y : array-like of shape (n_samples,)
+            Class labels, of at least two classes; -1 marks an out-of-distribution image, which is
+            left out.
+        **fit_params : dict
+            As in skorch.
+
+        Returns
+        -------
+        self : object
+            Fitted classifier.
+
+        Raises
+        ------
+        ValueError
+            If images, labels or parameters are not as described.
+        """
+        if not (self.warm_start and self.initialized_):
+            self._learn_classes(X, y)
+        with self._seeded():
+            return super().fit(X, y, **fit_params)
+
+    def partial_fit(self, X, y=None, classes=None, **fit_params):
+        """Train on, from the weights as they are, and set the thresholds anew.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, height, width) or (n_samples, channels, height, width)
+            As in ``fit``.
+        y : array-like of shape (n_samples,)
+            As in ``fit``; in later calls the labels must be among ``classes_``.
+        classes : array-like of shape (n_classes,), default=None
+            All classes, where the first call does not show all of them.
+        **fit_params : dict
+            As in skorch.
+
+        Returns
+        -------
+        self : object
+            Fitted classifier.
+        """
+        if not self.initialized_:
+            self._learn_classes(X, y, classes)
+        self.__dict__.pop("rule_", None)
+        try:
+            with self._seeded():
+                super().partial_fit(X, y, **fit_params)
+        finally:
+            held_out = self.__dict__.pop("_held_out", None)
+        return self.set_thresholds(held_out)
+
+    def _learn_classes(self, X, y, classes=None):
+        validate_parameter_constraints(
+            self._parameter_constraints,
+            {name: getattr(self, name) for name in self._parameter_constraints},
+            caller_name=type(self).__name__,
+        )
+        X = check_images(X)
+        check_sides("square", self.square)
+        check_sides("occlusion", self.occlusion)
+        check_disguises(self.pseudo_ood, X.shape[1:])
+        self.image_shape_ = X.shape[1:]
+        labels = y if classes is None else classes
+        self.classes_inferred_ = find_classes_of(labels, len(X if classes is None else classes))
+
+    @contextmanager
+    def _seeded(self) -> Iterator[None]:
+        if self.random_state is None:
+            yield
+            return
+        on_cuda = str(self.device).startswith("cuda")
+        with torch.random.fork_rng(range(torch.cuda.device_count()) if on_cuda else []):
+            torch.manual_seed(self.random_state)
+            yield
+
+    # The hooks of skorch, here and below, are described there.
+
+    def initialize_module(self):
+        kwargs = self.get_params_for("module")
+        if not isinstance(self.module, torch.nn.Module) and hasattr(self, "image_shape_"):
+            found = {"n_channels": self.image_shape_[0], "n_classes": len(self.classes_)}
+            kwargs = found | kwargs
+        self.module_ = self.initialized_instance(self.module, kwargs)
+        return self
+
+    def check_data(self, X, y=None):
+        pass  # Images and labels are checked where they become data sets.
+
+    def get_dataset(self, X, y=None):
+        if not is_dataset(X):
+            X = check_images(X, getattr(self, "image_shape_", None))
+        return super().get_dataset(X, y)
+
+    def get_split_datasets(self, X, y=None, **fit_params):
+        X, y = encode_classes(X, y, self.classes_)
+        train, held_out = super().get_split_datasets(X, y, **fit_params)
+        self._held_out = train if held_out is None else held_out
+        return train, held_out
+
+    def train_step_single(self, batch, **fit_params):
+        self._set_training(True)
+        images, labels = self._on_device(batch)
+        outputs = self.infer(self._corrupt(images), **fit_params)
+        losses = self._losses(outputs, labels, images)
+        self._record(losses, "train")
+        loss = self._weigh(losses)
+        loss.backward()
+        return {"loss": loss, "y_pred": outputs}
+
+    def _corrupt(self, images):
+        noisy = add_noise(cover_square(images, self.square), self.noise_std)
+        is_clean = torch.rand(len(images), 1, 1, 1, device=images.device) < self.clean_share
+        return torch.where(is_clean, images, noisy)
+
+    def validation_step(self, batch, **fit_params):
+        self._set_training(False)
+        images, labels = self._on_device(batch)
+        with torch.no_grad():
+            outputs = self.infer(images, **fit_params)
+            losses = self._losses(outputs, labels, images)
+        hits = outputs[0].argmax(dim=1) == labels
+        self._record(losses | {"acc": hits.float().mean()}, "valid")
+        return {"loss": self._weigh(losses), "y_pred": outputs}
+
+    def _on_device(self, batch):
+        images, labels = unpack_data(batch)
+        return to_tensor(images, device=self.device), to_tensor(labels, device=self.device)
+
+    def get_loss(self, y_pred, y_true, X=None, training=False):
+        images, labels = self._on_device((X, y_true))
+        return self._weigh(self._losses(y_pred, labels, images))
+
+    def _losses(self, outputs, labels, images):
+        logits, drawn = outputs
+        return {
+            "reconstruction": torch.nn.functional.mse_loss(drawn, images),
+            "classification": self.criterion_(logits, labels),
+            "spread": SpreadPenalty().penalty(logits, labels).mean(),
+        }
+
+    def _weigh(self, losses):
+        return sum(getattr(self, f"{name}_weight") * loss for name, loss in losses.items())
+
+    def _record(self, losses, prefix):
+        for name, loss in losses.items():
+            self.history.record_batch(f"{prefix}_{name}", loss.item())
+
+    @property
+    def _default_callbacks(self):
+        losses = ["train_loss", "valid_loss", "valid_reconstruction"]
+        return [
+            ("epoch_timer", EpochTimer()),
+            *((name, PassthroughScoring(name, on_train=name == "train_loss")) for name in losses),
+            ("valid_acc", PassthroughScoring("valid_acc", lower_is_better=False)),
+            ("print_log", PrintLog()),
+        ]
+
+    def set_thresholds(self, X):
+        """Set the thresholds by known images, which ``fit`` does by those it holds out.
+
+        It takes ``pseudo_ood``, ``occlusion``, ``softmax_threshold`` and ``error_quantile`` as they
+        are now: other thresholds need no new training, and weights that ``load_params`` has read
+        get their own.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, height, width) or (n_samples, channels, height, width)
+            In-distribution images that the network was not trained on.
+
+        Returns
+        -------
+        self : object
+            The classifier.
+        """
+        self.check_is_fitted()
+        with self._seeded():
+            known, unknown = [], []
+            for batch in self.get_iterator(self.get_dataset(X), training=False):
+                images, _ = self._on_device(batch)
+                known.append(self._outputs(images))
+                unknown += [self._outputs(self._disguise(images, kind)) for kind in self.pseudo_ood]
+        self.rule_ = RejectionRule.learn(
+            Outputs.concatenate(known),
+            Outputs.concatenate(unknown),
+            self.softmax_threshold,
+            self.error_quantile,
+        )
+        return self
+
+    def _disguise(self, images, kind):
+        if kind == "occlusion":
+            return cover_square(images, self.occlusion)
+        turned = turn_quarter(images)
+        return turned if kind == "rotation" else self.evaluation_step((turned, None))[1]
+
+    @property
+    def softmax_threshold_(self):
+        """Smallest probability of the predicted class that is accepted."""
+        return float(expit(self._rule().log_odds))
+
+    @property
+    def error_threshold_(self):
+        """Largest mean squared error of the reconstruction that is accepted."""
+        return self._rule().error
+
+    def _rule(self):
+        self.check_is_fitted()
+        if not hasattr(self, "rule_"):
+            raise NotFittedError(
+                f"This {type(self).__name__} has weights but no thresholds: call set_thresholds "
+                "with known images. load_params reads weights alone."
+            )
+        return self.rule_
+
+    # Use
+
+    def _outputs(self, images):
+        logits, drawn = self.evaluation_step((images, None))
+        errors = (drawn - images).square().mean(dim=(1, 2, 3))
+        return Outputs(to_numpy(logits).astype(np.float64), to_numpy(errors).astype(np.float64))
+
+    def _judge(self, X):
+        batches = self.get_iterator(self.get_dataset(X), training=False)
+        return Outputs.concatenate([self._outputs(self._on_device(b)[0]) for b in batches])
+
+    def predict(self, X):
+        """Predict the classes of images, or that they are out-of-distribution.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, height, width) or (n_samples, channels, height, width)
+            Images.
+
+        Returns
+        -------
+        labels : ndarray of shape (n_samples,)
+            The most probable class, or ``reject_label``, where it is not None, for
+            out-of-distribution images. The dtype is object where the two do not go together.
+        """
+        positions = self.predict_proba(X).argmax(axis=1)
+        if hasattr(self, "_held_out"):
+            # Callbacks compare with what the network is being trained on.
+            return positions
+        labels = self.classes_[positions]
+        if self.reject_label is None:
+            return labels
+        return label_rejected(labels, self.is_ood(X), self.reject_label)
+
+    def predict_proba(self, X):
+        """Predict the probabilities of the classes, whether or not the image is rejected.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, height, width) or (n_samples, channels, height, width)
+            Images.
+
+        Returns
+        -------
+        probabilities : ndarray of shape (n_samples, n_classes)
+            In the order of ``classes_``, dtype float32.
+        """
+        return super().predict_proba(X)
+
+    def score_samples(self, X):
+        """Score images: the higher, the more in-distribution.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, height, width) or (n_samples, channels, height, width)
+            Images.
+
+        Returns
+        -------
+        scores : ndarray of shape (n_samples,)
+            The smaller margin to the two thresholds; negative for out-of-distribution.
+        """
+        return self._rule().score(self._judge(X))
+
+    def is_ood(self, X):
+        """Tell which images are out-of-distribution.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, height, width) or (n_samples, channels, height, width)
+            Images.
+
+        Returns
+        -------
+        is_ood : ndarray of shape (n_samples,)
+            Whether the score is below ``offset_``, dtype bool.
+        """
+        return self.score_samples(X) < self.offset_
+
+    def reconstruct(self, X):
+        """Draw images without noise.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, height, width) or (n_samples, channels, height, width)
+            Images.
+
+        Returns
+        -------
+        drawn : ndarray of the shape of ``X``
+            What the decoder draws, dtype float32. Values may lie outside the range of the pixels.
+        """
+        drawn = [to_numpy(drawn) for _, drawn in self.forward_iter(X)]
+        return np.concatenate(drawn).reshape(np.shape(X))
+
+    def reconstruction_error(self, X):
+        """Mean squared error of the decoder, image by image.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, height, width) or (n_samples, channels, height, width)
+            Images.
+
+        Returns
+        -------
+        errors : ndarray of shape (n_samples,)
+            Mean over the pixels of the squared difference to the image itself.
+        """
+        return self._judge(X).errors
+
+    def score(self, X, y, sample_weight=None):
+        """Measure the accuracy of ``predict``.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, height, width) or (n_samples, channels, height, width)
+            Images.
+        y : array-like of shape (n_samples,)
+            Their labels. With ``reject_label=-1``, an image marked -1 is right where it is
+            rejected; without, it is always wrong.
+        sample_weight : array-like of shape (n_samples,), default=None
+            Weights of the images.
+
+        Returns
+        -------
+        accuracy : float
+            Share of the images that are labelled rightly.
+        """
+        return super().score(X, y, sample_weight)
+
+    def __sklearn_tags__(self):
+        tags = super().__sklearn_tags__()
+        tags.input_tags.two_d_array = False
+        tags.input_tags.three_d_array = True
+        return tags

@@ -1,0 +1,89 @@
+"""Images and class labels as a network is trained on them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from sklearn.utils import check_array
+from sklearn.utils.multiclass import check_classification_targets
+from sklearn.utils.validation import column_or_1d
+
+from .._validation import class_columns, in_distribution_rows
+
+
+def check_images(X: Any, image_shape: tuple[int, ...] | None = None) -> NDArray[np.float32]:
+    """Images as an array of shape (n, channels, height, width), dtype float32.
+
+    Parameters
+    ----------
+    X : array-like of shape (n, height, width) or (n, channels, height, width)
+        Images. Without an axis of channels they have one. Values of dtype uint8 are divided by 255.
+    image_shape : (int, int, int), default=None
+        The channels, height and width that they must have.
+
+    Raises
+    ------
+    ValueError
+        If they have other shapes, values that are not finite, or there are none.
+    """
+    dtype = np.asarray(X).dtype
+    X = check_array(X, allow_nd=True, dtype=np.float32, order="C", input_name="X")
+    if X.ndim not in (3, 4) or X.size == 0:
+        raise ValueError(
+            "Expected images, of shape (n, height, width) or (n, channels, height, width), "
+            f"got an array of shape {X.shape}."
+        )
+    X = X / np.float32(255) if dtype == np.uint8 else X
+    X = X[:, np.newaxis] if X.ndim == 3 else X
+    if image_shape is not None and X.shape[1:] != image_shape:
+        raise ValueError(
+            f"The network was trained on images of {image_shape} (channels, height, width), "
+            f"got images of {X.shape[1:]}."
+        )
+    return X
+
+
+def find_classes_of(y: ArrayLike, n_samples: int) -> NDArray:
+    """Labels of the classes, ascending, without the mark of out-of-distribution samples.
+
+    Raises
+    ------
+    ValueError
+        If there are less than two, ``y`` is no array of labels, or has another length.
+    """
+    if y is None:
+        raise ValueError("The class labels y are needed, got None.")
+    labels: NDArray = column_or_1d(y, warn=True)
+    known = _same_dtype(labels[in_distribution_rows(labels, n_samples)])
+    check_classification_targets(known)
+    classes = np.unique(known)
+    if len(classes) < 2:
+        raise ValueError(f"At least two classes are needed, got {classes.tolist()}.")
+    return classes
+
+
+def encode_classes(X: NDArray, y: ArrayLike, classes: NDArray) -> tuple[NDArray, NDArray[np.int64]]:
+    """In-distribution samples, and their classes as positions among ``classes``.
+
+    Raises
+    ------
+    ValueError
+        If a label is not among the classes.
+    """
+    labels: NDArray = column_or_1d(y)
+    rows = in_distribution_rows(labels, len(X))
+    known = _same_dtype(labels[rows])
+    if unknown := sorted(set(known.tolist()).difference(classes.tolist())):
+        raise ValueError(
+            f"Expected labels among {classes.tolist()}, or -1 for out-of-distribution; "
+            f"got {unknown}."
+        )
+    kept = X if len(rows) == len(X) else X[rows]
+    return kept, class_columns(known, classes).astype(np.int64)
+
+
+def _same_dtype(labels: NDArray) -> NDArray:
+    # Texts beside -1 come as objects, which NumPy neither sorts nor compares.
+    return np.asarray(labels.tolist()) if labels.dtype == object else labels

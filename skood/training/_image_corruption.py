@@ -1,0 +1,79 @@
+"""Noise, squares and rotations of images, a batch at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+DISGUISES = ("rotation", "occlusion", "decoder")
+
+
+def check_sides(name: str, sides: tuple[float, float]) -> None:
+    """Raise a ValueError where ``sides`` are no shares of a side, the smaller one first."""
+    if len(sides) != 2 or not 0 < sides[0] <= sides[1] <= 1:
+        raise ValueError(
+            f"{name} must be two shares of an image's side, the smaller one first, got {sides}."
+        )
+
+
+def check_disguises(kinds: Sequence[str], image_shape: tuple[int, ...]) -> None:
+    """Raise a ValueError where images of that shape cannot be made unlike known ones so."""
+    if not kinds or not set(kinds) <= set(DISGUISES):
+        raise ValueError(f"pseudo_ood must be some of {DISGUISES}, got {tuple(kinds)}.")
+    height, width = image_shape[-2:]
+    if height != width and set(kinds) != {"occlusion"}:
+        raise ValueError(
+            f"Images of {height} x {width} cannot be turned by 90 degrees: "
+            "pseudo_ood=('occlusion',) is left."
+        )
+
+
+def add_noise(images: Tensor, std: float) -> Tensor:
+    """Images plus Gaussian noise."""
+    return images + std * torch.randn_like(images)
+
+
+def cover_square(images: Tensor, sides: tuple[float, float]) -> Tensor:
+    """Images with one square of noise each, anywhere.
+
+    Parameters
+    ----------
+    images : Tensor of shape (n, channels, height, width)
+        Images.
+    sides : (float, float)
+        Smallest and largest side of the square, as shares of the shorter side of the image.
+
+    Returns
+    -------
+    covered : Tensor of shape (n, channels, height, width)
+        The images. The pixels of a square are uniform between the lowest and the highest of the
+        batch.
+    """
+    n, _, height, width = images.shape
+    smallest, largest = (max(1, round(share * min(height, width))) for share in sides)
+
+    def random(*shape: int) -> Tensor:
+        return torch.rand(shape, device=images.device)
+
+    side = smallest + (random(n) * (largest - smallest + 1)).floor()
+    in_rows = _in_span(height, side, random(n))
+    in_columns = _in_span(width, side, random(n))
+    square = (in_rows[:, :, None] & in_columns[:, None, :])[:, None]
+    low, high = images.amin(), images.amax()
+    return torch.where(square, low + (high - low) * random(*images.shape), images)
+
+
+def turn_quarter(images: Tensor) -> Tensor:
+    """Square images turned by 90 or 270 degrees, each way for half of them at random."""
+    turned = torch.rot90(images, 1, (-2, -1))
+    by_270 = torch.rand(len(images), 1, 1, 1, device=images.device) < 0.5
+    return torch.where(by_270, turned.flip(-2, -1), turned)
+
+
+def _in_span(length: int, side: Tensor, place: Tensor) -> Tensor:
+    """Which of ``length`` positions lie in a span of that side; ``place`` in [0, 1) moves it."""
+    start = (place * (length - side + 1)).floor()[:, None]
+    positions = torch.arange(length, device=side.device)
+    return (positions >= start) & (positions < start + side[:, None])
