@@ -150,6 +150,12 @@ def test_a_coloured_image_may_have_its_channels_first_or_last(X):
         assert_array_equal(drawn(display)[0], np.moveaxis(image, 0, -1))
 
 
+def test_a_plain_colour_outside_the_range_is_drawn_without_a_warning(X):
+    image = np.full((3, 5, 5), -2.0)
+    display = ActivationMapDisplay.from_activations(X, layer="conv", image=image)
+    assert np.isfinite(display.images_[0].get_array()).all()
+
+
 def test_standardised_colours_are_brought_back_between_0_and_1(X):
     image = rng.normal(size=(3, 8, 9))
     display = ActivationMapDisplay.from_activations(X, layer="conv", image=image)

@@ -146,3 +146,18 @@ def test_labels_need_to_be_given():
         ActivationIntervalDetector(group_by="label").fit(A)
     with pytest.raises(ValueError, match="group_by='label' needs predictions"):
         ActivationIntervalDetector(group_by="label").fit(np.eye(3), [0, 1, 2])
+
+
+def test_a_product_that_is_rounded_down_still_counts_as_whole():
+    # 0.29 * 100 is 28.999... in floating point.
+    X = np.arange(100.0)[:, np.newaxis]
+    detector = ActivationIntervalDetector(intervals="quantile", quantile=0.29).fit(X)
+    assert detector.lower_.item() == 29
+    assert detector.upper_.item() == 70
+
+
+def test_another_fit_forgets_the_intervals():
+    X = np.random.default_rng(0).normal(size=(50, 2))
+    detector = ActivationIntervalDetector().fit(X)
+    detector.set_params(intervals="levels").fit(X)
+    assert not hasattr(detector, "lower_")

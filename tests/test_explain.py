@@ -12,6 +12,7 @@ from sklearn.exceptions import NotFittedError
 from sklearn.linear_model import LogisticRegression
 from sklearn.neighbors import LocalOutlierFactor
 from sklearn.pipeline import make_pipeline
+from sklearn.svm import OneClassSVM
 
 from skood import (
     Activations,
@@ -330,6 +331,50 @@ def test_a_search_of_another_librarys_detector_is_used(data):
     np.testing.assert_array_equal(found.neighbors, detector.kneighbors(A[-2:], 3)[1])
     with pytest.raises(ValueError, match="X_train has 5 samples, but LocalOutlierFactor"):
         explain(detector, A[-2:], X_train=A[:5])
+
+
+def test_thresholds_may_be_arrays_of_one_value():
+    X = np.random.default_rng(0).normal(size=(40, 3))
+    detector = OneClassSVM().fit(X)
+    found = explain(detector, X[:2], X_train=X)
+    assert found.threshold == pytest.approx(detector.offset_[0])
+
+
+def test_a_search_of_another_librarys_detector_goes_by_the_samples_of_its_fit():
+    X = np.random.default_rng(0).normal(size=(40, 3))
+    detector = LocalOutlierFactor(5, novelty=True).fit(X[:20])
+    with pytest.raises(ValueError, match=r"X_train has 40 samples.*those that it was fitted on"):
+        explain(detector, X[30:], X_train=X)
+    labels = np.repeat([-1, 1], 10)
+    found = explain(detector, X[30:], X_train=X[:20], y_train=labels)
+    assert (found.neighbors >= 10).all()
+
+
+def test_fewer_training_samples_than_neighbours_leave_places_free():
+    X = np.random.default_rng(0).normal(size=(4, 3))
+    found = explain(KNNDetector(2).fit(X), X[:1], n_neighbors=6)
+    assert sorted(found.neighbors[0, :4]) == [0, 1, 2, 3]
+    assert found.neighbors[0, 4:].tolist() == [-1, -1]
+    assert np.isinf(found.distances[0, 4:]).all()
+
+
+def test_a_normalised_training_sample_weighs_nothing():
+    X = np.random.default_rng(0).normal(size=(50, 6)).astype(np.float32)
+    found = explain(KNNDetector(3).fit(X), X)
+    assert (found.neuron_weights["X"] == 0).all()
+
+
+@pytest.mark.parametrize("shape", [ReAct(), DICE()])
+def test_layers_that_are_not_read_weigh_nothing_in_single_precision(shape):
+    rng = np.random.default_rng(0)
+    weight = rng.normal(size=(3, 20))
+    layers = {name: rng.random((80, 20)).astype(np.float32) for name in ("early", "fc")}
+    logits = (layers["fc"] @ weight.T).astype(np.float32)
+    A = Activations(layers, logits=logits, head=LinearHead(weight, input_layer="fc"))
+    detector = make_pipeline(clone(shape), EnergyDetector()).fit(A[:60])
+    found = explain(detector, A[60:63], X_train=A[:60])
+    assert (found.neuron_weights["early"] == 0).all()
+    assert (found.neuron_weights["fc"] != 0).any()
 
 
 @pytest.mark.parametrize("detector", detectors(), ids=lambda d: type(d).__name__)

@@ -295,3 +295,40 @@ def test_wrong_groups_are_refused(data):
         detector.kl_divergence(A, groupby="label")
     with pytest.raises(ValueError, match="X has 120 samples, but groupby has 119"):
         detector.kl_divergence(A, groupby=y[1:])
+
+
+@pytest.mark.parametrize("dtype", [str, object])
+def test_groups_may_be_texts_of_any_dtype(data, dtype):
+    A, _ = data
+    detector = GaussianActivationDetector().fit(A)
+    numbers = A.predictions.astype(str)
+    unlike = np.where(numbers == numbers[0], "first", "other").astype(dtype)
+    assert set(detector.kl_divergence(A, groupby=unlike)) == {"first", "other"}
+
+
+def test_equal_samples_with_different_labels_may_come_in_any_order():
+    rng = np.random.default_rng(0)
+    layer = np.repeat(rng.normal(size=(30, 3)), 2, axis=0)
+    A = Activations({"fc": layer}, predictions=np.repeat(rng.integers(0, 2, 30), 2))
+    y = np.tile([0, 1], 30)
+    orders = [np.arange(60), np.arange(60)[::-1], rng.permutation(60)]
+    offsets = {
+        GaussianActivationDetector(group_by="label", threshold_samples=25)
+        .fit(A[order], y[order])
+        .offset_
+        for order in orders
+    }
+    assert max(offsets) - min(offsets) < 1e-9
+
+
+def test_classes_of_another_kind_are_not_learnt_more_of():
+    layer = np.random.default_rng(0).normal(size=(40, 3))
+    texts = Activations({"fc": layer}, predictions=np.repeat(["a", "b"], 20))
+    numbers = Activations({"fc": layer}, predictions=np.repeat([0, 1], 20))
+    detector = GaussianActivationDetector().fit(texts)
+    scores = detector.score_samples(texts)
+    with pytest.raises(ValueError, match="Class labels must be of one kind"):
+        detector.merge(GaussianActivationDetector().fit(numbers))
+    with pytest.raises(ValueError, match="Class labels must be of one kind"):
+        detector.partial_fit(numbers)
+    np.testing.assert_array_equal(detector.score_samples(texts), scores)

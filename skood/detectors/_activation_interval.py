@@ -27,8 +27,8 @@ class ActivationIntervalDetector(BaseOneClassDetector):
     ----------
     intervals : {"minmax", "quantile", "levels"}, default="minmax"
         From the smallest to the largest value in training; between two quantiles; or those of
-        four levels that occurred in training: at most 0, and up to one third, two thirds and all of
-        the largest activation of the unit in any class [2]_.
+        four levels that occurred in training: at most 0, and then up to one third, up to two thirds
+        and above two thirds of the largest activation of the unit in any class [2]_.
     quantile : float in [0, 0.5), default=0.01
         With ``intervals="quantile"``, the share of training values below the interval, and
         of those above.
@@ -148,6 +148,8 @@ class ActivationIntervalDetector(BaseOneClassDetector):
         if self.group_by == "label":
             check_class_labels(X, y, "group_by='label'")
             labels = y
+        for name in ("lower_", "upper_", "level_counts_", "unit_maxima_"):
+            self.__dict__.pop(name, None)
         self.class_labels_ = np.unique(labels)
         rows = np.asarray(X, dtype=np.float64)
         members = [np.flatnonzero(labels == label) for label in self.class_labels_]
@@ -164,7 +166,7 @@ class ActivationIntervalDetector(BaseOneClassDetector):
         scores = np.empty(len(rows))
         for position, own in enumerate(members):
             ordered = np.sort(rows[own], axis=0)
-            n_cut = int(quantile * len(own))
+            n_cut = _n_cut(quantile, len(own))
             self.lower_[position] = ordered[n_cut]
             self.upper_[position] = ordered[-1 - n_cut]
             scores[own] = _left_out_range_scores(rows[own], ordered, quantile)
@@ -216,6 +218,11 @@ def _left_out_range_scores(rows, ordered, quantile):
     n_others = len(rows) - 1
     if n_others == 0:
         return np.array([-1.0])
-    n_cut = int(quantile * n_others)
+    n_cut = _n_cut(quantile, n_others)
     is_outside = (rows < ordered[n_cut + 1]) | (rows > ordered[n_others - 1 - n_cut])
     return -np.mean(is_outside, axis=1)
+
+
+def _n_cut(quantile, n_samples):
+    """Largest whole number up to the product, which may be rounded to just below it."""
+    return int(quantile * n_samples + 1e-9)

@@ -201,8 +201,8 @@ class GaussianActivationDetector(BaseOneClassDetector):
         TypeError
             If ``other`` is no ``GaussianActivationDetector``.
         ValueError
-            If parameters, layers or feature names differ, or only one of both knows predicted
-            classes.
+            If parameters, layers or feature names differ, only one of both knows predicted
+            classes, or the classes of only one are texts.
         """
         check_is_fitted(self)
         if not isinstance(other, GaussianActivationDetector):
@@ -222,6 +222,9 @@ class GaussianActivationDetector(BaseOneClassDetector):
         return self._learn_more(other._seen, other.training_rows_, other.n_samples_seen_)
 
     def _learn_more(self, seen, rows, n_samples):
+        mine, theirs = list(self._seen.moments), list(seen.moments)
+        if theirs and isinstance(mine[0], str) != isinstance(theirs[0], str):
+            raise ValueError(f"Class labels must be of one kind, got {mine} and {theirs}.")
         self._remember(self._seen.merge(seen))
         self.training_rows_ = np.concatenate([self.training_rows_, self.n_samples_seen_ + rows])
         self.n_samples_seen_ += n_samples
@@ -235,7 +238,9 @@ class GaussianActivationDetector(BaseOneClassDetector):
             labels = y
         rows = np.asarray(X)
         moments = {label: Moments.of(rows[labels == label]) for label in np.unique(labels)}
-        return Seen(moments, Samples(rows, asked, asked == labels, hash_rows(rows, asked)))
+        is_own = asked == labels
+        # Equal samples that count for different classes are told apart, too.
+        return Seen(moments, Samples(rows, asked, is_own, hash_rows(rows, asked) + is_own))
 
     def _remember(self, seen):
         self._seen = Seen(seen.moments, seen.stored.take_some(self.threshold_samples))
@@ -337,11 +342,11 @@ class GaussianActivationDetector(BaseOneClassDetector):
         X = self._validate(X, reset=False)
         groups = self._check_groups(X, groupby)
         rows, divergences = np.asarray(X), {}
-        for group in np.unique(groups):
+        for group in np.unique(groups).tolist():
             moments = Moments.of(rows[groups == group])
             known = np.flatnonzero(self.class_labels_ == group) if self._by_class else [0]
             divergence = self._divergence(moments, known[0]) if len(known) else np.inf
-            divergences[group.item()] = float(divergence)
+            divergences[group] = float(divergence)
         return divergences
 
     def _check_groups(self, X, groupby):

@@ -126,7 +126,8 @@ class ActivationMapDisplay:
             its own, which its title tells.
         ax : matplotlib Axes or array-like of Axes, default=None
             One axes, in whose place the grid is drawn, or one for each image, that of the input
-            first. By default a new figure.
+            first. By default a new figure. The layout "constrained" leaves room for the colour
+            bar; "tight" does not.
         **imshow_kw : dict
             Keyword arguments of matplotlib's ``imshow``, for all maps: ``vmin`` and ``vmax`` give
             several displays one scale.
@@ -300,4 +301,4 @@ def _as_picture(image: ArrayLike) -> NDArray:
     if picture.ndim == 2 or not is_normalized:
         return picture
     # Networks are often shown standardised colours, which `imshow` would cut off.
-    return (picture - picture.min()) / (picture.max() - picture.min())
+    return (picture - picture.min()) / (np.ptp(picture) or 1.0)

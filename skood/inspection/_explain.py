@@ -225,7 +225,8 @@ def _scorer(detector: Any, shape: Callable, X: Any) -> Score:
 
 def _threshold(detector: Any, X: Any, scores: NDArray) -> float | None:
     """The score that decides, None where it is not the score alone, as in a vote of layers."""
-    offset = getattr(detector, "offset_", 0.0)
+    # Of some of scikit-learn's detectors it is an array of one value.
+    offset = np.asarray(getattr(detector, "offset_", 0.0)).item()
     decides = np.allclose(detector.decision_function(X), scores - offset)
     return float(offset) if decides else None
 
@@ -267,6 +268,7 @@ def _find(
 def _weigh(
     score: Score, A: Activations, examples: NearestExamples
 ) -> tuple[dict[str, NDArray], dict[str, NDArray]]:
+    A = _in_double(A)
     layer_weights = {name: np.full(len(A), np.nan) for name in A.layers}
     neuron_weights = {
         name: np.full((len(A), shape[0]), np.nan) for name, shape in A.layer_shapes.items()
@@ -281,6 +283,12 @@ def _weigh(
             rises[np.abs(rises) <= 1e-12 * np.abs(own_score)] = 0
             neuron_weights[name][i], layer_weights[name][i] = rises[:-1], rises[-1]
     return layer_weights, neuron_weights
+
+
+def _in_double(A: Activations) -> Activations:
+    """In single precision, one row and many differ by more than neurons that do not matter."""
+    layers = {name: np.float64(layer) for name, layer in A.items() if layer.dtype.kind == "f"}
+    return A.assign(layers, **({} if A.logits is None else {"logits": np.float64(A.logits)}))
 
 
 def _score_changes(

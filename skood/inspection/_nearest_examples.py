@@ -59,7 +59,12 @@ def kept_examples(
     """
     if isinstance(detector, GroupProgressionDetector):
         return _examples_of_groups(detector, A, n_neighbors, labels)
-    distances, rows = detector.kneighbors(X, n_neighbors)
+    n_found = min(n_neighbors, len(detector.training_rows_))
+    missing = [(0, 0), (0, n_neighbors - n_found)]
+    distances, rows = detector.kneighbors(X, n_found)
+    none = np.inf if isinstance(detector, KNNDetector) else A.shape[1]
+    distances = np.pad(distances, missing, constant_values=none)
+    rows = np.pad(rows, missing, constant_values=-1)
     positions = np.searchsorted(detector.training_rows_, np.maximum(rows, 0))
     if isinstance(detector, HammingNAPDetector):
         seen = detector._seen
@@ -108,9 +113,12 @@ def _scale_as(sample: NDArray, values: NDArray) -> NDArray:
     """Neighbours' values with the norm of the sample, where only directions were kept."""
     wanted = np.linalg.norm(sample, axis=1)[:, np.newaxis, np.newaxis]
     norms = np.linalg.norm(values, axis=2, keepdims=True)
-    return values * np.divide(
+    scaled = values * np.divide(
         wanted, norms, out=np.ones_like(norms), where=(norms > 0) & (wanted > 0)
     )
+    # What was divided and multiplied again is not the same to the last bit.
+    own = np.asarray(sample)[:, np.newaxis]
+    return np.where(np.isclose(scaled, own, rtol=1e-6, atol=0), own, scaled)
 
 
 def reference_examples(
@@ -139,17 +147,19 @@ def reference_examples(
         Labels of the training data; rows marked -1 are not looked at. By default the predicted
         classes, if there are any.
     """
-    if hasattr(detector, "kneighbors"):
+    inside = np.ones(len(A_train), dtype=bool)
+    if labels is not None:
+        inside = in_distribution_mask(labels, len(A_train))
+    # A search of the detector's own would also find rows that are marked -1.
+    if hasattr(detector, "kneighbors") and inside.all():
         distances, rows = detector.kneighbors(X, n_neighbors)
-        if rows.max() >= len(A_train):
+        n_seen = getattr(detector, "n_samples_fit_", len(A_train))
+        if n_seen != len(A_train) or rows.max() >= len(A_train):
             raise ValueError(
                 f"X_train has {len(A_train)} samples, but {type(detector).__name__} finds the "
-                f"nearest among more: row {rows.max()}. Give those that it was fitted on."
+                "nearest among others. Give those that it was fitted on."
             )
     else:
-        inside = np.ones(len(A_train), dtype=bool)
-        if labels is not None:
-            inside = in_distribution_mask(labels, len(A_train))
         distances, rows = _search(A, A_train, inside, n_neighbors)
     if labels is None:
         labels = A_train.predictions
