@@ -128,6 +128,8 @@ def make_net(
         **{"module__width": arguments.width} | params,
         max_epochs=epochs,
         batch_size=arguments.batch_size,
+        # They are in random order already.
+        iterator_train__shuffle=False,
         train_split=partial(hold_out_first, n_held_out=N_HELD_OUT),
         callbacks=[("schedule", schedule)],
         device=arguments.device,
@@ -201,9 +203,9 @@ def describe(arguments: argparse.Namespace, digits: Digits, seconds: Sequence[fl
         f"MNIST, digits 1 to 9: {n_train:,} images to train, {N_HELD_OUT:,} to set thresholds; "
         f"{len(digits.X_test):,} test images, of which {(digits.y_test == UNKNOWN).sum()} zeros. "
         f"{arguments.epochs} epochs, width {arguments.width}, batches of {arguments.batch_size}, "
-        f"Adam with one cycle up to {arguments.lr}, seed {arguments.seed}, {arguments.device}. "
-        f"trained after {seconds[0]:.0f} s, {seconds[1]:.0f} s in all. skood {skood.__version__}, "
-        f"torch {torch.__version__}, skorch {skorch.__version__}."
+        f"one order, Adam with one cycle up to {arguments.lr}, seed {arguments.seed}, "
+        f"{arguments.device}. Trained after {seconds[0]:.0f} s, {seconds[1]:.0f} s in all. "
+        f"skood {skood.__version__}, torch {torch.__version__}, skorch {skorch.__version__}."
     )
 
 

@@ -330,6 +330,22 @@ def test_parameters_of_the_estimator_are_reached_through_it():
     assert classifier.set_params(estimator__C=3.0).estimator.C == 3.0
 
 
+@pytest.mark.parametrize("as_kind", [float, np.uint8, str, object])
+def test_accuracy_is_counted_whatever_the_labels(as_kind):
+    X, y = make_blobs(90, centers=[[0, 0], [6, 0], [0, 6]], random_state=0)
+    labels = np.array(["a", "b", "c"])[y] if as_kind is str else y.astype(as_kind)
+    for reject_label in (-1, "unknown"):
+        classifier = DecoyClassClassifier(
+            LogisticRegression(),
+            outliers=("noise", "mixed"),
+            reject_label=reject_label,
+            random_state=0,
+        ).fit(X, labels)
+        answers = classifier.predict(X)
+        expected = np.mean([a == b for a, b in zip(answers, labels, strict=True)])
+        assert classifier.score(X, labels) == expected
+
+
 # What it learns.
 
 

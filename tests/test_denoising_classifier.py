@@ -257,7 +257,69 @@ def test_texts_may_stand_beside_the_mark_of_unknown_images():
     assert net.classes_.tolist() == ["left", "right"]
 
 
+@pytest.mark.parametrize("as_kind", [float, np.uint8, str, object])
+def test_accuracy_is_counted_whatever_the_labels_and_the_reject_label(as_kind):
+    X, y = bars(120)
+    labels = (
+        np.array(["left", "right"])[(y == 7).astype(int)] if as_kind is str else y.astype(as_kind)
+    )
+    net = small_classifier(reject_label="unknown").fit(X, labels)
+    answers = net.predict(X)
+    assert net.score(X, labels) == np.mean([a == b for a, b in zip(answers, labels, strict=True)])
+    assert net.set_params(reject_label=-1).score(X, labels) == net.score(X, labels)
+    assert net.score(X[:20], [-1] * 20) == net.is_ood(X[:20]).mean()
+
+
+def test_the_network_runs_once_for_an_answer(fitted, images):
+    runs = []
+    net = copy.deepcopy(fitted).set_params(reject_label=-1)
+    net.module_.register_forward_hook(lambda *_: runs.append(1))
+    net.predict(images[0][:10])
+    assert len(runs) == 1
+
+
+def test_a_score_that_is_no_number_accepts_nothing(fitted):
+    net = copy.deepcopy(fitted)
+    with torch.no_grad():
+        net.module_.classifier.bias.fill_(torch.nan)
+    assert net.is_ood(bars(6)[0]).all()
+    with pytest.raises(ValueError, match="training has diverged"):
+        net.set_thresholds(bars(20)[0])
+
+
 # skorch's means
+
+
+@pytest.mark.parametrize("given", [None, False])
+def test_images_come_in_another_order_in_every_epoch_unless_told_otherwise(given):
+    seen = []
+
+    class Watch(skorch.callbacks.Callback):
+        def on_batch_begin(self, net, batch, training, **kwargs):
+            if training:
+                seen.append(batch[1].tolist())
+
+    params = {} if given is None else {"iterator_train__shuffle": given}
+    X, y = bars(60)
+    small_classifier(callbacks=[Watch()], max_epochs=2, batch_size=60, **params).fit(X, np.sort(y))
+    assert sorted(seen[0]) == sorted(seen[1])
+    assert (seen[0] == seen[1]) == (given is False)
+
+
+def test_training_on_has_other_noise_each_time():
+    noisy = []
+
+    class Watched(DenoisingClassifier):
+        def _corrupt(self, images):
+            noisy.append(super()._corrupt(images) - images)
+            return images
+
+    X, y = bars(20)
+    net = Watched(
+        module__width=4, max_epochs=1, train_split=None, clean_share=0.0, random_state=0, verbose=0
+    )
+    net.partial_fit(X, y).partial_fit(X, y).partial_fit(X, y)
+    assert not torch.equal(noisy[1], noisy[2])
 
 
 def test_a_seed_gives_the_same_net_and_leaves_the_global_state_alone(images):
@@ -412,6 +474,7 @@ def test_activations_can_be_extracted(fitted, images):
         (np.zeros((4, 9)), r"images, of shape .* got an array of shape \(4, 9\)"),
         (np.zeros((4, 0, 9)), r"images, of shape .* got an array of shape \(4, 0, 9\)"),
         (np.full((4, 9, 9), np.nan), "contains NaN"),
+        (np.full((4, 9, 9), 200, dtype=np.int64), "of dtype uint8, got int64"),
         (np.full((4, 9, 9), np.inf), "contains infinity"),
         (np.zeros((4, 9, 7)), "Images of 9 x 7 cannot be turned"),
     ],
@@ -453,6 +516,15 @@ def test_wrong_parameters_are_refused(params, message):
         small_classifier(**params).fit(*bars(20))
 
 
+@pytest.mark.parametrize(
+    "params", [{"pseudo_ood": ("nonsense",)}, {"softmax_threshold": "atuo"}, {"error_quantile": 7}]
+)
+def test_parameters_are_checked_before_thresholds_are_set(fitted, params):
+    net = copy.deepcopy(fitted).set_params(**params)
+    with pytest.raises(ValueError, match=next(iter(params))):
+        net.set_thresholds(bars(20)[0])
+
+
 def test_images_of_another_size_are_refused(fitted):
     with pytest.raises(ValueError, match=r"trained on images of \(1, 12, 12\).*got .*\(1, 8, 8\)"):
         fitted.predict(np.zeros((2, 8, 8)))
@@ -474,3 +546,6 @@ def test_weights_without_thresholds_predict_but_do_not_score(fitted, tmp_path):
         net.score_samples(X)
     net.set_thresholds(bars(200, seed=2)[0])
     assert np.isfinite(net.score_samples(X)).all()
+    net.load_params(tmp_path / "weights.pt")
+    with pytest.raises(NotFittedError, match="has weights but no thresholds"):
+        net.score_samples(X)

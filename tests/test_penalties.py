@@ -181,3 +181,9 @@ def test_wrong_parameters_are_refused(cls):
         cls("much")
     with pytest.raises(ValueError, match="'mean', 'sum' or 'none', got 'median'"):
         cls(reduction="median")
+
+
+@pytest.mark.parametrize("cls", LOSSES)
+def test_probabilities_are_no_targets(cls):
+    with pytest.raises(TypeError, match="target must hold classes"):
+        cls()(torch.zeros(2, 2), torch.full((2, 2), 0.5))

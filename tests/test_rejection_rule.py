@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.special import expit, softmax
 
-from skood.training._rejection import label_rejected
+from skood.training._labels import accuracy, label_rejected, plain_labels
 from skood.training._rejection_rule import Outputs, RejectionRule
 
 
@@ -107,6 +107,9 @@ def test_thresholds_at_the_ends_accept_all_or_nothing(probability):
         (np.array(["a", "b"]), -1, np.array(["a", -1], dtype=object)),
         (np.array(["a", "b"]), "unknown", np.array(["a", "unknown"])),
         (np.array([0, 1], dtype=np.int8), 300, np.array([0, 300])),
+        (np.array([0, 1], dtype=np.uint8), -1, np.array([0, -1])),
+        (np.array([0.0, 1.0]), -1, np.array([0.0, -1.0])),
+        (np.array([False, True]), -1, np.array([False, -1], dtype=object)),
     ],
 )
 def test_rejected_labels_take_the_dtype_that_holds_both(labels, reject_label, expected):
@@ -114,3 +117,37 @@ def test_rejected_labels_take_the_dtype_that_holds_both(labels, reject_label, ex
     assert answers.tolist() == expected.tolist()
     assert answers.dtype.kind == expected.dtype.kind
     assert labels.tolist() != expected.tolist() or reject_label is None
+
+
+@pytest.mark.parametrize(
+    ("answers", "y", "expected"),
+    [
+        (np.array([1.0, -1.0]), [1, -1], 1.0),
+        (np.array(["a", -1], dtype=object), np.array(["a", "b"]), 0.5),
+        (np.array(["a", "other"]), np.array(["a", -1], dtype=object), 0.5),
+        (np.array([True, -1], dtype=object), np.array([True, -1], dtype=object), 1.0),
+    ],
+)
+def test_accuracy_counts_equal_labels_of_any_kinds(answers, y, expected):
+    assert accuracy(answers, y, None) == expected
+
+
+def test_accuracy_weighs_samples_and_counts_them():
+    assert accuracy(np.array([1, 2]), [1, 1], [3, 1]) == 0.75
+    with pytest.raises(ValueError, match="inconsistent numbers of samples"):
+        accuracy(np.array([1, 2]), [1], None)
+
+
+def test_labels_beside_a_mark_get_their_own_dtype():
+    assert plain_labels(np.array(["a", "b"], dtype=object)).dtype.kind == "U"
+    assert plain_labels(np.array([True, False], dtype=object)).dtype == bool
+    with pytest.raises(ValueError, match="all texts or all numbers"):
+        plain_labels(np.array(["a", 3], dtype=object))
+
+
+@pytest.mark.parametrize("broken", [np.nan, np.inf])
+def test_a_network_that_has_diverged_sets_no_thresholds(broken):
+    known = outputs(20, 0)
+    known.logits[3, 1] = broken
+    with pytest.raises(ValueError, match="training has diverged"):
+        RejectionRule.learn(known, outputs(20, 1), "auto", "auto")

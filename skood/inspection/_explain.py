@@ -287,8 +287,14 @@ def _weigh(
 
 def _in_double(A: Activations) -> Activations:
     """In single precision, one row and many differ by more than neurons that do not matter."""
-    layers = {name: np.float64(layer) for name, layer in A.items() if layer.dtype.kind == "f"}
-    return A.assign(layers, **({} if A.logits is None else {"logits": np.float64(A.logits)}))
+    layers = {
+        name: np.asarray(layer, dtype=np.float64)
+        for name, layer in A.items()
+        if layer.dtype.kind == "f"
+    }
+    if A.logits is None:
+        return A.assign(layers)
+    return A.assign(layers, logits=A.logits.astype(np.float64))
 
 
 def _score_changes(

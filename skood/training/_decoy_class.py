@@ -11,8 +11,8 @@ from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from .._validation import in_distribution_rows
+from ._labels import accuracy, label_rejected, plain_labels
 from ._outliers import OUTLIER_KINDS, make_outliers
-from ._rejection import label_rejected
 
 _DTYPES = [np.float64, np.float32]
 # Networks in half precision are this far off.
@@ -32,7 +32,8 @@ class DecoyClassClassifier(ClassifierMixin, MetaEstimatorMixin, BaseEstimator):
     estimator : estimator
         The classifier to train, with ``predict_proba``: a ``skorch.NeuralNetClassifier`` whose
         module has K + 1 outputs, or any classifier of scikit-learn. It is cloned.
-        Progress, early stopping, checkpoints and seeds are its own.
+        Progress, early stopping, checkpoints and seeds are its own. Most skorch nets need ``X``
+        of dtype float32.
     outliers : {"mixed", "noise", "rotated"}, callable, list or None, default="mixed"
         The outliers to make of the training samples:
 
@@ -130,7 +131,7 @@ class DecoyClassClassifier(ClassifierMixin, MetaEstimatorMixin, BaseEstimator):
 
     _parameter_constraints: dict = {
         "estimator": [HasMethods(["fit", "predict_proba"])],
-        "outliers": [StrOptions(set(OUTLIER_KINDS)), callable, list, None],
+        "outliers": [StrOptions(set(OUTLIER_KINDS)), callable, list, tuple, None],
         "outlier_ratio": [Interval(Real, 0, None, closed="neither")],
         "contamination": [StrOptions({"auto"}), Interval(Real, 0, 0.5, closed="right")],
         "reject_label": "no_validation",
@@ -228,7 +229,7 @@ class DecoyClassClassifier(ClassifierMixin, MetaEstimatorMixin, BaseEstimator):
     def _make_outliers(self, X, y, rng):
         if self.outliers is None:
             return X[:0]
-        kinds = self.outliers if isinstance(self.outliers, list) else [self.outliers]
+        kinds = self.outliers if isinstance(self.outliers, list | tuple) else [self.outliers]
         names = sorted(OUTLIER_KINDS)
         if not kinds or not all(callable(kind) or kind in names for kind in kinds):
             raise ValueError(
@@ -343,7 +344,7 @@ class DecoyClassClassifier(ClassifierMixin, MetaEstimatorMixin, BaseEstimator):
         accuracy : float
             Share of the samples that are labelled rightly.
         """
-        return super().score(X, y, sample_weight)
+        return accuracy(self.predict(X), y, sample_weight)
 
     def _validated_proba(self, X):
         check_is_fitted(self)
@@ -368,8 +369,9 @@ class DecoyClassClassifier(ClassifierMixin, MetaEstimatorMixin, BaseEstimator):
 def _split_by_kind(X, y):
     """Samples of the classes, their labels, and the samples that are marked as outliers."""
     inside = in_distribution_rows(y, len(X))
-    check_classification_targets(y[inside])
-    return X[inside], y[inside], np.delete(X, inside, axis=0)
+    labels = plain_labels(y[inside])
+    check_classification_targets(labels)
+    return X[inside], labels, np.delete(X, inside, axis=0)
 
 
 def _inside(joint_proba):

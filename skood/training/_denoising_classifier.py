@@ -16,8 +16,8 @@ from skorch.utils import is_dataset, to_numpy, to_tensor
 
 from ._image_classes import check_images, encode_classes, find_classes_of
 from ._image_corruption import add_noise, check_disguises, check_sides, cover_square, turn_quarter
+from ._labels import accuracy, label_rejected
 from ._penalties import OverconfidencePenalty, SpreadPenalty
-from ._rejection import label_rejected
 from ._rejection_rule import Outputs, RejectionRule
 from ._residual_denoiser import ResidualDenoiser
 
@@ -74,8 +74,9 @@ class DenoisingClassifier(NeuralNetClassifier):
     reject_label : object, default=None
         What ``predict`` answers for an out-of-distribution image. None: its most probable class.
     random_state : int, default=None
-        Seed of the initial weights, the order of the batches, the noise and the thresholds. Torch's
-        global random state is then left alone; with None it is drawn from, as skorch does.
+        Seed of the initial weights, the order of the images, the noise and the thresholds. Torch's
+        global random state is put back afterwards, so seeds hold for one thread at a time; with
+        None the global state is drawn from, as skorch does.
     optimizer : torch optimizer class, default=torch.optim.Adam
         Optimizer.
     lr : float, default=0.001
@@ -86,7 +87,7 @@ class DenoisingClassifier(NeuralNetClassifier):
     **kwargs
         Further parameters of ``skorch.NeuralNetClassifier``: ``max_epochs=10``,
         ``batch_size=128``, ``callbacks=None``, ``device="cpu"``, ``verbose=1``,
-        ``warm_start=False``, ``iterator_train__*``, and others.
+        ``warm_start=False``, ``iterator_train__shuffle=True``, and others.
 
     Attributes
     ----------
@@ -126,8 +127,13 @@ class DenoisingClassifier(NeuralNetClassifier):
     rejected. The thresholds "auto" are the strictest pair whose share of held-out images accepted,
     less that of images unlike them, is within one standard error of the best pair's.
 
-    In skorch's callbacks a label is its position in ``classes_``. ``save_params`` keeps the
-    weights, and not the thresholds: pickle the classifier to keep both, or set them anew.
+    In skorch's callbacks a label is its position in ``classes_``; in training there are no
+    thresholds yet. Pickle the classifier to keep all of it. ``save_params`` keeps the weights
+    alone: a classifier that is to read them needs ``module__n_channels``, ``module__n_classes``
+    and ``classes``, then ``initialize``, ``load_params`` and ``set_thresholds``.
+
+    An :class:`~skood.ActivationExtractor` hands images to the network as they are: give it images
+    with an axis of channels, in the range of the training.
 
     References
     ----------
@@ -154,10 +160,10 @@ class DenoisingClassifier(NeuralNetClassifier):
         "classification_weight": [Interval(Real, 0, None, closed="left")],
         "spread_weight": [Interval(Real, 0, None, closed="left")],
         "noise_std": [Interval(Real, 0, None, closed="left")],
-        "square": [tuple],
+        "square": [tuple, list],
         "clean_share": [Interval(Real, 0, 1, closed="both")],
         "pseudo_ood": [tuple, list],
-        "occlusion": [tuple],
+        "occlusion": [tuple, list],
         "softmax_threshold": [StrOptions({"auto"}), Interval(Real, 0, 1, closed="both")],
         "error_quantile": [StrOptions({"auto"}), Interval(Real, 0, 1, closed="both"), None],
         "random_state": [Interval(Integral, 0, None, closed="left"), None],
@@ -187,6 +193,7 @@ class DenoisingClassifier(NeuralNetClassifier):
         train_split=_TENTH_HELD_OUT,
         **kwargs,
     ):
+        kwargs.setdefault("iterator_train__shuffle", True)
         trained_by = {"optimizer": optimizer, "lr": lr, "train_split": train_split}
         super().__init__(module, criterion=criterion, **trained_by, **kwargs)
         self.reconstruction_weight = reconstruction_weight
@@ -229,6 +236,7 @@ class DenoisingClassifier(NeuralNetClassifier):
         """
         if not (self.warm_start and self.initialized_):
             self._learn_classes(X, y)
+        self._check_params()
         with self._seeded():
             return super().fit(X, y, **fit_params)
 
@@ -253,36 +261,40 @@ class DenoisingClassifier(NeuralNetClassifier):
         """
         if not self.initialized_:
             self._learn_classes(X, y, classes)
+        self._check_params()
         self.__dict__.pop("rule_", None)
         try:
-            with self._seeded():
+            with self._seeded(len(self.history_ or ())):
                 super().partial_fit(X, y, **fit_params)
         finally:
             held_out = self.__dict__.pop("_held_out", None)
         return self.set_thresholds(held_out)
 
     def _learn_classes(self, X, y, classes=None):
+        X = check_images(X)
+        self.image_shape_ = X.shape[1:]
+        labels = y if classes is None else classes
+        self.classes_inferred_ = find_classes_of(labels, len(X if classes is None else classes))
+
+    def _check_params(self):
         validate_parameter_constraints(
             self._parameter_constraints,
             {name: getattr(self, name) for name in self._parameter_constraints},
             caller_name=type(self).__name__,
         )
-        X = check_images(X)
         check_sides("square", self.square)
         check_sides("occlusion", self.occlusion)
-        check_disguises(self.pseudo_ood, X.shape[1:])
-        self.image_shape_ = X.shape[1:]
-        labels = y if classes is None else classes
-        self.classes_inferred_ = find_classes_of(labels, len(X if classes is None else classes))
+        check_disguises(self.pseudo_ood, self.image_shape_)
 
     @contextmanager
-    def _seeded(self) -> Iterator[None]:
+    def _seeded(self, n_epochs_before: int = 0) -> Iterator[None]:
+        """Torch's random state by the seed; later epochs have other noise than the first."""
         if self.random_state is None:
             yield
             return
         on_cuda = str(self.device).startswith("cuda")
         with torch.random.fork_rng(range(torch.cuda.device_count()) if on_cuda else []):
-            torch.manual_seed(self.random_state)
+            torch.manual_seed(self.random_state + n_epochs_before)
             yield
 
     # The hooks of skorch, here and below, are described there.
@@ -293,7 +305,13 @@ class DenoisingClassifier(NeuralNetClassifier):
             found = {"n_channels": self.image_shape_[0], "n_classes": len(self.classes_)}
             kwargs = found | kwargs
         self.module_ = self.initialized_instance(self.module, kwargs)
+        # Thresholds do not outlive the weights that they were set for.
+        self.__dict__.pop("rule_", None)
         return self
+
+    def load_params(self, *args, **kwargs):
+        self.__dict__.pop("rule_", None)
+        super().load_params(*args, **kwargs)
 
     def check_data(self, X, y=None):
         pass  # Images and labels are checked where they become data sets.
@@ -385,6 +403,10 @@ class DenoisingClassifier(NeuralNetClassifier):
             The classifier.
         """
         self.check_is_fitted()
+        if not is_dataset(X):
+            X = check_images(X, getattr(self, "image_shape_", None))
+            self.image_shape_ = X.shape[1:]
+        self._check_params()
         with self._seeded():
             known, unknown = [], []
             for batch in self.get_iterator(self.get_dataset(X), training=False):
@@ -449,14 +471,14 @@ class DenoisingClassifier(NeuralNetClassifier):
             The most probable class, or ``reject_label``, where it is not None, for
             out-of-distribution images. The dtype is object where the two do not go together.
         """
-        positions = self.predict_proba(X).argmax(axis=1)
-        if hasattr(self, "_held_out"):
+        is_in_training = hasattr(self, "_held_out")
+        if is_in_training or self.reject_label is None:
+            positions = self.predict_proba(X).argmax(axis=1)
             # Callbacks compare with what the network is being trained on.
-            return positions
-        labels = self.classes_[positions]
-        if self.reject_label is None:
-            return labels
-        return label_rejected(labels, self.is_ood(X), self.reject_label)
+            return positions if is_in_training else self.classes_[positions]
+        outputs = self._judge(X)
+        labels = self.classes_[outputs.logits.argmax(axis=1)]
+        return label_rejected(labels, self._rejects(outputs), self.reject_label)
 
     def predict_proba(self, X):
         """Predict the probabilities of the classes, whether or not the image is rejected.
@@ -501,7 +523,11 @@ class DenoisingClassifier(NeuralNetClassifier):
         is_ood : ndarray of shape (n_samples,)
             Whether the score is below ``offset_``, dtype bool.
         """
-        return self.score_samples(X) < self.offset_
+        return self._rejects(self._judge(X))
+
+    def _rejects(self, outputs):
+        # A score that is not a number accepts nothing.
+        return ~(self._rule().score(outputs) >= self.offset_)
 
     def reconstruct(self, X):
         """Draw images without noise.
@@ -552,7 +578,7 @@ class DenoisingClassifier(NeuralNetClassifier):
         accuracy : float
             Share of the images that are labelled rightly.
         """
-        return super().score(X, y, sample_weight)
+        return accuracy(self.predict(X), y, sample_weight)
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()

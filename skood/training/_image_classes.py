@@ -11,6 +11,7 @@ from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import column_or_1d
 
 from .._validation import class_columns, in_distribution_rows
+from ._labels import plain_labels
 
 
 def check_images(X: Any, image_shape: tuple[int, ...] | None = None) -> NDArray[np.float32]:
@@ -26,9 +27,11 @@ def check_images(X: Any, image_shape: tuple[int, ...] | None = None) -> NDArray[
     Raises
     ------
     ValueError
-        If they have other shapes, values that are not finite, or there are none.
+        If they have other shapes or dtypes, values that are not finite, or there are none.
     """
     dtype = np.asarray(X).dtype
+    if dtype.kind in "iu" and dtype != np.uint8:
+        raise ValueError(f"Images must be real-valued or of dtype uint8, got {dtype}.")
     X = check_array(X, allow_nd=True, dtype=np.float32, order="C", input_name="X")
     if X.ndim not in (3, 4) or X.size == 0:
         raise ValueError(
@@ -56,7 +59,7 @@ def find_classes_of(y: ArrayLike, n_samples: int) -> NDArray:
     if y is None:
         raise ValueError("The class labels y are needed, got None.")
     labels: NDArray = column_or_1d(y, warn=True)
-    known = _same_dtype(labels[in_distribution_rows(labels, n_samples)])
+    known = plain_labels(labels[in_distribution_rows(labels, n_samples)])
     check_classification_targets(known)
     classes = np.unique(known)
     if len(classes) < 2:
@@ -74,7 +77,7 @@ def encode_classes(X: NDArray, y: ArrayLike, classes: NDArray) -> tuple[NDArray,
     """
     labels: NDArray = column_or_1d(y)
     rows = in_distribution_rows(labels, len(X))
-    known = _same_dtype(labels[rows])
+    known = plain_labels(labels[rows])
     if unknown := sorted(set(known.tolist()).difference(classes.tolist())):
         raise ValueError(
             f"Expected labels among {classes.tolist()}, or -1 for out-of-distribution; "
@@ -82,8 +85,3 @@ def encode_classes(X: NDArray, y: ArrayLike, classes: NDArray) -> tuple[NDArray,
         )
     kept = X if len(rows) == len(X) else X[rows]
     return kept, class_columns(known, classes).astype(np.int64)
-
-
-def _same_dtype(labels: NDArray) -> NDArray:
-    # Texts beside -1 come as objects, which NumPy neither sorts nor compares.
-    return np.asarray(labels.tolist()) if labels.dtype == object else labels

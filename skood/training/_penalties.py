@@ -43,6 +43,8 @@ class _PenalizedCrossEntropy(nn.CrossEntropyLoss):
             Cross entropy plus ``penalty_weight`` times the penalty: the mean or the sum over
             the samples, or one value a sample, of shape (n_samples,).
         """
+        if target.is_floating_point():
+            raise TypeError(f"target must hold classes, not probabilities, got {target.dtype}.")
         loss = nn.functional.cross_entropy(input, target, reduction="none")
         loss = loss + self.penalty_weight * self.penalty(input, target)
         if self.reduction == "none":
@@ -56,7 +58,8 @@ class _PenalizedCrossEntropy(nn.CrossEntropyLoss):
 class OverconfidencePenalty(_PenalizedCrossEntropy):
     r"""Cross entropy that also punishes confidence in wrong classes.
 
-    A drop-in for ``torch.nn.CrossEntropyLoss``, in a loop of plain torch as well as in skorch.
+    It takes the place of ``torch.nn.CrossEntropyLoss``, in a loop of plain torch as well as in
+    skorch. Targets are classes. It has no weights of classes, label smoothing or ``ignore_index``.
 
     Parameters
     ----------
@@ -123,7 +126,8 @@ class OverconfidencePenalty(_PenalizedCrossEntropy):
 class SpreadPenalty(_PenalizedCrossEntropy):
     r"""Cross entropy that also pushes wrong predictions towards even ones.
 
-    A drop-in for ``torch.nn.CrossEntropyLoss``, in a loop of plain torch as well as in skorch.
+    It takes the place of ``torch.nn.CrossEntropyLoss``, in a loop of plain torch as well as in
+    skorch. Targets are classes. It has no weights of classes, label smoothing or ``ignore_index``.
 
     Parameters
     ----------

@@ -70,7 +70,17 @@ class RejectionRule:
         A fixed threshold is a probability, or a quantile of the errors of the unknown samples; with
         None every error is accepted. Those that are "auto" tell the two kinds apart about as well
         as any, both thresholds taken together.
+
+        Raises
+        ------
+        ValueError
+            If outputs for known samples are not finite.
         """
+        if not (np.isfinite(known.logits).all() and np.isfinite(known.errors).all()):
+            raise ValueError(
+                "The network's outputs for known images are not finite: the training has diverged. "
+                "Try a lower learning rate."
+            )
         if error_quantile is None:
             errors = np.array([np.inf])
         elif isinstance(error_quantile, str):
