@@ -225,13 +225,17 @@ def check_class_labels(X: Activations, y: NDArray | None, wanted_by: str) -> Non
         raise ValueError(f"{wanted_by} needs the class labels y, got None.")
     if X.classes is None:
         return
-    # Not `numpy.isin`, for which the label "1" is the class 1.
-    known = X.classes.tolist()
-    if unknown := sorted(set(np.unique(y).tolist()).difference(known)):
+    if unknown := unknown_labels(y, X.classes):
         raise ValueError(
-            f"{wanted_by} needs labels among the classes of the network, {known}, "
+            f"{wanted_by} needs labels among the classes of the network, {X.classes.tolist()}, "
             f"or -1 for out-of-distribution; got {unknown}."
         )
+
+
+def unknown_labels(labels: NDArray, classes: NDArray) -> list[Any]:
+    """Labels that are not among the classes, ascending."""
+    # Not `numpy.isin`, for which the label "1" is the class 1.
+    return sorted(set(np.unique(labels).tolist()).difference(classes.tolist()))
 
 
 def class_columns(y: Any, classes: Any) -> NDArray[np.intp]:

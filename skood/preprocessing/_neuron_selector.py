@@ -16,6 +16,7 @@ from .._validation import (
     class_columns,
     in_distribution_rows,
     take_rows,
+    unknown_labels,
 )
 from ..activations import Activations, PackedBits
 from ..extraction._gradients import gradient_name
@@ -280,10 +281,10 @@ class NeuronSelector(LayerwiseTransformer):
             raise ValueError(
                 "by_prediction=True needs predictions of the network, but X carries none."
             )
-        known = self.class_labels_.tolist()
-        if unknown := sorted(set(np.unique(predictions).tolist()).difference(known)):
+        if unknown := unknown_labels(predictions, self.class_labels_):
             raise ValueError(
-                f"by_prediction=True needs predictions among the classes {known}, got {unknown}."
+                "by_prediction=True needs predictions among the classes "
+                f"{self.class_labels_.tolist()}, got {unknown}."
             )
         return class_columns(predictions, self.class_labels_)
 

@@ -10,7 +10,7 @@ from sklearn.utils import check_array
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import column_or_1d
 
-from .._validation import class_columns, in_distribution_rows
+from .._validation import class_columns, in_distribution_rows, unknown_labels
 from ._labels import plain_labels
 
 
@@ -78,7 +78,7 @@ def encode_classes(X: NDArray, y: ArrayLike, classes: NDArray) -> tuple[NDArray,
     labels: NDArray = column_or_1d(y)
     rows = in_distribution_rows(labels, len(X))
     known = plain_labels(labels[rows])
-    if unknown := sorted(set(known.tolist()).difference(classes.tolist())):
+    if unknown := unknown_labels(known, classes):
         raise ValueError(
             f"Expected labels among {classes.tolist()}, or -1 for out-of-distribution; "
             f"got {unknown}."

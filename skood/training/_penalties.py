@@ -120,7 +120,8 @@ class OverconfidencePenalty(_PenalizedCrossEntropy):
             The sum over the wrong classes, 0 or more, not yet weighted.
         """
         wrong = torch.ones_like(input).scatter(1, target[:, None], 0.0)
-        return -(wrong * input.softmax(dim=1) * _log_complement(input)).sum(dim=1)
+        p = input.softmax(dim=1)
+        return -(wrong * p * _log_complement(input, p)).sum(dim=1)
 
 
 class SpreadPenalty(_PenalizedCrossEntropy):
@@ -188,11 +189,11 @@ class SpreadPenalty(_PenalizedCrossEntropy):
         return distance / n_classes**0.5 * (input.argmax(dim=1) != target)
 
 
-def _log_complement(logits: Tensor) -> Tensor:
-    """log(1 - p) of the softmax p, finite also where p rounds to 1."""
+def _log_complement(logits: Tensor, p: Tensor) -> Tensor:
+    """log(1 - p) of the softmax p of logits, finite also where p rounds to 1."""
     largest = torch.zeros_like(logits, dtype=torch.bool)
     largest.scatter_(1, logits.argmax(dim=1, keepdim=True), True)
     # Only the largest probability can round to 1: its complement is the sum of the others.
     rest = logits.masked_fill(largest, -torch.inf).logsumexp(dim=1) - logits.logsumexp(dim=1)
-    others = torch.log1p(-logits.softmax(dim=1).masked_fill(largest, 0.0))
+    others = torch.log1p(-p.masked_fill(largest, 0.0))
     return torch.where(largest, rest[:, None], others)
