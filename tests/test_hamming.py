@@ -108,14 +108,16 @@ def test_a_class_that_was_never_stored_is_never_accepted(golden, gamma):
 # Brute force
 
 
-def brute_score(bits, pattern, break_ties, n_stored):
+def brute_score(bits, pattern, break_ties, *, left_out=False):
     """Score of one pattern among those stored under its class, or among all of them but one."""
     if len(bits) == 0:
         return -len(pattern)
     distance = (bits != pattern).sum(axis=1)
     nearest = bits[distance == distance.min()]
     most_common = max((nearest == row).all(axis=1).sum() for row in nearest)
-    return break_ties * most_common / (n_stored + 1) - distance.min()
+    if left_out and most_common > len(bits) / 2:
+        most_common += 1  # the row that a new sample would be compared with besides
+    return break_ties * most_common / (len(bits) + 1 + left_out) - distance.min()
 
 
 @st.composite
@@ -157,7 +159,7 @@ def test_scores_are_those_of_a_brute_force(problem, seed):
     rng = np.random.default_rng(seed)
     queries, asked = rng.random((40, bits.shape[1])) < 0.5, rng.integers(0, 4, 40)
     expected = [
-        brute_score(bits[kept == label], query, params["break_ties"], (kept == label).sum())
+        brute_score(bits[kept == label], query, params["break_ties"])
         for query, label in zip(queries, asked, strict=True)
     ]
     np.testing.assert_allclose(detector.score_samples(patterns(queries, asked)), expected)
@@ -172,10 +174,42 @@ def test_training_scores_leave_each_sample_out(problem):
     for row in rows:
         stored = kept == predictions[row]
         others = bits[stored & (np.arange(len(y)) != row)]
-        expected.append(brute_score(others, bits[row], params["break_ties"], stored.sum()))
+        is_left_out = len(others) < stored.sum()
+        expected.append(brute_score(others, bits[row], params["break_ties"], left_out=is_left_out))
     np.testing.assert_array_equal(detector.training_rows_, rows)
     np.testing.assert_allclose(detector.training_scores_, expected)
     assert detector.offset_ == pytest.approx(np.percentile(expected, 5))
+
+
+@pytest.mark.parametrize("sizes", [(50,), (50, 50), (5, 90, 200)])
+def test_a_row_left_out_and_a_new_sample_like_it_tie_exactly(sizes):
+    label = np.repeat(np.arange(len(sizes)), sizes)
+    X = patterns(np.eye(8, dtype=bool)[label], label)
+    detector = HammingNAPDetector().fit(X)
+    np.testing.assert_array_equal(detector.training_scores_, detector.score_samples(X))
+
+
+def test_a_rare_pattern_left_out_ties_with_a_new_sample_that_as_many_rows_are_like():
+    pairs = np.repeat(np.eye(8, dtype=bool), 2, axis=0)
+    detector = HammingNAPDetector().fit(patterns(pairs, np.zeros(16, dtype=int)))
+    seen_once = np.r_[pairs[1:], ~pairs[:1]]
+    once = HammingNAPDetector().fit(patterns(seen_once, np.zeros(16, dtype=int)))
+    new = once.score_samples(patterns(pairs[:1], np.zeros(1, dtype=int)))
+    np.testing.assert_array_equal(detector.training_scores_, np.repeat(new, 16))
+
+
+@pytest.mark.parametrize("n_bits", [1, 4, 8, 16])
+@pytest.mark.parametrize("flip", [0.02, 0.5])
+def test_few_bits_reject_no_more_than_asked(n_bits, flip):
+    rejected = []
+    for seed in range(8):
+        rng = np.random.default_rng(seed)
+        label = rng.integers(0, 5, 2600)
+        X = (rng.random((5, n_bits)) < 0.5)[label] ^ (rng.random((2600, n_bits)) < flip)
+        detector = HammingNAPDetector().fit(patterns(X[:600], label[:600] % 4))
+        rejected.append((detector.predict(patterns(X[600:], label[600:] % 4)) == -1).mean())
+    standard_error = np.sqrt(0.05 * 0.95 * (1 / 600 + 1 / 2000) / 8)
+    assert np.mean(rejected) < 0.05 + 2 * standard_error
 
 
 def test_a_training_score_is_the_score_of_a_detector_fitted_without_the_sample():

@@ -80,9 +80,12 @@ class PatternStore:
             distances, other_counts = found[:, 1], self.counts[indices[:, 1]]
         repeated = self.counts > 1
         distances = np.where(repeated, 0, distances)
-        # Divided as in `nearest`: a row left out has to tie with a new sample like it, or scores
-        # of new samples would all lie a little below those that set the threshold.
-        shares = np.where(repeated, self.counts - 1, other_counts) / (self.n_rows + 1)
+        others_like_it = np.where(repeated, self.counts - 1, other_counts)
+        # A new sample is compared with one row more. That one is likely to show the pattern of
+        # most rows: counted so, a row left out and a new sample like it tie, for common
+        # patterns and for rare ones.
+        most = others_like_it > (self.n_rows - 1) / 2
+        shares = (others_like_it + most) / (self.n_rows + 1)
         return distances[self._pattern_of_row], shares[self._pattern_of_row]
 
     def kneighbors(self, bits: PackedBits, n_neighbors: int) -> Neighbors:

@@ -5,6 +5,9 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+_ROUNDING = 1e-6  # scores may have been computed in float32
+_LINEAR_RANGE = 10.0
+
 
 def log_p_values(scores: NDArray, calibration: NDArray) -> NDArray[np.floating]:
     """Logarithm of the conformal p-value of each score.
@@ -25,7 +28,47 @@ def log_p_values(scores: NDArray, calibration: NDArray) -> NDArray[np.floating]:
     return np.log1p(n_not_above) - np.log1p(len(calibration))
 
 
+def informative_members(calibration: NDArray, groups: NDArray) -> NDArray[np.bool_]:
+    """Which members give different scores to different samples of a group.
+
+    Parameters
+    ----------
+    calibration : ndarray of shape (n_calibration, n_members)
+        Scores of in-distribution samples that were not learnt from.
+    groups : ndarray of shape (n_calibration,)
+        Predicted class of each sample: a score that follows from the class alone
+        does not tell samples apart.
+
+    Returns
+    -------
+    informative : ndarray of shape (n_members,)
+        False where the scores of a member are the same in each group, but for rounding.
+    """
+    within = np.zeros(calibration.shape[1])
+    for group in np.unique(groups):
+        within = np.maximum(within, np.ptp(calibration[groups == group], axis=0))
+    return within > _ROUNDING * np.abs(calibration).max(axis=0)
+
+
 def standardize(scores: NDArray, calibration: NDArray) -> NDArray[np.floating]:
-    """Scores in standard deviations of the calibration scores above their mean."""
-    spread = calibration.std(axis=0)
-    return (scores - calibration.mean(axis=0)) / np.where(spread > 0, spread, 1.0)
+    """Scores in standard deviations of the calibration scores above their mean, within bounds.
+
+    One member shall not decide a mean of many: more than ten standard deviations above the mean
+    are ten, and of more than ten below it only the logarithm of the excess counts, which keeps the
+    order of far samples.
+
+    Parameters
+    ----------
+    scores : ndarray of shape (n_samples, n_members)
+        Scores of informative members.
+    calibration : ndarray of shape (n_calibration, n_members)
+        Their scores of in-distribution samples that were not learnt from.
+
+    Returns
+    -------
+    standardized : ndarray of shape (n_samples, n_members)
+        Standardised scores.
+    """
+    deviations = (scores - calibration.mean(axis=0)) / calibration.std(axis=0)
+    excess = np.maximum(-deviations - _LINEAR_RANGE, 0.0)
+    return np.clip(deviations, -_LINEAR_RANGE, _LINEAR_RANGE) - np.log1p(excess)

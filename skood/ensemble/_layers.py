@@ -1,5 +1,6 @@
 """One detector for each layer, combined."""
 
+import warnings
 from numbers import Integral
 
 import numpy as np
@@ -13,7 +14,10 @@ from sklearn.utils.validation import check_is_fitted
 
 from .._validation import check_activations, match_layers
 from ..detectors import BaseOneClassDetector
-from ._combination import log_p_values, standardize
+from ._combination import informative_members, log_p_values, standardize
+
+
+_BLIND = "The ensemble cannot tell samples apart"
 
 
 class LayerEnsembleDetector(BaseOneClassDetector):
@@ -32,8 +36,11 @@ class LayerEnsembleDetector(BaseOneClassDetector):
     combine : {"fisher", "mean", "vote", "weighted"}, default="fisher"
         - "fisher": sum of the logarithms of the members' p-values [1]_. The p-value of a score is
           its rank among scores of in-distribution training samples.
-        - "mean": mean of the scores, standardised by those scores of training samples.
-        - "vote": share of the members that accept a sample; half of them are enough.
+        - "mean": mean of the scores, standardised by those scores of training samples. More than
+          ten standard deviations above their mean are ten, and of more than ten below it only the
+          logarithm of the excess counts: no member decides alone.
+        - "vote": share of the members that accept a sample. Half of them are enough; fewer, where
+          half of them reject more training samples than ``contamination`` asks for.
         - "weighted": as "mean", weighted by how well each member tells the rows that are marked
           out-of-distribution, ``2 * AUROC - 1``, or 0 where that is negative; alike where no
           member is better than chance.
@@ -42,7 +49,7 @@ class LayerEnsembleDetector(BaseOneClassDetector):
         out-of-distribution, earlier ones first on ties. By default all are kept.
     contamination : float in (0, 0.5], default=0.05
         Share of in-distribution samples that the threshold rejects; with "vote", that
-        each member rejects.
+        each member rejects, and at most what all reject together.
     n_jobs : int, default=None
         Number of threads that fit and score members. None means 1, -1 all processors.
 
@@ -54,6 +61,9 @@ class LayerEnsembleDetector(BaseOneClassDetector):
         The fitted members.
     calibration_scores_ : ndarray of shape (n_in_distribution_samples, n_members)
         Scores of the in-distribution training samples by members that did not learn from them.
+    informative_ : ndarray of shape (n_members,)
+        False for a member that gives all those samples of a predicted class the same score: it
+        cannot tell samples apart, and has no say.
     aurocs_ : ndarray of shape (n_members,)
         AUROC of each member against the OOD rows of ``fit``, where there were any.
     weights_ : ndarray of shape (n_members,)
@@ -175,13 +185,20 @@ class LayerEnsembleDetector(BaseOneClassDetector):
         ------
         ValueError
             If ``n_layers`` or ``combine="weighted"`` ask for rows marked -1 and there are
-            none, a layer is unknown, or no sample is in-distribution.
+            none, a layer is unknown, no sample is in-distribution, or a member gives scores that
+            are not finite.
+
+        Warns
+        -----
+        UserWarning
+            If no member can tell training samples apart: all samples are accepted then.
         """
         X, y, outside = self._split_by_kind(self._validate(X, reset=True), y)
         self._check_needs_ood(len(outside))
         self._fit(X, y)
         if len(outside):
             self._judge(outside)
+        self._warn_if_blind()
         self._set_threshold(self._combine(self.calibration_scores_))
         return self
 
@@ -204,12 +221,39 @@ class LayerEnsembleDetector(BaseOneClassDetector):
             self.layers_ = match_layers(self.layers, X.layers)
             self._inputs = [[name] for name in self.layers_]
             members = [self.detector] * len(self.layers_)
-        fitted = self._in_parallel(
-            delayed(_fit_and_calibrate)(clone(member), X[names], y)
-            for member, names in zip(members, self._inputs, strict=True)
-        )
+        with warnings.catch_warnings():
+            # An ensemble within this one may be blind as long as others see.
+            warnings.filterwarnings("ignore", message=_BLIND)
+            fitted = self._in_parallel(
+                delayed(_fit_and_calibrate)(clone(member), X[names], y)
+                for member, names in zip(members, self._inputs, strict=True)
+            )
         self.estimators_ = [estimator for estimator, _ in fitted]
         self.calibration_scores_ = np.column_stack([scores for _, scores in fitted])
+        self._check_calibration()
+        groups = np.zeros(len(X)) if X.predictions is None else X.predictions
+        self.informative_ = informative_members(self.calibration_scores_, groups)
+
+    def _check_calibration(self):
+        finite = np.isfinite(self.calibration_scores_).all(axis=0)
+        if not finite.all():
+            names = [
+                name for name, is_finite in zip(self.layers_, finite, strict=True) if not is_finite
+            ]
+            raise ValueError(
+                f"The members {names} give training samples scores that are not finite. Leave them "
+                "out, or look for constant or very large activations in what they read."
+            )
+
+    def _warn_if_blind(self):
+        if not self.informative_.any():
+            warnings.warn(
+                f"{_BLIND}: each of the {len(self.layers_)} members gives all training samples of "
+                "a class the same score. All samples will be accepted. Choose other layers or "
+                "another detector.",
+                UserWarning,
+                stacklevel=4,
+            )
 
     def _judge(self, outside):
         outside_scores = self._member_scores(outside)
@@ -217,9 +261,11 @@ class LayerEnsembleDetector(BaseOneClassDetector):
             roc_auc_score(np.repeat([1, 0], [len(inside), len(out)]), np.concatenate([inside, out]))
             for inside, out in zip(self.calibration_scores_.T, outside_scores.T, strict=True)
         ]
-        kept = np.sort(np.argsort(-np.array(aurocs), kind="stable")[: self.n_layers])
+        merits = np.where(self.informative_, aurocs, -1.0)
+        kept = np.sort(np.argsort(-merits, kind="stable")[: self.n_layers])
         self.aurocs_ = np.array(aurocs)[kept]
-        weights = np.clip(2 * self.aurocs_ - 1, 0, None)
+        self.informative_ = self.informative_[kept]
+        weights = np.clip(2 * self.aurocs_ - 1, 0, None) * self.informative_
         # Where no member is better than chance, there is no reason to prefer one.
         self.weights_ = weights if weights.any() else np.ones(len(weights))
         self.layers_ = [self.layers_[i] for i in kept]
@@ -239,18 +285,22 @@ class LayerEnsembleDetector(BaseOneClassDetector):
         return Parallel(n_jobs=self.n_jobs, prefer="threads")(tasks)
 
     def _combine(self, scores):
-        calibration = self.calibration_scores_
+        heard = self.informative_
+        if not heard.any():
+            return np.zeros(len(scores))
+        scores, calibration = scores[:, heard], self.calibration_scores_[:, heard]
         if self.combine == "vote":
             thresholds = np.percentile(calibration, 100.0 * self.contamination, axis=0)
             return (scores >= thresholds).mean(axis=1)
         if self.combine == "fisher":
             columns = zip(scores.T, calibration.T, strict=True)
             return np.sum([log_p_values(*column) for column in columns], axis=0)
-        weights = self.weights_ if self.combine == "weighted" else None
+        weights = self.weights_[heard] if self.combine == "weighted" else None
         return np.average(standardize(scores, calibration), axis=1, weights=weights)
 
     def _threshold(self, training_scores):
-        return 0.5 if self.combine == "vote" else super()._threshold(training_scores)
+        threshold = super()._threshold(training_scores)
+        return min(0.5, threshold) if self.combine == "vote" else threshold
 
     def _score_samples(self, X):
         return self._combine(self._member_scores(X))

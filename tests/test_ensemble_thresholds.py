@@ -1,0 +1,190 @@
+"""Thresholds of ensembles over layers of every kind: what is asked for is what is rejected."""
+
+import numpy as np
+import pytest
+from sklearn.base import BaseEstimator, OutlierMixin
+from sklearn.pipeline import make_pipeline
+
+from skood import Activations, HammingNAPDetector, PercentileBinarizer
+from skood.detectors import KNNDetector
+from skood.ensemble import LayerEnsembleDetector
+from skood.ensemble._combination import standardize
+
+N_FIT, N_NEW, TARGET, SEEDS = 600, 1000, 0.05, range(4)
+STANDARD_ERROR = np.sqrt(TARGET * (1 - TARGET) * (1 / N_FIT + 1 / N_NEW) / len(SEEDS))
+
+
+def layers_of(kind, label, noise, rng, far):
+    """What the layers of a small network do: two that see everything, and what ``kind`` adds."""
+    prototypes = np.random.default_rng(7).normal(size=(5, 30))
+    inputs = prototypes[label] + noise * rng.normal(size=(len(label), 30))
+    if far:
+        inputs = 2 * rng.normal(size=inputs.shape)
+    weights = np.random.default_rng(8)
+    layers = {f"layer {i}": np.maximum(inputs @ weights.normal(size=(30, 24)), 0) for i in "ab"}
+    n = len(label)
+    more = {
+        "plain": {},
+        "dead": {f"dead {i}": np.zeros((n, 8)) for i in range(4)},
+        "constant": {f"constant {i}": np.tile(np.arange(8.0), (n, 1)) for i in range(4)},
+        "one unit": {f"unit {i}": np.maximum(inputs[:, [i]], 0) for i in range(4)},
+        "sure of the class": {f"sure {i}": np.eye(5)[label] for i in range(4)},
+    }
+    return {**layers, **more[kind]}
+
+
+def activations(kind, classes, n, rng, *, far=False):
+    shares = {"balanced": np.ones(5), "unbalanced": [40, 5, 3, 1, 1], "one class": [1, 0, 0, 0, 0]}
+    share = np.asarray(shares[classes], dtype=float)
+    label = rng.choice(5, n, p=share / share.sum())
+    layers = layers_of(kind, label, 0.4, rng, far)
+    return Activations(layers, predictions=label, classes=np.arange(5))
+
+
+def ensemble(combine, member):
+    nap = [
+        make_pipeline(PercentileBinarizer(p), HammingNAPDetector(break_ties=ties))
+        for p, ties in ((30, True), (60, False))
+    ]
+    members = {
+        "NAP": nap[0],
+        "NAP, percentiles": LayerEnsembleDetector(nap, combine="mean"),
+        "KNN": KNNDetector(n_neighbors=3, normalize=False),
+    }
+    return LayerEnsembleDetector(members[member], combine=combine, contamination=TARGET)
+
+
+KINDS = ["plain", "dead", "constant", "one unit", "sure of the class"]
+MEMBERS_AND_RULES = [
+    *(("NAP", combine) for combine in ("fisher", "mean", "weighted", "vote")),
+    ("NAP, percentiles", "mean"),
+    ("KNN", "mean"),
+]
+
+
+@pytest.mark.parametrize("classes", ["balanced", "unbalanced", "one class"])
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(("member", "combine"), MEMBERS_AND_RULES)
+@pytest.mark.filterwarnings("ignore:.*constant")
+def test_new_rows_are_rejected_at_the_target_and_far_ones_are_found(member, combine, kind, classes):
+    rejected, found = [], []
+    for seed in SEEDS:
+        rng = np.random.default_rng(seed)
+        fit, new = (activations(kind, classes, n, rng) for n in (N_FIT, N_NEW))
+        strange, far = (activations(kind, classes, 200, rng, far=True) for _ in range(2))
+        y = np.r_[fit.predictions, np.full(200, -1)] if combine == "weighted" else None
+        X = Activations.concatenate([fit, strange]) if combine == "weighted" else fit
+        detector = ensemble(combine, member).fit(X, y)
+        rejected.append((detector.predict(new) == -1).mean())
+        found.append((detector.predict(far) == -1).mean())
+    if combine != "vote":  # half of the members seldom reject the same sample
+        assert np.mean(rejected) > TARGET - 2 * STANDARD_ERROR
+    assert np.mean(rejected) < TARGET + 2 * STANDARD_ERROR
+    if (combine, kind) != ("vote", "one unit"):  # where most members see one input of thirty
+        assert np.mean(found) > 0.9
+
+
+class Plain(OutlierMixin, BaseEstimator):
+    """A detector whose scores are a column of its input, and told as left out."""
+
+    def __init__(self, column=0):
+        self.column = column
+
+    def fit(self, X, y=None):
+        self.training_scores_ = np.asarray(X)[:, self.column]
+        return self
+
+    def score_samples(self, X):
+        return np.asarray(X)[:, self.column]
+
+
+def of_columns(*columns):
+    return Activations({"scores": np.column_stack(columns)})
+
+
+def plain_ensemble(n_members, combine="mean", **params):
+    return LayerEnsembleDetector([Plain(i) for i in range(n_members)], combine=combine, **params)
+
+
+@pytest.mark.parametrize("combine", ["fisher", "mean", "vote"])
+@pytest.mark.parametrize("level", [0.0, 1.0, -3e7])
+def test_a_member_whose_scores_differ_by_rounding_has_no_say(combine, level):
+    rng = np.random.default_rng(0)
+    good, rounding = rng.normal(size=(2, 400))
+    constant = level + 1e-8 * abs(level) * rounding
+    fitted = plain_ensemble(2, combine).fit(of_columns(good, constant))
+    alone = plain_ensemble(1, combine).fit(of_columns(good, constant))
+    new = of_columns(rng.normal(size=50), level + rng.normal(size=50))
+    np.testing.assert_array_equal(fitted.informative_, [True, False])
+    np.testing.assert_array_equal(fitted.score_samples(new), alone.score_samples(new))
+    assert fitted.offset_ == alone.offset_
+
+
+def test_a_member_that_tells_only_the_predicted_class_has_no_say():
+    rng = np.random.default_rng(0)
+    label = rng.integers(0, 3, 300)
+    scores = np.column_stack([rng.normal(size=300), np.array([0.98, 0.985, 0.99])[label]])
+    fitted = plain_ensemble(2).fit(Activations({"scores": scores}, predictions=label))
+    np.testing.assert_array_equal(fitted.informative_, [True, False])
+
+
+@pytest.mark.parametrize("wild", [1e3, 1e15, -1e15])
+def test_no_member_decides_a_mean_alone(wild):
+    rng = np.random.default_rng(0)
+    fitted = plain_ensemble(20).fit(of_columns(*rng.normal(size=(20, 500))))
+    usual, far = np.zeros((1, 20)), np.full((1, 20), -5.0)
+    usual[0, 0] = far[0, 0] = wild
+    assert fitted.predict(Activations({"scores": far})) == -1
+    z = standardize(usual, fitted.calibration_scores_)
+    assert np.abs(z[0, 0]) < 45  # of 5e14 standard deviations
+
+
+def test_far_samples_keep_their_order():
+    rng = np.random.default_rng(0)
+    calibration = rng.normal(size=(100, 1))
+    scores = -np.logspace(-3, 12, 50)[:, None]
+    z = standardize(scores, calibration)
+    assert (np.diff(z[:, 0]) < 0).all()
+    near = np.abs((scores - calibration.mean()) / calibration.std()) < 10
+    expected = (scores - calibration.mean()) / calibration.std()
+    np.testing.assert_allclose(z[near], expected[near])
+
+
+def test_members_that_cannot_tell_samples_apart_are_kept_last():
+    rng = np.random.default_rng(0)
+    good, constant = rng.normal(size=300), np.zeros(300)
+    outside = of_columns(rng.normal(-2, 1, size=100), np.full(100, -1.0))
+    X = Activations.concatenate([of_columns(good, constant), outside])
+    y = np.r_[np.zeros(300), np.full(100, -1)]
+    for combine in ("fisher", "weighted"):
+        fitted = plain_ensemble(2, combine, n_layers=1).fit(X, y)
+        assert fitted.layers_ == ["member 0"]
+        assert fitted.informative_.all()
+
+
+def test_an_ensemble_that_cannot_tell_samples_apart_says_so_and_accepts_all():
+    blind = plain_ensemble(2)
+    with pytest.warns(UserWarning, match="cannot tell samples apart: each of the 2 members"):
+        blind.fit(of_columns(np.zeros(50), np.ones(50)))
+    assert (blind.predict(of_columns(np.zeros(3), np.zeros(3))) == 1).all()
+
+
+def test_one_blind_ensemble_among_others_is_no_reason_to_warn():
+    rng = np.random.default_rng(0)
+    A = Activations({"dead": np.zeros((100, 2)), "good": rng.normal(size=(100, 2))})
+    fitted = LayerEnsembleDetector(plain_ensemble(2), combine="mean").fit(A)
+    np.testing.assert_array_equal(fitted.informative_, [False, True])
+
+
+def test_scores_that_are_not_finite_are_refused_with_the_name_of_the_layer():
+    rng = np.random.default_rng(0)
+
+    class Broken(Plain):
+        def fit(self, X, y=None):
+            super().fit(X)
+            self.training_scores_ = np.where(self.training_scores_ > 1, np.nan, 0.0)
+            return self
+
+    A = Activations({"a": rng.normal(size=(100, 2)), "b": np.zeros((100, 2))})
+    with pytest.raises(ValueError, match=r"members \['a'\] give training samples scores that are"):
+        LayerEnsembleDetector(Broken()).fit(A)
