@@ -114,7 +114,7 @@ def gradients_of(network):
 
 
 def train_recorded(n_iterations, **params):
-    """A recorder of a training, and the gradients of all its iterations as a brute force sees them."""
+    """A recorder, and the gradients of all iterations as a brute force sees them."""
     network, seen = dense_net(), {"0": [], "3": []}
 
     def watch(inputs):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -87,6 +87,7 @@ class NeuronStatistics:
         *,
         network: Any = None,
         recorder: Any = None,
+        X_train: Activations | None = None,
         quantile: float = 0.25,
     ) -> NeuronStatistics:
         """Measure the neurons of the given layers.
@@ -105,6 +106,9 @@ class NeuronStatistics:
         recorder : TrainingRecorder, default=None
             What recorded the training of the network. It adds "training_count" and
             "average_gradient".
+        X_train : Activations, default=None
+            Activations of the same layers on all training samples, which tell which neurons no
+            training sample activates. Without a recorder they add "training_count".
         quantile : float in [0, 1], default=0.25
             As in :func:`weak_neurons`.
 
@@ -118,19 +122,23 @@ class NeuronStatistics:
             - "accuracy": :func:`neuron_accuracy`;
             - "support": number of in-distribution samples that activate the neuron, which the
               accuracy is of;
-            - "training_count", "average_gradient": what the recorder saw;
-            - "influence_l1", "influence_l2": :func:`neuron_influence`, 0 for a neuron that was
-              never active: never while the recorder looked, or without one on no sample of ``X``;
-            - "weak", with ``network`` or ``recorder``: low in all there is of the count (of the
-              recorder, or without one that of ``X``), "average_gradient" and "influence_l2".
+            - "training_count", "average_gradient": what the recorder saw, or without one the
+              number of samples of ``X_train`` that activate the neuron;
+            - "influence_l1", "influence_l2": :func:`neuron_influence`, 0 for a neuron that no
+              training sample activated: none of all that the recorder saw, of any batch, and none
+              of ``X_train``. Without both, ``X`` is asked in their place;
+            - "weak", with ``network`` or ``recorder``: low in all there is of the count
+              ("training_count", or without it that of ``X``), "average_gradient" and
+              "influence_l2".
 
         Raises
         ------
         TypeError
-            If ``X`` is not ``Activations``.
+            If ``X`` or ``X_train`` is not ``Activations``.
         ValueError
-            If there are no samples, ``y`` is not what :func:`neuron_accuracy` takes, or the
-            hidden layers of the network or recorder have other widths than those of ``X``.
+            If there are no samples, ``y`` is not what :func:`neuron_accuracy` takes, or the hidden
+            layers of the network or recorder or the layers of ``X_train`` have other widths than
+            those of ``X``.
 
         Examples
         --------
@@ -143,11 +151,7 @@ class NeuronStatistics:
         >>> statistics["activation_count"], statistics["support"], statistics["accuracy"]
         (array([2, 3]), array([2, 2]), array([0.5, 0.5]))
         """
-        if not isinstance(X, Activations):
-            raise TypeError(f"NeuronStatistics needs Activations, got {type(X).__name__}.")
-        if len(X) == 0:
-            raise ValueError(f"Found 0 samples in {X!r} while at least 1 is needed.")
-        count = count_by_layer(X)
+        count = _count_samples(X, "X")
         measures: dict[str, dict[str, NDArray]] = {
             "activation_count": count,
             "activation_rate": {layer: n / len(X) for layer, n in count.items()},
@@ -155,16 +159,23 @@ class NeuronStatistics:
         if y is not None:
             measures["accuracy"] = neuron_accuracy(X, y)
             measures["support"] = count_by_layer(X[in_distribution_mask(y, len(X))])
-        low = []
-        if recorder is not None:
-            count = _of_layers(recorder.activation_counts_, count)
+        low, asked = [], []
+        if X_train is not None:
+            count = _of_layers(_count_samples(X_train, "X_train"), count, "X_train")
             measures["training_count"] = count
-            measures["average_gradient"] = _of_layers(recorder.average_gradients_, count)
-            low.append(measures["average_gradient"])
+            asked.append(count)
+        if recorder is not None:
+            count, gradient, is_active = (
+                _of_layers(measure, count, "the recorder") for measure in _recorded(recorder)
+            )
+            measures |= {"training_count": count, "average_gradient": gradient}
+            low.append(gradient)
+            asked.append(is_active)
         if network is not None:
+            is_active = _active_in_any(asked or [count])
             for norm in ("l1", "l2"):
                 measures[f"influence_{norm}"] = neuron_influence(
-                    network, norm, activation_counts=count, layers=X.layers
+                    network, norm, activation_counts=is_active, layers=X.layers
                 )
             low.append(measures["influence_l2"])
         if low:
@@ -242,13 +253,34 @@ class NeuronStatistics:
             return None  # a notebook then shows the plain text
 
 
-def _of_layers(measure: Mapping[str, NDArray], layers: Mapping[str, NDArray]) -> dict[str, NDArray]:
+def _count_samples(X: Activations, name: str) -> dict[str, NDArray[np.int64]]:
+    if not isinstance(X, Activations):
+        raise TypeError(f"NeuronStatistics needs Activations, got {type(X).__name__} as {name}.")
+    if len(X) == 0:
+        raise ValueError(f"Found 0 samples in {name}={X!r} while at least 1 is needed.")
+    return count_by_layer(X)
+
+
+def _recorded(recorder: Any) -> tuple[dict[str, NDArray], ...]:
+    """Counts, gradients, and what tells best which neurons no training sample activated."""
+    count = recorder.activation_counts_
+    return count, recorder.average_gradients_, getattr(recorder, "ever_active_", count)
+
+
+def _active_in_any(asked: Sequence[Mapping[str, NDArray]]) -> dict[str, NDArray[np.bool_]]:
+    """Whether each neuron is active by any of several counts."""
+    return {layer: np.any([of[layer] > 0 for of in asked], axis=0) for layer in asked[0]}
+
+
+def _of_layers(
+    measure: Mapping[str, NDArray], layers: Mapping[str, NDArray], source: str
+) -> dict[str, NDArray]:
     """A measure by weight layer, under the names of the layers whose weights they are."""
     found = {name: len(values) for name, values in measure.items()}
     expected = {name: len(values) for name, values in layers.items()}
     if list(found.values()) != list(expected.values()):
         raise ValueError(
-            "X must have one layer for each hidden layer with weights that the recorder saw, of "
-            f"the same width: X has {expected}, and the recorder has {found}."
+            f"X must have one layer for each hidden layer of {source}, of the same width: X has "
+            f"{expected}, and {source} has {found}."
         )
     return dict(zip(layers, measure.values(), strict=True))
