@@ -145,6 +145,13 @@ def test_labels_add_accuracy_and_its_support(X, y):
     assert (statistics["support"] < statistics["activation_count"]).any()
 
 
+def test_the_accuracy_of_the_network_is_on_the_samples_that_those_of_neurons_are_of(X, y):
+    expected = np.mean((X.predictions == y)[y != -1])
+    assert NeuronStatistics.from_activations(X, y).network_accuracy == expected
+    assert NeuronStatistics.from_activations(X).network_accuracy is None
+    assert NeuronStatistics(MEASURES, network_accuracy=0.5).network_accuracy == 0.5
+
+
 def test_supports_are_those_of_the_reference(golden):
     reference = golden("neuron_statistics")
     layers = {f"relu{i}": np.maximum(reference[f"pre{i}_eval"], 0) for i in range(1, 6)}

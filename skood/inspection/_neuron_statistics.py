@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from .._optional import import_optional
-from .._validation import in_distribution_mask
+from .._validation import in_distribution_rows, take_rows
 from ..activations import Activations
 from ._influence import neuron_influence
 from ._neuron_measures import (
@@ -24,6 +24,8 @@ from ._neuron_measures import (
 if TYPE_CHECKING:
     from pandas import DataFrame
 
+Measures = dict[str, dict[str, NDArray]]
+
 
 class NeuronStatistics:
     """A table of measures, one row for each neuron.
@@ -34,6 +36,8 @@ class NeuronStatistics:
     ----------
     measures : dict of str to dict of str to array-like of shape (n_units,)
         By name of the measure, its values by layer. All measures are of the same layers.
+    network_accuracy : float, default=None
+        Accuracy of the whole network, on the samples that the accuracies of neurons are of.
 
     Raises
     ------
@@ -65,11 +69,17 @@ class NeuronStatistics:
     {'fc1': array([9, 0, 4]), 'fc2': array([5, 7])}
     """
 
-    def __init__(self, measures: Mapping[str, Mapping[str, ArrayLike]]) -> None:
+    def __init__(
+        self,
+        measures: Mapping[str, Mapping[str, ArrayLike]],
+        *,
+        network_accuracy: float | None = None,
+    ) -> None:
         if not measures:
             raise ValueError("NeuronStatistics needs at least one measure, got none.")
         if taken := {"layer", "unit"}.intersection(measures):
             raise ValueError(f"The columns {sorted(taken)} tell which neuron it is.")
+        self.network_accuracy = network_accuracy
         self._widths = common_widths(measures)
         widths = list(self._widths.values())
         self._columns = {
@@ -99,7 +109,7 @@ class NeuronStatistics:
             ``recorder``, one layer for each hidden layer with weights, after its nonlinearity.
         y : array-like of shape (n_samples,), default=None
             Class labels, -1 for out-of-distribution. They add the columns "accuracy" and
-            "support".
+            "support", and ``network_accuracy``.
         network : object, default=None
             The trained network, as :func:`neuron_influence` takes it. It adds "influence_l1" and
             "influence_l2".
@@ -152,35 +162,26 @@ class NeuronStatistics:
         (array([2, 3]), array([2, 2]), array([0.5, 0.5]))
         """
         count = _count_samples(X, "X")
-        measures: dict[str, dict[str, NDArray]] = {
+        measures: Measures = {
             "activation_count": count,
             "activation_rate": {layer: n / len(X) for layer, n in count.items()},
         }
+        network_accuracy = None
         if y is not None:
-            measures["accuracy"] = neuron_accuracy(X, y)
-            measures["support"] = count_by_layer(X[in_distribution_mask(y, len(X))])
-        low, asked = [], []
-        if X_train is not None:
-            count = _of_layers(_count_samples(X_train, "X_train"), count, "X_train")
-            measures["training_count"] = count
-            asked.append(count)
-        if recorder is not None:
-            count, gradient, is_active = (
-                _of_layers(measure, count, "the recorder") for measure in _recorded(recorder)
-            )
-            measures |= {"training_count": count, "average_gradient": gradient}
-            low.append(gradient)
-            asked.append(is_active)
+            of_labels, network_accuracy = _measure_accuracy(X, y)
+            measures |= of_labels
+        of_training, ever_active = _measure_training(recorder, X_train, count)
+        measures |= of_training
         if network is not None:
-            is_active = _active_in_any(asked or [count])
             for norm in ("l1", "l2"):
                 measures[f"influence_{norm}"] = neuron_influence(
-                    network, norm, activation_counts=is_active, layers=X.layers
+                    network, norm, activation_counts=ever_active, layers=X.layers
                 )
-            low.append(measures["influence_l2"])
+        low = [measures[name] for name in ("average_gradient", "influence_l2") if name in measures]
         if low:
+            count = measures.get("training_count", count)
             measures["weak"] = weak_neurons(count, *low, quantile=quantile)
-        return cls(measures)
+        return cls(measures, network_accuracy=network_accuracy)
 
     @property
     def columns(self) -> tuple[str, ...]:
@@ -261,15 +262,38 @@ def _count_samples(X: Activations, name: str) -> dict[str, NDArray[np.int64]]:
     return count_by_layer(X)
 
 
-def _recorded(recorder: Any) -> tuple[dict[str, NDArray], ...]:
-    """Counts, gradients, and what tells best which neurons no training sample activated."""
-    count = recorder.activation_counts_
-    return count, recorder.average_gradients_, getattr(recorder, "ever_active_", count)
+def _measure_accuracy(X: Activations, y: ArrayLike) -> tuple[Measures, float]:
+    """Accuracies of neurons, their support, and the accuracy of the network on the same samples."""
+    accuracy = neuron_accuracy(X, y)
+    known, labels = take_rows(X, y, in_distribution_rows(y, len(X)))
+    measures = {"accuracy": accuracy, "support": count_by_layer(known)}
+    return measures, float(np.mean(known.predictions == labels))
 
 
-def _active_in_any(asked: Sequence[Mapping[str, NDArray]]) -> dict[str, NDArray[np.bool_]]:
-    """Whether each neuron is active by any of several counts."""
-    return {layer: np.any([of[layer] > 0 for of in asked], axis=0) for layer in asked[0]}
+def _measure_training(
+    recorder: Any, X_train: Activations | None, count: dict[str, NDArray]
+) -> tuple[Measures, dict[str, NDArray]]:
+    """What is known of the training, and which neurons any sample of it activated.
+
+    Where nothing is known of it, ``count`` stands for it, which names the layers too.
+    """
+    measures: Measures = {}
+    asked = []
+    if X_train is not None:
+        of_samples = _of_layers(_count_samples(X_train, "X_train"), count, "X_train")
+        measures["training_count"] = of_samples
+        asked.append(of_samples)
+    if recorder is not None:
+        recorded = recorder.activation_counts_
+        measures["training_count"] = _of_layers(recorded, count, "the recorder")
+        measures["average_gradient"] = _of_layers(
+            recorder.average_gradients_, count, "the recorder"
+        )
+        # Another recorder may have counted nothing but the first sample of each batch.
+        seen = getattr(recorder, "ever_active_", recorded)
+        asked.append(_of_layers(seen, count, "the recorder"))
+    by_any = {layer: np.any([of[layer] > 0 for of in asked or [count]], axis=0) for layer in count}
+    return measures, by_any
 
 
 def _of_layers(
