@@ -251,6 +251,53 @@ def test_another_set_can_sort_the_neurons(X):
     assert "'noise'" in display.ax_.get_xlabel()
 
 
+def test_training_counts_can_sort_the_neurons_and_shares_stand_under_the_diagram(X):
+    counts = {"fc": [3, 7, np.nan], "other": [1]}
+    display = MeanActivationDisplay.from_activations(
+        X, GROUPS, layer="fc", sort_by=counts, sorted_by="training count"
+    )
+    assert display.order_.tolist() == [1, 0, 2]
+    np.testing.assert_allclose(display.lines_["known"].get_ydata(), [2, 0, 2])
+    # Active are 2 and 2 of 3 neurons, and 1, 2 and 3.
+    assert display.active_shares == {"known": 4 / 6, "noise": 6 / 9}
+    assert display.ax_.get_xlabel() == (
+        "neuron, sorted by training count\nneurons active: known 66.7%, noise 66.7%"
+    )
+    of_layer = MeanActivationDisplay.from_activations(X, GROUPS, layer="fc", sort_by=[1, 2, 3])
+    assert of_layer.order_.tolist() == [2, 1, 0]
+
+
+def test_each_set_can_have_a_diagram_with_its_share_under_it(X):
+    display = MeanActivationDisplay.from_activations(
+        X[:4], GROUPS[:4], layer="fc", sort_by=[1, 2, 3], separate=True
+    )
+    assert len(display.axes_) == 2
+    for (name, line), ax in zip(display.lines_.items(), display.axes_, strict=True):
+        assert line.axes is ax
+        assert ax.get_xlabel().endswith(f"neurons active: {name} {display.active_shares[name]:.1%}")
+    assert display.active_shares == {"known": 4 / 6, "noise": 3 / 6}
+    _, axes = plt.subplots(1, 2)
+    assert list(display.plot(axes, separate=True).axes_) == list(axes)
+    with pytest.raises(ValueError, match="2 axes are needed, but ax holds 1"):
+        display.plot(axes[0], separate=True)
+
+
+def test_a_channel_is_active_where_any_position_is():
+    maps = np.array([[[[0, 0], [0, 1]], [[0, 0], [0, 0]]], [[[-1, 0], [0, 0]], [[2, 2], [2, 2]]]])
+    X = Activations({"conv": maps.astype(float)})
+    display = MeanActivationDisplay.from_activations(X, ["a", "a"], layer="conv")
+    assert display.active_shares == {"a": 0.5}
+
+
+def test_a_measure_of_other_neurons_sorts_nothing(X):
+    draw = MeanActivationDisplay.from_activations
+    with pytest.raises(KeyError, match=r"sort_by has no layer 'fc'; its layers are \['relu'\]"):
+        draw(X, GROUPS, layer="fc", sort_by={"relu": [1, 2, 3]})
+    with pytest.raises(ValueError, match=r"each of the 3 neurons of 'fc', got shape \(2,\)"):
+        draw(X, GROUPS, layer="fc", sort_by=[1, 2])
+    assert not plt.get_fignums()
+
+
 def test_feature_maps_are_averaged_over_positions_and_bits_counted():
     rng = np.random.default_rng(0)
     maps, bits = rng.random((6, 3, 2, 4)), rng.random((6, 70)) < 0.5
