@@ -9,13 +9,14 @@ import numpy as np
 from _layer_patterns_net import Experiment
 from numpy.typing import NDArray
 
-from skood import Activations, LayerEnsembleDetector
+from skood import ActivationExtractor, Activations, LayerEnsembleDetector
 from skood.detectors import (
     ClusterDistanceDetector,
     GroupProgressionDetector,
     MaxSoftmaxDetector,
     NeuronCountDetector,
 )
+from skood.extraction import ODIN
 from skood.inspection import NeuronStatistics
 from skood.metrics import fpr_at_tpr_score, ood_roc_auc_score
 
@@ -25,11 +26,18 @@ OOD_COLUMNS = {"ones + fives": ["ones", "fives"], "noise": ["noise"]}
 COLUMNS = (*OOD_COLUMNS, "misclassified")
 
 
+EPSILONS = (0.0, 0.0014, 0.004)
+"""How far ODIN moves a pixel: not at all, as far as by default, and to the end of its grid."""
+
+
 class Quality(NamedTuple):
-    """How well scores tell two sets apart."""
+    """How well scores tell two sets apart: normal or correct digits, and others."""
 
     auroc: float
-    fpr95: float
+    fpr95_id_positive: float
+    """Share of the others accepted where 95 % of the digits are."""
+    fpr95_ood_positive: float
+    """Share of the digits flagged where 95 % of the others are: those to be found are positive."""
 
 
 Lines = dict[str, dict[str, Quality]]
@@ -118,10 +126,25 @@ def score(detector: Any, experiment: Experiment, layer: str | None = None) -> Sc
     )
 
 
+def score_odin(experiment: Experiment, epsilon: float) -> Scores:
+    """Largest softmax output at temperature 1000, of images that were moved towards their class."""
+    odin = ODIN(epsilon)
+    extractor = ActivationExtractor(
+        experiment.network, layers=experiment.normal.layers[-1:], perturbation=odin
+    ).fit(experiment.images["normal"][:1])
+    detector = MaxSoftmaxDetector(temperature=odin.temperature).fit(experiment.train)
+    scores = {
+        name: detector.score_samples(extractor.transform(X))
+        for name, X in experiment.images.items()
+    }
+    return Scores(scores.pop("normal"), scores)
+
+
 def score_all(fitted: Fitted, experiment: Experiment, patterns: Experiment) -> dict[str, Scores]:
     """Scores by the names that the comparison table shows."""
     scores = {
         "MSP": score(fitted.msp, experiment),
+        **{f"ODIN, epsilon {epsilon}": score_odin(experiment, epsilon) for epsilon in EPSILONS},
         "number of active neurons": score(fitted.neurons["count"], experiment),
         "number of active neurons, two-sided": score(fitted.neurons["two-sided"], experiment),
         "activation coefficient": score(fitted.neurons["coefficient"], experiment),
@@ -156,7 +179,11 @@ def compare(inside: NDArray, outside: NDArray) -> Quality:
     """How far the scores of one set lie above those of another."""
     y = np.repeat([1, -1], [len(inside), len(outside)])
     values = np.concatenate([inside, outside])
-    return Quality(ood_roc_auc_score(y, values), fpr_at_tpr_score(y, values, positive="id"))
+    return Quality(
+        ood_roc_auc_score(y, values),
+        fpr_at_tpr_score(y, values, positive="id"),
+        fpr_at_tpr_score(y, values, positive="ood"),
+    )
 
 
 def assess(scores: Scores, is_correct: NDArray[np.bool_]) -> dict[str, Quality]:

@@ -34,6 +34,16 @@ COLORS = {
     "noise": "#e69f00",
 }
 
+MEASURES = (
+    ("average_gradient", "training_count", "influence_l2"),
+    ("influence_l2", "training_count", "average_gradient"),
+    ("influence_l2", "average_gradient", "training_count"),
+    ("accuracy", "training_count", "influence_l2"),
+    ("accuracy", "average_gradient", "training_count"),
+    ("accuracy", "influence_l2", "training_count"),
+)
+"""Measures of neurons that are drawn together: as heights of bars, their order and their colour."""
+
 
 def draw_all(results: Results, folder: Path) -> None:
     """Draw every figure and write it to the folder."""
@@ -49,6 +59,11 @@ def draw_all(results: Results, folder: Path) -> None:
         "8_cluster_distance": draw_cluster_distance(results.patterns, results.clusters),
         "9_progression": draw_progression(results.samples),
         "10_roc_curves": draw_roc_curves(results.scores),
+        "active_by_training_count": draw_active_by_count(experiment, statistics),
+        **{
+            f"{height}_by_{sort_by}": draw_measures(statistics, height, sort_by, color)
+            for height, sort_by, color in MEASURES
+        },
     }
     for name, figure in figures.items():
         figure.savefig(folder / f"{name}.png", dpi=110)
@@ -92,6 +107,38 @@ def draw_active_neurons(experiment: Experiment) -> Figure:
         axes.legend(fontsize="small", loc="lower left")
         axes.set_ylabel("share of samples that activate the neuron")
     return figure
+
+
+def draw_active_by_count(experiment: Experiment, statistics: NeuronStatistics) -> Figure:
+    """How often each neuron is active, those that were so most often in training first."""
+    counts = statistics.by_layer("training_count")
+    X, names = stack(experiment.transform(PercentileBinarizer(rule="zero")).sets)
+    figure, panels = plt.subplots(
+        len(COLORS), len(counts), figsize=(4 * len(counts), 13), sharey=True, layout="constrained"
+    )
+    for column, layer in zip(panels.T, counts, strict=True):
+        display = MeanActivationDisplay.from_activations(
+            X,
+            names,
+            layer=layer,
+            sort_by=counts,
+            sorted_by="training count",
+            separate=True,
+            ax=column,
+            marker=".",
+            linestyle="none",
+        )
+        for name, line in display.lines_.items():
+            line.set_color(COLORS[name])
+        for axes in column:
+            axes.set_ylabel("share that activates it")
+    return figure
+
+
+def draw_measures(statistics: NeuronStatistics, height: str, sort_by: str, color: str) -> Figure:
+    return NeuronMeasureDisplay.from_statistics(
+        statistics, height, sort_by=sort_by, color=color
+    ).figure_
 
 
 def draw_coefficient(experiment: Experiment, scores: dict[str, Scores]) -> Figure:
@@ -151,15 +198,14 @@ def draw_accuracies(statistics: NeuronStatistics, accuracy: float) -> Figure:
     NeuronMeasureDisplay.from_statistics(
         statistics,
         "accuracy",
-        color_by="training_count",
-        reference=accuracy,
-        reference_label="network",
+        sort_by="training_count",
+        color="average_gradient",
         ax=axes[0],
     )
     counts, accuracies = (statistics.by_layer(c) for c in ("training_count", "accuracy"))
     for panel, layer in zip(axes[1], layers, strict=True):
         panel.scatter(counts[layer], accuracies[layer], s=6, color="#0072b2")
-        panel.axhline(accuracy, color="black", linestyle="--", linewidth=1)
+        panel.axhline(accuracy, color="black", linestyle=":", linewidth=1.2)
         panel.set_xlabel("activation count in training")
     axes[1, 0].set_ylabel("neuron accuracy (share of samples)")
     # All but a few neurons are near the accuracy of the network.
@@ -168,7 +214,7 @@ def draw_accuracies(statistics: NeuronStatistics, accuracy: float) -> Figure:
 
 
 def draw_weak_neurons(statistics: NeuronStatistics) -> Figure:
-    display = NeuronMeasureDisplay.from_statistics(statistics, "influence_l2", color_by="weak")
+    display = NeuronMeasureDisplay.from_statistics(statistics, "influence_l2", color="weak")
     for axes, (layer, is_weak) in zip(
         display.axes_, statistics.by_layer("weak").items(), strict=True
     ):

@@ -33,6 +33,8 @@ class Experiment:
     normal: Activations
     labels: NDArray
     outside: dict[str, Activations]
+    images: dict[str, NDArray]
+    """Pixels of the normal digits and of each set of other images."""
     n_noise_drawn: int
     n_noise_sure: int
 
@@ -89,17 +91,20 @@ def run_network(settings: Settings, seed: int) -> Experiment:
     pixels = datasets.make_noise("uniform", (settings.n_noise_drawn, N_PIXELS), random_state=seed)
     noise = extractor.transform(pixels)
     sure = np.flatnonzero(prediction_confidence(noise) > SURE)
+    images = {
+        "normal": X_test[is_normal],
+        "ones": X_test[y_test == 1],
+        "fives": X_test[y_test == 5],
+        "noise": pixels[sure[: settings.n_noise]],
+    }
     return Experiment(
         network=network,
         recorder=recorder,
         train=extractor.transform(X[: settings.n_fit]),
-        normal=extractor.transform(X_test[is_normal]),
+        normal=extractor.transform(images["normal"]),
         labels=np.searchsorted(DIGITS, y_test[is_normal]),
-        outside={
-            "ones": extractor.transform(X_test[y_test == 1]),
-            "fives": extractor.transform(X_test[y_test == 5]),
-            "noise": noise[sure[: settings.n_noise]],
-        },
+        outside={name: extractor.transform(images[name]) for name in ("ones", "fives", "noise")},
+        images=images,
         n_noise_drawn=len(noise),
         n_noise_sure=len(sure),
     )

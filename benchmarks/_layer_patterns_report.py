@@ -37,7 +37,9 @@ def write_report(runs: Sequence[Run], settings: Settings, seconds: float) -> str
         tabulate_findings(runs),
         *(list_numbers(run, with_figures=run is runs[0]) for run in runs),
         "## Detectors compared",
-        "AUROC / FPR95 (share of the other samples accepted where 95 % of the digits are)"
+        "AUROC / FPR95 with in-distribution positive (share of the other samples accepted where "
+        "95 % of the digits are) / FPR95 with OOD positive (share of the digits flagged where 95 % "
+        "of the others are)"
         + ("; means over seeds, AUROCs with their range." if len(runs) > 1 else "."),
         tabulate_detectors(runs),
         describe_accuracies(runs),
@@ -101,8 +103,8 @@ def tabulate_detectors(runs: Sequence[Run]) -> str:
 def summarize(qualities: Sequence[Quality]) -> str:
     aurocs = [quality.auroc for quality in qualities]
     spread = f" ({min(aurocs):.3f} to {max(aurocs):.3f})" if len(aurocs) > 1 else ""
-    fpr95 = np.mean([quality.fpr95 for quality in qualities])
-    return f"{np.mean(aurocs):.3f}{spread} / {fpr95:.3f}"
+    _, id_positive, ood_positive = np.mean(qualities, axis=0)
+    return f"{np.mean(aurocs):.3f}{spread} / {id_positive:.3f} / {ood_positive:.3f}"
 
 
 def describe_accuracies(runs: Sequence[Run]) -> str:

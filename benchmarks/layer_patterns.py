@@ -5,7 +5,11 @@
 reads the image files in the folder that SKOOD_DATA names, trains a network of five hidden layers
 on MNIST without the digits 1 and 5, and looks at the digits that it knows, at ones, at fives and at
 noise. It prints which findings are seen and how well the detectors tell these sets apart,
-and writes the same to ``report.md`` in the folder ``--output``, with a figure for each finding.
+and writes the same to ``report.md`` in the folder ``--output``, with a figure for each finding
+and figures of the measures on neurons, each against the others.
+
+The thesis is V. Demuysere, "Investigating layer activation patterns in neural networks for
+classification error detection", master's dissertation, UCLouvain, 2018.
 """
 
 from __future__ import annotations

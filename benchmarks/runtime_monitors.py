@@ -6,6 +6,11 @@ reads the image files in the folder that SKOOD_DATA names, and the published wei
 in its folder ``models``; without these, or with ``--train``, a network of the same architecture
 is trained. The tables are printed and written to ``report.md`` in the folder ``--output``,
 with figures and the alarms as ``alarms.csv``.
+
+The alarms are published in C.-H. Cheng, G. Nührenberg, H. Yasuoka, "Runtime monitoring neuron
+activation patterns", DATE 2019, arXiv:1809.06573, and Gaussians are compared with Hamming distances
+in S. K. Gaddipati, J. Bandlamudi, "Monitoring neuron activations for out of distribution
+detection", Hochschule Bonn-Rhein-Sieg, 2020 (slides).
 """
 
 from __future__ import annotations

@@ -138,7 +138,7 @@ for name in ("zeros", "turned", "blobs"):
 
 # %%
 # Other thresholds need no new training. Here the classifier decides alone, and then by
-# the published rule: a probability of .659, and the smallest error of turned and
+# the published rule [1]_: a probability of .659, and the smallest error of turned and
 # covered digits, which is too strict for images this small.
 
 unknown = np.append(np.ones(len(test)), -np.ones(sum(y == 0)))
@@ -154,3 +154,8 @@ for name, rule in rules.items():
     scores = classifier.score_samples(np.concatenate([known, sets["zeros"]]))
     auroc = ood_roc_auc_score(unknown, scores)
     print(f"{name:>21}: zeros {found:.1%}, digits {right:.1%}, AUROC {auroc:.3f}")
+
+# %%
+# .. rubric:: References
+#
+# .. [1] Y. Song, "Deep Learning Lab, final project report", Yonsei University.

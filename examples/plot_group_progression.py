@@ -25,7 +25,8 @@ better than the softmax output does, unknown digits only about as well.
 # The digits 1 and 5 are held out, and 700 images of the others are left for testing;
 # drawing them at random matters, as the images are in the order of their writers.
 # Random pixels are a second kind of unknown images. Patterns are as in the thesis that
-# proposed the method: the weaker half of a layer's neurons are 0, the stronger half 1.
+# proposed the method [1]_: the weaker half of a layer's neurons are 0, the stronger
+# half 1.
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -134,3 +135,9 @@ plt.show()
 scorer = make_ood_scorer(target="misclassified")
 for name, detector in detectors.items():
     print(f"{name}: AUROC {scorer(detector, patterns[test], y[test]):.2f}")
+
+# %%
+# .. rubric:: References
+#
+# .. [1] V. Demuysere, "Investigating layer activation patterns in neural networks for
+#    classification error detection", master's dissertation, UCLouvain, 2018.

@@ -67,9 +67,10 @@ def make_samples(seed):
 # The detectors
 # -------------
 #
-# Some read activations, others binary patterns, in which half of the bits of each layer
-# are 1. Distances to clusters are averaged over the layers. The last detector reads
-# logits alone: the network's own confidence.
+# All but the last are those of a thesis [1]_. Some read activations, others binary
+# patterns, in which half of the bits of each layer are 1. Distances to clusters are
+# averaged over the layers. The last detector reads logits alone: the network's own
+# confidence.
 
 DETECTORS = {
     "number of active neurons": NeuronCountDetector(),
@@ -165,3 +166,9 @@ ClusterDistanceDisplay.from_estimator(
     ax=ax,
 )
 plt.show()
+
+# %%
+# .. rubric:: References
+#
+# .. [1] V. Demuysere, "Investigating layer activation patterns in neural networks for
+#    classification error detection", master's dissertation, UCLouvain, 2018.

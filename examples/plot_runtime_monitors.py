@@ -13,9 +13,10 @@ The first figure counts its alarms. With every step of :math:`\\gamma` they are 
 and more of them are about a digit that the network gets wrong, but most errors go
 unseen: at 0, 18 % of the known digits raise an alarm and 38 % of the misclassified ones
 do; at 1, 2 % and 10 %. The second figure compares Hamming distances of real values, of
-patterns, and the Gaussian monitor. Hamming distance says nothing about the real values
-of a convolution and a lot about their signs. In the last figure whole groups of samples
-are compared with their class, and a few unknown digits among 20 move the divergence.
+patterns, and the Gaussian monitor [1]_. Hamming distance says nothing about the real
+values of a convolution and a lot about their signs. In the last figure whole groups of
+samples are compared with their class, and a few unknown digits among 20 move the
+divergence.
 """
 
 # %%
@@ -277,3 +278,9 @@ ax.set_yscale("log")
 ax.set_xticks(range(len(shares)), shares)
 ax.set(xlabel="unknown digits among the 20", ylabel="KL divergence (nats)")
 plt.show()
+
+# %%
+# .. rubric:: References
+#
+# .. [1] S. K. Gaddipati, J. Bandlamudi, "Monitoring neuron activations for out of
+#    distribution detection", Hochschule Bonn-Rhein-Sieg, 2020 (slides).

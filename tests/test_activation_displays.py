@@ -336,6 +336,26 @@ def test_long_names_of_layers_are_slanted():
     assert {label.get_rotation() for label in display.ax_.get_xticklabels()} == {30}
 
 
+def test_training_counts_can_sort_the_neurons_of_patterns_and_shares_stand_under_them():
+    X = Activations({"a": [[1, 0, 2], [0, 0, 1]], "b": [[1, 1], [0, 1]]})
+    counts = {"a": [5, 9, 7], "b": [1, 2]}
+    display = PatternDisplay.from_activations(X, [0, 1], sort_by=counts, sorted_by="count")
+    assert display.neurons["a"].tolist() == [1, 2, 0]
+    assert display.neurons["b"].tolist() == [1, 0]
+    expected = [[0, 1, 1, 1, 1], [0, 1, 0, 1, 0]]
+    np.testing.assert_array_equal(display.image_.get_array(), expected)
+    assert display.active_shares_ == {"a": 0.5, "b": 0.75}
+    labels = [label.get_text() for label in display.ax_.get_xticklabels()]
+    assert labels == ["a\n50.0% active", "b\n75.0% active"]
+    assert display.ax_.get_xlabel() == "neurons by layer, sorted by count (black: active)"
+    single = PatternDisplay.from_activations(X, [0, 1], layer="b", sort_by=counts)
+    assert single.ax_.get_xlabel() == (
+        "neurons of b, sorted by the given measure (black: active)\n75.0% active"
+    )
+    with pytest.raises(KeyError, match="sort_by has no layer 'b'"):
+        PatternDisplay.from_activations(X, [0, 1], sort_by={"a": [1, 2, 3]})
+
+
 def test_one_layer_can_be_drawn_alone():
     X, classes = make_patterns()
     display = PatternDisplay.from_activations(X, classes, layer="flags", sort_neurons=False)

@@ -145,6 +145,13 @@ def test_labels_add_accuracy_and_its_support(X, y):
     assert (statistics["support"] < statistics["activation_count"]).any()
 
 
+def test_the_accuracy_of_the_network_is_on_the_samples_that_those_of_neurons_are_of(X, y):
+    expected = np.mean((X.predictions == y)[y != -1])
+    assert NeuronStatistics.from_activations(X, y).network_accuracy == expected
+    assert NeuronStatistics.from_activations(X).network_accuracy is None
+    assert NeuronStatistics(MEASURES, network_accuracy=0.5).network_accuracy == 0.5
+
+
 def test_supports_are_those_of_the_reference(golden):
     reference = golden("neuron_statistics")
     layers = {f"relu{i}": np.maximum(reference[f"pre{i}_eval"], 0) for i in range(1, 6)}
@@ -187,6 +194,38 @@ def test_who_never_fired_in_training_is_told_by_the_recorder(X, network, recorde
     assert statistics["influence_l2"][1] > 0
 
 
+def test_all_training_samples_are_asked_which_neurons_never_fired(X, network, recorder):
+    # Seen by the recorder on samples that were not the first of their batch.
+    recorder.ever_active_ = {"fc1": np.array([True, True, True]), "fc2": np.ones(4, dtype=bool)}
+    recorder.ever_active_["fc2"][2] = False
+    statistics = NeuronStatistics.from_activations(X, network=network, recorder=recorder)
+    assert statistics["training_count"].tolist() == [0, 3, 5, 1, 0, 7, 7]
+    assert np.flatnonzero(statistics["influence_l2"] == 0).tolist() == [5]
+
+
+def test_training_samples_are_asked_where_nothing_was_recorded(X, network):
+    # Unit 1 of the first layer fires on no sample of X, but on one training sample.
+    layers = {name: np.zeros((6, width)) for name, width in WIDTHS.items()}
+    layers["relu1"][5] = [0.0, 2.0, 1.0]
+    layers["relu2"][2] = 1.0
+    X_train = Activations(layers)
+    statistics = NeuronStatistics.from_activations(X, network=network, X_train=X_train)
+    assert statistics["training_count"].tolist() == [0, 1, 1, 1, 1, 1, 1]
+    assert np.flatnonzero(statistics["influence_l1"] == 0).tolist() == [0]
+
+
+def test_a_neuron_is_dead_only_where_neither_recorder_nor_training_samples_saw_it(
+    X, network, recorder
+):
+    layers = {name: np.zeros((2, width)) for name, width in WIDTHS.items()}
+    layers["relu1"][:, 0] = 1
+    statistics = NeuronStatistics.from_activations(
+        X, network=network, recorder=recorder, X_train=Activations(layers)
+    )
+    assert statistics["training_count"].tolist() == [0, 3, 5, 1, 0, 7, 7]
+    assert np.flatnonzero(statistics["influence_l2"] == 0).tolist() == [4]
+
+
 def test_weak_is_low_in_count_gradient_and_influence_alike(X):
     recorder = SimpleNamespace(
         activation_counts_={"fc1": np.array([1, 1, 9]), "fc2": np.array([1, 9, 9, 9])},
@@ -224,7 +263,8 @@ def test_a_trained_network_and_its_recorder_fill_the_whole_table():
         ("average_gradient", recorder.average_gradients_),
     ):
         np.testing.assert_array_equal(statistics[column], np.concatenate(list(recorded.values())))
-    never = statistics["training_count"] == 0
+    never = ~np.concatenate(list(recorder.ever_active_.values()))
+    assert (never <= (statistics["training_count"] == 0)).all()
     np.testing.assert_array_equal(statistics["influence_l2"] == 0, never)
 
 
@@ -240,8 +280,12 @@ def test_layers_of_other_widths_than_the_network_are_refused(X, network, recorde
 
 
 def test_only_activations_of_some_samples_are_measured(X):
-    with pytest.raises(TypeError, match="needs Activations, got ndarray"):
+    with pytest.raises(TypeError, match="needs Activations, got ndarray as X"):
         NeuronStatistics.from_activations(np.ones((3, 2)))
+    with pytest.raises(TypeError, match="got ndarray as X_train"):
+        NeuronStatistics.from_activations(X, X_train=np.ones((3, 2)))
+    with pytest.raises(ValueError, match=r"X has .*'relu2': 4}, and X_train has {'relu2': 4}"):
+        NeuronStatistics.from_activations(X, X_train=X[["relu2"]])
     with pytest.raises(ValueError, match="Found 0 samples"):
         NeuronStatistics.from_activations(X[:0])
 

@@ -69,8 +69,11 @@ def test_gradients_of_a_channel_are_those_of_all_its_kernels(conv, incoming):
     inputs = torch.randn(3, 4, *[5] * (conv.weight.ndim - 2))
     network = make_net(copy.deepcopy(conv), nn.ReLU())
     gradients = record(network, inputs).average_gradients_["0"]
-    weights = network[0].weight.grad.double()
-    expected = [incoming(weights, unit).abs().mean().item() for unit in range(6)]
+    weights, bias = network[0].weight.grad.double(), network[0].bias.grad.double()
+    expected = [
+        torch.cat([incoming(weights, unit).flatten(), bias[[unit]]]).abs().mean().item()
+        for unit in range(6)
+    ]
     np.testing.assert_allclose(gradients, expected, rtol=1e-5)
 
 
@@ -135,7 +138,7 @@ def test_weights_that_every_pass_computes_have_a_gradient(compute):
         output.register_hook(lambda gradient: seen.append(gradient.T @ inputs))
 
     network[0].register_forward_hook(see_gradient_of_output)
-    recorder = record(network, inputs, signed=True)
+    recorder = record(network, inputs, signed=True, include_bias=False)
     expected = seen[-1].sum(1).numpy()
     np.testing.assert_allclose(recorder.average_gradients_["0"], expected, rtol=1e-4)
     assert recorder.n_iterations_ == 1
@@ -152,7 +155,30 @@ def test_gradients_in_half_precision_do_not_overflow():
     np.testing.assert_allclose(recorder.average_gradients_["0"], expected.numpy(), rtol=1e-3)
 
 
+def test_a_bias_that_every_pass_computes_has_a_gradient():
+    class Doubled(nn.Module):
+        def forward(self, bias):
+            return 2 * bias
+
+    network = make_net(nn.Linear(3, 4), nn.ReLU())
+    nn.utils.parametrize.register_parametrization(network[0], "bias", Doubled())
+    inputs = torch.randn(5, 3)
+    with_bias, without = (
+        record(network, inputs, signed=True, include_bias=included).average_gradients_["0"]
+        for included in (True, False)
+    )
+    # The gradient of what enters the layer as its bias is half of that of the parameter.
+    expected = network[0].parametrizations["bias"].original.grad.numpy() / 2
+    np.testing.assert_allclose(with_bias - without, expected, rtol=1e-4)
+
+
 # Passes
+
+
+def mean_gradients(linear):
+    """Mean magnitude of the gradients of the incoming weights of each unit, with the bias."""
+    gradients = torch.cat([linear.weight.grad, linear.bias.grad[:, None]], 1)
+    return gradients.abs().mean(1)
 
 
 class TwoWays(nn.Module):
@@ -174,7 +200,7 @@ def test_an_iteration_in_which_a_layer_is_not_reached_counts_as_0():
             network.zero_grad()
             network(inputs, ways).square().sum().backward()
             for way in ways:
-                sums[way] += getattr(network, way).weight.grad.abs().mean(1)
+                sums[way] += mean_gradients(getattr(network, way))
     assert recorder.n_iterations_ == 4
     for way, total in sums.items():
         np.testing.assert_allclose(recorder.average_gradients_[way], total.numpy() / 4, rtol=1e-5)
@@ -191,7 +217,7 @@ def test_weights_may_be_frozen_and_thawed_in_the_course_of_the_training():
         network.left.requires_grad_(True)
         run(network, inputs)
     gradients = recorder.average_gradients_
-    expected = network.left.weight.grad.abs().mean(1).numpy() / 2
+    expected = mean_gradients(network.left).numpy() / 2
     np.testing.assert_allclose(gradients["left"], expected, rtol=1e-5)
     assert not gradients["right"].any()
     assert not network.right.weight.requires_grad
@@ -210,7 +236,7 @@ def test_a_backward_pass_that_fails_leaves_no_gradient():
         handle.remove()
         run(network, inputs)
     assert recorder.n_iterations_ == 2
-    expected = network.right.weight.grad.abs().mean(1).numpy() / 2
+    expected = mean_gradients(network.right).numpy() / 2
     np.testing.assert_allclose(recorder.average_gradients_["right"], expected, rtol=1e-5)
 
 
@@ -218,7 +244,7 @@ def test_gradients_are_seen_before_they_are_clipped():
     network, inputs = TwoWays(), torch.randn(5, 3)
     with TrainingRecorder(network) as recorder:
         run(network, inputs)
-        before = network.left.weight.grad.abs().mean(1)
+        before = mean_gradients(network.left)
         nn.utils.clip_grad_norm_(network.parameters(), 1e-3)
     np.testing.assert_allclose(recorder.average_gradients_["left"], before.numpy(), rtol=1e-5)
 

@@ -15,7 +15,7 @@ from torch.nn import functional as F  # noqa: E402
 
 import skood.training  # noqa: E402
 from skood.training import TrainingRecorder  # noqa: E402
-from skood.training._tail_mean import TailMean  # noqa: E402
+from skood.training._gradient_history import GradientHistory  # noqa: E402
 
 N_INPUTS, N_CLASSES = 6, 3
 
@@ -73,8 +73,8 @@ def test_counts_and_gradients_are_those_of_a_brute_force():
             hidden = torch.relu(network[0](inputs[0]))
             active["0"].append(hidden > 0)
             active["3"].append(network[3](hidden) > 0)
-        for layer in gradients:
-            gradients[layer].append(network[int(layer)].weight.grad.clone())
+        for layer, of_layer in gradients_of(network).items():
+            gradients[layer].append(of_layer)
 
     # Passes of its own would be counted, so the brute force watches a copy.
     with TrainingRecorder(twin := copy.deepcopy(network), last_share=1 / 3) as recorder:
@@ -95,7 +95,7 @@ def test_signed_gradients_are_summed():
     network, sums = dense_net(), torch.zeros(5, dtype=torch.float64)
 
     def watch(inputs):
-        sums.add_(network[0].weight.grad.double().sum(1))
+        sums.add_(gradients_of(network)["0"].double().sum(1))
 
     with TrainingRecorder(network, last_share=1.0, signed=True) as recorder:
         train(network, make_batches(10), watch)
@@ -103,29 +103,153 @@ def test_signed_gradients_are_summed():
     assert (recorder.average_gradients_["0"] < 0).any()
 
 
-@pytest.mark.parametrize("share", [0.1, 0.5, 1.0])
-@pytest.mark.parametrize("n_iterations", [1, 2, 255, 1_000, 12_345])
-def test_the_last_share_is_found_to_within_a_percent(n_iterations, share):
-    numbers = TailMean(1)
+def gradients_of(network):
+    """Gradients of the incoming weights of each hidden neuron, the bias last, by layer."""
+    return {
+        layer: torch.cat(
+            [network[int(layer)].weight.grad, network[int(layer)].bias.grad[:, None]], 1
+        )
+        for layer in ("0", "3")
+    }
+
+
+def train_recorded(n_iterations, **params):
+    """A recorder, and the gradients of all iterations as a brute force sees them."""
+    network, seen = dense_net(), {"0": [], "3": []}
+
+    def watch(inputs):
+        for layer, gradients in gradients_of(network).items():
+            seen[layer].append(gradients.double().numpy())
+
+    with TrainingRecorder(network, **params) as recorder:
+        train(network, make_batches(n_iterations), watch)
+    return recorder, {layer: np.stack(gradients) for layer, gradients in seen.items()}
+
+
+@pytest.mark.parametrize("n_iterations", [1, 2, 65, 257, 1_100])
+@pytest.mark.parametrize("include_bias", [True, False])
+def test_every_one_of_the_last_iterations_is_read(n_iterations, include_bias):
+    recorder, seen = train_recorded(n_iterations, include_bias=include_bias)
+    for share in (0.5, 0.3):
+        recorder.last_share = share
+        for layer, gradients in seen.items():
+            last = gradients[-max(1, round(share * n_iterations)) :]
+            expected = np.abs(last if include_bias else last[:, :, :-1]).mean(axis=(0, 2))
+            np.testing.assert_allclose(recorder.average_gradients_[layer], expected, rtol=1e-5)
+
+
+@pytest.mark.parametrize(("n_iterations", "include_bias"), [(257, False), (1_100, True)])
+def test_the_signed_sum_is_that_of_every_one_of_the_last_iterations(n_iterations, include_bias):
+    recorder, seen = train_recorded(n_iterations, signed=True, include_bias=include_bias)
+    for layer, gradients in seen.items():
+        last = gradients[-round(n_iterations / 2) :]
+        expected = (last if include_bias else last[:, :, :-1]).sum(axis=(0, 2))
+        np.testing.assert_allclose(
+            recorder.average_gradients_[layer], expected, rtol=1e-4, atol=1e-5
+        )
+
+
+def test_a_training_read_at_any_time_is_averaged_over_its_last_half_so_far():
+    network, seen = dense_net(), []
+
+    def watch(inputs):
+        seen.append(gradients_of(network)["3"].double().abs().mean(1).numpy())
+        if len(seen) in (70, 71, 199, 500):
+            # Of the present backward pass, too.
+            found = recorder.average_gradients_["3"]
+            last = seen[-round(len(seen) / 2) :]
+            np.testing.assert_allclose(found, np.mean(last, axis=0), rtol=1e-5)
+
+    with TrainingRecorder(network) as recorder:
+        train(network, make_batches(500), watch)
+    assert len(seen) == recorder.n_iterations_ == 500
+
+
+def test_a_smaller_last_share_can_be_asked_for_afterwards_but_no_larger_one():
+    recorder, seen = train_recorded(300)
+    recorder.last_share = 0.1
+    expected = np.abs(seen["0"][-30:]).mean(axis=(0, 2))
+    np.testing.assert_allclose(recorder.average_gradients_["0"], expected, rtol=1e-5)
+    recorder.last_share = 0.6
+    with pytest.raises(ValueError, match=r"recorded for last_share=0\.5.*got 0\.6"):
+        recorder.average_gradients_  # noqa: B018
+
+
+def test_layers_without_a_bias_are_averaged_over_their_weights():
+    torch.manual_seed(0)
+    network = nn.Sequential(nn.Linear(N_INPUTS, 4, bias=False), nn.ReLU(), nn.Linear(4, 3))
+    with TrainingRecorder(network) as recorder:
+        train(network, make_batches(1))
+    expected = network[0].weight.grad.abs().mean(1).numpy()
+    np.testing.assert_allclose(recorder.average_gradients_["0"], expected, rtol=1e-5)
+
+
+def test_a_bias_that_alone_is_trained_is_recorded():
+    network = dense_net().bfloat16()
+    for layer in (0, 3, 5):
+        network[layer].weight.requires_grad_(False)
+    inputs, labels = make_batches(1)[0]
+    with TrainingRecorder(network) as recorder:
+        F.cross_entropy(network(inputs.bfloat16()), labels).backward()
+    expected = network[0].bias.grad.float().abs().numpy() / (N_INPUTS + 1)
+    np.testing.assert_allclose(recorder.average_gradients_["0"], expected, rtol=1e-5)
+
+
+def make_history(n_iterations, value, **params):
+    history = GradientHistory(1, **{"last_share": 0.5, "read_share": 1.0, **params})
+    n_read = 0
     for number in range(n_iterations):
-        if numbers.begin_iteration():
-            numbers.add(torch.tensor([float(number)], dtype=torch.float64))
-    mean, found = numbers.last(share)
-    tolerance = 0.5 if n_iterations <= 255 else 0.01 * n_iterations
-    assert abs(found - max(1, share * n_iterations)) <= tolerance
-    expected = n_iterations - (found + 1) / 2
-    assert mean.item() == pytest.approx(expected, abs=0 if n_iterations <= 255 else tolerance)
+        if history.begin_iteration():
+            history.add(torch.tensor([float(value(number))]))
+            n_read += 1
+    return history, n_read
 
 
 @pytest.mark.parametrize("period", [2, 3, 5, 8])
-def test_iterations_that_take_turns_are_read_evenly(period):
-    turns, n_read = TailMean(1), 0
-    for number in range(4_000):
-        if turns.begin_iteration():
-            turns.add(torch.tensor([float(number % period == 0)]))
-            n_read += 1
-    assert n_read == pytest.approx(255 + (4_000 - 255) / 2, abs=5)
-    assert turns.last(0.5)[0].item() == pytest.approx(1 / period, abs=0.01)
+@pytest.mark.parametrize("read_share", [0.1, 0.5])
+def test_a_share_of_the_iterations_is_read_evenly_where_they_take_turns(period, read_share):
+    history, n_read = make_history(8_000, lambda i: i % period == 0, read_share=read_share)
+    assert n_read == pytest.approx(read_share * 8_000, abs=5)
+    mean, n_last = history.last(0.5)
+    assert n_last == 4_000
+    assert mean.item() == pytest.approx(1 / period, abs=0.02)
+
+
+def test_only_what_may_be_needed_is_kept():
+    history, _ = make_history(10_000, lambda i: i)
+    assert sum(len(numbers) for numbers, _ in history._chunks) <= 5_000 + 2 * 64
+    assert history.last(0.5)[0].item() == np.arange(5_000, 10_000).mean()
+
+
+def test_the_sum_of_a_share_of_the_iterations_is_scaled_to_all():
+    network = dense_net(dropout=0)
+    inputs, labels = make_batches(1)[0]
+    with TrainingRecorder(network, signed=True, read_share=0.25) as recorder:
+        for _ in range(40):  # without a step: all gradients are the same
+            network.zero_grad()
+            F.cross_entropy(network(inputs), labels).backward()
+    expected = 20 * gradients_of(network)["0"].sum(1).numpy()
+    np.testing.assert_allclose(recorder.average_gradients_["0"], expected, rtol=1e-4, atol=1e-6)
+
+
+def test_every_sample_of_every_batch_is_asked_which_neurons_are_active():
+    network = dense_net(dropout=0)
+    with torch.no_grad():
+        network[0].bias.sub_(1.2)
+    active = {"0": torch.zeros(5, dtype=torch.bool), "3": torch.zeros(4, dtype=torch.bool)}
+    with TrainingRecorder(network) as recorder:
+        for place, (inputs, labels) in enumerate(make_batches(150)):
+            F.cross_entropy(network(inputs), labels).backward()
+            with torch.no_grad():
+                hidden = network[1](F.linear(inputs, network[0].weight, network[0].bias))
+                active["0"] |= (hidden > 0).any(0)
+                active["3"] |= (F.linear(hidden, network[3].weight, network[3].bias) > 0).any(0)
+            if place in (0, 70, 149):
+                for layer, seen in active.items():
+                    np.testing.assert_array_equal(recorder.ever_active_[layer], seen.numpy())
+    rarely = recorder.ever_active_["0"] & (recorder.activation_counts_["0"] == 0)
+    assert rarely.any()
+    assert not np.concatenate(list(recorder.ever_active_.values())).all()
 
 
 def test_a_very_small_share_still_has_a_gradient():
@@ -143,7 +267,7 @@ def test_every_backward_pass_is_an_iteration_of_its_own():
             F.cross_entropy(network(inputs), labels).backward()
     # Nobody has set the gradients to zero, so that they have added up.
     np.testing.assert_allclose(
-        recorder.average_gradients_["3"], network[3].weight.grad.sum(1).numpy(), rtol=1e-4
+        recorder.average_gradients_["3"], gradients_of(network)["3"].sum(1).numpy(), rtol=1e-4
     )
     assert recorder.n_iterations_ == 2
 

@@ -89,7 +89,8 @@ class GaussianActivationDetector(BaseOneClassDetector):
 
     References
     ----------
-    .. [1] S. K. Gaddipati, B. Bandlamudi, 2020.
+    .. [1] S. K. Gaddipati, J. Bandlamudi, "Monitoring neuron activations for out of distribution
+       detection", Hochschule Bonn-Rhein-Sieg, 2020 (slides).
     .. [2] T. F. Chan, G. H. Golub, R. J. LeVeque, "Updating formulae and a pairwise algorithm for
        computing sample variances", COMPSTAT 1982. https://doi.org/10.1007/978-3-642-51461-6_3
 

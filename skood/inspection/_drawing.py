@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -38,6 +39,31 @@ def rows_by_set(groups: ArrayLike | None, n_samples: int) -> dict[str, NDArray[n
         raise ValueError(f"There are {n_samples} samples, but groups has {len(names)}.")
     _, first, number = np.unique(names, return_index=True, return_inverse=True)
     return {str(names[first[i]]): np.flatnonzero(number == i) for i in np.argsort(first)}
+
+
+def descending_order(measure: Any, layer: str, n_units: int) -> NDArray[np.intp]:
+    """Units of a layer, those of the largest values first and those without one last.
+
+    ``measure`` holds a value for each unit, by layer or of that layer alone.
+
+    Raises
+    ------
+    KeyError
+        If it does not have the layer.
+    ValueError
+        If it is of another number of units.
+    """
+    if isinstance(measure, Mapping):
+        if layer not in measure:
+            raise KeyError(f"sort_by has no layer {layer!r}; its layers are {list(measure)}.")
+        measure = measure[layer]
+    values = np.asarray(measure, dtype=np.float64)
+    if values.shape != (n_units,):
+        raise ValueError(
+            f"sort_by must have a value for each of the {n_units} neurons of {layer!r}, got shape "
+            f"{values.shape}."
+        )
+    return np.argsort(-values, kind="stable")
 
 
 def split_pipeline(estimator: Any, X: Any, method: str) -> tuple[Any, Any]:

@@ -37,9 +37,11 @@ def neuron_influence(
     norm : {"l2", "l1"}, default="l2"
         "l1" sums magnitudes, "l2" takes the root of the sum of squares.
     activation_counts : dict of str to array-like, or list of array-like, default=None
-        How often each neuron was active in training: an array of shape (n_units,) for each hidden
-        layer in forward order. A neuron that never was has the influence 0, and no path leads
-        through it.
+        How often each neuron was active in training, or whether it ever was: an array of shape
+        (n_units,) for each hidden layer in forward order. A neuron that never was has the influence
+        0, and no path leads through it. Ask all training samples: the ``ever_active_`` of a
+        :class:`~skood.training.TrainingRecorder`, or :func:`activation_count` of them. Counts of a
+        part of them call neurons dead that are not.
     layers : sequence of str, default=None
         Names for the hidden layers, in forward order, such as ``A.layers``. By default they are
         those of ``activation_counts``, where that is a dict, and else those of the weights:
@@ -62,7 +64,7 @@ def neuron_influence(
 
     See Also
     --------
-    skood.training.TrainingRecorder : Counts how often each neuron is active in training.
+    skood.training.TrainingRecorder : Sees which neurons are ever active in training.
     weak_neurons : Neurons of low influence, among other measures.
 
     Notes
@@ -93,7 +95,8 @@ def neuron_influence(
 
     References
     ----------
-    .. [1] Demuysere, master's thesis, 2018.
+    .. [1] V. Demuysere, "Investigating layer activation patterns in neural networks for
+       classification error detection", master's dissertation, UCLouvain, 2018.
 
     Examples
     --------

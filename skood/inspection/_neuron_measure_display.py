@@ -1,4 +1,4 @@
-"""One measure of all neurons, as sorted bars."""
+"""Up to three measures of all neurons, as bars."""
 
 from __future__ import annotations
 
@@ -28,21 +28,29 @@ _AXIS_LABELS = {
 
 
 class NeuronMeasureDisplay:
-    """Neurons of each layer as bars, sorted by one measure and coloured by another.
+    """Neurons of each layer as bars, of three measures: height, order and colour.
 
     Create it by :meth:`from_statistics`. Each layer has axes of its own, on which the neuron with
-    the largest value comes first. Neurons whose value is NaN have no bar.
+    the largest value of ``sort_by`` comes first, and those for which it is NaN last. Neurons whose
+    height is NaN have no bar. So are drawn the figures 3.2 to 3.7 of [1]_: activation count,
+    average gradient, influence and accuracy, each against the others.
 
     Parameters
     ----------
-    values : dict of str to array-like of shape (n_units,)
-        The measure by layer: the lengths of the bars.
-    measure : str
-        Its name.
-    color_values : dict of str to array-like of shape (n_units,), default=None
-        Another measure of the same neurons, for the colours; grey where it is NaN.
-    color_by : str, default=None
-        The name of that measure.
+    height : dict of str to array-like of shape (n_units,)
+        The measure by layer that gives the heights of the bars.
+    sort_by : dict of str to array-like of shape (n_units,), default=None
+        A measure of the same neurons that sorts them; ``height`` by default.
+    color : dict of str to array-like of shape (n_units,), default=None
+        A measure of the same neurons that gives the colours of the bars, grey where it is NaN; by
+        default all have one colour.
+    names : dict of str to str, default=None
+        Names of the measures, by the parameters "height", "sort_by" and "color". Those of the
+        columns of :class:`NeuronStatistics` are written out.
+    reference : float, default=None
+        A height to mark by a dotted line, such as the accuracy of the network.
+    reference_label : str, default=None
+        What to write at that line.
 
     Attributes
     ----------
@@ -66,7 +74,8 @@ class NeuronMeasureDisplay:
 
     References
     ----------
-    Demuysere, master's thesis, 2018.
+    .. [1] V. Demuysere, "Investigating layer activation patterns in neural networks for
+       classification error detection", master's dissertation, UCLouvain, 2018.
 
     Examples
     --------
@@ -74,36 +83,43 @@ class NeuronMeasureDisplay:
     >>> statistics = NeuronStatistics(
     ...     {
     ...         "accuracy": {"fc1": [0.8, float("nan"), 1.0], "fc2": [0.6, 1.0]},
-    ...         "activation_count": {"fc1": [9, 0, 4], "fc2": [5, 7]},
-    ...     }
+    ...         "training_count": {"fc1": [9, 0, 4], "fc2": [5, 7]},
+    ...         "average_gradient": {"fc1": [0.1, 0.0, 0.3], "fc2": [0.2, 0.1]},
+    ...     },
+    ...     network_accuracy=0.9,
     ... )
     >>> display = NeuronMeasureDisplay.from_statistics(
-    ...     statistics, "accuracy", color_by="activation_count", reference=0.9
+    ...     statistics, height="accuracy", sort_by="training_count", color="average_gradient"
     ... )
     >>> display.order_
-    {'fc1': array([2, 0]), 'fc2': array([1, 0])}
+    {'fc1': array([0, 2]), 'fc2': array([1, 0])}
     """
 
     def __init__(
         self,
         *,
-        values: Mapping[str, ArrayLike],
-        measure: str,
-        color_values: Mapping[str, ArrayLike] | None = None,
-        color_by: str | None = None,
+        height: Mapping[str, ArrayLike],
+        sort_by: Mapping[str, ArrayLike] | None = None,
+        color: Mapping[str, ArrayLike] | None = None,
+        names: Mapping[str, str] | None = None,
+        reference: float | None = None,
+        reference_label: str | None = None,
     ) -> None:
-        self.values = values
-        self.measure = measure
-        self.color_values = color_values
-        self.color_by = color_by
+        self.height = height
+        self.sort_by = sort_by
+        self.color = color
+        self.names = names
+        self.reference = reference
+        self.reference_label = reference_label
 
     @classmethod
     def from_statistics(
         cls,
         statistics: NeuronStatistics,
-        measure: str,
+        height: str,
         *,
-        color_by: str | None = None,
+        sort_by: str | None = None,
+        color: str | None = None,
         layers: str | Sequence[str] | None = None,
         reference: float | None = None,
         reference_label: str | None = None,
@@ -111,24 +127,27 @@ class NeuronMeasureDisplay:
         ax: Axes | ArrayLike | None = None,
         **bar_kw: Any,
     ) -> NeuronMeasureDisplay:
-        """Draw one or two columns of a table of neurons.
+        """Draw one to three columns of a table of neurons.
 
         Parameters
         ----------
         statistics : NeuronStatistics
             The table.
-        measure : str
-            Column that sorts the bars and gives their lengths.
-        color_by : str, default=None
+        height : str
+            Column that gives the heights of the bars.
+        sort_by : str, default=None
+            Column that sorts the bars, largest first; ``height`` by default.
+        color : str, default=None
             Column that gives their colours. By default all have one colour.
         layers : str or sequence of str, default=None
             Layers to draw; all by default.
         reference : float, default=None
-            A value to mark by a horizontal line, such as the accuracy of the network.
+            A height to mark by a dotted line. By default, where ``height`` is "accuracy", it is the
+            accuracy of the network, if the table has it.
         reference_label : str, default=None
             What to write at that line.
         cmap : str or matplotlib Colormap, default="viridis"
-            Colours of ``color_by``.
+            Colours of ``color``.
         ax : matplotlib Axes or array-like of Axes, default=None
             Axes to draw on, one for each layer; new ones side by side by default.
         **bar_kw : dict
@@ -148,25 +167,18 @@ class NeuronMeasureDisplay:
         """
         if isinstance(layers, str):
             layers = [layers]
-        color_values = None if color_by is None else _by_layer(statistics, color_by, layers)
-        display = cls(
-            values=_by_layer(statistics, measure, layers),
-            measure=measure,
-            color_values=color_values,
-            color_by=color_by,
-        )
-        return display.plot(
-            ax, reference=reference, reference_label=reference_label, cmap=cmap, **bar_kw
-        )
+        if reference is None and height == "accuracy":
+            reference = statistics.network_accuracy
+            reference_label = reference_label or "network"
+        names = {"height": height, "sort_by": sort_by or height}
+        if color is not None:
+            names["color"] = color
+        measures = {role: _by_layer(statistics, name, layers) for role, name in names.items()}
+        display = cls(**measures, names=names, reference=reference, reference_label=reference_label)
+        return display.plot(ax, cmap=cmap, **bar_kw)
 
     def plot(
-        self,
-        ax: Axes | ArrayLike | None = None,
-        *,
-        reference: float | None = None,
-        reference_label: str | None = None,
-        cmap: Any = "viridis",
-        **bar_kw: Any,
+        self, ax: Axes | ArrayLike | None = None, *, cmap: Any = "viridis", **bar_kw: Any
     ) -> NeuronMeasureDisplay:
         """Draw the bars.
 
@@ -174,12 +186,8 @@ class NeuronMeasureDisplay:
         ----------
         ax : matplotlib Axes or array-like of Axes, default=None
             Axes to draw on, one for each layer; new ones side by side by default.
-        reference : float, default=None
-            A value to mark by a horizontal line, such as the accuracy of the network.
-        reference_label : str, default=None
-            What to write at that line.
         cmap : str or matplotlib Colormap, default="viridis"
-            Colours of ``color_values``.
+            Colours of ``color``.
         **bar_kw : dict
             Keyword arguments of matplotlib's ``bar``, for all bars.
 
@@ -191,32 +199,47 @@ class NeuronMeasureDisplay:
         Raises
         ------
         ValueError
-            If ``color_values`` are of other neurons than ``values``, or ``ax`` does not hold one
-            axes for each layer.
+            If ``sort_by`` or ``color`` are of other neurons than ``height``, or ``ax`` does not
+            hold one axes for each layer.
         """
-        if self.color_values is not None:
-            common_widths({"values": self.values, "color_values": self.color_values})
+        sort_by = self.height if self.sort_by is None else self.sort_by
+        measures = {"height": self.height, "sort_by": sort_by, "color": self.color}
+        common_widths(
+            {role: by_layer for role, by_layer in measures.items() if by_layer is not None}
+        )
         self._get_axes(ax)
         colors = self._colors(cmap)
         self.order_, self.bars_, self.reference_lines_ = {}, {}, {}
-        for layer, axes in zip(self.values, self.axes_, strict=True):
-            heights = np.asarray(self.values[layer], dtype=np.float64)
-            order = np.argsort(-heights, kind="stable")[: np.count_nonzero(~np.isnan(heights))]
+        for layer, axes in zip(self.height, self.axes_, strict=True):
+            heights = np.asarray(self.height[layer], dtype=np.float64)
+            order = np.argsort(-np.asarray(sort_by[layer], dtype=np.float64), kind="stable")
+            order = order[~np.isnan(heights[order])]
             style = {"width": 1.0, "color": colors[layer][order], **bar_kw}
             self.order_[layer] = order
             self.bars_[layer] = axes.bar(np.arange(len(order)), heights[order], **style)
             n_bars = "" if len(order) == len(heights) else f"{len(order)} of "
-            axes.set(title=layer, xlabel=f"{n_bars}{len(heights)} neurons")
-            if reference is not None:
-                line = axes.axhline(reference, color="black", linestyle="--", linewidth=1)
+            axes.set(title=layer, xlabel=f"{n_bars}{len(heights)} neurons{self._sorted()}")
+            if self.reference is not None:
+                line = axes.axhline(self.reference, color="black", linestyle=":", linewidth=1.2)
                 self.reference_lines_[layer] = line
-        self.axes_[0].set_ylabel(_AXIS_LABELS.get(self.measure, self.measure))
-        if reference is not None and reference_label is not None:
-            self._write_at_line(reference, reference_label)
+        self.axes_[0].set_ylabel(self._label("height"))
+        if self.reference is not None and self.reference_label is not None:
+            self._write_at_line(self.reference, self.reference_label)
         return self
 
+    def _label(self, role: str) -> str:
+        name = (self.names or {}).get(role, "")
+        return _AXIS_LABELS.get(name, name)
+
+    def _sorted(self) -> str:
+        """What is said of the order where the heights do not tell it."""
+        names = self.names or {}
+        if self.sort_by is None or "sort_by" not in names:
+            return ""
+        return "" if names["sort_by"] == names.get("height") else f" by\n{self._label('sort_by')}"
+
     def _get_axes(self, ax: Axes | ArrayLike | None) -> None:
-        n_layers = len(self.values)
+        n_layers = len(self.height)
         pyplot = import_optional("matplotlib.pyplot", "plot", "NeuronMeasureDisplay")
         if ax is None:
             size = (max(6.4, 2.2 * n_layers), 3.6)
@@ -230,10 +253,10 @@ class NeuronMeasureDisplay:
 
     def _colors(self, cmap: Any) -> dict[str, NDArray]:
         """The colour of each neuron by layer; draws the colour bar."""
-        if self.color_values is None:
+        if self.color is None:
             self.colorbar_ = None
-            return {layer: np.full(np.size(v), "#0072b2") for layer, v in self.values.items()}
-        numbers = {layer: np.asarray(self.color_values[layer]) for layer in self.values}
+            return {layer: np.full(np.size(v), "#0072b2") for layer, v in self.height.items()}
+        numbers = {layer: np.asarray(self.color[layer]) for layer in self.height}
         every = np.concatenate(list(numbers.values()))
         is_flag = every.dtype == bool
         pyplot = import_optional("matplotlib.pyplot", "plot", "NeuronMeasureDisplay")
@@ -241,8 +264,9 @@ class NeuronMeasureDisplay:
         scale = pyplot.cm.ScalarMappable(cmap=colormap)
         scale.set_array(np.ma.masked_invalid(every))
         scale.set_clim(*((0, 1) if is_flag else (None, None)))
-        label = _AXIS_LABELS.get(str(self.color_by), self.color_by)
-        self.colorbar_ = self.figure_.colorbar(scale, ax=list(self.axes_), label=label, pad=0.02)
+        self.colorbar_ = self.figure_.colorbar(
+            scale, ax=list(self.axes_), label=self._label("color"), pad=0.02
+        )
         if is_flag:
             self.colorbar_.set_ticks([0.25, 0.75], labels=["no", "yes"])
         return {layer: scale.to_rgba(np.ma.masked_invalid(v)) for layer, v in numbers.items()}

@@ -53,7 +53,8 @@ def activation_count(
 
     References
     ----------
-    .. [1] Demuysere, master's thesis, 2018.
+    .. [1] V. Demuysere, "Investigating layer activation patterns in neural networks for
+       classification error detection", master's dissertation, UCLouvain, 2018.
 
     Examples
     --------
@@ -126,7 +127,8 @@ def neuron_accuracy(X: Activations, y: ArrayLike) -> dict[str, NDArray[np.float6
 
     References
     ----------
-    .. [1] Demuysere, master's thesis, 2018.
+    .. [1] V. Demuysere, "Investigating layer activation patterns in neural networks for
+       classification error detection", master's dissertation, UCLouvain, 2018.
 
     Examples
     --------
@@ -181,7 +183,8 @@ def weak_neurons(
 
     References
     ----------
-    .. [1] Demuysere, master's thesis, 2018.
+    .. [1] V. Demuysere, "Investigating layer activation patterns in neural networks for
+       classification error detection", master's dissertation, UCLouvain, 2018.
 
     Examples
     --------

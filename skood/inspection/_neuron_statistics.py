@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from .._optional import import_optional
-from .._validation import in_distribution_mask
+from .._validation import in_distribution_rows, take_rows
 from ..activations import Activations
 from ._influence import neuron_influence
 from ._neuron_measures import (
@@ -24,6 +24,8 @@ from ._neuron_measures import (
 if TYPE_CHECKING:
     from pandas import DataFrame
 
+Measures = dict[str, dict[str, NDArray]]
+
 
 class NeuronStatistics:
     """A table of measures, one row for each neuron.
@@ -34,6 +36,8 @@ class NeuronStatistics:
     ----------
     measures : dict of str to dict of str to array-like of shape (n_units,)
         By name of the measure, its values by layer. All measures are of the same layers.
+    network_accuracy : float, default=None
+        Accuracy of the whole network, on the samples that the accuracies of neurons are of.
 
     Raises
     ------
@@ -65,11 +69,17 @@ class NeuronStatistics:
     {'fc1': array([9, 0, 4]), 'fc2': array([5, 7])}
     """
 
-    def __init__(self, measures: Mapping[str, Mapping[str, ArrayLike]]) -> None:
+    def __init__(
+        self,
+        measures: Mapping[str, Mapping[str, ArrayLike]],
+        *,
+        network_accuracy: float | None = None,
+    ) -> None:
         if not measures:
             raise ValueError("NeuronStatistics needs at least one measure, got none.")
         if taken := {"layer", "unit"}.intersection(measures):
             raise ValueError(f"The columns {sorted(taken)} tell which neuron it is.")
+        self.network_accuracy = network_accuracy
         self._widths = common_widths(measures)
         widths = list(self._widths.values())
         self._columns = {
@@ -87,6 +97,7 @@ class NeuronStatistics:
         *,
         network: Any = None,
         recorder: Any = None,
+        X_train: Activations | None = None,
         quantile: float = 0.25,
     ) -> NeuronStatistics:
         """Measure the neurons of the given layers.
@@ -98,13 +109,16 @@ class NeuronStatistics:
             ``recorder``, one layer for each hidden layer with weights, after its nonlinearity.
         y : array-like of shape (n_samples,), default=None
             Class labels, -1 for out-of-distribution. They add the columns "accuracy" and
-            "support".
+            "support", and ``network_accuracy``.
         network : object, default=None
             The trained network, as :func:`neuron_influence` takes it. It adds "influence_l1" and
             "influence_l2".
         recorder : TrainingRecorder, default=None
             What recorded the training of the network. It adds "training_count" and
             "average_gradient".
+        X_train : Activations, default=None
+            Activations of the same layers on all training samples, which tell which neurons no
+            training sample activates. Without a recorder they add "training_count".
         quantile : float in [0, 1], default=0.25
             As in :func:`weak_neurons`.
 
@@ -118,19 +132,23 @@ class NeuronStatistics:
             - "accuracy": :func:`neuron_accuracy`;
             - "support": number of in-distribution samples that activate the neuron, which the
               accuracy is of;
-            - "training_count", "average_gradient": what the recorder saw;
-            - "influence_l1", "influence_l2": :func:`neuron_influence`, 0 for a neuron that was
-              never active: never while the recorder looked, or without one on no sample of ``X``;
-            - "weak", with ``network`` or ``recorder``: low in all there is of the count (of the
-              recorder, or without one that of ``X``), "average_gradient" and "influence_l2".
+            - "training_count", "average_gradient": what the recorder saw, or without one the
+              number of samples of ``X_train`` that activate the neuron;
+            - "influence_l1", "influence_l2": :func:`neuron_influence`, 0 for a neuron that no
+              training sample activated: none of all that the recorder saw, of any batch, and none
+              of ``X_train``. Without both, ``X`` is asked in their place;
+            - "weak", with ``network`` or ``recorder``: low in all there is of the count
+              ("training_count", or without it that of ``X``), "average_gradient" and
+              "influence_l2".
 
         Raises
         ------
         TypeError
-            If ``X`` is not ``Activations``.
+            If ``X`` or ``X_train`` is not ``Activations``.
         ValueError
-            If there are no samples, ``y`` is not what :func:`neuron_accuracy` takes, or the
-            hidden layers of the network or recorder have other widths than those of ``X``.
+            If there are no samples, ``y`` is not what :func:`neuron_accuracy` takes, or the hidden
+            layers of the network or recorder or the layers of ``X_train`` have other widths than
+            those of ``X``.
 
         Examples
         --------
@@ -143,33 +161,27 @@ class NeuronStatistics:
         >>> statistics["activation_count"], statistics["support"], statistics["accuracy"]
         (array([2, 3]), array([2, 2]), array([0.5, 0.5]))
         """
-        if not isinstance(X, Activations):
-            raise TypeError(f"NeuronStatistics needs Activations, got {type(X).__name__}.")
-        if len(X) == 0:
-            raise ValueError(f"Found 0 samples in {X!r} while at least 1 is needed.")
-        count = count_by_layer(X)
-        measures: dict[str, dict[str, NDArray]] = {
+        count = _count_samples(X, "X")
+        measures: Measures = {
             "activation_count": count,
             "activation_rate": {layer: n / len(X) for layer, n in count.items()},
         }
+        network_accuracy = None
         if y is not None:
-            measures["accuracy"] = neuron_accuracy(X, y)
-            measures["support"] = count_by_layer(X[in_distribution_mask(y, len(X))])
-        low = []
-        if recorder is not None:
-            count = _of_layers(recorder.activation_counts_, count)
-            measures["training_count"] = count
-            measures["average_gradient"] = _of_layers(recorder.average_gradients_, count)
-            low.append(measures["average_gradient"])
+            of_labels, network_accuracy = _measure_accuracy(X, y)
+            measures |= of_labels
+        of_training, ever_active = _measure_training(recorder, X_train, count)
+        measures |= of_training
         if network is not None:
             for norm in ("l1", "l2"):
                 measures[f"influence_{norm}"] = neuron_influence(
-                    network, norm, activation_counts=count, layers=X.layers
+                    network, norm, activation_counts=ever_active, layers=X.layers
                 )
-            low.append(measures["influence_l2"])
+        low = [measures[name] for name in ("average_gradient", "influence_l2") if name in measures]
         if low:
+            count = measures.get("training_count", count)
             measures["weak"] = weak_neurons(count, *low, quantile=quantile)
-        return cls(measures)
+        return cls(measures, network_accuracy=network_accuracy)
 
     @property
     def columns(self) -> tuple[str, ...]:
@@ -242,13 +254,57 @@ class NeuronStatistics:
             return None  # a notebook then shows the plain text
 
 
-def _of_layers(measure: Mapping[str, NDArray], layers: Mapping[str, NDArray]) -> dict[str, NDArray]:
+def _count_samples(X: Activations, name: str) -> dict[str, NDArray[np.int64]]:
+    if not isinstance(X, Activations):
+        raise TypeError(f"NeuronStatistics needs Activations, got {type(X).__name__} as {name}.")
+    if len(X) == 0:
+        raise ValueError(f"Found 0 samples in {name}={X!r} while at least 1 is needed.")
+    return count_by_layer(X)
+
+
+def _measure_accuracy(X: Activations, y: ArrayLike) -> tuple[Measures, float]:
+    """Accuracies of neurons, their support, and the accuracy of the network on the same samples."""
+    accuracy = neuron_accuracy(X, y)
+    known, labels = take_rows(X, y, in_distribution_rows(y, len(X)))
+    measures = {"accuracy": accuracy, "support": count_by_layer(known)}
+    return measures, float(np.mean(known.predictions == labels))
+
+
+def _measure_training(
+    recorder: Any, X_train: Activations | None, count: dict[str, NDArray]
+) -> tuple[Measures, dict[str, NDArray]]:
+    """What is known of the training, and which neurons any sample of it activated.
+
+    Where nothing is known of it, ``count`` stands for it, which names the layers too.
+    """
+    measures: Measures = {}
+    asked = []
+    if X_train is not None:
+        of_samples = _of_layers(_count_samples(X_train, "X_train"), count, "X_train")
+        measures["training_count"] = of_samples
+        asked.append(of_samples)
+    if recorder is not None:
+        recorded = recorder.activation_counts_
+        measures["training_count"] = _of_layers(recorded, count, "the recorder")
+        measures["average_gradient"] = _of_layers(
+            recorder.average_gradients_, count, "the recorder"
+        )
+        # Another recorder may have counted nothing but the first sample of each batch.
+        seen = getattr(recorder, "ever_active_", recorded)
+        asked.append(_of_layers(seen, count, "the recorder"))
+    by_any = {layer: np.any([of[layer] > 0 for of in asked or [count]], axis=0) for layer in count}
+    return measures, by_any
+
+
+def _of_layers(
+    measure: Mapping[str, NDArray], layers: Mapping[str, NDArray], source: str
+) -> dict[str, NDArray]:
     """A measure by weight layer, under the names of the layers whose weights they are."""
     found = {name: len(values) for name, values in measure.items()}
     expected = {name: len(values) for name, values in layers.items()}
     if list(found.values()) != list(expected.values()):
         raise ValueError(
-            "X must have one layer for each hidden layer with weights that the recorder saw, of "
-            f"the same width: X has {expected}, and the recorder has {found}."
+            f"X must have one layer for each hidden layer of {source}, of the same width: X has "
+            f"{expected}, and {source} has {found}."
         )
     return dict(zip(layers, measure.values(), strict=True))

@@ -47,9 +47,14 @@ class PatternDisplay:
         Whether to mark and name the neurons in which two rows, of two sets, differ.
     title : str, default=None
         Title of the axes; none by default.
+    sorted_by : str, default=None
+        Name of the measure that sorts the neurons. With it, the share of active neurons is written
+        under each layer.
 
     Attributes
     ----------
+    active_shares_ : dict of str to float
+        Mean share of the neurons of each layer that are active in a row.
     differing_ : dict of str to ndarray
         Numbers of the neurons of each layer in which the two rows differ; empty where
         differences are not marked.
@@ -96,12 +101,14 @@ class PatternDisplay:
         neurons: Mapping[str, ArrayLike],
         mark_differences: bool = False,
         title: str | None = None,
+        sorted_by: str | None = None,
     ) -> None:
         self.patterns = patterns
         self.groups = groups
         self.neurons = neurons
         self.mark_differences = mark_differences
         self.title = title
+        self.sorted_by = sorted_by
 
     @classmethod
     def from_activations(
@@ -112,6 +119,8 @@ class PatternDisplay:
         layer: str | None = None,
         max_per_class: int | None = 25,
         sort_neurons: bool = True,
+        sort_by: Mapping[str, ArrayLike] | None = None,
+        sorted_by: str = "the given measure",
         ax: Axes | None = None,
         **imshow_kw: Any,
     ) -> PatternDisplay:
@@ -135,6 +144,13 @@ class PatternDisplay:
             active most often, and those of one class with the most distinctive first. Neurons
             that are active equally often in all classes come last. Otherwise they keep
             their order.
+        sort_by : dict of str to array-like of shape (n_units,), default=None
+            A measure of the neurons by layer, which sorts them in place of the classes, largest
+            first: with the training counts, ``statistics.by_layer("training_count")``, these are
+            the diagrams of figure 3.8 of [1]_. The share of active neurons in the rows that are
+            drawn is then written under each layer.
+        sorted_by : str, default="the given measure"
+            What to call that measure, such as "training count".
         ax : matplotlib Axes, default=None
             Axes to draw on; new ones by default.
         **imshow_kw : dict
@@ -150,9 +166,15 @@ class PatternDisplay:
         TypeError
             If ``X`` is not ``Activations``, or ``max_per_class`` is not an integer.
         KeyError
-            If there is no such layer.
+            If there is no such layer, in ``X`` or in ``sort_by``.
         ValueError
-            If ``groups`` has another length than ``X``, or a layer has maps.
+            If ``groups`` has another length than ``X``, ``sort_by`` another width than a layer, or
+            a layer has maps.
+
+        References
+        ----------
+        .. [1] V. Demuysere, "Investigating layer activation patterns in neural networks for
+           classification error detection", master's dissertation, UCLouvain, 2018.
 
         Examples
         --------
@@ -168,8 +190,15 @@ class PatternDisplay:
         if max_per_class is not None:
             check_scalar(max_per_class, "max_per_class", Integral, min_val=1)
         X = X if layer is None else X[[layer]]
-        patterns, set_of_row, neurons = rows_by_class(X, groups, max_per_class, sort_neurons)
-        display = cls(patterns=patterns, groups=set_of_row, neurons=neurons)
+        patterns, set_of_row, neurons = rows_by_class(
+            X, groups, max_per_class, sort_neurons, sort_by
+        )
+        display = cls(
+            patterns=patterns,
+            groups=set_of_row,
+            neurons=neurons,
+            sorted_by=None if sort_by is None else sorted_by,
+        )
         return display.plot(ax, **imshow_kw)
 
     @classmethod
@@ -288,6 +317,9 @@ class PatternDisplay:
         self.image_ = ax.imshow(codes, **(style | imshow_kw))
         ax.set_title(self.title or "")
         self._describe_rows(sets)
+        self.active_shares_ = {
+            name: float(patterns[:, places].mean()) for name, places in columns.items()
+        }
         self._describe_columns(columns)
         self.differing_: dict[str, NDArray] = {}
         self.marks_: dict[str, Any] = {}
@@ -311,10 +343,14 @@ class PatternDisplay:
     def _describe_columns(self, columns: Mapping[str, NDArray]) -> None:
         numbers = [np.asarray(self.neurons[name]) for name in columns]
         is_sorted = any((np.diff(units) < 0).any() for units in numbers)
-        order = ", sorted by class" if is_sorted else ""
+        by = "class" if self.sorted_by is None else self.sorted_by
+        order = f", sorted by {by}" if is_sorted else ""
+        shares = dict.fromkeys(columns, "")
+        if self.sorted_by is not None:
+            shares = {name: f"\n{share:.1%} active" for name, share in self.active_shares_.items()}
         if len(columns) == 1:
             (layer,) = columns
-            self.ax_.set_xlabel(f"neurons of {layer}{order} (black: active)")
+            self.ax_.set_xlabel(f"neurons of {layer}{order} (black: active){shares[layer]}")
             if not np.array_equal(numbers[0], columns[layer]):
                 self.ax_.set_xticks([])
             return
@@ -322,7 +358,7 @@ class PatternDisplay:
         self.ax_.set_xlabel(f"neurons by layer{order} (black: active)")
         self.ax_.set_xticks(
             [places.mean() for places in columns.values()],
-            list(columns),
+            [name + shares[name] for name in columns],
             rotation=30 if are_long else 0,
             ha="right" if are_long else "center",
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -12,7 +13,7 @@ from .._validation import check_activations, classes_asked
 from ..activations import Activations
 from ..detectors import HammingNAPDetector
 from ..detectors._pattern_store import pack_layers
-from ._drawing import rows_by_set
+from ._drawing import descending_order, rows_by_set
 
 
 class PatternRows(NamedTuple):
@@ -24,14 +25,21 @@ class PatternRows(NamedTuple):
 
 
 def rows_by_class(
-    X: Activations, groups: ArrayLike, max_per_class: int | None, sort_neurons: bool
+    X: Activations,
+    groups: ArrayLike,
+    max_per_class: int | None,
+    sort_neurons: bool,
+    sort_by: Mapping[str, ArrayLike] | None,
 ) -> PatternRows:
     """Patterns of at most that many samples of each class, in ascending order of the classes.
 
     Raises
     ------
+    KeyError
+        If ``sort_by`` lacks a layer.
     ValueError
-        If ``groups`` has another length than ``X``, or a layer has maps.
+        If ``groups`` has another length than ``X``, ``sort_by`` another width than a layer, or a
+        layer has maps.
     """
     _check_no_maps(X)
     labels = column_or_1d(groups)
@@ -41,7 +49,9 @@ def rows_by_class(
     blocks, neurons = [], {}
     for layer, shape in X.layer_shapes.items():
         order = np.arange(shape[0])
-        if sort_neurons:
+        if sort_by is not None:
+            order = descending_order(sort_by, layer, shape[0])
+        elif sort_neurons:
             shares = [_bits(X[sets[name]], layer).mean(axis=0) for name in names]
             order = _order_by_class(np.array(shares))
         blocks.append(_bits(X[np.concatenate(drawn)], layer)[:, order])

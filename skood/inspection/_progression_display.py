@@ -66,7 +66,8 @@ class ProgressionDisplay:
 
     References
     ----------
-    Demuysere, master's thesis, 2018.
+    V. Demuysere, "Investigating layer activation patterns in neural networks for classification
+    error detection", master's dissertation, UCLouvain, 2018.
 
     Examples
     --------

@@ -136,8 +136,7 @@ class DenoisingClassifier(DenoisingTraining):
 
     References
     ----------
-    .. [1] Song, a denoising autoencoder with a classifier, tried on the digits 1 to 9 of MNIST with
-       0 as the unknown class. Unpublished.
+    .. [1] Y. Song, "Deep Learning Lab, final project report", Yonsei University.
 
     Examples
     --------

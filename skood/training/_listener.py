@@ -50,8 +50,9 @@ class Listener:
                 hooks.enter_context(layer.last_module.register_forward_hook(hook))
             # The output layer too: all hidden layers may be frozen.
             for layer in (*hidden, output):
-                take = partial(gradients.take, layer.name)
-                hooks.enter_context(hook_gradient(layer.module, take))
+                for parameter in ("weight", "bias")[: 1 + record.reads_bias(layer)]:
+                    take = partial(gradients.take, layer.name, parameter)
+                    hooks.enter_context(hook_gradient(layer.module, parameter, take))
             self._hooks = hooks.pop_all()
 
     def close(self) -> None:
@@ -78,7 +79,8 @@ class ForwardHook:
 class OutputHook(ForwardHook):
     """Counts how often the units of a layer are active, in the first sample of a batch.
 
-    Outputs wait until there are 64, which takes half the time of counting each at once.
+    Outputs wait until there are 64, which takes half the time of counting each at once. All
+    samples are asked about the units that none has activated before: soon a few, or none.
     """
 
     def __init__(self, network: nn.Module, layer: WeightLayer, record: Record) -> None:
@@ -88,12 +90,16 @@ class OutputHook(ForwardHook):
         self._has_units_first = layer.has_units_first
         self._record = record
         self._waiting: list[Tensor] = []
+        self._find_silent()
 
     def __call__(self, module: nn.Module, args: tuple, output: Tensor) -> None:
         if not (self._network.training and torch.is_grad_enabled()) or output.numel() == 0:
             return
         values = output.detach()
-        if values.ndim > self._n_axes:
+        is_batch = values.ndim > self._n_axes
+        if len(self._silent):
+            self._look_for_active(values if is_batch else values[None])
+        if is_batch:
             values = values[0]
         if values.ndim == 1:
             values = values.clone()  # the activation function may work in place
@@ -111,19 +117,38 @@ class OutputHook(ForwardHook):
             n_active = (torch.stack(self._waiting) > 0).sum(0)
             self._record.add_counts(self._layer, n_active)
             self._waiting.clear()
+            self._record.add_active(self._layer, self._silent[self._is_active].cpu())
+            self._find_silent()
+
+    def _find_silent(self) -> None:
+        self._silent = self._record.never_active(self._layer)
+        self._is_active = torch.zeros(len(self._silent), dtype=torch.bool)
+
+    def _look_for_active(self, batch: Tensor) -> None:
+        """See which of the silent units a sample of the batch activates."""
+        if self._silent.device != batch.device:
+            self._silent = self._silent.to(batch.device)
+            self._is_active = self._is_active.to(batch.device)
+        axis = 1 if self._has_units_first else batch.ndim - 1
+        is_all = len(self._silent) == batch.shape[axis]
+        values = batch if is_all else batch.index_select(axis, self._silent)
+        others = [other for other in range(batch.ndim) if other != axis]
+        self._is_active |= (values > 0).any(dim=others)
 
 
 class ComputedWeightHook(ForwardHook):
     """Hooks the weight that every forward pass computes anew."""
 
-    def __init__(self, hook: GradientHook) -> None:
+    def __init__(self, parameter: str, hook: GradientHook) -> None:
+        self._parameter = parameter
         self._hook = hook
 
     def __call__(self, module: Any, args: tuple, output: Tensor) -> None:
         # Older ways to normalise or prune a weight do not return it but put it into the layer.
-        weight = output if isinstance(module, ParametrizationList) else module.weight
-        if weight.requires_grad:
-            weight.register_hook(self._hook)
+        is_output = isinstance(module, ParametrizationList)
+        weights = output if is_output else getattr(module, self._parameter)
+        if weights.requires_grad:
+            weights.register_hook(self._hook)
 
 
 class Gradients:
@@ -136,51 +161,55 @@ class Gradients:
     def __init__(self, hidden: list[WeightLayer], record: Record) -> None:
         self._hidden = {layer.name: layer for layer in hidden}
         self._record = record
-        self._reached: set[str] = set()
+        self._reached: set[tuple[str, str]] = set()
         self._is_asked = True
-        self._waiting: dict[str, Tensor] = {}
+        self._waiting: dict[tuple[str, str], Tensor] = {}
 
-    def take(self, layer: str, gradient: Tensor) -> None:
-        """Take the gradient of the weights of a layer."""
-        # A backward pass reaches no layer twice: at the second time it is the next one. It need
+    def take(self, layer: str, parameter: str, gradient: Tensor) -> None:
+        """Take the gradient of the weights or the bias of a layer."""
+        # A backward pass reaches nothing twice: at the second time it is the next one. It need
         # not reach all layers.
-        if not self._reached or layer in self._reached:
+        key = layer, parameter
+        if not self._reached or key in self._reached:
             self._reached.clear()
             self._waiting.clear()  # of a pass that failed
             self._is_asked = self._record.gradients.begin_iteration()
-        self._reached.add(layer)
+        self._reached.add(key)
         if self._is_asked and layer in self._hidden:
             if not self._waiting:
                 Variable._execution_engine.queue_callback(self._add)
             # Not the gradient itself: torch would have to copy it for the optimizer.
-            self._waiting[layer] = gradient.detach()
+            self._waiting[key] = gradient.detach()
 
     def _add(self) -> None:
         device = next(iter(self._waiting.values())).device
-        sums = [
-            self._sum(layer).to(device)
-            if name in self._waiting
-            # Frozen, or on no path that the pass took.
-            else torch.zeros(layer.n_units, device=device)
-            for name, layer in self._hidden.items()
-        ]
+        sums = [self._sum(layer).to(device) for layer in self._hidden.values()]
         self._record.gradients.add(torch.cat(sums))
         self._waiting.clear()
 
     def _sum(self, layer: WeightLayer) -> Tensor:
-        gradient = self._waiting[layer.name]
-        return layer.sum_by_unit(gradient if self._record.signed else gradient.abs())
+        """Sums over what leads to each unit; 0 where it is frozen or the pass did not reach it."""
+        weights, bias = (self._waiting.get((layer.name, part)) for part in ("weight", "bias"))
+        signed = self._record.settings.signed
+        sums = torch.zeros(layer.n_units)
+        if weights is not None:
+            sums = layer.sum_by_unit(weights if signed else weights.abs())
+        if bias is not None:
+            sums = sums.to(bias.device) + (bias if signed else bias.abs())
+        return sums
 
 
-def hook_gradient(module: Any, hook: GradientHook) -> RemovableHandle:
-    """Have a hook called with the gradient of a layer's weight in every backward pass."""
-    if is_parametrized(module, "weight"):
-        return module.parametrizations["weight"].register_forward_hook(ComputedWeightHook(hook))
-    if not isinstance(module.weight, nn.Parameter):
-        return module.register_forward_hook(ComputedWeightHook(hook))
+def hook_gradient(module: Any, parameter: str, hook: GradientHook) -> RemovableHandle:
+    """Have a hook called with the gradient of a layer's weight or bias in every backward pass."""
+    computed = ComputedWeightHook(parameter, hook)
+    if is_parametrized(module, parameter):
+        return module.parametrizations[parameter].register_forward_hook(computed)
+    weights = getattr(module, parameter)
+    if not isinstance(weights, nn.Parameter):
+        return module.register_forward_hook(computed)
     # Frozen weights take no hook, but may be thawed in the course of the training.
-    requires_grad = module.weight.requires_grad
+    requires_grad = weights.requires_grad
     try:
-        return module.weight.requires_grad_(True).register_hook(hook)
+        return weights.requires_grad_(True).register_hook(hook)
     finally:
-        module.weight.requires_grad_(requires_grad)
+        weights.requires_grad_(requires_grad)

@@ -56,7 +56,7 @@ class _PenalizedCrossEntropy(nn.CrossEntropyLoss):
 
 
 class OverconfidencePenalty(_PenalizedCrossEntropy):
-    r"""Cross entropy that also punishes confidence in wrong classes.
+    r"""Cross entropy that also punishes confidence in wrong classes [1]_.
 
     It takes the place of ``torch.nn.CrossEntropyLoss``, in a loop of plain torch as well as in
     skorch. Targets are classes. It has no weights of classes, label smoothing or ``ignore_index``.
@@ -93,6 +93,10 @@ class OverconfidencePenalty(_PenalizedCrossEntropy):
     predictions with the same, this loss prefers the one that spreads the rest evenly. It is
     computed from the logits and stays finite where :math:`p_i` rounds to 1.
 
+    References
+    ----------
+    .. [1] Y. Song, "Deep Learning Lab, final project report", Yonsei University.
+
     Examples
     --------
     >>> import torch
@@ -125,7 +129,7 @@ class OverconfidencePenalty(_PenalizedCrossEntropy):
 
 
 class SpreadPenalty(_PenalizedCrossEntropy):
-    r"""Cross entropy that also pushes wrong predictions towards even ones.
+    r"""Cross entropy that also pushes wrong predictions towards even ones [1]_.
 
     It takes the place of ``torch.nn.CrossEntropyLoss``, in a loop of plain torch as well as in
     skorch. Targets are classes. It has no weights of classes, label smoothing or ``ignore_index``.
@@ -155,6 +159,10 @@ class SpreadPenalty(_PenalizedCrossEntropy):
     The penalty is the standard deviation of the softmax over the classes, with the number of
     classes as the divisor, where the most probable class is not the true one, and 0 elsewhere. It
     is 0 for the even prediction, and largest where one wrong class has all the probability.
+
+    References
+    ----------
+    .. [1] Y. Song, "Deep Learning Lab, final project report", Yonsei University.
 
     Examples
     --------
