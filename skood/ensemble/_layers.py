@@ -16,7 +16,6 @@ from .._validation import check_activations, match_layers
 from ..detectors import BaseOneClassDetector
 from ._combination import informative_members, log_p_values, standardize
 
-
 _BLIND = "The ensemble cannot tell samples apart"
 
 
