@@ -357,7 +357,7 @@ def test_the_kind_of_label_container_does_not_matter(splitter, convert, labels):
     ("y", "message"),
     [
         (np.zeros(80), "none of the 80 rows is"),
-        (np.full(80, "-1"), "marked by the number -1 in y, but none .* dtype <U2"),
+        (np.full(80, "a"), "marked -1 in y, but none .* dtype <U1"),
         (np.full(80, -1), "all 80 rows are marked as OOD"),
         (np.full(80, np.nan), "contains NaN"),
         (np.zeros(79), r"inconsistent numbers of samples: \[80, 79\]"),

@@ -9,6 +9,7 @@ from sklearn.metrics import roc_auc_score
 from sklearn.utils._param_validation import Interval
 from sklearn.utils.validation import check_is_fitted
 
+from .._marks import check_mark_is_no_class
 from .._validation import (
     check_activations,
     in_distribution_mask,
@@ -127,6 +128,7 @@ class BaseDetector(OutlierMixin, BaseEstimator, metaclass=ABCMeta):
             1 where every in-distribution sample scores higher, 0.5 for chance. NaN, with
             scikit-learn's ``UndefinedMetricWarning``, where ``y`` holds one kind only.
         """
+        check_mark_is_no_class(X)
         scores = self.decision_function(X)
         return float(roc_auc_score(in_distribution_mask(y, len(scores)), scores))
 
