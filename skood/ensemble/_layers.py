@@ -11,7 +11,7 @@ from sklearn.pipeline import Pipeline
 from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted
 
-from .._foreign import in_distribution_scores
+from .._foreign import in_distribution_scores, is_of_pyod
 from .._validation import check_activations, match_layers
 from ..detectors import BaseOneClassDetector
 from ._combination import log_p_values, standardize
@@ -266,6 +266,8 @@ class LayerEnsembleDetector(BaseOneClassDetector):
 
 def _fit_and_calibrate(member, X, y):
     """Fit a member and score its training samples as if it had not learnt from them."""
+    if is_of_pyod(member):
+        y = None  # PyOD would read class 1 as outliers
     member.fit(X, y)
     last = member[-1] if isinstance(member, Pipeline) else member
     left_out = getattr(last, "training_scores_", ())
