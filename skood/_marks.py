@@ -11,6 +11,13 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn.utils.validation import column_or_1d
 
 OOD_LABEL = -1
+IN_A_SEARCH = (
+    "In a search, the training parts of OODKFold and its like hold in-distribution rows alone: set "
+    "return_train_score=False. Successive halving begins with few rows, so that a test part may "
+    "hold one kind alone: raise min_resources until about 10 rows of each kind are left in one, "
+    "which is 10 * n_splits / (share of the rarer kind) with OODKFold."
+)
+"""What to do where a part of the data holds one kind of rows only."""
 
 
 def read_labels(y: ArrayLike, name: str = "y", *, warn: bool = False) -> NDArray:

@@ -262,7 +262,7 @@ def _count_by_score(y_true: ArrayLike, y_score: ArrayLike) -> tuple[Counts, Coun
     return n_in, n_ood
 
 
-def check_both_kinds(is_in: NDArray[np.bool_]) -> None:
+def check_both_kinds(is_in: NDArray[np.bool_], advice: str = "") -> None:
     """Refuse labels of one kind only.
 
     Raises
@@ -273,5 +273,5 @@ def check_both_kinds(is_in: NDArray[np.bool_]) -> None:
     if is_in.all() or not is_in.any():
         raise ValueError(
             "y_true must hold both in-distribution rows and OOD rows (marked -1), got "
-            f"{is_in.sum()} in-distribution and {(~is_in).sum()} OOD rows."
+            f"{is_in.sum()} in-distribution and {(~is_in).sum()} OOD rows. {advice}".rstrip()
         )

@@ -15,8 +15,10 @@ from sklearn.utils._param_validation import StrOptions, validate_params
 
 from .._foreign import accepted_rows, in_distribution_scores
 from .._marks import (
+    IN_A_SEARCH,
     OOD_LABEL,
     check_mark_is_no_class,
+    in_distribution,
     read_labels,
     refuse_mark_among,
 )
@@ -47,9 +49,7 @@ def _f1(y_true: NDArray, verdicts: NDArray) -> float:
 
 def _alarms(y_true: NDArray, verdicts: NDArray) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
     """Which rows should raise an alarm, and which do."""
-    is_in = in_distribution_mask(y_true, len(verdicts))
-    check_both_kinds(is_in)
-    return ~is_in, verdicts == OOD_LABEL
+    return ~in_distribution_mask(y_true, len(verdicts)), verdicts == OOD_LABEL
 
 
 class _Described(NamedTuple):
@@ -200,11 +200,11 @@ class _OODScorer(_BaseScorer):
         self, method_caller: Callable, estimator: Any, X: Any, y_true: ArrayLike, **kwargs: Any
     ) -> float:
         _check_mark_is_no_class(estimator, X)
+        y_true = read_labels(y_true)
+        check_both_kinds(in_distribution(y_true), IN_A_SEARCH)
         method = "verdicts" if self._of_verdicts else "scores"
         response = method_caller(_Reader(estimator), method, X)
-        return self._sign * self._score_func(
-            read_labels(y_true), response, **{**self._kwargs, **kwargs}
-        )
+        return self._sign * self._score_func(y_true, response, **{**self._kwargs, **kwargs})
 
     def __repr__(self) -> str:
         return f"make_ood_scorer({_name(self.metric)})"
