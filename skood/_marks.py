@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from numbers import Real
+from numbers import Number, Real
 from typing import Any
 
 import numpy as np
@@ -136,20 +136,19 @@ def _refuse_missing(labels: NDArray, name: str) -> None:
         missing = [label for label in _distinct(labels) if _is_missing(label)]
     if missing:
         raise ValueError(
-            f"{name} contains NaN, infinity or no label at all in some rows ({missing[0]!r}): "
-            "leave these rows out, or mark them -1 if they are out-of-distribution."
+            f"{name} contains NaN, infinity or no label at all in some rows ({missing[0]!r}), but "
+            "must hold numbers or texts: leave these rows out, or mark them -1 if they are "
+            "out-of-distribution."
         )
 
 
 def _is_missing(label: Any) -> bool:
-    if label is None:
-        return True
     if isinstance(label, str | bytes):
         return label == "nan"  # what NumPy makes of NaN beside texts
-    try:
-        return bool(label != label) or (isinstance(label, Real) and not math.isfinite(label))
-    except TypeError:  # NA of pandas is neither true nor false
-        return True
+    if isinstance(label, Real):
+        return not math.isfinite(label)
+    # None, NA of pandas and NaT of NumPy, beside things that nobody names classes by.
+    return not isinstance(label, Number | np.bool_) or bool(label != label)
 
 
 def _is_mark(label: Any) -> bool:

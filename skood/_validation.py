@@ -220,12 +220,13 @@ def check_class_labels(X: Activations, y: NDArray | None, wanted_by: str) -> Non
     ------
     ValueError
         If ``X`` carries no predictions, ``y`` is None, or holds a label that is not among the
-        classes of the network. The message begins with ``wanted_by``.
+        classes of the network, or -1 is one of these. The message begins with ``wanted_by``.
     """
     if X.predictions is None:
         raise ValueError(f"{wanted_by} needs predictions of the network, but X carries none.")
     if y is None:
         raise ValueError(f"{wanted_by} needs the class labels y, got None.")
+    check_mark_is_no_class(X)
     if X.classes is None:
         return
     if unknown := unknown_labels(y, X.classes):

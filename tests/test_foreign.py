@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
 from sklearn.base import BaseEstimator
 from sklearn.ensemble import IsolationForest
 from sklearn.frozen import FrozenEstimator
@@ -116,7 +117,7 @@ def test_scorers_turn_scores_and_verdicts_round(make, data):
 def test_curves_are_of_the_right_sign(data):
     X, y = data
     detector = MeanDistance().fit(X[y != -1])
-    display = OODRocCurveDisplay.from_estimator({"a": detector}, X, y)
+    display = OODRocCurveDisplay.from_estimator({"a": detector}, X, y, ax=Figure().subplots())
     assert display.roc_auc["a"] == ood_roc_auc_score(y, -detector.decision_function(X))
 
 

@@ -18,14 +18,12 @@ from skood.model_selection import OODKFold
 def data():
     """Layers that tell the OOD samples apart well, a little, and not at all."""
     rng = np.random.default_rng(0)
-    label = np.arange(150) % 3
-    layers = {}
-    for name, noise in {"good": 0.8, "weak": 2.0, "useless": 1e6}.items():
-        inside = rng.normal(size=(3, 40))[label] + noise * rng.normal(size=(150, 40))
-        outside = np.sqrt(1 + noise**2) * rng.normal(size=(60, 40))
-        layers[name] = np.vstack([inside, outside])
-    predictions = np.r_[label, rng.integers(0, 3, 60)]
-    return Activations(layers, predictions=predictions), np.r_[label, np.full(60, -1)]
+    y = np.r_[np.arange(150) % 3, np.full(60, -1)]
+    signal = rng.normal(size=(3, 40))[y]
+    signal[150:] = rng.normal(size=(60, 40))
+    noise = {"good": 0.8, "weak": 2.0, "useless": 1e6}
+    layers = {name: signal + scale * rng.normal(size=(210, 40)) for name, scale in noise.items()}
+    return Activations(layers, predictions=np.arange(210) % 3), y
 
 
 def layer_search(data, grid, search_class=GridSearchCV, **params):

@@ -249,6 +249,9 @@ MISSING = {
     "categorical": pd.Series(["cat", None, "-1"], dtype="category"),
     "masked": np.ma.array([0, 1, -1], mask=[False, True, False]),
     "dates": np.array(["2024-01-01"] * 3, dtype="M8[D]"),
+    "pairs": pd.Series([("cat", 1), ("dog", 2), -1]),
+    "NaT": np.array([0, np.datetime64("NaT"), -1], dtype=object),
+    "Decimal": np.array([Decimal(0), Decimal("nan"), -1], dtype=object),
     "lists": np.array([[0], [1, 2], -1], dtype=object),
     "2-D": [[0, 1], [1, 0], [-1, -1]],
 }

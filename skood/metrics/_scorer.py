@@ -175,13 +175,7 @@ def _refuse_metric_of_classes(metric: str | Metric) -> None:
 
 # scikit-learn lets only scorers that derive from this share what the detector answers.
 class _OODScorer(_BaseScorer):
-    """Scorer of how well a detector tells OOD from in-distribution rows.
-
-    Parameters
-    ----------
-    metric : str or callable
-        As in :func:`make_ood_scorer`.
-    """
+    """Scorer of how well a detector tells OOD from in-distribution rows."""
 
     def __init__(self, metric: str | Metric) -> None:
         self.metric = metric
@@ -211,13 +205,7 @@ class _OODScorer(_BaseScorer):
 
 
 class _MisclassificationScorer:
-    """Scorer of how well a detector tells wrong from right predictions of the network.
-
-    Parameters
-    ----------
-    metric : str or callable
-        As in :func:`make_ood_scorer`.
-    """
+    """Scorer of how well a detector tells wrong from right predictions of the network."""
 
     def __init__(self, metric: str | Metric) -> None:
         self.metric = metric
