@@ -84,7 +84,8 @@ print(A)
 # ----------------------------
 #
 # Those of scikit-learn are used as they are. PyOD's scores have the opposite sign:
-# larger means more of an outlier. A few lines turn it round. The error of a
+# larger means more of an outlier. As members of an ensemble its detectors are turned
+# round by skood; for pipelines of their own, a few lines do it. The error of a
 # reconstruction from principal components is a detector in a few lines, too.
 
 

@@ -8,12 +8,12 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from sklearn.utils import assert_all_finite, check_array
-from sklearn.utils.validation import column_or_1d, validate_data
+from sklearn.utils import check_array
+from sklearn.utils.validation import validate_data
 
+from ._marks import check_mark_is_no_class, in_distribution, plain_labels, read_labels
 from .activations import Activations, PackedBits
 
-OOD_LABEL = -1
 ARRAY_LAYER = "X"
 """Name of the one layer that an ordinary array becomes."""
 
@@ -163,21 +163,17 @@ def match_layers(patterns: str | Sequence[str], known: Sequence[str]) -> list[st
 
 
 def in_distribution_mask(y: ArrayLike, n_samples: int) -> NDArray[np.bool_]:
-    """Mask of shape (n_samples,) of the rows whose label is not -1.
+    """Mask of shape (n_samples,) of the rows that are not marked -1, as :func:`read_labels` reads.
 
     Raises
     ------
     ValueError
-        If ``y`` has another length, or holds NaN.
+        If ``y`` has another length, or lacks labels.
     """
-    labels: NDArray = column_or_1d(y)
+    labels = read_labels(y)
     if len(labels) != n_samples:
         raise ValueError(f"X has {n_samples} samples, but y has {len(labels)}.")
-    if labels.dtype.kind == "f":
-        assert_all_finite(labels, input_name="y")
-    if labels.dtype.kind in "US":
-        return np.ones(n_samples, dtype=bool)
-    return np.asarray(labels != OOD_LABEL, dtype=bool)
+    return in_distribution(labels)
 
 
 def in_distribution_rows(
@@ -203,11 +199,18 @@ def in_distribution_rows(
 def take_rows(
     X: Activations, y: ArrayLike | None, rows: NDArray[np.intp]
 ) -> tuple[Activations, NDArray | None]:
-    """The given rows of ``X`` and ``y``; a view of the whole where they are all."""
-    y = None if y is None else column_or_1d(y)
-    if len(rows) == len(X):
-        return X, y
-    return X[rows], None if y is None else y[rows]
+    """The given in-distribution rows of ``X`` and ``y``; a view of the whole where they are all.
+
+    Raises
+    ------
+    ValueError
+        If labels are given and are of several kinds, or -1 is a class of the network.
+    """
+    labels = None
+    if y is not None:
+        check_mark_is_no_class(X)
+        labels = plain_labels(read_labels(y)[rows])
+    return X if len(rows) == len(X) else X[rows], labels
 
 
 def check_class_labels(X: Activations, y: NDArray | None, wanted_by: str) -> None:
@@ -217,12 +220,13 @@ def check_class_labels(X: Activations, y: NDArray | None, wanted_by: str) -> Non
     ------
     ValueError
         If ``X`` carries no predictions, ``y`` is None, or holds a label that is not among the
-        classes of the network. The message begins with ``wanted_by``.
+        classes of the network, or -1 is one of these. The message begins with ``wanted_by``.
     """
     if X.predictions is None:
         raise ValueError(f"{wanted_by} needs predictions of the network, but X carries none.")
     if y is None:
         raise ValueError(f"{wanted_by} needs the class labels y, got None.")
+    check_mark_is_no_class(X)
     if X.classes is None:
         return
     if unknown := unknown_labels(y, X.classes):
@@ -235,7 +239,9 @@ def check_class_labels(X: Activations, y: NDArray | None, wanted_by: str) -> Non
 def unknown_labels(labels: NDArray, classes: NDArray) -> list[Any]:
     """Labels that are not among the classes, ascending."""
     # Not `numpy.isin`, for which the label "1" is the class 1.
-    return sorted(set(np.unique(labels).tolist()).difference(classes.tolist()))
+    unknown = set(labels.tolist()).difference(classes.tolist())
+    # Texts and numbers have no common order.
+    return sorted(unknown, key=lambda label: (isinstance(label, str), label))
 
 
 def class_columns(y: Any, classes: Any) -> NDArray[np.intp]:

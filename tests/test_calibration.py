@@ -132,6 +132,50 @@ def test_what_is_no_confidence_is_refused(confidence, message):
         calibration_bins(np.ones(len(confidence)), confidence)
 
 
+ROUNDED = {
+    "an ulp above": ([np.nextafter(1, 2), 0.5], [1, 0.5]),
+    "an ulp below": ([np.nextafter(0, -1), -1e-17, 0.5], [0, 0, 0.5]),
+    "single": (np.float32([1.0000001, -1e-8]), [1, 0]),
+    "single, read as double": (np.float32([1.0000002, 0.25]).astype(float), [1, 0.25]),
+    "half": (np.float16([1.001, 0.5]), [1, 0.5]),
+}
+
+
+@pytest.mark.parametrize(("confidence", "exact"), ROUNDED.values(), ids=ROUNDED)
+def test_what_rounding_took_out_of_bounds_counts_as_the_bound(confidence, exact):
+    correct = np.arange(len(exact)) % 2 == 0
+    np.testing.assert_array_equal(confidence_categories(confidence), confidence_categories(exact))
+    found, expected = (calibration_bins(correct, given) for given in (confidence, exact))
+    for one, other in zip(found, expected, strict=True):
+        np.testing.assert_array_equal(one, other)
+    for norm in NORMS:
+        error = expected_calibration_error(correct, confidence, norm=norm)
+        assert error == expected_calibration_error(correct, exact, norm=norm)
+    assert 0 <= error <= 1
+
+
+@pytest.mark.parametrize(
+    "confidence", [[1.01, 0.5], [1.00001], [-1e-5], np.float32([1.0001]), np.float16([1.01])]
+)
+def test_what_is_more_than_rounding_is_refused(confidence):
+    with pytest.raises(ValueError, match="between 0 and 1, got values from"):
+        confidence_categories(confidence)
+
+
+@given(
+    np_arrays(
+        np.float32,
+        st.tuples(st.integers(1, 5), st.integers(2, 40)),
+        elements=st.floats(-80, 80, width=32),
+    )
+)
+def test_confidences_of_a_softmax_in_single_precision_are_taken(logits):
+    powers = np.exp(logits - logits.max(axis=1, keepdims=True), dtype=np.float32)
+    confidence = (powers / powers.sum(axis=1, keepdims=True)).sum(axis=1)
+    assert (confidence_categories(confidence) == 9).all()
+    assert (prediction_confidence(logits) <= 1).all()
+
+
 def test_there_is_at_least_one_category():
     assert confidence_categories([0.0, 1.0], n_categories=1).tolist() == [0, 0]
     for function, args in (

@@ -287,6 +287,17 @@ def test_rejected_samples_get_the_label_that_is_asked_for(answering):
     assert classifier.predict(X).tolist() == ["no", -1, -1, "yes", "no"]
 
 
+def test_rounding_below_0_is_no_fault_of_an_estimator():
+    proba = np.float32([[0.6, 0.4, -1e-9], [1.0000001, 0, -1e-8], [0.5, 0.5, 0]])
+    X, y = np.zeros((3, 1), dtype=np.float32), [0, 1, 0]
+    classifier = DecoyClassClassifier(Recorder(proba), outliers="noise", random_state=0).fit(X, y)
+    assert classifier.decoy_proba(X).tolist() == [0, 0, 0]
+    assert classifier.predict_proba(X).max() <= 1
+    faulty = Recorder(np.float32([[0.7, 0.4, -0.1]] * 3))
+    with pytest.raises(ValueError, match="must give probabilities"):
+        DecoyClassClassifier(faulty, outliers="noise", random_state=0).fit(X, y)
+
+
 def test_scores_are_not_rounded_off_at_either_end():
     tiny = np.float32([1e-12, 1e-9, 3e-9])
     near_one = np.column_stack([1 - tiny, np.zeros(3, np.float32), tiny])

@@ -19,6 +19,8 @@ ROOMS = [
     "_packed_bits",
     "_storage",
     "activations",
+    "_marks",
+    "_foreign",
     "_validation",
     "_head",
     "extraction",

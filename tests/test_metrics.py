@@ -9,20 +9,26 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-import sklearn
 from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.base import BaseEstimator, OutlierMixin, TransformerMixin, clone
 from sklearn.ensemble import IsolationForest
-from sklearn.metrics import average_precision_score, roc_auc_score
+from sklearn.metrics import (
+    average_precision_score,
+    balanced_accuracy_score,
+    f1_score,
+    get_scorer,
+    matthews_corrcoef,
+    roc_auc_score,
+)
 from sklearn.mixture import GaussianMixture
 from sklearn.model_selection import GridSearchCV, cross_validate
 from sklearn.neighbors import LocalOutlierFactor
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer, StandardScaler
-from sklearn.utils.fixes import parse_version
 
 from skood.activations import Activations
+from skood.detectors import KNNDetector
 from skood.metrics import (
     detection_accuracy_score,
     fpr_at_tpr_score,
@@ -216,7 +222,7 @@ def test_reachable_tpr_is_not_missed_by_rounding():
     [
         ([0, 1], [1.0, 2.0], "2 in-distribution and 0 OOD rows"),
         ([-1, -1, -1], [1.0, 2.0, 0.0], "0 in-distribution and 3 OOD rows"),
-        (["a", "-1"], [1.0, 2.0], "2 in-distribution and 0 OOD rows"),
+        (["a", "b"], [1.0, 2.0], "2 in-distribution and 0 OOD rows"),
         ([0, -1], [1.0, np.nan], "y_score contains NaN"),
         ([0, -1], [1.0, np.inf], "y_score contains infinity"),
         ([0.0, np.nan], [1.0, 2.0], "contains NaN"),
@@ -279,10 +285,6 @@ def test_scorer_is_the_metric_of_the_decision_function(name, blob):
     assert make_ood_scorer(name)(detector, X, y) == expected
 
 
-@pytest.mark.skipif(
-    parse_version(sklearn.__version__) < parse_version("1.9"),
-    reason="scikit-learn before 1.9 makes no scorers of density estimators",
-)
 def test_score_samples_serves_without_decision_function(blob):
     X, y = blob
     density = GaussianMixture(random_state=0).fit(X[y != -1])
@@ -358,15 +360,125 @@ def test_scorers_survive_pickling_and_cloning(name, target):
 
 def test_repr_says_what_is_scored():
     assert repr(make_ood_scorer("neg_fpr_at_95_tpr_id")) == (
-        "make_scorer(fpr_at_tpr_score, greater_is_better=False, "
-        "response_method=('decision_function', 'score_samples'), tpr=0.95, positive=id)"
+        "make_ood_scorer('neg_fpr_at_95_tpr_id')"
     )
     assert repr(make_ood_scorer(target="misclassified")) == (
         "make_ood_scorer('roc_auc', target='misclassified')"
     )
 
 
+# Verdicts
+
+VERDICTS = {
+    "balanced_accuracy": balanced_accuracy_score,
+    "f1": f1_score,
+    "matthews_corrcoef": matthews_corrcoef,
+}
+
+
+class FixedVerdicts(OutlierMixin, BaseEstimator):
+    """Gives the verdicts that are its input."""
+
+    def fit(self, X, y=None):
+        return self
+
+    def predict(self, X):
+        return np.asarray(X)[:, 0].astype(int)
+
+
+def test_metrics_of_verdicts_take_alarms_for_positive():
+    """Of 5 OOD rows 3 are flagged, of 10 in-distribution rows 1."""
+    y = np.r_[np.arange(10), np.full(5, -1)]
+    verdicts = np.r_[-1, np.ones(9), -1, -1, -1, 1, 1][:, np.newaxis]
+    found = {name: make_ood_scorer(name)(FixedVerdicts(), verdicts, y) for name in VERDICTS}
+    tp, fp, fn, tn = 3, 1, 2, 9
+    assert found["balanced_accuracy"] == pytest.approx((0.9 + 0.6) / 2)
+    assert found["f1"] == pytest.approx(2 * tp / (2 * tp + fp + fn))
+    product = (tp + fp) * (tp + fn) * (tn + fp) * (tn + fn)
+    assert found["matthews_corrcoef"] == pytest.approx((tp * tn - fp * fn) / np.sqrt(product))
+
+
+@pytest.mark.parametrize("verdict", [1, -1])
+def test_one_verdict_for_all_rows_is_worth_nothing(verdict):
+    y = np.r_[np.zeros(6), np.full(3, -1)]
+    scores = [
+        make_ood_scorer(name)(FixedVerdicts(), np.full((9, 1), verdict), y) for name in VERDICTS
+    ]
+    assert scores == pytest.approx([0.5, 0 if verdict == 1 else 0.5, 0])
+
+
+def test_metrics_of_verdicts_choose_the_threshold(blob):
+    grid = {"contamination": [0.01, 0.1, 0.5]}
+    search = GridSearchCV(
+        KNNDetector(5, normalize=False),
+        grid,
+        scoring={name: make_ood_scorer(name) for name in ("roc_auc", *VERDICTS)},
+        refit="balanced_accuracy",
+        cv=OODKFold(4),
+        error_score="raise",
+    ).fit(*blob)
+    by_rank = search.cv_results_["mean_test_roc_auc"]
+    assert np.ptp(by_rank) == 0
+    for name in VERDICTS:
+        by_verdict = search.cv_results_[f"mean_test_{name}"]
+        expected = [
+            np.mean([score_of_fold(name, share, train, test, blob) for train, test in folds(blob)])
+            for share in grid["contamination"]
+        ]
+        np.testing.assert_allclose(by_verdict, expected)
+        assert np.ptp(by_verdict) > 0.05
+
+
+def folds(blob):
+    return OODKFold(4).split(*blob)
+
+
+def score_of_fold(name, share, train, test, blob):
+    X, y = blob
+    verdicts = KNNDetector(5, normalize=False, contamination=share).fit(X[train]).predict(X[test])
+    return VERDICTS[name](y[test] == -1, verdicts == -1)
+
+
+@pytest.mark.parametrize("target", ["ood", "misclassified"])
+def test_metrics_of_verdicts_want_both_kinds(target):
+    X, y = toy_activations()
+    with pytest.raises(ValueError, match="both"):
+        make_ood_scorer("f1", target=target)(MaxLogitVerdicts(), X[:3], y[:3])
+
+
+def test_verdicts_on_misclassified_rows():
+    """Logits of at least 5 are accepted: one right row is flagged, as is the wrong one."""
+    X, y = toy_activations()
+    scorer = make_ood_scorer("balanced_accuracy", target="misclassified")
+    assert scorer(MaxLogitVerdicts(), X, y) == pytest.approx((2 / 3 + 1) / 2)
+
+
+@pytest.mark.parametrize("metric", [roc_auc_score, *VERDICTS.values()])
+def test_scikit_learns_own_functions_are_refused(metric):
+    with pytest.raises(ValueError, match=r"takes -1 for a class.*'f1', 'matthews_corrcoef'"):
+        make_ood_scorer(metric)
+
+
+def test_scikit_learns_own_names_score_classes():
+    """What the guide warns of, and where ours lead: the detector is perfect."""
+    X = np.r_[np.zeros((8, 1)), np.ones((2, 1))]
+    y = np.r_[np.arange(8) % 2, -1, -1]
+    detector = IsolationForest(random_state=0, contamination=0.2).fit(X)
+    assert get_scorer("balanced_accuracy")(detector, X, y) == pytest.approx(2 / 3)
+    assert make_ood_scorer("balanced_accuracy")(detector, X, y) == 1
+    with pytest.raises(ValueError, match="multi_class must be in"):
+        get_scorer("roc_auc")(detector, X, y)
+    assert make_ood_scorer("roc_auc")(detector, X, y) == 1
+
+
 # Target "misclassified"
+
+
+class MaxLogitVerdicts(OutlierMixin, BaseEstimator):
+    """Accepts logits of at least 5."""
+
+    def predict(self, X):
+        return np.where(X.logits.max(axis=1) >= 5, 1, -1)
 
 
 class MaxLogitDensity(BaseEstimator):

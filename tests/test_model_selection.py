@@ -1,6 +1,8 @@
 """The splitters: what is in their parts, and that scikit-learn's searches take them."""
 
+import warnings
 from fractions import Fraction
+from functools import partial
 from math import ceil
 
 import numpy as np
@@ -10,8 +12,12 @@ import sklearn
 from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.ensemble import IsolationForest
+from sklearn.exceptions import UndefinedMetricWarning
+from sklearn.experimental import enable_halving_search_cv  # noqa: F401
 from sklearn.model_selection import (
     GridSearchCV,
+    HalvingGridSearchCV,
+    HalvingRandomSearchCV,
     KFold,
     ShuffleSplit,
     StratifiedKFold,
@@ -20,6 +26,7 @@ from sklearn.model_selection import (
 )
 from sklearn.tree import DecisionTreeClassifier
 
+from skood.detectors import KNNDetector
 from skood.metrics import make_ood_scorer, ood_roc_auc_score
 from skood.model_selection import OODKFold, OODPredefinedSplit, OODShuffleSplit
 
@@ -357,7 +364,7 @@ def test_the_kind_of_label_container_does_not_matter(splitter, convert, labels):
     ("y", "message"),
     [
         (np.zeros(80), "none of the 80 rows is"),
-        (np.full(80, "-1"), "marked by the number -1 in y, but none .* dtype <U2"),
+        (np.full(80, "a"), "marked -1 in y, but none .* dtype <U1"),
         (np.full(80, -1), "all 80 rows are marked as OOD"),
         (np.full(80, np.nan), "contains NaN"),
         (np.zeros(79), r"inconsistent numbers of samples: \[80, 79\]"),
@@ -402,6 +409,69 @@ class FitRows(IsolationForest):
     def fit(self, X, y=None):
         self.labels_ = set(y)
         return super().fit(X)
+
+
+@pytest.fixture(scope="module")
+def many():
+    """Rows of three classes, a third as many OOD rows around them, sorted by their labels."""
+    rng = np.random.default_rng(0)
+    X = np.r_[rng.normal(size=(450, 2)), rng.normal(scale=4, size=(150, 2))]
+    return X, np.r_[np.arange(450) // 150, np.full(150, -1)]
+
+
+HALVING = [HalvingGridSearchCV, partial(HalvingRandomSearchCV, n_candidates=4)]
+halving = pytest.mark.parametrize("search_class", HALVING, ids=["grid", "random"])
+# Directions alone do not tell how far a row is.
+NEIGHBORS = {"normalize": [True, False], "n_neighbors": [5, 6]}
+
+
+@halving
+@pytest.mark.parametrize("scoring", [None, make_ood_scorer(), make_ood_scorer("f1")], ids=repr)
+@pytest.mark.parametrize(
+    "splitter",
+    [OODKFold(5), OODShuffleSplit(5, test_size=0.2, random_state=0)],
+    ids=lambda splitter: type(splitter).__name__,
+)
+def test_successive_halving_works_with_the_settings_that_messages_name(
+    search_class, scoring, splitter, many
+):
+    search = search_class(
+        KNNDetector(contamination=0.2),
+        NEIGHBORS,
+        scoring=scoring,
+        cv=splitter,
+        min_resources=10 * 5 * 4,
+        return_train_score=False,
+        random_state=0,
+        error_score="raise",
+    )
+    with warnings.catch_warnings():
+        warnings.filterwarnings("error", message=".*non-finite")
+        search.fit(*many)
+    assert np.isfinite(search.cv_results_["mean_test_score"]).all()
+    assert search.n_resources_ == [200, 600]
+    assert not search.best_params_["normalize"]
+
+
+ADVICE = r"return_train_score=False.*min_resources"
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")
+def test_successive_halving_on_too_few_rows_says_what_to_set(many):
+    for scoring, category in ((None, UndefinedMetricWarning), (make_ood_scorer(), UserWarning)):
+        search = HalvingRandomSearchCV(
+            KNNDetector(), NEIGHBORS, cv=OODKFold(5), scoring=scoring, random_state=0
+        )
+        with pytest.warns(category, match=rf"(?s).*{ADVICE}"):
+            search.fit(*many)
+    with pytest.raises(ValueError, match=ADVICE):
+        search.set_params(error_score="raise").fit(*many)
+
+
+def test_successive_halving_wants_splits_that_stay(many):
+    search = HalvingGridSearchCV(KNNDetector(), NEIGHBORS, cv=OODShuffleSplit(3))
+    with pytest.raises(ValueError, match=r"consistent folds.*random_state to an int"):
+        search.fit(*many)
 
 
 @every_splitter

@@ -361,7 +361,7 @@ def test_set_output_gives_frames_for_frames_and_activations_for_activations(A):
     [
         ([0, -1, 2, -1], [True, False, True, False]),
         ([0.0, -1.0, 2.0, 3.0], [True, False, True, True]),
-        (["a", "b", "-1", "a"], [True, True, True, True]),
+        (["a", "b", "-1", "a"], [True, True, False, True]),
         (np.array(["a", -1, "b", -1], dtype=object), [True, False, True, False]),
         (np.array([1, 255, 0, 3], dtype=np.uint8), [True, True, True, True]),
         (pd.Series([0, -1, 2, -1], index=list("wxyz")), [True, False, True, False]),

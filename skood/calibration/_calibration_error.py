@@ -34,7 +34,7 @@ def calibration_bins(
     correct : array-like of bool of shape (n_samples,)
         Whether the network classified the sample correctly.
     confidence : array-like of shape (n_samples,)
-        Its confidence, between 0 and 1.
+        Its confidence, between 0 and 1 but for rounding.
     n_bins : int, default=10
         Number of bins, those of :func:`confidence_categories`.
 
@@ -103,7 +103,7 @@ def expected_calibration_error(
     correct : array-like of bool of shape (n_samples,)
         Whether the network classified the sample correctly.
     confidence : array-like of shape (n_samples,)
-        Its confidence, between 0 and 1.
+        Its confidence, between 0 and 1 but for rounding.
     n_bins : int, default=10
         Number of bins of equal width, those of :func:`confidence_categories`. The error depends
         on it: state it wherever you report one.

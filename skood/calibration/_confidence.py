@@ -13,6 +13,11 @@ from sklearn.utils._param_validation import Interval, validate_params
 
 from ..activations import Activations
 
+# How far sums of probabilities in single and in half precision are off; whatever their precision
+# is later, they were most often computed in single.
+_ROUNDING = 1e-6
+_COARSE_ROUNDING = 4e-3
+
 
 def prediction_confidence(X: Activations | ArrayLike) -> NDArray[np.float64]:
     """Largest softmax probability of each sample: the network's own word on its prediction.
@@ -69,7 +74,8 @@ def confidence_categories(confidence: ArrayLike, *, n_categories: int = 10) -> N
     Parameters
     ----------
     confidence : array-like of shape (n_samples,)
-        Confidences between 0 and 1.
+        Confidences between 0 and 1. What rounding took out of these bounds, by at most 1e-6 (4e-3
+        in half precision), counts as the bound.
     n_categories : int, default=10
         Number of categories. With 10, each is 10 % wide.
 
@@ -118,7 +124,7 @@ def logits_of(X: Any, wanted_by: str) -> Any:
 
 
 def check_confidence(confidence: ArrayLike) -> NDArray[np.float64]:
-    """Confidences as an array.
+    """Confidences as an array, with those that rounding took out of 0 to 1 put back.
 
     Raises
     ------
@@ -131,8 +137,10 @@ def check_confidence(confidence: ArrayLike) -> NDArray[np.float64]:
     if checked.ndim != 1:
         raise ValueError(f"confidence must be 1-D, got an array of shape {checked.shape}.")
     lowest, highest = checked.min(), checked.max()
-    if lowest < 0 or highest > 1:
+    is_half = np.asarray(confidence).dtype == np.float16
+    slack = _COARSE_ROUNDING if is_half else _ROUNDING
+    if lowest < -slack or highest > 1 + slack:
         raise ValueError(
             f"confidence must lie between 0 and 1, got values from {lowest} to {highest}."
         )
-    return checked
+    return np.clip(checked, 0, 1)

@@ -133,7 +133,7 @@ class ReliabilityDisplay:
         correct : array-like of bool of shape (n_samples,)
             Whether the network classified the sample correctly.
         confidence : array-like of shape (n_samples,)
-            Its confidence, between 0 and 1.
+            Its confidence, between 0 and 1 but for rounding.
         n_bins : int, default=10
             Number of bins of equal width.
         name : str, default=None

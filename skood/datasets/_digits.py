@@ -6,7 +6,7 @@ from sklearn.datasets import load_digits
 from sklearn.utils import Bunch
 from sklearn.utils._param_validation import validate_params
 
-from .._validation import OOD_LABEL
+from .._marks import OOD_LABEL
 
 
 @validate_params(

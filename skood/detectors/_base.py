@@ -1,14 +1,17 @@
 """The template that all detectors share."""
 
+import warnings
 from abc import ABCMeta, abstractmethod
 from numbers import Real
 
 import numpy as np
 from sklearn.base import BaseEstimator, OutlierMixin, _fit_context
+from sklearn.exceptions import UndefinedMetricWarning
 from sklearn.metrics import roc_auc_score
 from sklearn.utils._param_validation import Interval
 from sklearn.utils.validation import check_is_fitted
 
+from .._marks import IN_A_SEARCH, check_mark_is_no_class
 from .._validation import (
     check_activations,
     in_distribution_mask,
@@ -127,8 +130,18 @@ class BaseDetector(OutlierMixin, BaseEstimator, metaclass=ABCMeta):
             1 where every in-distribution sample scores higher, 0.5 for chance. NaN, with
             scikit-learn's ``UndefinedMetricWarning``, where ``y`` holds one kind only.
         """
+        check_mark_is_no_class(X)
         scores = self.decision_function(X)
-        return float(roc_auc_score(in_distribution_mask(y, len(scores)), scores))
+        is_in = in_distribution_mask(y, len(scores))
+        if is_in.all() or not is_in.any():
+            warnings.warn(
+                f"There is no area under a ROC curve of {is_in.sum()} in-distribution and "
+                f"{(~is_in).sum()} OOD rows (y == -1): the score is NaN. {IN_A_SEARCH}",
+                UndefinedMetricWarning,
+                stacklevel=2,
+            )
+            return np.nan
+        return float(roc_auc_score(is_in, scores))
 
 
 class BaseOneClassDetector(BaseDetector):

@@ -9,6 +9,7 @@ from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted, column_or_1d
 
+from .._marks import read_labels
 from .._validation import (
     check_activations,
     check_class_labels,
@@ -235,14 +236,14 @@ class AutoNAPDetector(BaseDetector):
     def _assign_rows(self, X, y, sample_split):
         inside = in_distribution_rows(y, len(X))
         outside = np.setdiff1d(np.arange(len(X)), inside)
-        y = None if y is None else column_or_1d(y)
+        known, known_labels = take_rows(X, y, inside)
         asked = classes_asked(self, X, by_class=self._by_class)
         labels = asked
         if self._by_class and self.group_by == "label":
-            _check_labels(*take_rows(X, y, inside))
-            labels = y
+            _check_labels(known, known_labels)
+            labels = read_labels(y)
         if sample_split is None:
-            stored, validating = self._split(inside, None if y is None else y[inside])
+            stored, validating = self._split(inside, known_labels)
         else:
             stored, validating = _read_split(sample_split, inside, len(X))
         return Samples(stored, validating, outside, labels, asked)

@@ -12,6 +12,7 @@ from sklearn.pipeline import Pipeline
 from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted
 
+from .._foreign import in_distribution_scores, is_of_pyod
 from .._validation import check_activations, match_layers
 from ..detectors import BaseOneClassDetector
 from ._combination import informative_members, log_p_values, standardize
@@ -29,7 +30,9 @@ class LayerEnsembleDetector(BaseOneClassDetector):
     detector : estimator or list of estimators
         Outlier detector with ``fit`` and ``score_samples``, or a pipeline that ends in one;
         cloned for each layer. The members of a list are cloned as they are, and each is given all
-        layers, so that it begins with a selection of its own.
+        layers, so that it begins with a selection of its own. Detectors of PyOD, recognised by
+        their base class, score the other way round: their ``decision_function`` enters with a
+        minus.
     layers : str or sequence of str, default="all"
         Names or glob patterns of the layers. Not used where ``detector`` is a list.
     combine : {"fisher", "mean", "vote", "weighted"}, default="fisher"
@@ -139,16 +142,20 @@ class LayerEnsembleDetector(BaseOneClassDetector):
         self.n_jobs = n_jobs
 
     @classmethod
-    def from_search(cls, search, n_layers, **params):
+    def from_search(cls, search, n_layers, *, metric=None, **params):
         """Build an ensemble of the best setting of each of the best layers of a search.
 
         Parameters
         ----------
-        search : fitted GridSearchCV or RandomizedSearchCV
-            A search over a pipeline, with the layer among its parameters: the one whose name ends
-            in "layers", such as "select__layers".
+        search : fitted GridSearchCV, RandomizedSearchCV or a search by successive halving
+            A search over a pipeline, with the layer among its parameters: the one that is named
+            "layers", such as "select__layers". After successive halving, the settings that
+            came furthest are the best.
         n_layers : int
             How many layers to keep, by the mean test score of their best setting.
+        metric : str, default=None
+            Name of the score to rank by, where the search computed several; by default the one
+            that ``refit`` names.
         **params : dict
             Further parameters of the ensemble, such as ``combine``.
 
@@ -160,9 +167,10 @@ class LayerEnsembleDetector(BaseOneClassDetector):
         Raises
         ------
         ValueError
-            If the search has no parameter of that name, or scored fewer layers.
+            If the search has no parameter of that name or several, or scored fewer layers; or if
+            it computed several scores and neither ``metric`` nor its ``refit`` names one of them.
         """
-        return cls(_best_pipelines(search, n_layers), **params)
+        return cls(_best_pipelines(search, n_layers, metric), **params)
 
     @_fit_context(prefer_skip_nested_validation=False)
     def fit(self, X, y=None):
@@ -307,6 +315,8 @@ class LayerEnsembleDetector(BaseOneClassDetector):
 
 def _fit_and_calibrate(member, X, y):
     """Fit a member and score its training samples as if it had not learnt from them."""
+    if is_of_pyod(member):
+        y = None  # PyOD would read class 1 as outliers
     member.fit(X, y)
     last = member[-1] if isinstance(member, Pipeline) else member
     left_out = getattr(last, "training_scores_", ())
@@ -320,26 +330,58 @@ def _fit_and_calibrate(member, X, y):
 
 
 def _score(member, X):
-    score = getattr(member, "score_samples", None) or member.decision_function
-    return np.asarray(score(X), dtype=np.float64)
+    return in_distribution_scores(member, X).astype(np.float64)
 
 
-def _best_pipelines(search, n_layers):
+def _best_pipelines(search, n_layers, metric):
     check_is_fitted(search)
-    results = search.cv_results_
-    names = [name for name in results["params"][0] if name.endswith("layers")]
+    results, layers = search.cv_results_, _layers_searched(search)
+    scores = results[f"mean_test_{_metric_to_rank_by(search, metric)}"]
+    # After successive halving, scores of an earlier round are those of fewer samples.
+    rounds = results.get("iter", np.zeros(len(scores)))
+    ranks = sorted(zip(rounds, scores, range(len(scores)), strict=True), key=_better_first)
+    best: dict[tuple, dict] = {}
+    for _, score, number in ranks:
+        if np.isfinite(score):
+            best.setdefault(layers[number], results["params"][number])
+    if not 1 <= n_layers <= len(best):
+        raise ValueError(
+            f"n_layers={n_layers}, but the search scored {len(best)} layers. Settings whose "
+            "score is NaN do not count: make_ood_scorer makes scorers that know OOD rows."
+        )
+    settings = list(best.values())[:n_layers]
+    return [clone(search.estimator).set_params(**clone(s, safe=False)) for s in settings]
+
+
+def _better_first(rank):
+    number_of_round, score, _ = rank
+    return -number_of_round, -score
+
+
+def _metric_to_rank_by(search, metric):
+    start = "mean_test_"
+    known = [name[len(start) :] for name in search.cv_results_ if name.startswith(start)]
+    if metric is None:
+        metric = search.refit if search.multimetric_ else "score"
+    if not isinstance(metric, str) or metric not in known:
+        raise ValueError(
+            f"The search computed the scores {known}: metric, or refit of the search, must name "
+            f"the one to rank layers by, got {metric!r}."
+        )
+    return metric
+
+
+def _layers_searched(search):
+    """The layers of each setting, the same for all ways to write them: "a", ["a"] and ("a",)."""
+    settings = search.cv_results_["params"]
+    every = {name for params in settings for name in params}
+    names = [name for name in every if name.rpartition("__")[2] == "layers"]
     if len(names) != 1:
         raise ValueError(
-            "The search needs one parameter whose name ends in 'layers', "
-            f"it has {list(results['params'][0])}."
+            "The search needs one parameter whose name ends in 'layers', as 'select__layers', it "
+            f"has {sorted(every)}."
         )
-    metric = search.refit if search.multimetric_ else "score"
-    best: dict[str, tuple[float, dict]] = {}
-    for params, score in zip(results["params"], results[f"mean_test_{metric}"], strict=True):
-        layer = str(params[names[0]])
-        if np.isfinite(score) and (layer not in best or score > best[layer][0]):
-            best[layer] = (score, params)
-    if len(best) < n_layers:
-        raise ValueError(f"n_layers={n_layers}, but the search scored {len(best)} layers.")
-    ranked = sorted(best.values(), key=lambda found: -found[0])[:n_layers]
-    return [clone(search.estimator).set_params(**params) for _, params in ranked]
+    # A grid of several parts need not name it in each.
+    default = search.estimator.get_params().get(names[0])
+    asked = [params.get(names[0], default) for params in settings]
+    return [(layers,) if isinstance(layers, str) else tuple(sorted(layers)) for layers in asked]

@@ -10,6 +10,7 @@ from sklearn.utils import check_array, check_consistent_length
 from sklearn.utils.validation import column_or_1d
 
 from .._axes import get_axes
+from .._marks import read_labels
 from .._optional import import_optional
 from .._validation import check_class_labels, in_distribution_mask
 from ..activations import Activations
@@ -326,7 +327,7 @@ class ClusterDistanceDisplay:
 def _outcomes(X: Activations, y: ArrayLike) -> NDArray[np.str_]:
     """What became of each sample, by the class labels or -1."""
     is_in = in_distribution_mask(y, len(X))
-    labels: NDArray = column_or_1d(y)
+    labels = read_labels(y)
     check_class_labels(X, labels[is_in], "ClusterDistanceDisplay")
     is_right = X.predictions == labels
     return np.select([~is_in, is_right], ["out-of-distribution", "correct"], "misclassified")

@@ -16,6 +16,7 @@ from sklearn.utils import gen_batches
 from sklearn.utils._param_validation import Interval, validate_params
 from sklearn.utils.validation import check_is_fitted
 
+from .._foreign import in_distribution_scores
 from .._validation import ARRAY_LAYER
 from ..activations import Activations, PackedBits
 from ..detectors._pattern_store import pack_layers
@@ -196,8 +197,7 @@ def _with_head(A: Activations, detector: Any) -> Activations:
 
 
 def _score(detector: Any, X: Any) -> NDArray[np.float64]:
-    score = getattr(detector, "score_samples", None) or detector.decision_function
-    return np.asarray(score(X), dtype=np.float64)
+    return in_distribution_scores(detector, X).astype(np.float64)
 
 
 def _without_ranks(detector: Any) -> Any:

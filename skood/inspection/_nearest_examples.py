@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn.metrics import euclidean_distances
-from sklearn.utils.validation import column_or_1d
 
-from .._validation import OOD_LABEL, in_distribution_mask
+from .._marks import OOD_LABEL, check_mark_is_no_class, read_labels
+from .._validation import in_distribution_mask
 from ..activations import Activations, PackedBits
 from ..detectors import GroupProgressionDetector, HammingNAPDetector, KNNDetector
 from ..detectors._hamming_search import hamming_neighbors
@@ -149,6 +149,7 @@ def reference_examples(
     """
     inside = np.ones(len(A_train), dtype=bool)
     if labels is not None:
+        check_mark_is_no_class(A_train)
         inside = in_distribution_mask(labels, len(A_train))
     # A search of the detector's own would also find rows that are marked -1.
     if hasattr(detector, "kneighbors") and inside.all():
@@ -242,7 +243,7 @@ def check_labels(y_train: ArrayLike | None, n_samples: int) -> NDArray | None:
     """
     if y_train is None:
         return None
-    labels: NDArray = column_or_1d(y_train)
+    labels = read_labels(y_train, "y_train")
     if len(labels) != n_samples:
         raise ValueError(
             f"There are {n_samples} training samples, but y_train has {len(labels)} labels."

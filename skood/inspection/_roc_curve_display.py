@@ -9,9 +9,10 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn.metrics import roc_curve
 from sklearn.pipeline import Pipeline
-from sklearn.utils.validation import _check_response_method
 
 from .._axes import get_axes
+from .._foreign import in_distribution_scores
+from .._marks import check_mark_is_no_class
 from .._validation import in_distribution_mask
 from ..metrics import ood_roc_auc_score
 from ._drawing import line_style
@@ -112,9 +113,9 @@ class OODRocCurveDisplay:
         Parameters
         ----------
         estimators : estimator or dict of str to estimator
-            A fitted detector or pipeline, of skood or of scikit-learn, or several by the names that
-            the legend shows. Their ``decision_function`` scores the samples, or ``score_samples``
-            where there is none.
+            A fitted detector or pipeline, of skood, scikit-learn or PyOD, or several by the names
+            that the legend shows. Their ``decision_function`` scores the samples, or
+            ``score_samples`` where there is none; that of PyOD enters with a minus.
         X : Activations or array-like of shape (n_samples, n_features)
             Samples, the same for all detectors.
         y : array-like of shape (n_samples,)
@@ -142,9 +143,10 @@ class OODRocCurveDisplay:
         if not isinstance(estimators, Mapping):
             last = estimators[-1] if isinstance(estimators, Pipeline) else estimators
             estimators = {type(last).__name__: estimators}
-        responses = ["decision_function", "score_samples"]
+        check_mark_is_no_class(X)
+        methods = ("decision_function", "score_samples")
         scores = {
-            name: _check_response_method(estimator, responses)(X)
+            name: in_distribution_scores(estimator, X, methods)
             for name, estimator in estimators.items()
         }
         return cls.from_predictions(

@@ -249,19 +249,29 @@ def _count_by_score(y_true: ArrayLike, y_score: ArrayLike) -> tuple[Counts, Coun
         scores = check_array(y_score, ensure_2d=False, allow_nd=True, input_name="y_score")
     if scores.ndim != 1:
         raise ValueError(f"y_score must be 1-D, got an array of shape {scores.shape}.")
-    labels = np.asarray(y_true)
-    if labels.shape != scores.shape:
+    if (shape := np.shape(y_true)) != scores.shape:
         raise ValueError(
             f"y_true must be 1-D with one label for each of the {len(scores)} scores, got "
-            f"an array of shape {labels.shape}."
+            f"an array of shape {shape}."
         )
-    is_in = in_distribution_mask(labels, len(scores))
-    if is_in.all() or not is_in.any():
-        raise ValueError(
-            "y_true must hold both in-distribution rows and OOD rows (marked by the number -1), "
-            f"got {is_in.sum()} in-distribution and {(~is_in).sum()} OOD rows."
-        )
+    is_in = in_distribution_mask(y_true, len(scores))
+    check_both_kinds(is_in)
     distinct, position = np.unique(scores, return_inverse=True)
     n_in = np.bincount(position[is_in], minlength=len(distinct))
     n_ood = np.bincount(position[~is_in], minlength=len(distinct))
     return n_in, n_ood
+
+
+def check_both_kinds(is_in: NDArray[np.bool_], advice: str = "") -> None:
+    """Refuse labels of one kind only.
+
+    Raises
+    ------
+    ValueError
+        If all rows are in-distribution, or none is.
+    """
+    if is_in.all() or not is_in.any():
+        raise ValueError(
+            "y_true must hold both in-distribution rows and OOD rows (marked -1), got "
+            f"{is_in.sum()} in-distribution and {(~is_in).sum()} OOD rows. {advice}".rstrip()
+        )

@@ -3,18 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from sklearn.metrics import make_scorer
+from sklearn.base import BaseEstimator, OutlierMixin
+from sklearn.metrics import balanced_accuracy_score, f1_score, matthews_corrcoef
+from sklearn.metrics._scorer import _BaseScorer
 from sklearn.pipeline import Pipeline
 from sklearn.utils._param_validation import StrOptions, validate_params
-from sklearn.utils.validation import column_or_1d
 
-from .._validation import OOD_LABEL, in_distribution_mask
+from .._foreign import accepted_rows, in_distribution_scores
+from .._marks import (
+    IN_A_SEARCH,
+    OOD_LABEL,
+    check_mark_is_no_class,
+    in_distribution,
+    read_labels,
+    refuse_mark_among,
+)
+from .._validation import in_distribution_mask
 from ..activations import Activations
 from ._ranking import (
+    check_both_kinds,
     detection_accuracy_score,
     fpr_at_tpr_score,
     ood_average_precision_score,
@@ -23,14 +34,43 @@ from ._ranking import (
 
 Metric = Callable[..., float]
 
-# For each name: the function, whether greater is better, and its keyword arguments.
-_METRICS: dict[str, tuple[Metric, bool, dict[str, Any]]] = {
-    "average_precision_id": (ood_average_precision_score, True, {"positive": "id"}),
-    "average_precision_ood": (ood_average_precision_score, True, {"positive": "ood"}),
-    "detection_accuracy": (detection_accuracy_score, True, {}),
-    "neg_fpr_at_95_tpr_id": (fpr_at_tpr_score, False, {"tpr": 0.95, "positive": "id"}),
-    "neg_fpr_at_95_tpr_ood": (fpr_at_tpr_score, False, {"tpr": 0.95, "positive": "ood"}),
-    "roc_auc": (ood_roc_auc_score, True, {}),
+
+def _balanced_accuracy(y_true: NDArray, verdicts: NDArray) -> float:
+    return float(balanced_accuracy_score(*_alarms(y_true, verdicts)))
+
+
+def _matthews_corrcoef(y_true: NDArray, verdicts: NDArray) -> float:
+    return float(matthews_corrcoef(*_alarms(y_true, verdicts)))
+
+
+def _f1(y_true: NDArray, verdicts: NDArray) -> float:
+    return float(f1_score(*_alarms(y_true, verdicts)))
+
+
+def _alarms(y_true: NDArray, verdicts: NDArray) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+    """Which rows should raise an alarm, and which do."""
+    return ~in_distribution_mask(y_true, len(verdicts)), verdicts == OOD_LABEL
+
+
+class _Described(NamedTuple):
+    """A metric as scorers need it."""
+
+    function: Metric
+    greater_is_better: bool = True
+    kwargs: dict[str, Any] = {}
+    of_verdicts: bool = False
+
+
+_METRICS = {
+    "average_precision_id": _Described(ood_average_precision_score, True, {"positive": "id"}),
+    "average_precision_ood": _Described(ood_average_precision_score, True, {"positive": "ood"}),
+    "balanced_accuracy": _Described(_balanced_accuracy, of_verdicts=True),
+    "detection_accuracy": _Described(detection_accuracy_score),
+    "f1": _Described(_f1, of_verdicts=True),
+    "matthews_corrcoef": _Described(_matthews_corrcoef, of_verdicts=True),
+    "neg_fpr_at_95_tpr_id": _Described(fpr_at_tpr_score, False, {"tpr": 0.95, "positive": "id"}),
+    "neg_fpr_at_95_tpr_ood": _Described(fpr_at_tpr_score, False, {"tpr": 0.95, "positive": "ood"}),
+    "roc_auc": _Described(ood_roc_auc_score),
 }
 
 
@@ -46,15 +86,17 @@ def make_ood_scorer(
 ) -> Callable[[Any, Any, ArrayLike], float]:
     """Make a scorer of detectors, to be passed as ``scoring`` to scikit-learn's searches.
 
-    The scorer calls the detector's ``decision_function``, so it scores scikit-learn's outlier
-    detectors too. Density estimators, which have only ``score_samples``, are scored by
-    that; for the target "ood" this takes scikit-learn 1.9, as earlier versions refuse to. Greater
-    is better for every scorer, and several of the target "ood" in one search share the scores.
+    The scorer calls the detector's ``decision_function``, or ``score_samples`` where there is none,
+    so it scores scikit-learn's outlier detectors and density estimators too. Detectors of PyOD,
+    recognised by their base class, score the other way round: their ``decision_function`` enters
+    with a minus. Metrics of verdicts call ``is_ood`` or ``predict``. Greater is better for
+    every scorer, and several of the target "ood" in one search share the scores.
 
     Parameters
     ----------
     metric : str or callable, default="roc_auc"
-        A callable ``metric(y_true, y_score)`` of which greater values are better, or one of
+        A callable ``metric(y_true, y_score)`` of which greater values are better, whose ``y_true``
+        marks OOD rows by the number -1, or one of
 
         - "roc_auc": :func:`ood_roc_auc_score`;
         - "average_precision_ood", "average_precision_id":
@@ -62,6 +104,15 @@ def make_ood_scorer(
         - "neg_fpr_at_95_tpr_ood", "neg_fpr_at_95_tpr_id": minus :func:`fpr_at_tpr_score` with
           that kind of rows as positives;
         - "detection_accuracy": :func:`detection_accuracy_score`, balanced.
+
+        These look at scores, whatever the threshold. The following look at verdicts, so that a
+        search can choose the threshold (``contamination``) as well:
+
+        - "balanced_accuracy": mean of the shares of accepted in-distribution rows and of flagged
+          OOD rows;
+        - "matthews_corrcoef": Matthews' correlation coefficient of alarms and OOD rows, 0 where
+          all rows get one verdict;
+        - "f1": the F1 score of the alarms, with OOD rows as positives.
     target : {"ood", "misclassified"}, default="ood"
         What a low score should tell:
 
@@ -80,12 +131,19 @@ def make_ood_scorer(
     Raises
     ------
     ValueError
-        By this function, if ``metric`` or ``target`` is unknown. By the scorer, if one of the
-        two kinds of rows is missing in ``y``, or no predictions are to be had.
+        By this function, if ``metric`` or ``target`` is unknown, or ``metric`` is a function of
+        ``sklearn.metrics``, all of which take -1 for a class. By the scorer, if one of the
+        two kinds of rows is missing in ``y``, -1 is a class of the network, verdicts are asked of
+        an estimator that gives none, or no predictions are to be had.
 
     See Also
     --------
     skood.model_selection.OODKFold : Splitter to search with, without training on OOD rows.
+
+    Notes
+    -----
+    Names that scikit-learn knows, as in ``scoring="roc_auc"`` without this function, make scorers
+    of classifiers. Of a detector they give NaN or compare class labels with verdicts.
 
     Examples
     --------
@@ -97,53 +155,115 @@ def make_ood_scorer(
     >>> scorer = make_ood_scorer("average_precision_ood")
     >>> scorer(detector, X, [0, 0, 0, 0, -1])
     1.0
+    >>> make_ood_scorer("f1")(detector, X, [0, 0, 0, 0, -1])
+    1.0
     """
+    _refuse_metric_of_classes(metric)
     if target == "misclassified":
         return _MisclassificationScorer(metric)
-    score_func, greater_is_better, kwargs = _describe(metric)
-    return make_scorer(
-        score_func,
-        response_method=("decision_function", "score_samples"),
-        greater_is_better=greater_is_better,
-        **kwargs,
-    )
+    return _OODScorer(metric)
+
+
+def _refuse_metric_of_classes(metric: str | Metric) -> None:
+    if getattr(metric, "__module__", None) and str(metric.__module__).startswith("sklearn.metrics"):
+        raise ValueError(
+            f"{getattr(metric, '__name__', metric)} of scikit-learn takes -1 for a class among "
+            f"others: name a metric of OOD rows, one of {sorted(_METRICS)}, or pass a function "
+            "that knows the mark."
+        )
+
+
+# scikit-learn lets only scorers that derive from this share what the detector answers.
+class _OODScorer(_BaseScorer):
+    """Scorer of how well a detector tells OOD from in-distribution rows."""
+
+    def __init__(self, metric: str | Metric) -> None:
+        self.metric = metric
+        described = _describe(metric)
+        self._of_verdicts = described.of_verdicts
+        super().__init__(
+            described.function,
+            1 if described.greater_is_better else -1,
+            described.kwargs,
+            ("is_ood", "predict")
+            if described.of_verdicts
+            else ("decision_function", "score_samples"),
+        )
+
+    def _score(
+        self, method_caller: Callable, estimator: Any, X: Any, y_true: ArrayLike, **kwargs: Any
+    ) -> float:
+        _check_mark_is_no_class(estimator, X)
+        y_true = read_labels(y_true)
+        check_both_kinds(in_distribution(y_true), IN_A_SEARCH)
+        method = "verdicts" if self._of_verdicts else "scores"
+        response = method_caller(_Reader(estimator), method, X)
+        return self._sign * self._score_func(y_true, response, **{**self._kwargs, **kwargs})
+
+    def __repr__(self) -> str:
+        return f"make_ood_scorer({_name(self.metric)})"
 
 
 class _MisclassificationScorer:
-    """Scorer of how well a detector tells wrong from right predictions of the network.
-
-    Parameters
-    ----------
-    metric : str or callable
-        As in :func:`make_ood_scorer`.
-    """
+    """Scorer of how well a detector tells wrong from right predictions of the network."""
 
     def __init__(self, metric: str | Metric) -> None:
         self.metric = metric
 
     def __call__(self, estimator: Any, X: Any, y: ArrayLike) -> float:
         activations, detector = _run_to_activations(estimator, X)
+        check_mark_is_no_class(activations)
         is_in = in_distribution_mask(y, len(activations))
-        is_right = (activations.predictions == column_or_1d(y))[is_in]
+        is_right = np.asarray(activations.predictions == read_labels(y))[is_in]
         if is_right.all() or not is_right.any():
             raise ValueError(
                 "Scoring the target 'misclassified' needs both rightly and wrongly classified "
                 f"inputs, got {is_right.sum()} right and {(~is_right).sum()} wrong among "
                 "the in-distribution rows. Labels in y must be those of X.predictions."
             )
-        score_func, greater_is_better, kwargs = _describe(self.metric)
-        y_score = _response(detector, activations)[is_in]
-        score = score_func(np.where(is_right, 1, OOD_LABEL), y_score, **kwargs)
-        return score if greater_is_better else -score
+        metric, reader = _describe(self.metric), _Reader(detector)
+        response = reader.verdicts if metric.of_verdicts else reader.scores
+        score = metric.function(
+            np.where(is_right, 1, OOD_LABEL), response(activations)[is_in], **metric.kwargs
+        )
+        return score if metric.greater_is_better else -score
 
     def __repr__(self) -> str:
-        is_name = isinstance(self.metric, str)
-        metric = repr(self.metric) if is_name else getattr(self.metric, "__name__", self.metric)
-        return f"make_ood_scorer({metric}, target='misclassified')"
+        return f"make_ood_scorer({_name(self.metric)}, target='misclassified')"
 
 
-def _describe(metric: str | Metric) -> tuple[Metric, bool, dict[str, Any]]:
-    return _METRICS[metric] if isinstance(metric, str) else (metric, True, {})
+class _Reader(OutlierMixin, BaseEstimator):
+    """Any detector as what scorers read: its scores and verdicts with skood's signs."""
+
+    def __init__(self, estimator: Any) -> None:
+        self.estimator = estimator
+
+    def scores(self, X: Any) -> NDArray[np.floating]:
+        """Scores, the higher the more in-distribution."""
+        methods = ("decision_function", "score_samples")
+        return in_distribution_scores(self.estimator, X, methods)
+
+    def verdicts(self, X: Any) -> NDArray[np.intp]:
+        """1 for rows that the detector accepts, -1 for those that it flags."""
+        return np.where(accepted_rows(self.estimator, X), 1, OOD_LABEL)
+
+
+def _describe(metric: str | Metric) -> _Described:
+    return _METRICS[metric] if isinstance(metric, str) else _Described(metric)
+
+
+def _name(metric: str | Metric) -> str:
+    return repr(metric) if isinstance(metric, str) else getattr(metric, "__name__", repr(metric))
+
+
+def _check_mark_is_no_class(estimator: Any, X: Any) -> None:
+    """Look for a class -1 in activations, or in the network of a pipeline that extracts them."""
+    check_mark_is_no_class(X)
+    estimator = getattr(estimator, "best_estimator_", estimator)
+    for _, step in estimator.steps if isinstance(estimator, Pipeline) else ():
+        classes = getattr(getattr(step, "network", None), "classes_", None)
+        if classes is not None:
+            refuse_mark_among(classes)
 
 
 def _run_to_activations(estimator: Any, X: Any) -> tuple[Activations, Any]:
@@ -164,9 +284,3 @@ def _run_to_activations(estimator: Any, X: Any) -> tuple[Activations, Any]:
             f"makes them, got {given} and {estimator!r}."
         )
     return X, detector
-
-
-def _response(detector: Any, X: Activations) -> NDArray[np.floating]:
-    if hasattr(detector, "decision_function"):
-        return np.asarray(detector.decision_function(X))
-    return np.asarray(detector.score_samples(X))

@@ -8,9 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.utils import indexable
-from sklearn.utils.validation import column_or_1d
 
-from .._validation import in_distribution_mask
+from .._marks import check_mark_is_no_class, in_distribution, read_labels
 
 
 def check_labels(splitter: Any, X: Any, y: Any) -> tuple[NDArray, NDArray[np.bool_]]:
@@ -19,19 +18,20 @@ def check_labels(splitter: Any, X: Any, y: Any) -> tuple[NDArray, NDArray[np.boo
     Raises
     ------
     ValueError
-        If ``y`` is None, its length is not that of ``X``, or it does not hold both
-        in-distribution and OOD rows.
+        If ``y`` is None, its length is not that of ``X``, it lacks labels, or does not hold both
+        in-distribution and OOD rows, or if -1 is a class of the network.
     """
     name = type(splitter).__name__
     if y is None:
         raise ValueError(f"{name} needs y, in which -1 marks the OOD rows, but y is None.")
     X, y = indexable(X, y)
-    y = column_or_1d(y)
-    is_in = in_distribution_mask(y, len(y))
+    check_mark_is_no_class(X)
+    y = read_labels(y)
+    is_in = in_distribution(y)
     if is_in.all():
         raise ValueError(
-            f"{name} needs OOD rows, marked by the number -1 in y, but none of the {len(y)} rows "
-            f"is; y has dtype {y.dtype}."
+            f"{name} needs OOD rows, marked -1 in y, but none of the {len(y)} rows is; y has dtype "
+            f"{y.dtype}."
         )
     if not is_in.any():
         raise ValueError(

@@ -17,6 +17,7 @@ from sklearn.model_selection import (
 from sklearn.utils import check_consistent_length, check_random_state
 from sklearn.utils.validation import column_or_1d
 
+from .._marks import plain_labels
 from ._checks import check_labels, warn_if_groups
 
 
@@ -290,6 +291,7 @@ class OODShuffleSplit(_BaseOODSplitter):
 
 def _class_numbers(y):
     """Number of each row's class; one class for all rows where the labels are fractions."""
+    y = plain_labels(y)
     if y.dtype.kind == "f" and (y != np.floor(y)).any():
         return np.zeros(len(y), dtype=np.intp)
     return np.unique(y, return_inverse=True)[1]

@@ -1,6 +1,7 @@
 """A classifier with one more class, for outliers."""
 
 import sys
+import warnings
 from numbers import Real
 
 import numpy as np
@@ -10,13 +11,16 @@ from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, validate_data
 
+from .._marks import plain_labels, read_labels
 from .._validation import in_distribution_rows
-from ._labels import accuracy, label_rejected, plain_labels
+from ._labels import accuracy, label_rejected
 from ._outliers import OUTLIER_KINDS, make_outliers
 
 _DTYPES = [np.float64, np.float32]
 # Networks in half precision are this far off.
 _SUM_TOLERANCE = 0.01
+# How far below 0 rounding in single precision takes a probability.
+_ROUNDING = 1e-6
 
 
 class DecoyClassClassifier(ClassifierMixin, MetaEstimatorMixin, BaseEstimator):
@@ -179,9 +183,16 @@ class DecoyClassClassifier(ClassifierMixin, MetaEstimatorMixin, BaseEstimator):
             of the kind cannot be made of such samples, or the estimator does not give K + 1
             probabilities that sum to 1.
         """
+        y = None if y is None else read_labels(y, warn=True)
         X, y = validate_data(self, X, y, dtype=_DTYPES, allow_nd=True)
         X, y, given = _split_by_kind(X, y)
         self.classes_, codes = np.unique(y, return_inverse=True)
+        if len(given) and self.classes_.tolist() == [1]:
+            warnings.warn(
+                "y holds the labels 1 and -1 alone: the rows marked -1 are trained on as outliers. "
+                "If -1 is the other one of two classes, give them other labels, such as 0 and 1.",
+                stacklevel=3,
+            )
         rng = check_random_state(self.random_state)
         outliers = np.concatenate([given, self._make_outliers(X, y, rng)])
         if (n_outliers := len(outliers)) == 0:
@@ -223,6 +234,7 @@ class DecoyClassClassifier(ClassifierMixin, MetaEstimatorMixin, BaseEstimator):
             If no sample is of a class, or such outliers cannot be made of them.
         """
         self._validate_params()
+        y = None if y is None else read_labels(y)
         X, y, _ = _split_by_kind(*check_X_y(X, y, dtype=_DTYPES, allow_nd=True))
         return self._make_outliers(X, y, check_random_state(self.random_state))
 
@@ -356,14 +368,15 @@ class DecoyClassClassifier(ClassifierMixin, MetaEstimatorMixin, BaseEstimator):
         proba = np.asarray(self.estimator_.predict_proba(X), dtype=np.float64)
         _check_outputs(proba.shape, len(self.classes_) + 1)
         total = proba.sum(axis=1, keepdims=True)
-        if proba.min() < 0 or not np.allclose(total, 1, atol=_SUM_TOLERANCE):
+        if proba.min() < -_ROUNDING or not np.allclose(total, 1, atol=_SUM_TOLERANCE):
             raise ValueError(
                 "The estimator's predict_proba must give probabilities that sum to 1, got sums "
                 f"from {total.min():.3g} to {total.max():.3g}. A skorch net whose module returns "
                 "logits needs criterion=torch.nn.CrossEntropyLoss."
             )
         # The sum of float32 is 1 but for errors far larger than the smallest probabilities.
-        return proba / total
+        proba = np.maximum(proba, 0)
+        return proba / proba.sum(axis=1, keepdims=True)
 
 
 def _split_by_kind(X, y):

@@ -8,10 +8,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn.utils import check_array
 from sklearn.utils.multiclass import check_classification_targets
-from sklearn.utils.validation import column_or_1d
 
+from .._marks import plain_labels, read_labels
 from .._validation import class_columns, in_distribution_rows, unknown_labels
-from ._labels import plain_labels
 
 
 def check_images(X: Any, image_shape: tuple[int, ...] | None = None) -> NDArray[np.float32]:
@@ -58,12 +57,18 @@ def find_classes_of(y: ArrayLike, n_samples: int) -> NDArray:
     """
     if y is None:
         raise ValueError("The class labels y are needed, got None.")
-    labels: NDArray = column_or_1d(y, warn=True)
+    labels = read_labels(y, warn=True)
     known = plain_labels(labels[in_distribution_rows(labels, n_samples)])
     check_classification_targets(known)
     classes = np.unique(known)
     if len(classes) < 2:
-        raise ValueError(f"At least two classes are needed, got {classes.tolist()}.")
+        raise ValueError(
+            f"At least two classes are needed, got {classes.tolist()} beside rows marked -1, which "
+            "are out-of-distribution. If -1 is one of two classes, give them other labels, such as "
+            "0 and 1."
+            if len(known) < len(labels)
+            else f"At least two classes are needed, got {classes.tolist()}."
+        )
     return classes
 
 
@@ -75,7 +80,7 @@ def encode_classes(X: NDArray, y: ArrayLike, classes: NDArray) -> tuple[NDArray,
     ValueError
         If a label is not among the classes.
     """
-    labels: NDArray = column_or_1d(y)
+    labels = read_labels(y)
     rows = in_distribution_rows(labels, len(X))
     known = plain_labels(labels[rows])
     if unknown := unknown_labels(known, classes):

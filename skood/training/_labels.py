@@ -1,4 +1,4 @@
-"""Class labels: as they are learnt, and as classifiers answer that can reject a sample."""
+"""Class labels as classifiers answer that can reject a sample."""
 
 from __future__ import annotations
 
@@ -7,27 +7,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn.utils import check_consistent_length
-from sklearn.utils.validation import column_or_1d
 
-
-def plain_labels(labels: NDArray) -> NDArray:
-    """Labels that stood beside -1 in an array of objects, in the dtype that they have alone.
-
-    NumPy neither sorts nor compares texts and numbers.
-
-    Raises
-    ------
-    ValueError
-        If there are both texts and other labels.
-    """
-    if labels.dtype != object:
-        return labels
-    found = labels.tolist()
-    if len({isinstance(label, str) for label in found}) > 1:
-        raise ValueError(
-            f"Labels must be all texts or all numbers, got {sorted(set(found), key=str)}."
-        )
-    return np.asarray(found)
+from .._marks import read_labels
 
 
 def label_rejected(labels: NDArray, is_ood: NDArray[np.bool_], reject_label: Any) -> NDArray:
@@ -48,7 +29,7 @@ def label_rejected(labels: NDArray, is_ood: NDArray[np.bool_], reject_label: Any
 
 def accuracy(answers: NDArray, y: ArrayLike, sample_weight: ArrayLike | None) -> float:
     """Share of the answers that equal the labels, of whatever kinds both are."""
-    labels: NDArray = column_or_1d(y)
+    labels = read_labels(y)
     check_consistent_length(answers, labels, sample_weight)
     is_right = answers.astype(object) == labels.astype(object)
     weights = None if sample_weight is None else np.asarray(sample_weight, dtype=np.float64)

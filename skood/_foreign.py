@@ -1,0 +1,70 @@
+"""Detectors of any library, read with one sign: the higher the score, the more in-distribution."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.frozen import FrozenEstimator
+from sklearn.pipeline import Pipeline
+
+
+def detector_of(estimator: Any) -> Any:
+    """What scores in the end: the last step of a pipeline, the best estimator of a search."""
+    if isinstance(estimator, Pipeline):
+        return detector_of(estimator[-1])
+    if isinstance(estimator, FrozenEstimator):
+        return detector_of(estimator.estimator)
+    if hasattr(estimator, "best_estimator_"):
+        return detector_of(estimator.best_estimator_)
+    return estimator
+
+
+def is_of_pyod(estimator: Any) -> bool:
+    """Whether a detector derives from PyOD's, whose large scores and 1 mean outliers."""
+    return any(
+        base.__name__ == "BaseDetector" and base.__module__.partition(".")[0] == "pyod"
+        for base in type(detector_of(estimator)).__mro__
+    )
+
+
+def in_distribution_scores(
+    estimator: Any, X: Any, methods: tuple[str, str] = ("score_samples", "decision_function")
+) -> NDArray[np.floating]:
+    """Scores by the first of the methods that the estimator has, with skood's sign.
+
+    ``score_samples`` is not PyOD's: whoever adds it to one of its detectors gives it our sign.
+    """
+    for method in methods:
+        if hasattr(estimator, method):
+            scores = np.asarray(getattr(estimator, method)(X))
+            is_turned = method == "decision_function" and is_of_pyod(estimator)
+            return -scores if is_turned else scores
+    raise TypeError(f"Expected a detector with one of the methods {methods}, got {estimator!r}.")
+
+
+def accepted_rows(estimator: Any, X: Any) -> NDArray[np.bool_]:
+    """Which samples the estimator's own threshold takes for in-distribution.
+
+    Raises
+    ------
+    ValueError
+        If it gives no verdicts, but classes or numbers.
+    """
+    if hasattr(estimator, "is_ood"):
+        return ~np.asarray(estimator.is_ood(X))
+    detector = detector_of(estimator)
+    if isinstance(estimator, Pipeline) and hasattr(detector, "is_ood"):
+        return accepted_rows(estimator[-1], estimator[:-1].transform(X))
+    if not hasattr(estimator, "predict"):
+        raise ValueError(f"{detector!r} has no threshold: it scores samples, but predicts nothing.")
+    verdicts = np.asarray(estimator.predict(X))
+    inside, outside = (0, 1) if is_of_pyod(estimator) else (1, -1)
+    found = set(verdicts.ravel().tolist())
+    if strange := found - {inside, outside}:
+        raise ValueError(
+            f"Expected verdicts, {inside} for in-distribution and {outside} for OOD samples, but "
+            f" {detector!r} predicts {sorted(strange, key=str)[:5]}."
+        )
+    return verdicts == inside

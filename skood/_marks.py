@@ -1,0 +1,162 @@
+"""How labels are read: which of them mark out-of-distribution (OOD) rows, and which are classes."""
+
+from __future__ import annotations
+
+import math
+from numbers import Number, Real
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from sklearn.utils.validation import column_or_1d
+
+OOD_LABEL = -1
+IN_A_SEARCH = (
+    "In a search, the training parts of OODKFold and its like hold in-distribution rows alone: set "
+    "return_train_score=False. Successive halving begins with few rows, so that a test part may "
+    "hold one kind alone: raise min_resources until about 10 rows of each kind are left in one, "
+    "which is 10 * n_splits / (share of the rarer kind) with OODKFold."
+)
+"""What to do where a part of the data holds one kind of rows only."""
+
+
+def read_labels(y: ArrayLike, name: str = "y", *, warn: bool = False) -> NDArray:
+    """Labels as a 1-D array in which every mark of an OOD row is the number -1.
+
+    NumPy makes the text "-1" of the number where it stands beside texts, and so do text files.
+    So a text that reads as the number, as "-1", " -1" or "-1.0" do, is the mark too. Texts with
+    marks become an array of objects, bytes become texts; all others keep their dtype. With
+    ``warn``, a column of shape (n, 1) is warned about as by scikit-learn's classifiers.
+
+    Raises
+    ------
+    ValueError
+        If the labels are not 1-D, are missing for some rows, or are neither numbers nor texts.
+    """
+    labels = _as_column(y, warn)
+    if labels.dtype.kind not in "biufUO":
+        raise ValueError(
+            f"{name} must hold class labels, numbers or texts, and -1 for out-of-distribution "
+            f"rows; got dtype {labels.dtype}."
+        )
+    _refuse_missing(labels, name)
+    if labels.dtype.kind in "biuf":
+        return labels
+    if marks := [label for label in _distinct(labels) if _is_mark(label)]:
+        labels = labels.astype(object)
+        labels[np.any([labels == mark for mark in marks], axis=0)] = OOD_LABEL
+    return labels
+
+
+def in_distribution(labels: NDArray) -> NDArray[np.bool_]:
+    """Which of the labels that were read are not the mark."""
+    if labels.dtype.kind == "U":  # texts with marks are objects
+        return np.ones(len(labels), dtype=bool)
+    return np.asarray(labels != OOD_LABEL, dtype=bool)
+
+
+def plain_labels(labels: NDArray) -> NDArray:
+    """Labels of classes that stood beside -1 among objects, in the dtype that they have alone.
+
+    NumPy neither sorts nor compares texts and numbers.
+
+    Raises
+    ------
+    ValueError
+        If there are both texts and other labels.
+    """
+    if labels.dtype != object:
+        return labels
+    kinds = {isinstance(label, str | bytes) for label in _distinct(labels)}
+    if len(kinds) > 1:
+        found = sorted(_distinct(labels), key=str)
+        raise ValueError(f"Labels must be all texts or all numbers, got {found}.")
+    return np.asarray(labels.tolist())
+
+
+def check_mark_is_no_class(X: Any) -> None:
+    """Refuse labels for a network that has a class -1 itself.
+
+    Raises
+    ------
+    ValueError
+        If -1 is among the classes of ``X``, or among its predictions where it tells no classes.
+    """
+    known = getattr(X, "classes", None)
+    if known is None:
+        known = getattr(X, "predictions", None)
+    if known is not None:
+        refuse_mark_among(known)
+
+
+def refuse_mark_among(classes: ArrayLike) -> None:
+    """Raise a ValueError that says what to do, if one of the classes of a network is -1."""
+    labels = read_labels(classes, "classes")
+    if in_distribution(labels).all():
+        return
+    raise ValueError(
+        f"The network has a class -1 among {sorted(_distinct(labels), key=str)}, but in y the "
+        "label -1 marks out-of-distribution rows: nothing tells the two apart. Fit the network "
+        "on other labels, such as 0 and 1, and give these in y too; or pass y=None where all rows "
+        "are in-distribution."
+    )
+
+
+def _as_column(y: Any, warn: bool) -> NDArray:
+    if np.ma.is_masked(y):
+        raise ValueError("y must hold a label for every row, but some are masked.")
+    labels: NDArray = column_or_1d(y, warn=warn)
+    if isinstance(y, list | tuple) and labels.dtype.kind in "US":
+        # Beside texts, NumPy makes texts of numbers and of NaN.
+        labels = column_or_1d(np.array(y, dtype=object))
+        return plain if (plain := _as_texts(labels)) is not None else labels
+    if labels.dtype.kind == "S":
+        return np.char.decode(labels)
+    return labels.astype(object) if labels.dtype.kind == "T" else labels
+
+
+def _as_texts(labels: NDArray) -> NDArray | None:
+    kinds = {type(label) for label in labels.tolist()}
+    return np.asarray(labels.tolist()) if kinds <= {str, np.str_} else None
+
+
+def _distinct(labels: NDArray) -> set[Any]:
+    try:
+        return set(labels.tolist())
+    except TypeError as error:
+        raise ValueError(f"Labels must be numbers or texts: {error}.") from error
+
+
+def _refuse_missing(labels: NDArray, name: str) -> None:
+    if labels.dtype.kind in "biu":
+        return
+    if labels.dtype.kind == "f":
+        missing = labels[~np.isfinite(labels)].tolist()
+    else:
+        missing = [label for label in _distinct(labels) if _is_missing(label)]
+    if missing:
+        raise ValueError(
+            f"{name} contains NaN, infinity or no label at all in some rows ({missing[0]!r}), but "
+            "must hold numbers or texts: leave these rows out, or mark them -1 if they are "
+            "out-of-distribution."
+        )
+
+
+def _is_missing(label: Any) -> bool:
+    if isinstance(label, str | bytes):
+        return label == "nan"  # what NumPy makes of NaN beside texts
+    if isinstance(label, Real):
+        return not math.isfinite(label)
+    # None, NA of pandas and NaT of NumPy, beside things that nobody names classes by.
+    return not isinstance(label, Number | np.bool_) or bool(label != label)
+
+
+def _is_mark(label: Any) -> bool:
+    if isinstance(label, bytes):
+        label = label.decode(errors="replace")
+    if not isinstance(label, str):
+        return bool(label == OOD_LABEL)
+    try:
+        return float(label.replace("\N{MINUS SIGN}", "-")) == OOD_LABEL
+    except ValueError:
+        return False
