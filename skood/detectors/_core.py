@@ -95,36 +95,40 @@ class COREDetector(ClassWiseDetector, HeadDetector):
         self._read_axes = _row_space(self.head_.weight)
         sums = np.zeros(self.head_.shape)
         for _, features, logits in float64_batches(X):
-            np.add.at(sums, logits.argmax(axis=1), self._residuals(features))
+            is_predicted = logits.argmax(axis=1) == np.arange(len(sums))[:, np.newaxis]
+            sums += is_predicted.astype(np.float64) @ self._residuals(features)
         self.class_counts_ = np.bincount(X.logits.argmax(axis=1), minlength=len(sums))
         self.residual_means_ = sums / np.maximum(self.class_counts_, 1)[:, np.newaxis]
 
     def _score_training_samples(self, X):
-        parts = [self._parts(*batch) for _, *batch in float64_batches(X)]
-        energies, cosines, left_out = (np.concatenate(part) for part in zip(*parts, strict=True))
-        self._moments = [_mean_and_factor(energies), _mean_and_factor(cosines)]
-        return self._combine(energies, left_out)
+        energies = log_sum_exp(X.logits)
+        self._moments = [_mean_and_factor(energies), _mean_and_factor(self._all_cosines(X))]
+        return self._combine(energies, self._all_cosines(X, leave_out=True))
+
+    def _all_cosines(self, X, *, leave_out=False):
+        return np.concatenate(
+            [self._cosines(*batch, leave_out=leave_out) for _, *batch in float64_batches(X)]
+        )
 
     def _score_rows(self, features, logits):
-        energies, cosines, _ = self._parts(features, logits)
-        return self._fill_unknown(self._combine(energies, cosines))
+        scores = self._combine(log_sum_exp(logits), self._cosines(features, logits))
+        return self._fill_unknown(scores)
 
-    def _parts(self, features, logits):
-        """Energies; cosines with the mean of the predicted class, and with that of its others."""
+    def _cosines(self, features, logits, *, leave_out=False):
+        """Cosines with the mean of the predicted class, or, left out of it, of the others in it."""
         predicted = logits.argmax(axis=1)
-        counts = self.class_counts_[predicted]
+        counts = self.class_counts_[predicted] - leave_out
         residuals, means = self._residuals(features), self.residual_means_[predicted]
-        cosines = np.where(counts > 0, _cosines(residuals, means), -np.inf)
-        of_others = means + (means - residuals) / np.maximum(counts - 1, 1)[:, np.newaxis]
-        left_out = np.where(counts > 1, _cosines(residuals, of_others), -np.inf)
-        return log_sum_exp(logits), cosines, left_out
+        if leave_out:
+            means = means + (means - residuals) / np.maximum(counts, 1)[:, np.newaxis]
+        return np.where(counts > 0, _cosines(residuals, means), -np.inf)
 
     def _combine(self, energies, cosines):
         (energy, per_energy), (cosine, per_cosine) = self._moments
-        has_mean = np.isfinite(cosines)
-        scores = (energies - energy) * per_energy
-        scores += (np.where(has_mean, cosines, 0) - cosine) * per_cosine
-        return np.where(has_mean, scores, -np.inf)
+        # A cosine of -inf, of a class without a mean, counts whatever its factor.
+        scores = np.where(np.isneginf(cosines), -np.inf, 0)
+        scores += (energies - energy) * per_energy
+        return scores + (np.maximum(cosines, -1) - cosine) * per_cosine
 
     def _residuals(self, features):
         residuals = features - (features @ self._read_axes) @ self._read_axes.T

@@ -6,7 +6,6 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.utils import gen_batches
 
 Floats = NDArray[np.float64]
 
@@ -98,8 +97,9 @@ class GramRanges:
         """Numbers of some rows at a time, in the order given, and their row sums."""
         n_channels = layer.shape[1]
         n_values = max(int(np.prod(layer.shape[1:])), len(self._powers) * n_channels)
-        for batch in gen_batches(len(order), max(1, _VALUES_PER_BATCH // n_values)):
-            rows = order[batch]
+        batch_size = max(1, _VALUES_PER_BATCH // n_values)
+        for start in range(0, len(order), batch_size):
+            rows = order[start : start + batch_size]
             maps = np.asarray(layer[rows], dtype=np.float64)
             yield rows, gram_row_sums(maps.reshape(len(rows), n_channels, -1), self._powers)
 

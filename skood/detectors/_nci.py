@@ -98,7 +98,7 @@ class NCIDetector(HeadDetector):
         self.mean_, self._least_distance = mean_and_rounding(X)
 
     def _score_rows(self, features, logits):
-        weights = self.head_.weight.astype(np.float64)[logits.argmax(axis=1)]
+        weights = self.head_.weight[logits.argmax(axis=1)].astype(np.float64)
         from_mean = features - self.mean_
         distances = row_norms(from_mean)
         along = np.einsum("sf,sf->s", weights, from_mean)
