@@ -227,9 +227,7 @@ def test_with_normalised_features_it_moves_against_that_gradient(layers):
 
     trained = pooled(images(60, seed=1, dtype=np.float64))
     detector = MahalanobisDetector(normalize=True).fit(trained, np.arange(60) % 3)
-    signs = signs_by_finite_differences(
-        lambda values: -detector.score_samples(pooled(values)), X
-    )
+    signs = signs_by_finite_differences(lambda values: -detector.score_samples(pooled(values)), X)
     perturbation = MahalanobisPerturbation(detector, 0.1)
     assert_moved_against(signs, X, moved(network, X, perturbation), 0.1)
 
