@@ -29,7 +29,9 @@ LEFT_OUT = (
 )
 SCORED_LEFT_OUT = {
     "ActivationIntervalDetector",
+    "COREDetector",
     "GaussianActivationDetector",
+    "GramDetector",
     "KNNDetector",
     "MahalanobisDetector",
     "NACDetector",
@@ -101,6 +103,7 @@ def variants():
         construct(classes["GaussianActivationDetector"], threshold_samples=50),
         construct(classes["MahalanobisDetector"], relative=True),
         construct(classes["MahalanobisDetector"], covariance=LedoitWolf()),
+        construct(classes["MahalanobisDetector"], normalize=True),
         *[construct(classes["SHEDetector"], metric=metric) for metric in ("cosine", "euclidean")],
         construct(classes["PercentileBinarizer"], rule="rank"),
         construct(classes["PercentileBinarizer"], rule="zero"),

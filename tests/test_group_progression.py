@@ -1,5 +1,7 @@
 """Groups of nearest patterns against references and brute force, and what is learnt from them."""
 
+from time import process_time
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -8,7 +10,12 @@ from sklearn.base import clone
 from sklearn.ensemble import IsolationForest, RandomForestClassifier
 from sklearn.exceptions import NotFittedError
 from sklearn.linear_model import LogisticRegression, Ridge
-from sklearn.model_selection import GridSearchCV, cross_val_score
+from sklearn.model_selection import (
+    GridSearchCV,
+    StratifiedKFold,
+    cross_val_predict,
+    cross_val_score,
+)
 
 from skood import Activations, GroupProgressionDetector, PackedBits
 from skood.detectors import _pattern_groups
@@ -267,13 +274,54 @@ def test_marked_samples_are_in_no_group(two_kinds):
         np.testing.assert_array_equal(found, expected)
 
 
-def test_the_default_classifier_is_as_wide_as_the_network(two_kinds):
+def test_the_default_classifier_is_small_and_always_the_same(two_kinds):
     A, y = two_kinds
     detector = GroupProgressionDetector(n_neighbors=20, random_state=0).fit(A, y)
-    perceptron = detector.estimator_[-1]
-    assert [len(layer) for layer in perceptron.coefs_[1:]] == [70, 9, 24]
+    assert [layer.shape for layer in detector.estimator_[-1].coefs_] == [(6, 16), (16, 1)]
     again = GroupProgressionDetector(n_neighbors=20, random_state=0).fit(A, y)
     np.testing.assert_array_equal(again.score_samples(A), detector.score_samples(A))
+
+
+@pytest.mark.filterwarnings("error")
+def test_two_thousand_samples_of_six_layers_take_seconds():
+    A = Activations.concatenate(
+        [
+            make(1000, seed, widths=(512,) * 6)
+            for seed, make in enumerate((make_samples, make_unlike))
+        ]
+    )
+    start = process_time()
+    GroupProgressionDetector(random_state=0).fit(A, np.repeat([0, -1], 1000))
+    # A perceptron as wide as the layers takes a minute. Other programs may slow this one down.
+    assert process_time() - start < 8
+
+
+@pytest.mark.parametrize("estimator", [None, RandomForestClassifier(5, random_state=0)])
+def test_processes_and_progress_do_not_show_in_the_scores(two_kinds, estimator, capsys):
+    A, y = two_kinds
+    detector = GroupProgressionDetector(n_neighbors=20, estimator=estimator, random_state=0)
+    expected = clone(detector).fit(A, y)
+    assert not capsys.readouterr().err
+    detector.set_params(n_jobs=2, verbose=1).fit(A, y)
+    np.testing.assert_array_equal(detector.training_scores_, expected.training_scores_)
+    np.testing.assert_array_equal(detector.score_samples(A), expected.score_samples(A))
+    progress = capsys.readouterr().err
+    assert "450/450" in progress
+    assert "6/6" in progress
+
+
+def test_the_threshold_comes_from_classifiers_that_have_not_seen_the_sample(two_kinds):
+    A, y = two_kinds
+    forest = RandomForestClassifier(30, random_state=0)
+    detector = GroupProgressionDetector(n_neighbors=20, estimator=forest).fit(A, y)
+    inside = detector._features(detector._groups.progression_left_out(A.predictions[y == 0]))
+    samples = np.vstack([inside, detector._features(detector.progression(A[y == -1]))])
+    folds = StratifiedKFold(5, shuffle=True, random_state=0)
+    probabilities = cross_val_predict(
+        forest, samples, y == -1, cv=folds, method="predict_proba"
+    ).clip(np.finfo(float).tiny)
+    expected = np.log(probabilities[:, 0]) - np.log(probabilities[:, 1])
+    np.testing.assert_allclose(detector.training_scores_, expected[:300])
 
 
 def test_each_source_of_marked_samples_is_left_out_in_turn():

@@ -263,6 +263,97 @@ def test_few_training_samples_do_not_make_the_threshold_strict(covariance, relat
         assert np.mean(detector.score_samples(X[200:]) < in_sample) > 0.25
 
 
+# Normalised activations
+
+
+def by_hand(rows):
+    return rows / np.sqrt((rows**2).sum(axis=1, keepdims=True))
+
+
+@pytest.mark.parametrize("covariance", [None, LedoitWolf()], ids=["empirical", "shrunk"])
+@pytest.mark.parametrize("relative", [False, True])
+def test_each_layer_is_normalised_by_itself(data, relative, covariance):
+    A, y = data
+    units = Activations({name: by_hand(layer) for name, layer in A.items()})
+    params = {"relative": relative, "covariance": covariance}
+    expected = MahalanobisDetector(**params).fit(units, y)
+    detector = MahalanobisDetector(normalize=True, **params).fit(A, y)
+    for name in A.layers:
+        np.testing.assert_allclose(detector.class_means_[name], expected.class_means_[name])
+        np.testing.assert_allclose(
+            detector.precision_[name], expected.precision_[name], rtol=1e-6, atol=1e-6
+        )
+    np.testing.assert_allclose(detector.layer_weights_, expected.layer_weights_, rtol=1e-5)
+    for found, scores in (
+        (detector.score_samples(A), expected.score_samples(units)),
+        # Each sample is left out here, too.
+        (detector.training_scores_, expected.training_scores_),
+    ):
+        np.testing.assert_allclose(found, scores, rtol=1e-6, atol=1e-6)
+
+
+@given(X=few_rows, relative=st.booleans(), seed=st.integers(0, 99))
+def test_scores_of_normalised_rows_are_those_of_a_brute_force(X, relative, seed):
+    X = np.hstack([X - 1.5, np.ones((len(X), 1))])
+    labels = np.arange(len(X)) % 2
+    detector = MahalanobisDetector(relative=relative, normalize=True)
+    scaled = X * np.random.default_rng(seed).uniform(0.1, 9, size=(len(X), 1))
+    detector.fit(scaled, labels)
+    units = by_hand(X)
+    expected = [brute_score(row, units, labels, relative) for row in units]
+    np.testing.assert_allclose(detector.score_samples(X), expected, atol=1e-6)
+    others = [np.arange(len(X)) != row for row in range(len(X))]
+    left_out = [
+        brute_score(units[row], units[rest], labels[rest], relative)
+        for row, rest in enumerate(others)
+    ]
+    np.testing.assert_allclose(detector.training_scores_, left_out, atol=1e-6)
+
+
+@pytest.mark.parametrize("factor", [1e-200, 1e-3, 1e200])
+@pytest.mark.parametrize("relative", [False, True])
+def test_the_length_of_normalised_rows_does_not_matter(data, relative, factor):
+    A, y = data
+    X, inside = A["relu1"], y >= 0
+    detector = MahalanobisDetector(relative=relative, normalize=True).fit(X[inside], y[inside])
+    expected = detector.score_samples(X)
+    np.testing.assert_allclose(detector.score_samples(factor * X), expected, rtol=1e-9)
+    detector.fit(factor * X[inside], y[inside])
+    np.testing.assert_allclose(detector.score_samples(X), expected, rtol=1e-9)
+
+
+def test_rows_without_any_activation_stay_so_when_normalised():
+    X = np.array([[0.0, 0.0], [2.0, 0.0], [0.0, 3.0], [4.0, 4.0]])
+    detector = MahalanobisDetector(normalize=True).fit(X)
+    root = np.sqrt(0.5)
+    np.testing.assert_allclose(detector.class_means_["X"], [[(1 + root) / 4] * 2])
+    assert np.isfinite(detector.training_scores_).all()
+    assert detector.score_samples([[0.0, 0.0]]) < detector.score_samples([[1.0, 1.0]])
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
+def test_rows_in_proportion_leave_no_covariance_when_normalised(dtype):
+    factors = np.random.default_rng(0).uniform(1, 9, size=(60, 1))
+    X = (factors * [[0.1, 0.7, 0.3]]).astype(dtype)
+    detector = MahalanobisDetector(normalize=True).fit(X)
+    assert not detector.precision_["X"].any()
+    np.testing.assert_array_equal(detector.training_scores_, 0)
+
+
+def test_normalising_helps_where_lengths_say_nothing():
+    rng = np.random.default_rng(0)
+    y = np.r_[np.arange(400) % 3, np.full(200, -1)]
+    directions = np.vstack([4 * np.eye(3, 12), np.zeros(12)])
+    X = directions[y] + rng.normal(size=(600, 12))
+    X *= np.exp(rng.normal(size=(600, 1)))
+    known, new = np.arange(600) < 200, np.arange(600) >= 200
+    plain, normalised = (
+        MahalanobisDetector(normalize=normalize).fit(X[known], y[known]).score(X[new], y[new])
+        for normalize in (False, True)
+    )
+    assert normalised > 0.97 > 0.9 > plain
+
+
 # Layers
 
 
@@ -368,8 +459,13 @@ def test_maps_have_to_be_pooled():
 
 @pytest.mark.parametrize(
     "params",
-    [{"relative": "yes"}, {"covariance": "ledoit"}, {"covariance": StandardScaler()}],
-    ids=["relative", "text", "estimator"],
+    [
+        {"relative": "yes"},
+        {"normalize": "l2"},
+        {"covariance": "ledoit"},
+        {"covariance": StandardScaler()},
+    ],
+    ids=["relative", "normalize", "text", "estimator"],
 )
 def test_parameters_out_of_range_are_refused(data, params):
     A, y = data

@@ -22,11 +22,13 @@ from skood.detectors import (
     EntropyDetector,
     GENDetector,
     GradNormDetector,
+    GramDetector,
     KLMatchingDetector,
     KNNDetector,
     MahalanobisDetector,
     MaxLogitDetector,
     MaxSoftmaxDetector,
+    NCIDetector,
     NNGuideDetector,
     OpenMaxDetector,
     SHEDetector,
@@ -249,6 +251,15 @@ CASES = [
         lambda p: p.fit_predict(peers.fDBD(None, p.head), "features"),
         precision=torch.float32,
     ),
+    *(
+        Case(
+            f"NCI, alpha {alpha}",
+            NCIDetector(alpha),
+            lambda p, alpha=alpha: p.fit_predict(peers.NCI(None, p.head, alpha), "features"),
+            precision=torch.float32,
+        )
+        for alpha in (0.0, 0.01)
+    ),
     Case(
         "ReAct",
         make_pipeline(ReAct(percentile=80), EnergyDetector()),
@@ -345,3 +356,19 @@ def test_mahalanobis_perturbation_is_that_of_pytorch_ood(network_and_images):
     peer = peers.MahalanobisODIN(network[:5], eps=0.02, norm_std=[0.5, 2.0])
     peer.fit_features(torch.from_numpy(A["4"]), torch.from_numpy(labels))
     np.testing.assert_allclose(found, -peer.predict(torch.from_numpy(images)), rtol=1e-5)
+
+
+def test_gram_deviations_are_those_of_pytorch_ood(network_and_images):
+    network, images = network_and_images
+    A = ActivationExtractor(network, ["0", "1"]).fit_transform(images)
+    labels = np.arange(len(images)) % 5
+    powers = [1, 2, 5]
+    detector = GramDetector(powers).fit(A[:60], labels[:60])
+    peer = peers.Gram(network[2:], network[:2], 5, powers)
+    # Without rows to take the mean deviation of, layers are not divided by it.
+    peer.validation_fraction = 0
+    peer.to("cpu").fit([(torch.from_numpy(images[:60]), torch.from_numpy(labels[:60]))])
+    found = detector.layer_scores(A[60:]).sum(axis=1)
+    expected = -peer.predict(torch.from_numpy(images[60:]))
+    # A bound below 0 is made larger by 0.000001 there, and its size here.
+    np.testing.assert_allclose(found, expected, rtol=1e-3)

@@ -218,6 +218,20 @@ def test_mahalanobis_moves_against_the_gradient_of_the_distance(layers):
     assert_moved_against(signs, X, moved(network, X, perturbation), 0.1)
 
 
+@pytest.mark.parametrize("layers", [["1"], ["4", "7", "0"]])
+def test_with_normalised_features_it_moves_against_that_gradient(layers):
+    network, X = cnn().double(), images(4, dtype=np.float64)
+
+    def pooled(values):
+        return extract(network, values, layers, reducer=PoolingReducer("avg"))
+
+    trained = pooled(images(60, seed=1, dtype=np.float64))
+    detector = MahalanobisDetector(normalize=True).fit(trained, np.arange(60) % 3)
+    signs = signs_by_finite_differences(lambda values: -detector.score_samples(pooled(values)), X)
+    perturbation = MahalanobisPerturbation(detector, 0.1)
+    assert_moved_against(signs, X, moved(network, X, perturbation), 0.1)
+
+
 ACTIVATIONS = {"identity": nn.Identity, "logistic": nn.Sigmoid, "relu": nn.ReLU, "tanh": nn.Tanh}
 
 

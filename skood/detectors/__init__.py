@@ -3,10 +3,12 @@
 from ._activation_interval import ActivationIntervalDetector
 from ._base import BaseDetector, BaseOneClassDetector
 from ._cluster_distance import ClusterDistanceDetector
+from ._core import COREDetector
 from ._entropy import EntropyDetector, GENDetector
 from ._fdbd import fDBDDetector
 from ._gaussian_activation import GaussianActivationDetector
 from ._grad_norm import GradNormDetector
+from ._gram import GramDetector
 from ._group_progression import GroupProgressionDetector
 from ._hamming import HammingNAPDetector
 from ._kl_matching import KLMatchingDetector
@@ -15,6 +17,7 @@ from ._logits import EnergyDetector, MaxLogitDetector, MaxSoftmaxDetector
 from ._mahalanobis import MahalanobisDetector
 from ._mc_dropout import MCDropoutDetector
 from ._nac import NACDetector
+from ._nci import NCIDetector
 from ._neuron_count import NeuronCountDetector
 from ._nn_guide import NNGuideDetector
 from ._open_max import OpenMaxDetector
@@ -25,12 +28,14 @@ __all__ = [
     "ActivationIntervalDetector",
     "BaseDetector",
     "BaseOneClassDetector",
+    "COREDetector",
     "ClusterDistanceDetector",
     "EnergyDetector",
     "EntropyDetector",
     "GENDetector",
     "GaussianActivationDetector",
     "GradNormDetector",
+    "GramDetector",
     "GroupProgressionDetector",
     "HammingNAPDetector",
     "KLMatchingDetector",
@@ -40,6 +45,7 @@ __all__ = [
     "MaxLogitDetector",
     "MaxSoftmaxDetector",
     "NACDetector",
+    "NCIDetector",
     "NNGuideDetector",
     "NeuronCountDetector",
     "OpenMaxDetector",

@@ -5,7 +5,7 @@ from scipy.spatial.distance import cdist
 from sklearn.utils._param_validation import StrOptions
 from sklearn.utils.extmath import row_norms
 
-from ._head_detector import HeadDetector, float64_batches
+from ._head_detector import HeadDetector, mean_and_rounding
 
 
 class fDBDDetector(HeadDetector):
@@ -93,12 +93,7 @@ class fDBDDetector(HeadDetector):
         self.normalize = normalize
 
     def _fit(self, X, y):
-        total, total_norm = 0.0, 0.0
-        for _, features, _ in float64_batches(X):
-            total += features.sum(axis=0)
-            total_norm += row_norms(features).sum()
-        self.mean_ = total / len(X)
-        self._least_distance = np.finfo(np.float64).eps * total_norm / len(X) or 1.0
+        self.mean_, self._least_distance = mean_and_rounding(X)
         weight = self.head_.weight.astype(np.float64)
         apart = cdist(weight, weight)
         # 0, which leaves a pair out, where there is no boundary.

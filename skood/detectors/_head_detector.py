@@ -4,6 +4,7 @@ from abc import abstractmethod
 
 import numpy as np
 from sklearn.utils import gen_batches
+from sklearn.utils.extmath import row_norms
 
 from .._head import check_head_input, head_features
 from ._base import BaseOneClassDetector
@@ -41,3 +42,12 @@ def float64_batches(X):
     widest = max(features.shape[1], logits.shape[1])
     for rows in gen_batches(len(X), max(1, _VALUES_PER_BATCH // widest)):
         yield rows, np.asarray(features[rows], dtype=np.float64), logits[rows]
+
+
+def mean_and_rounding(X):
+    """Mean of the features, and the smallest distance to it that is more than rounding."""
+    total, total_norm = 0.0, 0.0
+    for _, features, _ in float64_batches(X):
+        total += features.sum(axis=0)
+        total_norm += row_norms(features).sum()
+    return total / len(X), np.finfo(np.float64).eps * total_norm / len(X) or 1.0

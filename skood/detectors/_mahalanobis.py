@@ -26,6 +26,11 @@ class MahalanobisDetector(BaseOneClassDetector):
         Whether to subtract the squared distance to one Gaussian of all training samples [2]_. What
         all classes have in common then does not count, which helps with samples that are
         out-of-distribution by little.
+    normalize : bool, default=False
+        Whether to divide the activations of each sample, layer by layer, by their Euclidean norm:
+        Mahalanobis++, and with ``relative=True`` relative Mahalanobis++ [3]_. Norms differ between
+        classes and samples more than Gaussians with one covariance allow for. Samples without any
+        activation are left as they are.
     covariance : estimator, default=None
         A covariance estimator such as :class:`~sklearn.covariance.LedoitWolf`, of which clones are
         fitted on the samples less their class mean. By default the mean of their outer products,
@@ -36,9 +41,9 @@ class MahalanobisDetector(BaseOneClassDetector):
     Attributes
     ----------
     class_means_ : dict of str to ndarray of shape (n_classes, n_units)
-        Class means of each layer.
+        Class means of each layer, of normalised activations where ``normalize`` says so.
     precision_ : dict of str to ndarray of shape (n_units, n_units)
-        Inverse of the covariance of each layer.
+        Inverse of the covariance of each layer, likewise.
     class_labels_ : ndarray of shape (n_classes,)
         The classes, ascending; one class 0 where nothing tells them.
     layer_weights_ : ndarray of shape (n_layers,)
@@ -87,6 +92,8 @@ class MahalanobisDetector(BaseOneClassDetector):
        out-of-distribution samples and adversarial attacks", NeurIPS 2018. arXiv:1807.03888
     .. [2] J. Ren, S. Fort, J. Liu, A. G. Roy, S. Padhy, B. Lakshminarayanan, "A simple fix to
        Mahalanobis distance for improving near-OOD detection", 2021. arXiv:2106.09022
+    .. [3] M. Müller, M. Hein, "Mahalanobis++: Improving OOD detection via feature normalization",
+       ICML 2025. arXiv:2505.18032
 
     Examples
     --------
@@ -107,12 +114,14 @@ class MahalanobisDetector(BaseOneClassDetector):
     _parameter_constraints: dict = {
         **BaseOneClassDetector._parameter_constraints,
         "relative": ["boolean"],
+        "normalize": ["boolean"],
         "covariance": [HasMethods(["fit", "get_precision"]), None],
     }
 
-    def __init__(self, *, relative=False, covariance=None, contamination=0.05):
+    def __init__(self, *, relative=False, normalize=False, covariance=None, contamination=0.05):
         super().__init__(contamination=contamination)
         self.relative = relative
+        self.normalize = normalize
         self.covariance = covariance
 
     @_fit_context(prefer_skip_nested_validation=False)
@@ -159,7 +168,7 @@ class MahalanobisDetector(BaseOneClassDetector):
             )
         self._gaussians, left_out = {}, []
         for name, layer in X.items():
-            rows = np.asarray(layer, dtype=np.float64)
+            rows = np.asarray(layer)
             self._gaussians[name] = self._fit_layer(rows, codes)
             left_out.append(self._left_out_scores(self._gaussians[name], rows, codes))
         self.class_means_ = {name: tied.means for name, (tied, *_) in self._gaussians.items()}
@@ -168,7 +177,10 @@ class MahalanobisDetector(BaseOneClassDetector):
 
     def _fit_layer(self, rows, codes):
         """The Gaussians of the classes and, for relative distances, the one of all rows."""
-        return [TiedGaussian(rows, groups, self.covariance) for groups in self._groupings(codes)]
+        return [
+            TiedGaussian(rows, groups, self.covariance, normalize=self.normalize)
+            for groups in self._groupings(codes)
+        ]
 
     def _groupings(self, codes):
         return [codes, np.zeros_like(codes)] if self.relative else [codes]

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -58,7 +59,9 @@ class PatternGroups:
         self._position_of_row = np.argsort(order)
         self._n_neighbors = n_neighbors
 
-    def progression(self, layers: list[PackedBits], classes: NDArray) -> Progression:
+    def progression(
+        self, layers: list[PackedBits], classes: NDArray, after_batch: Callable[[int], Any] = bool
+    ) -> Progression:
         """Describe the groups of new samples.
 
         Parameters
@@ -67,19 +70,27 @@ class PatternGroups:
             Their patterns in each layer.
         classes : ndarray of shape (n_samples,)
             The class predicted for each of them.
+        after_batch : callable, default=bool
+            Called with the number of samples whenever some are done.
         """
-        return self._describe([bits.words for bits in layers], self._encode(classes))
+        words = [bits.words for bits in layers]
+        return self._describe(words, self._encode(classes), None, after_batch)
 
-    def progression_left_out(self, classes: NDArray) -> Progression:
+    def progression_left_out(
+        self, classes: NDArray, after_batch: Callable[[int], Any] = bool
+    ) -> Progression:
         """Describe the groups of the training samples, each of which is left out of its own.
 
         Parameters
         ----------
         classes : ndarray of shape (n_rows,)
             The class predicted for each of them.
+        after_batch : callable, default=bool
+            Called with the number of samples whenever some are done.
         """
         own = self._position_of_row
-        return self._describe([words[own] for words in self._words], self._encode(classes), own)
+        words = [words[own] for words in self._words]
+        return self._describe(words, self._encode(classes), own, after_batch)
 
     def _encode(self, classes: NDArray) -> NDArray[np.intp]:
         """Number of each class among the known ones, -1 for a class that no group can hold."""
@@ -87,7 +98,11 @@ class PatternGroups:
         return np.where(self._known[codes] == classes, codes, -1)
 
     def _describe(
-        self, words: list[Words], codes: NDArray, own: NDArray[np.intp] | None = None
+        self,
+        words: list[Words],
+        codes: NDArray,
+        own: NDArray[np.intp] | None,
+        after_batch: Callable[[int], Any],
     ) -> Progression:
         distance, matching = np.empty((2, len(codes), len(words)))
         words_per_group = self._n_neighbors * max(layer.shape[1] for layer in words)
@@ -102,6 +117,7 @@ class PatternGroups:
                 distance[rows, number] = differing.sum(axis=2, dtype=np.int32).mean(axis=1)
                 same_class = self._codes[groups[number]] == codes[rows, np.newaxis]
                 matching[rows, number] = same_class.mean(axis=1)
+            after_batch(rows.stop - rows.start)
         return Progression(distance, matching)
 
     def _group(self, queries: Words, stored: Words, own: NDArray[np.intp] | None) -> NDArray:

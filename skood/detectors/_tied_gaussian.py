@@ -34,6 +34,8 @@ class TiedGaussian:
     covariance : estimator, default=None
         Covariance estimator, which is cloned and fitted on the rows less their class mean. By
         default the mean of their outer products.
+    normalize : bool, default=False
+        Whether to divide these rows, and those whose distances are asked for, by their norm.
 
     Attributes
     ----------
@@ -43,10 +45,22 @@ class TiedGaussian:
         Inverse of the covariance.
     """
 
-    def __init__(self, rows: NDArray, codes: NDArray[np.intp], covariance: Any = None) -> None:
-        rows = np.asarray(rows, dtype=np.float64)
+    def __init__(
+        self,
+        rows: NDArray,
+        codes: NDArray[np.intp],
+        covariance: Any = None,
+        *,
+        normalize: bool = False,
+    ) -> None:
+        self._normalize = normalize
+        precision = np.finfo(rows.dtype if rows.dtype.kind == "f" else np.float64).eps
+        rows = self._prepare(rows)
         self.means = _class_means(rows, codes)
         residuals = rows - self.means[codes]
+        if normalize:
+            # Rows in proportion differ by rounding once they are divided, which is no variance.
+            residuals[np.abs(residuals) <= 4 * precision * np.abs(rows)] = 0
         varying = residuals.any(axis=0)
         self._variances, axes = _principal_axes(residuals[:, varying], covariance)
         self._factor = np.zeros((rows.shape[1], len(self._variances)))
@@ -54,7 +68,7 @@ class TiedGaussian:
         self.precision = self._factor @ self._factor.T
         # Far from the origin, distances would be small differences of large numbers.
         self._center = self.means.mean(axis=0)
-        self._projected_means = self._project(self.means)
+        self._projected_means = (self.means - self._center) @ self._factor
 
     def squared_distances(self, rows: NDArray) -> Floats:
         """Squared Mahalanobis distance of each row to the nearest mean, of shape (n_rows,)."""
@@ -110,8 +124,12 @@ class TiedGaussian:
     def _batches(self, rows: NDArray) -> Any:
         return gen_batches(len(rows), max(1, _VALUES_PER_BATCH // max(self.means.shape)))
 
+    def _prepare(self, rows: NDArray) -> Floats:
+        rows = np.asarray(rows, dtype=np.float64)
+        return unit_rows(rows) if self._normalize else rows
+
     def _project(self, rows: NDArray) -> Floats:
-        return (rows - self._center) @ self._factor
+        return (self._prepare(rows) - self._center) @ self._factor
 
     def _squares(self, projected: Floats) -> Floats:
         """Squared distance of each row to each mean."""
@@ -127,6 +145,14 @@ class TiedGaussian:
         """Product of each row's direction with its difference from each mean."""
         with_row = np.einsum("rk,rk->r", directions, projected)
         return with_row[:, np.newaxis] - directions @ self._projected_means.T
+
+
+def unit_rows(rows: Floats) -> Floats:
+    """Rows divided by their Euclidean norm; rows of zeros stay so."""
+    # First by the largest value, as squares of very large or small ones leave the range of floats.
+    largest = np.abs(rows).max(axis=1, keepdims=True, initial=0)
+    scaled = rows / np.where(largest > 0, largest, 1)
+    return scaled / np.where(largest > 0, row_norms(scaled)[:, np.newaxis], 1)
 
 
 def _class_means(rows: Floats, codes: NDArray[np.intp]) -> Floats:

@@ -166,7 +166,8 @@ class MahalanobisPerturbation(BasePerturbation):
     ----------
     detector : MahalanobisDetector
         A fitted :class:`~skood.detectors.MahalanobisDetector`, or another object with dicts
-        ``class_means_`` and ``precision_`` by layer. It must have been fitted to layers of the
+        ``class_means_`` and ``precision_`` by layer; with ``normalize=True``, these are of features
+        divided by their norm. It must have been fitted to layers of the
         network under their own names, feature maps as means over space, such as
         ``PoolingReducer("avg")`` yields. Clones share it.
     epsilon : float, default=0.0014
@@ -234,9 +235,13 @@ class MahalanobisPerturbation(BasePerturbation):
             f"MahalanobisDetector has; got {self.detector!r}."
         )
 
+    def _normalizes(self):
+        return bool(getattr(self.detector, "normalize", False))
+
     def _slopes(self, logits, means):
+        slope = _normalized_slope if self._normalizes() else _distance_slope
         slopes = {
-            name: _distance_slope(name, means[name], *statistics)
+            name: slope(name, means[name], *statistics)
             for name, statistics in self._statistics().items()
         }
         # Only the sign of what comes of it counts, and half precision could not hold the rest.
@@ -246,7 +251,7 @@ class MahalanobisPerturbation(BasePerturbation):
 
     def _content(self):
         name, params = super()._content()
-        return name, {**params, "detector": self._statistics()}
+        return name, {**params, "detector": (self._statistics(), self._normalizes())}
 
     def __sklearn_clone__(self):
         # A clone of the detector would not be fitted.
@@ -268,3 +273,15 @@ def _distance_slope(
     projected = class_means @ precision
     distances = (projected * class_means).sum(axis=1) / 2 - features @ projected.T
     return features @ precision - projected[distances.argmin(axis=1)]
+
+
+def _normalized_slope(
+    layer: str, features: NDArray, class_means: NDArray, precision: NDArray
+) -> NDArray[np.float64]:
+    """The same for features divided by their norm; 0 where there is none."""
+    norms = np.linalg.norm(features, axis=1, keepdims=True)
+    norms = np.where(norms > 0, norms, np.inf)
+    units = features / norms
+    slope = _distance_slope(layer, units, class_means, precision)
+    along = (slope * units).sum(axis=1, keepdims=True)
+    return (slope - along * units) / norms

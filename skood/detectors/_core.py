@@ -1,0 +1,156 @@
+"""Energy, and the direction of what the head does not read."""
+
+import numpy as np
+from sklearn.utils.extmath import row_norms
+
+from ._head_detector import HeadDetector, float64_batches
+from ._logits import log_sum_exp
+from ._unknown_class import ClassWiseDetector
+
+_ROUNDING = 1e-12
+"""Residuals that are smaller, relative to the features, have no direction but that of rounding."""
+
+
+class COREDetector(ClassWiseDetector, HeadDetector):
+    """Energy of the logits, and how usual that part of the features is which the head ignores.
+
+    What lies across all class weights changes no logit: the residual of the features. It still
+    has a direction of its own in every class. Confidence and orthogonal residual scoring
+    (CORE) [1]_ adds two scores, each less its mean and divided by its standard deviation over the
+    training samples: the energy ``logsumexp(logits)``, and the cosine of the residual with the
+    mean residual of the training samples of the predicted class.
+
+    Parameters
+    ----------
+    contamination : float in (0, 0.5], default=0.05
+        Share of the in-distribution training samples that the threshold rejects.
+
+    Attributes
+    ----------
+    residual_means_ : ndarray of shape (n_classes, `n_features_in_`)
+        Mean residual of each class, 0 for a class that was never predicted in training.
+    class_counts_ : ndarray of shape (n_classes,)
+        Number of training samples for which each class was predicted.
+    head_ : LinearHead
+        The head that ``fit`` saw.
+    training_rows_ : ndarray of shape (n_in_distribution_samples,)
+        Rows of ``X`` in ``fit`` that were learnt from: those not marked -1.
+    training_scores_ : ndarray of shape (n_in_distribution_samples,)
+        Their scores, each by the mean residual of the others.
+    offset_ : float
+        Threshold on ``score_samples``.
+    n_samples_seen_ : int
+        Number of rows of ``X`` in ``fit``.
+    n_features_in_ : int
+        Number of units that the head reads.
+    feature_names_in_ : ndarray of shape (`n_features_in_`,)
+        Names of the features, where ``fit`` saw a data frame with string names.
+    layer_shapes_ : dict of str to tuple
+        Shape of one sample in the layer that the head reads, where ``fit`` saw ``Activations``.
+
+    See Also
+    --------
+    ViMDetector : Energy less the norm of what is outside the principal subspace.
+    NCIDetector : Looks at the direction in which the head reads.
+
+    Notes
+    -----
+    Reads the logits of ``Activations``, their head, and the layer that it reads. An ordinary array
+    is taken as logits, which leave no residual. Nor do features of no more units than there are
+    classes, as a rule. Then the cosine is 0 for all samples, and the energy decides alone.
+
+    The predicted class is that of the largest logit of ``X``, not ``X.predictions``. A sample of a
+    class that was never predicted in training has nothing to be compared with. It is rejected,
+    with a score below that of every training sample.
+
+    A score that does not vary over the training samples has no part in the sum.
+
+    References
+    ----------
+    .. [1] J. M. Yang, H.-S. Kim, S. Bahk, "CORE: Robust out-of-distribution detection via
+       confidence and orthogonal residual scoring", 2026. arXiv:2603.18290
+
+    Examples
+    --------
+    The third unit is not read by the head; in training it says of which class a sample is.
+
+    >>> import numpy as np
+    >>> from skood import Activations, LinearHead
+    >>> from skood.detectors import COREDetector
+    >>> head = LinearHead(np.eye(3)[:2], input_layer="fc")
+    >>> features = [[4.0, 0.0, 1.0], [5.0, 0.0, 2.0], [0.0, 4.0, -1.0], [0.0, 5.0, 0.0]]
+    >>> detector = COREDetector().fit(Activations({"fc": features}, head=head))
+    >>> detector.residual_means_
+    array([[ 0. ,  0. ,  1.5],
+           [ 0. ,  0. , -0.5]])
+    >>> others = Activations({"fc": [[5.0, 0.0, 1.0], [5.0, 0.0, -1.0]]}, head=head)
+    >>> detector.score_samples(others).round(2)
+    array([ 1.58, -3.04])
+    """
+
+    def __init__(self, *, contamination=0.05):
+        super().__init__(contamination=contamination)
+
+    def _fit(self, X, y):
+        self._read_axes = _row_space(self.head_.weight)
+        sums = np.zeros(self.head_.shape)
+        for _, features, logits in float64_batches(X):
+            is_predicted = logits.argmax(axis=1) == np.arange(len(sums))[:, np.newaxis]
+            sums += is_predicted.astype(np.float64) @ self._residuals(features)
+        self.class_counts_ = np.bincount(X.logits.argmax(axis=1), minlength=len(sums))
+        self.residual_means_ = sums / np.maximum(self.class_counts_, 1)[:, np.newaxis]
+
+    def _score_training_samples(self, X):
+        energies = log_sum_exp(X.logits)
+        self._moments = [_mean_and_factor(energies), _mean_and_factor(self._all_cosines(X))]
+        return self._combine(energies, self._all_cosines(X, leave_out=True))
+
+    def _all_cosines(self, X, *, leave_out=False):
+        return np.concatenate(
+            [self._cosines(*batch, leave_out=leave_out) for _, *batch in float64_batches(X)]
+        )
+
+    def _score_rows(self, features, logits):
+        scores = self._combine(log_sum_exp(logits), self._cosines(features, logits))
+        return self._fill_unknown(scores)
+
+    def _cosines(self, features, logits, *, leave_out=False):
+        """Cosines with the mean of the predicted class, or, left out of it, of the others in it."""
+        predicted = logits.argmax(axis=1)
+        counts = self.class_counts_[predicted] - leave_out
+        residuals, means = self._residuals(features), self.residual_means_[predicted]
+        if leave_out:
+            means = means + (means - residuals) / np.maximum(counts, 1)[:, np.newaxis]
+        return np.where(counts > 0, _cosines(residuals, means), -np.inf)
+
+    def _combine(self, energies, cosines):
+        (energy, per_energy), (cosine, per_cosine) = self._moments
+        # A cosine of -inf, of a class without a mean, counts whatever its factor.
+        scores = np.where(np.isneginf(cosines), -np.inf, 0)
+        scores += (energies - energy) * per_energy
+        return scores + (np.maximum(cosines, -1) - cosine) * per_cosine
+
+    def _residuals(self, features):
+        residuals = features - (features @ self._read_axes) @ self._read_axes.T
+        residuals[row_norms(residuals) <= _ROUNDING * row_norms(features)] = 0
+        return residuals
+
+
+def _row_space(weight):
+    """Orthonormal axes, as columns, of what the rows of a matrix span."""
+    _, sizes, axes = np.linalg.svd(weight.astype(np.float64), full_matrices=False)
+    rounding = max(weight.shape) * np.finfo(np.result_type(weight, np.float32)).eps
+    return axes[sizes > rounding * sizes[0]].T
+
+
+def _cosines(rows, others):
+    norms = row_norms(rows) * row_norms(others)
+    products = np.einsum("rf,rf->r", rows, others)
+    return np.divide(products, norms, out=np.zeros(len(rows)), where=norms > 0)
+
+
+def _mean_and_factor(values):
+    """Mean, and 1 divided by the standard deviation: 0 where that is no more than rounding."""
+    deviation = values.std()
+    is_spread = deviation > _ROUNDING * np.abs(values).max()
+    return values.mean(), 1 / deviation if is_spread else 0.0

@@ -1,0 +1,107 @@
+"""Proximity of the features to the weights of the predicted class."""
+
+from numbers import Real
+
+import numpy as np
+from sklearn.utils._param_validation import Interval
+from sklearn.utils.extmath import row_norms
+
+from ._head_detector import HeadDetector, mean_and_rounding
+
+
+class NCIDetector(HeadDetector):
+    """Proximity of the features to the weights of the predicted class, and size of the features.
+
+    Where training goes on long enough, features of a class gather, about their common mean, along
+    the weights of that class (neural collapse). The neural collapse inspired detector (NCI) [1]_
+    asks how far a sample points there: with the features f, the mean m of the training features
+    and the weights w of the predicted class, the score is
+    ``w @ (f - m) / norm(f - m) + alpha * sum(abs(f))``.
+
+    Parameters
+    ----------
+    alpha : float, default=0.0001
+        Weight of the L1 norm of the features, which is small for many out-of-distribution
+        samples. The default is that of the authors' implementation in OpenOOD, where 0.0001,
+        0.001, 0.01 and 0.1 are tried on out-of-distribution samples set apart; it has to suit the
+        size of the features.
+    contamination : float in (0, 0.5], default=0.05
+        Share of the in-distribution training samples that the threshold rejects.
+
+    Attributes
+    ----------
+    mean_ : ndarray of shape (`n_features_in_`,)
+        Mean of the training features.
+    head_ : LinearHead
+        The head that ``fit`` saw.
+    training_rows_ : ndarray of shape (n_in_distribution_samples,)
+        Rows of ``X`` in ``fit`` that were learnt from: those not marked -1.
+    training_scores_ : ndarray of shape (n_in_distribution_samples,)
+        Their scores.
+    offset_ : float
+        Threshold on ``score_samples``.
+    n_samples_seen_ : int
+        Number of rows of ``X`` in ``fit``.
+    n_features_in_ : int
+        Number of units that the head reads.
+    feature_names_in_ : ndarray of shape (`n_features_in_`,)
+        Names of the features, where ``fit`` saw a data frame with string names.
+    layer_shapes_ : dict of str to tuple
+        Shape of one sample in the layer that the head reads, where ``fit`` saw ``Activations``.
+
+    See Also
+    --------
+    fDBDDetector : Relates the distances to the boundaries to the distance from the mean.
+    COREDetector : Looks at what the weights of the classes do not read.
+
+    Notes
+    -----
+    Reads the logits of ``Activations``, their head, and the layer that it reads. An ordinary array
+    is taken as logits: as features of a head that passes them on unchanged.
+
+    The predicted class is that of the largest logit of ``X``, not ``X.predictions``: where shaping
+    has changed the logits, the network's own prediction may be another.
+
+    The first term is not divided by the norm of w. Features at their mean, as near as rounding can
+    tell, have no direction: for them it is 0.
+
+    References
+    ----------
+    .. [1] L. Liu, Y. Qin, "Detecting out-of-distribution through the lens of neural collapse",
+       CVPR 2025. arXiv:2311.01479
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skood import Activations, LinearHead
+    >>> from skood.detectors import NCIDetector
+    >>> head = LinearHead(np.array([[2.0, 0.0], [0.0, 2.0]]), input_layer="fc")
+    >>> A = Activations({"fc": [[3.0, 1.0], [1.0, 3.0]]}, head=head)
+    >>> detector = NCIDetector(alpha=0.1).fit(A)
+    >>> detector.mean_
+    array([2., 2.])
+    >>> others = Activations({"fc": [[7.0, 2.0], [6.0, 5.0], [2.0, 2.0]]}, head=head)
+    >>> detector.score_samples(others)
+    array([2.9, 2.7, 0.4])
+    """
+
+    _parameter_constraints: dict = {
+        **HeadDetector._parameter_constraints,
+        "alpha": [Interval(Real, 0, None, closed="left")],
+    }
+
+    def __init__(self, alpha=0.0001, *, contamination=0.05):
+        super().__init__(contamination=contamination)
+        self.alpha = alpha
+
+    def _fit(self, X, y):
+        self.mean_, self._least_distance = mean_and_rounding(X)
+
+    def _score_rows(self, features, logits):
+        weights = self.head_.weight[logits.argmax(axis=1)].astype(np.float64)
+        from_mean = features - self.mean_
+        distances = row_norms(from_mean)
+        along = np.einsum("sf,sf->s", weights, from_mean)
+        has_direction = distances > self._least_distance
+        proximity = np.divide(along, distances, out=np.zeros(len(along)), where=has_direction)
+        return proximity + self.alpha * np.abs(features).sum(axis=1)
