@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn.utils import assert_all_finite, check_array
 from sklearn.utils.validation import column_or_1d, validate_data
 
-from .activations import Activations, PackedBits
+from .activations import Activations, PackedBits, unknown_labels
 
 OOD_LABEL = -1
 ARRAY_LAYER = "X"
@@ -230,12 +230,6 @@ def check_class_labels(X: Activations, y: NDArray | None, wanted_by: str) -> Non
             f"{wanted_by} needs labels among the classes of the network, {X.classes.tolist()}, "
             f"or -1 for out-of-distribution; got {unknown}."
         )
-
-
-def unknown_labels(labels: NDArray, classes: NDArray) -> list[Any]:
-    """Labels that are not among the classes, ascending."""
-    # Not `numpy.isin`, for which the label "1" is the class 1.
-    return sorted(set(np.unique(labels).tolist()).difference(classes.tolist()))
 
 
 def class_columns(y: Any, classes: Any) -> NDArray[np.intp]:
