@@ -624,6 +624,8 @@ class Activations:
 def _as_layer(name: str, array: ArrayLike | PackedBits) -> Layer:
     if not isinstance(name, str):
         raise TypeError(f"Layer names must be strings, got {name!r}.")
+    if array is None:
+        raise ValueError(f"layer {name!r} must be an array of numbers, got None.")
     layer = _as_numbers(f"layer {name!r}", array)
     if prod(layer.shape[1:]) == 0:
         raise ValueError(f"layer {name!r} has no units: its shape is {layer.shape}.")
