@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from numbers import Integral
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
-from ._rows import row_index
+from ._rows import refuse_mask, row_index
 
 
 class PackedBits:
@@ -23,7 +24,11 @@ class PackedBits:
     Raises
     ------
     ValueError
-        If the words have another dtype or number of columns than ``n_bits`` asks for.
+        If the words have another dtype, byte order or number of columns than ``n_bits`` asks
+        for, or bits beyond ``n_bits`` are set, which would count in every distance; or
+        ``n_bits`` is negative.
+    TypeError
+        If ``n_bits`` is not an integer.
 
     See Also
     --------
@@ -41,18 +46,37 @@ class PackedBits:
 
     ndim = 2
     dtype = np.dtype(bool)
+    words: NDArray[np.uint64]
+    n_bits: int
     # Python would otherwise ask for row 0, 1, ... and take the refusal as the end.
     __iter__ = None
 
     def __init__(self, words: NDArray[np.uint64], n_bits: int) -> None:
-        n_words = -(-n_bits // 64)
+        if isinstance(n_bits, bool | np.bool_) or not isinstance(n_bits, Integral):
+            raise TypeError(f"n_bits must be an integer, got {n_bits!r}.")
+        if n_bits < 0:
+            raise ValueError(f"n_bits must be at least 0, got {n_bits}.")
+        refuse_mask(words, "words")
+        self.words = np.asanyarray(words)
+        self.n_bits = int(n_bits)
+        self._check_words()
+
+    def _check_words(self) -> None:
+        n_words = -(-self.n_bits // 64)
+        words = self.words
         if words.dtype != np.uint64 or words.ndim != 2 or words.shape[1] != n_words:
             raise ValueError(
-                f"{n_bits} bits need words of shape (n_samples, {n_words}) and dtype uint64, "
-                f"got shape {words.shape} and dtype {words.dtype}."
+                f"{self.n_bits} bits need words of shape (n_samples, {n_words}) and dtype uint64, "
+                f"got shape {words.shape} and dtype {words.dtype.str}."
             )
-        self.words = words
-        self.n_bits = n_bits
+        if self.n_bits % 64 and len(words):
+            held = _pack_words(np.ones((1, self.n_bits), dtype=bool))[0, -1]
+            # The last word of each sample is enough, and no copy of it is made.
+            if np.bitwise_or.reduce(words[:, -1]) & ~held:
+                raise ValueError(
+                    f"The padding of some samples, beyond their {self.n_bits} bits, is not zero: "
+                    "it would count in every distance. Build packed bits by PackedBits.pack."
+                )
 
     @classmethod
     def pack(cls, bits: ArrayLike) -> PackedBits:
@@ -61,7 +85,7 @@ class PackedBits:
         Parameters
         ----------
         bits : array-like of shape (n_samples, n_bits)
-            One bit a neuron.
+            One bit a neuron; of numbers, those other than 0 are set.
 
         Returns
         -------
@@ -71,15 +95,24 @@ class PackedBits:
         Raises
         ------
         ValueError
-            If the array is not two-dimensional.
+            If the array is not two-dimensional, or holds other things than booleans and numbers.
         """
-        bits = np.asarray(bits, dtype=bool)
-        if bits.ndim != 2:
-            raise ValueError(f"Expected a 2-D array of bits, got {bits.ndim} dimension(s).")
-        octets = np.packbits(bits, axis=1)
-        padded = np.zeros((len(bits), 8 * -(-bits.shape[1] // 64)), dtype=np.uint8)
-        padded[:, : octets.shape[1]] = octets
-        return cls(padded.view(np.uint64), bits.shape[1])
+        refuse_mask(bits, "bits")
+        array = np.asarray(bits)
+        if array.ndim != 2:
+            raise ValueError(f"Expected a 2-D array of bits, got {array.ndim} dimension(s).")
+        if array.dtype.kind not in "biuf" or (array.dtype.kind == "f" and np.isnan(array).any()):
+            raise ValueError(
+                f"Bits must be booleans or numbers, without NaN; got dtype {array.dtype}."
+            )
+        return cls._of(_pack_words(array.astype(bool, copy=False)), array.shape[1])
+
+    @classmethod
+    def _of(cls, words: NDArray[np.uint64], n_bits: int) -> PackedBits:
+        """From words that are known to be right, of which none is read."""
+        bits = object.__new__(cls)
+        bits.words, bits.n_bits = words, n_bits
+        return bits
 
     def unpack(self) -> NDArray[np.bool_]:
         """Give the bits back.
@@ -105,8 +138,11 @@ class PackedBits:
     def __len__(self) -> int:
         return len(self.words)
 
+    def __sizeof__(self) -> int:
+        return object.__sizeof__(self) + self.nbytes
+
     def __getitem__(self, rows: Any) -> PackedBits:
-        return PackedBits(self.words[row_index(rows, len(self))], self.n_bits)
+        return PackedBits._of(self.words[row_index(rows, len(self))], self.n_bits)
 
     def __array__(
         self, dtype: DTypeLike | None = None, copy: bool | None = None
@@ -117,3 +153,10 @@ class PackedBits:
 
     def __repr__(self) -> str:
         return f"PackedBits(n_samples={len(self)}, n_bits={self.n_bits})"
+
+
+def _pack_words(bits: NDArray[np.bool_]) -> NDArray[np.uint64]:
+    octets = np.packbits(bits, axis=1)
+    padded = np.zeros((len(bits), 8 * -(-bits.shape[1] // 64)), dtype=np.uint8)
+    padded[:, : octets.shape[1]] = octets
+    return padded.view(np.uint64)

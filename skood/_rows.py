@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -18,11 +19,14 @@ def row_index(item: Any, n_samples: int) -> slice | NDArray:
     ------
     IndexError
         If it does not select rows, or is a mask of another length.
+    ValueError
+        If it is a masked array.
     """
     if isinstance(item, tuple) and len(item) == 2 and item[1] is Ellipsis:
         item = item[0]  # scikit-learn indexes X[rows, ...]
     if isinstance(item, slice):
         return item
+    refuse_mask(item, "rows")
     rows = np.asarray(item)
     if isinstance(item, tuple) or rows.ndim != 1 or (rows.size and rows.dtype.kind not in "biu"):
         raise IndexError(
@@ -30,6 +34,8 @@ def row_index(item: Any, n_samples: int) -> slice | NDArray:
             f"A[[i]]), layers by a name or a list of names; got {item!r}."
         )
     if rows.dtype.kind != "b":
+        if rows.dtype == np.uint64:  # of which the largest would turn negative
+            rows = np.minimum(rows, np.uint64(np.iinfo(np.intp).max))
         return rows.astype(np.intp)
     if len(rows) != n_samples:
         raise IndexError(f"The boolean mask has {len(rows)} entries for {n_samples} samples.")
@@ -75,6 +81,27 @@ def take(array: Any, rows: Rows) -> Any:
 def are_all(array: Any, rows: Rows) -> bool:
     """Whether ``rows`` are those of the whole array, in order."""
     return isinstance(rows, range) and rows == range(len(array))
+
+
+def n_bytes(array: Any, rows: Rows) -> int:
+    """Size of the given rows of an array, which is not read."""
+    array, rows = origin(array, rows)
+    return len(rows) * prod(array.shape[1:]) * array.dtype.itemsize
+
+
+def refuse_mask(array: Any, what: str) -> None:
+    """Raise where NumPy would read what is masked as if it were not.
+
+    Raises
+    ------
+    ValueError
+        If it is a masked array.
+    """
+    if isinstance(array, np.ma.MaskedArray):
+        raise ValueError(
+            f"{what}: got a masked array, of which the masked values would be read as well. Drop "
+            "those samples, or fill the values by the method `filled`."
+        )
 
 
 def _as_slice(rows: range) -> slice:

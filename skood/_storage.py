@@ -1,106 +1,498 @@
-"""Folders of ``.npy`` files and a manifest, written whole or not at all."""
+"""Folders of ``.npy`` files and a manifest, which hold a whole save whatever happens.
+
+A new folder is filled under another name and then renamed. In a folder that exists, a save writes
+files under names that no other save uses, then replaces the manifest, and only then deletes what
+the manifest no longer names. A process that is killed leaves files behind, which the next save
+deletes; it knows them by their names, and by a lock that the system releases with the process.
+"""
 
 from __future__ import annotations
 
 import json
-import tempfile
-from collections.abc import Callable, Mapping
+import os
+import re
+import secrets
+import shutil
+import stat
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
-from sklearn.utils import gen_batches
+from numpy.typing import NDArray
 
 from ._rows import Rows, take
+
+try:
+    import fcntl
+except ImportError:  # Windows, which does not delete a file that is open
+    fcntl = None  # type: ignore[assignment]
 
 FORMAT = "skood.Activations"
 FORMAT_VERSION = 1
 _MANIFEST = "manifest.json"
 _ROWS_PER_WRITE = 4096
+_ROW_PARTS = ("logits", "predictions", "features")
+_PARTS = (*_ROW_PARTS, "classes", "head_weight", "head_bias")
+_STEM = rf"(?:layer_\d+|{'|'.join(_PARTS)})"
+_SAVE_ID = r"[0-9a-f]{16}"
+_FIRST_FILE = re.compile(rf"{_STEM}\.npy")
+_LATER_FILE = re.compile(rf"(?:{_STEM}|manifest|save)\.({_SAVE_ID})\.(?:npy|json|lock)")
+
+Stored = Mapping[str, tuple[Any, Rows | None]]
+"""Arrays by the first part of their file's name, and which rows of them to store."""
 
 
-def write_folder(path: Path, write: Callable[[Path], None], *, overwrite: bool) -> None:
-    """Let ``write`` fill a new folder, and put it in place when it is complete.
+@dataclass(frozen=True)
+class Manifest:
+    """What the files of a folder are."""
+
+    n_samples: int
+    layers: dict[str, int | None]
+    """Name of each layer, and its number of bits where it is packed."""
+    parts: tuple[str, ...]
+    head_input_layer: str | None
+    save_id: str = ""
+    """In the names of the files; empty for the save that made the folder."""
+    replaces: tuple[str, ...] = ()
+    """Files of the save that made the folder, which the next one may delete."""
+
+    @property
+    def layer_files(self) -> dict[str, str]:
+        """Name of the file of each layer."""
+        return {name: self.file_of(f"layer_{number}") for number, name in enumerate(self.layers)}
+
+    @property
+    def part_files(self) -> dict[str, str]:
+        """Name of the file of each part."""
+        return {part: self.file_of(part) for part in self.parts}
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        """Names of all files."""
+        return (*self.layer_files.values(), *self.part_files.values())
+
+    def file_of(self, stem: str) -> str:
+        """Name of the file of ``layer_0``, ``layer_1`` and so on, or of a part."""
+        return f"{stem}.{self.save_id}.npy" if self.save_id else f"{stem}.npy"
+
+
+def write_folder(
+    path: Path,
+    arrays: Stored,
+    layers: Mapping[str, int | None],
+    *,
+    n_samples: int,
+    head_input_layer: str | None,
+    overwrite: bool,
+) -> None:
+    """Store arrays and what they are.
+
+    Parameters
+    ----------
+    path : Path
+        The folder to make, or to fill anew.
+    arrays : dict of str to tuple of (array, rows)
+        The layers ``layer_0``, ``layer_1``, ... and the other parts.
+    layers : dict of str to int or None
+        Name of each layer, and its number of bits where it is packed.
+    n_samples : int
+        Number of rows of layers, logits, predictions and features.
+    head_input_layer : str or None
+        Name of the layer that the head reads.
+    overwrite : bool
+        Whether ``path`` may be there.
 
     Raises
     ------
     FileExistsError
         If ``path`` exists and ``overwrite`` is False, or holds anything else than what was
         saved here before.
+    TypeError
+        If an array holds Python objects.
     """
-    if path.exists() and not overwrite:
+    for stem, (array, _) in arrays.items():
+        if array.dtype.hasobject:
+            raise TypeError(f"Cannot save {stem} of dtype {array.dtype}: it would need pickle.")
+    parts = tuple(stem for stem in arrays if stem in _PARTS)
+    manifest = Manifest(n_samples, dict(layers), parts, head_input_layer)
+    if not os.path.lexists(path) and _make(path, manifest, arrays):
+        return
+    if not overwrite:
         raise FileExistsError(f"{path} exists already; pass overwrite=True to replace it.")
-    if path.exists() and not _holds_nothing_else(path):
-        raise FileExistsError(f"{path} holds something else than saved activations.")
+    _refill(path, manifest, arrays)
+
+
+def _make(path: Path, manifest: Manifest, arrays: Stored) -> bool:
+    """Make the folder; False where another process was faster."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(
-        dir=path.parent, prefix=f".{path.name}-", ignore_cleanup_errors=True
-    ) as scratch:
-        # The old folder goes only when the new one is complete: it may back what is written.
-        new, old = Path(scratch, "new"), Path(scratch, "old")
-        new.mkdir()
-        write(new)
-        if not path.exists():
-            new.replace(path)
-            return
-        path.replace(old)
+    try:
+        with _at_work(path.parent, f".{path.name}-") as save_id:
+            scratch = path.parent / f".{path.name}-{save_id}"
+            scratch.mkdir()
+            _write_arrays(scratch, manifest, arrays)
+            _write_manifest(scratch / _MANIFEST, manifest)
+            _sync_folder(scratch)
+            try:
+                scratch.rename(path)
+            except OSError:
+                if not os.path.lexists(path):
+                    raise
+                return False
+            _sync_folder(path.parent)
+            return True
+    finally:
+        _sweep_beside(path)
+
+
+def _refill(path: Path, manifest: Manifest, arrays: Stored) -> None:
+    """Exchange what the folder holds."""
+    _check_holds_nothing_else(path)
+    try:
+        with _at_work(path, "save.") as save_id:
+            manifest = replace(manifest, save_id=save_id)
+            _write_arrays(path, manifest, arrays)
+            manifest = replace(manifest, replaces=_first_files(path))
+            new = path / f"manifest.{save_id}.json"
+            _write_manifest(new, manifest)
+            # Before the manifest names them, the files have to be there after a power cut too.
+            _sync_folder(path)
+            new.replace(path / _MANIFEST)
+            _sync_folder(path)
+    finally:
+        _sweep(path)
+        _sweep_beside(path)
+
+
+def _check_holds_nothing_else(path: Path) -> None:
+    try:
+        manifest = read_manifest(path)
+    except (OSError, ValueError) as error:
+        raise FileExistsError(f"{path} holds something else than saved activations.") from error
+    known = {_MANIFEST, *manifest.files, *manifest.replaces}
+    foreign = [
+        entry.name
+        for entry in os.scandir(path)
+        if not entry.is_file(follow_symlinks=False)
+        or (entry.name not in known and not _LATER_FILE.fullmatch(entry.name))
+    ]
+    if foreign:
+        raise FileExistsError(f"{path} holds something else than saved activations: {foreign}.")
+
+
+def _first_files(path: Path) -> tuple[str, ...]:
+    """Names of what the save that made the folder has left, to be deleted by a later one."""
+    manifest = read_manifest(path)
+    names = manifest.replaces if manifest.save_id else manifest.files
+    return tuple(name for name in names if (path / name).exists())
+
+
+# Writing
+
+
+def _write_arrays(folder: Path, manifest: Manifest, arrays: Stored) -> None:
+    for stem, (array, rows) in arrays.items():
+        with _new_file(folder / manifest.file_of(stem)) as file:
+            _write_array(file, array, range(len(array)) if rows is None else rows)
+
+
+def _write_array(file: IO[bytes], array: Any, rows: Rows) -> None:
+    """Write the given rows of an array, a few thousand at a time."""
+    np.lib.format.write_array_header_1_0(
+        file,
+        {
+            "descr": np.lib.format.dtype_to_descr(array.dtype),
+            "fortran_order": False,
+            "shape": (len(rows), *array.shape[1:]),
+        },
+    )
+    for start in range(0, len(rows), _ROWS_PER_WRITE):
+        batch = take(array, rows[start : start + _ROWS_PER_WRITE])
+        # Not through a memory map, for which a full disk is the end of the process.
+        np.ascontiguousarray(batch).tofile(file)
+
+
+def _write_manifest(file: Path, manifest: Manifest) -> None:
+    files = manifest.layer_files
+    layers = [
+        {"name": name, "file": files[name], "n_bits": n_bits}
+        for name, n_bits in manifest.layers.items()
+    ]
+    content = {
+        "format": FORMAT,
+        "version": FORMAT_VERSION,
+        **asdict(manifest),
+        "layers": layers,
+    }
+    with _new_file(file) as stream:
+        stream.write(json.dumps(content, indent=2).encode())
+
+
+@contextmanager
+def _new_file(file: Path) -> Iterator[IO[bytes]]:
+    """A file to write, which is on the disk when it is closed."""
+    with open(file, "xb") as stream:
+        yield stream
+        stream.flush()
+        os.fsync(stream.fileno())
+
+
+def _sync_folder(folder: Path) -> None:
+    # A power cut may otherwise undo a renaming. Some systems do not open or sync folders.
+    with suppress(OSError):
+        descriptor = os.open(folder, os.O_RDONLY)
         try:
-            new.replace(path)
-        except BaseException:
-            old.replace(path)
-            raise
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
 
 
-def write_manifest(folder: Path, content: Mapping[str, Any]) -> None:
-    """Write the manifest, which says what the files of the folder are."""
-    manifest = {"format": FORMAT, "version": FORMAT_VERSION, **content}
-    (folder / _MANIFEST).write_text(json.dumps(manifest, indent=2))
+# Cleaning up
 
 
-def read_manifest(folder: Path) -> dict[str, Any]:
+@contextmanager
+def _at_work(folder: Path, prefix: str) -> Iterator[str]:
+    """An id for a new save, for which `_has_ended` is False until it ends, however it ends."""
+    save_id, file = _lock(folder, prefix)
+    try:
+        yield save_id
+    finally:
+        file.close()
+        (folder / f"{prefix}{save_id}.lock").unlink(missing_ok=True)
+
+
+def _lock(folder: Path, prefix: str) -> tuple[str, IO[bytes]]:
+    while True:
+        save_id = secrets.token_hex(8)
+        name = folder / f"{prefix}{save_id}.lock"
+        file = open(name, "xb")  # noqa: SIM115
+        if fcntl is None:
+            return save_id, file
+        # Without locks on this file system, `_has_ended` cannot tell either, and answers no.
+        with suppress(OSError):
+            fcntl.flock(file, fcntl.LOCK_EX)
+        if name.exists():
+            return save_id, file
+        file.close()  # another save came in between, and took it for that of a dead process
+
+
+def _has_ended(lock: Path) -> bool:
+    """Whether a save is over, well or not; its lock is deleted then."""
+    try:
+        if fcntl is None:
+            lock.unlink()
+            return True
+        with open(lock, "r+b") as file:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            lock.unlink()
+    except FileNotFoundError:
+        return True
+    except OSError:
+        return False
+    return True
+
+
+def _sweep_beside(path: Path) -> None:
+    """Delete what killed processes have left of folders that were to get the name ``path``."""
+    name = re.compile(rf"\.{re.escape(path.name)}-({_SAVE_ID})(?:\.lock)?")
+    found: list[str] = []
+    with suppress(OSError):  # a folder that may be searched, but not listed
+        found = os.listdir(path.parent)
+    for save_id in {match[1] for match in map(name.fullmatch, found) if match}:
+        scratch = path.parent / f".{path.name}-{save_id}"
+        if _has_ended(scratch.with_name(f"{scratch.name}.lock")):
+            shutil.rmtree(scratch, ignore_errors=True)
+
+
+def _sweep(path: Path) -> None:
+    """Delete the files in a folder that belong to saves which are over and have been replaced."""
+    files = {file: match[1] for file in os.listdir(path) if (match := _LATER_FILE.fullmatch(file))}
+    ended = {id_ for id_ in set(files.values()) if _has_ended(path / f"save.{id_}.lock")}
+    # Read after that, for a save that ended well in the meantime.
+    manifest = read_manifest(path)
+    replaced = [file for file, id_ in files.items() if id_ in ended - {manifest.save_id}]
+    for file in (*replaced, *manifest.replaces):
+        # Windows keeps a file that is memory-mapped; a later save deletes it.
+        with suppress(OSError):
+            (path / file).unlink()
+
+
+# Reading
+
+
+def read_folder(
+    path: Path, mmap_mode: str | None
+) -> tuple[Manifest, dict[str, NDArray], dict[str, NDArray]]:
+    """Manifest, layers by name and other parts of a folder; the layers may stay on disk.
+
+    Raises
+    ------
+    ValueError
+        If the folder was not written by `write_folder`, or by a later version of it, or the files
+        are not what the manifest says.
+    FileNotFoundError
+        If the folder or one of its files is missing.
+    """
+    manifest = read_manifest(path)
+    while True:
+        try:
+            return manifest, *_read_arrays(path, manifest, mmap_mode)
+        except FileNotFoundError as error:
+            newer = read_manifest(path)
+            if newer == manifest:
+                name = Path(error.filename).name
+                raise FileNotFoundError(
+                    f"{path} is not complete: {name}, which its manifest names, is missing."
+                ) from error
+            manifest = newer  # a save has replaced the files while they were read
+
+
+def _read_arrays(
+    path: Path, manifest: Manifest, mmap_mode: str | None
+) -> tuple[dict[str, NDArray], dict[str, NDArray]]:
+    layers = {
+        name: _read_array(path / file, mmap_mode, manifest.n_samples)
+        for name, file in manifest.layer_files.items()
+    }
+    parts = {
+        part: _read_array(path / file, None, manifest.n_samples if part in _ROW_PARTS else None)
+        for part, file in manifest.part_files.items()
+    }
+    return layers, parts
+
+
+def _read_array(file: Path, mmap_mode: str | None, n_rows: int | None) -> NDArray:
+    _check_is_ours(file)
+    try:
+        if mmap_mode is None:
+            with open(file, "rb") as stream:
+                array = np.lib.format.read_array(stream, allow_pickle=False)
+        else:
+            array = np.lib.format.open_memmap(file, mode=mmap_mode)
+    except (ValueError, EOFError) as error:
+        raise ValueError(f"{file} holds no array that can be read: {error}") from error
+    if n_rows is not None and array.shape[:1] != (n_rows,):
+        raise ValueError(
+            f"{file} holds an array of shape {array.shape}, but the manifest speaks of "
+            f"{n_rows} samples."
+        )
+    return array
+
+
+def _check_is_ours(file: Path) -> None:
+    try:
+        mode = file.lstat().st_mode
+    except OSError:  # which opening it tells better
+        return
+    if stat.S_ISLNK(mode):
+        raise ValueError(
+            f"{file} is a symbolic link, which `save` does not make: copy the folder with what "
+            "its links point at."
+        )
+    if not stat.S_ISREG(mode):
+        raise ValueError(f"{file} is not a file.")
+
+
+def read_manifest(folder: Path) -> Manifest:
     """Read the manifest.
 
     Raises
     ------
     ValueError
-        If it is not ours, or of a later version.
+        If it is not ours, of a later version, or broken.
+    FileNotFoundError
+        If there is no such folder.
     """
-    manifest = json.loads((folder / _MANIFEST).read_text())
-    if manifest.get("format") != FORMAT or manifest.get("version", 0) > FORMAT_VERSION:
+    file = folder / _MANIFEST
+    _check_is_ours(file)
+    if folder.exists() and not file.exists():
+        raise ValueError(f"{folder} was not written by `save`: it holds no {_MANIFEST}.")
+    try:
+        content = json.loads(file.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{file} is not JSON, or only a piece of it: {error}") from error
+    try:
+        return _parse(content)
+    except ValueError as error:
+        raise ValueError(f"{file} was not written by `save`: {error}") from error
+
+
+def _parse(content: Any) -> Manifest:
+    if not isinstance(content, dict):
+        raise ValueError(f"it must hold an object, got {type(content).__name__}.")
+    version = content.get("version")
+    if content.get("format") != FORMAT or version not in range(1, FORMAT_VERSION + 1):
         raise ValueError(
-            f"{folder} holds format {manifest.get('format')!r} version "
-            f"{manifest.get('version')}; expected {FORMAT!r} up to version {FORMAT_VERSION}."
+            f"it holds format {content.get('format')!r} version {version!r}; "
+            f"expected {FORMAT!r} up to version {FORMAT_VERSION}."
         )
+    keys = ["n_samples", "layers", "parts", "head_input_layer", "save_id", "replaces"]
+    if missing := [key for key in keys if key not in content]:
+        raise ValueError(f"it lacks {missing}.")
+    for key in ("layers", "parts", "replaces"):
+        if not isinstance(content[key], list):
+            raise ValueError(f"{key} must be a list, got {content[key]!r}.")
+    for layer in content["layers"]:
+        _check_layer(layer)
+    _check_no_name_twice([layer["name"] for layer in content["layers"]])
+    manifest = Manifest(
+        content["n_samples"],
+        {layer["name"]: layer["n_bits"] for layer in content["layers"]},
+        tuple(content["parts"]),
+        content["head_input_layer"],
+        content["save_id"],
+        tuple(content["replaces"]),
+    )
+    _check_parts(manifest)
+    _check_files(manifest, [layer["file"] for layer in content["layers"]])
     return manifest
 
 
-def save_rows(file: Path, array: Any, rows: Rows | None) -> None:
-    """Write the given rows of an array, by default all, a few thousand at a time.
-
-    Raises
-    ------
-    TypeError
-        If the array holds Python objects.
-    """
-    rows = range(len(array)) if rows is None else rows
-    if array.dtype.hasobject:
-        raise TypeError(f"Cannot save {file.stem} of dtype {array.dtype}: it would need pickle.")
-    shape = (len(rows), *array.shape[1:])
-    if 0 in shape:
-        np.save(file, np.empty(shape, array.dtype))
-        return
-    target = np.lib.format.open_memmap(file, mode="w+", dtype=array.dtype, shape=shape)
-    for batch in gen_batches(len(rows), _ROWS_PER_WRITE):
-        target[batch] = take(array, rows[batch])
-    target.flush()
+def _check_layer(layer: Any) -> None:
+    if not isinstance(layer, dict) or not {"name", "file", "n_bits"} <= set(layer):
+        raise ValueError(f"a layer must have a name, file and n_bits, got {layer!r}.")
+    name, n_bits = layer["name"], layer["n_bits"]
+    if not isinstance(name, str):
+        raise ValueError(f"the name of a layer must be a string, got {name!r}.")
+    if n_bits is not None and not (_is_integer(n_bits) and n_bits >= 0):
+        raise ValueError(
+            f"n_bits of layer {name!r} must be null or an integer of at least 0, got {n_bits!r}."
+        )
 
 
-def _holds_nothing_else(folder: Path) -> bool:
-    try:
-        manifest = json.loads((folder / _MANIFEST).read_text())
-        saved = {layer["file"] for layer in manifest["layers"]}
-        saved.update(f"{part}.npy" for part in manifest["parts"])
-    except (OSError, ValueError, KeyError, TypeError):
-        return False
-    found = {file.name for file in folder.iterdir()}
-    return manifest.get("format") == FORMAT and found <= {_MANIFEST, *saved}
+def _check_no_name_twice(names: Sequence[str]) -> None:
+    if len(set(names)) < len(names):
+        raise ValueError(f"a name occurs twice in {list(names)}.")
+
+
+def _check_parts(manifest: Manifest) -> None:
+    n_samples, reads = manifest.n_samples, manifest.head_input_layer
+    if not _is_integer(n_samples) or n_samples < 0:
+        raise ValueError(f"n_samples must be an integer of at least 0, got {n_samples!r}.")
+    if unknown := [part for part in manifest.parts if part not in _PARTS]:
+        raise ValueError(f"parts must be among {list(_PARTS)}, got {unknown}.")
+    _check_no_name_twice(manifest.parts)
+    heads = {"head_weight", "head_bias"}.intersection(manifest.parts)
+    if len(heads) == 1 or not (reads is None or (isinstance(reads, str) and heads)):
+        raise ValueError(
+            "a head needs head_weight and head_bias among the parts, and null or a string as "
+            f"head_input_layer; got {sorted(heads)} and {reads!r}."
+        )
+
+
+def _check_files(manifest: Manifest, layer_files: Sequence[Any]) -> None:
+    """Check that all files have names of our making."""
+    save_id, replaced = manifest.save_id, manifest.replaces
+    if not isinstance(save_id, str) or not re.fullmatch(rf"(?:{_SAVE_ID})?", save_id):
+        raise ValueError(f"save_id must be 16 hexadecimal digits or empty, got {save_id!r}.")
+    if layer_files != (expected := list(manifest.layer_files.values())):
+        raise ValueError(f"the files of the layers must be {expected}, got {layer_files}.")
+    ours = all(isinstance(name, str) and _FIRST_FILE.fullmatch(name) for name in replaced)
+    if not ours or (replaced and not save_id):
+        raise ValueError(f"replaces must name files of an earlier save, got {list(replaced)}.")
+
+
+def _is_integer(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)

@@ -12,7 +12,7 @@ from sklearn.utils import check_array
 from sklearn.utils.validation import validate_data
 
 from ._marks import check_mark_is_no_class, in_distribution, plain_labels, read_labels
-from .activations import Activations, PackedBits
+from .activations import Activations, PackedBits, unknown_labels
 
 ARRAY_LAYER = "X"
 """Name of the one layer that an ordinary array becomes."""
@@ -234,14 +234,6 @@ def check_class_labels(X: Activations, y: NDArray | None, wanted_by: str) -> Non
             f"{wanted_by} needs labels among the classes of the network, {X.classes.tolist()}, "
             f"or -1 for out-of-distribution; got {unknown}."
         )
-
-
-def unknown_labels(labels: NDArray, classes: NDArray) -> list[Any]:
-    """Labels that are not among the classes, ascending."""
-    # Not `numpy.isin`, for which the label "1" is the class 1.
-    unknown = set(labels.tolist()).difference(classes.tolist())
-    # Texts and numbers have no common order.
-    return sorted(unknown, key=lambda label: (isinstance(label, str), label))
 
 
 def class_columns(y: Any, classes: Any) -> NDArray[np.intp]:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+import operator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
@@ -12,8 +13,8 @@ import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from ._packed_bits import PackedBits
-from ._rows import Rows, RowsOf, are_all, origin, row_index, take
-from ._storage import read_manifest, save_rows, write_folder, write_manifest
+from ._rows import Rows, RowsOf, are_all, n_bytes, origin, refuse_mask, row_index, take
+from ._storage import read_folder, write_folder
 
 __all__ = ["Activations", "LinearHead", "PackedBits"]
 
@@ -62,6 +63,9 @@ class LinearHead:
     def __reduce__(self) -> tuple[type, tuple]:
         # Through __init__: weights that a worker gets memory-mapped keep the hash of plain ones.
         return type(self), (self.weight, self.bias, self.input_layer)
+
+    def __sizeof__(self) -> int:
+        return object.__sizeof__(self) + self.weight.nbytes + np.asarray(self.bias).nbytes
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -118,8 +122,12 @@ class Activations:
     Raises
     ------
     ValueError
-        If there is no layer, a layer is not at least two-dimensional, or the parts disagree
-        about the number of samples or classes.
+        If there is no layer; a layer, the logits or the features are not arrays of numbers of at
+        least two dimensions and one unit, without masks; the parts disagree about the number of
+        samples or classes; a class is NaN, None or there twice; a prediction is not among the
+        classes; or the head has another width than what it reads, or another number of classes.
+    TypeError
+        If ``layers`` is no dict of strings to arrays, or ``head`` no LinearHead.
 
     Examples
     --------
@@ -149,16 +157,20 @@ class Activations:
         classes: ArrayLike | None = None,
         features: ArrayLike | None = None,
     ) -> None:
+        if not isinstance(layers, Mapping):
+            raise TypeError(f"layers must be a dict of names to arrays, got {type(layers)}.")
         self._layers: dict[str, Any] = {
             name: _as_layer(name, array) for name, array in layers.items()
         }
-        self._logits = None if logits is None else _as_array(logits)
-        self._predictions = None if predictions is None else _as_array(predictions)
-        self._features = None if features is None else _as_array(features)
-        self.head = head
-        self._classes = None if classes is None else _as_labels(classes)
-        self._check_logits()
+        self._logits = _as_numbers("logits", logits, "n_classes")
+        self._predictions = _as_labels("predictions", predictions)
+        self._features = _as_numbers("features", features)
+        self._head = head
+        self._classes = _as_labels("classes", classes)
+        self._check_classes()
         self._rows: Rows = range(self._check_lengths())
+        self._check_head()
+        self._check_predictions()
 
     def _check_lengths(self) -> int:
         if not self._layers:
@@ -174,19 +186,55 @@ class Activations:
             raise ValueError(f"All parts need the same number of samples, got {lengths}.")
         return next(iter(lengths.values()))
 
-    def _check_logits(self) -> None:
-        if self._predictions is not None and self._predictions.ndim != 1:
-            raise ValueError(f"predictions must be 1-D, got shape {self._predictions.shape}.")
-        if self._logits is None:
-            return
-        if self._logits.ndim != 2 or self._logits.shape[1] == 0:
+    def _check_classes(self) -> None:
+        if self._logits is not None and (self._logits.ndim != 2 or self._logits.shape[1] == 0):
             raise ValueError(
                 f"logits must have shape (n_samples, n_classes), got {self._logits.shape}."
             )
-        if self._classes is not None and self._classes.shape != self._logits.shape[1:]:
+        classes = self._classes
+        if classes is None:
+            return
+        if self._logits is not None and classes.shape != self._logits.shape[1:]:
             raise ValueError(
                 f"logits have {self._logits.shape[1]} classes, "
-                f"but classes has shape {self._classes.shape}."
+                f"but classes has shape {classes.shape}."
+            )
+        labels = classes.tolist()
+        if any(label is None or label != label for label in labels):  # NaN differs from itself
+            raise ValueError(f"classes must not hold None or NaN, got {labels}.")
+        if len(set(labels)) < len(labels):
+            twice = [label for label in labels if labels.count(label) > 1]
+            raise ValueError(f"classes must be different from one another, but hold {twice}.")
+
+    def _check_predictions(self) -> None:
+        # Rows of other Activations have been checked there.
+        if self._predictions is None or isinstance(self._predictions, RowsOf):
+            return
+        if (classes := self.classes) is None:
+            return
+        if unknown := unknown_labels(self._predictions, classes):
+            raise ValueError(
+                f"predictions must be among the classes {classes.tolist()}, got {unknown}."
+            )
+
+    def _check_head(self) -> None:
+        head = self._head
+        if head is None:
+            return
+        if not isinstance(head, LinearHead):
+            raise TypeError(f"head must be a LinearHead or None, got {type(head)}.")
+        if (classes := self.classes) is not None and len(classes) != head.shape[0]:
+            raise ValueError(
+                f"The head has {head.shape[0]} classes, but the logits or classes have "
+                f"{len(classes)}."
+            )
+        what, read = "features", self._features
+        if read is None and head.input_layer is not None:
+            what, read = f"layer {head.input_layer!r}", self._layers.get(head.input_layer)
+        if read is not None and prod(read.shape[1:]) != head.shape[1]:
+            raise ValueError(
+                f"The head reads {head.shape[1]} units, but {what} of shape {read.shape[1:]} "
+                "is what it is to read."
             )
 
     @property
@@ -203,6 +251,15 @@ class Activations:
     def shape(self) -> tuple[int, int]:
         """(n_samples, total number of units)."""
         return (len(self), sum(prod(shape) for shape in self.layer_shapes.values()))
+
+    @property
+    def head(self) -> LinearHead | None:
+        """The last linear layer of the network, or None; :meth:`assign` exchanges it."""
+        return self._head
+
+    @property
+    def _head_layer(self) -> str | None:
+        return None if self._head is None else self._head.input_layer
 
     @property
     def logits(self) -> NDArray[np.floating] | None:
@@ -232,7 +289,7 @@ class Activations:
         """
         if self._features is not None:
             return take(self._features, self._rows)
-        layer = self.head and self.head.input_layer
+        layer = self._head_layer
         return self[layer] if layer in self._layers else None
 
     def items(self) -> Iterator[tuple[str, Layer]]:
@@ -247,6 +304,8 @@ class Activations:
 
     def replace(self, layers: Mapping[str, ArrayLike | PackedBits]) -> Activations:
         """The same samples with other layers in place of all the present ones.
+
+        What the network itself said, its ``predictions`` and ``features``, stays.
 
         Parameters
         ----------
@@ -268,7 +327,7 @@ class Activations:
             predictions=self._keep(self._predictions),
             head=self.head,
             classes=self._classes,
-            features=self._keep(self._features),
+            features=self._keep(self._features_beside(layers)),
         )
 
     def assign(
@@ -309,21 +368,25 @@ class Activations:
         >>> inverted.logits.argmax(axis=1), inverted.predictions
         (array([0, 1]), array([1, 0]))
         """
-        changed = layers or {}
-        layer = None if self.head is None else self.head.input_layer
-        predictions, features = self._keep(self._predictions), self._features
+        changed = {} if layers is None else layers
+        predictions = self._keep(self._predictions)
         if predictions is None and logits is not None:
             predictions = self.predictions
-        if features is None and layer is not None and layer in changed:
-            features = self._layers.get(layer)
         return Activations(
             {**{name: self._keep(array) for name, array in self._layers.items()}, **changed},
             logits=self._keep(self._logits) if logits is None else logits,
             predictions=predictions,
-            head=self.head if head == "keep" else head,
+            head=self.head if isinstance(head, str) and head == "keep" else head,
             classes=self._classes,
-            features=self._keep(features),
+            features=self._keep(self._features_beside(changed)),
         )
+
+    def _features_beside(self, layers: Mapping[str, Any]) -> Any:
+        """What the head reads in the network, where the given layers do not hold it any more."""
+        layer = self._head_layer
+        if self._features is None and layer is not None and layer in layers:
+            return self._layers.get(layer)
+        return self._features
 
     def _keep(self, array: Any) -> Any:
         """The rows of a part that this container holds, for another container to hold."""
@@ -344,13 +407,17 @@ class Activations:
         Returns
         -------
         Activations
-            The samples of all parts, in order, copied. Logits and predictions are
-            kept where every part has them.
+            The samples of all parts, in order, copied. Logits, predictions and the head are
+            kept where every part has them; the classes where any part has them.
 
         Raises
         ------
         ValueError
-            If there is no part, or the layers or classes differ.
+            If there is no part; the layers, classes or heads differ; a layer is packed bits in
+            some parts only; predictions are text in some parts and numbers in others; or some
+            parts tell what the head read before a layer was changed, and others do not.
+        TypeError
+            If a part is something else than Activations.
 
         Examples
         --------
@@ -360,26 +427,22 @@ class Activations:
         >>> Activations.concatenate([A, A[:1]]).shape
         (4, 5)
         """
-        if not parts:
-            raise ValueError("Nothing to concatenate: got no parts.")
+        parts = list(parts)
+        _check_parts(parts)
         first = parts[0]
-        for part in parts[1:]:
-            if part.layer_shapes != first.layer_shapes:
-                raise ValueError(
-                    f"All parts need the same layers, got {first.layer_shapes} "
-                    f"and {part.layer_shapes}."
-                )
         shaped = any(part._features is not None for part in parts)
-        classes = [part.classes for part in parts if part.classes is not None]
-        for others in classes[1:]:
-            if not np.array_equal(others, classes[0]):
-                raise ValueError(f"All parts need the same classes, got {classes[0]} and {others}.")
+        features = [part.features if shaped else None for part in parts]
+        if shaped and any(part is None for part in features):
+            raise ValueError(
+                "Some parts carry the features that the head read before its layer was changed, "
+                "and others carry none."
+            )
         return cls(
             {name: _stack([part[name] for part in parts]) for name in first.layers},
             logits=_concatenate_all([part.logits for part in parts]),
             predictions=_concatenate_all([part.predictions for part in parts]),
-            features=_concatenate_all([part.features for part in parts]) if shaped else None,
-            head=first.head,
+            features=_concatenate_all(features),
+            head=first.head if all(part.head is not None for part in parts) else None,
             classes=next((p._classes for p in parts if p._classes is not None), None),
         )
 
@@ -404,17 +467,25 @@ class Activations:
         TypeError
             If labels or activations are Python objects, which need pickle.
         """
-        write_folder(Path(path), self._write, overwrite=overwrite)
+        layers, arrays = self._stored()
+        write_folder(
+            Path(path),
+            arrays,
+            layers,
+            n_samples=len(self),
+            head_input_layer=self._head_layer,
+            overwrite=overwrite,
+        )
 
-    def _write(self, folder: Path) -> None:
-        layers = []
+    def _stored(self) -> tuple[dict[str, int | None], dict[str, tuple[Any, Rows | None]]]:
+        """Number of bits of each layer, or None; and all arrays with the rows to store."""
+        n_bits: dict[str, int | None] = {}
+        arrays: dict[str, tuple[Any, Rows | None]] = {}
         for number, (name, layer) in enumerate(self._layers.items()):
-            file = f"layer_{number}.npy"
             held, rows = origin(layer, self._rows)
             packed = isinstance(held, PackedBits)
-            save_rows(folder / file, held.words if packed else held, rows)
-            n_bits = held.n_bits if packed else None
-            layers.append({"name": name, "file": file, "n_bits": n_bits})
+            n_bits[name] = held.n_bits if packed else None
+            arrays[f"layer_{number}"] = (held.words if packed else held, rows)
         parts: dict[str, tuple[Any, Rows | None]] = {
             "logits": origin(self._logits, self._rows),
             "predictions": origin(self._predictions, self._rows),
@@ -423,16 +494,7 @@ class Activations:
             "head_weight": (self.head and self.head.weight, None),
             "head_bias": (self.head and self.head.bias, None),
         }
-        stored = {key: part for key, part in parts.items() if part[0] is not None}
-        for key, part in stored.items():
-            save_rows(folder / f"{key}.npy", *part)
-        content = {
-            "n_samples": len(self),
-            "layers": layers,
-            "parts": list(stored),
-            "head_input_layer": self.head and self.head.input_layer,
-        }
-        write_manifest(folder, content)
+        return n_bits, arrays | {key: part for key, part in parts.items() if part[0] is not None}
 
     @classmethod
     def load(cls, path: str | Path, *, mmap_mode: str | None = None) -> Activations:
@@ -461,23 +523,30 @@ class Activations:
         """
         if mmap_mode not in (None, "r", "c"):
             raise ValueError(f"mmap_mode must be None, 'r' or 'c', got {mmap_mode!r}.")
-        path = Path(path)
-        manifest = read_manifest(path)
+        manifest, arrays, parts = read_folder(Path(path), mmap_mode)
         layers: dict[str, Layer] = {}
-        for layer in manifest["layers"]:
-            array = np.load(path / layer["file"], mmap_mode=mmap_mode)  # type: ignore[arg-type]
-            packed = layer["n_bits"] is not None
-            layers[layer["name"]] = PackedBits(array, layer["n_bits"]) if packed else array
-        parts = {key: np.load(path / f"{key}.npy") for key in manifest["parts"]}
+        for name, n_bits in manifest.layers.items():
+            layers[name] = arrays[name] if n_bits is None else PackedBits(arrays[name], n_bits)
         head = None
         if "head_weight" in parts:
             head = LinearHead(
-                parts.pop("head_weight"), parts.pop("head_bias"), manifest["head_input_layer"]
+                parts.pop("head_weight"), parts.pop("head_bias"), manifest.head_input_layer
             )
         return cls(layers, head=head, **parts)
 
     def __len__(self) -> int:
         return len(self._rows)
+
+    def __sizeof__(self) -> int:
+        # Of what is pickled: a scheduler goes by it to send the samples once or with each task.
+        parts = [*self._layers.values(), self._logits, self._predictions, self._features]
+        size = object.__sizeof__(self) + (0 if self.head is None else self.head.__sizeof__())
+        size += 0 if self._classes is None else self._classes.nbytes
+        for part in parts:
+            if part is not None:
+                held, rows = origin(part, self._rows)
+                size += n_bytes(held.words if isinstance(held, PackedBits) else held, rows)
+        return size
 
     def __contains__(self, name: object) -> bool:
         return name in self._layers
@@ -491,6 +560,8 @@ class Activations:
             return take(self._layers[item], self._rows)
         if isinstance(item, list) and item and all(isinstance(i, str) for i in item):
             self._check_known(item)
+            if len(set(item)) < len(item):
+                raise KeyError(f"A layer is asked for twice: {item}.")
             return self._view(self._rows, layers={name: self._layers[name] for name in item})
         index = row_index(item, len(self))
         if isinstance(index, slice):
@@ -536,7 +607,7 @@ class Activations:
             "_logits": _contiguous(self.logits),
             "_predictions": _contiguous(None if predictions is None else self.predictions),
             "_features": _contiguous(None if features is None else self.features),
-            "head": self.head,
+            "_head": self._head,
             "_classes": _contiguous(self._classes),
             "_rows": range(len(self)),
         }
@@ -553,23 +624,102 @@ class Activations:
 def _as_layer(name: str, array: ArrayLike | PackedBits) -> Layer:
     if not isinstance(name, str):
         raise TypeError(f"Layer names must be strings, got {name!r}.")
-    layer = _as_array(array)
-    if layer.ndim < 2:
-        raise ValueError(
-            f"Layer {name!r} must have shape (n_samples, n_units, ...), got {layer.shape}."
-        )
+    if array is None:
+        raise ValueError(f"layer {name!r} must be an array of numbers, got None.")
+    layer = _as_numbers(f"layer {name!r}", array)
+    if prod(layer.shape[1:]) == 0:
+        raise ValueError(f"layer {name!r} has no units: its shape is {layer.shape}.")
     return layer
 
 
-def _as_array(array: Any) -> Any:
-    return array if isinstance(array, PackedBits | RowsOf) else np.asanyarray(array)
+def _as_numbers(what: str, array: Any, columns: str = "n_units, ...") -> Any:
+    """An array of numbers with a row for each sample, which is not copied; or None."""
+    if array is None or isinstance(array, PackedBits | RowsOf):
+        return array
+    refuse_mask(array, what)
+    try:
+        numbers = np.asanyarray(array)
+    except ValueError as error:  # lists of different lengths
+        raise ValueError(f"{what} is not an array: {error}") from error
+    if numbers.dtype.kind not in "biuf":
+        raise ValueError(
+            f"{what} must be an array of numbers, got {type(array).__name__} of dtype "
+            f"{numbers.dtype}."
+        )
+    if numbers.ndim < 2:
+        raise ValueError(f"{what} must have shape (n_samples, {columns}), got {numbers.shape}.")
+    return numbers
 
 
-def _as_labels(classes: ArrayLike) -> NDArray:
-    labels = np.asarray(classes)
+def _as_labels(name: str, labels: Any) -> Any:
+    if labels is None or isinstance(labels, RowsOf):
+        return labels
+    refuse_mask(labels, name)
+    array = np.asarray(labels)
+    if array.ndim != 1:
+        raise ValueError(f"{name} must be 1-D, got shape {array.shape}.")
+    if array.dtype.kind in "US" and isinstance(labels, list | tuple):
+        types = {type(label).__name__ for label in labels if not isinstance(label, str | bytes)}
+        if types:
+            raise ValueError(f"{name} must not mix text and others, got {sorted(types)} as well.")
     # Text that came as Python objects could not be saved without pickle.
-    is_text = labels.dtype == object and all(isinstance(label, str) for label in labels.flat)
-    return labels.astype(str) if is_text else labels
+    is_text = array.dtype == object and all(isinstance(label, str) for label in array)
+    return array.astype(str) if is_text else array
+
+
+def unknown_labels(labels: NDArray, classes: NDArray) -> list[Any]:
+    """Labels that are not among the classes, ascending."""
+    if labels.dtype.kind in "iu" and np.array_equal(classes, np.arange(len(classes))):
+        # The usual case, without a sort: it may be asked for each of many single samples.
+        labels = labels[(labels < 0) | (labels >= len(classes))]
+    found = labels if labels.dtype == object else np.unique(labels)
+    # Not `numpy.isin`, for which the label "1" is the class 1.
+    unknown = set(found.tolist()).difference(classes.tolist())
+    return sorted(unknown, key=lambda label: (str(type(label)), label))
+
+
+def _check_parts(parts: list[Activations]) -> None:
+    """Check that all can become one."""
+    if not parts:
+        raise ValueError("Nothing to concatenate: got no parts.")
+    for part in parts:
+        if not isinstance(part, Activations):
+            raise TypeError(f"All parts must be Activations, got {type(part)}.")
+        if part.layer_shapes != parts[0].layer_shapes:
+            raise ValueError(
+                f"All parts need the same layers, got {parts[0].layer_shapes} "
+                f"and {part.layer_shapes}."
+            )
+    _check_same("classes", [p.classes for p in parts if p.classes is not None], _same_array)
+    heads = [part.head for part in parts if part.head is not None]
+    if not all(_same_head(heads[0], head) for head in heads[1:]):
+        raise ValueError(
+            "All parts need the same head, but the weight, bias or input_layer differs: do they "
+            "come from different networks?"
+        )
+    predictions = [labels for part in parts if (labels := part.predictions) is not None]
+    _check_same("kind of predictions", [_kind(labels) for labels in predictions], operator.eq)
+
+
+def _check_same(what: str, values: list[Any], same: Callable[[Any, Any], bool]) -> None:
+    for value in values[1:]:
+        if not same(values[0], value):
+            raise ValueError(f"All parts need the same {what}, got {values[0]} and {value}.")
+
+
+def _same_array(a: NDArray, b: NDArray) -> bool:
+    return _kind(a) == _kind(b) and np.array_equal(a, b)
+
+
+def _same_head(a: LinearHead, b: LinearHead) -> bool:
+    if a is b:
+        return True
+    same = a.input_layer == b.input_layer and np.array_equal(a.weight, b.weight)
+    return same and np.array_equal(np.asarray(a.bias), np.asarray(b.bias))
+
+
+def _kind(labels: NDArray) -> str:
+    return {"U": "text", "S": "bytes", "O": "objects"}.get(labels.dtype.kind, "numbers")
 
 
 def _stack(arrays: Sequence[Layer]) -> Layer:
@@ -578,7 +728,7 @@ def _stack(arrays: Sequence[Layer]) -> Layer:
         return np.concatenate(arrays)
     if len(packed) < len(arrays):
         raise ValueError("A layer is packed bits in some of the parts only.")
-    return PackedBits(np.concatenate([bits.words for bits in packed]), packed[0].n_bits)
+    return PackedBits._of(np.concatenate([bits.words for bits in packed]), packed[0].n_bits)
 
 
 def _concatenate_all(arrays: Sequence[NDArray | None]) -> NDArray | None:
@@ -588,6 +738,6 @@ def _concatenate_all(arrays: Sequence[NDArray | None]) -> NDArray | None:
 
 def _contiguous(array: Any) -> Any:
     if isinstance(array, PackedBits):
-        return PackedBits(_contiguous(array.words), array.n_bits)
+        return PackedBits._of(_contiguous(array.words), array.n_bits)
     # Unlike `ascontiguousarray`, this also gives an axis of length 1 the strides of a new array.
     return None if array is None else np.asarray(array).ravel().reshape(array.shape)
