@@ -124,6 +124,8 @@ class ClusterDistanceDetector(BaseOneClassDetector):
     array([ True, False])
     """
 
+    _squares_values = True
+
     _parameter_constraints: dict = {
         **BaseOneClassDetector._parameter_constraints,
         "n_clusters": [Interval(Integral, 1, None, closed="left"), StrOptions({"auto"})],

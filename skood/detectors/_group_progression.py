@@ -1,10 +1,9 @@
 """How the nearest training patterns change from layer to layer."""
 
-import warnings
 from numbers import Integral
 
 import numpy as np
-from sklearn.base import _fit_context, clone, is_classifier, is_outlier_detector
+from sklearn.base import clone, is_classifier, is_outlier_detector
 from sklearn.model_selection import StratifiedKFold
 from sklearn.neural_network import MLPClassifier
 from sklearn.pipeline import make_pipeline
@@ -12,8 +11,10 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted
 
+from .._fit_context import fit_context
 from .._validation import check_class_labels, classes_asked
-from ._base import BaseOneClassDetector
+from .._warnings import warn_user
+from ._base import BaseOneClassDetector, below_all
 from ._pattern_groups import PatternGroups
 from ._pattern_store import pack_layers
 
@@ -96,6 +97,9 @@ class GroupProgressionDetector(BaseOneClassDetector):
     The scores that set the threshold of a classifier come from 5-fold cross-validation, so it is
     fitted six times.
 
+    A sample of a predicted class that no stored pattern has is rejected: its score is below that of
+    all training samples of other classes.
+
     Among equally near patterns the choice is arbitrary, but always the same, and does not depend
     on the order of the training samples.
 
@@ -148,7 +152,7 @@ class GroupProgressionDetector(BaseOneClassDetector):
         self.group_by = group_by
         self.random_state = random_state
 
-    @_fit_context(prefer_skip_nested_validation=False)
+    @fit_context(prefer_skip_nested_validation=False)
     def fit(self, X, y=None):
         """Store the patterns of in-distribution samples, and learn to judge their groups.
 
@@ -182,7 +186,9 @@ class GroupProgressionDetector(BaseOneClassDetector):
         else:
             self.estimator_.fit(inside)
             scores = self._judge(inside)
-        self._set_threshold(scores)
+        known = self._groups.knows(classes)
+        self._unknown_class_score = below_all(scores[known] if known.any() else scores)
+        self._set_threshold(np.where(known, scores, self._unknown_class_score))
         return self
 
     def _new_estimator(self, X, n_outside):
@@ -228,10 +234,9 @@ class GroupProgressionDetector(BaseOneClassDetector):
         self.layers_ = list(X.layers)
         self.n_neighbors_ = min(self.n_neighbors, len(X) - 1)
         if self.n_neighbors_ < self.n_neighbors:
-            warnings.warn(
+            warn_user(
                 f"n_neighbors={self.n_neighbors}, but a sample has only {len(X) - 1} others: a "
-                "group is all of them.",
-                stacklevel=3,
+                "group is all of them."
             )
         classes = y if self.group_by == "label" else classes_asked(self, X, by_class=self._by_class)
         self._groups = PatternGroups(pack_layers(X), classes, self.n_neighbors_)
@@ -288,7 +293,9 @@ class GroupProgressionDetector(BaseOneClassDetector):
         return self.estimator_.transform(features).mean(axis=1)
 
     def _score_samples(self, X):
-        return self._judge(self._features(self._progression(X)))
+        scores = self._judge(self._features(self._progression(X)))
+        known = self._groups.knows(classes_asked(self, X, by_class=self._by_class))
+        return np.where(known, scores, self._unknown_class_score)
 
 
 def _log_odds(classifier, features):

@@ -20,6 +20,7 @@ class HeadDetector(BaseOneClassDetector):
     """
 
     _min_classes = 1
+    _squares_values = True
 
     def _validate(self, X, *, reset):
         return check_head_input(self, X, reset=reset, ensure_min_classes=self._min_classes)

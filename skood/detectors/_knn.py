@@ -1,15 +1,15 @@
 """Distance to the nearest training samples."""
 
-import warnings
 from numbers import Integral
 
 import numpy as np
-from sklearn.base import _fit_context
 from sklearn.utils import check_scalar
 from sklearn.utils._param_validation import Interval
 from sklearn.utils.validation import check_is_fitted
 
+from .._fit_context import fit_context
 from .._validation import in_distribution_rows, take_rows
+from .._warnings import warn_user
 from ._base import BaseOneClassDetector
 from ._neighbor_search import EuclideanNeighbors
 
@@ -84,6 +84,8 @@ class KNNDetector(BaseOneClassDetector):
     array([-0.  , -1.41])
     """
 
+    _squares_values = True
+
     _parameter_constraints: dict = {
         **BaseOneClassDetector._parameter_constraints,
         "n_neighbors": [Interval(Integral, 1, None, closed="left")],
@@ -120,7 +122,7 @@ class KNNDetector(BaseOneClassDetector):
     def _fit(self, X, y):
         self._store(self._as_rows(X))
 
-    @_fit_context(prefer_skip_nested_validation=True)
+    @fit_context(prefer_skip_nested_validation=True)
     def partial_fit(self, X, y=None):
         """Store more samples; any batches give what one ``fit`` gives.
 
@@ -171,10 +173,9 @@ class KNNDetector(BaseOneClassDetector):
             )
         self.n_neighbors_ = min(self.n_neighbors, len(rows) - 1)
         if self.n_neighbors_ < self.n_neighbors:
-            warnings.warn(
+            warn_user(
                 f"n_neighbors={self.n_neighbors}, but a sample has only {len(rows) - 1} others: "
-                "the farthest one counts.",
-                stacklevel=3,
+                "the farthest one counts."
             )
         self._neighbors = EuclideanNeighbors(rows)
 

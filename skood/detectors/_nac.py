@@ -133,6 +133,8 @@ class NACDetector(BaseOneClassDetector):
     array([1.  , 0.75])
     """
 
+    _squares_values = True
+
     _parameter_constraints: dict = {
         **BaseOneClassDetector._parameter_constraints,
         "gradients": ["boolean", StrOptions({"auto"})],

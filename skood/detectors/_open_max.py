@@ -11,13 +11,13 @@ from sklearn.utils.validation import check_is_fitted
 
 from .._validation import check_class_labels
 from ..activations import Activations
-from ._logits import LogitDetector, log_sum_exp, logits_of, predictions_of
+from ._logits import ClassLogitDetector, log_sum_exp, logits_of, predictions_of
 
 _SHIFT = 10_000.0
 """Added to distances beyond the start of a tail before a Weibull is fitted, as libMR does."""
 
 
-class OpenMaxDetector(LogitDetector):
+class OpenMaxDetector(ClassLogitDetector):
     """Minus the OpenMax probability of an unknown class, as log-odds.
 
     For each class, a Weibull distribution is fitted to the largest distances of training samples
@@ -77,7 +77,8 @@ class OpenMaxDetector(LogitDetector):
     smallest distance in the tail. In terms of ``10000 + d - start`` that is a Weibull distribution
     of shape ``10000 / spread`` and scale ``10000 * exp(location / 10000)``, which is what the
     authors' code fits, by maximum likelihood. A tail of equal distances takes the mean spread of
-    the others, or 1. Any sample is beyond a class without training samples.
+    the others, or 1. Any sample is beyond a class without training samples; where its largest logit
+    is that of such a class, it scores below all training samples of other classes, and is rejected.
 
     The authors' code adds 1 / 200 of the Euclidean distance to the cosine distance:
     ``cosine_weight=200 / 201``, up to a constant factor.
@@ -97,9 +98,10 @@ class OpenMaxDetector(LogitDetector):
     """
 
     _min_classes = 2
+    _squares_values = True
 
     _parameter_constraints: dict = {
-        **LogitDetector._parameter_constraints,
+        **ClassLogitDetector._parameter_constraints,
         "tail_size": [Interval(Integral, 1, None, closed="left")],
         "alpha": [Interval(Integral, 1, None, closed="left")],
         "cosine_weight": [Interval(Real, 0, 1, closed="both")],
@@ -160,6 +162,7 @@ class OpenMaxDetector(LogitDetector):
             members = logits[columns == column]
             self.class_means_[column] = members.mean(axis=0)
             self.tails_[column] = self._fit_tail(members, self.class_means_[column])
+        self._is_learnt = np.isin(np.arange(len(self.tails_)), known)
         _lend_spreads(self.tails_)
 
     def _columns(self, X, y):

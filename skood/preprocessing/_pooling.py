@@ -4,9 +4,9 @@ from itertools import product
 from numbers import Integral
 
 import numpy as np
-from sklearn.base import _fit_context
 from sklearn.utils._param_validation import Interval, StrOptions
 
+from .._fit_context import fit_context
 from ..activations import PackedBits
 from ._base import LayerwiseTransformer
 
@@ -68,7 +68,7 @@ class PoolingReducer(LayerwiseTransformer):
         self.pooling = pooling
         self.output_size = output_size
 
-    @_fit_context(prefer_skip_nested_validation=True)
+    @fit_context(prefer_skip_nested_validation=True)
     def fit(self, X, y=None):
         """Check the parameters and remember the layers of ``X``; nothing is learnt.
 

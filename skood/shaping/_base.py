@@ -5,11 +5,12 @@ from collections.abc import Iterator
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.base import BaseEstimator, TransformerMixin, _fit_context
+from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.utils import gen_batches
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import _check_feature_names_in, check_is_fitted
 
+from .._fit_context import fit_context
 from .._head import check_head_input, head_features
 from .._validation import in_distribution_rows, take_rows
 from ..activations import Activations
@@ -36,7 +37,7 @@ class BaseShaper(TransformerMixin, BaseEstimator, metaclass=ABCMeta):
     _parameter_constraints: dict = {}
     _min_classes = 1
 
-    @_fit_context(prefer_skip_nested_validation=True)
+    @fit_context(prefer_skip_nested_validation=True)
     def fit(self, X, y=None):
         """Learn from the in-distribution samples.
 
