@@ -14,10 +14,11 @@ from sklearn.utils import assert_all_finite
 from sklearn.utils.validation import column_or_1d, validate_data
 
 from ._values import (
+    ANY_SIZE,
     LOGITS_ADVICE,
     check_finite,
-    check_magnitude,
     check_real,
+    check_size,
     without_mask,
 )
 from .activations import Activations, PackedBits
@@ -107,8 +108,8 @@ def _check_values(estimator: Any, name: str, layer: NDArray, *, reset: bool) -> 
     is_logits = name == "logits"
     advice = LOGITS_ADVICE if is_logits else "Leave these samples out, or look for the cause."
     check_finite(layer, f"{_name(estimator)}: {described}", advice)
-    if getattr(estimator, "_squares_values", False):
-        check_magnitude(layer, f"{_name(estimator)}: {described}", from_below=reset)
+    sizes = getattr(estimator, "_sizes_of_values", ANY_SIZE)
+    check_size(layer, f"{_name(estimator)}: {described}", sizes, reset=reset)
 
 
 def _check_plain_array(
@@ -188,8 +189,8 @@ class NetworkClasses:
         if self.are_text is not None and new.are_text not in (None, self.are_text):
             kinds = {True: "text", False: "numbers"}
             raise ValueError(
-                f"The classes of X are {kinds[bool(new.are_text)]}, but those that {fitted} was "
-                f"fitted on are {kinds[self.are_text]}: no prediction would be found again."
+                f"Class labels must be of one kind: those of X are {kinds[bool(new.are_text)]}, "
+                f"but those that {fitted} was fitted on are {kinds[self.are_text]}."
             )
         if self.labels is None or new.labels is not None or X.predictions is None:
             return

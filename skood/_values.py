@@ -7,8 +7,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-LARGEST, SMALLEST = 1e150, 1e-150
-"""Values outside of these have squares, or sums of some of them, that a 64-bit float cannot hold"""
+ANY_SIZE = (0.0, np.inf)
+SQUARABLE = (1e-150, 1e150)
+"""Sizes of values whose squares, and sums of many of these, a 64-bit float can hold."""
 
 LOGITS_ADVICE = (
     "The network has no usable output for them: look for inputs that are not finite or weights "
@@ -73,19 +74,17 @@ def check_finite(array: NDArray, name: str, advice: str = "") -> None:
     )
 
 
-def check_magnitude(array: NDArray, name: str, *, from_below: bool) -> None:
-    """Raise a ValueError where squares of finite values would overflow or, if asked, all vanish.
+def check_size(array: NDArray, name: str, sizes: tuple[float, float], *, reset: bool) -> None:
+    """Raise a ValueError where finite values are larger, or all smaller, than can be computed with.
 
     Rows of new samples may be as small as they like: they are compared with larger ones.
     """
-    if array.dtype.kind != "f" or array.dtype.itemsize < 8 or array.size == 0:
+    if sizes == ANY_SIZE or array.dtype.kind != "f" or array.dtype.itemsize < 8:
         return
-    largest = max(array.max(), -array.min())
-    if largest > LARGEST or (from_below and 0 < largest < SMALLEST):
-        is_large = largest > LARGEST
+    largest = float(max(array.max(), -array.min()))
+    if largest > sizes[1] or (reset and 0 < largest < sizes[0]):
         raise ValueError(
-            f"{name} holds values of a size of {'up' if is_large else 'at most'} "
-            f"{'to ' if is_large else ''}{float(largest):.1e}, whose squares a 64-bit float cannot "
-            f"hold; sizes have to be between {SMALLEST:.0e} and {LARGEST:.0e}: divide the layer by "
-            "a constant."
+            f"{name} holds values of a size of up to {largest:.1e}, whose squares leave the range "
+            f"of 64-bit floats. Multiply the layer by a constant: its largest value has to be "
+            f"between {max(sizes[0], SQUARABLE[0]):.0e} and {sizes[1]:.0e}."
         )

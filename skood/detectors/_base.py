@@ -16,7 +16,7 @@ from .._validation import (
     in_distribution_rows,
     take_rows,
 )
-from .._values import check_finite
+from .._values import ANY_SIZE, check_finite
 
 
 class BaseDetector(OutlierMixin, BaseEstimator, metaclass=ABCMeta):
@@ -26,8 +26,8 @@ class BaseDetector(OutlierMixin, BaseEstimator, metaclass=ABCMeta):
     (``_score_samples``, higher for in-distribution samples).
     """
 
-    _squares_values = False
-    """Whether values are refused whose squares overflow, or in ``fit`` all vanish."""
+    _sizes_of_values = ANY_SIZE
+    """Bounds of the largest value of a layer, for detectors that compute squares."""
 
     @abstractmethod
     def fit(self, X, y=None):

@@ -3,9 +3,9 @@
 import numpy as np
 from scipy.spatial.distance import cdist
 from sklearn.utils._param_validation import StrOptions
-from sklearn.utils.extmath import row_norms
 
 from ._head_detector import HeadDetector, float64_batches
+from ._row_lengths import row_lengths
 
 
 class fDBDDetector(HeadDetector):
@@ -96,7 +96,7 @@ class fDBDDetector(HeadDetector):
         total, total_norm = 0.0, 0.0
         for _, features, _ in float64_batches(X):
             total += features.sum(axis=0)
-            total_norm += row_norms(features).sum()
+            total_norm += row_lengths(features).sum()
         self.mean_ = total / len(X)
         self._least_distance = np.finfo(np.float64).eps * total_norm / len(X) or 1.0
         weight = self.head_.weight.astype(np.float64)
@@ -110,6 +110,6 @@ class fDBDDetector(HeadDetector):
         margins = logits.max(axis=1, keepdims=True) - logits
         to_boundaries = np.einsum("sk,sk->s", margins, self._per_logit[predicted])
         center = self.mean_ if self.normalize == "mean" else 0.0
-        distances = row_norms(features - center)
+        distances = row_lengths(features - center)
         to_boundaries /= self._n_boundaries[predicted]
         return to_boundaries / np.maximum(distances, self._least_distance)

@@ -16,6 +16,7 @@ from .._validation import (
     in_distribution_rows,
     take_rows,
 )
+from .._values import SQUARABLE
 from ._base import BaseOneClassDetector, below_all
 from ._class_moments import Moments, Samples, Seen, hash_rows
 
@@ -107,7 +108,7 @@ class GaussianActivationDetector(BaseOneClassDetector):
     array([-0.92, -6.11])
     """
 
-    _squares_values = True
+    _sizes_of_values = SQUARABLE
 
     _parameter_constraints: dict = {
         **BaseOneClassDetector._parameter_constraints,

@@ -6,6 +6,7 @@ import numpy as np
 from sklearn.utils import gen_batches
 
 from .._head import check_head_input, head_features
+from .._values import SQUARABLE
 from ._base import BaseOneClassDetector
 
 _VALUES_PER_BATCH = 2**18
@@ -20,7 +21,7 @@ class HeadDetector(BaseOneClassDetector):
     """
 
     _min_classes = 1
-    _squares_values = True
+    _sizes_of_values = (0.0, SQUARABLE[1])
 
     def _validate(self, X, *, reset):
         return check_head_input(self, X, reset=reset, ensure_min_classes=self._min_classes)

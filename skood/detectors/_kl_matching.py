@@ -4,10 +4,10 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import logsumexp
 
-from ._logits import ClassLogitDetector, is_among, logits_of, predictions_of
+from ._logits import LogitDetector, logits_of, predictions_of
 
 
-class KLMatchingDetector(ClassLogitDetector):
+class KLMatchingDetector(LogitDetector):
     """Divergence from the nearest class's typical softmax.
 
     The mean softmax of the training samples that the network predicts as a class is what is typical
@@ -50,8 +50,7 @@ class KLMatchingDetector(ClassLogitDetector):
     Reads the logits of ``Activations``, and in ``fit`` the network's own predictions; an ordinary
     array is taken as the logits, and predicts the class of the largest. Everything is
     computed from the logarithms of probabilities: scores are finite where a probability is too
-    small for a float. A sample whose largest logit is that of a class that is predicted for no
-    training sample scores below all training samples, however near another class is.
+    small for a float.
 
     The authors fit on samples that the network was not trained on. On its training samples its
     softmax is more certain.
@@ -80,7 +79,6 @@ class KLMatchingDetector(ClassLogitDetector):
         self.predicted_classes_, codes, counts = np.unique(
             predictions_of(X), return_inverse=True, return_counts=True
         )
-        self._is_learnt = is_among(X, self.predicted_classes_)
         groups = np.split(log_probabilities[codes.argsort(kind="stable")], counts.cumsum()[:-1])
         self._log_distributions = np.array([_log_mean(group) for group in groups])
         self.class_distributions_ = np.exp(self._log_distributions)

@@ -10,7 +10,7 @@ from sklearn.utils._param_validation import Interval
 
 from .._validation import ARRAY_LAYER, check_activations
 from ..activations import Activations
-from ._base import BaseOneClassDetector, below_all
+from ._base import BaseOneClassDetector
 
 _VALUES_PER_BATCH = 2**14
 """How many logits are scored at a time: few enough for a processor's cache."""
@@ -71,35 +71,6 @@ class LogitDetector(BaseOneClassDetector):
     @abstractmethod
     def _score_logits(self, logits):
         """Scores of logits of shape (n_samples, n_classes), in float64."""
-
-
-class ClassLogitDetector(LogitDetector):
-    """Base class of those that learn by class.
-
-    ``_fit`` sets ``_is_learnt``, a mask of the columns of logits. Samples whose largest logit is in
-    another one score below all others.
-    """
-
-    def _score_training_samples(self, X):
-        scores, learnt = super()._score_samples(X), self._of_learnt_class(X)
-        self._unknown_class_score = below_all(scores[learnt] if learnt.any() else scores)
-        return self._lowered(scores, learnt)
-
-    def _score_samples(self, X):
-        return self._lowered(super()._score_samples(X), self._of_learnt_class(X))
-
-    def _of_learnt_class(self, X):
-        return self._is_learnt[logits_of(X).argmax(axis=1)]
-
-    def _lowered(self, scores, learnt):
-        return np.where(learnt, scores, np.minimum(scores, self._unknown_class_score))
-
-
-def is_among(X: Activations, labels: NDArray) -> NDArray[np.bool_]:
-    """Mask of the columns of logits whose class is among some labels."""
-    columns = np.arange(X.shape[1]) if X.classes is None else X.classes
-    found = set(labels.tolist())
-    return np.array([label in found for label in columns.tolist()])
 
 
 class MaxSoftmaxDetector(LogitDetector):

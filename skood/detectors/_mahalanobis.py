@@ -9,6 +9,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from .._fit_context import fit_context
 from .._validation import classes_asked
+from .._values import SQUARABLE
 from .._warnings import warn_user
 from ._base import BaseOneClassDetector
 from ._tied_gaussian import TiedGaussian
@@ -106,7 +107,7 @@ class MahalanobisDetector(BaseOneClassDetector):
     array([ 0., -1., -9.])
     """
 
-    _squares_values = True
+    _sizes_of_values = SQUARABLE
 
     _parameter_constraints: dict = {
         **BaseOneClassDetector._parameter_constraints,

@@ -6,12 +6,12 @@ import numpy as np
 from scipy.special import logsumexp
 from sklearn.utils import check_random_state, gen_batches
 from sklearn.utils._param_validation import Interval
-from sklearn.utils.extmath import row_norms
 
 from .._head import head_features
 from .._warnings import warn_user
 from ._head_detector import HeadDetector, float64_batches
 from ._neighbor_search import search_rows
+from ._row_lengths import row_lengths
 
 _VALUES_PER_BATCH = 2**16
 """Bounds the training features that are held as 64-bit floats at a time."""
@@ -201,6 +201,6 @@ class NNGuideDetector(HeadDetector):
 
 def _normalized(features):
     """Features of norm 1, and the norms they had; features of norm 0 stay, as if it were 1."""
-    norms = row_norms(features)
+    norms = row_lengths(features)
     norms[norms == 0] = 1
     return features / norms[:, np.newaxis], norms

@@ -10,14 +10,16 @@ from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted
 
 from .._validation import check_class_labels
+from .._values import SQUARABLE
 from ..activations import Activations
-from ._logits import ClassLogitDetector, log_sum_exp, logits_of, predictions_of
+from ._base import below_all
+from ._logits import LogitDetector, log_sum_exp, logits_of, predictions_of
 
 _SHIFT = 10_000.0
 """Added to distances beyond the start of a tail before a Weibull is fitted, as libMR does."""
 
 
-class OpenMaxDetector(ClassLogitDetector):
+class OpenMaxDetector(LogitDetector):
     """Minus the OpenMax probability of an unknown class, as log-odds.
 
     For each class, a Weibull distribution is fitted to the largest distances of training samples
@@ -98,10 +100,10 @@ class OpenMaxDetector(ClassLogitDetector):
     """
 
     _min_classes = 2
-    _squares_values = True
+    _sizes_of_values = (0.0, SQUARABLE[1])
 
     _parameter_constraints: dict = {
-        **ClassLogitDetector._parameter_constraints,
+        **LogitDetector._parameter_constraints,
         "tail_size": [Interval(Integral, 1, None, closed="left")],
         "alpha": [Interval(Integral, 1, None, closed="left")],
         "cosine_weight": [Interval(Real, 0, 1, closed="both")],
@@ -162,7 +164,6 @@ class OpenMaxDetector(ClassLogitDetector):
             members = logits[columns == column]
             self.class_means_[column] = members.mean(axis=0)
             self.tails_[column] = self._fit_tail(members, self.class_means_[column])
-        self._is_learnt = np.isin(np.arange(len(self.tails_)), known)
         _lend_spreads(self.tails_)
 
     def _columns(self, X, y):
@@ -199,6 +200,21 @@ class OpenMaxDetector(ClassLogitDetector):
             revised[:, 0] += moved
             revised[samples, 1 + columns] -= moved
         return revised
+
+    def _score_training_samples(self, X):
+        scores, has_tail = super()._score_samples(X), self._has_tail(X)
+        self._unknown_class_score = below_all(scores[has_tail] if has_tail.any() else scores)
+        return self._lowered(scores, has_tail)
+
+    def _score_samples(self, X):
+        return self._lowered(super()._score_samples(X), self._has_tail(X))
+
+    def _has_tail(self, X):
+        """Whether something was learnt of the class of the largest logit."""
+        return ~np.isnan(self.tails_[logits_of(X).argmax(axis=1), 0])
+
+    def _lowered(self, scores, has_tail):
+        return np.where(has_tail, scores, np.minimum(scores, self._unknown_class_score))
 
     def _score_logits(self, logits):
         revised = self._revise(logits)

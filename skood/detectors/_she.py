@@ -5,8 +5,10 @@ from sklearn.utils import gen_batches
 from sklearn.utils._param_validation import StrOptions
 
 from .._validation import check_class_labels, classes_asked, find_classes
+from .._values import SQUARABLE
 from .._warnings import warn_user
 from ._base import BaseOneClassDetector, below_all
+from ._row_lengths import row_lengths
 
 _VALUES_PER_BATCH = 2**16
 """Bounds the activations that are held as 64-bit floats at a time."""
@@ -86,7 +88,7 @@ class SHEDetector(BaseOneClassDetector):
     array([6., 2., 4., 2.])
     """
 
-    _squares_values = True
+    _sizes_of_values = SQUARABLE
 
     _parameter_constraints: dict = {
         **BaseOneClassDetector._parameter_constraints,
@@ -173,5 +175,5 @@ class SHEDetector(BaseOneClassDetector):
         products = np.einsum("sf,sf->s", samples, patterns)
         if self.metric == "inner_product":
             return products
-        norms = np.linalg.norm(samples, axis=1) * np.linalg.norm(patterns, axis=1)
+        norms = row_lengths(samples) * row_lengths(patterns)
         return np.divide(products, norms, out=np.zeros(len(products)), where=norms > 0)
