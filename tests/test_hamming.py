@@ -175,7 +175,11 @@ def test_training_scores_leave_each_sample_out(problem):
         expected.append(brute_score(others, bits[row], params["break_ties"], stored.sum()))
     np.testing.assert_array_equal(detector.training_rows_, rows)
     np.testing.assert_allclose(detector.training_scores_, expected)
-    assert detector.offset_ == pytest.approx(np.percentile(expected, 5))
+    # As far as can be is a pattern of a class of which there is no other.
+    known = [score for score in expected if score > -bits.shape[1]]
+    least = min(known, default=-bits.shape[1])
+    assert detector.offset_ == pytest.approx(max(np.percentile(expected, 5), least))
+    assert detector.offset_ > -bits.shape[1]
 
 
 def test_a_training_score_is_the_score_of_a_detector_fitted_without_the_sample():
