@@ -6,9 +6,9 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.utils import assert_all_finite
 
 from ._validation import ARRAY_LAYER, check_activations
+from ._values import LOGITS_ADVICE, all_finite, check_finite, check_real
 from .activations import Activations, LinearHead
 
 
@@ -81,14 +81,22 @@ def checked_logits(estimator: Any, X: Activations, head: LinearHead) -> NDArray[
         If they have another number of classes than the head, or are not finite.
     """
     name = type(estimator).__name__
-    logits = head.logits(X[head.input_layer]) if X.logits is None else X.logits
+    logits = head_logits(head, np.asarray(X[head.input_layer])) if X.logits is None else X.logits
     if logits.shape[1] != len(head.weight):
         raise ValueError(
             f"{name} expects logits of {len(head.weight)} classes, as the head has, "
             f"but got {logits.shape[1]}."
         )
-    assert_all_finite(logits, input_name="layer 'logits'", estimator_name=name)
+    check_real(logits, f"{name}: layer 'logits'")
+    check_finite(logits, f"{name}: layer 'logits'", LOGITS_ADVICE)
     return logits.astype(np.float64, copy=False)
+
+
+def head_logits(head: LinearHead, features: NDArray) -> NDArray[np.floating]:
+    """Logits of features, in double precision where they leave the range of their own."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        logits = head.logits(features)
+        return logits if all_finite(logits) else head.logits(features.astype(np.float64))
 
 
 def _head_of(X: Activations, wanted_by: str) -> LinearHead:
@@ -114,5 +122,12 @@ def _head_of(X: Activations, wanted_by: str) -> LinearHead:
 
 
 def head_features(X: Activations) -> NDArray:
-    """What the head of checked Activations reads, ndarray of shape (n_samples, n_units)."""
-    return np.asarray(X[X.layers[0]])
+    """What the head of checked Activations reads, ndarray of shape (n_samples, n_units).
+
+    Bits and integers are given as 64-bit floats, half precision, whose sums soon leave its range,
+    as single precision.
+    """
+    features = np.asarray(X[X.layers[0]])
+    if features.dtype.kind != "f":
+        return features.astype(np.float64)
+    return features.astype(np.result_type(features, np.float32), copy=False)

@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
-from ._rows import refuse_mask, row_index
+from ._rows import row_index
+from ._values import without_mask
 
 
 class PackedBits:
@@ -56,8 +57,7 @@ class PackedBits:
             raise TypeError(f"n_bits must be an integer, got {n_bits!r}.")
         if n_bits < 0:
             raise ValueError(f"n_bits must be at least 0, got {n_bits}.")
-        refuse_mask(words, "words")
-        self.words = np.asanyarray(words)
+        self.words = np.asanyarray(without_mask(words, "words"))
         self.n_bits = int(n_bits)
         self._check_words()
 
@@ -97,8 +97,7 @@ class PackedBits:
         ValueError
             If the array is not two-dimensional, or holds other things than booleans and numbers.
         """
-        refuse_mask(bits, "bits")
-        array = np.asarray(bits)
+        array = np.asarray(without_mask(bits, "bits"))
         if array.ndim != 2:
             raise ValueError(f"Expected a 2-D array of bits, got {array.ndim} dimension(s).")
         if array.dtype.kind not in "biuf" or (array.dtype.kind == "f" and np.isnan(array).any()):

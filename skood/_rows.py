@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ._values import without_mask
+
 Rows = range | NDArray[np.intp]
 
 
@@ -26,8 +28,7 @@ def row_index(item: Any, n_samples: int) -> slice | NDArray:
         item = item[0]  # scikit-learn indexes X[rows, ...]
     if isinstance(item, slice):
         return item
-    refuse_mask(item, "rows")
-    rows = np.asarray(item)
+    rows = np.asarray(without_mask(item, "rows"))
     if isinstance(item, tuple) or rows.ndim != 1 or (rows.size and rows.dtype.kind not in "biu"):
         raise IndexError(
             "Rows are selected by a slice, a 1-D array of integers or a boolean mask (one row is "
@@ -87,21 +88,6 @@ def n_bytes(array: Any, rows: Rows) -> int:
     """Size of the given rows of an array, which is not read."""
     array, rows = origin(array, rows)
     return len(rows) * prod(array.shape[1:]) * array.dtype.itemsize
-
-
-def refuse_mask(array: Any, what: str) -> None:
-    """Raise where NumPy would read what is masked as if it were not.
-
-    Raises
-    ------
-    ValueError
-        If it is a masked array.
-    """
-    if isinstance(array, np.ma.MaskedArray):
-        raise ValueError(
-            f"{what}: got a masked array, of which the masked values would be read as well. Drop "
-            "those samples, or fill the values by the method `filled`."
-        )
 
 
 def _as_slice(rows: range) -> slice:

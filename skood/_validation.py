@@ -3,15 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from sklearn.utils import check_array
+from sklearn import get_config
 from sklearn.utils.validation import validate_data
 
 from ._marks import check_mark_is_no_class, in_distribution, plain_labels, read_labels
+from ._values import (
+    ANY_SIZE,
+    LOGITS_ADVICE,
+    check_finite,
+    check_real,
+    check_size,
+    without_mask,
+)
 from .activations import Activations, PackedBits, unknown_labels
 
 ARRAY_LAYER = "X"
@@ -51,8 +60,9 @@ def check_activations(
     Raises
     ------
     ValueError
-        If values are not finite, there are no samples or too few features, or the layers are
-        not those of ``fit``.
+        If values are masked, not finite or no real numbers, or so large or small that squares
+        overflow or vanish; if there are no samples or too few features, or a layer has no units; or
+        if the layers, or the classes of the network, are not those of ``fit``.
     """
     if not isinstance(X, Activations):
         return _check_plain_array(
@@ -70,28 +80,35 @@ def check_activations(
     else:
         _check_same_layers(estimator, X)
     for name, layer in X.items():
-        if isinstance(layer, PackedBits):
-            continue
-        if layer.ndim > 2 and not allow_nd:
-            raise ValueError(
-                f"{_name(estimator)} expects layers of shape (n_samples, n_units), but layer "
-                f"{name!r} has shape {layer.shape}: pool it first, for example by PoolingReducer."
-            )
-        _check_values(estimator, name, layer)
+        _check_layer(estimator, name, layer, reset=reset, allow_nd=allow_nd)
     return X
 
 
-def _check_values(estimator: Any, name: str, layer: NDArray) -> None:
-    if layer.dtype.kind in "biu":
+def _check_layer(estimator: Any, name: str, layer: Any, *, reset: bool, allow_nd: bool) -> None:
+    if layer.ndim > 2 and not allow_nd:
+        raise ValueError(
+            f"{_name(estimator)} expects layers of shape (n_samples, n_units), but layer "
+            f"{name!r} has shape {layer.shape}: pool it first, for example by PoolingReducer."
+        )
+    if 0 in layer.shape:
+        raise ValueError(
+            f"Layer {name!r} has no units: its shape is {layer.shape}. Leave it out, for example "
+            "by LayerSelector."
+        )
+    if not isinstance(layer, PackedBits):
+        _check_values(estimator, name, layer, reset=reset)
+
+
+def _check_values(estimator: Any, name: str, layer: NDArray, *, reset: bool) -> None:
+    described = f"layer {name!r}"
+    check_real(layer, f"{_name(estimator)}: {described}")
+    if get_config()["assume_finite"]:
         return
-    if layer.dtype.kind == "f":
-        # Far faster for one sample than the check below, which is left to find what is wrong.
-        with np.errstate(over="ignore", invalid="ignore"):
-            if np.isfinite(layer.sum()):
-                return
-    check_array(
-        layer, allow_nd=True, dtype="numeric", input_name=f"layer {name!r}", estimator=estimator
-    )
+    is_logits = name == "logits"
+    advice = LOGITS_ADVICE if is_logits else "Leave these samples out, or look for the cause."
+    check_finite(layer, f"{_name(estimator)}: {described}", advice)
+    sizes = getattr(estimator, "_sizes_of_values", ANY_SIZE)
+    check_size(layer, f"{_name(estimator)}: {described}", sizes, reset=reset)
 
 
 def _check_plain_array(
@@ -99,14 +116,20 @@ def _check_plain_array(
 ) -> Activations:
     if reset:
         vars(estimator).pop("layer_shapes_", None)
+        vars(estimator).pop("_network_classes", None)
     elif hasattr(estimator, "layer_shapes_"):
         raise ValueError(
             f"{_name(estimator)} was fitted on Activations with the layers "
             f"{list(estimator.layer_shapes_)}, but got {type(X).__name__}."
         )
     X = validate_data(
-        estimator, X, reset=reset, allow_nd=allow_nd, ensure_min_features=ensure_min_features
+        estimator,
+        without_mask(X, "X"),
+        reset=reset,
+        allow_nd=allow_nd,
+        ensure_min_features=ensure_min_features,
     )
+    _check_values(estimator, ARRAY_LAYER, X, reset=reset)
     return Activations({ARRAY_LAYER: X})
 
 
@@ -115,6 +138,7 @@ def remember_layers(estimator: Any, X: Activations) -> None:
     vars(estimator).pop("feature_names_in_", None)
     estimator.layer_shapes_ = X.layer_shapes
     estimator.n_features_in_ = X.shape[1]
+    estimator._network_classes = NetworkClasses.of(X)
 
 
 def _check_same_layers(estimator: Any, X: Activations) -> None:
@@ -123,11 +147,70 @@ def _check_same_layers(estimator: Any, X: Activations) -> None:
             f"{_name(estimator)} was fitted on an array of {estimator.n_features_in_} features, "
             f"but got Activations with the layers {list(X.layers)}."
         )
+    estimator._network_classes.check(X, _name(estimator))
     fitted = estimator.layer_shapes_
     if X.layer_shapes != fitted or X.layers != tuple(fitted):
         raise ValueError(
             f"X has the layers {X.layer_shapes}, but {_name(estimator)} was fitted on {fitted}."
         )
+
+
+@dataclass(frozen=True)
+class NetworkClasses:
+    """What the activations that an estimator is fitted on tell of the classes of the network.
+
+    Attributes
+    ----------
+    labels : list or None
+        Label of each logit, where that is known.
+    are_text : bool or None
+        Whether classes are texts, where there are labels or predictions.
+    """
+
+    labels: list[Any] | None
+    are_text: bool | None
+
+    @classmethod
+    def of(cls, X: Activations) -> NetworkClasses:
+        if X.classes is not None:
+            return cls(X.classes.tolist(), _is_text(X.classes))
+        # Without classes there are no logits, so that nothing is computed here.
+        return cls(None, None if X.predictions is None else _is_text(X.predictions))
+
+    def check(self, X: Activations, fitted: str) -> None:
+        """Raise a ValueError where ``X`` comes from a network with other classes."""
+        new = NetworkClasses.of(X)
+        if self.labels is not None and new.labels is not None and self.labels != new.labels:
+            raise ValueError(
+                f"X comes from a network with the classes {_listed(new.labels)}, but {fitted} was "
+                f"fitted on one with the classes {_listed(self.labels)}."
+            )
+        if self.are_text is not None and new.are_text not in (None, self.are_text):
+            kinds = {True: "text", False: "numbers"}
+            raise ValueError(
+                f"Class labels must be of one kind: those of X are {kinds[bool(new.are_text)]}, "
+                f"but those that {fitted} was fitted on are {kinds[self.are_text]}."
+            )
+        if self.labels is None or new.labels is not None or X.predictions is None:
+            return
+        if unknown := unknown_labels(X.predictions, np.asarray(self.labels)):
+            raise ValueError(
+                f"X carries predictions {_listed(unknown)} that are not among the classes of "
+                f"the network that {fitted} was fitted on, {_listed(self.labels)}."
+            )
+
+
+def _is_text(labels: NDArray) -> bool:
+    if labels.dtype.kind == "O":
+        return any(isinstance(label, str) for label in labels.flat)
+    return labels.dtype.kind in "US"
+
+
+def _listed(labels: list[Any]) -> str:
+    """Labels for a message, which does not grow with their number."""
+    if len(labels) <= 10:
+        return str(labels)
+    return f"{str(labels[:10])[:-1]}, ...] ({len(labels)} in all)"
 
 
 def check_layers_exist(X: Activations, names: Sequence[str]) -> None:
@@ -258,7 +341,8 @@ def classes_asked(estimator: Any, X: Activations, *, by_class: bool) -> NDArray:
     Raises
     ------
     ValueError
-        If the estimator tells classes apart and ``X`` carries no predictions.
+        If the estimator tells classes apart and ``X`` carries no predictions, or such as are
+        missing or come from logits that are not finite.
     """
     if not by_class:
         return np.zeros(len(X), dtype=int)
@@ -266,6 +350,7 @@ def classes_asked(estimator: Any, X: Activations, *, by_class: bool) -> NDArray:
         raise ValueError(
             f"{_name(estimator)} was fitted on predicted classes, but X carries no predictions."
         )
+    check_finite(predictions, "predictions")
     return predictions
 
 

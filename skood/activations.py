@@ -13,8 +13,9 @@ import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from ._packed_bits import PackedBits
-from ._rows import Rows, RowsOf, are_all, n_bytes, origin, refuse_mask, row_index, take
+from ._rows import Rows, RowsOf, are_all, n_bytes, origin, row_index, take
 from ._storage import read_folder, write_folder
+from ._values import LOGITS_ADVICE, check_finite, check_real, is_real, without_mask
 
 __all__ = ["Activations", "LinearHead", "PackedBits"]
 
@@ -35,7 +36,9 @@ class LinearHead:
     Raises
     ------
     ValueError
-        If weight and bias do not fit together.
+        If weight and bias do not fit together, or a value is NaN, infinite or masked.
+    TypeError
+        If one of them does not hold real numbers.
 
     Examples
     --------
@@ -51,14 +54,15 @@ class LinearHead:
     input_layer: str | None = None
 
     def __post_init__(self) -> None:
-        weight = _contiguous(np.asarray(self.weight))
+        weight = _head_part(self.weight, "weight")
         if weight.ndim != 2:
             raise ValueError(f"weight must be 2-D, got {weight.ndim} dimension(s).")
-        bias = np.zeros(len(weight), weight.dtype) if self.bias is None else np.asarray(self.bias)
+        bias = np.zeros(len(weight), weight.dtype) if self.bias is None else self.bias
+        bias = _head_part(bias, "bias")
         if bias.shape != (len(weight),):
             raise ValueError(f"weight has {len(weight)} classes, but bias has shape {bias.shape}.")
         object.__setattr__(self, "weight", weight)
-        object.__setattr__(self, "bias", _contiguous(bias))
+        object.__setattr__(self, "bias", bias)
 
     def __reduce__(self) -> tuple[type, tuple]:
         # Through __init__: weights that a worker gets memory-mapped keep the hash of plain ones.
@@ -83,9 +87,13 @@ class LinearHead:
         Returns
         -------
         ndarray of shape (n_samples, n_classes)
-            The logits.
+            The logits, in single precision at least.
         """
-        return np.asarray(features) @ self.weight.T + self.bias
+        features = np.asarray(features)
+        # Sums of half precision soon leave its range.
+        dtype = np.result_type(features, self.weight, np.float32)
+        weight = self.weight.astype(dtype, copy=False)
+        return features.astype(dtype, copy=False) @ weight.T + self.bias
 
 
 Layer = np.ndarray | PackedBits
@@ -275,11 +283,14 @@ class Activations:
 
     @property
     def predictions(self) -> NDArray | None:
-        """The class that the network predicted for each sample, or None."""
+        """The class that the network predicted for each sample, or None.
+
+        Reading it raises a ValueError where it comes from logits that are not finite.
+        """
         if self._predictions is not None:
             return take(self._predictions, self._rows)
         logits, classes = self.logits, self.classes
-        return None if logits is None or classes is None else classes[logits.argmax(axis=1)]
+        return None if logits is None or classes is None else classes[largest_logits(logits)]
 
     @property
     def features(self) -> NDArray | None:
@@ -621,6 +632,28 @@ class Activations:
         return f"Activations(n_samples={len(self)}, layers={{{layers}}}{n_classes})"
 
 
+def largest_logits(logits: NDArray) -> NDArray[np.intp]:
+    """Column of the largest logit of each sample, the first one on ties.
+
+    Raises
+    ------
+    ValueError
+        If logits are no real numbers or not finite: then no class is predicted.
+    """
+    check_real(logits, "logits")
+    check_finite(logits, "logits", LOGITS_ADVICE)
+    return logits.argmax(axis=1)
+
+
+def _head_part(values: ArrayLike, name: str) -> NDArray:
+    array = np.asarray(without_mask(values, name))
+    if not is_real(array):
+        raise TypeError(f"{name} must hold real numbers, but its dtype is {array.dtype}.")
+    if array.ndim:
+        check_finite(array, name, "Has the network been trained?")
+    return _contiguous(array)
+
+
 def _as_layer(name: str, array: ArrayLike | PackedBits) -> Layer:
     if not isinstance(name, str):
         raise TypeError(f"Layer names must be strings, got {name!r}.")
@@ -636,9 +669,8 @@ def _as_numbers(what: str, array: Any, columns: str = "n_units, ...") -> Any:
     """An array of numbers with a row for each sample, which is not copied; or None."""
     if array is None or isinstance(array, PackedBits | RowsOf):
         return array
-    refuse_mask(array, what)
     try:
-        numbers = np.asanyarray(array)
+        numbers = np.asanyarray(without_mask(array, what))
     except ValueError as error:  # lists of different lengths
         raise ValueError(f"{what} is not an array: {error}") from error
     if numbers.dtype.kind not in "biuf":
@@ -654,8 +686,7 @@ def _as_numbers(what: str, array: Any, columns: str = "n_units, ...") -> Any:
 def _as_labels(name: str, labels: Any) -> Any:
     if labels is None or isinstance(labels, RowsOf):
         return labels
-    refuse_mask(labels, name)
-    array = np.asarray(labels)
+    array = np.asarray(without_mask(labels, name))
     if array.ndim != 1:
         raise ValueError(f"{name} must be 1-D, got shape {array.shape}.")
     if array.dtype.kind in "US" and isinstance(labels, list | tuple):

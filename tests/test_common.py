@@ -1,6 +1,7 @@
 """What holds for every estimator: scikit-learn's checks, and ours on Activations."""
 
 import pickle
+import re
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from skood import Activations, HammingNAPDetector, LayerSelector, LinearHead
+from skood.detectors import KNNDetector, SHEDetector
 from skood.detectors._head_detector import HeadDetector
 from skood.ensemble import LayerEnsembleDetector
 from skood.model_selection import OODKFold
@@ -284,6 +286,252 @@ def test_values_that_are_not_finite_are_refused(detector, data, value):
         fitted(detector, A, y).score_samples(broken)
 
 
+def same_network(A, **parts):
+    """The same layers with other parts, of which those that are left out are those of ``A``."""
+    kept = {"logits": A.logits, "head": A.head}
+    return Activations(**{"layers": dict(A.items()), **kept, **parts})
+
+
+def refused_or_scored(refusal, score):
+    """The scores, or None where they are refused by a ValueError with such a message."""
+    try:
+        return score()
+    except ValueError as error:
+        if not re.search(refusal, str(error)):
+            raise
+        return None
+
+
+@every_detector
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_no_class_is_predicted_by_logits_that_are_not_finite(detector, data, value):
+    A, y = data
+    logits = A.logits.copy()
+    logits[[5, 9], 1] = value
+    broken = same_network(A, logits=logits)
+    refusal = r"logits'? contains (NaN|infinity) in 2 of \d+ rows, the first of them row 5"
+    usual = fitted(detector, A, y)
+    for scored in (
+        refused_or_scored(refusal, lambda: fitted(detector, broken, y).score_samples(broken)),
+        refused_or_scored(refusal, lambda: usual.score_samples(broken)),
+    ):
+        # What is scored does not read them at all.
+        if scored is not None:
+            np.testing.assert_array_equal(scored, usual.score_samples(A))
+
+
+def other_networks(A):
+    texts = np.array(["a", "b", "c"])
+    head = LinearHead(A.head.weight[:2], A.head.bias[:2], "relu2")
+    return {
+        "names": same_network(A, classes=texts),
+        "other numbers": same_network(A, classes=[0, 1, 3]),
+        "another order": same_network(A, classes=[2, 1, 0]),
+        "fewer": same_network(A, logits=A.logits[:, :2], head=head),
+        "predicted names": same_network(A, logits=None, predictions=texts[A.predictions]),
+        "predictions of no class": same_network(A, logits=None, predictions=A.predictions + 1),
+    }
+
+
+@pytest.mark.parametrize("other", ["names", "other numbers", "another order", "fewer"])
+@every_detector
+def test_other_classes_than_those_of_fit_are_refused(detector, data, other):
+    A, y = data
+    detector = fitted(detector, A, y)
+    with pytest.raises(ValueError, match=r"was fitted on one with the classes \[0, 1, 2\]"):
+        detector.score_samples(other_networks(A)[other])
+
+
+@pytest.mark.parametrize("other", ["predicted names", "predictions of no class"])
+def test_predictions_of_other_classes_than_those_of_fit_are_refused(data, other):
+    A, y = data
+    for detector in (HammingNAPDetector(), KNNDetector(5), SHEDetector()):
+        detector.fit(A, y)
+        with pytest.raises(ValueError, match=r"must be of one kind|not among the classes"):
+            detector.score_samples(other_networks(A)[other])
+
+
+def test_without_known_classes_a_new_prediction_is_rejected_and_another_kind_refused(data):
+    A, y = data
+    layers, predictions = dict(A.items()), A.predictions
+    detector = HammingNAPDetector().fit(Activations(layers, predictions=predictions), y)
+    unseen = detector.predict(Activations(layers, predictions=predictions + 7))
+    np.testing.assert_array_equal(unseen, -1)
+    with pytest.raises(ValueError, match="must be of one kind: those of X are text"):
+        detector.score_samples(Activations(layers, predictions=predictions.astype(str)))
+
+
+@every_transformer
+def test_transformers_refuse_other_classes_than_those_of_fit(transformer, data):
+    if name_of(transformer) == "LayerSelector":
+        pytest.skip("reads nothing but the names of layers")
+    A, y = data
+    transformer = clone(transformer).fit(A, y)
+    with pytest.raises(ValueError, match=r"fitted on one with the classes \[0, 1, 2\]"):
+        transformer.transform(other_networks(A)["names"])
+
+
+UNREADABLE = {
+    "complex": lambda layer: layer + 1j,
+    "datetime": lambda layer: layer.astype(int).astype("datetime64[s]"),
+    "object": lambda layer: layer.astype(object),
+    "text": lambda layer: layer.astype(str),
+    "timedelta": lambda layer: layer.astype(int).astype("timedelta64[s]"),
+}
+
+
+@pytest.mark.parametrize("kind", UNREADABLE)
+@every_detector
+def test_layers_that_are_no_numbers_are_refused(detector, data, kind):
+    A, y = data
+    layers = {name: UNREADABLE[kind](layer) for name, layer in A.items()}
+    broken = Activations(layers, logits=UNREADABLE[kind](A.logits), predictions=A.predictions)
+    broken = broken.assign(head=A.head)
+    with pytest.raises(ValueError, match="must hold real numbers, but its dtype is"):
+        fitted(detector, broken, y)
+    with pytest.raises(ValueError, match="must hold real numbers, but its dtype is"):
+        fitted(detector, A, y).score_samples(broken)
+
+
+@every_detector
+def test_masked_values_are_refused(detector, data):
+    A, y = data
+    masked = np.ma.masked_greater(A["relu2"], 1.0)
+    with pytest.raises(ValueError, match="X is a masked array with"):
+        clone(detector).fit(masked)
+    for part in ({"layers": {"relu2": masked}}, {"logits": np.ma.masked_greater(A.logits, 1.0)}):
+        with pytest.raises(ValueError, match="is a masked array with"):
+            same_network(A, **part)
+    with pytest.raises(ValueError, match="y is a masked array with 40 masked value"):
+        fitted(detector, A, np.ma.masked_equal(y, -1))
+
+
+@every_detector
+def test_missing_labels_are_refused(detector, data):
+    A, y = data
+    labels = y.astype(object)
+    labels[7] = None
+    with pytest.raises(ValueError, match=r"y has no label in 1 of 280 rows, .* row 7"):
+        fitted(detector, A, labels)
+
+
+@every_detector
+def test_layers_without_units_are_refused_or_not_read(detector, data):
+    A, y = data
+    layers = {**dict(A.items()), "empty": np.zeros((len(A), 0))}
+    empty = same_network(A, layers=layers)
+    scored = refused_or_scored(
+        "Layer 'empty' has no units", lambda: fitted(detector, empty, y).score_samples(empty)
+    )
+    if scored is not None:
+        np.testing.assert_array_equal(scored, fitted(detector, A, y).score_samples(A))
+
+
+@pytest.mark.parametrize(
+    ("dtype", "factor"),
+    [("f2", 8e3), ("f4", 3e37), ("f8", 1e-140), ("f8", 1e140), (np.longdouble, 1)],
+)
+@every_detector
+def test_activations_of_any_size_and_precision_are_scored_right(detector, data, dtype, factor):
+    A, y = data
+    layers = {name: (layer.astype(float) * factor).astype(dtype) for name, layer in A.items()}
+    scaled = same_network(A, layers=layers)
+    assert fitted(detector, scaled, y).score(scaled, y) > 0.9
+
+
+@pytest.mark.parametrize("factor", [1e300, 1e-300])
+@every_detector
+def test_activations_whose_squares_leave_the_range_are_scored_right_or_refused(
+    detector, data, factor
+):
+    A, y = data
+    scaled = same_network(A, layers={n: layer.astype(float) * factor for n, layer in A.items()})
+    usual, refusal = fitted(detector, A, y), "whose squares leave the range"
+    auroc = refused_or_scored(refusal, lambda: fitted(detector, scaled, y).score(scaled, y))
+    assert auroc is None or auroc > 0.9
+    scores = refused_or_scored(refusal, lambda: usual.score_samples(scaled))
+    assert scores is None or np.isfinite(scores).all()
+
+
+def state_of(estimator):
+    return dict(vars(estimator))
+
+
+def is_unchanged(estimator, state):
+    now = vars(estimator)
+    return now.keys() == state.keys() and all(now[name] is state[name] for name in state)
+
+
+NOT_VALIDATING = {"LayerSelector"}
+
+
+@pytest.mark.parametrize(
+    "estimator",
+    [e for e in [*detectors(), *transformers()] if name_of(e) not in NOT_VALIDATING],
+    ids=name_of,
+)
+def test_a_failed_fit_changes_nothing(estimator, data):
+    A, y = data
+    estimator = clone(without_chance(estimator))
+    X = A["relu2"] if hasattr(estimator, "network") else A
+    labels = y if hasattr(estimator, "offset_") or not hasattr(estimator, "predict_proba") else None
+    broken = with_nan_in_the_last_layer(A) if X is A else np.zeros((3, 0))
+    new = state_of(estimator)
+    with pytest.raises(ValueError, match=r"NaN|0 feature"):
+        estimator.fit(broken, labels)
+    assert is_unchanged(estimator, new)
+    estimator.fit(X, labels)
+    earlier = state_of(estimator)
+    with pytest.raises(ValueError, match=r"NaN|0 feature"):
+        estimator.fit(broken, labels)
+    assert is_unchanged(estimator, earlier)
+    for partial_fit in filter(None, [getattr(estimator, "partial_fit", None)]):
+        with pytest.raises(ValueError, match="NaN"):
+            partial_fit(broken, labels)
+        assert is_unchanged(estimator, earlier)
+
+
+def with_nan_in_the_last_layer(A):
+    broken = A["relu2"].copy()
+    broken[3, 3] = np.nan
+    logits = A.logits.copy()
+    logits[3, 1] = np.nan
+    return same_network(A, layers={"relu1": A["relu1"], "relu2": broken}, logits=logits)
+
+
+def by_class():
+    """The detectors that learn nothing of a class that is predicted but is never right."""
+    for detector in detectors():
+        wanted = {"group_by": "label", "store": "correct"}
+        params = {name: wanted[name] for name in wanted if hasattr(detector, name)}
+        if params or name_of(detector) in {"OpenMaxDetector", "SHEDetector"}:
+            yield detector.set_params(**params)
+
+
+def test_detectors_that_learn_by_class_are_found():
+    assert {name_of(detector) for detector in by_class()} >= {
+        "ActivationIntervalDetector",
+        "GaussianActivationDetector",
+        "GroupProgressionDetector",
+        "HammingNAPDetector",
+    }
+
+
+@pytest.mark.parametrize("detector", list(by_class()), ids=name_of)
+def test_a_class_that_is_never_right_is_rejected_whatever_its_share(detector, data):
+    A, y = data
+    inside = np.flatnonzero(y != -1)
+    A = A[inside]
+    labels = np.where(A.predictions == 2, 0, A.predictions)
+    is_wrong = A.predictions == 2
+    assert is_wrong.mean() > 0.3
+    detector = fitted(detector, A, labels)
+    np.testing.assert_array_equal(detector.predict(A[is_wrong]), -1)
+    assert (detector.predict(A[~is_wrong]) == 1).mean() > 0.9
+    # Nor is the threshold so low that all samples of the other classes are accepted.
+    assert detector.offset_ >= detector.training_scores_[~is_wrong].min()
+
+
 @every_detector
 def test_no_samples_are_refused(detector, data):
     A, y = data
@@ -325,6 +573,7 @@ def test_detector_is_one_and_tells_the_samples_apart(detector, data):
     )
 
 
+@pytest.mark.filterwarnings("ignore:Layer 'relu1' does not vary")
 @every_detector
 def test_dead_neurons_do_no_harm(detector, data):
     A, y = data

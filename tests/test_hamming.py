@@ -178,7 +178,11 @@ def test_training_scores_leave_each_sample_out(problem):
         expected.append(brute_score(others, bits[row], params["break_ties"], left_out=is_left_out))
     np.testing.assert_array_equal(detector.training_rows_, rows)
     np.testing.assert_allclose(detector.training_scores_, expected)
-    assert detector.offset_ == pytest.approx(np.percentile(expected, 5))
+    # As far as can be is a pattern of a class of which there is no other.
+    known = [score for score in expected if score > -bits.shape[1]]
+    least = min(known, default=-bits.shape[1])
+    assert detector.offset_ == pytest.approx(max(np.percentile(expected, 5), least))
+    assert detector.offset_ > -bits.shape[1]
 
 
 @pytest.mark.parametrize("sizes", [(50,), (50, 50), (5, 90, 200)])

@@ -14,9 +14,12 @@ PACKAGE = Path(skood.__file__).parent
 # The flow of data: a room knows those to its left and none to its right.
 ROOMS = [
     "_optional",
+    "_warnings",
+    "_fit_context",
     "_axes",
     "_rows",
     "_packed_bits",
+    "_values",
     "_storage",
     "activations",
     "_marks",

@@ -146,6 +146,7 @@ def test_predicted_classes_take_the_place_of_missing_labels(data):
     assert not np.array_equal(found, LINe().fit(A, y).contributions_)
 
 
+@pytest.mark.filterwarnings("ignore:ReAct clips features at")
 def test_contributions_are_those_of_unclipped_features_also_behind_react(data):
     A, y = data
     behind = make_pipeline(ReAct(50), LINe()).fit(A, y)[1]

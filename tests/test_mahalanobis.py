@@ -94,6 +94,7 @@ few_rows = st.tuples(st.integers(2, 12), st.integers(1, 4), st.integers(0, 99)).
 )
 
 
+@pytest.mark.filterwarnings("ignore:Layer 'X' does not vary")
 @given(
     X=few_rows,
     relative=st.booleans(),
@@ -122,7 +123,8 @@ def test_scores_are_those_of_a_brute_force(X, relative, n_classes, offset):
     covariance=st.sampled_from([None, LedoitWolf(), EmpiricalCovariance()]),
 )
 def test_constant_activations_tell_nothing(X, covariance):
-    detector = MahalanobisDetector(covariance=covariance).fit(0.1 * X)
+    with pytest.warns(UserWarning, match="Layer 'X' does not vary .* LayerSelector"):
+        detector = MahalanobisDetector(covariance=covariance).fit(0.1 * X)
     np.testing.assert_array_equal(detector.score_samples([[7.0] * X.shape[1]]), [0])
     np.testing.assert_array_equal(detector.training_scores_, 0)
 
@@ -130,8 +132,20 @@ def test_constant_activations_tell_nothing(X, covariance):
 def test_equal_rows_of_each_class_leave_no_covariance():
     # Ten times 0.1 divided by ten is not 0.1.
     X = np.repeat([[0.1, 0.7], [0.3, 0.9]], 10, axis=0)
-    detector = MahalanobisDetector().fit(X, np.repeat([0, 1], 10))
+    with pytest.warns(UserWarning, match="does not vary within classes"):
+        detector = MahalanobisDetector().fit(X, np.repeat([0, 1], 10))
     assert not detector.precision_["X"].any()
+
+
+def test_the_layer_that_is_blind_is_named():
+    rows = np.random.default_rng(0).normal(size=(20, 2))
+    A = Activations({"dead": np.zeros((20, 3)), "fc": rows})
+    with pytest.warns(UserWarning, match="Layer 'dead' does not vary") as caught:
+        detector = MahalanobisDetector().fit(A)
+    assert len(caught) == 1
+    assert caught[0].filename == __file__
+    other = Activations({"dead": np.ones((20, 3)), "fc": A["fc"]})
+    np.testing.assert_array_equal(detector.layer_scores(other)[:, 0], 0)
 
 
 def test_distant_classes_cost_no_precision():

@@ -97,6 +97,7 @@ two_layers = st.tuples(st.integers(1, 6), st.integers(1, 3), st.integers(1, 3)).
 )
 
 
+@pytest.mark.filterwarnings("ignore:All neurons were active equally often")
 @pytest.mark.parametrize("statistic", STATISTICS)
 @given(two_layers)
 def test_the_statistic_is_that_of_a_brute_force(statistic, layers):

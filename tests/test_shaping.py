@@ -250,6 +250,7 @@ def test_an_exponent_beyond_the_range_of_the_dtype_is_bounded():
     assert 1e20 < shaped.max() < np.finfo(np.float32).max / 1e6
 
 
+@pytest.mark.filterwarnings("ignore:ReAct clips features at")
 @given(rows=any_rows, percentile=percentiles)
 def test_react_clips_at_the_percentile_of_all_values_and_twice_is_once(rows, percentile):
     react = ReAct(percentile)
@@ -266,6 +267,7 @@ def test_an_explicit_threshold_overrides_the_percentile():
     )
 
 
+@pytest.mark.filterwarnings("ignore:VRA clips features at")
 @given(rows=rows_with_ties)
 def test_vra_removes_what_is_below_and_clips_what_is_above(rows):
     vra = VRA(30, 80).fit(rows)
@@ -279,6 +281,7 @@ def test_vra_refuses_a_low_percentile_above_the_high_one():
         VRA(80, 70).fit([[1.0, 2.0]])
 
 
+@pytest.mark.filterwarnings("ignore:DICE keeps no weight")
 @given(
     features=np_arrays(np.float64, (4, 5), elements=st.integers(-1, 3)),
     weight=np_arrays(np.float64, (3, 5), elements=st.integers(-2, 2)),
@@ -479,6 +482,7 @@ def test_no_statistic_is_stale(shaper, change, data):
     assert_array_equal(bystander.score_samples(A), before)
 
 
+@pytest.mark.filterwarnings("ignore:ReAct clips features at")
 @pytest.mark.parametrize(
     ("pipeline", "grid"),
     [

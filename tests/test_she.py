@@ -51,6 +51,7 @@ few_samples = st.tuples(st.integers(1, 12), st.integers(1, 3), st.integers(0, 99
 )
 
 
+@pytest.mark.filterwarnings("ignore:No unit is active")
 @given(few_samples, st.sampled_from(METRICS))
 def test_scores_are_those_of_a_brute_force(samples, metric):
     """Also with single samples of a class, rows of zeros and classes that are never right."""

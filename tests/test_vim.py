@@ -153,6 +153,7 @@ def test_a_residual_tells_against_a_sample_where_logits_are_negative(A):
     assert (detector.score_samples(far) < detector.score_samples(near)).all()
 
 
+@pytest.mark.filterwarnings("ignore:The features of all training samples are where")
 @pytest.mark.parametrize("features", [np.zeros((5, 4)), np.ones((5, 4)), 1e-200 * np.eye(4)])
 @pytest.mark.parametrize("n_components", ["auto", 0, 3])
 def test_scores_of_degenerate_samples_are_finite(features, n_components):

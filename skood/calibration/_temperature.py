@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import warnings
-
 import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import brentq
 from scipy.special import logsumexp, softmax
-from sklearn.base import BaseEstimator, TransformerMixin, _fit_context
+from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import _check_feature_names_in, check_is_fitted
 
+from .._fit_context import fit_context
 from .._validation import (
     check_activations,
     check_class_labels,
@@ -20,6 +19,7 @@ from .._validation import (
     in_distribution_rows,
     take_rows,
 )
+from .._warnings import warn_user
 from ..activations import Activations
 from ._confidence import logits_of
 
@@ -88,7 +88,7 @@ class TemperatureScaler(TransformerMixin, BaseEstimator):
 
     _parameter_constraints: dict = {}
 
-    @_fit_context(prefer_skip_nested_validation=True)
+    @fit_context(prefer_skip_nested_validation=True)
     def fit(self, X, y):
         """Find the temperature of the largest likelihood.
 
@@ -129,7 +129,7 @@ class TemperatureScaler(TransformerMixin, BaseEstimator):
             self.temperature_ = _best_temperature(excess)
         else:
             message = f"No temperature is best, and temperature_ is 1: {reason}."
-            warnings.warn(message, ConvergenceWarning, stacklevel=3)
+            warn_user(message, ConvergenceWarning)
         self.nll_before_ = _negative_log_likelihood(excess)
         self.nll_after_ = _negative_log_likelihood(excess / self.temperature_)
         return self

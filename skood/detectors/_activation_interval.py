@@ -3,10 +3,10 @@
 from numbers import Real
 
 import numpy as np
-from sklearn.base import _fit_context
 from sklearn.utils import gen_batches
 from sklearn.utils._param_validation import Interval, StrOptions
 
+from .._fit_context import fit_context
 from .._validation import check_class_labels, classes_asked, find_classes
 from ._base import BaseOneClassDetector
 
@@ -75,7 +75,9 @@ class ActivationIntervalDetector(BaseOneClassDetector):
     -----
     Several layers are put side by side. The ends of intervals are training values: of ``n`` samples
     of a class, the largest whole number up to ``quantile * n`` is left out at either end. A
-    predicted class that has no training samples has no intervals, and all units are outside.
+    predicted class that has no training samples has no intervals, and all units are outside. Such a
+    score of -1 is always below the threshold; where more training samples have it than the
+    threshold rejects, they are all that it rejects.
 
     The score has as many values as there are units, and one more. Samples with equal scores
     are told apart neither by the threshold nor by a ROC curve.
@@ -100,6 +102,8 @@ class ActivationIntervalDetector(BaseOneClassDetector):
     array([-0. , -0.5, -1. ])
     """
 
+    _unknown_class_score = -1.0
+
     _parameter_constraints: dict = {
         **BaseOneClassDetector._parameter_constraints,
         "intervals": [StrOptions({"minmax", "quantile", "levels"})],
@@ -115,7 +119,7 @@ class ActivationIntervalDetector(BaseOneClassDetector):
         self.quantile = quantile
         self.group_by = group_by
 
-    @_fit_context(prefer_skip_nested_validation=True)
+    @fit_context(prefer_skip_nested_validation=True)
     def fit(self, X, y=None):
         """Learn the intervals of the in-distribution samples and set the threshold.
 
@@ -200,7 +204,7 @@ class ActivationIntervalDetector(BaseOneClassDetector):
         for rows in gen_batches(len(X), max(1, _VALUES_PER_BATCH // X.shape[1])):
             samples = np.asarray(X[rows], dtype=np.float64)
             scores[rows] = -np.mean(self._is_outside(samples, position[rows]), axis=1)
-        scores[~has_intervals] = -1.0
+        scores[~has_intervals] = self._unknown_class_score
         return scores
 
     def _is_outside(self, samples, position):

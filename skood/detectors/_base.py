@@ -5,12 +5,13 @@ from abc import ABCMeta, abstractmethod
 from numbers import Real
 
 import numpy as np
-from sklearn.base import BaseEstimator, OutlierMixin, _fit_context
+from sklearn.base import BaseEstimator, OutlierMixin
 from sklearn.exceptions import UndefinedMetricWarning
 from sklearn.metrics import roc_auc_score
 from sklearn.utils._param_validation import Interval
 from sklearn.utils.validation import check_is_fitted
 
+from .._fit_context import fit_context
 from .._marks import IN_A_SEARCH, check_mark_is_no_class
 from .._validation import (
     check_activations,
@@ -18,6 +19,7 @@ from .._validation import (
     in_distribution_rows,
     take_rows,
 )
+from .._values import ANY_SIZE, check_finite
 
 
 class BaseDetector(OutlierMixin, BaseEstimator, metaclass=ABCMeta):
@@ -26,6 +28,9 @@ class BaseDetector(OutlierMixin, BaseEstimator, metaclass=ABCMeta):
     A subclass fits, which sets ``offset_``, and says how to score validated input
     (``_score_samples``, higher for in-distribution samples).
     """
+
+    _sizes_of_values = ANY_SIZE
+    """Bounds of the largest value of a layer, for detectors that compute squares."""
 
     @abstractmethod
     def fit(self, X, y=None):
@@ -63,9 +68,27 @@ class BaseDetector(OutlierMixin, BaseEstimator, metaclass=ABCMeta):
         -------
         scores : ndarray of shape (n_samples,)
             Scores.
+
+        Raises
+        ------
+        ValueError
+            If values are not finite, the layers or the classes of the network are not those of
+            ``fit``, or a score is not finite, because values are too large.
         """
         check_is_fitted(self)
-        return self._score_samples(self._validate(X, reset=False))
+        X = self._validate(X, reset=False)
+        with without_overflow_warnings():
+            scores = self._score_samples(X)
+        self._check_scores(scores)
+        return scores
+
+    def _check_scores(self, scores):
+        check_finite(
+            scores,
+            f"The score of {type(self).__name__}",
+            "The values of these samples are too large or too small for it: look at them, or "
+            "divide the layers by a constant.",
+        )
 
     def decision_function(self, X):
         """Score samples relative to the threshold: negative for out-of-distribution.
@@ -150,7 +173,9 @@ class BaseOneClassDetector(BaseDetector):
     A subclass says what to learn (``_fit``) and how to score (``_score_samples``). Validation,
     rows marked out-of-distribution and the threshold are here. A detector that stores its
     training samples also says how to score each of them with itself left out
-    (``_score_training_samples``).
+    (``_score_training_samples``). One that learns by class sets ``_unknown_class_score``, the score
+    of samples of a class that nothing was learnt of, below those of all others: the threshold is
+    above it, however many training samples are of such a class.
 
     Parameters
     ----------
@@ -170,11 +195,12 @@ class BaseOneClassDetector(BaseDetector):
     """
 
     _parameter_constraints: dict = {"contamination": [Interval(Real, 0, 0.5, closed="right")]}
+    _unknown_class_score: float | None = None
 
     def __init__(self, *, contamination=0.05):
         self.contamination = contamination
 
-    @_fit_context(prefer_skip_nested_validation=True)
+    @fit_context(prefer_skip_nested_validation=True)
     def fit(self, X, y=None):
         """Learn from the in-distribution samples and set the threshold.
 
@@ -193,11 +219,14 @@ class BaseOneClassDetector(BaseDetector):
         Raises
         ------
         ValueError
-            If values are not finite, or no sample is in-distribution.
+            If values are not finite, no sample is in-distribution, or the score of a training
+            sample is not finite.
         """
         X, y, _ = self._split_by_kind(self._validate(X, reset=True), y)
-        self._fit(X, y)
-        self._set_threshold(self._score_training_samples(X))
+        with without_overflow_warnings():
+            self._fit(X, y)
+            training_scores = self._score_training_samples(X)
+        self._set_threshold(training_scores)
         return self
 
     def _split_by_kind(self, X, y):
@@ -215,8 +244,33 @@ class BaseOneClassDetector(BaseDetector):
         return self._score_samples(X)
 
     def _set_threshold(self, training_scores):
+        self._check_scores(training_scores)
         self.training_scores_ = training_scores
         self.offset_ = self._threshold(training_scores)
 
     def _threshold(self, training_scores):
-        return float(np.percentile(training_scores, 100.0 * self.contamination))
+        threshold = float(np.percentile(training_scores, 100.0 * self.contamination))
+        if self._unknown_class_score is None:
+            return threshold
+        return max(threshold, self._smallest_known(training_scores))
+
+    def _smallest_known(self, training_scores):
+        """Smallest training score of a class that something was learnt of.
+
+        Where more training samples than the threshold rejects are of other classes, these are all
+        that it rejects.
+        """
+        unknown = self._unknown_class_score
+        known = training_scores[training_scores > unknown]
+        return float(known.min() if known.size else np.nextafter(unknown, np.inf))
+
+
+def below_all(scores):
+    """A number below all scores, by 1 or more."""
+    smallest = float(np.min(scores))
+    return min(smallest - 1, float(np.nextafter(smallest, -np.inf)))
+
+
+def without_overflow_warnings():
+    """Context for computations whose result is refused if it is not finite."""
+    return np.errstate(over="ignore", invalid="ignore")

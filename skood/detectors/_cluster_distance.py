@@ -12,6 +12,7 @@ from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted
 
 from .._validation import classes_asked
+from .._values import SQUARABLE
 from ._base import BaseOneClassDetector
 
 _MOST_CLUSTERS = 32
@@ -125,6 +126,8 @@ class ClusterDistanceDetector(BaseOneClassDetector):
     array([ True, False])
     """
 
+    _sizes_of_values = SQUARABLE
+
     _parameter_constraints: dict = {
         **BaseOneClassDetector._parameter_constraints,
         "n_clusters": [Interval(Integral, 1, None, closed="left"), StrOptions({"auto"})],
@@ -201,10 +204,12 @@ class ClusterDistanceDetector(BaseOneClassDetector):
                 random_state=self.random_state,
             )
         partitions = {k: self._k_means(sample, k) for k in _candidates(sample)}
-        distances = pairwise_distances(sample)
+        distances = pairwise_distances(_spread_out(sample))
+        # Of rows that are nearly equal, k-means may make fewer clusters than it is asked for.
         self.silhouettes_ = {
             k: float(silhouette_score(distances, labels, metric="precomputed"))
             for k, labels in partitions.items()
+            if 2 <= len(np.unique(labels)) < len(labels)
         }
         best = max(self.silhouettes_, key=self.silhouettes_.__getitem__, default=1)
         if sample is matrix and best in partitions:
@@ -304,9 +309,19 @@ class ClusterDistanceDetector(BaseOneClassDetector):
 
 
 def _as_matrix(X):
-    """Layers side by side; bits and integers as 64-bit floats."""
+    """Layers side by side, as 64-bit floats unless k-means can square them in single precision."""
     matrix = np.asarray(X)
-    return matrix if matrix.dtype.kind == "f" else matrix.astype(np.float64)
+    is_single = matrix.dtype == np.float32 and 1e-12 < np.abs(matrix).max() < 1e12
+    return matrix if is_single else matrix.astype(np.float64, copy=False)
+
+
+def _spread_out(rows):
+    """The same rows about their mean and in units of the largest difference from it.
+
+    Distances come from the expanded square, which far from the origin loses what is small.
+    """
+    centered = rows - rows.mean(axis=0, dtype=np.float64)
+    return centered / (np.abs(centered).max() or 1.0)
 
 
 def _candidates(sample):

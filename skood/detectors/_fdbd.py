@@ -3,9 +3,9 @@
 import numpy as np
 from scipy.spatial.distance import cdist
 from sklearn.utils._param_validation import StrOptions
-from sklearn.utils.extmath import row_norms
 
 from ._head_detector import HeadDetector, mean_and_rounding
+from ._row_lengths import row_lengths
 
 
 class fDBDDetector(HeadDetector):
@@ -105,6 +105,6 @@ class fDBDDetector(HeadDetector):
         margins = logits.max(axis=1, keepdims=True) - logits
         to_boundaries = np.einsum("sk,sk->s", margins, self._per_logit[predicted])
         center = self.mean_ if self.normalize == "mean" else 0.0
-        distances = row_norms(features - center)
+        distances = row_lengths(features - center)
         to_boundaries /= self._n_boundaries[predicted]
         return to_boundaries / np.maximum(distances, self._least_distance)

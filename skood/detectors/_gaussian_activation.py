@@ -3,11 +3,11 @@
 from numbers import Integral, Real
 
 import numpy as np
-from sklearn.base import _fit_context
 from sklearn.utils import gen_batches
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted, column_or_1d
 
+from .._fit_context import fit_context
 from .._validation import (
     ARRAY_LAYER,
     check_class_labels,
@@ -16,7 +16,8 @@ from .._validation import (
     in_distribution_rows,
     take_rows,
 )
-from ._base import BaseOneClassDetector
+from .._values import SQUARABLE
+from ._base import BaseOneClassDetector, below_all
 from ._class_moments import Moments, Samples, Seen, hash_rows
 
 _VALUES_PER_BATCH = 2**16
@@ -85,7 +86,8 @@ class GaussianActivationDetector(BaseOneClassDetector):
     order. Up to ``threshold_samples`` all are stored.
 
     A sample whose predicted class has no Gaussian scores less, by one, than 0 and than any stored
-    sample.
+    sample of another class, and is rejected. Where the training samples of such classes are more
+    than the threshold rejects, they are all that it rejects.
 
     References
     ----------
@@ -106,6 +108,8 @@ class GaussianActivationDetector(BaseOneClassDetector):
     >>> detector.score_samples(new).round(2)
     array([-0.92, -6.11])
     """
+
+    _sizes_of_values = SQUARABLE
 
     _parameter_constraints: dict = {
         **BaseOneClassDetector._parameter_constraints,
@@ -156,7 +160,7 @@ class GaussianActivationDetector(BaseOneClassDetector):
         self._layer_of_unit = np.repeat(np.arange(len(widths)), widths)
         self._remember(self._read(X, y))
 
-    @_fit_context(prefer_skip_nested_validation=True)
+    @fit_context(prefer_skip_nested_validation=True)
     def partial_fit(self, X, y=None):
         """Learn from more samples; any batches give what one ``fit`` gives.
 
@@ -275,8 +279,8 @@ class GaussianActivationDetector(BaseOneClassDetector):
             inside = self._log_densities(samples, position[rows])
             left_out = self._left_out_log_densities(samples, position[rows])
             scores[rows] = np.where(stored.is_own[rows], left_out, inside)
-        self._score_without_gaussian = float(np.min(scores[has_gaussian], initial=0.0)) - 1
-        return np.where(has_gaussian, scores, self._score_without_gaussian)
+        self._unknown_class_score = below_all([*scores[has_gaussian], 0.0])
+        return np.where(has_gaussian, scores, self._unknown_class_score)
 
     def _score_samples(self, X):
         asked = classes_asked(self, X, by_class=self._by_class)
@@ -285,7 +289,7 @@ class GaussianActivationDetector(BaseOneClassDetector):
         for rows in self._batches(len(X)):
             samples = np.asarray(X[rows], dtype=np.float64)
             scores[rows] = self._log_densities(samples, position[rows])
-        scores[~has_gaussian] = self._score_without_gaussian
+        scores[~has_gaussian] = self._unknown_class_score
         return scores
 
     def _batches(self, n_samples):

@@ -1,11 +1,10 @@
 """How the nearest training patterns change from layer to layer."""
 
-import warnings
 from numbers import Integral
 
 import numpy as np
 from joblib import Parallel, delayed
-from sklearn.base import _fit_context, clone, is_classifier, is_outlier_detector
+from sklearn.base import clone, is_classifier, is_outlier_detector
 from sklearn.model_selection import StratifiedKFold
 from sklearn.neural_network import MLPClassifier
 from sklearn.pipeline import make_pipeline
@@ -14,8 +13,10 @@ from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted
 from tqdm import tqdm
 
+from .._fit_context import fit_context
 from .._validation import check_class_labels, classes_asked
-from ._base import BaseOneClassDetector
+from .._warnings import warn_user
+from ._base import BaseOneClassDetector, below_all
 from ._pattern_groups import PatternGroups
 from ._pattern_store import pack_layers
 
@@ -106,6 +107,9 @@ class GroupProgressionDetector(BaseOneClassDetector):
     The scores that set the threshold of a classifier come from 5-fold cross-validation, so it is
     fitted six times, in ``n_jobs`` processes.
 
+    A sample of a predicted class that no stored pattern has is rejected: its score is below that of
+    all training samples of other classes.
+
     Among equally near patterns the choice is arbitrary, but always the same, and does not depend
     on the order of the training samples.
 
@@ -165,7 +169,7 @@ class GroupProgressionDetector(BaseOneClassDetector):
         self.n_jobs = n_jobs
         self.verbose = verbose
 
-    @_fit_context(prefer_skip_nested_validation=False)
+    @fit_context(prefer_skip_nested_validation=False)
     def fit(self, X, y=None):
         """Store the patterns of in-distribution samples, and learn to judge their groups.
 
@@ -198,7 +202,9 @@ class GroupProgressionDetector(BaseOneClassDetector):
             [inside] = self._training_features(X, outside[:0])
             self.estimator_.fit(inside)
             scores = self._judge(inside)
-        self._set_threshold(scores)
+        known = self._groups.knows(classes_asked(self, X, by_class=self._by_class))
+        self._unknown_class_score = below_all(scores[known] if known.any() else scores)
+        self._set_threshold(np.where(known, scores, self._unknown_class_score))
         return self
 
     def _training_features(self, X, outside):
@@ -256,10 +262,9 @@ class GroupProgressionDetector(BaseOneClassDetector):
         self.layers_ = list(X.layers)
         self.n_neighbors_ = min(self.n_neighbors, len(X) - 1)
         if self.n_neighbors_ < self.n_neighbors:
-            warnings.warn(
+            warn_user(
                 f"n_neighbors={self.n_neighbors}, but a sample has only {len(X) - 1} others: a "
-                "group is all of them.",
-                stacklevel=3,
+                "group is all of them."
             )
         classes = y if self.group_by == "label" else classes_asked(self, X, by_class=self._by_class)
         self._groups = PatternGroups(pack_layers(X), classes, self.n_neighbors_)
@@ -319,7 +324,9 @@ class GroupProgressionDetector(BaseOneClassDetector):
         return self.estimator_.transform(features).mean(axis=1)
 
     def _score_samples(self, X):
-        return self._judge(self._features(self._progression(X)))
+        scores = self._judge(self._features(self._progression(X)))
+        known = self._groups.knows(classes_asked(self, X, by_class=self._by_class))
+        return np.where(known, scores, self._unknown_class_score)
 
 
 def _log_odds(classifier, features):

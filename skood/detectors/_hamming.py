@@ -5,11 +5,11 @@ from numbers import Integral, Real
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.base import _fit_context
 from sklearn.utils import check_scalar
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted
 
+from .._fit_context import fit_context
 from .._validation import (
     check_activations,
     check_class_labels,
@@ -76,7 +76,9 @@ class HammingNAPDetector(BaseOneClassDetector):
     -----
     Layers that are not :class:`PackedBits` are binarised by "value above 0". The distance
     over several layers is the sum of theirs. A class that no stored pattern has is as far as
-    can be: the distance is the number of neurons. With ``store="correct"``,
+    can be, and rejected: the distance is the number of neurons. Where the training samples of such
+    classes are more than the threshold rejects, they are all that it rejects. With
+    ``store="correct"``,
     ``tau=gamma`` and patterns from ``PercentileBinarizer(rule="zero")`` this is the monitor
     of [2]_.
 
@@ -152,9 +154,10 @@ class HammingNAPDetector(BaseOneClassDetector):
 
     def _fit(self, X, y):
         self._by_class = X.predictions is not None
+        self._unknown_class_score = -float(self.n_features_in_)
         self._remember(self._read(X, y, self.training_rows_))
 
-    @_fit_context(prefer_skip_nested_validation=True)
+    @fit_context(prefer_skip_nested_validation=True)
     def partial_fit(self, X, y=None):
         """Store the patterns of more samples; any batches give what one ``fit`` gives.
 
@@ -209,8 +212,8 @@ class HammingNAPDetector(BaseOneClassDetector):
         if self.tau is None:
             return super()._threshold(training_scores)
         # Where a class has no pattern, no tau is large enough.
-        no_pattern = -float(self.n_features_in_)
-        return max(-float(np.floor(self.tau)), np.nextafter(no_pattern, 0.0))
+        above_unknown = float(np.nextafter(self._unknown_class_score, 0.0))
+        return max(-float(np.floor(self.tau)), above_unknown)
 
     def _score_training_samples(self, X):
         # Of all batches; a sample is left out of the store in which it would find itself.

@@ -4,10 +4,11 @@ from abc import abstractmethod
 
 import numpy as np
 from sklearn.utils import gen_batches
-from sklearn.utils.extmath import row_norms
 
 from .._head import check_head_input, head_features
+from .._values import SQUARABLE
 from ._base import BaseOneClassDetector
+from ._row_lengths import row_lengths
 
 _VALUES_PER_BATCH = 2**18
 """Bounds the features that are held as 64-bit floats at a time, so that they stay in cache."""
@@ -21,6 +22,7 @@ class HeadDetector(BaseOneClassDetector):
     """
 
     _min_classes = 1
+    _sizes_of_values = (0.0, SQUARABLE[1])
 
     def _validate(self, X, *, reset):
         return check_head_input(self, X, reset=reset, ensure_min_classes=self._min_classes)
@@ -49,5 +51,5 @@ def mean_and_rounding(X):
     total, total_norm = 0.0, 0.0
     for _, features, _ in float64_batches(X):
         total += features.sum(axis=0)
-        total_norm += row_norms(features).sum()
+        total_norm += row_lengths(features).sum()
     return total / len(X), np.finfo(np.float64).eps * total_norm / len(X) or 1.0

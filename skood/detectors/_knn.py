@@ -1,17 +1,19 @@
 """Distance to the nearest training samples."""
 
-import warnings
 from numbers import Integral
 
 import numpy as np
-from sklearn.base import _fit_context
 from sklearn.utils import check_scalar
 from sklearn.utils._param_validation import Interval
 from sklearn.utils.validation import check_is_fitted
 
+from .._fit_context import fit_context
 from .._validation import in_distribution_rows, take_rows
+from .._values import SQUARABLE
+from .._warnings import warn_user
 from ._base import BaseOneClassDetector
 from ._neighbor_search import EuclideanNeighbors
+from ._row_lengths import row_lengths
 
 
 class KNNDetector(BaseOneClassDetector):
@@ -84,6 +86,8 @@ class KNNDetector(BaseOneClassDetector):
     array([-0.  , -1.41])
     """
 
+    _sizes_of_values = SQUARABLE
+
     _parameter_constraints: dict = {
         **BaseOneClassDetector._parameter_constraints,
         "n_neighbors": [Interval(Integral, 1, None, closed="left")],
@@ -120,7 +124,7 @@ class KNNDetector(BaseOneClassDetector):
     def _fit(self, X, y):
         self._store(self._as_rows(X))
 
-    @_fit_context(prefer_skip_nested_validation=True)
+    @fit_context(prefer_skip_nested_validation=True)
     def partial_fit(self, X, y=None):
         """Store more samples; any batches give what one ``fit`` gives.
 
@@ -155,9 +159,10 @@ class KNNDetector(BaseOneClassDetector):
         return self
 
     def _as_rows(self, X):
-        """Layers side by side, in the precision of the input."""
+        """Layers side by side, in the precision of the input, single or double."""
         layers = [np.asarray(layer) for _, layer in X.items()]
-        dtype = np.result_type(*layers, np.float32)
+        is_single = np.result_type(*layers, np.float32) == np.float32
+        dtype = np.float32 if is_single else np.float64
         if self.normalize:
             length = 1 / np.sqrt(len(layers))
             layers = [_scale_rows(layer, length, dtype) for layer in layers]
@@ -171,10 +176,9 @@ class KNNDetector(BaseOneClassDetector):
             )
         self.n_neighbors_ = min(self.n_neighbors, len(rows) - 1)
         if self.n_neighbors_ < self.n_neighbors:
-            warnings.warn(
+            warn_user(
                 f"n_neighbors={self.n_neighbors}, but a sample has only {len(rows) - 1} others: "
-                "the farthest one counts.",
-                stacklevel=3,
+                "the farthest one counts."
             )
         self._neighbors = EuclideanNeighbors(rows)
 
@@ -221,6 +225,7 @@ class KNNDetector(BaseOneClassDetector):
 
 def _scale_rows(rows, length, dtype):
     """Rows of the given Euclidean norm; rows of zeros stay so."""
-    norms = np.sqrt(np.einsum("rf,rf->r", rows, rows, dtype=np.float64))
+    rows = rows.astype(dtype, copy=False)
+    norms = row_lengths(rows)
     divisors = np.where(norms > 0, norms / length, 1)[:, np.newaxis]
     return np.divide(rows, divisors, out=np.empty(rows.shape, dtype), casting="same_kind")

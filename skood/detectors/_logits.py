@@ -23,7 +23,8 @@ def logits_of(X: Activations) -> NDArray[np.float64]:
 
 def predictions_of(X: Activations) -> NDArray:
     """The network's own predictions; for an ordinary array, the columns of the largest logits."""
-    return logits_of(X).argmax(axis=1) if X.predictions is None else X.predictions
+    predictions = X.predictions
+    return logits_of(X).argmax(axis=1) if predictions is None else predictions
 
 
 def log_sum_exp(logits: NDArray) -> NDArray:

@@ -1,14 +1,16 @@
 """Mahalanobis distance to the nearest class."""
 
 import numpy as np
-from sklearn.base import _fit_context
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import KFold
 from sklearn.preprocessing import StandardScaler
 from sklearn.utils._param_validation import HasMethods
 from sklearn.utils.validation import check_is_fitted
 
+from .._fit_context import fit_context
 from .._validation import classes_asked
+from .._values import SQUARABLE
+from .._warnings import warn_user
 from ._base import BaseOneClassDetector
 from ._tied_gaussian import TiedGaussian
 
@@ -80,7 +82,8 @@ class MahalanobisDetector(BaseOneClassDetector):
     both kinds count alike. Nothing else is learnt from such rows.
 
     The covariance is inverted by its pseudo-inverse. Units that do not vary within classes, such as
-    dead ones, have no weight, whatever the covariance estimator.
+    dead ones, have no weight, whatever the covariance estimator. Where all units of a layer are so,
+    nothing is seen there, and ``fit`` warns.
 
     The training samples lie nearer to means that were computed from them than new samples do. They
     are therefore scored with each of them left out, which costs little; with ``covariance`` given,
@@ -111,6 +114,8 @@ class MahalanobisDetector(BaseOneClassDetector):
     array([ 0., -1., -9.])
     """
 
+    _sizes_of_values = SQUARABLE
+
     _parameter_constraints: dict = {
         **BaseOneClassDetector._parameter_constraints,
         "relative": ["boolean"],
@@ -124,7 +129,7 @@ class MahalanobisDetector(BaseOneClassDetector):
         self.normalize = normalize
         self.covariance = covariance
 
-    @_fit_context(prefer_skip_nested_validation=False)
+    @fit_context(prefer_skip_nested_validation=False)
     def fit(self, X, y=None):
         """Learn means and covariances, weigh the layers, and set the threshold.
 
@@ -170,6 +175,13 @@ class MahalanobisDetector(BaseOneClassDetector):
         for name, layer in X.items():
             rows = np.asarray(layer)
             self._gaussians[name] = self._fit_layer(rows, codes)
+            if not self._gaussians[name][0].precision.any():
+                warn_user(
+                    f"Layer {name!r} does not vary within classes in training: MahalanobisDetector "
+                    "is blind there, and its score is 0 for all samples. Leave the layer out, for "
+                    "example by LayerSelector, or use a detector that compares values, such as "
+                    "KNNDetector."
+                )
             left_out.append(self._left_out_scores(self._gaussians[name], rows, codes))
         self.class_means_ = {name: tied.means for name, (tied, *_) in self._gaussians.items()}
         self.precision_ = {name: tied.precision for name, (tied, *_) in self._gaussians.items()}

@@ -13,6 +13,7 @@ from sklearn.utils._param_validation import (
 )
 
 from .._head import checked_logits
+from .._values import SQUARABLE
 from ..activations import LinearHead
 from ..extraction._gradients import is_gradient, owner_of, uniform_kl_slope
 from ._base import BaseOneClassDetector
@@ -132,6 +133,8 @@ class NACDetector(BaseOneClassDetector):
     >>> detector.score_samples(others)
     array([1.  , 0.75])
     """
+
+    _sizes_of_values = SQUARABLE
 
     _parameter_constraints: dict = {
         **BaseOneClassDetector._parameter_constraints,

@@ -5,6 +5,7 @@ from sklearn.utils import check_array, gen_batches
 from sklearn.utils._param_validation import StrOptions
 
 from .._validation import ARRAY_LAYER
+from .._warnings import warn_user
 from ..activations import PackedBits
 from ._base import BaseOneClassDetector
 
@@ -150,7 +151,18 @@ class NeuronCountDetector(BaseOneClassDetector):
             self.activation_counts_ = {name: counts[name] for name in X.layers}
         else:
             self.activation_counts_ = counts[ARRAY_LAYER]
+        self._warn_of_equal_counts()
         self.median_ = float(np.median(self._statistic(X)))
+
+    def _warn_of_equal_counts(self):
+        counts = self.activation_counts_
+        counts = np.concatenate(list(counts.values())) if isinstance(counts, dict) else counts
+        if self.statistic != "count" and len(counts) and np.ptp(counts) == 0:
+            warn_user(
+                f"All neurons were active equally often in training: the {self.statistic!r} "
+                "statistic hardly tells samples apart. Use statistic='count', or layers whose "
+                "neurons are not all active, such as those after a ReLU."
+            )
 
     def _given_counts(self, X):
         by_layer = isinstance(self.activation_counts, dict)

@@ -1,17 +1,17 @@
 """Energy guided by the nearest training samples."""
 
-import warnings
 from numbers import Integral, Real
 
 import numpy as np
 from scipy.special import logsumexp
 from sklearn.utils import check_random_state, gen_batches
 from sklearn.utils._param_validation import Interval
-from sklearn.utils.extmath import row_norms
 
 from .._head import head_features
+from .._warnings import warn_user
 from ._head_detector import HeadDetector, float64_batches
 from ._neighbor_search import search_rows
+from ._row_lengths import row_lengths
 
 _VALUES_PER_BATCH = 2**16
 """Bounds the training features that are held as 64-bit floats at a time."""
@@ -138,10 +138,9 @@ class NNGuideDetector(HeadDetector):
         self.bank_rows_ = self.training_rows_[self._bank]
         self.n_neighbors_ = min(self.n_neighbors, len(self._bank) - 1)
         if self.n_neighbors_ < self.n_neighbors:
-            warnings.warn(
+            warn_user(
                 f"n_neighbors={self.n_neighbors}, but a sample has only {len(self._bank) - 1} "
-                "others: all of them count.",
-                stacklevel=5,
+                "others: all of them count."
             )
         self._store(X[self._bank])
 
@@ -157,6 +156,11 @@ class NNGuideDetector(HeadDetector):
         self._features = np.array(head_features(X))
         self._factors = np.empty(len(X))
         self._search_rows = np.empty(self._features.shape, dtype=np.float32)
+        if not self._features.any():
+            warn_user(
+                "The features of all stored samples are 0: NNGuideDetector is blind, and the score "
+                "of all samples is 0. Use EnergyDetector, which needs no features."
+            )
         energies = logsumexp(X.logits, axis=1)
         # Keeps rows within the range of single precision.
         largest = np.abs(energies).max() or 1.0
@@ -197,6 +201,6 @@ class NNGuideDetector(HeadDetector):
 
 def _normalized(features):
     """Features of norm 1, and the norms they had; features of norm 0 stay, as if it were 1."""
-    norms = row_norms(features)
+    norms = row_lengths(features)
     norms[norms == 0] = 1
     return features / norms[:, np.newaxis], norms

@@ -10,7 +10,9 @@ from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted
 
 from .._validation import check_class_labels
+from .._values import SQUARABLE
 from ..activations import Activations
+from ._base import below_all
 from ._logits import LogitDetector, log_sum_exp, logits_of, predictions_of
 
 _SHIFT = 10_000.0
@@ -77,7 +79,8 @@ class OpenMaxDetector(LogitDetector):
     smallest distance in the tail. In terms of ``10000 + d - start`` that is a Weibull distribution
     of shape ``10000 / spread`` and scale ``10000 * exp(location / 10000)``, which is what the
     authors' code fits, by maximum likelihood. A tail of equal distances takes the mean spread of
-    the others, or 1. Any sample is beyond a class without training samples.
+    the others, or 1. Any sample is beyond a class without training samples; where its largest logit
+    is that of such a class, it scores below all training samples of other classes, and is rejected.
 
     The authors' code adds 1 / 200 of the Euclidean distance to the cosine distance:
     ``cosine_weight=200 / 201``, up to a constant factor.
@@ -97,6 +100,7 @@ class OpenMaxDetector(LogitDetector):
     """
 
     _min_classes = 2
+    _sizes_of_values = (0.0, SQUARABLE[1])
 
     _parameter_constraints: dict = {
         **LogitDetector._parameter_constraints,
@@ -196,6 +200,21 @@ class OpenMaxDetector(LogitDetector):
             revised[:, 0] += moved
             revised[samples, 1 + columns] -= moved
         return revised
+
+    def _score_training_samples(self, X):
+        scores, has_tail = super()._score_samples(X), self._has_tail(X)
+        self._unknown_class_score = below_all(scores[has_tail] if has_tail.any() else scores)
+        return self._lowered(scores, has_tail)
+
+    def _score_samples(self, X):
+        return self._lowered(super()._score_samples(X), self._has_tail(X))
+
+    def _has_tail(self, X):
+        """Whether something was learnt of the class of the largest logit."""
+        return ~np.isnan(self.tails_[logits_of(X).argmax(axis=1), 0])
+
+    def _lowered(self, scores, has_tail):
+        return np.where(has_tail, scores, np.minimum(scores, self._unknown_class_score))
 
     def _score_logits(self, logits):
         revised = self._revise(logits)

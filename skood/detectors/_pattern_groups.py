@@ -92,6 +92,10 @@ class PatternGroups:
         words = [words[own] for words in self._words]
         return self._describe(words, self._encode(classes), own, after_batch)
 
+    def knows(self, classes: NDArray) -> NDArray[np.bool_]:
+        """Whether there are training samples of each class."""
+        return self._encode(classes) >= 0
+
     def _encode(self, classes: NDArray) -> NDArray[np.intp]:
         """Number of each class among the known ones, -1 for a class that no group can hold."""
         codes = np.minimum(np.searchsorted(self._known, classes), len(self._known) - 1)

@@ -5,7 +5,10 @@ from sklearn.utils import gen_batches
 from sklearn.utils._param_validation import StrOptions
 
 from .._validation import check_class_labels, classes_asked, find_classes
-from ._base import BaseOneClassDetector
+from .._values import SQUARABLE
+from .._warnings import warn_user
+from ._base import BaseOneClassDetector, below_all
+from ._row_lengths import row_lengths
 
 _VALUES_PER_BATCH = 2**16
 """Bounds the activations that are held as 64-bit floats at a time."""
@@ -59,7 +62,9 @@ class SHEDetector(BaseOneClassDetector):
     that prediction. Without predictions, as in an ordinary array, all samples are of one class.
 
     A class that has no pattern, because it was never predicted in training or never rightly, tells
-    against a sample: its score is the smallest score of a training sample, less one.
+    against a sample: its score is the smallest score of another training sample, less one, which is
+    below the threshold. Where the training samples of such classes are more than the threshold
+    rejects, they are all that it rejects.
 
     Several layers are put side by side. The cosine with a pattern or a sample that is 0
     everywhere is 0.
@@ -82,6 +87,8 @@ class SHEDetector(BaseOneClassDetector):
     >>> detector.score_samples(A)
     array([6., 2., 4., 2.])
     """
+
+    _sizes_of_values = SQUARABLE
 
     _parameter_constraints: dict = {
         **BaseOneClassDetector._parameter_constraints,
@@ -132,23 +139,35 @@ class SHEDetector(BaseOneClassDetector):
         self.patterns_ = np.array(
             [matrix[asked == label].mean(axis=0, dtype=np.float64) for label in self.class_labels_]
         )
+        self._warn_of_silent_patterns()
+
+    def _warn_of_silent_patterns(self):
+        silent = self.class_labels_[~self.patterns_.any(axis=1)]
+        if len(silent) and self.metric != "euclidean":
+            warn_user(
+                f"No unit is active in the training samples of the classes {silent.tolist()}: with "
+                f"metric={self.metric!r}, the score of all samples of these classes is 0. Use "
+                "metric='euclidean', or leave silent layers out, for example by LayerSelector."
+            )
 
     def _score_training_samples(self, X):
-        # Until it is known, samples of a class without a pattern have no score.
-        self._score_without_pattern = np.nan
-        scores = self._score_samples(X)
-        self._score_without_pattern = float(np.nanmin(scores)) - 1
-        return np.where(np.isnan(scores), self._score_without_pattern, scores)
+        scores, has_pattern = self._similarities(X)
+        self._unknown_class_score = below_all(scores[has_pattern])
+        return np.where(has_pattern, scores, self._unknown_class_score)
 
     def _score_samples(self, X):
+        scores, has_pattern = self._similarities(X)
+        return np.where(has_pattern, scores, self._unknown_class_score)
+
+    def _similarities(self, X):
+        """Similarity to the pattern of the predicted class, and whether there is one."""
         asked = classes_asked(self, X, by_class=self._by_class)
         position, has_pattern = find_classes(asked, self.class_labels_)
         scores = np.empty(len(X))
         for rows in gen_batches(len(X), max(1, _VALUES_PER_BATCH // X.shape[1])):
             samples = np.asarray(X[rows], dtype=np.float64)
             scores[rows] = self._similarity(samples, self.patterns_[position[rows]])
-        scores[~has_pattern] = self._score_without_pattern
-        return scores
+        return scores, has_pattern
 
     def _similarity(self, samples, patterns):
         if self.metric == "euclidean":
@@ -156,5 +175,5 @@ class SHEDetector(BaseOneClassDetector):
         products = np.einsum("sf,sf->s", samples, patterns)
         if self.metric == "inner_product":
             return products
-        norms = np.linalg.norm(samples, axis=1) * np.linalg.norm(patterns, axis=1)
+        norms = row_lengths(samples) * row_lengths(patterns)
         return np.divide(products, norms, out=np.zeros(len(products)), where=norms > 0)

@@ -7,6 +7,7 @@ from scipy.special import logsumexp
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.extmath import row_norms
 
+from .._warnings import warn_user
 from ._head_detector import HeadDetector, float64_batches
 
 _EPS = np.finfo(np.float64).eps
@@ -159,6 +160,11 @@ class ViMDetector(HeadDetector):
     def _score_training_samples(self, X):
         norms = np.concatenate([self._residual_norms(rows) for _, rows, _ in float64_batches(X)])
         norm = max(norms.mean(), self._least_norm)
+        if norm == 0:
+            warn_user(
+                "The features of all training samples are where the logits vanish: there is no "
+                "residual to compare with, and the score of ViMDetector is the energy alone."
+            )
         self.alpha_ = float(abs(X.logits.max(axis=1).mean()) / norm) if norm > 0 else 0.0
         return logsumexp(X.logits, axis=1) - self.alpha_ * norms
 

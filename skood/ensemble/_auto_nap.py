@@ -3,12 +3,12 @@
 from numbers import Integral, Real
 
 import numpy as np
-from sklearn.base import _fit_context
 from sklearn.model_selection import train_test_split
 from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted, column_or_1d
 
+from .._fit_context import fit_context
 from .._marks import read_labels
 from .._validation import (
     check_activations,
@@ -177,7 +177,7 @@ class AutoNAPDetector(BaseDetector):
         self.group_by = group_by
         self.random_state = random_state
 
-    @_fit_context(prefer_skip_nested_validation=True)
+    @fit_context(prefer_skip_nested_validation=True)
     def fit(self, X, y=None, *, sample_split=None):
         """Store patterns and choose settings.
 

@@ -5,13 +5,14 @@ from numbers import Integral
 
 import numpy as np
 from joblib import Parallel, delayed
-from sklearn.base import _fit_context, clone
+from sklearn.base import clone
 from sklearn.metrics import roc_auc_score
 from sklearn.model_selection import KFold
 from sklearn.pipeline import Pipeline
 from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted
 
+from .._fit_context import fit_context
 from .._foreign import in_distribution_scores, is_of_pyod
 from .._validation import check_activations, match_layers
 from ..detectors import BaseOneClassDetector
@@ -172,7 +173,7 @@ class LayerEnsembleDetector(BaseOneClassDetector):
         """
         return cls(_best_pipelines(search, n_layers, metric), **params)
 
-    @_fit_context(prefer_skip_nested_validation=False)
+    @fit_context(prefer_skip_nested_validation=False)
     def fit(self, X, y=None):
         """Fit a member on each layer, choose and weigh them, and set the threshold.
 

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.base import clone
 
-from ..activations import Activations, LinearHead, PackedBits
+from ..activations import Activations, LinearHead, PackedBits, largest_logits
 from ._passes import PASSES
 
 
@@ -77,7 +77,7 @@ class Collector:
             self._logits = self._logits or _RowBuffer("logits", logits, self._n_expected)
             self._logits.append(logits)
         if logits_before is not None:
-            predicted = self._to_numpy(logits_before).argmax(axis=1)
+            predicted = largest_logits(self._to_numpy(logits_before))
             self._predicted = self._predicted or _RowBuffer(
                 "predictions", predicted, self._n_expected
             )

@@ -2,10 +2,11 @@
 
 from numbers import Integral
 
-from sklearn.base import BaseEstimator, TransformerMixin, _fit_context, clone
+from sklearn.base import BaseEstimator, TransformerMixin, clone
 from sklearn.utils._param_validation import HasMethods, Interval
 from sklearn.utils.validation import check_is_fitted, check_memory
 
+from .._fit_context import fit_context
 from .._validation import check_layers_exist
 from ..activations import Activations
 from ._adapter import adapt
@@ -214,7 +215,7 @@ class ActivationExtractor(TransformerMixin, BaseEstimator):
         self.n_passes = n_passes
         self.random_state = random_state
 
-    @_fit_context(prefer_skip_nested_validation=True)
+    @fit_context(prefer_skip_nested_validation=True)
     def fit(self, X, y=None):
         """Find the layers, by running the network on two of the samples.
 

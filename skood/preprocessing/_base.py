@@ -3,10 +3,11 @@
 from abc import ABCMeta, abstractmethod
 
 import numpy as np
-from sklearn.base import BaseEstimator, TransformerMixin, _fit_context
+from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import _check_feature_names_in, check_is_fitted
 
+from .._fit_context import fit_context
 from .._validation import ARRAY_LAYER, check_activations
 from ..activations import Activations
 
@@ -23,7 +24,7 @@ class LayerwiseTransformer(TransformerMixin, BaseEstimator, metaclass=ABCMeta):
 
     _allow_nd = False
 
-    @_fit_context(prefer_skip_nested_validation=True)
+    @fit_context(prefer_skip_nested_validation=True)
     def fit(self, X, y=None):
         """Check the parameters and remember the layers of ``X``; nothing is learnt.
 

@@ -3,12 +3,12 @@
 from numbers import Integral, Real
 
 import numpy as np
-from sklearn.base import _fit_context
 from sklearn.utils import assert_all_finite, check_array
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted
 
+from .._fit_context import fit_context
 from .._head import check_head_input
 from .._validation import (
     check_activations,
@@ -122,7 +122,7 @@ class NeuronSelector(LayerwiseTransformer):
         self.importance = importance
         self.by_prediction = by_prediction
 
-    @_fit_context(prefer_skip_nested_validation=True)
+    @fit_context(prefer_skip_nested_validation=True)
     def fit(self, X, y=None):
         """Find the units to keep.
 

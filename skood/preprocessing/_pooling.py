@@ -4,9 +4,10 @@ from itertools import product
 from numbers import Integral
 
 import numpy as np
-from sklearn.base import _fit_context
 from sklearn.utils._param_validation import Interval, StrOptions
 
+from .._fit_context import fit_context
+from .._values import all_finite, check_finite
 from ..activations import PackedBits
 from ._base import LayerwiseTransformer
 
@@ -24,7 +25,8 @@ class PoolingReducer(LayerwiseTransformer):
     Parameters
     ----------
     pooling : {"max", "avg", "sum", "flatten"} or sequence of them, default="max"
-        How to reduce a cell: its largest value, its mean, its sum, or not at all. Several yield one
+        How to reduce a cell: its largest value, its mean, its sum, or not at all; sums of half
+        precision are in single precision. Several yield one
         layer each, named "layer:pooling"; a layer without spatial axes, for which they
         are all the same, stays one layer under its own name.
     output_size : int, default=1
@@ -68,7 +70,7 @@ class PoolingReducer(LayerwiseTransformer):
         self.pooling = pooling
         self.output_size = output_size
 
-    @_fit_context(prefer_skip_nested_validation=True)
+    @fit_context(prefer_skip_nested_validation=True)
     def fit(self, X, y=None):
         """Check the parameters and remember the layers of ``X``; nothing is learnt.
 
@@ -107,7 +109,12 @@ class PoolingReducer(LayerwiseTransformer):
         return [self.pooling] if isinstance(self.pooling, str) else list(self.pooling)
 
     def _transform(self, X):
-        return X.replace(self.pool_layers(dict(X.items())))
+        with np.errstate(over="ignore", invalid="ignore"):
+            pooled = self.pool_layers(dict(X.items()))
+        for name, layer in pooled.items():
+            if not isinstance(layer, PackedBits):
+                check_finite(layer, f"PoolingReducer: pooled layer {name!r}", "A sum overflows.")
+        return X.replace(pooled)
 
     def pool_layers(self, layers):
         """Pool a dict of NumPy arrays or torch tensors, without validation.
@@ -168,11 +175,21 @@ def pool(array, pooling, output_size=1):
 
 
 def _reduce(flat, pooling):
-    if pooling == "avg":
-        return flat.mean(2)
+    if pooling == "max":
+        return flat.max(2) if isinstance(flat, np.ndarray) else flat.amax(2)
     if pooling == "sum":
-        return flat.sum(2)
-    return flat.max(2) if isinstance(flat, np.ndarray) else flat.amax(2)
+        return _in_single_precision(flat).sum(2)
+    mean = flat.mean(2)
+    if isinstance(flat, np.ndarray) and not all_finite(mean):
+        return (flat / flat.shape[2]).sum(2)
+    return mean
+
+
+def _in_single_precision(flat):
+    """Half precision as single precision, as sums soon leave its range; others as they are."""
+    if isinstance(flat, np.ndarray):
+        return flat.astype(np.float32) if flat.dtype == np.float16 else flat
+    return flat.float() if flat.is_floating_point() and flat.itemsize == 2 else flat
 
 
 def _cuts(size, n_cells):

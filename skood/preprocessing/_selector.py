@@ -1,8 +1,8 @@
 """Selection of layers by name."""
 
-from sklearn.base import _fit_context
 from sklearn.utils.validation import check_is_fitted
 
+from .._fit_context import fit_context
 from .._validation import ARRAY_LAYER, check_layers_exist, match_layers, remember_layers
 from ..activations import Activations
 from ._base import LayerwiseTransformer
@@ -45,7 +45,7 @@ class LayerSelector(LayerwiseTransformer):
     def __init__(self, layers="all"):
         self.layers = layers
 
-    @_fit_context(prefer_skip_nested_validation=True)
+    @fit_context(prefer_skip_nested_validation=True)
     def fit(self, X, y=None):
         """Find the layers to keep.
 

@@ -68,7 +68,8 @@ class ASH(_SampleShaper):
     -----
     Among equal values, those of earlier units are kept. Half a feature is rounded to the even
     number. A sample whose kept values do not have a positive sum is not scaled, and the exponent is
-    bounded, so that shaped features are always finite.
+    bounded where shaped features would leave the range of their precision. Half precision is shaped
+    and returned as single precision.
 
     References
     ----------
@@ -134,7 +135,8 @@ class SCALE(_SampleShaper):
     Notes
     -----
     A sample whose largest features do not have a positive sum is not scaled, and the exponent is
-    bounded, so that shaped features are always finite.
+    bounded where shaped features would leave the range of their precision. Half precision is shaped
+    and returned as single precision.
 
     References
     ----------
@@ -188,10 +190,11 @@ def _factor(rows, largest):
     total, of_largest = _sums(rows), _sums(largest)
     with np.errstate(over="ignore"):
         exponent = np.divide(total, of_largest, out=np.zeros_like(total), where=of_largest > 0)
-    # A quarter of the range of exponents is left to the head, which sums what is scaled here.
-    bound = 0.75 * np.log(np.finfo(rows.dtype).max)
+    largest = np.log(np.finfo(rows.dtype).max)
     magnitude = np.maximum(rows.max(axis=1), -rows.min(axis=1)).astype(np.float64)
-    exponent = np.minimum(exponent, np.maximum(0, bound - np.log(np.maximum(magnitude, 1))))
+    within_range = np.maximum(0, largest - 1 - np.log(np.maximum(magnitude, 1)))
+    # A quarter of the range of exponents is left to the head, which sums what is scaled here.
+    exponent = np.minimum(exponent, np.minimum(within_range, 0.75 * largest))
     return np.exp(exponent).astype(rows.dtype)[:, np.newaxis]
 
 

@@ -5,13 +5,16 @@ from collections.abc import Iterator
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.base import BaseEstimator, TransformerMixin, _fit_context
+from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.utils import gen_batches
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import _check_feature_names_in, check_is_fitted
 
-from .._head import check_head_input, head_features
+from .._fit_context import fit_context
+from .._head import check_head_input, head_features, head_logits
 from .._validation import in_distribution_rows, take_rows
+from .._values import check_finite
+from .._warnings import warn_user
 from ..activations import Activations
 
 _VALUES_AT_ONCE = 2**16
@@ -36,7 +39,7 @@ class BaseShaper(TransformerMixin, BaseEstimator, metaclass=ABCMeta):
     _parameter_constraints: dict = {}
     _min_classes = 1
 
-    @_fit_context(prefer_skip_nested_validation=True)
+    @fit_context(prefer_skip_nested_validation=True)
     def fit(self, X, y=None):
         """Learn from the in-distribution samples.
 
@@ -75,12 +78,22 @@ class BaseShaper(TransformerMixin, BaseEstimator, metaclass=ABCMeta):
         -------
         X_out : Activations or ndarray of shape (n_samples, n_features)
             The shaped features and their logits in place of what there was; all other layers, and
-            the predictions of the network, are kept. For an array, the logits.
+            the predictions of the network, are kept. For an array, the logits. Half precision
+            comes back as single precision.
+
+        Raises
+        ------
+        ValueError
+            If values, or what they are shaped to, are not finite, or the layer or the classes of
+            the network are not those of ``fit``.
         """
         check_is_fitted(self, "head_")
         checked = check_head_input(self, X, reset=False)
-        features = _as_floats(head_features(checked))
-        shaped, logits = self._shape(features)
+        features = head_features(checked)
+        with np.errstate(over="ignore", invalid="ignore"):
+            shaped, logits = self._shape(features)
+        for array, name in ((shaped, "shaped features"), (logits, "logits of shaped features")):
+            check_finite(array, f"{type(self).__name__}: {name}", "Divide the layer by a constant.")
         if not isinstance(X, Activations):
             return logits.astype(features.dtype, copy=False)
         # Logits and a head that names its layer tell what the network itself predicts and reads.
@@ -140,11 +153,17 @@ class FeatureShaper(BaseShaper):
 
     def _head_logits(self, shaped):
         # The head that stands for an array is the identity.
-        return shaped if _fitted_on_array(self) else self.head_.logits(shaped)
+        return shaped if _fitted_on_array(self) else head_logits(self.head_, shaped)
 
 
-def _as_floats(features):
-    return features if features.dtype.kind == "f" else features.astype(np.float64)
+def warn_if_all_clipped(shaper, features: NDArray, largest: float, remedy: str) -> None:
+    """Warn where no training feature is below the value from which on features are clipped."""
+    if largest <= features.min():
+        warn_user(
+            f"{type(shaper).__name__} clips features at {largest:.4g}, which no training feature "
+            "is below: all samples are shaped alike and cannot be told apart. Choose "
+            f"{remedy}, or look whether the layer is constant."
+        )
 
 
 def row_batches(array: NDArray) -> Iterator[slice]:

@@ -6,6 +6,8 @@ import numpy as np
 from sklearn.utils import check_array
 from sklearn.utils._param_validation import Interval
 
+from .._head import head_logits
+from .._warnings import warn_user
 from ..activations import LinearHead
 from ._base import BaseShaper
 from ._percentile import percentile_below
@@ -96,6 +98,12 @@ class DICE(BaseShaper):
         head = self.head_
         contributions = self.mean_features_ * head.weight
         self.weight_mask_ = contributions > percentile_below(contributions, self.sparsity)
+        if not self.weight_mask_.any():
+            warn_user(
+                "DICE keeps no weight: no contribution of a feature to a class is above the "
+                f"percentile {self.sparsity}, and all samples get the biases as logits. Choose a "
+                "smaller sparsity, or look whether the layer is constant."
+            )
         weight = np.where(self.weight_mask_, head.weight, 0)
         self.sparse_head_ = LinearHead(weight, head.bias, head.input_layer)
 
@@ -113,7 +121,7 @@ class DICE(BaseShaper):
         return means
 
     def _shape(self, features):
-        return features, self.sparse_head_.logits(features)
+        return features, head_logits(self.sparse_head_, features)
 
     def _shaped_head(self):
         return self.sparse_head_

@@ -6,7 +6,7 @@ import numpy as np
 from sklearn.utils._param_validation import Interval
 
 from .._head import head_features
-from ._base import FeatureShaper
+from ._base import FeatureShaper, warn_if_all_clipped
 
 
 class ReAct(FeatureShaper):
@@ -73,7 +73,9 @@ class ReAct(FeatureShaper):
         if self.threshold is not None:
             self.threshold_ = float(self.threshold)
         else:
-            self.threshold_ = float(np.percentile(head_features(X), np.float64(self.percentile)))
+            features = head_features(X)
+            self.threshold_ = float(np.percentile(features, np.float64(self.percentile)))
+            warn_if_all_clipped(self, features, self.threshold_, "a higher percentile")
 
     def _shape_features(self, features):
         return np.minimum(features, self.threshold_)

@@ -6,7 +6,7 @@ import numpy as np
 from sklearn.utils._param_validation import Interval
 
 from .._head import head_features
-from ._base import FeatureShaper
+from ._base import FeatureShaper, warn_if_all_clipped
 
 
 class VRA(FeatureShaper):
@@ -81,7 +81,9 @@ class VRA(FeatureShaper):
         if self.low > self.high:
             raise ValueError(f"low must not be above high, got low={self.low}, high={self.high}.")
         percentiles = np.array([self.low, self.high], dtype=np.float64)
-        alpha, beta = np.percentile(head_features(X), percentiles)
+        features = head_features(X)
+        alpha, beta = np.percentile(features, percentiles)
+        warn_if_all_clipped(self, features, beta, "a larger high")
         self.thresholds_ = float(alpha), float(beta)
 
     def _shape_features(self, features):

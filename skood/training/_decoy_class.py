@@ -5,12 +5,13 @@ import warnings
 from numbers import Real
 
 import numpy as np
-from sklearn.base import BaseEstimator, ClassifierMixin, MetaEstimatorMixin, _fit_context, clone
+from sklearn.base import BaseEstimator, ClassifierMixin, MetaEstimatorMixin, clone
 from sklearn.utils import check_random_state, check_X_y
 from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, validate_data
 
+from .._fit_context import fit_context
 from .._marks import plain_labels, read_labels
 from .._validation import in_distribution_rows
 from ._labels import accuracy, label_rejected
@@ -159,7 +160,7 @@ class DecoyClassClassifier(ClassifierMixin, MetaEstimatorMixin, BaseEstimator):
         self.reject_label = reject_label
         self.random_state = random_state
 
-    @_fit_context(prefer_skip_nested_validation=False)
+    @fit_context(prefer_skip_nested_validation=False)
     def fit(self, X, y):
         """Train a clone of the estimator on the classes and on outliers.
 

@@ -1,0 +1,51 @@
+"""What surrounds every ``fit``: parameters are checked, and a failure changes nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import wraps
+from typing import Any
+
+from sklearn.base import _fit_context
+
+
+def fit_context(*, prefer_skip_nested_validation: bool) -> Callable[[Callable], Callable]:
+    """Decorate ``fit`` or ``partial_fit``, as scikit-learn does, and keep the state if it fails.
+
+    A refit that fails half way would otherwise leave a mixture of two fits, which scores without
+    a word. An estimator that was not fitted before is not fitted afterwards either.
+
+    Parameters
+    ----------
+    prefer_skip_nested_validation : bool
+        Whether parameters of estimators that are used inside are taken as checked.
+    """
+    check_parameters = _fit_context(prefer_skip_nested_validation=prefer_skip_nested_validation)
+
+    def decorate(fit_method: Callable) -> Callable:
+        fit_checked = check_parameters(fit_method)
+
+        @wraps(fit_method)
+        def fit(estimator: Any, *args: Any, **kwargs: Any) -> Any:
+            with unchanged_on_failure(estimator):
+                return fit_checked(estimator, *args, **kwargs)
+
+        return fit
+
+    return decorate
+
+
+@contextmanager
+def unchanged_on_failure(estimator: Any) -> Iterator[None]:
+    """Put the attributes of an estimator back where an exception leaves the block.
+
+    Attributes have to be exchanged in the block, not changed in place.
+    """
+    before = dict(vars(estimator))
+    try:
+        yield
+    except BaseException:
+        vars(estimator).clear()
+        vars(estimator).update(before)
+        raise

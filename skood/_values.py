@@ -1,0 +1,90 @@
+"""What is refused of the values of arrays, with where they are and what to do."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+ANY_SIZE = (0.0, np.inf)
+SQUARABLE = (1e-150, 1e150)
+"""Sizes of values whose squares, and sums of many of these, a 64-bit float can hold."""
+
+LOGITS_ADVICE = (
+    "The network has no usable output for them: look for inputs that are not finite or weights "
+    "that have diverged, and leave these samples out. Give classes that are masked a large "
+    "negative logit, not -inf."
+)
+
+
+def without_mask(array: Any, name: str) -> Any:
+    """The plain array under a masked one that hides nothing; others as they are.
+
+    Raises
+    ------
+    ValueError
+        If an entry is masked, which would be read as what is under the mask.
+    """
+    if not isinstance(array, np.ma.MaskedArray):
+        return array
+    if np.ma.is_masked(array):
+        raise ValueError(
+            f"{name} is a masked array with {np.ma.count_masked(array)} masked value(s), which "
+            "cannot be read: leave these samples out, or fill them with values of your choice by "
+            "filled()."
+        )
+    return np.ma.getdata(array)
+
+
+def is_real(array: NDArray) -> bool:
+    """Whether an array holds booleans, integers or floating-point numbers."""
+    return array.dtype.kind in "biuf"
+
+
+def check_real(array: NDArray, name: str) -> None:
+    """Raise a ValueError where an array holds anything else than real numbers."""
+    if not is_real(array):
+        raise ValueError(
+            f"{name} must hold real numbers, but its dtype is {array.dtype}: convert it, for "
+            "example by astype(float)."
+        )
+
+
+def all_finite(array: NDArray) -> bool:
+    """Whether no value is NaN or infinite."""
+    if array.dtype.kind != "f":
+        return True
+    # One sum is far faster for a few samples, and no slower for many.
+    with np.errstate(over="ignore", invalid="ignore"):
+        return bool(np.isfinite(array.sum()) or np.isfinite(array).all())
+
+
+def check_finite(array: NDArray, name: str, advice: str = "") -> None:
+    """Raise a ValueError that says which rows of an array of numbers are not finite."""
+    if all_finite(array):
+        return
+    rows = np.flatnonzero(~np.isfinite(array).reshape(len(array), -1).all(axis=1))
+    found = " and ".join(
+        text for text, has in (("NaN", np.isnan), ("infinity", np.isinf)) if has(array).any()
+    )
+    raise ValueError(
+        f"{name} contains {found} in {len(rows)} of {len(array)} rows, the first of them row "
+        f"{rows[0]}. {advice}".rstrip()
+    )
+
+
+def check_size(array: NDArray, name: str, sizes: tuple[float, float], *, reset: bool) -> None:
+    """Raise a ValueError where finite values are larger, or all smaller, than can be computed with.
+
+    Rows of new samples may be as small as they like: they are compared with larger ones.
+    """
+    if sizes == ANY_SIZE or array.dtype.kind != "f" or array.dtype.itemsize < 8:
+        return
+    largest = float(max(array.max(), -array.min()))
+    if largest > sizes[1] or (reset and 0 < largest < sizes[0]):
+        raise ValueError(
+            f"{name} holds values of a size of up to {largest:.1e}, whose squares leave the range "
+            f"of 64-bit floats. Multiply the layer by a constant: its largest value has to be "
+            f"between {max(sizes[0], SQUARABLE[0]):.0e} and {sizes[1]:.0e}."
+        )

@@ -1,0 +1,21 @@
+"""Euclidean norms that neither overflow nor vanish."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+_LEAST_PRECISE = 1e-140
+"""Below this, the squares that a norm is made of begin to lose digits."""
+
+
+def row_lengths(rows: NDArray) -> NDArray[np.float64]:
+    """Euclidean norm of each row of floating-point numbers or bits, of shape (n_rows,)."""
+    lengths = np.sqrt(np.einsum("rf,rf->r", rows, rows, dtype=np.float64))
+    small = np.flatnonzero(lengths < _LEAST_PRECISE)
+    largest = np.abs(rows[small]).max(axis=1, initial=0).astype(np.float64)
+    # Rows of zeros stay out.
+    small, largest = small[largest > 0], largest[largest > 0]
+    relative = rows[small] / largest[:, np.newaxis]
+    lengths[small] = largest * np.sqrt(np.einsum("rf,rf->r", relative, relative))
+    return lengths
