@@ -91,7 +91,8 @@ class Collector:
         if passes is not None:
             self._store(PASSES, self._to_numpy(passes))
         self._n_rows += n_rows
-        for name, buffer in self._layers.items():
+        buffers = {**self._layers, **({} if self._logits is None else {"logits": self._logits})}
+        for name, buffer in buffers.items():
             if buffer.n_rows != self._n_rows:
                 raise ValueError(
                     f"Layer {name!r} must have a row for each sample, but has {buffer.n_rows} "

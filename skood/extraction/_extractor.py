@@ -28,10 +28,16 @@ class ActivationExtractor(TransformerMixin, BaseEstimator):
     ----------
     network : torch.nn.Module, skorch.NeuralNet, MLPClassifier or MLPRegressor
         A trained network: any torch module, a fitted skorch net or a fitted scikit-learn
-        multilayer perceptron. Clones of the extractor share it.
+        multilayer perceptron, or one of these in a ``FrozenEstimator``, as a search over networks
+        needs it. Clones of the extractor share it.
     layers : str or sequence of str, default="auto"
         Names or glob patterns such as ``"features.*"``; "all" is every layer, and "auto"
         is explained in the notes.
+    logits : "auto", "binary", str, int or callable, default="auto"
+        Which output of a torch network holds the logits; "auto" is explained in the notes. A
+        name or an index is that of one of several outputs. "binary" is a single
+        log-odds ``z`` of the second class, which becomes the logits ``[0, z]``. A callable is given
+        what the network returns, and returns the logits, (n_samples, n_classes).
     reducer : transformer, default=None
         Applied to the activations batch by batch, so that unreduced ones never pile up, for
         example :class:`~skood.PoolingReducer`. It must treat each sample on its own: a clone is
@@ -91,7 +97,7 @@ class ActivationExtractor(TransformerMixin, BaseEstimator):
     ``F.relu`` or ``Tensor.tanh``, is a layer too: "relu" where the network's own ``forward``
     calls it, "block1.relu" where that of ``block1`` does. What is called several times
     in one pass has a layer for each call: "relu[0]", "relu[1]", ... The
-    input of the last linear layer is the layer "penultimate". A perceptron of scikit-learn has
+    input of the head, see below, is the layer "penultimate". A perceptron of scikit-learn has
     "hidden_0", "hidden_1", ..., and "output", after their activation functions.
 
     **What "auto" selects.** The outputs of all activation functions, except a softmax and a sigmoid
@@ -101,10 +107,13 @@ class ActivationExtractor(TransformerMixin, BaseEstimator):
     one of the others is that very matrix.
 
     **Logits and head.** A matrix of at least two columns that the network returns is
-    taken for the logits; of a tuple or list, the first tensor; of a mapping or another
-    object, what it calls "logits", or else its first matrix. Where the network ends in a softmax,
-    log-softmax or sigmoid, the logits are what goes into it. Where a linear layer yields them,
-    it becomes the ``head``, and ``head.input_layer`` names the layer it reads, if that was
+    taken for the logits; of several outputs, what is called "logits", or else the first matrix
+    that a last linear layer yields, one whose output goes into no other layer; or else the first
+    tensor of a tuple or list, the first matrix of a mapping or another object. Where this leaves
+    several that may be the logits, a warning says so. Where the network ends in a softmax,
+    log-softmax or sigmoid, the logits are what goes into it. Where a linear layer yields them, and
+    they are the product of its weight and its input plus its bias, it
+    becomes the ``head``, and ``head.input_layer`` names the layer it reads, if that was
     extracted and the reducer left it as it was. A single log-odds ``z``, of
     ``NeuralNetBinaryClassifier`` or a two-class ``MLPClassifier``, becomes the logits
     ``[0, z]``. Regressors and multilabel classifiers have none.
@@ -176,6 +185,7 @@ class ActivationExtractor(TransformerMixin, BaseEstimator):
     _parameter_constraints: dict = {
         "network": "no_validation",
         "layers": [str, "array-like"],
+        "logits": [str, Integral, callable],
         "reducer": [HasMethods(["fit", "transform"]), None],
         "batch_size": [Interval(Integral, 1, None, closed="left")],
         "device": "no_validation",
@@ -192,6 +202,7 @@ class ActivationExtractor(TransformerMixin, BaseEstimator):
         network,
         layers=AUTO,
         *,
+        logits="auto",
         reducer=None,
         batch_size=256,
         device="auto",
@@ -204,6 +215,7 @@ class ActivationExtractor(TransformerMixin, BaseEstimator):
     ):
         self.network = network
         self.layers = layers
+        self.logits = logits
         self.reducer = reducer
         self.batch_size = batch_size
         self.device = device
@@ -240,7 +252,7 @@ class ActivationExtractor(TransformerMixin, BaseEstimator):
         ValueError
             If a name or pattern selects nothing; the message lists the known layers.
         """
-        adapter = adapt(self.network, self.device)
+        adapter = adapt(self.network, self.device, self.logits)
         if isinstance(X, Activations):
             plan = None
             forget_features(self)
@@ -283,7 +295,7 @@ class ActivationExtractor(TransformerMixin, BaseEstimator):
         check_is_fitted(self, "layers_")
         if isinstance(X, Activations):
             return self._select(X)
-        adapter = adapt(self.network, self.device)
+        adapter = adapt(self.network, self.device, self.logits)
         batches = as_batches(self, X, self.batch_size, reset=False)
         plan = self._plan
         if plan is None:

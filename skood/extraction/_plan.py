@@ -11,7 +11,7 @@ from tqdm import tqdm
 
 from .._validation import match_layers
 from ..activations import Activations, LinearHead, PackedBits
-from ._adapter import NetworkAdapter, Trace
+from ._adapter import PENULTIMATE, NetworkAdapter, Trace
 from ._collector import Collector, reduce_activations
 from ._inputs import Batches, count_rows
 from ._mode import Mode
@@ -78,14 +78,20 @@ def make_plan(
 
 
 def _choose(wanted: str | Sequence[str], trace: Trace, known: list[str]) -> list[str]:
-    if not (isinstance(wanted, str) and wanted == AUTO):
-        return match_layers(wanted, known)
-    if not trace.auto:
+    if isinstance(wanted, str) and wanted == AUTO:
+        if trace.auto:
+            return trace.auto
         raise ValueError(
-            "layers='auto' found no activation function and no linear layer in the network: name "
-            f"the layers to extract; known are {known}."
+            "layers='auto' found no activation function in the network, and no head, since "
+            f"{trace.why_no_head}: name the layers to extract; known are {known}."
         )
-    return trace.auto
+    if PENULTIMATE in ([wanted] if isinstance(wanted, str) else wanted) and trace.why_no_head:
+        if PENULTIMATE not in known:
+            raise ValueError(
+                f"There is no layer {PENULTIMATE!r}, the input of the head, since "
+                f"{trace.why_no_head}; known are {known}."
+            )
+    return match_layers(wanted, known)
 
 
 def signature_of(activations: Activations) -> Signature:

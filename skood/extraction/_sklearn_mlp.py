@@ -16,6 +16,11 @@ from ._fingerprint import hash_content
 from ._gradients import check_reached, gradient_name, require_logits, uniform_kl_slope
 from ._perturbation import BasePerturbation
 
+_NOT_FITTED = (
+    "This %(name)s instance is not fitted yet: fit it before its activations are extracted. "
+    "Clones, such as a search over networks makes, are not fitted: there, wrap each perceptron in "
+    "sklearn.frozen.FrozenEstimator."
+)
 _INPUTS, _OUTPUT = "inputs", "output"
 
 _FUNCTIONS: dict[str, Callable[[NDArray], NDArray]] = {
@@ -46,7 +51,7 @@ class MLPAdapter(NetworkAdapter):
     """
 
     def __init__(self, mlp: MLPClassifier | MLPRegressor) -> None:
-        check_is_fitted(mlp)
+        check_is_fitted(mlp, msg=_NOT_FITTED)
         self._mlp = mlp
         self._hidden = [f"hidden_{number}" for number in range(mlp.n_layers_ - 2)]
         # Where a sample may have several labels, the outputs are no logits of classes.
@@ -64,7 +69,9 @@ class MLPAdapter(NetworkAdapter):
 
     def trace(self, batch: Any) -> tuple[Trace, dict[str, NDArray]]:
         values, _ = self._run(self._check_batch(batch), [_OUTPUT])
-        return Trace(auto=self._hidden, features=self._hidden[-1:]), values
+        n_axes = {name: value.ndim for name, value in values.items()}
+        why_no_head = "" if self._has_logits else "a regressor or multilabel classifier has none"
+        return Trace(self._hidden, self._hidden[-1:], n_axes, why_no_head), values
 
     def forward(
         self, batch: Any, trace: Trace, layers: Sequence[str], keep: Keep

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import copy
+import threading
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, suppress
 from dataclasses import replace
 from itertools import chain
@@ -16,12 +17,13 @@ from numpy.typing import NDArray
 from sklearn.exceptions import NotFittedError
 from torch import Tensor, nn
 
-from ._adapter import Keep, NetworkAdapter
-from ._calls import Call, CallListener
+from ._adapter import Keep, NetworkAdapter, two_class_head
+from ._calls import Call, CallListener, readable_modules, uncompiled
 from ._dropout import dropout_layers, dropping_out
 from ._fingerprint import describe_code, hash_content
 from ._gradients import gradient_name, require_logits, uniform_kl_slope
-from ._inputs import count_rows
+from ._inputs import count_rows, take_rows
+from ._outputs import AUTO, BINARY, Wanted, find_output
 from ._perturbation import BasePerturbation
 from ._reading import reading
 from ._torch_gradients import (
@@ -33,7 +35,7 @@ from ._torch_gradients import (
     recording,
     weights_recorded,
 )
-from ._torch_trace import TorchTrace, find_logits, trace_calls
+from ._torch_trace import Traced, TorchTrace, trace_calls
 
 _LOGITS = "(logits)"
 
@@ -41,7 +43,7 @@ _LOGITS = "(logits)"
 class TorchAdapter(NetworkAdapter):
     """Runs a module, or a copy of it where that is wanted on another device."""
 
-    def __init__(self, network: nn.Module, device: Any = "auto") -> None:
+    def __init__(self, network: nn.Module, device: Any = "auto", logits: Wanted = AUTO) -> None:
         self.network = _readable(network)
         tensors = list(chain(self.network.parameters(), self.network.buffers()))
         if any(nn.parameter.is_lazy(tensor) for tensor in tensors):
@@ -52,6 +54,7 @@ class TorchAdapter(NetworkAdapter):
         floats = (tensor.dtype for tensor in tensors if tensor.is_floating_point())
         self._dtype = next(floats, torch.get_default_dtype())
         self._device = tensors[0].device if tensors else torch.device("cpu")
+        self._wanted, self._is_binary = logits, logits == BINARY
         if device != "auto":
             self._move_to(torch.empty(0, device=device).device)
 
@@ -82,10 +85,34 @@ class TorchAdapter(NetworkAdapter):
 
     def trace(self, batch: Any) -> tuple[TorchTrace, dict[str, Tensor]]:
         keeps_integers = self._reaches_embedding(batch)
-        trace, values = trace_calls(
-            self.network, lambda: self._run(batch, keeps_integers), count_rows(batch)
+        traced = self._trace(batch, keeps_integers)
+        n_samples = count_rows(batch)
+        if any(n_samples in value.shape[1:] for value in traced.values.values()):
+            # The samples may lie along another axis: what has one more row with one more has them
+            # along the first.
+            more = take_rows(batch, [*range(n_samples), -1])
+            with suppress(RuntimeError):  # of a network that takes so many samples only
+                known = self._trace(more, keeps_integers).values
+                traced = self._trace(batch, keeps_integers, known)
+        logits = self._as_logits(traced.logits)
+        return replace(
+            traced.trace,
+            keeps_integers=keeps_integers,
+            n_classes=None if logits is None else logits.shape[1],
+        ), traced.values
+
+    def _trace(
+        self, batch: Any, keeps_integers: bool, known: Collection[str] | None = None
+    ) -> Traced:
+        n_samples = count_rows(batch)
+        return trace_calls(
+            self.network,
+            lambda: self._run(batch, keeps_integers),
+            n_samples,
+            wanted=self._wanted,
+            fits=lambda output: self._may_be_logits(output) and len(output) == n_samples,
+            known=known,
         )
-        return replace(trace, keeps_integers=keeps_integers), values
 
     def forward(
         self, batch: Any, trace: TorchTrace, layers: Sequence[str], keep: Keep
@@ -191,14 +218,29 @@ class TorchAdapter(NetworkAdapter):
         if awaited:
             missing = sorted(chain.from_iterable(awaited.values()))
             raise ValueError(f"The network does not call its layers {missing} for all inputs.")
-        return self._as_logits(squashed[0] if squashed else find_logits(returned))
+        source = squashed[0] if squashed else self._find_output(returned, trace)
+        logits = self._as_logits(source)
+        if trace.n_classes != (None if logits is None else logits.shape[1]):
+            got = "nothing" if source is None else f"shape {tuple(source.shape)}"
+            expected = "no logits" if trace.n_classes is None else f"{trace.n_classes} logits"
+            raise ValueError(
+                f"The network returned {expected} for each sample in fit, but {got} for a batch "
+                f"of {count_rows(inputs)}: does it squeeze?"
+            )
+        return logits
+
+    def _find_output(self, returned: Any, trace: TorchTrace) -> Tensor | None:
+        if callable(self._wanted):
+            return self._wanted(returned)
+        return find_output(returned, trace.output)
 
     def head(self, trace: TorchTrace) -> tuple[NDArray, NDArray | None] | None:
         if trace.head is None:
             return None
         linear = cast(nn.Linear, self.network.get_submodule(trace.head))
         bias = None if linear.bias is None else self.to_numpy(linear.bias).copy()
-        return self.to_numpy(linear.weight).copy(), bias
+        weight = self.to_numpy(linear.weight).copy()
+        return two_class_head(weight, bias) if self._is_binary else (weight, bias)
 
     def to_numpy(self, value: Tensor) -> NDArray:
         # NumPy does not know bfloat16 and computes slowly in half precision.
@@ -206,9 +248,23 @@ class TorchAdapter(NetworkAdapter):
         return (value.float() if is_short else value).numpy(force=True)
 
     def _as_logits(self, output: Tensor | None) -> Tensor | None:
-        if output is None or output.ndim != 2 or output.shape[1] < 2:
-            return None
-        return output if output.is_floating_point() else None
+        if output is None or not self._may_be_logits(output):
+            if self._wanted == AUTO:
+                return None
+            needed = "one value a sample" if self._is_binary else "a column for each class"
+            got = type(output).__name__ if output is None else f"shape {tuple(output.shape)}"
+            raise ValueError(f"logits={self._wanted!r} needs {needed}, but selects {got}.")
+        if not self._is_binary:
+            return output
+        log_odds = output.reshape(-1, 1)
+        return torch.cat([torch.zeros_like(log_odds), log_odds], dim=1)
+
+    def _may_be_logits(self, output: Tensor) -> bool:
+        if not output.is_floating_point() or output.ndim not in (1, 2):
+            return False
+        if self._is_binary:
+            return output.numel() == len(output)
+        return output.ndim == 2 and output.shape[1] > 1
 
     def _run(self, batch: Any, keeps_integers: bool) -> Any:
         return self._call(self._to_inputs(batch, keeps_integers))
@@ -238,9 +294,15 @@ class TorchAdapter(NetworkAdapter):
         if isinstance(batch, Mapping) or not holds_integers(batch):
             return False
         reached: list[nn.Module] = []
+        thread = threading.get_ident()
+
+        def reach(module: nn.Module, args: tuple) -> None:
+            if threading.get_ident() == thread:
+                reached.append(uncompiled(module))
+
         handles = [
-            module.register_forward_pre_hook(lambda module, args: reached.append(module))
-            for module in self.network.modules()
+            nn.Module.register_forward_pre_hook(module, reach)
+            for _, module in readable_modules(self.network)
             if not any(module.children()) and any(True for _ in module.parameters())
         ]
         try:
@@ -267,7 +329,9 @@ def _readable(network: nn.Module) -> nn.Module:
             f"{type(network).__name__} runs compiled code, whose layers cannot be read: pass the "
             "module that it was made from."
         )
-    network = getattr(network, "_orig_mod", network)  # what torch.compile wraps
-    if isinstance(network, nn.DataParallel | nn.parallel.DistributedDataParallel):
-        return network.module
-    return network
+    inner = uncompiled(network)
+    if isinstance(inner, nn.DataParallel | nn.parallel.DistributedDataParallel):
+        return _readable(inner.module)
+    if inner is not network:
+        return _readable(inner)
+    return inner
