@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.frozen import FrozenEstimator
 
+from ._fingerprint import Fingerprint
 from ._perturbation import BasePerturbation
 
 PENULTIMATE = "penultimate"
@@ -50,8 +51,11 @@ class NetworkAdapter(ABC):
         return nullcontext()
 
     @abstractmethod
-    def fingerprint(self) -> str:
-        """Hash of the weights and the architecture, equal for copies of the network."""
+    def fingerprint(self, trace: Any = None) -> Fingerprint:
+        """Hash of what decides the values, equal for copies of the network.
+
+        What passes leave behind in the network counts, unless their trace is given.
+        """
 
     @abstractmethod
     def trace(self, batch: Any) -> tuple[Trace, dict[str, Any]]:

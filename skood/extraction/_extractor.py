@@ -1,5 +1,6 @@
 """The transformer from raw inputs to activations."""
 
+import warnings
 from numbers import Integral
 
 from sklearn.base import BaseEstimator, TransformerMixin, _fit_context, clone
@@ -10,6 +11,7 @@ from .._validation import check_layers_exist
 from ..activations import Activations
 from ._adapter import adapt
 from ._collector import reduce_activations
+from ._fingerprint import ContentReader
 from ._inputs import as_arrays, as_batches, forget_features
 from ._mode import Mode
 from ._passes import Passes, draw_seed, with_passes
@@ -50,11 +52,13 @@ class ActivationExtractor(TransformerMixin, BaseEstimator):
         Where to run a torch network. "auto" is where its parameters are. For another device a
         copy of the network is made in each call. Not used for scikit-learn perceptrons.
     memory : str or object with the joblib.Memory interface, default=None
-        Cache of results; a string is the path of its folder. It goes by the content of the
-        weights, of the inputs, and by layers, reducer, perturbation and gradients; with
-        ``n_passes``, also by this, ``random_state`` and ``batch_size``. Data sets and
+        Cache of results; a string is the path of its folder. It goes by all that decides the
+        values of the network, as ``fingerprint_`` does, by the content of the inputs, and by layers,
+        logits, reducer, perturbation and gradients; with ``n_passes``, also by this,
+        ``random_state`` and ``batch_size``. Data sets and
         loaders, whose content is not known beforehand, are not cached, nor are passes
-        with ``random_state=None``.
+        with ``random_state=None``. Where something in the network cannot be read, such as an
+        object of compiled code, a warning names it, and nothing is cached.
     verbose : int, default=0
         Whether to show a progress bar.
     perturbation : ODIN or MahalanobisPerturbation, default=None
@@ -76,8 +80,10 @@ class ActivationExtractor(TransformerMixin, BaseEstimator):
         Names of the extracted layers of the network, in forward order, before the reducer and
         without those of gradients and passes.
     fingerprint_ : str
-        Hash of the weights and architecture of the network that ``fit`` saw. Copies of a network
-        have the same, in every process.
+        Hash of what decides the values of the network that ``fit`` saw: its weights, buffers,
+        other attributes and hooks, and the code that they lead to, where this is not of an
+        installed library, which counts by its version. What a pass leaves behind, such as a
+        count, has no part in it. Copies of a network have the same, in every process.
     n_features_in_ : int
         Size of the second axis of the inputs. Only defined for arrays, tensors, data sets and
         loaders of these.
@@ -266,7 +272,7 @@ class ActivationExtractor(TransformerMixin, BaseEstimator):
             plan = make_plan(adapter, batches, self.layers, self.reducer, self._mode())
             self.layers_, self._signature = list(plan.layers), plan.signature
         self._plan = plan
-        self.fingerprint_ = adapter.fingerprint()
+        self.fingerprint_ = adapter.fingerprint(plan and plan.trace).digest
         return self
 
     def transform(self, X):
@@ -307,10 +313,10 @@ class ActivationExtractor(TransformerMixin, BaseEstimator):
         mode = self._mode(draw_seed(self.random_state))
         is_repeatable = self.n_passes is None or self.random_state is not None
         if self.memory is not None and batches.data is not None and is_repeatable:
+            key = self._cache_key(adapter, plan, mode, batches.data)
+        if key is not None:
             ignored = ["adapter", "plan", "mode", "batches", "verbose"]
             run = check_memory(self.memory).cache(extract, ignore=ignored)
-            data = as_arrays(batches.data, adapter.to_numpy)
-            key = (adapter.fingerprint(), data, mode.content())
             reducer = clone(reducer, safe=False)  # what it was fitted to makes no difference
         return run(
             key,
@@ -322,6 +328,19 @@ class ActivationExtractor(TransformerMixin, BaseEstimator):
             batches=batches,
             verbose=self.verbose,
         )
+
+    def _cache_key(self, adapter, plan, mode, data):
+        """What the result depends on; None, and a warning, where not all of it can be told."""
+        fingerprint, reader = adapter.fingerprint(plan.trace), ContentReader()
+        logits = reader.digest([type(adapter).__name__, self.logits, adapter.classes])
+        if unread := [*fingerprint.unread, *(["logits"] if reader.unread else [])]:
+            warnings.warn(
+                f"Nothing is taken from the cache in memory={self.memory!r}, or put there: what "
+                f"the network computes may depend on {unread}, whose content cannot be read.",
+                stacklevel=3,
+            )
+            return None
+        return fingerprint.digest, logits, as_arrays(data, adapter.to_numpy), mode.content()
 
     def _select(self, X):
         names = list(self._signature)

@@ -17,6 +17,11 @@ from torch import Tensor, nn
 _LOCK = threading.RLock()
 
 
+def alone() -> AbstractContextManager:
+    """Context in which no other thread reads a network, and so changes it for the time."""
+    return _LOCK
+
+
 @contextmanager
 def reading(network: nn.Module) -> Iterator[None]:
     """Evaluate a network without gradients; leave it and all random states as they were.

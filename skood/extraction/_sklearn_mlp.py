@@ -12,7 +12,7 @@ from sklearn.neural_network import MLPClassifier, MLPRegressor
 from sklearn.utils.validation import check_is_fitted
 
 from ._adapter import Keep, NetworkAdapter, Trace, two_class_head
-from ._fingerprint import hash_content
+from ._fingerprint import ContentReader, Fingerprint
 from ._gradients import check_reached, gradient_name, require_logits, uniform_kl_slope
 from ._perturbation import BasePerturbation
 
@@ -59,13 +59,11 @@ class MLPAdapter(NetworkAdapter):
         self._has_logits = isinstance(mlp, MLPClassifier) and not several
         self.classes = mlp.classes_ if self._has_logits else None
 
-    def fingerprint(self) -> str:
-        mlp = self._mlp
-        arrays = [*mlp.coefs_, *mlp.intercepts_]
-        return hash_content(
-            [type(mlp).__name__, mlp.activation, mlp.out_activation_],
-            ((str(number), array) for number, array in enumerate(arrays)),
-        )
+    def fingerprint(self, trace: Trace | None = None) -> Fingerprint:
+        mlp, reader = self._mlp, ContentReader()
+        functions = [mlp.activation, mlp.out_activation_]
+        content = [type(mlp).__name__, *functions, mlp.coefs_, mlp.intercepts_, self.classes]
+        return Fingerprint(reader.digest(content).hex(), reader.unread)
 
     def trace(self, batch: Any) -> tuple[Trace, dict[str, NDArray]]:
         values, _ = self._run(self._check_batch(batch), [_OUTPUT])

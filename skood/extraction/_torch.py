@@ -20,12 +20,13 @@ from torch import Tensor, nn
 from ._adapter import Keep, NetworkAdapter, two_class_head
 from ._calls import Call, CallListener, readable_modules, uncompiled
 from ._dropout import dropout_layers, dropping_out
-from ._fingerprint import describe_code, hash_content
+from ._fingerprint import Fingerprint
 from ._gradients import gradient_name, require_logits, uniform_kl_slope
 from ._inputs import count_rows, take_rows
 from ._outputs import AUTO, BINARY, Wanted, find_output
 from ._perturbation import BasePerturbation
-from ._reading import reading
+from ._reading import alone, reading
+from ._torch_fingerprint import fingerprint_of, hash_attributes
 from ._torch_gradients import (
     Inputs,
     LayerGradients,
@@ -66,24 +67,12 @@ class TorchAdapter(NetworkAdapter):
     def reading(self) -> AbstractContextManager:
         return reading(self.network)
 
-    def fingerprint(self) -> str:
-        modules = dict(self.network.named_modules())
-        texts = [
-            f"{name} {type(module).__qualname__} {describe_code(type(module).forward)}"
-            for name, module in modules.items()
-        ]
-        return hash_content([repr(self.network), *texts], self._named_octets())
-
-    def _named_octets(self) -> Iterator[tuple[str, NDArray]]:
-        # The tensors themselves, since a state_dict leaves out non-persistent buffers.
-        for name, tensor in chain(
-            self.network.named_parameters(remove_duplicate=False),
-            self.network.named_buffers(remove_duplicate=False),
-        ):
-            flat = tensor.detach().cpu().contiguous().reshape(-1)
-            yield f"{name} {tensor.dtype} {tuple(tensor.shape)}", flat.view(torch.uint8).numpy()
+    def fingerprint(self, trace: TorchTrace | None = None) -> Fingerprint:
+        with alone():
+            return fingerprint_of(self.network, () if trace is None else trace.written)
 
     def trace(self, batch: Any) -> tuple[TorchTrace, dict[str, Tensor]]:
+        before = hash_attributes(self.network)
         keeps_integers = self._reaches_embedding(batch)
         traced = self._trace(batch, keeps_integers)
         n_samples = count_rows(batch)
@@ -95,8 +84,14 @@ class TorchAdapter(NetworkAdapter):
                 known = self._trace(more, keeps_integers).values
                 traced = self._trace(batch, keeps_integers, known)
         logits = self._as_logits(traced.logits)
+        after = hash_attributes(self.network)
         return replace(
             traced.trace,
+            written=frozenset(
+                place
+                for place in before.keys() | after.keys()
+                if before.get(place) != after.get(place)
+            ),
             keeps_integers=keeps_integers,
             n_classes=None if logits is None else logits.shape[1],
         ), traced.values
@@ -260,10 +255,10 @@ class TorchAdapter(NetworkAdapter):
         return torch.cat([torch.zeros_like(log_odds), log_odds], dim=1)
 
     def _may_be_logits(self, output: Tensor) -> bool:
-        if not output.is_floating_point() or output.ndim not in (1, 2):
+        if not output.is_floating_point():
             return False
         if self._is_binary:
-            return output.numel() == len(output)
+            return output.ndim > 0 and output.numel() == len(output)
         return output.ndim == 2 and output.shape[1] > 1
 
     def _run(self, batch: Any, keeps_integers: bool) -> Any:

@@ -53,6 +53,8 @@ class TorchTrace(Trace):
     """Which output counts as the logits, where the user's function does not compute it."""
     n_classes: int | None = None
     """Number of columns of the logits, or None where there are none."""
+    written: frozenset[str] = frozenset()
+    """Attributes of the modules that a pass changes."""
     keeps_integers: bool = False
     """Whether integer inputs are fed as they are."""
 
