@@ -34,6 +34,10 @@ class Trace:
     """Number of axes of each layer, with that of the samples."""
     why_no_head: str
     """Where no head yields the logits, the reason; otherwise empty."""
+    units_last: frozenset[str] = frozenset()
+    """Layers that have a vector of units for each token, (n_samples, n_tokens, n_units)."""
+    takes_any_length: bool = False
+    """Whether the second axis of the inputs may have another size."""
 
 
 class NetworkAdapter(ABC):

@@ -10,7 +10,7 @@ from sklearn.utils.validation import check_is_fitted, check_memory
 from .._validation import check_layers_exist
 from ..activations import Activations
 from ._adapter import adapt
-from ._collector import reduce_activations
+from ._collector import reduce_activations, units_first
 from ._fingerprint import ContentReader
 from ._inputs import as_arrays, as_batches, forget_features
 from ._mode import Mode
@@ -124,11 +124,19 @@ class ActivationExtractor(TransformerMixin, BaseEstimator):
     ``NeuralNetBinaryClassifier`` or a two-class ``MLPClassifier``, becomes the logits
     ``[0, z]``. Regressors and multilabel classifiers have none.
 
-    **Inputs of torch networks.** Floating point values are cast to the kind of the parameters. So
-    are integers, unless the first module with weights that they reach is an embedding. In a
-    mapping, which becomes keyword arguments of the network, integers stay integers. A data
+    **Inputs of torch networks.** Floating point values are cast to the kind of the parameters.
+    Integers stay what they are where the network runs on them; else they are cast
+    to 64 bits, if it runs on those or if an embedding looks them up, or else to the kind of the
+    parameters. In a mapping, which becomes keyword arguments of the network, they stay integers.
+    A data
     set or loader yields inputs, or tuples or lists whose first item they are; rows are returned in
     the order in which they come. Values of half precision are returned in single precision.
+
+    **Sequences.** Where the inputs are sequences, a matrix of integers or an array of vectors, and
+    the network takes shorter ones too, which is tried, ``transform`` takes inputs of any length,
+    and a layer whose second axis goes by the length, (n_samples, n_tokens, n_units), is given to
+    the reducer as (n_samples, n_units, n_tokens): it is pooled over the tokens. Padding counts as
+    tokens. Other layers are taken to have their units in the second axis.
 
     **Perturbation.** The network runs twice, and the gradient of its first run moves the inputs;
     of a mapping, those of floating point values. Integers that an embedding looks up cannot
@@ -260,7 +268,7 @@ class ActivationExtractor(TransformerMixin, BaseEstimator):
         """
         adapter = adapt(self.network, self.device, self.logits)
         if isinstance(X, Activations):
-            plan = None
+            plan = self._plan = None
             forget_features(self)
             names, origins = match_extracted(self.layers, X.layers, gradients=self.gradients)
             self.layers_ = list(
@@ -302,8 +310,9 @@ class ActivationExtractor(TransformerMixin, BaseEstimator):
         if isinstance(X, Activations):
             return self._select(X)
         adapter = adapt(self.network, self.device, self.logits)
-        batches = as_batches(self, X, self.batch_size, reset=False)
         plan = self._plan
+        any_length = plan is not None and plan.trace.takes_any_length
+        batches = as_batches(self, X, self.batch_size, reset=False, any_length=any_length)
         if plan is None:
             plan = make_plan(adapter, batches, self.layers, self.reducer, self._mode())
         return self._in_order(self._extract(adapter, plan, batches))
@@ -365,6 +374,8 @@ class ActivationExtractor(TransformerMixin, BaseEstimator):
         """Some layers of activations extracted before, reduced, and the passes if wanted."""
         reduced = X[names]
         if self.reducer is not None:
+            if self._plan is not None:
+                reduced = units_first(reduced, self._plan.trace.units_last)
             reduced = reduce_activations(self.reducer, reduced)
         return reduced if self.n_passes is None else with_passes(reduced, X, self.n_passes)
 

@@ -61,7 +61,8 @@ def name_output(returned: Any, wanted: Wanted) -> Path:
     if isinstance(wanted, int):
         # Mappings and objects have an order too; a negative index counts from the end.
         keys = list(_items(returned) or getattr(returned, "__dict__", {}))
-        paths += [(key,) for key in keys[wanted:][:1]]
+        if -len(keys) <= wanted < len(keys):
+            paths.append((keys[wanted],))
     found = [path for path in paths if find_output(returned, path) is not None]
     if isinstance(returned, Tensor) or not found:
         outputs = _describe(outputs_of(returned))

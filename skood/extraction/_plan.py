@@ -12,7 +12,7 @@ from tqdm import tqdm
 from .._validation import match_layers
 from ..activations import Activations, LinearHead, PackedBits
 from ._adapter import PENULTIMATE, NetworkAdapter, Trace
-from ._collector import Collector, reduce_activations
+from ._collector import Collector, reduce_activations, units_first
 from ._inputs import Batches, count_rows
 from ._mode import Mode
 from ._passes import PASSES, check_name_is_free
@@ -66,7 +66,7 @@ def make_plan(
             outcome = mode.run(adapter, two, trace, layers, keep)
     reduced = Activations({name: arrays[name] for name in mode.names(layers)})
     if reducer is not None:
-        reduced = reduce_activations(reducer, reduced)
+        reduced = reduce_activations(reducer, units_first(reduced, trace.units_last))
     holds_features = (
         name
         for name in trace.features
@@ -119,7 +119,8 @@ def extract(
     The arguments before the star are those that a cache goes by; ``key`` stands for the content of
     network, inputs and mode.
     """
-    collector = Collector(reducer, adapter.to_numpy, batches.n_samples, mode.names(layers))
+    names, units_last = mode.names(layers), plan.trace.units_last
+    collector = Collector(reducer, adapter.to_numpy, batches.n_samples, names, units_last)
     bar = tqdm(total=batches.n_samples, unit=" samples", disable=not verbose)
     with bar, adapter.reading():
         for number, batch in enumerate(batches):

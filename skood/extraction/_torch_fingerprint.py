@@ -62,12 +62,27 @@ def fingerprint_of(network: nn.Module, written: Collection[str]) -> Fingerprint:
     return Fingerprint(content.hexdigest(), reader.unread)
 
 
-def hash_attributes(network: nn.Module) -> dict[str, bytes]:
-    """A hash of each attribute that is no weight."""
+Attributes = dict[str, tuple[Any, bytes]]
+
+
+def read_attributes(network: nn.Module) -> Attributes:
+    """Attributes that are no weights, and their hashes."""
     reader = _TorchReader(network)
     for name, weight in chain(network.named_parameters(), network.named_buffers()):
         reader.know(weight, name)
-    return {place: reader.digest(value) for place, value in _attributes(network)}
+    return {place: (value, reader.digest(value)) for place, value in _attributes(network)}
+
+
+def written_between(before: Attributes, after: Attributes) -> frozenset[str]:
+    """Where there is something else now, or something new that may be equal by chance."""
+    return frozenset(
+        place
+        for place in before.keys() | after.keys()
+        if place not in before
+        or place not in after
+        or before[place][1] != after[place][1]
+        or (isinstance(after[place][0], Tensor) and before[place][0] is not after[place][0])
+    )
 
 
 def _attributes(network: nn.Module) -> Iterator[tuple[str, Any]]:

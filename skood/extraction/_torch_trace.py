@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
+from enum import Enum, auto
 from itertools import chain
 from typing import Any, NamedTuple
 
@@ -37,7 +38,15 @@ class Tap:
         return call.inputs[0] if self.before else call.output
 
 
-@dataclass(frozen=True)
+class Integers(Enum):
+    """How a network takes integer inputs."""
+
+    AS_THEY_ARE = auto()
+    AS_INT64 = auto()
+    AS_FLOATS = auto()
+
+
+@dataclass(frozen=True, kw_only=True)
 class TorchTrace(Trace):
     """What is to be known to run a torch network again and find the same layers."""
 
@@ -55,8 +64,8 @@ class TorchTrace(Trace):
     """Number of columns of the logits, or None where there are none."""
     written: frozenset[str] = frozenset()
     """Attributes of the modules that a pass changes."""
-    keeps_integers: bool = False
-    """Whether integer inputs are fed as they are."""
+    integers: Integers = Integers.AS_FLOATS
+    """How the network takes integer inputs."""
 
 
 class Traced(NamedTuple):
