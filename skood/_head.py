@@ -103,7 +103,10 @@ def _head_of(X: Activations, wanted_by: str) -> LinearHead:
     if X.head is None:
         raise ValueError(
             f"{wanted_by} needs the head of the network, its last linear layer, but {X!r} "
-            "carries none."
+            "carries none. What an extractor takes for the head is a linear layer whose weight "
+            "times input plus bias is the logits; where a network scales, clips or averages what "
+            "that yields, or normalises the weight, there is none. Give one by "
+            "X.assign(head=LinearHead(...)), or use a method without a head."
         )
     head = X.head
     if head.input_layer is None and len(X.layers) == 1:

@@ -17,6 +17,7 @@ def make_monitor(
     network: Any,
     *,
     layers: str | list[str] = "auto",
+    logits: Any = "auto",
     percentiles: Sequence[float] = (30, 50, 70),
     contamination: float = 0.05,
     batch_size: int = 256,
@@ -36,6 +37,8 @@ def make_monitor(
         The trained classifier. It is only read.
     layers : "auto", str or list of str, default="auto"
         Layers to monitor, as in :class:`ActivationExtractor`.
+    logits : "auto", "binary", str, int or callable, default="auto"
+        Which output holds the logits, as in :class:`ActivationExtractor`.
     percentiles : sequence of float, default=(30, 50, 70)
         Percentiles of the binarisation, as in :class:`PercentileBinarizer`. No single one is
         best for every network and every kind of input; one alone is faster.
@@ -82,6 +85,7 @@ def make_monitor(
                 ActivationExtractor(
                     network,
                     layers,
+                    logits=logits,
                     reducer=PoolingReducer(("max", "avg")),
                     batch_size=batch_size,
                     device=device,

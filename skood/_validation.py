@@ -27,6 +27,13 @@ ARRAY_LAYER = "X"
 """Name of the one layer that an ordinary array becomes."""
 
 
+ON_LOGITS = (
+    "a single logit becomes the logits of two classes with ActivationExtractor(network, "
+    "logits='binary'), and logits= also names the one of several outputs that holds them"
+)
+"""What to do where a network seems to have no logits."""
+
+
 def check_activations(
     estimator: Any,
     X: Any,

@@ -11,6 +11,7 @@ from scipy.special import softmax
 from sklearn.utils import check_array
 from sklearn.utils._param_validation import Interval, validate_params
 
+from .._validation import ON_LOGITS
 from ..activations import Activations
 
 # How far sums of probabilities in single and in half precision are off; whatever their precision
@@ -119,7 +120,7 @@ def logits_of(X: Any, wanted_by: str) -> Any:
     if not isinstance(X, Activations):
         return X
     if X.logits is None:
-        raise ValueError(f"{wanted_by} needs logits, but {X!r} carries none.")
+        raise ValueError(f"{wanted_by} needs logits, but {X!r} carries none: {ON_LOGITS}.")
     return X.logits
 
 

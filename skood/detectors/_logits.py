@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from sklearn.utils import gen_batches
 from sklearn.utils._param_validation import Interval
 
-from .._validation import ARRAY_LAYER, check_activations
+from .._validation import ARRAY_LAYER, ON_LOGITS, check_activations
 from ..activations import Activations
 from ._base import BaseOneClassDetector
 
@@ -51,7 +51,9 @@ class LogitDetector(BaseOneClassDetector):
     def _validate(self, X, *, reset):
         if isinstance(X, Activations):
             if X.logits is None:
-                raise ValueError(f"{type(self).__name__} needs logits, but {X!r} carries none.")
+                raise ValueError(
+                    f"{type(self).__name__} needs logits, but {X!r} carries none: {ON_LOGITS}."
+                )
             # Layers that are not read here may stay on disk.
             X = X.replace({"logits": X.logits})
         return check_activations(

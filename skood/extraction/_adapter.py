@@ -11,11 +11,13 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from sklearn.frozen import FrozenEstimator
 
+from ._fingerprint import Fingerprint
 from ._perturbation import BasePerturbation
 
 PENULTIMATE = "penultimate"
-"""Name of the input of the last linear layer, where no other layer holds it."""
+"""Name of the input of the head, where no other layer holds it."""
 
 Keep = Callable[[str, Any], None]
 
@@ -27,7 +29,15 @@ class Trace:
     auto: list[str]
     """Layers that ``layers="auto"`` stands for, in forward order."""
     features: list[str]
-    """Layers whose values are, as they are, the input of the last linear layer."""
+    """Layers whose values are, as they are, the input of the head."""
+    n_axes: dict[str, int]
+    """Number of axes of each layer, with that of the samples."""
+    why_no_head: str
+    """Where no head yields the logits, the reason; otherwise empty."""
+    units_last: frozenset[str] = frozenset()
+    """Layers that have a vector of units for each token, (n_samples, n_tokens, n_units)."""
+    takes_any_length: bool = False
+    """Whether the second axis of the inputs may have another size."""
 
 
 class NetworkAdapter(ABC):
@@ -45,8 +55,11 @@ class NetworkAdapter(ABC):
         return nullcontext()
 
     @abstractmethod
-    def fingerprint(self) -> str:
-        """Hash of the weights and the architecture, equal for copies of the network."""
+    def fingerprint(self, trace: Any = None) -> Fingerprint:
+        """Hash of what decides the values, equal for copies of the network.
+
+        What passes leave behind in the network counts, unless their trace is given.
+        """
 
     @abstractmethod
     def trace(self, batch: Any) -> tuple[Trace, dict[str, Any]]:
@@ -115,7 +128,7 @@ def two_class_head(weight: NDArray, bias: NDArray | None) -> tuple[NDArray, NDAr
     return np.concatenate([zeros, weight]), None if bias is None else np.append(zeros[:1, 0], bias)
 
 
-def adapt(network: Any, device: Any = "auto") -> NetworkAdapter:
+def adapt(network: Any, device: Any = "auto", logits: Any = "auto") -> NetworkAdapter:
     """Choose the adapter of a network, importing no library that the network does not use.
 
     Raises
@@ -124,24 +137,34 @@ def adapt(network: Any, device: Any = "auto") -> NetworkAdapter:
         If the network is of no known kind.
     NotFittedError
         If it is not trained yet.
+    ValueError
+        If ``logits`` says which output holds them, for a network that has only one.
     """
+    while isinstance(network, FrozenEstimator):
+        network = network.estimator
     torch, skorch = sys.modules.get("torch"), sys.modules.get("skorch")
     if torch is not None and isinstance(network, torch.nn.Module):
         from ._torch import TorchAdapter
 
-        return TorchAdapter(network, device)
+        return TorchAdapter(network, device, logits)
     if skorch is not None and isinstance(network, skorch.NeuralNet):
         from ._skorch import adapt_skorch
 
-        return adapt_skorch(network, device)
+        return adapt_skorch(network, device, logits)
 
     from sklearn.neural_network import MLPClassifier, MLPRegressor
 
     if isinstance(network, MLPClassifier | MLPRegressor):
         from ._sklearn_mlp import MLPAdapter
 
+        if logits != "auto":
+            raise ValueError(
+                f"logits={logits!r} is for networks of torch: a {type(network).__name__} has one "
+                "output, which is read for what it is."
+            )
         return MLPAdapter(network)
     raise TypeError(
         "network must be a torch.nn.Module, a fitted skorch NeuralNet or a fitted scikit-learn "
-        f"MLPClassifier or MLPRegressor, got {network!r}."
+        "MLPClassifier or MLPRegressor, or one of these in a FrozenEstimator; "
+        f"got {network!r}."
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
@@ -11,6 +12,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils.parametrize import ParametrizationList
 from torch.overrides import TorchFunctionMode
 
 _NOT_ACTIVATIONS = {"MultiheadAttention", "Softmax", "Softmax2d", "Softmin", "LogSoftmax"}
@@ -75,6 +77,8 @@ class Call:
 class CallListener:
     """Context in which a forward pass of a network tells of its calls.
 
+    The calls that other threads make of the network are none of this pass.
+
     Parameters
     ----------
     network : torch.nn.Module
@@ -103,6 +107,7 @@ class CallListener:
         self._running: list[tuple[str, nn.Module]] = [("", network)]
         self._counts: Counter[str] = Counter()
         self._telling = False
+        self._thread = threading.get_ident()
 
     def __enter__(self) -> CallListener:
         try:
@@ -131,29 +136,32 @@ class CallListener:
 
     def _modules_to_hear(self) -> Iterator[tuple[str, nn.Module]]:
         if self._names is not None and self._function_listener is None:
-            yield from ((name, self._network.get_submodule(name)) for name in self._names)
-            return
+            return ((name, self._network.get_submodule(name)) for name in self._names)
         # All of them: a function is called by the one that is running.
-        for name, module in self._network.named_modules():
-            if module is not self._network:
-                yield name, module
+        return readable_modules(self._network)
 
     def _listen_to(self, name: str, module: nn.Module) -> None:
+        # The methods of nn.Module: scripted modules refuse theirs, but call the hooks.
         if self._function_listener is not None:
             enter = partial(self._module_entered, name)
-            self._handles.append(module.register_forward_pre_hook(enter))
-        leave = partial(self._module_left, name)
-        self._handles.append(module.register_forward_hook(leave, with_kwargs=True))
+            self._handles.append(nn.Module.register_forward_pre_hook(module, enter))
+        leave = partial(self._module_left, name, uncompiled(module))
+        self._handles.append(nn.Module.register_forward_hook(module, leave, with_kwargs=True))
 
     def _module_entered(self, name: str, module: nn.Module, args: tuple) -> None:
-        self._running.append((name, module))
+        if threading.get_ident() == self._thread:
+            self._running.append((name, uncompiled(module)))
 
     def _module_left(
-        self, name: str, module: nn.Module, args: tuple, kwargs: dict, output: Any
+        self, name: str, called: nn.Module, module: nn.Module, args: tuple, *others: Any
     ) -> None:
+        if threading.get_ident() != self._thread:
+            # Such a call has no keyword arguments where this hook was just added or removed.
+            return
+        kwargs, output = others
         if self._function_listener is not None:
             self._running.pop()
-        self._tell(name, module, args, kwargs, output)
+        self._tell(name, called, args, kwargs, output)
 
     def _function_called(self, function: str, args: tuple, kwargs: dict, output: Any) -> None:
         caller, module = self._running[-1]
@@ -191,6 +199,34 @@ class _FunctionListener(TorchFunctionMode):
         if function in _HEARD_FUNCTIONS:
             self._on_function(function, args, kwargs, output)
         return output
+
+
+def readable_modules(network: nn.Module) -> Iterator[tuple[str, nn.Module]]:
+    """The modules inside a network whose calls can be heard, with their names.
+
+    What torch.compile wraps goes by the name of the wrapper. Calls inside a scripted module
+    are not to be heard, and those that compute weights are none of a layer.
+    """
+    seen: set[int] = set()
+
+    def visit(module: nn.Module, prefix: str) -> Iterator[tuple[str, nn.Module]]:
+        if isinstance(module, torch.jit.ScriptModule | ParametrizationList):
+            return
+        for key, child in uncompiled(module)._modules.items():
+            if child is not None and id(child) not in seen:
+                seen.add(id(child))
+                if not isinstance(child, ParametrizationList):
+                    yield prefix + key, child
+                yield from visit(child, f"{prefix}{key}.")
+
+    return visit(network, "")
+
+
+def uncompiled(module: nn.Module) -> nn.Module:
+    """The module that torch.compile wrapped, or the module itself."""
+    while "_orig_mod" in module._modules:
+        module = module._modules["_orig_mod"]  # type: ignore[assignment]
+    return module
 
 
 def first_tensor(value: Any) -> Tensor | None:

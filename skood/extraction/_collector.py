@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any
 
 import numpy as np
@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from sklearn.base import clone
 
 from ..activations import Activations, LinearHead, PackedBits, largest_logits
+from ._gradients import owner_of
 from ._passes import PASSES
 
 
@@ -28,6 +29,8 @@ class Collector:
         Number of samples to expect, where known.
     names : list of str
         The layers, in the order in which the reducer is to see them.
+    units_last : collection of str, default=()
+        Layers of which a reducer is to be given the units in the second axis.
     """
 
     def __init__(
@@ -36,8 +39,10 @@ class Collector:
         to_numpy: Callable[[Any], NDArray],
         n_samples: int | None,
         names: list[str],
+        units_last: Collection[str] = (),
     ) -> None:
         self._reducer = reducer
+        self._units_last = units_last
         self._to_numpy = to_numpy
         self._n_expected = n_samples
         self._names = names
@@ -52,7 +57,10 @@ class Collector:
         """Take the value of a layer for the current batch; nothing of it is shared."""
         if self._reducer is None:
             self._store(layer, self._to_numpy(value))
-        elif hasattr(self._reducer, "pool_layers"):
+            return
+        if owner_of(layer) in self._units_last:
+            value = value.swapaxes(1, 2)
+        if hasattr(self._reducer, "pool_layers"):
             for name, pooled in self._reducer.pool_layers({layer: value}).items():
                 self._store(name, self._to_numpy(pooled))
         else:
@@ -91,7 +99,8 @@ class Collector:
         if passes is not None:
             self._store(PASSES, self._to_numpy(passes))
         self._n_rows += n_rows
-        for name, buffer in self._layers.items():
+        buffers = {**self._layers, **({} if self._logits is None else {"logits": self._logits})}
+        for name, buffer in buffers.items():
             if buffer.n_rows != self._n_rows:
                 raise ValueError(
                     f"Layer {name!r} must have a row for each sample, but has {buffer.n_rows} "
@@ -137,6 +146,15 @@ class Collector:
         )
 
 
+def units_first(activations: Activations, units_last: Collection[str]) -> Activations:
+    """The layers as a reducer is given them."""
+    swapped = {
+        name: array.swapaxes(1, 2) if owner_of(name) in units_last and array.ndim == 3 else array
+        for name, array in activations.items()
+    }
+    return activations.replace(swapped) if units_last else activations
+
+
 def reduce_activations(reducer: Any, activations: Activations) -> Activations:
     """Apply a reducer, whose ``fit`` learns nothing.
 
@@ -171,7 +189,8 @@ class _RowBuffer:
         if rows.shape[1:] != self._array.shape[1:]:
             raise ValueError(
                 f"Layer {self._name!r} has shape {self._array.shape[1:]} for some samples and "
-                f"{rows.shape[1:]} for others: bring the inputs to the same size."
+                f"{rows.shape[1:]} for others: bring the inputs to the same size, or pass "
+                "reducer=PoolingReducer(), which makes one size of sequences."
             )
         end = self.n_rows + len(rows)
         if end > len(self._array):

@@ -1,5 +1,6 @@
 """The transformer from raw inputs to activations."""
 
+import warnings
 from numbers import Integral
 
 from sklearn.base import BaseEstimator, TransformerMixin, clone
@@ -10,7 +11,8 @@ from .._fit_context import fit_context
 from .._validation import check_layers_exist
 from ..activations import Activations
 from ._adapter import adapt
-from ._collector import reduce_activations
+from ._collector import reduce_activations, units_first
+from ._fingerprint import ContentReader
 from ._inputs import as_arrays, as_batches, forget_features
 from ._mode import Mode
 from ._passes import Passes, draw_seed, with_passes
@@ -29,10 +31,16 @@ class ActivationExtractor(TransformerMixin, BaseEstimator):
     ----------
     network : torch.nn.Module, skorch.NeuralNet, MLPClassifier or MLPRegressor
         A trained network: any torch module, a fitted skorch net or a fitted scikit-learn
-        multilayer perceptron. Clones of the extractor share it.
+        multilayer perceptron, or one of these in a ``FrozenEstimator``, as a search over networks
+        needs it. Clones of the extractor share it.
     layers : str or sequence of str, default="auto"
         Names or glob patterns such as ``"features.*"``; "all" is every layer, and "auto"
         is explained in the notes.
+    logits : "auto", "binary", str, int or callable, default="auto"
+        Which output of a torch network holds the logits; "auto" is explained in the notes. A
+        name or an index is that of one of several outputs. "binary" is a single
+        log-odds ``z`` of the second class, which becomes the logits ``[0, z]``. A callable is given
+        what the network returns, and returns the logits, (n_samples, n_classes).
     reducer : transformer, default=None
         Applied to the activations batch by batch, so that unreduced ones never pile up, for
         example :class:`~skood.PoolingReducer`. It must treat each sample on its own: a clone is
@@ -45,11 +53,13 @@ class ActivationExtractor(TransformerMixin, BaseEstimator):
         Where to run a torch network. "auto" is where its parameters are. For another device a
         copy of the network is made in each call. Not used for scikit-learn perceptrons.
     memory : str or object with the joblib.Memory interface, default=None
-        Cache of results; a string is the path of its folder. It goes by the content of the
-        weights, of the inputs, and by layers, reducer, perturbation and gradients; with
-        ``n_passes``, also by this, ``random_state`` and ``batch_size``. Data sets and
+        Cache of results; a string is the path of its folder. It goes by all that decides the
+        values of the network, as ``fingerprint_`` does, by the content of the inputs, and by layers,
+        logits, reducer, perturbation and gradients; with ``n_passes``, also by this,
+        ``random_state`` and ``batch_size``. Data sets and
         loaders, whose content is not known beforehand, are not cached, nor are passes
-        with ``random_state=None``.
+        with ``random_state=None``. Where something in the network cannot be read, such as an
+        object of compiled code, a warning names it, and nothing is cached.
     verbose : int, default=0
         Whether to show a progress bar.
     perturbation : ODIN or MahalanobisPerturbation, default=None
@@ -71,8 +81,10 @@ class ActivationExtractor(TransformerMixin, BaseEstimator):
         Names of the extracted layers of the network, in forward order, before the reducer and
         without those of gradients and passes.
     fingerprint_ : str
-        Hash of the weights and architecture of the network that ``fit`` saw. Copies of a network
-        have the same, in every process.
+        Hash of what decides the values of the network that ``fit`` saw: its weights, buffers,
+        other attributes and hooks, and the code that they lead to, where this is not of an
+        installed library, which counts by its version. What a pass leaves behind, such as a
+        count, has no part in it. Copies of a network have the same, in every process.
     n_features_in_ : int
         Size of the second axis of the inputs. Only defined for arrays, tensors, data sets and
         loaders of these.
@@ -92,7 +104,7 @@ class ActivationExtractor(TransformerMixin, BaseEstimator):
     ``F.relu`` or ``Tensor.tanh``, is a layer too: "relu" where the network's own ``forward``
     calls it, "block1.relu" where that of ``block1`` does. What is called several times
     in one pass has a layer for each call: "relu[0]", "relu[1]", ... The
-    input of the last linear layer is the layer "penultimate". A perceptron of scikit-learn has
+    input of the head, see below, is the layer "penultimate". A perceptron of scikit-learn has
     "hidden_0", "hidden_1", ..., and "output", after their activation functions.
 
     **What "auto" selects.** The outputs of all activation functions, except a softmax and a sigmoid
@@ -102,19 +114,30 @@ class ActivationExtractor(TransformerMixin, BaseEstimator):
     one of the others is that very matrix.
 
     **Logits and head.** A matrix of at least two columns that the network returns is
-    taken for the logits; of a tuple or list, the first tensor; of a mapping or another
-    object, what it calls "logits", or else its first matrix. Where the network ends in a softmax,
-    log-softmax or sigmoid, the logits are what goes into it. Where a linear layer yields them,
-    it becomes the ``head``, and ``head.input_layer`` names the layer it reads, if that was
+    taken for the logits; of several outputs, what is called "logits", or else the first matrix
+    that a last linear layer yields, one whose output goes into no other layer; or else the first
+    tensor of a tuple or list, the first matrix of a mapping or another object. Where this leaves
+    several that may be the logits, a warning says so. Where the network ends in a softmax,
+    log-softmax or sigmoid, the logits are what goes into it. Where a linear layer yields them, and
+    they are the product of its weight and its input plus its bias, it
+    becomes the ``head``, and ``head.input_layer`` names the layer it reads, if that was
     extracted and the reducer left it as it was. A single log-odds ``z``, of
     ``NeuralNetBinaryClassifier`` or a two-class ``MLPClassifier``, becomes the logits
     ``[0, z]``. Regressors and multilabel classifiers have none.
 
-    **Inputs of torch networks.** Floating point values are cast to the kind of the parameters. So
-    are integers, unless the first module with weights that they reach is an embedding. In a
-    mapping, which becomes keyword arguments of the network, integers stay integers. A data
+    **Inputs of torch networks.** Floating point values are cast to the kind of the parameters.
+    Integers stay what they are where the network runs on them; else they are cast
+    to 64 bits, if it runs on those or if an embedding looks them up, or else to the kind of the
+    parameters. In a mapping, which becomes keyword arguments of the network, they stay integers.
+    A data
     set or loader yields inputs, or tuples or lists whose first item they are; rows are returned in
     the order in which they come. Values of half precision are returned in single precision.
+
+    **Sequences.** Where the inputs are sequences, a matrix of integers or an array of vectors, and
+    the network takes shorter ones too, which is tried, ``transform`` takes inputs of any length,
+    and a layer whose second axis goes by the length, (n_samples, n_tokens, n_units), is given to
+    the reducer as (n_samples, n_units, n_tokens): it is pooled over the tokens. Padding counts as
+    tokens. Other layers are taken to have their units in the second axis.
 
     **Perturbation.** The network runs twice, and the gradient of its first run moves the inputs;
     of a mapping, those of floating point values. Integers that an embedding looks up cannot
@@ -177,6 +200,7 @@ class ActivationExtractor(TransformerMixin, BaseEstimator):
     _parameter_constraints: dict = {
         "network": "no_validation",
         "layers": [str, "array-like"],
+        "logits": [str, Integral, callable],
         "reducer": [HasMethods(["fit", "transform"]), None],
         "batch_size": [Interval(Integral, 1, None, closed="left")],
         "device": "no_validation",
@@ -193,6 +217,7 @@ class ActivationExtractor(TransformerMixin, BaseEstimator):
         network,
         layers=AUTO,
         *,
+        logits="auto",
         reducer=None,
         batch_size=256,
         device="auto",
@@ -205,6 +230,7 @@ class ActivationExtractor(TransformerMixin, BaseEstimator):
     ):
         self.network = network
         self.layers = layers
+        self.logits = logits
         self.reducer = reducer
         self.batch_size = batch_size
         self.device = device
@@ -241,9 +267,9 @@ class ActivationExtractor(TransformerMixin, BaseEstimator):
         ValueError
             If a name or pattern selects nothing; the message lists the known layers.
         """
-        adapter = adapt(self.network, self.device)
+        adapter = adapt(self.network, self.device, self.logits)
         if isinstance(X, Activations):
-            plan = None
+            plan = self._plan = None
             forget_features(self)
             names, origins = match_extracted(self.layers, X.layers, gradients=self.gradients)
             self.layers_ = list(
@@ -255,7 +281,7 @@ class ActivationExtractor(TransformerMixin, BaseEstimator):
             plan = make_plan(adapter, batches, self.layers, self.reducer, self._mode())
             self.layers_, self._signature = list(plan.layers), plan.signature
         self._plan = plan
-        self.fingerprint_ = adapter.fingerprint()
+        self.fingerprint_ = adapter.fingerprint(plan and plan.trace).digest
         return self
 
     def transform(self, X):
@@ -284,9 +310,10 @@ class ActivationExtractor(TransformerMixin, BaseEstimator):
         check_is_fitted(self, "layers_")
         if isinstance(X, Activations):
             return self._select(X)
-        adapter = adapt(self.network, self.device)
-        batches = as_batches(self, X, self.batch_size, reset=False)
+        adapter = adapt(self.network, self.device, self.logits)
         plan = self._plan
+        any_length = plan is not None and plan.trace.takes_any_length
+        batches = as_batches(self, X, self.batch_size, reset=False, any_length=any_length)
         if plan is None:
             plan = make_plan(adapter, batches, self.layers, self.reducer, self._mode())
         return self._in_order(self._extract(adapter, plan, batches))
@@ -296,10 +323,10 @@ class ActivationExtractor(TransformerMixin, BaseEstimator):
         mode = self._mode(draw_seed(self.random_state))
         is_repeatable = self.n_passes is None or self.random_state is not None
         if self.memory is not None and batches.data is not None and is_repeatable:
+            key = self._cache_key(adapter, plan, mode, batches.data)
+        if key is not None:
             ignored = ["adapter", "plan", "mode", "batches", "verbose"]
             run = check_memory(self.memory).cache(extract, ignore=ignored)
-            data = as_arrays(batches.data, adapter.to_numpy)
-            key = (adapter.fingerprint(), data, mode.content())
             reducer = clone(reducer, safe=False)  # what it was fitted to makes no difference
         return run(
             key,
@@ -311,6 +338,19 @@ class ActivationExtractor(TransformerMixin, BaseEstimator):
             batches=batches,
             verbose=self.verbose,
         )
+
+    def _cache_key(self, adapter, plan, mode, data):
+        """What the result depends on; None, and a warning, where not all of it can be told."""
+        fingerprint, reader = adapter.fingerprint(plan.trace), ContentReader()
+        logits = reader.digest([type(adapter).__name__, self.logits, adapter.classes])
+        if unread := [*fingerprint.unread, *(["logits"] if reader.unread else [])]:
+            warnings.warn(
+                f"Nothing is taken from the cache in memory={self.memory!r}, or put there: what "
+                f"the network computes may depend on {unread}, whose content cannot be read.",
+                stacklevel=3,
+            )
+            return None
+        return fingerprint.digest, logits, as_arrays(data, adapter.to_numpy), mode.content()
 
     def _select(self, X):
         names = list(self._signature)
@@ -335,6 +375,8 @@ class ActivationExtractor(TransformerMixin, BaseEstimator):
         """Some layers of activations extracted before, reduced, and the passes if wanted."""
         reduced = X[names]
         if self.reducer is not None:
+            if self._plan is not None:
+                reduced = units_first(reduced, self._plan.trace.units_last)
             reduced = reduce_activations(self.reducer, reduced)
         return reduced if self.n_passes is None else with_passes(reduced, X, self.n_passes)
 

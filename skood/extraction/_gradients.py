@@ -9,6 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import softmax
 
+from .._validation import ON_LOGITS
+
 Logits = TypeVar("Logits")
 
 _SUFFIX = ":gradient"
@@ -42,7 +44,9 @@ def uniform_kl_slope(logits: NDArray) -> NDArray[np.float64]:
 def require_logits(logits: Logits | None, needed_by: str) -> Logits:
     """The logits; a ValueError where a network yields none."""
     if logits is None:
-        raise ValueError(f"{needed_by} needs the logits of a classifier, but the network has none.")
+        raise ValueError(
+            f"{needed_by} needs the logits of a classifier, but the network has none: {ON_LOGITS}."
+        )
     return logits
 
 

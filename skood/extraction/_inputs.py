@@ -44,8 +44,12 @@ class Batches:
         raise ValueError("Found 0 samples where at least 1 is needed.")
 
 
-def as_batches(estimator: Any, X: Any, batch_size: int, *, reset: bool) -> Batches:
+def as_batches(
+    estimator: Any, X: Any, batch_size: int, *, reset: bool, any_length: bool = False
+) -> Batches:
     """Check what can be checked of ``X`` without reading it, and cut it into batches.
+
+    With ``any_length``, the second axis may have another size than in ``fit``.
 
     Raises
     ------
@@ -56,20 +60,22 @@ def as_batches(estimator: Any, X: Any, batch_size: int, *, reset: bool) -> Batch
     if reset:
         forget_features(estimator)
     if (loader := _as_loader(X, batch_size)) is not None:
-        load = partial(_load, loader, estimator, reset=reset)
+        load = partial(_load, loader, estimator, reset=reset, any_length=any_length)
         return Batches(load, _expected_samples(loader))
     if isinstance(X, Mapping) and not issparse(X):  # a sparse matrix may be a dict
-        data: Batch = {key: v if _is_tensor(v) else np.asarray(v) for key, v in X.items()}
+        data: Batch = {key: _check_values(key, values) for key, values in X.items()}
         lengths = {key: len(values) for key, values in data.items()}
         if len(set(lengths.values())) != 1 or 0 in lengths.values():
             raise ValueError(
                 f"A mapping of inputs needs values of one length, at least 1, got {lengths}."
             )
     elif _is_tensor(X):
-        _check_dimensions(estimator, X, reset=reset)
+        _check_dimensions(estimator, X, "X", reset=reset, any_length=any_length)
         data = X
     else:
-        data = validate_data(estimator, X, reset=reset, allow_nd=True, ensure_all_finite=False)
+        _check_kind(X)
+        any_length = any_length and np.ndim(X) > 1
+        data = _validate(estimator, X, reset=reset, any_length=any_length)
     return Batches(partial(_slice, data, batch_size, estimator), count_rows(data), data)
 
 
@@ -106,24 +112,106 @@ def _slice(data: Batch, batch_size: int, estimator: Any) -> Iterator[Batch]:
         yield batch
 
 
-def _load(loader: Any, estimator: Any, *, reset: bool) -> Iterator[Batch]:
+def _load(loader: Any, estimator: Any, *, reset: bool, any_length: bool) -> Iterator[Batch]:
     for item in loader:
-        batch = item[0] if isinstance(item, tuple | list) else item
+        is_tuple = isinstance(item, tuple | list) and not _is_packed_sequence(item)
+        batch = item[0] if is_tuple and item else item
         if not (isinstance(batch, Mapping | np.ndarray) or _is_tensor(batch)):
+            _check_kind(batch)
             raise TypeError(
                 "A data set or loader must yield arrays, tensors or mappings of names to these, "
                 f"or a tuple or list whose first item is one; got {type(batch).__name__}."
             )
-        if not isinstance(batch, Mapping):
-            _check_dimensions(estimator, batch, reset=reset)
+        if isinstance(batch, Mapping):
+            batch = {key: _check_values(key, values) for key, values in batch.items()}
+        else:
+            what = "what the data set or loader yields"
+            of = "the first item of what the data set yields" if is_tuple else what
+            _check_dimensions(estimator, batch, of, reset=reset, any_length=any_length)
         _check_finite(estimator, batch)
         yield batch
 
 
-def _check_dimensions(estimator: Any, batch: Any, *, reset: bool) -> None:
+def _check_values(key: str, values: Any) -> Any:
+    """An array or tensor of one value a sample, of a mapping.
+
+    Raises
+    ------
+    TypeError
+        If it is an option, or text, or something else that a network's argument cannot be.
+    """
+    _check_kind(values)
+    array = values if _is_tensor(values) else np.asarray(values)
+    if array.ndim == 0:
+        raise TypeError(
+            f"The inputs {key!r} must have a value for each sample, got {values!r}. Where this is "
+            "an option of the network, put it into a module that calls the network with it."
+        )
+    if not _is_tensor(array) and array.dtype.kind not in "biufc":
+        raise TypeError(
+            f"The inputs {key!r} must be numbers, got {type(values[0]).__name__} such as "
+            f"{values[0]!r}: leave this column out, or turn it into numbers."
+        )
+    return array
+
+
+def _check_kind(X: Any) -> None:
+    """Raise a TypeError for what would be taken for an array that it is not."""
+    if _is_packed_sequence(X):
+        raise TypeError(
+            "A PackedSequence has no row for each sample: yield padded sequences, as "
+            "pad_packed_sequence makes them, and pack them in the network; their lengths may be "
+            "a second value of a mapping."
+        )
+    arrays = X if isinstance(X, tuple | list) else ()
+    shapes = [tuple(array.shape) for array in arrays if hasattr(array, "shape")]
+    if len(shapes) > 1 and (
+        len(set(shapes)) > 1 or isinstance(X, tuple) and min(map(len, shapes)) > 1
+    ):
+        raise TypeError(
+            f"Got a {type(X).__name__} of arrays of the shapes {shapes}. For a network of several "
+            "inputs pass a mapping of the names of its arguments to arrays, such as "
+            "{'x': ..., 'mask': ...}; stack samples to one array."
+        )
+    if not hasattr(X, "shape") and hasattr(X, "__getitem__") and hasattr(X, "__len__"):
+        first = X[0] if len(X) and not isinstance(X, str | bytes | Mapping) else None
+        if isinstance(first, Mapping):
+            raise TypeError(
+                f"A {type(X).__name__} of mappings, with the keys {list(first)}, is no mapping "
+                "of arrays: pass a DataLoader that reads it, or an array for each key."
+            )
+
+
+def _is_packed_sequence(values: Any) -> bool:
+    torch = sys.modules.get("torch")
+    return torch is not None and isinstance(values, torch.nn.utils.rnn.PackedSequence)
+
+
+def _validate(estimator: Any, X: Any, *, reset: bool, any_length: bool) -> NDArray:
+    # The number of features is looked at where two dimensions are asked for.
+    return validate_data(
+        estimator,
+        X,
+        reset=reset,
+        ensure_2d=not any_length,
+        allow_nd=True,
+        ensure_all_finite=False,
+    )
+
+
+def _check_dimensions(
+    estimator: Any, batch: Any, name: str, *, reset: bool, any_length: bool
+) -> None:
     """Validate the shape as ``validate_data`` does, whatever kind of array it is."""
-    stand_in = np.broadcast_to(np.float32(0), tuple(batch.shape))
-    validate_data(estimator, stand_in, reset=reset, allow_nd=True, ensure_all_finite=False)
+    shape = tuple(batch.shape)
+    if len(shape) < 2:
+        raise ValueError(
+            f"Expected 2D array, got {len(shape)}D array: {name} has shape {shape}; inputs need "
+            "at least two dimensions, (n_samples, n_features, ...). Reshape it, or yield the inputs "
+            "of the network first."
+        )
+    stand_in = np.broadcast_to(np.float32(0), shape)
+    _validate(estimator, stand_in, reset=reset, any_length=any_length)
 
 
 def _check_finite(estimator: Any, batch: Batch) -> None:

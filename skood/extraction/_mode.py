@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import astuple, dataclass
+from functools import partial
 from typing import Any, NamedTuple
 
 from ._adapter import Keep, NetworkAdapter, Trace
-from ._gradients import with_gradients
+from ._gradients import owner_of, with_gradients
+from ._inputs import count_rows, take_rows
 from ._passes import Passes
 from ._perturbation import BasePerturbation
 
@@ -49,6 +52,28 @@ class Mode:
         number: int = 0,
     ) -> Outcome:
         """Run on the batch of the given number."""
+        run = partial(self._run, adapter, trace=trace, layers=layers, number=number)
+        if count_rows(batch) > 1:
+            return run(batch, keep=keep)
+        one = _One(trace.n_axes)
+        try:
+            outcome = one.run(run, batch)
+        except Exception as error:
+            outcome = one.run_doubled(run, batch, error)
+        for name, value in one.kept:
+            keep(name, value)
+        return outcome
+
+    def _run(
+        self,
+        adapter: NetworkAdapter,
+        batch: Any,
+        *,
+        trace: Trace,
+        layers: list[str],
+        keep: Keep,
+        number: int,
+    ) -> Outcome:
         logits_before = None
         if self.perturbation is not None:
             batch, logits_before = adapter.perturb(batch, trace, self.perturbation)
@@ -69,3 +94,44 @@ class Mode:
                 f"The detector of {type(self.perturbation).__name__} was fitted to the layers "
                 f"{unknown}, which the network does not have; its layers are {known}."
             )
+
+
+class _One:
+    """A batch of one sample, whose values are held back until it is sure that they have its row.
+
+    A network that squeezes its values loses the axis of the samples where there is one alone.
+    """
+
+    def __init__(self, n_axes: dict[str, int]) -> None:
+        self._n_axes = n_axes
+        self.kept: list[tuple[str, Any]] = []
+
+    def hold(self, n_rows: int, name: str, value: Any) -> None:
+        """Copy the first row of the value of a layer, which may be overwritten afterwards."""
+        n_axes = self._n_axes.get(owner_of(name), value.ndim)
+        if value.ndim != n_axes or len(value) != n_rows:
+            raise ValueError(
+                f"Layer {name!r} has shape {tuple(value.shape)} for a batch of {n_rows}, where "
+                f"{n_axes} axes and a row for each sample were expected: does the network squeeze?"
+            )
+        row = value[:1]
+        self.kept.append((name, row.clone() if hasattr(row, "clone") else row.copy()))
+
+    def run(self, run: Callable[..., Outcome], batch: Any) -> Outcome:
+        """Run on the sample, or on a batch that repeats it."""
+        self.kept.clear()
+        n_rows = count_rows(batch)
+        outcome = run(batch, keep=partial(self.hold, n_rows))
+        if outcome.logits is not None and len(outcome.logits) != n_rows:
+            raise ValueError(
+                f"The network returned logits of shape {tuple(outcome.logits.shape)} for a batch "
+                f"of {n_rows}: does it squeeze?"
+            )
+        return Outcome(*(None if part is None else part[:1] for part in outcome))
+
+    def run_doubled(self, run: Callable[..., Outcome], batch: Any, error: Exception) -> Outcome:
+        """Run on the sample twice over; what fails again fails with the first error."""
+        try:
+            return self.run(run, take_rows(batch, [0, 0]))
+        except Exception:
+            raise error from None

@@ -11,8 +11,8 @@ from tqdm import tqdm
 
 from .._validation import match_layers
 from ..activations import Activations, LinearHead, PackedBits
-from ._adapter import NetworkAdapter, Trace
-from ._collector import Collector, reduce_activations
+from ._adapter import PENULTIMATE, NetworkAdapter, Trace
+from ._collector import Collector, reduce_activations, units_first
 from ._inputs import Batches, count_rows
 from ._mode import Mode
 from ._passes import PASSES, check_name_is_free
@@ -66,7 +66,7 @@ def make_plan(
             outcome = mode.run(adapter, two, trace, layers, keep)
     reduced = Activations({name: arrays[name] for name in mode.names(layers)})
     if reducer is not None:
-        reduced = reduce_activations(reducer, reduced)
+        reduced = reduce_activations(reducer, units_first(reduced, trace.units_last))
     holds_features = (
         name
         for name in trace.features
@@ -78,14 +78,20 @@ def make_plan(
 
 
 def _choose(wanted: str | Sequence[str], trace: Trace, known: list[str]) -> list[str]:
-    if not (isinstance(wanted, str) and wanted == AUTO):
-        return match_layers(wanted, known)
-    if not trace.auto:
+    if isinstance(wanted, str) and wanted == AUTO:
+        if trace.auto:
+            return trace.auto
         raise ValueError(
-            "layers='auto' found no activation function and no linear layer in the network: name "
-            f"the layers to extract; known are {known}."
+            "layers='auto' found no activation function in the network, and no head, since "
+            f"{trace.why_no_head}: name the layers to extract; known are {known}."
         )
-    return trace.auto
+    if PENULTIMATE in ([wanted] if isinstance(wanted, str) else wanted) and trace.why_no_head:
+        if PENULTIMATE not in known:
+            raise ValueError(
+                f"There is no layer {PENULTIMATE!r}, the input of the head, since "
+                f"{trace.why_no_head}; known are {known}."
+            )
+    return match_layers(wanted, known)
 
 
 def signature_of(activations: Activations) -> Signature:
@@ -113,7 +119,8 @@ def extract(
     The arguments before the star are those that a cache goes by; ``key`` stands for the content of
     network, inputs and mode.
     """
-    collector = Collector(reducer, adapter.to_numpy, batches.n_samples, mode.names(layers))
+    names, units_last = mode.names(layers), plan.trace.units_last
+    collector = Collector(reducer, adapter.to_numpy, batches.n_samples, names, units_last)
     bar = tqdm(total=batches.n_samples, unit=" samples", disable=not verbose)
     with bar, adapter.reading():
         for number, batch in enumerate(batches):

@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import random
+import sys
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-# Another thread that read the same network would catch layers meant for this one, and take the
-# evaluation mode for the network's own.
+# Another thread that read the same network would take the evaluation mode, and the hooks that
+# listen, for the network's own.
 _LOCK = threading.RLock()
+
+
+def alone() -> AbstractContextManager:
+    """Context in which no other thread reads a network, and so changes it for the time."""
+    return _LOCK
 
 
 @contextmanager
@@ -30,6 +36,7 @@ def reading(network: nn.Module) -> Iterator[None]:
         _tensors_kept(modules),
         _evaluation_mode(modules),
         _transformer_fast_path_off(),
+        _compiled_code_off(network),
         torch.no_grad(),
     ):
         yield
@@ -37,7 +44,8 @@ def reading(network: nn.Module) -> Iterator[None]:
 
 @contextmanager
 def _evaluation_mode(modules: list[nn.Module]) -> Iterator[None]:
-    modes = [(module, module.training) for module in modules]
+    # A frozen scripted module has no mode.
+    modes = [(m, m.training) for m in modules if hasattr(m, "training")]
     try:
         # Not by network.eval(), which may be overridden to do more than can be undone here.
         for module, _ in modes:
@@ -56,7 +64,11 @@ def _set_mode(module: nn.Module, *, training: bool) -> None:
 @contextmanager
 def _tensors_kept(modules: list[nn.Module]) -> Iterator[None]:
     """Undo what ``forward`` may write even in evaluation mode, such as counts in buffers."""
-    buffers = [(module._buffers, dict(module._buffers)) for module in modules]
+    buffers = [
+        (module._buffers, dict(module._buffers))
+        for module in modules
+        if not isinstance(module, torch.jit.ScriptModule)  # makes new objects at every look
+    ]
     copies = [(tensor, tensor.detach().clone()) for tensor in _written_in_forward(modules)]
     try:
         yield
@@ -101,3 +113,19 @@ def _transformer_fast_path_off() -> Iterator[None]:
         yield
     finally:
         torch.backends.mha.set_fastpath_enabled(enabled)
+
+
+def _compiled_code_off(network: nn.Module) -> AbstractContextManager:
+    """Compiled code calls no hook, or is compiled anew, which takes long, where hooks appear."""
+    if "torch._dynamo" not in sys.modules:  # nothing is compiled yet
+        return nullcontext()
+    if hasattr(torch.compiler, "set_stance"):
+        return torch.compiler.set_stance("force_eager")
+    for name, module in network.named_modules():
+        if "_orig_mod" in module._modules or module._compiled_call_impl is not None:
+            raise TypeError(
+                f"The part {name!r} of the network is compiled, and torch {torch.__version__} "
+                "cannot run it uncompiled for the time of reading: put what torch.compile was "
+                "given, its `_orig_mod`, in its place, or install torch 2.6 or later."
+            )
+    return nullcontext()

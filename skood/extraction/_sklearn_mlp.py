@@ -12,10 +12,15 @@ from sklearn.neural_network import MLPClassifier, MLPRegressor
 from sklearn.utils.validation import check_is_fitted
 
 from ._adapter import Keep, NetworkAdapter, Trace, two_class_head
-from ._fingerprint import hash_content
+from ._fingerprint import ContentReader, Fingerprint
 from ._gradients import check_reached, gradient_name, require_logits, uniform_kl_slope
 from ._perturbation import BasePerturbation
 
+_NOT_FITTED = (
+    "This %(name)s instance is not fitted yet: fit it before its activations are extracted. "
+    "Clones, such as a search over networks makes, are not fitted: there, wrap each perceptron in "
+    "sklearn.frozen.FrozenEstimator."
+)
 _INPUTS, _OUTPUT = "inputs", "output"
 
 _FUNCTIONS: dict[str, Callable[[NDArray], NDArray]] = {
@@ -46,7 +51,7 @@ class MLPAdapter(NetworkAdapter):
     """
 
     def __init__(self, mlp: MLPClassifier | MLPRegressor) -> None:
-        check_is_fitted(mlp)
+        check_is_fitted(mlp, msg=_NOT_FITTED)
         self._mlp = mlp
         self._hidden = [f"hidden_{number}" for number in range(mlp.n_layers_ - 2)]
         # Where a sample may have several labels, the outputs are no logits of classes.
@@ -54,17 +59,17 @@ class MLPAdapter(NetworkAdapter):
         self._has_logits = isinstance(mlp, MLPClassifier) and not several
         self.classes = mlp.classes_ if self._has_logits else None
 
-    def fingerprint(self) -> str:
-        mlp = self._mlp
-        arrays = [*mlp.coefs_, *mlp.intercepts_]
-        return hash_content(
-            [type(mlp).__name__, mlp.activation, mlp.out_activation_],
-            ((str(number), array) for number, array in enumerate(arrays)),
-        )
+    def fingerprint(self, trace: Trace | None = None) -> Fingerprint:
+        mlp, reader = self._mlp, ContentReader()
+        functions = [mlp.activation, mlp.out_activation_]
+        content = [type(mlp).__name__, *functions, mlp.coefs_, mlp.intercepts_, self.classes]
+        return Fingerprint(reader.digest(content).hex(), reader.unread)
 
     def trace(self, batch: Any) -> tuple[Trace, dict[str, NDArray]]:
         values, _ = self._run(self._check_batch(batch), [_OUTPUT])
-        return Trace(auto=self._hidden, features=self._hidden[-1:]), values
+        n_axes = {name: value.ndim for name, value in values.items()}
+        why_no_head = "" if self._has_logits else "a regressor or multilabel classifier has none"
+        return Trace(self._hidden, self._hidden[-1:], n_axes, why_no_head), values
 
     def forward(
         self, batch: Any, trace: Trace, layers: Sequence[str], keep: Keep

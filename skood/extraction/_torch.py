@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import copy
+import threading
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, suppress
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import replace
+from functools import partial
 from itertools import chain
 from typing import Any, cast
 
@@ -16,14 +18,16 @@ from numpy.typing import NDArray
 from sklearn.exceptions import NotFittedError
 from torch import Tensor, nn
 
-from ._adapter import Keep, NetworkAdapter
-from ._calls import Call, CallListener
+from ._adapter import Keep, NetworkAdapter, two_class_head
+from ._calls import Call, CallListener, readable_modules, uncompiled
 from ._dropout import dropout_layers, dropping_out
-from ._fingerprint import describe_code, hash_content
+from ._fingerprint import Fingerprint
 from ._gradients import gradient_name, require_logits, uniform_kl_slope
-from ._inputs import count_rows
+from ._inputs import count_rows, take_rows
+from ._outputs import AUTO, BINARY, Wanted, find_output
 from ._perturbation import BasePerturbation
-from ._reading import reading
+from ._reading import alone, reading
+from ._torch_fingerprint import fingerprint_of, read_attributes, written_between
 from ._torch_gradients import (
     Inputs,
     LayerGradients,
@@ -33,7 +37,7 @@ from ._torch_gradients import (
     recording,
     weights_recorded,
 )
-from ._torch_trace import TorchTrace, find_logits, trace_calls
+from ._torch_trace import Integers, Traced, TorchTrace, trace_calls
 
 _LOGITS = "(logits)"
 
@@ -41,7 +45,7 @@ _LOGITS = "(logits)"
 class TorchAdapter(NetworkAdapter):
     """Runs a module, or a copy of it where that is wanted on another device."""
 
-    def __init__(self, network: nn.Module, device: Any = "auto") -> None:
+    def __init__(self, network: nn.Module, device: Any = "auto", logits: Wanted = AUTO) -> None:
         self.network = _readable(network)
         tensors = list(chain(self.network.parameters(), self.network.buffers()))
         if any(nn.parameter.is_lazy(tensor) for tensor in tensors):
@@ -52,6 +56,7 @@ class TorchAdapter(NetworkAdapter):
         floats = (tensor.dtype for tensor in tensors if tensor.is_floating_point())
         self._dtype = next(floats, torch.get_default_dtype())
         self._device = tensors[0].device if tensors else torch.device("cpu")
+        self._wanted, self._is_binary = logits, logits == BINARY
         if device != "auto":
             self._move_to(torch.empty(0, device=device).device)
 
@@ -63,34 +68,64 @@ class TorchAdapter(NetworkAdapter):
     def reading(self) -> AbstractContextManager:
         return reading(self.network)
 
-    def fingerprint(self) -> str:
-        modules = dict(self.network.named_modules())
-        texts = [
-            f"{name} {type(module).__qualname__} {describe_code(type(module).forward)}"
-            for name, module in modules.items()
-        ]
-        return hash_content([repr(self.network), *texts], self._named_octets())
-
-    def _named_octets(self) -> Iterator[tuple[str, NDArray]]:
-        # The tensors themselves, since a state_dict leaves out non-persistent buffers.
-        for name, tensor in chain(
-            self.network.named_parameters(remove_duplicate=False),
-            self.network.named_buffers(remove_duplicate=False),
-        ):
-            flat = tensor.detach().cpu().contiguous().reshape(-1)
-            yield f"{name} {tensor.dtype} {tuple(tensor.shape)}", flat.view(torch.uint8).numpy()
+    def fingerprint(self, trace: TorchTrace | None = None) -> Fingerprint:
+        with alone():
+            return fingerprint_of(self.network, () if trace is None else trace.written)
 
     def trace(self, batch: Any) -> tuple[TorchTrace, dict[str, Tensor]]:
-        keeps_integers = self._reaches_embedding(batch)
-        trace, values = trace_calls(
-            self.network, lambda: self._run(batch, keeps_integers), count_rows(batch)
+        before = read_attributes(self.network)
+        integers = self._integers_for(batch)
+        traced = self._trace(batch, integers)
+        n_samples = count_rows(batch)
+        if any(n_samples in value.shape[1:] for value in traced.values.values()):
+            # The samples may lie along another axis: what has one more row with one more has them
+            # along the first.
+            more = take_rows(batch, [*range(n_samples), -1])
+            with suppress(RuntimeError):  # of a network that takes so many samples only
+                known = self._trace(more, integers).values
+                traced = self._trace(batch, integers, known)
+        logits = self._as_logits(traced.logits)
+        shorter = self._values_of_shorter(batch, integers)
+        return replace(
+            traced.trace,
+            written=written_between(before, read_attributes(self.network)),
+            integers=integers,
+            takes_any_length=shorter is not None,
+            units_last=_with_units_last(traced.values, shorter or {}),
+            n_classes=None if logits is None else logits.shape[1],
+        ), traced.values
+
+    def _trace(
+        self, batch: Any, integers: Integers, known: Collection[str] | None = None
+    ) -> Traced:
+        n_samples = count_rows(batch)
+        return trace_calls(
+            self.network,
+            lambda: self._run(batch, integers),
+            n_samples,
+            wanted=self._wanted,
+            fits=lambda output: self._may_be_logits(output) and len(output) == n_samples,
+            known=known,
         )
-        return replace(trace, keeps_integers=keeps_integers), values
+
+    def _values_of_shorter(self, batch: Any, integers: Integers) -> dict[str, Tensor] | None:
+        """Values for sequences of half the length, where the inputs are that and it may differ."""
+        shorter = _halve(batch, integers)
+        if shorter is None:
+            return None
+        try:
+            run = partial(self._run, shorter, integers)
+            # The logits are known already.
+            return trace_calls(
+                self.network, run, count_rows(shorter), wanted=lambda returned: None, fits=bool
+            ).values
+        except Exception:  # a network of inputs of one size
+            return None
 
     def forward(
         self, batch: Any, trace: TorchTrace, layers: Sequence[str], keep: Keep
     ) -> Tensor | None:
-        return self._listen(self._to_inputs(batch, trace.keeps_integers), trace, layers, keep)
+        return self._listen(self._to_inputs(batch, trace.integers), trace, layers, keep)
 
     def forward_with_gradients(
         self, batch: Any, trace: TorchTrace, layers: Sequence[str], keep: Keep
@@ -102,7 +137,7 @@ class TorchAdapter(NetworkAdapter):
             marks.mark(layer, value)
 
         with recording(self.network), weights_recorded(self.network):
-            _, inputs = recorded(self._to_inputs(batch, trace.keeps_integers))
+            _, inputs = recorded(self._to_inputs(batch, trace.integers))
             logits = require_logits(
                 self._listen(inputs, trace, layers, keep_and_mark), "gradients=True"
             )
@@ -119,7 +154,7 @@ class TorchAdapter(NetworkAdapter):
         passes = []
         with dropping_out(dropout_layers(self.network, needed_by), seed):
             for _ in range(n_passes):
-                inputs = self._to_inputs(batch, trace.keeps_integers)
+                inputs = self._to_inputs(batch, trace.integers)
                 logits = self._listen(inputs, trace, [], lambda layer, value: None)
                 # A copy, since a network may return the same tensor again.
                 passes.append(require_logits(logits, needed_by).clone())
@@ -129,7 +164,7 @@ class TorchAdapter(NetworkAdapter):
         self, batch: Any, trace: TorchTrace, perturbation: BasePerturbation
     ) -> tuple[Inputs, Tensor | None]:
         with recording(self.network):
-            inputs = self._to_inputs(batch, trace.keeps_integers)
+            inputs = self._to_inputs(batch, trace.integers)
             leaves, copies = recorded(inputs)
             if not leaves:
                 raise ValueError(
@@ -139,6 +174,8 @@ class TorchAdapter(NetworkAdapter):
             means: dict[str, Tensor] = {}
 
             def keep_mean(layer: str, value: Tensor) -> None:
+                if layer in trace.units_last:
+                    value = value.swapaxes(1, 2)
                 means[layer] = value.reshape(*value.shape[:2], -1).mean(2)
 
             logits = self._listen(copies, trace, perturbation._layers(), keep_mean)
@@ -191,14 +228,29 @@ class TorchAdapter(NetworkAdapter):
         if awaited:
             missing = sorted(chain.from_iterable(awaited.values()))
             raise ValueError(f"The network does not call its layers {missing} for all inputs.")
-        return self._as_logits(squashed[0] if squashed else find_logits(returned))
+        source = squashed[0] if squashed else self._find_output(returned, trace)
+        logits = self._as_logits(source)
+        if trace.n_classes != (None if logits is None else logits.shape[1]):
+            got = "nothing" if source is None else f"shape {tuple(source.shape)}"
+            expected = "no logits" if trace.n_classes is None else f"{trace.n_classes} logits"
+            raise ValueError(
+                f"The network returned {expected} for each sample in fit, but {got} for a batch "
+                f"of {count_rows(inputs)}: does it squeeze?"
+            )
+        return logits
+
+    def _find_output(self, returned: Any, trace: TorchTrace) -> Tensor | None:
+        if callable(self._wanted):
+            return self._wanted(returned)
+        return find_output(returned, trace.output)
 
     def head(self, trace: TorchTrace) -> tuple[NDArray, NDArray | None] | None:
         if trace.head is None:
             return None
         linear = cast(nn.Linear, self.network.get_submodule(trace.head))
         bias = None if linear.bias is None else self.to_numpy(linear.bias).copy()
-        return self.to_numpy(linear.weight).copy(), bias
+        weight = self.to_numpy(linear.weight).copy()
+        return two_class_head(weight, bias) if self._is_binary else (weight, bias)
 
     def to_numpy(self, value: Tensor) -> NDArray:
         # NumPy does not know bfloat16 and computes slowly in half precision.
@@ -206,51 +258,129 @@ class TorchAdapter(NetworkAdapter):
         return (value.float() if is_short else value).numpy(force=True)
 
     def _as_logits(self, output: Tensor | None) -> Tensor | None:
-        if output is None or output.ndim != 2 or output.shape[1] < 2:
-            return None
-        return output if output.is_floating_point() else None
+        if output is None or not self._may_be_logits(output):
+            if self._wanted == AUTO:
+                return None
+            needed = "one value a sample" if self._is_binary else "a column for each class"
+            got = type(output).__name__ if output is None else f"shape {tuple(output.shape)}"
+            raise ValueError(f"logits={self._wanted!r} needs {needed}, but selects {got}.")
+        if not self._is_binary:
+            return output
+        log_odds = output.reshape(-1, 1)
+        return torch.cat([torch.zeros_like(log_odds), log_odds], dim=1)
 
-    def _run(self, batch: Any, keeps_integers: bool) -> Any:
-        return self._call(self._to_inputs(batch, keeps_integers))
+    def _may_be_logits(self, output: Tensor) -> bool:
+        if not output.is_floating_point():
+            return False
+        if self._is_binary:
+            return output.ndim > 0 and output.numel() == len(output)
+        return output.ndim == 2 and output.shape[1] > 1
+
+    def _run(self, batch: Any, integers: Integers) -> Any:
+        return self._call(self._to_inputs(batch, integers))
 
     def _call(self, inputs: Inputs) -> Any:
         return self.network(**inputs) if isinstance(inputs, dict) else self.network(inputs)
 
-    def _to_inputs(self, batch: Any, keeps_integers: bool) -> Inputs:
+    def _to_inputs(self, batch: Any, integers: Integers) -> Inputs:
         if isinstance(batch, Mapping):
-            return {key: self._to_tensor(values, True) for key, values in batch.items()}
-        return self._to_tensor(batch, keeps_integers)
+            return {key: self._to_tensor(values, integers) for key, values in batch.items()}
+        return self._to_tensor(batch, integers)
 
-    def _to_tensor(self, values: Any, keeps_integers: bool) -> Tensor:
+    def _to_tensor(self, values: Any, integers: Integers) -> Tensor:
         """A copy on the device, since a network may overwrite its input."""
         dtype = self._dtype
-        if keeps_integers and holds_integers(values):
+        if holds_integers(values) and integers is not Integers.AS_FLOATS:
             dtype = torch.bool if values.dtype in (bool, torch.bool) else torch.int64
+            if integers is Integers.AS_THEY_ARE:
+                dtype = _torch_dtype(values)
         if isinstance(values, np.ndarray):
             # By way of a kind that both NumPy and torch know.
-            common = {torch.bool: np.bool_, torch.int64: np.int64, torch.float64: np.float64}
-            copied: NDArray = np.array(values, common.get(dtype, np.float32))
+            is_float = dtype.is_floating_point and dtype is not torch.float64
+            copied = np.array(values, np.float32 if is_float else _numpy_dtype(dtype))
             return torch.from_numpy(copied).to(self._device, dtype)
         return values.to(self._device, dtype, copy=True)
 
-    def _reaches_embedding(self, batch: Any) -> bool:
-        """Whether the first module with weights that integers reach is an embedding."""
-        if isinstance(batch, Mapping) or not holds_integers(batch):
-            return False
-        reached: list[nn.Module] = []
-        handles = [
-            module.register_forward_pre_hook(lambda module, args: reached.append(module))
-            for module in self.network.modules()
-            if not any(module.children()) and any(True for _ in module.parameters())
-        ]
-        try:
-            # Other networks fail on integers; it is enough to see how far they get.
-            with suppress(Exception):
-                self._run(batch, keeps_integers=True)
-        finally:
-            for handle in handles:
-                handle.remove()
-        return bool(reached) and isinstance(reached[0], nn.Embedding | nn.EmbeddingBag)
+    def _integers_for(self, batch: Any) -> Integers:
+        """What the network is given where the batch holds integers: the first that it takes.
+
+        In a mapping they stay integers, as they do where they reach an embedding.
+        """
+        values = batch.values() if isinstance(batch, Mapping) else [batch]
+        if not (any(map(holds_integers, values)) and any(True for _ in self.network.parameters())):
+            return Integers.AS_INT64 if isinstance(batch, Mapping) else Integers.AS_FLOATS
+        for integers in (Integers.AS_THEY_ARE, Integers.AS_INT64):
+            reached: list[nn.Module] = []
+            with _listening_to_weights(self.network, reached.append), suppress(Exception):
+                self._run(batch, integers)
+                return integers
+        is_embedded = bool(reached) and isinstance(reached[0], nn.Embedding | nn.EmbeddingBag)
+        stays = is_embedded or isinstance(batch, Mapping)
+        return Integers.AS_INT64 if stays else Integers.AS_FLOATS
+
+
+@contextmanager
+def _listening_to_weights(
+    network: nn.Module, on_module: Callable[[nn.Module], None]
+) -> Iterator[None]:
+    """Be told of the modules that have weights and no other modules, as they are called."""
+    thread = threading.get_ident()
+
+    def enter(module: nn.Module, args: tuple) -> None:
+        if threading.get_ident() == thread:
+            on_module(uncompiled(module))
+
+    handles = [
+        nn.Module.register_forward_pre_hook(module, enter)
+        for _, module in [("", network), *readable_modules(network)]
+        if not any(module.children()) and any(True for _ in module.parameters())
+    ]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def _halve(batch: Any, integers: Integers) -> Any:
+    """The first half of all sequences in a batch, or None where it holds none."""
+    named = batch if isinstance(batch, Mapping) else {"": batch}
+    is_sequence = {
+        name: values.ndim == 3
+        or (values.ndim == 2 and holds_integers(values) and integers is not Integers.AS_FLOATS)
+        for name, values in named.items()
+    }
+    lengths = {values.shape[1] for name, values in named.items() if is_sequence[name]}
+    if len(lengths) != 1 or (length := lengths.pop()) < 2:
+        return None
+    halved = {
+        name: values[:, : length // 2] if is_sequence[name] else values
+        for name, values in named.items()
+    }
+    return halved if isinstance(batch, Mapping) else halved[""]
+
+
+def _with_units_last(values: dict[str, Tensor], shorter: dict[str, Tensor]) -> frozenset[str]:
+    """The layers of which the second axis goes by the length of the inputs, and not the third."""
+    return frozenset(
+        name
+        for name, value in values.items()
+        if value.ndim == 3
+        and name in shorter
+        and shorter[name].ndim == 3
+        and value.shape[1] != shorter[name].shape[1]
+        and value.shape[2] == shorter[name].shape[2]
+    )
+
+
+def _torch_dtype(values: Any) -> torch.dtype:
+    if isinstance(values, Tensor):
+        return values.dtype
+    return torch.from_numpy(np.empty(0, values.dtype.newbyteorder("="))).dtype
+
+
+def _numpy_dtype(dtype: torch.dtype) -> np.dtype:
+    return torch.empty(0, dtype=dtype).numpy().dtype
 
 
 def holds_integers(values: Any) -> bool:
@@ -267,7 +397,9 @@ def _readable(network: nn.Module) -> nn.Module:
             f"{type(network).__name__} runs compiled code, whose layers cannot be read: pass the "
             "module that it was made from."
         )
-    network = getattr(network, "_orig_mod", network)  # what torch.compile wraps
-    if isinstance(network, nn.DataParallel | nn.parallel.DistributedDataParallel):
-        return network.module
-    return network
+    inner = uncompiled(network)
+    if isinstance(inner, nn.DataParallel | nn.parallel.DistributedDataParallel):
+        return _readable(inner.module)
+    if inner is not network:
+        return _readable(inner)
+    return inner

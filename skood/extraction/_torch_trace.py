@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
+from enum import Enum, auto
 from itertools import chain
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ._adapter import PENULTIMATE, Trace
@@ -20,8 +22,8 @@ from ._calls import (
     SQUASHING_MODULES,
     Call,
     CallListener,
-    first_tensor,
 )
+from ._outputs import AUTO, BINARY, Path, Wanted, choose_output, find_output, name_output
 
 
 @dataclass(frozen=True)
@@ -36,7 +38,15 @@ class Tap:
         return call.inputs[0] if self.before else call.output
 
 
-@dataclass(frozen=True)
+class Integers(Enum):
+    """How a network takes integer inputs."""
+
+    AS_THEY_ARE = auto()
+    AS_INT64 = auto()
+    AS_FLOATS = auto()
+
+
+@dataclass(frozen=True, kw_only=True)
 class TorchTrace(Trace):
     """What is to be known to run a torch network again and find the same layers."""
 
@@ -48,51 +58,126 @@ class TorchTrace(Trace):
     """Where to find the logits; None where the network returns them."""
     head: str | None
     """Name of the linear module that yields the logits."""
-    keeps_integers: bool = False
-    """Whether integer inputs are fed as they are."""
+    output: Path | None
+    """Which output counts as the logits, where the user's function does not compute it."""
+    n_classes: int | None = None
+    """Number of columns of the logits, or None where there are none."""
+    written: frozenset[str] = frozenset()
+    """Attributes of the modules that a pass changes."""
+    integers: Integers = Integers.AS_FLOATS
+    """How the network takes integer inputs."""
+
+
+class Traced(NamedTuple):
+    """What a pass tells, and its values."""
+
+    trace: TorchTrace
+    values: dict[str, Tensor]
+    """Of each layer, in forward order."""
+    logits: Tensor | None
+    """What counts as the logits, whatever its shape."""
 
 
 def trace_calls(
-    network: nn.Module, run: Callable[[], Any], n_samples: int
-) -> tuple[TorchTrace, dict[str, Tensor]]:
-    """Trace a network while ``run`` feeds it ``n_samples`` samples; also return all values."""
+    network: nn.Module,
+    run: Callable[[], Any],
+    n_samples: int,
+    *,
+    wanted: Wanted = AUTO,
+    fits: Callable[[Tensor], bool],
+    known: Collection[str] | None = None,
+) -> Traced:
+    """Trace a network while ``run`` feeds it ``n_samples`` samples.
+
+    Parameters
+    ----------
+    network : torch.nn.Module
+        The network.
+    run : callable
+        Returns what the network returns.
+    n_samples : int
+        Number of samples.
+    wanted : str, int or callable, default="auto"
+        Which output holds the logits.
+    fits : callable
+        Whether a tensor may be the logits.
+    known : collection of str, default=None
+        Names of the only values that may be layers.
+    """
     seen: list[_Seen] = []
     with CallListener(network, lambda call: seen.append(_Seen(call, n_samples))):
-        returned = find_logits(run())
-    logits_key = None if returned is None else _content_key(returned)
-    squashing = _last(seen, lambda s: s.is_squashing and s.output_key == logits_key)
-    if squashing is not None:
-        logits_key = squashing.input_key
-    head = _last(seen, lambda s: s.reads_features and s.output_key == logits_key)
-    reader = head or _last(seen, lambda s: s.reads_features)
-    layers = _name_layers(seen, reader)
-    features = [name for name, layer in layers.items() if layer.feeds(reader)]
+        returned = run()
+    path = _find_path(returned, wanted, fits, seen)
+    logits = wanted(returned) if callable(wanted) else find_output(returned, path)
+    squashing, candidate = _find_source(seen, logits)
+    why_no_head = _why_no_head(seen, logits, candidate)
+    head = None if why_no_head else candidate
+    layers = _name_layers(seen, head)
+    if known is not None:
+        layers = {name: layer for name, layer in layers.items() if name in known}
+    features = [name for name, layer in layers.items() if layer.feeds(head)]
     trace = TorchTrace(
         auto=_choose_layers(layers, features, squashing, _find_residual_blocks(network, seen)),
         features=features,
+        n_axes={name: layer.value.ndim for name, layer in layers.items()},
         taps={name: layer.tap for name, layer in layers.items()},
         functions=frozenset(s.call.name for s in seen if isinstance(s.call.called, str)),
         logits=None if squashing is None else Tap(squashing.call.key, before=True),
         head=None if head is None else head.call.name,
+        why_no_head=why_no_head,
+        output=path,
     )
-    return trace, {name: layer.value for name, layer in layers.items()}
+    source = logits if squashing is None else squashing.input
+    return Traced(trace, {name: layer.value for name, layer in layers.items()}, source)
 
 
-def find_logits(returned: Any) -> Tensor | None:
-    """The tensor that counts as the output, in whatever a network returns.
+def _find_path(
+    returned: Any, wanted: Wanted, fits: Callable[[Tensor], bool], seen: list[_Seen]
+) -> Path | None:
+    if callable(wanted):
+        return None
+    if wanted not in (AUTO, BINARY):
+        return name_output(returned, wanted)
 
-    The first one in a tuple or list; what a mapping or another object calls "logits", or else
-    its first 2-D tensor.
-    """
-    if isinstance(returned, Tensor):
-        return returned
-    named = returned if isinstance(returned, Mapping) else getattr(returned, "__dict__", {})
-    logits = named.get("logits", getattr(returned, "logits", None))
-    if isinstance(logits, Tensor):
-        return logits
-    if not named:
-        return first_tensor(returned)
-    return next((v for v in named.values() if isinstance(v, Tensor) and v.ndim == 2), None)
+    def last_linear(output: Tensor) -> _Seen | None:
+        squashing, reader = _find_source(seen, output)
+        if reader is None or any(s.reads_on(reader) for s in seen if s is not squashing):
+            return None
+        return reader
+
+    return choose_output(returned, fits, last_linear)
+
+
+def _find_source(seen: list[_Seen], output: Tensor | None) -> tuple[_Seen | None, _Seen | None]:
+    """The softmax or sigmoid that yields an output, and the linear layer that yields the logits."""
+    if output is None:
+        return None, None
+    key = _content_key(output)
+    squashing = _last(seen, lambda s: s.is_squashing and s.output_key == key)
+    if squashing is not None:
+        key = squashing.input_key
+    return squashing, _last(seen, lambda s: s.reads_features and s.output_key == key)
+
+
+def _why_no_head(seen: list[_Seen], logits: Tensor | None, candidate: _Seen | None) -> str:
+    """Why no linear layer is the head; empty where one is."""
+    if logits is None:
+        return "the network returns nothing that could be the logits"
+    if candidate is None:
+        last = _last(seen, lambda s: s.reads_features)
+        if last is None:
+            return "no module of the class Linear is called with one vector for each sample"
+        return (
+            f"the network does not return what its last linear layer {last.call.name!r} yields, "
+            "but something computed from it or beside it"
+        )
+    if not candidate.yields_product:
+        return (
+            f"the last linear layer {candidate.call.name!r} does not yield the product of its "
+            "weight and input plus its bias: its class computes something else, or a hook "
+            "changes it"
+        )
+    return ""
 
 
 class _Seen:
@@ -121,6 +206,27 @@ class _Seen:
         is_linear = isinstance(self.call.called, nn.Linear)
         return is_linear and self.input is not None and self.input.ndim == 2
 
+    @property
+    def yields_product(self) -> bool:
+        """Whether a linear layer yields its weight times its input, plus its bias, at all."""
+        linear, given, got = self.call.called, self.input, self.output
+        assert isinstance(linear, nn.Linear)
+        if given is None or got is None or not got.is_floating_point():
+            return False
+        weight, bias = linear.weight, linear.bias
+        if weight.shape != (got.shape[1], given.shape[1]) or not weight.is_floating_point():
+            return False
+        given, weight = given.to(got.dtype), weight.detach().to(got.dtype)
+        bias = None if bias is None else bias.detach().to(got.dtype)
+        difference = (F.linear(given, weight, bias) - got).abs()
+        # The terms of the sum, for what rounding may do to it.
+        scale = F.linear(given.abs(), weight.abs(), None if bias is None else bias.abs())
+        return bool((difference <= max(4 * torch.finfo(got.dtype).eps, 4e-6) * scale).all())
+
+    def reads_on(self, other: _Seen) -> bool:
+        """Whether it makes something of what another call yields."""
+        return other.output_key == self.input_key != self.output_key and not self.is_squashing
+
     def is_skip(self, weights: set[int]) -> bool:
         """Whether two activations of the same shape are added."""
         if self.call.called != ADDITION or len(self.call.inputs) != 2 or self.input is None:
@@ -137,17 +243,17 @@ class _Layer:
     tap: Tap
     value: Tensor
 
-    def feeds(self, reader: _Seen | None) -> bool:
-        """Whether ``reader`` is given this very value."""
+    def feeds(self, head: _Seen | None) -> bool:
+        """Whether the head is given this very value."""
         key = self.seen.input_key if self.tap.before else self.seen.output_key
-        return reader is not None and key == reader.input_key and self.value.ndim == 2
+        return head is not None and key == head.input_key and self.value.ndim == 2
 
 
-def _name_layers(seen: list[_Seen], reader: _Seen | None) -> dict[str, _Layer]:
+def _name_layers(seen: list[_Seen], head: _Seen | None) -> dict[str, _Layer]:
     counts = Counter(s.call.name for s in seen)
     layers: dict[str, _Layer] = {}
     for s in seen:
-        if s is reader and s.input is not None:
+        if s is head and s.input is not None:
             name = PENULTIMATE if PENULTIMATE not in counts else f"{PENULTIMATE}_input"
             layers[name] = _Layer(s, Tap(s.call.key, before=True), s.input)
         if s.output is not None and (isinstance(s.call.called, nn.Module) or s.is_activation):

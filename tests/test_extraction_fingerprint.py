@@ -1,0 +1,290 @@
+"""A cached result is that of the network as it is, whatever of it has changed."""
+
+import copy
+import threading
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from _networks import assert_same, extract, vectors
+from numpy.testing import assert_allclose, assert_array_equal
+from sklearn.neural_network import MLPClassifier
+from torch import nn
+
+from skood import ActivationExtractor
+
+FACTOR = 2.0
+
+
+def times(x):
+    return FACTOR * x
+
+
+class Settings:
+    def __init__(self):
+        self.scale, self.nested = 1.0, {"shifts": [0.0, 0.0, 0.0]}
+
+
+class Net(nn.Module):
+    """Its output depends on attributes of many kinds."""
+
+    offset = 0.0
+
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(0)
+        self.fc, self.relu, self.out = nn.Linear(6, 5), nn.ReLU(), nn.Linear(5, 3)
+        self.register_buffer("shift", torch.zeros(3), persistent=False)
+        self.temperature, self.mask, self.steps = 1.0, torch.ones(3), np.ones(3, np.float32)
+        self.settings, self.unregistered = Settings(), [nn.Linear(3, 3)]
+        self.function = times
+        self.calls = 0
+
+    def helper(self, x):
+        return x + self.offset
+
+    def forward(self, x):
+        self.calls += 1
+        self.last = x
+        x = self.out(self.relu(self.fc(x))) * self.mask * torch.as_tensor(self.steps) + self.shift
+        x = self.unregistered[0](self.helper(x)) / self.temperature
+        settings = self.settings
+        return self.function(x * settings.scale + torch.tensor(settings.nested["shifts"]))
+
+    def get_extra_state(self):
+        return {"temperature": self.temperature}
+
+    def set_extra_state(self, state):
+        self.temperature = state["temperature"]
+
+
+def set_helper(network):
+    network.helper = lambda x: x + 1
+
+
+def double_forward(network):
+    forward = network.forward
+    network.forward = lambda x: 2 * forward(x)
+
+
+def make_hook(limit):
+    def clip(module, args, output):
+        return output.clamp(max=limit)
+
+    return clip
+
+
+def in_place(name):
+    def change(network):
+        with torch.no_grad():
+            network.get_parameter(name).add_(1)
+
+    return change
+
+
+CHANGES = {
+    "weight": in_place("fc.weight"),
+    "buffer": lambda net: net.shift.add_(1),
+    "number": lambda net: setattr(net, "temperature", 2.0),
+    "tensor": lambda net: net.mask.mul_(0),
+    "array": lambda net: net.steps.fill(3),
+    "object": lambda net: setattr(net.settings, "scale", 2.0),
+    "nested": lambda net: net.settings.nested["shifts"].append(net.settings.nested["shifts"].pop() + 1),
+    "module that is not registered": lambda net: net.unregistered[0].weight.data.add_(1),
+    "function": lambda net: setattr(net, "function", torch.sin),
+    "function of other contents": lambda net: setattr(net, "function", lambda x: x * 3),
+    "helper on the instance": set_helper,
+    "forward on the instance": double_forward,
+    "hook": lambda net: net.relu.register_forward_hook(make_hook(0.1)),
+    "hook before": lambda net: net.out.register_forward_pre_hook(lambda m, args: (args[0] * 2,)),
+    "hook on the network": lambda net: net.register_forward_hook(lambda m, args, out: out + 1),
+}
+
+
+@pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES)
+def test_cached_result_is_that_of_the_network_as_it_is(change, tmp_path):
+    network, X = Net(), vectors()
+    extractor = ActivationExtractor(network, ["relu", "out"], memory=str(tmp_path))
+    before = extractor.fit_transform(X)
+    first = extractor.fingerprint_
+    change(network)
+    after = extractor.fit_transform(X)
+    assert not np.allclose(after.logits, before.logits)
+    assert_same(after, extract(network, X, ["relu", "out"]))
+    assert extractor.fingerprint_ != first
+    assert_same(extractor.transform(X), after)  # nor does it take a new fit
+    change(network)
+    assert_same(extractor.transform(X), extract(network, X, ["relu", "out"]))
+
+
+def test_hooks_of_other_contents_are_told_apart(tmp_path):
+    results = []
+    for limit in (0.1, 0.2):
+        network = Net()
+        network.relu.register_forward_hook(make_hook(limit))
+        results.append(extract(network, vectors(), memory=str(tmp_path)).logits)
+        assert_allclose(results[-1], extract(network, vectors()).logits)
+    assert not np.allclose(*results)
+
+
+@pytest.mark.parametrize("name", ["FACTOR", "times"])
+def test_what_a_function_uses_counts(name, monkeypatch, tmp_path):
+    extractor = ActivationExtractor(Net(), memory=str(tmp_path))
+    before = extractor.fit_transform(vectors())
+    if name == "FACTOR":
+        monkeypatch.setitem(globals(), "FACTOR", 4.0)
+    else:
+        monkeypatch.setattr(times, "__code__", (lambda x: 4.0 * x).__code__)
+    assert_allclose(extractor.fit_transform(vectors()).logits, 2 * before.logits, rtol=1e-6)
+
+
+@pytest.mark.parametrize(("name", "value"), [("offset", 1.0), ("helper", lambda self, x: x + 1)])
+def test_what_a_class_holds_counts(name, value, monkeypatch, tmp_path):
+    network = Net()
+    extractor = ActivationExtractor(network, memory=str(tmp_path))
+    extractor.fit_transform(vectors())
+    monkeypatch.setattr(Net, name, value)
+    assert_same(extractor.fit_transform(vectors()), extract(network, vectors()))
+
+
+def encoder(**options):
+    torch.manual_seed(0)
+    layer = nn.TransformerEncoderLayer(6, batch_first=True, dim_feedforward=12, **options)
+    return nn.Sequential(layer, nn.Flatten(), nn.Linear(30, 4)).eval()
+
+
+OPTIONS = [
+    {"nhead": 2},
+    {"nhead": 3},
+    {"nhead": 2, "norm_first": True},
+    {"nhead": 2, "activation": F.gelu},
+    {"nhead": 2, "layer_norm_eps": 0.5},
+]
+
+
+def quantized(seed):
+    torch.manual_seed(seed)
+    network = nn.Sequential(nn.Linear(6, 5), nn.ReLU(), nn.Linear(5, 3))
+    return torch.ao.quantization.quantize_dynamic(network, {nn.Linear})
+
+
+def scripted(seed):
+    torch.manual_seed(seed)
+    part = nn.Sequential(nn.Linear(6, 5), nn.ReLU())
+    return nn.Sequential(torch.jit.script(part), nn.Linear(5, 3))
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore:.*deprecated:UserWarning")
+@pytest.mark.parametrize("make", [quantized, scripted])
+def test_packed_and_scripted_weights_count(make, tmp_path):
+    a, b, again = make(0), make(1), make(0)
+    results = [extract(network, vectors(), memory=str(tmp_path)) for network in (a, b)]
+    assert_same(results[0], extract(a, vectors()))
+    assert_same(results[1], extract(b, vectors()))
+    assert not np.allclose(results[0].logits, results[1].logits)
+    prints = [ActivationExtractor(net).fit(vectors()).fingerprint_ for net in (a, b, again)]
+    assert prints[0] == prints[2] != prints[1]
+
+
+def test_options_count(tmp_path):
+    X = np.random.default_rng(0).normal(size=(7, 5, 6)).astype(np.float32)
+    networks = [encoder(**options) for options in OPTIONS]
+    results = [extract(network, X, memory=str(tmp_path)).logits for network in networks]
+    for network, logits in zip(networks, results, strict=True):
+        assert_array_equal(logits, extract(network, X).logits)
+    prints = {ActivationExtractor(network).fit(X).fingerprint_ for network in networks}
+    assert len(prints) == len(OPTIONS)
+
+
+def test_copies_that_have_run_have_the_same_fingerprint():
+    network = Net()
+    other = copy.deepcopy(network)
+    other.fc(torch.zeros(1, 6))
+    other(torch.zeros(2, 6))
+    prints = {ActivationExtractor(net).fit(vectors()).fingerprint_ for net in (network, other)}
+    network.train().requires_grad_(False)
+    prints.add(ActivationExtractor(network).fit(vectors()).fingerprint_)
+    assert len(prints) == 1
+
+
+def test_counts_and_records_do_not_spoil_the_cache(tmp_path):
+    network = Net()
+    extractor = ActivationExtractor(network, memory=str(tmp_path)).fit(vectors())
+    A = extractor.transform(vectors())
+    calls = network.calls
+    assert_same(extractor.transform(vectors()), A)
+    assert network.calls == calls
+
+
+class Opaque(Net):
+    def __init__(self):
+        super().__init__()
+        self.lock, self.factor = threading.Lock(), [1.0]
+
+    def forward(self, x):
+        with self.lock:
+            return self.factor[0] * super().forward(x)
+
+
+class Counter:
+    def __init__(self):
+        self.calls, self.scale = 0, 1.0
+
+
+class Shared(Net):
+    """An object of its own counts the calls and holds a setting too."""
+
+    def __init__(self):
+        super().__init__()
+        self.counter = Counter()
+
+    def forward(self, x):
+        self.counter.calls += 1
+        return self.counter.scale * super().forward(x)
+
+
+@pytest.mark.parametrize(
+    ("make", "what"), [(Opaque, r"\.lock \(lock\)"), (Shared, r"\.counter \(which changes")]
+)
+def test_what_cannot_be_read_is_told_of_and_not_cached(make, what, tmp_path):
+    network = make()
+    extractor = ActivationExtractor(network, memory=str(tmp_path)).fit(vectors())
+    for _ in range(2):
+        with pytest.warns(UserWarning, match=f"Nothing is taken from the cache.*{what}"):
+            A = extractor.transform(vectors())
+        assert_same(A, extract(network, vectors()))
+    extract(network, vectors())  # without memory there is nothing to tell
+
+
+def test_classes_and_kind_of_perceptron_count(tmp_path):
+    X = vectors(20)
+    y = np.arange(20) % 3
+    numbers = MLPClassifier((4,), solver="lbfgs", random_state=0).fit(X, y)
+    names = MLPClassifier((4,), solver="lbfgs", random_state=0).fit(X, np.array(["a", "b", "c"])[y])
+    assert_array_equal(numbers.coefs_[0], names.coefs_[0])
+    extractors = [ActivationExtractor(mlp, memory=str(tmp_path)).fit(X) for mlp in (numbers, names)]
+    assert extractors[0].fingerprint_ != extractors[1].fingerprint_
+    for extractor in extractors:
+        assert_array_equal(extractor.transform(X).predictions, extractor.network.predict(X))
+
+
+def test_choice_of_the_logits_counts(tmp_path):
+    class Two(Net):
+        def forward(self, x):
+            x = super().forward(x)
+            return {"a": x, "b": -x}
+
+    network = Two()
+    choices = ["a", "b", lambda out: out["a"] + 1, lambda out: out["a"] + 2]
+    found = [extract(network, vectors(), logits=c, memory=str(tmp_path)).logits for c in choices]
+    for i, (sign, shift) in enumerate([(1, 0), (-1, 0), (1, 1), (1, 2)]):
+        assert_allclose(found[i], sign * found[0] + shift, rtol=1e-6)
+
+
+def test_skorch_net_and_its_module_do_not_share_results(tmp_path):
+    skorch = pytest.importorskip("skorch")
+    module = nn.Sequential(nn.Linear(6, 5), nn.ReLU(), nn.Linear(5, 1))
+    net = skorch.NeuralNetBinaryClassifier(module).initialize()
+    assert extract(net.module_, vectors(), memory=str(tmp_path)).logits is None
+    assert extract(net, vectors(), memory=str(tmp_path)).logits.shape == (11, 2)

@@ -1,0 +1,263 @@
+"""What counts as the head and as the logits: it is checked, and can be chosen."""
+
+import warnings
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from _networks import Returning, assert_head_yields_logits, extract, run, vectors
+from numpy.testing import assert_allclose, assert_array_equal
+from sklearn.neural_network import MLPClassifier
+from sklearn.pipeline import make_pipeline
+from torch import nn
+
+from skood import ActivationExtractor, make_monitor
+from skood.detectors import EnergyDetector
+from skood.shaping import ReAct
+
+
+class Cosine(nn.Linear):
+    def forward(self, x):
+        return 16 * F.linear(F.normalize(x), F.normalize(self.weight))
+
+
+class LowRank(nn.Linear):
+    def __init__(self, n_inputs, n_outputs):
+        super().__init__(n_inputs, n_outputs)
+        self.down, self.up = nn.Parameter(torch.randn(2, n_inputs)), nn.Parameter(torch.ones(3, 2))
+
+    def forward(self, x):
+        return super().forward(x) + x @ self.down.T @ self.up.T
+
+
+class Noting(nn.Linear):
+    """Computes what its base class does."""
+
+    def forward(self, x):
+        return super().forward(x)
+
+
+def hooked(hook):
+    head = nn.Linear(5, 3)
+    head.register_forward_hook(hook)
+    return head
+
+
+def network_of(head):
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Linear(6, 5), nn.ReLU(), head)
+
+
+NO_HEADS = {
+    "cosine": lambda: Cosine(5, 3),
+    "low rank": lambda: LowRank(5, 3),
+    "scaled by a hook": lambda: hooked(lambda module, args, output: 2 * output),
+    "shifted by a hook": lambda: hooked(lambda module, args, output: output + 0.01),
+    "clamped": lambda: nn.Sequential(nn.Linear(5, 3), nn.Hardtanh()),
+}
+
+
+@pytest.mark.parametrize("make", NO_HEADS.values(), ids=NO_HEADS)
+def test_linear_layer_that_does_not_yield_the_logits_is_no_head(make):
+    network, X = network_of(make()), vectors()
+    A = extract(network, X)
+    assert A.head is None
+    assert "penultimate" not in A.layers
+    assert_allclose(A.logits, run(network, X), rtol=1e-5, atol=1e-6)
+    with pytest.raises(ValueError, match=r"there is none. Give one by X.assign\(head="):
+        make_pipeline(ReAct(), EnergyDetector()).fit(A)
+
+
+HEADS = {
+    "subclass": lambda: Noting(5, 3),
+    "listened to": lambda: hooked(lambda module, args, output: None),
+    "without bias": lambda: nn.Linear(5, 3, bias=False),
+    "parametrised": lambda: nn.utils.parametrizations.weight_norm(nn.Linear(5, 3)),
+}
+
+
+@pytest.mark.parametrize("make", HEADS.values(), ids=HEADS)
+def test_linear_layer_that_yields_the_logits_is_the_head(make):
+    A = extract(network_of(make()), vectors())
+    assert_head_yields_logits(A)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
+@pytest.mark.parametrize("n_units", [4, 4096])
+def test_rounding_does_not_hide_the_head(dtype, n_units):
+    torch.manual_seed(0)
+    network = nn.Sequential(nn.Linear(6, n_units), nn.ReLU(), nn.Linear(n_units, 3)).to(dtype)
+    assert extract(network, vectors()).head is not None
+
+
+def test_errors_say_why_there_is_no_head():
+    reason = "'2' does not yield the product of its weight and input"
+    with pytest.raises(ValueError, match=reason):
+        ActivationExtractor(network_of(Cosine(5, 3)), "penultimate").fit(vectors())
+    scaled = Returning(lambda z: z / 2)
+    with pytest.raises(ValueError, match="does not return what its last linear layer 'out' yields"):
+        ActivationExtractor(scaled, ["penultimate"]).fit(vectors())
+    with pytest.raises(ValueError, match="no head, since the network does not return what"):
+        ActivationExtractor(nn.Sequential(nn.Linear(6, 3), nn.LayerNorm(3))).fit(vectors())
+
+
+class Projecting(nn.Module):
+    """Its one linear module is not the last layer, which has no module."""
+
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(0)
+        self.fc, self.weight = nn.Linear(6, 5), nn.Parameter(torch.randn(3, 5))
+
+    def forward(self, x):
+        return F.linear(F.relu(self.fc(x)), self.weight)
+
+
+def test_inputs_of_a_linear_layer_that_is_no_head_are_no_layer():
+    assert extract(Projecting(), vectors()).layers == ("relu",)
+
+
+class Several(nn.Module):
+    """Returns whatever ``pack`` makes of features and logits."""
+
+    def __init__(self, pack):
+        super().__init__()
+        torch.manual_seed(0)
+        self.fc, self.out, self.other = nn.Linear(6, 5), nn.Linear(5, 3), nn.Linear(5, 4)
+        self.pack = pack
+
+    def forward(self, x):
+        z = self.fc(x)
+        return self.pack(self, z, self.out(F.relu(z)))
+
+
+class Record(SimpleNamespace):
+    pass
+
+
+WITH_LOGITS = {
+    "features first": lambda net, z, logits: (F.relu(z), logits),
+    "embedding that goes on": lambda net, z, logits: (z, logits),
+    "logits first": lambda net, z, logits: (logits, F.relu(z)),
+    "value first": lambda net, z, logits: (z[:, :1], logits),
+    "sequence first": lambda net, z, logits: (z[:, None], logits),
+    "nested": lambda net, z, logits: (z, [{"out": logits}]),
+    "mapping": lambda net, z, logits: {"emb": F.relu(z), "out": logits},
+    "mapping with one column": lambda net, z, logits: {"age": z[:, :1], "cls": logits},
+    "object": lambda net, z, logits: Record(emb=z, out=logits),
+    "probabilities": lambda net, z, logits: (z, logits.softmax(1)),
+}
+
+
+@pytest.mark.parametrize("pack", WITH_LOGITS.values(), ids=WITH_LOGITS)
+def test_output_of_a_last_linear_layer_is_preferred(pack):
+    network, X = Several(pack), vectors()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        A = extract(network, X, batch_size=4)
+    assert_allclose(A.logits, run(Several(lambda net, z, logits: logits), X), rtol=1e-5, atol=1e-6)
+    assert_head_yields_logits(A)
+
+
+AMBIGUOUS = {
+    "two heads": (lambda net, z, logits: (net.other(F.relu(z)), logits), 4),
+    "two that nobody yields": (lambda net, z, logits: (z.sin(), 2 * logits), 5),
+}
+
+
+@pytest.mark.parametrize(("pack", "n_classes"), AMBIGUOUS.values(), ids=AMBIGUOUS)
+def test_several_outputs_that_may_be_the_logits_are_told_of(pack, n_classes):
+    with pytest.warns(UserWarning, match=r"\[0\] of shape .*\[1\] of shape .*parameter `logits`"):
+        A = extract(Several(pack), vectors())
+    assert A.logits.shape[1] == n_classes
+
+
+CHOICES = {
+    "index": ("two heads", 1),
+    "index from the end": ("two heads", -1),
+    "function": ("two heads", lambda returned: returned[1]),
+    "name": ("mapping of two", "out"),
+    "index of a mapping": ("mapping of two", 1),
+    "attribute": ("object of two", "out"),
+}
+OF_TWO = {
+    "two heads": AMBIGUOUS["two heads"][0],
+    "mapping of two": lambda net, z, logits: {"other": net.other(F.relu(z)), "out": logits},
+    "object of two": lambda net, z, logits: Record(other=net.other(F.relu(z)), out=logits),
+}
+
+
+@pytest.mark.parametrize(("of", "logits"), CHOICES.values(), ids=CHOICES)
+def test_output_that_holds_the_logits_can_be_chosen(of, logits):
+    network, X = Several(OF_TWO[of]), vectors()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        A = extract(network, X, logits=logits, batch_size=4)
+    assert_allclose(A.logits, run(Several(lambda net, z, logits: logits), X), rtol=1e-5, atol=1e-6)
+    assert_head_yields_logits(A)
+
+
+def test_logits_may_be_computed_from_the_outputs():
+    network, X = Several(lambda net, z, logits: (z, logits)), vectors()
+    A = extract(network, X, logits=lambda returned: returned[0] - 1)
+    assert_allclose(A.logits, run(network, X)[0] - 1, rtol=1e-5, atol=1e-6)
+    assert A.head is None
+
+
+@pytest.mark.parametrize("logits", [2, -3, "out", "0"])
+def test_choice_of_no_output_is_refused_with_those_that_there_are(logits):
+    network = Several(lambda net, z, out: (z, out))
+    with pytest.raises(ValueError, match=r"names no output.*\[0\] of shape \(2, 5\), \[1\]"):
+        ActivationExtractor(network, logits=logits).fit(vectors())
+
+
+def test_choice_of_an_output_that_holds_no_logits_is_refused():
+    network = Several(lambda net, z, out: (z[:, :1], out))
+    with pytest.raises(ValueError, match=r"a column for each class, but selects shape \(2, 1\)"):
+        ActivationExtractor(network, logits=0).fit(vectors())
+    with pytest.raises(ValueError, match=r"needs one value a sample, but selects shape \(2, 3\)"):
+        ActivationExtractor(Returning(lambda z: z), logits="binary").fit(vectors())
+
+
+ONE_LOGIT = {
+    "column": lambda z: z,
+    "vector": lambda z: z[:, 0],
+    "pair": lambda z: (z, None),
+    "probability": torch.sigmoid,
+}
+
+
+@pytest.mark.parametrize("pack", ONE_LOGIT.values(), ids=ONE_LOGIT)
+@pytest.mark.parametrize("batch_size", [1, 4, 10])
+def test_single_logit_becomes_those_of_two_classes(pack, batch_size):
+    network, X = Returning(pack, n_outputs=1), vectors()
+    A = extract(network, X, logits="binary", batch_size=batch_size)
+    z = run(Returning(lambda z: z, n_outputs=1), X)[:, 0].numpy()
+    assert_allclose(A.logits, np.stack([np.zeros(11), z], axis=1), rtol=1e-5, atol=1e-6)
+    assert_array_equal(A.predictions, np.asarray(z > 0).astype(int))
+    assert_head_yields_logits(A)
+    assert_allclose(
+        EnergyDetector().fit(A).score_samples(A), np.logaddexp(0, z), rtol=1e-5, atol=1e-6
+    )
+
+
+def test_error_for_a_single_logit_says_what_to_do():
+    network = Returning(lambda z: z, n_outputs=1)
+    with pytest.raises(ValueError, match="carries none: a single logit .*logits='binary'"):
+        make_pipeline(ActivationExtractor(network), EnergyDetector()).fit(vectors())
+    make_pipeline(ActivationExtractor(network, logits="binary"), EnergyDetector()).fit(vectors())
+
+
+def test_monitor_takes_the_choice():
+    network, X = Several(OF_TWO["two heads"]), vectors(60)
+    monitor = make_monitor(network, logits=1).fit(X)
+    assert monitor[0].transform(X).logits.shape == (60, 3)
+
+
+def test_perceptron_has_no_choice():
+    X = vectors(20)
+    mlp = MLPClassifier((4,), solver="lbfgs").fit(X, np.arange(20) % 3)
+    with pytest.raises(ValueError, match="logits='out' is for networks of torch"):
+        ActivationExtractor(mlp, logits="out").fit(X)
