@@ -11,7 +11,7 @@ from sklearn.pipeline import Pipeline
 from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted
 
-from .._validation import check_activations, match_layers
+from .._validation import check_activations, layer_list, match_layers
 from ..detectors import BaseOneClassDetector
 from ._combination import log_p_values, standardize
 
@@ -27,8 +27,9 @@ class LayerEnsembleDetector(BaseOneClassDetector):
         Outlier detector with ``fit`` and ``score_samples``, or a pipeline that ends in one;
         cloned for each layer. The members of a list are cloned as they are, and each is given all
         layers, so that it begins with a selection of its own.
-    layers : str or sequence of str, default="all"
-        Names or glob patterns of the layers. Not used where ``detector`` is a list.
+    layers : str, int, slice or sequence of them, default="all"
+        Names, glob patterns or numbers of the layers, as in :class:`~skood.LayerSelector`. Not used
+        where ``detector`` is a list.
     combine : {"fisher", "mean", "vote", "weighted"}, default="fisher"
         - "fisher": sum of the logarithms of the members' p-values [1]_. The p-value of a score is
           its rank among scores of in-distribution training samples.
@@ -106,7 +107,7 @@ class LayerEnsembleDetector(BaseOneClassDetector):
     _parameter_constraints: dict = {
         **BaseOneClassDetector._parameter_constraints,
         "detector": [HasMethods(["fit"]), list],
-        "layers": [str, "array-like"],
+        "layers": [str, Integral, slice, "array-like"],
         "combine": [StrOptions({"fisher", "mean", "vote", "weighted"})],
         "n_layers": [Interval(Integral, 1, None, closed="left"), None],
         "n_jobs": [Integral, None],
@@ -137,7 +138,8 @@ class LayerEnsembleDetector(BaseOneClassDetector):
         ----------
         search : fitted GridSearchCV or RandomizedSearchCV
             A search over a pipeline, with the layer among its parameters: the one whose name ends
-            in "layers", such as "select__layers".
+            in "layers", such as "select__layers". A layer has to be given in one way, by its name
+            or by its number, not by both.
         n_layers : int
             How many layers to keep, by the mean test score of their best setting.
         **params : dict
@@ -285,9 +287,10 @@ def _best_pipelines(search, n_layers):
             f"it has {list(results['params'][0])}."
         )
     metric = search.refit if search.multimetric_ else "score"
-    best: dict[str, tuple[float, dict]] = {}
+    best: dict[tuple[str, ...], tuple[float, dict]] = {}
     for params, score in zip(results["params"], results[f"mean_test_{metric}"], strict=True):
-        layer = str(params[names[0]])
+        # The number 0 and the name "0" are two layers, 0 and [0] are one.
+        layer = tuple(sorted(map(repr, layer_list(params[names[0]]))))
         if np.isfinite(score) and (layer not in best or score > best[layer][0]):
             best[layer] = (score, params)
     if len(best) < n_layers:
