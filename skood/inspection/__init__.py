@@ -4,6 +4,7 @@ from ._activation_map_display import ActivationMapDisplay
 from ._cluster_distance_display import ClusterDistanceDisplay
 from ._explain import explain
 from ._explanation import Explanation
+from ._hamming_distance_display import HammingDistanceDisplay
 from ._influence import neuron_influence
 from ._mean_activation_display import MeanActivationDisplay
 from ._neuron_measure_display import NeuronMeasureDisplay
@@ -12,17 +13,22 @@ from ._neuron_statistics import NeuronStatistics
 from ._pattern_display import PatternDisplay
 from ._progression_display import ProgressionDisplay
 from ._roc_curve_display import OODRocCurveDisplay
+from ._setting_accuracy_display import SettingAccuracyDisplay
+from ._shared_neuron_display import SharedNeuronDisplay
 
 __all__ = [
     "ActivationMapDisplay",
     "ClusterDistanceDisplay",
     "Explanation",
+    "HammingDistanceDisplay",
     "MeanActivationDisplay",
     "NeuronMeasureDisplay",
     "NeuronStatistics",
     "OODRocCurveDisplay",
     "PatternDisplay",
     "ProgressionDisplay",
+    "SettingAccuracyDisplay",
+    "SharedNeuronDisplay",
     "activation_count",
     "explain",
     "neuron_accuracy",
