@@ -4,8 +4,8 @@ from ._ash import ASH, SCALE
 from ._base import BaseShaper, FeatureShaper
 from ._dice import DICE
 from ._line import LINe
-from ._shared_neurons import shared_top_neurons
 from ._react import ReAct
+from ._shared_neurons import shared_top_neurons
 from ._vra import VRA
 
 __all__ = [
