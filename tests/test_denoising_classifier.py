@@ -19,6 +19,7 @@ from skorch.callbacks import Checkpoint, EarlyStopping, EpochScoring  # noqa: E4
 from skood import ActivationExtractor  # noqa: E402
 from skood.metrics import make_ood_scorer, ood_roc_auc_score  # noqa: E402
 from skood.training import DenoisingClassifier, OverconfidencePenalty, SpreadPenalty  # noqa: E402
+from skood.training._image_corruption import add_noise, cover_square, turn_quarter  # noqa: E402
 
 DEVICES = ["cpu", pytest.param("cuda", marks=pytest.mark.skipif(
     not torch.cuda.is_available(), reason="there is no CUDA device"
@@ -219,12 +220,60 @@ def test_thresholds_can_be_changed_without_new_training(fitted, images):
 
 
 @pytest.mark.parametrize(
-    "kinds", [("rotation",), ("occlusion",), ("decoder",), ["rotation", "decoder"]]
+    "kinds",
+    [
+        ("rotation",),
+        ("occlusion",),
+        ("decoder",),
+        ["rotation", "decoder"],
+        ("noise+rotation+decoder", "noise+occlusion+decoder"),
+        ("occlusion+rotation",),
+    ],
 )
 def test_every_kind_of_pseudo_ood_sets_thresholds(kinds):
     net = small_classifier(max_epochs=1, pseudo_ood=kinds).fit(*bars(60))
     assert 0 < net.softmax_threshold_ <= 1
     assert np.isfinite(net.error_threshold_)
+
+
+def smallest_error(net, images):
+    """What ``error_quantile=0`` takes for the threshold."""
+    return net.reconstruction_error(images.numpy()).min()
+
+
+@pytest.mark.parametrize("kind", ["noise+rotation+decoder", "noise+occlusion+decoder", "decoder"])
+def test_steps_are_done_in_the_order_in_which_they_are_named(fitted, images, kind):
+    net = copy.deepcopy(fitted).set_params(pseudo_ood=(kind,), error_quantile=0.0)
+    net.set_thresholds(images[0])
+    torch.manual_seed(net.random_state)
+    made = torch.from_numpy(images[0][:, np.newaxis])
+    known = made
+    if kind.startswith("noise"):
+        made = add_noise(made, net.noise_std)
+    made = cover_square(made, net.occlusion) if "occlusion" in kind else turn_quarter(made)
+    without_decoder = smallest_error(net, made)
+    made = torch.from_numpy(net.reconstruct(made.numpy()))
+    np.testing.assert_allclose(net.error_threshold_, smallest_error(net, made), rtol=1e-5)
+    # The decoder has removed the noise, so that what is left is drawn better.
+    assert net.error_threshold_ < without_decoder
+    assert not torch.equal(made, known)
+
+
+def test_the_decoder_alone_draws_what_was_turned(fitted, images):
+    thresholds = set()
+    for kind in ("decoder", "rotation+decoder", "occlusion+decoder"):
+        net = copy.deepcopy(fitted).set_params(pseudo_ood=(kind,), error_quantile=0.0)
+        thresholds.add(net.set_thresholds(images[0]).error_threshold_)
+    assert len(thresholds) == 2
+
+
+def test_images_that_are_not_square_are_not_turned():
+    X, y = bars(40)
+    for kinds in (("noise+rotation+decoder",), ("occlusion", "decoder")):
+        with pytest.raises(ValueError, match=r"10 x 12 cannot be turned"):
+            small_classifier(max_epochs=1, pseudo_ood=kinds).fit(X[:, 1:-1], y)
+    net = small_classifier(max_epochs=1, pseudo_ood=("noise+occlusion+decoder", "occlusion"))
+    assert net.fit(X[:, 1:-1], y).error_threshold_ > 0
 
 
 @pytest.mark.parametrize(("reject_label", "dtype"), [(-1, int), (None, int), ("unknown", object)])
@@ -507,6 +556,11 @@ def test_wrong_labels_are_refused(y, message):
         ({"error_quantile": 1.5}, "'error_quantile' parameter"),
         ({"pseudo_ood": ("flip",)}, r"pseudo_ood must be some of .* got \('flip',\)"),
         ({"pseudo_ood": ()}, "pseudo_ood must be some of"),
+        ({"pseudo_ood": ("noise+decoder",)}, "a rotation or an occlusion among them"),
+        ({"pseudo_ood": ("rotation", "noise")}, "a rotation or an occlusion among them"),
+        ({"pseudo_ood": ("rotation+rotation",)}, "each at most once"),
+        ({"pseudo_ood": ("rotation+",)}, "pseudo_ood must be some of"),
+        ({"pseudo_ood": (None,)}, "pseudo_ood must be some of"),
         ({"square": (0.5, 0.2)}, r"square must be .* got \(0.5, 0.2\)"),
         ({"occlusion": (0.5, 1.2)}, r"occlusion must be .* got \(0.5, 1.2\)"),
     ],

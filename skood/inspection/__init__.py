@@ -12,6 +12,8 @@ from ._neuron_measures import activation_count, neuron_accuracy, weak_neurons
 from ._neuron_statistics import NeuronStatistics
 from ._pattern_display import PatternDisplay
 from ._progression_display import ProgressionDisplay
+from ._reconstruction_display import ReconstructionDisplay
+from ._reconstruction_error_display import ReconstructionErrorDisplay
 from ._roc_curve_display import OODRocCurveDisplay
 from ._setting_accuracy_display import SettingAccuracyDisplay
 from ._shared_neuron_display import SharedNeuronDisplay
@@ -27,6 +29,8 @@ __all__ = [
     "OODRocCurveDisplay",
     "PatternDisplay",
     "ProgressionDisplay",
+    "ReconstructionDisplay",
+    "ReconstructionErrorDisplay",
     "SettingAccuracyDisplay",
     "SharedNeuronDisplay",
     "activation_count",
