@@ -130,20 +130,25 @@ def test_images_of_each_class_are_chosen_by_their_errors(order, expected):
     assert texts == [f"{value**2 / 4:.3g}" for grey in expected.values() for value in grey]
 
 
-def test_each_image_stands_above_its_drawing_in_the_row_of_its_class():
+def test_each_image_stands_beside_its_drawing_in_the_row_of_its_class():
     images = np.random.default_rng(0).random((3, 4, 5))
     display = ReconstructionDisplay(
         images=images, drawn=1 - images, errors=[1, 2, 3], y=["b", "a", "b"]
     ).plot()
     canvas = np.ma.filled(display.image_.get_array().astype(float), np.nan)
     low, high = images.min(), images.max()
-    scaled = [(np.vstack([image, 1 - image]) - low) / (high - low) for image in images]
-    height, width = canvas.shape[0] // 2, canvas.shape[1] // 2
-    for tile, (row, column) in zip(scaled, [(1, 0), (0, 0), (1, 1)], strict=True):
-        found = canvas[(row + 1) * height - 8 : (row + 1) * height]
-        assert_allclose(found[:, column * width : column * width + 5], tile)
-    # There is one image of the first class.
-    assert np.isnan(canvas[:height, width:]).all()
+    # Two rows of tiles, of which the second one is full.
+    blocks = {
+        (row, column): canvas[np.ix_(rows, columns)]
+        for row, rows in enumerate(np.split(np.arange(len(canvas)), 2))
+        for column, columns in enumerate(np.split(np.arange(canvas.shape[1]), 2))
+    }
+    for number, place in enumerate([(1, 0), (0, 0), (1, 1)]):
+        block = blocks[place]
+        drawn = block[~np.isnan(block).all(axis=1)][:, ~np.isnan(block).all(axis=0)]
+        expected = np.hstack([images[number], 1 - images[number]])
+        assert_allclose(drawn, (expected - low) / (high - low))
+    assert np.isnan(blocks[0, 1]).all()
     ticks = display.ax_.get_yticklabels()
     assert [tick.get_text() for tick in ticks] == ["a", "b"]
 

@@ -17,12 +17,12 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 _ORDERS = ("largest", "smallest", "first")
-_TEXT_SHARE = 0.16
-"""Of the height of an image and its drawing: the room above them for the error."""
+_TEXT_SHARE = 0.22
+"""Of the height of a tile: the room above the images for the error."""
 
 
 class ReconstructionDisplay:
-    """Images above what a denoising classifier draws of them, a row for each class.
+    """Images beside what a denoising classifier draws of them, a row for each class.
 
     Create it by :meth:`from_estimator`. By default these are the images of each class with the
     largest reconstruction errors, which stand above them.
@@ -166,7 +166,7 @@ class ReconstructionDisplay:
         self.classes_ = classes.tolist()
         pyplot = import_optional("matplotlib.pyplot", "plot", "ReconstructionDisplay")
         if ax is None:
-            size = (1.2 + 0.8 * (column.max() + 1), 0.4 + 1.9 * len(classes))
+            size = (1 + 1.6 * (column.max() + 1), 0.5 + 0.9 * len(classes))
             _, ax = pyplot.subplots(figsize=size, layout="constrained")
         self.figure_, self.ax_ = ax.figure, ax
         tiles = _make_tiles(images, drawn, row, column)
@@ -198,7 +198,7 @@ class ReconstructionDisplay:
         self.ax_.set_xticks([])
         self.ax_.tick_params(length=0)
         self.ax_.spines[:].set_visible(False)
-        self.ax_.set(title="images, and below each what is drawn of it", ylabel="class")
+        self.ax_.set(title="images, and beside each what is drawn of it", ylabel="class")
 
 
 def _choose_rows(errors: NDArray, labels: NDArray, n_images: int, order: str) -> NDArray[np.intp]:
@@ -219,18 +219,18 @@ def _count_before(numbers: NDArray) -> NDArray[np.intp]:
 
 
 def _make_tiles(images: NDArray, drawn: NDArray, row: NDArray, column: NDArray) -> NDArray:
-    """Each image above what is drawn of it, in the scale of the images; NaN where nothing is.
+    """Each image beside what is drawn of it, in the scale of the images; NaN where nothing is.
 
     Of shape (n_rows, n_columns, height, width, channels), those of a tile.
     """
     _, height, width, n_channels = images.shape
-    room = round(2 * height * _TEXT_SHARE / (1 - _TEXT_SHARE))
-    gap = max(1, width // 8)
-    shape = (row.max() + 1, column.max() + 1, room + 2 * height, width + gap, n_channels)
+    room = round(height * _TEXT_SHARE / (1 - _TEXT_SHARE))
+    gap = max(1, width // 12)
+    shape = (row.max() + 1, column.max() + 1, room + height, 2 * width + 5 * gap, n_channels)
     tiles = np.full(shape, np.nan)
-    low = images.min()
-    pairs = (np.concatenate([images, drawn], axis=1) - low) / ((images.max() - low) or 1.0)
-    tiles[row, column, room:, :width] = pairs
+    low, scale = images.min(), np.ptp(images) or 1.0
+    for pictures, left in ((images, 2 * gap), (drawn, width + 3 * gap)):
+        tiles[row, column, room:, left : left + width] = (pictures - low) / scale
     return tiles
 
 
