@@ -31,14 +31,20 @@ def compare_settings(
     Writes them to the file ``stem`` with the suffix ".csv", and a figure to the one with ".png".
     """
     names = [name for name in outside if name != validation]
-    figure, panels = plt.subplots(3, 3, figsize=(15, 14), layout="constrained")
+    figure, panels = plt.subplots(3, 3, figsize=(13, 12), layout="constrained")
     displays, accuracies = {}, {}
     for name, ax in zip(names, panels.flat, strict=True):
         A = Activations.concatenate([inside, outside[name]])
         y = np.repeat([1, -1], [len(inside), len(outside[name])])
         display = SettingAccuracyDisplay.from_estimator(detector, A, y, s=16, ax=ax)
-        ax.set_title(f"validation on {validation}, test on {name}")
+        ax.set_title(
+            f"{name}: Pearson {display.pearson_:.2f}, Spearman {display.spearman_:.2f}", fontsize=11
+        )
         displays[name], accuracies[name] = display, detector.score_settings(A, y)
+    figure.legend(*ax.get_legend_handles_labels(), loc="outside lower center", ncols=8)
+    for ax in panels.flat:
+        ax.get_legend().remove()
+    figure.suptitle(f"Single settings: validation on {validation}, test on each other set")
     figure.savefig(stem.with_suffix(".png"), dpi=70)
     plt.close(figure)
     save_settings({**detector.results_, **accuracies}, stem.with_suffix(".csv"))
@@ -74,6 +80,8 @@ class Trade(NamedTuple):
     for_sparse: str
     gain: float
     """The smaller of the two differences in AUROC."""
+    is_found: bool
+    """Whether either set is found well, AUROC above .8, by its better percentile."""
 
 
 def find_trade(singles: Singles) -> Trade:
@@ -86,8 +94,9 @@ def find_trade(singles: Singles) -> Trade:
         dense, sparse = aurocs[layer, DENSE], aurocs[layer, SPARSE]
         for one, other in permutations(dense, 2):
             gain = min(dense[one] - sparse[one], sparse[other] - dense[other])
-            trades.append(Trade(layer, one, other, gain))
-    return max(trades, key=lambda trade: trade.gain)
+            is_found = min(dense[one], sparse[other]) > 0.8
+            trades.append(Trade(layer, one, other, gain, is_found))
+    return max(trades, key=lambda trade: (trade.is_found and trade.gain > 0, trade.gain))
 
 
 def draw_trade(
@@ -113,6 +122,6 @@ def draw_trade(
         )
         aurocs = {row["set"]: row["AUROC"] for row in singles[trade.layer, percentile]}
         found = ", ".join(f"{name} {aurocs[name]:.3f}" for name in trade[1:3])
-        ax.set_title(f"layer {trade.layer}, p = {percentile}; AUROC: {found}")
+        ax.set_title(f"layer {trade.layer}, p = {percentile}\nAUROC: {found}", fontsize=11)
     figure.savefig(file, dpi=90)
     plt.close(figure)

@@ -104,7 +104,8 @@ class ReconstructionDisplay:
         ax : matplotlib Axes, default=None
             Axes to draw on; new ones by default.
         **imshow_kw : dict
-            Keyword arguments of matplotlib's ``imshow``.
+            Keyword arguments of matplotlib's ``imshow``. Grey images are drawn from ``vmin``, by
+            default their smallest value, in white, to ``vmax``, the largest one, in black.
 
         Returns
         -------
@@ -144,7 +145,8 @@ class ReconstructionDisplay:
         ax : matplotlib Axes, default=None
             Axes to draw on; new ones by default.
         **imshow_kw : dict
-            Keyword arguments of matplotlib's ``imshow``.
+            Keyword arguments of matplotlib's ``imshow``. Grey images are drawn from ``vmin``, by
+            default their smallest value, in white, to ``vmax``, the largest one, in black.
 
         Returns
         -------
@@ -170,16 +172,21 @@ class ReconstructionDisplay:
             _, ax = pyplot.subplots(figsize=size, layout="constrained")
         self.figure_, self.ax_ = ax.figure, ax
         tiles = _make_tiles(images, drawn, row, column)
-        self._show(tiles, imshow_kw)
+        self._show(tiles, (images.min(), images.max()), imshow_kw)
         self._label(tiles, row, column, errors)
         return self
 
-    def _show(self, tiles: NDArray, imshow_kw: dict[str, Any]) -> None:
+    def _show(self, tiles: NDArray, ends: tuple[float, float], imshow_kw: dict[str, Any]) -> None:
         n_rows, n_columns, height, width, n_channels = tiles.shape
         canvas = tiles.swapaxes(1, 2).reshape(n_rows * height, n_columns * width, n_channels)
-        is_grey = n_channels == 1
-        canvas = canvas[..., 0] if is_grey else np.nan_to_num(canvas.clip(0, 1), nan=1.0)
-        style: dict[str, Any] = {"cmap": "gray_r", "vmin": 0, "vmax": 1}
+        low, high = ends
+        if n_channels == 1:
+            canvas = canvas[..., 0]
+        else:
+            # Colours have no scale but this; where nothing is, it is white.
+            scaled = (canvas - low) / ((high - low) or 1.0)
+            canvas = np.nan_to_num(scaled.clip(0, 1), nan=1.0)
+        style: dict[str, Any] = {"cmap": "gray_r", "vmin": low, "vmax": high}
         self.image_ = self.ax_.imshow(canvas, **(style | imshow_kw))
 
     def _label(self, tiles: NDArray, row: NDArray, column: NDArray, errors: NDArray) -> None:
@@ -219,7 +226,7 @@ def _count_before(numbers: NDArray) -> NDArray[np.intp]:
 
 
 def _make_tiles(images: NDArray, drawn: NDArray, row: NDArray, column: NDArray) -> NDArray:
-    """Each image beside what is drawn of it, in the scale of the images; NaN where nothing is.
+    """Each image beside what is drawn of it; NaN where nothing is.
 
     Of shape (n_rows, n_columns, height, width, channels), those of a tile.
     """
@@ -228,9 +235,8 @@ def _make_tiles(images: NDArray, drawn: NDArray, row: NDArray, column: NDArray) 
     gap = max(1, width // 12)
     shape = (row.max() + 1, column.max() + 1, room + height, 2 * width + 5 * gap, n_channels)
     tiles = np.full(shape, np.nan)
-    low, scale = images.min(), np.ptp(images) or 1.0
     for pictures, left in ((images, 2 * gap), (drawn, width + 3 * gap)):
-        tiles[row, column, room:, left : left + width] = (pictures - low) / scale
+        tiles[row, column, room:, left : left + width] = pictures
     return tiles
 
 
