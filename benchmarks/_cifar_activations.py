@@ -53,9 +53,20 @@ def load_network(task: Task) -> DenseNet:
 def extract_pooled(network: DenseNet, task: Task, settings: Settings) -> tuple[Activations, Tested]:
     """Pooled layers, features and logits of the training images, and of the other sets."""
     extractor = make_extractor(network, [*POOLED, FEATURES])
-    folder = settings.folder / "activations" / task.name / "pooled"
-    train = extract_set(extractor, task, folder, TRAIN, settings.n_train, settings.seed)
-    return train, extract_tested(extractor, task, folder, settings.n_samples, settings.seed)
+    tested = extract_tested(
+        extractor, task, pooled_folder(task, settings), settings.n_samples, settings.seed
+    )
+    return extract_train(network, task, settings), tested
+
+
+def extract_train(network: DenseNet, task: Task, settings: Settings) -> Activations:
+    """The same of the training images alone."""
+    extractor, folder = make_extractor(network, [*POOLED, FEATURES]), pooled_folder(task, settings)
+    return extract_set(extractor, task, folder, TRAIN, settings.n_train, settings.seed)
+
+
+def pooled_folder(task: Task, settings: Settings) -> Path:
+    return settings.folder / "activations" / task.name / "pooled"
 
 
 def extract_odin(network: DenseNet, task: Task, settings: Settings) -> Tested:

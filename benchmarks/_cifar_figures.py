@@ -6,11 +6,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import matplotlib.pyplot as plt
-from _cifar_line import DEFAULT_DELTA, DELTAS, delta_name
+from _cifar_line import DEFAULT_DELTA, DELTAS, OVERLAP, delta_name
 from _cifar_results import Results
 from _quality import BySet, Quality, mean_over
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from numpy.typing import NDArray
+
+from skood.inspection import SharedNeuronDisplay
 
 STYLES = {
     "near": {"color": "#d55e00", "marker": "s"},
@@ -25,10 +28,17 @@ def draw_all(all_results: Sequence[Results], folder: Path) -> None:
         "line_delta": draw_thresholds(all_results),
         "line_ablation": draw_rows(all_results, [r.steps for r in all_results]),
         "methods": draw_rows(all_results, [r.by_method for r in all_results]),
+        "shared_neurons": draw_sharing({r.task.title: r.sharing for r in all_results}),
     }
     for name, figure in figures.items():
         figure.savefig(folder / f"{name}.png", dpi=110)
         plt.close(figure)
+
+
+def draw_sharing(by_net: Mapping[str, NDArray]) -> Figure:
+    """How many of a class's top neurons are shared, over the share of the classes."""
+    display = SharedNeuronDisplay(shares=by_net, overlap=OVERLAP, top=0.1).plot()
+    return display.figure_
 
 
 def draw_thresholds(all_results: Sequence[Results]) -> Figure:

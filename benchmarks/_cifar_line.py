@@ -1,4 +1,4 @@
-"""LINe step by step, and over its threshold."""
+"""LINe step by step, over its threshold, and what the classes of a network share."""
 
 from __future__ import annotations
 
@@ -11,9 +11,11 @@ from sklearn.pipeline import Pipeline, make_pipeline
 
 from skood import Activations
 from skood.detectors import EnergyDetector
-from skood.shaping import LINe
+from skood.shaping import LINe, shared_top_neurons
 
 DEFAULT_DELTA = 1.0
+OVERLAP = (0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.8)
+"""Shares of the classes that have to have a neuron for it to count as shared."""
 DELTAS = (0.1, 0.2, 0.4, 0.6, 0.8, 1.0, 1.5, 2.0, 3.0, None)
 
 
@@ -44,6 +46,11 @@ def judge_thresholds(
 ) -> dict[float | None, BySet]:
     """LINe with different thresholds, None being no clipping."""
     return {delta: judge(make_line(task, delta).fit(train, y_train), tested) for delta in DELTAS}
+
+
+def measure_sharing(train: Activations, y_train: NDArray) -> NDArray:
+    """Share of each class's top neurons that more than a share of the classes have too."""
+    return shared_top_neurons(LINe().fit(train, y_train), overlap=OVERLAP, average=False)
 
 
 def delta_name(delta: float | None) -> str:

@@ -9,11 +9,12 @@ import sklearn
 import torch
 from _cifar_activations import Settings
 from _cifar_data import N_NOISE, NOISES, TRAIN, Task
-from _cifar_line import DELTAS, delta_name
+from _cifar_line import DELTAS, OVERLAP, delta_name
 from _cifar_published import CIFAR, IMAGENET_STEPS, IMAGENET_THRESHOLDS, SOURCE
 from _cifar_results import Results
 from _markdown import list_lines, table
 from _quality import BySet, Quality, cell, mean_over
+from numpy.typing import NDArray
 
 import skood
 
@@ -25,6 +26,7 @@ def write_report(all_results: Sequence[Results], settings: Settings, seconds: fl
         "## What differs from the published figures",
         list_differences(all_results),
         *(part for results in all_results for part in report_task(results)),
+        *report_sharing({results.task.title: results.sharing for results in all_results}),
     ]
     return "\n\n".join(parts) + "\n"
 
@@ -83,6 +85,19 @@ def report_task(results: Results) -> list[str]:
             task,
             IMAGENET_THRESHOLDS,
         ),
+    ]
+
+
+def report_sharing(by_net: Mapping[str, NDArray]) -> list[str]:
+    rows = [
+        [f"{title}, {len(shares)} classes", *(f"{100 * s:.1f}" for s in np.nanmean(shares, axis=0))]
+        for title, shares in by_net.items()
+    ]
+    return [
+        "## What the classes share",
+        "Of a class's top 10 % of the neurons, the share that is among the top ones of more than a "
+        "share of the classes, in percent: mean over the classes.",
+        table(["", *(f"more than {100 * level:g} %" for level in OVERLAP)], rows),
     ]
 
 

@@ -4,9 +4,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from _cifar_activations import Settings, extract_odin, extract_pooled, load_network
+from _cifar_activations import (
+    Settings,
+    extract_odin,
+    extract_pooled,
+    extract_train,
+    load_network,
+)
 from _cifar_data import TEST, TRAIN, Accuracy, Task, load_images
-from _cifar_line import judge_steps, judge_thresholds
+from _cifar_line import judge_steps, judge_thresholds, measure_sharing
 from _cifar_methods import judge_all
 from _cifar_quality import judge
 from _quality import BySet
@@ -28,6 +34,8 @@ class Results:
     """The energy score, and LINe with some of its steps."""
     thresholds: dict[float | None, BySet]
     """LINe with each threshold."""
+    sharing: NDArray
+    """Share of each class's top neurons that is shared, for each share of the classes."""
 
 
 def compute(task: Task, settings: Settings) -> Results:
@@ -49,7 +57,15 @@ def compute(task: Task, settings: Settings) -> Results:
         },
         steps=judge_steps(task, train, y_train, tested),
         thresholds=judge_thresholds(task, train, y_train, tested),
+        sharing=measure_sharing(train, y_train),
     )
+
+
+def compute_sharing(task: Task, settings: Settings) -> NDArray:
+    """What the classes share, from the training images alone."""
+    train = extract_train(load_network(task), task, settings)
+    _, y_train = load_images(task, TRAIN, settings.n_train, settings.seed)
+    return measure_sharing(train, y_train)
 
 
 def accuracy(A: Activations, y: NDArray) -> Accuracy:

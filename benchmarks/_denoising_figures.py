@@ -12,6 +12,8 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from scipy.special import logit
 
+from skood.inspection import ReconstructionDisplay, ReconstructionErrorDisplay
+
 COLORS = {
     "digits, right": "#0072b2",
     "digits, wrong": "#e69f00",
@@ -29,6 +31,8 @@ def draw_figures(
         "scores": draw_distributions(net, sets),
         "trade_off": draw_trade_off(net, sets, rules, published),
         "drawn": draw_reconstructions(net, sets),
+        "errors_by_class": draw_errors(net, digits),
+        "largest_errors": draw_largest_errors(net, digits),
     }
     for name, figure in figures.items():
         figure.savefig(folder / f"{name}.png", dpi=110)
@@ -82,7 +86,7 @@ def draw_trade_off(
     for axes in (ax, corner):
         axes.plot(found, kept, color="#0072b2", label="automatic score, any threshold")
         for number, (name, outcome) in enumerate(rules.items()):
-            axes.plot(outcome.found, outcome.kept, "os^Dv<>"[number % 7], label=name)
+            axes.plot(outcome.found, outcome.kept, "os^Dv<>PX"[number % 9], label=name)
         axes.plot(*published, "k*", ms=13, label="published")
     ax.indicate_inset_zoom(corner)
     ax.set(xlabel="zeros found", ylabel="digits kept and right", xlim=(0, 1.02), ylim=(0, 1.02))
@@ -90,17 +94,25 @@ def draw_trade_off(
     return figure
 
 
-def draw_reconstructions(net: Any, sets: Mapping[str, NDArray], n_images: int = 8) -> Figure:
-    """Images of each kind above what the decoder draws of them."""
-    figure, axes = plt.subplots(2 * len(sets), n_images, figsize=(n_images, 2.1 * len(sets)))
-    for row, (name, X) in enumerate(sets.items()):
-        images = X[:n_images]
-        for column, pair in enumerate(zip(images, net.reconstruct(images), strict=True)):
-            for below, image in enumerate(pair):
-                ax = axes[2 * row + below, column]
-                ax.imshow(image.reshape(image.shape[-2:]), cmap="gray_r", vmin=0, vmax=1)
-                ax.set(xticks=[], yticks=[])
-        axes[2 * row, 0].set_ylabel(name, fontsize=8)
-        axes[2 * row + 1, 0].set_ylabel("drawn", fontsize=8)
-    figure.tight_layout()
+def draw_reconstructions(net: Any, sets: Mapping[str, NDArray], n_images: int = 6) -> Figure:
+    """Images of each kind beside what the decoder draws of them."""
+    images = np.concatenate([X[:n_images] for X in sets.values()])
+    names = np.repeat(list(sets), [len(X[:n_images]) for X in sets.values()])
+    display = ReconstructionDisplay.from_estimator(
+        net, images, names, n_images=n_images, order="first", vmin=0, vmax=1
+    )
+    return display.figure_
+
+
+def draw_errors(net: Any, digits: Any) -> Figure:
+    """Errors of the test images by class; the threshold is that of the automatic rule."""
+    figure, ax = plt.subplots(figsize=(7.5, 4.5), layout="constrained")
+    ReconstructionErrorDisplay.from_estimator(net, digits.X_test, digits.y_test, ax=ax)
     return figure
+
+
+def draw_largest_errors(net: Any, digits: Any) -> Figure:
+    """The test images of each class that are drawn worst."""
+    return ReconstructionDisplay.from_estimator(
+        net, digits.X_test, digits.y_test, vmin=0, vmax=1
+    ).figure_

@@ -18,7 +18,7 @@ FETCHERS = {
     "KMNIST": datasets.fetch_kmnist,
     "notMNIST": datasets.fetch_notmnist,
 }
-NOISE = "uniform noise"
+NOISE, TRIANGLES = "uniform noise", "triangles"
 
 
 class Sizes(NamedTuple):
@@ -90,7 +90,9 @@ def load_outside(n_images: int, seed: int) -> dict[str, NDArray]:
     for name, fetch in FETCHERS.items():
         images = fetch().data
         outside[name] = images[draw_rows(len(images), n_images, seed)]
-    outside[NOISE] = datasets.make_noise("uniform", (n_images, 1, 28, 28), random_state=seed)
+    shape = (n_images, 1, 28, 28)
+    outside[NOISE] = datasets.make_noise("uniform", shape, random_state=seed)
+    outside[TRIANGLES] = datasets.make_triangles(shape, random_state=seed)
     return outside
 
 

@@ -18,9 +18,9 @@ from pathlib import Path
 import matplotlib as mpl
 from _cifar_activations import Settings
 from _cifar_data import TASKS
-from _cifar_figures import draw_all
-from _cifar_report import write_report
-from _cifar_results import compute
+from _cifar_figures import draw_all, draw_sharing
+from _cifar_report import report_sharing, write_report
+from _cifar_results import compute, compute_sharing
 
 mpl.use("Agg")
 
@@ -33,9 +33,21 @@ def parse_arguments() -> argparse.Namespace:
         "--train-samples", type=int, default=10_000, help="images that detectors learn, at most"
     )
     parser.add_argument("--odin-samples", type=int, default=500, help="images of each set for ODIN")
+    parser.add_argument(
+        "--sharing", action="store_true", help="only what the classes share, to `sharing.md`"
+    )
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--output", type=Path, default=Path("benchmarks/output/cifar_shaping"))
     return parser.parse_args()
+
+
+def report_only_sharing(names: list[str], settings: Settings) -> None:
+    """A part of the report that needs the training images alone."""
+    by_net = {TASKS[name].title: compute_sharing(TASKS[name], settings) for name in names}
+    report = "\n\n".join(report_sharing(by_net)) + "\n"
+    print("\n" + report)
+    (settings.folder / "sharing.md").write_text(report)
+    draw_sharing(by_net).savefig(settings.folder / "shared_neurons.png", dpi=110)
 
 
 def main() -> None:
@@ -48,6 +60,9 @@ def main() -> None:
         n_odin=arguments.odin_samples,
         seed=arguments.seed,
     )
+    if arguments.sharing:
+        report_only_sharing(arguments.net, settings)
+        return
     start = time.perf_counter()
     all_results = [compute(TASKS[name], settings) for name in arguments.net]
     report = write_report(all_results, settings, time.perf_counter() - start)

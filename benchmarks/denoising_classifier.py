@@ -6,7 +6,8 @@ reads the image files in the folder that SKOOD_DATA names, trains a network on 4
 its thresholds by 5,000 others, and counts how many zeros of the test set it finds and how many
 other digits it keeps and classifies right, beside the 96 % and 90 % that were published. Then
 smaller networks are trained without one or the other loss. Tables go to ``report.md`` in the
-folder ``--output``, with figures of the scores, of the trade-off and of what the decoder draws.
+folder ``--output``, with figures of the scores, of the trade-off, of what the decoder draws, of
+the reconstruction errors by class and of the images with the largest ones.
 
 Published in Y. Song, "Deep Learning Lab, final project report", Yonsei University.
 """
@@ -42,6 +43,9 @@ UNKNOWN = 0
 N_HELD_OUT = 5_000
 PUBLISHED = (0.96, 0.90)
 
+# As published: the decoder has the last word.
+DRAWN = ("noise+rotation+decoder", "noise+occlusion+decoder")
+
 # Thresholds: the probability, and the quantile of the errors of images unlike known ones.
 RULES: dict[str, dict[str, Any]] = {
     "automatic": {},
@@ -55,6 +59,12 @@ RULES: dict[str, dict[str, Any]] = {
         "error_quantile": 0.0,
         "pseudo_ood": ("occlusion",),
     },
+    ".659 and smallest error, noised first and drawn": {
+        "softmax_threshold": 0.659,
+        "error_quantile": 0.0,
+        "pseudo_ood": DRAWN,
+    },
+    "automatic, noised first and drawn": {"pseudo_ood": DRAWN},
 }
 
 ABLATION: dict[str, dict[str, Any]] = {

@@ -3,7 +3,7 @@
     python benchmarks/mnist_monitor.py
 
 reads the image files in the folder that SKOOD_DATA names, trains the net (or reads it from
-``--weights``), and writes the tables, a CSV file and two pictures to ``--output``. The settings
+``--weights``), and writes the tables, CSV files and pictures to ``--output``. The settings
 are chosen on one kind of out-of-distribution images (``--validation``) and all detectors are
 scored on the other kinds.
 """
@@ -13,12 +13,21 @@ from __future__ import annotations
 import argparse
 import csv
 import time
+from functools import partial
 from pathlib import Path
 
 import matplotlib as mpl
 import matplotlib.pyplot as plt
 import numpy as np
 from _mnist_net import trained_net
+from _mnist_patterns import (
+    DENSE,
+    SPARSE,
+    compare_settings,
+    draw_trade,
+    find_trade,
+    print_correlations,
+)
 from scipy.ndimage import zoom
 from sklearn.base import clone
 from sklearn.model_selection import GridSearchCV
@@ -120,7 +129,7 @@ def fit_detectors(net, A: Activations, y: np.ndarray, is_test: np.ndarray) -> di
     best = clone(search.estimator).set_params(**search.best_params_)
     split = np.where(is_test, 0, -1)
     start = time.perf_counter()
-    weighted = AutoNAPDetector(n_layers=6).fit(A, y, sample_split=split)
+    weighted = AutoNAPDetector(n_layers=6, keep_settings=True).fit(A, y, sample_split=split)
     print(f"published auto-configuration: {time.perf_counter() - start:.0f} s")
     nap = make_pipeline(PercentileBinarizer(30), HammingNAPDetector())
     return {
@@ -164,11 +173,14 @@ def evaluate_single_layers(train, inside, outside) -> dict[tuple[str, int], list
     results = {}
     for layer in train.layers:
         for percentile in PERCENTILES:
-            detector = single_layer().set_params(
-                select__layers=layer, binarize__percentile=percentile
-            )
-            results[layer, percentile] = evaluate(detector.fit(train), inside, outside)
+            detector = fit_single_layer(train, layer, percentile)
+            results[layer, percentile] = evaluate(detector, inside, outside)
     return results
+
+
+def fit_single_layer(train: Activations, layer: str, percentile: int) -> Pipeline:
+    params = {"select__layers": layer, "binarize__percentile": percentile}
+    return single_layer().set_params(**params).fit(train)
 
 
 def mean_of(rows: list[dict], measure: str, left_out: str) -> float:
@@ -259,6 +271,10 @@ def main() -> None:
     test = inside["test"][rng.permutation(len(y_test))[:N_PER_SET]]
     singles = evaluate_single_layers(inside["train"], test, outside)
     plot_single_layers(singles, arguments.output / "mnist_single_layers.png")
+    trade = find_trade(singles)
+    print(f"p = {DENSE} against p = {SPARSE}: {trade}")
+    fit = partial(fit_single_layer, inside["train"])
+    draw_trade(trade, singles, fit, test, outside, arguments.output / "mnist_percentiles.png")
     for validation in arguments.validation:
         run_validation(arguments, net, validation, inside, outside, test, y, singles)
 
@@ -272,13 +288,16 @@ def run_validation(arguments, net, validation, inside, outside, test, y, singles
     )
     detectors = fit_detectors(net, A, labels, np.arange(len(A)) >= arguments.n_fit)
     results = {name: evaluate(detector, test, outside) for name, detector in detectors.items()}
+    slug = validation.lower().replace(" ", "_")
+    stem = arguments.output / f"mnist_settings_{slug}"
+    weighted = detectors["NAP, published, 6 layers, weighted"]
+    print_correlations(compare_settings(weighted, test, outside, validation, stem), validation)
     hindsight = max(singles, key=lambda setting: mean_of(singles[setting], "AUROC", validation))
     results[f"NAP, best single setting in hindsight ({hindsight[0]}, {hindsight[1]})"] = singles[
         hindsight
     ]
     for measure in MEASURES:
         print_table(results, measure, validation)
-    slug = validation.lower().replace(" ", "_")
     save_csv(results, validation, arguments.output / f"mnist_monitor_{slug}.csv")
 
 

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
+from numbers import Integral
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn import get_config
+from sklearn.utils._param_validation import InvalidParameterError
 from sklearn.utils.validation import validate_data
 
 from ._marks import check_mark_is_no_class, in_distribution, plain_labels, read_labels
@@ -226,30 +228,83 @@ def check_layers_exist(X: Activations, names: Sequence[str]) -> None:
         raise ValueError(f"X has no layers {missing}; it has {list(X.layers)}.")
 
 
-def match_layers(patterns: str | Sequence[str], known: Sequence[str]) -> list[str]:
-    """Names among ``known`` that names or glob patterns select, in the order of ``known``.
+def layer_list(layers: Any) -> list[Any]:
+    """Names, patterns, numbers and slices that select layers, as a list of plain Python objects.
 
-    "all" selects every name. A known name is taken literally, whatever special characters
-    it holds.
+    Raises
+    ------
+    ValueError, TypeError
+        If one of them is of another kind; it is an error of both types.
+    """
+    several = isinstance(layers, Iterable) and not isinstance(layers, str)
+    return [_as_plain(item) for item in (layers if several else [layers])]
+
+
+def _as_plain(item: Any) -> Any:
+    if isinstance(item, str):
+        return str(item)
+    if isinstance(item, slice):
+        return item
+    # A mask of layers would be read as the numbers 0 and 1.
+    if not isinstance(item, Integral) or isinstance(item, bool):
+        raise InvalidParameterError(
+            "Layers are given by name, glob pattern, number or slice of numbers; "
+            f"got {item!r} of type {type(item).__name__}."
+        )
+    return int(item)
+
+
+def match_layers(layers: Any, known: Sequence[str]) -> list[str]:
+    """Names among ``known`` that are selected, in the order of ``known``.
+
+    Parameters
+    ----------
+    layers : str, int, slice or sequence of them
+        Names or glob patterns; "all" by itself selects every name. A known name is taken literally,
+        whatever special characters it holds. Numbers and slices are positions in ``known``, from
+        the end where negative; a number that is text is a name.
+    known : sequence of str
+        Names of the layers.
+
+    Returns
+    -------
+    list of str
+        The names.
 
     Raises
     ------
     ValueError
-        If one of the patterns selects nothing; the message lists the known names.
+        If one of ``layers`` selects nothing; the message lists the known names.
     """
-    if isinstance(patterns, str):
-        patterns = ["*" if patterns == "all" and patterns not in known else patterns]
-    selected: set[str] = set()
-    unmatched = []
-    for pattern in patterns:
-        literal = pattern in known
-        matches = [pattern] if literal else [name for name in known if fnmatchcase(name, pattern)]
-        selected.update(matches)
-        if not matches:
-            unmatched.append(pattern)
-    if unmatched or not selected:
-        raise ValueError(f"No layers match {unmatched or list(patterns)}; known are {list(known)}.")
+    wanted = layer_list(layers)
+    if isinstance(layers, str) and layers == "all" and layers not in known:
+        wanted = ["*"]
+    matches = [_matches(item, known) for item in wanted]
+    if not matches or not all(matches):
+        unmatched = [item for item, found in zip(wanted, matches, strict=True) if not found]
+        raise ValueError(
+            f"No layers match {unmatched}; known are {list(known)}, numbered from 0 to "
+            f"{len(known) - 1}."
+        )
+    selected = set().union(*matches)
     return [name for name in known if name in selected]
+
+
+def _matches(item: str | int | slice, known: Sequence[str]) -> list[str]:
+    if isinstance(item, slice):
+        return list(known[item])
+    if isinstance(item, int) or item in known:
+        found = find_layer(item, known)
+        return [] if found is None else [found]
+    return [name for name in known if fnmatchcase(name, item)]
+
+
+def find_layer(layer: Any, known: Sequence[str]) -> str | None:
+    """Name of the layer that is given by its name, or its number in ``known``; None for none."""
+    (layer,) = layer_list([layer])
+    if isinstance(layer, int):
+        return known[layer] if -len(known) <= layer < len(known) else None
+    return layer if layer in known else None
 
 
 def in_distribution_mask(y: ArrayLike, n_samples: int) -> NDArray[np.bool_]:

@@ -3,14 +3,24 @@
 import dataclasses
 import hashlib
 import os
+from itertools import combinations
 from pathlib import Path
 
 import numpy as np
 import pytest
+from scipy.ndimage import label
+from scipy.spatial import ConvexHull
 from sklearn.datasets import load_digits
 
 from skood import datasets
-from skood.datasets import _archive, fetch_mnist, fetch_notmnist, load_digits_ood, make_noise
+from skood.datasets import (
+    _archive,
+    fetch_mnist,
+    fetch_notmnist,
+    load_digits_ood,
+    make_noise,
+    make_triangles,
+)
 from skood.datasets._table import ARCHIVES
 
 KINDS = ["blobs", "constant", "gaussian", "salt_and_pepper", "uniform"]
@@ -131,6 +141,55 @@ def test_noise_of_an_impossible_shape_is_refused(shape):
 def test_noise_of_an_unknown_kind_is_refused():
     with pytest.raises(ValueError, match="'kind' parameter of make_noise"):
         make_noise("pink", (3, 2))
+
+
+# --------------------------------------------------------------------------------------
+# make_triangles
+# --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("shape", [(3, 28, 28), (3, 1, 28, 28), (4, 3, 20, 32), (2, 1, 8, 8)])
+def test_triangles_have_the_shape_that_is_asked_for_and_alike_channels(shape):
+    X = make_triangles(shape, random_state=0)
+    assert X.shape == shape
+    assert X.dtype == np.float32
+    assert X.min() == 0
+    assert 0.95 < X.max() <= 1
+    images = X.reshape(len(X), -1, *shape[-2:])
+    np.testing.assert_array_equal(images, np.repeat(images[:, :1], images.shape[1], axis=1))
+
+
+def test_triangles_follow_from_the_seed_alone():
+    first, again, other = (make_triangles((300, 9, 9), random_state=seed) for seed in (0, 0, 1))
+    np.testing.assert_array_equal(first, again)
+    assert (first != other).any(axis=(1, 2)).all()
+    # However many are drawn at a time.
+    assert not (first[:-1] == first[1:]).all(axis=(1, 2)).any()
+
+
+def test_triangles_are_closed_lines_with_three_corners():
+    for image in make_triangles((40, 64, 64), random_state=0):
+        ink = image > 0.5
+        _, n_parts = label(ink, structure=np.ones((3, 3)))
+        areas, _ = label(~ink)
+        outside, inside = np.argsort(-np.bincount(areas[~ink]))[:2]
+        assert n_parts == 1
+        assert outside == areas[0, 0]
+        # Nothing else but single pixels in the tips.
+        assert np.isin(areas[~ink], [outside, inside], invert=True).sum() < 5
+        hull = ConvexHull(np.argwhere(areas == inside))
+        points = hull.points[hull.vertices]
+        largest = max(
+            abs(np.linalg.det(np.array([b - a, c - a]))) / 2 for a, b, c in combinations(points, 3)
+        )
+        # Of a square that is half of its area, of a circle 41 %.
+        assert largest > 0.8 * hull.volume
+
+
+@pytest.mark.parametrize("shape", [(3, 8), (3, 1, 1, 8, 8), (0, 8, 8), (2, 8.0, 8), ()])
+def test_shapes_that_are_no_images_of_triangles_are_refused(shape):
+    with pytest.raises(ValueError, match="three or four positive integers"):
+        make_triangles(shape)
 
 
 # --------------------------------------------------------------------------------------

@@ -219,12 +219,83 @@ def test_thresholds_can_be_changed_without_new_training(fitted, images):
 
 
 @pytest.mark.parametrize(
-    "kinds", [("rotation",), ("occlusion",), ("decoder",), ["rotation", "decoder"]]
+    "kinds",
+    [
+        ("rotation",),
+        ("occlusion",),
+        ("decoder",),
+        ["rotation", "decoder"],
+        ("noise+rotation+decoder", "noise+occlusion+decoder"),
+        ("occlusion+rotation",),
+    ],
 )
 def test_every_kind_of_pseudo_ood_sets_thresholds(kinds):
     net = small_classifier(max_epochs=1, pseudo_ood=kinds).fit(*bars(60))
     assert 0 < net.softmax_threshold_ <= 1
     assert np.isfinite(net.error_threshold_)
+
+
+# Without chance, and so that the order makes a difference.
+DETERMINISTIC = {
+    "noise": lambda images: images + 0.1 * torch.linspace(0, 1, 12),
+    "rotation": lambda images: torch.rot90(images, 1, (-2, -1)),
+    "occlusion": lambda images: torch.where(torch.arange(12) < 8, 0.5, images),
+}
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [
+        "noise+rotation+decoder",
+        "noise+occlusion+decoder",
+        "rotation+noise+decoder",
+        "occlusion+rotation",
+        "decoder+rotation",
+        "decoder",
+    ],
+)
+def test_steps_are_done_in_the_order_in_which_they_are_named(fitted, images, kind, monkeypatch):
+    net = copy.deepcopy(fitted).set_params(pseudo_ood=(kind,), error_quantile=0.0)
+    steps = {
+        **DETERMINISTIC,
+        "decoder": lambda images: torch.from_numpy(net.reconstruct(images.numpy())),
+    }
+    stds, sides = [], []
+    name = "skood.training._denoising_classifier"
+    monkeypatch.setattr(
+        f"{name}.add_noise", lambda X, std: stds.append(std) or DETERMINISTIC["noise"](X)
+    )
+    monkeypatch.setattr(f"{name}.turn_quarter", DETERMINISTIC["rotation"])
+    monkeypatch.setattr(
+        f"{name}.cover_square",
+        lambda X, side: sides.append(side) or DETERMINISTIC["occlusion"](X),
+    )
+    net.set_thresholds(images[0])
+    made = torch.from_numpy(images[0][:, np.newaxis])
+    for step in ["rotation", "decoder"] if kind == "decoder" else kind.split("+"):
+        made = steps[step](made)
+    smallest = net.reconstruction_error(made.numpy()).min()
+    np.testing.assert_allclose(net.error_threshold_, smallest, rtol=1e-4)
+    # One call for each batch of 32.
+    assert stds == [net.noise_std] * (2 * ("noise" in kind))
+    assert sides == [net.occlusion] * (2 * ("occlusion" in kind))
+
+
+def test_the_decoder_alone_draws_what_was_turned(fitted, images):
+    thresholds = set()
+    for kind in ("decoder", "rotation+decoder", "occlusion+decoder"):
+        net = copy.deepcopy(fitted).set_params(pseudo_ood=(kind,), error_quantile=0.0)
+        thresholds.add(net.set_thresholds(images[0]).error_threshold_)
+    assert len(thresholds) == 2
+
+
+def test_images_that_are_not_square_are_not_turned():
+    X, y = bars(40)
+    for kinds in (("noise+rotation+decoder",), ("occlusion", "decoder")):
+        with pytest.raises(ValueError, match=r"10 x 12 cannot be turned"):
+            small_classifier(max_epochs=1, pseudo_ood=kinds).fit(X[:, 1:-1], y)
+    net = small_classifier(max_epochs=1, pseudo_ood=("noise+occlusion+decoder", "occlusion"))
+    assert net.fit(X[:, 1:-1], y).error_threshold_ > 0
 
 
 @pytest.mark.parametrize(("reject_label", "dtype"), [(-1, int), (None, int), ("unknown", object)])
@@ -507,6 +578,11 @@ def test_wrong_labels_are_refused(y, message):
         ({"error_quantile": 1.5}, "'error_quantile' parameter"),
         ({"pseudo_ood": ("flip",)}, r"pseudo_ood must be some of .* got \('flip',\)"),
         ({"pseudo_ood": ()}, "pseudo_ood must be some of"),
+        ({"pseudo_ood": ("noise+decoder",)}, "a rotation or an occlusion among them"),
+        ({"pseudo_ood": ("rotation", "noise")}, "a rotation or an occlusion among them"),
+        ({"pseudo_ood": ("rotation+rotation",)}, "each at most once"),
+        ({"pseudo_ood": ("rotation+",)}, "pseudo_ood must be some of"),
+        ({"pseudo_ood": (None,)}, "pseudo_ood must be some of"),
         ({"square": (0.5, 0.2)}, r"square must be .* got \(0.5, 0.2\)"),
         ({"occlusion": (0.5, 1.2)}, r"occlusion must be .* got \(0.5, 1.2\)"),
     ],

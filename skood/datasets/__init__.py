@@ -21,6 +21,7 @@ from ._grey import (
     fetch_usps,
 )
 from ._noise import make_noise
+from ._triangles import make_triangles
 
 __all__ = [
     "fetch_cifar10",
@@ -37,4 +38,5 @@ __all__ = [
     "fetch_usps",
     "load_digits_ood",
     "make_noise",
+    "make_triangles",
 ]

@@ -14,6 +14,7 @@ from .._validation import (
     check_activations,
     check_class_labels,
     classes_asked,
+    in_distribution_mask,
     in_distribution_rows,
     take_rows,
 )
@@ -65,6 +66,10 @@ class AutoNAPDetector(BaseDetector):
     group_by : {"label", "prediction"}, default="label"
         Class under which a training pattern is stored, as in
         :class:`~skood.HammingNAPDetector`.
+    keep_settings : bool, default=False
+        Whether to keep the patterns of all settings that were tried, and not only of those that
+        are combined, so that :meth:`score_settings` can tell how well each of them would have done.
+        It takes as many times the memory as there are settings to each one combined.
     random_state : int, RandomState instance or None, default=None
         Seed of the random share, and of the stand-ins for missing OOD samples.
 
@@ -153,6 +158,7 @@ class AutoNAPDetector(BaseDetector):
         "criterion": [StrOptions({"accuracy", "threshold"})],
         "validation": [Interval(Real, 0, 1, closed="neither"), HasMethods("split")],
         "group_by": [StrOptions({"label", "prediction"})],
+        "keep_settings": ["boolean"],
         "random_state": ["random_state"],
     }
 
@@ -166,6 +172,7 @@ class AutoNAPDetector(BaseDetector):
         criterion="accuracy",
         validation=0.2,
         group_by="label",
+        keep_settings=False,
         random_state=None,
     ):
         self.percentiles = percentiles
@@ -175,6 +182,7 @@ class AutoNAPDetector(BaseDetector):
         self.criterion = criterion
         self.validation = validation
         self.group_by = group_by
+        self.keep_settings = keep_settings
         self.random_state = random_state
 
     @fit_context(prefer_skip_nested_validation=True)
@@ -209,7 +217,8 @@ class AutoNAPDetector(BaseDetector):
         samples = self._assign_rows(X, y, sample_split)
         layers = sources_by_layer(X, self.poolings)
         tried = self._try_all(X, samples, layers)
-        self._record(layers, tried)
+        self._record(X, layers, tried)
+        self._settings = self._build_all(X, samples, layers) if self.keep_settings else None
         self._choose(X, samples, layers, tried)
         self.training_rows_ = samples.inside
         self.training_scores_ = self._score_samples(X[samples.inside])
@@ -276,7 +285,7 @@ class AutoNAPDetector(BaseDetector):
             tried.append([outcomes[source.key(X)] for source in sources])
         return tried
 
-    def _record(self, layers, tried):
+    def _record(self, X, layers, tried):
         settings = [
             (source.layer, source.pooling, percentile, tau, accuracy)
             for sources, outcomes in zip(layers, tried, strict=True)
@@ -288,6 +297,20 @@ class AutoNAPDetector(BaseDetector):
             column: np.array(values)
             for column, values in zip(columns, zip(*settings, strict=True), strict=True)
         }
+        # Of settings that give the same patterns, the last is the one that is chosen.
+        last = {source.key(X): source for sources in layers for source in sources}
+        is_last = [last[source.key(X)] is source for sources in layers for source in sources]
+        self._is_distinct = np.repeat(is_last, len(self.percentiles))
+
+    def _build_all(self, X, samples, layers):
+        """The members that all settings would be, in the order of ``results_``."""
+        built = {}
+        for source in (source for sources in layers for source in sources):
+            if source.key(X) not in built:
+                built[source.key(X)] = [
+                    Member.build(X, samples, source, percentile) for percentile in self.percentiles
+                ]
+        return [member for sources in layers for s in sources for member in built[s.key(X)]]
 
     def _choose(self, X, samples, layers, tried):
         best = [
@@ -322,6 +345,65 @@ class AutoNAPDetector(BaseDetector):
     def _distances(self, X):
         asked = classes_asked(self, X, by_class=self._by_class)
         return np.column_stack([member.distances(X, asked) for member in self._members])
+
+    def distances(self, X):
+        """Measure the distances of samples in each of the layers that are combined.
+
+        Parameters
+        ----------
+        X : Activations or array-like of shape (n_samples, n_features)
+            Activations of the layers seen in ``fit``.
+
+        Returns
+        -------
+        distances : ndarray of shape (n_samples, n_layers_combined)
+            Hamming distance to the nearest pattern of the predicted class, in the order of
+            ``layers_``, dtype int. Above ``taus_`` it means out-of-distribution.
+        """
+        check_is_fitted(self)
+        return self._distances(self._validate(X, reset=False))
+
+    def score_settings(self, X, y):
+        """Measure the accuracy of every setting that was tried, on samples of both kinds.
+
+        Parameters
+        ----------
+        X : Activations or array-like of shape (n_samples, n_features)
+            Activations of the layers seen in ``fit``.
+        y : array-like of shape (n_samples,)
+            Labels; -1 marks an out-of-distribution sample, any other value an in-distribution one.
+
+        Returns
+        -------
+        accuracies : ndarray of shape (n_settings,)
+            Share of the samples that each setting of ``results_`` tells right, at its own ``tau``.
+
+        Raises
+        ------
+        ValueError
+            If the detector was fitted without ``keep_settings=True``, or one of the two kinds of
+            samples is missing.
+        """
+        check_is_fitted(self)
+        if self._settings is None:
+            raise ValueError(
+                "The patterns of the settings that were not chosen are gone: fit "
+                "AutoNAPDetector(keep_settings=True)."
+            )
+        X = self._validate(X, reset=False)
+        is_in = in_distribution_mask(y, len(X))
+        if is_in.all() or not is_in.any():
+            raise ValueError(
+                f"Accuracy needs samples of both kinds, but {is_in.sum()} of {len(X)} are "
+                "in-distribution."
+            )
+        asked = classes_asked(self, X, by_class=self._by_class)
+        return np.array(
+            [
+                np.mean((member.distances(X, asked) <= tau) == is_in)
+                for member, tau in zip(self._settings, self.results_["tau"], strict=True)
+            ]
+        )
 
     def _score_samples(self, X):
         scores = (self.taus_ - self._distances(X)) @ self.weights_

@@ -14,7 +14,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from .._fit_context import fit_context
 from .._foreign import in_distribution_scores, is_of_pyod
-from .._validation import check_activations, match_layers
+from .._validation import check_activations, layer_list, match_layers
 from ..detectors import BaseOneClassDetector
 from ._combination import informative_members, log_p_values, standardize
 
@@ -34,8 +34,9 @@ class LayerEnsembleDetector(BaseOneClassDetector):
         layers, so that it begins with a selection of its own. Detectors of PyOD, recognised by
         their base class, score the other way round: their ``decision_function`` enters with a
         minus.
-    layers : str or sequence of str, default="all"
-        Names or glob patterns of the layers. Not used where ``detector`` is a list.
+    layers : str, int, slice or sequence of them, default="all"
+        Names, glob patterns or numbers of the layers, as in :class:`~skood.LayerSelector`. Not used
+        where ``detector`` is a list.
     combine : {"fisher", "mean", "vote", "weighted"}, default="fisher"
         - "fisher": sum of the logarithms of the members' p-values [1]_. The p-value of a score is
           its rank among scores of in-distribution training samples.
@@ -119,7 +120,7 @@ class LayerEnsembleDetector(BaseOneClassDetector):
     _parameter_constraints: dict = {
         **BaseOneClassDetector._parameter_constraints,
         "detector": [HasMethods(["fit"]), list],
-        "layers": [str, "array-like"],
+        "layers": [str, Integral, slice, "array-like"],
         "combine": [StrOptions({"fisher", "mean", "vote", "weighted"})],
         "n_layers": [Interval(Integral, 1, None, closed="left"), None],
         "n_jobs": [Integral, None],
@@ -150,8 +151,9 @@ class LayerEnsembleDetector(BaseOneClassDetector):
         ----------
         search : fitted GridSearchCV, RandomizedSearchCV or a search by successive halving
             A search over a pipeline, with the layer among its parameters: the one that is named
-            "layers", such as "select__layers". After successive halving, the settings that
-            came furthest are the best.
+            "layers", such as "select__layers". A layer has to be given in one way, by its name
+            or by its number, not by both. After successive halving, the settings that came
+            furthest are the best.
         n_layers : int
             How many layers to keep, by the mean test score of their best setting.
         metric : str, default=None
@@ -384,5 +386,5 @@ def _layers_searched(search):
         )
     # A grid of several parts need not name it in each.
     default = search.estimator.get_params().get(names[0])
-    asked = [params.get(names[0], default) for params in settings]
-    return [(layers,) if isinstance(layers, str) else tuple(sorted(layers)) for layers in asked]
+    # The number 0 and the name "0" are two layers, 0 and [0] are one.
+    return [tuple(sorted(map(repr, layer_list(p.get(names[0], default))))) for p in settings]

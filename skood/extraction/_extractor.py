@@ -18,7 +18,7 @@ from ._mode import Mode
 from ._passes import Passes, draw_seed, with_passes
 from ._perturbation import ODIN, MahalanobisPerturbation
 from ._plan import AUTO, extract, make_plan, signature_of
-from ._selection import match_extracted
+from ._selection import match_extracted, refuse_numbers
 
 
 class ActivationExtractor(TransformerMixin, BaseEstimator):
@@ -35,7 +35,8 @@ class ActivationExtractor(TransformerMixin, BaseEstimator):
         needs it. Clones of the extractor share it.
     layers : str or sequence of str, default="auto"
         Names or glob patterns such as ``"features.*"``; "all" is every layer, and "auto"
-        is explained in the notes.
+        is explained in the notes. Not numbers, which could count modules, calls or activation
+        functions: :class:`~skood.LayerSelector` takes layers by number once they are extracted.
     logits : "auto", "binary", str, int or callable, default="auto"
         Which output of a torch network holds the logits; "auto" is explained in the notes. A
         name or an index is that of one of several outputs. "binary" is a single
@@ -265,8 +266,10 @@ class ActivationExtractor(TransformerMixin, BaseEstimator):
         NotFittedError
             If the network is not trained yet.
         ValueError
-            If a name or pattern selects nothing; the message lists the known layers.
+            If a name or pattern selects nothing; the message lists the known layers. Or if a layer
+            is given by its number.
         """
+        refuse_numbers(self.layers)
         adapter = adapt(self.network, self.device, self.logits)
         if isinstance(X, Activations):
             plan = self._plan = None

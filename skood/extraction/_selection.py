@@ -4,10 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from .._validation import match_layers
+from .._validation import layer_list, match_layers
 from ._gradients import is_gradient, owner_of
 from ._passes import PASSES
 from ._plan import AUTO
+
+
+def refuse_numbers(layers: object) -> None:
+    """Raise a ValueError where a layer of a network is given by its number."""
+    if numbers := [item for item in layer_list(layers) if not isinstance(item, str)]:
+        raise ValueError(
+            "The layers of a network are given by name or glob pattern, since a number could "
+            f"count modules, calls or activation functions; got {numbers}. Extract them by name, "
+            "or all of them, and then select by number with LayerSelector."
+        )
 
 
 def match_extracted(

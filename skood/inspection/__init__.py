@@ -4,6 +4,7 @@ from ._activation_map_display import ActivationMapDisplay
 from ._cluster_distance_display import ClusterDistanceDisplay
 from ._explain import explain
 from ._explanation import Explanation
+from ._hamming_distance_display import HammingDistanceDisplay
 from ._influence import neuron_influence
 from ._mean_activation_display import MeanActivationDisplay
 from ._neuron_measure_display import NeuronMeasureDisplay
@@ -11,18 +12,27 @@ from ._neuron_measures import activation_count, neuron_accuracy, weak_neurons
 from ._neuron_statistics import NeuronStatistics
 from ._pattern_display import PatternDisplay
 from ._progression_display import ProgressionDisplay
+from ._reconstruction_display import ReconstructionDisplay
+from ._reconstruction_error_display import ReconstructionErrorDisplay
 from ._roc_curve_display import OODRocCurveDisplay
+from ._setting_accuracy_display import SettingAccuracyDisplay
+from ._shared_neuron_display import SharedNeuronDisplay
 
 __all__ = [
     "ActivationMapDisplay",
     "ClusterDistanceDisplay",
     "Explanation",
+    "HammingDistanceDisplay",
     "MeanActivationDisplay",
     "NeuronMeasureDisplay",
     "NeuronStatistics",
     "OODRocCurveDisplay",
     "PatternDisplay",
     "ProgressionDisplay",
+    "ReconstructionDisplay",
+    "ReconstructionErrorDisplay",
+    "SettingAccuracyDisplay",
+    "SharedNeuronDisplay",
     "activation_count",
     "explain",
     "neuron_accuracy",

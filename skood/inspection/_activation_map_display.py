@@ -11,6 +11,7 @@ from sklearn.utils import check_scalar
 
 from .._optional import import_optional
 from ..activations import Activations, Layer
+from ._drawing import name_of_layer
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -91,7 +92,7 @@ class ActivationMapDisplay:
         cls,
         X: Activations,
         *,
-        layer: str,
+        layer: str | int,
         sample: int = 0,
         channels: ArrayLike | None = None,
         n_maps: int = 16,
@@ -106,9 +107,9 @@ class ActivationMapDisplay:
         ----------
         X : Activations
             Activations by layer.
-        layer : str
-            The layer to draw, of shape (n_samples, channels, height, width). Layers that
-            have no maps, such as dense, pooled or packed ones, are refused.
+        layer : str or int
+            Name or number of the layer to draw, of shape (n_samples, channels, height, width).
+            Layers that have no maps, such as dense, pooled or packed ones, are refused.
         sample : int, default=0
             Row of the sample in ``X``.
         channels : array-like of shape (n_maps,), default=None
@@ -149,6 +150,7 @@ class ActivationMapDisplay:
         if not isinstance(X, Activations):
             raise TypeError(f"ActivationMapDisplay needs Activations, got {type(X).__name__}.")
         check_scalar(sample, "sample", Integral, min_val=0, max_val=len(X) - 1)
+        layer = name_of_layer(layer, X)
         maps = np.asarray(_layer_with_maps(X[[sample]], layer))[0]
         chosen = _most_active(maps, n_maps) if channels is None else _check(channels, len(maps))
         display = cls(maps=maps[chosen], channels=chosen, layer=layer, image=image)

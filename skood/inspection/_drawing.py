@@ -10,6 +10,9 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn.pipeline import Pipeline
 from sklearn.utils.validation import column_or_1d
 
+from .._validation import find_layer
+from ..activations import Activations
+
 # Colours that the colour-blind tell apart, with markers and dashes that print in grey.
 _COLORS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000")
 _MARKERS = ("o", "s", "^", "D", "v", "P", "X")
@@ -39,6 +42,19 @@ def rows_by_set(groups: ArrayLike | None, n_samples: int) -> dict[str, NDArray[n
         raise ValueError(f"There are {n_samples} samples, but groups has {len(names)}.")
     _, first, number = np.unique(names, return_index=True, return_inverse=True)
     return {str(names[first[i]]): np.flatnonzero(number == i) for i in np.argsort(first)}
+
+
+def name_of_layer(layer: Any, X: Activations) -> str:
+    """Name of the layer of ``X`` that is given by its name or its number.
+
+    Raises
+    ------
+    KeyError
+        If there is no such layer.
+    """
+    if (name := find_layer(layer, X.layers)) is None:
+        raise KeyError(f"No layer {layer!r}; the layers are {list(X.layers)}, numbered from 0.")
+    return name
 
 
 def descending_order(measure: Any, layer: str, n_units: int) -> NDArray[np.intp]:

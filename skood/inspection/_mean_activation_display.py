@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from .._optional import import_optional
 from ..activations import Activations, Layer
-from ._drawing import descending_order, line_style, rows_by_set
+from ._drawing import descending_order, line_style, name_of_layer, rows_by_set
 from ._neuron_measures import count_by_layer
 
 if TYPE_CHECKING:
@@ -103,7 +103,7 @@ class MeanActivationDisplay:
         X: Activations,
         groups: ArrayLike,
         *,
-        layer: str,
+        layer: str | int,
         reference: str | None = None,
         sort_by: ArrayLike | Mapping[str, ArrayLike] | None = None,
         sorted_by: str = "the given measure",
@@ -120,9 +120,9 @@ class MeanActivationDisplay:
         groups : array-like of shape (n_samples,)
             Name of the set that each sample belongs to, drawn in the order of their first
             samples.
-        layer : str
-            The layer to draw. Of a feature map, the average is over the positions too; of
-            packed bits, it is the share of samples on which the neuron is active.
+        layer : str or int
+            Name or number of the layer to draw. Of a feature map, the average is over the positions
+            too; of packed bits, it is the share of samples on which the neuron is active.
         reference : str, default=None
             The set that sorts the neurons; the first one by default.
         sort_by : array-like of shape (n_units,) or dict of str to such, default=None
@@ -155,6 +155,7 @@ class MeanActivationDisplay:
         """
         if not isinstance(X, Activations):
             raise TypeError(f"MeanActivationDisplay needs Activations, got {type(X).__name__}.")
+        layer = name_of_layer(layer, X)
         activations = X[layer]
         sets = rows_by_set(groups, len(X))
         means = {name: _mean_by_unit(activations[rows]) for name, rows in sets.items()}

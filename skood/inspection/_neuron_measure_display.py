@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from .._optional import import_optional
+from .._validation import find_layer, layer_list
 from ._neuron_measures import common_widths
 from ._neuron_statistics import NeuronStatistics
 
@@ -120,7 +121,7 @@ class NeuronMeasureDisplay:
         *,
         sort_by: str | None = None,
         color: str | None = None,
-        layers: str | Sequence[str] | None = None,
+        layers: str | int | Sequence[str | int] | None = None,
         reference: float | None = None,
         reference_label: str | None = None,
         cmap: Any = "viridis",
@@ -139,8 +140,8 @@ class NeuronMeasureDisplay:
             Column that sorts the bars, largest first; ``height`` by default.
         color : str, default=None
             Column that gives their colours. By default all have one colour.
-        layers : str or sequence of str, default=None
-            Layers to draw; all by default.
+        layers : str, int or sequence of them, default=None
+            Names or numbers of the layers to draw; all by default.
         reference : float, default=None
             A height to mark by a dotted line. By default, where ``height`` is "accuracy", it is the
             accuracy of the network, if the table has it.
@@ -165,8 +166,6 @@ class NeuronMeasureDisplay:
         ValueError
             If a column does not hold numbers, or ``ax`` does not hold one axes for each layer.
         """
-        if isinstance(layers, str):
-            layers = [layers]
         if reference is None and height == "accuracy":
             reference = statistics.network_accuracy
             reference_label = reference_label or "network"
@@ -280,13 +279,14 @@ class NeuronMeasureDisplay:
 
 
 def _by_layer(
-    statistics: NeuronStatistics, column: str, layers: Sequence[str] | None
+    statistics: NeuronStatistics, column: str, layers: str | int | Sequence[str | int] | None
 ) -> dict[str, NDArray]:
     measure = statistics.by_layer(column)
     if statistics[column].dtype.kind not in "biuf":
         raise ValueError(f"Column {column!r} does not hold numbers.")
     if layers is None:
         return measure
-    if unknown := [layer for layer in layers if layer not in measure]:
-        raise KeyError(f"No layers {unknown}; the layers are {list(measure)}.")
-    return {layer: measure[layer] for layer in layers}
+    names = {layer: find_layer(layer, list(measure)) for layer in layer_list(layers)}
+    if unknown := [layer for layer, name in names.items() if name is None]:
+        raise KeyError(f"No layers {unknown}; the layers are {list(measure)}, numbered from 0.")
+    return {name: measure[name] for name in names.values() if name is not None}

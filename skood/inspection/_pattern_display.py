@@ -15,7 +15,7 @@ from sklearn.utils.validation import _num_samples
 from .._optional import import_optional
 from ..activations import Activations
 from ..detectors import HammingNAPDetector
-from ._drawing import rows_by_set, split_pipeline
+from ._drawing import name_of_layer, rows_by_set, split_pipeline
 from ._pattern_rows import evenly, rows_by_class, rows_of_sample
 
 if TYPE_CHECKING:
@@ -116,7 +116,7 @@ class PatternDisplay:
         X: Activations,
         groups: ArrayLike,
         *,
-        layer: str | None = None,
+        layer: str | int | None = None,
         max_per_class: int | None = 25,
         sort_neurons: bool = True,
         sort_by: Mapping[str, ArrayLike] | None = None,
@@ -134,8 +134,8 @@ class PatternDisplay:
         groups : array-like of shape (n_samples,)
             Class of each sample, or name of any other set that it belongs to. They are drawn in
             ascending order.
-        layer : str, default=None
-            The layer to draw; by default all, side by side.
+        layer : str or int, default=None
+            Name or number of the layer to draw; by default all, side by side.
         max_per_class : int, default=25
             How many samples of a class to draw, taken evenly from all of its samples, since rows
             thinner than the pixels of the figure run together into grey; None for all.
@@ -189,7 +189,7 @@ class PatternDisplay:
             raise TypeError(f"PatternDisplay needs Activations, got {type(X).__name__}.")
         if max_per_class is not None:
             check_scalar(max_per_class, "max_per_class", Integral, min_val=1)
-        X = X if layer is None else X[[layer]]
+        X = X if layer is None else X[[name_of_layer(layer, X)]]
         patterns, set_of_row, neurons = rows_by_class(
             X, groups, max_per_class, sort_neurons, sort_by
         )

@@ -14,6 +14,7 @@ from .._validation import (
     check_activations,
     check_layers_exist,
     class_columns,
+    find_layer,
     in_distribution_rows,
     take_rows,
     unknown_labels,
@@ -42,8 +43,8 @@ class NeuronSelector(LayerwiseTransformer):
         - "gradient": mean size of the gradient over the in-distribution training samples that are
           predicted as the class, for each layer that comes with its gradient, as layer "relu1"
           with "relu1:gradient".
-        - dict of layer name to array-like of shape (n_classes, n_units): importances of your own.
-          An array-like alone is that of the only layer.
+        - dict of layer to array-like of shape (n_classes, n_units): importances of your own, by the
+          name of the layer or its number in ``X``. An array-like alone is that of the only layer.
     by_prediction : bool, default=False
         Also set units to 0, sample by sample, that do not matter for the class that the network
         predicted. Patterns of one predicted class then differ in its own units only, as published.
@@ -210,7 +211,7 @@ class NeuronSelector(LayerwiseTransformer):
             given = {layers.layers[0]: given}
         if not given:
             raise ValueError(f"importance names no layer; X has {list(layers.layers)}.")
-        check_layers_exist(layers, list(given))
+        given = _by_name(given, layers)
         names = [name for name in layers.layers if name in given]
         if isinstance(X, Activations):
             check_activations(self, X[names], reset=True)
@@ -293,8 +294,8 @@ class NeuronSelector(LayerwiseTransformer):
 
         Parameters
         ----------
-        layer : str, default=None
-            Name of the layer; by default the only one that is cut.
+        layer : str or int, default=None
+            Name of the layer, or its number among those that are cut; by default the only one.
         indices : bool, default=False
             Whether to return the numbers of the units instead of a mask.
 
@@ -312,9 +313,10 @@ class NeuronSelector(LayerwiseTransformer):
         names = list(self.support_)
         if layer is None and len(names) == 1:
             layer = names[0]
-        if layer not in names:
+        name = None if layer is None else find_layer(layer, names)
+        if name is None:
             raise ValueError(f"layer must be one of {names}, got {layer!r}.")
-        support = self.support_[layer]
+        support = self.support_[name]
         return np.flatnonzero(support) if indices else support.copy()
 
     # `set_output` wraps whatever has feature names in a data frame, Activations too.
@@ -336,6 +338,15 @@ class NeuronSelector(LayerwiseTransformer):
 
     def __sklearn_is_fitted__(self):
         return hasattr(self, "support_")
+
+
+def _by_name(given, X):
+    """Importances that are given by names or numbers of the layers, by name."""
+    names = {layer: find_layer(layer, X.layers) for layer in given}
+    check_layers_exist(X, [layer for layer, name in names.items() if name is None])
+    if len(set(names.values())) < len(names):
+        raise ValueError(f"importance gives a layer twice: {names}.")
+    return {name: given[layer] for layer, name in names.items()}
 
 
 def _cut(layer, support, own):

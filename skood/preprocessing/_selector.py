@@ -1,4 +1,6 @@
-"""Selection of layers by name."""
+"""Selection of layers by name or number."""
+
+from numbers import Integral
 
 from sklearn.utils.validation import check_is_fitted
 
@@ -15,8 +17,11 @@ class LayerSelector(LayerwiseTransformer):
 
     Parameters
     ----------
-    layers : str or sequence of str, default="all"
-        Names or glob patterns such as ``"features.*"``; "all" keeps every layer. The layers keep
+    layers : str, int, slice or sequence of them, default="all"
+        Names or glob patterns such as ``"features.*"``; "all" keeps every layer. Numbers and slices
+        are positions among the layers that ``fit`` sees, from 0 in forward order, or from the end
+        where negative: ``-1`` is the last layer, ``slice(-3, None)`` the last three. Text is always
+        a name: ``"0"`` is the layer of that name, which need not be the first. The layers keep
         their forward order. An ordinary array is one layer named "X".
 
     Attributes
@@ -37,9 +42,11 @@ class LayerSelector(LayerwiseTransformer):
     >>> A = Activations({"relu1": np.ones((2, 4)), "relu2": np.ones((2, 3)), "fc": np.ones((2, 9))})
     >>> LayerSelector("relu*").fit_transform(A).layers
     ('relu1', 'relu2')
+    >>> LayerSelector([0, -1]).fit_transform(A).layers
+    ('relu1', 'fc')
     """
 
-    _parameter_constraints: dict = {"layers": [str, "array-like"]}
+    _parameter_constraints: dict = {"layers": [str, Integral, slice, "array-like"]}
     _allow_nd = True
 
     def __init__(self, layers="all"):
@@ -64,7 +71,7 @@ class LayerSelector(LayerwiseTransformer):
         Raises
         ------
         ValueError
-            If a name or pattern selects nothing; the message lists the known layers.
+            If a name, pattern or number selects nothing; the message lists the known layers.
         """
         if not isinstance(X, Activations):
             self.layers_ = match_layers(self.layers, [ARRAY_LAYER])

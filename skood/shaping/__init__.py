@@ -5,6 +5,17 @@ from ._base import BaseShaper, FeatureShaper
 from ._dice import DICE
 from ._line import LINe
 from ._react import ReAct
+from ._shared_neurons import shared_top_neurons
 from ._vra import VRA
 
-__all__ = ["ASH", "DICE", "SCALE", "VRA", "BaseShaper", "FeatureShaper", "LINe", "ReAct"]
+__all__ = [
+    "ASH",
+    "DICE",
+    "SCALE",
+    "VRA",
+    "BaseShaper",
+    "FeatureShaper",
+    "LINe",
+    "ReAct",
+    "shared_top_neurons",
+]

@@ -14,7 +14,14 @@ from skorch.utils import is_dataset, to_numpy
 
 from ._denoising_training import DenoisingTraining
 from ._image_classes import check_images, find_classes_of
-from ._image_corruption import check_disguises, check_sides, cover_square, turn_quarter
+from ._image_corruption import (
+    add_noise,
+    check_disguises,
+    check_sides,
+    cover_square,
+    steps_of,
+    turn_quarter,
+)
 from ._labels import accuracy, label_rejected
 from ._penalties import OverconfidencePenalty
 from ._rejection_rule import Outputs, RejectionRule
@@ -58,9 +65,12 @@ class DenoisingClassifier(DenoisingTraining):
         Share of the training images that are left as they are. With 0, as published, all of them
         are covered; the statistics of batch norm are then not those of the images that are
         predicted.
-    pseudo_ood : tuple of {"rotation", "occlusion", "decoder"}, default=("rotation", "occlusion")
-        How held-out images become unlike known ones, to set the thresholds: turned by 90 or 270
-        degrees, covered by a larger square, or turned and drawn by the decoder.
+    pseudo_ood : tuple of str, default=("rotation", "occlusion")
+        How held-out images become unlike known ones, to set the thresholds: "rotation" turns them
+        by 90 or 270 degrees, "occlusion" covers them by a larger square, "decoder" turns them and
+        has the decoder draw them. Steps can be joined by "+" and are done in that order, with
+        "noise" for the Gaussian noise of the training: published is ``("noise+rotation+decoder",
+        "noise+occlusion+decoder")``.
     occlusion : (float, float), default=(0.57, 0.71)
         Smallest and largest side of that larger square: 16 to 20 of 28 pixels.
     softmax_threshold : "auto" or float in [0, 1], default="auto"
@@ -121,7 +131,8 @@ class DenoisingClassifier(DenoisingTraining):
     threshold, and the logarithm of the reconstruction error below its threshold, each in standard
     deviations of the held-out images.
 
-    The published rule is ``softmax_threshold=0.659, error_quantile=0``. Its second half is strict:
+    The published rule is ``softmax_threshold=0.659, error_quantile=0``, with the published
+    ``pseudo_ood`` above. Its second half is strict:
     a turned digit may be drawn better than most upright ones, and then nearly all images are
     rejected. The thresholds "auto" are the strictest pair whose share of held-out images accepted,
     less that of images unlike them, is within one standard error of the best pair's.
@@ -339,10 +350,15 @@ class DenoisingClassifier(DenoisingTraining):
         return self
 
     def _disguise(self, images, kind):
-        if kind == "occlusion":
-            return cover_square(images, self.occlusion)
-        turned = turn_quarter(images)
-        return turned if kind == "rotation" else self.evaluation_step((turned, None))[1]
+        apply = {
+            "noise": lambda some: add_noise(some, self.noise_std),
+            "rotation": turn_quarter,
+            "occlusion": lambda some: cover_square(some, self.occlusion),
+            "decoder": lambda some: self.evaluation_step((some, None))[1],
+        }
+        for step in steps_of(kind):
+            images = apply[step](images)
+        return images
 
     @property
     def softmax_threshold_(self):

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 DISGUISES = ("rotation", "occlusion", "decoder")
+STEPS = ("noise", *DISGUISES)
 
 
 def check_sides(name: str, sides: tuple[float, float]) -> None:
@@ -20,14 +21,31 @@ def check_sides(name: str, sides: tuple[float, float]) -> None:
 
 def check_disguises(kinds: Sequence[str], image_shape: tuple[int, ...]) -> None:
     """Raise a ValueError where images of that shape cannot be made unlike known ones so."""
-    if not kinds or not set(kinds) <= set(DISGUISES):
-        raise ValueError(f"pseudo_ood must be some of {DISGUISES}, got {tuple(kinds)}.")
+    if not kinds or not all(map(_is_disguise, kinds)):
+        raise ValueError(
+            f"pseudo_ood must be some of {DISGUISES}, or steps of {STEPS} joined by '+', each at "
+            f"most once and a rotation or an occlusion among them; got {tuple(kinds)}."
+        )
     height, width = image_shape[-2:]
-    if height != width and set(kinds) != {"occlusion"}:
+    if height != width and any("rotation" in steps_of(kind) for kind in kinds):
         raise ValueError(
             f"Images of {height} x {width} cannot be turned by 90 degrees: "
             "pseudo_ood=('occlusion',) is left."
         )
+
+
+def steps_of(kind: str) -> list[str]:
+    """What is done one after the other to make images unlike known ones."""
+    return ["rotation", "decoder"] if kind == "decoder" else kind.split("+")
+
+
+def _is_disguise(kind: object) -> bool:
+    if not isinstance(kind, str):
+        return False
+    steps = steps_of(kind)
+    # The others leave an image what it was.
+    changes = {"rotation", "occlusion"} & set(steps)
+    return bool(changes) and set(steps) <= set(STEPS) and len(set(steps)) == len(steps)
 
 
 def add_noise(images: Tensor, std: float) -> Tensor:
