@@ -62,6 +62,11 @@ def _check_extracted(
             f"{name} needs at least {ensure_min_classes} classes, "
             f"but the head has {len(head.weight)}."
         )
+    if X.classes is not None and len(X.classes) != len(head.weight):
+        raise ValueError(
+            f"{name} expects logits of {len(head.weight)} classes, as the head has, "
+            f"but got {len(X.classes)}."
+        )
     if head.input_layer not in X:
         raise ValueError(
             f"{name} needs the layer that the head reads, {head.input_layer!r}, but X has the "
@@ -78,15 +83,10 @@ def checked_logits(estimator: Any, X: Activations, head: LinearHead) -> NDArray[
     Raises
     ------
     ValueError
-        If they have another number of classes than the head, or are not finite.
+        If they are not finite.
     """
     name = type(estimator).__name__
     logits = head_logits(head, np.asarray(X[head.input_layer])) if X.logits is None else X.logits
-    if logits.shape[1] != len(head.weight):
-        raise ValueError(
-            f"{name} expects logits of {len(head.weight)} classes, as the head has, "
-            f"but got {logits.shape[1]}."
-        )
     check_real(logits, f"{name}: layer 'logits'")
     check_finite(logits, f"{name}: layer 'logits'", LOGITS_ADVICE)
     return logits.astype(np.float64, copy=False)

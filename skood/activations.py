@@ -233,7 +233,7 @@ class Activations:
             raise TypeError(f"head must be a LinearHead or None, got {type(head)}.")
         if (classes := self.classes) is not None and len(classes) != head.shape[0]:
             raise ValueError(
-                f"The head has {head.shape[0]} classes, but the logits or classes have "
+                f"Activations need logits of {head.shape[0]} classes, as the head has, but got "
                 f"{len(classes)}."
             )
         what, read = "features", self._features
@@ -328,6 +328,11 @@ class Activations:
         Activations
             A new container with the logits, predictions and head of this one, which is unchanged.
 
+        Raises
+        ------
+        ValueError
+            If the layers do not fit the parts that stay.
+
         See Also
         --------
         Activations.assign : Exchange some of the layers, the logits or the head.
@@ -366,6 +371,12 @@ class Activations:
         Activations
             A new container; this one is unchanged. Parts that are kept are not copied.
 
+        Raises
+        ------
+        ValueError
+            If the new logits have another number of classes than the present ones, or the parts
+            do not fit together.
+
         See Also
         --------
         Activations.replace : Put other layers in place of all.
@@ -380,6 +391,7 @@ class Activations:
         (array([0, 1]), array([1, 0]))
         """
         changed = {} if layers is None else layers
+        self._check_as_many_classes(logits)
         predictions = self._keep(self._predictions)
         if predictions is None and logits is not None:
             predictions = self.predictions
@@ -391,6 +403,16 @@ class Activations:
             classes=self._classes,
             features=self._keep(self._features_beside(changed)),
         )
+
+    def _check_as_many_classes(self, logits: ArrayLike | None) -> None:
+        if logits is None or self._logits is None:
+            return
+        if (shape := np.shape(logits))[1:] != self._logits.shape[1:]:
+            raise ValueError(
+                f"The new logits must have {self._logits.shape[1]} classes, as the present ones "
+                f"and what the network predicted, got shape {shape}: make new Activations of the "
+                "layers and these logits."
+            )
 
     def _features_beside(self, layers: Mapping[str, Any]) -> Any:
         """What the head reads in the network, where the given layers do not hold it any more."""
@@ -463,6 +485,10 @@ class Activations:
         The format needs no pickle and any NumPy reads it. A view is written as what it
         holds, a few thousand rows at a time.
 
+        Whenever the process is killed, or another saves to the same folder, there is one whole
+        save: the former, this one or the other. What a killed process leaves there is deleted by
+        the next save. Who has memory-mapped the former files keeps reading them.
+
         Parameters
         ----------
         path : str or Path
@@ -474,7 +500,7 @@ class Activations:
         ------
         FileExistsError
             If ``path`` exists and ``overwrite`` is False, or holds anything else than
-            saved activations.
+            saved activations; a file that :meth:`save` has not made is never deleted.
         TypeError
             If labels or activations are Python objects, which need pickle.
         """
@@ -527,10 +553,11 @@ class Activations:
         Raises
         ------
         ValueError
-            If the folder was not written by :meth:`save`, or by a later version of it, or
-            ``mmap_mode`` is another one.
+            If the folder was not written by :meth:`save`, or by a later version of it; its
+            manifest is broken, names other files than :meth:`save` makes or does not fit them;
+            or ``mmap_mode`` is another one.
         FileNotFoundError
-            If there is no such folder.
+            If there is no such folder, or one of its files is missing.
         """
         if mmap_mode not in (None, "r", "c"):
             raise ValueError(f"mmap_mode must be None, 'r' or 'c', got {mmap_mode!r}.")

@@ -160,10 +160,11 @@ def test_predictions_without_classes_may_be_anything():
         Activations(LAYERS, predictions=["cat", "dog", -1, "cat"])
 
 
-def test_new_logits_must_have_the_classes_of_the_predictions():
-    A = Activations(LAYERS, logits=np.eye(4))
-    with pytest.raises(ValueError, match=r"among the classes \[0, 1\], got \[2, 3\]"):
-        A.assign(logits=np.ones((4, 2)))
+@pytest.mark.parametrize("shape", [(4, 2), (4, 5), (4,), (4, 4, 1)])
+def test_new_logits_must_have_as_many_classes_as_the_present_ones(shape):
+    for A in (Activations(LAYERS, logits=np.eye(4)), Activations(LAYERS, logits=np.eye(4))[:2]):
+        with pytest.raises(ValueError, match=r"new logits must have 4 classes.*got shape \(4, *"):
+            A.assign(logits=np.ones(shape))
 
 
 # The head

@@ -525,7 +525,7 @@ def test_what_fit_lacks_is_said(data):
     with pytest.raises(ValueError, match="none is left"):
         TemperatureScaler().fit(A, np.full(len(y), -1))
     with pytest.raises(ValueError, match=r"1 feature\(s\)"):
-        TemperatureScaler().fit(A.assign(logits=A.logits[:, :1]), np.zeros(len(y)))
+        TemperatureScaler().fit(Activations({"fc": A["fc"]}, logits=A.logits[:, :1]), 0 * y)
     with pytest.raises(ValueError, match="'logits' contains NaN"):
         TemperatureScaler().fit(A.assign(logits=A.logits * np.nan), y)
 
@@ -538,7 +538,7 @@ def test_what_transform_lacks_is_said(data):
     with pytest.raises(ValueError, match="needs logits"):
         scaler.transform(Activations({"fc": A["fc"]}))
     with pytest.raises(ValueError, match=r"\(3,\).*fitted on.*\(4,\)"):
-        scaler.predict_proba(A.assign(logits=A.logits[:, :3]))
+        scaler.predict_proba(Activations({"fc": A["fc"]}, logits=A.logits[:, :3]))
     with pytest.raises(ValueError, match="Activations"):
         scaler.transform(A.logits)
 

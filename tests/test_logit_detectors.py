@@ -304,7 +304,7 @@ def test_logits_that_are_not_finite_are_refused(A, detector):
 def test_another_number_of_classes_than_in_fit_is_refused(A, detector):
     detector.fit(A)
     with pytest.raises(ValueError, match=r"\(4,\).*fitted on.*\(5,\)"):
-        detector.score_samples(A.assign(logits=A.logits[:, :4]))
+        detector.score_samples(Activations(dict(A.items()), logits=A.logits[:, :4]))
 
 
 @pytest.mark.parametrize("temperature", [0, -1.0, None])

@@ -279,9 +279,9 @@ def test_gradients_that_are_insisted_on_have_to_be_there(A):
 
 
 def test_a_head_that_reads_something_else_gives_no_gradients(A):
-    flattened = A.assign(head=LinearHead(np.ones((4, 28)), input_layer="relu2"))
+    elsewhere = A.assign(head=LinearHead(np.ones((4, 28)), input_layer="flattened"))
     unclear = A.assign(head=LinearHead(A.head.weight, A.head.bias))
-    for X in (flattened, unclear):
+    for X in (elsewhere, unclear):
         assert NACDetector().fit(X).gradient_layers_ == ()
     alone = NACDetector().fit(unclear[["relu2"]])
     assert alone.gradient_layers_ == ("relu2",)
@@ -294,8 +294,8 @@ def test_gradients_without_layers_are_refused(A):
 
 def test_logits_that_do_not_fit_the_head_are_refused(A):
     detector = NACDetector().fit(A)
-    with pytest.raises(ValueError, match=r"network with the classes \[0, 1, 2\], but NACDetector"):
-        detector.score_samples(A.assign(logits=A.logits[:, :3]))
+    with pytest.raises(ValueError, match="logits of 4 classes, as the head has, but got 3"):
+        detector.score_samples(Activations(dict(A.items()), logits=A.logits[:, :3]))
     with pytest.raises(ValueError, match="layer 'logits' contains NaN"):
         detector.score_samples(A.assign(logits=A.logits * np.nan))
 
