@@ -105,7 +105,6 @@ def draw_active_neurons(experiment: Experiment) -> Figure:
         for name, line in display.lines_.items():
             line.set_color(COLORS[name])
         axes.legend(fontsize="small", loc="lower left")
-        axes.set_ylabel("share of samples that activate the neuron")
     return figure
 
 
@@ -130,8 +129,6 @@ def draw_active_by_count(experiment: Experiment, statistics: NeuronStatistics) -
         )
         for name, line in display.lines_.items():
             line.set_color(COLORS[name])
-        for axes in column:
-            axes.set_ylabel("share that activates it")
     return figure
 
 

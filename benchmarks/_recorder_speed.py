@@ -93,7 +93,7 @@ def n_steps(sizes: Sizes) -> int:
 
 
 def warm_up_steps(sizes: Sizes) -> int:
-    """So many that the recorder has left its first, more thorough iterations behind."""
+    """So many that the recorder asks few neurons whether they are active on any sample."""
     return min(256, 2 * sizes.n_calls)
 
 

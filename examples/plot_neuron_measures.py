@@ -30,7 +30,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from skood import ActivationExtractor, Activations
+from skood import ActivationExtractor, Activations, PercentileBinarizer
 from skood.datasets import load_digits_ood, make_noise
 from skood.inspection import (
     MeanActivationDisplay,
@@ -85,18 +85,17 @@ print(table.groupby("layer")[columns].mean().round(3))
 # Neuron accuracy
 # ---------------
 #
-# In every layer most of the bars end under the line: of the images that activate a
-# neuron, the network gets a smaller share right than of all images. The bars that end
-# far from the line are darker, those of neurons that fire for fewer images. A neuron
-# that fires for nearly every image cannot be far from it. The bars are cut at 0.8.
+# Three measures in one figure: the height of a bar is the accuracy of a neuron, bars
+# stand in the order of how often it fired in training, and the colour is its average
+# gradient. In every layer most of the bars end under the dotted line, the accuracy of
+# the network: of the images that activate a neuron, the network gets a smaller share
+# right than of all images. The bars that end far from the line are those of neurons
+# that fire for fewer images, on the right. A neuron that fires for nearly every image
+# cannot be far from it. The bars are cut at 0.8.
 
 is_right = A.predictions[test] == y[test]
 display = NeuronMeasureDisplay.from_statistics(
-    statistics,
-    "accuracy",
-    color_by="activation_count",
-    reference=is_right.mean(),
-    reference_label="network",
+    statistics, "accuracy", sort_by="training_count", color="average_gradient"
 )
 display.axes_[0].set_ylim(0.8, 1)
 
@@ -127,12 +126,14 @@ for name, part in samples.items():
 # training, in average gradient and in influence. Influence grows from layer to layer:
 # the neurons of low influence are those of the first layer and some of the second.
 # Low counts begin in the second layer and become more frequent from there on. So most
-# weak neurons are in the second layer. Elsewhere they are neurons that never fired in
-# training: their influence is 0, and so they have no bar that could be seen.
+# weak neurons are in the second layer. The one elsewhere was not activated by any
+# sample of any batch: its influence is 0, and so it has no bar that could be seen. The
+# count asks the first sample of each batch only: by it one more neuron would be dead.
 
 print(table.groupby("layer")["weak"].sum())
-print("weak, and never active:", np.sum(table["weak"] & (table["training_count"] == 0)))
-NeuronMeasureDisplay.from_statistics(statistics, "influence_l2", color_by="weak")
+print("never active:", sum(np.sum(~ever) for ever in recorder.ever_active_.values()))
+print("count 0, and weak:", np.sum(table["weak"] & (table["training_count"] == 0)))
+NeuronMeasureDisplay.from_statistics(statistics, "influence_l2", color="weak")
 
 # %%
 # Known digits, unknown digits and noise
@@ -151,6 +152,23 @@ A_sets = Activations.concatenate([A[test], A[unknown], A_noise])
 fig, axes = plt.subplots(2, 1, figsize=(8, 7), layout="constrained")
 for ax, layer in zip(axes, ["relu1", "relu5"], strict=True):
     MeanActivationDisplay.from_activations(A_sets, groups, layer=layer, ax=ax)
+plt.show()
+
+# %%
+# Sorted by how often the neurons fired in training, and one diagram for each set, the
+# binary patterns show which neurons the unknown images add. Under each diagram is the
+# share of neurons that an image of the set activates.
+
+MeanActivationDisplay.from_activations(
+    PercentileBinarizer(rule="zero").fit_transform(A_sets),
+    groups,
+    layer="relu5",
+    sort_by=statistics.by_layer("training_count"),
+    sorted_by="activation count in training",
+    separate=True,
+    marker="o",
+    linestyle="none",
+)
 plt.show()
 
 # %%

@@ -39,7 +39,7 @@ def read_labels(y: ArrayLike, name: str = "y", *, warn: bool = False) -> NDArray
             f"{name} must hold class labels, numbers or texts, and -1 for out-of-distribution "
             f"rows; got dtype {labels.dtype}."
         )
-    _refuse_missing(labels, name)
+    refuse_missing(labels, name)
     if labels.dtype.kind in "biuf":
         return labels
     if marks := [label for label in _distinct(labels) if _is_mark(label)]:
@@ -127,7 +127,8 @@ def _distinct(labels: NDArray) -> set[Any]:
         raise ValueError(f"Labels must be numbers or texts: {error}.") from error
 
 
-def _refuse_missing(labels: NDArray, name: str) -> None:
+def refuse_missing(labels: NDArray, name: str) -> None:
+    """Raise a ValueError where an array of labels has none for some rows."""
     if labels.dtype.kind in "biu":
         return
     if labels.dtype.kind == "f":

@@ -14,7 +14,13 @@ from sklearn import get_config
 from sklearn.utils._param_validation import InvalidParameterError
 from sklearn.utils.validation import validate_data
 
-from ._marks import check_mark_is_no_class, in_distribution, plain_labels, read_labels
+from ._marks import (
+    check_mark_is_no_class,
+    in_distribution,
+    plain_labels,
+    read_labels,
+    refuse_missing,
+)
 from ._values import (
     ANY_SIZE,
     LOGITS_ADVICE,
@@ -412,7 +418,7 @@ def classes_asked(estimator: Any, X: Activations, *, by_class: bool) -> NDArray:
         raise ValueError(
             f"{_name(estimator)} was fitted on predicted classes, but X carries no predictions."
         )
-    check_finite(predictions, "predictions")
+    refuse_missing(predictions, "predictions")
     return predictions
 
 

@@ -25,7 +25,6 @@ def build(**parts):
 
 ODD_ARRAYS = {
     "masked": (np.ma.array(np.ones((4, 3)), mask=np.eye(4, 3)), "masked array"),
-    "masked nowhere": (np.ma.array(np.ones((4, 3))), "masked array"),
     "objects": (np.ones((4, 3), dtype=object), "dtype object"),
     "objects in a table": (pd.DataFrame({"a": [1, "b", 3, 4]}), "DataFrame of dtype object"),
     "text": ([["a"], ["b"], ["c"], ["d"]], "list of dtype <U1"),
@@ -95,7 +94,7 @@ def test_layers_that_are_no_dict_are_refused(layers):
         (np.array(["a", None], dtype=object), "None or NaN"),
         (np.array(["a", np.nan], dtype=object), "None or NaN"),
         (["a", 1], r"mix text and others, got \['int'\]"),
-        (np.ma.array([0, 1], mask=[0, 1]), "classes: got a masked array"),
+        (np.ma.array([0, 1], mask=[0, 1]), "classes is a masked array"),
         ([["a", "b"]], r"1-D, got shape \(1, 2\)"),
         ("ab", r"1-D, got shape \(\)"),
         (["a", "b", "c"], "2 classes"),
@@ -154,7 +153,7 @@ def test_predictions_without_classes_may_be_anything():
     labels = np.array(["cat", None, 3, np.nan], dtype=object)
     assert Activations(LAYERS, predictions=labels).predictions.tolist() == labels.tolist()
     masked = np.ma.array([0, 1, 0, 1], mask=[0, 0, 1, 0])
-    with pytest.raises(ValueError, match="predictions: got a masked array"):
+    with pytest.raises(ValueError, match="predictions is a masked array"):
         Activations(LAYERS, predictions=masked)
     with pytest.raises(ValueError, match=r"predictions must not mix text.*\['int'\]"):
         Activations(LAYERS, predictions=["cat", "dog", -1, "cat"])
@@ -176,9 +175,9 @@ def test_new_logits_must_have_as_many_classes_as_the_present_ones(shape):
         ({"head": LinearHead(np.ones((2, 4)), input_layer="fc")}, "4 units, but layer 'fc'"),
         ({"head": LinearHead(np.ones((2, 3)), input_layer="conv")}, "3 units, but layer 'conv'"),
         ({"features": np.ones((4, 5))}, r"3 units, but features of shape \(5,\)"),
-        ({"head": LinearHead(np.ones((3, 3)), input_layer="fc")}, "3 classes.*have 2"),
-        ({"head": LinearHead(np.ones((3, 3)))}, "3 classes.*have 2"),
-        ({"logits": None, "classes": ["a", "b", "c"]}, "2 classes.*have 3"),
+        ({"head": LinearHead(np.ones((3, 3)), input_layer="fc")}, "logits of 3 classes, as the head has, but got 2"),
+        ({"head": LinearHead(np.ones((3, 3)))}, "logits of 3 classes, as the head has, but got 2"),
+        ({"logits": None, "classes": ["a", "b", "c"]}, "logits of 2 classes, as the head has, but got 3"),
     ],
 )
 def test_a_head_that_does_not_fit_is_refused(parts, message):
@@ -298,7 +297,7 @@ def test_packed_layers_of_different_widths_are_not_concatenated():
 
 
 def test_a_masked_array_does_not_select_rows():
-    with pytest.raises(ValueError, match="rows: got a masked array"):
+    with pytest.raises(ValueError, match="rows is a masked array"):
         build()[np.ma.array([0, 1, 2], mask=[0, 1, 0])]
 
 
@@ -361,7 +360,7 @@ def test_a_number_of_bits_that_is_no_integer_is_refused(n_bits):
         (np.zeros((2, 1), dtype=">u8"), 64, "dtype >u8"),
         (np.zeros((2, 1)), 64, "dtype <f8"),
         ([[0], [1]], 64, "dtype <i8"),
-        (np.ma.zeros((2, 1), dtype=np.uint64), 64, "words: got a masked array"),
+        (np.ma.masked_equal(np.zeros((2, 1), dtype=np.uint64), 0), 64, "words is a masked array"),
     ],
     ids=repr,
 )
@@ -373,7 +372,7 @@ def test_words_that_cannot_hold_so_many_bits_are_refused(words, n_bits, message)
 @pytest.mark.parametrize(
     ("bits", "message"),
     [
-        (np.ma.array([[True, False]], mask=[[1, 0]]), "bits: got a masked array"),
+        (np.ma.array([[True, False]], mask=[[1, 0]]), "bits is a masked array"),
         ([["True", "False"]], "dtype <U5"),
         ([[1.0, np.nan]], "without NaN"),
         (np.array([[None, True]]), "dtype object"),

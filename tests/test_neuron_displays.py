@@ -65,7 +65,7 @@ def test_bars_have_the_height_of_one_measure_the_order_of_another_and_the_colour
     scale, cmap = plt.Normalize(0, 0.4), plt.get_cmap("viridis")
     np.testing.assert_allclose(colors(display, "fc1"), cmap(scale([0.2, 0.3, 0.1])))
     assert display.axes_[0].get_ylabel() == "neuron accuracy (share of samples)"
-    assert display.axes_[0].get_xlabel() == "3 of 4 neurons by\nactivation count in training"
+    assert display.axes_[0].get_xlabel() == "3 of 4 neurons by\nactivation count in\ntraining"
     assert display.colorbar_.ax.get_ylabel() == "average gradient in training"
 
 

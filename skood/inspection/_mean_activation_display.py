@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from .._optional import import_optional
+from .._packed_bits import PackedBits
 from ..activations import Activations, Layer
 from ._drawing import descending_order, line_style, name_of_layer, rows_by_set
 from ._neuron_measures import count_by_layer
@@ -40,6 +41,8 @@ class MeanActivationDisplay:
         Name of that measure.
     active_shares : dict of str to float, default=None
         Mean share of the neurons that a sample activates, by set of samples.
+    ylabel : str, default="average activation"
+        What the averages are.
 
     Attributes
     ----------
@@ -89,6 +92,7 @@ class MeanActivationDisplay:
         sort_by: ArrayLike | Mapping[str, ArrayLike] | None = None,
         sorted_by: str = "the given measure",
         active_shares: Mapping[str, float] | None = None,
+        ylabel: str = "average activation",
     ) -> None:
         self.means = means
         self.layer = layer
@@ -96,6 +100,7 @@ class MeanActivationDisplay:
         self.sort_by = sort_by
         self.sorted_by = sorted_by
         self.active_shares = active_shares
+        self.ylabel = ylabel
 
     @classmethod
     def from_activations(
@@ -159,12 +164,14 @@ class MeanActivationDisplay:
         activations = X[layer]
         sets = rows_by_set(groups, len(X))
         means = {name: _mean_by_unit(activations[rows]) for name, rows in sets.items()}
+        is_bits = isinstance(activations, PackedBits)
         display = cls(
             means=means,
             layer=layer,
             reference=reference,
             sort_by=sort_by,
             sorted_by=sorted_by,
+            ylabel="share of samples active" if is_bits else "average activation",
             active_shares={name: _active_share(X[[layer]][rows]) for name, rows in sets.items()},
         )
         return display.plot(ax, separate=separate, **line_kw)
@@ -205,8 +212,9 @@ class MeanActivationDisplay:
         sets_of_axes = [[name] for name in self.means] if separate else [list(self.means)]
         for axes, names in zip(self.axes_, sets_of_axes, strict=True):
             axes.set_xlabel(f"neuron, sorted by {sorted_by}" + self._tell_shares(names))
-            axes.set_ylabel("average activation")
-            axes.legend()
+            axes.set_ylabel(self.ylabel)
+            if not separate:
+                axes.legend()
         self.ax_.set_title(self.layer)
         return self
 
@@ -216,11 +224,10 @@ class MeanActivationDisplay:
         reference = first if self.reference is None else self.reference
         if reference not in self.means:
             raise ValueError(f"reference must be one of {list(self.means)}, got {reference!r}.")
-        if self.sort_by is None:
-            by, sorted_by = self.means[reference], f"the average of {reference!r}"
-        else:
-            by, sorted_by = self.sort_by, self.sorted_by
-        return descending_order(by, self.layer, len(np.asarray(self.means[first]))), sorted_by
+        is_reference = self.sort_by is None
+        by = self.means[reference] if is_reference else self.sort_by
+        order = descending_order(by, self.layer, len(np.asarray(self.means[first])))
+        return order, f"the average of {reference!r}" if is_reference else self.sorted_by
 
     def _tell_shares(self, names: list[str]) -> str:
         if self.active_shares is None:

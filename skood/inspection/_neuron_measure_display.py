@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from textwrap import fill
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -235,7 +236,10 @@ class NeuronMeasureDisplay:
         names = self.names or {}
         if self.sort_by is None or "sort_by" not in names:
             return ""
-        return "" if names["sort_by"] == names.get("height") else f" by\n{self._label('sort_by')}"
+        if names["sort_by"] == names.get("height"):
+            return ""
+        # The axes of a layer are narrow.
+        return " by\n" + fill(self._label("sort_by"), 20)
 
     def _get_axes(self, ax: Axes | ArrayLike | None) -> None:
         n_layers = len(self.height)

@@ -266,7 +266,7 @@ def _measure_accuracy(X: Activations, y: ArrayLike) -> tuple[Measures, float]:
     """Accuracies of neurons, their support, and the accuracy of the network on the same samples."""
     accuracy = neuron_accuracy(X, y)
     known, labels = take_rows(X, y, in_distribution_rows(y, len(X)))
-    measures = {"accuracy": accuracy, "support": count_by_layer(known)}
+    measures: Measures = {"accuracy": accuracy, "support": count_by_layer(known)}
     return measures, float(np.mean(known.predictions == labels))
 
 
