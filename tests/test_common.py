@@ -29,7 +29,6 @@ LEFT_OUT = (
 )
 SCORED_LEFT_OUT = {
     "ActivationIntervalDetector",
-    "COREDetector",
     "GaussianActivationDetector",
     "GramDetector",
     "KNNDetector",
