@@ -4,7 +4,6 @@ from abc import abstractmethod
 
 import numpy as np
 from sklearn.utils import gen_batches
-from sklearn.utils.extmath import row_norms
 
 from .._head import check_head_input, head_features
 from ._base import BaseOneClassDetector
@@ -46,8 +45,8 @@ def float64_batches(X):
 
 def mean_and_rounding(X):
     """Mean of the features, and the smallest distance to it that is more than rounding."""
-    total, total_norm = 0.0, 0.0
+    total, total_size = 0.0, 0.0
     for _, features, _ in float64_batches(X):
         total += features.sum(axis=0)
-        total_norm += row_norms(features).sum()
-    return total / len(X), np.finfo(np.float64).eps * total_norm / len(X) or 1.0
+        total_size += np.abs(features).sum()
+    return total / len(X), np.finfo(np.float64).eps * total_size / len(X) or 1.0
