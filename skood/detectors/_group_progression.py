@@ -111,7 +111,8 @@ class GroupProgressionDetector(BaseOneClassDetector):
 
     References
     ----------
-    .. [1] Demuysere, master's thesis, 2018.
+    .. [1] V. Demuysere, "Investigating layer activation patterns in neural networks for
+       classification error detection", master's dissertation, UCLouvain, 2018.
 
     Examples
     --------
