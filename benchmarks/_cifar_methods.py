@@ -16,16 +16,19 @@ from sklearn.pipeline import Pipeline, make_pipeline
 
 from skood import Activations, HammingNAPDetector, LayerSelector, PercentileBinarizer
 from skood.detectors import (
+    COREDetector,
     EnergyDetector,
     EntropyDetector,
     GENDetector,
     GradNormDetector,
+    GramDetector,
     KLMatchingDetector,
     KNNDetector,
     MahalanobisDetector,
     MaxLogitDetector,
     MaxSoftmaxDetector,
     NACDetector,
+    NCIDetector,
     NNGuideDetector,
     OpenMaxDetector,
     SHEDetector,
@@ -101,6 +104,8 @@ def on_features_and_head() -> Methods:
         "NAC": NACDetector(),
         "NNGuide": NNGuideDetector(),
         "fDBD": fDBDDetector(),
+        "NCI": NCIDetector(),
+        "CORE": COREDetector(),
     }
 
 
@@ -111,6 +116,8 @@ def on_features() -> Methods:
         "SHE": SHEDetector(),
         "Mahalanobis, last layer": MahalanobisDetector(),
         "relative Mahalanobis, last layer": MahalanobisDetector(relative=True),
+        "Mahalanobis++, last layer": MahalanobisDetector(normalize=True),
+        "relative Mahalanobis++, last layer": MahalanobisDetector(normalize=True, relative=True),
         "KNN and energy, Fisher": LayerEnsembleDetector([KNNDetector(), EnergyDetector()]),
     }
 
@@ -119,11 +126,14 @@ def on_block_ends() -> Methods:
     return {
         "Mahalanobis": MahalanobisDetector(),
         "relative Mahalanobis": MahalanobisDetector(relative=True),
+        "Mahalanobis++": MahalanobisDetector(normalize=True),
+        "relative Mahalanobis++": MahalanobisDetector(normalize=True, relative=True),
     }
 
 
 def on_all_layers() -> Methods:
     return {
+        "Gram, 15 pooled layers": GramDetector(),
         "Mahalanobis, 15 layers, Fisher": LayerEnsembleDetector(MahalanobisDetector()),
         "KNN, 15 layers, Fisher": LayerEnsembleDetector(KNNDetector()),
         "NAC without gradients, 15 layers": NACDetector(gradients=False),

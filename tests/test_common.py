@@ -31,7 +31,6 @@ LEFT_OUT = (
 )
 SCORED_LEFT_OUT = {
     "ActivationIntervalDetector",
-    "COREDetector",
     "GaussianActivationDetector",
     "GramDetector",
     "KNNDetector",

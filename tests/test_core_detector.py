@@ -104,6 +104,15 @@ def test_repeated_weights_leave_a_residual():
     np.testing.assert_allclose(found.residual_means_[::3], expected.residual_means_, atol=1e-12)
 
 
+@pytest.mark.parametrize("factor", [1e-200, 1e200])
+def test_the_unit_of_the_features_does_not_matter(factor):
+    features, head = problem(0)
+    expected = COREDetector().fit(of(features, head))
+    unit = LinearHead(head.weight / factor, head.bias, "fc")
+    detector = COREDetector().fit(of(factor * features, unit))
+    np.testing.assert_allclose(detector.training_scores_, expected.training_scores_, rtol=1e-9)
+
+
 def test_a_class_that_is_never_predicted_in_training_is_rejected():
     features, head = problem(1, n_rows=200)
     predicted = head.logits(features).argmax(axis=1)

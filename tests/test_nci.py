@@ -76,6 +76,13 @@ def test_the_first_term_asks_for_the_direction_alone(A):
     np.testing.assert_allclose(found, 3 * detector.score_samples(A), rtol=1e-5)
 
 
+@pytest.mark.parametrize("factor", [1e-200, 1e200])
+def test_the_unit_of_the_features_does_not_matter_to_the_first_term(A, factor):
+    expected = NCIDetector(0).fit(A).training_scores_
+    scaled = A.replace({"fc": factor * np.float64(A["fc"])})
+    np.testing.assert_allclose(NCIDetector(0).fit(scaled).training_scores_, expected, rtol=1e-6)
+
+
 def test_the_prediction_is_that_of_the_logits(A):
     detector = NCIDetector().fit(A)
     others = Activations({"fc": A["fc"]}, logits=A.logits, predictions=(A.predictions + 1) % 5)

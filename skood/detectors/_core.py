@@ -1,10 +1,10 @@
 """Energy, and the direction of what the head does not read."""
 
 import numpy as np
-from sklearn.utils.extmath import row_norms
 
 from ._head_detector import HeadDetector, float64_batches
 from ._logits import log_sum_exp
+from ._tied_gaussian import unit_rows
 from ._unknown_class import ClassWiseDetector
 
 _ROUNDING = 1e-12
@@ -121,7 +121,8 @@ class COREDetector(ClassWiseDetector, HeadDetector):
         residuals, means = self._residuals(features), self.residual_means_[predicted]
         if leave_out:
             means = means + (means - residuals) / np.maximum(counts, 1)[:, np.newaxis]
-        return np.where(counts > 0, _cosines(residuals, means), -np.inf)
+        cosines = np.einsum("rf,rf->r", unit_rows(residuals), unit_rows(means))
+        return np.where(counts > 0, cosines, -np.inf)
 
     def _combine(self, energies, cosines):
         (energy, per_energy), (cosine, per_cosine) = self._moments
@@ -132,7 +133,8 @@ class COREDetector(ClassWiseDetector, HeadDetector):
 
     def _residuals(self, features):
         residuals = features - (features @ self._read_axes) @ self._read_axes.T
-        residuals[row_norms(residuals) <= _ROUNDING * row_norms(features)] = 0
+        sizes, of_features = (np.abs(rows).max(axis=1) for rows in (residuals, features))
+        residuals[sizes <= _ROUNDING * of_features] = 0
         return residuals
 
 
@@ -141,12 +143,6 @@ def _row_space(weight):
     _, sizes, axes = np.linalg.svd(weight.astype(np.float64), full_matrices=False)
     rounding = max(weight.shape) * np.finfo(np.result_type(weight, np.float32)).eps
     return axes[sizes > rounding * sizes[0]].T
-
-
-def _cosines(rows, others):
-    norms = row_norms(rows) * row_norms(others)
-    products = np.einsum("rf,rf->r", rows, others)
-    return np.divide(products, norms, out=np.zeros(len(rows)), where=norms > 0)
 
 
 def _mean_and_factor(values):

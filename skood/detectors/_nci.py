@@ -4,9 +4,9 @@ from numbers import Real
 
 import numpy as np
 from sklearn.utils._param_validation import Interval
-from sklearn.utils.extmath import row_norms
 
 from ._head_detector import HeadDetector, mean_and_rounding
+from ._tied_gaussian import unit_rows
 
 
 class NCIDetector(HeadDetector):
@@ -100,8 +100,6 @@ class NCIDetector(HeadDetector):
     def _score_rows(self, features, logits):
         weights = self.head_.weight[logits.argmax(axis=1)].astype(np.float64)
         from_mean = features - self.mean_
-        distances = row_norms(from_mean)
-        along = np.einsum("sf,sf->s", weights, from_mean)
-        has_direction = distances > self._least_distance
-        proximity = np.divide(along, distances, out=np.zeros(len(along)), where=has_direction)
+        from_mean[np.abs(from_mean).max(axis=1) <= self._least_distance] = 0
+        proximity = np.einsum("sf,sf->s", weights, unit_rows(from_mean))
         return proximity + self.alpha * np.abs(features).sum(axis=1)
