@@ -62,11 +62,8 @@ def _check_extracted(
             f"{name} needs at least {ensure_min_classes} classes, "
             f"but the head has {len(head.weight)}."
         )
-    if X.classes is not None and len(X.classes) != len(head.weight):
-        raise ValueError(
-            f"{name} expects logits of {len(head.weight)} classes, as the head has, "
-            f"but got {len(X.classes)}."
-        )
+    if X.classes is not None:
+        _check_n_classes(len(X.classes), head, name)
     if head.input_layer not in X:
         raise ValueError(
             f"{name} needs the layer that the head reads, {head.input_layer!r}, but X has the "
@@ -83,13 +80,22 @@ def checked_logits(estimator: Any, X: Activations, head: LinearHead) -> NDArray[
     Raises
     ------
     ValueError
-        If they are not finite.
+        If they have another number of classes than the head, or are not finite.
     """
     name = type(estimator).__name__
     logits = head_logits(head, np.asarray(X[head.input_layer])) if X.logits is None else X.logits
+    _check_n_classes(logits.shape[1], head, name)
     check_real(logits, f"{name}: layer 'logits'")
     check_finite(logits, f"{name}: layer 'logits'", LOGITS_ADVICE)
     return logits.astype(np.float64, copy=False)
+
+
+def _check_n_classes(n_classes: int, head: LinearHead, name: str) -> None:
+    if n_classes != len(head.weight):
+        raise ValueError(
+            f"{name} expects logits of {len(head.weight)} classes, as the head has, "
+            f"but got {n_classes}."
+        )
 
 
 def head_logits(head: LinearHead, features: NDArray) -> NDArray[np.floating]:

@@ -104,7 +104,7 @@ def test_repeated_weights_leave_a_residual():
     np.testing.assert_allclose(found.residual_means_[::3], expected.residual_means_, atol=1e-12)
 
 
-@pytest.mark.parametrize("factor", [1e-200, 1e200])
+@pytest.mark.parametrize("factor", [1e-140, 1e140])
 def test_the_unit_of_the_features_does_not_matter(factor):
     features, head = problem(0)
     expected = COREDetector().fit(of(features, head))

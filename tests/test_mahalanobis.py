@@ -306,6 +306,7 @@ def test_each_layer_is_normalised_by_itself(data, relative, covariance):
         np.testing.assert_allclose(found, scores, rtol=1e-6, atol=1e-6)
 
 
+@pytest.mark.filterwarnings("ignore:Layer 'X' does not vary")
 @given(X=few_rows, relative=st.booleans(), seed=st.integers(0, 99))
 def test_scores_of_normalised_rows_are_those_of_a_brute_force(X, relative, seed):
     X = np.hstack([X - 1.5, np.ones((len(X), 1))])
@@ -324,7 +325,7 @@ def test_scores_of_normalised_rows_are_those_of_a_brute_force(X, relative, seed)
     np.testing.assert_allclose(detector.training_scores_, left_out, atol=1e-6)
 
 
-@pytest.mark.parametrize("factor", [1e-200, 1e-3, 1e200])
+@pytest.mark.parametrize("factor", [1e-140, 1e-3, 1e140])
 @pytest.mark.parametrize("relative", [False, True])
 def test_the_length_of_normalised_rows_does_not_matter(data, relative, factor):
     A, y = data
@@ -349,7 +350,8 @@ def test_rows_without_any_activation_stay_so_when_normalised():
 def test_rows_in_proportion_leave_no_covariance_when_normalised(dtype):
     factors = np.random.default_rng(0).uniform(1, 9, size=(60, 1))
     X = (factors * [[0.1, 0.7, 0.3]]).astype(dtype)
-    detector = MahalanobisDetector(normalize=True).fit(X)
+    with pytest.warns(UserWarning, match="does not vary within classes"):
+        detector = MahalanobisDetector(normalize=True).fit(X)
     assert not detector.precision_["X"].any()
     np.testing.assert_array_equal(detector.training_scores_, 0)
 

@@ -76,7 +76,7 @@ def test_the_first_term_asks_for_the_direction_alone(A):
     np.testing.assert_allclose(found, 3 * detector.score_samples(A), rtol=1e-5)
 
 
-@pytest.mark.parametrize("factor", [1e-200, 1e200])
+@pytest.mark.parametrize("factor", [1e-140, 1e140])
 def test_the_unit_of_the_features_does_not_matter_to_the_first_term(A, factor):
     expected = NCIDetector(0).fit(A).training_scores_
     scaled = A.replace({"fc": factor * np.float64(A["fc"])})
