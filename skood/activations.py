@@ -543,7 +543,7 @@ class Activations:
             The folder.
         mmap_mode : {None, "r", "c"}, default=None
             As in :func:`numpy.load`: "r" leaves the layers on disk and reads the rows that
-            are asked for.
+            are asked for; of packed layers, the padding of all rows is read once.
 
         Returns
         -------
