@@ -30,8 +30,8 @@ Measures = dict[str, dict[str, NDArray]]
 class NeuronStatistics:
     """A table of measures, one row for each neuron.
 
-    The columns ``"layer"`` and ``"unit"`` tell which neuron it is, the others are the measures, such
-    as those of [1]_.
+    The columns ``"layer"`` and ``"unit"`` tell which neuron it is, the others are the measures, as
+    those of [1]_.
 
     Parameters
     ----------
