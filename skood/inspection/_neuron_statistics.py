@@ -30,7 +30,8 @@ Measures = dict[str, dict[str, NDArray]]
 class NeuronStatistics:
     """A table of measures, one row for each neuron.
 
-    The columns ``"layer"`` and ``"unit"`` tell which neuron it is, the others are the measures.
+    The columns ``"layer"`` and ``"unit"`` tell which neuron it is, the others are the measures, as
+    those of [1]_.
 
     Parameters
     ----------
@@ -50,7 +51,12 @@ class NeuronStatistics:
     See Also
     --------
     NeuronStatistics.from_activations : Compute the measures.
-    NeuronMeasureDisplay : Draw one of them.
+    NeuronMeasureDisplay : Draw up to three of them.
+
+    References
+    ----------
+    .. [1] V. Demuysere, "Investigating layer activation patterns in neural networks for
+       classification error detection", master's dissertation, UCLouvain, 2018.
 
     Examples
     --------

@@ -24,7 +24,7 @@ class PercentileBinarizer(LayerwiseTransformer):
         - "quantile": 1 where the value is above the sample's own percentile over the layer
           and above 0, both strictly, as in NAP [1]_. A sample may have fewer ones than
           its share where values tie, as after a ReLU.
-        - "rank": 1 for exactly the top share: of ``r`` neurons, the
+        - "rank": 1 for exactly the top share [2]_: of ``r`` neurons, the
           ``floor(r * percentile / 100)`` smallest become 0 and the rest 1; among equal values
           those of earlier neurons become 0 first. Layer activation patterns are of this kind.
         - "zero": 1 where the value is above 0, whatever the percentile.
@@ -53,6 +53,8 @@ class PercentileBinarizer(LayerwiseTransformer):
     .. [1] B. Olber, K. Radlak, A. Popowicz, M. Szczepankiewicz, K. Chachula, "Detection of
        out-of-distribution samples using binary neuron activation patterns", CVPR 2023.
        arXiv:2212.14268
+    .. [2] V. Demuysere, "Investigating layer activation patterns in neural networks for
+       classification error detection", master's dissertation, UCLouvain, 2018.
 
     Examples
     --------
