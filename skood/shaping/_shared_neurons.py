@@ -77,13 +77,13 @@ def shared_top_neurons(
 
     Notes
     -----
-    Where classes share few of their neurons, those of a class are its own, and to keep them alone,
-    with a high ``activation_percentile``, removes what other classes and unknown inputs activate.
-    Where they share many, as with many classes and few units, the same neurons are kept for most
-    classes, and what tells the classes apart are weaker ones: a low ``activation_percentile`` keeps
-    these, and the weights, of which each class has its own, are left to ``weight_percentile``.
-    Published settings are 90 and 90 for 10 classes, 10 and 90 for 100 classes, 10 and 10 for 1,000
-    classes.
+    Where classes share few of their neurons, those of a class are its own: to keep them alone, with
+    a high ``activation_percentile``, removes what other classes and unknown inputs activate. Where
+    they share many, the same neurons are kept for most classes, and what tells the classes apart
+    are weaker ones: a low ``activation_percentile`` keeps these, and the weights, of which each
+    class has its own, are left to ``weight_percentile``. Compare networks by it and start a search
+    from there: the published settings, 90 and 90 for 10 classes, 10 and 90 for 100 classes, 10 and
+    10 for 1,000 classes, do not follow from these shares alone.
 
     References
     ----------
