@@ -15,7 +15,11 @@ from sklearn.pipeline import make_pipeline
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from skood import Activations, HammingNAPDetector, LayerSelector, LinearHead
-from skood.detectors import KNNDetector, SHEDetector
+from skood.detectors import (
+    ActivationIntervalDetector,
+    GaussianActivationDetector,
+    SHEDetector,
+)
 from skood.detectors._head_detector import HeadDetector
 from skood.ensemble import LayerEnsembleDetector
 from skood.model_selection import OODKFold
@@ -331,7 +335,6 @@ def other_networks(A):
         "another order": same_network(A, classes=[2, 1, 0]),
         "fewer": same_network(A, logits=A.logits[:, :2], head=head),
         "predicted names": same_network(A, logits=None, predictions=texts[A.predictions]),
-        "predictions of no class": same_network(A, logits=None, predictions=A.predictions + 1),
     }
 
 
@@ -346,23 +349,36 @@ def test_other_classes_than_those_of_fit_are_refused(detector, data, other):
         detector.score_samples(other_networks(A)[other])
 
 
-@pytest.mark.parametrize("other", ["predicted names", "predictions of no class"])
-def test_predictions_of_other_classes_than_those_of_fit_are_refused(data, other):
-    A, y = data
-    for detector in (HammingNAPDetector(), KNNDetector(5), SHEDetector()):
-        detector.fit(A, y)
-        with pytest.raises(ValueError, match=r"must be of one kind|not among the classes"):
-            detector.score_samples(other_networks(A)[other])
-
-
-def test_without_known_classes_a_new_prediction_is_rejected_and_another_kind_refused(data):
+@pytest.mark.parametrize("with_logits", [True, False])
+@pytest.mark.parametrize(
+    "detector",
+    [
+        ActivationIntervalDetector(),
+        GaussianActivationDetector(),
+        HammingNAPDetector(),
+        SHEDetector(),
+    ],
+    ids=name_of,
+)
+def test_an_unseen_prediction_is_rejected_and_one_of_another_kind_refused(
+    detector, data, with_logits
+):
     A, y = data
     layers, predictions = dict(A.items()), A.predictions
-    detector = HammingNAPDetector().fit(Activations(layers, predictions=predictions), y)
+    detector = clone(detector).fit(
+        A if with_logits else Activations(layers, predictions=predictions), y
+    )
     unseen = detector.predict(Activations(layers, predictions=predictions + 7))
     np.testing.assert_array_equal(unseen, -1)
     with pytest.raises(ValueError, match="must be of one kind: those of X are text"):
         detector.score_samples(Activations(layers, predictions=predictions.astype(str)))
+
+
+@every_detector
+def test_predicted_names_for_numbers_are_refused(detector, data):
+    A, y = data
+    with pytest.raises(ValueError, match=r"must be of one kind|needs logits|no layer 'passes'"):
+        fitted(detector, A, y).score_samples(other_networks(A)["predicted names"])
 
 
 @every_transformer
