@@ -762,3 +762,76 @@ def test_a_head_without_bias_adds_nothing():
 def test_a_head_whose_parts_do_not_fit_is_refused(weight, bias, message):
     with pytest.raises(ValueError, match=message):
         LinearHead(weight, bias)
+
+
+@pytest.mark.parametrize("part", ["weight", "bias"])
+@pytest.mark.parametrize(
+    ("value", "error", "message"),
+    [
+        (np.nan, ValueError, "{} contains NaN in 1 of 3 rows, the first of them row 1"),
+        (np.inf, ValueError, "{} contains infinity in 1 of 3 rows"),
+        ("one", TypeError, "{} must hold real numbers, but its dtype is"),
+        (1j, TypeError, "{} must hold real numbers, but its dtype is complex"),
+        (None, TypeError, "{} must hold real numbers, but its dtype is object"),
+        (np.ma.masked, ValueError, "{} is a masked array with 1 masked value"),
+    ],
+)
+def test_a_head_of_anything_but_finite_numbers_is_refused(part, value, error, message):
+    parts = {"weight": np.ones((3, 2)).tolist(), "bias": np.ones(3).tolist()}
+    if value is np.ma.masked:
+        parts[part] = np.ma.array(parts[part])
+        parts[part][(1, 0)[: parts[part].ndim]] = np.ma.masked
+    elif part == "weight":
+        parts[part][1][0] = value
+    else:
+        parts[part][1] = value
+    with pytest.raises(error, match=message.format(part)):
+        LinearHead(**parts)
+
+
+def test_a_head_in_half_precision_computes_in_single_precision():
+    head = LinearHead(np.full((1, 4), 300, dtype=np.float16))
+    logits = head.logits(np.full((1, 4), 300, dtype=np.float16))
+    assert logits.dtype == np.float32
+    np.testing.assert_array_equal(logits, [[360_000]])
+
+
+# Logits and labels that tell nothing
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_no_class_is_the_largest_of_logits_that_are_not_finite(value):
+    logits = np.ones((5, 3))
+    logits[[1, 4], 2] = value
+    A = Activations({"fc": np.ones((5, 2))}, logits=logits)
+    with pytest.raises(ValueError, match=r"logits contains .* in 2 of 5 rows.* row 1\. .*masked"):
+        _ = A.predictions
+    np.testing.assert_array_equal(A[[0, 2, 3]].predictions, [0, 0, 0])
+    told = Activations({"fc": np.ones((5, 2))}, logits=logits, predictions=[0, 1, 2, 0, 1])
+    np.testing.assert_array_equal(told.predictions, [0, 1, 2, 0, 1])
+
+
+@pytest.mark.parametrize("logits", [[["9", "10"]], [[1j, 2j]], [[None, 1]]])
+def test_no_class_is_predicted_by_logits_that_are_no_numbers(logits):
+    A = Activations({"fc": np.ones((1, 2))}, logits=logits)
+    with pytest.raises(ValueError, match="logits must hold real numbers"):
+        _ = A.predictions
+
+
+@pytest.mark.parametrize("part", ["layers", "logits", "predictions", "features"])
+def test_masked_parts_are_refused_and_those_that_hide_nothing_are_taken(part):
+    parts = {"layers": np.arange(6.0).reshape(3, 2), "predictions": np.array([0, 1, 0])}
+    values = parts.get(part, parts["layers"])
+
+    def activations(array):
+        return Activations(**{"layers": {"fc": parts["layers"]}, **wrapped(part, array)})
+
+    with pytest.raises(ValueError, match="is a masked array with 1 masked value"):
+        activations(np.ma.masked_equal(values, values.max() if values.ndim > 1 else 1))
+    kept = activations(np.ma.array(values))
+    found = kept["fc"] if part == "layers" else getattr(kept, part)
+    assert type(found) is np.ndarray
+
+
+def wrapped(part, array):
+    return {"layers": {"fc": array}} if part == "layers" else {part: array}

@@ -406,3 +406,28 @@ def test_an_unfitted_detector_says_so(blobs):
     for call in (quick().cluster_distance, quick().matches):
         with pytest.raises(NotFittedError):
             call(blobs)
+
+
+@pytest.mark.parametrize("offset", [1e4, 1e8])
+def test_silhouettes_far_from_the_origin_are_those_near_it(offset):
+    X = np.random.default_rng(0).normal(size=(60, 3)) + 20 * (np.arange(60) % 3)[:, np.newaxis]
+    near = quick().fit(X)
+    far = quick().fit(X + offset)
+    assert far.n_clusters_ == near.n_clusters_ == 3
+    assert far.silhouettes_[3] == pytest.approx(near.silhouettes_[3], rel=1e-5)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_nearly_equal_rows_have_the_clusters_of_their_differences(dtype):
+    steps = np.repeat([0, 2000, 4000], 20) + np.random.default_rng(0).integers(0, 100, 60)
+    X = (1 + np.finfo(dtype).eps * steps[:, np.newaxis]).astype(dtype)
+    detector = quick().fit(X)
+    assert detector.n_clusters_ == 3
+    assert np.isfinite(detector.score_samples(X)).all()
+
+
+@pytest.mark.parametrize("factor", [1e-40, 3e37])
+def test_single_precision_that_k_means_cannot_square_is_clustered(factor):
+    X = np.random.default_rng(0).normal(size=(60, 3)) + 20 * (np.arange(60) % 3)[:, np.newaxis]
+    X /= np.abs(X).max()
+    assert quick().fit((factor * X).astype(np.float32)).n_clusters_ == 3

@@ -521,6 +521,7 @@ def test_shaping_is_part_of_what_is_explained(shaper, data):
     assert np.abs(neurons["relu2"]).max() > 0.1
 
 
+@pytest.mark.filterwarnings("ignore:ReAct clips features at")
 def test_shaping_before_a_detector_that_keeps_samples_is_a_step_before(data):
     A, y = data
     monitor = make_pipeline(ReAct(50), KNNDetector(5)).fit(A, y)

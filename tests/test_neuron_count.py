@@ -97,7 +97,7 @@ two_layers = st.tuples(st.integers(1, 6), st.integers(1, 3), st.integers(1, 3)).
 )
 
 
-@pytest.mark.filterwarnings("ignore:All neurons were active equally often")
+@pytest.mark.filterwarnings("ignore:No neuron was ever active")
 @pytest.mark.parametrize("statistic", STATISTICS)
 @given(two_layers)
 def test_the_statistic_is_that_of_a_brute_force(statistic, layers):
@@ -260,3 +260,10 @@ def test_feature_maps_have_to_be_pooled_first():
 def test_parameters_out_of_range_are_refused(A, params):
     with pytest.raises(ValueError, match=next(iter(params))):
         NeuronCountDetector(**params).fit(A)
+
+
+@pytest.mark.parametrize("statistic", ["coefficient", "mean_activation_count"])
+def test_a_layer_without_any_active_neuron_is_told(statistic):
+    with pytest.warns(UserWarning, match="No neuron was ever active in training"):
+        detector = NeuronCountDetector(statistic=statistic).fit(np.zeros((9, 4)))
+    assert not detector.score_samples(np.eye(4)).any()

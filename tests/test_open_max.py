@@ -251,3 +251,12 @@ def test_scores_are_finite_and_probabilities_sum_to_1(X, tail_size, cosine_weigh
     assert probabilities.shape == (len(queries), 1 + X.shape[1])
     assert (probabilities >= 0).all()
     np.testing.assert_allclose(probabilities.sum(axis=1), 1)
+
+
+def test_a_class_that_is_never_right_is_rejected_and_keeps_the_threshold_of_the_others(logits, y):
+    never = np.where(y == 2, 0, y)
+    detector = OpenMaxDetector().fit(logits, never)
+    is_known = logits.argmax(axis=1) != 2
+    assert (detector.predict(logits[~is_known]) == -1).all()
+    assert detector.offset_ == detector.training_scores_[is_known].min()
+    assert detector.training_scores_[~is_known].max() == detector.offset_ - 1

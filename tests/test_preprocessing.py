@@ -417,3 +417,36 @@ def test_labels_the_network_knows_are_accepted(A):
     check_class_labels(A, np.array([0.0, 1.0, 2.0, 2.0]), "This")
     named = Activations({"fc": A["fc"]}, logits=A.logits, classes=["a", "b", "c"])
     check_class_labels(named, np.array(list("abca"), dtype=object), "This")
+
+
+# Half precision and large values
+
+
+def test_sums_of_half_precision_do_not_overflow():
+    torch = pytest.importorskip("torch")
+    maps = np.full((2, 3, 40, 40), 60_000, dtype=np.float16)
+    expected = 1600 * float(np.float16(60_000))
+    for pooled in (
+        PoolingReducer("sum").fit_transform(maps),
+        PoolingReducer("sum").pool_layers({"conv": torch.from_numpy(maps)})["conv"].numpy(),
+    ):
+        assert pooled.dtype == np.float32
+        np.testing.assert_allclose(pooled, expected, rtol=1e-6)
+    cells = PoolingReducer("sum", output_size=2).fit_transform(maps)
+    np.testing.assert_allclose(cells, expected / 4, rtol=1e-6)
+
+
+@pytest.mark.parametrize(("dtype", "value"), [("f2", 6e4), ("f4", 3e38), ("f8", 1e308)])
+def test_means_of_large_values_are_their_means(dtype, value):
+    maps = np.full((2, 3, 40, 40), value, dtype=dtype)
+    pooled = PoolingReducer("avg").fit_transform(maps)
+    assert pooled.dtype == maps.dtype
+    np.testing.assert_allclose(pooled.astype(float), maps[:, :, 0, 0].astype(float), rtol=1e-3)
+
+
+@pytest.mark.parametrize(("dtype", "value"), [("f4", 3e38), ("f8", 1e308)])
+def test_a_sum_that_overflows_is_refused(dtype, value):
+    maps = np.ones((4, 3, 5, 5), dtype=dtype)
+    maps[2] = value
+    with pytest.raises(ValueError, match=r"pooled layer 'X' contains infinity in 1 of 4 .* row 2"):
+        PoolingReducer("sum").fit_transform(maps)

@@ -512,3 +512,72 @@ def test_the_energy_of_shaped_logits_is_the_score(data):
     pipeline = make_pipeline(ReAct(), DICE(), EnergyDetector()).fit(A, y)
     logits = pipeline[:2].transform(A).logits
     assert_allclose(pipeline.score_samples(A), logsumexp(logits, axis=1), rtol=1e-6)
+
+
+# Half precision, bits and features that tell nothing
+
+
+@pytest.mark.parametrize("shaper", SHAPERS, ids=lambda shaper: repr(shaper)[:30])
+def test_half_precision_is_shaped_as_single_precision_is(shaper, data):
+    A, y = data
+    half = (1e4 * A["fc"]).astype(np.float16)
+    head = LinearHead(A.head.weight.astype(np.float16), A.head.bias.astype(np.float16), "fc")
+    single = LinearHead(head.weight.astype(np.float32), head.bias.astype(np.float32), "fc")
+    found = clone(shaper).fit_transform(Activations({"fc": half}, head=head), y)
+    expected = clone(shaper).fit_transform(
+        Activations({"fc": half.astype(np.float32)}, head=single), y
+    )
+    assert found["fc"].dtype == np.float32
+    assert_allclose(found["fc"], expected["fc"], rtol=1e-6)
+    assert_allclose(found.logits, expected.logits, rtol=1e-4, atol=1e-2)
+
+
+@pytest.mark.parametrize("shaper", [ASH("s", 50), SCALE(50)])
+@pytest.mark.parametrize(("dtype", "factor"), [("f2", 1e4), ("f4", 1e37), ("f8", 1e300)])
+def test_large_features_are_scaled_by_the_factor_of_small_ones(shaper, dtype, factor):
+    rows = np.array([[4.0, 3.0, 2.0, 1.0], [1.0, 1.0, 0.0, 0.0]])
+    expected = shaper.fit_transform(rows)
+    found = shaper.fit_transform((factor * rows).astype(dtype))
+    assert_allclose(found / found.dtype.type(factor), expected, rtol=1e-3)
+
+
+@pytest.mark.parametrize("shaper", SHAPERS, ids=lambda shaper: repr(shaper)[:30])
+@pytest.mark.filterwarnings("ignore:(ReAct|VRA) clips")
+def test_bits_are_shaped_as_numbers(shaper, data):
+    A, y = data
+    bits = A["fc"] > 0.5
+    found = clone(shaper).fit_transform(Activations({"fc": bits}, head=A.head), y)
+    numbers = Activations({"fc": bits.astype(float)}, head=A.head)
+    expected = clone(shaper).fit_transform(numbers, y)
+    assert_array_equal(found["fc"], expected["fc"])
+    assert_array_equal(found.logits, expected.logits)
+
+
+def test_logits_beyond_single_precision_are_computed_in_double_precision():
+    head = LinearHead(np.full((1, 4), 10, dtype=np.float32), input_layer="fc")
+    A = Activations({"fc": np.full((1, 4), 3e38, dtype=np.float32)}, head=head)
+    assert_allclose(ASH("p", 0).fit_transform(A).logits, [[1.2e40]], rtol=1e-6)
+
+
+def test_logits_beyond_double_precision_are_refused():
+    head = LinearHead(np.full((1, 4), 10.0), input_layer="fc")
+    A = Activations({"fc": np.full((1, 4), 1e308)}, logits=[[1.0]], head=head)
+    with pytest.raises(ValueError, match="logits of shaped features contains infinity in 1 of 1"):
+        ASH("p", 0).fit_transform(A)
+
+
+@pytest.mark.parametrize("shaper", [ReAct(60), VRA(30, 60)])
+def test_a_clip_that_leaves_nothing_is_told(shaper, data):
+    A, _ = data
+    sparse = A["fc"].copy()
+    sparse[:, :9] = 0
+    with pytest.warns(UserWarning, match=r"clips features at 0, which no training feature is belo"):
+        shaped = shaper.fit_transform(Activations({"fc": sparse}, head=A.head))
+    assert not shaped["fc"].any()
+
+
+def test_a_head_without_weights_is_told(data):
+    A, _ = data
+    with pytest.warns(UserWarning, match=r"DICE keeps no weight: .* the biases as logits"):
+        shaped = DICE().fit_transform(Activations({"fc": np.zeros((9, 12))}, head=A.head))
+    assert_array_equal(shaped.logits, np.tile(A.head.bias, (9, 1)))

@@ -194,3 +194,22 @@ def test_labels_that_the_network_does_not_know_are_refused():
 def test_parameters_out_of_range_are_refused(data):
     with pytest.raises(ValueError, match="'metric' parameter"):
         SHEDetector(metric="manhattan").fit(*data)
+
+
+@pytest.mark.parametrize("metric", ["inner_product", "cosine"])
+def test_a_class_without_any_activation_is_told(metric):
+    layer = [[0.0, 0.0], [0.0, 0.0], [1.0, 2.0], [2.0, 1.0]]
+    A = Activations({"fc": layer}, predictions=[3, 3, 7, 7])
+    with pytest.warns(UserWarning, match=r"No unit is active in .* the classes \[3\]"):
+        detector = SHEDetector(metric=metric).fit(A)
+    other = Activations({"fc": [[9.0, 9.0]]}, predictions=[3])
+    assert detector.score_samples(other).tolist() == [0]
+
+
+def test_the_threshold_is_that_of_the_classes_that_have_a_pattern():
+    X = np.array([[4.0, 0.0]] * 4 + [[0.0, 5.0]] * 6)
+    A = Activations({"fc": X}, predictions=[0] * 4 + [1] * 6)
+    detector = SHEDetector().fit(A, [0] * 9 + [2])
+    assert detector.training_scores_.tolist() == [16] * 4 + [15] * 6
+    assert detector.offset_ == 16
+    assert detector.predict(A).tolist() == [1] * 4 + [-1] * 6

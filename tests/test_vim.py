@@ -222,3 +222,10 @@ def test_a_dimension_out_of_range_is_refused(A, n_components):
 def test_more_components_than_units_are_refused(A):
     with pytest.raises(ValueError, match=r"n_components=13 must be at most 12, the number of unit"):
         ViMDetector(13).fit(A)
+
+
+def test_features_that_are_where_logits_vanish_leave_the_energy_alone():
+    A = Activations({"fc": np.zeros((5, 4))}, head=LinearHead(np.ones((2, 4)), input_layer="fc"))
+    with pytest.warns(UserWarning, match="no residual to compare with"):
+        detector = ViMDetector().fit(A)
+    assert detector.alpha_ == 0

@@ -195,7 +195,7 @@ class BaseOneClassDetector(BaseDetector):
     """
 
     _parameter_constraints: dict = {"contamination": [Interval(Real, 0, 0.5, closed="right")]}
-    _unknown_class_score: float | None = None
+    _unknown_class_score = -np.inf
 
     def __init__(self, *, contamination=0.05):
         self.contamination = contamination
@@ -250,8 +250,6 @@ class BaseOneClassDetector(BaseDetector):
 
     def _threshold(self, training_scores):
         threshold = float(np.percentile(training_scores, 100.0 * self.contamination))
-        if self._unknown_class_score is None:
-            return threshold
         return max(threshold, self._smallest_known(training_scores))
 
     def _smallest_known(self, training_scores):

@@ -7,7 +7,7 @@ from sklearn.utils import gen_batches
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted, column_or_1d
 
-from .._fit_context import fit_context
+from .._fit_context import fit_context, unchanged_on_failure
 from .._validation import (
     ARRAY_LAYER,
     check_class_labels,
@@ -224,7 +224,8 @@ class GaussianActivationDetector(BaseOneClassDetector):
         ):
             if mine != theirs:
                 raise ValueError(f"Merged detectors need the same {what}, got {mine} and {theirs}.")
-        return self._learn_more(other._seen, other.training_rows_, other.n_samples_seen_)
+        with unchanged_on_failure(self):
+            return self._learn_more(other._seen, other.training_rows_, other.n_samples_seen_)
 
     def _learn_more(self, seen, rows, n_samples):
         mine, theirs = list(self._seen.moments), list(seen.moments)

@@ -151,17 +151,15 @@ class NeuronCountDetector(BaseOneClassDetector):
             self.activation_counts_ = {name: counts[name] for name in X.layers}
         else:
             self.activation_counts_ = counts[ARRAY_LAYER]
-        self._warn_of_equal_counts()
+        self._warn_of_dead_neurons()
         self.median_ = float(np.median(self._statistic(X)))
 
-    def _warn_of_equal_counts(self):
-        counts = self.activation_counts_
-        counts = np.concatenate(list(counts.values())) if isinstance(counts, dict) else counts
-        if self.statistic != "count" and len(counts) and np.ptp(counts) == 0:
+    def _warn_of_dead_neurons(self):
+        if self.statistic != "count" and self.largest_count_ == 0:
             warn_user(
-                f"All neurons were active equally often in training: the {self.statistic!r} "
-                "statistic hardly tells samples apart. Use statistic='count', or layers whose "
-                "neurons are not all active, such as those after a ReLU."
+                f"No neuron was ever active in training: the {self.statistic!r} statistic is 0 for "
+                "all samples. Leave dead layers out, for example by LayerSelector, or use "
+                "statistic='count'."
             )
 
     def _given_counts(self, X):

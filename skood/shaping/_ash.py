@@ -192,7 +192,7 @@ def _factor(rows, largest):
         exponent = np.divide(total, of_largest, out=np.zeros_like(total), where=of_largest > 0)
     largest = np.log(np.finfo(rows.dtype).max)
     magnitude = np.maximum(rows.max(axis=1), -rows.min(axis=1)).astype(np.float64)
-    within_range = np.maximum(0, largest - 1 - np.log(np.maximum(magnitude, 1)))
+    within_range = np.maximum(0, largest - 1e-3 - np.log(np.maximum(magnitude, 1)))
     # A quarter of the range of exponents is left to the head, which sums what is scaled here.
     exponent = np.minimum(exponent, np.minimum(within_range, 0.75 * largest))
     return np.exp(exponent).astype(rows.dtype)[:, np.newaxis]

@@ -98,11 +98,10 @@ class DICE(BaseShaper):
         head = self.head_
         contributions = self.mean_features_ * head.weight
         self.weight_mask_ = contributions > percentile_below(contributions, self.sparsity)
-        if not self.weight_mask_.any():
+        if not contributions.any():
             warn_user(
-                "DICE keeps no weight: no contribution of a feature to a class is above the "
-                f"percentile {self.sparsity}, and all samples get the biases as logits. Choose a "
-                "smaller sparsity, or look whether the layer is constant."
+                "DICE keeps no weight: no feature contributes to any class in training, and all "
+                "samples get the biases as logits. Look whether the layer is dead."
             )
         weight = np.where(self.weight_mask_, head.weight, 0)
         self.sparse_head_ = LinearHead(weight, head.bias, head.input_layer)
