@@ -245,7 +245,7 @@ def test_single_logit_becomes_those_of_two_classes(pack, batch_size):
 
 def test_error_for_a_single_logit_says_what_to_do():
     network = Returning(lambda z: z, n_outputs=1)
-    with pytest.raises(ValueError, match="carries none: a single logit .*logits='binary'"):
+    with pytest.raises(ValueError, match=r"carries none: a single logit .*logits='binary'"):
         make_pipeline(ActivationExtractor(network), EnergyDetector()).fit(vectors())
     make_pipeline(ActivationExtractor(network, logits="binary"), EnergyDetector()).fit(vectors())
 

@@ -53,11 +53,10 @@ class ActivationExtractor(TransformerMixin, BaseEstimator):
         copy of the network is made in each call. Not used for scikit-learn perceptrons.
     memory : str or object with the joblib.Memory interface, default=None
         Cache of results; a string is the path of its folder. It goes by all that decides the
-        values of the network, as ``fingerprint_`` does, by the content of the inputs, and by layers,
-        logits, reducer, perturbation and gradients; with ``n_passes``, also by this,
-        ``random_state`` and ``batch_size``. Data sets and
-        loaders, whose content is not known beforehand, are not cached, nor are passes
-        with ``random_state=None``. Where something in the network cannot be read, such as an
+        values of the network, as ``fingerprint_`` does, by the content of the inputs, and by
+        layers, logits, reducer, perturbation and gradients; with ``n_passes``, also by this,
+        ``random_state`` and ``batch_size``. Data sets and loaders, whose content is not known
+        beforehand, are not cached, nor are passes with ``random_state=None``. Where something in the network cannot be read, such as an
         object of compiled code, a warning names it, and nothing is cached.
     verbose : int, default=0
         Whether to show a progress bar.

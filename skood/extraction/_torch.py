@@ -37,7 +37,7 @@ from ._torch_gradients import (
     recording,
     weights_recorded,
 )
-from ._torch_trace import Integers, Traced, TorchTrace, trace_calls
+from ._torch_trace import Integers, TorchTrace, Traced, trace_calls
 
 _LOGITS = "(logits)"
 

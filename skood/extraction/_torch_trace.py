@@ -216,11 +216,10 @@ class _Seen:
         weight, bias = linear.weight, linear.bias
         if weight.shape != (got.shape[1], given.shape[1]) or not weight.is_floating_point():
             return False
-        given, weight = given.to(got.dtype), weight.detach().to(got.dtype)
-        bias = None if bias is None else bias.detach().to(got.dtype)
-        difference = (F.linear(given, weight, bias) - got).abs()
-        # The terms of the sum, for what rounding may do to it.
-        scale = F.linear(given.abs(), weight.abs(), None if bias is None else bias.abs())
+        terms = [None if v is None else v.detach().to(got.dtype) for v in (given, weight, bias)]
+        difference = (F.linear(*terms) - got).abs()
+        # What the sum would be without signs, for what rounding may do to it.
+        scale = F.linear(*(None if term is None else term.abs() for term in terms))
         return bool((difference <= max(4 * torch.finfo(got.dtype).eps, 4e-6) * scale).all())
 
     def reads_on(self, other: _Seen) -> bool:
