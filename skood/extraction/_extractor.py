@@ -56,8 +56,9 @@ class ActivationExtractor(TransformerMixin, BaseEstimator):
         values of the network, as ``fingerprint_`` does, by the content of the inputs, and by
         layers, logits, reducer, perturbation and gradients; with ``n_passes``, also by this,
         ``random_state`` and ``batch_size``. Data sets and loaders, whose content is not known
-        beforehand, are not cached, nor are passes with ``random_state=None``. Where something in the network cannot be read, such as an
-        object of compiled code, a warning names it, and nothing is cached.
+        beforehand, are not cached, nor are passes with ``random_state=None``. Where something
+        in the network cannot be read, such as an object of compiled code, a warning names it, and
+        nothing is cached.
     verbose : int, default=0
         Whether to show a progress bar.
     perturbation : ODIN or MahalanobisPerturbation, default=None

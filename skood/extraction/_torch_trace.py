@@ -152,7 +152,7 @@ def _find_source(seen: list[_Seen], output: Tensor | None) -> tuple[_Seen | None
     """The softmax or sigmoid that yields an output, and the linear layer that yields the logits."""
     if output is None:
         return None, None
-    key = _content_key(output)
+    key: tuple | None = _content_key(output)
     squashing = _last(seen, lambda s: s.is_squashing and s.output_key == key)
     if squashing is not None:
         key = squashing.input_key
@@ -180,6 +180,15 @@ def _why_no_head(seen: list[_Seen], logits: Tensor | None, candidate: _Seen | No
     return ""
 
 
+def linear_map(module: Any) -> tuple[Tensor, Tensor | None]:
+    """Weight, (n_outputs, n_inputs), and bias of a linear layer or convolution of one position."""
+    return module.weight.detach().flatten(1), module.bias
+
+
+def _pads(convolution: Any) -> bool:
+    return not isinstance(convolution.padding, str) and any(convolution.padding)
+
+
 class _Seen:
     """A call, with copies of what it was given and returned, which may be overwritten later."""
 
@@ -202,18 +211,27 @@ class _Seen:
 
     @property
     def reads_features(self) -> bool:
-        """Whether it is a linear layer that is given one vector for each sample."""
-        is_linear = isinstance(self.call.called, nn.Linear)
-        return is_linear and self.input is not None and self.input.ndim == 2
+        """Whether it is a linear layer that is given one vector for each sample.
+
+        A convolution of one position with a kernel of one position is one too.
+        """
+        called, given = self.call.called, self.input
+        if given is None:
+            return False
+        if isinstance(called, nn.Linear):
+            return given.ndim == 2
+        is_pointwise = isinstance(called, nn.Conv1d | nn.Conv2d | nn.Conv3d) and (
+            called.groups == 1 and set(called.kernel_size) == {1} and not _pads(called)
+        )
+        return is_pointwise and given[0, 0].numel() == 1
 
     @property
     def yields_product(self) -> bool:
         """Whether a linear layer yields its weight times its input, plus its bias, at all."""
-        linear, given, got = self.call.called, self.input, self.output
-        assert isinstance(linear, nn.Linear)
-        if given is None or got is None or not got.is_floating_point():
+        if self.input is None or self.output is None or not self.output.is_floating_point():
             return False
-        weight, bias = linear.weight, linear.bias
+        weight, bias = linear_map(self.call.called)
+        given, got = self.input.flatten(1), self.output.flatten(1)
         if weight.shape != (got.shape[1], given.shape[1]) or not weight.is_floating_point():
             return False
         terms = [None if v is None else v.detach().to(got.dtype) for v in (given, weight, bias)]
@@ -254,7 +272,7 @@ def _name_layers(seen: list[_Seen], head: _Seen | None) -> dict[str, _Layer]:
     for s in seen:
         if s is head and s.input is not None:
             name = PENULTIMATE if PENULTIMATE not in counts else f"{PENULTIMATE}_input"
-            layers[name] = _Layer(s, Tap(s.call.key, before=True), s.input)
+            layers[name] = _Layer(s, Tap(s.call.key, before=True), s.input.flatten(1))
         if s.output is not None and (isinstance(s.call.called, nn.Module) or s.is_activation):
             name, number = s.call.key
             name = f"{name}[{number}]" if counts[name] > 1 else name
