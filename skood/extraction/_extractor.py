@@ -108,8 +108,9 @@ class ActivationExtractor(TransformerMixin, BaseEstimator):
 
     **What "auto" selects.** The outputs of all activation functions, except a softmax and a sigmoid
     that the network ends in. Where there are residual blocks, their outputs instead:
-    the modules, other than the network, in whose own ``forward`` two
-    activations of the same shape are added. Also the layer "penultimate", unless
+    the modules, other than the network, in whose own ``forward`` the input, or a
+    projection of it, is added to something of the same shape that their modules make of it, and
+    that return the sum or what they make of it. Also the layer "penultimate", unless
     one of the others is that very matrix.
 
     **Logits and head.** A matrix of at least two columns that the network returns is

@@ -234,10 +234,12 @@ class _Seen:
         given, got = self.input.flatten(1), self.output.flatten(1)
         if weight.shape != (got.shape[1], given.shape[1]) or not weight.is_floating_point():
             return False
-        terms = [None if v is None else v.detach().to(got.dtype) for v in (given, weight, bias)]
-        difference = (F.linear(*terms) - got).abs()
+        given, weight = given.to(got.dtype), weight.to(got.dtype)
+        bias = torch.zeros_like(got[0]) if bias is None else bias.detach().to(got.dtype)
+        wide = torch.promote_types(got.dtype, torch.float32)
+        difference = (F.linear(given, weight, bias) - got).abs().to(wide)
         # What the sum would be without signs, for what rounding may do to it.
-        scale = F.linear(*(None if term is None else term.abs() for term in terms))
+        scale = F.linear(*(term.abs().to(wide) for term in (given, weight, bias)))
         return bool((difference <= max(4 * torch.finfo(got.dtype).eps, 4e-6) * scale).all())
 
     def reads_on(self, other: _Seen) -> bool:
@@ -294,14 +296,52 @@ def _choose_layers(
 
 
 def _find_residual_blocks(network: nn.Module, seen: list[_Seen]) -> set[str]:
-    """Names of the modules whose own ``forward`` adds a skip."""
+    """Names of the modules whose own ``forward`` adds a skip, and that return what it yields."""
     weights = {_storage(tensor) for tensor in chain(network.parameters(), network.buffers())}
-    adding = {s.call.name.rpartition(".")[0] for s in seen if s.is_skip(weights)}
-    # What is fed integers adds embeddings.
-    fed_integers = {
-        s.call.name for s in seen if s.call.inputs and not s.call.inputs[0].is_floating_point()
-    }
-    return adding - fed_integers
+    calls: dict[str, list[_Seen]] = {}
+    for s in seen:
+        # What is fed integers adds embeddings.
+        if s.call.inputs and s.call.inputs[0].is_floating_point():
+            calls.setdefault(s.call.name, []).append(s)
+    blocks = set()
+    for skip in (s for s in seen if s.is_skip(weights)):
+        name = skip.call.name.rpartition(".")[0]
+        inner = [s for s in seen if s.call.name.startswith(f"{name}.")]
+        if any(_is_residual(block, skip, inner) for block in calls.get(name, ())):
+            blocks.add(name)
+    return blocks
+
+
+def _is_residual(block: _Seen, skip: _Seen, inner: list[_Seen]) -> bool:
+    """Whether a block adds its input, or a projection of it, to what its modules make of it.
+
+    ``inner`` are the calls inside the block. Sums that are a part of another formula, such as that
+    of an activation function, are neither made of a module's output nor returned.
+    """
+    modules = [s for s in inner if isinstance(s.call.called, nn.Module)]
+    given, added = set(map(_place, block.call.inputs)), set(map(_place, skip.call.inputs))
+    if not modules or block.call.output is None or skip.call.output is None:
+        return False
+    if given.isdisjoint(added):
+        # Without an activation function, a sum of projections is but another linear layer.
+        bends = any(s.is_activation for s in inner)
+        if not bends or _reached(given, modules).isdisjoint(added):
+            return False
+    return _place(block.call.output) in _reached({_place(skip.call.output)}, inner)
+
+
+def _reached(places: set[tuple], calls: list[_Seen]) -> set[tuple]:
+    """Places of values, and of all that calls make of them."""
+    reached = set(places)
+    for s in calls:
+        if s.call.output is not None and not reached.isdisjoint(map(_place, s.call.inputs)):
+            reached.add(_place(s.call.output))
+    return reached
+
+
+def _place(value: Tensor) -> tuple:
+    """Where a tensor that is alive lies, whatever is written there."""
+    return (value.data_ptr(), value.numel()) if _is_plain(value) else (id(value),)
 
 
 def _storage(tensor: Tensor) -> int:
