@@ -42,7 +42,8 @@ def _snapshot(network):
         "function modes": len(torch.overrides._get_current_function_mode_stack()),
     }
     for name, module in network.named_modules():
-        state[name, "training"] = module.training
+        # A frozen scripted module has no mode.
+        state[name, "training"] = getattr(module, "training", None)
         for hooks, value in vars(module).items():
             if hooks.endswith(("_hooks", "_hooks_with_kwargs", "_hooks_always_called")):
                 state[name, hooks] = list(value.items())

@@ -83,6 +83,10 @@ def in_place(name):
     return change
 
 
+def shift_nested(shifts):
+    shifts[0] += 1
+
+
 CHANGES = {
     "weight": in_place("fc.weight"),
     "buffer": lambda net: net.shift.add_(1),
@@ -90,7 +94,7 @@ CHANGES = {
     "tensor": lambda net: net.mask.mul_(0),
     "array": lambda net: net.steps.fill(3),
     "object": lambda net: setattr(net.settings, "scale", 2.0),
-    "nested": lambda net: net.settings.nested["shifts"].append(net.settings.nested["shifts"].pop() + 1),
+    "nested": lambda net: shift_nested(net.settings.nested["shifts"]),
     "module that is not registered": lambda net: net.unregistered[0].weight.data.add_(1),
     "function": lambda net: setattr(net, "function", torch.sin),
     "function of other contents": lambda net: setattr(net, "function", lambda x: x * 3),

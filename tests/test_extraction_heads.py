@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from _networks import Returning, assert_head_yields_logits, extract, run, vectors
+from _networks import Returning, assert_head_yields_logits, extract, images, run, vectors
 from numpy.testing import assert_allclose, assert_array_equal
+from scipy.special import softmax
 from sklearn.neural_network import MLPClassifier
 from sklearn.pipeline import make_pipeline
 from torch import nn
@@ -245,7 +246,7 @@ def test_single_logit_becomes_those_of_two_classes(pack, batch_size):
 
 def test_error_for_a_single_logit_says_what_to_do():
     network = Returning(lambda z: z, n_outputs=1)
-    with pytest.raises(ValueError, match="carries none: a single logit .*logits='binary'"):
+    with pytest.raises(ValueError, match=r"carries none: a single logit .*logits='binary'"):
         make_pipeline(ActivationExtractor(network), EnergyDetector()).fit(vectors())
     make_pipeline(ActivationExtractor(network, logits="binary"), EnergyDetector()).fit(vectors())
 
@@ -261,3 +262,41 @@ def test_perceptron_has_no_choice():
     mlp = MLPClassifier((4,), solver="lbfgs").fit(X, np.arange(20) % 3)
     with pytest.raises(ValueError, match="logits='out' is for networks of torch"):
         ActivationExtractor(mlp, logits="out").fit(X)
+
+
+class Convolving(nn.Module):
+    """Its head is a convolution of one position, or something like it."""
+
+    def __init__(self, head):
+        super().__init__()
+        torch.manual_seed(0)
+        self.conv, self.pool, self.head = nn.Conv2d(1, 6, 3), nn.AdaptiveAvgPool2d(1), head
+
+    def forward(self, x):
+        return self.head(self.pool(F.relu(self.conv(x)))).flatten(1)
+
+
+def test_convolution_of_one_position_is_a_head():
+    network, X = Convolving(nn.Conv2d(6, 3, 1)), images()
+    A = extract(network, X, batch_size=4)
+    assert A.layers == ("relu", "penultimate")
+    assert_allclose(A["penultimate"], A["relu"].mean((2, 3)), rtol=1e-5, atol=1e-6)
+    assert_array_equal(A.head.weight, network.head.weight.detach()[:, :, 0, 0])
+    assert_head_yields_logits(A)
+    gradient = extract(network, X, ["penultimate"], gradients=True)["penultimate:gradient"]
+    slope = softmax(A.logits, axis=1) - 1 / 3
+    assert_allclose(gradient, slope @ A.head.weight, rtol=1e-3, atol=1e-6)
+
+
+NO_POINTS = {
+    "groups": nn.Conv2d(6, 3, 1, groups=3),
+    "padding": nn.Sequential(nn.Conv2d(6, 3, 1, padding=1), nn.AdaptiveMaxPool2d(1)),
+    "map": nn.Sequential(nn.Upsample(2), nn.Conv2d(6, 3, 1), nn.AdaptiveAvgPool2d(1)),
+}
+
+
+@pytest.mark.parametrize("head", NO_POINTS.values(), ids=NO_POINTS)
+def test_other_convolutions_are_no_heads(head):
+    A = extract(Convolving(head), images())
+    assert A.logits.shape == (11, 3)
+    assert A.head is None

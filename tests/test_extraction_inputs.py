@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from _networks import (
     Counting,
     Rows,
@@ -21,6 +22,7 @@ from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
 from skood import ActivationExtractor, PercentileBinarizer, PoolingReducer
+from skood.extraction import ODIN
 
 
 def keyed(batch):
@@ -210,3 +212,122 @@ def test_network_runs_over_the_inputs_once():
 def test_one_sample_is_enough():
     A = extract(cnn(), images(1))
     assert_same(A, extract(cnn(), images(11))[:1], rtol=1e-5, atol=1e-6)
+
+
+class Squeezing(nn.Module):
+    """Loses the axis of the samples where there is one alone."""
+
+    def __init__(self, strict):
+        super().__init__()
+        torch.manual_seed(0)
+        self.conv, self.pool = nn.Conv2d(1, 6, 3), nn.AdaptiveAvgPool2d(1)
+        # It refuses a vector without that axis.
+        self.norm = nn.BatchNorm1d(6) if strict else nn.Identity()
+        self.dropout, self.out = nn.Dropout(), nn.Linear(6, 3)
+
+    def forward(self, x):
+        x = self.norm(self.pool(F.relu(self.conv(x))).squeeze())
+        return self.out(self.dropout(torch.tanh(x)))
+
+
+@pytest.mark.parametrize("strict", [False, True])
+@pytest.mark.parametrize("n_samples", [1, 9])
+@pytest.mark.parametrize(
+    "params",
+    [
+        {},
+        {"reducer": PoolingReducer(["max", "avg"])},
+        {"gradients": True},
+        {"perturbation": ODIN()},
+        {"n_passes": 2, "random_state": 0},
+    ],
+    ids=str,
+)
+def test_network_that_squeezes_is_read_one_by_one_too(strict, n_samples, params):
+    network, X = Squeezing(strict), images(9)
+    whole = extract(network, X, "all", **params)
+    extractor = ActivationExtractor(network, "all", batch_size=4, **params).fit(X)
+    A = extractor.transform(X[:n_samples])
+    assert A.logits.shape == (n_samples, 3)
+    for name in set(A.layers) - {"passes"}:
+        assert_allclose(A[name], whole[name][:n_samples], rtol=1e-4, atol=1e-6)
+    assert_allclose(A.logits, whole.logits[:n_samples], rtol=1e-4, atol=1e-6)
+    assert_array_equal(A.predictions, whole.predictions[:n_samples])
+
+
+class Losing(nn.Module):
+    """Has logits for some inputs only."""
+
+    def __init__(self, lost):
+        super().__init__()
+        self.out, self.lost = nn.Linear(6, 3), lost
+
+    def forward(self, x):
+        logits = self.out(F.relu(x))
+        return logits if x.sum() < 100 else self.lost(logits)
+
+
+LOST = {
+    "one column": lambda z: z[:, :1],
+    "fewer classes": lambda z: z[:, :2],
+    "vector": lambda z: z.flatten(),
+    "nothing": lambda z: None,
+}
+
+
+@pytest.mark.parametrize("lost", LOST.values(), ids=LOST)
+@pytest.mark.parametrize("n_samples", [1, 4])
+def test_logits_are_never_lost_in_silence(lost, n_samples):
+    extractor = ActivationExtractor(Losing(lost)).fit(vectors())
+    with pytest.raises(ValueError, match=rf"3 logits .* fit, but .* a batch of {n_samples}: does"):
+        extractor.transform(np.full((n_samples, 6), 100, np.float32))
+
+
+PACKED = nn.utils.rnn.pack_sequence([torch.ones(3, 4), torch.ones(2, 4)])
+MISTAKEN = {
+    "packed": (PACKED, "A PackedSequence has no row"),
+    "loader of packed": (DataLoader([PACKED], batch_size=None), "A PackedSequence has no row"),
+    "pairs of packed": (DataLoader([(PACKED, 1)], batch_size=None), "A PackedSequence has no row"),
+    "mapping of packed": ({"x": PACKED}, "A PackedSequence has no row"),
+    "option": ({"x": np.ones((3, 2)), "fast": False}, "'fast' must have a value for each sample"),
+    "no mask": ({"x": np.ones((3, 2)), "mask": None}, "'mask' must have a value for each sample"),
+    "text": ({"x": np.ones((2, 2)), "text": ["a", "b"]}, "'text' must be numbers, got str such as"),
+    "loader of text": (
+        DataLoader([{"x": torch.ones(2), "text": "a"}] * 2, batch_size=2),
+        "'text' must be numbers, got str such as 'a'",
+    ),
+    "tuple": ((np.ones((4, 2)), np.ones((4, 3))), r"shapes \[\(4, 2\), \(4, 3\)\].*pass a mapping"),
+    "tuple of equals": ((torch.ones(4, 2), torch.ones(4, 2)), "tuple of arrays .*pass a mapping"),
+    "list": ([np.ones((4, 2)), np.ones((2, 2))], "list of arrays .*pass a mapping"),
+    "rows of mappings": (
+        [{"x": 1}, {"x": 2}],
+        r"keys \['x'\], is no mapping of arrays: pass",
+    ),
+}
+
+
+@pytest.mark.parametrize(("X", "message"), MISTAKEN.values(), ids=MISTAKEN)
+def test_what_would_be_mistaken_for_an_array_is_refused(X, message):
+    with pytest.raises(TypeError, match=message):
+        ActivationExtractor(nn.Sequential(nn.ReLU())).fit(X)
+
+
+@pytest.mark.parametrize("kind", [list, tuple])
+def test_rows_may_come_in_a_sequence(kind):
+    X = vectors()
+    assert_same(extract(Squares(), kind(X)), extract(Squares(), X))
+    assert_same(extract(Squares(), kind(map(torch.tensor, X))), extract(Squares(), X))
+
+
+class Squares(nn.Sequential):
+    def __init__(self):
+        torch.manual_seed(0)
+        super().__init__(nn.Linear(6, 5), nn.ReLU(), nn.Linear(5, 3))
+
+
+def test_data_set_whose_first_items_are_numbers_is_refused_by_their_shape():
+    data = TensorDataset(torch.arange(20), torch.randn(20, 6))
+    with pytest.raises(ValueError, match=r"the first item .* yields has shape \(20,\); inputs"):
+        ActivationExtractor(Squares()).fit(data)
+    with pytest.raises(ValueError, match=r"X has shape \(6,\); inputs need at least two dimens"):
+        ActivationExtractor(Squares()).fit(torch.ones(6))

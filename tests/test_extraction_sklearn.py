@@ -8,13 +8,18 @@ import pytest
 from _networks import extract
 from numpy.testing import assert_allclose, assert_array_equal
 from scipy.special import softmax
+from sklearn.base import clone
+from sklearn.datasets import load_iris
 from sklearn.exceptions import NotFittedError
+from sklearn.frozen import FrozenEstimator
 from sklearn.linear_model import LogisticRegression
-from sklearn.model_selection import GridSearchCV
+from sklearn.model_selection import GridSearchCV, cross_val_score
 from sklearn.neural_network import MLPClassifier, MLPRegressor
-from sklearn.pipeline import make_pipeline
+from sklearn.pipeline import Pipeline, make_pipeline
 
 from skood import ActivationExtractor, HammingNAPDetector, PercentileBinarizer
+from skood.detectors import MaxSoftmaxDetector
+from skood.model_selection import OODKFold
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 
@@ -114,3 +119,34 @@ def test_monitor_of_a_perceptron_serves_inputs_and_activations():
         ActivationExtractor(network), PercentileBinarizer(), HammingNAPDetector()
     ).fit(A)
     assert_array_equal(monitor.predict(X_PLAIN), monitor.predict(A))
+
+
+def searched(wrap):
+    X, y = load_iris(return_X_y=True)
+    y[y == 2] = -1
+    networks = [
+        MLPClassifier((size,), solver="lbfgs", random_state=0).fit(X[y >= 0], y[y >= 0])
+        for size in (3, 8)
+    ]
+    pipe = Pipeline(
+        [("extract", ActivationExtractor(networks[0])), ("detect", MaxSoftmaxDetector())]
+    )
+    grid = {"extract__network": [wrap(network) for network in networks]}
+    search = GridSearchCV(pipe, grid, cv=OODKFold(3), error_score="raise")
+    scores = [
+        cross_val_score(clone(pipe).set_params(extract__network=network), X, y, cv=OODKFold(3))
+        for network in networks
+    ]
+    return search.fit(X, y), np.mean(scores, axis=1)
+
+
+def test_networks_are_searched_over_where_they_are_frozen():
+    search, expected = searched(FrozenEstimator)
+    assert_allclose(search.cv_results_["mean_test_score"], expected)
+    search, _ = searched(lambda network: FrozenEstimator(FrozenEstimator(network)))
+    assert_allclose(search.cv_results_["mean_test_score"], expected)
+
+
+def test_search_over_networks_that_are_not_frozen_says_what_to_do():
+    with pytest.raises(NotFittedError, match=r"wrap each perceptron in sklearn\.frozen\.Frozen"):
+        searched(lambda network: network)

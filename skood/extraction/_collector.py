@@ -148,11 +148,13 @@ class Collector:
 
 def units_first(activations: Activations, units_last: Collection[str]) -> Activations:
     """The layers as a reducer is given them."""
-    swapped = {
-        name: array.swapaxes(1, 2) if owner_of(name) in units_last and array.ndim == 3 else array
-        for name, array in activations.items()
-    }
-    return activations.replace(swapped) if units_last else activations
+    if not units_last:
+        return activations
+    swapped = {}
+    for name, array in activations.items():
+        is_sequence = owner_of(name) in units_last and len(activations.layer_shapes[name]) == 2
+        swapped[name] = np.asarray(array).swapaxes(1, 2) if is_sequence else array
+    return activations.replace(swapped)
 
 
 def reduce_activations(reducer: Any, activations: Activations) -> Activations:

@@ -55,12 +55,12 @@ class ActivationExtractor(TransformerMixin, BaseEstimator):
         copy of the network is made in each call. Not used for scikit-learn perceptrons.
     memory : str or object with the joblib.Memory interface, default=None
         Cache of results; a string is the path of its folder. It goes by all that decides the
-        values of the network, as ``fingerprint_`` does, by the content of the inputs, and by layers,
-        logits, reducer, perturbation and gradients; with ``n_passes``, also by this,
-        ``random_state`` and ``batch_size``. Data sets and
-        loaders, whose content is not known beforehand, are not cached, nor are passes
-        with ``random_state=None``. Where something in the network cannot be read, such as an
-        object of compiled code, a warning names it, and nothing is cached.
+        values of the network, as ``fingerprint_`` does, by the content of the inputs, and by
+        layers, logits, reducer, perturbation and gradients; with ``n_passes``, also by this,
+        ``random_state`` and ``batch_size``. Data sets and loaders, whose content is not known
+        beforehand, are not cached, nor are passes with ``random_state=None``. Where something
+        in the network cannot be read, such as an object of compiled code, a warning names it, and
+        nothing is cached.
     verbose : int, default=0
         Whether to show a progress bar.
     perturbation : ODIN or MahalanobisPerturbation, default=None
@@ -110,8 +110,9 @@ class ActivationExtractor(TransformerMixin, BaseEstimator):
 
     **What "auto" selects.** The outputs of all activation functions, except a softmax and a sigmoid
     that the network ends in. Where there are residual blocks, their outputs instead:
-    the modules, other than the network, in whose own ``forward`` two
-    activations of the same shape are added. Also the layer "penultimate", unless
+    the modules, other than the network, in whose own ``forward`` the input, or a
+    projection of it, is added to something of the same shape that their modules make of it, and
+    that return the sum or what they make of it. Also the layer "penultimate", unless
     one of the others is that very matrix.
 
     **Logits and head.** A matrix of at least two columns that the network returns is

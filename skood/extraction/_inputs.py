@@ -166,7 +166,7 @@ def _check_kind(X: Any) -> None:
     arrays = X if isinstance(X, tuple | list) else ()
     shapes = [tuple(array.shape) for array in arrays if hasattr(array, "shape")]
     if len(shapes) > 1 and (
-        len(set(shapes)) > 1 or isinstance(X, tuple) and min(map(len, shapes)) > 1
+        len(set(shapes)) > 1 or (isinstance(X, tuple) and min(map(len, shapes)) > 1)
     ):
         raise TypeError(
             f"Got a {type(X).__name__} of arrays of the shapes {shapes}. For a network of several "
@@ -207,8 +207,8 @@ def _check_dimensions(
     if len(shape) < 2:
         raise ValueError(
             f"Expected 2D array, got {len(shape)}D array: {name} has shape {shape}; inputs need "
-            "at least two dimensions, (n_samples, n_features, ...). Reshape it, or yield the inputs "
-            "of the network first."
+            "at least two dimensions, (n_samples, n_features, ...). Reshape it, or yield the "
+            "inputs of the network first."
         )
     stand_in = np.broadcast_to(np.float32(0), shape)
     _validate(estimator, stand_in, reset=reset, any_length=any_length)

@@ -98,9 +98,9 @@ def choose_output(
         )
     if chosen:
         return chosen[0]
-    is_sequence = isinstance(returned, tuple | list)
-    matrices = (path for path, v in outputs.items() if is_sequence or v.ndim == 2 and len(path) < 2)
-    return next(matrices, None)
+    if isinstance(returned, tuple | list):
+        return next(iter(outputs), None)
+    return next((path for path, v in outputs.items() if len(path) == 1 and v.ndim == 2), None)
 
 
 def _describe(outputs: Iterable[tuple[Path, Tensor]]) -> str:

@@ -85,12 +85,12 @@ def _choose(wanted: str | Sequence[str], trace: Trace, known: list[str]) -> list
             "layers='auto' found no activation function in the network, and no head, since "
             f"{trace.why_no_head}: name the layers to extract; known are {known}."
         )
-    if PENULTIMATE in ([wanted] if isinstance(wanted, str) else wanted) and trace.why_no_head:
-        if PENULTIMATE not in known:
-            raise ValueError(
-                f"There is no layer {PENULTIMATE!r}, the input of the head, since "
-                f"{trace.why_no_head}; known are {known}."
-            )
+    names = [wanted] if isinstance(wanted, str) else wanted
+    if PENULTIMATE in names and PENULTIMATE not in known and trace.why_no_head:
+        raise ValueError(
+            f"There is no layer {PENULTIMATE!r}, the input of the head, since "
+            f"{trace.why_no_head}; known are {known}."
+        )
     return match_layers(wanted, known)
 
 

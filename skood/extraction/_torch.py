@@ -10,7 +10,7 @@ from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import replace
 from functools import partial
 from itertools import chain
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import torch
@@ -22,7 +22,7 @@ from ._adapter import Keep, NetworkAdapter, two_class_head
 from ._calls import Call, CallListener, readable_modules, uncompiled
 from ._dropout import dropout_layers, dropping_out
 from ._fingerprint import Fingerprint
-from ._gradients import gradient_name, require_logits, uniform_kl_slope
+from ._gradients import gradient_name, owner_of, require_logits, uniform_kl_slope
 from ._inputs import count_rows, take_rows
 from ._outputs import AUTO, BINARY, Wanted, find_output
 from ._perturbation import BasePerturbation
@@ -37,9 +37,18 @@ from ._torch_gradients import (
     recording,
     weights_recorded,
 )
-from ._torch_trace import Integers, Traced, TorchTrace, trace_calls
+from ._torch_trace import Integers, TorchTrace, Traced, linear_map, trace_calls
 
 _LOGITS = "(logits)"
+
+
+def _keep_rows(trace: TorchTrace, keep: Keep) -> Keep:
+    """Keep the input of the head as a matrix, also where it is that of a convolution."""
+
+    def keep_rows(layer: str, value: Tensor) -> None:
+        keep(layer, value.flatten(1) if trace.taps[owner_of(layer)].before else value)
+
+    return keep_rows
 
 
 class TorchAdapter(NetworkAdapter):
@@ -125,12 +134,13 @@ class TorchAdapter(NetworkAdapter):
     def forward(
         self, batch: Any, trace: TorchTrace, layers: Sequence[str], keep: Keep
     ) -> Tensor | None:
-        return self._listen(self._to_inputs(batch, trace.integers), trace, layers, keep)
+        inputs = self._to_inputs(batch, trace.integers)
+        return self._listen(inputs, trace, layers, _keep_rows(trace, keep))
 
     def forward_with_gradients(
         self, batch: Any, trace: TorchTrace, layers: Sequence[str], keep: Keep
     ) -> Tensor:
-        marks = LayerGradients()
+        marks, keep = LayerGradients(), _keep_rows(trace, keep)
 
         def keep_and_mark(layer: str, value: Tensor) -> None:
             keep(layer, value.detach())
@@ -247,10 +257,10 @@ class TorchAdapter(NetworkAdapter):
     def head(self, trace: TorchTrace) -> tuple[NDArray, NDArray | None] | None:
         if trace.head is None:
             return None
-        linear = cast(nn.Linear, self.network.get_submodule(trace.head))
-        bias = None if linear.bias is None else self.to_numpy(linear.bias).copy()
-        weight = self.to_numpy(linear.weight).copy()
-        return two_class_head(weight, bias) if self._is_binary else (weight, bias)
+        weight, bias = linear_map(self.network.get_submodule(trace.head))
+        copied = self.to_numpy(weight).copy()
+        copied_bias = None if bias is None else self.to_numpy(bias).copy()
+        return two_class_head(copied, copied_bias) if self._is_binary else (copied, copied_bias)
 
     def to_numpy(self, value: Tensor) -> NDArray:
         # NumPy does not know bfloat16 and computes slowly in half precision.

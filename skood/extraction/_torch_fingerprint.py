@@ -146,8 +146,9 @@ def _archive(module: Any) -> Any:
     with zipfile.ZipFile(file) as archive:
         files = [(name, archive.read(name)) for name in archive.namelist()]
     left_out = (".debug_pkl", "/.data/serialization_id")
+    mangled = r"[/.]?___torch_mangle_\d+"
     return sorted(
-        (re.sub(r"/?___torch_mangle_\d+", "", name), re.sub(rb"___torch_mangle_\d+\.?", b"", content))
+        (re.sub(mangled, "", name), re.sub(mangled.encode(), b"", content))
         for name, content in files
         if not name.endswith(left_out) and "/traced_inputs" not in name
     )
@@ -172,7 +173,7 @@ class _TorchReader(ContentReader):
         elif isinstance(value, _TOLD_BY_NAME):
             yield str(value)
         elif isinstance(value, torch.jit.ScriptFunction):
-            yield value.code
+            yield str(value.code)
         else:
             yield from super()._parts(value)
 

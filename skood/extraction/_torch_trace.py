@@ -152,7 +152,7 @@ def _find_source(seen: list[_Seen], output: Tensor | None) -> tuple[_Seen | None
     """The softmax or sigmoid that yields an output, and the linear layer that yields the logits."""
     if output is None:
         return None, None
-    key = _content_key(output)
+    key: tuple | None = _content_key(output)
     squashing = _last(seen, lambda s: s.is_squashing and s.output_key == key)
     if squashing is not None:
         key = squashing.input_key
@@ -180,6 +180,15 @@ def _why_no_head(seen: list[_Seen], logits: Tensor | None, candidate: _Seen | No
     return ""
 
 
+def linear_map(module: Any) -> tuple[Tensor, Tensor | None]:
+    """Weight, (n_outputs, n_inputs), and bias of a linear layer or convolution of one position."""
+    return module.weight.detach().flatten(1), module.bias
+
+
+def _pads(convolution: Any) -> bool:
+    return not isinstance(convolution.padding, str) and any(convolution.padding)
+
+
 class _Seen:
     """A call, with copies of what it was given and returned, which may be overwritten later."""
 
@@ -202,25 +211,35 @@ class _Seen:
 
     @property
     def reads_features(self) -> bool:
-        """Whether it is a linear layer that is given one vector for each sample."""
-        is_linear = isinstance(self.call.called, nn.Linear)
-        return is_linear and self.input is not None and self.input.ndim == 2
+        """Whether it is a linear layer that is given one vector for each sample.
+
+        A convolution of one position with a kernel of one position is one too.
+        """
+        called, given = self.call.called, self.input
+        if given is None:
+            return False
+        if isinstance(called, nn.Linear):
+            return given.ndim == 2
+        is_pointwise = isinstance(called, nn.Conv1d | nn.Conv2d | nn.Conv3d) and (
+            called.groups == 1 and set(called.kernel_size) == {1} and not _pads(called)
+        )
+        return is_pointwise and given[0, 0].numel() == 1
 
     @property
     def yields_product(self) -> bool:
         """Whether a linear layer yields its weight times its input, plus its bias, at all."""
-        linear, given, got = self.call.called, self.input, self.output
-        assert isinstance(linear, nn.Linear)
-        if given is None or got is None or not got.is_floating_point():
+        if self.input is None or self.output is None or not self.output.is_floating_point():
             return False
-        weight, bias = linear.weight, linear.bias
+        weight, bias = linear_map(self.call.called)
+        given, got = self.input.flatten(1), self.output.flatten(1)
         if weight.shape != (got.shape[1], given.shape[1]) or not weight.is_floating_point():
             return False
-        given, weight = given.to(got.dtype), weight.detach().to(got.dtype)
-        bias = None if bias is None else bias.detach().to(got.dtype)
-        difference = (F.linear(given, weight, bias) - got).abs()
-        # The terms of the sum, for what rounding may do to it.
-        scale = F.linear(given.abs(), weight.abs(), None if bias is None else bias.abs())
+        given, weight = given.to(got.dtype), weight.to(got.dtype)
+        bias = torch.zeros_like(got[0]) if bias is None else bias.detach().to(got.dtype)
+        wide = torch.promote_types(got.dtype, torch.float32)
+        difference = (F.linear(given, weight, bias) - got).abs().to(wide)
+        # What the sum would be without signs, for what rounding may do to it.
+        scale = F.linear(*(term.abs().to(wide) for term in (given, weight, bias)))
         return bool((difference <= max(4 * torch.finfo(got.dtype).eps, 4e-6) * scale).all())
 
     def reads_on(self, other: _Seen) -> bool:
@@ -255,7 +274,7 @@ def _name_layers(seen: list[_Seen], head: _Seen | None) -> dict[str, _Layer]:
     for s in seen:
         if s is head and s.input is not None:
             name = PENULTIMATE if PENULTIMATE not in counts else f"{PENULTIMATE}_input"
-            layers[name] = _Layer(s, Tap(s.call.key, before=True), s.input)
+            layers[name] = _Layer(s, Tap(s.call.key, before=True), s.input.flatten(1))
         if s.output is not None and (isinstance(s.call.called, nn.Module) or s.is_activation):
             name, number = s.call.key
             name = f"{name}[{number}]" if counts[name] > 1 else name
@@ -277,14 +296,52 @@ def _choose_layers(
 
 
 def _find_residual_blocks(network: nn.Module, seen: list[_Seen]) -> set[str]:
-    """Names of the modules whose own ``forward`` adds a skip."""
+    """Names of the modules whose own ``forward`` adds a skip, and that return what it yields."""
     weights = {_storage(tensor) for tensor in chain(network.parameters(), network.buffers())}
-    adding = {s.call.name.rpartition(".")[0] for s in seen if s.is_skip(weights)}
-    # What is fed integers adds embeddings.
-    fed_integers = {
-        s.call.name for s in seen if s.call.inputs and not s.call.inputs[0].is_floating_point()
-    }
-    return adding - fed_integers
+    calls: dict[str, list[_Seen]] = {}
+    for s in seen:
+        # What is fed integers adds embeddings.
+        if s.call.inputs and s.call.inputs[0].is_floating_point():
+            calls.setdefault(s.call.name, []).append(s)
+    blocks = set()
+    for skip in (s for s in seen if s.is_skip(weights)):
+        name = skip.call.name.rpartition(".")[0]
+        inner = [s for s in seen if s.call.name.startswith(f"{name}.")]
+        if any(_is_residual(block, skip, inner) for block in calls.get(name, ())):
+            blocks.add(name)
+    return blocks
+
+
+def _is_residual(block: _Seen, skip: _Seen, inner: list[_Seen]) -> bool:
+    """Whether a block adds its input, or a projection of it, to what its modules make of it.
+
+    ``inner`` are the calls inside the block. Sums that are a part of another formula, such as that
+    of an activation function, are neither made of a module's output nor returned.
+    """
+    modules = [s for s in inner if isinstance(s.call.called, nn.Module)]
+    given, added = set(map(_place, block.call.inputs)), set(map(_place, skip.call.inputs))
+    if not modules or block.call.output is None or skip.call.output is None:
+        return False
+    if given.isdisjoint(added):
+        # Without an activation function, a sum of projections is but another linear layer.
+        bends = any(s.is_activation for s in inner)
+        if not bends or _reached(given, modules).isdisjoint(added):
+            return False
+    return _place(block.call.output) in _reached({_place(skip.call.output)}, inner)
+
+
+def _reached(places: set[tuple], calls: list[_Seen]) -> set[tuple]:
+    """Places of values, and of all that calls make of them."""
+    reached = set(places)
+    for s in calls:
+        if s.call.output is not None and not reached.isdisjoint(map(_place, s.call.inputs)):
+            reached.add(_place(s.call.output))
+    return reached
+
+
+def _place(value: Tensor) -> tuple:
+    """Where a tensor that is alive lies, whatever is written there."""
+    return (value.data_ptr(), value.numel()) if _is_plain(value) else (id(value),)
 
 
 def _storage(tensor: Tensor) -> int:

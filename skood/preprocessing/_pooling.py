@@ -19,8 +19,10 @@ class PoolingReducer(LayerwiseTransformer):
 
     A map of shape (n_samples, channels, height, width), or with any other number of spatial
     axes, becomes (n_samples, channels * cells): each spatial axis is cut into ``output_size``
-    parts, and every combination of parts is a cell. Layers that have no spatial axes, such as
-    those of a multilayer perceptron, pass unchanged.
+    parts, and every combination of parts is a cell. The second axis is that of the units: tokens,
+    (n_samples, n_tokens, n_units), are to come as (n_samples, n_units, n_tokens), as an
+    ``ActivationExtractor`` gives sequences of any length to its reducer. Layers that have no
+    spatial axes, such as those of a multilayer perceptron, pass unchanged.
 
     Parameters
     ----------
