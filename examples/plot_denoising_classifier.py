@@ -145,9 +145,10 @@ for name in ("zeros", "turned", "blobs"):
 
 # %%
 # Other thresholds need no new training. Here the classifier decides alone, and then by
-# the published rule [1]_: a probability of .659, and the smallest error of digits that are
-# given noise, turned or covered, and drawn by the decoder. What the decoder has drawn
-# once it draws well again, so that this error is far too small for images like these.
+# the published rule [1]_: a probability of .659, and the smallest error of digits that
+# are given noise, turned or covered, and drawn by the decoder. What the decoder has
+# drawn once it draws well again, so that this error is far too small for images like
+# these.
 
 unknown = np.append(np.ones(len(test)), -np.ones(sum(y == 0)))
 rules = {

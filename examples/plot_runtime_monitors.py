@@ -18,8 +18,8 @@ values of a convolution and a lot about their signs. In the last figure whole gr
 samples are compared with their class, and a few unknown digits among 20 move the
 divergence.
 
-Between them stands the triangle test [1]_: triangles, drawn as if by the hand that wrote
-the digits, are fed to the networks.
+Between them stands the triangle test [1]_: triangles, drawn as if by the hand that
+wrote the digits, are fed to the networks.
 """
 
 # %%

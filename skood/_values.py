@@ -88,3 +88,10 @@ def check_size(array: NDArray, name: str, sizes: tuple[float, float], *, reset: 
             f"of 64-bit floats. Multiply the layer by a constant: its largest value has to be "
             f"between {max(sizes[0], SQUARABLE[0]):.0e} and {sizes[1]:.0e}."
         )
+
+
+def below_all(scores: NDArray | list[float]) -> float:
+    """A number below all scores that are finite, by 1 or more; -1 where none is."""
+    smallest = float(np.min(scores, where=np.isfinite(scores), initial=np.inf))
+    smallest = smallest if np.isfinite(smallest) else 0.0
+    return min(smallest - 1, float(np.nextafter(smallest, -np.inf)))

@@ -175,9 +175,15 @@ def test_new_logits_must_have_as_many_classes_as_the_present_ones(shape):
         ({"head": LinearHead(np.ones((2, 4)), input_layer="fc")}, "4 units, but layer 'fc'"),
         ({"head": LinearHead(np.ones((2, 3)), input_layer="conv")}, "3 units, but layer 'conv'"),
         ({"features": np.ones((4, 5))}, r"3 units, but features of shape \(5,\)"),
-        ({"head": LinearHead(np.ones((3, 3)), input_layer="fc")}, "logits of 3 classes, as the head has, but got 2"),
+        (
+            {"head": LinearHead(np.ones((3, 3)), input_layer="fc")},
+            "logits of 3 classes, as the head has, but got 2",
+        ),
         ({"head": LinearHead(np.ones((3, 3)))}, "logits of 3 classes, as the head has, but got 2"),
-        ({"logits": None, "classes": ["a", "b", "c"]}, "logits of 2 classes, as the head has, but got 3"),
+        (
+            {"logits": None, "classes": ["a", "b", "c"]},
+            "logits of 2 classes, as the head has, but got 3",
+        ),
     ],
 )
 def test_a_head_that_does_not_fit_is_refused(parts, message):

@@ -6,7 +6,7 @@ from sklearn.base import BaseEstimator, OutlierMixin
 from sklearn.pipeline import make_pipeline
 
 from skood import Activations, HammingNAPDetector, PercentileBinarizer
-from skood.detectors import KNNDetector
+from skood.detectors import KNNDetector, SHEDetector
 from skood.ensemble import LayerEnsembleDetector
 from skood.ensemble._combination import standardize
 
@@ -188,3 +188,21 @@ def test_scores_that_are_not_finite_are_refused_with_the_name_of_the_layer():
     A = Activations({"a": rng.normal(size=(100, 2)), "b": np.zeros((100, 2))})
     with pytest.raises(ValueError, match=r"members \['a'\] give training samples scores that are"):
         LayerEnsembleDetector(Broken()).fit(A)
+
+
+@pytest.mark.parametrize("combine", ["fisher", "mean", "vote"])
+@pytest.mark.parametrize(
+    "member",
+    [make_pipeline(PercentileBinarizer(50), HammingNAPDetector(store="correct")), SHEDetector()],
+    ids=["NAP", "SHE"],
+)
+def test_a_class_that_is_never_predicted_right_is_rejected(member, combine):
+    rng = np.random.default_rng(0)
+    fit, new = (activations("plain", "balanced", n, rng) for n in (N_FIT, N_NEW))
+    y = np.where(fit.predictions == 3, 4, fit.predictions)
+    detector = LayerEnsembleDetector(member, combine=combine).fit(fit, y)
+    of_class = new.predictions == 3
+    assert (detector.predict(new[of_class]) == -1).all()
+    assert (detector.predict(new[~of_class]) == -1).mean() < 0.1
+    highest = detector.score_samples(new[of_class]).max()
+    assert highest < detector.score_samples(fit[fit.predictions != 3]).min()

@@ -243,6 +243,10 @@ class BaseOneClassDetector(BaseDetector):
     def _score_training_samples(self, X):
         return self._score_samples(X)
 
+    def _reject_unknown(self, scores):
+        """Scores with ``_unknown_class_score`` in place of -inf, the mark of unknown classes."""
+        return np.where(np.isneginf(scores), self._unknown_class_score, scores)
+
     def _set_threshold(self, training_scores):
         self._check_scores(training_scores)
         self.training_scores_ = training_scores
@@ -261,12 +265,6 @@ class BaseOneClassDetector(BaseDetector):
         unknown = self._unknown_class_score
         known = training_scores[training_scores > unknown]
         return float(known.min() if known.size else np.nextafter(unknown, np.inf))
-
-
-def below_all(scores):
-    """A number below all scores, by 1 or more."""
-    smallest = float(np.min(scores))
-    return min(smallest - 1, float(np.nextafter(smallest, -np.inf)))
 
 
 def without_overflow_warnings():

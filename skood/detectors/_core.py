@@ -2,16 +2,16 @@
 
 import numpy as np
 
+from .._values import below_all
 from ._head_detector import HeadDetector, float64_batches
 from ._logits import log_sum_exp
 from ._tied_gaussian import unit_rows
-from ._unknown_class import ClassWiseDetector
 
 _ROUNDING = 1e-12
 """Residuals that are smaller, relative to the features, have no direction but that of rounding."""
 
 
-class COREDetector(ClassWiseDetector, HeadDetector):
+class COREDetector(HeadDetector):
     """Energy of the logits, and how usual that part of the features is which the head ignores.
 
     What lies across all class weights changes no logit: the residual of the features. It still
@@ -103,7 +103,9 @@ class COREDetector(ClassWiseDetector, HeadDetector):
     def _score_training_samples(self, X):
         energies = log_sum_exp(X.logits)
         self._moments = [_mean_and_factor(energies), _mean_and_factor(self._all_cosines(X))]
-        return self._combine(energies, self._all_cosines(X, leave_out=True))
+        scores = self._combine(energies, self._all_cosines(X, leave_out=True))
+        self._unknown_class_score = below_all(scores)
+        return self._reject_unknown(scores)
 
     def _all_cosines(self, X, *, leave_out=False):
         return np.concatenate(
@@ -112,7 +114,7 @@ class COREDetector(ClassWiseDetector, HeadDetector):
 
     def _score_rows(self, features, logits):
         scores = self._combine(log_sum_exp(logits), self._cosines(features, logits))
-        return self._fill_unknown(scores)
+        return self._reject_unknown(scores)
 
     def _cosines(self, features, logits, *, leave_out=False):
         """Cosines with the mean of the predicted class, or, left out of it, of the others in it."""

@@ -16,8 +16,8 @@ from .._validation import (
     in_distribution_rows,
     take_rows,
 )
-from .._values import SQUARABLE
-from ._base import BaseOneClassDetector, below_all
+from .._values import SQUARABLE, below_all
+from ._base import BaseOneClassDetector
 from ._class_moments import Moments, Samples, Seen, hash_rows
 
 _VALUES_PER_BATCH = 2**16

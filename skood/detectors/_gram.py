@@ -11,12 +11,12 @@ from .._validation import (
     classes_asked,
     find_classes,
 )
+from .._values import below_all
 from ._base import BaseOneClassDetector
 from ._gram_ranges import GramRanges
-from ._unknown_class import ClassWiseDetector
 
 
-class GramDetector(ClassWiseDetector):
+class GramDetector(BaseOneClassDetector):
     """How far the correlations between channels are outside of their ranges in training.
 
     The Gram matrix of a layer tells which of its channels, or units, are active together. For every
@@ -165,7 +165,9 @@ class GramDetector(ClassWiseDetector):
         known = left_out[np.isfinite(left_out).all(axis=1)]
         means = known.mean(axis=0) if len(known) else np.zeros(left_out.shape[1])
         self.mean_deviations_ = np.where(means > 0, means, 1)
-        return 0.0 - (left_out / self.mean_deviations_).sum(axis=1)
+        scores = 0.0 - (left_out / self.mean_deviations_).sum(axis=1)
+        self._unknown_class_score = below_all(scores)
+        return self._reject_unknown(scores)
 
     def layer_scores(self, X):
         """Score samples in each layer by itself.
@@ -191,7 +193,7 @@ class GramDetector(ClassWiseDetector):
         )
 
     def _score_samples(self, X):
-        return self._fill_unknown((self._layer_scores(X) / self.mean_deviations_).sum(axis=1))
+        return self._reject_unknown((self._layer_scores(X) / self.mean_deviations_).sum(axis=1))
 
 
 def _checked_powers(powers):

@@ -15,8 +15,9 @@ from tqdm import tqdm
 
 from .._fit_context import fit_context
 from .._validation import check_class_labels, classes_asked
+from .._values import below_all
 from .._warnings import warn_user
-from ._base import BaseOneClassDetector, below_all
+from ._base import BaseOneClassDetector
 from ._pattern_groups import PatternGroups
 from ._pattern_store import pack_layers
 

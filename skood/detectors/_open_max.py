@@ -10,9 +10,8 @@ from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted
 
 from .._validation import check_class_labels
-from .._values import SQUARABLE
+from .._values import SQUARABLE, below_all
 from ..activations import Activations
-from ._base import below_all
 from ._logits import LogitDetector, log_sum_exp, logits_of, predictions_of
 
 _SHIFT = 10_000.0

@@ -5,9 +5,9 @@ from sklearn.utils import gen_batches
 from sklearn.utils._param_validation import StrOptions
 
 from .._validation import check_class_labels, classes_asked, find_classes
-from .._values import SQUARABLE
+from .._values import SQUARABLE, below_all
 from .._warnings import warn_user
-from ._base import BaseOneClassDetector, below_all
+from ._base import BaseOneClassDetector
 from ._row_lengths import row_lengths
 
 _VALUES_PER_BATCH = 2**16

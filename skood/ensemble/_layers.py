@@ -13,8 +13,10 @@ from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted
 
 from .._fit_context import fit_context
-from .._foreign import in_distribution_scores, is_of_pyod
+from .._foreign import detector_of, in_distribution_scores, is_of_pyod
 from .._validation import check_activations, layer_list, match_layers
+from .._values import below_all
+from .._warnings import warn_user
 from ..detectors import BaseOneClassDetector
 from ._combination import informative_members, log_p_values, standardize
 
@@ -94,6 +96,9 @@ class LayerEnsembleDetector(BaseOneClassDetector):
     Notes
     -----
     Members learn from in-distribution rows alone; rows marked -1 only choose and weigh members.
+
+    A sample of a predicted class that most members have learnt nothing of is rejected: its score
+    is below that of all training samples of other classes.
 
     Where a member tells the scores of its training samples with each of them left out
     (``training_scores_``, as all detectors of this package), these calibrate it. Any other
@@ -209,7 +214,7 @@ class LayerEnsembleDetector(BaseOneClassDetector):
         if len(outside):
             self._judge(outside)
         self._warn_if_blind()
-        self._set_threshold(self._combine(self.calibration_scores_))
+        self._set_threshold(self._calibrate())
         return self
 
     def _validate(self, X, *, reset):
@@ -257,12 +262,10 @@ class LayerEnsembleDetector(BaseOneClassDetector):
 
     def _warn_if_blind(self):
         if not self.informative_.any():
-            warnings.warn(
+            warn_user(
                 f"{_BLIND}: each of the {len(self.layers_)} members gives all training samples of "
                 "a class the same score. All samples will be accepted. Choose other layers or "
-                "another detector.",
-                UserWarning,
-                stacklevel=4,
+                "another detector."
             )
 
     def _judge(self, outside):
@@ -294,11 +297,27 @@ class LayerEnsembleDetector(BaseOneClassDetector):
         # Threads share the activations, and the searches and matrix products release the GIL.
         return Parallel(n_jobs=self.n_jobs, prefer="threads")(tasks)
 
+    def _calibrate(self):
+        """Combined scores of the training samples, those of unknown classes below all others."""
+        unknown = self._are_of_unknown_class(self.calibration_scores_)
+        self._known = np.ones_like(unknown) if unknown.all() else ~unknown
+        scores = self._combine(self.calibration_scores_)
+        self._unknown_class_score = below_all(scores)
+        return np.where(unknown, self._unknown_class_score, scores)
+
+    def _are_of_unknown_class(self, scores):
+        """Whether most members have learnt nothing of the class that the network predicts."""
+        of_unknown = [
+            getattr(detector_of(member), "_unknown_class_score", -np.inf)
+            for member in self.estimators_
+        ]
+        return (scores == of_unknown).mean(axis=1) > 0.5
+
     def _combine(self, scores):
         heard = self.informative_
         if not heard.any():
             return np.zeros(len(scores))
-        scores, calibration = scores[:, heard], self.calibration_scores_[:, heard]
+        scores, calibration = scores[:, heard], self.calibration_scores_[self._known][:, heard]
         if self.combine == "vote":
             thresholds = np.percentile(calibration, 100.0 * self.contamination, axis=0)
             return (scores >= thresholds).mean(axis=1)
@@ -313,7 +332,9 @@ class LayerEnsembleDetector(BaseOneClassDetector):
         return min(0.5, threshold) if self.combine == "vote" else threshold
 
     def _score_samples(self, X):
-        return self._combine(self._member_scores(X))
+        scores = self._member_scores(X)
+        unknown = self._are_of_unknown_class(scores)
+        return np.where(unknown, self._unknown_class_score, self._combine(scores))
 
 
 def _fit_and_calibrate(member, X, y):
