@@ -1,7 +1,9 @@
 """A cached result is that of the network as it is, whatever of it has changed."""
 
 import copy
+import sys
 import threading
+import types
 
 import numpy as np
 import pytest
@@ -150,6 +152,28 @@ def test_what_a_class_holds_counts(name, value, monkeypatch, tmp_path):
     extractor.fit_transform(vectors())
     monkeypatch.setattr(Net, name, value)
     assert_same(extractor.fit_transform(vectors()), extract(network, vectors()))
+
+
+SOURCE = """
+from torch import nn
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.fc = nn.Linear(6, 3)
+    def forward(self, x):
+        return self.fc(x).tanh() * {factor}
+"""
+
+
+def test_code_that_is_in_no_file_counts(monkeypatch):
+    prints = set()
+    for factor in (1, 2):
+        module = types.ModuleType("of_no_file")
+        exec(SOURCE.format(factor=factor), vars(module))
+        monkeypatch.setitem(sys.modules, "of_no_file", module)
+        torch.manual_seed(0)
+        prints.add(ActivationExtractor(module.Net()).fit(vectors()).fingerprint_)
+    assert len(prints) == 2
 
 
 def encoder(**options):

@@ -218,9 +218,12 @@ def _is_library(file: str) -> bool:
 
 
 def _file_of(module_name: str) -> str:
-    return getattr(sys.modules.get(module_name), "__file__", None) or (
-        "<here>" if module_name == "__main__" else ""
-    )
+    """File of the code of a module; empty for one that is built into Python."""
+    root = module_name.partition(".")[0]
+    if root in sys.builtin_module_names:
+        return ""
+    files = (getattr(sys.modules.get(name), "__file__", None) for name in (module_name, root))
+    return next(filter(None, files), "<no file>")
 
 
 def _library(module_name: str | None) -> str:
