@@ -62,13 +62,13 @@ def _check_extracted(
             f"{name} needs at least {ensure_min_classes} classes, "
             f"but the head has {len(head.weight)}."
         )
-    if X.classes is not None:
-        _check_n_classes(len(X.classes), head, name)
     if head.input_layer not in X:
         raise ValueError(
             f"{name} needs the layer that the head reads, {head.input_layer!r}, but X has the "
             f"layers {list(X.layers)}."
         )
+    if X.classes is not None:
+        _check_n_classes(len(X.classes), head, name)
     X = check_activations(estimator, X[[head.input_layer]], reset=reset)
     estimator.head_ = head
     return X.assign(logits=checked_logits(estimator, X, head), head=head)

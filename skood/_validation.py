@@ -285,10 +285,9 @@ def match_layers(layers: Any, known: Sequence[str]) -> list[str]:
     matches = [_matches(item, known) for item in wanted]
     if not matches or not all(matches):
         unmatched = [item for item, found in zip(wanted, matches, strict=True) if not found]
-        raise ValueError(
-            f"No layers match {unmatched}; known are {list(known)}, numbered from 0 to "
-            f"{len(known) - 1}."
-        )
+        numbered = any(not isinstance(item, str) for item in unmatched)
+        numbers = f", numbered from 0 to {len(known) - 1}" if numbered else ""
+        raise ValueError(f"No layers match {unmatched}; known are {list(known)}{numbers}.")
     selected = set().union(*matches)
     return [name for name in known if name in selected]
 

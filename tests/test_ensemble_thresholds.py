@@ -162,18 +162,14 @@ def test_members_that_cannot_tell_samples_apart_are_kept_last():
         assert fitted.informative_.all()
 
 
-def test_an_ensemble_that_cannot_tell_samples_apart_says_so_and_accepts_all():
-    blind = plain_ensemble(2)
-    with pytest.warns(UserWarning, match="cannot tell samples apart: each of the 2 members"):
-        blind.fit(of_columns(np.zeros(50), np.ones(50)))
-    assert (blind.predict(of_columns(np.zeros(3), np.zeros(3))) == 1).all()
-
-
-def test_one_blind_ensemble_among_others_is_no_reason_to_warn():
-    rng = np.random.default_rng(0)
-    A = Activations({"dead": np.zeros((100, 2)), "good": rng.normal(size=(100, 2))})
-    fitted = LayerEnsembleDetector(plain_ensemble(2), combine="mean").fit(A)
-    np.testing.assert_array_equal(fitted.informative_, [False, True])
+@pytest.mark.parametrize("combine", ["fisher", "mean", "vote"])
+def test_where_no_member_tells_training_samples_apart_all_are_heard(combine):
+    rounding = 1e-9 * np.random.default_rng(0).normal(size=(2, 50))
+    blind = plain_ensemble(2, combine).fit(of_columns(*(1.0 + rounding)))
+    assert not blind.informative_.any()
+    usual, far = (of_columns(*(level + rounding)) for level in (1.0, 0.0))
+    assert (blind.predict(usual) == 1).all()
+    assert (blind.predict(far) == -1).all()
 
 
 def test_scores_that_are_not_finite_are_refused_with_the_name_of_the_layer():

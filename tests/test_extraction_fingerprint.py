@@ -245,6 +245,24 @@ def test_counts_and_records_do_not_spoil_the_cache(tmp_path):
     assert network.calls == calls
 
 
+class CountedByClass(Net):
+    n_runs, factor = 0, 1.0
+
+    def forward(self, x):
+        CountedByClass.n_runs += 1
+        return self.factor * super().forward(x)
+
+
+def test_a_count_of_the_class_does_not_spoil_the_cache_and_a_setting_counts(tmp_path, monkeypatch):
+    extractor = ActivationExtractor(CountedByClass(), memory=str(tmp_path)).fit(vectors())
+    A = extractor.transform(vectors())
+    calls = CountedByClass.n_runs
+    assert_same(extractor.transform(vectors()), A)
+    assert CountedByClass.n_runs == calls
+    monkeypatch.setattr(CountedByClass, "factor", 3.0)
+    np.testing.assert_allclose(extractor.transform(vectors()).logits, 3 * A.logits, rtol=1e-5)
+
+
 class Opaque(Net):
     def __init__(self):
         super().__init__()

@@ -249,9 +249,9 @@ def test_the_unit_of_activations_does_not_matter():
 
 def test_activations_whose_products_overflow_are_refused():
     X = np.random.default_rng(0).random((40, 6))
-    with pytest.raises(ValueError, match=r"multiplies activations .* at most 1e\+120"):
+    with pytest.raises(ValueError, match="whose squares leave the range"):
         GramDetector().fit(1e200 * X)
-    with pytest.raises(ValueError, match="multiplies activations"):
+    with pytest.raises(ValueError, match="whose squares leave the range"):
         GramDetector().fit(X).score_samples(1e200 * X)
 
 

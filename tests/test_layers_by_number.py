@@ -202,9 +202,9 @@ def test_displays_take_numbers():
     assert list(PatternDisplay.from_activations(A, groups, layer=1).neurons) == ["0"]
     statistics = NeuronStatistics({"activation_count": {"1": [1, 2], "0": [5]}})
     drawn = NeuronMeasureDisplay.from_statistics(statistics, "activation_count", layers=[-1])
-    assert list(drawn.values) == ["0"]
+    assert list(drawn.height) == ["0"]
     drawn = NeuronMeasureDisplay.from_statistics(statistics, "activation_count", layers="0")
-    assert list(drawn.values) == ["0"]
+    assert list(drawn.height) == ["0"]
     for draw in (
         lambda: ActivationMapDisplay.from_activations(A, layer=2),
         lambda: MeanActivationDisplay.from_activations(A, groups, layer=-3),

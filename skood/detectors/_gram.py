@@ -11,7 +11,7 @@ from .._validation import (
     classes_asked,
     find_classes,
 )
-from .._values import below_all
+from .._values import SQUARABLE, below_all
 from ._base import BaseOneClassDetector
 from ._gram_ranges import GramRanges
 
@@ -97,6 +97,8 @@ class GramDetector(BaseOneClassDetector):
            [-2.5]])
     """
 
+    _sizes_of_values = SQUARABLE
+
     _parameter_constraints: dict = {
         **BaseOneClassDetector._parameter_constraints,
         "powers": ["array-like"],
@@ -127,7 +129,8 @@ class GramDetector(BaseOneClassDetector):
         Raises
         ------
         ValueError
-            If values are not finite or above 1e120, no sample is in-distribution, a label is not
+            If values are not finite, or their squares leave the range of floats, no sample is
+            in-distribution, a label is not
             among the classes of the network, or ``powers`` are not whole numbers from 1 on.
         """
         return super().fit(X, y)

@@ -13,8 +13,6 @@ _VALUES_PER_BATCH = 2**18
 """Bounds the activations, and the row sums, that are held as 64-bit floats at a time."""
 _EPS = 1e-6
 """The authors' addition to a bound before it divides: many bounds are 0 after a ReLU."""
-_LARGEST = 1e120
-"""Products of larger activations, or sums of these, may be too large for a float."""
 
 
 class GramRanges:
@@ -105,19 +103,8 @@ class GramRanges:
 
 
 def gram_row_sums(maps: Floats, powers: Sequence[int]) -> Floats:
-    """Row sums of the Gram matrices, of shape (n_samples, n_powers, n_channels).
-
-    Raises
-    ------
-    ValueError
-        If activations are so large that their products are none that a float can hold.
-    """
+    """Row sums of the Gram matrices, of shape (n_samples, n_powers, n_channels)."""
     largest = np.abs(maps).max(axis=(1, 2), initial=0)[:, np.newaxis, np.newaxis]
-    if len(largest) and largest.max() > _LARGEST:
-        raise ValueError(
-            f"GramDetector multiplies activations with each other, which must be at most {_LARGEST}"
-            f" in absolute value; got {largest.max()}."
-        )
     # All orders grow as the square of the activations; powers of large ones would overflow.
     scaled = maps / np.where(largest > 0, largest, 1)
     sums = np.empty((len(maps), len(powers), maps.shape[1]))

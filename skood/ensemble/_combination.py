@@ -50,6 +50,30 @@ def informative_members(calibration: NDArray, groups: NDArray) -> NDArray[np.boo
     return within > _ROUNDING * np.abs(calibration).max(axis=0)
 
 
+def without_rounding(scores: NDArray, calibration: NDArray) -> tuple[NDArray, NDArray]:
+    """Scores and calibration scores, of which those that a member cannot tell apart are equal.
+
+    Parameters
+    ----------
+    scores : ndarray of shape (n_samples, n_members)
+        Scores.
+    calibration : ndarray of shape (n_calibration, n_members)
+        Scores of in-distribution samples that were not learnt from.
+
+    Returns
+    -------
+    scores, calibration : ndarray
+        The same, but for members whose calibration scores differ by rounding only: what is as near
+        to their mean is the mean there.
+    """
+    mean, rounding = calibration.mean(axis=0), _ROUNDING * np.abs(calibration).max(axis=0)
+    is_constant = np.ptp(calibration, axis=0) <= rounding
+    if not is_constant.any():
+        return scores, calibration
+    near = is_constant & (np.abs(scores - mean) <= rounding)
+    return np.where(near, mean, scores), np.where(is_constant, mean, calibration)
+
+
 def standardize(scores: NDArray, calibration: NDArray) -> NDArray[np.floating]:
     """Scores in standard deviations of the calibration scores above their mean, within bounds.
 
@@ -60,7 +84,7 @@ def standardize(scores: NDArray, calibration: NDArray) -> NDArray[np.floating]:
     Parameters
     ----------
     scores : ndarray of shape (n_samples, n_members)
-        Scores of informative members.
+        Scores.
     calibration : ndarray of shape (n_calibration, n_members)
         Their scores of in-distribution samples that were not learnt from.
 
@@ -69,6 +93,7 @@ def standardize(scores: NDArray, calibration: NDArray) -> NDArray[np.floating]:
     standardized : ndarray of shape (n_samples, n_members)
         Standardised scores.
     """
-    deviations = (scores - calibration.mean(axis=0)) / calibration.std(axis=0)
+    mean, spread = calibration.mean(axis=0), calibration.std(axis=0)
+    deviations = (scores - mean) / np.where(np.ptp(calibration, axis=0) > 0, spread, 1.0)
     excess = np.maximum(-deviations - _LINEAR_RANGE, 0.0)
     return np.clip(deviations, -_LINEAR_RANGE, _LINEAR_RANGE) - np.log1p(excess)

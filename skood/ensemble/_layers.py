@@ -1,6 +1,5 @@
 """One detector for each layer, combined."""
 
-import warnings
 from numbers import Integral
 
 import numpy as np
@@ -16,11 +15,8 @@ from .._fit_context import fit_context
 from .._foreign import detector_of, in_distribution_scores, is_of_pyod
 from .._validation import check_activations, layer_list, match_layers
 from .._values import below_all
-from .._warnings import warn_user
 from ..detectors import BaseOneClassDetector
-from ._combination import informative_members, log_p_values, standardize
-
-_BLIND = "The ensemble cannot tell samples apart"
+from ._combination import informative_members, log_p_values, standardize, without_rounding
 
 
 class LayerEnsembleDetector(BaseOneClassDetector):
@@ -69,7 +65,7 @@ class LayerEnsembleDetector(BaseOneClassDetector):
         Scores of the in-distribution training samples by members that did not learn from them.
     informative_ : ndarray of shape (n_members,)
         False for a member that gives all those samples of a predicted class the same score: it
-        cannot tell samples apart, and has no say.
+        cannot tell samples apart, and has no say, unless all members are so.
     aurocs_ : ndarray of shape (n_members,)
         AUROC of each member against the OOD rows of ``fit``, where there were any.
     weights_ : ndarray of shape (n_members,)
@@ -202,18 +198,12 @@ class LayerEnsembleDetector(BaseOneClassDetector):
             If ``n_layers`` or ``combine="weighted"`` ask for rows marked -1 and there are
             none, a layer is unknown, no sample is in-distribution, or a member gives scores that
             are not finite.
-
-        Warns
-        -----
-        UserWarning
-            If no member can tell training samples apart: all samples are accepted then.
         """
         X, y, outside = self._split_by_kind(self._validate(X, reset=True), y)
         self._check_needs_ood(len(outside))
         self._fit(X, y)
         if len(outside):
             self._judge(outside)
-        self._warn_if_blind()
         self._set_threshold(self._calibrate())
         return self
 
@@ -236,13 +226,10 @@ class LayerEnsembleDetector(BaseOneClassDetector):
             self.layers_ = match_layers(self.layers, X.layers)
             self._inputs = [[name] for name in self.layers_]
             members = [self.detector] * len(self.layers_)
-        with warnings.catch_warnings():
-            # An ensemble within this one may be blind as long as others see.
-            warnings.filterwarnings("ignore", message=_BLIND)
-            fitted = self._in_parallel(
-                delayed(_fit_and_calibrate)(clone(member), X[names], y)
-                for member, names in zip(members, self._inputs, strict=True)
-            )
+        fitted = self._in_parallel(
+            delayed(_fit_and_calibrate)(clone(member), X[names], y)
+            for member, names in zip(members, self._inputs, strict=True)
+        )
         self.estimators_ = [estimator for estimator, _ in fitted]
         self.calibration_scores_ = np.column_stack([scores for _, scores in fitted])
         self._check_calibration()
@@ -258,14 +245,6 @@ class LayerEnsembleDetector(BaseOneClassDetector):
             raise ValueError(
                 f"The members {names} give training samples scores that are not finite. Leave them "
                 "out, or look for constant or very large activations in what they read."
-            )
-
-    def _warn_if_blind(self):
-        if not self.informative_.any():
-            warn_user(
-                f"{_BLIND}: each of the {len(self.layers_)} members gives all training samples of "
-                "a class the same score. All samples will be accepted. Choose other layers or "
-                "another detector."
             )
 
     def _judge(self, outside):
@@ -314,10 +293,9 @@ class LayerEnsembleDetector(BaseOneClassDetector):
         return (scores == of_unknown).mean(axis=1) > 0.5
 
     def _combine(self, scores):
-        heard = self.informative_
-        if not heard.any():
-            return np.zeros(len(scores))
-        scores, calibration = scores[:, heard], self.calibration_scores_[self._known][:, heard]
+        heard = self.informative_ if self.informative_.any() else np.ones_like(self.informative_)
+        calibration = self.calibration_scores_[self._known][:, heard]
+        scores, calibration = without_rounding(scores[:, heard], calibration)
         if self.combine == "vote":
             thresholds = np.percentile(calibration, 100.0 * self.contamination, axis=0)
             return (scores >= thresholds).mean(axis=1)

@@ -157,9 +157,12 @@ class ContentReader:
             return
         yield kind.__qualname__
         yield from self._all(kind.__bases__)
-        for name in sorted(vars(kind).keys() - _CLASS_ATTRIBUTES_LEFT_OUT):
+        for name, value in self._attributes_of_class(kind):
             yield name
-            yield self.digest(vars(kind)[name])
+            yield self.digest(value)
+
+    def _attributes_of_class(self, kind: type) -> list[tuple[str, Any]]:
+        return attributes_of_class(kind)
 
     def _reduced(self, value: Any) -> Iterator[str | bytes]:
         """What pickle would keep."""
@@ -172,6 +175,14 @@ class ContentReader:
             yield parts
         else:
             yield from self._all(list(p) if isinstance(p, Iterator) else p for p in parts)
+
+
+def attributes_of_class(kind: type) -> list[tuple[str, Any]]:
+    """Names and values of what a class defines itself; empty for one of an installed library."""
+    if _is_library(_file_of(kind.__module__)):
+        return []
+    names = vars(kind).keys() - _CLASS_ATTRIBUTES_LEFT_OUT
+    return [(name, vars(kind)[name]) for name in sorted(names)]
 
 
 def hash_octets(array: NDArray) -> bytes:

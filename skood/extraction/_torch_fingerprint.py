@@ -15,7 +15,13 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ._fingerprint import SCALARS, ContentReader, Fingerprint, hash_octets
+from ._fingerprint import (
+    SCALARS,
+    ContentReader,
+    Fingerprint,
+    attributes_of_class,
+    hash_octets,
+)
 
 # The others have no part in a pass, or are read on their own.
 _ATTRIBUTES_LEFT_OUT = frozenset(
@@ -100,9 +106,19 @@ def _attributes(network: nn.Module) -> Iterator[tuple[str, Any]]:
                     yield f"{name}.{key}", list(value.values())
             elif not is_wrapper:
                 yield f"{name}.{key}", value
+        for kind in type(module).__mro__:
+            for key, value in _records_of_class(kind):
+                yield f"{name}.{kind.__qualname__}.{key}", value
         has_state = type(module).get_extra_state is not nn.Module.get_extra_state
         if has_state and not _is_scripted(module):
             yield f"{name}.get_extra_state()", module.get_extra_state()
+
+
+def _records_of_class(kind: type) -> list[tuple[str, Any]]:
+    """What a class holds beside code: settings, or counts that a pass changes."""
+    if not issubclass(kind, nn.Module):
+        return []
+    return [(key, value) for key, value in attributes_of_class(kind) if isinstance(value, _RECORDS)]
 
 
 def _weights(network: nn.Module) -> Iterator[tuple[str, Any]]:
@@ -159,8 +175,17 @@ class _TorchReader(ContentReader):
 
     def __init__(self, network: nn.Module) -> None:
         super().__init__()
+        self._kinds = {kind for module in network.modules() for kind in type(module).__mro__}
         for name, module in network.named_modules():
             self.know(module, f"module {name}")
+
+    def _attributes_of_class(self, kind: type) -> list[tuple[str, Any]]:
+        attributes = super()._attributes_of_class(kind)
+        if kind not in self._kinds:
+            return attributes
+        # Read with the attributes of the modules, of which some may be left out.
+        records = {key for key, _ in _records_of_class(kind)}
+        return [(key, value) for key, value in attributes if key not in records]
 
     def _parts(self, value: Any) -> Iterator[str | bytes]:
         if isinstance(value, Tensor):
