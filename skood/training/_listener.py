@@ -117,23 +117,24 @@ class OutputHook(ForwardHook):
             n_active = (torch.stack(self._waiting) > 0).sum(0)
             self._record.add_counts(self._layer, n_active)
             self._waiting.clear()
-            self._record.add_active(self._layer, self._silent[self._is_active].cpu())
+            self._record.add_active(self._layer, self._silent[self._largest > 0].cpu())
             self._find_silent()
 
     def _find_silent(self) -> None:
         self._silent = self._record.never_active(self._layer)
-        self._is_active = torch.zeros(len(self._silent), dtype=torch.bool)
+        self._largest = torch.zeros(len(self._silent))
 
     def _look_for_active(self, batch: Tensor) -> None:
         """See which of the silent units a sample of the batch activates."""
         if self._silent.device != batch.device:
             self._silent = self._silent.to(batch.device)
-            self._is_active = self._is_active.to(batch.device)
+            self._largest = self._largest.to(batch.device)
         axis = 1 if self._has_units_first else batch.ndim - 1
         is_all = len(self._silent) == batch.shape[axis]
         values = batch if is_all else batch.index_select(axis, self._silent)
         others = [other for other in range(batch.ndim) if other != axis]
-        self._is_active |= (values > 0).any(dim=others)
+        # Much faster than to ask whether any value is above 0.
+        self._largest = torch.fmax(self._largest, values.amax(others))
 
 
 class ComputedWeightHook(ForwardHook):
