@@ -36,6 +36,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import torch
 from scipy.spatial.distance import cdist
+from sklearn.base import clone
 from sklearn.model_selection import train_test_split
 from sklearn.pipeline import make_pipeline
 from torch import nn
@@ -276,11 +277,11 @@ for ax, image, predicted in zip(
     ax.set_axis_off()
 for name, layer in detectors.items():
     found = []
-    for (train, _, test, _, _), drawn in zip(networks, drawn_triangles, strict=True):
-        detector = kinds[name.split(",")[0]].fit(layer(train))
-        both = Activations.concatenate([layer(test), layer(drawn)])
+    for (learnt, _, digit, _, _), drawn in zip(networks, drawn_triangles, strict=True):
+        detector = clone(kinds[name.split(",")[0]]).fit(layer(learnt))
+        both = Activations.concatenate([layer(digit), layer(drawn)])
         scores_of_both = detector.score_samples(both)
-        is_known = np.repeat([1, -1], [len(test), len(drawn)])
+        is_known = np.repeat([1, -1], [len(digit), len(drawn)])
         rejected = detector.predict(both) == -1
         found.append(
             [
