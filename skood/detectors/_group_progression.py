@@ -11,6 +11,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted
+from threadpoolctl import threadpool_limits
 from tqdm import tqdm
 
 from .._fit_context import fit_context
@@ -278,9 +279,11 @@ class GroupProgressionDetector(BaseOneClassDetector):
         splits = list(folds.split(samples, is_ood))
         parts = [*(learnt for learnt, _ in splits), np.arange(len(samples))]
         bar = tqdm(parts, unit=" classifiers", disable=not self.verbose)
-        *of_folds, self.estimator_ = Parallel(n_jobs=self.n_jobs)(
-            delayed(clone(self.estimator_).fit)(samples[rows], is_ood[rows]) for rows in bar
-        )
+        # More threads than one only wait for each other in products of a dozen numbers.
+        with threadpool_limits(1 if self.estimator is None else None):
+            *of_folds, self.estimator_ = Parallel(n_jobs=self.n_jobs)(
+                delayed(clone(self.estimator_).fit)(samples[rows], is_ood[rows]) for rows in bar
+            )
         scores = np.empty(len(samples))
         for classifier, (_, held_out) in zip(of_folds, splits, strict=True):
             scores[held_out] = _log_odds(classifier, samples[held_out])
