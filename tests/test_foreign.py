@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import sklearn
 from matplotlib.figure import Figure
 from sklearn.base import BaseEstimator
 from sklearn.ensemble import IsolationForest
@@ -12,6 +13,7 @@ from sklearn.model_selection import GridSearchCV
 from sklearn.neighbors import LocalOutlierFactor
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
+from sklearn.utils.fixes import parse_version
 
 from skood import Activations, LayerSelector
 from skood._foreign import accepted_rows, in_distribution_scores, is_of_pyod
@@ -133,6 +135,10 @@ def test_searches_over_them_choose_rightly(make, data):
     assert search.cv_results_["mean_test_f1"] > 0.7
 
 
+@pytest.mark.skipif(
+    parse_version(sklearn.__version__) < parse_version("1.7"),
+    reason="scikit-learn's own scorer does not take a decision function for a detector's there",
+)
 def test_scikit_learns_own_scorer_beside_ours_does_not_share_the_wrong_sign(data):
     """Both ask for the decision function, which has a sign for each."""
     X, y = data
