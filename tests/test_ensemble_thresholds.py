@@ -6,7 +6,7 @@ from sklearn.base import BaseEstimator, OutlierMixin
 from sklearn.pipeline import make_pipeline
 
 from skood import Activations, HammingNAPDetector, PercentileBinarizer
-from skood.detectors import KNNDetector, SHEDetector
+from skood.detectors import KNNDetector, MahalanobisDetector, SHEDetector
 from skood.ensemble import LayerEnsembleDetector
 from skood.ensemble._combination import standardize
 
@@ -77,9 +77,7 @@ def test_new_rows_are_rejected_at_the_target_and_far_ones_are_found(member, comb
         detector = ensemble(combine, member).fit(X, y)
         rejected.append((detector.predict(new) == -1).mean())
         found.append((detector.predict(far) == -1).mean())
-    if combine != "vote":  # half of the members seldom reject the same sample
-        assert np.mean(rejected) > TARGET - 2 * STANDARD_ERROR
-    assert np.mean(rejected) < TARGET + 2 * STANDARD_ERROR
+    assert np.mean(rejected) == pytest.approx(TARGET, abs=2 * STANDARD_ERROR)
     if (combine, kind) != ("vote", "one unit"):  # where most members see one input of thirty
         assert np.mean(found) > 0.9
 
@@ -136,7 +134,7 @@ def test_no_member_decides_a_mean_alone(wild):
     usual[0, 0] = far[0, 0] = wild
     assert fitted.predict(Activations({"scores": far})) == -1
     z = standardize(usual, fitted.calibration_scores_)
-    assert np.abs(z[0, 0]) < 45  # of 5e14 standard deviations
+    assert np.abs(z[0, 0]) < 65  # of 1e15 standard deviations
 
 
 def test_far_samples_keep_their_order():
@@ -145,7 +143,7 @@ def test_far_samples_keep_their_order():
     scores = -np.logspace(-3, 12, 50)[:, None]
     z = standardize(scores, calibration)
     assert (np.diff(z[:, 0]) < 0).all()
-    near = np.abs((scores - calibration.mean()) / calibration.std()) < 10
+    near = np.abs((scores - calibration.mean()) / calibration.std()) < 30
     expected = (scores - calibration.mean()) / calibration.std()
     np.testing.assert_allclose(z[near], expected[near])
 
@@ -182,7 +180,9 @@ def test_scores_that_are_not_finite_are_refused_with_the_name_of_the_layer():
             return self
 
     A = Activations({"a": rng.normal(size=(100, 2)), "b": np.zeros((100, 2))})
-    with pytest.raises(ValueError, match=r"members \['a'\] give training samples scores that are"):
+    with pytest.raises(
+        ValueError, match=r"members \['a'\] give samples scores that are not finite"
+    ):
         LayerEnsembleDetector(Broken()).fit(A)
 
 
@@ -202,3 +202,94 @@ def test_a_class_that_is_never_predicted_right_is_rejected(member, combine):
     assert (detector.predict(new[~of_class]) == -1).mean() < 0.1
     highest = detector.score_samples(new[of_class]).max()
     assert highest < detector.score_samples(fit[fit.predictions != 3]).min()
+
+
+@pytest.mark.parametrize("combine", ["fisher", "mean", "vote"])
+@pytest.mark.parametrize("n_units", [1, 2, 3, 4])
+@pytest.mark.parametrize("break_ties", [True, False])
+def test_patterns_that_are_equally_common_do_not_switch_the_others_off(
+    break_ties, n_units, combine
+):
+    """Shares of patterns differ by chance alone, and a row left out lacks one of its own."""
+    rejected, found = [], []
+    for seed in SEEDS:
+        rng = np.random.default_rng(seed)
+
+        def samples(n, far, rng=rng):
+            patterns = {
+                f"balanced {i}": np.eye(2**n_units)[rng.permutation(n) % 2**n_units]
+                for i in range(8)
+            }
+            inputs = rng.normal(size=(n, 24)) + np.linspace(-1, 1, 24) * (-3 if far else 1)
+            return Activations({**patterns, "good": np.maximum(inputs, 0)})
+
+        member = HammingNAPDetector(break_ties=break_ties)
+        fitted = LayerEnsembleDetector(member, combine=combine).fit(samples(101, False))
+        assert fitted.informative_[-1]
+        assert not fitted.informative_[:-1].any()
+        rejected.append((fitted.predict(samples(2000, False)) == -1).mean())
+        found.append((fitted.predict(samples(300, True)) == -1).mean())
+    standard_error = np.sqrt(0.05 * 0.95 * (1 / 101 + 1 / 2000) / len(SEEDS))
+    assert np.mean(rejected) == pytest.approx(0.05, abs=2 * standard_error)
+    assert np.mean(found) > 0.95
+
+
+@pytest.mark.parametrize("combine", ["fisher", "mean", "vote"])
+def test_many_members_reject_no_more_than_asked(combine):
+    """A training sample is not counted in its own p-value."""
+    rejected = []
+    for seed in range(5):
+        rng = np.random.default_rng(seed)
+        A, new = (
+            Activations({f"{i}": rng.normal(size=(n, 4)) for i in range(30)}) for n in (100, 1500)
+        )
+        fitted = LayerEnsembleDetector(MahalanobisDetector(), combine=combine).fit(A)
+        rejected.append((fitted.predict(new) == -1).mean())
+    standard_error = np.sqrt(0.05 * 0.95 * (1 / 100 + 1 / 1500) / 5)
+    assert np.mean(rejected) == pytest.approx(0.05, abs=2.5 * standard_error)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("combine", ["fisher", "mean", "vote"])
+def test_new_scores_that_are_not_finite_are_refused(combine, value):
+    class Failing(Plain):
+        def score_samples(self, X):
+            return np.where(np.asarray(X)[:, 0] > 50, value, super().score_samples(X))
+
+    rng = np.random.default_rng(0)
+    fitted = LayerEnsembleDetector([Failing(0), Plain(1)], combine=combine)
+    fitted.fit(of_columns(*rng.normal(size=(2, 100))))
+    with pytest.raises(
+        ValueError, match=r"members \['member 0'\] give samples scores that are not"
+    ):
+        fitted.score_samples(of_columns([1.0, 99.0], [0.0, 0.0]))
+
+
+def test_scores_whose_squares_leave_the_range_are_standardised():
+    rng = np.random.default_rng(0)
+    calibration = rng.normal(size=(100, 2))
+    scores = rng.normal(size=(7, 2))
+    factor = np.array([1e200, 1e-200])
+    expected = standardize(scores, calibration)
+    np.testing.assert_allclose(standardize(scores * factor, calibration * factor), expected)
+
+
+@pytest.mark.parametrize("combine", ["fisher", "mean", "vote"])
+def test_one_member_that_knows_the_classes_is_enough_to_reject_one(combine):
+    rng = np.random.default_rng(0)
+    fit, new = (activations("plain", "balanced", n, rng) for n in (N_FIT, N_NEW))
+    members = [SHEDetector(), KNNDetector(n_neighbors=3), MahalanobisDetector()]
+    y = np.where(fit.predictions == 3, 4, fit.predictions)
+    detector = LayerEnsembleDetector(members, combine=combine).fit(fit, y)
+    assert (detector.predict(new[new.predictions == 3]) == -1).all()
+
+
+def test_a_refit_without_marked_rows_forgets_what_they_told():
+    rng = np.random.default_rng(0)
+    X = of_columns(*rng.normal(size=(2, 60)))
+    detector = plain_ensemble(2).fit(X, np.r_[np.zeros(40), np.full(20, -1)])
+    assert hasattr(detector, "aurocs_")
+    assert hasattr(detector, "weights_")
+    detector.fit(X)
+    assert not hasattr(detector, "aurocs_")
+    assert not hasattr(detector, "weights_")

@@ -10,7 +10,7 @@ from sklearn.pipeline import Pipeline, make_pipeline
 
 from skood import Activations, HammingNAPDetector, LayerSelector, PercentileBinarizer
 from skood.ensemble import AutoNAPDetector, LayerEnsembleDetector
-from skood.ensemble._combination import log_p_values
+from skood.ensemble._combination import p_values
 from skood.metrics import make_ood_scorer
 from skood.model_selection import OODKFold
 
@@ -59,10 +59,19 @@ def test_mean_standardises_by_left_out_scores(data):
 
 def test_vote_is_the_share_of_members_that_accept_and_half_is_enough(data):
     A, y = data
-    ensemble = LayerEnsembleDetector(member(), layers=["good", "weak"], combine="vote").fit(A, y)
-    votes = [member().fit(A[[name]], y).predict(A[[name]]) == 1 for name in ("good", "weak")]
-    np.testing.assert_array_equal(ensemble.score_samples(A), np.mean(votes, axis=0))
-    np.testing.assert_array_equal(ensemble.predict(A) == 1, np.logical_or(*votes))
+    names = ["good", "weak", "useless"]
+    ensemble = LayerEnsembleDetector(member(), layers=names, combine="vote").fit(A, y)
+    detectors = [member().fit(A[[name]], y) for name in names]
+    # All members accept at one p-value, the largest one that rejects 5 % of the training samples.
+    left_out = np.array([detector[-1].training_scores_ for detector in detectors])
+    p = rankdata(left_out, method="max", axis=1) / 300
+    level = np.percentile(np.sort(p, axis=0)[1], 5)
+    scores = np.array([d.score_samples(A[[n]]) for d, n in zip(detectors, names, strict=True)])
+    new_p = (1 + (left_out[:, None, :] <= scores[:, :, None]).sum(axis=2)) / 301
+    accepted = (new_p >= level).mean(axis=0)
+    np.testing.assert_allclose(ensemble.score_samples(A), accepted)
+    np.testing.assert_array_equal(ensemble.predict(A) == 1, accepted >= 0.5)
+    assert (np.mean(p >= level, axis=0) < 0.5).mean() == pytest.approx(0.05)
 
 
 def test_weighted_trusts_the_members_that_know(data):
@@ -113,13 +122,15 @@ def test_members_that_score_only_some_training_rows_are_cross_validated(data):
     assert ensemble.calibration_scores_.shape == (300, 1)
 
 
-def test_p_values_of_calibration_scores_are_their_ranks():
-    scores = np.random.default_rng(0).integers(0, 5, 30).astype(float)
-    expected = np.log((1 + rankdata(scores, method="max")) / 31)
-    np.testing.assert_allclose(log_p_values(scores, scores), expected)
+def test_p_values_are_ranks_among_calibration_scores():
+    scores = np.random.default_rng(0).integers(0, 5, (30, 2)).astype(float)
+    ranks = rankdata(scores, method="max", axis=0)
+    np.testing.assert_allclose(p_values(scores, scores), (1 + ranks) / 31)
+    np.testing.assert_allclose(p_values(scores, scores, left_out=True), ranks / 30)
+    np.testing.assert_allclose(p_values(scores[:1] - 9, scores), [[1 / 31, 1 / 31]])
 
 
-@pytest.mark.parametrize("combine", ["fisher", "mean"])
+@pytest.mark.parametrize("combine", ["fisher", "mean", "vote"])
 def test_threshold_holds_on_unseen_samples(combine):
     rng = np.random.default_rng(0)
     A = Activations({name: rng.normal(size=(1200, 30)) for name in ("a", "b", "c")})

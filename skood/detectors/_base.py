@@ -196,6 +196,8 @@ class BaseOneClassDetector(BaseDetector):
 
     _parameter_constraints: dict = {"contamination": [Interval(Real, 0, 0.5, closed="right")]}
     _unknown_class_score = -np.inf
+    _score_error = 0.0
+    """Standard error of the scores by which rows there happen to be in training, where known."""
 
     def __init__(self, *, contamination=0.05):
         self.contamination = contamination

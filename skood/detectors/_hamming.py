@@ -207,6 +207,9 @@ class HammingNAPDetector(BaseOneClassDetector):
         self._seen = seen
         stored = np.flatnonzero(seen.stored)
         self.stores_ = build_stores(seen.bits[stored], seen.kept[stored], seen.rows[stored])
+        if self.break_ties:
+            errors = [store.n_rows * store.squared_share_error for store in self.stores_.values()]
+            self._score_error = float(np.sqrt(np.sum(errors) / len(stored)))
 
     def _threshold(self, training_scores):
         if self.tau is None:

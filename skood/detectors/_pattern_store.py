@@ -48,6 +48,12 @@ class PatternStore:
         """Number of training rows stored."""
         return len(self._rows)
 
+    @property
+    def squared_share_error(self) -> float:
+        """Mean over the rows of the squared standard error of the share of their pattern."""
+        shares = self.counts / self.n_rows
+        return float(shares @ (shares * (1 - shares))) / self.n_rows
+
     def nearest(self, bits: PackedBits) -> tuple[NDArray, NDArray]:
         """Distance to the nearest pattern, and how common that pattern is.
 

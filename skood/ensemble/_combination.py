@@ -6,30 +6,38 @@ import numpy as np
 from numpy.typing import NDArray
 
 _ROUNDING = 1e-6  # scores may have been computed in float32
-_LINEAR_RANGE = 10.0
+_LOWEST, _HIGHEST = -30.0, 10.0
 
 
-def log_p_values(scores: NDArray, calibration: NDArray) -> NDArray[np.floating]:
-    """Logarithm of the conformal p-value of each score.
+def p_values(scores: NDArray, calibration: NDArray, *, left_out: bool = False) -> NDArray:
+    """Conformal p-value of each score.
 
     Parameters
     ----------
-    scores : ndarray of shape (n_samples,)
+    scores : ndarray of shape (n_samples, n_members)
         Scores, higher for in-distribution samples.
-    calibration : ndarray of shape (n_calibration,)
+    calibration : ndarray of shape (n_calibration, n_members)
         Scores of in-distribution samples that were not learnt from.
+    left_out : bool, default=False
+        Whether the scores are calibration scores themselves, and each is compared with the others.
 
     Returns
     -------
-    log_p : ndarray of shape (n_samples,)
-        ``log((1 + #{calibration <= score}) / (1 + n_calibration))``.
+    p : ndarray of shape (n_samples, n_members)
+        ``(1 + #{calibration <= score}) / (1 + n_calibration)``, or for scores left out
+        ``#{calibration <= score} / n_calibration``, which counts the score itself.
     """
-    n_not_above = np.searchsorted(np.sort(calibration), scores, side="right")
-    return np.log1p(n_not_above) - np.log1p(len(calibration))
+    ascending = np.sort(calibration, axis=0)
+    n_not_above = np.column_stack(
+        [np.searchsorted(a, s, side="right") for a, s in zip(ascending.T, scores.T, strict=True)]
+    )
+    return (n_not_above + (not left_out)) / (len(calibration) + (not left_out))
 
 
-def informative_members(calibration: NDArray, groups: NDArray) -> NDArray[np.bool_]:
-    """Which members give different scores to different samples of a group.
+def informative_members(
+    calibration: NDArray, groups: NDArray, errors: NDArray
+) -> NDArray[np.bool_]:
+    """Which members tell samples of a group apart.
 
     Parameters
     ----------
@@ -38,16 +46,27 @@ def informative_members(calibration: NDArray, groups: NDArray) -> NDArray[np.boo
     groups : ndarray of shape (n_calibration,)
         Predicted class of each sample: a score that follows from the class alone
         does not tell samples apart.
+    errors : ndarray of shape (n_members,)
+        Standard error of the scores of each member, where that is known, or 0.
 
     Returns
     -------
     informative : ndarray of shape (n_members,)
-        False where the scores of a member are the same in each group, but for rounding.
+        False where scores differ within the groups by no more than rounding or chance.
     """
-    within = np.zeros(calibration.shape[1])
-    for group in np.unique(groups):
-        within = np.maximum(within, np.ptp(calibration[groups == group], axis=0))
-    return within > _ROUNDING * np.abs(calibration).max(axis=0)
+    _, codes = np.unique(groups, return_inverse=True)
+    sizes = np.bincount(codes)
+    means = np.column_stack([np.bincount(codes, column) / sizes for column in calibration.T])
+    within = _scaled_std(calibration - means[codes])
+    rounding = _ROUNDING * np.abs(calibration).max(axis=0)
+    return within > np.maximum(rounding, 2 * errors)
+
+
+def _scaled_std(values: NDArray) -> NDArray[np.floating]:
+    """Standard deviation of each column, of values whose squares may leave the range of floats."""
+    largest = np.abs(values).max(axis=0)
+    scale = np.where(largest > 0, largest, 1.0)
+    return scale * (values / scale).std(axis=0)
 
 
 def without_rounding(scores: NDArray, calibration: NDArray) -> tuple[NDArray, NDArray]:
@@ -78,8 +97,8 @@ def standardize(scores: NDArray, calibration: NDArray) -> NDArray[np.floating]:
     """Scores in standard deviations of the calibration scores above their mean, within bounds.
 
     One member shall not decide a mean of many: more than ten standard deviations above the mean
-    are ten, and of more than ten below it only the logarithm of the excess counts, which keeps the
-    order of far samples.
+    are ten, and of more than thirty below it only the logarithm of the excess counts, which keeps
+    the order of far samples.
 
     Parameters
     ----------
@@ -93,7 +112,7 @@ def standardize(scores: NDArray, calibration: NDArray) -> NDArray[np.floating]:
     standardized : ndarray of shape (n_samples, n_members)
         Standardised scores.
     """
-    mean, spread = calibration.mean(axis=0), calibration.std(axis=0)
+    mean, spread = calibration.mean(axis=0), _scaled_std(calibration)
     deviations = (scores - mean) / np.where(np.ptp(calibration, axis=0) > 0, spread, 1.0)
-    excess = np.maximum(-deviations - _LINEAR_RANGE, 0.0)
-    return np.clip(deviations, -_LINEAR_RANGE, _LINEAR_RANGE) - np.log1p(excess)
+    excess = np.maximum(_LOWEST - deviations, 0.0)
+    return np.clip(deviations, _LOWEST, _HIGHEST) - np.log1p(excess)

@@ -16,7 +16,7 @@ from .._foreign import detector_of, in_distribution_scores, is_of_pyod
 from .._validation import check_activations, layer_list, match_layers
 from .._values import below_all
 from ..detectors import BaseOneClassDetector
-from ._combination import informative_members, log_p_values, standardize, without_rounding
+from ._combination import informative_members, p_values, standardize, without_rounding
 
 
 class LayerEnsembleDetector(BaseOneClassDetector):
@@ -39,10 +39,10 @@ class LayerEnsembleDetector(BaseOneClassDetector):
         - "fisher": sum of the logarithms of the members' p-values [1]_. The p-value of a score is
           its rank among scores of in-distribution training samples.
         - "mean": mean of the scores, standardised by those scores of training samples. More than
-          ten standard deviations above their mean are ten, and of more than ten below it only the
-          logarithm of the excess counts: no member decides alone.
-        - "vote": share of the members that accept a sample. Half of them are enough; fewer, where
-          half of them reject more training samples than ``contamination`` asks for.
+          ten standard deviations above their mean are ten, and of more than thirty below it only
+          the logarithm of the excess counts: no member decides alone.
+        - "vote": share of the members that accept a sample, all at the same p-value; half of them
+          are enough.
         - "weighted": as "mean", weighted by how well each member tells the rows that are marked
           out-of-distribution, ``2 * AUROC - 1``, or 0 where that is negative; alike where no
           member is better than chance.
@@ -50,8 +50,7 @@ class LayerEnsembleDetector(BaseOneClassDetector):
         Number of members to keep: those with the best AUROC against the rows that are marked
         out-of-distribution, earlier ones first on ties. By default all are kept.
     contamination : float in (0, 0.5], default=0.05
-        Share of in-distribution samples that the threshold rejects; with "vote", that
-        each member rejects, and at most what all reject together.
+        Share of in-distribution samples that the ensemble rejects.
     n_jobs : int, default=None
         Number of threads that fit and score members. None means 1, -1 all processors.
 
@@ -64,8 +63,8 @@ class LayerEnsembleDetector(BaseOneClassDetector):
     calibration_scores_ : ndarray of shape (n_in_distribution_samples, n_members)
         Scores of the in-distribution training samples by members that did not learn from them.
     informative_ : ndarray of shape (n_members,)
-        False for a member that gives all those samples of a predicted class the same score: it
-        cannot tell samples apart, and has no say, unless all members are so.
+        False for a member that gives all those samples of a predicted class the same score, but for
+        rounding or chance: it cannot tell samples apart, and has no say, unless all are so.
     aurocs_ : ndarray of shape (n_members,)
         AUROC of each member against the OOD rows of ``fit``, where there were any.
     weights_ : ndarray of shape (n_members,)
@@ -93,7 +92,7 @@ class LayerEnsembleDetector(BaseOneClassDetector):
     -----
     Members learn from in-distribution rows alone; rows marked -1 only choose and weigh members.
 
-    A sample of a predicted class that most members have learnt nothing of is rejected: its score
+    A sample of a predicted class that a member has learnt nothing of is rejected: its score
     is below that of all training samples of other classes.
 
     Where a member tells the scores of its training samples with each of them left out
@@ -202,6 +201,8 @@ class LayerEnsembleDetector(BaseOneClassDetector):
         X, y, outside = self._split_by_kind(self._validate(X, reset=True), y)
         self._check_needs_ood(len(outside))
         self._fit(X, y)
+        for learnt_from_outside in ("aurocs_", "weights_"):
+            self.__dict__.pop(learnt_from_outside, None)
         if len(outside):
             self._judge(outside)
         self._set_threshold(self._calibrate())
@@ -232,20 +233,27 @@ class LayerEnsembleDetector(BaseOneClassDetector):
         )
         self.estimators_ = [estimator for estimator, _ in fitted]
         self.calibration_scores_ = np.column_stack([scores for _, scores in fitted])
-        self._check_calibration()
-        groups = np.zeros(len(X)) if X.predictions is None else X.predictions
-        self.informative_ = informative_members(self.calibration_scores_, groups)
+        self._check_finite(self.calibration_scores_)
+        errors = np.array([self._of_detector("_score_error", e, 0.0) for e in self.estimators_])
+        self.informative_ = informative_members(self.calibration_scores_, _groups_of(X), errors)
+        # What an ensemble that this one is a member of goes by.
+        self._score_error = 0.0 if self.informative_.any() else np.inf
 
-    def _check_calibration(self):
-        finite = np.isfinite(self.calibration_scores_).all(axis=0)
+    def _check_finite(self, scores):
+        finite = np.isfinite(scores).all(axis=0)
         if not finite.all():
             names = [
                 name for name, is_finite in zip(self.layers_, finite, strict=True) if not is_finite
             ]
             raise ValueError(
-                f"The members {names} give training samples scores that are not finite. Leave them "
+                f"The members {names} give samples scores that are not finite. Leave them "
                 "out, or look for constant or very large activations in what they read."
             )
+
+    @staticmethod
+    def _of_detector(name, member, default):
+        """What a member's detector, where it is of this package, tells of its scores."""
+        return getattr(detector_of(member), name, default)
 
     def _judge(self, outside):
         outside_scores = self._member_scores(outside)
@@ -270,7 +278,9 @@ class LayerEnsembleDetector(BaseOneClassDetector):
             delayed(_score)(estimator, X[names])
             for estimator, names in zip(self.estimators_, self._inputs, strict=True)
         )
-        return np.column_stack(scores)
+        scores = np.column_stack(scores)
+        self._check_finite(scores)
+        return scores
 
     def _in_parallel(self, tasks):
         # Threads share the activations, and the searches and matrix products release the GIL.
@@ -280,39 +290,60 @@ class LayerEnsembleDetector(BaseOneClassDetector):
         """Combined scores of the training samples, those of unknown classes below all others."""
         unknown = self._are_of_unknown_class(self.calibration_scores_)
         self._known = np.ones_like(unknown) if unknown.all() else ~unknown
-        scores = self._combine(self.calibration_scores_)
+        self._set_vote_level()
+        scores = self._combine(self.calibration_scores_, left_out=True)
         self._unknown_class_score = below_all(scores)
         return np.where(unknown, self._unknown_class_score, scores)
 
     def _are_of_unknown_class(self, scores):
-        """Whether most members have learnt nothing of the class that the network predicts."""
+        """Whether a member has learnt nothing of the class that the network predicts."""
         of_unknown = [
-            getattr(detector_of(member), "_unknown_class_score", -np.inf)
-            for member in self.estimators_
+            self._of_detector("_unknown_class_score", e, -np.inf) for e in self.estimators_
         ]
-        return (scores == of_unknown).mean(axis=1) > 0.5
+        return (scores == of_unknown).any(axis=1)
 
-    def _combine(self, scores):
-        heard = self.informative_ if self.informative_.any() else np.ones_like(self.informative_)
-        calibration = self.calibration_scores_[self._known][:, heard]
-        scores, calibration = without_rounding(scores[:, heard], calibration)
-        if self.combine == "vote":
-            thresholds = np.percentile(calibration, 100.0 * self.contamination, axis=0)
-            return (scores >= thresholds).mean(axis=1)
-        if self.combine == "fisher":
-            columns = zip(scores.T, calibration.T, strict=True)
-            return np.sum([log_p_values(*column) for column in columns], axis=0)
-        weights = self.weights_[heard] if self.combine == "weighted" else None
+    def _heard(self):
+        """Mask of the members that have a say."""
+        return self.informative_ if self.informative_.any() else np.ones_like(self.informative_)
+
+    def _of_heard(self, scores):
+        """The scores, and the calibration scores, of the members that have a say."""
+        heard = self._heard()
+        return without_rounding(scores[:, heard], self.calibration_scores_[self._known][:, heard])
+
+    def _set_vote_level(self):
+        """The p-value below which a member rejects, so that votes reject what is asked for."""
+        scores, calibration = self._of_heard(self.calibration_scores_[self._known])
+        p = np.sort(p_values(scores, calibration, left_out=True), axis=1)
+        # More than half of the members reject a sample where this many p-values are below.
+        self._vote_level = np.percentile(p[:, p.shape[1] // 2], 100.0 * self.contamination)
+
+    def _combine(self, scores, *, left_out=False):
+        scores, calibration = self._of_heard(scores)
+        if self.combine in ("fisher", "vote"):
+            p = p_values(scores, calibration, left_out=left_out)
+            if self.combine == "vote":
+                return (p >= self._vote_level).mean(axis=1)
+            return np.log(p, out=np.full(p.shape, -np.inf), where=p > 0).sum(axis=1)
+        weights = self.weights_[self._heard()] if self.combine == "weighted" else None
         return np.average(standardize(scores, calibration), axis=1, weights=weights)
 
     def _threshold(self, training_scores):
-        threshold = super()._threshold(training_scores)
-        return min(0.5, threshold) if self.combine == "vote" else threshold
+        return 0.5 if self.combine == "vote" else super()._threshold(training_scores)
 
     def _score_samples(self, X):
         scores = self._member_scores(X)
         unknown = self._are_of_unknown_class(scores)
         return np.where(unknown, self._unknown_class_score, self._combine(scores))
+
+
+def _groups_of(X):
+    """The predicted class of each sample, or one for all where nothing tells it."""
+    try:
+        predictions = X.predictions
+    except ValueError:  # of logits that are not finite, which the members may not read
+        predictions = None
+    return np.zeros(len(X)) if predictions is None else predictions
 
 
 def _fit_and_calibrate(member, X, y):
