@@ -263,6 +263,49 @@ def test_a_count_of_the_class_does_not_spoil_the_cache_and_a_setting_counts(tmp_
     np.testing.assert_allclose(extractor.transform(vectors()).logits, 3 * A.logits, rtol=1e-5)
 
 
+def scaled_by_dictionary(network, x):
+    network.config["calls"] += 1
+    return network.config["factor"]
+
+
+def scaled_by_tensor_made_of_number(network, x):
+    network.factor = torch.as_tensor(network.factor)
+    return network.factor
+
+
+def scaled_by_copied_tensor(network, x):
+    network.scale = network.scale.clone()
+    return network.scale
+
+
+class Scaled(Net):
+    def __init__(self, factor_of):
+        super().__init__()
+        self.factor_of, self.config = factor_of, {"calls": 0, "factor": 1.0}
+        self.factor, self.scale = 1.0, torch.ones(())
+
+    def forward(self, x):
+        return self.factor_of(self, x) * super().forward(x)
+
+
+SETTINGS_IN_WHAT_IS_WRITTEN = {
+    scaled_by_dictionary: lambda net: net.config.update(factor=3.0),
+    scaled_by_tensor_made_of_number: lambda net: setattr(net, "factor", 3.0),
+    scaled_by_copied_tensor: lambda net: setattr(net, "scale", torch.tensor(3.0)),
+}
+
+
+@pytest.mark.parametrize("factor_of", SETTINGS_IN_WHAT_IS_WRITTEN)
+@pytest.mark.filterwarnings("ignore:.*cannot be read|.*is not cached|.*nothing is cached")
+def test_a_setting_in_what_a_pass_writes_is_never_stale(factor_of, tmp_path):
+    network = Scaled(factor_of)
+    extractor = ActivationExtractor(network, memory=str(tmp_path)).fit(vectors())
+    before = extractor.transform(vectors()).logits
+    SETTINGS_IN_WHAT_IS_WRITTEN[factor_of](network)
+    for again in (extractor, ActivationExtractor(network, memory=str(tmp_path)).fit(vectors())):
+        np.testing.assert_allclose(again.transform(vectors()).logits, 3 * before, rtol=1e-5)
+
+
 class Opaque(Net):
     def __init__(self):
         super().__init__()

@@ -300,3 +300,40 @@ def test_other_convolutions_are_no_heads(head):
     A = extract(Convolving(head), images())
     assert A.logits.shape == (11, 3)
     assert A.head is None
+
+
+class Clipped(nn.Linear):
+    def forward(self, x):
+        return super().forward(x.clamp(max=2.5))
+
+
+class Experts(nn.Module):
+    """Another last layer for inputs that are large."""
+
+    def __init__(self):
+        super().__init__()
+        self.body = nn.Sequential(nn.Linear(6, 8), nn.ReLU())
+        self.usual, self.other = nn.Linear(8, 4), nn.Linear(8, 4)
+
+    def forward(self, x):
+        z = self.body(x)
+        return torch.where(x[:, :1] > 9, self.other(z), self.usual(z))
+
+
+@pytest.mark.parametrize(
+    "network",
+    [nn.Sequential(nn.Linear(6, 8), nn.ReLU(), Clipped(8, 4)), Experts()],
+    ids=["clipped", "experts"],
+)
+def test_a_head_that_other_samples_show_to_be_none_is_warned_about_and_left_out(network):
+    usual, large = vectors() * 0.1, vectors() * 20
+    extractor = ActivationExtractor(network).fit(usual)
+    if isinstance(network, nn.Sequential):
+        assert extractor.transform(usual).head is not None
+    mixed = torch.cat([torch.as_tensor(part) for part in (usual, large, usual)])
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        A = extractor.transform(mixed)
+    assert A.head is None
+    if isinstance(network, nn.Sequential):
+        assert "does not yield the logits of" in str(caught[0].message)

@@ -19,6 +19,9 @@ from ._perturbation import BasePerturbation
 PENULTIMATE = "penultimate"
 """Name of the input of the head, where no other layer holds it."""
 
+LEAST_ROUNDING = 4e-6
+"""Relative error that a product in single precision may have, summed in any order."""
+
 Keep = Callable[[str, Any], None]
 
 
@@ -34,6 +37,8 @@ class Trace:
     """Number of axes of each layer, with that of the samples."""
     why_no_head: str
     """Where no head yields the logits, the reason; otherwise empty."""
+    head_rounding: float = LEAST_ROUNDING
+    """Relative error that the product of features and weights may have."""
     units_last: frozenset[str] = frozenset()
     """Layers that have a vector of units for each token, (n_samples, n_tokens, n_units)."""
     takes_any_length: bool = False

@@ -9,10 +9,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.base import clone
+from sklearn.utils import gen_batches
 
+from .._warnings import warn_user
 from ..activations import Activations, LinearHead, PackedBits, largest_logits
 from ._gradients import owner_of
 from ._passes import PASSES
+
+_ROWS_PER_CHECK = 1024
 
 
 class Collector:
@@ -144,6 +148,31 @@ class Collector:
         return Activations(
             layers, logits=logits, predictions=predictions, head=head, classes=classes
         )
+
+
+def without_false_head(extracted: Activations, rounding: float) -> Activations:
+    """The same, without a head that does not yield the logits of all samples, and a warning then.
+
+    What clips or chooses among several layers may show in other samples than those of the trace.
+    """
+    head, features, logits = extracted.head, extracted.features, extracted.logits
+    if head is None or features is None or logits is None:
+        return extracted
+    wrong = 0
+    for rows in gen_batches(len(features), _ROWS_PER_CHECK):
+        some = np.asarray(features[rows], dtype=logits.dtype)
+        # What the sums would be without signs, for what rounding may do to them.
+        scale = np.abs(some) @ np.abs(head.weight.T) + np.abs(np.asarray(head.bias))
+        off = np.abs(head.logits(some) - logits[rows]) > rounding * scale
+        wrong += int(off.any(axis=1).sum())
+    if not wrong:
+        return extracted
+    warn_user(
+        f"The last linear layer does not yield the logits of {wrong} of {len(features)} samples: "
+        "its input or output is clipped, or another layer takes its place. These activations carry "
+        "no head, and detectors that read it compute with what it is for the other samples."
+    )
+    return extracted.assign(head=None)
 
 
 def units_first(activations: Activations, units_last: Collection[str]) -> Activations:

@@ -12,7 +12,7 @@ from tqdm import tqdm
 from .._validation import match_layers
 from ..activations import Activations, LinearHead, PackedBits
 from ._adapter import PENULTIMATE, NetworkAdapter, Trace
-from ._collector import Collector, reduce_activations, units_first
+from ._collector import Collector, reduce_activations, units_first, without_false_head
 from ._inputs import Batches, count_rows
 from ._mode import Mode
 from ._passes import PASSES, check_name_is_free
@@ -129,4 +129,5 @@ def extract(
             collector.end_batch(n_rows, *outcome)
             bar.update(n_rows)
         head = adapter.head(plan.trace)
-    return collector.collect(head and LinearHead(*head, plan.head_input), adapter.classes)
+    extracted = collector.collect(head and LinearHead(*head, plan.head_input), adapter.classes)
+    return without_false_head(extracted, plan.trace.head_rounding)

@@ -27,7 +27,14 @@ from ._inputs import count_rows, take_rows
 from ._outputs import AUTO, BINARY, Wanted, find_output
 from ._perturbation import BasePerturbation
 from ._reading import alone, reading
-from ._torch_fingerprint import fingerprint_of, read_attributes, written_between
+from ._torch_fingerprint import (
+    Attributes,
+    Written,
+    fingerprint_of,
+    read_attributes,
+    renewed_between,
+    written_between,
+)
 from ._torch_gradients import (
     Inputs,
     LayerGradients,
@@ -79,7 +86,7 @@ class TorchAdapter(NetworkAdapter):
 
     def fingerprint(self, trace: TorchTrace | None = None) -> Fingerprint:
         with alone():
-            return fingerprint_of(self.network, () if trace is None else trace.written)
+            return fingerprint_of(self.network, Written() if trace is None else trace.written)
 
     def trace(self, batch: Any) -> tuple[TorchTrace, dict[str, Tensor]]:
         before = read_attributes(self.network)
@@ -97,12 +104,24 @@ class TorchAdapter(NetworkAdapter):
         shorter = self._values_of_shorter(batch, integers)
         return replace(
             traced.trace,
-            written=written_between(before, read_attributes(self.network)),
+            written=self._find_written(before, batch, integers),
             integers=integers,
             takes_any_length=shorter is not None,
             units_last=_with_units_last(traced.values, shorter or {}),
             n_classes=None if logits is None else logits.shape[1],
         ), traced.values
+
+    def _find_written(self, before: Attributes, batch: Any, integers: Integers) -> Written:
+        """What the pass that ``before`` was read before has changed in the network."""
+        after = read_attributes(self.network)
+        written = written_between(before, after)
+        if not (renewed := renewed_between(before, after)):
+            return written
+        # A record is that of the last inputs; a setting that is copied stays with others too.
+        with suppress(Exception):
+            self._run(take_rows(batch, [*range(count_rows(batch))][::-1]), integers)
+        later = written_between(after, read_attributes(self.network)).records
+        return written._replace(records=written.records | (renewed & later))
 
     def _trace(
         self, batch: Any, integers: Integers, known: Collection[str] | None = None
@@ -293,6 +312,8 @@ class TorchAdapter(NetworkAdapter):
         return self.network(**inputs) if isinstance(inputs, dict) else self.network(inputs)
 
     def _to_inputs(self, batch: Any, integers: Integers) -> Inputs:
+        if integers is Integers.NOT_TRIED and holds_integers(batch):
+            integers = self._integers_for(batch)
         if isinstance(batch, Mapping):
             return {key: self._to_tensor(values, integers) for key, values in batch.items()}
         return self._to_tensor(batch, integers)
@@ -317,7 +338,9 @@ class TorchAdapter(NetworkAdapter):
         In a mapping they stay integers, as they do where they reach an embedding.
         """
         values = batch.values() if isinstance(batch, Mapping) else [batch]
-        if not (any(map(holds_integers, values)) and any(True for _ in self.network.parameters())):
+        if not any(map(holds_integers, values)):
+            return Integers.AS_INT64 if isinstance(batch, Mapping) else Integers.NOT_TRIED
+        if not any(True for _ in self.network.parameters()):
             return Integers.AS_INT64 if isinstance(batch, Mapping) else Integers.AS_FLOATS
         for integers in (Integers.AS_THEY_ARE, Integers.AS_INT64):
             reached: list[nn.Module] = []

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import io
+import operator
 import re
 import zipfile
 from collections import deque
-from collections.abc import Collection, Iterator, Mapping, Set
+from collections.abc import Iterator, Mapping, Set
 from itertools import chain
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -51,20 +52,28 @@ _TOLD_BY_NAME = (
 )
 
 
-def fingerprint_of(network: nn.Module, written: Collection[str]) -> Fingerprint:
-    """Hash of weights, attributes, hooks and code; without the attributes that are ``written``.
+class Written(NamedTuple):
+    """Attributes that a pass changes."""
 
-    Those are what a pass leaves behind. Where it is not a mere record, such as a count or a
-    tensor, it is told of as unread.
+    records: frozenset[str] = frozenset()
+    """Counts, and tensors that a pass leaves behind."""
+    unclear: frozenset[str] = frozenset()
+    """All others, which may hold settings as well."""
+
+
+def fingerprint_of(network: nn.Module, written: Written) -> Fingerprint:
+    """Hash of weights, attributes, hooks and code; without the attributes that a pass changes.
+
+    Those of which it is not clear whether they are mere records are told of as unread.
     """
     reader = _TorchReader(network)
     content = hashlib.blake2b(digest_size=16)
     for place, value in chain(_attributes(network), _weights(network), _code(network)):
-        if place not in written:
+        if place in written.unclear:
+            reader.unread.append(f"{place} (which changes as the network runs)")
+        elif place not in written.records:
             reader.place = place
             content.update(f"{place}\0{reader.digest(value)!r}\0".encode())
-        elif not isinstance(value, _RECORDS):
-            reader.unread.append(f"{place} (which changes as the network runs)")
     return Fingerprint(content.hexdigest(), reader.unread)
 
 
@@ -76,18 +85,46 @@ def read_attributes(network: nn.Module) -> Attributes:
     reader = _TorchReader(network)
     for name, weight in chain(network.named_parameters(), network.named_buffers()):
         reader.know(weight, name)
-    return {place: (value, reader.digest(value)) for place, value in _attributes(network)}
+    return {
+        # A pass may append to the list itself.
+        place: (list(value) if isinstance(value, list) else value, reader.digest(value))
+        for place, value in _attributes(network)
+    }
 
 
-def written_between(before: Attributes, after: Attributes) -> frozenset[str]:
-    """Where there is something else now, or something new that may be equal by chance."""
-    return frozenset(
+def written_between(before: Attributes, after: Attributes) -> Written:
+    """What a pass between two readings has changed."""
+    changed = {
         place
         for place in before.keys() | after.keys()
-        if place not in before
-        or place not in after
-        or before[place][1] != after[place][1]
-        or (isinstance(after[place][0], Tensor) and before[place][0] is not after[place][0])
+        if place not in before or place not in after or before[place][1] != after[place][1]
+    }
+    nothing = (None, b"")
+    records = {
+        place
+        for place in changed
+        if _is_record(before.get(place, nothing)[0], after.get(place, nothing)[0])
+    }
+    return Written(frozenset(records), frozenset(changed - records))
+
+
+def _is_record(before: Any, after: Any) -> bool:
+    """Whether a pass wrote a value without reading it, by all that can be seen, or counts."""
+    if isinstance(after, Tensor):
+        return after is not before and (before is None or isinstance(before, Tensor))
+    if isinstance(after, list) and isinstance(before, list):
+        return len(after) > len(before) and all(map(operator.is_, before, after))
+    return type(after) is int and type(before) in (int, type(None))
+
+
+def renewed_between(before: Attributes, after: Attributes) -> frozenset[str]:
+    """Where a pass has put another tensor that holds the same."""
+    return frozenset(
+        place
+        for place in before.keys() & after.keys()
+        if isinstance(after[place][0], Tensor)
+        and after[place][0] is not before[place][0]
+        and after[place][1] == before[place][1]
     )
 
 

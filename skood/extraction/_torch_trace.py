@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum, auto
 from itertools import chain
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ._adapter import PENULTIMATE, Trace
+from ._adapter import LEAST_ROUNDING, PENULTIMATE, Trace
 from ._calls import (
     ACTIVATION_FUNCTIONS,
     ACTIVATION_MODULES,
@@ -24,6 +24,7 @@ from ._calls import (
     CallListener,
 )
 from ._outputs import AUTO, BINARY, Path, Wanted, choose_output, find_output, name_output
+from ._torch_fingerprint import Written
 
 
 @dataclass(frozen=True)
@@ -44,6 +45,8 @@ class Integers(Enum):
     AS_THEY_ARE = auto()
     AS_INT64 = auto()
     AS_FLOATS = auto()
+    NOT_TRIED = auto()
+    """It was given floats so far."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,7 +65,7 @@ class TorchTrace(Trace):
     """Which output counts as the logits, where the user's function does not compute it."""
     n_classes: int | None = None
     """Number of columns of the logits, or None where there are none."""
-    written: frozenset[str] = frozenset()
+    written: Written = field(default=Written())
     """Attributes of the modules that a pass changes."""
     integers: Integers = Integers.AS_FLOATS
     """How the network takes integer inputs."""
@@ -125,6 +128,7 @@ def trace_calls(
         logits=None if squashing is None else Tap(squashing.call.key, before=True),
         head=None if head is None else head.call.name,
         why_no_head=why_no_head,
+        head_rounding=LEAST_ROUNDING if head is None else head.rounding,
         output=path,
     )
     source = logits if squashing is None else squashing.input
@@ -240,7 +244,12 @@ class _Seen:
         difference = (F.linear(given, weight, bias) - got).abs().to(wide)
         # What the sum would be without signs, for what rounding may do to it.
         scale = F.linear(*(term.abs().to(wide) for term in (given, weight, bias)))
-        return bool((difference <= max(4 * torch.finfo(got.dtype).eps, 4e-6) * scale).all())
+        return bool((difference <= self.rounding * scale).all())
+
+    @property
+    def rounding(self) -> float:
+        """Relative error that a product of this precision may have."""
+        return max(4 * torch.finfo(cast(Tensor, self.output).dtype).eps, LEAST_ROUNDING)
 
     def reads_on(self, other: _Seen) -> bool:
         """Whether it makes something of what another call yields."""
