@@ -39,7 +39,9 @@ _PARTS = (*_ROW_PARTS, "classes", "head_weight", "head_bias")
 _STEM = rf"(?:layer_\d+|{'|'.join(_PARTS)})"
 _SAVE_ID = r"[0-9a-f]{16}"
 _FIRST_FILE = re.compile(rf"{_STEM}\.npy")
-_LATER_FILE = re.compile(rf"(?:{_STEM}|manifest|save)\.({_SAVE_ID})\.(?:npy|json|lock)")
+_LATER_FILE = re.compile(
+    rf"(?=.*\.({_SAVE_ID})\.)(?:{_STEM}\.\1\.npy|manifest\.\1\.json|save\.\1\.lock)"
+)
 
 Stored = Mapping[str, tuple[Any, Rows | None]]
 """Arrays by the first part of their file's name, and which rows of them to store."""
@@ -132,19 +134,26 @@ def _make(path: Path, manifest: Manifest, arrays: Stored) -> bool:
         with _at_work(path.parent, f".{path.name}-") as save_id:
             scratch = path.parent / f".{path.name}-{save_id}"
             scratch.mkdir()
-            _write_arrays(scratch, manifest, arrays)
-            _write_manifest(scratch / _MANIFEST, manifest)
-            _sync_folder(scratch)
             try:
-                scratch.rename(path)
-            except OSError:
-                if not os.path.lexists(path):
-                    raise
-                return False
-            _sync_folder(path.parent)
-            return True
+                return _fill_and_rename(scratch, path, manifest, arrays)
+            finally:
+                shutil.rmtree(scratch, ignore_errors=True)
     finally:
         _sweep_beside(path)
+
+
+def _fill_and_rename(scratch: Path, path: Path, manifest: Manifest, arrays: Stored) -> bool:
+    _write_arrays(scratch, manifest, arrays)
+    _write_manifest(scratch / _MANIFEST, manifest)
+    _sync_folder(scratch)
+    try:
+        scratch.rename(path)
+    except OSError:
+        if not os.path.lexists(path):
+            raise
+        return False
+    _sync_folder(path.parent)
+    return True
 
 
 def _refill(path: Path, manifest: Manifest, arrays: Stored) -> None:
@@ -302,8 +311,22 @@ def _sweep_beside(path: Path) -> None:
         found = os.listdir(path.parent)
     for save_id in {match[1] for match in map(name.fullmatch, found) if match}:
         scratch = path.parent / f".{path.name}-{save_id}"
-        if _has_ended(scratch.with_name(f"{scratch.name}.lock")):
-            shutil.rmtree(scratch, ignore_errors=True)
+        _sweep_scratch(scratch, scratch.with_name(f"{scratch.name}.lock"))
+
+
+def _sweep_scratch(scratch: Path, lock: Path) -> None:
+    """Delete a scratch folder whose lock nobody holds; one without a lock is not of our making."""
+    try:
+        with open(lock, "r+b") as file:
+            if fcntl is not None:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                # The lock goes last, so that whoever is killed here leaves it to the next.
+                shutil.rmtree(scratch, ignore_errors=True)
+                lock.unlink()
+    except OSError:
+        return
+    if fcntl is None and _has_ended(lock):
+        shutil.rmtree(scratch, ignore_errors=True)
 
 
 def _sweep(path: Path) -> None:
@@ -371,7 +394,7 @@ def _read_array(file: Path, mmap_mode: str | None, n_rows: int | None) -> NDArra
                 array = np.lib.format.read_array(stream, allow_pickle=False)
         else:
             array = np.lib.format.open_memmap(file, mode=mmap_mode)
-    except (ValueError, EOFError) as error:
+    except (ValueError, EOFError, OverflowError, MemoryError) as error:
         raise ValueError(f"{file} holds no array that can be read: {error}") from error
     if n_rows is not None and array.shape[:1] != (n_rows,):
         raise ValueError(

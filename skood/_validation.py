@@ -29,6 +29,7 @@ from ._values import (
     check_size,
     without_mask,
 )
+from ._warnings import warn_user
 from .activations import Activations, PackedBits, unknown_labels
 
 ARRAY_LAYER = "X"
@@ -356,8 +357,28 @@ def take_rows(
     labels = None
     if y is not None:
         check_mark_is_no_class(X)
-        labels = plain_labels(read_labels(y)[rows])
+        read = read_labels(y)
+        _warn_if_marks_are_a_class(X, read)
+        labels = plain_labels(read[rows])
     return X if len(rows) == len(X) else X[rows], labels
+
+
+def _warn_if_marks_are_a_class(X: Activations, labels: NDArray) -> None:
+    """Warn where -1 and one other label are what a network of two classes predicts.
+
+    Whoever codes two classes as -1 and 1 and gives a network that counts them as 0 and 1 would
+    have one of them left out.
+    """
+    if X.classes is None or len(X.classes) != 2 or len(set(labels.tolist())) != 2:
+        return
+    is_first, is_in = X.predictions == X.classes[0], in_distribution(labels)
+    if is_in.all() or abs(is_first[is_in].mean() - is_first[~is_in].mean()) < 0.9:
+        return
+    warn_user(
+        "The rows marked -1 are nearly all those that the network takes for one of its two "
+        "classes: is -1 the label of that class? Here it marks out-of-distribution rows, which are "
+        "left out. Code the classes as 0 and 1, or pass y=None."
+    )
 
 
 def check_class_labels(X: Activations, y: NDArray | None, wanted_by: str) -> None:

@@ -57,6 +57,8 @@ class LinearHead:
         weight = _head_part(self.weight, "weight")
         if weight.ndim != 2:
             raise ValueError(f"weight must be 2-D, got {weight.ndim} dimension(s).")
+        if 0 in weight.shape:
+            raise ValueError(f"weight has no classes or no units: its shape is {weight.shape}.")
         bias = np.zeros(len(weight), weight.dtype) if self.bias is None else self.bias
         bias = _head_part(bias, "bias")
         if bias.shape != (len(weight),):
@@ -470,6 +472,14 @@ class Activations:
                 "Some parts carry the features that the head read before its layer was changed, "
                 "and others carry none."
             )
+        # Of predictions alone nothing tells whether they are among the classes of the other parts.
+        known = next((part.classes for part in parts if part.classes is not None), None)
+        for labels in (part.predictions for part in parts if part.classes is None):
+            if labels is not None and known is not None and (new := unknown_labels(labels, known)):
+                raise ValueError(
+                    f"Some parts are of a network with the classes {known.tolist()}, but others "
+                    f"carry the predictions {new}."
+                )
         return cls(
             {name: _stack([part[name] for part in parts]) for name in first.layers},
             logits=_concatenate_all([part.logits for part in parts]),

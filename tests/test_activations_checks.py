@@ -259,7 +259,7 @@ def other_head(weight=HEAD.weight, bias=HEAD.bias, input_layer="fc"):
         (build(classes=[0, 2]), "same classes"),
         (build(classes=["0", "1"]), "same classes"),
         (Activations(LAYERS, predictions=list("aabb")), "same kind of predictions, got num"),
-        (Activations(LAYERS, predictions=[0, 1, 2, 0], head=HEAD), None),
+        (Activations(LAYERS, predictions=[0, 1, 1, 0], head=HEAD), None),
         (Activations(LAYERS, features=np.ones((4, 3))), "carry the features"),
     ],
 )
@@ -387,3 +387,16 @@ def test_words_that_cannot_hold_so_many_bits_are_refused(words, n_bits, message)
 def test_what_is_no_matrix_of_bits_is_not_packed(bits, message):
     with pytest.raises(ValueError, match=message):
         PackedBits.pack(bits)
+
+
+@pytest.mark.parametrize("shape", [(0, 3), (3, 0)])
+def test_a_head_without_classes_or_units_is_refused(shape):
+    with pytest.raises(ValueError, match="weight has no classes or no units"):
+        LinearHead(np.ones(shape))
+
+
+def test_predictions_alone_that_other_parts_have_no_class_for_are_not_concatenated():
+    known = Activations({"a": np.ones((4, 2))}, logits=np.eye(4)[:, :3])
+    other = Activations({"a": np.ones((2, 2))}, predictions=[7, 1])
+    with pytest.raises(ValueError, match=r"classes \[0, 1, 2\], but others carry .* \[7\]"):
+        Activations.concatenate([known, other])

@@ -205,6 +205,8 @@ def test_displays_take_numbers():
     assert list(drawn.height) == ["0"]
     drawn = NeuronMeasureDisplay.from_statistics(statistics, "activation_count", layers="0")
     assert list(drawn.height) == ["0"]
+    drawn = NeuronMeasureDisplay.from_statistics(statistics, "activation_count", layers=slice(0, 1))
+    assert list(drawn.height) == ["1"]
     for draw in (
         lambda: ActivationMapDisplay.from_activations(A, layer=2),
         lambda: MeanActivationDisplay.from_activations(A, groups, layer=-3),

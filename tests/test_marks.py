@@ -386,3 +386,23 @@ def test_a_decoy_class_for_half_of_a_two_class_coding_is_warned_about(halves):
     classifier = DecoyClassClassifier(LogisticRegression(), outliers=None)
     with pytest.warns(UserWarning, match=r"labels 1 and -1 alone.*such as 0 and 1"):
         classifier.fit(X, y)
+
+
+@pytest.mark.parametrize("coded", [[-1, 1], ["-1", "1"]])
+def test_two_classes_coded_as_minus_one_and_one_are_warned_about(coded):
+    """The network counts them as 0 and 1, so that only agreement tells."""
+    rng = np.random.default_rng(0)
+    predicted = rng.integers(0, 2, 200)
+    A = Activations({"a": rng.normal(size=(200, 4))}, logits=np.eye(2)[predicted])
+    y = np.array(coded)[np.where(rng.random(200) < 0.03, 1 - predicted, predicted)]
+    with pytest.warns(UserWarning, match="is -1 the label of that class.* 0 and 1, or pass y=None"):
+        KNNDetector(n_neighbors=3).fit(A, y)
+
+
+@pytest.mark.parametrize("share", [0.05, 0.5])
+def test_marked_rows_of_both_classes_are_no_reason_to_warn(share):
+    rng = np.random.default_rng(0)
+    A = Activations({"a": rng.normal(size=(200, 4))}, logits=rng.normal(size=(200, 2)))
+    KNNDetector(n_neighbors=3).fit(A, np.where(rng.random(200) < share, -1, 1))
+    one_class = Activations({"a": A["a"]}, logits=np.eye(2)[np.zeros(200, dtype=int)])
+    KNNDetector(n_neighbors=3).fit(one_class, np.where(rng.random(200) < share, -1, 1))

@@ -610,3 +610,9 @@ def test_misclassified_needs_right_and_wrong_rows(y, message):
     X, _ = toy_activations()
     with pytest.raises(ValueError, match=message):
         make_ood_scorer(target="misclassified")(MaxLogitDetector(), X, y)
+
+
+def test_scores_under_a_mask_are_not_read():
+    masked = np.ma.array([3.0, -99.0, 1.0, 0.0], mask=[0, 1, 0, 0])
+    with pytest.raises(ValueError, match="y_score is a masked array with 1 masked value"):
+        ood_roc_auc_score([0, 0, -1, -1], masked)

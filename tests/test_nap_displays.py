@@ -324,3 +324,12 @@ def test_without_matplotlib_it_is_said_what_needs_it(draw, monkeypatch):
     monkeypatch.setitem(sys.modules, "matplotlib.pyplot", None)
     with pytest.raises(ImportError, match="Display"):
         draw()
+
+
+def test_the_line_is_left_of_the_first_distance_that_is_flagged():
+    for threshold, place in ((7.983, 7.5), (7.0, 7.5), (0.0, 0.5)):
+        drawn = HammingDistanceDisplay.from_distances(
+            [0, 1, 2, 8, 8, 9], [0, 0, 0, 0, -1, -1], threshold=threshold
+        )
+        assert drawn.threshold_line_.get_xdata()[0] == place
+        plt.close(drawn.figure_)

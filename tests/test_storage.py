@@ -610,3 +610,37 @@ def test_what_was_saved_over_and_over_comes_back(tmp_path, no_waiting, A, rows, 
     assert_equal(copy.deepcopy(loaded[:]), view)
     assert_equal(Activations.concatenate([view[:1], loaded[1:]]), view)
     assert joblib.hash(loaded) == joblib.hash(view)
+
+
+def test_what_only_looks_like_scratch_is_not_deleted(tmp_path):
+    A = Activations({"a": np.ones((3, 2))})
+    theirs = tmp_path / ".here-0123456789abcdef"
+    theirs.mkdir()
+    (theirs / "precious.txt").write_text("x")
+    A.save(tmp_path / ".here-00112233445566aa")
+    A.save(tmp_path / "here")
+    A.save(tmp_path / "here", overwrite=True)
+    assert (theirs / "precious.txt").exists()
+    assert len(Activations.load(tmp_path / ".here-00112233445566aa")) == 3
+
+
+@pytest.mark.parametrize("name", ["manifest.{}.npy", "save.{}.npy", "layer_0.{}.lock"])
+def test_names_that_no_save_makes_are_foreign(name, tmp_path):
+    A = Activations({"a": np.ones((3, 2))})
+    A.save(tmp_path / "here")
+    foreign = tmp_path / "here" / name.format("0123456789abcdef")
+    foreign.write_text("x")
+    with pytest.raises(FileExistsError, match="something else"):
+        A.save(tmp_path / "here", overwrite=True)
+    assert foreign.exists()
+
+
+@pytest.mark.parametrize("shape", [(3, 10**13), (3, -5)])
+@pytest.mark.parametrize("mmap_mode", [None, "r"])
+def test_an_array_of_an_impossible_shape_is_refused(shape, mmap_mode, tmp_path):
+    Activations({"a": np.ones((3, 2))}).save(tmp_path / "here")
+    with open(tmp_path / "here" / "layer_0.npy", "wb") as file:
+        header = {"descr": "<f8", "fortran_order": False, "shape": shape}
+        np.lib.format.write_array_header_1_0(file, header)
+    with pytest.raises(ValueError, match="holds no array that can be read"):
+        Activations.load(tmp_path / "here", mmap_mode=mmap_mode)

@@ -68,8 +68,8 @@ class HammingDistanceDisplay:
     one of them makes of one set of out-of-distribution samples, the other makes of another.
 
     A detector that breaks ties has a threshold between two distances, and accepts some samples at
-    the distance above it: those whose nearest pattern was common. The line then crosses the bar of
-    that distance.
+    the distance above it: those whose nearest pattern was common. The line stands left of the bar
+    of that distance.
 
     Of an ensemble, ``LayerEnsembleDetector``, draw a member with its layer:
     ``from_estimator(ensemble.estimators_[0], A[["relu1"]])``.
@@ -278,7 +278,7 @@ class HammingDistanceDisplay:
         self.threshold_line_ = None
         if self.threshold is not None:
             self.threshold_line_ = self.ax_.axvline(
-                self.threshold + 0.5,
+                np.floor(self.threshold) + 0.5,
                 color="black",
                 linestyle=":",
                 label=f"threshold: above {self.threshold:.4g}",

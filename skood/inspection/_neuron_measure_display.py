@@ -290,7 +290,11 @@ def _by_layer(
         raise ValueError(f"Column {column!r} does not hold numbers.")
     if layers is None:
         return measure
-    names = {layer: find_layer(layer, list(measure)) for layer in layer_list(layers)}
-    if unknown := [layer for layer, name in names.items() if name is None]:
-        raise KeyError(f"No layers {unknown}; the layers are {list(measure)}, numbered from 0.")
-    return {name: measure[name] for name in names.values() if name is not None}
+    known = list(measure)
+    wanted: list[Any] = []
+    for item in layer_list(layers):
+        wanted += known[item] if isinstance(item, slice) else [item]
+    names = [find_layer(layer, known) for layer in wanted]
+    if unknown := [layer for layer, name in zip(wanted, names, strict=True) if name is None]:
+        raise KeyError(f"No layers {unknown}; the layers are {known}, numbered from 0.")
+    return {name: measure[name] for name in names if name is not None}

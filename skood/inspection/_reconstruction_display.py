@@ -54,6 +54,10 @@ class ReconstructionDisplay:
     ReconstructionErrorDisplay : The errors of all images.
     skood.training.DenoisingClassifier : Rejects images that are drawn with a large error.
 
+    References
+    ----------
+    Figure 8 of Y. Song, "Deep Learning Lab, final project report", Yonsei University.
+
     Examples
     --------
     >>> import numpy as np

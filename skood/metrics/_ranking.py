@@ -15,6 +15,7 @@ from sklearn.utils import check_array
 from sklearn.utils._param_validation import Interval, StrOptions, validate_params
 
 from .._validation import in_distribution_mask
+from .._values import without_mask
 
 Counts = NDArray[np.int64]
 
@@ -246,6 +247,7 @@ def _count_by_score(y_true: ArrayLike, y_score: ArrayLike) -> tuple[Counts, Coun
     """Number of in-distribution and of OOD rows at each distinct score, lowest score first."""
     # check_array sums the scores, and huge ones of both signs sum to NaN with a warning.
     with np.errstate(invalid="ignore"):
+        y_score = without_mask(y_score, "y_score")
         scores = check_array(y_score, ensure_2d=False, allow_nd=True, input_name="y_score")
     if scores.ndim != 1:
         raise ValueError(f"y_score must be 1-D, got an array of shape {scores.shape}.")
