@@ -8,7 +8,7 @@ from sklearn.pipeline import make_pipeline
 from skood import Activations, HammingNAPDetector, PercentileBinarizer
 from skood.detectors import KNNDetector, MahalanobisDetector, SHEDetector
 from skood.ensemble import LayerEnsembleDetector
-from skood.ensemble._combination import standardize
+from skood.ensemble._combination import Calibration
 
 N_FIT, N_NEW, TARGET, SEEDS = 600, 1000, 0.05, range(4)
 STANDARD_ERROR = np.sqrt(TARGET * (1 - TARGET) * (1 / N_FIT + 1 / N_NEW) / len(SEEDS))
@@ -133,7 +133,7 @@ def test_no_member_decides_a_mean_alone(wild):
     usual, far = np.zeros((1, 20)), np.full((1, 20), -5.0)
     usual[0, 0] = far[0, 0] = wild
     assert fitted.predict(Activations({"scores": far})) == -1
-    z = standardize(usual, fitted.calibration_scores_)
+    z = Calibration(fitted.calibration_scores_).standardize(usual)
     assert np.abs(z[0, 0]) < 65  # of 1e15 standard deviations
 
 
@@ -141,7 +141,7 @@ def test_far_samples_keep_their_order():
     rng = np.random.default_rng(0)
     calibration = rng.normal(size=(100, 1))
     scores = -np.logspace(-3, 12, 50)[:, None]
-    z = standardize(scores, calibration)
+    z = Calibration(calibration).standardize(scores)
     assert (np.diff(z[:, 0]) < 0).all()
     near = np.abs((scores - calibration.mean()) / calibration.std()) < 30
     expected = (scores - calibration.mean()) / calibration.std()
@@ -270,8 +270,10 @@ def test_scores_whose_squares_leave_the_range_are_standardised():
     calibration = rng.normal(size=(100, 2))
     scores = rng.normal(size=(7, 2))
     factor = np.array([1e200, 1e-200])
-    expected = standardize(scores, calibration)
-    np.testing.assert_allclose(standardize(scores * factor, calibration * factor), expected)
+    expected = Calibration(calibration).standardize(scores)
+    np.testing.assert_allclose(
+        Calibration(calibration * factor).standardize(scores * factor), expected
+    )
 
 
 @pytest.mark.parametrize("combine", ["fisher", "mean", "vote"])

@@ -10,7 +10,7 @@ from sklearn.pipeline import Pipeline, make_pipeline
 
 from skood import Activations, HammingNAPDetector, LayerSelector, PercentileBinarizer
 from skood.ensemble import AutoNAPDetector, LayerEnsembleDetector
-from skood.ensemble._combination import p_values
+from skood.ensemble._combination import Calibration
 from skood.metrics import make_ood_scorer
 from skood.model_selection import OODKFold
 
@@ -125,9 +125,9 @@ def test_members_that_score_only_some_training_rows_are_cross_validated(data):
 def test_p_values_are_ranks_among_calibration_scores():
     scores = np.random.default_rng(0).integers(0, 5, (30, 2)).astype(float)
     ranks = rankdata(scores, method="max", axis=0)
-    np.testing.assert_allclose(p_values(scores, scores), (1 + ranks) / 31)
-    np.testing.assert_allclose(p_values(scores, scores, left_out=True), ranks / 30)
-    np.testing.assert_allclose(p_values(scores[:1] - 9, scores), [[1 / 31, 1 / 31]])
+    np.testing.assert_allclose(Calibration(scores).p_values(scores), (1 + ranks) / 31)
+    np.testing.assert_allclose(Calibration(scores).p_values(scores, left_out=True), ranks / 30)
+    np.testing.assert_allclose(Calibration(scores).p_values(scores[:1] - 9), [[1 / 31, 1 / 31]])
 
 
 @pytest.mark.parametrize("combine", ["fisher", "mean", "vote"])

@@ -16,7 +16,7 @@ from .._foreign import detector_of, in_distribution_scores, is_of_pyod
 from .._validation import check_activations, layer_list, match_layers
 from .._values import below_all
 from ..detectors import BaseOneClassDetector
-from ._combination import informative_members, p_values, standardize, without_rounding
+from ._combination import Calibration, informative_members
 
 
 class LayerEnsembleDetector(BaseOneClassDetector):
@@ -288,45 +288,40 @@ class LayerEnsembleDetector(BaseOneClassDetector):
 
     def _calibrate(self):
         """Combined scores of the training samples, those of unknown classes below all others."""
-        unknown = self._are_of_unknown_class(self.calibration_scores_)
-        self._known = np.ones_like(unknown) if unknown.all() else ~unknown
-        self._set_vote_level()
-        scores = self._combine(self.calibration_scores_, left_out=True)
-        self._unknown_class_score = below_all(scores)
-        return np.where(unknown, self._unknown_class_score, scores)
+        scores = self.calibration_scores_
+        self._scores_of_unknown = np.array(
+            [self._of_detector("_unknown_class_score", e, -np.inf) for e in self.estimators_]
+        )
+        unknown = self._are_of_unknown_class(scores)
+        known = np.ones_like(unknown) if unknown.all() else ~unknown
+        self._heard = (
+            self.informative_ if self.informative_.any() else np.ones_like(self.informative_)
+        )
+        self._calibration = Calibration(scores[known][:, self._heard])
+        self._vote_level = self._find_vote_level(scores[known])
+        combined = self._combine(scores, left_out=True)
+        self._unknown_class_score = below_all(combined)
+        return np.where(unknown, self._unknown_class_score, combined)
 
     def _are_of_unknown_class(self, scores):
         """Whether a member has learnt nothing of the class that the network predicts."""
-        of_unknown = [
-            self._of_detector("_unknown_class_score", e, -np.inf) for e in self.estimators_
-        ]
-        return (scores == of_unknown).any(axis=1)
+        return (scores == self._scores_of_unknown).any(axis=1)
 
-    def _heard(self):
-        """Mask of the members that have a say."""
-        return self.informative_ if self.informative_.any() else np.ones_like(self.informative_)
-
-    def _of_heard(self, scores):
-        """The scores, and the calibration scores, of the members that have a say."""
-        heard = self._heard()
-        return without_rounding(scores[:, heard], self.calibration_scores_[self._known][:, heard])
-
-    def _set_vote_level(self):
+    def _find_vote_level(self, scores):
         """The p-value below which a member rejects, so that votes reject what is asked for."""
-        scores, calibration = self._of_heard(self.calibration_scores_[self._known])
-        p = np.sort(p_values(scores, calibration, left_out=True), axis=1)
+        p = np.sort(self._calibration.p_values(scores[:, self._heard], left_out=True), axis=1)
         # More than half of the members reject a sample where this many p-values are below.
-        self._vote_level = np.percentile(p[:, p.shape[1] // 2], 100.0 * self.contamination)
+        return np.percentile(p[:, p.shape[1] // 2], 100.0 * self.contamination)
 
     def _combine(self, scores, *, left_out=False):
-        scores, calibration = self._of_heard(scores)
+        scores = scores[:, self._heard]
         if self.combine in ("fisher", "vote"):
-            p = p_values(scores, calibration, left_out=left_out)
+            p = self._calibration.p_values(scores, left_out=left_out)
             if self.combine == "vote":
                 return (p >= self._vote_level).mean(axis=1)
             return np.log(p, out=np.full(p.shape, -np.inf), where=p > 0).sum(axis=1)
-        weights = self.weights_[self._heard()] if self.combine == "weighted" else None
-        return np.average(standardize(scores, calibration), axis=1, weights=weights)
+        weights = self.weights_[self._heard] if self.combine == "weighted" else None
+        return np.average(self._calibration.standardize(scores), axis=1, weights=weights)
 
     def _threshold(self, training_scores):
         return 0.5 if self.combine == "vote" else super()._threshold(training_scores)
