@@ -372,12 +372,13 @@ def _warn_if_marks_are_a_class(X: Activations, labels: NDArray) -> None:
     if X.classes is None or len(X.classes) != 2 or len(set(labels.tolist())) != 2:
         return
     is_first, is_in = X.predictions == X.classes[0], in_distribution(labels)
-    if is_in.all() or abs(is_first[is_in].mean() - is_first[~is_in].mean()) < 0.9:
+    if is_in.all() or abs(is_first[is_in].mean() - is_first[~is_in].mean()) < 0.8:
         return
     warn_user(
-        "The rows marked -1 are nearly all those that the network takes for one of its two "
-        "classes: is -1 the label of that class? Here it marks out-of-distribution rows, which are "
-        "left out. Code the classes as 0 and 1, or pass y=None."
+        "The rows marked -1 are most of those that the network takes for one of its two classes: "
+        "is -1 the label of that class? Here it marks out-of-distribution rows, which are left "
+        "out. If they are in-distribution, code the classes as 0 and 1, or pass y=None; if the "
+        "marks are meant, all is well."
     )
 
 

@@ -295,3 +295,39 @@ def test_a_refit_without_marked_rows_forgets_what_they_told():
     detector.fit(X)
     assert not hasattr(detector, "aurocs_")
     assert not hasattr(detector, "weights_")
+
+
+@pytest.mark.parametrize("width", [1, 2, 4])
+@pytest.mark.parametrize("break_ties", [True, False])
+def test_a_member_without_a_say_does_not_veto(break_ties, width):
+    rng = np.random.default_rng(0)
+    layers = {"a": rng.normal(size=(500, 10)), "b": rng.normal(size=(500, 10))}
+    one_class = np.zeros(500, dtype=int)
+    same, turned = (
+        Activations({**layers, "dead": np.full((500, width), v)}, predictions=one_class)
+        for v in (1.0, -1.0)
+    )
+    fitted = LayerEnsembleDetector(HammingNAPDetector(break_ties=break_ties), combine="mean")
+    fitted.fit(same)
+    np.testing.assert_array_equal(fitted.score_samples(turned), fitted.score_samples(same))
+
+
+@pytest.mark.parametrize("combine", ["fisher", "mean", "vote"])
+def test_wide_layers_in_which_few_rows_differ_from_the_most_common_pattern(combine):
+    rejected = []
+    for seed in SEEDS:
+        rng = np.random.default_rng(seed)
+
+        def samples(n, rng=rng):
+            layers = {}
+            for name in "abc":
+                bits = np.ones((n, 512), dtype=bool)
+                flipped = np.flatnonzero(rng.random(n) < 0.08)
+                bits[flipped, rng.integers(0, 512, len(flipped))] = False
+                layers[name] = bits
+            return Activations(layers)
+
+        fitted = LayerEnsembleDetector(HammingNAPDetector(), combine=combine).fit(samples(400))
+        rejected.append((fitted.predict(samples(2000)) == -1).mean())
+    standard_error = np.sqrt(0.05 * 0.95 * (1 / 400 + 1 / 2000) / len(SEEDS))
+    assert np.mean(rejected) < 0.05 + 2 * standard_error

@@ -115,7 +115,7 @@ def brute_score(bits, pattern, break_ties, *, left_out=False):
     distance = (bits != pattern).sum(axis=1)
     nearest = bits[distance == distance.min()]
     most_common = max((nearest == row).all(axis=1).sum() for row in nearest)
-    if left_out and most_common > len(bits) / 2:
+    if left_out and most_common > len(bits) / 2 and distance.min() == 0:
         most_common += 1  # the row that a new sample would be compared with besides
     return break_ties * most_common / (len(bits) + 1 + left_out) - distance.min()
 
@@ -200,6 +200,17 @@ def test_a_rare_pattern_left_out_ties_with_a_new_sample_that_as_many_rows_are_li
     once = HammingNAPDetector().fit(patterns(seen_once, np.zeros(16, dtype=int)))
     new = once.score_samples(patterns(pairs[:1], np.zeros(1, dtype=int)))
     np.testing.assert_array_equal(detector.training_scores_, np.repeat(new, 16))
+
+
+def test_a_row_left_out_beside_a_common_pattern_ties_with_a_new_sample_beside_it():
+    bits = np.ones((100, 64), dtype=bool)
+    bits[np.arange(10), np.arange(10)] = False
+    new = np.ones((10, 64), dtype=bool)
+    new[np.arange(10), 20 + np.arange(10)] = False
+    one_class = np.zeros(100, dtype=int)
+    detector = HammingNAPDetector().fit(patterns(bits, one_class))
+    found = detector.score_samples(patterns(new, one_class[:10]))
+    np.testing.assert_array_equal(detector.training_scores_[:10], found)
 
 
 @pytest.mark.parametrize("n_bits", [1, 4, 8, 16])

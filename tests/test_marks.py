@@ -394,7 +394,7 @@ def test_two_classes_coded_as_minus_one_and_one_are_warned_about(coded):
     rng = np.random.default_rng(0)
     predicted = rng.integers(0, 2, 200)
     A = Activations({"a": rng.normal(size=(200, 4))}, logits=np.eye(2)[predicted])
-    y = np.array(coded)[np.where(rng.random(200) < 0.03, 1 - predicted, predicted)]
+    y = np.array(coded)[np.where(rng.random(200) < 0.06, 1 - predicted, predicted)]
     with pytest.warns(UserWarning, match="is -1 the label of that class.* 0 and 1, or pass y=None"):
         KNNDetector(n_neighbors=3).fit(A, y)
 

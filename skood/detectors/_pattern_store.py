@@ -89,8 +89,8 @@ class PatternStore:
         others_like_it = np.where(repeated, self.counts - 1, other_counts)
         # A new sample is compared with one row more. That one is likely to show the pattern of
         # most rows: counted so, a row left out and a new sample like it tie, for common
-        # patterns and for rare ones.
-        most = others_like_it > (self.n_rows - 1) / 2
+        # patterns and for rare ones. Rows of another pattern than their nearest are not missed.
+        most = repeated & (others_like_it > (self.n_rows - 1) / 2)
         shares = (others_like_it + most) / (self.n_rows + 1)
         return distances[self._pattern_of_row], shares[self._pattern_of_row]
 

@@ -289,14 +289,15 @@ class LayerEnsembleDetector(BaseOneClassDetector):
     def _calibrate(self):
         """Combined scores of the training samples, those of unknown classes below all others."""
         scores = self.calibration_scores_
-        self._scores_of_unknown = np.array(
-            [self._of_detector("_unknown_class_score", e, -np.inf) for e in self.estimators_]
-        )
-        unknown = self._are_of_unknown_class(scores)
-        known = np.ones_like(unknown) if unknown.all() else ~unknown
         self._heard = (
             self.informative_ if self.informative_.any() else np.ones_like(self.informative_)
         )
+        of_unknown = [
+            self._of_detector("_unknown_class_score", e, -np.inf) for e in self.estimators_
+        ]
+        self._scores_of_unknown = np.where(self._heard, of_unknown, -np.inf)
+        unknown = self._are_of_unknown_class(scores)
+        known = np.ones_like(unknown) if unknown.all() else ~unknown
         self._calibration = Calibration(scores[known][:, self._heard])
         self._vote_level = self._find_vote_level(scores[known])
         combined = self._combine(scores, left_out=True)
@@ -304,7 +305,7 @@ class LayerEnsembleDetector(BaseOneClassDetector):
         return np.where(unknown, self._unknown_class_score, combined)
 
     def _are_of_unknown_class(self, scores):
-        """Whether a member has learnt nothing of the class that the network predicts."""
+        """Whether a member that is heard has learnt nothing of the predicted class."""
         return (scores == self._scores_of_unknown).any(axis=1)
 
     def _find_vote_level(self, scores):
