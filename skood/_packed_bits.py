@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from ._rows import row_index
-from ._values import without_mask
+from ._values import is_real, without_mask
 
 
 class PackedBits:
@@ -100,7 +100,7 @@ class PackedBits:
         array = np.asarray(without_mask(bits, "bits"))
         if array.ndim != 2:
             raise ValueError(f"Expected a 2-D array of bits, got {array.ndim} dimension(s).")
-        if array.dtype.kind not in "biuf" or (array.dtype.kind == "f" and np.isnan(array).any()):
+        if not is_real(array) or (array.dtype.kind == "f" and np.isnan(array).any()):
             raise ValueError(
                 f"Bits must be booleans or numbers, without NaN; got dtype {array.dtype}."
             )

@@ -77,8 +77,8 @@ def check_activations(
     ------
     ValueError
         If values are masked, not finite or no real numbers, or so large or small that squares
-        overflow or vanish; if there are no samples or too few features, or a layer has no units; or
-        if the layers, or the classes of the network, are not those of ``fit``.
+        overflow or vanish; if there are no samples or too few features; or if the layers, or the
+        classes of the network, are not those of ``fit``.
     """
     if not isinstance(X, Activations):
         return _check_plain_array(
@@ -105,11 +105,6 @@ def _check_layer(estimator: Any, name: str, layer: Any, *, reset: bool, allow_nd
         raise ValueError(
             f"{_name(estimator)} expects layers of shape (n_samples, n_units), but layer "
             f"{name!r} has shape {layer.shape}: pool it first, for example by PoolingReducer."
-        )
-    if 0 in layer.shape:
-        raise ValueError(
-            f"Layer {name!r} has no units: its shape is {layer.shape}. Leave it out, for example "
-            "by LayerSelector."
         )
     if not isinstance(layer, PackedBits):
         _check_values(estimator, name, layer, reset=reset)
@@ -177,19 +172,19 @@ class NetworkClasses:
 
     Attributes
     ----------
-    labels : list or None
+    labels : ndarray or None
         Label of each logit, where that is known.
     are_text : bool or None
         Whether classes are texts, where there are labels or predictions.
     """
 
-    labels: list[Any] | None
+    labels: NDArray | None
     are_text: bool | None
 
     @classmethod
     def of(cls, X: Activations) -> NetworkClasses:
         if X.classes is not None:
-            return cls(X.classes.tolist(), _is_text(X.classes))
+            return cls(X.classes, _is_text(X.classes))
         # Without classes there are no logits, so that nothing is computed here.
         return cls(None, None if X.predictions is None else _is_text(X.predictions))
 
@@ -200,10 +195,12 @@ class NetworkClasses:
         learn by class reject them.
         """
         new = NetworkClasses.of(X)
-        if self.labels is not None and new.labels is not None and self.labels != new.labels:
+        known, told = self.labels, new.labels
+        # Not by lists, which take long for one sample of a network of many classes.
+        if known is not None and told is not None and not np.array_equal(known, told):
             raise ValueError(
-                f"X comes from a network with the classes {_listed(new.labels)}, but {fitted} was "
-                f"fitted on one with the classes {_listed(self.labels)}."
+                f"X comes from a network with the classes {_listed(told)}, but {fitted} was "
+                f"fitted on one with the classes {_listed(known)}."
             )
         if self.are_text is not None and new.are_text not in (None, self.are_text):
             kinds = {True: "text", False: "numbers"}
@@ -219,11 +216,10 @@ def _is_text(labels: NDArray) -> bool:
     return labels.dtype.kind in "US"
 
 
-def _listed(labels: list[Any]) -> str:
+def _listed(labels: NDArray) -> str:
     """Labels for a message, which does not grow with their number."""
-    if len(labels) <= 10:
-        return str(labels)
-    return f"{str(labels[:10])[:-1]}, ...] ({len(labels)} in all)"
+    first = str(labels[:10].tolist())
+    return first if len(labels) <= 10 else f"{first[:-1]}, ...] ({len(labels)} in all)"
 
 
 def check_layers_exist(X: Activations, names: Sequence[str]) -> None:

@@ -710,7 +710,7 @@ def _as_numbers(what: str, array: Any, columns: str = "n_units, ...") -> Any:
         numbers = np.asanyarray(without_mask(array, what))
     except ValueError as error:  # lists of different lengths
         raise ValueError(f"{what} is not an array: {error}") from error
-    if numbers.dtype.kind not in "biuf":
+    if not is_real(numbers):
         raise ValueError(
             f"{what} must be an array of numbers, got {type(array).__name__} of dtype "
             f"{numbers.dtype}."

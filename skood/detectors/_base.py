@@ -1,6 +1,5 @@
 """The template that all detectors share."""
 
-import warnings
 from abc import ABCMeta, abstractmethod
 from numbers import Real
 
@@ -20,6 +19,7 @@ from .._validation import (
     take_rows,
 )
 from .._values import ANY_SIZE, check_finite
+from .._warnings import warn_user
 
 
 class BaseDetector(OutlierMixin, BaseEstimator, metaclass=ABCMeta):
@@ -157,11 +157,10 @@ class BaseDetector(OutlierMixin, BaseEstimator, metaclass=ABCMeta):
         scores = self.decision_function(X)
         is_in = in_distribution_mask(y, len(scores))
         if is_in.all() or not is_in.any():
-            warnings.warn(
+            warn_user(
                 f"There is no area under a ROC curve of {is_in.sum()} in-distribution and "
                 f"{(~is_in).sum()} OOD rows (y == -1): the score is NaN. {IN_A_SEARCH}",
                 UndefinedMetricWarning,
-                stacklevel=2,
             )
             return np.nan
         return float(roc_auc_score(is_in, scores))

@@ -5,7 +5,7 @@ import numpy as np
 from .._values import below_all
 from ._head_detector import HeadDetector, float64_batches
 from ._logits import log_sum_exp
-from ._tied_gaussian import unit_rows
+from ._row_lengths import unit_rows
 
 _ROUNDING = 1e-12
 """Residuals that are smaller, relative to the features, have no direction but that of rounding."""

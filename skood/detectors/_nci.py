@@ -6,7 +6,7 @@ import numpy as np
 from sklearn.utils._param_validation import Interval
 
 from ._head_detector import HeadDetector, mean_and_rounding
-from ._tied_gaussian import unit_rows
+from ._row_lengths import unit_rows
 
 
 class NCIDetector(HeadDetector):

@@ -1,9 +1,10 @@
-"""Euclidean norms that neither overflow nor vanish."""
+"""Euclidean norms, and rows of norm 1, that neither overflow nor vanish."""
 
 from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
+from sklearn.utils.extmath import row_norms
 
 _LEAST_PRECISE = 1e-140
 """Below this, the squares that a norm is made of begin to lose digits."""
@@ -19,3 +20,11 @@ def row_lengths(rows: NDArray) -> NDArray[np.float64]:
     relative = rows[small] / largest[:, np.newaxis]
     lengths[small] = largest * np.sqrt(np.einsum("rf,rf->r", relative, relative))
     return lengths
+
+
+def unit_rows(rows: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Rows divided by their Euclidean norm; rows of zeros stay so."""
+    # First by the largest value, as squares of very large or small ones leave the range of floats.
+    largest = np.abs(rows).max(axis=1, keepdims=True, initial=0)
+    scaled = rows / np.where(largest > 0, largest, 1)
+    return scaled / np.where(largest > 0, row_norms(scaled)[:, np.newaxis], 1)

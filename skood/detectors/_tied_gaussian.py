@@ -10,6 +10,8 @@ from sklearn.base import clone
 from sklearn.utils import gen_batches
 from sklearn.utils.extmath import row_norms
 
+from ._row_lengths import unit_rows
+
 Floats = NDArray[np.float64]
 
 _VALUES_PER_BATCH = 2**21
@@ -145,14 +147,6 @@ class TiedGaussian:
         """Product of each row's direction with its difference from each mean."""
         with_row = np.einsum("rk,rk->r", directions, projected)
         return with_row[:, np.newaxis] - directions @ self._projected_means.T
-
-
-def unit_rows(rows: Floats) -> Floats:
-    """Rows divided by their Euclidean norm; rows of zeros stay so."""
-    # First by the largest value, as squares of very large or small ones leave the range of floats.
-    largest = np.abs(rows).max(axis=1, keepdims=True, initial=0)
-    scaled = rows / np.where(largest > 0, largest, 1)
-    return scaled / np.where(largest > 0, row_norms(scaled)[:, np.newaxis], 1)
 
 
 def _class_means(rows: Floats, codes: NDArray[np.intp]) -> Floats:

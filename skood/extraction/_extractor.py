@@ -1,6 +1,5 @@
 """The transformer from raw inputs to activations."""
 
-import warnings
 from numbers import Integral
 
 from sklearn.base import BaseEstimator, TransformerMixin, clone
@@ -9,6 +8,7 @@ from sklearn.utils.validation import check_is_fitted, check_memory
 
 from .._fit_context import fit_context
 from .._validation import check_layers_exist
+from .._warnings import warn_user
 from ..activations import Activations
 from ._adapter import adapt
 from ._collector import reduce_activations, units_first
@@ -348,10 +348,9 @@ class ActivationExtractor(TransformerMixin, BaseEstimator):
         fingerprint, reader = adapter.fingerprint(plan.trace), ContentReader()
         logits = reader.digest([type(adapter).__name__, self.logits, adapter.classes])
         if unread := [*fingerprint.unread, *(["logits"] if reader.unread else [])]:
-            warnings.warn(
+            warn_user(
                 f"Nothing is taken from the cache in memory={self.memory!r}, or put there: what "
-                f"the network computes may depend on {unread}, whose content cannot be read.",
-                stacklevel=3,
+                f"the network computes may depend on {unread}, whose content cannot be read."
             )
             return None
         return fingerprint.digest, logits, as_arrays(data, adapter.to_numpy), mode.content()

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 from torch import Tensor
+
+from .._warnings import warn_user
 
 AUTO, BINARY = "auto", "binary"
 
@@ -90,11 +91,10 @@ def choose_output(
     chosen = [path for path in fitting if path in by_reader.values()]
     if len(chosen or fitting) > 1:
         first = next(iter(chosen or fitting))
-        warnings.warn(
+        warn_user(
             "Several outputs of the network may be its logits: "
             f"{_describe(fitting.items())}; taken is {_name(first)}. Say which it is by the "
-            "parameter `logits`, a name or an index.",
-            stacklevel=2,
+            "parameter `logits`, a name or an index."
         )
     if chosen:
         return chosen[0]

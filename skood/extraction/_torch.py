@@ -313,7 +313,7 @@ class TorchAdapter(NetworkAdapter):
 
     def _to_inputs(self, batch: Any, integers: Integers) -> Inputs:
         if integers is Integers.NOT_TRIED and holds_integers(batch):
-            integers = self._integers_for(batch)
+            integers = self._integers_for(take_rows(batch, [0, -1]))
         if isinstance(batch, Mapping):
             return {key: self._to_tensor(values, integers) for key, values in batch.items()}
         return self._to_tensor(batch, integers)

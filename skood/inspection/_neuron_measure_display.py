@@ -11,6 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from .._optional import import_optional
 from .._validation import find_layer, layer_list
+from .._values import is_real
 from ._neuron_measures import common_widths
 from ._neuron_statistics import NeuronStatistics
 
@@ -286,7 +287,7 @@ def _by_layer(
     statistics: NeuronStatistics, column: str, layers: str | int | Sequence[str | int] | None
 ) -> dict[str, NDArray]:
     measure = statistics.by_layer(column)
-    if statistics[column].dtype.kind not in "biuf":
+    if not is_real(statistics[column]):
         raise ValueError(f"Column {column!r} does not hold numbers.")
     if layers is None:
         return measure

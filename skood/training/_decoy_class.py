@@ -1,7 +1,6 @@
 """A classifier with one more class, for outliers."""
 
 import sys
-import warnings
 from numbers import Real
 
 import numpy as np
@@ -14,6 +13,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 from .._fit_context import fit_context
 from .._marks import plain_labels, read_labels
 from .._validation import in_distribution_rows
+from .._warnings import warn_user
 from ._labels import accuracy, label_rejected
 from ._outliers import OUTLIER_KINDS, make_outliers
 
@@ -189,10 +189,9 @@ class DecoyClassClassifier(ClassifierMixin, MetaEstimatorMixin, BaseEstimator):
         X, y, given = _split_by_kind(X, y)
         self.classes_, codes = np.unique(y, return_inverse=True)
         if len(given) and self.classes_.tolist() == [1]:
-            warnings.warn(
+            warn_user(
                 "y holds the labels 1 and -1 alone: the rows marked -1 are trained on as outliers. "
-                "If -1 is the other one of two classes, give them other labels, such as 0 and 1.",
-                stacklevel=3,
+                "If -1 is the other one of two classes, give them other labels, such as 0 and 1."
             )
         rng = check_random_state(self.random_state)
         outliers = np.concatenate([given, self._make_outliers(X, y, rng)])
