@@ -13,9 +13,11 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from sklearn.metrics import roc_curve
 
+from skood import Activations
+from skood.inspection import HammingDistanceDisplay
+
 mpl.use("Agg")
 
-INSIDE, OUTSIDE = "#33bbee", "#cc3311"
 # Colours that stay apart for colour-blind eyes.
 COLOURS = ("#332288", "#ddaa33", "#117733", "#cc3311", "#33bbee", "#888888")
 # By pooling; "" is a layer without feature maps.
@@ -24,30 +26,30 @@ MARKERS = {"max": "^", "avg": "o", "": "s"}
 
 def draw_distances(
     file: Path,
-    distances: NDArray,
+    detector: Any,
+    A: Activations,
     *,
-    threshold: float,
     rows: dict[str, slice],
     kinds: list[str],
     title: str,
 ) -> None:
     """Histograms of the Hamming distances of test images and of each kind of OOD images."""
     figure, axes = plt.subplots(
-        3, 3, figsize=(10, 7.5), sharex=True, sharey=True, layout="constrained"
+        3, 3, figsize=(14, 10), sharex=True, sharey=True, layout="constrained"
     )
-    bins = np.arange(distances.max() + 2) - 0.5
+    known = A[rows["test"]]
     for axis, kind in zip(axes.flat, kinds, strict=True):
-        for name, colour in (("test", INSIDE), (kind, OUTSIDE)):
-            values = distances[rows[name]]
-            shares = np.full(len(values), 1 / len(values))
-            label = "in-distribution test images" if name == "test" else "OOD images"
-            axis.hist(values, bins, weights=shares, color=colour, alpha=0.6, label=label)
-        axis.axvline(threshold, color="black", linestyle=":", label="threshold")
-        axis.set_title(kind)
+        unknown = A[rows[kind]]
+        HammingDistanceDisplay.from_estimator(
+            detector,
+            Activations.concatenate([known, unknown]),
+            np.repeat([1, -1], [len(known), len(unknown)]),
+            ax=axis,
+        )
+        axis.set(title=kind, xlabel="", ylabel="")
     figure.suptitle(title)
     figure.supxlabel("Hamming distance to the nearest pattern of the predicted class")
-    figure.supylabel("share of images")
-    axes.flat[0].legend(fontsize="small")
+    figure.supylabel("images (%)")
     _save(figure, file)
 
 

@@ -295,11 +295,10 @@ def draw_pictures(
     images: Images,
 ) -> None:
     best = search.best_estimator_
-    distances, _ = best[-1].kneighbors(best[:-1].transform(A), n_neighbors=1)
     draw_distances(
         OUTPUT / "hamming_distances.png",
-        distances[:, 0],
-        threshold=-best[-1].offset_,
+        best,
+        A,
         rows=images.rows,
         kinds=[SEARCHED_OOD, *images.unseen_ood],
         title=f"Patterns of {best_setting(search)}, chosen on {SEARCHED_OOD}",

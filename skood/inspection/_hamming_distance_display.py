@@ -51,7 +51,7 @@ class HammingDistanceDisplay:
     alarm_rates_ : dict of str to float
         Share of each set that is taken for out-of-distribution, where there is a threshold.
     threshold_line_ : matplotlib Line2D or None
-        The threshold, half a neuron above its value, where the bars of accepted distances end.
+        The threshold, half a neuron above the largest whole distance that it leaves accepted.
     ax_ : matplotlib Axes
         Axes with the histograms.
     figure_ : matplotlib Figure
