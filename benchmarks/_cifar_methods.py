@@ -14,11 +14,12 @@ from _quality import BySet
 from numpy.typing import NDArray
 from sklearn.pipeline import Pipeline, make_pipeline
 
-from skood import Activations, HammingNAPDetector, LayerSelector, PercentileBinarizer
+from skood import Activations, HammingNAPDetector, PercentileBinarizer
 from skood.detectors import (
     COREDetector,
     EnergyDetector,
     EntropyDetector,
+    FDBDDetector,
     GENDetector,
     GradNormDetector,
     GramDetector,
@@ -33,9 +34,9 @@ from skood.detectors import (
     OpenMaxDetector,
     SHEDetector,
     ViMDetector,
-    fDBDDetector,
 )
 from skood.ensemble import AutoNAPDetector, LayerEnsembleDetector
+from skood.preprocessing import LayerSelector
 from skood.shaping import ASH, DICE, SCALE, VRA, ReAct
 
 Methods = dict[str, Any]
@@ -103,7 +104,7 @@ def on_features_and_head() -> Methods:
         "GradNorm": GradNormDetector(),
         "NAC": NACDetector(),
         "NNGuide": NNGuideDetector(),
-        "fDBD": fDBDDetector(),
+        "fDBD": FDBDDetector(),
         "NCI": NCIDetector(),
         "CORE": COREDetector(),
     }

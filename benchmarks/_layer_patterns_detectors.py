@@ -9,13 +9,14 @@ import numpy as np
 from _layer_patterns_net import Experiment
 from numpy.typing import NDArray
 
-from skood import ActivationExtractor, Activations, LayerEnsembleDetector
+from skood import ActivationExtractor, Activations
 from skood.detectors import (
     ClusterDistanceDetector,
     GroupProgressionDetector,
     MaxSoftmaxDetector,
     NeuronCountDetector,
 )
+from skood.ensemble import LayerEnsembleDetector
 from skood.extraction import ODIN
 from skood.inspection import NeuronStatistics
 from skood.metrics import fpr_at_tpr_score, ood_roc_auc_score
@@ -130,7 +131,7 @@ def score_odin(experiment: Experiment, epsilon: float) -> Scores:
     """Largest softmax output at temperature 1000, of images that were moved towards their class."""
     odin = ODIN(epsilon)
     extractor = ActivationExtractor(
-        experiment.network, layers=experiment.normal.layers[-1:], perturbation=odin
+        experiment.network, layers=experiment.normal.layer_names[-1:], perturbation=odin
     ).fit(experiment.images["normal"][:1])
     detector = MaxSoftmaxDetector(temperature=odin.temperature).fit(experiment.train)
     scores = {

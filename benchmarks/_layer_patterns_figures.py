@@ -16,7 +16,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from skood import Activations, LayerEnsembleDetector, PercentileBinarizer
+from skood import Activations, PercentileBinarizer
+from skood.ensemble import LayerEnsembleDetector
 from skood.inspection import (
     ClusterDistanceDisplay,
     MeanActivationDisplay,
@@ -93,7 +94,7 @@ def draw_by_layer(
 def draw_active_neurons(experiment: Experiment) -> Figure:
     figure, (by_layer, first, last) = plt.subplots(1, 3, figsize=(15, 4.5), layout="constrained")
     counts = {name: count_active(A) for name, A in experiment.sets.items()}
-    layers = experiment.normal.layers
+    layers = experiment.normal.layer_names
     draw_by_layer(by_layer, counts, layers, "active neurons")
     active = experiment.transform(PercentileBinarizer(rule="zero"))
     shown = {name: active.sets[name] for name in ("correct", "ones", "noise")}
@@ -188,7 +189,7 @@ def draw_mean_counts(experiment: Experiment, statistics: NeuronStatistics) -> Fi
 
 
 def draw_accuracies(statistics: NeuronStatistics, accuracy: float) -> Figure:
-    layers = statistics.layers
+    layers = statistics.layer_names
     figure, axes = plt.subplots(
         2, len(layers), figsize=(3 * len(layers), 6), sharey="row", layout="constrained"
     )

@@ -10,8 +10,8 @@ from _layer_patterns_findings import Finding
 from _layer_patterns_net import DIGITS, Experiment
 from numpy.typing import NDArray
 
-from skood import LayerEnsembleDetector
-from skood.detectors import ClusterDistanceDetector
+from skood import ClusterDistanceDetector
+from skood.ensemble import LayerEnsembleDetector
 
 HIGH = 0.9
 """Matching percentages above it are called high."""

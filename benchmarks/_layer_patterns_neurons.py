@@ -9,8 +9,7 @@ from _layer_patterns_net import Experiment
 from numpy.typing import NDArray
 from scipy.stats import spearmanr
 
-from skood import Activations
-from skood.detectors import NeuronCountDetector
+from skood import Activations, NeuronCountDetector
 from skood.inspection import NeuronStatistics
 
 SAME = 0.01
@@ -93,7 +92,7 @@ def mean_activation_counts(
             experiment,
             layer,
         )
-        for layer in statistics.layers
+        for layer in statistics.layer_names
     }
 
 

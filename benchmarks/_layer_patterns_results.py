@@ -17,7 +17,8 @@ from _layer_patterns_detectors import (
 from _layer_patterns_judges import judge_all
 from _layer_patterns_net import Experiment, Settings, run_network
 
-from skood import LayerEnsembleDetector, PercentileBinarizer
+from skood import PercentileBinarizer
+from skood.ensemble import LayerEnsembleDetector
 from skood.inspection import NeuronStatistics
 
 

@@ -12,7 +12,8 @@ from time import perf_counter
 import numpy as np
 from _peak_memory import peak_in_mib
 
-from skood import Activations, LinearHead
+from skood import Activations
+from skood.activations import LinearHead
 from skood.shaping import LINe
 
 

@@ -15,7 +15,8 @@ from sklearn.base import clone
 from torch import nn
 from torch.utils.data import BatchSampler, DataLoader, SequentialSampler, TensorDataset
 
-from skood import Activations, LinearHead
+from skood import Activations
+from skood.activations import LinearHead
 
 OODEEL_BATCH = 1000
 

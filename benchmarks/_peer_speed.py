@@ -30,6 +30,7 @@ from torch import nn
 from skood.detectors import (
     EnergyDetector,
     EntropyDetector,
+    FDBDDetector,
     GENDetector,
     GradNormDetector,
     KLMatchingDetector,
@@ -41,7 +42,6 @@ from skood.detectors import (
     OpenMaxDetector,
     SHEDetector,
     ViMDetector,
-    fDBDDetector,
 )
 from skood.shaping import ASH, DICE, SCALE, ReAct
 
@@ -180,7 +180,7 @@ METHODS = [
     ),
     Method(
         "fDBD",
-        fDBDDetector(),
+        FDBDDetector(),
         "features",
         lambda library, samples: library.fDBD(None, samples.layer),
     ),

@@ -22,7 +22,7 @@ def compare_progression(sizes: Sizes) -> Table:
         timings = Timings(tasks, sizes.repetitions)
         lines = [Line(PROGRESSION, timings.seconds(PROGRESSION), None, "", "faiss not installed")]
     else:
-        last = stored.layers[-1]
+        last = stored.layer_names[-1]
         searches = {f"faiss `IndexBinaryFlat`, k = {k}": k for k in (sizes.n_neighbors, 1)}
         for name, k in searches.items():
             tasks[name] = flat_search(stored[last], queries[last], k)

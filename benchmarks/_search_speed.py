@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 from sklearn.neighbors import NearestNeighbors
 from sklearn.utils import gen_batches
 
-from skood import Activations, HammingNAPDetector, PackedBits, PercentileBinarizer
+from skood import Activations, HammingNAPDetector, PercentileBinarizer
+from skood.activations import PackedBits
 from skood.detectors._hamming_search import hamming_neighbors
 
 N_BITS = 512

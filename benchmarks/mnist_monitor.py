@@ -37,7 +37,6 @@ from skood import (
     ActivationExtractor,
     Activations,
     HammingNAPDetector,
-    LayerSelector,
     PercentileBinarizer,
     PoolingReducer,
     datasets,
@@ -52,6 +51,7 @@ from skood.metrics import (
     ood_roc_auc_score,
 )
 from skood.model_selection import OODPredefinedSplit
+from skood.preprocessing import LayerSelector
 
 mpl.use("Agg")
 
@@ -115,7 +115,7 @@ def single_layer() -> Pipeline:
 
 def search_layers(A: Activations, y: np.ndarray, is_test: np.ndarray) -> GridSearchCV:
     """Every layer, pooling and percentile, scored on the validation samples."""
-    grid = {"select__layers": list(A.layers), "binarize__percentile": PERCENTILES}
+    grid = {"select__layers": list(A.layer_names), "binarize__percentile": PERCENTILES}
     split = OODPredefinedSplit(np.where(is_test, 0, -1))
     return GridSearchCV(single_layer(), grid, scoring=make_ood_scorer(), cv=split, refit=False).fit(
         A, y
@@ -171,7 +171,7 @@ def evaluate(detector, inside: Activations, outside: dict[str, Activations]) -> 
 def evaluate_single_layers(train, inside, outside) -> dict[tuple[str, int], list[dict]]:
     """Every setting of a single layer on every set: what hindsight would choose."""
     results = {}
-    for layer in train.layers:
+    for layer in train.layer_names:
         for percentile in PERCENTILES:
             detector = fit_single_layer(train, layer, percentile)
             results[layer, percentile] = evaluate(detector, inside, outside)

@@ -38,7 +38,6 @@ from skood import (
     ActivationExtractor,
     Activations,
     HammingNAPDetector,
-    LayerSelector,
     PercentileBinarizer,
     PoolingReducer,
     make_monitor,
@@ -53,6 +52,7 @@ from skood.metrics import (
     ood_roc_auc_score,
 )
 from skood.model_selection import OODKFold
+from skood.preprocessing import LayerSelector
 
 OUTPUT = Path(__file__).parent / "output"
 SEED = 0
@@ -174,7 +174,7 @@ def search_settings(A: Activations, y: NDArray) -> GridSearchCV:
         ]
     )
     grid = {
-        "select__layers": [[layer] for layer in A.layers],
+        "select__layers": [[layer] for layer in A.layer_names],
         "binarize__percentile": [10, 30, 50, 70, 90],
     }
     scoring = {"AUROC": make_ood_scorer(), "accuracy": make_scorer(accuracy_score)}

@@ -206,7 +206,7 @@ fig.colorbar(image, ax=axes, label="AUROC")
 # With ``reject_label`` the classifier answers itself. At the default threshold an image
 # is rejected that is more likely a decoy than a digit. Few known digits are, but many
 # unknown digits pass, unless they were shown. A higher threshold, which is set by
-# ``contamination``, rejects more of them. Shares are those of the last of the three
+# ``false_alarm_rate``, rejects more of them. Shares are those of the last of the three
 # divisions.
 
 for name, classifier in list(classifiers.items())[1:]:

@@ -158,7 +158,9 @@ rng = np.random.default_rng(0)
 known = A[test[:100]]
 largest = {layer: values.max(axis=0) for layer, values in A[train].items()}
 active = [
-    (layer, unit) for layer in A.layers for unit in np.flatnonzero(largest[layer] > 0)
+    (layer, unit)
+    for layer in A.layer_names
+    for unit in np.flatnonzero(largest[layer] > 0)
 ]
 stuck = [active[i] for i in rng.integers(len(active), size=len(known))]
 factors = [0, 0.5, 1, 1.5, 2, 3]

@@ -36,7 +36,6 @@ from skood import (
     ActivationExtractor,
     Activations,
     HammingNAPDetector,
-    LayerSelector,
     PercentileBinarizer,
     PoolingReducer,
 )
@@ -45,6 +44,7 @@ from skood.detectors import EnergyDetector, MaxSoftmaxDetector
 from skood.ensemble import LayerEnsembleDetector
 from skood.metrics import make_ood_scorer
 from skood.model_selection import OODKFold
+from skood.preprocessing import LayerSelector
 
 digits = load_digits_ood(held_out=(1, 5))
 X, y = digits.data, digits.target
@@ -106,7 +106,7 @@ monitor = Pipeline(
     ]
 )
 grid = {
-    "select__layers": [[layer] for layer in A.layers],
+    "select__layers": [[layer] for layer in A.layer_names],
     "pool__pooling": ["max", "avg"],
     "binarize__percentile": [10, 30, 50, 70, 90],
 }
@@ -125,7 +125,7 @@ print(search.best_params_)
 # ``cv_results_`` has the settings in the order of the parameters' names: percentile,
 # pooling, layer.
 
-found = search.cv_results_["mean_test_score"].reshape(5, 2, len(A.layers))
+found = search.cv_results_["mean_test_score"].reshape(5, 2, len(A.layer_names))
 fig, axes = plt.subplots(1, 2, figsize=(8, 3.2), sharey=True, layout="constrained")
 for ax, pooling, values in zip(
     axes, grid["pool__pooling"], np.moveaxis(found, 1, 0), strict=True
@@ -145,7 +145,7 @@ for ax, pooling, values in zip(
     ax.set_title(f"{pooling} pooling")
     ax.set_xticks(range(5), grid["binarize__percentile"])
     ax.set_xlabel("percentile (%)")
-axes[0].set_yticks(range(len(A.layers)), A.layers)
+axes[0].set_yticks(range(len(A.layer_names)), A.layer_names)
 axes[0].set_ylabel("layer")
 fig.colorbar(image, ax=axes, label="AUROC against smooth noise", extend="min")
 

@@ -6,7 +6,7 @@ Group progression through the layers
 Which training images does a network find most like this one? The answer changes from
 layer to layer. In each layer, the training images whose patterns of active neurons are
 nearest to that of an image are its *layer group*; the group of the last hidden layer is
-its *final group*. :class:`skood.detectors.GroupProgressionDetector` follows both
+its *final group*. :class:`skood.GroupProgressionDetector` follows both
 through the layers.
 
 The network below knows eight of the ten digits. The first two figures show that images
@@ -33,10 +33,10 @@ import numpy as np
 from sklearn.model_selection import train_test_split
 from sklearn.neural_network import MLPClassifier
 
-from skood import ActivationExtractor, PercentileBinarizer
+from skood import ActivationExtractor, GroupProgressionDetector, PercentileBinarizer
 from skood.calibration import prediction_confidence
 from skood.datasets import load_digits_ood, make_noise
-from skood.detectors import GroupProgressionDetector, MaxSoftmaxDetector
+from skood.detectors import MaxSoftmaxDetector
 from skood.inspection import OODRocCurveDisplay, ProgressionDisplay
 from skood.metrics import make_ood_scorer
 

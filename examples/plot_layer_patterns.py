@@ -28,13 +28,13 @@ from skood import (
     ActivationExtractor,
     ClusterDistanceDetector,
     GroupProgressionDetector,
-    LayerEnsembleDetector,
     NeuronCountDetector,
     PercentileBinarizer,
 )
 from skood.calibration import prediction_confidence
 from skood.datasets import load_digits_ood
 from skood.detectors import MaxSoftmaxDetector
+from skood.ensemble import LayerEnsembleDetector
 from skood.inspection import ClusterDistanceDisplay
 from skood.metrics import ood_roc_auc_score
 
@@ -143,7 +143,7 @@ plt.show()
 # class that dominates its cluster. In the last division of the digits:
 
 known_digits = patterns[rows["digits"]]
-for layer in patterns.layers:
+for layer in patterns.layer_names:
     detector = ClusterDistanceDetector(random_state=0)
     detector.fit(patterns[[layer]][rows["training digits"]])
     share = detector.matches(known_digits[[layer]]).mean()

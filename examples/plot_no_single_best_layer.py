@@ -36,13 +36,13 @@ from torch import nn
 from skood import (
     ActivationExtractor,
     HammingNAPDetector,
-    LayerSelector,
     PercentileBinarizer,
     PoolingReducer,
 )
 from skood.datasets import load_digits_ood, make_noise
 from skood.ensemble import LayerEnsembleDetector
 from skood.metrics import ood_roc_auc_score
+from skood.preprocessing import LayerSelector
 
 digits = load_digits_ood(held_out=(1, 5))
 X, y = digits.data, digits.target
@@ -101,7 +101,9 @@ def aurocs(monitor):
 
 
 settings = [
-    (layer, percentile) for layer in A.layers for percentile in (10, 30, 50, 70, 90)
+    (layer, percentile)
+    for layer in A.layer_names
+    for percentile in (10, 30, 50, 70, 90)
 ]
 monitors = [
     make_pipeline(
@@ -113,7 +115,7 @@ single = np.array([aurocs(monitor) for monitor in monitors])
 
 fig, axes = plt.subplots(1, 5, figsize=(11, 3.4), sharey=True, layout="constrained")
 for ax, kind, values in zip(
-    axes, unknown, single.T.reshape(5, len(A.layers), 5), strict=True
+    axes, unknown, single.T.reshape(5, len(A.layer_names), 5), strict=True
 ):
     image = ax.imshow(values, cmap="cividis", vmin=0.4, vmax=1, aspect="auto")
     row, column = np.unravel_index(values.argmax(), values.shape)
@@ -121,7 +123,7 @@ for ax, kind, values in zip(
     ax.set_title(f"{kind}\nbest {values.max():.2f}", fontsize=10)
     ax.set_xticks(range(5), [10, 30, 50, 70, 90])
     ax.set_xlabel("percentile (%)")
-axes[0].set_yticks(range(len(A.layers)), A.layers)
+axes[0].set_yticks(range(len(A.layer_names)), A.layer_names)
 axes[0].set_ylabel("layer:pooling, first to last")
 fig.colorbar(image, ax=axes, label="AUROC (0.5 is chance)", extend="min")
 

@@ -39,11 +39,12 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.svm import OneClassSVM
 from torch import nn
 
-from skood import ActivationExtractor, LayerSelector, PoolingReducer
+from skood import ActivationExtractor, PoolingReducer
 from skood.datasets import load_digits_ood, make_noise
 from skood.detectors import KNNDetector, MahalanobisDetector, MaxSoftmaxDetector
 from skood.ensemble import LayerEnsembleDetector
 from skood.metrics import ood_roc_auc_score
+from skood.preprocessing import LayerSelector
 
 digits = load_digits_ood(held_out=(1, 5))
 X, y = digits.data, digits.target
@@ -137,7 +138,7 @@ detectors = {
 # On one layer, and on all
 # ------------------------
 #
-# :class:`~skood.LayerSelector` hands a detector the last hidden layer.
+# :class:`~skood.preprocessing.LayerSelector` hands a detector the last hidden layer.
 # :class:`~skood.ensemble.LayerEnsembleDetector` fits a copy of it on each layer and
 # combines their p-values, so that it does not matter on what scale they score. The
 # softmax output is the same in both tables: it reads the logits alone.

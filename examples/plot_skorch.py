@@ -35,12 +35,12 @@ from torch import nn
 from skood import (
     ActivationExtractor,
     HammingNAPDetector,
-    LayerSelector,
     PercentileBinarizer,
     PoolingReducer,
 )
 from skood.datasets import load_digits_ood
 from skood.metrics import ood_roc_auc_score
+from skood.preprocessing import LayerSelector
 
 digits = load_digits_ood(held_out=(1, 5))
 X, y = digits.data, digits.target

@@ -3,11 +3,10 @@
 Thresholds that keep their promise
 ==================================
 
-``contamination`` is the share of in-distribution inputs that a monitor may reject: its
-rate of false alarms. A detector that stores its training samples cannot learn the
-threshold from them as they are: each finds itself at distance 0, and nearly every new
-sample is farther away than that. :class:`skood.HammingNAPDetector` scores each
-training sample with itself left out.
+``false_alarm_rate`` is the share of in-distribution inputs that a monitor may reject. A
+detector that stores its training samples cannot learn the threshold from them as they
+are: each finds itself at distance 0, and nearly every new sample is farther away. So
+:class:`skood.HammingNAPDetector` scores each training sample with itself left out.
 
 The figure shows the rate of false alarms on digits that neither the network nor the
 monitor has seen, against the rate that was asked for. With the naive threshold almost
@@ -90,7 +89,7 @@ ax.plot(100 * asked, 100 * asked, color="black", linestyle="--", label="as promi
 ax.set(
     xscale="log",
     yscale="log",
-    xlabel="rate asked for, contamination (%)",
+    xlabel="rate asked for, false_alarm_rate (%)",
     ylabel="false alarms on new digits (%)",
 )
 for axis in (ax.xaxis, ax.yaxis):

@@ -65,7 +65,7 @@ def _check_extracted(
     if head.input_layer not in X:
         raise ValueError(
             f"{name} needs the layer that the head reads, {head.input_layer!r}, but X has the "
-            f"layers {list(X.layers)}."
+            f"layers {list(X.layer_names)}."
         )
     if X.classes is not None:
         _check_n_classes(len(X.classes), head, name)
@@ -115,11 +115,11 @@ def _head_of(X: Activations, wanted_by: str) -> LinearHead:
             "X.assign(head=LinearHead(...)), or use a method without a head."
         )
     head = X.head
-    if head.input_layer is None and len(X.layers) == 1:
-        head = LinearHead(head.weight, head.bias, X.layers[0])
+    if head.input_layer is None and len(X.layer_names) == 1:
+        head = LinearHead(head.weight, head.bias, X.layer_names[0])
     if head.input_layer is None:
         raise ValueError(
-            f"{wanted_by} needs to know which of the layers {list(X.layers)} the head reads: "
+            f"{wanted_by} needs to know which of the layers {list(X.layer_names)} the head reads: "
             "set input_layer of the LinearHead."
         )
     if head.input_layer in X and X.layer_shapes[head.input_layer] != head.shape[1:]:
@@ -136,7 +136,7 @@ def head_features(X: Activations) -> NDArray:
     Bits and integers are given as 64-bit floats, half precision, whose sums soon leave its range,
     as single precision.
     """
-    features = np.asarray(X[X.layers[0]])
+    features = np.asarray(X[X.layer_names[0]])
     if features.dtype.kind != "f":
         return features.astype(np.float64)
     return features.astype(np.result_type(features, np.float32), copy=False)

@@ -19,7 +19,7 @@ def make_monitor(
     layers: str | list[str] = "auto",
     logits: Any = "auto",
     percentiles: Sequence[float] = (30, 50, 70),
-    contamination: float = 0.05,
+    false_alarm_rate: float = 0.05,
     batch_size: int = 256,
     device: str = "auto",
     verbose: int = 0,
@@ -42,7 +42,7 @@ def make_monitor(
     percentiles : sequence of float, default=(30, 50, 70)
         Percentiles of the binarisation, as in :class:`PercentileBinarizer`. No single one is
         best for every network and every kind of input; one alone is faster.
-    contamination : float in (0, 0.5], default=0.05
+    false_alarm_rate : float in (0, 0.5], default=0.05
         Share of in-distribution samples that ``predict`` rejects.
     batch_size : int, default=256
         Samples that go through the network at a time.
@@ -94,7 +94,9 @@ def make_monitor(
             ),
             (
                 "detect",
-                LayerEnsembleDetector(of_one_layer, combine="mean", contamination=contamination),
+                LayerEnsembleDetector(
+                    of_one_layer, combine="mean", false_alarm_rate=false_alarm_rate
+                ),
             ),
         ]
     )

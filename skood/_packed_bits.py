@@ -37,7 +37,7 @@ class PackedBits:
 
     Examples
     --------
-    >>> from skood import PackedBits
+    >>> from skood.activations import PackedBits
     >>> bits = PackedBits.pack([[True, False, True], [False, False, True]])
     >>> bits.shape, bits.nbytes
     ((2, 3), 16)

@@ -156,10 +156,10 @@ def _check_same_layers(estimator: Any, X: Activations) -> None:
     if not hasattr(estimator, "layer_shapes_"):
         raise ValueError(
             f"{_name(estimator)} was fitted on an array of {estimator.n_features_in_} features, "
-            f"but got Activations with the layers {list(X.layers)}."
+            f"but got Activations with the layers {list(X.layer_names)}."
         )
     fitted = estimator.layer_shapes_
-    if X.layer_shapes != fitted or X.layers != tuple(fitted):
+    if X.layer_shapes != fitted or X.layer_names != tuple(fitted):
         raise ValueError(
             f"X has the layers {X.layer_shapes}, but {_name(estimator)} was fitted on {fitted}."
         )
@@ -225,7 +225,7 @@ def _listed(labels: NDArray) -> str:
 def check_layers_exist(X: Activations, names: Sequence[str]) -> None:
     """Raise a ValueError that lists the known layers where one of ``names`` is not among them."""
     if missing := [name for name in names if name not in X]:
-        raise ValueError(f"X has no layers {missing}; it has {list(X.layers)}.")
+        raise ValueError(f"X has no layers {missing}; it has {list(X.layer_names)}.")
 
 
 def layer_list(layers: Any) -> list[Any]:

@@ -17,7 +17,7 @@ from ._rows import Rows, RowsOf, are_all, n_bytes, origin, row_index, take
 from ._storage import read_folder, write_folder
 from ._values import LOGITS_ADVICE, check_finite, check_real, is_real, without_mask
 
-__all__ = ["Activations", "LinearHead", "PackedBits"]
+__all__ = ["LinearHead", "PackedBits"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,7 +43,7 @@ class LinearHead:
     Examples
     --------
     >>> import numpy as np
-    >>> from skood import LinearHead
+    >>> from skood.activations import LinearHead
     >>> head = LinearHead(np.array([[1.0, 0.0], [0.0, 2.0]]), np.array([0.5, 0.0]))
     >>> head.logits(np.array([[3.0, 4.0]]))
     array([[3.5, 8. ]])
@@ -115,7 +115,7 @@ class Activations:
     layers : dict of str to array-like of shape (n_samples, ...)
         Activations by layer name, in forward order. Each keeps its own shape and dtype:
         ``(n_samples, n_units)``, ``(n_samples, channels, height, width)`` or
-        :class:`PackedBits`.
+        :class:`~skood.activations.PackedBits`.
     logits : array-like of shape (n_samples, n_classes), default=None
         Output of the network before the softmax.
     predictions : array-like of shape (n_samples,), default=None
@@ -248,7 +248,7 @@ class Activations:
             )
 
     @property
-    def layers(self) -> tuple[str, ...]:
+    def layer_names(self) -> tuple[str, ...]:
         """Names of the layers, in forward order."""
         return tuple(self._layers)
 
@@ -481,7 +481,7 @@ class Activations:
                     f"carry the predictions {new}."
                 )
         return cls(
-            {name: _stack([part[name] for part in parts]) for name in first.layers},
+            {name: _stack([part[name] for part in parts]) for name in first.layer_names},
             logits=_concatenate_all([part.logits for part in parts]),
             predictions=_concatenate_all([part.predictions for part in parts]),
             features=_concatenate_all(features),
@@ -600,7 +600,7 @@ class Activations:
         return name in self._layers
 
     def __iter__(self) -> Iterator:
-        raise TypeError("Activations are not iterable: use `.layers`, `.items()` or A[rows].")
+        raise TypeError("Activations are not iterable: use `.layer_names`, `.items()` or A[rows].")
 
     def __getitem__(self, item: Any) -> Any:
         if isinstance(item, str):

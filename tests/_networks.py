@@ -232,7 +232,7 @@ def extract(network, X, layers="auto", **params):
 
 def assert_same(A, B, **tolerance):
     """Assert that two Activations hold the same layers and logits."""
-    assert A.layers == B.layers
+    assert A.layer_names == B.layer_names
     for name, array in A.items():
         assert_allclose(np.asarray(array), np.asarray(B[name]), **tolerance)
     assert_allclose(A.logits, B.logits, **tolerance)

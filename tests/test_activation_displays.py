@@ -10,13 +10,8 @@ from numpy.testing import assert_allclose, assert_array_equal
 from sklearn.exceptions import NotFittedError
 from sklearn.pipeline import make_pipeline
 
-from skood import (
-    Activations,
-    HammingNAPDetector,
-    PackedBits,
-    PercentileBinarizer,
-    PoolingReducer,
-)
+from skood import Activations, HammingNAPDetector, PercentileBinarizer, PoolingReducer
+from skood.activations import PackedBits
 from skood.detectors import KNNDetector
 from skood.inspection import ActivationMapDisplay, PatternDisplay
 

@@ -82,7 +82,7 @@ def test_new_samples_are_rejected_about_as_often_as_asked(setting):
     label = np.arange(3000) % 3
     rows = rng.uniform(0.1, 1, size=(3, 100))[label] * rng.exponential(size=(3000, 100))
     A = Activations({"fc": rows}, predictions=label)
-    detector = ActivationIntervalDetector(contamination=0.1, **setting).fit(A[:500])
+    detector = ActivationIntervalDetector(false_alarm_rate=0.1, **setting).fit(A[:500])
     margins = detector.decision_function(A[500:])
     # Ties with the threshold make the difference.
     assert np.mean(margins < 0) < 0.13

@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from sklearn.model_selection import train_test_split
 from sklearn.utils import _safe_indexing
 
-from skood import Activations, LinearHead, PackedBits
+from skood import Activations
+from skood.activations import LinearHead, PackedBits
 
 N_SAMPLES = 7
 WIDTHS = {"conv": 12, "fc": 5, "bits": 70}
@@ -43,7 +44,7 @@ def values(A):
 
 
 def assert_same(A, B):
-    assert A.layers == B.layers
+    assert A.layer_names == B.layer_names
     for (name, a), b in zip(values(A).items(), values(B).values(), strict=True):
         np.testing.assert_array_equal(a, b, err_msg=name, strict=True)
 
@@ -202,17 +203,17 @@ def test_train_test_split_keeps_rows_and_labels_together(A):
 
 
 def test_layers_keep_their_order_shape_and_dtype(A):
-    assert A.layers == ("conv", "fc", "bits")
+    assert A.layer_names == ("conv", "fc", "bits")
     assert A.layer_shapes == {"conv": (3, 2, 2), "fc": (5,), "bits": (70,)}
     assert A.shape == (N_SAMPLES, sum(WIDTHS.values()))
     assert A["conv"].dtype == np.float32
     assert isinstance(A["bits"], PackedBits)
-    assert [name for name, _ in A.items()] == list(A.layers)
+    assert [name for name, _ in A.items()] == list(A.layer_names)
 
 
 def test_a_list_of_names_selects_layers_in_its_order_and_keeps_the_rest(A):
     chosen = A[2:4][["fc", "conv"]]
-    assert chosen.layers == ("fc", "conv")
+    assert chosen.layer_names == ("fc", "conv")
     assert "fc" in chosen
     assert "bits" not in chosen
     assert chosen.head is A.head
@@ -280,23 +281,23 @@ def test_without_logits_there_are_no_predictions():
 def test_replacing_layers_keeps_the_rest(A):
     view = A[[5, 0]]
     replaced = view.replace({"new": np.zeros((2, 3))})
-    assert replaced.layers == ("new",)
+    assert replaced.layer_names == ("new",)
     assert replaced.head is A.head
     np.testing.assert_array_equal(replaced.logits, view.logits)
     np.testing.assert_array_equal(replaced.predictions, view.predictions)
-    assert view.layers == A.layers
+    assert view.layer_names == A.layer_names
 
 
 def test_assigned_logits_keep_the_predictions_of_the_network(A):
     assigned = A.assign(logits=-A.logits)
     np.testing.assert_array_equal(assigned.logits, -A.logits)
     np.testing.assert_array_equal(assigned.predictions, A.predictions)
-    assert assigned.layers == A.layers
+    assert assigned.layer_names == A.layer_names
 
 
 def test_assigned_layers_take_their_place_or_come_last(A):
     assigned = A.assign({"new": np.ones((N_SAMPLES, 2)), "fc": np.zeros((N_SAMPLES, 3))})
-    assert assigned.layers == (*A.layers, "new")
+    assert assigned.layer_names == (*A.layer_names, "new")
     assert assigned["fc"].shape == (N_SAMPLES, 3)
     np.testing.assert_array_equal(assigned["conv"], A["conv"])
 
@@ -499,7 +500,7 @@ def test_parts_are_stacked_in_order(A):
 
 def test_layers_are_matched_by_name(A):
     stacked = Activations.concatenate([A, A[["bits", "fc", "conv"]]])
-    assert stacked.layers == A.layers
+    assert stacked.layer_names == A.layer_names
     np.testing.assert_array_equal(stacked["fc"][N_SAMPLES:], A["fc"])
 
 

@@ -10,7 +10,8 @@ import scipy.sparse
 from hypothesis import given
 from hypothesis import strategies as st
 
-from skood import Activations, LinearHead, PackedBits
+from skood import Activations
+from skood.activations import LinearHead, PackedBits
 
 LAYERS = {"conv": np.ones((4, 2, 3, 3)), "fc": np.arange(12.0).reshape(4, 3)}
 HEAD = LinearHead([[1.0, 0.0, 0.0], [0.0, 1.0, 0.0]], [0.5, -0.5], "fc")
@@ -216,7 +217,16 @@ def test_a_head_that_is_none_is_refused(head):
 
 @pytest.mark.parametrize(
     "name",
-    ["head", "layers", "logits", "predictions", "classes", "features", "shape", "layer_shapes"],
+    [
+        "head",
+        "layer_names",
+        "logits",
+        "predictions",
+        "classes",
+        "features",
+        "shape",
+        "layer_shapes",
+    ],
 )
 def test_no_part_can_be_overwritten(name):
     A = build()

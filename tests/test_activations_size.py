@@ -7,7 +7,8 @@ import joblib
 import numpy as np
 import pytest
 
-from skood import Activations, LinearHead, PackedBits
+from skood import Activations
+from skood.activations import LinearHead, PackedBits
 
 N_SAMPLES = 400
 ROW_BYTES = {"conv": 4 * 12, "fc": 8 * 50, "bits": 8 * 2, "logits": 8 * 10, "predictions": 8}

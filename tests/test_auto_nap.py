@@ -6,7 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.model_selection import ShuffleSplit
 
-from skood import Activations, HammingNAPDetector, PackedBits, PercentileBinarizer, PoolingReducer
+from skood import Activations, HammingNAPDetector, PercentileBinarizer, PoolingReducer
+from skood.activations import PackedBits
 from skood.ensemble import AutoNAPDetector
 from skood.ensemble._nap_configuration import (
     choose_layers,

@@ -8,7 +8,8 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 from sklearn.pipeline import make_pipeline
 
-from skood import Activations, HammingNAPDetector, LinearHead, PercentileBinarizer
+from skood import Activations, HammingNAPDetector, PercentileBinarizer
+from skood.activations import LinearHead
 from skood.preprocessing import NeuronSelector
 
 GAMMAS = [0, 1, 2, 3]

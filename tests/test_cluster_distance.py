@@ -12,7 +12,8 @@ from sklearn.exceptions import NotFittedError
 from sklearn.metrics import silhouette_score
 from sklearn.utils import resample
 
-from skood import Activations, ClusterDistanceDetector, PackedBits
+from skood import Activations, ClusterDistanceDetector
+from skood.activations import PackedBits
 from skood.detectors import _cluster_distance
 
 
@@ -124,7 +125,7 @@ def test_clusters_and_distances_are_those_of_a_brute_force(X, n_clusters):
 
 def query_like(A, rows):
     """Other samples of the one layer of A, without predictions."""
-    return Activations({A.layers[0]: rows})
+    return Activations({A.layer_names[0]: rows})
 
 
 @given(few_rows)
@@ -287,25 +288,27 @@ def test_single_precision_costs_no_precision_of_the_scores(blobs):
 
 @given(
     X=few_rows,
-    contamination=st.floats(0.01, 0.5),
+    false_alarm_rate=st.floats(0.01, 0.5),
     n_clusters=st.integers(1, 3),
     seed=st.integers(0, 99),
 )
 def test_mismatching_samples_are_rejected_whatever_their_distance(
-    X, contamination, n_clusters, seed
+    X, false_alarm_rate, n_clusters, seed
 ):
     predictions = np.random.default_rng(seed).integers(0, 3, len(X))
     A = Activations({"relu": X}, predictions=predictions)
-    params = {"n_clusters": n_clusters, "contamination": contamination}
+    params = {"n_clusters": n_clusters, "false_alarm_rate": false_alarm_rate}
     detector = quick(**params, reject_mismatch=True).fit(A)
     matching, rejected = detector.matches(A), detector.predict(A) == -1
     assert rejected[~matching].all()
-    if np.mean(~matching) >= contamination:
+    if np.mean(~matching) >= false_alarm_rate:
         np.testing.assert_array_equal(rejected, ~matching)
     else:
-        assert np.mean(rejected) <= contamination + 1 / len(X)
-        if contamination * (len(X) - 1) >= np.sum(~matching):
-            assert detector.offset_ == np.percentile(detector.training_scores_, 100 * contamination)
+        assert np.mean(rejected) <= false_alarm_rate + 1 / len(X)
+        if false_alarm_rate * (len(X) - 1) >= np.sum(~matching):
+            assert detector.offset_ == np.percentile(
+                detector.training_scores_, 100 * false_alarm_rate
+            )
     # Not even a centre itself passes under a class that is not the dominant one.
     centers = Activations(
         {"relu": detector.cluster_centers_}, predictions=detector.dominant_classes_ + 1
@@ -392,7 +395,7 @@ def test_predictions_are_needed_where_matches_are_asked_for(blobs):
         {"n_clusters": "best"},
         {"kmeans": "minibatch"},
         {"reject_mismatch": "yes"},
-        {"contamination": 0.6},
+        {"false_alarm_rate": 0.6},
         {"random_state": "none"},
     ],
     ids=str,

@@ -6,7 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.special import logsumexp
 
-from skood import Activations, LinearHead
+from skood import Activations
+from skood.activations import LinearHead
 from skood.detectors import COREDetector, EnergyDetector, _head_detector
 
 
@@ -116,7 +117,7 @@ def test_the_unit_of_the_features_does_not_matter(factor):
 def test_a_class_that_is_never_predicted_in_training_is_rejected():
     features, head = problem(1, n_rows=200)
     predicted = head.logits(features).argmax(axis=1)
-    detector = COREDetector(contamination=0.5).fit(of(features[predicted != 2], head))
+    detector = COREDetector(false_alarm_rate=0.5).fit(of(features[predicted != 2], head))
     new = of(features[predicted == 2], head)
     assert (detector.predict(new) == -1).all()
     assert detector.score_samples(new).max() < detector.training_scores_.min()
@@ -127,14 +128,14 @@ def test_samples_that_are_alone_in_their_class_do_not_set_the_threshold():
     rng = np.random.default_rng(0)
     alone = np.eye(4, 5)[1:] * 9
     many = np.abs(rng.normal(size=(6, 5))) * [1, 0, 0, 0, 1] + [5, 0, 0, 0, 5]
-    detector = COREDetector(contamination=0.1).fit(of(np.vstack([alone, many]), head))
+    detector = COREDetector(false_alarm_rate=0.1).fit(of(np.vstack([alone, many]), head))
     assert detector.offset_ >= detector.training_scores_[3:].min()
     assert (detector.training_scores_[:3] < detector.offset_).all()
 
 
 def test_few_training_samples_do_not_make_the_threshold_strict():
     features, head = problem(2, n_units=60, n_classes=4, n_rows=2200)
-    detector = COREDetector(contamination=0.1).fit(of(features[:200], head))
+    detector = COREDetector(false_alarm_rate=0.1).fit(of(features[:200], head))
     rejected = detector.predict(of(features[200:], head)) == -1
     assert np.mean(rejected) == pytest.approx(0.1, abs=0.06)
 

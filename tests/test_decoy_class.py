@@ -310,10 +310,10 @@ def test_scores_are_not_rounded_off_at_either_end():
 
 
 @pytest.mark.parametrize("share", [0.1, 0.5])
-def test_contamination_is_the_share_of_training_samples_rejected(blobs, share):
+def test_false_alarm_rate_is_the_share_of_training_samples_rejected(blobs, share):
     X, y = blobs
     classifier = DecoyClassClassifier(
-        LogisticRegression(), outliers="noise", contamination=share, random_state=0
+        LogisticRegression(), outliers="noise", false_alarm_rate=share, random_state=0
     ).fit(X, y)
     assert classifier.is_ood(X[y != -1]).mean() == pytest.approx(share, abs=1 / 150)
     assert classifier.offset_ == np.percentile(classifier.score_samples(X[y != -1]), 100 * share)
@@ -469,7 +469,7 @@ def fit_with(X=None, y=None, **params):
         ({"outliers": []}, r"got \[\]"),
         ({"outliers": "rain"}, "'outliers' parameter"),
         ({"outlier_ratio": 0}, "'outlier_ratio' parameter"),
-        ({"contamination": 0.6}, "'contamination' parameter"),
+        ({"false_alarm_rate": 0.6}, "'false_alarm_rate' parameter"),
         ({"y": [-1] * 6}, "All 6 samples are marked out-of-distribution"),
         ({"y": [0.5, 1.5, 2, 1, 1, 1]}, "Unknown label type"),
         ({"y": [0, 1]}, r"\[6, 2\]"),

@@ -11,9 +11,14 @@ from sklearn.base import BaseEstimator
 from sklearn.neighbors import KernelDensity
 from sklearn.pipeline import make_pipeline
 
-from skood import Activations, GroupProgressionDetector, PercentileBinarizer
+from skood import (
+    Activations,
+    ClusterDistanceDetector,
+    GroupProgressionDetector,
+    PercentileBinarizer,
+)
 from skood.calibration import prediction_confidence
-from skood.detectors import ClusterDistanceDetector, EnergyDetector, MaxSoftmaxDetector
+from skood.detectors import EnergyDetector, MaxSoftmaxDetector
 from skood.inspection import ClusterDistanceDisplay, OODRocCurveDisplay, ProgressionDisplay
 from skood.metrics import fpr_at_tpr_score, ood_roc_auc_score
 

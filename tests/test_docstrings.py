@@ -7,7 +7,8 @@ import pytest
 from _estimators import detectors, public_modules, transformers
 from sklearn.base import clone
 
-from skood import Activations, LinearHead
+from skood import Activations
+from skood.activations import LinearHead
 
 numpydoc = pytest.importorskip("numpydoc")
 numpydoc_validate = pytest.importorskip("numpydoc.validate")

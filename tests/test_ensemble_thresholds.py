@@ -51,7 +51,7 @@ def ensemble(combine, member):
         "NAP, percentiles": LayerEnsembleDetector(nap, combine="mean"),
         "KNN": KNNDetector(n_neighbors=3, normalize=False),
     }
-    return LayerEnsembleDetector(members[member], combine=combine, contamination=TARGET)
+    return LayerEnsembleDetector(members[member], combine=combine, false_alarm_rate=TARGET)
 
 
 KINDS = ["plain", "dead", "constant", "one unit", "sure of the class"]

@@ -18,12 +18,10 @@ from skood import (
     Activations,
     GroupProgressionDetector,
     HammingNAPDetector,
-    LayerEnsembleDetector,
-    LayerSelector,
-    LinearHead,
     PercentileBinarizer,
     PoolingReducer,
 )
+from skood.activations import LinearHead
 from skood.detectors import (
     ActivationIntervalDetector,
     EnergyDetector,
@@ -34,8 +32,9 @@ from skood.detectors import (
     NACDetector,
     ViMDetector,
 )
-from skood.ensemble import AutoNAPDetector
+from skood.ensemble import AutoNAPDetector, LayerEnsembleDetector
 from skood.inspection import explain
+from skood.preprocessing import LayerSelector
 from skood.shaping import DICE, ReAct
 
 N_INSIDE, N_OUTSIDE = 150, 20
@@ -83,7 +82,7 @@ def weights_by_loop(detector, sample, example):
             values = own.copy()
             values[0, unit] = example[name][0, unit]
             neurons[name][unit] = rise(name, values)
-    return neurons, {name: rise(name, example[name]) for name in sample.layers}
+    return neurons, {name: rise(name, example[name]) for name in sample.layer_names}
 
 
 SCORED_BY_LOOP = [
@@ -117,7 +116,7 @@ def test_weights_are_those_of_a_loop_over_neurons(detector, data):
     found = explain(detector, X, X_train=A, y_train=y)
     for i in range(len(X)):
         neurons, layers = weights_by_loop(detector, X[[i]], A[found.neighbors[i, :1]])
-        for name in A.layers:
+        for name in A.layer_names:
             np.testing.assert_allclose(found.neuron_weights[name][i], neurons[name], atol=1e-5)
             assert found.layer_weights[name][i] == pytest.approx(layers[name], abs=1e-5)
     assert max(np.abs(weights).max() for weights in found.neuron_weights.values()) > 0.01
@@ -136,7 +135,7 @@ def test_weights_of_ranks_are_those_of_the_mean(combine, data):
         )
         for name in (combine, "mean")
     )
-    for name in A.layers:
+    for name in A.layer_names:
         np.testing.assert_array_equal(ranks.neuron_weights[name], mean.neuron_weights[name])
         np.testing.assert_array_equal(ranks.layer_weights[name], mean.layer_weights[name])
     assert ranks.scores[0] != mean.scores[0]
@@ -155,7 +154,7 @@ def test_directions_of_knn_get_the_norm_of_the_sample(data):
         }
     )
     neurons, layers = weights_by_loop(detector, sample, scaled)
-    for name in A.layers:
+    for name in A.layer_names:
         np.testing.assert_allclose(found.neuron_weights[name][0], neurons[name], atol=1e-5)
         assert found.layer_weights[name][0] == pytest.approx(layers[name], abs=1e-5)
 
@@ -225,7 +224,7 @@ def test_disturbed_bits_are_named_and_each_weighs_one(data):
         disturbed[name][0, unit] ^= True
     found = explain(detector, inside[[9]].replace(disturbed), n_neighbors=1)
     nearest = inside[found.neighbors[0]]
-    for name in A.layers:
+    for name in A.layer_names:
         differs = disturbed[name] != nearest[name]
         np.testing.assert_array_equal(found.neuron_weights[name], differs)
         np.testing.assert_array_equal(found.layer_weights[name], differs.sum(axis=1))
@@ -246,13 +245,15 @@ def test_a_training_sample_weighs_nothing_and_is_its_own_neighbour(data):
 @pytest.mark.parametrize(
     "detector", [GaussianActivationDetector(), HammingNAPDetector()], ids=setting
 )
-def test_contamination_does_not_change_the_weights(detector, data):
+def test_false_alarm_rate_does_not_change_the_weights(detector, data):
     A, y = data
     few, many = (
-        explain(fit(detector.set_params(contamination=share), data), A[-3:], X_train=A, y_train=y)
+        explain(
+            fit(detector.set_params(false_alarm_rate=share), data), A[-3:], X_train=A, y_train=y
+        )
         for share in (0.01, 0.5)
     )
-    for name in A.layers:
+    for name in A.layer_names:
         np.testing.assert_array_equal(few.neuron_weights[name], many.neuron_weights[name])
         np.testing.assert_array_equal(few.layer_weights[name], many.layer_weights[name])
     assert few.threshold < many.threshold
@@ -295,7 +296,7 @@ def test_neighbours_of_groups_are_nearest_in_the_last_layer(data):
         found.distances, np.take_along_axis(distances, found.neighbors, axis=1)
     )
     np.testing.assert_array_equal(found.neighbor_labels, A.predictions[found.neighbors])
-    for name in A.layers:
+    for name in A.layer_names:
         expected = (A[name] > 0)[found.neighbors].mean(axis=1)
         np.testing.assert_allclose(found.neighbor_values[name], expected)
 
@@ -401,7 +402,7 @@ def test_detectors_that_keep_their_training_samples_need_nothing_else(data):
         detector = fit(detector, data)
         alone, given = explain(detector, A[[-1]]), explain(detector, A[[-1]], X_train=A)
         np.testing.assert_array_equal(alone.neighbors, given.neighbors)
-        for name in A.layers:
+        for name in A.layer_names:
             np.testing.assert_array_equal(alone.neuron_weights[name], given.neuron_weights[name])
         np.testing.assert_array_equal(given.neighbor_labels[0], A.predictions[given.neighbors[0]])
 
@@ -479,7 +480,7 @@ def test_several_samples_are_explained_as_each_alone(detector, data):
         alone = explain(detector, A[[row]], X_train=A, y_train=y)
         np.testing.assert_array_equal(alone.neighbors[0], together.neighbors[i])
         assert alone.alarms[0] == together.alarms[i]
-        for name in A.layers:
+        for name in A.layer_names:
             np.testing.assert_allclose(
                 alone.neuron_weights[name][0], together.neuron_weights[name][i], atol=1e-5
             )
@@ -491,7 +492,7 @@ def test_many_copies_are_scored_in_batches(data, monkeypatch):
     whole = explain(detector, A[-2:], X_train=A, y_train=y)
     monkeypatch.setattr("skood.inspection._explain._VALUES_PER_BATCH", 3 * A.shape[1])
     parts = explain(detector, A[-2:], X_train=A, y_train=y)
-    for name in A.layers:
+    for name in A.layer_names:
         np.testing.assert_allclose(parts.neuron_weights[name], whole.neuron_weights[name])
         np.testing.assert_allclose(parts.layer_weights[name], whole.layer_weights[name])
 
@@ -571,7 +572,7 @@ def test_packed_and_plain_patterns_are_explained_alike(data):
     A, y = data
     packed = PercentileBinarizer(rule="zero").fit_transform(A)
     plain, bits = (explain(HammingNAPDetector().fit(B, y), B[-2:]) for B in (A, packed))
-    for name in A.layers:
+    for name in A.layer_names:
         np.testing.assert_array_equal(plain.neuron_weights[name], bits.neuron_weights[name])
         np.testing.assert_array_equal(plain.values[name], bits.values[name])
     array = A["relu1"]

@@ -26,14 +26,9 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer, StandardScaler
 from torch import nn
 
-from skood import (
-    ActivationExtractor,
-    Activations,
-    LayerSelector,
-    PackedBits,
-    PercentileBinarizer,
-    PoolingReducer,
-)
+from skood import ActivationExtractor, Activations, PercentileBinarizer, PoolingReducer
+from skood.activations import PackedBits
+from skood.preprocessing import LayerSelector
 
 
 @pytest.mark.parametrize("pooling", ["max", "avg", "flatten", ["max", "avg"]])
@@ -97,7 +92,7 @@ def test_extracted_activations_are_selected():
     A = extract(cnn(), images(), "all")
     extractor = ActivationExtractor(cnn(), ["7", "1"]).fit(images())
     B = extractor.transform(A[3:5])
-    assert B.layers == ("1", "7")
+    assert B.layer_names == ("1", "7")
     assert_same(B, extractor.transform(images())[3:5], rtol=1e-5, atol=1e-6)
 
 
@@ -120,7 +115,7 @@ def test_auto_keeps_all_extracted_layers_and_runs_no_network():
     network = Counting(cnn())
     A = Activations({"a": vectors(), "b": images()})
     extractor = ActivationExtractor(network)
-    assert extractor.fit_transform(A).layers == ("a", "b")
+    assert extractor.fit_transform(A).layer_names == ("a", "b")
     assert extractor.layers_ == ["a", "b"]
     assert network.seen == []
 
@@ -128,7 +123,7 @@ def test_auto_keeps_all_extracted_layers_and_runs_no_network():
 def test_extractor_fitted_on_some_of_the_layers_extracts_those():
     network = cnn()
     A = extract(network, images(), ["1", "7"])
-    assert ActivationExtractor(network).fit(A).transform(images()).layers == ("1", "7")
+    assert ActivationExtractor(network).fit(A).transform(images()).layer_names == ("1", "7")
     with pytest.raises(ValueError, match=r"no layers \['3'\]"):
         ActivationExtractor(network).fit(extract(network, images(), ["3"])).transform(images())
 

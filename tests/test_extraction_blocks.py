@@ -52,7 +52,7 @@ BLOCKS = {
 
 @pytest.mark.parametrize("forward", BLOCKS.values(), ids=BLOCKS)
 def test_sum_of_the_input_and_what_modules_make_of_it_is_a_block(forward):
-    assert extract(around(Custom(forward)), vectors()).layers == ("3", "penultimate")
+    assert extract(around(Custom(forward)), vectors()).layer_names == ("3", "penultimate")
 
 
 NO_BLOCKS = {
@@ -68,11 +68,11 @@ NO_BLOCKS = {
 
 @pytest.mark.parametrize("forward", NO_BLOCKS.values(), ids=NO_BLOCKS)
 def test_other_sums_make_no_block(forward):
-    layers = extract(around(Custom(forward)), vectors()).layers
+    layers = extract(around(Custom(forward)), vectors()).layer_names
     assert "3" not in layers
     assert {"1", "5"} <= set(layers)
 
 
 def test_block_of_a_block_is_found_too():
     network = nn.Sequential(nn.Conv2d(1, 4, 3), nn.Sequential(Block(4), Block(4)), nn.Flatten())
-    assert extract(network, torch.ones(3, 1, 8, 8)).layers == ("1.0", "1.1")
+    assert extract(network, torch.ones(3, 1, 8, 8)).layer_names == ("1.0", "1.1")

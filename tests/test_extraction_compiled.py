@@ -89,7 +89,7 @@ def test_compiled_function_is_run_as_it_was():
     network, X = Calling(), np.ones((4, 6), np.float32)
     with torch.no_grad():
         network(torch.ones(4, 6))
-    assert extract(network, X).layers == ("relu",)
+    assert extract(network, X).layer_names == ("relu",)
 
 
 def test_compiled_parts_need_a_torch_that_can_do_without(monkeypatch):
@@ -120,12 +120,12 @@ def test_output_of_a_scripted_part_is_a_layer(make, gradients):
     network[0] = make(network[0])
     with untouched(network):
         A = extract(network, X, "all", batch_size=4, gradients=gradients)
-    assert [name for name in A.layers if not name.endswith("gradient")] == [
+    assert [name for name in A.layer_names if not name.endswith("gradient")] == [
         *("0", "1.0", "1.1", "1", "penultimate", "2")
     ]
     assert_allclose(A["0"], run(nested()[0], X), rtol=1e-5, atol=1e-6)
     assert_allclose(A.logits, run(nested(), X), rtol=1e-5, atol=1e-6)
-    assert extract(network, X).layers == ("1.1",)
+    assert extract(network, X).layer_names == ("1.1",)
     with pytest.raises(ValueError, match="known are"):
         ActivationExtractor(network, "0.1").fit(X)
 

@@ -102,7 +102,7 @@ def test_perceptron_has_the_gradients_of_the_same_torch_network(activation):
     network, X = dense(modules[activation]), vectors(dtype=np.float64)
     A = extract(network, X, ["1", "3"], gradients=True)
     B = extract(as_perceptron(network, activation=activation), X, gradients=True)
-    assert B.layers == ("hidden_0", "hidden_0:gradient", "hidden_1", "hidden_1:gradient")
+    assert B.layer_names == ("hidden_0", "hidden_0:gradient", "hidden_1", "hidden_1:gradient")
     for (_, array), (_, other) in zip(A.items(), B.items(), strict=True):
         assert_allclose(array, other, rtol=1e-9, atol=1e-12)
     assert_allclose(B["hidden_1:gradient"], closed_form(B), rtol=1e-9)
@@ -132,7 +132,7 @@ def test_gradient_at_the_features_is_that_of_the_reference(golden):
 def test_gradients_follow_their_layers():
     extractor = ActivationExtractor(cnn(), ["7", "1"], gradients=True)
     A = extractor.fit_transform(images())
-    assert A.layers == ("1", "1:gradient", "7", "7:gradient")
+    assert A.layer_names == ("1", "1:gradient", "7", "7:gradient")
     assert A.layer_shapes["1:gradient"] == A.layer_shapes["1"]
     assert extractor.layers_ == ["1", "7"]
     assert A["1:gradient"].dtype == np.float32
@@ -146,7 +146,7 @@ def test_values_and_logits_are_those_without_gradients(make, X, layers):
     network = make()
     plain = extract(network, X, layers)
     A = extract(network, X, layers, gradients=True)
-    assert_same(A[list(plain.layers)], plain, rtol=1e-5, atol=1e-6)
+    assert_same(A[list(plain.layer_names)], plain, rtol=1e-5, atol=1e-6)
     assert A.head.input_layer == plain.head.input_layer
 
 
@@ -193,15 +193,15 @@ def test_reducers_are_given_gradients_like_other_layers(pooling):
     expected = reducer.fit_transform(extract(cnn(), images(), gradients=True))
     assert_same(A, expected, rtol=1e-4, atol=1e-6)
     several = ("1:max", "1:sum", "1:gradient:max", "1:gradient:sum")
-    assert A.layers[:4] == (several if len(pooling) == 2 else expected.layers[:4])
+    assert A.layer_names[:4] == (several if len(pooling) == 2 else expected.layer_names[:4])
 
 
 def test_other_reducers_see_gradients_after_their_layers():
     seen = set()
-    reducer = FunctionTransformer(lambda A: seen.add(A.layers) or A)
+    reducer = FunctionTransformer(lambda A: seen.add(A.layer_names) or A)
     A = extract(cnn(), images(), ["1", "7"], reducer=reducer, gradients=True, batch_size=4)
-    assert A.layers == ("1", "1:gradient", "7", "7:gradient")
-    assert seen == {A.layers}
+    assert A.layer_names == ("1", "1:gradient", "7", "7:gradient")
+    assert seen == {A.layer_names}
 
 
 def test_layers_behind_the_logits_are_refused():
@@ -420,8 +420,8 @@ def test_gradients_that_are_not_wanted_are_left_out():
     A = extract(cnn(), images(), gradients=True)
     for layers in ("auto", ["1", "4", "7"]):
         extractor = ActivationExtractor(cnn(), layers)
-        assert extractor.fit_transform(A).layers == ("1", "4", "7")
-        assert extractor.transform(images()).layers == ("1", "4", "7")
+        assert extractor.fit_transform(A).layer_names == ("1", "4", "7")
+        assert extractor.transform(images()).layer_names == ("1", "4", "7")
     with pytest.raises(ValueError, match=r"No layers match \['1:gradient'\]"):
         ActivationExtractor(cnn(), "1:gradient").fit(A)
 
@@ -447,4 +447,4 @@ def test_cache_goes_by_gradients(tmp_path):
     network.seen.clear()
     assert_same(extractor.transform(images()), A)
     assert network.seen == []
-    assert plain.transform(images()).layers == ("network.1", "network.4", "network.7")
+    assert plain.transform(images()).layer_names == ("network.1", "network.4", "network.7")

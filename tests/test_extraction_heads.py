@@ -65,7 +65,7 @@ def test_linear_layer_that_does_not_yield_the_logits_is_no_head(make):
     network, X = network_of(make()), vectors()
     A = extract(network, X)
     assert A.head is None
-    assert "penultimate" not in A.layers
+    assert "penultimate" not in A.layer_names
     assert_allclose(A.logits, run(network, X), rtol=1e-5, atol=1e-6)
     with pytest.raises(ValueError, match=r"there is none. Give one by X.assign\(head="):
         make_pipeline(ReAct(), EnergyDetector()).fit(A)
@@ -117,7 +117,7 @@ class Projecting(nn.Module):
 
 
 def test_inputs_of_a_linear_layer_that_is_no_head_are_no_layer():
-    assert extract(Projecting(), vectors()).layers == ("relu",)
+    assert extract(Projecting(), vectors()).layer_names == ("relu",)
 
 
 class Several(nn.Module):
@@ -279,7 +279,7 @@ class Convolving(nn.Module):
 def test_convolution_of_one_position_is_a_head():
     network, X = Convolving(nn.Conv2d(6, 3, 1)), images()
     A = extract(network, X, batch_size=4)
-    assert A.layers == ("relu", "penultimate")
+    assert A.layer_names == ("relu", "penultimate")
     assert_allclose(A["penultimate"], A["relu"].mean((2, 3)), rtol=1e-5, atol=1e-6)
     assert_array_equal(A.head.weight, network.head.weight.detach()[:, :, 0, 0])
     assert_head_yields_logits(A)

@@ -249,7 +249,7 @@ def test_network_that_squeezes_is_read_one_by_one_too(strict, n_samples, params)
     extractor = ActivationExtractor(network, "all", batch_size=4, **params).fit(X)
     A = extractor.transform(X[:n_samples])
     assert A.logits.shape == (n_samples, 3)
-    for name in set(A.layers) - {"passes"}:
+    for name in set(A.layer_names) - {"passes"}:
         assert_allclose(A[name], whole[name][:n_samples], rtol=1e-4, atol=1e-6)
     assert_allclose(A.logits, whole.logits[:n_samples], rtol=1e-4, atol=1e-6)
     assert_array_equal(A.predictions, whole.predictions[:n_samples])

@@ -36,7 +36,7 @@ def test_head_is_a_copy():
 def test_input_of_the_head_that_is_no_other_layer_is_added():
     network = nn.Sequential(*cnn()[:6], nn.Linear(96, 3, bias=False))
     A = extract(network, images())
-    assert A.layers == ("1", "4", "penultimate")
+    assert A.layer_names == ("1", "4", "penultimate")
     assert_array_equal(A["penultimate"], A["4"].reshape(11, -1))
     assert A.head.input_layer == "penultimate"
     assert_array_equal(A.head.bias, 0)
@@ -63,7 +63,7 @@ class Scaling(nn.Module):
 
 def test_features_changed_in_place_are_told_from_the_activations():
     A = extract(Scaling(), vectors())
-    assert A.layers == ("relu", "penultimate")
+    assert A.layer_names == ("relu", "penultimate")
     assert_array_equal(A["penultimate"], 2 * A["relu"])
     assert_head_yields_logits(A)
 
@@ -95,7 +95,7 @@ ENDINGS = [
 def test_logits_are_what_goes_into_a_last_softmax_or_sigmoid(ending):
     network, X = Returning(ending), vectors()
     A = extract(network, X, batch_size=4)
-    assert A.layers == ("relu",)
+    assert A.layer_names == ("relu",)
     assert_allclose(ending(torch.tensor(A.logits)), run(network, X), rtol=1e-5, atol=1e-6)
     assert not np.allclose(A.logits, run(network, X))
     assert_head_yields_logits(A)
@@ -138,13 +138,13 @@ NO_LOGITS = {
 @pytest.mark.parametrize(("pack", "n_outputs"), NO_LOGITS.values(), ids=NO_LOGITS)
 def test_other_outputs_are_no_logits(pack, n_outputs):
     A = extract(Returning(pack, n_outputs), vectors())
-    assert A.layers == ("relu",)
+    assert A.layer_names == ("relu",)
     assert A.logits is A.predictions is A.head is A.classes is None
 
 
 def test_network_without_a_linear_output_has_no_head():
     network = nn.Sequential(nn.Linear(6, 5), nn.ReLU(), nn.Linear(5, 3), nn.Hardtanh())
     A = extract(network, vectors())
-    assert A.layers == ("1", "3")
+    assert A.layer_names == ("1", "3")
     assert A.head is None
     assert_allclose(A.logits, A["3"])

@@ -154,7 +154,7 @@ class TimeFirst(nn.Module):
 def test_samples_along_another_axis_are_no_rows(network, n_samples):
     X = sequences(n_samples, 2)
     A = extract(network, X)
-    assert A.layers == ("penultimate",)
+    assert A.layer_names == ("penultimate",)
     assert_allclose(A.logits, run(network, X), rtol=1e-4, atol=1e-5)
 
 
@@ -162,7 +162,7 @@ def test_layer_of_two_units_stays_a_layer():
     torch.manual_seed(0)
     network = nn.Sequential(nn.Linear(6, 2), nn.ReLU(), nn.Linear(2, 2))
     X = vectors()
-    assert extract(network, X, "all").layers == ("0", "1", "penultimate", "2")
+    assert extract(network, X, "all").layer_names == ("0", "1", "penultimate", "2")
 
 
 class OneHot(nn.Module):

@@ -37,9 +37,9 @@ def perceptron(y=LABELS, kind=MLPClassifier, hidden=(5, 3), **params):
 def test_perceptron_gives_what_it_computes(activation):
     network = perceptron(activation=activation)
     A = extract(network, X_PLAIN, ["hidden_*", "output"], batch_size=7)
-    assert A.layers == ("hidden_0", "hidden_1", "output")
+    assert A.layer_names == ("hidden_0", "hidden_1", "output")
     computed = network._forward_pass([X_PLAIN, None, None, None])
-    for name, expected in zip(A.layers, computed[1:], strict=True):
+    for name, expected in zip(A.layer_names, computed[1:], strict=True):
         assert_allclose(A[name], expected, rtol=1e-10)
     assert_allclose(softmax(A.logits, axis=1), network.predict_proba(X_PLAIN), rtol=1e-10)
     assert_array_equal(A.predictions, network.predict(X_PLAIN))
@@ -51,7 +51,7 @@ def test_perceptron_gives_what_it_computes(activation):
 def test_two_class_perceptron_has_two_logits():
     network = perceptron(LABELS == "cat")
     A = extract(network, X_PLAIN)
-    assert A.layers == ("hidden_0", "hidden_1")
+    assert A.layer_names == ("hidden_0", "hidden_1")
     assert_array_equal(A.logits[:, 0], 0)
     assert_allclose(softmax(A.logits, axis=1), network.predict_proba(X_PLAIN), rtol=1e-10)
     assert_array_equal(A.predictions, network.predict(X_PLAIN))

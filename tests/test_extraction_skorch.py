@@ -42,7 +42,7 @@ def test_skorch_net_gives_what_its_module_gives(skorch):
     y = np.arange(60) % 3
     net = trained(skorch.NeuralNetClassifier, y, criterion=nn.CrossEntropyLoss)
     A, expected = extract(net, X_PLAIN), extract(net.module_, X_PLAIN)
-    assert A.layers == ("relu",)
+    assert A.layer_names == ("relu",)
     assert_same(A, expected)
     assert A.head.input_layer == "relu"
     assert_array_equal(A.predictions, net.predict(X_PLAIN.astype(np.float32)))
@@ -92,7 +92,7 @@ def test_two_class_skorch_net_has_two_logits(skorch, ending):
 def test_skorch_regressor_has_no_logits(skorch):
     net = trained(skorch.NeuralNetRegressor, X_PLAIN[:, :3].astype(np.float32))
     A = extract(net, X_PLAIN)
-    assert A.layers == ("relu",)
+    assert A.layer_names == ("relu",)
     assert A.logits is A.head is None
 
 

@@ -29,7 +29,7 @@ from skood import ActivationExtractor, PoolingReducer
 def test_auto_is_every_activation_output_of_a_plain_network():
     network, X = cnn(), images()
     A = extract(network, X, batch_size=4)
-    assert A.layers == ("1", "4", "7")
+    assert A.layer_names == ("1", "4", "7")
     for name, depth in {"1": 2, "4": 5, "7": 8}.items():
         assert_allclose(A[name], run(network[:depth], X), rtol=1e-5, atol=1e-6)
 
@@ -46,7 +46,7 @@ def test_values_are_those_before_a_later_module_overwrites_them(reducer):
 def test_functions_called_without_a_module_are_layers():
     network, X = FunctionalCNN(), images()
     A = extract(network, X, batch_size=4)
-    assert A.layers == ("relu[0]", "relu[1]", "tanh")
+    assert A.layer_names == ("relu[0]", "relu[1]", "tanh")
     first = F.relu(run(network.conv1, X))
     second = F.relu(run(network.conv2, first))
     assert_allclose(A["relu[0]"], first, rtol=1e-5, atol=1e-6)
@@ -56,21 +56,21 @@ def test_functions_called_without_a_module_are_layers():
 
 def test_function_is_named_after_the_module_that_calls_it():
     network = nn.Sequential(FunctionalCNN(), nn.ReLU())
-    assert extract(network, images()).layers == ("0.relu[0]", "0.relu[1]", "0.tanh", "1")
+    assert extract(network, images()).layer_names == ("0.relu[0]", "0.relu[1]", "0.tanh", "1")
 
 
 def test_each_call_of_a_shared_module_is_a_layer():
     network, X = SharedReLU(), vectors()
     A = extract(network, X, batch_size=4)
-    assert A.layers == ("relu[0]", "relu[1]")
+    assert A.layer_names == ("relu[0]", "relu[1]")
     first = F.relu(run(network.fc1, X))
     assert_allclose(A["relu[0]"], first, rtol=1e-5, atol=1e-6)
     assert_allclose(A["relu[1]"], F.relu(run(network.fc2, first)), rtol=1e-5, atol=1e-6)
 
 
 def test_brackets_in_a_known_name_are_taken_literally():
-    assert extract(SharedReLU(), vectors(), ["relu[1]"]).layers == ("relu[1]",)
-    assert extract(SharedReLU(), vectors(), "relu*").layers == ("relu[0]", "relu[1]")
+    assert extract(SharedReLU(), vectors(), ["relu[1]"]).layer_names == ("relu[1]",)
+    assert extract(SharedReLU(), vectors(), "relu*").layer_names == ("relu[0]", "relu[1]")
 
 
 class ReLUTwice(nn.Module):
@@ -90,7 +90,7 @@ def test_function_and_module_of_one_name_are_told_apart(layers):
     A = extract(ReLUTwice(), X, layers)
     expected = {"relu[0]": F.relu(torch.tensor(X))}
     expected["relu[1]"] = F.softplus(expected["relu[0]"])
-    assert A.layers == tuple(sorted(layers))
+    assert A.layer_names == tuple(sorted(layers))
     for name, array in A.items():
         assert_allclose(array, expected[name], rtol=1e-6)
 
@@ -125,21 +125,21 @@ class Applying(nn.Module):
 def test_all_kinds_of_activation_functions_are_found(function):
     network, X = Applying(function), vectors()
     A = extract(network, X)
-    assert len(A.layers) == 1
+    assert len(A.layer_names) == 1
     with torch.no_grad():
-        assert_allclose(A[A.layers[0]], function(run(network.fc1, X)), rtol=1e-5, atol=1e-6)
+        assert_allclose(A[A.layer_names[0]], function(run(network.fc1, X)), rtol=1e-5, atol=1e-6)
     assert_head_yields_logits(A)
 
 
 @pytest.mark.parametrize("function", [nn.Softmax(1), nn.LogSoftmax(1)])
 def test_softmax_within_a_network_is_no_activation_function(function):
-    assert extract(Applying(function), vectors()).layers == ("penultimate",)
+    assert extract(Applying(function), vectors()).layer_names == ("penultimate",)
 
 
 def test_auto_is_the_output_of_residual_blocks():
     network, X = ResNet(), images()
     A = extract(network, X, batch_size=4)
-    assert A.layers == ("blocks.0", "blocks.1", "penultimate")
+    assert A.layer_names == ("blocks.0", "blocks.1", "penultimate")
     stem = run(network.stem, X)
     assert_allclose(A["blocks.0"], run(network.blocks[0], stem), rtol=1e-5, atol=1e-6)
     assert_allclose(A["blocks.1"], run(network.blocks, stem), rtol=1e-5, atol=1e-6)
@@ -161,7 +161,7 @@ class Concatenating(nn.Module):
 
 def test_concatenation_and_weights_are_no_skip():
     network = nn.Sequential(Concatenating(), nn.ReLU())
-    assert extract(network, images()).layers == ("0.relu", "1")
+    assert extract(network, images()).layer_names == ("0.relu", "1")
 
 
 class Summing(nn.Module):
@@ -178,23 +178,29 @@ class Summing(nn.Module):
 def test_sum_of_embeddings_is_no_skip():
     network = nn.Sequential(Summing(), nn.Flatten(), nn.ReLU(), nn.Linear(20, 3))
     X = np.random.default_rng(0).integers(9, size=(6, 5))
-    assert extract(network, X).layers == ("2",)
+    assert extract(network, X).layer_names == ("2",)
 
 
 def test_skip_in_the_forward_of_the_network_itself_makes_no_block():
-    assert extract(Block(1), images()).layers == ("relu[0]", "relu[1]")
+    assert extract(Block(1), images()).layer_names == ("relu[0]", "relu[1]")
 
 
 def test_layers_inside_a_transformer_are_found():
     network = TextNet()
     X = np.random.default_rng(0).integers(20, size=(7, 5))
     A = extract(network, X, ["encoder.layers.*.relu", "encoder.layers.?"], batch_size=3)
-    assert A.layers == tuple(f"encoder.layers.{name}" for name in ("0.relu", "0", "1.relu", "1"))
+    assert A.layer_names == tuple(
+        f"encoder.layers.{name}" for name in ("0.relu", "0", "1.relu", "1")
+    )
     with torch.no_grad():
         network.eval()
         words = network.words(torch.tensor(X)) + network.positions(torch.arange(5))
         assert_allclose(A["encoder.layers.1"], network.encoder(words), rtol=1e-4, atol=1e-5)
-    assert extract(network, X).layers == ("encoder.layers.0", "encoder.layers.1", "penultimate")
+    assert extract(network, X).layer_names == (
+        "encoder.layers.0",
+        "encoder.layers.1",
+        "penultimate",
+    )
 
 
 class Fusing(nn.Module):
@@ -210,15 +216,19 @@ class Fusing(nn.Module):
 
 
 def test_faster_paths_that_skip_modules_are_not_taken():
-    assert extract(Fusing(), vectors()).layers == ("relu",)
+    assert extract(Fusing(), vectors()).layer_names == ("relu",)
 
 
 def test_layers_come_in_forward_order_whatever_the_order_asked_for():
-    assert extract(cnn(), images(), ["7", "0", "penultimate"]).layers == ("0", "7", "penultimate")
+    assert extract(cnn(), images(), ["7", "0", "penultimate"]).layer_names == (
+        "0",
+        "7",
+        "penultimate",
+    )
 
 
 def test_all_are_all_modules_that_are_called():
-    names = extract(cnn(), images(), "all").layers
+    names = extract(cnn(), images(), "all").layer_names
     assert names == (*map(str, range(9)), "penultimate", "9")
 
 
@@ -253,7 +263,7 @@ def test_layer_is_the_first_tensor_that_a_module_returns():
     network = Recurrent()
     X = np.random.default_rng(0).normal(size=(5, 7, 4)).astype(np.float32)
     A = extract(network, X, "all")
-    assert A.layers == ("lstm", "penultimate", "out")  # "act" has no row for each sample
+    assert A.layer_names == ("lstm", "penultimate", "out")  # "act" has no row for each sample
     assert_allclose(A["lstm"], run(network.lstm, X)[0], rtol=1e-5, atol=1e-6)
 
 
@@ -317,7 +327,7 @@ def test_scripted_network_is_refused():
 )
 def test_wrapped_network_is_unwrapped(wrap):
     A = extract(wrap(cnn()), images())
-    assert A.layers == ("1", "4", "7")
+    assert A.layer_names == ("1", "4", "7")
     assert_array_equal(A["7"], extract(cnn(), images())["7"])
 
 

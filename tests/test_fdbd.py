@@ -8,8 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.model_selection import GridSearchCV
 
-from skood import Activations, LinearHead
-from skood.detectors import _head_detector, fDBDDetector
+from skood import Activations
+from skood.activations import LinearHead
+from skood.detectors import FDBDDetector, _head_detector
 from skood.model_selection import OODKFold
 
 
@@ -38,7 +39,7 @@ def test_scores_are_those_of_the_reference(golden, normalize):
         )
         for split in ("train", "eval")
     )
-    found = fDBDDetector(normalize).fit(train).score_samples(test)
+    found = FDBDDetector(normalize).fit(train).score_samples(test)
     # OpenOOD takes the sum over the nine other classes.
     reference = expected[f"openood_fdbd_{normalize}"]
     np.testing.assert_allclose(9 * found, reference, rtol=1e-4, atol=1e-5)
@@ -67,7 +68,7 @@ def test_scores_are_those_of_a_brute_force(normalize, n_units, n_classes, seed):
     rng = np.random.default_rng(seed)
     head = LinearHead(rng.normal(size=(n_classes, n_units)), rng.normal(size=n_classes), "fc")
     train, queries = rng.normal(size=(20, n_units)), 3 * rng.normal(size=(8, n_units))
-    detector = fDBDDetector(normalize).fit(of(train, head))
+    detector = FDBDDetector(normalize).fit(of(train, head))
     np.testing.assert_allclose(detector.mean_, train.mean(axis=0), atol=1e-12)
     expected = [brute_score(normalize, head, train.mean(axis=0), row) for row in queries]
     np.testing.assert_allclose(
@@ -80,7 +81,7 @@ def test_scores_are_those_of_a_brute_force(normalize, n_units, n_classes, seed):
 
 def test_a_distance_is_how_far_features_move_until_the_prediction_changes(A):
     head = LinearHead(A.head.weight[:2], A.head.bias[:2], "fc")
-    detector = fDBDDetector("norm").fit(of(A["fc"], head))
+    detector = FDBDDetector("norm").fit(of(A["fc"], head))
     features = A["fc"][:4] + 0.5
     logits = head.logits(features)
     direction = head.weight[1] - head.weight[0]
@@ -93,12 +94,12 @@ def test_a_distance_is_how_far_features_move_until_the_prediction_changes(A):
 
 def test_a_sample_on_a_boundary_scores_zero():
     head = LinearHead(np.eye(2), input_layer="fc")
-    detector = fDBDDetector().fit(of([[1.0, 0.0], [0.0, 2.0]], head))
+    detector = FDBDDetector().fit(of([[1.0, 0.0], [0.0, 2.0]], head))
     assert detector.score_samples(of([[3.0, 3.0]], head)).tolist() == [0]
 
 
 def test_the_prediction_is_that_of_the_logits(A):
-    detector = fDBDDetector().fit(A)
+    detector = FDBDDetector().fit(A)
     others = Activations({"fc": A["fc"]}, logits=A.logits, predictions=(A.predictions + 1) % 5)
     np.testing.assert_array_equal(detector.score_samples(others), detector.score_samples(A))
     turned = A.assign(logits=-A.logits)
@@ -109,8 +110,8 @@ def test_the_prediction_is_that_of_the_logits(A):
 def test_classes_with_the_same_weights_have_no_boundary(A):
     weight, bias = A.head.weight, A.head.bias
     doubled = LinearHead(np.vstack([weight, weight]), np.r_[bias, bias - 7], "fc")
-    single = fDBDDetector().fit(of(A["fc"], LinearHead(weight, bias, "fc")))
-    detector = fDBDDetector().fit(of(A["fc"], doubled))
+    single = FDBDDetector().fit(of(A["fc"], LinearHead(weight, bias, "fc")))
+    detector = FDBDDetector().fit(of(A["fc"], doubled))
     assert np.isfinite(detector.training_scores_).all()
     # To another class there are two boundaries, the second one farther away.
     assert (detector.training_scores_ > single.training_scores_).all()
@@ -118,13 +119,13 @@ def test_classes_with_the_same_weights_have_no_boundary(A):
 
 def test_a_head_without_any_boundary_scores_zero(A):
     head = LinearHead(np.ones((3, 6)), np.arange(3.0), "fc")
-    assert not fDBDDetector().fit(of(A["fc"], head)).training_scores_.any()
+    assert not FDBDDetector().fit(of(A["fc"], head)).training_scores_.any()
 
 
 @pytest.mark.parametrize("normalize", ["mean", "norm"])
 @pytest.mark.parametrize("features", [np.zeros((4, 6)), np.ones((4, 6)), np.eye(6), -np.eye(6)])
 def test_scores_at_the_center_are_finite(A, normalize, features):
-    detector = fDBDDetector(normalize).fit(of(features, A.head))
+    detector = FDBDDetector(normalize).fit(of(features, A.head))
     center = np.stack([features.mean(axis=0), np.zeros(6), features[0]])
     assert np.isfinite(detector.score_samples(of(center, A.head))).all()
 
@@ -133,9 +134,9 @@ def test_scores_at_the_center_are_finite(A, normalize, features):
 
 
 def test_batches_do_not_show(A, monkeypatch):
-    expected = fDBDDetector().fit(A).score_samples(A)
+    expected = FDBDDetector().fit(A).score_samples(A)
     monkeypatch.setattr(_head_detector, "_VALUES_PER_BATCH", 20)
-    np.testing.assert_allclose(fDBDDetector().fit(A).score_samples(A), expected, rtol=1e-12)
+    np.testing.assert_allclose(FDBDDetector().fit(A).score_samples(A), expected, rtol=1e-12)
 
 
 def test_many_classes_need_little_memory():
@@ -144,7 +145,7 @@ def test_many_classes_need_little_memory():
     X = of(rng.normal(size=(4000, 64)), head)
     X = X.assign(logits=head.logits(X["fc"]))
     tracemalloc.start()
-    fDBDDetector().fit(X).score_samples(X)
+    FDBDDetector().fit(X).score_samples(X)
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     # One number for each sample, class and unit would take 614 MB.
@@ -152,8 +153,8 @@ def test_many_classes_need_little_memory():
 
 
 def test_a_refit_equals_a_fresh_fit(A):
-    refitted = fDBDDetector().fit(A).set_params(normalize="norm").fit(A[::3])
-    fresh = fDBDDetector("norm").fit(A[::3])
+    refitted = FDBDDetector().fit(A).set_params(normalize="norm").fit(A[::3])
+    fresh = FDBDDetector("norm").fit(A[::3])
     np.testing.assert_array_equal(refitted.score_samples(A), fresh.score_samples(A))
     assert refitted.offset_ == fresh.offset_
 
@@ -161,16 +162,16 @@ def test_a_refit_equals_a_fresh_fit(A):
 def test_the_normalisation_can_be_searched(A):
     y = np.where(np.arange(40) % 3, 0, -1)
     search = GridSearchCV(
-        fDBDDetector(), {"normalize": ["mean", "norm"]}, cv=OODKFold(3), error_score="raise"
+        FDBDDetector(), {"normalize": ["mean", "norm"]}, cv=OODKFold(3), error_score="raise"
     ).fit(A, y)
     assert len(set(search.cv_results_["mean_test_score"])) == 2
 
 
 def test_an_unknown_normalisation_is_refused(A):
     with pytest.raises(ValueError, match="normalize"):
-        fDBDDetector("std").fit(A)
+        FDBDDetector("std").fit(A)
 
 
 def test_one_class_has_no_boundary(A):
     with pytest.raises(ValueError, match="at least 2 classes, but the head has 1"):
-        fDBDDetector().fit(of(A["fc"], LinearHead(np.ones((1, 6)), input_layer="fc")))
+        FDBDDetector().fit(of(A["fc"], LinearHead(np.ones((1, 6)), input_layer="fc")))

@@ -15,13 +15,14 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.utils.fixes import parse_version
 
-from skood import Activations, LayerSelector
+from skood import Activations
 from skood._foreign import accepted_rows, in_distribution_scores, is_of_pyod
 from skood.detectors import KNNDetector
 from skood.ensemble import LayerEnsembleDetector
 from skood.inspection import OODRocCurveDisplay
 from skood.metrics import make_ood_scorer, ood_roc_auc_score
 from skood.model_selection import OODKFold
+from skood.preprocessing import LayerSelector
 from skood.training import DecoyClassClassifier
 
 

@@ -8,10 +8,11 @@ from sklearn.experimental import enable_halving_search_cv  # noqa: F401
 from sklearn.model_selection import GridSearchCV, HalvingGridSearchCV
 from sklearn.pipeline import Pipeline, make_pipeline
 
-from skood import Activations, HammingNAPDetector, LayerSelector, PercentileBinarizer
+from skood import Activations, HammingNAPDetector, PercentileBinarizer
 from skood.ensemble import LayerEnsembleDetector
 from skood.metrics import make_ood_scorer
 from skood.model_selection import OODKFold
+from skood.preprocessing import LayerSelector
 
 
 @pytest.fixture(scope="module")
@@ -83,7 +84,7 @@ def test_from_search_knows_the_same_layers_by_any_spelling(data):
 
 def test_from_search_reads_grids_of_several_parts(data):
     """One part leaves the layers as they are in the pipeline."""
-    grid = [{"detect__contamination": [0.1]}, {"select__layers": ["good", "weak"]}]
+    grid = [{"detect__false_alarm_rate": [0.1]}, {"select__layers": ["good", "weak"]}]
     search = layer_search(data, grid, scoring=make_ood_scorer())
     found = layers_of(LayerEnsembleDetector.from_search(search, 3))
     assert {"good", "weak", "all"} == set(found)

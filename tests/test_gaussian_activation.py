@@ -142,7 +142,7 @@ def test_training_samples_that_count_for_another_class_are_scored_like_new_ones(
 
 def test_new_samples_are_rejected_as_often_as_asked():
     rng = np.random.default_rng(0)
-    detector = GaussianActivationDetector(contamination=0.1).fit(rng.normal(size=(60, 40)))
+    detector = GaussianActivationDetector(false_alarm_rate=0.1).fit(rng.normal(size=(60, 40)))
     assert np.mean(detector.predict(rng.normal(size=(2000, 40))) == -1) < 0.2
 
 
@@ -274,7 +274,7 @@ def test_divergence_is_the_mean_log_ratio_of_densities(data):
 def test_divergence_of_the_training_samples_is_zero(data):
     A, y = data
     by_prediction = GaussianActivationDetector().fit(A).kl_divergence(A)
-    by_label = GaussianActivationDetector(group_by="label").fit(A, y).kl_divergence(A, groupby=y)
+    by_label = GaussianActivationDetector(group_by="label").fit(A, y).kl_divergence(A, groups=y)
     for divergences in (by_prediction, by_label):
         assert list(divergences) == [0, 1, 2]
         np.testing.assert_allclose(list(divergences.values()), 0, atol=1e-10)
@@ -283,7 +283,7 @@ def test_divergence_of_the_training_samples_is_zero(data):
 def test_divergence_of_an_unknown_class_is_infinite(data):
     A, y = data
     groups = np.where(y == 0, -1, y)
-    divergences = GaussianActivationDetector().fit(A).kl_divergence(A, groupby=groups)
+    divergences = GaussianActivationDetector().fit(A).kl_divergence(A, groups=groups)
     assert divergences[-1] == np.inf
     assert np.isfinite([divergences[1], divergences[2]]).all()
 
@@ -291,10 +291,10 @@ def test_divergence_of_an_unknown_class_is_infinite(data):
 def test_wrong_groups_are_refused(data):
     A, y = data
     detector = GaussianActivationDetector().fit(A)
-    with pytest.raises(ValueError, match="groupby must be 'prediction' or an array, got 'label'"):
-        detector.kl_divergence(A, groupby="label")
-    with pytest.raises(ValueError, match="X has 120 samples, but groupby has 119"):
-        detector.kl_divergence(A, groupby=y[1:])
+    with pytest.raises(ValueError, match="groups must be 'prediction' or an array, got 'label'"):
+        detector.kl_divergence(A, groups="label")
+    with pytest.raises(ValueError, match="X has 120 samples, but groups has 119"):
+        detector.kl_divergence(A, groups=y[1:])
 
 
 @pytest.mark.parametrize("dtype", [str, object])
@@ -303,7 +303,7 @@ def test_groups_may_be_texts_of_any_dtype(data, dtype):
     detector = GaussianActivationDetector().fit(A)
     numbers = A.predictions.astype(str)
     unlike = np.where(numbers == numbers[0], "first", "other").astype(dtype)
-    assert set(detector.kl_divergence(A, groupby=unlike)) == {"first", "other"}
+    assert set(detector.kl_divergence(A, groups=unlike)) == {"first", "other"}
 
 
 def test_equal_samples_with_different_labels_may_come_in_any_order():

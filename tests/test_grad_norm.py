@@ -7,7 +7,8 @@ from hypothesis import strategies as st
 from scipy.special import softmax
 from sklearn.model_selection import GridSearchCV
 
-from skood import Activations, LinearHead
+from skood import Activations
+from skood.activations import LinearHead
 from skood.detectors import GradNormDetector, _head_detector
 from skood.model_selection import OODKFold
 

@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from sklearn.metrics import roc_auc_score
 from sklearn.model_selection import GridSearchCV
 
-from skood import Activations, PackedBits
+from skood import Activations
+from skood.activations import PackedBits
 from skood.detectors import GramDetector, _gram_ranges
 from skood.model_selection import OODKFold
 
@@ -173,7 +174,7 @@ def test_false_alarms_are_as_asked_for():
     rng = np.random.default_rng(0)
     X, predictions = rng.random((3000, 20)) ** 2, rng.integers(5, size=3000)
     A = Activations({"fc": X}, predictions=predictions)
-    detector = GramDetector(contamination=0.1).fit(A[:500])
+    detector = GramDetector(false_alarm_rate=0.1).fit(A[:500])
     assert np.mean(detector.predict(A[500:]) == -1) == pytest.approx(0.1, abs=0.03)
     # The samples themselves lie in ranges that they set.
     assert (detector.predict(A[:500]) == 1).all()
@@ -214,10 +215,10 @@ def test_class_names_may_be_words(labelled):
     np.testing.assert_array_equal(detector.training_scores_, expected.training_scores_)
 
 
-@pytest.mark.parametrize("contamination", [0.01, 0.5])
-def test_a_class_without_training_samples_is_rejected(labelled, contamination):
+@pytest.mark.parametrize("false_alarm_rate", [0.01, 0.5])
+def test_a_class_without_training_samples_is_rejected(labelled, false_alarm_rate):
     X, y = labelled
-    detector = GramDetector(contamination=contamination)
+    detector = GramDetector(false_alarm_rate=false_alarm_rate)
     detector.fit(Activations({"fc": X}, predictions=y))
     strange = Activations({"fc": X}, predictions=np.full(60, 7))
     assert (detector.predict(strange) == -1).all()

@@ -17,7 +17,8 @@ from sklearn.model_selection import (
     cross_val_score,
 )
 
-from skood import Activations, GroupProgressionDetector, PackedBits
+from skood import Activations, GroupProgressionDetector
+from skood.activations import PackedBits
 from skood.detectors import _pattern_groups
 from skood.model_selection import OODKFold
 
@@ -92,7 +93,8 @@ def lowest_and_highest(train, sample, k, left_out=None):
     """Bounds of distance and matching of one sample over all choices among ties."""
     others = np.delete(np.arange(len(train)), [] if left_out is None else [left_out])
     distances = {
-        name: ((train[name][others] > 0) != (sample[name] > 0)).sum(axis=1) for name in train.layers
+        name: ((train[name][others] > 0) != (sample[name] > 0)).sum(axis=1)
+        for name in train.layer_names
     }
     same_class = train.predictions[others] == sample.predictions
 
@@ -100,7 +102,7 @@ def lowest_and_highest(train, sample, k, left_out=None):
         picks = (np.lexsort((sign * values, order_by))[:k] for sign in (1, -1))
         return [values[pick].mean() for pick in picks]
 
-    last = distances[train.layers[-1]]
+    last = distances[train.layer_names[-1]]
     return (
         np.array([bounds(last, values) for values in distances.values()]),
         np.array([bounds(values, same_class) for values in distances.values()]),
@@ -203,7 +205,7 @@ def test_score_is_the_mean_of_the_standardised_shares():
 @pytest.mark.parametrize("features", ["both", "distance", "matching"])
 def test_unlike_samples_are_found_and_the_false_alarms_are_as_asked_for(features):
     train, test, unlike = make_samples(600, 1), make_samples(400, 2), make_unlike(200, 3)
-    detector = GroupProgressionDetector(n_neighbors=50, features=features, contamination=0.1)
+    detector = GroupProgressionDetector(n_neighbors=50, features=features, false_alarm_rate=0.1)
     detector.fit(train)
     assert np.mean(detector.predict(test) == -1) == pytest.approx(0.1, abs=0.05)
     y = np.repeat([1, -1], [400, 200])
@@ -254,7 +256,7 @@ def two_kinds():
 def test_a_classifier_learns_to_recognise_the_marked_samples(two_kinds, estimator):
     A, y = two_kinds
     detector = GroupProgressionDetector(
-        n_neighbors=20, estimator=estimator, contamination=0.1, random_state=0
+        n_neighbors=20, estimator=estimator, false_alarm_rate=0.1, random_state=0
     ).fit(A, y)
     test, unlike = make_samples(400, 3), make_unlike(200, 4)
     both = Activations.concatenate([test, unlike])

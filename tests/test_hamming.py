@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
 
-from skood import Activations, HammingNAPDetector, PackedBits, PercentileBinarizer
+from skood import Activations, HammingNAPDetector, PercentileBinarizer
+from skood.activations import PackedBits
 from skood.detectors import _hamming_search
 from skood.detectors._hamming_search import hamming_neighbors
 from skood.detectors._pattern_store import PatternStore
@@ -331,7 +332,7 @@ def test_the_more_common_of_equally_near_patterns_scores_higher():
     [(0, [1, 0, 0, 0]), (0.9, [1, 0, 0, 0]), (1, [1, 1, 0, 0]), (2.5, [1, 1, 1, 0]), (9, [1] * 4)],
 )
 def test_tau_is_the_largest_distance_that_is_accepted(tau, accepted, break_ties):
-    detector = HammingNAPDetector(tau=tau, contamination=0.5, break_ties=break_ties)
+    detector = HammingNAPDetector(tau=tau, false_alarm_rate=0.5, break_ties=break_ties)
     detector.fit(np.array([[1, 1, 1, 1]] * 3))
     labels = detector.predict([[1, 1, 1, 1], [0, 1, 1, 1], [0, 1, 0, 1], [0, 0, 0, 1]])
     np.testing.assert_array_equal(labels == 1, accepted)
@@ -405,10 +406,10 @@ def test_the_threshold_holds_on_unseen_samples():
     predictions = np.arange(3000) % 4
     flipped = rng.random((3000, 200)) < rng.uniform(0.01, 0.2, (3000, 1))
     X = patterns(prototypes[predictions] ^ flipped, predictions)
-    for contamination in (0.05, 0.2):
-        detector = HammingNAPDetector(contamination=contamination).fit(X[:600])
+    for false_alarm_rate in (0.05, 0.2):
+        detector = HammingNAPDetector(false_alarm_rate=false_alarm_rate).fit(X[:600])
         rejected = np.mean(detector.predict(X[600:]) == -1)
-        assert 0.7 * contamination < rejected < 1.3 * contamination
+        assert 0.7 * false_alarm_rate < rejected < 1.3 * false_alarm_rate
     # Stored samples find themselves: a threshold from their distances would reject far more.
     naive = np.percentile(detector.score_samples(X[:600]), 5)
     assert np.mean(detector.score_samples(X[600:]) < naive) > 0.9
@@ -475,8 +476,8 @@ def test_predictions_are_needed_where_they_were_fitted(X):
     [
         {"tau": -1},
         {"tau": "3"},
-        {"contamination": 0},
-        {"contamination": 0.6},
+        {"false_alarm_rate": 0},
+        {"false_alarm_rate": 0.6},
         {"group_by": "class"},
         {"store": "none"},
         {"break_ties": "yes"},

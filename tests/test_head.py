@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 from sklearn.base import BaseEstimator
 
-from skood import Activations, LinearHead, PackedBits
+from skood import Activations
 from skood._head import check_head_input, checked_logits, head_features
+from skood.activations import LinearHead, PackedBits
 
 
 class Reader(BaseEstimator):
@@ -35,7 +36,7 @@ def reader(A):
 def test_the_layer_of_the_head_and_float64_logits_come_back(A):
     reader = Reader()
     checked = check_head_input(reader, A.assign(logits=A.logits.astype(np.float32)), reset=True)
-    assert checked.layers == ("fc",)
+    assert checked.layer_names == ("fc",)
     assert checked.logits.dtype == np.float64
     np.testing.assert_allclose(checked.logits, A.logits, rtol=1e-6)
     np.testing.assert_array_equal(head_features(checked), A["fc"])

@@ -11,9 +11,11 @@ from sklearn.exceptions import NotFittedError
 from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
 
-from skood import Activations, LayerSelector, PackedBits
+from skood import Activations
+from skood.activations import PackedBits
 from skood.detectors import KNNDetector, _neighbor_search
 from skood.model_selection import OODKFold
+from skood.preprocessing import LayerSelector
 
 
 @pytest.fixture(params=["faiss", "products"])
@@ -240,7 +242,7 @@ def test_batches_give_what_one_fit_gives(data):
 
 def test_the_threshold_rejects_as_many_new_samples():
     X = np.random.default_rng(0).normal(size=(1400, 20))
-    detector = KNNDetector(1, contamination=0.1).fit(X[:400])
+    detector = KNNDetector(1, false_alarm_rate=0.1).fit(X[:400])
     assert np.mean(detector.predict(X[400:]) == -1) == pytest.approx(0.1, abs=0.05)
     # Compared with itself, no training sample is far away.
     np.testing.assert_array_equal(detector.score_samples(X[:400]), 0)

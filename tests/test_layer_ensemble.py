@@ -8,11 +8,12 @@ from sklearn.metrics import roc_auc_score
 from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import Pipeline, make_pipeline
 
-from skood import Activations, HammingNAPDetector, LayerSelector, PercentileBinarizer
+from skood import Activations, HammingNAPDetector, PercentileBinarizer
 from skood.ensemble import AutoNAPDetector, LayerEnsembleDetector
 from skood.ensemble._combination import Calibration
 from skood.metrics import make_ood_scorer
 from skood.model_selection import OODKFold
+from skood.preprocessing import LayerSelector
 
 
 @pytest.fixture(scope="module")
@@ -37,7 +38,7 @@ def test_fisher_sums_the_logarithms_of_conformal_p_values(data):
     A, y = data
     ensemble = LayerEnsembleDetector(member()).fit(A, y)
     expected = 0
-    for name in A.layers:
+    for name in A.layer_names:
         detector = member().fit(A[[name]], y)
         calibration = detector[-1].training_scores_
         for_each = detector.score_samples(A[[name]])
@@ -50,7 +51,7 @@ def test_mean_standardises_by_left_out_scores(data):
     A, y = data
     ensemble = LayerEnsembleDetector(member(), combine="mean").fit(A, y)
     columns = []
-    for name in A.layers:
+    for name in A.layer_names:
         detector = member().fit(A[[name]], y)
         left_out = detector[-1].training_scores_
         columns.append((detector.score_samples(A[[name]]) - left_out.mean()) / left_out.std())
@@ -134,7 +135,7 @@ def test_p_values_are_ranks_among_calibration_scores():
 def test_threshold_holds_on_unseen_samples(combine):
     rng = np.random.default_rng(0)
     A = Activations({name: rng.normal(size=(1200, 30)) for name in ("a", "b", "c")})
-    ensemble = LayerEnsembleDetector(member(), combine=combine, contamination=0.1).fit(A[:600])
+    ensemble = LayerEnsembleDetector(member(), combine=combine, false_alarm_rate=0.1).fit(A[:600])
     assert 0.04 < (ensemble.predict(A[600:]) == -1).mean() < 0.16
 
 
@@ -171,7 +172,7 @@ def search(data):
             ("detect", HammingNAPDetector()),
         ]
     )
-    grid = {"select__layers": list(A.layers), "binarize__percentile": [20, 50, 80]}
+    grid = {"select__layers": list(A.layer_names), "binarize__percentile": [20, 50, 80]}
     return GridSearchCV(pipeline, grid, scoring=make_ood_scorer(), cv=OODKFold(3)).fit(A, y)
 
 

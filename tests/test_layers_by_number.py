@@ -7,13 +7,7 @@ from hypothesis import strategies as st
 from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import Pipeline, make_pipeline
 
-from skood import (
-    ActivationExtractor,
-    Activations,
-    HammingNAPDetector,
-    LayerSelector,
-    PercentileBinarizer,
-)
+from skood import ActivationExtractor, Activations, HammingNAPDetector, PercentileBinarizer
 from skood._validation import find_layer, match_layers
 from skood.ensemble import LayerEnsembleDetector
 from skood.inspection import (
@@ -25,7 +19,7 @@ from skood.inspection import (
 )
 from skood.metrics import make_ood_scorer
 from skood.model_selection import OODKFold
-from skood.preprocessing import NeuronSelector
+from skood.preprocessing import LayerSelector, NeuronSelector
 
 NAMES = ["conv", "relu", "2", "0"]
 
@@ -60,7 +54,7 @@ def A():
 )
 def test_numbers_are_positions_and_text_is_a_name(A, layers, expected):
     assert LayerSelector(layers).fit(A).layers_ == expected
-    assert LayerSelector(layers).fit_transform(A).layers == tuple(expected)
+    assert LayerSelector(layers).fit_transform(A).layer_names == tuple(expected)
 
 
 @given(
@@ -94,7 +88,7 @@ def test_masks_and_fractions_are_no_numbers_of_layers(A, layers):
 
 def test_later_the_layers_are_found_by_the_names_that_fit_saw(A):
     selector = LayerSelector([1]).fit(A)
-    assert selector.transform(A[["0", "relu", "conv"]]).layers == ("relu",)
+    assert selector.transform(A[["0", "relu", "conv"]]).layer_names == ("relu",)
 
 
 def test_an_array_is_layer_0():
@@ -150,7 +144,7 @@ def test_a_search_over_numbers_is_one_over_names(data, numbers):
         GridSearchCV(
             pipeline(), {"select__layers": layers}, scoring=make_ood_scorer(), cv=OODKFold(3)
         ).fit(A, y)
-        for layers in (numbers, list(A.layers))
+        for layers in (numbers, list(A.layer_names))
     ]
     scores, expected = (search.cv_results_["mean_test_score"] for search in searches)
     np.testing.assert_array_equal(scores, expected)
@@ -181,7 +175,7 @@ def test_layers_of_a_network_have_no_numbers(layers):
     for given_to_fit in (X, extracted):
         with pytest.raises(ValueError, match=r"by name or glob pattern.*LayerSelector"):
             ActivationExtractor(network, layers).fit(given_to_fit)
-    assert LayerSelector([-1]).fit_transform(extracted).layers == extracted.layers[-1:]
+    assert LayerSelector([-1]).fit_transform(extracted).layer_names == extracted.layer_names[-1:]
 
 
 # One layer: displays and supports

@@ -10,7 +10,8 @@ from hypothesis.extra.numpy import arrays as np_arrays
 from numpy.testing import assert_allclose, assert_array_equal
 from sklearn.pipeline import make_pipeline
 
-from skood import Activations, LinearHead
+from skood import Activations
+from skood.activations import LinearHead
 from skood.detectors import EnergyDetector
 from skood.shaping import LINe, ReAct, _base, _percentile
 

@@ -252,7 +252,7 @@ def test_one_logit_is_an_energy_but_no_confidence(A):
 
 
 def test_the_threshold_rejects_the_share_of_training_samples_asked_for(A, detector):
-    detector.set_params(contamination=0.25).fit(A)
+    detector.set_params(false_alarm_rate=0.25).fit(A)
     assert detector.offset_ == np.percentile(detector.training_scores_, 25)
     assert np.mean(detector.predict(A) == -1) == 0.25
 

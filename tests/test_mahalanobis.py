@@ -20,9 +20,11 @@ from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from skood import Activations, LayerSelector, PackedBits
+from skood import Activations
+from skood.activations import PackedBits
 from skood.detectors import MahalanobisDetector, _tied_gaussian
 from skood.model_selection import OODKFold
+from skood.preprocessing import LayerSelector
 
 # References
 
@@ -269,7 +271,7 @@ def test_few_training_samples_do_not_make_the_threshold_strict(covariance, relat
     centers = 3 * rng.normal(size=(4, 60))
     labels = np.arange(2200) % 4
     X = rng.normal(size=(2200, 60)) + centers[labels]
-    detector = MahalanobisDetector(covariance=covariance, relative=relative, contamination=0.1)
+    detector = MahalanobisDetector(covariance=covariance, relative=relative, false_alarm_rate=0.1)
     detector.fit(X[:200], labels[:200])
     assert np.mean(detector.predict(X[200:]) == -1) == pytest.approx(0.1, abs=0.06)
     if covariance is None:
@@ -292,7 +294,7 @@ def test_each_layer_is_normalised_by_itself(data, relative, covariance):
     params = {"relative": relative, "covariance": covariance}
     expected = MahalanobisDetector(**params).fit(units, y)
     detector = MahalanobisDetector(normalize=True, **params).fit(A, y)
-    for name in A.layers:
+    for name in A.layer_names:
         np.testing.assert_allclose(detector.class_means_[name], expected.class_means_[name])
         np.testing.assert_allclose(
             detector.precision_[name], expected.precision_[name], rtol=1e-6, atol=1e-6
@@ -377,8 +379,10 @@ def test_layers_are_summed_where_no_row_is_out_of_distribution(data):
     A, y = data
     detector = MahalanobisDetector().fit(A[y >= 0], y[y >= 0])
     np.testing.assert_array_equal(detector.layer_weights_, 1)
-    alone = [MahalanobisDetector().fit(A[[name]][y >= 0], y[y >= 0]) for name in A.layers]
-    scores = [part.score_samples(A[[name]]) for part, name in zip(alone, A.layers, strict=True)]
+    alone = [MahalanobisDetector().fit(A[[name]][y >= 0], y[y >= 0]) for name in A.layer_names]
+    scores = [
+        part.score_samples(A[[name]]) for part, name in zip(alone, A.layer_names, strict=True)
+    ]
     np.testing.assert_allclose(detector.layer_scores(A), np.transpose(scores))
     np.testing.assert_allclose(detector.score_samples(A), np.sum(scores, axis=0))
     left_out = np.sum([part.training_scores_ for part in alone], axis=0)
@@ -389,11 +393,11 @@ def test_layers_are_weighted_by_logistic_regression(data):
     A, y = data
     detector = MahalanobisDetector().fit(A, y)
     plain = MahalanobisDetector().fit(A[y >= 0], y[y >= 0])
-    for name in A.layers:
+    for name in A.layer_names:
         np.testing.assert_array_equal(detector.class_means_[name], plain.class_means_[name])
         np.testing.assert_array_equal(detector.precision_[name], plain.precision_[name])
     left_out = np.column_stack(
-        [MahalanobisDetector().fit(A[[name]], y).training_scores_ for name in A.layers]
+        [MahalanobisDetector().fit(A[[name]], y).training_scores_ for name in A.layer_names]
     )
     scores = np.vstack([left_out, plain.layer_scores(A[y < 0])])
     pipe = make_pipeline(StandardScaler(), LogisticRegression(class_weight="balanced", tol=1e-8))

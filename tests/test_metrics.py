@@ -408,7 +408,7 @@ def test_one_verdict_for_all_rows_is_worth_nothing(verdict):
 
 
 def test_metrics_of_verdicts_choose_the_threshold(blob):
-    grid = {"contamination": [0.01, 0.1, 0.5]}
+    grid = {"false_alarm_rate": [0.01, 0.1, 0.5]}
     search = GridSearchCV(
         KNNDetector(5, normalize=False),
         grid,
@@ -423,7 +423,7 @@ def test_metrics_of_verdicts_choose_the_threshold(blob):
         by_verdict = search.cv_results_[f"mean_test_{name}"]
         expected = [
             np.mean([score_of_fold(name, share, train, test, blob) for train, test in folds(blob)])
-            for share in grid["contamination"]
+            for share in grid["false_alarm_rate"]
         ]
         np.testing.assert_allclose(by_verdict, expected)
         assert np.ptp(by_verdict) > 0.05
@@ -435,7 +435,9 @@ def folds(blob):
 
 def score_of_fold(name, share, train, test, blob):
     X, y = blob
-    verdicts = KNNDetector(5, normalize=False, contamination=share).fit(X[train]).predict(X[test])
+    verdicts = (
+        KNNDetector(5, normalize=False, false_alarm_rate=share).fit(X[train]).predict(X[test])
+    )
     return VERDICTS[name](y[test] == -1, verdicts == -1)
 
 

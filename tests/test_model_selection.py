@@ -436,7 +436,7 @@ def test_successive_halving_works_with_the_settings_that_messages_name(
     search_class, scoring, splitter, many
 ):
     search = search_class(
-        KNNDetector(contamination=0.2),
+        KNNDetector(false_alarm_rate=0.2),
         NEIGHBORS,
         scoring=scoring,
         cv=splitter,

@@ -32,11 +32,11 @@ def test_monitor_needs_no_ood_data_and_finds_them(digits):
     assert (monitor.predict(unseen) == -1).mean() < 0.15
 
 
-def test_contamination_sets_the_share_of_false_alarms(digits):
+def test_false_alarm_rate_is_kept(digits):
     network, X, _, inside = digits
     fit, unseen = X[inside[:900]], X[inside[900:]]
     rejected = [
-        (make_monitor(network, contamination=share).fit(fit).predict(unseen) == -1).mean()
+        (make_monitor(network, false_alarm_rate=share).fit(fit).predict(unseen) == -1).mean()
         for share in (0.02, 0.2)
     ]
     assert rejected[0] < 0.12 < rejected[1] < 0.4

@@ -10,9 +10,11 @@ from scipy.special import expit, logit, softmax
 from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
 
-from skood import Activations, LayerSelector, LinearHead, PackedBits, PoolingReducer
+from skood import Activations, PoolingReducer
+from skood.activations import LinearHead, PackedBits
 from skood.detectors import NACDetector, _nac
 from skood.model_selection import OODKFold
+from skood.preprocessing import LayerSelector
 
 
 @pytest.fixture
@@ -244,7 +246,7 @@ def test_gradients_of_the_network_come_first(A):
     assert detector.gradient_layers_ == ("relu1", "relu2")
     assert not hasattr(detector, "head_")
     assert list(detector.counts_) == ["relu1", "relu2"]
-    assert list(detector.layer_shapes_) == list(X.layers)
+    assert list(detector.layer_shapes_) == list(X.layer_names)
     with pytest.raises(ValueError, match=r"fitted on.*relu1:gradient"):
         detector.score_samples(A)
 

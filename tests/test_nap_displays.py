@@ -9,16 +9,11 @@ from hypothesis import strategies as st
 from numpy.testing import assert_allclose, assert_array_equal
 from sklearn.pipeline import make_pipeline
 
-from skood import (
-    Activations,
-    HammingNAPDetector,
-    LayerSelector,
-    PercentileBinarizer,
-    PoolingReducer,
-)
+from skood import Activations, HammingNAPDetector, PercentileBinarizer, PoolingReducer
 from skood.detectors import KNNDetector
 from skood.ensemble import AutoNAPDetector
 from skood.inspection import HammingDistanceDisplay, SettingAccuracyDisplay
+from skood.preprocessing import LayerSelector
 
 matplotlib = pytest.importorskip("matplotlib")
 matplotlib.use("Agg")

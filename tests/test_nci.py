@@ -6,7 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.model_selection import GridSearchCV
 
-from skood import Activations, LinearHead
+from skood import Activations
+from skood.activations import LinearHead
 from skood.detectors import NCIDetector, _head_detector
 from skood.model_selection import OODKFold
 

@@ -9,8 +9,10 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from sklearn.pipeline import make_pipeline
 
-from skood import Activations, LayerSelector, NeuronCountDetector, PackedBits
+from skood import Activations, NeuronCountDetector
+from skood.activations import PackedBits
 from skood.detectors import _neuron_count
+from skood.preprocessing import LayerSelector
 
 STATISTICS = ("count", "coefficient", "mean_activation_count")
 LAYERS = [f"relu{number}" for number in range(1, 6)]
@@ -201,7 +203,7 @@ def test_out_of_distribution_rows_are_not_counted(A):
 
 def test_no_more_samples_are_rejected_than_asked_for():
     X = np.random.default_rng(0).random((500, 100)) < 0.5
-    detector = NeuronCountDetector(contamination=0.1).fit(X)
+    detector = NeuronCountDetector(false_alarm_rate=0.1).fit(X)
     assert 0.05 < np.mean(detector.predict(X) == -1) <= 0.1
 
 
@@ -252,8 +254,8 @@ def test_feature_maps_have_to_be_pooled_first():
         {"statistic": "sum"},
         {"two_sided": "yes"},
         {"activation_counts": 3},
-        {"contamination": 0},
-        {"contamination": 0.6},
+        {"false_alarm_rate": 0},
+        {"false_alarm_rate": 0.6},
     ],
     ids=str,
 )

@@ -5,7 +5,8 @@ import sys
 import numpy as np
 import pytest
 
-from skood import Activations, PackedBits
+from skood import Activations
+from skood.activations import PackedBits
 from skood.inspection import MeanActivationDisplay, NeuronMeasureDisplay, NeuronStatistics
 
 matplotlib = pytest.importorskip("matplotlib")

@@ -5,7 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from skood import Activations, PackedBits
+from skood import Activations
+from skood.activations import PackedBits
 from skood.inspection import activation_count, neuron_accuracy, weak_neurons
 
 LAYERS = [f"relu{number}" for number in range(1, 6)]

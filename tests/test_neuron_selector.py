@@ -10,18 +10,11 @@ from sklearn.model_selection import GridSearchCV
 from sklearn.neural_network import MLPClassifier
 from sklearn.pipeline import make_pipeline
 
-from skood import (
-    ActivationExtractor,
-    Activations,
-    HammingNAPDetector,
-    LayerSelector,
-    LinearHead,
-    PackedBits,
-    PercentileBinarizer,
-)
+from skood import ActivationExtractor, Activations, HammingNAPDetector, PercentileBinarizer
+from skood.activations import LinearHead, PackedBits
 from skood.detectors import ViMDetector
 from skood.model_selection import OODKFold
-from skood.preprocessing import NeuronSelector
+from skood.preprocessing import LayerSelector, NeuronSelector
 
 WEIGHT = np.array([[2.0, 0.9, -1.0, 0.0], [0.0, 0.1, 0.5, -1.0], [0.0, -4.0, 0.0, 1.0]])
 
@@ -132,7 +125,7 @@ def test_gradients_are_averaged_over_the_samples_predicted_as_a_class():
     selector = NeuronSelector(importance="gradient").fit(A, [0, 0, 1, -1])
     np.testing.assert_allclose(selector.importances_["fc"], [[2, 0.2, 0], [0, 0, 5]])
     selected = selector.transform(A)
-    assert selected.layers == A.layers
+    assert selected.layer_names == A.layer_names
     np.testing.assert_array_equal(selected["fc"], A["fc"][:, [0, 2]])
     np.testing.assert_array_equal(selected["fc:gradient"], gradient[:, [0, 2]])
     assert selected["out"] is A["out"]
@@ -168,7 +161,7 @@ def test_a_class_without_samples_has_no_unit_that_matters():
 
 def test_what_the_network_said_stays_and_the_head_goes(A):
     selected = NeuronSelector(0).fit_transform(A)
-    assert selected.layers == A.layers
+    assert selected.layer_names == A.layer_names
     np.testing.assert_array_equal(selected.logits, A.logits)
     np.testing.assert_array_equal(selected.predictions, A.predictions)
     np.testing.assert_array_equal(selected.features, A["fc"])
@@ -275,7 +268,7 @@ def test_a_monitor_of_one_class_compares_its_neurons_only(network_outputs):
 def test_the_threshold_can_be_searched(network_outputs, importance):
     A, y = network_outputs
     search = GridSearchCV(
-        monitor(importance=importance).set_params(layerselector__layers=[A.layers[0]]),
+        monitor(importance=importance).set_params(layerselector__layers=[A.layer_names[0]]),
         {"neuronselector__threshold": [0.0, 0.45, 0.9]},
         cv=OODKFold(3),
         error_score="raise",

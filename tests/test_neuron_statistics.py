@@ -57,7 +57,7 @@ def recorder():
 
 
 def assert_column_equals(statistics, column, by_layer):
-    assert list(by_layer) == list(statistics.layers)
+    assert list(by_layer) == list(statistics.layer_names)
     np.testing.assert_array_equal(statistics[column], np.concatenate(list(by_layer.values())))
 
 
@@ -68,7 +68,7 @@ def test_there_is_a_row_for_each_neuron():
     statistics = NeuronStatistics(MEASURES)
     assert len(statistics) == 7
     assert statistics.columns == ("layer", "unit", "activation_count", "accuracy")
-    assert statistics.layers == ("relu1", "relu2")
+    assert statistics.layer_names == ("relu1", "relu2")
     assert statistics["layer"].tolist() == ["relu1"] * 3 + ["relu2"] * 4
     assert statistics["unit"].tolist() == [0, 1, 2, 0, 1, 2, 3]
     assert statistics["activation_count"].tolist() == [9, 0, 4, 5, 7, 1, 2]
@@ -131,7 +131,7 @@ def test_activations_alone_tell_counts_and_rates(X):
     statistics = NeuronStatistics.from_activations(X)
     assert statistics.columns == ("layer", "unit", "activation_count", "activation_rate")
     assert_column_equals(statistics, "activation_count", activation_count(X))
-    rates = np.concatenate([(X[layer] > 0).mean(axis=0) for layer in X.layers])
+    rates = np.concatenate([(X[layer] > 0).mean(axis=0) for layer in X.layer_names])
     np.testing.assert_allclose(statistics["activation_rate"], rates)
 
 
@@ -186,7 +186,7 @@ def test_a_recorder_adds_what_it_saw_and_who_is_weak(X, recorder):
 def test_who_never_fired_in_training_is_told_by_the_recorder(X, network, recorder):
     statistics = NeuronStatistics.from_activations(X, network=network, recorder=recorder)
     expected = neuron_influence(
-        network, "l2", activation_counts=recorder.activation_counts_, layers=X.layers
+        network, "l2", activation_counts=recorder.activation_counts_, layers=X.layer_names
     )
     assert_column_equals(statistics, "influence_l2", expected)
     assert statistics["influence_l2"][[0, 4]].tolist() == [0, 0]
@@ -257,7 +257,7 @@ def test_a_trained_network_and_its_recorder_fill_the_whole_table():
     statistics = NeuronStatistics.from_activations(
         X, labels.numpy(), network=net, recorder=recorder
     )
-    assert statistics.layers == ("1", "3")
+    assert statistics.layer_names == ("1", "3")
     for column, recorded in (
         ("training_count", recorder.activation_counts_),
         ("average_gradient", recorder.average_gradients_),

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from scipy.special import logsumexp
 from sklearn.model_selection import GridSearchCV
 
-from skood import Activations, LinearHead
+from skood import Activations
+from skood.activations import LinearHead
 from skood.detectors import NNGuideDetector, _head_detector, _neighbor_search, _nn_guide
 from skood.model_selection import OODKFold
 

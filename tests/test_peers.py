@@ -16,10 +16,12 @@ from scipy.special import expit
 from sklearn.base import clone
 from sklearn.pipeline import make_pipeline
 
-from skood import ActivationExtractor, Activations, LinearHead
+from skood import ActivationExtractor, Activations
+from skood.activations import LinearHead
 from skood.detectors import (
     EnergyDetector,
     EntropyDetector,
+    FDBDDetector,
     GENDetector,
     GradNormDetector,
     GramDetector,
@@ -33,7 +35,6 @@ from skood.detectors import (
     OpenMaxDetector,
     SHEDetector,
     ViMDetector,
-    fDBDDetector,
 )
 from skood.extraction import ODIN, MahalanobisPerturbation
 from skood.shaping import ASH, DICE, SCALE, ReAct
@@ -247,7 +248,7 @@ CASES = [
     ),
     Case(
         "fDBD",
-        fDBDDetector(),
+        FDBDDetector(),
         lambda p: p.fit_predict(peers.fDBD(None, p.head), "features"),
         precision=torch.float32,
     ),

@@ -12,7 +12,7 @@ from hypothesis.extra.numpy import array_shapes
 from hypothesis.extra.numpy import arrays as np_arrays
 from sklearn.pipeline import make_pipeline
 
-from skood import Activations, LayerSelector, PackedBits, PercentileBinarizer, PoolingReducer
+from skood import Activations, PercentileBinarizer, PoolingReducer
 from skood._validation import (
     check_class_labels,
     in_distribution_mask,
@@ -20,6 +20,8 @@ from skood._validation import (
     match_layers,
     take_rows,
 )
+from skood.activations import PackedBits
+from skood.preprocessing import LayerSelector
 
 PERCENTILES = (0, 10, 12.5, 25, 30, 50, 57, 70, 75, 90, 100)
 
@@ -92,7 +94,7 @@ def test_flatten_keeps_every_value_in_order(A):
 
 def test_several_poolings_yield_a_layer_each(A):
     pooled = PoolingReducer(("avg", "max")).fit_transform(A)
-    assert pooled.layers == ("conv1:avg", "conv1:max", "conv2:avg", "conv2:max", "fc")
+    assert pooled.layer_names == ("conv1:avg", "conv1:max", "conv2:avg", "conv2:max", "fc")
     np.testing.assert_allclose(pooled["conv1:avg"], A["conv1"].mean(axis=(2, 3)))
     np.testing.assert_array_equal(pooled["conv2:max"], A["conv2"].max(axis=(2, 3)))
     np.testing.assert_array_equal(pooled["fc"], A["fc"])
@@ -101,7 +103,7 @@ def test_several_poolings_yield_a_layer_each(A):
 
 @pytest.mark.parametrize("pooling", ["max", ["max"], ("max",)], ids=str)
 def test_one_pooling_keeps_the_names(A, pooling):
-    assert PoolingReducer(pooling).fit_transform(A).layers == A.layers
+    assert PoolingReducer(pooling).fit_transform(A).layer_names == A.layer_names
 
 
 @pytest.mark.parametrize("layer", [np.ones((2, 5)), PackedBits.pack(np.ones((2, 5)))], ids=type)
@@ -148,7 +150,7 @@ def test_names_and_patterns_select_layers_in_forward_order(A, layers, expected):
     selector = LayerSelector(layers).fit(A)
     assert selector.layers_ == expected
     selected = selector.transform(A[1:])
-    assert list(selected.layers) == expected
+    assert list(selected.layer_names) == expected
     for name in expected:
         assert np.shares_memory(selected[name], A[name])
 
@@ -278,7 +280,7 @@ def test_bits_do_not_depend_on_the_dtype_or_on_other_rows(rule, dtype):
 def test_layers_become_packed_bits_and_packed_bits_stay(A):
     A = A[["fc"]].replace({"fc": A["fc"], "bits": PackedBits.pack(A["fc"] > 1)})
     binary = PercentileBinarizer(25).fit_transform(A)
-    assert binary.layers == A.layers
+    assert binary.layer_names == A.layer_names
     assert binary["bits"] is A["bits"]
     np.testing.assert_array_equal(
         binary["fc"].unpack(), [above_own_percentile(row, 25) for row in A["fc"]]

@@ -7,16 +7,11 @@ from sklearn.metrics import roc_auc_score
 from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import Pipeline, make_pipeline
 
-from skood import (
-    ActivationExtractor,
-    HammingNAPDetector,
-    LayerSelector,
-    PercentileBinarizer,
-    PoolingReducer,
-)
+from skood import ActivationExtractor, HammingNAPDetector, PercentileBinarizer, PoolingReducer
 from skood.datasets import load_digits_ood
 from skood.metrics import make_ood_scorer
 from skood.model_selection import OODKFold
+from skood.preprocessing import LayerSelector
 
 torch = pytest.importorskip("torch")
 nn = torch.nn

@@ -9,7 +9,7 @@ from sklearn.model_selection import GridSearchCV, ParameterGrid
 from sklearn.neural_network import MLPClassifier
 from sklearn.pipeline import make_pipeline
 
-from skood import ActivationExtractor, LayerSelector
+from skood import ActivationExtractor
 from skood.datasets import load_digits_ood
 from skood.detectors import (
     EnergyDetector,
@@ -24,6 +24,7 @@ from skood.detectors import (
 )
 from skood.extraction import ODIN
 from skood.model_selection import OODKFold
+from skood.preprocessing import LayerSelector
 from skood.shaping import ASH, DICE, SCALE, VRA, LINe, ReAct
 
 SEARCHES = {

@@ -11,7 +11,8 @@ from sklearn.base import clone
 from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
 
-from skood import Activations, LinearHead
+from skood import Activations
+from skood.activations import LinearHead
 from skood.detectors import EnergyDetector
 from skood.model_selection import OODKFold
 from skood.shaping import ASH, DICE, SCALE, VRA, LINe, ReAct
@@ -318,7 +319,7 @@ def test_dice_takes_the_means_of_other_samples(data):
 def test_network_output_and_other_layers_stay(shaper, data):
     A, y = data
     shaped = clone(shaper).fit(A, y).transform(A)
-    assert shaped.layers == A.layers
+    assert shaped.layer_names == A.layer_names
     assert shaped["conv"] is A["conv"]
     assert not np.array_equal(shaped.logits, A.logits)
     assert_array_equal(shaped.predictions, A.predictions)

@@ -9,7 +9,8 @@ from numpy.testing import assert_allclose, assert_array_equal
 from sklearn.exceptions import NotFittedError
 from sklearn.pipeline import make_pipeline
 
-from skood import Activations, LinearHead
+from skood import Activations
+from skood.activations import LinearHead
 from skood.detectors import EnergyDetector
 from skood.inspection import SharedNeuronDisplay
 from skood.shaping import DICE, LINe, shared_top_neurons

@@ -6,7 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.model_selection import GridSearchCV
 
-from skood import Activations, PackedBits
+from skood import Activations
+from skood.activations import PackedBits
 from skood.detectors import SHEDetector, _she
 from skood.model_selection import OODKFold
 

@@ -14,9 +14,10 @@ from sklearn.pipeline import make_pipeline
 from torch import nn
 from torch.utils.data import DataLoader
 
-from skood import ActivationExtractor, Activations, LayerSelector, PoolingReducer
+from skood import ActivationExtractor, Activations, PoolingReducer
 from skood.detectors import EnergyDetector, MCDropoutDetector
 from skood.extraction import ODIN
+from skood.preprocessing import LayerSelector
 
 X = images()
 
@@ -36,10 +37,10 @@ def test_passes_are_a_layer_beside_all_that_there_is_without_them():
     network = cnn()
     plain = extract(network, X)
     A = extract(network, X, n_passes=5, random_state=0)
-    assert A.layers == (*plain.layers, "passes")
+    assert A.layer_names == (*plain.layer_names, "passes")
     assert A["passes"].shape == (len(X), 5, N_CLASSES)
     assert A["passes"].dtype == np.float32
-    for name in plain.layers:
+    for name in plain.layer_names:
         assert_array_equal(A[name], plain[name])
     assert_array_equal(A.logits, plain.logits)
     assert_array_equal(A.predictions, plain.predictions)
@@ -212,7 +213,7 @@ def test_reducer_is_not_given_the_passes():
         A = extract(
             cnn(), X, reducer=reducer, n_passes=5, random_state=0, batch_size=4, layers=["1", "4"]
         )
-        assert A.layers[-1] == "passes"
+        assert A.layer_names[-1] == "passes"
         assert_array_equal(A["passes"], expected)
 
 
@@ -221,12 +222,12 @@ def test_rows_and_files_keep_the_passes(tmp_path):
     A[3:7].save(tmp_path / "A")
     loaded = Activations.load(tmp_path / "A")
     assert_array_equal(loaded["passes"], A["passes"][3:7])
-    assert LayerSelector("passes").fit_transform(A).layers == ("passes",)
+    assert LayerSelector("passes").fit_transform(A).layer_names == ("passes",)
 
 
 def test_gradients_and_passes_go_together():
     A = extract(cnn(), X, n_passes=5, random_state=0, gradients=True, layers=["7"])
-    assert A.layers == ("7", "7:gradient", "passes")
+    assert A.layer_names == ("7", "7:gradient", "passes")
     assert_array_equal(A["passes"], passes(cnn()))
 
 
@@ -303,7 +304,7 @@ def test_extracted_passes_are_selected_and_not_reduced():
         clone(extractor).fit_transform(A),
         extractor.transform(expected),
     ):
-        assert found.layers == ("1", "4", "passes")
+        assert found.layer_names == ("1", "4", "passes")
         for name, array in expected.items():
             assert_array_equal(found[name], array)
 
@@ -311,7 +312,7 @@ def test_extracted_passes_are_selected_and_not_reduced():
 def test_extracted_passes_are_left_where_they_are_not_wanted():
     A = extract(cnn(), X, n_passes=5, random_state=0)
     reduced = ActivationExtractor(cnn(), reducer=PoolingReducer("max")).fit_transform(A)
-    assert reduced.layers == ("1", "4", "7")
+    assert reduced.layer_names == ("1", "4", "7")
 
 
 def test_activations_without_the_passes_are_refused():

@@ -19,8 +19,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from skood import Activations, LinearHead, PackedBits
+from skood import Activations
 from skood import _storage as storage
+from skood.activations import LinearHead, PackedBits
 
 N_FILES = 7  # the manifest, two layers, logits, classes, weight and bias of the head
 
@@ -580,7 +581,7 @@ def activations(draw):
 
 
 def assert_equal(A, B):
-    assert (A.layers, A.layer_shapes, len(A)) == (B.layers, B.layer_shapes, len(B))
+    assert (A.layer_names, A.layer_shapes, len(A)) == (B.layer_names, B.layer_shapes, len(B))
     for (name, a), (_, b) in zip(A.items(), B.items(), strict=True):
         assert type(a) is type(b) or {type(a), type(b)} <= {np.ndarray, np.memmap}
         np.testing.assert_array_equal(np.asarray(a), np.asarray(b), name, strict=True)

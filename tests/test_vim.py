@@ -8,9 +8,11 @@ from scipy.special import logsumexp
 from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
 
-from skood import Activations, LayerSelector, LinearHead
+from skood import Activations
+from skood.activations import LinearHead
 from skood.detectors import ViMDetector, _head_detector
 from skood.model_selection import OODKFold
+from skood.preprocessing import LayerSelector
 
 
 @pytest.fixture

@@ -1,6 +1,6 @@
 """Resolve references to a public name by whichever of its import paths they are written.
 
-``skood.ensemble.AutoNAPDetector`` is also ``skood.AutoNAPDetector``, and has one page.
+``skood.ensemble.AutoNAPDetector`` is also ``skood.ensemble.AutoNAPDetector``, and has one page.
 """
 
 from sphinx.util.nodes import make_refnode

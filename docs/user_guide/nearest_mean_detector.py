@@ -13,7 +13,7 @@ class NearestMeanDetector(BaseOneClassDetector):
     ----------
     metric : str, default="euclidean"
         Distance, as in :func:`sklearn.metrics.pairwise_distances`.
-    contamination : float in (0, 0.5], default=0.05
+    false_alarm_rate : float in (0, 0.5], default=0.05
         Share of in-distribution samples that the threshold rejects.
 
     Attributes
@@ -33,8 +33,8 @@ class NearestMeanDetector(BaseOneClassDetector):
         "metric": [str],
     }
 
-    def __init__(self, *, metric="euclidean", contamination=0.05):
-        super().__init__(contamination=contamination)
+    def __init__(self, *, metric="euclidean", false_alarm_rate=0.05):
+        super().__init__(false_alarm_rate=false_alarm_rate)
         self.metric = metric
 
     def _fit(self, X, y):

@@ -2,15 +2,15 @@
 
 from ._activation_interval import ActivationIntervalDetector
 from ._base import BaseDetector, BaseOneClassDetector
-from ._cluster_distance import ClusterDistanceDetector
+from ._cluster_distance import ClusterDistanceDetector as ClusterDistanceDetector
 from ._core import COREDetector
 from ._entropy import EntropyDetector, GENDetector
-from ._fdbd import fDBDDetector
+from ._fdbd import FDBDDetector
 from ._gaussian_activation import GaussianActivationDetector
 from ._grad_norm import GradNormDetector
 from ._gram import GramDetector
-from ._group_progression import GroupProgressionDetector
-from ._hamming import HammingNAPDetector
+from ._group_progression import GroupProgressionDetector as GroupProgressionDetector
+from ._hamming import HammingNAPDetector as HammingNAPDetector
 from ._kl_matching import KLMatchingDetector
 from ._knn import KNNDetector
 from ._logits import EnergyDetector, MaxLogitDetector, MaxSoftmaxDetector
@@ -18,7 +18,7 @@ from ._mahalanobis import MahalanobisDetector
 from ._mc_dropout import MCDropoutDetector
 from ._nac import NACDetector
 from ._nci import NCIDetector
-from ._neuron_count import NeuronCountDetector
+from ._neuron_count import NeuronCountDetector as NeuronCountDetector
 from ._nn_guide import NNGuideDetector
 from ._open_max import OpenMaxDetector
 from ._she import SHEDetector
@@ -29,15 +29,13 @@ __all__ = [
     "BaseDetector",
     "BaseOneClassDetector",
     "COREDetector",
-    "ClusterDistanceDetector",
     "EnergyDetector",
     "EntropyDetector",
+    "FDBDDetector",
     "GENDetector",
     "GaussianActivationDetector",
     "GradNormDetector",
     "GramDetector",
-    "GroupProgressionDetector",
-    "HammingNAPDetector",
     "KLMatchingDetector",
     "KNNDetector",
     "MCDropoutDetector",
@@ -47,9 +45,7 @@ __all__ = [
     "NACDetector",
     "NCIDetector",
     "NNGuideDetector",
-    "NeuronCountDetector",
     "OpenMaxDetector",
     "SHEDetector",
     "ViMDetector",
-    "fDBDDetector",
 ]

@@ -35,7 +35,7 @@ class ActivationIntervalDetector(BaseOneClassDetector):
     group_by : {"prediction", "label"}, default="prediction"
         Class that a training sample counts for: the one that the network predicted, or the one
         that ``y`` tells. Samples are always scored under their predicted class.
-    contamination : float in (0, 0.5], default=0.05
+    false_alarm_rate : float in (0, 0.5], default=0.05
         Share of the in-distribution training samples that the threshold rejects, each scored with
         itself left out. At most this share, because many scores are equal.
 
@@ -112,9 +112,9 @@ class ActivationIntervalDetector(BaseOneClassDetector):
     }
 
     def __init__(
-        self, *, intervals="minmax", quantile=0.01, group_by="prediction", contamination=0.05
+        self, *, intervals="minmax", quantile=0.01, group_by="prediction", false_alarm_rate=0.05
     ):
-        super().__init__(contamination=contamination)
+        super().__init__(false_alarm_rate=false_alarm_rate)
         self.intervals = intervals
         self.quantile = quantile
         self.group_by = group_by

@@ -178,7 +178,7 @@ class BaseOneClassDetector(BaseDetector):
 
     Parameters
     ----------
-    contamination : float in (0, 0.5], default=0.05
+    false_alarm_rate : float in (0, 0.5], default=0.05
         Share of in-distribution samples that the threshold rejects.
 
     Attributes
@@ -193,13 +193,13 @@ class BaseOneClassDetector(BaseDetector):
         Number of rows of ``X`` in ``fit``.
     """
 
-    _parameter_constraints: dict = {"contamination": [Interval(Real, 0, 0.5, closed="right")]}
+    _parameter_constraints: dict = {"false_alarm_rate": [Interval(Real, 0, 0.5, closed="right")]}
     _unknown_class_score = -np.inf
     _score_error = 0.0
     """Standard error of the scores by which rows there happen to be in training, where known."""
 
-    def __init__(self, *, contamination=0.05):
-        self.contamination = contamination
+    def __init__(self, *, false_alarm_rate=0.05):
+        self.false_alarm_rate = false_alarm_rate
 
     @fit_context(prefer_skip_nested_validation=True)
     def fit(self, X, y=None):
@@ -254,7 +254,7 @@ class BaseOneClassDetector(BaseDetector):
         self.offset_ = self._threshold(training_scores)
 
     def _threshold(self, training_scores):
-        threshold = float(np.percentile(training_scores, 100.0 * self.contamination))
+        threshold = float(np.percentile(training_scores, 100.0 * self.false_alarm_rate))
         return max(threshold, self._smallest_known(training_scores))
 
     def _smallest_known(self, training_scores):

@@ -45,7 +45,7 @@ class ClusterDistanceDetector(BaseOneClassDetector):
     reject_mismatch : bool, default=False
         Whether a sample is out-of-distribution, however near, where the predicted class
         is not the dominant class of its cluster.
-    contamination : float in (0, 0.5], default=0.05
+    false_alarm_rate : float in (0, 0.5], default=0.05
         Share of the in-distribution training samples that the threshold rejects. With
         ``reject_mismatch=True`` those that do not match are among them; where they are more, they
         are all that is rejected.
@@ -90,7 +90,8 @@ class ClusterDistanceDetector(BaseOneClassDetector):
     --------
     PercentileBinarizer : Makes patterns; those of the thesis with ``rule="rank"``.
     HammingNAPDetector : Distance to the nearest pattern of the predicted class.
-    LayerSelector : Restricts the layers in a pipeline; the thesis clusters one at a time.
+    skood.preprocessing.LayerSelector :
+        Restricts the layers in a pipeline; the thesis clusters one at a time.
 
     Notes
     -----
@@ -142,10 +143,10 @@ class ClusterDistanceDetector(BaseOneClassDetector):
         n_clusters="auto",
         kmeans=None,
         reject_mismatch=False,
-        contamination=0.05,
+        false_alarm_rate=0.05,
         random_state=None,
     ):
-        super().__init__(contamination=contamination)
+        super().__init__(false_alarm_rate=false_alarm_rate)
         self.n_clusters = n_clusters
         self.kmeans = kmeans
         self.reject_mismatch = reject_mismatch

@@ -22,7 +22,7 @@ class COREDetector(HeadDetector):
 
     Parameters
     ----------
-    contamination : float in (0, 0.5], default=0.05
+    false_alarm_rate : float in (0, 0.5], default=0.05
         Share of the in-distribution training samples that the threshold rejects.
 
     Attributes
@@ -75,7 +75,8 @@ class COREDetector(HeadDetector):
     The third unit is not read by the head; in training it says of which class a sample is.
 
     >>> import numpy as np
-    >>> from skood import Activations, LinearHead
+    >>> from skood import Activations
+    >>> from skood.activations import LinearHead
     >>> from skood.detectors import COREDetector
     >>> head = LinearHead(np.eye(3)[:2], input_layer="fc")
     >>> features = [[4.0, 0.0, 1.0], [5.0, 0.0, 2.0], [0.0, 4.0, -1.0], [0.0, 5.0, 0.0]]
@@ -88,8 +89,8 @@ class COREDetector(HeadDetector):
     array([ 1.58, -3.04])
     """
 
-    def __init__(self, *, contamination=0.05):
-        super().__init__(contamination=contamination)
+    def __init__(self, *, false_alarm_rate=0.05):
+        super().__init__(false_alarm_rate=false_alarm_rate)
 
     def _fit(self, X, y):
         self._read_axes = _row_space(self.head_.weight)

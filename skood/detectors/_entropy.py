@@ -16,7 +16,7 @@ class EntropyDetector(LogitDetector):
 
     Parameters
     ----------
-    contamination : float in (0, 0.5], default=0.05
+    false_alarm_rate : float in (0, 0.5], default=0.05
         Share of the in-distribution training samples that the threshold rejects.
 
     Attributes
@@ -79,7 +79,7 @@ class GENDetector(LogitDetector):
         Exponent. The entropy is concave, as the authors ask, for values below 1.
     n_largest : int, default=100
         How many of the largest probabilities to sum over; all where there are fewer classes.
-    contamination : float in (0, 0.5], default=0.05
+    false_alarm_rate : float in (0, 0.5], default=0.05
         Share of the in-distribution training samples that the threshold rejects.
 
     Attributes
@@ -133,8 +133,8 @@ class GENDetector(LogitDetector):
         "n_largest": [Interval(Integral, 1, None, closed="left")],
     }
 
-    def __init__(self, gamma=0.1, n_largest=100, *, contamination=0.05):
-        super().__init__(contamination=contamination)
+    def __init__(self, gamma=0.1, n_largest=100, *, false_alarm_rate=0.05):
+        super().__init__(false_alarm_rate=false_alarm_rate)
         self.gamma = gamma
         self.n_largest = n_largest
 

@@ -8,7 +8,7 @@ from ._head_detector import HeadDetector, mean_and_rounding
 from ._row_lengths import row_lengths
 
 
-class fDBDDetector(HeadDetector):
+class FDBDDetector(HeadDetector):
     """Mean distance of the features to the decision boundaries of the predicted class.
 
     The fast decision boundary detector (fDBD) [1]_ asks how far the features would have to move for
@@ -22,7 +22,7 @@ class fDBDDetector(HeadDetector):
     normalize : {"mean", "norm"}, default="mean"
         What distances to the boundaries are divided by: the distance to the mean of the training
         features, or the norm of the features, their distance to 0.
-    contamination : float in (0, 0.5], default=0.05
+    false_alarm_rate : float in (0, 0.5], default=0.05
         Share of the in-distribution training samples that the threshold rejects.
 
     Attributes
@@ -71,11 +71,12 @@ class fDBDDetector(HeadDetector):
     Examples
     --------
     >>> import numpy as np
-    >>> from skood import Activations, LinearHead
-    >>> from skood.detectors import fDBDDetector
+    >>> from skood import Activations
+    >>> from skood.activations import LinearHead
+    >>> from skood.detectors import FDBDDetector
     >>> head = LinearHead(np.array([[0.0, 3.0], [0.0, -3.0]]), input_layer="fc")
     >>> A = Activations({"fc": [[0.0, 2.0], [0.0, -2.0]]}, head=head)
-    >>> detector = fDBDDetector().fit(A)
+    >>> detector = FDBDDetector().fit(A)
     >>> others = Activations({"fc": [[0.0, 5.0], [4.0, 3.0], [3.0, 0.0]]}, head=head)
     >>> detector.score_samples(others)
     array([1. , 0.6, 0. ])
@@ -88,8 +89,8 @@ class fDBDDetector(HeadDetector):
         "normalize": [StrOptions({"mean", "norm"})],
     }
 
-    def __init__(self, normalize="mean", *, contamination=0.05):
-        super().__init__(contamination=contamination)
+    def __init__(self, normalize="mean", *, false_alarm_rate=0.05):
+        super().__init__(false_alarm_rate=false_alarm_rate)
         self.normalize = normalize
 
     def _fit(self, X, y):

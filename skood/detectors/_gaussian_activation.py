@@ -40,7 +40,7 @@ class GaussianActivationDetector(BaseOneClassDetector):
         that ``y`` tells. Samples are always scored under their predicted class.
     threshold_samples : int, default=10000
         How many training samples to store. They set the threshold.
-    contamination : float in (0, 0.5], default=0.05
+    false_alarm_rate : float in (0, 0.5], default=0.05
         Share of the in-distribution training samples that the threshold rejects, each scored with
         itself left out.
 
@@ -124,9 +124,9 @@ class GaussianActivationDetector(BaseOneClassDetector):
         variance_floor=0.01,
         group_by="prediction",
         threshold_samples=10_000,
-        contamination=0.05,
+        false_alarm_rate=0.05,
     ):
-        super().__init__(contamination=contamination)
+        super().__init__(false_alarm_rate=false_alarm_rate)
         self.variance_floor = variance_floor
         self.group_by = group_by
         self.threshold_samples = threshold_samples
@@ -309,14 +309,14 @@ class GaussianActivationDetector(BaseOneClassDetector):
         variances = np.maximum(squares / n_others, self._floor)
         return _log_densities(deviations * count / n_others, variances)
 
-    def kl_divergence(self, X, groupby="prediction"):
+    def kl_divergence(self, X, groups="prediction"):
         """Compare the Gaussians of groups of samples with those of their class.
 
         Parameters
         ----------
         X : Activations or array-like of shape (n_samples, n_features)
             Activations of the layers seen in ``fit``.
-        groupby : "prediction" or array-like of shape (n_samples,), default="prediction"
+        groups : "prediction" or array-like of shape (n_samples,), default="prediction"
             The class of each sample; those of one class are a group. Without classes, as after
             ``fit`` on an ordinary array, groups may have any names.
 
@@ -329,7 +329,7 @@ class GaussianActivationDetector(BaseOneClassDetector):
         Raises
         ------
         ValueError
-            If ``groupby`` is another string or of another length.
+            If ``groups`` is another string or of another length.
 
         Notes
         -----
@@ -341,12 +341,12 @@ class GaussianActivationDetector(BaseOneClassDetector):
         --------
         >>> from skood.detectors import GaussianActivationDetector
         >>> detector = GaussianActivationDetector().fit([[0.0], [2.0]])
-        >>> detector.kl_divergence([[0.0], [2.0], [1.0], [3.0]], groupby=["a", "a", "b", "b"])
+        >>> detector.kl_divergence([[0.0], [2.0], [1.0], [3.0]], groups=["a", "a", "b", "b"])
         {'a': 0.0, 'b': 0.5}
         """
         check_is_fitted(self)
         X = self._validate(X, reset=False)
-        groups = self._check_groups(X, groupby)
+        groups = self._check_groups(X, groups)
         rows, divergences = np.asarray(X), {}
         for group in np.unique(groups).tolist():
             moments = Moments.of(rows[groups == group])
@@ -355,14 +355,14 @@ class GaussianActivationDetector(BaseOneClassDetector):
             divergences[group] = float(divergence)
         return divergences
 
-    def _check_groups(self, X, groupby):
-        if isinstance(groupby, str):
-            if groupby != "prediction":
-                raise ValueError(f"groupby must be 'prediction' or an array, got {groupby!r}.")
+    def _check_groups(self, X, groups):
+        if isinstance(groups, str):
+            if groups != "prediction":
+                raise ValueError(f"groups must be 'prediction' or an array, got {groups!r}.")
             return classes_asked(self, X, by_class=self._by_class)
-        groups = column_or_1d(groupby)
+        groups = column_or_1d(groups)
         if len(groups) != len(X):
-            raise ValueError(f"X has {len(X)} samples, but groupby has {len(groups)}.")
+            raise ValueError(f"X has {len(X)} samples, but groups has {len(groups)}.")
         return groups
 
     def _divergence(self, moments, position):

@@ -21,7 +21,7 @@ class GradNormDetector(HeadDetector):
     ----------
     temperature : float, default=1.0
         T, by which the logits are divided.
-    contamination : float in (0, 0.5], default=0.05
+    false_alarm_rate : float in (0, 0.5], default=0.05
         Share of the in-distribution training samples that the threshold rejects.
 
     Attributes
@@ -61,7 +61,8 @@ class GradNormDetector(HeadDetector):
     Examples
     --------
     >>> import numpy as np
-    >>> from skood import Activations, LinearHead
+    >>> from skood import Activations
+    >>> from skood.activations import LinearHead
     >>> from skood.detectors import GradNormDetector
     >>> head = LinearHead(np.array([[1.0, 0.0, 1.0], [0.0, 1.0, 1.0]]), input_layer="fc")
     >>> A = Activations({"fc": [[3.0, 0.0, 1.0], [0.0, 4.0, 1.0], [1.0, 1.0, 0.0]]}, head=head)
@@ -76,8 +77,8 @@ class GradNormDetector(HeadDetector):
         "temperature": [Interval(Real, 0, None, closed="neither")],
     }
 
-    def __init__(self, temperature=1.0, *, contamination=0.05):
-        super().__init__(contamination=contamination)
+    def __init__(self, temperature=1.0, *, false_alarm_rate=0.05):
+        super().__init__(false_alarm_rate=false_alarm_rate)
         self.temperature = temperature
 
     def _fit(self, X, y):

@@ -30,7 +30,7 @@ class GramDetector(BaseOneClassDetector):
     powers : array-like of int, default=(1, 2, 3, 4, 5, 6, 7, 8, 9, 10)
         The orders p of the matrices: activations are raised to p, and elements of the matrix to
         1 / p. High orders look at the largest activations.
-    contamination : float in (0, 0.5], default=0.05
+    false_alarm_rate : float in (0, 0.5], default=0.05
         Share of the in-distribution training samples that the threshold rejects, each scored with
         itself left out.
 
@@ -104,8 +104,8 @@ class GramDetector(BaseOneClassDetector):
         "powers": ["array-like"],
     }
 
-    def __init__(self, powers=(1, 2, 3, 4, 5, 6, 7, 8, 9, 10), *, contamination=0.05):
-        super().__init__(contamination=contamination)
+    def __init__(self, powers=(1, 2, 3, 4, 5, 6, 7, 8, 9, 10), *, false_alarm_rate=0.05):
+        super().__init__(false_alarm_rate=false_alarm_rate)
         self.powers = powers
 
     def _validate(self, X, *, reset):

@@ -50,7 +50,7 @@ class GroupProgressionDetector(BaseOneClassDetector):
     group_by : {"prediction", "label"}, default="prediction"
         Class of a training sample: the one that the network predicted, or the one that ``y``
         tells.
-    contamination : float in (0, 0.5], default=0.05
+    false_alarm_rate : float in (0, 0.5], default=0.05
         Share of the in-distribution training samples that the threshold rejects.
     random_state : int, RandomState instance or None, default=None
         Sets the initial weights of the default perceptron.
@@ -94,7 +94,8 @@ class GroupProgressionDetector(BaseOneClassDetector):
 
     Notes
     -----
-    Layers that are not :class:`PackedBits` are binarised by "value above 0". Without predictions,
+        Layers that are not :class:`~skood.activations.PackedBits` are binarised by "value above 0".
+        Without predictions,
     as in an ordinary array, all training samples are of one class and the matching shares are 1.
 
     The default perceptron has one hidden layer of 16 tanh units, a strong penalty on its weights
@@ -157,12 +158,12 @@ class GroupProgressionDetector(BaseOneClassDetector):
         features="both",
         estimator=None,
         group_by="prediction",
-        contamination=0.05,
+        false_alarm_rate=0.05,
         random_state=None,
         n_jobs=None,
         verbose=0,
     ):
-        super().__init__(contamination=contamination)
+        super().__init__(false_alarm_rate=false_alarm_rate)
         self.n_neighbors = n_neighbors
         self.features = features
         self.estimator = estimator
@@ -261,7 +262,7 @@ class GroupProgressionDetector(BaseOneClassDetector):
         self._by_class = X.predictions is not None
         if self.features == "matching" and not self._by_class:
             raise ValueError("features='matching' needs predictions, but X carries none.")
-        self.layers_ = list(X.layers)
+        self.layers_ = list(X.layer_names)
         self.n_neighbors_ = min(self.n_neighbors, len(X) - 1)
         if self.n_neighbors_ < self.n_neighbors:
             warn_user(

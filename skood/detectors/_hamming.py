@@ -33,9 +33,9 @@ class HammingNAPDetector(BaseOneClassDetector):
     ----------
     tau : float, default=None
         Threshold: a sample is out-of-distribution if its distance is larger, or if no pattern of
-        its class is stored. ``contamination`` is then not used. By default the threshold rejects
+        its class is stored. ``false_alarm_rate`` is then not used. By default the threshold rejects
         that share of the training samples, each scored with itself left out.
-    contamination : float in (0, 0.5], default=0.05
+    false_alarm_rate : float in (0, 0.5], default=0.05
         Share of in-distribution samples to reject, where ``tau`` is None.
     group_by : {"prediction", "label"}, default="prediction"
         Class under which a training pattern is stored: the one that the network predicted, or the
@@ -50,7 +50,8 @@ class HammingNAPDetector(BaseOneClassDetector):
     Attributes
     ----------
     stores_ : dict of label to PatternStore
-        Stored patterns by class. Each has ``patterns`` (:class:`PackedBits`, the most common
+        Stored patterns by class. Each has ``patterns`` (:class:`~skood.activations.PackedBits`, the
+        most common
         first) and ``counts``. The one key is 0 where ``fit`` saw no predictions.
     training_rows_ : ndarray of shape (n_in_distribution_samples,)
         Rows that were learnt from: those not marked -1.
@@ -74,7 +75,8 @@ class HammingNAPDetector(BaseOneClassDetector):
 
     Notes
     -----
-    Layers that are not :class:`PackedBits` are binarised by "value above 0". The distance
+        Layers that are not :class:`~skood.activations.PackedBits` are binarised by "value above 0".
+        The distance
     over several layers is the sum of theirs. A class that no stored pattern has is as far as
     can be, and rejected: the distance is the number of neurons. Where the training samples of such
     classes are more than the threshold rejects, they are all that it rejects. With
@@ -84,7 +86,7 @@ class HammingNAPDetector(BaseOneClassDetector):
 
     A threshold from samples compared with their own stored patterns would be
     far too strict; leaving each one out, as ``LocalOutlierFactor`` does, keeps the share of false
-    alarms near ``contamination``.
+    alarms near ``false_alarm_rate``.
 
     References
     ----------
@@ -118,12 +120,12 @@ class HammingNAPDetector(BaseOneClassDetector):
         self,
         *,
         tau=None,
-        contamination=0.05,
+        false_alarm_rate=0.05,
         group_by="prediction",
         store="all",
         break_ties=True,
     ):
-        super().__init__(contamination=contamination)
+        super().__init__(false_alarm_rate=false_alarm_rate)
         self.tau = tau
         self.group_by = group_by
         self.store = store

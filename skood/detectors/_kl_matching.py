@@ -16,7 +16,7 @@ class KLMatchingDetector(LogitDetector):
 
     Parameters
     ----------
-    contamination : float in (0, 0.5], default=0.05
+    false_alarm_rate : float in (0, 0.5], default=0.05
         Share of the in-distribution training samples that the threshold rejects.
 
     Attributes

@@ -29,7 +29,7 @@ class KNNDetector(BaseOneClassDetector):
     normalize : bool, default=True
         Whether to divide the activations of each sample, layer by layer, by their Euclidean norm.
         Samples without any activation are left as they are.
-    contamination : float in (0, 0.5], default=0.05
+    false_alarm_rate : float in (0, 0.5], default=0.05
         Share of the in-distribution training samples that the threshold rejects, each scored with
         itself left out.
 
@@ -56,7 +56,8 @@ class KNNDetector(BaseOneClassDetector):
     --------
     HammingNAPDetector : Distance between binary patterns, to samples of the predicted class.
     MahalanobisDetector : Distance to the mean of the nearest class.
-    LayerSelector : Restricts the layers in a pipeline; the paper reads the last hidden layer.
+    skood.preprocessing.LayerSelector :
+        Restricts the layers in a pipeline; the paper reads the last hidden layer.
 
     Notes
     -----
@@ -94,8 +95,8 @@ class KNNDetector(BaseOneClassDetector):
         "normalize": ["boolean"],
     }
 
-    def __init__(self, n_neighbors=50, *, normalize=True, contamination=0.05):
-        super().__init__(contamination=contamination)
+    def __init__(self, n_neighbors=50, *, normalize=True, false_alarm_rate=0.05):
+        super().__init__(false_alarm_rate=false_alarm_rate)
         self.n_neighbors = n_neighbors
         self.normalize = normalize
 

@@ -85,7 +85,7 @@ class MaxSoftmaxDetector(LogitDetector):
     ----------
     temperature : float, default=1.0
         T, by which the logits are divided.
-    contamination : float in (0, 0.5], default=0.05
+    false_alarm_rate : float in (0, 0.5], default=0.05
         Share of the in-distribution training samples that the threshold rejects.
 
     Attributes
@@ -142,8 +142,8 @@ class MaxSoftmaxDetector(LogitDetector):
         "temperature": [Interval(Real, 0, None, closed="neither")],
     }
 
-    def __init__(self, temperature=1.0, *, contamination=0.05):
-        super().__init__(contamination=contamination)
+    def __init__(self, temperature=1.0, *, false_alarm_rate=0.05):
+        super().__init__(false_alarm_rate=false_alarm_rate)
         self.temperature = temperature
 
     def _score_logits(self, logits):
@@ -167,7 +167,7 @@ class MaxLogitDetector(LogitDetector):
 
     Parameters
     ----------
-    contamination : float in (0, 0.5], default=0.05
+    false_alarm_rate : float in (0, 0.5], default=0.05
         Share of the in-distribution training samples that the threshold rejects.
 
     Attributes
@@ -222,7 +222,7 @@ class EnergyDetector(LogitDetector):
     ----------
     temperature : float, default=1.0
         T, by which the logits are divided.
-    contamination : float in (0, 0.5], default=0.05
+    false_alarm_rate : float in (0, 0.5], default=0.05
         Share of the in-distribution training samples that the threshold rejects.
 
     Attributes
@@ -268,8 +268,8 @@ class EnergyDetector(LogitDetector):
         "temperature": [Interval(Real, 0, None, closed="neither")],
     }
 
-    def __init__(self, temperature=1.0, *, contamination=0.05):
-        super().__init__(contamination=contamination)
+    def __init__(self, temperature=1.0, *, false_alarm_rate=0.05):
+        super().__init__(false_alarm_rate=false_alarm_rate)
         self.temperature = temperature
 
     def _score_logits(self, logits):

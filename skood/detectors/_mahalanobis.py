@@ -37,7 +37,7 @@ class MahalanobisDetector(BaseOneClassDetector):
         A covariance estimator such as :class:`~sklearn.covariance.LedoitWolf`, of which clones are
         fitted on the samples less their class mean. By default the mean of their outer products,
         as in the papers.
-    contamination : float in (0, 0.5], default=0.05
+    false_alarm_rate : float in (0, 0.5], default=0.05
         Share of the in-distribution training samples that the threshold rejects.
 
     Attributes
@@ -123,8 +123,8 @@ class MahalanobisDetector(BaseOneClassDetector):
         "covariance": [HasMethods(["fit", "get_precision"]), None],
     }
 
-    def __init__(self, *, relative=False, normalize=False, covariance=None, contamination=0.05):
-        super().__init__(contamination=contamination)
+    def __init__(self, *, relative=False, normalize=False, covariance=None, false_alarm_rate=0.05):
+        super().__init__(false_alarm_rate=false_alarm_rate)
         self.relative = relative
         self.normalize = normalize
         self.covariance = covariance
@@ -154,8 +154,8 @@ class MahalanobisDetector(BaseOneClassDetector):
         """
         X, y, outside = self._split_by_kind(self._validate(X, reset=True), y)
         left_out = self._fit(X, y)
-        self.layer_weights_ = np.ones(len(X.layers))
-        if len(outside) and len(X.layers) > 1:
+        self.layer_weights_ = np.ones(len(X.layer_names))
+        if len(outside) and len(X.layer_names) > 1:
             self.layer_weights_ = _learn_weights(left_out, self._layer_scores(outside))
         self._set_threshold(left_out @ self.layer_weights_)
         return self

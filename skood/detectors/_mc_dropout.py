@@ -23,7 +23,7 @@ class MCDropoutDetector(BaseOneClassDetector):
         Measure of uncertainty; see the notes.
     layer : str, default="passes"
         Layer with the logits of the passes, of shape (n_samples, n_passes, n_classes).
-    contamination : float in (0, 0.5], default=0.05
+    false_alarm_rate : float in (0, 0.5], default=0.05
         Share of the in-distribution training samples that the threshold rejects.
 
     Attributes
@@ -92,8 +92,8 @@ class MCDropoutDetector(BaseOneClassDetector):
         "layer": [str],
     }
 
-    def __init__(self, statistic="entropy", *, layer="passes", contamination=0.05):
-        super().__init__(contamination=contamination)
+    def __init__(self, statistic="entropy", *, layer="passes", false_alarm_rate=0.05):
+        super().__init__(false_alarm_rate=false_alarm_rate)
         self.statistic = statistic
         self.layer = layer
 
@@ -128,7 +128,7 @@ class MCDropoutDetector(BaseOneClassDetector):
         """Nothing to learn: the score depends on the sample alone."""
 
     def _score_samples(self, X):
-        (layer,) = X.layers
+        (layer,) = X.layer_names
         logits = X[layer]
         if logits.ndim == 2:
             logits = logits[:, np.newaxis]

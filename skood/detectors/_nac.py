@@ -58,7 +58,7 @@ class NACDetector(BaseOneClassDetector):
         the training samples, for settings that hold for any number of them.
     alpha : float or dict of str to float, default=100.0
         How steeply states rise with activation times gradient.
-    contamination : float in (0, 0.5], default=0.05
+    false_alarm_rate : float in (0, 0.5], default=0.05
         Share of the in-distribution training samples that the threshold rejects, each scored with
         itself not counted.
 
@@ -143,9 +143,9 @@ class NACDetector(BaseOneClassDetector):
     }
 
     def __init__(
-        self, gradients="auto", *, n_bins=50, min_count=50, alpha=100.0, contamination=0.05
+        self, gradients="auto", *, n_bins=50, min_count=50, alpha=100.0, false_alarm_rate=0.05
     ):
-        super().__init__(contamination=contamination)
+        super().__init__(false_alarm_rate=false_alarm_rate)
         self.gradients = gradients
         self.n_bins = n_bins
         self.min_count = min_count
@@ -175,7 +175,7 @@ class NACDetector(BaseOneClassDetector):
         return super().fit(X, y)
 
     def _fit(self, X, y):
-        layers = [name for name in X.layers if not is_gradient(name)]
+        layers = [name for name in X.layer_names if not is_gradient(name)]
         if not layers:
             raise ValueError(f"NACDetector needs a layer beside gradients, but got {X!r}.")
         self._find_gradients(X, layers)
@@ -202,7 +202,9 @@ class NACDetector(BaseOneClassDetector):
         self._gradient_names = {}
         known: set[str] = set()
         if self.gradients:
-            self._gradient_names = {owner_of(name): name for name in X.layers if is_gradient(name)}
+            self._gradient_names = {
+                owner_of(name): name for name in X.layer_names if is_gradient(name)
+            }
             known.update(self._gradient_names)
             of_head = _layer_of_head(X, layers)
             if of_head is not None and of_head not in known:

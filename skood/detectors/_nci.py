@@ -25,7 +25,7 @@ class NCIDetector(HeadDetector):
         samples. The default is that of the authors' implementation in OpenOOD, where 0.0001,
         0.001, 0.01 and 0.1 are tried on out-of-distribution samples set apart; it has to suit the
         size of the features.
-    contamination : float in (0, 0.5], default=0.05
+    false_alarm_rate : float in (0, 0.5], default=0.05
         Share of the in-distribution training samples that the threshold rejects.
 
     Attributes
@@ -51,7 +51,7 @@ class NCIDetector(HeadDetector):
 
     See Also
     --------
-    fDBDDetector : Relates the distances to the boundaries to the distance from the mean.
+    FDBDDetector : Relates the distances to the boundaries to the distance from the mean.
     COREDetector : Looks at what the weights of the classes do not read.
 
     Notes
@@ -73,7 +73,8 @@ class NCIDetector(HeadDetector):
     Examples
     --------
     >>> import numpy as np
-    >>> from skood import Activations, LinearHead
+    >>> from skood import Activations
+    >>> from skood.activations import LinearHead
     >>> from skood.detectors import NCIDetector
     >>> head = LinearHead(np.array([[2.0, 0.0], [0.0, 2.0]]), input_layer="fc")
     >>> A = Activations({"fc": [[3.0, 1.0], [1.0, 3.0]]}, head=head)
@@ -90,8 +91,8 @@ class NCIDetector(HeadDetector):
         "alpha": [Interval(Real, 0, None, closed="left")],
     }
 
-    def __init__(self, alpha=0.0001, *, contamination=0.05):
-        super().__init__(contamination=contamination)
+    def __init__(self, alpha=0.0001, *, false_alarm_rate=0.05):
+        super().__init__(false_alarm_rate=false_alarm_rate)
         self.alpha = alpha
 
     def _fit(self, X, y):

@@ -38,7 +38,7 @@ class NeuronCountDetector(BaseOneClassDetector):
         of shape (n_features,) where ``X`` is an array. Other layers than those of ``X``
         may be among them: ``m`` is the largest of all that are given. By default the
         training samples of ``fit`` are counted. The statistic "count" does not use them.
-    contamination : float in (0, 0.5], default=0.05
+    false_alarm_rate : float in (0, 0.5], default=0.05
         Share of the in-distribution training samples that the threshold rejects.
 
     Attributes
@@ -67,7 +67,7 @@ class NeuronCountDetector(BaseOneClassDetector):
 
     See Also
     --------
-    LayerSelector : Restricts the layers in a pipeline.
+    skood.preprocessing.LayerSelector : Restricts the layers in a pipeline.
     ClusterDistanceDetector : Looks at which neurons are active, not only at how many.
 
     Notes
@@ -79,7 +79,7 @@ class NeuronCountDetector(BaseOneClassDetector):
     is active where any of its positions is.
 
     "count" and "coefficient" are whole numbers, so that many samples tie, and a threshold may
-    reject a smaller share of the training samples than ``contamination``. They also
+    reject a smaller share of the training samples than ``false_alarm_rate``. They also
     grow with the width of a layer: over several layers, the widest ones decide.
 
     References
@@ -114,9 +114,9 @@ class NeuronCountDetector(BaseOneClassDetector):
         statistic="count",
         two_sided=False,
         activation_counts=None,
-        contamination=0.05,
+        false_alarm_rate=0.05,
     ):
-        super().__init__(contamination=contamination)
+        super().__init__(false_alarm_rate=false_alarm_rate)
         self.statistic = statistic
         self.two_sided = two_sided
         self.activation_counts = activation_counts
@@ -148,7 +148,7 @@ class NeuronCountDetector(BaseOneClassDetector):
         counts = _count_activations(X) if self.activation_counts is None else self._given_counts(X)
         self.largest_count_ = max(layer.max(initial=0) for layer in counts.values()).item()
         if hasattr(self, "layer_shapes_"):
-            self.activation_counts_ = {name: counts[name] for name in X.layers}
+            self.activation_counts_ = {name: counts[name] for name in X.layer_names}
         else:
             self.activation_counts_ = counts[ARRAY_LAYER]
         self._warn_of_dead_neurons()
@@ -167,10 +167,11 @@ class NeuronCountDetector(BaseOneClassDetector):
         if by_layer != hasattr(self, "layer_shapes_"):
             raise ValueError(
                 "activation_counts must be a dict for Activations and an array for an array, got "
-                f"{type(self.activation_counts).__name__} for X with the layers {list(X.layers)}."
+                f"{type(self.activation_counts).__name__} for X with the layers "
+                f"{list(X.layer_names)}."
             )
         given = self.activation_counts if by_layer else {ARRAY_LAYER: self.activation_counts}
-        if missing := [name for name in X.layers if name not in given]:
+        if missing := [name for name in X.layer_names if name not in given]:
             raise ValueError(f"activation_counts has no layers {missing}; it has {list(given)}.")
         return {
             name: _check_counts(counts, name, X.layer_shapes.get(name))

@@ -34,7 +34,7 @@ class NNGuideDetector(HeadDetector):
     bank_fraction : float in (0, 1], default=1.0
         Share of the training samples that are stored, drawn at random. The authors store 1% of the
         1.3 million of ImageNet.
-    contamination : float in (0, 0.5], default=0.05
+    false_alarm_rate : float in (0, 0.5], default=0.05
         Share of the in-distribution training samples that the threshold rejects, each scored with
         itself left out.
     random_state : int, RandomState instance or None, default=None
@@ -100,8 +100,10 @@ class NNGuideDetector(HeadDetector):
         "random_state": ["random_state"],
     }
 
-    def __init__(self, n_neighbors=10, *, bank_fraction=1.0, contamination=0.05, random_state=None):
-        super().__init__(contamination=contamination)
+    def __init__(
+        self, n_neighbors=10, *, bank_fraction=1.0, false_alarm_rate=0.05, random_state=None
+    ):
+        super().__init__(false_alarm_rate=false_alarm_rate)
         self.n_neighbors = n_neighbors
         self.bank_fraction = bank_fraction
         self.random_state = random_state

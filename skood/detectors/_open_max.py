@@ -39,7 +39,7 @@ class OpenMaxDetector(LogitDetector):
     learn_from : {"correct", "labels", "predictions"}, default="correct"
         The training samples of a class: those that the network classified correctly, as the
         authors do; all with its label; or all that are predicted as it, which needs no ``y``.
-    contamination : float in (0, 0.5], default=0.05
+    false_alarm_rate : float in (0, 0.5], default=0.05
         Share of the in-distribution training samples that the threshold rejects.
 
     Attributes
@@ -116,9 +116,9 @@ class OpenMaxDetector(LogitDetector):
         alpha=3,
         cosine_weight=0.0,
         learn_from="correct",
-        contamination=0.05,
+        false_alarm_rate=0.05,
     ):
-        super().__init__(contamination=contamination)
+        super().__init__(false_alarm_rate=false_alarm_rate)
         self.tail_size = tail_size
         self.alpha = alpha
         self.cosine_weight = cosine_weight

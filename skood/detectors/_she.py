@@ -26,7 +26,7 @@ class SHEDetector(BaseOneClassDetector):
     metric : {"inner_product", "cosine", "euclidean"}, default="inner_product"
         What similarity is: the inner product, as in the paper, its quotient by both norms, or
         minus the distance.
-    contamination : float in (0, 0.5], default=0.05
+    false_alarm_rate : float in (0, 0.5], default=0.05
         Share of the in-distribution training samples that the threshold rejects.
 
     Attributes
@@ -53,7 +53,8 @@ class SHEDetector(BaseOneClassDetector):
     See Also
     --------
     MahalanobisDetector : Distance to the nearest class, in units of the spread of classes.
-    LayerSelector : Restricts the layers in a pipeline; the paper reads the last hidden layer.
+    skood.preprocessing.LayerSelector :
+        Restricts the layers in a pipeline; the paper reads the last hidden layer.
 
     Notes
     -----
@@ -95,8 +96,8 @@ class SHEDetector(BaseOneClassDetector):
         "metric": [StrOptions({"inner_product", "cosine", "euclidean"})],
     }
 
-    def __init__(self, *, metric="inner_product", contamination=0.05):
-        super().__init__(contamination=contamination)
+    def __init__(self, *, metric="inner_product", false_alarm_rate=0.05):
+        super().__init__(false_alarm_rate=false_alarm_rate)
         self.metric = metric
 
     def fit(self, X, y=None):

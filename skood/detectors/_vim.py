@@ -26,7 +26,7 @@ class ViMDetector(HeadDetector):
         Dimension of the principal subspace, at most the number of units, for which there is no
         residual. "auto" is the authors' choice: 1,000 for 2,048 units or more, 512 for 768 or more,
         otherwise half of the units.
-    contamination : float in (0, 0.5], default=0.05
+    false_alarm_rate : float in (0, 0.5], default=0.05
         Share of the in-distribution training samples that the threshold rejects.
 
     Attributes
@@ -82,7 +82,8 @@ class ViMDetector(HeadDetector):
     Examples
     --------
     >>> import numpy as np
-    >>> from skood import Activations, LinearHead
+    >>> from skood import Activations
+    >>> from skood.activations import LinearHead
     >>> from skood.detectors import ViMDetector
     >>> features = [[4.0, 0.0, 1.0], [0.0, 4.0, -1.0], [4.0, 0.0, -1.0], [0.0, 4.0, 1.0]]
     >>> head = LinearHead(np.eye(3)[:2], input_layer="fc")
@@ -100,8 +101,8 @@ class ViMDetector(HeadDetector):
         "n_components": [Interval(Integral, 0, None, closed="left"), StrOptions({"auto"})],
     }
 
-    def __init__(self, n_components="auto", *, contamination=0.05):
-        super().__init__(contamination=contamination)
+    def __init__(self, n_components="auto", *, false_alarm_rate=0.05):
+        super().__init__(false_alarm_rate=false_alarm_rate)
         self.n_components = n_components
 
     def fit(self, X, y=None):

@@ -33,8 +33,8 @@ class LayerEnsembleDetector(BaseOneClassDetector):
         their base class, score the other way round: their ``decision_function`` enters with a
         minus.
     layers : str, int, slice or sequence of them, default="all"
-        Names, glob patterns or numbers of the layers, as in :class:`~skood.LayerSelector`. Not used
-        where ``detector`` is a list.
+        Names, glob patterns or numbers of the layers, as in
+        :class:`~skood.preprocessing.LayerSelector`. Not used where ``detector`` is a list.
     combine : {"fisher", "mean", "vote", "weighted"}, default="fisher"
         - "fisher": sum of the logarithms of the members' p-values [1]_. The p-value of a score is
           its rank among scores of in-distribution training samples.
@@ -49,7 +49,7 @@ class LayerEnsembleDetector(BaseOneClassDetector):
     n_layers : int, default=None
         Number of members to keep: those with the best AUROC against the rows that are marked
         out-of-distribution, earlier ones first on ties. By default all are kept.
-    contamination : float in (0, 0.5], default=0.05
+    false_alarm_rate : float in (0, 0.5], default=0.05
         Share of in-distribution samples that the ensemble rejects.
     n_jobs : int, default=None
         Number of threads that fit and score members. None means 1, -1 all processors.
@@ -133,10 +133,10 @@ class LayerEnsembleDetector(BaseOneClassDetector):
         layers="all",
         combine="fisher",
         n_layers=None,
-        contamination=0.05,
+        false_alarm_rate=0.05,
         n_jobs=None,
     ):
-        super().__init__(contamination=contamination)
+        super().__init__(false_alarm_rate=false_alarm_rate)
         self.detector = detector
         self.layers = layers
         self.combine = combine
@@ -222,9 +222,9 @@ class LayerEnsembleDetector(BaseOneClassDetector):
         if isinstance(self.detector, list):
             members = self.detector
             self.layers_ = [f"member {number}" for number in range(len(members))]
-            self._inputs = [list(X.layers)] * len(members)
+            self._inputs = [list(X.layer_names)] * len(members)
         else:
-            self.layers_ = match_layers(self.layers, X.layers)
+            self.layers_ = match_layers(self.layers, X.layer_names)
             self._inputs = [[name] for name in self.layers_]
             members = [self.detector] * len(self.layers_)
         fitted = self._in_parallel(
@@ -312,7 +312,7 @@ class LayerEnsembleDetector(BaseOneClassDetector):
         """The p-value below which a member rejects, so that votes reject what is asked for."""
         p = np.sort(self._calibration.p_values(scores[:, self._heard], left_out=True), axis=1)
         # More than half of the members reject a sample where this many p-values are below.
-        return np.percentile(p[:, p.shape[1] // 2], 100.0 * self.contamination)
+        return np.percentile(p[:, p.shape[1] // 2], 100.0 * self.false_alarm_rate)
 
     def _combine(self, scores, *, left_out=False):
         scores = scores[:, self._heard]

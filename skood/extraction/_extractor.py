@@ -36,7 +36,8 @@ class ActivationExtractor(TransformerMixin, BaseEstimator):
     layers : str or sequence of str, default="auto"
         Names or glob patterns such as ``"features.*"``; "all" is every layer, and "auto"
         is explained in the notes. Not numbers, which could count modules, calls or activation
-        functions: :class:`~skood.LayerSelector` takes layers by number once they are extracted.
+        functions: :class:`~skood.preprocessing.LayerSelector` takes layers by number once they are
+        extracted.
     logits : "auto", "binary", str, int or callable, default="auto"
         Which output of a torch network holds the logits; "auto" is explained in the notes. A
         name or an index is that of one of several outputs. "binary" is a single
@@ -95,7 +96,7 @@ class ActivationExtractor(TransformerMixin, BaseEstimator):
     See Also
     --------
     PoolingReducer : Pools feature maps; the usual reducer.
-    LayerSelector : Selects among layers that are extracted already.
+    skood.preprocessing.LayerSelector : Selects among layers that are extracted already.
 
     Notes
     -----
@@ -275,7 +276,7 @@ class ActivationExtractor(TransformerMixin, BaseEstimator):
         if isinstance(X, Activations):
             plan = self._plan = None
             forget_features(self)
-            names, origins = match_extracted(self.layers, X.layers, gradients=self.gradients)
+            names, origins = match_extracted(self.layers, X.layer_names, gradients=self.gradients)
             self.layers_ = list(
                 dict.fromkeys(origins if self.reducer is None else origins.values())
             )

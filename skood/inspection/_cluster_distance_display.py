@@ -58,7 +58,7 @@ class ClusterDistanceDisplay:
 
     See Also
     --------
-    skood.detectors.ClusterDistanceDetector : Judges samples by these distances.
+    skood.ClusterDistanceDetector : Judges samples by these distances.
     skood.calibration.confidence_categories : Makes the categories.
     ProgressionDisplay : Groups of nearest patterns through the layers.
 
@@ -116,7 +116,7 @@ class ClusterDistanceDisplay:
         Parameters
         ----------
         detector : estimator
-            Fitted :class:`~skood.detectors.ClusterDistanceDetector`, or a fitted pipeline
+            Fitted :class:`~skood.ClusterDistanceDetector`, or a fitted pipeline
             that ends in one.
         X : Activations
             Samples with logits. A pipeline may also take other samples, if one of its steps

@@ -52,8 +52,10 @@ def name_of_layer(layer: Any, X: Activations) -> str:
     KeyError
         If there is no such layer.
     """
-    if (name := find_layer(layer, X.layers)) is None:
-        raise KeyError(f"No layer {layer!r}; the layers are {list(X.layers)}, numbered from 0.")
+    if (name := find_layer(layer, X.layer_names)) is None:
+        raise KeyError(
+            f"No layer {layer!r}; the layers are {list(X.layer_names)}, numbered from 0."
+        )
     return name
 
 

@@ -115,9 +115,10 @@ def explain(
     **Kinds of detectors.** With a ``HammingNAPDetector`` each neuron that differs from the nearest
     pattern weighs 1, up to the share that breaks ties, and a layer weighs as many as differ. A
     ``KNNDetector`` with ``normalize=True`` keeps directions: a neighbour gets the norm
-    that the sample has. A :class:`~skood.LayerEnsembleDetector` with ``combine="fisher"`` or
-    ``"vote"`` ranks its members' scores, and ranks do not see what a single neuron does to a sample
-    that is far away: the weights are those of the same ensemble with ``combine="mean"``.
+    that the sample has. A :class:`~skood.ensemble.LayerEnsembleDetector` with
+    ``combine="fisher"`` or ``"vote"`` ranks its members' scores, and ranks do not see what a single
+    neuron does to a sample that is far away: the weights are those of the same ensemble
+    with ``combine="mean"``.
 
     Examples
     --------
@@ -144,7 +145,7 @@ def explain(
     scores = _score(detector, shaped)
     A = _as_activations(X)
     if keeps_patterns(detector):
-        A = A.replace(dict(zip(A.layers, pack_layers(A), strict=True)))
+        A = A.replace(dict(zip(A.layer_names, pack_layers(A), strict=True)))
     examples = _find(detector, A, X, X_train, y_train, n_neighbors)
     score = _scorer(_without_ranks(detector), shape, X)
     layer_weights, neuron_weights = _weigh(score, _with_head(A, detector), examples)
@@ -269,14 +270,14 @@ def _weigh(
     score: Score, A: Activations, examples: NearestExamples
 ) -> tuple[dict[str, NDArray], dict[str, NDArray]]:
     A = _in_double(A)
-    layer_weights = {name: np.full(len(A), np.nan) for name in A.layers}
+    layer_weights = {name: np.full(len(A), np.nan) for name in A.layer_names}
     neuron_weights = {
         name: np.full((len(A), shape[0]), np.nan) for name, shape in A.layer_shapes.items()
     }
     for i in np.flatnonzero(examples.rows[:, 0] >= 0):
         sample = A[[i]]
         own_score = score(sample)
-        for name in A.layers:
+        for name in A.layer_names:
             scores = _score_changes(score, sample, own_score, name, examples.layers[name][i, 0])
             rises = scores - own_score
             # One row and many are not rounded alike.
@@ -326,7 +327,7 @@ def _put(copies: Activations, name: str, values: NDArray) -> Activations:
     logits, head = copies.logits, copies.head
     if logits is None or head is None or head.shape[1:] != values.shape[1:]:
         return copies.assign({name: values})
-    if head.input_layer != name and (head.input_layer is not None or len(copies.layers) > 1):
+    if head.input_layer != name and (head.input_layer is not None or len(copies.layer_names) > 1):
         return copies.assign({name: values})
     return copies.assign({name: values}, logits=logits + (values - copies[name]) @ head.weight.T)
 

@@ -43,8 +43,8 @@ def neuron_influence(
         :class:`~skood.training.TrainingRecorder`, or :func:`activation_count` of them. Counts of a
         part of them call neurons dead that are not.
     layers : sequence of str, default=None
-        Names for the hidden layers, in forward order, such as ``A.layers``. By default they are
-        those of ``activation_counts``, where that is a dict, and else those of the weights:
+        Names for the hidden layers, in forward order, such as ``A.layer_names``. By default they
+        are those of ``activation_counts``, where that is a dict, and else those of the weights:
         "fc1", or "0", as torch names the module; "hidden_0", ... for a perceptron of scikit-learn;
         "layer_0", ... for matrices.
 

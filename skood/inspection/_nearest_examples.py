@@ -94,7 +94,7 @@ def _examples_of_groups(
     rows = np.where(positions < 0, -1, row_at_position[positions])
     layers = {
         name: PackedBits(words[positions.ravel()], width).unpack().reshape(*positions.shape, width)
-        for name, words, width in zip(A.layers, groups._words, groups.widths, strict=True)
+        for name, words, width in zip(A.layer_names, groups._words, groups.widths, strict=True)
     }
     if labels is None and detector._by_class:
         found = _labels_at(groups._known[groups._codes], positions, rows)
@@ -106,7 +106,7 @@ def _examples_of_groups(
 def _cut_apart(kept: NDArray, A: Activations) -> dict[str, NDArray]:
     """Cut layers that lie side by side apart again."""
     ends = np.cumsum([prod(shape) for shape in A.layer_shapes.values()])
-    return dict(zip(A.layers, np.split(kept, ends[:-1], axis=-1), strict=True))
+    return dict(zip(A.layer_names, np.split(kept, ends[:-1], axis=-1), strict=True))
 
 
 def _scale_as(sample: NDArray, values: NDArray) -> NDArray:
@@ -180,8 +180,10 @@ def _search(
     asked, stored = A.predictions, A_train.predictions
     if asked is None or stored is None:
         asked, stored = np.zeros(len(A), dtype=int), np.zeros(len(A_train), dtype=int)
-    are_bits = all(_is_bits(A_train[name]) for name in A.layers)
-    scales = {name: 1.0 if are_bits else _mean_square(A_train[name][inside]) for name in A.layers}
+    are_bits = all(_is_bits(A_train[name]) for name in A.layer_names)
+    scales = {
+        name: 1.0 if are_bits else _mean_square(A_train[name][inside]) for name in A.layer_names
+    }
     distances = np.full((len(A), n_neighbors), np.inf)
     rows = np.full((len(A), n_neighbors), -1)
     for label in np.unique(asked):

@@ -181,7 +181,7 @@ class NeuronStatistics:
         if network is not None:
             for norm in ("l1", "l2"):
                 measures[f"influence_{norm}"] = neuron_influence(
-                    network, norm, activation_counts=ever_active, layers=X.layers
+                    network, norm, activation_counts=ever_active, layers=X.layer_names
                 )
         low = [measures[name] for name in ("average_gradient", "influence_l2") if name in measures]
         if low:
@@ -195,7 +195,7 @@ class NeuronStatistics:
         return tuple(self._columns)
 
     @property
-    def layers(self) -> tuple[str, ...]:
+    def layer_names(self) -> tuple[str, ...]:
         """Names of the layers, in forward order."""
         return tuple(self._widths)
 

@@ -129,8 +129,8 @@ class PatternDisplay:
         Parameters
         ----------
         X : Activations
-            Patterns by layer. In layers that are not :class:`~skood.PackedBits`, a neuron is
-            active where its value is above 0. Feature maps have to be pooled first.
+            Patterns by layer. In layers that are not :class:`~skood.activations.PackedBits`, a
+            neuron is active where its value is above 0. Feature maps have to be pooled first.
         groups : array-like of shape (n_samples,)
             Class of each sample, or name of any other set that it belongs to. They are drawn in
             ascending order.

@@ -74,7 +74,7 @@ def rows_of_sample(detector: HammingNAPDetector, X: Any) -> tuple[PatternRows, s
     if label not in detector.stores_:
         known = list(detector.stores_)
         raise ValueError(f"No pattern is stored for class {label!r}; there are some for {known}.")
-    pattern = np.hstack([_bits(X, layer) for layer in X.layers])
+    pattern = np.hstack([_bits(X, layer) for layer in X.layer_names])
     stored = detector.stores_[label].patterns.unpack()
     # The first of equally near ones is the most common: stores are in that order.
     nearest = stored[np.count_nonzero(stored != pattern, axis=1).argmin()]

@@ -56,7 +56,7 @@ class ProgressionDisplay:
 
     See Also
     --------
-    skood.detectors.GroupProgressionDetector : Judges samples by these values.
+    skood.GroupProgressionDetector : Judges samples by these values.
     ClusterDistanceDisplay : Distances to clusters of patterns, by confidence.
 
     Notes
@@ -113,7 +113,7 @@ class ProgressionDisplay:
         Parameters
         ----------
         detector : estimator
-            Fitted :class:`~skood.detectors.GroupProgressionDetector`, or a fitted
+            Fitted :class:`~skood.GroupProgressionDetector`, or a fitted
             pipeline that ends in one.
         X : Activations or array-like of shape (n_samples, n_features)
             Samples, as the detector or pipeline takes them.

@@ -106,7 +106,7 @@ def make_ood_scorer(
         - "detection_accuracy": :func:`detection_accuracy_score`, balanced.
 
         These look at scores, whatever the threshold. The following look at verdicts, so that a
-        search can choose the threshold (``contamination``) as well:
+        search can choose the threshold (``false_alarm_rate``) as well:
 
         - "balanced_accuracy": mean of the shares of accepted in-distribution rows and of flagged
           OOD rows;

@@ -45,7 +45,8 @@ class PercentileBinarizer(LayerwiseTransformer):
 
     Notes
     -----
-    ``transform`` returns :class:`PackedBits` layers for ``Activations`` and a boolean array for
+        ``transform`` returns :class:`~skood.activations.PackedBits` layers for ``Activations`` and
+        a boolean array for
     an array.
 
     References

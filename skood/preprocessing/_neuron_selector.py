@@ -70,7 +70,7 @@ class NeuronSelector(LayerwiseTransformer):
 
     See Also
     --------
-    skood.LayerSelector : Selects whole layers.
+    skood.preprocessing.LayerSelector : Selects whole layers.
     skood.HammingNAPDetector : The detector of the monitor.
     skood.shaping.LINe : Chooses units and weights by class, and recomputes the logits.
 
@@ -96,7 +96,8 @@ class NeuronSelector(LayerwiseTransformer):
     Examples
     --------
     >>> import numpy as np
-    >>> from skood import Activations, LinearHead
+    >>> from skood import Activations
+    >>> from skood.activations import LinearHead
     >>> from skood.preprocessing import NeuronSelector
     >>> head = LinearHead(np.array([[2.0, 0.5, 0.0], [0.1, 0.2, -0.9]]), input_layer="fc")
     >>> features = np.array([[1.0, 2.0, 3.0]])
@@ -176,7 +177,7 @@ class NeuronSelector(LayerwiseTransformer):
 
     def _mean_gradients(self, X, y):
         wanted_by = "NeuronSelector with importance='gradient'"
-        layers = list(X.layers) if isinstance(X, Activations) else []
+        layers = list(X.layer_names) if isinstance(X, Activations) else []
         names = [name for name in layers if gradient_name(name) in layers]
         if not names:
             raise ValueError(
@@ -203,16 +204,16 @@ class NeuronSelector(LayerwiseTransformer):
         layers = X if isinstance(X, Activations) else check_activations(self, X, reset=True)
         given = self.importance
         if not isinstance(given, dict):
-            if len(layers.layers) > 1:
+            if len(layers.layer_names) > 1:
                 raise ValueError(
                     "importance must be a dict of layer name to array where X has several "
-                    f"layers, here {list(layers.layers)}."
+                    f"layers, here {list(layers.layer_names)}."
                 )
-            given = {layers.layers[0]: given}
+            given = {layers.layer_names[0]: given}
         if not given:
-            raise ValueError(f"importance names no layer; X has {list(layers.layers)}.")
+            raise ValueError(f"importance names no layer; X has {list(layers.layer_names)}.")
         given = _by_name(given, layers)
-        names = [name for name in layers.layers if name in given]
+        names = [name for name in layers.layer_names if name in given]
         if isinstance(X, Activations):
             check_activations(self, X[names], reset=True)
         arrays = {
@@ -342,7 +343,7 @@ class NeuronSelector(LayerwiseTransformer):
 
 def _by_name(given, X):
     """Importances that are given by names or numbers of the layers, by name."""
-    names = {layer: find_layer(layer, X.layers) for layer in given}
+    names = {layer: find_layer(layer, X.layer_names) for layer in given}
     check_layers_exist(X, [layer for layer, name in names.items() if name is None])
     if len(set(names.values())) < len(names):
         raise ValueError(f"importance gives a layer twice: {names}.")

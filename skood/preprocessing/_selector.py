@@ -38,11 +38,12 @@ class LayerSelector(LayerwiseTransformer):
     Examples
     --------
     >>> import numpy as np
-    >>> from skood import Activations, LayerSelector
+    >>> from skood import Activations
+    >>> from skood.preprocessing import LayerSelector
     >>> A = Activations({"relu1": np.ones((2, 4)), "relu2": np.ones((2, 3)), "fc": np.ones((2, 9))})
-    >>> LayerSelector("relu*").fit_transform(A).layers
+    >>> LayerSelector("relu*").fit_transform(A).layer_names
     ('relu1', 'relu2')
-    >>> LayerSelector([0, -1]).fit_transform(A).layers
+    >>> LayerSelector([0, -1]).fit_transform(A).layer_names
     ('relu1', 'fc')
     """
 
@@ -76,7 +77,7 @@ class LayerSelector(LayerwiseTransformer):
         if not isinstance(X, Activations):
             self.layers_ = match_layers(self.layers, [ARRAY_LAYER])
             return super().fit(X)
-        self.layers_ = match_layers(self.layers, X.layers)
+        self.layers_ = match_layers(self.layers, X.layer_names)
         selected = X[self.layers_]
         remember_layers(self, selected)
         return self

@@ -71,7 +71,8 @@ class DICE(BaseShaper):
     Examples
     --------
     >>> import numpy as np
-    >>> from skood import Activations, LinearHead
+    >>> from skood import Activations
+    >>> from skood.activations import LinearHead
     >>> from skood.shaping import DICE
     >>> head = LinearHead(np.array([[1.0, 2.0], [3.0, -1.0]]), input_layer="fc")
     >>> A = Activations({"fc": np.array([[1.0, 0.0], [3.0, 8.0]])}, head=head)

@@ -92,7 +92,8 @@ class LINe(BaseShaper):
     Examples
     --------
     >>> import numpy as np
-    >>> from skood import Activations, LinearHead
+    >>> from skood import Activations
+    >>> from skood.activations import LinearHead
     >>> from skood.shaping import LINe
     >>> head = LinearHead(np.array([[1.0, 0.5, 0.0], [0.0, 0.5, 1.0]]), input_layer="fc")
     >>> A = Activations({"fc": np.array([[5.0, 1.0, 0.0], [0.0, 1.0, 5.0]])}, head=head)

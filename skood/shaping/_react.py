@@ -50,7 +50,8 @@ class ReAct(FeatureShaper):
     Examples
     --------
     >>> import numpy as np
-    >>> from skood import Activations, LinearHead
+    >>> from skood import Activations
+    >>> from skood.activations import LinearHead
     >>> from skood.shaping import ReAct
     >>> head = LinearHead(np.array([[1.0, 0.0], [0.0, 1.0]]), input_layer="fc")
     >>> A = Activations({"fc": np.array([[0.0, 1.0], [2.0, 9.0]])}, head=head)

@@ -60,7 +60,8 @@ class VRA(FeatureShaper):
     Examples
     --------
     >>> import numpy as np
-    >>> from skood import Activations, LinearHead
+    >>> from skood import Activations
+    >>> from skood.activations import LinearHead
     >>> from skood.shaping import VRA
     >>> head = LinearHead(np.ones((1, 5)), input_layer="fc")
     >>> A = Activations({"fc": np.array([[0.0, 1.0, 2.0, 3.0, 4.0]])}, head=head)

@@ -58,7 +58,7 @@ class DecoyClassClassifier(ClassifierMixin, MetaEstimatorMixin, BaseEstimator):
     outlier_ratio : float, default=0.5
         Outliers to make for each training sample of the K classes. Functions decide for
         themselves.
-    contamination : "auto" or float in (0, 0.5], default="auto"
+    false_alarm_rate : "auto" or float in (0, 0.5], default="auto"
         Where the threshold is. "auto": 0.5, so that a sample is rejected that is more probably a
         decoy than of all classes together. A float: the share of training samples of the K
         classes to reject. More new samples are rejected than that, as the estimator has not learnt
@@ -138,7 +138,7 @@ class DecoyClassClassifier(ClassifierMixin, MetaEstimatorMixin, BaseEstimator):
         "estimator": [HasMethods(["fit", "predict_proba"])],
         "outliers": [StrOptions(set(OUTLIER_KINDS)), callable, list, tuple, None],
         "outlier_ratio": [Interval(Real, 0, None, closed="neither")],
-        "contamination": [StrOptions({"auto"}), Interval(Real, 0, 0.5, closed="right")],
+        "false_alarm_rate": [StrOptions({"auto"}), Interval(Real, 0, 0.5, closed="right")],
         "reject_label": "no_validation",
         "random_state": ["random_state"],
     }
@@ -149,14 +149,14 @@ class DecoyClassClassifier(ClassifierMixin, MetaEstimatorMixin, BaseEstimator):
         *,
         outliers="mixed",
         outlier_ratio=0.5,
-        contamination="auto",
+        false_alarm_rate="auto",
         reject_label=None,
         random_state=None,
     ):
         self.estimator = estimator
         self.outliers = outliers
         self.outlier_ratio = outlier_ratio
-        self.contamination = contamination
+        self.false_alarm_rate = false_alarm_rate
         self.reject_label = reject_label
         self.random_state = random_state
 
@@ -251,10 +251,10 @@ class DecoyClassClassifier(ClassifierMixin, MetaEstimatorMixin, BaseEstimator):
         return make_outliers(kinds, X, y, n_outliers, rng)
 
     def _threshold(self, X):
-        if self.contamination == "auto":
+        if self.false_alarm_rate == "auto":
             self._joint_proba(X[:1])  # for an estimator that does not fit is found here
             return 0.5
-        return float(np.percentile(_inside(self._joint_proba(X)), 100 * self.contamination))
+        return float(np.percentile(_inside(self._joint_proba(X)), 100 * self.false_alarm_rate))
 
     def predict_proba(self, X):
         """Give the probabilities of the classes, on condition that a sample is of one of them.
