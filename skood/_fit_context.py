@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from functools import wraps
 from typing import Any
 
-from sklearn.base import _fit_context
+from ._sklearn import check_parameters
 
 
 def fit_context(*, prefer_skip_nested_validation: bool) -> Callable[[Callable], Callable]:
@@ -21,10 +21,10 @@ def fit_context(*, prefer_skip_nested_validation: bool) -> Callable[[Callable], 
     prefer_skip_nested_validation : bool
         Whether parameters of estimators that are used inside are taken as checked.
     """
-    check_parameters = _fit_context(prefer_skip_nested_validation=prefer_skip_nested_validation)
+    check = check_parameters(prefer_skip_nested_validation=prefer_skip_nested_validation)
 
     def decorate(fit_method: Callable) -> Callable:
-        fit_checked = check_parameters(fit_method)
+        fit_checked = check(fit_method)
 
         @wraps(fit_method)
         def fit(estimator: Any, *args: Any, **kwargs: Any) -> Any:

@@ -10,6 +10,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn.utils.validation import column_or_1d
 
+from ._warnings import warn_user
+from .activations import Activations
+
 OOD_LABEL = -1
 IN_A_SEARCH = (
     "In a search, the training parts of OODKFold and its like hold in-distribution rows alone: set "
@@ -161,3 +164,75 @@ def _is_mark(label: Any) -> bool:
         return float(label.replace("\N{MINUS SIGN}", "-")) == OOD_LABEL
     except ValueError:
         return False
+
+
+def in_distribution_mask(y: ArrayLike, n_samples: int) -> NDArray[np.bool_]:
+    """Mask of shape (n_samples,) of the rows that are not marked -1, as :func:`read_labels` reads.
+
+    Raises
+    ------
+    ValueError
+        If ``y`` has another length, or lacks labels.
+    """
+    labels = read_labels(y)
+    if len(labels) != n_samples:
+        raise ValueError(f"X has {n_samples} samples, but y has {len(labels)}.")
+    return in_distribution(labels)
+
+
+def in_distribution_rows(
+    y: ArrayLike | None, n_samples: int, *, allow_none: bool = False
+) -> NDArray[np.intp]:
+    """Numbers of the rows that a detector may learn from: all but those marked -1.
+
+    Raises
+    ------
+    ValueError
+        If no row is left, unless that is allowed, as in a later one of several batches.
+    """
+    if y is None:
+        return np.arange(n_samples)
+    rows = np.flatnonzero(in_distribution_mask(y, n_samples))
+    if len(rows) == 0 and not allow_none:
+        raise ValueError(
+            f"All {n_samples} samples are marked out-of-distribution (y == -1): none is left."
+        )
+    return rows
+
+
+def take_rows(
+    X: Activations, y: ArrayLike | None, rows: NDArray[np.intp]
+) -> tuple[Activations, NDArray | None]:
+    """The given in-distribution rows of ``X`` and ``y``; a view of the whole where they are all.
+
+    Raises
+    ------
+    ValueError
+        If labels are given and are of several kinds, or -1 is a class of the network.
+    """
+    labels = None
+    if y is not None:
+        check_mark_is_no_class(X)
+        read = read_labels(y)
+        _warn_if_marks_are_a_class(X, read)
+        labels = plain_labels(read[rows])
+    return X if len(rows) == len(X) else X[rows], labels
+
+
+def _warn_if_marks_are_a_class(X: Activations, labels: NDArray) -> None:
+    """Warn where -1 and one other label are what a network of two classes predicts.
+
+    Whoever codes two classes as -1 and 1 and gives a network that counts them as 0 and 1 would
+    have one of them left out.
+    """
+    if X.classes is None or len(X.classes) != 2 or len(set(labels.tolist())) != 2:
+        return
+    is_first, is_in = X.predictions == X.classes[0], in_distribution(labels)
+    if is_in.all() or abs(is_first[is_in].mean() - is_first[~is_in].mean()) < 0.8:
+        return
+    warn_user(
+        "The rows marked -1 are most of those that the network takes for one of its two classes: "
+        "is -1 the label of that class? Here it marks out-of-distribution rows, which are left "
+        "out. If they are in-distribution, code the classes as 0 and 1, or pass y=None; if the "
+        "marks are meant, all is well."
+    )

@@ -95,3 +95,10 @@ def below_all(scores: NDArray | list[float]) -> float:
     smallest = float(np.min(scores, where=np.isfinite(scores), initial=np.inf))
     smallest = smallest if np.isfinite(smallest) else 0.0
     return min(smallest - 1, float(np.nextafter(smallest, -np.inf)))
+
+
+ON_LOGITS = (
+    "a single logit becomes the logits of two classes with ActivationExtractor(network, "
+    "logits='binary'), and logits= also names the one of several outputs that holds them"
+)
+"""What to do where a network seems to have no logits."""

@@ -14,6 +14,7 @@ PACKAGE = Path(skood.__file__).parent
 # The flow of data: a room knows those to its left and none to its right.
 ROOMS = [
     "_optional",
+    "_sklearn",
     "_warnings",
     "_fit_context",
     "_axes",
@@ -22,8 +23,10 @@ ROOMS = [
     "_packed_bits",
     "_storage",
     "activations",
+    "_layer_names",
     "_marks",
     "_foreign",
+    "_classes",
     "_validation",
     "_head",
     "extraction",

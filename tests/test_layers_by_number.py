@@ -8,7 +8,7 @@ from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import Pipeline, make_pipeline
 
 from skood import ActivationExtractor, Activations, HammingNAPDetector, PercentileBinarizer
-from skood._validation import find_layer, match_layers
+from skood._layer_names import find_layer, match_layers
 from skood.ensemble import LayerEnsembleDetector
 from skood.inspection import (
     ActivationMapDisplay,

@@ -13,13 +13,9 @@ from hypothesis.extra.numpy import arrays as np_arrays
 from sklearn.pipeline import make_pipeline
 
 from skood import Activations, PercentileBinarizer, PoolingReducer
-from skood._validation import (
-    check_class_labels,
-    in_distribution_mask,
-    in_distribution_rows,
-    match_layers,
-    take_rows,
-)
+from skood._classes import check_class_labels
+from skood._layer_names import match_layers
+from skood._marks import in_distribution_mask, in_distribution_rows, take_rows
 from skood.activations import PackedBits
 from skood.preprocessing import LayerSelector
 

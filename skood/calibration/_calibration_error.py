@@ -7,8 +7,8 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from sklearn.utils._param_validation import Interval, StrOptions, validate_params
 
+from .._sklearn import Interval, StrOptions, validate_params
 from ._confidence import bin_edges, check_confidence, confidence_categories
 
 _N_BINS = [Interval(Integral, 1, None, closed="left")]

@@ -9,9 +9,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import softmax
 from sklearn.utils import check_array
-from sklearn.utils._param_validation import Interval, validate_params
 
-from .._validation import ON_LOGITS
+from .._sklearn import Interval, validate_params
+from .._values import ON_LOGITS
 from ..activations import Activations
 
 # How far sums of probabilities in single and in half precision are off; whatever their precision

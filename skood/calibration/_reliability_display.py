@@ -8,7 +8,8 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from .._axes import get_axes
-from .._validation import check_class_labels, in_distribution_mask, take_rows
+from .._classes import check_class_labels
+from .._marks import in_distribution_mask, take_rows
 from ..activations import Activations
 from ._calibration_error import CalibrationBins, calibration_bins, error_of_bins
 from ._confidence import prediction_confidence

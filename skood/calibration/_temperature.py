@@ -9,16 +9,13 @@ from scipy.special import logsumexp, softmax
 from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils.metaestimators import available_if
-from sklearn.utils.validation import _check_feature_names_in, check_is_fitted
+from sklearn.utils.validation import check_is_fitted
 
+from .._classes import check_class_labels, class_columns
 from .._fit_context import fit_context
-from .._validation import (
-    check_activations,
-    check_class_labels,
-    class_columns,
-    in_distribution_rows,
-    take_rows,
-)
+from .._marks import in_distribution_rows, take_rows
+from .._sklearn import check_feature_names_in
+from .._validation import check_activations
 from .._warnings import warn_user
 from ..activations import Activations
 from ._confidence import logits_of
@@ -195,7 +192,7 @@ class TemperatureScaler(TransformerMixin, BaseEstimator):
             The names: those of the input.
         """
         check_is_fitted(self)
-        return _check_feature_names_in(self, input_features)
+        return check_feature_names_in(self, input_features)
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()

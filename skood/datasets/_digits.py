@@ -4,9 +4,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn.datasets import load_digits
 from sklearn.utils import Bunch
-from sklearn.utils._param_validation import validate_params
 
 from .._marks import OOD_LABEL
+from .._sklearn import validate_params
 
 
 @validate_params(

@@ -8,7 +8,8 @@ from numpy.random import RandomState
 from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter
 from sklearn.utils import check_random_state
-from sklearn.utils._param_validation import StrOptions, validate_params
+
+from .._sklearn import StrOptions, validate_params
 
 Shape = tuple[int, ...]
 

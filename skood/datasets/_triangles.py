@@ -6,7 +6,8 @@ import numpy as np
 from numpy.random import RandomState
 from numpy.typing import NDArray
 from sklearn.utils import check_random_state, gen_batches
-from sklearn.utils._param_validation import validate_params
+
+from .._sklearn import validate_params
 
 # Shares of the shorter side. The pen is as wide as that of MNIST's digits.
 _RADIUS = (0.25, 0.42)

@@ -4,10 +4,10 @@ from numbers import Real
 
 import numpy as np
 from sklearn.utils import gen_batches
-from sklearn.utils._param_validation import Interval, StrOptions
 
+from .._classes import check_class_labels, find_classes, lookup_classes
 from .._fit_context import fit_context
-from .._validation import check_class_labels, classes_asked, find_classes
+from .._sklearn import Interval, StrOptions
 from ._base import BaseOneClassDetector
 
 _VALUES_PER_BATCH = 2**16
@@ -148,7 +148,7 @@ class ActivationIntervalDetector(BaseOneClassDetector):
     def _fit(self, X, y):
         """Learn the intervals; returns the training scores with each sample left out."""
         self._by_class = X.predictions is not None
-        asked = labels = classes_asked(self, X, by_class=self._by_class)
+        asked = labels = lookup_classes(self, X, by_class=self._by_class)
         if self.group_by == "label":
             check_class_labels(X, y, "group_by='label'")
             labels = y
@@ -198,7 +198,7 @@ class ActivationIntervalDetector(BaseOneClassDetector):
         return self.level_counts_[np.reshape(position, (-1, 1)), units, levels]
 
     def _score_samples(self, X):
-        asked = classes_asked(self, X, by_class=self._by_class)
+        asked = lookup_classes(self, X, by_class=self._by_class)
         position, has_intervals = find_classes(asked, self.class_labels_)
         scores = np.empty(len(X))
         for rows in gen_batches(len(X), max(1, _VALUES_PER_BATCH // X.shape[1])):

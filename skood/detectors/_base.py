@@ -7,17 +7,18 @@ import numpy as np
 from sklearn.base import BaseEstimator, OutlierMixin
 from sklearn.exceptions import UndefinedMetricWarning
 from sklearn.metrics import roc_auc_score
-from sklearn.utils._param_validation import Interval
 from sklearn.utils.validation import check_is_fitted
 
 from .._fit_context import fit_context
-from .._marks import IN_A_SEARCH, check_mark_is_no_class
-from .._validation import (
-    check_activations,
+from .._marks import (
+    IN_A_SEARCH,
+    check_mark_is_no_class,
     in_distribution_mask,
     in_distribution_rows,
     take_rows,
 )
+from .._sklearn import Interval
+from .._validation import check_activations
 from .._values import ANY_SIZE, check_finite
 from .._warnings import warn_user
 

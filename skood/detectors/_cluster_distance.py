@@ -8,10 +8,10 @@ from sklearn.base import clone
 from sklearn.cluster import KMeans, MiniBatchKMeans
 from sklearn.metrics import pairwise_distances, silhouette_score
 from sklearn.utils import gen_batches, resample
-from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted
 
-from .._validation import classes_asked
+from .._classes import lookup_classes
+from .._sklearn import Interval, StrOptions
 from .._values import SQUARABLE
 from ._base import BaseOneClassDetector
 
@@ -306,7 +306,7 @@ class ClusterDistanceDetector(BaseOneClassDetector):
                 "Which samples match is not known: ClusterDistanceDetector was fitted on X that "
                 "carried no predictions."
             )
-        return classes_asked(self, X, by_class=True) == self.dominant_classes_[labels]
+        return lookup_classes(self, X, by_class=True) == self.dominant_classes_[labels]
 
 
 def _as_matrix(X):

@@ -2,8 +2,8 @@
 
 import numpy as np
 from scipy.spatial.distance import cdist
-from sklearn.utils._param_validation import StrOptions
 
+from .._sklearn import StrOptions
 from ._head_detector import HeadDetector, mean_and_rounding
 from ._row_lengths import row_lengths
 

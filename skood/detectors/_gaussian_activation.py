@@ -4,18 +4,13 @@ from numbers import Integral, Real
 
 import numpy as np
 from sklearn.utils import gen_batches
-from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted, column_or_1d
 
+from .._classes import check_class_labels, find_classes, lookup_classes
 from .._fit_context import fit_context, unchanged_on_failure
-from .._validation import (
-    ARRAY_LAYER,
-    check_class_labels,
-    classes_asked,
-    find_classes,
-    in_distribution_rows,
-    take_rows,
-)
+from .._marks import in_distribution_rows, take_rows
+from .._sklearn import Interval, StrOptions
+from .._validation import ARRAY_LAYER
 from .._values import SQUARABLE, below_all
 from ._base import BaseOneClassDetector
 from ._class_moments import Moments, Samples, Seen, hash_rows
@@ -238,7 +233,7 @@ class GaussianActivationDetector(BaseOneClassDetector):
         return self
 
     def _read(self, X, y):
-        asked = labels = classes_asked(self, X, by_class=self._by_class)
+        asked = labels = lookup_classes(self, X, by_class=self._by_class)
         if self.group_by == "label":
             check_class_labels(X, y, "group_by='label'")
             labels = y
@@ -284,7 +279,7 @@ class GaussianActivationDetector(BaseOneClassDetector):
         return np.where(has_gaussian, scores, self._unknown_class_score)
 
     def _score_samples(self, X):
-        asked = classes_asked(self, X, by_class=self._by_class)
+        asked = lookup_classes(self, X, by_class=self._by_class)
         position, has_gaussian = find_classes(asked, self.class_labels_)
         scores = np.empty(len(X))
         for rows in self._batches(len(X)):
@@ -359,7 +354,7 @@ class GaussianActivationDetector(BaseOneClassDetector):
         if isinstance(groups, str):
             if groups != "prediction":
                 raise ValueError(f"groups must be 'prediction' or an array, got {groups!r}.")
-            return classes_asked(self, X, by_class=self._by_class)
+            return lookup_classes(self, X, by_class=self._by_class)
         groups = column_or_1d(groups)
         if len(groups) != len(X):
             raise ValueError(f"X has {len(X)} samples, but groups has {len(groups)}.")

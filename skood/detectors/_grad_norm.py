@@ -4,8 +4,8 @@ from numbers import Real
 
 import numpy as np
 from scipy.special import softmax
-from sklearn.utils._param_validation import Interval
 
+from .._sklearn import Interval
 from ._head_detector import HeadDetector
 
 

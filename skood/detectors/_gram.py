@@ -5,12 +5,8 @@ from numbers import Integral
 import numpy as np
 from sklearn.utils.validation import check_is_fitted
 
-from .._validation import (
-    check_activations,
-    check_class_labels,
-    classes_asked,
-    find_classes,
-)
+from .._classes import check_class_labels, find_classes, lookup_classes
+from .._validation import check_activations
 from .._values import SQUARABLE, below_all
 from ._base import BaseOneClassDetector
 from ._gram_ranges import GramRanges
@@ -138,7 +134,7 @@ class GramDetector(BaseOneClassDetector):
     def _fit(self, X, y):
         powers = _checked_powers(self.powers)
         self._by_class = X.predictions is not None
-        asked = classes_asked(self, X, by_class=self._by_class)
+        asked = lookup_classes(self, X, by_class=self._by_class)
         own = self._learnt_classes(X, y, asked)
         self.class_labels_, codes = np.unique(own, return_inverse=True)
         self._ranges = {name: GramRanges(layer, codes, powers) for name, layer in X.items()}
@@ -190,7 +186,7 @@ class GramDetector(BaseOneClassDetector):
         return self._layer_scores(self._validate(X, reset=False))
 
     def _layer_scores(self, X):
-        positions = self._find(classes_asked(self, X, by_class=self._by_class))
+        positions = self._find(lookup_classes(self, X, by_class=self._by_class))
         return 0.0 - np.column_stack(
             [self._ranges[name].deviations(layer, positions) for name, layer in X.items()]
         )

@@ -9,13 +9,13 @@ from sklearn.model_selection import StratifiedKFold
 from sklearn.neural_network import MLPClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
-from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted
 from threadpoolctl import threadpool_limits
 from tqdm import tqdm
 
+from .._classes import check_class_labels, lookup_classes
 from .._fit_context import fit_context
-from .._validation import check_class_labels, classes_asked
+from .._sklearn import HasMethods, Interval, StrOptions
 from .._values import below_all
 from .._warnings import warn_user
 from ._base import BaseOneClassDetector
@@ -205,7 +205,7 @@ class GroupProgressionDetector(BaseOneClassDetector):
             [inside] = self._training_features(X, outside[:0])
             self.estimator_.fit(inside)
             scores = self._judge(inside)
-        known = self._groups.knows(classes_asked(self, X, by_class=self._by_class))
+        known = self._groups.knows(lookup_classes(self, X, by_class=self._by_class))
         self._unknown_class_score = below_all(scores[known] if known.any() else scores)
         self._set_threshold(np.where(known, scores, self._unknown_class_score))
         return self
@@ -214,7 +214,7 @@ class GroupProgressionDetector(BaseOneClassDetector):
         """The numbers of the training samples, each left out of its groups, and those of others."""
         n_samples = len(X) + len(outside)
         with tqdm(total=n_samples, unit=" samples", disable=not self.verbose) as bar:
-            classes = classes_asked(self, X, by_class=self._by_class)
+            classes = lookup_classes(self, X, by_class=self._by_class)
             progressions = [self._groups.progression_left_out(classes, bar.update)]
             if len(outside):
                 progressions.append(self._progression(outside, bar.update))
@@ -269,7 +269,8 @@ class GroupProgressionDetector(BaseOneClassDetector):
                 f"n_neighbors={self.n_neighbors}, but a sample has only {len(X) - 1} others: a "
                 "group is all of them."
             )
-        classes = y if self.group_by == "label" else classes_asked(self, X, by_class=self._by_class)
+        found = lookup_classes(self, X, by_class=self._by_class)
+        classes = y if self.group_by == "label" else found
         self._groups = PatternGroups(pack_layers(X), classes, self.n_neighbors_)
 
     def _fit_classifier(self, inside, outside):
@@ -309,7 +310,7 @@ class GroupProgressionDetector(BaseOneClassDetector):
         return self._progression(self._validate(X, reset=False))
 
     def _progression(self, X, after_batch=bool):
-        classes = classes_asked(self, X, by_class=self._by_class)
+        classes = lookup_classes(self, X, by_class=self._by_class)
         return self._groups.progression(pack_layers(X), classes, after_batch)
 
     def _features(self, progression):
@@ -330,7 +331,7 @@ class GroupProgressionDetector(BaseOneClassDetector):
 
     def _score_samples(self, X):
         scores = self._judge(self._features(self._progression(X)))
-        known = self._groups.knows(classes_asked(self, X, by_class=self._by_class))
+        known = self._groups.knows(lookup_classes(self, X, by_class=self._by_class))
         return np.where(known, scores, self._unknown_class_score)
 
 

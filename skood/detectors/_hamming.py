@@ -6,17 +6,13 @@ from numbers import Integral, Real
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.utils import check_scalar
-from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted
 
+from .._classes import check_class_labels, lookup_classes
 from .._fit_context import fit_context
-from .._validation import (
-    check_activations,
-    check_class_labels,
-    classes_asked,
-    in_distribution_rows,
-    take_rows,
-)
+from .._marks import in_distribution_rows, take_rows
+from .._sklearn import Interval, StrOptions
+from .._validation import check_activations
 from ..activations import PackedBits
 from ._base import BaseOneClassDetector
 from ._pattern_store import build_stores, nearest_of_class, pack_layers
@@ -192,7 +188,7 @@ class HammingNAPDetector(BaseOneClassDetector):
         if self.group_by == "label" or self.store == "correct":
             wanted = f"group_by={self.group_by!r} with store={self.store!r}"
             check_class_labels(X, y, wanted)
-        asked = classes_asked(self, X, by_class=self._by_class)
+        asked = lookup_classes(self, X, by_class=self._by_class)
         return _Seen(
             bits=_pack(X),
             asked=asked,
@@ -240,7 +236,7 @@ class HammingNAPDetector(BaseOneClassDetector):
         return (shares if self.break_ties else 0.0) - distances
 
     def _score_samples(self, X):
-        return self._look_up(_pack(X), classes_asked(self, X, by_class=self._by_class))
+        return self._look_up(_pack(X), lookup_classes(self, X, by_class=self._by_class))
 
     def kneighbors(self, X, n_neighbors=5):
         """Find the nearest training samples that are stored under the predicted class.
@@ -269,7 +265,7 @@ class HammingNAPDetector(BaseOneClassDetector):
         check_is_fitted(self)
         check_scalar(n_neighbors, "n_neighbors", Integral, min_val=1)
         X = check_activations(self, X, reset=False)
-        bits, asked = _pack(X), classes_asked(self, X, by_class=self._by_class)
+        bits, asked = _pack(X), lookup_classes(self, X, by_class=self._by_class)
         distances = np.full((len(X), n_neighbors), bits.n_bits)
         neighbors = np.full((len(X), n_neighbors), -1)
         for label, store in self.stores_.items():

@@ -4,11 +4,11 @@ from numbers import Integral
 
 import numpy as np
 from sklearn.utils import check_scalar
-from sklearn.utils._param_validation import Interval
 from sklearn.utils.validation import check_is_fitted
 
 from .._fit_context import fit_context
-from .._validation import in_distribution_rows, take_rows
+from .._marks import in_distribution_rows, take_rows
+from .._sklearn import Interval
 from .._values import SQUARABLE
 from .._warnings import warn_user
 from ._base import BaseOneClassDetector

@@ -6,9 +6,10 @@ from numbers import Real
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.utils import gen_batches
-from sklearn.utils._param_validation import Interval
 
-from .._validation import ARRAY_LAYER, ON_LOGITS, check_activations
+from .._sklearn import Interval
+from .._validation import ARRAY_LAYER, check_activations
+from .._values import ON_LOGITS
 from ..activations import Activations
 from ._base import BaseOneClassDetector
 

@@ -4,11 +4,11 @@ import numpy as np
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import KFold
 from sklearn.preprocessing import StandardScaler
-from sklearn.utils._param_validation import HasMethods
 from sklearn.utils.validation import check_is_fitted
 
+from .._classes import lookup_classes
 from .._fit_context import fit_context
-from .._validation import classes_asked
+from .._sklearn import HasMethods
 from .._values import SQUARABLE
 from .._warnings import warn_user
 from ._base import BaseOneClassDetector
@@ -164,7 +164,7 @@ class MahalanobisDetector(BaseOneClassDetector):
         """Learn means and covariances; returns layer scores with each sample left out."""
         has_labels = y is not None and len(np.unique(y)) > 1
         by_class = X.predictions is not None
-        labels = y if has_labels else classes_asked(self, X, by_class=by_class)
+        labels = y if has_labels else lookup_classes(self, X, by_class=by_class)
         self.class_labels_, codes = np.unique(labels, return_inverse=True)
         if self.relative and len(self.class_labels_) == 1:
             raise ValueError(

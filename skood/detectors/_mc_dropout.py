@@ -3,8 +3,8 @@
 import numpy as np
 from scipy.special import xlog1py, xlogy
 from sklearn.utils import gen_batches
-from sklearn.utils._param_validation import StrOptions
 
+from .._sklearn import StrOptions
 from .._validation import check_activations
 from ..activations import Activations
 from ._base import BaseOneClassDetector

@@ -5,14 +5,9 @@ from numbers import Integral, Real
 import numpy as np
 from scipy.special import logit
 from sklearn.utils import gen_batches
-from sklearn.utils._param_validation import (
-    Interval,
-    RealNotInt,
-    StrOptions,
-    validate_parameter_constraints,
-)
 
 from .._head import checked_logits
+from .._sklearn import Interval, RealNotInt, StrOptions, validate_parameter_constraints
 from .._values import SQUARABLE
 from ..activations import LinearHead
 from ..extraction._gradients import is_gradient, owner_of, uniform_kl_slope

@@ -3,8 +3,8 @@
 from numbers import Real
 
 import numpy as np
-from sklearn.utils._param_validation import Interval
 
+from .._sklearn import Interval
 from ._head_detector import HeadDetector, mean_and_rounding
 from ._row_lengths import unit_rows
 

@@ -2,8 +2,8 @@
 
 import numpy as np
 from sklearn.utils import check_array, gen_batches
-from sklearn.utils._param_validation import StrOptions
 
+from .._sklearn import StrOptions
 from .._validation import ARRAY_LAYER
 from .._warnings import warn_user
 from ..activations import PackedBits

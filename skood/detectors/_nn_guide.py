@@ -5,9 +5,9 @@ from numbers import Integral, Real
 import numpy as np
 from scipy.special import logsumexp
 from sklearn.utils import check_random_state, gen_batches
-from sklearn.utils._param_validation import Interval
 
 from .._head import head_features
+from .._sklearn import Interval
 from .._warnings import warn_user
 from ._head_detector import HeadDetector, float64_batches
 from ._neighbor_search import search_rows

@@ -6,10 +6,10 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import brentq
 from scipy.special import softmax
-from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted
 
-from .._validation import check_class_labels
+from .._classes import check_class_labels
+from .._sklearn import Interval, StrOptions
 from .._values import SQUARABLE, below_all
 from ..activations import Activations
 from ._logits import LogitDetector, log_sum_exp, logits_of, predictions_of

@@ -2,9 +2,9 @@
 
 import numpy as np
 from sklearn.utils import gen_batches
-from sklearn.utils._param_validation import StrOptions
 
-from .._validation import check_class_labels, classes_asked, find_classes
+from .._classes import check_class_labels, find_classes, lookup_classes
+from .._sklearn import StrOptions
 from .._values import SQUARABLE, below_all
 from .._warnings import warn_user
 from ._base import BaseOneClassDetector
@@ -125,7 +125,7 @@ class SHEDetector(BaseOneClassDetector):
 
     def _fit(self, X, y):
         self._by_class = X.predictions is not None
-        asked = classes_asked(self, X, by_class=self._by_class)
+        asked = lookup_classes(self, X, by_class=self._by_class)
         if self._by_class and y is not None and len(np.unique(y)) > 1:
             check_class_labels(X, y, "SHEDetector")
             is_right = np.flatnonzero(asked == y)
@@ -162,7 +162,7 @@ class SHEDetector(BaseOneClassDetector):
 
     def _similarities(self, X):
         """Similarity to the pattern of the predicted class, and whether there is one."""
-        asked = classes_asked(self, X, by_class=self._by_class)
+        asked = lookup_classes(self, X, by_class=self._by_class)
         position, has_pattern = find_classes(asked, self.class_labels_)
         scores = np.empty(len(X))
         for rows in gen_batches(len(X), max(1, _VALUES_PER_BATCH // X.shape[1])):

@@ -4,9 +4,9 @@ from numbers import Integral
 
 import numpy as np
 from scipy.special import logsumexp
-from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.extmath import row_norms
 
+from .._sklearn import Interval, StrOptions
 from .._warnings import warn_user
 from ._head_detector import HeadDetector, float64_batches
 

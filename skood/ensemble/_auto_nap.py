@@ -5,19 +5,13 @@ from numbers import Integral, Real
 import numpy as np
 from sklearn.model_selection import train_test_split
 from sklearn.utils import check_random_state
-from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted, column_or_1d
 
+from .._classes import check_class_labels, lookup_classes
 from .._fit_context import fit_context
-from .._marks import read_labels
-from .._validation import (
-    check_activations,
-    check_class_labels,
-    classes_asked,
-    in_distribution_mask,
-    in_distribution_rows,
-    take_rows,
-)
+from .._marks import in_distribution_mask, in_distribution_rows, read_labels, take_rows
+from .._sklearn import HasMethods, Interval, StrOptions
+from .._validation import check_activations
 from ..activations import PackedBits
 from ..detectors import BaseDetector
 from ..preprocessing._pooling import POOLINGS
@@ -246,7 +240,7 @@ class AutoNAPDetector(BaseDetector):
         inside = in_distribution_rows(y, len(X))
         outside = np.setdiff1d(np.arange(len(X)), inside)
         known, known_labels = take_rows(X, y, inside)
-        asked = classes_asked(self, X, by_class=self._by_class)
+        asked = lookup_classes(self, X, by_class=self._by_class)
         labels = asked
         if self._by_class and self.group_by == "label":
             _check_labels(known, known_labels)
@@ -343,7 +337,7 @@ class AutoNAPDetector(BaseDetector):
         return choices[k]
 
     def _distances(self, X):
-        asked = classes_asked(self, X, by_class=self._by_class)
+        asked = lookup_classes(self, X, by_class=self._by_class)
         return np.column_stack([member.distances(X, asked) for member in self._members])
 
     def distances(self, X):
@@ -397,7 +391,7 @@ class AutoNAPDetector(BaseDetector):
                 f"Accuracy needs samples of both kinds, but {is_in.sum()} of {len(X)} are "
                 "in-distribution."
             )
-        asked = classes_asked(self, X, by_class=self._by_class)
+        asked = lookup_classes(self, X, by_class=self._by_class)
         return np.array(
             [
                 np.mean((member.distances(X, asked) <= tau) == is_in)

@@ -8,12 +8,13 @@ from sklearn.base import clone
 from sklearn.metrics import roc_auc_score
 from sklearn.model_selection import KFold
 from sklearn.pipeline import Pipeline
-from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted
 
 from .._fit_context import fit_context
 from .._foreign import detector_of, in_distribution_scores, is_of_pyod
-from .._validation import check_activations, layer_list, match_layers
+from .._layer_names import layer_list, match_layers
+from .._sklearn import HasMethods, Interval, StrOptions
+from .._validation import check_activations
 from .._values import below_all
 from ..detectors import BaseOneClassDetector
 from ._combination import Calibration, informative_members

@@ -3,11 +3,11 @@
 from numbers import Integral
 
 from sklearn.base import BaseEstimator, TransformerMixin, clone
-from sklearn.utils._param_validation import HasMethods, Interval
 from sklearn.utils.validation import check_is_fitted, check_memory
 
 from .._fit_context import fit_context
-from .._validation import check_layers_exist
+from .._layer_names import check_layers_exist
+from .._sklearn import HasMethods, Interval
 from .._warnings import warn_user
 from ..activations import Activations
 from ._adapter import adapt

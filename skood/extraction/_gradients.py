@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import softmax
 
-from .._validation import ON_LOGITS
+from .._values import ON_LOGITS
 
 Logits = TypeVar("Logits")
 

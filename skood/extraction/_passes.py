@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from .._validation import check_layers_exist
+from .._layer_names import check_layers_exist
 from ..activations import Activations
 
 PASSES = "passes"

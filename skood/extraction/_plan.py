@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from .._validation import match_layers
+from .._layer_names import match_layers
 from ..activations import Activations, LinearHead, PackedBits
 from ._adapter import PENULTIMATE, NetworkAdapter, Trace
 from ._collector import Collector, reduce_activations, units_first, without_false_head

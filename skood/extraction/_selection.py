@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from .._validation import layer_list, match_layers
+from .._layer_names import layer_list, match_layers
 from ._gradients import is_gradient, owner_of
 from ._passes import PASSES
 from ._plan import AUTO

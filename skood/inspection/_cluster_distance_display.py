@@ -10,9 +10,9 @@ from sklearn.utils import check_array, check_consistent_length
 from sklearn.utils.validation import column_or_1d
 
 from .._axes import get_axes
-from .._marks import read_labels
+from .._classes import check_class_labels
+from .._marks import in_distribution_mask, read_labels
 from .._optional import import_optional
-from .._validation import check_class_labels, in_distribution_mask
 from ..activations import Activations
 from ..calibration import confidence_categories, prediction_confidence
 from ._drawing import line_style, rows_by_set, split_pipeline

@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn.pipeline import Pipeline
 from sklearn.utils.validation import column_or_1d
 
-from .._validation import find_layer
+from .._layer_names import find_layer
 from ..activations import Activations
 
 # Colours that the colour-blind tell apart, with markers and dashes that print in grey.

@@ -13,10 +13,10 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator, is_outlier_detector
 from sklearn.pipeline import Pipeline
 from sklearn.utils import gen_batches
-from sklearn.utils._param_validation import Interval, validate_params
 from sklearn.utils.validation import check_is_fitted
 
 from .._foreign import in_distribution_scores
+from .._sklearn import Interval, validate_params
 from .._validation import ARRAY_LAYER
 from ..activations import Activations, PackedBits
 from ..detectors._pattern_store import pack_layers

@@ -10,8 +10,9 @@ from sklearn.utils import check_consistent_length
 from sklearn.utils.validation import column_or_1d
 
 from .._axes import get_axes
+from .._layer_names import find_layer
+from .._marks import in_distribution_mask
 from .._optional import import_optional
-from .._validation import find_layer, in_distribution_mask
 from ..detectors import HammingNAPDetector
 from ..ensemble import AutoNAPDetector
 from ._drawing import line_style, rows_by_set, split_pipeline

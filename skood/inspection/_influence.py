@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from sklearn.utils._param_validation import StrOptions, validate_params
 
+from .._sklearn import StrOptions, validate_params
 from ._weight_powers import LayerPowers, read_powers
 
 _POWERS = {"l1": 1, "l2": 2}

@@ -11,8 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn.metrics import euclidean_distances
 
-from .._marks import OOD_LABEL, check_mark_is_no_class, read_labels
-from .._validation import in_distribution_mask
+from .._marks import OOD_LABEL, check_mark_is_no_class, in_distribution_mask, read_labels
 from ..activations import Activations, PackedBits
 from ..detectors import GroupProgressionDetector, HammingNAPDetector, KNNDetector
 from ..detectors._hamming_search import hamming_neighbors

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from .._layer_names import find_layer, layer_list
 from .._optional import import_optional
-from .._validation import find_layer, layer_list
 from .._values import is_real
 from ._neuron_measures import common_widths
 from ._neuron_statistics import NeuronStatistics

@@ -8,9 +8,10 @@ from numbers import Real
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn.utils import assert_all_finite, check_array
-from sklearn.utils._param_validation import Interval, validate_params
 
-from .._validation import check_class_labels, in_distribution_rows, take_rows
+from .._classes import check_class_labels
+from .._marks import in_distribution_rows, take_rows
+from .._sklearn import Interval, validate_params
 from ..activations import Activations, Layer, PackedBits
 
 # Bits are unpacked, and arrays compared with 0, for so many rows at a time.

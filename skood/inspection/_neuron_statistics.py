@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from .._marks import in_distribution_rows, take_rows
 from .._optional import import_optional
-from .._validation import in_distribution_rows, take_rows
 from ..activations import Activations
 from ._influence import neuron_influence
 from ._neuron_measures import (

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn.isotonic import isotonic_regression
-from sklearn.utils import _safe_indexing, check_scalar
-from sklearn.utils.validation import _num_samples
+from sklearn.utils import check_scalar
 
 from .._optional import import_optional
+from .._sklearn import num_samples, safe_indexing
 from ..activations import Activations
 from ..detectors import HammingNAPDetector
 from ._drawing import name_of_layer, rows_by_set, split_pipeline
@@ -259,8 +259,8 @@ class PatternDisplay:
         >>> PatternDisplay.from_detector(detector, new).title
         'class cat, no alarm: 1 of 3 neurons differs'
         """
-        check_scalar(sample, "sample", Integral, min_val=0, max_val=_num_samples(X) - 1)
-        X = _safe_indexing(X, [sample])
+        check_scalar(sample, "sample", Integral, min_val=0, max_val=num_samples(X) - 1)
+        X = safe_indexing(X, [sample])
         detector, X = split_pipeline(detector, X, "kneighbors")
         if not isinstance(detector, HammingNAPDetector):
             raise TypeError(f"Expected a HammingNAPDetector, got {detector!r}.")

@@ -9,7 +9,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn.utils.validation import column_or_1d
 
-from .._validation import check_activations, classes_asked
+from .._classes import lookup_classes
+from .._validation import check_activations
 from ..activations import Activations
 from ..detectors import HammingNAPDetector
 from ..detectors._pattern_store import pack_layers
@@ -70,7 +71,7 @@ def rows_of_sample(detector: HammingNAPDetector, X: Any) -> tuple[PatternRows, s
     """
     verdict = "alarm" if detector.predict(X)[0] == -1 else "no alarm"
     X = check_activations(detector, X, reset=False)
-    (label,) = classes_asked(detector, X, by_class=detector._by_class).tolist()
+    (label,) = lookup_classes(detector, X, by_class=detector._by_class).tolist()
     if label not in detector.stores_:
         known = list(detector.stores_)
         raise ValueError(f"No pattern is stored for class {label!r}; there are some for {known}.")

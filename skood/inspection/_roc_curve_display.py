@@ -12,8 +12,7 @@ from sklearn.pipeline import Pipeline
 
 from .._axes import get_axes
 from .._foreign import in_distribution_scores
-from .._marks import check_mark_is_no_class
-from .._validation import in_distribution_mask
+from .._marks import check_mark_is_no_class, in_distribution_mask
 from ..metrics import ood_roc_auc_score
 from ._drawing import line_style
 

@@ -12,9 +12,9 @@ from numbers import Real
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn.utils import check_array
-from sklearn.utils._param_validation import Interval, StrOptions, validate_params
 
-from .._validation import in_distribution_mask
+from .._marks import in_distribution_mask
+from .._sklearn import Interval, StrOptions, validate_params
 from .._values import without_mask
 
 Counts = NDArray[np.int64]

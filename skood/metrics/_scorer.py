@@ -9,9 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator, OutlierMixin
 from sklearn.metrics import balanced_accuracy_score, f1_score, matthews_corrcoef
-from sklearn.metrics._scorer import _BaseScorer
 from sklearn.pipeline import Pipeline
-from sklearn.utils._param_validation import StrOptions, validate_params
 
 from .._foreign import accepted_rows, in_distribution_scores
 from .._marks import (
@@ -19,10 +17,11 @@ from .._marks import (
     OOD_LABEL,
     check_mark_is_no_class,
     in_distribution,
+    in_distribution_mask,
     read_labels,
     refuse_mark_among,
 )
-from .._validation import in_distribution_mask
+from .._sklearn import BaseScorer, StrOptions, validate_params
 from ..activations import Activations
 from ._ranking import (
     check_both_kinds,
@@ -174,7 +173,7 @@ def _refuse_metric_of_classes(metric: str | Metric) -> None:
 
 
 # scikit-learn lets only scorers that derive from this share what the detector answers.
-class _OODScorer(_BaseScorer):
+class _OODScorer(BaseScorer):
     """Scorer of how well a detector tells OOD from in-distribution rows."""
 
     def __init__(self, metric: str | Metric) -> None:

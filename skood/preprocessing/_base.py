@@ -5,9 +5,10 @@ from abc import ABCMeta, abstractmethod
 import numpy as np
 from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.utils.metaestimators import available_if
-from sklearn.utils.validation import _check_feature_names_in, check_is_fitted
+from sklearn.utils.validation import check_is_fitted
 
 from .._fit_context import fit_context
+from .._sklearn import check_feature_names_in
 from .._validation import ARRAY_LAYER, check_activations
 from ..activations import Activations
 
@@ -83,7 +84,7 @@ class LayerwiseTransformer(TransformerMixin, BaseEstimator, metaclass=ABCMeta):
             The names: those of the input.
         """
         check_is_fitted(self, "n_features_in_")
-        return _check_feature_names_in(self, input_features)
+        return check_feature_names_in(self, input_features)
 
     def __sklearn_is_fitted__(self):
         return hasattr(self, "n_features_in_")

@@ -4,22 +4,17 @@ from numbers import Integral, Real
 
 import numpy as np
 from sklearn.utils import assert_all_finite, check_array
-from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted
 
+from .._classes import class_columns
 from .._fit_context import fit_context
 from .._head import check_head_input
-from .._validation import (
-    check_activations,
-    check_layers_exist,
-    class_columns,
-    find_layer,
-    in_distribution_rows,
-    take_rows,
-    unknown_labels,
-)
-from ..activations import Activations, PackedBits
+from .._layer_names import check_layers_exist, find_layer
+from .._marks import in_distribution_rows, take_rows
+from .._sklearn import Interval, StrOptions
+from .._validation import check_activations
+from ..activations import Activations, PackedBits, unknown_labels
 from ..extraction._gradients import gradient_name
 from ._base import LayerwiseTransformer, _fitted_on_table
 

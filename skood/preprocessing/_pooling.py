@@ -4,9 +4,9 @@ from itertools import product
 from numbers import Integral
 
 import numpy as np
-from sklearn.utils._param_validation import Interval, StrOptions
 
 from .._fit_context import fit_context
+from .._sklearn import Interval, StrOptions
 from .._values import all_finite, check_finite
 from ..activations import PackedBits
 from ._base import LayerwiseTransformer

@@ -5,7 +5,8 @@ from numbers import Integral
 from sklearn.utils.validation import check_is_fitted
 
 from .._fit_context import fit_context
-from .._validation import ARRAY_LAYER, check_layers_exist, match_layers, remember_layers
+from .._layer_names import check_layers_exist, match_layers
+from .._validation import ARRAY_LAYER, remember_layers
 from ..activations import Activations
 from ._base import LayerwiseTransformer
 

@@ -4,8 +4,8 @@ from abc import abstractmethod
 from numbers import Real
 
 import numpy as np
-from sklearn.utils._param_validation import Interval, StrOptions
 
+from .._sklearn import Interval, StrOptions
 from ._base import FeatureShaper, row_batches
 
 

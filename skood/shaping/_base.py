@@ -8,11 +8,12 @@ from numpy.typing import NDArray
 from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.utils import gen_batches
 from sklearn.utils.metaestimators import available_if
-from sklearn.utils.validation import _check_feature_names_in, check_is_fitted
+from sklearn.utils.validation import check_is_fitted
 
 from .._fit_context import fit_context
 from .._head import check_head_input, head_features, head_logits
-from .._validation import in_distribution_rows, take_rows
+from .._marks import in_distribution_rows, take_rows
+from .._sklearn import check_feature_names_in
 from .._values import check_finite
 from .._warnings import warn_user
 from ..activations import Activations
@@ -132,7 +133,7 @@ class BaseShaper(TransformerMixin, BaseEstimator, metaclass=ABCMeta):
             The names: those of the input.
         """
         check_is_fitted(self, "head_")
-        return _check_feature_names_in(self, input_features)
+        return check_feature_names_in(self, input_features)
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()

@@ -4,9 +4,9 @@ from numbers import Real
 
 import numpy as np
 from sklearn.utils import check_array
-from sklearn.utils._param_validation import Interval
 
 from .._head import head_logits
+from .._sklearn import Interval
 from .._warnings import warn_user
 from ..activations import LinearHead
 from ._base import BaseShaper

@@ -7,10 +7,10 @@ from numbers import Real
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.utils._param_validation import Interval
 from sklearn.utils.validation import check_is_fitted
 
-from .._validation import check_class_labels, class_columns
+from .._classes import check_class_labels, class_columns
+from .._sklearn import Interval
 from ._base import BaseShaper, row_batches
 from ._percentile import percentile_below, percentiles_of_products
 

@@ -3,9 +3,9 @@
 from numbers import Real
 
 import numpy as np
-from sklearn.utils._param_validation import Interval
 
 from .._head import head_features
+from .._sklearn import Interval
 from ._base import FeatureShaper, warn_if_all_clipped
 
 

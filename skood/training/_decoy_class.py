@@ -6,13 +6,12 @@ from numbers import Real
 import numpy as np
 from sklearn.base import BaseEstimator, ClassifierMixin, MetaEstimatorMixin, clone
 from sklearn.utils import check_random_state, check_X_y
-from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from .._fit_context import fit_context
-from .._marks import plain_labels, read_labels
-from .._validation import in_distribution_rows
+from .._marks import in_distribution_rows, plain_labels, read_labels
+from .._sklearn import HasMethods, Interval, StrOptions
 from .._warnings import warn_user
 from ._labels import accuracy, label_rejected
 from ._outliers import OUTLIER_KINDS, make_outliers

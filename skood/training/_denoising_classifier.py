@@ -8,10 +8,10 @@ import numpy as np
 import torch
 from scipy.special import expit
 from sklearn.exceptions import NotFittedError
-from sklearn.utils._param_validation import Interval, StrOptions, validate_parameter_constraints
 from skorch.dataset import ValidSplit
 from skorch.utils import is_dataset, to_numpy
 
+from .._sklearn import Interval, StrOptions, validate_parameter_constraints
 from ._denoising_training import DenoisingTraining
 from ._image_classes import check_images, find_classes_of
 from ._image_corruption import (

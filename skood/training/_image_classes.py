@@ -9,8 +9,9 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn.utils import check_array
 from sklearn.utils.multiclass import check_classification_targets
 
-from .._marks import plain_labels, read_labels
-from .._validation import class_columns, in_distribution_rows, unknown_labels
+from .._classes import class_columns
+from .._marks import in_distribution_rows, plain_labels, read_labels
+from ..activations import unknown_labels
 
 
 def check_images(X: Any, image_shape: tuple[int, ...] | None = None) -> NDArray[np.float32]:

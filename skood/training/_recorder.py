@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.exceptions import NotFittedError
-from sklearn.utils._param_validation import Interval, validate_parameter_constraints
 from torch import nn
 
+from .._sklearn import Interval, validate_parameter_constraints
 from ..extraction._torch import TorchAdapter
 from ..extraction._weight_layers import WeightLayer, find_weight_layers
 from ._listener import Listener

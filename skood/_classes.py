@@ -1,0 +1,127 @@
+"""Classes of the network: whether they fit labels and training, and where to look them up."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ._marks import check_mark_is_no_class, refuse_missing
+from .activations import Activations, unknown_labels
+
+
+@dataclass(frozen=True)
+class NetworkClasses:
+    """What the activations that an estimator is fitted on tell of the classes of the network.
+
+    Attributes
+    ----------
+    labels : ndarray or None
+        Label of each logit, where that is known.
+    are_text : bool or None
+        Whether classes are texts, where there are labels or predictions.
+    """
+
+    labels: NDArray | None
+    are_text: bool | None
+
+    @classmethod
+    def of(cls, X: Activations) -> NetworkClasses:
+        if X.classes is not None:
+            return cls(X.classes, _is_text(X.classes))
+        # Without classes there are no logits, so that nothing is computed here.
+        return cls(None, None if X.predictions is None else _is_text(X.predictions))
+
+    def check(self, X: Activations, fitted: str) -> None:
+        """Raise a ValueError where ``X`` comes from a network with other classes.
+
+        Predictions that come without logits may be of a class that was never seen: detectors that
+        learn by class reject them.
+        """
+        new = NetworkClasses.of(X)
+        known, told = self.labels, new.labels
+        # Not by lists, which take long for one sample of a network of many classes.
+        if known is not None and told is not None and not np.array_equal(known, told):
+            raise ValueError(
+                f"X comes from a network with the classes {_listed(told)}, but {fitted} was "
+                f"fitted on one with the classes {_listed(known)}."
+            )
+        if self.are_text is not None and new.are_text not in (None, self.are_text):
+            kinds = {True: "text", False: "numbers"}
+            raise ValueError(
+                f"Class labels must be of one kind: those of X are {kinds[bool(new.are_text)]}, "
+                f"but those that {fitted} was fitted on are {kinds[self.are_text]}."
+            )
+
+
+def _is_text(labels: NDArray) -> bool:
+    if labels.dtype.kind == "O":
+        return any(isinstance(label, str) for label in labels.flat)
+    return labels.dtype.kind in "US"
+
+
+def _listed(labels: NDArray) -> str:
+    """Labels for a message, which does not grow with their number."""
+    first = str(labels[:10].tolist())
+    return first if len(labels) <= 10 else f"{first[:-1]}, ...] ({len(labels)} in all)"
+
+
+def check_class_labels(X: Activations, y: NDArray | None, wanted_by: str) -> None:
+    """Check that predictions and labels are there and speak of the same classes.
+
+    Raises
+    ------
+    ValueError
+        If ``X`` carries no predictions, ``y`` is None, or holds a label that is not among the
+        classes of the network, or -1 is one of these. The message begins with ``wanted_by``.
+    """
+    if X.predictions is None:
+        raise ValueError(f"{wanted_by} needs predictions of the network, but X carries none.")
+    if y is None:
+        raise ValueError(f"{wanted_by} needs the class labels y, got None.")
+    check_mark_is_no_class(X)
+    if X.classes is None:
+        return
+    if unknown := unknown_labels(y, X.classes):
+        raise ValueError(
+            f"{wanted_by} needs labels among the classes of the network, {X.classes.tolist()}, "
+            f"or -1 for out-of-distribution; got {unknown}."
+        )
+
+
+def class_columns(y: Any, classes: Any) -> NDArray[np.intp]:
+    """Column of each label, for labels that are all among the classes."""
+    order = np.argsort(classes)
+    return order[np.searchsorted(classes, y.astype(classes.dtype), sorter=order)]
+
+
+def find_classes(asked: NDArray, labels: NDArray) -> tuple[NDArray[np.intp], NDArray[np.bool_]]:
+    """A position among ascending labels for each class asked for, and whether it is that class's.
+
+    Positions of classes that are not there are within bounds all the same.
+    """
+    # Without the last label, no position is beyond them.
+    positions = np.searchsorted(labels[:-1], asked)
+    return positions, labels[positions] == asked
+
+
+def lookup_classes(estimator: Any, X: Activations, *, by_class: bool) -> NDArray:
+    """The class under which each sample is looked up: the predicted one, or 0 for all.
+
+    Raises
+    ------
+    ValueError
+        If the estimator tells classes apart and ``X`` carries no predictions, or such as are
+        missing or come from logits that are not finite.
+    """
+    if not by_class:
+        return np.zeros(len(X), dtype=int)
+    if (predictions := X.predictions) is None:
+        raise ValueError(
+            f"{type(estimator).__name__} was fitted on predicted classes, but X carries no "
+            "predictions."
+        )
+    refuse_missing(predictions, "predictions")
+    return predictions
