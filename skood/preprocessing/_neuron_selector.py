@@ -10,11 +10,12 @@ from sklearn.utils.validation import check_is_fitted
 from .._classes import class_columns
 from .._fit_context import fit_context
 from .._head import check_head_input
+from .._labels import unknown_labels
 from .._layer_names import check_layers_exist, find_layer
 from .._marks import in_distribution_rows, take_rows
 from .._sklearn import Interval, StrOptions
 from .._validation import check_activations
-from ..activations import Activations, PackedBits, unknown_labels
+from ..activations import Activations, PackedBits
 from ..extraction._gradients import gradient_name
 from ._base import LayerwiseTransformer, _fitted_on_table
 
