@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Container
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from itertools import count
 from math import prod
 from numbers import Integral
@@ -19,6 +19,7 @@ from ._values import is_real, without_mask
 
 Kind = Literal["value", "gradient", "pass"]
 Role = Literal["layer", "logits", "prediction", "features", "label"]
+_KNOWN = {"kind": get_args(Kind), "role": get_args(Role)}
 
 PARTS: dict[str, Role] = {
     "logits": "logits",
@@ -53,7 +54,7 @@ class Column:
         Axis of the units (channels, neurons). All others but the first, that of the samples, are
         those of space or time.
     name : str, default=None
-        Name in ``Activations``, which set it: it is a label for people, and nothing is read from it.
+        Name in ``Activations``, which set it. It is a label for people; nothing is read from it.
     role : {"layer", "logits", "prediction", "features", "label"}, default="layer"
         What the column is in ``Activations``, which set this too.
 
@@ -91,10 +92,12 @@ class Column:
             text = getattr(self, what)
             if text is not None and not isinstance(text, str):
                 raise TypeError(f"{what} of a column must be a string or None, got {text!r}.")
-        for what, known in (("kind", get_args(Kind)), ("role", get_args(Role))):
+        for what, known in _KNOWN.items():
             if (value := getattr(self, what)) not in known:
                 raise ValueError(f"{what} of a column must be among {known}, got {value!r}.")
         axis = self.unit_axis
+        if type(axis) is int and axis >= 1:
+            return
         if isinstance(axis, bool) or not isinstance(axis, Integral) or axis < 1:
             raise ValueError(f"unit_axis of a column must be an integer from 1, got {axis!r}.")
         object.__setattr__(self, "unit_axis", int(axis))
@@ -139,7 +142,7 @@ class Column:
             A new column.
         """
         same_axes = self.unit_axis == 1 or np.ndim(array) == len(self.shape)
-        return replace(self, array=array, unit_axis=self.unit_axis if same_axes else 1)
+        return changed(self, array=array, unit_axis=self.unit_axis if same_axes else 1)
 
     def metadata(self) -> dict[str, Any]:
         """All but the values, the name and the role.
@@ -165,6 +168,14 @@ class Column:
         more = "".join(f", {key}={value!r}" for key, value in said.items())
         name = "" if self.name is None else f"{self.name!r}, "
         return f"Column({name}shape={shape}, dtype={dtype}{more})"
+
+
+def changed(column: Column, **changes: Any) -> Column:
+    """The same column with other attributes, which are not checked."""
+    # `dataclasses.replace` takes ten times as long, for every column of every container.
+    new = object.__new__(Column)
+    new.__dict__.update(column.__dict__, **changes)
+    return new
 
 
 def layer_column(name: str, given: ArrayLike | PackedBits | Column) -> Column:
@@ -193,7 +204,7 @@ def layer_column(name: str, given: ArrayLike | PackedBits | Column) -> Column:
             f"unit_axis={column.unit_axis} of layer {name!r} is no axis of its shape {array.shape}."
         )
     layer = name if column.layer is None else column.layer
-    return replace(column, array=array, name=name, layer=layer)
+    return changed(column, array=array, name=name, layer=layer)
 
 
 def part_column(name: str, given: Any) -> Column:

@@ -78,7 +78,7 @@ class Manifest:
         parts = [str(column.name) for column in columns if column.role != "layer"]
         parts += [] if classes is None else ["classes"]
         parts += [] if head is None else ["head_weight", "head_bias"]
-        return cls(n_samples, layers, tuple(parts), head and head.input_layer)
+        return cls(n_samples, layers, tuple(parts), None if head is None else head.input_layer)
 
     @property
     def layer_stems(self) -> tuple[str, ...]:
@@ -103,8 +103,7 @@ class Manifest:
         """The text of the file."""
         files = self.files
         layers = [
-            {"name": layer.name, "file": files[stem], "n_bits": layer.n_bits}
-            | layer.metadata
+            {"name": layer.name, "file": files[stem], "n_bits": layer.n_bits} | layer.metadata
             for stem, layer in zip(self.layer_stems, self.layers, strict=True)
         ]
         content = {

@@ -17,9 +17,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 
-def as_frame(
-    layers: Iterable[tuple[str, Any]], more: dict[str, NDArray | None]
-) -> pd.DataFrame:
+def as_frame(layers: Iterable[tuple[str, Any]], more: dict[str, NDArray | None]) -> pd.DataFrame:
     """One column for each unit of the layers, "relu1[3]", and one for each array of ``more``.
 
     Raises

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import replace
 from difflib import get_close_matches
 from math import prod
 from pathlib import Path
@@ -202,7 +201,7 @@ class Activations:
     def columns(self) -> tuple[Column, ...]:
         """The layers and all other columns, and what each of them is; reads no data."""
         return tuple(
-            replace(column, array=self._keep(column.array)) for column in self._columns.values()
+            column.but(array=self._keep(column.array)) for column in self._columns.values()
         )
 
     @property
@@ -397,7 +396,7 @@ class Activations:
             parts["predictions"] = self.predictions
         new = {"logits": logits, "labels": labels}
         parts |= {name: part for name, part in new.items() if part is not None}
-        present = {name: replace(c, array=self._keep(c.array)) for name, c in self._layers()}
+        present = {name: c.but(array=self._keep(c.array)) for name, c in self._layers()}
         return Activations(
             {**present, **self._described(changed)},
             **parts,
@@ -594,7 +593,9 @@ class Activations:
         advice = ""
         if not name.startswith("_") and name in self:
             advice = f": the layer of this name is A[{name!r}]"
-        raise AttributeError(f"Activations have no attribute {name!r}{advice}.", name=name, obj=self)
+        raise AttributeError(
+            f"Activations have no attribute {name!r}{advice}.", name=name, obj=self
+        )
 
     def __getitem__(self, item: Any) -> Any:
         if isinstance(item, str):
@@ -655,7 +656,7 @@ class Activations:
         # hash depend on the content, not on strides or on being memory-mapped. The columns are
         # a list because joblib sorts dicts, and so could not tell their order.
         columns = [
-            replace(column, array=_contiguous(self._take(column.array)))
+            column.but(array=_contiguous(self._take(column.array)))
             for column in self._columns.values()
         ]
         return {"columns": columns, "head": self._head, "classes": _contiguous(self._classes)}

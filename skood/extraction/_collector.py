@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from sklearn.base import clone
 from sklearn.utils import gen_batches
 
-from .._warnings import warn_user
 from .._labels import largest_logits
+from .._warnings import warn_user
 from ..activations import Activations, LinearHead, PackedBits
 from ._gradients import owner_of
 from ._passes import PASSES
