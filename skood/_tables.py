@@ -71,13 +71,11 @@ def _row(tag: str, cells: Iterable[str]) -> str:
 
 
 def _memory(n_bytes: float) -> str:
-    for unit in ("B", "KiB", "MiB", "GiB"):
-        if n_bytes < 1024:
-            break
+    units = ["B", "KiB", "MiB", "GiB", "TiB"]
+    while n_bytes >= 1024 and len(units) > 1:
         n_bytes /= 1024
-    else:
-        unit = "TiB"
-    return f"{n_bytes:.0f} {unit}" if unit == "B" else f"{n_bytes:.1f} {unit}"
+        units.pop(0)
+    return f"{n_bytes:.{int(units[0] != 'B')}f} {units[0]}"
 
 
 _EXTRA = [

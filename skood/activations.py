@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
-from ._column import PARTS, Column, layer_column, part_column
+from ._column import PARTS, Column, changed, layer_column, part_column
 from ._labels import as_labels, label_kind, largest_logits, unknown_labels
 from ._linear_head import LinearHead, same_head
 from ._manifest import Manifest
@@ -40,8 +40,8 @@ class Activations:
     the plain matrix of shape ``A.shape``, so that any scikit-learn estimator can take it.
 
     The columns of this table are the layers, and beside them logits, predictions, features and
-    labels. What each of them is, is said by ``A.columns``; a name is a label for people, and nothing
-    is read from it.
+    labels. ``A.columns`` says what each of them is; a name is a label for people, and nothing is
+    read from it.
 
     Parameters
     ----------
@@ -201,7 +201,7 @@ class Activations:
     def columns(self) -> tuple[Column, ...]:
         """The layers and all other columns, and what each of them is; reads no data."""
         return tuple(
-            column.but(array=self._keep(column.array)) for column in self._columns.values()
+            changed(column, array=self._keep(column.array)) for column in self._columns.values()
         )
 
     @property
@@ -389,16 +389,16 @@ class Activations:
         >>> inverted.logits.argmax(axis=1), inverted.predictions
         (array([0, 1]), array([1, 0]))
         """
-        changed = {} if layers is None else layers
+        exchanged = {} if layers is None else layers
         self._check_as_many_classes(logits)
-        parts = self._kept_parts(changed)
+        parts = self._kept_parts(exchanged)
         if parts["predictions"] is None and logits is not None:
             parts["predictions"] = self.predictions
         new = {"logits": logits, "labels": labels}
         parts |= {name: part for name, part in new.items() if part is not None}
-        present = {name: c.but(array=self._keep(c.array)) for name, c in self._layers()}
+        present = {name: changed(c, array=self._keep(c.array)) for name, c in self._layers()}
         return Activations(
-            {**present, **self._described(changed)},
+            {**present, **self._described(exchanged)},
             **parts,
             head=self.head if isinstance(head, str) and head == "keep" else head,
             classes=self._classes,
@@ -656,7 +656,7 @@ class Activations:
         # hash depend on the content, not on strides or on being memory-mapped. The columns are
         # a list because joblib sorts dicts, and so could not tell their order.
         columns = [
-            column.but(array=_contiguous(self._take(column.array)))
+            changed(column, array=_contiguous(self._take(column.array)))
             for column in self._columns.values()
         ]
         return {"columns": columns, "head": self._head, "classes": _contiguous(self._classes)}
