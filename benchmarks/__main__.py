@@ -1,8 +1,8 @@
 """How fast skood is beside the network and beside other libraries, as ratios.
 
-    python benchmarks/speed.py            # some minutes
-    python benchmarks/speed.py --quick    # small sizes
-    python benchmarks/speed.py --check    # smaller still: does everything run, and agree?
+    python -m benchmarks            # some minutes
+    python -m benchmarks --quick    # small sizes
+    python -m benchmarks --check    # smaller still: does everything run, and agree?
 
 Prints Markdown. What is compared takes turns within the one run, so that the ratios hold where
 absolute times vary, and its results are compared before it is timed.
@@ -16,12 +16,14 @@ from importlib.metadata import PackageNotFoundError, version
 from platform import machine, python_version
 
 import torch
-from _measure import Sizes, Table
-from _network_speed import compare_extraction, compare_grid, compare_latency
-from _peer_speed import compare_line, compare_methods
-from _progression_speed import compare_progression
-from _recorder_speed import compare_recorder
-from _search_speed import compare_search
+
+from .line import compare_line
+from .measure import Sizes, Table
+from .network import compare_extraction, compare_grid, compare_latency
+from .peers import compare_methods
+from .progression import compare_progression
+from .recorder import compare_recorder
+from .search import compare_search
 
 QUICK = Sizes(
     n_images=512,

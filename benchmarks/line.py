@@ -1,20 +1,36 @@
-"""Shape samples with LINe, and print the seconds that it takes and the memory in MiB.
+"""Memory of LINe, which has masks for every class, with a large head.
 
-    python _line_memory.py N_CLASSES N_UNITS N_SAMPLES
+    python -m benchmarks.line N_CLASSES N_UNITS N_SAMPLES
 
-The memory is what the peak of this process rises by in ``fit`` and ``transform``: the head and the
-features are there before. `_peer_speed.py` runs this in processes of their own.
+shapes samples with LINe, and prints the seconds that it takes and the memory in MiB. The memory is
+what the peak of this process rises by in ``fit`` and ``transform``: the head and the features are
+there before.
 """
+
+from __future__ import annotations
 
 import sys
 from time import perf_counter
 
 import numpy as np
-from _peak_memory import peak_in_mib
 
 from skood import Activations
 from skood.activations import LinearHead
 from skood.shaping import LINe
+
+from .measure import Line, Sizes, Table
+from .memory import peak_in_mib, run_apart
+
+
+def compare_line(sizes: Sizes) -> Table:
+    """Time and memory in a process of its own."""
+    n_classes, n_units = sizes.large_head
+    seconds, memory = run_apart("line", n_classes, n_units, sizes.n_scored)
+    note = f"peak memory {memory:+.0f} MiB; a mask for each class would take "
+    note += f"{n_classes**2 * n_units / 2**20:.0f} MiB"
+    settings = f"{n_classes} classes, {n_units} units, {sizes.n_scored} samples."
+    line = Line("`LINe`, fit and transform", seconds, None, "< 1024 MiB", note)
+    return Table("Memory of LINe", settings, "", [line])
 
 
 def main() -> None:

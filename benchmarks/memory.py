@@ -1,19 +1,14 @@
-"""Run one pass and print the peak memory of this process in MiB.
+"""Peak memory of a pass, in a process of its own."""
 
-    python _peak_memory.py N_IMAGES POOLINGS
+from __future__ import annotations
 
-Without poolings ("") it is the bare forward pass. `_network_speed.py` runs this in processes of
-their own.
-"""
-
+import subprocess
 import sys
 from pathlib import Path
 
-from _network_speed import extractor, forward, make_images, vgg
-
 
 def peak_in_mib() -> float:
-    """The high-water mark of this program's memory; NaN where the system does not tell.
+    """The high-water mark of this program's memory; NaN where the system does not say.
 
     Not that of ``resource.getrusage``, which starts at the mark of the process that started this
     one.
@@ -25,15 +20,8 @@ def peak_in_mib() -> float:
     return int(fields["VmHWM"].split()[0]) / 1024
 
 
-def main() -> None:
-    n_images, poolings = int(sys.argv[1]), sys.argv[2]
-    network, images = vgg(), make_images(n_images)
-    if poolings:
-        extractor(network, tuple(poolings.split(","))).fit_transform(images)
-    else:
-        forward(network, images)
-    print(peak_in_mib())
-
-
-if __name__ == "__main__":
-    main()
+def run_apart(module: str, *arguments: object) -> list[float]:
+    """The numbers that a module of this package prints when a new process runs it."""
+    command = [sys.executable, "-m", f"{__package__}.{module}", *map(str, arguments)]
+    output = subprocess.check_output(command, text=True, cwd=Path(__file__).parents[1])
+    return [float(number) for number in output.split()]

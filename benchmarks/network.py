@@ -1,24 +1,30 @@
-"""What skood costs beside the network: extraction, auto-configuration, single images."""
+"""What skood costs beside the network: extraction, auto-configuration, single images.
+
+    python -m benchmarks.network N_IMAGES POOLINGS
+
+runs one pass, the bare one without poolings (""), and prints the peak memory of its process in MiB.
+"""
 
 from __future__ import annotations
 
-import subprocess
 import sys
 from collections.abc import Callable
 from functools import partial
-from pathlib import Path
 from statistics import median
 
 import numpy as np
 import torch
-from _measure import Line, Sizes, Table, Timings
 from numpy.typing import NDArray
 from sklearn.pipeline import Pipeline
 from torch import nn
 
+from experiments._common.timing import Timings
 from skood import ActivationExtractor, Activations, PoolingReducer, make_monitor
 from skood.datasets import make_noise
 from skood.ensemble import AutoNAPDetector
+
+from .measure import Line, Sizes, Table
+from .memory import peak_in_mib, run_apart
 
 Images = NDArray[np.float32]
 
@@ -109,10 +115,9 @@ def size_in_mib(A: Activations) -> float:
 
 def peak_memory(poolings: str, sizes: Sizes) -> float:
     """Peak memory in MiB of a new process that runs one pass: the bare one without poolings."""
-    script = Path(__file__).with_name("_peak_memory.py")
-    command = [sys.executable, str(script), str(sizes.n_images), poolings]
-    outputs = [subprocess.check_output(command, text=True) for _ in range(sizes.n_processes)]
-    return median(float(output) for output in outputs)
+    return median(
+        run_apart("network", sizes.n_images, poolings)[0] for _ in range(sizes.n_processes)
+    )
 
 
 def compare_grid(sizes: Sizes) -> Table:
@@ -178,3 +183,17 @@ def time_monitor(
     return [
         Line(f"{name}, {count}", timings.seconds(name), timings.ratio(name, BARE)) for name in tasks
     ]
+
+
+def main() -> None:
+    n_images, poolings = int(sys.argv[1]), sys.argv[2]
+    network, images = vgg(), make_images(n_images)
+    if poolings:
+        extractor(network, tuple(poolings.split(","))).fit_transform(images)
+    else:
+        forward(network, images)
+    print(peak_in_mib())
+
+
+if __name__ == "__main__":
+    main()

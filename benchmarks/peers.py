@@ -2,31 +2,18 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from _measure import Line, Sizes, Table, Timings
-from _peer_libraries import (
-    OODEEL_BATCH,
-    Contestant,
-    Oodeel,
-    PytorchOOD,
-    Samples,
-    Skood,
-    import_oodeel,
-    import_pytorch_ood,
-)
 from scipy.stats import spearmanr
 from sklearn.pipeline import make_pipeline
 from torch import nn
 
+from experiments._common.timing import Timings
 from skood.detectors import (
     EnergyDetector,
     EntropyDetector,
@@ -44,6 +31,18 @@ from skood.detectors import (
     ViMDetector,
 )
 from skood.shaping import ASH, DICE, SCALE, ReAct
+
+from .libraries import (
+    OODEEL_BATCH,
+    Contestant,
+    Oodeel,
+    PytorchOOD,
+    Samples,
+    Skood,
+    import_oodeel,
+    import_pytorch_ood,
+)
+from .measure import Line, Sizes, Table
 
 ENERGY = EnergyDetector()
 DOUBLE = "pytorch-ood in double precision"
@@ -252,19 +251,6 @@ def compare_methods(sizes: Sizes) -> list[Table]:
         Table("Methods: score", settings, "times skood's", scores),
         Table("Methods: fit, and score the training samples", settings, "times skood's", fits),
     ]
-
-
-def compare_line(sizes: Sizes) -> Table:
-    """Memory of LINe, which has masks for every class, with a large head."""
-    n_classes, n_units = sizes.large_head
-    script = Path(__file__).with_name("_line_memory.py")
-    command = [sys.executable, str(script), str(n_classes), str(n_units), str(sizes.n_scored)]
-    seconds, memory = map(float, subprocess.check_output(command, text=True).split())
-    note = f"peak memory {memory:+.0f} MiB; a mask for each class would take "
-    note += f"{n_classes**2 * n_units / 2**20:.0f} MiB"
-    settings = f"{n_classes} classes, {n_units} units, {sizes.n_scored} samples."
-    line = Line("`LINe`, fit and transform", seconds, None, "< 1024 MiB", note)
-    return Table("Memory of LINe", settings, "", [line])
 
 
 def find_contestants(

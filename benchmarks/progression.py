@@ -5,9 +5,11 @@ from __future__ import annotations
 from importlib.util import find_spec
 
 import numpy as np
-from _measure import Line, Sizes, Table, Timings
 
+from experiments._common.timing import Timings
 from skood import Activations, GroupProgressionDetector, PercentileBinarizer
+
+from .measure import Line, Sizes, Table
 
 N_LAYERS, N_UNITS, N_CLASSES = 5, 256, 10
 PROGRESSION = "`GroupProgressionDetector.progression`"

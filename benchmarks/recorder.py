@@ -6,11 +6,13 @@ from collections.abc import Callable, Iterable
 from itertools import islice, pairwise, repeat
 
 import torch
-from _measure import Line, Sizes, Table, Timings
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
+from experiments._common.timing import Timings
 from skood.training import TrainingRecorder
+
+from .measure import Line, Sizes, Table
 
 BATCH_SIZE = 100
 N_CLASSES = 10

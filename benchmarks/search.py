@@ -9,14 +9,16 @@ from typing import Any
 
 import numpy as np
 import torch
-from _measure import Line, Sizes, Table, Timings
 from numpy.typing import NDArray
 from sklearn.neighbors import NearestNeighbors
 from sklearn.utils import gen_batches
 
+from experiments._common.timing import Timings
 from skood import Activations, HammingNAPDetector, PercentileBinarizer
 from skood.activations import PackedBits
 from skood.detectors._hamming_search import hamming_neighbors
+
+from .measure import Line, Sizes, Table
 
 N_BITS = 512
 N_FACTORS = 16

@@ -1,6 +1,6 @@
 """Outputs, features, shaping and LINe on the DenseNets of CIFAR-10 and CIFAR-100.
 
-    python benchmarks/cifar_shaping.py
+    python -m experiments.cifar_shaping
 
 reads the image files in the folder that SKOOD_DATA names, and the networks in its folder
 ``models``. Detectors tell test images from other kinds of images; the tables show how
@@ -16,11 +16,12 @@ import time
 from pathlib import Path
 
 import matplotlib as mpl
-from _cifar_activations import Settings
-from _cifar_data import TASKS
-from _cifar_figures import draw_all, draw_sharing
-from _cifar_report import report_sharing, write_report
-from _cifar_results import compute, compute_sharing
+
+from .activations import Settings
+from .data import TASKS
+from .figures import draw_all, draw_sharing
+from .report import report_sharing, write_report
+from .results import compute, compute_sharing
 
 mpl.use("Agg")
 
@@ -37,7 +38,7 @@ def parse_arguments() -> argparse.Namespace:
         "--sharing", action="store_true", help="only what the classes share, to `sharing.md`"
     )
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--output", type=Path, default=Path("benchmarks/output/cifar_shaping"))
+    parser.add_argument("--output", type=Path, default=Path("experiments/output/cifar_shaping"))
     return parser.parse_args()
 
 

@@ -6,12 +6,12 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from _cifar_data import STD, TEST, TRAIN, Task, load_images
-from _cifar_densenet import DenseNet, load_densenet
-from _image_rows import DATA
-
 from skood import ActivationExtractor, Activations, PoolingReducer
 from skood.extraction import ODIN
+
+from .._common.images import DATA
+from .data import STD, TEST, TRAIN, Task, load_images
+from .densenet import DenseNet, load_densenet
 
 FEATURES = "penultimate"
 # Four of the sixteen layers of each block, and what each block ends in.

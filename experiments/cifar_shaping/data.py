@@ -7,10 +7,11 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
-from _image_rows import draw_rows
 from numpy.typing import NDArray
 
 from skood import datasets
+
+from .._common.images import draw_rows
 
 MEAN = (0.4914, 0.4822, 0.4465)
 STD = (0.2023, 0.1994, 0.2010)

@@ -6,14 +6,15 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import matplotlib.pyplot as plt
-from _cifar_line import DEFAULT_DELTA, DELTAS, OVERLAP, delta_name
-from _cifar_results import Results
-from _quality import BySet, Quality, mean_over
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from skood.inspection import SharedNeuronDisplay
+
+from .._common.quality import BySet, Quality, mean_over
+from .line import DEFAULT_DELTA, DELTAS, OVERLAP, delta_name
+from .results import Results
 
 STYLES = {
     "near": {"color": "#d55e00", "marker": "s"},

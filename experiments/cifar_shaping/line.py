@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from _cifar_activations import Tested
-from _cifar_data import Task
-from _cifar_quality import judge
-from _quality import BySet
 from numpy.typing import NDArray
 from sklearn.pipeline import Pipeline, make_pipeline
 
 from skood import Activations
 from skood.detectors import EnergyDetector
 from skood.shaping import LINe, shared_top_neurons
+
+from .._common.quality import BySet
+from .activations import Tested
+from .data import Task
+from .quality import judge
 
 DEFAULT_DELTA = 1.0
 OVERLAP = (0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.8)

@@ -5,12 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from _cifar_activations import FEATURES, POOLED, Tested
-from _cifar_data import Task
-from _cifar_line import DEFAULT_DELTA, make_line
-from _cifar_quality import judge
-from _image_rows import DATA
-from _quality import BySet
 from numpy.typing import NDArray
 from sklearn.pipeline import Pipeline, make_pipeline
 
@@ -38,6 +32,13 @@ from skood.detectors import (
 from skood.ensemble import AutoNAPDetector, LayerEnsembleDetector
 from skood.preprocessing import LayerSelector
 from skood.shaping import ASH, DICE, SCALE, VRA, ReAct
+
+from .._common.images import DATA
+from .._common.quality import BySet
+from .activations import FEATURES, POOLED, Tested
+from .data import Task
+from .line import DEFAULT_DELTA, make_line
+from .quality import judge
 
 Methods = dict[str, Any]
 """Detectors, not fitted, by the names of the tables."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from _quality import Quality
+from .._common.quality import Quality
 
 SOURCE = 'Ahn, Park and Kim, "LINe", CVPR 2023, arXiv:2303.13995'
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from _cifar_activations import Tested
-from _quality import BySet, compare
+from .._common.quality import BySet, compare
+from .activations import Tested
 
 
 def judge(detector: Any, tested: Tested) -> BySet:

@@ -7,16 +7,17 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import sklearn
 import torch
-from _cifar_activations import Settings
-from _cifar_data import N_NOISE, NOISES, TRAIN, Task
-from _cifar_line import DELTAS, OVERLAP, delta_name
-from _cifar_published import CIFAR, IMAGENET_STEPS, IMAGENET_THRESHOLDS, SOURCE
-from _cifar_results import Results
-from _markdown import list_lines, table
-from _quality import BySet, Quality, cell, mean_over
 from numpy.typing import NDArray
 
 import skood
+
+from .._common.markdown import list_lines, table
+from .._common.quality import BySet, Quality, cell, mean_over
+from .activations import Settings
+from .data import N_NOISE, NOISES, TRAIN, Task
+from .line import DELTAS, OVERLAP, delta_name
+from .published import CIFAR, IMAGENET_STEPS, IMAGENET_THRESHOLDS, SOURCE
+from .results import Results
 
 
 def write_report(all_results: Sequence[Results], settings: Settings, seconds: float) -> str:

@@ -4,22 +4,23 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from _cifar_activations import (
+from numpy.typing import NDArray
+
+from skood import Activations
+from skood.detectors import MaxSoftmaxDetector
+
+from .._common.quality import BySet
+from .activations import (
     Settings,
     extract_odin,
     extract_pooled,
     extract_train,
     load_network,
 )
-from _cifar_data import TEST, TRAIN, Accuracy, Task, load_images
-from _cifar_line import judge_steps, judge_thresholds, measure_sharing
-from _cifar_methods import judge_all
-from _cifar_quality import judge
-from _quality import BySet
-from numpy.typing import NDArray
-
-from skood import Activations
-from skood.detectors import MaxSoftmaxDetector
+from .data import TEST, TRAIN, Accuracy, Task, load_images
+from .line import judge_steps, judge_thresholds, measure_sharing
+from .methods import judge_all
+from .quality import judge
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,6 @@
 """The denoising classifier on MNIST: trained on the digits 1 to 9, with 0 as the unknown class.
 
-    python benchmarks/denoising_classifier.py
+    python -m experiments.denoising_classifier
 
 reads the image files in the folder that SKOOD_DATA names, trains a network on 49,077 digits, sets
 its thresholds by 5,000 others, and counts how many zeros of the test set it finds and how many
@@ -26,8 +26,6 @@ import matplotlib as mpl
 import numpy as np
 import skorch
 import torch
-from _denoising_figures import draw_figures
-from _markdown import table
 from numpy.typing import NDArray
 from skorch.callbacks import LRScheduler
 from torch.utils.data import Dataset, Subset
@@ -36,6 +34,9 @@ import skood
 from skood.datasets import fetch_mnist
 from skood.metrics import ood_roc_auc_score
 from skood.training import DenoisingClassifier
+
+from .._common.markdown import table
+from .figures import draw_figures
 
 mpl.use("Agg")
 
@@ -233,7 +234,9 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--weights", type=Path, help="file to keep the trained network in")
     parser.add_argument("--device", default="cpu")
-    parser.add_argument("--output", type=Path, default=Path("benchmarks/output/denoising"))
+    parser.add_argument(
+        "--output", type=Path, default=Path("experiments/output/denoising_classifier")
+    )
     return parser.parse_args()
 
 

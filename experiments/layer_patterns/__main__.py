@@ -1,6 +1,6 @@
 """Layer activation patterns on MNIST: ten findings of a thesis looked for, detectors compared.
 
-    python benchmarks/layer_patterns.py
+    python -m experiments.layer_patterns
 
 reads the image files in the folder that SKOOD_DATA names, trains a network of five hidden layers
 on MNIST without the digits 1 and 5, and looks at the digits that it knows, at ones, at fives and at
@@ -19,25 +19,26 @@ import time
 from pathlib import Path
 
 import matplotlib as mpl
-from _layer_patterns_figures import draw_all
-from _layer_patterns_findings import Finding
-from _layer_patterns_groups import (
+
+from .figures import draw_all
+from .findings import Finding
+from .groups import (
     find_best_cluster_layer,
     find_best_detectors,
     find_clusters,
     find_noise_classes,
     find_progression,
 )
-from _layer_patterns_net import Settings
-from _layer_patterns_neurons import (
+from .net import Settings
+from .neurons import (
     find_active_neurons,
     find_mean_counts,
     find_neuron_accuracies,
     find_weak_neurons,
     find_what_coefficient_adds,
 )
-from _layer_patterns_report import Run, describe_sets, write_report
-from _layer_patterns_results import Results, compute
+from .report import Run, describe_sets, write_report
+from .results import Results, compute
 
 mpl.use("Agg")
 
@@ -84,7 +85,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--n-noise-drawn", type=int, default=5_000)
     parser.add_argument("--n-noise", type=int, default=2_000, help="noise images used, at most")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0], help="one network each")
-    parser.add_argument("--output", type=Path, default=Path("benchmarks/output/layer_patterns"))
+    parser.add_argument("--output", type=Path, default=Path("experiments/output/layer_patterns"))
     return parser.parse_args()
 
 

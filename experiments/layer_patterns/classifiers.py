@@ -12,16 +12,6 @@ from dataclasses import dataclass
 from itertools import product
 
 import numpy as np
-from _layer_patterns_detectors import (
-    FEATURES,
-    OOD_COLUMNS,
-    Followed,
-    Lines,
-    Quality,
-    Scores,
-    assess,
-    compare,
-)
 from joblib import Parallel, delayed
 from numpy.typing import NDArray
 from sklearn.base import ClassifierMixin, clone
@@ -32,6 +22,17 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from skood.model_selection import OODKFold
+
+from .detectors import (
+    FEATURES,
+    OOD_COLUMNS,
+    Followed,
+    Lines,
+    Quality,
+    Scores,
+    assess,
+    compare,
+)
 
 N_PER_SOURCE = 500
 """At most so many images of each kind are learnt from."""

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
-from _layer_patterns_net import Experiment
 from numpy.typing import NDArray
 
 from skood import ActivationExtractor, Activations
@@ -20,6 +19,8 @@ from skood.ensemble import LayerEnsembleDetector
 from skood.extraction import ODIN
 from skood.inspection import NeuronStatistics
 from skood.metrics import fpr_at_tpr_score, ood_roc_auc_score
+
+from .net import Experiment
 
 FEATURES = {"distance": "distance", "percentage": "matching", "both": "both"}
 """What the progression detectors are called here, and their parameter ``features``."""

@@ -7,11 +7,6 @@ from pathlib import Path
 
 import matplotlib.pyplot as plt
 import numpy as np
-from _layer_patterns_detectors import OOD_COLUMNS, Followed, Scores
-from _layer_patterns_groups import predicted_shares
-from _layer_patterns_net import DIGITS, Experiment
-from _layer_patterns_neurons import count_active, mean_activation_counts
-from _layer_patterns_results import Results
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
@@ -26,6 +21,12 @@ from skood.inspection import (
     OODRocCurveDisplay,
     ProgressionDisplay,
 )
+
+from .detectors import OOD_COLUMNS, Followed, Scores
+from .groups import predicted_shares
+from .net import DIGITS, Experiment
+from .neurons import count_active, mean_activation_counts
+from .results import Results
 
 COLORS = {
     "correct": "#0072b2",

@@ -5,13 +5,14 @@ from __future__ import annotations
 from itertools import product
 
 import numpy as np
-from _layer_patterns_detectors import COLUMNS, OOD_COLUMNS, Followed, Lines, compare
-from _layer_patterns_findings import Finding
-from _layer_patterns_net import DIGITS, Experiment
 from numpy.typing import NDArray
 
 from skood import ClusterDistanceDetector
 from skood.ensemble import LayerEnsembleDetector
+
+from .detectors import COLUMNS, OOD_COLUMNS, Followed, Lines, compare
+from .findings import Finding
+from .net import DIGITS, Experiment
 
 HIGH = 0.9
 """Matching percentages above it are called high."""

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import numpy as np
-from _layer_patterns_detectors import COLUMNS, Lines, Scores, assess, compare, score
-from _layer_patterns_findings import Finding
-from _layer_patterns_net import Experiment
 from numpy.typing import NDArray
 from scipy.stats import spearmanr
 
 from skood import Activations, NeuronCountDetector
 from skood.inspection import NeuronStatistics
+
+from .detectors import COLUMNS, Lines, Scores, assess, compare, score
+from .findings import Finding
+from .net import Experiment
 
 SAME = 0.01
 """AUROCs that differ by less are taken for equal."""

@@ -8,12 +8,14 @@ from dataclasses import dataclass
 import numpy as np
 import sklearn
 import torch
-from _layer_patterns_detectors import COLUMNS, Lines, Quality
-from _layer_patterns_findings import Finding
-from _layer_patterns_judges import N_PER_SOURCE
-from _layer_patterns_net import SURE, Experiment, Settings
 
 import skood
+
+from .._common.markdown import list_lines, table
+from .classifiers import N_PER_SOURCE
+from .detectors import COLUMNS, Lines, Quality
+from .findings import Finding
+from .net import SURE, Experiment, Settings
 
 
 @dataclass(frozen=True)
@@ -62,7 +64,7 @@ def describe(runs: Sequence[Run], settings: Settings, seconds: float) -> str:
         f"skood {skood.__version__}, torch {torch.__version__}, scikit-learn "
         f"{sklearn.__version__}, NumPy {np.__version__}; {seconds:.0f} s in all.",
     ]
-    return "\n".join(f"- {line}" for line in lines)
+    return list_lines(lines)
 
 
 def describe_sets(experiment: Experiment) -> str:
@@ -117,8 +119,3 @@ def describe_accuracies(runs: Sequence[Run]) -> str:
         + "; ".join(parts)
         + "."
     )
-
-
-def table(header: list[str], rows: list[list[str]]) -> str:
-    lines = [header, ["---"] * len(header), *rows]
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines)

@@ -5,7 +5,12 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass
 
-from _layer_patterns_detectors import (
+from skood import PercentileBinarizer
+from skood.ensemble import LayerEnsembleDetector
+from skood.inspection import NeuronStatistics
+
+from .classifiers import judge_all
+from .detectors import (
     Followed,
     Lines,
     Scores,
@@ -14,12 +19,7 @@ from _layer_patterns_detectors import (
     follow,
     score_all,
 )
-from _layer_patterns_judges import judge_all
-from _layer_patterns_net import Experiment, Settings, run_network
-
-from skood import PercentileBinarizer
-from skood.ensemble import LayerEnsembleDetector
-from skood.inspection import NeuronStatistics
+from .net import Experiment, Settings, run_network
 
 
 @dataclass(frozen=True)

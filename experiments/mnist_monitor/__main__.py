@@ -1,6 +1,6 @@
 """Monitors of a convolutional net trained on MNIST, against ten kinds of other images.
 
-    python benchmarks/mnist_monitor.py
+    python -m experiments.mnist_monitor
 
 reads the image files in the folder that SKOOD_DATA names, trains the net (or reads it from
 ``--weights``), and writes the tables, CSV files and pictures to ``--output``. The settings
@@ -19,15 +19,6 @@ from pathlib import Path
 import matplotlib as mpl
 import matplotlib.pyplot as plt
 import numpy as np
-from _mnist_net import trained_net
-from _mnist_patterns import (
-    DENSE,
-    SPARSE,
-    compare_settings,
-    draw_trade,
-    find_trade,
-    print_correlations,
-)
 from scipy.ndimage import zoom
 from sklearn.base import clone
 from sklearn.model_selection import GridSearchCV
@@ -52,6 +43,16 @@ from skood.metrics import (
 )
 from skood.model_selection import OODPredefinedSplit
 from skood.preprocessing import LayerSelector
+
+from .net import trained_net
+from .settings import (
+    DENSE,
+    SPARSE,
+    compare_settings,
+    draw_trade,
+    find_trade,
+    print_correlations,
+)
 
 mpl.use("Agg")
 
@@ -245,7 +246,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--epochs", type=int, default=4)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--weights", type=Path, help="file to keep the trained net in")
-    parser.add_argument("--output", type=Path, default=Path("benchmarks/output"))
+    parser.add_argument("--output", type=Path, default=Path("experiments/output/mnist_monitor"))
     return parser.parse_args()
 
 

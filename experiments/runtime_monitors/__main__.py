@@ -1,6 +1,6 @@
 """Run-time monitors of a network on MNIST: alarms for gamma 0 to 3, Gaussians against Hamming.
 
-    python benchmarks/runtime_monitors.py
+    python -m experiments.runtime_monitors
 
 reads the image files in the folder that SKOOD_DATA names, and the published weights of the network
 in its folder ``models``; without these, or with ``--train``, a network of the same architecture
@@ -20,15 +20,16 @@ import time
 from pathlib import Path
 
 import matplotlib as mpl
-from _runtime_monitors_alarms import count_all_alarms
-from _runtime_monitors_figures import draw_all
-from _runtime_monitors_groups import compare_groups
-from _runtime_monitors_net import MONITORED, get_net
-from _runtime_monitors_report import Results, save_alarms, write_report
-from _runtime_monitors_scores import compare_all, time_queries
-from _runtime_monitors_sets import Sizes, watch
 
 from skood import ActivationExtractor, datasets
+
+from .alarms import count_all_alarms
+from .figures import draw_all
+from .groups import compare_groups
+from .net import MONITORED, get_net
+from .report import Results, save_alarms, write_report
+from .scores import compare_all, time_queries
+from .sets import Sizes, watch
 
 mpl.use("Agg")
 
@@ -65,7 +66,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--epochs", type=int, default=5, help="of training")
     parser.add_argument("--quick", action="store_true", help="use fewer images")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--output", type=Path, default=Path("benchmarks/output/runtime_monitors"))
+    parser.add_argument("--output", type=Path, default=Path("experiments/output/runtime_monitors"))
     return parser.parse_args()
 
 

@@ -6,8 +6,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
-from _runtime_monitors_net import MONITORED
-from _runtime_monitors_sets import Watched
 from numpy.typing import NDArray
 from sklearn.base import TransformerMixin
 from sklearn.pipeline import make_pipeline
@@ -15,6 +13,9 @@ from sklearn.pipeline import make_pipeline
 from skood import Activations, HammingNAPDetector, PercentileBinarizer
 from skood.detectors import ActivationIntervalDetector
 from skood.preprocessing import NeuronSelector
+
+from .net import MONITORED
+from .sets import Watched
 
 GAMMAS = (0, 1, 2, 3)
 PUBLISHED_OMISSION = 0.45

@@ -6,10 +6,11 @@ from pathlib import Path
 
 import matplotlib.pyplot as plt
 import numpy as np
-from _runtime_monitors_alarms import GAMMAS, AlarmTable
-from _runtime_monitors_groups import DIVERGENCE, MEAN_SCORE, STRANGERS, Groups
-from _runtime_monitors_scores import Shares
 from matplotlib.figure import Figure
+
+from .alarms import GAMMAS, AlarmTable
+from .groups import DIVERGENCE, MEAN_SCORE, STRANGERS, Groups
+from .scores import Shares
 
 COLORS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
 MARKERS = ("o", "s", "^", "D", "v", "P")

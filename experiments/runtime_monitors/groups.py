@@ -5,13 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from _quality import BySet, compare
-from _runtime_monitors_net import MONITORED
-from _runtime_monitors_sets import Watched
 from numpy.typing import NDArray
 
 from skood import Activations
 from skood.detectors import GaussianActivationDetector
+
+from .._common.quality import BySet, compare
+from .net import MONITORED
+from .sets import Watched
 
 SIZES = (5, 10, 50)
 STRANGERS = (0, 1, 2, 3, 5, 10, 15, 25, 50)

@@ -7,9 +7,10 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from _image_rows import DATA
 from numpy.typing import NDArray
 from torch import nn
+
+from .._common.images import DATA
 
 WEIGHTS = DATA / "models" / "mnist_cnn_kit.pt"
 """Published weights of this architecture, with which the published alarms were counted."""

@@ -9,17 +9,18 @@ from pathlib import Path
 import numpy as np
 import sklearn
 import torch
-from _markdown import list_lines, table
-from _measure import format_time
-from _quality import BySet, cell
-from _runtime_monitors_alarms import GAMMAS, AlarmTable
-from _runtime_monitors_groups import SIZES as GROUP_SIZES
-from _runtime_monitors_groups import STRANGERS, Groups
-from _runtime_monitors_net import Net
-from _runtime_monitors_scores import Shares
-from _runtime_monitors_sets import Sizes, Watched
 
 import skood
+
+from .._common.markdown import list_lines, table
+from .._common.quality import BySet, cell
+from .._common.timing import format_time
+from .alarms import GAMMAS, AlarmTable
+from .groups import SIZES as GROUP_SIZES
+from .groups import STRANGERS, Groups
+from .net import Net
+from .scores import Shares
+from .sets import Sizes, Watched
 
 PUBLISHED = {0: (7.66, 10.70), 1: (2.01, 21.89), 2: (0.60, 31.67)}
 """Alarms in percent of the test digits, and the percentage of the alarms that is misclassified."""

@@ -5,11 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from _measure import Timings
-from _quality import BySet, Quality, compare
-from _runtime_monitors_alarms import PUBLISHED_OMISSION
-from _runtime_monitors_net import MONITORED
-from _runtime_monitors_sets import Watched, flatten_maps
 from numpy.typing import NDArray
 from scipy.spatial.distance import cdist
 from sklearn.base import BaseEstimator
@@ -22,6 +17,12 @@ from skood.detectors import (
     MaxSoftmaxDetector,
 )
 from skood.preprocessing import NeuronSelector
+
+from .._common.quality import BySet, Quality, compare
+from .._common.timing import Timings
+from .alarms import PUBLISHED_OMISSION
+from .net import MONITORED
+from .sets import Watched, flatten_maps
 
 MISCLASSIFIED = "misclassified"
 

@@ -7,11 +7,12 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
-from _image_rows import draw_rows
-from _runtime_monitors_net import MAPS, MONITORED, Net
 from numpy.typing import NDArray
 
 from skood import ActivationExtractor, Activations, datasets
+
+from .._common.images import draw_rows
+from .net import MAPS, MONITORED, Net
 
 FETCHERS = {
     "Fashion-MNIST": lambda: datasets.fetch_fashion_mnist(subset="test"),
