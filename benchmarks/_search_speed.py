@@ -15,8 +15,8 @@ from sklearn.neighbors import NearestNeighbors
 from sklearn.utils import gen_batches
 
 from skood import Activations, HammingNAPDetector, PercentileBinarizer
+from skood._patterns import hamming_neighbors
 from skood.activations import PackedBits
-from skood.detectors._hamming_search import hamming_neighbors
 
 N_BITS = 512
 N_FACTORS = 16
