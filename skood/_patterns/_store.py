@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..activations import Activations, PackedBits
-from ._hamming_search import Neighbors, hamming_neighbors
+from ._packed_bits import PackedBits
+from ._search import Neighbors, hamming_neighbors
 
 
 class PatternStore:
@@ -121,14 +121,6 @@ class PatternStore:
         )
 
 
-def pack_layers(X: Activations) -> list[PackedBits]:
-    """The patterns of each layer: "value above 0" where a layer is not packed yet."""
-    return [
-        layer if isinstance(layer, PackedBits) else PackedBits.pack(np.asarray(layer) > 0)
-        for _, layer in X.items()
-    ]
-
-
 def build_stores(bits: PackedBits, labels: NDArray, rows: NDArray) -> dict[Any, PatternStore]:
     """One store for each label, of the patterns that carry it."""
     stores = {}
@@ -139,9 +131,9 @@ def build_stores(bits: PackedBits, labels: NDArray, rows: NDArray) -> dict[Any, 
 
 
 def nearest_of_class(
-    stores: dict[Any, PatternStore], bits: PackedBits, asked: NDArray
+    stores: dict[Any, PatternStore], bits: PackedBits, lookup_classes: NDArray
 ) -> tuple[NDArray, NDArray]:
-    """Look each sample up in the store of the class asked for.
+    """Look each sample up in the store of its lookup class.
 
     Returns
     -------
@@ -151,9 +143,9 @@ def nearest_of_class(
     """
     distances = np.full(len(bits), bits.n_bits)
     shares = np.zeros(len(bits))
-    for label in np.unique(asked).tolist():
+    for label in np.unique(lookup_classes).tolist():
         if label in stores:
-            rows = np.flatnonzero(asked == label)
+            rows = np.flatnonzero(lookup_classes == label)
             distances[rows], shares[rows] = stores[label].nearest(bits[rows])
     return distances, shares
 

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
-from ._rows import row_index
-from ._values import is_real, without_mask
+from .._rows import row_index
+from .._values import is_real, without_mask
 
 
 class PackedBits:
@@ -114,7 +114,7 @@ class PackedBits:
         return bits
 
     def unpack(self) -> NDArray[np.bool_]:
-        """Give the bits back.
+        """Unpack to a boolean array.
 
         Returns
         -------

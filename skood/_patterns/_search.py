@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import Any
-
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.utils import gen_batches
 
+from .._faiss import threads_for
+
 Words = NDArray[np.uint64]
 Neighbors = tuple[NDArray[np.int64], NDArray[np.int64]]
 
-_WORDS_PER_THREAD = 2**20
 _VALUES_PER_BATCH = 2**24
 """Bounds the matrix of distances, or of unpacked bits, that is held at a time."""
 
@@ -47,18 +44,6 @@ def hamming_neighbors(queries: Words, patterns: Words, n_neighbors: int) -> Neig
     with threads_for(faiss, len(queries) * patterns.size):
         distances, indices = faiss.knn_hamming(_octets(queries), _octets(patterns), n_neighbors)
     return distances.astype(np.int64), indices
-
-
-@contextmanager
-def threads_for(faiss: Any, n_words_compared: int) -> Iterator[None]:
-    """Let faiss use as many threads as a search is large enough for."""
-    # Waking a second thread costs more than a small search, on a busy machine a hundred times so.
-    n_threads = faiss.omp_get_max_threads()
-    faiss.omp_set_num_threads(min(n_threads, 1 + n_words_compared // _WORDS_PER_THREAD))
-    try:
-        yield
-    finally:
-        faiss.omp_set_num_threads(n_threads)
 
 
 def _matrix_neighbors(queries: Words, patterns: Words, n_neighbors: int) -> Neighbors:
