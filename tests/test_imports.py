@@ -19,6 +19,8 @@ ROOMS = [
     "_fit_context",
     "_axes",
     "_values",
+    "_logits",
+    "networks",
     "_rows",
     "_packed_bits",
     "_storage",

@@ -1,20 +1,17 @@
-"""What the extractor asks of a network, whatever library it comes from."""
+"""What a network has to offer, whatever library it comes from."""
 
 from __future__ import annotations
 
-import sys
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.frozen import FrozenEstimator
 
 from ._fingerprint import Fingerprint
-from ._perturbation import BasePerturbation
 
 PENULTIMATE = "penultimate"
 """Name of the input of the head, where no other layer holds it."""
@@ -22,17 +19,21 @@ PENULTIMATE = "penultimate"
 LEAST_ROUNDING = 4e-6
 """Relative error that a product in single precision may have, summed in any order."""
 
-Keep = Callable[[str, Any], None]
+Batch = Any
+"""An array, a tensor, or a mapping of names to these."""
+
+LayerCallback = Callable[[str, Any], None]
+"""Called with the name of a layer and its value."""
 
 
 @dataclass(frozen=True)
 class Trace:
-    """What running a network on two samples tells about it."""
+    """What a run on two samples reveals about a network."""
 
     auto: list[str]
     """Layers that ``layers="auto"`` stands for, in forward order."""
     features: list[str]
-    """Layers whose values are, as they are, the input of the head."""
+    """Layers whose values are, unchanged, the input of the head."""
     n_axes: dict[str, int]
     """Number of axes of each layer, with that of the samples."""
     why_no_head: str
@@ -45,6 +46,28 @@ class Trace:
     """Whether the second axis of the inputs may have another size."""
 
 
+@dataclass(frozen=True)
+class LossGradients:
+    """Gradient of a loss with respect to what a network yields, up to a factor per sample."""
+
+    logits: NDArray[np.float64] | None
+    means: dict[str, NDArray[np.float64]]
+    """Of layers, averaged over space, (n_samples, n_units)."""
+
+
+class Perturbation(Protocol):
+    """Change of the inputs against the sign of the gradient of a loss."""
+
+    def layers(self) -> list[str]:
+        """Names of the layers whose spatial means the loss depends on."""
+
+    def gradients(self, logits: NDArray | None, means: Mapping[str, NDArray]) -> LossGradients:
+        """Gradients of the loss with respect to logits and spatial means, sample by sample."""
+
+    def steps(self, shape: Sequence[int]) -> NDArray[np.float64]:
+        """Size of the change of each channel, in a shape that broadcasts to the given one."""
+
+
 class NetworkAdapter(ABC):
     """One kind of network.
 
@@ -55,8 +78,8 @@ class NetworkAdapter(ABC):
     classes: NDArray | None = None
     """Label of each column of the logits, where the network knows them."""
 
-    def reading(self) -> AbstractContextManager:
-        """Context in which the network may be run; it leaves all as it was before."""
+    def untouched(self) -> AbstractContextManager[None]:
+        """Context in which the network may be run; it leaves everything as it was before."""
         return nullcontext()
 
     @abstractmethod
@@ -67,25 +90,32 @@ class NetworkAdapter(ABC):
         """
 
     @abstractmethod
-    def trace(self, batch: Any) -> tuple[Trace, dict[str, Any]]:
+    def trace(self, batch: Batch) -> tuple[Trace, dict[str, Any]]:
         """Run on a batch; also return the value of every layer, in forward order."""
 
     @abstractmethod
-    def forward(self, batch: Any, trace: Any, layers: Sequence[str], keep: Keep) -> Any:
-        """Run on a batch and return the logits, or None where it has none.
+    def forward(
+        self, batch: Batch, trace: Any, layers: Sequence[str], keep: LayerCallback
+    ) -> Any | None:
+        """Run on a batch and return the logits, or None where the network has none.
 
-        ``keep(layer, value)`` is called the moment a layer has its value, which the network may
-        overwrite afterwards.
+        ``keep`` is called the moment a layer has its value, which the network may overwrite
+        afterwards.
         """
 
     @abstractmethod
     def forward_with_gradients(
-        self, batch: Any, trace: Any, layers: Sequence[str], keep: Keep
+        self,
+        batch: Batch,
+        trace: Any,
+        layers: Sequence[str],
+        keep: LayerCallback,
+        keep_gradient: LayerCallback,
     ) -> Any:
-        """Run as ``forward`` does, and keep the gradient at each layer too.
+        """Run as ``forward`` does, and pass the gradient at each layer to ``keep_gradient``.
 
-        It is that of the KL divergence from uniform to predicted probabilities, kept under
-        the ``gradient_name`` of the layer.
+        It is that of the KL divergence from the uniform distribution to the predicted
+        probabilities.
 
         Raises
         ------
@@ -94,7 +124,7 @@ class NetworkAdapter(ABC):
         """
 
     @abstractmethod
-    def forward_with_dropout(self, batch: Any, trace: Any, n_passes: int, seed: int) -> Any:
+    def forward_with_dropout(self, batch: Batch, trace: Any, n_passes: int, seed: int) -> Any:
         """Run several times with dropout; return logits (n_samples, n_passes, n_classes).
 
         Nothing but the dropout layers is in training mode.
@@ -106,8 +136,10 @@ class NetworkAdapter(ABC):
         """
 
     @abstractmethod
-    def perturb(self, batch: Any, trace: Any, perturbation: BasePerturbation) -> tuple[Any, Any]:
-        """The batch as a perturbation changes it, and the logits from before, or None.
+    def perturb(
+        self, batch: Batch, trace: Any, perturbation: Perturbation
+    ) -> tuple[Batch, Any | None]:
+        """Return the perturbed batch, and the logits from before, or None.
 
         Raises
         ------
@@ -119,12 +151,24 @@ class NetworkAdapter(ABC):
     def head(self, trace: Any) -> tuple[NDArray, NDArray | None] | None:
         """Copies of weight and bias of the linear layer that yields the logits, if one does.
 
-        To be asked while reading: weights may be computed when they are looked at.
+        To be called in ``untouched``: weights may be computed when they are read.
         """
 
     @abstractmethod
     def to_numpy(self, value: Any) -> NDArray:
-        """A value as an array; it may share its memory."""
+        """Convert a value to an array, which may share its memory."""
+
+
+def count_rows(batch: Batch) -> int:
+    """Number of samples."""
+    return len(next(iter(batch.values())) if isinstance(batch, Mapping) else batch)
+
+
+def take_rows(batch: Batch, rows: slice | list[int]) -> Batch:
+    """Some of the samples."""
+    if isinstance(batch, Mapping):
+        return {key: values[rows] for key, values in batch.items()}
+    return batch[rows]
 
 
 def two_class_head(weight: NDArray, bias: NDArray | None) -> tuple[NDArray, NDArray | None]:
@@ -133,43 +177,11 @@ def two_class_head(weight: NDArray, bias: NDArray | None) -> tuple[NDArray, NDAr
     return np.concatenate([zeros, weight]), None if bias is None else np.append(zeros[:1, 0], bias)
 
 
-def adapt(network: Any, device: Any = "auto", logits: Any = "auto") -> NetworkAdapter:
-    """Choose the adapter of a network, importing no library that the network does not use.
-
-    Raises
-    ------
-    TypeError
-        If the network is of no known kind.
-    NotFittedError
-        If it is not trained yet.
-    ValueError
-        If ``logits`` says which output holds them, for a network that has only one.
-    """
-    while isinstance(network, FrozenEstimator):
-        network = network.estimator
-    torch, skorch = sys.modules.get("torch"), sys.modules.get("skorch")
-    if torch is not None and isinstance(network, torch.nn.Module):
-        from ._torch import TorchAdapter
-
-        return TorchAdapter(network, device, logits)
-    if skorch is not None and isinstance(network, skorch.NeuralNet):
-        from ._skorch import adapt_skorch
-
-        return adapt_skorch(network, device, logits)
-
-    from sklearn.neural_network import MLPClassifier, MLPRegressor
-
-    if isinstance(network, MLPClassifier | MLPRegressor):
-        from ._sklearn_mlp import MLPAdapter
-
-        if logits != "auto":
-            raise ValueError(
-                f"logits={logits!r} is for networks of torch: a {type(network).__name__} has one "
-                "output, which is read for what it is."
-            )
-        return MLPAdapter(network)
-    raise TypeError(
-        "network must be a torch.nn.Module, a fitted skorch NeuralNet or a fitted scikit-learn "
-        "MLPClassifier or MLPRegressor, or one of these in a FrozenEstimator; "
-        f"got {network!r}."
-    )
+def check_reached(unreached: list[str]) -> None:
+    """Raise a ValueError where there are layers that the logits do not depend on."""
+    if unreached:
+        raise ValueError(
+            f"No gradient of the logits reaches the layers {unreached}: they come after the "
+            "logits, are overwritten, or the network detaches what it computes from them. Name "
+            "other layers."
+        )
