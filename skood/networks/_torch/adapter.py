@@ -18,16 +18,20 @@ from numpy.typing import NDArray
 from sklearn.exceptions import NotFittedError
 from torch import Tensor, nn
 
-from ._adapter import Keep, NetworkAdapter, two_class_head
-from ._calls import Call, CallListener, readable_modules, uncompiled
-from ._dropout import dropout_layers, dropping_out
-from ._fingerprint import Fingerprint
-from ._gradients import gradient_name, owner_of, require_logits, uniform_kl_slope
-from ._inputs import count_rows, take_rows
-from ._outputs import AUTO, BINARY, Wanted, find_output
-from ._perturbation import BasePerturbation
-from ._reading import alone, reading
-from ._torch_fingerprint import (
+from ..._logits import require_logits, uniform_kl_gradient
+from .._base import (
+    Batch,
+    LayerCallback,
+    NetworkAdapter,
+    Perturbation,
+    count_rows,
+    take_rows,
+    two_class_head,
+)
+from .._fingerprint import Fingerprint
+from .calls import Call, CallListener, readable_modules, uncompiled
+from .dropout import dropout_layers, dropping_out
+from .fingerprint import (
     Attributes,
     Written,
     fingerprint_of,
@@ -35,7 +39,7 @@ from ._torch_fingerprint import (
     renewed_between,
     written_between,
 )
-from ._torch_gradients import (
+from .gradients import (
     Inputs,
     LayerGradients,
     exchange,
@@ -44,16 +48,18 @@ from ._torch_gradients import (
     recording,
     weights_recorded,
 )
-from ._torch_trace import Integers, TorchTrace, Traced, linear_map, trace_calls
+from .outputs import AUTO, BINARY, Wanted, find_output
+from .trace import Integers, TorchTrace, Traced, linear_map, trace_calls
+from .untouched import alone, untouched
 
 _LOGITS = "(logits)"
 
 
-def _keep_rows(trace: TorchTrace, keep: Keep) -> Keep:
+def _keep_rows(trace: TorchTrace, keep: LayerCallback) -> LayerCallback:
     """Keep the input of the head as a matrix, also where it is that of a convolution."""
 
     def keep_rows(layer: str, value: Tensor) -> None:
-        keep(layer, value.flatten(1) if trace.taps[owner_of(layer)].before else value)
+        keep(layer, value.flatten(1) if trace.taps[layer].before else value)
 
     return keep_rows
 
@@ -81,14 +87,14 @@ class TorchAdapter(NetworkAdapter):
             self.network = copy.deepcopy(self.network).to(device)
             self._device = device
 
-    def reading(self) -> AbstractContextManager:
-        return reading(self.network)
+    def untouched(self) -> AbstractContextManager[None]:
+        return untouched(self.network)
 
     def fingerprint(self, trace: TorchTrace | None = None) -> Fingerprint:
         with alone():
             return fingerprint_of(self.network, Written() if trace is None else trace.written)
 
-    def trace(self, batch: Any) -> tuple[TorchTrace, dict[str, Tensor]]:
+    def trace(self, batch: Batch) -> tuple[TorchTrace, dict[str, Tensor]]:
         before = read_attributes(self.network)
         integers = self._integers_for(batch)
         traced = self._trace(batch, integers)
@@ -111,7 +117,7 @@ class TorchAdapter(NetworkAdapter):
             n_classes=None if logits is None else logits.shape[1],
         ), traced.values
 
-    def _find_written(self, before: Attributes, batch: Any, integers: Integers) -> Written:
+    def _find_written(self, before: Attributes, batch: Batch, integers: Integers) -> Written:
         """What the pass that ``before`` was read before has changed in the network."""
         after = read_attributes(self.network)
         written = written_between(before, after)
@@ -124,7 +130,7 @@ class TorchAdapter(NetworkAdapter):
         return written._replace(records=written.records | (renewed & later))
 
     def _trace(
-        self, batch: Any, integers: Integers, known: Collection[str] | None = None
+        self, batch: Batch, integers: Integers, known: Collection[str] | None = None
     ) -> Traced:
         n_samples = count_rows(batch)
         return trace_calls(
@@ -136,7 +142,7 @@ class TorchAdapter(NetworkAdapter):
             known=known,
         )
 
-    def _values_of_shorter(self, batch: Any, integers: Integers) -> dict[str, Tensor] | None:
+    def _values_of_shorter(self, batch: Batch, integers: Integers) -> dict[str, Tensor] | None:
         """Values for sequences of half the length, where the inputs are that and it may differ."""
         shorter = _halve(batch, integers)
         if shorter is None:
@@ -151,15 +157,21 @@ class TorchAdapter(NetworkAdapter):
             return None
 
     def forward(
-        self, batch: Any, trace: TorchTrace, layers: Sequence[str], keep: Keep
+        self, batch: Batch, trace: TorchTrace, layers: Sequence[str], keep: LayerCallback
     ) -> Tensor | None:
         inputs = self._to_inputs(batch, trace.integers)
         return self._listen(inputs, trace, layers, _keep_rows(trace, keep))
 
     def forward_with_gradients(
-        self, batch: Any, trace: TorchTrace, layers: Sequence[str], keep: Keep
+        self,
+        batch: Batch,
+        trace: TorchTrace,
+        layers: Sequence[str],
+        keep: LayerCallback,
+        keep_gradient: LayerCallback,
     ) -> Tensor:
         marks, keep = LayerGradients(), _keep_rows(trace, keep)
+        keep_gradient = _keep_rows(trace, keep_gradient)
 
         def keep_and_mark(layer: str, value: Tensor) -> None:
             keep(layer, value.detach())
@@ -170,14 +182,14 @@ class TorchAdapter(NetworkAdapter):
             logits = require_logits(
                 self._listen(inputs, trace, layers, keep_and_mark), "gradients=True"
             )
-            slope = uniform_kl_slope(self.to_numpy(logits))
-            gradients = marks.take(logits, torch.as_tensor(slope).to(logits))
+            at_logits = uniform_kl_gradient(self.to_numpy(logits))
+            gradients = marks.take(logits, torch.as_tensor(at_logits).to(logits))
         for layer, gradient in gradients.items():
-            keep(gradient_name(layer), gradient)
+            keep_gradient(layer, gradient)
         return logits.detach()
 
     def forward_with_dropout(
-        self, batch: Any, trace: TorchTrace, n_passes: int, seed: int
+        self, batch: Batch, trace: TorchTrace, n_passes: int, seed: int
     ) -> Tensor:
         needed_by = f"n_passes={n_passes}"
         passes = []
@@ -190,7 +202,7 @@ class TorchAdapter(NetworkAdapter):
         return torch.stack(passes, dim=1)
 
     def perturb(
-        self, batch: Any, trace: TorchTrace, perturbation: BasePerturbation
+        self, batch: Batch, trace: TorchTrace, perturbation: Perturbation
     ) -> tuple[Inputs, Tensor | None]:
         with recording(self.network):
             inputs = self._to_inputs(batch, trace.integers)
@@ -207,31 +219,31 @@ class TorchAdapter(NetworkAdapter):
                     value = value.swapaxes(1, 2)
                 means[layer] = value.reshape(*value.shape[:2], -1).mean(2)
 
-            logits = self._listen(copies, trace, perturbation._layers(), keep_mean)
+            logits = self._listen(copies, trace, perturbation.layers(), keep_mean)
             outputs = self._outputs_of_loss(perturbation, logits, means)
             gradients = input_gradients(leaves, *outputs)
         moved = {}
         for name, gradient in gradients.items():
-            steps = torch.as_tensor(perturbation._steps(gradient.shape)).to(gradient)
+            steps = torch.as_tensor(perturbation.steps(gradient.shape)).to(gradient)
             moved[name] = leaves[name].detach() - steps * gradient.sign()
         return exchange(inputs, moved), None if logits is None else logits.detach()
 
     def _outputs_of_loss(
-        self, perturbation: BasePerturbation, logits: Tensor | None, means: dict[str, Tensor]
+        self, perturbation: Perturbation, logits: Tensor | None, means: dict[str, Tensor]
     ) -> tuple[list[Tensor], list[Tensor]]:
         """What the loss of a perturbation depends on, and its gradients there."""
-        slopes = perturbation._slopes(
+        wanted = perturbation.gradients(
             None if logits is None else self.to_numpy(logits),
             {layer: self.to_numpy(mean).astype(np.float64) for layer, mean in means.items()},
         )
-        pairs = [(mean, slopes.means[layer]) for layer, mean in means.items()]
-        if logits is not None and slopes.logits is not None:
-            pairs.append((logits, slopes.logits))
+        pairs = [(mean, wanted.means[layer]) for layer, mean in means.items()]
+        if logits is not None and wanted.logits is not None:
+            pairs.append((logits, wanted.logits))
         outputs = [output for output, _ in pairs]
-        return outputs, [torch.as_tensor(slope).to(output) for output, slope in pairs]
+        return outputs, [torch.as_tensor(gradient).to(output) for output, gradient in pairs]
 
     def _listen(
-        self, inputs: Inputs, trace: TorchTrace, layers: Sequence[str], keep: Keep
+        self, inputs: Inputs, trace: TorchTrace, layers: Sequence[str], keep: LayerCallback
     ) -> Tensor | None:
         """Call the network, and keep layers as they come."""
         taps = {layer: trace.taps[layer] for layer in layers}
@@ -305,13 +317,13 @@ class TorchAdapter(NetworkAdapter):
             return output.ndim > 0 and output.numel() == len(output)
         return output.ndim == 2 and output.shape[1] > 1
 
-    def _run(self, batch: Any, integers: Integers) -> Any:
+    def _run(self, batch: Batch, integers: Integers) -> Any:
         return self._call(self._to_inputs(batch, integers))
 
     def _call(self, inputs: Inputs) -> Any:
         return self.network(**inputs) if isinstance(inputs, dict) else self.network(inputs)
 
-    def _to_inputs(self, batch: Any, integers: Integers) -> Inputs:
+    def _to_inputs(self, batch: Batch, integers: Integers) -> Inputs:
         if integers is Integers.NOT_TRIED and holds_integers(batch):
             integers = self._integers_for(take_rows(batch, [0, -1]))
         if isinstance(batch, Mapping):
@@ -332,7 +344,7 @@ class TorchAdapter(NetworkAdapter):
             return torch.from_numpy(copied).to(self._device, dtype)
         return values.to(self._device, dtype, copy=True)
 
-    def _integers_for(self, batch: Any) -> Integers:
+    def _integers_for(self, batch: Batch) -> Integers:
         """What the network is given where the batch holds integers: the first that it takes.
 
         In a mapping they stay integers, as they do where they reach an embedding.
@@ -375,7 +387,7 @@ def _listening_to_weights(
             handle.remove()
 
 
-def _halve(batch: Any, integers: Integers) -> Any:
+def _halve(batch: Batch, integers: Integers) -> Any:
     """The first half of all sequences in a batch, or None where it holds none."""
     named = batch if isinstance(batch, Mapping) else {"": batch}
     is_sequence = {

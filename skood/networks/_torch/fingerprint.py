@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ._fingerprint import (
+from .._fingerprint import (
     SCALARS,
     ContentReader,
     Fingerprint,

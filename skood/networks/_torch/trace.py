@@ -13,8 +13,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ._adapter import LEAST_ROUNDING, PENULTIMATE, Trace
-from ._calls import (
+from .._base import LEAST_ROUNDING, PENULTIMATE, Trace
+from .calls import (
     ACTIVATION_FUNCTIONS,
     ACTIVATION_MODULES,
     ADDITION,
@@ -23,8 +23,8 @@ from ._calls import (
     Call,
     CallListener,
 )
-from ._outputs import AUTO, BINARY, Path, Wanted, choose_output, find_output, name_output
-from ._torch_fingerprint import Written
+from .fingerprint import Written
+from .outputs import AUTO, BINARY, Path, Wanted, choose_output, find_output, name_output
 
 
 @dataclass(frozen=True)

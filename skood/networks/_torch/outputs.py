@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import Tensor
 
-from .._warnings import warn_user
+from ..._warnings import warn_user
 
 AUTO, BINARY = "auto", "binary"
 

@@ -23,7 +23,7 @@ def alone() -> AbstractContextManager:
 
 
 @contextmanager
-def reading(network: nn.Module) -> Iterator[None]:
+def untouched(network: nn.Module) -> Iterator[None]:
     """Evaluate a network without gradients; leave it and all random states as they were.
 
     Gradients are only turned off. In ``torch.inference_mode``, tensors that a network caches

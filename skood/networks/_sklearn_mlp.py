@@ -11,10 +11,17 @@ from scipy.special import expit, softmax
 from sklearn.neural_network import MLPClassifier, MLPRegressor
 from sklearn.utils.validation import check_is_fitted
 
-from ._adapter import Keep, NetworkAdapter, Trace, two_class_head
+from .._logits import require_logits, uniform_kl_gradient
+from ._base import (
+    Batch,
+    LayerCallback,
+    NetworkAdapter,
+    Perturbation,
+    Trace,
+    check_reached,
+    two_class_head,
+)
 from ._fingerprint import ContentReader, Fingerprint
-from ._gradients import check_reached, gradient_name, require_logits, uniform_kl_slope
-from ._perturbation import BasePerturbation
 
 _NOT_FITTED = (
     "This %(name)s instance is not fitted yet: fit it before its activations are extracted. "
@@ -65,14 +72,14 @@ class MLPAdapter(NetworkAdapter):
         content = [type(mlp).__name__, *functions, mlp.coefs_, mlp.intercepts_, self.classes]
         return Fingerprint(reader.digest(content).hex(), reader.unread)
 
-    def trace(self, batch: Any) -> tuple[Trace, dict[str, NDArray]]:
+    def trace(self, batch: Batch) -> tuple[Trace, dict[str, NDArray]]:
         values, _ = self._run(self._check_batch(batch), [_OUTPUT])
         n_axes = {name: value.ndim for name, value in values.items()}
         why_no_head = "" if self._has_logits else "a regressor or multilabel classifier has none"
         return Trace(self._hidden, self._hidden[-1:], n_axes, why_no_head), values
 
     def forward(
-        self, batch: Any, trace: Trace, layers: Sequence[str], keep: Keep
+        self, batch: Batch, trace: Trace, layers: Sequence[str], keep: LayerCallback
     ) -> NDArray | None:
         values, output = self._run(self._check_batch(batch), layers)
         for name in layers:
@@ -80,39 +87,44 @@ class MLPAdapter(NetworkAdapter):
         return self._as_logits(output)
 
     def forward_with_gradients(
-        self, batch: Any, trace: Trace, layers: Sequence[str], keep: Keep
+        self,
+        batch: Batch,
+        trace: Trace,
+        layers: Sequence[str],
+        keep: LayerCallback,
+        keep_gradient: LayerCallback,
     ) -> NDArray:
         values, output = self._run(self._check_batch(batch), layers)
         logits = require_logits(self._as_logits(output), "gradients=True")
         check_reached([name for name in layers if name == _OUTPUT])
-        gradients = self._backpropagate(values, self._at_output(uniform_kl_slope(logits)), {})
+        gradients = self._backpropagate(values, self._at_output(uniform_kl_gradient(logits)), {})
         for name in layers:
             keep(name, values[name])
-            keep(gradient_name(name), gradients[name].astype(values[name].dtype))
+            keep_gradient(name, gradients[name].astype(values[name].dtype))
         return logits
 
-    def forward_with_dropout(self, batch: Any, trace: Trace, n_passes: int, seed: int) -> NDArray:
+    def forward_with_dropout(self, batch: Batch, trace: Trace, n_passes: int, seed: int) -> NDArray:
         raise ValueError(
             f"n_passes={n_passes} needs dropout layers, but {type(self._mlp).__name__} has none."
         )
 
     def perturb(
-        self, batch: Any, trace: Trace, perturbation: BasePerturbation
+        self, batch: Batch, trace: Trace, perturbation: Perturbation
     ) -> tuple[NDArray, NDArray | None]:
         inputs = self._check_batch(batch)
         inputs = inputs.astype(np.result_type(inputs, self._mlp.coefs_[0]), copy=False)
-        values, output = self._run(inputs, perturbation._layers())
+        values, output = self._run(inputs, perturbation.layers())
         logits = self._as_logits(output)
-        means = {name: values[name].astype(np.float64) for name in perturbation._layers()}
-        slopes = perturbation._slopes(logits, means)
+        means = {name: values[name].astype(np.float64) for name in perturbation.layers()}
+        wanted = perturbation.gradients(logits, means)
         at_output = np.zeros(output.shape)
-        if slopes.logits is not None:
-            at_output += self._at_output(slopes.logits)
+        if wanted.logits is not None:
+            at_output += self._at_output(wanted.logits)
         if _OUTPUT in means:
             pull_back = _PULL_BACKS[self._mlp.out_activation_]
-            at_output += pull_back(means[_OUTPUT], slopes.means[_OUTPUT])
-        gradient = self._backpropagate(values, at_output, slopes.means)[_INPUTS]
-        steps = perturbation._steps(inputs.shape).astype(inputs.dtype)
+            at_output += pull_back(means[_OUTPUT], wanted.means[_OUTPUT])
+        gradient = self._backpropagate(values, at_output, wanted.means)[_INPUTS]
+        steps = perturbation.steps(inputs.shape).astype(inputs.dtype)
         return inputs - steps * np.sign(gradient).astype(inputs.dtype), logits
 
     def _run(self, inputs: NDArray, layers: Sequence[str]) -> tuple[dict[str, NDArray], NDArray]:
@@ -166,7 +178,7 @@ class MLPAdapter(NetworkAdapter):
     def to_numpy(self, value: Any) -> NDArray:
         return np.asarray(value)
 
-    def _check_batch(self, batch: Any) -> NDArray:
+    def _check_batch(self, batch: Batch) -> NDArray:
         values = np.asarray(batch)
         n_features = self._mlp.n_features_in_
         if values.ndim != 2 or values.shape[1] != n_features:

@@ -9,8 +9,8 @@ from sklearn.exceptions import NotFittedError
 from skorch import NeuralNet, NeuralNetBinaryClassifier, NeuralNetRegressor
 from torch import Tensor
 
-from ._outputs import AUTO, Wanted
-from ._torch import TorchAdapter
+from ._torch.adapter import TorchAdapter
+from ._torch.outputs import AUTO, Wanted
 
 
 def adapt_skorch(net: NeuralNet, device: Any, logits: Wanted) -> SkorchAdapter:

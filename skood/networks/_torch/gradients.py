@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.graph import GradientEdge, get_gradient_edge
 
-from ._gradients import check_reached
+from .._base import check_reached
 
 Inputs = Tensor | dict[str, Tensor]
 """What a network is called with."""
@@ -86,7 +86,7 @@ class LayerGradients:
         if value._is_view():
             self._views[layer] = (value, value._version)
 
-    def take(self, logits: Tensor, slope: Tensor) -> dict[str, Tensor]:
+    def take(self, logits: Tensor, at_logits: Tensor) -> dict[str, Tensor]:
         """Gradient at each layer, from that at the logits.
 
         Raises
@@ -99,14 +99,14 @@ class LayerGradients:
         edges = {layer: edge for layer, edge in self._edges.items() if edge is not None}
         if not (edges and logits.requires_grad):
             check_reached(list(self._edges))
-        found = torch.autograd.grad(logits, list(edges.values()), slope, allow_unused=True)
+        found = torch.autograd.grad(logits, list(edges.values()), at_logits, allow_unused=True)
         gradients = dict(zip(edges, found, strict=True))
         check_reached([layer for layer in self._edges if gradients.get(layer) is None])
         return gradients
 
 
 def input_gradients(
-    leaves: dict[str, Tensor], outputs: list[Tensor], slopes: list[Tensor]
+    leaves: dict[str, Tensor], outputs: list[Tensor], at_outputs: list[Tensor]
 ) -> dict[str, Tensor]:
     """Gradient at each input that has one, from those at outputs.
 
@@ -121,7 +121,7 @@ def input_gradients(
         found = torch.autograd.grad(
             list(compress(outputs, has_gradient)),
             list(leaves.values()),
-            list(compress(slopes, has_gradient)),
+            list(compress(at_outputs, has_gradient)),
             allow_unused=True,
         )
     gradients = {name: g for name, g in zip(leaves, found, strict=False) if g is not None}
