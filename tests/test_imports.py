@@ -14,6 +14,7 @@ PACKAGE = Path(skood.__file__).parent
 # The flow of data: a room knows those to its left and none to its right.
 ROOMS = [
     "_optional",
+    "_versions",
     "_sklearn",
     "_warnings",
     "_fit_context",
