@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from ._labels import as_labels
-from ._packed_bits import PackedBits
+from ._patterns import PackedBits
 from ._rows import LazyRows, n_bytes
 from ._values import is_real, without_mask
 

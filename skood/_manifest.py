@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from ._column import PARTS, Column
 from ._linear_head import LinearHead
-from ._packed_bits import PackedBits
+from ._patterns import PackedBits
 
 FORMAT = "skood.Activations"
 FORMAT_VERSION = 2

@@ -16,7 +16,7 @@ from ._column import PARTS, Column, changed, layer_column, part_column
 from ._labels import as_labels, label_kind, largest_logits, unknown_labels
 from ._linear_head import LinearHead, same_head
 from ._manifest import Manifest
-from ._packed_bits import PackedBits
+from ._patterns import PackedBits
 from ._rows import LazyRows, Rows, contiguous, is_everything, resolve, row_index, take
 from ._storage import read_folder, write_folder
 from ._tables import as_frame, as_html
