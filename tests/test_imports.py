@@ -17,10 +17,12 @@ FLOW = [
     "_optional",
     "_versions",
     "_sklearn",
+    "_output",
     "_warnings",
     "_fit_context",
     "_axes",
     "_values",
+    "_pooling",
     "_logits",
     "networks",
     "_rows",
@@ -57,9 +59,7 @@ FLOW = [
 STILL_TO_MOVE = {
     "detectors._hamming_search",  # by ensemble and inspection, which read stored patterns
     "detectors._pattern_store",
-    "extraction._gradients",  # by detectors and preprocessing, which parse names of layers
     "preprocessing._binarizer",  # by ensemble
-    "preprocessing._pooling",
     "shaping._base",  # by inspection
 }
 

@@ -10,11 +10,11 @@ from sklearn.utils.validation import check_is_fitted, column_or_1d
 from .._classes import check_class_labels, lookup_classes
 from .._fit_context import fit_context
 from .._marks import in_distribution_mask, in_distribution_rows, read_labels, take_rows
+from .._pooling import POOLINGS
 from .._sklearn import HasMethods, Interval, StrOptions
 from .._validation import check_activations
 from ..activations import PackedBits
 from ..detectors import BaseDetector
-from ..preprocessing._pooling import POOLINGS
 from ._nap_configuration import (
     choose_layers,
     choose_percentile,
@@ -105,8 +105,8 @@ class AutoNAPDetector(BaseDetector):
 
     Notes
     -----
-    Layers may be unpooled maps, or pooled before by ``PoolingReducer(["max", "avg"])``: layers
-    that are named "conv:max" and "conv:avg" count as two poolings of the layer "conv".
+    Layers may be unpooled maps, or pooled before by ``PoolingReducer(["max", "avg"])``: columns of
+    one layer of the network with the poolings "max" and "avg" count as two poolings of that layer.
 
     ``score_samples`` is minus the weighted sum, for either ``combine``. With "vote",
     ``decision_function`` is one half minus the share of layers that vote out-of-distribution.

@@ -5,15 +5,14 @@ from collections.abc import Iterator
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.base import BaseEstimator, TransformerMixin
+from sklearn.base import BaseEstimator
 from sklearn.utils import gen_batches
-from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted
 
 from .._fit_context import fit_context
 from .._head import check_head_input, head_features, head_logits
 from .._marks import in_distribution_rows, take_rows
-from .._sklearn import check_feature_names_in
+from .._output import ActivationsOutputMixin
 from .._values import check_finite
 from .._warnings import warn_user
 from ..activations import Activations
@@ -21,11 +20,7 @@ from ..activations import Activations
 _VALUES_AT_ONCE = 2**16
 
 
-def _fitted_on_array(shaper):
-    return not hasattr(shaper, "layer_shapes_")
-
-
-class BaseShaper(TransformerMixin, BaseEstimator, metaclass=ABCMeta):
+class BaseShaper(ActivationsOutputMixin, BaseEstimator, metaclass=ABCMeta):
     """Template of the transformers that shape the penultimate features.
 
     A subclass says what to learn from in-distribution samples (``_fit``), and gives the shaped
@@ -117,24 +112,6 @@ class BaseShaper(TransformerMixin, BaseEstimator, metaclass=ABCMeta):
         """The head that turns shaped features into the new logits; None where none does."""
         return self.head_
 
-    # `set_output` wraps whatever has feature names in a data frame, Activations too.
-    @available_if(_fitted_on_array)
-    def get_feature_names_out(self, input_features=None):
-        """Return the names of the features that ``transform`` gives for an array.
-
-        Parameters
-        ----------
-        input_features : array-like of str, default=None
-            Names of the input features; by default those seen in ``fit``.
-
-        Returns
-        -------
-        feature_names_out : ndarray of str
-            The names: those of the input.
-        """
-        check_is_fitted(self, "head_")
-        return check_feature_names_in(self, input_features)
-
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()
         tags.transformer_tags.preserves_dtype = ["float64", "float32"]
@@ -154,7 +131,7 @@ class FeatureShaper(BaseShaper):
 
     def _head_logits(self, shaped):
         # The head that stands for an array is the identity.
-        return shaped if _fitted_on_array(self) else head_logits(self.head_, shaped)
+        return shaped if self._returns_table() else head_logits(self.head_, shaped)
 
 
 def warn_if_all_clipped(shaper, features: NDArray, largest: float, remedy: str) -> None:
