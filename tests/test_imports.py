@@ -15,6 +15,7 @@ PACKAGE = Path(skood.__file__).parent
 # The flow of data: a module or subpackage imports from those before it, never from those after.
 FLOW = [
     "_optional",
+    "_versions",
     "_sklearn",
     "_warnings",
     "_fit_context",
@@ -23,7 +24,8 @@ FLOW = [
     "_logits",
     "networks",
     "_rows",
-    "_packed_bits",
+    "_faiss",
+    "_patterns",
     "_storage",
     "activations",
     "_layer_names",

@@ -133,22 +133,28 @@ def _attributes(network: nn.Module) -> Iterator[tuple[str, Any]]:
     for hooks in _GLOBAL_HOOKS:
         yield hooks, list(getattr(nn.modules.module, hooks).values())
     for name, module in _modules(network):
-        is_wrapper = "_orig_mod" in module._modules or _is_scripted(module)
-        for key, value in sorted(vars(module).items()):
-            if key in _ATTRIBUTES_LEFT_OUT:
-                pass
-            elif key.endswith(("_hooks", "_hooks_with_kwargs", "_hooks_always_called")):
-                # The keys are numbers that differ between processes.
-                if value:
-                    yield f"{name}.{key}", list(value.values())
-            elif not is_wrapper:
-                yield f"{name}.{key}", value
+        for key, value in _own_attributes(module):
+            yield f"{name}.{key}", value
         for kind in type(module).__mro__:
             for key, value in _records_of_class(kind):
                 yield f"{name}.{kind.__qualname__}.{key}", value
         has_state = type(module).get_extra_state is not nn.Module.get_extra_state
         if has_state and not _is_scripted(module):
             yield f"{name}.get_extra_state()", module.get_extra_state()
+
+
+def _own_attributes(module: nn.Module) -> Iterator[tuple[str, Any]]:
+    """Attributes of one module, and its hooks."""
+    is_wrapper = "_orig_mod" in module._modules or _is_scripted(module)
+    for key, value in sorted(vars(module).items()):
+        if key in _ATTRIBUTES_LEFT_OUT:
+            continue
+        if key.endswith(("_hooks", "_hooks_with_kwargs", "_hooks_always_called")):
+            # The keys are numbers that differ between processes.
+            if value:
+                yield key, list(value.values())
+        elif not is_wrapper:
+            yield key, value
 
 
 def _records_of_class(kind: type) -> list[tuple[str, Any]]:
