@@ -56,7 +56,7 @@ docs: $(VENV)/installed  ## build the site in docs/_build/html; a warning is an 
 	$(VENV)/bin/sphinx-build -W --keep-going -b html docs docs/_build/html
 
 bench-check: $(VENV)/installed  ## check that the benchmarks run and agree with each other
-	$(ONE_THREAD) $(VENV)/bin/python benchmarks/speed.py --check
+	$(ONE_THREAD) $(VENV)/bin/python -m benchmarks --check
 
 dist: $(VENV)/installed  ## build the source archive and the wheel in dist/
 	rm -rf build dist skood.egg-info
