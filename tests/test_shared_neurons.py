@@ -115,7 +115,7 @@ def test_what_has_no_contributions_is_refused(line):
     with pytest.raises(ValueError, match="2D array"):
         shared_top_neurons([1.0, 2.0])
     for overlap in ([10, 20], [1.0], [], [-0.1], [np.nan]):
-        with pytest.raises(ValueError, match="overlap must be fractions"):
+        with pytest.raises(ValueError, match="overlap must be shares"):
             shared_top_neurons(line, overlap=overlap)
     for percentile in (0, 100, -10):
         with pytest.raises(ValueError, match="'percentile' parameter"):

@@ -119,7 +119,7 @@ def _check_overlap(overlap: ArrayLike) -> NDArray[np.float64]:
     levels: NDArray = column_or_1d(np.atleast_1d(overlap), dtype=np.float64)
     if not len(levels) or not ((levels >= 0) & (levels < 1)).all():
         raise ValueError(
-            f"overlap must be fractions of the classes, from 0 to below 1, got {overlap!r}."
+            f"overlap must be shares of the classes, from 0 to below 1, got {overlap!r}."
         )
     return levels
 
