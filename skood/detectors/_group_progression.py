@@ -15,12 +15,12 @@ from tqdm import tqdm
 
 from .._classes import check_class_labels, lookup_classes
 from .._fit_context import fit_context
+from .._patterns import pack_layers
 from .._sklearn import HasMethods, Interval, StrOptions
 from .._values import below_all
 from .._warnings import warn_user
 from ._base import BaseOneClassDetector
 from ._pattern_groups import PatternGroups
-from ._pattern_store import pack_layers
 
 
 class GroupProgressionDetector(BaseOneClassDetector):

@@ -11,11 +11,10 @@ from sklearn.utils.validation import check_is_fitted
 from .._classes import check_class_labels, lookup_classes
 from .._fit_context import fit_context
 from .._marks import in_distribution_rows, take_rows
+from .._patterns import PackedBits, build_stores, nearest_of_class, pack_layers
 from .._sklearn import Interval, StrOptions
 from .._validation import check_activations
-from ..activations import PackedBits
 from ._base import BaseOneClassDetector
-from ._pattern_store import build_stores, nearest_of_class, pack_layers
 
 
 class HammingNAPDetector(BaseOneClassDetector):

@@ -12,10 +12,9 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn.metrics import euclidean_distances
 
 from .._marks import OOD_LABEL, check_mark_is_no_class, in_distribution_mask, read_labels
+from .._patterns import hamming_neighbors, pack_layers
 from ..activations import Activations, PackedBits
 from ..detectors import GroupProgressionDetector, HammingNAPDetector, KNNDetector
-from ..detectors._hamming_search import hamming_neighbors
-from ..detectors._pattern_store import pack_layers
 
 
 @dataclass(frozen=True)
