@@ -196,7 +196,11 @@ def write_gtsrb(home):
 
 
 def write_dtd(home):
-    names = {"train": ["banded", "zigzagged"], "val": ["banded", "woven"], "test": ["dotted", "woven"]}
+    names = {
+        "train": ["banded", "zigzagged"],
+        "val": ["banded", "woven"],
+        "test": ["dotted", "woven"],
+    }
     numbers = {"banded": 0, "dotted": 10, "woven": 44, "zigzagged": 46}
     parts = {}
     for seed, (subset, classes) in enumerate(names.items()):

@@ -22,8 +22,8 @@ from ._images import (
     steps_of,
     turn_quarter,
 )
-from ._rejection import accuracy, label_rejected
 from ._penalties import OverconfidencePenalty
+from ._rejection import accuracy, label_rejected
 from ._rejection_rule import Outputs, RejectionRule
 from ._residual_denoiser import ResidualDenoiser
 
