@@ -7,10 +7,9 @@ from typing import Any, Literal, Self
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn.base import TransformerMixin
-from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted
 
-from ._sklearn import check_feature_names_in
+from ._sklearn import available_if, check_feature_names_in
 
 Container = Literal["default", "pandas", "polars"]
 

@@ -4,7 +4,6 @@ from numbers import Integral, Real
 
 import numpy as np
 from sklearn.utils import assert_all_finite, check_array
-from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted
 
 from .._classes import class_columns
@@ -14,7 +13,7 @@ from .._labels import unknown_labels
 from .._layer_names import check_layers_exist, find_layer, gradient_names
 from .._marks import in_distribution_rows, take_rows
 from .._output import returns_table
-from .._sklearn import Interval, StrOptions
+from .._sklearn import Interval, StrOptions, available_if
 from .._validation import check_activations
 from ..activations import Activations, PackedBits
 from ._base import LayerwiseTransformer
