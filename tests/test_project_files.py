@@ -21,8 +21,8 @@ def make_targets():
 
 
 def named_targets(text):
-    """Words after ``make`` in commands: up to the end of the line, a backtick or a settings."""
-    calls = re.findall(r"(?:^|[`$]) *(?:run: )?make ((?:[a-z-]+ ?)+)", text, flags=re.MULTILINE)
+    """Words after ``make`` in commands, which begin a line, follow a prompt or stand in code."""
+    calls = re.findall(r"(?:^|[`$]|run:) *make ((?:[a-z-]+ ?)+)", text, flags=re.MULTILINE)
     return {target for call in calls for target in call.split()}
 
 
@@ -34,17 +34,16 @@ def steps(workflow):
     return [step for job in workflow["jobs"].values() for step in job["steps"]]
 
 
-def test_named_targets_are_found():
-    assert named_targets("      - run: make lint\n`make docs` and\n$ make test CONSTRAINTS=\n") == {
-        "lint",
-        "docs",
-        "test",
-    }
-    assert named_targets("make coverage lint types\nto make a network\n") == {
-        "coverage",
-        "lint",
-        "types",
-    }
+@pytest.mark.parametrize(
+    ("text", "targets"),
+    [
+        ("      - run: make lint\n", {"lint"}),
+        ("Then `make docs` and\n$ make test CONSTRAINTS=\n", {"docs", "test"}),
+        ("   make coverage lint types\nto make a network\n", {"coverage", "lint", "types"}),
+    ],
+)
+def test_named_targets_are_found(text, targets):
+    assert named_targets(text) == targets
 
 
 @pytest.mark.parametrize("name", [*GUIDES, ".ci/run", ".github/pull_request_template.md"])
