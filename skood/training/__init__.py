@@ -1,4 +1,4 @@
-"""What happens while a network is trained: a recorder, losses, and classifiers that reject."""
+"""Training of networks: a recorder, confidence losses, and classifiers with a reject option."""
 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
@@ -29,7 +29,7 @@ _LAZY = {
 
 
 def __getattr__(name: str) -> Any:
-    # To import this room is light: torch is imported when a name is asked for that needs it.
+    # Torch is imported with the first name that needs it, so that this import is light.
     if name not in _LAZY:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     module, package = _LAZY[name]
