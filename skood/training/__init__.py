@@ -1,4 +1,4 @@
-"""Training of networks: a recorder, confidence losses, and classifiers with a reject option."""
+"""What happens while a network is trained: a recorder, losses, and classifiers that reject."""
 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
@@ -29,7 +29,7 @@ _LAZY = {
 
 
 def __getattr__(name: str) -> Any:
-    # Torch is imported with the first name that needs it, so that this import is light.
+    # Importing this subpackage is light: torch is imported with the first name that needs it.
     if name not in _LAZY:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     module, package = _LAZY[name]
