@@ -1,4 +1,4 @@
-"""What a network has to offer, whatever library it comes from."""
+"""The interface of a network, independent of the library that it comes from."""
 
 from __future__ import annotations
 

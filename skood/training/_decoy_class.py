@@ -13,8 +13,8 @@ from .._fit_context import fit_context
 from .._marks import in_distribution_rows, plain_labels, read_labels
 from .._sklearn import HasMethods, Interval, StrOptions
 from .._warnings import warn_user
-from ._labels import accuracy, label_rejected
 from ._outliers import OUTLIER_KINDS, make_outliers
+from ._rejection import accuracy, label_rejected
 
 _DTYPES = [np.float64, np.float32]
 # Networks in half precision are this far off.

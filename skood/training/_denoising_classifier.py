@@ -14,7 +14,7 @@ from skorch.utils import is_dataset, to_numpy
 from .._sklearn import Interval, StrOptions, validate_parameter_constraints
 from ._denoising_training import DenoisingTraining
 from ._image_classes import check_images, find_classes_of
-from ._image_corruption import (
+from ._images import (
     add_noise,
     check_disguises,
     check_sides,
@@ -22,8 +22,8 @@ from ._image_corruption import (
     steps_of,
     turn_quarter,
 )
-from ._labels import accuracy, label_rejected
 from ._penalties import OverconfidencePenalty
+from ._rejection import accuracy, label_rejected
 from ._rejection_rule import Outputs, RejectionRule
 from ._residual_denoiser import ResidualDenoiser
 

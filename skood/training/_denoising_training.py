@@ -7,7 +7,7 @@ from skorch.dataset import unpack_data
 from skorch.utils import is_dataset, to_tensor
 
 from ._image_classes import check_images, encode_classes
-from ._image_corruption import add_noise, cover_square
+from ._images import add_noise, cover_square
 from ._penalties import SpreadPenalty
 
 

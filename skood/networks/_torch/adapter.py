@@ -49,7 +49,7 @@ from .gradients import (
     weights_recorded,
 )
 from .outputs import AUTO, BINARY, Wanted, find_output
-from .trace import Integers, TorchTrace, Traced, linear_map, trace_calls
+from .trace import Integers, TorchTrace, TraceResult, linear_map, trace_calls
 from .untouched import alone, untouched
 
 _LOGITS = "(logits)"
@@ -59,7 +59,7 @@ def _keep_rows(trace: TorchTrace, keep: LayerCallback) -> LayerCallback:
     """Keep the input of the head as a matrix, also where it is that of a convolution."""
 
     def keep_rows(layer: str, value: Tensor) -> None:
-        keep(layer, value.flatten(1) if trace.taps[layer].before else value)
+        keep(layer, value.flatten(1) if trace.locations[layer].before else value)
 
     return keep_rows
 
@@ -131,7 +131,7 @@ class TorchAdapter(NetworkAdapter):
 
     def _trace(
         self, batch: Batch, integers: Integers, known: Collection[str] | None = None
-    ) -> Traced:
+    ) -> TraceResult:
         n_samples = count_rows(batch)
         return trace_calls(
             self.network,
@@ -170,12 +170,12 @@ class TorchAdapter(NetworkAdapter):
         keep: LayerCallback,
         keep_gradient: LayerCallback,
     ) -> Tensor:
-        marks, keep = LayerGradients(), _keep_rows(trace, keep)
+        gradients_at, keep = LayerGradients(), _keep_rows(trace, keep)
         keep_gradient = _keep_rows(trace, keep_gradient)
 
         def keep_and_mark(layer: str, value: Tensor) -> None:
             keep(layer, value.detach())
-            marks.mark(layer, value)
+            gradients_at.mark(layer, value)
 
         with recording(self.network), weights_recorded(self.network):
             _, inputs = recorded(self._to_inputs(batch, trace.integers))
@@ -183,7 +183,7 @@ class TorchAdapter(NetworkAdapter):
                 self._listen(inputs, trace, layers, keep_and_mark), "gradients=True"
             )
             at_logits = uniform_kl_gradient(self.to_numpy(logits))
-            gradients = marks.take(logits, torch.as_tensor(at_logits).to(logits))
+            gradients = gradients_at.compute(logits, torch.as_tensor(at_logits).to(logits))
         for layer, gradient in gradients.items():
             keep_gradient(layer, gradient)
         return logits.detach()
@@ -246,18 +246,18 @@ class TorchAdapter(NetworkAdapter):
         self, inputs: Inputs, trace: TorchTrace, layers: Sequence[str], keep: LayerCallback
     ) -> Tensor | None:
         """Call the network, and keep layers as they come."""
-        taps = {layer: trace.taps[layer] for layer in layers}
+        locations = {layer: trace.locations[layer] for layer in layers}
         if trace.logits is not None:
-            taps[_LOGITS] = trace.logits
+            locations[_LOGITS] = trace.logits
         awaited = defaultdict(list)
-        for layer, tap in taps.items():
-            awaited[tap.call].append(layer)
+        for layer, location in locations.items():
+            awaited[location.call].append(layer)
         names = {name for name, _ in awaited}
         squashed: list[Tensor | None] = []
 
         def on_call(call: Call) -> None:
             for layer in awaited.pop(call.key, ()):
-                value = taps[layer].read(call)
+                value = locations[layer].read(call)
                 if layer == _LOGITS:
                     squashed.append(value)
                 else:
@@ -335,10 +335,10 @@ class TorchAdapter(NetworkAdapter):
         dtype = self._dtype
         if holds_integers(values) and integers is not Integers.AS_FLOATS:
             dtype = torch.bool if values.dtype in (bool, torch.bool) else torch.int64
-            if integers is Integers.AS_THEY_ARE:
+            if integers is Integers.UNCHANGED:
                 dtype = _torch_dtype(values)
         if isinstance(values, np.ndarray):
-            # By way of a kind that both NumPy and torch know.
+            # Through a type that both NumPy and torch have.
             is_float = dtype.is_floating_point and dtype is not torch.float64
             copied = np.array(values, np.float32 if is_float else _numpy_dtype(dtype))
             return torch.from_numpy(copied).to(self._device, dtype)
@@ -354,9 +354,9 @@ class TorchAdapter(NetworkAdapter):
             return Integers.AS_INT64 if isinstance(batch, Mapping) else Integers.NOT_TRIED
         if not any(True for _ in self.network.parameters()):
             return Integers.AS_INT64 if isinstance(batch, Mapping) else Integers.AS_FLOATS
-        for integers in (Integers.AS_THEY_ARE, Integers.AS_INT64):
+        for integers in (Integers.UNCHANGED, Integers.AS_INT64):
             reached: list[nn.Module] = []
-            with _listening_to_weights(self.network, reached.append), suppress(Exception):
+            with _reporting_weights(self.network, reached.append), suppress(Exception):
                 self._run(batch, integers)
                 return integers
         is_embedded = bool(reached) and isinstance(reached[0], nn.Embedding | nn.EmbeddingBag)
@@ -365,10 +365,10 @@ class TorchAdapter(NetworkAdapter):
 
 
 @contextmanager
-def _listening_to_weights(
+def _reporting_weights(
     network: nn.Module, on_module: Callable[[nn.Module], None]
 ) -> Iterator[None]:
-    """Be told of the modules that have weights and no other modules, as they are called."""
+    """Report each call of a module that has weights and no inner modules."""
     thread = threading.get_ident()
 
     def enter(module: nn.Module, args: tuple) -> None:
