@@ -12,7 +12,7 @@ from tqdm import tqdm
 
 from .._warnings import warn_user
 from ..activations import Activations, LinearHead
-from ..networks import NetworkAdapter, count_rows
+from ..networks import NetworkAdapter, count_samples
 from ._collector import Collector
 from ._inputs import Batches
 from ._mode import Mode
@@ -37,7 +37,7 @@ def extract(
         for number, (batch, labels) in enumerate(batches):
             keep, layers = collector.keep, plan.layers
             outcome = mode.run(adapter, batch, plan.trace, layers, keep, number=number)
-            n_rows = count_rows(batch)
+            n_rows = count_samples(batch)
             collector.end_batch(n_rows, outcome, labels)
             bar.update(n_rows)
         head = adapter.head(plan.trace)
