@@ -6,7 +6,7 @@ import numpy as np
 from scipy.special import logit
 from sklearn.utils import gen_batches
 
-from .._head import checked_logits
+from .._head import float64_logits
 from .._layer_names import gradient_names, layer_columns
 from .._logits import uniform_kl_gradient
 from .._sklearn import Interval, RealNotInt, StrOptions, validate_parameter_constraints
@@ -235,7 +235,7 @@ class NACDetector(BaseOneClassDetector):
     def _gradients(self, part, name):
         if name in self._gradient_names:
             return np.asarray(part[self._gradient_names[name]], dtype=np.float64)
-        logits = checked_logits(self, part, self.head_)
+        logits = float64_logits(self, part, self.head_)
         return uniform_kl_gradient(logits) @ self.head_.weight.astype(np.float64)
 
     def _score_samples(self, X):

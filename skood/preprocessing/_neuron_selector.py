@@ -8,7 +8,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from .._classes import class_columns
 from .._fit_context import fit_context
-from .._head import check_head_input
+from .._head import validate_head_input
 from .._labels import unknown_labels
 from .._layer_names import check_layers_exist, find_layer, gradient_names
 from .._marks import in_distribution_rows, take_rows
@@ -167,7 +167,7 @@ class NeuronSelector(LayerwiseTransformer):
             return self._given_importances(X)
         if self.importance == "gradient":
             return self._mean_gradients(X, y)
-        self.class_labels_ = np.asarray(check_head_input(self, X, reset=True).classes)
+        self.class_labels_ = np.asarray(validate_head_input(self, X, reset=True).classes)
         return {self.head_.input_layer: self.head_.weight.astype(np.float64)}
 
     def _mean_gradients(self, X, y):

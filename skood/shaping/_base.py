@@ -13,7 +13,7 @@ from sklearn.utils import Tags, gen_batches
 from sklearn.utils.validation import check_is_fitted
 
 from .._fit_context import fit_context
-from .._head import check_head_input, head_features, head_logits
+from .._head import head_features, head_logits, validate_head_input
 from .._marks import in_distribution_rows, take_rows
 from .._output import ActivationsOutputMixin
 from .._values import check_finite
@@ -63,7 +63,7 @@ class BaseShaper(ActivationsOutputMixin, BaseEstimator, metaclass=ABCMeta):
             If there is no head or its layer is missing, values are not finite, or no sample is
             in-distribution.
         """
-        checked = check_head_input(self, X, reset=True, ensure_min_classes=self._min_classes)
+        checked = validate_head_input(self, X, reset=True, ensure_min_classes=self._min_classes)
         self._fit(*take_rows(checked, y, in_distribution_rows(y, len(checked))))
         return self
 
@@ -95,7 +95,7 @@ class BaseShaper(ActivationsOutputMixin, BaseEstimator, metaclass=ABCMeta):
             are not those of ``fit``.
         """
         check_is_fitted(self, "head_")
-        checked = check_head_input(self, X, reset=False)
+        checked = validate_head_input(self, X, reset=False)
         features = head_features(checked)
         with np.errstate(over="ignore", invalid="ignore"):
             shaped, logits = self._shape(features)
@@ -106,7 +106,7 @@ class BaseShaper(ActivationsOutputMixin, BaseEstimator, metaclass=ABCMeta):
         # Predictions and ``A.features`` of the network itself come from these from here on.
         X = X.assign(logits=checked.logits if X.logits is None else None, head=self.head_)
         layer = self.head_.input_layer
-        assert layer is not None  # check_head_input names it
+        assert layer is not None  # validate_head_input names it
         return X.assign({layer: shaped}, logits=logits, head=self._shaped_head())
 
     @abstractmethod
