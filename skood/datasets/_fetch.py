@@ -130,15 +130,14 @@ def _publish(fetch: Callable[..., Any], dataset: str) -> Callable[..., Any]:
     """Give a function its public name, its docstring and the validation of its parameters."""
     fetch.__name__ = fetch.__qualname__ = f"fetch_{dataset}"
     fetch.__doc__ = describe(dataset)
-    constraints = {
+    constraints: dict[str, Any] = {
         "subset": [StrOptions({*ORIGINALS[dataset].subsets, "all"})],
-        "image_size": [Interval(Integral, 1, None, closed="left")],
         "data_home": [str, os.PathLike, None],
         "download_if_missing": ["boolean"],
         "return_X_y": ["boolean"],
     }
-    if not ORIGINALS[dataset].resizing:
-        del constraints["image_size"]
+    if ORIGINALS[dataset].resizing:
+        constraints["image_size"] = [Interval(Integral, 1, None, closed="left")]
     return validate_params(constraints, prefer_skip_nested_validation=True)(fetch)
 
 
