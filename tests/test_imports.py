@@ -16,6 +16,7 @@ PACKAGE = Path(skood.__file__).parent
 FLOW = [
     "_optional",
     "_versions",
+    "_estimator_checks",
     "_sklearn",
     "_warnings",
     "_fit_context",
