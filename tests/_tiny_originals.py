@@ -72,8 +72,8 @@ def python2_batch(images, labels, label_key="labels"):
     return b"\x80\x02}(" + entries + text("data") + array + b"u."
 
 
-def python3_batch(images, labels, label_key="labels", protocol=None, **entries):
-    content = {label_key: labels.tolist(), "data": images.reshape(len(images), -1), **entries}
+def python3_batch(images, labels, /, protocol=None, **entries):
+    content = {"labels": labels.tolist(), "data": images.reshape(len(images), -1), **entries}
     return pickle.dumps(content, protocol)
 
 

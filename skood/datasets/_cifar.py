@@ -104,10 +104,10 @@ def _read_pickle(path: Path, label_key: str) -> tuple[NDArray[np.uint8], Labels]
             f"{_describe(images)}."
         )
     labels = np.asarray(entries[label_key], dtype=object)
-    if labels.shape != images.shape[:1] or not all(type(label) is int for label in labels):
+    if labels.shape != images.shape[:1] or not all(map(_is_byte, labels)):
         raise ValueError(
-            f"{label_key!r} in '{path}' must be a list of {len(images)} integers, one for each "
-            "image."
+            f"{label_key!r} in '{path}' must be a list of {len(images)} integers from 0 to 255, "
+            "one for each image."
         )
     return images, labels.astype(np.int64)
 
@@ -120,6 +120,10 @@ def _decode_keys(content: Any) -> dict[Any, Any]:
         key.decode("latin1") if isinstance(key, bytes) else key: value
         for key, value in content.items()
     }
+
+
+def _is_byte(value: Any) -> bool:
+    return type(value) is int and 0 <= value < 256
 
 
 def _describe(value: Any) -> str:

@@ -76,10 +76,9 @@ _DATA_HOME = (
     "environment variable ``SKOOD_DATA`` names or, where it is not set, ``~/skood_data``."
 )
 
-_IMAGE_SIZE = """image_size : int, default=32
-    Height and width in pixels. Each image is {resizing}, by a
-    bilinear filter without aliasing.
-"""
+_IMAGE_SIZE = (
+    "Height and width in pixels. Each image is {resizing}, by a bilinear filter without aliasing."
+)
 
 _PILLOW = """ImportError
     If Pillow is not installed, which reads the images.
@@ -109,7 +108,7 @@ def describe(dataset: str) -> str:
         description=_wrap(original.description),
         origin=_wrap(_ORIGIN.format(subsets=", ".join(subsets))),
         choices=", ".join(f'"{name}"' for name in [*original.subsets, "all"]),
-        image_size=_IMAGE_SIZE.format(resizing=original.resizing) if resizes else "",
+        image_size=_describe_size(original) if resizes else "",
         data_home=_wrap(_DATA_HOME.format(places=_list_places(original)), "    ", "    "),
         shape=", ".join(map(str, original.shape)),
         target=original.target,
@@ -119,6 +118,11 @@ def describe(dataset: str) -> str:
         page=original.page,
         example_shape=tuple(32 if side == "image_size" else side for side in original.shape),
     )
+
+
+def _describe_size(original: Original) -> str:
+    text = _IMAGE_SIZE.format(resizing=original.resizing)
+    return f"image_size : int, default=32\n{_wrap(text, '    ', '    ')}\n"
 
 
 def _list_places(original: Original) -> str:
