@@ -1,5 +1,7 @@
 """Scikit-learn's digits with some classes held out."""
 
+from typing import Literal, overload
+
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn.datasets import load_digits
@@ -7,6 +9,16 @@ from sklearn.utils import Bunch
 
 from .._marks import OOD_LABEL
 from .._sklearn import validate_params
+
+
+@overload
+def load_digits_ood(held_out: ArrayLike = ..., *, return_X_y: Literal[False] = ...) -> Bunch: ...
+
+
+@overload
+def load_digits_ood(
+    held_out: ArrayLike = ..., *, return_X_y: Literal[True]
+) -> tuple[NDArray[np.float32], NDArray[np.int64]]: ...
 
 
 @validate_params(

@@ -10,6 +10,7 @@ import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
+from sklearn.neural_network import MLPClassifier
 
 from skood import (
     ActivationExtractor,
@@ -61,7 +62,7 @@ network = torch.nn.Sequential(
     torch.nn.Linear(16, 8),
 )
 known = torch.tensor(labels != -1)
-inputs, targets = torch.tensor(images)[known, None], torch.tensor(labels)[known]
+inputs, targets = torch.tensor(images)[known], torch.tensor(labels)[known]
 optimizer, criterion = torch.optim.Adam(network.parameters(), lr=0.01), OverconfidencePenalty()
 for _ in range(20):
     loss = criterion(network(inputs), targets)
@@ -71,10 +72,10 @@ for _ in range(20):
     optimizer.step()
 
 extractor = ActivationExtractor(network, reducer=PoolingReducer("max"))
-assert_type(extractor.fit(images[:, None]), ActivationExtractor)
-A = extractor.transform(images[:, None])
+assert_type(extractor.fit(images), ActivationExtractor)
+A = extractor.transform(images)
 assert_type(A, Activations)
-assert_type(extractor.fit_transform(images[:, None]), Activations)
+assert_type(extractor.fit_transform(images), Activations)
 assert_type(A[:10], Activations)
 assert_type(A.layer_names, tuple[str, ...])
 assert_type(A.head, LinearHead | None)
@@ -93,7 +94,6 @@ assert_type(detector.fit(bits, labels), HammingNAPDetector)
 assert_type(detector.score_samples(bits), Scores)
 assert_type(detector.decision_function(bits), Scores)
 assert_type(detector.predict(bits), NDArray[np.int64])
-assert_type(detector.is_ood(bits), NDArray[np.bool_])
 assert_type(detector.score(bits, labels), float)
 assert_type(detector.offset_, float)
 assert_type(detector.training_rows_, NDArray[np.intp])
@@ -105,9 +105,9 @@ ensemble = LayerEnsembleDetector(HammingNAPDetector(), combine="mean").fit(bits,
 assert_type(ensemble, LayerEnsembleDetector)
 assert_type(ensemble.score_samples(bits), Scores)
 
-monitor = make_monitor(network).fit(images[labels != -1][:, None])
-assert_type(monitor.score_samples(images[:, None]), Scores)
-assert_type(monitor.predict(images[:, None]), NDArray[np.int64])
+monitor = make_monitor(network).fit(images[labels != -1])
+assert_type(monitor.score_samples(images), Scores)
+assert_type(monitor.predict(images), NDArray[np.int64])
 
 react = ReAct(percentile=90).fit(A, labels)
 assert_type(react, ReAct)
@@ -154,6 +154,11 @@ assert_type(reliability.plot(), ReliabilityDisplay)
 # A classifier with a reject option
 
 rows = images.reshape(len(images), -1)
-classifier = DecoyClassClassifier(monitor, outliers="noise", reject_label=-1)
-assert_type(classifier.get_params()["outliers"], str)  # type: ignore[assert-type]
+classifier = DecoyClassClassifier(
+    MLPClassifier((16,), max_iter=50, random_state=0), outliers="noise", reject_label=-1
+)
+assert_type(classifier.fit(rows, labels), DecoyClassClassifier)
+assert_type(classifier.predict_proba(rows), Scores)
+assert_type(classifier.is_ood(rows), NDArray[np.bool_])
+assert_type(classifier.score(rows, labels), float)
 assert_type(classifier.make_outliers(rows, labels), NDArray[np.floating])
