@@ -61,15 +61,9 @@ network = torch.nn.Sequential(
     torch.nn.ReLU(),
     torch.nn.Linear(16, 8),
 )
-known = torch.tensor(labels != -1)
-inputs, targets = torch.tensor(images)[known], torch.tensor(labels)[known]
-optimizer, criterion = torch.optim.Adam(network.parameters(), lr=0.01), OverconfidencePenalty()
-for _ in range(20):
-    loss = criterion(network(inputs), targets)
-    assert_type(criterion.penalty(network(inputs), targets), torch.Tensor)
-    optimizer.zero_grad()
-    loss.backward()
-    optimizer.step()
+criterion = OverconfidencePenalty()
+inputs, targets = torch.tensor(images[labels != -1]), torch.tensor(labels[labels != -1])
+assert_type(criterion.penalty(network(inputs), targets), torch.Tensor)
 
 extractor = ActivationExtractor(network, reducer=PoolingReducer("max"))
 assert_type(extractor.fit(images), ActivationExtractor)
