@@ -1,4 +1,4 @@
-"""The networks of the CIFAR benchmark, their data, and the images that are foreign to them."""
+"""The networks of the CIFAR experiment, their data, and the images that are foreign to them."""
 
 from __future__ import annotations
 

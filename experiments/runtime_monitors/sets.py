@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,9 +12,10 @@ from numpy.typing import NDArray
 from skood import ActivationExtractor, Activations, datasets
 
 from .._common.images import draw_rows
+from .._common.networks import predicted_classes
 from .net import MAPS, MONITORED, Net
 
-FETCHERS = {
+FETCHERS: dict[str, Callable[[], Any]] = {
     "Fashion-MNIST": lambda: datasets.fetch_fashion_mnist(subset="test"),
     "KMNIST": datasets.fetch_kmnist,
     "notMNIST": datasets.fetch_notmnist,
@@ -32,6 +33,9 @@ class Sizes(NamedTuple):
     """Training digits of each class that real values are compared with, one by one."""
 
 
+QUICK = Sizes(n_train=3_000, n_test=1_000, n_outside=200, n_compared=20)
+
+
 @dataclass(frozen=True)
 class Watched:
     """One or more layers of a network, for each set of images."""
@@ -45,7 +49,7 @@ class Watched:
     @property
     def is_wrong(self) -> NDArray[np.bool_]:
         """Which of the test digits the network misclassifies."""
-        return self.test.predictions != self.y_test
+        return np.not_equal(predicted_classes(self.test), self.y_test)
 
     @property
     def learnt(self) -> tuple[Activations, NDArray[np.int64]]:
@@ -55,7 +59,7 @@ class Watched:
     @property
     def is_learnt(self) -> NDArray[np.bool_]:
         """Which of the training digits it classifies right."""
-        return self.train.predictions == self.y_train
+        return np.equal(predicted_classes(self.train), self.y_train)
 
     def select(self, layer: str) -> Watched:
         return self.convert(lambda A: A[[layer]])
