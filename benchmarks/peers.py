@@ -200,7 +200,7 @@ METHODS = [
     *(
         Method(
             f"ASH-{variant} and energy",
-            make_pipeline(ASH(variant), ENERGY),
+            make_pipeline(ASH(variant=variant), ENERGY),
             "feature_maps",
             partial(ash, variant=variant),
             (lambda library: library.Energy(use_ash=True)) if variant == "s" else None,

@@ -15,8 +15,8 @@ from sklearn.utils import gen_batches
 
 from experiments._common.timing import Timings
 from skood import Activations, HammingNAPDetector, PercentileBinarizer
+from skood._patterns import hamming_neighbors
 from skood.activations import PackedBits
-from skood.detectors._hamming_search import hamming_neighbors
 
 from .measure import Comparison, Line, Sizes
 

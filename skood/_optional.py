@@ -5,6 +5,9 @@ from __future__ import annotations
 from importlib import import_module
 from types import ModuleType
 
+# Packages that are installed under another name than they are imported by.
+_DISTRIBUTIONS = {"PIL": "pillow"}
+
 
 def import_optional(module: str, extra: str, needed_by: str) -> ModuleType:
     """Import a module of an optional package.
@@ -26,12 +29,14 @@ def import_optional(module: str, extra: str, needed_by: str) -> ModuleType:
     Raises
     ------
     ImportError
-        If the package is not installed; the message tells how to install it.
+        If the package is not installed; the message says how to install it.
     """
     try:
         return import_module(module)
     except ImportError as error:
-        package = module.partition(".")[0]
+        name = module.partition(".")[0]
+        package = _DISTRIBUTIONS.get(name, name)
         raise ImportError(
-            f"{needed_by} needs {package}, which is not installed: pip install 'skood[{extra}]'."
+            f"{needed_by} needs {package}, which is not installed. Install it with "
+            f"'pip install {package}', or install skood with its extra '{extra}'."
         ) from error

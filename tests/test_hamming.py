@@ -11,10 +11,8 @@ from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
 
 from skood import Activations, HammingNAPDetector, PercentileBinarizer
+from skood._patterns import PatternStore, _search, hamming_neighbors
 from skood.activations import PackedBits
-from skood.detectors import _hamming_search
-from skood.detectors._hamming_search import hamming_neighbors
-from skood.detectors._pattern_store import PatternStore
 
 LAYERS = ("conv1", "conv2", "conv3", "conv4", "conv5", "fc1")
 
@@ -513,7 +511,7 @@ def search(request, monkeypatch):
         pytest.importorskip("faiss")
     else:
         monkeypatch.setitem(sys.modules, "faiss", None)
-        monkeypatch.setattr(_hamming_search, "_VALUES_PER_BATCH", 2**18)
+        monkeypatch.setattr(_search, "_VALUES_PER_BATCH", 2**18)
     return hamming_neighbors
 
 

@@ -35,7 +35,7 @@ def draw_all(all_results: Sequence[Results]) -> dict[str, Figure]:
 
 def draw_sharing(by_net: Mapping[str, NDArray]) -> Figure:
     """How many of a class's top neurons are shared, over the share of the classes."""
-    display = SharedNeuronDisplay(shares=by_net, overlap=OVERLAP, top=0.1).plot()
+    display = SharedNeuronDisplay(shares=by_net, overlap=OVERLAP, percentile=90).plot()
     return display.figure_
 
 

@@ -20,7 +20,7 @@ ABLATION: dict[str, dict[str, Any]] = {
         "spread_weight": 0.0,
     },
     "spread times 50": {"spread_weight": 5.0},
-    "no image left clean": {"clean_share": 0.0},
+    "no image left clean": {"clean_fraction": 0.0},
 }
 
 

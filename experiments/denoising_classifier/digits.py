@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from skood.datasets import fetch_mnist
+from .._common.image_sets import read_images
 
 UNKNOWN = 0
 """The digit that the network does not learn."""
@@ -63,8 +63,8 @@ class Digits:
 
 def load_digits(sizes: Sizes, n_train: int | None, seed: int) -> Digits:
     """All that are known, in random order, ``n_train`` of them to train on."""
-    X, y = fetch_mnist(subset="train", return_X_y=True)
-    X_test, y_test = fetch_mnist(subset="test", return_X_y=True)
+    X, y = read_images("mnist", "train")
+    X_test, y_test = read_images("mnist", "test")
     known = np.random.default_rng(seed).permutation(np.flatnonzero(y != UNKNOWN))
     known = known[: None if n_train is None else sizes.n_held_out + n_train]
     X_test, y_test = X_test[: sizes.n_test], y_test[: sizes.n_test]

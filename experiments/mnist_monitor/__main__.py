@@ -21,10 +21,11 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import nn
 
-from skood import ActivationExtractor, Activations, PoolingReducer, datasets
+from skood import ActivationExtractor, Activations, PoolingReducer
 
 from .._common.arguments import find_folders, make_parser
 from .._common.figures import save_figures
+from .._common.image_sets import read_images
 from .._common.networks import predicted_classes
 from .._common.tables import Measured, write_tables
 from .detectors import WEIGHTED, fit_detectors, fit_single_layer
@@ -63,8 +64,8 @@ def main() -> None:
     sizes = QUICK if arguments.quick else Sizes()
     epochs = 1 if arguments.quick else arguments.epochs
     rng = np.random.default_rng(arguments.seed)
-    X, y = datasets.fetch_mnist(subset="train", return_X_y=True)
-    X_test, y_test = datasets.fetch_mnist(subset="test", return_X_y=True)
+    X, y = read_images("mnist", "train")
+    X_test, y_test = read_images("mnist", "test")
     net = trained_net(
         X[: sizes.n_net],
         y[: sizes.n_net],

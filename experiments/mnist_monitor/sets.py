@@ -2,30 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import zoom
 
-from skood import datasets
+from skood.datasets import make_noise
+
+from .._common.image_sets import read_images
 
 Images = NDArray[np.float32]
 
 NOISE = "uniform noise"
-FETCHERS: dict[str, Callable[[], Any]] = {
-    "Fashion-MNIST": lambda: datasets.fetch_fashion_mnist(subset="test"),
-    "notMNIST": datasets.fetch_notmnist,
-    "KMNIST": datasets.fetch_kmnist,
-    "USPS": datasets.fetch_usps,
-    "textures": datasets.fetch_textures,
-    "CIFAR-10": lambda: datasets.fetch_cifar10(subset="test"),
-    "street characters": datasets.fetch_streetview_chars,
-    "traffic signs": datasets.fetch_gtsrb,
-    "scenes": datasets.fetch_scenes,
+IMAGES: dict[str, tuple[str, str]] = {
+    "Fashion-MNIST": ("fashion_mnist", "test"),
+    "notMNIST": ("notmnist", "all"),
+    "KMNIST": ("kmnist", "all"),
+    "USPS": ("usps", "all"),
+    "textures": ("textures", "all"),
+    "CIFAR-10": ("cifar10", "test"),
+    "street characters": ("streetview_chars", "all"),
+    "traffic signs": ("gtsrb", "all"),
+    "scenes": ("scenes", "all"),
 }
-OUTSIDE = (NOISE, *FETCHERS)
+"""What ``read_images`` takes for each set."""
+OUTSIDE = (NOISE, *IMAGES)
 
 
 class Sizes(NamedTuple):
@@ -46,9 +48,9 @@ QUICK = Sizes(n_net=3_000, n_fit=600, n_validation=150, n_per_set=100)
 
 def load_outside(n_per_set: int, rng: np.random.Generator) -> dict[str, Images]:
     """Images of every other kind, shape (n, 1, 28, 28), at most ``n_per_set`` of each."""
-    outside = {NOISE: datasets.make_noise("uniform", (n_per_set, 1, 28, 28), random_state=0)}
-    for name, fetch in FETCHERS.items():
-        images = fetch().data
+    outside = {NOISE: make_noise("uniform", (n_per_set, 1, 28, 28), random_state=0)}
+    for name, image_set in IMAGES.items():
+        images, _ = read_images(*image_set)
         rows = rng.permutation(len(images))[:n_per_set]
         outside[name] = to_grey_28(images[np.sort(rows)])
     return outside

@@ -4,22 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from skood import ActivationExtractor, Activations, datasets
+from skood import ActivationExtractor, Activations
+from skood.datasets import make_noise, make_triangles
 
+from .._common.image_sets import read_images
 from .._common.images import draw_rows
 from .._common.networks import predicted_classes
 from .net import MAPS, MONITORED, Net
 
-FETCHERS: dict[str, Callable[[], Any]] = {
-    "Fashion-MNIST": lambda: datasets.fetch_fashion_mnist(subset="test"),
-    "KMNIST": datasets.fetch_kmnist,
-    "notMNIST": datasets.fetch_notmnist,
+IMAGES: dict[str, tuple[str, str]] = {
+    "Fashion-MNIST": ("fashion_mnist", "test"),
+    "KMNIST": ("kmnist", "all"),
+    "notMNIST": ("notmnist", "all"),
 }
+"""What ``read_images`` takes for each set."""
 NOISE, TRIANGLES = "uniform noise", "triangles"
 
 
@@ -76,7 +79,7 @@ class Watched:
 
 def watch(net: Net, X: NDArray, y: NDArray, sizes: Sizes, seed: int) -> Watched:
     """Run the network once over all images."""
-    X_test, y_test = datasets.fetch_mnist(subset="test", return_X_y=True)
+    X_test, y_test = read_images("mnist", "test")
     extractor = ActivationExtractor(net.module, [MAPS, MONITORED]).fit(X[:2])
     return Watched(
         extractor.transform(X),
@@ -92,12 +95,12 @@ def watch(net: Net, X: NDArray, y: NDArray, sizes: Sizes, seed: int) -> Watched:
 
 def load_outside(n_images: int, seed: int) -> dict[str, NDArray]:
     outside = {}
-    for name, fetch in FETCHERS.items():
-        images = fetch().data
+    for name, image_set in IMAGES.items():
+        images, _ = read_images(*image_set)
         outside[name] = images[draw_rows(len(images), n_images, seed)]
     shape = (n_images, 1, 28, 28)
-    outside[NOISE] = datasets.make_noise("uniform", shape, random_state=seed)
-    outside[TRIANGLES] = datasets.make_triangles(shape, random_state=seed)
+    outside[NOISE] = make_noise("uniform", shape, random_state=seed)
+    outside[TRIANGLES] = make_triangles(shape, random_state=seed)
     return outside
 
 

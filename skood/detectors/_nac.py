@@ -7,10 +7,11 @@ from scipy.special import logit
 from sklearn.utils import gen_batches
 
 from .._head import checked_logits
+from .._logits import uniform_kl_gradient
 from .._sklearn import Interval, RealNotInt, StrOptions, validate_parameter_constraints
 from .._values import SQUARABLE
 from ..activations import LinearHead
-from ..extraction._gradients import is_gradient, owner_of, uniform_kl_slope
+from ..extraction._gradients import is_gradient, owner_of
 from ._base import BaseOneClassDetector
 
 _VALUES_PER_BATCH = 2**19
@@ -237,7 +238,7 @@ class NACDetector(BaseOneClassDetector):
         if name in self._gradient_names:
             return np.asarray(part[self._gradient_names[name]], dtype=np.float64)
         logits = checked_logits(self, part, self.head_)
-        return uniform_kl_slope(logits) @ self.head_.weight.astype(np.float64)
+        return uniform_kl_gradient(logits) @ self.head_.weight.astype(np.float64)
 
     def _score_samples(self, X):
         return self._mean_coverage(X)

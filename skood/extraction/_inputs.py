@@ -14,8 +14,7 @@ from scipy.sparse import issparse
 from sklearn.utils import assert_all_finite, gen_batches
 from sklearn.utils.validation import validate_data
 
-Batch = Any
-"""An array, a tensor, or a mapping of names to these."""
+from ..networks import Batch, count_samples, take_samples
 
 
 @dataclass(frozen=True)
@@ -40,7 +39,7 @@ class Batches:
             If there is no sample.
         """
         for batch in self:
-            return take_rows(batch, [0, -1])
+            return take_samples(batch, [0, -1])
         raise ValueError("Found 0 samples where at least 1 is needed.")
 
 
@@ -76,7 +75,7 @@ def as_batches(
         _check_kind(X)
         any_length = any_length and np.ndim(X) > 1
         data = _validate(estimator, X, reset=reset, any_length=any_length)
-    return Batches(partial(_slice, data, batch_size, estimator), count_rows(data), data)
+    return Batches(partial(_slice, data, batch_size, estimator), count_samples(data), data)
 
 
 def forget_features(estimator: Any) -> None:
@@ -84,18 +83,6 @@ def forget_features(estimator: Any) -> None:
     for name in ("n_features_in_", "feature_names_in_"):
         if hasattr(estimator, name):
             delattr(estimator, name)
-
-
-def count_rows(batch: Batch) -> int:
-    """Number of samples."""
-    return len(next(iter(batch.values())) if isinstance(batch, Mapping) else batch)
-
-
-def take_rows(batch: Batch, rows: slice | list[int]) -> Batch:
-    """Some of the samples."""
-    if isinstance(batch, Mapping):
-        return {key: values[rows] for key, values in batch.items()}
-    return batch[rows]
 
 
 def as_arrays(data: Batch, to_numpy: Callable[[Any], NDArray]) -> Any:
@@ -106,8 +93,8 @@ def as_arrays(data: Batch, to_numpy: Callable[[Any], NDArray]) -> Any:
 
 
 def _slice(data: Batch, batch_size: int, estimator: Any) -> Iterator[Batch]:
-    for rows in gen_batches(count_rows(data), batch_size):
-        batch = take_rows(data, rows)
+    for rows in gen_batches(count_samples(data), batch_size):
+        batch = take_samples(data, rows)
         _check_finite(estimator, batch)
         yield batch
 
