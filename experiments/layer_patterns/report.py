@@ -8,9 +8,23 @@ from dataclasses import dataclass
 import numpy as np
 
 from .._common.tables import Measured, Table
-from .detectors import COLUMNS, Lines, Quality
+from .detectors import COLUMNS, Lines
 from .findings import Finding
 from .net import CONFIDENT, Experiment, Settings
+
+MEASURES = {
+    "auroc": ("auroc", "AUROC"),
+    "fpr95": (
+        "fpr95_id_positive",
+        "FPR95, in-distribution positive: the share of the other samples accepted where 95 % of "
+        "the digits are",
+    ),
+    "fpr95_ood_positive": (
+        "fpr95_ood_positive",
+        "FPR95, OOD positive: the share of the digits flagged where 95 % of the others are",
+    ),
+}
+"""By table: its measure, and what it is called in the report."""
 
 
 @dataclass(frozen=True)
@@ -28,7 +42,7 @@ class Run:
 def make_tables(runs: Sequence[Run]) -> dict[str, Table]:
     return {
         "networks": tabulate_networks(runs),
-        "detectors": tabulate_detectors(runs),
+        **{name: tabulate_detectors(runs, measure) for name, (measure, _) in MEASURES.items()},
         "accuracies": tabulate_accuracies(runs),
         "findings": tabulate_findings(runs),
     }
@@ -43,10 +57,8 @@ def write_report(
         f"{seconds:.0f} s in all.",
         tables["networks"].to_markdown(),
         "## Detectors compared",
-        "FPR95 with in-distribution positive is the share of the other samples accepted where 95 % "
-        "of the digits are; with OOD positive, the share of the digits flagged where 95 % of the "
-        "others are. Means over the networks.",
-        tables["detectors"].to_markdown(),
+        "Means over the networks.",
+        *(f"{title}:\n\n{tables[name].to_markdown()}" for name, (_, title) in MEASURES.items()),
         "Accuracy in percent of the classifiers on the other half of the balanced samples, sources "
         "known.",
         tables["accuracies"].to_markdown(),
@@ -88,18 +100,14 @@ def tabulate_networks(runs: Sequence[Run]) -> Table:
     return Table(["Seed", *runs[0].network], rows)
 
 
-def tabulate_detectors(runs: Sequence[Run]) -> Table:
-    measures = ("AUROC", "FPR95", "FPR95, OOD positive")
-    header = [f"{measure}, {column}" for column in COLUMNS for measure in measures]
+def tabulate_detectors(runs: Sequence[Run], measure: str) -> Table:
     rows = []
     for name in runs[0].lines:
-        means = (mean([run.lines[name][column] for run in runs]) for column in COLUMNS)
-        rows.append([name, *(f"{value:.3f}" for quality in means for value in quality)])
-    return Table(["Detector", *header], rows)
-
-
-def mean(qualities: Sequence[Quality]) -> Quality:
-    return Quality(*np.mean(qualities, axis=0).tolist())
+        by_column = (
+            [getattr(run.lines[name][column], measure) for run in runs] for column in COLUMNS
+        )
+        rows.append([name, *(f"{np.mean(values):.3f}" for values in by_column)])
+    return Table(["Detector", *COLUMNS], rows)
 
 
 def tabulate_accuracies(runs: Sequence[Run]) -> Table:
