@@ -58,9 +58,9 @@ def make_settings(arguments: argparse.Namespace, folder: Path) -> Settings:
     quick = arguments.quick
     return Settings(
         folder=folder,
-        n_train=200 if quick else arguments.train_samples,
-        n_samples=20 if quick else arguments.samples,
-        n_odin=4 if quick else arguments.odin_samples,
+        n_train=120 if quick else arguments.train_samples,
+        n_samples=10 if quick else arguments.samples,
+        n_odin=2 if quick else arguments.odin_samples,
         seed=arguments.seed,
     )
 

@@ -90,7 +90,7 @@ class Settings:
 
 
 QUICK = Settings(
-    widths=(64, 64, 64), n_test=1_500, n_fit=800, n_noise_drawn=300, n_noise=100, n_per_source=50
+    widths=(64, 64, 64), n_test=800, n_fit=400, n_noise_drawn=200, n_noise=60, n_per_source=20
 )
 
 

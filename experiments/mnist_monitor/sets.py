@@ -43,7 +43,7 @@ class Sizes(NamedTuple):
     """Test digits, and images of each other kind, at most."""
 
 
-QUICK = Sizes(n_net=3_000, n_fit=600, n_validation=150, n_per_set=100)
+QUICK = Sizes(n_net=2_000, n_fit=300, n_validation=80, n_per_set=50)
 
 
 def load_outside(n_per_set: int, rng: np.random.Generator) -> dict[str, Images]:
