@@ -18,16 +18,23 @@ FLOW = [
     "_versions",
     "_estimator_checks",
     "_sklearn",
+    "_output",
     "_warnings",
     "_fit_context",
     "_axes",
     "_values",
+    "_pooling",
     "_logits",
     "networks",
     "_rows",
+    "_labels",
     "_faiss",
     "_patterns",
+    "_linear_head",
+    "_column",
+    "_manifest",
     "_storage",
+    "_tables",
     "activations",
     "_layer_names",
     "_marks",
@@ -50,7 +57,7 @@ FLOW = [
 ]
 
 # Private modules that other subpackages still import.
-STILL_TO_MOVE = {"extraction._gradients"}  # by detectors and preprocessing: names of layers
+STILL_TO_MOVE: set[str] = set()
 
 
 def imported_modules(*statements):
