@@ -16,7 +16,7 @@ from skood.ensemble._nap_configuration import (
     percentile_weight,
 )
 
-N_ROWS = {"train": 450, "val": 200, "unk": 150, "eval": 400}
+N_ROWS = {"train": 450, "val": 200, "unk": 150, "eval": 40}
 POOLINGS = ("max", "avg")
 
 

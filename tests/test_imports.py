@@ -16,6 +16,7 @@ PACKAGE = Path(skood.__file__).parent
 FLOW = [
     "_optional",
     "_versions",
+    "_estimator_checks",
     "_sklearn",
     "_output",
     "_warnings",
@@ -56,12 +57,7 @@ FLOW = [
 ]
 
 # Private modules that other subpackages still import.
-STILL_TO_MOVE = {
-    "detectors._hamming_search",  # by ensemble and inspection, which read stored patterns
-    "detectors._pattern_store",
-    "preprocessing._binarizer",  # by ensemble
-    "shaping._base",  # by inspection
-}
+STILL_TO_MOVE: set[str] = set()
 
 
 def imported_modules(*statements):

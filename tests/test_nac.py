@@ -68,7 +68,7 @@ def reference(golden):
             head=LinearHead(inputs["W"], inputs["b"], "fc"),
         )
 
-    return read("train", 450), read("eval", 400), expected
+    return read("train", 450), read("eval", 40), expected
 
 
 def published(expected, setting):
