@@ -1,4 +1,4 @@
-"""Uncertainty of the predictions of several passes with dropout."""
+"""Uncertainty of the predictions of stochastic forward passes (Monte Carlo dropout)."""
 
 import numpy as np
 from scipy.special import xlog1py, xlogy
