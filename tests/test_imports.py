@@ -20,6 +20,7 @@ FLOW = [
     "_warnings",
     "_fit_context",
     "_axes",
+    "_batches",
     "_values",
     "_logits",
     "networks",
@@ -50,12 +51,7 @@ FLOW = [
 
 # Private modules that other subpackages still import.
 STILL_TO_MOVE = {
-    "detectors._hamming_search",  # by ensemble and inspection, which read stored patterns
-    "detectors._pattern_store",
     "extraction._gradients",  # by detectors and preprocessing, which parse names of layers
-    "preprocessing._binarizer",  # by ensemble
-    "preprocessing._pooling",
-    "shaping._base",  # by inspection
 }
 
 

@@ -9,14 +9,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.base import clone
-from sklearn.utils import gen_batches
 
+from .._batches import row_batches
 from .._warnings import warn_user
 from ..activations import Activations, LinearHead, PackedBits, largest_logits
 from ._gradients import owner_of
 from ._passes import PASSES
-
-_ROWS_PER_CHECK = 1024
 
 
 class Collector:
@@ -159,7 +157,7 @@ def without_false_head(extracted: Activations, rounding: float) -> Activations:
     if head is None or features is None or logits is None:
         return extracted
     wrong = 0
-    for rows in gen_batches(len(features), _ROWS_PER_CHECK):
+    for rows in row_batches(len(features), max(features.shape[1], logits.shape[1])):
         some = np.asarray(features[rows], dtype=logits.dtype)
         # What the sums would be without signs, for what rounding may do to them.
         scale = np.abs(some) @ np.abs(head.weight.T) + np.abs(np.asarray(head.bias))

@@ -5,8 +5,9 @@ from numbers import Real
 
 import numpy as np
 
+from .._batches import row_batches
 from .._sklearn import Interval, StrOptions
-from ._base import FeatureShaper, row_batches
+from ._base import FeatureShaper
 
 
 class _SampleShaper(FeatureShaper):
@@ -21,7 +22,7 @@ class _SampleShaper(FeatureShaper):
         n_units = features.shape[1]
         n_kept = n_units - round(n_units * self.percentile / 100)
         shaped = np.empty_like(features, order="C")
-        for rows in row_batches(features):
+        for rows in row_batches(*features.shape):
             shaped[rows] = self._shape_rows(np.ascontiguousarray(features[rows]), n_kept)
         return shaped
 

@@ -1,12 +1,10 @@
 """The templates of shaping: change what the head reads, and recompute the logits."""
 
 from abc import ABCMeta, abstractmethod
-from collections.abc import Iterator
 
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.base import BaseEstimator, TransformerMixin
-from sklearn.utils import gen_batches
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted
 
@@ -17,8 +15,6 @@ from .._sklearn import check_feature_names_in
 from .._values import check_finite
 from .._warnings import warn_user
 from ..activations import Activations
-
-_VALUES_AT_ONCE = 2**16
 
 
 def _fitted_on_array(shaper):
@@ -165,8 +161,3 @@ def warn_if_all_clipped(shaper, features: NDArray, largest: float, remedy: str) 
             "is below: all samples are shaped alike and cannot be told apart. Choose "
             f"{remedy}, or look whether the layer is constant."
         )
-
-
-def row_batches(array: NDArray) -> Iterator[slice]:
-    """Slices of a few rows at a time, which stay in the cache of the processor."""
-    return gen_batches(len(array), max(1, _VALUES_AT_ONCE // array.shape[1]))
