@@ -3,12 +3,13 @@
 from numbers import Real
 
 import numpy as np
+from numpy.typing import NDArray
 from sklearn.utils import gen_batches
 
-from .._classes import check_class_labels, find_classes, lookup_classes
-from .._fit_context import fit_context
+from .._classes import find_classes
 from .._sklearn import Interval, StrOptions
-from ._base import BaseOneClassDetector
+from ..activations import Activations
+from ._base import GROUP_BY, BaseOneClassDetector
 
 _VALUES_PER_BATCH = 2**16
 """Bounds the activations that are held as 64-bit floats at a time."""
@@ -102,13 +103,11 @@ class ActivationIntervalDetector(BaseOneClassDetector):
     array([-0. , -0.5, -1. ])
     """
 
-    _unknown_class_score = -1.0
-
     _parameter_constraints: dict = {
         **BaseOneClassDetector._parameter_constraints,
         "intervals": [StrOptions({"minmax", "quantile", "levels"})],
         "quantile": [Interval(Real, 0, 0.5, closed="left")],
-        "group_by": [StrOptions({"prediction", "label"})],
+        "group_by": GROUP_BY,
     }
 
     def __init__(
@@ -119,55 +118,26 @@ class ActivationIntervalDetector(BaseOneClassDetector):
         self.quantile = quantile
         self.group_by = group_by
 
-    @fit_context(prefer_skip_nested_validation=True)
-    def fit(self, X, y=None):
-        """Learn the intervals of the in-distribution samples and set the threshold.
-
-        Parameters
-        ----------
-        X : Activations or array-like of shape (n_samples, n_features)
-            Activations by layer, or those of one layer.
-        y : array-like of shape (n_samples,), default=None
-            Class labels; -1 marks an out-of-distribution sample, which is left out.
-
-        Returns
-        -------
-        self : object
-            Fitted detector.
-
-        Raises
-        ------
-        ValueError
-            If values are not finite, no sample is in-distribution, or labels or predictions are
-            missing that ``group_by="label"`` asks for.
-        """
-        X, y, _ = self._split_by_kind(self._validate(X, reset=True), y)
-        self._set_threshold(self._fit(X, y))
-        return self
-
-    def _fit(self, X, y):
-        """Learn the intervals; returns the training scores with each sample left out."""
-        self._by_class = X.predictions is not None
-        asked = labels = lookup_classes(self, X, by_class=self._by_class)
-        if self.group_by == "label":
-            check_class_labels(X, y, "group_by='label'")
-            labels = y
-        for name in ("lower_", "upper_", "level_counts_", "unit_maxima_"):
-            self.__dict__.pop(name, None)
-        self.class_labels_ = np.unique(labels)
+    def _fit(self, X: Activations, y: NDArray | None) -> NDArray[np.float64]:
+        classes = self._training_classes(X, y)
+        self._check_any_counts(int(classes.counts.sum()))
+        self.unknown_class_score_ = -1.0
+        self.class_labels_ = np.unique(classes.own[classes.counts])
         rows = np.asarray(X, dtype=np.float64)
-        members = [np.flatnonzero(labels == label) for label in self.class_labels_]
+        members = [
+            np.flatnonzero(classes.counts & (classes.own == label)) for label in self.class_labels_
+        ]
         if self.intervals == "levels":
             left_out = self._fit_levels(rows, members)
         else:
             left_out = self._fit_ranges(rows, members)
-        return np.where(asked == labels, left_out, self._score_samples(X))
+        return np.where(classes.finds_itself, left_out, self._score_samples(X))
 
     def _fit_ranges(self, rows, members):
         quantile = self.quantile if self.intervals == "quantile" else 0.0
         shape = len(members), rows.shape[1]
         self.lower_, self.upper_ = np.empty(shape), np.empty(shape)
-        scores = np.empty(len(rows))
+        scores = np.full(len(rows), np.nan)  # of samples that do not count
         for position, own in enumerate(members):
             ordered = np.sort(rows[own], axis=0)
             n_cut = _n_cut(quantile, len(own))
@@ -182,7 +152,7 @@ class ActivationIntervalDetector(BaseOneClassDetector):
         self.level_counts_ = np.array(
             [[np.sum(levels[own] == k, axis=0) for k in range(_N_LEVELS)] for own in members]
         ).transpose(0, 2, 1)
-        scores = np.empty(len(rows))
+        scores = np.full(len(rows), np.nan)  # of samples that do not count
         for position, own in enumerate(members):
             # The only sample of a level takes the level with it.
             scores[own] = -np.mean(self._counts(levels[own], position) == 1, axis=1)
@@ -198,14 +168,12 @@ class ActivationIntervalDetector(BaseOneClassDetector):
         return self.level_counts_[np.reshape(position, (-1, 1)), units, levels]
 
     def _score_samples(self, X):
-        asked = lookup_classes(self, X, by_class=self._by_class)
-        position, has_intervals = find_classes(asked, self.class_labels_)
+        position, has_intervals = find_classes(self._lookup_classes(X), self.class_labels_)
         scores = np.empty(len(X))
         for rows in gen_batches(len(X), max(1, _VALUES_PER_BATCH // X.shape[1])):
             samples = np.asarray(X[rows], dtype=np.float64)
             scores[rows] = -np.mean(self._is_outside(samples, position[rows]), axis=1)
-        scores[~has_intervals] = self._unknown_class_score
-        return scores
+        return self._reject_unknown(scores, has_intervals)
 
     def _is_outside(self, samples, position):
         if self.intervals == "levels":

@@ -10,7 +10,6 @@ from sklearn.metrics import pairwise_distances, silhouette_score
 from sklearn.utils import gen_batches, resample
 from sklearn.utils.validation import check_is_fitted
 
-from .._classes import lookup_classes
 from .._sklearn import Interval, StrOptions
 from .._values import SQUARABLE
 from ._base import BaseOneClassDetector
@@ -152,29 +151,6 @@ class ClusterDistanceDetector(BaseOneClassDetector):
         self.reject_mismatch = reject_mismatch
         self.random_state = random_state
 
-    def fit(self, X, y=None):
-        """Find the clusters of the in-distribution samples, and set the threshold.
-
-        Parameters
-        ----------
-        X : Activations or array-like of shape (n_samples, n_features)
-            Patterns or activations by layer, or those of one layer.
-        y : array-like of shape (n_samples,), default=None
-            Class labels; -1 marks an out-of-distribution sample, which is left out.
-
-        Returns
-        -------
-        self : object
-            Fitted detector.
-
-        Raises
-        ------
-        ValueError
-            If values are not finite, no sample is in-distribution, or predictions are missing that
-            ``reject_mismatch`` asks for.
-        """
-        return super().fit(X, y)
-
     def _fit(self, X, y):
         if self.reject_mismatch and X.predictions is None:
             raise ValueError("reject_mismatch=True needs predictions, but X carries none.")
@@ -193,7 +169,6 @@ class ClusterDistanceDetector(BaseOneClassDetector):
 
     def _partition(self, matrix):
         """Cluster of each training sample, by k-means."""
-        self.__dict__.pop("silhouettes_", None)
         if self.n_clusters != "auto":
             return self._k_means(matrix, _count_distinct(matrix, at_most=self.n_clusters))
         sample = matrix
@@ -228,7 +203,6 @@ class ClusterDistanceDetector(BaseOneClassDetector):
         return kmeans.fit(matrix).labels_
 
     def _learn_classes(self, predictions, distances):
-        self.__dict__.pop("dominant_classes_", None)
         if predictions is None:
             return
         classes, codes = np.unique(predictions, return_inverse=True)
@@ -306,7 +280,7 @@ class ClusterDistanceDetector(BaseOneClassDetector):
                 "Which samples match is not known: ClusterDistanceDetector was fitted on X that "
                 "carried no predictions."
             )
-        return lookup_classes(self, X, by_class=True) == self.dominant_classes_[labels]
+        return self._lookup_classes(X) == self.dominant_classes_[labels]
 
 
 def _as_matrix(X):

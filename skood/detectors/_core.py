@@ -2,7 +2,6 @@
 
 import numpy as np
 
-from .._values import below_all
 from ._head_detector import HeadDetector, float64_batches
 from ._logits import log_sum_exp
 from ._row_lengths import unit_rows
@@ -100,13 +99,10 @@ class COREDetector(HeadDetector):
             sums += is_predicted.astype(np.float64) @ self._residuals(features)
         self.class_counts_ = np.bincount(X.logits.argmax(axis=1), minlength=len(sums))
         self.residual_means_ = sums / np.maximum(self.class_counts_, 1)[:, np.newaxis]
-
-    def _score_training_samples(self, X):
         energies = log_sum_exp(X.logits)
         self._moments = [_mean_and_factor(energies), _mean_and_factor(self._all_cosines(X))]
         scores = self._combine(energies, self._all_cosines(X, leave_out=True))
-        self._unknown_class_score = below_all(scores)
-        return self._reject_unknown(scores)
+        return self._set_unknown_class_score(scores, ~np.isneginf(scores))
 
     def _all_cosines(self, X, *, leave_out=False):
         return np.concatenate(
@@ -115,7 +111,7 @@ class COREDetector(HeadDetector):
 
     def _score_rows(self, features, logits):
         scores = self._combine(log_sum_exp(logits), self._cosines(features, logits))
-        return self._reject_unknown(scores)
+        return self._reject_unknown(scores, ~np.isneginf(scores))
 
     def _cosines(self, features, logits, *, leave_out=False):
         """Cosines with the mean of the predicted class, or, left out of it, of the others in it."""

@@ -3,12 +3,14 @@
 from numbers import Integral
 
 import numpy as np
+from numpy.typing import ArrayLike, NDArray
 from sklearn.utils.validation import check_is_fitted
 
-from .._classes import check_class_labels, find_classes, lookup_classes
+from .._classes import find_classes
 from .._validation import check_activations
-from .._values import SQUARABLE, below_all
-from ._base import BaseOneClassDetector
+from .._values import SQUARABLE
+from ..activations import Activations
+from ._base import GROUP_BY, BaseOneClassDetector
 from ._gram_ranges import GramRanges
 
 
@@ -26,6 +28,11 @@ class GramDetector(BaseOneClassDetector):
     powers : array-like of int, default=(1, 2, 3, 4, 5, 6, 7, 8, 9, 10)
         The orders p of the matrices: activations are raised to p, and elements of the matrix to
         1 / p. High orders look at the largest activations.
+    group_by : {"prediction", "label", "correct"}, default="label"
+        Class under which a training sample counts: the predicted one; its label in ``y``; or,
+        with "correct", the predicted one where it is right, while other samples do not count.
+        By default, without class labels, where ``y`` is None or holds one label besides -1, every
+        prediction counts as right.
     false_alarm_rate : float in (0, 0.5], default=0.05
         Share of the in-distribution training samples that the threshold rejects, each scored with
         itself left out.
@@ -68,10 +75,8 @@ class GramDetector(BaseOneClassDetector):
     size of a bound before it divides. The authors' code also divides deviations by the largest
     softmax probability, which is not done here.
 
-    Ranges are those of the labels ``y``; where it is not given or holds one label only, as 1 for
-    in-distribution beside -1, those of the predicted classes; and without predictions, as in an
-    ordinary array, those of all samples. A sample of a class that has no ranges is rejected: its
-    score is below that of every training sample.
+    Without predictions, as in an ordinary array, the ranges are those of all samples. A sample of
+    a class that has no ranges is rejected: its score is below that of every training sample.
 
     The training samples set the ranges, so that none of them is outside. They are therefore
     scored with each of them left out, which is exact and needs only the next value at either
@@ -94,53 +99,37 @@ class GramDetector(BaseOneClassDetector):
     """
 
     _sizes_of_values = SQUARABLE
+    _labels_optional_for = "label"
 
     _parameter_constraints: dict = {
         **BaseOneClassDetector._parameter_constraints,
         "powers": ["array-like"],
+        "group_by": GROUP_BY,
     }
 
-    def __init__(self, powers=(1, 2, 3, 4, 5, 6, 7, 8, 9, 10), *, false_alarm_rate=0.05):
+    def __init__(
+        self,
+        *,
+        powers: ArrayLike = (1, 2, 3, 4, 5, 6, 7, 8, 9, 10),
+        group_by: str = "label",
+        false_alarm_rate: float = 0.05,
+    ) -> None:
         super().__init__(false_alarm_rate=false_alarm_rate)
         self.powers = powers
+        self.group_by = group_by
 
     def _validate(self, X, *, reset):
         return check_activations(self, X, reset=reset, allow_nd=True)
 
-    def fit(self, X, y=None):
-        """Learn the ranges of the in-distribution samples and set the threshold.
-
-        Parameters
-        ----------
-        X : Activations or array-like of shape (n_samples, n_channels, ...)
-            Activations by layer, or those of one layer.
-        y : array-like of shape (n_samples,), default=None
-            Class labels; -1 marks an out-of-distribution sample, which is left out.
-
-        Returns
-        -------
-        self : object
-            Fitted detector.
-
-        Raises
-        ------
-        ValueError
-            If values are not finite, or their squares leave the range of floats, no sample is
-            in-distribution, a label is not
-            among the classes of the network, or ``powers`` are not whole numbers from 1 on.
-        """
-        return super().fit(X, y)
-
-    def _fit(self, X, y):
+    def _fit(self, X: Activations, y: NDArray | None) -> NDArray[np.float64]:
         powers = _checked_powers(self.powers)
-        self._by_class = X.predictions is not None
-        asked = lookup_classes(self, X, by_class=self._by_class)
-        own = self._learnt_classes(X, y, asked)
-        self.class_labels_, codes = np.unique(own, return_inverse=True)
+        classes = self._training_classes(X, y)
+        self._check_any_counts(int(classes.counts.sum()))
+        self.class_labels_, codes = classes.numbered()
         self._ranges = {name: GramRanges(layer, codes, powers) for name, layer in X.items()}
-        self._left_out = np.column_stack(
+        left_out = np.column_stack(
             [
-                self._ranges[name].left_out_deviations(layer, self._find(asked), codes)
+                self._ranges[name].left_out_deviations(layer, self._find(classes.lookup), codes)
                 for name, layer in X.items()
             ]
         )
@@ -148,25 +137,19 @@ class GramDetector(BaseOneClassDetector):
             ranges.forget_second()
         self.lower_bounds_ = {name: ranges.lower for name, ranges in self._ranges.items()}
         self.upper_bounds_ = {name: ranges.upper for name, ranges in self._ranges.items()}
+        return self._weighed(left_out)
 
-    def _learnt_classes(self, X, y, asked):
-        if not self._by_class or y is None or len(np.unique(y)) == 1:
-            return asked
-        check_class_labels(X, y, "GramDetector")
-        return y
-
-    def _find(self, asked):
-        positions, has_ranges = find_classes(asked, self.class_labels_)
-        return np.where(has_ranges, positions, -1)
-
-    def _score_training_samples(self, X):
-        left_out = self.__dict__.pop("_left_out")
+    def _weighed(self, left_out: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Find the mean deviations and return the sums of what they divide."""
         known = left_out[np.isfinite(left_out).all(axis=1)]
         means = known.mean(axis=0) if len(known) else np.zeros(left_out.shape[1])
         self.mean_deviations_ = np.where(means > 0, means, 1)
         scores = 0.0 - (left_out / self.mean_deviations_).sum(axis=1)
-        self._unknown_class_score = below_all(scores)
-        return self._reject_unknown(scores)
+        return self._set_unknown_class_score(scores, ~np.isneginf(scores))
+
+    def _find(self, lookup: NDArray) -> NDArray[np.intp]:
+        positions, has_ranges = find_classes(lookup, self.class_labels_)
+        return np.where(has_ranges, positions, -1)
 
     def layer_scores(self, X):
         """Score samples in each layer by itself.
@@ -186,13 +169,14 @@ class GramDetector(BaseOneClassDetector):
         return self._layer_scores(self._validate(X, reset=False))
 
     def _layer_scores(self, X):
-        positions = self._find(lookup_classes(self, X, by_class=self._by_class))
+        positions = self._find(self._lookup_classes(X))
         return 0.0 - np.column_stack(
             [self._ranges[name].deviations(layer, positions) for name, layer in X.items()]
         )
 
     def _score_samples(self, X):
-        return self._reject_unknown((self._layer_scores(X) / self.mean_deviations_).sum(axis=1))
+        scores = (self._layer_scores(X) / self.mean_deviations_).sum(axis=1)
+        return self._reject_unknown(scores, ~np.isneginf(scores))
 
 
 def _checked_powers(powers):

@@ -27,7 +27,7 @@ class GramRanges:
     layer : array-like of shape (n_rows, n_channels, ...)
         Activations of the training rows.
     codes : ndarray of shape (n_rows,)
-        Class of each, 0 to ``n_classes - 1``, all of which are there.
+        Class of each, 0 to ``n_classes - 1``, all of which are there; -1 for rows that set no range.
     powers : sequence of int
         The orders, ascending.
 
@@ -43,7 +43,7 @@ class GramRanges:
         self._smallest = np.full((2, codes.max() + 1, len(powers), layer.shape[1]), np.inf)
         self._negated_largest = self._smallest.copy()
         for rows, sums in self._batches(layer, np.argsort(codes, kind="stable")):
-            for code in np.unique(codes[rows]):
+            for code in np.unique(codes[rows][codes[rows] >= 0]):
                 members = sums[codes[rows] == code]
                 _keep_two_smallest(self._smallest[:, code], members)
                 _keep_two_smallest(self._negated_largest[:, code], -members)
@@ -71,10 +71,10 @@ class GramRanges:
         codes : ndarray of shape (n_rows,)
             Class whose ranges a row is compared with, or -1.
         own : ndarray of shape (n_rows,)
-            Class whose ranges it took part in.
+            Class whose ranges it took part in, or -1.
         """
         found = np.full(len(codes), np.inf)
-        is_alone = (codes == own) & (np.bincount(own)[own] == 1)
+        is_alone = (codes == own) & (np.bincount(own + 1)[own + 1] == 1)
         # In the batches of the constructor, so that a row that set a bound meets it exactly.
         for rows, sums in self._batches(layer, np.argsort(own, kind="stable")):
             kept = (codes[rows] >= 0) & ~is_alone[rows]

@@ -1,9 +1,13 @@
 """How the nearest training patterns change from layer to layer."""
 
+from __future__ import annotations
+
+from collections.abc import Callable
 from numbers import Integral
 
 import numpy as np
 from joblib import Parallel, delayed
+from numpy.typing import NDArray
 from sklearn.base import clone, is_classifier, is_outlier_detector
 from sklearn.model_selection import StratifiedKFold
 from sklearn.neural_network import MLPClassifier
@@ -13,13 +17,11 @@ from sklearn.utils.validation import check_is_fitted
 from threadpoolctl import threadpool_limits
 from tqdm import tqdm
 
-from .._classes import check_class_labels, lookup_classes
-from .._fit_context import fit_context
 from .._sklearn import HasMethods, Interval, StrOptions
-from .._values import below_all
 from .._warnings import warn_user
-from ._base import BaseOneClassDetector
-from ._pattern_groups import PatternGroups
+from ..activations import Activations
+from ._base import GROUP_BY, BaseOneClassDetector
+from ._pattern_groups import PatternGroups, Progression
 from ._pattern_store import pack_layers
 
 
@@ -140,12 +142,14 @@ class GroupProgressionDetector(BaseOneClassDetector):
     1.0
     """
 
+    _learns_from_ood = True
+
     _parameter_constraints: dict = {
         **BaseOneClassDetector._parameter_constraints,
         "n_neighbors": [Interval(Integral, 1, None, closed="left")],
         "features": [StrOptions({"both", "distance", "matching"})],
         "estimator": [HasMethods(["fit"]), None],
-        "group_by": [StrOptions({"prediction", "label"})],
+        "group_by": GROUP_BY,
         "random_state": ["random_state"],
         "n_jobs": [Integral, None],
         "verbose": ["verbose"],
@@ -172,53 +176,39 @@ class GroupProgressionDetector(BaseOneClassDetector):
         self.n_jobs = n_jobs
         self.verbose = verbose
 
-    @fit_context(prefer_skip_nested_validation=False)
-    def fit(self, X, y=None):
-        """Store the patterns of in-distribution samples, and learn to judge their groups.
-
-        Parameters
-        ----------
-        X : Activations or array-like of shape (n_samples, n_features)
-            Patterns by layer, in forward order, or those of one layer. Values above 0 count as 1.
-        y : array-like of shape (n_samples,), default=None
-            Class labels; -1 marks an out-of-distribution sample. Its patterns are not
-            stored, but a classifier learns to recognise it.
-
-        Returns
-        -------
-        self : object
-            Fitted detector.
-
-        Raises
-        ------
-        ValueError
-            If there are fewer than two in-distribution samples or, for a classifier, fewer than
-            two samples marked -1; if ``estimator`` is neither a classifier nor an outlier detector;
-            or if predictions or labels are missing that ``features`` or ``group_by`` ask for.
-        """
-        X, y, outside = self._split_by_kind(self._validate(X, reset=True), y)
+    def _fit(
+        self, X: Activations, y: NDArray | None, X_ood: Activations | None = None
+    ) -> NDArray[np.float64]:
+        outside = X[:0] if X_ood is None else X_ood
         self.estimator_ = self._new_estimator(len(outside))
-        self._fit(X, y)
+        self._learn_groups(X, y)
         if is_classifier(self.estimator_):
             scores = self._fit_classifier(*self._training_features(X, outside))
         else:
             [inside] = self._training_features(X, outside[:0])
             self.estimator_.fit(inside)
-            scores = self._judge(inside)
-        known = self._groups.knows(lookup_classes(self, X, by_class=self._by_class))
-        self._unknown_class_score = below_all(scores[known] if known.any() else scores)
-        self._set_threshold(np.where(known, scores, self._unknown_class_score))
-        return self
+            scores = self._rate(inside)
+        return self._set_unknown_class_score(scores, self._groups.knows(self._lookup_classes(X)))
 
     def _training_features(self, X, outside):
         """The numbers of the training samples, each left out of its groups, and those of others."""
         n_samples = len(X) + len(outside)
         with tqdm(total=n_samples, unit=" samples", disable=not self.verbose) as bar:
-            classes = lookup_classes(self, X, by_class=self._by_class)
-            progressions = [self._groups.progression_left_out(classes, bar.update)]
+            progressions = [self._progression_left_out(X, bar.update)]
             if len(outside):
                 progressions.append(self._progression(outside, bar.update))
         return [self._features(progression) for progression in progressions]
+
+    def _progression_left_out(self, X: Activations, after_batch: Callable) -> Progression:
+        """The groups of the training samples, without those of them that are stored themselves."""
+        stored, others = np.flatnonzero(self._is_stored), np.flatnonzero(~self._is_stored)
+        distance, matching = np.empty((2, len(X), len(self.layers_)))
+        distance[stored], matching[stored] = self._groups.progression_left_out(
+            self._lookup_classes(X)[stored], after_batch
+        )
+        if len(others):
+            distance[others], matching[others] = self._progression(X[others], after_batch)
+        return Progression(distance, matching)
 
     def _new_estimator(self, n_outside):
         if self.estimator is None and n_outside == 0:
@@ -251,27 +241,30 @@ class GroupProgressionDetector(BaseOneClassDetector):
         )
         return make_pipeline(StandardScaler(), perceptron)
 
-    def _fit(self, X, y):
-        if len(X) < 2:
-            raise ValueError(
-                "GroupProgressionDetector needs at least 2 in-distribution samples, "
-                f"got n_samples = {len(X)}."
-            )
-        if self.group_by == "label":
-            check_class_labels(X, y, "group_by='label'")
-        self._by_class = X.predictions is not None
+    def _learn_groups(self, X: Activations, y: NDArray | None) -> None:
         if self.features == "matching" and not self._by_class:
             raise ValueError("features='matching' needs predictions, but X carries none.")
         self.layers_ = list(X.layer_names)
-        self.n_neighbors_ = min(self.n_neighbors, len(X) - 1)
+        classes = self._training_classes(X, y)
+        self._is_stored = classes.counts
+        n_stored = int(classes.counts.sum())
+        self._check_enough(n_stored)
+        self.n_neighbors_ = min(self.n_neighbors, n_stored - 1)
         if self.n_neighbors_ < self.n_neighbors:
             warn_user(
-                f"n_neighbors={self.n_neighbors}, but a sample has only {len(X) - 1} others: a "
+                f"n_neighbors={self.n_neighbors}, but a sample has only {n_stored - 1} others: a "
                 "group is all of them."
             )
-        found = lookup_classes(self, X, by_class=self._by_class)
-        classes = y if self.group_by == "label" else found
-        self._groups = PatternGroups(pack_layers(X), classes, self.n_neighbors_)
+        stored = [bits[np.flatnonzero(classes.counts)] for bits in pack_layers(X)]
+        self._groups = PatternGroups(stored, classes.own[classes.counts], self.n_neighbors_)
+
+    def _check_enough(self, n_stored: int) -> None:
+        if n_stored < 2:
+            raise ValueError(
+                "GroupProgressionDetector needs at least 2 in-distribution samples, and with "
+                "group_by='correct' at least 2 that are classified correctly; "
+                f"got n_samples = {n_stored}."
+            )
 
     def _fit_classifier(self, inside, outside):
         """Fit on both kinds; return scores of the first by classifiers that have not seen them."""
@@ -310,7 +303,7 @@ class GroupProgressionDetector(BaseOneClassDetector):
         return self._progression(self._validate(X, reset=False))
 
     def _progression(self, X, after_batch=bool):
-        classes = lookup_classes(self, X, by_class=self._by_class)
+        classes = self._lookup_classes(X)
         return self._groups.progression(pack_layers(X), classes, after_batch)
 
     def _features(self, progression):
@@ -322,7 +315,7 @@ class GroupProgressionDetector(BaseOneClassDetector):
             return progression.matching
         return np.concatenate([agreement, progression.matching], axis=1)
 
-    def _judge(self, features):
+    def _rate(self, features):
         if is_classifier(self.estimator_):
             return _log_odds(self.estimator_, features)
         if is_outlier_detector(self.estimator_):
@@ -330,9 +323,8 @@ class GroupProgressionDetector(BaseOneClassDetector):
         return self.estimator_.transform(features).mean(axis=1)
 
     def _score_samples(self, X):
-        scores = self._judge(self._features(self._progression(X)))
-        known = self._groups.knows(lookup_classes(self, X, by_class=self._by_class))
-        return np.where(known, scores, self._unknown_class_score)
+        scores = self._rate(self._features(self._progression(X)))
+        return self._reject_unknown(scores, self._groups.knows(self._lookup_classes(X)))
 
 
 def _log_odds(classifier, features):

@@ -1,22 +1,25 @@
 """Distance to the nearest training samples."""
 
+from __future__ import annotations
+
+from dataclasses import dataclass
 from numbers import Integral
 
 import numpy as np
+from numpy.typing import NDArray
 from sklearn.utils import check_scalar
 from sklearn.utils.validation import check_is_fitted
 
-from .._fit_context import fit_context
-from .._marks import in_distribution_rows, take_rows
 from .._sklearn import Interval
 from .._values import SQUARABLE
 from .._warnings import warn_user
-from ._base import BaseOneClassDetector
+from ..activations import Activations
+from ._base_incremental import BaseIncrementalDetector
 from ._neighbor_search import EuclideanNeighbors
 from ._row_lengths import row_lengths
 
 
-class KNNDetector(BaseOneClassDetector):
+class KNNDetector(BaseIncrementalDetector):
     """Distance to the k-th nearest training sample.
 
     Activations are divided by their norm, and the score is minus the Euclidean distance to those
@@ -90,7 +93,7 @@ class KNNDetector(BaseOneClassDetector):
     _sizes_of_values = SQUARABLE
 
     _parameter_constraints: dict = {
-        **BaseOneClassDetector._parameter_constraints,
+        **BaseIncrementalDetector._parameter_constraints,
         "n_neighbors": [Interval(Integral, 1, None, closed="left")],
         "normalize": ["boolean"],
     }
@@ -100,76 +103,11 @@ class KNNDetector(BaseOneClassDetector):
         self.n_neighbors = n_neighbors
         self.normalize = normalize
 
-    def fit(self, X, y=None):
-        """Store the in-distribution samples and set the threshold.
+    def _learn(self, X: Activations, y: NDArray | None) -> _TrainingRows:
+        return _TrainingRows(self._as_rows(X))
 
-        Parameters
-        ----------
-        X : Activations or array-like of shape (n_samples, n_features)
-            Activations by layer, or those of one layer.
-        y : array-like of shape (n_samples,), default=None
-            Class labels; -1 marks an out-of-distribution sample, which is left out.
-
-        Returns
-        -------
-        self : object
-            Fitted detector.
-
-        Raises
-        ------
-        ValueError
-            If values are not finite, or fewer than two samples are in-distribution.
-        """
-        return super().fit(X, y)
-
-    def _fit(self, X, y):
-        self._store(self._as_rows(X))
-
-    @fit_context(prefer_skip_nested_validation=True)
-    def partial_fit(self, X, y=None):
-        """Store more samples; any batches give what one ``fit`` gives.
-
-        The threshold is computed anew from all samples seen so far.
-
-        Parameters
-        ----------
-        X : Activations or array-like of shape (n_samples, n_features)
-            As in ``fit``.
-        y : array-like of shape (n_samples,), default=None
-            As in ``fit``; a later batch may hold out-of-distribution samples alone.
-
-        Returns
-        -------
-        self : object
-            Fitted detector.
-
-        Raises
-        ------
-        ValueError
-            As in ``fit``, or if the layers are not those of the first batch.
-        """
-        if not hasattr(self, "offset_"):
-            return self.fit(X, y)
-        X = self._validate(X, reset=False)
-        rows = in_distribution_rows(y, len(X), allow_none=True)
-        inside, _ = take_rows(X, y, rows)
-        self._store(np.concatenate([self._neighbors.rows, self._as_rows(inside)]))
-        self.training_rows_ = np.concatenate([self.training_rows_, self.n_samples_seen_ + rows])
-        self.n_samples_seen_ += len(X)
-        self._set_threshold(self._score_training_samples(X))
-        return self
-
-    def _as_rows(self, X):
-        """Layers side by side, in the precision of the input, single or double."""
-        layers = [np.asarray(layer) for _, layer in X.items()]
-        is_single = np.result_type(*layers, np.float32) == np.float32
-        dtype = np.float32 if is_single else np.float64
-        if self.normalize:
-            length = 1 / np.sqrt(len(layers))
-            layers = [_scale_rows(layer, length, dtype) for layer in layers]
-        return np.concatenate(layers, axis=1, dtype=dtype)
-
-    def _store(self, rows):
+    def _finish(self, summary: _TrainingRows) -> NDArray[np.float64]:
+        rows = summary.rows
         if len(rows) < 2:
             raise ValueError(
                 "KNNDetector needs at least 2 in-distribution samples, "
@@ -182,11 +120,18 @@ class KNNDetector(BaseOneClassDetector):
                 "the farthest one counts."
             )
         self._neighbors = EuclideanNeighbors(rows)
+        # No row is nearer to a sample than its own, so the next one is the k-th of the others.
+        return -self._neighbors.kth_distances(rows, self.n_neighbors_ + 1)
 
-    def _score_training_samples(self, X):
-        # Of all batches. No row is nearer to a sample than its own, so the next one is the k-th of
-        # the others.
-        return -self._neighbors.kth_distances(self._neighbors.rows, self.n_neighbors_ + 1)
+    def _as_rows(self, X):
+        """Layers side by side, in the precision of the input, single or double."""
+        layers = [np.asarray(layer) for _, layer in X.items()]
+        is_single = np.result_type(*layers, np.float32) == np.float32
+        dtype = np.float32 if is_single else np.float64
+        if self.normalize:
+            length = 1 / np.sqrt(len(layers))
+            layers = [_scale_rows(layer, length, dtype) for layer in layers]
+        return np.concatenate(layers, axis=1, dtype=dtype)
 
     def _score_samples(self, X):
         return -self._neighbors.kth_distances(self._as_rows(X), self.n_neighbors_)
@@ -222,6 +167,16 @@ class KNNDetector(BaseOneClassDetector):
         rows = self._as_rows(self._validate(X, reset=False))
         distances, found = self._neighbors.kneighbors(rows, n_neighbors)
         return distances, self.training_rows_[found]
+
+
+@dataclass
+class _TrainingRows:
+    """In-distribution training samples, layers side by side."""
+
+    rows: NDArray
+
+    def merge(self, other: _TrainingRows) -> _TrainingRows:
+        return _TrainingRows(np.concatenate([self.rows, other.rows]))
 
 
 def _scale_rows(rows, length, dtype):

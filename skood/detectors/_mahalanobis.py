@@ -1,17 +1,21 @@
 """Mahalanobis distance to the nearest class."""
 
+from __future__ import annotations
+
+from typing import Any
+
 import numpy as np
+from numpy.typing import NDArray
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import KFold
 from sklearn.preprocessing import StandardScaler
 from sklearn.utils.validation import check_is_fitted
 
-from .._classes import lookup_classes
-from .._fit_context import fit_context
 from .._sklearn import HasMethods
 from .._values import SQUARABLE
 from .._warnings import warn_user
-from ._base import BaseOneClassDetector
+from ..activations import Activations
+from ._base import GROUP_BY, BaseOneClassDetector
 from ._tied_gaussian import TiedGaussian
 
 
@@ -37,6 +41,11 @@ class MahalanobisDetector(BaseOneClassDetector):
         A covariance estimator such as :class:`~sklearn.covariance.LedoitWolf`, of which clones are
         fitted on the samples less their class mean. By default the mean of their outer products,
         as in the papers.
+    group_by : {"prediction", "label", "correct"}, default="label"
+        Class under which a training sample counts: the predicted one; its label in ``y``; or,
+        with "correct", the predicted one where it is right, while other samples do not count.
+        By default, without class labels, where ``y`` is None or holds one label besides -1, every
+        prediction counts as right.
     false_alarm_rate : float in (0, 0.5], default=0.05
         Share of the in-distribution training samples that the threshold rejects.
 
@@ -100,7 +109,12 @@ class MahalanobisDetector(BaseOneClassDetector):
 
     Examples
     --------
-    >>> import numpy as np
+    >>> from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
     >>> from skood.detectors import MahalanobisDetector
     >>> X = np.array([[1.0, 0.0], [-1.0, 0.0], [0.0, 2.0], [0.0, -2.0]])
     >>> detector = MahalanobisDetector().fit(np.vstack([X, X + 10]), [0, 0, 0, 0, 1, 1, 1, 1])
@@ -115,57 +129,46 @@ class MahalanobisDetector(BaseOneClassDetector):
     """
 
     _sizes_of_values = SQUARABLE
+    _learns_from_ood = True
+    _labels_optional_for = "label"
+    _looks_up_classes = False
 
     _parameter_constraints: dict = {
         **BaseOneClassDetector._parameter_constraints,
         "relative": ["boolean"],
+        "group_by": GROUP_BY,
         "normalize": ["boolean"],
         "covariance": [HasMethods(["fit", "get_precision"]), None],
     }
 
-    def __init__(self, *, relative=False, normalize=False, covariance=None, false_alarm_rate=0.05):
+    def __init__(
+        self,
+        *,
+        relative: bool = False,
+        normalize: bool = False,
+        covariance: Any = None,
+        group_by: str = "label",
+        false_alarm_rate: float = 0.05,
+    ) -> None:
         super().__init__(false_alarm_rate=false_alarm_rate)
         self.relative = relative
         self.normalize = normalize
         self.covariance = covariance
+        self.group_by = group_by
 
-    @fit_context(prefer_skip_nested_validation=False)
-    def fit(self, X, y=None):
-        """Learn means and covariances, weigh the layers, and set the threshold.
-
-        Parameters
-        ----------
-        X : Activations or array-like of shape (n_samples, n_features)
-            Activations by layer, or those of one layer.
-        y : array-like of shape (n_samples,), default=None
-            Class labels; -1 marks an out-of-distribution sample, from which only weights of layers
-            are learnt.
-
-        Returns
-        -------
-        self : object
-            Fitted detector.
-
-        Raises
-        ------
-        ValueError
-            If values are not finite, no sample is in-distribution, or ``relative`` is True and all
-            samples are of one class.
-        """
-        X, y, outside = self._split_by_kind(self._validate(X, reset=True), y)
-        left_out = self._fit(X, y)
+    def _fit(
+        self, X: Activations, y: NDArray | None, X_ood: Activations | None = None
+    ) -> NDArray[np.float64]:
+        left_out = self._fit_layers(X, y)
         self.layer_weights_ = np.ones(len(X.layer_names))
-        if len(outside) and len(X.layer_names) > 1:
-            self.layer_weights_ = _learn_weights(left_out, self._layer_scores(outside))
-        self._set_threshold(left_out @ self.layer_weights_)
-        return self
+        if X_ood is not None and len(X_ood) and len(X.layer_names) > 1:
+            self.layer_weights_ = _learn_weights(left_out, self._layer_scores(X_ood))
+        return left_out @ self.layer_weights_
 
-    def _fit(self, X, y):
+    def _fit_layers(self, X: Activations, y: NDArray | None) -> NDArray[np.float64]:
         """Learn means and covariances; returns layer scores with each sample left out."""
-        has_labels = y is not None and len(np.unique(y)) > 1
-        by_class = X.predictions is not None
-        labels = y if has_labels else lookup_classes(self, X, by_class=by_class)
-        self.class_labels_, codes = np.unique(labels, return_inverse=True)
+        self.class_labels_, codes = self._training_classes(X, y).numbered()
+        self._check_any_counts(len(self.class_labels_))
         if self.relative and len(self.class_labels_) == 1:
             raise ValueError(
                 "relative=True needs samples of several classes, by labels or predictions: of "
@@ -174,18 +177,26 @@ class MahalanobisDetector(BaseOneClassDetector):
         self._gaussians, left_out = {}, []
         for name, layer in X.items():
             rows = np.asarray(layer)
-            self._gaussians[name] = self._fit_layer(rows, codes)
-            if not self._gaussians[name][0].precision.any():
-                warn_user(
-                    f"Layer {name!r} does not vary within classes in training: MahalanobisDetector "
-                    "is blind there, and its score is 0 for all samples. Leave the layer out, for "
-                    "example by LayerSelector, or use a detector that compares values, such as "
-                    "KNNDetector."
-                )
-            left_out.append(self._left_out_scores(self._gaussians[name], rows, codes))
+            counting = rows if codes.min() >= 0 else rows[codes >= 0]
+            gaussians = self._fit_layer(counting, codes[codes >= 0])
+            self._warn_if_blind(name, gaussians[0])
+            scores = _score([g.squared_distances(rows) for g in gaussians])
+            scores[codes >= 0] = self._left_out_scores(gaussians, counting, codes[codes >= 0])
+            self._gaussians[name] = gaussians
+            left_out.append(scores)
         self.class_means_ = {name: tied.means for name, (tied, *_) in self._gaussians.items()}
         self.precision_ = {name: tied.precision for name, (tied, *_) in self._gaussians.items()}
         return np.column_stack(left_out)
+
+    @staticmethod
+    def _warn_if_blind(name: str, tied: TiedGaussian) -> None:
+        if not tied.precision.any():
+            warn_user(
+                f"Layer {name!r} does not vary within classes in training: MahalanobisDetector "
+                "is blind there, and its score is 0 for all samples. Leave the layer out, for "
+                "example by LayerSelector, or use a detector that compares values, such as "
+                "KNNDetector."
+            )
 
     def _fit_layer(self, rows, codes):
         """The Gaussians of the classes and, for relative distances, the one of all rows."""

@@ -146,29 +146,6 @@ class NACDetector(BaseOneClassDetector):
         self.min_count = min_count
         self.alpha = alpha
 
-    def fit(self, X, y=None):
-        """Count the states of the in-distribution samples and set the threshold.
-
-        Parameters
-        ----------
-        X : Activations or array-like of shape (n_samples, n_features)
-            Activations by layer, with or without gradients, or those of one layer.
-        y : array-like of shape (n_samples,), default=None
-            Class labels; -1 marks an out-of-distribution sample, which is left out.
-
-        Returns
-        -------
-        self : object
-            Fitted detector.
-
-        Raises
-        ------
-        ValueError
-            If values are not finite, no sample is in-distribution, ``gradients=True`` and those of
-            a layer are not known, or a setting is given by layer and one is missing.
-        """
-        return super().fit(X, y)
-
     def _fit(self, X, y):
         layers = [name for name in X.layer_names if not is_gradient(name)]
         if not layers:
@@ -190,10 +167,10 @@ class NACDetector(BaseOneClassDetector):
             for name, coverage in self._coverages.items():
                 coverage.count(self._signals(part, name))
         self.counts_ = {name: coverage.counts for name, coverage in self._coverages.items()}
+        return self._mean_coverage(X, but_itself=True)
 
     def _find_gradients(self, X, layers):
         """Where the gradients of which layers come from."""
-        self.__dict__.pop("head_", None)
         self._gradient_names = {}
         known: set[str] = set()
         if self.gradients:
@@ -241,9 +218,6 @@ class NACDetector(BaseOneClassDetector):
 
     def _score_samples(self, X):
         return self._mean_coverage(X)
-
-    def _score_training_samples(self, X):
-        return self._mean_coverage(X, but_itself=True)
 
     def _mean_coverage(self, X, *, but_itself=False):
         scores = np.empty(len(X))

@@ -121,29 +121,6 @@ class NeuronCountDetector(BaseOneClassDetector):
         self.two_sided = two_sided
         self.activation_counts = activation_counts
 
-    def fit(self, X, y=None):
-        """Count how often each neuron is active, and set the threshold.
-
-        Parameters
-        ----------
-        X : Activations or array-like of shape (n_samples, n_features)
-            Activations by layer, or those of one layer; bits may be packed.
-        y : array-like of shape (n_samples,), default=None
-            Class labels; -1 marks an out-of-distribution sample, which is left out.
-
-        Returns
-        -------
-        self : object
-            Fitted detector.
-
-        Raises
-        ------
-        ValueError
-            If values are not finite, no sample is in-distribution, or ``activation_counts`` lacks
-            a layer of ``X``, has another width, or holds a negative or non-finite value.
-        """
-        return super().fit(X, y)
-
     def _fit(self, X, y):
         counts = _count_activations(X) if self.activation_counts is None else self._given_counts(X)
         self.largest_count_ = max(layer.max(initial=0) for layer in counts.values()).item()

@@ -108,29 +108,6 @@ class NNGuideDetector(HeadDetector):
         self.bank_fraction = bank_fraction
         self.random_state = random_state
 
-    def fit(self, X, y=None):
-        """Store in-distribution samples and set the threshold.
-
-        Parameters
-        ----------
-        X : Activations or array-like of shape (n_samples, n_features)
-            Activations with the head of the network and the layer that it reads; or logits.
-        y : array-like of shape (n_samples,), default=None
-            Class labels; -1 marks an out-of-distribution sample, which is left out.
-
-        Returns
-        -------
-        self : object
-            Fitted detector.
-
-        Raises
-        ------
-        ValueError
-            If there is no head or its layer is missing, values are not finite, or fewer than two
-            samples are in-distribution.
-        """
-        return super().fit(X, y)
-
     def _fit(self, X, y):
         if len(X) < 2:
             raise ValueError(
@@ -144,7 +121,13 @@ class NNGuideDetector(HeadDetector):
                 f"n_neighbors={self.n_neighbors}, but a sample has only {len(self._bank) - 1} "
                 "others: all of them count."
             )
-        self._store(X[self._bank])
+        self._keep_rows(X[self._bank])
+        own = np.full(len(X), -1)
+        own[self._bank] = np.arange(len(self._bank))
+        scores = np.empty(len(X))
+        for rows, features, logits in float64_batches(X):
+            scores[rows] = self._score_rows(features, logits, own[rows])
+        return scores
 
     def _draw(self, n_samples):
         """Positions of the stored samples among those of ``fit``."""
@@ -154,7 +137,7 @@ class NNGuideDetector(HeadDetector):
         random = check_random_state(self.random_state)
         return np.sort(random.choice(n_samples, n_stored, replace=False))
 
-    def _store(self, X):
+    def _keep_rows(self, X):
         self._features = np.array(head_features(X))
         self._factors = np.empty(len(X))
         self._search_rows = np.empty(self._features.shape, dtype=np.float32)
@@ -170,14 +153,6 @@ class NNGuideDetector(HeadDetector):
             directions, norms = _normalized(features)
             self._factors[rows] = energies[rows] / norms
             self._search_rows[rows] = directions * (energies[rows] / largest)[:, np.newaxis]
-
-    def _score_training_samples(self, X):
-        own = np.full(len(X), -1)
-        own[self._bank] = np.arange(len(self._bank))
-        scores = np.empty(len(X))
-        for rows, features, logits in float64_batches(X):
-            scores[rows] = self._score_rows(features, logits, own[rows])
-        return scores
 
     def _score_rows(self, features, logits, own=-1):
         # Without the sample's own place in the bank, where it has one.

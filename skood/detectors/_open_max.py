@@ -8,10 +8,10 @@ from scipy.optimize import brentq
 from scipy.special import softmax
 from sklearn.utils.validation import check_is_fitted
 
-from .._classes import check_class_labels
-from .._sklearn import Interval, StrOptions
-from .._values import SQUARABLE, below_all
+from .._sklearn import Interval
+from .._values import SQUARABLE
 from ..activations import Activations
+from ._base import GROUP_BY
 from ._logits import LogitDetector, log_sum_exp, logits_of, predictions_of
 
 _SHIFT = 10_000.0
@@ -31,14 +31,16 @@ class OpenMaxDetector(LogitDetector):
     tail_size : int, default=20
         How many of the largest distances a Weibull is fitted to; all where a class has fewer. A
         small share of the samples of a class, or many of these are themselves beyond the tail.
-    alpha : int, default=3
+    n_revised : int, default=3
         How many of a sample's largest logits are revised, the first one in full and each
-        further one by 1 / ``alpha`` less; all where there are fewer classes.
+        further one by 1 / ``n_revised`` less; all where there are fewer classes.
     cosine_weight : float in [0, 1], default=0.0
         Weight of the cosine distance; the Euclidean distance has the rest.
-    learn_from : {"correct", "labels", "predictions"}, default="correct"
-        The training samples of a class: those that the network classified correctly, as the
-        authors do; all with its label; or all that are predicted as it, which needs no ``y``.
+    group_by : {"prediction", "label", "correct"}, default="correct"
+        Class under which a training sample counts: the predicted one; its label in ``y``; or,
+        with "correct", the predicted one where it is right, while other samples do not count.
+        By default, without class labels, where ``y`` is None or holds one label besides -1, every
+        prediction counts as right.
     false_alarm_rate : float in (0, 0.5], default=0.05
         Share of the in-distribution training samples that the threshold rejects.
 
@@ -100,63 +102,35 @@ class OpenMaxDetector(LogitDetector):
 
     _min_classes = 2
     _sizes_of_values = (0.0, SQUARABLE[1])
+    _labels_optional_for = "correct"
 
     _parameter_constraints: dict = {
         **LogitDetector._parameter_constraints,
         "tail_size": [Interval(Integral, 1, None, closed="left")],
-        "alpha": [Interval(Integral, 1, None, closed="left")],
+        "n_revised": [Interval(Integral, 1, None, closed="left")],
         "cosine_weight": [Interval(Real, 0, 1, closed="both")],
-        "learn_from": [StrOptions({"correct", "labels", "predictions"})],
+        "group_by": GROUP_BY,
     }
 
     def __init__(
         self,
         *,
-        tail_size=20,
-        alpha=3,
-        cosine_weight=0.0,
-        learn_from="correct",
-        false_alarm_rate=0.05,
-    ):
+        tail_size: int = 20,
+        n_revised: int = 3,
+        cosine_weight: float = 0.0,
+        group_by: str = "correct",
+        false_alarm_rate: float = 0.05,
+    ) -> None:
         super().__init__(false_alarm_rate=false_alarm_rate)
         self.tail_size = tail_size
-        self.alpha = alpha
+        self.n_revised = n_revised
         self.cosine_weight = cosine_weight
-        self.learn_from = learn_from
+        self.group_by = group_by
 
-    def fit(self, X, y=None):
-        """Learn class means and tails from the in-distribution samples and set the threshold.
-
-        Parameters
-        ----------
-        X : Activations or array-like of shape (n_samples, n_classes)
-            Activations with logits, or the logits.
-        y : array-like of shape (n_samples,), default=None
-            Class labels; -1 marks an out-of-distribution sample, which is left out. Without labels,
-            and where all that are left are 1, which says no more than in-distribution, every
-            prediction counts as correct.
-
-        Returns
-        -------
-        self : object
-            Fitted detector.
-
-        Raises
-        ------
-        ValueError
-            If labels are missing that ``learn_from`` asks for, a label is not among the classes of
-            the network, or no sample is left to learn from.
-        """
-        return super().fit(X, y)
-
-    def _fit(self, X, y):
+    def _fit(self, X: Activations, y: NDArray | None) -> NDArray[np.float64]:
         logits, columns = logits_of(X), self._columns(X, y)
         known = np.unique(columns[columns >= 0])
-        if len(known) == 0:
-            raise ValueError(
-                f"No sample to learn from: learn_from={self.learn_from!r} leaves none of {len(X)}. "
-                "Are the labels y classes of the network?"
-            )
+        self._check_any_counts(len(known))
         self.class_means_ = np.full((logits.shape[1], logits.shape[1]), np.nan)
         self.tails_ = np.full((logits.shape[1], 3), np.nan)
         for column in known:
@@ -164,19 +138,19 @@ class OpenMaxDetector(LogitDetector):
             self.class_means_[column] = members.mean(axis=0)
             self.tails_[column] = self._fit_tail(members, self.class_means_[column])
         _lend_spreads(self.tails_)
+        scores, has_tail = super()._score_samples(X), self._has_tail(X)
+        self._set_unknown_class_score(scores, has_tail)
+        return self._lowered(scores, has_tail)
 
-    def _columns(self, X, y):
-        """Column of the class that each sample is learnt for, or -1."""
-        predictions = labels = predictions_of(X)
-        if self.learn_from == "labels" or (self.learn_from == "correct" and _tells_classes(y)):
-            X = Activations(dict(X.items()), predictions=predictions, classes=X.classes)
-            check_class_labels(X, y, f"learn_from={self.learn_from!r}")
-            labels = y
+    def _columns(self, X: Activations, y: NDArray | None) -> NDArray[np.intp]:
+        """Column of the class that each sample counts for, or -1."""
+        # The columns of an ordinary array are its classes.
+        self._by_class = True
+        X = Activations(dict(X.items()), predictions=predictions_of(X), classes=X.classes)
+        classes = self._training_classes(X, y)
         columns = np.full(len(X), -1)
         for column, label in enumerate(np.arange(X.shape[1]) if X.classes is None else X.classes):
-            columns[labels == label] = column
-        if self.learn_from == "correct":
-            columns[labels != predictions] = -1
+            columns[classes.counts & (classes.own == label)] = column
         return columns
 
     def _fit_tail(self, members, mean):
@@ -186,7 +160,7 @@ class OpenMaxDetector(LogitDetector):
 
     def _revise(self, logits):
         """Logits of shape (n_samples, 1 + n_classes), what moves to the unknown class first."""
-        n_revised = min(self.alpha, logits.shape[1])
+        n_revised = min(self.n_revised, logits.shape[1])
         samples = np.arange(len(logits))
         remaining = logits.copy()
         revised = np.column_stack([np.zeros(len(logits)), logits])
@@ -200,11 +174,6 @@ class OpenMaxDetector(LogitDetector):
             revised[samples, 1 + columns] -= moved
         return revised
 
-    def _score_training_samples(self, X):
-        scores, has_tail = super()._score_samples(X), self._has_tail(X)
-        self._unknown_class_score = below_all(scores[has_tail] if has_tail.any() else scores)
-        return self._lowered(scores, has_tail)
-
     def _score_samples(self, X):
         return self._lowered(super()._score_samples(X), self._has_tail(X))
 
@@ -213,7 +182,7 @@ class OpenMaxDetector(LogitDetector):
         return ~np.isnan(self.tails_[logits_of(X).argmax(axis=1), 0])
 
     def _lowered(self, scores, has_tail):
-        return np.where(has_tail, scores, np.minimum(scores, self._unknown_class_score))
+        return np.where(has_tail, scores, np.minimum(scores, self.unknown_class_score_))
 
     def _score_logits(self, logits):
         revised = self._revise(logits)
@@ -234,11 +203,6 @@ class OpenMaxDetector(LogitDetector):
         """
         check_is_fitted(self)
         return softmax(self._revise(logits_of(self._validate(X, reset=False))), axis=1)
-
-
-def _tells_classes(y):
-    """Whether labels say more than that all samples are in-distribution, which is +1."""
-    return y is not None and np.unique(y).tolist() != [1]
 
 
 def _distances(rows: NDArray, means: NDArray, cosine_weight: float) -> NDArray:

@@ -1,13 +1,15 @@
 """Similarity with the mean activations of the predicted class."""
 
 import numpy as np
+from numpy.typing import NDArray
 from sklearn.utils import gen_batches
 
-from .._classes import check_class_labels, find_classes, lookup_classes
+from .._classes import find_classes
 from .._sklearn import StrOptions
-from .._values import SQUARABLE, below_all
+from .._values import SQUARABLE
 from .._warnings import warn_user
-from ._base import BaseOneClassDetector
+from ..activations import Activations
+from ._base import GROUP_BY, BaseOneClassDetector
 from ._row_lengths import row_lengths
 
 _VALUES_PER_BATCH = 2**16
@@ -26,6 +28,11 @@ class SHEDetector(BaseOneClassDetector):
     metric : {"inner_product", "cosine", "euclidean"}, default="inner_product"
         What similarity is: the inner product, as in the paper, its quotient by both norms, or
         minus the distance.
+    group_by : {"prediction", "label", "correct"}, default="correct"
+        Class under which a training sample counts: the predicted one; its label in ``y``; or,
+        with "correct", the predicted one where it is right, while other samples do not count.
+        By default, without class labels, where ``y`` is None or holds one label besides -1, every
+        prediction counts as right.
     false_alarm_rate : float in (0, 0.5], default=0.05
         Share of the in-distribution training samples that the threshold rejects.
 
@@ -90,60 +97,41 @@ class SHEDetector(BaseOneClassDetector):
     """
 
     _sizes_of_values = SQUARABLE
+    _labels_optional_for = "correct"
 
     _parameter_constraints: dict = {
         **BaseOneClassDetector._parameter_constraints,
+        "group_by": GROUP_BY,
         "metric": [StrOptions({"inner_product", "cosine", "euclidean"})],
     }
 
-    def __init__(self, *, metric="inner_product", false_alarm_rate=0.05):
+    def __init__(
+        self,
+        *,
+        metric: str = "inner_product",
+        group_by: str = "correct",
+        false_alarm_rate: float = 0.05,
+    ) -> None:
         super().__init__(false_alarm_rate=false_alarm_rate)
         self.metric = metric
+        self.group_by = group_by
 
-    def fit(self, X, y=None):
-        """Learn the patterns of the in-distribution samples and set the threshold.
-
-        Parameters
-        ----------
-        X : Activations or array-like of shape (n_samples, n_features)
-            Activations by layer, or those of one layer.
-        y : array-like of shape (n_samples,), default=None
-            Class labels; -1 marks an out-of-distribution sample, which is left out.
-
-        Returns
-        -------
-        self : object
-            Fitted detector.
-
-        Raises
-        ------
-        ValueError
-            If values are not finite, no sample is in-distribution or classified correctly, or a
-            label is not among the classes of the network.
-        """
-        return super().fit(X, y)
-
-    def _fit(self, X, y):
-        self._by_class = X.predictions is not None
-        asked = lookup_classes(self, X, by_class=self._by_class)
-        if self._by_class and y is not None and len(np.unique(y)) > 1:
-            check_class_labels(X, y, "SHEDetector")
-            is_right = np.flatnonzero(asked == y)
-            if len(is_right) == 0:
-                raise ValueError(
-                    "No pattern to learn: SHEDetector needs a sample that is classified correctly, "
-                    f"but none of {len(X)} is."
-                )
-            X, asked = X[is_right], asked[is_right]
+    def _fit(self, X: Activations, y: NDArray | None) -> NDArray[np.float64]:
+        self.class_labels_, codes = self._training_classes(X, y).numbered()
+        self._check_any_counts(len(self.class_labels_))
         matrix = np.asarray(X)
-        self.class_labels_ = np.unique(asked)
-        self.patterns_ = np.array(
-            [matrix[asked == label].mean(axis=0, dtype=np.float64) for label in self.class_labels_]
+        self._means = np.array(
+            [
+                matrix[codes == code].mean(axis=0, dtype=np.float64)
+                for code in range(len(self.class_labels_))
+            ]
         )
+        self.patterns_ = self._means
         self._warn_of_silent_patterns()
+        return self._set_unknown_class_score(*self._similarities(X))
 
     def _warn_of_silent_patterns(self):
-        silent = self.class_labels_[~self.patterns_.any(axis=1)]
+        silent = self.class_labels_[~self._means.any(axis=1)]
         if len(silent) and self.metric != "euclidean":
             warn_user(
                 f"No unit is active in the training samples of the classes {silent.tolist()}: with "
@@ -151,23 +139,16 @@ class SHEDetector(BaseOneClassDetector):
                 "metric='euclidean', or leave silent layers out, for example by LayerSelector."
             )
 
-    def _score_training_samples(self, X):
-        scores, has_pattern = self._similarities(X)
-        self._unknown_class_score = below_all(scores[has_pattern])
-        return np.where(has_pattern, scores, self._unknown_class_score)
-
     def _score_samples(self, X):
-        scores, has_pattern = self._similarities(X)
-        return np.where(has_pattern, scores, self._unknown_class_score)
+        return self._reject_unknown(*self._similarities(X))
 
     def _similarities(self, X):
         """Similarity to the pattern of the predicted class, and whether there is one."""
-        asked = lookup_classes(self, X, by_class=self._by_class)
-        position, has_pattern = find_classes(asked, self.class_labels_)
+        position, has_pattern = find_classes(self._lookup_classes(X), self.class_labels_)
         scores = np.empty(len(X))
         for rows in gen_batches(len(X), max(1, _VALUES_PER_BATCH // X.shape[1])):
             samples = np.asarray(X[rows], dtype=np.float64)
-            scores[rows] = self._similarity(samples, self.patterns_[position[rows]])
+            scores[rows] = self._similarity(samples, self._means[position[rows]])
         return scores, has_pattern
 
     def _similarity(self, samples, patterns):

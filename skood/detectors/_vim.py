@@ -105,29 +105,6 @@ class ViMDetector(HeadDetector):
         super().__init__(false_alarm_rate=false_alarm_rate)
         self.n_components = n_components
 
-    def fit(self, X, y=None):
-        """Find the principal subspace of the in-distribution samples and set the threshold.
-
-        Parameters
-        ----------
-        X : Activations or array-like of shape (n_samples, n_features)
-            Activations with the head of the network and the layer that it reads; or logits.
-        y : array-like of shape (n_samples,), default=None
-            Class labels; -1 marks an out-of-distribution sample, which is left out.
-
-        Returns
-        -------
-        self : object
-            Fitted detector.
-
-        Raises
-        ------
-        ValueError
-            If there is no head or its layer is missing, values are not finite, no sample is
-            in-distribution, or ``n_components`` is above the number of units.
-        """
-        return super().fit(X, y)
-
     def _fit(self, X, y):
         n_components = self._n_components(X.shape[1])
         self.origin_ = _origin(self.head_)
@@ -140,6 +117,7 @@ class ViMDetector(HeadDetector):
         self._residual_axes = axes[:, self.n_components_ :].copy()
         # A smaller residual than this is rounding.
         self._least_norm = np.sqrt(_EPS * moments.clip(0).sum())
+        return self._score_weighed(X)
 
     def _n_components(self, n_units):
         if self.n_components == "auto":
@@ -158,7 +136,8 @@ class ViMDetector(HeadDetector):
             moments += relative.T @ relative
         return moments / len(X)
 
-    def _score_training_samples(self, X):
+    def _score_weighed(self, X):
+        """Find the weight of residuals and return the scores."""
         norms = np.concatenate([self._residual_norms(rows) for _, rows, _ in float64_batches(X)])
         norm = max(norms.mean(), self._least_norm)
         if norm == 0:

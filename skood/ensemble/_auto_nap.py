@@ -1,19 +1,23 @@
 """Auto-configured binary neuron activation patterns."""
 
+from __future__ import annotations
+
 from numbers import Integral, Real
 
 import numpy as np
+from numpy.typing import ArrayLike, NDArray
 from sklearn.model_selection import train_test_split
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted, column_or_1d
 
-from .._classes import check_class_labels, lookup_classes
+from .._classes import TrainingClasses, tells_classes
 from .._fit_context import fit_context
-from .._marks import in_distribution_mask, in_distribution_rows, read_labels, take_rows
+from .._marks import in_distribution_mask
 from .._sklearn import HasMethods, Interval, StrOptions
 from .._validation import check_activations
-from ..activations import PackedBits
+from ..activations import Activations, PackedBits
 from ..detectors import BaseDetector
+from ..detectors._base import GROUP_BY
 from ..preprocessing._pooling import POOLINGS
 from ._nap_configuration import (
     choose_layers,
@@ -24,7 +28,8 @@ from ._nap_configuration import (
 from ._nap_members import (
     Choice,
     Member,
-    Samples,
+    RowRoles,
+    Source,
     sources_by_layer,
     try_percentiles,
     with_stand_ins,
@@ -127,6 +132,7 @@ class AutoNAPDetector(BaseDetector):
     Examples
     --------
     >>> import numpy as np
+from numpy.typing import ArrayLike, NDArray
     >>> from skood import Activations
     >>> from skood.ensemble import AutoNAPDetector
     >>> rng = np.random.default_rng(0)
@@ -144,6 +150,8 @@ class AutoNAPDetector(BaseDetector):
     (['relu'], array([1.]))
     """
 
+    _learns_from_ood = True
+
     _parameter_constraints: dict = {
         "percentiles": ["array-like"],
         "poolings": ["array-like"],
@@ -151,7 +159,7 @@ class AutoNAPDetector(BaseDetector):
         "combine": [StrOptions({"weighted", "vote"})],
         "criterion": [StrOptions({"accuracy", "threshold"})],
         "validation": [Interval(Real, 0, 1, closed="neither"), HasMethods("split")],
-        "group_by": [StrOptions({"label", "prediction"})],
+        "group_by": GROUP_BY,
         "keep_settings": ["boolean"],
         "random_state": ["random_state"],
     }
@@ -204,20 +212,28 @@ class AutoNAPDetector(BaseDetector):
             If no sample stores a pattern or sets thresholds, labels are missing or are
             not classes of the network, or a layer is packed bits already.
         """
-        X = self._validate(X, reset=True)
+        return self._fit_split(X, y, sample_split=sample_split)
+
+    def _fit(
+        self,
+        X: Activations,
+        y: NDArray | None,
+        X_ood: Activations | None = None,
+        sample_split: ArrayLike | None = None,
+    ) -> NDArray[np.float64]:
         self._check_grid()
-        self.n_samples_seen_ = len(X)
-        self._by_class = X.predictions is not None
-        samples = self._assign_rows(X, y, sample_split)
+        outside = X[:0] if X_ood is None else X_ood
+        roles = self._assign_rows(X, y, outside, sample_split)
         layers = sources_by_layer(X, self.poolings)
-        tried = self._try_all(X, samples, layers)
+        tried = self._try_all((X, outside), roles, layers)
         self._record(X, layers, tried)
-        self._settings = self._build_all(X, samples, layers) if self.keep_settings else None
-        self._choose(X, samples, layers, tried)
-        self.training_rows_ = samples.inside
-        self.training_scores_ = self._score_samples(X[samples.inside])
-        self.offset_ = 0.0
-        return self
+        self._settings = self._build_all(X, roles, layers) if self.keep_settings else None
+        self._choose(X, roles, layers, tried)
+        self.training_rows_ = self.training_rows_[roles.inside]
+        return self._score_samples(X[roles.inside])
+
+    def _threshold(self, training_scores: NDArray[np.float64]) -> float:
+        return 0.0
 
     def _validate(self, X, *, reset):
         X = check_activations(self, X, reset=reset, allow_nd=True)
@@ -236,45 +252,90 @@ class AutoNAPDetector(BaseDetector):
         if not len(self.poolings) or not set(self.poolings) <= set(POOLINGS):
             raise ValueError(f"poolings must be among {POOLINGS}, got {self.poolings}.")
 
-    def _assign_rows(self, X, y, sample_split):
-        inside = in_distribution_rows(y, len(X))
-        outside = np.setdiff1d(np.arange(len(X)), inside)
-        known, known_labels = take_rows(X, y, inside)
-        asked = lookup_classes(self, X, by_class=self._by_class)
-        labels = asked
-        if self._by_class and self.group_by == "label":
-            _check_labels(known, known_labels)
-            labels = read_labels(y)
+    def _assign_rows(
+        self,
+        X: Activations,
+        y: NDArray | None,
+        outside: Activations,
+        sample_split: ArrayLike | None,
+    ) -> RowRoles:
+        classes = self._training_classes(X, y)
         if sample_split is None:
-            stored, validating = self._split(inside, known_labels)
+            stored, validating = self._split(len(X), y)
         else:
-            stored, validating = _read_split(sample_split, inside, len(X))
-        return Samples(stored, validating, outside, labels, asked)
+            stored, validating = self._read_split(sample_split)
+        stored = stored[classes.counts[stored]]
+        self._check_any_counts(len(stored))
+        lookup = classes.lookup
+        if len(outside):
+            lookup = np.concatenate([lookup, self._lookup_classes(outside)])
+        rows_outside = len(X) + np.arange(len(outside))
+        return RowRoles(stored, validating, rows_outside, classes.own, lookup)
 
-    def _split(self, inside, y):
+    def _training_classes(self, X: Activations, y: NDArray | None) -> TrainingClasses:
+        if not self._by_class:
+            return TrainingClasses.all_count(self._lookup_classes(X))
+        classes = super()._training_classes(X, y)
+        if self.group_by != "prediction" and not tells_classes(y) and tells_classes(X.predictions):
+            raise ValueError(
+                f"group_by={self.group_by!r} needs the class of each sample, but y holds the one "
+                f"label {y[0]!r}; where y tells 1 from -1 only, use group_by='prediction'."
+            )
+        return classes
+
+    def _split(
+        self, n_samples: int, y: NDArray | None
+    ) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+        """Rows that store a pattern, and rows that set thresholds, as ``validation`` tells."""
+        rows = np.arange(n_samples)
         if not isinstance(self.validation, Real):
-            stored, validating = next(iter(self.validation.split(inside, y)))
-            return inside[stored], inside[validating]
-        _, sizes = np.unique(np.zeros(len(inside)) if y is None else y, return_counts=True)
-        stratify = sizes.min() > 1 and float(self.validation) * len(inside) >= len(sizes)
+            stored, validating = next(iter(self.validation.split(rows, y)))
+            return rows[stored], rows[validating]
+        _, sizes = np.unique(np.zeros(n_samples) if y is None else y, return_counts=True)
+        stratify = sizes.min() > 1 and float(self.validation) * n_samples >= len(sizes)
         return train_test_split(
-            inside,
+            rows,
             test_size=self.validation,
             random_state=self.random_state,
             stratify=y if stratify else None,
         )
 
-    def _try_all(self, X, samples, layers):
+    def _read_split(self, sample_split: ArrayLike) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+        split = column_or_1d(sample_split)
+        if len(split) != self.n_samples_seen_:
+            raise ValueError(
+                f"X has {self.n_samples_seen_} samples, but sample_split has {len(split)}."
+            )
+        split = split[self.training_rows_]
+        stored, validating = np.flatnonzero(split == -1), np.flatnonzero(split == 0)
+        if len(stored) + len(validating) < len(split):
+            raise ValueError(
+                "sample_split must be -1 (stores a pattern) or 0 (sets thresholds) for every "
+                f"in-distribution sample, got {np.unique(split).tolist()}."
+            )
+        if len(stored) == 0 or len(validating) == 0:
+            raise ValueError(
+                f"{len(stored)} in-distribution samples store patterns and {len(validating)} set "
+                "thresholds; both need at least one."
+            )
+        return stored, validating
+
+    def _try_all(
+        self, parts: tuple[Activations, Activations], roles: RowRoles, layers: list[list[Source]]
+    ) -> list[list[tuple[NDArray, NDArray]]]:
         """Thresholds and accuracies: a list a layer, a pair of arrays a pooling."""
+        X, outside = parts
         random_state = check_random_state(self.random_state)
         tried = []
         for sources in layers:
             outcomes = {}
             for source in sources:
                 if source.key(X) not in outcomes:
-                    values, rows = source.values(X), samples
-                    if len(samples.outside) == 0:
-                        values, rows = with_stand_ins(values, samples, random_state)
+                    values, rows = source.values(X), roles
+                    if len(outside):
+                        values = np.concatenate([values, source.values(outside)])
+                    else:
+                        values, rows = with_stand_ins(values, roles, random_state)
                     outcomes[source.key(X)] = try_percentiles(values, rows, self.percentiles)
             tried.append([outcomes[source.key(X)] for source in sources])
         return tried
@@ -296,17 +357,17 @@ class AutoNAPDetector(BaseDetector):
         is_last = [last[source.key(X)] is source for sources in layers for source in sources]
         self._is_distinct = np.repeat(is_last, len(self.percentiles))
 
-    def _build_all(self, X, samples, layers):
+    def _build_all(self, X, roles, layers):
         """The members that all settings would be, in the order of ``results_``."""
         built = {}
         for source in (source for sources in layers for source in sources):
             if source.key(X) not in built:
                 built[source.key(X)] = [
-                    Member.build(X, samples, source, percentile) for percentile in self.percentiles
+                    Member.build(X, roles, source, percentile) for percentile in self.percentiles
                 ]
         return [member for sources in layers for s in sources for member in built[s.key(X)]]
 
-    def _choose(self, X, samples, layers, tried):
+    def _choose(self, X, roles, layers, tried):
         best = [
             self._best_of_layer(sources, outcomes)
             for sources, outcomes in zip(layers, tried, strict=True)
@@ -321,7 +382,7 @@ class AutoNAPDetector(BaseDetector):
         widths = np.array([choice.source.width(X) for choice in chosen])
         widest = max(source.width(X) for sources in layers for source in sources)
         self.weights_ = percentile_weight(self.percentiles_) * (widest / widths)
-        self._members = [Member.build(X, samples, c.source, c.percentile) for c in chosen]
+        self._members = [Member.build(X, roles, c.source, c.percentile) for c in chosen]
 
     def _best_of_layer(self, sources, outcomes):
         weights = percentile_weight(self.percentiles)
@@ -337,8 +398,8 @@ class AutoNAPDetector(BaseDetector):
         return choices[k]
 
     def _distances(self, X):
-        asked = lookup_classes(self, X, by_class=self._by_class)
-        return np.column_stack([member.distances(X, asked) for member in self._members])
+        lookup = self._lookup_classes(X)
+        return np.column_stack([member.distances(X, lookup) for member in self._members])
 
     def distances(self, X):
         """Measure the distances of samples in each of the layers that are combined.
@@ -391,10 +452,10 @@ class AutoNAPDetector(BaseDetector):
                 f"Accuracy needs samples of both kinds, but {is_in.sum()} of {len(X)} are "
                 "in-distribution."
             )
-        asked = lookup_classes(self, X, by_class=self._by_class)
+        lookup = self._lookup_classes(X)
         return np.array(
             [
-                np.mean((member.distances(X, asked) <= tau) == is_in)
+                np.mean((member.distances(X, lookup) <= tau) == is_in)
                 for member, tau in zip(self._settings, self.results_["tau"], strict=True)
             ]
         )
@@ -425,28 +486,3 @@ class AutoNAPDetector(BaseDetector):
         return 0.5 - (distances > self.taus_).mean(axis=1)
 
 
-def _check_labels(X, y):
-    check_class_labels(X, y, "group_by='label'")
-    if len(np.unique(y)) == 1 and len(np.unique(X.predictions)) > 1:
-        raise ValueError(
-            "group_by='label' needs the class of each sample, but y holds the one label "
-            f"{y[0]!r}; where y tells 1 from -1 only, use group_by='prediction'."
-        )
-
-
-def _read_split(sample_split, inside, n_samples):
-    split = column_or_1d(sample_split)
-    if len(split) != n_samples:
-        raise ValueError(f"X has {n_samples} samples, but sample_split has {len(split)}.")
-    stored, validating = inside[split[inside] == -1], inside[split[inside] == 0]
-    if len(stored) + len(validating) < len(inside):
-        raise ValueError(
-            "sample_split must be -1 (stores a pattern) or 0 (sets thresholds) for every "
-            f"in-distribution sample, got {np.unique(split[inside]).tolist()}."
-        )
-    if len(stored) == 0 or len(validating) == 0:
-        raise ValueError(
-            f"{len(stored)} in-distribution samples store patterns and {len(validating)} set "
-            "thresholds; both need at least one."
-        )
-    return stored, validating

@@ -1,21 +1,25 @@
 """One detector for each layer, combined."""
 
+from __future__ import annotations
+
 from numbers import Integral
+from typing import Any
 
 import numpy as np
 from joblib import Parallel, delayed
+from numpy.typing import NDArray
 from sklearn.base import clone
 from sklearn.metrics import roc_auc_score
 from sklearn.model_selection import KFold
 from sklearn.pipeline import Pipeline
 from sklearn.utils.validation import check_is_fitted
 
-from .._fit_context import fit_context
 from .._foreign import detector_of, in_distribution_scores, is_of_pyod
 from .._layer_names import layer_list, match_layers
 from .._sklearn import HasMethods, Interval, StrOptions
 from .._validation import check_activations
 from .._values import below_all
+from ..activations import Activations
 from ..detectors import BaseOneClassDetector
 from ._combination import Calibration, informative_members
 
@@ -118,6 +122,8 @@ class LayerEnsembleDetector(BaseOneClassDetector):
     (['relu1', 'relu2'], array([-1]))
     """
 
+    _learns_from_ood = True
+
     _parameter_constraints: dict = {
         **BaseOneClassDetector._parameter_constraints,
         "detector": [HasMethods(["fit"]), list],
@@ -176,38 +182,15 @@ class LayerEnsembleDetector(BaseOneClassDetector):
         """
         return cls(_best_pipelines(search, n_layers, metric), **params)
 
-    @fit_context(prefer_skip_nested_validation=False)
-    def fit(self, X, y=None):
-        """Fit a member on each layer, choose and weigh them, and set the threshold.
-
-        Parameters
-        ----------
-        X : Activations or array-like of shape (n_samples, n_features)
-            Activations by layer, or those of one layer.
-        y : array-like of shape (n_samples,), default=None
-            Class labels; -1 marks an out-of-distribution sample.
-
-        Returns
-        -------
-        self : object
-            Fitted detector.
-
-        Raises
-        ------
-        ValueError
-            If ``n_layers`` or ``combine="weighted"`` ask for rows marked -1 and there are
-            none, a layer is unknown, no sample is in-distribution, or a member gives scores that
-            are not finite.
-        """
-        X, y, outside = self._split_by_kind(self._validate(X, reset=True), y)
+    def _fit(
+        self, X: Activations, y: NDArray | None, X_ood: Activations | None = None
+    ) -> NDArray[np.float64]:
+        outside = X[:0] if X_ood is None else X_ood
         self._check_needs_ood(len(outside))
-        self._fit(X, y)
-        for learnt_from_outside in ("aurocs_", "weights_"):
-            self.__dict__.pop(learnt_from_outside, None)
+        self._fit_members(X, y)
         if len(outside):
-            self._judge(outside)
-        self._set_threshold(self._calibrate())
-        return self
+            self._weigh(outside)
+        return self._calibrate()
 
     def _validate(self, X, *, reset):
         return check_activations(self, X, reset=reset, allow_nd=True)
@@ -219,7 +202,7 @@ class LayerEnsembleDetector(BaseOneClassDetector):
                 "samples (y == -1) to judge the members by, got none."
             )
 
-    def _fit(self, X, y):
+    def _fit_members(self, X: Activations, y: NDArray | None) -> None:
         if isinstance(self.detector, list):
             members = self.detector
             self.layers_ = [f"member {number}" for number in range(len(members))]
@@ -235,10 +218,10 @@ class LayerEnsembleDetector(BaseOneClassDetector):
         self.estimators_ = [estimator for estimator, _ in fitted]
         self.calibration_scores_ = np.column_stack([scores for _, scores in fitted])
         self._check_finite(self.calibration_scores_)
-        errors = np.array([self._of_detector("_score_error", e, 0.0) for e in self.estimators_])
+        errors = np.array([_of_detector(e, "score_error_", 0.0) for e in self.estimators_])
         self.informative_ = informative_members(self.calibration_scores_, _groups_of(X), errors)
         # What an ensemble that this one is a member of goes by.
-        self._score_error = 0.0 if self.informative_.any() else np.inf
+        self.score_error_ = 0.0 if self.informative_.any() else np.inf
 
     def _check_finite(self, scores):
         finite = np.isfinite(scores).all(axis=0)
@@ -251,12 +234,7 @@ class LayerEnsembleDetector(BaseOneClassDetector):
                 "out, or look for constant or very large activations in what they read."
             )
 
-    @staticmethod
-    def _of_detector(name, member, default):
-        """What a member's detector, where it is of this package, tells of its scores."""
-        return getattr(detector_of(member), name, default)
-
-    def _judge(self, outside):
+    def _weigh(self, outside):
         outside_scores = self._member_scores(outside)
         aurocs = [
             roc_auc_score(np.repeat([1, 0], [len(inside), len(out)]), np.concatenate([inside, out]))
@@ -293,17 +271,15 @@ class LayerEnsembleDetector(BaseOneClassDetector):
         self._heard = (
             self.informative_ if self.informative_.any() else np.ones_like(self.informative_)
         )
-        of_unknown = [
-            self._of_detector("_unknown_class_score", e, -np.inf) for e in self.estimators_
-        ]
+        of_unknown = [_of_detector(e, "unknown_class_score_", -np.inf) for e in self.estimators_]
         self._scores_of_unknown = np.where(self._heard, of_unknown, -np.inf)
         unknown = self._are_of_unknown_class(scores)
         known = np.ones_like(unknown) if unknown.all() else ~unknown
         self._calibration = Calibration(scores[known][:, self._heard])
         self._vote_level = self._find_vote_level(scores[known])
         combined = self._combine(scores, left_out=True)
-        self._unknown_class_score = below_all(combined)
-        return np.where(unknown, self._unknown_class_score, combined)
+        self.unknown_class_score_ = below_all(combined)
+        return self._reject_unknown(combined, ~unknown)
 
     def _are_of_unknown_class(self, scores):
         """Whether a member that is heard has learnt nothing of the predicted class."""
@@ -331,7 +307,12 @@ class LayerEnsembleDetector(BaseOneClassDetector):
     def _score_samples(self, X):
         scores = self._member_scores(X)
         unknown = self._are_of_unknown_class(scores)
-        return np.where(unknown, self._unknown_class_score, self._combine(scores))
+        return self._reject_unknown(self._combine(scores), ~unknown)
+
+
+def _of_detector(member: Any, name: str, default: float) -> float:
+    """A fitted attribute that detectors of this package have, and others may have."""
+    return getattr(detector_of(member), name, default)
 
 
 def _groups_of(X):
