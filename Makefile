@@ -49,7 +49,7 @@ docs: $(VENV)/installed  ## build the site in docs/_build/html; a warning is an 
 	$(VENV)/bin/sphinx-build -W --keep-going -b html docs docs/_build/html
 
 bench-check: $(VENV)/installed  ## check that the benchmarks run and agree with each other
-	$(ONE_THREAD) $(VENV)/bin/python benchmarks/speed.py --check
+	$(ONE_THREAD) $(VENV)/bin/python -m benchmarks --check
 
 clean:  ## remove all that the other targets made
 	rm -rf $(VENV) $(LOWEST) build dist demo/output docs/_build docs/api/generated docs/auto_examples

@@ -1,6 +1,8 @@
 """Find the inputs that a trained network should not be trusted on, from its activations."""
 
 from ._monitor import make_monitor
+from ._versions import __version__ as __version__
+from ._versions import show_versions
 from .activations import Activations
 from .detectors import (
     ClusterDistanceDetector,
@@ -10,8 +12,6 @@ from .detectors import (
 )
 from .extraction import ActivationExtractor
 from .preprocessing import PercentileBinarizer, PoolingReducer
-
-__version__ = "0.1.0"
 
 __all__ = [
     "ActivationExtractor",
@@ -23,4 +23,5 @@ __all__ = [
     "PercentileBinarizer",
     "PoolingReducer",
     "make_monitor",
+    "show_versions",
 ]

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import wraps
-from typing import Any
+from typing import Any, cast
 
-from ._sklearn import check_parameters
+from ._sklearn import Function, check_parameters
 
 
-def fit_context(*, prefer_skip_nested_validation: bool) -> Callable[[Callable], Callable]:
+def fit_context(*, prefer_skip_nested_validation: bool) -> Callable[[Function], Function]:
     """Decorate ``fit`` or ``partial_fit``, as scikit-learn does, and keep the state if it fails.
 
     A refit that fails half way would otherwise leave a mixture of two fits, which scores without
@@ -23,7 +23,7 @@ def fit_context(*, prefer_skip_nested_validation: bool) -> Callable[[Callable], 
     """
     check = check_parameters(prefer_skip_nested_validation=prefer_skip_nested_validation)
 
-    def decorate(fit_method: Callable) -> Callable:
+    def decorate(fit_method: Function) -> Function:
         fit_checked = check(fit_method)
 
         @wraps(fit_method)
@@ -31,7 +31,7 @@ def fit_context(*, prefer_skip_nested_validation: bool) -> Callable[[Callable], 
             with unchanged_on_failure(estimator):
                 return fit_checked(estimator, *args, **kwargs)
 
-        return fit
+        return cast(Function, fit)
 
     return decorate
 

@@ -26,12 +26,13 @@ def import_optional(module: str, extra: str, needed_by: str) -> ModuleType:
     Raises
     ------
     ImportError
-        If the package is not installed; the message tells how to install it.
+        If the package is not installed; the message says how to install it.
     """
     try:
         return import_module(module)
     except ImportError as error:
         package = module.partition(".")[0]
         raise ImportError(
-            f"{needed_by} needs {package}, which is not installed: pip install 'skood[{extra}]'."
+            f"{needed_by} needs {package}, which is not installed. Install it with "
+            f"'pip install {package}', or install skood with its extra '{extra}'."
         ) from error

@@ -1,10 +1,17 @@
 """Private names of scikit-learn, all in one place: no other module imports any.
 
-A release that moves one of them is mended here alone.
+A release that moves one of them is adapted to here alone. Decorators that keep the signature of
+what they decorate say so to type checkers, which scikit-learn's own do not.
 """
 
-from sklearn.base import _fit_context as check_parameters
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+from sklearn.base import _fit_context
 from sklearn.metrics._scorer import _BaseScorer as BaseScorer
+from sklearn.utils import _param_validation
 from sklearn.utils import _safe_indexing as safe_indexing
 from sklearn.utils._param_validation import (
     HasMethods,
@@ -13,18 +20,20 @@ from sklearn.utils._param_validation import (
     RealNotInt,
     StrOptions,
     validate_parameter_constraints,
-    validate_params,
 )
+from sklearn.utils.metaestimators import available_if as _available_if
 from sklearn.utils.validation import _check_feature_names_in as check_feature_names_in
 from sklearn.utils.validation import _num_samples as num_samples
 
 __all__ = [
     "BaseScorer",
+    "Function",
     "HasMethods",
     "Interval",
     "InvalidParameterError",
     "RealNotInt",
     "StrOptions",
+    "available_if",
     "check_feature_names_in",
     "check_parameters",
     "num_samples",
@@ -32,3 +41,29 @@ __all__ = [
     "validate_parameter_constraints",
     "validate_params",
 ]
+
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+
+def check_parameters(*, prefer_skip_nested_validation: bool) -> Callable[[Function], Function]:
+    """Decorator of ``fit`` that checks the parameters of the estimator before."""
+    decorate: Callable[[Function], Function] = _fit_context(
+        prefer_skip_nested_validation=prefer_skip_nested_validation
+    )
+    return decorate
+
+
+def validate_params(
+    constraints: dict[str, Any], *, prefer_skip_nested_validation: bool
+) -> Callable[[Function], Function]:
+    """Decorator of a function that checks its arguments before."""
+    decorate: Callable[[Function], Function] = _param_validation.validate_params(
+        constraints, prefer_skip_nested_validation=prefer_skip_nested_validation
+    )
+    return decorate
+
+
+def available_if(check: Callable[[Any], bool]) -> Callable[[Function], Function]:
+    """Decorator of a method that only estimators have for which ``check`` holds."""
+    decorate: Callable[[Function], Function] = _available_if(check)
+    return decorate

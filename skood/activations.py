@@ -12,7 +12,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
-from ._packed_bits import PackedBits
+from ._patterns import PackedBits
 from ._rows import Rows, RowsOf, are_all, n_bytes, origin, row_index, take
 from ._storage import read_folder, write_folder
 from ._values import LOGITS_ADVICE, check_finite, check_real, is_real, without_mask

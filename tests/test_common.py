@@ -103,7 +103,7 @@ def variants():
             for intervals in ("quantile", "levels")
         ],
         *[construct(classes["ASH"], variant=variant) for variant in "pb"],
-        construct(classes["GaussianActivationDetector"], threshold_samples=50),
+        construct(classes["GaussianActivationDetector"], n_threshold_samples=50),
         construct(classes["MahalanobisDetector"], relative=True),
         construct(classes["MahalanobisDetector"], covariance=LedoitWolf()),
         construct(classes["MahalanobisDetector"], normalize=True),
@@ -524,10 +524,8 @@ def with_nan_in_the_last_layer(A):
 def by_class():
     """The detectors that learn nothing of a class that is predicted but is never right."""
     for detector in detectors():
-        wanted = {"group_by": "label", "store": "correct"}
-        params = {name: wanted[name] for name in wanted if hasattr(detector, name)}
-        if params or name_of(detector) in {"OpenMaxDetector", "SHEDetector"}:
-            yield detector.set_params(**params)
+        if hasattr(detector, "group_by") and detector._looks_up_classes:
+            yield detector.set_params(group_by="correct")
 
 
 def test_detectors_that_learn_by_class_are_found():

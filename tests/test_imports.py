@@ -1,8 +1,9 @@
-"""What importing skood brings along, and which room knows which."""
+"""What importing skood brings along, and which module knows which."""
 
 import ast
 import subprocess
 import sys
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -11,16 +12,20 @@ import skood
 
 PACKAGE = Path(skood.__file__).parent
 
-# The flow of data: a room knows those to its left and none to its right.
-ROOMS = [
+# The flow of data: a module or subpackage imports from those before it, never from those after.
+FLOW = [
     "_optional",
+    "_versions",
     "_sklearn",
     "_warnings",
     "_fit_context",
     "_axes",
     "_values",
+    "_logits",
+    "networks",
     "_rows",
-    "_packed_bits",
+    "_faiss",
+    "_patterns",
     "_storage",
     "activations",
     "_layer_names",
@@ -43,6 +48,16 @@ ROOMS = [
     "_monitor",
 ]
 
+# Private modules that other subpackages still import.
+STILL_TO_MOVE = {
+    "detectors._hamming_search",  # by ensemble and inspection, which read stored patterns
+    "detectors._pattern_store",
+    "extraction._gradients",  # by detectors and preprocessing, which parse names of layers
+    "preprocessing._binarizer",  # by ensemble
+    "preprocessing._pooling",
+    "shaping._base",  # by inspection
+}
+
 
 def imported_modules(*statements):
     code = "; ".join([*statements, "import sys; print(*sys.modules)"])
@@ -54,7 +69,8 @@ def imported_modules(*statements):
     "statement",
     [
         "import skood",
-        "import skood.extraction, skood.ensemble, skood.datasets, skood.model_selection",
+        "import skood.networks, skood.extraction, skood.ensemble",
+        "import skood.datasets, skood.model_selection",
         "import skood.calibration, skood.inspection, skood.training",
     ],
 )
@@ -75,19 +91,98 @@ def test_a_multilayer_perceptron_needs_no_torch():
     assert "torch" not in modules
 
 
-def test_every_room_has_its_place():
-    found = {path.stem for path in PACKAGE.iterdir() if path.suffix == ".py" or path.is_dir()}
-    assert found - {"__init__", "__pycache__", "py"} == set(ROOMS)
+def modules():
+    """Paths of all modules by name, a tuple of parts that leaves out the package itself."""
+    found = {}
+    for path in sorted(PACKAGE.rglob("*.py")):
+        parts = path.relative_to(PACKAGE).with_suffix("").parts
+        found[parts[:-1] if parts[-1] == "__init__" else parts] = path
+    return found
 
 
-@pytest.mark.parametrize("path", sorted(PACKAGE.rglob("*.py")), ids=lambda path: path.stem)
-def test_rooms_import_from_their_left_only(path):
-    parts = path.relative_to(PACKAGE).with_suffix("").parts
-    if parts == ("__init__",):
-        return
-    allowed = set(ROOMS[: ROOMS.index(parts[0]) + 1])
-    for node in ast.walk(ast.parse(path.read_text())):
-        if not isinstance(node, ast.ImportFrom) or node.level < len(parts):
-            continue
-        names = [node.module.split(".")[0]] if node.module else [a.name for a in node.names]
-        assert set(names) <= allowed, f"line {node.lineno}"
+MODULES = modules()
+
+
+def package_of(module):
+    """The package in which the relative imports of a module start."""
+    return module if MODULES[module].name == "__init__.py" else module[:-1]
+
+
+def imports_of(module):
+    """What a module imports, also inside of functions: names of modules and of what they hold."""
+    for node in ast.walk(ast.parse(MODULES[module].read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from (tuple(alias.name.split(".")) for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            source = tuple(node.module.split(".")) if node.module else ()
+            if node.level:
+                package = ("skood", *package_of(module))
+                source = package[: len(package) + 1 - node.level] + source
+            yield from ((*source, alias.name) for alias in node.names)
+
+
+IMPORTS = {module: set(imports_of(module)) for module in MODULES}
+
+
+def imported_modules_of(module):
+    """Modules of skood that one imports; a package stands for its ``__init__``."""
+    names = [name[1:] for name in IMPORTS[module] if name[0] == "skood"]
+    return {name if name in MODULES else name[:-1] for name in names}
+
+
+GRAPH = {module: imported_modules_of(module) for module in MODULES}
+
+
+def reachable(start):
+    """Modules that are imported by some, directly or not."""
+    found, waiting = set(), list(start)
+    while waiting:
+        new = GRAPH[waiting.pop()] - found
+        found |= new
+        waiting.extend(new)
+    return found
+
+
+def dotted(name):
+    return ".".join(name) or "skood"
+
+
+def test_every_subpackage_has_its_place():
+    assert {module[0] for module in MODULES if module} == set(FLOW)
+
+
+@pytest.mark.parametrize("module", [m for m in MODULES if m], ids=dotted)
+def test_modules_import_from_their_left_only(module):
+    allowed = {(name,) for name in FLOW[: FLOW.index(module[0]) + 1]}
+    assert {imported[:1] for imported in GRAPH[module]} <= allowed
+
+
+def test_no_import_leads_round_in_a_circle():
+    try:
+        TopologicalSorter(GRAPH).prepare()
+    except CycleError as error:
+        pytest.fail(" -> ".join(map(dotted, error.args[1])))
+
+
+@pytest.mark.parametrize("module", MODULES, ids=dotted)
+def test_private_modules_are_imported_within_their_package_only(module):
+    package = package_of(module)
+    foreign = {
+        dotted(imported)
+        for imported in GRAPH[module]
+        for depth, part in enumerate(imported)
+        if part.startswith("_") and package[:depth] != imported[:depth]
+    }
+    assert foreign <= STILL_TO_MOVE
+
+
+@pytest.mark.parametrize("module", [m for m in MODULES if m != ("_sklearn",)], ids=dotted)
+def test_private_names_of_scikit_learn_are_imported_in_one_module(module):
+    names = [dotted(name) for name in IMPORTS[module] if name[0] == "sklearn"]
+    assert [name for name in names if "._" in name] == []
+
+
+def test_networks_know_nothing_of_activations():
+    known = reachable(module for module in MODULES if module[:1] == ("networks",))
+    assert ("_values",) in known
+    assert known.isdisjoint({("activations",), ("_storage",), ("_rows",), ("extraction",)})

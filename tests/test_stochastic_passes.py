@@ -355,7 +355,7 @@ def test_passes_on_another_device_are_reproducible_and_keep_its_random_state():
 
 def test_passes_in_a_pipeline():
     extractor = ActivationExtractor(cnn(), n_passes=5, random_state=0)
-    monitor = make_pipeline(extractor, MCDropoutDetector("mutual_information")).fit(X)
+    monitor = make_pipeline(extractor, MCDropoutDetector(statistic="mutual_information")).fit(X)
     copied = copy.deepcopy(monitor)
     assert_array_equal(copied.score_samples(X), monitor.score_samples(X))
     assert make_pipeline(extractor, EnergyDetector()).fit(X).score_samples(X).shape == (11,)

@@ -33,9 +33,10 @@ class ActivationIntervalDetector(BaseOneClassDetector):
     quantile : float in [0, 0.5), default=0.01
         With ``intervals="quantile"``, the share of training values below the interval, and
         of those above.
-    group_by : {"prediction", "label"}, default="prediction"
-        Class that a training sample counts for: the one that the network predicted, or the one
-        that ``y`` tells. Samples are always scored under their predicted class.
+    group_by : {"prediction", "label", "correct"}, default="prediction"
+        Class under which a training sample counts: the predicted one; its label in ``y``; or,
+        with "correct", the predicted one where it is right, while other samples do not count.
+        Samples are always looked up under their predicted class.
     false_alarm_rate : float in (0, 0.5], default=0.05
         Share of the in-distribution training samples that the threshold rejects, each scored with
         itself left out. At most this share, because many scores are equal.

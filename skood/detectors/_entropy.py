@@ -133,7 +133,9 @@ class GENDetector(LogitDetector):
         "n_largest": [Interval(Integral, 1, None, closed="left")],
     }
 
-    def __init__(self, gamma=0.1, n_largest=100, *, false_alarm_rate=0.05):
+    def __init__(
+        self, *, gamma: float = 0.1, n_largest: int = 100, false_alarm_rate: float = 0.05
+    ) -> None:
         super().__init__(false_alarm_rate=false_alarm_rate)
         self.gamma = gamma
         self.n_largest = n_largest

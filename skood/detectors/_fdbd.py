@@ -19,7 +19,7 @@ class FDBDDetector(HeadDetector):
 
     Parameters
     ----------
-    normalize : {"mean", "norm"}, default="mean"
+    center : {"mean", "origin"}, default="mean"
         What distances to the boundaries are divided by: the distance to the mean of the training
         features, or the norm of the features, their distance to 0.
     false_alarm_rate : float in (0, 0.5], default=0.05
@@ -86,12 +86,12 @@ class FDBDDetector(HeadDetector):
 
     _parameter_constraints: dict = {
         **HeadDetector._parameter_constraints,
-        "normalize": [StrOptions({"mean", "norm"})],
+        "center": [StrOptions({"mean", "origin"})],
     }
 
-    def __init__(self, normalize="mean", *, false_alarm_rate=0.05):
+    def __init__(self, *, center: str = "mean", false_alarm_rate: float = 0.05) -> None:
         super().__init__(false_alarm_rate=false_alarm_rate)
-        self.normalize = normalize
+        self.center = center
 
     def _fit(self, X, y):
         self.mean_, self._least_distance = mean_and_rounding(X)
@@ -105,7 +105,7 @@ class FDBDDetector(HeadDetector):
         predicted = logits.argmax(axis=1)
         margins = logits.max(axis=1, keepdims=True) - logits
         to_boundaries = np.einsum("sk,sk->s", margins, self._per_logit[predicted])
-        center = self.mean_ if self.normalize == "mean" else 0.0
+        center = self.mean_ if self.center == "mean" else 0.0
         distances = row_lengths(features - center)
         to_boundaries /= self._n_boundaries[predicted]
         return to_boundaries / np.maximum(distances, self._least_distance)

@@ -1,5 +1,7 @@
 """The density of activations under one Gaussian for each class and unit."""
 
+from __future__ import annotations
+
 from numbers import Integral, Real
 
 import numpy as np
@@ -30,10 +32,11 @@ class GaussianActivationDetector(BaseIncrementalDetector):
     ----------
     variance_floor : float, default=0.01
         Smallest variance, relative to the mean variance within classes of the units of the layer.
-    group_by : {"prediction", "label"}, default="prediction"
-        Class that a training sample counts for: the one that the network predicted, or the one
-        that ``y`` tells. Samples are always scored under their predicted class.
-    threshold_samples : int, default=10000
+    group_by : {"prediction", "label", "correct"}, default="prediction"
+        Class under which a training sample counts: the predicted one; its label in ``y``; or,
+        with "correct", the predicted one where it is right, while other samples do not count.
+        Samples are always looked up under their predicted class.
+    n_threshold_samples : int, default=10000
         How many training samples to store. They set the threshold.
     false_alarm_rate : float in (0, 0.5], default=0.05
         Share of the in-distribution training samples that the threshold rejects, each scored with
@@ -78,7 +81,7 @@ class GaussianActivationDetector(BaseIncrementalDetector):
     means, variances and scores are those of one ``fit`` but for rounding, in whatever order.
     The threshold needs scores under the final Gaussians, and for these some samples are stored.
     Which ones is told by a hash of their values, as if by chance, but always the same whatever the
-    order. Up to ``threshold_samples`` all are stored.
+    order. Up to ``n_threshold_samples`` all are stored.
 
     A sample whose predicted class has no Gaussian scores less, by one, than 0 and than any stored
     sample of another class, and is rejected. Where the training samples of such classes are more
@@ -110,21 +113,21 @@ class GaussianActivationDetector(BaseIncrementalDetector):
         **BaseIncrementalDetector._parameter_constraints,
         "variance_floor": [Interval(Real, 0, None, closed="neither")],
         "group_by": GROUP_BY,
-        "threshold_samples": [Interval(Integral, 1, None, closed="left")],
+        "n_threshold_samples": [Interval(Integral, 1, None, closed="left")],
     }
 
     def __init__(
         self,
         *,
-        variance_floor=0.01,
-        group_by="prediction",
-        threshold_samples=10_000,
-        false_alarm_rate=0.05,
-    ):
+        variance_floor: float = 0.01,
+        group_by: str = "prediction",
+        n_threshold_samples: int = 10_000,
+        false_alarm_rate: float = 0.05,
+    ) -> None:
         super().__init__(false_alarm_rate=false_alarm_rate)
         self.variance_floor = variance_floor
         self.group_by = group_by
-        self.threshold_samples = threshold_samples
+        self.n_threshold_samples = n_threshold_samples
 
     def _fit(self, X: Activations, y: NDArray | None) -> NDArray[np.float64]:
         widths = [np.prod(shape, dtype=int) for shape in X.layer_shapes.values()]
@@ -140,7 +143,7 @@ class GaussianActivationDetector(BaseIncrementalDetector):
         # Equal samples that count for different classes are told apart, too.
         hashes = hash_rows(rows, classes.lookup) + classes.finds_itself
         stored = StoredSamples(rows, classes.lookup, classes.finds_itself, hashes)
-        return ClassMoments(moments, stored, self.threshold_samples)
+        return ClassMoments(moments, stored, self.n_threshold_samples)
 
     def _finish(self, summary: ClassMoments) -> NDArray[np.float64]:
         self._check_any_counts(len(summary.moments))

@@ -77,7 +77,7 @@ class GradNormDetector(HeadDetector):
         "temperature": [Interval(Real, 0, None, closed="neither")],
     }
 
-    def __init__(self, temperature=1.0, *, false_alarm_rate=0.05):
+    def __init__(self, *, temperature: float = 1.0, false_alarm_rate: float = 0.05) -> None:
         super().__init__(false_alarm_rate=false_alarm_rate)
         self.temperature = temperature
 

@@ -17,12 +17,12 @@ from sklearn.utils.validation import check_is_fitted
 from threadpoolctl import threadpool_limits
 from tqdm import tqdm
 
+from .._patterns import pack_layers
 from .._sklearn import HasMethods, Interval, StrOptions
 from .._warnings import warn_user
 from ..activations import Activations
 from ._base import GROUP_BY, BaseOneClassDetector
 from ._pattern_groups import PatternGroups, Progression
-from ._pattern_store import pack_layers
 
 
 class GroupProgressionDetector(BaseOneClassDetector):
@@ -49,9 +49,10 @@ class GroupProgressionDetector(BaseOneClassDetector):
         that ``y`` marks with -1 from the others; an outlier detector learns from the others alone.
         By default a small multilayer perceptron if there are samples marked -1; if there are none,
         the mean of the numbers, each standardised over the training samples.
-    group_by : {"prediction", "label"}, default="prediction"
-        Class of a training sample: the one that the network predicted, or the one that ``y``
-        tells.
+    group_by : {"prediction", "label", "correct"}, default="prediction"
+        Class under which a training sample counts: the predicted one; its label in ``y``; or,
+        with "correct", the predicted one where it is right, while other samples do not count.
+        Samples are always looked up under their predicted class.
     false_alarm_rate : float in (0, 0.5], default=0.05
         Share of the in-distribution training samples that the threshold rejects.
     random_state : int, RandomState instance or None, default=None

@@ -11,12 +11,12 @@ from sklearn.utils import check_scalar
 from sklearn.utils.validation import check_is_fitted
 
 from .._classes import TrainingClasses
+from .._patterns import PackedBits, build_stores, nearest_of_class, pack_layers
 from .._sklearn import Interval
 from .._validation import check_activations
-from ..activations import Activations, PackedBits
+from ..activations import Activations
 from ._base import GROUP_BY
 from ._base_incremental import BaseIncrementalDetector
-from ._pattern_store import build_stores, nearest_of_class, pack_layers
 
 
 class HammingNAPDetector(BaseIncrementalDetector):

@@ -23,7 +23,7 @@ class KLMatchingDetector(LogitDetector):
     ----------
     class_distributions_ : ndarray of shape (n_predicted_classes, n_classes)
         Mean softmax of the training samples that are predicted as each class.
-    predicted_classes_ : ndarray of shape (n_predicted_classes,)
+    class_labels_ : ndarray of shape (n_predicted_classes,)
         Those classes. One that the network predicts for no training sample is left out.
     training_rows_ : ndarray of shape (n_in_distribution_samples,)
         Rows of ``X`` in ``fit`` that were learnt from: those not marked -1.
@@ -76,7 +76,7 @@ class KLMatchingDetector(LogitDetector):
 
     def _fit(self, X, y):
         log_probabilities = _log_softmax(logits_of(X))
-        self.predicted_classes_, codes, counts = np.unique(
+        self.class_labels_, codes, counts = np.unique(
             predictions_of(X), return_inverse=True, return_counts=True
         )
         groups = np.split(log_probabilities[codes.argsort(kind="stable")], counts.cumsum()[:-1])

@@ -98,7 +98,9 @@ class KNNDetector(BaseIncrementalDetector):
         "normalize": ["boolean"],
     }
 
-    def __init__(self, n_neighbors=50, *, normalize=True, false_alarm_rate=0.05):
+    def __init__(
+        self, *, n_neighbors: int = 50, normalize: bool = True, false_alarm_rate: float = 0.05
+    ) -> None:
         super().__init__(false_alarm_rate=false_alarm_rate)
         self.n_neighbors = n_neighbors
         self.normalize = normalize

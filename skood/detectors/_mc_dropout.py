@@ -80,7 +80,7 @@ class MCDropoutDetector(BaseOneClassDetector):
     >>> from skood.detectors import MCDropoutDetector
     >>> A = Activations({"passes": [[[9.0, 0.0], [8.0, 0.0]], [[9.0, 0.0], [0.0, 9.0]]]})
     >>> for statistic in ("entropy", "mutual_information", "variation_ratio"):
-    ...     print(MCDropoutDetector(statistic).fit(A).score_samples(A).round(3))
+    ...     print(MCDropoutDetector(statistic=statistic).fit(A).score_samples(A).round(3))
     [-0.002 -0.693]
     [-0.    -0.692]
     [ 0.  -0.5]
@@ -92,7 +92,13 @@ class MCDropoutDetector(BaseOneClassDetector):
         "layer": [str],
     }
 
-    def __init__(self, statistic="entropy", *, layer="passes", false_alarm_rate=0.05):
+    def __init__(
+        self,
+        *,
+        statistic: str = "entropy",
+        layer: str = "passes",
+        false_alarm_rate: float = 0.05,
+    ) -> None:
         super().__init__(false_alarm_rate=false_alarm_rate)
         self.statistic = statistic
         self.layer = layer

@@ -1,5 +1,8 @@
 """Coverage of the states of neurons by the training samples."""
 
+from __future__ import annotations
+
+from collections.abc import Mapping
 from numbers import Integral, Real
 
 import numpy as np
@@ -7,10 +10,11 @@ from scipy.special import logit
 from sklearn.utils import gen_batches
 
 from .._head import checked_logits
-from .._sklearn import Interval, RealNotInt, StrOptions, validate_parameter_constraints
+from .._logits import uniform_kl_gradient
+from .._sklearn import Interval, StrOptions, validate_parameter_constraints
 from .._values import SQUARABLE
 from ..activations import LinearHead
-from ..extraction._gradients import is_gradient, owner_of, uniform_kl_slope
+from ..extraction._gradients import is_gradient, owner_of
 from ._base import BaseOneClassDetector
 
 _VALUES_PER_BATCH = 2**19
@@ -24,11 +28,9 @@ _ROUNDING = 1e-9
 
 _OF_LAYER: dict = {
     "n_bins": [Interval(Integral, 2, None, closed="left")],
-    "min_count": [
-        Interval(Integral, 1, None, closed="left"),
-        Interval(RealNotInt, 0, 1, closed="neither"),
-    ],
-    "alpha": [Interval(Real, 0, None, closed="neither")],
+    "min_count": [Interval(Integral, 1, None, closed="left")],
+    "min_fraction": [Interval(Real, 0, 1, closed="neither"), None],
+    "steepness": [Interval(Real, 0, None, closed="neither")],
 }
 
 
@@ -48,10 +50,12 @@ class NACDetector(BaseOneClassDetector):
         layers.
     n_bins : int or dict of str to int, default=50
         Number of bins, for all layers or by layer.
-    min_count : int, float in (0, 1) or dict of str to these, default=50
-        O of the paper: how many training samples make a bin fully covered. A float is a share of
-        the training samples, for settings that hold for any number of them.
-    alpha : float or dict of str to float, default=100.0
+    min_count : int or dict of str to int, default=50
+        O of the paper: how many training samples make a bin fully covered.
+    min_fraction : float in (0, 1) or dict of str to float, default=None
+        The same as a fraction of the training samples, for settings that hold for any number of
+        them. ``min_count`` is then not used.
+    steepness : float or dict of str to float, default=100.0
         How steeply states rise with activation times gradient.
     false_alarm_rate : float in (0, 0.5], default=0.05
         Share of the in-distribution training samples that the threshold rejects, each scored with
@@ -89,13 +93,13 @@ class NACDetector(BaseOneClassDetector):
 
     Notes
     -----
-    With gradients the state is ``sigmoid(alpha * activation * gradient)``, where the gradient is
+    With gradients the state is ``sigmoid(steepness * activation * gradient)``, where the gradient is
     that of ``KL(uniform || softmax(logits))`` with respect to the unit. The gradients of the layer
     "relu1" are the layer "relu1:gradient" of ``X``. Where ``X`` has no such layer for what the head
     reads, but carries the head, they are ``(softmax(logits) - 1 / n_classes) @ weight``.
 
     Without gradients the state is the sigmoid of the activation less its mean, divided by its
-    standard deviation, both over the training samples; ``alpha`` is not used. Units differ in scale
+    standard deviation, both over the training samples; ``steepness`` is not used. Units differ in scale
     and, after a ReLU, have no upper bound; a state should move through many bins over the values
     that are usual for its unit. One that never varies in training has one covered state.
 
@@ -106,8 +110,8 @@ class NACDetector(BaseOneClassDetector):
     Feature maps have to be pooled first. The authors sum activations and gradients over space,
     ``PoolingReducer("sum")``.
 
-    Settings matter, and the best differ between layers. The authors use for CIFAR-10 (M, O, alpha)
-    of (50, 50, 100) in the last layer of features and (500, 100, 1000) in the block before.
+    Settings matter, and the best differ between layers. The authors use for CIFAR-10 (M, O,
+    alpha, which is ``steepness`` here) of (50, 50, 100) in the last layer of features and (500, 100, 1000) in the block before.
 
     References
     ----------
@@ -138,31 +142,37 @@ class NACDetector(BaseOneClassDetector):
     }
 
     def __init__(
-        self, gradients="auto", *, n_bins=50, min_count=50, alpha=100.0, false_alarm_rate=0.05
-    ):
+        self,
+        *,
+        gradients: bool | str = "auto",
+        n_bins: int | Mapping[str, int] = 50,
+        min_count: int | Mapping[str, int] = 50,
+        min_fraction: float | Mapping[str, float] | None = None,
+        steepness: float | Mapping[str, float] = 100.0,
+        false_alarm_rate: float = 0.05,
+    ) -> None:
         super().__init__(false_alarm_rate=false_alarm_rate)
         self.gradients = gradients
         self.n_bins = n_bins
         self.min_count = min_count
-        self.alpha = alpha
+        self.min_fraction = min_fraction
+        self.steepness = steepness
 
     def _fit(self, X, y):
         layers = [name for name in X.layer_names if not is_gradient(name)]
         if not layers:
             raise ValueError(f"NACDetector needs a layer beside gradients, but got {X!r}.")
         self._find_gradients(X, layers)
-        n_bins, min_count = self._by_layer("n_bins", layers), self._by_layer("min_count", layers)
-        self._alphas = self._by_layer("alpha", layers)
+        n_bins, enough = self._by_layer("n_bins", layers), self._enough(layers, len(X))
+        self._steepness = self._by_layer("steepness", layers)
         self._standards = {
             name: _standard(X, name) for name in layers if name not in self.gradient_layers_
         }
         self._coverages = {}
         for name in layers:
-            enough = min_count[name]
-            enough = enough if isinstance(enough, Integral) else enough * len(X)
             is_plain = name in self._standards
             edges = np.linspace(0, 1, n_bins[name] + 1) if is_plain else _edges(n_bins[name])
-            self._coverages[name] = _Coverage(X.layer_shapes[name][0], edges, enough)
+            self._coverages[name] = _Coverage(X.layer_shapes[name][0], edges, enough[name])
         for _, part in _batches(X):
             for name, coverage in self._coverages.items():
                 coverage.count(self._signals(part, name))
@@ -190,6 +200,13 @@ class NACDetector(BaseOneClassDetector):
                 "extract them by ActivationExtractor(gradients=True)."
             )
 
+    def _enough(self, layers: list[str], n_samples: int) -> dict[str, float]:
+        """How many training samples cover a bin of each layer."""
+        if self.min_fraction is None:
+            return self._by_layer("min_count", layers)
+        fractions = self._by_layer("min_fraction", layers)
+        return {name: fraction * n_samples for name, fraction in fractions.items()}
+
     def _by_layer(self, parameter, layers):
         """Value of a parameter for each layer."""
         given = getattr(self, parameter)
@@ -208,13 +225,13 @@ class NACDetector(BaseOneClassDetector):
         if name in self._standards:
             mean, deviation = self._standards[name]
             return (values - mean) / deviation + _ROUNDING
-        return self._alphas[name] * values * self._gradients(part, name)
+        return self._steepness[name] * values * self._gradients(part, name)
 
     def _gradients(self, part, name):
         if name in self._gradient_names:
             return np.asarray(part[self._gradient_names[name]], dtype=np.float64)
         logits = checked_logits(self, part, self.head_)
-        return uniform_kl_slope(logits) @ self.head_.weight.astype(np.float64)
+        return uniform_kl_gradient(logits) @ self.head_.weight.astype(np.float64)
 
     def _score_samples(self, X):
         return self._mean_coverage(X)

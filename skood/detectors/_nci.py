@@ -91,7 +91,7 @@ class NCIDetector(HeadDetector):
         "alpha": [Interval(Real, 0, None, closed="left")],
     }
 
-    def __init__(self, alpha=0.0001, *, false_alarm_rate=0.05):
+    def __init__(self, *, alpha: float = 0.0001, false_alarm_rate: float = 0.05) -> None:
         super().__init__(false_alarm_rate=false_alarm_rate)
         self.alpha = alpha
 

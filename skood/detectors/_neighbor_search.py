@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from sklearn.utils import gen_batches
 from sklearn.utils.extmath import row_norms
 
-from ._hamming_search import threads_for
+from .._faiss import threads_for
 
 _VALUES_PER_BATCH = 2**22
 """Bounds the matrix of products, or the rows of neighbours, that is held at a time."""

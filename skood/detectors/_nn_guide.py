@@ -101,8 +101,13 @@ class NNGuideDetector(HeadDetector):
     }
 
     def __init__(
-        self, n_neighbors=10, *, bank_fraction=1.0, false_alarm_rate=0.05, random_state=None
-    ):
+        self,
+        *,
+        n_neighbors: int = 10,
+        bank_fraction: float = 1.0,
+        false_alarm_rate: float = 0.05,
+        random_state: int | np.random.RandomState | None = None,
+    ) -> None:
         super().__init__(false_alarm_rate=false_alarm_rate)
         self.n_neighbors = n_neighbors
         self.bank_fraction = bank_fraction

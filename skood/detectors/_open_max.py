@@ -46,8 +46,9 @@ class OpenMaxDetector(LogitDetector):
 
     Attributes
     ----------
-    class_means_ : ndarray of shape (n_classes, n_classes)
-        Mean logits of each class; NaN for a class without training samples.
+    class_means_ : dict of str to ndarray of shape (n_classes, n_classes)
+        Mean logits of each class; NaN for a class without training samples. The one layer is
+        "logits", or "X" where ``fit`` saw an array.
     tails_ : ndarray of shape (n_classes, 3)
         Start, location and spread of each class's tail; NaN for a class without training samples.
     training_rows_ : ndarray of shape (n_in_distribution_samples,)
@@ -131,13 +132,14 @@ class OpenMaxDetector(LogitDetector):
         logits, columns = logits_of(X), self._columns(X, y)
         known = np.unique(columns[columns >= 0])
         self._check_any_counts(len(known))
-        self.class_means_ = np.full((logits.shape[1], logits.shape[1]), np.nan)
+        self._means = np.full((logits.shape[1], logits.shape[1]), np.nan)
         self.tails_ = np.full((logits.shape[1], 3), np.nan)
         for column in known:
             members = logits[columns == column]
-            self.class_means_[column] = members.mean(axis=0)
-            self.tails_[column] = self._fit_tail(members, self.class_means_[column])
+            self._means[column] = members.mean(axis=0)
+            self.tails_[column] = self._fit_tail(members, self._means[column])
         _lend_spreads(self.tails_)
+        self.class_means_ = dict.fromkeys(X.layer_names, self._means)
         scores, has_tail = super()._score_samples(X), self._has_tail(X)
         self._set_unknown_class_score(scores, has_tail)
         return self._lowered(scores, has_tail)
@@ -167,7 +169,7 @@ class OpenMaxDetector(LogitDetector):
         for rank in range(n_revised):
             columns = remaining.argmax(axis=1)
             remaining[samples, columns] = -np.inf
-            distances = _distances(logits, self.class_means_[columns], self.cosine_weight)
+            distances = _distances(logits, self._means[columns], self.cosine_weight)
             share = (1 - rank / n_revised) * _beyond_tail(distances, self.tails_[columns])
             moved = share * logits[samples, columns]
             revised[:, 0] += moved

@@ -9,8 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.utils import gen_batches
 
-from ..activations import PackedBits
-from ._hamming_search import Words, hamming_neighbors
+from .._patterns import PackedBits, Words, hamming_neighbors
 
 _WORDS_PER_BATCH = 2**22
 """Bounds the patterns of group members that are held at a time."""

@@ -19,9 +19,9 @@ _VALUES_PER_BATCH = 2**16
 class SHEDetector(BaseOneClassDetector):
     """Similarity with the mean activations of the predicted class.
 
-    The pattern of a class is the mean of the activations of the training samples that the network
-    rightly predicts to be of that class. The score of a sample is how similar it is to the pattern
-    of its predicted class, the simplified Hopfield energy (SHE) [1]_.
+    The mean of a class is that of the training samples that the network rightly predicts to be of
+    that class: its pattern in the paper. The score of a sample is how similar it is to the mean of
+    its predicted class, the simplified Hopfield energy (SHE) [1]_.
 
     Parameters
     ----------
@@ -38,10 +38,10 @@ class SHEDetector(BaseOneClassDetector):
 
     Attributes
     ----------
-    patterns_ : ndarray of shape (n_classes, `n_features_in_`)
-        Pattern of each class that has one.
+    class_means_ : dict of str to ndarray of shape (n_classes, n_units)
+        Mean activations of the classes that have training samples which count, by layer.
     class_labels_ : ndarray of shape (n_classes,)
-        Their classes, ascending; one class 0 where ``fit`` saw no predictions.
+        These classes, ascending; one class 0 where ``fit`` saw no predictions.
     training_rows_ : ndarray of shape (n_in_distribution_samples,)
         Rows of ``X`` in ``fit`` that were learnt from: those not marked -1.
     training_scores_ : ndarray of shape (n_in_distribution_samples,)
@@ -65,17 +65,15 @@ class SHEDetector(BaseOneClassDetector):
 
     Notes
     -----
-    ``y`` tells which predictions are right. Without it, or where it holds one label only, as 1
-    for in-distribution beside -1, the pattern of a class is the mean of all training samples with
-    that prediction. Without predictions, as in an ordinary array, all samples are of one class.
+    Without predictions, as in an ordinary array, all samples are of one class.
 
-    A class that has no pattern, because it was never predicted in training or never rightly, tells
-    against a sample: its score is the smallest score of another training sample, less one, which is
+    A class that has no mean, because it was never predicted in training or never rightly, tells
+    against a sample: its score is the smallest score of another training sample minus one, which is
     below the threshold. Where the training samples of such classes are more than the threshold
     rejects, they are all that it rejects.
 
-    Several layers are put side by side. The cosine with a pattern or a sample that is 0
-    everywhere is 0.
+    Several layers are put side by side. The cosine with a mean or a sample that is 0 everywhere
+    is 0.
 
     References
     ----------
@@ -89,7 +87,7 @@ class SHEDetector(BaseOneClassDetector):
     >>> from skood.detectors import SHEDetector
     >>> A = Activations({"fc": [[3, 0], [1, 0], [0, 2], [1, 1]]}, predictions=[0, 0, 1, 1])
     >>> detector = SHEDetector().fit(A, [0, 0, 1, 0])
-    >>> detector.patterns_
+    >>> detector.class_means_["fc"]
     array([[2., 0.],
            [0., 2.]])
     >>> detector.score_samples(A)
@@ -126,11 +124,13 @@ class SHEDetector(BaseOneClassDetector):
                 for code in range(len(self.class_labels_))
             ]
         )
-        self.patterns_ = self._means
-        self._warn_of_silent_patterns()
+        ends = np.cumsum([np.prod(shape, dtype=int) for shape in X.layer_shapes.values()])
+        means = np.split(self._means, ends[:-1], axis=1)
+        self.class_means_ = dict(zip(X.layer_names, means, strict=True))
+        self._warn_of_silent_classes()
         return self._set_unknown_class_score(*self._similarities(X))
 
-    def _warn_of_silent_patterns(self):
+    def _warn_of_silent_classes(self) -> None:
         silent = self.class_labels_[~self._means.any(axis=1)]
         if len(silent) and self.metric != "euclidean":
             warn_user(
@@ -143,19 +143,19 @@ class SHEDetector(BaseOneClassDetector):
         return self._reject_unknown(*self._similarities(X))
 
     def _similarities(self, X):
-        """Similarity to the pattern of the predicted class, and whether there is one."""
-        position, has_pattern = find_classes(self._lookup_classes(X), self.class_labels_)
+        """Similarity to the mean of the predicted class, and whether there is one."""
+        position, has_mean = find_classes(self._lookup_classes(X), self.class_labels_)
         scores = np.empty(len(X))
         for rows in gen_batches(len(X), max(1, _VALUES_PER_BATCH // X.shape[1])):
             samples = np.asarray(X[rows], dtype=np.float64)
             scores[rows] = self._similarity(samples, self._means[position[rows]])
-        return scores, has_pattern
+        return scores, has_mean
 
-    def _similarity(self, samples, patterns):
+    def _similarity(self, samples, means):
         if self.metric == "euclidean":
-            return -np.linalg.norm(samples - patterns, axis=1)
-        products = np.einsum("sf,sf->s", samples, patterns)
+            return -np.linalg.norm(samples - means, axis=1)
+        products = np.einsum("sf,sf->s", samples, means)
         if self.metric == "inner_product":
             return products
-        norms = row_lengths(samples) * row_lengths(patterns)
+        norms = row_lengths(samples) * row_lengths(means)
         return np.divide(products, norms, out=np.zeros(len(products)), where=norms > 0)

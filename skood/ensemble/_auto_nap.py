@@ -62,9 +62,10 @@ class AutoNAPDetector(BaseDetector):
         Which in-distribution samples set thresholds instead of storing patterns: a
         random share, or the test part of the first split of a scikit-learn splitter.
         Not used where ``fit`` gets ``sample_split``.
-    group_by : {"label", "prediction"}, default="label"
-        Class under which a training pattern is stored, as in
-        :class:`~skood.HammingNAPDetector`.
+    group_by : {"prediction", "label", "correct"}, default="label"
+        Class under which a training pattern is stored: the predicted one; its label in ``y``; or,
+        with "correct", the predicted one where it is right, while other patterns are not stored.
+        Samples are always looked up under their predicted class.
     keep_settings : bool, default=False
         Whether to keep the patterns of all settings that were tried, and not only of those that
         are combined, so that :meth:`score_settings` can tell how well each of them would have done.

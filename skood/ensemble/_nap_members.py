@@ -9,9 +9,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from ..activations import Activations, PackedBits
-from ..detectors._pattern_store import PatternStore, build_stores, nearest_of_class
-from ..preprocessing._binarizer import quantile_bits
+from .._patterns import PackedBits, PatternStore, build_stores, nearest_of_class, quantile_bits
+from ..activations import Activations
 from ..preprocessing._pooling import pool
 from ._nap_configuration import choose_threshold
 

@@ -10,9 +10,8 @@ from .._layer_names import check_layers_exist
 from .._sklearn import HasMethods, Interval
 from .._warnings import warn_user
 from ..activations import Activations
-from ._adapter import adapt
+from ..networks import ContentReader, adapt
 from ._collector import reduce_activations, units_first
-from ._fingerprint import ContentReader
 from ._inputs import as_arrays, as_batches, forget_features
 from ._mode import Mode
 from ._passes import Passes, draw_seed, with_passes

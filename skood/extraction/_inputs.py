@@ -14,8 +14,7 @@ from scipy.sparse import issparse
 from sklearn.utils import assert_all_finite, gen_batches
 from sklearn.utils.validation import validate_data
 
-Batch = Any
-"""An array, a tensor, or a mapping of names to these."""
+from ..networks import Batch, count_rows, take_rows
 
 
 @dataclass(frozen=True)
@@ -84,18 +83,6 @@ def forget_features(estimator: Any) -> None:
     for name in ("n_features_in_", "feature_names_in_"):
         if hasattr(estimator, name):
             delattr(estimator, name)
-
-
-def count_rows(batch: Batch) -> int:
-    """Number of samples."""
-    return len(next(iter(batch.values())) if isinstance(batch, Mapping) else batch)
-
-
-def take_rows(batch: Batch, rows: slice | list[int]) -> Batch:
-    """Some of the samples."""
-    if isinstance(batch, Mapping):
-        return {key: values[rows] for key, values in batch.items()}
-    return batch[rows]
 
 
 def as_arrays(data: Batch, to_numpy: Callable[[Any], NDArray]) -> Any:

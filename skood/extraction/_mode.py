@@ -7,9 +7,8 @@ from dataclasses import astuple, dataclass
 from functools import partial
 from typing import Any, NamedTuple
 
-from ._adapter import Keep, NetworkAdapter, Trace
-from ._gradients import owner_of, with_gradients
-from ._inputs import count_rows, take_rows
+from ..networks import LayerCallback, NetworkAdapter, Trace, count_rows, take_rows
+from ._gradients import gradient_name, owner_of, with_gradients
 from ._passes import Passes
 from ._perturbation import BasePerturbation
 
@@ -34,7 +33,7 @@ class Mode:
 
     def content(self) -> tuple[Any, ...]:
         """All that changes the result, for a cache to go by."""
-        perturbation = self.perturbation and self.perturbation._content()
+        perturbation = self.perturbation and self.perturbation.content()
         return perturbation, self.gradients, self.passes and astuple(self.passes)
 
     def names(self, layers: list[str]) -> list[str]:
@@ -47,7 +46,7 @@ class Mode:
         batch: Any,
         trace: Trace,
         layers: list[str],
-        keep: Keep,
+        keep: LayerCallback,
         *,
         number: int = 0,
     ) -> Outcome:
@@ -71,14 +70,21 @@ class Mode:
         *,
         trace: Trace,
         layers: list[str],
-        keep: Keep,
+        keep: LayerCallback,
         number: int,
     ) -> Outcome:
         logits_before = None
         if self.perturbation is not None:
             batch, logits_before = adapter.perturb(batch, trace, self.perturbation)
-        run = adapter.forward_with_gradients if self.gradients else adapter.forward
-        logits, passes = run(batch, trace, layers, keep), None
+        if self.gradients:
+
+            def keep_gradient(layer: str, gradient: Any) -> None:
+                keep(gradient_name(layer), gradient)
+
+            logits = adapter.forward_with_gradients(batch, trace, layers, keep, keep_gradient)
+        else:
+            logits = adapter.forward(batch, trace, layers, keep)
+        passes = None
         if self.passes is not None:
             n_passes, seed = self.passes.n_passes, self.passes.batch_seed(number)
             passes = adapter.forward_with_dropout(batch, trace, n_passes, seed)
@@ -86,14 +92,8 @@ class Mode:
 
     def check(self, known: list[str]) -> None:
         """Check the perturbation, whose layers must be known ones."""
-        if self.perturbation is None:
-            return
-        self.perturbation._validate_params()
-        if unknown := [name for name in self.perturbation._layers() if name not in known]:
-            raise ValueError(
-                f"The detector of {type(self.perturbation).__name__} was fitted to the layers "
-                f"{unknown}, which the network does not have; its layers are {known}."
-            )
+        if self.perturbation is not None:
+            self.perturbation.check(known)
 
 
 class _One:

@@ -1,32 +1,21 @@
-"""Small changes of the inputs that in-distribution samples answer to more than others."""
+"""Gradient-sign perturbations of the inputs."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from numbers import Real
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 from scipy.special import softmax
 from sklearn.base import BaseEstimator, clone
 from sklearn.utils.validation import check_is_fitted
 
+from .._logits import require_logits
 from .._sklearn import Interval
-from ._gradients import require_logits
-
-Means = dict[str, NDArray[np.float64]]
-"""Values of layers, averaged over space, of shape (n_samples, n_units)."""
-
-
-@dataclass(frozen=True)
-class Slopes:
-    """Gradient of a loss with respect to what a network yields, up to a factor per sample."""
-
-    logits: NDArray[np.float64] | None
-    means: Means
+from ..networks import LossGradients
 
 
 class BasePerturbation(BaseEstimator, ABC):
@@ -45,20 +34,56 @@ class BasePerturbation(BaseEstimator, ABC):
         "std": [Interval(Real, 0, None, closed="neither"), "array-like", None],
     }
 
-    def __init__(self, epsilon, std):
+    def __init__(self, epsilon: float, std: ArrayLike | None) -> None:
         self.epsilon = epsilon
         self.std = std
 
-    def _layers(self) -> list[str]:
-        """Names of the layers whose spatial means the loss depends on."""
+    def layers(self) -> list[str]:
+        """List the layers whose spatial means the loss depends on.
+
+        Returns
+        -------
+        names : list of str
+            Empty where the loss depends on the logits alone.
+        """
         return []
 
     @abstractmethod
-    def _slopes(self, logits: NDArray | None, means: Mapping[str, NDArray]) -> Slopes:
-        """Gradient of the loss of each sample."""
+    def gradients(self, logits: NDArray | None, means: Mapping[str, NDArray]) -> LossGradients:
+        """Gradient of the loss of each sample, up to a positive factor.
 
-    def _steps(self, shape: Sequence[int]) -> NDArray[np.float64]:
-        """Change of each channel, in a shape that goes with inputs of the given one."""
+        Parameters
+        ----------
+        logits : ndarray of shape (n_samples, n_classes) or None
+            Logits of the network, where it has any.
+        means : mapping of str to ndarray of shape (n_samples, n_units)
+            Values of ``layers()``, averaged over space.
+
+        Returns
+        -------
+        gradients : LossGradients
+            With the attribute ``logits``, an ndarray of the shape of the logits or None, and
+            ``means``, a dict of ndarrays by layer.
+        """
+
+    def steps(self, shape: Sequence[int]) -> NDArray[np.float64]:
+        """Size of the change of each channel.
+
+        Parameters
+        ----------
+        shape : sequence of int
+            Shape of the inputs, (n_samples, n_channels, ...).
+
+        Returns
+        -------
+        steps : ndarray
+            In a shape that broadcasts to that of the inputs.
+
+        Raises
+        ------
+        ValueError
+            If ``std`` has not one positive value for each channel.
+        """
         std = np.asarray(1.0 if self.std is None else self.std, dtype=np.float64)
         if std.ndim == 0:
             return np.asarray(self.epsilon / std)
@@ -71,9 +96,37 @@ class BasePerturbation(BaseEstimator, ABC):
             raise ValueError(f"std must be positive, got {self.std!r}.")
         return (self.epsilon / std).reshape(-1, *[1] * (len(shape) - 2))
 
-    def _content(self) -> tuple[str, dict[str, Any]]:
-        """All that changes the result, for a cache to go by."""
+    def content(self) -> tuple[str, dict[str, Any]]:
+        """Everything that changes the result, as a cache key.
+
+        Returns
+        -------
+        name : str
+            Name of the class.
+        params : dict
+            Parameters, and what a detector has learnt.
+        """
         return type(self).__name__, self.get_params(deep=False)
+
+    def check(self, known: Sequence[str]) -> None:
+        """Check the parameters, and that the network has the layers that are needed.
+
+        Parameters
+        ----------
+        known : sequence of str
+            Names of the layers of the network.
+
+        Raises
+        ------
+        ValueError
+            If a parameter is not valid, or a layer is missing.
+        """
+        self._validate_params()
+        if unknown := [name for name in self.layers() if name not in known]:
+            raise ValueError(
+                f"The detector of {type(self).__name__} was fitted to the layers {unknown}, which "
+                f"the network does not have; its layers are {known}."
+            )
 
 
 class ODIN(BasePerturbation):
@@ -136,19 +189,41 @@ class ODIN(BasePerturbation):
         "temperature": [Interval(Real, 0, None, closed="neither")],
     }
 
-    def __init__(self, epsilon=0.0014, temperature=1000.0, *, std=None):
+    def __init__(
+        self, epsilon: float = 0.0014, temperature: float = 1000.0, *, std: ArrayLike | None = None
+    ) -> None:
         super().__init__(epsilon, std)
         self.temperature = temperature
 
-    def _slopes(self, logits, means):
-        scaled = require_logits(logits, "ODIN").astype(np.float64) / self.temperature
+    def gradients(self, logits: NDArray | None, means: Mapping[str, NDArray]) -> LossGradients:
+        """Gradient of the cross-entropy of the predicted class, up to a positive factor.
+
+        Parameters
+        ----------
+        logits : ndarray of shape (n_samples, n_classes) or None
+            Logits of the network.
+        means : mapping of str to ndarray of shape (n_samples, n_units)
+            Not used.
+
+        Returns
+        -------
+        gradients : LossGradients
+            With respect to the logits.
+
+        Raises
+        ------
+        ValueError
+            If there are no logits.
+        """
+        logits = require_logits(logits, "ODIN")
+        scaled = logits.astype(np.float64) / self.temperature
         predicted = np.arange(len(logits)), logits.argmax(axis=1)
         # The gradient of each sample, divided by the probability of all other classes: the sign
         # is the same, and confident samples do not get a gradient that rounds to 0.
         scaled[predicted] = -np.inf
-        slope = softmax(scaled, axis=1)
-        slope[predicted] = -1
-        return Slopes(slope, {})
+        gradient = softmax(scaled, axis=1)
+        gradient[predicted] = -1
+        return LossGradients(gradient, {})
 
 
 class MahalanobisPerturbation(BasePerturbation):
@@ -215,11 +290,27 @@ class MahalanobisPerturbation(BasePerturbation):
         "detector": "no_validation",
     }
 
-    def __init__(self, detector, epsilon=0.0014, *, std=None):
+    def __init__(
+        self, detector: Any, epsilon: float = 0.0014, *, std: ArrayLike | None = None
+    ) -> None:
         super().__init__(epsilon, std)
         self.detector = detector
 
-    def _layers(self):
+    def layers(self) -> list[str]:
+        """List the layers that the detector was fitted to.
+
+        Returns
+        -------
+        names : list of str
+            In the order of the detector.
+
+        Raises
+        ------
+        NotFittedError
+            If the detector is not fitted.
+        TypeError
+            If it has no class means and precisions by layer.
+        """
         return list(self._statistics())
 
     def _statistics(self) -> dict[str, tuple[NDArray, NDArray]]:
@@ -235,32 +326,61 @@ class MahalanobisPerturbation(BasePerturbation):
             f"MahalanobisDetector has; got {self.detector!r}."
         )
 
-    def _normalizes(self):
+    def _normalizes(self) -> bool:
         return bool(getattr(self.detector, "normalize", False))
 
-    def _slopes(self, logits, means):
-        slope = _normalized_slope if self._normalizes() else _distance_slope
-        slopes = {
-            name: slope(name, means[name], *statistics)
+    def gradients(self, logits: NDArray | None, means: Mapping[str, NDArray]) -> LossGradients:
+        """Gradient of the sum of the squared distances, up to a positive factor.
+
+        Parameters
+        ----------
+        logits : ndarray of shape (n_samples, n_classes) or None
+            Not used.
+        means : mapping of str to ndarray of shape (n_samples, n_units)
+            Features: values of ``layers()``, averaged over space.
+
+        Returns
+        -------
+        gradients : LossGradients
+            With respect to the features.
+
+        Raises
+        ------
+        ValueError
+            If the detector was fitted to other numbers of units.
+        """
+        gradient_of = _normalized_gradient if self._normalizes() else _distance_gradient
+        gradients = {
+            name: gradient_of(name, means[name], *statistics)
             for name, statistics in self._statistics().items()
         }
-        # Only the sign of what comes of it counts, and half precision could not hold the rest.
-        largest = np.max([np.abs(slope).max(axis=1) for slope in slopes.values()], axis=0)
+        # Only the sign of the input's gradient counts, and half precision could not hold the rest.
+        sizes = [np.abs(gradient).max(axis=1) for gradient in gradients.values()]
+        largest = np.max(sizes, axis=0)
         scale = np.where(largest > 0, largest, 1)[:, np.newaxis]
-        return Slopes(None, {name: slope / scale for name, slope in slopes.items()})
+        return LossGradients(None, {name: g / scale for name, g in gradients.items()})
 
-    def _content(self):
-        name, params = super()._content()
+    def content(self) -> tuple[str, dict[str, Any]]:
+        """Everything that changes the result, as a cache key.
+
+        Returns
+        -------
+        name : str
+            Name of the class.
+        params : dict
+            Parameters, with the means and precisions in place of the detector.
+        """
+        name, params = super().content()
         return name, {**params, "detector": (self._statistics(), self._normalizes())}
 
-    def __sklearn_clone__(self):
+    def __sklearn_clone__(self) -> MahalanobisPerturbation:
         # A clone of the detector would not be fitted.
         params = self.get_params(deep=False)
         detector = params.pop("detector")
         return type(self)(detector, **{name: clone(p, safe=False) for name, p in params.items()})
 
 
-def _distance_slope(
+def _distance_gradient(
     layer: str, features: NDArray, class_means: NDArray, precision: NDArray
 ) -> NDArray[np.float64]:
     """Gradient of half the squared distance to the nearest class."""
@@ -275,13 +395,13 @@ def _distance_slope(
     return features @ precision - projected[distances.argmin(axis=1)]
 
 
-def _normalized_slope(
+def _normalized_gradient(
     layer: str, features: NDArray, class_means: NDArray, precision: NDArray
 ) -> NDArray[np.float64]:
     """The same for features divided by their norm; 0 where there is none."""
     norms = np.linalg.norm(features, axis=1, keepdims=True)
     norms = np.where(norms > 0, norms, np.inf)
     units = features / norms
-    slope = _distance_slope(layer, units, class_means, precision)
-    along = (slope * units).sum(axis=1, keepdims=True)
-    return (slope - along * units) / norms
+    gradient = _distance_gradient(layer, units, class_means, precision)
+    along = (gradient * units).sum(axis=1, keepdims=True)
+    return (gradient - along * units) / norms

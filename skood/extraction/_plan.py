@@ -11,9 +11,9 @@ from tqdm import tqdm
 
 from .._layer_names import match_layers
 from ..activations import Activations, LinearHead, PackedBits
-from ._adapter import PENULTIMATE, NetworkAdapter, Trace
+from ..networks import PENULTIMATE, NetworkAdapter, Trace, count_rows
 from ._collector import Collector, reduce_activations, units_first, without_false_head
-from ._inputs import Batches, count_rows
+from ._inputs import Batches
 from ._mode import Mode
 from ._passes import PASSES, check_name_is_free
 
@@ -49,7 +49,7 @@ def make_plan(
         If a name or pattern selects nothing, or "auto" finds nothing; or the network does not
         yield what the mode needs.
     """
-    with adapter.reading():
+    with adapter.untouched():
         two = batches.first_two()
         trace, values = adapter.trace(two)
         layers = _choose(wanted, trace, list(values))
@@ -122,7 +122,7 @@ def extract(
     names, units_last = mode.names(layers), plan.trace.units_last
     collector = Collector(reducer, adapter.to_numpy, batches.n_samples, names, units_last)
     bar = tqdm(total=batches.n_samples, unit=" samples", disable=not verbose)
-    with bar, adapter.reading():
+    with bar, adapter.untouched():
         for number, batch in enumerate(batches):
             outcome = mode.run(adapter, batch, plan.trace, layers, collector.keep, number=number)
             n_rows = count_rows(batch)

@@ -16,10 +16,10 @@ from sklearn.utils import gen_batches
 from sklearn.utils.validation import check_is_fitted
 
 from .._foreign import in_distribution_scores
+from .._patterns import pack_layers
 from .._sklearn import Interval, validate_params
 from .._validation import ARRAY_LAYER
 from ..activations import Activations, PackedBits
-from ..detectors._pattern_store import pack_layers
 from ..ensemble import LayerEnsembleDetector
 from ..shaping._base import BaseShaper
 from ._explanation import Explanation

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from .._optional import import_optional
-from .._packed_bits import PackedBits
+from .._patterns import PackedBits
 from ..activations import Activations, Layer
 from ._drawing import descending_order, line_style, name_of_layer, rows_by_set
 from ._neuron_measures import count_by_layer

@@ -12,10 +12,9 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn.metrics import euclidean_distances
 
 from .._marks import OOD_LABEL, check_mark_is_no_class, in_distribution_mask, read_labels
+from .._patterns import hamming_neighbors, pack_layers
 from ..activations import Activations, PackedBits
 from ..detectors import GroupProgressionDetector, HammingNAPDetector, KNNDetector
-from ..detectors._hamming_search import hamming_neighbors
-from ..detectors._pattern_store import pack_layers
 
 
 @dataclass(frozen=True)
@@ -66,11 +65,11 @@ def kept_examples(
     rows = np.pad(rows, missing, constant_values=-1)
     positions = np.searchsorted(detector.training_rows_, np.maximum(rows, 0))
     if isinstance(detector, HammingNAPDetector):
-        seen = detector._seen
-        kept = np.reshape(seen.bits[positions.ravel()].unpack(), (*rows.shape, -1))
+        stored = detector._summary
+        kept = np.reshape(stored.bits[positions.ravel()].unpack(), (*rows.shape, -1))
         layers = _cut_apart(kept, A)
         if labels is None and detector._by_class:
-            return NearestExamples(distances, rows, _labels_at(seen.kept, positions, rows), layers)
+            return NearestExamples(distances, rows, _labels_at(stored.classes.own, positions, rows), layers)
     else:
         layers = _cut_apart(detector._neighbors.rows[positions], A)
         if detector.normalize:
@@ -83,13 +82,14 @@ def _examples_of_groups(
 ) -> NearestExamples:
     """The first members of the final group, that of the last layer."""
     groups, bits = detector._groups, pack_layers(A)
-    n_found = min(n_neighbors, len(detector.training_rows_))
+    stored_rows = detector.training_rows_[detector._is_stored]
+    n_found = min(n_neighbors, len(stored_rows))
     distances = np.full((len(A), n_neighbors), groups.widths[-1])
     positions = np.full((len(A), n_neighbors), -1)
     distances[:, :n_found], positions[:, :n_found] = hamming_neighbors(
         bits[-1].words, groups._words[-1], n_found
     )
-    row_at_position = detector.training_rows_[np.argsort(groups._position_of_row)]
+    row_at_position = stored_rows[np.argsort(groups._position_of_row)]
     rows = np.where(positions < 0, -1, row_at_position[positions])
     layers = {
         name: PackedBits(words[positions.ravel()], width).unpack().reshape(*positions.shape, width)

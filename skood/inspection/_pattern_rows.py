@@ -10,10 +10,10 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn.utils.validation import column_or_1d
 
 from .._classes import lookup_classes
+from .._patterns import pack_layers
 from .._validation import check_activations
 from ..activations import Activations
 from ..detectors import HammingNAPDetector
-from ..detectors._pattern_store import pack_layers
 from ._drawing import descending_order, rows_by_set
 
 

@@ -12,13 +12,12 @@ from sklearn.neural_network import MLPClassifier, MLPRegressor
 from sklearn.utils import check_array
 from sklearn.utils.validation import check_is_fitted
 
-from ..extraction._adapter import adapt
+from ..networks import adapt
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-    from ..extraction._torch import TorchAdapter
-    from ..extraction._weight_layers import WeightLayer
+    from ..networks import TorchAdapter, WeightLayer
 
 
 class LayerPowers(NamedTuple):
@@ -66,12 +65,12 @@ def _read_matrices(
 
 
 def _read_torch(adapter: TorchAdapter, power: int) -> list[LayerPowers]:
-    from ..extraction._weight_layers import find_weight_layers
+    from ..networks import find_weight_layers
 
     layers = find_weight_layers(adapter.network)
     _check_has_no_other_weights(adapter.network, layers)
     # Weights may be computed when they are looked at.
-    with adapter.reading():
+    with adapter.untouched():
         return [
             LayerPowers(
                 layer.name,
@@ -117,7 +116,7 @@ def _powers_of(layer: WeightLayer, power: int, *, is_first: bool) -> NDArray[np.
 
 def _scale(norm: Any, power: int) -> NDArray[np.float64]:
     """Powers of the factors by which a norm scales its units, of shape (n_units,)."""
-    from ..extraction._weight_layers import n_units_of_norm
+    from ..networks import n_units_of_norm
 
     factors = np.ones(n_units_of_norm(norm))
     if norm.weight is not None:

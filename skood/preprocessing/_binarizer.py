@@ -2,8 +2,7 @@
 
 from numbers import Real
 
-import numpy as np
-
+from .._patterns import quantile_bits, top_share
 from .._sklearn import Interval, StrOptions
 from ..activations import PackedBits
 from ._base import LayerwiseTransformer
@@ -98,25 +97,3 @@ class PercentileBinarizer(LayerwiseTransformer):
         tags = super().__sklearn_tags__()
         tags.transformer_tags.preserves_dtype = []
         return tags
-
-
-def quantile_bits(array, percentiles):
-    """Yield, for each percentile, the bits above the sample's own percentile and above 0.
-
-    An interpolated quantile lies between two neighbouring values of the sample, so a value
-    is above it exactly if it is above the lower one: no interpolation is needed.
-    """
-    last = array.shape[1] - 1
-    lower = [int(percentile * last / 100) for percentile in percentiles]
-    ordered = np.partition(array, sorted(set(lower)), axis=1)
-    for rank in lower:
-        yield array > np.maximum(ordered[:, rank, np.newaxis], 0)
-
-
-def top_share(array, percentile):
-    """Bits of the values that are not among the ``percentile`` percent smallest of a sample."""
-    n_zeros = int(array.shape[1] * percentile / 100)
-    bits = np.ones(array.shape, dtype=bool)
-    smallest = np.argsort(array, axis=1, kind="stable")[:, :n_zeros]
-    np.put_along_axis(bits, smallest, False, axis=1)
-    return bits

@@ -13,7 +13,7 @@ from torch.autograd import Variable
 from torch.nn.utils.parametrize import ParametrizationList, is_parametrized
 from torch.utils.hooks import RemovableHandle
 
-from ..extraction._weight_layers import WeightLayer
+from ..networks import WeightLayer
 from ._record import Record
 
 _MAX_WAITING = 64

@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ..extraction._weight_layers import WeightLayer
+from ..networks import WeightLayer
 from ._gradient_history import GradientHistory
 
 

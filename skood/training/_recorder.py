@@ -12,8 +12,7 @@ from sklearn.exceptions import NotFittedError
 from torch import nn
 
 from .._sklearn import Interval, validate_parameter_constraints
-from ..extraction._torch import TorchAdapter
-from ..extraction._weight_layers import WeightLayer, find_weight_layers
+from ..networks import TorchAdapter, WeightLayer, find_weight_layers
 from ._listener import Listener
 from ._record import Record, Settings
 

@@ -1,0 +1,58 @@
+"""How much is measured, and tables of times and their ratios."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from experiments._common.timing import format_time
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """How much of everything."""
+
+    n_images: int = 1024
+    n_stored: int = 20_000
+    n_queries: int = 4_000
+    n_slow_queries: int = 400  # where all of them would take minutes
+    n_progressions: int = 10_000  # samples followed through the layers, among as many
+    n_neighbors: int = 300
+    n_scored: int = 5_000  # by the methods of several libraries, after learning from as many
+    n_units: int = 512
+    n_classes: int = 100
+    large_head: tuple[int, int] = (1000, 2048)  # classes and units
+    n_calls: int = 200  # of a single image
+    n_processes: int = 3  # that measure memory
+    repetitions: int = 9
+
+
+@dataclass(frozen=True)
+class Line:
+    """One line of a table. ``seconds`` and ``ratio`` are None where nothing was measured."""
+
+    name: str
+    seconds: float | None
+    ratio: float | None
+    aim: str = ""
+    note: str = ""
+
+    def to_markdown(self) -> str:
+        """The line, cell by cell."""
+        ratio = "-" if self.ratio is None else f"{self.ratio:.3g}"
+        return f"| {self.name} | {format_time(self.seconds)} | {ratio} | {self.aim} | {self.note} |"
+
+
+@dataclass(frozen=True)
+class Table:
+    """One comparison."""
+
+    title: str
+    settings: str
+    ratio: str
+    lines: list[Line]
+
+    def to_markdown(self) -> str:
+        """The table under its title."""
+        head = [f"| | median time | {self.ratio} | aim | |", "| --- | ---: | ---: | --- | --- |"]
+        table = "\n".join([*head, *(line.to_markdown() for line in self.lines)])
+        return f"## {self.title}\n\n{self.settings}\n\n{table}\n"

@@ -1,0 +1,55 @@
+"""Timing side by side."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from statistics import median
+from time import perf_counter
+from typing import Any
+
+
+class Timings:
+    """Times of some tasks, which took turns.
+
+    A machine that is slow for a while is then slow for all of them. The first turn is not counted.
+
+    Parameters
+    ----------
+    tasks : dict of str to callable
+        What to run.
+    repetitions : int
+        How many turns.
+    """
+
+    def __init__(self, tasks: dict[str, Callable[[], Any]], repetitions: int) -> None:
+        self._seconds: dict[str, list[float]] = {name: [] for name in tasks}
+        for turn in range(repetitions + 1):
+            for name, task in tasks.items():
+                start = perf_counter()
+                task()
+                if turn > 0:
+                    self._seconds[name].append(perf_counter() - start)
+
+    @property
+    def names(self) -> list[str]:
+        """The tasks, in order."""
+        return list(self._seconds)
+
+    def seconds(self, name: str) -> float:
+        """Median time of a task."""
+        return median(self._seconds[name])
+
+    def ratio(self, name: str, reference: str) -> float:
+        """Median ratio of the times of two tasks in the same turn."""
+        pairs = zip(self._seconds[name], self._seconds[reference], strict=True)
+        return median(time / other for time, other in pairs)
+
+
+def format_time(seconds: float | None) -> str:
+    """Three digits, in a unit that suits."""
+    if seconds is None:
+        return "-"
+    for unit, factor in (("s", 1), ("ms", 1e3)):
+        if seconds * factor >= 1:
+            return f"{seconds * factor:.3g} {unit}"
+    return f"{seconds * 1e6:.3g} µs"

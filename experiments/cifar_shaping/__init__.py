@@ -1,0 +1,1 @@
+"""Outputs, features, shaping and LINe on the DenseNets of CIFAR-10 and CIFAR-100."""

@@ -1,0 +1,1 @@
+"""Layer activation patterns on MNIST: ten findings of a thesis looked for, detectors compared."""

@@ -1,0 +1,1 @@
+"""Monitors of a convolutional net trained on MNIST, against ten kinds of other images."""

@@ -1,0 +1,38 @@
+"""Trained networks of any framework, and nothing of the activations that they yield.
+
+An adapter runs a network of one framework without leaving a mark on it, and says which layers,
+logits and head it has. These names are for the other subpackages, and may still change.
+"""
+
+from typing import TYPE_CHECKING, Any
+
+from ._adapt import adapt as adapt
+from ._base import PENULTIMATE as PENULTIMATE
+from ._base import Batch as Batch
+from ._base import LayerCallback as LayerCallback
+from ._base import LossGradients as LossGradients
+from ._base import NetworkAdapter as NetworkAdapter
+from ._base import Perturbation as Perturbation
+from ._base import Trace as Trace
+from ._base import count_rows as count_rows
+from ._base import take_rows as take_rows
+from ._fingerprint import ContentReader as ContentReader
+
+if TYPE_CHECKING:
+    from ._torch import TorchAdapter as TorchAdapter
+    from ._torch import WeightLayer as WeightLayer
+    from ._torch import find_weight_layers as find_weight_layers
+    from ._torch import n_units_of_norm as n_units_of_norm
+
+__all__: list[str] = []
+
+_OF_TORCH = {"TorchAdapter", "WeightLayer", "find_weight_layers", "n_units_of_norm"}
+
+
+def __getattr__(name: str) -> Any:
+    # Not imported before one of its names is used: torch takes seconds.
+    if name not in _OF_TORCH:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from . import _torch
+
+    return getattr(_torch, name)

@@ -1,0 +1,243 @@
+"""Hashes of what determines the values that a network computes."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import site
+import sys
+import sysconfig
+import types
+import weakref
+from collections import deque
+from collections.abc import Iterable, Iterator, Mapping, Set
+from enum import Enum
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+SCALARS = (bool, int, float, complex, str, bytes, type(None), type(...), range, slice)
+_COMPILED_FUNCTIONS = (
+    types.BuiltinFunctionType,
+    types.MethodDescriptorType,
+    types.MethodWrapperType,
+    types.WrapperDescriptorType,
+    types.GetSetDescriptorType,
+    types.MemberDescriptorType,
+)
+# They change no value, or differ between processes.
+_CLASS_ATTRIBUTES_LEFT_OUT = frozenset(
+    {
+        "__abstractmethods__",
+        "__annotations__",
+        "__dict__",
+        "__doc__",
+        "__firstlineno__",
+        "__module__",
+        "__static_attributes__",
+        "__weakref__",
+        "_abc_impl",
+    }
+)
+_LIBRARY_FOLDERS = tuple(
+    {
+        *(sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")),
+        *site.getsitepackages(),
+    }
+)
+
+
+class Fingerprint(NamedTuple):
+    """Hash of what decides the values that a network computes."""
+
+    digest: str
+    unread: list[str]
+    """Where there is something that may have a say in it and that could not be read."""
+
+
+class ContentReader:
+    """Hashes objects by their content: attributes, and the code of functions and classes.
+
+    Copies have the same hash, in every process. Installed libraries count by name and version.
+    """
+
+    def __init__(self) -> None:
+        self.place = ""
+        """Where in the network the object is that is being read."""
+        self.unread: list[str] = []
+        # The objects are kept alive, since others could get their addresses.
+        self._known: dict[int, tuple[Any, bytes]] = {}
+
+    def know(self, value: Any, label: str) -> None:
+        """Take a label for the content of an object."""
+        self._known[id(value)] = (value, label.encode())
+
+    def digest(self, value: Any) -> bytes:
+        """Hash of an object, or a short text that tells all of it."""
+        if isinstance(value, SCALARS):
+            return f"{type(value).__name__} {value!r}".encode()
+        if id(value) not in self._known:
+            self.know(value, "itself")  # where it holds itself
+            content = hashlib.blake2b(type(value).__qualname__.encode(), digest_size=16)
+            for part in self._parts(value):
+                text = part.encode() if isinstance(part, str) else part
+                content.update(len(text).to_bytes(8, "little") + text)
+            self._known[id(value)] = (value, content.digest())
+        return self._known[id(value)][1]
+
+    def _all(self, values: Iterable[Any]) -> Iterator[bytes]:
+        return map(self.digest, values)
+
+    # One branch for each kind of object, in the order in which they are to be tried.
+    def _parts(self, value: Any) -> Iterator[str | bytes]:  # noqa: C901, PLR0912, PLR0915
+        """What tells an object from others of its kind."""
+        if isinstance(value, np.ndarray | np.generic):
+            yield from self._array(np.asarray(value))
+        elif isinstance(value, Enum | np.dtype):
+            yield str(value)
+        elif isinstance(value, types.FunctionType):
+            yield from self._function(value)
+        elif isinstance(value, types.MethodType):
+            yield from self._all([value.__func__, value.__self__])
+        elif isinstance(value, type):
+            yield from self._class(value)
+        elif isinstance(value, types.ModuleType):
+            yield _library(value.__name__)
+        elif isinstance(value, property):
+            yield from self._all([value.fget])
+        elif isinstance(value, staticmethod | classmethod):
+            yield from self._all([value.__func__])
+        elif isinstance(value, functools.partial):
+            yield from self._all([value.func, value.args, value.keywords])
+        elif isinstance(value, weakref.ref):
+            yield from self._all([value()])
+        elif isinstance(value, Mapping):
+            yield from self._all([item for pair in value.items() for item in pair])
+        elif isinstance(value, Set):
+            yield from sorted(self._all(value))
+        elif isinstance(value, list | tuple | deque):
+            yield from self._all(value)
+        elif isinstance(value, _COMPILED_FUNCTIONS):
+            yield value.__qualname__
+            yield from self._all(_owner(value))
+        elif hasattr(value, "__wrapped__"):
+            yield from self._all([value.__wrapped__])
+        else:
+            yield from self._reduced(value)
+
+    def _array(self, array: NDArray) -> Iterator[str | bytes]:
+        yield f"{array.dtype} {array.shape}"
+        if array.dtype.hasobject:
+            yield from self._all(array.ravel().tolist())
+        else:
+            yield hash_octets(array)
+
+    def _function(self, function: types.FunctionType) -> Iterator[str | bytes]:
+        code, known_by = function.__code__, function.__globals__
+        if _is_library(code.co_filename):
+            yield f"{_library(function.__module__)} {function.__qualname__}"
+        else:
+            yield describe_code(code)
+            names = _names_in(code)
+            for name in sorted(names & known_by.keys()):
+                yield name
+                yield self.digest(known_by[name])
+                yield from self._used_of_module(known_by[name], names)
+        yield from self._all([function.__defaults__, function.__kwdefaults__])
+        yield from self._all(map(_held_by, function.__closure__ or ()))
+
+    def _used_of_module(self, module: Any, names: set[str]) -> Iterator[bytes]:
+        """What code uses of a module that is no installed library."""
+        if isinstance(module, types.ModuleType) and not _is_library(_file_of(module.__name__)):
+            yield from self._all(vars(module)[name] for name in sorted(names & vars(module).keys()))
+
+    def _class(self, kind: type) -> Iterator[str | bytes]:
+        if _is_library(_file_of(kind.__module__)):
+            yield f"{_library(kind.__module__)} {kind.__qualname__}"
+            return
+        yield kind.__qualname__
+        yield from self._all(kind.__bases__)
+        for name, value in self._attributes_of_class(kind):
+            yield name
+            yield self.digest(value)
+
+    def _attributes_of_class(self, kind: type) -> list[tuple[str, Any]]:
+        return attributes_of_class(kind)
+
+    def _reduced(self, value: Any) -> Iterator[str | bytes]:
+        """What pickle would keep."""
+        try:
+            parts = value.__reduce_ex__(4)
+        except Exception:
+            self.unread.append(f"{self.place} ({type(value).__name__})")
+            return
+        if isinstance(parts, str):
+            yield parts
+        else:
+            yield from self._all(list(p) if isinstance(p, Iterator) else p for p in parts)
+
+
+def attributes_of_class(kind: type) -> list[tuple[str, Any]]:
+    """Names and values of what a class defines itself; empty for one of an installed library."""
+    if _is_library(_file_of(kind.__module__)):
+        return []
+    names = vars(kind).keys() - _CLASS_ATTRIBUTES_LEFT_OUT
+    return [(name, vars(kind)[name]) for name in sorted(names)]
+
+
+def hash_octets(array: NDArray) -> bytes:
+    """Hash of the memory of an array."""
+    return hashlib.blake2b(np.ascontiguousarray(array).data, digest_size=16).digest()
+
+
+def describe_code(code: types.CodeType) -> str:
+    """Text that changes with what the code of a function does."""
+    constants = [
+        describe_code(c) if isinstance(c, types.CodeType) else _describe_constant(c)
+        for c in code.co_consts
+    ]
+    names = (code.co_names, code.co_varnames, code.co_freevars, code.co_cellvars)
+    return f"{code.co_code!r} {names} {constants}"
+
+
+def _describe_constant(constant: Any) -> str:
+    # The order of a set differs between processes.
+    return str(sorted(map(repr, constant))) if isinstance(constant, frozenset) else repr(constant)
+
+
+def _names_in(code: types.CodeType) -> set[str]:
+    """Names of what code may look up, in the functions inside it too."""
+    inner = [_names_in(c) for c in code.co_consts if isinstance(c, types.CodeType)]
+    return set(code.co_names).union(*inner)
+
+
+def _held_by(cell: types.CellType) -> Any:
+    try:
+        return cell.cell_contents
+    except ValueError:  # not assigned yet
+        return None
+
+
+def _owner(function: Any) -> list[Any]:
+    """What a compiled method is bound to, where this is an object."""
+    owner = getattr(function, "__self__", None)
+    return [] if isinstance(owner, types.ModuleType | type) else [owner]
+
+
+def _is_library(file: str) -> bool:
+    return not file or file.startswith(("<frozen", *_LIBRARY_FOLDERS))
+
+
+def _file_of(module_name: str) -> str:
+    """File of the code of a module; empty for one that is built into Python."""
+    root = module_name.partition(".")[0]
+    if root in sys.builtin_module_names:
+        return ""
+    files = (getattr(sys.modules.get(name), "__file__", None) for name in (module_name, root))
+    return next(filter(None, files), "<no file>")
+
+
+def _library(module_name: str | None) -> str:
+    root = sys.modules.get((module_name or "").partition(".")[0])
+    return f"{module_name} {getattr(root, '__version__', '')}"

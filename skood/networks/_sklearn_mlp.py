@@ -1,0 +1,189 @@
+"""Fitted scikit-learn multilayer perceptrons as networks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import expit, softmax
+from sklearn.neural_network import MLPClassifier, MLPRegressor
+from sklearn.utils.validation import check_is_fitted
+
+from .._logits import require_logits, uniform_kl_gradient
+from ._base import (
+    Batch,
+    LayerCallback,
+    NetworkAdapter,
+    Perturbation,
+    Trace,
+    check_reached,
+    two_class_head,
+)
+from ._fingerprint import ContentReader, Fingerprint
+
+_NOT_FITTED = (
+    "This %(name)s instance is not fitted yet: fit it before its activations are extracted. "
+    "Clones, such as a search over networks makes, are not fitted: there, wrap each perceptron in "
+    "sklearn.frozen.FrozenEstimator."
+)
+_INPUTS, _OUTPUT = "inputs", "output"
+
+_FUNCTIONS: dict[str, Callable[[NDArray], NDArray]] = {
+    "exp": np.exp,
+    "identity": np.asarray,
+    "logistic": expit,
+    "relu": lambda values: np.maximum(values, 0),
+    "softmax": lambda values: softmax(values, axis=1),
+    "tanh": np.tanh,
+}
+# Of the gradient with respect to what a function yields, that with respect to what it is given.
+_PULL_BACKS: dict[str, Callable[[NDArray, NDArray], NDArray]] = {
+    "exp": lambda values, gradient: gradient * values,
+    "identity": lambda values, gradient: gradient,
+    "logistic": lambda values, gradient: gradient * values * (1 - values),
+    "relu": lambda values, gradient: gradient * (values > 0),
+    "softmax": lambda values, gradient: (
+        values * (gradient - (gradient * values).sum(axis=1, keepdims=True))
+    ),
+    "tanh": lambda values, gradient: gradient * (1 - values**2),
+}
+
+
+class MLPAdapter(NetworkAdapter):
+    """Runs a perceptron by its coefficients.
+
+    Its layers are "hidden_0", "hidden_1", ... and "output", after their activation functions.
+    """
+
+    def __init__(self, mlp: MLPClassifier | MLPRegressor) -> None:
+        check_is_fitted(mlp, msg=_NOT_FITTED)
+        self._mlp = mlp
+        self._hidden = [f"hidden_{number}" for number in range(mlp.n_layers_ - 2)]
+        # Where a sample may have several labels, the outputs are no logits of classes.
+        several = mlp.out_activation_ == "logistic" and mlp.n_outputs_ > 1
+        self._has_logits = isinstance(mlp, MLPClassifier) and not several
+        self.classes = mlp.classes_ if self._has_logits else None
+
+    def fingerprint(self, trace: Trace | None = None) -> Fingerprint:
+        mlp, reader = self._mlp, ContentReader()
+        functions = [mlp.activation, mlp.out_activation_]
+        content = [type(mlp).__name__, *functions, mlp.coefs_, mlp.intercepts_, self.classes]
+        return Fingerprint(reader.digest(content).hex(), reader.unread)
+
+    def trace(self, batch: Batch) -> tuple[Trace, dict[str, NDArray]]:
+        values, _ = self._run(self._check_batch(batch), [_OUTPUT])
+        n_axes = {name: value.ndim for name, value in values.items()}
+        why_no_head = "" if self._has_logits else "a regressor or multilabel classifier has none"
+        return Trace(self._hidden, self._hidden[-1:], n_axes, why_no_head), values
+
+    def forward(
+        self, batch: Batch, trace: Trace, layers: Sequence[str], keep: LayerCallback
+    ) -> NDArray | None:
+        values, output = self._run(self._check_batch(batch), layers)
+        for name in layers:
+            keep(name, values[name])
+        return self._as_logits(output)
+
+    def forward_with_gradients(
+        self,
+        batch: Batch,
+        trace: Trace,
+        layers: Sequence[str],
+        keep: LayerCallback,
+        keep_gradient: LayerCallback,
+    ) -> NDArray:
+        values, output = self._run(self._check_batch(batch), layers)
+        logits = require_logits(self._as_logits(output), "gradients=True")
+        check_reached([name for name in layers if name == _OUTPUT])
+        gradients = self._backpropagate(values, self._at_output(uniform_kl_gradient(logits)), {})
+        for name in layers:
+            keep(name, values[name])
+            keep_gradient(name, gradients[name].astype(values[name].dtype))
+        return logits
+
+    def forward_with_dropout(self, batch: Batch, trace: Trace, n_passes: int, seed: int) -> NDArray:
+        raise ValueError(
+            f"n_passes={n_passes} needs dropout layers, but {type(self._mlp).__name__} has none."
+        )
+
+    def perturb(
+        self, batch: Batch, trace: Trace, perturbation: Perturbation
+    ) -> tuple[NDArray, NDArray | None]:
+        inputs = self._check_batch(batch)
+        inputs = inputs.astype(np.result_type(inputs, self._mlp.coefs_[0]), copy=False)
+        values, output = self._run(inputs, perturbation.layers())
+        logits = self._as_logits(output)
+        means = {name: values[name].astype(np.float64) for name in perturbation.layers()}
+        wanted = perturbation.gradients(logits, means)
+        at_output = np.zeros(output.shape)
+        if wanted.logits is not None:
+            at_output += self._at_output(wanted.logits)
+        if _OUTPUT in means:
+            pull_back = _PULL_BACKS[self._mlp.out_activation_]
+            at_output += pull_back(means[_OUTPUT], wanted.means[_OUTPUT])
+        gradient = self._backpropagate(values, at_output, wanted.means)[_INPUTS]
+        steps = perturbation.steps(inputs.shape).astype(inputs.dtype)
+        return inputs - steps * np.sign(gradient).astype(inputs.dtype), logits
+
+    def _run(self, inputs: NDArray, layers: Sequence[str]) -> tuple[dict[str, NDArray], NDArray]:
+        """Values of the hidden layers, and of "output" if it is among the given ones.
+
+        Also the output before its activation function.
+        """
+        mlp = self._mlp
+        values: dict[str, NDArray] = {}
+        *hidden, last = zip(mlp.coefs_, mlp.intercepts_, strict=True)
+        for name, (weight, bias) in zip(self._hidden, hidden, strict=True):
+            inputs = values[name] = _FUNCTIONS[mlp.activation](inputs @ weight + bias)
+        output = inputs @ last[0] + last[1]
+        if _OUTPUT in layers:
+            values[_OUTPUT] = _FUNCTIONS[mlp.out_activation_](output)
+        return values, output
+
+    def _as_logits(self, output: NDArray) -> NDArray | None:
+        if not self._has_logits:
+            return None
+        is_binary = output.shape[1] == 1
+        return np.hstack([np.zeros_like(output), output]) if is_binary else output
+
+    def _at_output(self, at_logits: NDArray) -> NDArray:
+        """Gradient with respect to the outputs, of which two classes share one."""
+        return at_logits[:, -self._mlp.n_outputs_ :]
+
+    def _backpropagate(
+        self, values: dict[str, NDArray], at_output: NDArray, at_layers: dict[str, NDArray]
+    ) -> dict[str, NDArray]:
+        """Gradient at the inputs and each hidden layer, from that at the output.
+
+        To the gradient at a layer, the one in ``at_layers`` is added.
+        """
+        gradients = {}
+        gradient = at_output
+        names = [_INPUTS, *self._hidden]
+        for name, weight in zip(reversed(names), reversed(self._mlp.coefs_), strict=True):
+            gradient = gradient @ weight.T + at_layers.get(name, 0)
+            gradients[name] = gradient
+            if name != _INPUTS:
+                gradient = _PULL_BACKS[self._mlp.activation](values[name], gradient)
+        return gradients
+
+    def head(self, trace: Trace) -> tuple[NDArray, NDArray | None] | None:
+        if not self._has_logits:
+            return None
+        weight, bias = self._mlp.coefs_[-1].T.copy(), self._mlp.intercepts_[-1].copy()
+        return two_class_head(weight, bias) if len(weight) == 1 else (weight, bias)
+
+    def to_numpy(self, value: Any) -> NDArray:
+        return np.asarray(value)
+
+    def _check_batch(self, batch: Batch) -> NDArray:
+        values = np.asarray(batch)
+        n_features = self._mlp.n_features_in_
+        if values.ndim != 2 or values.shape[1] != n_features:
+            raise ValueError(
+                f"{type(self._mlp).__name__} expects inputs of shape (n_samples, {n_features}), "
+                f"got {values.shape}."
+            )
+        return values

@@ -1,0 +1,450 @@
+"""Any ``torch.nn.Module`` as a network."""
+
+from __future__ import annotations
+
+import copy
+import threading
+from collections import defaultdict
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, suppress
+from dataclasses import replace
+from functools import partial
+from itertools import chain
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from sklearn.exceptions import NotFittedError
+from torch import Tensor, nn
+
+from ..._logits import require_logits, uniform_kl_gradient
+from .._base import (
+    Batch,
+    LayerCallback,
+    NetworkAdapter,
+    Perturbation,
+    count_rows,
+    take_rows,
+    two_class_head,
+)
+from .._fingerprint import Fingerprint
+from .calls import Call, CallListener, readable_modules, uncompiled
+from .dropout import dropout_layers, dropping_out
+from .fingerprint import (
+    Attributes,
+    Written,
+    fingerprint_of,
+    read_attributes,
+    renewed_between,
+    written_between,
+)
+from .gradients import (
+    Inputs,
+    LayerGradients,
+    exchange,
+    input_gradients,
+    recorded,
+    recording,
+    weights_recorded,
+)
+from .outputs import AUTO, BINARY, Wanted, find_output
+from .trace import Integers, TorchTrace, Traced, linear_map, trace_calls
+from .untouched import alone, untouched
+
+_LOGITS = "(logits)"
+
+
+def _keep_rows(trace: TorchTrace, keep: LayerCallback) -> LayerCallback:
+    """Keep the input of the head as a matrix, also where it is that of a convolution."""
+
+    def keep_rows(layer: str, value: Tensor) -> None:
+        keep(layer, value.flatten(1) if trace.taps[layer].before else value)
+
+    return keep_rows
+
+
+class TorchAdapter(NetworkAdapter):
+    """Runs a module, or a copy of it where that is wanted on another device."""
+
+    def __init__(self, network: nn.Module, device: Any = "auto", logits: Wanted = AUTO) -> None:
+        self.network = _readable(network)
+        tensors = list(chain(self.network.parameters(), self.network.buffers()))
+        if any(nn.parameter.is_lazy(tensor) for tensor in tensors):
+            raise NotFittedError(
+                f"This {type(network).__name__} has parameters that are not initialised yet: "
+                "train it before its activations are extracted."
+            )
+        floats = (tensor.dtype for tensor in tensors if tensor.is_floating_point())
+        self._dtype = next(floats, torch.get_default_dtype())
+        self._device = tensors[0].device if tensors else torch.device("cpu")
+        self._wanted, self._is_binary = logits, logits == BINARY
+        if device != "auto":
+            self._move_to(torch.empty(0, device=device).device)
+
+    def _move_to(self, device: torch.device) -> None:
+        if device != self._device:
+            self.network = copy.deepcopy(self.network).to(device)
+            self._device = device
+
+    def untouched(self) -> AbstractContextManager[None]:
+        return untouched(self.network)
+
+    def fingerprint(self, trace: TorchTrace | None = None) -> Fingerprint:
+        with alone():
+            return fingerprint_of(self.network, Written() if trace is None else trace.written)
+
+    def trace(self, batch: Batch) -> tuple[TorchTrace, dict[str, Tensor]]:
+        before = read_attributes(self.network)
+        integers = self._integers_for(batch)
+        traced = self._trace(batch, integers)
+        n_samples = count_rows(batch)
+        if any(n_samples in value.shape[1:] for value in traced.values.values()):
+            # The samples may lie along another axis: what has one more row with one more has them
+            # along the first.
+            more = take_rows(batch, [*range(n_samples), -1])
+            with suppress(RuntimeError):  # of a network that takes so many samples only
+                known = self._trace(more, integers).values
+                traced = self._trace(batch, integers, known)
+        logits = self._as_logits(traced.logits)
+        shorter = self._values_of_shorter(batch, integers)
+        return replace(
+            traced.trace,
+            written=self._find_written(before, batch, integers),
+            integers=integers,
+            takes_any_length=shorter is not None,
+            units_last=_with_units_last(traced.values, shorter or {}),
+            n_classes=None if logits is None else logits.shape[1],
+        ), traced.values
+
+    def _find_written(self, before: Attributes, batch: Batch, integers: Integers) -> Written:
+        """What the pass that ``before`` was read before has changed in the network."""
+        after = read_attributes(self.network)
+        written = written_between(before, after)
+        if not (renewed := renewed_between(before, after)):
+            return written
+        # A record is that of the last inputs; a setting that is copied stays with others too.
+        with suppress(Exception):
+            self._run(take_rows(batch, [*range(count_rows(batch))][::-1]), integers)
+        later = written_between(after, read_attributes(self.network)).records
+        return written._replace(records=written.records | (renewed & later))
+
+    def _trace(
+        self, batch: Batch, integers: Integers, known: Collection[str] | None = None
+    ) -> Traced:
+        n_samples = count_rows(batch)
+        return trace_calls(
+            self.network,
+            lambda: self._run(batch, integers),
+            n_samples,
+            wanted=self._wanted,
+            fits=lambda output: self._may_be_logits(output) and len(output) == n_samples,
+            known=known,
+        )
+
+    def _values_of_shorter(self, batch: Batch, integers: Integers) -> dict[str, Tensor] | None:
+        """Values for sequences of half the length, where the inputs are that and it may differ."""
+        shorter = _halve(batch, integers)
+        if shorter is None:
+            return None
+        try:
+            run = partial(self._run, shorter, integers)
+            # The logits are known already.
+            return trace_calls(
+                self.network, run, count_rows(shorter), wanted=lambda returned: None, fits=bool
+            ).values
+        except Exception:  # a network of inputs of one size
+            return None
+
+    def forward(
+        self, batch: Batch, trace: TorchTrace, layers: Sequence[str], keep: LayerCallback
+    ) -> Tensor | None:
+        inputs = self._to_inputs(batch, trace.integers)
+        return self._listen(inputs, trace, layers, _keep_rows(trace, keep))
+
+    def forward_with_gradients(
+        self,
+        batch: Batch,
+        trace: TorchTrace,
+        layers: Sequence[str],
+        keep: LayerCallback,
+        keep_gradient: LayerCallback,
+    ) -> Tensor:
+        marks, keep = LayerGradients(), _keep_rows(trace, keep)
+        keep_gradient = _keep_rows(trace, keep_gradient)
+
+        def keep_and_mark(layer: str, value: Tensor) -> None:
+            keep(layer, value.detach())
+            marks.mark(layer, value)
+
+        with recording(self.network), weights_recorded(self.network):
+            _, inputs = recorded(self._to_inputs(batch, trace.integers))
+            logits = require_logits(
+                self._listen(inputs, trace, layers, keep_and_mark), "gradients=True"
+            )
+            at_logits = uniform_kl_gradient(self.to_numpy(logits))
+            gradients = marks.take(logits, torch.as_tensor(at_logits).to(logits))
+        for layer, gradient in gradients.items():
+            keep_gradient(layer, gradient)
+        return logits.detach()
+
+    def forward_with_dropout(
+        self, batch: Batch, trace: TorchTrace, n_passes: int, seed: int
+    ) -> Tensor:
+        needed_by = f"n_passes={n_passes}"
+        passes = []
+        with dropping_out(dropout_layers(self.network, needed_by), seed):
+            for _ in range(n_passes):
+                inputs = self._to_inputs(batch, trace.integers)
+                logits = self._listen(inputs, trace, [], lambda layer, value: None)
+                # A copy, since a network may return the same tensor again.
+                passes.append(require_logits(logits, needed_by).clone())
+        return torch.stack(passes, dim=1)
+
+    def perturb(
+        self, batch: Batch, trace: TorchTrace, perturbation: Perturbation
+    ) -> tuple[Inputs, Tensor | None]:
+        with recording(self.network):
+            inputs = self._to_inputs(batch, trace.integers)
+            leaves, copies = recorded(inputs)
+            if not leaves:
+                raise ValueError(
+                    f"{type(perturbation).__name__} needs inputs of floating point values: "
+                    "integers, such as those that an embedding looks up, have no gradient."
+                )
+            means: dict[str, Tensor] = {}
+
+            def keep_mean(layer: str, value: Tensor) -> None:
+                if layer in trace.units_last:
+                    value = value.swapaxes(1, 2)
+                means[layer] = value.reshape(*value.shape[:2], -1).mean(2)
+
+            logits = self._listen(copies, trace, perturbation.layers(), keep_mean)
+            outputs = self._outputs_of_loss(perturbation, logits, means)
+            gradients = input_gradients(leaves, *outputs)
+        moved = {}
+        for name, gradient in gradients.items():
+            steps = torch.as_tensor(perturbation.steps(gradient.shape)).to(gradient)
+            moved[name] = leaves[name].detach() - steps * gradient.sign()
+        return exchange(inputs, moved), None if logits is None else logits.detach()
+
+    def _outputs_of_loss(
+        self, perturbation: Perturbation, logits: Tensor | None, means: dict[str, Tensor]
+    ) -> tuple[list[Tensor], list[Tensor]]:
+        """What the loss of a perturbation depends on, and its gradients there."""
+        wanted = perturbation.gradients(
+            None if logits is None else self.to_numpy(logits),
+            {layer: self.to_numpy(mean).astype(np.float64) for layer, mean in means.items()},
+        )
+        pairs = [(mean, wanted.means[layer]) for layer, mean in means.items()]
+        if logits is not None and wanted.logits is not None:
+            pairs.append((logits, wanted.logits))
+        outputs = [output for output, _ in pairs]
+        return outputs, [torch.as_tensor(gradient).to(output) for output, gradient in pairs]
+
+    def _listen(
+        self, inputs: Inputs, trace: TorchTrace, layers: Sequence[str], keep: LayerCallback
+    ) -> Tensor | None:
+        """Call the network, and keep layers as they come."""
+        taps = {layer: trace.taps[layer] for layer in layers}
+        if trace.logits is not None:
+            taps[_LOGITS] = trace.logits
+        awaited = defaultdict(list)
+        for layer, tap in taps.items():
+            awaited[tap.call].append(layer)
+        names = {name for name, _ in awaited}
+        squashed: list[Tensor | None] = []
+
+        def on_call(call: Call) -> None:
+            for layer in awaited.pop(call.key, ()):
+                value = taps[layer].read(call)
+                if layer == _LOGITS:
+                    squashed.append(value)
+                else:
+                    keep(layer, value)
+
+        functions = not names.isdisjoint(trace.functions)
+        with CallListener(self.network, on_call, names=names, functions=functions):
+            returned = self._call(inputs)
+        if awaited:
+            missing = sorted(chain.from_iterable(awaited.values()))
+            raise ValueError(f"The network does not call its layers {missing} for all inputs.")
+        source = squashed[0] if squashed else self._find_output(returned, trace)
+        logits = self._as_logits(source)
+        if trace.n_classes != (None if logits is None else logits.shape[1]):
+            got = "nothing" if source is None else f"shape {tuple(source.shape)}"
+            expected = "no logits" if trace.n_classes is None else f"{trace.n_classes} logits"
+            raise ValueError(
+                f"The network returned {expected} for each sample in fit, but {got} for a batch "
+                f"of {count_rows(inputs)}: does it squeeze?"
+            )
+        return logits
+
+    def _find_output(self, returned: Any, trace: TorchTrace) -> Tensor | None:
+        if callable(self._wanted):
+            return self._wanted(returned)
+        return find_output(returned, trace.output)
+
+    def head(self, trace: TorchTrace) -> tuple[NDArray, NDArray | None] | None:
+        if trace.head is None:
+            return None
+        weight, bias = linear_map(self.network.get_submodule(trace.head))
+        copied = self.to_numpy(weight).copy()
+        copied_bias = None if bias is None else self.to_numpy(bias).copy()
+        return two_class_head(copied, copied_bias) if self._is_binary else (copied, copied_bias)
+
+    def to_numpy(self, value: Tensor) -> NDArray:
+        # NumPy does not know bfloat16 and computes slowly in half precision.
+        is_short = value.is_floating_point() and value.element_size() < 4
+        return (value.float() if is_short else value).numpy(force=True)
+
+    def _as_logits(self, output: Tensor | None) -> Tensor | None:
+        if output is None or not self._may_be_logits(output):
+            if self._wanted == AUTO:
+                return None
+            needed = "one value a sample" if self._is_binary else "a column for each class"
+            got = type(output).__name__ if output is None else f"shape {tuple(output.shape)}"
+            raise ValueError(f"logits={self._wanted!r} needs {needed}, but selects {got}.")
+        if not self._is_binary:
+            return output
+        log_odds = output.reshape(-1, 1)
+        return torch.cat([torch.zeros_like(log_odds), log_odds], dim=1)
+
+    def _may_be_logits(self, output: Tensor) -> bool:
+        if not output.is_floating_point():
+            return False
+        if self._is_binary:
+            return output.ndim > 0 and output.numel() == len(output)
+        return output.ndim == 2 and output.shape[1] > 1
+
+    def _run(self, batch: Batch, integers: Integers) -> Any:
+        return self._call(self._to_inputs(batch, integers))
+
+    def _call(self, inputs: Inputs) -> Any:
+        return self.network(**inputs) if isinstance(inputs, dict) else self.network(inputs)
+
+    def _to_inputs(self, batch: Batch, integers: Integers) -> Inputs:
+        if integers is Integers.NOT_TRIED and holds_integers(batch):
+            integers = self._integers_for(take_rows(batch, [0, -1]))
+        if isinstance(batch, Mapping):
+            return {key: self._to_tensor(values, integers) for key, values in batch.items()}
+        return self._to_tensor(batch, integers)
+
+    def _to_tensor(self, values: Any, integers: Integers) -> Tensor:
+        """A copy on the device, since a network may overwrite its input."""
+        dtype = self._dtype
+        if holds_integers(values) and integers is not Integers.AS_FLOATS:
+            dtype = torch.bool if values.dtype in (bool, torch.bool) else torch.int64
+            if integers is Integers.AS_THEY_ARE:
+                dtype = _torch_dtype(values)
+        if isinstance(values, np.ndarray):
+            # By way of a kind that both NumPy and torch know.
+            is_float = dtype.is_floating_point and dtype is not torch.float64
+            copied = np.array(values, np.float32 if is_float else _numpy_dtype(dtype))
+            return torch.from_numpy(copied).to(self._device, dtype)
+        return values.to(self._device, dtype, copy=True)
+
+    def _integers_for(self, batch: Batch) -> Integers:
+        """What the network is given where the batch holds integers: the first that it takes.
+
+        In a mapping they stay integers, as they do where they reach an embedding.
+        """
+        values = batch.values() if isinstance(batch, Mapping) else [batch]
+        if not any(map(holds_integers, values)):
+            return Integers.AS_INT64 if isinstance(batch, Mapping) else Integers.NOT_TRIED
+        if not any(True for _ in self.network.parameters()):
+            return Integers.AS_INT64 if isinstance(batch, Mapping) else Integers.AS_FLOATS
+        for integers in (Integers.AS_THEY_ARE, Integers.AS_INT64):
+            reached: list[nn.Module] = []
+            with _listening_to_weights(self.network, reached.append), suppress(Exception):
+                self._run(batch, integers)
+                return integers
+        is_embedded = bool(reached) and isinstance(reached[0], nn.Embedding | nn.EmbeddingBag)
+        stays = is_embedded or isinstance(batch, Mapping)
+        return Integers.AS_INT64 if stays else Integers.AS_FLOATS
+
+
+@contextmanager
+def _listening_to_weights(
+    network: nn.Module, on_module: Callable[[nn.Module], None]
+) -> Iterator[None]:
+    """Be told of the modules that have weights and no other modules, as they are called."""
+    thread = threading.get_ident()
+
+    def enter(module: nn.Module, args: tuple) -> None:
+        if threading.get_ident() == thread:
+            on_module(uncompiled(module))
+
+    handles = [
+        nn.Module.register_forward_pre_hook(module, enter)
+        for _, module in [("", network), *readable_modules(network)]
+        if not any(module.children()) and any(True for _ in module.parameters())
+    ]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def _halve(batch: Batch, integers: Integers) -> Any:
+    """The first half of all sequences in a batch, or None where it holds none."""
+    named = batch if isinstance(batch, Mapping) else {"": batch}
+    is_sequence = {
+        name: values.ndim == 3
+        or (values.ndim == 2 and holds_integers(values) and integers is not Integers.AS_FLOATS)
+        for name, values in named.items()
+    }
+    lengths = {values.shape[1] for name, values in named.items() if is_sequence[name]}
+    if len(lengths) != 1 or (length := lengths.pop()) < 2:
+        return None
+    halved = {
+        name: values[:, : length // 2] if is_sequence[name] else values
+        for name, values in named.items()
+    }
+    return halved if isinstance(batch, Mapping) else halved[""]
+
+
+def _with_units_last(values: dict[str, Tensor], shorter: dict[str, Tensor]) -> frozenset[str]:
+    """The layers of which the second axis goes by the length of the inputs, and not the third."""
+    return frozenset(
+        name
+        for name, value in values.items()
+        if value.ndim == 3
+        and name in shorter
+        and shorter[name].ndim == 3
+        and value.shape[1] != shorter[name].shape[1]
+        and value.shape[2] == shorter[name].shape[2]
+    )
+
+
+def _torch_dtype(values: Any) -> torch.dtype:
+    if isinstance(values, Tensor):
+        return values.dtype
+    return torch.from_numpy(np.empty(0, values.dtype.newbyteorder("="))).dtype
+
+
+def _numpy_dtype(dtype: torch.dtype) -> np.dtype:
+    return torch.empty(0, dtype=dtype).numpy().dtype
+
+
+def holds_integers(values: Any) -> bool:
+    """Whether an array or tensor holds integers or truth values."""
+    if isinstance(values, Tensor):
+        return not (values.is_floating_point() or values.is_complex())
+    return values.dtype.kind in "iub"
+
+
+def _readable(network: nn.Module) -> nn.Module:
+    """The module that calls the layers one by one."""
+    if isinstance(network, torch.jit.ScriptModule):
+        raise TypeError(
+            f"{type(network).__name__} runs compiled code, whose layers cannot be read: pass the "
+            "module that it was made from."
+        )
+    inner = uncompiled(network)
+    if isinstance(inner, nn.DataParallel | nn.parallel.DistributedDataParallel):
+        return _readable(inner.module)
+    if inner is not network:
+        return _readable(inner)
+    return inner

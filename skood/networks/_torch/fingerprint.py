@@ -1,0 +1,265 @@
+"""What decides the values that a torch network computes, beside its inputs."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import operator
+import re
+import zipfile
+from collections import deque
+from collections.abc import Iterator, Mapping, Set
+from itertools import chain
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from .._fingerprint import (
+    SCALARS,
+    ContentReader,
+    Fingerprint,
+    attributes_of_class,
+    hash_octets,
+)
+
+# The others have no part in a pass, or are read on their own.
+_ATTRIBUTES_LEFT_OUT = frozenset(
+    {
+        "training",
+        "_buffers",
+        "_compiled_call_impl",
+        "_load_state_dict_post_hooks",
+        "_load_state_dict_pre_hooks",
+        "_modules",
+        "_non_persistent_buffers_set",
+        "_parameters",
+        "_state_dict_hooks",
+        "_state_dict_pre_hooks",
+    }
+)
+_GLOBAL_HOOKS = [f"_global_{kind}_hooks" for kind in ("forward", "forward_pre", "backward")]
+_RECORDS = (*SCALARS, Tensor, np.ndarray, list, tuple, deque, Set, Mapping)
+_TOLD_BY_NAME = (
+    torch.dtype,
+    torch.device,
+    torch.layout,
+    torch.memory_format,
+    torch.qscheme,
+    torch._ops.OpOverload,
+    torch._ops.OpOverloadPacket,
+)
+
+
+class Written(NamedTuple):
+    """Attributes that a pass changes."""
+
+    records: frozenset[str] = frozenset()
+    """Counts, and tensors that a pass leaves behind."""
+    unclear: frozenset[str] = frozenset()
+    """All others, which may hold settings as well."""
+
+
+def fingerprint_of(network: nn.Module, written: Written) -> Fingerprint:
+    """Hash of weights, attributes, hooks and code; without the attributes that a pass changes.
+
+    Those of which it is not clear whether they are mere records are told of as unread.
+    """
+    reader = _TorchReader(network)
+    content = hashlib.blake2b(digest_size=16)
+    for place, value in chain(_attributes(network), _weights(network), _code(network)):
+        if place in written.unclear:
+            reader.unread.append(f"{place} (which changes as the network runs)")
+        elif place not in written.records:
+            reader.place = place
+            content.update(f"{place}\0{reader.digest(value)!r}\0".encode())
+    return Fingerprint(content.hexdigest(), reader.unread)
+
+
+Attributes = dict[str, tuple[Any, bytes]]
+
+
+def read_attributes(network: nn.Module) -> Attributes:
+    """Attributes that are no weights, and their hashes."""
+    reader = _TorchReader(network)
+    for name, weight in chain(network.named_parameters(), network.named_buffers()):
+        reader.know(weight, name)
+    return {
+        # A pass may append to the list itself.
+        place: (list(value) if isinstance(value, list) else value, reader.digest(value))
+        for place, value in _attributes(network)
+    }
+
+
+def written_between(before: Attributes, after: Attributes) -> Written:
+    """What a pass between two readings has changed."""
+    changed = {
+        place
+        for place in before.keys() | after.keys()
+        if place not in before or place not in after or before[place][1] != after[place][1]
+    }
+    nothing = (None, b"")
+    records = {
+        place
+        for place in changed
+        if _is_record(before.get(place, nothing)[0], after.get(place, nothing)[0])
+    }
+    return Written(frozenset(records), frozenset(changed - records))
+
+
+def _is_record(before: Any, after: Any) -> bool:
+    """Whether a pass wrote a value without reading it, by all that can be seen, or counts."""
+    if isinstance(after, Tensor):
+        return after is not before and (before is None or isinstance(before, Tensor))
+    if isinstance(after, list) and isinstance(before, list):
+        return len(after) > len(before) and all(map(operator.is_, before, after))
+    return type(after) is int and type(before) in (int, type(None))
+
+
+def renewed_between(before: Attributes, after: Attributes) -> frozenset[str]:
+    """Where a pass has put another tensor that holds the same."""
+    return frozenset(
+        place
+        for place in before.keys() & after.keys()
+        if isinstance(after[place][0], Tensor)
+        and after[place][0] is not before[place][0]
+        and after[place][1] == before[place][1]
+    )
+
+
+def _attributes(network: nn.Module) -> Iterator[tuple[str, Any]]:
+    """Attributes of all modules, and the hooks."""
+    for hooks in _GLOBAL_HOOKS:
+        yield hooks, list(getattr(nn.modules.module, hooks).values())
+    for name, module in _modules(network):
+        for key, value in _own_attributes(module):
+            yield f"{name}.{key}", value
+        for kind in type(module).__mro__:
+            for key, value in _records_of_class(kind):
+                yield f"{name}.{kind.__qualname__}.{key}", value
+        has_state = type(module).get_extra_state is not nn.Module.get_extra_state
+        if has_state and not _is_scripted(module):
+            yield f"{name}.get_extra_state()", module.get_extra_state()
+
+
+def _own_attributes(module: nn.Module) -> Iterator[tuple[str, Any]]:
+    """Attributes of one module, and its hooks."""
+    is_wrapper = "_orig_mod" in module._modules or _is_scripted(module)
+    for key, value in sorted(vars(module).items()):
+        if key in _ATTRIBUTES_LEFT_OUT:
+            continue
+        if key.endswith(("_hooks", "_hooks_with_kwargs", "_hooks_always_called")):
+            # The keys are numbers that differ between processes.
+            if value:
+                yield key, list(value.values())
+        elif not is_wrapper:
+            yield key, value
+
+
+def _records_of_class(kind: type) -> list[tuple[str, Any]]:
+    """What a class holds beside code: settings, or counts that a pass changes."""
+    if not issubclass(kind, nn.Module):
+        return []
+    return [(key, value) for key, value in attributes_of_class(kind) if isinstance(value, _RECORDS)]
+
+
+def _weights(network: nn.Module) -> Iterator[tuple[str, Any]]:
+    # The tensors themselves, since a state_dict leaves out non-persistent buffers.
+    for name, module in _modules(network):
+        if not _is_scripted(module):
+            yield f"{name}:parameters", module._parameters
+            yield f"{name}:buffers", module._buffers
+
+
+def _code(network: nn.Module) -> Iterator[tuple[str, Any]]:
+    for name, module in _modules(network):
+        if _is_scripted(module):
+            yield f"{name}:script", _archive(module)
+        else:
+            yield f"{name}:class", type(module)
+            yield f"{name}:forward", type(module).forward
+
+
+def _modules(network: nn.Module) -> Iterator[tuple[str, nn.Module]]:
+    """All modules under all of their names, but not what is inside a scripted one."""
+    scripted: tuple[str, ...] = ()
+    for name, module in network.named_modules(remove_duplicate=False):
+        if not name.startswith(scripted):
+            if _is_scripted(module):
+                scripted = (*scripted, f"{name}.")
+            yield name, module
+
+
+def _is_scripted(module: nn.Module) -> bool:
+    return isinstance(module, torch.jit.ScriptModule)
+
+
+def _archive(module: Any) -> Any:
+    """Files of a saved scripted module, without what differs between copies."""
+    file = io.BytesIO()
+    try:
+        torch.jit.save(module, file)
+    except RuntimeError:  # it holds something that cannot be saved, and so not be read
+        return module._c
+    with zipfile.ZipFile(file) as archive:
+        files = [(name, archive.read(name)) for name in archive.namelist()]
+    left_out = (".debug_pkl", "/.data/serialization_id")
+    mangled = r"[/.]?___torch_mangle_\d+"
+    return sorted(
+        (re.sub(mangled, "", name), re.sub(mangled.encode(), b"", content))
+        for name, content in files
+        if not name.endswith(left_out) and "/traced_inputs" not in name
+    )
+
+
+class _TorchReader(ContentReader):
+    """Knows tensors, and takes the modules of a network by their names."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self._kinds = {kind for module in network.modules() for kind in type(module).__mro__}
+        for name, module in network.named_modules():
+            self.know(module, f"module {name}")
+
+    def _attributes_of_class(self, kind: type) -> list[tuple[str, Any]]:
+        attributes = super()._attributes_of_class(kind)
+        if kind not in self._kinds:
+            return attributes
+        # Read with the attributes of the modules, of which some may be left out.
+        records = {key for key, _ in _records_of_class(kind)}
+        return [(key, value) for key, value in attributes if key not in records]
+
+    def _parts(self, value: Any) -> Iterator[str | bytes]:
+        if isinstance(value, Tensor):
+            yield from self._tensor(value)
+        elif isinstance(value, nn.Module):
+            for part in (_attributes, _weights, _code):
+                for place, content in part(value):
+                    yield place
+                    yield self.digest(content)
+        elif isinstance(value, _TOLD_BY_NAME):
+            yield str(value)
+        elif isinstance(value, torch.jit.ScriptFunction):
+            yield str(value.code)
+        else:
+            yield from super()._parts(value)
+
+    def _tensor(self, tensor: Tensor) -> Iterator[str | bytes]:
+        yield f"{tensor.dtype} {tuple(tensor.shape)} {tensor.layout}"
+        if hasattr(tensor, "__tensor_flatten__"):
+            names, context = tensor.__tensor_flatten__()
+            yield from self._all([context, *(getattr(tensor, name) for name in names)])
+        elif tensor.is_quantized:
+            yield str(tensor.qscheme())
+            yield from self._all([tensor.dequantize(), tensor.int_repr()])
+        elif tensor.layout is torch.sparse_coo:
+            coalesced = tensor.detach().coalesce()
+            yield from self._all([coalesced.indices(), coalesced.values()])
+        elif tensor.layout is not torch.strided:
+            yield self.digest(tensor.detach().to_dense())
+        elif tensor.is_meta or tensor.is_nested:
+            self.unread.append(f"{self.place} ({type(tensor).__name__})")
+        else:
+            flat = tensor.detach().resolve_conj().resolve_neg().cpu().contiguous().reshape(-1)
+            yield hash_octets(flat.view(torch.uint8).numpy())

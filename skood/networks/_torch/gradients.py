@@ -1,0 +1,133 @@
+"""Gradients of a torch network, taken without leaving a mark on it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, nullcontext
+from itertools import compress
+
+import torch
+from torch import Tensor, nn
+from torch.autograd.graph import GradientEdge, get_gradient_edge
+
+from .._base import check_reached
+
+Inputs = Tensor | dict[str, Tensor]
+"""What a network is called with."""
+
+_ONLY = ""
+
+
+@contextmanager
+def recording(network: nn.Module) -> Iterator[None]:
+    """Record what gradients need, whatever is turned off outside; to be used while reading."""
+    # With the library's own kernels, recurrent layers have no gradient in evaluation mode.
+    is_recurrent = any(isinstance(module, nn.RNNBase) for module in network.modules())
+    kernels = torch.backends.cudnn.flags(enabled=False) if is_recurrent else nullcontext()
+    with torch.inference_mode(False), torch.enable_grad(), kernels:
+        try:
+            yield
+        finally:
+            # A buffer that was written to would keep alive all that it was computed from.
+            for buffer in network.buffers():
+                if buffer.grad_fn is not None:
+                    buffer.detach_()
+
+
+@contextmanager
+def weights_recorded(network: nn.Module) -> Iterator[None]:
+    """Have gradients recorded from the first weights on, where inputs have none."""
+    frozen = [
+        weight
+        for weight in network.parameters()
+        if weight.is_floating_point() and not weight.requires_grad
+    ]
+    try:
+        for weight in frozen:
+            weight.requires_grad_(True)
+        yield
+    finally:
+        for weight in frozen:
+            weight.requires_grad_(False)
+
+
+def recorded(inputs: Inputs) -> tuple[dict[str, Tensor], Inputs]:
+    """The inputs that gradients are recorded of, by name, and what to call the network with.
+
+    The latter are copies, since a network could not overwrite the former.
+    """
+    named = inputs if isinstance(inputs, dict) else {_ONLY: inputs}
+    leaves = {
+        name: values.requires_grad_()
+        for name, values in named.items()
+        if values.is_floating_point()
+    }
+    return leaves, exchange(inputs, {name: values.clone() for name, values in leaves.items()})
+
+
+def exchange(inputs: Inputs, changed: dict[str, Tensor]) -> Inputs:
+    """The inputs, with changed ones in place of those of the same names."""
+    return {**inputs, **changed} if isinstance(inputs, dict) else changed.get(_ONLY, inputs)
+
+
+class LayerGradients:
+    """Marks the values of layers in a forward pass, and takes the gradients at them after it.
+
+    A value is marked by its place in the graph: it may be overwritten after that.
+    """
+
+    def __init__(self) -> None:
+        self._edges: dict[str, GradientEdge | None] = {}
+        self._views: dict[str, tuple[Tensor, int]] = {}
+
+    def mark(self, layer: str, value: Tensor) -> None:
+        """Remember the place of a value."""
+        self._edges[layer] = get_gradient_edge(value) if value.requires_grad else None
+        if value._is_view():
+            self._views[layer] = (value, value._version)
+
+    def take(self, logits: Tensor, at_logits: Tensor) -> dict[str, Tensor]:
+        """Gradient at each layer, from that at the logits.
+
+        Raises
+        ------
+        ValueError
+            If the logits do not depend on one of the layers.
+        """
+        # The graph leads around a view that was overwritten.
+        check_reached([name for name, (view, v) in self._views.items() if view._version != v])
+        edges = {layer: edge for layer, edge in self._edges.items() if edge is not None}
+        if not (edges and logits.requires_grad):
+            check_reached(list(self._edges))
+        found = torch.autograd.grad(logits, list(edges.values()), at_logits, allow_unused=True)
+        gradients = dict(zip(edges, found, strict=True))
+        check_reached([layer for layer in self._edges if gradients.get(layer) is None])
+        return gradients
+
+
+def input_gradients(
+    leaves: dict[str, Tensor], outputs: list[Tensor], at_outputs: list[Tensor]
+) -> dict[str, Tensor]:
+    """Gradient at each input that has one, from those at outputs.
+
+    Raises
+    ------
+    ValueError
+        If no output depends on any input.
+    """
+    has_gradient = [output.requires_grad for output in outputs]
+    found: Iterable[Tensor | None] = ()
+    if any(has_gradient):
+        found = torch.autograd.grad(
+            list(compress(outputs, has_gradient)),
+            list(leaves.values()),
+            list(compress(at_outputs, has_gradient)),
+            allow_unused=True,
+        )
+    gradients = {name: g for name, g in zip(leaves, found, strict=False) if g is not None}
+    if not gradients:
+        raise ValueError(
+            "No gradient reaches the inputs, and so they cannot be perturbed: the network detaches "
+            "what it computes from them."
+        )
+    return gradients

@@ -1,0 +1,111 @@
+"""Which of the things that a torch network returns holds the logits."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any
+
+from torch import Tensor
+
+from ..._warnings import warn_user
+
+AUTO, BINARY = "auto", "binary"
+
+Wanted = str | int | Callable[[Any], Any]
+"""What the user says of it: "auto", "binary", the name or index of an output, or a function."""
+Path = tuple[Any, ...]
+"""Keys that lead to a tensor in nested tuples, lists and mappings, or in an object."""
+
+
+def outputs_of(returned: Any) -> Iterator[tuple[Path, Tensor]]:
+    """All tensors in what a network returns, in their order."""
+    if isinstance(returned, Tensor):
+        yield (), returned
+    else:
+        items = _items(returned) or getattr(returned, "__dict__", {})
+        for key, value in items.items():
+            yield from _in_containers(value, (key,))
+
+
+def _in_containers(value: Any, path: Path) -> Iterator[tuple[Path, Tensor]]:
+    if isinstance(value, Tensor):
+        yield path, value
+    for key, item in _items(value).items():
+        yield from _in_containers(item, (*path, key))
+
+
+def _items(value: Any) -> Mapping[Any, Any]:
+    if isinstance(value, Mapping):
+        return value
+    return dict(enumerate(value)) if isinstance(value, tuple | list) else {}
+
+
+def find_output(returned: Any, path: Path | None) -> Tensor | None:
+    """The tensor at a path, or None."""
+    if path is None:
+        return None
+    for key in path:
+        items = _items(returned)
+        returned = items[key] if key in items else getattr(returned, str(key), None)
+    return returned if isinstance(returned, Tensor) else None
+
+
+def name_output(returned: Any, wanted: Wanted) -> Path:
+    """The path of the output of a name or an index.
+
+    Raises
+    ------
+    ValueError
+        If there is no such tensor; the message lists those that there are.
+    """
+    paths: list[Path] = [(wanted,)]
+    if isinstance(wanted, int):
+        # Mappings and objects have an order too; a negative index counts from the end.
+        keys = list(_items(returned) or getattr(returned, "__dict__", {}))
+        if -len(keys) <= wanted < len(keys):
+            paths.append((keys[wanted],))
+    found = [path for path in paths if find_output(returned, path) is not None]
+    if isinstance(returned, Tensor) or not found:
+        outputs = _describe(outputs_of(returned))
+        raise ValueError(f"logits={wanted!r} names no output of the network; it returns {outputs}.")
+    return found[0]
+
+
+def choose_output(
+    returned: Any, fits: Callable[[Tensor], bool], reader_of: Callable[[Tensor], Any]
+) -> Path | None:
+    """The path of the output that counts as the logits, where the user does not say which.
+
+    The one named "logits"; or else the first that ``fits`` and that a last linear layer yields,
+    which ``reader_of`` tells; or else the first matrix of a mapping or object, the first tensor
+    of a tuple or list.
+    """
+    if isinstance(returned, Tensor):
+        return ()
+    if find_output(returned, ("logits",)) is not None:
+        return ("logits",)
+    outputs = dict(outputs_of(returned))
+    fitting = {path: output for path, output in outputs.items() if fits(output)}
+    readers = {path: reader_of(output) for path, output in fitting.items()}
+    by_reader = {id(r): path for path, r in reversed(readers.items()) if r is not None}
+    chosen = [path for path in fitting if path in by_reader.values()]
+    if len(chosen or fitting) > 1:
+        first = next(iter(chosen or fitting))
+        warn_user(
+            "Several outputs of the network may be its logits: "
+            f"{_describe(fitting.items())}; taken is {_name(first)}. Say which it is by the "
+            "parameter `logits`, a name or an index."
+        )
+    if chosen:
+        return chosen[0]
+    if isinstance(returned, tuple | list):
+        return next(iter(outputs), None)
+    return next((path for path, v in outputs.items() if len(path) == 1 and v.ndim == 2), None)
+
+
+def _describe(outputs: Iterable[tuple[Path, Tensor]]) -> str:
+    return ", ".join(f"{_name(path)} of shape {tuple(v.shape)}" for path, v in outputs) or "nothing"
+
+
+def _name(path: Path) -> str:
+    return "one tensor" if not path else "".join(f"[{key!r}]" for key in path)

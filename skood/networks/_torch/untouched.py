@@ -1,0 +1,131 @@
+"""Running a torch network without leaving a mark on it."""
+
+from __future__ import annotations
+
+import random
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+# Another thread that read the same network would take the evaluation mode, and the hooks that
+# listen, for the network's own.
+_LOCK = threading.RLock()
+
+
+def alone() -> AbstractContextManager:
+    """Context in which no other thread reads a network, and so changes it for the time."""
+    return _LOCK
+
+
+@contextmanager
+def untouched(network: nn.Module) -> Iterator[None]:
+    """Evaluate a network without gradients; leave it and all random states as they were.
+
+    Gradients are only turned off. In ``torch.inference_mode``, tensors that a network caches
+    in its ``forward`` could not take part in training later.
+    """
+    modules = list(network.modules())
+    with (
+        _LOCK,
+        _random_states_kept(),
+        _tensors_kept(modules),
+        _evaluation_mode(modules),
+        _transformer_fast_path_off(),
+        _compiled_code_off(network),
+        torch.no_grad(),
+    ):
+        yield
+
+
+@contextmanager
+def _evaluation_mode(modules: list[nn.Module]) -> Iterator[None]:
+    # A frozen scripted module has no mode.
+    modes = [(m, m.training) for m in modules if hasattr(m, "training")]
+    try:
+        # Not by network.eval(), which may be overridden to do more than can be undone here.
+        for module, _ in modes:
+            _set_mode(module, training=False)
+        yield
+    finally:
+        for module, training in modes:
+            _set_mode(module, training=training)
+
+
+def _set_mode(module: nn.Module, *, training: bool) -> None:
+    if module.training != training:  # to set an attribute of a module is slow
+        module.training = training
+
+
+@contextmanager
+def _tensors_kept(modules: list[nn.Module]) -> Iterator[None]:
+    """Undo what ``forward`` may write even in evaluation mode, such as counts in buffers."""
+    buffers = [
+        (module._buffers, dict(module._buffers))
+        for module in modules
+        if not isinstance(module, torch.jit.ScriptModule)  # makes new objects at every look
+    ]
+    copies = [(tensor, tensor.detach().clone()) for tensor in _written_in_forward(modules)]
+    try:
+        yield
+    finally:
+        for present, before in buffers:
+            if list(map(id, present.values())) != list(map(id, before.values())):
+                present.clear()
+                present.update(before)
+        with torch.no_grad():
+            for tensor, copy in copies:
+                # Writing unchanged values would still spoil a pending backward pass.
+                if not torch.equal(tensor, copy):
+                    tensor.copy_(copy)
+
+
+def _written_in_forward(modules: list[nn.Module]) -> Iterator[Tensor]:
+    for module in modules:
+        yield from module.buffers(recurse=False)
+        # These embeddings rescale the rows that they look up, in place.
+        if isinstance(module, nn.Embedding | nn.EmbeddingBag) and module.max_norm is not None:
+            yield module.weight
+
+
+@contextmanager
+def _random_states_kept() -> Iterator[None]:
+    numpy_state, python_state = np.random.get_state(), random.getstate()  # noqa: NPY002
+    devices = range(torch.cuda.device_count()) if torch.cuda.is_initialized() else []
+    try:
+        with torch.random.fork_rng(devices):
+            yield
+    finally:
+        np.random.set_state(numpy_state)  # noqa: NPY002
+        random.setstate(python_state)
+
+
+@contextmanager
+def _transformer_fast_path_off() -> Iterator[None]:
+    """On its fast path a transformer layer computes everything at once, calling no submodule."""
+    enabled = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
+    try:
+        yield
+    finally:
+        torch.backends.mha.set_fastpath_enabled(enabled)
+
+
+def _compiled_code_off(network: nn.Module) -> AbstractContextManager:
+    """Compiled code calls no hook, or is compiled anew, which takes long, where hooks appear."""
+    if "torch._dynamo" not in sys.modules:  # nothing is compiled yet
+        return nullcontext()
+    if hasattr(torch.compiler, "set_stance"):
+        return torch.compiler.set_stance("force_eager")
+    for name, module in network.named_modules():
+        if "_orig_mod" in module._modules or module._compiled_call_impl is not None:
+            raise TypeError(
+                f"The part {name!r} of the network is compiled, and torch {torch.__version__} "
+                "cannot run it uncompiled for the time of reading: put what torch.compile was "
+                "given, its `_orig_mod`, in its place, or install torch 2.6 or later."
+            )
+    return nullcontext()
