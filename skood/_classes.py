@@ -9,7 +9,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ._marks import check_mark_is_no_class, refuse_missing
+from ._sklearn import StrOptions
 from .activations import Activations, unknown_labels
+
+GROUP_BY = [StrOptions({"prediction", "label", "correct"})]
+"""Constraint of the parameter ``group_by``: the class under which a training sample counts."""
 
 
 @dataclass(frozen=True)

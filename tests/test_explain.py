@@ -272,7 +272,9 @@ def test_equal_weights_are_ordered_by_what_the_neighbours_do():
 
 
 @pytest.mark.parametrize(
-    "detector", [HammingNAPDetector(), KNNDetector(n_neighbors=5), KNNDetector(normalize=False)], ids=setting
+    "detector",
+    [HammingNAPDetector(), KNNDetector(n_neighbors=5), KNNDetector(normalize=False)],
+    ids=setting,
 )
 def test_neighbours_are_those_of_the_detector(detector, data):
     A, y = data
@@ -398,7 +400,11 @@ def test_every_detector_is_explained_and_ood_rows_are_no_neighbours(detector, da
 
 def test_detectors_that_keep_their_training_samples_need_nothing_else(data):
     A, _ = data
-    for detector in (HammingNAPDetector(), KNNDetector(n_neighbors=5), GroupProgressionDetector(n_neighbors=5)):
+    for detector in (
+        HammingNAPDetector(),
+        KNNDetector(n_neighbors=5),
+        GroupProgressionDetector(n_neighbors=5),
+    ):
         detector = fit(detector, data)
         alone, given = explain(detector, A[[-1]]), explain(detector, A[[-1]], X_train=A)
         np.testing.assert_array_equal(alone.neighbors, given.neighbors)

@@ -136,7 +136,9 @@ def test_the_temperature_can_be_searched(A):
     ).fit(A, y)
     assert len(set(search.cv_results_["mean_test_score"])) > 1
     fresh = GradNormDetector(**search.best_params_).fit(A, y)
-    refitted = GradNormDetector(temperature=7.0).fit(A[::2]).set_params(**search.best_params_).fit(A, y)
+    refitted = (
+        GradNormDetector(temperature=7.0).fit(A[::2]).set_params(**search.best_params_).fit(A, y)
+    )
     assert search.best_estimator_.offset_ == refitted.offset_ == fresh.offset_
 
 

@@ -183,7 +183,11 @@ def test_bits_are_zeros_and_ones():
     as_numbers = bits.astype(np.float32)
     packed = Activations({"relu": PackedBits.pack(bits)})
     for normalize in (False, True):
-        expected = KNNDetector(n_neighbors=5, normalize=normalize).fit(as_numbers).score_samples(as_numbers)
+        expected = (
+            KNNDetector(n_neighbors=5, normalize=normalize)
+            .fit(as_numbers)
+            .score_samples(as_numbers)
+        )
         for X in (packed, bits):
             found = KNNDetector(n_neighbors=5, normalize=normalize).fit(X).score_samples(X)
             np.testing.assert_array_equal(found, expected)

@@ -436,7 +436,9 @@ def folds(blob):
 def score_of_fold(name, share, train, test, blob):
     X, y = blob
     verdicts = (
-        KNNDetector(n_neighbors=5, normalize=False, false_alarm_rate=share).fit(X[train]).predict(X[test])
+        KNNDetector(n_neighbors=5, normalize=False, false_alarm_rate=share)
+        .fit(X[train])
+        .predict(X[test])
     )
     return VERDICTS[name](y[test] == -1, verdicts == -1)
 

@@ -462,7 +462,9 @@ def test_a_refit_equals_a_fresh_fit(A):
     assert refitted.offset_ == fresh.offset_
 
 
-@pytest.mark.parametrize("parameter", ["n_bins", "min_count", "min_fraction", "steepness", "gradients"])
+@pytest.mark.parametrize(
+    "parameter", ["n_bins", "min_count", "min_fraction", "steepness", "gradients"]
+)
 def test_settings_can_be_searched(A, parameter):
     values = {
         "n_bins": [3, 40],

@@ -81,7 +81,9 @@ def test_the_first_term_asks_for_the_direction_alone(A):
 def test_the_unit_of_the_features_does_not_matter_to_the_first_term(A, factor):
     expected = NCIDetector(alpha=0).fit(A).training_scores_
     scaled = A.replace({"fc": factor * np.float64(A["fc"])})
-    np.testing.assert_allclose(NCIDetector(alpha=0).fit(scaled).training_scores_, expected, rtol=1e-6)
+    np.testing.assert_allclose(
+        NCIDetector(alpha=0).fit(scaled).training_scores_, expected, rtol=1e-6
+    )
 
 
 def test_the_prediction_is_that_of_the_logits(A):

@@ -24,7 +24,9 @@ def test_scores_are_those_of_the_reference(golden, metric):
         for split in ("train", "eval")
     )
     detector = SHEDetector(metric=metric).fit(train, inputs["y_train"])
-    np.testing.assert_allclose(detector.class_means_["fc"], expected["patterns"], rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose(
+        detector.class_means_["fc"], expected["patterns"], rtol=1e-4, atol=1e-6
+    )
     scores = detector.score_samples(test)
     np.testing.assert_allclose(scores, expected[f"openood_{metric}"], rtol=1e-4)
     if metric == "inner_product":

@@ -6,10 +6,10 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.utils import gen_batches
 
-from .._classes import find_classes
+from .._classes import GROUP_BY, find_classes
 from .._sklearn import Interval, StrOptions
 from ..activations import Activations
-from ._base import GROUP_BY, BaseOneClassDetector
+from ._base import BaseOneClassDetector
 
 _VALUES_PER_BATCH = 2**16
 """Bounds the activations that are held as 64-bit floats at a time."""

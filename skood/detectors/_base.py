@@ -28,14 +28,11 @@ from .._marks import (
     in_distribution_rows,
     take_rows,
 )
-from .._sklearn import Interval, StrOptions
+from .._sklearn import Interval
 from .._validation import check_activations
 from .._values import ANY_SIZE, below_all, check_finite
 from .._warnings import warn_user
 from ..activations import Activations
-
-GROUP_BY = [StrOptions({"prediction", "label", "correct"})]
-"""Constraint of ``group_by``, the class under which a training sample counts."""
 
 
 class BaseDetector(OutlierMixin, BaseEstimator, metaclass=ABCMeta):

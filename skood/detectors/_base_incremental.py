@@ -45,7 +45,7 @@ class BaseIncrementalDetector(BaseOneClassDetector):
         self._summary = self._learn(X, y)
         return self._finish(self._summary)
 
-    @fit_context(prefer_skip_nested_validation=False)
+    @fit_context(prefer_skip_nested_validation=True)
     def partial_fit(self, X: Activations | ArrayLike, y: ArrayLike | None = None) -> Self:
         """Learn from more samples; any batches give what one ``fit`` gives.
 

@@ -9,11 +9,10 @@ from numpy.typing import NDArray
 from sklearn.utils import gen_batches
 from sklearn.utils.validation import check_is_fitted, column_or_1d
 
-from .._classes import find_classes
+from .._classes import GROUP_BY, find_classes
 from .._sklearn import Interval
 from .._values import SQUARABLE, below_all
 from ..activations import Activations
-from ._base import GROUP_BY
 from ._base_incremental import BaseIncrementalDetector
 from ._class_moments import ClassMoments, Moments, StoredSamples, hash_rows
 

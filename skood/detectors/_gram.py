@@ -6,11 +6,11 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn.utils.validation import check_is_fitted
 
-from .._classes import find_classes
+from .._classes import GROUP_BY, find_classes
 from .._validation import check_activations
 from .._values import SQUARABLE
 from ..activations import Activations
-from ._base import GROUP_BY, BaseOneClassDetector
+from ._base import BaseOneClassDetector
 from ._gram_ranges import GramRanges
 
 

@@ -27,7 +27,8 @@ class GramRanges:
     layer : array-like of shape (n_rows, n_channels, ...)
         Activations of the training rows.
     codes : ndarray of shape (n_rows,)
-        Class of each, 0 to ``n_classes - 1``, all of which are there; -1 for rows that set no range.
+        Class of each, 0 to ``n_classes - 1``, all of which are there; -1 for rows
+        that set no range.
     powers : sequence of int
         The orders, ascending.
 

@@ -17,11 +17,12 @@ from sklearn.utils.validation import check_is_fitted
 from threadpoolctl import threadpool_limits
 from tqdm import tqdm
 
+from .._classes import GROUP_BY
 from .._patterns import pack_layers
 from .._sklearn import HasMethods, Interval, StrOptions
 from .._warnings import warn_user
 from ..activations import Activations
-from ._base import GROUP_BY, BaseOneClassDetector
+from ._base import BaseOneClassDetector
 from ._pattern_groups import PatternGroups, Progression
 
 

@@ -10,12 +10,11 @@ from numpy.typing import NDArray
 from sklearn.utils import check_scalar
 from sklearn.utils.validation import check_is_fitted
 
-from .._classes import TrainingClasses
+from .._classes import GROUP_BY, TrainingClasses
 from .._patterns import PackedBits, build_stores, nearest_of_class, pack_layers
 from .._sklearn import Interval
 from .._validation import check_activations
 from ..activations import Activations
-from ._base import GROUP_BY
 from ._base_incremental import BaseIncrementalDetector
 
 
@@ -144,9 +143,7 @@ class HammingNAPDetector(BaseIncrementalDetector):
         above_unknown = float(np.nextafter(self.unknown_class_score_, 0.0))
         return max(-float(np.floor(self.tau)), above_unknown)
 
-    def _left_out_scores(
-        self, bits: PackedBits, classes: TrainingClasses
-    ) -> NDArray[np.float64]:
+    def _left_out_scores(self, bits: PackedBits, classes: TrainingClasses) -> NDArray[np.float64]:
         # A sample is left out of the store in which it would find itself.
         elsewhere = np.flatnonzero(~classes.finds_itself)
         scores = np.empty(len(classes.lookup))

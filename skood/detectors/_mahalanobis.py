@@ -11,11 +11,12 @@ from sklearn.model_selection import KFold
 from sklearn.preprocessing import StandardScaler
 from sklearn.utils.validation import check_is_fitted
 
+from .._classes import GROUP_BY
 from .._sklearn import HasMethods
 from .._values import SQUARABLE
 from .._warnings import warn_user
 from ..activations import Activations
-from ._base import GROUP_BY, BaseOneClassDetector
+from ._base import BaseOneClassDetector
 from ._tied_gaussian import TiedGaussian
 
 
@@ -111,10 +112,10 @@ class MahalanobisDetector(BaseOneClassDetector):
     --------
     >>> from __future__ import annotations
 
-from typing import Any
+    from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
+    import numpy as np
+    from numpy.typing import NDArray
     >>> from skood.detectors import MahalanobisDetector
     >>> X = np.array([[1.0, 0.0], [-1.0, 0.0], [0.0, 2.0], [0.0, -2.0]])
     >>> detector = MahalanobisDetector().fit(np.vstack([X, X + 10]), [0, 0, 0, 0, 1, 1, 1, 1])

@@ -93,15 +93,15 @@ class NACDetector(BaseOneClassDetector):
 
     Notes
     -----
-    With gradients the state is ``sigmoid(steepness * activation * gradient)``, where the gradient is
-    that of ``KL(uniform || softmax(logits))`` with respect to the unit. The gradients of the layer
+    With gradients the state is ``sigmoid(steepness * activation * gradient)``, where the gradient
+    is that of ``KL(uniform || softmax(logits))`` with respect to the unit. The gradients of the layer
     "relu1" are the layer "relu1:gradient" of ``X``. Where ``X`` has no such layer for what the head
     reads, but carries the head, they are ``(softmax(logits) - 1 / n_classes) @ weight``.
 
-    Without gradients the state is the sigmoid of the activation less its mean, divided by its
-    standard deviation, both over the training samples; ``steepness`` is not used. Units differ in scale
-    and, after a ReLU, have no upper bound; a state should move through many bins over the values
-    that are usual for its unit. One that never varies in training has one covered state.
+    Without gradients the state is the sigmoid of the activation minus its mean, divided by its
+    standard deviation, both over the training samples; ``steepness`` is not used. Units differ in
+    scale and, after a ReLU, have no upper bound; a state should move through many bins over the
+    values that are usual for its unit. One that never varies in training has one covered state.
 
     With gradients, bins are narrow at a state of 0.5, where units are that hardly matter, and wide
     at 0 and 1, as in the authors' code, which counts two more for the same bins: their M is
@@ -111,7 +111,8 @@ class NACDetector(BaseOneClassDetector):
     ``PoolingReducer("sum")``.
 
     Settings matter, and the best differ between layers. The authors use for CIFAR-10 (M, O,
-    alpha, which is ``steepness`` here) of (50, 50, 100) in the last layer of features and (500, 100, 1000) in the block before.
+    alpha, which is ``steepness`` here) of (50, 50, 100) in the last layer of features and
+    (500, 100, 1000) in the block before.
 
     References
     ----------

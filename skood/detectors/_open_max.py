@@ -8,10 +8,10 @@ from scipy.optimize import brentq
 from scipy.special import softmax
 from sklearn.utils.validation import check_is_fitted
 
+from .._classes import GROUP_BY
 from .._sklearn import Interval
 from .._values import SQUARABLE
 from ..activations import Activations
-from ._base import GROUP_BY
 from ._logits import LogitDetector, log_sum_exp, logits_of, predictions_of
 
 _SHIFT = 10_000.0

@@ -4,12 +4,12 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.utils import gen_batches
 
-from .._classes import find_classes
+from .._classes import GROUP_BY, find_classes
 from .._sklearn import StrOptions
 from .._values import SQUARABLE
 from .._warnings import warn_user
 from ..activations import Activations
-from ._base import GROUP_BY, BaseOneClassDetector
+from ._base import BaseOneClassDetector
 from ._row_lengths import row_lengths
 
 _VALUES_PER_BATCH = 2**16

@@ -101,9 +101,7 @@ class ViMDetector(HeadDetector):
         "n_components": [Interval(Integral, 0, None, closed="left"), StrOptions({"auto"})],
     }
 
-    def __init__(
-        self, *, n_components: int | str = "auto", false_alarm_rate: float = 0.05
-    ) -> None:
+    def __init__(self, *, n_components: int | str = "auto", false_alarm_rate: float = 0.05) -> None:
         super().__init__(false_alarm_rate=false_alarm_rate)
         self.n_components = n_components
 

@@ -10,14 +10,13 @@ from sklearn.model_selection import train_test_split
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted, column_or_1d
 
-from .._classes import TrainingClasses, tells_classes
+from .._classes import GROUP_BY, TrainingClasses, tells_classes
 from .._fit_context import fit_context
 from .._marks import in_distribution_mask
 from .._sklearn import HasMethods, Interval, StrOptions
 from .._validation import check_activations
 from ..activations import Activations, PackedBits
 from ..detectors import BaseDetector
-from ..detectors._base import GROUP_BY
 from ..preprocessing._pooling import POOLINGS
 from ._nap_configuration import (
     choose_layers,
@@ -133,7 +132,7 @@ class AutoNAPDetector(BaseDetector):
     Examples
     --------
     >>> import numpy as np
-from numpy.typing import ArrayLike, NDArray
+    from numpy.typing import ArrayLike, NDArray
     >>> from skood import Activations
     >>> from skood.ensemble import AutoNAPDetector
     >>> rng = np.random.default_rng(0)
@@ -485,5 +484,3 @@ from numpy.typing import ArrayLike, NDArray
         check_is_fitted(self)
         distances = self._distances(self._validate(X, reset=False))
         return 0.5 - (distances > self.taus_).mean(axis=1)
-
-

@@ -104,9 +104,7 @@ def with_stand_ins(
     Each unit's values are shuffled among the validation samples, which keeps the distribution of
     every unit and breaks their coactivation.
     """
-    shuffled = np.argsort(
-        random_state.random_sample((len(roles.inside), values.shape[1])), axis=0
-    )
+    shuffled = np.argsort(random_state.random_sample((len(roles.inside), values.shape[1])), axis=0)
     stand_ins = np.take_along_axis(values[roles.inside], shuffled, axis=0)
     outside = len(values) + np.arange(len(stand_ins))
     lookup = np.concatenate([roles.lookup, roles.lookup[roles.inside]])

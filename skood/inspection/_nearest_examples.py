@@ -69,7 +69,9 @@ def kept_examples(
         kept = np.reshape(stored.bits[positions.ravel()].unpack(), (*rows.shape, -1))
         layers = _cut_apart(kept, A)
         if labels is None and detector._by_class:
-            return NearestExamples(distances, rows, _labels_at(stored.classes.own, positions, rows), layers)
+            return NearestExamples(
+                distances, rows, _labels_at(stored.classes.own, positions, rows), layers
+            )
     else:
         layers = _cut_apart(detector._neighbors.rows[positions], A)
         if detector.normalize:
