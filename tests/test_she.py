@@ -185,7 +185,7 @@ def test_predictions_are_asked_for_where_fit_saw_some(data):
 def test_no_sample_classified_correctly_is_refused(data):
     A, y = data
     wrong = Activations(dict(A.items()), predictions=(y + 1) % 3)
-    with pytest.raises(ValueError, match=r"needs a sample that is .* but none of 90 is"):
+    with pytest.raises(ValueError, match="needs a sample that is classified correctly"):
         SHEDetector().fit(wrong, y)
 
 

@@ -137,12 +137,12 @@ class BaseDetector(OutlierMixin, BaseEstimator, metaclass=ABCMeta):
 
     def _training_classes(self, X: Activations, y: NDArray | None) -> TrainingClasses:
         """The classes under which training samples are looked up and count, by ``group_by``."""
-        group_by: str = self.group_by  # type: ignore[attr-defined]
+        group_by = self.group_by
         can_look_up = self._by_class or not self._looks_up_classes
         if group_by == self._labels_optional_for and not (tells_classes(y) and can_look_up):
             group_by = "prediction"
         if group_by == "label" and not self._looks_up_classes:
-            return TrainingClasses.all_count(y)
+            return TrainingClasses.all_count(np.asarray(y))
         if group_by != "prediction":
             check_class_labels(X, y, f"group_by={group_by!r}")
         return TrainingClasses.grouped(group_by, self._lookup_classes(X), y)

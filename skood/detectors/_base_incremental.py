@@ -31,7 +31,7 @@ class BaseIncrementalDetector(BaseOneClassDetector):
     summaries.
     """
 
-    _summary: Summary
+    _summary: Any
 
     @abstractmethod
     def _learn(self, X: Activations, y: NDArray | None) -> Any:

@@ -7,6 +7,8 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from ..activations import Layer
+
 Floats = NDArray[np.float64]
 
 _VALUES_PER_BATCH = 2**18
@@ -38,7 +40,7 @@ class GramRanges:
         The ranges.
     """
 
-    def __init__(self, layer: NDArray, codes: NDArray[np.intp], powers: Sequence[int]) -> None:
+    def __init__(self, layer: Layer, codes: NDArray[np.intp], powers: Sequence[int]) -> None:
         self._powers = list(powers)
         # Of both ends, the outermost value, and the one that is so without it.
         self._smallest = np.full((2, codes.max() + 1, len(powers), layer.shape[1]), np.inf)
@@ -50,7 +52,7 @@ class GramRanges:
                 _keep_two_smallest(self._negated_largest[:, code], -members)
         self.lower, self.upper = self._smallest[0].copy(), -self._negated_largest[0]
 
-    def deviations(self, layer: NDArray, codes: NDArray[np.intp]) -> Floats:
+    def deviations(self, layer: Layer, codes: NDArray[np.intp]) -> Floats:
         """How far each row is outside of the ranges of a class, of shape (n_rows,).
 
         The code -1 stands for a class without ranges, from which rows deviate by infinity.
@@ -61,7 +63,7 @@ class GramRanges:
         return found
 
     def left_out_deviations(
-        self, layer: NDArray, codes: NDArray[np.intp], own: NDArray[np.intp]
+        self, layer: Layer, codes: NDArray[np.intp], own: NDArray[np.intp]
     ) -> Floats:
         """Deviations of the training rows, each from the ranges that there are without it.
 
@@ -91,7 +93,7 @@ class GramRanges:
         del self._smallest, self._negated_largest
 
     def _batches(
-        self, layer: NDArray, order: NDArray[np.intp]
+        self, layer: Layer, order: NDArray[np.intp]
     ) -> Iterator[tuple[NDArray[np.intp], Floats]]:
         """Numbers of some rows at a time, in the order given, and their row sums."""
         n_channels = layer.shape[1]

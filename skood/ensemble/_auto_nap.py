@@ -276,7 +276,9 @@ class AutoNAPDetector(BaseDetector):
         if not self._by_class:
             return TrainingClasses.all_count(self._lookup_classes(X))
         classes = super()._training_classes(X, y)
-        if self.group_by != "prediction" and not tells_classes(y) and tells_classes(X.predictions):
+        if self.group_by == "prediction" or y is None or tells_classes(y):
+            return classes
+        if tells_classes(X.predictions):
             raise ValueError(
                 f"group_by={self.group_by!r} needs the class of each sample, but y holds the one "
                 f"label {y[0]!r}; where y tells 1 from -1 only, use group_by='prediction'."
