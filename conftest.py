@@ -1,14 +1,21 @@
 """What all tests share, the examples in the docstrings included."""
 
-import os
-
 import pytest
+from _tiny_originals import WRITERS
 
 
-def pytest_collection_modifyitems(items):
-    if os.environ.get("SKOOD_DATA"):
-        return
-    skip = pytest.mark.skip(reason="SKOOD_DATA names no folder with the files")
-    for item in items:
-        if item.name.startswith("skood.datasets.") and ".fetch_" in item.name:
-            item.add_marker(skip)
+@pytest.fixture(scope="session")
+def tiny_originals(tmp_path_factory):
+    """Folder with a few images of every public data set, as torchvision lays them out."""
+    folder = tmp_path_factory.mktemp("originals")
+    for write in WRITERS.values():
+        write(folder)
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def _images_for_examples(request):
+    """Let the examples of ``fetch_*`` read those images."""
+    if request.node.name.startswith("skood.datasets.") and ".fetch_" in request.node.name:
+        folder = request.getfixturevalue("tiny_originals")
+        request.getfixturevalue("monkeypatch").setenv("SKOOD_DATA", str(folder))

@@ -41,7 +41,7 @@ def main() -> None:
     A = Activations({"fc": features}, logits=head.logits(features), head=head)
     labels = np.arange(n_samples) % n_classes
     before, start = peak_in_mib(), perf_counter()
-    LINe(10, 10, clip=0.8).fit(A, labels).transform(A)
+    LINe(activation_percentile=10, weight_percentile=10, clip=0.8).fit(A, labels).transform(A)
     print(perf_counter() - start, peak_in_mib() - before)
 
 

@@ -193,7 +193,7 @@ METHODS = [
     *(
         Method(
             f"ASH-{variant} and energy",
-            make_pipeline(ASH(variant), ENERGY),
+            make_pipeline(ASH(variant=variant), ENERGY),
             "feature_maps",
             lambda library, samples, variant=variant: library.ASH(
                 None, maps_head(samples), f"ash-{variant}", 0.9

@@ -49,7 +49,13 @@ html_favicon = "_static/logo.svg"
 html_show_sourcelink = False
 html_copy_source = False
 html_math_renderer = "mathml"
-html_sidebars = {"install": [], "getting_started": [], "conventions": [], "results": []}
+html_sidebars = {
+    "install": [],
+    "getting_started": [],
+    "conventions": [],
+    "glossary": [],
+    "results": [],
+}
 html_theme_options = {
     "logo": {"text": "skood"},
     "navbar_end": ["theme-switcher"],

@@ -144,11 +144,17 @@ axes[1].set_xlabel("units, by contribution to the predicted class")
 # most of the noise among the known digits.
 
 steps = {
-    "energy": LINe(None, None, clip=None),
-    "+ clipping": LINe(None, None, clip=1.0),
-    "+ removal of units": LINe(10, None, clip=1.0),
-    "+ removal of weights, 10 %": LINe(10, 10, clip=1.0),
-    "+ removal of weights, 90 %": LINe(10, 90, clip=1.0),
+    "energy": LINe(activation_percentile=None, weight_percentile=None, clip=None),
+    "+ clipping": LINe(activation_percentile=None, weight_percentile=None, clip=1.0),
+    "+ removal of units": LINe(
+        activation_percentile=10, weight_percentile=None, clip=1.0
+    ),
+    "+ removal of weights, 10 %": LINe(
+        activation_percentile=10, weight_percentile=10, clip=1.0
+    ),
+    "+ removal of weights, 90 %": LINe(
+        activation_percentile=10, weight_percentile=90, clip=1.0
+    ),
 }
 monitors = {
     name: make_pipeline(shaper, EnergyDetector()) for name, shaper in steps.items()

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, cast
 
 from ._optional import import_optional
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 
-def get_axes(ax: Axes | None, needed_by: str) -> tuple[Any, Axes]:
+def get_axes(ax: Axes | None, needed_by: str) -> tuple[Figure, Axes]:
     """The figure and the axes to draw on: those of ``ax``, or new ones where it is None.
 
     Raises
@@ -20,5 +21,6 @@ def get_axes(ax: Axes | None, needed_by: str) -> tuple[Any, Axes]:
     """
     pyplot = import_optional("matplotlib.pyplot", "plot", needed_by)
     if ax is None:
-        return pyplot.subplots(layout="constrained")
-    return ax.figure, ax
+        return cast("tuple[Figure, Axes]", pyplot.subplots(layout="constrained"))
+    # Axes of a subfigure belong to it; only the figure around it can be saved.
+    return ax.figure.figure, ax

@@ -169,6 +169,43 @@ def check_same_kind(labels: NDArray, others: NDArray) -> None:
         )
 
 
+def training_classes(
+    X: Activations, y: NDArray | None, group_by: str, wanted_by: str
+) -> tuple[Activations, NDArray]:
+    """The training samples that count, and the class under which each of them does.
+
+    Parameters
+    ----------
+    X : Activations
+        In-distribution training samples, with predictions.
+    y : ndarray of shape (n_samples,) or None
+        Their labels; "prediction" needs none.
+    group_by : {"prediction", "label", "correct"}
+        The predicted class; the label; or the label, of correctly classified samples alone.
+    wanted_by : str
+        Name of the estimator.
+
+    Raises
+    ------
+    ValueError
+        If predictions or labels are missing, a label is no class of the network, or no sample is
+        correctly classified where these alone count.
+    """
+    if group_by == "prediction" and X.predictions is not None:
+        return X, X.predictions
+    check_class_labels(X, y, wanted_by)
+    labels = np.asarray(y)
+    if group_by != "correct":
+        return X, labels
+    is_correct = np.asarray(X.predictions) == labels
+    if not is_correct.any():
+        raise ValueError(
+            f"{wanted_by} with group_by='correct' learns from correctly classified samples, but "
+            f"none of the {len(X)} predictions equals its label."
+        )
+    return (X, labels) if is_correct.all() else (X[is_correct], labels[is_correct])
+
+
 def class_columns(y: Any, classes: Any) -> NDArray[np.intp]:
     """Column of each label, for labels that are all among the classes."""
     order = np.argsort(classes)

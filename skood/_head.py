@@ -130,7 +130,14 @@ def _head_of(X: Activations, wanted_by: str) -> LinearHead:
     return head
 
 
-def head_features(X: Activations) -> NDArray:
+def network_features(X: Activations) -> NDArray:
+    """``X.features`` of checked Activations, whose head makes sure that there are some."""
+    features = X.features
+    assert features is not None
+    return features
+
+
+def head_features(X: Activations) -> NDArray[np.floating]:
     """What the head of checked Activations reads, ndarray of shape (n_samples, n_units).
 
     Bits and integers are given as 64-bit floats, half precision, whose sums soon leave its range,

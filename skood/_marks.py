@@ -236,3 +236,11 @@ def _warn_if_marks_are_a_class(X: Activations, labels: NDArray) -> None:
         "out. If they are in-distribution, code the classes as 0 and 1, or pass y=None; if the "
         "marks are meant, all is well."
     )
+
+
+def labels_at(labels: NDArray | None, rows: NDArray[np.intp]) -> NDArray | None:
+    """Labels of rows that were found; -1, or no text, where a row of -1 says that there is none."""
+    if labels is None:
+        return None
+    none = "" if labels.dtype.kind in "US" else OOD_LABEL
+    return np.where(rows < 0, none, labels[rows])

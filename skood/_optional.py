@@ -5,6 +5,9 @@ from __future__ import annotations
 from importlib import import_module
 from types import ModuleType
 
+# Packages that are installed under another name than they are imported by.
+_DISTRIBUTIONS = {"PIL": "pillow"}
+
 
 def import_optional(module: str, extra: str, needed_by: str) -> ModuleType:
     """Import a module of an optional package.
@@ -31,7 +34,8 @@ def import_optional(module: str, extra: str, needed_by: str) -> ModuleType:
     try:
         return import_module(module)
     except ImportError as error:
-        package = module.partition(".")[0]
+        name = module.partition(".")[0]
+        package = _DISTRIBUTIONS.get(name, name)
         raise ImportError(
             f"{needed_by} needs {package}, which is not installed. Install it with "
             f"'pip install {package}', or install skood with its extra '{extra}'."

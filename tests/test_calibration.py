@@ -4,14 +4,19 @@ import pickle
 
 import numpy as np
 import pytest
+import sklearn
 from hypothesis import assume, given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays as np_arrays
 from scipy.optimize import minimize_scalar
 from scipy.special import log_softmax, softmax
+from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.calibration import CalibratedClassifierCV
 from sklearn.exceptions import ConvergenceWarning, NotFittedError
+from sklearn.frozen import FrozenEstimator
 from sklearn.metrics import log_loss
 from sklearn.pipeline import make_pipeline
+from sklearn.utils.fixes import parse_version
 
 from skood import Activations
 from skood.calibration import (
@@ -300,6 +305,39 @@ def test_the_temperature_is_the_optimum_of_the_reference(golden):
     np.testing.assert_allclose(found, -expected["score_temperature_f64"], rtol=1e-7)
     after = found[in_distribution]
     np.testing.assert_allclose(after, expected["confidence_after"], rtol=1e-7)
+
+
+class LogitClassifier(ClassifierMixin, BaseEstimator):
+    """A fitted classifier whose decision function is the logits that it is given."""
+
+    def fit(self, X, y):
+        self.classes_ = np.unique(y)
+        return self
+
+    def decision_function(self, X):
+        return X
+
+    def predict(self, X):
+        return self.classes_[np.argmax(X, axis=1)]
+
+
+@pytest.mark.skipif(
+    parse_version(sklearn.__version__) < parse_version("1.8"),
+    reason="scikit-learn scales temperatures from version 1.8 on",
+)
+@pytest.mark.parametrize("scale", [0.2, 1, 30])
+def test_the_temperature_is_that_of_scikit_learn(scale):
+    logits, y = overconfident_logits()
+    logits = scale * logits
+    frozen = FrozenEstimator(LogitClassifier().fit(logits, y))
+    peer = CalibratedClassifierCV(frozen, method="temperature").fit(logits, y)
+    scaler = TemperatureScaler().fit(logits, y)
+    # A quotient of two probabilities gives the temperature that they were computed with.
+    log_odds = np.diff(np.log(peer.predict_proba(logits[:1])[:, :2]))
+    expected = np.diff(logits[:1, :2]) / log_odds
+    # Along its search for the smallest loss, the loss is flat to about half of the digits.
+    assert scaler.temperature_ == pytest.approx(expected.item(), rel=1e-6)
+    np.testing.assert_allclose(scaler.predict_proba(logits), peer.predict_proba(logits), rtol=1e-5)
 
 
 @given(data=labelled_logits())

@@ -1,10 +1,6 @@
-"""Data sets: what they return, and that a fetcher trusts no file it does not know."""
+"""Digits with classes held out, noise and triangles."""
 
-import dataclasses
-import hashlib
-import os
 from itertools import combinations
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,23 +8,9 @@ from scipy.ndimage import label
 from scipy.spatial import ConvexHull
 from sklearn.datasets import load_digits
 
-from skood import datasets
-from skood.datasets import (
-    _archive,
-    fetch_mnist,
-    fetch_notmnist,
-    load_digits_ood,
-    make_noise,
-    make_triangles,
-)
-from skood.datasets._table import ARCHIVES
+from skood.datasets import load_digits_ood, make_noise, make_triangles
 
 KINDS = ["blobs", "constant", "gaussian", "salt_and_pepper", "uniform"]
-FILES = [
-    pytest.param(dataset, subset, id=f"{dataset}-{subset}")
-    for dataset, archive in ARCHIVES.items()
-    for subset in archive.files
-]
 
 
 # --------------------------------------------------------------------------------------
@@ -76,7 +58,7 @@ def test_digits_that_cannot_be_held_out_are_refused(held_out):
 
 @pytest.mark.parametrize("shape", [(3, 2), (1, 1), (4, 1, 8, 8), (2, 3, 5, 7)])
 @pytest.mark.parametrize("kind", KINDS)
-def test_noise_is_a_float32_image_of_the_asked_shape(kind, shape):
+def test_noise_is_a_float32_image_of_the_given_shape(kind, shape):
     X = make_noise(kind, shape, random_state=0)
     assert X.shape == shape
     assert X.dtype == np.float32
@@ -149,7 +131,7 @@ def test_noise_of_an_unknown_kind_is_refused():
 
 
 @pytest.mark.parametrize("shape", [(3, 28, 28), (3, 1, 28, 28), (4, 3, 20, 32), (2, 1, 8, 8)])
-def test_triangles_have_the_shape_that_is_asked_for_and_alike_channels(shape):
+def test_triangles_have_the_given_shape_and_equal_channels(shape):
     X = make_triangles(shape, random_state=0)
     assert X.shape == shape
     assert X.dtype == np.float32
@@ -190,131 +172,3 @@ def test_triangles_are_closed_lines_with_three_corners():
 def test_shapes_that_are_no_images_of_triangles_are_refused(shape):
     with pytest.raises(ValueError, match="three or four positive integers"):
         make_triangles(shape)
-
-
-# --------------------------------------------------------------------------------------
-# fetch_*, on small files made here
-# --------------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def small_archives(tmp_path, monkeypatch):
-    """Write a few images for every data set and make their sums the expected ones."""
-    rng = np.random.default_rng(0)
-    for dataset, archive in ARCHIVES.items():
-        files = {}
-        for subset, file in archive.files.items():
-            path = tmp_path / file.name
-            x = rng.integers(256, size=(5, *archive.image_shape), dtype=np.uint8)
-            np.savez(path, x=x, y=rng.integers(3, size=5))
-            files[subset] = dataclasses.replace(file, sha256=sha256(path))
-        monkeypatch.setitem(ARCHIVES, dataset, dataclasses.replace(archive, files=files))
-    monkeypatch.delenv("SKOOD_DATA", raising=False)
-    return tmp_path
-
-
-def sha256(path):
-    return hashlib.sha256(path.read_bytes()).hexdigest()
-
-
-@pytest.mark.parametrize("dataset", ARCHIVES)
-def test_images_come_channels_first_from_zero_to_one(dataset, small_archives):
-    archive = ARCHIVES[dataset]
-    with np.load(small_archives / next(iter(archive.files.values())).name) as source:
-        x, y = source["x"], source["y"]
-    fetched = getattr(datasets, f"fetch_{dataset}")(data_home=small_archives)
-
-    assert fetched.data.dtype == np.float32
-    assert fetched.data.flags.c_contiguous
-    channels_last = np.moveaxis(fetched.data, 1, -1)
-    np.testing.assert_allclose(channels_last.reshape(x.shape) * 255, x, rtol=1e-6)
-    np.testing.assert_array_equal(fetched.target, y)
-    assert archive.descr == fetched.DESCR
-
-
-@pytest.mark.parametrize("dataset", ["mnist", "fashion_mnist", "cifar10", "cifar100"])
-def test_all_is_the_training_images_and_then_the_test_images(dataset, small_archives):
-    fetch = getattr(datasets, f"fetch_{dataset}")
-    parts = [fetch(subset=s, data_home=small_archives) for s in ("train", "test")]
-    X, y = fetch(subset="all", data_home=str(small_archives), return_X_y=True)
-    np.testing.assert_array_equal(X, np.concatenate([part.data for part in parts]))
-    np.testing.assert_array_equal(y, np.concatenate([part.target for part in parts]))
-
-
-def test_an_unknown_subset_is_refused(small_archives):
-    with pytest.raises(ValueError, match=r"one of \['train', 'test', 'all'\], got 'validation'"):
-        fetch_mnist(subset="validation", data_home=small_archives)
-
-
-def test_the_environment_variable_names_the_folder(small_archives, monkeypatch):
-    monkeypatch.setenv("SKOOD_DATA", str(small_archives))
-    assert len(fetch_notmnist().data) == 5
-
-
-def test_the_argument_wins_over_the_environment_variable(small_archives, monkeypatch):
-    monkeypatch.setenv("SKOOD_DATA", str(small_archives / "nowhere"))
-    assert len(fetch_notmnist(data_home=small_archives).data) == 5
-
-
-def test_the_default_folder_is_in_the_home_directory(small_archives, monkeypatch):
-    monkeypatch.setenv("HOME", str(small_archives))
-    monkeypatch.setenv("USERPROFILE", str(small_archives))
-    (small_archives / "skood_data").mkdir()
-    for file in small_archives.glob("*.npz"):
-        file.rename(small_archives / "skood_data" / file.name)
-    assert len(fetch_notmnist().data) == 5
-
-
-def test_a_missing_file_says_where_it_was_sought_and_what_it_must_hold(tmp_path):
-    with pytest.raises(FileNotFoundError) as error:
-        fetch_notmnist(data_home=tmp_path)
-    message = str(error.value)
-    for part in ("notmnist.npz", str(tmp_path), "data_home", "SKOOD_DATA", "(5000, 28, 28)"):
-        assert part in message
-
-
-def test_a_file_with_another_checksum_is_refused_by_both_sums(small_archives):
-    path = small_archives / "notmnist.npz"
-    expected = sha256(path)
-    path.write_bytes(path.read_bytes() + b"x")
-    with pytest.raises(OSError, match=f"its SHA-256 sum is {sha256(path)}, not {expected}"):
-        fetch_notmnist(data_home=small_archives)
-
-
-def test_a_file_that_was_replaced_is_checked_again(small_archives):
-    path = small_archives / "notmnist.npz"
-    fetch_notmnist(data_home=small_archives)
-    content = bytearray(path.read_bytes())
-    content[-1] ^= 1
-    path.write_bytes(content)
-    os.utime(path, ns=(0, 0))
-    with pytest.raises(OSError, match="SHA-256"):
-        fetch_notmnist(data_home=small_archives)
-
-
-def test_a_file_is_summed_up_once(small_archives, monkeypatch):
-    fetch_notmnist(data_home=small_archives)
-    monkeypatch.setattr(_archive.hashlib, "file_digest", pytest.fail)
-    fetch_notmnist(data_home=small_archives)
-
-
-# --------------------------------------------------------------------------------------
-# fetch_*, on the real files
-# --------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(("dataset", "subset"), FILES)
-def test_the_real_files_are_those_of_the_table(dataset, subset):
-    file = ARCHIVES[dataset].files[subset]
-    path = Path(os.environ.get("SKOOD_DATA", ""), file.name)
-    if not path.is_file():
-        pytest.skip(f"SKOOD_DATA names no folder with {file.name}")
-
-    assert sha256(path) == file.sha256
-    with np.load(path) as archive:
-        y = archive["y"]
-    assert len(y) == file.n_samples
-    classes = np.unique(y)
-    np.testing.assert_array_equal(classes, np.arange(len(classes)))
-    names = ARCHIVES[dataset].target_names
-    assert names is None or len(names) == len(classes)

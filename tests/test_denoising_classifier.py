@@ -155,7 +155,7 @@ def test_that_share_of_the_training_images_stays_clean(share):
 
     X, y = bars(400)
     DenoisingClassifier(
-        Watched(), clean_share=share, max_epochs=1, train_split=None, random_state=0, verbose=0
+        Watched(), clean_fraction=share, max_epochs=1, train_split=None, random_state=0, verbose=0
     ).fit(X, y)
     # The bars are of zeros and ones.
     images = torch.cat(seen)
@@ -390,7 +390,12 @@ def test_training_on_has_other_noise_each_time():
 
     X, y = bars(20)
     net = Watched(
-        module__width=4, max_epochs=1, train_split=None, clean_share=0.0, random_state=0, verbose=0
+        module__width=4,
+        max_epochs=1,
+        train_split=None,
+        clean_fraction=0.0,
+        random_state=0,
+        verbose=0,
     )
     net.partial_fit(X, y).partial_fit(X, y).partial_fit(X, y)
     assert not torch.equal(noisy[1], noisy[2])

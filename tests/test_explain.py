@@ -516,7 +516,7 @@ def test_steps_of_a_pipeline_are_applied_first(data):
     assert found.scores[0] == monitor.score_samples(A[[-1]])[0]
 
 
-@pytest.mark.parametrize("shaper", [ReAct(90), DICE(50)], ids=["ReAct", "DICE"])
+@pytest.mark.parametrize("shaper", [ReAct(percentile=90), DICE(sparsity=50)], ids=["ReAct", "DICE"])
 def test_shaping_is_part_of_what_is_explained(shaper, data):
     A, y = data
     monitor = make_pipeline(shaper, EnergyDetector()).fit(A, y)
@@ -531,7 +531,7 @@ def test_shaping_is_part_of_what_is_explained(shaper, data):
 @pytest.mark.filterwarnings("ignore:ReAct clips features at")
 def test_shaping_before_a_detector_that_keeps_samples_is_a_step_before(data):
     A, y = data
-    monitor = make_pipeline(ReAct(50), KNNDetector(n_neighbors=5)).fit(A, y)
+    monitor = make_pipeline(ReAct(percentile=50), KNNDetector(n_neighbors=5)).fit(A, y)
     shaped = monitor[0].transform(A)
     found, expected = explain(monitor, A[[-1]]), explain(monitor[-1], shaped[[-1]])
     np.testing.assert_array_equal(found.neuron_weights["relu2"], expected.neuron_weights["relu2"])

@@ -24,7 +24,9 @@ def test_line_is_that_of_the_reference(number, golden):
     head = LinearHead(arrays["W"], arrays["b"], "fc")
     train = Activations({"fc": arrays["features_train"]}, head=head)
     test = Activations({"fc": arrays["features_eval"]}, head=head)
-    pipeline = make_pipeline(LINe(*expected["settings"][number]), EnergyDetector())
+    activation, weight, clip = expected["settings"][number]
+    line = LINe(activation_percentile=activation, weight_percentile=weight, clip=clip)
+    pipeline = make_pipeline(line, EnergyDetector())
     line = pipeline.fit(train, arrays["y_train"])[0]
 
     assert_allclose(line.contributions_, expected["contribution"], rtol=1e-5, atol=1e-6)
@@ -43,7 +45,9 @@ def test_small_integers_with_ties_are_shaped_as_in_the_reference(activation, wei
     head = LinearHead(arrays["feat_W"], arrays["feat_b"], "fc")
     train = Activations({"fc": arrays["feat_train"]}, head=head)
     query = Activations({"fc": arrays["feat_query"]}, head=head)
-    line = LINe(activation, weight, clip=None).fit(train, arrays["feat_y"])
+    line = LINe(activation_percentile=activation, weight_percentile=weight, clip=None).fit(
+        train, arrays["feat_y"]
+    )
     assert_allclose(line.contributions_, arrays["feat_contribution"], rtol=1e-9, atol=1e-12)
     expected = arrays[f"feat_line_{activation}_{weight}"]
     assert_allclose(line.transform(query).logits, expected, rtol=1e-5, atol=1e-5)
@@ -86,7 +90,7 @@ def test_line_is_its_definition_also_with_ties_and_a_class_without_samples(
     y = np.array(y)
     bias = np.array([1.0, 0.0, -1.0, 0.5])
     A = Activations({"fc": features}, head=LinearHead(weight, bias, "fc"))
-    line = LINe(activation, weights, clip).fit(A, y)
+    line = LINe(activation_percentile=activation, weight_percentile=weights, clip=clip).fit(A, y)
     shaped = line.transform(A)
     masks = masks_by_definition(features, y, weight, activation, weights)
     for row, found, logits in zip(features, shaped["fc"], shaped.logits, strict=True):
@@ -111,13 +115,24 @@ def data():
 def test_each_step_can_be_left_out(data):
     A, y = data
     clipped = ReAct(threshold=1.0).fit_transform(A)
-    found = LINe(None, None, 1.0).fit(A, y).transform(A)
+    found = (
+        LINe(activation_percentile=None, weight_percentile=None, clip=1.0).fit(A, y).transform(A)
+    )
     assert_array_equal(found["fc"], clipped["fc"])
     assert_allclose(found.logits, clipped.logits)
-    assert_allclose(LINe(None, None, None).fit(A, y).transform(A).logits, A.logits)
+    assert_allclose(
+        LINe(activation_percentile=None, weight_percentile=None, clip=None)
+        .fit(A, y)
+        .transform(A)
+        .logits,
+        A.logits,
+    )
 
-    whole, every_unit = LINe(50, 60).fit(A, y), LINe(None, 60).fit(A, y)
-    every_weight = LINe(50, None).fit(A, y)
+    whole, every_unit = (
+        LINe(activation_percentile=50, weight_percentile=60).fit(A, y),
+        LINe(activation_percentile=None, weight_percentile=60).fit(A, y),
+    )
+    every_weight = LINe(activation_percentile=50, weight_percentile=None).fit(A, y)
     assert every_unit.unit_masks_.all()
     assert every_weight.weight_mask(0).all()
     assert_array_equal(every_unit.weight_mask(0), whole.weight_mask(0))
@@ -126,10 +141,10 @@ def test_each_step_can_be_left_out(data):
 
 def test_classes_are_named_by_the_labels_of_the_network(data):
     A, y = data
-    expected = LINe(50, 50).fit(A, y)
+    expected = LINe(activation_percentile=50, weight_percentile=50).fit(A, y)
     names = np.array(["dog", "cat", "eel"])
     named = Activations({"fc": A["fc"]}, logits=A.logits, head=A.head, classes=names)
-    line = LINe(50, 50).fit(named, names[y])
+    line = LINe(activation_percentile=50, weight_percentile=50).fit(named, names[y])
     assert_array_equal(line.contributions_, expected.contributions_)
     assert_array_equal(line.weight_mask("eel"), expected.weight_mask(2))
     assert_array_equal(line.transform(named).predictions, names[A.predictions])
@@ -147,10 +162,37 @@ def test_predicted_classes_take_the_place_of_missing_labels(data):
     assert not np.array_equal(found, LINe().fit(A, y).contributions_)
 
 
+def test_group_by_chooses_the_class_under_which_a_training_sample_counts(data):
+    A, y = data
+    correct = A.predictions == y
+    for group_by, rows, classes in (
+        ("label", slice(None), y),
+        ("prediction", slice(None), A.predictions),
+        ("correct", correct, y[correct]),
+    ):
+        features = A["fc"][rows]
+        means = np.stack([features[classes == c].mean(axis=0) for c in range(3)])
+        line = LINe(group_by=group_by).fit(A, y)
+        assert_allclose(line.contributions_, (A.head.weight * means).T)
+    assert_array_equal(
+        LINe(group_by="prediction").fit(A).contributions_, LINe().fit(A).contributions_
+    )
+
+
+def test_correct_predictions_need_labels_and_there_must_be_some(data):
+    A, y = data
+    with pytest.raises(ValueError, match="LINe needs the class labels y, got None"):
+        LINe(group_by="correct").fit(A)
+    with pytest.raises(ValueError, match="none of the 60 predictions equals its label"):
+        LINe(group_by="correct").fit(A, (A.predictions + 1) % 3)
+    with pytest.raises(ValueError, match="'group_by' parameter"):
+        LINe(group_by="store").fit(A, y)
+
+
 @pytest.mark.filterwarnings("ignore:ReAct clips features at")
 def test_contributions_are_those_of_unclipped_features_also_behind_react(data):
     A, y = data
-    behind = make_pipeline(ReAct(50), LINe()).fit(A, y)[1]
+    behind = make_pipeline(ReAct(percentile=50), LINe()).fit(A, y)[1]
     expected = LINe(clip=None).fit(A, y)
     assert_array_equal(behind.contributions_, expected.contributions_)
     means = np.stack([A["fc"][y == c].mean(axis=0) for c in range(3)])
@@ -224,7 +266,11 @@ def peak_of(call):
 def test_memory_is_a_small_multiple_of_the_head(large):
     # Masks of all weights for all classes would be 75 times the head, 250 times for 1,000 classes.
     bound = 15 * large.head.weight.nbytes
-    line, in_fit = peak_of(lambda: LINe(10, 10).fit(large, np.arange(400) % 300))
+    line, in_fit = peak_of(
+        lambda: LINe(activation_percentile=10, weight_percentile=10).fit(
+            large, np.arange(400) % 300
+        )
+    )
     few = large[:20]
     _, in_transform = peak_of(lambda: line.transform(few))
     assert in_fit < bound

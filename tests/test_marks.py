@@ -43,7 +43,7 @@ from skood.metrics import (
 from skood.model_selection import OODKFold, OODPredefinedSplit, OODShuffleSplit
 from skood.shaping import ReAct
 from skood.training import DecoyClassClassifier
-from skood.training._image_classes import encode_classes, find_classes_of
+from skood.training._rejection import encode_classes, find_classes_of
 
 N_IN, N_OOD = 60, 12
 

@@ -57,7 +57,7 @@ def brute_support(importance, threshold, rows):
     [(0, [0, 2]), (1, [2, 3]), ([2], [1]), ([1, 2], [1, 2, 3]), (None, [0, 1, 2, 3])],
 )
 def test_units_stay_that_matter_for_one_of_the_classes(A, classes, kept):
-    selector = NeuronSelector(classes).fit(A)
+    selector = NeuronSelector(classes=classes).fit(A)
     np.testing.assert_array_equal(selector.get_support(indices=True), kept)
     selected = selector.transform(A)
     np.testing.assert_array_equal(selected["fc"], A["fc"][:, kept])
@@ -65,9 +65,9 @@ def test_units_stay_that_matter_for_one_of_the_classes(A, classes, kept):
 
 def test_a_weight_of_just_the_threshold_is_ignored(A):
     # 0.9 is 0.45 times 2, and 0.5 half of 1.
-    assert not NeuronSelector(0, threshold=0.45).fit(A).get_support()[1]
-    assert NeuronSelector(0, threshold=0.44).fit(A).get_support()[1]
-    assert not NeuronSelector(1, threshold=0.5).fit(A).get_support()[2]
+    assert not NeuronSelector(classes=0, threshold=0.45).fit(A).get_support()[1]
+    assert NeuronSelector(classes=0, threshold=0.44).fit(A).get_support()[1]
+    assert not NeuronSelector(classes=1, threshold=0.5).fit(A).get_support()[2]
 
 
 @given(
@@ -82,7 +82,7 @@ def test_support_is_that_of_a_brute_force(seed, threshold, n_classes, n_units):
     weight[:, 0] = 1.0
     chosen = rng.permutation(n_classes)[: rng.integers(1, n_classes + 1)]
     A = Activations({"fc": rng.normal(size=(3, n_units))}, head=LinearHead(weight))
-    selector = NeuronSelector(chosen, threshold=threshold).fit(A)
+    selector = NeuronSelector(classes=chosen, threshold=threshold).fit(A)
     expected = brute_support(weight, threshold, chosen)
     np.testing.assert_array_equal(selector.get_support("fc", indices=True), expected)
     np.testing.assert_array_equal(selector.transform(A)["fc"], A["fc"][:, expected])
@@ -92,14 +92,16 @@ def test_classes_go_by_their_labels(A):
     named = Activations(
         dict(A.items()), logits=A.logits, head=A.head, classes=np.array(["cat", "dog", "emu"])
     )
-    expected = NeuronSelector(1).fit(A).get_support()
-    np.testing.assert_array_equal(NeuronSelector("dog").fit(named).get_support(), expected)
-    np.testing.assert_array_equal(NeuronSelector(["dog"]).fit(named).get_support(), expected)
+    expected = NeuronSelector(classes=1).fit(A).get_support()
+    np.testing.assert_array_equal(NeuronSelector(classes="dog").fit(named).get_support(), expected)
+    np.testing.assert_array_equal(
+        NeuronSelector(classes=["dog"]).fit(named).get_support(), expected
+    )
 
 
 def test_importances_of_ones_own_take_the_place_of_weights(A):
     importance = {"fc": -np.abs(WEIGHT[::-1])}
-    selector = NeuronSelector(0, importance=importance).fit(A)
+    selector = NeuronSelector(classes=0, importance=importance).fit(A)
     np.testing.assert_array_equal(selector.get_support(), [False, True, False, False])
     np.testing.assert_array_equal(selector.importances_["fc"], np.abs(WEIGHT[::-1]))
 
@@ -153,14 +155,14 @@ def test_a_class_without_samples_has_no_unit_that_matters():
     selector = NeuronSelector(importance="gradient").fit(A)
     np.testing.assert_array_equal(selector.class_support_["fc"], [[True, True], [False, False]])
     with pytest.raises(ValueError, match=r"No unit of layer 'fc' matters for the classes \[1\]"):
-        NeuronSelector(1, importance="gradient").fit(A)
+        NeuronSelector(classes=1, importance="gradient").fit(A)
 
 
 # Output
 
 
 def test_what_the_network_said_stays_and_the_head_goes(A):
-    selected = NeuronSelector(0).fit_transform(A)
+    selected = NeuronSelector(classes=0).fit_transform(A)
     assert selected.layer_names == A.layer_names
     np.testing.assert_array_equal(selected.logits, A.logits)
     np.testing.assert_array_equal(selected.predictions, A.predictions)
@@ -185,7 +187,7 @@ def test_other_layers_are_not_read(A, tmp_path):
     A.save(tmp_path / "A")
     stored = Activations.load(tmp_path / "A", mmap_mode="r")
     broken = stored.assign({"conv": np.full((12, 2, 3, 3), np.nan)})
-    selector = NeuronSelector(0).fit(broken)
+    selector = NeuronSelector(classes=0).fit(broken)
     assert isinstance(selector.transform(stored)["conv"], np.memmap)
     view = selector.transform(stored[3:9])
     assert np.shares_memory(view["conv"], stored["conv"])
@@ -194,9 +196,9 @@ def test_other_layers_are_not_read(A, tmp_path):
 
 def test_packed_bits_stay_packed(A):
     bits = PercentileBinarizer(rule="zero").fit_transform(A[["fc"]])
-    cut_later = NeuronSelector(0).fit(A).transform(bits)
+    cut_later = NeuronSelector(classes=0).fit(A).transform(bits)
     cut_first = PercentileBinarizer(rule="zero").fit_transform(
-        NeuronSelector(0).fit_transform(A)[["fc"]]
+        NeuronSelector(classes=0).fit_transform(A)[["fc"]]
     )
     assert isinstance(cut_later["fc"], PackedBits)
     np.testing.assert_array_equal(cut_later["fc"].unpack(), cut_first["fc"].unpack())
@@ -204,7 +206,7 @@ def test_packed_bits_stay_packed(A):
 
 @pytest.mark.parametrize("pack", [False, True])
 def test_by_prediction_sets_the_units_of_other_classes_to_zero(A, pack):
-    selector = NeuronSelector([0, 1], by_prediction=True).fit(A)
+    selector = NeuronSelector(classes=[0, 1], by_prediction=True).fit(A)
     kept = [0, 2, 3]
     own = np.abs(WEIGHT) > 0.45 * np.abs(WEIGHT).max(axis=1, keepdims=True)
     expected = (A["fc"] * own[A.predictions])[:, kept]
@@ -226,16 +228,16 @@ def test_by_prediction_needs_predictions_of_known_classes(A):
 @pytest.mark.parametrize("dtype", [np.float32, np.float64, np.int64, bool])
 def test_an_array_is_logits_or_has_importances_of_its_own(dtype):
     X = np.arange(12).reshape(4, 3).astype(dtype)
-    np.testing.assert_array_equal(NeuronSelector([0, 2]).fit_transform(X), X[:, [0, 2]])
+    np.testing.assert_array_equal(NeuronSelector(classes=[0, 2]).fit_transform(X), X[:, [0, 2]])
     importance = [[5, 1, 0], [0, 1, 5]]
-    selector = NeuronSelector(1, importance=importance).fit(X)
+    selector = NeuronSelector(classes=1, importance=importance).fit(X)
     assert selector.transform(X).dtype == dtype
     np.testing.assert_array_equal(selector.transform(X), X[:, [2]])
     assert selector.get_feature_names_out(["a", "b", "c"]).tolist() == ["c"]
 
 
 def test_support_that_is_handed_out_is_a_copy(A):
-    selector = NeuronSelector(0).fit(A)
+    selector = NeuronSelector(classes=0).fit(A)
     selector.get_support()[:] = True
     assert selector.transform(A)["fc"].shape == (12, 2)
 
@@ -282,9 +284,9 @@ def test_the_threshold_can_be_searched(network_outputs, importance):
 
 def test_unknown_classes_are_refused_and_the_known_ones_listed(A):
     with pytest.raises(ValueError, match=r"among \[0, 1, 2\].*got \[7\]"):
-        NeuronSelector([1, 7]).fit(A)
+        NeuronSelector(classes=[1, 7]).fit(A)
     with pytest.raises(ValueError, match=r"among \[0, 1, 2\].*got \['1'\]"):
-        NeuronSelector("1").fit(A)
+        NeuronSelector(classes="1").fit(A)
 
 
 def test_what_tells_the_importance_has_to_be_there(A):
@@ -334,7 +336,7 @@ def test_parameters_out_of_range_are_refused(A, params):
 
 
 def test_another_layer_or_shape_than_in_fit_is_refused(A):
-    selector = NeuronSelector(0).fit(A)
+    selector = NeuronSelector(classes=0).fit(A)
     with pytest.raises(ValueError, match=r"no layers \['fc'\]"):
         selector.transform(A[["conv"]])
     with pytest.raises(ValueError, match="was fitted on"):

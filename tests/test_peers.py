@@ -269,7 +269,7 @@ CASES = [
     *(
         Case(
             f"ASH-{variant}",
-            make_pipeline(ASH(variant, percentile=65), EnergyDetector()),
+            make_pipeline(ASH(variant=variant, percentile=65), EnergyDetector()),
             lambda p, variant=variant: p.predict(
                 peers.ASH(None, p.maps_head, f"ash-{variant}", 0.65), "feature_maps"
             ),
@@ -289,7 +289,7 @@ CASES = [
     ),
     Case(
         "ASH and MSP",
-        make_pipeline(ASH("p", percentile=50), MaxSoftmaxDetector()),
+        make_pipeline(ASH(variant="p", percentile=50), MaxSoftmaxDetector()),
         lambda p: p.predict(
             peers.ASH(None, p.maps_head, "ash-p", 0.5, peers.MaxSoftmax.score), "feature_maps"
         ),

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from scipy.special import expit, softmax
 
 from skood._marks import plain_labels
-from skood.training._labels import accuracy, label_rejected
+from skood.training._rejection import accuracy, label_rejected
 from skood.training._rejection_rule import Outputs, RejectionRule
 
 

@@ -45,7 +45,10 @@ SEARCHES = {
         {"ash__variant": ["p", "b", "s"], "ash__percentile": [30, 80]},
     ),
     "scale": (make_pipeline(SCALE(), EnergyDetector()), {"scale__percentile": [30, 60, 90]}),
-    "vra": (make_pipeline(VRA(), EnergyDetector()), {"vra__low": [50, 70], "vra__high": [90, 99]}),
+    "vra": (
+        make_pipeline(VRA(), EnergyDetector()),
+        {"vra__low_percentile": [50, 70], "vra__high_percentile": [90, 99]},
+    ),
     "knn": (
         make_pipeline(LayerSelector(["hidden_1"]), KNNDetector()),
         {"knndetector__n_neighbors": [1, 5, 50], "knndetector__normalize": [True, False]},

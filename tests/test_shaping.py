@@ -19,15 +19,15 @@ from skood.shaping import ASH, DICE, SCALE, VRA, LINe, ReAct
 
 SHAPERS = [
     ReAct(),
-    ASH("p"),
-    ASH("b"),
-    ASH("s"),
+    ASH(variant="p"),
+    ASH(variant="b"),
+    ASH(variant="s"),
     SCALE(),
     VRA(),
     DICE(),
-    DICE(50, mean_features=np.arange(12.0)),
+    DICE(sparsity=50, mean_features=np.arange(12.0)),
     LINe(),
-    LINe(None, 50, clip=None),
+    LINe(activation_percentile=None, weight_percentile=50, clip=None),
 ]
 
 every_shaper = pytest.mark.parametrize("shaper", SHAPERS, ids=lambda shaper: repr(shaper)[:30])
@@ -82,7 +82,7 @@ def small_reference(golden):
 def test_react_is_that_of_the_reference(number, reference, golden):
     train, y, test = reference
     expected = golden("react")
-    pipeline = make_pipeline(ReAct(expected["percentiles"][number]), EnergyDetector())
+    pipeline = make_pipeline(ReAct(percentile=expected["percentiles"][number]), EnergyDetector())
     pipeline.fit(train, y)
     assert_allclose(pipeline[0].threshold_, expected["threshold"][number, 1], rtol=1e-6)
     close(pipeline[0].transform(test).logits, expected["logits_train_threshold"][number])
@@ -101,7 +101,9 @@ def test_react_with_a_threshold_of_its_own_is_that_of_the_reference(reference, g
 def test_vra_is_that_of_the_reference(number, reference, golden):
     train, y, test = reference
     expected = golden("vra")
-    pipeline = make_pipeline(VRA(*expected["settings"][number]), EnergyDetector()).fit(train, y)
+    low, high = expected["settings"][number]
+    vra = VRA(low_percentile=low, high_percentile=high)
+    pipeline = make_pipeline(vra, EnergyDetector()).fit(train, y)
     assert_allclose(pipeline[0].thresholds_, expected["threshold_official"][number], rtol=1e-6)
     close(pipeline[0].transform(test).logits, expected["logits_official"][number])
     close(pipeline.score_samples(test), -expected["score_official"][number])
@@ -111,7 +113,11 @@ def by_name(name):
     """ASH or SCALE from a name such as ash_s_85."""
     *_, percentile = name.split("_")
     percentile = int(percentile)
-    return SCALE(percentile) if name.startswith("scale") else ASH(name[4], percentile)
+    return (
+        SCALE(percentile=percentile)
+        if name.startswith("scale")
+        else ASH(variant=name[4], percentile=percentile)
+    )
 
 
 @pytest.mark.parametrize("number", range(12))
@@ -169,7 +175,7 @@ def test_dice_is_that_of_the_reference_also_behind_react(number, reference, gold
     train, y, test = reference
     expected = golden("dice")
     sparsity, clip = expected["settings"][number]
-    pipeline = make_pipeline(ReAct(threshold=clip), DICE(sparsity), EnergyDetector())
+    pipeline = make_pipeline(ReAct(threshold=clip), DICE(sparsity=sparsity), EnergyDetector())
     pipeline.fit(train, y)
     assert_allclose(pipeline[1].mean_features_, expected["mean_feature"], rtol=1e-6)
     mask = pipeline[1].weight_mask_ & (train.head.weight != 0)
@@ -181,7 +187,7 @@ def test_dice_is_that_of_the_reference_also_behind_react(number, reference, gold
 @pytest.mark.parametrize("sparsity", [50, 75])
 def test_dice_of_small_integers_is_that_of_the_reference(sparsity, small_reference):
     train, y, query, arrays = small_reference
-    logits = DICE(sparsity).fit(train, y).transform(query).logits
+    logits = DICE(sparsity=sparsity).fit(train, y).transform(query).logits
     assert_allclose(logits, arrays[f"feat_dice_{sparsity}"], rtol=1e-5, atol=1e-5)
 
 
@@ -204,7 +210,12 @@ percentiles = st.sampled_from([0, 10, 50, 65, 90, 100])
 
 @given(rows=any_rows, percentile=percentiles)
 def test_ash_and_scale_of_any_row_are_finite(rows, percentile):
-    for shaper in (ASH("p", percentile), ASH("b", percentile), ASH(), SCALE(percentile)):
+    for shaper in (
+        ASH(variant="p", percentile=percentile),
+        ASH(variant="b", percentile=percentile),
+        ASH(),
+        SCALE(percentile=percentile),
+    ):
         shaped = shaper.fit_transform(rows)
         assert np.isfinite(shaped).all()
         assert shaped.dtype == rows.dtype
@@ -213,7 +224,9 @@ def test_ash_and_scale_of_any_row_are_finite(rows, percentile):
 @given(rows=rows_with_ties, percentile=percentiles)
 def test_ash_keeps_the_largest_and_of_equal_ones_those_of_earlier_units(rows, percentile):
     n_kept = 7 - round(7 * percentile / 100)
-    for row, pruned in zip(rows, ASH("p", percentile).fit_transform(rows), strict=True):
+    for row, pruned in zip(
+        rows, ASH(variant="p", percentile=percentile).fit_transform(rows), strict=True
+    ):
         kept = np.argsort(-row, kind="stable")[:n_kept]
         expected = np.zeros(7)
         expected[kept] = row[kept]
@@ -222,26 +235,31 @@ def test_ash_keeps_the_largest_and_of_equal_ones_those_of_earlier_units(rows, pe
 
 @given(rows=rows_with_ties, percentile=percentiles)
 def test_ash_and_scale_multiply_or_replace_what_is_kept(rows, percentile):
-    kept = ASH("p", percentile).fit_transform(rows + 10.0) > 0
+    kept = ASH(variant="p", percentile=percentile).fit_transform(rows + 10.0) > 0
     before, after = rows.sum(axis=1), np.where(kept, rows, 0).sum(axis=1)
     share = before / max(kept[0].sum(), 1)
     ratio = np.divide(before, after, out=np.zeros(3), where=after > 0)
     factor = np.exp(ratio)[:, np.newaxis]
-    binary = ASH("b", percentile).fit_transform(rows)
+    binary = ASH(variant="b", percentile=percentile).fit_transform(rows)
     assert_allclose(binary, np.where(kept, share[:, np.newaxis], 0))
-    assert_allclose(ASH("s", percentile).fit_transform(rows), np.where(kept, rows * factor, 0))
-    assert_allclose(SCALE(percentile).fit_transform(rows), rows * factor)
+    assert_allclose(
+        ASH(variant="s", percentile=percentile).fit_transform(rows),
+        np.where(kept, rows * factor, 0),
+    )
+    assert_allclose(SCALE(percentile=percentile).fit_transform(rows), rows * factor)
 
 
 def test_half_a_unit_is_rounded_to_the_even_number():
     row = np.arange(1.0, 6.0)[np.newaxis]
     for percentile, n_kept in ((10, 5), (30, 3), (50, 3), (70, 1)):
-        assert np.count_nonzero(ASH("p", percentile).fit_transform(row)) == n_kept
+        assert (
+            np.count_nonzero(ASH(variant="p", percentile=percentile).fit_transform(row)) == n_kept
+        )
 
 
 @given(rows=any_rows, percentile=percentiles)
 def test_scale_keeps_the_order_within_a_sample(rows, percentile):
-    for row, shaped in zip(rows, SCALE(percentile).fit_transform(rows), strict=True):
+    for row, shaped in zip(rows, SCALE(percentile=percentile).fit_transform(rows), strict=True):
         assert (np.diff(shaped[np.argsort(row)]) >= 0).all()
 
 
@@ -254,7 +272,7 @@ def test_an_exponent_beyond_the_range_of_the_dtype_is_bounded():
 @pytest.mark.filterwarnings("ignore:ReAct clips features at")
 @given(rows=any_rows, percentile=percentiles)
 def test_react_clips_at_the_percentile_of_all_values_and_twice_is_once(rows, percentile):
-    react = ReAct(percentile)
+    react = ReAct(percentile=percentile)
     with np.errstate(over="ignore"):
         clipped = react.fit_transform(rows)
     assert_array_equal(react.transform(clipped), clipped)
@@ -264,22 +282,22 @@ def test_react_clips_at_the_percentile_of_all_values_and_twice_is_once(rows, per
 
 def test_an_explicit_threshold_overrides_the_percentile():
     assert_array_equal(
-        ReAct(0, threshold=2).fit_transform([[1.0, 5.0], [3.0, 0.0]]), [[1, 2], [2, 0]]
+        ReAct(percentile=0, threshold=2).fit_transform([[1.0, 5.0], [3.0, 0.0]]), [[1, 2], [2, 0]]
     )
 
 
 @pytest.mark.filterwarnings("ignore:VRA clips features at")
 @given(rows=rows_with_ties)
 def test_vra_removes_what_is_below_and_clips_what_is_above(rows):
-    vra = VRA(30, 80).fit(rows)
+    vra = VRA(low_percentile=30, high_percentile=80).fit(rows)
     low, high = np.percentile(rows, [30, 80])
     expected = [[min(0 if value < low else value, high) for value in row] for row in rows]
     assert_allclose(vra.transform(rows), expected)
 
 
 def test_vra_refuses_a_low_percentile_above_the_high_one():
-    with pytest.raises(ValueError, match="low=80, high=70"):
-        VRA(80, 70).fit([[1.0, 2.0]])
+    with pytest.raises(ValueError, match="low_percentile=80, high_percentile=70"):
+        VRA(low_percentile=80, high_percentile=70).fit([[1.0, 2.0]])
 
 
 @pytest.mark.filterwarnings("ignore:DICE keeps no weight")
@@ -293,7 +311,7 @@ def test_dice_is_its_definition_also_with_ties(features, weight, sparsity):
     kept = contribution > np.percentile(contribution, sparsity)
     bias = np.array([1.0, 0.0, -1.0])
     A = Activations({"fc": features}, head=LinearHead(weight, bias, "fc"))
-    shaped = DICE(sparsity).fit_transform(A)
+    shaped = DICE(sparsity=sparsity).fit_transform(A)
     assert_array_equal(shaped["fc"], features)
     for row, logits in zip(features, shaped.logits, strict=True):
         expected = [
@@ -305,8 +323,8 @@ def test_dice_is_its_definition_also_with_ties(features, weight, sparsity):
 def test_dice_takes_the_means_of_other_samples(data):
     A, y = data
     means = A[y != -1].features.mean(axis=0, dtype=np.float64)
-    expected = DICE(60).fit(A, y).transform(A).logits
-    found = DICE(60, mean_features=means.tolist()).fit(A[:3]).transform(A).logits
+    expected = DICE(sparsity=60).fit(A, y).transform(A).logits
+    found = DICE(sparsity=60, mean_features=means.tolist()).fit(A[:3]).transform(A).logits
     assert_array_equal(found, expected)
     with pytest.raises(ValueError, match=r"shape \(12,\).*\(2,\)"):
         DICE(mean_features=[1.0, 2.0]).fit(A)
@@ -421,8 +439,8 @@ def test_whole_numbers_are_shaped_as_floats_are(shaper):
 
 def test_react_and_dice_give_the_same_in_either_order(data):
     A, y = data
-    one = make_pipeline(ReAct(80), DICE(60)).fit(A, y).transform(A)
-    other = make_pipeline(DICE(60), ReAct(80)).fit(A, y).transform(A)
+    one = make_pipeline(ReAct(percentile=80), DICE(sparsity=60)).fit(A, y).transform(A)
+    other = make_pipeline(DICE(sparsity=60), ReAct(percentile=80)).fit(A, y).transform(A)
     assert_array_equal(one.logits, other.logits)
     assert_array_equal(one["fc"], other["fc"])
     assert_array_equal(one.head.weight, other.head.weight)
@@ -431,13 +449,24 @@ def test_react_and_dice_give_the_same_in_either_order(data):
 def test_means_of_dice_are_those_of_the_network_behind_any_shaping(data):
     A, y = data
     expected = DICE().fit(A, y).mean_features_
-    for first in (ReAct(50), ASH("s", 50), VRA(50, 60)):
+    for first in (
+        ReAct(percentile=50),
+        ASH(variant="s", percentile=50),
+        VRA(low_percentile=50, high_percentile=60),
+    ):
         assert_array_equal(make_pipeline(first, DICE()).fit(A, y)[1].mean_features_, expected)
 
 
 def test_shapers_follow_one_another_and_predictions_stay(data):
     A, y = data
-    chain = make_pipeline(VRA(20, 99), SCALE(70), ReAct(95), DICE(30), LINe(), EnergyDetector())
+    chain = make_pipeline(
+        VRA(low_percentile=20, high_percentile=99),
+        SCALE(percentile=70),
+        ReAct(percentile=95),
+        DICE(sparsity=30),
+        LINe(),
+        EnergyDetector(),
+    )
     chain.fit(A, y)
     assert np.isfinite(chain.score_samples(A)).all()
     shaped = chain[:-1].transform(A)
@@ -452,18 +481,18 @@ def test_nothing_that_needs_a_head_follows_line(data):
 
 
 CHANGES = [
-    (ReAct(50), {"percentile": 95}),
-    (ReAct(50), {"threshold": 1.0}),
-    (ASH("s", 50), {"percentile": 75}),
-    (ASH("s", 50), {"variant": "b"}),
-    (SCALE(50), {"percentile": 75}),
-    (VRA(10, 90), {"low": 50}),
-    (VRA(10, 90), {"high": 70}),
-    (DICE(20), {"sparsity": 70}),
-    (DICE(70), {"mean_features": np.arange(12.0)}),
-    (LINe(10, 50, 1.0), {"clip": 0.5}),
-    (LINe(10, 50, 1.0), {"activation_percentile": 60}),
-    (LINe(10, 50, 1.0), {"weight_percentile": 90}),
+    (ReAct(percentile=50), {"percentile": 95}),
+    (ReAct(percentile=50), {"threshold": 1.0}),
+    (ASH(variant="s", percentile=50), {"percentile": 75}),
+    (ASH(variant="s", percentile=50), {"variant": "b"}),
+    (SCALE(percentile=50), {"percentile": 75}),
+    (VRA(low_percentile=10, high_percentile=90), {"low_percentile": 50}),
+    (VRA(low_percentile=10, high_percentile=90), {"high_percentile": 70}),
+    (DICE(sparsity=20), {"sparsity": 70}),
+    (DICE(sparsity=70), {"mean_features": np.arange(12.0)}),
+    (LINe(activation_percentile=10, weight_percentile=50, clip=1.0), {"clip": 0.5}),
+    (LINe(activation_percentile=10, weight_percentile=50, clip=1.0), {"activation_percentile": 60}),
+    (LINe(activation_percentile=10, weight_percentile=50, clip=1.0), {"weight_percentile": 90}),
 ]
 
 
@@ -533,7 +562,7 @@ def test_half_precision_is_shaped_as_single_precision_is(shaper, data):
     assert_allclose(found.logits, expected.logits, rtol=1e-4, atol=1e-2)
 
 
-@pytest.mark.parametrize("shaper", [ASH("s", 50), SCALE(50)])
+@pytest.mark.parametrize("shaper", [ASH(variant="s", percentile=50), SCALE(percentile=50)])
 @pytest.mark.parametrize(("dtype", "factor"), [("f2", 1e4), ("f4", 1e37), ("f8", 1e300)])
 def test_large_features_are_scaled_by_the_factor_of_small_ones(shaper, dtype, factor):
     rows = np.array([[4.0, 3.0, 2.0, 1.0], [1.0, 1.0, 0.0, 0.0]])
@@ -557,17 +586,19 @@ def test_bits_are_shaped_as_numbers(shaper, data):
 def test_logits_beyond_single_precision_are_computed_in_double_precision():
     head = LinearHead(np.full((1, 4), 10, dtype=np.float32), input_layer="fc")
     A = Activations({"fc": np.full((1, 4), 3e38, dtype=np.float32)}, head=head)
-    assert_allclose(ASH("p", 0).fit_transform(A).logits, [[1.2e40]], rtol=1e-6)
+    assert_allclose(ASH(variant="p", percentile=0).fit_transform(A).logits, [[1.2e40]], rtol=1e-6)
 
 
 def test_logits_beyond_double_precision_are_refused():
     head = LinearHead(np.full((1, 4), 10.0), input_layer="fc")
     A = Activations({"fc": np.full((1, 4), 1e308)}, logits=[[1.0]], head=head)
     with pytest.raises(ValueError, match="logits of shaped features contains infinity in 1 of 1"):
-        ASH("p", 0).fit_transform(A)
+        ASH(variant="p", percentile=0).fit_transform(A)
 
 
-@pytest.mark.parametrize("shaper", [ReAct(60), VRA(30, 60)])
+@pytest.mark.parametrize(
+    "shaper", [ReAct(percentile=60), VRA(low_percentile=30, high_percentile=60)]
+)
 def test_a_clip_that_leaves_nothing_is_told(shaper, data):
     A, _ = data
     sparse = A["fc"].copy()

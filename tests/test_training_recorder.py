@@ -15,7 +15,7 @@ from torch.nn import functional as F  # noqa: E402
 
 import skood.training  # noqa: E402
 from skood.training import TrainingRecorder  # noqa: E402
-from skood.training._gradient_history import GradientHistory  # noqa: E402
+from skood.training._record import GradientHistory  # noqa: E402
 
 N_INPUTS, N_CLASSES = 6, 3
 

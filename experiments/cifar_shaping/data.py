@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from skood import datasets
+from skood.datasets import make_noise
 
+from .._common.image_sets import read_images
 from .._common.images import draw_rows
 
 MEAN = (0.4914, 0.4822, 0.4465)
@@ -20,7 +20,6 @@ STD = (0.2023, 0.1994, 0.2010)
 TRAIN, TEST = "train", "test"
 
 Images = NDArray[np.float32]
-Fetch = Callable[..., tuple[Images, NDArray[np.int64]]]
 
 
 class Accuracy(NamedTuple):
@@ -35,12 +34,11 @@ class Task:
     """A trained network and what it is tried on."""
 
     name: str
-    """Stem of its file of weights, and key of the published features."""
+    """Of its images, its file of weights and the published features."""
     title: str
     n_classes: int
     accuracies: dict[str, Accuracy]
     """Of the network, on all training and all test images at hand."""
-    fetch: Fetch
     near: tuple[str, ...]
     far: tuple[str, ...]
     line_percentiles: tuple[float, float]
@@ -62,15 +60,16 @@ class Task:
         }
 
 
-OUTSIDE: dict[str, Fetch] = {
-    "Tiny ImageNet": datasets.fetch_tiny_imagenet,
-    "scenes": datasets.fetch_scenes,
-    "CIFAR-100": lambda **options: datasets.fetch_cifar100(subset="test", **options),
-    "CIFAR-10": lambda **options: datasets.fetch_cifar10(subset="test", **options),
-    "street characters": datasets.fetch_streetview_chars,
-    "traffic signs": datasets.fetch_gtsrb,
-    "textures": datasets.fetch_textures,
+OUTSIDE: dict[str, tuple[str, ...]] = {
+    "Tiny ImageNet": ("tiny_imagenet",),
+    "scenes": ("scenes",),
+    "CIFAR-100": ("cifar100", "test"),
+    "CIFAR-10": ("cifar10", "test"),
+    "street characters": ("streetview_chars",),
+    "traffic signs": ("gtsrb",),
+    "textures": ("textures",),
 }
+"""What ``read_images`` takes for each set."""
 NOISES = {"uniform noise": "uniform", "blobs": "blobs"}
 N_NOISE = 500
 """Images of each kind of noise, at most: they are all alike."""
@@ -82,7 +81,6 @@ TASKS = {
         title="CIFAR-10",
         n_classes=10,
         accuracies={TRAIN: Accuracy(0.9999, 10_000), TEST: Accuracy(0.9454, 10_000)},
-        fetch=datasets.fetch_cifar10,
         near=("Tiny ImageNet", "CIFAR-100", "scenes"),
         far=FAR,
         line_percentiles=(90, 90),
@@ -93,7 +91,6 @@ TASKS = {
         title="CIFAR-100",
         n_classes=100,
         accuracies={TRAIN: Accuracy(0.9944, 5_000), TEST: Accuracy(0.7504, 5_000)},
-        fetch=datasets.fetch_cifar100,
         near=("Tiny ImageNet", "CIFAR-10"),
         far=FAR,
         line_percentiles=(10, 90),
@@ -107,12 +104,9 @@ def load_images(
     """Images of a set, scaled, and their classes; a random ``n_samples`` of them at most."""
     if name in NOISES:
         shape = (min(n_samples, N_NOISE), 3, 32, 32)
-        X = datasets.make_noise(NOISES[name], shape, random_state=seed)
+        X = make_noise(NOISES[name], shape, random_state=seed)
         return scale(X), np.full(len(X), -1)
-    if name in (TRAIN, TEST):
-        X, y = task.fetch(subset=name, return_X_y=True)
-    else:
-        X, y = OUTSIDE[name](return_X_y=True)
+    X, y = read_images(*((task.name, name) if name in (TRAIN, TEST) else OUTSIDE[name]))
     rows = draw_rows(len(X), n_samples, seed)
     return scale(X[rows]), y[rows]
 

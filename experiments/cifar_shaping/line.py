@@ -21,7 +21,11 @@ DELTAS = (0.1, 0.2, 0.4, 0.6, 0.8, 1.0, 1.5, 2.0, 3.0, None)
 
 
 def make_line(task: Task, delta: float | None = DEFAULT_DELTA) -> Pipeline:
-    return make_pipeline(LINe(*task.line_percentiles, delta), EnergyDetector())
+    activation_percentile, weight_percentile = task.line_percentiles
+    line = LINe(
+        activation_percentile=activation_percentile, weight_percentile=weight_percentile, clip=delta
+    )
+    return make_pipeline(line, EnergyDetector())
 
 
 def judge_steps(
@@ -31,10 +35,18 @@ def judge_steps(
     activations, weights = task.line_percentiles
     shapers = {
         "energy": "passthrough",
-        "energy + clipping": LINe(None, None, DEFAULT_DELTA),
-        "LINe without weight pruning": LINe(activations, None, DEFAULT_DELTA),
-        "LINe without activation pruning": LINe(None, weights, DEFAULT_DELTA),
-        "LINe": LINe(activations, weights, DEFAULT_DELTA),
+        "energy + clipping": LINe(
+            activation_percentile=None, weight_percentile=None, clip=DEFAULT_DELTA
+        ),
+        "LINe without weight pruning": LINe(
+            activation_percentile=activations, weight_percentile=None, clip=DEFAULT_DELTA
+        ),
+        "LINe without activation pruning": LINe(
+            activation_percentile=None, weight_percentile=weights, clip=DEFAULT_DELTA
+        ),
+        "LINe": LINe(
+            activation_percentile=activations, weight_percentile=weights, clip=DEFAULT_DELTA
+        ),
     }
     return {
         name: judge(make_pipeline(shaper, EnergyDetector()).fit(train, y_train), tested)

@@ -91,9 +91,9 @@ def by_shaping(task: Task) -> Methods:
         "DICE + ReAct, threshold 1.0": [ReAct(threshold=DEFAULT_DELTA), DICE()],
         "VRA": [VRA()],
         "SCALE": [SCALE()],
-        "ASH-P": [ASH("p")],
-        "ASH-B": [ASH("b")],
-        "ASH-S": [ASH("s")],
+        "ASH-P": [ASH(variant="p")],
+        "ASH-B": [ASH(variant="b")],
+        "ASH-S": [ASH(variant="s")],
     }
     shaped = {name: make_pipeline(*step, EnergyDetector()) for name, step in steps.items()}
     return {**shaped, "LINe": make_line(task)}

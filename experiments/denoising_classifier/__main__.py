@@ -31,10 +31,10 @@ from skorch.callbacks import LRScheduler
 from torch.utils.data import Dataset, Subset
 
 import skood
-from skood.datasets import fetch_mnist
 from skood.metrics import ood_roc_auc_score
 from skood.training import DenoisingClassifier
 
+from .._common.image_sets import read_images
 from .._common.markdown import table
 from .figures import draw_figures
 
@@ -80,7 +80,7 @@ ABLATION: dict[str, dict[str, Any]] = {
         "spread_weight": 0.0,
     },
     "spread times 50": {"spread_weight": 5.0},
-    "no image left clean": {"clean_share": 0.0},
+    "no image left clean": {"clean_fraction": 0.0},
 }
 
 
@@ -115,8 +115,8 @@ class Outcome:
 
 
 def load_digits(n_train: int | None, seed: int) -> Digits:
-    X, y = fetch_mnist(subset="train", return_X_y=True)
-    X_test, y_test = fetch_mnist(subset="test", return_X_y=True)
+    X, y = read_images("mnist", "train")
+    X_test, y_test = read_images("mnist", "test")
     known = np.random.default_rng(seed).permutation(np.flatnonzero(y != UNKNOWN))
     known = known[: None if n_train is None else N_HELD_OUT + n_train]
     return Digits(X[known], y[known], X_test, y_test)

@@ -12,9 +12,12 @@ from numpy.typing import NDArray
 from sklearn.base import TransformerMixin
 from torch import nn
 
-from skood import ActivationExtractor, Activations, datasets
+from skood import ActivationExtractor, Activations
 from skood.calibration import prediction_confidence
+from skood.datasets import make_noise
 from skood.training import TrainingRecorder
+
+from .._common.image_sets import read_images
 
 DIGITS = np.array([0, 2, 3, 4, 6, 7, 8, 9])
 """What the network learns. Its classes are the positions of the digits in this array."""
@@ -88,7 +91,7 @@ def run_network(settings: Settings, seed: int) -> Experiment:
     recorder = train(network, X, classes)
     layers = "fc*" if settings.pre_activations else "relu*"
     extractor = ActivationExtractor(network, layers=layers).fit(X[:1])
-    pixels = datasets.make_noise("uniform", (settings.n_noise_drawn, N_PIXELS), random_state=seed)
+    pixels = make_noise("uniform", (settings.n_noise_drawn, N_PIXELS), random_state=seed)
     noise = extractor.transform(pixels)
     sure = np.flatnonzero(prediction_confidence(noise) > SURE)
     images = {
@@ -111,7 +114,7 @@ def run_network(settings: Settings, seed: int) -> Experiment:
 
 
 def load_digits(subset: str) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-    X, y = datasets.fetch_mnist(subset=subset, return_X_y=True)
+    X, y = read_images("mnist", subset)
     return X.reshape(len(X), N_PIXELS), y
 
 

@@ -30,9 +30,9 @@ from skood import (
     HammingNAPDetector,
     PercentileBinarizer,
     PoolingReducer,
-    datasets,
     make_monitor,
 )
+from skood.datasets import make_noise
 from skood.detectors import EnergyDetector, MaxSoftmaxDetector
 from skood.ensemble import AutoNAPDetector, LayerEnsembleDetector
 from skood.metrics import (
@@ -44,6 +44,7 @@ from skood.metrics import (
 from skood.model_selection import OODPredefinedSplit
 from skood.preprocessing import LayerSelector
 
+from .._common.image_sets import read_images
 from .net import trained_net
 from .settings import (
     DENSE,
@@ -69,22 +70,20 @@ MEASURES = {
 
 def load_outside(rng: np.random.Generator) -> dict[str, np.ndarray]:
     """Images of every other kind, shape (n, 1, 28, 28), at most ``N_PER_SET`` each."""
-    fetchers = {
-        "Fashion-MNIST": lambda: datasets.fetch_fashion_mnist(subset="test"),
-        "notMNIST": datasets.fetch_notmnist,
-        "KMNIST": datasets.fetch_kmnist,
-        "USPS": datasets.fetch_usps,
-        "textures": datasets.fetch_textures,
-        "CIFAR-10": lambda: datasets.fetch_cifar10(subset="test"),
-        "street characters": datasets.fetch_streetview_chars,
-        "traffic signs": datasets.fetch_gtsrb,
-        "scenes": datasets.fetch_scenes,
+    image_sets: dict[str, tuple[str, ...]] = {
+        "Fashion-MNIST": ("fashion_mnist", "test"),
+        "notMNIST": ("notmnist",),
+        "KMNIST": ("kmnist",),
+        "USPS": ("usps",),
+        "textures": ("textures",),
+        "CIFAR-10": ("cifar10", "test"),
+        "street characters": ("streetview_chars",),
+        "traffic signs": ("gtsrb",),
+        "scenes": ("scenes",),
     }
-    outside = {
-        "uniform noise": datasets.make_noise("uniform", (N_PER_SET, 1, 28, 28), random_state=0)
-    }
-    for name, fetch in fetchers.items():
-        images = fetch().data
+    outside = {"uniform noise": make_noise("uniform", (N_PER_SET, 1, 28, 28), random_state=0)}
+    for name, image_set in image_sets.items():
+        images, _ = read_images(*image_set)
         rows = rng.permutation(len(images))[:N_PER_SET]
         outside[name] = to_grey_28(images[np.sort(rows)])
     return outside
@@ -254,8 +253,8 @@ def main() -> None:
     arguments = parse_arguments()
     arguments.output.mkdir(parents=True, exist_ok=True)
     rng = np.random.default_rng(arguments.seed)
-    X, y = datasets.fetch_mnist(subset="train", return_X_y=True)
-    X_test, y_test = datasets.fetch_mnist(subset="test", return_X_y=True)
+    X, y = read_images("mnist", "train")
+    X_test, y_test = read_images("mnist", "test")
     net = trained_net(
         X[:N_NET], y[:N_NET], epochs=arguments.epochs, seed=arguments.seed,
         weights=arguments.weights,

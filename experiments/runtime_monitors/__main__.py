@@ -21,8 +21,9 @@ from pathlib import Path
 
 import matplotlib as mpl
 
-from skood import ActivationExtractor, datasets
+from skood import ActivationExtractor
 
+from .._common.image_sets import read_images
 from .alarms import count_all_alarms
 from .figures import draw_all
 from .groups import compare_groups
@@ -43,7 +44,7 @@ def compute(arguments: argparse.Namespace, sizes: Sizes) -> Results:
     def report(done: str) -> None:
         print(f"{time.perf_counter() - start:.0f} s: {done}", flush=True)
 
-    X, y = datasets.fetch_mnist(subset="train", return_X_y=True)
+    X, y = read_images("mnist", "train")
     X, y = X[: sizes.n_train], y[: sizes.n_train]
     net = get_net(X, y, train_anew=arguments.train, epochs=arguments.epochs, seed=arguments.seed)
     report(f"network ready, {net.origin}")

@@ -9,16 +9,19 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from skood import ActivationExtractor, Activations, datasets
+from skood import ActivationExtractor, Activations
+from skood.datasets import make_noise, make_triangles
 
+from .._common.image_sets import read_images
 from .._common.images import draw_rows
 from .net import MAPS, MONITORED, Net
 
-FETCHERS = {
-    "Fashion-MNIST": lambda: datasets.fetch_fashion_mnist(subset="test"),
-    "KMNIST": datasets.fetch_kmnist,
-    "notMNIST": datasets.fetch_notmnist,
+IMAGES: dict[str, tuple[str, ...]] = {
+    "Fashion-MNIST": ("fashion_mnist", "test"),
+    "KMNIST": ("kmnist",),
+    "notMNIST": ("notmnist",),
 }
+"""What ``read_images`` takes for each set."""
 NOISE, TRIANGLES = "uniform noise", "triangles"
 
 
@@ -72,7 +75,7 @@ class Watched:
 
 def watch(net: Net, X: NDArray, y: NDArray, sizes: Sizes, seed: int) -> Watched:
     """Run the network once over all images."""
-    X_test, y_test = datasets.fetch_mnist(subset="test", return_X_y=True)
+    X_test, y_test = read_images("mnist", "test")
     extractor = ActivationExtractor(net.module, [MAPS, MONITORED]).fit(X[:2])
     return Watched(
         extractor.transform(X),
@@ -88,12 +91,12 @@ def watch(net: Net, X: NDArray, y: NDArray, sizes: Sizes, seed: int) -> Watched:
 
 def load_outside(n_images: int, seed: int) -> dict[str, NDArray]:
     outside = {}
-    for name, fetch in FETCHERS.items():
-        images = fetch().data
+    for name, image_set in IMAGES.items():
+        images, _ = read_images(*image_set)
         outside[name] = images[draw_rows(len(images), n_images, seed)]
     shape = (n_images, 1, 28, 28)
-    outside[NOISE] = datasets.make_noise("uniform", shape, random_state=seed)
-    outside[TRIANGLES] = datasets.make_triangles(shape, random_state=seed)
+    outside[NOISE] = make_noise("uniform", shape, random_state=seed)
+    outside[TRIANGLES] = make_triangles(shape, random_state=seed)
     return outside
 
 

@@ -1,4 +1,4 @@
-"""How far confidences can be believed, and their correction."""
+"""Calibration of confidences: how far they are from accuracies, and temperature scaling."""
 
 from ._calibration_error import calibration_bins, expected_calibration_error
 from ._confidence import confidence_categories, prediction_confidence

@@ -1,4 +1,4 @@
-"""How far confidences and accuracies are apart."""
+"""Calibration error: how far confidences are from accuracies."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def calibration_bins(
         counts : ndarray of shape (n_bins,)
             Number of samples in each bin.
         accuracy : ndarray of shape (n_bins,)
-            Share of them that are classified correctly, NaN where there are none.
+            Fraction of them that is classified correctly, NaN where there are none.
         confidence : ndarray of shape (n_bins,)
             Their mean confidence, NaN where there are none.
 
@@ -95,8 +95,8 @@ def expected_calibration_error(
 ) -> float:
     """How far confidences are from accuracies, over bins of confidences (ECE).
 
-    The error is the sum, over the bins, of the bin's share of the samples times
-    ``abs(accuracy - mean_confidence)`` [1]_. Empty bins count nothing.
+    The error is the sum, over the bins, of the fraction of samples in the bin times
+    ``abs(accuracy - mean_confidence)`` [1]_. Empty bins do not count.
 
     Parameters
     ----------
@@ -108,8 +108,8 @@ def expected_calibration_error(
         Number of bins of equal width, those of :func:`confidence_categories`. The error depends
         on it: state it wherever you report one.
     norm : {"l1", "l2", "max"}, default="l1"
-        What to do with the gaps between accuracy and mean confidence: "l1" averages them, weighted
-        by the shares of the samples; "l2" is the root of their weighted mean square; "max" is
+        How the gaps between accuracy and mean confidence are combined: "l1" averages them, weighted
+        by the fractions of the samples; "l2" is the root of their weighted mean square; "max" is
         the largest one, the maximum calibration error (MCE).
 
     Returns

@@ -1,4 +1,4 @@
-"""How sure a network says it is, and categories of that."""
+"""Confidence of predictions, and categories of it."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from .._sklearn import Interval, validate_params
 from .._values import ON_LOGITS
 from ..activations import Activations
 
-# How far sums of probabilities in single and in half precision are off; whatever their precision
-# is later, they were most often computed in single.
+# How far sums of probabilities are off in single and in half precision. Those in double precision
+# were most often computed in single.
 _ROUNDING = 1e-6
 _COARSE_ROUNDING = 4e-3
 
 
 def prediction_confidence(X: Activations | ArrayLike) -> NDArray[np.float64]:
-    """Largest softmax probability of each sample: the network's own word on its prediction.
+    """Largest softmax probability of each sample: the confidence of the prediction.
 
     Computed in double precision, whatever the precision of the logits.
 
@@ -52,14 +52,15 @@ def prediction_confidence(X: Activations | ArrayLike) -> NDArray[np.float64]:
     >>> prediction_confidence([[0.0, 2.0], [1.0, 1.0]]).round(2)
     array([0.88, 0.5 ])
     """
-    logits = check_array(
+    logits: NDArray[np.float64] = check_array(
         logits_of(X, "prediction_confidence"),
         dtype=np.float64,
         ensure_min_features=2,
         estimator="prediction_confidence",
         input_name="logits",
     )
-    return softmax(logits, axis=1).max(axis=1)
+    confidence: NDArray[np.float64] = softmax(logits, axis=1).max(axis=1)
+    return confidence
 
 
 @validate_params(
@@ -75,7 +76,7 @@ def confidence_categories(confidence: ArrayLike, *, n_categories: int = 10) -> N
     Parameters
     ----------
     confidence : array-like of shape (n_samples,)
-        Confidences between 0 and 1. What rounding took out of these bounds, by at most 1e-6 (4e-3
+        Confidences between 0 and 1. A value that exceeds a bound by rounding, by at most 1e-6 (4e-3
         in half precision), counts as the bound.
     n_categories : int, default=10
         Number of categories. With 10, each is 10 % wide.
@@ -125,14 +126,14 @@ def logits_of(X: Any, wanted_by: str) -> Any:
 
 
 def check_confidence(confidence: ArrayLike) -> NDArray[np.float64]:
-    """Confidences as an array, with those that rounding took out of 0 to 1 put back.
+    """Confidences as an array, clipped to 0 and 1 where they exceed these by rounding.
 
     Raises
     ------
     ValueError
         If they are not 1-D, there are none, or one is NaN or not between 0 and 1.
     """
-    checked = check_array(
+    checked: NDArray[np.float64] = check_array(
         confidence, dtype=np.float64, ensure_2d=False, allow_nd=True, input_name="confidence"
     )
     if checked.ndim != 1:

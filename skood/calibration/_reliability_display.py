@@ -16,6 +16,8 @@ from ._confidence import prediction_confidence
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.container import BarContainer
+    from matplotlib.lines import Line2D
 
 
 class ReliabilityDisplay:
@@ -23,8 +25,8 @@ class ReliabilityDisplay:
 
     Create it by :meth:`from_activations` or :meth:`from_predictions`. A bar is the accuracy of
     the samples in a bin of confidences; hatched is the gap to their mean confidence. A gap on top
-    of the bar means too much confidence, a gap inside the bar too little. The upper axis tells the
-    share of the samples in each bin, the legend the expected calibration error (ECE).
+    of the bar means overconfidence, a gap inside the bar underconfidence. The upper axis shows the
+    percentage of the samples in each bin, the legend the expected calibration error (ECE).
 
     Parameters
     ----------
@@ -53,8 +55,8 @@ class ReliabilityDisplay:
 
     Notes
     -----
-    The upper axis takes room above the axes; figures made by ``plt.subplots(layout="constrained")``
-    leave it, and room for a title.
+    The upper axis needs space above the axes; figures made by
+    ``plt.subplots(layout="constrained")`` leave enough, also for a title.
 
     Examples
     --------
@@ -183,8 +185,10 @@ class ReliabilityDisplay:
         """
         self.figure_, self.ax_ = get_axes(ax, "ReliabilityDisplay")
         self._draw_bars(name or self.name or "accuracy", bar_kw)
-        self.line_ = self.ax_.plot([0, 1], [0, 1], "k--", linewidth=1, label="calibrated")[0]
-        self._tell_shares()
+        self.line_: Line2D = self.ax_.plot([0, 1], [0, 1], "k--", linewidth=1, label="calibrated")[
+            0
+        ]
+        self._show_shares()
         self.ax_.set(xlabel="confidence", ylabel="accuracy", xlim=(0, 1), ylim=(0, 1))
         self.ax_.legend(handles=[self.bars_, self.gaps_, self.line_], loc="best")
         return self
@@ -200,8 +204,8 @@ class ReliabilityDisplay:
             "label": f"{name} (ECE {error_of_bins(self.bins, 'l1'):.3f})",
             **bar_kw,
         }
-        self.bars_ = self.ax_.bar(left, heights, width, align="edge", **style)
-        self.gaps_ = self.ax_.bar(
+        self.bars_: BarContainer = self.ax_.bar(left, heights, width, align="edge", **style)
+        self.gaps_: BarContainer = self.ax_.bar(
             left,
             confidence[filled] - heights,
             width,
@@ -213,7 +217,7 @@ class ReliabilityDisplay:
             label="gap to mean confidence",
         )
 
-    def _tell_shares(self) -> None:
+    def _show_shares(self) -> None:
         edges, counts, _, _ = self.bins
         shares = 100 * counts / counts.sum()
         labels = ["<1" if 0 < share < 1 else f"{share:.0f}" for share in shares]

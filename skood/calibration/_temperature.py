@@ -2,40 +2,42 @@
 
 from __future__ import annotations
 
+from typing import Any, Self, overload
+
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 from scipy.optimize import brentq
 from scipy.special import logsumexp, softmax
 from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.exceptions import ConvergenceWarning
-from sklearn.utils.metaestimators import available_if
+from sklearn.utils import Tags
 from sklearn.utils.validation import check_is_fitted
 
 from .._classes import check_class_labels, class_columns
 from .._fit_context import fit_context
 from .._marks import in_distribution_rows, take_rows
-from .._sklearn import check_feature_names_in
+from .._sklearn import available_if, check_feature_names_in
 from .._validation import check_activations
 from .._warnings import warn_user
 from ..activations import Activations
 from ._confidence import logits_of
 
 
-def _fitted_on_array(estimator):
+def _fitted_on_array(estimator: TemperatureScaler) -> bool:
     return not hasattr(estimator, "layer_shapes_")
 
 
 class TemperatureScaler(TransformerMixin, BaseEstimator):
     """Divide the logits by the temperature that makes confidences fit the labels.
 
-    A network is often more confident than it is accurate. One number mends most of it [1]_: the
-    temperature T above 0 for which ``softmax(logits / T)`` gives labels that the network was not
-    trained on the largest likelihood. The predicted classes stay as they are.
+    A network is often more confident than it is accurate. One number corrects most of it [1]_: the
+    temperature T above 0 for which ``softmax(logits / T)`` gives the labels of samples that the
+    network was not trained on the largest likelihood. The predicted classes do not change.
 
     Attributes
     ----------
     temperature_ : float
-        T. Above 1 for a network that is too confident.
+        T. Above 1 for an overconfident network.
     nll_before_ : float
         Mean negative log likelihood of the labels in ``fit``, at temperature 1.
     nll_after_ : float
@@ -52,6 +54,8 @@ class TemperatureScaler(TransformerMixin, BaseEstimator):
     expected_calibration_error : How far confidences are from accuracies.
     ReliabilityDisplay : Both, before and after, in a figure.
     skood.detectors.EnergyDetector : Has a temperature of its own.
+    sklearn.calibration.CalibratedClassifierCV : Calibrates classifiers, with
+        ``method="temperature"`` by the same temperature.
 
     Notes
     -----
@@ -59,13 +63,18 @@ class TemperatureScaler(TransformerMixin, BaseEstimator):
     nearly always right, and no confidence seems too high.
 
     The logarithm of the likelihood is a concave function of 1 / T, with one maximum at most, which
-    is found by its slope. Where all samples are classified correctly, the likelihood keeps growing
-    as T falls to 0; where the logits tell the labels no better than chance, as T grows. No
-    temperature is best then: ``temperature_`` is 1, the logits stay as they are, and a
+    is found where its derivative is 0. Where all samples are classified correctly, the likelihood
+    keeps growing as T falls to 0; where the logits predict the labels no better than chance, as T
+    grows. No temperature is optimal then: ``temperature_`` is 1, the logits do not change, and a
     ``ConvergenceWarning`` says so.
 
     ``transform`` leaves the layers and the predictions of ``Activations`` alone. An ordinary array
     is taken as the logits and comes back divided by T, in double precision.
+
+    scikit-learn 1.8 finds the same temperature for a classifier with ``decision_function``, by
+    ``CalibratedClassifierCV(FrozenEstimator(classifier), method="temperature")``, and is the choice
+    where calibrated probabilities are all that is needed. This one calibrates ``Activations``, so
+    that detectors can stand behind it, and leaves out rows marked -1.
 
     References
     ----------
@@ -83,10 +92,14 @@ class TemperatureScaler(TransformerMixin, BaseEstimator):
     array([[0.75, 0.25]])
     """
 
-    _parameter_constraints: dict = {}
+    temperature_: float
+    nll_before_: float
+    nll_after_: float
+
+    _parameter_constraints: dict[str, Any] = {}
 
     @fit_context(prefer_skip_nested_validation=True)
-    def fit(self, X, y):
+    def fit(self, X: Activations | ArrayLike, y: ArrayLike) -> Self:
         """Find the temperature of the largest likelihood.
 
         Parameters
@@ -111,27 +124,33 @@ class TemperatureScaler(TransformerMixin, BaseEstimator):
         Warns
         -----
         ConvergenceWarning
-            If no temperature is best: see the notes of the class.
+            If no temperature is optimal: see the notes of the class.
         """
         known = self._validate(X, reset=True)
         if y is None:
             raise ValueError(
                 f"{type(self).__name__} requires y to be passed, but the target y is None."
             )
-        known, y = take_rows(known, y, in_distribution_rows(y, len(known)))
-        check_class_labels(known, y, type(self).__name__)
-        excess = _excess(known["logits"], class_columns(y, known.classes))
+        known, labels = take_rows(known, y, in_distribution_rows(y, len(known)))
+        check_class_labels(known, labels, type(self).__name__)
+        excess = _excess(np.asarray(known.logits), class_columns(labels, known.classes))
         self.temperature_ = 1.0
-        if (reason := _why_none_is_best(excess)) is None:
-            self.temperature_ = _best_temperature(excess)
+        if (reason := _why_none_is_optimal(excess)) is None:
+            self.temperature_ = _optimal_temperature(excess)
         else:
-            message = f"No temperature is best, and temperature_ is 1: {reason}."
+            message = f"No temperature is optimal, and temperature_ is 1: {reason}."
             warn_user(message, ConvergenceWarning)
         self.nll_before_ = _negative_log_likelihood(excess)
         self.nll_after_ = _negative_log_likelihood(excess / self.temperature_)
         return self
 
-    def transform(self, X):
+    @overload
+    def transform(self, X: Activations) -> Activations: ...
+
+    @overload
+    def transform(self, X: ArrayLike) -> NDArray[np.float64]: ...
+
+    def transform(self, X: Activations | ArrayLike) -> Activations | NDArray[np.float64]:
         """Divide the logits by the temperature.
 
         Parameters
@@ -147,8 +166,8 @@ class TemperatureScaler(TransformerMixin, BaseEstimator):
         logits = self._scaled_logits(X)
         return X.assign(logits=logits) if isinstance(X, Activations) else logits
 
-    def predict_proba(self, X):
-        """Calibrated probability of each class.
+    def predict_proba(self, X: Activations | ArrayLike) -> NDArray[np.float64]:
+        """Predict the calibrated probability of each class.
 
         Parameters
         ----------
@@ -160,13 +179,14 @@ class TemperatureScaler(TransformerMixin, BaseEstimator):
         probabilities : ndarray of shape (n_samples, n_classes)
             ``softmax(logits / temperature_)``, in double precision.
         """
-        return softmax(self._scaled_logits(X), axis=1)
+        probabilities: NDArray[np.float64] = softmax(self._scaled_logits(X), axis=1)
+        return probabilities
 
-    def _scaled_logits(self, X):
+    def _scaled_logits(self, X: Activations | ArrayLike) -> NDArray[np.float64]:
         check_is_fitted(self)
-        return self._validate(X, reset=False)["logits"] / self.temperature_
+        return np.asarray(self._validate(X, reset=False).logits) / self.temperature_
 
-    def _validate(self, X, *, reset):
+    def _validate(self, X: Activations | ArrayLike, *, reset: bool) -> Activations:
         """The logits of ``X`` in double precision, and their classes."""
         classes = None
         if isinstance(X, Activations):
@@ -178,7 +198,7 @@ class TemperatureScaler(TransformerMixin, BaseEstimator):
 
     # `set_output` wraps whatever has feature names in a data frame, Activations too.
     @available_if(_fitted_on_array)
-    def get_feature_names_out(self, input_features=None):
+    def get_feature_names_out(self, input_features: ArrayLike | None = None) -> NDArray[np.object_]:
         """Return the names of the features that ``transform`` gives for an array.
 
         Parameters
@@ -192,9 +212,10 @@ class TemperatureScaler(TransformerMixin, BaseEstimator):
             The names: those of the input.
         """
         check_is_fitted(self)
-        return check_feature_names_in(self, input_features)
+        names: NDArray[np.object_] = check_feature_names_in(self, input_features)
+        return names
 
-    def __sklearn_tags__(self):
+    def __sklearn_tags__(self) -> Tags:
         tags = super().__sklearn_tags__()
         tags.target_tags.required = True
         return tags
@@ -209,13 +230,13 @@ def _negative_log_likelihood(excess: NDArray[np.float64]) -> float:
     return float(logsumexp(excess, axis=1).mean())
 
 
-def _why_none_is_best(excess: NDArray[np.float64]) -> str | None:
+def _why_none_is_optimal(excess: NDArray[np.float64]) -> str | None:
     """Why the likelihood is largest at no temperature above 0; None where it is at one."""
     rounding = np.finfo(np.float64).eps * np.abs(excess).max()
     if excess.mean() >= -rounding:
         return (
-            "the logits tell the labels no better than chance. Check that y holds the classes of "
-            "their columns"
+            "the logits predict the labels no better than chance. Check that y holds the classes "
+            "of their columns"
         )
     if excess.max() <= rounding:
         return (
@@ -225,21 +246,21 @@ def _why_none_is_best(excess: NDArray[np.float64]) -> str | None:
     return None
 
 
-def _best_temperature(excess: NDArray[np.float64]) -> float:
-    """Temperature at which the slope of the negative log likelihood is 0."""
-    # The search starts near its end, whatever the scale of the logits.
+def _optimal_temperature(excess: NDArray[np.float64]) -> float:
+    """Temperature at which the derivative of the negative log likelihood is 0."""
+    # Scaled, the search starts near its end for logits of any size.
     scale = np.abs(excess).max()
     excess = excess / scale
     below_largest = excess - excess.max(axis=1, keepdims=True)
 
-    def slope(log_inverse: float) -> float:
-        """Slope with respect to 1 / T, with which it rises."""
+    def derivative(log_inverse: float) -> float:
+        """With respect to 1 / T, of which it is an increasing function."""
         weights = np.exp(2.0**log_inverse * below_largest)
         return float(np.mean(np.einsum("ij,ij->i", weights, excess) / weights.sum(axis=1)))
 
     low = high = 0
-    while slope(low) > 0:
+    while derivative(low) > 0:
         low -= 1
-    while slope(high) < 0:
+    while derivative(high) < 0:
         high += 1
-    return float(scale / 2.0 ** brentq(slope, low, high, xtol=1e-13))
+    return float(scale / 2.0 ** brentq(derivative, low, high, xtol=1e-13))

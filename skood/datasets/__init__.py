@@ -1,23 +1,20 @@
 """Data to try a monitor on: in-distribution images, OOD images and noise.
 
-Nothing here uses the network: ``load_*`` ships with scikit-learn, ``make_*`` draws random data,
-``fetch_*`` reads files that are on the disk already.
+``load_*`` comes with scikit-learn, ``make_*`` draws random images, and ``fetch_*`` reads public
+sets of images, which torchvision downloads where they are missing.
 """
 
-from ._cifar import fetch_cifar10, fetch_cifar100
-from ._colour import (
-    fetch_gtsrb,
-    fetch_scenes,
-    fetch_streetview_chars,
-    fetch_textures,
-    fetch_tiny_imagenet,
-)
 from ._digits import load_digits_ood
-from ._grey import (
+from ._fetch import (
+    fetch_cifar10,
+    fetch_cifar100,
+    fetch_emnist_letters,
     fetch_fashion_mnist,
+    fetch_gtsrb,
     fetch_kmnist,
     fetch_mnist,
-    fetch_notmnist,
+    fetch_svhn,
+    fetch_textures,
     fetch_usps,
 )
 from ._noise import make_noise
@@ -26,15 +23,13 @@ from ._triangles import make_triangles
 __all__ = [
     "fetch_cifar10",
     "fetch_cifar100",
+    "fetch_emnist_letters",
     "fetch_fashion_mnist",
     "fetch_gtsrb",
     "fetch_kmnist",
     "fetch_mnist",
-    "fetch_notmnist",
-    "fetch_scenes",
-    "fetch_streetview_chars",
+    "fetch_svhn",
     "fetch_textures",
-    "fetch_tiny_imagenet",
     "fetch_usps",
     "load_digits_ood",
     "make_noise",

@@ -1,131 +1,188 @@
-"""CIFAR-10 and CIFAR-100, colour images of 32 x 32 pixels."""
+"""Readers of CIFAR's batches, pickled or binary."""
 
-import os
+import pickle
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, Literal
 
-from ._archive import Fetched, fetch_archive
+import numpy as np
+from numpy.typing import NDArray
+
+from ._arrays import Images, Labels
+
+_IMAGE = (3, 32, 32)
+_N_PIXELS = 3 * 32 * 32
 
 
-def fetch_cifar10(
-    *,
-    subset: str = "train",
-    data_home: str | os.PathLike[str] | None = None,
-    return_X_y: bool = False,
-) -> Fetched:
-    """Read CIFAR-10, small photographs of animals and vehicles.
-
-    10,000 training images of CIFAR-10 [1]_, which are 1,000 of the 5,000 of each of the 10 classes,
-    and all 10,000 test images; both shuffled, so that any first rows mix the classes.
+def read_cifar_pickles(paths: Sequence[Path], *, label_key: str) -> tuple[Images, Labels]:
+    """Read batches that hold a pickled dictionary.
 
     Parameters
     ----------
-    subset : {"train", "test", "all"}, default="train"
-        Which images to read; "train" is the fifth of the training set, and "all" reads it and
-        then the test images.
-    data_home : str or path-like, default=None
-        The folder that holds ``cifar10_train_subset.npz`` and ``cifar10_test.npz``.
-        By default, the folder that the environment variable ``SKOOD_DATA`` names or, where there
-        is none, ``~/skood_data``. Nothing is downloaded.
-    return_X_y : bool, default=False
-        Whether to return ``(data, target)`` instead of a Bunch.
+    paths : sequence of paths
+        The batches, in order.
+    label_key : str
+        The entry that holds the classes.
 
     Returns
     -------
-    data : :class:`~sklearn.utils.Bunch`
-        Dictionary-like object, with the following attributes.
-
-        data : ndarray of shape (n_samples, 3, 32, 32), dtype float32
-            The images, channels first, red, green and blue from 0 to 1.
-        target : ndarray of shape (n_samples,), dtype int64
-            The class of each image, in the official numbering.
-        target_names : list of str
-            What each class shows.
-        DESCR : str
-            Origin, selection and licence.
-
-    (data, target) : tuple if ``return_X_y`` is True
-        The images and their classes, as above.
+    images : ndarray of shape (n_samples, 3, 32, 32), dtype uint8
+        The images.
+    labels : ndarray of shape (n_samples,), dtype int64
+        Their classes.
 
     Raises
     ------
     ValueError
-        If ``subset`` is none of those above.
-    FileNotFoundError
-        If a file is not in the folder.
-    OSError
-        If a file has another SHA-256 sum than expected; it is computed once per process.
-
-    References
-    ----------
-    .. [1] A. Krizhevsky, "Learning multiple layers of features from tiny images", technical report,
-       University of Toronto, 2009.
-
-    Examples
-    --------
-    >>> from skood.datasets import fetch_cifar10
-    >>> X, y = fetch_cifar10(subset="test", return_X_y=True)
-    >>> X.shape
-    (10000, 3, 32, 32)
+        If a batch is no such pickle, or asks for any code but what rebuilds a NumPy array.
     """
-    return fetch_archive("cifar10", subset=subset, data_home=data_home, return_X_y=return_X_y)
+    batches = [_read_pickle(path, label_key) for path in paths]
+    images = np.concatenate([images for images, _ in batches])
+    return images.reshape(-1, *_IMAGE), np.concatenate([labels for _, labels in batches])
 
 
-def fetch_cifar100(
-    *,
-    subset: str = "train",
-    data_home: str | os.PathLike[str] | None = None,
-    return_X_y: bool = False,
-) -> Fetched:
-    """Read a part of CIFAR-100, small photographs of 100 classes.
-
-    5,000 training and 5,000 test images of CIFAR-100 [1]_, which are 50 of the 500 and 50 of the
-    100 of each class; both shuffled.
+def read_cifar_binaries(
+    paths: Sequence[Path], *, n_labels: int, label_column: int
+) -> tuple[Images, Labels]:
+    """Read batches of records, each a few labels and the 3,072 values of an image.
 
     Parameters
     ----------
-    subset : {"train", "test", "all"}, default="train"
-        Which images to read; "train" and "test" are the parts named above, and "all" reads the
-        one and then the other.
-    data_home : str or path-like, default=None
-        The folder that holds ``cifar100_train_subset.npz`` and ``cifar100_test_subset.npz``.
-        By default, the folder that the environment variable ``SKOOD_DATA`` names or, where there
-        is none, ``~/skood_data``. Nothing is downloaded.
-    return_X_y : bool, default=False
-        Whether to return ``(data, target)`` instead of a Bunch.
+    paths : sequence of paths
+        The batches, in order.
+    n_labels : int
+        Number of labels of an image.
+    label_column : int
+        Which of them is the class.
 
     Returns
     -------
-    data : :class:`~sklearn.utils.Bunch`
-        Dictionary-like object, with the following attributes.
-
-        data : ndarray of shape (n_samples, 3, 32, 32), dtype float32
-            The images, channels first, red, green and blue from 0 to 1.
-        target : ndarray of shape (n_samples,), dtype int64
-            The class of each image, in the official (alphabetical) numbering of the fine classes.
-        DESCR : str
-            Origin, selection and licence.
-
-    (data, target) : tuple if ``return_X_y`` is True
-        The images and their classes, as above.
+    images : ndarray of shape (n_samples, 3, 32, 32), dtype uint8
+        The images.
+    labels : ndarray of shape (n_samples,), dtype int64
+        Their classes.
 
     Raises
     ------
     ValueError
-        If ``subset`` is none of those above.
-    FileNotFoundError
-        If a file is not in the folder.
-    OSError
-        If a file has another SHA-256 sum than expected; it is computed once per process.
-
-    References
-    ----------
-    .. [1] A. Krizhevsky, "Learning multiple layers of features from tiny images", technical report,
-       University of Toronto, 2009.
-
-    Examples
-    --------
-    >>> from skood.datasets import fetch_cifar100
-    >>> X, y = fetch_cifar100(subset="test", return_X_y=True)
-    >>> X.shape
-    (5000, 3, 32, 32)
+        If the size of a batch is no multiple of that of a record.
     """
-    return fetch_archive("cifar100", subset=subset, data_home=data_home, return_X_y=return_X_y)
+    n_bytes = n_labels + _N_PIXELS
+    batches = []
+    for path in paths:
+        content = path.read_bytes()
+        if len(content) % n_bytes or not content:
+            raise ValueError(
+                f"'{path}' holds {len(content)} bytes, expected a multiple of {n_bytes}: for each "
+                f"image {n_labels} of labels and {_N_PIXELS} of pixels."
+            )
+        batches.append(np.frombuffer(content, dtype=np.uint8).reshape(-1, n_bytes))
+    records = np.concatenate(batches)
+    images = records[:, n_labels:].reshape(-1, *_IMAGE)
+    return images, records[:, label_column].astype(np.int64)
+
+
+def _read_pickle(path: Path, label_key: str) -> tuple[NDArray[np.uint8], Labels]:
+    try:
+        with path.open("rb") as file:
+            content = _ArrayUnpickler(file, encoding="latin1").load()
+    # A damaged pickle can fail anywhere, and in its own ways.
+    except Exception as error:
+        raise ValueError(
+            f"'{path}' is no pickled batch of CIFAR, or a damaged one: {error}"
+        ) from error
+    entries = _decode_keys(content)
+    expected = f"expected a dictionary with 'data' and {label_key!r}"
+    if not {"data", label_key} <= set(entries):
+        found = sorted(map(str, entries)) if entries else type(content).__name__
+        raise ValueError(f"'{path}' holds {found}, {expected}.")
+    images = entries["data"]
+    is_images = isinstance(images, np.ndarray) and images.dtype == np.uint8
+    if not is_images or images.shape[1:] != (_N_PIXELS,):
+        raise ValueError(
+            f"'data' in '{path}' must be a uint8 array of shape (n_samples, {_N_PIXELS}), got "
+            f"{_describe(images)}."
+        )
+    labels = np.asarray(entries[label_key], dtype=object)
+    if labels.shape != images.shape[:1] or not all(map(_is_byte, labels)):
+        raise ValueError(
+            f"{label_key!r} in '{path}' must be a list of {len(images)} integers from 0 to 255, "
+            "one for each image."
+        )
+    return images, labels.astype(np.int64)
+
+
+def _decode_keys(content: Any) -> dict[Any, Any]:
+    """Entries of a dictionary, with text keys also where Python 3 wrote bytes."""
+    if not isinstance(content, dict):
+        return {}
+    return {
+        key.decode("latin1") if isinstance(key, bytes) else key: value
+        for key, value in content.items()
+    }
+
+
+def _is_byte(value: Any) -> bool:
+    return type(value) is int and 0 <= value < 256
+
+
+def _describe(value: Any) -> str:
+    if isinstance(value, np.ndarray):
+        return f"{value.dtype} of shape {value.shape}"
+    return type(value).__name__
+
+
+# --------------------------------------------------------------------------------------
+# Unpickling without running what a file asks for
+# --------------------------------------------------------------------------------------
+
+
+def _make_dtype(code: str, align: int = False, copy: int = False) -> np.dtype[Any]:
+    """Stand in for ``numpy.dtype``; pickles of Python 2 give 0 and 1 for False and True."""
+    dtype = np.dtype(code, align=bool(align), copy=bool(copy))
+    if dtype.kind not in "iu":
+        raise pickle.UnpicklingError(f"it asks for an array of {dtype}.")
+    return dtype
+
+
+def _make_array(*_: Any) -> NDArray[np.uint8]:
+    """Stand in for ``numpy._core.multiarray._reconstruct``: the pickle fills the array later."""
+    return np.empty(0, dtype=np.uint8)
+
+
+def _wrap_buffer(
+    buffer: bytes, dtype: np.dtype[Any], shape: tuple[int, ...], order: Literal["C", "F"]
+) -> NDArray[Any]:
+    """Stand in for ``numpy._core.numeric._frombuffer``, which protocol 5 calls."""
+    return np.frombuffer(buffer, dtype=dtype).reshape(shape, order=order)
+
+
+def _encode(text: str, encoding: str) -> bytes:
+    """Stand in for ``codecs.encode``, with which protocol 2 of Python 3 writes bytes."""
+    if encoding != "latin1":
+        raise pickle.UnpicklingError(f"it asks for the codec {encoding!r}.")
+    return text.encode("latin1")
+
+
+class _ArrayUnpickler(pickle.Unpickler):
+    """Unpickler that builds arrays of integers and Python's plain types, and refuses all else."""
+
+    _STAND_INS: dict[tuple[str, str], Callable[..., Any]] = {
+        ("_codecs", "encode"): _encode,
+        ("numpy", "dtype"): _make_dtype,
+        ("numpy.multiarray", "_reconstruct"): _make_array,
+        ("numpy.numeric", "_frombuffer"): _wrap_buffer,
+    }
+
+    def find_class(self, module: str, name: str) -> Any:
+        # NumPy 2 has renamed its folder of private modules.
+        key = module.replace("numpy._core.", "numpy.").replace("numpy.core.", "numpy."), name
+        if key == ("numpy", "ndarray"):
+            return np.ndarray
+        if key not in self._STAND_INS:
+            raise pickle.UnpicklingError(
+                f"it asks for {module}.{name}, which no batch needs. Nothing of it was run."
+            )
+        stand_in = self._STAND_INS[key]
+        # A new function each time: a pickle can set attributes of what it is given.
+        return lambda *arguments: stand_in(*arguments)

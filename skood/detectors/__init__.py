@@ -22,6 +22,7 @@ from ._neuron_count import NeuronCountDetector as NeuronCountDetector
 from ._nn_guide import NNGuideDetector
 from ._open_max import OpenMaxDetector
 from ._she import SHEDetector
+from ._stored_samples import NearestExamples
 from ._vim import ViMDetector
 
 __all__ = [
@@ -45,6 +46,7 @@ __all__ = [
     "NACDetector",
     "NCIDetector",
     "NNGuideDetector",
+    "NearestExamples",
     "OpenMaxDetector",
     "SHEDetector",
     "ViMDetector",

@@ -41,7 +41,7 @@ class Moments:
 
 
 @dataclass
-class StoredSamples:
+class ThresholdSamples:
     """Training samples that are kept for the threshold, one entry a sample."""
 
     rows: NDArray
@@ -52,15 +52,15 @@ class StoredSamples:
     def _parts(self) -> tuple[NDArray, ...]:
         return self.rows, self.lookup, self.is_own, self.hashes
 
-    def take_some(self, n_samples: int) -> StoredSamples:
+    def take_some(self, n_samples: int) -> ThresholdSamples:
         """The samples with the smallest hashes, in order."""
         rows = np.sort(np.argsort(self.hashes, kind="stable")[:n_samples])
-        return StoredSamples(*(part[rows] for part in self._parts()))
+        return ThresholdSamples(*(part[rows] for part in self._parts()))
 
-    def append(self, other: StoredSamples) -> StoredSamples:
+    def append(self, other: ThresholdSamples) -> ThresholdSamples:
         """These samples and then the others."""
         pairs = zip(self._parts(), other._parts(), strict=True)
-        return StoredSamples(*(np.concatenate(pair) for pair in pairs))
+        return ThresholdSamples(*(np.concatenate(pair) for pair in pairs))
 
 
 @dataclass
@@ -68,7 +68,7 @@ class ClassMoments:
     """Moments of each class, and up to ``n_stored`` samples."""
 
     moments: dict[Any, Moments]
-    stored: StoredSamples
+    stored: ThresholdSamples
     n_stored: int
 
     def __post_init__(self) -> None:

@@ -14,7 +14,7 @@ from .._sklearn import Interval
 from .._values import SQUARABLE, below_all
 from ..activations import Activations
 from ._base_incremental import BaseIncrementalDetector
-from ._class_moments import ClassMoments, Moments, StoredSamples, hash_rows
+from ._class_moments import ClassMoments, Moments, ThresholdSamples, hash_rows
 
 _VALUES_PER_BATCH = 2**16
 """Bounds the activations that are held as 64-bit floats at a time."""
@@ -141,7 +141,7 @@ class GaussianActivationDetector(BaseIncrementalDetector):
         }
         # Equal samples that count for different classes are told apart, too.
         hashes = hash_rows(rows, classes.lookup) + classes.finds_itself
-        stored = StoredSamples(rows, classes.lookup, classes.finds_itself, hashes)
+        stored = ThresholdSamples(rows, classes.lookup, classes.finds_itself, hashes)
         return ClassMoments(moments, stored, self.n_threshold_samples)
 
     def _finish(self, summary: ClassMoments) -> NDArray[np.float64]:
@@ -167,7 +167,7 @@ class GaussianActivationDetector(BaseIncrementalDetector):
         floor = np.where(spread > np.finfo(float).eps * size, self.variance_floor * spread, 1.0)
         return floor[self._layer_of_unit]
 
-    def _left_out_scores(self, stored: StoredSamples) -> NDArray[np.float64]:
+    def _left_out_scores(self, stored: ThresholdSamples) -> NDArray[np.float64]:
         position, has_gaussian = find_classes(stored.lookup, self.class_labels_)
         scores = np.empty(len(stored.rows))
         for rows in self._batches(len(scores)):

@@ -24,9 +24,10 @@ from .._warnings import warn_user
 from ..activations import Activations
 from ._base import BaseOneClassDetector
 from ._pattern_groups import PatternGroups, Progression
+from ._stored_samples import StoredSamplesMixin, pad_neighbors
 
 
-class GroupProgressionDetector(BaseOneClassDetector):
+class GroupProgressionDetector(StoredSamplesMixin, BaseOneClassDetector):
     """Groups of nearest training patterns, followed through the layers.
 
     In each layer, the training samples whose patterns are nearest to that of a sample are its
@@ -119,6 +120,8 @@ class GroupProgressionDetector(BaseOneClassDetector):
 
     Among equally near patterns the choice is arbitrary, but always the same, and does not depend
     on the order of the training samples.
+
+    ``kneighbors`` and ``nearest_examples`` find the first members of the final group.
 
     References
     ----------
@@ -285,6 +288,20 @@ class GroupProgressionDetector(BaseOneClassDetector):
         for classifier, (_, held_out) in zip(of_folds, splits, strict=True):
             scores[held_out] = _log_odds(classifier, samples[held_out])
         return scores[: len(inside)]
+
+    def _nearest_stored(self, X, n_neighbors):
+        n_found = min(n_neighbors, len(self.training_rows_))
+        found = self._groups.nearest(pack_layers(X)[-1], n_found)
+        return pad_neighbors(*found, n_neighbors, farthest=self._groups.widths[-1])
+
+    def _stored_layers(self, X, positions):
+        return dict(zip(X.layer_names, self._groups.patterns(positions), strict=True))
+
+    def _stored_rows(self) -> NDArray[np.intp]:
+        return self.training_rows_[self._is_stored]
+
+    def _stored_labels(self):
+        return self._groups.classes if self._by_class else None
 
     def progression(self, X):
         """Describe the groups of each sample, layer by layer.

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from numbers import Integral, Real
+from numbers import Real
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.utils import check_scalar
-from sklearn.utils.validation import check_is_fitted
 
 from .._classes import GROUP_BY, TrainingClasses
 from .._patterns import PackedBits, build_stores, nearest_of_class, pack_layers
@@ -16,9 +14,10 @@ from .._sklearn import Interval
 from .._validation import check_activations
 from ..activations import Activations
 from ._base_incremental import BaseIncrementalDetector
+from ._stored_samples import StoredSamplesMixin, split_layers
 
 
-class HammingNAPDetector(BaseIncrementalDetector):
+class HammingNAPDetector(StoredSamplesMixin, BaseIncrementalDetector):
     """Hamming distance to the nearest activation pattern of the predicted class.
 
     The detector stores the binary activation patterns of the training samples, class by class [1]_.
@@ -164,40 +163,23 @@ class HammingNAPDetector(BaseIncrementalDetector):
     def _score_samples(self, X):
         return self._look_up(_pack(X), self._lookup_classes(X))
 
-    def kneighbors(self, X, n_neighbors=5):
-        """Find the nearest training samples that are stored under the predicted class.
-
-        Parameters
-        ----------
-        X : Activations or array-like of shape (n_samples, n_features)
-            Patterns of the layers seen in ``fit``.
-        n_neighbors : int, default=5
-            How many to find.
-
-        Returns
-        -------
-        distances : ndarray of shape (n_samples, n_neighbors)
-            Hamming distances, ascending.
-        rows : ndarray of shape (n_samples, n_neighbors)
-            Their rows in the ``X`` of ``fit``, or in the rows of all ``partial_fit`` calls one
-            after the other. Where the class has fewer samples, the row is -1 and
-            the distance the number of neurons.
-
-        Raises
-        ------
-        ValueError
-            If ``n_neighbors`` is below 1.
-        """
-        check_is_fitted(self)
-        check_scalar(n_neighbors, "n_neighbors", Integral, min_val=1)
-        X = check_activations(self, X, reset=False)
+    def _nearest_stored(
+        self, X: Activations, n_neighbors: int
+    ) -> tuple[NDArray, NDArray[np.intp]]:
         bits, lookup = _pack(X), self._lookup_classes(X)
         distances = np.full((len(X), n_neighbors), bits.n_bits)
-        neighbors = np.full((len(X), n_neighbors), -1)
+        found = np.full((len(X), n_neighbors), -1)
         for label, store in self.stores_.items():
             if (rows := np.flatnonzero(lookup == label)).size:
-                distances[rows], neighbors[rows] = store.kneighbors(bits[rows], n_neighbors)
-        return distances, neighbors
+                distances[rows], found[rows] = store.kneighbors(bits[rows], n_neighbors)
+        return distances, np.where(found < 0, -1, np.searchsorted(self.training_rows_, found))
+
+    def _stored_layers(self, X: Activations, positions: NDArray[np.intp]) -> dict[str, NDArray]:
+        bits = self._summary.bits[positions.ravel()].unpack()
+        return split_layers(X, bits.reshape(*positions.shape, -1))
+
+    def _stored_labels(self) -> NDArray | None:
+        return self._summary.classes.own if self._by_class else None
 
 
 @dataclass

@@ -7,8 +7,6 @@ from numbers import Integral
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.utils import check_scalar
-from sklearn.utils.validation import check_is_fitted
 
 from .._sklearn import Interval
 from .._values import SQUARABLE
@@ -17,9 +15,10 @@ from ..activations import Activations
 from ._base_incremental import BaseIncrementalDetector
 from ._neighbor_search import EuclideanNeighbors
 from ._row_lengths import row_lengths
+from ._stored_samples import StoredSamplesMixin, pad_neighbors, split_layers
 
 
-class KNNDetector(BaseIncrementalDetector):
+class KNNDetector(StoredSamplesMixin, BaseIncrementalDetector):
     """Distance to the k-th nearest training sample.
 
     Activations are divided by their norm, and the score is minus the Euclidean distance to those
@@ -72,7 +71,8 @@ class KNNDetector(BaseIncrementalDetector):
     1,000 classes. Where there are not k other training samples, the farthest of them counts.
 
     All training samples are stored. The search is exact; it uses faiss where that is installed,
-    and matrix products otherwise.
+    and matrix products otherwise. Where activations are
+    normalised, ``nearest_examples`` gives them the norm of the sample that they are found for.
 
     References
     ----------
@@ -138,37 +138,28 @@ class KNNDetector(BaseIncrementalDetector):
     def _score_samples(self, X):
         return -self._neighbors.kth_distances(self._as_rows(X), self.n_neighbors_)
 
-    def kneighbors(self, X, n_neighbors=None):
-        """Find the nearest training samples.
+    def _nearest_stored(self, X, n_neighbors):
+        n_found = min(n_neighbors, len(self._neighbors.rows))
+        found = self._neighbors.kneighbors(self._as_rows(X), n_found)
+        return pad_neighbors(*found, n_neighbors, farthest=np.inf)
 
-        Parameters
-        ----------
-        X : Activations or array-like of shape (n_samples, n_features)
-            Activations of the layers seen in ``fit``.
-        n_neighbors : int, default=None
-            How many to find, at most the number of training samples; by default ``n_neighbors_``.
+    def _stored_layers(self, X, positions):
+        layers = split_layers(X, self._neighbors.rows[positions])
+        if not self.normalize:
+            return layers
+        return {name: _as_long_as(X[name], values) for name, values in layers.items()}
 
-        Returns
-        -------
-        distances : ndarray of shape (n_samples, n_neighbors)
-            Distances, ascending.
-        rows : ndarray of shape (n_samples, n_neighbors)
-            Their rows in the ``X`` of ``fit``, or in the rows of all ``partial_fit`` calls one
-            after the other.
 
-        Raises
-        ------
-        ValueError
-            If ``n_neighbors`` is below 1, or above the number of training samples.
-        """
-        check_is_fitted(self)
-        n_neighbors = self.n_neighbors_ if n_neighbors is None else n_neighbors
-        check_scalar(
-            n_neighbors, "n_neighbors", Integral, min_val=1, max_val=len(self.training_rows_)
-        )
-        rows = self._as_rows(self._validate(X, reset=False))
-        distances, found = self._neighbors.kneighbors(rows, n_neighbors)
-        return distances, self.training_rows_[found]
+def _as_long_as(samples, examples):
+    """Examples with the norm of the sample that they are found for, as only directions are kept."""
+    wanted = np.linalg.norm(samples, axis=1)[:, np.newaxis, np.newaxis]
+    norms = np.linalg.norm(examples, axis=2, keepdims=True)
+    scaled = examples * np.divide(
+        wanted, norms, out=np.ones_like(norms), where=(norms > 0) & (wanted > 0)
+    )
+    # What was divided and multiplied again is not the same to the last bit.
+    own = np.asarray(samples)[:, np.newaxis]
+    return np.where(np.isclose(scaled, own, rtol=1e-6, atol=0), own, scaled)
 
 
 @dataclass

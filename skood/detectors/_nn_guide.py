@@ -12,6 +12,7 @@ from .._warnings import warn_user
 from ._head_detector import HeadDetector, float64_batches
 from ._neighbor_search import search_rows
 from ._row_lengths import row_lengths
+from ._stored_samples import StoredSamplesMixin, pad_neighbors
 
 _VALUES_PER_BATCH = 2**16
 """Bounds the training features that are held as 64-bit floats at a time."""
@@ -19,7 +20,7 @@ _SPARE_CANDIDATES = 8
 """How many more rows than asked for are compared in double precision."""
 
 
-class NNGuideDetector(HeadDetector):
+class NNGuideDetector(StoredSamplesMixin, HeadDetector):
     """Energy of the logits, guided by the nearest training samples.
 
     The energy of a sample, ``logsumexp(logits)``, is multiplied by how much training samples of
@@ -76,6 +77,9 @@ class NNGuideDetector(HeadDetector):
 
     The formula expects energies above 0, as those of trained classifiers are almost always. The
     cosine with features that are 0 everywhere is 0.
+
+    ``kneighbors`` and ``nearest_examples`` find the stored samples that guide a sample most. Their
+    distance is minus the guidance, the cosine times the energy of the stored sample.
 
     The search is exact; it uses faiss where that is installed, and matrix products otherwise.
 
@@ -161,15 +165,36 @@ class NNGuideDetector(HeadDetector):
 
     def _score_rows(self, features, logits, own=-1):
         # Without the sample's own place in the bank, where it has one.
-        directions, _ = _normalized(features)
-        n_candidates = min(self.n_neighbors_ + 1 + _SPARE_CANDIDATES, len(self._factors))
-        _, found = search_rows(
-            directions.astype(np.float32), self._search_rows, n_candidates, metric="inner_product"
-        )
-        guidance = self._guidance(directions, found)
+        guidance, found = self._candidates(features, self.n_neighbors_ + 1)
         guidance[found == np.reshape(own, (-1, 1))] = -np.inf
         guidance.sort(axis=1)
         return guidance[:, -self.n_neighbors_ :].mean(axis=1) * logsumexp(logits, axis=1)
+
+    def _candidates(self, features, n_neighbors):
+        """Guidance by at least so many of the stored samples that guide most, and their places."""
+        directions, _ = _normalized(features)
+        n_candidates = min(n_neighbors + _SPARE_CANDIDATES, len(self._factors))
+        _, found = search_rows(
+            directions.astype(np.float32), self._search_rows, n_candidates, metric="inner_product"
+        )
+        return self._guidance(directions, found), found
+
+    def _nearest_stored(self, X, n_neighbors):
+        n_found = min(n_neighbors, len(self._factors))
+        distances = np.empty((len(X), n_found))
+        positions = np.empty((len(X), n_found), dtype=np.intp)
+        for rows, features, _ in float64_batches(X):
+            guidance, found = self._candidates(features, n_found)
+            order = np.lexsort((found, -guidance))[:, :n_found]
+            distances[rows] = -np.take_along_axis(guidance, order, axis=1)
+            positions[rows] = np.take_along_axis(found, order, axis=1)
+        return pad_neighbors(distances, positions, n_neighbors, farthest=np.inf)
+
+    def _stored_layers(self, X, positions):
+        return {X.layer_names[0]: self._features[positions]}
+
+    def _stored_rows(self):
+        return self.bank_rows_
 
     def _guidance(self, directions, found):
         """Cosine with each of the stored samples found, times its energy."""

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.utils import gen_batches
 
-from .._patterns import PackedBits, Words, hamming_neighbors
+from .._patterns import Neighbors, PackedBits, Words, hamming_neighbors
 
 _WORDS_PER_BATCH = 2**22
 """Bounds the patterns of group members that are held at a time."""
@@ -55,6 +55,7 @@ class PatternGroups:
         self.widths = [bits.n_bits for bits in layers]
         self._words = [bits.words[order] for bits in layers]
         self._codes = codes[order]
+        self._row_at = order
         self._position_of_row = np.argsort(order)
         self._n_neighbors = n_neighbors
 
@@ -94,6 +95,32 @@ class PatternGroups:
     def knows(self, classes: NDArray) -> NDArray[np.bool_]:
         """Whether there are training samples of each class."""
         return self._encode(classes) >= 0
+
+    @property
+    def classes(self) -> NDArray:
+        """Class of each training sample."""
+        return self._known[self._codes[self._position_of_row]]
+
+    def nearest(self, bits: PackedBits, n_neighbors: int) -> Neighbors:
+        """Distances in the last layer to the nearest training samples, and their positions.
+
+        Parameters
+        ----------
+        bits : PackedBits of shape (n_samples, n_bits)
+            Patterns of the last layer.
+        n_neighbors : int
+            How many to find, at most the number of training samples.
+        """
+        distances, found = hamming_neighbors(bits.words, self._words[-1], n_neighbors)
+        return distances, self._row_at[found]
+
+    def patterns(self, rows: NDArray[np.intp]) -> list[NDArray[np.bool_]]:
+        r"""Patterns of training samples, layer by layer, of shape (\*rows.shape, n_bits)."""
+        positions = self._position_of_row[rows.ravel()]
+        return [
+            PackedBits(words[positions], width).unpack().reshape(*rows.shape, width)
+            for words, width in zip(self._words, self.widths, strict=True)
+        ]
 
     def _encode(self, classes: NDArray) -> NDArray[np.intp]:
         """Number of each class among the known ones, -1 for a class that no group can hold."""

@@ -11,6 +11,7 @@ from .._warnings import warn_user
 from ..activations import Activations
 from ._base import BaseOneClassDetector
 from ._row_lengths import row_lengths
+from ._stored_samples import split_layers
 
 _VALUES_PER_BATCH = 2**16
 """Bounds the activations that are held as 64-bit floats at a time."""
@@ -124,9 +125,7 @@ class SHEDetector(BaseOneClassDetector):
                 for code in range(len(self.class_labels_))
             ]
         )
-        ends = np.cumsum([np.prod(shape, dtype=int) for shape in X.layer_shapes.values()])
-        means = np.split(self._means, ends[:-1], axis=1)
-        self.class_means_ = dict(zip(X.layer_names, means, strict=True))
+        self.class_means_ = split_layers(X, self._means)
         self._warn_of_silent_classes()
         return self._set_unknown_class_score(*self._similarities(X))
 

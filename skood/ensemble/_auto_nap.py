@@ -17,7 +17,6 @@ from .._sklearn import HasMethods, Interval, StrOptions
 from .._validation import check_activations
 from ..activations import Activations, PackedBits
 from ..detectors import BaseDetector
-from ..preprocessing._pooling import POOLINGS
 from ._nap_configuration import (
     choose_layers,
     choose_percentile,
@@ -25,6 +24,7 @@ from ._nap_configuration import (
     percentile_weight,
 )
 from ._nap_members import (
+    POOLINGS,
     Choice,
     Member,
     RowRoles,
@@ -88,6 +88,8 @@ class AutoNAPDetector(BaseDetector):
         Weight of each in the sum.
     results_ : dict of str to ndarray of shape (n_settings,)
         What was tried: "layer", "pooling", "percentile", and their "tau" and "accuracy".
+    distinct_settings_ : ndarray of shape (n_settings,), dtype bool
+        Which of these to look at: of settings that give the same patterns, the last one.
     training_rows_ : ndarray of shape (n_validation_samples,)
         The in-distribution rows of ``X`` in ``fit`` that set the thresholds.
     training_scores_ : ndarray of shape (n_validation_samples,)
@@ -357,7 +359,7 @@ class AutoNAPDetector(BaseDetector):
         # Of settings that give the same patterns, the last is the one that is chosen.
         last = {source.key(X): source for sources in layers for source in sources}
         is_last = [last[source.key(X)] is source for sources in layers for source in sources]
-        self._is_distinct = np.repeat(is_last, len(self.percentiles))
+        self.distinct_settings_ = np.repeat(is_last, len(self.percentiles))
 
     def _build_all(self, X, roles, layers):
         """The members that all settings would be, in the order of ``results_``."""

@@ -11,8 +11,10 @@ from numpy.typing import NDArray
 
 from .._patterns import PackedBits, PatternStore, build_stores, nearest_of_class, quantile_bits
 from ..activations import Activations
-from ..preprocessing._pooling import pool
+from ..preprocessing import PoolingReducer
 from ._nap_configuration import choose_threshold
+
+POOLINGS = ("max", "avg", "sum", "flatten")
 
 
 @dataclass(frozen=True)
@@ -36,7 +38,8 @@ class Source:
 
     def values(self, X: Activations) -> NDArray:
         """Pooled activations of shape (n_samples, n_units)."""
-        return pool(np.asarray(X[self.name]), self.pooling)
+        layers = {self.name: np.asarray(X[self.name])}
+        return PoolingReducer(self.pooling).pool_layers(layers)[self.name]
 
     def key(self, X: Activations) -> tuple[str, str]:
         """Tells what gives other values; without spatial axes, all poolings give the same."""

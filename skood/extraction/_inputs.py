@@ -14,7 +14,7 @@ from scipy.sparse import issparse
 from sklearn.utils import assert_all_finite, gen_batches
 from sklearn.utils.validation import validate_data
 
-from ..networks import Batch, count_rows, take_rows
+from ..networks import Batch, count_samples, take_samples
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ class Batches:
             If there is no sample.
         """
         for batch in self:
-            return take_rows(batch, [0, -1])
+            return take_samples(batch, [0, -1])
         raise ValueError("Found 0 samples where at least 1 is needed.")
 
 
@@ -75,7 +75,7 @@ def as_batches(
         _check_kind(X)
         any_length = any_length and np.ndim(X) > 1
         data = _validate(estimator, X, reset=reset, any_length=any_length)
-    return Batches(partial(_slice, data, batch_size, estimator), count_rows(data), data)
+    return Batches(partial(_slice, data, batch_size, estimator), count_samples(data), data)
 
 
 def forget_features(estimator: Any) -> None:
@@ -93,8 +93,8 @@ def as_arrays(data: Batch, to_numpy: Callable[[Any], NDArray]) -> Any:
 
 
 def _slice(data: Batch, batch_size: int, estimator: Any) -> Iterator[Batch]:
-    for rows in gen_batches(count_rows(data), batch_size):
-        batch = take_rows(data, rows)
+    for rows in gen_batches(count_samples(data), batch_size):
+        batch = take_samples(data, rows)
         _check_finite(estimator, batch)
         yield batch
 

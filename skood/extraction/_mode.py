@@ -7,7 +7,7 @@ from dataclasses import astuple, dataclass
 from functools import partial
 from typing import Any, NamedTuple
 
-from ..networks import LayerCallback, NetworkAdapter, Trace, count_rows, take_rows
+from ..networks import LayerCallback, NetworkAdapter, Trace, count_samples, take_samples
 from ._gradients import gradient_name, owner_of, with_gradients
 from ._passes import Passes
 from ._perturbation import BasePerturbation
@@ -52,7 +52,7 @@ class Mode:
     ) -> Outcome:
         """Run on the batch of the given number."""
         run = partial(self._run, adapter, trace=trace, layers=layers, number=number)
-        if count_rows(batch) > 1:
+        if count_samples(batch) > 1:
             return run(batch, keep=keep)
         one = _One(trace.n_axes)
         try:
@@ -120,7 +120,7 @@ class _One:
     def run(self, run: Callable[..., Outcome], batch: Any) -> Outcome:
         """Run on the sample, or on a batch that repeats it."""
         self.kept.clear()
-        n_rows = count_rows(batch)
+        n_rows = count_samples(batch)
         outcome = run(batch, keep=partial(self.hold, n_rows))
         if outcome.logits is not None and len(outcome.logits) != n_rows:
             raise ValueError(
@@ -132,6 +132,6 @@ class _One:
     def run_doubled(self, run: Callable[..., Outcome], batch: Any, error: Exception) -> Outcome:
         """Run on the sample twice over; what fails again fails with the first error."""
         try:
-            return self.run(run, take_rows(batch, [0, 0]))
+            return self.run(run, take_samples(batch, [0, 0]))
         except Exception:
             raise error from None

@@ -132,12 +132,12 @@ class BasePerturbation(BaseEstimator, ABC):
 class ODIN(BasePerturbation):
     """Move inputs towards the class that the network predicts for them.
 
-    To be given to :class:`~skood.ActivationExtractor`. An input ``x`` becomes
+    The parameter ``perturbation`` of :class:`~skood.ActivationExtractor`. An input ``x`` becomes
 
     ``x - epsilon / std * sign(gradient of the cross-entropy of softmax(logits / temperature))``,
 
-    where the cross-entropy is that of the predicted class. The confidence of in-distribution
-    samples rises more by it than that of others. Layers and logits are then those of the
+    where the cross-entropy is that of the predicted class. It raises the confidence of
+    in-distribution samples more than that of others. Layers and logits are then those of the
     changed input; the predictions stay those of the network for ``x``.
 
     Parameters
@@ -158,7 +158,7 @@ class ODIN(BasePerturbation):
 
     Notes
     -----
-    Where the gradient is exactly 0, the input stays as it is. The changed input is not clipped to
+    Where the gradient is exactly 0, the input is not changed. The changed input is not clipped to
     a range.
 
     References
@@ -229,7 +229,7 @@ class ODIN(BasePerturbation):
 class MahalanobisPerturbation(BasePerturbation):
     """Move inputs towards the class that is nearest in the space of features.
 
-    To be given to :class:`~skood.ActivationExtractor`. An input ``x`` becomes
+    The parameter ``perturbation`` of :class:`~skood.ActivationExtractor`. An input ``x`` becomes
 
     ``x - epsilon / std * sign(gradient of the squared Mahalanobis distance)``,
 
@@ -258,7 +258,7 @@ class MahalanobisPerturbation(BasePerturbation):
 
     Notes
     -----
-    Where the gradient is exactly 0, the input stays as it is. The changed input is not clipped to
+    Where the gradient is exactly 0, the input is not changed. The changed input is not clipped to
     a range. The nearest class is found in each layer on its own.
 
     References

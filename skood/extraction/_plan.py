@@ -11,7 +11,7 @@ from tqdm import tqdm
 
 from .._layer_names import match_layers
 from ..activations import Activations, LinearHead, PackedBits
-from ..networks import PENULTIMATE, NetworkAdapter, Trace, count_rows
+from ..networks import PENULTIMATE, NetworkAdapter, Trace, count_samples
 from ._collector import Collector, reduce_activations, units_first, without_false_head
 from ._inputs import Batches
 from ._mode import Mode
@@ -125,7 +125,7 @@ def extract(
     with bar, adapter.untouched():
         for number, batch in enumerate(batches):
             outcome = mode.run(adapter, batch, plan.trace, layers, collector.keep, number=number)
-            n_rows = count_rows(batch)
+            n_rows = count_samples(batch)
             collector.end_batch(n_rows, *outcome)
             bar.update(n_rows)
         head = adapter.head(plan.trace)

@@ -20,17 +20,11 @@ from .._patterns import pack_layers
 from .._sklearn import Interval, validate_params
 from .._validation import ARRAY_LAYER
 from ..activations import Activations, PackedBits
+from ..detectors import NearestExamples
 from ..ensemble import LayerEnsembleDetector
-from ..shaping._base import BaseShaper
+from ..shaping import BaseShaper
 from ._explanation import Explanation
-from ._nearest_examples import (
-    NearestExamples,
-    check_labels,
-    keeps_patterns,
-    keeps_samples,
-    kept_examples,
-    reference_examples,
-)
+from ._nearest_examples import keeps_samples, kept_examples, reference_examples
 
 Score = Callable[[Activations], NDArray]
 
@@ -63,9 +57,9 @@ def explain(
     X : Activations or array-like of shape (n_samples, n_features)
         What the detector, or the pipeline, scores.
     X_train : Activations or array-like of shape (n_training_samples, n_features), default=None
-        What it was fitted on, or other samples to compare with. Not needed for a
-        :class:`~skood.HammingNAPDetector`, a :class:`~skood.detectors.KNNDetector` or a
-        :class:`~skood.GroupProgressionDetector`, which keep their training samples.
+        What it was fitted on, or other samples to compare with. Not needed for detectors that keep
+        their training samples, those with a method ``nearest_examples``, such as
+        :class:`~skood.HammingNAPDetector` and :class:`~skood.detectors.KNNDetector`.
     y_train : array-like of shape (n_training_samples,), default=None
         Classes of the training samples; -1 marks an out-of-distribution one, which is not compared
         with. By default the classes are those predicted by the network, where these are known.
@@ -101,8 +95,8 @@ def explain(
     through the rest of the network. Weights of single neurons need not add up to that of their
     layer, except where the score is a sum over neurons.
 
-    **Neighbours** are found by the detector's own search where it has one (``kneighbors``, or the
-    final group of a ``GroupProgressionDetector``). Otherwise they are the training samples of the
+    **Neighbours** are found by the detector's own search where it has one (``nearest_examples``, or
+    ``kneighbors`` of other libraries). Otherwise they are the training samples of the
     predicted class that are nearest by Hamming distance, where all layers are binary, or else by
     Euclidean distance with each layer divided by the root mean square of its norm in ``X_train``.
     A training sample is its own nearest example, and then all weights are 0.
@@ -144,9 +138,8 @@ def explain(
     shaped = shape(X)
     scores = _score(detector, shaped)
     A = _as_activations(X)
-    if keeps_patterns(detector):
-        A = A.replace(dict(zip(A.layer_names, pack_layers(A), strict=True)))
     examples = _find(detector, A, X, X_train, y_train, n_neighbors)
+    A = _as_compared(A, examples)
     score = _scorer(_without_ranks(detector), shape, X)
     layer_weights, neuron_weights = _weigh(score, _with_head(A, detector), examples)
     return Explanation(
@@ -160,7 +153,7 @@ def explain(
         layer_weights=layer_weights,
         neuron_weights=neuron_weights,
         values={name: _by_unit(np.asarray(layer), 2) for name, layer in A.items()},
-        neighbor_values=_mean_values(examples),
+        neighbor_values=_mean_values(A, examples),
         n_neurons=n_neurons,
     )
 
@@ -241,29 +234,30 @@ def _find(
     n_neighbors: int,
 ) -> NearestExamples:
     A_train = None if X_train is None else _as_activations(X_train)
-    name = type(detector).__name__
     if A_train is not None and A_train.layer_shapes != A.layer_shapes:
         raise ValueError(
             f"X_train has the layers {A_train.layer_shapes}, but X has {A.layer_shapes}."
         )
     if keeps_samples(detector):
-        n_seen = detector.n_samples_seen_
-        if A_train is not None and len(A_train) != n_seen:
-            raise ValueError(
-                f"{name} was fitted on {n_seen} samples, but X_train has {len(A_train)}. "
-                "It keeps them, so X_train can be left out."
-            )
-        labels = check_labels(y_train, n_seen)
-        if labels is None and A_train is not None and not keeps_patterns(detector):
-            labels = A_train.predictions
-        return kept_examples(detector, A, X, n_neighbors, labels)
+        return kept_examples(detector, X, A_train, y_train, n_neighbors)
     if A_train is None:
         raise ValueError(
-            f"{name} does not keep its training samples: give them, or others to compare with, "
-            "as X_train."
+            f"{type(detector).__name__} does not keep its training samples: give them, or others "
+            "to compare with, as X_train."
         )
-    labels = check_labels(y_train, len(A_train))
-    return reference_examples(detector, A, X, A_train, n_neighbors, labels)
+    return reference_examples(detector, A, X, A_train, y_train, n_neighbors)
+
+
+def _as_compared(A: Activations, examples: NearestExamples) -> Activations:
+    """The samples in the form of their examples: as patterns where these are patterns."""
+    names = [
+        name
+        for name, values in examples.layers.items()
+        if values.dtype == bool and A[name].dtype != bool
+    ]
+    if not names:
+        return A
+    return A.replace(dict(A.items()) | dict(zip(names, pack_layers(A[names]), strict=True)))
 
 
 def _weigh(
@@ -278,8 +272,9 @@ def _weigh(
         sample = A[[i]]
         own_score = score(sample)
         for name in A.layer_names:
-            scores = _score_changes(score, sample, own_score, name, examples.layers[name][i, 0])
-            rises = scores - own_score
+            # Of layers that the detector does not read, examples may hold nothing.
+            example = examples.layers[name][i, 0] if name in examples.layers else sample[name][0]
+            rises = _score_changes(score, sample, own_score, name, example) - own_score
             # One row and many are not rounded alike.
             rises[np.abs(rises) <= 1e-12 * np.abs(own_score)] = 0
             neuron_weights[name][i], layer_weights[name][i] = rises[:-1], rises[-1]
@@ -339,12 +334,12 @@ def _by_unit(values: NDArray, n_axes: int) -> NDArray:
     return values.mean(axis=tuple(range(n_axes, values.ndim)))
 
 
-def _mean_values(examples: NearestExamples) -> dict[str, NDArray[np.float64]]:
-    """What each unit does on average in the examples found, NaN where there are none."""
+def _mean_values(A: Activations, examples: NearestExamples) -> dict[str, NDArray[np.float64]]:
+    """What each unit does on average in the examples found, NaN where that is not known."""
     found = (examples.rows >= 0)[:, :, np.newaxis]
     counts = found.sum(axis=1)
-    means = {}
+    means = {name: np.full((len(A), s[0]), np.nan) for name, s in A.layer_shapes.items()}
     for name, values in examples.layers.items():
         total = np.sum(_by_unit(values, 3), axis=1, where=found, dtype=np.float64)
-        means[name] = np.divide(total, counts, out=np.full(total.shape, np.nan), where=counts > 0)
+        np.divide(total, counts, out=means[name], where=counts > 0)
     return means

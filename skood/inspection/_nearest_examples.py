@@ -2,43 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
-from math import prod
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn.metrics import euclidean_distances
 
-from .._marks import OOD_LABEL, check_mark_is_no_class, in_distribution_mask, read_labels
-from .._patterns import hamming_neighbors, pack_layers
+from .._marks import check_mark_is_no_class, in_distribution_mask, labels_at, read_labels
 from ..activations import Activations, PackedBits
-from ..detectors import GroupProgressionDetector, HammingNAPDetector, KNNDetector
-
-
-@dataclass(frozen=True)
-class NearestExamples:
-    """Training examples, nearest first; a row of -1 is none."""
-
-    distances: NDArray  # (n_samples, n_neighbors)
-    rows: NDArray[np.intp]  # (n_samples, n_neighbors)
-    labels: NDArray | None  # (n_samples, n_neighbors)
-    layers: Mapping[str, NDArray]  # each (n_samples, n_neighbors, ...)
+from ..detectors import NearestExamples
 
 
 def keeps_samples(detector: Any) -> bool:
-    """Whether a fitted detector knows what its training samples did."""
-    return isinstance(detector, GroupProgressionDetector | HammingNAPDetector | KNNDetector)
-
-
-def keeps_patterns(detector: Any) -> bool:
-    """Whether it knows that of them as binary patterns."""
-    return isinstance(detector, GroupProgressionDetector | HammingNAPDetector)
+    """Whether a detector finds the training samples that it was fitted on by itself."""
+    return hasattr(detector, "nearest_examples")
 
 
 def kept_examples(
-    detector: Any, A: Activations, X: Any, n_neighbors: int, labels: NDArray | None
+    detector: Any,
+    X: Any,
+    A_train: Activations | None,
+    y_train: ArrayLike | None,
+    n_neighbors: int,
 ) -> NearestExamples:
     """Nearest examples among those that a detector keeps.
 
@@ -46,80 +32,38 @@ def kept_examples(
     ----------
     detector : fitted detector
         One that ``keeps_samples``.
-    A : Activations
-        The samples; as patterns, where the detector keeps patterns.
     X : Activations or array-like
-        The same samples, as the detector takes them.
+        The samples, as the detector takes them.
+    A_train : Activations or None
+        What it was fitted on. Only for predictions where it keeps no classes, and for layers that
+        it does not read.
+    y_train : array-like of shape (n_training_samples,) or None
+        Labels of the rows of ``fit``; by default the classes that the detector keeps, if any.
     n_neighbors : int
         How many to find.
-    labels : ndarray of shape (n_training_samples,)
-        Labels of the rows of ``fit``; by default the classes that the detector keeps, if any.
+
+    Raises
+    ------
+    ValueError
+        If there are not as many labels, or samples in ``A_train``, as in ``fit``.
     """
-    if isinstance(detector, GroupProgressionDetector):
-        return _examples_of_groups(detector, A, n_neighbors, labels)
-    n_found = min(n_neighbors, len(detector.training_rows_))
-    missing = [(0, 0), (0, n_neighbors - n_found)]
-    distances, rows = detector.kneighbors(X, n_found)
-    none = np.inf if isinstance(detector, KNNDetector) else A.shape[1]
-    distances = np.pad(distances, missing, constant_values=none)
-    rows = np.pad(rows, missing, constant_values=-1)
-    positions = np.searchsorted(detector.training_rows_, np.maximum(rows, 0))
-    if isinstance(detector, HammingNAPDetector):
-        stored = detector._summary
-        kept = np.reshape(stored.bits[positions.ravel()].unpack(), (*rows.shape, -1))
-        layers = _cut_apart(kept, A)
-        if labels is None and detector._by_class:
-            return NearestExamples(
-                distances, rows, _labels_at(stored.classes.own, positions, rows), layers
-            )
-    else:
-        layers = _cut_apart(detector._neighbors.rows[positions], A)
-        if detector.normalize:
-            layers = {name: _scale_as(A[name], values) for name, values in layers.items()}
-    return NearestExamples(distances, rows, _labels_at(labels, rows, rows), layers)
-
-
-def _examples_of_groups(
-    detector: Any, A: Activations, n_neighbors: int, labels: NDArray | None
-) -> NearestExamples:
-    """The first members of the final group, that of the last layer."""
-    groups, bits = detector._groups, pack_layers(A)
-    stored_rows = detector.training_rows_[detector._is_stored]
-    n_found = min(n_neighbors, len(stored_rows))
-    distances = np.full((len(A), n_neighbors), groups.widths[-1])
-    positions = np.full((len(A), n_neighbors), -1)
-    distances[:, :n_found], positions[:, :n_found] = hamming_neighbors(
-        bits[-1].words, groups._words[-1], n_found
+    n_seen = detector.n_samples_seen_
+    if A_train is not None and len(A_train) != n_seen:
+        raise ValueError(
+            f"{type(detector).__name__} was fitted on {n_seen} samples, but X_train has "
+            f"{len(A_train)}. It keeps them, so X_train can be left out."
+        )
+    labels = _check_labels(y_train, n_seen)
+    found = detector.nearest_examples(X, n_neighbors)
+    if A_train is None:
+        return found if labels is None else replace(found, labels=labels_at(labels, found.rows))
+    if labels is None and found.labels is None:
+        labels = A_train.predictions
+    return replace(
+        found,
+        labels=found.labels if labels is None else labels_at(labels, found.rows),
+        layers=_values_at(A_train, found.rows) | found.layers,
     )
-    row_at_position = stored_rows[np.argsort(groups._position_of_row)]
-    rows = np.where(positions < 0, -1, row_at_position[positions])
-    layers = {
-        name: PackedBits(words[positions.ravel()], width).unpack().reshape(*positions.shape, width)
-        for name, words, width in zip(A.layer_names, groups._words, groups.widths, strict=True)
-    }
-    if labels is None and detector._by_class:
-        found = _labels_at(groups._known[groups._codes], positions, rows)
-    else:
-        found = _labels_at(labels, rows, rows)
-    return NearestExamples(distances, rows, found, layers)
-
-
-def _cut_apart(kept: NDArray, A: Activations) -> dict[str, NDArray]:
-    """Cut layers that lie side by side apart again."""
-    ends = np.cumsum([prod(shape) for shape in A.layer_shapes.values()])
-    return dict(zip(A.layer_names, np.split(kept, ends[:-1], axis=-1), strict=True))
-
-
-def _scale_as(sample: NDArray, values: NDArray) -> NDArray:
-    """Neighbours' values with the norm of the sample, where only directions were kept."""
-    wanted = np.linalg.norm(sample, axis=1)[:, np.newaxis, np.newaxis]
-    norms = np.linalg.norm(values, axis=2, keepdims=True)
-    scaled = values * np.divide(
-        wanted, norms, out=np.ones_like(norms), where=(norms > 0) & (wanted > 0)
-    )
-    # What was divided and multiplied again is not the same to the last bit.
-    own = np.asarray(sample)[:, np.newaxis]
-    return np.where(np.isclose(scaled, own, rtol=1e-6, atol=0), own, scaled)
 
 
 def reference_examples(
@@ -127,8 +71,8 @@ def reference_examples(
     A: Activations,
     X: Any,
     A_train: Activations,
+    y_train: ArrayLike | None,
     n_neighbors: int,
-    labels: NDArray | None,
 ) -> NearestExamples:
     """Nearest examples in given training data, by the detector's own search if it has one.
 
@@ -142,12 +86,19 @@ def reference_examples(
         The same samples, as the detector takes them.
     A_train : Activations
         Where to look.
-    n_neighbors : int
-        How many to find.
-    labels : ndarray of shape (n_training_samples,)
+    y_train : array-like of shape (n_training_samples,) or None
         Labels of the training data; rows marked -1 are not looked at. By default the predicted
         classes, if there are any.
+    n_neighbors : int
+        How many to find.
+
+    Raises
+    ------
+    ValueError
+        If there are not as many labels as training samples, all of them are marked -1, or the
+        detector finds neighbours among other samples than these.
     """
+    labels = _check_labels(y_train, len(A_train))
     inside = np.ones(len(A_train), dtype=bool)
     if labels is not None:
         check_mark_is_no_class(A_train)
@@ -165,11 +116,16 @@ def reference_examples(
         distances, rows = _search(A, A_train, inside, n_neighbors)
     if labels is None:
         labels = A_train.predictions
-    layers = {
-        name: _unpacked(A_train[np.maximum(rows, 0).ravel()][name]).reshape(*rows.shape, *shape)
-        for name, shape in A.layer_shapes.items()
+    return NearestExamples(distances, rows, labels_at(labels, rows), _values_at(A_train, rows))
+
+
+def _values_at(A_train: Activations, rows: NDArray[np.intp]) -> dict[str, NDArray]:
+    """What the neurons of the rows found do; anything where there is none."""
+    found = A_train[np.maximum(rows, 0).ravel()]
+    return {
+        name: _unpacked(found[name]).reshape(*rows.shape, *shape)
+        for name, shape in found.layer_shapes.items()
     }
-    return NearestExamples(distances, rows, _labels_at(labels, rows, rows), layers)
 
 
 def _search(
@@ -228,15 +184,7 @@ def _squared_distances(samples: Any, candidates: Any) -> NDArray:
     return euclidean_distances(*flat, squared=True)
 
 
-def _labels_at(labels: NDArray | None, positions: NDArray, rows: NDArray) -> NDArray | None:
-    """Labels of the rows found; -1, or no text, where there is none."""
-    if labels is None:
-        return None
-    none = "" if labels.dtype.kind in "US" else OOD_LABEL
-    return np.where(rows < 0, none, labels[positions])
-
-
-def check_labels(y_train: ArrayLike | None, n_samples: int) -> NDArray | None:
+def _check_labels(y_train: ArrayLike | None, n_samples: int) -> NDArray | None:
     """Labels of the training data as an array.
 
     Raises

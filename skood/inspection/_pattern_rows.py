@@ -9,7 +9,6 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn.utils.validation import column_or_1d
 
-from .._classes import lookup_classes
 from .._patterns import pack_layers
 from .._validation import check_activations
 from ..activations import Activations
@@ -70,22 +69,21 @@ def rows_of_sample(detector: HammingNAPDetector, X: Any) -> tuple[PatternRows, s
         If no pattern is stored for the sample's class.
     """
     verdict = "alarm" if detector.predict(X)[0] == -1 else "no alarm"
+    found = detector.nearest_examples(X, n_examples=1)
     X = check_activations(detector, X, reset=False)
-    (label,) = lookup_classes(detector, X, by_class=detector._by_class).tolist()
-    if label not in detector.stores_:
-        known = list(detector.stores_)
+    predicted = "" if found.labels is None else f"class {X.predictions.tolist()[0]}, "
+    if found.rows[0, 0] < 0:
+        label, known = X.predictions.tolist()[0], list(detector.stores_)
         raise ValueError(f"No pattern is stored for class {label!r}; there are some for {known}.")
     pattern = np.hstack([_bits(X, layer) for layer in X.layer_names])
-    stored = detector.stores_[label].patterns.unpack()
-    # The first of equally near ones is the most common: stores are in that order.
-    nearest = stored[np.count_nonzero(stored != pattern, axis=1).argmin()]
-    n_differ = np.count_nonzero(nearest != pattern)
+    # Of equally near ones this is the most common: stores are in that order.
+    nearest = np.hstack([values[:, 0] for values in found.layers.values()])
+    n_differ = found.distances[0, 0]
     rows = PatternRows(
         np.vstack([nearest, pattern]),
         np.array(["stored pattern", "sample"]),
         {layer: np.arange(shape[0]) for layer, shape in X.layer_shapes.items()},
     )
-    predicted = f"class {label}, " if detector._by_class else ""
     differ = "differs" if n_differ == 1 else "differ"
     return rows, f"{predicted}{verdict}: {n_differ} of {pattern.size} neurons {differ}"
 

@@ -149,7 +149,7 @@ class SettingAccuracyDisplay:
         if not isinstance(detector, AutoNAPDetector):
             raise TypeError(f"Expected an AutoNAPDetector, got {detector!r}.")
         test = detector.score_settings(X, y)
-        results, distinct = detector.results_, detector._is_distinct
+        results, distinct = detector.results_, detector.distinct_settings_
         return cls.from_predictions(
             results["accuracy"][distinct],
             test[distinct],

@@ -14,12 +14,14 @@ from ._drawing import line_style
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.collections import PolyCollection
+    from matplotlib.lines import Line2D
 
 _OVERLAP = tuple(percent / 100 for percent in range(0, 100, 5))
 
 
 class SharedNeuronDisplay:
-    """Share of a class's most important neurons that many classes share, a line for each network.
+    """Fraction of a class's important neurons that many classes share, a line for each network.
 
     Create it by :meth:`from_contributions`. The line falls early where each class has neurons of
     its own, and stays high where the same neurons are important for most classes. The band
@@ -28,11 +30,11 @@ class SharedNeuronDisplay:
     Parameters
     ----------
     shares : dict of str to array-like of shape (n_classes, n_overlaps)
-        For each network, the shares of each class.
+        For each network, the fractions of each class.
     overlap : array-like of shape (n_overlaps,)
-        The shares of the classes.
-    top : float
-        The share of the units that are a class's most important ones.
+        The fractions of the classes.
+    percentile : float
+        A class's most important units are those whose contribution is above it.
 
     Attributes
     ----------
@@ -55,23 +57,25 @@ class SharedNeuronDisplay:
     >>> from skood.inspection import SharedNeuronDisplay
     >>> contributions = [[5.0, 5.0, 5.0], [4.0, 0.0, 0.0], [0.0, 4.0, 0.0], [0.0, 0.0, 4.0]]
     >>> display = SharedNeuronDisplay.from_contributions(
-    ...     {"net": contributions}, top=0.5, overlap=[0.3, 0.5]
+    ...     {"net": contributions}, percentile=50, overlap=[0.3, 0.5]
     ... )
     >>> display.lines_["net"].get_ydata()
     array([100.,  50.])
     """
 
-    def __init__(self, *, shares: Mapping[str, ArrayLike], overlap: ArrayLike, top: float) -> None:
+    def __init__(
+        self, *, shares: Mapping[str, ArrayLike], overlap: ArrayLike, percentile: float
+    ) -> None:
         self.shares = shares
         self.overlap = overlap
-        self.top = top
+        self.percentile = percentile
 
     @classmethod
     def from_contributions(
         cls,
         contributions: Any,
         *,
-        top: float = 0.1,
+        percentile: float = 90,
         overlap: ArrayLike = _OVERLAP,
         ax: Axes | None = None,
         **line_kw: Any,
@@ -84,10 +88,10 @@ class SharedNeuronDisplay:
             Contributions of the units to the classes, as
             :func:`~skood.shaping.shared_top_neurons` takes them, or several by the names that the
             legend shows.
-        top : float in (0, 1), default=0.1
-            Share of the units that are a class's most important ones.
+        percentile : float in (0, 100), default=90
+            A class's most important units are those whose contribution is above it.
         overlap : array-like of float in [0, 1), default=0, 0.05, ..., 0.95
-            Shares of the classes.
+            Fractions of the classes.
         ax : matplotlib Axes, default=None
             Axes to draw on; new ones by default.
         **line_kw : dict
@@ -107,10 +111,10 @@ class SharedNeuronDisplay:
             contributions = {"network": contributions}
         overlap = np.sort(np.atleast_1d(np.asarray(overlap, dtype=np.float64)))
         shares = {
-            name: shared_top_neurons(of_one, top=top, overlap=overlap, average=False)
+            name: shared_top_neurons(of_one, percentile=percentile, overlap=overlap, average=False)
             for name, of_one in contributions.items()
         }
-        return cls(shares=shares, overlap=overlap, top=top).plot(ax, **line_kw)
+        return cls(shares=shares, overlap=overlap, percentile=percentile).plot(ax, **line_kw)
 
     def plot(self, ax: Axes | None = None, **line_kw: Any) -> SharedNeuronDisplay:
         """Draw the lines.
@@ -129,7 +133,8 @@ class SharedNeuronDisplay:
         """
         self.figure_, self.ax_ = get_axes(ax, "SharedNeuronDisplay")
         percent = 100 * np.asarray(self.overlap, dtype=np.float64)
-        self.lines_, self.ranges_ = {}, {}
+        self.lines_: dict[str, Line2D] = {}
+        self.ranges_: dict[str, PolyCollection] = {}
         for number, (name, shares) in enumerate(self.shares.items()):
             values = 100 * np.asarray(shares, dtype=np.float64)
             values = values[~np.isnan(values).any(axis=1)]
@@ -139,12 +144,12 @@ class SharedNeuronDisplay:
             self.ranges_[name] = self._draw_range(percent, values, line.get_color())
         self.ax_.set(
             xlabel="more than this share of the classes (%)",
-            ylabel=f"shared of a class's top {100 * self.top:.4g} % neurons (%)",
+            ylabel=f"shared of a class's top {100 - self.percentile:.4g} % neurons (%)",
             ylim=(0, 103),
         )
         self.ax_.legend()
         return self
 
-    def _draw_range(self, percent: NDArray, values: NDArray, color: Any) -> Any:
+    def _draw_range(self, percent: NDArray, values: NDArray, color: Any) -> PolyCollection:
         lowest, highest = values.min(axis=0), values.max(axis=0)
         return self.ax_.fill_between(percent, lowest, highest, color=color, alpha=0.15, linewidth=0)

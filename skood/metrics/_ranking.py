@@ -1,7 +1,7 @@
 """How well scores rank in-distribution rows above out-of-distribution (OOD) rows.
 
-Every metric is computed from the number of rows of each kind at each distinct score. So equal
-scores are never told apart, no threshold is left out, and no difference of scores is taken
+Every metric is computed from the numbers of in-distribution and of OOD rows at each distinct score.
+So equal scores are never separated, no threshold is left out, and no difference of scores is taken
 that could overflow or vanish.
 """
 
@@ -21,11 +21,11 @@ Counts = NDArray[np.int64]
 
 
 def ood_roc_auc_score(y_true: ArrayLike, y_score: ArrayLike) -> float:
-    """Area under the ROC curve of telling OOD rows from in-distribution rows.
+    """Area under the ROC curve of discriminating OOD from in-distribution rows.
 
-    It is the share of all pairs of an in-distribution row and an OOD row in which the
-    in-distribution row has the higher score; a pair with equal scores counts one half. Which
-    of the two kinds is called positive does not change it.
+    It is the fraction of all pairs of an in-distribution row and an OOD row in which the
+    in-distribution row has the higher score; a pair with equal scores counts one half. It is the
+    same whether OOD or in-distribution rows are the positives.
 
     Parameters
     ----------
@@ -38,13 +38,13 @@ def ood_roc_auc_score(y_true: ArrayLike, y_score: ArrayLike) -> float:
     Returns
     -------
     float
-        Between 0 and 1; 1 for a perfect separation, 0.5 for scores that say nothing.
+        Between 0 and 1; 1 for a perfect separation, 0.5 for uninformative scores.
 
     Raises
     ------
     ValueError
-        If an input is not 1-D, the lengths differ, a score is not finite, or one of the two
-        kinds of rows is missing.
+        If an input is not 1-D, the lengths differ, a score is not finite, or in-distribution or
+        OOD rows are missing.
 
     See Also
     --------
@@ -71,7 +71,7 @@ def ood_average_precision_score(
 ) -> float:
     """Average precision, with OOD rows (the default) or in-distribution rows as positives.
 
-    The positive kind changes the value: state it wherever you report one. The precision is
+    The value depends on which rows are positive: state it wherever you report one. The precision is
     averaged over the positive rows, each at the threshold that just includes it, with rows of
     equal score included together. No line is drawn between the points, unlike in the area
     under the precision-recall curve by the trapezium rule, which is too optimistic.
@@ -83,25 +83,24 @@ def ood_average_precision_score(
     y_score : array-like of shape (n_samples,)
         Scores, higher meaning more in-distribution.
     positive : {"ood", "id"}, default="ood"
-        The kind of rows to be found: "ood" finds OOD rows from the lowest score upwards
-        (AUPR-Out in the literature), "id" finds in-distribution rows from the highest score
-        downwards (AUPR-In).
+        The positive rows: "ood" detects OOD rows from the lowest score upwards (AUPR-Out in the
+        literature), "id" detects in-distribution rows from the highest score downwards (AUPR-In).
 
     Returns
     -------
     float
-        Between 0 and 1; 1 for a perfect separation. Scores that say nothing give the share of
+        Between 0 and 1; 1 for a perfect separation. Uninformative scores give the fraction of
         positive rows.
 
     Raises
     ------
     ValueError
-        If an input is not 1-D, the lengths differ, a score is not finite, one of the two
-        kinds of rows is missing, or ``positive`` is neither of the two strings.
+        If an input is not 1-D, the lengths differ, a score is not finite, in-distribution or OOD
+        rows are missing, or ``positive`` is neither of the two strings.
 
     See Also
     --------
-    ood_roc_auc_score : Does not depend on how many rows there are of each kind.
+    ood_roc_auc_score : Does not depend on the proportion of OOD rows.
 
     Examples
     --------
@@ -128,11 +127,11 @@ def ood_average_precision_score(
 def fpr_at_tpr_score(
     y_true: ArrayLike, y_score: ArrayLike, *, tpr: float = 0.95, positive: str = "ood"
 ) -> float:
-    """Smallest false positive rate at a threshold that finds the share ``tpr`` of positives.
+    """Smallest false positive rate at a threshold with at least the true positive rate ``tpr``.
 
-    Lower is better. With ``tpr=0.95`` this is the FPR95 of the literature, which goes by that
-    one name in two conventions with different values: state ``positive`` wherever you report
-    one. The threshold is one of the scores, so no rate is interpolated.
+    Lower is better. With ``tpr=0.95`` this is the FPR95 of the literature, a name for two
+    conventions with different values: state ``positive`` wherever you report one. The threshold is
+    one of the scores, so no rate is interpolated.
 
     Parameters
     ----------
@@ -141,12 +140,12 @@ def fpr_at_tpr_score(
     y_score : array-like of shape (n_samples,)
         Scores, higher meaning more in-distribution.
     tpr : float, default=0.95
-        Share of the positive rows, above 0 and up to 1, that must be found at least.
+        True positive rate, above 0 and up to 1, that is reached at least.
     positive : {"ood", "id"}, default="ood"
-        "ood": the share of in-distribution rows flagged when at least ``tpr`` of the OOD rows
-        are flagged, as the OpenOOD benchmark [1]_ counts. "id": the share of OOD rows accepted
-        when at least ``tpr`` of the in-distribution rows are accepted, as the papers on
-        ODIN [2]_, DICE and LINe count.
+        "ood": the fraction of in-distribution rows flagged when at least ``tpr`` of the OOD rows
+        are flagged, as in the OpenOOD benchmark [1]_. "id": the fraction of OOD rows accepted when
+        at least ``tpr`` of the in-distribution rows are accepted, as in the papers on ODIN [2]_,
+        DICE and LINe.
 
     Returns
     -------
@@ -156,8 +155,8 @@ def fpr_at_tpr_score(
     Raises
     ------
     ValueError
-        If an input is not 1-D, the lengths differ, a score is not finite, one of the two
-        kinds of rows is missing, or ``tpr`` or ``positive`` is not one of the values above.
+        If an input is not 1-D, the lengths differ, a score is not finite, in-distribution or OOD
+        rows are missing, or ``tpr`` or ``positive`` is not one of the values above.
 
     See Also
     --------
@@ -191,9 +190,9 @@ def detection_accuracy_score(
 ) -> float:
     """Largest accuracy that any threshold on the scores reaches.
 
-    The threshold is chosen on the very rows that are scored, so this is an upper bound of what
-    a threshold chosen beforehand can reach. To flag all rows and to flag none are among
-    the choices.
+    The threshold is chosen on the rows that are scored, so this is an upper bound of the accuracy
+    of a threshold that is chosen beforehand. Thresholds that flag all rows or none are candidates
+    too.
 
     Parameters
     ----------
@@ -202,9 +201,9 @@ def detection_accuracy_score(
     y_score : array-like of shape (n_samples,)
         Scores, higher meaning more in-distribution.
     balanced : bool, default=True
-        Whether the accuracy is the mean of the shares of accepted in-distribution rows and of
-        flagged OOD rows, which does not depend on how many rows there are of each
-        kind. Otherwise it is the share of all rows, of both kinds pooled, that are told right.
+        Whether the accuracy is the mean of the fractions of accepted in-distribution rows and of
+        flagged OOD rows, which does not depend on the proportion of OOD rows. Otherwise it is the
+        fraction of all rows that are classified correctly.
 
     Returns
     -------
@@ -214,8 +213,8 @@ def detection_accuracy_score(
     Raises
     ------
     ValueError
-        If an input is not 1-D, the lengths differ, a score is not finite, or one of the two
-        kinds of rows is missing.
+        If an input is not 1-D, the lengths differ, a score is not finite, or in-distribution or
+        OOD rows are missing.
 
     Examples
     --------
@@ -236,7 +235,7 @@ def detection_accuracy_score(
 
 
 def _curve(y_true: ArrayLike, y_score: ArrayLike, positive: str) -> tuple[Counts, Counts]:
-    """Positives and negatives found so far, from the most positive distinct score on."""
+    """Cumulative numbers of positives and negatives, from the most positive distinct score on."""
     n_in, n_ood = _count_by_score(y_true, y_score)
     if positive == "ood":
         return np.cumsum(n_ood), np.cumsum(n_in)
@@ -257,15 +256,15 @@ def _count_by_score(y_true: ArrayLike, y_score: ArrayLike) -> tuple[Counts, Coun
             f"an array of shape {shape}."
         )
     is_in = in_distribution_mask(y_true, len(scores))
-    check_both_kinds(is_in)
+    check_both_present(is_in)
     distinct, position = np.unique(scores, return_inverse=True)
     n_in = np.bincount(position[is_in], minlength=len(distinct))
     n_ood = np.bincount(position[~is_in], minlength=len(distinct))
     return n_in, n_ood
 
 
-def check_both_kinds(is_in: NDArray[np.bool_], advice: str = "") -> None:
-    """Refuse labels of one kind only.
+def check_both_present(is_in: NDArray[np.bool_], advice: str = "") -> None:
+    """Refuse labels without in-distribution or without OOD rows.
 
     Raises
     ------

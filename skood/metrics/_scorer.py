@@ -24,7 +24,7 @@ from .._marks import (
 from .._sklearn import BaseScorer, StrOptions, validate_params
 from ..activations import Activations
 from ._ranking import (
-    check_both_kinds,
+    check_both_present,
     detection_accuracy_score,
     fpr_at_tpr_score,
     ood_average_precision_score,
@@ -87,9 +87,9 @@ def make_ood_scorer(
 
     The scorer calls the detector's ``decision_function``, or ``score_samples`` where there is none,
     so it scores scikit-learn's outlier detectors and density estimators too. Detectors of PyOD,
-    recognised by their base class, score the other way round: their ``decision_function`` enters
-    with a minus. Metrics of verdicts call ``is_ood`` or ``predict``. Greater is better for
-    every scorer, and several of the target "ood" in one search share the scores.
+    recognised by their base class, have scores of the opposite sign: their ``decision_function`` is
+    negated. Metrics of verdicts call ``is_ood`` or ``predict``. Greater is better for every
+    scorer, and several of the target "ood" in one search share the scores.
 
     Parameters
     ----------
@@ -99,28 +99,28 @@ def make_ood_scorer(
 
         - "roc_auc": :func:`ood_roc_auc_score`;
         - "average_precision_ood", "average_precision_id":
-          :func:`ood_average_precision_score` with that kind of rows as positives;
+          :func:`ood_average_precision_score` with these rows as positives;
         - "neg_fpr_at_95_tpr_ood", "neg_fpr_at_95_tpr_id": minus :func:`fpr_at_tpr_score` with
-          that kind of rows as positives;
+          these rows as positives;
         - "detection_accuracy": :func:`detection_accuracy_score`, balanced.
 
-        These look at scores, whatever the threshold. The following look at verdicts, so that a
+        These depend on scores and not on the threshold. The following depend on verdicts, so that a
         search can choose the threshold (``false_alarm_rate``) as well:
 
-        - "balanced_accuracy": mean of the shares of accepted in-distribution rows and of flagged
+        - "balanced_accuracy": mean of the fractions of accepted in-distribution rows and of flagged
           OOD rows;
         - "matthews_corrcoef": Matthews' correlation coefficient of alarms and OOD rows, 0 where
-          all rows get one verdict;
+          all rows get the same verdict;
         - "f1": the F1 score of the alarms, with OOD rows as positives.
     target : {"ood", "misclassified"}, default="ood"
-        What a low score should tell:
+        What a low score should detect:
 
-        - "ood": rows with ``y == -1`` against all other rows;
-        - "misclassified": wrongly against rightly classified inputs. Rows with ``y == -1`` are
-          left out, and a row is right where the network's prediction equals ``y``: wrong rows
-          take the part of OOD rows. ``X`` must be :class:`~skood.Activations` with
-          predictions, or the estimator a pipeline one of whose steps makes them from
-          ``X``; that step is then run once per score.
+        - "ood": rows with ``y == -1``, against all other rows;
+        - "misclassified": misclassified inputs, against correctly classified ones. Rows with
+          ``y == -1`` are left out, and a row is correct where the network's prediction equals
+          ``y``: misclassified rows take the place of OOD rows. ``X`` must be
+          :class:`~skood.Activations` with predictions, or the estimator a pipeline with a step that
+          extracts them from ``X``; that step then runs once per score.
 
     Returns
     -------
@@ -131,18 +131,18 @@ def make_ood_scorer(
     ------
     ValueError
         By this function, if ``metric`` or ``target`` is unknown, or ``metric`` is a function of
-        ``sklearn.metrics``, all of which take -1 for a class. By the scorer, if one of the
-        two kinds of rows is missing in ``y``, -1 is a class of the network, verdicts are asked of
-        an estimator that gives none, or no predictions are to be had.
+        ``sklearn.metrics``, all of which take -1 for a class. By the scorer, if in-distribution or
+        OOD rows are missing in ``y``, -1 is a class of the network, a metric of verdicts meets an
+        estimator without a threshold, or no predictions are available.
 
     See Also
     --------
-    skood.model_selection.OODKFold : Splitter to search with, without training on OOD rows.
+    skood.model_selection.OODKFold : Splitter for searches without training on OOD rows.
 
     Notes
     -----
     Names that scikit-learn knows, as in ``scoring="roc_auc"`` without this function, make scorers
-    of classifiers. Of a detector they give NaN or compare class labels with verdicts.
+    of classifiers. Applied to a detector they give NaN or compare class labels with verdicts.
 
     Examples
     --------
@@ -168,13 +168,13 @@ def _refuse_metric_of_classes(metric: str | Metric) -> None:
         raise ValueError(
             f"{getattr(metric, '__name__', metric)} of scikit-learn takes -1 for a class among "
             f"others: name a metric of OOD rows, one of {sorted(_METRICS)}, or pass a function "
-            "that knows the mark."
+            "to which -1 marks OOD rows."
         )
 
 
-# scikit-learn lets only scorers that derive from this share what the detector answers.
+# Only scorers that derive from this share the scores of the detector in a search.
 class _OODScorer(BaseScorer):
-    """Scorer of how well a detector tells OOD from in-distribution rows."""
+    """Scorer of how well a detector discriminates OOD from in-distribution rows."""
 
     def __init__(self, metric: str | Metric) -> None:
         self.metric = metric
@@ -194,7 +194,7 @@ class _OODScorer(BaseScorer):
     ) -> float:
         _check_mark_is_no_class(estimator, X)
         y_true = read_labels(y_true)
-        check_both_kinds(in_distribution(y_true), IN_A_SEARCH)
+        check_both_present(in_distribution(y_true), IN_A_SEARCH)
         method = "verdicts" if self._of_verdicts else "scores"
         response = method_caller(_Reader(estimator), method, X)
         return self._sign * self._score_func(y_true, response, **{**self._kwargs, **kwargs})
@@ -204,7 +204,7 @@ class _OODScorer(BaseScorer):
 
 
 class _MisclassificationScorer:
-    """Scorer of how well a detector tells wrong from right predictions of the network."""
+    """Scorer of how well a detector discriminates misclassified from correctly classified rows."""
 
     def __init__(self, metric: str | Metric) -> None:
         self.metric = metric
@@ -213,17 +213,17 @@ class _MisclassificationScorer:
         activations, detector = _run_to_activations(estimator, X)
         check_mark_is_no_class(activations)
         is_in = in_distribution_mask(y, len(activations))
-        is_right = np.asarray(activations.predictions == read_labels(y))[is_in]
-        if is_right.all() or not is_right.any():
+        is_correct = np.asarray(activations.predictions == read_labels(y))[is_in]
+        if is_correct.all() or not is_correct.any():
             raise ValueError(
                 "Scoring the target 'misclassified' needs both rightly and wrongly classified "
-                f"inputs, got {is_right.sum()} right and {(~is_right).sum()} wrong among "
+                f"inputs, got {is_correct.sum()} right and {(~is_correct).sum()} wrong among "
                 "the in-distribution rows. Labels in y must be those of X.predictions."
             )
         metric, reader = _describe(self.metric), _Reader(detector)
         response = reader.verdicts if metric.of_verdicts else reader.scores
         score = metric.function(
-            np.where(is_right, 1, OOD_LABEL), response(activations)[is_in], **metric.kwargs
+            np.where(is_correct, 1, OOD_LABEL), response(activations)[is_in], **metric.kwargs
         )
         return score if metric.greater_is_better else -score
 
@@ -232,7 +232,7 @@ class _MisclassificationScorer:
 
 
 class _Reader(OutlierMixin, BaseEstimator):
-    """Any detector as what scorers read: its scores and verdicts with skood's signs."""
+    """Adapter of any detector that gives scores and verdicts with skood's signs."""
 
     def __init__(self, estimator: Any) -> None:
         self.estimator = estimator
@@ -268,8 +268,8 @@ def _check_mark_is_no_class(estimator: Any, X: Any) -> None:
 def _run_to_activations(estimator: Any, X: Any) -> tuple[Activations, Any]:
     """Activations with predictions, and the part of the estimator that scores them.
 
-    The steps of a pipeline that lead to activations are run here, once: their output gives
-    the predictions and is scored by the steps that are left.
+    The steps of a pipeline up to activations run here, once: their output holds the predictions
+    and is scored by the remaining steps.
     """
     estimator = getattr(estimator, "best_estimator_", estimator)
     detector = estimator

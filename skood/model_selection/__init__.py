@@ -1,4 +1,4 @@
-"""Splitters that know out-of-distribution (OOD) rows, for scikit-learn's searches."""
+"""Splitters for searches that keep out-of-distribution (OOD) rows out of the training parts."""
 
 from ._predefined_split import OODPredefinedSplit
 from ._split import OODKFold, OODShuffleSplit

@@ -1,8 +1,7 @@
-"""What every splitter asks of the labels."""
+"""Checks of the labels and groups that splitters get."""
 
 from __future__ import annotations
 
-import warnings
 from typing import Any
 
 import numpy as np
@@ -10,6 +9,7 @@ from numpy.typing import NDArray
 from sklearn.utils import indexable
 
 from .._marks import check_mark_is_no_class, in_distribution, read_labels
+from .._warnings import warn_user
 
 
 def check_labels(splitter: Any, X: Any, y: Any) -> tuple[NDArray, NDArray[np.bool_]]:
@@ -41,6 +41,6 @@ def check_labels(splitter: Any, X: Any, y: Any) -> tuple[NDArray, NDArray[np.boo
 
 
 def warn_if_groups(splitter: Any, groups: Any) -> None:
-    """Warn about groups that a splitter has no use for, as scikit-learn's splitters do."""
+    """Warn about groups that a splitter ignores, as scikit-learn's splitters do."""
     if groups is not None:
-        warnings.warn(f"The groups parameter is ignored by {splitter}", UserWarning, stacklevel=4)
+        warn_user(f"The groups parameter is ignored by {splitter}")

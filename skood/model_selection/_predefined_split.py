@@ -1,11 +1,15 @@
-"""The splitter whose test parts the user names."""
+"""The splitter with predefined test parts."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
+from numpy.typing import ArrayLike, NDArray
 from sklearn.model_selection import BaseCrossValidator
 from sklearn.utils.validation import column_or_1d
 
+from ..activations import Activations
 from ._checks import check_labels, warn_if_groups
 
 
@@ -49,21 +53,26 @@ class OODPredefinedSplit(BaseCrossValidator):
     [0 1 2] [3 5]
     """
 
-    def __init__(self, test_fold, *, ood_in_train=False):
-        self.test_fold = column_or_1d(test_fold)
+    def __init__(self, test_fold: ArrayLike, *, ood_in_train: bool = False) -> None:
+        self.test_fold: NDArray[np.integer] = column_or_1d(test_fold)
         self.ood_in_train = ood_in_train
         if self.test_fold.dtype.kind not in "iu":
             raise ValueError(f"test_fold must hold integers, got dtype {self.test_fold.dtype}.")
         if self.get_n_splits() == 0:
             raise ValueError("test_fold names no test part: all of its entries are -1.")
 
-    def split(self, X, y=None, groups=None):
+    def split(
+        self,
+        X: Activations | ArrayLike,
+        y: ArrayLike | None = None,
+        groups: object = None,
+    ) -> Iterator[tuple[NDArray[np.intp], NDArray[np.intp]]]:
         """Generate the row numbers of the training and test parts.
 
         Parameters
         ----------
         X : array-like of shape (n_samples, n_features)
-            Only its length is looked at.
+            Only its length is used.
         y : array-like of shape (n_samples,)
             Labels; -1 marks an OOD row.
         groups : object, default=None
@@ -77,9 +86,11 @@ class OODPredefinedSplit(BaseCrossValidator):
             Row numbers of the test part, ascending.
         """
         warn_if_groups(self, groups)
-        y, is_in = check_labels(self, X, y)
-        if len(y) != len(self.test_fold):
-            raise ValueError(f"test_fold has {len(self.test_fold)} entries, but y has {len(y)}.")
+        labels, is_in = check_labels(self, X, y)
+        if len(labels) != len(self.test_fold):
+            raise ValueError(
+                f"test_fold has {len(self.test_fold)} entries, but y has {len(labels)}."
+            )
         for fold in self._folds():
             is_test = self.test_fold == fold
             is_train = ~is_test if self.ood_in_train else ~is_test & is_in
@@ -92,7 +103,7 @@ class OODPredefinedSplit(BaseCrossValidator):
                     raise ValueError(f"The {part} part of fold {fold} has no {kind} rows.")
             yield np.flatnonzero(is_train), np.flatnonzero(is_test)
 
-    def get_n_splits(self, X=None, y=None, groups=None):
+    def get_n_splits(self, X: object = None, y: object = None, groups: object = None) -> int:
         """Number of test parts.
 
         Parameters
@@ -107,6 +118,6 @@ class OODPredefinedSplit(BaseCrossValidator):
         """
         return len(self._folds())
 
-    def _folds(self):
+    def _folds(self) -> NDArray[np.integer]:
         folds = np.unique(self.test_fold)
         return folds[folds != -1]

@@ -11,7 +11,7 @@ from ._base import NetworkAdapter
 
 
 def adapt(network: Any, device: Any = "auto", logits: Any = "auto") -> NetworkAdapter:
-    """Choose the adapter of a network, importing no library that the network does not use.
+    """Choose the adapter of a network; only the library of the network is imported.
 
     Raises
     ------
@@ -20,7 +20,7 @@ def adapt(network: Any, device: Any = "auto", logits: Any = "auto") -> NetworkAd
     NotFittedError
         If it is not trained yet.
     ValueError
-        If ``logits`` says which output holds them, for a network that has only one.
+        If ``logits`` chooses an output of a network that has only one.
     """
     while isinstance(network, FrozenEstimator):
         network = network.estimator
@@ -42,7 +42,7 @@ def adapt(network: Any, device: Any = "auto", logits: Any = "auto") -> NetworkAd
         if logits != "auto":
             raise ValueError(
                 f"logits={logits!r} is for networks of torch: a {type(network).__name__} has one "
-                "output, which is read for what it is."
+                'output, with nothing to choose. Leave logits="auto".'
             )
         return MLPAdapter(network)
     raise TypeError(

@@ -1,4 +1,4 @@
-"""What a network has to offer, whatever library it comes from."""
+"""The interface of a network, independent of the library that it comes from."""
 
 from __future__ import annotations
 
@@ -159,12 +159,12 @@ class NetworkAdapter(ABC):
         """Convert a value to an array, which may share its memory."""
 
 
-def count_rows(batch: Batch) -> int:
+def count_samples(batch: Batch) -> int:
     """Number of samples."""
     return len(next(iter(batch.values())) if isinstance(batch, Mapping) else batch)
 
 
-def take_rows(batch: Batch, rows: slice | list[int]) -> Batch:
+def take_samples(batch: Batch, rows: slice | list[int]) -> Batch:
     """Some of the samples."""
     if isinstance(batch, Mapping):
         return {key: values[rows] for key, values in batch.items()}

@@ -53,7 +53,7 @@ class Fingerprint(NamedTuple):
 
     digest: str
     unread: list[str]
-    """Where there is something that may have a say in it and that could not be read."""
+    """Places of objects that may influence the values and that could not be read."""
 
 
 class ContentReader:
@@ -74,7 +74,7 @@ class ContentReader:
         self._known[id(value)] = (value, label.encode())
 
     def digest(self, value: Any) -> bytes:
-        """Hash of an object, or a short text that tells all of it."""
+        """Hash of an object, or its text where this is short and complete."""
         if isinstance(value, SCALARS):
             return f"{type(value).__name__} {value!r}".encode()
         if id(value) not in self._known:
@@ -91,7 +91,7 @@ class ContentReader:
 
     # One branch for each kind of object, in the order in which they are to be tried.
     def _parts(self, value: Any) -> Iterator[str | bytes]:  # noqa: C901, PLR0912, PLR0915
-        """What tells an object from others of its kind."""
+        """What distinguishes an object from others of its type."""
         if isinstance(value, np.ndarray | np.generic):
             yield from self._array(np.asarray(value))
         elif isinstance(value, Enum | np.dtype):

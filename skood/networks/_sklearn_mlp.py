@@ -38,7 +38,7 @@ _FUNCTIONS: dict[str, Callable[[NDArray], NDArray]] = {
     "softmax": lambda values: softmax(values, axis=1),
     "tanh": np.tanh,
 }
-# Of the gradient with respect to what a function yields, that with respect to what it is given.
+# From the gradient with respect to the value of a function to that with respect to its argument.
 _PULL_BACKS: dict[str, Callable[[NDArray, NDArray], NDArray]] = {
     "exp": lambda values, gradient: gradient * values,
     "identity": lambda values, gradient: gradient,
@@ -157,7 +157,7 @@ class MLPAdapter(NetworkAdapter):
     ) -> dict[str, NDArray]:
         """Gradient at the inputs and each hidden layer, from that at the output.
 
-        To the gradient at a layer, the one in ``at_layers`` is added.
+        Gradients in ``at_layers`` are added to those of the layers.
         """
         gradients = {}
         gradient = at_output

@@ -1,23 +1,32 @@
 """Shaping of each sample by its own largest activations."""
 
+from __future__ import annotations
+
 from abc import abstractmethod
 from numbers import Real
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from .._sklearn import Interval, StrOptions
+from ..activations import Activations
 from ._base import FeatureShaper, row_batches
+
+Floats = NDArray[np.floating]
 
 
 class _SampleShaper(FeatureShaper):
-    """Template of the shaping that looks at each sample on its own and learns nothing."""
+    """Template of the shaping that treats each sample on its own and learns nothing."""
 
-    _parameter_constraints: dict = {"percentile": [Interval(Real, 0, 100, closed="both")]}
+    percentile: float
 
-    def _fit(self, X, y):
+    _parameter_constraints: dict[str, Any] = {"percentile": [Interval(Real, 0, 100, closed="both")]}
+
+    def _fit(self, X: Activations, y: NDArray | None) -> None:
         """Nothing depends on other samples."""
 
-    def _shape_features(self, features):
+    def _shape_features(self, features: Floats) -> Floats:
         n_units = features.shape[1]
         n_kept = n_units - round(n_units * self.percentile / 100)
         shaped = np.empty_like(features, order="C")
@@ -26,7 +35,7 @@ class _SampleShaper(FeatureShaper):
         return shaped
 
     @abstractmethod
-    def _shape_rows(self, rows, n_kept):
+    def _shape_rows(self, rows: Floats, n_kept: int) -> Floats:
         """Shaped copies of rows (n_samples, n_units) by the ``n_kept`` largest values of each."""
 
 
@@ -34,17 +43,17 @@ class ASH(_SampleShaper):
     """Keep the largest features of each sample and remove the others.
 
     Of ``n`` features of a sample the largest ``k = n - round(n * percentile / 100)`` are kept, the
-    others become 0. What is kept is then left as it is or shaped as well [1]_. With ``s1`` and
-    ``s2`` the sums over the sample's features before and after the removal:
+    others become 0. The kept features may then be shaped too [1]_. With ``s1`` and ``s2`` the sums
+    over the sample's features before and after the removal:
 
-    - "p" (prune): kept values stay as they are;
+    - "p" (prune): kept values do not change;
     - "b" (binarise): every kept value becomes ``s1 / k``;
     - "s" (scale): kept values are multiplied by ``exp(s1 / s2)``.
 
     Parameters
     ----------
     variant : {"p", "b", "s"}, default="s"
-        How to shape the values that are kept.
+        How to shape the kept values.
     percentile : float in [0, 100], default=90
         Share of each sample's features that are removed, in per cent.
 
@@ -79,24 +88,24 @@ class ASH(_SampleShaper):
     Examples
     --------
     >>> from skood.shaping import ASH
-    >>> ASH("p", percentile=50).fit_transform([[1.0, 4.0, 0.0, 3.0]])
+    >>> ASH(variant="p", percentile=50).fit_transform([[1.0, 4.0, 0.0, 3.0]])
     array([[0., 4., 0., 3.]])
-    >>> ASH("b", percentile=50).fit_transform([[1.0, 4.0, 0.0, 3.0]])
+    >>> ASH(variant="b", percentile=50).fit_transform([[1.0, 4.0, 0.0, 3.0]])
     array([[0., 4., 0., 4.]])
-    >>> ASH("s", percentile=50).fit_transform([[1.0, 4.0, 0.0, 3.0]]).round(2)
+    >>> ASH(variant="s", percentile=50).fit_transform([[1.0, 4.0, 0.0, 3.0]]).round(2)
     array([[ 0.  , 12.54,  0.  ,  9.41]])
     """
 
-    _parameter_constraints: dict = {
+    _parameter_constraints: dict[str, Any] = {
         **_SampleShaper._parameter_constraints,
         "variant": [StrOptions({"p", "b", "s"})],
     }
 
-    def __init__(self, variant="s", percentile=90):
+    def __init__(self, *, variant: str = "s", percentile: float = 90) -> None:
         self.variant = variant
         self.percentile = percentile
 
-    def _shape_rows(self, rows, n_kept):
+    def _shape_rows(self, rows: Floats, n_kept: int) -> Floats:
         largest = _largest_values(rows, n_kept)
         kept = _is_among(largest, rows)
         if self.variant == "b":
@@ -110,7 +119,7 @@ class SCALE(_SampleShaper):
 
     The factor is ``exp(s1 / s2)``, where ``s1`` is the sum of all ``n`` features of the sample and
     ``s2`` that of the ``n - round(n * percentile / 100)`` largest [1]_. It is the factor of
-    :class:`ASH`, but nothing is removed, so that the order of the logits' parts stays.
+    :class:`ASH`, but nothing is removed, so that the order of a sample's features is kept.
 
     Parameters
     ----------
@@ -150,20 +159,20 @@ class SCALE(_SampleShaper):
     array([[ 3.14, 12.54,  0.  ,  9.41]])
     """
 
-    def __init__(self, percentile=85):
+    def __init__(self, *, percentile: float = 85) -> None:
         self.percentile = percentile
 
-    def _shape_rows(self, rows, n_kept):
+    def _shape_rows(self, rows: Floats, n_kept: int) -> Floats:
         return rows * _factor(rows, _largest_values(rows, n_kept))
 
 
-def _largest_values(rows, n_kept):
+def _largest_values(rows: Floats, n_kept: int) -> Floats:
     """The ``n_kept`` largest values of each row, the smallest of them first."""
     n_removed = rows.shape[1] - n_kept
     return np.partition(rows, min(n_removed, rows.shape[1] - 1), axis=1)[:, n_removed:]
 
 
-def _is_among(largest, rows):
+def _is_among(largest: Floats, rows: Floats) -> NDArray[np.bool_]:
     """Mask of the values that are the largest; of equal ones, those of earlier units."""
     n_kept = largest.shape[1]
     if n_kept == 0:
@@ -178,26 +187,26 @@ def _is_among(largest, rows):
     return kept
 
 
-def _even_share(rows, n_kept):
+def _even_share(rows: Floats, n_kept: int) -> Floats:
     """Sum of each row divided by ``n_kept``, of shape (n_samples, 1)."""
     bound = np.finfo(rows.dtype).max
     share = np.clip(_sums(rows) / max(n_kept, 1), -bound, bound)
     return share.astype(rows.dtype)[:, np.newaxis]
 
 
-def _factor(rows, largest):
+def _factor(rows: Floats, largest: Floats) -> Floats:
     """Exponential of the sum of each row over the sum of its largest values, (n_samples, 1)."""
     total, of_largest = _sums(rows), _sums(largest)
     with np.errstate(over="ignore"):
         exponent = np.divide(total, of_largest, out=np.zeros_like(total), where=of_largest > 0)
-    largest = np.log(np.finfo(rows.dtype).max)
+    largest_exponent = np.log(np.finfo(rows.dtype).max)
     magnitude = np.maximum(rows.max(axis=1), -rows.min(axis=1)).astype(np.float64)
-    within_range = np.maximum(0, largest - 1e-3 - np.log(np.maximum(magnitude, 1)))
+    within_range = np.maximum(0, largest_exponent - 1e-3 - np.log(np.maximum(magnitude, 1)))
     # A quarter of the range of exponents is left to the head, which sums what is scaled here.
-    exponent = np.minimum(exponent, np.minimum(within_range, 0.75 * largest))
+    exponent = np.minimum(exponent, np.minimum(within_range, 0.75 * largest_exponent))
     return np.exp(exponent).astype(rows.dtype)[:, np.newaxis]
 
 
-def _sums(rows):
+def _sums(rows: Floats) -> NDArray[np.float64]:
     with np.errstate(over="ignore", invalid="ignore"):
         return np.nan_to_num(rows.sum(axis=1, dtype=np.float64))

@@ -1,35 +1,37 @@
 """The templates of shaping: change what the head reads, and recompute the logits."""
 
+from __future__ import annotations
+
 from abc import ABCMeta, abstractmethod
 from collections.abc import Iterator
+from typing import Any, Self, overload
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator, TransformerMixin
-from sklearn.utils import gen_batches
-from sklearn.utils.metaestimators import available_if
+from sklearn.utils import Tags, gen_batches
 from sklearn.utils.validation import check_is_fitted
 
 from .._fit_context import fit_context
 from .._head import check_head_input, head_features, head_logits
 from .._marks import in_distribution_rows, take_rows
-from .._sklearn import check_feature_names_in
+from .._sklearn import available_if, check_feature_names_in
 from .._values import check_finite
 from .._warnings import warn_user
-from ..activations import Activations
+from ..activations import Activations, LinearHead
 
 _VALUES_AT_ONCE = 2**16
 
 
-def _fitted_on_array(shaper):
+def _fitted_on_array(shaper: BaseShaper) -> bool:
     return not hasattr(shaper, "layer_shapes_")
 
 
 class BaseShaper(TransformerMixin, BaseEstimator, metaclass=ABCMeta):
     """Template of the transformers that shape the penultimate features.
 
-    A subclass says what to learn from in-distribution samples (``_fit``), and gives the shaped
-    features and their logits (``_shape``). The predictions stay those of the network.
+    A subclass defines what to learn from in-distribution samples (``_fit``), and the shaped
+    features with their logits (``_shape``). The predictions remain those of the network.
 
     Attributes
     ----------
@@ -37,18 +39,20 @@ class BaseShaper(TransformerMixin, BaseEstimator, metaclass=ABCMeta):
         The head that ``fit`` saw.
     """
 
-    _parameter_constraints: dict = {}
+    head_: LinearHead
+
+    _parameter_constraints: dict[str, Any] = {}
     _min_classes = 1
 
     @fit_context(prefer_skip_nested_validation=True)
-    def fit(self, X, y=None):
+    def fit(self, X: Activations | ArrayLike, y: ArrayLike | None = None) -> Self:
         """Learn from the in-distribution samples.
 
         Parameters
         ----------
         X : Activations or array-like of shape (n_samples, n_features)
             Activations with the head of the network and the layer that it reads. An array is
-            taken as logits: as what a head reads that passes it on unchanged.
+            taken as logits: as the input of a head that passes it on unchanged.
         y : array-like of shape (n_samples,), default=None
             Class labels; -1 marks an out-of-distribution sample, which is left out.
 
@@ -67,7 +71,13 @@ class BaseShaper(TransformerMixin, BaseEstimator, metaclass=ABCMeta):
         self._fit(*take_rows(checked, y, in_distribution_rows(y, len(checked))))
         return self
 
-    def transform(self, X):
+    @overload
+    def transform(self, X: Activations) -> Activations: ...
+
+    @overload
+    def transform(self, X: ArrayLike) -> NDArray[np.floating]: ...
+
+    def transform(self, X: Activations | ArrayLike) -> Activations | NDArray[np.floating]:
         """Shape the features and recompute the logits.
 
         Parameters
@@ -78,15 +88,15 @@ class BaseShaper(TransformerMixin, BaseEstimator, metaclass=ABCMeta):
         Returns
         -------
         X_out : Activations or ndarray of shape (n_samples, n_features)
-            The shaped features and their logits in place of what there was; all other layers, and
-            the predictions of the network, are kept. For an array, the logits. Half precision
-            comes back as single precision.
+            The same with the shaped features and their logits; all other layers, and the
+            predictions of the network, are kept. For an array, the logits. Half precision comes
+            back as single precision.
 
         Raises
         ------
         ValueError
-            If values, or what they are shaped to, are not finite, or the layer or the classes of
-            the network are not those of ``fit``.
+            If values or shaped values are not finite, or the layer or the classes of the network
+            are not those of ``fit``.
         """
         check_is_fitted(self, "head_")
         checked = check_head_input(self, X, reset=False)
@@ -97,29 +107,32 @@ class BaseShaper(TransformerMixin, BaseEstimator, metaclass=ABCMeta):
             check_finite(array, f"{type(self).__name__}: {name}", "Divide the layer by a constant.")
         if not isinstance(X, Activations):
             return logits.astype(features.dtype, copy=False)
-        # Logits and a head that names its layer tell what the network itself predicts and reads.
+        # Predictions and ``A.features`` of the network itself come from these from here on.
         X = X.assign(logits=checked.logits if X.logits is None else None, head=self.head_)
         layer = self.head_.input_layer
+        assert layer is not None  # check_head_input names it
         return X.assign({layer: shaped}, logits=logits, head=self._shaped_head())
 
     @abstractmethod
-    def _fit(self, X, y):
+    def _fit(self, X: Activations, y: NDArray | None) -> None:
         """Learn from validated in-distribution Activations with the layer that the head reads.
 
         ``y`` may be None.
         """
 
     @abstractmethod
-    def _shape(self, features):
+    def _shape(
+        self, features: NDArray[np.floating]
+    ) -> tuple[NDArray[np.floating], NDArray[np.floating]]:
         """Shaped copies of floating-point features (n_samples, n_units), and their logits."""
 
-    def _shaped_head(self):
+    def _shaped_head(self) -> LinearHead | None:
         """The head that turns shaped features into the new logits; None where none does."""
         return self.head_
 
     # `set_output` wraps whatever has feature names in a data frame, Activations too.
     @available_if(_fitted_on_array)
-    def get_feature_names_out(self, input_features=None):
+    def get_feature_names_out(self, input_features: ArrayLike | None = None) -> NDArray[np.object_]:
         """Return the names of the features that ``transform`` gives for an array.
 
         Parameters
@@ -133,37 +146,42 @@ class BaseShaper(TransformerMixin, BaseEstimator, metaclass=ABCMeta):
             The names: those of the input.
         """
         check_is_fitted(self, "head_")
-        return check_feature_names_in(self, input_features)
+        names: NDArray[np.object_] = check_feature_names_in(self, input_features)
+        return names
 
-    def __sklearn_tags__(self):
+    def __sklearn_tags__(self) -> Tags:
         tags = super().__sklearn_tags__()
         tags.transformer_tags.preserves_dtype = ["float64", "float32"]
         return tags
 
 
 class FeatureShaper(BaseShaper):
-    """Template of the shaping that changes features and leaves the head as it is."""
+    """Template of the shaping that changes features and keeps the head."""
 
-    def _shape(self, features):
+    def _shape(
+        self, features: NDArray[np.floating]
+    ) -> tuple[NDArray[np.floating], NDArray[np.floating]]:
         shaped = self._shape_features(features)
         return shaped, self._head_logits(shaped)
 
     @abstractmethod
-    def _shape_features(self, features):
+    def _shape_features(self, features: NDArray[np.floating]) -> NDArray[np.floating]:
         """Shaped copies of features of shape (n_samples, n_units)."""
 
-    def _head_logits(self, shaped):
-        # The head that stands for an array is the identity.
+    def _head_logits(self, shaped: NDArray[np.floating]) -> NDArray[np.floating]:
+        # The head of an array is the identity.
         return shaped if _fitted_on_array(self) else head_logits(self.head_, shaped)
 
 
-def warn_if_all_clipped(shaper, features: NDArray, largest: float, remedy: str) -> None:
+def warn_if_all_clipped(
+    shaper: BaseShaper, features: NDArray[np.floating], largest: float, remedy: str
+) -> None:
     """Warn where no training feature is below the value from which on features are clipped."""
     if largest <= features.min():
         warn_user(
             f"{type(shaper).__name__} clips features at {largest:.4g}, which no training feature "
             "is below: all samples are shaped alike and cannot be told apart. Choose "
-            f"{remedy}, or look whether the layer is constant."
+            f"{remedy}, or check whether the layer is constant."
         )
 
 

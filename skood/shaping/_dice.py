@@ -1,14 +1,18 @@
 """A head that keeps only its important weights."""
 
+from __future__ import annotations
+
 from numbers import Real
+from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike, NDArray
 from sklearn.utils import check_array
 
-from .._head import head_logits
+from .._head import head_logits, network_features
 from .._sklearn import Interval
 from .._warnings import warn_user
-from ..activations import LinearHead
+from ..activations import Activations, LinearHead
 from ._base import BaseShaper
 from ._percentile import percentile_below
 
@@ -17,14 +21,14 @@ class DICE(BaseShaper):
     """Keep the weights of the head that contribute most to the logits, and set the others to 0.
 
     The contribution of unit ``d`` to class ``k`` is its weight times its mean over the training
-    samples, ``weight[k, d] * mean[d]``, sign included. Weights stay whose contribution is above a
-    percentile of those of all weights; biases stay [1]_. The features do not change.
+    samples, ``weight[k, d] * mean[d]``, sign included. Weights are kept whose contribution is above
+    a percentile of those of all weights; biases are kept [1]_. The features do not change.
 
     Parameters
     ----------
     sparsity : float in [0, 100], default=90
-        The percentile: share of the weights that become 0, in per cent. Published with 90 for
-        CIFAR and 70 for ImageNet.
+        The percentile, by the name that it has in [1]_: share of the weights that become 0, in per
+        cent. Published with 90 for CIFAR and 70 for ImageNet.
     mean_features : array-like of shape (n_units,), default=None
         Mean of each unit over the training samples of the network, where these are not the samples
         of ``fit``. By default the mean over the in-distribution samples of ``fit``.
@@ -85,16 +89,16 @@ class DICE(BaseShaper):
            [16.,  9.]])
     """
 
-    _parameter_constraints: dict = {
+    _parameter_constraints: dict[str, Any] = {
         "sparsity": [Interval(Real, 0, 100, closed="both")],
         "mean_features": ["array-like", None],
     }
 
-    def __init__(self, sparsity=90, *, mean_features=None):
+    def __init__(self, *, sparsity: float = 90, mean_features: ArrayLike | None = None) -> None:
         self.sparsity = sparsity
         self.mean_features = mean_features
 
-    def _fit(self, X, y):
+    def _fit(self, X: Activations, y: NDArray | None) -> None:
         self.mean_features_ = self._mean_features(X)
         head = self.head_
         contributions = self.mean_features_ * head.weight
@@ -102,15 +106,15 @@ class DICE(BaseShaper):
         if not contributions.any():
             warn_user(
                 "DICE keeps no weight: no feature contributes to any class in training, and all "
-                "samples get the biases as logits. Look whether the layer is dead."
+                "samples get the biases as logits. Check whether the layer is dead."
             )
         weight = np.where(self.weight_mask_, head.weight, 0)
         self.sparse_head_ = LinearHead(weight, head.bias, head.input_layer)
 
-    def _mean_features(self, X):
+    def _mean_features(self, X: Activations) -> NDArray[np.float64]:
         if self.mean_features is None:
-            return X.features.mean(axis=0, dtype=np.float64)
-        means = check_array(
+            return network_features(X).mean(axis=0, dtype=np.float64)
+        means: NDArray[np.float64] = check_array(
             self.mean_features, ensure_2d=False, dtype=np.float64, input_name="mean_features"
         )
         if means.shape != self.head_.shape[1:]:
@@ -120,8 +124,10 @@ class DICE(BaseShaper):
             )
         return means
 
-    def _shape(self, features):
+    def _shape(
+        self, features: NDArray[np.floating]
+    ) -> tuple[NDArray[np.floating], NDArray[np.floating]]:
         return features, head_logits(self.sparse_head_, features)
 
-    def _shaped_head(self):
+    def _shaped_head(self) -> LinearHead:
         return self.sparse_head_

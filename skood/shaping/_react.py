@@ -1,11 +1,16 @@
 """Clipping of large activations."""
 
+from __future__ import annotations
+
 from numbers import Real
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from .._head import head_features
 from .._sklearn import Interval
+from ..activations import Activations
 from ._base import FeatureShaper, warn_if_all_clipped
 
 
@@ -40,7 +45,7 @@ class ReAct(FeatureShaper):
     See Also
     --------
     VRA : Also removes small features.
-    DICE : Keeps the important weights of the head; behind ReAct the two are often combined.
+    DICE : Keeps the important weights of the head; often used behind ReAct.
 
     References
     ----------
@@ -61,16 +66,16 @@ class ReAct(FeatureShaper):
            [2., 3.]])
     """
 
-    _parameter_constraints: dict = {
+    _parameter_constraints: dict[str, Any] = {
         "percentile": [Interval(Real, 0, 100, closed="both")],
         "threshold": [Interval(Real, None, None, closed="neither"), None],
     }
 
-    def __init__(self, percentile=90, *, threshold=None):
+    def __init__(self, *, percentile: float = 90, threshold: float | None = None) -> None:
         self.percentile = percentile
         self.threshold = threshold
 
-    def _fit(self, X, y):
+    def _fit(self, X: Activations, y: NDArray | None) -> None:
         if self.threshold is not None:
             self.threshold_ = float(self.threshold)
         else:
@@ -78,5 +83,5 @@ class ReAct(FeatureShaper):
             self.threshold_ = float(np.percentile(features, np.float64(self.percentile)))
             warn_if_all_clipped(self, features, self.threshold_, "a higher percentile")
 
-    def _shape_features(self, features):
+    def _shape_features(self, features: NDArray[np.floating]) -> NDArray[np.floating]:
         return np.minimum(features, self.threshold_)

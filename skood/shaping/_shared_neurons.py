@@ -1,8 +1,7 @@
-"""How many of the neurons that are important for a class are so for other classes too."""
+"""How many of the neurons that are important for a class are important for other classes too."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from numbers import Real
 from typing import Any
 
@@ -20,47 +19,47 @@ from ._percentile import percentile_below
 @validate_params(
     {
         "contributions": "no_validation",
-        "top": [Interval(Real, 0, 1, closed="neither")],
+        "percentile": [Interval(Real, 0, 100, closed="neither")],
         "overlap": ["array-like", Real],
         "average": ["boolean"],
     },
     prefer_skip_nested_validation=True,
 )
 def shared_top_neurons(
-    contributions: Any,
+    contributions: LINe | Pipeline | ArrayLike,
     *,
-    top: float = 0.1,
-    overlap: float | Sequence[float] | NDArray = (0.1, 0.2, 0.3, 0.4, 0.5),
+    percentile: float = 90,
+    overlap: float | ArrayLike = (0.1, 0.2, 0.3, 0.4, 0.5),
     average: bool = True,
 ) -> NDArray[np.float64]:
-    """Share of a class's most important neurons that other classes share.
+    """Fraction of a class's most important neurons that other classes share.
 
-    Of the neurons that contribute most to a class, it is told how many are also among those that
-    contribute most to other classes, so that more than a given share of all classes have
-    them [1]_. It says what percentiles :class:`LINe` can do with.
+    Of the neurons that contribute most to a class, it counts those that are also among the ones
+    that contribute most to other classes, so that more than a given fraction of all classes have
+    them [1]_. It helps to choose the percentiles of :class:`LINe`.
 
     Parameters
     ----------
     contributions : LINe, Pipeline or array-like of shape (n_units, n_classes)
         Contribution of each unit to each class: those of a fitted :class:`LINe`, or of the one in a
         fitted pipeline, or an array such as its ``contributions_``.
-    top : float in (0, 1), default=0.1
-        Share of the units that are a class's most important ones: those whose contribution is above
-        the percentile ``100 * (1 - top)`` of the contributions of all units to the class, as
-        ``LINe(activation_percentile=100 * (1 - top))`` keeps them.
-    overlap : float or sequence of float in [0, 1), default=(0.1, 0.2, 0.3, 0.4, 0.5)
-        Shares of the classes. A neuron is shared if more than that share of the classes, its own
-        one included, have it among their most important ones.
+    percentile : float in (0, 100), default=90
+        A class's most important units are those whose contribution is above this percentile of the
+        contributions of all units to the class: those that
+        ``LINe(activation_percentile=percentile)`` keeps.
+    overlap : float or array-like of float in [0, 1), default=(0.1, 0.2, 0.3, 0.4, 0.5)
+        Fractions of the classes. A neuron is shared if more than that fraction of the classes, its
+        own one included, have it among their most important ones.
     average : bool, default=True
         Whether to return the mean over the classes, or a row for each class.
 
     Returns
     -------
     shares : ndarray of shape (n_overlaps,) or (n_classes, n_overlaps)
-        For each share of the classes, the share of a class's most important neurons that are
+        For each fraction of the classes, the fraction of a class's most important neurons that are
         shared, from 0 to 1. A class to which no unit contributes more than others, such as one
-        without training samples, has none: it is NaN, and left out of the mean and of the number
-        of classes.
+        without training samples, has no such neurons: its row is NaN, and it is left out of the
+        mean and of the number of classes.
 
     Raises
     ------
@@ -77,13 +76,13 @@ def shared_top_neurons(
 
     Notes
     -----
-    Where classes share few of their neurons, those of a class are its own: to keep them alone, with
-    a high ``activation_percentile``, removes what other classes and unknown inputs activate. Where
-    they share many, the same neurons are kept for most classes, and what tells the classes apart
-    are weaker ones: a low ``activation_percentile`` keeps these, and the weights, of which each
-    class has its own, are left to ``weight_percentile``. Compare networks by it and start a search
-    from there: the published settings, 90 and 90 for 10 classes, 10 and 90 for 100 classes, 10 and
-    10 for 1,000 classes, do not follow from these shares alone.
+    Where classes share few of their important neurons, a high ``activation_percentile`` keeps only
+    the neurons of the predicted class and removes those that other classes and unknown inputs
+    activate. Where they share many, the same neurons are kept for most classes, and weaker ones
+    discriminate between classes: a low ``activation_percentile`` keeps these, and
+    ``weight_percentile`` selects the weights, of which each class has its own. Compare networks by
+    this number and start a search from there: the published settings, 90 and 90 for 10 classes, 10
+    and 90 for 100 classes, 10 and 10 for 1,000 classes, do not follow from it alone.
 
     References
     ----------
@@ -97,19 +96,22 @@ def shared_top_neurons(
 
     >>> from skood.shaping import shared_top_neurons
     >>> contributions = [[5.0, 5.0, 5.0], [4.0, 0.0, 0.0], [0.0, 4.0, 0.0], [0.0, 0.0, 4.0]]
-    >>> shared_top_neurons(contributions, top=0.5, overlap=[0.3, 0.5])
+    >>> shared_top_neurons(contributions, percentile=50, overlap=[0.3, 0.5])
     array([1. , 0.5])
     """
     levels = _check_overlap(overlap)
-    is_top = _top_neurons(_read_contributions(contributions), top)
+    checked = _read_contributions(contributions)
+    is_top = checked > percentile_below(checked, percentile, axis=0)
     has_top = is_top.any(axis=0)
     if not has_top.any():
         raise ValueError("No unit contributes more than others to any class.")
-    # A share of classes is a quotient: the same number as a decimal share that means it.
+    # A quotient of counts equals the decimal number that means the same fraction.
     popularity = is_top[:, has_top].sum(axis=1) / has_top.sum()
     is_shared = popularity[:, np.newaxis] > levels
     with np.errstate(invalid="ignore"):
-        shares = is_top.T.astype(float) @ is_shared / is_top.sum(axis=0)[:, np.newaxis]
+        shares: NDArray[np.float64] = (
+            is_top.T.astype(float) @ is_shared / is_top.sum(axis=0)[:, np.newaxis]
+        )
     return shares[has_top].mean(axis=0) if average else shares
 
 
@@ -131,9 +133,7 @@ def _read_contributions(contributions: Any) -> NDArray[np.float64]:
     if isinstance(contributions, LINe):
         check_is_fitted(contributions)
         contributions = contributions.contributions_
-    return check_array(contributions, dtype=np.float64, input_name="contributions")
-
-
-def _top_neurons(contributions: NDArray, top: float) -> NDArray[np.bool_]:
-    """Which units are above the percentile of a class, of shape (n_units, n_classes)."""
-    return contributions > percentile_below(contributions, 100 * (1 - top), axis=0)
+    checked: NDArray[np.float64] = check_array(
+        contributions, dtype=np.float64, input_name="contributions"
+    )
+    return checked

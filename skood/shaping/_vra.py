@@ -1,26 +1,31 @@
 """Removal of small activations and clipping of large ones."""
 
+from __future__ import annotations
+
 from numbers import Real
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from .._head import head_features
 from .._sklearn import Interval
+from ..activations import Activations
 from ._base import FeatureShaper, warn_if_all_clipped
 
 
 class VRA(FeatureShaper):
     """Set small features to 0 and clip large ones.
 
-    A feature below ``alpha`` becomes 0, one above ``beta`` becomes ``beta``, and those between
-    stay [1]_. Both are percentiles of the training features.
+    A feature below the threshold ``alpha`` becomes 0, one above the threshold ``beta`` becomes
+    ``beta``, and those between do not change [1]_. Both are percentiles of the training features.
 
     Parameters
     ----------
-    low : float in [0, 100], default=60
+    low_percentile : float in [0, 100], default=60
         ``alpha`` is this percentile of all features of all in-distribution training samples taken
         together.
-    high : float in [0, 100], default=95
+    high_percentile : float in [0, 100], default=95
         The same for ``beta``.
 
     Attributes
@@ -39,7 +44,7 @@ class VRA(FeatureShaper):
     Raises
     ------
     ValueError
-        In ``fit``, if ``low`` is above ``high``.
+        In ``fit``, if ``low_percentile`` is above ``high_percentile``.
 
     See Also
     --------
@@ -65,28 +70,32 @@ class VRA(FeatureShaper):
     >>> from skood.shaping import VRA
     >>> head = LinearHead(np.ones((1, 5)), input_layer="fc")
     >>> A = Activations({"fc": np.array([[0.0, 1.0, 2.0, 3.0, 4.0]])}, head=head)
-    >>> VRA(low=50, high=75).fit_transform(A)["fc"]
+    >>> VRA(low_percentile=50, high_percentile=75).fit_transform(A)["fc"]
     array([[0., 0., 2., 3., 3.]])
     """
 
-    _parameter_constraints: dict = {
-        "low": [Interval(Real, 0, 100, closed="both")],
-        "high": [Interval(Real, 0, 100, closed="both")],
+    _parameter_constraints: dict[str, Any] = {
+        "low_percentile": [Interval(Real, 0, 100, closed="both")],
+        "high_percentile": [Interval(Real, 0, 100, closed="both")],
     }
 
-    def __init__(self, low=60, high=95):
-        self.low = low
-        self.high = high
+    def __init__(self, *, low_percentile: float = 60, high_percentile: float = 95) -> None:
+        self.low_percentile = low_percentile
+        self.high_percentile = high_percentile
 
-    def _fit(self, X, y):
-        if self.low > self.high:
-            raise ValueError(f"low must not be above high, got low={self.low}, high={self.high}.")
-        percentiles = np.array([self.low, self.high], dtype=np.float64)
+    def _fit(self, X: Activations, y: NDArray | None) -> None:
+        low, high = self.low_percentile, self.high_percentile
+        if low > high:
+            raise ValueError(
+                "low_percentile must not be above high_percentile, got "
+                f"low_percentile={low}, high_percentile={high}."
+            )
+        percentiles = np.array([low, high], dtype=np.float64)
         features = head_features(X)
         alpha, beta = np.percentile(features, percentiles)
-        warn_if_all_clipped(self, features, beta, "a larger high")
+        warn_if_all_clipped(self, features, beta, "a higher high_percentile")
         self.thresholds_ = float(alpha), float(beta)
 
-    def _shape_features(self, features):
+    def _shape_features(self, features: NDArray[np.floating]) -> NDArray[np.floating]:
         alpha, beta = self.thresholds_
         return np.minimum(np.where(features < alpha, 0, features), beta)

@@ -29,7 +29,7 @@ _LAZY = {
 
 
 def __getattr__(name: str) -> Any:
-    # To import this room is light: torch is imported when a name is asked for that needs it.
+    # Importing this subpackage is light: torch is imported with the first name that needs it.
     if name not in _LAZY:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     module, package = _LAZY[name]

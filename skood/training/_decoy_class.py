@@ -1,9 +1,15 @@
-"""A classifier with one more class, for outliers."""
+"""A classifier with a background class, which is trained on outliers."""
+
+from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from numbers import Real
+from typing import Any, Self
 
 import numpy as np
+from numpy.random import RandomState
+from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator, ClassifierMixin, MetaEstimatorMixin, clone
 from sklearn.utils import check_random_state, check_X_y
 from sklearn.utils.multiclass import check_classification_targets
@@ -13,23 +19,27 @@ from .._fit_context import fit_context
 from .._marks import in_distribution_rows, plain_labels, read_labels
 from .._sklearn import HasMethods, Interval, StrOptions
 from .._warnings import warn_user
-from ._labels import accuracy, label_rejected
-from ._outliers import OUTLIER_KINDS, make_outliers
+from ._outliers import OUTLIER_KINDS, OutlierKind, make_outliers
+from ._rejection import RejectingClassifierMixin, label_rejected
+
+Samples = NDArray[np.floating]
 
 _DTYPES = [np.float64, np.float32]
-# Networks in half precision are this far off.
+# Error of the sum of probabilities in half precision.
 _SUM_TOLERANCE = 0.01
-# How far below 0 rounding in single precision takes a probability.
+# Error of a probability in single precision, which may be below 0.
 _ROUNDING = 1e-6
 
 
-class DecoyClassClassifier(ClassifierMixin, MetaEstimatorMixin, BaseEstimator):
-    """Classifier with a decoy class, which is trained on outliers and takes what is unknown.
+class DecoyClassClassifier(
+    RejectingClassifierMixin, ClassifierMixin, MetaEstimatorMixin, BaseEstimator
+):
+    """Classifier with a decoy class (background or reject class) that is trained on outliers.
 
     A network with K + 1 outputs learns the K classes and, as one more class, outliers: samples that
-    belong to none of them [1]_ [2]_. The probability of the decoy class tells how likely a new
-    sample is an outlier too. Outliers come from the user, who marks them by -1 among the
-    labels, or are made of the training samples.
+    belong to none of them [1]_ [2]_. This is outlier exposure with a reject class. The probability
+    of the decoy class is that of a new sample being an outlier. Outliers come from the user, who
+    marks them by -1 among the labels, or are made from the training samples.
 
     Parameters
     ----------
@@ -39,35 +49,33 @@ class DecoyClassClassifier(ClassifierMixin, MetaEstimatorMixin, BaseEstimator):
         Progress, early stopping, checkpoints and seeds are its own. Most skorch nets need ``X``
         of dtype float32.
     outliers : {"mixed", "noise", "rotated"}, callable, list or None, default="mixed"
-        The outliers to make of the training samples:
+        The outliers to make from the training samples:
 
         - "mixed": weighted means of two samples of different classes, with weights between 0.4
           and 0.6. The idea is that of [3]_, which mixes hidden activations;
         - "noise": every feature uniform between its smallest and largest training value;
         - "rotated": images turned by 90 degrees, to the left or to the right, for ``X`` of shape
-          (n_samples, n, n) or (n_samples, channels, n, n); as in [4]_, but for half turns, under
-          which many a thing remains what it is;
+          (n_samples, n, n) or (n_samples, channels, n, n); as in [4]_, but without half turns,
+          under which many objects look the same;
         - a function ``f(X, y, random_state)`` of the training samples, their labels and a
-          ``RandomState``; it returns as many outliers as it likes, in an array
-          like ``X``;
-        - a list of these; those that have a name share the number evenly;
+          ``RandomState``; it returns any number of outliers, in an array like ``X``;
+        - a list of these; the number is divided evenly among those that have a name;
         - None: none are made.
 
         Rows with ``y == -1`` are trained on as outliers in any case.
     outlier_ratio : float, default=0.5
-        Outliers to make for each training sample of the K classes. Functions decide for
-        themselves.
+        Number of outliers to make for each training sample of the K classes. Functions return any
+        number.
     false_alarm_rate : "auto" or float in (0, 0.5], default="auto"
-        Where the threshold is. "auto": 0.5, so that a sample is rejected that is more probably a
-        decoy than of all classes together. A float: the share of training samples of the K
-        classes to reject. More new samples are rejected than that, as the estimator has not learnt
-        them.
+        Sets the threshold. "auto": 0.5, so that a sample is rejected that is more probably a decoy
+        than of all classes together. A float: the fraction of training samples of the K classes to
+        reject. More new samples are rejected than that, as the estimator was not trained on them.
     reject_label : object, default=None
-        What ``predict`` answers for samples below the threshold. With None it names a class for
+        What ``predict`` returns for samples below the threshold. With None it predicts a class for
         all samples.
     random_state : int, RandomState instance or None, default=None
-        Draws the outliers and puts the samples into a random order. An int gives the same in every
-        call. The estimator draws by a seed of its own.
+        Draws the outliers and shuffles the samples. An int gives the same in every call. The
+        estimator has a random state of its own.
 
     Attributes
     ----------
@@ -78,7 +86,7 @@ class DecoyClassClassifier(ClassifierMixin, MetaEstimatorMixin, BaseEstimator):
     offset_ : float
         Threshold on ``score_samples``.
     n_outliers_ : int
-        Number of outliers that were trained on, given and made.
+        Number of outliers in the training, given and made.
     n_features_in_ : int
         Size of the second axis of ``X``.
     feature_names_in_ : ndarray of shape (`n_features_in_`,)
@@ -86,22 +94,23 @@ class DecoyClassClassifier(ClassifierMixin, MetaEstimatorMixin, BaseEstimator):
 
     See Also
     --------
-    skood.make_monitor : A monitor for a network that is trained already.
+    DenoisingClassifier : A classifier that rejects images by their reconstruction error.
+    skood.make_monitor : A monitor for a network that is already trained.
 
     Notes
     -----
     The score is computed from the probabilities in float64 such that neither a score near 0 nor
     one near 1 is rounded off, even if the probabilities are float32.
 
-    The decoy class knows what is like the outliers. Where other samples are to be found as well,
-    rank by ``score_samples(X) * predict_proba(X).max(axis=1)``, the probability of the likeliest
-    class among all K + 1.
+    The decoy class covers samples that resemble the outliers. To detect others as well, rank by
+    ``score_samples(X) * predict_proba(X).max(axis=1)``, the probability of the most probable class
+    among all K + 1.
 
     Rows marked -1 in the data of a search are in the training parts only with
     ``OODKFold(ood_in_train=True)``, but always in the final fit on all data, unless
     ``refit=False``.
 
-    What looks at ``estimator_`` itself sees K + 1 classes: the predictions that an
+    ``estimator_`` itself has K + 1 classes: the predictions that an
     :class:`~skood.ActivationExtractor` takes from it may be the decoy class.
 
     References
@@ -133,7 +142,7 @@ class DecoyClassClassifier(ClassifierMixin, MetaEstimatorMixin, BaseEstimator):
     True
     """
 
-    _parameter_constraints: dict = {
+    _parameter_constraints: dict[str, Any] = {
         "estimator": [HasMethods(["fit", "predict_proba"])],
         "outliers": [StrOptions(set(OUTLIER_KINDS)), callable, list, tuple, None],
         "outlier_ratio": [Interval(Real, 0, None, closed="neither")],
@@ -144,14 +153,14 @@ class DecoyClassClassifier(ClassifierMixin, MetaEstimatorMixin, BaseEstimator):
 
     def __init__(
         self,
-        estimator,
+        estimator: Any,
         *,
-        outliers="mixed",
-        outlier_ratio=0.5,
-        false_alarm_rate="auto",
-        reject_label=None,
-        random_state=None,
-    ):
+        outliers: OutlierKind | Sequence[OutlierKind] | None = "mixed",
+        outlier_ratio: float = 0.5,
+        false_alarm_rate: float | str = "auto",
+        reject_label: Any = None,
+        random_state: int | RandomState | None = None,
+    ) -> None:
         self.estimator = estimator
         self.outliers = outliers
         self.outlier_ratio = outlier_ratio
@@ -160,14 +169,13 @@ class DecoyClassClassifier(ClassifierMixin, MetaEstimatorMixin, BaseEstimator):
         self.random_state = random_state
 
     @fit_context(prefer_skip_nested_validation=False)
-    def fit(self, X, y):
+    def fit(self, X: ArrayLike, y: ArrayLike) -> Self:
         """Train a clone of the estimator on the classes and on outliers.
 
         Parameters
         ----------
         X : array-like of shape (n_samples, n_features) or (n_samples, ...)
-            Training samples, of any number of dimensions that the estimator takes. Their dtype
-            remains float32 where it is.
+            Training samples, of any number of dimensions that the estimator takes. Float32 is kept.
         y : array-like of shape (n_samples,)
             Class labels; -1 marks an outlier.
 
@@ -183,64 +191,66 @@ class DecoyClassClassifier(ClassifierMixin, MetaEstimatorMixin, BaseEstimator):
             of the kind cannot be made of such samples, or the estimator does not give K + 1
             probabilities that sum to 1.
         """
-        y = None if y is None else read_labels(y, warn=True)
-        X, y = validate_data(self, X, y, dtype=_DTYPES, allow_nd=True)
-        X, y, given = _split_by_kind(X, y)
-        self.classes_, codes = np.unique(y, return_inverse=True)
+        labels = None if y is None else read_labels(y, warn=True)
+        samples, labels = validate_data(self, X, labels, dtype=_DTYPES, allow_nd=True)
+        samples, labels, given = _split_outliers(samples, labels)
+        self.classes_, codes = np.unique(labels, return_inverse=True)
         if len(given) and self.classes_.tolist() == [1]:
             warn_user(
                 "y holds the labels 1 and -1 alone: the rows marked -1 are trained on as outliers. "
                 "If -1 is the other one of two classes, give them other labels, such as 0 and 1."
             )
         rng = check_random_state(self.random_state)
-        outliers = np.concatenate([given, self._make_outliers(X, y, rng)])
+        outliers = np.concatenate([given, self._make_outliers(samples, labels, rng)])
         if (n_outliers := len(outliers)) == 0:
             raise ValueError(
                 "With outliers=None the decoy class is trained on the rows marked "
                 "out-of-distribution (y == -1), but there are none."
             )
         self.n_outliers_ = n_outliers
-        # In random order, for part of the rows may be split off, to stop training early.
-        order = rng.permutation(len(X) + n_outliers)
+        # In random order, for a part of the rows may be split off, to stop training early.
+        order = rng.permutation(len(samples) + n_outliers)
         targets = np.concatenate([codes, np.full(n_outliers, len(self.classes_))])
         self.estimator_ = _fit(
             clone(self.estimator),
-            np.concatenate([X, outliers])[order],
+            np.concatenate([samples, outliers])[order],
             targets.astype(np.int64)[order],
             n_outputs=len(self.classes_) + 1,
         )
-        self.offset_ = self._threshold(X)
+        self.offset_ = self._threshold(samples)
         return self
 
-    def make_outliers(self, X, y):
-        """Make the outliers that ``fit`` makes of these samples, to look at them.
+    def make_outliers(self, X: ArrayLike, y: ArrayLike) -> NDArray[np.floating]:
+        """Make the outliers that ``fit`` makes from these samples, to look at them.
 
         Parameters
         ----------
         X : array-like of shape (n_samples, n_features) or (n_samples, ...)
             Training samples.
         y : array-like of shape (n_samples,)
-            Class labels; of samples marked -1 nothing is made.
+            Class labels; samples marked -1 are left out.
 
         Returns
         -------
         outliers : ndarray of shape (n_outliers, n_features) or (n_outliers, ...)
-            Those that are made. ``fit`` makes the same ones if ``random_state`` is an int.
+            The outliers. ``fit`` makes the same ones if ``random_state`` is an int.
 
         Raises
         ------
         ValueError
-            If no sample is of a class, or such outliers cannot be made of them.
+            If no sample is of a class, or such outliers cannot be made from them.
         """
         self._validate_params()
-        y = None if y is None else read_labels(y)
-        X, y, _ = _split_by_kind(*check_X_y(X, y, dtype=_DTYPES, allow_nd=True))
-        return self._make_outliers(X, y, check_random_state(self.random_state))
+        labels = None if y is None else read_labels(y)
+        samples, labels, _ = _split_outliers(*check_X_y(X, labels, dtype=_DTYPES, allow_nd=True))
+        return self._make_outliers(samples, labels, check_random_state(self.random_state))
 
-    def _make_outliers(self, X, y, rng):
+    def _make_outliers(self, X: Samples, y: NDArray, rng: RandomState) -> Samples:
         if self.outliers is None:
             return X[:0]
-        kinds = self.outliers if isinstance(self.outliers, list | tuple) else [self.outliers]
+        kinds: Sequence[Any] = (
+            self.outliers if isinstance(self.outliers, list | tuple) else [self.outliers]
+        )
         names = sorted(OUTLIER_KINDS)
         if not kinds or not all(callable(kind) or kind in names for kind in kinds):
             raise ValueError(
@@ -249,14 +259,14 @@ class DecoyClassClassifier(ClassifierMixin, MetaEstimatorMixin, BaseEstimator):
         n_outliers = max(1, round(self.outlier_ratio * len(X)))
         return make_outliers(kinds, X, y, n_outliers, rng)
 
-    def _threshold(self, X):
-        if self.false_alarm_rate == "auto":
-            self._joint_proba(X[:1])  # for an estimator that does not fit is found here
+    def _threshold(self, X: Samples) -> float:
+        if isinstance(self.false_alarm_rate, str):
+            self._joint_proba(X[:1])  # refuses an estimator with other outputs
             return 0.5
         return float(np.percentile(_inside(self._joint_proba(X)), 100 * self.false_alarm_rate))
 
-    def predict_proba(self, X):
-        """Give the probabilities of the classes, on condition that a sample is of one of them.
+    def predict_proba(self, X: ArrayLike) -> NDArray[np.float64]:
+        """Predict the probabilities of the classes, given that a sample is of one of them.
 
         Parameters
         ----------
@@ -266,16 +276,15 @@ class DecoyClassClassifier(ClassifierMixin, MetaEstimatorMixin, BaseEstimator):
         Returns
         -------
         proba : ndarray of shape (n_samples, K)
-            Rows sum to 1. Where every class has the probability 0 beside the decoy class, all
-            are equal.
+            Rows sum to 1. Where the decoy class has the probability 1, all are equal.
         """
         classes = self._validated_proba(X)[:, :-1]
         total = classes.sum(axis=1, keepdims=True)
         equal = np.full_like(classes, 1 / len(self.classes_))
         return np.divide(classes, total, out=equal, where=total > 0)
 
-    def decoy_proba(self, X):
-        """Give the probability of the decoy class.
+    def decoy_proba(self, X: ArrayLike) -> NDArray[np.float64]:
+        """Predict the probability of the decoy class.
 
         Parameters
         ----------
@@ -285,11 +294,11 @@ class DecoyClassClassifier(ClassifierMixin, MetaEstimatorMixin, BaseEstimator):
         Returns
         -------
         proba : ndarray of shape (n_samples,)
-            Probability that a sample is an outlier, exact near 0.
+            Probability that a sample is an outlier, not rounded near 0.
         """
         return self._validated_proba(X)[:, -1]
 
-    def score_samples(self, X):
+    def score_samples(self, X: ArrayLike) -> NDArray[np.float64]:
         """Score samples: the higher, the more in-distribution.
 
         Parameters
@@ -300,27 +309,12 @@ class DecoyClassClassifier(ClassifierMixin, MetaEstimatorMixin, BaseEstimator):
         Returns
         -------
         scores : ndarray of shape (n_samples,)
-            Sum of the probabilities of the K classes, which is 1 less that of the decoy class.
+            Sum of the probabilities of the K classes, which is 1 minus that of the decoy class.
         """
         return _inside(self._validated_proba(X))
 
-    def is_ood(self, X):
-        """Tell which samples are out-of-distribution: those that score below ``offset_``.
-
-        Parameters
-        ----------
-        X : array-like of shape (n_samples, n_features) or (n_samples, ...)
-            Samples.
-
-        Returns
-        -------
-        is_ood : ndarray of shape (n_samples,), dtype bool
-            True for out-of-distribution.
-        """
-        return self.score_samples(X) < self.offset_
-
-    def predict(self, X):
-        """Name the most probable class, or reject.
+    def predict(self, X: ArrayLike) -> NDArray:
+        """Predict the most probable class, or reject.
 
         Parameters
         ----------
@@ -331,38 +325,17 @@ class DecoyClassClassifier(ClassifierMixin, MetaEstimatorMixin, BaseEstimator):
         -------
         labels : ndarray of shape (n_samples,)
             Class labels, and ``reject_label`` for out-of-distribution samples where it is not
-            None. The dtype is object where a rejection has a type unlike that of the labels.
+            None. The dtype is object where the two are of different kinds.
         """
         proba = self._validated_proba(X)
         labels = self.classes_[proba[:, :-1].argmax(axis=1)]
-        return label_rejected(labels, _inside(proba) < self.offset_, self.reject_label)
+        return label_rejected(labels, self._is_rejected(_inside(proba)), self.reject_label)
 
-    def score(self, X, y, sample_weight=None):
-        """Measure the accuracy of ``predict``.
-
-        Parameters
-        ----------
-        X : array-like of shape (n_samples, n_features) or (n_samples, ...)
-            Samples.
-        y : array-like of shape (n_samples,)
-            Their labels. With ``reject_label=-1``, a sample marked -1 is right where it is
-            rejected; without, it is always wrong.
-        sample_weight : array-like of shape (n_samples,), default=None
-            Weights of the samples.
-
-        Returns
-        -------
-        accuracy : float
-            Share of the samples that are labelled rightly.
-        """
-        return accuracy(self.predict(X), y, sample_weight)
-
-    def _validated_proba(self, X):
+    def _validated_proba(self, X: ArrayLike) -> NDArray[np.float64]:
         check_is_fitted(self)
-        X = validate_data(self, X, reset=False, dtype=_DTYPES, allow_nd=True)
-        return self._joint_proba(X)
+        return self._joint_proba(validate_data(self, X, reset=False, dtype=_DTYPES, allow_nd=True))
 
-    def _joint_proba(self, X):
+    def _joint_proba(self, X: Samples) -> NDArray[np.float64]:
         """Probabilities of the classes and, in the last column, of the decoy class."""
         proba = np.asarray(self.estimator_.predict_proba(X), dtype=np.float64)
         _check_outputs(proba.shape, len(self.classes_) + 1)
@@ -378,7 +351,7 @@ class DecoyClassClassifier(ClassifierMixin, MetaEstimatorMixin, BaseEstimator):
         return proba / proba.sum(axis=1, keepdims=True)
 
 
-def _split_by_kind(X, y):
+def _split_outliers(X: Samples, y: NDArray) -> tuple[Samples, NDArray, Samples]:
     """Samples of the classes, their labels, and the samples that are marked as outliers."""
     inside = in_distribution_rows(y, len(X))
     labels = plain_labels(y[inside])
@@ -386,16 +359,17 @@ def _split_by_kind(X, y):
     return X[inside], labels, np.delete(X, inside, axis=0)
 
 
-def _inside(joint_proba):
+def _inside(joint_proba: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Probability of all classes but the decoy class."""
     return joint_proba[:, :-1].sum(axis=1)
 
 
-def _fit(estimator, X, y, *, n_outputs):
+def _fit(estimator: Any, X: Samples, y: NDArray[np.int64], *, n_outputs: int) -> Any:
     skorch = sys.modules.get("skorch")
     if skorch is None or not isinstance(estimator, skorch.NeuralNet):
         return estimator.fit(X, y)
-    # What its fit does, with a look at the outputs in between: the loss fails on a class without
-    # an output, and on a GPU nothing works after that. Outputs of a single sample may lack an axis.
+    # As its fit does, with a check of the outputs in between: the loss fails on a class without an
+    # output, and a GPU is unusable after that. Outputs of a single sample may lack an axis.
     estimator.initialize()
     outputs = estimator.evaluation_step((X[:2], None), training=False)
     logits = outputs[0] if isinstance(outputs, tuple) else outputs
@@ -403,7 +377,7 @@ def _fit(estimator, X, y, *, n_outputs):
     return estimator.partial_fit(X, y)
 
 
-def _check_outputs(shape, n_outputs):
+def _check_outputs(shape: tuple[int, ...], n_outputs: int) -> None:
     if shape[1:] != (n_outputs,):
         raise ValueError(
             f"The estimator must have {n_outputs} outputs, one for each of {n_outputs - 1} classes "

@@ -1,42 +1,47 @@
-"""A classifier that also learns to remove noise, and rejects what it cannot draw."""
+"""A classifier that also learns to remove noise, and rejects images that it cannot reconstruct."""
 
-from collections.abc import Iterator
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from numbers import Integral, Real
+from typing import Any, Self
 
 import numpy as np
 import torch
+from numpy.typing import ArrayLike, NDArray
 from scipy.special import expit
 from sklearn.exceptions import NotFittedError
+from sklearn.utils import Tags
 from skorch.dataset import ValidSplit
 from skorch.utils import is_dataset, to_numpy
+from torch import Tensor, nn
 
 from .._sklearn import Interval, StrOptions, validate_parameter_constraints
-from ._denoising_training import DenoisingTraining
-from ._image_classes import check_images, find_classes_of
-from ._image_corruption import (
+from ._denoising_training import DenoisingTraining, ResidualDenoiser
+from ._images import (
     add_noise,
     check_disguises,
+    check_images,
     check_sides,
     cover_square,
     steps_of,
     turn_quarter,
 )
-from ._labels import accuracy, label_rejected
 from ._penalties import OverconfidencePenalty
+from ._rejection import RejectingClassifierMixin, find_classes_of, label_rejected
 from ._rejection_rule import Outputs, RejectionRule
-from ._residual_denoiser import ResidualDenoiser
 
 _TENTH_HELD_OUT = ValidSplit(10, stratified=True)
 
 
-class DenoisingClassifier(DenoisingTraining):
-    """Classifier of images that also learns to remove noise, and rejects what it cannot.
+class DenoisingClassifier(RejectingClassifierMixin, DenoisingTraining):
+    """Classifier and denoising autoencoder with a reject option, for images.
 
     A residual encoder is shared by a classifier and a decoder [1]_. In training, images are
-    covered with Gaussian noise and a random square, and the decoder learns to draw the clean image.
-    An image is out-of-distribution if the classifier is not sure enough of it, or if the decoder
-    draws it worse than it draws images that were made to be unlike the known ones.
+    corrupted with Gaussian noise and a random square, and the decoder learns to reconstruct the
+    clean image. An image is out-of-distribution if the classifier is not confident enough, or if
+    the reconstruction error is larger than that of images made to be unlike the known ones.
 
     It is a net of skorch: progress, early stopping, checkpoints, learning rate schedules and the
     device are skorch's own parameters and callbacks.
@@ -44,9 +49,9 @@ class DenoisingClassifier(DenoisingTraining):
     Parameters
     ----------
     module : torch.nn.Module class or instance, default=ResidualDenoiser
-        The network: images of shape (n, channels, height, width) give logits and images. A
-        class is called with ``n_channels``, ``n_classes`` and the parameters ``module__*``; the
-        default one takes ``module__width=32``, the channels of its first stage.
+        The network, which turns images of shape (n, channels, height, width) into logits and
+        images. A class is called with ``n_channels``, ``n_classes`` and the parameters
+        ``module__*``; the default one takes ``module__width=32``, the channels of its first stage.
     criterion : torch loss class, default=OverconfidencePenalty
         Loss of logits and classes; ``criterion__penalty_weight`` is the weight of its penalty.
     reconstruction_weight : float, default=10.0
@@ -59,33 +64,33 @@ class DenoisingClassifier(DenoisingTraining):
     noise_std : float, default=0.3
         Standard deviation of the Gaussian noise, in units of the pixels.
     square : (float, float), default=(0.36, 0.5)
-        Smallest and largest side of the random square in training, as shares of the shorter
+        Smallest and largest side of the random square in training, as fractions of the shorter
         side of the image: 10 to 14 of 28 pixels.
-    clean_share : float in [0, 1], default=0.5
-        Share of the training images that are left as they are. With 0, as published, all of them
-        are covered; the statistics of batch norm are then not those of the images that are
-        predicted.
+    clean_fraction : float in [0, 1], default=0.5
+        Fraction of the training images that are not corrupted. With 0, as published, all of them
+        are; the statistics of batch norm are then not those of the images in prediction.
     pseudo_ood : tuple of str, default=("rotation", "occlusion")
         How held-out images become unlike known ones, to set the thresholds: "rotation" turns them
         by 90 or 270 degrees, "occlusion" covers them by a larger square, "decoder" turns them and
-        has the decoder draw them. Steps can be joined by "+" and are done in that order, with
+        passes them through the decoder. Steps can be joined by "+" and are done in that order, with
         "noise" for the Gaussian noise of the training: published is ``("noise+rotation+decoder",
         "noise+occlusion+decoder")``.
     occlusion : (float, float), default=(0.57, 0.71)
         Smallest and largest side of that larger square: 16 to 20 of 28 pixels.
     softmax_threshold : "auto" or float in [0, 1], default="auto"
-        Smallest probability of the predicted class that is accepted. "auto" takes what tells
-        held-out images from those unlike them, together with the other threshold; see the notes.
+        Smallest probability of the predicted class that is accepted. "auto" is the value that best
+        discriminates held-out images from those unlike them, together with the other threshold; see
+        the notes.
     error_quantile : "auto", float in [0, 1] or None, default="auto"
-        Which reconstruction error is the largest one accepted: a quantile of the errors of the
-        images unlike known ones, 0 for the smallest of them. "auto" takes what tells the two kinds
-        apart, together with the other threshold. With None only the classifier decides.
+        The largest reconstruction error that is accepted, as a quantile of the errors of the images
+        unlike known ones, 0 for the smallest of them. "auto" is chosen together with the other
+        threshold. With None only the classifier decides.
     reject_label : object, default=None
-        What ``predict`` answers for an out-of-distribution image. None: its most probable class.
+        What ``predict`` returns for an out-of-distribution image. None: its most probable class.
     random_state : int, default=None
         Seed of the initial weights, the order of the images, the noise and the thresholds. Torch's
-        global random state is put back afterwards, so seeds hold for one thread at a time; with
-        None the global state is drawn from, as skorch does.
+        global random state is restored afterwards, so seeds hold for one thread at a time. None
+        uses the global state, as skorch does.
     optimizer : torch optimizer class, default=torch.optim.Adam
         Optimizer.
     lr : float, default=0.001
@@ -117,7 +122,7 @@ class DenoisingClassifier(DenoisingTraining):
 
     See Also
     --------
-    DecoyClassClassifier : A classifier with one class more, for outliers.
+    DecoyClassClassifier : A classifier with a background class, for outliers.
     OverconfidencePenalty : The loss of the classification.
     SpreadPenalty : The penalty on wrong predictions.
 
@@ -125,7 +130,7 @@ class DenoisingClassifier(DenoisingTraining):
     -----
     The loss is ``reconstruction_weight`` times the mean squared error to the clean image, plus
     ``classification_weight`` times the criterion, plus ``spread_weight`` times the spread. In
-    validation and prediction the images are taken as they are, without noise.
+    validation and prediction the images are not corrupted.
 
     The score is the smaller of two margins: log-odds of the predicted class above their
     threshold, and the logarithm of the reconstruction error below its threshold, each in standard
@@ -133,16 +138,16 @@ class DenoisingClassifier(DenoisingTraining):
 
     The published rule is ``softmax_threshold=0.659, error_quantile=0``, with the published
     ``pseudo_ood`` above. Its second half is strict:
-    a turned digit may be drawn better than most upright ones, and then nearly all images are
-    rejected. The thresholds "auto" are the strictest pair whose share of held-out images accepted,
-    less that of images unlike them, is within one standard error of the best pair's.
+    a turned digit may have a smaller error than most upright ones, and then nearly all images are
+    rejected. The thresholds "auto" are the strictest pair whose fraction of accepted held-out
+    images, minus that of images unlike them, is within one standard error of the best pair's.
 
     In skorch's callbacks a label is its position in ``classes_``; in training there are no
     thresholds yet. Pickle the classifier to keep all of it. ``save_params`` keeps the weights
-    alone: a classifier that is to read them needs ``module__n_channels``, ``module__n_classes``
+    alone: a classifier that loads them needs ``module__n_channels``, ``module__n_classes``
     and ``classes``, then ``initialize``, ``load_params`` and ``set_thresholds``.
 
-    An :class:`~skood.ActivationExtractor` hands images to the network as they are: give it images
+    An :class:`~skood.ActivationExtractor` passes images to the network unchanged: give it images
     with an axis of channels, in the range of the training.
 
     References
@@ -164,13 +169,13 @@ class DenoisingClassifier(DenoisingTraining):
     (797,)
     """
 
-    _parameter_constraints: dict = {
+    _parameter_constraints: dict[str, Any] = {
         "reconstruction_weight": [Interval(Real, 0, None, closed="left")],
         "classification_weight": [Interval(Real, 0, None, closed="left")],
         "spread_weight": [Interval(Real, 0, None, closed="left")],
         "noise_std": [Interval(Real, 0, None, closed="left")],
         "square": [tuple, list],
-        "clean_share": [Interval(Real, 0, 1, closed="both")],
+        "clean_fraction": [Interval(Real, 0, 1, closed="both")],
         "pseudo_ood": [tuple, list],
         "occlusion": [tuple, list],
         "softmax_threshold": [StrOptions({"auto"}), Interval(Real, 0, 1, closed="both")],
@@ -178,30 +183,30 @@ class DenoisingClassifier(DenoisingTraining):
         "random_state": [Interval(Integral, 0, None, closed="left"), None],
     }
 
-    offset_ = 0.0
+    offset_: float = 0.0
 
     def __init__(
         self,
-        module=ResidualDenoiser,
+        module: type[nn.Module] | nn.Module = ResidualDenoiser,
         *,
-        criterion=OverconfidencePenalty,
-        reconstruction_weight=10.0,
-        classification_weight=1.0,
-        spread_weight=0.1,
-        noise_std=0.3,
-        square=(0.36, 0.5),
-        clean_share=0.5,
-        pseudo_ood=("rotation", "occlusion"),
-        occlusion=(0.57, 0.71),
-        softmax_threshold="auto",
-        error_quantile="auto",
-        reject_label=None,
-        random_state=None,
-        optimizer=torch.optim.Adam,
-        lr=1e-3,
-        train_split=_TENTH_HELD_OUT,
-        **kwargs,
-    ):
+        criterion: type[nn.Module] = OverconfidencePenalty,
+        reconstruction_weight: float = 10.0,
+        classification_weight: float = 1.0,
+        spread_weight: float = 0.1,
+        noise_std: float = 0.3,
+        square: tuple[float, float] = (0.36, 0.5),
+        clean_fraction: float = 0.5,
+        pseudo_ood: Sequence[str] = ("rotation", "occlusion"),
+        occlusion: tuple[float, float] = (0.57, 0.71),
+        softmax_threshold: float | str = "auto",
+        error_quantile: float | str | None = "auto",
+        reject_label: Any = None,
+        random_state: int | None = None,
+        optimizer: type[torch.optim.Optimizer] = torch.optim.Adam,
+        lr: float = 1e-3,
+        train_split: Callable[..., Any] | None = _TENTH_HELD_OUT,
+        **kwargs: Any,
+    ) -> None:
         kwargs.setdefault("iterator_train__shuffle", True)
         trained_by = {"optimizer": optimizer, "lr": lr, "train_split": train_split}
         super().__init__(module, criterion=criterion, **trained_by, **kwargs)
@@ -210,7 +215,7 @@ class DenoisingClassifier(DenoisingTraining):
         self.spread_weight = spread_weight
         self.noise_std = noise_std
         self.square = square
-        self.clean_share = clean_share
+        self.clean_fraction = clean_fraction
         self.pseudo_ood = pseudo_ood
         self.occlusion = occlusion
         self.softmax_threshold = softmax_threshold
@@ -218,7 +223,7 @@ class DenoisingClassifier(DenoisingTraining):
         self.reject_label = reject_label
         self.random_state = random_state
 
-    def fit(self, X, y, **fit_params):
+    def fit(self, X: ArrayLike, y: ArrayLike, **fit_params: Any) -> Self:
         """Train the network and set the thresholds.
 
         Parameters
@@ -246,8 +251,14 @@ class DenoisingClassifier(DenoisingTraining):
         with self._seeded():
             return super().fit(X, y, **fit_params)
 
-    def partial_fit(self, X, y=None, classes=None, **fit_params):
-        """Train on, from the weights as they are, and set the thresholds anew.
+    def partial_fit(
+        self,
+        X: ArrayLike,
+        y: ArrayLike | None = None,
+        classes: ArrayLike | None = None,
+        **fit_params: Any,
+    ) -> Self:
+        """Continue the training from the present weights, and set the thresholds anew.
 
         Parameters
         ----------
@@ -276,13 +287,14 @@ class DenoisingClassifier(DenoisingTraining):
             held_out = self.__dict__.pop("_held_out", None)
         return self.set_thresholds(held_out)
 
-    def _learn_classes(self, X, y, classes=None):
-        X = check_images(X)
-        self.image_shape_ = X.shape[1:]
+    def _learn_classes(self, X: Any, y: Any, classes: Any = None) -> None:
+        images = check_images(X)
+        self.image_shape_ = images.shape[1:]
         labels = y if classes is None else classes
-        self.classes_inferred_ = find_classes_of(labels, len(X if classes is None else classes))
+        n_labels = len(images if classes is None else classes)
+        self.classes_inferred_ = find_classes_of(labels, n_labels)
 
-    def _check_params(self):
+    def _check_params(self) -> None:
         validate_parameter_constraints(
             self._parameter_constraints,
             {name: getattr(self, name) for name in self._parameter_constraints},
@@ -305,20 +317,20 @@ class DenoisingClassifier(DenoisingTraining):
 
     # Thresholds do not outlive the weights that they were set for.
 
-    def initialize_module(self):
+    def initialize_module(self) -> Self:
         self.__dict__.pop("rule_", None)
         return super().initialize_module()
 
-    def load_params(self, *args, **kwargs):
+    def load_params(self, *args: Any, **kwargs: Any) -> None:
         self.__dict__.pop("rule_", None)
         super().load_params(*args, **kwargs)
 
-    def set_thresholds(self, X):
-        """Set the thresholds by known images, which ``fit`` does by those it holds out.
+    def set_thresholds(self, X: ArrayLike) -> Self:
+        """Set the thresholds by known images, as ``fit`` does by held-out ones.
 
-        It takes ``pseudo_ood``, ``occlusion``, ``softmax_threshold`` and ``error_quantile`` as they
-        are now: other thresholds need no new training, and weights that ``load_params`` has read
-        get their own.
+        It uses the present ``pseudo_ood``, ``occlusion``, ``softmax_threshold`` and
+        ``error_quantile``: other thresholds need no new training, and weights that ``load_params``
+        has read get their own.
 
         Parameters
         ----------
@@ -349,8 +361,8 @@ class DenoisingClassifier(DenoisingTraining):
         )
         return self
 
-    def _disguise(self, images, kind):
-        apply = {
+    def _disguise(self, images: Tensor, kind: str) -> Tensor:
+        apply: dict[str, Callable[[Tensor], Tensor]] = {
             "noise": lambda some: add_noise(some, self.noise_std),
             "rotation": turn_quarter,
             "occlusion": lambda some: cover_square(some, self.occlusion),
@@ -361,16 +373,16 @@ class DenoisingClassifier(DenoisingTraining):
         return images
 
     @property
-    def softmax_threshold_(self):
+    def softmax_threshold_(self) -> float:
         """Smallest probability of the predicted class that is accepted."""
         return float(expit(self._rule().log_odds))
 
     @property
-    def error_threshold_(self):
+    def error_threshold_(self) -> float:
         """Largest mean squared error of the reconstruction that is accepted."""
         return self._rule().error
 
-    def _rule(self):
+    def _rule(self) -> RejectionRule:
         self.check_is_fitted()
         if not hasattr(self, "rule_"):
             raise NotFittedError(
@@ -381,16 +393,16 @@ class DenoisingClassifier(DenoisingTraining):
 
     # Use
 
-    def _outputs(self, images):
+    def _outputs(self, images: Tensor) -> Outputs:
         logits, drawn = self.evaluation_step((images, None))
         errors = (drawn - images).square().mean(dim=(1, 2, 3))
         return Outputs(to_numpy(logits).astype(np.float64), to_numpy(errors).astype(np.float64))
 
-    def _judge(self, X):
+    def _outputs_of(self, X: Any) -> Outputs:
         batches = self.get_iterator(self.get_dataset(X), training=False)
         return Outputs.concatenate([self._outputs(self._on_device(b)[0]) for b in batches])
 
-    def predict(self, X):
+    def predict(self, X: ArrayLike) -> NDArray:
         """Predict the classes of images, or that they are out-of-distribution.
 
         Parameters
@@ -402,18 +414,19 @@ class DenoisingClassifier(DenoisingTraining):
         -------
         labels : ndarray of shape (n_samples,)
             The most probable class, or ``reject_label``, where it is not None, for
-            out-of-distribution images. The dtype is object where the two do not go together.
+            out-of-distribution images. The dtype is object where the two are of different kinds.
         """
         is_in_training = hasattr(self, "_held_out")
         if is_in_training or self.reject_label is None:
             positions = self.predict_proba(X).argmax(axis=1)
             # Callbacks compare with what the network is being trained on.
             return positions if is_in_training else self.classes_[positions]
-        outputs = self._judge(X)
+        outputs = self._outputs_of(X)
         labels = self.classes_[outputs.logits.argmax(axis=1)]
-        return label_rejected(labels, self._rejects(outputs), self.reject_label)
+        is_rejected = self._is_rejected(self._rule().score(outputs))
+        return label_rejected(labels, is_rejected, self.reject_label)
 
-    def predict_proba(self, X):
+    def predict_proba(self, X: ArrayLike) -> NDArray[np.float32]:
         """Predict the probabilities of the classes, whether or not the image is rejected.
 
         Parameters
@@ -426,9 +439,10 @@ class DenoisingClassifier(DenoisingTraining):
         probabilities : ndarray of shape (n_samples, n_classes)
             In the order of ``classes_``, dtype float32.
         """
-        return super().predict_proba(X)
+        probabilities: NDArray[np.float32] = super().predict_proba(X)
+        return probabilities
 
-    def score_samples(self, X):
+    def score_samples(self, X: ArrayLike) -> NDArray[np.float64]:
         """Score images: the higher, the more in-distribution.
 
         Parameters
@@ -441,29 +455,10 @@ class DenoisingClassifier(DenoisingTraining):
         scores : ndarray of shape (n_samples,)
             The smaller margin to the two thresholds; negative for out-of-distribution.
         """
-        return self._rule().score(self._judge(X))
+        return self._rule().score(self._outputs_of(X))
 
-    def is_ood(self, X):
-        """Tell which images are out-of-distribution.
-
-        Parameters
-        ----------
-        X : array-like of shape (n_samples, height, width) or (n_samples, channels, height, width)
-            Images.
-
-        Returns
-        -------
-        is_ood : ndarray of shape (n_samples,)
-            Whether the score is below ``offset_``, dtype bool.
-        """
-        return self._rejects(self._judge(X))
-
-    def _rejects(self, outputs):
-        # A score that is not a number accepts nothing.
-        return ~(self._rule().score(outputs) >= self.offset_)
-
-    def reconstruct(self, X):
-        """Draw images without noise.
+    def reconstruct(self, X: ArrayLike) -> NDArray[np.float32]:
+        """Reconstruct images by the decoder.
 
         Parameters
         ----------
@@ -472,14 +467,14 @@ class DenoisingClassifier(DenoisingTraining):
 
         Returns
         -------
-        drawn : ndarray of the shape of ``X``
-            What the decoder draws, dtype float32. Values may lie outside the range of the pixels.
+        reconstructions : ndarray of the shape of ``X``
+            Output of the decoder, dtype float32. Values may lie outside the range of the pixels.
         """
-        drawn = [to_numpy(drawn) for _, drawn in self.forward_iter(X)]
-        return np.concatenate(drawn).reshape(np.shape(X))
+        reconstructions = [to_numpy(images) for _, images in self.forward_iter(X)]
+        return np.concatenate(reconstructions).reshape(np.shape(X))
 
-    def reconstruction_error(self, X):
-        """Mean squared error of the decoder, image by image.
+    def reconstruction_error(self, X: ArrayLike) -> NDArray[np.float64]:
+        """Mean squared error of the decoder for each image.
 
         Parameters
         ----------
@@ -491,29 +486,9 @@ class DenoisingClassifier(DenoisingTraining):
         errors : ndarray of shape (n_samples,)
             Mean over the pixels of the squared difference to the image itself.
         """
-        return self._judge(X).errors
+        return self._outputs_of(X).errors
 
-    def score(self, X, y, sample_weight=None):
-        """Measure the accuracy of ``predict``.
-
-        Parameters
-        ----------
-        X : array-like of shape (n_samples, height, width) or (n_samples, channels, height, width)
-            Images.
-        y : array-like of shape (n_samples,)
-            Their labels. With ``reject_label=-1``, an image marked -1 is right where it is
-            rejected; without, it is always wrong.
-        sample_weight : array-like of shape (n_samples,), default=None
-            Weights of the images.
-
-        Returns
-        -------
-        accuracy : float
-            Share of the images that are labelled rightly.
-        """
-        return accuracy(self.predict(X), y, sample_weight)
-
-    def __sklearn_tags__(self):
+    def __sklearn_tags__(self) -> Tags:
         tags = super().__sklearn_tags__()
         tags.input_tags.two_d_array = False
         tags.input_tags.three_d_array = True

@@ -1,4 +1,4 @@
-"""Outliers made of training samples, for a classifier to learn what to reject."""
+"""Outliers made from training samples, for outlier exposure."""
 
 from __future__ import annotations
 
@@ -11,26 +11,26 @@ from sklearn.utils import check_array
 
 OutlierKind = str | Callable[[NDArray, NDArray, RandomState], NDArray]
 
-# Far enough from one half to vary, near enough to leave neither class in the lead.
+# Far enough from one half to vary, near enough for neither class to dominate.
 _MIXING_WEIGHTS = (0.4, 0.6)
 
 
 def make_outliers(
     kinds: Sequence[OutlierKind], X: NDArray, y: NDArray, n_outliers: int, rng: RandomState
 ) -> NDArray:
-    """Make outliers of training samples.
+    """Make outliers from training samples.
 
     Parameters
     ----------
     kinds : sequence of str or callable
-        Names of ``OUTLIER_KINDS``, which share the number evenly, and functions
-        ``f(X, y, random_state)``, which make as many as they like.
+        Names of ``OUTLIER_KINDS``, among which the number is divided evenly, and functions
+        ``f(X, y, random_state)``, which return any number.
     X : ndarray of shape (n_samples, ...)
         Training samples.
     y : ndarray of shape (n_samples,)
         Their class labels.
     n_outliers : int
-        Number to share.
+        Number to divide.
     rng : RandomState
         Draws the outliers.
 
@@ -42,7 +42,7 @@ def make_outliers(
     Raises
     ------
     ValueError
-        If a kind cannot be made of such samples, or a function returns samples of another shape.
+        If a kind cannot be made from such samples, or a function returns samples of another shape.
     """
     made = []
     for number, kind in enumerate(kinds):
@@ -55,7 +55,7 @@ def make_outliers(
 
 
 def _call(function: Callable, X: NDArray, y: NDArray, rng: RandomState) -> NDArray:
-    outliers = check_array(
+    outliers: NDArray = check_array(
         function(X, y, rng), dtype=X.dtype, allow_nd=True, input_name="what outliers returned"
     )
     if outliers.shape[1:] != X.shape[1:]:

@@ -1,4 +1,4 @@
-"""Losses that keep a classifier from being sure where it is wrong."""
+"""Confidence losses: they penalise a classifier for confidence in wrong classes."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 
 class _PenalizedCrossEntropy(nn.CrossEntropyLoss):
-    """Cross entropy plus a weighted penalty, which a subclass defines.
+    """Template of the confidence losses: cross entropy plus a weighted penalty.
 
     Being a ``CrossEntropyLoss`` tells skorch that the network's outputs are logits.
     """
@@ -23,8 +23,25 @@ class _PenalizedCrossEntropy(nn.CrossEntropyLoss):
         super().__init__(reduction=reduction)
         self.penalty_weight = penalty_weight
 
-    @abstractmethod
     def penalty(self, input: Tensor, target: Tensor) -> Tensor:
+        """Compute the penalty alone, to be added to other losses.
+
+        Parameters
+        ----------
+        input : torch.Tensor of shape (n_samples, n_classes)
+            Logits.
+        target : torch.Tensor of shape (n_samples,)
+            Classes, dtype int64.
+
+        Returns
+        -------
+        penalty : torch.Tensor of shape (n_samples,)
+            The penalty of each sample, 0 or more, not yet weighted.
+        """
+        return self._penalty(input, target)
+
+    @abstractmethod
+    def _penalty(self, input: Tensor, target: Tensor) -> Tensor:
         """The penalty of each sample."""
 
     def forward(self, input: Tensor, target: Tensor) -> Tensor:
@@ -56,10 +73,10 @@ class _PenalizedCrossEntropy(nn.CrossEntropyLoss):
 
 
 class OverconfidencePenalty(_PenalizedCrossEntropy):
-    r"""Cross entropy that also punishes confidence in wrong classes [1]_.
+    r"""Cross entropy plus a penalty on confidence in wrong classes [1]_.
 
-    It takes the place of ``torch.nn.CrossEntropyLoss``, in a loop of plain torch as well as in
-    skorch. Targets are classes. It has no weights of classes, label smoothing or ``ignore_index``.
+    It replaces ``torch.nn.CrossEntropyLoss``, in a loop of plain torch as well as in skorch.
+    Targets are classes. It has no weights of classes, label smoothing or ``ignore_index``.
 
     Parameters
     ----------
@@ -77,7 +94,7 @@ class OverconfidencePenalty(_PenalizedCrossEntropy):
 
     See Also
     --------
-    SpreadPenalty : Pushes wrong predictions towards even ones.
+    SpreadPenalty : Pushes wrong predictions towards uniform ones.
     DenoisingClassifier : A classifier that is trained with both.
 
     Notes
@@ -89,7 +106,7 @@ class OverconfidencePenalty(_PenalizedCrossEntropy):
         -\log p_t - k \sum_{i \ne t} p_i \log(1 - p_i).
 
     The terms of the sum are negative, so each wrong class costs more the more confident the
-    network is in it, without bound. The cross entropy sees :math:`p_t` alone: of two
+    network is in it, without bound. The cross entropy depends on :math:`p_t` alone: of two
     predictions with the same, this loss prefers the one that spreads the rest evenly. It is
     computed from the logits and stays finite where :math:`p_i` rounds to 1.
 
@@ -108,31 +125,17 @@ class OverconfidencePenalty(_PenalizedCrossEntropy):
     (1.37, 7.26)
     """
 
-    def penalty(self, input: Tensor, target: Tensor) -> Tensor:
-        """Compute the penalty alone, to be added to other losses.
-
-        Parameters
-        ----------
-        input : torch.Tensor of shape (n_samples, n_classes)
-            Logits.
-        target : torch.Tensor of shape (n_samples,)
-            Classes, dtype int64.
-
-        Returns
-        -------
-        penalty : torch.Tensor of shape (n_samples,)
-            The sum over the wrong classes, 0 or more, not yet weighted.
-        """
+    def _penalty(self, input: Tensor, target: Tensor) -> Tensor:
         wrong = torch.ones_like(input).scatter(1, target[:, None], 0.0)
         p = input.softmax(dim=1)
         return -(wrong * p * _log_complement(input, p)).sum(dim=1)
 
 
 class SpreadPenalty(_PenalizedCrossEntropy):
-    r"""Cross entropy that also pushes wrong predictions towards even ones [1]_.
+    r"""Cross entropy plus a penalty on wrong predictions that are not uniform [1]_.
 
-    It takes the place of ``torch.nn.CrossEntropyLoss``, in a loop of plain torch as well as in
-    skorch. Targets are classes. It has no weights of classes, label smoothing or ``ignore_index``.
+    It replaces ``torch.nn.CrossEntropyLoss``, in a loop of plain torch as well as in skorch.
+    Targets are classes. It has no weights of classes, label smoothing or ``ignore_index``.
 
     Parameters
     ----------
@@ -151,14 +154,14 @@ class SpreadPenalty(_PenalizedCrossEntropy):
 
     See Also
     --------
-    OverconfidencePenalty : Punishes confidence in wrong classes.
+    OverconfidencePenalty : Penalises confidence in wrong classes.
     DenoisingClassifier : A classifier that is trained with both.
 
     Notes
     -----
     The penalty is the standard deviation of the softmax over the classes, with the number of
     classes as the divisor, where the most probable class is not the true one, and 0 elsewhere. It
-    is 0 for the even prediction, and largest where one wrong class has all the probability.
+    is 0 for the uniform prediction, and largest where one wrong class has the probability 1.
 
     References
     ----------
@@ -176,21 +179,7 @@ class SpreadPenalty(_PenalizedCrossEntropy):
     (0.17, 0.45, 0.0)
     """
 
-    def penalty(self, input: Tensor, target: Tensor) -> Tensor:
-        """Compute the penalty alone, to be added to other losses.
-
-        Parameters
-        ----------
-        input : torch.Tensor of shape (n_samples, n_classes)
-            Logits.
-        target : torch.Tensor of shape (n_samples,)
-            Classes, dtype int64.
-
-        Returns
-        -------
-        penalty : torch.Tensor of shape (n_samples,)
-            The standard deviation for misclassified samples and 0 for others, not yet weighted.
-        """
+    def _penalty(self, input: Tensor, target: Tensor) -> Tensor:
         n_classes = input.shape[1]
         # A norm, unlike a standard deviation, has a gradient where all probabilities are equal.
         distance = torch.linalg.vector_norm(input.softmax(dim=1) - 1 / n_classes, dim=1)

@@ -1,10 +1,10 @@
-"""What single neurons do while their network is trained."""
+"""Recorder of single neurons while their network is trained."""
 
 from __future__ import annotations
 
 from numbers import Real
 from types import TracebackType
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,7 +13,7 @@ from torch import nn
 
 from .._sklearn import Interval, validate_parameter_constraints
 from ..networks import TorchAdapter, WeightLayer, find_weight_layers
-from ._listener import Listener
+from ._hooks import TrainingHooks
 from ._record import Record, Settings
 
 try:
@@ -31,8 +31,8 @@ class TrainingRecorder(Callback):
     Parameters
     ----------
     network : torch.nn.Module, default=None
-        The network that is trained within the ``with`` block. As a callback the recorder is told
-        of the network, and None is left here.
+        The network that is trained within the ``with`` block. A callback gets the
+        network from its net, and None is left here.
     last_share : float in (0, 1], default=0.5
         Share of the iterations, the last ones, over which gradients are averaged.
     signed : bool, default=False
@@ -78,7 +78,7 @@ class TrainingRecorder(Callback):
 
     Gradients are those of single backward passes, whether or not the optimizer takes a step after
     each of them. Frozen weights have the gradient 0. Gradients that a ``GradScaler`` scales, as
-    is usual in half precision, are recorded as they are, scaled.
+    is usual in half precision, are recorded scaled.
 
     In [1]_ the gradients are summed with their signs, over the weights and the bias, which is the
     weight of an input that is always 1; its text speaks of their size, which is the default here.
@@ -93,7 +93,7 @@ class TrainingRecorder(Callback):
 
     What was recorded can be read at any time, and stays when the loop raises. Entering the block
     once more, or fitting the net anew, begins anew; ``partial_fit`` and ``warm_start`` go on.
-    Where ``fit`` of skorch raises anything but ``KeyboardInterrupt``, callbacks are not told, and
+    Where ``fit`` of skorch raises anything but ``KeyboardInterrupt``, callbacks are not called, and
     the hooks stay on the module until the net is initialized or trained again.
 
     References
@@ -131,23 +131,29 @@ class TrainingRecorder(Callback):
 
     # skorch takes every attribute that does not end in an underscore for a parameter.
     def __init__(
-        self, network=None, *, last_share=0.5, signed=False, include_bias=True, read_share=1.0
-    ):
+        self,
+        network: nn.Module | None = None,
+        *,
+        last_share: float = 0.5,
+        signed: bool = False,
+        include_bias: bool = True,
+        read_share: float = 1.0,
+    ) -> None:
         self.network = network
         self.last_share = last_share
         self.signed = signed
         self.include_bias = include_bias
         self.read_share = read_share
         self._record_: Record | None = None
-        self._listener_: Listener | None = None
+        self._hooks_: TrainingHooks | None = None
         self._trained_: nn.Module | None = None
 
-    def __enter__(self) -> TrainingRecorder:
+    def __enter__(self) -> Self:
         self.initialize()
         if self.network is None:
             raise ValueError(
                 "A TrainingRecorder in a with statement needs the network, got network=None. Only "
-                "as a callback of skorch it is told of it."
+                "as a callback of skorch it gets it from the net."
             )
         self._start(self.network)
         return self
@@ -160,7 +166,7 @@ class TrainingRecorder(Callback):
     ) -> None:
         self._stop()
 
-    def initialize(self):
+    def initialize(self) -> Self:
         """Forget what was recorded.
 
         Returns
@@ -172,7 +178,7 @@ class TrainingRecorder(Callback):
         self._record_ = None
         return self
 
-    def on_train_begin(self, net, X=None, y=None, **kwargs):
+    def on_train_begin(self, net: Any, X: Any = None, y: Any = None, **kwargs: Any) -> None:
         """Begin or go on recording; skorch calls it.
 
         Parameters
@@ -197,7 +203,7 @@ class TrainingRecorder(Callback):
             )
         self._start(net.module_)
 
-    def on_train_end(self, net, X=None, y=None, **kwargs):
+    def on_train_end(self, net: Any, X: Any = None, y: Any = None, **kwargs: Any) -> None:
         """Stop recording; skorch calls it.
 
         Parameters
@@ -225,12 +231,12 @@ class TrainingRecorder(Callback):
         if self._record_ is None or not (goes_on and self._record_.is_of(hidden, settings)):
             self._record_ = Record(hidden, settings)
         self._trained_ = network
-        self._listener_ = Listener(network, hidden, output, self._record_)
+        self._hooks_ = TrainingHooks(network, hidden, output, self._record_)
 
     def _stop(self) -> None:
-        if self._listener_ is not None:
-            self._listener_.close()
-            self._listener_ = None
+        if self._hooks_ is not None:
+            self._hooks_.close()
+            self._hooks_ = None
 
     @property
     def activation_counts_(self) -> dict[str, NDArray[np.int64]]:
@@ -254,14 +260,14 @@ class TrainingRecorder(Callback):
                 "This TrainingRecorder has recorded no iteration yet: train the network inside "
                 "of its with block, or the net that has it among its callbacks."
             )
-        if self._listener_ is not None:
-            self._listener_.flush()
+        if self._hooks_ is not None:
+            self._hooks_.flush()
         return self._record_
 
     def __getstate__(self) -> dict[str, Any]:
-        if self._listener_ is not None:
-            self._listener_.flush()
-        return {**self.__dict__, "_listener_": None, "_trained_": None}
+        if self._hooks_ is not None:
+            self._hooks_.flush()
+        return {**self.__dict__, "_hooks_": None, "_trained_": None}
 
 
 def _read(network: nn.Module) -> tuple[nn.Module, list[WeightLayer], WeightLayer]:

@@ -1,4 +1,4 @@
-"""When a classifier with a decoder rejects a sample."""
+"""The thresholds by which a classifier with a decoder rejects samples."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _LOWEST_LOG_ODDS = float(logit(np.finfo(np.float64).tiny))
 
 @dataclass(frozen=True)
 class Outputs:
-    """What a network with a classifier and a decoder says of samples."""
+    """Outputs of a network with a classifier and a decoder."""
 
     logits: Values
     errors: Values
@@ -48,7 +48,7 @@ class Outputs:
 
 @dataclass(frozen=True)
 class RejectionRule:
-    """Reject where the classifier is not sure enough, or the image is drawn too badly."""
+    """Reject where the classifier is not confident or the reconstruction error is too large."""
 
     log_odds: float
     """Smallest log-odds of the predicted class that are accepted."""
@@ -68,8 +68,8 @@ class RejectionRule:
         """Learn from known samples and from others that are made to be unlike them.
 
         A fixed threshold is a probability, or a quantile of the errors of the unknown samples; with
-        None every error is accepted. Those that are "auto" tell the two kinds apart about as well
-        as any, both thresholds taken together.
+        None every error is accepted. Thresholds "auto" discriminate known from unknown samples
+        about as well as any, both taken together.
 
         Raises
         ------
@@ -102,7 +102,7 @@ class RejectionRule:
 
 
 def _candidates(known: Values, unknown: Values, last: float) -> Values:
-    """Bounds from above that are worth trying, ascending up to the one that bounds nothing."""
+    """Upper bounds to try, ascending up to the one that accepts all."""
     levels = np.linspace(0, 1, _N_CANDIDATES)
     values = np.quantile(np.concatenate([known, unknown]), levels)
     return np.append(np.unique(values), last)
@@ -111,11 +111,11 @@ def _candidates(known: Values, unknown: Values, last: float) -> Values:
 def _best_pair(
     known: Outputs, unknown: Outputs, log_odds: Values, errors: Values
 ) -> tuple[float, float]:
-    """The strictest pair of thresholds that tells the two kinds about as well as any.
+    """The strictest pair of thresholds that discriminates about as well as the best one.
 
-    "About" is within one standard error of the best pair's gain, the share of known samples
-    accepted less that of unknown ones. Where even that is chance, the most lenient pair. Both
-    candidates are ordered from the strictest to the most lenient.
+    "About" is within one standard error of the best pair's gain, the fraction of known samples
+    accepted minus that of unknown ones. Where even that is no better than chance, the most lenient
+    pair. Both candidates are ordered from the strictest to the most lenient.
     """
     n_known, n_unknown = len(known.errors), len(unknown.errors)
     accepted, missed = (_accepted(outputs, log_odds, errors) for outputs in (known, unknown))
@@ -130,12 +130,12 @@ def _best_pair(
 
 
 def _standard_error(share: float, n: int, other_share: float, n_other: int) -> float:
-    """Of the difference between two shares."""
+    """Standard error of the difference between two fractions."""
     return np.sqrt(share * (1 - share) / n + other_share * (1 - other_share) / n_other)
 
 
 def _accepted(outputs: Outputs, log_odds: Values, errors: Values) -> Values:
-    """Share of samples that each pair of thresholds accepts, (n_log_odds, n_errors)."""
+    """Fraction of samples that each pair of thresholds accepts, (n_log_odds, n_errors)."""
     first = np.searchsorted(-log_odds, -outputs.log_odds)
     second = np.searchsorted(errors, outputs.errors)
     counts = np.zeros((len(log_odds) + 1, len(errors) + 1))

@@ -24,8 +24,8 @@ from .._base import (
     LayerCallback,
     NetworkAdapter,
     Perturbation,
-    count_rows,
-    take_rows,
+    count_samples,
+    take_samples,
     two_class_head,
 )
 from .._fingerprint import Fingerprint
@@ -49,7 +49,7 @@ from .gradients import (
     weights_recorded,
 )
 from .outputs import AUTO, BINARY, Wanted, find_output
-from .trace import Integers, TorchTrace, Traced, linear_map, trace_calls
+from .trace import Integers, TorchTrace, TraceResult, linear_map, trace_calls
 from .untouched import alone, untouched
 
 _LOGITS = "(logits)"
@@ -59,7 +59,7 @@ def _keep_rows(trace: TorchTrace, keep: LayerCallback) -> LayerCallback:
     """Keep the input of the head as a matrix, also where it is that of a convolution."""
 
     def keep_rows(layer: str, value: Tensor) -> None:
-        keep(layer, value.flatten(1) if trace.taps[layer].before else value)
+        keep(layer, value.flatten(1) if trace.locations[layer].before else value)
 
     return keep_rows
 
@@ -98,11 +98,11 @@ class TorchAdapter(NetworkAdapter):
         before = read_attributes(self.network)
         integers = self._integers_for(batch)
         traced = self._trace(batch, integers)
-        n_samples = count_rows(batch)
+        n_samples = count_samples(batch)
         if any(n_samples in value.shape[1:] for value in traced.values.values()):
-            # The samples may lie along another axis: what has one more row with one more has them
-            # along the first.
-            more = take_rows(batch, [*range(n_samples), -1])
+            # The samples may lie along another axis. They lie along the first where one more
+            # sample yields one more row.
+            more = take_samples(batch, [*range(n_samples), -1])
             with suppress(RuntimeError):  # of a network that takes so many samples only
                 known = self._trace(more, integers).values
                 traced = self._trace(batch, integers, known)
@@ -118,21 +118,21 @@ class TorchAdapter(NetworkAdapter):
         ), traced.values
 
     def _find_written(self, before: Attributes, batch: Batch, integers: Integers) -> Written:
-        """What the pass that ``before`` was read before has changed in the network."""
+        """What a pass changes in the network, given its attributes from before that pass."""
         after = read_attributes(self.network)
         written = written_between(before, after)
         if not (renewed := renewed_between(before, after)):
             return written
         # A record is that of the last inputs; a setting that is copied stays with others too.
         with suppress(Exception):
-            self._run(take_rows(batch, [*range(count_rows(batch))][::-1]), integers)
+            self._run(take_samples(batch, [*range(count_samples(batch))][::-1]), integers)
         later = written_between(after, read_attributes(self.network)).records
         return written._replace(records=written.records | (renewed & later))
 
     def _trace(
         self, batch: Batch, integers: Integers, known: Collection[str] | None = None
-    ) -> Traced:
-        n_samples = count_rows(batch)
+    ) -> TraceResult:
+        n_samples = count_samples(batch)
         return trace_calls(
             self.network,
             lambda: self._run(batch, integers),
@@ -151,7 +151,7 @@ class TorchAdapter(NetworkAdapter):
             run = partial(self._run, shorter, integers)
             # The logits are known already.
             return trace_calls(
-                self.network, run, count_rows(shorter), wanted=lambda returned: None, fits=bool
+                self.network, run, count_samples(shorter), wanted=lambda returned: None, fits=bool
             ).values
         except Exception:  # a network of inputs of one size
             return None
@@ -170,12 +170,12 @@ class TorchAdapter(NetworkAdapter):
         keep: LayerCallback,
         keep_gradient: LayerCallback,
     ) -> Tensor:
-        marks, keep = LayerGradients(), _keep_rows(trace, keep)
+        gradients_at, keep = LayerGradients(), _keep_rows(trace, keep)
         keep_gradient = _keep_rows(trace, keep_gradient)
 
         def keep_and_mark(layer: str, value: Tensor) -> None:
             keep(layer, value.detach())
-            marks.mark(layer, value)
+            gradients_at.mark(layer, value)
 
         with recording(self.network), weights_recorded(self.network):
             _, inputs = recorded(self._to_inputs(batch, trace.integers))
@@ -183,7 +183,7 @@ class TorchAdapter(NetworkAdapter):
                 self._listen(inputs, trace, layers, keep_and_mark), "gradients=True"
             )
             at_logits = uniform_kl_gradient(self.to_numpy(logits))
-            gradients = marks.take(logits, torch.as_tensor(at_logits).to(logits))
+            gradients = gradients_at.compute(logits, torch.as_tensor(at_logits).to(logits))
         for layer, gradient in gradients.items():
             keep_gradient(layer, gradient)
         return logits.detach()
@@ -231,7 +231,7 @@ class TorchAdapter(NetworkAdapter):
     def _outputs_of_loss(
         self, perturbation: Perturbation, logits: Tensor | None, means: dict[str, Tensor]
     ) -> tuple[list[Tensor], list[Tensor]]:
-        """What the loss of a perturbation depends on, and its gradients there."""
+        """The outputs that the loss of a perturbation depends on, and its gradients there."""
         wanted = perturbation.gradients(
             None if logits is None else self.to_numpy(logits),
             {layer: self.to_numpy(mean).astype(np.float64) for layer, mean in means.items()},
@@ -245,19 +245,19 @@ class TorchAdapter(NetworkAdapter):
     def _listen(
         self, inputs: Inputs, trace: TorchTrace, layers: Sequence[str], keep: LayerCallback
     ) -> Tensor | None:
-        """Call the network, and keep layers as they come."""
-        taps = {layer: trace.taps[layer] for layer in layers}
+        """Call the network, and keep each layer when it has its value."""
+        locations = {layer: trace.locations[layer] for layer in layers}
         if trace.logits is not None:
-            taps[_LOGITS] = trace.logits
+            locations[_LOGITS] = trace.logits
         awaited = defaultdict(list)
-        for layer, tap in taps.items():
-            awaited[tap.call].append(layer)
+        for layer, location in locations.items():
+            awaited[location.call].append(layer)
         names = {name for name, _ in awaited}
         squashed: list[Tensor | None] = []
 
         def on_call(call: Call) -> None:
             for layer in awaited.pop(call.key, ()):
-                value = taps[layer].read(call)
+                value = locations[layer].read(call)
                 if layer == _LOGITS:
                     squashed.append(value)
                 else:
@@ -276,7 +276,7 @@ class TorchAdapter(NetworkAdapter):
             expected = "no logits" if trace.n_classes is None else f"{trace.n_classes} logits"
             raise ValueError(
                 f"The network returned {expected} for each sample in fit, but {got} for a batch "
-                f"of {count_rows(inputs)}: does it squeeze?"
+                f"of {count_samples(inputs)}: does it squeeze?"
             )
         return logits
 
@@ -325,7 +325,7 @@ class TorchAdapter(NetworkAdapter):
 
     def _to_inputs(self, batch: Batch, integers: Integers) -> Inputs:
         if integers is Integers.NOT_TRIED and holds_integers(batch):
-            integers = self._integers_for(take_rows(batch, [0, -1]))
+            integers = self._integers_for(take_samples(batch, [0, -1]))
         if isinstance(batch, Mapping):
             return {key: self._to_tensor(values, integers) for key, values in batch.items()}
         return self._to_tensor(batch, integers)
@@ -335,28 +335,28 @@ class TorchAdapter(NetworkAdapter):
         dtype = self._dtype
         if holds_integers(values) and integers is not Integers.AS_FLOATS:
             dtype = torch.bool if values.dtype in (bool, torch.bool) else torch.int64
-            if integers is Integers.AS_THEY_ARE:
+            if integers is Integers.UNCHANGED:
                 dtype = _torch_dtype(values)
         if isinstance(values, np.ndarray):
-            # By way of a kind that both NumPy and torch know.
+            # Through a type that both NumPy and torch have.
             is_float = dtype.is_floating_point and dtype is not torch.float64
             copied = np.array(values, np.float32 if is_float else _numpy_dtype(dtype))
             return torch.from_numpy(copied).to(self._device, dtype)
         return values.to(self._device, dtype, copy=True)
 
     def _integers_for(self, batch: Batch) -> Integers:
-        """What the network is given where the batch holds integers: the first that it takes.
+        """How to pass the integers of a batch: in the first way that the network accepts.
 
-        In a mapping they stay integers, as they do where they reach an embedding.
+        In a mapping they stay integers, and also where they reach an embedding.
         """
         values = batch.values() if isinstance(batch, Mapping) else [batch]
         if not any(map(holds_integers, values)):
             return Integers.AS_INT64 if isinstance(batch, Mapping) else Integers.NOT_TRIED
         if not any(True for _ in self.network.parameters()):
             return Integers.AS_INT64 if isinstance(batch, Mapping) else Integers.AS_FLOATS
-        for integers in (Integers.AS_THEY_ARE, Integers.AS_INT64):
+        for integers in (Integers.UNCHANGED, Integers.AS_INT64):
             reached: list[nn.Module] = []
-            with _listening_to_weights(self.network, reached.append), suppress(Exception):
+            with _reporting_weights(self.network, reached.append), suppress(Exception):
                 self._run(batch, integers)
                 return integers
         is_embedded = bool(reached) and isinstance(reached[0], nn.Embedding | nn.EmbeddingBag)
@@ -365,10 +365,10 @@ class TorchAdapter(NetworkAdapter):
 
 
 @contextmanager
-def _listening_to_weights(
+def _reporting_weights(
     network: nn.Module, on_module: Callable[[nn.Module], None]
 ) -> Iterator[None]:
-    """Be told of the modules that have weights and no other modules, as they are called."""
+    """Report each call of a module that has weights and no inner modules."""
     thread = threading.get_ident()
 
     def enter(module: nn.Module, args: tuple) -> None:
@@ -406,7 +406,7 @@ def _halve(batch: Batch, integers: Integers) -> Any:
 
 
 def _with_units_last(values: dict[str, Tensor], shorter: dict[str, Tensor]) -> frozenset[str]:
-    """The layers of which the second axis goes by the length of the inputs, and not the third."""
+    """The layers whose second axis, and not the third, depends on the length of the inputs."""
     return frozenset(
         name
         for name, value in values.items()

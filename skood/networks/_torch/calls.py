@@ -1,4 +1,4 @@
-"""Listening to the calls that a torch network makes in a forward pass."""
+"""The calls of modules and functions in a forward pass of a torch network."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ ACTIVATION_FUNCTIONS = frozenset(
 SQUASHING_MODULES = (nn.Softmax, nn.LogSoftmax, nn.Sigmoid)
 SQUASHING_FUNCTIONS = frozenset({"log_softmax", "sigmoid", "softmax"})
 ADDITION = "add"
-_HEARD_FUNCTIONS = ACTIVATION_FUNCTIONS | SQUASHING_FUNCTIONS | {ADDITION}
+_REPORTED_FUNCTIONS = ACTIVATION_FUNCTIONS | SQUASHING_FUNCTIONS | {ADDITION}
 
 
 @dataclass(frozen=True)
@@ -70,25 +70,25 @@ class Call:
 
     @property
     def key(self) -> tuple[str, int]:
-        """Tells this call from all others in the same forward pass."""
+        """Identifies the call in its forward pass."""
         return (self.name, self.number)
 
 
 class CallListener:
-    """Context in which a forward pass of a network tells of its calls.
+    """Context manager that reports each call of a module or function in a forward pass.
 
-    The calls that other threads make of the network are none of this pass.
+    Calls of the network from other threads are not reported.
 
     Parameters
     ----------
     network : torch.nn.Module
-        The network; a call of itself is not told of.
+        The network, whose own call is not reported.
     on_call : callable
         Called with each :class:`Call`.
     names : collection of str, default=None
-        Names of the calls to tell of; by default all.
+        Names of the calls to report; by default all.
     functions : bool, default=True
-        Whether there are calls of functions to tell of.
+        Whether to report calls of functions.
     """
 
     def __init__(
@@ -106,13 +106,13 @@ class CallListener:
         self._handles: list[torch.utils.hooks.RemovableHandle] = []
         self._running: list[tuple[str, nn.Module]] = [("", network)]
         self._counts: Counter[str] = Counter()
-        self._telling = False
+        self._reporting = False
         self._thread = threading.get_ident()
 
     def __enter__(self) -> CallListener:
         try:
-            for name, module in self._modules_to_hear():
-                self._listen_to(name, module)
+            for name, module in self._modules_to_hook():
+                self._add_hooks(name, module)
         except BaseException:
             self._remove_hooks()
             raise
@@ -134,13 +134,13 @@ class CallListener:
         for handle in self._handles:
             handle.remove()
 
-    def _modules_to_hear(self) -> Iterator[tuple[str, nn.Module]]:
+    def _modules_to_hook(self) -> Iterator[tuple[str, nn.Module]]:
         if self._names is not None and self._function_listener is None:
             return ((name, self._network.get_submodule(name)) for name in self._names)
-        # All of them: a function is called by the one that is running.
+        # All of them: which one calls a function is known from those that are running.
         return readable_modules(self._network)
 
-    def _listen_to(self, name: str, module: nn.Module) -> None:
+    def _add_hooks(self, name: str, module: nn.Module) -> None:
         # The methods of nn.Module: scripted modules refuse theirs, but call the hooks.
         if self._function_listener is not None:
             enter = partial(self._module_entered, name)
@@ -161,16 +161,16 @@ class CallListener:
         kwargs, output = others
         if self._function_listener is not None:
             self._running.pop()
-        self._tell(name, called, args, kwargs, output)
+        self._report(name, called, args, kwargs, output)
 
     def _function_called(self, function: str, args: tuple, kwargs: dict, output: Any) -> None:
         caller, module = self._running[-1]
-        # An activation module is told of as a whole, not once more for what it calls.
-        if not (self._telling or isinstance(module, ACTIVATION_MODULES)):
+        # An activation module is reported as a whole, without the functions that it calls.
+        if not (self._reporting or isinstance(module, ACTIVATION_MODULES)):
             name = f"{caller}.{function}" if caller else function
-            self._tell(name, function, args, kwargs, output)
+            self._report(name, function, args, kwargs, output)
 
-    def _tell(
+    def _report(
         self, name: str, called: nn.Module | str, args: tuple, kwargs: dict, output: Any
     ) -> None:
         if self._names is not None and name not in self._names:
@@ -178,34 +178,36 @@ class CallListener:
         number = self._counts[name]
         self._counts[name] += 1
         inputs = [value for value in (*args, *kwargs.values()) if isinstance(value, Tensor)]
-        self._telling = True
+        self._reporting = True
         try:
             self._on_call(Call(name, number, called, inputs, first_tensor(output)))
         finally:
-            self._telling = False
+            self._reporting = False
 
 
 class _FunctionListener(TorchFunctionMode):
-    """Tells of the calls of activation functions, whichever of their names is used."""
+    """Reports calls of activation functions, under whichever of their names."""
 
     def __init__(self, on_function: Callable[[str, tuple, dict, Any], None]) -> None:
         super().__init__()
         self._on_function = on_function
 
-    def __torch_function__(self, func, types, args=(), kwargs=None):
+    def __torch_function__(
+        self, func: Any, types: Any, args: tuple = (), kwargs: dict | None = None
+    ) -> Any:
         kwargs = kwargs or {}
         output = func(*args, **kwargs)
         function = getattr(func, "__name__", "").strip("_")
-        if function in _HEARD_FUNCTIONS:
+        if function in _REPORTED_FUNCTIONS:
             self._on_function(function, args, kwargs, output)
         return output
 
 
 def readable_modules(network: nn.Module) -> Iterator[tuple[str, nn.Module]]:
-    """The modules inside a network whose calls can be heard, with their names.
+    """The modules inside a network whose calls can be observed, with their names.
 
-    What torch.compile wraps goes by the name of the wrapper. Calls inside a scripted module
-    are not to be heard, and those that compute weights are none of a layer.
+    What torch.compile wraps has the name of the wrapper. Calls inside a scripted module
+    cannot be observed, and modules that compute weights are no layers.
     """
     seen: set[int] = set()
 

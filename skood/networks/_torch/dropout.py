@@ -1,4 +1,4 @@
-"""The dropout layers of a torch network, and passes with these alone in training mode."""
+"""Monte Carlo dropout: stochastic forward passes with only the dropout layers active."""
 
 from __future__ import annotations
 
@@ -38,9 +38,9 @@ def dropout_layers(network: nn.Module, needed_by: str) -> Sequence[nn.Module]:
 
 @contextmanager
 def dropping_out(layers: Sequence[nn.Module], seed: int) -> Iterator[None]:
-    """Put dropout layers into training mode and seed torch; to be used while reading.
+    """Put dropout layers into training mode and seed torch; to be used in ``untouched``.
 
-    Reading keeps the random states.
+    The latter restores the random states.
     """
     # Not torch.manual_seed, which would also seed a device that is first used later.
     torch.default_generator.manual_seed(seed)

@@ -24,7 +24,7 @@ from .._fingerprint import (
     hash_octets,
 )
 
-# The others have no part in a pass, or are read on their own.
+# They have no effect on a pass, or are read separately.
 _ATTRIBUTES_LEFT_OUT = frozenset(
     {
         "training",
@@ -41,7 +41,7 @@ _ATTRIBUTES_LEFT_OUT = frozenset(
 )
 _GLOBAL_HOOKS = [f"_global_{kind}_hooks" for kind in ("forward", "forward_pre", "backward")]
 _RECORDS = (*SCALARS, Tensor, np.ndarray, list, tuple, deque, Set, Mapping)
-_TOLD_BY_NAME = (
+_HASHED_BY_NAME = (
     torch.dtype,
     torch.device,
     torch.layout,
@@ -64,7 +64,7 @@ class Written(NamedTuple):
 def fingerprint_of(network: nn.Module, written: Written) -> Fingerprint:
     """Hash of weights, attributes, hooks and code; without the attributes that a pass changes.
 
-    Those of which it is not clear whether they are mere records are told of as unread.
+    Changed attributes that may be more than records are reported as unread.
     """
     reader = _TorchReader(network)
     content = hashlib.blake2b(digest_size=16)
@@ -238,7 +238,7 @@ class _TorchReader(ContentReader):
                 for place, content in part(value):
                     yield place
                     yield self.digest(content)
-        elif isinstance(value, _TOLD_BY_NAME):
+        elif isinstance(value, _HASHED_BY_NAME):
             yield str(value)
         elif isinstance(value, torch.jit.ScriptFunction):
             yield str(value.code)

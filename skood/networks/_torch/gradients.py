@@ -1,4 +1,4 @@
-"""Gradients of a torch network, taken without leaving a mark on it."""
+"""Gradients of a torch network, computed without leaving a mark on it."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _ONLY = ""
 
 @contextmanager
 def recording(network: nn.Module) -> Iterator[None]:
-    """Record what gradients need, whatever is turned off outside; to be used while reading."""
+    """Record the graph even where gradients are off outside; to be used in ``untouched``."""
     # With the library's own kernels, recurrent layers have no gradient in evaluation mode.
     is_recurrent = any(isinstance(module, nn.RNNBase) for module in network.modules())
     kernels = torch.backends.cudnn.flags(enabled=False) if is_recurrent else nullcontext()
@@ -36,7 +36,7 @@ def recording(network: nn.Module) -> Iterator[None]:
 
 @contextmanager
 def weights_recorded(network: nn.Module) -> Iterator[None]:
-    """Have gradients recorded from the first weights on, where inputs have none."""
+    """Record the graph from the first weights on, where inputs have no gradient."""
     frozen = [
         weight
         for weight in network.parameters()
@@ -52,9 +52,9 @@ def weights_recorded(network: nn.Module) -> Iterator[None]:
 
 
 def recorded(inputs: Inputs) -> tuple[dict[str, Tensor], Inputs]:
-    """The inputs that gradients are recorded of, by name, and what to call the network with.
+    """The inputs to differentiate by, by name, and copies to call the network with.
 
-    The latter are copies, since a network could not overwrite the former.
+    Copies, since a network cannot overwrite a tensor that gradients are computed for.
     """
     named = inputs if isinstance(inputs, dict) else {_ONLY: inputs}
     leaves = {
@@ -71,9 +71,9 @@ def exchange(inputs: Inputs, changed: dict[str, Tensor]) -> Inputs:
 
 
 class LayerGradients:
-    """Marks the values of layers in a forward pass, and takes the gradients at them after it.
+    """Marks the values of layers in a forward pass, to compute the gradients at them afterwards.
 
-    A value is marked by its place in the graph: it may be overwritten after that.
+    A value is marked by its place in the graph, so that it may be overwritten later.
     """
 
     def __init__(self) -> None:
@@ -86,8 +86,8 @@ class LayerGradients:
         if value._is_view():
             self._views[layer] = (value, value._version)
 
-    def take(self, logits: Tensor, at_logits: Tensor) -> dict[str, Tensor]:
-        """Gradient at each layer, from that at the logits.
+    def compute(self, logits: Tensor, at_logits: Tensor) -> dict[str, Tensor]:
+        """Gradient at each layer, from the gradient at the logits.
 
         Raises
         ------
@@ -108,7 +108,7 @@ class LayerGradients:
 def input_gradients(
     leaves: dict[str, Tensor], outputs: list[Tensor], at_outputs: list[Tensor]
 ) -> dict[str, Tensor]:
-    """Gradient at each input that has one, from those at outputs.
+    """Gradient at each input that has one, from the gradients at outputs.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""Which of the things that a torch network returns holds the logits."""
+"""Which output of a torch network holds the logits."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from ..._warnings import warn_user
 AUTO, BINARY = "auto", "binary"
 
 Wanted = str | int | Callable[[Any], Any]
-"""What the user says of it: "auto", "binary", the name or index of an output, or a function."""
+"""The parameter ``logits``: "auto", "binary", the name or index of an output, or a function."""
 Path = tuple[Any, ...]
 """Keys that lead to a tensor in nested tuples, lists and mappings, or in an object."""
 
@@ -56,7 +56,7 @@ def name_output(returned: Any, wanted: Wanted) -> Path:
     Raises
     ------
     ValueError
-        If there is no such tensor; the message lists those that there are.
+        If there is no such tensor; the message lists the tensors that there are.
     """
     paths: list[Path] = [(wanted,)]
     if isinstance(wanted, int):
@@ -76,9 +76,9 @@ def choose_output(
 ) -> Path | None:
     """The path of the output that counts as the logits, where the user does not say which.
 
-    The one named "logits"; or else the first that ``fits`` and that a last linear layer yields,
-    which ``reader_of`` tells; or else the first matrix of a mapping or object, the first tensor
-    of a tuple or list.
+    The output named "logits"; or else the first that ``fits`` and that a last linear layer
+    yields, for which ``reader_of`` returns the layer; or else the first matrix of a mapping or
+    object, the first tensor of a tuple or list.
     """
     if isinstance(returned, Tensor):
         return ()

@@ -1,4 +1,4 @@
-"""What one forward pass tells about a torch network: its layers, its head, its logits."""
+"""The layers, the head and the logits of a torch network, found in one forward pass."""
 
 from __future__ import annotations
 
@@ -28,36 +28,36 @@ from .outputs import AUTO, BINARY, Path, Wanted, choose_output, find_output, nam
 
 
 @dataclass(frozen=True)
-class Tap:
-    """Where in a forward pass a value is to be had: at a call, before or after it."""
+class Location:
+    """Where in a forward pass a value is available: before or after a call."""
 
     call: tuple[str, int]
     before: bool = False
 
     def read(self, call: Call) -> Tensor | None:
-        """The value, from the call that has this tap's key."""
+        """The value, given the call of this key."""
         return call.inputs[0] if self.before else call.output
 
 
 class Integers(Enum):
     """How a network takes integer inputs."""
 
-    AS_THEY_ARE = auto()
+    UNCHANGED = auto()
     AS_INT64 = auto()
     AS_FLOATS = auto()
     NOT_TRIED = auto()
-    """It was given floats so far."""
+    """It was only given floats so far."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class TorchTrace(Trace):
-    """What is to be known to run a torch network again and find the same layers."""
+    """What is needed to run a torch network again and find the same layers."""
 
-    taps: dict[str, Tap]
+    locations: dict[str, Location]
     """Where to find each layer, in forward order."""
     functions: frozenset[str]
     """Names of the calls that are calls of functions."""
-    logits: Tap | None
+    logits: Location | None
     """Where to find the logits; None where the network returns them."""
     head: str | None
     """Name of the linear module that yields the logits."""
@@ -66,19 +66,19 @@ class TorchTrace(Trace):
     n_classes: int | None = None
     """Number of columns of the logits, or None where there are none."""
     written: Written = field(default=Written())
-    """Attributes of the modules that a pass changes."""
+    """Attributes of modules that a pass changes."""
     integers: Integers = Integers.AS_FLOATS
     """How the network takes integer inputs."""
 
 
-class Traced(NamedTuple):
-    """What a pass tells, and its values."""
+class TraceResult(NamedTuple):
+    """Trace of a pass, and its values."""
 
     trace: TorchTrace
     values: dict[str, Tensor]
     """Of each layer, in forward order."""
     logits: Tensor | None
-    """What counts as the logits, whatever its shape."""
+    """What counts as the logits, of any shape."""
 
 
 def trace_calls(
@@ -89,7 +89,7 @@ def trace_calls(
     wanted: Wanted = AUTO,
     fits: Callable[[Tensor], bool],
     known: Collection[str] | None = None,
-) -> Traced:
+) -> TraceResult:
     """Trace a network while ``run`` feeds it ``n_samples`` samples.
 
     Parameters
@@ -107,68 +107,72 @@ def trace_calls(
     known : collection of str, default=None
         Names of the only values that may be layers.
     """
-    seen: list[_Seen] = []
-    with CallListener(network, lambda call: seen.append(_Seen(call, n_samples))):
+    calls: list[_RecordedCall] = []
+    with CallListener(network, lambda call: calls.append(_RecordedCall(call, n_samples))):
         returned = run()
-    path = _find_path(returned, wanted, fits, seen)
+    path = _find_path(returned, wanted, fits, calls)
     logits = wanted(returned) if callable(wanted) else find_output(returned, path)
-    squashing, candidate = _find_source(seen, logits)
-    why_no_head = _why_no_head(seen, logits, candidate)
+    squashing, candidate = _find_source(calls, logits)
+    why_no_head = _why_no_head(calls, logits, candidate)
     head = None if why_no_head else candidate
-    layers = _name_layers(seen, head)
+    layers = _name_layers(calls, head)
     if known is not None:
         layers = {name: layer for name, layer in layers.items() if name in known}
     features = [name for name, layer in layers.items() if layer.feeds(head)]
     trace = TorchTrace(
-        auto=_choose_layers(layers, features, squashing, _find_residual_blocks(network, seen)),
+        auto=_choose_layers(layers, features, squashing, _find_residual_blocks(network, calls)),
         features=features,
         n_axes={name: layer.value.ndim for name, layer in layers.items()},
-        taps={name: layer.tap for name, layer in layers.items()},
-        functions=frozenset(s.call.name for s in seen if isinstance(s.call.called, str)),
-        logits=None if squashing is None else Tap(squashing.call.key, before=True),
+        locations={name: layer.location for name, layer in layers.items()},
+        functions=frozenset(c.call.name for c in calls if isinstance(c.call.called, str)),
+        logits=None if squashing is None else Location(squashing.call.key, before=True),
         head=None if head is None else head.call.name,
         why_no_head=why_no_head,
         head_rounding=LEAST_ROUNDING if head is None else head.rounding,
         output=path,
     )
     source = logits if squashing is None else squashing.input
-    return Traced(trace, {name: layer.value for name, layer in layers.items()}, source)
+    return TraceResult(trace, {name: layer.value for name, layer in layers.items()}, source)
 
 
 def _find_path(
-    returned: Any, wanted: Wanted, fits: Callable[[Tensor], bool], seen: list[_Seen]
+    returned: Any, wanted: Wanted, fits: Callable[[Tensor], bool], calls: list[_RecordedCall]
 ) -> Path | None:
     if callable(wanted):
         return None
     if wanted not in (AUTO, BINARY):
         return name_output(returned, wanted)
 
-    def last_linear(output: Tensor) -> _Seen | None:
-        squashing, reader = _find_source(seen, output)
-        if reader is None or any(s.reads_on(reader) for s in seen if s is not squashing):
+    def last_linear(output: Tensor) -> _RecordedCall | None:
+        squashing, reader = _find_source(calls, output)
+        if reader is None or any(c.reads_on(reader) for c in calls if c is not squashing):
             return None
         return reader
 
     return choose_output(returned, fits, last_linear)
 
 
-def _find_source(seen: list[_Seen], output: Tensor | None) -> tuple[_Seen | None, _Seen | None]:
+def _find_source(
+    calls: list[_RecordedCall], output: Tensor | None
+) -> tuple[_RecordedCall | None, _RecordedCall | None]:
     """The softmax or sigmoid that yields an output, and the linear layer that yields the logits."""
     if output is None:
         return None, None
     key: tuple | None = _content_key(output)
-    squashing = _last(seen, lambda s: s.is_squashing and s.output_key == key)
+    squashing = _last(calls, lambda c: c.is_squashing and c.output_key == key)
     if squashing is not None:
         key = squashing.input_key
-    return squashing, _last(seen, lambda s: s.reads_features and s.output_key == key)
+    return squashing, _last(calls, lambda c: c.reads_features and c.output_key == key)
 
 
-def _why_no_head(seen: list[_Seen], logits: Tensor | None, candidate: _Seen | None) -> str:
+def _why_no_head(
+    calls: list[_RecordedCall], logits: Tensor | None, candidate: _RecordedCall | None
+) -> str:
     """Why no linear layer is the head; empty where one is."""
     if logits is None:
         return "the network returns nothing that could be the logits"
     if candidate is None:
-        last = _last(seen, lambda s: s.reads_features)
+        last = _last(calls, lambda c: c.reads_features)
         if last is None:
             return "no module of the class Linear is called with one vector for each sample"
         return (
@@ -193,7 +197,7 @@ def _pads(convolution: Any) -> bool:
     return not isinstance(convolution.padding, str) and any(convolution.padding)
 
 
-class _Seen:
+class _RecordedCall:
     """A call, with copies of what it was given and returned, which may be overwritten later."""
 
     def __init__(self, call: Call, n_samples: int) -> None:
@@ -251,8 +255,8 @@ class _Seen:
         """Relative error that a product of this precision may have."""
         return max(4 * torch.finfo(cast(Tensor, self.output).dtype).eps, LEAST_ROUNDING)
 
-    def reads_on(self, other: _Seen) -> bool:
-        """Whether it makes something of what another call yields."""
+    def reads_on(self, other: _RecordedCall) -> bool:
+        """Whether it is given the output of another call and yields something else."""
         return other.output_key == self.input_key != self.output_key and not self.is_squashing
 
     def is_skip(self, weights: set[int]) -> bool:
@@ -267,94 +271,97 @@ class _Seen:
 class _Layer:
     """A value that can be extracted."""
 
-    seen: _Seen
-    tap: Tap
+    source: _RecordedCall
+    location: Location
     value: Tensor
 
-    def feeds(self, head: _Seen | None) -> bool:
+    def feeds(self, head: _RecordedCall | None) -> bool:
         """Whether the head is given this very value."""
-        key = self.seen.input_key if self.tap.before else self.seen.output_key
+        key = self.source.input_key if self.location.before else self.source.output_key
         return head is not None and key == head.input_key and self.value.ndim == 2
 
 
-def _name_layers(seen: list[_Seen], head: _Seen | None) -> dict[str, _Layer]:
-    counts = Counter(s.call.name for s in seen)
+def _name_layers(calls: list[_RecordedCall], head: _RecordedCall | None) -> dict[str, _Layer]:
+    counts = Counter(c.call.name for c in calls)
     layers: dict[str, _Layer] = {}
-    for s in seen:
-        if s is head and s.input is not None:
+    for c in calls:
+        if c is head and c.input is not None:
             name = PENULTIMATE if PENULTIMATE not in counts else f"{PENULTIMATE}_input"
-            layers[name] = _Layer(s, Tap(s.call.key, before=True), s.input.flatten(1))
-        if s.output is not None and (isinstance(s.call.called, nn.Module) or s.is_activation):
-            name, number = s.call.key
+            layers[name] = _Layer(c, Location(c.call.key, before=True), c.input.flatten(1))
+        if c.output is not None and (isinstance(c.call.called, nn.Module) or c.is_activation):
+            name, number = c.call.key
             name = f"{name}[{number}]" if counts[name] > 1 else name
-            layers[name] = _Layer(s, Tap(s.call.key), s.output)
+            layers[name] = _Layer(c, Location(c.call.key), c.output)
     return layers
 
 
 def _choose_layers(
-    layers: dict[str, _Layer], features: list[str], squashing: _Seen | None, blocks: set[str]
+    layers: dict[str, _Layer],
+    features: list[str],
+    squashing: _RecordedCall | None,
+    blocks: set[str],
 ) -> list[str]:
     """The layers that "auto" stands for."""
-    outputs = {name: layer.seen for name, layer in layers.items() if not layer.tap.before}
-    chosen = {name for name, s in outputs.items() if s.call.name in blocks}
+    outputs = {name: layer.source for name, layer in layers.items() if not layer.location.before}
+    chosen = {name for name, c in outputs.items() if c.call.name in blocks}
     if not chosen:
-        chosen = {n for n, s in outputs.items() if s.is_activation and s is not squashing}
+        chosen = {n for n, c in outputs.items() if c.is_activation and c is not squashing}
     if chosen.isdisjoint(features):
-        chosen.update(name for name in features if layers[name].tap.before)
+        chosen.update(name for name in features if layers[name].location.before)
     return [name for name in layers if name in chosen]
 
 
-def _find_residual_blocks(network: nn.Module, seen: list[_Seen]) -> set[str]:
+def _find_residual_blocks(network: nn.Module, calls: list[_RecordedCall]) -> set[str]:
     """Names of the modules whose own ``forward`` adds a skip, and that return what it yields."""
     weights = {_storage(tensor) for tensor in chain(network.parameters(), network.buffers())}
-    calls: dict[str, list[_Seen]] = {}
-    for s in seen:
+    by_name: dict[str, list[_RecordedCall]] = {}
+    for c in calls:
         # What is fed integers adds embeddings.
-        if s.call.inputs and s.call.inputs[0].is_floating_point():
-            calls.setdefault(s.call.name, []).append(s)
+        if c.call.inputs and c.call.inputs[0].is_floating_point():
+            by_name.setdefault(c.call.name, []).append(c)
     blocks = set()
-    for skip in (s for s in seen if s.is_skip(weights)):
+    for skip in (c for c in calls if c.is_skip(weights)):
         name = skip.call.name.rpartition(".")[0]
-        inner = [s for s in seen if s.call.name.startswith(f"{name}.")]
-        if any(_is_residual(block, skip, inner) for block in calls.get(name, ())):
+        inner = [c for c in calls if c.call.name.startswith(f"{name}.")]
+        if any(_is_residual(block, skip, inner) for block in by_name.get(name, ())):
             blocks.add(name)
     return blocks
 
 
-def _is_residual(block: _Seen, skip: _Seen, inner: list[_Seen]) -> bool:
-    """Whether a block adds its input, or a projection of it, to what its modules make of it.
+def _is_residual(block: _RecordedCall, skip: _RecordedCall, inner: list[_RecordedCall]) -> bool:
+    """Whether a block adds its input, or a projection of it, to what its modules compute from it.
 
     ``inner`` are the calls inside the block. Sums that are a part of another formula, such as that
-    of an activation function, are neither made of a module's output nor returned.
+    of an activation function, are neither computed from a module's output nor returned.
     """
-    modules = [s for s in inner if isinstance(s.call.called, nn.Module)]
+    modules = [c for c in inner if isinstance(c.call.called, nn.Module)]
     given, added = set(map(_place, block.call.inputs)), set(map(_place, skip.call.inputs))
     if not modules or block.call.output is None or skip.call.output is None:
         return False
     if given.isdisjoint(added):
-        # Without an activation function, a sum of projections is but another linear layer.
-        bends = any(s.is_activation for s in inner)
+        # Without an activation function, a sum of projections is just another linear layer.
+        bends = any(c.is_activation for c in inner)
         if not bends or _reached(given, modules).isdisjoint(added):
             return False
     return _place(block.call.output) in _reached({_place(skip.call.output)}, inner)
 
 
-def _reached(places: set[tuple], calls: list[_Seen]) -> set[tuple]:
-    """Places of values, and of all that calls make of them."""
+def _reached(places: set[tuple], calls: list[_RecordedCall]) -> set[tuple]:
+    """Places of values, and of all that calls compute from them."""
     reached = set(places)
-    for s in calls:
-        if s.call.output is not None and not reached.isdisjoint(map(_place, s.call.inputs)):
-            reached.add(_place(s.call.output))
+    for c in calls:
+        if c.call.output is not None and not reached.isdisjoint(map(_place, c.call.inputs)):
+            reached.add(_place(c.call.output))
     return reached
 
 
 def _place(value: Tensor) -> tuple:
-    """Where a tensor that is alive lies, whatever is written there."""
+    """Memory of a tensor that is alive, independent of its content."""
     return (value.data_ptr(), value.numel()) if _is_plain(value) else (id(value),)
 
 
 def _storage(tensor: Tensor) -> int:
-    """Tells apart the memory that tensors are views of."""
+    """Equal for tensors that are views of the same memory."""
     return tensor.untyped_storage().data_ptr() if _is_plain(tensor) else id(tensor)
 
 
@@ -368,8 +375,8 @@ def _copy_rows(value: Tensor, n_samples: int) -> Tensor | None:
 def _content_key(value: Tensor) -> tuple:
     """Equal for two tensors that are alive at once if they hold the same values in memory.
 
-    So a view is told from a copy, a flattening counts as the same, and what a tensor held
-    before an operation in place counts as something else.
+    So a copy has another key than a view, a flattening has the same, and an operation in place
+    changes the key.
     """
     if not _is_plain(value):
         return (id(value),)
@@ -382,5 +389,7 @@ def _is_plain(value: Tensor) -> bool:
     return value.layout is torch.strided and not value.is_nested
 
 
-def _last(seen: list[_Seen], condition: Callable[[_Seen], bool]) -> _Seen | None:
-    return next((s for s in reversed(seen) if condition(s)), None)
+def _last(
+    calls: list[_RecordedCall], condition: Callable[[_RecordedCall], bool]
+) -> _RecordedCall | None:
+    return next((c for c in reversed(calls) if condition(c)), None)

@@ -12,13 +12,13 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-# Another thread that read the same network would take the evaluation mode, and the hooks that
-# listen, for the network's own.
+# Another thread that ran the same network would take the evaluation mode, and the hooks that
+# observe it, for the network's own.
 _LOCK = threading.RLock()
 
 
 def alone() -> AbstractContextManager:
-    """Context in which no other thread reads a network, and so changes it for the time."""
+    """Context in which no other thread runs a network, and so changes it temporarily."""
     return _LOCK
 
 
@@ -125,7 +125,7 @@ def _compiled_code_off(network: nn.Module) -> AbstractContextManager:
         if "_orig_mod" in module._modules or module._compiled_call_impl is not None:
             raise TypeError(
                 f"The part {name!r} of the network is compiled, and torch {torch.__version__} "
-                "cannot run it uncompiled for the time of reading: put what torch.compile was "
+                "cannot run it uncompiled meanwhile: put what torch.compile was "
                 "given, its `_orig_mod`, in its place, or install torch 2.6 or later."
             )
     return nullcontext()

@@ -1,4 +1,4 @@
-"""The layers of a torch network that have weights, dense and convolutional ones."""
+"""The dense and convolutional layers of a torch network."""
 
 from __future__ import annotations
 
@@ -30,14 +30,14 @@ _NO_ACTIVATIONS = (nn.AlphaDropout, nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.D
 class WeightLayer:
     """A dense layer, whose units are its neurons, or a convolution, whose units are its channels.
 
-    What comes before and after it is told by the order in which the network registers modules.
+    Its neighbours are found by the order in which the network registers modules.
     """
 
     name: str
     module: Any
     """One of ``torch.nn``, whose attributes type checkers do not know."""
     norms_before: list[nn.Module]
-    """Norms since the layer before, without the one that is the ``norm`` of that layer."""
+    """Norms since the layer before, except the ``norm`` of that layer."""
     norm: nn.Module | None = None
     """Norm of the units that follows at once."""
 
@@ -48,7 +48,7 @@ class WeightLayer:
 
     @property
     def n_weights(self) -> int:
-        """Number of weights that lead to each of them."""
+        """Number of incoming weights of each unit."""
         if not self.is_convolution:
             return self.module.in_features
         return self.module.in_channels // self.module.groups * prod(self.module.kernel_size)
@@ -65,7 +65,7 @@ class WeightLayer:
 
     @property
     def has_units_first(self) -> bool:
-        """Whether that output has its units in axis 1, not in the last one."""
+        """Whether the output of ``last_module`` has its units in axis 1, not in the last axis."""
         if isinstance(self.norm, nn.LayerNorm):
             return len(self.norm.normalized_shape) > 1
         return self.is_convolution or self.norm is not None
@@ -87,7 +87,7 @@ class WeightLayer:
         return weights.reshape(n_groups, n_units, weights.shape[1], -1)
 
     def sum_by_unit(self, values: Tensor) -> Tensor:
-        """Sums of values of the weights' shape over all that lead to each unit, (n_units,)."""
+        """Sums of values of the weights' shape over all incoming weights of a unit, (n_units,)."""
         if values.itemsize < 4:
             values = values.float()  # half precision would overflow
         if isinstance(self.module, _TRANSPOSED):

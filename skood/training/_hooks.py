@@ -1,4 +1,4 @@
-"""The hooks by which a network in training tells of its neurons."""
+"""Hooks that record activations and gradients during training."""
 
 from __future__ import annotations
 
@@ -21,19 +21,19 @@ _MAX_WAITING = 64
 GradientHook = Callable[[Tensor], None]
 
 
-class Listener:
-    """Adds to a record what the passes of a network show, until it is closed.
+class TrainingHooks:
+    """Adds activations and gradients of the passes of a network to a record, until closed.
 
     Parameters
     ----------
     network : torch.nn.Module
-        The network. Its ``training`` tells which passes count.
+        The network. Passes count where its ``training`` is True.
     hidden : list of WeightLayer
         Its hidden layers with weights.
     output : WeightLayer
         Its output layer.
     record : Record
-        What to add to.
+        Where the counts and gradients go.
     """
 
     def __init__(
@@ -43,8 +43,8 @@ class Listener:
         output: WeightLayer,
         record: Record,
     ) -> None:
-        self._outputs = [OutputHook(network, layer, record) for layer in hidden]
-        gradients = Gradients(hidden, record)
+        self._outputs = [ActivationCounter(network, layer, record) for layer in hidden]
+        gradients = GradientCollector(hidden, record)
         with ExitStack() as hooks:
             for layer, hook in zip(hidden, self._outputs, strict=True):
                 hooks.enter_context(layer.last_module.register_forward_hook(hook))
@@ -61,7 +61,7 @@ class Listener:
         self.flush()
 
     def flush(self) -> None:
-        """Add what waits to be added."""
+        """Add the counts that are still waiting."""
         for hook in self._outputs:
             hook.flush()
 
@@ -76,11 +76,11 @@ class ForwardHook:
         return ForwardHook, ()
 
 
-class OutputHook(ForwardHook):
+class ActivationCounter(ForwardHook):
     """Counts how often the units of a layer are active, in the first sample of a batch.
 
-    Outputs wait until there are 64, which takes half the time of counting each at once. All
-    samples are asked about the units that none has activated before: soon a few, or none.
+    Outputs wait until there are 64, which takes half the time of counting each at once. For units
+    that no sample has activated before, soon a few or none, all samples are read.
     """
 
     def __init__(self, network: nn.Module, layer: WeightLayer, record: Record) -> None:
@@ -112,7 +112,7 @@ class OutputHook(ForwardHook):
             self.flush()
 
     def flush(self) -> None:
-        """Count what waits."""
+        """Count the outputs that are waiting."""
         if self._waiting:
             n_active = (torch.stack(self._waiting) > 0).sum(0)
             self._record.add_counts(self._layer, n_active)
@@ -133,7 +133,7 @@ class OutputHook(ForwardHook):
         is_all = len(self._silent) == batch.shape[axis]
         values = batch if is_all else batch.index_select(axis, self._silent)
         others = [other for other in range(batch.ndim) if other != axis]
-        # Much faster than to ask whether any value is above 0.
+        # Much faster than testing whether any value is above 0.
         self._largest = torch.fmax(self._largest, values.amax(others))
 
 
@@ -152,18 +152,18 @@ class ComputedWeightHook(ForwardHook):
             weights.register_hook(self._hook)
 
 
-class Gradients:
+class GradientCollector:
     """Collects the gradients of one backward pass and adds them to a record when it ends.
 
-    To add them one by one would take longer, since the backward pass drives the code and data
-    that it takes out of the processor's cache each time.
+    Adding them one by one would take longer: each time, the backward pass has displaced the
+    code and data for it from the processor's cache.
     """
 
     def __init__(self, hidden: list[WeightLayer], record: Record) -> None:
         self._hidden = {layer.name: layer for layer in hidden}
         self._record = record
         self._reached: set[tuple[str, str]] = set()
-        self._is_asked = True
+        self._is_read = True
         self._waiting: dict[tuple[str, str], Tensor] = {}
 
     def take(self, layer: str, parameter: str, gradient: Tensor) -> None:
@@ -174,9 +174,9 @@ class Gradients:
         if not self._reached or key in self._reached:
             self._reached.clear()
             self._waiting.clear()  # of a pass that failed
-            self._is_asked = self._record.gradients.begin_iteration()
+            self._is_read = self._record.gradients.begin_iteration()
         self._reached.add(key)
-        if self._is_asked and layer in self._hidden:
+        if self._is_read and layer in self._hidden:
             if not self._waiting:
                 Variable._execution_engine.queue_callback(self._add)
             # Not the gradient itself: torch would have to copy it for the optimizer.
@@ -189,7 +189,7 @@ class Gradients:
         self._waiting.clear()
 
     def _sum(self, layer: WeightLayer) -> Tensor:
-        """Sums over what leads to each unit; 0 where it is frozen or the pass did not reach it."""
+        """Sums over incoming weights of each unit; 0 if frozen or not reached by the pass."""
         weights, bias = (self._waiting.get((layer.name, part)) for part in ("weight", "bias"))
         signed = self._record.settings.signed
         sums = torch.zeros(layer.n_units)
@@ -208,7 +208,7 @@ def hook_gradient(module: Any, parameter: str, hook: GradientHook) -> RemovableH
     weights = getattr(module, parameter)
     if not isinstance(weights, nn.Parameter):
         return module.register_forward_hook(computed)
-    # Frozen weights take no hook, but may be thawed in the course of the training.
+    # Frozen weights take no hook, but may be unfrozen during the training.
     requires_grad = weights.requires_grad
     try:
         return weights.requires_grad_(True).register_hook(hook)

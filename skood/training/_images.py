@@ -1,18 +1,58 @@
-"""Noise, squares and rotations of images, a batch at a time."""
+"""Images of the denoising classifier: their checks, and noise, squares and rotations of them."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
+from sklearn.utils import check_array
 from torch import Tensor
 
 DISGUISES = ("rotation", "occlusion", "decoder")
 STEPS = ("noise", *DISGUISES)
 
 
+def check_images(X: Any, image_shape: tuple[int, ...] | None = None) -> NDArray[np.float32]:
+    """Images as an array of shape (n, channels, height, width), dtype float32.
+
+    Parameters
+    ----------
+    X : array-like of shape (n, height, width) or (n, channels, height, width)
+        Images. Without an axis of channels they have one. Values of dtype uint8 are divided by 255.
+    image_shape : (int, int, int), default=None
+        The channels, height and width that they must have.
+
+    Raises
+    ------
+    ValueError
+        If they have other shapes or dtypes, values that are not finite, or there are none.
+    """
+    dtype = np.asarray(X).dtype
+    if dtype.kind in "iu" and dtype != np.uint8:
+        raise ValueError(f"Images must be real-valued or of dtype uint8, got {dtype}.")
+    images: NDArray[np.float32] = check_array(
+        X, allow_nd=True, dtype=np.float32, order="C", input_name="X"
+    )
+    if images.ndim not in (3, 4) or images.size == 0:
+        raise ValueError(
+            "Expected images, of shape (n, height, width) or (n, channels, height, width), "
+            f"got an array of shape {images.shape}."
+        )
+    images = images / np.float32(255) if dtype == np.uint8 else images
+    images = images[:, np.newaxis] if images.ndim == 3 else images
+    if image_shape is not None and images.shape[1:] != image_shape:
+        raise ValueError(
+            f"The network was trained on images of {image_shape} (channels, height, width), "
+            f"got images of {images.shape[1:]}."
+        )
+    return images
+
+
 def check_sides(name: str, sides: tuple[float, float]) -> None:
-    """Raise a ValueError where ``sides`` are no shares of a side, the smaller one first."""
+    """Raise a ValueError where ``sides`` are no fractions of a side, the smaller one first."""
     if len(sides) != 2 or not 0 < sides[0] <= sides[1] <= 1:
         raise ValueError(
             f"{name} must be two shares of an image's side, the smaller one first, got {sides}."
@@ -20,7 +60,7 @@ def check_sides(name: str, sides: tuple[float, float]) -> None:
 
 
 def check_disguises(kinds: Sequence[str], image_shape: tuple[int, ...]) -> None:
-    """Raise a ValueError where images of that shape cannot be made unlike known ones so."""
+    """Raise a ValueError where images of that shape cannot be transformed in these ways."""
     if not kinds or not all(map(_is_disguise, kinds)):
         raise ValueError(
             f"pseudo_ood must be some of {DISGUISES}, or steps of {STEPS} joined by '+', each at "
@@ -35,7 +75,7 @@ def check_disguises(kinds: Sequence[str], image_shape: tuple[int, ...]) -> None:
 
 
 def steps_of(kind: str) -> list[str]:
-    """What is done one after the other to make images unlike known ones."""
+    """The steps that make images unlike known ones, in order."""
     return ["rotation", "decoder"] if kind == "decoder" else kind.split("+")
 
 
@@ -43,7 +83,7 @@ def _is_disguise(kind: object) -> bool:
     if not isinstance(kind, str):
         return False
     steps = steps_of(kind)
-    # The others leave an image what it was.
+    # The others alone do not make it unlike known ones.
     changes = {"rotation", "occlusion"} & set(steps)
     return bool(changes) and set(steps) <= set(STEPS) and len(set(steps)) == len(steps)
 
@@ -61,7 +101,7 @@ def cover_square(images: Tensor, sides: tuple[float, float]) -> Tensor:
     images : Tensor of shape (n, channels, height, width)
         Images.
     sides : (float, float)
-        Smallest and largest side of the square, as shares of the shorter side of the image.
+        Smallest and largest side of the square, as fractions of the shorter side of the image.
 
     Returns
     -------

@@ -13,7 +13,7 @@ from torch import nn  # noqa: E402
 from torch.nn.utils import parametrizations, prune  # noqa: E402
 
 from skood.training import TrainingRecorder  # noqa: E402
-from skood.training._listener import ForwardHook  # noqa: E402
+from skood.training._hooks import ForwardHook  # noqa: E402
 
 
 def make_net(*hidden, n_outputs=2):
