@@ -98,9 +98,7 @@ def _described(sections: Mapping[str, str]) -> set[str]:
     }
 
 
-def _insert(
-    sections: dict[str, str], title: str, new: Mapping[str, str], order: list[str]
-) -> None:
+def _insert(sections: dict[str, str], title: str, new: Mapping[str, str], order: list[str]) -> None:
     """Add entries to a section, which is made where it is missing; the ordered ones first."""
     entries = [*_entries(sections.get(title, "")).values(), *new.values()]
     if not entries:

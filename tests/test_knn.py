@@ -226,7 +226,7 @@ def test_earlier_rows_come_first_on_ties():
 
 
 def test_more_neighbours_than_training_samples_are_infinitely_far_away():
-    detector = KNNDetector(1, normalize=False).fit([[0.0], [1.0], [3.0]])
+    detector = KNNDetector(n_neighbors=1, normalize=False).fit([[0.0], [1.0], [3.0]])
     distances, rows = detector.kneighbors([[0.0]], 5)
     np.testing.assert_array_equal(distances, [[0, 1, 3, np.inf, np.inf]])
     np.testing.assert_array_equal(rows, [[0, 1, 2, -1, -1]])
@@ -286,7 +286,7 @@ def test_one_sample_is_too_few():
 
 
 def test_fewer_than_one_neighbour_are_refused():
-    detector = KNNDetector(1).fit([[0.0], [1.0], [2.0]])
+    detector = KNNDetector(n_neighbors=1).fit([[0.0], [1.0], [2.0]])
     with pytest.raises(ValueError, match="n_neighbors == 0, must be >= 1"):
         detector.kneighbors([[0.0]], 0)
 

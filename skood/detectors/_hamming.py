@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 from .._classes import GROUP_BY, TrainingClasses
 from .._patterns import PackedBits, build_stores, nearest_of_class, pack_layers
 from .._sklearn import Interval
-from .._validation import check_activations
 from ..activations import Activations
 from ._base_incremental import BaseIncrementalDetector
 from ._stored_samples import StoredSamplesMixin, split_layers
@@ -163,9 +162,7 @@ class HammingNAPDetector(StoredSamplesMixin, BaseIncrementalDetector):
     def _score_samples(self, X):
         return self._look_up(_pack(X), self._lookup_classes(X))
 
-    def _nearest_stored(
-        self, X: Activations, n_neighbors: int
-    ) -> tuple[NDArray, NDArray[np.intp]]:
+    def _nearest_stored(self, X: Activations, n_neighbors: int) -> tuple[NDArray, NDArray[np.intp]]:
         bits, lookup = _pack(X), self._lookup_classes(X)
         distances = np.full((len(X), n_neighbors), bits.n_bits)
         found = np.full((len(X), n_neighbors), -1)

@@ -94,8 +94,8 @@ class NACDetector(BaseOneClassDetector):
     Notes
     -----
     With gradients the state is ``sigmoid(steepness * activation * gradient)``, where the gradient
-    is that of ``KL(uniform || softmax(logits))`` with respect to the unit. The gradients of the layer
-    "relu1" are the layer "relu1:gradient" of ``X``. Where ``X`` has no such layer for what the head
+    is that of ``KL(uniform || softmax(logits))`` with respect to the unit. The gradients of
+    the layer "relu1" are the layer "relu1:gradient" of ``X``. Where ``X`` has no such layer for what the head
     reads, but carries the head, they are ``(softmax(logits) - 1 / n_classes) @ weight``.
 
     Without gradients the state is the sigmoid of the activation minus its mean, divided by its
