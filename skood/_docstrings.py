@@ -45,10 +45,9 @@ def complete(cls: type, parameters: Mapping[str, str], attributes: Mapping[str, 
         for name, parameter in signature.items()
         if name in parameters and name not in described
     }
-    order = list(signature)
-    _insert(sections, "Parameters", new_parameters, order)
+    _insert(sections, "Parameters", new_parameters, list(signature))
     new_attributes = {name: attributes[name] for name in attributes if name not in described}
-    _insert(sections, "Attributes", new_attributes, [])
+    _insert(sections, "Attributes", new_attributes, list(attributes))
     cls.__doc__ = "\n\n".join(_joined(title, body) for title, body in sections.items())
 
 
@@ -99,12 +98,12 @@ def _described(sections: Mapping[str, str]) -> set[str]:
 
 
 def _insert(sections: dict[str, str], title: str, new: Mapping[str, str], order: list[str]) -> None:
-    """Add entries to a section, which is made where it is missing; the ordered ones first."""
+    """Add entries to a section, which is made where it is missing; in order, others first."""
     entries = [*_entries(sections.get(title, "")).values(), *new.values()]
     if not entries:
         return
     places = {name: number for number, name in enumerate(order)}
-    entries.sort(key=lambda entry: places.get(_names(entry.split("\n")[0])[0], len(places)))
+    entries.sort(key=lambda entry: places.get(_names(entry.split("\n")[0])[0], -1))
     if title in sections:
         sections[title] = "\n".join(entries)
         return

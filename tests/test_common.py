@@ -21,7 +21,7 @@ from skood.detectors import (
     GaussianActivationDetector,
     SHEDetector,
 )
-from skood.detectors._head_detector import HeadDetector
+from skood.detectors._base_head import BaseHeadDetector
 from skood.ensemble import LayerEnsembleDetector
 from skood.model_selection import OODKFold
 from skood.preprocessing import LayerSelector
@@ -608,7 +608,9 @@ def test_dead_neurons_do_no_harm(detector, data):
 def test_detector_can_be_searched_as_it_stands(detector, data):
     A, y = data
     supervised = name_of(detector) in LEARN_FROM_OOD
-    choices = ["relu2", "all"] if isinstance(detector, HeadDetector) else ["relu1", "relu2", "all"]
+    choices = (
+        ["relu2", "all"] if isinstance(detector, BaseHeadDetector) else ["relu1", "relu2", "all"]
+    )
     search = GridSearchCV(
         make_pipeline(LayerSelector(), detector),
         {"layerselector__layers": choices},

@@ -8,7 +8,7 @@ from scipy.special import logsumexp
 
 from skood import Activations
 from skood.activations import LinearHead
-from skood.detectors import COREDetector, EnergyDetector, _head_detector
+from skood.detectors import COREDetector, EnergyDetector, _base_head
 
 
 def of(features, head):
@@ -152,7 +152,7 @@ def test_batches_do_not_show(monkeypatch):
     A = of(*problem(0))
     expected = COREDetector().fit(A)
     scores = expected.score_samples(A)
-    monkeypatch.setattr(_head_detector, "_VALUES_PER_BATCH", 20)
+    monkeypatch.setattr(_base_head, "_VALUES_PER_BATCH", 20)
     detector = COREDetector().fit(A)
     np.testing.assert_allclose(detector.score_samples(A), scores, rtol=1e-11)
     np.testing.assert_allclose(detector.training_scores_, expected.training_scores_, rtol=1e-11)

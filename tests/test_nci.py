@@ -8,7 +8,7 @@ from sklearn.model_selection import GridSearchCV
 
 from skood import Activations
 from skood.activations import LinearHead
-from skood.detectors import NCIDetector, _head_detector
+from skood.detectors import NCIDetector, _base_head
 from skood.model_selection import OODKFold
 
 
@@ -96,7 +96,7 @@ def test_the_prediction_is_that_of_the_logits(A):
 
 def test_batches_do_not_show(A, monkeypatch):
     expected = NCIDetector().fit(A).score_samples(A)
-    monkeypatch.setattr(_head_detector, "_VALUES_PER_BATCH", 20)
+    monkeypatch.setattr(_base_head, "_VALUES_PER_BATCH", 20)
     np.testing.assert_allclose(NCIDetector().fit(A).score_samples(A), expected, rtol=1e-12)
 
 

@@ -33,10 +33,6 @@ class ActivationIntervalDetector(BaseOneClassDetector):
     quantile : float in [0, 0.5), default=0.01
         With ``intervals="quantile"``, the share of training values below the interval, and
         of those above.
-    group_by : {"prediction", "label", "correct"}, default="prediction"
-        Class under which a training sample counts: the predicted one; its label in ``y``; or,
-        with "correct", the predicted one where it is right, while other samples do not count.
-        Samples are always looked up under their predicted class.
     false_alarm_rate : float in (0, 0.5], default=0.05
         Share of the in-distribution training samples that the threshold rejects, each scored with
         itself left out. At most this share, because many scores are equal.
@@ -53,20 +49,8 @@ class ActivationIntervalDetector(BaseOneClassDetector):
         With ``intervals="levels"``: largest training activation of each unit, or 0.
     class_labels_ : ndarray of shape (n_classes,)
         The classes, ascending; one class 0 where ``fit`` saw no predictions.
-    training_rows_ : ndarray of shape (n_in_distribution_samples,)
-        Rows of ``X`` in ``fit`` that were learnt from: those not marked -1.
     training_scores_ : ndarray of shape (n_in_distribution_samples,)
         Their scores, each with itself left out.
-    offset_ : float
-        Threshold on ``score_samples``.
-    n_samples_seen_ : int
-        Number of rows of ``X`` in ``fit``.
-    n_features_in_ : int
-        Number of units seen in ``fit``, over all layers.
-    feature_names_in_ : ndarray of shape (`n_features_in_`,)
-        Names of the features, where ``fit`` saw a data frame with string names.
-    layer_shapes_ : dict of str to tuple
-        Shape of one sample in each layer, where ``fit`` saw ``Activations``.
 
     See Also
     --------

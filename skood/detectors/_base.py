@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from abc import ABCMeta, abstractmethod
+from collections.abc import Mapping
 from numbers import Real
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -20,6 +21,7 @@ from .._classes import (
     lookup_classes,
     tells_classes,
 )
+from .._docstrings import complete
 from .._fit_context import fit_context
 from .._marks import (
     IN_A_SEARCH,
@@ -33,6 +35,7 @@ from .._validation import check_activations
 from .._values import ANY_SIZE, below_all, check_finite
 from .._warnings import warn_user
 from ..activations import Activations
+from ._entries import ATTRIBUTES, LABELS_NEEDED, LABELS_OPTIONAL, PARAMETERS
 
 
 class BaseDetector(OutlierMixin, BaseEstimator, metaclass=ABCMeta):
@@ -54,6 +57,14 @@ class BaseDetector(OutlierMixin, BaseEstimator, metaclass=ABCMeta):
     """Whether samples are scored under their predicted class.
 
     If not, labels need not be classes of the network."""
+
+    _entries: ClassVar[Mapping[str, str]] = ATTRIBUTES
+    """Docstring entries of attributes that a class does not describe itself."""
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        group_by = LABELS_OPTIONAL if cls._labels_optional_for else LABELS_NEEDED
+        complete(cls, {**PARAMETERS, "group_by": group_by}, cls._entries)
 
     @fit_context(prefer_skip_nested_validation=False)
     def fit(self, X: Activations | ArrayLike, y: ArrayLike | None = None) -> Self:
@@ -289,21 +300,8 @@ class BaseOneClassDetector(BaseDetector):
     ``unknown_class_score_``: the threshold is above it, however many training samples are of such
     a class.
 
-    Parameters
-    ----------
-    false_alarm_rate : float in (0, 0.5], default=0.05
-        Share of in-distribution samples that the threshold rejects.
-
     Attributes
     ----------
-    training_rows_ : ndarray of shape (n_in_distribution_samples,)
-        Rows of ``X`` in ``fit`` that were learnt from: those not marked -1.
-    training_scores_ : ndarray of shape (n_in_distribution_samples,)
-        Their scores, which set the threshold.
-    offset_ : float
-        Threshold on ``score_samples``.
-    n_samples_seen_ : int
-        Number of rows of ``X`` in ``fit``.
     unknown_class_score_ : float
         Score of a sample of a predicted class that nothing was learnt of; -inf where no score
         stands for that.

@@ -14,6 +14,7 @@ from .._marks import in_distribution_rows, take_rows
 from .._validation import ARRAY_LAYER
 from ..activations import Activations
 from ._base import BaseOneClassDetector, without_overflow_warnings
+from ._entries import OF_BATCHES
 
 
 class Summary(Protocol):
@@ -32,6 +33,7 @@ class BaseIncrementalDetector(BaseOneClassDetector):
     """
 
     _summary: Any
+    _entries = {**BaseOneClassDetector._entries, **OF_BATCHES}
 
     @abstractmethod
     def _learn(self, X: Activations, y: NDArray | None) -> Any:

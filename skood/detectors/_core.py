@@ -2,15 +2,15 @@
 
 import numpy as np
 
-from ._head_detector import HeadDetector, float64_batches
-from ._logits import log_sum_exp
+from ._base_head import BaseHeadDetector, float64_batches
 from ._row_lengths import unit_rows
+from ._softmax import log_sum_exp
 
 _ROUNDING = 1e-12
 """Residuals that are smaller, relative to the features, have no direction but that of rounding."""
 
 
-class COREDetector(HeadDetector):
+class COREDetector(BaseHeadDetector):
     """Energy of the logits, and how usual that part of the features is which the head ignores.
 
     What lies across all class weights changes no logit: the residual of the features. It still
@@ -19,33 +19,14 @@ class COREDetector(HeadDetector):
     training samples: the energy ``logsumexp(logits)``, and the cosine of the residual with the
     mean residual of the training samples of the predicted class.
 
-    Parameters
-    ----------
-    false_alarm_rate : float in (0, 0.5], default=0.05
-        Share of the in-distribution training samples that the threshold rejects.
-
     Attributes
     ----------
     residual_means_ : ndarray of shape (n_classes, `n_features_in_`)
         Mean residual of each class, 0 for a class that was never predicted in training.
     class_counts_ : ndarray of shape (n_classes,)
         Number of training samples for which each class was predicted.
-    head_ : LinearHead
-        The head that ``fit`` saw.
-    training_rows_ : ndarray of shape (n_in_distribution_samples,)
-        Rows of ``X`` in ``fit`` that were learnt from: those not marked -1.
     training_scores_ : ndarray of shape (n_in_distribution_samples,)
         Their scores, each by the mean residual of the others.
-    offset_ : float
-        Threshold on ``score_samples``.
-    n_samples_seen_ : int
-        Number of rows of ``X`` in ``fit``.
-    n_features_in_ : int
-        Number of units that the head reads.
-    feature_names_in_ : ndarray of shape (`n_features_in_`,)
-        Names of the features, where ``fit`` saw a data frame with string names.
-    layer_shapes_ : dict of str to tuple
-        Shape of one sample in the layer that the head reads, where ``fit`` saw ``Activations``.
 
     See Also
     --------

@@ -4,11 +4,11 @@ import numpy as np
 from scipy.spatial.distance import cdist
 
 from .._sklearn import StrOptions
-from ._head_detector import HeadDetector, mean_and_rounding
+from ._base_head import BaseHeadDetector, mean_and_rounding
 from ._row_lengths import row_lengths
 
 
-class FDBDDetector(HeadDetector):
+class FDBDDetector(BaseHeadDetector):
     """Mean distance of the features to the decision boundaries of the predicted class.
 
     The fast decision boundary detector (fDBD) [1]_ asks how far the features would have to move for
@@ -22,29 +22,11 @@ class FDBDDetector(HeadDetector):
     center : {"mean", "origin"}, default="mean"
         What distances to the boundaries are divided by: the distance to the mean of the training
         features, or the norm of the features, their distance to 0.
-    false_alarm_rate : float in (0, 0.5], default=0.05
-        Share of the in-distribution training samples that the threshold rejects.
 
     Attributes
     ----------
     mean_ : ndarray of shape (`n_features_in_`,)
         Mean of the training features.
-    head_ : LinearHead
-        The head that ``fit`` saw.
-    training_rows_ : ndarray of shape (n_in_distribution_samples,)
-        Rows of ``X`` in ``fit`` that were learnt from: those not marked -1.
-    training_scores_ : ndarray of shape (n_in_distribution_samples,)
-        Their scores.
-    offset_ : float
-        Threshold on ``score_samples``.
-    n_samples_seen_ : int
-        Number of rows of ``X`` in ``fit``.
-    n_features_in_ : int
-        Number of units that the head reads.
-    feature_names_in_ : ndarray of shape (`n_features_in_`,)
-        Names of the features, where ``fit`` saw a data frame with string names.
-    layer_shapes_ : dict of str to tuple
-        Shape of one sample in the layer that the head reads, where ``fit`` saw ``Activations``.
 
     See Also
     --------
@@ -85,7 +67,7 @@ class FDBDDetector(HeadDetector):
     _min_classes = 2
 
     _parameter_constraints: dict = {
-        **HeadDetector._parameter_constraints,
+        **BaseHeadDetector._parameter_constraints,
         "center": [StrOptions({"mean", "origin"})],
     }
 

@@ -31,15 +31,8 @@ class GaussianActivationDetector(BaseIncrementalDetector):
     ----------
     variance_floor : float, default=0.01
         Smallest variance, relative to the mean variance within classes of the units of the layer.
-    group_by : {"prediction", "label", "correct"}, default="prediction"
-        Class under which a training sample counts: the predicted one; its label in ``y``; or,
-        with "correct", the predicted one where it is right, while other samples do not count.
-        Samples are always looked up under their predicted class.
     n_threshold_samples : int, default=10000
         How many training samples to store. They set the threshold.
-    false_alarm_rate : float in (0, 0.5], default=0.05
-        Share of the in-distribution training samples that the threshold rejects, each scored with
-        itself left out.
 
     Attributes
     ----------
@@ -51,20 +44,8 @@ class GaussianActivationDetector(BaseIncrementalDetector):
         Number of training samples of each class.
     class_labels_ : ndarray of shape (n_classes,)
         The classes, ascending; one class 0 where ``fit`` saw no predictions.
-    training_rows_ : ndarray of shape (n_in_distribution_samples,)
-        Rows that were learnt from: those not marked -1.
     training_scores_ : ndarray of shape (n_stored_samples,)
         Scores of the stored samples, in the order of rows, each with itself left out.
-    offset_ : float
-        Threshold on ``score_samples``.
-    n_samples_seen_ : int
-        Number of rows that ``fit`` and ``partial_fit`` were given, here and in merged detectors.
-    n_features_in_ : int
-        Number of units seen in ``fit``, over all layers.
-    feature_names_in_ : ndarray of shape (`n_features_in_`,)
-        Names of the features, where ``fit`` saw a data frame with string names.
-    layer_shapes_ : dict of str to tuple
-        Shape of one sample in each layer, where ``fit`` saw ``Activations``.
 
     See Also
     --------

@@ -6,10 +6,10 @@ import numpy as np
 from scipy.special import softmax
 
 from .._sklearn import Interval
-from ._head_detector import HeadDetector
+from ._base_head import BaseHeadDetector
 
 
-class GradNormDetector(HeadDetector):
+class GradNormDetector(BaseHeadDetector):
     """Size of the gradient that would make the prediction of a sample uniform.
 
     The score is the L1 norm of the gradient of ``KL(uniform || softmax(logits / T))`` with respect
@@ -21,27 +21,6 @@ class GradNormDetector(HeadDetector):
     ----------
     temperature : float, default=1.0
         T, by which the logits are divided.
-    false_alarm_rate : float in (0, 0.5], default=0.05
-        Share of the in-distribution training samples that the threshold rejects.
-
-    Attributes
-    ----------
-    head_ : LinearHead
-        The head that ``fit`` saw.
-    training_rows_ : ndarray of shape (n_in_distribution_samples,)
-        Rows of ``X`` in ``fit`` that were learnt from: those not marked -1.
-    training_scores_ : ndarray of shape (n_in_distribution_samples,)
-        Their scores.
-    offset_ : float
-        Threshold on ``score_samples``.
-    n_samples_seen_ : int
-        Number of rows of ``X`` in ``fit``.
-    n_features_in_ : int
-        Number of units that the head reads.
-    feature_names_in_ : ndarray of shape (`n_features_in_`,)
-        Names of the features, where ``fit`` saw a data frame with string names.
-    layer_shapes_ : dict of str to tuple
-        Shape of one sample in the layer that the head reads, where ``fit`` saw ``Activations``.
 
     See Also
     --------
@@ -73,7 +52,7 @@ class GradNormDetector(HeadDetector):
     _min_classes = 2
 
     _parameter_constraints: dict = {
-        **HeadDetector._parameter_constraints,
+        **BaseHeadDetector._parameter_constraints,
         "temperature": [Interval(Real, 0, None, closed="neither")],
     }
 

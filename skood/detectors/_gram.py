@@ -28,14 +28,6 @@ class GramDetector(BaseOneClassDetector):
     powers : array-like of int, default=(1, 2, 3, 4, 5, 6, 7, 8, 9, 10)
         The orders p of the matrices: activations are raised to p, and elements of the matrix to
         1 / p. High orders look at the largest activations.
-    group_by : {"prediction", "label", "correct"}, default="label"
-        Class under which a training sample counts: the predicted one; its label in ``y``; or,
-        with "correct", the predicted one where it is right, while other samples do not count.
-        By default, without class labels, where ``y`` is None or holds one label besides -1, every
-        prediction counts as right.
-    false_alarm_rate : float in (0, 0.5], default=0.05
-        Share of the in-distribution training samples that the threshold rejects, each scored with
-        itself left out.
 
     Attributes
     ----------
@@ -46,20 +38,8 @@ class GramDetector(BaseOneClassDetector):
     mean_deviations_ : ndarray of shape (n_layers,)
         What the deviations of each layer are divided by: their mean over the training samples, each
         left out of the ranges; 1 where none deviates.
-    training_rows_ : ndarray of shape (n_in_distribution_samples,)
-        Rows of ``X`` in ``fit`` that were learnt from: those not marked -1.
     training_scores_ : ndarray of shape (n_in_distribution_samples,)
         Their scores, each with itself left out of the ranges.
-    offset_ : float
-        Threshold on ``score_samples``.
-    n_samples_seen_ : int
-        Number of rows of ``X`` in ``fit``.
-    n_features_in_ : int
-        Number of units seen in ``fit``, over all layers.
-    feature_names_in_ : ndarray of shape (`n_features_in_`,)
-        Names of the features, where ``fit`` saw a data frame with string names.
-    layer_shapes_ : dict of str to tuple
-        Shape of one sample in each layer, where ``fit`` saw ``Activations``.
 
     See Also
     --------

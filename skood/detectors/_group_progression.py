@@ -51,12 +51,6 @@ class GroupProgressionDetector(StoredSamplesMixin, BaseOneClassDetector):
         that ``y`` marks with -1 from the others; an outlier detector learns from the others alone.
         By default a small multilayer perceptron if there are samples marked -1; if there are none,
         the mean of the numbers, each standardised over the training samples.
-    group_by : {"prediction", "label", "correct"}, default="prediction"
-        Class under which a training sample counts: the predicted one; its label in ``y``; or,
-        with "correct", the predicted one where it is right, while other samples do not count.
-        Samples are always looked up under their predicted class.
-    false_alarm_rate : float in (0, 0.5], default=0.05
-        Share of the in-distribution training samples that the threshold rejects.
     random_state : int, RandomState instance or None, default=None
         Sets the initial weights of the default perceptron.
     n_jobs : int, default=None
@@ -79,16 +73,6 @@ class GroupProgressionDetector(StoredSamplesMixin, BaseOneClassDetector):
     training_scores_ : ndarray of shape (n_in_distribution_samples,)
         Their scores. Each sample is left out of its own groups, and a classifier scores samples
         that it has not learnt from.
-    offset_ : float
-        Threshold on ``score_samples``.
-    n_samples_seen_ : int
-        Number of rows of ``X`` in ``fit``.
-    n_features_in_ : int
-        Number of neurons seen in ``fit``, over all layers.
-    feature_names_in_ : ndarray of shape (`n_features_in_`,)
-        Names of the features, where ``fit`` saw a data frame with string names.
-    layer_shapes_ : dict of str to tuple
-        Shape of one sample in each layer, where ``fit`` saw ``Activations``.
 
     See Also
     --------

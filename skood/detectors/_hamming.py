@@ -43,22 +43,9 @@ class HammingNAPDetector(StoredSamplesMixin, BaseIncrementalDetector):
     ----------
     stores_ : dict of label to PatternStore
         Stored patterns by class. Each has ``patterns`` (:class:`~skood.activations.PackedBits`, the
-        most common
-        first) and ``counts``. The one key is 0 where ``fit`` saw no predictions.
-    training_rows_ : ndarray of shape (n_in_distribution_samples,)
-        Rows that were learnt from: those not marked -1.
+        most common first) and ``counts``. The one key is 0 where ``fit`` saw no predictions.
     training_scores_ : ndarray of shape (n_in_distribution_samples,)
         Their scores, each with itself left out.
-    offset_ : float
-        Threshold on ``score_samples``.
-    n_samples_seen_ : int
-        Number of rows that ``fit`` and ``partial_fit`` were given.
-    n_features_in_ : int
-        Number of neurons seen in ``fit``, over all layers.
-    feature_names_in_ : ndarray of shape (`n_features_in_`,)
-        Names of the features, where ``fit`` saw a data frame with string names.
-    layer_shapes_ : dict of str to tuple
-        Shape of one sample in each layer, where ``fit`` saw ``Activations``.
 
     See Also
     --------
@@ -67,14 +54,12 @@ class HammingNAPDetector(StoredSamplesMixin, BaseIncrementalDetector):
 
     Notes
     -----
-        Layers that are not :class:`~skood.activations.PackedBits` are binarised by "value above 0".
-        The distance
-    over several layers is the sum of theirs. A class that no stored pattern has is as far as
-    can be, and rejected: the distance is the number of neurons. Where the training samples of such
-    classes are more than the threshold rejects, they are all that it rejects. With
-    ``group_by="correct"``,
-    ``tau=gamma`` and patterns from ``PercentileBinarizer(rule="zero")`` this is the monitor
-    of [2]_.
+    Layers that are not :class:`~skood.activations.PackedBits` are binarised by "value above 0". The
+    distance over several layers is the sum of theirs. A class that no stored pattern has is as far
+    as can be, and rejected: the distance is the number of neurons. Where the training samples of
+    such classes are more than the threshold rejects, they are all that it rejects. With
+    ``group_by="correct"``, ``tau=gamma`` and patterns from ``PercentileBinarizer(rule="zero")``
+    this is the monitor of [2]_.
 
     A threshold from samples compared with their own stored patterns would be
     far too strict; leaving each one out, as ``LocalOutlierFactor`` does, keeps the share of false

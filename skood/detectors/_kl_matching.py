@@ -4,20 +4,15 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import logsumexp
 
-from ._logits import LogitDetector, logits_of, predictions_of
+from ._base_logit import BaseLogitDetector, logits_of, predictions_of
 
 
-class KLMatchingDetector(LogitDetector):
+class KLMatchingDetector(BaseLogitDetector):
     """Divergence from the nearest class's typical softmax.
 
     The mean softmax of the training samples that the network predicts as a class is what is typical
     of it. The score is minus the smallest Kullback-Leibler divergence of a sample's softmax from
     these distributions [1]_.
-
-    Parameters
-    ----------
-    false_alarm_rate : float in (0, 0.5], default=0.05
-        Share of the in-distribution training samples that the threshold rejects.
 
     Attributes
     ----------
@@ -25,20 +20,6 @@ class KLMatchingDetector(LogitDetector):
         Mean softmax of the training samples that are predicted as each class.
     class_labels_ : ndarray of shape (n_predicted_classes,)
         Those classes. One that the network predicts for no training sample is left out.
-    training_rows_ : ndarray of shape (n_in_distribution_samples,)
-        Rows of ``X`` in ``fit`` that were learnt from: those not marked -1.
-    training_scores_ : ndarray of shape (n_in_distribution_samples,)
-        Their scores.
-    offset_ : float
-        Threshold on ``score_samples``.
-    n_samples_seen_ : int
-        Number of rows of ``X`` in ``fit``.
-    n_features_in_ : int
-        Number of classes.
-    feature_names_in_ : ndarray of shape (`n_features_in_`,)
-        Names of the features, where ``fit`` saw a data frame with string names.
-    layer_shapes_ : dict of str to tuple
-        Shape of one sample's logits, where ``fit`` saw ``Activations``.
 
     See Also
     --------

@@ -31,28 +31,13 @@ class KNNDetector(StoredSamplesMixin, BaseIncrementalDetector):
     normalize : bool, default=True
         Whether to divide the activations of each sample, layer by layer, by their Euclidean norm.
         Samples without any activation are left as they are.
-    false_alarm_rate : float in (0, 0.5], default=0.05
-        Share of the in-distribution training samples that the threshold rejects, each scored with
-        itself left out.
 
     Attributes
     ----------
     n_neighbors_ : int
         The k that is used: ``n_neighbors``, or less where there are too few training samples.
-    training_rows_ : ndarray of shape (n_in_distribution_samples,)
-        Rows that were learnt from: those not marked -1.
     training_scores_ : ndarray of shape (n_in_distribution_samples,)
         Their scores, each with itself left out.
-    offset_ : float
-        Threshold on ``score_samples``.
-    n_samples_seen_ : int
-        Number of rows that ``fit`` and ``partial_fit`` were given.
-    n_features_in_ : int
-        Number of units seen in ``fit``, over all layers.
-    feature_names_in_ : ndarray of shape (`n_features_in_`,)
-        Names of the features, where ``fit`` saw a data frame with string names.
-    layer_shapes_ : dict of str to tuple
-        Shape of one sample in each layer, where ``fit`` saw ``Activations``.
 
     See Also
     --------

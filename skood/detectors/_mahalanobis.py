@@ -42,13 +42,6 @@ class MahalanobisDetector(BaseOneClassDetector):
         A covariance estimator such as :class:`~sklearn.covariance.LedoitWolf`, of which clones are
         fitted on the samples less their class mean. By default the mean of their outer products,
         as in the papers.
-    group_by : {"prediction", "label", "correct"}, default="label"
-        Class under which a training sample counts: the predicted one; its label in ``y``; or,
-        with "correct", the predicted one where it is right, while other samples do not count.
-        By default, without class labels, where ``y`` is None or holds one label besides -1, every
-        prediction counts as right.
-    false_alarm_rate : float in (0, 0.5], default=0.05
-        Share of the in-distribution training samples that the threshold rejects.
 
     Attributes
     ----------
@@ -64,16 +57,6 @@ class MahalanobisDetector(BaseOneClassDetector):
         Rows of ``X`` in ``fit`` that means and covariances are those of: those not marked -1.
     training_scores_ : ndarray of shape (n_in_distribution_samples,)
         Their scores, by means and covariances of other samples.
-    offset_ : float
-        Threshold on ``score_samples``.
-    n_samples_seen_ : int
-        Number of rows of ``X`` in ``fit``.
-    n_features_in_ : int
-        Number of units seen in ``fit``, over all layers.
-    feature_names_in_ : ndarray of shape (`n_features_in_`,)
-        Names of the features, where ``fit`` saw a data frame with string names.
-    layer_shapes_ : dict of str to tuple
-        Shape of one sample in each layer, where ``fit`` saw ``Activations``.
 
     See Also
     --------

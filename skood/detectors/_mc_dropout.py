@@ -8,7 +8,10 @@ from .._sklearn import StrOptions
 from .._validation import check_activations
 from ..activations import Activations
 from ._base import BaseOneClassDetector
-from ._logits import _VALUES_PER_BATCH, below_largest
+from ._softmax import below_largest
+
+_VALUES_PER_BATCH = 2**14
+"""How many logits are scored at a time: few enough for a processor's cache."""
 
 
 class MCDropoutDetector(BaseOneClassDetector):
@@ -23,23 +26,11 @@ class MCDropoutDetector(BaseOneClassDetector):
         Measure of uncertainty; see the notes.
     layer : str, default="passes"
         Layer with the logits of the passes, of shape (n_samples, n_passes, n_classes).
-    false_alarm_rate : float in (0, 0.5], default=0.05
-        Share of the in-distribution training samples that the threshold rejects.
 
     Attributes
     ----------
-    training_rows_ : ndarray of shape (n_in_distribution_samples,)
-        Rows of ``X`` in ``fit`` that were learnt from: those not marked -1.
-    training_scores_ : ndarray of shape (n_in_distribution_samples,)
-        Their scores.
-    offset_ : float
-        Threshold on ``score_samples``.
-    n_samples_seen_ : int
-        Number of rows of ``X`` in ``fit``.
     n_features_in_ : int
         Number of passes times number of classes.
-    feature_names_in_ : ndarray of shape (`n_features_in_`,)
-        Names of the features, where ``fit`` saw a data frame with string names.
     layer_shapes_ : dict of str to tuple
         Shape of one sample's passes, where ``fit`` saw ``Activations``.
 

@@ -57,9 +57,6 @@ class NACDetector(BaseOneClassDetector):
         them. ``min_count`` is then not used.
     steepness : float or dict of str to float, default=100.0
         How steeply states rise with activation times gradient.
-    false_alarm_rate : float in (0, 0.5], default=0.05
-        Share of the in-distribution training samples that the threshold rejects, each scored with
-        itself not counted.
 
     Attributes
     ----------
@@ -69,20 +66,10 @@ class NACDetector(BaseOneClassDetector):
         Layers whose states are made from gradients.
     head_ : LinearHead
         The head that gives the gradients of the layer that it reads, where it does.
-    training_rows_ : ndarray of shape (n_in_distribution_samples,)
-        Rows of ``X`` in ``fit`` that were learnt from: those not marked -1.
     training_scores_ : ndarray of shape (n_in_distribution_samples,)
         Their scores, each with itself not counted.
-    offset_ : float
-        Threshold on ``score_samples``.
-    n_samples_seen_ : int
-        Number of rows of ``X`` in ``fit``.
     n_features_in_ : int
         Number of units seen in ``fit``, over all layers, those of gradients among them.
-    feature_names_in_ : ndarray of shape (`n_features_in_`,)
-        Names of the features, where ``fit`` saw a data frame with string names.
-    layer_shapes_ : dict of str to tuple
-        Shape of one sample in each layer, where ``fit`` saw ``Activations``.
 
     See Also
     --------
@@ -94,9 +81,9 @@ class NACDetector(BaseOneClassDetector):
     Notes
     -----
     With gradients the state is ``sigmoid(steepness * activation * gradient)``, where the gradient
-    is that of ``KL(uniform || softmax(logits))`` with respect to the unit. The gradients of
-    the layer "relu1" are the layer "relu1:gradient" of ``X``. Where ``X`` has no such layer for what the head
-    reads, but carries the head, they are ``(softmax(logits) - 1 / n_classes) @ weight``.
+    is that of ``KL(uniform || softmax(logits))`` with respect to the unit. The gradients of the
+    layer "relu1" are the layer "relu1:gradient" of ``X``. Where ``X`` has no such layer for what
+    the head reads, but carries the head, they are ``(softmax(logits) - 1 / n_classes) @ weight``.
 
     Without gradients the state is the sigmoid of the activation minus its mean, divided by its
     standard deviation, both over the training samples; ``steepness`` is not used. Units differ in

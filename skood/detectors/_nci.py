@@ -5,11 +5,11 @@ from numbers import Real
 import numpy as np
 
 from .._sklearn import Interval
-from ._head_detector import HeadDetector, mean_and_rounding
+from ._base_head import BaseHeadDetector, mean_and_rounding
 from ._row_lengths import unit_rows
 
 
-class NCIDetector(HeadDetector):
+class NCIDetector(BaseHeadDetector):
     """Proximity of the features to the weights of the predicted class, and size of the features.
 
     Where training goes on long enough, features of a class gather, about their common mean, along
@@ -25,29 +25,11 @@ class NCIDetector(HeadDetector):
         samples. The default is that of the authors' implementation in OpenOOD, where 0.0001,
         0.001, 0.01 and 0.1 are tried on out-of-distribution samples set apart; it has to suit the
         size of the features.
-    false_alarm_rate : float in (0, 0.5], default=0.05
-        Share of the in-distribution training samples that the threshold rejects.
 
     Attributes
     ----------
     mean_ : ndarray of shape (`n_features_in_`,)
         Mean of the training features.
-    head_ : LinearHead
-        The head that ``fit`` saw.
-    training_rows_ : ndarray of shape (n_in_distribution_samples,)
-        Rows of ``X`` in ``fit`` that were learnt from: those not marked -1.
-    training_scores_ : ndarray of shape (n_in_distribution_samples,)
-        Their scores.
-    offset_ : float
-        Threshold on ``score_samples``.
-    n_samples_seen_ : int
-        Number of rows of ``X`` in ``fit``.
-    n_features_in_ : int
-        Number of units that the head reads.
-    feature_names_in_ : ndarray of shape (`n_features_in_`,)
-        Names of the features, where ``fit`` saw a data frame with string names.
-    layer_shapes_ : dict of str to tuple
-        Shape of one sample in the layer that the head reads, where ``fit`` saw ``Activations``.
 
     See Also
     --------
@@ -87,7 +69,7 @@ class NCIDetector(HeadDetector):
     """
 
     _parameter_constraints: dict = {
-        **HeadDetector._parameter_constraints,
+        **BaseHeadDetector._parameter_constraints,
         "alpha": [Interval(Real, 0, None, closed="left")],
     }
 

@@ -38,8 +38,6 @@ class NeuronCountDetector(BaseOneClassDetector):
         of shape (n_features,) where ``X`` is an array. Other layers than those of ``X``
         may be among them: ``m`` is the largest of all that are given. By default the
         training samples of ``fit`` are counted. The statistic "count" does not use them.
-    false_alarm_rate : float in (0, 0.5], default=0.05
-        Share of the in-distribution training samples that the threshold rejects.
 
     Attributes
     ----------
@@ -50,20 +48,6 @@ class NeuronCountDetector(BaseOneClassDetector):
         The largest activation count, ``m``.
     median_ : float
         Median of the statistic over the training samples.
-    training_rows_ : ndarray of shape (n_in_distribution_samples,)
-        Rows of ``X`` in ``fit`` that were learnt from: those not marked -1.
-    training_scores_ : ndarray of shape (n_in_distribution_samples,)
-        Their scores.
-    offset_ : float
-        Threshold on ``score_samples``.
-    n_samples_seen_ : int
-        Number of rows of ``X`` in ``fit``.
-    n_features_in_ : int
-        Number of neurons seen in ``fit``, over all layers.
-    feature_names_in_ : ndarray of shape (`n_features_in_`,)
-        Names of the features, where ``fit`` saw a data frame with string names.
-    layer_shapes_ : dict of str to tuple
-        Shape of one sample in each layer, where ``fit`` saw ``Activations``.
 
     See Also
     --------

@@ -9,7 +9,7 @@ from sklearn.utils import check_random_state, gen_batches
 from .._head import head_features
 from .._sklearn import Interval
 from .._warnings import warn_user
-from ._head_detector import HeadDetector, float64_batches
+from ._base_head import BaseHeadDetector, float64_batches
 from ._neighbor_search import search_rows
 from ._row_lengths import row_lengths
 from ._stored_samples import StoredSamplesMixin, pad_neighbors
@@ -20,7 +20,7 @@ _SPARE_CANDIDATES = 8
 """How many more rows than asked for are compared in double precision."""
 
 
-class NNGuideDetector(StoredSamplesMixin, HeadDetector):
+class NNGuideDetector(StoredSamplesMixin, BaseHeadDetector):
     """Energy of the logits, guided by the nearest training samples.
 
     The energy of a sample, ``logsumexp(logits)``, is multiplied by how much training samples of
@@ -35,9 +35,6 @@ class NNGuideDetector(StoredSamplesMixin, HeadDetector):
     bank_fraction : float in (0, 1], default=1.0
         Share of the training samples that are stored, drawn at random. The authors store 1% of the
         1.3 million of ImageNet.
-    false_alarm_rate : float in (0, 0.5], default=0.05
-        Share of the in-distribution training samples that the threshold rejects, each scored with
-        itself left out.
     random_state : int, RandomState instance or None, default=None
         Draws the stored samples, where ``bank_fraction`` is below 1. Pass an int for the same ones
         in every call.
@@ -48,22 +45,8 @@ class NNGuideDetector(StoredSamplesMixin, HeadDetector):
         k: ``n_neighbors``, or less where too few training samples are stored.
     bank_rows_ : ndarray of shape (n_stored_samples,)
         Rows of ``X`` in ``fit`` that are stored, ascending.
-    head_ : LinearHead
-        The head that ``fit`` saw.
-    training_rows_ : ndarray of shape (n_in_distribution_samples,)
-        Rows of ``X`` in ``fit`` that were learnt from: those not marked -1.
     training_scores_ : ndarray of shape (n_in_distribution_samples,)
         Their scores, each with itself left out.
-    offset_ : float
-        Threshold on ``score_samples``.
-    n_samples_seen_ : int
-        Number of rows of ``X`` in ``fit``.
-    n_features_in_ : int
-        Number of units that the head reads.
-    feature_names_in_ : ndarray of shape (`n_features_in_`,)
-        Names of the features, where ``fit`` saw a data frame with string names.
-    layer_shapes_ : dict of str to tuple
-        Shape of one sample in the layer that the head reads, where ``fit`` saw ``Activations``.
 
     See Also
     --------
@@ -98,7 +81,7 @@ class NNGuideDetector(StoredSamplesMixin, HeadDetector):
     """
 
     _parameter_constraints: dict = {
-        **HeadDetector._parameter_constraints,
+        **BaseHeadDetector._parameter_constraints,
         "n_neighbors": [Interval(Integral, 1, None, closed="left")],
         "bank_fraction": [Interval(Real, 0, 1, closed="right")],
         "random_state": ["random_state"],

@@ -12,13 +12,14 @@ from .._classes import GROUP_BY
 from .._sklearn import Interval
 from .._values import SQUARABLE
 from ..activations import Activations
-from ._logits import LogitDetector, log_sum_exp, logits_of, predictions_of
+from ._base_logit import BaseLogitDetector, logits_of, predictions_of
+from ._softmax import log_sum_exp
 
 _SHIFT = 10_000.0
 """Added to distances beyond the start of a tail before a Weibull is fitted, as libMR does."""
 
 
-class OpenMaxDetector(LogitDetector):
+class OpenMaxDetector(BaseLogitDetector):
     """Minus the OpenMax probability of an unknown class, as log-odds.
 
     For each class, a Weibull distribution is fitted to the largest distances of training samples
@@ -36,13 +37,6 @@ class OpenMaxDetector(LogitDetector):
         further one by 1 / ``n_revised`` less; all where there are fewer classes.
     cosine_weight : float in [0, 1], default=0.0
         Weight of the cosine distance; the Euclidean distance has the rest.
-    group_by : {"prediction", "label", "correct"}, default="correct"
-        Class under which a training sample counts: the predicted one; its label in ``y``; or,
-        with "correct", the predicted one where it is right, while other samples do not count.
-        By default, without class labels, where ``y`` is None or holds one label besides -1, every
-        prediction counts as right.
-    false_alarm_rate : float in (0, 0.5], default=0.05
-        Share of the in-distribution training samples that the threshold rejects.
 
     Attributes
     ----------
@@ -51,20 +45,6 @@ class OpenMaxDetector(LogitDetector):
         "logits", or "X" where ``fit`` saw an array.
     tails_ : ndarray of shape (n_classes, 3)
         Start, location and spread of each class's tail; NaN for a class without training samples.
-    training_rows_ : ndarray of shape (n_in_distribution_samples,)
-        Rows of ``X`` in ``fit`` that were learnt from: those not marked -1.
-    training_scores_ : ndarray of shape (n_in_distribution_samples,)
-        Their scores.
-    offset_ : float
-        Threshold on ``score_samples``.
-    n_samples_seen_ : int
-        Number of rows of ``X`` in ``fit``.
-    n_features_in_ : int
-        Number of classes.
-    feature_names_in_ : ndarray of shape (`n_features_in_`,)
-        Names of the features, where ``fit`` saw a data frame with string names.
-    layer_shapes_ : dict of str to tuple
-        Shape of one sample's logits, where ``fit`` saw ``Activations``.
 
     See Also
     --------
@@ -106,7 +86,7 @@ class OpenMaxDetector(LogitDetector):
     _labels_optional_for = "correct"
 
     _parameter_constraints: dict = {
-        **LogitDetector._parameter_constraints,
+        **BaseLogitDetector._parameter_constraints,
         "tail_size": [Interval(Integral, 1, None, closed="left")],
         "n_revised": [Interval(Integral, 1, None, closed="left")],
         "cosine_weight": [Interval(Real, 0, 1, closed="both")],

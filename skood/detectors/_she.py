@@ -29,13 +29,6 @@ class SHEDetector(BaseOneClassDetector):
     metric : {"inner_product", "cosine", "euclidean"}, default="inner_product"
         What similarity is: the inner product, as in the paper, its quotient by both norms, or
         minus the distance.
-    group_by : {"prediction", "label", "correct"}, default="correct"
-        Class under which a training sample counts: the predicted one; its label in ``y``; or,
-        with "correct", the predicted one where it is right, while other samples do not count.
-        By default, without class labels, where ``y`` is None or holds one label besides -1, every
-        prediction counts as right.
-    false_alarm_rate : float in (0, 0.5], default=0.05
-        Share of the in-distribution training samples that the threshold rejects.
 
     Attributes
     ----------
@@ -43,20 +36,6 @@ class SHEDetector(BaseOneClassDetector):
         Mean activations of the classes that have training samples which count, by layer.
     class_labels_ : ndarray of shape (n_classes,)
         These classes, ascending; one class 0 where ``fit`` saw no predictions.
-    training_rows_ : ndarray of shape (n_in_distribution_samples,)
-        Rows of ``X`` in ``fit`` that were learnt from: those not marked -1.
-    training_scores_ : ndarray of shape (n_in_distribution_samples,)
-        Their scores.
-    offset_ : float
-        Threshold on ``score_samples``.
-    n_samples_seen_ : int
-        Number of rows of ``X`` in ``fit``.
-    n_features_in_ : int
-        Number of units seen in ``fit``, over all layers.
-    feature_names_in_ : ndarray of shape (`n_features_in_`,)
-        Names of the features, where ``fit`` saw a data frame with string names.
-    layer_shapes_ : dict of str to tuple
-        Shape of one sample in each layer, where ``fit`` saw ``Activations``.
 
     See Also
     --------

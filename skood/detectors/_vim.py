@@ -8,12 +8,12 @@ from sklearn.utils.extmath import row_norms
 
 from .._sklearn import Interval, StrOptions
 from .._warnings import warn_user
-from ._head_detector import HeadDetector, float64_batches
+from ._base_head import BaseHeadDetector, float64_batches
 
 _EPS = np.finfo(np.float64).eps
 
 
-class ViMDetector(HeadDetector):
+class ViMDetector(BaseHeadDetector):
     """Energy of the logits less that part of the features which training samples hardly have.
 
     Virtual-logit matching (ViM) [1]_ finds the principal subspace of the training features. What a
@@ -26,8 +26,6 @@ class ViMDetector(HeadDetector):
         Dimension of the principal subspace, at most the number of units, for which there is no
         residual. "auto" is the authors' choice: 1,000 for 2,048 units or more, 512 for 768 or more,
         otherwise half of the units.
-    false_alarm_rate : float in (0, 0.5], default=0.05
-        Share of the in-distribution training samples that the threshold rejects.
 
     Attributes
     ----------
@@ -41,22 +39,6 @@ class ViMDetector(HeadDetector):
         logits are as near to 0 as they get.
     alpha_ : float
         Scale of the norm of the residual.
-    head_ : LinearHead
-        The head that ``fit`` saw.
-    training_rows_ : ndarray of shape (n_in_distribution_samples,)
-        Rows of ``X`` in ``fit`` that were learnt from: those not marked -1.
-    training_scores_ : ndarray of shape (n_in_distribution_samples,)
-        Their scores.
-    offset_ : float
-        Threshold on ``score_samples``.
-    n_samples_seen_ : int
-        Number of rows of ``X`` in ``fit``.
-    n_features_in_ : int
-        Number of units that the head reads.
-    feature_names_in_ : ndarray of shape (`n_features_in_`,)
-        Names of the features, where ``fit`` saw a data frame with string names.
-    layer_shapes_ : dict of str to tuple
-        Shape of one sample in the layer that the head reads, where ``fit`` saw ``Activations``.
 
     See Also
     --------
@@ -97,7 +79,7 @@ class ViMDetector(HeadDetector):
     """
 
     _parameter_constraints: dict = {
-        **HeadDetector._parameter_constraints,
+        **BaseHeadDetector._parameter_constraints,
         "n_components": [Interval(Integral, 0, None, closed="left"), StrOptions({"auto"})],
     }
 

@@ -54,8 +54,6 @@ class LayerEnsembleDetector(BaseOneClassDetector):
     n_layers : int, default=None
         Number of members to keep: those with the best AUROC against the rows that are marked
         out-of-distribution, earlier ones first on ties. By default all are kept.
-    false_alarm_rate : float in (0, 0.5], default=0.05
-        Share of in-distribution samples that the ensemble rejects.
     n_jobs : int, default=None
         Number of threads that fit and score members. None means 1, -1 all processors.
 
@@ -74,20 +72,8 @@ class LayerEnsembleDetector(BaseOneClassDetector):
         AUROC of each member against the OOD rows of ``fit``, where there were any.
     weights_ : ndarray of shape (n_members,)
         Weight of each member, with ``combine="weighted"``.
-    training_rows_ : ndarray of shape (n_in_distribution_samples,)
-        Rows of ``X`` in ``fit`` that were learnt from: those not marked -1.
     training_scores_ : ndarray of shape (n_in_distribution_samples,)
         Their combined scores.
-    offset_ : float
-        Threshold on ``score_samples``.
-    n_samples_seen_ : int
-        Number of rows of ``X`` in ``fit``.
-    n_features_in_ : int
-        Number of units seen in ``fit``, over all layers.
-    feature_names_in_ : ndarray of shape (`n_features_in_`,)
-        Names of the features, where ``fit`` saw a data frame with string names.
-    layer_shapes_ : dict of str to tuple
-        Shape of one sample in each layer, where ``fit`` saw ``Activations``.
 
     See Also
     --------
