@@ -53,7 +53,7 @@ def float64_batches(
     X: Activations,
 ) -> Iterator[tuple[slice, NDArray[np.float64], NDArray[np.float64]]]:
     """Iterate over row slices of what ``check_head_input`` gave, their features and logits."""
-    features, logits = head_features(X), X.logits
+    features, logits = head_features(X), np.asarray(X.logits)
     widest = max(features.shape[1], logits.shape[1])
     for rows in gen_batches(len(X), max(1, _VALUES_PER_BATCH // widest)):
         yield rows, np.asarray(features[rows], dtype=np.float64), logits[rows]
@@ -61,7 +61,8 @@ def float64_batches(
 
 def mean_and_rounding(X: Activations) -> tuple[NDArray[np.float64], float]:
     """Mean of the features, and the smallest distance to it that is more than rounding."""
-    total, total_norm = 0.0, 0.0
+    total: NDArray[np.float64] = np.zeros(X.shape[1])
+    total_norm = 0.0
     for _, features, _ in float64_batches(X):
         total += features.sum(axis=0)
         total_norm += row_lengths(features).sum()

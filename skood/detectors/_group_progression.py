@@ -83,9 +83,9 @@ class GroupProgressionDetector(StoredSamplesMixin, BaseOneClassDetector):
 
     Notes
     -----
-        Layers that are not :class:`~skood.activations.PackedBits` are binarised by "value above 0".
-        Without predictions,
-    as in an ordinary array, all training samples are of one class and the matching shares are 1.
+    Layers that are not :class:`~skood.activations.PackedBits` are binarised by "value above 0".
+    Without predictions, as in an ordinary array, all training samples are of one class and the
+    matching shares are 1.
 
     The default perceptron has one hidden layer of 16 tanh units, a strong penalty on its weights
     (``alpha=5``) and standardised inputs. That of the thesis has hidden layers as wide as the

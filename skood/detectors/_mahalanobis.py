@@ -93,12 +93,7 @@ class MahalanobisDetector(BaseOneClassDetector):
 
     Examples
     --------
-    >>> from __future__ import annotations
-
-    from typing import Any
-
-    import numpy as np
-    from numpy.typing import NDArray
+    >>> import numpy as np
     >>> from skood.detectors import MahalanobisDetector
     >>> X = np.array([[1.0, 0.0], [-1.0, 0.0], [0.0, 2.0], [0.0, -2.0]])
     >>> detector = MahalanobisDetector().fit(np.vstack([X, X + 10]), [0, 0, 0, 0, 1, 1, 1, 1])

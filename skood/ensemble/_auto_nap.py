@@ -126,7 +126,6 @@ class AutoNAPDetector(BaseDetector):
     Examples
     --------
     >>> import numpy as np
-    from numpy.typing import ArrayLike, NDArray
     >>> from skood import Activations
     >>> from skood.ensemble import AutoNAPDetector
     >>> rng = np.random.default_rng(0)
