@@ -1,5 +1,7 @@
 """Units that leave the intervals in which they were during training."""
 
+from __future__ import annotations
+
 from numbers import Real
 
 import numpy as np
@@ -8,6 +10,7 @@ from sklearn.utils import gen_batches
 
 from .._classes import GROUP_BY, find_classes
 from .._sklearn import Interval, StrOptions
+from .._values import Floats
 from ..activations import Activations
 from ._base import BaseOneClassDetector
 
@@ -96,8 +99,13 @@ class ActivationIntervalDetector(BaseOneClassDetector):
     }
 
     def __init__(
-        self, *, intervals="minmax", quantile=0.01, group_by="prediction", false_alarm_rate=0.05
-    ):
+        self,
+        *,
+        intervals: str = "minmax",
+        quantile: float = 0.01,
+        group_by: str = "prediction",
+        false_alarm_rate: float = 0.05,
+    ) -> None:
         super().__init__(false_alarm_rate=false_alarm_rate)
         self.intervals = intervals
         self.quantile = quantile
@@ -118,7 +126,7 @@ class ActivationIntervalDetector(BaseOneClassDetector):
             left_out = self._fit_ranges(rows, members)
         return np.where(classes.finds_itself, left_out, self._score_samples(X))
 
-    def _fit_ranges(self, rows, members):
+    def _fit_ranges(self, rows: Floats, members: list[NDArray[np.intp]]) -> Floats:
         quantile = self.quantile if self.intervals == "quantile" else 0.0
         shape = len(members), rows.shape[1]
         self.lower_, self.upper_ = np.empty(shape), np.empty(shape)
@@ -131,7 +139,7 @@ class ActivationIntervalDetector(BaseOneClassDetector):
             scores[own] = _left_out_range_scores(rows[own], ordered, quantile)
         return scores
 
-    def _fit_levels(self, rows, members):
+    def _fit_levels(self, rows: Floats, members: list[NDArray[np.intp]]) -> Floats:
         self.unit_maxima_ = np.maximum(rows.max(axis=0), 0.0)
         levels = self._levels(rows)
         self.level_counts_ = np.array(
@@ -143,16 +151,18 @@ class ActivationIntervalDetector(BaseOneClassDetector):
             scores[own] = -np.mean(self._counts(levels[own], position) == 1, axis=1)
         return scores
 
-    def _levels(self, samples):
+    def _levels(self, samples: Floats) -> NDArray[np.intp]:
         edges = (0.0, self.unit_maxima_ / 3, 2 * self.unit_maxima_ / 3)
-        return sum((samples > edge).astype(np.intp) for edge in edges)
+        return np.sum([samples > edge for edge in edges], axis=0, dtype=np.intp)
 
-    def _counts(self, levels, position):
+    def _counts(
+        self, levels: NDArray[np.intp], position: int | NDArray[np.intp]
+    ) -> NDArray[np.intp]:
         """Number of training samples of the class that are in the level of a sample."""
         units = np.arange(levels.shape[1])
         return self.level_counts_[np.reshape(position, (-1, 1)), units, levels]
 
-    def _score_samples(self, X):
+    def _score_samples(self, X: Activations) -> Floats:
         position, has_intervals = find_classes(self._lookup_classes(X), self.class_labels_)
         scores = np.empty(len(X))
         for rows in gen_batches(len(X), max(1, _VALUES_PER_BATCH // X.shape[1])):
@@ -160,13 +170,13 @@ class ActivationIntervalDetector(BaseOneClassDetector):
             scores[rows] = -np.mean(self._is_outside(samples, position[rows]), axis=1)
         return self._reject_unknown(scores, has_intervals)
 
-    def _is_outside(self, samples, position):
+    def _is_outside(self, samples: Floats, position: NDArray[np.intp]) -> NDArray[np.bool_]:
         if self.intervals == "levels":
             return self._counts(self._levels(samples), position) == 0
         return (samples < self.lower_[position]) | (samples > self.upper_[position])
 
 
-def _left_out_range_scores(rows, ordered, quantile):
+def _left_out_range_scores(rows: Floats, ordered: Floats, quantile: float) -> Floats:
     """Scores of the samples of a class by the ranges of the others.
 
     Without a sample that is below the lower end, the next larger value is the end; a sample
@@ -180,6 +190,6 @@ def _left_out_range_scores(rows, ordered, quantile):
     return -np.mean(is_outside, axis=1)
 
 
-def _n_cut(quantile, n_samples):
+def _n_cut(quantile: float, n_samples: int) -> int:
     """Largest whole number up to the product, which may be rounded to just below it."""
     return int(quantile * n_samples + 1e-9)

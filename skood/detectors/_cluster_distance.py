@@ -1,8 +1,11 @@
 """Distance to the nearest cluster of training samples."""
 
+from __future__ import annotations
+
 from numbers import Integral
 
 import numpy as np
+from numpy.typing import ArrayLike, NDArray
 from scipy.spatial.distance import cdist
 from sklearn.base import clone
 from sklearn.cluster import KMeans, MiniBatchKMeans
@@ -11,7 +14,8 @@ from sklearn.utils import gen_batches, resample
 from sklearn.utils.validation import check_is_fitted
 
 from .._sklearn import Interval, StrOptions
-from .._values import SQUARABLE
+from .._values import SQUARABLE, Floats
+from ..activations import Activations
 from ._base import BaseOneClassDetector
 
 _MOST_CLUSTERS = 32
@@ -125,19 +129,19 @@ class ClusterDistanceDetector(BaseOneClassDetector):
     def __init__(
         self,
         *,
-        n_clusters="auto",
-        kmeans=None,
-        reject_mismatch=False,
-        false_alarm_rate=0.05,
-        random_state=None,
-    ):
+        n_clusters: int | str = "auto",
+        kmeans: KMeans | MiniBatchKMeans | None = None,
+        reject_mismatch: bool = False,
+        false_alarm_rate: float = 0.05,
+        random_state: int | np.random.RandomState | None = None,
+    ) -> None:
         super().__init__(false_alarm_rate=false_alarm_rate)
         self.n_clusters = n_clusters
         self.kmeans = kmeans
         self.reject_mismatch = reject_mismatch
         self.random_state = random_state
 
-    def _fit(self, X, y):
+    def _fit(self, X: Activations, y: NDArray | None) -> None:
         if self.reject_mismatch and X.predictions is None:
             raise ValueError("reject_mismatch=True needs predictions, but X carries none.")
         matrix = _as_matrix(X)
@@ -153,9 +157,9 @@ class ClusterDistanceDetector(BaseOneClassDetector):
         self.center_samples_ = self.training_rows_[nearest_first[np.cumsum(sizes) - sizes]]
         self._learn_classes(X.predictions, distances)
 
-    def _partition(self, matrix):
+    def _partition(self, matrix: NDArray) -> NDArray:
         """Cluster of each training sample, by k-means."""
-        if self.n_clusters != "auto":
+        if not isinstance(self.n_clusters, str):
             return self._k_means(matrix, _count_distinct(matrix, at_most=self.n_clusters))
         sample = matrix
         if len(matrix) > _SILHOUETTE_SAMPLES:
@@ -178,7 +182,7 @@ class ClusterDistanceDetector(BaseOneClassDetector):
             return partitions[best]
         return self._k_means(matrix, best)
 
-    def _k_means(self, matrix, n_clusters):
+    def _k_means(self, matrix: NDArray, n_clusters: int) -> NDArray:
         if self.kmeans is not None:
             kmeans = clone(self.kmeans)
         elif len(matrix) <= _KMEANS_SAMPLES:
@@ -188,7 +192,7 @@ class ClusterDistanceDetector(BaseOneClassDetector):
         kmeans.set_params(n_clusters=n_clusters, random_state=self.random_state)
         return kmeans.fit(matrix).labels_
 
-    def _learn_classes(self, predictions, distances):
+    def _learn_classes(self, predictions: NDArray | None, distances: Floats) -> None:
         if predictions is None:
             return
         classes, codes = np.unique(predictions, return_inverse=True)
@@ -199,20 +203,20 @@ class ClusterDistanceDetector(BaseOneClassDetector):
         coefficients = self._coefficients(self.training_labels_, distances)
         self._largest_matching = coefficients[codes == dominant[self.training_labels_]].max()
 
-    def _coefficients(self, labels, distances):
+    def _coefficients(self, labels: NDArray, distances: Floats) -> Floats:
         """CDC of samples, given their clusters and the distances to the centres."""
         is_positive = self.mean_distances_ > 0
         otherwise = self.mean_distances_[is_positive].min() if is_positive.any() else 1.0
         return distances / np.where(is_positive, self.mean_distances_, otherwise)[labels]
 
-    def _score_samples(self, X):
+    def _score_samples(self, X: Activations) -> Floats:
         labels, distances = _nearest(X, self.cluster_centers_)
         scores = -self._coefficients(labels, distances)
         if self.reject_mismatch:
             scores[~self._matches(X, labels)] -= 1 + self._largest_matching
         return scores
 
-    def _threshold(self, training_scores):
+    def _threshold(self, training_scores: Floats) -> float:
         threshold = super()._threshold(training_scores)
         if not self.reject_mismatch:
             return threshold
@@ -220,7 +224,7 @@ class ClusterDistanceDetector(BaseOneClassDetector):
         # let others pass.
         return max(threshold, -float(self._largest_matching))
 
-    def cluster_distance(self, X):
+    def cluster_distance(self, X: Activations | ArrayLike) -> Floats:
         """Cluster distance coefficient (CDC) of each sample.
 
         Parameters
@@ -238,7 +242,7 @@ class ClusterDistanceDetector(BaseOneClassDetector):
         X = self._validate(X, reset=False)
         return self._coefficients(*_nearest(X, self.cluster_centers_))
 
-    def matches(self, X):
+    def matches(self, X: Activations | ArrayLike) -> NDArray[np.bool_]:
         """Tell for which samples the network predicts the dominant class of their cluster.
 
         Parameters
@@ -260,7 +264,7 @@ class ClusterDistanceDetector(BaseOneClassDetector):
         X = self._validate(X, reset=False)
         return self._matches(X, _nearest(X, self.cluster_centers_)[0])
 
-    def _matches(self, X, labels):
+    def _matches(self, X: Activations, labels: NDArray) -> NDArray[np.bool_]:
         if not hasattr(self, "dominant_classes_"):
             raise ValueError(
                 "Which samples match is not known: ClusterDistanceDetector was fitted on X that "
@@ -269,14 +273,14 @@ class ClusterDistanceDetector(BaseOneClassDetector):
         return self._lookup_classes(X) == self.dominant_classes_[labels]
 
 
-def _as_matrix(X):
+def _as_matrix(X: Activations) -> NDArray:
     """Layers side by side, as 64-bit floats unless k-means can square them in single precision."""
     matrix = np.asarray(X)
     is_single = matrix.dtype == np.float32 and 1e-12 < np.abs(matrix).max() < 1e12
     return matrix if is_single else matrix.astype(np.float64, copy=False)
 
 
-def _spread_out(rows):
+def _spread_out(rows: NDArray) -> Floats:
     """The same rows about their mean and in units of the largest difference from it.
 
     Distances come from the expanded square, which far from the origin loses what is small.
@@ -285,7 +289,7 @@ def _spread_out(rows):
     return centered / (np.abs(centered).max() or 1.0)
 
 
-def _candidates(sample):
+def _candidates(sample: NDArray) -> range:
     """The numbers of clusters that "auto" compares."""
     n_distinct = _count_distinct(sample, at_most=_MOST_CLUSTERS)
     if n_distinct < 3:
@@ -294,7 +298,7 @@ def _candidates(sample):
     return range(2, min(n_distinct, len(sample) - 1) + 1)
 
 
-def _count_distinct(matrix, *, at_most):
+def _count_distinct(matrix: NDArray, *, at_most: int) -> int:
     """Number of distinct rows, counted no further than ``at_most``."""
     distinct = matrix[:0]
     for rows in gen_batches(len(matrix), 1000):
@@ -304,7 +308,7 @@ def _count_distinct(matrix, *, at_most):
     return len(distinct)
 
 
-def _means(matrix, labels):
+def _means(matrix: NDArray, labels: NDArray) -> Floats:
     """Mean of the rows with each label, ndarray of shape (n_labels, n_features), as float64.
 
     They are taken relative to one of the rows, so that the mean of equal rows is exactly theirs.
@@ -317,7 +321,7 @@ def _means(matrix, labels):
     return np.array(means)
 
 
-def _nearest(X, centers):
+def _nearest(X: Activations | NDArray, centers: Floats) -> tuple[NDArray[np.intp], Floats]:
     """Nearest centre of each sample, the first one on ties, and the distance to it."""
     labels = np.empty(len(X), dtype=np.intp)
     distances = np.empty(len(X))

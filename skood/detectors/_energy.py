@@ -5,6 +5,7 @@ from __future__ import annotations
 from numbers import Real
 
 from .._sklearn import Interval
+from .._values import Floats
 from ._base_logit import BaseLogitDetector
 from ._softmax import log_sum_exp
 
@@ -49,5 +50,5 @@ class EnergyDetector(BaseLogitDetector):
         super().__init__(false_alarm_rate=false_alarm_rate)
         self.temperature = temperature
 
-    def _score_logits(self, logits):
+    def _score_logits(self, logits: Floats) -> Floats:
         return self.temperature * log_sum_exp(logits / self.temperature)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from .._values import Floats
 from ._base_logit import BaseLogitDetector
 from ._softmax import below_largest
 
@@ -38,7 +39,7 @@ class EntropyDetector(BaseLogitDetector):
 
     _min_classes = 2
 
-    def _score_logits(self, logits):
+    def _score_logits(self, logits: Floats) -> Floats:
         below, others = below_largest(logits)
         total = others.sum(axis=1)
         # The two terms have the same sign: nothing cancels.

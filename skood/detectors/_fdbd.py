@@ -1,9 +1,14 @@
 """Distance to the boundaries between the predicted class and the others."""
 
+from __future__ import annotations
+
 import numpy as np
+from numpy.typing import NDArray
 from scipy.spatial.distance import cdist
 
 from .._sklearn import StrOptions
+from .._values import Floats
+from ..activations import Activations
 from ._base_head import BaseHeadDetector, mean_and_rounding
 from ._row_lengths import row_lengths
 
@@ -75,7 +80,7 @@ class FDBDDetector(BaseHeadDetector):
         super().__init__(false_alarm_rate=false_alarm_rate)
         self.center = center
 
-    def _fit(self, X, y):
+    def _fit(self, X: Activations, y: NDArray | None) -> None:
         self.mean_, self._least_distance = mean_and_rounding(X)
         weight = self.head_.weight.astype(np.float64)
         apart = cdist(weight, weight)
@@ -83,7 +88,7 @@ class FDBDDetector(BaseHeadDetector):
         self._per_logit = np.divide(1, apart, out=np.zeros_like(apart), where=apart > 0)
         self._n_boundaries = np.maximum((apart > 0).sum(axis=1), 1)
 
-    def _score_rows(self, features, logits):
+    def _score_rows(self, features: Floats, logits: Floats) -> Floats:
         predicted = logits.argmax(axis=1)
         margins = logits.max(axis=1, keepdims=True) - logits
         to_boundaries = np.einsum("sk,sk->s", margins, self._per_logit[predicted])

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from numbers import Integral, Real
+from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 from sklearn.utils import gen_batches
 from sklearn.utils.validation import check_is_fitted, column_or_1d
 
 from .._classes import GROUP_BY, find_classes
 from .._sklearn import Interval
-from .._values import SQUARABLE, below_all
+from .._values import SQUARABLE, Floats, below_all
 from ..activations import Activations
 from ._base_incremental import BaseIncrementalDetector
 from ._class_moments import ClassMoments, Moments, ThresholdSamples, hash_rows
@@ -136,7 +138,7 @@ class GaussianActivationDetector(BaseIncrementalDetector):
         self.variances_ = np.maximum(self._squares / self.class_counts_[:, np.newaxis], self._floor)
         return self._left_out_scores(summary.stored)
 
-    def _find_floor(self):
+    def _find_floor(self) -> Floats:
         """Smallest variance of each unit, one value in a layer."""
         shares = self.class_counts_ / self.class_counts_.sum()
         variances = self._squares.sum(axis=0) / self.class_counts_.sum()
@@ -159,7 +161,7 @@ class GaussianActivationDetector(BaseIncrementalDetector):
         self.unknown_class_score_ = below_all([*scores[has_gaussian], 0.0])
         return self._reject_unknown(scores, has_gaussian)
 
-    def _score_samples(self, X):
+    def _score_samples(self, X: Activations) -> Floats:
         position, has_gaussian = find_classes(self._lookup_classes(X), self.class_labels_)
         scores = np.empty(len(X))
         for rows in self._batches(len(X)):
@@ -167,13 +169,13 @@ class GaussianActivationDetector(BaseIncrementalDetector):
             scores[rows] = self._log_densities(samples, position[rows])
         return self._reject_unknown(scores, has_gaussian)
 
-    def _batches(self, n_samples):
+    def _batches(self, n_samples: int) -> Iterator[slice]:
         return gen_batches(n_samples, max(1, _VALUES_PER_BATCH // self.n_features_in_))
 
-    def _log_densities(self, samples, position):
+    def _log_densities(self, samples: Floats, position: NDArray[np.intp]) -> Floats:
         return _log_densities(samples - self.means_[position], self.variances_[position])
 
-    def _left_out_log_densities(self, samples, position):
+    def _left_out_log_densities(self, samples: Floats, position: NDArray[np.intp]) -> Floats:
         """Densities by means and variances of the other samples of the class."""
         count = self.class_counts_[position][:, np.newaxis]
         # The only sample of its class has no others: it is compared with itself.
@@ -183,7 +185,9 @@ class GaussianActivationDetector(BaseIncrementalDetector):
         variances = np.maximum(squares / n_others, self._floor)
         return _log_densities(deviations * count / n_others, variances)
 
-    def kl_divergence(self, X, groups="prediction"):
+    def kl_divergence(
+        self, X: Activations | ArrayLike, groups: str | ArrayLike = "prediction"
+    ) -> dict[Any, float]:
         """Compare the Gaussians of groups of samples with those of their class.
 
         Parameters
@@ -229,17 +233,17 @@ class GaussianActivationDetector(BaseIncrementalDetector):
             divergences[group] = float(divergence)
         return divergences
 
-    def _check_groups(self, X, groups):
+    def _check_groups(self, X: Activations, groups: str | ArrayLike) -> NDArray:
         if isinstance(groups, str):
             if groups != "prediction":
                 raise ValueError(f"groups must be 'prediction' or an array, got {groups!r}.")
             return self._lookup_classes(X)
-        groups = column_or_1d(groups)
-        if len(groups) != len(X):
-            raise ValueError(f"X has {len(X)} samples, but groups has {len(groups)}.")
-        return groups
+        names: NDArray = column_or_1d(groups)
+        if len(names) != len(X):
+            raise ValueError(f"X has {len(X)} samples, but groups has {len(names)}.")
+        return names
 
-    def _divergence(self, moments, position):
+    def _divergence(self, moments: Moments, position: int) -> float:
         mean, variance = self.means_[position], self.variances_[position]
         group_variance = np.maximum(moments.squares / moments.count, self._floor)
         ratio = group_variance / variance
@@ -247,5 +251,5 @@ class GaussianActivationDetector(BaseIncrementalDetector):
         return 0.5 * np.sum(ratio - 1 - np.log(ratio) + distance)
 
 
-def _log_densities(deviations, variances):
+def _log_densities(deviations: Floats, variances: Floats) -> Floats:
     return -0.5 * np.sum(deviations**2 / variances + np.log(2 * np.pi * variances), axis=1)

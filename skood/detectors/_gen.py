@@ -7,6 +7,7 @@ from numbers import Integral, Real
 import numpy as np
 
 from .._sklearn import Interval
+from .._values import Floats
 from ._base_logit import BaseLogitDetector
 from ._softmax import log_sum_exp
 
@@ -65,7 +66,7 @@ class GENDetector(BaseLogitDetector):
         self.gamma = gamma
         self.n_largest = n_largest
 
-    def _score_logits(self, logits):
+    def _score_logits(self, logits: Floats) -> Floats:
         n_others = min(self.n_largest, logits.shape[1]) - 1
         ascending = np.partition(logits, [-1 - n_others, -1], axis=1)
         below = ascending[:, :-1] - ascending[:, -1:]

@@ -1,11 +1,16 @@
 """Size of the gradient of the last layer."""
 
+from __future__ import annotations
+
 from numbers import Real
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy.special import softmax
 
 from .._sklearn import Interval
+from .._values import Floats
+from ..activations import Activations
 from ._base_head import BaseHeadDetector
 
 
@@ -60,10 +65,10 @@ class GradNormDetector(BaseHeadDetector):
         super().__init__(false_alarm_rate=false_alarm_rate)
         self.temperature = temperature
 
-    def _fit(self, X, y):
+    def _fit(self, X: Activations, y: NDArray | None) -> None:
         """Nothing to learn: the score depends on the sample alone."""
 
-    def _score_rows(self, features, logits):
+    def _score_rows(self, features: Floats, logits: Floats) -> Floats:
         slopes = softmax(logits / self.temperature, axis=1) - 1 / logits.shape[1]
         size = np.abs(features).sum(axis=1) * np.abs(slopes).sum(axis=1)
         return size / self.temperature

@@ -1,6 +1,9 @@
 """Deviations of Gram matrices from their ranges in training."""
 
+from __future__ import annotations
+
 from numbers import Integral
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -8,7 +11,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from .._classes import GROUP_BY, find_classes
 from .._validation import check_activations
-from .._values import SQUARABLE
+from .._values import SQUARABLE, Floats
 from ..activations import Activations
 from ._base import BaseOneClassDetector
 from ._gram_ranges import GramRanges
@@ -98,7 +101,7 @@ class GramDetector(BaseOneClassDetector):
         self.powers = powers
         self.group_by = group_by
 
-    def _validate(self, X, *, reset):
+    def _validate(self, X: Any, *, reset: bool) -> Activations:
         return check_activations(self, X, reset=reset, allow_nd=True)
 
     def _fit(self, X: Activations, y: NDArray | None) -> NDArray[np.float64]:
@@ -131,7 +134,7 @@ class GramDetector(BaseOneClassDetector):
         positions, has_ranges = find_classes(lookup, self.class_labels_)
         return np.where(has_ranges, positions, -1)
 
-    def layer_scores(self, X):
+    def layer_scores(self, X: Activations | ArrayLike) -> Floats:
         """Score samples in each layer by itself.
 
         Parameters
@@ -148,18 +151,18 @@ class GramDetector(BaseOneClassDetector):
         check_is_fitted(self)
         return self._layer_scores(self._validate(X, reset=False))
 
-    def _layer_scores(self, X):
+    def _layer_scores(self, X: Activations) -> Floats:
         positions = self._find(self._lookup_classes(X))
         return 0.0 - np.column_stack(
             [self._ranges[name].deviations(layer, positions) for name, layer in X.items()]
         )
 
-    def _score_samples(self, X):
+    def _score_samples(self, X: Activations) -> Floats:
         scores = (self._layer_scores(X) / self.mean_deviations_).sum(axis=1)
         return self._reject_unknown(scores, ~np.isneginf(scores))
 
 
-def _checked_powers(powers):
+def _checked_powers(powers: Any) -> list[int]:
     """The powers, ascending.
 
     Raises

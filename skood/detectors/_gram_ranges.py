@@ -7,9 +7,8 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from .._values import Floats
 from ..activations import Layer
-
-Floats = NDArray[np.float64]
 
 _VALUES_PER_BATCH = 2**18
 """Bounds the activations, and the row sums, that are held as 64-bit floats at a time."""

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from numbers import Integral
+from typing import Any
 
 import numpy as np
 from joblib import Parallel, delayed
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 from sklearn.base import clone, is_classifier, is_outlier_detector
 from sklearn.model_selection import StratifiedKFold
 from sklearn.neural_network import MLPClassifier
-from sklearn.pipeline import make_pipeline
+from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.utils.validation import check_is_fitted
 from threadpoolctl import threadpool_limits
@@ -20,6 +21,7 @@ from tqdm import tqdm
 from .._classes import GROUP_BY
 from .._patterns import pack_layers
 from .._sklearn import HasMethods, Interval, StrOptions
+from .._values import Floats
 from .._warnings import warn_user
 from ..activations import Activations
 from ._base import BaseOneClassDetector
@@ -147,15 +149,15 @@ class GroupProgressionDetector(StoredSamplesMixin, BaseOneClassDetector):
     def __init__(
         self,
         *,
-        n_neighbors=300,
-        features="both",
-        estimator=None,
-        group_by="prediction",
-        false_alarm_rate=0.05,
-        random_state=None,
-        n_jobs=None,
-        verbose=0,
-    ):
+        n_neighbors: int = 300,
+        features: str = "both",
+        estimator: Any = None,
+        group_by: str = "prediction",
+        false_alarm_rate: float = 0.05,
+        random_state: int | np.random.RandomState | None = None,
+        n_jobs: int | None = None,
+        verbose: int = 0,
+    ) -> None:
         super().__init__(false_alarm_rate=false_alarm_rate)
         self.n_neighbors = n_neighbors
         self.features = features
@@ -179,7 +181,7 @@ class GroupProgressionDetector(StoredSamplesMixin, BaseOneClassDetector):
             scores = self._rate(inside)
         return self._set_unknown_class_score(scores, self._groups.knows(self._lookup_classes(X)))
 
-    def _training_features(self, X, outside):
+    def _training_features(self, X: Activations, outside: Activations) -> list[Floats]:
         """The numbers of the training samples, each left out of its groups, and those of others."""
         n_samples = len(X) + len(outside)
         with tqdm(total=n_samples, unit=" samples", disable=not self.verbose) as bar:
@@ -199,7 +201,7 @@ class GroupProgressionDetector(StoredSamplesMixin, BaseOneClassDetector):
             distance[others], matching[others] = self._progression(X[others], after_batch)
         return Progression(distance, matching)
 
-    def _new_estimator(self, n_outside):
+    def _new_estimator(self, n_outside: int) -> Any:
         if self.estimator is None and n_outside == 0:
             return StandardScaler()
         estimator = self._perceptron() if self.estimator is None else clone(self.estimator)
@@ -216,7 +218,7 @@ class GroupProgressionDetector(StoredSamplesMixin, BaseOneClassDetector):
             )
         return estimator
 
-    def _perceptron(self):
+    def _perceptron(self) -> Pipeline:
         # A dozen numbers need few units and a strong penalty. With smooth units, this solver ends
         # after some tens of steps, near enough to the optimum.
         perceptron = MLPClassifier(
@@ -255,7 +257,7 @@ class GroupProgressionDetector(StoredSamplesMixin, BaseOneClassDetector):
                 f"got n_samples = {n_stored}."
             )
 
-    def _fit_classifier(self, inside, outside):
+    def _fit_classifier(self, inside: Floats, outside: Floats) -> Floats:
         """Fit on both kinds; return scores of the first by classifiers that have not seen them."""
         samples = np.concatenate([inside, outside])
         is_ood = np.repeat([0, 1], [len(inside), len(outside)])
@@ -273,21 +275,21 @@ class GroupProgressionDetector(StoredSamplesMixin, BaseOneClassDetector):
             scores[held_out] = _log_odds(classifier, samples[held_out])
         return scores[: len(inside)]
 
-    def _nearest_stored(self, X, n_neighbors):
+    def _nearest_stored(self, X: Activations, n_neighbors: int) -> tuple[NDArray, NDArray[np.intp]]:
         n_found = min(n_neighbors, len(self.training_rows_))
         found = self._groups.nearest(pack_layers(X)[-1], n_found)
         return pad_neighbors(*found, n_neighbors, farthest=self._groups.widths[-1])
 
-    def _stored_layers(self, X, positions):
+    def _stored_layers(self, X: Activations, positions: NDArray[np.intp]) -> dict[str, NDArray]:
         return dict(zip(X.layer_names, self._groups.patterns(positions), strict=True))
 
     def _stored_rows(self) -> NDArray[np.intp]:
         return self.training_rows_[self._is_stored]
 
-    def _stored_labels(self):
+    def _stored_labels(self) -> NDArray | None:
         return self._groups.classes if self._by_class else None
 
-    def progression(self, X):
+    def progression(self, X: Activations | ArrayLike) -> Progression:
         """Describe the groups of each sample, layer by layer.
 
         Parameters
@@ -305,11 +307,11 @@ class GroupProgressionDetector(StoredSamplesMixin, BaseOneClassDetector):
         check_is_fitted(self)
         return self._progression(self._validate(X, reset=False))
 
-    def _progression(self, X, after_batch=bool):
+    def _progression(self, X: Activations, after_batch: Callable[[int], Any] = bool) -> Progression:
         classes = self._lookup_classes(X)
         return self._groups.progression(pack_layers(X), classes, after_batch)
 
-    def _features(self, progression):
+    def _features(self, progression: Progression) -> Floats:
         """The numbers that a sample is judged by: shares, high for in-distribution samples."""
         agreement = 1 - progression.distance / self._groups.widths
         if self.features == "distance":
@@ -318,19 +320,19 @@ class GroupProgressionDetector(StoredSamplesMixin, BaseOneClassDetector):
             return progression.matching
         return np.concatenate([agreement, progression.matching], axis=1)
 
-    def _rate(self, features):
+    def _rate(self, features: Floats) -> Floats:
         if is_classifier(self.estimator_):
             return _log_odds(self.estimator_, features)
         if is_outlier_detector(self.estimator_):
             return self.estimator_.decision_function(features)
         return self.estimator_.transform(features).mean(axis=1)
 
-    def _score_samples(self, X):
+    def _score_samples(self, X: Activations) -> Floats:
         scores = self._rate(self._features(self._progression(X)))
         return self._reject_unknown(scores, self._groups.knows(self._lookup_classes(X)))
 
 
-def _log_odds(classifier, features):
+def _log_odds(classifier: Any, features: Floats) -> Floats:
     """How a classifier trained on 0 (in-distribution) and 1 rates samples; high for the former."""
     if hasattr(classifier, "decision_function"):
         return -classifier.decision_function(features)

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from .._classes import GROUP_BY, TrainingClasses
 from .._patterns import PackedBits, build_stores, nearest_of_class, pack_layers
 from .._sklearn import Interval
+from .._values import Floats
 from ..activations import Activations
 from ._base_incremental import BaseIncrementalDetector
 from ._stored_samples import StoredSamplesMixin, split_layers
@@ -95,11 +96,11 @@ class HammingNAPDetector(StoredSamplesMixin, BaseIncrementalDetector):
     def __init__(
         self,
         *,
-        tau=None,
-        false_alarm_rate=0.05,
-        group_by="prediction",
-        break_ties=True,
-    ):
+        tau: float | None = None,
+        false_alarm_rate: float = 0.05,
+        group_by: str = "prediction",
+        break_ties: bool = True,
+    ) -> None:
         super().__init__(false_alarm_rate=false_alarm_rate)
         self.tau = tau
         self.group_by = group_by
@@ -119,7 +120,7 @@ class HammingNAPDetector(StoredSamplesMixin, BaseIncrementalDetector):
             self.score_error_ = float(np.sqrt(np.sum(errors) / len(stored)))
         return self._left_out_scores(bits, classes)
 
-    def _threshold(self, training_scores):
+    def _threshold(self, training_scores: Floats) -> float:
         if self.tau is None:
             return super()._threshold(training_scores)
         # Where a class has no pattern, no tau is large enough.
@@ -138,13 +139,13 @@ class HammingNAPDetector(StoredSamplesMixin, BaseIncrementalDetector):
             scores[np.flatnonzero(in_store)[own]] = left_out[own]
         return scores
 
-    def _look_up(self, bits, lookup):
+    def _look_up(self, bits: PackedBits, lookup: NDArray) -> Floats:
         return self._similarity(*nearest_of_class(self.stores_, bits, lookup))
 
-    def _similarity(self, distances, shares):
+    def _similarity(self, distances: NDArray, shares: NDArray) -> Floats:
         return (shares if self.break_ties else 0.0) - distances
 
-    def _score_samples(self, X):
+    def _score_samples(self, X: Activations) -> Floats:
         return self._look_up(_pack(X), self._lookup_classes(X))
 
     def _nearest_stored(self, X: Activations, n_neighbors: int) -> tuple[NDArray, NDArray[np.intp]]:
@@ -177,7 +178,7 @@ class _TrainingPatterns:
         return _TrainingPatterns(bits, self.classes.merge(other.classes))
 
 
-def _pack(X):
+def _pack(X: Activations) -> PackedBits:
     """The patterns of all layers side by side."""
     packed = pack_layers(X)
     if len(packed) == 1:

@@ -1,9 +1,13 @@
 """Divergence from the typical softmax of a class."""
 
+from __future__ import annotations
+
 import numpy as np
 from numpy.typing import NDArray
 from scipy.special import logsumexp
 
+from .._values import Floats
+from ..activations import Activations
 from ._base_logit import BaseLogitDetector, logits_of, predictions_of
 
 
@@ -55,7 +59,7 @@ class KLMatchingDetector(BaseLogitDetector):
 
     _min_classes = 2
 
-    def _fit(self, X, y):
+    def _fit(self, X: Activations, y: NDArray | None) -> None:
         log_probabilities = _log_softmax(logits_of(X))
         self.class_labels_, codes, counts = np.unique(
             predictions_of(X), return_inverse=True, return_counts=True
@@ -64,7 +68,7 @@ class KLMatchingDetector(BaseLogitDetector):
         self._log_distributions = np.array([_log_mean(group) for group in groups])
         self.class_distributions_ = np.exp(self._log_distributions)
 
-    def _score_logits(self, logits):
+    def _score_logits(self, logits: Floats) -> Floats:
         log_p = _log_softmax(logits)
         p = np.exp(log_p)
         products = p @ self._log_distributions.T

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from numbers import Integral
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from .._sklearn import Interval
-from .._values import SQUARABLE
+from .._values import SQUARABLE, Floats
 from .._warnings import warn_user
 from ..activations import Activations
 from ._base_incremental import BaseIncrementalDetector
@@ -110,7 +111,7 @@ class KNNDetector(StoredSamplesMixin, BaseIncrementalDetector):
         # No row is nearer to a sample than its own, so the next one is the k-th of the others.
         return -self._neighbors.kth_distances(rows, self.n_neighbors_ + 1)
 
-    def _as_rows(self, X):
+    def _as_rows(self, X: Activations) -> NDArray:
         """Layers side by side, in the precision of the input, single or double."""
         layers = [np.asarray(layer) for _, layer in X.items()]
         is_single = np.result_type(*layers, np.float32) == np.float32
@@ -120,22 +121,22 @@ class KNNDetector(StoredSamplesMixin, BaseIncrementalDetector):
             layers = [_scale_rows(layer, length, dtype) for layer in layers]
         return np.concatenate(layers, axis=1, dtype=dtype)
 
-    def _score_samples(self, X):
+    def _score_samples(self, X: Activations) -> Floats:
         return -self._neighbors.kth_distances(self._as_rows(X), self.n_neighbors_)
 
-    def _nearest_stored(self, X, n_neighbors):
+    def _nearest_stored(self, X: Activations, n_neighbors: int) -> tuple[NDArray, NDArray[np.intp]]:
         n_found = min(n_neighbors, len(self._neighbors.rows))
         found = self._neighbors.kneighbors(self._as_rows(X), n_found)
         return pad_neighbors(*found, n_neighbors, farthest=np.inf)
 
-    def _stored_layers(self, X, positions):
+    def _stored_layers(self, X: Activations, positions: NDArray[np.intp]) -> dict[str, NDArray]:
         layers = split_layers(X, self._neighbors.rows[positions])
         if not self.normalize:
             return layers
         return {name: _as_long_as(X[name], values) for name, values in layers.items()}
 
 
-def _as_long_as(samples, examples):
+def _as_long_as(samples: Any, examples: NDArray) -> NDArray:
     """Examples with the norm of the sample that they are found for, as only directions are kept."""
     wanted = np.linalg.norm(samples, axis=1)[:, np.newaxis, np.newaxis]
     norms = np.linalg.norm(examples, axis=2, keepdims=True)
@@ -157,7 +158,7 @@ class _TrainingRows:
         return _TrainingRows(np.concatenate([self.rows, other.rows]))
 
 
-def _scale_rows(rows, length, dtype):
+def _scale_rows(rows: NDArray, length: float, dtype: type[np.floating]) -> NDArray:
     """Rows of the given Euclidean norm; rows of zeros stay so."""
     rows = rows.astype(dtype, copy=False)
     norms = row_lengths(rows)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import KFold
 from sklearn.preprocessing import StandardScaler
@@ -13,7 +13,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from .._classes import GROUP_BY
 from .._sklearn import HasMethods
-from .._values import SQUARABLE
+from .._values import SQUARABLE, Floats
 from .._warnings import warn_user
 from ..activations import Activations
 from ._base import BaseOneClassDetector
@@ -177,17 +177,19 @@ class MahalanobisDetector(BaseOneClassDetector):
                 "KNNDetector."
             )
 
-    def _fit_layer(self, rows, codes):
+    def _fit_layer(self, rows: NDArray, codes: NDArray[np.intp]) -> list[TiedGaussian]:
         """The Gaussians of the classes and, for relative distances, the one of all rows."""
         return [
             TiedGaussian(rows, groups, self.covariance, normalize=self.normalize)
             for groups in self._groupings(codes)
         ]
 
-    def _groupings(self, codes):
+    def _groupings(self, codes: NDArray[np.intp]) -> list[NDArray[np.intp]]:
         return [codes, np.zeros_like(codes)] if self.relative else [codes]
 
-    def _left_out_scores(self, gaussians, rows, codes):
+    def _left_out_scores(
+        self, gaussians: list[TiedGaussian], rows: NDArray, codes: NDArray[np.intp]
+    ) -> Floats:
         if self.covariance is None:
             pairs = zip(gaussians, self._groupings(codes), strict=True)
             return _score([g.left_out_distances(rows, groups) for g, groups in pairs])
@@ -202,7 +204,7 @@ class MahalanobisDetector(BaseOneClassDetector):
             scores[held_out] = _score([g.squared_distances(rows[held_out]) for g in part])
         return scores
 
-    def layer_scores(self, X):
+    def layer_scores(self, X: Activations | ArrayLike) -> Floats:
         """Score samples in each layer by itself.
 
         Parameters
@@ -219,7 +221,7 @@ class MahalanobisDetector(BaseOneClassDetector):
         check_is_fitted(self)
         return self._layer_scores(self._validate(X, reset=False))
 
-    def _layer_scores(self, X):
+    def _layer_scores(self, X: Activations) -> Floats:
         return np.column_stack(
             [
                 _score([g.squared_distances(np.asarray(X[name])) for g in gaussians])
@@ -227,17 +229,17 @@ class MahalanobisDetector(BaseOneClassDetector):
             ]
         )
 
-    def _score_samples(self, X):
+    def _score_samples(self, X: Activations) -> Floats:
         return self._layer_scores(X) @ self.layer_weights_
 
 
-def _score(squared_distances):
+def _score(squared_distances: list[Floats]) -> Floats:
     """Score of a layer by the distances to the classes and, where relative, to all rows."""
     to_classes, *to_all = squared_distances
     return -0.5 * (to_classes - sum(to_all))
 
 
-def _learn_weights(inside, outside):
+def _learn_weights(inside: Floats, outside: Floats) -> Floats:
     """Weights of the layers' scores that tell in- from out-of-distribution samples."""
     scaler = StandardScaler()
     scores = scaler.fit_transform(np.concatenate([inside, outside]))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from .._values import Floats
 from ._base_logit import BaseLogitDetector
 
 
@@ -33,5 +34,5 @@ class MaxLogitDetector(BaseLogitDetector):
     array([2.])
     """
 
-    def _score_logits(self, logits):
+    def _score_logits(self, logits: Floats) -> Floats:
         return logits.max(axis=1)

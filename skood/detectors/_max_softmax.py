@@ -7,6 +7,7 @@ from numbers import Real
 import numpy as np
 
 from .._sklearn import Interval
+from .._values import Floats
 from ._base_logit import BaseLogitDetector
 from ._softmax import below_largest, log_sum_exp
 
@@ -63,7 +64,7 @@ class MaxSoftmaxDetector(BaseLogitDetector):
         super().__init__(false_alarm_rate=false_alarm_rate)
         self.temperature = temperature
 
-    def _score_logits(self, logits):
+    def _score_logits(self, logits: Floats) -> Floats:
         logits = logits / self.temperature
         others = below_largest(logits)[1].sum(axis=1)
         # Where the exponentials are too small for a float, relative to the second largest.

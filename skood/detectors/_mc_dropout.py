@@ -1,11 +1,17 @@
 """Uncertainty of the predictions of several passes with dropout."""
 
+from __future__ import annotations
+
+from typing import Any
+
 import numpy as np
+from numpy.typing import NDArray
 from scipy.special import xlog1py, xlogy
 from sklearn.utils import gen_batches
 
 from .._sklearn import StrOptions
 from .._validation import check_activations
+from .._values import Floats
 from ..activations import Activations
 from ._base import BaseOneClassDetector
 from ._softmax import below_largest
@@ -94,7 +100,7 @@ class MCDropoutDetector(BaseOneClassDetector):
         self.statistic = statistic
         self.layer = layer
 
-    def _validate(self, X, *, reset):
+    def _validate(self, X: Any, *, reset: bool) -> Activations:
         by_layer = isinstance(X, Activations)
         if by_layer:
             X = self._passes_or_logits(X)
@@ -102,7 +108,7 @@ class MCDropoutDetector(BaseOneClassDetector):
             self, X, reset=reset, allow_nd=by_layer, ensure_min_features=2 if reset else 1
         )
 
-    def _passes_or_logits(self, X):
+    def _passes_or_logits(self, X: Activations) -> Activations:
         """The one layer to read; others may stay on disk."""
         if self.layer not in X:
             if X.logits is None or self.statistic != "entropy":
@@ -121,10 +127,10 @@ class MCDropoutDetector(BaseOneClassDetector):
             )
         return X.replace({self.layer: X[self.layer]})
 
-    def _fit(self, X, y):
+    def _fit(self, X: Activations, y: NDArray | None) -> None:
         """Nothing to learn: the score depends on the sample alone."""
 
-    def _score_samples(self, X):
+    def _score_samples(self, X: Activations) -> Floats:
         (layer,) = X.layer_names
         logits = X[layer]
         if logits.ndim == 2:
@@ -138,7 +144,7 @@ class MCDropoutDetector(BaseOneClassDetector):
         return scores
 
 
-def _mean_and_deviations(logits):
+def _mean_and_deviations(logits: Floats) -> tuple[Floats, Floats]:
     """Mean softmax over passes, and what each pass differs from it.
 
     By way of the first pass, so that equal passes differ by exactly 0.
@@ -153,7 +159,7 @@ def _mean_and_deviations(logits):
     return probabilities[:, 0] + mean_deviation[:, 0], deviations - mean_deviation
 
 
-def _entropy(logits):
+def _entropy(logits: Floats) -> Floats:
     mean, _ = _mean_and_deviations(logits)
     # The largest probability by its complement, which does not round to 0.
     np.put_along_axis(mean, mean.argmax(axis=1)[:, np.newaxis], 0, axis=1)
@@ -161,7 +167,7 @@ def _entropy(logits):
     return -xlogy(mean, mean).sum(axis=1) - xlog1py(1 - complement, -complement)
 
 
-def _mutual_information(logits):
+def _mutual_information(logits: Floats) -> Floats:
     mean, deviations = _mean_and_deviations(logits)
     mean = np.maximum(mean, np.finfo(float).tiny)[:, np.newaxis]
     # The mean divergence of the passes from their mean, as a sum of terms none of which is
@@ -171,13 +177,13 @@ def _mutual_information(logits):
     return terms.sum(axis=2).mean(axis=1)
 
 
-def _variation_ratio(logits):
+def _variation_ratio(logits: Floats) -> Floats:
     n_passes, n_classes = logits.shape[1:]
     votes = logits.argmax(axis=2)[:, :, np.newaxis] == np.arange(n_classes)
     return 1 - votes.sum(axis=1).max(axis=1) / n_passes
 
 
-def _variance(logits):
+def _variance(logits: Floats) -> Floats:
     _, deviations = _mean_and_deviations(logits)
     n_passes, n_classes = logits.shape[1:]
     return (deviations**2).sum(axis=(1, 2)) / (max(n_passes - 1, 1) * n_classes)

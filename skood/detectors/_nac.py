@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from numbers import Integral, Real
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy.special import logit
 from sklearn.utils import gen_batches
 
 from .._head import checked_logits
 from .._logits import uniform_kl_gradient
 from .._sklearn import Interval, StrOptions, validate_parameter_constraints
-from .._values import SQUARABLE
-from ..activations import LinearHead
+from .._values import SQUARABLE, Floats
+from ..activations import Activations, LinearHead
 from ..extraction._gradients import is_gradient, owner_of
 from ._base import BaseOneClassDetector
 
@@ -146,7 +148,7 @@ class NACDetector(BaseOneClassDetector):
         self.min_fraction = min_fraction
         self.steepness = steepness
 
-    def _fit(self, X, y):
+    def _fit(self, X: Activations, y: NDArray | None) -> Floats:
         layers = [name for name in X.layer_names if not is_gradient(name)]
         if not layers:
             raise ValueError(f"NACDetector needs a layer beside gradients, but got {X!r}.")
@@ -167,7 +169,7 @@ class NACDetector(BaseOneClassDetector):
         self.counts_ = {name: coverage.counts for name, coverage in self._coverages.items()}
         return self._mean_coverage(X, but_itself=True)
 
-    def _find_gradients(self, X, layers):
+    def _find_gradients(self, X: Activations, layers: list[str]) -> None:
         """Where the gradients of which layers come from."""
         self._gradient_names = {}
         known: set[str] = set()
@@ -177,7 +179,7 @@ class NACDetector(BaseOneClassDetector):
             }
             known.update(self._gradient_names)
             of_head = _layer_of_head(X, layers)
-            if of_head is not None and of_head not in known:
+            if X.head is not None and of_head is not None and of_head not in known:
                 self.head_ = LinearHead(X.head.weight, X.head.bias, of_head)
                 known.add(of_head)
         self.gradient_layers_ = tuple(name for name in layers if name in known)
@@ -188,14 +190,14 @@ class NACDetector(BaseOneClassDetector):
                 "extract them by ActivationExtractor(gradients=True)."
             )
 
-    def _enough(self, layers: list[str], n_samples: int) -> dict[str, float]:
+    def _enough(self, layers: list[str], n_samples: int) -> Mapping[str, float]:
         """How many training samples cover a bin of each layer."""
         if self.min_fraction is None:
             return self._by_layer("min_count", layers)
         fractions = self._by_layer("min_fraction", layers)
         return {name: fraction * n_samples for name, fraction in fractions.items()}
 
-    def _by_layer(self, parameter, layers):
+    def _by_layer(self, parameter: str, layers: list[str]) -> Mapping[str, Any]:
         """Value of a parameter for each layer."""
         given = getattr(self, parameter)
         if not isinstance(given, dict):
@@ -207,7 +209,7 @@ class NACDetector(BaseOneClassDetector):
         validate_parameter_constraints(constraints, named, caller_name=type(self).__name__)
         return given
 
-    def _signals(self, part, name):
+    def _signals(self, part: Activations, name: str) -> Floats:
         """What the sigmoid would turn into states, ndarray of shape (n_samples, n_units)."""
         values = np.asarray(part[name], dtype=np.float64)
         if name in self._standards:
@@ -215,16 +217,16 @@ class NACDetector(BaseOneClassDetector):
             return (values - mean) / deviation + _ROUNDING
         return self._steepness[name] * values * self._gradients(part, name)
 
-    def _gradients(self, part, name):
+    def _gradients(self, part: Activations, name: str) -> Floats:
         if name in self._gradient_names:
             return np.asarray(part[self._gradient_names[name]], dtype=np.float64)
         logits = checked_logits(self, part, self.head_)
         return uniform_kl_gradient(logits) @ self.head_.weight.astype(np.float64)
 
-    def _score_samples(self, X):
+    def _score_samples(self, X: Activations) -> Floats:
         return self._mean_coverage(X)
 
-    def _mean_coverage(self, X, *, but_itself=False):
+    def _mean_coverage(self, X: Activations, *, but_itself: bool = False) -> Floats:
         scores = np.empty(len(X))
         for rows, part in _batches(X):
             by_layer = [
@@ -242,22 +244,22 @@ class _Coverage:
     sigmoid. There no state is rounded to 0, 0.5 or 1.
     """
 
-    def __init__(self, n_units, edges, enough):
+    def __init__(self, n_units: int, edges: Floats, enough: float) -> None:
         self.counts = np.zeros((n_units, len(edges) - 1), dtype=np.int64)
         self._enough = enough
         self._inner_edges = logit(edges[1:-1])
 
-    def count(self, signals):
+    def count(self, signals: Floats) -> None:
         """Add samples to the counts."""
         found = np.bincount(self._bins(signals).ravel(), minlength=self.counts.size)
         self.counts += found.reshape(self.counts.shape)
 
-    def of(self, signals, *, but_itself):
+    def of(self, signals: Floats, *, but_itself: bool) -> Floats:
         """Mean coverage of the units of each sample, itself counted or not."""
         counts = self.counts.ravel()[self._bins(signals)] - int(but_itself)
         return np.minimum(counts / self._enough, 1).mean(axis=1)
 
-    def _bins(self, signals):
+    def _bins(self, signals: Floats) -> NDArray[np.intp]:
         """Position in the flat counts of the bin of each state."""
         n_units, n_bins = self.counts.shape
         # A state on an edge belongs to the upper bin.
@@ -265,32 +267,32 @@ class _Coverage:
         return within + n_bins * np.arange(n_units)
 
 
-def _edges(n_bins):
+def _edges(n_bins: int) -> Floats:
     """Edges of bins from 0 to 1, narrow at 0.5."""
     below = _half_edges(n_bins // 2)
     above = 1 - _half_edges(n_bins - n_bins // 2)[::-1]
     return np.concatenate([below, above[1:]])
 
 
-def _half_edges(n_bins):
+def _half_edges(n_bins: int) -> Floats:
     steps = np.arange(n_bins + 1) / n_bins
     return np.log1p((_EDGE_CURVATURE - 1) * steps) / np.log(_EDGE_CURVATURE) / 2
 
 
-def _layer_of_head(X, layers):
+def _layer_of_head(X: Activations, layers: list[str]) -> str | None:
     """Name of the layer that the head of ``X`` reads, None if that is not known or not here."""
     if X.head is None:
         return None
     name = X.head.input_layer
     if name is None and len(layers) == 1:
         name = layers[0]
-    return name if X.layer_shapes.get(name) == X.head.shape[1:] else None
+    return name if name is not None and X.layer_shapes.get(name) == X.head.shape[1:] else None
 
 
-def _standard(X, name):
+def _standard(X: Activations, name: str) -> tuple[Floats, Floats]:
     """Mean and standard deviation of each unit of a layer."""
 
-    def mean_of(function):
+    def mean_of(function: Callable[[Floats], Floats]) -> Floats:
         parts = (np.asarray(part[name], dtype=np.float64) for _, part in _batches(X[[name]]))
         return sum(function(values).sum(axis=0) for values in parts) / len(X)
 
@@ -300,7 +302,7 @@ def _standard(X, name):
     return mean, np.maximum(deviation, _LEAST_DEVIATION * usual)
 
 
-def _batches(X):
+def _batches(X: Activations) -> Iterator[tuple[slice, Activations]]:
     """Slices of rows, and these rows of ``X``."""
     for rows in gen_batches(len(X), max(1, _VALUES_PER_BATCH // X.shape[1])):
         yield rows, X[rows]

@@ -1,10 +1,15 @@
 """Proximity of the features to the weights of the predicted class."""
 
+from __future__ import annotations
+
 from numbers import Real
 
 import numpy as np
+from numpy.typing import NDArray
 
 from .._sklearn import Interval
+from .._values import Floats
+from ..activations import Activations
 from ._base_head import BaseHeadDetector, mean_and_rounding
 from ._row_lengths import unit_rows
 
@@ -77,10 +82,10 @@ class NCIDetector(BaseHeadDetector):
         super().__init__(false_alarm_rate=false_alarm_rate)
         self.alpha = alpha
 
-    def _fit(self, X, y):
+    def _fit(self, X: Activations, y: NDArray | None) -> None:
         self.mean_, self._least_distance = mean_and_rounding(X)
 
-    def _score_rows(self, features, logits):
+    def _score_rows(self, features: Floats, logits: Floats) -> Floats:
         weights = self.head_.weight[logits.argmax(axis=1)].astype(np.float64)
         from_mean = features - self.mean_
         from_mean[np.abs(from_mean).max(axis=1) <= self._least_distance] = 0

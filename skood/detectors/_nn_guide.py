@@ -1,14 +1,19 @@
 """Energy guided by the nearest training samples."""
 
+from __future__ import annotations
+
 from numbers import Integral, Real
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy.special import logsumexp
 from sklearn.utils import check_random_state, gen_batches
 
 from .._head import head_features
 from .._sklearn import Interval
+from .._values import Floats
 from .._warnings import warn_user
+from ..activations import Activations
 from ._base_head import BaseHeadDetector, float64_batches
 from ._neighbor_search import search_rows
 from ._row_lengths import row_lengths
@@ -100,7 +105,7 @@ class NNGuideDetector(StoredSamplesMixin, BaseHeadDetector):
         self.bank_fraction = bank_fraction
         self.random_state = random_state
 
-    def _fit(self, X, y):
+    def _fit(self, X: Activations, y: NDArray | None) -> Floats:
         if len(X) < 2:
             raise ValueError(
                 "NNGuideDetector needs at least 2 in-distribution samples, got n_samples = 1."
@@ -121,7 +126,7 @@ class NNGuideDetector(StoredSamplesMixin, BaseHeadDetector):
             scores[rows] = self._score_rows(features, logits, own[rows])
         return scores
 
-    def _draw(self, n_samples):
+    def _draw(self, n_samples: int) -> NDArray[np.intp]:
         """Positions of the stored samples among those of ``fit``."""
         n_stored = max(2, round(self.bank_fraction * n_samples))
         if n_stored == n_samples:
@@ -129,7 +134,7 @@ class NNGuideDetector(StoredSamplesMixin, BaseHeadDetector):
         random = check_random_state(self.random_state)
         return np.sort(random.choice(n_samples, n_stored, replace=False))
 
-    def _keep_rows(self, X):
+    def _keep_rows(self, X: Activations) -> None:
         self._features = np.array(head_features(X))
         self._factors = np.empty(len(X))
         self._search_rows = np.empty(self._features.shape, dtype=np.float32)
@@ -146,14 +151,16 @@ class NNGuideDetector(StoredSamplesMixin, BaseHeadDetector):
             self._factors[rows] = energies[rows] / norms
             self._search_rows[rows] = directions * (energies[rows] / largest)[:, np.newaxis]
 
-    def _score_rows(self, features, logits, own=-1):
+    def _score_rows(
+        self, features: Floats, logits: Floats, own: int | NDArray[np.intp] = -1
+    ) -> Floats:
         # Without the sample's own place in the bank, where it has one.
         guidance, found = self._candidates(features, self.n_neighbors_ + 1)
         guidance[found == np.reshape(own, (-1, 1))] = -np.inf
         guidance.sort(axis=1)
         return guidance[:, -self.n_neighbors_ :].mean(axis=1) * logsumexp(logits, axis=1)
 
-    def _candidates(self, features, n_neighbors):
+    def _candidates(self, features: Floats, n_neighbors: int) -> tuple[Floats, NDArray[np.int64]]:
         """Guidance by at least so many of the stored samples that guide most, and their places."""
         directions, _ = _normalized(features)
         n_candidates = min(n_neighbors + _SPARE_CANDIDATES, len(self._factors))
@@ -162,7 +169,7 @@ class NNGuideDetector(StoredSamplesMixin, BaseHeadDetector):
         )
         return self._guidance(directions, found), found
 
-    def _nearest_stored(self, X, n_neighbors):
+    def _nearest_stored(self, X: Activations, n_neighbors: int) -> tuple[NDArray, NDArray[np.intp]]:
         n_found = min(n_neighbors, len(self._factors))
         distances = np.empty((len(X), n_found))
         positions = np.empty((len(X), n_found), dtype=np.intp)
@@ -173,13 +180,13 @@ class NNGuideDetector(StoredSamplesMixin, BaseHeadDetector):
             positions[rows] = np.take_along_axis(found, order, axis=1)
         return pad_neighbors(distances, positions, n_neighbors, farthest=np.inf)
 
-    def _stored_layers(self, X, positions):
+    def _stored_layers(self, X: Activations, positions: NDArray[np.intp]) -> dict[str, NDArray]:
         return {X.layer_names[0]: self._features[positions]}
 
-    def _stored_rows(self):
+    def _stored_rows(self) -> NDArray[np.intp]:
         return self.bank_rows_
 
-    def _guidance(self, directions, found):
+    def _guidance(self, directions: Floats, found: NDArray[np.int64]) -> Floats:
         """Cosine with each of the stored samples found, times its energy."""
         guidance = np.empty(found.shape)
         per_sample = found.shape[1] * directions.shape[1]
@@ -189,7 +196,7 @@ class NNGuideDetector(StoredSamplesMixin, BaseHeadDetector):
         return guidance * self._factors[found]
 
 
-def _normalized(features):
+def _normalized(features: Floats) -> tuple[Floats, Floats]:
     """Features of norm 1, and the norms they had; features of norm 0 stay, as if it were 1."""
     norms = row_lengths(features)
     norms[norms == 0] = 1

@@ -1,16 +1,18 @@
 """Weibull tails of distances to class means."""
 
+from __future__ import annotations
+
 from numbers import Integral, Real
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 from scipy.optimize import brentq
 from scipy.special import softmax
 from sklearn.utils.validation import check_is_fitted
 
 from .._classes import GROUP_BY
 from .._sklearn import Interval
-from .._values import SQUARABLE
+from .._values import SQUARABLE, Floats
 from ..activations import Activations
 from ._base_logit import BaseLogitDetector, logits_of, predictions_of
 from ._softmax import log_sum_exp
@@ -135,12 +137,12 @@ class OpenMaxDetector(BaseLogitDetector):
             columns[classes.counts & (classes.own == label)] = column
         return columns
 
-    def _fit_tail(self, members, mean):
+    def _fit_tail(self, members: Floats, mean: Floats) -> tuple[float, float, float]:
         distances = np.sort(_distances(members, mean, self.cosine_weight))
         rounding = 1e-12 * ((1 - self.cosine_weight) * np.linalg.norm(mean) + self.cosine_weight)
         return _fit_weibull(distances[-self.tail_size :], rounding + 1e-12 * distances[-1])
 
-    def _revise(self, logits):
+    def _revise(self, logits: Floats) -> Floats:
         """Logits of shape (n_samples, 1 + n_classes), what moves to the unknown class first."""
         n_revised = min(self.n_revised, logits.shape[1])
         samples = np.arange(len(logits))
@@ -156,21 +158,21 @@ class OpenMaxDetector(BaseLogitDetector):
             revised[samples, 1 + columns] -= moved
         return revised
 
-    def _score_samples(self, X):
+    def _score_samples(self, X: Activations) -> Floats:
         return self._lowered(super()._score_samples(X), self._has_tail(X))
 
-    def _has_tail(self, X):
+    def _has_tail(self, X: Activations) -> NDArray[np.bool_]:
         """Whether something was learnt of the class of the largest logit."""
         return ~np.isnan(self.tails_[logits_of(X).argmax(axis=1), 0])
 
-    def _lowered(self, scores, has_tail):
+    def _lowered(self, scores: Floats, has_tail: NDArray[np.bool_]) -> Floats:
         return np.where(has_tail, scores, np.minimum(scores, self.unknown_class_score_))
 
-    def _score_logits(self, logits):
+    def _score_logits(self, logits: Floats) -> Floats:
         revised = self._revise(logits)
         return log_sum_exp(revised[:, 1:]) - revised[:, 0]
 
-    def openmax(self, X):
+    def openmax(self, X: Activations | ArrayLike) -> Floats:
         """Compute the probabilities of the unknown class and of the known ones.
 
         Parameters
@@ -213,7 +215,7 @@ def _fit_weibull(tail: NDArray, rounding: float) -> tuple[float, float, float]:
     if gap <= rounding:
         return tail[0], 0.0, 0.0
 
-    def slope(spread):
+    def slope(spread: float) -> float:
         weights = np.exp(below / spread)
         return below @ weights / weights.sum() + (gap - spread)
 

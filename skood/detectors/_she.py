@@ -1,12 +1,14 @@
 """Similarity with the mean activations of the predicted class."""
 
+from __future__ import annotations
+
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.utils import gen_batches
 
 from .._classes import GROUP_BY, find_classes
 from .._sklearn import StrOptions
-from .._values import SQUARABLE
+from .._values import SQUARABLE, Floats
 from .._warnings import warn_user
 from ..activations import Activations
 from ._base import BaseOneClassDetector
@@ -117,10 +119,10 @@ class SHEDetector(BaseOneClassDetector):
                 "metric='euclidean', or leave silent layers out, for example by LayerSelector."
             )
 
-    def _score_samples(self, X):
+    def _score_samples(self, X: Activations) -> Floats:
         return self._reject_unknown(*self._similarities(X))
 
-    def _similarities(self, X):
+    def _similarities(self, X: Activations) -> tuple[Floats, NDArray[np.bool_]]:
         """Similarity to the mean of the predicted class, and whether there is one."""
         position, has_mean = find_classes(self._lookup_classes(X), self.class_labels_)
         scores = np.empty(len(X))
@@ -129,7 +131,7 @@ class SHEDetector(BaseOneClassDetector):
             scores[rows] = self._similarity(samples, self._means[position[rows]])
         return scores, has_mean
 
-    def _similarity(self, samples, means):
+    def _similarity(self, samples: Floats, means: Floats) -> Floats:
         if self.metric == "euclidean":
             return -np.linalg.norm(samples - means, axis=1)
         products = np.einsum("sf,sf->s", samples, means)

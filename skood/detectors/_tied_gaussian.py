@@ -10,9 +10,8 @@ from sklearn.base import clone
 from sklearn.utils import gen_batches
 from sklearn.utils.extmath import row_norms
 
+from .._values import Floats
 from ._row_lengths import unit_rows
-
-Floats = NDArray[np.float64]
 
 _VALUES_PER_BATCH = 2**21
 """Bounds the values that are held as 64-bit floats at a time."""

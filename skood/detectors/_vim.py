@@ -1,13 +1,18 @@
 """Virtual-logit matching."""
 
+from __future__ import annotations
+
 from numbers import Integral
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy.special import logsumexp
 from sklearn.utils.extmath import row_norms
 
 from .._sklearn import Interval, StrOptions
+from .._values import Floats
 from .._warnings import warn_user
+from ..activations import Activations, LinearHead
 from ._base_head import BaseHeadDetector, float64_batches
 
 _EPS = np.finfo(np.float64).eps
@@ -87,7 +92,7 @@ class ViMDetector(BaseHeadDetector):
         super().__init__(false_alarm_rate=false_alarm_rate)
         self.n_components = n_components
 
-    def _fit(self, X, y):
+    def _fit(self, X: Activations, y: NDArray | None) -> Floats:
         n_components = self._n_components(X.shape[1])
         self.origin_ = _origin(self.head_)
         moments, axes = np.linalg.eigh(self._second_moments(X))
@@ -101,8 +106,8 @@ class ViMDetector(BaseHeadDetector):
         self._least_norm = np.sqrt(_EPS * moments.clip(0).sum())
         return self._score_weighed(X)
 
-    def _n_components(self, n_units):
-        if self.n_components == "auto":
+    def _n_components(self, n_units: int) -> int:
+        if isinstance(self.n_components, str):
             return 1000 if n_units >= 2048 else 512 if n_units >= 768 else n_units // 2
         if self.n_components > n_units:
             raise ValueError(
@@ -111,15 +116,16 @@ class ViMDetector(BaseHeadDetector):
             )
         return self.n_components
 
-    def _second_moments(self, X):
+    def _second_moments(self, X: Activations) -> Floats:
         moments = np.zeros((X.shape[1], X.shape[1]))
         for _, features, _ in float64_batches(X):
             relative = features - self.origin_
             moments += relative.T @ relative
         return moments / len(X)
 
-    def _score_weighed(self, X):
+    def _score_weighed(self, X: Activations) -> Floats:
         """Find the weight of residuals and return the scores."""
+        logits = np.asarray(X.logits)
         norms = np.concatenate([self._residual_norms(rows) for _, rows, _ in float64_batches(X)])
         norm = max(norms.mean(), self._least_norm)
         if norm == 0:
@@ -127,18 +133,19 @@ class ViMDetector(BaseHeadDetector):
                 "The features of all training samples are where the logits vanish: there is no "
                 "residual to compare with, and the score of ViMDetector is the energy alone."
             )
-        self.alpha_ = float(abs(X.logits.max(axis=1).mean()) / norm) if norm > 0 else 0.0
-        return logsumexp(X.logits, axis=1) - self.alpha_ * norms
+        self.alpha_ = float(abs(logits.max(axis=1).mean()) / norm) if norm > 0 else 0.0
+        return logsumexp(logits, axis=1) - self.alpha_ * norms
 
-    def _residual_norms(self, features):
+    def _residual_norms(self, features: Floats) -> Floats:
         return row_norms((features - self.origin_) @ self._residual_axes)
 
-    def _score_rows(self, features, logits):
+    def _score_rows(self, features: Floats, logits: Floats) -> Floats:
         return logsumexp(logits, axis=1) - self.alpha_ * self._residual_norms(features)
 
 
-def _origin(head):
+def _origin(head: LinearHead) -> Floats:
     """The shortest vector of features at which the logits are as near to 0 as they get."""
     rounding = max(head.shape) * np.finfo(np.result_type(head.weight, np.float32)).eps
-    weight, bias = head.weight.astype(np.float64), head.bias.astype(np.float64)
-    return np.linalg.lstsq(weight, -bias, rcond=rounding)[0]
+    weight, bias = (np.asarray(part, dtype=np.float64) for part in (head.weight, head.bias))
+    origin: Floats = np.linalg.lstsq(weight, -bias, rcond=rounding)[0]
+    return origin

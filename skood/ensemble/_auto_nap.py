@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from numbers import Integral, Real
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -15,6 +17,7 @@ from .._fit_context import fit_context
 from .._marks import in_distribution_mask
 from .._sklearn import HasMethods, Interval, StrOptions
 from .._validation import check_activations
+from .._values import Floats
 from ..activations import Activations, PackedBits
 from ..detectors import BaseDetector
 from ._nap_configuration import (
@@ -33,6 +36,9 @@ from ._nap_members import (
     try_percentiles,
     with_stand_ins,
 )
+
+Tried = list[list[tuple[NDArray, NDArray]]]
+"""Thresholds and accuracies of all percentiles, by layer and pooling."""
 
 
 class AutoNAPDetector(BaseDetector):
@@ -160,16 +166,16 @@ class AutoNAPDetector(BaseDetector):
     def __init__(
         self,
         *,
-        percentiles=(10, 30, 50, 70, 90),
-        poolings=("max", "avg"),
-        n_layers=9,
-        combine="weighted",
-        criterion="accuracy",
-        validation=0.2,
-        group_by="label",
-        keep_settings=False,
-        random_state=None,
-    ):
+        percentiles: Sequence[float] = (10, 30, 50, 70, 90),
+        poolings: Sequence[str] = ("max", "avg"),
+        n_layers: int = 9,
+        combine: str = "weighted",
+        criterion: str = "accuracy",
+        validation: Any = 0.2,
+        group_by: str = "label",
+        keep_settings: bool = False,
+        random_state: int | np.random.RandomState | None = None,
+    ) -> None:
         self.percentiles = percentiles
         self.poolings = poolings
         self.n_layers = n_layers
@@ -181,7 +187,13 @@ class AutoNAPDetector(BaseDetector):
         self.random_state = random_state
 
     @fit_context(prefer_skip_nested_validation=True)
-    def fit(self, X, y=None, *, sample_split=None):
+    def fit(
+        self,
+        X: Activations | ArrayLike,
+        y: ArrayLike | None = None,
+        *,
+        sample_split: ArrayLike | None = None,
+    ) -> Self:
         """Store patterns and choose settings.
 
         Parameters
@@ -228,7 +240,7 @@ class AutoNAPDetector(BaseDetector):
     def _threshold(self, training_scores: NDArray[np.float64]) -> float:
         return 0.0
 
-    def _validate(self, X, *, reset):
+    def _validate(self, X: Any, *, reset: bool) -> Activations:
         X = check_activations(self, X, reset=reset, allow_nd=True)
         if packed := [name for name, layer in X.items() if isinstance(layer, PackedBits)]:
             raise ValueError(
@@ -236,8 +248,8 @@ class AutoNAPDetector(BaseDetector):
             )
         return X
 
-    def _check_grid(self):
-        percentiles: np.ndarray = np.asarray(self.percentiles, dtype=float)
+    def _check_grid(self) -> None:
+        percentiles = np.asarray(self.percentiles, dtype=float)
         if not percentiles.size or not ((percentiles > 0) & (percentiles < 100)).all():
             raise ValueError(
                 f"percentiles must lie strictly between 0 and 100, got {self.percentiles}."
@@ -317,7 +329,7 @@ class AutoNAPDetector(BaseDetector):
 
     def _try_all(
         self, parts: tuple[Activations, Activations], roles: RowRoles, layers: list[list[Source]]
-    ) -> list[list[tuple[NDArray, NDArray]]]:
+    ) -> Tried:
         """Thresholds and accuracies: a list a layer, a pair of arrays a pooling."""
         X, outside = parts
         random_state = check_random_state(self.random_state)
@@ -335,7 +347,7 @@ class AutoNAPDetector(BaseDetector):
             tried.append([outcomes[source.key(X)] for source in sources])
         return tried
 
-    def _record(self, X, layers, tried):
+    def _record(self, X: Activations, layers: list[list[Source]], tried: Tried) -> None:
         settings = [
             (source.layer, source.pooling, percentile, tau, accuracy)
             for sources, outcomes in zip(layers, tried, strict=True)
@@ -352,7 +364,9 @@ class AutoNAPDetector(BaseDetector):
         is_last = [last[source.key(X)] is source for sources in layers for source in sources]
         self.distinct_settings_ = np.repeat(is_last, len(self.percentiles))
 
-    def _build_all(self, X, roles, layers):
+    def _build_all(
+        self, X: Activations, roles: RowRoles, layers: list[list[Source]]
+    ) -> list[Member]:
         """The members that all settings would be, in the order of ``results_``."""
         built = {}
         for source in (source for sources in layers for source in sources):
@@ -362,7 +376,9 @@ class AutoNAPDetector(BaseDetector):
                 ]
         return [member for sources in layers for s in sources for member in built[s.key(X)]]
 
-    def _choose(self, X, roles, layers, tried):
+    def _choose(
+        self, X: Activations, roles: RowRoles, layers: list[list[Source]], tried: Tried
+    ) -> None:
         best = [
             self._best_of_layer(sources, outcomes)
             for sources, outcomes in zip(layers, tried, strict=True)
@@ -379,8 +395,10 @@ class AutoNAPDetector(BaseDetector):
         self.weights_ = percentile_weight(self.percentiles_) * (widest / widths)
         self._members = [Member.build(X, roles, c.source, c.percentile) for c in chosen]
 
-    def _best_of_layer(self, sources, outcomes):
-        weights = percentile_weight(self.percentiles)
+    def _best_of_layer(
+        self, sources: list[Source], outcomes: list[tuple[NDArray, NDArray]]
+    ) -> Choice:
+        weights = percentile_weight(np.asarray(self.percentiles))
         choices = []
         for source, (taus, accuracies) in zip(sources, outcomes, strict=True):
             i = choose_percentile(taus, accuracies, weights)
@@ -392,11 +410,11 @@ class AutoNAPDetector(BaseDetector):
         )
         return choices[k]
 
-    def _distances(self, X):
+    def _distances(self, X: Activations) -> NDArray[np.intp]:
         lookup = self._lookup_classes(X)
         return np.column_stack([member.distances(X, lookup) for member in self._members])
 
-    def distances(self, X):
+    def distances(self, X: Activations | ArrayLike) -> NDArray[np.intp]:
         """Measure the distances of samples in each of the layers that are combined.
 
         Parameters
@@ -413,7 +431,7 @@ class AutoNAPDetector(BaseDetector):
         check_is_fitted(self)
         return self._distances(self._validate(X, reset=False))
 
-    def score_settings(self, X, y):
+    def score_settings(self, X: Activations | ArrayLike, y: ArrayLike) -> Floats:
         """Measure the accuracy of every setting that was tried, on samples of both kinds.
 
         Parameters
@@ -455,12 +473,12 @@ class AutoNAPDetector(BaseDetector):
             ]
         )
 
-    def _score_samples(self, X):
+    def _score_samples(self, X: Activations) -> Floats:
         scores = (self.taus_ - self._distances(X)) @ self.weights_
         # A sum that cancels is 0, in-distribution, however its terms were rounded.
         return np.round(scores, 9) + 0.0
 
-    def decision_function(self, X):
+    def decision_function(self, X: Activations | ArrayLike) -> Floats:
         """Score samples relative to the threshold: negative for out-of-distribution.
 
         Parameters

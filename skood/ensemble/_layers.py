@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from numbers import Integral
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 from joblib import Parallel, delayed
@@ -18,7 +19,7 @@ from .._foreign import detector_of, in_distribution_scores, is_of_pyod
 from .._layer_names import layer_list, match_layers
 from .._sklearn import HasMethods, Interval, StrOptions
 from .._validation import check_activations
-from .._values import below_all
+from .._values import Floats, below_all
 from ..activations import Activations
 from ..detectors import BaseOneClassDetector
 from ._combination import Calibration, informative_members
@@ -121,14 +122,14 @@ class LayerEnsembleDetector(BaseOneClassDetector):
 
     def __init__(
         self,
-        detector,
+        detector: Any,
         *,
-        layers="all",
-        combine="fisher",
-        n_layers=None,
-        false_alarm_rate=0.05,
-        n_jobs=None,
-    ):
+        layers: str | int | slice | Sequence[str | int] = "all",
+        combine: str = "fisher",
+        n_layers: int | None = None,
+        false_alarm_rate: float = 0.05,
+        n_jobs: int | None = None,
+    ) -> None:
         super().__init__(false_alarm_rate=false_alarm_rate)
         self.detector = detector
         self.layers = layers
@@ -137,7 +138,9 @@ class LayerEnsembleDetector(BaseOneClassDetector):
         self.n_jobs = n_jobs
 
     @classmethod
-    def from_search(cls, search, n_layers, *, metric=None, **params):
+    def from_search(
+        cls, search: Any, n_layers: int, *, metric: str | None = None, **params: Any
+    ) -> Self:
         """Build an ensemble of the best setting of each of the best layers of a search.
 
         Parameters
@@ -178,10 +181,10 @@ class LayerEnsembleDetector(BaseOneClassDetector):
             self._weigh(outside)
         return self._calibrate()
 
-    def _validate(self, X, *, reset):
+    def _validate(self, X: Any, *, reset: bool) -> Activations:
         return check_activations(self, X, reset=reset, allow_nd=True)
 
-    def _check_needs_ood(self, n_outside):
+    def _check_needs_ood(self, n_outside: int) -> None:
         if n_outside == 0 and (self.n_layers is not None or self.combine == "weighted"):
             raise ValueError(
                 f"n_layers={self.n_layers} with combine={self.combine!r} needs out-of-distribution "
@@ -209,18 +212,16 @@ class LayerEnsembleDetector(BaseOneClassDetector):
         # What an ensemble that this one is a member of goes by.
         self.score_error_ = 0.0 if self.informative_.any() else np.inf
 
-    def _check_finite(self, scores):
-        finite = np.isfinite(scores).all(axis=0)
-        if not finite.all():
-            names = [
-                name for name, is_finite in zip(self.layers_, finite, strict=True) if not is_finite
-            ]
+    def _check_finite(self, scores: Floats) -> None:
+        if not np.isfinite(scores).all():
+            columns = zip(self.layers_, scores.T, strict=True)
+            names = [name for name, column in columns if not np.isfinite(column).all()]
             raise ValueError(
                 f"The members {names} give samples scores that are not finite. Leave them "
                 "out, or look for constant or very large activations in what they read."
             )
 
-    def _weigh(self, outside):
+    def _weigh(self, outside: Activations) -> None:
         outside_scores = self._member_scores(outside)
         aurocs = [
             roc_auc_score(np.repeat([1, 0], [len(inside), len(out)]), np.concatenate([inside, out]))
@@ -238,20 +239,20 @@ class LayerEnsembleDetector(BaseOneClassDetector):
         self.estimators_ = [self.estimators_[i] for i in kept]
         self.calibration_scores_ = self.calibration_scores_[:, kept]
 
-    def _member_scores(self, X):
-        scores = self._in_parallel(
+    def _member_scores(self, X: Activations) -> Floats:
+        by_member = self._in_parallel(
             delayed(_score)(estimator, X[names])
             for estimator, names in zip(self.estimators_, self._inputs, strict=True)
         )
-        scores = np.column_stack(scores)
+        scores = np.column_stack(by_member)
         self._check_finite(scores)
         return scores
 
-    def _in_parallel(self, tasks):
+    def _in_parallel(self, tasks: Iterable[Any]) -> list[Any]:
         # Threads share the activations, and the searches and matrix products release the GIL.
         return Parallel(n_jobs=self.n_jobs, prefer="threads")(tasks)
 
-    def _calibrate(self):
+    def _calibrate(self) -> Floats:
         """Combined scores of the training samples, those of unknown classes below all others."""
         scores = self.calibration_scores_
         self._heard = (
@@ -267,17 +268,17 @@ class LayerEnsembleDetector(BaseOneClassDetector):
         self.unknown_class_score_ = below_all(combined)
         return self._reject_unknown(combined, ~unknown)
 
-    def _are_of_unknown_class(self, scores):
+    def _are_of_unknown_class(self, scores: Floats) -> NDArray[np.bool_]:
         """Whether a member that is heard has learnt nothing of the predicted class."""
         return (scores == self._scores_of_unknown).any(axis=1)
 
-    def _find_vote_level(self, scores):
+    def _find_vote_level(self, scores: Floats) -> float:
         """The p-value below which a member rejects, so that votes reject what is asked for."""
         p = np.sort(self._calibration.p_values(scores[:, self._heard], left_out=True), axis=1)
         # More than half of the members reject a sample where this many p-values are below.
         return np.percentile(p[:, p.shape[1] // 2], 100.0 * self.false_alarm_rate)
 
-    def _combine(self, scores, *, left_out=False):
+    def _combine(self, scores: Floats, *, left_out: bool = False) -> Floats:
         scores = scores[:, self._heard]
         if self.combine in ("fisher", "vote"):
             p = self._calibration.p_values(scores, left_out=left_out)
@@ -287,10 +288,10 @@ class LayerEnsembleDetector(BaseOneClassDetector):
         weights = self.weights_[self._heard] if self.combine == "weighted" else None
         return np.average(self._calibration.standardize(scores), axis=1, weights=weights)
 
-    def _threshold(self, training_scores):
+    def _threshold(self, training_scores: Floats) -> float:
         return 0.5 if self.combine == "vote" else super()._threshold(training_scores)
 
-    def _score_samples(self, X):
+    def _score_samples(self, X: Activations) -> Floats:
         scores = self._member_scores(X)
         unknown = self._are_of_unknown_class(scores)
         return self._reject_unknown(self._combine(scores), ~unknown)
@@ -301,7 +302,7 @@ def _of_detector(member: Any, name: str, default: float) -> float:
     return getattr(detector_of(member), name, default)
 
 
-def _groups_of(X):
+def _groups_of(X: Activations) -> NDArray:
     """The predicted class of each sample, or one for all where nothing tells it."""
     try:
         predictions = X.predictions
@@ -310,13 +311,13 @@ def _groups_of(X):
     return np.zeros(len(X)) if predictions is None else predictions
 
 
-def _fit_and_calibrate(member, X, y):
+def _fit_and_calibrate(member: Any, X: Activations, y: NDArray | None) -> tuple[Any, NDArray]:
     """Fit a member and score its training samples as if it had not learnt from them."""
     if is_of_pyod(member):
         y = None  # PyOD would read class 1 as outliers
     member.fit(X, y)
     last = member[-1] if isinstance(member, Pipeline) else member
-    left_out = getattr(last, "training_scores_", ())
+    left_out = getattr(last, "training_scores_", np.empty(0))
     if len(left_out) == len(X):  # a detector may set its threshold by some of the rows only
         return member, left_out
     scores = np.empty(len(X))
@@ -326,11 +327,11 @@ def _fit_and_calibrate(member, X, y):
     return member, scores
 
 
-def _score(member, X):
+def _score(member: Any, X: Activations) -> Floats:
     return in_distribution_scores(member, X).astype(np.float64)
 
 
-def _best_pipelines(search, n_layers, metric):
+def _best_pipelines(search: Any, n_layers: int, metric: str | None) -> list[Any]:
     check_is_fitted(search)
     results, layers = search.cv_results_, _layers_searched(search)
     scores = results[f"mean_test_{_metric_to_rank_by(search, metric)}"]
@@ -350,12 +351,12 @@ def _best_pipelines(search, n_layers, metric):
     return [clone(search.estimator).set_params(**clone(s, safe=False)) for s in settings]
 
 
-def _better_first(rank):
+def _better_first(rank: tuple[float, float, int]) -> tuple[float, float]:
     number_of_round, score, _ = rank
     return -number_of_round, -score
 
 
-def _metric_to_rank_by(search, metric):
+def _metric_to_rank_by(search: Any, metric: str | None) -> str:
     start = "mean_test_"
     known = [name[len(start) :] for name in search.cv_results_ if name.startswith(start)]
     if metric is None:
@@ -368,7 +369,7 @@ def _metric_to_rank_by(search, metric):
     return metric
 
 
-def _layers_searched(search):
+def _layers_searched(search: Any) -> list[tuple[str, ...]]:
     """The layers of each setting, the same for all ways to write them: "a", ["a"] and ("a",)."""
     settings = search.cv_results_["params"]
     every = {name for params in settings for name in params}
