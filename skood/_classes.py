@@ -8,9 +8,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ._labels import unknown_labels
 from ._marks import check_mark_is_no_class, refuse_missing
 from ._sklearn import StrOptions
-from .activations import Activations, unknown_labels
+from .activations import Activations
 
 GROUP_BY = [StrOptions({"prediction", "label", "correct"})]
 """Constraint of the parameter ``group_by``: the class under which a training sample counts."""

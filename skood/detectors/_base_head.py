@@ -8,17 +8,14 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.utils import gen_batches
 
-from .._head import check_head_input, head_features
+from .._batches import row_batches
+from .._head import head_features, validate_head_input
 from .._values import SQUARABLE
 from ..activations import Activations, LinearHead
 from ._base import BaseOneClassDetector
 from ._entries import OF_HEAD
 from ._row_lengths import row_lengths
-
-_VALUES_PER_BATCH = 2**18
-"""Bounds the features that are held as 64-bit floats at a time, so that they stay in cache."""
 
 
 class BaseHeadDetector(BaseOneClassDetector):
@@ -34,7 +31,7 @@ class BaseHeadDetector(BaseOneClassDetector):
     _sizes_of_values = (0.0, SQUARABLE[1])
 
     def _validate(self, X: Any, *, reset: bool) -> Activations:
-        return check_head_input(self, X, reset=reset, ensure_min_classes=self._min_classes)
+        return validate_head_input(self, X, reset=reset, ensure_min_classes=self._min_classes)
 
     def _score_samples(self, X: Activations) -> NDArray[np.float64]:
         scores = np.empty(len(X))
@@ -52,10 +49,10 @@ class BaseHeadDetector(BaseOneClassDetector):
 def float64_batches(
     X: Activations,
 ) -> Iterator[tuple[slice, NDArray[np.float64], NDArray[np.float64]]]:
-    """Iterate over row slices of what ``check_head_input`` gave, their features and logits."""
+    """Iterate over row slices of what ``validate_head_input`` gave, their features and logits."""
     features, logits = head_features(X), np.asarray(X.logits)
     widest = max(features.shape[1], logits.shape[1])
-    for rows in gen_batches(len(X), max(1, _VALUES_PER_BATCH // widest)):
+    for rows in row_batches(len(X), widest):
         yield rows, np.asarray(features[rows], dtype=np.float64), logits[rows]
 
 

@@ -7,16 +7,13 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.utils import gen_batches
 
+from .._batches import row_batches
 from .._validation import ARRAY_LAYER, check_activations
 from .._values import ON_LOGITS
 from ..activations import Activations
 from ._base import BaseOneClassDetector
 from ._entries import OF_LOGITS
-
-_VALUES_PER_BATCH = 2**14
-"""How many logits are scored at a time: few enough for a processor's cache."""
 
 
 def logits_of(X: Activations) -> NDArray[np.float64]:
@@ -54,7 +51,7 @@ class BaseLogitDetector(BaseOneClassDetector):
     def _score_samples(self, X: Activations) -> NDArray[np.float64]:
         logits = X["logits" if "logits" in X else ARRAY_LAYER]
         scores = np.empty(len(logits))
-        for rows in gen_batches(len(logits), max(1, _VALUES_PER_BATCH // logits.shape[1])):
+        for rows in row_batches(*logits.shape):
             scores[rows] = self._score_logits(np.asarray(logits[rows], dtype=np.float64))
         return scores
 

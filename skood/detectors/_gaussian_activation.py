@@ -2,24 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from numbers import Integral, Real
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from sklearn.utils import gen_batches
 from sklearn.utils.validation import check_is_fitted, column_or_1d
 
+from .._batches import row_batches
 from .._classes import GROUP_BY, find_classes
 from .._sklearn import Interval
 from .._values import SQUARABLE, Floats, below_all
 from ..activations import Activations
 from ._base_incremental import BaseIncrementalDetector
 from ._class_moments import ClassMoments, Moments, ThresholdSamples, hash_rows
-
-_VALUES_PER_BATCH = 2**16
-"""Bounds the activations that are held as 64-bit floats at a time."""
 
 
 class GaussianActivationDetector(BaseIncrementalDetector):
@@ -153,7 +149,7 @@ class GaussianActivationDetector(BaseIncrementalDetector):
     def _left_out_scores(self, stored: ThresholdSamples) -> NDArray[np.float64]:
         position, has_gaussian = find_classes(stored.lookup, self.class_labels_)
         scores = np.empty(len(stored.rows))
-        for rows in self._batches(len(scores)):
+        for rows in row_batches(len(scores), 2 * self.n_features_in_):
             samples = np.asarray(stored.rows[rows], dtype=np.float64)
             inside = self._log_densities(samples, position[rows])
             left_out = self._left_out_log_densities(samples, position[rows])
@@ -164,13 +160,10 @@ class GaussianActivationDetector(BaseIncrementalDetector):
     def _score_samples(self, X: Activations) -> Floats:
         position, has_gaussian = find_classes(self._lookup_classes(X), self.class_labels_)
         scores = np.empty(len(X))
-        for rows in self._batches(len(X)):
+        for rows in row_batches(len(X), 2 * self.n_features_in_):
             samples = np.asarray(X[rows], dtype=np.float64)
             scores[rows] = self._log_densities(samples, position[rows])
         return self._reject_unknown(scores, has_gaussian)
-
-    def _batches(self, n_samples: int) -> Iterator[slice]:
-        return gen_batches(n_samples, max(1, _VALUES_PER_BATCH // self.n_features_in_))
 
     def _log_densities(self, samples: Floats, position: NDArray[np.intp]) -> Floats:
         return _log_densities(samples - self.means_[position], self.variances_[position])

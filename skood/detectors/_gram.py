@@ -10,6 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn.utils.validation import check_is_fitted
 
 from .._classes import GROUP_BY, find_classes
+from .._estimator_checks import LEFT_OUT, failed_outlier_checks
 from .._validation import check_activations
 from .._values import SQUARABLE, Floats
 from ..activations import Activations
@@ -160,6 +161,9 @@ class GramDetector(BaseOneClassDetector):
     def _score_samples(self, X: Activations) -> Floats:
         scores = (self._layer_scores(X) / self.mean_deviations_).sum(axis=1)
         return self._reject_unknown(scores, ~np.isneginf(scores))
+
+    def _expected_failed_checks(self) -> dict[str, str]:
+        return failed_outlier_checks(LEFT_OUT)
 
 
 def _checked_powers(powers: Any) -> list[int]:

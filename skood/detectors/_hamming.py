@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .._classes import GROUP_BY, TrainingClasses
+from .._estimator_checks import FEW_PATTERNS, failed_outlier_checks
 from .._patterns import PackedBits, build_stores, nearest_of_class, pack_layers
 from .._sklearn import Interval
 from .._values import Floats
@@ -163,6 +164,16 @@ class HammingNAPDetector(StoredSamplesMixin, BaseIncrementalDetector):
 
     def _stored_labels(self) -> NDArray | None:
         return self._summary.classes.own if self._by_class else None
+
+    def _expected_failed_checks(self) -> dict[str, str]:
+        if not self.break_ties:
+            return failed_outlier_checks(FEW_PATTERNS)
+        if self.tau is not None:
+            return failed_outlier_checks(
+                "A threshold that is given as a distance rejects no training sample of the check: "
+                "each is at distance 0 from itself."
+            )
+        return {}
 
 
 @dataclass

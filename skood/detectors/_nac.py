@@ -2,25 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from numbers import Integral, Real
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.special import logit
-from sklearn.utils import gen_batches
 
-from .._head import checked_logits
+from .._batches import row_batches
+from .._head import float64_logits
+from .._layer_names import gradient_names, layer_columns
 from .._logits import uniform_kl_gradient
 from .._sklearn import Interval, StrOptions, validate_parameter_constraints
 from .._values import SQUARABLE, Floats
 from ..activations import Activations, LinearHead
-from ..extraction._gradients import is_gradient, owner_of
 from ._base import BaseOneClassDetector
 
-_VALUES_PER_BATCH = 2**19
-"""Bounds the states that are held as 64-bit floats at a time."""
 _EDGE_CURVATURE = np.sqrt(1000.0)
 """How much narrower the authors' bins are at a state of 0.5 than at 0 and 1."""
 _LEAST_DEVIATION = 1e-10
@@ -83,9 +81,9 @@ class NACDetector(BaseOneClassDetector):
     Notes
     -----
     With gradients the state is ``sigmoid(steepness * activation * gradient)``, where the gradient
-    is that of ``KL(uniform || softmax(logits))`` with respect to the unit. The gradients of the
-    layer "relu1" are the layer "relu1:gradient" of ``X``. Where ``X`` has no such layer for what
-    the head reads, but carries the head, they are ``(softmax(logits) - 1 / n_classes) @ weight``.
+    is that of ``KL(uniform || softmax(logits))`` with respect to the unit. It is the column of
+    ``X`` of the kind "gradient", of the same layer and pooling. Where ``X`` has none for what the
+    head reads, but carries the head, they are ``(softmax(logits) - 1 / n_classes) @ weight``.
 
     Without gradients the state is the sigmoid of the activation minus its mean, divided by its
     standard deviation, both over the training samples; ``steepness`` is not used. Units differ in
@@ -149,7 +147,7 @@ class NACDetector(BaseOneClassDetector):
         self.steepness = steepness
 
     def _fit(self, X: Activations, y: NDArray | None) -> Floats:
-        layers = [name for name in X.layer_names if not is_gradient(name)]
+        layers = [str(column.name) for column in layer_columns(X) if column.kind != "gradient"]
         if not layers:
             raise ValueError(f"NACDetector needs a layer beside gradients, but got {X!r}.")
         self._find_gradients(X, layers)
@@ -163,7 +161,8 @@ class NACDetector(BaseOneClassDetector):
             is_plain = name in self._standards
             edges = np.linspace(0, 1, n_bins[name] + 1) if is_plain else _edges(n_bins[name])
             self._coverages[name] = _Coverage(X.layer_shapes[name][0], edges, enough[name])
-        for _, part in _batches(X):
+        for rows in row_batches(*X.shape):
+            part = X[rows]
             for name, coverage in self._coverages.items():
                 coverage.count(self._signals(part, name))
         self.counts_ = {name: coverage.counts for name, coverage in self._coverages.items()}
@@ -174,9 +173,7 @@ class NACDetector(BaseOneClassDetector):
         self._gradient_names = {}
         known: set[str] = set()
         if self.gradients:
-            self._gradient_names = {
-                owner_of(name): name for name in X.layer_names if is_gradient(name)
-            }
+            self._gradient_names = gradient_names(X)
             known.update(self._gradient_names)
             of_head = _layer_of_head(X, layers)
             if X.head is not None and of_head is not None and of_head not in known:
@@ -220,7 +217,7 @@ class NACDetector(BaseOneClassDetector):
     def _gradients(self, part: Activations, name: str) -> Floats:
         if name in self._gradient_names:
             return np.asarray(part[self._gradient_names[name]], dtype=np.float64)
-        logits = checked_logits(self, part, self.head_)
+        logits = float64_logits(self, part, self.head_)
         return uniform_kl_gradient(logits) @ self.head_.weight.astype(np.float64)
 
     def _score_samples(self, X: Activations) -> Floats:
@@ -228,7 +225,8 @@ class NACDetector(BaseOneClassDetector):
 
     def _mean_coverage(self, X: Activations, *, but_itself: bool = False) -> Floats:
         scores = np.empty(len(X))
-        for rows, part in _batches(X):
+        for rows in row_batches(*X.shape):
+            part = X[rows]
             by_layer = [
                 coverage.of(self._signals(part, name), but_itself=but_itself)
                 for name, coverage in self._coverages.items()
@@ -293,16 +291,11 @@ def _standard(X: Activations, name: str) -> tuple[Floats, Floats]:
     """Mean and standard deviation of each unit of a layer."""
 
     def mean_of(function: Callable[[Floats], Floats]) -> Floats:
-        parts = (np.asarray(part[name], dtype=np.float64) for _, part in _batches(X[[name]]))
+        batches = row_batches(len(X), X.layer_shapes[name][0])
+        parts = (np.asarray(X[rows][name], dtype=np.float64) for rows in batches)
         return sum(function(values).sum(axis=0) for values in parts) / len(X)
 
     mean = mean_of(np.asarray)
     deviation = np.sqrt(mean_of(lambda values: np.square(values - mean)))
     usual = np.maximum(np.abs(mean), deviation.max() or 1.0)
     return mean, np.maximum(deviation, _LEAST_DEVIATION * usual)
-
-
-def _batches(X: Activations) -> Iterator[tuple[slice, Activations]]:
-    """Slices of rows, and these rows of ``X``."""
-    for rows in gen_batches(len(X), max(1, _VALUES_PER_BATCH // X.shape[1])):
-        yield rows, X[rows]

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.utils import gen_batches
 
+from .._batches import row_batches
 from .._classes import GROUP_BY, find_classes
 from .._sklearn import StrOptions
 from .._values import SQUARABLE, Floats
@@ -14,9 +14,6 @@ from ..activations import Activations
 from ._base import BaseOneClassDetector
 from ._row_lengths import row_lengths
 from ._stored_samples import split_layers
-
-_VALUES_PER_BATCH = 2**16
-"""Bounds the activations that are held as 64-bit floats at a time."""
 
 
 class SHEDetector(BaseOneClassDetector):
@@ -126,7 +123,7 @@ class SHEDetector(BaseOneClassDetector):
         """Similarity to the mean of the predicted class, and whether there is one."""
         position, has_mean = find_classes(self._lookup_classes(X), self.class_labels_)
         scores = np.empty(len(X))
-        for rows in gen_batches(len(X), max(1, _VALUES_PER_BATCH // X.shape[1])):
+        for rows in row_batches(*X.shape):
             samples = np.asarray(X[rows], dtype=np.float64)
             scores[rows] = self._similarity(samples, self._means[position[rows]])
         return scores, has_mean

@@ -147,5 +147,5 @@ def _origin(head: LinearHead) -> Floats:
     """The shortest vector of features at which the logits are as near to 0 as they get."""
     rounding = max(head.shape) * np.finfo(np.result_type(head.weight, np.float32)).eps
     weight, bias = (np.asarray(part, dtype=np.float64) for part in (head.weight, head.bias))
-    origin: Floats = np.linalg.lstsq(weight, -bias, rcond=rounding)[0]
-    return origin
+    origin = np.linalg.lstsq(weight, -bias, rcond=rounding)[0]
+    return np.asarray(origin, dtype=np.float64)
