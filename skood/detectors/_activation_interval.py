@@ -43,7 +43,7 @@ class ActivationIntervalDetector(BaseOneClassDetector):
     lower_ : ndarray of shape (n_classes, `n_features_in_`)
         Lower ends of the intervals, which belong to them. Not with ``intervals="levels"``.
     upper_ : ndarray of shape (n_classes, `n_features_in_`)
-        Their upper ends, likewise.
+        Upper ends, which belong to them too.
     level_counts_ : ndarray of shape (n_classes, `n_features_in_`, 4)
         With ``intervals="levels"``: number of training samples in each level.
     unit_maxima_ : ndarray of shape (`n_features_in_`,)
@@ -67,7 +67,7 @@ class ActivationIntervalDetector(BaseOneClassDetector):
     threshold rejects, they are all that it rejects.
 
     The score has as many values as there are units, and one more. Samples with equal scores
-    are told apart neither by the threshold nor by a ROC curve.
+    are separated neither by the threshold nor by a ROC curve.
 
     No training sample leaves an interval that it has set an end of. The threshold is therefore
     set by intervals of the other samples, unit maxima aside.

@@ -92,7 +92,7 @@ class BaseDetector(OutlierMixin, BaseEstimator, metaclass=ABCMeta):
         return self._fit_split(X, y)
 
     def _fit_split(self, X: Any, y: Any, **fit_params: Any) -> Self:
-        """Validate, tell the in-distribution samples from the others, learn, set the threshold."""
+        """Validate, separate in-distribution from OOD samples, learn, and set the threshold."""
         self._forget()
         X = self._validate(X, reset=True)
         self._by_class = has_predictions(X)

@@ -84,7 +84,7 @@ class ClusterDistanceDetector(BaseOneClassDetector):
     Notes
     -----
     Layers are put side by side, bits as 0 and 1, and distances are Euclidean. Real-valued
-    activations are clustered as they are.
+    activations are not binarised first.
 
     The silhouette needs the distances of all pairs of samples. Of more than 3,000 training samples
     "auto" therefore draws 3,000 at random, without replacement, and compares the numbers of
@@ -170,7 +170,7 @@ class ClusterDistanceDetector(BaseOneClassDetector):
             )
         partitions = {k: self._k_means(sample, k) for k in _candidates(sample)}
         distances = pairwise_distances(_spread_out(sample))
-        # Of rows that are nearly equal, k-means may make fewer clusters than it is asked for.
+        # Of rows that are nearly equal, k-means may make fewer clusters than requested.
         self.silhouettes_ = {
             k: float(silhouette_score(distances, labels, metric="precomputed"))
             for k, labels in partitions.items()

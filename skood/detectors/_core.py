@@ -20,7 +20,7 @@ class COREDetector(BaseHeadDetector):
 
     What lies across all class weights changes no logit: the residual of the features. It still
     has a direction of its own in every class. Confidence and orthogonal residual scoring
-    (CORE) [1]_ adds two scores, each less its mean and divided by its standard deviation over the
+    (CORE) [1]_ adds two scores, each minus its mean and divided by its standard deviation over the
     training samples: the energy ``logsumexp(logits)``, and the cosine of the residual with the
     mean residual of the training samples of the predicted class.
 
@@ -35,7 +35,7 @@ class COREDetector(BaseHeadDetector):
 
     See Also
     --------
-    ViMDetector : Energy less the norm of what is outside the principal subspace.
+    ViMDetector : Energy minus the norm of what is outside the principal subspace.
     NCIDetector : Looks at the direction in which the head reads.
 
     Notes
@@ -111,7 +111,7 @@ class COREDetector(BaseHeadDetector):
 
     def _combine(self, energies: Floats, cosines: Floats) -> Floats:
         (energy, per_energy), (cosine, per_cosine) = self._moments
-        # A cosine of -inf, of a class without a mean, counts whatever its factor.
+        # A cosine of -inf, of a class without a mean, counts even with a factor of 0.
         scores = np.where(np.isneginf(cosines), -np.inf, 0)
         scores += (energies - energy) * per_energy
         return scores + (np.maximum(cosines, -1) - cosine) * per_cosine

@@ -56,13 +56,13 @@ class GaussianActivationDetector(BaseIncrementalDetector):
     have the variance of the floor; in a layer where none varies it is 1.
 
     Batches and merged detectors combine counts, means and sums of squared deviations [2]_, so that
-    means, variances and scores are those of one ``fit`` but for rounding, in whatever order.
+    means, variances and scores are those of one ``fit`` but for rounding, in any order.
     The threshold needs scores under the final Gaussians, and for these some samples are stored.
-    Which ones is told by a hash of their values, as if by chance, but always the same whatever the
+    A hash of their values selects them, so that the choice depends neither on chance nor on the
     order. Up to ``n_threshold_samples`` all are stored.
 
-    A sample whose predicted class has no Gaussian scores less, by one, than 0 and than any stored
-    sample of another class, and is rejected. Where the training samples of such classes are more
+    A sample whose predicted class has no Gaussian scores one below 0 and below every stored sample
+    of another class, and is rejected. Where the training samples of such classes are more
     than the threshold rejects, they are all that it rejects.
 
     References
@@ -118,7 +118,7 @@ class GaussianActivationDetector(BaseIncrementalDetector):
             label: Moments.of(rows[classes.counts & (classes.own == label)])
             for label in np.unique(classes.own[classes.counts])
         }
-        # Equal samples that count for different classes are told apart, too.
+        # Equal samples that count for different classes get different hashes, too.
         hashes = hash_rows(rows, classes.lookup) + classes.finds_itself
         stored = ThresholdSamples(rows, classes.lookup, classes.finds_itself, hashes)
         return ClassMoments(moments, stored, self.n_threshold_samples)

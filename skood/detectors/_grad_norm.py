@@ -29,7 +29,7 @@ class GradNormDetector(BaseHeadDetector):
 
     See Also
     --------
-    MaxSoftmaxDetector : Confidence alone, whatever the size of the features.
+    MaxSoftmaxDetector : Confidence alone, without the size of the features.
     NACDetector : How usual the gradient of each unit is, times its activation.
 
     Notes
@@ -69,6 +69,6 @@ class GradNormDetector(BaseHeadDetector):
         """Nothing to learn: the score depends on the sample alone."""
 
     def _score_rows(self, features: Floats, logits: Floats) -> Floats:
-        slopes = softmax(logits / self.temperature, axis=1) - 1 / logits.shape[1]
-        size = np.abs(features).sum(axis=1) * np.abs(slopes).sum(axis=1)
+        gradients = softmax(logits / self.temperature, axis=1) - 1 / logits.shape[1]
+        size = np.abs(features).sum(axis=1) * np.abs(gradients).sum(axis=1)
         return size / self.temperature

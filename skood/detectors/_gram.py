@@ -21,7 +21,7 @@ from ._gram_ranges import GramRanges
 class GramDetector(BaseOneClassDetector):
     """How far the correlations between channels are outside of their ranges in training.
 
-    The Gram matrix of a layer tells which of its channels, or units, are active together. For every
+    The Gram matrix of a layer shows which of its channels, or units, are active together. For every
     class, the detector keeps the smallest and the largest value of each training sample's
     matrices [1]_. The score of a sample is minus the sum of what lies outside the ranges of its
     predicted class, as a share of the bound, over layers: each divided by its mean over
@@ -47,12 +47,12 @@ class GramDetector(BaseOneClassDetector):
 
     See Also
     --------
-    ActivationIntervalDetector : Asks which single units are outside of their ranges.
+    ActivationIntervalDetector : Counts single units outside of their ranges.
     MahalanobisDetector : Distance to the nearest class, in units of the spread of classes.
 
     Notes
     -----
-    Maps of shape (n_samples, n_channels, height, width) are read as they are, before pooling. In a
+    Maps of shape (n_samples, n_channels, height, width) are read without pooling. In a
     layer of shape (n_samples, n_units), each unit is a channel of one pixel. As in the authors'
     code, the elements of each row of the matrix are added before the root is taken: one number for
     each channel and order, for which the matrix itself is never needed. 0.000001 is added to the

@@ -42,14 +42,14 @@ class GroupProgressionDetector(StoredSamplesMixin, BaseOneClassDetector):
     n_neighbors : int, default=300
         Number of training samples in a group.
     features : {"both", "distance", "matching"}, default="both"
-        What a sample is judged by, one number a layer:
+        What a sample is scored by, one number a layer:
 
         - "distance": the mean Hamming distance to the members of the *final* group, the one of the
           last layer.
         - "matching": the share of that *layer's* group whose class is the predicted class.
     estimator : estimator, default=None
-        Judges these numbers, which are given as shares between 0 and 1: of bits that agree with
-        the final group, and of members that match. A classifier learns to tell the samples
+        Scores these numbers, which are given as shares between 0 and 1: of bits that agree with
+        the final group, and of members that match. A classifier learns to separate the samples
         that ``y`` marks with -1 from the others; an outlier detector learns from the others alone.
         By default a small multilayer perceptron if there are samples marked -1; if there are none,
         the mean of the numbers, each standardised over the training samples.
@@ -94,8 +94,8 @@ class GroupProgressionDetector(StoredSamplesMixin, BaseOneClassDetector):
     layers of ``X``, Adam with a learning rate of 0.001 and batches of 100, which takes minutes
     for a few thousand samples:
     ``make_pipeline(StandardScaler(), MLPClassifier(widths, batch_size=100, max_iter=1000))``.
-    The score of a classifier is the log-odds of being in-distribution. Where one kind of sample is
-    far more numerous, choose a balanced part of the data, or an estimator with
+    The score of a classifier is the log-odds of being in-distribution. Where in-distribution or
+    OOD samples are far more numerous, choose a balanced part of the data, or an estimator with
     ``class_weight="balanced"``.
 
     The scores that set the threshold of a classifier come from 5-fold cross-validation, so it is
@@ -258,7 +258,7 @@ class GroupProgressionDetector(StoredSamplesMixin, BaseOneClassDetector):
             )
 
     def _fit_classifier(self, inside: Floats, outside: Floats) -> Floats:
-        """Fit on both kinds; return scores of the first by classifiers that have not seen them."""
+        """Fit on in-distribution and OOD samples; returns cross-validated scores of the former."""
         samples = np.concatenate([inside, outside])
         is_ood = np.repeat([0, 1], [len(inside), len(outside)])
         folds = StratifiedKFold(min(5, len(inside), len(outside)), shuffle=True, random_state=0)
@@ -312,7 +312,7 @@ class GroupProgressionDetector(StoredSamplesMixin, BaseOneClassDetector):
         return self._groups.progression(pack_layers(X), classes, after_batch)
 
     def _features(self, progression: Progression) -> Floats:
-        """The numbers that a sample is judged by: shares, high for in-distribution samples."""
+        """The numbers that a sample is scored by: shares, high for in-distribution samples."""
         agreement = 1 - progression.distance / self._groups.widths
         if self.features == "distance":
             return agreement

@@ -31,7 +31,7 @@ class KNNDetector(StoredSamplesMixin, BaseIncrementalDetector):
         Which of the nearest training samples counts: k.
     normalize : bool, default=True
         Whether to divide the activations of each sample, layer by layer, by their Euclidean norm.
-        Samples without any activation are left as they are.
+        Samples without any activation are not changed.
 
     Attributes
     ----------

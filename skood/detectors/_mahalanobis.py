@@ -38,10 +38,10 @@ class MahalanobisDetector(BaseOneClassDetector):
         Whether to divide the activations of each sample, layer by layer, by their Euclidean norm:
         Mahalanobis++, and with ``relative=True`` relative Mahalanobis++ [3]_. Norms differ between
         classes and samples more than Gaussians with one covariance allow for. Samples without any
-        activation are left as they are.
+        activation are not changed.
     covariance : estimator, default=None
         A covariance estimator such as :class:`~sklearn.covariance.LedoitWolf`, of which clones are
-        fitted on the samples less their class mean. By default the mean of their outer products,
+        fitted on the samples minus their class mean. By default the mean of their outer products,
         as in the papers.
 
     Attributes
@@ -49,9 +49,9 @@ class MahalanobisDetector(BaseOneClassDetector):
     class_means_ : dict of str to ndarray of shape (n_classes, n_units)
         Class means of each layer, of normalised activations where ``normalize`` says so.
     precision_ : dict of str to ndarray of shape (n_units, n_units)
-        Inverse of the covariance of each layer, likewise.
+        Inverse of the covariance of each layer, also of normalised activations if so.
     class_labels_ : ndarray of shape (n_classes,)
-        The classes, ascending; one class 0 where nothing tells them.
+        The classes, ascending; one class 0 where there are neither labels nor predictions.
     layer_weights_ : ndarray of shape (n_layers,)
         Weight of each layer's score.
     training_rows_ : ndarray of shape (n_in_distribution_samples,)
@@ -72,12 +72,12 @@ class MahalanobisDetector(BaseOneClassDetector):
     ordinary array, all samples are of one class.
 
     Where rows are marked -1 and there are several layers, the scores of layers are weighted by a
-    logistic regression that tells these rows from the others, as in [1]_; it is regularised, and
-    both kinds count alike. Nothing else is learnt from such rows.
+    logistic regression that separates these rows from the others, as in [1]_; it is regularised,
+    and in-distribution and OOD rows have equal weight. Nothing else is learnt from OOD rows.
 
     The covariance is inverted by its pseudo-inverse. Units that do not vary within classes, such as
-    dead ones, have no weight, whatever the covariance estimator. Where all units of a layer are so,
-    nothing is seen there, and ``fit`` warns.
+    dead ones, have no weight with any covariance estimator. A layer in which all units are so adds
+    nothing to the score, and ``fit`` warns.
 
     The training samples lie nearer to means that were computed from them than new samples do. They
     are therefore scored with each of them left out, which costs little; with ``covariance`` given,
@@ -248,10 +248,10 @@ def _score(squared_distances: list[Floats]) -> Floats:
 
 
 def _learn_weights(inside: Floats, outside: Floats) -> Floats:
-    """Weights of the layers' scores that tell in- from out-of-distribution samples."""
+    """Weights of the layers' scores that separate in- from out-of-distribution samples."""
     scaler = StandardScaler()
     scores = scaler.fit_transform(np.concatenate([inside, outside]))
     is_inside = np.repeat([True, False], [len(inside), len(outside)])
-    # This solver ends at the optimum itself, whatever the order of samples.
+    # This solver ends at the optimum itself, for any order of samples.
     regression = LogisticRegression(solver="newton-cholesky", class_weight="balanced", tol=1e-10)
     return regression.fit(scores, is_inside).coef_[0] / scaler.scale_

@@ -1,4 +1,4 @@
-"""Uncertainty of the predictions of several passes with dropout."""
+"""Uncertainty of the predictions by Monte Carlo dropout."""
 
 from __future__ import annotations
 
@@ -20,10 +20,11 @@ from ._softmax import below_largest
 
 
 class MCDropoutDetector(BaseOneClassDetector):
-    """Minus the uncertainty of the predictions over passes with dropout.
+    """Minus the uncertainty of the predictions by Monte Carlo dropout.
 
-    A network runs several times on each sample, each time with other units left out [1]_. Where
-    the passes are uncertain or disagree, the sample is likely out-of-distribution.
+    A network runs several times on each sample with dropout active: in each of these stochastic
+    forward passes, other units are left out [1]_. Where the passes are uncertain or disagree, the
+    sample is likely out-of-distribution.
 
     Parameters
     ----------
@@ -42,7 +43,7 @@ class MCDropoutDetector(BaseOneClassDetector):
 
     See Also
     --------
-    EntropyDetector : Entropy of a single pass without dropout.
+    EntropyDetector : Entropy of a deterministic forward pass.
     skood.ActivationExtractor : Runs the passes, with ``n_passes``.
 
     Notes
@@ -50,7 +51,7 @@ class MCDropoutDetector(BaseOneClassDetector):
     Let p_t be the softmax of pass t and p their mean. The score is minus
 
     - "entropy": the entropy H(p), in nats;
-    - "mutual_information": H(p) less the mean of H(p_t) [2]_. It is large where the passes
+    - "mutual_information": H(p) minus the mean of H(p_t) [2]_. It is large where the passes
       contradict each other, and 0 where all of them are uncertain in the same way;
     - "variation_ratio": the share of passes that do not vote for the most frequent class;
     - "variance": the variance of p_t over the passes, with divisor ``n_passes - 1``, averaged
@@ -151,9 +152,9 @@ class MCDropoutDetector(BaseOneClassDetector):
 
 
 def _mean_and_deviations(logits: Floats) -> tuple[Floats, Floats]:
-    """Mean softmax over passes, and what each pass differs from it.
+    """Mean softmax over passes, and the deviation of each pass from it.
 
-    By way of the first pass, so that equal passes differ by exactly 0.
+    Computed from differences to the first pass, so that equal passes deviate by exactly 0.
     """
     others = below_largest(logits.reshape(-1, logits.shape[2]))[1].reshape(logits.shape)
     top = logits.argmax(axis=2)[:, :, np.newaxis]

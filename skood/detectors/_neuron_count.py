@@ -37,7 +37,7 @@ class NeuronCountDetector(BaseOneClassDetector):
         - "mean_activation_count": the mean of their activation counts, 0 where none is active;
           high for in-distribution samples.
     two_sided : bool, default=False
-        Whether to score by the distance to the median of the training samples, whatever the
+        Whether to score by the distance to the median of the training samples, in either
         direction: for networks in which out-of-distribution samples activate fewer neurons.
     activation_counts : dict of str to array-like, or array-like, default=None
         How often each neuron was active in training: arrays of shape (n_units,) by layer, or one

@@ -21,7 +21,7 @@ from ._row_lengths import row_lengths
 from ._stored_samples import StoredSamplesMixin, pad_neighbors
 
 _SPARE_CANDIDATES = 8
-"""How many more rows than asked for are compared in double precision."""
+"""How many more rows than requested are compared in double precision."""
 
 
 class NNGuideDetector(StoredSamplesMixin, BaseHeadDetector):
@@ -55,7 +55,7 @@ class NNGuideDetector(StoredSamplesMixin, BaseHeadDetector):
     See Also
     --------
     EnergyDetector : The score without guidance.
-    KNNDetector : Distance to the nearest training samples, whatever their energy.
+    KNNDetector : Distance to the nearest training samples, without energies.
 
     Notes
     -----

@@ -25,8 +25,8 @@ class OpenMaxDetector(BaseLogitDetector):
     """Minus the OpenMax probability of an unknown class, as log-odds.
 
     For each class, a Weibull distribution is fitted to the largest distances of training samples
-    from the mean of their logits [1]_. It tells how surely a new sample is farther away than
-    the class reaches. That share of the largest logits moves to one more class, the unknown,
+    from the mean of their logits [1]_. It gives the probability that a new sample is farther away
+    than the class reaches. That share of the largest logits moves to one more class, the unknown,
     before the softmax.
 
     Parameters
@@ -215,12 +215,12 @@ def _fit_weibull(tail: NDArray, rounding: float) -> tuple[float, float, float]:
     if gap <= rounding:
         return tail[0], 0.0, 0.0
 
-    def slope(spread: float) -> float:
+    def derivative(spread: float) -> float:
         weights = np.exp(below / spread)
         return below @ weights / weights.sum() + (gap - spread)
 
-    # Whatever the distances, the slope is positive at one end and not at the other.
-    spread = brentq(slope, gap / (1 + len(tail)), gap, xtol=1e-15 * gap)
+    # For any distances, the derivative is positive at one end and not at the other.
+    spread = brentq(derivative, gap / (1 + len(tail)), gap, xtol=1e-15 * gap)
     return tail[0], shifted[-1] + spread * np.log(np.exp(below / spread).mean()), spread
 
 

@@ -46,8 +46,8 @@ class SHEDetector(BaseOneClassDetector):
     -----
     Without predictions, as in an ordinary array, all samples are of one class.
 
-    A class that has no mean, because it was never predicted in training or never rightly, tells
-    against a sample: its score is the smallest score of another training sample minus one, which is
+    A class that has no mean, because it was never predicted in training or never rightly, makes
+    a sample OOD: its score is the smallest score of another training sample minus one, which is
     below the threshold. Where the training samples of such classes are more than the threshold
     rejects, they are all that it rejects.
 

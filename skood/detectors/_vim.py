@@ -19,7 +19,7 @@ _EPS = np.finfo(np.float64).eps
 
 
 class ViMDetector(BaseHeadDetector):
-    """Energy of the logits less that part of the features which training samples hardly have.
+    """Energy of the logits minus the part of the features outside of their principal subspace.
 
     Virtual-logit matching (ViM) [1]_ finds the principal subspace of the training features. What a
     sample has outside of it, the residual, makes one more logit, scaled to be as large as the
@@ -59,7 +59,7 @@ class ViMDetector(BaseHeadDetector):
     The moments are not centred, but taken about the origin. Where the training samples lie in the
     principal subspace altogether, as they do if they are few, any residual at all outweighs the
     energy. Where the largest logit is negative on average, its absolute value sets the scale, so
-    that a residual always tells against a sample.
+    that a residual always lowers the score.
 
     References
     ----------

@@ -46,7 +46,7 @@ class AutoNAPDetector(BaseDetector):
     """Ensemble of activation-pattern monitors that configures itself.
 
     For every layer the detector tries all poolings and percentiles, finds the threshold on
-    the Hamming distance that tells validation samples apart best, keeps the best
+    the Hamming distance that separates validation samples best, keeps the best
     setting, and combines the layers that do best [1]_. It learns from rows marked
     out-of-distribution: they choose the settings, and no pattern of theirs is stored.
 
@@ -74,8 +74,8 @@ class AutoNAPDetector(BaseDetector):
         Samples are always looked up under their predicted class.
     keep_settings : bool, default=False
         Whether to keep the patterns of all settings that were tried, and not only of those that
-        are combined, so that :meth:`score_settings` can tell how well each of them would have done.
-        It takes as many times the memory as there are settings to each one combined.
+        are combined, so that :meth:`score_settings` can measure how well each of them would have
+        done. It takes as many times the memory as there are settings to each one combined.
     random_state : int, RandomState instance or None, default=None
         Seed of the random share, and of the stand-ins for missing OOD samples.
 
@@ -287,14 +287,14 @@ class AutoNAPDetector(BaseDetector):
         if tells_classes(X.predictions):
             raise ValueError(
                 f"group_by={self.group_by!r} needs the class of each sample, but y holds the one "
-                f"label {y[0]!r}; where y tells 1 from -1 only, use group_by='prediction'."
+                f"label {y[0]!r}; where y holds nothing but 1 and -1, use group_by='prediction'."
             )
         return classes
 
     def _split(
         self, n_samples: int, y: NDArray | None
     ) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
-        """Rows that store a pattern, and rows that set thresholds, as ``validation`` tells."""
+        """Rows that store a pattern, and rows that set thresholds, by ``validation``."""
         rows = np.arange(n_samples)
         if not isinstance(self.validation, Real):
             stored, validating = next(iter(self.validation.split(rows, y)))
@@ -433,7 +433,7 @@ class AutoNAPDetector(BaseDetector):
         return self._distances(self._validate(X, reset=False))
 
     def score_settings(self, X: Activations | ArrayLike, y: ArrayLike) -> Floats:
-        """Measure the accuracy of every setting that was tried, on samples of both kinds.
+        """Measure the accuracy of every setting that was tried, on in-distribution and OOD samples.
 
         Parameters
         ----------
@@ -445,7 +445,8 @@ class AutoNAPDetector(BaseDetector):
         Returns
         -------
         accuracies : ndarray of shape (n_settings,)
-            Share of the samples that each setting of ``results_`` tells right, at its own ``tau``.
+            Share of the samples that each setting of ``results_`` classifies correctly, at its
+            ``tau``.
 
         Raises
         ------
@@ -463,8 +464,8 @@ class AutoNAPDetector(BaseDetector):
         is_in = in_distribution_mask(y, len(X))
         if is_in.all() or not is_in.any():
             raise ValueError(
-                f"Accuracy needs samples of both kinds, but {is_in.sum()} of {len(X)} are "
-                "in-distribution."
+                "Accuracy needs in-distribution and OOD samples, but "
+                f"{is_in.sum()} of {len(X)} are in-distribution."
             )
         lookup = self._lookup_classes(X)
         return np.array(

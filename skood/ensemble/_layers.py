@@ -28,16 +28,15 @@ from ._combination import Calibration, informative_members
 class LayerEnsembleDetector(BaseOneClassDetector):
     """Fit a copy of a detector on each layer and combine their scores.
 
-    No single layer tells every kind of out-of-distribution sample; together they do far better.
+    No single layer detects every kind of out-of-distribution sample; together they do far better.
 
     Parameters
     ----------
     detector : estimator or list of estimators
         Outlier detector with ``fit`` and ``score_samples``, or a pipeline that ends in one;
-        cloned for each layer. The members of a list are cloned as they are, and each is given all
-        layers, so that it begins with a selection of its own. Detectors of PyOD, recognised by
-        their base class, score the other way round: their ``decision_function`` enters with a
-        minus.
+        cloned for each layer. The members of a list are cloned, and each is given all layers, so
+        that it begins with a selection of its own. Detectors of PyOD, recognised by their base
+        class, score the other way round: their ``decision_function`` enters with a minus.
     layers : str, int, slice or sequence of them, default="all"
         Names, glob patterns or numbers of the layers, as in
         :class:`~skood.preprocessing.LayerSelector`. Not used where ``detector`` is a list.
@@ -49,7 +48,7 @@ class LayerEnsembleDetector(BaseOneClassDetector):
           the logarithm of the excess counts: no member decides alone.
         - "vote": share of the members that accept a sample, all at the same p-value; half of them
           are enough.
-        - "weighted": as "mean", weighted by how well each member tells the rows that are marked
+        - "weighted": as "mean", weighted by how well each member detects the rows that are marked
           out-of-distribution, ``2 * AUROC - 1``, or 0 where that is negative; alike where no
           member is better than chance.
     n_layers : int, default=None
@@ -68,7 +67,7 @@ class LayerEnsembleDetector(BaseOneClassDetector):
         Scores of the in-distribution training samples by members that did not learn from them.
     informative_ : ndarray of shape (n_members,)
         False for a member that gives all those samples of a predicted class the same score, but for
-        rounding or chance: it cannot tell samples apart, and has no say, unless all are so.
+        rounding or chance: it cannot separate samples, and is left out, unless all are so.
     aurocs_ : ndarray of shape (n_members,)
         AUROC of each member against the OOD rows of ``fit``, where there were any.
     weights_ : ndarray of shape (n_members,)
@@ -87,7 +86,7 @@ class LayerEnsembleDetector(BaseOneClassDetector):
     A sample of a predicted class that a member has learnt nothing of is rejected: its score
     is below that of all training samples of other classes.
 
-    Where a member tells the scores of its training samples with each of them left out
+    Where a member has the scores of its training samples with each of them left out
     (``training_scores_``, as all detectors of this package), these calibrate it. Any other
     member is calibrated by 5-fold cross-validation, which fits it five times more.
 
@@ -188,7 +187,7 @@ class LayerEnsembleDetector(BaseOneClassDetector):
         if n_outside == 0 and (self.n_layers is not None or self.combine == "weighted"):
             raise ValueError(
                 f"n_layers={self.n_layers} with combine={self.combine!r} needs out-of-distribution "
-                "samples (y == -1) to judge the members by, got none."
+                "samples (y == -1) to rank or weigh the members by, got none."
             )
 
     def _fit_members(self, X: Activations, y: NDArray | None) -> None:
@@ -209,7 +208,7 @@ class LayerEnsembleDetector(BaseOneClassDetector):
         self._check_finite(self.calibration_scores_)
         errors = np.array([_of_detector(e, "score_error_", 0.0) for e in self.estimators_])
         self.informative_ = informative_members(self.calibration_scores_, _groups_of(X), errors)
-        # What an ensemble that this one is a member of goes by.
+        # For an ensemble that this one is a member of.
         self.score_error_ = 0.0 if self.informative_.any() else np.inf
 
     def _check_finite(self, scores: Floats) -> None:
@@ -255,37 +254,37 @@ class LayerEnsembleDetector(BaseOneClassDetector):
     def _calibrate(self) -> Floats:
         """Combined scores of the training samples, those of unknown classes below all others."""
         scores = self.calibration_scores_
-        self._heard = (
+        self._counting = (
             self.informative_ if self.informative_.any() else np.ones_like(self.informative_)
         )
         of_unknown = [_of_detector(e, "unknown_class_score_", -np.inf) for e in self.estimators_]
-        self._scores_of_unknown = np.where(self._heard, of_unknown, -np.inf)
+        self._scores_of_unknown = np.where(self._counting, of_unknown, -np.inf)
         unknown = self._are_of_unknown_class(scores)
         known = np.ones_like(unknown) if unknown.all() else ~unknown
-        self._calibration = Calibration(scores[known][:, self._heard])
+        self._calibration = Calibration(scores[known][:, self._counting])
         self._vote_level = self._find_vote_level(scores[known])
         combined = self._combine(scores, left_out=True)
         self.unknown_class_score_ = below_all(combined)
         return self._reject_unknown(combined, ~unknown)
 
     def _are_of_unknown_class(self, scores: Floats) -> NDArray[np.bool_]:
-        """Whether a member that is heard has learnt nothing of the predicted class."""
+        """Whether a member that counts has learnt nothing of the predicted class."""
         return (scores == self._scores_of_unknown).any(axis=1)
 
     def _find_vote_level(self, scores: Floats) -> float:
-        """The p-value below which a member rejects, so that votes reject what is asked for."""
-        p = np.sort(self._calibration.p_values(scores[:, self._heard], left_out=True), axis=1)
+        """The p-value below which a member rejects, so that votes reject ``false_alarm_rate``."""
+        p = np.sort(self._calibration.p_values(scores[:, self._counting], left_out=True), axis=1)
         # More than half of the members reject a sample where this many p-values are below.
         return np.percentile(p[:, p.shape[1] // 2], 100.0 * self.false_alarm_rate)
 
     def _combine(self, scores: Floats, *, left_out: bool = False) -> Floats:
-        scores = scores[:, self._heard]
+        scores = scores[:, self._counting]
         if self.combine in ("fisher", "vote"):
             p = self._calibration.p_values(scores, left_out=left_out)
             if self.combine == "vote":
                 return (p >= self._vote_level).mean(axis=1)
             return np.log(p, out=np.full(p.shape, -np.inf), where=p > 0).sum(axis=1)
-        weights = self.weights_[self._heard] if self.combine == "weighted" else None
+        weights = self.weights_[self._counting] if self.combine == "weighted" else None
         return np.average(self._calibration.standardize(scores), axis=1, weights=weights)
 
     def _threshold(self, training_scores: Floats) -> float:
@@ -303,7 +302,7 @@ def _of_detector(member: Any, name: str, default: float) -> float:
 
 
 def _groups_of(X: Activations) -> NDArray:
-    """The predicted class of each sample, or one for all where nothing tells it."""
+    """The predicted class of each sample, or one for all where there are no predictions."""
     try:
         predictions = X.predictions
     except ValueError:  # of logits that are not finite, which the members may not read

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 
 def choose_threshold(inside: NDArray, outside: NDArray) -> tuple[int, float]:
-    """Find the threshold that tells two sets of Hamming distances apart best.
+    """Find the threshold that separates two sets of Hamming distances best.
 
     Parameters
     ----------
