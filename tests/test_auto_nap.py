@@ -10,7 +10,7 @@ from sklearn.model_selection import GridSearchCV, ShuffleSplit, cross_validate
 from sklearn.pipeline import make_pipeline
 
 from skood import Activations, HammingNAPDetector, PercentileBinarizer, PoolingReducer
-from skood.activations import PackedBits
+from skood.activations import Column, PackedBits
 from skood.ensemble import AutoNAPDetector
 from skood.ensemble._nap_configuration import (
     choose_layers,
@@ -33,7 +33,9 @@ def reference(golden):
     def activations(part):
         n_rows = N_ROWS[part]
         layers = {
-            f"{layer}:{pooling}": inputs[f"{layer}_{pooling}_{part}"]
+            f"{layer}:{pooling}": Column(
+                inputs[f"{layer}_{pooling}_{part}"], layer=layer, pooling=pooling
+            )
             for layer in nap["layer_names"][:-1]
             for pooling in POOLINGS
         }
