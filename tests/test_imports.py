@@ -22,6 +22,7 @@ FLOW = [
     "_warnings",
     "_fit_context",
     "_axes",
+    "_batches",
     "_values",
     "_pooling",
     "_logits",

@@ -19,7 +19,6 @@ from skood.detectors import (
     MaxLogitDetector,
     MaxSoftmaxDetector,
     OpenMaxDetector,
-    _logits,
 )
 
 SCORES_ALONE = [
@@ -232,9 +231,9 @@ def test_integers_and_half_precision_are_scored_in_double_precision(detector):
         np.testing.assert_array_equal(scores(detector, logits.astype(dtype)), expected)
 
 
-def test_scores_in_batches_are_those_of_all_at_once(A, detector, monkeypatch):
+def test_scores_in_batches_are_those_of_all_at_once(A, detector, hold_at_most):
     expected = scores(detector, A)
-    monkeypatch.setattr(_logits, "_VALUES_PER_BATCH", 12)
+    hold_at_most(12)
     np.testing.assert_allclose(scores(detector, A), expected, rtol=1e-12)
 
 

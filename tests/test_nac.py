@@ -458,9 +458,9 @@ def test_maps_have_to_be_pooled_first():
 
 
 @pytest.mark.parametrize("gradients", ["auto", False])
-def test_batches_do_not_show(A, gradients, monkeypatch):
+def test_batches_do_not_show(A, gradients, hold_at_most):
     expected = NACDetector(gradients).fit(A)
-    monkeypatch.setattr(_nac, "_VALUES_PER_BATCH", 40)
+    hold_at_most(40)
     found = NACDetector(gradients).fit(A)
     np.testing.assert_array_equal(found.training_scores_, expected.training_scores_)
     np.testing.assert_array_equal(found.score_samples(A), expected.score_samples(A))

@@ -2,15 +2,15 @@
 
 import numpy as np
 from scipy.special import xlog1py, xlogy
-from sklearn.utils import gen_batches
 
+from .._batches import row_batches
 from .._column import usual_name
 from .._layer_names import find_passes
 from .._sklearn import StrOptions
 from .._validation import check_activations
 from ..activations import Activations
 from ._base import BaseOneClassDetector
-from ._logits import _VALUES_PER_BATCH, below_largest
+from ._logits import below_largest
 
 
 class MCDropoutDetector(BaseOneClassDetector):
@@ -144,8 +144,7 @@ class MCDropoutDetector(BaseOneClassDetector):
             logits = logits[:, np.newaxis]
         statistic = _STATISTICS[self.statistic]
         scores = np.empty(len(logits))
-        n_rows = max(1, _VALUES_PER_BATCH // (logits.shape[1] * logits.shape[2]))
-        for rows in gen_batches(len(logits), n_rows):
+        for rows in row_batches(len(logits), logits.shape[1] * logits.shape[2]):
             # By subtraction, so that no uncertainty is 0 and not -0.
             scores[rows] = 0.0 - statistic(np.asarray(logits[rows], dtype=np.float64))
         return scores

@@ -4,8 +4,8 @@ from numbers import Integral, Real
 
 import numpy as np
 from scipy.special import logit
-from sklearn.utils import gen_batches
 
+from .._batches import row_batches
 from .._head import float64_logits
 from .._layer_names import gradient_names, layer_columns
 from .._logits import uniform_kl_gradient
@@ -14,8 +14,6 @@ from .._values import SQUARABLE
 from ..activations import LinearHead
 from ._base import BaseOneClassDetector
 
-_VALUES_PER_BATCH = 2**19
-"""Bounds the states that are held as 64-bit floats at a time."""
 _EDGE_CURVATURE = np.sqrt(1000.0)
 """How much narrower the authors' bins are at a state of 0.5 than at 0 and 1."""
 _LEAST_DEVIATION = 1e-10
@@ -187,7 +185,8 @@ class NACDetector(BaseOneClassDetector):
             is_plain = name in self._standards
             edges = np.linspace(0, 1, n_bins[name] + 1) if is_plain else _edges(n_bins[name])
             self._coverages[name] = _Coverage(X.layer_shapes[name][0], edges, enough)
-        for _, part in _batches(X):
+        for rows in row_batches(*X.shape):
+            part = X[rows]
             for name, coverage in self._coverages.items():
                 coverage.count(self._signals(part, name))
         self.counts_ = {name: coverage.counts for name, coverage in self._coverages.items()}
@@ -246,7 +245,8 @@ class NACDetector(BaseOneClassDetector):
 
     def _mean_coverage(self, X, *, but_itself=False):
         scores = np.empty(len(X))
-        for rows, part in _batches(X):
+        for rows in row_batches(*X.shape):
+            part = X[rows]
             by_layer = [
                 coverage.of(self._signals(part, name), but_itself=but_itself)
                 for name, coverage in self._coverages.items()
@@ -311,16 +311,11 @@ def _standard(X, name):
     """Mean and standard deviation of each unit of a layer."""
 
     def mean_of(function):
-        parts = (np.asarray(part[name], dtype=np.float64) for _, part in _batches(X[[name]]))
+        batches = row_batches(len(X), X.layer_shapes[name][0])
+        parts = (np.asarray(X[rows][name], dtype=np.float64) for rows in batches)
         return sum(function(values).sum(axis=0) for values in parts) / len(X)
 
     mean = mean_of(np.asarray)
     deviation = np.sqrt(mean_of(lambda values: np.square(values - mean)))
     usual = np.maximum(np.abs(mean), deviation.max() or 1.0)
     return mean, np.maximum(deviation, _LEAST_DEVIATION * usual)
-
-
-def _batches(X):
-    """Slices of rows, and these rows of ``X``."""
-    for rows in gen_batches(len(X), max(1, _VALUES_PER_BATCH // X.shape[1])):
-        yield rows, X[rows]

@@ -1,17 +1,15 @@
 """How many neurons a sample activates, and how often these were active in training."""
 
 import numpy as np
-from sklearn.utils import check_array, gen_batches
+from sklearn.utils import check_array
 
+from .._batches import row_batches
 from .._estimator_checks import failed_outlier_checks
 from .._sklearn import StrOptions
 from .._validation import ARRAY_LAYER
 from .._warnings import warn_user
 from ..activations import PackedBits
 from ._base import BaseOneClassDetector
-
-_VALUES_PER_BATCH = 2**18
-"""Bounds the values that are held as 64-bit floats at a time, so that they stay in cache."""
 
 
 class NeuronCountDetector(BaseOneClassDetector):
@@ -236,6 +234,6 @@ def _sum_over_active(X, weights):
 
 def _active_batches(layer):
     """Yield batches of rows, and which neurons are active in them."""
-    for rows in gen_batches(len(layer), max(1, _VALUES_PER_BATCH // max(1, layer.shape[1]))):
+    for rows in row_batches(*layer.shape):
         batch = layer[rows]
         yield rows, batch.unpack() if isinstance(batch, PackedBits) else batch > 0
