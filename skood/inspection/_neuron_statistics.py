@@ -84,7 +84,7 @@ class NeuronStatistics:
         if not measures:
             raise ValueError("NeuronStatistics needs at least one measure, got none.")
         if taken := {"layer", "unit"}.intersection(measures):
-            raise ValueError(f"The columns {sorted(taken)} identify the neuron.")
+            raise ValueError(f"The columns {sorted(taken)} tell which neuron it is.")
         self.network_accuracy = network_accuracy
         self._widths = common_widths(measures)
         widths = list(self._widths.values())
