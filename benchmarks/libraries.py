@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from importlib import import_module
 from importlib.util import find_spec
 from typing import Any, Protocol
 
@@ -52,6 +53,7 @@ class Samples:
     def layer(self) -> nn.Linear:
         """The head, as a layer of torch."""
         head = self.train.head
+        assert head is not None
         linear = nn.Linear(head.shape[1], head.shape[0]).requires_grad_(False)
         linear.weight.copy_(torch.from_numpy(head.weight))
         linear.bias.copy_(torch.from_numpy(head.bias))
@@ -145,27 +147,23 @@ def import_pytorch_ood() -> Any:
     """The detectors of pytorch-ood, or None where it is not installed."""
     if find_spec("pytorch_ood") is None:
         return None
-    _import_torchvision()
-    from pytorch_ood import detector
-
-    return detector
+    import_torchvision()
+    return import_module("pytorch_ood.detector")
 
 
 def import_oodeel() -> Any:
     """The methods of oodeel, or None where it is not installed."""
     if find_spec("oodeel") is None:
         return None
-    _import_torchvision()
+    import_torchvision()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        from oodeel import methods
-
-    return methods
+        return import_module("oodeel.methods")
 
 
-def _import_torchvision() -> None:
+def import_torchvision() -> None:
     try:
-        import torchvision  # noqa: F401
+        import_module("torchvision")
     except RuntimeError:
         # One that was built for CUDA cannot load its operators beside a torch without. Nothing
         # uses them here: that their names are known is enough.

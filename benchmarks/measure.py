@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
+from experiments._common.tables import Table
 from experiments._common.timing import format_time
 
 
@@ -28,13 +30,17 @@ class Sizes:
 
 @dataclass(frozen=True)
 class Line:
-    """One line of a table. ``seconds`` and ``ratio`` are None where nothing was measured."""
+    """One line of a table. ``seconds`` and ``ratio`` are None where nothing was measured.
+
+    ``reference`` is what the ratio compares with, empty for the reference itself.
+    """
 
     name: str
     seconds: float | None
     ratio: float | None
     aim: str = ""
     note: str = ""
+    reference: str = ""
 
     def to_markdown(self) -> str:
         """The line, cell by cell."""
@@ -43,8 +49,8 @@ class Line:
 
 
 @dataclass(frozen=True)
-class Table:
-    """One comparison."""
+class Comparison:
+    """Lines that are compared with each other."""
 
     title: str
     settings: str
@@ -56,3 +62,14 @@ class Table:
         head = [f"| | median time | {self.ratio} | aim | |", "| --- | ---: | ---: | --- | --- |"]
         table = "\n".join([*head, *(line.to_markdown() for line in self.lines)])
         return f"## {self.title}\n\n{self.settings}\n\n{table}\n"
+
+
+def tabulate_ratios(comparisons: Sequence[Comparison]) -> Table:
+    """The ratios alone, for the site: times differ more between machines."""
+    rows = [
+        [line.name.replace("`", ""), line.reference, f"{line.ratio:.3g}", line.note]
+        for comparison in comparisons
+        for line in comparison.lines
+        if line.ratio is not None and line.reference
+    ]
+    return Table(["What", "Compared with", "Ratio of times", "Note"], rows)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -13,6 +13,7 @@ from scipy.stats import spearmanr
 from sklearn.pipeline import make_pipeline
 from torch import nn
 
+from experiments._common.tables import Table
 from experiments._common.timing import Timings
 from skood.detectors import (
     EnergyDetector,
@@ -42,10 +43,12 @@ from .libraries import (
     import_oodeel,
     import_pytorch_ood,
 )
-from .measure import Line, Sizes, Table
+from .measure import Comparison, Line, Sizes
 
 ENERGY = EnergyDetector()
+SKOOD, PYTORCH_OOD, OODEEL = "skood", "pytorch-ood", "oodeel"
 DOUBLE = "pytorch-ood in double precision"
+SCORE, FIT = "score", "fit"
 
 
 @dataclass(frozen=True)
@@ -69,6 +72,10 @@ class Method:
 def maps_head(samples: Samples) -> nn.Module:
     """The head of features in the shape of maps with one pixel."""
     return nn.Sequential(nn.Flatten(), samples.layer)
+
+
+def ash(library: Any, samples: Samples, variant: str) -> Any:
+    return library.ASH(None, maps_head(samples), f"ash-{variant}", 0.9)
 
 
 METHODS = [
@@ -195,9 +202,7 @@ METHODS = [
             f"ASH-{variant} and energy",
             make_pipeline(ASH(variant=variant), ENERGY),
             "feature_maps",
-            lambda library, samples, variant=variant: library.ASH(
-                None, maps_head(samples), f"ash-{variant}", 0.9
-            ),
+            partial(ash, variant=variant),
             (lambda library: library.Energy(use_ash=True)) if variant == "s" else None,
             rule_differs=("oodeel",),
             learns=False,
@@ -223,49 +228,88 @@ METHODS = [
 ]
 
 
-def compare_methods(sizes: Sizes) -> list[Table]:
+@dataclass(frozen=True)
+class Timed:
+    """What one library takes for one method: to score, or to fit and score the training samples."""
+
+    method: str
+    what: str
+    library: str
+    seconds: float
+    ratio: float
+    note: str
+
+    def to_line(self) -> Line:
+        aim = "" if self.library == SKOOD else ">= 1"
+        return Line(f"{self.method}, {self.library}", self.seconds, self.ratio, aim, self.note)
+
+
+def compare_methods(sizes: Sizes) -> tuple[list[Comparison], Table]:
     """Time every method of every library, after comparing its scores."""
     samples = Samples.draw(sizes.n_scored, sizes.n_units, sizes.n_classes)
-    libraries = {"pytorch-ood": import_pytorch_ood(), "oodeel": import_oodeel()}
-    fits: list[Line] = []
-    scores: list[Line] = []
+    libraries = {PYTORCH_OOD: import_pytorch_ood(), OODEEL: import_oodeel()}
+    timed: list[Timed] = []
     for method in METHODS:
         part = samples.first(len(samples.new) // 10) if method.is_slow else samples
         contestants = find_contestants(method, part, libraries)
         notes = compare_scores(method, contestants)
         repetitions = min(2 if method.is_slow else 5, sizes.repetitions)
         tasks = {name: contestant.score for name, contestant in contestants.items()}
-        scores += to_lines(method, Timings(tasks, repetitions), notes)
+        timed += collect(method, SCORE, Timings(tasks, repetitions), notes)
         if method.learns:
             tasks = {name: contestant.fit for name, contestant in contestants.items()}
-            fits += to_lines(method, Timings(tasks, repetitions), notes)
+            timed += collect(method, FIT, Timings(tasks, repetitions), notes)
     missing = [name for name, library in libraries.items() if library is None]
-    scores += [Line(name, None, None, note="not installed") for name in missing]
     settings = (
         f"{sizes.n_scored} samples, {sizes.n_units} units, {sizes.n_classes} classes, of which all "
         "libraries get features and logits in single precision. skood scores in double precision. "
         "pytorch-ood computes the logits anew where it asks for features; oodeel does so always, "
         f"in batches of {OODEEL_BATCH}. Where another library is slow, a tenth is scored."
     )
-    return [
-        Table("Methods: score", settings, "times skood's", scores),
-        Table("Methods: fit, and score the training samples", settings, "times skood's", fits),
+    comparisons = [
+        Comparison(
+            f"Methods: {what}",
+            settings,
+            "times skood's",
+            [
+                *(one.to_line() for one in timed if one.what == what),
+                *(Line(name, None, None, note="not installed") for name in missing),
+            ],
+        )
+        for what in (SCORE, FIT)
     ]
+    return comparisons, tabulate_methods(timed)
+
+
+def tabulate_methods(timed: Sequence[Timed]) -> Table:
+    """Times of the other libraries as multiples of skood's, a line for each method."""
+    ratios = {(one.method, one.what, one.library): one.ratio for one in timed}
+    columns = [(SCORE, PYTORCH_OOD), (SCORE, DOUBLE), (SCORE, OODEEL)]
+    columns += [(FIT, PYTORCH_OOD), (FIT, DOUBLE), (FIT, OODEEL)]
+    rows = [
+        [method, *(format_ratio(ratios.get((method, *column))) for column in columns)]
+        for method in dict.fromkeys(one.method for one in timed)
+    ]
+    return Table(["Method", *(f"{what}, {library}" for what, library in columns)], rows)
+
+
+def format_ratio(ratio: float | None) -> str:
+    return "" if ratio is None else f"{ratio:.3g}"
 
 
 def find_contestants(
     method: Method, samples: Samples, libraries: dict[str, Any]
 ) -> dict[str, Contestant]:
     """The method in each library that is installed and has it, fitted."""
-    contestants: dict[str, Contestant] = {"skood": Skood(method.skood, samples)}
-    if (library := libraries["pytorch-ood"]) is not None:
+    contestants: dict[str, Contestant] = {SKOOD: Skood(method.skood, samples)}
+    if (library := libraries[PYTORCH_OOD]) is not None:
         detector = method.pytorch_ood(library, samples)
-        contestants["pytorch-ood"] = PytorchOOD(detector, method.reads, samples)
+        contestants[PYTORCH_OOD] = PytorchOOD(detector, method.reads, samples)
         if method.reads == "logits" and not method.is_slow:
             detector = method.pytorch_ood(library, samples)
             contestants[DOUBLE] = PytorchOOD(detector, "logits", samples, torch.float64)
-    if (library := libraries["oodeel"]) is not None and method.oodeel is not None:
-        contestants["oodeel"] = Oodeel(partial(method.oodeel, library), samples)
+    if (library := libraries[OODEEL]) is not None and method.oodeel is not None:
+        contestants[OODEEL] = Oodeel(partial(method.oodeel, library), samples)
     for contestant in contestants.values():
         contestant.fit()
     return contestants
@@ -274,10 +318,10 @@ def find_contestants(
 def compare_scores(method: Method, contestants: dict[str, Contestant]) -> dict[str, str]:
     """Check that libraries with the same rule rank alike; a note on each that has another one."""
     scores = {name: contestant.score() for name, contestant in contestants.items()}
-    assert np.isfinite(scores["skood"]).all()
+    assert np.isfinite(scores[SKOOD]).all()
     notes = {}
-    for name in scores.keys() - {"skood"}:
-        correlation = spearmanr(scores["skood"], scores[name]).statistic
+    for name in scores.keys() - {SKOOD}:
+        correlation = spearmanr(scores[SKOOD], scores[name]).statistic
         if name in method.rule_differs:
             notes[name] = f"another rule; rank correlation {correlation:.3f}"
         else:
@@ -285,13 +329,14 @@ def compare_scores(method: Method, contestants: dict[str, Contestant]) -> dict[s
     return notes
 
 
-def to_lines(method: Method, timings: Timings, notes: dict[str, str]) -> list[Line]:
+def collect(method: Method, what: str, timings: Timings, notes: dict[str, str]) -> list[Timed]:
     return [
-        Line(
-            f"{method.name}, {name}",
+        Timed(
+            method.name,
+            what,
+            name,
             timings.seconds(name),
-            timings.ratio(name, "skood"),
-            "" if name == "skood" else ">= 1",
+            timings.ratio(name, SKOOD),
             notes.get(name, ""),
         )
         for name in timings.names

@@ -1,6 +1,5 @@
 """Fixtures that several test files share."""
 
-import os
 from functools import cache
 from pathlib import Path
 
@@ -14,14 +13,11 @@ settings.load_profile("skood")
 
 @pytest.fixture(scope="session")
 def golden():
-    """Read ``NAME.npz`` of the reference results that ``SKOOD_GOLDEN`` points at, as a dict."""
-    folder = os.environ.get("SKOOD_GOLDEN")
-    if not folder or not Path(folder).is_dir():
-        pytest.skip("SKOOD_GOLDEN names no folder with reference results")
+    """Read ``NAME.npz`` of the results of other implementations in ``tests/golden``, as a dict."""
 
     @cache
     def read(name):
-        with np.load(Path(folder) / f"{name}.npz") as arrays:
+        with np.load(Path(__file__).parent / "golden" / f"{name}.npz") as arrays:
             return dict(arrays)
 
     return read

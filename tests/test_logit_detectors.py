@@ -120,7 +120,7 @@ def test_the_generalised_entropy_is_that_of_the_reference(golden, n_largest):
     logits, expected = golden("inputs")["logits_eval"], golden("logit_scores")
     # Closer to 1, the reference's complement of the probability is rounded.
     is_precise = -expected["msp"] < 1 - 1e-8
-    assert is_precise.sum() > 100
+    assert is_precise.sum() > 30
     name = {5: "gen_openood_M5", 100: "gen_openood_Mall"}[n_largest]
     found = scores(GENDetector(n_largest=n_largest), logits)
     np.testing.assert_allclose(found[is_precise], expected[name][is_precise], rtol=1e-8)

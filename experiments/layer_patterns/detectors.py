@@ -75,7 +75,7 @@ class Followed:
         return np.where(self.is_ood, self.source, outcome)
 
     def features(self, name: str) -> NDArray[np.float64]:
-        """What a judge learns from."""
+        """What a classifier learns from."""
         tables = {"distance": [self.distance], "percentage": [self.matching]}
         return np.concatenate(tables.get(name, [self.distance, self.matching]), axis=1)
 

@@ -6,6 +6,7 @@ import numpy as np
 from sklearn.utils import gen_batches
 
 from .._classes import check_class_labels, find_classes, lookup_classes
+from .._estimator_checks import LEFT_OUT, failed_outlier_checks
 from .._fit_context import fit_context
 from .._sklearn import Interval, StrOptions
 from ._base import BaseOneClassDetector
@@ -211,6 +212,9 @@ class ActivationIntervalDetector(BaseOneClassDetector):
         if self.intervals == "levels":
             return self._counts(self._levels(samples), position) == 0
         return (samples < self.lower_[position]) | (samples > self.upper_[position])
+
+    def _expected_failed_checks(self) -> dict[str, str]:
+        return {} if self.intervals == "quantile" else failed_outlier_checks(LEFT_OUT)
 
 
 def _left_out_range_scores(rows, ordered, quantile):

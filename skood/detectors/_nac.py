@@ -6,12 +6,12 @@ import numpy as np
 from scipy.special import logit
 from sklearn.utils import gen_batches
 
-from .._head import checked_logits
+from .._head import float64_logits
+from .._layer_names import gradient_names, layer_columns
 from .._logits import uniform_kl_gradient
 from .._sklearn import Interval, RealNotInt, StrOptions, validate_parameter_constraints
 from .._values import SQUARABLE
 from ..activations import LinearHead
-from ..extraction._gradients import is_gradient, owner_of
 from ._base import BaseOneClassDetector
 
 _VALUES_PER_BATCH = 2**19
@@ -91,8 +91,8 @@ class NACDetector(BaseOneClassDetector):
     Notes
     -----
     With gradients the state is ``sigmoid(alpha * activation * gradient)``, where the gradient is
-    that of ``KL(uniform || softmax(logits))`` with respect to the unit. The gradients of the layer
-    "relu1" are the layer "relu1:gradient" of ``X``. Where ``X`` has no such layer for what the head
+    that of ``KL(uniform || softmax(logits))`` with respect to the unit. It is the column of ``X``
+    of the kind "gradient", of the same layer and pooling. Where ``X`` has none for what the head
     reads, but carries the head, they are ``(softmax(logits) - 1 / n_classes) @ weight``.
 
     Without gradients the state is the sigmoid of the activation less its mean, divided by its
@@ -171,7 +171,7 @@ class NACDetector(BaseOneClassDetector):
         return super().fit(X, y)
 
     def _fit(self, X, y):
-        layers = [name for name in X.layer_names if not is_gradient(name)]
+        layers = [str(column.name) for column in layer_columns(X) if column.kind != "gradient"]
         if not layers:
             raise ValueError(f"NACDetector needs a layer beside gradients, but got {X!r}.")
         self._find_gradients(X, layers)
@@ -198,9 +198,7 @@ class NACDetector(BaseOneClassDetector):
         self._gradient_names = {}
         known: set[str] = set()
         if self.gradients:
-            self._gradient_names = {
-                owner_of(name): name for name in X.layer_names if is_gradient(name)
-            }
+            self._gradient_names = gradient_names(X)
             known.update(self._gradient_names)
             of_head = _layer_of_head(X, layers)
             if of_head is not None and of_head not in known:
@@ -237,7 +235,7 @@ class NACDetector(BaseOneClassDetector):
     def _gradients(self, part, name):
         if name in self._gradient_names:
             return np.asarray(part[self._gradient_names[name]], dtype=np.float64)
-        logits = checked_logits(self, part, self.head_)
+        logits = float64_logits(self, part, self.head_)
         return uniform_kl_gradient(logits) @ self.head_.weight.astype(np.float64)
 
     def _score_samples(self, X):

@@ -3,6 +3,7 @@
 import numpy as np
 from sklearn.utils import check_array, gen_batches
 
+from .._estimator_checks import failed_outlier_checks
 from .._sklearn import StrOptions
 from .._validation import ARRAY_LAYER
 from .._warnings import warn_user
@@ -193,6 +194,14 @@ class NeuronCountDetector(BaseOneClassDetector):
         if self.two_sided:
             return -np.abs(statistic - self.median_)
         return statistic if self.statistic == "mean_activation_count" else -statistic
+
+    def _expected_failed_checks(self) -> dict[str, str]:
+        if self.two_sided or self.statistic == "mean_activation_count":
+            return {}
+        return failed_outlier_checks(
+            "The data of the check have two neurons, of which none, one or both are active: no "
+            "threshold rejects only a few samples."
+        )
 
 
 def _check_counts(counts, name, shape):
