@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ._labels import unknown_labels
 from ._marks import check_mark_is_no_class, refuse_missing
-from .activations import Activations, unknown_labels
+from .activations import Activations
 
 
 @dataclass(frozen=True)

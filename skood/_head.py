@@ -12,7 +12,7 @@ from ._values import LOGITS_ADVICE, all_finite, check_finite, check_real
 from .activations import Activations, LinearHead
 
 
-def check_head_input(
+def validate_head_input(
     estimator: Any, X: Any, *, reset: bool, ensure_min_classes: int = 1
 ) -> Activations:
     """Validate the layer that the head reads, and the logits; no other layer is read.
@@ -71,10 +71,10 @@ def _check_extracted(
         _check_n_classes(len(X.classes), head, name)
     X = check_activations(estimator, X[[head.input_layer]], reset=reset)
     estimator.head_ = head
-    return X.assign(logits=checked_logits(estimator, X, head), head=head)
+    return X.assign(logits=float64_logits(estimator, X, head), head=head)
 
 
-def checked_logits(estimator: Any, X: Activations, head: LinearHead) -> NDArray[np.float64]:
+def float64_logits(estimator: Any, X: Activations, head: LinearHead) -> NDArray[np.float64]:
     """Logits that ``X`` carries, or else those that the head makes, as float64.
 
     Raises

@@ -355,7 +355,7 @@ def test_layers_that_are_kept_are_not_copied():
         assigned = view.assign({"b": np.zeros((len(view), 1))}, logits=np.zeros((len(view), 3)))
         assert np.shares_memory(assigned["a"], layer)
     scattered = A[[2, 0]].assign(logits=np.zeros((2, 3)))
-    assert scattered._layers["a"].array is layer
+    assert scattered.columns[0].array.array is layer
 
 
 def test_replacing_needs_the_same_number_of_samples(A):

@@ -326,7 +326,7 @@ def test_row_numbers_beyond_all_rows_do_not_count_from_the_end(number):
 
 
 def test_a_layer_cannot_be_asked_for_twice():
-    with pytest.raises(KeyError, match="asked for twice"):
+    with pytest.raises(KeyError, match="selected twice"):
         build()[["fc", "fc"]]
 
 

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from sklearn.model_selection import ShuffleSplit
 
 from skood import Activations, HammingNAPDetector, PercentileBinarizer, PoolingReducer
-from skood.activations import PackedBits
+from skood.activations import Column, PackedBits
 from skood.ensemble import AutoNAPDetector
 from skood.ensemble._nap_configuration import (
     choose_layers,
@@ -16,7 +16,7 @@ from skood.ensemble._nap_configuration import (
     percentile_weight,
 )
 
-N_ROWS = {"train": 450, "val": 200, "unk": 150, "eval": 400}
+N_ROWS = {"train": 450, "val": 200, "unk": 150, "eval": 40}
 POOLINGS = ("max", "avg")
 
 
@@ -27,7 +27,9 @@ def reference(golden):
     def activations(part):
         n_rows = N_ROWS[part]
         layers = {
-            f"{layer}:{pooling}": inputs[f"{layer}_{pooling}_{part}"]
+            f"{layer}:{pooling}": Column(
+                inputs[f"{layer}_{pooling}_{part}"], layer=layer, pooling=pooling
+            )
             for layer in nap["layer_names"][:-1]
             for pooling in POOLINGS
         }

@@ -486,11 +486,11 @@ def test_several_samples_are_explained_as_each_alone(detector, data):
             )
 
 
-def test_many_copies_are_scored_in_batches(data, monkeypatch):
+def test_many_copies_are_scored_in_batches(data, hold_at_most):
     A, y = data
     detector = fit(GaussianActivationDetector(), data)
     whole = explain(detector, A[-2:], X_train=A, y_train=y)
-    monkeypatch.setattr("skood.inspection._explain._VALUES_PER_BATCH", 3 * A.shape[1])
+    hold_at_most(3 * A.shape[1])
     parts = explain(detector, A[-2:], X_train=A, y_train=y)
     for name in A.layer_names:
         np.testing.assert_allclose(parts.neuron_weights[name], whole.neuron_weights[name])

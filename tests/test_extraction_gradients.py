@@ -30,6 +30,7 @@ from sklearn.preprocessing import FunctionTransformer
 from torch import nn
 
 from skood import ActivationExtractor, Activations, PoolingReducer
+from skood.activations import Column
 
 WORDS = np.random.default_rng(0).integers(20, size=(11, 5))
 
@@ -433,7 +434,7 @@ def test_activations_that_lack_gradients_are_refused():
         extractor.fit(A)
     with pytest.raises(ValueError, match=r"X has no layers \['1:gradient'\]"):
         extractor.fit(images()).transform(A)
-    only = Activations({"1:gradient": A["1"]})
+    only = Activations({"1:gradient": Column(A["1"], layer="1", kind="gradient")})
     with pytest.raises(ValueError, match="No layers match"):
         ActivationExtractor(cnn()).fit(only)
 

@@ -10,7 +10,7 @@ from sklearn.model_selection import GridSearchCV
 
 from skood import Activations
 from skood.activations import LinearHead
-from skood.detectors import FDBDDetector, _head_detector
+from skood.detectors import FDBDDetector
 from skood.model_selection import OODKFold
 
 
@@ -133,9 +133,9 @@ def test_scores_at_the_center_are_finite(A, normalize, features):
 # As a detector
 
 
-def test_batches_do_not_show(A, monkeypatch):
+def test_batches_do_not_show(A, hold_at_most):
     expected = FDBDDetector().fit(A).score_samples(A)
-    monkeypatch.setattr(_head_detector, "_VALUES_PER_BATCH", 20)
+    hold_at_most(20)
     np.testing.assert_allclose(FDBDDetector().fit(A).score_samples(A), expected, rtol=1e-12)
 
 

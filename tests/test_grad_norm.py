@@ -9,7 +9,7 @@ from sklearn.model_selection import GridSearchCV
 
 from skood import Activations
 from skood.activations import LinearHead
-from skood.detectors import GradNormDetector, _head_detector
+from skood.detectors import GradNormDetector
 from skood.model_selection import OODKFold
 
 
@@ -116,9 +116,9 @@ def test_the_score_of_a_sample_does_not_depend_on_the_training_samples(A):
     )
 
 
-def test_batches_do_not_show(A, monkeypatch):
+def test_batches_do_not_show(A, hold_at_most):
     expected = scores(A)
-    monkeypatch.setattr(_head_detector, "_VALUES_PER_BATCH", 20)
+    hold_at_most(20)
     np.testing.assert_allclose(scores(A), expected, rtol=1e-14)
 
 

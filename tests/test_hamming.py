@@ -11,7 +11,7 @@ from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
 
 from skood import Activations, HammingNAPDetector, PercentileBinarizer
-from skood._patterns import PatternStore, _search, hamming_neighbors
+from skood._patterns import PatternStore, hamming_neighbors
 from skood.activations import PackedBits
 
 LAYERS = ("conv1", "conv2", "conv3", "conv4", "conv5", "fc1")
@@ -505,13 +505,13 @@ def test_an_unfitted_detector_says_so(X):
 
 
 @pytest.fixture(params=["faiss", "matrix"])
-def search(request, monkeypatch):
+def search(request, monkeypatch, hold_at_most):
     """The search with faiss, and as it is where faiss cannot be imported."""
     if request.param == "faiss":
         pytest.importorskip("faiss")
     else:
         monkeypatch.setitem(sys.modules, "faiss", None)
-        monkeypatch.setattr(_search, "_VALUES_PER_BATCH", 2**18)
+        hold_at_most(2**18)
     return hamming_neighbors
 
 

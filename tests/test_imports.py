@@ -16,17 +16,26 @@ PACKAGE = Path(skood.__file__).parent
 FLOW = [
     "_optional",
     "_versions",
+    "_estimator_checks",
     "_sklearn",
+    "_output",
     "_warnings",
     "_fit_context",
     "_axes",
+    "_batches",
     "_values",
+    "_pooling",
     "_logits",
     "networks",
     "_rows",
+    "_labels",
     "_faiss",
     "_patterns",
+    "_linear_head",
+    "_column",
+    "_manifest",
     "_storage",
+    "_tables",
     "activations",
     "_layer_names",
     "_marks",
@@ -49,14 +58,7 @@ FLOW = [
 ]
 
 # Private modules that other subpackages still import.
-STILL_TO_MOVE = {
-    "detectors._hamming_search",  # by ensemble and inspection, which read stored patterns
-    "detectors._pattern_store",
-    "extraction._gradients",  # by detectors and preprocessing, which parse names of layers
-    "preprocessing._binarizer",  # by ensemble
-    "preprocessing._pooling",
-    "shaping._base",  # by inspection
-}
+STILL_TO_MOVE: set[str] = set()
 
 
 def imported_modules(*statements):

@@ -123,13 +123,13 @@ def test_scores_depend_neither_on_other_samples_nor_on_the_order(apart):
 
 
 @pytest.mark.parametrize("metric", ["euclidean", "inner_product"])
-def test_both_ways_to_search_agree(metric, monkeypatch):
+def test_both_ways_to_search_agree(metric, monkeypatch, hold_at_most):
     pytest.importorskip("faiss")
     rng = np.random.default_rng(0)
     queries, rows = (rng.normal(size=(n, 16)).astype(np.float32) for n in (50, 400))
     values, found = _neighbor_search.search_rows(queries, rows, 9, metric=metric)
     monkeypatch.setitem(sys.modules, "faiss", None)
-    monkeypatch.setattr(_neighbor_search, "_VALUES_PER_BATCH", 400 * 7)
+    hold_at_most(400 * 7)
     others = _neighbor_search.search_rows(queries, rows, 9, metric=metric)
     np.testing.assert_allclose(others[0], values, rtol=1e-5)
     np.testing.assert_array_equal(others[1], found)

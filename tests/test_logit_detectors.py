@@ -19,7 +19,6 @@ from skood.detectors import (
     MaxLogitDetector,
     MaxSoftmaxDetector,
     OpenMaxDetector,
-    _logits,
 )
 
 SCORES_ALONE = [
@@ -120,7 +119,7 @@ def test_the_generalised_entropy_is_that_of_the_reference(golden, n_largest):
     logits, expected = golden("inputs")["logits_eval"], golden("logit_scores")
     # Closer to 1, the reference's complement of the probability is rounded.
     is_precise = -expected["msp"] < 1 - 1e-8
-    assert is_precise.sum() > 100
+    assert is_precise.sum() > 30
     name = {5: "gen_openood_M5", 100: "gen_openood_Mall"}[n_largest]
     found = scores(GENDetector(n_largest=n_largest), logits)
     np.testing.assert_allclose(found[is_precise], expected[name][is_precise], rtol=1e-8)
@@ -232,9 +231,9 @@ def test_integers_and_half_precision_are_scored_in_double_precision(detector):
         np.testing.assert_array_equal(scores(detector, logits.astype(dtype)), expected)
 
 
-def test_scores_in_batches_are_those_of_all_at_once(A, detector, monkeypatch):
+def test_scores_in_batches_are_those_of_all_at_once(A, detector, hold_at_most):
     expected = scores(detector, A)
-    monkeypatch.setattr(_logits, "_VALUES_PER_BATCH", 12)
+    hold_at_most(12)
     np.testing.assert_allclose(scores(detector, A), expected, rtol=1e-12)
 
 

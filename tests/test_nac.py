@@ -11,7 +11,7 @@ from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
 
 from skood import Activations, PoolingReducer
-from skood.activations import LinearHead, PackedBits
+from skood.activations import Column, LinearHead, PackedBits
 from skood.detectors import NACDetector, _nac
 from skood.model_selection import OODKFold
 from skood.preprocessing import LayerSelector
@@ -29,9 +29,16 @@ def A():
     return Activations(layers, logits=head.logits(layers["relu2"]), head=head)
 
 
+def gradient(layer, values):
+    """The column of the gradients with respect to a layer."""
+    return Column(values, layer=layer, kind="gradient")
+
+
 def with_gradients(A, layers=("relu1", "relu2")):
     rng = np.random.default_rng(1)
-    gradients = {f"{name}:gradient": rng.normal(size=A[name].shape) for name in layers}
+    gradients = {
+        f"{name}:gradient": gradient(name, rng.normal(size=A[name].shape)) for name in layers
+    }
     return A.assign(gradients)
 
 
@@ -53,15 +60,15 @@ def reference(golden):
         return Activations(
             {
                 "conv": expected[f"conv_output_{split}"],
-                "conv:gradient": expected[f"conv_grad_{split}"],
+                "conv:gradient": gradient("conv", expected[f"conv_grad_{split}"]),
                 "fc": features,
-                "fc:gradient": expected[f"grad_features_{split}"],
+                "fc:gradient": gradient("fc", expected[f"grad_features_{split}"]),
             },
             logits=inputs[f"logits_{split}"][:n_samples],
             head=LinearHead(inputs["W"], inputs["b"], "fc"),
         )
 
-    return read("train", 450), read("eval", 400), expected
+    return read("train", 450), read("eval", 40), expected
 
 
 def published(expected, setting):
@@ -124,7 +131,7 @@ def test_states_on_edges_are_covered_as_in_the_reference(golden):
 
     def layers(states):
         signals = np.clip(logit(states.astype(np.float64)), -1e6, 1e6)
-        return Activations({"fc": signals, "fc:gradient": np.ones_like(signals)})
+        return Activations({"fc": signals, "slope": gradient("fc", np.ones_like(signals))})
 
     detector = NACDetector(n_bins=48, min_count=2, alpha=1).fit(layers(edge["nac_states"]))
     np.testing.assert_array_equal(detector.counts_["fc"].T, edge["nac_counts"][:48])
@@ -159,7 +166,8 @@ def test_coverage_with_gradients_is_that_of_a_brute_force(shape, n_bins, enough)
 
     def draw(n_samples):
         values = np.maximum(rng.normal(size=(n_samples, n_units)), 0)
-        return Activations({"fc": values, "fc:gradient": rng.normal(size=values.shape)})
+        slope = gradient("fc", rng.normal(size=values.shape))
+        return Activations({"fc": values, "fc:gradient": slope})
 
     def states(X):
         return expit(2.5 * X["fc"] * X["fc:gradient"])
@@ -223,7 +231,7 @@ def test_states_that_saturate_are_in_the_outer_bins(A):
 
 
 def test_gradients_of_the_layer_that_the_head_reads_are_computed(A):
-    explicit = A.assign({"relu2:gradient": gradients_of_head(A)}, head=None)
+    explicit = A.assign({"relu2:gradient": gradient("relu2", gradients_of_head(A))}, head=None)
     expected = NACDetector().fit(explicit)
     detector = NACDetector().fit(A)
     assert detector.gradient_layers_ == expected.gradient_layers_ == ("relu2",)
@@ -253,14 +261,34 @@ def test_gradients_of_the_network_come_first(A):
 
 def test_gradients_of_pooled_layers_belong_to_them(A):
     rng = np.random.default_rng(0)
-    maps = {"conv": rng.normal(size=(90, 5, 3, 3)), "conv:gradient": rng.normal(size=(90, 5, 3, 3))}
+    maps = {name: rng.normal(size=(90, 5, 3, 3)) for name in ("conv", "conv:gradient")}
     poolings = make_pipeline(PoolingReducer(["sum", "max"]), NACDetector(True)).fit(
-        Activations(maps)
+        Activations({**maps, "conv:gradient": gradient("conv", maps["conv:gradient"])})
     )
     assert poolings[-1].gradient_layers_ == ("conv:sum", "conv:max")
     summed = {name: values.sum(axis=(2, 3)) for name, values in maps.items()}
+    summed["conv:gradient"] = gradient("conv", summed["conv:gradient"])
     expected = NACDetector(True).fit(Activations(summed))
     np.testing.assert_array_equal(poolings[-1].counts_["conv:sum"], expected.counts_["conv"])
+
+
+def test_names_do_not_make_gradients(A):
+    """A layer that is called like a gradient is a layer, and a gradient may have any name."""
+    values = np.random.default_rng(0).normal(size=(90, 5))
+    named = A.assign({"relu1:gradient": values}, head=None)
+    assert NACDetector().fit(named).gradient_layers_ == ()
+    assert list(NACDetector().fit(named).counts_) == ["relu1", "relu2", "relu1:gradient"]
+    expected = NACDetector().fit(A.assign({"relu1:gradient": gradient("relu1", values)}))
+    renamed = NACDetector().fit(A.assign({"slope": gradient("relu1", values)}))
+    assert renamed.gradient_layers_ == ("relu1", "relu2")
+    np.testing.assert_array_equal(renamed.training_scores_, expected.training_scores_)
+
+
+def test_two_gradients_of_a_layer_are_refused(A):
+    X = with_gradients(A).assign({"other": gradient("relu1", A["relu1"])})
+    with pytest.raises(ValueError, match=r"Both 'relu1:gradient' and 'other' are gradients"):
+        NACDetector().fit(X)
+    assert NACDetector(False).fit(X).gradient_layers_ == ()
 
 
 def test_gradients_can_be_left_alone(A):
@@ -430,9 +458,9 @@ def test_maps_have_to_be_pooled_first():
 
 
 @pytest.mark.parametrize("gradients", ["auto", False])
-def test_batches_do_not_show(A, gradients, monkeypatch):
+def test_batches_do_not_show(A, gradients, hold_at_most):
     expected = NACDetector(gradients).fit(A)
-    monkeypatch.setattr(_nac, "_VALUES_PER_BATCH", 40)
+    hold_at_most(40)
     found = NACDetector(gradients).fit(A)
     np.testing.assert_array_equal(found.training_scores_, expected.training_scores_)
     np.testing.assert_array_equal(found.score_samples(A), expected.score_samples(A))

@@ -8,7 +8,7 @@ from sklearn.model_selection import GridSearchCV
 
 from skood import Activations
 from skood.activations import LinearHead
-from skood.detectors import NCIDetector, _head_detector
+from skood.detectors import NCIDetector
 from skood.model_selection import OODKFold
 
 
@@ -92,9 +92,9 @@ def test_the_prediction_is_that_of_the_logits(A):
     assert detector.score_samples(turned).mean() < detector.score_samples(A).mean()
 
 
-def test_batches_do_not_show(A, monkeypatch):
+def test_batches_do_not_show(A, hold_at_most):
     expected = NCIDetector().fit(A).score_samples(A)
-    monkeypatch.setattr(_head_detector, "_VALUES_PER_BATCH", 20)
+    hold_at_most(20)
     np.testing.assert_allclose(NCIDetector().fit(A).score_samples(A), expected, rtol=1e-12)
 
 

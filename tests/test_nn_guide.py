@@ -12,7 +12,7 @@ from sklearn.model_selection import GridSearchCV
 
 from skood import Activations
 from skood.activations import LinearHead
-from skood.detectors import NNGuideDetector, _head_detector, _neighbor_search, _nn_guide
+from skood.detectors import NNGuideDetector
 from skood.model_selection import OODKFold
 
 
@@ -117,10 +117,9 @@ def test_order_and_company_of_samples_do_not_matter(A):
     np.testing.assert_allclose(found, expected[[3, 50, 7]], rtol=1e-13)
 
 
-def test_batches_do_not_show(A, monkeypatch):
+def test_batches_do_not_show(A, hold_at_most):
     expected = NNGuideDetector(5).fit(A)
-    for module in (_head_detector, _nn_guide, _neighbor_search):
-        monkeypatch.setattr(module, "_VALUES_PER_BATCH", 100)
+    hold_at_most(100)
     found = NNGuideDetector(5).fit(A)
     np.testing.assert_allclose(found.training_scores_, expected.training_scores_, rtol=1e-13)
     np.testing.assert_allclose(found.score_samples(A), expected.score_samples(A), rtol=1e-13)

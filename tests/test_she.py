@@ -8,7 +8,7 @@ from sklearn.model_selection import GridSearchCV
 
 from skood import Activations
 from skood.activations import PackedBits
-from skood.detectors import SHEDetector, _she
+from skood.detectors import SHEDetector
 from skood.model_selection import OODKFold
 
 METRICS = ["inner_product", "cosine", "euclidean"]
@@ -154,10 +154,10 @@ def test_bits_are_zeros_and_ones():
 
 
 @pytest.mark.parametrize("metric", METRICS)
-def test_batches_do_not_show(data, metric, monkeypatch):
+def test_batches_do_not_show(data, metric, hold_at_most):
     A, y = data
     expected = SHEDetector(metric=metric).fit(A, y).score_samples(A)
-    monkeypatch.setattr(_she, "_VALUES_PER_BATCH", 70)
+    hold_at_most(70)
     found = SHEDetector(metric=metric).fit(A, y).score_samples(A)
     np.testing.assert_allclose(found, expected, rtol=1e-13)
 

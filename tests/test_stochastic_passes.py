@@ -15,6 +15,7 @@ from torch import nn
 from torch.utils.data import DataLoader
 
 from skood import ActivationExtractor, Activations, PoolingReducer
+from skood.activations import Column
 from skood.detectors import EnergyDetector, MCDropoutDetector
 from skood.extraction import ODIN
 from skood.preprocessing import LayerSelector
@@ -264,14 +265,21 @@ def test_perceptron_of_scikit_learn_is_refused():
         passes(network, vectors())
 
 
-def test_layer_of_the_network_with_the_same_name_is_refused():
+def test_layer_of_the_network_with_the_same_name_keeps_it():
     torch.manual_seed(0)
     network = nn.Sequential()
     for name, module in {"passes": nn.ReLU(), "drop": nn.Dropout(), "fc": nn.Linear(6, 3)}.items():
         network.add_module(name, module)
-    with pytest.raises(ValueError, match="the network has one of this name"):
-        passes(network, vectors(), layers="passes")
-    assert passes(network, vectors(), layers="drop").shape == (11, 5, 3)
+    extractor = ActivationExtractor(network, ["passes"], n_passes=5, random_state=0)
+    A = extractor.fit_transform(vectors())
+    assert A.layer_shapes == {"passes": (6,), "passes_2": (5, 3)}
+    assert [column.kind for column in A.columns if column.role == "layer"] == ["value", "pass"]
+    assert_array_equal(A["passes"], np.maximum(vectors(), 0))
+    assert_array_equal(A["passes_2"], passes(network, vectors(), layers="drop"))
+    alone = Activations({"any": Column(A["passes_2"], kind="pass")})
+    expected = MCDropoutDetector("variance").fit(alone)
+    detector = MCDropoutDetector("variance").fit(A)
+    assert_array_equal(detector.training_scores_, expected.training_scores_)
 
 
 @pytest.mark.parametrize("n_passes", [0, 2.5])

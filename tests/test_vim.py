@@ -10,7 +10,7 @@ from sklearn.pipeline import make_pipeline
 
 from skood import Activations
 from skood.activations import LinearHead
-from skood.detectors import ViMDetector, _head_detector
+from skood.detectors import ViMDetector
 from skood.model_selection import OODKFold
 from skood.preprocessing import LayerSelector
 
@@ -178,9 +178,9 @@ def test_equal_rows_of_weights_do_no_harm():
 # As a detector
 
 
-def test_batches_do_not_show(A, monkeypatch):
+def test_batches_do_not_show(A, hold_at_most):
     expected = ViMDetector().fit(A)
-    monkeypatch.setattr(_head_detector, "_VALUES_PER_BATCH", 100)
+    hold_at_most(100)
     found = ViMDetector().fit(A)
     np.testing.assert_allclose(found.score_samples(A), expected.score_samples(A), rtol=1e-10)
     np.testing.assert_allclose(found.training_scores_, expected.training_scores_, rtol=1e-10)

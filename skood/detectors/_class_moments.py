@@ -5,10 +5,10 @@ from hashlib import blake2b
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.utils import gen_batches
+
+from .._batches import row_batches
 
 _MULTIPLIER = np.uint64(0x9E3779B97F4A7C15)
-_VALUES_PER_BATCH = 2**18
 
 
 @dataclass
@@ -75,7 +75,7 @@ def hash_rows(rows: NDArray, asked: NDArray) -> NDArray[np.uint64]:
     digests = [blake2b(str(label).encode(), digest_size=8).digest() for label in labels]
     hashes = np.frombuffer(b"".join(digests), dtype="<u8").astype(np.uint64)[codes]
     weights = np.random.default_rng(0).integers(2**63, size=rows.shape[1], dtype=np.uint64)
-    for batch in gen_batches(len(rows), max(1, _VALUES_PER_BATCH // rows.shape[1])):
+    for batch in row_batches(*rows.shape):
         # Adding 0 makes a zero of -0.
         values = np.ascontiguousarray(rows[batch], dtype=np.float64) + 0.0
         hashes[batch] += _scramble(values.view(np.uint64)) @ (2 * weights + np.uint64(1))

@@ -7,9 +7,10 @@ from scipy.spatial.distance import cdist
 from sklearn.base import clone
 from sklearn.cluster import KMeans, MiniBatchKMeans
 from sklearn.metrics import pairwise_distances, silhouette_score
-from sklearn.utils import gen_batches, resample
+from sklearn.utils import resample
 from sklearn.utils.validation import check_is_fitted
 
+from .._batches import row_batches
 from .._classes import lookup_classes
 from .._sklearn import Interval, StrOptions
 from .._values import SQUARABLE
@@ -21,8 +22,6 @@ _SILHOUETTE_SAMPLES = 3_000
 """Of how many samples "auto" computes silhouettes, which needs the distances of all pairs."""
 _KMEANS_SAMPLES = 10_000
 """Up to how many samples plain k-means is the default."""
-_VALUES_PER_BATCH = 2**20
-"""Bounds the values that are held as 64-bit floats at a time when distances are computed."""
 
 
 class ClusterDistanceDetector(BaseOneClassDetector):
@@ -337,7 +336,7 @@ def _candidates(sample):
 def _count_distinct(matrix, *, at_most):
     """Number of distinct rows, counted no further than ``at_most``."""
     distinct = matrix[:0]
-    for rows in gen_batches(len(matrix), 1000):
+    for rows in row_batches(len(matrix), matrix.shape[1]):
         distinct = np.unique(np.concatenate([distinct, matrix[rows]]), axis=0)
         if len(distinct) >= at_most:
             return at_most
@@ -361,7 +360,7 @@ def _nearest(X, centers):
     """Nearest centre of each sample, the first one on ties, and the distance to it."""
     labels = np.empty(len(X), dtype=np.intp)
     distances = np.empty(len(X))
-    for rows in gen_batches(len(X), max(1, _VALUES_PER_BATCH // max(centers.shape))):
+    for rows in row_batches(len(X), max(centers.shape)):
         # Not from the expanded square, whose rounding leaves a sample on its centre off it, and
         # depends on the other samples of the batch.
         to_all = cdist(np.asarray(X[rows], dtype=np.float64), centers)

@@ -3,9 +3,9 @@
 from numbers import Integral, Real
 
 import numpy as np
-from sklearn.utils import gen_batches
 from sklearn.utils.validation import check_is_fitted, column_or_1d
 
+from .._batches import row_batches
 from .._classes import check_class_labels, find_classes, lookup_classes
 from .._fit_context import fit_context, unchanged_on_failure
 from .._marks import in_distribution_rows, take_rows
@@ -14,9 +14,6 @@ from .._validation import ARRAY_LAYER
 from .._values import SQUARABLE, below_all
 from ._base import BaseOneClassDetector
 from ._class_moments import Moments, Samples, Seen, hash_rows
-
-_VALUES_PER_BATCH = 2**16
-"""Bounds the activations that are held as 64-bit floats at a time."""
 
 
 class GaussianActivationDetector(BaseOneClassDetector):
@@ -270,7 +267,7 @@ class GaussianActivationDetector(BaseOneClassDetector):
         stored = self._seen.stored
         position, has_gaussian = find_classes(stored.asked, self.class_labels_)
         scores = np.empty(len(stored.rows))
-        for rows in self._batches(len(scores)):
+        for rows in row_batches(len(scores), 2 * self.n_features_in_):
             samples = np.asarray(stored.rows[rows], dtype=np.float64)
             inside = self._log_densities(samples, position[rows])
             left_out = self._left_out_log_densities(samples, position[rows])
@@ -282,14 +279,11 @@ class GaussianActivationDetector(BaseOneClassDetector):
         asked = lookup_classes(self, X, by_class=self._by_class)
         position, has_gaussian = find_classes(asked, self.class_labels_)
         scores = np.empty(len(X))
-        for rows in self._batches(len(X)):
+        for rows in row_batches(len(X), 2 * self.n_features_in_):
             samples = np.asarray(X[rows], dtype=np.float64)
             scores[rows] = self._log_densities(samples, position[rows])
         scores[~has_gaussian] = self._unknown_class_score
         return scores
-
-    def _batches(self, n_samples):
-        return gen_batches(n_samples, max(1, _VALUES_PER_BATCH // self.n_features_in_))
 
     def _log_densities(self, samples, position):
         return _log_densities(samples - self.means_[position], self.variances_[position])

@@ -6,6 +6,7 @@ import numpy as np
 from sklearn.utils.validation import check_is_fitted
 
 from .._classes import check_class_labels, find_classes, lookup_classes
+from .._estimator_checks import LEFT_OUT, failed_outlier_checks
 from .._validation import check_activations
 from .._values import SQUARABLE, below_all
 from ._base import BaseOneClassDetector
@@ -193,6 +194,9 @@ class GramDetector(BaseOneClassDetector):
 
     def _score_samples(self, X):
         return self._reject_unknown((self._layer_scores(X) / self.mean_deviations_).sum(axis=1))
+
+    def _expected_failed_checks(self) -> dict[str, str]:
+        return failed_outlier_checks(LEFT_OUT)
 
 
 def _checked_powers(powers):

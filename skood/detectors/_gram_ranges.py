@@ -7,10 +7,10 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from .._batches import row_batches
+
 Floats = NDArray[np.float64]
 
-_VALUES_PER_BATCH = 2**18
-"""Bounds the activations, and the row sums, that are held as 64-bit floats at a time."""
 _EPS = 1e-6
 """The authors' addition to a bound before it divides: many bounds are 0 after a ReLU."""
 
@@ -95,9 +95,8 @@ class GramRanges:
         """Numbers of some rows at a time, in the order given, and their row sums."""
         n_channels = layer.shape[1]
         n_values = max(int(np.prod(layer.shape[1:])), len(self._powers) * n_channels)
-        batch_size = max(1, _VALUES_PER_BATCH // n_values)
-        for start in range(0, len(order), batch_size):
-            rows = order[start : start + batch_size]
+        for batch in row_batches(len(order), n_values):
+            rows = order[batch]
             maps = np.asarray(layer[rows], dtype=np.float64)
             yield rows, gram_row_sums(maps.reshape(len(rows), n_channels, -1), self._powers)
 

@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .._classes import check_class_labels, lookup_classes
+from .._estimator_checks import FEW_PATTERNS, failed_outlier_checks
 from .._fit_context import fit_context
 from .._marks import in_distribution_rows, take_rows
 from .._patterns import PackedBits, build_stores, nearest_of_class, pack_layers
@@ -251,6 +252,16 @@ class HammingNAPDetector(StoredSamplesMixin, BaseOneClassDetector):
 
     def _stored_labels(self):
         return self._seen.kept if self._by_class else None
+
+    def _expected_failed_checks(self) -> dict[str, str]:
+        if not self.break_ties:
+            return failed_outlier_checks(FEW_PATTERNS)
+        if self.tau is not None:
+            return failed_outlier_checks(
+                "A threshold that is given as a distance rejects no training sample of the check: "
+                "each is at distance 0 from itself."
+            )
+        return {}
 
 
 @dataclass

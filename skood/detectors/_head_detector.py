@@ -3,15 +3,12 @@
 from abc import abstractmethod
 
 import numpy as np
-from sklearn.utils import gen_batches
 
-from .._head import check_head_input, head_features
+from .._batches import row_batches
+from .._head import head_features, validate_head_input
 from .._values import SQUARABLE
 from ._base import BaseOneClassDetector
 from ._row_lengths import row_lengths
-
-_VALUES_PER_BATCH = 2**18
-"""Bounds the features that are held as 64-bit floats at a time, so that they stay in cache."""
 
 
 class HeadDetector(BaseOneClassDetector):
@@ -25,7 +22,7 @@ class HeadDetector(BaseOneClassDetector):
     _sizes_of_values = (0.0, SQUARABLE[1])
 
     def _validate(self, X, *, reset):
-        return check_head_input(self, X, reset=reset, ensure_min_classes=self._min_classes)
+        return validate_head_input(self, X, reset=reset, ensure_min_classes=self._min_classes)
 
     def _score_samples(self, X):
         scores = np.empty(len(X))
@@ -39,10 +36,10 @@ class HeadDetector(BaseOneClassDetector):
 
 
 def float64_batches(X):
-    """Iterate over row slices of what ``check_head_input`` gave, their features and logits."""
+    """Iterate over row slices of what ``validate_head_input`` gave, their features and logits."""
     features, logits = head_features(X), X.logits
     widest = max(features.shape[1], logits.shape[1])
-    for rows in gen_batches(len(X), max(1, _VALUES_PER_BATCH // widest)):
+    for rows in row_batches(len(X), widest):
         yield rows, np.asarray(features[rows], dtype=np.float64), logits[rows]
 
 

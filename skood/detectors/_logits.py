@@ -5,16 +5,13 @@ from numbers import Real
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.utils import gen_batches
 
+from .._batches import row_batches
 from .._sklearn import Interval
 from .._validation import ARRAY_LAYER, check_activations
 from .._values import ON_LOGITS
 from ..activations import Activations
 from ._base import BaseOneClassDetector
-
-_VALUES_PER_BATCH = 2**14
-"""How many logits are scored at a time: few enough for a processor's cache."""
 
 
 def logits_of(X: Activations) -> NDArray[np.float64]:
@@ -67,7 +64,7 @@ class LogitDetector(BaseOneClassDetector):
     def _score_samples(self, X):
         logits = X["logits" if "logits" in X else ARRAY_LAYER]
         scores = np.empty(len(logits))
-        for rows in gen_batches(len(logits), max(1, _VALUES_PER_BATCH // logits.shape[1])):
+        for rows in row_batches(*logits.shape):
             scores[rows] = self._score_logits(np.asarray(logits[rows], dtype=np.float64))
         return scores
 

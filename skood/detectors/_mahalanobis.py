@@ -7,6 +7,7 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.utils.validation import check_is_fitted
 
 from .._classes import lookup_classes
+from .._estimator_checks import failed_outlier_checks
 from .._fit_context import fit_context
 from .._sklearn import HasMethods
 from .._values import SQUARABLE
@@ -239,6 +240,13 @@ class MahalanobisDetector(BaseOneClassDetector):
 
     def _score_samples(self, X):
         return self._layer_scores(X) @ self.layer_weights_
+
+    def _expected_failed_checks(self) -> dict[str, str]:
+        if not self.relative:
+            return {}
+        return failed_outlier_checks(
+            "A relative distance needs several classes, and the check gives no labels."
+        )
 
 
 def _score(squared_distances):

@@ -2,13 +2,15 @@
 
 import numpy as np
 from scipy.special import xlog1py, xlogy
-from sklearn.utils import gen_batches
 
+from .._batches import row_batches
+from .._column import usual_name
+from .._layer_names import find_passes
 from .._sklearn import StrOptions
 from .._validation import check_activations
 from ..activations import Activations
 from ._base import BaseOneClassDetector
-from ._logits import _VALUES_PER_BATCH, below_largest
+from ._logits import below_largest
 
 
 class MCDropoutDetector(BaseOneClassDetector):
@@ -21,8 +23,9 @@ class MCDropoutDetector(BaseOneClassDetector):
     ----------
     statistic : {"entropy", "mutual_information", "variation_ratio", "variance"}, default="entropy"
         Measure of uncertainty; see the notes.
-    layer : str, default="passes"
-        Layer with the logits of the passes, of shape (n_samples, n_passes, n_classes).
+    layer : str, default=None
+        Layer with the logits of the passes, of shape (n_samples, n_passes, n_classes). By default
+        the column of the kind "pass", or else the layer "passes".
     false_alarm_rate : float in (0, 0.5], default=0.05
         Share of the in-distribution training samples that the threshold rejects.
 
@@ -89,10 +92,10 @@ class MCDropoutDetector(BaseOneClassDetector):
     _parameter_constraints: dict = {
         **BaseOneClassDetector._parameter_constraints,
         "statistic": [StrOptions({"entropy", "mutual_information", "variation_ratio", "variance"})],
-        "layer": [str],
+        "layer": [str, None],
     }
 
-    def __init__(self, statistic="entropy", *, layer="passes", false_alarm_rate=0.05):
+    def __init__(self, statistic="entropy", *, layer=None, false_alarm_rate=0.05):
         super().__init__(false_alarm_rate=false_alarm_rate)
         self.statistic = statistic
         self.layer = layer
@@ -107,22 +110,29 @@ class MCDropoutDetector(BaseOneClassDetector):
 
     def _passes_or_logits(self, X):
         """The one layer to read; others may stay on disk."""
-        if self.layer not in X:
+        layer = self._layer_of_passes(X)
+        if layer not in X:
             if X.logits is None or self.statistic != "entropy":
                 raise ValueError(
                     f"MCDropoutDetector with statistic={self.statistic!r} found no layer "
-                    f"{self.layer!r} in {X!r}: extract it with "
+                    f"{layer!r} in {X!r}: extract it with "
                     "ActivationExtractor(network, n_passes=...). The logits can replace it for "
                     "statistic='entropy' alone."
                 )
             return X.replace({"logits": X.logits})
-        shape = X.layer_shapes[self.layer]
+        shape = X.layer_shapes[layer]
         if len(shape) != 2:
             raise ValueError(
-                f"Layer {self.layer!r} must have shape (n_samples, n_passes, n_classes), got "
+                f"Layer {layer!r} must have shape (n_samples, n_passes, n_classes), got "
                 f"{(len(X), *shape)}: extract it with ActivationExtractor(network, n_passes=...)."
             )
-        return X.replace({self.layer: X[self.layer]})
+        return X[[layer]]
+
+    def _layer_of_passes(self, X):
+        if self.layer is not None:
+            return self.layer
+        column = find_passes(X)
+        return usual_name("", "pass") if column is None else column.name
 
     def _fit(self, X, y):
         """Nothing to learn: the score depends on the sample alone."""
@@ -134,8 +144,7 @@ class MCDropoutDetector(BaseOneClassDetector):
             logits = logits[:, np.newaxis]
         statistic = _STATISTICS[self.statistic]
         scores = np.empty(len(logits))
-        n_rows = max(1, _VALUES_PER_BATCH // (logits.shape[1] * logits.shape[2]))
-        for rows in gen_batches(len(logits), n_rows):
+        for rows in row_batches(len(logits), logits.shape[1] * logits.shape[2]):
             # By subtraction, so that no uncertainty is 0 and not -0.
             scores[rows] = 0.0 - statistic(np.asarray(logits[rows], dtype=np.float64))
         return scores

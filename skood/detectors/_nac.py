@@ -4,18 +4,16 @@ from numbers import Integral, Real
 
 import numpy as np
 from scipy.special import logit
-from sklearn.utils import gen_batches
 
-from .._head import checked_logits
+from .._batches import row_batches
+from .._head import float64_logits
+from .._layer_names import gradient_names, layer_columns
 from .._logits import uniform_kl_gradient
 from .._sklearn import Interval, RealNotInt, StrOptions, validate_parameter_constraints
 from .._values import SQUARABLE
 from ..activations import LinearHead
-from ..extraction._gradients import is_gradient, owner_of
 from ._base import BaseOneClassDetector
 
-_VALUES_PER_BATCH = 2**19
-"""Bounds the states that are held as 64-bit floats at a time."""
 _EDGE_CURVATURE = np.sqrt(1000.0)
 """How much narrower the authors' bins are at a state of 0.5 than at 0 and 1."""
 _LEAST_DEVIATION = 1e-10
@@ -91,8 +89,8 @@ class NACDetector(BaseOneClassDetector):
     Notes
     -----
     With gradients the state is ``sigmoid(alpha * activation * gradient)``, where the gradient is
-    that of ``KL(uniform || softmax(logits))`` with respect to the unit. The gradients of the layer
-    "relu1" are the layer "relu1:gradient" of ``X``. Where ``X`` has no such layer for what the head
+    that of ``KL(uniform || softmax(logits))`` with respect to the unit. It is the column of ``X``
+    of the kind "gradient", of the same layer and pooling. Where ``X`` has none for what the head
     reads, but carries the head, they are ``(softmax(logits) - 1 / n_classes) @ weight``.
 
     Without gradients the state is the sigmoid of the activation less its mean, divided by its
@@ -171,7 +169,7 @@ class NACDetector(BaseOneClassDetector):
         return super().fit(X, y)
 
     def _fit(self, X, y):
-        layers = [name for name in X.layer_names if not is_gradient(name)]
+        layers = [str(column.name) for column in layer_columns(X) if column.kind != "gradient"]
         if not layers:
             raise ValueError(f"NACDetector needs a layer beside gradients, but got {X!r}.")
         self._find_gradients(X, layers)
@@ -187,7 +185,8 @@ class NACDetector(BaseOneClassDetector):
             is_plain = name in self._standards
             edges = np.linspace(0, 1, n_bins[name] + 1) if is_plain else _edges(n_bins[name])
             self._coverages[name] = _Coverage(X.layer_shapes[name][0], edges, enough)
-        for _, part in _batches(X):
+        for rows in row_batches(*X.shape):
+            part = X[rows]
             for name, coverage in self._coverages.items():
                 coverage.count(self._signals(part, name))
         self.counts_ = {name: coverage.counts for name, coverage in self._coverages.items()}
@@ -198,9 +197,7 @@ class NACDetector(BaseOneClassDetector):
         self._gradient_names = {}
         known: set[str] = set()
         if self.gradients:
-            self._gradient_names = {
-                owner_of(name): name for name in X.layer_names if is_gradient(name)
-            }
+            self._gradient_names = gradient_names(X)
             known.update(self._gradient_names)
             of_head = _layer_of_head(X, layers)
             if of_head is not None and of_head not in known:
@@ -237,7 +234,7 @@ class NACDetector(BaseOneClassDetector):
     def _gradients(self, part, name):
         if name in self._gradient_names:
             return np.asarray(part[self._gradient_names[name]], dtype=np.float64)
-        logits = checked_logits(self, part, self.head_)
+        logits = float64_logits(self, part, self.head_)
         return uniform_kl_gradient(logits) @ self.head_.weight.astype(np.float64)
 
     def _score_samples(self, X):
@@ -248,7 +245,8 @@ class NACDetector(BaseOneClassDetector):
 
     def _mean_coverage(self, X, *, but_itself=False):
         scores = np.empty(len(X))
-        for rows, part in _batches(X):
+        for rows in row_batches(*X.shape):
+            part = X[rows]
             by_layer = [
                 coverage.of(self._signals(part, name), but_itself=but_itself)
                 for name, coverage in self._coverages.items()
@@ -313,16 +311,11 @@ def _standard(X, name):
     """Mean and standard deviation of each unit of a layer."""
 
     def mean_of(function):
-        parts = (np.asarray(part[name], dtype=np.float64) for _, part in _batches(X[[name]]))
+        batches = row_batches(len(X), X.layer_shapes[name][0])
+        parts = (np.asarray(X[rows][name], dtype=np.float64) for rows in batches)
         return sum(function(values).sum(axis=0) for values in parts) / len(X)
 
     mean = mean_of(np.asarray)
     deviation = np.sqrt(mean_of(lambda values: np.square(values - mean)))
     usual = np.maximum(np.abs(mean), deviation.max() or 1.0)
     return mean, np.maximum(deviation, _LEAST_DEVIATION * usual)
-
-
-def _batches(X):
-    """Slices of rows, and these rows of ``X``."""
-    for rows in gen_batches(len(X), max(1, _VALUES_PER_BATCH // X.shape[1])):
-        yield rows, X[rows]

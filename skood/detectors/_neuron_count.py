@@ -1,16 +1,15 @@
 """How many neurons a sample activates, and how often these were active in training."""
 
 import numpy as np
-from sklearn.utils import check_array, gen_batches
+from sklearn.utils import check_array
 
+from .._batches import row_batches
+from .._estimator_checks import failed_outlier_checks
 from .._sklearn import StrOptions
 from .._validation import ARRAY_LAYER
 from .._warnings import warn_user
 from ..activations import PackedBits
 from ._base import BaseOneClassDetector
-
-_VALUES_PER_BATCH = 2**18
-"""Bounds the values that are held as 64-bit floats at a time, so that they stay in cache."""
 
 
 class NeuronCountDetector(BaseOneClassDetector):
@@ -194,6 +193,14 @@ class NeuronCountDetector(BaseOneClassDetector):
             return -np.abs(statistic - self.median_)
         return statistic if self.statistic == "mean_activation_count" else -statistic
 
+    def _expected_failed_checks(self) -> dict[str, str]:
+        if self.two_sided or self.statistic == "mean_activation_count":
+            return {}
+        return failed_outlier_checks(
+            "The data of the check have two neurons, of which none, one or both are active: no "
+            "threshold rejects only a few samples."
+        )
+
 
 def _check_counts(counts, name, shape):
     described = f"activation_counts of layer {name!r}"
@@ -227,6 +234,6 @@ def _sum_over_active(X, weights):
 
 def _active_batches(layer):
     """Yield batches of rows, and which neurons are active in them."""
-    for rows in gen_batches(len(layer), max(1, _VALUES_PER_BATCH // max(1, layer.shape[1]))):
+    for rows in row_batches(*layer.shape):
         batch = layer[rows]
         yield rows, batch.unpack() if isinstance(batch, PackedBits) else batch > 0

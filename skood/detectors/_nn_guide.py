@@ -4,8 +4,9 @@ from numbers import Integral, Real
 
 import numpy as np
 from scipy.special import logsumexp
-from sklearn.utils import check_random_state, gen_batches
+from sklearn.utils import check_random_state
 
+from .._batches import row_batches
 from .._head import head_features
 from .._sklearn import Interval
 from .._warnings import warn_user
@@ -14,8 +15,6 @@ from ._neighbor_search import search_rows
 from ._row_lengths import row_lengths
 from ._stored_samples import StoredSamplesMixin, pad_neighbors
 
-_VALUES_PER_BATCH = 2**16
-"""Bounds the training features that are held as 64-bit floats at a time."""
 _SPARE_CANDIDATES = 8
 """How many more rows than asked for are compared in double precision."""
 
@@ -219,8 +218,7 @@ class NNGuideDetector(StoredSamplesMixin, HeadDetector):
     def _guidance(self, directions, found):
         """Cosine with each of the stored samples found, times its energy."""
         guidance = np.empty(found.shape)
-        per_sample = found.shape[1] * directions.shape[1]
-        for batch in gen_batches(len(found), max(1, _VALUES_PER_BATCH // per_sample)):
+        for batch in row_batches(len(found), found.shape[1] * directions.shape[1]):
             features = self._features[found[batch]].astype(np.float64, copy=False)
             guidance[batch] = np.einsum("snf,sf->sn", features, directions[batch])
         return guidance * self._factors[found]

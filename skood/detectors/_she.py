@@ -1,17 +1,14 @@
 """Similarity with the mean activations of the predicted class."""
 
 import numpy as np
-from sklearn.utils import gen_batches
 
+from .._batches import row_batches
 from .._classes import check_class_labels, find_classes, lookup_classes
 from .._sklearn import StrOptions
 from .._values import SQUARABLE, below_all
 from .._warnings import warn_user
 from ._base import BaseOneClassDetector
 from ._row_lengths import row_lengths
-
-_VALUES_PER_BATCH = 2**16
-"""Bounds the activations that are held as 64-bit floats at a time."""
 
 
 class SHEDetector(BaseOneClassDetector):
@@ -165,7 +162,7 @@ class SHEDetector(BaseOneClassDetector):
         asked = lookup_classes(self, X, by_class=self._by_class)
         position, has_pattern = find_classes(asked, self.class_labels_)
         scores = np.empty(len(X))
-        for rows in gen_batches(len(X), max(1, _VALUES_PER_BATCH // X.shape[1])):
+        for rows in row_batches(*X.shape):
             samples = np.asarray(X[rows], dtype=np.float64)
             scores[rows] = self._similarity(samples, self.patterns_[position[rows]])
         return scores, has_pattern

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.base import clone
-from sklearn.utils import gen_batches
 from sklearn.utils.extmath import row_norms
 
+from .._batches import row_batches
 from ._row_lengths import unit_rows
 
 Floats = NDArray[np.float64]
 
-_VALUES_PER_BATCH = 2**21
-"""Bounds the values that are held as 64-bit floats at a time."""
 _LEAST_REMAINING = 1e-6
 """Share of a row's variance in the others below which they are taken to have none there."""
 
@@ -123,8 +122,8 @@ class TiedGaussian:
             )
         return squares.min(axis=1) * (n_rows - 1) / n_rows
 
-    def _batches(self, rows: NDArray) -> Any:
-        return gen_batches(len(rows), max(1, _VALUES_PER_BATCH // max(self.means.shape)))
+    def _batches(self, rows: NDArray) -> Iterator[slice]:
+        return row_batches(len(rows), 2 * max(self.means.shape), are_products=True)
 
     def _prepare(self, rows: NDArray) -> Floats:
         rows = np.asarray(rows, dtype=np.float64)

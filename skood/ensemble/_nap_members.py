@@ -9,12 +9,12 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from .._column import usual_name
+from .._layer_names import layer_columns
 from .._patterns import PackedBits, PatternStore, build_stores, nearest_of_class, quantile_bits
+from .._pooling import pool
 from ..activations import Activations
-from ..preprocessing import PoolingReducer
 from ._nap_configuration import choose_threshold
-
-POOLINGS = ("max", "avg", "sum", "flatten")
 
 
 @dataclass(frozen=True)
@@ -34,36 +34,39 @@ class Source:
 
     layer: str
     pooling: str
-    name: str  # of the layer of Activations that it is made from
+    name: str  # of the column that it is made from
+    unit_axis: int = 1
 
     def values(self, X: Activations) -> NDArray:
         """Pooled activations of shape (n_samples, n_units)."""
-        layers = {self.name: np.asarray(X[self.name])}
-        return PoolingReducer(self.pooling).pool_layers(layers)[self.name]
+        return pool(np.moveaxis(np.asarray(X[self.name]), self.unit_axis, 1), self.pooling)
 
     def key(self, X: Activations) -> tuple[str, str]:
-        """Tells what gives other values; without spatial axes, all poolings give the same."""
+        """What decides the values; without spatial axes, all poolings give the same."""
         has_space = len(X.layer_shapes[self.name]) > 1
         return (self.name, self.pooling if has_space else "any")
 
     def width(self, X: Activations) -> int:
         """Number of units after pooling."""
         shape = X.layer_shapes[self.name]
-        return int(np.prod(shape)) if self.pooling == "flatten" else shape[0]
+        return int(np.prod(shape)) if self.pooling == "flatten" else shape[self.unit_axis - 1]
 
 
 def sources_by_layer(X: Activations, poolings: Sequence[str]) -> list[list[Source]]:
     """One list of sources a layer, in forward order and in the order of ``poolings``.
 
-    A two-dimensional layer "conv:max" is the layer "conv", pooled before.
+    A column that was pooled before, in one of these ways, stands for that pooling of its layer.
     """
     layers: dict[str, list[Source]] = {}
-    for name, shape in X.layer_shapes.items():
-        layer, _, pooling = name.rpartition(":")
-        if layer and pooling in poolings and len(shape) == 1:
+    for column in layer_columns(X):
+        name = str(column.name)
+        pooling = column.pooling
+        if pooling is not None and pooling in poolings and len(column.shape) == 2:
+            layer = usual_name(str(column.layer), column.kind)
             layers.setdefault(layer, []).append(Source(layer, pooling, name))
         else:
-            layers.setdefault(name, []).extend(Source(name, p, name) for p in poolings)
+            of_layer = layers.setdefault(name, [])
+            of_layer.extend(Source(name, p, name, column.unit_axis) for p in poolings)
     order = {pooling: position for position, pooling in enumerate(poolings)}
     return [sorted(sources, key=lambda s: order[s.pooling]) for sources in layers.values()]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from math import prod
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -107,7 +107,7 @@ class ProgressionDisplay:
         feature: str = "distance",
         ax: Axes | None = None,
         **line_kw: Any,
-    ) -> ProgressionDisplay:
+    ) -> Self:
         """Draw the progression of samples that a detector follows through the layers.
 
         Parameters
@@ -164,7 +164,7 @@ class ProgressionDisplay:
         widths: ArrayLike | None = None,
         ax: Axes | None = None,
         **line_kw: Any,
-    ) -> ProgressionDisplay:
+    ) -> Self:
         """Draw one of the two tables that ``progression`` of a detector returns.
 
         Parameters
@@ -214,7 +214,7 @@ class ProgressionDisplay:
         *,
         percentiles: tuple[float, float] | None = (25, 75),
         **line_kw: Any,
-    ) -> ProgressionDisplay:
+    ) -> Self:
         """Draw the lines and bars.
 
         Parameters

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -106,7 +106,7 @@ class OODRocCurveDisplay:
         mark_tpr: float | None = None,
         ax: Axes | None = None,
         **line_kw: Any,
-    ) -> OODRocCurveDisplay:
+    ) -> Self:
         """Draw the ROC curves of fitted detectors.
 
         Parameters
@@ -162,7 +162,7 @@ class OODRocCurveDisplay:
         mark_tpr: float | None = None,
         ax: Axes | None = None,
         **line_kw: Any,
-    ) -> OODRocCurveDisplay:
+    ) -> Self:
         """Draw the ROC curves of scores.
 
         Parameters
@@ -205,7 +205,7 @@ class OODRocCurveDisplay:
 
     def plot(
         self, ax: Axes | None = None, *, mark_tpr: float | None = None, **line_kw: Any
-    ) -> OODRocCurveDisplay:
+    ) -> Self:
         """Draw the curves.
 
         Parameters

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -107,7 +107,7 @@ class SettingAccuracyDisplay:
         color_by: str = "layer",
         ax: Axes | None = None,
         **scatter_kw: Any,
-    ) -> SettingAccuracyDisplay:
+    ) -> Self:
         """Draw what a detector has tried, against its accuracies on test samples.
 
         Poolings that give the same patterns, of a layer without maps, are one setting.
@@ -169,7 +169,7 @@ class SettingAccuracyDisplay:
         chosen: ArrayLike | None = None,
         ax: Axes | None = None,
         **scatter_kw: Any,
-    ) -> SettingAccuracyDisplay:
+    ) -> Self:
         """Draw accuracies of settings, such as those of a search.
 
         Parameters
@@ -205,7 +205,7 @@ class SettingAccuracyDisplay:
         )
         return display.plot(ax, **scatter_kw)
 
-    def plot(self, ax: Axes | None = None, **scatter_kw: Any) -> SettingAccuracyDisplay:
+    def plot(self, ax: Axes | None = None, **scatter_kw: Any) -> Self:
         """Draw the points.
 
         Parameters

@@ -3,21 +3,16 @@
 from abc import ABCMeta, abstractmethod
 
 import numpy as np
-from sklearn.base import BaseEstimator, TransformerMixin
-from sklearn.utils.metaestimators import available_if
+from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_is_fitted
 
 from .._fit_context import fit_context
-from .._sklearn import check_feature_names_in
+from .._output import ActivationsOutputMixin
 from .._validation import ARRAY_LAYER, check_activations
 from ..activations import Activations
 
 
-def _fitted_on_table(estimator):
-    return not hasattr(estimator, "layer_shapes_") and getattr(estimator, "_n_dims", 2) == 2
-
-
-class LayerwiseTransformer(TransformerMixin, BaseEstimator, metaclass=ABCMeta):
+class LayerwiseTransformer(ActivationsOutputMixin, BaseEstimator, metaclass=ABCMeta):
     """Validate, then apply ``_transform`` to ``Activations``.
 
     An ordinary array is treated as one layer and comes back as an array.
@@ -68,23 +63,8 @@ class LayerwiseTransformer(TransformerMixin, BaseEstimator, metaclass=ABCMeta):
     def _transform(self, X):
         """Return the transformed Activations of validated Activations."""
 
-    # `set_output` wraps whatever has feature names in a data frame, Activations and maps too.
-    @available_if(_fitted_on_table)
-    def get_feature_names_out(self, input_features=None):
-        """Return the names of the features that ``transform`` gives for a 2-D array.
-
-        Parameters
-        ----------
-        input_features : array-like of str, default=None
-            Names of the input features; by default those seen in ``fit``.
-
-        Returns
-        -------
-        feature_names_out : ndarray of str
-            The names: those of the input.
-        """
-        check_is_fitted(self, "n_features_in_")
-        return check_feature_names_in(self, input_features)
+    def _returns_table(self):
+        return super()._returns_table() and getattr(self, "_n_dims", 2) == 2
 
     def __sklearn_is_fitted__(self):
         return hasattr(self, "n_features_in_")

@@ -4,19 +4,19 @@ from numbers import Integral, Real
 
 import numpy as np
 from sklearn.utils import assert_all_finite, check_array
-from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted
 
 from .._classes import class_columns
 from .._fit_context import fit_context
-from .._head import check_head_input
-from .._layer_names import check_layers_exist, find_layer
+from .._head import validate_head_input
+from .._labels import unknown_labels
+from .._layer_names import check_layers_exist, find_layer, gradient_names
 from .._marks import in_distribution_rows, take_rows
-from .._sklearn import Interval, StrOptions
+from .._output import returns_table
+from .._sklearn import Interval, StrOptions, available_if
 from .._validation import check_activations
-from ..activations import Activations, PackedBits, unknown_labels
-from ..extraction._gradients import gradient_name
-from ._base import LayerwiseTransformer, _fitted_on_table
+from ..activations import Activations, PackedBits
+from ._base import LayerwiseTransformer
 
 
 class NeuronSelector(LayerwiseTransformer):
@@ -36,8 +36,8 @@ class NeuronSelector(LayerwiseTransformer):
     importance : {"weight", "gradient"}, array-like or dict, default="weight"
         - "weight": weights of the head, for the layer that it reads.
         - "gradient": mean size of the gradient over the in-distribution training samples that are
-          predicted as the class, for each layer that comes with its gradient, as layer "relu1"
-          with "relu1:gradient".
+          predicted as the class, for each layer that comes with its gradient, a column of that
+          kind of the same layer.
         - dict of layer to array-like of shape (n_classes, n_units): importances of your own, by the
           name of the layer or its number in ``X``. An array-like alone is that of the only layer.
     by_prediction : bool, default=False
@@ -167,13 +167,14 @@ class NeuronSelector(LayerwiseTransformer):
             return self._given_importances(X)
         if self.importance == "gradient":
             return self._mean_gradients(X, y)
-        self.class_labels_ = np.asarray(check_head_input(self, X, reset=True).classes)
+        self.class_labels_ = np.asarray(validate_head_input(self, X, reset=True).classes)
         return {self.head_.input_layer: self.head_.weight.astype(np.float64)}
 
     def _mean_gradients(self, X, y):
         wanted_by = "NeuronSelector with importance='gradient'"
         layers = list(X.layer_names) if isinstance(X, Activations) else []
-        names = [name for name in layers if gradient_name(name) in layers]
+        gradients = gradient_names(X) if layers else {}
+        names = list(gradients)
         if not names:
             raise ValueError(
                 f"{wanted_by} needs layers with their gradients, as "
@@ -189,9 +190,9 @@ class NeuronSelector(LayerwiseTransformer):
         for number, label in enumerate(self.class_labels_):
             rows = np.flatnonzero(predictions == label)
             for name in names if len(rows) else []:
-                sizes = np.abs(X[rows][gradient_name(name)])
+                sizes = np.abs(X[rows][gradients[name]])
                 means[name][number] = sizes.mean(axis=0, dtype=np.float64)
-                assert_all_finite(means[name], input_name=f"layer {gradient_name(name)!r}")
+                assert_all_finite(means[name], input_name=f"layer {gradients[name]!r}")
         return means
 
     def _given_importances(self, X):
@@ -264,12 +265,12 @@ class NeuronSelector(LayerwiseTransformer):
         if not self.by_prediction and all(support.all() for support in self.support_.values()):
             return X
         numbers = self._predicted_numbers(X) if self.by_prediction else None
+        gradients = gradient_names(X)
         cut = {}
         for name, support in self.support_.items():
             own = None if numbers is None else self.class_support_[name][numbers][:, support]
-            for layer in (name, gradient_name(name)):
-                if layer in X:
-                    cut[layer] = _cut(X[layer], support, own)
+            for layer in filter(None, (name, gradients.get(name))):
+                cut[layer] = _cut(X[layer], support, own)
         reads = X.head and X.head.input_layer
         return X.assign(cut, head=None if reads is None or reads in cut else "keep")
 
@@ -315,8 +316,7 @@ class NeuronSelector(LayerwiseTransformer):
         support = self.support_[name]
         return np.flatnonzero(support) if indices else support.copy()
 
-    # `set_output` wraps whatever has feature names in a data frame, Activations too.
-    @available_if(_fitted_on_table)
+    @available_if(returns_table)
     def get_feature_names_out(self, input_features=None):
         """Return the names of the features that are kept of a 2-D array.
 
