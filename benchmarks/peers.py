@@ -138,7 +138,7 @@ def compare_methods(sizes: Sizes) -> tuple[list[Comparison], Table]:
     settings = (
         f"{sizes.n_scored} samples, {sizes.n_units} units, {sizes.n_classes} classes, of which all "
         "libraries get features and logits in single precision. skood scores in double precision. "
-        "pytorch-ood computes the logits anew where it asks for features; oodeel does so always, "
+        "pytorch-ood computes the logits anew where it reads features; oodeel does so always, "
         f"in batches of {OODEEL_BATCH}. Where another library is slow, a tenth is scored."
     )
     comparisons = [
