@@ -106,7 +106,7 @@ def check_extraction(network: nn.Sequential, images: Images) -> None:
         maps = network[:2](torch.from_numpy(images)).numpy()
     np.testing.assert_allclose(A["1:max"], maps.max(axis=(2, 3)), rtol=1e-4, atol=1e-5)
     np.testing.assert_allclose(A["1:avg"], maps.mean(axis=(2, 3)), rtol=1e-4, atol=1e-5)
-    assert len({name.partition(":")[0] for name in A.layer_names}) == 9
+    assert len({column.layer for column in A.columns if column.role == "layer"}) == 9
 
 
 def size_in_mib(A: Activations) -> float:
