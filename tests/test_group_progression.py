@@ -19,7 +19,6 @@ from sklearn.model_selection import (
 
 from skood import Activations, GroupProgressionDetector
 from skood.activations import PackedBits
-from skood.detectors import _pattern_groups
 from skood.model_selection import OODKFold
 
 # References
@@ -110,8 +109,8 @@ def lowest_and_highest(train, sample, k, left_out=None):
 
 
 @pytest.mark.parametrize("words_per_batch", [100, 2**22])
-def test_groups_agree_with_brute_force(monkeypatch, words_per_batch):
-    monkeypatch.setattr(_pattern_groups, "_WORDS_PER_BATCH", words_per_batch)
+def test_groups_agree_with_brute_force(hold_at_most, words_per_batch):
+    hold_at_most(words_per_batch)
     train, test = make_samples(60, seed=1), make_samples(12, seed=2)
     progression = GroupProgressionDetector(n_neighbors=7).fit(train).progression(test)
     for row in range(len(test)):
@@ -132,7 +131,7 @@ def test_training_samples_are_left_out_of_their_own_groups():
             assert (found[row] <= bounds[:, 1] + 1e-12).all()
 
 
-def test_a_sample_that_does_not_find_itself_among_equals_still_has_a_whole_group():
+def test_a_sample_with_many_equals_still_has_a_whole_group():
     same = Activations({"a": np.ones((40, 3))}, predictions=np.zeros(40, dtype=int))
     detector = GroupProgressionDetector(n_neighbors=5).fit(same)
     left_out = detector._groups.progression_left_out(same.predictions)

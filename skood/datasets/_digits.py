@@ -24,16 +24,6 @@ def load_digits_ood(held_out: ArrayLike = ..., *, return_X_y: Literal[True]) -> 
 def load_digits_ood(held_out: ArrayLike = ..., *, return_X_y: bool) -> Bunch | ImagesAndTarget: ...
 
 
-@overload
-def load_digits_ood(held_out: ArrayLike = ..., *, return_X_y: Literal[False] = ...) -> Bunch: ...
-
-
-@overload
-def load_digits_ood(
-    held_out: ArrayLike = ..., *, return_X_y: Literal[True]
-) -> tuple[NDArray[np.float32], NDArray[np.int64]]: ...
-
-
 @validate_params(
     {"held_out": ["array-like"], "return_X_y": ["boolean"]},
     prefer_skip_nested_validation=True,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from ._base import row_batches
+from .._batches import row_batches
 
 _N_SAMPLED = 2**15
 
@@ -37,8 +37,8 @@ def percentile_below(values: NDArray, percentile: float, axis: int | None = None
 def percentiles_of_products(weight: NDArray, scales: NDArray, percentile: float) -> NDArray:
     """``percentile_below(scale * weight, percentile)`` for each of many scales.
 
-    A random sample of the products tells nearly where the percentile is, so that only the few
-    products near it are put in order. The result is exact whatever the sample.
+    A random sample of the products estimates the percentile, so that only the few products near it
+    are sorted. The result is exact for any sample.
 
     Parameters
     ----------
@@ -72,7 +72,7 @@ def _position(n_values: int, percentile: float) -> int:
 
 
 def _bracket(sample: NDArray, percentile: float) -> tuple[float, float]:
-    """Two values that a percentile of what the sample is from lies between, almost surely."""
+    """Two values between which the percentile of the population lies, with high probability."""
     share = percentile / 100
     margin = 1 + 5 * np.sqrt(len(sample) * share * (1 - share))
     first, last = int(len(sample) * share - margin), int(len(sample) * share + margin)
@@ -88,7 +88,7 @@ def _value_at(
     """The product at a position in ascending order, quickly if it is within the bracket."""
     low, high = bracket
     n_below, near = 0, []
-    for rows in row_batches(weight):
+    for rows in row_batches(*weight.shape):
         products = scale * weight[rows]
         is_near = products >= low
         n_below += products.size - np.count_nonzero(is_near)
