@@ -28,15 +28,8 @@ def A():
 
 
 @pytest.mark.parametrize("k", [10, 50])
-def test_scores_are_those_of_the_reference(golden, k):
-    inputs, expected = golden("inputs"), golden("nci_fdbd_nnguide")
-    head = LinearHead(inputs["W"], inputs["b"], "fc")
-    train, test = (
-        Activations(
-            {"fc": inputs[f"features_{split}"]}, logits=inputs[f"logits_{split}"], head=head
-        )
-        for split in ("train", "eval")
-    )
+def test_scores_are_those_of_the_reference(golden, penultimate, k):
+    train, test, expected = penultimate("train"), penultimate("eval"), golden("nci_fdbd_nnguide")
     found = NNGuideDetector(n_neighbors=k).fit(train).score_samples(test)
     np.testing.assert_allclose(found, expected[f"openood_nnguide_k{k}"], rtol=1e-5)
     np.testing.assert_allclose(found, -expected[f"pytorch_ood_nnguide_k{k}"], rtol=1e-5)
