@@ -126,7 +126,7 @@ METHODS = [
     ),
     Method(
         "OpenMax",
-        OpenMaxDetector(learn_from="labels"),
+        OpenMaxDetector(group_by="label"),
         "logits",
         lambda library, samples: library.OpenMax(None, tailsize=20, alpha=3),
         is_slow=True,

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from hypothesis import settings
+from sklearn import config_context, set_config
 
 settings.register_profile("skood", max_examples=50, deadline=None, derandomize=True)
 settings.load_profile("skood")
@@ -21,3 +22,10 @@ def golden():
             return dict(arrays)
 
     return read
+
+
+@pytest.fixture
+def hold_at_most():
+    """Function that says how many 64-bit values may be held at a time, until the test ends."""
+    with config_context():
+        yield lambda n_values: set_config(working_memory=8 * n_values / 2**20)

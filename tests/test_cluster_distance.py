@@ -210,9 +210,9 @@ def test_clusters_that_are_nearest_to_no_sample_are_dropped():
     np.testing.assert_array_equal(detector.center_samples_, [1, 2])
 
 
-def test_batches_do_not_show(blobs, monkeypatch):
+def test_batches_do_not_show(blobs, hold_at_most):
     expected = quick(n_clusters=3).fit(blobs).score_samples(blobs)
-    monkeypatch.setattr(_cluster_distance, "_VALUES_PER_BATCH", 20)
+    hold_at_most(20)
     detector = quick(n_clusters=3).fit(blobs)
     np.testing.assert_array_equal(detector.score_samples(blobs), expected)
 

@@ -8,7 +8,7 @@ from scipy.special import logsumexp
 
 from skood import Activations
 from skood.activations import LinearHead
-from skood.detectors import COREDetector, EnergyDetector, _head_detector
+from skood.detectors import COREDetector, EnergyDetector
 
 
 def of(features, head):
@@ -148,11 +148,11 @@ def test_features_that_do_not_vary_give_finite_scores(features):
     assert np.isfinite(detector.score_samples(of(queries, head))).all()
 
 
-def test_batches_do_not_show(monkeypatch):
+def test_batches_do_not_show(hold_at_most):
     A = of(*problem(0))
     expected = COREDetector().fit(A)
     scores = expected.score_samples(A)
-    monkeypatch.setattr(_head_detector, "_VALUES_PER_BATCH", 20)
+    hold_at_most(20)
     detector = COREDetector().fit(A)
     np.testing.assert_allclose(detector.score_samples(A), scores, rtol=1e-11)
     np.testing.assert_allclose(detector.training_scores_, expected.training_scores_, rtol=1e-11)

@@ -9,7 +9,7 @@ from sklearn.model_selection import GridSearchCV
 
 from skood import Activations
 from skood.activations import LinearHead
-from skood.detectors import GradNormDetector, _head_detector
+from skood.detectors import GradNormDetector
 from skood.model_selection import OODKFold
 
 
@@ -22,7 +22,7 @@ def A():
 
 
 def scores(A, temperature=1.0):
-    return GradNormDetector(temperature).fit(A).score_samples(A)
+    return GradNormDetector(temperature=temperature).fit(A).score_samples(A)
 
 
 # References
@@ -116,9 +116,9 @@ def test_the_score_of_a_sample_does_not_depend_on_the_training_samples(A):
     )
 
 
-def test_batches_do_not_show(A, monkeypatch):
+def test_batches_do_not_show(A, hold_at_most):
     expected = scores(A)
-    monkeypatch.setattr(_head_detector, "_VALUES_PER_BATCH", 20)
+    hold_at_most(20)
     np.testing.assert_allclose(scores(A), expected, rtol=1e-14)
 
 
@@ -136,14 +136,16 @@ def test_the_temperature_can_be_searched(A):
     ).fit(A, y)
     assert len(set(search.cv_results_["mean_test_score"])) > 1
     fresh = GradNormDetector(**search.best_params_).fit(A, y)
-    refitted = GradNormDetector(7.0).fit(A[::2]).set_params(**search.best_params_).fit(A, y)
+    refitted = (
+        GradNormDetector(temperature=7.0).fit(A[::2]).set_params(**search.best_params_).fit(A, y)
+    )
     assert search.best_estimator_.offset_ == refitted.offset_ == fresh.offset_
 
 
 @pytest.mark.parametrize("temperature", [0, -1.0, None])
 def test_a_temperature_has_to_be_positive(A, temperature):
     with pytest.raises(ValueError, match="temperature"):
-        GradNormDetector(temperature).fit(A)
+        GradNormDetector(temperature=temperature).fit(A)
 
 
 def test_one_class_has_no_gradient(A):

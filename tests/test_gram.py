@@ -11,7 +11,7 @@ from sklearn.model_selection import GridSearchCV
 
 from skood import Activations
 from skood.activations import PackedBits
-from skood.detectors import GramDetector, _gram_ranges
+from skood.detectors import GramDetector
 from skood.model_selection import OODKFold
 
 # References
@@ -263,12 +263,12 @@ def test_bits_are_zeros_and_ones():
     np.testing.assert_array_equal(GramDetector().fit(packed).training_scores_, expected)
 
 
-def test_batches_do_not_show(labelled, monkeypatch):
+def test_batches_do_not_show(labelled, hold_at_most):
     X, y = labelled
     A = Activations({"fc": X}, predictions=y)
     expected = GramDetector().fit(A)
     scores = expected.score_samples(A)
-    monkeypatch.setattr(_gram_ranges, "_VALUES_PER_BATCH", 90)
+    hold_at_most(90)
     detector = GramDetector().fit(A)
     np.testing.assert_array_equal(detector.score_samples(A), scores)
     np.testing.assert_array_equal(detector.training_scores_, expected.training_scores_)

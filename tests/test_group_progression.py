@@ -19,7 +19,6 @@ from sklearn.model_selection import (
 
 from skood import Activations, GroupProgressionDetector
 from skood.activations import PackedBits
-from skood.detectors import _pattern_groups
 from skood.model_selection import OODKFold
 
 # References
@@ -110,8 +109,8 @@ def lowest_and_highest(train, sample, k, left_out=None):
 
 
 @pytest.mark.parametrize("words_per_batch", [100, 2**22])
-def test_groups_agree_with_brute_force(monkeypatch, words_per_batch):
-    monkeypatch.setattr(_pattern_groups, "_WORDS_PER_BATCH", words_per_batch)
+def test_groups_agree_with_brute_force(hold_at_most, words_per_batch):
+    hold_at_most(words_per_batch)
     train, test = make_samples(60, seed=1), make_samples(12, seed=2)
     progression = GroupProgressionDetector(n_neighbors=7).fit(train).progression(test)
     for row in range(len(test)):

@@ -14,6 +14,7 @@ PACKAGE = Path(skood.__file__).parent
 
 # The flow of data: a module or subpackage imports from those before it, never from those after.
 FLOW = [
+    "_docstrings",
     "_optional",
     "_versions",
     "_estimator_checks",
@@ -21,6 +22,7 @@ FLOW = [
     "_warnings",
     "_fit_context",
     "_axes",
+    "_batches",
     "_values",
     "_pooling",
     "_logits",

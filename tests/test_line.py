@@ -13,7 +13,7 @@ from sklearn.pipeline import make_pipeline
 from skood import Activations
 from skood.activations import LinearHead
 from skood.detectors import EnergyDetector
-from skood.shaping import LINe, ReAct, _base, _percentile
+from skood.shaping import LINe, ReAct, _percentile
 
 # References
 
@@ -224,9 +224,11 @@ brackets = pytest.mark.parametrize(
 
 @brackets
 @pytest.mark.parametrize("percentile", [0, 10, 37.5, 90, 100])
-def test_percentiles_of_products_are_exact_whatever_the_sample(bracket, percentile, monkeypatch):
+def test_percentiles_of_products_are_exact_whatever_the_sample(
+    bracket, percentile, monkeypatch, hold_at_most
+):
     monkeypatch.setattr(_percentile, "_N_SAMPLED", 2000)
-    monkeypatch.setattr(_base, "_VALUES_AT_ONCE", 500)
+    hold_at_most(500)
     if bracket is not None:
         monkeypatch.setattr(_percentile, "_bracket", lambda *_: bracket)
     rng = np.random.default_rng(0)

@@ -11,7 +11,6 @@ from sklearn.pipeline import make_pipeline
 
 from skood import Activations, NeuronCountDetector
 from skood.activations import PackedBits
-from skood.detectors import _neuron_count
 from skood.preprocessing import LayerSelector
 
 STATISTICS = ("count", "coefficient", "mean_activation_count")
@@ -117,10 +116,10 @@ def test_the_statistic_is_that_of_a_brute_force(statistic, layers):
 
 
 @pytest.mark.parametrize("statistic", STATISTICS)
-def test_batches_do_not_show(statistic, monkeypatch):
+def test_batches_do_not_show(statistic, hold_at_most):
     X = np.random.default_rng(0).normal(size=(50, 7))
     expected = NeuronCountDetector(statistic=statistic).fit(X).score_samples(X)
-    monkeypatch.setattr(_neuron_count, "_VALUES_PER_BATCH", 20)
+    hold_at_most(20)
     detector = NeuronCountDetector(statistic=statistic).fit(X)
     np.testing.assert_array_equal(detector.score_samples(X), expected)
 

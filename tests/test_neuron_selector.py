@@ -277,7 +277,7 @@ def monitor(**params):
         NeuronSelector(**params),
         LayerSelector("*"),
         PercentileBinarizer(rule="zero"),
-        HammingNAPDetector(tau=1, store="correct"),
+        HammingNAPDetector(tau=1, group_by="correct"),
     )
 
 

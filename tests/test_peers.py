@@ -167,7 +167,7 @@ CASES = [
     ),
     Case(
         "MSP at another temperature",
-        MaxSoftmaxDetector(10.0),
+        MaxSoftmaxDetector(temperature=10.0),
         lambda p: p.predict(peers.MaxSoftmax(None, t=10.0), "logits"),
         convert=probability,
     ),
@@ -175,14 +175,14 @@ CASES = [
     Case("energy", EnergyDetector(), lambda p: p.predict(peers.EnergyBased(None), "logits")),
     Case(
         "energy at another temperature",
-        EnergyDetector(2.5),
+        EnergyDetector(temperature=2.5),
         lambda p: p.predict(peers.EnergyBased(None, t=2.5), "logits"),
     ),
     Case("entropy", EntropyDetector(), lambda p: p.predict(peers.Entropy(None), "logits")),
     Case("GEN", GENDetector(), lambda p: p.predict(peers.GEN(None), "logits"), convert=per_class),
     Case(
         "GEN of the largest two",
-        GENDetector(0.4, n_largest=2),
+        GENDetector(gamma=0.4, n_largest=2),
         lambda p: p.predict(peers.GEN(None, gamma=0.4, M=2), "logits"),
         convert=lambda scores, problem: scores / 2,
     ),
@@ -193,7 +193,7 @@ CASES = [
     ),
     Case(
         "OpenMax",
-        OpenMaxDetector(tail_size=15, alpha=3, learn_from="labels"),
+        OpenMaxDetector(tail_size=15, n_revised=3, group_by="label"),
         lambda p: p.fit_predict(peers.OpenMax(None, tailsize=15, alpha=3), "logits"),
         # The probability of the unknown class is one minus that of the known ones.
         convert=lambda scores, problem: -expit(-scores),
@@ -255,7 +255,7 @@ CASES = [
     *(
         Case(
             f"NCI, alpha {alpha}",
-            NCIDetector(alpha),
+            NCIDetector(alpha=alpha),
             lambda p, alpha=alpha: p.fit_predict(peers.NCI(None, p.head, alpha), "features"),
             precision=torch.float32,
         )
@@ -339,7 +339,7 @@ def test_odin_is_that_of_pytorch_ood(network_and_images, temperature, std):
     network, images = network_and_images
     odin = ODIN(0.02, temperature, std=std)
     monitor = make_pipeline(
-        ActivationExtractor(network, perturbation=odin), MaxSoftmaxDetector(temperature)
+        ActivationExtractor(network, perturbation=odin), MaxSoftmaxDetector(temperature=temperature)
     )
     found = expit(monitor.fit(images).score_samples(images))
     peer = peers.ODIN(network, eps=0.02, temperature=temperature, norm_std=std)
@@ -364,7 +364,7 @@ def test_gram_deviations_are_those_of_pytorch_ood(network_and_images):
     A = ActivationExtractor(network, ["0", "1"]).fit_transform(images)
     labels = np.arange(len(images)) % 5
     powers = [1, 2, 5]
-    detector = GramDetector(powers).fit(A[:60], labels[:60])
+    detector = GramDetector(powers=powers).fit(A[:60], labels[:60])
     peer = peers.Gram(network[2:], network[:2], 5, powers)
     # Without rows to take the mean deviation of, layers are not divided by it.
     peer.validation_fraction = 0

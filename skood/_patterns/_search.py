@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.utils import gen_batches
 
+from .._batches import row_batches
 from .._faiss import threads_for
 
 Words = NDArray[np.uint64]
 Neighbors = tuple[NDArray[np.int64], NDArray[np.int64]]
-
-_VALUES_PER_BATCH = 2**24
-"""Bounds the matrix of distances, or of unpacked bits, that is held at a time."""
 
 
 def hamming_neighbors(queries: Words, patterns: Words, n_neighbors: int) -> Neighbors:
@@ -48,10 +45,9 @@ def hamming_neighbors(queries: Words, patterns: Words, n_neighbors: int) -> Neig
 
 def _matrix_neighbors(queries: Words, patterns: Words, n_neighbors: int) -> Neighbors:
     stored = _signs(patterns).T
-    batch = max(1, _VALUES_PER_BATCH // max(stored.shape))
     found = [
         _smallest((len(stored) - _signs(queries[rows]) @ stored) / 2, n_neighbors)
-        for rows in gen_batches(len(queries), batch)
+        for rows in row_batches(len(queries), max(stored.shape), are_products=True)
     ]
     distances, indices = (np.concatenate(part) for part in zip(*found, strict=True))
     return distances, indices

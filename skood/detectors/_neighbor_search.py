@@ -6,15 +6,13 @@ from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.utils import gen_batches
 from sklearn.utils.extmath import row_norms
 
+from .._batches import row_batches
 from .._faiss import threads_for
 
-_VALUES_PER_BATCH = 2**22
-"""Bounds the matrix of products, or the rows of neighbours, that is held at a time."""
 _SPARE_CANDIDATES = 8
-"""How many more rows than asked for are compared exactly where single precision is not enough."""
+"""How many more rows than requested are compared exactly where single precision is not enough."""
 _ROUNDING = 16 * float(np.finfo(np.float32).eps)
 """Error of a squared distance in single precision, relative to the squared norms of both rows."""
 _FARTHEST = 1e15
@@ -69,7 +67,7 @@ def _search_by_products(
     indices = np.empty((len(queries), n_neighbors), dtype=np.int64)
     is_euclidean = metric == "euclidean"
     squares = row_norms(rows, squared=True)
-    for batch in gen_batches(len(queries), max(1, _VALUES_PER_BATCH // len(rows))):
+    for batch in row_batches(len(queries), len(rows), are_products=True):
         costs = -(queries[batch] @ rows.T)
         if is_euclidean:
             costs = row_norms(queries[batch], squared=True)[:, np.newaxis] + 2 * costs + squares
@@ -148,8 +146,7 @@ class EuclideanNeighbors:
 
     def _distances(self, queries: NDArray, found: NDArray[np.int64]) -> NDArray[np.float64]:
         distances = np.empty(found.shape)
-        per_query = max(1, found.shape[1] * queries.shape[1])
-        for batch in gen_batches(len(queries), max(1, _VALUES_PER_BATCH // per_query)):
+        for batch in row_batches(len(queries), found.shape[1] * queries.shape[1]):
             apart = self.rows[found[batch]].astype(np.float64) - queries[batch, np.newaxis]
             distances[batch] = np.sqrt(np.einsum("qnf,qnf->qn", apart, apart))
         return distances

@@ -7,12 +7,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.utils import gen_batches
 
+from .._batches import row_batches
 from .._patterns import Neighbors, PackedBits, Words, hamming_neighbors
-
-_WORDS_PER_BATCH = 2**22
-"""Bounds the patterns of group members that are held at a time."""
 
 
 class Progression(NamedTuple):
@@ -136,7 +133,7 @@ class PatternGroups:
     ) -> Progression:
         distance, matching = np.empty((2, len(codes), len(words)))
         words_per_group = self._n_neighbors * max(layer.shape[1] for layer in words)
-        for rows in gen_batches(len(codes), max(1, _WORDS_PER_BATCH // words_per_group)):
+        for rows in row_batches(len(codes), words_per_group, are_products=True):
             groups = [
                 self._group(layer[rows], stored, None if own is None else own[rows])
                 for layer, stored in zip(words, self._words, strict=True)

@@ -2,26 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.base import clone
-from sklearn.utils import gen_batches
 from sklearn.utils.extmath import row_norms
 
+from .._batches import row_batches
+from .._values import Floats
 from ._row_lengths import unit_rows
 
-Floats = NDArray[np.float64]
-
-_VALUES_PER_BATCH = 2**21
-"""Bounds the values that are held as 64-bit floats at a time."""
 _LEAST_REMAINING = 1e-6
 """Share of a row's variance in the others below which they are taken to have none there."""
 
 
 class TiedGaussian:
-    """Means of the classes of some rows, and one covariance: that of rows less their class mean.
+    """Means of the classes of some rows, and one covariance: that of rows minus their class mean.
 
     Distances are Euclidean ones in the coordinates in which the covariance is the identity. Where
     no row differs from its class mean there is no such coordinate, and distances do not count:
@@ -34,10 +32,10 @@ class TiedGaussian:
     codes : ndarray of shape (n_rows,)
         Class of each, 0 to ``n_classes - 1``, all of which are there.
     covariance : estimator, default=None
-        Covariance estimator, which is cloned and fitted on the rows less their class mean. By
+        Covariance estimator, which is cloned and fitted on the rows minus their class mean. By
         default the mean of their outer products.
     normalize : bool, default=False
-        Whether to divide these rows, and those whose distances are asked for, by their norm.
+        Whether to divide these rows, and those whose distances are computed, by their norm.
 
     Attributes
     ----------
@@ -123,8 +121,8 @@ class TiedGaussian:
             )
         return squares.min(axis=1) * (n_rows - 1) / n_rows
 
-    def _batches(self, rows: NDArray) -> Any:
-        return gen_batches(len(rows), max(1, _VALUES_PER_BATCH // max(self.means.shape)))
+    def _batches(self, rows: NDArray) -> Iterator[slice]:
+        return row_batches(len(rows), 2 * max(self.means.shape), are_products=True)
 
     def _prepare(self, rows: NDArray) -> Floats:
         rows = np.asarray(rows, dtype=np.float64)

@@ -6,10 +6,10 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-from sklearn.utils import gen_batches
 from sklearn.utils.validation import check_memory
 from tqdm import tqdm
 
+from .._batches import row_batches
 from .._warnings import warn_user
 from ..activations import Activations, LinearHead
 from ..networks import NetworkAdapter, count_samples
@@ -17,8 +17,6 @@ from ._collector import Collector
 from ._inputs import Batches
 from ._mode import Mode
 from ._plan import Plan
-
-_ROWS_PER_CHECK = 1024
 
 
 def extract(
@@ -75,7 +73,7 @@ def _without_false_head(extracted: Activations, rounding: float) -> Activations:
     if head is None or features is None or logits is None:
         return extracted
     wrong = 0
-    for rows in gen_batches(len(features), _ROWS_PER_CHECK):
+    for rows in row_batches(len(features), max(features.shape[1], logits.shape[1])):
         some = np.asarray(features[rows], dtype=logits.dtype)
         # What the sums would be without signs, for what rounding may do to them.
         scale = np.abs(some) @ np.abs(head.weight.T) + np.abs(np.asarray(head.bias))

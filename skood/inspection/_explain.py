@@ -12,9 +12,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator, is_outlier_detector
 from sklearn.pipeline import Pipeline
-from sklearn.utils import gen_batches
 from sklearn.utils.validation import check_is_fitted
 
+from .._batches import row_batches
 from .._foreign import in_distribution_scores
 from .._patterns import pack_layers
 from .._sklearn import Interval, validate_params
@@ -27,9 +27,6 @@ from ._explanation import Explanation
 from ._nearest_examples import keeps_samples, kept_examples, reference_examples
 
 Score = Callable[[Activations], NDArray]
-
-_VALUES_PER_BATCH = 2**22
-"""Bounds the changed copies of a sample that are held at a time."""
 
 
 @validate_params(
@@ -305,7 +302,7 @@ def _score_changes(
     if len(changes) == 0:
         return scores
     changes = np.append(changes, n_units)
-    for batch in gen_batches(len(changes), max(1, _VALUES_PER_BATCH // sample.shape[1])):
+    for batch in row_batches(len(changes), sample.shape[1], are_products=True):
         chosen = changes[batch, np.newaxis]
         is_changed = (chosen == np.arange(n_units)) | (chosen == n_units)
         is_changed = is_changed.reshape(*is_changed.shape, *[1] * (own.ndim - 1))

@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from math import prod
 from numbers import Real
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn.utils import assert_all_finite, check_array
 
+from .._batches import row_batches
 from .._classes import check_class_labels
 from .._marks import in_distribution_rows, take_rows
 from .._sklearn import Interval, validate_params
 from ..activations import Activations, Layer, PackedBits
-
-# Bits are unpacked, and arrays compared with 0, for so many rows at a time.
-_ROWS_PER_BATCH = 1024
 
 
 def activation_count(
@@ -80,8 +79,8 @@ def count_by_layer(X: Activations) -> dict[str, NDArray[np.int64]]:
 
 def _count(layer: Layer, name: str) -> NDArray[np.int64]:
     counts = np.zeros(layer.shape[1], dtype=np.int64)
-    for start in range(0, len(layer), _ROWS_PER_BATCH):
-        active = _active(layer[start : start + _ROWS_PER_BATCH], name)
+    for rows in row_batches(len(layer), prod(layer.shape[1:])):
+        active = _active(layer[rows], name)
         counts += np.count_nonzero(active, axis=0)
     return counts
 

@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from .._batches import row_batches
 from .._sklearn import Interval, StrOptions
 from ..activations import Activations
-from ._base import FeatureShaper, row_batches
+from ._base import FeatureShaper
 
 Floats = NDArray[np.floating]
 
@@ -30,7 +31,7 @@ class _SampleShaper(FeatureShaper):
         n_units = features.shape[1]
         n_kept = n_units - round(n_units * self.percentile / 100)
         shaped = np.empty_like(features, order="C")
-        for rows in row_batches(features):
+        for rows in row_batches(*features.shape):
             shaped[rows] = self._shape_rows(np.ascontiguousarray(features[rows]), n_kept)
         return shaped
 

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from abc import ABCMeta, abstractmethod
-from collections.abc import Iterator
 from typing import Any, Self, overload
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator
-from sklearn.utils import Tags, gen_batches
+from sklearn.utils import Tags
 from sklearn.utils.validation import check_is_fitted
 
 from .._fit_context import fit_context
@@ -19,8 +18,6 @@ from .._output import ActivationsOutputMixin
 from .._values import check_finite
 from .._warnings import warn_user
 from ..activations import Activations, LinearHead
-
-_VALUES_AT_ONCE = 2**16
 
 
 class BaseShaper(ActivationsOutputMixin, BaseEstimator, metaclass=ABCMeta):
@@ -160,8 +157,3 @@ def warn_if_all_clipped(
             "is below: all samples are shaped alike and cannot be told apart. Choose "
             f"{remedy}, or check whether the layer is constant."
         )
-
-
-def row_batches(array: NDArray) -> Iterator[slice]:
-    """Slices of a few rows at a time, which stay in the cache of the processor."""
-    return gen_batches(len(array), max(1, _VALUES_AT_ONCE // array.shape[1]))

@@ -10,12 +10,13 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.utils.validation import check_is_fitted
 
+from .._batches import row_batches
 from .._classes import check_class_labels, class_columns, training_classes
 from .._estimator_checks import THREE_LABELS, failed_label_checks
 from .._head import network_features
 from .._sklearn import Interval, StrOptions
 from ..activations import Activations
-from ._base import BaseShaper, row_batches
+from ._base import BaseShaper
 from ._percentile import percentile_below, percentiles_of_products
 
 
@@ -211,7 +212,7 @@ class LINe(BaseShaper):
     def _sparse_logits(self, shaped: NDArray[np.floating], number: int) -> NDArray[np.floating]:
         head, sizes, threshold = self.head_, self._sizes(number), self.weight_thresholds_[number]
         logits = np.empty((len(shaped), len(head.weight)), np.result_type(shaped, head.weight))
-        for classes in row_batches(head.weight):
+        for classes in row_batches(*head.weight.shape):
             weight = head.weight[classes]
             logits[:, classes] = shaped @ (weight * (sizes * weight > threshold)).T
         return logits + head.bias

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from ._base import row_batches
+from .._batches import row_batches
 
 _N_SAMPLED = 2**15
 
@@ -88,7 +88,7 @@ def _value_at(
     """The product at a position in ascending order, quickly if it is within the bracket."""
     low, high = bracket
     n_below, near = 0, []
-    for rows in row_batches(weight):
+    for rows in row_batches(*weight.shape):
         products = scale * weight[rows]
         is_near = products >= low
         n_below += products.size - np.count_nonzero(is_near)

@@ -1,0 +1,48 @@
+"""A few rows at a time: the one bound on the memory of computations with many rows."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from sklearn import get_config
+from sklearn.utils import gen_batches
+
+from ._warnings import warn_user
+
+_BYTES_PER_VALUE = 8
+_BYTES_IN_CACHE = 2**21
+"""Values that a step or two look at are found faster again in a processor's cache."""
+_BYTES_OF_PRODUCTS = 2**25
+"""A matrix that is multiplied is read anew for each batch, so these are better larger."""
+
+
+def row_batches(n_rows: int, n_values: int, *, are_products: bool = False) -> Iterator[slice]:
+    """Slices of as many rows as may be held at a time.
+
+    They take no more than is of any use, and at most scikit-learn's ``working_memory``
+    (:func:`sklearn.set_config`).
+
+    Parameters
+    ----------
+    n_rows : int
+        Number of all rows.
+    n_values : int
+        How many values are held for each row, counted as 64-bit numbers.
+    are_products : bool, default=False
+        Whether a batch is multiplied by, or compared with, a large matrix.
+
+    Returns
+    -------
+    iterator of slice
+        At least one row each, in ascending order.
+    """
+    row_bytes = _BYTES_PER_VALUE * max(1, n_values)
+    useful = _BYTES_OF_PRODUCTS if are_products else _BYTES_IN_CACHE
+    allowed = int(get_config()["working_memory"] * 2**20)
+    if allowed < row_bytes:
+        warn_user(
+            f"One row takes {row_bytes / 2**20:.3g} MiB, but scikit-learn's working_memory is "
+            f"{allowed / 2**20:.3g} MiB: rows are taken one at a time. Allow more by "
+            "sklearn.set_config(working_memory=...)."
+        )
+    return gen_batches(n_rows, max(1, min(useful, allowed) // row_bytes))
