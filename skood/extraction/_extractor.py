@@ -384,7 +384,7 @@ class ActivationExtractor(ActivationsOutputMixin, BaseEstimator):
         check_layers_exist(reduced, names)
         return reduced[names]
 
-    def _reduce(self, X: Activations, names: Sequence[str]) -> Activations:
+    def _reduce(self, X: Activations, names: list[str]) -> Activations:
         """Some layers of activations extracted before, reduced, and the passes if wanted."""
         reduced = X[names]
         if self.reducer is not None:
