@@ -192,19 +192,16 @@ def training_classes(
         If predictions or labels are missing, a label is no class of the network, or no sample is
         correctly classified where these alone count.
     """
-    if group_by == "prediction" and X.predictions is not None:
-        return X, X.predictions
-    check_class_labels(X, y, wanted_by)
-    labels = np.asarray(y)
-    if group_by != "correct":
-        return X, labels
-    is_correct = np.asarray(X.predictions) == labels
-    if not is_correct.any():
+    if group_by != "prediction" or X.predictions is None:
+        check_class_labels(X, y, wanted_by)
+    classes = TrainingClasses.grouped(group_by, np.asarray(X.predictions), y)
+    rows = np.flatnonzero(classes.counts)
+    if len(rows) == 0:
         raise ValueError(
             f"{wanted_by} with group_by='correct' learns from correctly classified samples, but "
             f"none of the {len(X)} predictions equals its label."
         )
-    return (X, labels) if is_correct.all() else (X[is_correct], labels[is_correct])
+    return (X, classes.own) if len(rows) == len(X) else (X[rows], classes.own[rows])
 
 
 def class_columns(y: Any, classes: Any) -> NDArray[np.intp]:
