@@ -19,6 +19,8 @@ from torch.utils.data import BatchSampler, DataLoader, SequentialSampler, Tensor
 from skood import Activations
 from skood.activations import LinearHead
 
+from .pairs import LOGITS, MAPS, Pair
+
 OODEEL_BATCH = 1000
 
 
@@ -85,11 +87,12 @@ class Skood:
 
 
 class PytorchOOD:
-    """A detector of pytorch-ood, and what it reads: "logits", "features" or "feature_maps"."""
+    """A detector of the module ``pytorch_ood.detector``."""
 
     def __init__(
-        self, detector: Any, reads: str, samples: Samples, dtype: torch.dtype = torch.float32
+        self, library: Any, pair: Pair, samples: Samples, dtype: torch.dtype = torch.float32
     ) -> None:
+        detector, reads = pair.make(library, samples.layer), pair.reads
         self._fit = getattr(detector, f"fit_{reads}", None)
         # Of detectors that take gradients, the network is the head alone.
         self._predict = getattr(detector, f"predict_{reads}", detector.predict)
@@ -99,8 +102,8 @@ class PytorchOOD:
 
     @staticmethod
     def _tensor(A: Activations, reads: str) -> torch.Tensor:
-        tensor = torch.from_numpy(A.logits if reads == "logits" else A["fc"])
-        return tensor[:, :, None, None] if reads == "feature_maps" else tensor
+        tensor = torch.from_numpy(A.logits if reads == LOGITS else A["fc"])
+        return tensor[:, :, None, None] if reads == MAPS else tensor
 
     def fit(self) -> Any:
         if self._fit is not None:

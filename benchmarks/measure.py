@@ -45,7 +45,8 @@ class Line:
     def to_markdown(self) -> str:
         """The line, cell by cell."""
         ratio = "-" if self.ratio is None else f"{self.ratio:.3g}"
-        return f"| {self.name} | {format_time(self.seconds)} | {ratio} | {self.aim} | {self.note} |"
+        cells = (self.name, format_time(self.seconds), ratio, self.reference, self.aim, self.note)
+        return f"| {' | '.join(cells)} |"
 
 
 @dataclass(frozen=True)
@@ -59,7 +60,10 @@ class Comparison:
 
     def to_markdown(self) -> str:
         """The table under its title."""
-        head = [f"| | median time | {self.ratio} | aim | |", "| --- | ---: | ---: | --- | --- |"]
+        head = [
+            f"| | median time | {self.ratio} | compared with | aim | |",
+            "| --- | ---: | ---: | --- | --- | --- |",
+        ]
         table = "\n".join([*head, *(line.to_markdown() for line in self.lines)])
         return f"## {self.title}\n\n{self.settings}\n\n{table}\n"
 

@@ -101,12 +101,13 @@ def compare_extraction(sizes: Sizes) -> Comparison:
 
 def check_extraction(network: nn.Sequential, images: Images) -> None:
     A = extractor(network, ("max", "avg")).fit_transform(images)
-    np.testing.assert_allclose(np.asarray(A.logits), forward(network, images), rtol=1e-4, atol=1e-5)
+    assert A.logits is not None
+    np.testing.assert_allclose(A.logits, forward(network, images), rtol=1e-4, atol=1e-5)
     with torch.inference_mode():
         maps = network[:2](torch.from_numpy(images)).numpy()
     np.testing.assert_allclose(A["1:max"], maps.max(axis=(2, 3)), rtol=1e-4, atol=1e-5)
     np.testing.assert_allclose(A["1:avg"], maps.mean(axis=(2, 3)), rtol=1e-4, atol=1e-5)
-    assert len({name.partition(":")[0] for name in A.layer_names}) == 9
+    assert len({column.layer for column in A.columns if column.role == "layer"}) == 9
 
 
 def size_in_mib(A: Activations) -> float:
@@ -130,7 +131,8 @@ def compare_grid(sizes: Sizes) -> Comparison:
     )
     extract = extractor(network, ("max", "avg")).fit_transform
     A = extract(images)
-    y = np.where(np.arange(len(A)) < len(A) - n_outside, np.asarray(A.predictions), -1)
+    assert A.predictions is not None
+    y = np.where(np.arange(len(A)) < len(A) - n_outside, A.predictions, -1)
     detector = AutoNAPDetector(random_state=0).fit(A, y)
     n_settings = len(detector.results_["tau"])
     assert n_settings == 9 * 2 * 5

@@ -10,29 +10,11 @@ from typing import Any
 import numpy as np
 import torch
 from scipy.stats import spearmanr
-from sklearn.pipeline import make_pipeline
-from torch import nn
 
 from experiments._common.tables import Table
 from experiments._common.timing import Timings
-from skood.detectors import (
-    EnergyDetector,
-    EntropyDetector,
-    FDBDDetector,
-    GENDetector,
-    GradNormDetector,
-    KLMatchingDetector,
-    KNNDetector,
-    MahalanobisDetector,
-    MaxLogitDetector,
-    MaxSoftmaxDetector,
-    NNGuideDetector,
-    OpenMaxDetector,
-    SHEDetector,
-    ViMDetector,
-)
-from skood.shaping import ASH, DICE, SCALE, ReAct
 
+from . import pairs
 from .libraries import (
     OODEEL_BATCH,
     Contestant,
@@ -44,8 +26,8 @@ from .libraries import (
     import_pytorch_ood,
 )
 from .measure import Comparison, Line, Sizes
+from .pairs import LOGITS, Pair
 
-ENERGY = EnergyDetector()
 SKOOD, PYTORCH_OOD, OODEEL = "skood", "pytorch-ood", "oodeel"
 DOUBLE = "pytorch-ood in double precision"
 SCORE, FIT = "score", "fit"
@@ -53,179 +35,72 @@ SCORE, FIT = "score", "fit"
 
 @dataclass(frozen=True)
 class Method:
-    """A method of skood, and how other libraries construct theirs; None where they have none.
+    """A method of skood and of pytorch-ood, and how oodeel constructs its own, if it has one.
 
-    ``reads`` is what pytorch-ood gets. ``rule_differs`` names libraries whose scores are not only
-    skood's on another scale. Where nothing is learnt, ``fit`` is not timed.
+    ``rule_differs`` names libraries whose scores are not only skood's on another scale. Where
+    nothing is learnt, ``fit`` is not timed.
     """
 
     name: str
-    skood: Any
-    reads: str
-    pytorch_ood: Callable[[Any, Samples], Any]
+    pair: Pair
     oodeel: Callable[[Any], Any] | None = None
     rule_differs: tuple[str, ...] = ()
     learns: bool = True
     is_slow: bool = False
 
 
-def maps_head(samples: Samples) -> nn.Module:
-    """The head of features in the shape of maps with one pixel."""
-    return nn.Sequential(nn.Flatten(), samples.layer)
-
-
-def ash(library: Any, samples: Samples, variant: str) -> Any:
-    return library.ASH(None, maps_head(samples), f"ash-{variant}", 0.9)
-
-
-METHODS = [
-    Method(
-        "MSP",
-        MaxSoftmaxDetector(),
-        "logits",
-        lambda library, samples: library.MaxSoftmax(None),
-        learns=False,
-    ),
-    Method(
-        "MaxLogit",
-        MaxLogitDetector(),
-        "logits",
-        lambda library, samples: library.MaxLogit(None),
-        lambda library: library.MLS(),
-        learns=False,
-    ),
-    Method(
-        "energy",
-        EnergyDetector(),
-        "logits",
-        lambda library, samples: library.EnergyBased(None),
-        lambda library: library.Energy(),
-        learns=False,
-    ),
-    Method(
-        "entropy",
-        EntropyDetector(),
-        "logits",
-        lambda library, samples: library.Entropy(None),
-        lambda library: library.Entropy(),
-        learns=False,
-    ),
-    Method(
-        "GEN",
-        GENDetector(),
-        "logits",
-        lambda library, samples: library.GEN(None, M=100),
-        lambda library: library.GEN(),
-        learns=False,
-    ),
-    Method(
-        "KL matching",
-        KLMatchingDetector(),
-        "logits",
-        lambda library, samples: library.KLMatching(None),
-    ),
-    Method(
-        "OpenMax",
-        OpenMaxDetector(group_by="label"),
-        "logits",
-        lambda library, samples: library.OpenMax(None, tailsize=20, alpha=3),
-        is_slow=True,
-    ),
-    Method(
-        "Mahalanobis",
-        MahalanobisDetector(),
-        "features",
-        lambda library, samples: library.Mahalanobis(None),
-        lambda library: library.Mahalanobis(eps=0),
-        is_slow=True,
-    ),
-    Method(
-        "relative Mahalanobis",
-        MahalanobisDetector(relative=True),
-        "features",
-        lambda library, samples: library.RMD(None),
-        lambda library: library.RMDS(eps=0),
-        is_slow=True,
-    ),
-    Method(
-        "KNN",
-        KNNDetector(n_neighbors=50),
-        "features",
-        lambda library, samples: library.KNN(None, k=50),
-        lambda library: library.DKNN(nearest=50),
-    ),
-    Method(
-        "ViM",
-        ViMDetector(),
-        "features",
-        lambda library, samples: library.ViM(
-            None, samples.train.shape[1] // 2, samples.layer.weight, samples.layer.bias
-        ),
-    ),
-    Method(
-        "SHE",
-        SHEDetector(),
-        "features",
-        lambda library, samples: library.SHE(None, samples.layer),
-        lambda library: library.SHE(eps=0),
-        rule_differs=("oodeel",),
-    ),
-    Method(
-        "GradNorm",
-        GradNormDetector(),
-        "features",
-        lambda library, samples: library.GradNorm(samples.layer, lambda name: name == "weight"),
-        learns=False,
-        is_slow=True,
-    ),
-    Method(
-        "NNGuide",
-        NNGuideDetector(n_neighbors=10),
-        "features",
-        lambda library, samples: library.NNGuide(None, samples.layer, k=10),
-    ),
-    Method(
-        "fDBD",
-        FDBDDetector(),
-        "features",
-        lambda library, samples: library.fDBD(None, samples.layer),
-    ),
-    Method(
-        "ReAct and energy",
-        make_pipeline(ReAct(), ENERGY),
-        "feature_maps",
-        lambda library, samples: library.ReAct(None, maps_head(samples)),
-        lambda library: library.Energy(use_react=True, react_quantile=0.9),
-    ),
-    *(
+def make_methods(n_units: int) -> list[Method]:
+    """All of them, for features of as many units."""
+    differs = (OODEEL,)
+    return [
+        Method("MSP", pairs.max_softmax(), learns=False),
+        Method("MaxLogit", pairs.max_logit(), lambda library: library.MLS(), learns=False),
+        Method("energy", pairs.energy(), lambda library: library.Energy(), learns=False),
+        Method("entropy", pairs.entropy(), lambda library: library.Entropy(), learns=False),
+        Method("GEN", pairs.gen(), lambda library: library.GEN(), learns=False),
+        Method("KL matching", pairs.kl_matching()),
+        Method("OpenMax", pairs.open_max(), is_slow=True),
         Method(
-            f"ASH-{variant} and energy",
-            make_pipeline(ASH(variant=variant), ENERGY),
-            "feature_maps",
-            partial(ash, variant=variant),
-            (lambda library: library.Energy(use_ash=True)) if variant == "s" else None,
-            rule_differs=("oodeel",),
+            "Mahalanobis",
+            pairs.mahalanobis(),
+            lambda library: library.Mahalanobis(eps=0),
+            is_slow=True,
+        ),
+        Method(
+            "relative Mahalanobis",
+            pairs.relative_mahalanobis(),
+            lambda library: library.RMDS(eps=0),
+            is_slow=True,
+        ),
+        Method("KNN", pairs.knn(), lambda library: library.DKNN(nearest=50)),
+        Method("ViM", pairs.vim(n_units // 2)),
+        Method("SHE", pairs.she(), lambda library: library.SHE(eps=0), rule_differs=differs),
+        Method("GradNorm", pairs.grad_norm(), learns=False, is_slow=True),
+        Method("NNGuide", pairs.nn_guide()),
+        Method("fDBD", pairs.fdbd()),
+        Method(
+            "ReAct and energy",
+            pairs.react(),
+            lambda library: library.Energy(use_react=True, react_quantile=0.9),
+        ),
+        Method("ASH-p and energy", pairs.ash("p"), learns=False),
+        Method("ASH-b and energy", pairs.ash("b"), learns=False),
+        Method(
+            "ASH-s and energy",
+            pairs.ash("s"),
+            lambda library: library.Energy(use_ash=True),
+            rule_differs=differs,
             learns=False,
-        )
-        for variant in "pbs"
-    ),
-    Method(
-        "SCALE and energy",
-        make_pipeline(SCALE(), ENERGY),
-        "feature_maps",
-        lambda library, samples: library.SCALE(None, maps_head(samples), 0.85),
-        lambda library: library.Energy(use_scale=True),
-        rule_differs=("oodeel",),
-        learns=False,
-    ),
-    Method(
-        "DICE and energy",
-        make_pipeline(DICE(), ENERGY),
-        "features",
-        lambda library, samples: library.DICE(None, samples.layer.weight, samples.layer.bias, 0.9),
-        is_slow=True,
-    ),
-]
+        ),
+        Method(
+            "SCALE and energy",
+            pairs.scale(),
+            lambda library: library.Energy(use_scale=True),
+            rule_differs=differs,
+            learns=False,
+        ),
+        Method("DICE and energy", pairs.dice(), is_slow=True),
+    ]
 
 
 @dataclass(frozen=True)
@@ -249,7 +124,7 @@ def compare_methods(sizes: Sizes) -> tuple[list[Comparison], Table]:
     samples = Samples.draw(sizes.n_scored, sizes.n_units, sizes.n_classes)
     libraries = {PYTORCH_OOD: import_pytorch_ood(), OODEEL: import_oodeel()}
     timed: list[Timed] = []
-    for method in METHODS:
+    for method in make_methods(sizes.n_units):
         part = samples.first(len(samples.new) // 10) if method.is_slow else samples
         contestants = find_contestants(method, part, libraries)
         notes = compare_scores(method, contestants)
@@ -263,7 +138,7 @@ def compare_methods(sizes: Sizes) -> tuple[list[Comparison], Table]:
     settings = (
         f"{sizes.n_scored} samples, {sizes.n_units} units, {sizes.n_classes} classes, of which all "
         "libraries get features and logits in single precision. skood scores in double precision. "
-        "pytorch-ood computes the logits anew where it asks for features; oodeel does so always, "
+        "pytorch-ood computes the logits anew where it reads features; oodeel does so always, "
         f"in batches of {OODEEL_BATCH}. Where another library is slow, a tenth is scored."
     )
     comparisons = [
@@ -301,13 +176,12 @@ def find_contestants(
     method: Method, samples: Samples, libraries: dict[str, Any]
 ) -> dict[str, Contestant]:
     """The method in each library that is installed and has it, fitted."""
-    contestants: dict[str, Contestant] = {SKOOD: Skood(method.skood, samples)}
+    pair = method.pair
+    contestants: dict[str, Contestant] = {SKOOD: Skood(pair.estimator, samples)}
     if (library := libraries[PYTORCH_OOD]) is not None:
-        detector = method.pytorch_ood(library, samples)
-        contestants[PYTORCH_OOD] = PytorchOOD(detector, method.reads, samples)
-        if method.reads == "logits" and not method.is_slow:
-            detector = method.pytorch_ood(library, samples)
-            contestants[DOUBLE] = PytorchOOD(detector, "logits", samples, torch.float64)
+        contestants[PYTORCH_OOD] = PytorchOOD(library, pair, samples)
+        if pair.reads == LOGITS and not method.is_slow:
+            contestants[DOUBLE] = PytorchOOD(library, pair, samples, torch.float64)
     if (library := libraries[OODEEL]) is not None and method.oodeel is not None:
         contestants[OODEEL] = Oodeel(partial(method.oodeel, library), samples)
     for contestant in contestants.values():

@@ -58,7 +58,7 @@ def data():
 
 def fit(detector, data):
     A, y = data
-    if type(detector).__name__ == "GroupProgressionDetector":
+    if isinstance(detector, GroupProgressionDetector):
         detector = clone(detector).set_params(estimator=LinearDiscriminantAnalysis())
     return clone(detector).fit(A, y)
 

@@ -191,7 +191,7 @@ def test_a_row_left_out_and_a_new_sample_like_it_tie_exactly(sizes):
     np.testing.assert_array_equal(detector.training_scores_, detector.score_samples(X))
 
 
-def test_a_rare_pattern_left_out_ties_with_a_new_sample_that_as_many_rows_are_like():
+def test_a_rare_pattern_left_out_ties_with_a_new_sample_as_rare():
     pairs = np.repeat(np.eye(8, dtype=bool), 2, axis=0)
     detector = HammingNAPDetector().fit(patterns(pairs, np.zeros(16, dtype=int)))
     seen_once = np.r_[pairs[1:], ~pairs[:1]]
@@ -200,7 +200,7 @@ def test_a_rare_pattern_left_out_ties_with_a_new_sample_that_as_many_rows_are_li
     np.testing.assert_array_equal(detector.training_scores_, np.repeat(new, 16))
 
 
-def test_a_row_left_out_beside_a_common_pattern_ties_with_a_new_sample_beside_it():
+def test_a_row_left_out_and_a_new_one_beside_a_common_pattern_tie():
     bits = np.ones((100, 64), dtype=bool)
     bits[np.arange(10), np.arange(10)] = False
     new = np.ones((10, 64), dtype=bool)

@@ -258,7 +258,7 @@ def test_scores_are_finite_and_probabilities_sum_to_1(X, tail_size, cosine_weigh
     np.testing.assert_allclose(probabilities.sum(axis=1), 1)
 
 
-def test_a_class_that_is_never_right_is_rejected_and_keeps_the_threshold_of_the_others(logits, y):
+def test_a_class_that_is_never_right_is_rejected_without_moving_the_threshold(logits, y):
     never = np.where(y == 2, 0, y)
     detector = OpenMaxDetector().fit(logits, never)
     is_known = logits.argmax(axis=1) != 2

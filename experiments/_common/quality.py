@@ -1,4 +1,4 @@
-"""How well scores tell sets of OOD images from the test images."""
+"""How well scores separate sets of OOD images from the test images."""
 
 from __future__ import annotations
 

@@ -24,7 +24,7 @@ PACKAGES = ("skood", "torch", "scikit-learn", "numpy")
 
 @dataclass(frozen=True)
 class Table:
-    """A header and rows of as many cells, numbers written out as they are to be shown."""
+    """A header and rows of as many cells, numbers written out as the site shows them."""
 
     header: Sequence[str]
     rows: Sequence[Sequence[str]]

@@ -37,7 +37,7 @@ class Settings:
 
 @dataclass(frozen=True)
 class Tested:
-    """Activations of the images that detectors are to tell apart."""
+    """Activations of the images that detectors are to separate."""
 
     inside: Activations
     outside: dict[str, Activations]

@@ -1,4 +1,4 @@
-"""The detectors of the layer pattern experiment, and how well they tell the sets apart."""
+"""The detectors of the layer pattern experiment, and how well they separate the sets."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ EPSILONS = (0.0, 0.0014, 0.004)
 
 
 class Quality(NamedTuple):
-    """How well scores tell two sets apart: normal or correct digits, and others."""
+    """How well scores separate two sets: normal or correct digits, and others."""
 
     auroc: float
     fpr95_id_positive: float
