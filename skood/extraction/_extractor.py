@@ -211,7 +211,8 @@ class ActivationExtractor(ActivationsOutputMixin, BaseEstimator):
     ...     nn.Flatten(), nn.Linear(6 * 4 * 4, 3),
     ... )
     >>> images = torch.zeros(10, 1, 8, 8)
-    >>> ActivationExtractor(network, reducer=PoolingReducer(["max", "avg"])).fit_transform(images)
+    >>> reducer = PoolingReducer(pooling=["max", "avg"])
+    >>> ActivationExtractor(network, reducer=reducer).fit_transform(images)
     Activations(n_samples=10, layers={1:max: (4,), 1:avg: (4,), 3:max: (6,), 3:avg: (6,),
     penultimate: (96,)}, n_classes=3)
     """

@@ -65,7 +65,7 @@ criterion = OverconfidencePenalty()
 inputs, targets = torch.tensor(images[labels != -1]), torch.tensor(labels[labels != -1])
 assert_type(criterion.penalty(network(inputs), targets), torch.Tensor)
 
-extractor = ActivationExtractor(network, reducer=PoolingReducer("max"))
+extractor = ActivationExtractor(network, reducer=PoolingReducer(pooling="max"))
 assert_type(extractor.fit(images), ActivationExtractor)
 A = extractor.transform(images)
 assert_type(A, Activations)
