@@ -69,7 +69,9 @@ def forward(network: nn.Module, images: Images) -> NDArray[np.float32]:
 
 def extractor(network: nn.Module, poolings: tuple[str, ...]) -> ActivationExtractor:
     """Of all layers, pooled."""
-    return ActivationExtractor(network, reducer=PoolingReducer(poolings), batch_size=BATCH_SIZE)
+    return ActivationExtractor(
+        network, reducer=PoolingReducer(pooling=poolings), batch_size=BATCH_SIZE
+    )
 
 
 def compare_extraction(sizes: Sizes) -> Comparison:
