@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from sklearn.pipeline import Pipeline
 from torch import nn
 
+from experiments._common.networks import predicted_classes
 from experiments._common.timing import Timings
 from skood import ActivationExtractor, Activations, PoolingReducer, make_monitor
 from skood.datasets import make_noise
@@ -101,6 +102,7 @@ def compare_extraction(sizes: Sizes) -> Comparison:
 
 def check_extraction(network: nn.Sequential, images: Images) -> None:
     A = extractor(network, ("max", "avg")).fit_transform(images)
+    assert A.logits is not None
     np.testing.assert_allclose(A.logits, forward(network, images), rtol=1e-4, atol=1e-5)
     with torch.inference_mode():
         maps = network[:2](torch.from_numpy(images)).numpy()
@@ -130,7 +132,7 @@ def compare_grid(sizes: Sizes) -> Comparison:
     )
     extract = extractor(network, ("max", "avg")).fit_transform
     A = extract(images)
-    y = np.where(np.arange(len(A)) < len(A) - n_outside, A.predictions, -1)
+    y = np.where(np.arange(len(A)) < len(A) - n_outside, predicted_classes(A), -1)
     detector = AutoNAPDetector(random_state=0).fit(A, y)
     n_settings = len(detector.results_["tau"])
     assert n_settings == 9 * 2 * 5

@@ -87,7 +87,7 @@ def kl_matching() -> Pair:
 
 def open_max(tail_size: int = 20, n_revised: int = 3) -> Pair:
     return Pair(
-        OpenMaxDetector(tail_size=tail_size, alpha=n_revised, learn_from="labels"),
+        OpenMaxDetector(tail_size=tail_size, n_revised=n_revised, group_by="label"),
         LOGITS,
         lambda library, head: library.OpenMax(None, tailsize=tail_size, alpha=n_revised),
     )

@@ -185,7 +185,7 @@ fig.colorbar(image, ax=axes, label="AUROC (0.5 is chance)")
 
 layer = A["relu3"][train]
 center = layer.mean(axis=0)
-neighbors = KNNDetector(5, normalize=False).fit(layer)
+neighbors = KNNDetector(n_neighbors=5, normalize=False).fit(layer)
 groups = {
     "known digits": A[test],
     "digits 1 and 5": A[y == -1],

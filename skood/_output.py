@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal, Self
+from typing import TYPE_CHECKING, Any, Literal, Self, overload
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -10,6 +10,7 @@ from sklearn.base import TransformerMixin
 from sklearn.utils.validation import check_is_fitted
 
 from ._sklearn import available_if, check_feature_names_in
+from .activations import Activations
 
 Container = Literal["default", "pandas", "polars"]
 
@@ -26,6 +27,16 @@ class ActivationsOutputMixin(TransformerMixin):
     that ``set_output`` names. So there are names for arrays of two dimensions, and none where
     ``Activations`` come out, which stay what they are.
     """
+
+    if TYPE_CHECKING:
+        # scikit-learn's own method, which is not annotated there.
+        @overload
+        def fit_transform(self, X: Activations, y: Any = None, **params: Any) -> Activations: ...
+
+        @overload
+        def fit_transform(self, X: ArrayLike, y: Any = None, **params: Any) -> NDArray: ...
+
+        def fit_transform(self, X: Any, y: Any = None, **params: Any) -> Activations | NDArray: ...
 
     def _returns_table(self) -> bool:
         return not hasattr(self, "layer_shapes_")

@@ -252,7 +252,7 @@ def test_parts_that_do_not_fit_together_are_refused(layers, kwargs, error, messa
 # Logits and predictions
 
 
-def test_the_prediction_is_the_class_of_the_largest_logit_and_the_lower_one_on_ties():
+def test_the_prediction_is_the_largest_logit_and_the_lower_class_on_ties():
     A = Activations({"a": np.ones((3, 1))}, logits=[[0, 2, 2], [1, 1, 1], [0, 0, 3]])
     np.testing.assert_array_equal(A.predictions, [1, 0, 2])
     np.testing.assert_array_equal(A.classes, [0, 1, 2])

@@ -2,9 +2,12 @@
 
 import numpy as np
 import pytest
+import sklearn
 from hypothesis import given
 from hypothesis import strategies as st
-from sklearn.model_selection import ShuffleSplit
+from sklearn.exceptions import UnsetMetadataPassedError
+from sklearn.model_selection import GridSearchCV, ShuffleSplit, cross_validate
+from sklearn.pipeline import make_pipeline
 
 from skood import Activations, HammingNAPDetector, PercentileBinarizer, PoolingReducer
 from skood.activations import Column, PackedBits
@@ -15,6 +18,9 @@ from skood.ensemble._nap_configuration import (
     choose_threshold,
     percentile_weight,
 )
+from skood.metrics import make_ood_scorer
+from skood.model_selection import OODKFold
+from skood.preprocessing import LayerSelector
 
 N_ROWS = {"train": 450, "val": 200, "unk": 150, "eval": 40}
 POOLINGS = ("max", "avg")
@@ -221,6 +227,48 @@ def test_validation_takes_a_share_or_a_splitter(maps):
     np.testing.assert_array_equal(share.training_rows_, again.training_rows_)
     splitter = ShuffleSplit(1, test_size=50, random_state=0)
     assert len(AutoNAPDetector(validation=splitter).fit(A, y).training_rows_) == 50
+
+
+def test_a_split_is_routed_to_the_rows_of_each_fold(maps):
+    A, y, split = maps
+    with sklearn.config_context(enable_metadata_routing=True):
+        detector = AutoNAPDetector(n_layers=1).set_fit_request(sample_split=True)
+        result = cross_validate(
+            make_pipeline(LayerSelector(), detector),
+            A,
+            y,
+            cv=OODKFold(3, ood_in_train=True),
+            params={"sample_split": split},
+            scoring=make_ood_scorer(),
+            return_estimator=True,
+            return_indices=True,
+            error_score="raise",
+        )
+    for pipeline, rows in zip(result["estimator"], result["indices"]["train"], strict=True):
+        sets_thresholds = (split[rows] == 0) & (y[rows] != -1)
+        np.testing.assert_array_equal(pipeline[-1].training_rows_, np.flatnonzero(sets_thresholds))
+
+
+def test_a_split_is_routed_through_a_search_only_if_requested(maps):
+    A, y, split = maps
+    detector = AutoNAPDetector()
+    pipeline = make_pipeline(LayerSelector(), detector)
+    grid = {"autonapdetector__n_layers": [1, 2]}
+    search = GridSearchCV(
+        pipeline,
+        grid,
+        scoring=make_ood_scorer(),
+        cv=OODKFold(2, ood_in_train=True),
+        error_score="raise",
+    )
+    with sklearn.config_context(enable_metadata_routing=True):
+        with pytest.raises(UnsetMetadataPassedError, match="sample_split"):
+            search.fit(A, y, sample_split=split)
+        detector.set_fit_request(sample_split=True)
+        search.fit(A, y, sample_split=split)
+    n_layers = search.best_params_["autonapdetector__n_layers"]
+    direct = AutoNAPDetector(n_layers=n_layers).fit(A, y, sample_split=split)
+    np.testing.assert_array_equal(search.score_samples(A), direct.score_samples(A))
 
 
 def test_stand_ins_configure_it_without_ood_samples(maps):

@@ -520,7 +520,7 @@ def test_a_pipeline_scores_by_calibrated_confidences(data):
 def test_the_energy_of_scaled_logits_is_that_of_an_energy_temperature(data):
     A, y = data
     scaler = TemperatureScaler().fit(A, y)
-    energy = EnergyDetector(scaler.temperature_).fit(A).score_samples(A)
+    energy = EnergyDetector(temperature=scaler.temperature_).fit(A).score_samples(A)
     scaled = EnergyDetector().fit(scaler.transform(A)).score_samples(scaler.transform(A))
     np.testing.assert_allclose(scaler.temperature_ * scaled, energy)
 

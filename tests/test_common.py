@@ -35,7 +35,7 @@ from skood.detectors import (
     NCIDetector,
     SHEDetector,
 )
-from skood.detectors._head_detector import HeadDetector
+from skood.detectors._base_head import BaseHeadDetector
 from skood.ensemble import AutoNAPDetector, LayerEnsembleDetector
 from skood.model_selection import OODKFold
 from skood.preprocessing import LayerSelector
@@ -71,7 +71,7 @@ def variants():
             for intervals in ("quantile", "levels")
         ],
         *[construct(ASH, variant=variant) for variant in "pb"],
-        construct(GaussianActivationDetector, threshold_samples=50),
+        construct(GaussianActivationDetector, n_threshold_samples=50),
         construct(MahalanobisDetector, relative=True),
         construct(MahalanobisDetector, covariance=LedoitWolf()),
         construct(MahalanobisDetector, normalize=True),
@@ -489,10 +489,8 @@ def with_nan_in_the_last_layer(A):
 def by_class():
     """The detectors that learn nothing of a class that is predicted but is never right."""
     for detector in detectors():
-        wanted = {"group_by": "label", "store": "correct"}
-        params = {name: wanted[name] for name in wanted if hasattr(detector, name)}
-        if params or name_of(detector) in {"OpenMaxDetector", "SHEDetector"}:
-            yield detector.set_params(**params)
+        if hasattr(detector, "group_by") and detector._looks_up_classes:
+            yield detector.set_params(group_by="correct")
 
 
 def test_detectors_that_learn_by_class_are_found():
@@ -575,7 +573,9 @@ def test_dead_neurons_do_no_harm(detector, data):
 def test_detector_can_be_searched_as_it_stands(detector, data):
     A, y = data
     supervised = isinstance(detector, LEARN_FROM_OOD)
-    choices = ["relu2", "all"] if isinstance(detector, HeadDetector) else ["relu1", "relu2", "all"]
+    choices = (
+        ["relu2", "all"] if isinstance(detector, BaseHeadDetector) else ["relu1", "relu2", "all"]
+    )
     search = GridSearchCV(
         make_pipeline(LayerSelector(), detector),
         {"layerselector__layers": choices},

@@ -118,7 +118,7 @@ def test_a_line_is_the_mean_of_its_set():
     assert_array_equal(display.lines_["a"].get_ydata(), [7, 1.5])
 
 
-def test_bars_reach_from_percentile_to_percentile_beside_the_points_of_their_line():
+def test_bars_reach_from_percentile_to_percentile_beside_their_points():
     display = ProgressionDisplay(values=VALUES, layers=["l1", "l2"], groups=SETS)
     display.plot(percentiles=(0, 50))
     x, y = display.bars_["a"].get_data()

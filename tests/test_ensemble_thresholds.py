@@ -189,7 +189,7 @@ def test_scores_that_are_not_finite_are_refused_with_the_name_of_the_layer():
 @pytest.mark.parametrize("combine", ["fisher", "mean", "vote"])
 @pytest.mark.parametrize(
     "member",
-    [make_pipeline(PercentileBinarizer(50), HammingNAPDetector(store="correct")), SHEDetector()],
+    [make_pipeline(PercentileBinarizer(50), HammingNAPDetector(group_by="correct")), SHEDetector()],
     ids=["NAP", "SHE"],
 )
 def test_a_class_that_is_never_predicted_right_is_rejected(member, combine):

@@ -44,7 +44,7 @@ def test_only_a_failure_puts_attributes_back():
 
 
 def test_a_detector_whose_first_fit_failed_is_not_fitted():
-    detector = HammingNAPDetector(store="correct")
+    detector = HammingNAPDetector(group_by="correct")
     with pytest.raises(ValueError, match="needs predictions"):
         detector.fit(np.ones((5, 3)))
     with pytest.raises(NotFittedError):

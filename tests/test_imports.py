@@ -14,11 +14,11 @@ PACKAGE = Path(skood.__file__).parent
 
 # The flow of data: a module or subpackage imports from those before it, never from those after.
 FLOW = [
+    "_docstrings",
     "_optional",
     "_versions",
     "_estimator_checks",
     "_sklearn",
-    "_output",
     "_warnings",
     "_fit_context",
     "_axes",
@@ -37,6 +37,7 @@ FLOW = [
     "_storage",
     "_tables",
     "activations",
+    "_output",
     "_layer_names",
     "_marks",
     "_foreign",

@@ -405,7 +405,7 @@ def test_one_verdict_for_all_rows_is_worth_nothing(verdict):
 def test_metrics_of_verdicts_choose_the_threshold(blob):
     grid = {"false_alarm_rate": [0.01, 0.1, 0.5]}
     search = GridSearchCV(
-        KNNDetector(5, normalize=False),
+        KNNDetector(n_neighbors=5, normalize=False),
         grid,
         scoring={name: make_ood_scorer(name) for name in ("roc_auc", *VERDICTS)},
         refit="balanced_accuracy",
@@ -431,7 +431,9 @@ def folds(blob):
 def score_of_fold(name, share, train, test, blob):
     X, y = blob
     verdicts = (
-        KNNDetector(5, normalize=False, false_alarm_rate=share).fit(X[train]).predict(X[test])
+        KNNDetector(n_neighbors=5, normalize=False, false_alarm_rate=share)
+        .fit(X[train])
+        .predict(X[test])
     )
     return VERDICTS[name](y[test] == -1, verdicts == -1)
 

@@ -89,9 +89,9 @@ def test_settings_are_scored_where_their_patterns_are_kept_and_on_both_kinds(fit
     forgetful = AutoNAPDetector(random_state=0).fit(X, y)
     with pytest.raises(ValueError, match="keep_settings=True"):
         forgetful.score_settings(X, y)
-    with pytest.raises(ValueError, match="both kinds, but 80 of 80 are in-distribution"):
+    with pytest.raises(ValueError, match="OOD samples, but 80 of 80 are in-distribution"):
         detector.score_settings(X[:80], y[:80])
-    with pytest.raises(ValueError, match="both kinds, but 0 of 70"):
+    with pytest.raises(ValueError, match="OOD samples, but 0 of 70"):
         detector.score_settings(X[80:], y[80:])
 
 

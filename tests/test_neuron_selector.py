@@ -139,6 +139,30 @@ def test_gradients_are_averaged_over_the_samples_predicted_as_a_class():
     np.testing.assert_array_equal(without["fc"], selected["fc"])
 
 
+@pytest.mark.parametrize(
+    ("group_by", "expected"),
+    [
+        ("prediction", [[2, 0.2, 0], [0, 4.5, 2.5]]),
+        ("label", [[1, 0.1, 0], [1.5, 0.15, 2.5]]),
+        ("correct", [[1, 0.1, 0], [0, 0, 5]]),
+    ],
+)
+def test_group_by_chooses_the_class_of_a_training_sample(group_by, expected):
+    gradient = np.array([[1.0, -0.1, 0.0], [-3.0, 0.3, 0.0], [0.0, 0.0, 5.0], [0.0, 9.0, 0.0]])
+    layers = {
+        "fc": np.ones((4, 3)),
+        "fc:gradient": Column(gradient, layer="fc", kind="gradient"),
+    }
+    A = Activations(layers, predictions=[0, 0, 1, 1])
+    # The second sample is misclassified; the last one is left out where labels count.
+    y = [0, 1, 1, 1] if group_by == "prediction" else [0, 1, 1, -1]
+    selector = NeuronSelector(importance="gradient", group_by=group_by).fit(A, y)
+    np.testing.assert_allclose(selector.importances_["fc"], expected)
+    if group_by != "prediction":
+        with pytest.raises(ValueError, match="NeuronSelector needs the class labels y, got None"):
+            selector.fit(A)
+
+
 def test_gradients_of_sure_predictions_are_weights_less_their_mean_over_classes(network_outputs):
     A, y = network_outputs
     net_weight = A.head.weight
@@ -253,7 +277,7 @@ def monitor(**params):
         NeuronSelector(**params),
         LayerSelector("*"),
         PercentileBinarizer(rule="zero"),
-        HammingNAPDetector(tau=1, store="correct"),
+        HammingNAPDetector(tau=1, group_by="correct"),
     )
 
 

@@ -177,7 +177,7 @@ def test_odin_is_that_of_pytorch_ood(network_and_images, temperature, std):
     network, images = network_and_images
     odin = ODIN(0.02, temperature, std=std)
     monitor = make_pipeline(
-        ActivationExtractor(network, perturbation=odin), MaxSoftmaxDetector(temperature)
+        ActivationExtractor(network, perturbation=odin), MaxSoftmaxDetector(temperature=temperature)
     )
     found = expit(monitor.fit(images).score_samples(images))
     peer = peers.ODIN(network, eps=0.02, temperature=temperature, norm_std=std)
@@ -202,7 +202,7 @@ def test_gram_deviations_are_those_of_pytorch_ood(network_and_images):
     A = ActivationExtractor(network, ["0", "1"]).fit_transform(images)
     labels = np.arange(len(images)) % 5
     powers = [1, 2, 5]
-    detector = GramDetector(powers).fit(A[:60], labels[:60])
+    detector = GramDetector(powers=powers).fit(A[:60], labels[:60])
     peer = peers.Gram(network[2:], network[:2], 5, powers)
     # Without rows to take the mean deviation of, layers are not divided by it.
     peer.validation_fraction = 0

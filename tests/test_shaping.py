@@ -409,9 +409,7 @@ def test_memory_mapped_features_are_shaped_alike(shaper, data, tmp_path):
 
 
 @every_shaper
-def test_what_the_network_says_is_kept_when_logits_or_the_layer_of_the_head_are_not_given(
-    shaper, data
-):
+def test_predictions_are_kept_without_logits_or_the_layer_of_the_head(shaper, data):
     A, y = data
     bare = Activations({"fc": A["fc"]}, head=LinearHead(A.head.weight, A.head.bias))
     shaped = clone(shaper).fit_transform(bare, y)

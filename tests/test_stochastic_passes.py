@@ -277,8 +277,8 @@ def test_layer_of_the_network_with_the_same_name_keeps_it():
     assert_array_equal(A["passes"], np.maximum(vectors(), 0))
     assert_array_equal(A["passes_2"], passes(network, vectors(), layers="drop"))
     alone = Activations({"any": Column(A["passes_2"], kind="pass")})
-    expected = MCDropoutDetector("variance").fit(alone)
-    detector = MCDropoutDetector("variance").fit(A)
+    expected = MCDropoutDetector(statistic="variance").fit(alone)
+    detector = MCDropoutDetector(statistic="variance").fit(A)
     assert_array_equal(detector.training_scores_, expected.training_scores_)
 
 
@@ -363,7 +363,7 @@ def test_passes_on_another_device_are_reproducible_and_keep_its_random_state():
 
 def test_passes_in_a_pipeline():
     extractor = ActivationExtractor(cnn(), n_passes=5, random_state=0)
-    monitor = make_pipeline(extractor, MCDropoutDetector("mutual_information")).fit(X)
+    monitor = make_pipeline(extractor, MCDropoutDetector(statistic="mutual_information")).fit(X)
     copied = copy.deepcopy(monitor)
     assert_array_equal(copied.score_samples(X), monitor.score_samples(X))
     assert make_pipeline(extractor, EnergyDetector()).fit(X).score_samples(X).shape == (11,)

@@ -96,7 +96,8 @@ def divided_aurocs(
     detector: ClusterDistanceDetector, patterns: Experiment, layer: str
 ) -> tuple[dict[str, float], dict[str, float]]:
     """AUROC of one layer's cluster distance among matching, and among mismatching samples."""
-    scores, matches = {}, {}
+    scores: dict[str, NDArray] = {}
+    matches: dict[str, NDArray] = {}
     for name, A in {"normal": patterns.normal, **patterns.outside}.items():
         scores[name] = detector.score_samples(A[[layer]])
         matches[name] = detector.matches(A[[layer]])

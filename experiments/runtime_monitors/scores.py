@@ -59,7 +59,7 @@ class EqualityDetector(BaseEstimator):
 
 def boolean_scores(*steps: BaseEstimator) -> Any:
     return make_pipeline(
-        *steps, PercentileBinarizer(rule="zero"), HammingNAPDetector(store="correct")
+        *steps, PercentileBinarizer(rule="zero"), HammingNAPDetector(group_by="correct")
     )
 
 

@@ -18,14 +18,14 @@ from ._nap_configuration import choose_threshold
 
 
 @dataclass(frozen=True)
-class Samples:
-    """Rows by their task; classes by row."""
+class RowRoles:
+    """Rows by what they serve for; classes by row."""
 
     stored: NDArray[np.intp]  # store a pattern
     inside: NDArray[np.intp]  # in-distribution, set thresholds
     outside: NDArray[np.intp]  # out-of-distribution, set thresholds; empty: shuffled stand-ins
     labels: NDArray  # class under which each row is stored
-    asked: NDArray  # class under which each row is looked up
+    lookup: NDArray  # class under which each row is looked up
 
 
 @dataclass(frozen=True)
@@ -72,7 +72,7 @@ def sources_by_layer(X: Activations, poolings: Sequence[str]) -> list[list[Sourc
 
 
 def try_percentiles(
-    values: NDArray, samples: Samples, percentiles: Sequence[float]
+    values: NDArray, roles: RowRoles, percentiles: Sequence[float]
 ) -> tuple[NDArray, NDArray]:
     """Threshold and validation accuracy of each percentile.
 
@@ -80,7 +80,7 @@ def try_percentiles(
     ----------
     values : ndarray of shape (n_samples, n_units)
         Pooled activations of one layer.
-    samples : Samples
+    roles : RowRoles
         Which rows store patterns and which set thresholds.
     percentiles : sequence of float
         What to try.
@@ -92,10 +92,10 @@ def try_percentiles(
     """
     found = []
     for bits in map(PackedBits.pack, quantile_bits(values, percentiles)):
-        stores = build_stores(bits[samples.stored], samples.labels[samples.stored], samples.stored)
+        stores = build_stores(bits[roles.stored], roles.labels[roles.stored], roles.stored)
         inside, outside = (
-            nearest_of_class(stores, bits[rows], samples.asked[rows])[0]
-            for rows in (samples.inside, samples.outside)
+            nearest_of_class(stores, bits[rows], roles.lookup[rows])[0]
+            for rows in (roles.inside, roles.outside)
         )
         found.append(choose_threshold(inside, outside))
     taus, accuracies = zip(*found, strict=True)
@@ -103,21 +103,19 @@ def try_percentiles(
 
 
 def with_stand_ins(
-    values: NDArray, samples: Samples, random_state: np.random.RandomState
-) -> tuple[NDArray, Samples]:
-    """Append stand-ins for missing out-of-distribution samples.
+    values: NDArray, roles: RowRoles, random_state: np.random.RandomState
+) -> tuple[NDArray, RowRoles]:
+    """Append stand-ins for missing out-of-distribution roles.
 
     Each unit's values are shuffled among the validation samples, which keeps the distribution of
     every unit and breaks their coactivation.
     """
-    shuffled = np.argsort(
-        random_state.random_sample((len(samples.inside), values.shape[1])), axis=0
-    )
-    stand_ins = np.take_along_axis(values[samples.inside], shuffled, axis=0)
+    shuffled = np.argsort(random_state.random_sample((len(roles.inside), values.shape[1])), axis=0)
+    stand_ins = np.take_along_axis(values[roles.inside], shuffled, axis=0)
     outside = len(values) + np.arange(len(stand_ins))
-    asked = np.concatenate([samples.asked, samples.asked[samples.inside]])
-    return np.concatenate([values, stand_ins]), Samples(
-        samples.stored, samples.inside, outside, samples.labels, asked
+    lookup = np.concatenate([roles.lookup, roles.lookup[roles.inside]])
+    return np.concatenate([values, stand_ins]), RowRoles(
+        roles.stored, roles.inside, outside, roles.labels, lookup
     )
 
 
@@ -139,16 +137,16 @@ class Member:
     stores: dict[Any, PatternStore]
 
     @classmethod
-    def build(cls, X: Activations, samples: Samples, source: Source, percentile: float) -> Member:
+    def build(cls, X: Activations, roles: RowRoles, source: Source, percentile: float) -> Member:
         """Store the patterns of the rows that are meant for it."""
-        bits = _bits(source.values(X[samples.stored]), percentile)
-        stores = build_stores(bits, samples.labels[samples.stored], samples.stored)
+        bits = _bits(source.values(X[roles.stored]), percentile)
+        stores = build_stores(bits, roles.labels[roles.stored], roles.stored)
         return cls(source, percentile, stores)
 
-    def distances(self, X: Activations, asked: NDArray) -> NDArray[np.integer]:
-        """Distance of each sample to the nearest pattern of the class asked for."""
+    def distances(self, X: Activations, lookup: NDArray) -> NDArray[np.integer]:
+        """Distance of each sample to the nearest pattern of the lookup class."""
         bits = _bits(self.source.values(X), self.percentile)
-        return nearest_of_class(self.stores, bits, asked)[0]
+        return nearest_of_class(self.stores, bits, lookup)[0]
 
 
 def _bits(values: NDArray, percentile: float) -> PackedBits:

@@ -1,9 +1,15 @@
 """The transformer from raw inputs to activations."""
 
+from __future__ import annotations
+
+from collections.abc import Sequence
 from functools import partial
 from numbers import Integral
+from typing import TYPE_CHECKING, Any, Self
 
+from numpy.random import RandomState
 from sklearn.base import BaseEstimator, clone
+from sklearn.utils import Tags
 from sklearn.utils.validation import check_is_fitted
 
 from .._fit_context import fit_context
@@ -12,12 +18,12 @@ from .._output import ActivationsOutputMixin
 from .._sklearn import HasMethods, Interval
 from .._warnings import warn_user
 from ..activations import Activations
-from ..networks import ContentReader, adapt
-from ._inputs import as_arrays, as_batches, forget_features
+from ..networks import ContentReader, NetworkAdapter, adapt
+from ._inputs import Batches, as_arrays, as_batches, forget_features
 from ._mode import Mode
 from ._passes import Passes, draw_seed, with_passes
 from ._perturbation import ODIN, MahalanobisPerturbation
-from ._plan import AUTO, fits, make_plan, template_of
+from ._plan import AUTO, Plan, fits, make_plan, template_of
 from ._reduction import reduce_activations
 from ._run import Cache, extract
 from ._selection import find_extracted, match_extracted, refuse_numbers
@@ -210,7 +216,7 @@ class ActivationExtractor(ActivationsOutputMixin, BaseEstimator):
     penultimate: (96,)}, n_classes=3)
     """
 
-    _parameter_constraints: dict = {
+    _parameter_constraints: dict[str, Any] = {
         "network": "no_validation",
         "layers": [str, "array-like"],
         "logits": [str, Integral, callable],
@@ -225,22 +231,28 @@ class ActivationExtractor(ActivationsOutputMixin, BaseEstimator):
         "random_state": ["random_state"],
     }
 
+    if TYPE_CHECKING:
+        # Activations for inputs of all kinds, also for arrays.
+        def fit_transform(  # type: ignore[override]
+            self, X: Any, y: Any = None, **params: Any
+        ) -> Activations: ...
+
     def __init__(
         self,
-        network,
-        layers=AUTO,
+        network: Any,
+        layers: str | Sequence[str] = AUTO,
         *,
-        logits="auto",
-        reducer=None,
-        batch_size=256,
-        device="auto",
-        memory=None,
-        verbose=0,
-        perturbation=None,
-        gradients=False,
-        n_passes=None,
-        random_state=None,
-    ):
+        logits: Any = "auto",
+        reducer: Any = None,
+        batch_size: int = 256,
+        device: Any = "auto",
+        memory: Any = None,
+        verbose: int = 0,
+        perturbation: ODIN | MahalanobisPerturbation | None = None,
+        gradients: bool = False,
+        n_passes: int | None = None,
+        random_state: int | RandomState | None = None,
+    ) -> None:
         self.network = network
         self.layers = layers
         self.logits = logits
@@ -255,7 +267,7 @@ class ActivationExtractor(ActivationsOutputMixin, BaseEstimator):
         self.random_state = random_state
 
     @fit_context(prefer_skip_nested_validation=True)
-    def fit(self, X, y=None):
+    def fit(self, X: Any, y: Any = None) -> Self:
         """Find the layers, by running the network on two of the samples.
 
         Parameters
@@ -287,8 +299,8 @@ class ActivationExtractor(ActivationsOutputMixin, BaseEstimator):
             plan = None
             forget_features(self)
             columns = match_extracted(self.layers, X, gradients=self.gradients)
-            self.layers_ = list(dict.fromkeys(c.layer for c in columns if c.kind == "value"))
-            self._template = template_of(self._reduce(X[:1], [c.name for c in columns]))
+            self.layers_ = list(dict.fromkeys(str(c.layer) for c in columns if c.kind == "value"))
+            self._template = template_of(self._reduce(X[:1], [str(c.name) for c in columns]))
         else:
             batches = as_batches(self, X, self.batch_size, reset=True)
             plan = make_plan(adapter, batches, self.layers, self.reducer, self._mode())
@@ -297,7 +309,7 @@ class ActivationExtractor(ActivationsOutputMixin, BaseEstimator):
         self.fingerprint_ = adapter.fingerprint(plan and plan.trace).digest
         return self
 
-    def transform(self, X):
+    def transform(self, X: Any) -> Activations:
         """Extract the activations, or select among those extracted before.
 
         Parameters
@@ -331,7 +343,7 @@ class ActivationExtractor(ActivationsOutputMixin, BaseEstimator):
             plan = make_plan(adapter, batches, self.layers, self.reducer, self._mode())
         return self._in_order(self._extract(adapter, plan, batches))
 
-    def _extract(self, adapter, plan, batches):
+    def _extract(self, adapter: NetworkAdapter, plan: Plan, batches: Batches) -> Activations:
         mode, key = self._mode(draw_seed(self.random_state)), None
         is_repeatable = self.n_passes is None or self.random_state is not None
         if self.memory is not None and batches.data is not None and is_repeatable:
@@ -339,7 +351,9 @@ class ActivationExtractor(ActivationsOutputMixin, BaseEstimator):
         compute = partial(extract, adapter, batches, plan, self.reducer, mode, verbose=self.verbose)
         return compute() if key is None else Cache(self.memory).get(key, compute)
 
-    def _cache_key(self, adapter, plan, mode, data):
+    def _cache_key(
+        self, adapter: NetworkAdapter, plan: Plan, mode: Mode, data: Any
+    ) -> tuple[Any, ...] | None:
         """What the result depends on; None, and a warning, where not all of it can be told."""
         fingerprint, reader = adapter.fingerprint(plan.trace), ContentReader()
         logits = reader.digest([type(adapter).__name__, self.logits, adapter.classes])
@@ -353,34 +367,34 @@ class ActivationExtractor(ActivationsOutputMixin, BaseEstimator):
         inputs = as_arrays(data, adapter.to_numpy)
         return fingerprint.digest, logits, inputs, mode.content(), plan.layers, reducer
 
-    def _select(self, X):
+    def _select(self, X: Activations) -> Activations:
         if fits(X, self._template):
             return X[list(self._template)]
         names = find_extracted(self._mode().sources(self.layers_), X)
         return self._in_order(self._reduce(X, names))
 
-    def _mode(self, seed=0):
+    def _mode(self, seed: int = 0) -> Mode:
         passes = None
         if self.n_passes is not None:
             passes = Passes(self.n_passes, seed, self.batch_size)
         return Mode(self.perturbation, self.gradients, passes)
 
-    def _in_order(self, reduced):
+    def _in_order(self, reduced: Activations) -> Activations:
         names = list(self._template)
         check_layers_exist(reduced, names)
         return reduced[names]
 
-    def _reduce(self, X, names):
+    def _reduce(self, X: Activations, names: Sequence[str]) -> Activations:
         """Some layers of activations extracted before, reduced, and the passes if wanted."""
         reduced = X[names]
         if self.reducer is not None:
             reduced = reduce_activations(self.reducer, reduced)
         return reduced if self.n_passes is None else with_passes(reduced, X, self.n_passes)
 
-    def _returns_table(self):
+    def _returns_table(self) -> bool:
         return False
 
-    def __sklearn_clone__(self):
+    def __sklearn_clone__(self) -> Self:
         # A trained network is shared: `clone` would copy a module, and a cloned net or
         # perceptron is untrained.
         params = self.get_params(deep=False)
@@ -391,7 +405,7 @@ class ActivationExtractor(ActivationsOutputMixin, BaseEstimator):
                 setattr(new, name, clone(vars(self)[name], safe=False))
         return new
 
-    def __sklearn_tags__(self):
+    def __sklearn_tags__(self) -> Tags:
         tags = super().__sklearn_tags__()
         tags.input_tags.three_d_array = True
         tags.transformer_tags.preserves_dtype = []

@@ -131,11 +131,11 @@ class ActivationMapDisplay:
             (height, width) or (1, height, width), or a coloured one of shape
             (3, height, width) or (height, width, 3).
         share_scale : bool, default=True
-            Whether all maps have one colour scale, which a colour bar tells. Otherwise each has
-            its own, which its title tells.
+            Whether all maps have one colour scale, which a colour bar shows. Otherwise each has
+            its own, which its title states.
         ax : matplotlib Axes or array-like of Axes, default=None
             One axes, in whose place the grid is drawn, or one for each image, that of the input
-            first. By default a new figure. The layout "constrained" leaves room for the colour
+            first. By default a new figure. The layout "constrained" leaves space for the colour
             bar; "tight" does not.
         **imshow_kw : dict
             Keyword arguments of matplotlib's ``imshow``, for all maps: ``vmin`` and ``vmax`` give
@@ -179,8 +179,8 @@ class ActivationMapDisplay:
             One axes, in whose place the grid is drawn, or one for each image, that of the input
             first. By default a new figure.
         share_scale : bool, default=True
-            Whether all maps have one colour scale, which a colour bar tells. Otherwise each has
-            its own, which its title tells.
+            Whether all maps have one colour scale, which a colour bar shows. Otherwise each has
+            its own, which its title states.
         **imshow_kw : dict
             Keyword arguments of matplotlib's ``imshow``, for all maps.
 

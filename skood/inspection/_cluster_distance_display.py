@@ -59,14 +59,14 @@ class ClusterDistanceDisplay:
 
     See Also
     --------
-    skood.ClusterDistanceDetector : Judges samples by these distances.
+    skood.ClusterDistanceDetector : Scores samples by these distances.
     skood.calibration.confidence_categories : Makes the categories.
     ProgressionDisplay : Groups of nearest patterns through the layers.
 
     Notes
     -----
     At 1, a sample is as far from the centre of its cluster as the cluster's training samples are
-    on average [1]_. Where a network is mostly sure, nearly all samples are in the last
+    on average [1]_. Where a network is mostly confident, nearly all samples are in the last
     category, and the boxes of the others stand for few. To draw only the samples that match their
     cluster, pass ``X[detector.matches(X)]``.
 

@@ -38,7 +38,7 @@ class HammingDistanceDisplay:
         Labels; -1 marks an out-of-distribution sample, any other value an in-distribution one.
     groups : array-like of shape (n_samples,), default=None
         Name of the set that each sample belongs to. By default the sets are the two kinds of
-        samples that ``y`` tells, or one.
+        samples in ``y``, or one.
     threshold : float, default=None
         A distance above it means out-of-distribution.
     alarms : array-like of bool of shape (n_samples,), default=None

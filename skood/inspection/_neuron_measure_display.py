@@ -244,7 +244,7 @@ class NeuronMeasureDisplay:
         return _AXIS_LABELS.get(name, name)
 
     def _sorted(self) -> str:
-        """What is said of the order where the heights do not tell it."""
+        """A description of the order where the heights do not show it."""
         names = self.names or {}
         if self.sort_by is None or "sort_by" not in names:
             return ""

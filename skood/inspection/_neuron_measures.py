@@ -28,7 +28,7 @@ def activation_count(
     Parameters
     ----------
     X : Activations, PackedBits or array-like of shape (n_samples, n_units, ...)
-        Activations by layer, or those of one layer. Bits count as they are: 1 is active.
+        Activations by layer, or those of one layer. Of bits, 1 is active.
 
     Returns
     -------

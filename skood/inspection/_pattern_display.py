@@ -431,7 +431,7 @@ def _codes(patterns: NDArray[np.bool_], mark_differences: bool) -> NDArray[np.ui
 
 
 def _spread(places: NDArray, n_columns: int, n_labels: int) -> NDArray[np.float64]:
-    """Positions as near as can be to the given ascending ones, with room for labels between."""
+    """Positions nearest to the given ascending ones, with space for labels between."""
     gap = n_columns / n_labels
     shifts = gap * np.arange(len(places))
     last = n_columns - 0.5 - shifts[-1:].sum()

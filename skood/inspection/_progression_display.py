@@ -56,7 +56,7 @@ class ProgressionDisplay:
 
     See Also
     --------
-    skood.GroupProgressionDetector : Judges samples by these values.
+    skood.GroupProgressionDetector : Scores samples by these values.
     ClusterDistanceDisplay : Distances to clusters of patterns, by confidence.
 
     Notes
@@ -265,7 +265,7 @@ class ProgressionDisplay:
         return bars
 
     def _as_drawn(self) -> tuple[NDArray[np.float64], str]:
-        """The values as they are drawn, and their unit."""
+        """The values to draw, and their unit."""
         values = np.asarray(self.values, dtype=np.float64)
         if self.feature == "matching":
             return 100 * values, "%"

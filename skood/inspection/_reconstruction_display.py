@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 _ORDERS = ("largest", "smallest", "first")
 _TEXT_SHARE = 0.22
-"""Of the height of a tile: the room above the images for the error."""
+"""Of the height of a tile: the space above the images for the error."""
 
 
 class ReconstructionDisplay:
@@ -242,12 +242,12 @@ def _make_tiles(images: NDArray, drawn: NDArray, row: NDArray, column: NDArray) 
     Of shape (n_rows, n_columns, height, width, channels), those of a tile.
     """
     _, height, width, n_channels = images.shape
-    room = round(height * _TEXT_SHARE / (1 - _TEXT_SHARE))
+    space = round(height * _TEXT_SHARE / (1 - _TEXT_SHARE))
     gap = max(1, width // 12)
-    shape = (row.max() + 1, column.max() + 1, room + height, 2 * width + 5 * gap, n_channels)
+    shape = (row.max() + 1, column.max() + 1, space + height, 2 * width + 5 * gap, n_channels)
     tiles = np.full(shape, np.nan)
     for pictures, left in ((images, 2 * gap), (drawn, width + 3 * gap)):
-        tiles[row, column, room:, left : left + width] = pictures
+        tiles[row, column, space:, left : left + width] = pictures
     return tiles
 
 

@@ -27,7 +27,7 @@ class SettingAccuracyDisplay:
 
     Create it by :meth:`from_estimator` or :meth:`from_predictions`. Where the points lie along a
     line, the out-of-distribution samples that chose the settings were a good guide to those of the
-    test; the legend's title tells the correlation.
+    test; the legend's title states the correlation.
 
     Parameters
     ----------
@@ -124,7 +124,7 @@ class SettingAccuracyDisplay:
             in-distribution one. As many of either kind as in the validation make the accuracies
             comparable.
         color_by : {"layer", "pooling", "percentile"}, default="layer"
-            What the colours tell.
+            What the colours mean.
         ax : matplotlib Axes, default=None
             Axes to draw on; new ones by default.
         **scatter_kw : dict

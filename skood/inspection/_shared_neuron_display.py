@@ -24,7 +24,7 @@ class SharedNeuronDisplay:
     """Fraction of a class's important neurons that many classes share, a line for each network.
 
     Create it by :meth:`from_contributions`. The line falls early where each class has neurons of
-    its own, and stays high where the same neurons are important for most classes. The band
+    its own, and remains high where the same neurons are important for most classes. The band
     reaches from the class that shares least to the one that shares most.
 
     Parameters

@@ -1,8 +1,12 @@
 """The template of the transformers that treat each layer on its own."""
 
+from __future__ import annotations
+
 from abc import ABCMeta, abstractmethod
+from typing import Any, Self, overload
 
 import numpy as np
+from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_is_fitted
 
@@ -21,7 +25,7 @@ class LayerwiseTransformer(ActivationsOutputMixin, BaseEstimator, metaclass=ABCM
     _allow_nd = False
 
     @fit_context(prefer_skip_nested_validation=True)
-    def fit(self, X, y=None):
+    def fit(self, X: Activations | ArrayLike, y: Any = None) -> Self:
         """Check the parameters and remember the layers of ``X``; nothing is learnt.
 
         Parameters
@@ -41,7 +45,13 @@ class LayerwiseTransformer(ActivationsOutputMixin, BaseEstimator, metaclass=ABCM
             self._n_dims = checked[ARRAY_LAYER].ndim
         return self
 
-    def transform(self, X):
+    @overload
+    def transform(self, X: Activations) -> Activations: ...
+
+    @overload
+    def transform(self, X: ArrayLike) -> NDArray: ...
+
+    def transform(self, X: Activations | ArrayLike) -> Activations | NDArray:
         """Transform every layer.
 
         Parameters
@@ -60,11 +70,11 @@ class LayerwiseTransformer(ActivationsOutputMixin, BaseEstimator, metaclass=ABCM
         return transformed if isinstance(X, Activations) else np.asarray(transformed[ARRAY_LAYER])
 
     @abstractmethod
-    def _transform(self, X):
+    def _transform(self, X: Activations) -> Activations:
         """Return the transformed Activations of validated Activations."""
 
-    def _returns_table(self):
+    def _returns_table(self) -> bool:
         return super()._returns_table() and getattr(self, "_n_dims", 2) == 2
 
-    def __sklearn_is_fitted__(self):
+    def __sklearn_is_fitted__(self) -> bool:
         return hasattr(self, "n_features_in_")

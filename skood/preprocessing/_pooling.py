@@ -8,6 +8,7 @@ from typing import Any, Self
 
 import numpy as np
 from numpy.typing import ArrayLike
+from sklearn.utils import Tags
 
 from .._fit_context import fit_context
 from .._layer_names import layer_columns
@@ -67,7 +68,7 @@ class PoolingReducer(LayerwiseTransformer):
     Activations(n_samples=1, layers={conv:max: (2,), conv:avg: (2,), fc: (3,)})
     """
 
-    _parameter_constraints: dict = {
+    _parameter_constraints: dict[str, Any] = {
         "pooling": [StrOptions(set(POOLINGS)), list, tuple],
         "output_size": [Interval(Integral, 1, None, closed="left")],
     }
@@ -180,7 +181,7 @@ class PoolingReducer(LayerwiseTransformer):
             if pooled_name != name and pooled_name in layers:
                 raise ValueError(f"Pooling {name!r} would replace layer {pooled_name!r}.")
 
-    def __sklearn_tags__(self):
+    def __sklearn_tags__(self) -> Tags:
         tags = super().__sklearn_tags__()
         tags.transformer_tags.preserves_dtype = ["float64", "float32"]
         return tags
