@@ -4,21 +4,28 @@
     python -m benchmarks --quick    # small sizes
     python -m benchmarks --check    # smaller still: does everything run, and agree?
 
-Prints Markdown. What is compared takes turns within the one run, so that the ratios hold where
-absolute times vary, and its results are compared before it is timed.
+Prints Markdown, and writes the tables of the site. What is compared takes turns within the one run,
+so that the ratios hold where absolute times vary, and its results are compared before it is timed.
 """
 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable
-from importlib.metadata import PackageNotFoundError, version
-from platform import machine, python_version
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import NamedTuple
 
-import torch
+from experiments._common.tables import (
+    SITE,
+    Measured,
+    Table,
+    describe_machine,
+    describe_versions,
+    write_tables,
+)
 
 from .line import compare_line
-from .measure import Sizes, Table
+from .measure import Comparison, Sizes, tabulate_ratios
 from .network import compare_extraction, compare_grid, compare_latency
 from .peers import compare_methods
 from .progression import compare_progression
@@ -55,51 +62,90 @@ CHECK = Sizes(
     n_processes=1,
     repetitions=1,
 )
-COMPARISONS: dict[str, Callable[[Sizes], list[Table]]] = {
-    "extraction": lambda sizes: [compare_extraction(sizes)],
-    "search": lambda sizes: [compare_search(10, sizes), compare_search(1, sizes)],
-    "progression": lambda sizes: [compare_progression(sizes)],
-    "grid": lambda sizes: [compare_grid(sizes)],
-    "latency": lambda sizes: [compare_latency(sizes)],
-    "recorder": lambda sizes: [compare_recorder(sizes)],
-    "methods": lambda sizes: [*compare_methods(sizes), compare_line(sizes)],
+PACKAGES = ("skood", "torch", "faiss-cpu", "scikit-learn", "numpy", "pytorch-ood", "oodeel")
+
+
+class Outcome(NamedTuple):
+    """What a comparison prints, and the table that the site shows, with its name."""
+
+    comparisons: Sequence[Comparison]
+    name: str
+    table: Table
+
+
+def measure_ratios(*comparisons: Comparison) -> Outcome:
+    return Outcome(comparisons, "ratios", tabulate_ratios(comparisons))
+
+
+def measure_methods(sizes: Sizes) -> Outcome:
+    comparisons, table = compare_methods(sizes)
+    return Outcome(comparisons, "methods", table)
+
+
+def measure_line(sizes: Sizes) -> Outcome:
+    comparison, table = compare_line(sizes)
+    return Outcome([comparison], "memory", table)
+
+
+RUNS: dict[str, Callable[[Sizes], Outcome]] = {
+    "extraction": lambda sizes: measure_ratios(compare_extraction(sizes)),
+    "search": lambda sizes: measure_ratios(compare_search(10, sizes), compare_search(1, sizes)),
+    "progression": lambda sizes: measure_ratios(compare_progression(sizes)),
+    "grid": lambda sizes: measure_ratios(compare_grid(sizes)),
+    "latency": lambda sizes: measure_ratios(compare_latency(sizes)),
+    "recorder": lambda sizes: measure_ratios(compare_recorder(sizes)),
+    "methods": measure_methods,
+    "line": measure_line,
 }
 
 
 def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        prog="python -m benchmarks",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     size = parser.add_mutually_exclusive_group()
     size.add_argument("--quick", action="store_true", help="small sizes")
     size.add_argument("--check", action="store_true", help="the smallest sizes, one repetition")
-    parser.add_argument("--only", choices=COMPARISONS, help="run one of the comparisons")
+    parser.add_argument("--only", choices=RUNS, nargs="+", help="run some of the comparisons")
+    parser.add_argument(
+        "--tables",
+        type=Path,
+        help="folder for the CSV files that the site shows, by default docs/results/speed; with "
+        "--quick and --check they are not written by default",
+    )
     return parser.parse_args()
 
 
-def describe_machine() -> str:
-    packages = ("skood", "torch", "faiss-cpu", "scikit-learn", "numpy")
-    versions = ", ".join(f"{package} {find_version(package)}" for package in packages)
-    return (
-        f"{torch.get_num_threads()} threads on {machine()}; Python {python_version()}, {versions}."
+def find_folder(arguments: argparse.Namespace) -> Path | None:
+    """Where the tables go; None for nowhere."""
+    if arguments.tables is not None:
+        return arguments.tables
+    return None if arguments.quick or arguments.check else SITE / "speed"
+
+
+def describe(outcome: Outcome) -> Measured:
+    settings = list(dict.fromkeys(comparison.settings for comparison in outcome.comparisons))
+    return Measured(
+        data="random",
+        samples=" ".join(settings),
+        settings="what is compared takes turns; ratios are medians over the turns",
+        packages=PACKAGES,
     )
-
-
-def find_version(package: str) -> str:
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return "not installed"
 
 
 def main() -> None:
     arguments = parse_arguments()
+    folder = find_folder(arguments)
     sizes = CHECK if arguments.check else QUICK if arguments.quick else Sizes()
-    print(f"# Speed\n\n{describe_machine()}\n")
-    for name, compare in COMPARISONS.items():
-        if arguments.only in (None, name):
-            for table in compare(sizes):
-                print(table.to_markdown(), flush=True)
+    print(f"# Speed\n\n{describe_machine()}; {describe_versions(PACKAGES)}.\n")
+    for name in arguments.only or RUNS:
+        outcome = RUNS[name](sizes)
+        for comparison in outcome.comparisons:
+            print(comparison.to_markdown(), flush=True)
+        if folder is not None:
+            write_tables(folder / name, describe(outcome), {outcome.name: outcome.table})
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from importlib import import_module
 from importlib.util import find_spec
 from typing import Any, Protocol
 
@@ -17,6 +18,8 @@ from torch.utils.data import BatchSampler, DataLoader, SequentialSampler, Tensor
 
 from skood import Activations
 from skood.activations import LinearHead
+
+from .pairs import LOGITS, MAPS, Pair
 
 OODEEL_BATCH = 1000
 
@@ -52,6 +55,7 @@ class Samples:
     def layer(self) -> nn.Linear:
         """The head, as a layer of torch."""
         head = self.train.head
+        assert head is not None
         linear = nn.Linear(head.shape[1], head.shape[0]).requires_grad_(False)
         linear.weight.copy_(torch.from_numpy(head.weight))
         linear.bias.copy_(torch.from_numpy(head.bias))
@@ -83,11 +87,12 @@ class Skood:
 
 
 class PytorchOOD:
-    """A detector of pytorch-ood, and what it reads: "logits", "features" or "feature_maps"."""
+    """A detector of the module ``pytorch_ood.detector``."""
 
     def __init__(
-        self, detector: Any, reads: str, samples: Samples, dtype: torch.dtype = torch.float32
+        self, library: Any, pair: Pair, samples: Samples, dtype: torch.dtype = torch.float32
     ) -> None:
+        detector, reads = pair.make(library, samples.layer), pair.reads
         self._fit = getattr(detector, f"fit_{reads}", None)
         # Of detectors that take gradients, the network is the head alone.
         self._predict = getattr(detector, f"predict_{reads}", detector.predict)
@@ -97,8 +102,8 @@ class PytorchOOD:
 
     @staticmethod
     def _tensor(A: Activations, reads: str) -> torch.Tensor:
-        tensor = torch.from_numpy(A.logits if reads == "logits" else A["fc"])
-        return tensor[:, :, None, None] if reads == "feature_maps" else tensor
+        tensor = torch.from_numpy(A.logits if reads == LOGITS else A["fc"])
+        return tensor[:, :, None, None] if reads == MAPS else tensor
 
     def fit(self) -> Any:
         if self._fit is not None:
@@ -145,27 +150,23 @@ def import_pytorch_ood() -> Any:
     """The detectors of pytorch-ood, or None where it is not installed."""
     if find_spec("pytorch_ood") is None:
         return None
-    _import_torchvision()
-    from pytorch_ood import detector
-
-    return detector
+    import_torchvision()
+    return import_module("pytorch_ood.detector")
 
 
 def import_oodeel() -> Any:
     """The methods of oodeel, or None where it is not installed."""
     if find_spec("oodeel") is None:
         return None
-    _import_torchvision()
+    import_torchvision()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        from oodeel import methods
-
-    return methods
+        return import_module("oodeel.methods")
 
 
-def _import_torchvision() -> None:
+def import_torchvision() -> None:
     try:
-        import torchvision  # noqa: F401
+        import_module("torchvision")
     except RuntimeError:
         # One that was built for CUDA cannot load its operators beside a torch without. Nothing
         # uses them here: that their names are known is enough.

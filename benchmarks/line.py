@@ -14,15 +14,16 @@ from time import perf_counter
 
 import numpy as np
 
+from experiments._common.tables import Table
 from skood import Activations
 from skood.activations import LinearHead
 from skood.shaping import LINe
 
-from .measure import Line, Sizes, Table
+from .measure import Comparison, Line, Sizes
 from .memory import peak_in_mib, run_apart
 
 
-def compare_line(sizes: Sizes) -> Table:
+def compare_line(sizes: Sizes) -> tuple[Comparison, Table]:
     """Time and memory in a process of its own."""
     n_classes, n_units = sizes.large_head
     seconds, memory = run_apart("line", n_classes, n_units, sizes.n_scored)
@@ -30,7 +31,18 @@ def compare_line(sizes: Sizes) -> Table:
     note += f"{n_classes**2 * n_units / 2**20:.0f} MiB"
     settings = f"{n_classes} classes, {n_units} units, {sizes.n_scored} samples."
     line = Line("`LINe`, fit and transform", seconds, None, "< 1024 MiB", note)
-    return Table("Memory of LINe", settings, "", [line])
+    numbers = (n_classes, n_units, sizes.n_scored, seconds, memory, n_classes**2 * n_units / 2**20)
+    return Comparison("Memory of LINe", settings, "", [line]), Table(
+        [
+            "Classes",
+            "Units",
+            "Samples",
+            "Seconds",
+            "Peak memory, MiB",
+            "A mask for each class, MiB",
+        ],
+        [[f"{number:.4g}" for number in numbers]],
+    )
 
 
 def main() -> None:

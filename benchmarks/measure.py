@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
+from experiments._common.tables import Table
 from experiments._common.timing import format_time
 
 
@@ -28,23 +30,28 @@ class Sizes:
 
 @dataclass(frozen=True)
 class Line:
-    """One line of a table. ``seconds`` and ``ratio`` are None where nothing was measured."""
+    """One line of a table. ``seconds`` and ``ratio`` are None where nothing was measured.
+
+    ``reference`` is what the ratio compares with, empty for the reference itself.
+    """
 
     name: str
     seconds: float | None
     ratio: float | None
     aim: str = ""
     note: str = ""
+    reference: str = ""
 
     def to_markdown(self) -> str:
         """The line, cell by cell."""
         ratio = "-" if self.ratio is None else f"{self.ratio:.3g}"
-        return f"| {self.name} | {format_time(self.seconds)} | {ratio} | {self.aim} | {self.note} |"
+        cells = (self.name, format_time(self.seconds), ratio, self.reference, self.aim, self.note)
+        return f"| {' | '.join(cells)} |"
 
 
 @dataclass(frozen=True)
-class Table:
-    """One comparison."""
+class Comparison:
+    """Lines that are compared with each other."""
 
     title: str
     settings: str
@@ -53,6 +60,20 @@ class Table:
 
     def to_markdown(self) -> str:
         """The table under its title."""
-        head = [f"| | median time | {self.ratio} | aim | |", "| --- | ---: | ---: | --- | --- |"]
+        head = [
+            f"| | median time | {self.ratio} | compared with | aim | |",
+            "| --- | ---: | ---: | --- | --- | --- |",
+        ]
         table = "\n".join([*head, *(line.to_markdown() for line in self.lines)])
         return f"## {self.title}\n\n{self.settings}\n\n{table}\n"
+
+
+def tabulate_ratios(comparisons: Sequence[Comparison]) -> Table:
+    """The ratios alone, for the site: times differ more between machines."""
+    rows = [
+        [line.name.replace("`", ""), line.reference, f"{line.ratio:.3g}", line.note]
+        for comparison in comparisons
+        for line in comparison.lines
+        if line.ratio is not None and line.reference
+    ]
+    return Table(["What", "Compared with", "Ratio of times", "Note"], rows)

@@ -18,12 +18,13 @@ from numpy.typing import NDArray
 from sklearn.pipeline import Pipeline
 from torch import nn
 
+from experiments._common.networks import predicted_classes
 from experiments._common.timing import Timings
 from skood import ActivationExtractor, Activations, PoolingReducer, make_monitor
 from skood.datasets import make_noise
 from skood.ensemble import AutoNAPDetector
 
-from .measure import Line, Sizes, Table
+from .measure import Comparison, Line, Sizes
 from .memory import peak_in_mib, run_apart
 
 Images = NDArray[np.float32]
@@ -51,7 +52,7 @@ def vgg() -> nn.Sequential:
     # Random weights predict one class for all images, unless the logits are centred.
     logits = forward(network, make_images(32))
     with torch.no_grad():
-        head.bias -= torch.from_numpy(logits.mean(axis=0))
+        head.bias.sub_(torch.from_numpy(logits.mean(axis=0)))
     return network
 
 
@@ -69,10 +70,12 @@ def forward(network: nn.Module, images: Images) -> NDArray[np.float32]:
 
 def extractor(network: nn.Module, poolings: tuple[str, ...]) -> ActivationExtractor:
     """Of all layers, pooled."""
-    return ActivationExtractor(network, reducer=PoolingReducer(poolings), batch_size=BATCH_SIZE)
+    return ActivationExtractor(
+        network, reducer=PoolingReducer(pooling=poolings), batch_size=BATCH_SIZE
+    )
 
 
-def compare_extraction(sizes: Sizes) -> Table:
+def compare_extraction(sizes: Sizes) -> Comparison:
     """Extraction of all layers, pooled, over the bare forward pass."""
     network, images = vgg(), make_images(sizes.n_images)
     check_extraction(network, images[:BATCH_SIZE])
@@ -88,7 +91,7 @@ def compare_extraction(sizes: Sizes) -> Table:
         result = size_in_mib(fitted[name].transform(images))
         note = f"peak memory {extra:+.0f} MiB; the result takes {result:.0f} MiB"
         seconds, ratio = timings.seconds(name), timings.ratio(name, BARE)
-        lines.append(Line(f"`transform`, {name}", seconds, ratio, "<= 1.05", note))
+        lines.append(Line(f"`transform`, {name}", seconds, ratio, "<= 1.05", note, BARE))
     note = "once, however many images: finds the layers"
     lines.append(Line("`fit`", timings.seconds("fit"), None, "", note))
     settings = (
@@ -96,21 +99,23 @@ def compare_extraction(sizes: Sizes) -> Table:
         f"{sizes.repetitions} repetitions. Peak memory of a process, median of "
         f"{sizes.n_processes}."
     )
-    return Table("Extraction of all layers, pooled", settings, "over the bare pass", lines)
+    return Comparison("Extraction of all layers, pooled", settings, "over the bare pass", lines)
 
 
-def check_extraction(network: nn.Module, images: Images) -> None:
+def check_extraction(network: nn.Sequential, images: Images) -> None:
     A = extractor(network, ("max", "avg")).fit_transform(images)
+    assert A.logits is not None
     np.testing.assert_allclose(A.logits, forward(network, images), rtol=1e-4, atol=1e-5)
     with torch.inference_mode():
         maps = network[:2](torch.from_numpy(images)).numpy()
     np.testing.assert_allclose(A["1:max"], maps.max(axis=(2, 3)), rtol=1e-4, atol=1e-5)
     np.testing.assert_allclose(A["1:avg"], maps.mean(axis=(2, 3)), rtol=1e-4, atol=1e-5)
-    assert len({name.partition(":")[0] for name in A.layer_names}) == 9
+    assert len({column.layer for column in A.columns if column.role == "layer"}) == 9
 
 
 def size_in_mib(A: Activations) -> float:
-    return sum(array.nbytes for array in (A.logits, *dict(A.items()).values())) / 2**20
+    assert A.logits is not None
+    return (A.logits.nbytes + sum(array.nbytes for _, array in A.items())) / 2**20
 
 
 def peak_memory(poolings: str, sizes: Sizes) -> float:
@@ -120,7 +125,7 @@ def peak_memory(poolings: str, sizes: Sizes) -> float:
     )
 
 
-def compare_grid(sizes: Sizes) -> Table:
+def compare_grid(sizes: Sizes) -> Comparison:
     """The whole auto-configuration over one extraction pass of the same images."""
     network = vgg()
     n_outside = sizes.n_images // 6
@@ -129,11 +134,11 @@ def compare_grid(sizes: Sizes) -> Table:
     )
     extract = extractor(network, ("max", "avg")).fit_transform
     A = extract(images)
-    y = np.where(np.arange(len(A)) < len(A) - n_outside, A.predictions, -1)
+    y = np.where(np.arange(len(A)) < len(A) - n_outside, predicted_classes(A), -1)
     detector = AutoNAPDetector(random_state=0).fit(A, y)
     n_settings = len(detector.results_["tau"])
     assert n_settings == 9 * 2 * 5
-    tasks = {
+    tasks: dict[str, Callable] = {
         "extraction": partial(extract, images),
         "grid": lambda: AutoNAPDetector(random_state=0).fit(A, y),
     }
@@ -141,16 +146,16 @@ def compare_grid(sizes: Sizes) -> Table:
     ratio = timings.ratio("grid", "extraction")
     lines = [
         Line("extraction, max and avg", timings.seconds("extraction"), 1.0),
-        Line("`AutoNAPDetector.fit`", timings.seconds("grid"), ratio, "<= 1"),
+        Line("`AutoNAPDetector.fit`", timings.seconds("grid"), ratio, "<= 1", "", "extraction"),
     ]
     settings = (
         f"{n_settings} settings: 9 layers, 2 poolings, 5 percentiles. {len(A)} images, of which "
         f"{n_outside} are out-of-distribution and a fifth of the others sets thresholds."
     )
-    return Table("The whole auto-configuration", settings, "over one extraction pass", lines)
+    return Comparison("The whole auto-configuration", settings, "over one extraction pass", lines)
 
 
-def compare_latency(sizes: Sizes) -> Table:
+def compare_latency(sizes: Sizes) -> Comparison:
     """``predict`` of a fitted monitor over the bare forward pass, for one image and for a batch."""
     network, images = vgg(), make_images(sizes.n_images)
     monitor = make_monitor(network).fit(images)
@@ -163,7 +168,7 @@ def compare_latency(sizes: Sizes) -> Table:
         f"pooled layers, each at the default percentiles. {sizes.n_calls} calls with one image, "
         f"{sizes.repetitions} with several."
     )
-    return Table("`predict` of a fitted monitor", settings, "over the bare pass", lines)
+    return Comparison("`predict` of a fitted monitor", settings, "over the bare pass", lines)
 
 
 def time_monitor(
@@ -181,7 +186,13 @@ def time_monitor(
     timings = Timings(tasks, repetitions)
     count = f"{len(images)} image" + "s" * (len(images) > 1)
     return [
-        Line(f"{name}, {count}", timings.seconds(name), timings.ratio(name, BARE)) for name in tasks
+        Line(
+            f"{name}, {count}",
+            timings.seconds(name),
+            timings.ratio(name, BARE),
+            reference="" if name == BARE else BARE,
+        )
+        for name in tasks
     ]
 
 

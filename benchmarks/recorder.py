@@ -12,7 +12,7 @@ from torch.utils.data import DataLoader, TensorDataset
 from experiments._common.timing import Timings
 from skood.training import TrainingRecorder
 
-from .measure import Line, Sizes, Table
+from .measure import Comparison, Line, Sizes
 
 BATCH_SIZE = 100
 N_CLASSES = 10
@@ -69,7 +69,7 @@ class Training:
             self._optimizer.step()
 
 
-def compare_recorder(sizes: Sizes) -> Table:
+def compare_recorder(sizes: Sizes) -> Comparison:
     """Training inside of a recorder over the same training without one."""
     data = make_data()
     X, y = data.tensors
@@ -87,7 +87,7 @@ def compare_recorder(sizes: Sizes) -> Table:
         f"and 32 channels with batch norm, and 64 neurons. {n_steps(sizes)} steps a turn, "
         f"{n_turns} turns, after {warm_up_steps(sizes)} steps."
     )
-    return Table("Training with a recorder", settings, "over training without", lines)
+    return Comparison("Training with a recorder", settings, "over training without", lines)
 
 
 def n_steps(sizes: Sizes) -> int:
@@ -120,5 +120,7 @@ def time_training(
             timings.seconds("recorded") / steps,
             timings.ratio("recorded", "bare"),
             "<= 1.1",
+            name,
+            "the step without it",
         ),
     ]

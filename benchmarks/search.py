@@ -18,7 +18,7 @@ from skood import Activations, HammingNAPDetector, PercentileBinarizer
 from skood._patterns import hamming_neighbors
 from skood.activations import PackedBits
 
-from .measure import Line, Sizes, Table
+from .measure import Comparison, Line, Sizes
 
 N_BITS = 512
 N_FACTORS = 16
@@ -55,7 +55,7 @@ def octets(bits: PackedBits) -> NDArray[np.uint8]:
     return words(bits).view(np.uint8)
 
 
-def as_they_are(stored: NDArray) -> NDArray:
+def unchanged(stored: NDArray) -> NDArray:
     return stored
 
 
@@ -96,7 +96,7 @@ def search_numpy(stored: NDArray[np.uint64], queries: NDArray[np.uint64]) -> NDA
 
 
 SKOOD = "`HammingNAPDetector.score_samples`"
-ALONE = Method("`hamming_neighbors` alone", words, as_they_are, search_alone)
+ALONE = Method("`hamming_neighbors` alone", words, unchanged, search_alone)
 FAISS = Method("faiss `IndexBinaryFlat`", octets, build_faiss, search_faiss, ">= 1")
 BRUTE_FORCE = Method(
     "scikit-learn `NearestNeighbors`, brute force",
@@ -106,10 +106,10 @@ BRUTE_FORCE = Method(
     ">= 15",
     is_slow=True,
 )
-NUMPY = Method("NumPy `bitwise_count`", words, as_they_are, search_numpy, is_slow=True)
+NUMPY = Method("NumPy `bitwise_count`", words, unchanged, search_numpy, is_slow=True)
 
 
-def compare_search(n_classes: int, sizes: Sizes) -> Table:
+def compare_search(n_classes: int, sizes: Sizes) -> Comparison:
     """Time every method on the same patterns, after comparing what they find."""
     stored = make_patterns(sizes.n_stored, n_classes, seed=1)
     queries = make_patterns(sizes.n_queries, n_classes, seed=2)
@@ -120,18 +120,19 @@ def compare_search(n_classes: int, sizes: Sizes) -> Table:
     nearest = np.ceil(-score())
     tasks: dict[str, Callable[[], NDArray]] = {SKOOD: score}
     for method in methods:
-        n_asked = sizes.n_slow_queries if method.is_slow else sizes.n_queries
-        tasks[method.name] = method.task(first_queries(stored, queries, n_asked))
-        np.testing.assert_array_equal(tasks[method.name](), nearest[:n_asked])
+        n_queries = sizes.n_slow_queries if method.is_slow else sizes.n_queries
+        tasks[method.name] = method.task(first_queries(stored, queries, n_queries))
+        np.testing.assert_array_equal(tasks[method.name](), nearest[:n_queries])
     timings = Timings(tasks, sizes.repetitions)
     lines = [Line(SKOOD, timings.seconds(SKOOD), 1.0)]
-    lines += [to_line(method, timings, sizes) for method in methods]
+    title = f"Nearest patterns by Hamming distance, {n_classes} class" + "es" * (n_classes > 1)
+    lines += [to_line(method, timings, sizes, n_classes) for method in methods]
     if FAISS not in methods:
         lines.append(Line(FAISS.name, None, None, FAISS.aim, "not installed"))
     settings = f"{sizes.n_queries} queries among {sizes.n_stored} patterns of {N_BITS} bits, " + (
         f"{n_classes} classes, each searched alone." if n_classes > 1 else "one class."
     )
-    return Table("Nearest patterns by Hamming distance", settings, "times skood's", lines)
+    return Comparison(title, settings, "times skood's", lines)
 
 
 def first_queries(stored: list[PackedBits], queries: list[PackedBits], n_queries: int) -> Groups:
@@ -145,7 +146,7 @@ def first_queries(stored: list[PackedBits], queries: list[PackedBits], n_queries
     return groups
 
 
-def to_line(method: Method, timings: Timings, sizes: Sizes) -> Line:
+def to_line(method: Method, timings: Timings, sizes: Sizes, n_classes: int) -> Line:
     scale = sizes.n_queries / sizes.n_slow_queries if method.is_slow else 1.0
     return Line(
         method.name,
@@ -153,6 +154,7 @@ def to_line(method: Method, timings: Timings, sizes: Sizes) -> Line:
         scale * timings.ratio(method.name, SKOOD),
         method.aim,
         f"scaled up from {sizes.n_slow_queries} queries" if method.is_slow else "",
+        f"HammingNAPDetector.score_samples, {n_classes} class" + "es" * (n_classes > 1),
     )
 
 
@@ -180,5 +182,5 @@ def make_patterns(n_samples: int, n_classes: int, seed: int) -> list[PackedBits]
         factors = draw.normal(size=(n_samples // n_classes, N_FACTORS)) / np.sqrt(N_FACTORS)
         noise = 0.3 * draw.normal(size=(len(factors), N_BITS))
         values = np.maximum(centre + factors @ loadings + noise, 0)
-        patterns.append(PackedBits.pack(PercentileBinarizer(30).fit_transform(values)))
+        patterns.append(PackedBits.pack(PercentileBinarizer(percentile=30).fit_transform(values)))
     return patterns

@@ -26,6 +26,7 @@ extensions = [
     "sphinx_design",
     "sphinx_gallery.gen_gallery",
     "any_path",
+    "measured",
     "mathml",
 ]
 templates_path = ["_templates"]

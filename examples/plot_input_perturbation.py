@@ -181,7 +181,7 @@ for net, (X_train, y_train), images in networks:
     A_train = ActivationExtractor(net).fit_transform(X_train)
     ways = []
     for temperature in (1, 10, 1000):
-        detector = MaxSoftmaxDetector(temperature).fit(A_train)
+        detector = MaxSoftmaxDetector(temperature=temperature).fit(A_train)
         ways.append((detector, [ODIN(e, temperature) for e in epsilons]))
     detector = MahalanobisDetector().fit(A_train, y_train)
     ways.append((detector, [MahalanobisPerturbation(detector, e) for e in epsilons]))

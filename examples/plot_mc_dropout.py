@@ -119,7 +119,7 @@ colors = {
 }
 uncertainty = {
     statistic: {
-        name: -MCDropoutDetector(statistic).fit(held_out).score_samples(A)
+        name: -MCDropoutDetector(statistic=statistic).fit(held_out).score_samples(A)
         for name, A in sets.items()
     }
     for statistic in statistics
@@ -183,7 +183,7 @@ for number in numbers:
         for held_out, sets in networks
     ]
     for statistic, curve in curves.items():
-        detector = MCDropoutDetector(statistic)
+        detector = MCDropoutDetector(statistic=statistic)
         curve.append(np.mean([aurocs(detector, *network) for network in cut], axis=0))
 
 fig, axes = plt.subplots(1, 3, figsize=(11, 3.8), sharey=True, layout="constrained")

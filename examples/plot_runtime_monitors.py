@@ -121,7 +121,7 @@ def count(steps, gamma):
         monitor = make_pipeline(
             *steps,
             PercentileBinarizer(rule="zero"),
-            HammingNAPDetector(tau=gamma, store="correct"),
+            HammingNAPDetector(tau=gamma, group_by="correct"),
         ).fit(train[["units"]], labels)
         alarm = monitor.predict(test[["units"]]) == -1
         wrong = test.predictions != test_labels

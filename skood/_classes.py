@@ -8,8 +8,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ._labels import unknown_labels
 from ._marks import check_mark_is_no_class, refuse_missing
-from .activations import Activations, unknown_labels
+from ._sklearn import StrOptions
+from .activations import Activations
+
+GROUP_BY = [StrOptions({"prediction", "label", "correct"})]
+"""Constraint of the parameter ``group_by``: the class under which a training sample counts."""
 
 
 @dataclass(frozen=True)
@@ -91,6 +96,90 @@ def check_class_labels(X: Activations, y: NDArray | None, wanted_by: str) -> Non
         )
 
 
+def has_predictions(X: Activations) -> bool:
+    """Whether ``X`` carries predictions, or the logits that they come from; computes nothing."""
+    return X.logits is not None or X.predictions is not None
+
+
+def tells_classes(y: NDArray | None) -> bool:
+    """Whether labels of in-distribution rows say more than that, which one label for all does."""
+    return y is not None and len(np.unique(y)) > 1
+
+
+@dataclass(frozen=True)
+class TrainingClasses:
+    """The classes of training samples, one entry a sample.
+
+    Attributes
+    ----------
+    lookup : ndarray of shape (n_samples,)
+        Class under which the sample is looked up, as a new one would be.
+    own : ndarray of shape (n_samples,)
+        Class under which the sample counts, if it does.
+    counts : ndarray of shape (n_samples,), dtype bool
+        Whether the sample counts.
+    """
+
+    lookup: NDArray
+    own: NDArray
+    counts: NDArray[np.bool_]
+
+    @classmethod
+    def all_count(cls, classes: NDArray) -> TrainingClasses:
+        """All samples count, under the classes under which they are looked up."""
+        return cls(classes, classes, np.ones(len(classes), dtype=bool))
+
+    @classmethod
+    def grouped(cls, group_by: str, predicted: NDArray, labels: NDArray | None) -> TrainingClasses:
+        """By predicted classes, by labels, or by predicted classes where these are right."""
+        if group_by == "prediction" or labels is None:
+            return cls.all_count(predicted)
+        if group_by == "label":
+            return cls(predicted, labels, np.ones(len(predicted), dtype=bool))
+        return cls(predicted, predicted, np.asarray(predicted == labels))
+
+    @property
+    def finds_itself(self) -> NDArray[np.bool_]:
+        """Whether the sample counts under the class under which it is looked up."""
+        return self.counts & (self.own == self.lookup)
+
+    def numbered(self) -> tuple[NDArray, NDArray[np.intp]]:
+        """The classes that samples count for, ascending, and the number of each sample's, or -1."""
+        labels, numbers = np.unique(self.own[self.counts], return_inverse=True)
+        codes = np.full(len(self.own), -1)
+        codes[self.counts] = numbers
+        return labels, codes
+
+    def merge(self, other: TrainingClasses) -> TrainingClasses:
+        """The classes of the samples of both, one after the other."""
+        check_same_kind(self.lookup, other.lookup)
+        check_same_kind(self.own, other.own)
+        return TrainingClasses(
+            np.concatenate([self.lookup, other.lookup]),
+            np.concatenate([self.own, other.own]),
+            np.concatenate([self.counts, other.counts]),
+        )
+
+
+def check_same_kind(labels: NDArray, others: NDArray) -> None:
+    """Raise a ValueError where labels of two batches are texts in one and numbers in the other."""
+    if len(others) and len(labels) and _is_text(labels) != _is_text(others):
+        mine, theirs = np.unique(labels), np.unique(others)
+        raise ValueError(
+            f"Class labels must be of one kind, got {_listed(mine)} and {_listed(theirs)}."
+        )
+
+
+def refuse_none_correct(n_counting: int, n_samples: int, wanted_by: str) -> None:
+    """Raise a ValueError where no sample counts, as ``group_by`` "correct" may have it."""
+    if n_counting == 0:
+        raise ValueError(
+            f"{wanted_by} with group_by='correct' learns from correctly classified samples, but "
+            f"none of the {n_samples} predictions equals its label. Are the labels y classes of "
+            "the network?"
+        )
+
+
 def training_classes(
     X: Activations, y: NDArray | None, group_by: str, wanted_by: str
 ) -> tuple[Activations, NDArray]:
@@ -113,19 +202,12 @@ def training_classes(
         If predictions or labels are missing, a label is no class of the network, or no sample is
         correctly classified where these alone count.
     """
-    if group_by == "prediction" and X.predictions is not None:
-        return X, X.predictions
-    check_class_labels(X, y, wanted_by)
-    labels = np.asarray(y)
-    if group_by != "correct":
-        return X, labels
-    is_correct = np.asarray(X.predictions) == labels
-    if not is_correct.any():
-        raise ValueError(
-            f"{wanted_by} with group_by='correct' learns from correctly classified samples, but "
-            f"none of the {len(X)} predictions equals its label."
-        )
-    return (X, labels) if is_correct.all() else (X[is_correct], labels[is_correct])
+    if group_by != "prediction" or X.predictions is None:
+        check_class_labels(X, y, wanted_by)
+    classes = TrainingClasses.grouped(group_by, np.asarray(X.predictions), y)
+    rows = np.flatnonzero(classes.counts)
+    refuse_none_correct(len(rows), len(X), wanted_by)
+    return (X, classes.own) if len(rows) == len(X) else (X[rows], classes.own[rows])
 
 
 def class_columns(y: Any, classes: Any) -> NDArray[np.intp]:
@@ -134,14 +216,14 @@ def class_columns(y: Any, classes: Any) -> NDArray[np.intp]:
     return order[np.searchsorted(classes, y.astype(classes.dtype), sorter=order)]
 
 
-def find_classes(asked: NDArray, labels: NDArray) -> tuple[NDArray[np.intp], NDArray[np.bool_]]:
-    """A position among ascending labels for each class asked for, and whether it is that class's.
+def find_classes(lookup: NDArray, labels: NDArray) -> tuple[NDArray[np.intp], NDArray[np.bool_]]:
+    """A position among ascending labels for each lookup class, and whether it is that class's.
 
-    Positions of classes that are not there are within bounds all the same.
+    Positions of classes that are missing are within bounds all the same.
     """
     # Without the last label, no position is beyond them.
-    positions = np.searchsorted(labels[:-1], asked)
-    return positions, labels[positions] == asked
+    positions = np.searchsorted(labels[:-1], lookup)
+    return positions, labels[positions] == lookup
 
 
 def lookup_classes(estimator: Any, X: Activations, *, by_class: bool) -> NDArray:

@@ -7,6 +7,7 @@ from fnmatch import fnmatchcase
 from numbers import Integral
 from typing import Any
 
+from ._column import Column
 from ._sklearn import InvalidParameterError
 from .activations import Activations
 
@@ -15,6 +16,51 @@ def check_layers_exist(X: Activations, names: Sequence[str]) -> None:
     """Raise a ValueError that lists the known layers where one of ``names`` is not among them."""
     if missing := [name for name in names if name not in X]:
         raise ValueError(f"X has no layers {missing}; it has {list(X.layer_names)}.")
+
+
+def layer_columns(X: Activations) -> list[Column]:
+    """The columns of the layers, in forward order."""
+    return [column for column in X.columns if column.role == "layer"]
+
+
+def gradient_names(X: Activations) -> dict[str, str]:
+    """Names of the layers that come with their gradients, and the names of these.
+
+    Raises
+    ------
+    ValueError
+        If a layer has several gradients.
+    """
+    columns = layer_columns(X)
+    gradients: dict[tuple[Any, Any], str] = {}
+    for column in columns:
+        if column.kind == "gradient":
+            first = gradients.setdefault((column.layer, column.pooling), str(column.name))
+            if first != column.name:
+                raise ValueError(
+                    f"Both {first!r} and {column.name!r} are gradients of the layer "
+                    f"{column.layer!r}, pooling {column.pooling!r}: leave one of them out."
+                )
+    return {
+        str(column.name): gradients[column.layer, column.pooling]
+        for column in columns
+        if column.kind == "value" and (column.layer, column.pooling) in gradients
+    }
+
+
+def find_passes(X: Activations) -> Column | None:
+    """The column of stochastic forward passes, or None where there is none.
+
+    Raises
+    ------
+    ValueError
+        If there are several.
+    """
+    found = [column for column in layer_columns(X) if column.kind == "pass"]
+    if len(found) > 1:
+        names = [column.name for column in found]
+        raise ValueError(f"X holds several layers of stochastic passes, {names}: select one.")
+    return found[0] if found else None
 
 
 def layer_list(layers: Any) -> list[Any]:

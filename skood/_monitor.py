@@ -3,14 +3,31 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any, Self, cast
 
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
 from sklearn.pipeline import Pipeline, make_pipeline
 
 from .detectors import HammingNAPDetector
 from .ensemble import LayerEnsembleDetector
 from .extraction import ActivationExtractor
 from .preprocessing import PercentileBinarizer, PoolingReducer
+
+if TYPE_CHECKING:
+
+    class Monitor(Pipeline):
+        """The methods of the pipeline with their types, which scikit-learn does not declare."""
+
+        def fit(self, X: Any, y: ArrayLike | None = None, **params: Any) -> Self: ...
+
+        def score_samples(self, X: Any) -> NDArray[np.float64]: ...
+
+        def decision_function(self, X: Any, **params: Any) -> NDArray[np.float64]: ...
+
+        def predict(self, X: Any, **params: Any) -> NDArray[np.int64]: ...
+
+        def score(self, X: Any, y: ArrayLike | None = None, **params: Any) -> float: ...
 
 
 def make_monitor(
@@ -23,7 +40,7 @@ def make_monitor(
     batch_size: int = 256,
     device: str = "auto",
     verbose: int = 0,
-) -> Pipeline:
+) -> Monitor:
     """Build a monitor of a trained network that needs no out-of-distribution data.
 
     The monitor extracts all layers, pools feature maps by their maximum and by their mean, and
@@ -43,7 +60,7 @@ def make_monitor(
         Percentiles of the binarisation, as in :class:`PercentileBinarizer`. No single one is
         best for every network and every kind of input; one alone is faster.
     false_alarm_rate : float in (0, 0.5], default=0.05
-        Share of in-distribution samples that ``predict`` rejects.
+        Fraction of in-distribution samples that ``predict`` rejects.
     batch_size : int, default=256
         Samples that go through the network at a time.
     device : str, default="auto"
@@ -59,7 +76,7 @@ def make_monitor(
 
     See Also
     --------
-    skood.ensemble.AutoNAPDetector : Configures itself where OOD samples are at hand.
+    skood.ensemble.AutoNAPDetector : Configures itself where OOD samples are available.
 
     Examples
     --------
@@ -75,10 +92,13 @@ def make_monitor(
     True
     """
     of_one_layer = LayerEnsembleDetector(
-        [make_pipeline(PercentileBinarizer(p), HammingNAPDetector()) for p in percentiles],
+        [
+            make_pipeline(PercentileBinarizer(percentile=p), HammingNAPDetector())
+            for p in percentiles
+        ],
         combine="mean",
     )
-    return Pipeline(
+    monitor = Pipeline(
         [
             (
                 "extract",
@@ -86,7 +106,7 @@ def make_monitor(
                     network,
                     layers,
                     logits=logits,
-                    reducer=PoolingReducer(("max", "avg")),
+                    reducer=PoolingReducer(pooling=("max", "avg")),
                     batch_size=batch_size,
                     device=device,
                     verbose=verbose,
@@ -100,3 +120,4 @@ def make_monitor(
             ),
         ]
     )
+    return cast("Monitor", monitor)

@@ -7,7 +7,7 @@ from math import prod
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import DTypeLike, NDArray
 
 from ._values import without_mask
 
@@ -44,7 +44,7 @@ def row_index(item: Any, n_samples: int) -> slice | NDArray:
 
 
 @dataclass(frozen=True)
-class RowsOf:
+class LazyRows:
     """Some rows of an array, cut out when they are read and not before."""
 
     array: Any
@@ -58,13 +58,22 @@ class RowsOf:
     def ndim(self) -> int:
         return self.array.ndim
 
+    @property
+    def dtype(self) -> np.dtype:
+        return self.array.dtype
+
     def __len__(self) -> int:
         return len(self.rows)
 
+    def __array__(self, dtype: DTypeLike | None = None, copy: bool | None = None) -> NDArray:
+        if copy is False:
+            raise ValueError("Rows that are cut out when they are read need a copy.")
+        return np.asarray(take(self, range(len(self))), dtype=dtype)
 
-def origin(array: Any, rows: Rows) -> tuple[Any, Rows]:
+
+def resolve(array: Any, rows: Rows) -> tuple[Any, Rows]:
     """The array that holds the given rows of ``array``, and which of its rows they are."""
-    if not isinstance(array, RowsOf):
+    if not isinstance(array, LazyRows):
         return array, rows
     if isinstance(rows, range):
         return array.array, array.rows[_as_slice(rows)]
@@ -73,21 +82,28 @@ def origin(array: Any, rows: Rows) -> tuple[Any, Rows]:
 
 def take(array: Any, rows: Rows) -> Any:
     """The given rows; a view of the array where they are a range."""
-    array, rows = origin(array, rows)
-    if are_all(array, rows):
+    array, rows = resolve(array, rows)
+    if is_everything(array, rows):
         return array
     return array[_as_slice(rows) if isinstance(rows, range) else rows]
 
 
-def are_all(array: Any, rows: Rows) -> bool:
+def is_everything(array: Any, rows: Rows) -> bool:
     """Whether ``rows`` are those of the whole array, in order."""
     return isinstance(rows, range) and rows == range(len(array))
 
 
 def n_bytes(array: Any, rows: Rows) -> int:
-    """Size of the given rows of an array, which is not read."""
-    array, rows = origin(array, rows)
+    """Size of the given rows of an array or of packed bits, which is not read."""
+    array, rows = resolve(array, rows)
+    array = getattr(array, "words", array)
     return len(rows) * prod(array.shape[1:]) * array.dtype.itemsize
+
+
+def contiguous(array: NDArray) -> NDArray:
+    """A plain array of the same values, whose strides are those of a new one."""
+    # Unlike `ascontiguousarray`, this also gives an axis of length 1 the strides of a new array.
+    return np.asarray(array).ravel().reshape(array.shape)
 
 
 def _as_slice(rows: range) -> slice:

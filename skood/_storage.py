@@ -8,21 +8,21 @@ deletes; it knows them by their names, and by a lock that the system releases wi
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import secrets
 import shutil
 import stat
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import IO, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ._manifest import LATER_FILE, MANIFEST, SAVE_ID, Manifest
 from ._rows import Rows, take
 
 try:
@@ -30,80 +30,23 @@ try:
 except ImportError:  # Windows, which does not delete a file that is open
     fcntl = None  # type: ignore[assignment]
 
-FORMAT = "skood.Activations"
-FORMAT_VERSION = 1
-_MANIFEST = "manifest.json"
 _ROWS_PER_WRITE = 4096
-_ROW_PARTS = ("logits", "predictions", "features")
-_PARTS = (*_ROW_PARTS, "classes", "head_weight", "head_bias")
-_STEM = rf"(?:layer_\d+|{'|'.join(_PARTS)})"
-_SAVE_ID = r"[0-9a-f]{16}"
-_FIRST_FILE = re.compile(rf"{_STEM}\.npy")
-_LATER_FILE = re.compile(
-    rf"(?=.*\.({_SAVE_ID})\.)(?:{_STEM}\.\1\.npy|manifest\.\1\.json|save\.\1\.lock)"
-)
 
 Stored = Mapping[str, tuple[Any, Rows | None]]
 """Arrays by the first part of their file's name, and which rows of them to store."""
 
 
-@dataclass(frozen=True)
-class Manifest:
-    """What the files of a folder are."""
-
-    n_samples: int
-    layers: dict[str, int | None]
-    """Name of each layer, and its number of bits where it is packed."""
-    parts: tuple[str, ...]
-    head_input_layer: str | None
-    save_id: str = ""
-    """In the names of the files; empty for the save that made the folder."""
-    replaces: tuple[str, ...] = ()
-    """Files of the save that made the folder, which the next one may delete."""
-
-    @property
-    def layer_files(self) -> dict[str, str]:
-        """Name of the file of each layer."""
-        return {name: self.file_of(f"layer_{number}") for number, name in enumerate(self.layers)}
-
-    @property
-    def part_files(self) -> dict[str, str]:
-        """Name of the file of each part."""
-        return {part: self.file_of(part) for part in self.parts}
-
-    @property
-    def files(self) -> tuple[str, ...]:
-        """Names of all files."""
-        return (*self.layer_files.values(), *self.part_files.values())
-
-    def file_of(self, stem: str) -> str:
-        """Name of the file of ``layer_0``, ``layer_1`` and so on, or of a part."""
-        return f"{stem}.{self.save_id}.npy" if self.save_id else f"{stem}.npy"
-
-
-def write_folder(
-    path: Path,
-    arrays: Stored,
-    layers: Mapping[str, int | None],
-    *,
-    n_samples: int,
-    head_input_layer: str | None,
-    overwrite: bool,
-) -> None:
+def write_folder(path: Path, manifest: Manifest, arrays: Stored, *, overwrite: bool) -> None:
     """Store arrays and what they are.
 
     Parameters
     ----------
     path : Path
         The folder to make, or to fill anew.
+    manifest : Manifest
+        What the arrays are.
     arrays : dict of str to tuple of (array, rows)
         The layers ``layer_0``, ``layer_1``, ... and the other parts.
-    layers : dict of str to int or None
-        Name of each layer, and its number of bits where it is packed.
-    n_samples : int
-        Number of rows of layers, logits, predictions and features.
-    head_input_layer : str or None
-        Name of the layer that the head reads.
     overwrite : bool
         Whether ``path`` may be there.
 
@@ -118,8 +61,6 @@ def write_folder(
     for stem, (array, _) in arrays.items():
         if array.dtype.hasobject:
             raise TypeError(f"Cannot save {stem} of dtype {array.dtype}: it would need pickle.")
-    parts = tuple(stem for stem in arrays if stem in _PARTS)
-    manifest = Manifest(n_samples, dict(layers), parts, head_input_layer)
     if not os.path.lexists(path) and _make(path, manifest, arrays):
         return
     if not overwrite:
@@ -144,7 +85,7 @@ def _make(path: Path, manifest: Manifest, arrays: Stored) -> bool:
 
 def _fill_and_rename(scratch: Path, path: Path, manifest: Manifest, arrays: Stored) -> bool:
     _write_arrays(scratch, manifest, arrays)
-    _write_manifest(scratch / _MANIFEST, manifest)
+    _write_manifest(scratch / MANIFEST, manifest)
     _sync_folder(scratch)
     try:
         scratch.rename(path)
@@ -168,7 +109,7 @@ def _refill(path: Path, manifest: Manifest, arrays: Stored) -> None:
             _write_manifest(new, manifest)
             # Before the manifest names them, the files have to be there after a power cut too.
             _sync_folder(path)
-            new.replace(path / _MANIFEST)
+            new.replace(path / MANIFEST)
             _sync_folder(path)
     finally:
         _sweep(path)
@@ -180,12 +121,12 @@ def _check_holds_nothing_else(path: Path) -> None:
         manifest = read_manifest(path)
     except (OSError, ValueError) as error:
         raise FileExistsError(f"{path} holds something else than saved activations.") from error
-    known = {_MANIFEST, *manifest.files, *manifest.replaces}
+    known = {MANIFEST, *manifest.files.values(), *manifest.replaces}
     foreign = [
         entry.name
         for entry in os.scandir(path)
         if not entry.is_file(follow_symlinks=False)
-        or (entry.name not in known and not _LATER_FILE.fullmatch(entry.name))
+        or (entry.name not in known and not LATER_FILE.fullmatch(entry.name))
     ]
     if foreign:
         raise FileExistsError(f"{path} holds something else than saved activations: {foreign}.")
@@ -194,7 +135,7 @@ def _check_holds_nothing_else(path: Path) -> None:
 def _first_files(path: Path) -> tuple[str, ...]:
     """Names of what the save that made the folder has left, to be deleted by a later one."""
     manifest = read_manifest(path)
-    names = manifest.replaces if manifest.save_id else manifest.files
+    names = manifest.replaces if manifest.save_id else tuple(manifest.files.values())
     return tuple(name for name in names if (path / name).exists())
 
 
@@ -224,19 +165,8 @@ def _write_array(file: IO[bytes], array: Any, rows: Rows) -> None:
 
 
 def _write_manifest(file: Path, manifest: Manifest) -> None:
-    files = manifest.layer_files
-    layers = [
-        {"name": name, "file": files[name], "n_bits": n_bits}
-        for name, n_bits in manifest.layers.items()
-    ]
-    content = {
-        "format": FORMAT,
-        "version": FORMAT_VERSION,
-        **asdict(manifest),
-        "layers": layers,
-    }
     with _new_file(file) as stream:
-        stream.write(json.dumps(content, indent=2).encode())
+        stream.write(manifest.to_json().encode())
 
 
 @contextmanager
@@ -305,7 +235,7 @@ def _has_ended(lock: Path) -> bool:
 
 def _sweep_beside(path: Path) -> None:
     """Delete what killed processes have left of folders that were to get the name ``path``."""
-    name = re.compile(rf"\.{re.escape(path.name)}-({_SAVE_ID})(?:\.lock)?")
+    name = re.compile(rf"\.{re.escape(path.name)}-({SAVE_ID})(?:\.lock)?")
     found: list[str] = []
     with suppress(OSError):  # a folder that may be searched, but not listed
         found = os.listdir(path.parent)
@@ -331,7 +261,7 @@ def _sweep_scratch(scratch: Path, lock: Path) -> None:
 
 def _sweep(path: Path) -> None:
     """Delete the files in a folder that belong to saves which are over and have been replaced."""
-    files = {file: match[1] for file in os.listdir(path) if (match := _LATER_FILE.fullmatch(file))}
+    files = {file: match[1] for file in os.listdir(path) if (match := LATER_FILE.fullmatch(file))}
     ended = {id_ for id_ in set(files.values()) if _has_ended(path / f"save.{id_}.lock")}
     # Read after that, for a save that ended well in the meantime.
     manifest = read_manifest(path)
@@ -345,15 +275,15 @@ def _sweep(path: Path) -> None:
 # Reading
 
 
-def read_folder(
-    path: Path, mmap_mode: str | None
-) -> tuple[Manifest, dict[str, NDArray], dict[str, NDArray]]:
-    """Manifest, layers by name and other parts of a folder; the layers may stay on disk.
+def read_folder(path: Path, mmap_mode: str | None) -> tuple[Manifest, dict[str, NDArray]]:
+    """Manifest and arrays of a folder, by the first part of their file's name.
+
+    The layers may stay on disk.
 
     Raises
     ------
     ValueError
-        If the folder was not written by `write_folder`, or by a later version of it, or the files
+        If the folder was not written by `write_folder`, or by another version of it, or the files
         are not what the manifest says.
     FileNotFoundError
         If the folder or one of its files is missing.
@@ -361,7 +291,7 @@ def read_folder(
     manifest = read_manifest(path)
     while True:
         try:
-            return manifest, *_read_arrays(path, manifest, mmap_mode)
+            return manifest, _read_arrays(path, manifest, mmap_mode)
         except FileNotFoundError as error:
             newer = read_manifest(path)
             if newer == manifest:
@@ -372,18 +302,13 @@ def read_folder(
             manifest = newer  # a save has replaced the files while they were read
 
 
-def _read_arrays(
-    path: Path, manifest: Manifest, mmap_mode: str | None
-) -> tuple[dict[str, NDArray], dict[str, NDArray]]:
-    layers = {
-        name: _read_array(path / file, mmap_mode, manifest.n_samples)
-        for name, file in manifest.layer_files.items()
-    }
-    parts = {
-        part: _read_array(path / file, None, manifest.n_samples if part in _ROW_PARTS else None)
-        for part, file in manifest.part_files.items()
-    }
-    return layers, parts
+def _read_arrays(path: Path, manifest: Manifest, mmap_mode: str | None) -> dict[str, NDArray]:
+    arrays = {}
+    for stem, file in manifest.files.items():
+        mode = mmap_mode if stem in manifest.layer_stems else None
+        n_rows = manifest.n_samples if stem in manifest.column_stems else None
+        arrays[stem] = _read_array(path / file, mode, n_rows)
+    return arrays
 
 
 def _read_array(file: Path, mmap_mode: str | None, n_rows: int | None) -> NDArray:
@@ -428,94 +353,13 @@ def read_manifest(folder: Path) -> Manifest:
     FileNotFoundError
         If there is no such folder.
     """
-    file = folder / _MANIFEST
+    file = folder / MANIFEST
     _check_is_ours(file)
     if folder.exists() and not file.exists():
-        raise ValueError(f"{folder} was not written by `save`: it holds no {_MANIFEST}.")
+        raise ValueError(f"{folder} was not written by `save`: it holds no {MANIFEST}.")
     try:
-        content = json.loads(file.read_text(encoding="utf-8"))
-    except (ValueError, RecursionError) as error:
-        raise ValueError(f"{file} is not JSON, or only a piece of it: {error}") from error
-    try:
-        return _parse(content)
+        return Manifest.from_json(file.read_text(encoding="utf-8"))
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{file} is not JSON: {error}") from error
     except ValueError as error:
         raise ValueError(f"{file} was not written by `save`: {error}") from error
-
-
-def _parse(content: Any) -> Manifest:
-    if not isinstance(content, dict):
-        raise ValueError(f"it must hold an object, got {type(content).__name__}.")
-    version = content.get("version")
-    if content.get("format") != FORMAT or version not in range(1, FORMAT_VERSION + 1):
-        raise ValueError(
-            f"it holds format {content.get('format')!r} version {version!r}; "
-            f"expected {FORMAT!r} up to version {FORMAT_VERSION}."
-        )
-    keys = ["n_samples", "layers", "parts", "head_input_layer", "save_id", "replaces"]
-    if missing := [key for key in keys if key not in content]:
-        raise ValueError(f"it lacks {missing}.")
-    for key in ("layers", "parts", "replaces"):
-        if not isinstance(content[key], list):
-            raise ValueError(f"{key} must be a list, got {content[key]!r}.")
-    for layer in content["layers"]:
-        _check_layer(layer)
-    _check_no_name_twice([layer["name"] for layer in content["layers"]])
-    manifest = Manifest(
-        content["n_samples"],
-        {layer["name"]: layer["n_bits"] for layer in content["layers"]},
-        tuple(content["parts"]),
-        content["head_input_layer"],
-        content["save_id"],
-        tuple(content["replaces"]),
-    )
-    _check_parts(manifest)
-    _check_files(manifest, [layer["file"] for layer in content["layers"]])
-    return manifest
-
-
-def _check_layer(layer: Any) -> None:
-    if not isinstance(layer, dict) or not {"name", "file", "n_bits"} <= set(layer):
-        raise ValueError(f"a layer must have a name, file and n_bits, got {layer!r}.")
-    name, n_bits = layer["name"], layer["n_bits"]
-    if not isinstance(name, str):
-        raise ValueError(f"the name of a layer must be a string, got {name!r}.")
-    if n_bits is not None and not (_is_integer(n_bits) and n_bits >= 0):
-        raise ValueError(
-            f"n_bits of layer {name!r} must be null or an integer of at least 0, got {n_bits!r}."
-        )
-
-
-def _check_no_name_twice(names: Sequence[str]) -> None:
-    if len(set(names)) < len(names):
-        raise ValueError(f"a name occurs twice in {list(names)}.")
-
-
-def _check_parts(manifest: Manifest) -> None:
-    n_samples, reads = manifest.n_samples, manifest.head_input_layer
-    if not _is_integer(n_samples) or n_samples < 0:
-        raise ValueError(f"n_samples must be an integer of at least 0, got {n_samples!r}.")
-    if unknown := [part for part in manifest.parts if part not in _PARTS]:
-        raise ValueError(f"parts must be among {list(_PARTS)}, got {unknown}.")
-    _check_no_name_twice(manifest.parts)
-    heads = {"head_weight", "head_bias"}.intersection(manifest.parts)
-    if len(heads) == 1 or not (reads is None or (isinstance(reads, str) and heads)):
-        raise ValueError(
-            "a head needs head_weight and head_bias among the parts, and null or a string as "
-            f"head_input_layer; got {sorted(heads)} and {reads!r}."
-        )
-
-
-def _check_files(manifest: Manifest, layer_files: Sequence[Any]) -> None:
-    """Check that all files have names of our making."""
-    save_id, replaced = manifest.save_id, manifest.replaces
-    if not isinstance(save_id, str) or not re.fullmatch(rf"(?:{_SAVE_ID})?", save_id):
-        raise ValueError(f"save_id must be 16 hexadecimal digits or empty, got {save_id!r}.")
-    if layer_files != (expected := list(manifest.layer_files.values())):
-        raise ValueError(f"the files of the layers must be {expected}, got {layer_files}.")
-    ours = all(isinstance(name, str) and _FIRST_FILE.fullmatch(name) for name in replaced)
-    if not ours or (replaced and not save_id):
-        raise ValueError(f"replaces must name files of an earlier save, got {list(replaced)}.")
-
-
-def _is_integer(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool)

@@ -7,6 +7,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+Floats = NDArray[np.float64]
+
 ANY_SIZE = (0.0, np.inf)
 SQUARABLE = (1e-150, 1e150)
 """Sizes of values whose squares, and sums of many of these, a 64-bit float can hold."""

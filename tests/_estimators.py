@@ -9,18 +9,20 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.utils import get_tags
 
 import skood
-from skood import HammingNAPDetector
-from skood.detectors import BaseDetector
+from skood import ActivationExtractor, GroupProgressionDetector, HammingNAPDetector
+from skood.detectors import BaseDetector, KNNDetector, NNGuideDetector, OpenMaxDetector
+from skood.ensemble import LayerEnsembleDetector
+from skood.training import DecoyClassClassifier
 
 
 def public_modules():
-    """The package and its rooms."""
-    rooms = [
+    """The package and its subpackages."""
+    subpackages = [
         importlib.import_module(f"skood.{m.name}")
         for m in pkgutil.iter_modules(skood.__path__)
         if not m.name.startswith("_")
     ]
-    return [skood, *rooms]
+    return [skood, *subpackages]
 
 
 def estimator_classes():
@@ -45,21 +47,21 @@ def identity_network():
 
 
 ARGUMENTS = {
-    "ActivationExtractor": lambda: {"network": identity_network(), "layers": ["0"]},
-    "DecoyClassClassifier": lambda: {"estimator": LogisticRegression()},
+    ActivationExtractor: lambda: {"network": identity_network(), "layers": ["0"]},
+    DecoyClassClassifier: lambda: {"estimator": LogisticRegression()},
     # Neighbours of the default number would be all of the samples of a test.
-    "GroupProgressionDetector": lambda: {"n_neighbors": 20},
-    "KNNDetector": lambda: {"n_neighbors": 20},
-    "NNGuideDetector": lambda: {"n_neighbors": 5},
+    GroupProgressionDetector: lambda: {"n_neighbors": 20},
+    KNNDetector: lambda: {"n_neighbors": 20},
+    NNGuideDetector: lambda: {"n_neighbors": 5},
     # Tails of the default size are a quarter of a class there.
-    "OpenMaxDetector": lambda: {"tail_size": 5},
-    "LayerEnsembleDetector": lambda: {"detector": HammingNAPDetector()},
+    OpenMaxDetector: lambda: {"tail_size": 5},
+    LayerEnsembleDetector: lambda: {"detector": HammingNAPDetector()},
 }
 
 
 def construct(cls, **params):
     """An instance with default parameters, and those that have no default or none for tests."""
-    arguments = ARGUMENTS.get(cls.__name__, dict)()
+    arguments = ARGUMENTS.get(cls, dict)()
     if "random_state" in inspect.signature(cls).parameters:
         params.setdefault("random_state", 0)
     return cls(**{**arguments, **params})

@@ -1,6 +1,5 @@
 """Fixtures that several test files share."""
 
-import os
 from functools import cache
 from pathlib import Path
 
@@ -9,20 +8,20 @@ import pytest
 from hypothesis import settings
 from sklearn import config_context, set_config
 
+from skood import Activations
+from skood.activations import LinearHead
+
 settings.register_profile("skood", max_examples=50, deadline=None, derandomize=True)
 settings.load_profile("skood")
 
 
 @pytest.fixture(scope="session")
 def golden():
-    """Read ``NAME.npz`` of the reference results that ``SKOOD_GOLDEN`` points at, as a dict."""
-    folder = os.environ.get("SKOOD_GOLDEN")
-    if not folder or not Path(folder).is_dir():
-        pytest.skip("SKOOD_GOLDEN names no folder with reference results")
+    """Read ``NAME.npz`` of the results of other implementations in ``tests/golden``, as a dict."""
 
     @cache
     def read(name):
-        with np.load(Path(folder) / f"{name}.npz") as arrays:
+        with np.load(Path(__file__).parent / "golden" / f"{name}.npz") as arrays:
             return dict(arrays)
 
     return read
@@ -33,3 +32,16 @@ def hold_at_most():
     """Function that says how many 64-bit values may be held at a time, until the test ends."""
     with config_context():
         yield lambda n_values: set_config(working_memory=8 * n_values / 2**20)
+
+
+@pytest.fixture(scope="session")
+def penultimate(golden):
+    """Read a split of ``inputs``: the penultimate activations "fc", with logits and head."""
+    inputs = golden("inputs")
+    head = LinearHead(inputs["W"], inputs["b"], "fc")
+
+    def read(split):
+        layers = {"fc": inputs[f"features_{split}"]}
+        return Activations(layers, logits=inputs[f"logits_{split}"], head=head)
+
+    return read

@@ -331,7 +331,7 @@ def test_long_names_of_layers_are_slanted():
     assert {label.get_rotation() for label in display.ax_.get_xticklabels()} == {30}
 
 
-def test_training_counts_can_sort_the_neurons_of_patterns_and_shares_stand_under_them():
+def test_training_counts_sort_the_neurons_of_patterns_above_their_shares():
     X = Activations({"a": [[1, 0, 2], [0, 0, 1]], "b": [[1, 1], [0, 1]]})
     counts = {"a": [5, 9, 7], "b": [1, 2]}
     display = PatternDisplay.from_activations(X, [0, 1], sort_by=counts, sorted_by="count")

@@ -252,7 +252,7 @@ def test_parts_that_do_not_fit_together_are_refused(layers, kwargs, error, messa
 # Logits and predictions
 
 
-def test_the_prediction_is_the_class_of_the_largest_logit_and_the_lower_one_on_ties():
+def test_the_prediction_is_the_largest_logit_and_the_lower_class_on_ties():
     A = Activations({"a": np.ones((3, 1))}, logits=[[0, 2, 2], [1, 1, 1], [0, 0, 3]])
     np.testing.assert_array_equal(A.predictions, [1, 0, 2])
     np.testing.assert_array_equal(A.classes, [0, 1, 2])
@@ -355,7 +355,7 @@ def test_layers_that_are_kept_are_not_copied():
         assigned = view.assign({"b": np.zeros((len(view), 1))}, logits=np.zeros((len(view), 3)))
         assert np.shares_memory(assigned["a"], layer)
     scattered = A[[2, 0]].assign(logits=np.zeros((2, 3)))
-    assert scattered._layers["a"].array is layer
+    assert scattered.columns[0].array.array is layer
 
 
 def test_replacing_needs_the_same_number_of_samples(A):

@@ -326,7 +326,7 @@ def test_row_numbers_beyond_all_rows_do_not_count_from_the_end(number):
 
 
 def test_a_layer_cannot_be_asked_for_twice():
-    with pytest.raises(KeyError, match="asked for twice"):
+    with pytest.raises(KeyError, match="selected twice"):
         build()[["fc", "fc"]]
 
 
@@ -405,7 +405,7 @@ def test_a_head_without_classes_or_units_is_refused(shape):
         LinearHead(np.ones(shape))
 
 
-def test_predictions_alone_that_other_parts_have_no_class_for_are_not_concatenated():
+def test_predictions_of_classes_that_other_parts_lack_are_not_concatenated():
     known = Activations({"a": np.ones((4, 2))}, logits=np.eye(4)[:, :3])
     other = Activations({"a": np.ones((2, 2))}, predictions=[7, 1])
     with pytest.raises(ValueError, match=r"classes \[0, 1, 2\], but others carry .* \[7\]"):

@@ -2,12 +2,15 @@
 
 import numpy as np
 import pytest
+import sklearn
 from hypothesis import given
 from hypothesis import strategies as st
-from sklearn.model_selection import ShuffleSplit
+from sklearn.exceptions import UnsetMetadataPassedError
+from sklearn.model_selection import GridSearchCV, ShuffleSplit, cross_validate
+from sklearn.pipeline import make_pipeline
 
 from skood import Activations, HammingNAPDetector, PercentileBinarizer, PoolingReducer
-from skood.activations import PackedBits
+from skood.activations import Column, PackedBits
 from skood.ensemble import AutoNAPDetector
 from skood.ensemble._nap_configuration import (
     choose_layers,
@@ -15,8 +18,11 @@ from skood.ensemble._nap_configuration import (
     choose_threshold,
     percentile_weight,
 )
+from skood.metrics import make_ood_scorer
+from skood.model_selection import OODKFold
+from skood.preprocessing import LayerSelector
 
-N_ROWS = {"train": 450, "val": 200, "unk": 150, "eval": 400}
+N_ROWS = {"train": 450, "val": 200, "unk": 150, "eval": 40}
 POOLINGS = ("max", "avg")
 
 
@@ -27,7 +33,9 @@ def reference(golden):
     def activations(part):
         n_rows = N_ROWS[part]
         layers = {
-            f"{layer}:{pooling}": inputs[f"{layer}_{pooling}_{part}"]
+            f"{layer}:{pooling}": Column(
+                inputs[f"{layer}_{pooling}_{part}"], layer=layer, pooling=pooling
+            )
             for layer in nap["layer_names"][:-1]
             for pooling in POOLINGS
         }
@@ -170,7 +178,7 @@ def maps():
 
 def test_maps_and_layers_pooled_before_give_the_same(maps):
     A, y, split = maps
-    pooled = PoolingReducer(POOLINGS).fit_transform(A)
+    pooled = PoolingReducer(pooling=POOLINGS).fit_transform(A)
     raw = AutoNAPDetector().fit(A, y, sample_split=split)
     before = AutoNAPDetector().fit(pooled, y, sample_split=split)
     assert raw.layers_ == before.layers_ == ["conv", "fc"]
@@ -183,8 +191,8 @@ def test_one_setting_is_a_hamming_detector_with_that_threshold(maps):
     auto = AutoNAPDetector(n_layers=1).fit(A, y, sample_split=split)
     stored = np.flatnonzero((y != -1) & (split == -1))
     chain = [
-        PoolingReducer(auto.poolings_[0]),
-        PercentileBinarizer(auto.percentiles_[0]),
+        PoolingReducer(pooling=auto.poolings_[0]),
+        PercentileBinarizer(percentile=auto.percentiles_[0]),
         HammingNAPDetector(tau=auto.taus_[0], group_by="label", break_ties=False),
     ]
     one = A[auto.layers_]
@@ -219,6 +227,48 @@ def test_validation_takes_a_share_or_a_splitter(maps):
     np.testing.assert_array_equal(share.training_rows_, again.training_rows_)
     splitter = ShuffleSplit(1, test_size=50, random_state=0)
     assert len(AutoNAPDetector(validation=splitter).fit(A, y).training_rows_) == 50
+
+
+def test_a_split_is_routed_to_the_rows_of_each_fold(maps):
+    A, y, split = maps
+    with sklearn.config_context(enable_metadata_routing=True):
+        detector = AutoNAPDetector(n_layers=1).set_fit_request(sample_split=True)
+        result = cross_validate(
+            make_pipeline(LayerSelector(), detector),
+            A,
+            y,
+            cv=OODKFold(3, ood_in_train=True),
+            params={"sample_split": split},
+            scoring=make_ood_scorer(),
+            return_estimator=True,
+            return_indices=True,
+            error_score="raise",
+        )
+    for pipeline, rows in zip(result["estimator"], result["indices"]["train"], strict=True):
+        sets_thresholds = (split[rows] == 0) & (y[rows] != -1)
+        np.testing.assert_array_equal(pipeline[-1].training_rows_, np.flatnonzero(sets_thresholds))
+
+
+def test_a_split_is_routed_through_a_search_only_if_requested(maps):
+    A, y, split = maps
+    detector = AutoNAPDetector()
+    pipeline = make_pipeline(LayerSelector(), detector)
+    grid = {"autonapdetector__n_layers": [1, 2]}
+    search = GridSearchCV(
+        pipeline,
+        grid,
+        scoring=make_ood_scorer(),
+        cv=OODKFold(2, ood_in_train=True),
+        error_score="raise",
+    )
+    with sklearn.config_context(enable_metadata_routing=True):
+        with pytest.raises(UnsetMetadataPassedError, match="sample_split"):
+            search.fit(A, y, sample_split=split)
+        detector.set_fit_request(sample_split=True)
+        search.fit(A, y, sample_split=split)
+    n_layers = search.best_params_["autonapdetector__n_layers"]
+    direct = AutoNAPDetector(n_layers=n_layers).fit(A, y, sample_split=split)
+    np.testing.assert_array_equal(search.score_samples(A), direct.score_samples(A))
 
 
 def test_stand_ins_configure_it_without_ood_samples(maps):

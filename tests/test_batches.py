@@ -1,5 +1,6 @@
 """Rows a few at a time: how many, and that scikit-learn's ``working_memory`` bounds the memory."""
 
+import sys
 import tracemalloc
 
 import numpy as np
@@ -102,7 +103,7 @@ def scores_and_peak(detector, A, working_memory):
 
 @pytest.mark.parametrize("detector", DETECTORS, ids=lambda d: type(d).__name__)
 def test_memory_follows_working_memory_and_scores_stay(detector, data, monkeypatch):
-    monkeypatch.setitem(__import__("sys").modules, "faiss", None)
+    monkeypatch.setitem(sys.modules, "faiss", None)
     detector.fit(data[:500], data.predictions[:500])
     scores, usual = scores_and_peak(detector, data, 1024)
     others, small = scores_and_peak(detector, data, 0.03)

@@ -16,7 +16,7 @@ GAMMAS = [0, 1, 2, 3]
 
 
 def boolean_monitor(gamma, *steps):
-    detector = HammingNAPDetector(tau=gamma, store="correct")
+    detector = HammingNAPDetector(tau=gamma, group_by="correct")
     return make_pipeline(*steps, PercentileBinarizer(rule="zero"), detector)
 
 

@@ -64,8 +64,9 @@ def test_confidences_are_those_of_the_reference(golden):
     inputs, expected = golden("inputs"), golden("calibration")
     rows = inputs["group_eval"] == 0
     logits = inputs["logits_eval"][rows]
+    # The inputs are every tenth of the rows for which the file has confidences.
     np.testing.assert_allclose(
-        prediction_confidence(logits), expected["confidence_before"], rtol=1e-9
+        prediction_confidence(logits), expected["confidence_before"][::10], rtol=1e-9
     )
 
 
@@ -304,7 +305,7 @@ def test_the_temperature_is_the_optimum_of_the_reference(golden):
     # The stored temperature is exact to a few parts in 1e8.
     np.testing.assert_allclose(found, -expected["score_temperature_f64"], rtol=1e-7)
     after = found[in_distribution]
-    np.testing.assert_allclose(after, expected["confidence_after"], rtol=1e-7)
+    np.testing.assert_allclose(after, expected["confidence_after"][::10], rtol=1e-7)
 
 
 class LogitClassifier(ClassifierMixin, BaseEstimator):
@@ -519,7 +520,7 @@ def test_a_pipeline_scores_by_calibrated_confidences(data):
 def test_the_energy_of_scaled_logits_is_that_of_an_energy_temperature(data):
     A, y = data
     scaler = TemperatureScaler().fit(A, y)
-    energy = EnergyDetector(scaler.temperature_).fit(A).score_samples(A)
+    energy = EnergyDetector(temperature=scaler.temperature_).fit(A).score_samples(A)
     scaled = EnergyDetector().fit(scaler.transform(A)).score_samples(scaler.transform(A))
     np.testing.assert_allclose(scaler.temperature_ * scaled, energy)
 

@@ -58,7 +58,7 @@ def data():
 
 def fit(detector, data):
     A, y = data
-    if type(detector).__name__ == "GroupProgressionDetector":
+    if isinstance(detector, GroupProgressionDetector):
         detector = clone(detector).set_params(estimator=LinearDiscriminantAnalysis())
     return clone(detector).fit(A, y)
 
@@ -91,8 +91,8 @@ SCORED_BY_LOOP = [
     GaussianActivationDetector(),
     HammingNAPDetector(),
     HammingNAPDetector(break_ties=False),
-    KNNDetector(5, normalize=False),
-    LayerEnsembleDetector(KNNDetector(5), combine="mean"),
+    KNNDetector(n_neighbors=5, normalize=False),
+    LayerEnsembleDetector(KNNDetector(n_neighbors=5), combine="mean"),
     LayerEnsembleDetector(HammingNAPDetector(), combine="weighted"),
     MahalanobisDetector(),
     MaxLogitDetector(),
@@ -128,7 +128,7 @@ def test_weights_of_ranks_are_those_of_the_mean(combine, data):
     X = A[[-1]]
     ranks, mean = (
         explain(
-            fit(LayerEnsembleDetector(KNNDetector(5), combine=name), data),
+            fit(LayerEnsembleDetector(KNNDetector(n_neighbors=5), combine=name), data),
             X,
             X_train=A,
             y_train=y,
@@ -143,7 +143,7 @@ def test_weights_of_ranks_are_those_of_the_mean(combine, data):
 
 def test_directions_of_knn_get_the_norm_of_the_sample(data):
     A, _ = data
-    detector = fit(KNNDetector(5), data)
+    detector = fit(KNNDetector(n_neighbors=5), data)
     sample = A[[N_INSIDE]]
     found = explain(detector, sample)
     nearest = A[found.neighbors[0, :1]]
@@ -164,8 +164,8 @@ def test_directions_of_knn_get_the_norm_of_the_sample(data):
     [
         ActivationIntervalDetector(),
         GaussianActivationDetector(),
-        KNNDetector(5),
-        LayerEnsembleDetector(KNNDetector(5)),
+        KNNDetector(n_neighbors=5),
+        LayerEnsembleDetector(KNNDetector(n_neighbors=5)),
         MahalanobisDetector(),
     ],
     ids=setting,
@@ -272,7 +272,9 @@ def test_equal_weights_are_ordered_by_what_the_neighbours_do():
 
 
 @pytest.mark.parametrize(
-    "detector", [HammingNAPDetector(), KNNDetector(5), KNNDetector(normalize=False)], ids=setting
+    "detector",
+    [HammingNAPDetector(), KNNDetector(n_neighbors=5), KNNDetector(normalize=False)],
+    ids=setting,
 )
 def test_neighbours_are_those_of_the_detector(detector, data):
     A, y = data
@@ -317,7 +319,9 @@ def test_other_neighbours_are_the_nearest_of_the_predicted_class(data):
 
 def test_other_neighbours_of_patterns_are_nearest_by_hamming_distance(data):
     A, y = data
-    monitor = make_pipeline(PercentileBinarizer(30), ActivationIntervalDetector()).fit(A, y)
+    monitor = make_pipeline(PercentileBinarizer(percentile=30), ActivationIntervalDetector()).fit(
+        A, y
+    )
     found = explain(monitor, A[[-1]], X_train=A, y_train=y)
     bits = monitor[0].transform(A)
     differing = sum((np.asarray(b) != np.asarray(b[[-1]])).sum(axis=1) for _, b in bits.items())
@@ -353,7 +357,7 @@ def test_a_search_of_another_librarys_detector_goes_by_the_samples_of_its_fit():
 
 def test_fewer_training_samples_than_neighbours_leave_places_free():
     X = np.random.default_rng(0).normal(size=(4, 3))
-    found = explain(KNNDetector(2).fit(X), X[:1], n_neighbors=6)
+    found = explain(KNNDetector(n_neighbors=2).fit(X), X[:1], n_neighbors=6)
     assert sorted(found.neighbors[0, :4]) == [0, 1, 2, 3]
     assert found.neighbors[0, 4:].tolist() == [-1, -1]
     assert np.isinf(found.distances[0, 4:]).all()
@@ -361,7 +365,7 @@ def test_fewer_training_samples_than_neighbours_leave_places_free():
 
 def test_a_normalised_training_sample_weighs_nothing():
     X = np.random.default_rng(0).normal(size=(50, 6)).astype(np.float32)
-    found = explain(KNNDetector(3).fit(X), X)
+    found = explain(KNNDetector(n_neighbors=3).fit(X), X)
     assert (found.neuron_weights["X"] == 0).all()
 
 
@@ -398,7 +402,11 @@ def test_every_detector_is_explained_and_ood_rows_are_no_neighbours(detector, da
 
 def test_detectors_that_keep_their_training_samples_need_nothing_else(data):
     A, _ = data
-    for detector in (HammingNAPDetector(), KNNDetector(5), GroupProgressionDetector(n_neighbors=5)):
+    for detector in (
+        HammingNAPDetector(),
+        KNNDetector(n_neighbors=5),
+        GroupProgressionDetector(n_neighbors=5),
+    ):
         detector = fit(detector, data)
         alone, given = explain(detector, A[[-1]]), explain(detector, A[[-1]], X_train=A)
         np.testing.assert_array_equal(alone.neighbors, given.neighbors)
@@ -409,7 +417,7 @@ def test_detectors_that_keep_their_training_samples_need_nothing_else(data):
 
 @pytest.mark.parametrize(
     "detector",
-    [HammingNAPDetector(), KNNDetector(5, normalize=False), GroupProgressionDetector()],
+    [HammingNAPDetector(), KNNDetector(n_neighbors=5, normalize=False), GroupProgressionDetector()],
     ids=setting,
 )
 @pytest.mark.filterwarnings("ignore:n_neighbors=300, but a sample has only")
@@ -500,7 +508,9 @@ def test_many_copies_are_scored_in_batches(data, hold_at_most):
 def test_steps_of_a_pipeline_are_applied_first(data):
     A, y = data
     monitor = make_pipeline(
-        LayerSelector("relu2"), PercentileBinarizer(20), HammingNAPDetector(break_ties=False)
+        LayerSelector(layers="relu2"),
+        PercentileBinarizer(percentile=20),
+        HammingNAPDetector(break_ties=False),
     ).fit(A, y)
     bits = monitor[:-1].transform(A)
     found, expected = explain(monitor, A[[-1]]), explain(monitor[-1], bits[[-1]])
@@ -525,7 +535,7 @@ def test_shaping_is_part_of_what_is_explained(shaper, data):
 @pytest.mark.filterwarnings("ignore:ReAct clips features at")
 def test_shaping_before_a_detector_that_keeps_samples_is_a_step_before(data):
     A, y = data
-    monitor = make_pipeline(ReAct(percentile=50), KNNDetector(5)).fit(A, y)
+    monitor = make_pipeline(ReAct(percentile=50), KNNDetector(n_neighbors=5)).fit(A, y)
     shaped = monitor[0].transform(A)
     found, expected = explain(monitor, A[[-1]]), explain(monitor[-1], shaped[[-1]])
     np.testing.assert_array_equal(found.neuron_weights["relu2"], expected.neuron_weights["relu2"])
@@ -536,7 +546,7 @@ def test_channels_of_maps_are_units():
     maps = rng.random((60, 6, 3, 3)).astype(np.float32)
     A = Activations({"conv": maps, "fc": rng.random((60, 4))}, predictions=np.arange(60) % 2)
     detector = LayerEnsembleDetector(
-        make_pipeline(PoolingReducer("max"), KNNDetector(5)), combine="mean"
+        make_pipeline(PoolingReducer(pooling="max"), KNNDetector(n_neighbors=5)), combine="mean"
     ).fit(A)
     disturbed = maps[[0]].copy()
     disturbed[0, 4, 1] = 20
@@ -655,7 +665,7 @@ def test_what_is_no_fitted_outlier_detector_is_refused(data):
     with pytest.raises(NotFittedError):
         explain(HammingNAPDetector(), A)
     with pytest.raises(NotFittedError):
-        explain(make_pipeline(LayerSelector("relu1"), HammingNAPDetector()), A)
+        explain(make_pipeline(LayerSelector(layers="relu1"), HammingNAPDetector()), A)
     with pytest.raises(TypeError, match="Expected an outlier detector, got LogisticRegression"):
         explain(LogisticRegression(), A)
     with pytest.raises(TypeError, match="Expected an outlier detector, got 3"):

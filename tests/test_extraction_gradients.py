@@ -30,6 +30,7 @@ from sklearn.preprocessing import FunctionTransformer
 from torch import nn
 
 from skood import ActivationExtractor, Activations, PoolingReducer
+from skood.activations import Column
 
 WORDS = np.random.default_rng(0).integers(20, size=(11, 5))
 
@@ -188,7 +189,7 @@ def test_what_is_overwritten_later_keeps_its_value_and_gradient():
 
 @pytest.mark.parametrize("pooling", ["sum", "avg", ["max", "sum"]])
 def test_reducers_are_given_gradients_like_other_layers(pooling):
-    reducer = PoolingReducer(pooling)
+    reducer = PoolingReducer(pooling=pooling)
     A = extract(cnn(), images(), reducer=reducer, gradients=True, batch_size=4)
     expected = reducer.fit_transform(extract(cnn(), images(), gradients=True))
     assert_same(A, expected, rtol=1e-4, atol=1e-6)
@@ -403,7 +404,7 @@ def test_network_runs_once():
 def test_one_pipeline_serves_inputs_and_activations(pooling, fit_on):
     network, X = cnn(), images()
     extractor = ActivationExtractor(
-        network, ["1", "7"], reducer=PoolingReducer(pooling), gradients=True
+        network, ["1", "7"], reducer=PoolingReducer(pooling=pooling), gradients=True
     )
     given = {
         "inputs": X,
@@ -433,7 +434,7 @@ def test_activations_that_lack_gradients_are_refused():
         extractor.fit(A)
     with pytest.raises(ValueError, match=r"X has no layers \['1:gradient'\]"):
         extractor.fit(images()).transform(A)
-    only = Activations({"1:gradient": A["1"]})
+    only = Activations({"1:gradient": Column(A["1"], layer="1", kind="gradient")})
     with pytest.raises(ValueError, match="No layers match"):
         ActivationExtractor(cnn()).fit(only)
 

@@ -29,21 +29,14 @@ def of(features, head):
 # References
 
 
-@pytest.mark.parametrize("normalize", ["mean", "norm"])
-def test_scores_are_those_of_the_reference(golden, normalize):
-    inputs, expected = golden("inputs"), golden("nci_fdbd_nnguide")
-    head = LinearHead(inputs["W"], inputs["b"], "fc")
-    train, test = (
-        Activations(
-            {"fc": inputs[f"features_{split}"]}, logits=inputs[f"logits_{split}"], head=head
-        )
-        for split in ("train", "eval")
-    )
-    found = FDBDDetector(normalize).fit(train).score_samples(test)
+@pytest.mark.parametrize("center", ["mean", "origin"])
+def test_scores_are_those_of_the_reference(golden, penultimate, center):
+    train, test, expected = penultimate("train"), penultimate("eval"), golden("nci_fdbd_nnguide")
+    found = FDBDDetector(center=center).fit(train).score_samples(test)
     # OpenOOD takes the sum over the nine other classes.
-    reference = expected[f"openood_fdbd_{normalize}"]
+    reference = expected["openood_fdbd_mean" if center == "mean" else "openood_fdbd_norm"]
     np.testing.assert_allclose(9 * found, reference, rtol=1e-4, atol=1e-5)
-    if normalize == "mean":
+    if center == "mean":
         reference = -expected["pytorch_ood_fdbd_mean"]
         np.testing.assert_allclose(found, reference, rtol=1e-4, atol=1e-5)
 
@@ -51,7 +44,7 @@ def test_scores_are_those_of_the_reference(golden, normalize):
 # Brute force
 
 
-def brute_score(normalize, head, mean, row):
+def brute_score(center, head, mean, row):
     logits = head.logits(row)
     predicted = int(logits.argmax())
     distances = [
@@ -59,18 +52,18 @@ def brute_score(normalize, head, mean, row):
         for k in range(len(logits))
         if k != predicted
     ]
-    return np.mean(distances) / np.linalg.norm(row - (mean if normalize == "mean" else 0))
+    return np.mean(distances) / np.linalg.norm(row - (mean if center == "mean" else 0))
 
 
-@pytest.mark.parametrize("normalize", ["mean", "norm"])
+@pytest.mark.parametrize("center", ["mean", "origin"])
 @given(n_units=st.integers(1, 5), n_classes=st.integers(2, 5), seed=st.integers(0, 1000))
-def test_scores_are_those_of_a_brute_force(normalize, n_units, n_classes, seed):
+def test_scores_are_those_of_a_brute_force(center, n_units, n_classes, seed):
     rng = np.random.default_rng(seed)
     head = LinearHead(rng.normal(size=(n_classes, n_units)), rng.normal(size=n_classes), "fc")
     train, queries = rng.normal(size=(20, n_units)), 3 * rng.normal(size=(8, n_units))
-    detector = FDBDDetector(normalize).fit(of(train, head))
+    detector = FDBDDetector(center=center).fit(of(train, head))
     np.testing.assert_allclose(detector.mean_, train.mean(axis=0), atol=1e-12)
-    expected = [brute_score(normalize, head, train.mean(axis=0), row) for row in queries]
+    expected = [brute_score(center, head, train.mean(axis=0), row) for row in queries]
     np.testing.assert_allclose(
         detector.score_samples(of(queries, head)), expected, rtol=1e-9, atol=1e-12
     )
@@ -81,7 +74,7 @@ def test_scores_are_those_of_a_brute_force(normalize, n_units, n_classes, seed):
 
 def test_a_distance_is_how_far_features_move_until_the_prediction_changes(A):
     head = LinearHead(A.head.weight[:2], A.head.bias[:2], "fc")
-    detector = FDBDDetector("norm").fit(of(A["fc"], head))
+    detector = FDBDDetector(center="origin").fit(of(A["fc"], head))
     features = A["fc"][:4] + 0.5
     logits = head.logits(features)
     direction = head.weight[1] - head.weight[0]
@@ -122,10 +115,10 @@ def test_a_head_without_any_boundary_scores_zero(A):
     assert not FDBDDetector().fit(of(A["fc"], head)).training_scores_.any()
 
 
-@pytest.mark.parametrize("normalize", ["mean", "norm"])
+@pytest.mark.parametrize("center", ["mean", "origin"])
 @pytest.mark.parametrize("features", [np.zeros((4, 6)), np.ones((4, 6)), np.eye(6), -np.eye(6)])
-def test_scores_at_the_center_are_finite(A, normalize, features):
-    detector = FDBDDetector(normalize).fit(of(features, A.head))
+def test_scores_at_the_center_are_finite(A, center, features):
+    detector = FDBDDetector(center=center).fit(of(features, A.head))
     center = np.stack([features.mean(axis=0), np.zeros(6), features[0]])
     assert np.isfinite(detector.score_samples(of(center, A.head))).all()
 
@@ -153,8 +146,8 @@ def test_many_classes_need_little_memory():
 
 
 def test_a_refit_equals_a_fresh_fit(A):
-    refitted = FDBDDetector().fit(A).set_params(normalize="norm").fit(A[::3])
-    fresh = FDBDDetector("norm").fit(A[::3])
+    refitted = FDBDDetector().fit(A).set_params(center="origin").fit(A[::3])
+    fresh = FDBDDetector(center="origin").fit(A[::3])
     np.testing.assert_array_equal(refitted.score_samples(A), fresh.score_samples(A))
     assert refitted.offset_ == fresh.offset_
 
@@ -162,14 +155,14 @@ def test_a_refit_equals_a_fresh_fit(A):
 def test_the_normalisation_can_be_searched(A):
     y = np.where(np.arange(40) % 3, 0, -1)
     search = GridSearchCV(
-        FDBDDetector(), {"normalize": ["mean", "norm"]}, cv=OODKFold(3), error_score="raise"
+        FDBDDetector(), {"center": ["mean", "origin"]}, cv=OODKFold(3), error_score="raise"
     ).fit(A, y)
     assert len(set(search.cv_results_["mean_test_score"])) == 2
 
 
 def test_an_unknown_normalisation_is_refused(A):
-    with pytest.raises(ValueError, match="normalize"):
-        FDBDDetector("std").fit(A)
+    with pytest.raises(ValueError, match="center"):
+        FDBDDetector(center="std").fit(A)
 
 
 def test_one_class_has_no_boundary(A):

@@ -9,6 +9,7 @@ from sklearn.pipeline import make_pipeline
 from skood import HammingNAPDetector
 from skood._fit_context import fit_context, unchanged_on_failure
 from skood.detectors import BaseOneClassDetector, GaussianActivationDetector, KNNDetector
+from skood.ensemble import LayerEnsembleDetector
 
 
 class Failing(BaseEstimator):
@@ -44,7 +45,7 @@ def test_only_a_failure_puts_attributes_back():
 
 
 def test_a_detector_whose_first_fit_failed_is_not_fitted():
-    detector = HammingNAPDetector(store="correct")
+    detector = HammingNAPDetector(group_by="correct")
     with pytest.raises(ValueError, match="needs predictions"):
         detector.fit(np.ones((5, 3)))
     with pytest.raises(NotFittedError):
@@ -61,7 +62,17 @@ def test_a_merge_that_fails_leaves_what_was_learnt():
     assert vars(detector) == before
 
 
-@pytest.mark.parametrize("fit", [KNNDetector().fit, make_pipeline(KNNDetector()).fit])
+@pytest.mark.parametrize(
+    "fit",
+    [
+        KNNDetector().fit,
+        KNNDetector().partial_fit,
+        KNNDetector().fit_predict,
+        make_pipeline(KNNDetector()).fit,
+        LayerEnsembleDetector(KNNDetector()).fit,
+    ],
+    ids=lambda fit: fit.__qualname__,
+)
 def test_warnings_point_at_the_line_that_calls(fit):
     with pytest.warns(UserWarning, match="n_neighbors=50") as caught:
         fit(np.random.default_rng(0).normal(size=(9, 2)))

@@ -149,7 +149,7 @@ def test_new_samples_are_rejected_as_often_as_asked():
 def test_stored_samples_are_as_many_as_asked_and_set_the_threshold(data):
     A, _ = data
     everything = GaussianActivationDetector().fit(A)
-    some = GaussianActivationDetector(threshold_samples=30).fit(A)
+    some = GaussianActivationDetector(n_threshold_samples=30).fit(A)
     assert len(everything.training_scores_) == len(A)
     assert len(some.training_scores_) == 30
     assert np.isin(some.training_scores_, everything.training_scores_).all()
@@ -169,7 +169,7 @@ def test_any_order_of_batches_gives_one_fit(order, group_by):
     rng = np.random.default_rng(0)
     y = np.repeat([0, 1, 2, -1], 20)  # some batches hold one class, or no sample to learn from
     A = Activations({"fc": 100 + rng.normal(size=(80, 5))}, predictions=np.abs(y))
-    params = {"group_by": group_by, "threshold_samples": 25}
+    params = {"group_by": group_by, "n_threshold_samples": 25}
     batches = [list(gen_batches(80, 10))[i] for i in order]
     detector = GaussianActivationDetector(**params)
     for batch in batches:
@@ -183,18 +183,18 @@ def test_any_order_of_batches_gives_one_fit(order, group_by):
 def test_which_of_equal_samples_are_stored_does_not_depend_on_their_order():
     A = Activations({"fc": [[0.0], [1.0], [0.0], [5.0]]}, predictions=[0, 0, 1, 1])
     one, other = (
-        GaussianActivationDetector(threshold_samples=1).fit(A[order])
+        GaussianActivationDetector(n_threshold_samples=1).fit(A[order])
         for order in ([0, 2, 1, 3], [2, 0, 3, 1])
     )
     assert one.offset_ == other.offset_
 
 
-@pytest.mark.parametrize("threshold_samples", [10, 1000])
-def test_merged_detectors_are_one_fit_in_either_order(data, threshold_samples):
+@pytest.mark.parametrize("n_threshold_samples", [10, 1000])
+def test_merged_detectors_are_one_fit_in_either_order(data, n_threshold_samples):
     A, _ = data
 
     def fit(rows):
-        return GaussianActivationDetector(threshold_samples=threshold_samples).fit(A[rows])
+        return GaussianActivationDetector(n_threshold_samples=n_threshold_samples).fit(A[rows])
 
     first, second, whole = slice(0, 50), slice(50, 120), slice(0, 120)
     for one, two in ((first, second), (second, first)):
@@ -313,7 +313,7 @@ def test_equal_samples_with_different_labels_may_come_in_any_order():
     y = np.tile([0, 1], 30)
     orders = [np.arange(60), np.arange(60)[::-1], rng.permutation(60)]
     offsets = {
-        GaussianActivationDetector(group_by="label", threshold_samples=25)
+        GaussianActivationDetector(group_by="label", n_threshold_samples=25)
         .fit(A[order], y[order])
         .offset_
         for order in orders

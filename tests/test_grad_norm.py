@@ -22,18 +22,15 @@ def A():
 
 
 def scores(A, temperature=1.0):
-    return GradNormDetector(temperature).fit(A).score_samples(A)
+    return GradNormDetector(temperature=temperature).fit(A).score_samples(A)
 
 
 # References
 
 
 @pytest.fixture(scope="module")
-def reference(golden):
-    inputs = golden("inputs")
-    head = LinearHead(inputs["W"], inputs["b"], "fc")
-    layers = {"fc": inputs["features_eval"]}
-    return Activations(layers, logits=inputs["logits_eval"], head=head), golden("gradnorm")
+def reference(golden, penultimate):
+    return penultimate("eval"), golden("gradnorm")
 
 
 def test_scores_are_those_of_the_reference(reference):
@@ -136,14 +133,16 @@ def test_the_temperature_can_be_searched(A):
     ).fit(A, y)
     assert len(set(search.cv_results_["mean_test_score"])) > 1
     fresh = GradNormDetector(**search.best_params_).fit(A, y)
-    refitted = GradNormDetector(7.0).fit(A[::2]).set_params(**search.best_params_).fit(A, y)
+    refitted = (
+        GradNormDetector(temperature=7.0).fit(A[::2]).set_params(**search.best_params_).fit(A, y)
+    )
     assert search.best_estimator_.offset_ == refitted.offset_ == fresh.offset_
 
 
 @pytest.mark.parametrize("temperature", [0, -1.0, None])
 def test_a_temperature_has_to_be_positive(A, temperature):
     with pytest.raises(ValueError, match="temperature"):
-        GradNormDetector(temperature).fit(A)
+        GradNormDetector(temperature=temperature).fit(A)
 
 
 def test_one_class_has_no_gradient(A):

@@ -131,7 +131,7 @@ def test_training_samples_are_left_out_of_their_own_groups():
             assert (found[row] <= bounds[:, 1] + 1e-12).all()
 
 
-def test_a_sample_that_does_not_find_itself_among_equals_still_has_a_whole_group():
+def test_a_sample_with_many_equals_still_has_a_whole_group():
     same = Activations({"a": np.ones((40, 3))}, predictions=np.zeros(40, dtype=int))
     detector = GroupProgressionDetector(n_neighbors=5).fit(same)
     left_out = detector._groups.progression_left_out(same.predictions)

@@ -44,7 +44,7 @@ def reference(golden):
 def test_distances_of_the_authors_are_met_exactly(golden, reference, pool, p_number):
     read, y_train = reference
     expected = golden("nap")
-    binarizer = PercentileBinarizer(100 * expected["p_grid"][p_number])
+    binarizer = PercentileBinarizer(percentile=100 * expected["p_grid"][p_number])
     train = binarizer.fit_transform(read("train", pool))
     splits = {name: binarizer.transform(read(name, pool)) for name in ("val", "unk", "eval")}
     for layer_number, layer in enumerate(LAYERS):
@@ -64,7 +64,7 @@ def test_distances_of_the_edge_cases_are_met_exactly(golden, name):
     absent = ~np.isin(asked, y)
     assert absent.any()
     for number, p in enumerate(cases["nap_p_grid"]):
-        binarizer = PercentileBinarizer(100 * p).fit(train)
+        binarizer = PercentileBinarizer(percentile=100 * p).fit(train)
         detector = HammingNAPDetector(group_by="label", break_ties=False)
         found = distances(detector.fit(binarizer.transform(train), y), binarizer.transform(query))
         same = cases[f"{name}_same_in_float64"][number]
@@ -74,7 +74,7 @@ def test_distances_of_the_edge_cases_are_met_exactly(golden, name):
 
 def contained(train, y, query, gamma):
     """Whether the decision diagram monitor, enlarged by gamma bits, holds the queries."""
-    detector = HammingNAPDetector(store="correct", tau=gamma)
+    detector = HammingNAPDetector(group_by="correct", tau=gamma)
     return detector.fit(train, y).predict(query) == 1
 
 
@@ -130,13 +130,12 @@ def problems(draw):
     params = draw(
         st.fixed_dictionaries(
             {
-                "group_by": st.sampled_from(["prediction", "label"]),
-                "store": st.sampled_from(["all", "correct"]),
+                "group_by": st.sampled_from(["prediction", "label", "correct"]),
                 "break_ties": st.booleans(),
             }
         )
     )
-    stored = (y != -1) & ((params["store"] == "all") | (y == predictions))
+    stored = (y != -1) & ((params["group_by"] != "correct") | (y == predictions))
     assume(stored.any())
     return bits, predictions, y, np.where(stored, _kept(params, predictions, y), -1), params
 
@@ -192,7 +191,7 @@ def test_a_row_left_out_and_a_new_sample_like_it_tie_exactly(sizes):
     np.testing.assert_array_equal(detector.training_scores_, detector.score_samples(X))
 
 
-def test_a_rare_pattern_left_out_ties_with_a_new_sample_that_as_many_rows_are_like():
+def test_a_rare_pattern_left_out_ties_with_a_new_sample_as_rare():
     pairs = np.repeat(np.eye(8, dtype=bool), 2, axis=0)
     detector = HammingNAPDetector().fit(patterns(pairs, np.zeros(16, dtype=int)))
     seen_once = np.r_[pairs[1:], ~pairs[:1]]
@@ -201,7 +200,7 @@ def test_a_rare_pattern_left_out_ties_with_a_new_sample_that_as_many_rows_are_li
     np.testing.assert_array_equal(detector.training_scores_, np.repeat(new, 16))
 
 
-def test_a_row_left_out_beside_a_common_pattern_ties_with_a_new_sample_beside_it():
+def test_a_row_left_out_and_a_new_one_beside_a_common_pattern_tie():
     bits = np.ones((100, 64), dtype=bool)
     bits[np.arange(10), np.arange(10)] = False
     new = np.ones((10, 64), dtype=bool)
@@ -306,13 +305,12 @@ def test_group_by_says_under_which_class_a_pattern_is_stored(X):
     np.testing.assert_array_equal(distances(by_label, far_from_0), [0, 3])
 
 
-def test_store_correct_forgets_misclassified_patterns(X):
+def test_group_by_correct_stores_no_misclassified_pattern(X):
     asked = query([[1, 0, 0, 0], [1, 0, 0, 0]], 0, 1)
-    for group_by in ("prediction", "label"):
-        detector = HammingNAPDetector(break_ties=False, store="correct", group_by=group_by)
-        np.testing.assert_array_equal(distances(detector.fit(X, Y), asked), [1, 3])
-        # The misclassified sample takes part in the threshold all the same.
-        np.testing.assert_array_equal(-detector.training_scores_, [0, 0, 1, 1, 3])
+    detector = HammingNAPDetector(break_ties=False, group_by="correct").fit(X, Y)
+    np.testing.assert_array_equal(distances(detector, asked), [1, 3])
+    # The misclassified sample takes part in the threshold all the same.
+    np.testing.assert_array_equal(-detector.training_scores_, [0, 0, 1, 1, 3])
 
 
 def test_the_more_common_of_equally_near_patterns_scores_higher():
@@ -375,7 +373,7 @@ def test_a_later_batch_may_hold_out_of_distribution_rows_alone(X):
 
 
 def test_a_batch_that_is_refused_changes_nothing(X):
-    detector = HammingNAPDetector(store="correct").fit(X, Y)
+    detector = HammingNAPDetector(group_by="correct").fit(X, Y)
     expected = detector.score_samples(X)
     with pytest.raises(ValueError, match="among the classes"):
         detector.partial_fit(X, [9, 0, 0, 0, 0])
@@ -383,14 +381,14 @@ def test_a_batch_that_is_refused_changes_nothing(X):
     assert detector.n_samples_seen_ == 5
 
 
-@pytest.mark.parametrize("group_by", ["prediction", "label"])
+@pytest.mark.parametrize("group_by", ["prediction", "label", "correct"])
 def test_classes_may_be_strings(X, group_by):
     names = np.array(["cat", "dog", "emu", "fox"])
     named = Activations(dict(X.items()), logits=X.logits, classes=names)
     y = names[Y].astype(object)
     y[1] = -1
     numbers = np.where(y == -1, -1, Y)
-    params = {"group_by": group_by, "store": "correct"}
+    params = {"group_by": group_by}
     detector = HammingNAPDetector(**params).fit(named, y)
     assert set(detector.stores_) == {"cat", "dog"}
     expected = HammingNAPDetector(**params).fit(X, numbers)
@@ -444,7 +442,7 @@ def test_the_input_is_left_as_it_was():
 # Errors
 
 
-@pytest.mark.parametrize("params", [{"group_by": "label"}, {"store": "correct"}])
+@pytest.mark.parametrize("params", [{"group_by": "label"}, {"group_by": "correct"}])
 def test_what_needs_labels_or_predictions_asks_for_them(X, params):
     name, value = next(iter(params.items()))
     detector = HammingNAPDetector(**params)
@@ -457,8 +455,8 @@ def test_what_needs_labels_or_predictions_asks_for_them(X, params):
 
 
 def test_nothing_to_store_is_refused(X):
-    with pytest.raises(ValueError, match="classified correctly"):
-        HammingNAPDetector(store="correct").fit(X, 1 - X.predictions)
+    with pytest.raises(ValueError, match="learns from correctly classified samples"):
+        HammingNAPDetector(group_by="correct").fit(X, 1 - X.predictions)
 
 
 def test_predictions_are_needed_where_they_were_fitted(X):
@@ -477,7 +475,6 @@ def test_predictions_are_needed_where_they_were_fitted(X):
         {"false_alarm_rate": 0},
         {"false_alarm_rate": 0.6},
         {"group_by": "class"},
-        {"store": "none"},
         {"break_ties": "yes"},
     ],
     ids=str,

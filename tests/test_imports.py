@@ -14,21 +14,30 @@ PACKAGE = Path(skood.__file__).parent
 
 # The flow of data: a module or subpackage imports from those before it, never from those after.
 FLOW = [
+    "_docstrings",
     "_optional",
     "_versions",
+    "_estimator_checks",
     "_sklearn",
     "_warnings",
     "_fit_context",
     "_axes",
     "_batches",
     "_values",
+    "_pooling",
     "_logits",
     "networks",
     "_rows",
+    "_labels",
     "_faiss",
     "_patterns",
+    "_linear_head",
+    "_column",
+    "_manifest",
     "_storage",
+    "_tables",
     "activations",
+    "_output",
     "_layer_names",
     "_marks",
     "_foreign",
@@ -50,9 +59,7 @@ FLOW = [
 ]
 
 # Private modules that other subpackages still import.
-STILL_TO_MOVE = {
-    "extraction._gradients",  # by detectors and preprocessing, which parse names of layers
-}
+STILL_TO_MOVE: set[str] = set()
 
 
 def imported_modules(*statements):

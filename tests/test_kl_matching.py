@@ -39,7 +39,7 @@ def test_class_distributions_are_those_of_the_reference(golden):
 def test_a_class_that_is_never_predicted_is_left_out_as_by_the_reference(golden):
     edge_cases = golden("edge_cases")
     detector = KLMatchingDetector().fit(edge_cases["logits_fit"])
-    np.testing.assert_array_equal(detector.predicted_classes_, [0, 1, 2])
+    np.testing.assert_array_equal(detector.class_labels_, [0, 1, 2])
     found = detector.score_samples(edge_cases["logits"])
     np.testing.assert_allclose(found, -edge_cases["logits_kl_pytorch_ood"], rtol=1e-8, atol=1e-10)
 
@@ -63,7 +63,7 @@ def test_samples_are_grouped_by_the_predictions_of_the_network():
     predictions = np.roll(names[logits.argmax(axis=1)], 1)
     A = Activations({"fc": logits}, logits=logits, predictions=predictions, classes=names)
     detector = KLMatchingDetector().fit(A)
-    np.testing.assert_array_equal(detector.predicted_classes_, names)
+    np.testing.assert_array_equal(detector.class_labels_, names)
     expected = [softmax(logits[predictions == name], axis=1).mean(axis=0) for name in names]
     np.testing.assert_allclose(detector.class_distributions_, expected)
 

@@ -34,7 +34,7 @@ def search(request, monkeypatch):
 @pytest.mark.parametrize("k", [1, 10, 50])
 def test_distances_are_those_of_the_reference(golden, k):
     inputs, expected = golden("inputs"), golden("knn")
-    detector = KNNDetector(k).fit(inputs["features_train"])
+    detector = KNNDetector(n_neighbors=k).fit(inputs["features_train"])
     found = -detector.score_samples(inputs["features_eval"])
     np.testing.assert_allclose(found, expected[f"distance_k{k}_f64"], atol=1e-6)
     np.testing.assert_allclose(found, expected[f"distance_k{k}"], atol=1e-5)
@@ -45,7 +45,7 @@ def test_distances_are_those_of_the_reference(golden, k):
 @pytest.mark.usefixtures("search")
 def test_distances_of_raw_features_are_those_of_the_reference(golden):
     inputs, expected = golden("inputs"), golden("knn")
-    detector = KNNDetector(10, normalize=False).fit(inputs["features_train"])
+    detector = KNNDetector(n_neighbors=10, normalize=False).fit(inputs["features_train"])
     distances, _ = detector.kneighbors(inputs["features_eval"])
     np.testing.assert_allclose(distances[:, 9], expected["distance_raw_k10"], rtol=1e-5)
     np.testing.assert_allclose(distances.mean(axis=1), expected["distance_raw_mean_k10"], rtol=1e-5)
@@ -55,7 +55,7 @@ def test_distances_of_raw_features_are_those_of_the_reference(golden):
 @pytest.mark.usefixtures("search")
 def test_rows_of_zeros_stay_so(golden):
     edge = golden("edge_cases")
-    detector = KNNDetector(3).fit(edge["feat_train"])
+    detector = KNNDetector(n_neighbors=3).fit(edge["feat_train"])
     found = -detector.score_samples(edge["feat_query"])
     np.testing.assert_allclose(found, edge["feat_knn3_pytorch_ood"], atol=1e-5)
 
@@ -83,7 +83,7 @@ def test_scores_are_those_of_a_brute_force(X, k, scale, dtype, has_faiss):
     with pytest.MonkeyPatch.context() as patch:
         if not has_faiss:
             patch.setitem(sys.modules, "faiss", None)
-        detector = KNNDetector(k, normalize=False).fit(X)
+        detector = KNNDetector(n_neighbors=k, normalize=False).fit(X)
         scores = detector.score_samples(query)
         distances, rows = detector.kneighbors(query)
     k = min(k, len(X) - 1)
@@ -102,7 +102,7 @@ def test_scores_are_those_of_a_brute_force(X, k, scale, dtype, has_faiss):
 @pytest.mark.usefixtures("search")
 def test_rows_far_from_the_origin_are_told_apart():
     X = np.random.default_rng(0).normal(size=(500, 8))
-    detector = KNNDetector(3, normalize=False).fit(X + 1e6)
+    detector = KNNDetector(n_neighbors=3, normalize=False).fit(X + 1e6)
     expected = np.sort(cdist(X, X), axis=1)[:, 2]
     np.testing.assert_allclose(-detector.score_samples(X + 1e6), expected, rtol=1e-8)
 
@@ -113,11 +113,11 @@ def test_scores_depend_neither_on_other_samples_nor_on_the_order(apart):
     rng = np.random.default_rng(0)
     X = (1 + apart * rng.normal(size=(300, 40))).astype(np.float32)
     query, order = X[:60] + np.float32(apart / 9), rng.permutation(300)
-    detector = KNNDetector(7).fit(X)
+    detector = KNNDetector(n_neighbors=7).fit(X)
     scores = detector.score_samples(query)
     one_by_one = [detector.score_samples(row[np.newaxis])[0] for row in query]
     np.testing.assert_array_equal(scores, one_by_one)
-    shuffled = KNNDetector(7).fit(X[order])
+    shuffled = KNNDetector(n_neighbors=7).fit(X[order])
     np.testing.assert_array_equal(shuffled.score_samples(query), scores)
     np.testing.assert_array_equal(shuffled.training_scores_, detector.training_scores_[order])
 
@@ -161,17 +161,17 @@ def test_layers_count_alike_once_normalised(data):
     A, _ = data
     rows = np.hstack([directions(A["relu1"]), directions(A["relu2"])]) / np.sqrt(2)
     np.testing.assert_allclose(np.linalg.norm(rows, axis=1), 1)
-    expected = KNNDetector(5, normalize=False).fit(rows)
-    found = KNNDetector(5).fit(A)
+    expected = KNNDetector(n_neighbors=5, normalize=False).fit(rows)
+    found = KNNDetector(n_neighbors=5).fit(A)
     np.testing.assert_allclose(found.score_samples(A), expected.score_samples(rows), rtol=1e-9)
-    raw = KNNDetector(5, normalize=False).fit(A)
-    side_by_side = KNNDetector(5, normalize=False).fit(np.asarray(A))
+    raw = KNNDetector(n_neighbors=5, normalize=False).fit(A)
+    side_by_side = KNNDetector(n_neighbors=5, normalize=False).fit(np.asarray(A))
     np.testing.assert_array_equal(raw.score_samples(A), side_by_side.score_samples(np.asarray(A)))
 
 
 def test_normalised_samples_have_no_length(data):
     A, _ = data
-    detector = KNNDetector(5).fit(A["relu1"])
+    detector = KNNDetector(n_neighbors=5).fit(A["relu1"])
     longer = A["relu1"] * np.geomspace(0.1, 10, 200)[:, np.newaxis]
     np.testing.assert_allclose(
         detector.score_samples(longer), detector.score_samples(A["relu1"]), atol=1e-12
@@ -183,15 +183,19 @@ def test_bits_are_zeros_and_ones():
     as_numbers = bits.astype(np.float32)
     packed = Activations({"relu": PackedBits.pack(bits)})
     for normalize in (False, True):
-        expected = KNNDetector(5, normalize=normalize).fit(as_numbers).score_samples(as_numbers)
+        expected = (
+            KNNDetector(n_neighbors=5, normalize=normalize)
+            .fit(as_numbers)
+            .score_samples(as_numbers)
+        )
         for X in (packed, bits):
-            found = KNNDetector(5, normalize=normalize).fit(X).score_samples(X)
+            found = KNNDetector(n_neighbors=5, normalize=normalize).fit(X).score_samples(X)
             np.testing.assert_array_equal(found, expected)
 
 
 def test_what_is_stored_is_a_copy():
     X = np.random.default_rng(0).normal(size=(60, 4))
-    detector = KNNDetector(5, normalize=False).fit(X)
+    detector = KNNDetector(n_neighbors=5, normalize=False).fit(X)
     before = detector.score_samples(np.ones((1, 4)))
     X[:] = 0
     np.testing.assert_array_equal(detector.score_samples(np.ones((1, 4))), before)
@@ -204,7 +208,7 @@ def test_neighbours_are_rows_of_the_training_samples(data):
     A, y = data
     order = np.random.default_rng(0).permutation(200)
     A, y = A[order], y[order]
-    detector = KNNDetector(5).fit(A, y)
+    detector = KNNDetector(n_neighbors=5).fit(A, y)
     inside = np.flatnonzero(y == 1)
     distances, rows = detector.kneighbors(A[inside])
     assert distances.shape == rows.shape == (150, 5)
@@ -215,14 +219,14 @@ def test_neighbours_are_rows_of_the_training_samples(data):
 
 
 def test_earlier_rows_come_first_on_ties():
-    detector = KNNDetector(2, normalize=False).fit([[1.0], [0.0], [1.0], [1.0]])
+    detector = KNNDetector(n_neighbors=2, normalize=False).fit([[1.0], [0.0], [1.0], [1.0]])
     distances, rows = detector.kneighbors([[1.0], [0.0]], n_neighbors=4)
     np.testing.assert_array_equal(distances, [[0, 0, 0, 1], [0, 1, 1, 1]])
     np.testing.assert_array_equal(rows, [[0, 2, 3, 1], [1, 0, 2, 3]])
 
 
 def test_more_neighbours_than_training_samples_are_infinitely_far_away():
-    detector = KNNDetector(1, normalize=False).fit([[0.0], [1.0], [3.0]])
+    detector = KNNDetector(n_neighbors=1, normalize=False).fit([[0.0], [1.0], [3.0]])
     distances, rows = detector.kneighbors([[0.0]], 5)
     np.testing.assert_array_equal(distances, [[0, 1, 3, np.inf, np.inf]])
     np.testing.assert_array_equal(rows, [[0, 1, 2, -1, -1]])
@@ -234,8 +238,8 @@ def test_more_neighbours_than_training_samples_are_infinitely_far_away():
 @pytest.mark.filterwarnings("ignore:n_neighbors")
 def test_batches_give_what_one_fit_gives(data):
     A, y = data
-    whole = KNNDetector(60).fit(A, y)
-    detector = KNNDetector(60)
+    whole = KNNDetector(n_neighbors=60).fit(A, y)
+    detector = KNNDetector(n_neighbors=60)
     for rows in (slice(40), slice(40, 120), slice(120, 180), slice(180, None)):
         assert detector.partial_fit(A[rows], y[rows]) is detector
     np.testing.assert_array_equal(detector.training_rows_, whole.training_rows_)
@@ -249,7 +253,7 @@ def test_batches_give_what_one_fit_gives(data):
 
 def test_the_threshold_rejects_as_many_new_samples():
     X = np.random.default_rng(0).normal(size=(1400, 20))
-    detector = KNNDetector(1, false_alarm_rate=0.1).fit(X[:400])
+    detector = KNNDetector(n_neighbors=1, false_alarm_rate=0.1).fit(X[:400])
     assert np.mean(detector.predict(X[400:]) == -1) == pytest.approx(0.1, abs=0.05)
     # Compared with itself, no training sample is far away.
     np.testing.assert_array_equal(detector.score_samples(X[:400]), 0)
@@ -258,7 +262,7 @@ def test_the_threshold_rejects_as_many_new_samples():
 def test_a_search_changes_scores(data):
     A, y = data
     search = GridSearchCV(
-        make_pipeline(LayerSelector("relu1"), KNNDetector()),
+        make_pipeline(LayerSelector(layers="relu1"), KNNDetector()),
         {"knndetector__n_neighbors": [1, 10, 90], "knndetector__normalize": [False, True]},
         cv=OODKFold(3),
         error_score="raise",
@@ -282,7 +286,7 @@ def test_one_sample_is_too_few():
 
 
 def test_fewer_than_one_neighbour_are_refused():
-    detector = KNNDetector(1).fit([[0.0], [1.0], [2.0]])
+    detector = KNNDetector(n_neighbors=1).fit([[0.0], [1.0], [2.0]])
     with pytest.raises(ValueError, match="n_neighbors == 0, must be >= 1"):
         detector.kneighbors([[0.0]], 0)
 

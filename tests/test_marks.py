@@ -165,7 +165,7 @@ def test_a_rejected_sample_is_right_where_it_is_marked(X, reject):
 
 BY_LABEL = [
     HammingNAPDetector(group_by="label"),
-    HammingNAPDetector(store="correct"),
+    HammingNAPDetector(group_by="correct"),
     GaussianActivationDetector(group_by="label"),
     ActivationIntervalDetector(group_by="label"),
     SHEDetector(),
@@ -260,7 +260,7 @@ MISSING = {
 @pytest.mark.parametrize("y", MISSING.values(), ids=MISSING)
 def test_missing_labels_and_what_is_no_label_are_refused(y):
     X = np.arange(6.0).reshape(3, 2)
-    for use in (KNNDetector(1).fit, lambda X, y: next(OODKFold(2).split(X, y))):
+    for use in (KNNDetector(n_neighbors=1).fit, lambda X, y: next(OODKFold(2).split(X, y))):
         with pytest.raises(ValueError, match=r"[Ll]abel|NaN|1d array"):
             use(X, y)
 
@@ -268,7 +268,7 @@ def test_missing_labels_and_what_is_no_label_are_refused(y):
 def test_texts_beside_numbers_are_refused_where_labels_are_learnt(X):
     y = np.array([0, "cat"] * (N_IN // 2) + [-1] * N_OOD, dtype=object)
     with pytest.raises(ValueError, match=r"all texts or all numbers, got \[0, 'cat'\]"):
-        KNNDetector(1).fit(X, y)
+        KNNDetector(n_neighbors=1).fit(X, y)
     with pytest.raises(ValueError, match="all texts or all numbers"):
         next(OODKFold(2).split(X, y))
 
@@ -353,7 +353,7 @@ def test_other_labels_for_the_same_classes_are_welcome(halves):
         {"a": A["hidden_0"]}, logits=np.eye(2)[(y + 1) // 2], classes=["down", "up"]
     )
     labels = np.where(y == 1, "up", "down")
-    assert len(HammingNAPDetector(store="correct").fit(recoded, labels).training_rows_) == len(y)
+    assert len(HammingNAPDetector(group_by="correct").fit(recoded, labels).training_rows_) == len(y)
 
 
 def test_judging_such_a_network_is_refused_too(halves):

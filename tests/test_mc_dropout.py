@@ -19,7 +19,7 @@ STATISTICS = ["entropy", "mutual_information", "variation_ratio", "variance"]
 def uncertainty(statistic, passes):
     """The statistic of logits of shape (n_samples, n_passes, n_classes)."""
     A = Activations({"passes": passes})
-    return -MCDropoutDetector(statistic).fit(A).score_samples(A)
+    return -MCDropoutDetector(statistic=statistic).fit(A).score_samples(A)
 
 
 def entropy(p, axis=-1):
@@ -147,14 +147,14 @@ def test_a_single_pass_has_the_entropy_of_its_softmax(passes):
 @pytest.mark.parametrize("statistic", STATISTICS[1:])
 def test_a_single_pass_does_not_differ_from_itself(passes, statistic):
     logits = passes[:, 0]
-    assert_array_equal(MCDropoutDetector(statistic).fit(logits).score_samples(logits), 0)
+    assert_array_equal(MCDropoutDetector(statistic=statistic).fit(logits).score_samples(logits), 0)
 
 
 @pytest.mark.parametrize("statistic", STATISTICS[1:])
 def test_logits_do_not_stand_for_passes_that_must_disagree(passes, statistic):
     A = Activations({"fc": np.zeros((30, 2))}, logits=passes[:, 0])
     with pytest.raises(ValueError, match=r"no layer 'passes' .* n_passes"):
-        MCDropoutDetector(statistic).fit(A)
+        MCDropoutDetector(statistic=statistic).fit(A)
 
 
 def test_logits_do_not_stand_for_passes_seen_in_fit(passes):
@@ -166,7 +166,7 @@ def test_logits_do_not_stand_for_passes_seen_in_fit(passes):
 
 def test_layer_of_another_name_and_other_layers(passes):
     A = Activations({"conv": np.zeros((30, 2, 3, 3)), "draws": passes})
-    detector = MCDropoutDetector("variance", layer="draws").fit(A)
+    detector = MCDropoutDetector(statistic="variance", layer="draws").fit(A)
     assert_allclose(-detector.score_samples(A), uncertainty("variance", passes))
     assert detector.layer_shapes_ == {"draws": (7, 4)}
 
@@ -190,5 +190,5 @@ def test_disagreement_is_found_where_the_mean_is_the_same():
     uncertain = np.zeros((20, 2, 2))
     contradicting = np.tile([[9.0, 0], [0, 9.0]], (20, 1, 1))
     A, y = Activations({"passes": np.concatenate([uncertain, contradicting])}), [0] * 20 + [-1] * 20
-    assert MCDropoutDetector("mutual_information").fit(A, y).score(A, y) == 1
+    assert MCDropoutDetector(statistic="mutual_information").fit(A, y).score(A, y) == 1
     assert_allclose(uncertainty("entropy", A["passes"]), np.log(2), rtol=1e-6)

@@ -1,10 +1,8 @@
 """The metrics against golden values and brute force, and the scorers inside scikit-learn."""
 
-import os
 import pickle
 from fractions import Fraction
 from itertools import pairwise
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -58,17 +56,14 @@ def compute(column, y_true, y_score):
 
 
 @every_metric
-def test_golden_values(column):
-    path = Path(os.environ.get("SKOOD_GOLDEN", ""), "metrics.npz")
-    if not path.is_file():
-        pytest.skip("SKOOD_GOLDEN does not name a folder with metrics.npz")
-    with np.load(path) as golden:
-        expected = golden["expected"][:, list(golden["column_names"]).index(column)]
-        cases = [
-            # The stored scores are large for OOD.
-            (np.where(golden[f"is_ood_{i:02d}"], -1, 0), -golden[f"score_{i:02d}"])
-            for i in range(len(expected))
-        ]
+def test_golden_values(golden, column):
+    reference = golden("metrics")
+    expected = reference["expected"][:, list(reference["column_names"]).index(column)]
+    cases = [
+        # The stored scores are large for OOD.
+        (np.where(reference[f"is_ood_{i:02d}"], -1, 0), -reference[f"score_{i:02d}"])
+        for i in range(len(expected))
+    ]
     actual = [compute(column, y_true, y_score) for y_true, y_score in cases]
     assert len(actual) == 22
     np.testing.assert_allclose(actual, expected, rtol=0, atol=1e-9)
@@ -410,7 +405,7 @@ def test_one_verdict_for_all_rows_is_worth_nothing(verdict):
 def test_metrics_of_verdicts_choose_the_threshold(blob):
     grid = {"false_alarm_rate": [0.01, 0.1, 0.5]}
     search = GridSearchCV(
-        KNNDetector(5, normalize=False),
+        KNNDetector(n_neighbors=5, normalize=False),
         grid,
         scoring={name: make_ood_scorer(name) for name in ("roc_auc", *VERDICTS)},
         refit="balanced_accuracy",
@@ -436,7 +431,9 @@ def folds(blob):
 def score_of_fold(name, share, train, test, blob):
     X, y = blob
     verdicts = (
-        KNNDetector(5, normalize=False, false_alarm_rate=share).fit(X[train]).predict(X[test])
+        KNNDetector(n_neighbors=5, normalize=False, false_alarm_rate=share)
+        .fit(X[train])
+        .predict(X[test])
     )
     return VERDICTS[name](y[test] == -1, verdicts == -1)
 

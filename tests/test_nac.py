@@ -11,7 +11,7 @@ from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
 
 from skood import Activations, PoolingReducer
-from skood.activations import LinearHead, PackedBits
+from skood.activations import Column, LinearHead, PackedBits
 from skood.detectors import NACDetector, _nac
 from skood.model_selection import OODKFold
 from skood.preprocessing import LayerSelector
@@ -29,9 +29,16 @@ def A():
     return Activations(layers, logits=head.logits(layers["relu2"]), head=head)
 
 
+def gradient(layer, values):
+    """The column of the gradients with respect to a layer."""
+    return Column(values, layer=layer, kind="gradient")
+
+
 def with_gradients(A, layers=("relu1", "relu2")):
     rng = np.random.default_rng(1)
-    gradients = {f"{name}:gradient": rng.normal(size=A[name].shape) for name in layers}
+    gradients = {
+        f"{name}:gradient": gradient(name, rng.normal(size=A[name].shape)) for name in layers
+    }
     return A.assign(gradients)
 
 
@@ -53,15 +60,15 @@ def reference(golden):
         return Activations(
             {
                 "conv": expected[f"conv_output_{split}"],
-                "conv:gradient": expected[f"conv_grad_{split}"],
+                "conv:gradient": gradient("conv", expected[f"conv_grad_{split}"]),
                 "fc": features,
-                "fc:gradient": expected[f"grad_features_{split}"],
+                "fc:gradient": gradient("fc", expected[f"grad_features_{split}"]),
             },
             logits=inputs[f"logits_{split}"][:n_samples],
             head=LinearHead(inputs["W"], inputs["b"], "fc"),
         )
 
-    return read("train", 450), read("eval", 400), expected
+    return read("train", 450), read("eval", 40), expected
 
 
 def published(expected, setting):
@@ -73,7 +80,7 @@ def published(expected, setting):
     return {
         "n_bins": {name: int(values[0]) - 2 for name, values in given.items()},
         "min_count": {name: int(values[1]) for name, values in given.items()},
-        "alpha": {name: values[2] for name, values in given.items()},
+        "steepness": {name: values[2] for name, values in given.items()},
     }
 
 
@@ -90,7 +97,7 @@ def test_scores_of_both_layers_are_those_of_the_reference(reference, setting):
 def test_scores_of_a_layer_are_those_of_the_reference(reference, setting, layer, name):
     train, test, expected = reference
     names = [layer, f"{layer}:gradient"]
-    detector = NACDetector(True, **published(expected, setting)).fit(train[names])
+    detector = NACDetector(gradients=True, **published(expected, setting)).fit(train[names])
     found = detector.score_samples(test[names])
     np.testing.assert_allclose(found, expected[name][setting], atol=2e-3)
 
@@ -98,7 +105,7 @@ def test_scores_of_a_layer_are_those_of_the_reference(reference, setting, layer,
 @pytest.mark.parametrize("setting", SETTINGS)
 def test_the_last_layer_needs_no_gradients_from_the_network(reference, setting):
     train, test, expected = reference
-    detector = NACDetector(True, **published(expected, setting)).fit(train[["fc"]])
+    detector = NACDetector(gradients=True, **published(expected, setting)).fit(train[["fc"]])
     found = detector.score_samples(test[["fc"]])
     np.testing.assert_allclose(found, expected["score_features"][setting], atol=2e-3)
 
@@ -124,9 +131,9 @@ def test_states_on_edges_are_covered_as_in_the_reference(golden):
 
     def layers(states):
         signals = np.clip(logit(states.astype(np.float64)), -1e6, 1e6)
-        return Activations({"fc": signals, "fc:gradient": np.ones_like(signals)})
+        return Activations({"fc": signals, "slope": gradient("fc", np.ones_like(signals))})
 
-    detector = NACDetector(n_bins=48, min_count=2, alpha=1).fit(layers(edge["nac_states"]))
+    detector = NACDetector(n_bins=48, min_count=2, steepness=1).fit(layers(edge["nac_states"]))
     np.testing.assert_array_equal(detector.counts_["fc"].T, edge["nac_counts"][:48])
     found = detector.score_samples(layers(edge["nac_query"]))
     np.testing.assert_allclose(found, edge["nac_score"], atol=1e-6)
@@ -159,13 +166,14 @@ def test_coverage_with_gradients_is_that_of_a_brute_force(shape, n_bins, enough)
 
     def draw(n_samples):
         values = np.maximum(rng.normal(size=(n_samples, n_units)), 0)
-        return Activations({"fc": values, "fc:gradient": rng.normal(size=values.shape)})
+        slope = gradient("fc", rng.normal(size=values.shape))
+        return Activations({"fc": values, "fc:gradient": slope})
 
     def states(X):
         return expit(2.5 * X["fc"] * X["fc:gradient"])
 
     train, queries = draw(n_samples), draw(4)
-    detector = NACDetector(n_bins=n_bins, min_count=enough, alpha=2.5).fit(train)
+    detector = NACDetector(n_bins=n_bins, min_count=enough, steepness=2.5).fit(train)
     edges = _nac._edges(n_bins)
     expected = [brute_coverage(states(train), row, edges, enough) for row in states(queries)]
     np.testing.assert_allclose(detector.score_samples(queries), expected, rtol=1e-12)
@@ -189,10 +197,10 @@ def test_coverage_without_gradients_is_that_of_a_brute_force(shape, n_bins, enou
 
 @pytest.mark.parametrize("enough", [1, 3, 1000])
 def test_a_training_sample_does_not_count_itself(A, enough):
-    detector = NACDetector(True, n_bins=10, min_count=enough).fit(A[["relu2"]])
+    detector = NACDetector(gradients=True, n_bins=10, min_count=enough).fit(A[["relu2"]])
     for row in (0, 50):
         others = A[["relu2"]][np.arange(90) != row]
-        expected = NACDetector(True, n_bins=10, min_count=enough).fit(others)
+        expected = NACDetector(gradients=True, n_bins=10, min_count=enough).fit(others)
         score = expected.score_samples(A[["relu2"]][[row]])[0]
         assert detector.training_scores_[row] == pytest.approx(score, rel=1e-12)
 
@@ -223,7 +231,7 @@ def test_states_that_saturate_are_in_the_outer_bins(A):
 
 
 def test_gradients_of_the_layer_that_the_head_reads_are_computed(A):
-    explicit = A.assign({"relu2:gradient": gradients_of_head(A)}, head=None)
+    explicit = A.assign({"relu2:gradient": gradient("relu2", gradients_of_head(A))}, head=None)
     expected = NACDetector().fit(explicit)
     detector = NACDetector().fit(A)
     assert detector.gradient_layers_ == expected.gradient_layers_ == ("relu2",)
@@ -253,31 +261,51 @@ def test_gradients_of_the_network_come_first(A):
 
 def test_gradients_of_pooled_layers_belong_to_them(A):
     rng = np.random.default_rng(0)
-    maps = {"conv": rng.normal(size=(90, 5, 3, 3)), "conv:gradient": rng.normal(size=(90, 5, 3, 3))}
-    poolings = make_pipeline(PoolingReducer(["sum", "max"]), NACDetector(True)).fit(
-        Activations(maps)
-    )
+    maps = {name: rng.normal(size=(90, 5, 3, 3)) for name in ("conv", "conv:gradient")}
+    poolings = make_pipeline(
+        PoolingReducer(pooling=["sum", "max"]), NACDetector(gradients=True)
+    ).fit(Activations({**maps, "conv:gradient": gradient("conv", maps["conv:gradient"])}))
     assert poolings[-1].gradient_layers_ == ("conv:sum", "conv:max")
     summed = {name: values.sum(axis=(2, 3)) for name, values in maps.items()}
-    expected = NACDetector(True).fit(Activations(summed))
+    summed["conv:gradient"] = gradient("conv", summed["conv:gradient"])
+    expected = NACDetector(gradients=True).fit(Activations(summed))
     np.testing.assert_array_equal(poolings[-1].counts_["conv:sum"], expected.counts_["conv"])
+
+
+def test_names_do_not_make_gradients(A):
+    """A layer that is called like a gradient is a layer, and a gradient may have any name."""
+    values = np.random.default_rng(0).normal(size=(90, 5))
+    named = A.assign({"relu1:gradient": values}, head=None)
+    assert NACDetector().fit(named).gradient_layers_ == ()
+    assert list(NACDetector().fit(named).counts_) == ["relu1", "relu2", "relu1:gradient"]
+    expected = NACDetector().fit(A.assign({"relu1:gradient": gradient("relu1", values)}))
+    renamed = NACDetector().fit(A.assign({"slope": gradient("relu1", values)}))
+    assert renamed.gradient_layers_ == ("relu1", "relu2")
+    np.testing.assert_array_equal(renamed.training_scores_, expected.training_scores_)
+
+
+def test_two_gradients_of_a_layer_are_refused(A):
+    X = with_gradients(A).assign({"other": gradient("relu1", A["relu1"])})
+    with pytest.raises(ValueError, match=r"Both 'relu1:gradient' and 'other' are gradients"):
+        NACDetector().fit(X)
+    assert NACDetector(gradients=False).fit(X).gradient_layers_ == ()
 
 
 def test_gradients_can_be_left_alone(A):
     expected = NACDetector().fit(A.assign(head=None))
     assert expected.gradient_layers_ == ()
     for X in (A, with_gradients(A)):
-        detector = NACDetector(False).fit(X)
+        detector = NACDetector(gradients=False).fit(X)
         assert detector.gradient_layers_ == ()
         np.testing.assert_array_equal(detector.training_scores_, expected.training_scores_)
 
 
 def test_gradients_that_are_insisted_on_have_to_be_there(A):
-    NACDetector(True).fit(with_gradients(A))
-    NACDetector(True).fit(with_gradients(A, ["relu1"]))
+    NACDetector(gradients=True).fit(with_gradients(A))
+    NACDetector(gradients=True).fit(with_gradients(A, ["relu1"]))
     for X, missing in ((A, "relu1"), (A[["relu1"]], "relu1"), (A["relu1"], "X")):
         with pytest.raises(ValueError, match=rf"of all layers, but X has none of \['{missing}'\]"):
-            NACDetector(True).fit(X)
+            NACDetector(gradients=True).fit(X)
 
 
 def test_a_head_that_reads_something_else_gives_no_gradients(A):
@@ -311,8 +339,8 @@ def test_extracted_gradients_cover_as_those_of_the_head():
     X = np.random.default_rng(0).normal(size=(60, 6)).astype(np.float32)
     extractor = ActivationExtractor(network, layers=["1"], gradients=True)
     A = extractor.fit_transform(X)
-    extracted = NACDetector(True, min_count=5).fit(A)
-    closed = NACDetector(True, min_count=5).fit(A[["1"]])
+    extracted = NACDetector(gradients=True, min_count=5).fit(A)
+    closed = NACDetector(gradients=True, min_count=5).fit(A[["1"]])
     # A state next to an edge may fall on its other side.
     assert np.abs(extracted.counts_["1"] - closed.counts_["1"]).sum() <= 4
 
@@ -321,9 +349,9 @@ def test_extracted_gradients_cover_as_those_of_the_head():
 
 
 def test_the_scale_of_a_unit_does_not_matter(A):
-    expected = NACDetector(False).fit(A)
+    expected = NACDetector(gradients=False).fit(A)
     scaled = A.assign({"relu1": A["relu1"] * [8, 0.25, 1, 2, 64]})
-    found = NACDetector(False).fit(scaled)
+    found = NACDetector(gradients=False).fit(scaled)
     np.testing.assert_array_equal(found.counts_["relu1"], expected.counts_["relu1"])
 
 
@@ -336,7 +364,7 @@ def test_values_on_an_edge_are_in_one_bin_whatever_the_order_of_samples():
 
 
 def test_activations_that_are_unusually_large_are_not_covered(A):
-    detector = NACDetector(False, min_count=20).fit(A)
+    detector = NACDetector(gradients=False, min_count=20).fit(A)
     large = A.assign({"relu1": A["relu1"] + 8})
     assert (detector.score_samples(large) < detector.score_samples(A)).mean() > 0.9
 
@@ -377,12 +405,12 @@ def test_an_array_has_activations_alone(A):
 
 
 def test_a_share_of_the_training_samples_may_be_enough(A):
-    share = NACDetector(min_count=0.1).fit(A)
+    share = NACDetector(min_fraction=0.1).fit(A)
     np.testing.assert_array_equal(
         share.training_scores_, NACDetector(min_count=9).fit(A).training_scores_
     )
     # It does not depend on how many samples there are, but for the sample itself.
-    doubled = NACDetector(min_count=0.1).fit(A[np.r_[:90, :90]])
+    doubled = NACDetector(min_fraction=0.1).fit(A[np.r_[:90, :90]])
     np.testing.assert_allclose(doubled.score_samples(A), share.score_samples(A))
 
 
@@ -390,12 +418,14 @@ def test_settings_may_differ_between_layers(A):
     X = with_gradients(A)
     detector = NACDetector(
         n_bins={"relu1": 4, "relu2": 9, "other": 3},
-        min_count={"relu1": 7, "relu2": 0.2},
-        alpha={"relu1": 1, "relu2": 0.01},
+        min_fraction={"relu1": 0.1, "relu2": 0.2},
+        steepness={"relu1": 1, "relu2": 0.01},
     ).fit(X)
     by_layer = [
-        NACDetector(n_bins=n_bins, min_count=enough, alpha=alpha).fit(X[[name, f"{name}:gradient"]])
-        for name, n_bins, enough, alpha in (("relu1", 4, 7, 1), ("relu2", 9, 0.2, 0.01))
+        NACDetector(n_bins=n_bins, min_count=enough, steepness=steepness).fit(
+            X[[name, f"{name}:gradient"]]
+        )
+        for name, n_bins, enough, steepness in (("relu1", 4, 9, 1), ("relu2", 9, 18, 0.01))
     ]
     expected = np.mean([part.training_scores_ for part in by_layer], axis=0)
     np.testing.assert_allclose(detector.training_scores_, expected)
@@ -410,8 +440,11 @@ def test_settings_may_differ_between_layers(A):
         ({"min_count": 0}, "min_count"),
         ({"min_count": 1.0}, "min_count"),
         ({"min_count": {"relu1": 5, "relu2": 1.5}}, r"min_count\['relu2'\]"),
-        ({"alpha": 0}, "alpha"),
-        ({"alpha": {}}, r"alpha has no value for \['relu1', 'relu2'\]"),
+        ({"min_fraction": 1.0}, "min_fraction"),
+        ({"min_fraction": {"relu1": 0.5, "relu2": 2}}, r"min_fraction\['relu2'\]"),
+        ({"min_fraction": {"relu1": 0.5}}, r"min_fraction has no value for \['relu2'\]"),
+        ({"steepness": 0}, "steepness"),
+        ({"steepness": {}}, r"steepness has no value for \['relu1', 'relu2'\]"),
         ({"gradients": "yes"}, "gradients"),
     ],
     ids=str,
@@ -431,9 +464,9 @@ def test_maps_have_to_be_pooled_first():
 
 @pytest.mark.parametrize("gradients", ["auto", False])
 def test_batches_do_not_show(A, gradients, hold_at_most):
-    expected = NACDetector(gradients).fit(A)
+    expected = NACDetector(gradients=gradients).fit(A)
     hold_at_most(40)
-    found = NACDetector(gradients).fit(A)
+    found = NACDetector(gradients=gradients).fit(A)
     np.testing.assert_array_equal(found.training_scores_, expected.training_scores_)
     np.testing.assert_array_equal(found.score_samples(A), expected.score_samples(A))
 
@@ -441,15 +474,15 @@ def test_batches_do_not_show(A, gradients, hold_at_most):
 def test_out_of_distribution_rows_are_not_counted(A):
     y = np.where(np.arange(90) % 3, 0, -1)
     for gradients in ("auto", False):
-        detector = NACDetector(gradients, min_count=0.1).fit(A, y)
-        expected = NACDetector(gradients, min_count=0.1).fit(A[y == 0])
+        detector = NACDetector(gradients=gradients, min_fraction=0.1).fit(A, y)
+        expected = NACDetector(gradients=gradients, min_fraction=0.1).fit(A[y == 0])
         np.testing.assert_array_equal(detector.training_scores_, expected.training_scores_)
 
 
 def test_a_refit_equals_a_fresh_fit(A):
     refitted = NACDetector(min_count=3).fit(A)
-    refitted.set_params(gradients=False, n_bins=9, alpha=1.0).fit(A["relu1"])
-    fresh = NACDetector(False, n_bins=9, min_count=3, alpha=1.0).fit(A["relu1"])
+    refitted.set_params(gradients=False, n_bins=9, steepness=1.0).fit(A["relu1"])
+    fresh = NACDetector(gradients=False, n_bins=9, min_count=3, steepness=1.0).fit(A["relu1"])
     assert vars(refitted).keys() == vars(fresh).keys()
     np.testing.assert_array_equal(
         refitted.score_samples(A["relu1"]), fresh.score_samples(A["relu1"])
@@ -457,17 +490,20 @@ def test_a_refit_equals_a_fresh_fit(A):
     assert refitted.offset_ == fresh.offset_
 
 
-@pytest.mark.parametrize("parameter", ["n_bins", "min_count", "alpha", "gradients"])
+@pytest.mark.parametrize(
+    "parameter", ["n_bins", "min_count", "min_fraction", "steepness", "gradients"]
+)
 def test_settings_can_be_searched(A, parameter):
     values = {
         "n_bins": [3, 40],
-        "min_count": [2, 0.3],
-        "alpha": [0.1, 9],
+        "min_count": [2, 40],
+        "min_fraction": [None, 0.9],
+        "steepness": [0.1, 9],
         "gradients": ["auto", False],
     }
     y = np.where(np.arange(90) % 3, 0, -1)
     search = GridSearchCV(
-        make_pipeline(LayerSelector("relu2"), NACDetector(min_count=9)),
+        make_pipeline(LayerSelector(layers="relu2"), NACDetector(min_count=9)),
         {f"nacdetector__{parameter}": values[parameter]},
         cv=OODKFold(3),
         error_score="raise",
@@ -476,7 +512,7 @@ def test_settings_can_be_searched(A, parameter):
 
 
 def test_the_input_is_left_as_it_was(A):
-    counts = {"relu1": 3, "relu2": 0.5}
+    counts = {"relu1": 3, "relu2": 40}
     before = pickle.dumps((A, counts))
     NACDetector(min_count=counts).fit(A).predict(A)
     assert pickle.dumps((A, counts)) == before

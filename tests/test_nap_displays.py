@@ -66,9 +66,9 @@ def test_every_setting_is_scored_as_a_monitor_of_its_own(fitted, test_data):
     assert len(found) == 2 * 2 * len(PERCENTILES)
     for accuracy, layer, pooling, percentile, tau in zip(found, *columns, strict=True):
         monitor = make_pipeline(
-            LayerSelector([str(layer)]),
-            PoolingReducer(str(pooling)),
-            PercentileBinarizer(percentile),
+            LayerSelector(layers=[str(layer)]),
+            PoolingReducer(pooling=str(pooling)),
+            PercentileBinarizer(percentile=percentile),
             HammingNAPDetector(tau=tau, group_by="label", break_ties=False),
         ).fit(stored, labels)
         assert accuracy == np.mean((monitor.predict(X) == 1) == (y != -1))
@@ -89,9 +89,9 @@ def test_settings_are_scored_where_their_patterns_are_kept_and_on_both_kinds(fit
     forgetful = AutoNAPDetector(random_state=0).fit(X, y)
     with pytest.raises(ValueError, match="keep_settings=True"):
         forgetful.score_settings(X, y)
-    with pytest.raises(ValueError, match="both kinds, but 80 of 80 are in-distribution"):
+    with pytest.raises(ValueError, match="OOD samples, but 80 of 80 are in-distribution"):
         detector.score_settings(X[:80], y[:80])
-    with pytest.raises(ValueError, match="both kinds, but 0 of 70"):
+    with pytest.raises(ValueError, match="OOD samples, but 0 of 70"):
         detector.score_settings(X[80:], y[80:])
 
 

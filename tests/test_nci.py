@@ -25,16 +25,9 @@ def of(features, head):
 
 
 @pytest.mark.parametrize("alpha", [0, 0.001])
-def test_scores_are_those_of_the_references(golden, alpha):
-    inputs, expected = golden("inputs"), golden("nci_fdbd_nnguide")
-    head = LinearHead(inputs["W"], inputs["b"], "fc")
-    train, test = (
-        Activations(
-            {"fc": inputs[f"features_{split}"]}, logits=inputs[f"logits_{split}"], head=head
-        )
-        for split in ("train", "eval")
-    )
-    found = NCIDetector(alpha).fit(train).score_samples(test)
+def test_scores_are_those_of_the_references(golden, penultimate, alpha):
+    train, test, expected = penultimate("train"), penultimate("eval"), golden("nci_fdbd_nnguide")
+    found = NCIDetector(alpha=alpha).fit(train).score_samples(test)
     np.testing.assert_allclose(found, expected[f"openood_nci_alpha{alpha}"], rtol=1e-4, atol=1e-5)
     of_peer = -expected[f"pytorch_ood_nci_alpha{alpha}"]
     np.testing.assert_allclose(found, of_peer, rtol=1e-4, atol=1e-5)
@@ -50,7 +43,7 @@ def test_scores_are_those_of_a_brute_force(alpha, n_units, n_classes, seed):
     rng = np.random.default_rng(seed)
     head = LinearHead(rng.normal(size=(n_classes, n_units)), rng.normal(size=n_classes), "fc")
     train, queries = rng.normal(size=(20, n_units)), 3 * rng.normal(size=(8, n_units))
-    detector = NCIDetector(alpha).fit(of(train, head))
+    detector = NCIDetector(alpha=alpha).fit(of(train, head))
     expected = []
     for row in queries:
         away = row - train.mean(axis=0)
@@ -61,27 +54,29 @@ def test_scores_are_those_of_a_brute_force(alpha, n_units, n_classes, seed):
 
 def test_features_at_the_mean_have_the_size_alone(A):
     features = np.stack([np.full(6, 0.1), np.full(6, 0.1)])
-    detector = NCIDetector(0.5).fit(of(features, A.head))
+    detector = NCIDetector(alpha=0.5).fit(of(features, A.head))
     np.testing.assert_allclose(detector.score_samples(of(features, A.head)), 0.3)
     zeros = np.zeros((3, 6))
     assert not NCIDetector().fit(of(zeros, A.head)).score_samples(of(zeros, A.head)).any()
 
 
 def test_the_first_term_asks_for_the_direction_alone(A):
-    detector = NCIDetector(0).fit(A)
+    detector = NCIDetector(alpha=0).fit(A)
     away = A["fc"] - detector.mean_
     farther = A.replace({"fc": detector.mean_ + 7 * away})
     np.testing.assert_allclose(detector.score_samples(farther), detector.score_samples(A))
     larger = of(np.float64(A["fc"]), LinearHead(3 * A.head.weight, 3 * A.head.bias, "fc"))
-    found = NCIDetector(0).fit(larger).score_samples(larger)
+    found = NCIDetector(alpha=0).fit(larger).score_samples(larger)
     np.testing.assert_allclose(found, 3 * detector.score_samples(A), rtol=1e-5)
 
 
 @pytest.mark.parametrize("factor", [1e-140, 1e140])
 def test_the_unit_of_the_features_does_not_matter_to_the_first_term(A, factor):
-    expected = NCIDetector(0).fit(A).training_scores_
+    expected = NCIDetector(alpha=0).fit(A).training_scores_
     scaled = A.replace({"fc": factor * np.float64(A["fc"])})
-    np.testing.assert_allclose(NCIDetector(0).fit(scaled).training_scores_, expected, rtol=1e-6)
+    np.testing.assert_allclose(
+        NCIDetector(alpha=0).fit(scaled).training_scores_, expected, rtol=1e-6
+    )
 
 
 def test_the_prediction_is_that_of_the_logits(A):
@@ -108,4 +103,4 @@ def test_alpha_can_be_searched(A):
 
 def test_a_negative_alpha_is_refused(A):
     with pytest.raises(ValueError, match="alpha"):
-        NCIDetector(-0.1).fit(A)
+        NCIDetector(alpha=-0.1).fit(A)

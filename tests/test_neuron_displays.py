@@ -51,7 +51,7 @@ def test_bars_are_sorted_and_neurons_without_a_value_have_none(statistics):
     assert display.axes_[1].get_xlabel() == "2 neurons"
 
 
-def test_bars_have_the_height_of_one_measure_the_order_of_another_and_the_colour_of_a_third():
+def test_height_order_and_colour_of_bars_are_three_measures():
     gradient = {"fc1": [0.1, 0.4, 0.2, 0.3], "fc2": [np.nan, 0.0]}
     statistics = NeuronStatistics(
         {"accuracy": ACCURACY, "training_count": COUNT, "average_gradient": gradient}
@@ -252,7 +252,7 @@ def test_another_set_can_sort_the_neurons(X):
     assert "'noise'" in display.ax_.get_xlabel()
 
 
-def test_training_counts_can_sort_the_neurons_and_shares_stand_under_the_diagram(X):
+def test_training_counts_sort_the_neurons_above_their_shares(X):
     counts = {"fc": [3, 7, np.nan], "other": [1]}
     display = MeanActivationDisplay.from_activations(
         X, GROUPS, layer="fc", sort_by=counts, sorted_by="training count"

@@ -11,7 +11,7 @@ from sklearn.neural_network import MLPClassifier
 from sklearn.pipeline import make_pipeline
 
 from skood import ActivationExtractor, Activations, HammingNAPDetector, PercentileBinarizer
-from skood.activations import LinearHead, PackedBits
+from skood.activations import Column, LinearHead, PackedBits
 from skood.detectors import ViMDetector
 from skood.model_selection import OODKFold
 from skood.preprocessing import LayerSelector, NeuronSelector
@@ -122,7 +122,11 @@ def test_importances_may_be_given_for_several_layers():
 
 def test_gradients_are_averaged_over_the_samples_predicted_as_a_class():
     gradient = np.array([[1.0, -0.1, 0.0], [-3.0, 0.3, 0.0], [0.0, 0.0, 5.0], [0.0, 9.0, 0.0]])
-    layers = {"fc": np.arange(12.0).reshape(4, 3), "fc:gradient": gradient, "out": np.ones((4, 2))}
+    layers = {
+        "fc": np.arange(12.0).reshape(4, 3),
+        "fc:gradient": Column(gradient, layer="fc", kind="gradient"),
+        "out": np.ones((4, 2)),
+    }
     A = Activations(layers, predictions=[0, 0, 1, 1])
     selector = NeuronSelector(importance="gradient").fit(A, [0, 0, 1, -1])
     np.testing.assert_allclose(selector.importances_["fc"], [[2, 0.2, 0], [0, 0, 5]])
@@ -133,6 +137,30 @@ def test_gradients_are_averaged_over_the_samples_predicted_as_a_class():
     assert selected["out"] is A["out"]
     without = selector.transform(A[["fc"]])
     np.testing.assert_array_equal(without["fc"], selected["fc"])
+
+
+@pytest.mark.parametrize(
+    ("group_by", "expected"),
+    [
+        ("prediction", [[2, 0.2, 0], [0, 4.5, 2.5]]),
+        ("label", [[1, 0.1, 0], [1.5, 0.15, 2.5]]),
+        ("correct", [[1, 0.1, 0], [0, 0, 5]]),
+    ],
+)
+def test_group_by_chooses_the_class_of_a_training_sample(group_by, expected):
+    gradient = np.array([[1.0, -0.1, 0.0], [-3.0, 0.3, 0.0], [0.0, 0.0, 5.0], [0.0, 9.0, 0.0]])
+    layers = {
+        "fc": np.ones((4, 3)),
+        "fc:gradient": Column(gradient, layer="fc", kind="gradient"),
+    }
+    A = Activations(layers, predictions=[0, 0, 1, 1])
+    # The second sample is misclassified; the last one is left out where labels count.
+    y = [0, 1, 1, 1] if group_by == "prediction" else [0, 1, 1, -1]
+    selector = NeuronSelector(importance="gradient", group_by=group_by).fit(A, y)
+    np.testing.assert_allclose(selector.importances_["fc"], expected)
+    if group_by != "prediction":
+        with pytest.raises(ValueError, match="NeuronSelector needs the class labels y, got None"):
+            selector.fit(A)
 
 
 def test_gradients_of_sure_predictions_are_weights_less_their_mean_over_classes(network_outputs):
@@ -149,9 +177,8 @@ def test_gradients_of_sure_predictions_are_weights_less_their_mean_over_classes(
 
 
 def test_a_class_without_samples_has_no_unit_that_matters():
-    A = Activations(
-        {"fc": np.ones((2, 2)), "fc:gradient": np.ones((2, 2))}, logits=[[3.0, 0.0], [1.0, 0.0]]
-    )
+    gradient = Column(np.ones((2, 2)), layer="fc", kind="gradient")
+    A = Activations({"fc": np.ones((2, 2)), "slope": gradient}, logits=[[3.0, 0.0], [1.0, 0.0]])
     selector = NeuronSelector(importance="gradient").fit(A)
     np.testing.assert_array_equal(selector.class_support_["fc"], [[True, True], [False, False]])
     with pytest.raises(ValueError, match=r"No unit of layer 'fc' matters for the classes \[1\]"):
@@ -248,9 +275,9 @@ def test_support_that_is_handed_out_is_a_copy(A):
 def monitor(**params):
     return make_pipeline(
         NeuronSelector(**params),
-        LayerSelector("*"),
+        LayerSelector(layers="*"),
         PercentileBinarizer(rule="zero"),
-        HammingNAPDetector(tau=1, store="correct"),
+        HammingNAPDetector(tau=1, group_by="correct"),
     )
 
 
@@ -296,7 +323,11 @@ def test_what_tells_the_importance_has_to_be_there(A):
         NeuronSelector(importance="gradient").fit(A)
     with pytest.raises(ValueError, match=r"needs layers with their gradients.*\[\]"):
         NeuronSelector(importance="gradient").fit(np.ones((3, 2)))
-    bare = Activations({"fc": np.ones((3, 2)), "fc:gradient": np.ones((3, 2))})
+    gradient = Column(np.ones((3, 2)), layer="fc", kind="gradient")
+    named = Activations({"fc": np.ones((3, 2)), "fc:gradient": np.ones((3, 2))})
+    with pytest.raises(ValueError, match="needs layers with their gradients"):
+        NeuronSelector(importance="gradient").fit(named)
+    bare = Activations({"fc": np.ones((3, 2)), "fc:gradient": gradient})
     with pytest.raises(ValueError, match="needs predictions"):
         NeuronSelector(importance="gradient").fit(bare)
 

@@ -145,7 +145,7 @@ def test_labels_add_accuracy_and_its_support(X, y):
     assert (statistics["support"] < statistics["activation_count"]).any()
 
 
-def test_the_accuracy_of_the_network_is_on_the_samples_that_those_of_neurons_are_of(X, y):
+def test_the_accuracy_of_the_network_is_on_the_samples_of_the_neurons(X, y):
     expected = np.mean((X.predictions == y)[y != -1])
     assert NeuronStatistics.from_activations(X, y).network_accuracy == expected
     assert NeuronStatistics.from_activations(X).network_accuracy is None
@@ -214,9 +214,7 @@ def test_training_samples_are_asked_where_nothing_was_recorded(X, network):
     assert np.flatnonzero(statistics["influence_l1"] == 0).tolist() == [0]
 
 
-def test_a_neuron_is_dead_only_where_neither_recorder_nor_training_samples_saw_it(
-    X, network, recorder
-):
+def test_a_neuron_is_dead_if_neither_recorder_nor_samples_saw_it_active(X, network, recorder):
     layers = {name: np.zeros((2, width)) for name, width in WIDTHS.items()}
     layers["relu1"][:, 0] = 1
     statistics = NeuronStatistics.from_activations(

@@ -28,16 +28,9 @@ def A():
 
 
 @pytest.mark.parametrize("k", [10, 50])
-def test_scores_are_those_of_the_reference(golden, k):
-    inputs, expected = golden("inputs"), golden("nci_fdbd_nnguide")
-    head = LinearHead(inputs["W"], inputs["b"], "fc")
-    train, test = (
-        Activations(
-            {"fc": inputs[f"features_{split}"]}, logits=inputs[f"logits_{split}"], head=head
-        )
-        for split in ("train", "eval")
-    )
-    found = NNGuideDetector(k).fit(train).score_samples(test)
+def test_scores_are_those_of_the_reference(golden, penultimate, k):
+    train, test, expected = penultimate("train"), penultimate("eval"), golden("nci_fdbd_nnguide")
+    found = NNGuideDetector(n_neighbors=k).fit(train).score_samples(test)
     np.testing.assert_allclose(found, expected[f"openood_nnguide_k{k}"], rtol=1e-5)
     np.testing.assert_allclose(found, -expected[f"pytorch_ood_nnguide_k{k}"], rtol=1e-5)
 
@@ -62,7 +55,7 @@ def test_scores_are_those_of_a_brute_force(shape, k, offset):
     rng = np.random.default_rng(seed)
     head = LinearHead(rng.normal(size=(3, n_units)), np.full(3, offset), "fc")
     train, queries = rng.normal(size=(n_samples, n_units)), rng.normal(size=(5, n_units))
-    detector = NNGuideDetector(k).fit(Activations({"fc": train}, head=head))
+    detector = NNGuideDetector(n_neighbors=k).fit(Activations({"fc": train}, head=head))
     found = detector.score_samples(Activations({"fc": queries}, head=head))
     bank_logits = head.logits(train)
     expected = [brute_score(k, train, bank_logits, row, head.logits(row)) for row in queries]
@@ -75,7 +68,7 @@ def test_training_samples_are_scored_by_the_others(shape, k):
     rng = np.random.default_rng(seed)
     head = LinearHead(rng.normal(size=(3, n_units)), np.full(3, 4.0), "fc")
     train = rng.normal(size=(n_samples, n_units))
-    detector = NNGuideDetector(k).fit(Activations({"fc": train}, head=head))
+    detector = NNGuideDetector(n_neighbors=k).fit(Activations({"fc": train}, head=head))
     logits = head.logits(train)
     for row in range(n_samples):
         others = np.delete(np.arange(n_samples), row)
@@ -102,7 +95,7 @@ def test_neighbours_that_single_precision_mixes_up_are_found():
     train += 1e-6 * rng.normal(size=train.shape)
     queries = train[::7] + 1e-6 * rng.normal(size=train[::7].shape)
     head = LinearHead(np.eye(6), np.full(6, 5.0), "fc")
-    detector = NNGuideDetector(3).fit(Activations({"fc": train}, head=head))
+    detector = NNGuideDetector(n_neighbors=3).fit(Activations({"fc": train}, head=head))
     found = detector.score_samples(Activations({"fc": queries}, head=head))
     logits = head.logits(train)
     expected = [brute_score(3, train, logits, row, head.logits(row)) for row in queries]
@@ -118,9 +111,9 @@ def test_order_and_company_of_samples_do_not_matter(A):
 
 
 def test_batches_do_not_show(A, hold_at_most):
-    expected = NNGuideDetector(5).fit(A)
+    expected = NNGuideDetector(n_neighbors=5).fit(A)
     hold_at_most(250)
-    found = NNGuideDetector(5).fit(A)
+    found = NNGuideDetector(n_neighbors=5).fit(A)
     np.testing.assert_allclose(found.training_scores_, expected.training_scores_, rtol=1e-13)
     np.testing.assert_allclose(found.score_samples(A), expected.score_samples(A), rtol=1e-13)
 
@@ -131,24 +124,24 @@ def test_batches_do_not_show(A, hold_at_most):
 def test_an_overconfident_sample_far_from_all_others_scores_low():
     head = LinearHead(np.eye(3), np.full(3, 2.0), "fc")
     train = np.array([[5.0, 1, 0], [5, 0, 0], [4, 1, 0], [0, 5, 0], [1, 5, 0], [0, 4, 1]])
-    detector = NNGuideDetector(2).fit(Activations({"fc": train}, head=head))
+    detector = NNGuideDetector(n_neighbors=2).fit(Activations({"fc": train}, head=head))
     scores = detector.score_samples(Activations({"fc": [[5.0, 0, 0], [0, 0, 9]]}, head=head))
     assert scores[0] > 2 * scores[1]
 
 
 def test_silent_features_are_not_guided(A):
-    detector = NNGuideDetector(3).fit(A)
+    detector = NNGuideDetector(n_neighbors=3).fit(A)
     silent = Activations({"fc": np.zeros((1, 8))}, logits=[[9.0, 0, 0, 0]])
     assert detector.score_samples(silent).tolist() == [0]
     all_silent = Activations({"fc": np.zeros((5, 8))}, head=A.head)
     with pytest.warns(UserWarning, match="features of all stored samples are 0: .* is blind"):
-        assert not NNGuideDetector(3).fit(all_silent).training_scores_.any()
+        assert not NNGuideDetector(n_neighbors=3).fit(all_silent).training_scores_.any()
 
 
 @pytest.mark.parametrize("scale", [1e-100, 1e100])
 def test_energies_and_features_of_any_size_are_compared(A, scale):
     big = Activations({"fc": scale * A["fc"].astype(float)}, logits=A.logits * scale, head=A.head)
-    detector = NNGuideDetector(3).fit(big)
+    detector = NNGuideDetector(n_neighbors=3).fit(big)
     expected = brute_score(3, A["fc"][1:], big.logits[1:], A["fc"][0], big.logits[0])
     assert detector.training_scores_[0] == pytest.approx(expected, rel=1e-6)
 
@@ -165,11 +158,11 @@ def test_integers_are_scored_as_what_they_are(A):
 
 def test_the_bank_may_be_a_part_of_the_training_samples(A):
     y = np.where(np.arange(60) % 4, 0, -1)
-    detector = NNGuideDetector(3, bank_fraction=0.4, random_state=0).fit(A, y)
+    detector = NNGuideDetector(n_neighbors=3, bank_fraction=0.4, random_state=0).fit(A, y)
     assert len(detector.bank_rows_) == 18
     assert set(detector.bank_rows_) < set(detector.training_rows_)
     assert len(detector.training_scores_) == 45
-    alone = NNGuideDetector(3).fit(A[detector.bank_rows_])
+    alone = NNGuideDetector(n_neighbors=3).fit(A[detector.bank_rows_])
     np.testing.assert_allclose(detector.score_samples(A), alone.score_samples(A), rtol=1e-12)
     in_bank = np.isin(detector.training_rows_, detector.bank_rows_)
     np.testing.assert_allclose(
@@ -181,7 +174,7 @@ def test_the_bank_may_be_a_part_of_the_training_samples(A):
 
 def test_the_bank_is_drawn_by_the_random_state(A):
     first, again, other = (
-        NNGuideDetector(3, bank_fraction=0.2, random_state=seed).fit(A).bank_rows_
+        NNGuideDetector(n_neighbors=3, bank_fraction=0.2, random_state=seed).fit(A).bank_rows_
         for seed in (0, 0, 1)
     )
     np.testing.assert_array_equal(first, again)
@@ -198,12 +191,12 @@ def test_a_small_bank_has_fewer_neighbours(A):
         assert len(NNGuideDetector(bank_fraction=0.001).fit(A).bank_rows_) == 2
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        NNGuideDetector(4).fit(A[:5])
+        NNGuideDetector(n_neighbors=4).fit(A[:5])
 
 
 def test_one_sample_has_no_neighbour(A):
     with pytest.raises(ValueError, match="at least 2 in-distribution samples, got n_samples = 1"):
-        NNGuideDetector(1).fit(A[:2], [0, -1])
+        NNGuideDetector(n_neighbors=1).fit(A[:2], [0, -1])
 
 
 # As a detector
@@ -219,9 +212,9 @@ def test_the_fitted_detector_keeps_a_copy(A):
 
 
 def test_a_refit_equals_a_fresh_fit(A):
-    refitted = NNGuideDetector(2, bank_fraction=0.5, random_state=0).fit(A)
+    refitted = NNGuideDetector(n_neighbors=2, bank_fraction=0.5, random_state=0).fit(A)
     refitted.set_params(n_neighbors=5, bank_fraction=1.0).fit(A[::2])
-    fresh = NNGuideDetector(5).fit(A[::2])
+    fresh = NNGuideDetector(n_neighbors=5).fit(A[::2])
     np.testing.assert_array_equal(refitted.score_samples(A), fresh.score_samples(A))
     assert refitted.offset_ == fresh.offset_
 

@@ -16,9 +16,9 @@ from skood.detectors import OpenMaxDetector
 SHIFT = 10_000
 
 REFERENCES = [
-    OpenMaxDetector(learn_from="labels"),
-    OpenMaxDetector(tail_size=25, alpha=10, cosine_weight=0.5, learn_from="labels"),
-    OpenMaxDetector(cosine_weight=1.0, learn_from="labels"),
+    OpenMaxDetector(group_by="label"),
+    OpenMaxDetector(tail_size=25, n_revised=10, cosine_weight=0.5, group_by="label"),
+    OpenMaxDetector(cosine_weight=1.0, group_by="label"),
 ]
 
 
@@ -86,14 +86,14 @@ def brute_openmax(row, means, weibulls, alpha, cosine_weight):
 @pytest.mark.parametrize("alpha", [1, 2, 3])
 @pytest.mark.parametrize("cosine_weight", [0.0, 0.3, 1.0])
 def test_probabilities_are_those_of_a_brute_force(logits, y, alpha, cosine_weight):
-    detector = OpenMaxDetector(alpha=alpha, cosine_weight=cosine_weight).fit(logits, y)
+    detector = OpenMaxDetector(n_revised=alpha, cosine_weight=cosine_weight).fit(logits, y)
     weibulls = [
         (start, weibull_min(SHIFT / spread, scale=SHIFT * np.exp(location / SHIFT)))
         for start, location, spread in detector.tails_
     ]
     queries = np.vstack([logits[:20], np.random.default_rng(1).normal(scale=5, size=(20, 3))])
     means = [logits[y == label].mean(axis=0) for label in range(3)]
-    np.testing.assert_allclose(detector.class_means_, means)
+    np.testing.assert_allclose(means_of(detector), means)
     expected = [brute_openmax(row, means, weibulls, alpha, cosine_weight) for row in queries]
     np.testing.assert_allclose(detector.openmax(queries), expected, rtol=1e-6, atol=1e-12)
 
@@ -144,6 +144,11 @@ def partly_wrong(logits, y):
     return Activations({"fc": logits}, logits=logits, classes=names), labels
 
 
+def means_of(detector):
+    (means,) = detector.class_means_.values()
+    return means
+
+
 def class_means(A, groups):
     return [A.logits[groups == name].mean(axis=0) for name in A.classes]
 
@@ -152,50 +157,50 @@ def test_correctly_classified_samples_are_learnt_from(partly_wrong):
     A, labels = partly_wrong
     groups = np.where(labels == A.predictions, labels, "")
     found = OpenMaxDetector().fit(A, labels)
-    np.testing.assert_allclose(found.class_means_, class_means(A, groups))
+    np.testing.assert_allclose(means_of(found), class_means(A, groups))
 
 
 def test_all_samples_may_be_learnt_from_by_label(partly_wrong):
     A, labels = partly_wrong
-    found = OpenMaxDetector(learn_from="labels").fit(A, labels)
-    np.testing.assert_allclose(found.class_means_, class_means(A, labels))
+    found = OpenMaxDetector(group_by="label").fit(A, labels)
+    np.testing.assert_allclose(means_of(found), class_means(A, labels))
 
 
-@pytest.mark.parametrize("learn_from", ["correct", "predictions"])
-def test_without_labels_predictions_count(partly_wrong, learn_from):
+@pytest.mark.parametrize("group_by", ["correct", "prediction"])
+def test_without_labels_predictions_count(partly_wrong, group_by):
     A, labels = partly_wrong
     expected = class_means(A, A.predictions)
     for y in (None, np.ones(120), np.ones(120, dtype=bool)):
-        found = OpenMaxDetector(learn_from=learn_from).fit(A, y)
-        np.testing.assert_allclose(found.class_means_, expected)
-    found = OpenMaxDetector(learn_from="predictions").fit(A, labels)
-    np.testing.assert_allclose(found.class_means_, expected)
+        found = OpenMaxDetector(group_by=group_by).fit(A, y)
+        np.testing.assert_allclose(means_of(found), expected)
+    found = OpenMaxDetector(group_by="prediction").fit(A, labels)
+    np.testing.assert_allclose(means_of(found), expected)
 
 
 def test_the_network_s_own_predictions_tell_what_is_correct(logits, y):
     A = Activations({"fc": logits}, logits=logits, predictions=(y + 1) % 3)
     found = OpenMaxDetector().fit(A, (y + 1) % 3)
     expected = [logits[(y + 1) % 3 == label].mean(axis=0) for label in range(3)]
-    np.testing.assert_allclose(found.class_means_, expected)
+    np.testing.assert_allclose(means_of(found), expected)
 
 
 def test_labels_that_are_asked_for_have_to_be_there_and_known(partly_wrong):
     A, labels = partly_wrong
-    with pytest.raises(ValueError, match=r"learn_from='labels' needs the class labels y, got None"):
-        OpenMaxDetector(learn_from="labels").fit(A)
+    with pytest.raises(ValueError, match=r"group_by='label' needs the class labels y, got None"):
+        OpenMaxDetector(group_by="label").fit(A)
     labels[0] = "fox"
     with pytest.raises(ValueError, match=r"among the classes .*got \['fox'\]"):
         OpenMaxDetector().fit(A, labels)
 
 
 def test_samples_that_are_all_classified_wrongly_are_refused(logits, y):
-    with pytest.raises(ValueError, match=r"No sample to learn from.*leaves none of 120"):
+    with pytest.raises(ValueError, match="none of the 120 predictions equals its label"):
         OpenMaxDetector().fit(logits, (y + 1) % 3)
 
 
 @pytest.mark.parametrize(
     "params",
-    [{"tail_size": 0}, {"alpha": 0}, {"cosine_weight": 1.5}, {"learn_from": "prediction"}],
+    [{"tail_size": 0}, {"n_revised": 0}, {"cosine_weight": 1.5}, {"group_by": "labels"}],
     ids=str,
 )
 def test_parameters_out_of_range_are_refused(logits, params):
@@ -207,9 +212,9 @@ def test_parameters_out_of_range_are_refused(logits, params):
 
 
 def test_any_sample_is_beyond_a_class_without_training_samples(logits, y):
-    detector = OpenMaxDetector(alpha=1).fit(logits[y < 2], y[y < 2])
+    detector = OpenMaxDetector(n_revised=1).fit(logits[y < 2], y[y < 2])
     assert np.isnan(detector.tails_[2]).all()
-    assert np.isnan(detector.class_means_[2]).all()
+    assert np.isnan(means_of(detector)[2]).all()
     # The whole of the largest logit has moved.
     expected = softmax([[7.0, 1.0, 2.0, 0.0]], axis=1)
     np.testing.assert_allclose(detector.openmax([[1.0, 2.0, 7.0]]), expected)
@@ -253,7 +258,7 @@ def test_scores_are_finite_and_probabilities_sum_to_1(X, tail_size, cosine_weigh
     np.testing.assert_allclose(probabilities.sum(axis=1), 1)
 
 
-def test_a_class_that_is_never_right_is_rejected_and_keeps_the_threshold_of_the_others(logits, y):
+def test_a_class_that_is_never_right_is_rejected_without_moving_the_threshold(logits, y):
     never = np.where(y == 2, 0, y)
     detector = OpenMaxDetector().fit(logits, never)
     is_known = logits.argmax(axis=1) != 2

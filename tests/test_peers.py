@@ -7,7 +7,6 @@ thresholds for each unit.
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.util import find_spec
-from typing import Any
 
 import numpy as np
 import pytest
@@ -18,26 +17,8 @@ from sklearn.pipeline import make_pipeline
 
 from skood import ActivationExtractor, Activations
 from skood.activations import LinearHead
-from skood.detectors import (
-    EnergyDetector,
-    EntropyDetector,
-    FDBDDetector,
-    GENDetector,
-    GradNormDetector,
-    GramDetector,
-    KLMatchingDetector,
-    KNNDetector,
-    MahalanobisDetector,
-    MaxLogitDetector,
-    MaxSoftmaxDetector,
-    NCIDetector,
-    NNGuideDetector,
-    OpenMaxDetector,
-    SHEDetector,
-    ViMDetector,
-)
+from skood.detectors import GramDetector, MahalanobisDetector, MaxSoftmaxDetector
 from skood.extraction import ODIN, MahalanobisPerturbation
-from skood.shaping import ASH, DICE, SCALE, ReAct
 
 if find_spec("pytorch_ood") is None:
     pytest.skip("needs pytorch-ood, which the extra 'peers' installs", allow_module_level=True)
@@ -45,90 +26,37 @@ if find_spec("pytorch_ood") is None:
 import torch
 from torch import nn
 
-try:
-    import torchvision  # noqa: F401
-except RuntimeError:
-    # One that was built for CUDA cannot load its operators beside a torch without, but pytorch-ood
-    # does not use them: that their names are known is enough.
-    for operator in ("nms", "qnms"):
-        torch.library.define(
-            f"torchvision::{operator}",
-            "(Tensor dets, Tensor scores, float iou_threshold) -> Tensor",
-        )
+from benchmarks import pairs
+from benchmarks.libraries import PytorchOOD, Samples, import_pytorch_ood
+from benchmarks.pairs import Pair
 
-from pytorch_ood import detector as peers
+peers = import_pytorch_ood()
 
 
-def as_tensor(array: NDArray) -> torch.Tensor:
-    """In the default precision, in which pytorch-ood keeps its statistics."""
-    return torch.from_numpy(array).to(torch.get_default_dtype())
-
-
-@dataclass(frozen=True)
-class Problem:
+def draw_samples(seed: int, n_units: int, n_classes: int) -> Samples:
     """Features and logits of training samples and of others, as both libraries take them."""
-
-    train: Activations
-    labels: NDArray[np.int64]
-    new: Activations
-
-    @classmethod
-    def draw(cls, seed: int, n_units: int, n_classes: int) -> "Problem":
-        rng = np.random.default_rng(seed)
-        centers = rng.normal(size=(n_classes, n_units))
-        inside = centers[np.arange(400) % n_classes] + rng.normal(size=(400, n_units))
-        outside = 1.5 * rng.normal(size=(60, n_units))
-        # Of equal values, as 0 after a ReLU, each library keeps others when it shapes them.
-        features = cls._round(np.logaddexp(0, np.concatenate([inside, outside])))
-        weight = cls._round(centers / np.sqrt(n_units))
-        # Every class is predicted.
-        bias = cls._round(-weight @ features.mean(axis=0))
-        head = LinearHead(weight, bias, "fc")
-        A = Activations({"fc": features}, logits=head.logits(features), head=head)
-        is_right = rng.random(300) < 0.9
-        labels = np.where(is_right, A.predictions[:300], rng.integers(n_classes, size=300))
-        return cls(A[:300], labels, A[300:])
-
-    @staticmethod
-    def _round(values: NDArray) -> NDArray[np.float64]:
-        """To single precision, so that a detector which computes in it gets the same values."""
-        return values.astype(np.float32).astype(np.float64)
-
-    @property
-    def head(self) -> nn.Linear:
-        n_classes, n_units = self.train.head.shape
-        linear = nn.Linear(n_units, n_classes).requires_grad_(False)
-        linear.weight.copy_(torch.from_numpy(self.train.head.weight))
-        linear.bias.copy_(torch.from_numpy(self.train.head.bias))
-        return linear
-
-    @property
-    def maps_head(self) -> nn.Module:
-        """The head of features in the shape of maps with one pixel."""
-        return nn.Sequential(nn.Flatten(), self.head)
-
-    def fit(self, detector: Any, what: str) -> Any:
-        """Fit a detector of pytorch-ood on "logits", "features" or "feature_maps"."""
-        getattr(detector, f"fit_{what}")(self._tensor(self.train, what), self.y)
-        return detector
-
-    def predict(self, detector: Any, what: str) -> NDArray:
-        """Its scores of the other samples, large for out-of-distribution."""
-        return getattr(detector, f"predict_{what}")(self._tensor(self.new, what)).numpy()
-
-    def fit_predict(self, detector: Any, what: str) -> NDArray:
-        return self.predict(self.fit(detector, what), what)
-
-    @property
-    def y(self) -> torch.Tensor:
-        return torch.from_numpy(self.labels)
-
-    def _tensor(self, A: Activations, what: str) -> torch.Tensor:
-        tensor = as_tensor(A.logits if what == "logits" else A["fc"])
-        return tensor[:, :, None, None] if what == "feature_maps" else tensor
+    rng = np.random.default_rng(seed)
+    centers = rng.normal(size=(n_classes, n_units))
+    inside = centers[np.arange(400) % n_classes] + rng.normal(size=(400, n_units))
+    outside = 1.5 * rng.normal(size=(60, n_units))
+    # Of equal values, as 0 after a ReLU, each library keeps others when it shapes them.
+    features = round_to_single(np.logaddexp(0, np.concatenate([inside, outside])))
+    weight = round_to_single(centers / np.sqrt(n_units))
+    # Every class is predicted.
+    bias = round_to_single(-weight @ features.mean(axis=0))
+    head = LinearHead(weight, bias, "fc")
+    A = Activations({"fc": features}, logits=head.logits(features), head=head)
+    is_right = rng.random(300) < 0.9
+    labels = np.where(is_right, A.predictions[:300], rng.integers(n_classes, size=300))
+    return Samples(A[:300], labels, A[300:])
 
 
-def same(scores, problem):
+def round_to_single(values: NDArray) -> NDArray[np.float64]:
+    """So that a detector which computes in single precision gets the same values."""
+    return values.astype(np.float32).astype(np.float64)
+
+
+def same(scores, samples):
     return scores
 
 
@@ -137,164 +65,72 @@ class Case:
     """A method of both libraries.
 
     ``convert`` turns scores of skood into those of pytorch-ood with the sign turned. ``precision``
-    is single for detectors that compute in it whatever they are given.
+    is single for detectors that compute in it, no matter what they are given.
     """
 
     name: str
-    estimator: Any
-    peer: Callable[[Problem], NDArray]
-    convert: Callable[[NDArray, Problem], NDArray] = same
+    pair: Pair
+    convert: Callable[[NDArray, Samples], NDArray] = same
     precision: torch.dtype = torch.float64
     rtol: float = 1e-5
 
 
-def per_class(scores, problem):
+def per_class(scores, samples):
     """pytorch-ood takes the mean over classes, not the sum."""
-    return scores / problem.new.logits.shape[1]
+    return scores / samples.new.logits.shape[1]
 
 
-def probability(scores, problem):
+def probability(scores, samples):
     """skood's scores are log-odds."""
     return expit(scores)
 
 
 CASES = [
-    Case(
-        "MSP",
-        MaxSoftmaxDetector(),
-        lambda p: p.predict(peers.MaxSoftmax(None), "logits"),
-        convert=probability,
-    ),
-    Case(
-        "MSP at another temperature",
-        MaxSoftmaxDetector(10.0),
-        lambda p: p.predict(peers.MaxSoftmax(None, t=10.0), "logits"),
-        convert=probability,
-    ),
-    Case("MaxLogit", MaxLogitDetector(), lambda p: p.predict(peers.MaxLogit(None), "logits")),
-    Case("energy", EnergyDetector(), lambda p: p.predict(peers.EnergyBased(None), "logits")),
-    Case(
-        "energy at another temperature",
-        EnergyDetector(2.5),
-        lambda p: p.predict(peers.EnergyBased(None, t=2.5), "logits"),
-    ),
-    Case("entropy", EntropyDetector(), lambda p: p.predict(peers.Entropy(None), "logits")),
-    Case("GEN", GENDetector(), lambda p: p.predict(peers.GEN(None), "logits"), convert=per_class),
-    Case(
-        "GEN of the largest two",
-        GENDetector(0.4, n_largest=2),
-        lambda p: p.predict(peers.GEN(None, gamma=0.4, M=2), "logits"),
-        convert=lambda scores, problem: scores / 2,
-    ),
-    Case(
-        "KL matching",
-        KLMatchingDetector(),
-        lambda p: p.fit_predict(peers.KLMatching(None), "logits"),
-    ),
+    Case("MSP", pairs.max_softmax(), probability),
+    Case("MSP at another temperature", pairs.max_softmax(10.0), probability),
+    Case("MaxLogit", pairs.max_logit()),
+    Case("energy", pairs.energy()),
+    Case("energy at another temperature", pairs.energy(2.5)),
+    Case("entropy", pairs.entropy()),
+    Case("GEN", pairs.gen(), per_class),
+    Case("GEN of the largest two", pairs.gen(0.4, 2), lambda scores, samples: scores / 2),
+    Case("KL matching", pairs.kl_matching()),
     Case(
         "OpenMax",
-        OpenMaxDetector(tail_size=15, alpha=3, learn_from="labels"),
-        lambda p: p.fit_predict(peers.OpenMax(None, tailsize=15, alpha=3), "logits"),
+        pairs.open_max(tail_size=15),
         # The probability of the unknown class is one minus that of the known ones.
-        convert=lambda scores, problem: -expit(-scores),
+        lambda scores, samples: -expit(-scores),
         # Its Weibull is fitted by a search that ends before the best fit.
         rtol=1e-3,
     ),
     Case(
         "Mahalanobis",
-        MahalanobisDetector(),
-        lambda p: p.fit_predict(peers.Mahalanobis(None), "features"),
+        pairs.mahalanobis(),
         # pytorch-ood's covariance is a sum over samples, not a mean.
-        convert=lambda scores, problem: scores / len(problem.train),
+        lambda scores, samples: scores / len(samples.train),
     ),
     Case(
         "relative Mahalanobis",
-        MahalanobisDetector(relative=True),
-        lambda p: p.fit_predict(peers.RMD(None), "features"),
+        pairs.relative_mahalanobis(),
         # As before, and without the half.
-        convert=lambda scores, problem: 2 * scores / len(problem.train),
+        lambda scores, samples: 2 * scores / len(samples.train),
     ),
-    Case(
-        "KNN",
-        KNNDetector(n_neighbors=5),
-        lambda p: p.fit_predict(peers.KNN(None, k=5), "features"),
-    ),
-    Case(
-        "KNN of features that are not normalised",
-        KNNDetector(n_neighbors=20, normalize=False),
-        lambda p: p.fit_predict(peers.KNN(None, k=20, normalize=False), "features"),
-    ),
-    Case(
-        "ViM",
-        ViMDetector(n_components=3),
-        lambda p: p.fit_predict(peers.ViM(None, 3, p.head.weight, p.head.bias), "features"),
-        precision=torch.float32,
-    ),
-    Case("SHE", SHEDetector(), lambda p: p.fit_predict(peers.SHE(None, p.head), "features")),
-    Case(
-        "GradNorm",
-        GradNormDetector(temperature=2.0),
-        lambda p: (
-            peers.GradNorm(p.head, lambda name: name == "weight", temperature=2.0)
-            .predict(as_tensor(p.new["fc"]))
-            .numpy()
-        ),
-    ),
-    Case(
-        "NNGuide",
-        NNGuideDetector(n_neighbors=7),
-        lambda p: p.fit_predict(peers.NNGuide(None, p.head, k=7), "features"),
-        precision=torch.float32,
-    ),
-    Case(
-        "fDBD",
-        FDBDDetector(),
-        lambda p: p.fit_predict(peers.fDBD(None, p.head), "features"),
-        precision=torch.float32,
-    ),
+    Case("KNN", pairs.knn(5)),
+    Case("KNN of features that are not normalised", pairs.knn(20, normalize=False)),
+    Case("ViM", pairs.vim(3), precision=torch.float32),
+    Case("SHE", pairs.she()),
+    Case("GradNorm", pairs.grad_norm(2.0)),
+    Case("NNGuide", pairs.nn_guide(7), precision=torch.float32),
+    Case("fDBD", pairs.fdbd(), precision=torch.float32),
     *(
-        Case(
-            f"NCI, alpha {alpha}",
-            NCIDetector(alpha),
-            lambda p, alpha=alpha: p.fit_predict(peers.NCI(None, p.head, alpha), "features"),
-            precision=torch.float32,
-        )
+        Case(f"NCI, alpha {alpha}", pairs.nci(alpha), precision=torch.float32)
         for alpha in (0.0, 0.01)
     ),
-    Case(
-        "ReAct",
-        make_pipeline(ReAct(percentile=80), EnergyDetector()),
-        lambda p: p.fit_predict(peers.ReAct(None, p.maps_head, percentile=0.8), "feature_maps"),
-    ),
-    *(
-        Case(
-            f"ASH-{variant}",
-            make_pipeline(ASH(variant=variant, percentile=65), EnergyDetector()),
-            lambda p, variant=variant: p.predict(
-                peers.ASH(None, p.maps_head, f"ash-{variant}", 0.65), "feature_maps"
-            ),
-        )
-        for variant in "pbs"
-    ),
-    Case(
-        "SCALE",
-        make_pipeline(SCALE(percentile=65), EnergyDetector()),
-        lambda p: p.predict(peers.SCALE(None, p.maps_head, 0.65), "feature_maps"),
-    ),
-    Case(
-        "DICE",
-        make_pipeline(DICE(sparsity=70), EnergyDetector()),
-        lambda p: p.fit_predict(peers.DICE(None, p.head.weight, p.head.bias, 0.7), "features"),
-        precision=torch.float32,
-    ),
-    Case(
-        "ASH and MSP",
-        make_pipeline(ASH(variant="p", percentile=50), MaxSoftmaxDetector()),
-        lambda p: p.predict(
-            peers.ASH(None, p.maps_head, "ash-p", 0.5, peers.MaxSoftmax.score), "feature_maps"
-        ),
-        convert=probability,
-    ),
+    Case("ReAct", pairs.react(80)),
+    *(Case(f"ASH-{variant}", pairs.ash(variant, 65)) for variant in "pbs"),
+    Case("SCALE", pairs.scale(65)),
+    Case("DICE", pairs.dice(70), precision=torch.float32),
+    Case("ASH and MSP", pairs.ash_and_max_softmax("p", 50), probability),
 ]
 
 
@@ -311,10 +147,12 @@ def default_precision():
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 def test_scores_are_those_of_pytorch_ood(case, seed, n_units, n_classes, default_precision):
     default_precision(case.precision)
-    problem = Problem.draw(seed, n_units, n_classes)
-    expected = -case.peer(problem)
-    estimator = clone(case.estimator).fit(problem.train, problem.labels)
-    found = case.convert(estimator.score_samples(problem.new), problem)
+    samples = draw_samples(seed, n_units, n_classes)
+    peer = PytorchOOD(peers, case.pair, samples, torch.get_default_dtype())
+    peer.fit()
+    expected = peer.score()
+    estimator = clone(case.pair.estimator).fit(samples.train, samples.labels)
+    found = case.convert(estimator.score_samples(samples.new), samples)
     # Scores that are differences come near to 0.
     atol = case.rtol * np.abs(expected).max()
     np.testing.assert_allclose(found, expected, rtol=case.rtol, atol=atol)
@@ -339,7 +177,7 @@ def test_odin_is_that_of_pytorch_ood(network_and_images, temperature, std):
     network, images = network_and_images
     odin = ODIN(0.02, temperature, std=std)
     monitor = make_pipeline(
-        ActivationExtractor(network, perturbation=odin), MaxSoftmaxDetector(temperature)
+        ActivationExtractor(network, perturbation=odin), MaxSoftmaxDetector(temperature=temperature)
     )
     found = expit(monitor.fit(images).score_samples(images))
     peer = peers.ODIN(network, eps=0.02, temperature=temperature, norm_std=std)
@@ -364,7 +202,7 @@ def test_gram_deviations_are_those_of_pytorch_ood(network_and_images):
     A = ActivationExtractor(network, ["0", "1"]).fit_transform(images)
     labels = np.arange(len(images)) % 5
     powers = [1, 2, 5]
-    detector = GramDetector(powers).fit(A[:60], labels[:60])
+    detector = GramDetector(powers=powers).fit(A[:60], labels[:60])
     peer = peers.Gram(network[2:], network[:2], 5, powers)
     # Without rows to take the mean deviation of, layers are not divided by it.
     peer.validation_fraction = 0

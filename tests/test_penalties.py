@@ -122,7 +122,7 @@ def test_a_confident_wrong_prediction_costs_more_than_an_even_one(cls):
 
 
 @pytest.mark.parametrize("cls", LOSSES)
-def test_of_wrong_predictions_with_the_same_probability_of_the_truth_the_even_one_costs_least(cls):
+def test_spread_penalty_is_smallest_for_uniform_wrong_classes(cls):
     # The class 0 is true and has the probability 0.1 in all of them: the cross entropy is equal.
     rest = [[0.3, 0.3, 0.3], [0.5, 0.3, 0.1], [0.7, 0.1, 0.1], [0.88, 0.01, 0.01]]
     logits = np.log([[0.1, *others] for others in rest])

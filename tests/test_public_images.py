@@ -401,7 +401,7 @@ def test_nothing_is_downloaded_if_that_is_not_wanted(name, tmp_path, torchvision
     assert not [*tmp_path.iterdir()]
 
 
-def test_without_torchvision_the_error_says_what_is_missing_and_both_ways_to_get_it(tmp_path):
+def test_without_torchvision_the_error_names_both_ways_to_get_the_files(tmp_path):
     with pytest.raises(FileNotFoundError) as error:
         fetch_mnist(data_home=tmp_path)
     message = str(error.value)

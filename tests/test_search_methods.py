@@ -50,7 +50,7 @@ SEARCHES = {
         {"vra__low_percentile": [50, 70], "vra__high_percentile": [90, 99]},
     ),
     "knn": (
-        make_pipeline(LayerSelector(["hidden_1"]), KNNDetector()),
+        make_pipeline(LayerSelector(layers=["hidden_1"]), KNNDetector()),
         {"knndetector__n_neighbors": [1, 5, 50], "knndetector__normalize": [True, False]},
     ),
     "mahalanobis": (
@@ -125,7 +125,7 @@ def test_a_method_that_is_fitted_anew_forgets_the_first_data(pipeline, grid, dat
 def test_the_size_of_a_perturbation_can_be_searched(digits, network):
     X, y = digits
     pipeline = make_pipeline(
-        ActivationExtractor(network, perturbation=ODIN()), MaxSoftmaxDetector(1000)
+        ActivationExtractor(network, perturbation=ODIN()), MaxSoftmaxDetector(temperature=1000)
     )
     name = "activationextractor__perturbation__epsilon"
     search = GridSearchCV(pipeline, {name: [0.0, 0.01, 0.1]}, cv=OODKFold(2)).fit(X, y)

@@ -15,6 +15,7 @@ from torch import nn
 from torch.utils.data import DataLoader
 
 from skood import ActivationExtractor, Activations, PoolingReducer
+from skood.activations import Column
 from skood.detectors import EnergyDetector, MCDropoutDetector
 from skood.extraction import ODIN
 from skood.preprocessing import LayerSelector
@@ -209,7 +210,7 @@ def test_network_is_left_as_it_was_when_a_pass_fails():
 
 def test_reducer_is_not_given_the_passes():
     expected = passes(cnn(), batch_size=4)
-    for reducer in (PoolingReducer(["max", "avg"]), LayerSelector("1")):
+    for reducer in (PoolingReducer(pooling=["max", "avg"]), LayerSelector(layers="1")):
         A = extract(
             cnn(), X, reducer=reducer, n_passes=5, random_state=0, batch_size=4, layers=["1", "4"]
         )
@@ -222,7 +223,7 @@ def test_rows_and_files_keep_the_passes(tmp_path):
     A[3:7].save(tmp_path / "A")
     loaded = Activations.load(tmp_path / "A")
     assert_array_equal(loaded["passes"], A["passes"][3:7])
-    assert LayerSelector("passes").fit_transform(A).layer_names == ("passes",)
+    assert LayerSelector(layers="passes").fit_transform(A).layer_names == ("passes",)
 
 
 def test_gradients_and_passes_go_together():
@@ -264,14 +265,21 @@ def test_perceptron_of_scikit_learn_is_refused():
         passes(network, vectors())
 
 
-def test_layer_of_the_network_with_the_same_name_is_refused():
+def test_layer_of_the_network_with_the_same_name_keeps_it():
     torch.manual_seed(0)
     network = nn.Sequential()
     for name, module in {"passes": nn.ReLU(), "drop": nn.Dropout(), "fc": nn.Linear(6, 3)}.items():
         network.add_module(name, module)
-    with pytest.raises(ValueError, match="the network has one of this name"):
-        passes(network, vectors(), layers="passes")
-    assert passes(network, vectors(), layers="drop").shape == (11, 5, 3)
+    extractor = ActivationExtractor(network, ["passes"], n_passes=5, random_state=0)
+    A = extractor.fit_transform(vectors())
+    assert A.layer_shapes == {"passes": (6,), "passes_2": (5, 3)}
+    assert [column.kind for column in A.columns if column.role == "layer"] == ["value", "pass"]
+    assert_array_equal(A["passes"], np.maximum(vectors(), 0))
+    assert_array_equal(A["passes_2"], passes(network, vectors(), layers="drop"))
+    alone = Activations({"any": Column(A["passes_2"], kind="pass")})
+    expected = MCDropoutDetector(statistic="variance").fit(alone)
+    detector = MCDropoutDetector(statistic="variance").fit(A)
+    assert_array_equal(detector.training_scores_, expected.training_scores_)
 
 
 @pytest.mark.parametrize("n_passes", [0, 2.5])
@@ -295,7 +303,7 @@ def test_skorch_net_gives_what_its_module_gives():
 
 def test_extracted_passes_are_selected_and_not_reduced():
     network = cnn()
-    params = {"reducer": PoolingReducer("max"), "n_passes": 5, "random_state": 0}
+    params = {"reducer": PoolingReducer(pooling="max"), "n_passes": 5, "random_state": 0}
     extractor = ActivationExtractor(network, ["1", "4"], **params).fit(X)
     A = ActivationExtractor(network, n_passes=5, random_state=0).fit_transform(X)
     expected = extractor.transform(X)
@@ -311,7 +319,7 @@ def test_extracted_passes_are_selected_and_not_reduced():
 
 def test_extracted_passes_are_left_where_they_are_not_wanted():
     A = extract(cnn(), X, n_passes=5, random_state=0)
-    reduced = ActivationExtractor(cnn(), reducer=PoolingReducer("max")).fit_transform(A)
+    reduced = ActivationExtractor(cnn(), reducer=PoolingReducer(pooling="max")).fit_transform(A)
     assert reduced.layer_names == ("1", "4", "7")
 
 
@@ -355,7 +363,7 @@ def test_passes_on_another_device_are_reproducible_and_keep_its_random_state():
 
 def test_passes_in_a_pipeline():
     extractor = ActivationExtractor(cnn(), n_passes=5, random_state=0)
-    monitor = make_pipeline(extractor, MCDropoutDetector("mutual_information")).fit(X)
+    monitor = make_pipeline(extractor, MCDropoutDetector(statistic="mutual_information")).fit(X)
     copied = copy.deepcopy(monitor)
     assert_array_equal(copied.score_samples(X), monitor.score_samples(X))
     assert make_pipeline(extractor, EnergyDetector()).fit(X).score_samples(X).shape == (11,)

@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 
 from skood import Activations
 from skood import _storage as storage
-from skood.activations import LinearHead, PackedBits
+from skood.activations import Column, LinearHead, PackedBits
 
 N_FILES = 7  # the manifest, two layers, logits, classes, weight and bias of the head
 
@@ -413,6 +413,14 @@ def layer(**changes):
         ({"layers": [layer(), layer(name="b", file="layer_1.npy", n_bits=10**30)]}, "bits need"),
         ({"layers": [layer(), layer(name="b", file="layer_1.npy", n_bits=129)]}, "bits need"),
         ({"layers": [layer(), layer(name="b", file="layer_1.npy", n_bits=65)]}, "padding"),
+        ({"layers": [layer(kind="values")]}, "layer 'fc': kind of a column must be among"),
+        ({"layers": [layer(kind=["value"])]}, "layer 'fc': kind of a column must be among"),
+        ({"layers": [layer(unit_axis=0)]}, "layer 'fc': unit_axis of a column"),
+        ({"layers": [layer(unit_axis=1.0)]}, "layer 'fc': unit_axis of a column"),
+        ({"layers": [layer(unit_axis=2)]}, "unit_axis=2 of layer 'fc' is no axis"),
+        ({"layers": [layer(layer=3)]}, "layer 'fc': layer of a column must be a string"),
+        ({"layers": [layer(pooling={})]}, "layer 'fc': pooling of a column must be a string"),
+        ({"layers": [layer(role="logits")]}, "a layer must have a name.*and may have"),
         ({"parts": None}, "parts must be a list"),
         ({"parts": "logits"}, "parts must be a list"),
         ({"parts": ["logits", "../x"]}, "parts must be among"),
@@ -432,6 +440,8 @@ def layer(**changes):
         ({"version": "1"}, "expected"),
         ({"version": None}, "expected"),
         ({"version": 0}, "expected"),
+        ({"version": 1}, "version 1, which did not say what the layers are; expected version 2"),
+        ({"version": 3}, "expected"),
         ({"version": []}, "expected"),
     ],
     ids=repr,
@@ -471,6 +481,40 @@ def test_a_manifest_without_a_key_is_refused(folder, key):
 def test_a_manifest_that_is_no_manifest_is_refused(folder, text, message):
     (folder / "manifest.json").write_text(text)
     with pytest.raises(ValueError, match=message):
+        Activations.load(folder)
+
+
+def test_a_manifest_says_what_the_layers_are(tmp_path):
+    layers = {"slope": Column(np.ones((3, 4, 2)), layer="relu", kind="gradient", unit_axis=2)}
+    Activations({"relu": np.ones((3, 2)), **layers}, labels=[0, 1, 2]).save(tmp_path / "saved")
+    manifest = json.loads((tmp_path / "saved" / "manifest.json").read_text())
+    assert manifest["version"] == 2
+    assert manifest["layers"] == [
+        {
+            **{"name": "relu", "file": "layer_0.npy", "n_bits": None},
+            **{"layer": "relu", "kind": "value", "pooling": None, "unit_axis": 1},
+        },
+        {
+            **{"name": "slope", "file": "layer_1.npy", "n_bits": None},
+            **{"layer": "relu", "kind": "gradient", "pooling": None, "unit_axis": 2},
+        },
+    ]
+    assert manifest["parts"] == ["labels"]
+    assert np.load(tmp_path / "saved" / "labels.npy").tolist() == [0, 1, 2]
+
+
+def test_a_layer_of_which_only_the_file_is_named_is_a_plain_one(folder):
+    doctor(folder, layers=[layer(), layer(name="bits", file="layer_1.npy", n_bits=70)])
+    loaded = Activations.load(folder)
+    assert [column.layer for column in loaded.columns[:2]] == ["fc", "bits"]
+    assert {column.kind for column in loaded.columns} == {"value"}
+
+
+def test_labels_of_another_length_are_refused(folder):
+    saved(1).assign(labels=np.arange(6)).save(folder, overwrite=True)
+    save_id = json.loads((folder / "manifest.json").read_text())["save_id"]
+    np.save(folder / f"labels.{save_id}.npy", np.arange(5))
+    with pytest.raises(ValueError, match=r"labels\..*\(5,\).*6 samples"):
         Activations.load(folder)
 
 
@@ -561,7 +605,13 @@ def activations(draw):
         shape = (n_samples, *draw(st.lists(st.integers(1, 3), min_size=1, max_size=3)))
         layer = rng.integers(0, 2, shape).astype(draw(numbers))
         packed = draw(st.booleans()) and layer.ndim == 2
-        layers[name] = PackedBits.pack(layer) if packed else layer
+        layers[name] = Column(
+            PackedBits.pack(layer) if packed else layer,
+            layer=draw(st.none() | st.text(max_size=2)),
+            kind=draw(st.sampled_from(["value", "gradient", "pass"])),
+            pooling=draw(st.none() | st.text(max_size=2)),
+            unit_axis=draw(st.integers(1, layer.ndim - 1)),
+        )
     n_classes = draw(st.integers(1, 3))
     classes = draw(st.sampled_from([None, np.arange(n_classes) * 2, np.array(list("xyz"))]))
     classes = None if classes is None else classes[:n_classes]
@@ -569,6 +619,9 @@ def activations(draw):
     logits = draw(st.sampled_from([None, rng.normal(size=(n_samples, n_classes))]))
     predictions = draw(st.sampled_from([None, rng.choice(known, n_samples)]))
     features = draw(st.sampled_from([None, rng.normal(size=(n_samples, 2))]))
+    labels = draw(
+        st.sampled_from([None, rng.random(n_samples), np.array(["é", "b"] * 2)[:n_samples]])
+    )
     head = draw(st.sampled_from([None, LinearHead(rng.normal(size=(n_classes, 2)))]))
     return Activations(
         layers,
@@ -577,6 +630,7 @@ def activations(draw):
         features=features,
         head=head,
         classes=classes,
+        labels=labels,
     )
 
 
@@ -585,7 +639,9 @@ def assert_equal(A, B):
     for (name, a), (_, b) in zip(A.items(), B.items(), strict=True):
         assert type(a) is type(b) or {type(a), type(b)} <= {np.ndarray, np.memmap}
         np.testing.assert_array_equal(np.asarray(a), np.asarray(b), name, strict=True)
-    for part in ("logits", "predictions", "classes", "features"):
+    for a, b in zip(A.columns[: len(A.layer_names)], B.columns, strict=False):
+        assert (a.name, a.role, a.metadata()) == (b.name, b.role, b.metadata())
+    for part in ("logits", "predictions", "classes", "features", "labels"):
         a, b = getattr(A, part), getattr(B, part)
         assert (a is None) == (b is None)
         if a is not None:

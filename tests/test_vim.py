@@ -49,7 +49,7 @@ def reference(golden):
 @pytest.mark.parametrize("setting", [0, 1])
 def test_scores_are_those_of_the_reference(reference, setting):
     train, test, expected = reference
-    detector = ViMDetector(int(expected["dims"][setting])).fit(train)
+    detector = ViMDetector(n_components=int(expected["dims"][setting])).fit(train)
     np.testing.assert_allclose(detector.origin_, expected["origin_f64"], rtol=1e-6, atol=1e-8)
     assert detector.alpha_ == pytest.approx(expected[f"alpha_{setting}"][-1], rel=1e-6)
     scores = detector.score_samples(test)
@@ -63,7 +63,7 @@ def test_scores_are_those_of_the_reference(reference, setting):
 @pytest.mark.parametrize(("library", "atol"), [("openood", 0.02), ("pytorch_ood", 0.3)])
 def test_scores_are_near_those_of_other_libraries(reference, setting, library, atol):
     train, test, expected = reference
-    found = ViMDetector(int(expected["dims"][setting])).fit(train).score_samples(test)
+    found = ViMDetector(n_components=int(expected["dims"][setting])).fit(train).score_samples(test)
     np.testing.assert_allclose(-found, expected[f"{library}_{setting}"], atol=atol)
 
 
@@ -89,7 +89,7 @@ def test_scores_are_those_of_a_brute_force(n_units, n_components, seed):
     n_components = min(n_components, n_units - 1)
     head = LinearHead(rng.normal(size=(4, n_units)), 5 + rng.normal(size=4), "fc")
     train, queries = rng.normal(size=(30, n_units)) + 1, 3 * rng.normal(size=(10, n_units))
-    detector = ViMDetector(n_components).fit(Activations({"fc": train}, head=head))
+    detector = ViMDetector(n_components=n_components).fit(Activations({"fc": train}, head=head))
     assert detector.n_components_ == n_components
     found = detector.score_samples(Activations({"fc": queries}, head=head))
     expected = brute_scores(head, n_components, train, queries)
@@ -100,7 +100,7 @@ def test_scores_are_those_of_a_brute_force(n_units, n_components, seed):
 
 
 def test_axes_are_those_of_the_largest_moments_about_the_origin(A):
-    detector = ViMDetector(3).fit(A)
+    detector = ViMDetector(n_components=3).fit(A)
     axes = detector.components_
     np.testing.assert_allclose(axes @ axes.T, np.eye(3), atol=1e-12)
     moments = (((A["fc"] - detector.origin_) @ axes.T) ** 2).sum(axis=0)
@@ -117,7 +117,7 @@ def test_the_head_gives_no_logits_at_the_origin(A):
 
 
 def test_the_residual_is_as_large_as_the_largest_logit_on_average(A):
-    detector = ViMDetector(3).fit(A)
+    detector = ViMDetector(n_components=3).fit(A)
     virtual = logsumexp(A.logits, axis=1) - detector.training_scores_
     assert virtual.mean() == pytest.approx(A.logits.max(axis=1).mean())
 
@@ -132,12 +132,12 @@ def test_the_dimension_of_the_authors_is_the_default(n_units, expected):
 def test_without_a_residual_the_energy_is_left(A):
     live = A["fc"][:, :9]
     head = LinearHead(A.head.weight[:, :9], A.head.bias, "fc")
-    everything = ViMDetector(9).fit(Activations({"fc": live}, head=head))
+    everything = ViMDetector(n_components=9).fit(Activations({"fc": live}, head=head))
     np.testing.assert_array_equal(everything.training_scores_, logsumexp(head.logits(live), axis=1))
 
 
 def test_a_dead_unit_that_comes_to_life_outweighs_the_energy(A):
-    detector = ViMDetector(11).fit(A)
+    detector = ViMDetector(n_components=11).fit(A)
     assert detector.n_components_ < 11
     np.testing.assert_allclose(detector.training_scores_, logsumexp(A.logits, axis=1), rtol=1e-5)
     alive = A["fc"][:3] + np.r_[np.zeros(9), 0.01, 0, 0]
@@ -148,7 +148,7 @@ def test_a_dead_unit_that_comes_to_life_outweighs_the_energy(A):
 
 def test_a_residual_tells_against_a_sample_where_logits_are_negative(A):
     head = LinearHead(A.head.weight, A.head.bias - 1000, "fc")
-    detector = ViMDetector(3).fit(Activations({"fc": A["fc"]}, head=head))
+    detector = ViMDetector(n_components=3).fit(Activations({"fc": A["fc"]}, head=head))
     outside = np.zeros(12)
     outside[10] = 5.0
     near, far = (with_features(A, A["fc"][:9] + k * outside, logits=A.logits[:9]) for k in (0, 1))
@@ -160,7 +160,7 @@ def test_a_residual_tells_against_a_sample_where_logits_are_negative(A):
 @pytest.mark.parametrize("n_components", ["auto", 0, 3])
 def test_scores_of_degenerate_samples_are_finite(features, n_components):
     A = Activations({"fc": features}, head=LinearHead(np.ones((2, 4)), input_layer="fc"))
-    detector = ViMDetector(n_components).fit(A)
+    detector = ViMDetector(n_components=n_components).fit(A)
     others = Activations({"fc": np.arange(8.0).reshape(2, 4)}, logits=[[1, 2], [3, 4]])
     assert np.isfinite(detector.score_samples(others)).all()
 
@@ -193,8 +193,8 @@ def test_training_samples_are_scored_as_new_ones(A):
 
 def test_a_refit_equals_a_fresh_fit(A):
     others = with_features(A, A["fc"][::-2] + 0.5)
-    refitted = ViMDetector(2).fit(A).set_params(n_components=5).fit(others)
-    fresh = ViMDetector(5).fit(others)
+    refitted = ViMDetector(n_components=2).fit(A).set_params(n_components=5).fit(others)
+    fresh = ViMDetector(n_components=5).fit(others)
     assert vars(refitted).keys() == vars(fresh).keys()
     np.testing.assert_array_equal(refitted.score_samples(A), fresh.score_samples(A))
     assert refitted.offset_ == fresh.offset_
@@ -206,7 +206,7 @@ def test_the_dimension_can_be_searched(A):
     both = np.vstack([A["fc"], outside])
     X = Activations({"other": np.ones((120, 2)), "fc": both}, head=A.head)
     search = GridSearchCV(
-        make_pipeline(LayerSelector("fc"), ViMDetector()),
+        make_pipeline(LayerSelector(layers="fc"), ViMDetector()),
         {"vimdetector__n_components": [0, 3, 6]},
         cv=OODKFold(3),
         error_score="raise",
@@ -218,12 +218,12 @@ def test_the_dimension_can_be_searched(A):
 @pytest.mark.parametrize("n_components", [-1, 2.5, "all", None])
 def test_a_dimension_out_of_range_is_refused(A, n_components):
     with pytest.raises(ValueError, match="n_components"):
-        ViMDetector(n_components).fit(A)
+        ViMDetector(n_components=n_components).fit(A)
 
 
 def test_more_components_than_units_are_refused(A):
     with pytest.raises(ValueError, match=r"n_components=13 must be at most 12, the number of unit"):
-        ViMDetector(13).fit(A)
+        ViMDetector(n_components=13).fit(A)
 
 
 def test_features_that_are_where_logits_vanish_leave_the_energy_alone():

@@ -13,8 +13,6 @@ class NearestMeanDetector(BaseOneClassDetector):
     ----------
     metric : str, default="euclidean"
         Distance, as in :func:`sklearn.metrics.pairwise_distances`.
-    false_alarm_rate : float in (0, 0.5], default=0.05
-        Share of in-distribution samples that the threshold rejects.
 
     Attributes
     ----------
@@ -38,8 +36,7 @@ class NearestMeanDetector(BaseOneClassDetector):
         self.metric = metric
 
     def _fit(self, X, y):
-        values = np.asarray(X, dtype=np.float64)
-        predicted = np.zeros(len(X)) if X.predictions is None else X.predictions
+        values, predicted = np.asarray(X, dtype=np.float64), self._lookup_classes(X)
         groups = [values[predicted == label] for label in np.unique(predicted)]
         self.means_ = np.array([group.mean(axis=0) for group in groups])
 

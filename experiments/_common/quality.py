@@ -1,4 +1,4 @@
-"""How well scores tell sets of OOD images from the test images."""
+"""How well scores separate sets of OOD images from the test images."""
 
 from __future__ import annotations
 
@@ -33,9 +33,3 @@ def mean_over(by_set: BySet, names: Sequence[str]) -> Quality:
     """Means of both measures over some of the sets."""
     fpr95, auroc = np.mean([by_set[name] for name in names], axis=0)
     return Quality(float(fpr95), float(auroc))
-
-
-def cell(value: Quality | float | None) -> str:
-    if isinstance(value, Quality):
-        return f"{value.fpr95:.1f} / {value.auroc:.1f}"
-    return "" if value is None else f"{value:.1f}"

@@ -1,4 +1,4 @@
-"""The networks of the CIFAR benchmark, their data, and the images that are foreign to them."""
+"""The networks of the CIFAR experiment, their data, and the images that are foreign to them."""
 
 from __future__ import annotations
 
@@ -60,14 +60,14 @@ class Task:
         }
 
 
-OUTSIDE: dict[str, tuple[str, ...]] = {
-    "Tiny ImageNet": ("tiny_imagenet",),
-    "scenes": ("scenes",),
+OUTSIDE: dict[str, tuple[str, str]] = {
+    "Tiny ImageNet": ("tiny_imagenet", "all"),
+    "scenes": ("scenes", "all"),
     "CIFAR-100": ("cifar100", "test"),
     "CIFAR-10": ("cifar10", "test"),
-    "street characters": ("streetview_chars",),
-    "traffic signs": ("gtsrb",),
-    "textures": ("textures",),
+    "street characters": ("streetview_chars", "all"),
+    "traffic signs": ("gtsrb", "all"),
+    "textures": ("textures", "all"),
 }
 """What ``read_images`` takes for each set."""
 NOISES = {"uniform noise": "uniform", "blobs": "blobs"}

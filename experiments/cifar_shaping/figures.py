@@ -1,9 +1,9 @@
-"""The figures of the CIFAR benchmark."""
+"""The figures of the CIFAR experiment."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
+from typing import Any
 
 import matplotlib.pyplot as plt
 from matplotlib.axes import Axes
@@ -16,29 +16,26 @@ from .._common.quality import BySet, Quality, mean_over
 from .line import DEFAULT_DELTA, DELTAS, OVERLAP, delta_name
 from .results import Results
 
-STYLES = {
+STYLES: dict[str, dict[str, Any]] = {
     "near": {"color": "#d55e00", "marker": "s"},
     "far": {"color": "#0072b2", "marker": "^"},
 }
 MEASURES = {"fpr95": "FPR95 (%)\nlower is better", "auroc": "AUROC (%)\nhigher is better"}
 
 
-def draw_all(all_results: Sequence[Results], folder: Path) -> None:
-    """Draw every figure and write it to the folder."""
-    figures = {
+def draw_all(all_results: Sequence[Results]) -> dict[str, Figure]:
+    """Every figure, by the name of its file."""
+    return {
         "line_delta": draw_thresholds(all_results),
         "line_ablation": draw_rows(all_results, [r.steps for r in all_results]),
         "methods": draw_rows(all_results, [r.by_method for r in all_results]),
         "shared_neurons": draw_sharing({r.task.title: r.sharing for r in all_results}),
     }
-    for name, figure in figures.items():
-        figure.savefig(folder / f"{name}.png", dpi=110)
-        plt.close(figure)
 
 
 def draw_sharing(by_net: Mapping[str, NDArray]) -> Figure:
     """How many of a class's top neurons are shared, over the share of the classes."""
-    display = SharedNeuronDisplay(shares=by_net, overlap=OVERLAP, top=0.1).plot()
+    display = SharedNeuronDisplay(shares=by_net, overlap=OVERLAP, percentile=90).plot()
     return display.figure_
 
 

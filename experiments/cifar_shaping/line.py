@@ -12,7 +12,7 @@ from skood.shaping import LINe, shared_top_neurons
 from .._common.quality import BySet
 from .activations import Tested
 from .data import Task
-from .quality import judge
+from .quality import evaluate
 
 DEFAULT_DELTA = 1.0
 OVERLAP = (0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.8)
@@ -28,7 +28,7 @@ def make_line(task: Task, delta: float | None = DEFAULT_DELTA) -> Pipeline:
     return make_pipeline(line, EnergyDetector())
 
 
-def judge_steps(
+def evaluate_steps(
     task: Task, train: Activations, y_train: NDArray, tested: Tested
 ) -> dict[str, BySet]:
     """The energy score, what each part of LINe makes of it, and LINe."""
@@ -49,16 +49,16 @@ def judge_steps(
         ),
     }
     return {
-        name: judge(make_pipeline(shaper, EnergyDetector()).fit(train, y_train), tested)
+        name: evaluate(make_pipeline(shaper, EnergyDetector()).fit(train, y_train), tested)
         for name, shaper in shapers.items()
     }
 
 
-def judge_thresholds(
+def evaluate_thresholds(
     task: Task, train: Activations, y_train: NDArray, tested: Tested
 ) -> dict[float | None, BySet]:
     """LINe with different thresholds, None being no clipping."""
-    return {delta: judge(make_line(task, delta).fit(train, y_train), tested) for delta in DELTAS}
+    return {delta: evaluate(make_line(task, delta).fit(train, y_train), tested) for delta in DELTAS}
 
 
 def measure_sharing(train: Activations, y_train: NDArray) -> NDArray:

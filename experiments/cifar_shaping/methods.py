@@ -1,4 +1,4 @@
-"""The detectors that the CIFAR benchmark compares."""
+"""The detectors that the CIFAR experiment compares."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ from .._common.quality import BySet
 from .activations import FEATURES, POOLED, Tested
 from .data import Task
 from .line import DEFAULT_DELTA, make_line
-from .quality import judge
+from .quality import evaluate
 
 Methods = dict[str, Any]
 """Detectors, not fitted, by the names of the tables."""
@@ -48,7 +48,9 @@ AVERAGED = [f"{layer}:avg" for layer in POOLED]
 POOLED_TWICE = [f"{layer}:{pooling}" for layer in POOLED for pooling in ("max", "avg")]
 
 
-def judge_all(task: Task, train: Activations, y_train: NDArray, tested: Tested) -> dict[str, BySet]:
+def evaluate_all(
+    task: Task, train: Activations, y_train: NDArray, tested: Tested
+) -> dict[str, BySet]:
     """Quality of every method that needs one pass through the network."""
     by_layers = [
         (on_outputs(), [FEATURES]),
@@ -61,7 +63,7 @@ def judge_all(task: Task, train: Activations, y_train: NDArray, tested: Tested) 
         (on_everything(), [*POOLED_TWICE, FEATURES]),
     ]
     return {
-        name: judge(detector.fit(train[layers], y_train), tested.select(layers))
+        name: evaluate(detector.fit(train[layers], y_train), tested.select(layers))
         for methods, layers in by_layers
         for name, detector in methods.items()
     }
@@ -154,11 +156,11 @@ def on_everything() -> Methods:
     """Patterns of all layers, and what is best on the last one, each with the same weight."""
     members = [
         LayerEnsembleDetector(make_nap(), layers=POOLED_TWICE),
-        make_pipeline(LayerSelector(FEATURES), KNNDetector()),
-        make_pipeline(LayerSelector(FEATURES), EnergyDetector()),
+        make_pipeline(LayerSelector(layers=FEATURES), KNNDetector()),
+        make_pipeline(LayerSelector(layers=FEATURES), EnergyDetector()),
     ]
     return {"NAP, KNN and energy, Fisher": LayerEnsembleDetector(members)}
 
 
 def make_nap() -> Pipeline:
-    return make_pipeline(PercentileBinarizer(30), HammingNAPDetector())
+    return make_pipeline(PercentileBinarizer(percentile=30), HammingNAPDetector())

@@ -28,7 +28,7 @@ CIFAR = {
         "LINe": Quality(35.67, 88.67),
     },
 }
-"""For the two networks of this benchmark, means over six sets of OOD images."""
+"""For the two networks of this experiment, means over six sets of OOD images."""
 
 IMAGENET_STEPS = {
     "energy": Quality(58.41, 86.17),

@@ -1,4 +1,4 @@
-"""How well a detector tells each set of OOD images from the test images."""
+"""How well a detector separates each set of OOD images from the test images."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from .._common.quality import BySet, compare
 from .activations import Tested
 
 
-def judge(detector: Any, tested: Tested) -> BySet:
+def evaluate(detector: Any, tested: Tested) -> BySet:
     """Quality of a fitted detector against each set of OOD images."""
     inside = detector.score_samples(tested.inside)
     return {name: compare(inside, detector.score_samples(A)) for name, A in tested.outside.items()}

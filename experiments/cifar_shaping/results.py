@@ -1,4 +1,4 @@
-"""Everything that the CIFAR benchmark computes for one network."""
+"""Everything that the CIFAR experiment computes for one network."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from skood import Activations
 from skood.detectors import MaxSoftmaxDetector
 
+from .._common.networks import predicted_classes
 from .._common.quality import BySet
 from .activations import (
     Settings,
@@ -18,9 +19,9 @@ from .activations import (
     load_network,
 )
 from .data import TEST, TRAIN, Accuracy, Task, load_images
-from .line import judge_steps, judge_thresholds, measure_sharing
-from .methods import judge_all
-from .quality import judge
+from .line import evaluate_steps, evaluate_thresholds, measure_sharing
+from .methods import evaluate_all
+from .quality import evaluate
 
 
 @dataclass(frozen=True)
@@ -53,11 +54,11 @@ def compute(task: Task, settings: Settings) -> Results:
         task=task,
         accuracies=accuracies,
         by_method={
-            "ODIN*": judge(odin, extract_odin(network, task, settings)),
-            **judge_all(task, train, y_train, tested),
+            "ODIN*": evaluate(odin, extract_odin(network, task, settings)),
+            **evaluate_all(task, train, y_train, tested),
         },
-        steps=judge_steps(task, train, y_train, tested),
-        thresholds=judge_thresholds(task, train, y_train, tested),
+        steps=evaluate_steps(task, train, y_train, tested),
+        thresholds=evaluate_thresholds(task, train, y_train, tested),
         sharing=measure_sharing(train, y_train),
     )
 
@@ -70,7 +71,7 @@ def compute_sharing(task: Task, settings: Settings) -> NDArray:
 
 
 def accuracy(A: Activations, y: NDArray) -> Accuracy:
-    return Accuracy(float((A.predictions == y).mean()), len(y))
+    return Accuracy(float((predicted_classes(A) == y).mean()), len(y))
 
 
 def check_accuracies(task: Task, accuracies: dict[str, Accuracy]) -> None:

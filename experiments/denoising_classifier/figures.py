@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
-from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -13,6 +11,10 @@ from numpy.typing import NDArray
 from scipy.special import logit
 
 from skood.inspection import ReconstructionDisplay, ReconstructionErrorDisplay
+from skood.training import DenoisingClassifier
+
+from .digits import Digits
+from .rules import Outcome
 
 COLORS = {
     "digits, right": "#0072b2",
@@ -22,24 +24,24 @@ COLORS = {
 }
 
 
-def draw_figures(
-    net: Any, digits: Any, rules: Mapping[str, Any], published: tuple[float, float], folder: Path
-) -> None:
-    """Draw all figures, with the thresholds that the network has, and write them to the folder."""
+def draw_all(
+    net: DenoisingClassifier,
+    digits: Digits,
+    rules: Mapping[str, Outcome],
+    published: tuple[float, float],
+) -> dict[str, Figure]:
+    """All figures by the names of their files, with the thresholds that the network has."""
     sets = split_sets(net, digits)
-    figures = {
+    return {
         "scores": draw_distributions(net, sets),
         "trade_off": draw_trade_off(net, sets, rules, published),
         "drawn": draw_reconstructions(net, sets),
         "errors_by_class": draw_errors(net, digits),
         "largest_errors": draw_largest_errors(net, digits),
     }
-    for name, figure in figures.items():
-        figure.savefig(folder / f"{name}.png", dpi=110)
-        plt.close(figure)
 
 
-def split_sets(net: Any, digits: Any) -> dict[str, NDArray]:
+def split_sets(net: DenoisingClassifier, digits: Digits) -> dict[str, NDArray]:
     """Test images by what they are to the network."""
     X, y = digits.X_test, digits.y_test
     right = net.classes_[net.predict_proba(X).argmax(axis=1)] == y
@@ -49,10 +51,10 @@ def split_sets(net: Any, digits: Any) -> dict[str, NDArray]:
     return dict(zip(COLORS, groups, strict=True))
 
 
-def draw_distributions(net: Any, sets: Mapping[str, NDArray]) -> Figure:
+def draw_distributions(net: DenoisingClassifier, sets: Mapping[str, NDArray]) -> Figure:
     """Confidences and errors, each with its threshold."""
     figure, axes = plt.subplots(1, 2, figsize=(11, 3.8), layout="constrained")
-    # Float32 tells no probability from 1 above this.
+    # Float32 separates no probability from 1 above this.
     largest = 1 - 1e-7
     panels = [
         ("log-odds of the predicted class", logit(net.softmax_threshold_), lambda X: logit(
@@ -74,7 +76,10 @@ def draw_distributions(net: Any, sets: Mapping[str, NDArray]) -> Figure:
 
 
 def draw_trade_off(
-    net: Any, sets: Mapping[str, NDArray], rules: Mapping[str, Any], published: tuple[float, float]
+    net: DenoisingClassifier,
+    sets: Mapping[str, NDArray],
+    rules: Mapping[str, Outcome],
+    published: tuple[float, float],
 ) -> Figure:
     """Zeros found against digits kept and right, over all thresholds of the score."""
     figure, ax = plt.subplots(figsize=(7, 6), layout="constrained")
@@ -94,25 +99,34 @@ def draw_trade_off(
     return figure
 
 
-def draw_reconstructions(net: Any, sets: Mapping[str, NDArray], n_images: int = 6) -> Figure:
+def draw_reconstructions(
+    net: DenoisingClassifier, sets: Mapping[str, NDArray], n_images: int = 6
+) -> Figure:
     """Images of each kind beside what the decoder draws of them."""
     images = np.concatenate([X[:n_images] for X in sets.values()])
     names = np.repeat(list(sets), [len(X[:n_images]) for X in sets.values()])
     display = ReconstructionDisplay.from_estimator(
         net, images, names, n_images=n_images, order="first", vmin=0, vmax=1
     )
-    return display.figure_
+    return whole_figure(display)
 
 
-def draw_errors(net: Any, digits: Any) -> Figure:
+def draw_errors(net: DenoisingClassifier, digits: Digits) -> Figure:
     """Errors of the test images by class; the threshold is that of the automatic rule."""
     figure, ax = plt.subplots(figsize=(7.5, 4.5), layout="constrained")
     ReconstructionErrorDisplay.from_estimator(net, digits.X_test, digits.y_test, ax=ax)
     return figure
 
 
-def draw_largest_errors(net: Any, digits: Any) -> Figure:
+def draw_largest_errors(net: DenoisingClassifier, digits: Digits) -> Figure:
     """The test images of each class that are drawn worst."""
-    return ReconstructionDisplay.from_estimator(
+    display = ReconstructionDisplay.from_estimator(
         net, digits.X_test, digits.y_test, vmin=0, vmax=1
-    ).figure_
+    )
+    return whole_figure(display)
+
+
+def whole_figure(display: ReconstructionDisplay) -> Figure:
+    """The figure of a display that has one of its own, not a part of another."""
+    assert isinstance(display.figure_, Figure)
+    return display.figure_

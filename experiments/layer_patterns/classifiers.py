@@ -1,8 +1,8 @@
 """Progression detectors that learn from out-of-distribution samples, as those of the thesis.
 
-Groups are made of training digits, as for the detectors that learn from nothing else. What
-a judge learns from is the progression of test samples through these groups: as many normal
-digits as others. The judges are perceptrons, as in the thesis, and logistic regression.
+Groups are made of training digits, as for the detectors that learn from nothing else. What a
+classifier learns from is the progression of test samples through these groups: as many normal
+digits as others. The classifiers are perceptrons, as in the thesis, and logistic regression.
 """
 
 from __future__ import annotations
@@ -33,27 +33,26 @@ from .detectors import (
     assess,
     compare,
 )
+from .net import Settings
 
-N_PER_SOURCE = 500
-"""At most so many images of each kind are learnt from."""
 Rows = NDArray[np.intp]
 
 
-def judge_all(
-    samples: Followed, widths: Sequence[int], seed: int
+def score_with_classifiers(
+    samples: Followed, settings: Settings, seed: int
 ) -> tuple[Lines, dict[str, float]]:
     """Lines of the table and, for known sources, accuracies, by the names that it shows."""
     kinds = {
         "perceptron": MLPClassifier(
-            tuple(widths), batch_size=100, max_iter=1000, random_state=seed
+            tuple(settings.widths), batch_size=100, max_iter=1000, random_state=seed
         ),
         "logistic regression": LogisticRegression(),
     }
     lines, accuracies = {}, {}
     for kind, estimator in kinds.items():
-        judges = Judges(samples, estimator, seed)
-        known, accuracy = judges.known_sources()
-        new = judges.new_sources()
+        classifiers = Classifiers(samples, estimator, seed, settings.n_per_source)
+        known, accuracy = classifiers.known_sources()
+        new = classifiers.new_sources()
         for name in FEATURES:
             accuracies[f"{name}, {kind}"] = accuracy[name]
             lines[f"progression, {name}, {kind}, sources known"] = known[name]
@@ -63,12 +62,13 @@ def judge_all(
 
 
 @dataclass(frozen=True)
-class Judges:
-    """Trains classifiers on some of the test samples, and lets them rate all."""
+class Classifiers:
+    """Trains classifiers on some of the test samples, and scores all."""
 
     samples: Followed
     estimator: ClassifierMixin
     seed: int
+    n_per_source: int
 
     def known_sources(self) -> tuple[Lines, dict[str, float]]:
         """Learn from half of the balanced rows.
@@ -82,13 +82,13 @@ class Judges:
         )
         is_ood = self.samples.is_ood[held_out]
         lines, accuracies = {}, {}
-        for name, (scores,) in self.rate([learnt]).items():
+        for name, (scores,) in self.score([learnt]).items():
             lines[name] = assess(*self.without(scores, learnt))
             accuracies[name] = float(np.mean((scores[held_out] < 0) == is_ood))
         return lines, accuracies
 
     def new_sources(self) -> Lines:
-        """Learn from two sources of other images, and judge the third: lines of the table."""
+        """Learn from two sources of other images, and score the third: lines of the table."""
         rows = self.balanced_rows()
         source = self.samples.source[rows]
         n_sources = len(np.unique(source)) - 1
@@ -97,7 +97,7 @@ class Judges:
         parts = [rows[learnt] for learnt, _ in folds.split(rows, y, groups=source)]
         return {
             name: self.average_over_folds(scores, parts)
-            for name, scores in self.rate(parts).items()
+            for name, scores in self.score(parts).items()
         }
 
     def balanced_rows(self) -> Rows:
@@ -106,27 +106,27 @@ class Judges:
         source = self.samples.source
         rows = {name: rng.permutation(np.flatnonzero(source == name)) for name in np.unique(source)}
         normal = rows.pop("normal")
-        others = np.concatenate([of_source[:N_PER_SOURCE] for of_source in rows.values()])
+        others = np.concatenate([of_source[: self.n_per_source] for of_source in rows.values()])
         return np.sort(np.concatenate([normal[: len(others)], others]))
 
-    def rate(self, parts: Sequence[Rows]) -> dict[str, list[NDArray]]:
-        """Scores of all rows, by features, from a judge for each part that is learnt."""
+    def score(self, parts: Sequence[Rows]) -> dict[str, list[NDArray]]:
+        """Scores of all rows, by features, from a classifier for each part that is learnt."""
         tasks = list(product(FEATURES, parts))
         scores = Parallel(n_jobs=-1)(
-            delayed(learn_and_rate)(
+            delayed(fit_and_score)(
                 self.estimator, self.samples.features(name), self.samples.is_ood, part
             )
             for name, part in tasks
         )
-        rated: dict[str, list[NDArray]] = {name: [] for name in FEATURES}
+        by_features: dict[str, list[NDArray]] = {name: [] for name in FEATURES}
         for (name, _), of_part in zip(tasks, scores, strict=True):
-            rated[name].append(of_part)
-        return rated
+            by_features[name].append(of_part)
+        return by_features
 
     def average_over_folds(
         self, scores: Sequence[NDArray], parts: Sequence[Rows]
     ) -> dict[str, Quality]:
-        """One line of the table, in which each source is judged by who has not seen it."""
+        """One line of the table, each source scored by a classifier that has not seen it."""
         by_source, misclassified = {}, []
         for of_fold, learnt in zip(scores, parts, strict=True):
             rest, is_correct = self.without(of_fold, learnt)
@@ -149,13 +149,13 @@ class Judges:
         return Scores(normal, by_source), self.samples.is_correct[is_left & (source == "normal")]
 
 
-def learn_and_rate(
+def fit_and_score(
     estimator: ClassifierMixin, X: NDArray, is_ood: NDArray[np.bool_], learnt: Rows
 ) -> NDArray:
-    """Log-odds of all rows for being in-distribution, from a judge that learnt from some."""
-    judge = make_pipeline(StandardScaler(), clone(estimator)).fit(X[learnt], is_ood[learnt])
+    """Log-odds of all rows for being in-distribution, from a classifier that learnt from some."""
+    classifier = make_pipeline(StandardScaler(), clone(estimator)).fit(X[learnt], is_ood[learnt])
     # Probabilities of 0 would give infinite scores.
-    inside, outside = np.maximum(judge.predict_proba(X), np.finfo(float).tiny).T
+    inside, outside = np.maximum(classifier.predict_proba(X), np.finfo(float).tiny).T
     return np.log(inside) - np.log(outside)
 
 

@@ -1,4 +1,4 @@
-"""The detectors of the layer pattern experiment, and how well they tell the sets apart."""
+"""The detectors of the layer pattern experiment, and how well they separate the sets."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ EPSILONS = (0.0, 0.0014, 0.004)
 
 
 class Quality(NamedTuple):
-    """How well scores tell two sets apart: normal or correct digits, and others."""
+    """How well scores separate two sets: normal or correct digits, and others."""
 
     auroc: float
     fpr95_id_positive: float
@@ -75,7 +75,7 @@ class Followed:
         return np.where(self.is_ood, self.source, outcome)
 
     def features(self, name: str) -> NDArray[np.float64]:
-        """What a judge learns from."""
+        """What a classifier learns from."""
         tables = {"distance": [self.distance], "percentage": [self.matching]}
         return np.concatenate(tables.get(name, [self.distance, self.matching]), axis=1)
 

@@ -22,6 +22,7 @@ from skood.inspection import (
     ProgressionDisplay,
 )
 
+from .._common.figures import save_figures
 from .detectors import OOD_COLUMNS, Followed, Scores
 from .groups import predicted_shares
 from .net import DIGITS, Experiment
@@ -67,9 +68,7 @@ def draw_all(results: Results, folder: Path) -> None:
             for height, sort_by, color in MEASURES
         },
     }
-    for name, figure in figures.items():
-        figure.savefig(folder / f"{name}.png", dpi=110)
-        plt.close(figure)
+    save_figures(figures, folder)
 
 
 def stack(sets: Mapping[str, Activations]) -> tuple[Activations, NDArray[np.str_]]:

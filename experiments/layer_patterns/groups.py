@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from skood import ClusterDistanceDetector
 from skood.ensemble import LayerEnsembleDetector
 
+from .._common.networks import predicted_classes
 from .detectors import COLUMNS, OOD_COLUMNS, Followed, Lines, compare
 from .findings import Finding
 from .net import DIGITS, Experiment
@@ -55,7 +56,7 @@ def find_noise_classes(experiment: Experiment) -> Finding:
 def predicted_shares(experiment: Experiment) -> dict[str, NDArray[np.float64]]:
     """Share of each predicted class, by set of other images."""
     return {
-        name: np.bincount(A.predictions, minlength=len(DIGITS)) / len(A)
+        name: np.bincount(predicted_classes(A), minlength=len(DIGITS)) / len(A)
         for name, A in experiment.outside.items()
     }
 
@@ -95,7 +96,8 @@ def divided_aurocs(
     detector: ClusterDistanceDetector, patterns: Experiment, layer: str
 ) -> tuple[dict[str, float], dict[str, float]]:
     """AUROC of one layer's cluster distance among matching, and among mismatching samples."""
-    scores, matches = {}, {}
+    scores: dict[str, NDArray] = {}
+    matches: dict[str, NDArray] = {}
     for name, A in {"normal": patterns.normal, **patterns.outside}.items():
         scores[name] = detector.score_samples(A[[layer]])
         matches[name] = detector.matches(A[[layer]])
@@ -105,7 +107,7 @@ def divided_aurocs(
         table["correct"] = table["normal"][is_correct]
         table["misclassified"] = table["normal"][~is_correct]
     reference = {**dict.fromkeys(OOD_COLUMNS, "normal"), "misclassified": "correct"}
-    return tuple(
+    matching, mismatching = (
         {
             column: auroc_or_nan(
                 scores[inside][matches[inside] == wanted],
@@ -115,6 +117,7 @@ def divided_aurocs(
         }
         for wanted in (True, False)
     )
+    return matching, mismatching
 
 
 def auroc_or_nan(inside: NDArray, outside: NDArray) -> float:
@@ -144,7 +147,7 @@ def find_progression(samples: Followed) -> Finding:
 
 
 def find_best_detectors(lines: Lines) -> Finding:
-    """Judge the progression detectors of the thesis, which learn from all kinds of samples."""
+    """Compare the progression detectors of the thesis, which learn from all kinds of samples."""
     checks = compare_progression(lines, ", perceptron, sources known")
     alone = compare_progression(lines, "")
     return Finding(

@@ -18,11 +18,12 @@ from skood.datasets import make_noise
 from skood.training import TrainingRecorder
 
 from .._common.image_sets import read_images
+from .._common.networks import predicted_classes, train_epoch
 
 DIGITS = np.array([0, 2, 3, 4, 6, 7, 8, 9])
 """What the network learns. Its classes are the positions of the digits in this array."""
 N_PIXELS = 28 * 28
-SURE = 0.8
+CONFIDENT = 0.8
 """Confidence above which noise is kept."""
 
 
@@ -39,12 +40,12 @@ class Experiment:
     images: dict[str, NDArray]
     """Pixels of the normal digits and of each set of other images."""
     n_noise_drawn: int
-    n_noise_sure: int
+    n_noise_confident: int
 
     @property
     def is_correct(self) -> NDArray[np.bool_]:
         """Which of the normal test digits the network classifies right."""
-        return self.normal.predictions == self.labels
+        return np.equal(predicted_classes(self.normal), self.labels)
 
     @property
     def accuracy(self) -> float:
@@ -73,17 +74,30 @@ class Experiment:
 class Settings:
     """Sizes of the network and of the sets."""
 
-    widths: Sequence[int]
-    pre_activations: bool
-    n_fit: int
-    n_noise_drawn: int
-    n_noise: int
+    widths: Sequence[int] = (256, 256, 256, 256, 256)
+    """Of three hidden layers or more."""
+    pre_activations: bool = False
+    """Whether the values before the ReLU are looked at."""
+    n_test: int | None = None
+    """Test digits, all by default."""
+    n_fit: int = 20_000
+    """Training digits that detectors learn."""
+    n_noise_drawn: int = 5_000
+    n_noise: int = 2_000
+    """Noise images used, at most: those on which the network is confident."""
+    n_per_source: int = 500
+    """Images of each kind that classifiers of the progression learn from, at most."""
+
+
+QUICK = Settings(
+    widths=(64, 64, 64), n_test=800, n_fit=400, n_noise_drawn=200, n_noise=60, n_per_source=20
+)
 
 
 def run_network(settings: Settings, seed: int) -> Experiment:
     """Train the network and extract the activations of all sets."""
     X, y = load_digits("train")
-    X_test, y_test = load_digits("test")
+    X_test, y_test = load_digits("test", settings.n_test)
     is_known, is_normal = np.isin(y, DIGITS), np.isin(y_test, DIGITS)
     X, classes = X[is_known], np.searchsorted(DIGITS, y[is_known])
     torch.manual_seed(seed)
@@ -93,12 +107,12 @@ def run_network(settings: Settings, seed: int) -> Experiment:
     extractor = ActivationExtractor(network, layers=layers).fit(X[:1])
     pixels = make_noise("uniform", (settings.n_noise_drawn, N_PIXELS), random_state=seed)
     noise = extractor.transform(pixels)
-    sure = np.flatnonzero(prediction_confidence(noise) > SURE)
+    confident = np.flatnonzero(prediction_confidence(noise) > CONFIDENT)
     images = {
         "normal": X_test[is_normal],
         "ones": X_test[y_test == 1],
         "fives": X_test[y_test == 5],
-        "noise": pixels[sure[: settings.n_noise]],
+        "noise": pixels[confident[: settings.n_noise]],
     }
     return Experiment(
         network=network,
@@ -109,13 +123,15 @@ def run_network(settings: Settings, seed: int) -> Experiment:
         outside={name: extractor.transform(images[name]) for name in ("ones", "fives", "noise")},
         images=images,
         n_noise_drawn=len(noise),
-        n_noise_sure=len(sure),
+        n_noise_confident=len(confident),
     )
 
 
-def load_digits(subset: str) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+def load_digits(
+    subset: str, n_images: int | None = None
+) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
     X, y = read_images("mnist", subset)
-    return X.reshape(len(X), N_PIXELS), y
+    return X[:n_images].reshape(-1, N_PIXELS), y[:n_images]
 
 
 def fully_connected(widths: Sequence[int]) -> nn.Sequential:
@@ -134,14 +150,9 @@ def fully_connected(widths: Sequence[int]) -> nn.Sequential:
 
 
 def train(network: nn.Module, X: NDArray, classes: NDArray) -> TrainingRecorder:
-    """Train for one epoch, and tell what the neurons did meanwhile."""
-    inputs, targets = torch.from_numpy(X), torch.from_numpy(classes)
+    """Train for one epoch, and record what the neurons do meanwhile."""
     optimizer = torch.optim.Adam(network.parameters(), lr=0.001)
     with TrainingRecorder(network) as recorder:
-        for rows in torch.randperm(len(X)).split(100):
-            loss = nn.functional.cross_entropy(network(inputs[rows]), targets[rows])
-            optimizer.zero_grad()
-            loss.backward()
-            optimizer.step()
+        train_epoch(network, optimizer, X, classes, batch_size=100)
     network.eval()
     return recorder

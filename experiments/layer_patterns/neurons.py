@@ -33,7 +33,9 @@ def find_active_neurons(experiment: Experiment) -> Finding:
 
 def count_active(A: Activations) -> NDArray[np.intp]:
     """Number of active neurons, of shape (n_samples, n_layers)."""
-    return np.column_stack([np.count_nonzero(layer > 0, axis=1) for _, layer in A.items()])
+    return np.column_stack(
+        [np.count_nonzero(np.asarray(layer) > 0, axis=1) for _, layer in A.items()]
+    )
 
 
 def find_what_coefficient_adds(scores: dict[str, Scores], lines: Lines) -> Finding:

@@ -1,21 +1,30 @@
-"""The report of the layer pattern experiment, in Markdown."""
+"""The report of the layer pattern experiment, and its tables."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import sklearn
-import torch
 
-import skood
-
-from .._common.markdown import list_lines, table
-from .classifiers import N_PER_SOURCE
-from .detectors import COLUMNS, Lines, Quality
+from .._common.tables import Measured, Table
+from .detectors import COLUMNS, Lines
 from .findings import Finding
-from .net import SURE, Experiment, Settings
+from .net import CONFIDENT, Experiment, Settings
+
+MEASURES = {
+    "auroc": ("auroc", "AUROC"),
+    "fpr95": (
+        "fpr95_id_positive",
+        "FPR95, in-distribution positive: the share of the other samples accepted where 95 % of "
+        "the digits are",
+    ),
+    "fpr95_ood_positive": (
+        "fpr95_ood_positive",
+        "FPR95, OOD positive: the share of the digits flagged where 95 % of the others are",
+    ),
+}
+"""By table: its measure, and what it is called in the report."""
 
 
 @dataclass(frozen=True)
@@ -23,66 +32,98 @@ class Run:
     """What one trained network shows."""
 
     seed: int
-    description: str
+    network: Mapping[str, str]
+    """Its accuracy, and how many samples each set has."""
     findings: list[Finding]
     lines: Lines
     accuracies: dict[str, float]
 
 
-def write_report(runs: Sequence[Run], settings: Settings, seconds: float) -> str:
+def make_tables(runs: Sequence[Run]) -> dict[str, Table]:
+    return {
+        "networks": tabulate_networks(runs),
+        **{name: tabulate_detectors(runs, measure) for name, (measure, _) in MEASURES.items()},
+        "accuracies": tabulate_accuracies(runs),
+        "findings": tabulate_findings(runs),
+    }
+
+
+def write_report(
+    runs: Sequence[Run], about: Table, tables: Mapping[str, Table], seconds: float
+) -> str:
     parts = [
         "# Layer activation patterns on MNIST",
-        describe(runs, settings, seconds),
+        about.to_markdown(),
+        f"{seconds:.0f} s in all.",
+        tables["networks"].to_markdown(),
+        "## Detectors compared",
+        "Means over the networks.",
+        *(f"{title}:\n\n{tables[name].to_markdown()}" for name, (_, title) in MEASURES.items()),
+        "Accuracy in percent of the classifiers on the other half of the balanced samples, sources "
+        "known.",
+        tables["accuracies"].to_markdown(),
         "## Findings",
         "A finding is seen (yes) where all checks of its criterion hold, partly where at least "
         "half of them do. In brackets: the checks that hold.",
-        tabulate_findings(runs),
+        tables["findings"].to_markdown(),
         *(list_numbers(run, with_figures=run is runs[0]) for run in runs),
-        "## Detectors compared",
-        "AUROC / FPR95 with in-distribution positive (share of the other samples accepted where "
-        "95 % of the digits are) / FPR95 with OOD positive (share of the digits flagged where 95 % "
-        "of the others are)"
-        + ("; means over seeds, AUROCs with their range." if len(runs) > 1 else "."),
-        tabulate_detectors(runs),
-        describe_accuracies(runs),
     ]
     return "\n\n".join(parts) + "\n"
 
 
-def describe(runs: Sequence[Run], settings: Settings, seconds: float) -> str:
+def describe(settings: Settings) -> Measured:
     hidden = ", ".join(map(str, settings.widths))
     outputs = "values before the ReLU" if settings.pre_activations else "outputs of the ReLU"
-    lines = [
-        f"Network: hidden layers of {hidden} units, biases 1, Adam with learning rate 0.001, "
-        "batches of 100, one epoch, MNIST without 1 and 5.",
-        f"Detectors learn from {settings.n_fit} training digits. Patterns: the upper half of a "
-        f"layer's {outputs}; among equal values, earlier neurons get 0 first.",
-        f"The judges of the progression learn from at most {N_PER_SOURCE} ones, fives and noise "
-        "images each, and as many normal test digits: from half of them (sources known), or from "
-        "two thirds of the digits and two of the sources, tested on the third (source new).",
-        *(f"Seed {run.seed}: {run.description}" for run in runs),
-        f"skood {skood.__version__}, torch {torch.__version__}, scikit-learn "
-        f"{sklearn.__version__}, NumPy {np.__version__}; {seconds:.0f} s in all.",
-    ]
-    return list_lines(lines)
-
-
-def describe_sets(experiment: Experiment) -> str:
-    sizes = ", ".join(f"{len(A)} {name}" for name, A in experiment.sets.items())
-    return (
-        f"test accuracy {experiment.accuracy:.2%}; {sizes}; of {experiment.n_noise_drawn} noise "
-        f"images, {experiment.n_noise_sure} had a confidence above {SURE:.0%}."
+    return Measured(
+        data="MNIST without 1 and 5; ones, fives and uniform noise on which the network has a "
+        f"confidence above {CONFIDENT:.0%}",
+        samples=f"detectors {settings.n_fit:,} training digits; classifiers of the progression at "
+        f"most {settings.n_per_source} ones, fives and noise images each, and as many normal test "
+        "digits: half of them (sources known), or two thirds of the digits and two of the sources, "
+        "tested on the third (source new)",
+        settings=f"hidden layers of {hidden} units, biases 1 at first, Adam with learning rate "
+        "0.001, batches of 100, one epoch; patterns are the upper half of a layer's "
+        f"{outputs}, of equal values earlier neurons get 0 first; groups of 300",
     )
 
 
-def tabulate_findings(runs: Sequence[Run]) -> str:
+def describe_network(experiment: Experiment) -> dict[str, str]:
+    return {
+        "Test accuracy": f"{experiment.accuracy:.4f}",
+        **{name: str(len(A)) for name, A in experiment.sets.items()},
+        "confident noise": f"{experiment.n_noise_confident / experiment.n_noise_drawn:.3f}",
+    }
+
+
+def tabulate_networks(runs: Sequence[Run]) -> Table:
+    rows = [[str(run.seed), *run.network.values()] for run in runs]
+    return Table(["Seed", *runs[0].network], rows)
+
+
+def tabulate_detectors(runs: Sequence[Run], measure: str) -> Table:
+    rows = []
+    for name in runs[0].lines:
+        by_column = (
+            [getattr(run.lines[name][column], measure) for run in runs] for column in COLUMNS
+        )
+        rows.append([name, *(f"{np.mean(values):.3f}" for values in by_column)])
+    return Table(["Detector", *COLUMNS], rows)
+
+
+def tabulate_accuracies(runs: Sequence[Run]) -> Table:
     rows = [
-        [str(first.number), first.claim, first.criterion]
-        + [run.findings[place].verdict_in_full for run in runs]
+        [name, *(f"{100 * run.accuracies[name]:.1f}" for run in runs)]
+        for name in runs[0].accuracies
+    ]
+    return Table(["Classifier", *(f"Seed {run.seed}" for run in runs)], rows)
+
+
+def tabulate_findings(runs: Sequence[Run]) -> Table:
+    rows = [
+        [first.claim, first.criterion, *(run.findings[place].verdict_in_full for run in runs)]
         for place, first in enumerate(runs[0].findings)
     ]
-    header = ["", "finding", "criterion", *(f"seed {run.seed}" for run in runs)]
-    return table(header, rows)
+    return Table(["Finding", "Criterion", *(f"Seed {run.seed}" for run in runs)], rows)
 
 
 def list_numbers(run: Run, *, with_figures: bool) -> str:
@@ -92,30 +133,3 @@ def list_numbers(run: Run, *, with_figures: bool) -> str:
         for finding in run.findings
     ]
     return f"Numbers of seed {run.seed}:\n\n" + "\n".join(lines)
-
-
-def tabulate_detectors(runs: Sequence[Run]) -> str:
-    rows = [
-        [name, *(summarize([run.lines[name][column] for run in runs]) for column in COLUMNS)]
-        for name in runs[0].lines
-    ]
-    return table(["detector", *COLUMNS], rows)
-
-
-def summarize(qualities: Sequence[Quality]) -> str:
-    aurocs = [quality.auroc for quality in qualities]
-    spread = f" ({min(aurocs):.3f} to {max(aurocs):.3f})" if len(aurocs) > 1 else ""
-    _, id_positive, ood_positive = np.mean(qualities, axis=0)
-    return f"{np.mean(aurocs):.3f}{spread} / {id_positive:.3f} / {ood_positive:.3f}"
-
-
-def describe_accuracies(runs: Sequence[Run]) -> str:
-    parts = [
-        f"{name} " + ", ".join(f"{run.accuracies[name]:.1%}" for run in runs)
-        for name in runs[0].accuracies
-    ]
-    return (
-        "Accuracy of these judges on the other half of the balanced samples, sources known: "
-        + "; ".join(parts)
-        + "."
-    )

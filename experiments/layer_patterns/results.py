@@ -9,7 +9,7 @@ from skood import PercentileBinarizer
 from skood.ensemble import LayerEnsembleDetector
 from skood.inspection import NeuronStatistics
 
-from .classifiers import judge_all
+from .classifiers import score_with_classifiers
 from .detectors import (
     Followed,
     Lines,
@@ -45,7 +45,7 @@ def compute(settings: Settings, seed: int) -> Results:
 
     experiment = run_network(settings, seed)
     report(f"network trained, accuracy {experiment.accuracy:.4f}")
-    patterns = experiment.transform(PercentileBinarizer(50, rule="rank"))
+    patterns = experiment.transform(PercentileBinarizer(percentile=50, rule="rank"))
     statistics = NeuronStatistics.from_activations(
         experiment.normal,
         experiment.labels,
@@ -57,8 +57,8 @@ def compute(settings: Settings, seed: int) -> Results:
     scores = score_all(fitted, experiment, patterns)
     samples = follow(fitted.progression["both"], patterns)
     report("test samples scored")
-    judged, accuracies = judge_all(samples, settings.widths, seed)
-    report("judges of the progression trained")
+    classified, accuracies = score_with_classifiers(samples, settings, seed)
+    report("classifiers of the progression trained")
     lines = {name: assess(part, experiment.is_correct) for name, part in scores.items()}
     return Results(
         experiment=experiment,
@@ -67,6 +67,6 @@ def compute(settings: Settings, seed: int) -> Results:
         clusters=fitted.clusters,
         scores=scores,
         samples=samples,
-        lines=lines | judged,
+        lines=lines | classified,
         accuracies=accuracies,
     )

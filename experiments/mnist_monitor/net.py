@@ -1,12 +1,16 @@
-"""The network that the MNIST benchmarks monitor."""
+"""The network that is monitored."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
-import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import nn
+
+from .._common.networks import train_epoch
+
+BATCH_SIZE = 128
 
 
 def small_vgg(n_classes: int = 10) -> nn.Sequential:
@@ -31,27 +35,21 @@ def small_vgg(n_classes: int = 10) -> nn.Sequential:
     )
 
 
-def train(net: nn.Module, X: np.ndarray, y: np.ndarray, *, epochs: int, seed: int) -> None:
+def train(net: nn.Module, X: NDArray, y: NDArray, *, epochs: int, seed: int) -> None:
     """Train by Adam with a learning rate that falls to zero."""
     torch.manual_seed(seed)
-    inputs, targets = torch.from_numpy(X), torch.from_numpy(y)
     optimizer = torch.optim.Adam(net.parameters(), lr=2e-3)
-    n_steps = epochs * -(-len(X) // 128)
+    n_steps = epochs * -(-len(X) // BATCH_SIZE)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, n_steps)
     net.train()
     for epoch in range(epochs):
-        for rows in torch.randperm(len(X)).split(128):
-            loss = nn.functional.cross_entropy(net(inputs[rows]), targets[rows])
-            optimizer.zero_grad()
-            loss.backward()
-            optimizer.step()
-            schedule.step()
-        print(f"epoch {epoch + 1} of {epochs}: loss of the last batch {loss.item():.4f}")
+        losses = train_epoch(net, optimizer, X, y, batch_size=BATCH_SIZE, after_step=schedule.step)
+        print(f"epoch {epoch + 1} of {epochs}: loss of the last batch {losses[-1]:.4f}")
     net.eval()
 
 
 def trained_net(
-    X: np.ndarray, y: np.ndarray, *, epochs: int, seed: int, weights: Path | None
+    X: NDArray, y: NDArray, *, epochs: int, seed: int, weights: Path | None
 ) -> nn.Module:
     """A trained net, read from the file ``weights`` where it exists, or else kept there."""
     torch.manual_seed(seed)

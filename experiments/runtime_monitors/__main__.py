@@ -4,8 +4,7 @@
 
 reads the image files in the folder that SKOOD_DATA names, and the published weights of the network
 in its folder ``models``; without these, or with ``--train``, a network of the same architecture
-is trained. The tables are printed and written to ``report.md`` in the folder ``--output``,
-with figures and the alarms as ``alarms.csv``.
+is trained. It writes the tables of the site, a report and figures, in a few minutes.
 
 The alarms are published in C.-H. Cheng, G. Nührenberg, H. Yasuoka, "Runtime monitoring neuron
 activation patterns", DATE 2019, arXiv:1809.06573, and Gaussians are compared with Hamming distances
@@ -17,24 +16,24 @@ from __future__ import annotations
 
 import argparse
 import time
-from pathlib import Path
 
 import matplotlib as mpl
 
 from skood import ActivationExtractor
 
+from .._common.arguments import find_folders, make_parser
 from .._common.image_sets import read_images
+from .._common.tables import write_tables
 from .alarms import count_all_alarms
 from .figures import draw_all
 from .groups import compare_groups
 from .net import MONITORED, get_net
-from .report import Results, save_alarms, write_report
+from .report import Results, describe, make_tables, write_report
 from .scores import compare_all, time_queries
-from .sets import Sizes, watch
+from .sets import QUICK, Sizes, watch
 
 mpl.use("Agg")
 
-QUICK = Sizes(n_train=6_000, n_test=2_000, n_outside=500, n_compared=100)
 N_TIMED = 1_000
 
 
@@ -62,26 +61,25 @@ def compute(arguments: argparse.Namespace, sizes: Sizes) -> Results:
 
 
 def parse_arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = make_parser("runtime_monitors", __doc__)
     parser.add_argument("--train", action="store_true", help="train the network anew")
     parser.add_argument("--epochs", type=int, default=5, help="of training")
-    parser.add_argument("--quick", action="store_true", help="use fewer images")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--output", type=Path, default=Path("experiments/output/runtime_monitors"))
     return parser.parse_args()
 
 
 def main() -> None:
     arguments = parse_arguments()
-    arguments.output.mkdir(parents=True, exist_ok=True)
+    output, folder = find_folders(arguments)
     sizes = QUICK if arguments.quick else Sizes()
     start = time.perf_counter()
     results = compute(arguments, sizes)
-    report = write_report(results, sizes, time.perf_counter() - start)
+    about, tables = describe(results, sizes), make_tables(results)
+    report = write_report(results, about.to_table(), tables, time.perf_counter() - start)
     print("\n" + report)
-    (arguments.output / "report.md").write_text(report)
-    save_alarms(results, arguments.output / "alarms.csv")
-    draw_all(results.alarms, results.shares, results.groups, arguments.output)
+    (output / "report.md").write_text(report, encoding="utf-8")
+    write_tables(folder, about, tables)
+    draw_all(results.alarms, results.shares, results.groups, output)
 
 
 if __name__ == "__main__":

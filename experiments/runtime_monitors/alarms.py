@@ -86,7 +86,7 @@ def count_alarms(is_alarm: IsAlarm, watched: Watched) -> Alarms:
 def boolean_monitor(watched: Watched, gamma: int, *steps: TransformerMixin) -> IsAlarm:
     """The published monitor: the pattern is not within Hamming distance gamma of a stored one."""
     monitor = make_pipeline(
-        *steps, PercentileBinarizer(rule="zero"), HammingNAPDetector(tau=gamma, store="correct")
+        *steps, PercentileBinarizer(rule="zero"), HammingNAPDetector(tau=gamma, group_by="correct")
     ).fit(watched.train, watched.y_train)
     return lambda A: monitor.predict(A) == -1
 

@@ -8,6 +8,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.figure import Figure
 
+from .._common.figures import save_figures
 from .alarms import GAMMAS, AlarmTable
 from .groups import DIVERGENCE, MEAN_SCORE, STRANGERS, Groups
 from .scores import Shares
@@ -23,9 +24,7 @@ def draw_all(alarms: AlarmTable, shares: dict[str, Shares], groups: Groups, fold
         "differing_values": draw_shares(shares),
         "groups": draw_groups(groups),
     }
-    for name, figure in figures.items():
-        figure.savefig(folder / f"{name}.png", dpi=110)
-        plt.close(figure)
+    save_figures(figures, folder)
 
 
 def draw_alarms(alarms: AlarmTable) -> Figure:

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from skood import Activations
 from skood.detectors import GaussianActivationDetector
 
+from .._common.networks import predicted_classes
 from .._common.quality import BySet, compare
 from .net import MONITORED
 from .sets import Watched
@@ -19,7 +20,7 @@ STRANGERS = (0, 1, 2, 3, 5, 10, 15, 25, 50)
 """How many of the 50 samples of a group are from outside."""
 N_GROUPS = 20
 """Groups drawn for each predicted class."""
-CONTAMINATION = 0.05
+FALSE_ALARM_RATE = 0.05
 DIVERGENCE, MEAN_SCORE = "divergence", "mean score"
 DIGITS = "test digits"
 
@@ -38,7 +39,7 @@ class Groups:
 
 
 def compare_groups(watched: Watched, seed: int) -> Groups:
-    """Half of the test digits tells what is usual; groups are drawn from the other half."""
+    """Half of the test digits show what is usual; groups are drawn from the other half."""
     watched = watched.select(MONITORED)
     detector = GaussianActivationDetector().fit(*watched.learnt)
     middle = len(watched.test) // 2
@@ -46,7 +47,7 @@ def compare_groups(watched: Watched, seed: int) -> Groups:
     pure = {size: measure_pure(detector, digits, watched.outside, size, seed) for size in SIZES}
     largest = max(SIZES)
     thresholds = {
-        measure: np.quantile(values, CONTAMINATION)
+        measure: np.quantile(values, FALSE_ALARM_RATE)
         for measure, values in measure_groups(detector, usual, usual, 0, largest, seed).items()
     }
     return Groups(
@@ -108,9 +109,10 @@ def measure_groups(
     """Groups of one predicted class each; classes that have too few images are left out."""
     rng = np.random.default_rng(seed)
     measured: dict[str, list[float]] = {DIVERGENCE: [], MEAN_SCORE: []}
-    for label in np.unique(digits.predictions):
-        known = np.flatnonzero(digits.predictions == label)
-        foreign = np.flatnonzero(strangers.predictions == label)
+    predicted, predicted_strangers = predicted_classes(digits), predicted_classes(strangers)
+    for label in np.unique(predicted):
+        known = np.flatnonzero(predicted == label)
+        foreign = np.flatnonzero(predicted_strangers == label)
         if len(known) < size - n_strangers or len(foreign) < n_strangers:
             continue
         for _ in range(N_GROUPS):

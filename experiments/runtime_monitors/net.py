@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from .._common.images import DATA
+from .._common.networks import train_epoch
 
 WEIGHTS = DATA / "models" / "mnist_cnn_kit.pt"
 """Published weights of this architecture, with which the published alarms were counted."""
@@ -59,14 +60,7 @@ def get_net(X: NDArray, y: NDArray, *, train_anew: bool, epochs: int, seed: int)
 
 
 def train(module: nn.Module, X: NDArray, y: NDArray, epochs: int) -> None:
-    inputs, targets = torch.from_numpy(X), torch.from_numpy(y)
     optimizer = torch.optim.Adam(module.parameters(), lr=0.001)
     for epoch in range(epochs):
-        losses = []
-        for rows in torch.randperm(len(X)).split(64):
-            loss = nn.functional.cross_entropy(module(inputs[rows]), targets[rows])
-            optimizer.zero_grad()
-            loss.backward()
-            optimizer.step()
-            losses.append(loss.item())
+        losses = train_epoch(module, optimizer, X, y, batch_size=64)
         print(f"epoch {epoch + 1} of {epochs}: mean loss {np.mean(losses):.4f}", flush=True)

@@ -1,21 +1,15 @@
-"""The report of the run-time monitor experiment: Markdown, and the alarms as a table of values."""
+"""The report of the run-time monitor experiment, and its tables."""
 
 from __future__ import annotations
 
-import csv
+from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
-import sklearn
-import torch
 
-import skood
-
-from .._common.markdown import list_lines, table
-from .._common.quality import BySet, cell
-from .._common.timing import format_time
-from .alarms import GAMMAS, AlarmTable
+from .._common.quality import BySet
+from .._common.tables import Measured, Table
+from .alarms import AlarmTable
 from .groups import SIZES as GROUP_SIZES
 from .groups import STRANGERS, Groups
 from .net import Net
@@ -37,77 +31,81 @@ class Results:
     seconds: dict[str, tuple[float, float]]
 
 
-def write_report(results: Results, sizes: Sizes, seconds: float) -> str:
-    parts = [
-        "# Run-time monitors on MNIST",
-        describe(results, sizes, seconds),
-        "## Alarms",
-        "In percent: test digits with an alarm; alarms that are about a misclassified digit; "
-        "misclassified digits with an alarm (their number in brackets); other images with one.",
-        tabulate_alarms(results),
-        compare_with_published(results),
-        "## Values that differ",
-        "Share of the values of a layer that are not equal to those of the nearest of "
-        f"{sizes.n_compared} training digits of the predicted class, in percent: median "
-        "(5th to 95th percentile).",
-        tabulate_shares(results.shares),
-        "## Scores",
-        "FPR95 / AUROC in percent; FPR95 is the share of the other samples accepted where 95 % "
-        "of the digits are. In the column of misclassified digits, the right ones are the "
-        "in-distribution. Hamming distances of patterns break ties by how common the "
-        "nearest pattern was.",
-        tabulate_quality(results.quality),
-        "## Groups of one predicted class",
-        "FPR95 / AUROC in percent: groups of test digits against groups of other images.",
-        tabulate_quality(results.groups.quality),
-        f"Divergences of groups of {max(GROUP_SIZES)}, in nats: "
-        f"{list_divergences(results.groups)}.",
-        f"Share of groups of {max(GROUP_SIZES)} that are noticed, in percent, by the number of "
-        "images from outside in them. The threshold rejects 5 % of the groups of the half of the "
-        "test digits that is not drawn from.",
-        tabulate_noticed(results.groups),
-        "## Time",
-        tabulate_seconds(results.seconds),
-    ]
+def make_tables(results: Results) -> dict[str, Table]:
+    return {
+        "alarms": tabulate_alarms(results),
+        "published": compare_with_published(results),
+        "shares": tabulate_shares(results.shares),
+        "fpr95": tabulate(results.quality, "fpr95", "Score"),
+        "auroc": tabulate(results.quality, "auroc", "Score"),
+        "divergences": tabulate_divergences(results.groups),
+        "groups": tabulate(results.groups.quality, "auroc", "Groups"),
+        "noticed": tabulate_noticed(results.groups),
+        "seconds": tabulate_seconds(results.seconds),
+    }
+
+
+def write_report(
+    results: Results, about: Table, tables: Mapping[str, Table], seconds: float
+) -> str:
+    titles = {
+        "alarms": "Alarms, in percent: test digits with an alarm; alarms that are about a "
+        "misclassified digit; misclassified digits with an alarm; other images with one.",
+        "published": "The published figures beside the first monitor's. "
+        + explain_difference(results),
+        "shares": "Share of the values of a layer that are not equal to those of the nearest "
+        "training digit of the predicted class, in percent: median.",
+        "fpr95": "FPR95 in percent: the share of the other samples accepted where 95 % of the "
+        "digits are. In the column of misclassified digits, the right ones are the "
+        "in-distribution. Hamming distances of patterns break ties by how common the nearest "
+        "pattern was.",
+        "auroc": "AUROC in percent, of the same.",
+        "divergences": f"Divergences of groups of {max(GROUP_SIZES)} with one predicted class, in "
+        "nats.",
+        "groups": "AUROC in percent: groups of test digits against groups of other images.",
+        "noticed": f"Share of groups of {max(GROUP_SIZES)} that are noticed, in percent, by the "
+        "number of images from outside in them. The threshold rejects 5 % of the groups of the "
+        "half of the test digits that is not drawn from.",
+        "seconds": "Milliseconds for `predict`.",
+    }
+    parts = ["# Run-time monitors on MNIST", about.to_markdown(), f"{seconds:.0f} s in all."]
+    for name, table in tables.items():
+        parts += [titles[name], table.to_markdown()]
     return "\n\n".join(parts) + "\n"
 
 
-def describe(results: Results, sizes: Sizes, seconds: float) -> str:
-    watched = results.watched
-    is_wrong, is_learnt = watched.is_wrong, watched.is_learnt
-    return list_lines(
-        [
-            f"Network: two convolutions and four linear layers, {results.net.origin}. The 40 units "
-            "after the ReLU of the third linear layer are watched.",
-            f"It classifies {is_learnt.mean():.2%} of {len(is_learnt):,} training digits right, "
-            f"which the monitors learn from, and {1 - is_wrong.mean():.2%} of {len(is_wrong):,} "
-            f"test digits: {is_wrong.sum()} are misclassified.",
-            f"Other images: up to {sizes.n_outside:,} of each kind.",
-            f"skood {skood.__version__}, torch {torch.__version__}, scikit-learn "
-            f"{sklearn.__version__}, NumPy {np.__version__}; {seconds:.0f} s in all.",
-        ]
+def describe(results: Results, sizes: Sizes) -> Measured:
+    is_wrong, is_learnt = results.watched.is_wrong, results.watched.is_learnt
+    return Measured(
+        data="MNIST; Fashion-MNIST, KMNIST, notMNIST, uniform noise and drawn triangles",
+        samples=f"learnt from: the {is_learnt.mean():.2%} of {len(is_learnt):,} training digits "
+        f"that are classified right; test {len(is_wrong):,} digits, of which {is_wrong.sum()} are "
+        f"misclassified, and up to {sizes.n_outside:,} images of each other kind; "
+        f"{sizes.n_compared} training digits of each class that real values are compared with",
+        settings=f"two convolutions and four linear layers, {results.net.origin}; watched are the "
+        "40 units after the ReLU of the third linear layer",
     )
 
 
-def tabulate_alarms(results: Results) -> str:
-    header = ["monitor", "gamma", "alarms", "misclassified", "caught", *results.watched.outside]
+def tabulate_alarms(results: Results) -> Table:
     rows = [
         [
             name,
             str(gamma),
             f"{100 * found.rate:.2f}",
-            f"{100 * found.precision:.2f}",
-            f"{100 * found.recall:.2f} ({found.n_caught})",
+            f"{100 * found.precision:.2f}" if found.is_alarm.any() else "",
+            f"{100 * found.recall:.2f}",
             *(f"{100 * rate:.1f}" for rate in found.outside.values()),
         ]
         for name, by_gamma in results.alarms.items()
         for gamma, found in by_gamma.items()
     ]
-    return table(header, rows)
+    header = ["Monitor", "Gamma", "Alarms", "Misclassified", "Caught", *results.watched.outside]
+    return Table(header, rows)
 
 
-def compare_with_published(results: Results) -> str:
-    """The published table beside the first monitor's, and what explains a difference."""
+def compare_with_published(results: Results) -> Table:
+    """The published table beside the first monitor's."""
     by_gamma = next(iter(results.alarms.values()))
     rows = [
         [
@@ -118,8 +116,8 @@ def compare_with_published(results: Results) -> str:
         ]
         for gamma, values in PUBLISHED.items()
     ]
-    header = ["gamma", "published alarms", "misclassified", "alarms here", "misclassified here"]
-    return f"{table(header, rows)}\n\n{explain_difference(results)}"
+    header = ["Gamma", "Alarms, published", "Misclassified, published", "Alarms", "Misclassified"]
+    return Table(header, rows)
 
 
 def explain_difference(results: Results) -> str:
@@ -138,47 +136,39 @@ def explain_difference(results: Results) -> str:
     )
 
 
-def tabulate_shares(shares: dict[str, Shares]) -> str:
-    rows = []
-    for layer, by_set in shares.items():
-        quantiles = [100 * np.quantile(found, [0.5, 0.05, 0.95]) for found in by_set.values()]
-        rows.append([layer, *(f"{m:.1f} ({low:.1f} to {high:.1f})" for m, low, high in quantiles)])
-    return table(["layer", *next(iter(shares.values()))], rows)
-
-
-def tabulate_quality(quality: dict[str, BySet]) -> str:
-    rows = [[name, *map(cell, by_set.values())] for name, by_set in quality.items()]
-    return table(["", *next(iter(quality.values()))], rows)
-
-
-def list_divergences(groups: Groups) -> str:
-    return "; ".join(
-        f"{name} {np.median(found):.1f} ({found.min():.1f} to {found.max():.1f})"
-        for name, found in groups.divergences.items()
-    )
-
-
-def tabulate_noticed(groups: Groups) -> str:
+def tabulate_shares(shares: dict[str, Shares]) -> Table:
     rows = [
-        [f"{measure}, {name}", *(f"{100 * rate:.0f}" for rate in rates)]
+        [layer, *(f"{100 * np.median(found):.1f}" for found in by_set.values())]
+        for layer, by_set in shares.items()
+    ]
+    return Table(["Layer", *next(iter(shares.values()))], rows)
+
+
+def tabulate(quality: Mapping[str, BySet], measure: str, first: str) -> Table:
+    rows = [
+        [name, *(f"{getattr(value, measure):.1f}" for value in by_set.values())]
+        for name, by_set in quality.items()
+    ]
+    return Table([first, *next(iter(quality.values()))], rows)
+
+
+def tabulate_divergences(groups: Groups) -> Table:
+    rows = [
+        [name, *(f"{value:.1f}" for value in (np.median(found), found.min(), found.max()))]
+        for name, found in groups.divergences.items()
+    ]
+    return Table(["Groups of", "Median", "Lowest", "Highest"], rows)
+
+
+def tabulate_noticed(groups: Groups) -> Table:
+    rows = [
+        [measure, name, *(f"{100 * rate:.0f}" for rate in rates)]
         for measure, by_set in groups.noticed.items()
         for name, rates in by_set.items()
     ]
-    return table(["", *map(str, STRANGERS)], rows)
+    return Table(["Measure", "Images from outside", *map(str, STRANGERS)], rows)
 
 
-def tabulate_seconds(seconds: dict[str, tuple[float, float]]) -> str:
-    rows = [[name, *map(format_time, times)] for name, times in seconds.items()]
-    return table(["predict", "a batch of 1,000", "one image"], rows)
-
-
-def save_alarms(results: Results, file: Path) -> None:
-    with file.open("w", newline="") as target:
-        writer = csv.writer(target)
-        measures = ("rate", "precision", "recall", "n_caught")
-        writer.writerow(["monitor", "gamma", *measures, *results.watched.outside])
-        for name, by_gamma in results.alarms.items():
-            for gamma in GAMMAS:
-                found = by_gamma[gamma]
-                values = (getattr(found, measure) for measure in measures)
-                writer.writerow([name, gamma, *values, *found.outside.values()])
+def tabulate_seconds(seconds: dict[str, tuple[float, float]]) -> Table:
+    rows = [[name, *(f"{1e3 * time:.3g}" for time in times)] for name, times in seconds.items()]
+    return Table(["Step", "1,000 images, ms", "One image, ms"], rows)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -57,7 +59,7 @@ class EqualityDetector(BaseEstimator):
 
 def boolean_scores(*steps: BaseEstimator) -> Any:
     return make_pipeline(
-        *steps, PercentileBinarizer(rule="zero"), HammingNAPDetector(store="correct")
+        *steps, PercentileBinarizer(rule="zero"), HammingNAPDetector(group_by="correct")
     )
 
 
@@ -68,26 +70,26 @@ def compare_all(watched: Watched, n_compared: int) -> tuple[dict[str, BySet], di
     rectified = watched.convert(lambda A: flatten_maps(A, rectified=True))
     layers = {"maps before the ReLU": maps, "maps after the ReLU": rectified, "40 units": units}
     selector = NeuronSelector(threshold=PUBLISHED_OMISSION, by_prediction=True)
-    quality = {"largest softmax output": judge(MaxSoftmaxDetector(), units)}
+    quality = {"MSP": evaluate(MaxSoftmaxDetector(), units)}
     shares = {}
     for name, layer in layers.items():
         equality = EqualityDetector(n_compared)
-        quality[f"Hamming, real values, {name}"] = judge(equality, layer)
+        quality[f"Hamming, real values, {name}"] = evaluate(equality, layer)
         shares[name] = find_shares(equality, layer)
     # A value is above 0 before the ReLU where it is so after it: the patterns are the same.
-    quality["Hamming, patterns, maps"] = judge(boolean_scores(), maps)
-    quality["Hamming, patterns, 40 units"] = judge(boolean_scores(), units)
-    quality["Hamming, patterns, units of the class"] = judge(boolean_scores(selector), units)
+    quality["Hamming, patterns, maps"] = evaluate(boolean_scores(), maps)
+    quality["Hamming, patterns, 40 units"] = evaluate(boolean_scores(), units)
+    quality["Hamming, patterns, units of the class"] = evaluate(boolean_scores(selector), units)
     for name, layer in layers.items():
-        quality[f"Gaussians, {name}"] = judge(GaussianActivationDetector(), layer)
+        quality[f"Gaussians, {name}"] = evaluate(GaussianActivationDetector(), layer)
     for intervals in ("levels", "minmax", "quantile"):
         detector = ActivationIntervalDetector(intervals=intervals)
-        quality[f"intervals, {intervals}, 40 units"] = judge(detector, units)
+        quality[f"intervals, {intervals}, 40 units"] = evaluate(detector, units)
     return quality, shares
 
 
-def judge(detector: Any, watched: Watched) -> BySet:
-    """How well it tells right digits from wrong ones, and all digits from each other kind."""
+def evaluate(detector: Any, watched: Watched) -> BySet:
+    """How well it separates right digits from wrong ones, and all digits from each other kind."""
     detector.fit(*watched.learnt)
     test, is_wrong = detector.score_samples(watched.test), watched.is_wrong
     quality: dict[str, Quality] = {MISCLASSIFIED: compare(test[~is_wrong], test[is_wrong])}
@@ -109,15 +111,13 @@ def time_queries(net: Any, images: NDArray, watched: Watched) -> dict[str, tuple
         "Gaussians": GaussianActivationDetector(),
         "intervals, levels": ActivationIntervalDetector(intervals="levels"),
     }
+    for monitor in monitors.values():
+        monitor.fit(*units.learnt)
     seconds = []
-    for batch, asked, repetitions in (
-        (images, units.test[: len(images)], 5),
-        (images[:1], units.test[:1], 50),
-    ):
-        tasks = {"network": lambda batch=batch: net.transform(batch)}
-        for name, monitor in monitors.items():
-            monitor.fit(*units.learnt)
-            tasks[name] = lambda monitor=monitor, asked=asked: monitor.predict(asked)
+    for n_images, repetitions in ((len(images), 5), (1, 50)):
+        A = units.test[:n_images]
+        tasks: dict[str, Callable[[], Any]] = {"network": partial(net.transform, images[:n_images])}
+        tasks |= {name: partial(monitor.predict, A) for name, monitor in monitors.items()}
         timings = Timings(tasks, repetitions)
         seconds.append({name: timings.seconds(name) for name in timings.names})
     return {name: (seconds[0][name], seconds[1][name]) for name in seconds[0]}

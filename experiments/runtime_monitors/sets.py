@@ -14,12 +14,13 @@ from skood.datasets import make_noise, make_triangles
 
 from .._common.image_sets import read_images
 from .._common.images import draw_rows
+from .._common.networks import predicted_classes
 from .net import MAPS, MONITORED, Net
 
-IMAGES: dict[str, tuple[str, ...]] = {
+IMAGES: dict[str, tuple[str, str]] = {
     "Fashion-MNIST": ("fashion_mnist", "test"),
-    "KMNIST": ("kmnist",),
-    "notMNIST": ("notmnist",),
+    "KMNIST": ("kmnist", "all"),
+    "notMNIST": ("notmnist", "all"),
 }
 """What ``read_images`` takes for each set."""
 NOISE, TRIANGLES = "uniform noise", "triangles"
@@ -35,6 +36,9 @@ class Sizes(NamedTuple):
     """Training digits of each class that real values are compared with, one by one."""
 
 
+QUICK = Sizes(n_train=3_000, n_test=1_000, n_outside=200, n_compared=20)
+
+
 @dataclass(frozen=True)
 class Watched:
     """One or more layers of a network, for each set of images."""
@@ -48,7 +52,7 @@ class Watched:
     @property
     def is_wrong(self) -> NDArray[np.bool_]:
         """Which of the test digits the network misclassifies."""
-        return self.test.predictions != self.y_test
+        return np.not_equal(predicted_classes(self.test), self.y_test)
 
     @property
     def learnt(self) -> tuple[Activations, NDArray[np.int64]]:
@@ -58,7 +62,7 @@ class Watched:
     @property
     def is_learnt(self) -> NDArray[np.bool_]:
         """Which of the training digits it classifies right."""
-        return self.train.predictions == self.y_train
+        return np.equal(predicted_classes(self.train), self.y_train)
 
     def select(self, layer: str) -> Watched:
         return self.convert(lambda A: A[[layer]])

@@ -23,7 +23,7 @@ _COARSE_ROUNDING = 4e-3
 def prediction_confidence(X: Activations | ArrayLike) -> NDArray[np.float64]:
     """Largest softmax probability of each sample: the confidence of the prediction.
 
-    Computed in double precision, whatever the precision of the logits.
+    Computed in double precision, for logits of any precision.
 
     Parameters
     ----------

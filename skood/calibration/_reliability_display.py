@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -81,7 +81,7 @@ class ReliabilityDisplay:
         name: str | None = None,
         ax: Axes | None = None,
         **bar_kw: Any,
-    ) -> ReliabilityDisplay:
+    ) -> Self:
         """Draw the accuracy of a network's predictions by their confidence.
 
         Parameters
@@ -128,7 +128,7 @@ class ReliabilityDisplay:
         name: str | None = None,
         ax: Axes | None = None,
         **bar_kw: Any,
-    ) -> ReliabilityDisplay:
+    ) -> Self:
         """Draw the accuracy of predictions by their confidence.
 
         Parameters
@@ -159,9 +159,7 @@ class ReliabilityDisplay:
         bins = calibration_bins(correct, confidence, n_bins=n_bins)
         return cls(bins=bins, name=name).plot(ax, **bar_kw)
 
-    def plot(
-        self, ax: Axes | None = None, *, name: str | None = None, **bar_kw: Any
-    ) -> ReliabilityDisplay:
+    def plot(self, ax: Axes | None = None, *, name: str | None = None, **bar_kw: Any) -> Self:
         """Draw the bars.
 
         Parameters

@@ -8,26 +8,23 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.optimize import brentq
 from scipy.special import logsumexp, softmax
-from sklearn.base import BaseEstimator, TransformerMixin
+from sklearn.base import BaseEstimator
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import Tags
 from sklearn.utils.validation import check_is_fitted
 
 from .._classes import check_class_labels, class_columns
+from .._estimator_checks import THREE_LABELS, failed_label_checks
 from .._fit_context import fit_context
 from .._marks import in_distribution_rows, take_rows
-from .._sklearn import available_if, check_feature_names_in
+from .._output import ActivationsOutputMixin
 from .._validation import check_activations
 from .._warnings import warn_user
 from ..activations import Activations
 from ._confidence import logits_of
 
 
-def _fitted_on_array(estimator: TemperatureScaler) -> bool:
-    return not hasattr(estimator, "layer_shapes_")
-
-
-class TemperatureScaler(TransformerMixin, BaseEstimator):
+class TemperatureScaler(ActivationsOutputMixin, BaseEstimator):
     """Divide the logits by the temperature that makes confidences fit the labels.
 
     A network is often more confident than it is accurate. One number corrects most of it [1]_: the
@@ -196,29 +193,13 @@ class TemperatureScaler(TransformerMixin, BaseEstimator):
         logits = np.asarray(checked, dtype=np.float64)
         return Activations({"logits": logits}, logits=logits, classes=classes)
 
-    # `set_output` wraps whatever has feature names in a data frame, Activations too.
-    @available_if(_fitted_on_array)
-    def get_feature_names_out(self, input_features: ArrayLike | None = None) -> NDArray[np.object_]:
-        """Return the names of the features that ``transform`` gives for an array.
-
-        Parameters
-        ----------
-        input_features : array-like of str, default=None
-            Names of the input features; by default those seen in ``fit``.
-
-        Returns
-        -------
-        feature_names_out : ndarray of str
-            The names: those of the input.
-        """
-        check_is_fitted(self)
-        names: NDArray[np.object_] = check_feature_names_in(self, input_features)
-        return names
-
     def __sklearn_tags__(self) -> Tags:
         tags = super().__sklearn_tags__()
         tags.target_tags.required = True
         return tags
+
+    def _expected_failed_checks(self) -> dict[str, str]:
+        return failed_label_checks(THREE_LABELS)
 
 
 def _excess(logits: NDArray[np.float64], columns: NDArray[np.intp]) -> NDArray[np.float64]:

@@ -1,4 +1,4 @@
-"""What the readers of image files hand on."""
+"""What the readers of image files hand on, and what the public functions return."""
 
 from typing import TypeAlias
 
@@ -10,3 +10,6 @@ Images: TypeAlias = NDArray[np.uint8] | NDArray[np.float32]
 
 Labels: TypeAlias = NDArray[np.int64]
 """Shape (n_samples,)."""
+
+ImagesAndTarget: TypeAlias = tuple[NDArray[np.float32], NDArray[np.int64]]
+"""Images as above and float32, and the class of each."""

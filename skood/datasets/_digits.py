@@ -1,5 +1,7 @@
 """Scikit-learn's digits with some classes held out."""
 
+from typing import Literal, overload
+
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn.datasets import load_digits
@@ -7,6 +9,19 @@ from sklearn.utils import Bunch
 
 from .._marks import OOD_LABEL
 from .._sklearn import validate_params
+from ._arrays import ImagesAndTarget
+
+
+@overload
+def load_digits_ood(held_out: ArrayLike = ..., *, return_X_y: Literal[False] = ...) -> Bunch: ...
+
+
+@overload
+def load_digits_ood(held_out: ArrayLike = ..., *, return_X_y: Literal[True]) -> ImagesAndTarget: ...
+
+
+@overload
+def load_digits_ood(held_out: ArrayLike = ..., *, return_X_y: bool) -> Bunch | ImagesAndTarget: ...
 
 
 @validate_params(
@@ -15,7 +30,7 @@ from .._sklearn import validate_params
 )
 def load_digits_ood(
     held_out: ArrayLike = (1, 5), *, return_X_y: bool = False
-) -> Bunch | tuple[NDArray[np.float32], NDArray[np.int64]]:
+) -> Bunch | ImagesAndTarget:
     """Load scikit-learn's digits with some digits marked as out-of-distribution.
 
     The held-out digits look like the others and yet belong to no class that a network trained
@@ -25,7 +40,7 @@ def load_digits_ood(
     Samples total                                       1797
     Shape of a sample                              (1, 8, 8)
     Features                         float32, from 0 to 1
-    Classes             10 digits, less those held out
+    Classes             10 digits without those held out
     =================   ====================================
 
     Parameters

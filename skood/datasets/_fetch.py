@@ -10,13 +10,12 @@ from numpy.typing import NDArray
 from sklearn.utils import Bunch
 
 from .._sklearn import Interval, StrOptions, validate_params
-from ._arrays import Images, Labels
+from ._arrays import Images, ImagesAndTarget, Labels
 from ._docstring import describe
 from ._files import Found, find_files, resolve_data_home
 from ._originals import ORIGINALS, Original
 
 PathName: TypeAlias = str | os.PathLike[str]
-ImagesAndTarget: TypeAlias = tuple[NDArray[np.float32], NDArray[np.int64]]
 
 
 class Fetcher(Protocol):
@@ -43,6 +42,16 @@ class Fetcher(Protocol):
         download_if_missing: bool = ...,
         return_X_y: Literal[True],
     ) -> ImagesAndTarget: ...
+
+    @overload
+    def __call__(
+        self,
+        *,
+        subset: str = ...,
+        data_home: PathName | None = ...,
+        download_if_missing: bool = ...,
+        return_X_y: bool,
+    ) -> Bunch | ImagesAndTarget: ...
 
 
 class ResizingFetcher(Protocol):
@@ -71,6 +80,17 @@ class ResizingFetcher(Protocol):
         download_if_missing: bool = ...,
         return_X_y: Literal[True],
     ) -> ImagesAndTarget: ...
+
+    @overload
+    def __call__(
+        self,
+        *,
+        subset: str = ...,
+        image_size: int = ...,
+        data_home: PathName | None = ...,
+        download_if_missing: bool = ...,
+        return_X_y: bool,
+    ) -> Bunch | ImagesAndTarget: ...
 
 
 def _make_fetcher(dataset: str) -> Fetcher:
@@ -110,15 +130,14 @@ def _publish(fetch: Callable[..., Any], dataset: str) -> Callable[..., Any]:
     """Give a function its public name, its docstring and the validation of its parameters."""
     fetch.__name__ = fetch.__qualname__ = f"fetch_{dataset}"
     fetch.__doc__ = describe(dataset)
-    constraints = {
+    constraints: dict[str, Any] = {
         "subset": [StrOptions({*ORIGINALS[dataset].subsets, "all"})],
-        "image_size": [Interval(Integral, 1, None, closed="left")],
         "data_home": [str, os.PathLike, None],
         "download_if_missing": ["boolean"],
         "return_X_y": ["boolean"],
     }
-    if not ORIGINALS[dataset].resizing:
-        del constraints["image_size"]
+    if ORIGINALS[dataset].resizing:
+        constraints["image_size"] = [Interval(Integral, 1, None, closed="left")]
     return validate_params(constraints, prefer_skip_nested_validation=True)(fetch)
 
 

@@ -17,26 +17,28 @@ Shape = tuple[int, ...]
 _BLOB_WIDTH = 1.5
 
 
-def _uniform(shape: Shape, rng: RandomState) -> NDArray:
+def _uniform(shape: Shape, rng: RandomState) -> NDArray[np.number]:
     return rng.uniform(size=shape)
 
 
-def _gaussian(shape: Shape, rng: RandomState) -> NDArray:
+def _gaussian(shape: Shape, rng: RandomState) -> NDArray[np.number]:
     return rng.normal(loc=0.5, size=shape).clip(0, 1)
 
 
-def _salt_and_pepper(shape: Shape, rng: RandomState) -> NDArray:
+def _salt_and_pepper(shape: Shape, rng: RandomState) -> NDArray[np.number]:
     return rng.randint(2, size=shape)
 
 
-def _constant(shape: Shape, rng: RandomState) -> NDArray:
+def _constant(shape: Shape, rng: RandomState) -> NDArray[np.number]:
     grey = rng.uniform(size=(shape[0],) + (1,) * (len(shape) - 1))
     return np.broadcast_to(grey, shape)
 
 
-def _blobs(shape: Shape, rng: RandomState) -> NDArray:
+def _blobs(shape: Shape, rng: RandomState) -> NDArray[np.number]:
     spatial = tuple(range(1, len(shape)))[-2:]
-    smooth = gaussian_filter(rng.uniform(size=shape), _BLOB_WIDTH, axes=spatial)
+    smooth: NDArray[np.floating] = gaussian_filter(
+        rng.uniform(size=shape), _BLOB_WIDTH, axes=spatial
+    )
     within_sample = tuple(range(1, len(shape)))
     smooth -= smooth.min(axis=within_sample, keepdims=True)
     peak = smooth.max(axis=within_sample, keepdims=True)
@@ -44,7 +46,7 @@ def _blobs(shape: Shape, rng: RandomState) -> NDArray:
     return smooth / np.where(peak > 0, peak, 1)
 
 
-_KINDS: dict[str, Callable[[Shape, RandomState], NDArray]] = {
+_KINDS: dict[str, Callable[[Shape, RandomState], NDArray[np.number]]] = {
     "blobs": _blobs,
     "constant": _constant,
     "gaussian": _gaussian,

@@ -78,7 +78,7 @@ def make_triangles(
 
 def _draw_corners(
     n_samples: int, height: int, width: int, rng: RandomState
-) -> tuple[NDArray, NDArray]:
+) -> tuple[NDArray[np.floating], NDArray[np.floating]]:
     """Corners as rows and columns in pixels, (n_samples, 3, 2), and widths of the pen."""
     side = min(height, width)
     turn = rng.uniform(2 * np.pi, size=(n_samples, 1))
@@ -91,7 +91,9 @@ def _draw_corners(
     return corners, pen
 
 
-def _distance_to_outline(corners: NDArray, height: int, width: int) -> NDArray:
+def _distance_to_outline(
+    corners: NDArray[np.floating], height: int, width: int
+) -> NDArray[np.floating]:
     """Of every pixel to the nearest of the three sides, (n_samples, height, width)."""
     pixels = np.moveaxis(np.mgrid[:height, :width], 0, -1)
     distance = np.full((len(corners), height, width), np.inf)

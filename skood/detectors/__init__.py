@@ -4,17 +4,20 @@ from ._activation_interval import ActivationIntervalDetector
 from ._base import BaseDetector, BaseOneClassDetector
 from ._cluster_distance import ClusterDistanceDetector as ClusterDistanceDetector
 from ._core import COREDetector
-from ._entropy import EntropyDetector, GENDetector
+from ._energy import EnergyDetector
+from ._entropy import EntropyDetector
 from ._fdbd import FDBDDetector
 from ._gaussian_activation import GaussianActivationDetector
+from ._gen import GENDetector
 from ._grad_norm import GradNormDetector
 from ._gram import GramDetector
 from ._group_progression import GroupProgressionDetector as GroupProgressionDetector
 from ._hamming import HammingNAPDetector as HammingNAPDetector
 from ._kl_matching import KLMatchingDetector
 from ._knn import KNNDetector
-from ._logits import EnergyDetector, MaxLogitDetector, MaxSoftmaxDetector
 from ._mahalanobis import MahalanobisDetector
+from ._max_logit import MaxLogitDetector
+from ._max_softmax import MaxSoftmaxDetector
 from ._mc_dropout import MCDropoutDetector
 from ._nac import NACDetector
 from ._nci import NCIDetector

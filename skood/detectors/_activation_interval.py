@@ -1,13 +1,18 @@
 """Units that leave the intervals in which they were during training."""
 
+from __future__ import annotations
+
 from numbers import Real
 
 import numpy as np
+from numpy.typing import NDArray
 
 from .._batches import row_batches
-from .._classes import check_class_labels, find_classes, lookup_classes
-from .._fit_context import fit_context
+from .._classes import GROUP_BY, find_classes
+from .._estimator_checks import LEFT_OUT, failed_outlier_checks
 from .._sklearn import Interval, StrOptions
+from .._values import Floats
+from ..activations import Activations
 from ._base import BaseOneClassDetector
 
 _N_LEVELS = 4
@@ -29,9 +34,6 @@ class ActivationIntervalDetector(BaseOneClassDetector):
     quantile : float in [0, 0.5), default=0.01
         With ``intervals="quantile"``, the share of training values below the interval, and
         of those above.
-    group_by : {"prediction", "label"}, default="prediction"
-        Class that a training sample counts for: the one that the network predicted, or the one
-        that ``y`` tells. Samples are always scored under their predicted class.
     false_alarm_rate : float in (0, 0.5], default=0.05
         Share of the in-distribution training samples that the threshold rejects, each scored with
         itself left out. At most this share, because many scores are equal.
@@ -41,27 +43,15 @@ class ActivationIntervalDetector(BaseOneClassDetector):
     lower_ : ndarray of shape (n_classes, `n_features_in_`)
         Lower ends of the intervals, which belong to them. Not with ``intervals="levels"``.
     upper_ : ndarray of shape (n_classes, `n_features_in_`)
-        Their upper ends, likewise.
+        Upper ends, which belong to them too.
     level_counts_ : ndarray of shape (n_classes, `n_features_in_`, 4)
         With ``intervals="levels"``: number of training samples in each level.
     unit_maxima_ : ndarray of shape (`n_features_in_`,)
         With ``intervals="levels"``: largest training activation of each unit, or 0.
     class_labels_ : ndarray of shape (n_classes,)
         The classes, ascending; one class 0 where ``fit`` saw no predictions.
-    training_rows_ : ndarray of shape (n_in_distribution_samples,)
-        Rows of ``X`` in ``fit`` that were learnt from: those not marked -1.
     training_scores_ : ndarray of shape (n_in_distribution_samples,)
         Their scores, each with itself left out.
-    offset_ : float
-        Threshold on ``score_samples``.
-    n_samples_seen_ : int
-        Number of rows of ``X`` in ``fit``.
-    n_features_in_ : int
-        Number of units seen in ``fit``, over all layers.
-    feature_names_in_ : ndarray of shape (`n_features_in_`,)
-        Names of the features, where ``fit`` saw a data frame with string names.
-    layer_shapes_ : dict of str to tuple
-        Shape of one sample in each layer, where ``fit`` saw ``Activations``.
 
     See Also
     --------
@@ -77,7 +67,7 @@ class ActivationIntervalDetector(BaseOneClassDetector):
     threshold rejects, they are all that it rejects.
 
     The score has as many values as there are units, and one more. Samples with equal scores
-    are told apart neither by the threshold nor by a ROC curve.
+    are separated neither by the threshold nor by a ROC curve.
 
     No training sample leaves an interval that it has set an end of. The threshold is therefore
     set by intervals of the other samples, unit maxima aside.
@@ -99,72 +89,46 @@ class ActivationIntervalDetector(BaseOneClassDetector):
     array([-0. , -0.5, -1. ])
     """
 
-    _unknown_class_score = -1.0
-
     _parameter_constraints: dict = {
         **BaseOneClassDetector._parameter_constraints,
         "intervals": [StrOptions({"minmax", "quantile", "levels"})],
         "quantile": [Interval(Real, 0, 0.5, closed="left")],
-        "group_by": [StrOptions({"prediction", "label"})],
+        "group_by": GROUP_BY,
     }
 
     def __init__(
-        self, *, intervals="minmax", quantile=0.01, group_by="prediction", false_alarm_rate=0.05
-    ):
+        self,
+        *,
+        intervals: str = "minmax",
+        quantile: float = 0.01,
+        group_by: str = "prediction",
+        false_alarm_rate: float = 0.05,
+    ) -> None:
         super().__init__(false_alarm_rate=false_alarm_rate)
         self.intervals = intervals
         self.quantile = quantile
         self.group_by = group_by
 
-    @fit_context(prefer_skip_nested_validation=True)
-    def fit(self, X, y=None):
-        """Learn the intervals of the in-distribution samples and set the threshold.
-
-        Parameters
-        ----------
-        X : Activations or array-like of shape (n_samples, n_features)
-            Activations by layer, or those of one layer.
-        y : array-like of shape (n_samples,), default=None
-            Class labels; -1 marks an out-of-distribution sample, which is left out.
-
-        Returns
-        -------
-        self : object
-            Fitted detector.
-
-        Raises
-        ------
-        ValueError
-            If values are not finite, no sample is in-distribution, or labels or predictions are
-            missing that ``group_by="label"`` asks for.
-        """
-        X, y, _ = self._split_by_kind(self._validate(X, reset=True), y)
-        self._set_threshold(self._fit(X, y))
-        return self
-
-    def _fit(self, X, y):
-        """Learn the intervals; returns the training scores with each sample left out."""
-        self._by_class = X.predictions is not None
-        asked = labels = lookup_classes(self, X, by_class=self._by_class)
-        if self.group_by == "label":
-            check_class_labels(X, y, "group_by='label'")
-            labels = y
-        for name in ("lower_", "upper_", "level_counts_", "unit_maxima_"):
-            self.__dict__.pop(name, None)
-        self.class_labels_ = np.unique(labels)
+    def _fit(self, X: Activations, y: NDArray | None) -> NDArray[np.float64]:
+        classes = self._training_classes(X, y)
+        self._check_any_counts(int(classes.counts.sum()))
+        self.unknown_class_score_ = -1.0
+        self.class_labels_ = np.unique(classes.own[classes.counts])
         rows = np.asarray(X, dtype=np.float64)
-        members = [np.flatnonzero(labels == label) for label in self.class_labels_]
+        members = [
+            np.flatnonzero(classes.counts & (classes.own == label)) for label in self.class_labels_
+        ]
         if self.intervals == "levels":
             left_out = self._fit_levels(rows, members)
         else:
             left_out = self._fit_ranges(rows, members)
-        return np.where(asked == labels, left_out, self._score_samples(X))
+        return np.where(classes.finds_itself, left_out, self._score_samples(X))
 
-    def _fit_ranges(self, rows, members):
+    def _fit_ranges(self, rows: Floats, members: list[NDArray[np.intp]]) -> Floats:
         quantile = self.quantile if self.intervals == "quantile" else 0.0
         shape = len(members), rows.shape[1]
         self.lower_, self.upper_ = np.empty(shape), np.empty(shape)
-        scores = np.empty(len(rows))
+        scores = np.full(len(rows), np.nan)  # of samples that do not count
         for position, own in enumerate(members):
             ordered = np.sort(rows[own], axis=0)
             n_cut = _n_cut(quantile, len(own))
@@ -173,44 +137,47 @@ class ActivationIntervalDetector(BaseOneClassDetector):
             scores[own] = _left_out_range_scores(rows[own], ordered, quantile)
         return scores
 
-    def _fit_levels(self, rows, members):
+    def _fit_levels(self, rows: Floats, members: list[NDArray[np.intp]]) -> Floats:
         self.unit_maxima_ = np.maximum(rows.max(axis=0), 0.0)
         levels = self._levels(rows)
         self.level_counts_ = np.array(
             [[np.sum(levels[own] == k, axis=0) for k in range(_N_LEVELS)] for own in members]
         ).transpose(0, 2, 1)
-        scores = np.empty(len(rows))
+        scores = np.full(len(rows), np.nan)  # of samples that do not count
         for position, own in enumerate(members):
             # The only sample of a level takes the level with it.
             scores[own] = -np.mean(self._counts(levels[own], position) == 1, axis=1)
         return scores
 
-    def _levels(self, samples):
+    def _levels(self, samples: Floats) -> NDArray[np.intp]:
         edges = (0.0, self.unit_maxima_ / 3, 2 * self.unit_maxima_ / 3)
-        return sum((samples > edge).astype(np.intp) for edge in edges)
+        return np.sum([samples > edge for edge in edges], axis=0, dtype=np.intp)
 
-    def _counts(self, levels, position):
+    def _counts(
+        self, levels: NDArray[np.intp], position: int | NDArray[np.intp]
+    ) -> NDArray[np.intp]:
         """Number of training samples of the class that are in the level of a sample."""
         units = np.arange(levels.shape[1])
         return self.level_counts_[np.reshape(position, (-1, 1)), units, levels]
 
-    def _score_samples(self, X):
-        asked = lookup_classes(self, X, by_class=self._by_class)
-        position, has_intervals = find_classes(asked, self.class_labels_)
+    def _score_samples(self, X: Activations) -> Floats:
+        position, has_intervals = find_classes(self._lookup_classes(X), self.class_labels_)
         scores = np.empty(len(X))
-        for rows in row_batches(len(X), X.shape[1]):
+        for rows in row_batches(len(X), 2 * X.shape[1]):
             samples = np.asarray(X[rows], dtype=np.float64)
             scores[rows] = -np.mean(self._is_outside(samples, position[rows]), axis=1)
-        scores[~has_intervals] = self._unknown_class_score
-        return scores
+        return self._reject_unknown(scores, has_intervals)
 
-    def _is_outside(self, samples, position):
+    def _is_outside(self, samples: Floats, position: NDArray[np.intp]) -> NDArray[np.bool_]:
         if self.intervals == "levels":
             return self._counts(self._levels(samples), position) == 0
         return (samples < self.lower_[position]) | (samples > self.upper_[position])
 
+    def _expected_failed_checks(self) -> dict[str, str]:
+        return {} if self.intervals == "quantile" else failed_outlier_checks(LEFT_OUT)
 
-def _left_out_range_scores(rows, ordered, quantile):
+
+def _left_out_range_scores(rows: Floats, ordered: Floats, quantile: float) -> Floats:
     """Scores of the samples of a class by the ranges of the others.
 
     Without a sample that is below the lower end, the next larger value is the end; a sample
@@ -224,6 +191,6 @@ def _left_out_range_scores(rows, ordered, quantile):
     return -np.mean(is_outside, axis=1)
 
 
-def _n_cut(quantile, n_samples):
+def _n_cut(quantile: float, n_samples: int) -> int:
     """Largest whole number up to the product, which may be rounded to just below it."""
     return int(quantile * n_samples + 1e-9)

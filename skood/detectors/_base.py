@@ -1,14 +1,28 @@
 """The template that all detectors share."""
 
+from __future__ import annotations
+
 from abc import ABCMeta, abstractmethod
+from collections.abc import Mapping
 from numbers import Real
+from typing import Any, ClassVar, Self
 
 import numpy as np
+from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator, OutlierMixin
 from sklearn.exceptions import UndefinedMetricWarning
 from sklearn.metrics import roc_auc_score
 from sklearn.utils.validation import check_is_fitted
 
+from .._classes import (
+    TrainingClasses,
+    check_class_labels,
+    has_predictions,
+    lookup_classes,
+    refuse_none_correct,
+    tells_classes,
+)
+from .._docstrings import complete
 from .._fit_context import fit_context
 from .._marks import (
     IN_A_SEARCH,
@@ -19,23 +33,43 @@ from .._marks import (
 )
 from .._sklearn import Interval
 from .._validation import check_activations
-from .._values import ANY_SIZE, check_finite
+from .._values import ANY_SIZE, below_all, check_finite
 from .._warnings import warn_user
+from ..activations import Activations
+from ._entries import ATTRIBUTES, LABELS_NEEDED, LABELS_OPTIONAL, PARAMETERS
 
 
 class BaseDetector(OutlierMixin, BaseEstimator, metaclass=ABCMeta):
-    """What all detectors share once they are fitted.
+    """Template of all detectors.
 
-    A subclass fits, which sets ``offset_``, and says how to score validated input
-    (``_score_samples``, higher for in-distribution samples).
+    A subclass says what to learn (``_fit``), how to score (``_score_samples``) and where the
+    threshold is (``_threshold``). Validation, the rows that are marked out-of-distribution, the
+    classes of samples and all that follows from the scores are here.
     """
 
     _sizes_of_values = ANY_SIZE
     """Bounds of the largest value of a layer, for detectors that compute squares."""
+    _learns_from_ood = False
+    """Whether ``_fit`` also takes ``X_ood``, the samples marked -1: none or more."""
+    _labels_optional_for: str | None = None
+    """The default of ``group_by`` if it needs no class labels: without any, every prediction counts
+    as right."""
+    _looks_up_classes = True
+    """Whether samples are scored under their predicted class.
 
-    @abstractmethod
-    def fit(self, X, y=None):
-        """Fit the detector.
+    If not, labels need not be classes of the network."""
+
+    _entries: ClassVar[Mapping[str, str]] = ATTRIBUTES
+    """Docstring entries of attributes that a class does not describe itself."""
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        group_by = LABELS_OPTIONAL if cls._labels_optional_for else LABELS_NEEDED
+        complete(cls, {**PARAMETERS, "group_by": group_by}, cls._entries)
+
+    @fit_context(prefer_skip_nested_validation=False)
+    def fit(self, X: Activations | ArrayLike, y: ArrayLike | None = None) -> Self:
+        """Learn from the in-distribution samples and set the threshold.
 
         Parameters
         ----------
@@ -48,16 +82,99 @@ class BaseDetector(OutlierMixin, BaseEstimator, metaclass=ABCMeta):
         -------
         self : object
             Fitted detector.
-        """
 
-    def _validate(self, X, *, reset):
+        Raises
+        ------
+        ValueError
+            If values are not finite, too few samples are in-distribution, labels or predictions
+            that the parameters ask for are missing, a label is no class of the network, or the
+            score of a training sample is not finite.
+        """
+        return self._fit_split(X, y)
+
+    def _fit_split(self, X: Any, y: Any, **fit_params: Any) -> Self:
+        """Validate, separate in-distribution from OOD samples, learn, and set the threshold."""
+        self._forget()
+        X = self._validate(X, reset=True)
+        self._by_class = has_predictions(X)
+        self.n_samples_seen_ = len(X)
+        self.training_rows_ = in_distribution_rows(y, len(X))
+        if self._learns_from_ood:
+            fit_params["X_ood"] = X[np.setdiff1d(np.arange(len(X)), self.training_rows_)]
+        X, y = take_rows(X, y, self.training_rows_)
+        with without_overflow_warnings():
+            scores = self._fit(X, y, **fit_params)
+            if scores is None:
+                scores = self._score_samples(X)
+        self._set_threshold(scores)
+        return self
+
+    def _forget(self) -> None:
+        """Leave nothing of an earlier fit, in particular what the next one may not learn."""
+        for name in [name for name in vars(self) if name.endswith("_") and name[0] != "_"]:
+            delattr(self, name)
+        self.unknown_class_score_ = -np.inf
+        self.score_error_ = 0.0
+
+    def _validate(self, X: Any, *, reset: bool) -> Activations:
         return check_activations(self, X, reset=reset)
 
     @abstractmethod
-    def _score_samples(self, X):
-        """Scores of validated Activations, ndarray of shape (n_samples,)."""
+    def _fit(self, X: Activations, y: NDArray | None) -> NDArray[np.float64] | None:
+        """Learn from validated in-distribution samples.
 
-    def score_samples(self, X):
+        Returns
+        -------
+        training_scores : ndarray of shape (n_samples,) or None
+            The score of each sample as if it had not been learnt from; None where that is what
+            ``_score_samples`` gives.
+        """
+
+    @abstractmethod
+    def _score_samples(self, X: Activations) -> NDArray[np.float64]:
+        """Scores of validated samples, ndarray of shape (n_samples,)."""
+
+    @abstractmethod
+    def _threshold(self, training_scores: NDArray[np.float64]) -> float:
+        """Smallest score of an in-distribution sample."""
+
+    def _set_threshold(self, training_scores: NDArray[np.float64]) -> None:
+        self._check_scores(training_scores)
+        self.training_scores_ = training_scores
+        self.offset_ = self._threshold(training_scores)
+
+    def _lookup_classes(self, X: Activations) -> NDArray:
+        """The class under which each sample is looked up: the predicted one, or 0 for all."""
+        return lookup_classes(self, X, by_class=self._by_class)
+
+    def _training_classes(self, X: Activations, y: NDArray | None) -> TrainingClasses:
+        """The classes under which training samples are looked up and count, by ``group_by``."""
+        group_by = self.group_by
+        can_look_up = self._by_class or not self._looks_up_classes
+        if group_by == self._labels_optional_for and not (tells_classes(y) and can_look_up):
+            group_by = "prediction"
+        if group_by == "label" and not self._looks_up_classes:
+            return TrainingClasses.all_count(np.asarray(y))
+        if group_by != "prediction":
+            check_class_labels(X, y, f"group_by={group_by!r}")
+        return TrainingClasses.grouped(group_by, self._lookup_classes(X), y)
+
+    def _check_any_counts(self, n_counting: int) -> None:
+        refuse_none_correct(n_counting, len(self.training_rows_), type(self).__name__)
+
+    def _set_unknown_class_score(
+        self, scores: NDArray[np.float64], is_known: NDArray[np.bool_]
+    ) -> NDArray[np.float64]:
+        """Training scores, those of classes that nothing was learnt of below all others."""
+        self.unknown_class_score_ = below_all(scores[is_known] if is_known.any() else scores)
+        return self._reject_unknown(scores, is_known)
+
+    def _reject_unknown(
+        self, scores: NDArray[np.float64], is_known: NDArray[np.bool_]
+    ) -> NDArray[np.float64]:
+        return np.where(is_known, scores, self.unknown_class_score_)
+
+    def score_samples(self, X: Activations | ArrayLike) -> NDArray[np.float64]:
         """Score samples: the higher, the more in-distribution.
 
         Parameters
@@ -83,7 +200,7 @@ class BaseDetector(OutlierMixin, BaseEstimator, metaclass=ABCMeta):
         self._check_scores(scores)
         return scores
 
-    def _check_scores(self, scores):
+    def _check_scores(self, scores: NDArray[np.float64]) -> None:
         check_finite(
             scores,
             f"The score of {type(self).__name__}",
@@ -91,7 +208,7 @@ class BaseDetector(OutlierMixin, BaseEstimator, metaclass=ABCMeta):
             "divide the layers by a constant.",
         )
 
-    def decision_function(self, X):
+    def decision_function(self, X: Activations | ArrayLike) -> NDArray[np.float64]:
         """Score samples relative to the threshold: negative for out-of-distribution.
 
         Parameters
@@ -106,7 +223,7 @@ class BaseDetector(OutlierMixin, BaseEstimator, metaclass=ABCMeta):
         """
         return self.score_samples(X) - self.offset_
 
-    def predict(self, X):
+    def predict(self, X: Activations | ArrayLike) -> NDArray[np.int64]:
         """Tell in-distribution (1) from out-of-distribution (-1) samples.
 
         Parameters
@@ -121,7 +238,9 @@ class BaseDetector(OutlierMixin, BaseEstimator, metaclass=ABCMeta):
         """
         return np.where(self.decision_function(X) >= 0, 1, -1)
 
-    def fit_predict(self, X, y=None):
+    def fit_predict(
+        self, X: Activations | ArrayLike, y: ArrayLike | None = None
+    ) -> NDArray[np.int64]:
         """Fit, then predict the same samples.
 
         Parameters
@@ -138,7 +257,7 @@ class BaseDetector(OutlierMixin, BaseEstimator, metaclass=ABCMeta):
         """
         return self.fit(X, y).predict(X)
 
-    def score(self, X, y):
+    def score(self, X: Activations | ArrayLike, y: ArrayLike) -> float:
         """Area under the ROC curve of telling in- from out-of-distribution samples.
 
         Parameters
@@ -152,7 +271,7 @@ class BaseDetector(OutlierMixin, BaseEstimator, metaclass=ABCMeta):
         -------
         auroc : float
             1 where every in-distribution sample scores higher, 0.5 for chance. NaN, with
-            scikit-learn's ``UndefinedMetricWarning``, where ``y`` holds one kind only.
+            scikit-learn's ``UndefinedMetricWarning``, where ``y`` marks all samples or none.
         """
         check_mark_is_no_class(X)
         scores = self.decision_function(X)
@@ -168,107 +287,46 @@ class BaseDetector(OutlierMixin, BaseEstimator, metaclass=ABCMeta):
 
 
 class BaseOneClassDetector(BaseDetector):
-    """Template of the detectors that learn from in-distribution samples alone.
+    """Template of the detectors whose threshold rejects a share of the training samples.
 
-    A subclass says what to learn (``_fit``) and how to score (``_score_samples``). Validation,
-    rows marked out-of-distribution and the threshold are here. A detector that stores its
-    training samples also says how to score each of them with itself left out
-    (``_score_training_samples``). One that learns by class sets ``_unknown_class_score``, the score
-    of samples of a class that nothing was learnt of, below those of all others: the threshold is
-    above it, however many training samples are of such a class.
-
-    Parameters
-    ----------
-    false_alarm_rate : float in (0, 0.5], default=0.05
-        Share of in-distribution samples that the threshold rejects.
+    A subclass says what to learn from validated in-distribution samples (``_fit``) and how to
+    score samples (``_score_samples``). Where the score of a training sample is another if it is
+    left out, as for a detector that stores its training samples, ``_fit`` returns these scores.
+    A detector that learns by class takes the classes of training samples from
+    ``_training_classes`` and gives samples of a class that nothing was learnt of the score
+    ``unknown_class_score_``: the threshold is above it, however many training samples are of such
+    a class.
 
     Attributes
     ----------
-    training_rows_ : ndarray of shape (n_in_distribution_samples,)
-        Rows of ``X`` in ``fit`` that were learnt from: those not marked -1.
-    training_scores_ : ndarray of shape (n_in_distribution_samples,)
-        Their scores, which set the threshold.
-    offset_ : float
-        Threshold on ``score_samples``.
-    n_samples_seen_ : int
-        Number of rows of ``X`` in ``fit``.
+    unknown_class_score_ : float
+        Score of a sample of a predicted class that nothing was learnt of; -inf where no score
+        stands for that.
+    score_error_ : float
+        Standard error of the scores by which samples there happen to be in training; 0 where it
+        is not known.
     """
 
     _parameter_constraints: dict = {"false_alarm_rate": [Interval(Real, 0, 0.5, closed="right")]}
-    _unknown_class_score = -np.inf
-    _score_error = 0.0
-    """Standard error of the scores by which rows there happen to be in training, where known."""
 
-    def __init__(self, *, false_alarm_rate=0.05):
+    def __init__(self, *, false_alarm_rate: float = 0.05) -> None:
         self.false_alarm_rate = false_alarm_rate
 
-    @fit_context(prefer_skip_nested_validation=True)
-    def fit(self, X, y=None):
-        """Learn from the in-distribution samples and set the threshold.
-
-        Parameters
-        ----------
-        X : Activations or array-like of shape (n_samples, n_features)
-            Activations by layer, or those of one layer.
-        y : array-like of shape (n_samples,), default=None
-            Class labels; -1 marks an out-of-distribution sample, which is left out.
-
-        Returns
-        -------
-        self : object
-            Fitted detector.
-
-        Raises
-        ------
-        ValueError
-            If values are not finite, no sample is in-distribution, or the score of a training
-            sample is not finite.
-        """
-        X, y, _ = self._split_by_kind(self._validate(X, reset=True), y)
-        with without_overflow_warnings():
-            self._fit(X, y)
-            training_scores = self._score_training_samples(X)
-        self._set_threshold(training_scores)
-        return self
-
-    def _split_by_kind(self, X, y):
-        """In-distribution samples, their labels, and out-of-distribution samples."""
-        self.n_samples_seen_ = len(X)
-        self.training_rows_ = in_distribution_rows(y, len(X))
-        outside = X[np.setdiff1d(np.arange(len(X)), self.training_rows_)]
-        return *take_rows(X, y, self.training_rows_), outside
-
-    @abstractmethod
-    def _fit(self, X, y):
-        """Learn from validated in-distribution Activations; ``y`` may be None."""
-
-    def _score_training_samples(self, X):
-        return self._score_samples(X)
-
-    def _reject_unknown(self, scores):
-        """Scores with ``_unknown_class_score`` in place of -inf, the mark of unknown classes."""
-        return np.where(np.isneginf(scores), self._unknown_class_score, scores)
-
-    def _set_threshold(self, training_scores):
-        self._check_scores(training_scores)
-        self.training_scores_ = training_scores
-        self.offset_ = self._threshold(training_scores)
-
-    def _threshold(self, training_scores):
+    def _threshold(self, training_scores: NDArray[np.float64]) -> float:
         threshold = float(np.percentile(training_scores, 100.0 * self.false_alarm_rate))
         return max(threshold, self._smallest_known(training_scores))
 
-    def _smallest_known(self, training_scores):
+    def _smallest_known(self, training_scores: NDArray[np.float64]) -> float:
         """Smallest training score of a class that something was learnt of.
 
         Where more training samples than the threshold rejects are of other classes, these are all
         that it rejects.
         """
-        unknown = self._unknown_class_score
+        unknown = self.unknown_class_score_
         known = training_scores[training_scores > unknown]
         return float(known.min() if known.size else np.nextafter(unknown, np.inf))
 
 
-def without_overflow_warnings():
+def without_overflow_warnings() -> np.errstate:
     """Context for computations whose result is refused if it is not finite."""
     return np.errstate(over="ignore", invalid="ignore")

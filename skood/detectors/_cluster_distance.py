@@ -1,8 +1,11 @@
 """Distance to the nearest cluster of training samples."""
 
+from __future__ import annotations
+
 from numbers import Integral
 
 import numpy as np
+from numpy.typing import ArrayLike, NDArray
 from scipy.spatial.distance import cdist
 from sklearn.base import clone
 from sklearn.cluster import KMeans, MiniBatchKMeans
@@ -11,9 +14,9 @@ from sklearn.utils import resample
 from sklearn.utils.validation import check_is_fitted
 
 from .._batches import row_batches
-from .._classes import lookup_classes
 from .._sklearn import Interval, StrOptions
-from .._values import SQUARABLE
+from .._values import SQUARABLE, Floats
+from ..activations import Activations
 from ._base import BaseOneClassDetector
 
 _MOST_CLUSTERS = 32
@@ -70,20 +73,6 @@ class ClusterDistanceDetector(BaseOneClassDetector):
         Mean silhouette for each number of clusters that was tried; only with ``n_clusters="auto"``.
     training_labels_ : ndarray of shape (n_in_distribution_samples,)
         Cluster of each training sample.
-    training_rows_ : ndarray of shape (n_in_distribution_samples,)
-        Rows of ``X`` in ``fit`` that were learnt from: those not marked -1.
-    training_scores_ : ndarray of shape (n_in_distribution_samples,)
-        Their scores.
-    offset_ : float
-        Threshold on ``score_samples``.
-    n_samples_seen_ : int
-        Number of rows of ``X`` in ``fit``.
-    n_features_in_ : int
-        Number of neurons seen in ``fit``, over all layers.
-    feature_names_in_ : ndarray of shape (`n_features_in_`,)
-        Names of the features, where ``fit`` saw a data frame with string names.
-    layer_shapes_ : dict of str to tuple
-        Shape of one sample in each layer, where ``fit`` saw ``Activations``.
 
     See Also
     --------
@@ -95,7 +84,7 @@ class ClusterDistanceDetector(BaseOneClassDetector):
     Notes
     -----
     Layers are put side by side, bits as 0 and 1, and distances are Euclidean. Real-valued
-    activations are clustered as they are.
+    activations are not binarised first.
 
     The silhouette needs the distances of all pairs of samples. Of more than 3,000 training samples
     "auto" therefore draws 3,000 at random, without replacement, and compares the numbers of
@@ -139,42 +128,19 @@ class ClusterDistanceDetector(BaseOneClassDetector):
     def __init__(
         self,
         *,
-        n_clusters="auto",
-        kmeans=None,
-        reject_mismatch=False,
-        false_alarm_rate=0.05,
-        random_state=None,
-    ):
+        n_clusters: int | str = "auto",
+        kmeans: KMeans | MiniBatchKMeans | None = None,
+        reject_mismatch: bool = False,
+        false_alarm_rate: float = 0.05,
+        random_state: int | np.random.RandomState | None = None,
+    ) -> None:
         super().__init__(false_alarm_rate=false_alarm_rate)
         self.n_clusters = n_clusters
         self.kmeans = kmeans
         self.reject_mismatch = reject_mismatch
         self.random_state = random_state
 
-    def fit(self, X, y=None):
-        """Find the clusters of the in-distribution samples, and set the threshold.
-
-        Parameters
-        ----------
-        X : Activations or array-like of shape (n_samples, n_features)
-            Patterns or activations by layer, or those of one layer.
-        y : array-like of shape (n_samples,), default=None
-            Class labels; -1 marks an out-of-distribution sample, which is left out.
-
-        Returns
-        -------
-        self : object
-            Fitted detector.
-
-        Raises
-        ------
-        ValueError
-            If values are not finite, no sample is in-distribution, or predictions are missing that
-            ``reject_mismatch`` asks for.
-        """
-        return super().fit(X, y)
-
-    def _fit(self, X, y):
+    def _fit(self, X: Activations, y: NDArray | None) -> None:
         if self.reject_mismatch and X.predictions is None:
             raise ValueError("reject_mismatch=True needs predictions, but X carries none.")
         matrix = _as_matrix(X)
@@ -190,10 +156,9 @@ class ClusterDistanceDetector(BaseOneClassDetector):
         self.center_samples_ = self.training_rows_[nearest_first[np.cumsum(sizes) - sizes]]
         self._learn_classes(X.predictions, distances)
 
-    def _partition(self, matrix):
+    def _partition(self, matrix: NDArray) -> NDArray:
         """Cluster of each training sample, by k-means."""
-        self.__dict__.pop("silhouettes_", None)
-        if self.n_clusters != "auto":
+        if not isinstance(self.n_clusters, str):
             return self._k_means(matrix, _count_distinct(matrix, at_most=self.n_clusters))
         sample = matrix
         if len(matrix) > _SILHOUETTE_SAMPLES:
@@ -205,7 +170,7 @@ class ClusterDistanceDetector(BaseOneClassDetector):
             )
         partitions = {k: self._k_means(sample, k) for k in _candidates(sample)}
         distances = pairwise_distances(_spread_out(sample))
-        # Of rows that are nearly equal, k-means may make fewer clusters than it is asked for.
+        # Of rows that are nearly equal, k-means may make fewer clusters than requested.
         self.silhouettes_ = {
             k: float(silhouette_score(distances, labels, metric="precomputed"))
             for k, labels in partitions.items()
@@ -216,7 +181,7 @@ class ClusterDistanceDetector(BaseOneClassDetector):
             return partitions[best]
         return self._k_means(matrix, best)
 
-    def _k_means(self, matrix, n_clusters):
+    def _k_means(self, matrix: NDArray, n_clusters: int) -> NDArray:
         if self.kmeans is not None:
             kmeans = clone(self.kmeans)
         elif len(matrix) <= _KMEANS_SAMPLES:
@@ -226,8 +191,7 @@ class ClusterDistanceDetector(BaseOneClassDetector):
         kmeans.set_params(n_clusters=n_clusters, random_state=self.random_state)
         return kmeans.fit(matrix).labels_
 
-    def _learn_classes(self, predictions, distances):
-        self.__dict__.pop("dominant_classes_", None)
+    def _learn_classes(self, predictions: NDArray | None, distances: Floats) -> None:
         if predictions is None:
             return
         classes, codes = np.unique(predictions, return_inverse=True)
@@ -238,20 +202,20 @@ class ClusterDistanceDetector(BaseOneClassDetector):
         coefficients = self._coefficients(self.training_labels_, distances)
         self._largest_matching = coefficients[codes == dominant[self.training_labels_]].max()
 
-    def _coefficients(self, labels, distances):
+    def _coefficients(self, labels: NDArray, distances: Floats) -> Floats:
         """CDC of samples, given their clusters and the distances to the centres."""
         is_positive = self.mean_distances_ > 0
         otherwise = self.mean_distances_[is_positive].min() if is_positive.any() else 1.0
         return distances / np.where(is_positive, self.mean_distances_, otherwise)[labels]
 
-    def _score_samples(self, X):
+    def _score_samples(self, X: Activations) -> Floats:
         labels, distances = _nearest(X, self.cluster_centers_)
         scores = -self._coefficients(labels, distances)
         if self.reject_mismatch:
             scores[~self._matches(X, labels)] -= 1 + self._largest_matching
         return scores
 
-    def _threshold(self, training_scores):
+    def _threshold(self, training_scores: Floats) -> float:
         threshold = super()._threshold(training_scores)
         if not self.reject_mismatch:
             return threshold
@@ -259,7 +223,7 @@ class ClusterDistanceDetector(BaseOneClassDetector):
         # let others pass.
         return max(threshold, -float(self._largest_matching))
 
-    def cluster_distance(self, X):
+    def cluster_distance(self, X: Activations | ArrayLike) -> Floats:
         """Cluster distance coefficient (CDC) of each sample.
 
         Parameters
@@ -277,7 +241,7 @@ class ClusterDistanceDetector(BaseOneClassDetector):
         X = self._validate(X, reset=False)
         return self._coefficients(*_nearest(X, self.cluster_centers_))
 
-    def matches(self, X):
+    def matches(self, X: Activations | ArrayLike) -> NDArray[np.bool_]:
         """Tell for which samples the network predicts the dominant class of their cluster.
 
         Parameters
@@ -299,23 +263,23 @@ class ClusterDistanceDetector(BaseOneClassDetector):
         X = self._validate(X, reset=False)
         return self._matches(X, _nearest(X, self.cluster_centers_)[0])
 
-    def _matches(self, X, labels):
+    def _matches(self, X: Activations, labels: NDArray) -> NDArray[np.bool_]:
         if not hasattr(self, "dominant_classes_"):
             raise ValueError(
                 "Which samples match is not known: ClusterDistanceDetector was fitted on X that "
                 "carried no predictions."
             )
-        return lookup_classes(self, X, by_class=True) == self.dominant_classes_[labels]
+        return self._lookup_classes(X) == self.dominant_classes_[labels]
 
 
-def _as_matrix(X):
+def _as_matrix(X: Activations) -> NDArray:
     """Layers side by side, as 64-bit floats unless k-means can square them in single precision."""
     matrix = np.asarray(X)
     is_single = matrix.dtype == np.float32 and 1e-12 < np.abs(matrix).max() < 1e12
     return matrix if is_single else matrix.astype(np.float64, copy=False)
 
 
-def _spread_out(rows):
+def _spread_out(rows: NDArray) -> Floats:
     """The same rows about their mean and in units of the largest difference from it.
 
     Distances come from the expanded square, which far from the origin loses what is small.
@@ -324,7 +288,7 @@ def _spread_out(rows):
     return centered / (np.abs(centered).max() or 1.0)
 
 
-def _candidates(sample):
+def _candidates(sample: NDArray) -> range:
     """The numbers of clusters that "auto" compares."""
     n_distinct = _count_distinct(sample, at_most=_MOST_CLUSTERS)
     if n_distinct < 3:
@@ -333,7 +297,7 @@ def _candidates(sample):
     return range(2, min(n_distinct, len(sample) - 1) + 1)
 
 
-def _count_distinct(matrix, *, at_most):
+def _count_distinct(matrix: NDArray, *, at_most: int) -> int:
     """Number of distinct rows, counted no further than ``at_most``."""
     distinct = matrix[:0]
     for rows in row_batches(len(matrix), matrix.shape[1]):
@@ -343,7 +307,7 @@ def _count_distinct(matrix, *, at_most):
     return len(distinct)
 
 
-def _means(matrix, labels):
+def _means(matrix: NDArray, labels: NDArray) -> Floats:
     """Mean of the rows with each label, ndarray of shape (n_labels, n_features), as float64.
 
     They are taken relative to one of the rows, so that the mean of equal rows is exactly theirs.
@@ -356,7 +320,7 @@ def _means(matrix, labels):
     return np.array(means)
 
 
-def _nearest(X, centers):
+def _nearest(X: Activations | NDArray, centers: Floats) -> tuple[NDArray[np.intp], Floats]:
     """Nearest centre of each sample, the first one on ties, and the distance to it."""
     labels = np.empty(len(X), dtype=np.intp)
     distances = np.empty(len(X))

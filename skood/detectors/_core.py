@@ -1,29 +1,28 @@
 """Energy, and the direction of what the head does not read."""
 
-import numpy as np
+from __future__ import annotations
 
-from .._values import below_all
-from ._head_detector import HeadDetector, float64_batches
-from ._logits import log_sum_exp
+import numpy as np
+from numpy.typing import NDArray
+
+from .._values import Floats
+from ..activations import Activations
+from ._base_head import BaseHeadDetector, float64_batches
 from ._row_lengths import unit_rows
+from ._softmax import log_sum_exp
 
 _ROUNDING = 1e-12
 """Residuals that are smaller, relative to the features, have no direction but that of rounding."""
 
 
-class COREDetector(HeadDetector):
+class COREDetector(BaseHeadDetector):
     """Energy of the logits, and how usual that part of the features is which the head ignores.
 
     What lies across all class weights changes no logit: the residual of the features. It still
     has a direction of its own in every class. Confidence and orthogonal residual scoring
-    (CORE) [1]_ adds two scores, each less its mean and divided by its standard deviation over the
+    (CORE) [1]_ adds two scores, each minus its mean and divided by its standard deviation over the
     training samples: the energy ``logsumexp(logits)``, and the cosine of the residual with the
     mean residual of the training samples of the predicted class.
-
-    Parameters
-    ----------
-    false_alarm_rate : float in (0, 0.5], default=0.05
-        Share of the in-distribution training samples that the threshold rejects.
 
     Attributes
     ----------
@@ -31,26 +30,12 @@ class COREDetector(HeadDetector):
         Mean residual of each class, 0 for a class that was never predicted in training.
     class_counts_ : ndarray of shape (n_classes,)
         Number of training samples for which each class was predicted.
-    head_ : LinearHead
-        The head that ``fit`` saw.
-    training_rows_ : ndarray of shape (n_in_distribution_samples,)
-        Rows of ``X`` in ``fit`` that were learnt from: those not marked -1.
     training_scores_ : ndarray of shape (n_in_distribution_samples,)
         Their scores, each by the mean residual of the others.
-    offset_ : float
-        Threshold on ``score_samples``.
-    n_samples_seen_ : int
-        Number of rows of ``X`` in ``fit``.
-    n_features_in_ : int
-        Number of units that the head reads.
-    feature_names_in_ : ndarray of shape (`n_features_in_`,)
-        Names of the features, where ``fit`` saw a data frame with string names.
-    layer_shapes_ : dict of str to tuple
-        Shape of one sample in the layer that the head reads, where ``fit`` saw ``Activations``.
 
     See Also
     --------
-    ViMDetector : Energy less the norm of what is outside the principal subspace.
+    ViMDetector : Energy minus the norm of what is outside the principal subspace.
     NCIDetector : Looks at the direction in which the head reads.
 
     Notes
@@ -89,35 +74,32 @@ class COREDetector(HeadDetector):
     array([ 1.58, -3.04])
     """
 
-    def __init__(self, *, false_alarm_rate=0.05):
+    def __init__(self, *, false_alarm_rate: float = 0.05) -> None:
         super().__init__(false_alarm_rate=false_alarm_rate)
 
-    def _fit(self, X, y):
+    def _fit(self, X: Activations, y: NDArray | None) -> Floats:
         self._read_axes = _row_space(self.head_.weight)
-        sums = np.zeros(self.head_.shape)
+        sums, all_logits = np.zeros(self.head_.shape), np.asarray(X.logits)
         for _, features, logits in float64_batches(X):
             is_predicted = logits.argmax(axis=1) == np.arange(len(sums))[:, np.newaxis]
             sums += is_predicted.astype(np.float64) @ self._residuals(features)
-        self.class_counts_ = np.bincount(X.logits.argmax(axis=1), minlength=len(sums))
+        self.class_counts_ = np.bincount(all_logits.argmax(axis=1), minlength=len(sums))
         self.residual_means_ = sums / np.maximum(self.class_counts_, 1)[:, np.newaxis]
-
-    def _score_training_samples(self, X):
-        energies = log_sum_exp(X.logits)
+        energies = log_sum_exp(all_logits)
         self._moments = [_mean_and_factor(energies), _mean_and_factor(self._all_cosines(X))]
         scores = self._combine(energies, self._all_cosines(X, leave_out=True))
-        self._unknown_class_score = below_all(scores)
-        return self._reject_unknown(scores)
+        return self._set_unknown_class_score(scores, ~np.isneginf(scores))
 
-    def _all_cosines(self, X, *, leave_out=False):
+    def _all_cosines(self, X: Activations, *, leave_out: bool = False) -> Floats:
         return np.concatenate(
             [self._cosines(*batch, leave_out=leave_out) for _, *batch in float64_batches(X)]
         )
 
-    def _score_rows(self, features, logits):
+    def _score_rows(self, features: Floats, logits: Floats) -> Floats:
         scores = self._combine(log_sum_exp(logits), self._cosines(features, logits))
-        return self._reject_unknown(scores)
+        return self._reject_unknown(scores, ~np.isneginf(scores))
 
-    def _cosines(self, features, logits, *, leave_out=False):
+    def _cosines(self, features: Floats, logits: Floats, *, leave_out: bool = False) -> Floats:
         """Cosines with the mean of the predicted class, or, left out of it, of the others in it."""
         predicted = logits.argmax(axis=1)
         counts = self.class_counts_[predicted] - leave_out
@@ -127,28 +109,28 @@ class COREDetector(HeadDetector):
         cosines = np.einsum("rf,rf->r", unit_rows(residuals), unit_rows(means))
         return np.where(counts > 0, cosines, -np.inf)
 
-    def _combine(self, energies, cosines):
+    def _combine(self, energies: Floats, cosines: Floats) -> Floats:
         (energy, per_energy), (cosine, per_cosine) = self._moments
-        # A cosine of -inf, of a class without a mean, counts whatever its factor.
+        # A cosine of -inf, of a class without a mean, counts even with a factor of 0.
         scores = np.where(np.isneginf(cosines), -np.inf, 0)
         scores += (energies - energy) * per_energy
         return scores + (np.maximum(cosines, -1) - cosine) * per_cosine
 
-    def _residuals(self, features):
+    def _residuals(self, features: Floats) -> Floats:
         residuals = features - (features @ self._read_axes) @ self._read_axes.T
         sizes, of_features = (np.abs(rows).max(axis=1) for rows in (residuals, features))
         residuals[sizes <= _ROUNDING * of_features] = 0
         return residuals
 
 
-def _row_space(weight):
+def _row_space(weight: NDArray) -> Floats:
     """Orthonormal axes, as columns, of what the rows of a matrix span."""
     _, sizes, axes = np.linalg.svd(weight.astype(np.float64), full_matrices=False)
     rounding = max(weight.shape) * np.finfo(np.result_type(weight, np.float32)).eps
     return axes[sizes > rounding * sizes[0]].T
 
 
-def _mean_and_factor(values):
+def _mean_and_factor(values: Floats) -> tuple[float, float]:
     """Mean, and 1 divided by the standard deviation: 0 where that is no more than rounding."""
     deviation = values.std()
     is_spread = deviation > _ROUNDING * np.abs(values).max()

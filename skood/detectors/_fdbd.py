@@ -1,14 +1,19 @@
 """Distance to the boundaries between the predicted class and the others."""
 
+from __future__ import annotations
+
 import numpy as np
+from numpy.typing import NDArray
 from scipy.spatial.distance import cdist
 
 from .._sklearn import StrOptions
-from ._head_detector import HeadDetector, mean_and_rounding
+from .._values import Floats
+from ..activations import Activations
+from ._base_head import BaseHeadDetector, mean_and_rounding
 from ._row_lengths import row_lengths
 
 
-class FDBDDetector(HeadDetector):
+class FDBDDetector(BaseHeadDetector):
     """Mean distance of the features to the decision boundaries of the predicted class.
 
     The fast decision boundary detector (fDBD) [1]_ asks how far the features would have to move for
@@ -19,32 +24,14 @@ class FDBDDetector(HeadDetector):
 
     Parameters
     ----------
-    normalize : {"mean", "norm"}, default="mean"
+    center : {"mean", "origin"}, default="mean"
         What distances to the boundaries are divided by: the distance to the mean of the training
         features, or the norm of the features, their distance to 0.
-    false_alarm_rate : float in (0, 0.5], default=0.05
-        Share of the in-distribution training samples that the threshold rejects.
 
     Attributes
     ----------
     mean_ : ndarray of shape (`n_features_in_`,)
         Mean of the training features.
-    head_ : LinearHead
-        The head that ``fit`` saw.
-    training_rows_ : ndarray of shape (n_in_distribution_samples,)
-        Rows of ``X`` in ``fit`` that were learnt from: those not marked -1.
-    training_scores_ : ndarray of shape (n_in_distribution_samples,)
-        Their scores.
-    offset_ : float
-        Threshold on ``score_samples``.
-    n_samples_seen_ : int
-        Number of rows of ``X`` in ``fit``.
-    n_features_in_ : int
-        Number of units that the head reads.
-    feature_names_in_ : ndarray of shape (`n_features_in_`,)
-        Names of the features, where ``fit`` saw a data frame with string names.
-    layer_shapes_ : dict of str to tuple
-        Shape of one sample in the layer that the head reads, where ``fit`` saw ``Activations``.
 
     See Also
     --------
@@ -85,15 +72,15 @@ class FDBDDetector(HeadDetector):
     _min_classes = 2
 
     _parameter_constraints: dict = {
-        **HeadDetector._parameter_constraints,
-        "normalize": [StrOptions({"mean", "norm"})],
+        **BaseHeadDetector._parameter_constraints,
+        "center": [StrOptions({"mean", "origin"})],
     }
 
-    def __init__(self, normalize="mean", *, false_alarm_rate=0.05):
+    def __init__(self, *, center: str = "mean", false_alarm_rate: float = 0.05) -> None:
         super().__init__(false_alarm_rate=false_alarm_rate)
-        self.normalize = normalize
+        self.center = center
 
-    def _fit(self, X, y):
+    def _fit(self, X: Activations, y: NDArray | None) -> None:
         self.mean_, self._least_distance = mean_and_rounding(X)
         weight = self.head_.weight.astype(np.float64)
         apart = cdist(weight, weight)
@@ -101,11 +88,11 @@ class FDBDDetector(HeadDetector):
         self._per_logit = np.divide(1, apart, out=np.zeros_like(apart), where=apart > 0)
         self._n_boundaries = np.maximum((apart > 0).sum(axis=1), 1)
 
-    def _score_rows(self, features, logits):
+    def _score_rows(self, features: Floats, logits: Floats) -> Floats:
         predicted = logits.argmax(axis=1)
         margins = logits.max(axis=1, keepdims=True) - logits
         to_boundaries = np.einsum("sk,sk->s", margins, self._per_logit[predicted])
-        center = self.mean_ if self.normalize == "mean" else 0.0
+        center = self.mean_ if self.center == "mean" else 0.0
         distances = row_lengths(features - center)
         to_boundaries /= self._n_boundaries[predicted]
         return to_boundaries / np.maximum(distances, self._least_distance)

@@ -1,15 +1,20 @@
 """Size of the gradient of the last layer."""
 
+from __future__ import annotations
+
 from numbers import Real
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy.special import softmax
 
 from .._sklearn import Interval
-from ._head_detector import HeadDetector
+from .._values import Floats
+from ..activations import Activations
+from ._base_head import BaseHeadDetector
 
 
-class GradNormDetector(HeadDetector):
+class GradNormDetector(BaseHeadDetector):
     """Size of the gradient that would make the prediction of a sample uniform.
 
     The score is the L1 norm of the gradient of ``KL(uniform || softmax(logits / T))`` with respect
@@ -21,31 +26,10 @@ class GradNormDetector(HeadDetector):
     ----------
     temperature : float, default=1.0
         T, by which the logits are divided.
-    false_alarm_rate : float in (0, 0.5], default=0.05
-        Share of the in-distribution training samples that the threshold rejects.
-
-    Attributes
-    ----------
-    head_ : LinearHead
-        The head that ``fit`` saw.
-    training_rows_ : ndarray of shape (n_in_distribution_samples,)
-        Rows of ``X`` in ``fit`` that were learnt from: those not marked -1.
-    training_scores_ : ndarray of shape (n_in_distribution_samples,)
-        Their scores.
-    offset_ : float
-        Threshold on ``score_samples``.
-    n_samples_seen_ : int
-        Number of rows of ``X`` in ``fit``.
-    n_features_in_ : int
-        Number of units that the head reads.
-    feature_names_in_ : ndarray of shape (`n_features_in_`,)
-        Names of the features, where ``fit`` saw a data frame with string names.
-    layer_shapes_ : dict of str to tuple
-        Shape of one sample in the layer that the head reads, where ``fit`` saw ``Activations``.
 
     See Also
     --------
-    MaxSoftmaxDetector : Confidence alone, whatever the size of the features.
+    MaxSoftmaxDetector : Confidence alone, without the size of the features.
     NACDetector : How usual the gradient of each unit is, times its activation.
 
     Notes
@@ -73,18 +57,18 @@ class GradNormDetector(HeadDetector):
     _min_classes = 2
 
     _parameter_constraints: dict = {
-        **HeadDetector._parameter_constraints,
+        **BaseHeadDetector._parameter_constraints,
         "temperature": [Interval(Real, 0, None, closed="neither")],
     }
 
-    def __init__(self, temperature=1.0, *, false_alarm_rate=0.05):
+    def __init__(self, *, temperature: float = 1.0, false_alarm_rate: float = 0.05) -> None:
         super().__init__(false_alarm_rate=false_alarm_rate)
         self.temperature = temperature
 
-    def _fit(self, X, y):
+    def _fit(self, X: Activations, y: NDArray | None) -> None:
         """Nothing to learn: the score depends on the sample alone."""
 
-    def _score_rows(self, features, logits):
-        slopes = softmax(logits / self.temperature, axis=1) - 1 / logits.shape[1]
-        size = np.abs(features).sum(axis=1) * np.abs(slopes).sum(axis=1)
+    def _score_rows(self, features: Floats, logits: Floats) -> Floats:
+        gradients = softmax(logits / self.temperature, axis=1) - 1 / logits.shape[1]
+        size = np.abs(features).sum(axis=1) * np.abs(gradients).sum(axis=1)
         return size / self.temperature

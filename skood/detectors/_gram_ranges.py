@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .._batches import row_batches
-
-Floats = NDArray[np.float64]
+from .._values import Floats
+from ..activations import Layer
 
 _EPS = 1e-6
 """The authors' addition to a bound before it divides: many bounds are 0 after a ReLU."""
@@ -27,7 +27,8 @@ class GramRanges:
     layer : array-like of shape (n_rows, n_channels, ...)
         Activations of the training rows.
     codes : ndarray of shape (n_rows,)
-        Class of each, 0 to ``n_classes - 1``, all of which are there.
+        Class of each, 0 to ``n_classes - 1``, all of which are there; -1 for rows
+        that set no range.
     powers : sequence of int
         The orders, ascending.
 
@@ -37,19 +38,19 @@ class GramRanges:
         The ranges.
     """
 
-    def __init__(self, layer: NDArray, codes: NDArray[np.intp], powers: Sequence[int]) -> None:
+    def __init__(self, layer: Layer, codes: NDArray[np.intp], powers: Sequence[int]) -> None:
         self._powers = list(powers)
         # Of both ends, the outermost value, and the one that is so without it.
         self._smallest = np.full((2, codes.max() + 1, len(powers), layer.shape[1]), np.inf)
         self._negated_largest = self._smallest.copy()
         for rows, sums in self._batches(layer, np.argsort(codes, kind="stable")):
-            for code in np.unique(codes[rows]):
+            for code in np.unique(codes[rows][codes[rows] >= 0]):
                 members = sums[codes[rows] == code]
                 _keep_two_smallest(self._smallest[:, code], members)
                 _keep_two_smallest(self._negated_largest[:, code], -members)
         self.lower, self.upper = self._smallest[0].copy(), -self._negated_largest[0]
 
-    def deviations(self, layer: NDArray, codes: NDArray[np.intp]) -> Floats:
+    def deviations(self, layer: Layer, codes: NDArray[np.intp]) -> Floats:
         """How far each row is outside of the ranges of a class, of shape (n_rows,).
 
         The code -1 stands for a class without ranges, from which rows deviate by infinity.
@@ -60,7 +61,7 @@ class GramRanges:
         return found
 
     def left_out_deviations(
-        self, layer: NDArray, codes: NDArray[np.intp], own: NDArray[np.intp]
+        self, layer: Layer, codes: NDArray[np.intp], own: NDArray[np.intp]
     ) -> Floats:
         """Deviations of the training rows, each from the ranges that there are without it.
 
@@ -71,10 +72,10 @@ class GramRanges:
         codes : ndarray of shape (n_rows,)
             Class whose ranges a row is compared with, or -1.
         own : ndarray of shape (n_rows,)
-            Class whose ranges it took part in.
+            Class whose ranges it took part in, or -1.
         """
         found = np.full(len(codes), np.inf)
-        is_alone = (codes == own) & (np.bincount(own)[own] == 1)
+        is_alone = (codes == own) & (np.bincount(own + 1)[own + 1] == 1)
         # In the batches of the constructor, so that a row that set a bound meets it exactly.
         for rows, sums in self._batches(layer, np.argsort(own, kind="stable")):
             kept = (codes[rows] >= 0) & ~is_alone[rows]
@@ -90,7 +91,7 @@ class GramRanges:
         del self._smallest, self._negated_largest
 
     def _batches(
-        self, layer: NDArray, order: NDArray[np.intp]
+        self, layer: Layer, order: NDArray[np.intp]
     ) -> Iterator[tuple[NDArray[np.intp], Floats]]:
         """Numbers of some rows at a time, in the order given, and their row sums."""
         n_channels = layer.shape[1]

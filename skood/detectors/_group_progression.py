@@ -1,26 +1,31 @@
 """How the nearest training patterns change from layer to layer."""
 
+from __future__ import annotations
+
+from collections.abc import Callable
 from numbers import Integral
+from typing import Any
 
 import numpy as np
 from joblib import Parallel, delayed
+from numpy.typing import ArrayLike, NDArray
 from sklearn.base import clone, is_classifier, is_outlier_detector
 from sklearn.model_selection import StratifiedKFold
 from sklearn.neural_network import MLPClassifier
-from sklearn.pipeline import make_pipeline
+from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.utils.validation import check_is_fitted
 from threadpoolctl import threadpool_limits
 from tqdm import tqdm
 
-from .._classes import check_class_labels, lookup_classes
-from .._fit_context import fit_context
+from .._classes import GROUP_BY
 from .._patterns import pack_layers
 from .._sklearn import HasMethods, Interval, StrOptions
-from .._values import below_all
+from .._values import Floats
 from .._warnings import warn_user
+from ..activations import Activations
 from ._base import BaseOneClassDetector
-from ._pattern_groups import PatternGroups
+from ._pattern_groups import PatternGroups, Progression
 from ._stored_samples import StoredSamplesMixin, pad_neighbors
 
 
@@ -37,22 +42,17 @@ class GroupProgressionDetector(StoredSamplesMixin, BaseOneClassDetector):
     n_neighbors : int, default=300
         Number of training samples in a group.
     features : {"both", "distance", "matching"}, default="both"
-        What a sample is judged by, one number a layer:
+        What a sample is scored by, one number a layer:
 
         - "distance": the mean Hamming distance to the members of the *final* group, the one of the
           last layer.
         - "matching": the share of that *layer's* group whose class is the predicted class.
     estimator : estimator, default=None
-        Judges these numbers, which are given as shares between 0 and 1: of bits that agree with
-        the final group, and of members that match. A classifier learns to tell the samples
+        Scores these numbers, which are given as shares between 0 and 1: of bits that agree with
+        the final group, and of members that match. A classifier learns to separate the samples
         that ``y`` marks with -1 from the others; an outlier detector learns from the others alone.
         By default a small multilayer perceptron if there are samples marked -1; if there are none,
         the mean of the numbers, each standardised over the training samples.
-    group_by : {"prediction", "label"}, default="prediction"
-        Class of a training sample: the one that the network predicted, or the one that ``y``
-        tells.
-    false_alarm_rate : float in (0, 0.5], default=0.05
-        Share of the in-distribution training samples that the threshold rejects.
     random_state : int, RandomState instance or None, default=None
         Sets the initial weights of the default perceptron.
     n_jobs : int, default=None
@@ -75,16 +75,6 @@ class GroupProgressionDetector(StoredSamplesMixin, BaseOneClassDetector):
     training_scores_ : ndarray of shape (n_in_distribution_samples,)
         Their scores. Each sample is left out of its own groups, and a classifier scores samples
         that it has not learnt from.
-    offset_ : float
-        Threshold on ``score_samples``.
-    n_samples_seen_ : int
-        Number of rows of ``X`` in ``fit``.
-    n_features_in_ : int
-        Number of neurons seen in ``fit``, over all layers.
-    feature_names_in_ : ndarray of shape (`n_features_in_`,)
-        Names of the features, where ``fit`` saw a data frame with string names.
-    layer_shapes_ : dict of str to tuple
-        Shape of one sample in each layer, where ``fit`` saw ``Activations``.
 
     See Also
     --------
@@ -95,17 +85,17 @@ class GroupProgressionDetector(StoredSamplesMixin, BaseOneClassDetector):
 
     Notes
     -----
-        Layers that are not :class:`~skood.activations.PackedBits` are binarised by "value above 0".
-        Without predictions,
-    as in an ordinary array, all training samples are of one class and the matching shares are 1.
+    Layers that are not :class:`~skood.activations.PackedBits` are binarised by "value above 0".
+    Without predictions, as in an ordinary array, all training samples are of one class and the
+    matching shares are 1.
 
     The default perceptron has one hidden layer of 16 tanh units, a strong penalty on its weights
     (``alpha=5``) and standardised inputs. That of the thesis has hidden layers as wide as the
     layers of ``X``, Adam with a learning rate of 0.001 and batches of 100, which takes minutes
     for a few thousand samples:
     ``make_pipeline(StandardScaler(), MLPClassifier(widths, batch_size=100, max_iter=1000))``.
-    The score of a classifier is the log-odds of being in-distribution. Where one kind of sample is
-    far more numerous, choose a balanced part of the data, or an estimator with
+    The score of a classifier is the log-odds of being in-distribution. Where in-distribution or
+    OOD samples are far more numerous, choose a balanced part of the data, or an estimator with
     ``class_weight="balanced"``.
 
     The scores that set the threshold of a classifier come from 5-fold cross-validation, so it is
@@ -143,12 +133,14 @@ class GroupProgressionDetector(StoredSamplesMixin, BaseOneClassDetector):
     1.0
     """
 
+    _learns_from_ood = True
+
     _parameter_constraints: dict = {
         **BaseOneClassDetector._parameter_constraints,
         "n_neighbors": [Interval(Integral, 1, None, closed="left")],
         "features": [StrOptions({"both", "distance", "matching"})],
         "estimator": [HasMethods(["fit"]), None],
-        "group_by": [StrOptions({"prediction", "label"})],
+        "group_by": GROUP_BY,
         "random_state": ["random_state"],
         "n_jobs": [Integral, None],
         "verbose": ["verbose"],
@@ -157,15 +149,15 @@ class GroupProgressionDetector(StoredSamplesMixin, BaseOneClassDetector):
     def __init__(
         self,
         *,
-        n_neighbors=300,
-        features="both",
-        estimator=None,
-        group_by="prediction",
-        false_alarm_rate=0.05,
-        random_state=None,
-        n_jobs=None,
-        verbose=0,
-    ):
+        n_neighbors: int = 300,
+        features: str = "both",
+        estimator: Any = None,
+        group_by: str = "prediction",
+        false_alarm_rate: float = 0.05,
+        random_state: int | np.random.RandomState | None = None,
+        n_jobs: int | None = None,
+        verbose: int = 0,
+    ) -> None:
         super().__init__(false_alarm_rate=false_alarm_rate)
         self.n_neighbors = n_neighbors
         self.features = features
@@ -175,55 +167,41 @@ class GroupProgressionDetector(StoredSamplesMixin, BaseOneClassDetector):
         self.n_jobs = n_jobs
         self.verbose = verbose
 
-    @fit_context(prefer_skip_nested_validation=False)
-    def fit(self, X, y=None):
-        """Store the patterns of in-distribution samples, and learn to judge their groups.
-
-        Parameters
-        ----------
-        X : Activations or array-like of shape (n_samples, n_features)
-            Patterns by layer, in forward order, or those of one layer. Values above 0 count as 1.
-        y : array-like of shape (n_samples,), default=None
-            Class labels; -1 marks an out-of-distribution sample. Its patterns are not
-            stored, but a classifier learns to recognise it.
-
-        Returns
-        -------
-        self : object
-            Fitted detector.
-
-        Raises
-        ------
-        ValueError
-            If there are fewer than two in-distribution samples or, for a classifier, fewer than
-            two samples marked -1; if ``estimator`` is neither a classifier nor an outlier detector;
-            or if predictions or labels are missing that ``features`` or ``group_by`` ask for.
-        """
-        X, y, outside = self._split_by_kind(self._validate(X, reset=True), y)
+    def _fit(
+        self, X: Activations, y: NDArray | None, X_ood: Activations | None = None
+    ) -> NDArray[np.float64]:
+        outside = X[:0] if X_ood is None else X_ood
         self.estimator_ = self._new_estimator(len(outside))
-        self._fit(X, y)
+        self._learn_groups(X, y)
         if is_classifier(self.estimator_):
             scores = self._fit_classifier(*self._training_features(X, outside))
         else:
             [inside] = self._training_features(X, outside[:0])
             self.estimator_.fit(inside)
-            scores = self._judge(inside)
-        known = self._groups.knows(lookup_classes(self, X, by_class=self._by_class))
-        self._unknown_class_score = below_all(scores[known] if known.any() else scores)
-        self._set_threshold(np.where(known, scores, self._unknown_class_score))
-        return self
+            scores = self._rate(inside)
+        return self._set_unknown_class_score(scores, self._groups.knows(self._lookup_classes(X)))
 
-    def _training_features(self, X, outside):
+    def _training_features(self, X: Activations, outside: Activations) -> list[Floats]:
         """The numbers of the training samples, each left out of its groups, and those of others."""
         n_samples = len(X) + len(outside)
         with tqdm(total=n_samples, unit=" samples", disable=not self.verbose) as bar:
-            classes = lookup_classes(self, X, by_class=self._by_class)
-            progressions = [self._groups.progression_left_out(classes, bar.update)]
+            progressions = [self._progression_left_out(X, bar.update)]
             if len(outside):
                 progressions.append(self._progression(outside, bar.update))
         return [self._features(progression) for progression in progressions]
 
-    def _new_estimator(self, n_outside):
+    def _progression_left_out(self, X: Activations, after_batch: Callable) -> Progression:
+        """The groups of the training samples, without those of them that are stored themselves."""
+        stored, others = np.flatnonzero(self._is_stored), np.flatnonzero(~self._is_stored)
+        distance, matching = np.empty((2, len(X), len(self.layers_)))
+        distance[stored], matching[stored] = self._groups.progression_left_out(
+            self._lookup_classes(X)[stored], after_batch
+        )
+        if len(others):
+            distance[others], matching[others] = self._progression(X[others], after_batch)
+        return Progression(distance, matching)
+
+    def _new_estimator(self, n_outside: int) -> Any:
         if self.estimator is None and n_outside == 0:
             return StandardScaler()
         estimator = self._perceptron() if self.estimator is None else clone(self.estimator)
@@ -240,7 +218,7 @@ class GroupProgressionDetector(StoredSamplesMixin, BaseOneClassDetector):
             )
         return estimator
 
-    def _perceptron(self):
+    def _perceptron(self) -> Pipeline:
         # A dozen numbers need few units and a strong penalty. With smooth units, this solver ends
         # after some tens of steps, near enough to the optimum.
         perceptron = MLPClassifier(
@@ -254,30 +232,33 @@ class GroupProgressionDetector(StoredSamplesMixin, BaseOneClassDetector):
         )
         return make_pipeline(StandardScaler(), perceptron)
 
-    def _fit(self, X, y):
-        if len(X) < 2:
-            raise ValueError(
-                "GroupProgressionDetector needs at least 2 in-distribution samples, "
-                f"got n_samples = {len(X)}."
-            )
-        if self.group_by == "label":
-            check_class_labels(X, y, "group_by='label'")
-        self._by_class = X.predictions is not None
+    def _learn_groups(self, X: Activations, y: NDArray | None) -> None:
         if self.features == "matching" and not self._by_class:
             raise ValueError("features='matching' needs predictions, but X carries none.")
         self.layers_ = list(X.layer_names)
-        self.n_neighbors_ = min(self.n_neighbors, len(X) - 1)
+        classes = self._training_classes(X, y)
+        self._is_stored = classes.counts
+        n_stored = int(classes.counts.sum())
+        self._check_enough(n_stored)
+        self.n_neighbors_ = min(self.n_neighbors, n_stored - 1)
         if self.n_neighbors_ < self.n_neighbors:
             warn_user(
-                f"n_neighbors={self.n_neighbors}, but a sample has only {len(X) - 1} others: a "
+                f"n_neighbors={self.n_neighbors}, but a sample has only {n_stored - 1} others: a "
                 "group is all of them."
             )
-        found = lookup_classes(self, X, by_class=self._by_class)
-        classes = y if self.group_by == "label" else found
-        self._groups = PatternGroups(pack_layers(X), classes, self.n_neighbors_)
+        stored = [bits[np.flatnonzero(classes.counts)] for bits in pack_layers(X)]
+        self._groups = PatternGroups(stored, classes.own[classes.counts], self.n_neighbors_)
 
-    def _fit_classifier(self, inside, outside):
-        """Fit on both kinds; return scores of the first by classifiers that have not seen them."""
+    def _check_enough(self, n_stored: int) -> None:
+        if n_stored < 2:
+            raise ValueError(
+                "GroupProgressionDetector needs at least 2 in-distribution samples, and with "
+                "group_by='correct' at least 2 correctly classified ones; "
+                f"got n_samples = {n_stored}."
+            )
+
+    def _fit_classifier(self, inside: Floats, outside: Floats) -> Floats:
+        """Fit on in-distribution and OOD samples; returns cross-validated scores of the former."""
         samples = np.concatenate([inside, outside])
         is_ood = np.repeat([0, 1], [len(inside), len(outside)])
         folds = StratifiedKFold(min(5, len(inside), len(outside)), shuffle=True, random_state=0)
@@ -294,18 +275,21 @@ class GroupProgressionDetector(StoredSamplesMixin, BaseOneClassDetector):
             scores[held_out] = _log_odds(classifier, samples[held_out])
         return scores[: len(inside)]
 
-    def _nearest_stored(self, X, n_neighbors):
+    def _nearest_stored(self, X: Activations, n_neighbors: int) -> tuple[NDArray, NDArray[np.intp]]:
         n_found = min(n_neighbors, len(self.training_rows_))
         found = self._groups.nearest(pack_layers(X)[-1], n_found)
         return pad_neighbors(*found, n_neighbors, farthest=self._groups.widths[-1])
 
-    def _stored_layers(self, X, positions):
+    def _stored_layers(self, X: Activations, positions: NDArray[np.intp]) -> dict[str, NDArray]:
         return dict(zip(X.layer_names, self._groups.patterns(positions), strict=True))
 
-    def _stored_labels(self):
+    def _stored_rows(self) -> NDArray[np.intp]:
+        return self.training_rows_[self._is_stored]
+
+    def _stored_labels(self) -> NDArray | None:
         return self._groups.classes if self._by_class else None
 
-    def progression(self, X):
+    def progression(self, X: Activations | ArrayLike) -> Progression:
         """Describe the groups of each sample, layer by layer.
 
         Parameters
@@ -323,12 +307,12 @@ class GroupProgressionDetector(StoredSamplesMixin, BaseOneClassDetector):
         check_is_fitted(self)
         return self._progression(self._validate(X, reset=False))
 
-    def _progression(self, X, after_batch=bool):
-        classes = lookup_classes(self, X, by_class=self._by_class)
+    def _progression(self, X: Activations, after_batch: Callable[[int], Any] = bool) -> Progression:
+        classes = self._lookup_classes(X)
         return self._groups.progression(pack_layers(X), classes, after_batch)
 
-    def _features(self, progression):
-        """The numbers that a sample is judged by: shares, high for in-distribution samples."""
+    def _features(self, progression: Progression) -> Floats:
+        """The numbers that a sample is scored by: shares, high for in-distribution samples."""
         agreement = 1 - progression.distance / self._groups.widths
         if self.features == "distance":
             return agreement
@@ -336,20 +320,19 @@ class GroupProgressionDetector(StoredSamplesMixin, BaseOneClassDetector):
             return progression.matching
         return np.concatenate([agreement, progression.matching], axis=1)
 
-    def _judge(self, features):
+    def _rate(self, features: Floats) -> Floats:
         if is_classifier(self.estimator_):
             return _log_odds(self.estimator_, features)
         if is_outlier_detector(self.estimator_):
             return self.estimator_.decision_function(features)
         return self.estimator_.transform(features).mean(axis=1)
 
-    def _score_samples(self, X):
-        scores = self._judge(self._features(self._progression(X)))
-        known = self._groups.knows(lookup_classes(self, X, by_class=self._by_class))
-        return np.where(known, scores, self._unknown_class_score)
+    def _score_samples(self, X: Activations) -> Floats:
+        scores = self._rate(self._features(self._progression(X)))
+        return self._reject_unknown(scores, self._groups.knows(self._lookup_classes(X)))
 
 
-def _log_odds(classifier, features):
+def _log_odds(classifier: Any, features: Floats) -> Floats:
     """How a classifier trained on 0 (in-distribution) and 1 rates samples; high for the former."""
     if hasattr(classifier, "decision_function"):
         return -classifier.decision_function(features)

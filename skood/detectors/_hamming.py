@@ -1,22 +1,24 @@
 """Binary neuron activation patterns compared by Hamming distance."""
 
+from __future__ import annotations
+
 from dataclasses import dataclass
 from numbers import Real
 
 import numpy as np
 from numpy.typing import NDArray
 
-from .._classes import check_class_labels, lookup_classes
-from .._fit_context import fit_context
-from .._marks import in_distribution_rows, take_rows
+from .._classes import GROUP_BY, TrainingClasses
+from .._estimator_checks import FEW_PATTERNS, failed_outlier_checks
 from .._patterns import PackedBits, build_stores, nearest_of_class, pack_layers
-from .._sklearn import Interval, StrOptions
-from .._validation import check_activations
-from ._base import BaseOneClassDetector
+from .._sklearn import Interval
+from .._values import Floats
+from ..activations import Activations
+from ._base_incremental import BaseIncrementalDetector
 from ._stored_samples import StoredSamplesMixin, split_layers
 
 
-class HammingNAPDetector(StoredSamplesMixin, BaseOneClassDetector):
+class HammingNAPDetector(StoredSamplesMixin, BaseIncrementalDetector):
     """Hamming distance to the nearest activation pattern of the predicted class.
 
     The detector stores the binary activation patterns of the training samples, class by class [1]_.
@@ -31,12 +33,10 @@ class HammingNAPDetector(StoredSamplesMixin, BaseOneClassDetector):
         that share of the training samples, each scored with itself left out.
     false_alarm_rate : float in (0, 0.5], default=0.05
         Share of in-distribution samples to reject, where ``tau`` is None.
-    group_by : {"prediction", "label"}, default="prediction"
-        Class under which a training pattern is stored: the one that the network predicted, or the
-        one that ``y`` tells. Samples are always looked up under their predicted class.
-    store : {"all", "correct"}, default="all"
-        Which training patterns to store: all, or those of the samples that the network
-        classified correctly, which ``y`` tells.
+    group_by : {"prediction", "label", "correct"}, default="prediction"
+        Class under which a training pattern is stored: the predicted one; its label in ``y``; or,
+        with "correct", the predicted one where it is right, while other patterns are not stored.
+        Samples are always looked up under their predicted class.
     break_ties : bool, default=True
         Tell equal distances apart by how common the nearest pattern was in training. It adds a
         share below 1 to the score, and so never overrules one bit of distance.
@@ -45,22 +45,9 @@ class HammingNAPDetector(StoredSamplesMixin, BaseOneClassDetector):
     ----------
     stores_ : dict of label to PatternStore
         Stored patterns by class. Each has ``patterns`` (:class:`~skood.activations.PackedBits`, the
-        most common
-        first) and ``counts``. The one key is 0 where ``fit`` saw no predictions.
-    training_rows_ : ndarray of shape (n_in_distribution_samples,)
-        Rows that were learnt from: those not marked -1.
+        most common first) and ``counts``. The one key is 0 where ``fit`` saw no predictions.
     training_scores_ : ndarray of shape (n_in_distribution_samples,)
         Their scores, each with itself left out.
-    offset_ : float
-        Threshold on ``score_samples``.
-    n_samples_seen_ : int
-        Number of rows that ``fit`` and ``partial_fit`` were given.
-    n_features_in_ : int
-        Number of neurons seen in ``fit``, over all layers.
-    feature_names_in_ : ndarray of shape (`n_features_in_`,)
-        Names of the features, where ``fit`` saw a data frame with string names.
-    layer_shapes_ : dict of str to tuple
-        Shape of one sample in each layer, where ``fit`` saw ``Activations``.
 
     See Also
     --------
@@ -69,14 +56,12 @@ class HammingNAPDetector(StoredSamplesMixin, BaseOneClassDetector):
 
     Notes
     -----
-        Layers that are not :class:`~skood.activations.PackedBits` are binarised by "value above 0".
-        The distance
-    over several layers is the sum of theirs. A class that no stored pattern has is as far as
-    can be, and rejected: the distance is the number of neurons. Where the training samples of such
-    classes are more than the threshold rejects, they are all that it rejects. With
-    ``store="correct"``,
-    ``tau=gamma`` and patterns from ``PercentileBinarizer(rule="zero")`` this is the monitor
-    of [2]_.
+    Layers that are not :class:`~skood.activations.PackedBits` are binarised by "value above 0". The
+    distance over several layers is the sum of theirs. A class that no stored pattern has is as far
+    as can be, and rejected: the distance is the number of neurons. Where the training samples of
+    such classes are more than the threshold rejects, they are all that it rejects. With
+    ``group_by="correct"``, ``tau=gamma`` and patterns from ``PercentileBinarizer(rule="zero")``
+    this is the monitor of [2]_.
 
     A threshold from samples compared with their own stored patterns would be
     far too strict; leaving each one out, as ``LocalOutlierFactor`` does, keeps the share of false
@@ -103,177 +88,108 @@ class HammingNAPDetector(StoredSamplesMixin, BaseOneClassDetector):
     """
 
     _parameter_constraints: dict = {
-        **BaseOneClassDetector._parameter_constraints,
+        **BaseIncrementalDetector._parameter_constraints,
         "tau": [Interval(Real, 0, None, closed="left"), None],
-        "group_by": [StrOptions({"prediction", "label"})],
-        "store": [StrOptions({"all", "correct"})],
+        "group_by": GROUP_BY,
         "break_ties": ["boolean"],
     }
 
     def __init__(
         self,
         *,
-        tau=None,
-        false_alarm_rate=0.05,
-        group_by="prediction",
-        store="all",
-        break_ties=True,
-    ):
+        tau: float | None = None,
+        false_alarm_rate: float = 0.05,
+        group_by: str = "prediction",
+        break_ties: bool = True,
+    ) -> None:
         super().__init__(false_alarm_rate=false_alarm_rate)
         self.tau = tau
         self.group_by = group_by
-        self.store = store
         self.break_ties = break_ties
 
-    def fit(self, X, y=None):
-        """Store the patterns of the in-distribution samples and set the threshold.
+    def _learn(self, X: Activations, y: NDArray | None) -> _TrainingPatterns:
+        return _TrainingPatterns(_pack(X), self._training_classes(X, y))
 
-        Parameters
-        ----------
-        X : Activations or array-like of shape (n_samples, n_features)
-            Patterns by layer, or those of one layer. Values above 0 count as 1.
-        y : array-like of shape (n_samples,), default=None
-            Class labels; -1 marks an out-of-distribution sample, which is left out.
-
-        Returns
-        -------
-        self : object
-            Fitted detector.
-
-        Raises
-        ------
-        ValueError
-            If labels or predictions are missing that ``group_by`` or ``store`` asks for, a label is
-            not among the classes of the network, or no sample is left.
-        """
-        return super().fit(X, y)
-
-    def _fit(self, X, y):
-        self._by_class = X.predictions is not None
-        self._unknown_class_score = -float(self.n_features_in_)
-        self._remember(self._read(X, y, self.training_rows_))
-
-    @fit_context(prefer_skip_nested_validation=True)
-    def partial_fit(self, X, y=None):
-        """Store the patterns of more samples; any batches give what one ``fit`` gives.
-
-        The threshold is computed anew from all samples seen so far.
-
-        Parameters
-        ----------
-        X : Activations or array-like of shape (n_samples, n_features)
-            As in ``fit``.
-        y : array-like of shape (n_samples,), default=None
-            As in ``fit``.
-
-        Returns
-        -------
-        self : object
-            Fitted detector.
-        """
-        if not hasattr(self, "stores_"):
-            return self.fit(X, y)
-        X = check_activations(self, X, reset=False)
-        rows = in_distribution_rows(y, len(X), allow_none=True)
-        batch = self._read(*take_rows(X, y, rows), self.n_samples_seen_ + rows)
-        self.n_samples_seen_ += len(X)
-        self._remember(self._seen.append(batch))
-        self.training_rows_ = self._seen.rows
-        self._set_threshold(self._score_training_samples(X))
-        return self
-
-    def _read(self, X, y, rows):
-        if self.group_by == "label" or self.store == "correct":
-            wanted = f"group_by={self.group_by!r} with store={self.store!r}"
-            check_class_labels(X, y, wanted)
-        asked = lookup_classes(self, X, by_class=self._by_class)
-        return _Seen(
-            bits=_pack(X),
-            asked=asked,
-            kept=y if self.group_by == "label" else asked,
-            stored=asked == y if self.store == "correct" else np.ones(len(X), dtype=bool),
-            rows=rows,
-        )
-
-    def _remember(self, seen):
-        if not seen.stored.any():
-            raise ValueError(
-                "No pattern to store: store='correct' needs a sample that is classified correctly."
-            )
-        self._seen = seen
-        stored = np.flatnonzero(seen.stored)
-        self.stores_ = build_stores(seen.bits[stored], seen.kept[stored], seen.rows[stored])
+    def _finish(self, summary: _TrainingPatterns) -> NDArray[np.float64]:
+        bits, classes = summary.bits, summary.classes
+        stored = np.flatnonzero(classes.counts)
+        self._check_any_counts(len(stored))
+        self.unknown_class_score_ = -float(self.n_features_in_)
+        self.stores_ = build_stores(bits[stored], classes.own[stored], self.training_rows_[stored])
         if self.break_ties:
             errors = [store.n_rows * store.squared_share_error for store in self.stores_.values()]
-            self._score_error = float(np.sqrt(np.sum(errors) / len(stored)))
+            self.score_error_ = float(np.sqrt(np.sum(errors) / len(stored)))
+        return self._left_out_scores(bits, classes)
 
-    def _threshold(self, training_scores):
+    def _threshold(self, training_scores: Floats) -> float:
         if self.tau is None:
             return super()._threshold(training_scores)
         # Where a class has no pattern, no tau is large enough.
-        above_unknown = float(np.nextafter(self._unknown_class_score, 0.0))
+        above_unknown = float(np.nextafter(self.unknown_class_score_, 0.0))
         return max(-float(np.floor(self.tau)), above_unknown)
 
-    def _score_training_samples(self, X):
-        # Of all batches; a sample is left out of the store in which it would find itself.
-        seen = self._seen
-        elsewhere = np.flatnonzero(~seen.stored | (seen.kept != seen.asked))
-        scores = np.empty(len(seen.asked))
-        scores[elsewhere] = self._look_up(seen.bits[elsewhere], seen.asked[elsewhere])
+    def _left_out_scores(self, bits: PackedBits, classes: TrainingClasses) -> NDArray[np.float64]:
+        # A sample is left out of the store in which it would find itself.
+        elsewhere = np.flatnonzero(~classes.finds_itself)
+        scores = np.empty(len(classes.lookup))
+        scores[elsewhere] = self._look_up(bits[elsewhere], classes.lookup[elsewhere])
         for label, store in self.stores_.items():
-            in_store = seen.stored & (seen.kept == label)
-            finds_itself = seen.asked[in_store] == label
+            in_store = classes.counts & (classes.own == label)
             left_out = self._similarity(*store.nearest_left_out())
-            scores[np.flatnonzero(in_store)[finds_itself]] = left_out[finds_itself]
+            own = classes.finds_itself[in_store]
+            scores[np.flatnonzero(in_store)[own]] = left_out[own]
         return scores
 
-    def _look_up(self, bits, asked):
-        return self._similarity(*nearest_of_class(self.stores_, bits, asked))
+    def _look_up(self, bits: PackedBits, lookup: NDArray) -> Floats:
+        return self._similarity(*nearest_of_class(self.stores_, bits, lookup))
 
-    def _similarity(self, distances, shares):
+    def _similarity(self, distances: NDArray, shares: NDArray) -> Floats:
         return (shares if self.break_ties else 0.0) - distances
 
-    def _score_samples(self, X):
-        return self._look_up(_pack(X), lookup_classes(self, X, by_class=self._by_class))
+    def _score_samples(self, X: Activations) -> Floats:
+        return self._look_up(_pack(X), self._lookup_classes(X))
 
-    def _nearest_stored(self, X, n_neighbors):
-        bits, asked = _pack(X), lookup_classes(self, X, by_class=self._by_class)
+    def _nearest_stored(self, X: Activations, n_neighbors: int) -> tuple[NDArray, NDArray[np.intp]]:
+        bits, lookup = _pack(X), self._lookup_classes(X)
         distances = np.full((len(X), n_neighbors), bits.n_bits)
         found = np.full((len(X), n_neighbors), -1)
         for label, store in self.stores_.items():
-            if (rows := np.flatnonzero(asked == label)).size:
+            if (rows := np.flatnonzero(lookup == label)).size:
                 distances[rows], found[rows] = store.kneighbors(bits[rows], n_neighbors)
         return distances, np.where(found < 0, -1, np.searchsorted(self.training_rows_, found))
 
-    def _stored_layers(self, X, positions):
-        bits = self._seen.bits[positions.ravel()].unpack()
+    def _stored_layers(self, X: Activations, positions: NDArray[np.intp]) -> dict[str, NDArray]:
+        bits = self._summary.bits[positions.ravel()].unpack()
         return split_layers(X, bits.reshape(*positions.shape, -1))
 
-    def _stored_labels(self):
-        return self._seen.kept if self._by_class else None
+    def _stored_labels(self) -> NDArray | None:
+        return self._summary.classes.own if self._by_class else None
+
+    def _expected_failed_checks(self) -> dict[str, str]:
+        if not self.break_ties:
+            return failed_outlier_checks(FEW_PATTERNS)
+        if self.tau is not None:
+            return failed_outlier_checks(
+                "A threshold that is given as a distance rejects no training sample of the check: "
+                "each is at distance 0 from itself."
+            )
+        return {}
 
 
 @dataclass
-class _Seen:
-    """What is remembered of the in-distribution training samples, one entry a sample."""
+class _TrainingPatterns:
+    """The patterns of in-distribution training samples, and their classes."""
 
     bits: PackedBits
-    asked: NDArray  # the class under which the sample is looked up
-    kept: NDArray  # the class under which it is stored
-    stored: NDArray[np.bool_]  # whether it is stored
-    rows: NDArray[np.intp]
+    classes: TrainingClasses
 
-    def append(self, other):
-        return _Seen(
-            PackedBits(np.concatenate([self.bits.words, other.bits.words]), self.bits.n_bits),
-            *(
-                np.concatenate([getattr(self, name), getattr(other, name)])
-                for name in ("asked", "kept", "stored", "rows")
-            ),
-        )
+    def merge(self, other: _TrainingPatterns) -> _TrainingPatterns:
+        words = np.concatenate([self.bits.words, other.bits.words])
+        bits = PackedBits(words, self.bits.n_bits)
+        return _TrainingPatterns(bits, self.classes.merge(other.classes))
 
 
-def _pack(X):
+def _pack(X: Activations) -> PackedBits:
     """The patterns of all layers side by side."""
     packed = pack_layers(X)
     if len(packed) == 1:

@@ -1,44 +1,29 @@
 """Divergence from the typical softmax of a class."""
 
+from __future__ import annotations
+
 import numpy as np
 from numpy.typing import NDArray
 from scipy.special import logsumexp
 
-from ._logits import LogitDetector, logits_of, predictions_of
+from .._values import Floats
+from ..activations import Activations
+from ._base_logit import BaseLogitDetector, logits_of, predictions_of
 
 
-class KLMatchingDetector(LogitDetector):
+class KLMatchingDetector(BaseLogitDetector):
     """Divergence from the nearest class's typical softmax.
 
     The mean softmax of the training samples that the network predicts as a class is what is typical
     of it. The score is minus the smallest Kullback-Leibler divergence of a sample's softmax from
     these distributions [1]_.
 
-    Parameters
-    ----------
-    false_alarm_rate : float in (0, 0.5], default=0.05
-        Share of the in-distribution training samples that the threshold rejects.
-
     Attributes
     ----------
     class_distributions_ : ndarray of shape (n_predicted_classes, n_classes)
         Mean softmax of the training samples that are predicted as each class.
-    predicted_classes_ : ndarray of shape (n_predicted_classes,)
+    class_labels_ : ndarray of shape (n_predicted_classes,)
         Those classes. One that the network predicts for no training sample is left out.
-    training_rows_ : ndarray of shape (n_in_distribution_samples,)
-        Rows of ``X`` in ``fit`` that were learnt from: those not marked -1.
-    training_scores_ : ndarray of shape (n_in_distribution_samples,)
-        Their scores.
-    offset_ : float
-        Threshold on ``score_samples``.
-    n_samples_seen_ : int
-        Number of rows of ``X`` in ``fit``.
-    n_features_in_ : int
-        Number of classes.
-    feature_names_in_ : ndarray of shape (`n_features_in_`,)
-        Names of the features, where ``fit`` saw a data frame with string names.
-    layer_shapes_ : dict of str to tuple
-        Shape of one sample's logits, where ``fit`` saw ``Activations``.
 
     See Also
     --------
@@ -74,16 +59,16 @@ class KLMatchingDetector(LogitDetector):
 
     _min_classes = 2
 
-    def _fit(self, X, y):
+    def _fit(self, X: Activations, y: NDArray | None) -> None:
         log_probabilities = _log_softmax(logits_of(X))
-        self.predicted_classes_, codes, counts = np.unique(
+        self.class_labels_, codes, counts = np.unique(
             predictions_of(X), return_inverse=True, return_counts=True
         )
         groups = np.split(log_probabilities[codes.argsort(kind="stable")], counts.cumsum()[:-1])
         self._log_distributions = np.array([_log_mean(group) for group in groups])
         self.class_distributions_ = np.exp(self._log_distributions)
 
-    def _score_logits(self, logits):
+    def _score_logits(self, logits: Floats) -> Floats:
         log_p = _log_softmax(logits)
         p = np.exp(log_p)
         products = p @ self._log_distributions.T

@@ -1,21 +1,25 @@
 """Distance to the nearest training samples."""
 
+from __future__ import annotations
+
+from dataclasses import dataclass
 from numbers import Integral
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from .._fit_context import fit_context
-from .._marks import in_distribution_rows, take_rows
 from .._sklearn import Interval
-from .._values import SQUARABLE
+from .._values import SQUARABLE, Floats
 from .._warnings import warn_user
-from ._base import BaseOneClassDetector
+from ..activations import Activations
+from ._base_incremental import BaseIncrementalDetector
 from ._neighbor_search import EuclideanNeighbors
 from ._row_lengths import row_lengths
 from ._stored_samples import StoredSamplesMixin, pad_neighbors, split_layers
 
 
-class KNNDetector(StoredSamplesMixin, BaseOneClassDetector):
+class KNNDetector(StoredSamplesMixin, BaseIncrementalDetector):
     """Distance to the k-th nearest training sample.
 
     Activations are divided by their norm, and the score is minus the Euclidean distance to those
@@ -27,29 +31,14 @@ class KNNDetector(StoredSamplesMixin, BaseOneClassDetector):
         Which of the nearest training samples counts: k.
     normalize : bool, default=True
         Whether to divide the activations of each sample, layer by layer, by their Euclidean norm.
-        Samples without any activation are left as they are.
-    false_alarm_rate : float in (0, 0.5], default=0.05
-        Share of the in-distribution training samples that the threshold rejects, each scored with
-        itself left out.
+        Samples without any activation are not changed.
 
     Attributes
     ----------
     n_neighbors_ : int
         The k that is used: ``n_neighbors``, or less where there are too few training samples.
-    training_rows_ : ndarray of shape (n_in_distribution_samples,)
-        Rows that were learnt from: those not marked -1.
     training_scores_ : ndarray of shape (n_in_distribution_samples,)
         Their scores, each with itself left out.
-    offset_ : float
-        Threshold on ``score_samples``.
-    n_samples_seen_ : int
-        Number of rows that ``fit`` and ``partial_fit`` were given.
-    n_features_in_ : int
-        Number of units seen in ``fit``, over all layers.
-    feature_names_in_ : ndarray of shape (`n_features_in_`,)
-        Names of the features, where ``fit`` saw a data frame with string names.
-    layer_shapes_ : dict of str to tuple
-        Shape of one sample in each layer, where ``fit`` saw ``Activations``.
 
     See Also
     --------
@@ -90,86 +79,23 @@ class KNNDetector(StoredSamplesMixin, BaseOneClassDetector):
     _sizes_of_values = SQUARABLE
 
     _parameter_constraints: dict = {
-        **BaseOneClassDetector._parameter_constraints,
+        **BaseIncrementalDetector._parameter_constraints,
         "n_neighbors": [Interval(Integral, 1, None, closed="left")],
         "normalize": ["boolean"],
     }
 
-    def __init__(self, n_neighbors=50, *, normalize=True, false_alarm_rate=0.05):
+    def __init__(
+        self, *, n_neighbors: int = 50, normalize: bool = True, false_alarm_rate: float = 0.05
+    ) -> None:
         super().__init__(false_alarm_rate=false_alarm_rate)
         self.n_neighbors = n_neighbors
         self.normalize = normalize
 
-    def fit(self, X, y=None):
-        """Store the in-distribution samples and set the threshold.
+    def _learn(self, X: Activations, y: NDArray | None) -> _TrainingRows:
+        return _TrainingRows(self._as_rows(X))
 
-        Parameters
-        ----------
-        X : Activations or array-like of shape (n_samples, n_features)
-            Activations by layer, or those of one layer.
-        y : array-like of shape (n_samples,), default=None
-            Class labels; -1 marks an out-of-distribution sample, which is left out.
-
-        Returns
-        -------
-        self : object
-            Fitted detector.
-
-        Raises
-        ------
-        ValueError
-            If values are not finite, or fewer than two samples are in-distribution.
-        """
-        return super().fit(X, y)
-
-    def _fit(self, X, y):
-        self._store(self._as_rows(X))
-
-    @fit_context(prefer_skip_nested_validation=True)
-    def partial_fit(self, X, y=None):
-        """Store more samples; any batches give what one ``fit`` gives.
-
-        The threshold is computed anew from all samples seen so far.
-
-        Parameters
-        ----------
-        X : Activations or array-like of shape (n_samples, n_features)
-            As in ``fit``.
-        y : array-like of shape (n_samples,), default=None
-            As in ``fit``; a later batch may hold out-of-distribution samples alone.
-
-        Returns
-        -------
-        self : object
-            Fitted detector.
-
-        Raises
-        ------
-        ValueError
-            As in ``fit``, or if the layers are not those of the first batch.
-        """
-        if not hasattr(self, "offset_"):
-            return self.fit(X, y)
-        X = self._validate(X, reset=False)
-        rows = in_distribution_rows(y, len(X), allow_none=True)
-        inside, _ = take_rows(X, y, rows)
-        self._store(np.concatenate([self._neighbors.rows, self._as_rows(inside)]))
-        self.training_rows_ = np.concatenate([self.training_rows_, self.n_samples_seen_ + rows])
-        self.n_samples_seen_ += len(X)
-        self._set_threshold(self._score_training_samples(X))
-        return self
-
-    def _as_rows(self, X):
-        """Layers side by side, in the precision of the input, single or double."""
-        layers = [np.asarray(layer) for _, layer in X.items()]
-        is_single = np.result_type(*layers, np.float32) == np.float32
-        dtype = np.float32 if is_single else np.float64
-        if self.normalize:
-            length = 1 / np.sqrt(len(layers))
-            layers = [_scale_rows(layer, length, dtype) for layer in layers]
-        return np.concatenate(layers, axis=1, dtype=dtype)
-
-    def _store(self, rows):
+    def _finish(self, summary: _TrainingRows) -> NDArray[np.float64]:
+        rows = summary.rows
         if len(rows) < 2:
             raise ValueError(
                 "KNNDetector needs at least 2 in-distribution samples, "
@@ -182,28 +108,35 @@ class KNNDetector(StoredSamplesMixin, BaseOneClassDetector):
                 "the farthest one counts."
             )
         self._neighbors = EuclideanNeighbors(rows)
+        # No row is nearer to a sample than its own, so the next one is the k-th of the others.
+        return -self._neighbors.kth_distances(rows, self.n_neighbors_ + 1)
 
-    def _score_training_samples(self, X):
-        # Of all batches. No row is nearer to a sample than its own, so the next one is the k-th of
-        # the others.
-        return -self._neighbors.kth_distances(self._neighbors.rows, self.n_neighbors_ + 1)
+    def _as_rows(self, X: Activations) -> NDArray:
+        """Layers side by side, in the precision of the input, single or double."""
+        layers = [np.asarray(layer) for _, layer in X.items()]
+        is_single = np.result_type(*layers, np.float32) == np.float32
+        dtype = np.float32 if is_single else np.float64
+        if self.normalize:
+            length = 1 / np.sqrt(len(layers))
+            layers = [_scale_rows(layer, length, dtype) for layer in layers]
+        return np.concatenate(layers, axis=1, dtype=dtype)
 
-    def _score_samples(self, X):
+    def _score_samples(self, X: Activations) -> Floats:
         return -self._neighbors.kth_distances(self._as_rows(X), self.n_neighbors_)
 
-    def _nearest_stored(self, X, n_neighbors):
+    def _nearest_stored(self, X: Activations, n_neighbors: int) -> tuple[NDArray, NDArray[np.intp]]:
         n_found = min(n_neighbors, len(self._neighbors.rows))
         found = self._neighbors.kneighbors(self._as_rows(X), n_found)
         return pad_neighbors(*found, n_neighbors, farthest=np.inf)
 
-    def _stored_layers(self, X, positions):
+    def _stored_layers(self, X: Activations, positions: NDArray[np.intp]) -> dict[str, NDArray]:
         layers = split_layers(X, self._neighbors.rows[positions])
         if not self.normalize:
             return layers
         return {name: _as_long_as(X[name], values) for name, values in layers.items()}
 
 
-def _as_long_as(samples, examples):
+def _as_long_as(samples: Any, examples: NDArray) -> NDArray:
     """Examples with the norm of the sample that they are found for, as only directions are kept."""
     wanted = np.linalg.norm(samples, axis=1)[:, np.newaxis, np.newaxis]
     norms = np.linalg.norm(examples, axis=2, keepdims=True)
@@ -215,7 +148,17 @@ def _as_long_as(samples, examples):
     return np.where(np.isclose(scaled, own, rtol=1e-6, atol=0), own, scaled)
 
 
-def _scale_rows(rows, length, dtype):
+@dataclass
+class _TrainingRows:
+    """In-distribution training samples, layers side by side."""
+
+    rows: NDArray
+
+    def merge(self, other: _TrainingRows) -> _TrainingRows:
+        return _TrainingRows(np.concatenate([self.rows, other.rows]))
+
+
+def _scale_rows(rows: NDArray, length: float, dtype: type[np.floating]) -> NDArray:
     """Rows of the given Euclidean norm; rows of zeros stay so."""
     rows = rows.astype(dtype, copy=False)
     norms = row_lengths(rows)

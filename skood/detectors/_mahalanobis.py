@@ -1,16 +1,22 @@
 """Mahalanobis distance to the nearest class."""
 
+from __future__ import annotations
+
+from typing import Any
+
 import numpy as np
+from numpy.typing import ArrayLike, NDArray
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import KFold
 from sklearn.preprocessing import StandardScaler
 from sklearn.utils.validation import check_is_fitted
 
-from .._classes import lookup_classes
-from .._fit_context import fit_context
+from .._classes import GROUP_BY
+from .._estimator_checks import failed_outlier_checks
 from .._sklearn import HasMethods
-from .._values import SQUARABLE
+from .._values import SQUARABLE, Floats
 from .._warnings import warn_user
+from ..activations import Activations
 from ._base import BaseOneClassDetector
 from ._tied_gaussian import TiedGaussian
 
@@ -32,38 +38,26 @@ class MahalanobisDetector(BaseOneClassDetector):
         Whether to divide the activations of each sample, layer by layer, by their Euclidean norm:
         Mahalanobis++, and with ``relative=True`` relative Mahalanobis++ [3]_. Norms differ between
         classes and samples more than Gaussians with one covariance allow for. Samples without any
-        activation are left as they are.
+        activation are not changed.
     covariance : estimator, default=None
         A covariance estimator such as :class:`~sklearn.covariance.LedoitWolf`, of which clones are
-        fitted on the samples less their class mean. By default the mean of their outer products,
+        fitted on the samples minus their class mean. By default the mean of their outer products,
         as in the papers.
-    false_alarm_rate : float in (0, 0.5], default=0.05
-        Share of the in-distribution training samples that the threshold rejects.
 
     Attributes
     ----------
     class_means_ : dict of str to ndarray of shape (n_classes, n_units)
         Class means of each layer, of normalised activations where ``normalize`` says so.
     precision_ : dict of str to ndarray of shape (n_units, n_units)
-        Inverse of the covariance of each layer, likewise.
+        Inverse of the covariance of each layer, also of normalised activations if so.
     class_labels_ : ndarray of shape (n_classes,)
-        The classes, ascending; one class 0 where nothing tells them.
+        The classes, ascending; one class 0 where there are neither labels nor predictions.
     layer_weights_ : ndarray of shape (n_layers,)
         Weight of each layer's score.
     training_rows_ : ndarray of shape (n_in_distribution_samples,)
         Rows of ``X`` in ``fit`` that means and covariances are those of: those not marked -1.
     training_scores_ : ndarray of shape (n_in_distribution_samples,)
         Their scores, by means and covariances of other samples.
-    offset_ : float
-        Threshold on ``score_samples``.
-    n_samples_seen_ : int
-        Number of rows of ``X`` in ``fit``.
-    n_features_in_ : int
-        Number of units seen in ``fit``, over all layers.
-    feature_names_in_ : ndarray of shape (`n_features_in_`,)
-        Names of the features, where ``fit`` saw a data frame with string names.
-    layer_shapes_ : dict of str to tuple
-        Shape of one sample in each layer, where ``fit`` saw ``Activations``.
 
     See Also
     --------
@@ -78,12 +72,12 @@ class MahalanobisDetector(BaseOneClassDetector):
     ordinary array, all samples are of one class.
 
     Where rows are marked -1 and there are several layers, the scores of layers are weighted by a
-    logistic regression that tells these rows from the others, as in [1]_; it is regularised, and
-    both kinds count alike. Nothing else is learnt from such rows.
+    logistic regression that separates these rows from the others, as in [1]_; it is regularised,
+    and in-distribution and OOD rows have equal weight. Nothing else is learnt from OOD rows.
 
     The covariance is inverted by its pseudo-inverse. Units that do not vary within classes, such as
-    dead ones, have no weight, whatever the covariance estimator. Where all units of a layer are so,
-    nothing is seen there, and ``fit`` warns.
+    dead ones, have no weight with any covariance estimator. A layer in which all units are so adds
+    nothing to the score, and ``fit`` warns.
 
     The training samples lie nearer to means that were computed from them than new samples do. They
     are therefore scored with each of them left out, which costs little; with ``covariance`` given,
@@ -115,57 +109,46 @@ class MahalanobisDetector(BaseOneClassDetector):
     """
 
     _sizes_of_values = SQUARABLE
+    _learns_from_ood = True
+    _labels_optional_for = "label"
+    _looks_up_classes = False
 
     _parameter_constraints: dict = {
         **BaseOneClassDetector._parameter_constraints,
         "relative": ["boolean"],
+        "group_by": GROUP_BY,
         "normalize": ["boolean"],
         "covariance": [HasMethods(["fit", "get_precision"]), None],
     }
 
-    def __init__(self, *, relative=False, normalize=False, covariance=None, false_alarm_rate=0.05):
+    def __init__(
+        self,
+        *,
+        relative: bool = False,
+        normalize: bool = False,
+        covariance: Any = None,
+        group_by: str = "label",
+        false_alarm_rate: float = 0.05,
+    ) -> None:
         super().__init__(false_alarm_rate=false_alarm_rate)
         self.relative = relative
         self.normalize = normalize
         self.covariance = covariance
+        self.group_by = group_by
 
-    @fit_context(prefer_skip_nested_validation=False)
-    def fit(self, X, y=None):
-        """Learn means and covariances, weigh the layers, and set the threshold.
-
-        Parameters
-        ----------
-        X : Activations or array-like of shape (n_samples, n_features)
-            Activations by layer, or those of one layer.
-        y : array-like of shape (n_samples,), default=None
-            Class labels; -1 marks an out-of-distribution sample, from which only weights of layers
-            are learnt.
-
-        Returns
-        -------
-        self : object
-            Fitted detector.
-
-        Raises
-        ------
-        ValueError
-            If values are not finite, no sample is in-distribution, or ``relative`` is True and all
-            samples are of one class.
-        """
-        X, y, outside = self._split_by_kind(self._validate(X, reset=True), y)
-        left_out = self._fit(X, y)
+    def _fit(
+        self, X: Activations, y: NDArray | None, X_ood: Activations | None = None
+    ) -> NDArray[np.float64]:
+        left_out = self._fit_layers(X, y)
         self.layer_weights_ = np.ones(len(X.layer_names))
-        if len(outside) and len(X.layer_names) > 1:
-            self.layer_weights_ = _learn_weights(left_out, self._layer_scores(outside))
-        self._set_threshold(left_out @ self.layer_weights_)
-        return self
+        if X_ood is not None and len(X_ood) and len(X.layer_names) > 1:
+            self.layer_weights_ = _learn_weights(left_out, self._layer_scores(X_ood))
+        return left_out @ self.layer_weights_
 
-    def _fit(self, X, y):
+    def _fit_layers(self, X: Activations, y: NDArray | None) -> NDArray[np.float64]:
         """Learn means and covariances; returns layer scores with each sample left out."""
-        has_labels = y is not None and len(np.unique(y)) > 1
-        by_class = X.predictions is not None
-        labels = y if has_labels else lookup_classes(self, X, by_class=by_class)
-        self.class_labels_, codes = np.unique(labels, return_inverse=True)
+        self.class_labels_, codes = self._training_classes(X, y).numbered()
+        self._check_any_counts(len(self.class_labels_))
         if self.relative and len(self.class_labels_) == 1:
             raise ValueError(
                 "relative=True needs samples of several classes, by labels or predictions: of "
@@ -174,30 +157,40 @@ class MahalanobisDetector(BaseOneClassDetector):
         self._gaussians, left_out = {}, []
         for name, layer in X.items():
             rows = np.asarray(layer)
-            self._gaussians[name] = self._fit_layer(rows, codes)
-            if not self._gaussians[name][0].precision.any():
-                warn_user(
-                    f"Layer {name!r} does not vary within classes in training: MahalanobisDetector "
-                    "is blind there, and its score is 0 for all samples. Leave the layer out, for "
-                    "example by LayerSelector, or use a detector that compares values, such as "
-                    "KNNDetector."
-                )
-            left_out.append(self._left_out_scores(self._gaussians[name], rows, codes))
+            counting = rows if codes.min() >= 0 else rows[codes >= 0]
+            gaussians = self._fit_layer(counting, codes[codes >= 0])
+            self._warn_if_blind(name, gaussians[0])
+            scores = _score([g.squared_distances(rows) for g in gaussians])
+            scores[codes >= 0] = self._left_out_scores(gaussians, counting, codes[codes >= 0])
+            self._gaussians[name] = gaussians
+            left_out.append(scores)
         self.class_means_ = {name: tied.means for name, (tied, *_) in self._gaussians.items()}
         self.precision_ = {name: tied.precision for name, (tied, *_) in self._gaussians.items()}
         return np.column_stack(left_out)
 
-    def _fit_layer(self, rows, codes):
+    @staticmethod
+    def _warn_if_blind(name: str, tied: TiedGaussian) -> None:
+        if not tied.precision.any():
+            warn_user(
+                f"Layer {name!r} does not vary within classes in training: MahalanobisDetector "
+                "is blind there, and its score is 0 for all samples. Leave the layer out, for "
+                "example by LayerSelector, or use a detector that compares values, such as "
+                "KNNDetector."
+            )
+
+    def _fit_layer(self, rows: NDArray, codes: NDArray[np.intp]) -> list[TiedGaussian]:
         """The Gaussians of the classes and, for relative distances, the one of all rows."""
         return [
             TiedGaussian(rows, groups, self.covariance, normalize=self.normalize)
             for groups in self._groupings(codes)
         ]
 
-    def _groupings(self, codes):
+    def _groupings(self, codes: NDArray[np.intp]) -> list[NDArray[np.intp]]:
         return [codes, np.zeros_like(codes)] if self.relative else [codes]
 
-    def _left_out_scores(self, gaussians, rows, codes):
+    def _left_out_scores(
+        self, gaussians: list[TiedGaussian], rows: NDArray, codes: NDArray[np.intp]
+    ) -> Floats:
         if self.covariance is None:
             pairs = zip(gaussians, self._groupings(codes), strict=True)
             return _score([g.left_out_distances(rows, groups) for g, groups in pairs])
@@ -212,7 +205,7 @@ class MahalanobisDetector(BaseOneClassDetector):
             scores[held_out] = _score([g.squared_distances(rows[held_out]) for g in part])
         return scores
 
-    def layer_scores(self, X):
+    def layer_scores(self, X: Activations | ArrayLike) -> Floats:
         """Score samples in each layer by itself.
 
         Parameters
@@ -229,7 +222,7 @@ class MahalanobisDetector(BaseOneClassDetector):
         check_is_fitted(self)
         return self._layer_scores(self._validate(X, reset=False))
 
-    def _layer_scores(self, X):
+    def _layer_scores(self, X: Activations) -> Floats:
         return np.column_stack(
             [
                 _score([g.squared_distances(np.asarray(X[name])) for g in gaussians])
@@ -237,21 +230,28 @@ class MahalanobisDetector(BaseOneClassDetector):
             ]
         )
 
-    def _score_samples(self, X):
+    def _score_samples(self, X: Activations) -> Floats:
         return self._layer_scores(X) @ self.layer_weights_
 
+    def _expected_failed_checks(self) -> dict[str, str]:
+        if not self.relative:
+            return {}
+        return failed_outlier_checks(
+            "A relative distance needs several classes, and the check gives no labels."
+        )
 
-def _score(squared_distances):
+
+def _score(squared_distances: list[Floats]) -> Floats:
     """Score of a layer by the distances to the classes and, where relative, to all rows."""
     to_classes, *to_all = squared_distances
     return -0.5 * (to_classes - sum(to_all))
 
 
-def _learn_weights(inside, outside):
-    """Weights of the layers' scores that tell in- from out-of-distribution samples."""
+def _learn_weights(inside: Floats, outside: Floats) -> Floats:
+    """Weights of the layers' scores that separate in- from out-of-distribution samples."""
     scaler = StandardScaler()
     scores = scaler.fit_transform(np.concatenate([inside, outside]))
     is_inside = np.repeat([True, False], [len(inside), len(outside)])
-    # This solver ends at the optimum itself, whatever the order of samples.
+    # This solver ends at the optimum itself, for any order of samples.
     regression = LogisticRegression(solver="newton-cholesky", class_weight="balanced", tol=1e-10)
     return regression.fit(scores, is_inside).coef_[0] / scaler.scale_

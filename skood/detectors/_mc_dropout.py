@@ -1,51 +1,49 @@
-"""Uncertainty of the predictions of several passes with dropout."""
+"""Uncertainty of the predictions by Monte Carlo dropout."""
+
+from __future__ import annotations
+
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy.special import xlog1py, xlogy
 
 from .._batches import row_batches
+from .._column import usual_name
+from .._layer_names import find_passes
 from .._sklearn import StrOptions
 from .._validation import check_activations
+from .._values import Floats
 from ..activations import Activations
 from ._base import BaseOneClassDetector
-from ._logits import below_largest
+from ._softmax import below_largest
 
 
 class MCDropoutDetector(BaseOneClassDetector):
-    """Minus the uncertainty of the predictions over passes with dropout.
+    """Minus the uncertainty of the predictions by Monte Carlo dropout.
 
-    A network runs several times on each sample, each time with other units left out [1]_. Where
-    the passes are uncertain or disagree, the sample is likely out-of-distribution.
+    A network runs several times on each sample with dropout active: in each of these stochastic
+    forward passes, other units are left out [1]_. Where the passes are uncertain or disagree, the
+    sample is likely out-of-distribution.
 
     Parameters
     ----------
     statistic : {"entropy", "mutual_information", "variation_ratio", "variance"}, default="entropy"
         Measure of uncertainty; see the notes.
-    layer : str, default="passes"
-        Layer with the logits of the passes, of shape (n_samples, n_passes, n_classes).
-    false_alarm_rate : float in (0, 0.5], default=0.05
-        Share of the in-distribution training samples that the threshold rejects.
+    layer : str, default=None
+        Layer with the logits of the passes, of shape (n_samples, n_passes, n_classes). By default
+        the column of the kind "pass", or else the layer "passes".
 
     Attributes
     ----------
-    training_rows_ : ndarray of shape (n_in_distribution_samples,)
-        Rows of ``X`` in ``fit`` that were learnt from: those not marked -1.
-    training_scores_ : ndarray of shape (n_in_distribution_samples,)
-        Their scores.
-    offset_ : float
-        Threshold on ``score_samples``.
-    n_samples_seen_ : int
-        Number of rows of ``X`` in ``fit``.
     n_features_in_ : int
         Number of passes times number of classes.
-    feature_names_in_ : ndarray of shape (`n_features_in_`,)
-        Names of the features, where ``fit`` saw a data frame with string names.
     layer_shapes_ : dict of str to tuple
         Shape of one sample's passes, where ``fit`` saw ``Activations``.
 
     See Also
     --------
-    EntropyDetector : Entropy of a single pass without dropout.
+    EntropyDetector : Entropy of a deterministic forward pass.
     skood.ActivationExtractor : Runs the passes, with ``n_passes``.
 
     Notes
@@ -53,7 +51,7 @@ class MCDropoutDetector(BaseOneClassDetector):
     Let p_t be the softmax of pass t and p their mean. The score is minus
 
     - "entropy": the entropy H(p), in nats;
-    - "mutual_information": H(p) less the mean of H(p_t) [2]_. It is large where the passes
+    - "mutual_information": H(p) minus the mean of H(p_t) [2]_. It is large where the passes
       contradict each other, and 0 where all of them are uncertain in the same way;
     - "variation_ratio": the share of passes that do not vote for the most frequent class;
     - "variance": the variance of p_t over the passes, with divisor ``n_passes - 1``, averaged
@@ -80,7 +78,7 @@ class MCDropoutDetector(BaseOneClassDetector):
     >>> from skood.detectors import MCDropoutDetector
     >>> A = Activations({"passes": [[[9.0, 0.0], [8.0, 0.0]], [[9.0, 0.0], [0.0, 9.0]]]})
     >>> for statistic in ("entropy", "mutual_information", "variation_ratio"):
-    ...     print(MCDropoutDetector(statistic).fit(A).score_samples(A).round(3))
+    ...     print(MCDropoutDetector(statistic=statistic).fit(A).score_samples(A).round(3))
     [-0.002 -0.693]
     [-0.    -0.692]
     [ 0.  -0.5]
@@ -89,15 +87,21 @@ class MCDropoutDetector(BaseOneClassDetector):
     _parameter_constraints: dict = {
         **BaseOneClassDetector._parameter_constraints,
         "statistic": [StrOptions({"entropy", "mutual_information", "variation_ratio", "variance"})],
-        "layer": [str],
+        "layer": [str, None],
     }
 
-    def __init__(self, statistic="entropy", *, layer="passes", false_alarm_rate=0.05):
+    def __init__(
+        self,
+        *,
+        statistic: str = "entropy",
+        layer: str | None = None,
+        false_alarm_rate: float = 0.05,
+    ) -> None:
         super().__init__(false_alarm_rate=false_alarm_rate)
         self.statistic = statistic
         self.layer = layer
 
-    def _validate(self, X, *, reset):
+    def _validate(self, X: Any, *, reset: bool) -> Activations:
         by_layer = isinstance(X, Activations)
         if by_layer:
             X = self._passes_or_logits(X)
@@ -105,45 +109,52 @@ class MCDropoutDetector(BaseOneClassDetector):
             self, X, reset=reset, allow_nd=by_layer, ensure_min_features=2 if reset else 1
         )
 
-    def _passes_or_logits(self, X):
+    def _passes_or_logits(self, X: Activations) -> Activations:
         """The one layer to read; others may stay on disk."""
-        if self.layer not in X:
+        layer = self._layer_of_passes(X)
+        if layer not in X:
             if X.logits is None or self.statistic != "entropy":
                 raise ValueError(
                     f"MCDropoutDetector with statistic={self.statistic!r} found no layer "
-                    f"{self.layer!r} in {X!r}: extract it with "
+                    f"{layer!r} in {X!r}: extract it with "
                     "ActivationExtractor(network, n_passes=...). The logits can replace it for "
                     "statistic='entropy' alone."
                 )
             return X.replace({"logits": X.logits})
-        shape = X.layer_shapes[self.layer]
+        shape = X.layer_shapes[layer]
         if len(shape) != 2:
             raise ValueError(
-                f"Layer {self.layer!r} must have shape (n_samples, n_passes, n_classes), got "
+                f"Layer {layer!r} must have shape (n_samples, n_passes, n_classes), got "
                 f"{(len(X), *shape)}: extract it with ActivationExtractor(network, n_passes=...)."
             )
-        return X.replace({self.layer: X[self.layer]})
+        return X[[layer]]
 
-    def _fit(self, X, y):
+    def _layer_of_passes(self, X: Activations) -> str:
+        if self.layer is not None:
+            return self.layer
+        column = find_passes(X)
+        return usual_name("", "pass") if column is None else str(column.name)
+
+    def _fit(self, X: Activations, y: NDArray | None) -> None:
         """Nothing to learn: the score depends on the sample alone."""
 
-    def _score_samples(self, X):
+    def _score_samples(self, X: Activations) -> Floats:
         (layer,) = X.layer_names
         logits = X[layer]
         if logits.ndim == 2:
             logits = logits[:, np.newaxis]
         statistic = _STATISTICS[self.statistic]
         scores = np.empty(len(logits))
-        for rows in row_batches(len(logits), logits.shape[1] * logits.shape[2]):
+        for rows in row_batches(len(logits), 4 * logits.shape[1] * logits.shape[2]):
             # By subtraction, so that no uncertainty is 0 and not -0.
             scores[rows] = 0.0 - statistic(np.asarray(logits[rows], dtype=np.float64))
         return scores
 
 
-def _mean_and_deviations(logits):
-    """Mean softmax over passes, and what each pass differs from it.
+def _mean_and_deviations(logits: Floats) -> tuple[Floats, Floats]:
+    """Mean softmax over passes, and the deviation of each pass from it.
 
-    By way of the first pass, so that equal passes differ by exactly 0.
+    Computed from differences to the first pass, so that equal passes deviate by exactly 0.
     """
     others = below_largest(logits.reshape(-1, logits.shape[2]))[1].reshape(logits.shape)
     top = logits.argmax(axis=2)[:, :, np.newaxis]
@@ -155,7 +166,7 @@ def _mean_and_deviations(logits):
     return probabilities[:, 0] + mean_deviation[:, 0], deviations - mean_deviation
 
 
-def _entropy(logits):
+def _entropy(logits: Floats) -> Floats:
     mean, _ = _mean_and_deviations(logits)
     # The largest probability by its complement, which does not round to 0.
     np.put_along_axis(mean, mean.argmax(axis=1)[:, np.newaxis], 0, axis=1)
@@ -163,7 +174,7 @@ def _entropy(logits):
     return -xlogy(mean, mean).sum(axis=1) - xlog1py(1 - complement, -complement)
 
 
-def _mutual_information(logits):
+def _mutual_information(logits: Floats) -> Floats:
     mean, deviations = _mean_and_deviations(logits)
     mean = np.maximum(mean, np.finfo(float).tiny)[:, np.newaxis]
     # The mean divergence of the passes from their mean, as a sum of terms none of which is
@@ -173,13 +184,13 @@ def _mutual_information(logits):
     return terms.sum(axis=2).mean(axis=1)
 
 
-def _variation_ratio(logits):
+def _variation_ratio(logits: Floats) -> Floats:
     n_passes, n_classes = logits.shape[1:]
     votes = logits.argmax(axis=2)[:, :, np.newaxis] == np.arange(n_classes)
     return 1 - votes.sum(axis=1).max(axis=1) / n_passes
 
 
-def _variance(logits):
+def _variance(logits: Floats) -> Floats:
     _, deviations = _mean_and_deviations(logits)
     n_passes, n_classes = logits.shape[1:]
     return (deviations**2).sum(axis=(1, 2)) / (max(n_passes - 1, 1) * n_classes)

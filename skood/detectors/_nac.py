@@ -1,17 +1,22 @@
 """Coverage of the states of neurons by the training samples."""
 
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
 from numbers import Integral, Real
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy.special import logit
 
 from .._batches import row_batches
-from .._head import checked_logits
+from .._head import float64_logits
+from .._layer_names import gradient_names, layer_columns
 from .._logits import uniform_kl_gradient
-from .._sklearn import Interval, RealNotInt, StrOptions, validate_parameter_constraints
-from .._values import SQUARABLE
-from ..activations import LinearHead
-from ..extraction._gradients import is_gradient, owner_of
+from .._sklearn import Interval, StrOptions, validate_parameter_constraints
+from .._values import SQUARABLE, Floats
+from ..activations import Activations, LinearHead
 from ._base import BaseOneClassDetector
 
 _EDGE_CURVATURE = np.sqrt(1000.0)
@@ -23,11 +28,9 @@ _ROUNDING = 1e-9
 
 _OF_LAYER: dict = {
     "n_bins": [Interval(Integral, 2, None, closed="left")],
-    "min_count": [
-        Interval(Integral, 1, None, closed="left"),
-        Interval(RealNotInt, 0, 1, closed="neither"),
-    ],
-    "alpha": [Interval(Real, 0, None, closed="neither")],
+    "min_count": [Interval(Integral, 1, None, closed="left")],
+    "min_fraction": [Interval(Real, 0, 1, closed="neither"), None],
+    "steepness": [Interval(Real, 0, None, closed="neither")],
 }
 
 
@@ -47,14 +50,13 @@ class NACDetector(BaseOneClassDetector):
         layers.
     n_bins : int or dict of str to int, default=50
         Number of bins, for all layers or by layer.
-    min_count : int, float in (0, 1) or dict of str to these, default=50
-        O of the paper: how many training samples make a bin fully covered. A float is a share of
-        the training samples, for settings that hold for any number of them.
-    alpha : float or dict of str to float, default=100.0
+    min_count : int or dict of str to int, default=50
+        O of the paper: how many training samples make a bin fully covered.
+    min_fraction : float in (0, 1) or dict of str to float, default=None
+        The same as a fraction of the training samples, for settings that hold for any number of
+        them. ``min_count`` is then not used.
+    steepness : float or dict of str to float, default=100.0
         How steeply states rise with activation times gradient.
-    false_alarm_rate : float in (0, 0.5], default=0.05
-        Share of the in-distribution training samples that the threshold rejects, each scored with
-        itself not counted.
 
     Attributes
     ----------
@@ -64,20 +66,10 @@ class NACDetector(BaseOneClassDetector):
         Layers whose states are made from gradients.
     head_ : LinearHead
         The head that gives the gradients of the layer that it reads, where it does.
-    training_rows_ : ndarray of shape (n_in_distribution_samples,)
-        Rows of ``X`` in ``fit`` that were learnt from: those not marked -1.
     training_scores_ : ndarray of shape (n_in_distribution_samples,)
         Their scores, each with itself not counted.
-    offset_ : float
-        Threshold on ``score_samples``.
-    n_samples_seen_ : int
-        Number of rows of ``X`` in ``fit``.
     n_features_in_ : int
         Number of units seen in ``fit``, over all layers, those of gradients among them.
-    feature_names_in_ : ndarray of shape (`n_features_in_`,)
-        Names of the features, where ``fit`` saw a data frame with string names.
-    layer_shapes_ : dict of str to tuple
-        Shape of one sample in each layer, where ``fit`` saw ``Activations``.
 
     See Also
     --------
@@ -88,25 +80,26 @@ class NACDetector(BaseOneClassDetector):
 
     Notes
     -----
-    With gradients the state is ``sigmoid(alpha * activation * gradient)``, where the gradient is
-    that of ``KL(uniform || softmax(logits))`` with respect to the unit. The gradients of the layer
-    "relu1" are the layer "relu1:gradient" of ``X``. Where ``X`` has no such layer for what the head
-    reads, but carries the head, they are ``(softmax(logits) - 1 / n_classes) @ weight``.
+    With gradients the state is ``sigmoid(steepness * activation * gradient)``, where the gradient
+    is that of ``KL(uniform || softmax(logits))`` with respect to the unit. It is the column of
+    ``X`` of the kind "gradient", of the same layer and pooling. Where ``X`` has none for what the
+    head reads, but carries the head, they are ``(softmax(logits) - 1 / n_classes) @ weight``.
 
-    Without gradients the state is the sigmoid of the activation less its mean, divided by its
-    standard deviation, both over the training samples; ``alpha`` is not used. Units differ in scale
-    and, after a ReLU, have no upper bound; a state should move through many bins over the values
-    that are usual for its unit. One that never varies in training has one covered state.
+    Without gradients the state is the sigmoid of the activation minus its mean, divided by its
+    standard deviation, both over the training samples; ``steepness`` is not used. Units differ in
+    scale and, after a ReLU, have no upper bound; a state should move through many bins over the
+    values that are usual for its unit. One that never varies in training has one covered state.
 
     With gradients, bins are narrow at a state of 0.5, where units are that hardly matter, and wide
     at 0 and 1, as in the authors' code, which counts two more for the same bins: their M is
     ``n_bins + 2``. Without gradients bins are equally wide.
 
     Feature maps have to be pooled first. The authors sum activations and gradients over space,
-    ``PoolingReducer("sum")``.
+    ``PoolingReducer(pooling="sum")``.
 
-    Settings matter, and the best differ between layers. The authors use for CIFAR-10 (M, O, alpha)
-    of (50, 50, 100) in the last layer of features and (500, 100, 1000) in the block before.
+    Settings matter, and the best differ between layers. The authors use for CIFAR-10 (M, O,
+    alpha, which is ``steepness`` here) of (50, 50, 100) in the last layer of features and
+    (500, 100, 1000) in the block before.
 
     References
     ----------
@@ -137,72 +130,53 @@ class NACDetector(BaseOneClassDetector):
     }
 
     def __init__(
-        self, gradients="auto", *, n_bins=50, min_count=50, alpha=100.0, false_alarm_rate=0.05
-    ):
+        self,
+        *,
+        gradients: bool | str = "auto",
+        n_bins: int | Mapping[str, int] = 50,
+        min_count: int | Mapping[str, int] = 50,
+        min_fraction: float | Mapping[str, float] | None = None,
+        steepness: float | Mapping[str, float] = 100.0,
+        false_alarm_rate: float = 0.05,
+    ) -> None:
         super().__init__(false_alarm_rate=false_alarm_rate)
         self.gradients = gradients
         self.n_bins = n_bins
         self.min_count = min_count
-        self.alpha = alpha
+        self.min_fraction = min_fraction
+        self.steepness = steepness
 
-    def fit(self, X, y=None):
-        """Count the states of the in-distribution samples and set the threshold.
-
-        Parameters
-        ----------
-        X : Activations or array-like of shape (n_samples, n_features)
-            Activations by layer, with or without gradients, or those of one layer.
-        y : array-like of shape (n_samples,), default=None
-            Class labels; -1 marks an out-of-distribution sample, which is left out.
-
-        Returns
-        -------
-        self : object
-            Fitted detector.
-
-        Raises
-        ------
-        ValueError
-            If values are not finite, no sample is in-distribution, ``gradients=True`` and those of
-            a layer are not known, or a setting is given by layer and one is missing.
-        """
-        return super().fit(X, y)
-
-    def _fit(self, X, y):
-        layers = [name for name in X.layer_names if not is_gradient(name)]
+    def _fit(self, X: Activations, y: NDArray | None) -> Floats:
+        layers = [str(column.name) for column in layer_columns(X) if column.kind != "gradient"]
         if not layers:
             raise ValueError(f"NACDetector needs a layer beside gradients, but got {X!r}.")
         self._find_gradients(X, layers)
-        n_bins, min_count = self._by_layer("n_bins", layers), self._by_layer("min_count", layers)
-        self._alphas = self._by_layer("alpha", layers)
+        n_bins, enough = self._by_layer("n_bins", layers), self._enough(layers, len(X))
+        self._steepness = self._by_layer("steepness", layers)
         self._standards = {
             name: _standard(X, name) for name in layers if name not in self.gradient_layers_
         }
         self._coverages = {}
         for name in layers:
-            enough = min_count[name]
-            enough = enough if isinstance(enough, Integral) else enough * len(X)
             is_plain = name in self._standards
             edges = np.linspace(0, 1, n_bins[name] + 1) if is_plain else _edges(n_bins[name])
-            self._coverages[name] = _Coverage(X.layer_shapes[name][0], edges, enough)
+            self._coverages[name] = _Coverage(X.layer_shapes[name][0], edges, enough[name])
         for rows in row_batches(*X.shape):
             part = X[rows]
             for name, coverage in self._coverages.items():
                 coverage.count(self._signals(part, name))
         self.counts_ = {name: coverage.counts for name, coverage in self._coverages.items()}
+        return self._mean_coverage(X, but_itself=True)
 
-    def _find_gradients(self, X, layers):
+    def _find_gradients(self, X: Activations, layers: list[str]) -> None:
         """Where the gradients of which layers come from."""
-        self.__dict__.pop("head_", None)
         self._gradient_names = {}
         known: set[str] = set()
         if self.gradients:
-            self._gradient_names = {
-                owner_of(name): name for name in X.layer_names if is_gradient(name)
-            }
+            self._gradient_names = gradient_names(X)
             known.update(self._gradient_names)
             of_head = _layer_of_head(X, layers)
-            if of_head is not None and of_head not in known:
+            if X.head is not None and of_head is not None and of_head not in known:
                 self.head_ = LinearHead(X.head.weight, X.head.bias, of_head)
                 known.add(of_head)
         self.gradient_layers_ = tuple(name for name in layers if name in known)
@@ -213,7 +187,14 @@ class NACDetector(BaseOneClassDetector):
                 "extract them by ActivationExtractor(gradients=True)."
             )
 
-    def _by_layer(self, parameter, layers):
+    def _enough(self, layers: list[str], n_samples: int) -> Mapping[str, float]:
+        """How many training samples cover a bin of each layer."""
+        if self.min_fraction is None:
+            return self._by_layer("min_count", layers)
+        fractions = self._by_layer("min_fraction", layers)
+        return {name: fraction * n_samples for name, fraction in fractions.items()}
+
+    def _by_layer(self, parameter: str, layers: list[str]) -> Mapping[str, Any]:
         """Value of a parameter for each layer."""
         given = getattr(self, parameter)
         if not isinstance(given, dict):
@@ -225,27 +206,24 @@ class NACDetector(BaseOneClassDetector):
         validate_parameter_constraints(constraints, named, caller_name=type(self).__name__)
         return given
 
-    def _signals(self, part, name):
+    def _signals(self, part: Activations, name: str) -> Floats:
         """What the sigmoid would turn into states, ndarray of shape (n_samples, n_units)."""
         values = np.asarray(part[name], dtype=np.float64)
         if name in self._standards:
             mean, deviation = self._standards[name]
             return (values - mean) / deviation + _ROUNDING
-        return self._alphas[name] * values * self._gradients(part, name)
+        return self._steepness[name] * values * self._gradients(part, name)
 
-    def _gradients(self, part, name):
+    def _gradients(self, part: Activations, name: str) -> Floats:
         if name in self._gradient_names:
             return np.asarray(part[self._gradient_names[name]], dtype=np.float64)
-        logits = checked_logits(self, part, self.head_)
+        logits = float64_logits(self, part, self.head_)
         return uniform_kl_gradient(logits) @ self.head_.weight.astype(np.float64)
 
-    def _score_samples(self, X):
+    def _score_samples(self, X: Activations) -> Floats:
         return self._mean_coverage(X)
 
-    def _score_training_samples(self, X):
-        return self._mean_coverage(X, but_itself=True)
-
-    def _mean_coverage(self, X, *, but_itself=False):
+    def _mean_coverage(self, X: Activations, *, but_itself: bool = False) -> Floats:
         scores = np.empty(len(X))
         for rows in row_batches(*X.shape):
             part = X[rows]
@@ -264,22 +242,22 @@ class _Coverage:
     sigmoid. There no state is rounded to 0, 0.5 or 1.
     """
 
-    def __init__(self, n_units, edges, enough):
+    def __init__(self, n_units: int, edges: Floats, enough: float) -> None:
         self.counts = np.zeros((n_units, len(edges) - 1), dtype=np.int64)
         self._enough = enough
         self._inner_edges = logit(edges[1:-1])
 
-    def count(self, signals):
+    def count(self, signals: Floats) -> None:
         """Add samples to the counts."""
         found = np.bincount(self._bins(signals).ravel(), minlength=self.counts.size)
         self.counts += found.reshape(self.counts.shape)
 
-    def of(self, signals, *, but_itself):
+    def of(self, signals: Floats, *, but_itself: bool) -> Floats:
         """Mean coverage of the units of each sample, itself counted or not."""
         counts = self.counts.ravel()[self._bins(signals)] - int(but_itself)
         return np.minimum(counts / self._enough, 1).mean(axis=1)
 
-    def _bins(self, signals):
+    def _bins(self, signals: Floats) -> NDArray[np.intp]:
         """Position in the flat counts of the bin of each state."""
         n_units, n_bins = self.counts.shape
         # A state on an edge belongs to the upper bin.
@@ -287,32 +265,32 @@ class _Coverage:
         return within + n_bins * np.arange(n_units)
 
 
-def _edges(n_bins):
+def _edges(n_bins: int) -> Floats:
     """Edges of bins from 0 to 1, narrow at 0.5."""
     below = _half_edges(n_bins // 2)
     above = 1 - _half_edges(n_bins - n_bins // 2)[::-1]
     return np.concatenate([below, above[1:]])
 
 
-def _half_edges(n_bins):
+def _half_edges(n_bins: int) -> Floats:
     steps = np.arange(n_bins + 1) / n_bins
     return np.log1p((_EDGE_CURVATURE - 1) * steps) / np.log(_EDGE_CURVATURE) / 2
 
 
-def _layer_of_head(X, layers):
+def _layer_of_head(X: Activations, layers: list[str]) -> str | None:
     """Name of the layer that the head of ``X`` reads, None if that is not known or not here."""
     if X.head is None:
         return None
     name = X.head.input_layer
     if name is None and len(layers) == 1:
         name = layers[0]
-    return name if X.layer_shapes.get(name) == X.head.shape[1:] else None
+    return name if name is not None and X.layer_shapes.get(name) == X.head.shape[1:] else None
 
 
-def _standard(X, name):
+def _standard(X: Activations, name: str) -> tuple[Floats, Floats]:
     """Mean and standard deviation of each unit of a layer."""
 
-    def mean_of(function):
+    def mean_of(function: Callable[[Floats], Floats]) -> Floats:
         batches = row_batches(len(X), X.layer_shapes[name][0])
         parts = (np.asarray(X[rows][name], dtype=np.float64) for rows in batches)
         return sum(function(values).sum(axis=0) for values in parts) / len(X)

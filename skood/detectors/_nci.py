@@ -1,15 +1,20 @@
 """Proximity of the features to the weights of the predicted class."""
 
+from __future__ import annotations
+
 from numbers import Real
 
 import numpy as np
+from numpy.typing import NDArray
 
 from .._sklearn import Interval
-from ._head_detector import HeadDetector, mean_and_rounding
+from .._values import Floats
+from ..activations import Activations
+from ._base_head import BaseHeadDetector, mean_and_rounding
 from ._row_lengths import unit_rows
 
 
-class NCIDetector(HeadDetector):
+class NCIDetector(BaseHeadDetector):
     """Proximity of the features to the weights of the predicted class, and size of the features.
 
     Where training goes on long enough, features of a class gather, about their common mean, along
@@ -25,29 +30,11 @@ class NCIDetector(HeadDetector):
         samples. The default is that of the authors' implementation in OpenOOD, where 0.0001,
         0.001, 0.01 and 0.1 are tried on out-of-distribution samples set apart; it has to suit the
         size of the features.
-    false_alarm_rate : float in (0, 0.5], default=0.05
-        Share of the in-distribution training samples that the threshold rejects.
 
     Attributes
     ----------
     mean_ : ndarray of shape (`n_features_in_`,)
         Mean of the training features.
-    head_ : LinearHead
-        The head that ``fit`` saw.
-    training_rows_ : ndarray of shape (n_in_distribution_samples,)
-        Rows of ``X`` in ``fit`` that were learnt from: those not marked -1.
-    training_scores_ : ndarray of shape (n_in_distribution_samples,)
-        Their scores.
-    offset_ : float
-        Threshold on ``score_samples``.
-    n_samples_seen_ : int
-        Number of rows of ``X`` in ``fit``.
-    n_features_in_ : int
-        Number of units that the head reads.
-    feature_names_in_ : ndarray of shape (`n_features_in_`,)
-        Names of the features, where ``fit`` saw a data frame with string names.
-    layer_shapes_ : dict of str to tuple
-        Shape of one sample in the layer that the head reads, where ``fit`` saw ``Activations``.
 
     See Also
     --------
@@ -87,18 +74,18 @@ class NCIDetector(HeadDetector):
     """
 
     _parameter_constraints: dict = {
-        **HeadDetector._parameter_constraints,
+        **BaseHeadDetector._parameter_constraints,
         "alpha": [Interval(Real, 0, None, closed="left")],
     }
 
-    def __init__(self, alpha=0.0001, *, false_alarm_rate=0.05):
+    def __init__(self, *, alpha: float = 0.0001, false_alarm_rate: float = 0.05) -> None:
         super().__init__(false_alarm_rate=false_alarm_rate)
         self.alpha = alpha
 
-    def _fit(self, X, y):
+    def _fit(self, X: Activations, y: NDArray | None) -> None:
         self.mean_, self._least_distance = mean_and_rounding(X)
 
-    def _score_rows(self, features, logits):
+    def _score_rows(self, features: Floats, logits: Floats) -> Floats:
         weights = self.head_.weight[logits.argmax(axis=1)].astype(np.float64)
         from_mean = features - self.mean_
         from_mean[np.abs(from_mean).max(axis=1) <= self._least_distance] = 0

@@ -12,7 +12,7 @@ from .._batches import row_batches
 from .._faiss import threads_for
 
 _SPARE_CANDIDATES = 8
-"""How many more rows than asked for are compared exactly where single precision is not enough."""
+"""How many more rows than requested are compared exactly where single precision is not enough."""
 _ROUNDING = 16 * float(np.finfo(np.float32).eps)
 """Error of a squared distance in single precision, relative to the squared norms of both rows."""
 _FARTHEST = 1e15

@@ -1,13 +1,21 @@
 """How many neurons a sample activates, and how often these were active in training."""
 
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
 import numpy as np
+from numpy.typing import ArrayLike, NDArray
 from sklearn.utils import check_array
 
 from .._batches import row_batches
+from .._estimator_checks import failed_outlier_checks
 from .._sklearn import StrOptions
 from .._validation import ARRAY_LAYER
+from .._values import Floats
 from .._warnings import warn_user
-from ..activations import PackedBits
+from ..activations import Activations, Layer, PackedBits
 from ._base import BaseOneClassDetector
 
 
@@ -29,15 +37,13 @@ class NeuronCountDetector(BaseOneClassDetector):
         - "mean_activation_count": the mean of their activation counts, 0 where none is active;
           high for in-distribution samples.
     two_sided : bool, default=False
-        Whether to score by the distance to the median of the training samples, whatever the
+        Whether to score by the distance to the median of the training samples, in either
         direction: for networks in which out-of-distribution samples activate fewer neurons.
     activation_counts : dict of str to array-like, or array-like, default=None
         How often each neuron was active in training: arrays of shape (n_units,) by layer, or one
         of shape (n_features,) where ``X`` is an array. Other layers than those of ``X``
         may be among them: ``m`` is the largest of all that are given. By default the
         training samples of ``fit`` are counted. The statistic "count" does not use them.
-    false_alarm_rate : float in (0, 0.5], default=0.05
-        Share of the in-distribution training samples that the threshold rejects.
 
     Attributes
     ----------
@@ -48,20 +54,6 @@ class NeuronCountDetector(BaseOneClassDetector):
         The largest activation count, ``m``.
     median_ : float
         Median of the statistic over the training samples.
-    training_rows_ : ndarray of shape (n_in_distribution_samples,)
-        Rows of ``X`` in ``fit`` that were learnt from: those not marked -1.
-    training_scores_ : ndarray of shape (n_in_distribution_samples,)
-        Their scores.
-    offset_ : float
-        Threshold on ``score_samples``.
-    n_samples_seen_ : int
-        Number of rows of ``X`` in ``fit``.
-    n_features_in_ : int
-        Number of neurons seen in ``fit``, over all layers.
-    feature_names_in_ : ndarray of shape (`n_features_in_`,)
-        Names of the features, where ``fit`` saw a data frame with string names.
-    layer_shapes_ : dict of str to tuple
-        Shape of one sample in each layer, where ``fit`` saw ``Activations``.
 
     See Also
     --------
@@ -73,7 +65,7 @@ class NeuronCountDetector(BaseOneClassDetector):
     The score is the statistic where high means in-distribution, and minus the statistic
     otherwise. With ``two_sided=True`` it is ``-abs(statistic - median_)``.
 
-    Feature maps have to be pooled first. After ``PoolingReducer("max")``, a channel
+    Feature maps have to be pooled first. After ``PoolingReducer(pooling="max")``, a channel
     is active where any of its positions is.
 
     "count" and "coefficient" are whole numbers, so that many samples tie, and a threshold may
@@ -109,50 +101,27 @@ class NeuronCountDetector(BaseOneClassDetector):
     def __init__(
         self,
         *,
-        statistic="count",
-        two_sided=False,
-        activation_counts=None,
-        false_alarm_rate=0.05,
-    ):
+        statistic: str = "count",
+        two_sided: bool = False,
+        activation_counts: Mapping[str, ArrayLike] | ArrayLike | None = None,
+        false_alarm_rate: float = 0.05,
+    ) -> None:
         super().__init__(false_alarm_rate=false_alarm_rate)
         self.statistic = statistic
         self.two_sided = two_sided
         self.activation_counts = activation_counts
 
-    def fit(self, X, y=None):
-        """Count how often each neuron is active, and set the threshold.
-
-        Parameters
-        ----------
-        X : Activations or array-like of shape (n_samples, n_features)
-            Activations by layer, or those of one layer; bits may be packed.
-        y : array-like of shape (n_samples,), default=None
-            Class labels; -1 marks an out-of-distribution sample, which is left out.
-
-        Returns
-        -------
-        self : object
-            Fitted detector.
-
-        Raises
-        ------
-        ValueError
-            If values are not finite, no sample is in-distribution, or ``activation_counts`` lacks
-            a layer of ``X``, has another width, or holds a negative or non-finite value.
-        """
-        return super().fit(X, y)
-
-    def _fit(self, X, y):
+    def _fit(self, X: Activations, y: NDArray | None) -> None:
         counts = _count_activations(X) if self.activation_counts is None else self._given_counts(X)
         self.largest_count_ = max(layer.max(initial=0) for layer in counts.values()).item()
-        if hasattr(self, "layer_shapes_"):
-            self.activation_counts_ = {name: counts[name] for name in X.layer_names}
-        else:
-            self.activation_counts_ = counts[ARRAY_LAYER]
+        is_by_layer = hasattr(self, "layer_shapes_")
+        self.activation_counts_: dict[str, NDArray] | NDArray = (
+            {name: counts[name] for name in X.layer_names} if is_by_layer else counts[ARRAY_LAYER]
+        )
         self._warn_of_dead_neurons()
         self.median_ = float(np.median(self._statistic(X)))
 
-    def _warn_of_dead_neurons(self):
+    def _warn_of_dead_neurons(self) -> None:
         if self.statistic != "count" and self.largest_count_ == 0:
             warn_user(
                 f"No neuron was ever active in training: the {self.statistic!r} statistic is 0 for "
@@ -160,7 +129,7 @@ class NeuronCountDetector(BaseOneClassDetector):
                 "statistic='count'."
             )
 
-    def _given_counts(self, X):
+    def _given_counts(self, X: Activations) -> dict[str, NDArray]:
         by_layer = isinstance(self.activation_counts, dict)
         if by_layer != hasattr(self, "layer_shapes_"):
             raise ValueError(
@@ -168,7 +137,8 @@ class NeuronCountDetector(BaseOneClassDetector):
                 f"{type(self.activation_counts).__name__} for X with the layers "
                 f"{list(X.layer_names)}."
             )
-        given = self.activation_counts if by_layer else {ARRAY_LAYER: self.activation_counts}
+        given: Any = self.activation_counts
+        given = given if by_layer else {ARRAY_LAYER: given}
         if missing := [name for name in X.layer_names if name not in given]:
             raise ValueError(f"activation_counts has no layers {missing}; it has {list(given)}.")
         return {
@@ -176,7 +146,7 @@ class NeuronCountDetector(BaseOneClassDetector):
             for name, counts in given.items()
         }
 
-    def _statistic(self, X):
+    def _statistic(self, X: Activations) -> Floats:
         counts = self.activation_counts_
         counts = counts if isinstance(counts, dict) else {ARRAY_LAYER: counts}
         if self.statistic == "coefficient":
@@ -186,14 +156,22 @@ class NeuronCountDetector(BaseOneClassDetector):
             return n_active
         return _sum_over_active(X, counts) / np.maximum(n_active, 1)
 
-    def _score_samples(self, X):
+    def _score_samples(self, X: Activations) -> Floats:
         statistic = self._statistic(X)
         if self.two_sided:
             return -np.abs(statistic - self.median_)
         return statistic if self.statistic == "mean_activation_count" else -statistic
 
+    def _expected_failed_checks(self) -> dict[str, str]:
+        if self.two_sided or self.statistic == "mean_activation_count":
+            return {}
+        return failed_outlier_checks(
+            "The data of the check have two neurons, of which none, one or both are active: no "
+            "threshold rejects only a few samples."
+        )
 
-def _check_counts(counts, name, shape):
+
+def _check_counts(counts: Any, name: str, shape: tuple[int, ...] | None) -> Floats:
     described = f"activation_counts of layer {name!r}"
     counts = check_array(counts, ensure_2d=False, dtype=np.float64, input_name=described)
     # Layers that X does not have may be of any width.
@@ -205,7 +183,7 @@ def _check_counts(counts, name, shape):
     return counts
 
 
-def _count_activations(X):
+def _count_activations(X: Activations) -> dict[str, NDArray]:
     """How many samples activate each neuron, by layer."""
     return {
         name: sum(np.count_nonzero(active, axis=0) for _, active in _active_batches(layer))
@@ -213,7 +191,7 @@ def _count_activations(X):
     }
 
 
-def _sum_over_active(X, weights):
+def _sum_over_active(X: Activations, weights: Mapping[str, NDArray]) -> Floats:
     """Sum, for each sample, of the weights of its active neurons in all layers."""
     total = np.zeros(len(X))
     for name, layer in X.items():
@@ -223,7 +201,7 @@ def _sum_over_active(X, weights):
     return total
 
 
-def _active_batches(layer):
+def _active_batches(layer: Layer) -> Iterator[tuple[slice, NDArray[np.bool_]]]:
     """Yield batches of rows, and which neurons are active in them."""
     for rows in row_batches(*layer.shape):
         batch = layer[rows]

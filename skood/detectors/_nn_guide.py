@@ -1,25 +1,30 @@
 """Energy guided by the nearest training samples."""
 
+from __future__ import annotations
+
 from numbers import Integral, Real
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy.special import logsumexp
 from sklearn.utils import check_random_state
 
 from .._batches import row_batches
 from .._head import head_features
 from .._sklearn import Interval
+from .._values import Floats
 from .._warnings import warn_user
-from ._head_detector import HeadDetector, float64_batches
+from ..activations import Activations
+from ._base_head import BaseHeadDetector, float64_batches
 from ._neighbor_search import search_rows
 from ._row_lengths import row_lengths
 from ._stored_samples import StoredSamplesMixin, pad_neighbors
 
 _SPARE_CANDIDATES = 8
-"""How many more rows than asked for are compared in double precision."""
+"""How many more rows than requested are compared in double precision."""
 
 
-class NNGuideDetector(StoredSamplesMixin, HeadDetector):
+class NNGuideDetector(StoredSamplesMixin, BaseHeadDetector):
     """Energy of the logits, guided by the nearest training samples.
 
     The energy of a sample, ``logsumexp(logits)``, is multiplied by how much training samples of
@@ -34,9 +39,6 @@ class NNGuideDetector(StoredSamplesMixin, HeadDetector):
     bank_fraction : float in (0, 1], default=1.0
         Share of the training samples that are stored, drawn at random. The authors store 1% of the
         1.3 million of ImageNet.
-    false_alarm_rate : float in (0, 0.5], default=0.05
-        Share of the in-distribution training samples that the threshold rejects, each scored with
-        itself left out.
     random_state : int, RandomState instance or None, default=None
         Draws the stored samples, where ``bank_fraction`` is below 1. Pass an int for the same ones
         in every call.
@@ -47,27 +49,13 @@ class NNGuideDetector(StoredSamplesMixin, HeadDetector):
         k: ``n_neighbors``, or less where too few training samples are stored.
     bank_rows_ : ndarray of shape (n_stored_samples,)
         Rows of ``X`` in ``fit`` that are stored, ascending.
-    head_ : LinearHead
-        The head that ``fit`` saw.
-    training_rows_ : ndarray of shape (n_in_distribution_samples,)
-        Rows of ``X`` in ``fit`` that were learnt from: those not marked -1.
     training_scores_ : ndarray of shape (n_in_distribution_samples,)
         Their scores, each with itself left out.
-    offset_ : float
-        Threshold on ``score_samples``.
-    n_samples_seen_ : int
-        Number of rows of ``X`` in ``fit``.
-    n_features_in_ : int
-        Number of units that the head reads.
-    feature_names_in_ : ndarray of shape (`n_features_in_`,)
-        Names of the features, where ``fit`` saw a data frame with string names.
-    layer_shapes_ : dict of str to tuple
-        Shape of one sample in the layer that the head reads, where ``fit`` saw ``Activations``.
 
     See Also
     --------
     EnergyDetector : The score without guidance.
-    KNNDetector : Distance to the nearest training samples, whatever their energy.
+    KNNDetector : Distance to the nearest training samples, without energies.
 
     Notes
     -----
@@ -97,44 +85,26 @@ class NNGuideDetector(StoredSamplesMixin, HeadDetector):
     """
 
     _parameter_constraints: dict = {
-        **HeadDetector._parameter_constraints,
+        **BaseHeadDetector._parameter_constraints,
         "n_neighbors": [Interval(Integral, 1, None, closed="left")],
         "bank_fraction": [Interval(Real, 0, 1, closed="right")],
         "random_state": ["random_state"],
     }
 
     def __init__(
-        self, n_neighbors=10, *, bank_fraction=1.0, false_alarm_rate=0.05, random_state=None
-    ):
+        self,
+        *,
+        n_neighbors: int = 10,
+        bank_fraction: float = 1.0,
+        false_alarm_rate: float = 0.05,
+        random_state: int | np.random.RandomState | None = None,
+    ) -> None:
         super().__init__(false_alarm_rate=false_alarm_rate)
         self.n_neighbors = n_neighbors
         self.bank_fraction = bank_fraction
         self.random_state = random_state
 
-    def fit(self, X, y=None):
-        """Store in-distribution samples and set the threshold.
-
-        Parameters
-        ----------
-        X : Activations or array-like of shape (n_samples, n_features)
-            Activations with the head of the network and the layer that it reads; or logits.
-        y : array-like of shape (n_samples,), default=None
-            Class labels; -1 marks an out-of-distribution sample, which is left out.
-
-        Returns
-        -------
-        self : object
-            Fitted detector.
-
-        Raises
-        ------
-        ValueError
-            If there is no head or its layer is missing, values are not finite, or fewer than two
-            samples are in-distribution.
-        """
-        return super().fit(X, y)
-
-    def _fit(self, X, y):
+    def _fit(self, X: Activations, y: NDArray | None) -> Floats:
         if len(X) < 2:
             raise ValueError(
                 "NNGuideDetector needs at least 2 in-distribution samples, got n_samples = 1."
@@ -147,9 +117,15 @@ class NNGuideDetector(StoredSamplesMixin, HeadDetector):
                 f"n_neighbors={self.n_neighbors}, but a sample has only {len(self._bank) - 1} "
                 "others: all of them count."
             )
-        self._store(X[self._bank])
+        self._keep_rows(X[self._bank])
+        own = np.full(len(X), -1)
+        own[self._bank] = np.arange(len(self._bank))
+        scores = np.empty(len(X))
+        for rows, features, logits in float64_batches(X):
+            scores[rows] = self._score_rows(features, logits, own[rows])
+        return scores
 
-    def _draw(self, n_samples):
+    def _draw(self, n_samples: int) -> NDArray[np.intp]:
         """Positions of the stored samples among those of ``fit``."""
         n_stored = max(2, round(self.bank_fraction * n_samples))
         if n_stored == n_samples:
@@ -157,7 +133,7 @@ class NNGuideDetector(StoredSamplesMixin, HeadDetector):
         random = check_random_state(self.random_state)
         return np.sort(random.choice(n_samples, n_stored, replace=False))
 
-    def _store(self, X):
+    def _keep_rows(self, X: Activations) -> None:
         self._features = np.array(head_features(X))
         self._factors = np.empty(len(X))
         self._search_rows = np.empty(self._features.shape, dtype=np.float32)
@@ -174,22 +150,16 @@ class NNGuideDetector(StoredSamplesMixin, HeadDetector):
             self._factors[rows] = energies[rows] / norms
             self._search_rows[rows] = directions * (energies[rows] / largest)[:, np.newaxis]
 
-    def _score_training_samples(self, X):
-        own = np.full(len(X), -1)
-        own[self._bank] = np.arange(len(self._bank))
-        scores = np.empty(len(X))
-        for rows, features, logits in float64_batches(X):
-            scores[rows] = self._score_rows(features, logits, own[rows])
-        return scores
-
-    def _score_rows(self, features, logits, own=-1):
+    def _score_rows(
+        self, features: Floats, logits: Floats, own: int | NDArray[np.intp] = -1
+    ) -> Floats:
         # Without the sample's own place in the bank, where it has one.
         guidance, found = self._candidates(features, self.n_neighbors_ + 1)
         guidance[found == np.reshape(own, (-1, 1))] = -np.inf
         guidance.sort(axis=1)
         return guidance[:, -self.n_neighbors_ :].mean(axis=1) * logsumexp(logits, axis=1)
 
-    def _candidates(self, features, n_neighbors):
+    def _candidates(self, features: Floats, n_neighbors: int) -> tuple[Floats, NDArray[np.int64]]:
         """Guidance by at least so many of the stored samples that guide most, and their places."""
         directions, _ = _normalized(features)
         n_candidates = min(n_neighbors + _SPARE_CANDIDATES, len(self._factors))
@@ -198,7 +168,7 @@ class NNGuideDetector(StoredSamplesMixin, HeadDetector):
         )
         return self._guidance(directions, found), found
 
-    def _nearest_stored(self, X, n_neighbors):
+    def _nearest_stored(self, X: Activations, n_neighbors: int) -> tuple[NDArray, NDArray[np.intp]]:
         n_found = min(n_neighbors, len(self._factors))
         distances = np.empty((len(X), n_found))
         positions = np.empty((len(X), n_found), dtype=np.intp)
@@ -209,13 +179,13 @@ class NNGuideDetector(StoredSamplesMixin, HeadDetector):
             positions[rows] = np.take_along_axis(found, order, axis=1)
         return pad_neighbors(distances, positions, n_neighbors, farthest=np.inf)
 
-    def _stored_layers(self, X, positions):
+    def _stored_layers(self, X: Activations, positions: NDArray[np.intp]) -> dict[str, NDArray]:
         return {X.layer_names[0]: self._features[positions]}
 
-    def _stored_rows(self):
+    def _stored_rows(self) -> NDArray[np.intp]:
         return self.bank_rows_
 
-    def _guidance(self, directions, found):
+    def _guidance(self, directions: Floats, found: NDArray[np.int64]) -> Floats:
         """Cosine with each of the stored samples found, times its energy."""
         guidance = np.empty(found.shape)
         for batch in row_batches(len(found), found.shape[1] * directions.shape[1]):
@@ -224,7 +194,7 @@ class NNGuideDetector(StoredSamplesMixin, HeadDetector):
         return guidance * self._factors[found]
 
 
-def _normalized(features):
+def _normalized(features: Floats) -> tuple[Floats, Floats]:
     """Features of norm 1, and the norms they had; features of norm 0 stay, as if it were 1."""
     norms = row_lengths(features)
     norms[norms == 0] = 1

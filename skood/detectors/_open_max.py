@@ -1,29 +1,32 @@
 """Weibull tails of distances to class means."""
 
+from __future__ import annotations
+
 from numbers import Integral, Real
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 from scipy.optimize import brentq
 from scipy.special import softmax
 from sklearn.utils.validation import check_is_fitted
 
-from .._classes import check_class_labels
-from .._sklearn import Interval, StrOptions
-from .._values import SQUARABLE, below_all
+from .._classes import GROUP_BY
+from .._sklearn import Interval
+from .._values import SQUARABLE, Floats
 from ..activations import Activations
-from ._logits import LogitDetector, log_sum_exp, logits_of, predictions_of
+from ._base_logit import BaseLogitDetector, logits_of, predictions_of
+from ._softmax import log_sum_exp
 
 _SHIFT = 10_000.0
 """Added to distances beyond the start of a tail before a Weibull is fitted, as libMR does."""
 
 
-class OpenMaxDetector(LogitDetector):
+class OpenMaxDetector(BaseLogitDetector):
     """Minus the OpenMax probability of an unknown class, as log-odds.
 
     For each class, a Weibull distribution is fitted to the largest distances of training samples
-    from the mean of their logits [1]_. It tells how surely a new sample is farther away than
-    the class reaches. That share of the largest logits moves to one more class, the unknown,
+    from the mean of their logits [1]_. It gives the probability that a new sample is farther away
+    than the class reaches. That share of the largest logits moves to one more class, the unknown,
     before the softmax.
 
     Parameters
@@ -31,37 +34,19 @@ class OpenMaxDetector(LogitDetector):
     tail_size : int, default=20
         How many of the largest distances a Weibull is fitted to; all where a class has fewer. A
         small share of the samples of a class, or many of these are themselves beyond the tail.
-    alpha : int, default=3
+    n_revised : int, default=3
         How many of a sample's largest logits are revised, the first one in full and each
-        further one by 1 / ``alpha`` less; all where there are fewer classes.
+        further one by 1 / ``n_revised`` less; all where there are fewer classes.
     cosine_weight : float in [0, 1], default=0.0
         Weight of the cosine distance; the Euclidean distance has the rest.
-    learn_from : {"correct", "labels", "predictions"}, default="correct"
-        The training samples of a class: those that the network classified correctly, as the
-        authors do; all with its label; or all that are predicted as it, which needs no ``y``.
-    false_alarm_rate : float in (0, 0.5], default=0.05
-        Share of the in-distribution training samples that the threshold rejects.
 
     Attributes
     ----------
-    class_means_ : ndarray of shape (n_classes, n_classes)
-        Mean logits of each class; NaN for a class without training samples.
+    class_means_ : dict of str to ndarray of shape (n_classes, n_classes)
+        Mean logits of each class; NaN for a class without training samples. The one layer is
+        "logits", or "X" where ``fit`` saw an array.
     tails_ : ndarray of shape (n_classes, 3)
         Start, location and spread of each class's tail; NaN for a class without training samples.
-    training_rows_ : ndarray of shape (n_in_distribution_samples,)
-        Rows of ``X`` in ``fit`` that were learnt from: those not marked -1.
-    training_scores_ : ndarray of shape (n_in_distribution_samples,)
-        Their scores.
-    offset_ : float
-        Threshold on ``score_samples``.
-    n_samples_seen_ : int
-        Number of rows of ``X`` in ``fit``.
-    n_features_in_ : int
-        Number of classes.
-    feature_names_in_ : ndarray of shape (`n_features_in_`,)
-        Names of the features, where ``fit`` saw a data frame with string names.
-    layer_shapes_ : dict of str to tuple
-        Shape of one sample's logits, where ``fit`` saw ``Activations``.
 
     See Also
     --------
@@ -100,126 +85,94 @@ class OpenMaxDetector(LogitDetector):
 
     _min_classes = 2
     _sizes_of_values = (0.0, SQUARABLE[1])
+    _labels_optional_for = "correct"
 
     _parameter_constraints: dict = {
-        **LogitDetector._parameter_constraints,
+        **BaseLogitDetector._parameter_constraints,
         "tail_size": [Interval(Integral, 1, None, closed="left")],
-        "alpha": [Interval(Integral, 1, None, closed="left")],
+        "n_revised": [Interval(Integral, 1, None, closed="left")],
         "cosine_weight": [Interval(Real, 0, 1, closed="both")],
-        "learn_from": [StrOptions({"correct", "labels", "predictions"})],
+        "group_by": GROUP_BY,
     }
 
     def __init__(
         self,
         *,
-        tail_size=20,
-        alpha=3,
-        cosine_weight=0.0,
-        learn_from="correct",
-        false_alarm_rate=0.05,
-    ):
+        tail_size: int = 20,
+        n_revised: int = 3,
+        cosine_weight: float = 0.0,
+        group_by: str = "correct",
+        false_alarm_rate: float = 0.05,
+    ) -> None:
         super().__init__(false_alarm_rate=false_alarm_rate)
         self.tail_size = tail_size
-        self.alpha = alpha
+        self.n_revised = n_revised
         self.cosine_weight = cosine_weight
-        self.learn_from = learn_from
+        self.group_by = group_by
 
-    def fit(self, X, y=None):
-        """Learn class means and tails from the in-distribution samples and set the threshold.
-
-        Parameters
-        ----------
-        X : Activations or array-like of shape (n_samples, n_classes)
-            Activations with logits, or the logits.
-        y : array-like of shape (n_samples,), default=None
-            Class labels; -1 marks an out-of-distribution sample, which is left out. Without labels,
-            and where all that are left are 1, which says no more than in-distribution, every
-            prediction counts as correct.
-
-        Returns
-        -------
-        self : object
-            Fitted detector.
-
-        Raises
-        ------
-        ValueError
-            If labels are missing that ``learn_from`` asks for, a label is not among the classes of
-            the network, or no sample is left to learn from.
-        """
-        return super().fit(X, y)
-
-    def _fit(self, X, y):
+    def _fit(self, X: Activations, y: NDArray | None) -> NDArray[np.float64]:
         logits, columns = logits_of(X), self._columns(X, y)
         known = np.unique(columns[columns >= 0])
-        if len(known) == 0:
-            raise ValueError(
-                f"No sample to learn from: learn_from={self.learn_from!r} leaves none of {len(X)}. "
-                "Are the labels y classes of the network?"
-            )
-        self.class_means_ = np.full((logits.shape[1], logits.shape[1]), np.nan)
+        self._check_any_counts(len(known))
+        self._means = np.full((logits.shape[1], logits.shape[1]), np.nan)
         self.tails_ = np.full((logits.shape[1], 3), np.nan)
         for column in known:
             members = logits[columns == column]
-            self.class_means_[column] = members.mean(axis=0)
-            self.tails_[column] = self._fit_tail(members, self.class_means_[column])
+            self._means[column] = members.mean(axis=0)
+            self.tails_[column] = self._fit_tail(members, self._means[column])
         _lend_spreads(self.tails_)
+        self.class_means_ = dict.fromkeys(X.layer_names, self._means)
+        scores, has_tail = super()._score_samples(X), self._has_tail(X)
+        self._set_unknown_class_score(scores, has_tail)
+        return self._lowered(scores, has_tail)
 
-    def _columns(self, X, y):
-        """Column of the class that each sample is learnt for, or -1."""
-        predictions = labels = predictions_of(X)
-        if self.learn_from == "labels" or (self.learn_from == "correct" and _tells_classes(y)):
-            X = Activations(dict(X.items()), predictions=predictions, classes=X.classes)
-            check_class_labels(X, y, f"learn_from={self.learn_from!r}")
-            labels = y
+    def _columns(self, X: Activations, y: NDArray | None) -> NDArray[np.intp]:
+        """Column of the class that each sample counts for, or -1."""
+        # The columns of an ordinary array are its classes.
+        self._by_class = True
+        X = Activations(dict(X.items()), predictions=predictions_of(X), classes=X.classes)
+        classes = self._training_classes(X, y)
         columns = np.full(len(X), -1)
         for column, label in enumerate(np.arange(X.shape[1]) if X.classes is None else X.classes):
-            columns[labels == label] = column
-        if self.learn_from == "correct":
-            columns[labels != predictions] = -1
+            columns[classes.counts & (classes.own == label)] = column
         return columns
 
-    def _fit_tail(self, members, mean):
+    def _fit_tail(self, members: Floats, mean: Floats) -> tuple[float, float, float]:
         distances = np.sort(_distances(members, mean, self.cosine_weight))
         rounding = 1e-12 * ((1 - self.cosine_weight) * np.linalg.norm(mean) + self.cosine_weight)
         return _fit_weibull(distances[-self.tail_size :], rounding + 1e-12 * distances[-1])
 
-    def _revise(self, logits):
+    def _revise(self, logits: Floats) -> Floats:
         """Logits of shape (n_samples, 1 + n_classes), what moves to the unknown class first."""
-        n_revised = min(self.alpha, logits.shape[1])
+        n_revised = min(self.n_revised, logits.shape[1])
         samples = np.arange(len(logits))
         remaining = logits.copy()
         revised = np.column_stack([np.zeros(len(logits)), logits])
         for rank in range(n_revised):
             columns = remaining.argmax(axis=1)
             remaining[samples, columns] = -np.inf
-            distances = _distances(logits, self.class_means_[columns], self.cosine_weight)
+            distances = _distances(logits, self._means[columns], self.cosine_weight)
             share = (1 - rank / n_revised) * _beyond_tail(distances, self.tails_[columns])
             moved = share * logits[samples, columns]
             revised[:, 0] += moved
             revised[samples, 1 + columns] -= moved
         return revised
 
-    def _score_training_samples(self, X):
-        scores, has_tail = super()._score_samples(X), self._has_tail(X)
-        self._unknown_class_score = below_all(scores[has_tail] if has_tail.any() else scores)
-        return self._lowered(scores, has_tail)
-
-    def _score_samples(self, X):
+    def _score_samples(self, X: Activations) -> Floats:
         return self._lowered(super()._score_samples(X), self._has_tail(X))
 
-    def _has_tail(self, X):
+    def _has_tail(self, X: Activations) -> NDArray[np.bool_]:
         """Whether something was learnt of the class of the largest logit."""
         return ~np.isnan(self.tails_[logits_of(X).argmax(axis=1), 0])
 
-    def _lowered(self, scores, has_tail):
-        return np.where(has_tail, scores, np.minimum(scores, self._unknown_class_score))
+    def _lowered(self, scores: Floats, has_tail: NDArray[np.bool_]) -> Floats:
+        return np.where(has_tail, scores, np.minimum(scores, self.unknown_class_score_))
 
-    def _score_logits(self, logits):
+    def _score_logits(self, logits: Floats) -> Floats:
         revised = self._revise(logits)
         return log_sum_exp(revised[:, 1:]) - revised[:, 0]
 
-    def openmax(self, X):
+    def openmax(self, X: Activations | ArrayLike) -> Floats:
         """Compute the probabilities of the unknown class and of the known ones.
 
         Parameters
@@ -234,11 +187,6 @@ class OpenMaxDetector(LogitDetector):
         """
         check_is_fitted(self)
         return softmax(self._revise(logits_of(self._validate(X, reset=False))), axis=1)
-
-
-def _tells_classes(y):
-    """Whether labels say more than that all samples are in-distribution, which is +1."""
-    return y is not None and np.unique(y).tolist() != [1]
 
 
 def _distances(rows: NDArray, means: NDArray, cosine_weight: float) -> NDArray:
@@ -267,12 +215,12 @@ def _fit_weibull(tail: NDArray, rounding: float) -> tuple[float, float, float]:
     if gap <= rounding:
         return tail[0], 0.0, 0.0
 
-    def slope(spread):
+    def derivative(spread: float) -> float:
         weights = np.exp(below / spread)
         return below @ weights / weights.sum() + (gap - spread)
 
-    # Whatever the distances, the slope is positive at one end and not at the other.
-    spread = brentq(slope, gap / (1 + len(tail)), gap, xtol=1e-15 * gap)
+    # For any distances, the derivative is positive at one end and not at the other.
+    spread = brentq(derivative, gap / (1 + len(tail)), gap, xtol=1e-15 * gap)
     return tail[0], shifted[-1] + spread * np.log(np.exp(below / spread).mean()), spread
 
 

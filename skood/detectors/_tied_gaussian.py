@@ -11,16 +11,15 @@ from sklearn.base import clone
 from sklearn.utils.extmath import row_norms
 
 from .._batches import row_batches
+from .._values import Floats
 from ._row_lengths import unit_rows
-
-Floats = NDArray[np.float64]
 
 _LEAST_REMAINING = 1e-6
 """Share of a row's variance in the others below which they are taken to have none there."""
 
 
 class TiedGaussian:
-    """Means of the classes of some rows, and one covariance: that of rows less their class mean.
+    """Means of the classes of some rows, and one covariance: that of rows minus their class mean.
 
     Distances are Euclidean ones in the coordinates in which the covariance is the identity. Where
     no row differs from its class mean there is no such coordinate, and distances do not count:
@@ -33,10 +32,10 @@ class TiedGaussian:
     codes : ndarray of shape (n_rows,)
         Class of each, 0 to ``n_classes - 1``, all of which are there.
     covariance : estimator, default=None
-        Covariance estimator, which is cloned and fitted on the rows less their class mean. By
+        Covariance estimator, which is cloned and fitted on the rows minus their class mean. By
         default the mean of their outer products.
     normalize : bool, default=False
-        Whether to divide these rows, and those whose distances are asked for, by their norm.
+        Whether to divide these rows, and those whose distances are computed, by their norm.
 
     Attributes
     ----------

@@ -1,20 +1,25 @@
 """Virtual-logit matching."""
 
+from __future__ import annotations
+
 from numbers import Integral
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy.special import logsumexp
 from sklearn.utils.extmath import row_norms
 
 from .._sklearn import Interval, StrOptions
+from .._values import Floats
 from .._warnings import warn_user
-from ._head_detector import HeadDetector, float64_batches
+from ..activations import Activations, LinearHead
+from ._base_head import BaseHeadDetector, float64_batches
 
 _EPS = np.finfo(np.float64).eps
 
 
-class ViMDetector(HeadDetector):
-    """Energy of the logits less that part of the features which training samples hardly have.
+class ViMDetector(BaseHeadDetector):
+    """Energy of the logits minus the part of the features outside of their principal subspace.
 
     Virtual-logit matching (ViM) [1]_ finds the principal subspace of the training features. What a
     sample has outside of it, the residual, makes one more logit, scaled to be as large as the
@@ -26,8 +31,6 @@ class ViMDetector(HeadDetector):
         Dimension of the principal subspace, at most the number of units, for which there is no
         residual. "auto" is the authors' choice: 1,000 for 2,048 units or more, 512 for 768 or more,
         otherwise half of the units.
-    false_alarm_rate : float in (0, 0.5], default=0.05
-        Share of the in-distribution training samples that the threshold rejects.
 
     Attributes
     ----------
@@ -40,23 +43,7 @@ class ViMDetector(HeadDetector):
         The point that the features are taken relative to: ``-pinv(weight) @ bias``, where the
         logits are as near to 0 as they get.
     alpha_ : float
-        Scale of the norm of the residual.
-    head_ : LinearHead
-        The head that ``fit`` saw.
-    training_rows_ : ndarray of shape (n_in_distribution_samples,)
-        Rows of ``X`` in ``fit`` that were learnt from: those not marked -1.
-    training_scores_ : ndarray of shape (n_in_distribution_samples,)
-        Their scores.
-    offset_ : float
-        Threshold on ``score_samples``.
-    n_samples_seen_ : int
-        Number of rows of ``X`` in ``fit``.
-    n_features_in_ : int
-        Number of units that the head reads.
-    feature_names_in_ : ndarray of shape (`n_features_in_`,)
-        Names of the features, where ``fit`` saw a data frame with string names.
-    layer_shapes_ : dict of str to tuple
-        Shape of one sample in the layer that the head reads, where ``fit`` saw ``Activations``.
+        Weight of the norm of the residual, alpha in the score above.
 
     See Also
     --------
@@ -72,7 +59,7 @@ class ViMDetector(HeadDetector):
     The moments are not centred, but taken about the origin. Where the training samples lie in the
     principal subspace altogether, as they do if they are few, any residual at all outweighs the
     energy. Where the largest logit is negative on average, its absolute value sets the scale, so
-    that a residual always tells against a sample.
+    that a residual always lowers the score.
 
     References
     ----------
@@ -97,38 +84,15 @@ class ViMDetector(HeadDetector):
     """
 
     _parameter_constraints: dict = {
-        **HeadDetector._parameter_constraints,
+        **BaseHeadDetector._parameter_constraints,
         "n_components": [Interval(Integral, 0, None, closed="left"), StrOptions({"auto"})],
     }
 
-    def __init__(self, n_components="auto", *, false_alarm_rate=0.05):
+    def __init__(self, *, n_components: int | str = "auto", false_alarm_rate: float = 0.05) -> None:
         super().__init__(false_alarm_rate=false_alarm_rate)
         self.n_components = n_components
 
-    def fit(self, X, y=None):
-        """Find the principal subspace of the in-distribution samples and set the threshold.
-
-        Parameters
-        ----------
-        X : Activations or array-like of shape (n_samples, n_features)
-            Activations with the head of the network and the layer that it reads; or logits.
-        y : array-like of shape (n_samples,), default=None
-            Class labels; -1 marks an out-of-distribution sample, which is left out.
-
-        Returns
-        -------
-        self : object
-            Fitted detector.
-
-        Raises
-        ------
-        ValueError
-            If there is no head or its layer is missing, values are not finite, no sample is
-            in-distribution, or ``n_components`` is above the number of units.
-        """
-        return super().fit(X, y)
-
-    def _fit(self, X, y):
+    def _fit(self, X: Activations, y: NDArray | None) -> Floats:
         n_components = self._n_components(X.shape[1])
         self.origin_ = _origin(self.head_)
         moments, axes = np.linalg.eigh(self._second_moments(X))
@@ -140,9 +104,10 @@ class ViMDetector(HeadDetector):
         self._residual_axes = axes[:, self.n_components_ :].copy()
         # A smaller residual than this is rounding.
         self._least_norm = np.sqrt(_EPS * moments.clip(0).sum())
+        return self._score_weighed(X)
 
-    def _n_components(self, n_units):
-        if self.n_components == "auto":
+    def _n_components(self, n_units: int) -> int:
+        if isinstance(self.n_components, str):
             return 1000 if n_units >= 2048 else 512 if n_units >= 768 else n_units // 2
         if self.n_components > n_units:
             raise ValueError(
@@ -151,14 +116,16 @@ class ViMDetector(HeadDetector):
             )
         return self.n_components
 
-    def _second_moments(self, X):
+    def _second_moments(self, X: Activations) -> Floats:
         moments = np.zeros((X.shape[1], X.shape[1]))
         for _, features, _ in float64_batches(X):
             relative = features - self.origin_
             moments += relative.T @ relative
         return moments / len(X)
 
-    def _score_training_samples(self, X):
+    def _score_weighed(self, X: Activations) -> Floats:
+        """Find the weight of residuals and return the scores."""
+        logits = np.asarray(X.logits)
         norms = np.concatenate([self._residual_norms(rows) for _, rows, _ in float64_batches(X)])
         norm = max(norms.mean(), self._least_norm)
         if norm == 0:
@@ -166,18 +133,19 @@ class ViMDetector(HeadDetector):
                 "The features of all training samples are where the logits vanish: there is no "
                 "residual to compare with, and the score of ViMDetector is the energy alone."
             )
-        self.alpha_ = float(abs(X.logits.max(axis=1).mean()) / norm) if norm > 0 else 0.0
-        return logsumexp(X.logits, axis=1) - self.alpha_ * norms
+        self.alpha_ = float(abs(logits.max(axis=1).mean()) / norm) if norm > 0 else 0.0
+        return logsumexp(logits, axis=1) - self.alpha_ * norms
 
-    def _residual_norms(self, features):
+    def _residual_norms(self, features: Floats) -> Floats:
         return row_norms((features - self.origin_) @ self._residual_axes)
 
-    def _score_rows(self, features, logits):
+    def _score_rows(self, features: Floats, logits: Floats) -> Floats:
         return logsumexp(logits, axis=1) - self.alpha_ * self._residual_norms(features)
 
 
-def _origin(head):
+def _origin(head: LinearHead) -> Floats:
     """The shortest vector of features at which the logits are as near to 0 as they get."""
     rounding = max(head.shape) * np.finfo(np.result_type(head.weight, np.float32)).eps
-    weight, bias = head.weight.astype(np.float64), head.bias.astype(np.float64)
-    return np.linalg.lstsq(weight, -bias, rcond=rounding)[0]
+    weight, bias = (np.asarray(part, dtype=np.float64) for part in (head.weight, head.bias))
+    origin = np.linalg.lstsq(weight, -bias, rcond=rounding)[0]
+    return np.asarray(origin, dtype=np.float64)

@@ -78,7 +78,7 @@ class Calibration:
 def informative_members(
     calibration: NDArray, groups: NDArray, errors: NDArray
 ) -> NDArray[np.bool_]:
-    """Which members tell samples of a group apart.
+    """Which members separate samples of a group.
 
     Parameters
     ----------
@@ -86,7 +86,7 @@ def informative_members(
         Scores of in-distribution samples that were not learnt from.
     groups : ndarray of shape (n_calibration,)
         Predicted class of each sample: a score that follows from the class alone
-        does not tell samples apart.
+        does not separate samples.
     errors : ndarray of shape (n_members,)
         Standard error of the scores of each member, where that is known, or 0.
 

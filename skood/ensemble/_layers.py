@@ -1,21 +1,26 @@
 """One detector for each layer, combined."""
 
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
 from numbers import Integral
+from typing import Any, Self
 
 import numpy as np
 from joblib import Parallel, delayed
+from numpy.typing import NDArray
 from sklearn.base import clone
 from sklearn.metrics import roc_auc_score
 from sklearn.model_selection import KFold
 from sklearn.pipeline import Pipeline
 from sklearn.utils.validation import check_is_fitted
 
-from .._fit_context import fit_context
 from .._foreign import detector_of, in_distribution_scores, is_of_pyod
 from .._layer_names import layer_list, match_layers
 from .._sklearn import HasMethods, Interval, StrOptions
 from .._validation import check_activations
-from .._values import below_all
+from .._values import Floats, below_all
+from ..activations import Activations
 from ..detectors import BaseOneClassDetector
 from ._combination import Calibration, informative_members
 
@@ -23,16 +28,15 @@ from ._combination import Calibration, informative_members
 class LayerEnsembleDetector(BaseOneClassDetector):
     """Fit a copy of a detector on each layer and combine their scores.
 
-    No single layer tells every kind of out-of-distribution sample; together they do far better.
+    No single layer detects every kind of out-of-distribution sample; together they do far better.
 
     Parameters
     ----------
     detector : estimator or list of estimators
         Outlier detector with ``fit`` and ``score_samples``, or a pipeline that ends in one;
-        cloned for each layer. The members of a list are cloned as they are, and each is given all
-        layers, so that it begins with a selection of its own. Detectors of PyOD, recognised by
-        their base class, score the other way round: their ``decision_function`` enters with a
-        minus.
+        cloned for each layer. The members of a list are cloned, and each is given all layers, so
+        that it begins with a selection of its own. Detectors of PyOD, recognised by their base
+        class, score the other way round: their ``decision_function`` enters with a minus.
     layers : str, int, slice or sequence of them, default="all"
         Names, glob patterns or numbers of the layers, as in
         :class:`~skood.preprocessing.LayerSelector`. Not used where ``detector`` is a list.
@@ -44,14 +48,12 @@ class LayerEnsembleDetector(BaseOneClassDetector):
           the logarithm of the excess counts: no member decides alone.
         - "vote": share of the members that accept a sample, all at the same p-value; half of them
           are enough.
-        - "weighted": as "mean", weighted by how well each member tells the rows that are marked
+        - "weighted": as "mean", weighted by how well each member detects the rows that are marked
           out-of-distribution, ``2 * AUROC - 1``, or 0 where that is negative; alike where no
           member is better than chance.
     n_layers : int, default=None
         Number of members to keep: those with the best AUROC against the rows that are marked
         out-of-distribution, earlier ones first on ties. By default all are kept.
-    false_alarm_rate : float in (0, 0.5], default=0.05
-        Share of in-distribution samples that the ensemble rejects.
     n_jobs : int, default=None
         Number of threads that fit and score members. None means 1, -1 all processors.
 
@@ -65,25 +67,13 @@ class LayerEnsembleDetector(BaseOneClassDetector):
         Scores of the in-distribution training samples by members that did not learn from them.
     informative_ : ndarray of shape (n_members,)
         False for a member that gives all those samples of a predicted class the same score, but for
-        rounding or chance: it cannot tell samples apart, and has no say, unless all are so.
+        rounding or chance: it cannot separate samples, and is left out, unless all are so.
     aurocs_ : ndarray of shape (n_members,)
         AUROC of each member against the OOD rows of ``fit``, where there were any.
     weights_ : ndarray of shape (n_members,)
         Weight of each member, with ``combine="weighted"``.
-    training_rows_ : ndarray of shape (n_in_distribution_samples,)
-        Rows of ``X`` in ``fit`` that were learnt from: those not marked -1.
     training_scores_ : ndarray of shape (n_in_distribution_samples,)
         Their combined scores.
-    offset_ : float
-        Threshold on ``score_samples``.
-    n_samples_seen_ : int
-        Number of rows of ``X`` in ``fit``.
-    n_features_in_ : int
-        Number of units seen in ``fit``, over all layers.
-    feature_names_in_ : ndarray of shape (`n_features_in_`,)
-        Names of the features, where ``fit`` saw a data frame with string names.
-    layer_shapes_ : dict of str to tuple
-        Shape of one sample in each layer, where ``fit`` saw ``Activations``.
 
     See Also
     --------
@@ -96,7 +86,7 @@ class LayerEnsembleDetector(BaseOneClassDetector):
     A sample of a predicted class that a member has learnt nothing of is rejected: its score
     is below that of all training samples of other classes.
 
-    Where a member tells the scores of its training samples with each of them left out
+    Where a member has the scores of its training samples with each of them left out
     (``training_scores_``, as all detectors of this package), these calibrate it. Any other
     member is calibrated by 5-fold cross-validation, which fits it five times more.
 
@@ -118,6 +108,8 @@ class LayerEnsembleDetector(BaseOneClassDetector):
     (['relu1', 'relu2'], array([-1]))
     """
 
+    _learns_from_ood = True
+
     _parameter_constraints: dict = {
         **BaseOneClassDetector._parameter_constraints,
         "detector": [HasMethods(["fit"]), list],
@@ -129,14 +121,14 @@ class LayerEnsembleDetector(BaseOneClassDetector):
 
     def __init__(
         self,
-        detector,
+        detector: Any,
         *,
-        layers="all",
-        combine="fisher",
-        n_layers=None,
-        false_alarm_rate=0.05,
-        n_jobs=None,
-    ):
+        layers: str | int | slice | Sequence[str | int] = "all",
+        combine: str = "fisher",
+        n_layers: int | None = None,
+        false_alarm_rate: float = 0.05,
+        n_jobs: int | None = None,
+    ) -> None:
         super().__init__(false_alarm_rate=false_alarm_rate)
         self.detector = detector
         self.layers = layers
@@ -145,7 +137,9 @@ class LayerEnsembleDetector(BaseOneClassDetector):
         self.n_jobs = n_jobs
 
     @classmethod
-    def from_search(cls, search, n_layers, *, metric=None, **params):
+    def from_search(
+        cls, search: Any, n_layers: int, *, metric: str | None = None, **params: Any
+    ) -> Self:
         """Build an ensemble of the best setting of each of the best layers of a search.
 
         Parameters
@@ -176,50 +170,27 @@ class LayerEnsembleDetector(BaseOneClassDetector):
         """
         return cls(_best_pipelines(search, n_layers, metric), **params)
 
-    @fit_context(prefer_skip_nested_validation=False)
-    def fit(self, X, y=None):
-        """Fit a member on each layer, choose and weigh them, and set the threshold.
-
-        Parameters
-        ----------
-        X : Activations or array-like of shape (n_samples, n_features)
-            Activations by layer, or those of one layer.
-        y : array-like of shape (n_samples,), default=None
-            Class labels; -1 marks an out-of-distribution sample.
-
-        Returns
-        -------
-        self : object
-            Fitted detector.
-
-        Raises
-        ------
-        ValueError
-            If ``n_layers`` or ``combine="weighted"`` ask for rows marked -1 and there are
-            none, a layer is unknown, no sample is in-distribution, or a member gives scores that
-            are not finite.
-        """
-        X, y, outside = self._split_by_kind(self._validate(X, reset=True), y)
+    def _fit(
+        self, X: Activations, y: NDArray | None, X_ood: Activations | None = None
+    ) -> NDArray[np.float64]:
+        outside = X[:0] if X_ood is None else X_ood
         self._check_needs_ood(len(outside))
-        self._fit(X, y)
-        for learnt_from_outside in ("aurocs_", "weights_"):
-            self.__dict__.pop(learnt_from_outside, None)
+        self._fit_members(X, y)
         if len(outside):
-            self._judge(outside)
-        self._set_threshold(self._calibrate())
-        return self
+            self._weigh(outside)
+        return self._calibrate()
 
-    def _validate(self, X, *, reset):
+    def _validate(self, X: Any, *, reset: bool) -> Activations:
         return check_activations(self, X, reset=reset, allow_nd=True)
 
-    def _check_needs_ood(self, n_outside):
+    def _check_needs_ood(self, n_outside: int) -> None:
         if n_outside == 0 and (self.n_layers is not None or self.combine == "weighted"):
             raise ValueError(
                 f"n_layers={self.n_layers} with combine={self.combine!r} needs out-of-distribution "
-                "samples (y == -1) to judge the members by, got none."
+                "samples (y == -1) to rank or weigh the members by, got none."
             )
 
-    def _fit(self, X, y):
+    def _fit_members(self, X: Activations, y: NDArray | None) -> None:
         if isinstance(self.detector, list):
             members = self.detector
             self.layers_ = [f"member {number}" for number in range(len(members))]
@@ -235,28 +206,21 @@ class LayerEnsembleDetector(BaseOneClassDetector):
         self.estimators_ = [estimator for estimator, _ in fitted]
         self.calibration_scores_ = np.column_stack([scores for _, scores in fitted])
         self._check_finite(self.calibration_scores_)
-        errors = np.array([self._of_detector("_score_error", e, 0.0) for e in self.estimators_])
+        errors = np.array([_of_detector(e, "score_error_", 0.0) for e in self.estimators_])
         self.informative_ = informative_members(self.calibration_scores_, _groups_of(X), errors)
-        # What an ensemble that this one is a member of goes by.
-        self._score_error = 0.0 if self.informative_.any() else np.inf
+        # For an ensemble that this one is a member of.
+        self.score_error_ = 0.0 if self.informative_.any() else np.inf
 
-    def _check_finite(self, scores):
-        finite = np.isfinite(scores).all(axis=0)
-        if not finite.all():
-            names = [
-                name for name, is_finite in zip(self.layers_, finite, strict=True) if not is_finite
-            ]
+    def _check_finite(self, scores: Floats) -> None:
+        if not np.isfinite(scores).all():
+            columns = zip(self.layers_, scores.T, strict=True)
+            names = [name for name, column in columns if not np.isfinite(column).all()]
             raise ValueError(
                 f"The members {names} give samples scores that are not finite. Leave them "
                 "out, or look for constant or very large activations in what they read."
             )
 
-    @staticmethod
-    def _of_detector(name, member, default):
-        """What a member's detector, where it is of this package, tells of its scores."""
-        return getattr(detector_of(member), name, default)
-
-    def _judge(self, outside):
+    def _weigh(self, outside: Activations) -> None:
         outside_scores = self._member_scores(outside)
         aurocs = [
             roc_auc_score(np.repeat([1, 0], [len(inside), len(out)]), np.concatenate([inside, out]))
@@ -274,68 +238,71 @@ class LayerEnsembleDetector(BaseOneClassDetector):
         self.estimators_ = [self.estimators_[i] for i in kept]
         self.calibration_scores_ = self.calibration_scores_[:, kept]
 
-    def _member_scores(self, X):
-        scores = self._in_parallel(
+    def _member_scores(self, X: Activations) -> Floats:
+        by_member = self._in_parallel(
             delayed(_score)(estimator, X[names])
             for estimator, names in zip(self.estimators_, self._inputs, strict=True)
         )
-        scores = np.column_stack(scores)
+        scores = np.column_stack(by_member)
         self._check_finite(scores)
         return scores
 
-    def _in_parallel(self, tasks):
+    def _in_parallel(self, tasks: Iterable[Any]) -> list[Any]:
         # Threads share the activations, and the searches and matrix products release the GIL.
         return Parallel(n_jobs=self.n_jobs, prefer="threads")(tasks)
 
-    def _calibrate(self):
+    def _calibrate(self) -> Floats:
         """Combined scores of the training samples, those of unknown classes below all others."""
         scores = self.calibration_scores_
-        self._heard = (
+        self._counting = (
             self.informative_ if self.informative_.any() else np.ones_like(self.informative_)
         )
-        of_unknown = [
-            self._of_detector("_unknown_class_score", e, -np.inf) for e in self.estimators_
-        ]
-        self._scores_of_unknown = np.where(self._heard, of_unknown, -np.inf)
+        of_unknown = [_of_detector(e, "unknown_class_score_", -np.inf) for e in self.estimators_]
+        self._scores_of_unknown = np.where(self._counting, of_unknown, -np.inf)
         unknown = self._are_of_unknown_class(scores)
         known = np.ones_like(unknown) if unknown.all() else ~unknown
-        self._calibration = Calibration(scores[known][:, self._heard])
+        self._calibration = Calibration(scores[known][:, self._counting])
         self._vote_level = self._find_vote_level(scores[known])
         combined = self._combine(scores, left_out=True)
-        self._unknown_class_score = below_all(combined)
-        return np.where(unknown, self._unknown_class_score, combined)
+        self.unknown_class_score_ = below_all(combined)
+        return self._reject_unknown(combined, ~unknown)
 
-    def _are_of_unknown_class(self, scores):
-        """Whether a member that is heard has learnt nothing of the predicted class."""
+    def _are_of_unknown_class(self, scores: Floats) -> NDArray[np.bool_]:
+        """Whether a member that counts has learnt nothing of the predicted class."""
         return (scores == self._scores_of_unknown).any(axis=1)
 
-    def _find_vote_level(self, scores):
-        """The p-value below which a member rejects, so that votes reject what is asked for."""
-        p = np.sort(self._calibration.p_values(scores[:, self._heard], left_out=True), axis=1)
+    def _find_vote_level(self, scores: Floats) -> float:
+        """The p-value below which a member rejects, so that votes reject ``false_alarm_rate``."""
+        p = np.sort(self._calibration.p_values(scores[:, self._counting], left_out=True), axis=1)
         # More than half of the members reject a sample where this many p-values are below.
         return np.percentile(p[:, p.shape[1] // 2], 100.0 * self.false_alarm_rate)
 
-    def _combine(self, scores, *, left_out=False):
-        scores = scores[:, self._heard]
+    def _combine(self, scores: Floats, *, left_out: bool = False) -> Floats:
+        scores = scores[:, self._counting]
         if self.combine in ("fisher", "vote"):
             p = self._calibration.p_values(scores, left_out=left_out)
             if self.combine == "vote":
                 return (p >= self._vote_level).mean(axis=1)
             return np.log(p, out=np.full(p.shape, -np.inf), where=p > 0).sum(axis=1)
-        weights = self.weights_[self._heard] if self.combine == "weighted" else None
+        weights = self.weights_[self._counting] if self.combine == "weighted" else None
         return np.average(self._calibration.standardize(scores), axis=1, weights=weights)
 
-    def _threshold(self, training_scores):
+    def _threshold(self, training_scores: Floats) -> float:
         return 0.5 if self.combine == "vote" else super()._threshold(training_scores)
 
-    def _score_samples(self, X):
+    def _score_samples(self, X: Activations) -> Floats:
         scores = self._member_scores(X)
         unknown = self._are_of_unknown_class(scores)
-        return np.where(unknown, self._unknown_class_score, self._combine(scores))
+        return self._reject_unknown(self._combine(scores), ~unknown)
 
 
-def _groups_of(X):
-    """The predicted class of each sample, or one for all where nothing tells it."""
+def _of_detector(member: Any, name: str, default: float) -> float:
+    """A fitted attribute that detectors of this package have, and others may have."""
+    return getattr(detector_of(member), name, default)
+
+
+def _groups_of(X: Activations) -> NDArray:
+    """The predicted class of each sample, or one for all where there are no predictions."""
     try:
         predictions = X.predictions
     except ValueError:  # of logits that are not finite, which the members may not read
@@ -343,13 +310,13 @@ def _groups_of(X):
     return np.zeros(len(X)) if predictions is None else predictions
 
 
-def _fit_and_calibrate(member, X, y):
+def _fit_and_calibrate(member: Any, X: Activations, y: NDArray | None) -> tuple[Any, NDArray]:
     """Fit a member and score its training samples as if it had not learnt from them."""
     if is_of_pyod(member):
         y = None  # PyOD would read class 1 as outliers
     member.fit(X, y)
     last = member[-1] if isinstance(member, Pipeline) else member
-    left_out = getattr(last, "training_scores_", ())
+    left_out = getattr(last, "training_scores_", np.empty(0))
     if len(left_out) == len(X):  # a detector may set its threshold by some of the rows only
         return member, left_out
     scores = np.empty(len(X))
@@ -359,11 +326,11 @@ def _fit_and_calibrate(member, X, y):
     return member, scores
 
 
-def _score(member, X):
+def _score(member: Any, X: Activations) -> Floats:
     return in_distribution_scores(member, X).astype(np.float64)
 
 
-def _best_pipelines(search, n_layers, metric):
+def _best_pipelines(search: Any, n_layers: int, metric: str | None) -> list[Any]:
     check_is_fitted(search)
     results, layers = search.cv_results_, _layers_searched(search)
     scores = results[f"mean_test_{_metric_to_rank_by(search, metric)}"]
@@ -383,12 +350,12 @@ def _best_pipelines(search, n_layers, metric):
     return [clone(search.estimator).set_params(**clone(s, safe=False)) for s in settings]
 
 
-def _better_first(rank):
+def _better_first(rank: tuple[float, float, int]) -> tuple[float, float]:
     number_of_round, score, _ = rank
     return -number_of_round, -score
 
 
-def _metric_to_rank_by(search, metric):
+def _metric_to_rank_by(search: Any, metric: str | None) -> str:
     start = "mean_test_"
     known = [name[len(start) :] for name in search.cv_results_ if name.startswith(start)]
     if metric is None:
@@ -401,7 +368,7 @@ def _metric_to_rank_by(search, metric):
     return metric
 
 
-def _layers_searched(search):
+def _layers_searched(search: Any) -> list[tuple[str, ...]]:
     """The layers of each setting, the same for all ways to write them: "a", ["a"] and ("a",)."""
     settings = search.cv_results_["params"]
     every = {name for params in settings for name in params}

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 
 def choose_threshold(inside: NDArray, outside: NDArray) -> tuple[int, float]:
-    """Find the threshold that tells two sets of Hamming distances apart best.
+    """Find the threshold that separates two sets of Hamming distances best.
 
     Parameters
     ----------
@@ -32,7 +32,7 @@ def choose_threshold(inside: NDArray, outside: NDArray) -> tuple[int, float]:
     return int(tau), float(accuracy)
 
 
-def _n_right(inside, outside, tau):
+def _n_right(inside: NDArray, outside: NDArray, tau: int | NDArray) -> NDArray:
     accepted_inside = np.searchsorted(np.sort(inside), tau, side="right")
     accepted_outside = np.searchsorted(np.sort(outside), tau, side="right")
     return accepted_inside + len(outside) - accepted_outside

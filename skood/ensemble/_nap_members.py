@@ -9,23 +9,23 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from .._column import usual_name
+from .._layer_names import layer_columns
 from .._patterns import PackedBits, PatternStore, build_stores, nearest_of_class, quantile_bits
+from .._pooling import pool
 from ..activations import Activations
-from ..preprocessing import PoolingReducer
 from ._nap_configuration import choose_threshold
-
-POOLINGS = ("max", "avg", "sum", "flatten")
 
 
 @dataclass(frozen=True)
-class Samples:
-    """Rows by their task; classes by row."""
+class RowRoles:
+    """Rows by what they serve for; classes by row."""
 
     stored: NDArray[np.intp]  # store a pattern
     inside: NDArray[np.intp]  # in-distribution, set thresholds
     outside: NDArray[np.intp]  # out-of-distribution, set thresholds; empty: shuffled stand-ins
     labels: NDArray  # class under which each row is stored
-    asked: NDArray  # class under which each row is looked up
+    lookup: NDArray  # class under which each row is looked up
 
 
 @dataclass(frozen=True)
@@ -34,42 +34,45 @@ class Source:
 
     layer: str
     pooling: str
-    name: str  # of the layer of Activations that it is made from
+    name: str  # of the column that it is made from
+    unit_axis: int = 1
 
     def values(self, X: Activations) -> NDArray:
         """Pooled activations of shape (n_samples, n_units)."""
-        layers = {self.name: np.asarray(X[self.name])}
-        return PoolingReducer(self.pooling).pool_layers(layers)[self.name]
+        return pool(np.moveaxis(np.asarray(X[self.name]), self.unit_axis, 1), self.pooling)
 
     def key(self, X: Activations) -> tuple[str, str]:
-        """Tells what gives other values; without spatial axes, all poolings give the same."""
+        """What decides the values; without spatial axes, all poolings give the same."""
         has_space = len(X.layer_shapes[self.name]) > 1
         return (self.name, self.pooling if has_space else "any")
 
     def width(self, X: Activations) -> int:
         """Number of units after pooling."""
         shape = X.layer_shapes[self.name]
-        return int(np.prod(shape)) if self.pooling == "flatten" else shape[0]
+        return int(np.prod(shape)) if self.pooling == "flatten" else shape[self.unit_axis - 1]
 
 
 def sources_by_layer(X: Activations, poolings: Sequence[str]) -> list[list[Source]]:
     """One list of sources a layer, in forward order and in the order of ``poolings``.
 
-    A two-dimensional layer "conv:max" is the layer "conv", pooled before.
+    A column that was pooled before, in one of these ways, stands for that pooling of its layer.
     """
     layers: dict[str, list[Source]] = {}
-    for name, shape in X.layer_shapes.items():
-        layer, _, pooling = name.rpartition(":")
-        if layer and pooling in poolings and len(shape) == 1:
+    for column in layer_columns(X):
+        name = str(column.name)
+        pooling = column.pooling
+        if pooling is not None and pooling in poolings and len(column.shape) == 2:
+            layer = usual_name(str(column.layer), column.kind)
             layers.setdefault(layer, []).append(Source(layer, pooling, name))
         else:
-            layers.setdefault(name, []).extend(Source(name, p, name) for p in poolings)
+            of_layer = layers.setdefault(name, [])
+            of_layer.extend(Source(name, p, name, column.unit_axis) for p in poolings)
     order = {pooling: position for position, pooling in enumerate(poolings)}
     return [sorted(sources, key=lambda s: order[s.pooling]) for sources in layers.values()]
 
 
 def try_percentiles(
-    values: NDArray, samples: Samples, percentiles: Sequence[float]
+    values: NDArray, roles: RowRoles, percentiles: Sequence[float]
 ) -> tuple[NDArray, NDArray]:
     """Threshold and validation accuracy of each percentile.
 
@@ -77,7 +80,7 @@ def try_percentiles(
     ----------
     values : ndarray of shape (n_samples, n_units)
         Pooled activations of one layer.
-    samples : Samples
+    roles : RowRoles
         Which rows store patterns and which set thresholds.
     percentiles : sequence of float
         What to try.
@@ -89,10 +92,10 @@ def try_percentiles(
     """
     found = []
     for bits in map(PackedBits.pack, quantile_bits(values, percentiles)):
-        stores = build_stores(bits[samples.stored], samples.labels[samples.stored], samples.stored)
+        stores = build_stores(bits[roles.stored], roles.labels[roles.stored], roles.stored)
         inside, outside = (
-            nearest_of_class(stores, bits[rows], samples.asked[rows])[0]
-            for rows in (samples.inside, samples.outside)
+            nearest_of_class(stores, bits[rows], roles.lookup[rows])[0]
+            for rows in (roles.inside, roles.outside)
         )
         found.append(choose_threshold(inside, outside))
     taus, accuracies = zip(*found, strict=True)
@@ -100,21 +103,19 @@ def try_percentiles(
 
 
 def with_stand_ins(
-    values: NDArray, samples: Samples, random_state: np.random.RandomState
-) -> tuple[NDArray, Samples]:
-    """Append stand-ins for missing out-of-distribution samples.
+    values: NDArray, roles: RowRoles, random_state: np.random.RandomState
+) -> tuple[NDArray, RowRoles]:
+    """Append stand-ins for missing out-of-distribution roles.
 
     Each unit's values are shuffled among the validation samples, which keeps the distribution of
     every unit and breaks their coactivation.
     """
-    shuffled = np.argsort(
-        random_state.random_sample((len(samples.inside), values.shape[1])), axis=0
-    )
-    stand_ins = np.take_along_axis(values[samples.inside], shuffled, axis=0)
+    shuffled = np.argsort(random_state.random_sample((len(roles.inside), values.shape[1])), axis=0)
+    stand_ins = np.take_along_axis(values[roles.inside], shuffled, axis=0)
     outside = len(values) + np.arange(len(stand_ins))
-    asked = np.concatenate([samples.asked, samples.asked[samples.inside]])
-    return np.concatenate([values, stand_ins]), Samples(
-        samples.stored, samples.inside, outside, samples.labels, asked
+    lookup = np.concatenate([roles.lookup, roles.lookup[roles.inside]])
+    return np.concatenate([values, stand_ins]), RowRoles(
+        roles.stored, roles.inside, outside, roles.labels, lookup
     )
 
 
@@ -136,16 +137,16 @@ class Member:
     stores: dict[Any, PatternStore]
 
     @classmethod
-    def build(cls, X: Activations, samples: Samples, source: Source, percentile: float) -> Member:
+    def build(cls, X: Activations, roles: RowRoles, source: Source, percentile: float) -> Member:
         """Store the patterns of the rows that are meant for it."""
-        bits = _bits(source.values(X[samples.stored]), percentile)
-        stores = build_stores(bits, samples.labels[samples.stored], samples.stored)
+        bits = _bits(source.values(X[roles.stored]), percentile)
+        stores = build_stores(bits, roles.labels[roles.stored], roles.stored)
         return cls(source, percentile, stores)
 
-    def distances(self, X: Activations, asked: NDArray) -> NDArray[np.integer]:
-        """Distance of each sample to the nearest pattern of the class asked for."""
+    def distances(self, X: Activations, lookup: NDArray) -> NDArray[np.integer]:
+        """Distance of each sample to the nearest pattern of the lookup class."""
         bits = _bits(self.source.values(X), self.percentile)
-        return nearest_of_class(self.stores, bits, asked)[0]
+        return nearest_of_class(self.stores, bits, lookup)[0]
 
 
 def _bits(values: NDArray, percentile: float) -> PackedBits:

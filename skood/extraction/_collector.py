@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Collection
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.base import clone
 
-from .._batches import row_batches
-from .._warnings import warn_user
-from ..activations import Activations, LinearHead, PackedBits, largest_logits
-from ._gradients import owner_of
-from ._passes import PASSES
+from .._labels import label_kind, largest_logits
+from ..activations import Activations, Column, LinearHead, PackedBits
+from ._mode import Outcome, Source
+from ._plan import Plan, as_columns
+from ._reduction import reduce_activations
 
 
 class Collector:
@@ -29,10 +28,8 @@ class Collector:
         Makes an array of a value of the network.
     n_samples : int or None
         Number of samples to expect, where known.
-    names : list of str
-        The layers, in the order in which the reducer is to see them.
-    units_last : collection of str, default=()
-        Layers of which a reducer is to be given the units in the second axis.
+    plan : Plan
+        What comes, and what it is called.
     """
 
     def __init__(
@@ -40,48 +37,48 @@ class Collector:
         reducer: Any,
         to_numpy: Callable[[Any], NDArray],
         n_samples: int | None,
-        names: list[str],
-        units_last: Collection[str] = (),
+        plan: Plan,
     ) -> None:
         self._reducer = reducer
-        self._units_last = units_last
         self._to_numpy = to_numpy
         self._n_expected = n_samples
-        self._names = names
+        self._plan = plan
         self._n_rows = 0
-        self._batch: dict[str, NDArray] = {}
+        self._batch: dict[Source, NDArray] = {}
         self._layers: dict[str, _RowBuffer] = {}
         self._n_bits: dict[str, int] = {}
         self._logits: _RowBuffer | None = None
         self._predicted: _RowBuffer | None = None
+        self._labels: list[NDArray | None] = []
 
-    def keep(self, layer: str, value: Any) -> None:
-        """Take the value of a layer for the current batch; nothing of it is shared."""
+    def keep(self, source: Source, value: Any) -> None:
+        """Take what is extracted of a layer for the current batch; nothing of it is shared."""
+        name = self._plan.names[source]
         if self._reducer is None:
-            self._store(layer, self._to_numpy(value))
+            self._store(name, self._to_numpy(value))
             return
-        if owner_of(layer) in self._units_last:
+        if source[0] in self._plan.trace.units_last:
             value = value.swapaxes(1, 2)
         if hasattr(self._reducer, "pool_layers"):
-            for name, pooled in self._reducer.pool_layers({layer: value}).items():
-                self._store(name, self._to_numpy(pooled))
+            for pooled_name, pooled in self._reducer.pool_layers({name: value}).items():
+                self._store(pooled_name, self._to_numpy(pooled))
         else:
-            self._batch[layer] = np.array(self._to_numpy(value))
+            self._batch[source] = np.array(self._to_numpy(value))
 
-    def end_batch(
-        self, n_rows: int, logits: Any, logits_before: Any = None, passes: Any = None
-    ) -> None:
-        """Take the logits of the current batch, or None, and close it.
+    def end_batch(self, n_rows: int, outcome: Outcome, labels: NDArray | None) -> None:
+        """Take what the current batch yields beside its layers, and close it.
 
-        ``logits_before`` are those that the predictions are made of, where they are others.
-        ``passes`` becomes the last layer, which no reducer is given.
+        Predictions are made of the logits before a perturbation, where there was one. The passes
+        become the last layer, which no reducer is given.
 
         Raises
         ------
         ValueError
             If a layer did not give a row for each sample.
         """
+        logits, logits_before, passes = outcome
         predicted = None
+        self._labels.append(labels)
         if logits is not None:
             logits = self._to_numpy(logits)
             self._logits = self._logits or _RowBuffer("logits", logits, self._n_expected)
@@ -93,13 +90,13 @@ class Collector:
             )
             self._predicted.append(predicted)
         if self._batch:
-            layers = {name: self._batch[name] for name in self._names}
+            layers = as_columns(self._batch, self._plan.names)
             batch = Activations(layers, logits=logits, predictions=predicted)
             self._batch = {}
             for name, values in reduce_activations(self._reducer, batch).items():
                 self._store(name, values)
         if passes is not None:
-            self._store(PASSES, self._to_numpy(passes))
+            self._store(self._plan.passes_name, self._to_numpy(passes))
         self._n_rows += n_rows
         buffers = {**self._layers, **({} if self._logits is None else {"logits": self._logits})}
         for name, buffer in buffers.items():
@@ -131,74 +128,36 @@ class Collector:
     def collect(self, head: LinearHead | None, classes: NDArray | None) -> Activations:
         """All that was kept; head and classes only where they belong to the logits."""
         logits = None if self._logits is None else self._logits.finish()
-        layers: dict[str, NDArray | PackedBits] = {}
-        for name, buffer in self._layers.items():
-            array = buffer.finish()
-            is_packed = name in self._n_bits
-            layers[name] = PackedBits(array, self._n_bits[name]) if is_packed else array
+        layers = {name: self._column(name) for name in self._layers}
+        labels = self._all_labels()
         if logits is None:
-            return Activations(layers)
+            return Activations(layers, labels=labels)
         if classes is not None and len(classes) != logits.shape[1]:
             classes = None
         predictions = None if self._predicted is None else self._predicted.finish()
         if predictions is not None and classes is not None:
             predictions = classes[predictions]
         return Activations(
-            layers, logits=logits, predictions=predictions, head=head, classes=classes
+            layers,
+            logits=logits,
+            predictions=predictions,
+            head=head,
+            classes=classes,
+            labels=labels,
         )
 
+    def _column(self, name: str) -> Column:
+        array = self._layers[name].finish()
+        values = PackedBits(array, self._n_bits[name]) if name in self._n_bits else array
+        template = self._plan.template
+        return template[name].with_array(values) if name in template else Column(values)
 
-def without_false_head(extracted: Activations, rounding: float) -> Activations:
-    """The same, without a head that does not yield the logits of all samples, and a warning then.
-
-    What clips or chooses among several layers may show in other samples than those of the trace.
-    """
-    head, features, logits = extracted.head, extracted.features, extracted.logits
-    if head is None or features is None or logits is None:
-        return extracted
-    wrong = 0
-    for rows in row_batches(len(features), max(features.shape[1], logits.shape[1])):
-        some = np.asarray(features[rows], dtype=logits.dtype)
-        # What the sums would be without signs, for what rounding may do to them.
-        scale = np.abs(some) @ np.abs(head.weight.T) + np.abs(np.asarray(head.bias))
-        off = np.abs(head.logits(some) - logits[rows]) > rounding * scale
-        wrong += int(off.any(axis=1).sum())
-    if not wrong:
-        return extracted
-    warn_user(
-        f"The last linear layer does not yield the logits of {wrong} of {len(features)} samples: "
-        "its input or output is clipped, or another layer takes its place. These activations carry "
-        "no head, and detectors that read it compute with what it is for the other samples."
-    )
-    return extracted.assign(head=None)
-
-
-def units_first(activations: Activations, units_last: Collection[str]) -> Activations:
-    """The layers as a reducer is given them."""
-    if not units_last:
-        return activations
-    swapped = {}
-    for name, array in activations.items():
-        is_sequence = owner_of(name) in units_last and len(activations.layer_shapes[name]) == 2
-        swapped[name] = np.asarray(array).swapaxes(1, 2) if is_sequence else array
-    return activations.replace(swapped)
-
-
-def reduce_activations(reducer: Any, activations: Activations) -> Activations:
-    """Apply a reducer, whose ``fit`` learns nothing.
-
-    Raises
-    ------
-    TypeError
-        If it does not return Activations.
-    """
-    reduced = clone(reducer).fit(activations).transform(activations)
-    if not isinstance(reduced, Activations):
-        raise TypeError(
-            f"reducer must turn Activations into Activations, but {type(reducer).__name__} "
-            f"returned {type(reduced).__name__}."
-        )
-    return reduced
+    def _all_labels(self) -> NDArray | None:
+        """The labels of all batches; None where some have none, or they are of several kinds."""
+        labels = [found for found in self._labels if found is not None]
+        if len(labels) < len(self._labels) or len({label_kind(found) for found in labels}) != 1:
+            return None
+        return np.concatenate(labels)
 
 
 class _RowBuffer:

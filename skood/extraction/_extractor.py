@@ -1,26 +1,35 @@
 """The transformer from raw inputs to activations."""
 
-from numbers import Integral
+from __future__ import annotations
 
-from sklearn.base import BaseEstimator, TransformerMixin, clone
-from sklearn.utils.validation import check_is_fitted, check_memory
+from collections.abc import Sequence
+from functools import partial
+from numbers import Integral
+from typing import TYPE_CHECKING, Any, Self
+
+from numpy.random import RandomState
+from sklearn.base import BaseEstimator, clone
+from sklearn.utils import Tags
+from sklearn.utils.validation import check_is_fitted
 
 from .._fit_context import fit_context
 from .._layer_names import check_layers_exist
+from .._output import ActivationsOutputMixin
 from .._sklearn import HasMethods, Interval
 from .._warnings import warn_user
 from ..activations import Activations
-from ..networks import ContentReader, adapt
-from ._collector import reduce_activations, units_first
-from ._inputs import as_arrays, as_batches, forget_features
+from ..networks import ContentReader, NetworkAdapter, adapt
+from ._inputs import Batches, as_arrays, as_batches, forget_features
 from ._mode import Mode
 from ._passes import Passes, draw_seed, with_passes
 from ._perturbation import ODIN, MahalanobisPerturbation
-from ._plan import AUTO, extract, make_plan, signature_of
-from ._selection import match_extracted, refuse_numbers
+from ._plan import AUTO, Plan, fits, make_plan, template_of
+from ._reduction import reduce_activations
+from ._run import Cache, extract
+from ._selection import find_extracted, match_extracted, refuse_numbers
 
 
-class ActivationExtractor(TransformerMixin, BaseEstimator):
+class ActivationExtractor(ActivationsOutputMixin, BaseEstimator):
     """Run a trained network and return the activations of its layers.
 
     The network is only read: its weights, buffers, modes, hooks and gradients, and the global
@@ -67,20 +76,20 @@ class ActivationExtractor(TransformerMixin, BaseEstimator):
         Change of the inputs before the layers and logits are computed, for example
         :class:`~skood.extraction.ODIN`. The predictions stay those for the unchanged inputs.
     gradients : bool, default=False
-        Whether each layer, say "relu1", is followed by a layer "relu1:gradient" of the same
+        Whether each layer, say "relu1", is followed by its gradient, "relu1:gradient", of the same
         shape; see the notes.
     n_passes : int, default=None
-        Number of passes with dropout, whose logits become the layer "passes" of shape
-        (n_samples, n_passes, n_classes); see the notes. By default there is no such layer.
+        Number of stochastic forward passes (Monte Carlo dropout), whose logits become the layer
+        "passes" of shape (n_samples, n_passes, n_classes); see the notes. By default there is no
+        such layer.
     random_state : int, RandomState instance or None, default=None
-        Decides what the passes with dropout leave out. With an int they are the same in every
+        Decides what the stochastic passes leave out. With an int they are the same in every
         call on the same inputs with the same ``batch_size`` on the same kind of device.
 
     Attributes
     ----------
     layers_ : list of str
-        Names of the extracted layers of the network, in forward order, before the reducer and
-        without those of gradients and passes.
+        Names of the layers of the network that are extracted, in forward order.
     fingerprint_ : str
         Hash of what decides the values of the network that ``fit`` saw: its weights, buffers,
         other attributes and hooks, and the code that they lead to, where this is not of an
@@ -135,32 +144,40 @@ class ActivationExtractor(TransformerMixin, BaseEstimator):
     set or loader yields inputs, or tuples or lists whose first item they are; rows are returned in
     the order in which they come. Values of half precision are returned in single precision.
 
+    **Labels.** Where a data set or loader yields pairs of inputs and targets, and all targets are
+    one number or text a row, they become ``A.labels``. Targets of any other form, such as several
+    values a row, mappings, or another number of values than of inputs, are no labels: ``A.labels``
+    is None then, as it is for arrays. No estimator reads ``A.labels``; pass them as ``y``.
+
     **Sequences.** Where the inputs are sequences, a matrix of integers or an array of vectors, and
     the network takes shorter ones too, which is tried, ``transform`` takes inputs of any length,
     and a layer whose second axis goes by the length, (n_samples, n_tokens, n_units), is given to
-    the reducer as (n_samples, n_units, n_tokens): it is pooled over the tokens. Padding counts as
-    tokens. Other layers are taken to have their units in the second axis.
+    the reducer as (n_samples, n_units, n_tokens): it is pooled over the tokens. Without a reducer,
+    its column has the ``unit_axis`` 2, by which a ``PoolingReducer`` pools over the tokens later.
+    Padding counts as tokens. Other layers are taken to have their units in the second axis.
 
     **Perturbation.** The network runs twice, and the gradient of its first run moves the inputs;
     of a mapping, those of floating point values. Integers that an embedding looks up cannot
-    be moved. ``Activations`` that were extracted before are selected as they are.
+    be moved. ``Activations`` that were extracted before are selected unchanged.
 
-    **Gradients.** With ``gradients=True``, the layer "relu1:gradient" holds the gradient, with
+    **Gradients.** With ``gradients=True``, the column "relu1:gradient" holds the gradient, with
     respect to the values of "relu1", of the Kullback-Leibler divergence from the uniform
     distribution to the softmax of the logits, sample by sample, as NAC [1]_ uses it. At the input
     of a linear layer that yields the logits, it is ``(softmax(logits) - 1 / n_classes) @ weight``.
     A reducer is given gradients like other layers: a single pooling keeps their names, several
-    make "relu1:gradient:max" and "relu1:gradient:avg" of them. With a perturbation, they are
-    gradients at the changed inputs.
+    make "relu1:gradient:max" and "relu1:gradient:avg" of them. The kind of these columns is
+    "gradient", by which estimators find them. With a perturbation, they are gradients at the
+    changed inputs.
 
-    **Passes with dropout.** With ``n_passes``, each batch also runs ``n_passes`` times with the
+    **Monte Carlo dropout.** With ``n_passes``, each batch also runs ``n_passes`` times with the
     dropout layers active, which are modules of torch's own classes or derived from these, and
     nothing else in training mode: batch normalisation keeps its statistics [2]_. Dropout that a
     network applies by function, or inside recurrent and attention layers, stays off. All other
-    layers, logits and predictions are those without dropout. The layer "passes" comes last and is
-    given to no reducer; ``layers`` does not name it. With a perturbation, the passes are over
-    the changed inputs. ``Activations`` that were extracted before must hold ``n_passes`` passes,
-    which are taken as they are.
+    layers, logits and predictions are those without dropout. The column "passes", whose kind is
+    "pass", comes last and is given to no reducer; ``layers`` does not name it, and where a layer of
+    the network has its name, it is called "passes_2". With a perturbation, the passes are over the
+    changed inputs. ``Activations`` that were extracted before must hold ``n_passes`` passes, which
+    are selected unchanged.
 
     References
     ----------
@@ -194,12 +211,13 @@ class ActivationExtractor(TransformerMixin, BaseEstimator):
     ...     nn.Flatten(), nn.Linear(6 * 4 * 4, 3),
     ... )
     >>> images = torch.zeros(10, 1, 8, 8)
-    >>> ActivationExtractor(network, reducer=PoolingReducer(["max", "avg"])).fit_transform(images)
+    >>> reducer = PoolingReducer(pooling=["max", "avg"])
+    >>> ActivationExtractor(network, reducer=reducer).fit_transform(images)
     Activations(n_samples=10, layers={1:max: (4,), 1:avg: (4,), 3:max: (6,), 3:avg: (6,),
     penultimate: (96,)}, n_classes=3)
     """
 
-    _parameter_constraints: dict = {
+    _parameter_constraints: dict[str, Any] = {
         "network": "no_validation",
         "layers": [str, "array-like"],
         "logits": [str, Integral, callable],
@@ -214,22 +232,28 @@ class ActivationExtractor(TransformerMixin, BaseEstimator):
         "random_state": ["random_state"],
     }
 
+    if TYPE_CHECKING:
+        # Activations for inputs of all kinds, also for arrays.
+        def fit_transform(  # type: ignore[override]
+            self, X: Any, y: Any = None, **params: Any
+        ) -> Activations: ...
+
     def __init__(
         self,
-        network,
-        layers=AUTO,
+        network: Any,
+        layers: str | Sequence[str] = AUTO,
         *,
-        logits="auto",
-        reducer=None,
-        batch_size=256,
-        device="auto",
-        memory=None,
-        verbose=0,
-        perturbation=None,
-        gradients=False,
-        n_passes=None,
-        random_state=None,
-    ):
+        logits: Any = "auto",
+        reducer: Any = None,
+        batch_size: int = 256,
+        device: Any = "auto",
+        memory: Any = None,
+        verbose: int = 0,
+        perturbation: ODIN | MahalanobisPerturbation | None = None,
+        gradients: bool = False,
+        n_passes: int | None = None,
+        random_state: int | RandomState | None = None,
+    ) -> None:
         self.network = network
         self.layers = layers
         self.logits = logits
@@ -244,7 +268,7 @@ class ActivationExtractor(TransformerMixin, BaseEstimator):
         self.random_state = random_state
 
     @fit_context(prefer_skip_nested_validation=True)
-    def fit(self, X, y=None):
+    def fit(self, X: Any, y: Any = None) -> Self:
         """Find the layers, by running the network on two of the samples.
 
         Parameters
@@ -273,30 +297,28 @@ class ActivationExtractor(TransformerMixin, BaseEstimator):
         refuse_numbers(self.layers)
         adapter = adapt(self.network, self.device, self.logits)
         if isinstance(X, Activations):
-            plan = self._plan = None
+            plan = None
             forget_features(self)
-            names, origins = match_extracted(self.layers, X.layer_names, gradients=self.gradients)
-            self.layers_ = list(
-                dict.fromkeys(origins if self.reducer is None else origins.values())
-            )
-            self._signature = signature_of(self._reduce(X[:1], names))
+            columns = match_extracted(self.layers, X, gradients=self.gradients)
+            self.layers_ = list(dict.fromkeys(str(c.layer) for c in columns if c.kind == "value"))
+            self._template = template_of(self._reduce(X[:1], [str(c.name) for c in columns]))
         else:
             batches = as_batches(self, X, self.batch_size, reset=True)
             plan = make_plan(adapter, batches, self.layers, self.reducer, self._mode())
-            self.layers_, self._signature = list(plan.layers), plan.signature
+            self.layers_, self._template = list(plan.layers), plan.template
         self._plan = plan
         self.fingerprint_ = adapter.fingerprint(plan and plan.trace).digest
         return self
 
-    def transform(self, X):
+    def transform(self, X: Any) -> Activations:
         """Extract the activations, or select among those extracted before.
 
         Parameters
         ----------
         X : array-like, Tensor, Dataset, DataLoader, dict or Activations
             Inputs of the network, of shape (n_samples, n_features, ...). Of
-            ``Activations``, the layers are selected, and reduced unless they have the names
-            and shapes of reduced ones.
+            ``Activations``, the layers are selected, and reduced unless they have the names,
+            kinds and shapes of reduced ones.
 
         Returns
         -------
@@ -322,28 +344,17 @@ class ActivationExtractor(TransformerMixin, BaseEstimator):
             plan = make_plan(adapter, batches, self.layers, self.reducer, self._mode())
         return self._in_order(self._extract(adapter, plan, batches))
 
-    def _extract(self, adapter, plan, batches):
-        run, key, reducer = extract, None, self.reducer
-        mode = self._mode(draw_seed(self.random_state))
+    def _extract(self, adapter: NetworkAdapter, plan: Plan, batches: Batches) -> Activations:
+        mode, key = self._mode(draw_seed(self.random_state)), None
         is_repeatable = self.n_passes is None or self.random_state is not None
         if self.memory is not None and batches.data is not None and is_repeatable:
             key = self._cache_key(adapter, plan, mode, batches.data)
-        if key is not None:
-            ignored = ["adapter", "plan", "mode", "batches", "verbose"]
-            run = check_memory(self.memory).cache(extract, ignore=ignored)
-            reducer = clone(reducer, safe=False)  # what it was fitted to makes no difference
-        return run(
-            key,
-            plan.layers,
-            reducer,
-            adapter=adapter,
-            plan=plan,
-            mode=mode,
-            batches=batches,
-            verbose=self.verbose,
-        )
+        compute = partial(extract, adapter, batches, plan, self.reducer, mode, verbose=self.verbose)
+        return compute() if key is None else Cache(self.memory).get(key, compute)
 
-    def _cache_key(self, adapter, plan, mode, data):
+    def _cache_key(
+        self, adapter: NetworkAdapter, plan: Plan, mode: Mode, data: Any
+    ) -> tuple[Any, ...] | None:
         """What the result depends on; None, and a warning, where not all of it can be told."""
         fingerprint, reader = adapter.fingerprint(plan.trace), ContentReader()
         logits = reader.digest([type(adapter).__name__, self.logits, adapter.classes])
@@ -353,52 +364,38 @@ class ActivationExtractor(TransformerMixin, BaseEstimator):
                 f"the network computes may depend on {unread}, whose content cannot be read."
             )
             return None
-        return fingerprint.digest, logits, as_arrays(data, adapter.to_numpy), mode.content()
+        reducer = clone(self.reducer, safe=False)  # what it was fitted to makes no difference
+        inputs = as_arrays(data, adapter.to_numpy)
+        return fingerprint.digest, logits, inputs, mode.content(), plan.layers, reducer
 
-    def _select(self, X):
-        names = list(self._signature)
-        if all(name in X for name in names) and signature_of(X[names]) == self._signature:
-            return X[names]
-        wanted = self._mode().names(self.layers_)
-        check_layers_exist(X, wanted)
-        return self._in_order(self._reduce(X, wanted))
+    def _select(self, X: Activations) -> Activations:
+        if fits(X, self._template):
+            return X[list(self._template)]
+        names = find_extracted(self._mode().sources(self.layers_), X)
+        return self._in_order(self._reduce(X, names))
 
-    def _mode(self, seed=0):
+    def _mode(self, seed: int = 0) -> Mode:
         passes = None
         if self.n_passes is not None:
             passes = Passes(self.n_passes, seed, self.batch_size)
         return Mode(self.perturbation, self.gradients, passes)
 
-    def _in_order(self, reduced):
-        names = list(self._signature)
+    def _in_order(self, reduced: Activations) -> Activations:
+        names = list(self._template)
         check_layers_exist(reduced, names)
         return reduced[names]
 
-    def _reduce(self, X, names):
+    def _reduce(self, X: Activations, names: list[str]) -> Activations:
         """Some layers of activations extracted before, reduced, and the passes if wanted."""
         reduced = X[names]
         if self.reducer is not None:
-            if self._plan is not None:
-                reduced = units_first(reduced, self._plan.trace.units_last)
             reduced = reduce_activations(self.reducer, reduced)
         return reduced if self.n_passes is None else with_passes(reduced, X, self.n_passes)
 
-    def set_output(self, *, transform=None):
-        """Do nothing: the output is always ``Activations``.
+    def _returns_table(self) -> bool:
+        return False
 
-        Parameters
-        ----------
-        transform : str, default=None
-            Ignored, there so that the output of a pipeline can be set.
-
-        Returns
-        -------
-        self : object
-            The extractor.
-        """
-        return self
-
-    def __sklearn_clone__(self):
+    def __sklearn_clone__(self) -> Self:
         # A trained network is shared: `clone` would copy a module, and a cloned net or
         # perceptron is untrained.
         params = self.get_params(deep=False)
@@ -409,7 +406,7 @@ class ActivationExtractor(TransformerMixin, BaseEstimator):
                 setattr(new, name, clone(vars(self)[name], safe=False))
         return new
 
-    def __sklearn_tags__(self):
+    def __sklearn_tags__(self) -> Tags:
         tags = super().__sklearn_tags__()
         tags.input_tags.three_d_array = True
         tags.transformer_tags.preserves_dtype = []

@@ -6,6 +6,7 @@ import sys
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
+from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -21,13 +22,14 @@ from ..networks import Batch, count_samples, take_samples
 class Batches:
     """Inputs that can be gone through in batches, more than once."""
 
-    generate: Callable[[], Iterator[Batch]]
+    generate: Callable[[], Iterator[tuple[Batch, NDArray | None]]]
+    """Each batch with its labels, where there are any."""
     n_samples: int | None
     """Number of samples to expect, where known."""
     data: Batch | None = None
     """All inputs, where they are in memory or mapped."""
 
-    def __iter__(self) -> Iterator[Batch]:
+    def __iter__(self) -> Iterator[tuple[Batch, NDArray | None]]:
         return self.generate()
 
     def first_two(self) -> Batch:
@@ -38,7 +40,7 @@ class Batches:
         ValueError
             If there is no sample.
         """
-        for batch in self:
+        for batch, _ in self:
             return take_samples(batch, [0, -1])
         raise ValueError("Found 0 samples where at least 1 is needed.")
 
@@ -92,14 +94,16 @@ def as_arrays(data: Batch, to_numpy: Callable[[Any], NDArray]) -> Any:
     return to_numpy(data) if _is_tensor(data) else data
 
 
-def _slice(data: Batch, batch_size: int, estimator: Any) -> Iterator[Batch]:
+def _slice(data: Batch, batch_size: int, estimator: Any) -> Iterator[tuple[Batch, None]]:
     for rows in gen_batches(count_samples(data), batch_size):
         batch = take_samples(data, rows)
         _check_finite(estimator, batch)
-        yield batch
+        yield batch, None
 
 
-def _load(loader: Any, estimator: Any, *, reset: bool, any_length: bool) -> Iterator[Batch]:
+def _load(
+    loader: Any, estimator: Any, *, reset: bool, any_length: bool
+) -> Iterator[tuple[Batch, NDArray | None]]:
     for item in loader:
         is_tuple = isinstance(item, tuple | list) and not _is_packed_sequence(item)
         batch = item[0] if is_tuple and item else item
@@ -116,7 +120,24 @@ def _load(loader: Any, estimator: Any, *, reset: bool, any_length: bool) -> Iter
             of = "the first item of what the data set yields" if is_tuple else what
             _check_dimensions(estimator, batch, of, reset=reset, any_length=any_length)
         _check_finite(estimator, batch)
-        yield batch
+        is_pair = is_tuple and len(item) == 2
+        yield batch, _labels_of(item[1], count_samples(batch)) if is_pair else None
+
+
+def _labels_of(targets: Any, n_rows: int) -> NDArray | None:
+    """Targets as labels, where they are one number or text a row; otherwise None."""
+    if _is_tensor(targets):
+        targets = targets.detach().cpu()
+        # One kind of half precision is none of NumPy's.
+        is_half = targets.is_floating_point() and targets.itemsize < 4
+        targets = (targets.float() if is_half else targets).numpy()
+    elif isinstance(targets, list | tuple):
+        are_text = [isinstance(target, str) for target in targets]
+        if not (all(are_text) or all(isinstance(target, Real) for target in targets)):
+            return None
+        targets = np.asarray(targets)
+    is_column = isinstance(targets, np.ndarray) and targets.shape == (n_rows,)
+    return targets if is_column and targets.dtype.kind in "biufU" else None
 
 
 def _check_values(key: str, values: Any) -> Any:

@@ -7,10 +7,16 @@ from dataclasses import astuple, dataclass
 from functools import partial
 from typing import Any, NamedTuple
 
-from ..networks import LayerCallback, NetworkAdapter, Trace, count_samples, take_samples
-from ._gradients import gradient_name, owner_of, with_gradients
+from .._column import Kind
+from ..networks import NetworkAdapter, Trace, count_samples, take_samples
 from ._passes import Passes
 from ._perturbation import BasePerturbation
+
+Source = tuple[str, Kind]
+"""A layer of the network, and what is extracted of it."""
+
+Keep = Callable[[Source, Any], None]
+"""Called with what is extracted of a layer, the moment the layer has it."""
 
 
 class Outcome(NamedTuple):
@@ -36,9 +42,10 @@ class Mode:
         perturbation = self.perturbation and self.perturbation.content()
         return perturbation, self.gradients, self.passes and astuple(self.passes)
 
-    def names(self, layers: list[str]) -> list[str]:
-        """Names of all that comes of layers, in the order in which it is collected."""
-        return with_gradients(layers) if self.gradients else layers
+    def sources(self, layers: list[str]) -> list[Source]:
+        """All that is extracted of layers, in the order in which it is collected."""
+        kinds: tuple[Kind, ...] = ("value", "gradient") if self.gradients else ("value",)
+        return [(layer, kind) for layer in layers for kind in kinds]
 
     def run(
         self,
@@ -46,7 +53,7 @@ class Mode:
         batch: Any,
         trace: Trace,
         layers: list[str],
-        keep: LayerCallback,
+        keep: Keep,
         *,
         number: int = 0,
     ) -> Outcome:
@@ -59,8 +66,8 @@ class Mode:
             outcome = one.run(run, batch)
         except Exception as error:
             outcome = one.run_doubled(run, batch, error)
-        for name, value in one.kept:
-            keep(name, value)
+        for source, value in one.kept:
+            keep(source, value)
         return outcome
 
     def _run(
@@ -70,20 +77,23 @@ class Mode:
         *,
         trace: Trace,
         layers: list[str],
-        keep: LayerCallback,
+        keep: Keep,
         number: int,
     ) -> Outcome:
         logits_before = None
         if self.perturbation is not None:
             batch, logits_before = adapter.perturb(batch, trace, self.perturbation)
+
+        def keep_value(layer: str, value: Any) -> None:
+            keep((layer, "value"), value)
+
+        def keep_gradient(layer: str, gradient: Any) -> None:
+            keep((layer, "gradient"), gradient)
+
         if self.gradients:
-
-            def keep_gradient(layer: str, gradient: Any) -> None:
-                keep(gradient_name(layer), gradient)
-
-            logits = adapter.forward_with_gradients(batch, trace, layers, keep, keep_gradient)
+            logits = adapter.forward_with_gradients(batch, trace, layers, keep_value, keep_gradient)
         else:
-            logits = adapter.forward(batch, trace, layers, keep)
+            logits = adapter.forward(batch, trace, layers, keep_value)
         passes = None
         if self.passes is not None:
             n_passes, seed = self.passes.n_passes, self.passes.batch_seed(number)
@@ -104,18 +114,19 @@ class _One:
 
     def __init__(self, n_axes: dict[str, int]) -> None:
         self._n_axes = n_axes
-        self.kept: list[tuple[str, Any]] = []
+        self.kept: list[tuple[Source, Any]] = []
 
-    def hold(self, n_rows: int, name: str, value: Any) -> None:
+    def hold(self, n_rows: int, source: Source, value: Any) -> None:
         """Copy the first row of the value of a layer, which may be overwritten afterwards."""
-        n_axes = self._n_axes.get(owner_of(name), value.ndim)
+        layer, _ = source
+        n_axes = self._n_axes.get(layer, value.ndim)
         if value.ndim != n_axes or len(value) != n_rows:
             raise ValueError(
-                f"Layer {name!r} has shape {tuple(value.shape)} for a batch of {n_rows}, where "
+                f"Layer {layer!r} has shape {tuple(value.shape)} for a batch of {n_rows}, where "
                 f"{n_axes} axes and a row for each sample were expected: does the network squeeze?"
             )
         row = value[:1]
-        self.kept.append((name, row.clone() if hasattr(row, "clone") else row.copy()))
+        self.kept.append((source, row.clone() if hasattr(row, "clone") else row.copy()))
 
     def run(self, run: Callable[..., Outcome], batch: Any) -> Outcome:
         """Run on the sample, or on a batch that repeats it."""

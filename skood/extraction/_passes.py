@@ -1,22 +1,19 @@
-"""Several passes of a network in which chance has a part."""
+"""Stochastic forward passes (Monte Carlo dropout)."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
-from .._layer_names import check_layers_exist
+from .._column import usual_name
+from .._layer_names import find_passes
 from ..activations import Activations
-
-PASSES = "passes"
-"""Name of the layer that holds the logits of the passes."""
 
 
 @dataclass(frozen=True)
 class Passes:
-    """How many passes to run with dropout, and what makes them reproducible."""
+    """How many stochastic forward passes to run, and what makes them reproducible."""
 
     n_passes: int
     seed: int
@@ -38,15 +35,6 @@ def draw_seed(random_state: int | np.random.RandomState | None) -> int:
     return int(random_state)
 
 
-def check_name_is_free(layers: list[str]) -> None:
-    """Raise a ValueError where a layer of the network has the name of that of the passes."""
-    if PASSES in layers:
-        raise ValueError(
-            f"n_passes adds a layer {PASSES!r}, but the network has one of this name among the "
-            f"extracted layers {layers}: rename it, or leave it out of `layers`."
-        )
-
-
 def with_passes(layers: Activations, X: Activations, n_passes: int) -> Activations:
     """The layers, and after them the passes that ``X`` holds.
 
@@ -55,10 +43,12 @@ def with_passes(layers: Activations, X: Activations, n_passes: int) -> Activatio
     ValueError
         If it holds none, or another number.
     """
-    check_layers_exist(X, [PASSES])
-    passes: Any = X[PASSES]
-    if passes.shape[1] != n_passes:
+    if (column := find_passes(X)) is None:
         raise ValueError(
-            f"n_passes={n_passes}, but the layer {PASSES!r} of X has {passes.shape[1]} passes."
+            f"X has no layers [{usual_name('', 'pass')!r}]; it has {list(X.layer_names)}."
         )
-    return layers.assign({PASSES: passes})
+    if column.shape[1] != n_passes:
+        raise ValueError(
+            f"n_passes={n_passes}, but the layer {column.name!r} of X has {column.shape[1]} passes."
+        )
+    return layers.assign({str(column.name): column})

@@ -2,23 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from tqdm import tqdm
+from numpy.typing import NDArray
 
-from .._layer_names import match_layers
-from ..activations import Activations, LinearHead, PackedBits
-from ..networks import PENULTIMATE, NetworkAdapter, Trace, count_samples
-from ._collector import Collector, reduce_activations, units_first, without_false_head
+from .._column import free_name, usual_name
+from .._layer_names import layer_columns, match_layers
+from ..activations import Activations, Column, PackedBits
+from ..networks import PENULTIMATE, NetworkAdapter, Trace
 from ._inputs import Batches
-from ._mode import Mode
-from ._passes import PASSES, check_name_is_free
+from ._mode import Mode, Source
+from ._reduction import reduce_activations
 
 AUTO = "auto"
-Signature = dict[str, tuple[tuple[int, ...], bool]]
+
+Template = dict[str, Column]
+"""Columns by name, without a row."""
 
 
 @dataclass(frozen=True)
@@ -28,10 +30,14 @@ class Plan:
     trace: Trace
     layers: list[str]
     """Layers of the network to extract, in forward order."""
+    names: dict[Source, str]
+    """Name that each thing has which is extracted of them, in this order."""
+    passes_name: str
+    """Name of the layer of stochastic passes, where there are any."""
     head_input: str | None
     """Extracted layer that holds what the head reads."""
-    signature: Signature
-    """Of the reduced layers."""
+    template: Template
+    """What is extracted, reduced."""
 
 
 def make_plan(
@@ -54,27 +60,56 @@ def make_plan(
         trace, values = adapter.trace(two)
         layers = _choose(wanted, trace, list(values))
         mode.check(list(values))
-        if mode.passes is not None:
-            check_name_is_free(layers)
-        arrays = {name: adapter.to_numpy(values[name]) for name in layers}
+        arrays: dict[Source, NDArray] = {
+            (layer, "value"): adapter.to_numpy(values[layer]) for layer in layers
+        }
         outcome = None
         if mode != Mode():
 
-            def keep(name: str, value: Any) -> None:
-                arrays[name] = np.array(adapter.to_numpy(value))
+            def keep(source: Source, value: Any) -> None:
+                arrays[source] = np.array(adapter.to_numpy(value))
 
             outcome = mode.run(adapter, two, trace, layers, keep)
-    reduced = Activations({name: arrays[name] for name in mode.names(layers)})
+    names = _choose_names(mode.sources(layers))
+    reduced = Activations(as_columns(arrays, names, trace))
     if reducer is not None:
-        reduced = reduce_activations(reducer, units_first(reduced, trace.units_last))
+        reduced = reduce_activations(reducer, reduced)
     holds_features = (
-        name
-        for name in trace.features
-        if name in reduced and name in arrays and np.array_equal(reduced[name], arrays[name])
+        layer
+        for layer in trace.features
+        if layer in layers
+        and layer in reduced
+        and np.array_equal(reduced[layer], arrays[layer, "value"])
     )
+    passes_name = free_name(usual_name("", "pass"), {*layers, *reduced.layer_names})
     if outcome is not None and outcome.passes is not None:
-        reduced = reduced.assign({PASSES: adapter.to_numpy(outcome.passes)})
-    return Plan(trace, layers, next(holds_features, None), signature_of(reduced))
+        passes = Column(adapter.to_numpy(outcome.passes), kind="pass")
+        reduced = reduced.assign({passes_name: passes})
+    head_input = next(holds_features, None)
+    return Plan(trace, layers, names, passes_name, head_input, template_of(reduced))
+
+
+def as_columns(
+    arrays: Mapping[Source, NDArray], names: Mapping[Source, str], trace: Trace | None = None
+) -> dict[str, Column]:
+    """What was extracted of layers, by name; with the axis of units as a trace knows it."""
+    units_last = frozenset() if trace is None else trace.units_last
+    columns = {}
+    for (layer, kind), name in names.items():
+        array = arrays[layer, kind]
+        unit_axis = 2 if layer in units_last and array.ndim == 3 else 1
+        columns[name] = Column(array, layer=layer, kind=kind, unit_axis=unit_axis)
+    return columns
+
+
+def _choose_names(sources: Sequence[Source]) -> dict[Source, str]:
+    names = {source: usual_name(*source) for source in sources}
+    # A layer of the network keeps its name, whatever others are called.
+    taken = {layer for layer, _ in sources}
+    return {
+        source: name if source[1] == "value" else free_name(name, taken)
+        for source, name in names.items()
+    }
 
 
 def _choose(wanted: str | Sequence[str], trace: Trace, known: list[str]) -> list[str]:
@@ -94,40 +129,25 @@ def _choose(wanted: str | Sequence[str], trace: Trace, known: list[str]) -> list
     return match_layers(wanted, known)
 
 
-def signature_of(activations: Activations) -> Signature:
-    """Shape of a sample in each layer, and whether it is packed; reads one row."""
-    one = activations[:1]
-    return {
-        name: (shape, isinstance(one[name], PackedBits))
-        for name, shape in activations.layer_shapes.items()
-    }
+def template_of(activations: Activations) -> Template:
+    """The columns of the layers, without a row; reads no data."""
+    template = {}
+    for column in layer_columns(activations):
+        no_rows: Any = np.empty((0, *column.shape[1:]), column.dtype)
+        if column.is_packed:
+            no_rows = PackedBits.pack(no_rows)
+        template[str(column.name)] = column.with_array(no_rows)
+    return template
 
 
-def extract(
-    key: Any,
-    layers: list[str],
-    reducer: Any,
-    *,
-    adapter: NetworkAdapter,
-    plan: Plan,
-    mode: Mode,
-    batches: Batches,
-    verbose: int,
-) -> Activations:
-    """Run the network over all batches.
+def fits(activations: Activations, template: Template) -> bool:
+    """Whether activations hold layers of the kind, shape and type of packing of a template."""
+    found = {column.name: column for column in layer_columns(activations)}
+    return all(
+        name in found and _likeness(found[name]) == _likeness(column)
+        for name, column in template.items()
+    )
 
-    The arguments before the star are those that a cache goes by; ``key`` stands for the content of
-    network, inputs and mode.
-    """
-    names, units_last = mode.names(layers), plan.trace.units_last
-    collector = Collector(reducer, adapter.to_numpy, batches.n_samples, names, units_last)
-    bar = tqdm(total=batches.n_samples, unit=" samples", disable=not verbose)
-    with bar, adapter.untouched():
-        for number, batch in enumerate(batches):
-            outcome = mode.run(adapter, batch, plan.trace, layers, collector.keep, number=number)
-            n_rows = count_samples(batch)
-            collector.end_batch(n_rows, *outcome)
-            bar.update(n_rows)
-        head = adapter.head(plan.trace)
-    extracted = collector.collect(head and LinearHead(*head, plan.head_input), adapter.classes)
-    return without_false_head(extracted, plan.trace.head_rounding)
+
+def _likeness(column: Column) -> tuple[Any, ...]:
+    return column.kind, column.shape[1:], column.is_packed

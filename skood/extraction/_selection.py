@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from .._layer_names import layer_list, match_layers
-from ._gradients import is_gradient, owner_of
-from ._passes import PASSES
+from .._column import Column, usual_name
+from .._layer_names import layer_columns, layer_list, match_layers
+from ..activations import Activations
+from ._mode import Source
 from ._plan import AUTO
 
 
@@ -21,40 +22,63 @@ def refuse_numbers(layers: object) -> None:
 
 
 def match_extracted(
-    patterns: str | Sequence[str], layers: Sequence[str], *, gradients: bool
-) -> tuple[list[str], dict[str, str]]:
-    """The names that patterns select among ``layers``.
+    patterns: str | Sequence[str], X: Activations, *, gradients: bool
+) -> list[Column]:
+    """The columns that patterns select, in the order of ``X``.
 
-    A pattern may be of either name: "relu1" selects "relu1:max" and "relu1:avg". Gradients are
-    selected with their layers, and only where they are wanted. The passes are no layer of the
-    network and are not selected.
-
-    Returns
-    -------
-    names : list of str
-        All that is selected, in the order of ``layers``.
-    origins : dict of str to str
-        The names that are not those of gradients, with the names they had before several
-        poolings.
+    A pattern is one of the names in ``X``, or of the layers of the network. Gradients are selected
+    with their layers, and only where they are wanted. Stochastic passes are no layer of the network
+    and are not selected.
 
     Raises
     ------
     ValueError
         If a pattern selects nothing, or a layer lacks its gradient.
     """
-    layers = [name for name in layers if name != PASSES]
-    values = [name for name in layers if not is_gradient(name)]
-    origins = {name: name.rpartition(":")[0] or name for name in values}
+    columns = layer_columns(X)
+    values = [column for column in columns if column.kind == "value"]
     if isinstance(patterns, str) and patterns == AUTO:
         patterns = "all"
-    matched = set(match_layers(patterns, list(dict.fromkeys([*values, *origins.values()]))))
-    origins = {name: origin for name, origin in origins.items() if {name, origin} & matched}
+    known = [str(name) for column in values for name in (column.name, column.layer)]
+    matched = set(match_layers(patterns, list(dict.fromkeys(known))))
+    chosen = [column for column in values if {column.name, column.layer} & matched]
     if not gradients:
-        return list(origins), origins
-    owners = {owner_of(name) for name in layers if is_gradient(name)}
-    if lacking := [name for name in origins if name not in owners]:
+        return chosen
+    with_gradient = {_origin(column) for column in columns if column.kind == "gradient"}
+    if lacking := [column.name for column in chosen if _origin(column) not in with_gradient]:
         raise ValueError(
             f"gradients=True needs the gradients of the layers {lacking}, but X has only the "
-            f"layers {list(layers)}: extract them from the inputs."
+            f"layers {list(X.layer_names)}: extract them from the inputs."
         )
-    return [name for name in layers if owner_of(name) in origins], origins
+    origins = {_origin(column) for column in chosen}
+    return [
+        column
+        for column in columns
+        if column in chosen or (column.kind == "gradient" and _origin(column) in origins)
+    ]
+
+
+def _origin(column: Column) -> tuple[str | None, str | None]:
+    """What a value and its gradient have in common."""
+    return column.layer, column.pooling
+
+
+def find_extracted(sources: Sequence[Source], X: Activations) -> list[str]:
+    """Names in ``X`` of what an extractor extracts, before any pooling where that is there.
+
+    Raises
+    ------
+    ValueError
+        If something is missing.
+    """
+    names: list[str] = []
+    missing = []
+    for layer, kind in sources:
+        found = [c for c in layer_columns(X) if (c.layer, c.kind) == (layer, kind)]
+        unpooled = [column for column in found if column.pooling is None]
+        names += [str(column.name) for column in unpooled or found]
+        if not found:
+            missing.append(usual_name(layer, kind))
+    if missing:
+        raise ValueError(f"X has no layers {missing}; it has {list(X.layer_names)}.")
+    return names

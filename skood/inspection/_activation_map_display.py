@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from numbers import Integral
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -15,6 +15,9 @@ from ._drawing import name_of_layer
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.colorbar import Colorbar
+    from matplotlib.figure import Figure
+    from matplotlib.image import AxesImage
 
 
 class ActivationMapDisplay:
@@ -74,6 +77,11 @@ class ActivationMapDisplay:
     ['channel 2', 'channel 1']
     """
 
+    images_: list[AxesImage]
+    colorbar_: Colorbar | None
+    axes_: NDArray[np.object_]
+    figure_: Figure
+
     def __init__(
         self,
         *,
@@ -100,7 +108,7 @@ class ActivationMapDisplay:
         share_scale: bool = True,
         ax: Axes | ArrayLike | None = None,
         **imshow_kw: Any,
-    ) -> ActivationMapDisplay:
+    ) -> Self:
         """Draw one layer of one sample.
 
         Parameters
@@ -123,11 +131,11 @@ class ActivationMapDisplay:
             (height, width) or (1, height, width), or a coloured one of shape
             (3, height, width) or (height, width, 3).
         share_scale : bool, default=True
-            Whether all maps have one colour scale, which a colour bar tells. Otherwise each has
-            its own, which its title tells.
+            Whether all maps have one colour scale, which a colour bar shows. Otherwise each has
+            its own, which its title states.
         ax : matplotlib Axes or array-like of Axes, default=None
             One axes, in whose place the grid is drawn, or one for each image, that of the input
-            first. By default a new figure. The layout "constrained" leaves room for the colour
+            first. By default a new figure. The layout "constrained" leaves space for the colour
             bar; "tight" does not.
         **imshow_kw : dict
             Keyword arguments of matplotlib's ``imshow``, for all maps: ``vmin`` and ``vmax`` give
@@ -162,7 +170,7 @@ class ActivationMapDisplay:
         *,
         share_scale: bool = True,
         **imshow_kw: Any,
-    ) -> ActivationMapDisplay:
+    ) -> Self:
         """Draw the maps.
 
         Parameters
@@ -171,8 +179,8 @@ class ActivationMapDisplay:
             One axes, in whose place the grid is drawn, or one for each image, that of the input
             first. By default a new figure.
         share_scale : bool, default=True
-            Whether all maps have one colour scale, which a colour bar tells. Otherwise each has
-            its own, which its title tells.
+            Whether all maps have one colour scale, which a colour bar shows. Otherwise each has
+            its own, which its title states.
         **imshow_kw : dict
             Keyword arguments of matplotlib's ``imshow``, for all maps.
 
@@ -221,14 +229,14 @@ class ActivationMapDisplay:
             _, ax = pyplot.subplots(figsize=size, layout="constrained")
         if isinstance(ax, pyplot.Axes):
             divided = _divide(ax, n_maps, n_rows, n_columns, input_size)
-            self.axes_: NDArray = np.array(divided, dtype=object)
+            self.axes_ = np.array(divided, dtype=object)
         else:
             self.axes_ = np.ravel(np.asarray(ax, dtype=object))
         if len(self.axes_) != n_maps + has_image:
             raise ValueError(
                 f"There are {n_maps + has_image} images, but ax holds {len(self.axes_)} axes."
             )
-        self.figure_ = self.axes_[0].figure
+        self.figure_ = self.axes_[0].figure.figure
 
 
 def _layer_with_maps(X: Activations, layer: str) -> Layer:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -19,6 +19,7 @@ from ._drawing import line_style, rows_by_set, split_pipeline
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.patches import PathPatch
 
 _FEW = 10
 """Number of samples below which a box says little, and is drawn faintly."""
@@ -58,14 +59,14 @@ class ClusterDistanceDisplay:
 
     See Also
     --------
-    skood.ClusterDistanceDetector : Judges samples by these distances.
+    skood.ClusterDistanceDetector : Scores samples by these distances.
     skood.calibration.confidence_categories : Makes the categories.
     ProgressionDisplay : Groups of nearest patterns through the layers.
 
     Notes
     -----
     At 1, a sample is as far from the centre of its cluster as the cluster's training samples are
-    on average [1]_. Where a network is mostly sure, nearly all samples are in the last
+    on average [1]_. Where a network is mostly confident, nearly all samples are in the last
     category, and the boxes of the others stand for few. To draw only the samples that match their
     cluster, pass ``X[detector.matches(X)]``.
 
@@ -85,6 +86,9 @@ class ClusterDistanceDisplay:
     >>> display.counts_["wrong"]
     array([0, 0, 0, 0, 0, 1, 0, 0, 0, 1])
     """
+
+    boxes_: dict[str, dict[int, PathPatch]]
+    counts_: dict[str, NDArray[np.intp]]
 
     def __init__(
         self,
@@ -110,7 +114,7 @@ class ClusterDistanceDisplay:
         n_categories: int = 10,
         ax: Axes | None = None,
         **box_kw: Any,
-    ) -> ClusterDistanceDisplay:
+    ) -> Self:
         """Draw the cluster distances of samples by the confidence of their predictions.
 
         Parameters
@@ -174,7 +178,7 @@ class ClusterDistanceDisplay:
         n_categories: int = 10,
         ax: Axes | None = None,
         **box_kw: Any,
-    ) -> ClusterDistanceDisplay:
+    ) -> Self:
         """Draw given cluster distances by given confidences.
 
         Parameters
@@ -215,7 +219,7 @@ class ClusterDistanceDisplay:
         )
         return display.plot(ax, **box_kw)
 
-    def plot(self, ax: Axes | None = None, **box_kw: Any) -> ClusterDistanceDisplay:
+    def plot(self, ax: Axes | None = None, **box_kw: Any) -> Self:
         """Draw the boxes.
 
         Parameters
@@ -261,7 +265,7 @@ class ClusterDistanceDisplay:
         width: float,
         color: str,
         box_kw: dict[str, Any],
-    ) -> dict[int, Any]:
+    ) -> dict[int, PathPatch]:
         """The box of each category; place and width are shares of the category's width."""
         unit = 100 / self.n_categories
         drawn = self.ax_.boxplot(

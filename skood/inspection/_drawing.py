@@ -13,7 +13,7 @@ from sklearn.utils.validation import column_or_1d
 from .._layer_names import find_layer
 from ..activations import Activations
 
-# Colours that the colour-blind tell apart, with markers and dashes that print in grey.
+# Colours that the colour-blind can distinguish, with markers and dashes that print in grey.
 _COLORS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000")
 _MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 _DASHES = ("-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)), (0, (8, 3)), (0, (1, 3)))

@@ -86,8 +86,8 @@ def explain(
     Notes
     -----
     **Weights.** The weight of a neuron is the rise of the score if this neuron did what it does in
-    the nearest training example and all others stayed as they are. A layer is changed as a whole.
-    The unit of a feature map is a channel. The predicted class stays the network's own. Logits
+    the nearest training example and all others did not change. A layer is changed as a whole.
+    The unit of a feature map is a channel. The predicted class remains the network's own. Logits
     follow a change of the layer that the head reads, and of no other: the change is not sent
     through the rest of the network. Weights of single neurons need not add up to that of their
     layer, except where the score is a sum over neurons.

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from .._optional import import_optional
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 _LAYERS_IN_REPORT = 5
 
@@ -65,12 +68,12 @@ class Explanation:
     [('X', 3, 1.0)]
     """
 
-    scores: NDArray
+    scores: NDArray[np.floating]
     threshold: float | None
     alarms: NDArray[np.bool_]
     predictions: NDArray | None
     neighbors: NDArray[np.intp]
-    distances: NDArray
+    distances: NDArray[np.number]
     neighbor_labels: NDArray | None
     layer_weights: dict[str, NDArray[np.float64]]
     neuron_weights: dict[str, NDArray[np.float64]]
@@ -122,7 +125,7 @@ class Explanation:
     def _differences(self) -> list[NDArray]:
         return [np.abs(values - self.neighbor_values[name]) for name, values in self.values.items()]
 
-    def to_frame(self) -> Any:
+    def to_frame(self) -> pd.DataFrame:
         """Turn the weights of all neurons into a data frame.
 
         Returns

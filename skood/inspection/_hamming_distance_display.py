@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -38,7 +38,7 @@ class HammingDistanceDisplay:
         Labels; -1 marks an out-of-distribution sample, any other value an in-distribution one.
     groups : array-like of shape (n_samples,), default=None
         Name of the set that each sample belongs to. By default the sets are the two kinds of
-        samples that ``y`` tells, or one.
+        samples in ``y``, or one.
     threshold : float, default=None
         A distance above it means out-of-distribution.
     alarms : array-like of bool of shape (n_samples,), default=None
@@ -121,7 +121,7 @@ class HammingDistanceDisplay:
         layer: str | int | None = None,
         ax: Axes | None = None,
         **stairs_kw: Any,
-    ) -> HammingDistanceDisplay:
+    ) -> Self:
         """Draw the distances that a detector finds, with its threshold.
 
         Parameters
@@ -183,7 +183,7 @@ class HammingDistanceDisplay:
         threshold: float | None = None,
         ax: Axes | None = None,
         **stairs_kw: Any,
-    ) -> HammingDistanceDisplay:
+    ) -> Self:
         """Draw Hamming distances.
 
         Parameters
@@ -215,7 +215,7 @@ class HammingDistanceDisplay:
         display = cls(distances=distances, y=y, groups=groups, threshold=threshold)
         return display.plot(ax, **stairs_kw)
 
-    def plot(self, ax: Axes | None = None, **stairs_kw: Any) -> HammingDistanceDisplay:
+    def plot(self, ax: Axes | None = None, **stairs_kw: Any) -> Self:
         """Draw the histograms.
 
         Parameters

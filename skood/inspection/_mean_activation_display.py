@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -16,6 +16,8 @@ from ._neuron_measures import count_by_layer
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+    from matplotlib.lines import Line2D
 
 
 class MeanActivationDisplay:
@@ -83,6 +85,11 @@ class MeanActivationDisplay:
     {'known': 0.75, 'noise': 0.5}
     """
 
+    lines_: dict[str, Line2D]
+    axes_: NDArray[np.object_]
+    ax_: Axes
+    figure_: Figure
+
     def __init__(
         self,
         *,
@@ -115,7 +122,7 @@ class MeanActivationDisplay:
         separate: bool = False,
         ax: Axes | ArrayLike | None = None,
         **line_kw: Any,
-    ) -> MeanActivationDisplay:
+    ) -> Self:
         """Draw one layer of samples.
 
         Parameters
@@ -178,7 +185,7 @@ class MeanActivationDisplay:
 
     def plot(
         self, ax: Axes | ArrayLike | None = None, *, separate: bool = False, **line_kw: Any
-    ) -> MeanActivationDisplay:
+    ) -> Self:
         """Draw the lines.
 
         Parameters
@@ -240,11 +247,11 @@ class MeanActivationDisplay:
         if ax is None:
             size = (6.4, max(4.8, 2.4 * n_axes))
             _, ax = pyplot.subplots(n_axes, figsize=size, sharey=True, layout="constrained")
-        self.axes_: NDArray = np.ravel(np.asarray(ax, dtype=object))
+        self.axes_ = np.ravel(np.asarray(ax, dtype=object))
         if len(self.axes_) != n_axes:
             raise ValueError(f"{n_axes} axes are needed, but ax holds {len(self.axes_)}.")
         self.ax_ = self.axes_[0]
-        self.figure_ = self.ax_.figure
+        self.figure_ = self.ax_.figure.figure
 
 
 def _active_share(X: Activations) -> float:

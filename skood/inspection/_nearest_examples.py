@@ -134,17 +134,17 @@ def _search(
     """Distances to the nearest rows of the predicted class, where predictions are known."""
     if not inside.any():
         raise ValueError(f"All {len(A_train)} samples of X_train are marked -1 in y_train.")
-    asked, stored = A.predictions, A_train.predictions
-    if asked is None or stored is None:
-        asked, stored = np.zeros(len(A), dtype=int), np.zeros(len(A_train), dtype=int)
+    predicted, stored = A.predictions, A_train.predictions
+    if predicted is None or stored is None:
+        predicted, stored = np.zeros(len(A), dtype=int), np.zeros(len(A_train), dtype=int)
     are_bits = all(_is_bits(A_train[name]) for name in A.layer_names)
     scales = {
         name: 1.0 if are_bits else _mean_square(A_train[name][inside]) for name in A.layer_names
     }
     distances = np.full((len(A), n_neighbors), np.inf)
     rows = np.full((len(A), n_neighbors), -1)
-    for label in np.unique(asked):
-        samples = np.flatnonzero(asked == label)
+    for label in np.unique(predicted):
+        samples = np.flatnonzero(predicted == label)
         candidates = np.flatnonzero(inside & (stored == label))
         if len(candidates) == 0:
             continue

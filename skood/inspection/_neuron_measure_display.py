@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from textwrap import fill
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -17,6 +17,10 @@ from ._neuron_statistics import NeuronStatistics
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.colorbar import Colorbar
+    from matplotlib.container import BarContainer
+    from matplotlib.figure import Figure
+    from matplotlib.lines import Line2D
 
 _AXIS_LABELS = {
     "activation_count": "activation count (samples)",
@@ -98,6 +102,13 @@ class NeuronMeasureDisplay:
     {'fc1': array([0, 2]), 'fc2': array([1, 0])}
     """
 
+    order_: dict[str, NDArray[np.intp]]
+    bars_: dict[str, BarContainer]
+    reference_lines_: dict[str, Line2D]
+    colorbar_: Colorbar | None
+    axes_: NDArray[np.object_]
+    figure_: Figure
+
     def __init__(
         self,
         *,
@@ -129,7 +140,7 @@ class NeuronMeasureDisplay:
         cmap: Any = "viridis",
         ax: Axes | ArrayLike | None = None,
         **bar_kw: Any,
-    ) -> NeuronMeasureDisplay:
+    ) -> Self:
         """Draw one to three columns of a table of neurons.
 
         Parameters
@@ -180,7 +191,7 @@ class NeuronMeasureDisplay:
 
     def plot(
         self, ax: Axes | ArrayLike | None = None, *, cmap: Any = "viridis", **bar_kw: Any
-    ) -> NeuronMeasureDisplay:
+    ) -> Self:
         """Draw the bars.
 
         Parameters
@@ -233,7 +244,7 @@ class NeuronMeasureDisplay:
         return _AXIS_LABELS.get(name, name)
 
     def _sorted(self) -> str:
-        """What is said of the order where the heights do not tell it."""
+        """A description of the order where the heights do not show it."""
         names = self.names or {}
         if self.sort_by is None or "sort_by" not in names:
             return ""
@@ -250,10 +261,10 @@ class NeuronMeasureDisplay:
             _, ax = pyplot.subplots(
                 1, n_layers, figsize=size, sharey=True, squeeze=False, layout="constrained"
             )
-        self.axes_: NDArray = np.ravel(np.asarray(ax, dtype=object))
+        self.axes_ = np.ravel(np.asarray(ax, dtype=object))
         if len(self.axes_) != n_layers:
             raise ValueError(f"There are {n_layers} layers, but ax holds {len(self.axes_)} axes.")
-        self.figure_ = self.axes_[0].figure
+        self.figure_ = self.axes_[0].figure.figure
 
     def _colors(self, cmap: Any) -> dict[str, NDArray]:
         """The colour of each neuron by layer; draws the colour bar."""

@@ -30,7 +30,7 @@ Measures = dict[str, dict[str, NDArray]]
 class NeuronStatistics:
     """A table of measures, one row for each neuron.
 
-    The columns ``"layer"`` and ``"unit"`` tell which neuron it is, the others are the measures, as
+    The columns ``"layer"`` and ``"unit"`` identify the neuron, the others are the measures, as
     those of [1]_.
 
     Parameters
@@ -142,7 +142,7 @@ class NeuronStatistics:
               number of samples of ``X_train`` that activate the neuron;
             - "influence_l1", "influence_l2": :func:`neuron_influence`, 0 for a neuron that no
               training sample activated: none of all that the recorder saw, of any batch, and none
-              of ``X_train``. Without both, ``X`` is asked in their place;
+              of ``X_train``. Without both, ``X`` takes their place;
             - "weak", with ``network`` or ``recorder``: low in all there is of the count
               ("training_count", or without it that of ``X``), "average_gradient" and
               "influence_l2".
@@ -284,11 +284,11 @@ def _measure_training(
     Where nothing is known of it, ``count`` stands for it, which names the layers too.
     """
     measures: Measures = {}
-    asked = []
+    activity = []
     if X_train is not None:
         of_samples = _of_layers(_count_samples(X_train, "X_train"), count, "X_train")
         measures["training_count"] = of_samples
-        asked.append(of_samples)
+        activity.append(of_samples)
     if recorder is not None:
         recorded = recorder.activation_counts_
         measures["training_count"] = _of_layers(recorded, count, "the recorder")
@@ -297,8 +297,10 @@ def _measure_training(
         )
         # Another recorder may have counted nothing but the first sample of each batch.
         seen = getattr(recorder, "ever_active_", recorded)
-        asked.append(_of_layers(seen, count, "the recorder"))
-    by_any = {layer: np.any([of[layer] > 0 for of in asked or [count]], axis=0) for layer in count}
+        activity.append(_of_layers(seen, count, "the recorder"))
+    by_any = {
+        layer: np.any([of[layer] > 0 for of in activity or [count]], axis=0) for layer in count
+    }
     return measures, by_any
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from numbers import Integral
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -20,6 +20,9 @@ from ._pattern_rows import evenly, rows_by_class, rows_of_sample
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+    from matplotlib.image import AxesImage
+    from matplotlib.lines import Line2D
 
 _SILENT, _ACTIVE, _UPPER_ONLY, _LOWER_ONLY = range(4)
 _COLORS = ("#ffffff", "#000000", "#0072b2", "#d55e00")
@@ -93,6 +96,11 @@ class PatternDisplay:
       fill_value=...)
     """
 
+    marks_: dict[str, Line2D]
+    image_: AxesImage
+    ax_: Axes
+    figure_: Figure
+
     def __init__(
         self,
         *,
@@ -123,7 +131,7 @@ class PatternDisplay:
         sorted_by: str = "the given measure",
         ax: Axes | None = None,
         **imshow_kw: Any,
-    ) -> PatternDisplay:
+    ) -> Self:
         """Draw the patterns of samples, class by class.
 
         Parameters
@@ -211,7 +219,7 @@ class PatternDisplay:
         ax: Axes | None = None,
         max_labels: int = 40,
         **imshow_kw: Any,
-    ) -> PatternDisplay:
+    ) -> Self:
         """Draw one sample and the nearest stored pattern of the class predicted for it.
 
         Neurons in which the two differ are coloured, carry a triangle that points at the pattern
@@ -270,9 +278,7 @@ class PatternDisplay:
         )
         return display.plot(ax, max_labels=max_labels, **imshow_kw)
 
-    def plot(
-        self, ax: Axes | None = None, *, max_labels: int = 40, **imshow_kw: Any
-    ) -> PatternDisplay:
+    def plot(self, ax: Axes | None = None, *, max_labels: int = 40, **imshow_kw: Any) -> Self:
         """Draw the patterns.
 
         Parameters
@@ -310,7 +316,7 @@ class PatternDisplay:
             height = 2.8 if len(columns) == 1 else 2.8 + 0.07 * max(map(len, columns))
             size = (8, height) if self.mark_differences else (7, 5)
             _, ax = pyplot.subplots(figsize=size, layout="constrained")
-        self.figure_, self.ax_ = ax.figure, ax
+        self.figure_, self.ax_ = ax.figure.figure, ax
         codes = _codes(patterns, self.mark_differences)
         cmap = pyplot.matplotlib.colors.ListedColormap(_COLORS)
         style = {"cmap": cmap, "vmin": 0, "vmax": 3, "aspect": "auto", "interpolation": "nearest"}
@@ -322,7 +328,7 @@ class PatternDisplay:
         }
         self._describe_columns(columns)
         self.differing_: dict[str, NDArray] = {}
-        self.marks_: dict[str, Any] = {}
+        self.marks_ = {}
         if self.mark_differences:
             self._mark(codes, list(sets))
             self._label(columns, np.any(codes > _ACTIVE, axis=0), max_labels)
@@ -425,7 +431,7 @@ def _codes(patterns: NDArray[np.bool_], mark_differences: bool) -> NDArray[np.ui
 
 
 def _spread(places: NDArray, n_columns: int, n_labels: int) -> NDArray[np.float64]:
-    """Positions as near as can be to the given ascending ones, with room for labels between."""
+    """Positions nearest to the given ascending ones, with space for labels between."""
     gap = n_columns / n_labels
     shifts = gap * np.arange(len(places))
     last = n_columns - 0.5 - shifts[-1:].sum()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from math import prod
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -56,7 +56,7 @@ class ProgressionDisplay:
 
     See Also
     --------
-    skood.GroupProgressionDetector : Judges samples by these values.
+    skood.GroupProgressionDetector : Scores samples by these values.
     ClusterDistanceDisplay : Distances to clusters of patterns, by confidence.
 
     Notes
@@ -107,7 +107,7 @@ class ProgressionDisplay:
         feature: str = "distance",
         ax: Axes | None = None,
         **line_kw: Any,
-    ) -> ProgressionDisplay:
+    ) -> Self:
         """Draw the progression of samples that a detector follows through the layers.
 
         Parameters
@@ -164,7 +164,7 @@ class ProgressionDisplay:
         widths: ArrayLike | None = None,
         ax: Axes | None = None,
         **line_kw: Any,
-    ) -> ProgressionDisplay:
+    ) -> Self:
         """Draw one of the two tables that ``progression`` of a detector returns.
 
         Parameters
@@ -214,7 +214,7 @@ class ProgressionDisplay:
         *,
         percentiles: tuple[float, float] | None = (25, 75),
         **line_kw: Any,
-    ) -> ProgressionDisplay:
+    ) -> Self:
         """Draw the lines and bars.
 
         Parameters
@@ -265,7 +265,7 @@ class ProgressionDisplay:
         return bars
 
     def _as_drawn(self) -> tuple[NDArray[np.float64], str]:
-        """The values as they are drawn, and their unit."""
+        """The values to draw, and their unit."""
         values = np.asarray(self.values, dtype=np.float64)
         if self.feature == "matching":
             return 100 * values, "%"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from numbers import Integral
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -15,10 +15,12 @@ from ._drawing import split_pipeline
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+    from matplotlib.image import AxesImage
 
 _ORDERS = ("largest", "smallest", "first")
 _TEXT_SHARE = 0.22
-"""Of the height of a tile: the room above the images for the error."""
+"""Of the height of a tile: the space above the images for the error."""
 
 
 class ReconstructionDisplay:
@@ -70,6 +72,11 @@ class ReconstructionDisplay:
     ['x', 'y']
     """
 
+    image_: AxesImage
+    classes_: list[Any]
+    ax_: Axes
+    figure_: Figure
+
     def __init__(
         self, *, images: ArrayLike, drawn: ArrayLike, errors: ArrayLike, y: ArrayLike
     ) -> None:
@@ -89,7 +96,7 @@ class ReconstructionDisplay:
         order: str = "largest",
         ax: Axes | None = None,
         **imshow_kw: Any,
-    ) -> ReconstructionDisplay:
+    ) -> Self:
         """Draw some images of each class.
 
         Parameters
@@ -141,7 +148,7 @@ class ReconstructionDisplay:
         )
         return display.plot(ax, **imshow_kw)
 
-    def plot(self, ax: Axes | None = None, **imshow_kw: Any) -> ReconstructionDisplay:
+    def plot(self, ax: Axes | None = None, **imshow_kw: Any) -> Self:
         """Draw the images.
 
         Parameters
@@ -174,7 +181,7 @@ class ReconstructionDisplay:
         if ax is None:
             size = (1 + 1.6 * (column.max() + 1), 0.5 + 0.9 * len(classes))
             _, ax = pyplot.subplots(figsize=size, layout="constrained")
-        self.figure_, self.ax_ = ax.figure, ax
+        self.figure_, self.ax_ = ax.figure.figure, ax
         tiles = _make_tiles(images, drawn, row, column)
         self._show(tiles, (images.min(), images.max()), imshow_kw)
         self._label(tiles, row, column, errors)
@@ -235,12 +242,12 @@ def _make_tiles(images: NDArray, drawn: NDArray, row: NDArray, column: NDArray) 
     Of shape (n_rows, n_columns, height, width, channels), those of a tile.
     """
     _, height, width, n_channels = images.shape
-    room = round(height * _TEXT_SHARE / (1 - _TEXT_SHARE))
+    space = round(height * _TEXT_SHARE / (1 - _TEXT_SHARE))
     gap = max(1, width // 12)
-    shape = (row.max() + 1, column.max() + 1, room + height, 2 * width + 5 * gap, n_channels)
+    shape = (row.max() + 1, column.max() + 1, space + height, 2 * width + 5 * gap, n_channels)
     tiles = np.full(shape, np.nan)
     for pictures, left in ((images, 2 * gap), (drawn, width + 3 * gap)):
-        tiles[row, column, room:, left : left + width] = pictures
+        tiles[row, column, space:, left : left + width] = pictures
     return tiles
 
 

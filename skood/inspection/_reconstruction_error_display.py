@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -15,6 +15,7 @@ from ._drawing import split_pipeline
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.patches import PathPatch
 
 _KNOWN, _UNKNOWN = "#0072b2", "#d55e00"
 
@@ -81,6 +82,9 @@ class ReconstructionErrorDisplay:
     ([-1, 3, 7], array([0.07, 0.02, 0.03]))
     """
 
+    classes_: list[Any]
+    boxes_: list[PathPatch]
+
     def __init__(
         self,
         *,
@@ -103,7 +107,7 @@ class ReconstructionErrorDisplay:
         *,
         ax: Axes | None = None,
         **boxplot_kw: Any,
-    ) -> ReconstructionErrorDisplay:
+    ) -> Self:
         """Draw the errors that a fitted classifier makes, with its threshold.
 
         Parameters
@@ -153,7 +157,7 @@ class ReconstructionErrorDisplay:
         threshold: float | None = None,
         ax: Axes | None = None,
         **boxplot_kw: Any,
-    ) -> ReconstructionErrorDisplay:
+    ) -> Self:
         """Draw errors of images.
 
         Parameters
@@ -183,7 +187,7 @@ class ReconstructionErrorDisplay:
         """
         return cls(errors=errors, y=y, known=known, threshold=threshold).plot(ax, **boxplot_kw)
 
-    def plot(self, ax: Axes | None = None, **boxplot_kw: Any) -> ReconstructionErrorDisplay:
+    def plot(self, ax: Axes | None = None, **boxplot_kw: Any) -> Self:
         """Draw the boxes.
 
         Parameters

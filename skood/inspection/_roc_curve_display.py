@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -32,10 +32,10 @@ _AXIS_LABELS = {
 
 
 class OODRocCurveDisplay:
-    """ROC curves of telling OOD from in-distribution samples, one for each detector.
+    """ROC curves of discriminating OOD from in-distribution samples, one for each detector.
 
-    Create it by :meth:`from_estimator` or :meth:`from_predictions`. The axes say which kind
-    of samples is the positive one, the legend tells the area under each curve.
+    Create it by :meth:`from_estimator` or :meth:`from_predictions`. The axes name the positive
+    samples, the legend shows the area under each curve.
 
     Parameters
     ----------
@@ -46,7 +46,7 @@ class OODRocCurveDisplay:
     roc_auc : dict of str to float
         Area under each curve.
     positive : {"ood", "id"}, default="ood"
-        The kind of samples that is to be found.
+        The samples that are positive.
 
     Attributes
     ----------
@@ -106,7 +106,7 @@ class OODRocCurveDisplay:
         mark_tpr: float | None = None,
         ax: Axes | None = None,
         **line_kw: Any,
-    ) -> OODRocCurveDisplay:
+    ) -> Self:
         """Draw the ROC curves of fitted detectors.
 
         Parameters
@@ -120,7 +120,7 @@ class OODRocCurveDisplay:
         y : array-like of shape (n_samples,)
             Labels; -1 marks an OOD sample, any other value an in-distribution one.
         positive : {"ood", "id"}, default="ood"
-            The kind of samples that is to be found.
+            The samples that are positive.
         mark_tpr : float, default=None
             A true positive rate to mark by a thin line, such as 0.95.
         ax : matplotlib Axes, default=None
@@ -162,7 +162,7 @@ class OODRocCurveDisplay:
         mark_tpr: float | None = None,
         ax: Axes | None = None,
         **line_kw: Any,
-    ) -> OODRocCurveDisplay:
+    ) -> Self:
         """Draw the ROC curves of scores.
 
         Parameters
@@ -173,7 +173,7 @@ class OODRocCurveDisplay:
             Scores, higher meaning more in-distribution, or several by the names that the
             legend shows.
         positive : {"ood", "id"}, default="ood"
-            The kind of samples that is to be found.
+            The samples that are positive.
         mark_tpr : float, default=None
             A true positive rate to mark by a thin line, such as 0.95.
         ax : matplotlib Axes, default=None
@@ -205,7 +205,7 @@ class OODRocCurveDisplay:
 
     def plot(
         self, ax: Axes | None = None, *, mark_tpr: float | None = None, **line_kw: Any
-    ) -> OODRocCurveDisplay:
+    ) -> Self:
         """Draw the curves.
 
         Parameters

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -27,7 +27,7 @@ class SettingAccuracyDisplay:
 
     Create it by :meth:`from_estimator` or :meth:`from_predictions`. Where the points lie along a
     line, the out-of-distribution samples that chose the settings were a good guide to those of the
-    test; the legend's title tells the correlation.
+    test; the legend's title states the correlation.
 
     Parameters
     ----------
@@ -107,7 +107,7 @@ class SettingAccuracyDisplay:
         color_by: str = "layer",
         ax: Axes | None = None,
         **scatter_kw: Any,
-    ) -> SettingAccuracyDisplay:
+    ) -> Self:
         """Draw what a detector has tried, against its accuracies on test samples.
 
         Poolings that give the same patterns, of a layer without maps, are one setting.
@@ -124,7 +124,7 @@ class SettingAccuracyDisplay:
             in-distribution one. As many of either kind as in the validation make the accuracies
             comparable.
         color_by : {"layer", "pooling", "percentile"}, default="layer"
-            What the colours tell.
+            What the colours mean.
         ax : matplotlib Axes, default=None
             Axes to draw on; new ones by default.
         **scatter_kw : dict
@@ -169,7 +169,7 @@ class SettingAccuracyDisplay:
         chosen: ArrayLike | None = None,
         ax: Axes | None = None,
         **scatter_kw: Any,
-    ) -> SettingAccuracyDisplay:
+    ) -> Self:
         """Draw accuracies of settings, such as those of a search.
 
         Parameters
@@ -205,7 +205,7 @@ class SettingAccuracyDisplay:
         )
         return display.plot(ax, **scatter_kw)
 
-    def plot(self, ax: Axes | None = None, **scatter_kw: Any) -> SettingAccuracyDisplay:
+    def plot(self, ax: Axes | None = None, **scatter_kw: Any) -> Self:
         """Draw the points.
 
         Parameters

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -24,7 +24,7 @@ class SharedNeuronDisplay:
     """Fraction of a class's important neurons that many classes share, a line for each network.
 
     Create it by :meth:`from_contributions`. The line falls early where each class has neurons of
-    its own, and stays high where the same neurons are important for most classes. The band
+    its own, and remains high where the same neurons are important for most classes. The band
     reaches from the class that shares least to the one that shares most.
 
     Parameters
@@ -79,7 +79,7 @@ class SharedNeuronDisplay:
         overlap: ArrayLike = _OVERLAP,
         ax: Axes | None = None,
         **line_kw: Any,
-    ) -> SharedNeuronDisplay:
+    ) -> Self:
         """Draw what classes share, for one network or several.
 
         Parameters
@@ -116,7 +116,7 @@ class SharedNeuronDisplay:
         }
         return cls(shares=shares, overlap=overlap, percentile=percentile).plot(ax, **line_kw)
 
-    def plot(self, ax: Axes | None = None, **line_kw: Any) -> SharedNeuronDisplay:
+    def plot(self, ax: Axes | None = None, **line_kw: Any) -> Self:
         """Draw the lines.
 
         Parameters

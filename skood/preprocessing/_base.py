@@ -1,23 +1,22 @@
 """The template of the transformers that treat each layer on its own."""
 
+from __future__ import annotations
+
 from abc import ABCMeta, abstractmethod
+from typing import Any, Self, overload
 
 import numpy as np
-from sklearn.base import BaseEstimator, TransformerMixin
-from sklearn.utils.metaestimators import available_if
+from numpy.typing import ArrayLike, NDArray
+from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_is_fitted
 
 from .._fit_context import fit_context
-from .._sklearn import check_feature_names_in
+from .._output import ActivationsOutputMixin
 from .._validation import ARRAY_LAYER, check_activations
 from ..activations import Activations
 
 
-def _fitted_on_table(estimator):
-    return not hasattr(estimator, "layer_shapes_") and getattr(estimator, "_n_dims", 2) == 2
-
-
-class LayerwiseTransformer(TransformerMixin, BaseEstimator, metaclass=ABCMeta):
+class LayerwiseTransformer(ActivationsOutputMixin, BaseEstimator, metaclass=ABCMeta):
     """Validate, then apply ``_transform`` to ``Activations``.
 
     An ordinary array is treated as one layer and comes back as an array.
@@ -26,7 +25,7 @@ class LayerwiseTransformer(TransformerMixin, BaseEstimator, metaclass=ABCMeta):
     _allow_nd = False
 
     @fit_context(prefer_skip_nested_validation=True)
-    def fit(self, X, y=None):
+    def fit(self, X: Activations | ArrayLike, y: Any = None) -> Self:
         """Check the parameters and remember the layers of ``X``; nothing is learnt.
 
         Parameters
@@ -46,7 +45,13 @@ class LayerwiseTransformer(TransformerMixin, BaseEstimator, metaclass=ABCMeta):
             self._n_dims = checked[ARRAY_LAYER].ndim
         return self
 
-    def transform(self, X):
+    @overload
+    def transform(self, X: Activations) -> Activations: ...
+
+    @overload
+    def transform(self, X: ArrayLike) -> NDArray: ...
+
+    def transform(self, X: Activations | ArrayLike) -> Activations | NDArray:
         """Transform every layer.
 
         Parameters
@@ -65,26 +70,11 @@ class LayerwiseTransformer(TransformerMixin, BaseEstimator, metaclass=ABCMeta):
         return transformed if isinstance(X, Activations) else np.asarray(transformed[ARRAY_LAYER])
 
     @abstractmethod
-    def _transform(self, X):
+    def _transform(self, X: Activations) -> Activations:
         """Return the transformed Activations of validated Activations."""
 
-    # `set_output` wraps whatever has feature names in a data frame, Activations and maps too.
-    @available_if(_fitted_on_table)
-    def get_feature_names_out(self, input_features=None):
-        """Return the names of the features that ``transform`` gives for a 2-D array.
+    def _returns_table(self) -> bool:
+        return super()._returns_table() and getattr(self, "_n_dims", 2) == 2
 
-        Parameters
-        ----------
-        input_features : array-like of str, default=None
-            Names of the input features; by default those seen in ``fit``.
-
-        Returns
-        -------
-        feature_names_out : ndarray of str
-            The names: those of the input.
-        """
-        check_is_fitted(self, "n_features_in_")
-        return check_feature_names_in(self, input_features)
-
-    def __sklearn_is_fitted__(self):
+    def __sklearn_is_fitted__(self) -> bool:
         return hasattr(self, "n_features_in_")

@@ -1,10 +1,17 @@
 """Binary activation patterns."""
 
+from __future__ import annotations
+
 from numbers import Real
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.utils import Tags
 
 from .._patterns import quantile_bits, top_share
 from .._sklearn import Interval, StrOptions
-from ..activations import PackedBits
+from ..activations import Activations, PackedBits
 from ._base import LayerwiseTransformer
 
 
@@ -26,7 +33,7 @@ class PercentileBinarizer(LayerwiseTransformer):
         - "rank": 1 for exactly the top share [2]_: of ``r`` neurons, the
           ``floor(r * percentile / 100)`` smallest become 0 and the rest 1; among equal values
           those of earlier neurons become 0 first. Layer activation patterns are of this kind.
-        - "zero": 1 where the value is above 0, whatever the percentile.
+        - "zero": 1 where the value is above 0; the percentile is not used.
 
     Attributes
     ----------
@@ -60,24 +67,24 @@ class PercentileBinarizer(LayerwiseTransformer):
     --------
     >>> from skood import PercentileBinarizer
     >>> X = [[0.0, 3.0, 1.0, 2.0], [0.0, 0.0, 0.0, 5.0]]
-    >>> PercentileBinarizer(25).fit_transform(X).astype(int)
+    >>> PercentileBinarizer(percentile=25).fit_transform(X).astype(int)
     array([[0, 1, 1, 1],
            [0, 0, 0, 1]])
-    >>> PercentileBinarizer(25, rule="rank").fit_transform(X).astype(int)
+    >>> PercentileBinarizer(percentile=25, rule="rank").fit_transform(X).astype(int)
     array([[0, 1, 1, 1],
            [0, 1, 1, 1]])
     """
 
-    _parameter_constraints: dict = {
+    _parameter_constraints: dict[str, Any] = {
         "percentile": [Interval(Real, 0, 100, closed="both")],
         "rule": [StrOptions({"quantile", "rank", "zero"})],
     }
 
-    def __init__(self, percentile=50, *, rule="quantile"):
+    def __init__(self, *, percentile: float = 50, rule: str = "quantile") -> None:
         self.percentile = percentile
         self.rule = rule
 
-    def _transform(self, X):
+    def _transform(self, X: Activations) -> Activations:
         return X.replace(
             {
                 name: layer if isinstance(layer, PackedBits) else PackedBits.pack(self._bits(layer))
@@ -85,7 +92,7 @@ class PercentileBinarizer(LayerwiseTransformer):
             }
         )
 
-    def _bits(self, array):
+    def _bits(self, array: NDArray) -> NDArray[np.bool_]:
         if self.rule == "zero":
             return array > 0
         if self.rule == "rank":
@@ -93,7 +100,7 @@ class PercentileBinarizer(LayerwiseTransformer):
         (bits,) = quantile_bits(array, [self.percentile])
         return bits
 
-    def __sklearn_tags__(self):
+    def __sklearn_tags__(self) -> Tags:
         tags = super().__sklearn_tags__()
         tags.transformer_tags.preserves_dtype = []
         return tags

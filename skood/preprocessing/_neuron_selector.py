@@ -1,30 +1,38 @@
 """Selection of the neurons that matter for the classes."""
 
+from __future__ import annotations
+
+from collections.abc import Mapping
 from numbers import Integral, Real
+from typing import Any, Self, overload
 
 import numpy as np
+from numpy.typing import ArrayLike, NDArray
 from sklearn.utils import assert_all_finite, check_array
-from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted
 
-from .._classes import class_columns
+from .._classes import class_columns, training_classes
 from .._fit_context import fit_context
-from .._head import check_head_input
-from .._layer_names import check_layers_exist, find_layer
+from .._head import validate_head_input
+from .._labels import unknown_labels
+from .._layer_names import check_layers_exist, find_layer, gradient_names
 from .._marks import in_distribution_rows, take_rows
-from .._sklearn import Interval, StrOptions
+from .._output import returns_table
+from .._sklearn import Interval, StrOptions, available_if
 from .._validation import check_activations
-from ..activations import Activations, PackedBits, unknown_labels
-from ..extraction._gradients import gradient_name
-from ._base import LayerwiseTransformer, _fitted_on_table
+from ..activations import Activations, PackedBits
+from ._base import LayerwiseTransformer
+
+Importances = dict[str, NDArray[np.float64]]
 
 
 class NeuronSelector(LayerwiseTransformer):
     """Keep the units that matter for a class, and cut the others out of their layer.
 
-    A unit matters for a class if the size of its importance is above a share of the largest one
-    of that class in the layer. With the weights of the head as importances this is the rule of
-    the run-time monitor in [1]_, where the gradient of a class's output is its row of weights.
+    A unit matters for a class if the absolute value of its importance is above a fraction of the
+    largest one of that class in the layer. With the weights of the head as importances this is the
+    rule of the run-time monitor in [1]_, where the gradient of a class's output is its row of
+    weights.
 
     Parameters
     ----------
@@ -35,11 +43,14 @@ class NeuronSelector(LayerwiseTransformer):
         Units are left out whose importance is at most ``threshold`` times the largest one.
     importance : {"weight", "gradient"}, array-like or dict, default="weight"
         - "weight": weights of the head, for the layer that it reads.
-        - "gradient": mean size of the gradient over the in-distribution training samples that are
-          predicted as the class, for each layer that comes with its gradient, as layer "relu1"
-          with "relu1:gradient".
+        - "gradient": mean absolute gradient over the in-distribution training samples of the
+          class, for each layer that comes with its gradient, a column of that
+          kind of the same layer.
         - dict of layer to array-like of shape (n_classes, n_units): importances of your own, by the
           name of the layer or its number in ``X``. An array-like alone is that of the only layer.
+    group_by : {"prediction", "label", "correct"}, default="prediction"
+        Class under which a training sample counts, with ``importance="gradient"``: the predicted
+        class; its label in ``y``; or its label, of correctly classified samples alone.
     by_prediction : bool, default=False
         Also set units to 0, sample by sample, that do not matter for the class that the network
         predicted. Patterns of one predicted class then differ in its own units only, as published.
@@ -72,13 +83,13 @@ class NeuronSelector(LayerwiseTransformer):
     Notes
     -----
     Layers without importances pass unchanged and are not read. Logits, predictions and
-    ``A.features`` stay what the network said. A cut layer does not yield these logits, so the
+    ``A.features`` remain those of the network. A cut layer does not yield these logits, so the
     activations that ``transform`` returns have no head, unless every unit is kept as it is.
     The gradient of a layer, where there is one, is cut along with it.
 
     Gradients that :class:`~skood.ActivationExtractor` adds are those of ``KL(uniform || softmax)``.
-    For a sample that is surely of one class, this is the gradient of that class's logit less the
-    mean of all logits. A class that no training sample is predicted as has no unit that matters.
+    For a sample with probability 1 of one class, this is the gradient of that class's logit minus
+    the mean of all logits. A class without training samples has no unit that matters.
 
     An ordinary array is taken as logits, of a head that passes them on unchanged: each column
     matters for its own class, and ``classes`` selects columns.
@@ -106,28 +117,38 @@ class NeuronSelector(LayerwiseTransformer):
     array([[3.]])
     """
 
-    _parameter_constraints: dict = {
+    _parameter_constraints: dict[str, Any] = {
         "classes": [Integral, str, "array-like", None],
         "threshold": [Interval(Real, 0, 1, closed="left")],
         "importance": [StrOptions({"weight", "gradient"}), dict, "array-like"],
+        "group_by": [StrOptions({"prediction", "label", "correct"})],
         "by_prediction": ["boolean"],
     }
 
-    def __init__(self, classes=None, *, threshold=0.45, importance="weight", by_prediction=False):
+    def __init__(
+        self,
+        *,
+        classes: ArrayLike | None = None,
+        threshold: float = 0.45,
+        importance: str | ArrayLike | Mapping[str | int, ArrayLike] = "weight",
+        group_by: str = "prediction",
+        by_prediction: bool = False,
+    ) -> None:
         self.classes = classes
         self.threshold = threshold
         self.importance = importance
+        self.group_by = group_by
         self.by_prediction = by_prediction
 
     @fit_context(prefer_skip_nested_validation=True)
-    def fit(self, X, y=None):
+    def fit(self, X: Activations | ArrayLike, y: ArrayLike | None = None) -> Self:
         """Find the units to keep.
 
         Parameters
         ----------
         X : Activations or array-like of shape (n_samples, n_features)
-            Activations with what ``importance`` asks for: the head of the network and the layer
-            that it reads, or gradients and predictions.
+            Activations with what ``importance`` needs: the head of the network and the layer that
+            it reads, or gradients and predictions.
         y : array-like of shape (n_samples,), default=None
             Class labels; -1 marks an out-of-distribution sample. Only ``importance="gradient"``
             learns from samples, and leaves these out.
@@ -140,8 +161,8 @@ class NeuronSelector(LayerwiseTransformer):
         Raises
         ------
         ValueError
-            If the head, gradients, predictions or a layer are missing, importances of your own
-            have another shape, ``classes`` names an unknown class, or no unit would be kept.
+            If the head, gradients, predictions, labels or a layer are missing, importances of your
+            own have another shape, ``classes`` names an unknown class, or no unit would be kept.
         """
         importances = self._importances(X, y)
         self.importances_ = {name: np.abs(values) for name, values in importances.items()}
@@ -161,19 +182,20 @@ class NeuronSelector(LayerwiseTransformer):
                 )
         return self
 
-    def _importances(self, X, y):
+    def _importances(self, X: Any, y: Any) -> Importances:
         """Float64 importances by layer; sets ``class_labels_``."""
         if not isinstance(self.importance, str):
             return self._given_importances(X)
         if self.importance == "gradient":
             return self._mean_gradients(X, y)
-        self.class_labels_ = np.asarray(check_head_input(self, X, reset=True).classes)
-        return {self.head_.input_layer: self.head_.weight.astype(np.float64)}
+        self.class_labels_ = np.asarray(validate_head_input(self, X, reset=True).classes)
+        return {str(self.head_.input_layer): self.head_.weight.astype(np.float64)}
 
-    def _mean_gradients(self, X, y):
+    def _mean_gradients(self, X: Any, y: Any) -> Importances:
         wanted_by = "NeuronSelector with importance='gradient'"
         layers = list(X.layer_names) if isinstance(X, Activations) else []
-        names = [name for name in layers if gradient_name(name) in layers]
+        gradients = gradient_names(X) if layers else {}
+        names = list(gradients)
         if not names:
             raise ValueError(
                 f"{wanted_by} needs layers with their gradients, as "
@@ -182,22 +204,22 @@ class NeuronSelector(LayerwiseTransformer):
         if X.predictions is None:
             raise ValueError(f"{wanted_by} needs predictions of the network, but X carries none.")
         check_activations(self, X[names], reset=True)
-        X, _ = take_rows(X, y, in_distribution_rows(y, len(X)))
-        predictions = X.predictions
-        self.class_labels_ = np.unique(predictions) if X.classes is None else X.classes
+        X, y = take_rows(X, y, in_distribution_rows(y, len(X)))
+        X, classes = training_classes(X, y, self.group_by, type(self).__name__)
+        self.class_labels_ = np.unique(classes) if X.classes is None else X.classes
         means = {name: np.zeros((len(self.class_labels_), X[name].shape[1])) for name in names}
         for number, label in enumerate(self.class_labels_):
-            rows = np.flatnonzero(predictions == label)
+            rows = np.flatnonzero(classes == label)
             for name in names if len(rows) else []:
-                sizes = np.abs(X[rows][gradient_name(name)])
+                sizes = np.abs(X[rows][gradients[name]])
                 means[name][number] = sizes.mean(axis=0, dtype=np.float64)
-                assert_all_finite(means[name], input_name=f"layer {gradient_name(name)!r}")
+                assert_all_finite(means[name], input_name=f"layer {gradients[name]!r}")
         return means
 
-    def _given_importances(self, X):
+    def _given_importances(self, X: Any) -> Importances:
         # A table is validated, which names its one layer; Activations once the layers are known.
         layers = X if isinstance(X, Activations) else check_activations(self, X, reset=True)
-        given = self.importance
+        given: Any = self.importance
         if not isinstance(given, dict):
             if len(layers.layer_names) > 1:
                 raise ValueError(
@@ -225,16 +247,22 @@ class NeuronSelector(LayerwiseTransformer):
                 )
         return arrays
 
-    def _chosen_classes(self):
+    def _chosen_classes(self) -> list[int]:
         known = self.class_labels_.tolist()
         if self.classes is None:
             return list(range(len(known)))
-        asked = np.atleast_1d(self.classes).tolist()
-        if unknown := [label for label in asked if label not in known]:
+        chosen = np.atleast_1d(self.classes).tolist()
+        if unknown := [label for label in chosen if label not in known]:
             raise ValueError(f"classes must be among {known}, those of the network; got {unknown}.")
-        return [known.index(label) for label in asked]
+        return [known.index(label) for label in chosen]
 
-    def transform(self, X):
+    @overload
+    def transform(self, X: Activations) -> Activations: ...
+
+    @overload
+    def transform(self, X: ArrayLike) -> NDArray: ...
+
+    def transform(self, X: Activations | ArrayLike) -> Activations | NDArray:
         """Cut the layers to the units that are kept.
 
         Parameters
@@ -250,8 +278,8 @@ class NeuronSelector(LayerwiseTransformer):
         Raises
         ------
         ValueError
-            If a layer is missing or has another shape, or ``by_prediction`` finds no predictions,
-            or such of an unknown class.
+            If a layer is missing or has another shape, or with ``by_prediction`` predictions are
+            missing or of an unknown class.
         """
         check_is_fitted(self)
         if not isinstance(X, Activations) or not hasattr(self, "layer_shapes_"):
@@ -260,20 +288,20 @@ class NeuronSelector(LayerwiseTransformer):
         check_activations(self, X[list(self.layer_shapes_)], reset=False)
         return self._transform(X)
 
-    def _transform(self, X):
+    def _transform(self, X: Activations) -> Activations:
         if not self.by_prediction and all(support.all() for support in self.support_.values()):
             return X
         numbers = self._predicted_numbers(X) if self.by_prediction else None
+        gradients = gradient_names(X)
         cut = {}
         for name, support in self.support_.items():
             own = None if numbers is None else self.class_support_[name][numbers][:, support]
-            for layer in (name, gradient_name(name)):
-                if layer in X:
-                    cut[layer] = _cut(X[layer], support, own)
+            for layer in filter(None, (name, gradients.get(name))):
+                cut[layer] = _cut(X[layer], support, own)
         reads = X.head and X.head.input_layer
         return X.assign(cut, head=None if reads is None or reads in cut else "keep")
 
-    def _predicted_numbers(self, X):
+    def _predicted_numbers(self, X: Activations) -> NDArray[np.intp]:
         if (predictions := X.predictions) is None:
             raise ValueError(
                 "by_prediction=True needs predictions of the network, but X carries none."
@@ -285,8 +313,10 @@ class NeuronSelector(LayerwiseTransformer):
             )
         return class_columns(predictions, self.class_labels_)
 
-    def get_support(self, layer=None, indices=False):
-        """Tell which units are kept.
+    def get_support(
+        self, layer: str | int | None = None, indices: bool = False
+    ) -> NDArray[np.bool_] | NDArray[np.intp]:
+        """Which units are kept.
 
         Parameters
         ----------
@@ -315,9 +345,8 @@ class NeuronSelector(LayerwiseTransformer):
         support = self.support_[name]
         return np.flatnonzero(support) if indices else support.copy()
 
-    # `set_output` wraps whatever has feature names in a data frame, Activations too.
-    @available_if(_fitted_on_table)
-    def get_feature_names_out(self, input_features=None):
+    @available_if(returns_table)
+    def get_feature_names_out(self, input_features: ArrayLike | None = None) -> NDArray[np.object_]:
         """Return the names of the features that are kept of a 2-D array.
 
         Parameters
@@ -332,11 +361,11 @@ class NeuronSelector(LayerwiseTransformer):
         """
         return super().get_feature_names_out(input_features)[self.get_support()]
 
-    def __sklearn_is_fitted__(self):
+    def __sklearn_is_fitted__(self) -> bool:
         return hasattr(self, "support_")
 
 
-def _by_name(given, X):
+def _by_name(given: dict[Any, Any], X: Activations) -> dict[str | None, Any]:
     """Importances that are given by names or numbers of the layers, by name."""
     names = {layer: find_layer(layer, X.layer_names) for layer in given}
     check_layers_exist(X, [layer for layer, name in names.items() if name is None])
@@ -345,7 +374,9 @@ def _by_name(given, X):
     return {name: given[layer] for layer, name in names.items()}
 
 
-def _cut(layer, support, own):
+def _cut(
+    layer: NDArray | PackedBits, support: NDArray[np.bool_], own: NDArray[np.bool_] | None
+) -> NDArray | PackedBits:
     """The kept units; with 0 for those that are not a sample's ``own``, where given."""
     values = (layer.unpack() if isinstance(layer, PackedBits) else layer)[:, support]
     if own is not None:

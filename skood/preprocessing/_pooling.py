@@ -1,17 +1,22 @@
 """Pooling of feature maps to a few values per channel."""
 
-from itertools import product
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
 from numbers import Integral
+from typing import Any, Self
 
 import numpy as np
+from numpy.typing import ArrayLike
+from sklearn.utils import Tags
 
 from .._fit_context import fit_context
+from .._layer_names import layer_columns
+from .._pooling import POOLINGS, pool
 from .._sklearn import Interval, StrOptions
-from .._values import all_finite, check_finite
-from ..activations import PackedBits
+from .._values import check_finite
+from ..activations import Activations, Column, PackedBits
 from ._base import LayerwiseTransformer
-
-POOLINGS = ("max", "avg", "sum", "flatten")
 
 
 class PoolingReducer(LayerwiseTransformer):
@@ -19,10 +24,10 @@ class PoolingReducer(LayerwiseTransformer):
 
     A map of shape (n_samples, channels, height, width), or with any other number of spatial
     axes, becomes (n_samples, channels * cells): each spatial axis is cut into ``output_size``
-    parts, and every combination of parts is a cell. The second axis is that of the units: tokens,
-    (n_samples, n_tokens, n_units), are to come as (n_samples, n_units, n_tokens), as an
-    ``ActivationExtractor`` gives sequences of any length to its reducer. Layers that have no
-    spatial axes, such as those of a multilayer perceptron, pass unchanged.
+    parts, and every combination of parts is a cell. The second axis is that of the units, unless
+    the column in ``Activations`` has another ``unit_axis``: tokens, (n_samples, n_tokens, n_units)
+    with ``unit_axis=2``, are pooled over the tokens. Layers that have no spatial axes, such as
+    those of a multilayer perceptron, pass unchanged.
 
     Parameters
     ----------
@@ -30,7 +35,8 @@ class PoolingReducer(LayerwiseTransformer):
         How to reduce a cell: its largest value, its mean, its sum, or not at all; sums of half
         precision are in single precision. Several yield one
         layer each, named "layer:pooling"; a layer without spatial axes, for which they
-        are all the same, stays one layer under its own name.
+        are all the same, stays one layer under its own name. The columns of what is pooled say how
+        (``Column.pooling``).
     output_size : int, default=1
         Number of cells along each spatial axis; 1 pools globally. Where an axis cannot
         be cut evenly, neighbouring cells overlap by one position, as in adaptive pooling.
@@ -55,25 +61,25 @@ class PoolingReducer(LayerwiseTransformer):
     >>> import numpy as np
     >>> from skood import Activations, PoolingReducer
     >>> maps = np.arange(16.0).reshape(1, 2, 2, 4)
-    >>> PoolingReducer("avg").fit_transform(maps)
+    >>> PoolingReducer(pooling="avg").fit_transform(maps)
     array([[ 3.5, 11.5]])
     >>> A = Activations({"conv": maps, "fc": np.ones((1, 3))})
-    >>> PoolingReducer(["max", "avg"]).fit_transform(A)
+    >>> PoolingReducer(pooling=["max", "avg"]).fit_transform(A)
     Activations(n_samples=1, layers={conv:max: (2,), conv:avg: (2,), fc: (3,)})
     """
 
-    _parameter_constraints: dict = {
+    _parameter_constraints: dict[str, Any] = {
         "pooling": [StrOptions(set(POOLINGS)), list, tuple],
         "output_size": [Interval(Integral, 1, None, closed="left")],
     }
     _allow_nd = True
 
-    def __init__(self, pooling="max", *, output_size=1):
+    def __init__(self, *, pooling: str | Sequence[str] = "max", output_size: int = 1) -> None:
         self.pooling = pooling
         self.output_size = output_size
 
     @fit_context(prefer_skip_nested_validation=True)
-    def fit(self, X, y=None):
+    def fit(self, X: Activations | ArrayLike, y: Any = None) -> Self:
         """Check the parameters and remember the layers of ``X``; nothing is learnt.
 
         Parameters
@@ -107,93 +113,79 @@ class PoolingReducer(LayerwiseTransformer):
             )
         return self
 
-    def _poolings(self):
+    def _poolings(self) -> list[str]:
         return [self.pooling] if isinstance(self.pooling, str) else list(self.pooling)
 
-    def _transform(self, X):
+    def _transform(self, X: Activations) -> Activations:
+        columns = {str(column.name): column for column in layer_columns(X)}
+        arrays = {name: _units_second(X[name], column) for name, column in columns.items()}
         with np.errstate(over="ignore", invalid="ignore"):
-            pooled = self.pool_layers(dict(X.items()))
+            pooled = self.pool_layers(arrays)
         for name, layer in pooled.items():
             if not isinstance(layer, PackedBits):
                 check_finite(layer, f"PoolingReducer: pooled layer {name!r}", "A sum overflows.")
-        return X.replace(pooled)
+        found = {}
+        for name, (source, pooling) in self._origins(arrays).items():
+            known = columns[source].metadata()
+            if pooling is not None:
+                known |= {"pooling": pooling, "unit_axis": 1}
+            found[name] = Column(pooled[name], **known)
+        return X.replace(found)
 
-    def pool_layers(self, layers):
+    def pool_layers(self, layers: Mapping[str, Any]) -> dict[str, Any]:
         """Pool a dict of NumPy arrays or torch tensors, without validation.
 
         This is what :class:`~skood.ActivationExtractor` calls for each batch.
 
         Parameters
         ----------
-        layers : dict of str to ndarray or torch.Tensor of shape (n_samples, channels, ...)
+        layers : dict of str to ndarray or torch.Tensor of shape (n_samples, n_units, ...)
             Activations by layer.
 
         Returns
         -------
         dict of str to ndarray or torch.Tensor of shape (n_samples, n_units)
-            Pooled activations by layer, of the same kind as the input.
+            Pooled activations by layer, arrays for arrays and tensors for tensors.
 
         Raises
         ------
         ValueError
             If the name of a pooled layer is that of another layer.
         """
-        poolings = self._poolings()
-        pooled = {}
-        for name, array in layers.items():
-            if len(poolings) == 1 or isinstance(array, PackedBits) or array.ndim == 2:
-                pooled[name] = pool(array, poolings[0], self.output_size)
-            else:
-                for pooling in poolings:
-                    if (pooled_name := f"{name}:{pooling}") in layers:
-                        raise ValueError(f"Pooling {name!r} would replace layer {pooled_name!r}.")
-                    pooled[pooled_name] = pool(array, pooling, self.output_size)
-        return pooled
+        return {
+            name: layers[source] if pooling is None else self._pool(layers[source], pooling)
+            for name, (source, pooling) in self._origins(layers).items()
+        }
 
-    def __sklearn_tags__(self):
+    def _pool(self, array: Any, pooling: str) -> Any:
+        return pool(array, pooling, self.output_size)
+
+    def _origins(self, layers: Mapping[str, Any]) -> dict[str, tuple[str, str | None]]:
+        """Name and pooling of the layer of each result; None where there is nothing to pool."""
+        poolings = self._poolings()
+        origins: dict[str, tuple[str, str | None]] = {}
+        for name, array in layers.items():
+            if isinstance(array, PackedBits) or array.ndim == 2:
+                origins[name] = (name, None)
+            elif len(poolings) == 1:
+                origins[name] = (name, poolings[0])
+            else:
+                origins |= {f"{name}:{pooling}": (name, pooling) for pooling in poolings}
+        self._check_names(origins, layers)
+        return origins
+
+    def _check_names(
+        self, origins: Mapping[str, tuple[str, str | None]], layers: Mapping[str, Any]
+    ) -> None:
+        for pooled_name, (name, _) in origins.items():
+            if pooled_name != name and pooled_name in layers:
+                raise ValueError(f"Pooling {name!r} would replace layer {pooled_name!r}.")
+
+    def __sklearn_tags__(self) -> Tags:
         tags = super().__sklearn_tags__()
         tags.transformer_tags.preserves_dtype = ["float64", "float32"]
         return tags
 
 
-def pool(array, pooling, output_size=1):
-    """Pool an array or tensor of shape (n_samples, channels, ...) to (n_samples, n_units)."""
-    if isinstance(array, PackedBits) or array.ndim == 2:
-        return array
-    flat = array.reshape(*array.shape[:2], -1)
-    if pooling == "flatten":
-        return flat.reshape(len(array), -1)
-    if output_size == 1:
-        return _reduce(flat, pooling)
-    cells = [
-        _reduce(array[(..., *cell)].reshape(*array.shape[:2], -1), pooling)
-        for cell in product(*(_cuts(size, output_size) for size in array.shape[2:]))
-    ]
-    if isinstance(array, np.ndarray):
-        return np.stack(cells, axis=2).reshape(len(array), -1)
-    import torch
-
-    return torch.stack(cells, dim=2).reshape(len(array), -1)
-
-
-def _reduce(flat, pooling):
-    if pooling == "max":
-        return flat.max(2) if isinstance(flat, np.ndarray) else flat.amax(2)
-    if pooling == "sum":
-        return _in_single_precision(flat).sum(2)
-    mean = flat.mean(2)
-    if isinstance(flat, np.ndarray) and not all_finite(mean):
-        return (flat / flat.shape[2]).sum(2)
-    return mean
-
-
-def _in_single_precision(flat):
-    """Half precision as single precision, as sums soon leave its range; others as they are."""
-    if isinstance(flat, np.ndarray):
-        return flat.astype(np.float32) if flat.dtype == np.float16 else flat
-    return flat.float() if flat.is_floating_point() and flat.itemsize == 2 else flat
-
-
-def _cuts(size, n_cells):
-    """Slices that cut an axis into cells, the last position of a cell rounded up."""
-    return [slice(i * size // n_cells, -(-(i + 1) * size // n_cells)) for i in range(n_cells)]
+def _units_second(array: Any, column: Column) -> Any:
+    return array if column.unit_axis == 1 else np.moveaxis(array, column.unit_axis, 1)

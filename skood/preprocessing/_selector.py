@@ -1,7 +1,12 @@
 """Selection of layers by name or number."""
 
-from numbers import Integral
+from __future__ import annotations
 
+from collections.abc import Sequence
+from numbers import Integral
+from typing import Any, Self, overload
+
+from numpy.typing import ArrayLike, NDArray
 from sklearn.utils.validation import check_is_fitted
 
 from .._fit_context import fit_context
@@ -9,6 +14,8 @@ from .._layer_names import check_layers_exist, match_layers
 from .._validation import ARRAY_LAYER, remember_layers
 from ..activations import Activations
 from ._base import LayerwiseTransformer
+
+Layers = str | int | slice | Sequence[str | int | slice]
 
 
 class LayerSelector(LayerwiseTransformer):
@@ -42,20 +49,20 @@ class LayerSelector(LayerwiseTransformer):
     >>> from skood import Activations
     >>> from skood.preprocessing import LayerSelector
     >>> A = Activations({"relu1": np.ones((2, 4)), "relu2": np.ones((2, 3)), "fc": np.ones((2, 9))})
-    >>> LayerSelector("relu*").fit_transform(A).layer_names
+    >>> LayerSelector(layers="relu*").fit_transform(A).layer_names
     ('relu1', 'relu2')
-    >>> LayerSelector([0, -1]).fit_transform(A).layer_names
+    >>> LayerSelector(layers=[0, -1]).fit_transform(A).layer_names
     ('relu1', 'fc')
     """
 
-    _parameter_constraints: dict = {"layers": [str, Integral, slice, "array-like"]}
+    _parameter_constraints: dict[str, Any] = {"layers": [str, Integral, slice, "array-like"]}
     _allow_nd = True
 
-    def __init__(self, layers="all"):
+    def __init__(self, *, layers: Layers = "all") -> None:
         self.layers = layers
 
     @fit_context(prefer_skip_nested_validation=True)
-    def fit(self, X, y=None):
+    def fit(self, X: Activations | ArrayLike, y: Any = None) -> Self:
         """Find the layers to keep.
 
         Parameters
@@ -83,7 +90,13 @@ class LayerSelector(LayerwiseTransformer):
         remember_layers(self, selected)
         return self
 
-    def transform(self, X):
+    @overload
+    def transform(self, X: Activations) -> Activations: ...
+
+    @overload
+    def transform(self, X: ArrayLike) -> NDArray: ...
+
+    def transform(self, X: Activations | ArrayLike) -> Activations | NDArray:
         """Keep the selected layers.
 
         Parameters
@@ -102,5 +115,5 @@ class LayerSelector(LayerwiseTransformer):
         check_layers_exist(X, self.layers_)
         return X[self.layers_]
 
-    def _transform(self, X):
+    def _transform(self, X: Activations) -> Activations:
         return X

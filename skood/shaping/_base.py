@@ -7,24 +7,20 @@ from typing import Any, Self, overload
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from sklearn.base import BaseEstimator, TransformerMixin
+from sklearn.base import BaseEstimator
 from sklearn.utils import Tags
 from sklearn.utils.validation import check_is_fitted
 
 from .._fit_context import fit_context
-from .._head import check_head_input, head_features, head_logits
+from .._head import head_features, head_logits, validate_head_input
 from .._marks import in_distribution_rows, take_rows
-from .._sklearn import available_if, check_feature_names_in
+from .._output import ActivationsOutputMixin
 from .._values import check_finite
 from .._warnings import warn_user
 from ..activations import Activations, LinearHead
 
 
-def _fitted_on_array(shaper: BaseShaper) -> bool:
-    return not hasattr(shaper, "layer_shapes_")
-
-
-class BaseShaper(TransformerMixin, BaseEstimator, metaclass=ABCMeta):
+class BaseShaper(ActivationsOutputMixin, BaseEstimator, metaclass=ABCMeta):
     """Template of the transformers that shape the penultimate features.
 
     A subclass defines what to learn from in-distribution samples (``_fit``), and the shaped
@@ -64,7 +60,7 @@ class BaseShaper(TransformerMixin, BaseEstimator, metaclass=ABCMeta):
             If there is no head or its layer is missing, values are not finite, or no sample is
             in-distribution.
         """
-        checked = check_head_input(self, X, reset=True, ensure_min_classes=self._min_classes)
+        checked = validate_head_input(self, X, reset=True, ensure_min_classes=self._min_classes)
         self._fit(*take_rows(checked, y, in_distribution_rows(y, len(checked))))
         return self
 
@@ -96,7 +92,7 @@ class BaseShaper(TransformerMixin, BaseEstimator, metaclass=ABCMeta):
             are not those of ``fit``.
         """
         check_is_fitted(self, "head_")
-        checked = check_head_input(self, X, reset=False)
+        checked = validate_head_input(self, X, reset=False)
         features = head_features(checked)
         with np.errstate(over="ignore", invalid="ignore"):
             shaped, logits = self._shape(features)
@@ -107,7 +103,7 @@ class BaseShaper(TransformerMixin, BaseEstimator, metaclass=ABCMeta):
         # Predictions and ``A.features`` of the network itself come from these from here on.
         X = X.assign(logits=checked.logits if X.logits is None else None, head=self.head_)
         layer = self.head_.input_layer
-        assert layer is not None  # check_head_input names it
+        assert layer is not None  # validate_head_input names it
         return X.assign({layer: shaped}, logits=logits, head=self._shaped_head())
 
     @abstractmethod
@@ -126,25 +122,6 @@ class BaseShaper(TransformerMixin, BaseEstimator, metaclass=ABCMeta):
     def _shaped_head(self) -> LinearHead | None:
         """The head that turns shaped features into the new logits; None where none does."""
         return self.head_
-
-    # `set_output` wraps whatever has feature names in a data frame, Activations too.
-    @available_if(_fitted_on_array)
-    def get_feature_names_out(self, input_features: ArrayLike | None = None) -> NDArray[np.object_]:
-        """Return the names of the features that ``transform`` gives for an array.
-
-        Parameters
-        ----------
-        input_features : array-like of str, default=None
-            Names of the input features; by default those seen in ``fit``.
-
-        Returns
-        -------
-        feature_names_out : ndarray of str
-            The names: those of the input.
-        """
-        check_is_fitted(self, "head_")
-        names: NDArray[np.object_] = check_feature_names_in(self, input_features)
-        return names
 
     def __sklearn_tags__(self) -> Tags:
         tags = super().__sklearn_tags__()
@@ -167,7 +144,7 @@ class FeatureShaper(BaseShaper):
 
     def _head_logits(self, shaped: NDArray[np.floating]) -> NDArray[np.floating]:
         # The head of an array is the identity.
-        return shaped if _fitted_on_array(self) else head_logits(self.head_, shaped)
+        return shaped if self._returns_table() else head_logits(self.head_, shaped)
 
 
 def warn_if_all_clipped(

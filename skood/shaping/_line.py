@@ -12,6 +12,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from .._batches import row_batches
 from .._classes import check_class_labels, class_columns, training_classes
+from .._estimator_checks import THREE_LABELS, failed_label_checks
 from .._head import network_features
 from .._sklearn import Interval, StrOptions
 from ..activations import Activations
@@ -220,6 +221,9 @@ class LINe(BaseShaper):
 
     def _shaped_head(self) -> None:
         return None
+
+    def _expected_failed_checks(self) -> dict[str, str]:
+        return failed_label_checks(THREE_LABELS)
 
 
 def _rows_by_class(numbers: NDArray[np.intp]) -> Iterable[tuple[int, NDArray[np.intp]]]:

@@ -37,8 +37,8 @@ def percentile_below(values: NDArray, percentile: float, axis: int | None = None
 def percentiles_of_products(weight: NDArray, scales: NDArray, percentile: float) -> NDArray:
     """``percentile_below(scale * weight, percentile)`` for each of many scales.
 
-    A random sample of the products tells nearly where the percentile is, so that only the few
-    products near it are put in order. The result is exact whatever the sample.
+    A random sample of the products estimates the percentile, so that only the few products near it
+    are sorted. The result is exact for any sample.
 
     Parameters
     ----------
@@ -72,7 +72,7 @@ def _position(n_values: int, percentile: float) -> int:
 
 
 def _bracket(sample: NDArray, percentile: float) -> tuple[float, float]:
-    """Two values that a percentile of what the sample is from lies between, almost surely."""
+    """Two values between which the percentile of the population lies, with high probability."""
     share = percentile / 100
     margin = 1 + 5 * np.sqrt(len(sample) * share * (1 - share))
     first, last = int(len(sample) * share - margin), int(len(sample) * share + margin)

@@ -1,4 +1,4 @@
-"""What happens while a network is trained: a recorder, losses, and classifiers that reject."""
+"""Training of networks: a recorder, confidence losses, and classifiers with a reject option."""
 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 class _PenalizedCrossEntropy(nn.CrossEntropyLoss):
     """Template of the confidence losses: cross entropy plus a weighted penalty.
 
-    Being a ``CrossEntropyLoss`` tells skorch that the network's outputs are logits.
+    skorch takes the outputs of a network with a ``CrossEntropyLoss`` for logits.
     """
 
     def __init__(self, penalty_weight: float = 1.0, *, reduction: str = "mean") -> None:
@@ -141,7 +141,7 @@ class SpreadPenalty(_PenalizedCrossEntropy):
     ----------
     penalty_weight : float, default=1.0
         Weight of the penalty; with 0 the loss is the cross entropy. The penalty of a sample is
-        below 1/2. A weight far above 1 costs accuracy: a network that stays uncertain pays nothing.
+        below 1/2. A weight far above 1 costs accuracy: an uncertain network has no penalty.
     reduction : {"mean", "sum", "none"}, default="mean"
         How the losses of the samples are reduced.
 

@@ -11,8 +11,8 @@ from sklearn.utils import check_consistent_length
 from sklearn.utils.multiclass import check_classification_targets
 
 from .._classes import class_columns
+from .._labels import unknown_labels
 from .._marks import in_distribution_rows, plain_labels, read_labels
-from ..activations import unknown_labels
 
 
 class RejectingClassifierMixin(ABC):

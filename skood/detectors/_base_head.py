@@ -1,51 +1,65 @@
 """The template of the detectors that read the last linear layer and what goes into it."""
 
+from __future__ import annotations
+
 from abc import abstractmethod
+from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from .._batches import row_batches
-from .._head import check_head_input, head_features
+from .._head import head_features, validate_head_input
 from .._values import SQUARABLE
+from ..activations import Activations, LinearHead
 from ._base import BaseOneClassDetector
+from ._entries import OF_HEAD
 from ._row_lengths import row_lengths
 
 
-class HeadDetector(BaseOneClassDetector):
+class BaseHeadDetector(BaseOneClassDetector):
     """Base class of the detectors that need features, logits and the head between them.
 
     ``_fit`` gets Activations with one layer, what the head reads (``head_features``), and with
     float64 logits. ``head_`` is the head that ``fit`` saw.
     """
 
+    head_: LinearHead
     _min_classes = 1
+    _entries = {**BaseOneClassDetector._entries, **OF_HEAD}
     _sizes_of_values = (0.0, SQUARABLE[1])
 
-    def _validate(self, X, *, reset):
-        return check_head_input(self, X, reset=reset, ensure_min_classes=self._min_classes)
+    def _validate(self, X: Any, *, reset: bool) -> Activations:
+        return validate_head_input(self, X, reset=reset, ensure_min_classes=self._min_classes)
 
-    def _score_samples(self, X):
+    def _score_samples(self, X: Activations) -> NDArray[np.float64]:
         scores = np.empty(len(X))
         for rows, features, logits in float64_batches(X):
             scores[rows] = self._score_rows(features, logits)
         return scores
 
     @abstractmethod
-    def _score_rows(self, features, logits):
+    def _score_rows(
+        self, features: NDArray[np.float64], logits: NDArray[np.float64]
+    ) -> NDArray[np.float64]:
         """Scores of float64 features (n_samples, n_units), logits (n_samples, n_classes)."""
 
 
-def float64_batches(X):
-    """Iterate over row slices of what ``check_head_input`` gave, their features and logits."""
-    features, logits = head_features(X), X.logits
+def float64_batches(
+    X: Activations,
+) -> Iterator[tuple[slice, NDArray[np.float64], NDArray[np.float64]]]:
+    """Iterate over row slices of what ``validate_head_input`` gave, their features and logits."""
+    features, logits = head_features(X), np.asarray(X.logits)
     widest = max(features.shape[1], logits.shape[1])
     for rows in row_batches(len(X), widest):
         yield rows, np.asarray(features[rows], dtype=np.float64), logits[rows]
 
 
-def mean_and_rounding(X):
+def mean_and_rounding(X: Activations) -> tuple[NDArray[np.float64], float]:
     """Mean of the features, and the smallest distance to it that is more than rounding."""
-    total, total_norm = 0.0, 0.0
+    total: NDArray[np.float64] = np.zeros(X.shape[1])
+    total_norm = 0.0
     for _, features, _ in float64_batches(X):
         total += features.sum(axis=0)
         total_norm += row_lengths(features).sum()

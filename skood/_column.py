@@ -1,0 +1,261 @@
+"""What `Activations` are made of: arrays with a row for each sample, and what they are."""
+
+from __future__ import annotations
+
+from collections.abc import Container
+from dataclasses import dataclass, field
+from itertools import count
+from math import prod
+from numbers import Integral
+from typing import Any, Literal, get_args
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from ._labels import as_labels
+from ._patterns import PackedBits
+from ._rows import LazyRows, n_bytes
+from ._values import is_real, without_mask
+
+Kind = Literal["value", "gradient", "pass"]
+Role = Literal["layer", "logits", "prediction", "features", "label"]
+_KNOWN = {"kind": get_args(Kind), "role": get_args(Role)}
+
+PARTS: dict[str, Role] = {
+    "logits": "logits",
+    "predictions": "prediction",
+    "features": "features",
+    "labels": "label",
+}
+"""The columns of ``Activations`` that are no layers: the attribute of each, and its role."""
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Column:
+    """An array with a row for each sample, and what it is.
+
+    ``Activations`` hold a table of columns. Where a layer is given as a plain array, it becomes the
+    column of a layer of that name.
+
+    Parameters
+    ----------
+    array : array-like of shape (n_samples, ...) or PackedBits
+        The values. In ``A.columns`` of some rows of ``Activations``, these are cut out when they
+        are read, by ``numpy.asarray(column.array)`` or as ``A[column.name]``.
+    layer : str, default=None
+        Layer of the network that the values come from; by default the one of the same name.
+    kind : {"value", "gradient", "pass"}, default="value"
+        - "value": activations of the layer.
+        - "gradient": gradients with respect to these activations.
+        - "pass": the logits of stochastic forward passes, (n_samples, n_passes, n_classes).
+    pooling : str, default=None
+        How the maps of the layer were pooled, for example "max"; None where they were not.
+    unit_axis : int, default=1
+        Axis of the units (channels, neurons). All others but the first, that of the samples, are
+        those of space or time.
+    name : str, default=None
+        Name in ``Activations``, which set it. It is a label for people; nothing is read from it.
+    role : {"layer", "logits", "prediction", "features", "label"}, default="layer"
+        What the column is in ``Activations``, which set this too.
+
+    Raises
+    ------
+    ValueError
+        If the kind or the role is none of these, or the axis is not that of units.
+    TypeError
+        If a name is no string.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skood import Activations
+    >>> from skood.activations import Column
+    >>> tokens = Column(np.ones((2, 7, 3)), layer="encoder.block", unit_axis=2)
+    >>> A = Activations({"relu": np.ones((2, 4)), "tokens": tokens}, labels=[0, 1])
+    >>> for column in A.columns:
+    ...     print(column)
+    Column('relu', shape=(2, 4), dtype=float64)
+    Column('tokens', shape=(2, 7, 3), dtype=float64, layer='encoder.block', unit_axis=2)
+    Column('labels', shape=(2,), dtype=int64, role='label')
+    """
+
+    array: Any
+    layer: str | None = field(default=None, kw_only=True)
+    kind: Kind = field(default="value", kw_only=True)
+    pooling: str | None = field(default=None, kw_only=True)
+    unit_axis: int = field(default=1, kw_only=True)
+    name: str | None = field(default=None, kw_only=True)
+    role: Role = field(default="layer", kw_only=True)
+
+    def __post_init__(self) -> None:
+        for what in ("layer", "pooling", "name"):
+            text = getattr(self, what)
+            if text is not None and not isinstance(text, str):
+                raise TypeError(f"{what} of a column must be a string or None, got {text!r}.")
+        for what, known in _KNOWN.items():
+            if (value := getattr(self, what)) not in known:
+                raise ValueError(f"{what} of a column must be among {known}, got {value!r}.")
+        axis = self.unit_axis
+        if type(axis) is int and axis >= 1:
+            return
+        if isinstance(axis, bool) or not isinstance(axis, Integral) or axis < 1:
+            raise ValueError(f"unit_axis of a column must be an integer from 1, got {axis!r}.")
+        object.__setattr__(self, "unit_axis", int(axis))
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Shape of the array, (n_samples, ...)."""
+        return tuple(self.array.shape)
+
+    @property
+    def dtype(self) -> np.dtype:
+        """Type of the values; that of packed bits is bool."""
+        return self.array.dtype
+
+    @property
+    def nbytes(self) -> int:
+        """Size of the values in bytes, none of which is read."""
+        return n_bytes(self.array, range(len(self.array)))
+
+    @property
+    def is_packed(self) -> bool:
+        """Whether the values are packed bits."""
+        held = self.array.array if isinstance(self.array, LazyRows) else self.array
+        return isinstance(held, PackedBits)
+
+    @property
+    def n_units(self) -> int:
+        """Number of values of a sample."""
+        return prod(self.shape[1:])
+
+    def with_array(self, array: Any) -> Column:
+        """The same column with other values.
+
+        Parameters
+        ----------
+        array : array-like of shape (n_samples, ...) or PackedBits
+            The values. The units are in axis 1 where there is no longer an axis as before.
+
+        Returns
+        -------
+        Column
+            A new column.
+        """
+        same_axes = self.unit_axis == 1 or np.ndim(array) == len(self.shape)
+        return changed(self, array=array, unit_axis=self.unit_axis if same_axes else 1)
+
+    def metadata(self) -> dict[str, Any]:
+        """All but the values, the name and the role.
+
+        Returns
+        -------
+        dict of str to str, int or None
+            The ``layer``, ``kind``, ``pooling`` and ``unit_axis``.
+        """
+        return {
+            "layer": self.layer,
+            "kind": self.kind,
+            "pooling": self.pooling,
+            "unit_axis": self.unit_axis,
+        }
+
+    def __repr__(self) -> str:
+        shape, dtype = np.shape(self.array), getattr(self.array, "dtype", None)
+        plain = {"layer": self.name, "kind": "value", "pooling": None, "unit_axis": 1}
+        said = {key: value for key, value in self.metadata().items() if value != plain[key]}
+        if self.role != "layer":
+            said = {"role": self.role}
+        more = "".join(f", {key}={value!r}" for key, value in said.items())
+        name = "" if self.name is None else f"{self.name!r}, "
+        return f"Column({name}shape={shape}, dtype={dtype}{more})"
+
+
+def changed(column: Column, **changes: Any) -> Column:
+    """The same column with other attributes, which are not checked."""
+    # `dataclasses.replace` takes ten times as long, for every column of every container.
+    new = object.__new__(Column)
+    new.__dict__.update(column.__dict__, **changes)
+    return new
+
+
+def layer_column(name: str, given: ArrayLike | PackedBits | Column) -> Column:
+    """The column of a layer of ``Activations``, checked.
+
+    Raises
+    ------
+    TypeError
+        If the name is no string.
+    ValueError
+        If the values are no numbers of at least two dimensions and one unit, the axis of units is
+        none of theirs, or the column is one of another role.
+    """
+    if not isinstance(name, str):
+        raise TypeError(f"Layer names must be strings, got {name!r}.")
+    column = given if isinstance(given, Column) else Column(given)
+    if column.role != "layer":
+        raise ValueError(f"layer {name!r} is given as a column of the role {column.role!r}.")
+    if column.array is None:
+        raise ValueError(f"layer {name!r} must be an array of numbers, got None.")
+    array = as_numbers(f"layer {name!r}", column.array)
+    if prod(array.shape[1:]) == 0:
+        raise ValueError(f"layer {name!r} has no units: its shape is {array.shape}.")
+    if column.unit_axis >= array.ndim:
+        raise ValueError(
+            f"unit_axis={column.unit_axis} of layer {name!r} is no axis of its shape {array.shape}."
+        )
+    layer = name if column.layer is None else column.layer
+    return changed(column, array=array, name=name, layer=layer)
+
+
+def part_column(name: str, given: Any) -> Column:
+    """The column of a part of ``Activations`` that is no layer, checked.
+
+    Raises
+    ------
+    ValueError
+        If labels are not 1-D, or the other parts no numbers of at least two dimensions.
+    """
+    role = PARTS[name]
+    if role in ("prediction", "label"):
+        array = as_labels(given, name)
+    else:
+        array = as_numbers(name, given, "n_classes" if role == "logits" else "n_units, ...")
+    return Column(array, name=name, role=role)
+
+
+def as_numbers(what: str, array: Any, columns: str = "n_units, ...") -> Any:
+    """An array of numbers with a row for each sample, which is not copied.
+
+    Raises
+    ------
+    ValueError
+        If it is no array of numbers of at least two dimensions, or is masked.
+    """
+    if isinstance(array, PackedBits | LazyRows):
+        return array
+    try:
+        numbers = np.asanyarray(without_mask(array, what))
+    except ValueError as error:  # lists of different lengths
+        raise ValueError(f"{what} is not an array: {error}") from error
+    if not is_real(numbers):
+        raise ValueError(
+            f"{what} must be an array of numbers, got {type(array).__name__} of dtype "
+            f"{numbers.dtype}."
+        )
+    if numbers.ndim < 2:
+        raise ValueError(f"{what} must have shape (n_samples, {columns}), got {numbers.shape}.")
+    return numbers
+
+
+def usual_name(layer: str, kind: Kind) -> str:
+    """The name that a column of a network gets: "relu1", "relu1:gradient" or "passes"."""
+    if kind == "pass":
+        return "passes"
+    return f"{layer}:gradient" if kind == "gradient" else layer
+
+
+def free_name(name: str, taken: Container[str]) -> str:
+    """The name, with a number after it where it is taken."""
+    if name not in taken:
+        return name
+    return next(f"{name}_{number}" for number in count(2) if f"{name}_{number}" not in taken)

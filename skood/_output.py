@@ -1,0 +1,81 @@
+"""What ``set_output`` does where ``transform`` may return ``Activations``."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Literal, Self, overload
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from sklearn.base import TransformerMixin
+from sklearn.utils.validation import check_is_fitted
+
+from ._sklearn import available_if, check_feature_names_in
+from .activations import Activations
+
+Container = Literal["default", "pandas", "polars"]
+
+
+def returns_table(transformer: Any) -> bool:
+    """Whether ``transform`` returns an array with a column for each feature."""
+    return transformer._returns_table()
+
+
+class ActivationsOutputMixin(TransformerMixin):
+    """Transformers that return ``Activations`` for ``Activations``, and arrays for arrays.
+
+    scikit-learn wraps what comes out of a transformer with names of features into the container
+    that ``set_output`` names. So there are names for arrays of two dimensions, and none where
+    ``Activations`` come out, which stay what they are.
+    """
+
+    if TYPE_CHECKING:
+        # scikit-learn's own method, which is not annotated there.
+        @overload
+        def fit_transform(self, X: Activations, y: Any = None, **params: Any) -> Activations: ...
+
+        @overload
+        def fit_transform(self, X: ArrayLike, y: Any = None, **params: Any) -> NDArray: ...
+
+        def fit_transform(self, X: Any, y: Any = None, **params: Any) -> Activations | NDArray: ...
+
+    def _returns_table(self) -> bool:
+        return not hasattr(self, "layer_shapes_")
+
+    @available_if(returns_table)
+    def get_feature_names_out(self, input_features: ArrayLike | None = None) -> NDArray[np.object_]:
+        """Return the names of the features that ``transform`` gives for a 2-D array.
+
+        Parameters
+        ----------
+        input_features : array-like of str, default=None
+            Names of the input features; by default those seen in ``fit``.
+
+        Returns
+        -------
+        feature_names_out : ndarray of str
+            The names: those of the input.
+        """
+        check_is_fitted(self)
+        return check_feature_names_in(self, input_features)
+
+    def set_output(self, *, transform: Container | None = None) -> Self:
+        """Choose the container of what ``transform`` gives for an array.
+
+        ``Activations`` stay what they are.
+
+        Parameters
+        ----------
+        transform : {"default", "pandas", "polars"}, default=None
+            The container; None leaves the choice unchanged.
+
+        Returns
+        -------
+        self : object
+            The transformer.
+        """
+        if returns_table(self):
+            return super().set_output(transform=transform)
+        if transform is not None:
+            # Where scikit-learn keeps the choice: the next ``fit`` may see an array.
+            self._sklearn_output_config = {"transform": transform}
+        return self

@@ -1,0 +1,137 @@
+"""The template of the detectors that learn in batches."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from typing import Any, Protocol, Self
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from sklearn.utils.validation import check_is_fitted
+
+from .._fit_context import fit_context, unchanged_on_failure
+from .._marks import in_distribution_rows, take_rows
+from .._validation import ARRAY_LAYER
+from ..activations import Activations
+from ._base import BaseOneClassDetector, without_overflow_warnings
+from ._entries import OF_BATCHES
+
+
+class Summary(Protocol):
+    """What batches of samples teach; a summary may hold samples, counts or moments."""
+
+    def merge(self, other: Any) -> Any:
+        """The summary of the samples of both, those of ``other`` last; neither is changed."""
+
+
+class BaseIncrementalDetector(BaseOneClassDetector):
+    """Template of the detectors that learn in batches.
+
+    A subclass says what a batch teaches (``_learn``) and what follows from all that was learnt
+    (``_finish``). ``fit``, ``partial_fit`` and ``merge`` are made of these and of the ``merge`` of
+    summaries.
+    """
+
+    _summary: Any
+    _entries = {**BaseOneClassDetector._entries, **OF_BATCHES}
+
+    @abstractmethod
+    def _learn(self, X: Activations, y: NDArray | None) -> Any:
+        """Summary of validated in-distribution samples, of which a later batch may have none."""
+
+    @abstractmethod
+    def _finish(self, summary: Any) -> NDArray[np.float64]:
+        """Learn from the summary of all batches; returns training scores as ``_fit`` does."""
+
+    def _fit(self, X: Activations, y: NDArray | None) -> NDArray[np.float64]:
+        self._summary = self._learn(X, y)
+        return self._finish(self._summary)
+
+    @fit_context(prefer_skip_nested_validation=True)
+    def partial_fit(self, X: Activations | ArrayLike, y: ArrayLike | None = None) -> Self:
+        """Learn from more samples; any batches give what one ``fit`` gives.
+
+        The threshold is computed anew from all samples seen so far.
+
+        Parameters
+        ----------
+        X : Activations or array-like of shape (n_samples, n_features)
+            As in ``fit``.
+        y : array-like of shape (n_samples,), default=None
+            As in ``fit``; a later batch may hold out-of-distribution samples alone.
+
+        Returns
+        -------
+        self : object
+            Fitted detector.
+
+        Raises
+        ------
+        ValueError
+            As in ``fit``, or if the layers are not those of the first batch.
+        """
+        if not hasattr(self, "offset_"):
+            return self._fit_split(X, y)
+        X = self._validate(X, reset=False)
+        rows = in_distribution_rows(y, len(X), allow_none=True)
+        with without_overflow_warnings():
+            batch = self._learn(*take_rows(X, y, rows))
+        return self._learn_more(batch, rows, len(X))
+
+    def merge(self, other: Self) -> Self:
+        """Learn what another detector has learnt, as if its samples had come to this one.
+
+        Parameters
+        ----------
+        other : detector
+            Of the same class, fitted on other samples of the same layers with the same parameters.
+            It is unchanged.
+
+        Returns
+        -------
+        self : object
+            This detector, changed.
+
+        Raises
+        ------
+        TypeError
+            If ``other`` is of another class.
+        ValueError
+            If parameters, layers or feature names differ, only one of both knows predicted
+            classes, or the classes of only one are texts.
+        """
+        check_is_fitted(self)
+        name = type(self).__name__
+        if type(other) is not type(self):
+            raise TypeError(f"Only another {name} can be merged, got {type(other).__name__}.")
+        check_is_fitted(other)
+        for what, mine, theirs in (
+            ("parameters", self.get_params(), other.get_params()),
+            ("layers", _layers_of(self), _layers_of(other)),
+            ("feature names", _feature_names_of(self), _feature_names_of(other)),
+            ("use of predictions", self._by_class, other._by_class),
+        ):
+            if mine != theirs:
+                raise ValueError(f"Merged detectors need the same {what}, got {mine} and {theirs}.")
+        with unchanged_on_failure(self):
+            return self._learn_more(other._summary, other.training_rows_, other.n_samples_seen_)
+
+    def _learn_more(self, batch: Summary, rows: NDArray[np.intp], n_samples: int) -> Self:
+        """Add what a batch teaches, whose samples are the given rows of ``n_samples``."""
+        summary = self._summary.merge(batch)
+        self.training_rows_ = np.concatenate([self.training_rows_, self.n_samples_seen_ + rows])
+        self.n_samples_seen_ += n_samples
+        with without_overflow_warnings():
+            scores = self._finish(summary)
+        self._summary = summary
+        self._set_threshold(scores)
+        return self
+
+
+def _layers_of(detector: Any) -> list[tuple[str, Any]]:
+    # A list, as dicts are equal in any order.
+    return list(getattr(detector, "layer_shapes_", {ARRAY_LAYER: detector.n_features_in_}).items())
+
+
+def _feature_names_of(detector: Any) -> list[str]:
+    return list(getattr(detector, "feature_names_in_", ()))

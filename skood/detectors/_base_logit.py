@@ -1,0 +1,61 @@
+"""The template of the detectors that read the logits alone."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .._batches import row_batches
+from .._validation import ARRAY_LAYER, check_activations
+from .._values import ON_LOGITS
+from ..activations import Activations
+from ._base import BaseOneClassDetector
+from ._entries import OF_LOGITS
+
+
+def logits_of(X: Activations) -> NDArray[np.float64]:
+    """Logits of what :class:`BaseLogitDetector` has validated."""
+    return np.asarray(X["logits" if "logits" in X else ARRAY_LAYER], dtype=np.float64)
+
+
+def predictions_of(X: Activations) -> NDArray:
+    """The network's own predictions; for an ordinary array, the columns of the largest logits."""
+    predictions = X.predictions
+    return logits_of(X).argmax(axis=1) if predictions is None else predictions
+
+
+class BaseLogitDetector(BaseOneClassDetector):
+    """Base class of the detectors whose score is a function of one sample's logits."""
+
+    _min_classes = 1
+    _entries = {**BaseOneClassDetector._entries, **OF_LOGITS}
+
+    def _validate(self, X: Any, *, reset: bool) -> Activations:
+        if isinstance(X, Activations):
+            if X.logits is None:
+                raise ValueError(
+                    f"{type(self).__name__} needs logits, but {X!r} carries none: {ON_LOGITS}."
+                )
+            # Layers that are not read here may stay on disk.
+            X = X.replace({"logits": X.logits})
+        return check_activations(
+            self, X, reset=reset, ensure_min_features=self._min_classes if reset else 1
+        )
+
+    def _fit(self, X: Activations, y: NDArray | None) -> NDArray[np.float64] | None:
+        return None  # nothing to learn: the score depends on the sample alone
+
+    def _score_samples(self, X: Activations) -> NDArray[np.float64]:
+        logits = X["logits" if "logits" in X else ARRAY_LAYER]
+        scores = np.empty(len(logits))
+        # Differences, exponentials and the like take as much again, several times.
+        for rows in row_batches(len(logits), 4 * logits.shape[1]):
+            scores[rows] = self._score_logits(np.asarray(logits[rows], dtype=np.float64))
+        return scores
+
+    @abstractmethod
+    def _score_logits(self, logits: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Scores of logits of shape (n_samples, n_classes), in float64."""

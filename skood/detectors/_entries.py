@@ -1,0 +1,66 @@
+"""Entries that the docstrings of all detectors share."""
+
+from .._docstrings import FITTED_ON
+
+_GROUP_BY = """group_by : {{"prediction", "label", "correct"}}, default={default}
+    Class under which a training sample counts: the predicted one; its label in ``y``; or, with
+    "correct", the predicted one where it is right, while other samples do not count. """
+
+LABELS_NEEDED = (
+    _GROUP_BY
+    + """Samples are
+    always looked up under their predicted class."""
+)
+LABELS_OPTIONAL = (
+    _GROUP_BY
+    + """By
+    default, without class labels, where ``y`` is None or holds one label besides -1, every
+    prediction counts as right."""
+)
+
+PARAMETERS = {
+    "group_by": LABELS_NEEDED,
+    "false_alarm_rate": """false_alarm_rate : float in (0, 0.5], default={default}
+    Share of the in-distribution training samples that the threshold rejects.""",
+}
+
+ATTRIBUTES = {
+    "training_rows_": """training_rows_ : ndarray of shape (n_in_distribution_samples,)
+    Rows of ``X`` in ``fit`` that were learnt from: those not marked -1.""",
+    "training_scores_": """training_scores_ : ndarray of shape (n_in_distribution_samples,)
+    Their scores, which set the threshold.""",
+    "offset_": """offset_ : float
+    Threshold on ``score_samples``.""",
+    "unknown_class_score_": """unknown_class_score_ : float
+    Score of a sample of a predicted class of which nothing was learnt; -inf where no score stands
+    for that.""",
+    "score_error_": """score_error_ : float
+    Standard error of the scores that comes from which samples happen to be in training; 0 where it
+    is not known.""",
+    "n_samples_seen_": """n_samples_seen_ : int
+    Number of rows of ``X`` in ``fit``.""",
+    **FITTED_ON,
+}
+
+OF_BATCHES = {
+    "training_rows_": """training_rows_ : ndarray of shape (n_in_distribution_samples,)
+    Rows that were learnt from: those not marked -1, numbered over all batches.""",
+    "n_samples_seen_": """n_samples_seen_ : int
+    Number of rows that ``fit``, ``partial_fit`` and ``merge`` were given.""",
+}
+
+OF_LOGITS = {
+    "n_features_in_": """n_features_in_ : int
+    Number of classes.""",
+    "layer_shapes_": """layer_shapes_ : dict of str to tuple
+    Shape of one sample's logits, where ``fit`` saw ``Activations``.""",
+}
+
+OF_HEAD = {
+    "head_": """head_ : LinearHead
+    The head that ``fit`` saw.""",
+    "n_features_in_": """n_features_in_ : int
+    Number of units that the head reads.""",
+    "layer_shapes_": """layer_shapes_ : dict of str to tuple
+    Shape of one sample in the layer that the head reads, where ``fit`` saw ``Activations``.""",
+}

@@ -1,0 +1,38 @@
+"""Largest logit."""
+
+from __future__ import annotations
+
+from .._values import Floats
+from ._base_logit import BaseLogitDetector
+
+
+class MaxLogitDetector(BaseLogitDetector):
+    """Largest logit.
+
+    Unlike the softmax, it does not fall where two classes are likely at once, which is common with
+    many classes [1]_.
+
+    See Also
+    --------
+    EnergyDetector : Its smooth counterpart.
+    MaxSoftmaxDetector : Compares the largest logit with the others.
+
+    Notes
+    -----
+    Reads the logits of ``Activations``; an ordinary array is taken as the logits.
+
+    References
+    ----------
+    .. [1] D. Hendrycks, S. Basart, M. Mazeika, A. Zou, J. Kwon, M. Mostajabi, J. Steinhardt,
+       D. Song, "Scaling out-of-distribution detection for real-world settings", ICML 2022.
+       arXiv:1911.11132
+
+    Examples
+    --------
+    >>> from skood.detectors import MaxLogitDetector
+    >>> MaxLogitDetector().fit([[0.0, 5.0], [9.0, 1.0]]).score_samples([[0.0, 2.0]])
+    array([2.])
+    """
+
+    def _score_logits(self, logits: Floats) -> Floats:
+        return logits.max(axis=1)

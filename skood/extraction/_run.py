@@ -1,0 +1,89 @@
+"""Running a network over all batches, or finding in a cache what it yielded before."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from sklearn.utils.validation import check_memory
+from tqdm import tqdm
+
+from .._batches import row_batches
+from .._warnings import warn_user
+from ..activations import Activations, LinearHead
+from ..networks import NetworkAdapter, count_samples
+from ._collector import Collector
+from ._inputs import Batches
+from ._mode import Mode
+from ._plan import Plan
+
+
+def extract(
+    adapter: NetworkAdapter,
+    batches: Batches,
+    plan: Plan,
+    reducer: Any,
+    mode: Mode,
+    *,
+    verbose: int,
+) -> Activations:
+    """Run the network over all batches."""
+    collector = Collector(reducer, adapter.to_numpy, batches.n_samples, plan)
+    bar = tqdm(total=batches.n_samples, unit=" samples", disable=not verbose)
+    with bar, adapter.untouched():
+        for number, (batch, labels) in enumerate(batches):
+            keep, layers = collector.keep, plan.layers
+            outcome = mode.run(adapter, batch, plan.trace, layers, keep, number=number)
+            n_rows = count_samples(batch)
+            collector.end_batch(n_rows, outcome, labels)
+            bar.update(n_rows)
+        head = adapter.head(plan.trace)
+    extracted = collector.collect(head and LinearHead(*head, plan.head_input), adapter.classes)
+    return _without_false_head(extracted, plan.trace.head_rounding)
+
+
+class Cache:
+    """Results on disk, by all that they depend on.
+
+    Parameters
+    ----------
+    memory : str or object with the joblib.Memory interface
+        Where they are kept.
+    """
+
+    def __init__(self, memory: Any) -> None:
+        self._recall = check_memory(memory).cache(_compute, ignore=["compute"])
+
+    def get(self, key: tuple[Any, ...], compute: Callable[[], Activations]) -> Activations:
+        """The result that was kept under a key, which is hashed, or else the one computed now."""
+        return self._recall(key, compute)
+
+
+def _compute(key: tuple[Any, ...], compute: Callable[[], Activations]) -> Activations:
+    return compute()
+
+
+def _without_false_head(extracted: Activations, rounding: float) -> Activations:
+    """The same, without a head that does not yield the logits of all samples, and a warning then.
+
+    What clips or chooses among several layers may show in other samples than those of the trace.
+    """
+    head, features, logits = extracted.head, extracted.features, extracted.logits
+    if head is None or features is None or logits is None:
+        return extracted
+    wrong = 0
+    for rows in row_batches(len(features), max(features.shape[1], logits.shape[1])):
+        some = np.asarray(features[rows], dtype=logits.dtype)
+        # What the sums would be without signs, for what rounding may do to them.
+        scale = np.abs(some) @ np.abs(head.weight.T) + np.abs(np.asarray(head.bias))
+        off = np.abs(head.logits(some) - logits[rows]) > rounding * scale
+        wrong += int(off.any(axis=1).sum())
+    if not wrong:
+        return extracted
+    warn_user(
+        f"The last linear layer does not yield the logits of {wrong} of {len(features)} samples: "
+        "its input or output is clipped, or another layer takes its place. These activations carry "
+        "no head, and detectors that read it compute with what it is for the other samples."
+    )
+    return extracted.assign(head=None)

@@ -1,0 +1,111 @@
+"""What holds for every detector that learns in batches."""
+
+import numpy as np
+import pytest
+from _estimators import detectors
+from sklearn.base import clone
+from sklearn.exceptions import NotFittedError
+
+from skood import Activations
+
+INCREMENTAL = {type(d).__name__: d for d in detectors() if hasattr(d, "partial_fit")}
+every_detector = pytest.mark.parametrize("name", INCREMENTAL)
+
+
+@pytest.fixture(scope="module")
+def data():
+    rng = np.random.default_rng(0)
+    y = np.arange(90) % 3
+    y[::7] = -1
+    layer = np.maximum(rng.normal(size=(3, 12))[y] + 0.4 * rng.normal(size=(90, 12)), 0)
+    predictions = np.where(rng.random(90) < 0.8, np.abs(y), (y + 1) % 3)
+    return Activations({"relu": layer}, predictions=predictions), y
+
+
+def unfitted(name, **params):
+    detector = clone(INCREMENTAL[name]).set_params(**params)
+    return detector.set_params(n_neighbors=5) if hasattr(detector, "n_neighbors") else detector
+
+
+def assert_learnt_alike(found, expected, A):
+    np.testing.assert_allclose(found.score_samples(A), expected.score_samples(A), rtol=1e-9)
+    np.testing.assert_allclose(found.training_scores_, expected.training_scores_, rtol=1e-9)
+    np.testing.assert_array_equal(found.training_rows_, expected.training_rows_)
+    assert found.offset_ == pytest.approx(expected.offset_)
+    assert found.n_samples_seen_ == expected.n_samples_seen_
+
+
+def test_all_of_them_are_found():
+    assert set(INCREMENTAL) == {
+        "GaussianActivationDetector",
+        "HammingNAPDetector",
+        "KNNDetector",
+    }
+
+
+@every_detector
+def test_batches_and_merges_are_one_fit(name, data):
+    A, y = data
+    expected = unfitted(name).fit(A, y)
+    batches = [slice(0, 20), slice(20, 21), slice(21, 90)]
+    detector = unfitted(name)
+    for batch in batches:
+        detector.partial_fit(A[batch], y[batch])
+    assert_learnt_alike(detector, expected, A)
+    first, *others = (unfitted(name).fit(A[rows], y[rows]) for rows in np.split(np.arange(90), 3))
+    for other in others:
+        before = other.score_samples(A)
+        assert first.merge(other) is first
+        np.testing.assert_array_equal(other.score_samples(A), before)
+    assert_learnt_alike(first, expected, A)
+
+
+@every_detector
+@pytest.mark.parametrize("group_by", ["label", "correct"])
+def test_batches_count_for_the_classes_that_fit_finds(name, data, group_by):
+    A, y = data
+    if not hasattr(INCREMENTAL[name], "group_by"):
+        pytest.skip("learns from all samples alike")
+    expected = unfitted(name, group_by=group_by).fit(A, y)
+    merged = unfitted(name, group_by=group_by).fit(A[:40], y[:40])
+    merged.merge(unfitted(name, group_by=group_by).fit(A[40:], y[40:]))
+    assert_learnt_alike(merged, expected, A)
+
+
+@every_detector
+def test_a_refused_merge_changes_nothing(name, data):
+    A, y = data
+    detector = unfitted(name).fit(A, y)
+    before = dict(vars(detector))
+    texts = Activations(dict(A.items()), predictions=A.predictions.astype(str))
+    for other, error, message in (
+        (unfitted(name, false_alarm_rate=0.2).fit(A, y), ValueError, "same parameters"),
+        (unfitted(name).fit(A.replace({"other": A["relu"]}), y), ValueError, "same layers"),
+        (unfitted(name).fit(Activations(dict(A.items()))), ValueError, "same use of predictions"),
+        (unfitted(name), NotFittedError, "not fitted yet"),
+        (A, TypeError, f"Only another {name}"),
+    ):
+        with pytest.raises(error, match=message):
+            detector.merge(other)
+    if hasattr(detector, "group_by"):
+        with pytest.raises(ValueError, match="Class labels must be of one kind"):
+            detector.merge(unfitted(name).fit(texts))
+    assert vars(detector) == before
+
+
+@every_detector
+def test_merging_before_fit_is_refused(name, data):
+    A, y = data
+    with pytest.raises(NotFittedError):
+        unfitted(name).merge(unfitted(name).fit(A, y))
+
+
+@every_detector
+def test_a_batch_of_ood_rows_alone_teaches_nothing(name, data):
+    A, y = data
+    detector = unfitted(name).fit(A, y)
+    scores, offset = detector.score_samples(A), detector.offset_
+    detector.partial_fit(A[:5], np.full(5, -1))
+    np.testing.assert_array_equal(detector.score_samples(A), scores)
+    assert detector.offset_ == offset
+    assert detector.n_samples_seen_ == 95

@@ -1,0 +1,201 @@
+"""Tables of results: what the site and the README show is what the experiments wrote."""
+
+import csv
+import importlib.util
+import os
+import re
+import subprocess
+import sys
+from datetime import date
+from pathlib import Path
+
+import pytest
+
+from experiments._common.tables import ABOUT, Measured, Table, write_tables
+
+ROOT = Path(__file__).parents[1]
+DOCS = ROOT / "docs"
+RESULTS = DOCS / "results"
+PAGES = [
+    page
+    for page in sorted(DOCS.rglob("*.rst"))
+    if not {"_build", "auto_examples", "generated"} & set(page.relative_to(DOCS).parts)
+]
+TABLES = sorted(RESULTS.rglob("*.csv"))
+EXPERIMENTS = sorted(path.parent.name for path in (ROOT / "experiments").glob("*/__main__.py"))
+
+spec = importlib.util.spec_from_file_location("measured", DOCS / "_ext" / "measured.py")
+measured = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(measured)
+
+
+def name_of(path):
+    return str(path.relative_to(DOCS))
+
+
+def read(file):
+    with file.open(encoding="utf-8", newline="") as source:
+        return list(csv.reader(source))
+
+
+def shown_files(page):
+    names = re.findall(r"^ *:file: (\S+)$", page.read_text(encoding="utf-8"), flags=re.MULTILINE)
+    return [page.parent / name for name in names]
+
+
+def references(text):
+    return re.findall(r":measured:`([^`]+)`", text)
+
+
+def test_every_table_that_a_page_shows_exists():
+    shown = [file for page in PAGES for file in shown_files(page)]
+    assert len(shown) > 30
+    assert [file for file in shown if not file.is_file()] == []
+
+
+@pytest.mark.parametrize("table", TABLES, ids=name_of)
+def test_a_table_has_named_columns_and_full_rows(table):
+    header, *rows = read(table)
+    assert all(header)
+    assert len(set(header)) == len(header)
+    assert rows
+    assert {len(row) for row in rows} == {len(header)}
+    assert all(row[0] for row in rows)
+
+
+@pytest.mark.parametrize("folder", sorted({table.parent for table in TABLES}), ids=name_of)
+def test_a_folder_says_how_its_tables_were_measured(folder):
+    header, *rows = read(folder / "about.csv")
+    assert header == list(ABOUT)
+    about = dict(rows)
+    assert list(about) == [entry for entry, _ in Measured("", "", "").to_table().rows]
+    assert all(about.values())
+    assert re.match(r"python -m (experiments\.\w+|benchmarks)\b", about["Command"])
+    assert date.fromisoformat(about["Date"]) > date(2020, 1, 1)
+    assert "skood" in about["Versions"]
+
+
+@pytest.mark.parametrize("page", sorted(RESULTS.glob("*.rst")), ids=name_of)
+def test_a_page_of_results_writes_out_no_table(page):
+    text = page.read_text(encoding="utf-8")
+    assert "list-table::" not in text
+    assert re.findall(r"^ *(?:\+[-=+]+\+|=+ +=[ =]*)$", text, flags=re.MULTILINE) == []
+    directives = re.findall(r"csv-table::.*\n((?: +:.*\n)*)", text)
+    assert all(":file:" in options for options in directives)
+
+
+@pytest.mark.parametrize(
+    "page", [page for page in PAGES if references(page.read_text(encoding="utf-8"))], ids=name_of
+)
+def test_numbers_of_a_page_are_cells_of_the_tables(page):
+    for reference in references(page.read_text(encoding="utf-8")):
+        value, _ = measured.look_up(reference)
+        assert re.fullmatch(r"\d+(\.\d+)?", value)
+
+
+@pytest.mark.parametrize(
+    "reference",
+    [
+        "mnist_monitor/detectors | no such row | Detector",
+        "mnist_monitor/detectors | MSP | no column",
+    ],
+)
+def test_a_number_that_is_no_single_cell_is_refused(reference):
+    with pytest.raises(LookupError, match="names no single cell"):
+        measured.look_up(reference)
+
+
+def test_numbers_of_the_readme_are_those_of_the_tables():
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| ([^|]+) \| ([\d.*]+) \| ([\d.*]+) \|$", text, flags=re.MULTILINE)
+    shown = {name: (auroc.strip("*"), fpr95.strip("*")) for name, auroc, fpr95 in rows}
+    table = "mnist_monitor/detectors"
+    names = {
+        "maximum softmax probability": "MSP",
+        "energy": "energy",
+        "best single layer in hindsight": "NAP, best single setting in hindsight",
+        "published auto-configuration, 6 layers": "NAP, published, 6 layers, weighted",
+        "`make_monitor`, no OOD data": "make_monitor (no OOD)",
+    }
+    expected = {
+        name: tuple(
+            measured.look_up(f"{table} | {detector} | {measure}, uniform noise seen")[0]
+            for measure in ("AUROC", "FPR95")
+        )
+        for name, detector in names.items()
+    }
+    assert shown == expected
+
+
+def test_ratios_of_the_readme_are_those_of_the_tables():
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    low, high = re.search(r"takes ([\d.]+) to ([\d.]+) times the bare forward pass", text).groups()
+    ratios = [row[2] for row in read(RESULTS / "speed" / "extraction" / "ratios.csv")[1:]]
+    assert [low, high] == sorted(ratios)
+    grid = measured.look_up("speed/grid/ratios | AutoNAPDetector.fit | Ratio of times")[0]
+    assert "less than a fifth of one extraction" in text
+    assert float(grid) < 0.2
+
+
+def test_written_tables_are_read_back(tmp_path):
+    table = Table(["Name, in full", "Value"], [["a, b", "0.5"], ['"c"', ""]])
+    write_tables(
+        tmp_path / "run", Measured("digits", "5", "none", packages=["skood"]), {"t": table}
+    )
+    assert read(tmp_path / "run" / "t.csv") == [table.header, *table.rows]
+    about = dict(read(tmp_path / "run" / "about.csv")[1:])
+    assert about["Data"] == "digits"
+    assert about["Date"] == date.today().isoformat()
+    assert "skood 0" in about["Versions"]
+
+
+def run(*arguments):
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    return subprocess.run(
+        [sys.executable, "-m", *arguments],
+        cwd=ROOT,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+@pytest.mark.parametrize("name", EXPERIMENTS)
+def test_an_experiment_writes_the_tables_that_the_site_shows(name, tmp_path):
+    for library in ("torch", "skorch", "matplotlib"):
+        pytest.importorskip(library)
+    if not os.environ.get("SKOOD_DATA"):
+        pytest.skip("SKOOD_DATA names no folder with the files")
+    arguments = (f"experiments.{name}", "--quick", "--output", str(tmp_path))
+    finished = run(*arguments)
+    assert finished.returncode == 0, finished.stderr
+    written = tmp_path / "tables"
+    assert list(written.rglob("*.csv"))
+    for file in written.rglob("*.csv"):
+        published = RESULTS / name / file.relative_to(written)
+        # The tables of some runs are not shown.
+        if published.exists() and file.name != "about.csv":
+            compare_form(read(file), read(published), few_layers=name == "layer_patterns")
+    about = dict(read(next(written.rglob("about.csv")))[1:])
+    assert about["Command"].startswith(f"python -m experiments.{name} --quick")
+
+
+def compare_form(written, published, *, few_layers):
+    """The same columns, and all rows; ``--quick`` trains one network, of few layers."""
+    n_columns = len(written[0])
+    assert written[0] == published[0][:n_columns]
+    assert n_columns == len(published[0]) or published[0][n_columns] == "Seed 1"
+    missing = {row[0] for row in published} - {row[0] for row in written}
+    if few_layers:
+        missing -= {"1", "2", "cluster distance, relu4", "cluster distance, relu5"}
+    assert not missing
+
+
+def test_benchmarks_write_the_tables_that_the_site_shows(tmp_path):
+    pytest.importorskip("torch")
+    finished = run("benchmarks", "--check", "--only", "grid", "line", "--tables", str(tmp_path))
+    assert finished.returncode == 0, finished.stderr
+    for table in ("grid/ratios", "line/memory"):
+        published = read(RESULTS / "speed" / f"{table}.csv")
+        assert read(tmp_path / f"{table}.csv")[0] == published[0]

@@ -1,0 +1,158 @@
+"""A user's script, which runs, and in which a strict type checker knows every result.
+
+``assert_type`` takes a type checker's word: an ``Any`` in place of a type would not do.
+"""
+
+from typing import assert_type
+
+import numpy as np
+import torch
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+from sklearn.neural_network import MLPClassifier
+
+from skood import (
+    ActivationExtractor,
+    Activations,
+    HammingNAPDetector,
+    PercentileBinarizer,
+    PoolingReducer,
+    make_monitor,
+)
+from skood.activations import LinearHead
+from skood.calibration import (
+    CalibrationBins,
+    ReliabilityDisplay,
+    TemperatureScaler,
+    calibration_bins,
+    expected_calibration_error,
+    prediction_confidence,
+)
+from skood.datasets import load_digits_ood, make_noise
+from skood.detectors import EnergyDetector, KNNDetector, MahalanobisDetector
+from skood.ensemble import LayerEnsembleDetector
+from skood.inspection import (
+    Explanation,
+    HammingDistanceDisplay,
+    OODRocCurveDisplay,
+    explain,
+)
+from skood.metrics import fpr_at_tpr_score, make_ood_scorer, ood_roc_auc_score
+from skood.model_selection import OODKFold
+from skood.shaping import LINe, ReAct, shared_top_neurons
+from skood.training import DecoyClassClassifier, OverconfidencePenalty
+
+Scores = NDArray[np.float64]
+
+# Fit
+
+images, labels = load_digits_ood(held_out=(1, 5), return_X_y=True)
+assert_type(images, NDArray[np.float32])
+assert_type(labels, NDArray[np.int64])
+noise = make_noise("uniform", (20, 8, 8), random_state=0)
+assert_type(noise, NDArray[np.float32])
+
+network = torch.nn.Sequential(
+    torch.nn.Conv2d(1, 8, 3),
+    torch.nn.ReLU(),
+    torch.nn.Flatten(),
+    torch.nn.Linear(288, 16),
+    torch.nn.ReLU(),
+    torch.nn.Linear(16, 8),
+)
+criterion = OverconfidencePenalty()
+inputs, targets = torch.tensor(images[labels != -1]), torch.tensor(labels[labels != -1])
+assert_type(criterion.penalty(network(inputs), targets), torch.Tensor)
+
+extractor = ActivationExtractor(network, reducer=PoolingReducer(pooling="max"))
+assert_type(extractor.fit(images), ActivationExtractor)
+A = extractor.transform(images)
+assert_type(A, Activations)
+assert_type(extractor.fit_transform(images), Activations)
+assert_type(A[:10], Activations)
+assert_type(A.layer_names, tuple[str, ...])
+assert_type(A.head, LinearHead | None)
+assert A.predictions is not None
+
+binarizer = PercentileBinarizer(percentile=70)
+assert_type(binarizer.fit(A), PercentileBinarizer)
+bits = binarizer.transform(A)
+assert_type(bits, Activations)
+assert_type(binarizer.fit_transform(A), Activations)
+
+# Score
+
+detector = HammingNAPDetector(false_alarm_rate=0.05)
+assert_type(detector.fit(bits, labels), HammingNAPDetector)
+assert_type(detector.score_samples(bits), Scores)
+assert_type(detector.decision_function(bits), Scores)
+assert_type(detector.predict(bits), NDArray[np.int64])
+assert_type(detector.score(bits, labels), float)
+assert_type(detector.offset_, float)
+assert_type(detector.training_rows_, NDArray[np.intp])
+assert_type(KNNDetector(n_neighbors=5).fit(A, labels).score_samples(A), Scores)
+assert_type(MahalanobisDetector().fit(A, labels).score_samples(A), Scores)
+assert_type(EnergyDetector().fit(images.reshape(len(images), -1)), EnergyDetector)
+
+ensemble = LayerEnsembleDetector(HammingNAPDetector(), combine="mean").fit(bits, labels)
+assert_type(ensemble, LayerEnsembleDetector)
+assert_type(ensemble.score_samples(bits), Scores)
+
+monitor = make_monitor(network).fit(images[labels != -1])
+assert_type(monitor.score_samples(images), Scores)
+assert_type(monitor.predict(images), NDArray[np.int64])
+
+react = ReAct(percentile=90).fit(A, labels)
+assert_type(react, ReAct)
+assert_type(react.transform(A), Activations)
+assert_type(react.fit_transform(A, labels), Activations)
+assert_type(ReAct().fit(A).transform([[1.0, 4.0], [0.0, 3.0]]), NDArray[np.floating])
+line = LINe(group_by="label").fit(A, labels)
+assert_type(line.weight_mask(3), NDArray[np.bool_])
+assert_type(shared_top_neurons(line), Scores)
+
+scaler = TemperatureScaler().fit(A, labels)
+assert_type(scaler.temperature_, float)
+assert_type(scaler.transform(A), Activations)
+assert_type(scaler.predict_proba(A), Scores)
+correct, confidence = A.predictions == labels, prediction_confidence(A)
+assert_type(confidence, Scores)
+assert_type(expected_calibration_error(correct, confidence), float)
+assert_type(calibration_bins(correct, confidence), CalibrationBins)
+
+scores = detector.score_samples(bits)
+assert_type(ood_roc_auc_score(labels, scores), float)
+assert_type(fpr_at_tpr_score(labels, scores, positive="id"), float)
+assert_type(make_ood_scorer("f1")(detector, bits, labels), float)
+for train, test in OODKFold(n_splits=3).split(A, labels):
+    assert_type(train, NDArray[np.intp])
+    assert_type(test, NDArray[np.intp])
+
+# Explain and plot
+
+explanation = explain(detector, bits[:3])
+assert_type(explanation, Explanation)
+assert_type(explanation.scores, NDArray[np.floating])
+assert_type(explanation.top_layers(0), list[tuple[str, float]])
+assert_type(str(explanation), str)
+
+roc = OODRocCurveDisplay.from_estimator(detector, bits, labels)
+assert_type(roc, OODRocCurveDisplay)
+assert_type(roc.figure_, Figure)
+assert_type(roc.ax_, Axes)
+assert_type(HammingDistanceDisplay.from_estimator(detector, bits, labels).ax_, Axes)
+reliability = ReliabilityDisplay.from_predictions(correct, confidence)
+assert_type(reliability.plot(), ReliabilityDisplay)
+
+# A classifier with a reject option
+
+rows = images.reshape(len(images), -1)
+classifier = DecoyClassClassifier(
+    MLPClassifier((16,), max_iter=50, random_state=0), outliers="noise", reject_label=-1
+)
+assert_type(classifier.fit(rows, labels), DecoyClassClassifier)
+assert_type(classifier.predict_proba(rows), Scores)
+assert_type(classifier.is_ood(rows), NDArray[np.bool_])
+assert_type(classifier.score(rows, labels), float)
+assert_type(classifier.make_outliers(rows, labels), NDArray[np.floating])
