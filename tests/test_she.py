@@ -181,7 +181,7 @@ def test_predictions_are_asked_for_where_fit_saw_some(data):
 def test_no_sample_classified_correctly_is_refused(data):
     A, y = data
     wrong = Activations(dict(A.items()), predictions=(y + 1) % 3)
-    with pytest.raises(ValueError, match="needs a sample that is classified correctly"):
+    with pytest.raises(ValueError, match="none of the 90 predictions equals its label"):
         SHEDetector().fit(wrong, y)
 
 

@@ -129,11 +129,11 @@ class MCDropoutDetector(BaseOneClassDetector):
             )
         return X[[layer]]
 
-    def _layer_of_passes(self, X):
+    def _layer_of_passes(self, X: Activations) -> str:
         if self.layer is not None:
             return self.layer
         column = find_passes(X)
-        return usual_name("", "pass") if column is None else column.name
+        return usual_name("", "pass") if column is None else str(column.name)
 
     def _fit(self, X: Activations, y: NDArray | None) -> None:
         """Nothing to learn: the score depends on the sample alone."""
