@@ -170,6 +170,16 @@ def check_same_kind(labels: NDArray, others: NDArray) -> None:
         )
 
 
+def refuse_none_correct(n_counting: int, n_samples: int, wanted_by: str) -> None:
+    """Raise a ValueError where no sample counts, as ``group_by`` "correct" may have it."""
+    if n_counting == 0:
+        raise ValueError(
+            f"{wanted_by} with group_by='correct' learns from correctly classified samples, but "
+            f"none of the {n_samples} predictions equals its label. Are the labels y classes of "
+            "the network?"
+        )
+
+
 def training_classes(
     X: Activations, y: NDArray | None, group_by: str, wanted_by: str
 ) -> tuple[Activations, NDArray]:
@@ -192,19 +202,12 @@ def training_classes(
         If predictions or labels are missing, a label is no class of the network, or no sample is
         correctly classified where these alone count.
     """
-    if group_by == "prediction" and X.predictions is not None:
-        return X, X.predictions
-    check_class_labels(X, y, wanted_by)
-    labels = np.asarray(y)
-    if group_by != "correct":
-        return X, labels
-    is_correct = np.asarray(X.predictions) == labels
-    if not is_correct.any():
-        raise ValueError(
-            f"{wanted_by} with group_by='correct' learns from correctly classified samples, but "
-            f"none of the {len(X)} predictions equals its label."
-        )
-    return (X, labels) if is_correct.all() else (X[is_correct], labels[is_correct])
+    if group_by != "prediction" or X.predictions is None:
+        check_class_labels(X, y, wanted_by)
+    classes = TrainingClasses.grouped(group_by, np.asarray(X.predictions), y)
+    rows = np.flatnonzero(classes.counts)
+    refuse_none_correct(len(rows), len(X), wanted_by)
+    return (X, classes.own) if len(rows) == len(X) else (X[rows], classes.own[rows])
 
 
 def class_columns(y: Any, classes: Any) -> NDArray[np.intp]:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from difflib import get_close_matches
 from math import prod
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, overload
 
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
@@ -596,6 +596,15 @@ class Activations:
         raise AttributeError(
             f"Activations have no attribute {name!r}{advice}.", name=name, obj=self
         )
+
+    # An array or PackedBits, which callers would have to tell apart each time.
+    @overload
+    def __getitem__(self, item: str) -> Any: ...
+
+    @overload
+    def __getitem__(
+        self, item: list[str] | slice | NDArray | Sequence[int | np.integer]
+    ) -> Activations: ...
 
     def __getitem__(self, item: Any) -> Any:
         if isinstance(item, str):
