@@ -80,4 +80,4 @@ def make_patterns(n_samples: int, seed: int) -> Activations:
         centers = world.normal(size=(N_CLASSES, N_UNITS))
         layers[f"relu{number}"] = centers[classes] + draw.normal(size=(n_samples, N_UNITS))
     A = Activations(layers, predictions=classes)
-    return PercentileBinarizer(50, rule="rank").fit_transform(A)
+    return PercentileBinarizer(percentile=50, rule="rank").fit_transform(A)

@@ -182,5 +182,5 @@ def make_patterns(n_samples: int, n_classes: int, seed: int) -> list[PackedBits]
         factors = draw.normal(size=(n_samples // n_classes, N_FACTORS)) / np.sqrt(N_FACTORS)
         noise = 0.3 * draw.normal(size=(len(factors), N_BITS))
         values = np.maximum(centre + factors @ loadings + noise, 0)
-        patterns.append(PackedBits.pack(PercentileBinarizer(30).fit_transform(values)))
+        patterns.append(PackedBits.pack(PercentileBinarizer(percentile=30).fit_transform(values)))
     return patterns

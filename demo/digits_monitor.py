@@ -324,7 +324,9 @@ def main() -> None:
     with step("Train a network on eight of the ten digits"):
         net = train_network(X, y)
     with step("Extract the pooled activations of all layers, once"):
-        extractor = ActivationExtractor(net, reducer=PoolingReducer(("max", "avg")), verbose=1)
+        extractor = ActivationExtractor(
+            net, reducer=PoolingReducer(pooling=("max", "avg")), verbose=1
+        )
         A = extractor.fit_transform(images.X)
     with step(f"Search layer, pooling and percentile on {SEARCHED_OOD}"):
         search = search_settings(A[images.search_rows], images.y[images.search_rows])

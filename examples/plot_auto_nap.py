@@ -182,7 +182,9 @@ sizes = [len(part) for part in groups.values()]
 fig, axes = plt.subplots(1, 2, figsize=(11, 4), layout="constrained")
 for ax, percentile in zip(axes, (30, 90), strict=True):
     monitor = make_pipeline(
-        PoolingReducer("avg"), PercentileBinarizer(percentile), HammingNAPDetector()
+        PoolingReducer(pooling="avg"),
+        PercentileBinarizer(percentile=percentile),
+        HammingNAPDetector(),
     ).fit(A[train][["relu3"]])
     display = HammingDistanceDisplay.from_estimator(
         monitor,

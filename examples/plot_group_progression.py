@@ -47,7 +47,7 @@ net = MLPClassifier((64,) * 5, max_iter=500, random_state=0).fit(X[train], y[tra
 
 noise = make_noise("uniform", (600, 64), random_state=0)
 A = ActivationExtractor(net).fit_transform(np.concatenate([X, noise]))
-patterns = PercentileBinarizer(50, rule="rank").fit_transform(A)
+patterns = PercentileBinarizer(percentile=50, rule="rank").fit_transform(A)
 y = np.r_[y, np.full(len(noise), -1)]
 
 # %%

@@ -93,7 +93,7 @@ TASKS = {
     "wrong among right digits": ("digits, right", "digits, wrong"),
 }
 READ_ACTIVATIONS = (NeuronCountDetector, MaxSoftmaxDetector)
-binarizer = PercentileBinarizer(50, rule="rank")
+binarizer = PercentileBinarizer(percentile=50, rule="rank")
 
 aurocs = {task: {name: [] for name in DETECTORS} for task in TASKS}
 for seed in range(5):

@@ -79,7 +79,7 @@ unknown = {"digit 1": X[digits.digit == 1], "digit 5": X[digits.digit == 5]}
 for kind in ("uniform", "blobs", "constant"):
     unknown[f"{kind} noise"] = make_noise(kind, (200, 1, 8, 8), random_state=0)
 
-extractor = ActivationExtractor(net, reducer=PoolingReducer(["max", "avg"]))
+extractor = ActivationExtractor(net, reducer=PoolingReducer(pooling=["max", "avg"]))
 A = extractor.fit_transform(X)
 A_unknown = {kind: extractor.transform(images) for kind, images in unknown.items()}
 
@@ -107,7 +107,9 @@ settings = [
 ]
 monitors = [
     make_pipeline(
-        LayerSelector([layer]), PercentileBinarizer(percentile), HammingNAPDetector()
+        LayerSelector(layers=[layer]),
+        PercentileBinarizer(percentile=percentile),
+        HammingNAPDetector(),
     )
     for layer, percentile in settings
 ]

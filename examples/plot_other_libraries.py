@@ -72,7 +72,7 @@ for _ in range(20):
         nn.functional.cross_entropy(net(images[batch]), labels[batch]).backward()
         optimizer.step()
 
-extractor = ActivationExtractor(net, reducer=PoolingReducer("avg"))
+extractor = ActivationExtractor(net, reducer=PoolingReducer(pooling="avg"))
 A = extractor.fit_transform(X)
 A_unknown = {f"digit {digit}": A[digits.digit == digit] for digit in (1, 5)}
 for kind in ("uniform", "blobs", "constant"):
@@ -159,7 +159,7 @@ def aurocs(monitor):
 softmax = aurocs(MaxSoftmaxDetector())
 one_layer, all_layers = [softmax], [softmax]
 for detector in detectors.values():
-    one_layer.append(aurocs(make_pipeline(LayerSelector("relu3"), detector)))
+    one_layer.append(aurocs(make_pipeline(LayerSelector(layers="relu3"), detector)))
     all_layers.append(aurocs(LayerEnsembleDetector(detector)))
 
 fig, axes = plt.subplots(1, 2, figsize=(10, 4.4), sharey=True, layout="constrained")

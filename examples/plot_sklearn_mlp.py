@@ -50,7 +50,7 @@ print(A)
 monitors = {
     "softmax output": MaxSoftmaxDetector(),
     "activation patterns": LayerEnsembleDetector(
-        make_pipeline(PercentileBinarizer(50), HammingNAPDetector())
+        make_pipeline(PercentileBinarizer(percentile=50), HammingNAPDetector())
     ),
     "local outlier factor": LayerEnsembleDetector(LocalOutlierFactor(novelty=True)),
 }

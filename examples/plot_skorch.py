@@ -88,11 +88,13 @@ net = NeuralNetClassifier(
 # The layers have the names that torch gives them. The hidden layer of the classifier
 # is monitored here.
 
-A = ActivationExtractor(net, reducer=PoolingReducer("max")).fit_transform(X)
+A = ActivationExtractor(net, reducer=PoolingReducer(pooling="max")).fit_transform(X)
 print(A)
 
 monitor = make_pipeline(
-    LayerSelector("classifier.*"), PercentileBinarizer(70), HammingNAPDetector()
+    LayerSelector(layers="classifier.*"),
+    PercentileBinarizer(percentile=70),
+    HammingNAPDetector(),
 ).fit(A[train], y[train])
 scores = monitor.score_samples(A[test])
 print(f"AUROC: {ood_roc_auc_score(y[test], scores):.2f}")

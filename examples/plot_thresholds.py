@@ -55,7 +55,7 @@ for seed in range(10):
     )
     net = MLPClassifier((64, 32), max_iter=500, random_state=seed).fit(X[own], y[own])
     patterns = make_pipeline(
-        ActivationExtractor(net), PercentileBinarizer(50)
+        ActivationExtractor(net), PercentileBinarizer(percentile=50)
     ).fit_transform(X)
 
     detector = HammingNAPDetector().fit(patterns[own])

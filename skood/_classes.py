@@ -202,15 +202,12 @@ def training_classes(
         If predictions or labels are missing, a label is no class of the network, or no sample is
         correctly classified where these alone count.
     """
-    if group_by == "prediction" and X.predictions is not None:
-        return X, X.predictions
-    check_class_labels(X, y, wanted_by)
-    labels = np.asarray(y)
-    if group_by != "correct":
-        return X, labels
-    is_correct = np.asarray(X.predictions) == labels
-    refuse_none_correct(int(is_correct.sum()), len(X), wanted_by)
-    return (X, labels) if is_correct.all() else (X[is_correct], labels[is_correct])
+    if group_by != "prediction" or X.predictions is None:
+        check_class_labels(X, y, wanted_by)
+    classes = TrainingClasses.grouped(group_by, np.asarray(X.predictions), y)
+    rows = np.flatnonzero(classes.counts)
+    refuse_none_correct(len(rows), len(X), wanted_by)
+    return (X, classes.own) if len(rows) == len(X) else (X[rows], classes.own[rows])
 
 
 def class_columns(y: Any, classes: Any) -> NDArray[np.intp]:

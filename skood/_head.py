@@ -62,14 +62,14 @@ def _check_extracted(
             f"{name} needs at least {ensure_min_classes} classes, "
             f"but the head has {len(head.weight)}."
         )
-    if head.input_layer not in X:
+    if (layer := head.input_layer) is None or layer not in X:
         raise ValueError(
             f"{name} needs the layer that the head reads, {head.input_layer!r}, but X has the "
             f"layers {list(X.layer_names)}."
         )
     if X.classes is not None:
         _check_n_classes(len(X.classes), head, name)
-    X = check_activations(estimator, X[[head.input_layer]], reset=reset)
+    X = check_activations(estimator, X[[layer]], reset=reset)
     estimator.head_ = head
     return X.assign(logits=float64_logits(estimator, X, head), head=head)
 
@@ -83,7 +83,9 @@ def float64_logits(estimator: Any, X: Activations, head: LinearHead) -> NDArray[
         If they have another number of classes than the head, or are not finite.
     """
     name = type(estimator).__name__
-    logits = head_logits(head, np.asarray(X[head.input_layer])) if X.logits is None else X.logits
+    logits = (
+        head_logits(head, np.asarray(X[str(head.input_layer)])) if X.logits is None else X.logits
+    )
     _check_n_classes(logits.shape[1], head, name)
     check_real(logits, f"{name}: layer 'logits'")
     check_finite(logits, f"{name}: layer 'logits'", LOGITS_ADVICE)

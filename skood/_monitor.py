@@ -92,7 +92,10 @@ def make_monitor(
     True
     """
     of_one_layer = LayerEnsembleDetector(
-        [make_pipeline(PercentileBinarizer(p), HammingNAPDetector()) for p in percentiles],
+        [
+            make_pipeline(PercentileBinarizer(percentile=p), HammingNAPDetector())
+            for p in percentiles
+        ],
         combine="mean",
     )
     monitor = Pipeline(
@@ -103,7 +106,7 @@ def make_monitor(
                     network,
                     layers,
                     logits=logits,
-                    reducer=PoolingReducer(("max", "avg")),
+                    reducer=PoolingReducer(pooling=("max", "avg")),
                     batch_size=batch_size,
                     device=device,
                     verbose=verbose,

@@ -79,7 +79,7 @@ SURVIVED = {
     "concatenate": lambda A, path: Activations.concatenate([A, A[:2]]),
     "disk": lambda A, path: saved(A, path, None),
     "a map of the disk": lambda A, path: saved(A[::-1], path, "r"),
-    "selection": lambda A, path: LayerSelector("all").fit_transform(A),
+    "selection": lambda A, path: LayerSelector(layers="all").fit_transform(A),
 }
 
 
@@ -280,7 +280,7 @@ def test_labels_count_and_change_the_hash():
 @pytest.mark.parametrize("pooling", ["max", "avg", "sum", "flatten"])
 @pytest.mark.parametrize("output_size", [1, 2])
 def test_tokens_are_pooled_by_the_axis_of_units(pooling, output_size):
-    reducer = PoolingReducer(pooling, output_size=output_size)
+    reducer = PoolingReducer(pooling=pooling, output_size=output_size)
     A = Activations({"block": Column(TOKENS, unit_axis=2)}, labels=np.arange(6))
     pooled = reducer.fit_transform(A)
     np.testing.assert_array_equal(pooled["block"], reducer.fit_transform(TOKENS.swapaxes(1, 2)))
@@ -289,7 +289,9 @@ def test_tokens_are_pooled_by_the_axis_of_units(pooling, output_size):
 
 
 def test_pooled_columns_say_how_and_of_what():
-    pooled = PoolingReducer(["avg", "sum"]).fit_transform(build()[["conv", "slope", "bits"]])
+    pooled = PoolingReducer(pooling=["avg", "sum"]).fit_transform(
+        build()[["conv", "slope", "bits"]]
+    )
     assert {
         name: found[1:4] for (role, name), found in said(pooled).items() if role == "layer"
     } == {
@@ -303,7 +305,7 @@ def test_pooled_columns_say_how_and_of_what():
 
 def test_what_is_pooled_already_keeps_its_pooling():
     A = build()[["conv:max"]]
-    pooled = PoolingReducer("avg").fit_transform(A)
+    pooled = PoolingReducer(pooling="avg").fit_transform(A)
     assert said(pooled)["layer", "conv:max"][3] == "max"
     assert said(PercentileBinarizer().fit_transform(pooled))["layer", "conv:max"][3] == "max"
 
@@ -311,7 +313,7 @@ def test_what_is_pooled_already_keeps_its_pooling():
 def test_a_pooling_that_would_replace_a_layer_is_refused():
     A = Activations({"a": MAPS, "a:max": MAPS})
     with pytest.raises(ValueError, match="Pooling 'a' would replace layer 'a:max'"):
-        PoolingReducer(["max", "avg"]).fit_transform(A)
+        PoolingReducer(pooling=["max", "avg"]).fit_transform(A)
 
 
 # Data frame

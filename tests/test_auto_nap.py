@@ -178,7 +178,7 @@ def maps():
 
 def test_maps_and_layers_pooled_before_give_the_same(maps):
     A, y, split = maps
-    pooled = PoolingReducer(POOLINGS).fit_transform(A)
+    pooled = PoolingReducer(pooling=POOLINGS).fit_transform(A)
     raw = AutoNAPDetector().fit(A, y, sample_split=split)
     before = AutoNAPDetector().fit(pooled, y, sample_split=split)
     assert raw.layers_ == before.layers_ == ["conv", "fc"]
@@ -191,8 +191,8 @@ def test_one_setting_is_a_hamming_detector_with_that_threshold(maps):
     auto = AutoNAPDetector(n_layers=1).fit(A, y, sample_split=split)
     stored = np.flatnonzero((y != -1) & (split == -1))
     chain = [
-        PoolingReducer(auto.poolings_[0]),
-        PercentileBinarizer(auto.percentiles_[0]),
+        PoolingReducer(pooling=auto.poolings_[0]),
+        PercentileBinarizer(percentile=auto.percentiles_[0]),
         HammingNAPDetector(tau=auto.taus_[0], group_by="label", break_ties=False),
     ]
     one = A[auto.layers_]

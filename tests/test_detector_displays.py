@@ -169,7 +169,7 @@ def test_the_progression_through_the_one_layer_of_an_array_is_drawn():
 
 def test_a_pipeline_draws_what_its_last_step_is_given():
     X = make_activations(40)
-    binarizer = PercentileBinarizer(50, rule="rank")
+    binarizer = PercentileBinarizer(percentile=50, rule="rank")
     pipeline = make_pipeline(binarizer, GroupProgressionDetector(n_neighbors=5)).fit(X)
     display = ProgressionDisplay.from_estimator(pipeline, X)
     assert_array_equal(display.values, pipeline[-1].progression(binarizer.transform(X)).distance)
@@ -253,7 +253,7 @@ def test_boxes_of_few_samples_are_faint():
 def test_cluster_distances_of_a_detector_are_drawn_by_confidence():
     X = make_activations(60)
     pipeline = make_pipeline(
-        PercentileBinarizer(50), ClusterDistanceDetector(n_clusters=3, random_state=0)
+        PercentileBinarizer(percentile=50), ClusterDistanceDetector(n_clusters=3, random_state=0)
     ).fit(X)
     display = ClusterDistanceDisplay.from_estimator(pipeline, X)
     patterns = pipeline[:-1].transform(X)

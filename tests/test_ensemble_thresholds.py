@@ -43,7 +43,7 @@ def activations(kind, classes, n, rng, *, far=False):
 
 def ensemble(combine, member):
     nap = [
-        make_pipeline(PercentileBinarizer(p), HammingNAPDetector(break_ties=ties))
+        make_pipeline(PercentileBinarizer(percentile=p), HammingNAPDetector(break_ties=ties))
         for p, ties in ((30, True), (60, False))
     ]
     members = {
@@ -189,7 +189,10 @@ def test_scores_that_are_not_finite_are_refused_with_the_name_of_the_layer():
 @pytest.mark.parametrize("combine", ["fisher", "mean", "vote"])
 @pytest.mark.parametrize(
     "member",
-    [make_pipeline(PercentileBinarizer(50), HammingNAPDetector(group_by="correct")), SHEDetector()],
+    [
+        make_pipeline(PercentileBinarizer(percentile=50), HammingNAPDetector(group_by="correct")),
+        SHEDetector(),
+    ],
     ids=["NAP", "SHE"],
 )
 def test_a_class_that_is_never_predicted_right_is_rejected(member, combine):

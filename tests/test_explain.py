@@ -319,7 +319,9 @@ def test_other_neighbours_are_the_nearest_of_the_predicted_class(data):
 
 def test_other_neighbours_of_patterns_are_nearest_by_hamming_distance(data):
     A, y = data
-    monitor = make_pipeline(PercentileBinarizer(30), ActivationIntervalDetector()).fit(A, y)
+    monitor = make_pipeline(PercentileBinarizer(percentile=30), ActivationIntervalDetector()).fit(
+        A, y
+    )
     found = explain(monitor, A[[-1]], X_train=A, y_train=y)
     bits = monitor[0].transform(A)
     differing = sum((np.asarray(b) != np.asarray(b[[-1]])).sum(axis=1) for _, b in bits.items())
@@ -506,7 +508,9 @@ def test_many_copies_are_scored_in_batches(data, hold_at_most):
 def test_steps_of_a_pipeline_are_applied_first(data):
     A, y = data
     monitor = make_pipeline(
-        LayerSelector("relu2"), PercentileBinarizer(20), HammingNAPDetector(break_ties=False)
+        LayerSelector(layers="relu2"),
+        PercentileBinarizer(percentile=20),
+        HammingNAPDetector(break_ties=False),
     ).fit(A, y)
     bits = monitor[:-1].transform(A)
     found, expected = explain(monitor, A[[-1]]), explain(monitor[-1], bits[[-1]])
@@ -542,7 +546,7 @@ def test_channels_of_maps_are_units():
     maps = rng.random((60, 6, 3, 3)).astype(np.float32)
     A = Activations({"conv": maps, "fc": rng.random((60, 4))}, predictions=np.arange(60) % 2)
     detector = LayerEnsembleDetector(
-        make_pipeline(PoolingReducer("max"), KNNDetector(n_neighbors=5)), combine="mean"
+        make_pipeline(PoolingReducer(pooling="max"), KNNDetector(n_neighbors=5)), combine="mean"
     ).fit(A)
     disturbed = maps[[0]].copy()
     disturbed[0, 4, 1] = 20
@@ -661,7 +665,7 @@ def test_what_is_no_fitted_outlier_detector_is_refused(data):
     with pytest.raises(NotFittedError):
         explain(HammingNAPDetector(), A)
     with pytest.raises(NotFittedError):
-        explain(make_pipeline(LayerSelector("relu1"), HammingNAPDetector()), A)
+        explain(make_pipeline(LayerSelector(layers="relu1"), HammingNAPDetector()), A)
     with pytest.raises(TypeError, match="Expected an outlier detector, got LogisticRegression"):
         explain(LogisticRegression(), A)
     with pytest.raises(TypeError, match="Expected an outlier detector, got 3"):

@@ -34,15 +34,17 @@ from skood.preprocessing import LayerSelector
 @pytest.mark.parametrize("pooling", ["max", "avg", "flatten", ["max", "avg"]])
 @pytest.mark.parametrize("output_size", [1, 2])
 def test_pooling_on_the_way_is_pooling_afterwards(pooling, output_size):
-    reducer = PoolingReducer(pooling, output_size=output_size)
+    reducer = PoolingReducer(pooling=pooling, output_size=output_size)
     A = extract(cnn(), images(), reducer=reducer, batch_size=4)
     expected = reducer.fit_transform(extract(cnn(), images(), batch_size=4))
     assert_same(A, expected, rtol=1e-5, atol=1e-6)
 
 
 REDUCERS = {
-    "binarizer": PercentileBinarizer(30),
-    "pipeline": make_pipeline(PoolingReducer(), LayerSelector(["1", "7"]), PercentileBinarizer(30)),
+    "binarizer": PercentileBinarizer(percentile=30),
+    "pipeline": make_pipeline(
+        PoolingReducer(), LayerSelector(layers=["1", "7"]), PercentileBinarizer(percentile=30)
+    ),
     "function": FunctionTransformer(lambda A: A.replace({"2": A["7"] * 2, "1": A["7"] + 1})),
 }
 
@@ -65,7 +67,7 @@ def test_reducer_that_returns_no_activations_is_refused():
 
 def test_settings_of_the_reducer_are_checked():
     with pytest.raises(ValueError, match="pooling"):
-        ActivationExtractor(cnn(), reducer=PoolingReducer("median")).fit(images())
+        ActivationExtractor(cnn(), reducer=PoolingReducer(pooling="median")).fit(images())
 
 
 def test_reducer_is_left_unfitted():
@@ -100,7 +102,9 @@ def test_extracted_activations_are_selected():
 @pytest.mark.parametrize("fit_on", ["inputs", "unreduced", "reduced"])
 def test_one_pipeline_serves_inputs_and_activations(pooling, fit_on):
     network, X = cnn(), images()
-    extractor = ActivationExtractor(network, ["1", "4", "7"], reducer=PoolingReducer(pooling))
+    extractor = ActivationExtractor(
+        network, ["1", "4", "7"], reducer=PoolingReducer(pooling=pooling)
+    )
     given = {
         "inputs": X,
         "unreduced": extract(network, X, "all"),
@@ -171,7 +175,7 @@ def test_cache_goes_by_everything_that_matters(tmp_path):
     assert runs(extractor, images(seed=1))
     assert runs(clone(extractor).set_params(layers=["network.4"]), images())
     assert runs(clone(extractor).set_params(reducer=PoolingReducer()), images())
-    assert runs(clone(extractor).set_params(reducer=PoolingReducer("avg")), images())
+    assert runs(clone(extractor).set_params(reducer=PoolingReducer(pooling="avg")), images())
     with torch.no_grad():
         network.network[0].weight[0, 0, 0, 0] += 1e-3
     assert runs(extractor, images())

@@ -35,7 +35,7 @@ def said(A):
 
 
 def test_columns_say_what_was_extracted():
-    reducer = PoolingReducer(["max", "avg"])
+    reducer = PoolingReducer(pooling=["max", "avg"])
     A = extract(
         cnn(), images(), ["1", "7"], reducer=reducer, gradients=True, n_passes=2, random_state=0
     )
@@ -99,7 +99,7 @@ def test_layers_of_a_network_may_be_called_anything():
     (expected,) = torch.autograd.grad(loss.sum(), maps)
     assert_allclose(A["maps.a:gradient_2"], expected, rtol=1e-4, atol=1e-6)
     with pytest.raises(ValueError, match=r"Pooling 'maps\.a' would replace layer 'maps\.a:max'"):
-        extract(network, X, layers, reducer=PoolingReducer(["max", "avg"]))
+        extract(network, X, layers, reducer=PoolingReducer(pooling=["max", "avg"]))
 
 
 def test_an_extractor_selects_by_layer_and_not_by_the_looks_of_names():
@@ -119,7 +119,9 @@ def test_an_extractor_selects_by_layer_and_not_by_the_looks_of_names():
 
 def test_unpooled_maps_are_reduced_where_pooled_ones_are_there_too():
     network, X = cnn(), images()
-    extractor = ActivationExtractor(network, ["1"], reducer=PoolingReducer(["max", "avg"])).fit(X)
+    extractor = ActivationExtractor(
+        network, ["1"], reducer=PoolingReducer(pooling=["max", "avg"])
+    ).fit(X)
     both = extract(network, X, ["1"])
     both = both.assign({"more": Column(both["1"].sum(axis=(2, 3)), layer="1", pooling="sum")})
     assert_same(extractor.transform(both), extractor.transform(X), rtol=1e-5, atol=1e-6)
@@ -129,7 +131,9 @@ def test_auto_nap_finds_poolings_by_columns():
     rng = np.random.default_rng(0)
     maps = np.maximum(rng.normal(size=(60, 20, 3, 3)), 0)
     parts = {"predictions": rng.integers(0, 2, 60)}
-    pooled = PoolingReducer(["max", "avg"]).fit_transform(Activations({"conv": maps}, **parts))
+    pooled = PoolingReducer(pooling=["max", "avg"]).fit_transform(
+        Activations({"conv": maps}, **parts)
+    )
     renamed = Activations(
         {
             "b": Column(pooled["conv:avg"], layer="conv", pooling="avg"),
@@ -160,7 +164,7 @@ class Encoder(nn.Module):
 @pytest.mark.parametrize("gradients", [False, True])
 def test_tokens_are_pooled_later_as_on_the_way(pooling, gradients, tmp_path):
     X = np.random.default_rng(0).normal(size=(12, 7, 6)).astype(np.float32)
-    reducer = PoolingReducer(pooling)
+    reducer = PoolingReducer(pooling=pooling)
     expected = extract(Encoder(), X, ["gru"], reducer=reducer, gradients=gradients)
     A = extract(Encoder(), X, ["gru"], gradients=gradients)
     assert A["gru"].shape == (12, 7, 5)
@@ -279,9 +283,9 @@ def test_targets_that_are_not_one_label_a_row_are_no_labels(targets):
 
 def test_labels_go_through_reducers_pipelines_and_perceptrons():
     loader = DataLoader(pairs(Y), batch_size=4)
-    for reducer in (PoolingReducer(), make_pipeline(PoolingReducer(), LayerSelector("1"))):
+    for reducer in (PoolingReducer(), make_pipeline(PoolingReducer(), LayerSelector(layers="1"))):
         assert_array_equal(extract(cnn(), loader, reducer=reducer).labels, Y)
-    steps = make_pipeline(ActivationExtractor(cnn()), LayerSelector(-1), PoolingReducer())
+    steps = make_pipeline(ActivationExtractor(cnn()), LayerSelector(layers=-1), PoolingReducer())
     assert_array_equal(steps.fit_transform(loader).labels, Y)
     A = extract(cnn(), loader)
     extractor = ActivationExtractor(cnn(), ["1", "7"], reducer=PoolingReducer()).fit(loader)
@@ -304,7 +308,7 @@ def test_a_single_sample_has_its_label():
 
 def test_the_cache_keeps_what_columns_are(tmp_path):
     network = Counting(cnn())
-    params = {"gradients": True, "reducer": PoolingReducer(["max", "avg"])}
+    params = {"gradients": True, "reducer": PoolingReducer(pooling=["max", "avg"])}
     extractor = ActivationExtractor(network, memory=str(tmp_path), **params)
     A = extractor.fit_transform(images())
     other = clone(extractor).fit(images())
@@ -329,5 +333,5 @@ def test_set_output_is_remembered_where_activations_came_first():
     assert isinstance(selector.set_output(transform="pandas").transform(A), Activations)
     assert isinstance(selector.fit(vectors()).transform(vectors()), pd.DataFrame)
     assert isinstance(selector.set_output(transform=None).fit_transform(vectors()), pd.DataFrame)
-    maps = PoolingReducer("flatten").set_output(transform="pandas").fit(images())
+    maps = PoolingReducer(pooling="flatten").set_output(transform="pandas").fit(images())
     assert isinstance(maps.transform(images()), np.ndarray)

@@ -189,7 +189,7 @@ def test_what_is_overwritten_later_keeps_its_value_and_gradient():
 
 @pytest.mark.parametrize("pooling", ["sum", "avg", ["max", "sum"]])
 def test_reducers_are_given_gradients_like_other_layers(pooling):
-    reducer = PoolingReducer(pooling)
+    reducer = PoolingReducer(pooling=pooling)
     A = extract(cnn(), images(), reducer=reducer, gradients=True, batch_size=4)
     expected = reducer.fit_transform(extract(cnn(), images(), gradients=True))
     assert_same(A, expected, rtol=1e-4, atol=1e-6)
@@ -404,7 +404,7 @@ def test_network_runs_once():
 def test_one_pipeline_serves_inputs_and_activations(pooling, fit_on):
     network, X = cnn(), images()
     extractor = ActivationExtractor(
-        network, ["1", "7"], reducer=PoolingReducer(pooling), gradients=True
+        network, ["1", "7"], reducer=PoolingReducer(pooling=pooling), gradients=True
     )
     given = {
         "inputs": X,

@@ -192,7 +192,7 @@ def test_data_set_of_something_else_is_refused():
 
 
 @pytest.mark.parametrize("batch_size", [1, 2, 5, 11, 1000])
-@pytest.mark.parametrize("reducer", [None, PoolingReducer("avg"), PercentileBinarizer()])
+@pytest.mark.parametrize("reducer", [None, PoolingReducer(pooling="avg"), PercentileBinarizer()])
 def test_batch_size_makes_no_difference(batch_size, reducer):
     layers = ["7"] if isinstance(reducer, PercentileBinarizer) else "auto"
     A = extract(cnn(), images(11), layers, batch_size=batch_size, reducer=reducer)
@@ -236,7 +236,7 @@ class Squeezing(nn.Module):
     "params",
     [
         {},
-        {"reducer": PoolingReducer(["max", "avg"])},
+        {"reducer": PoolingReducer(pooling=["max", "avg"])},
         {"gradients": True},
         {"perturbation": ODIN()},
         {"n_passes": 2, "random_state": 0},

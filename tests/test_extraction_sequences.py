@@ -41,8 +41,8 @@ def sequences(n_samples=24, length=9, seed=0):
 
 
 REDUCERS = {
-    "as it is computed": PoolingReducer("avg"),
-    "batch by batch": make_pipeline(PoolingReducer("avg")),
+    "as it is computed": PoolingReducer(pooling="avg"),
+    "batch by batch": make_pipeline(PoolingReducer(pooling="avg")),
 }
 
 
@@ -58,7 +58,7 @@ def test_layers_are_pooled_over_tokens(make, reducer, wrap):
 
 
 def test_gradients_are_pooled_over_tokens():
-    reducer = PoolingReducer(["avg", "max"])
+    reducer = PoolingReducer(pooling=["avg", "max"])
     A = extract(Encoder(), sequences(), ["block"], reducer=reducer, gradients=True)
     unpooled = extract(Encoder(), sequences(), ["block"], gradients=True)["block:gradient"]
     assert_allclose(A["block:gradient:max"], unpooled.max(1), rtol=1e-4, atol=1e-7)
@@ -88,7 +88,7 @@ def test_sequences_may_have_another_length_than_in_fit(make, length, wrap):
 def test_words_may_be_of_another_number_than_in_fit():
     X = np.random.default_rng(0).integers(20, size=(24, 5))
     network = TextNet()
-    extractor = ActivationExtractor(network, reducer=PoolingReducer("avg")).fit(X)
+    extractor = ActivationExtractor(network, reducer=PoolingReducer(pooling="avg")).fit(X)
     A = extractor.transform(X[:, :3])
     assert A.layer_shapes["encoder.layers.1"] == (8,)
     assert_allclose(A["encoder.layers.1"], A["penultimate"], rtol=1e-4, atol=1e-5)

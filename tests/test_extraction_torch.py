@@ -34,7 +34,9 @@ def test_auto_is_every_activation_output_of_a_plain_network():
         assert_allclose(A[name], run(network[:depth], X), rtol=1e-5, atol=1e-6)
 
 
-@pytest.mark.parametrize("reducer", [None, PoolingReducer("flatten"), FunctionTransformer()])
+@pytest.mark.parametrize(
+    "reducer", [None, PoolingReducer(pooling="flatten"), FunctionTransformer()]
+)
 def test_values_are_those_before_a_later_module_overwrites_them(reducer):
     network, X = cnn(), images()
     A = extract(network, X, ["3", "4"], reducer=reducer)

@@ -95,9 +95,9 @@ def test_members_of_both_signs_stand_side_by_side(data):
     X, y = data
     A = Activations({"one": X, "two": X[:, ::-1]})
     members = [
-        make_pipeline(LayerSelector(["one"]), MeanDistance()),
-        make_pipeline(LayerSelector(["two"]), IsolationForest(random_state=0)),
-        make_pipeline(LayerSelector(["one"]), KNNDetector(n_neighbors=5, normalize=False)),
+        make_pipeline(LayerSelector(layers=["one"]), MeanDistance()),
+        make_pipeline(LayerSelector(layers=["two"]), IsolationForest(random_state=0)),
+        make_pipeline(LayerSelector(layers=["one"]), KNNDetector(n_neighbors=5, normalize=False)),
     ]
     ensemble = LayerEnsembleDetector(members).fit(A, y)
     np.testing.assert_array_less(0.95, ensemble.aurocs_)

@@ -44,7 +44,7 @@ def reference(golden):
 def test_distances_of_the_authors_are_met_exactly(golden, reference, pool, p_number):
     read, y_train = reference
     expected = golden("nap")
-    binarizer = PercentileBinarizer(100 * expected["p_grid"][p_number])
+    binarizer = PercentileBinarizer(percentile=100 * expected["p_grid"][p_number])
     train = binarizer.fit_transform(read("train", pool))
     splits = {name: binarizer.transform(read(name, pool)) for name in ("val", "unk", "eval")}
     for layer_number, layer in enumerate(LAYERS):
@@ -64,7 +64,7 @@ def test_distances_of_the_edge_cases_are_met_exactly(golden, name):
     absent = ~np.isin(asked, y)
     assert absent.any()
     for number, p in enumerate(cases["nap_p_grid"]):
-        binarizer = PercentileBinarizer(100 * p).fit(train)
+        binarizer = PercentileBinarizer(percentile=100 * p).fit(train)
         detector = HammingNAPDetector(group_by="label", break_ties=False)
         found = distances(detector.fit(binarizer.transform(train), y), binarizer.transform(query))
         same = cases[f"{name}_same_in_float64"][number]

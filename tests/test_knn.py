@@ -262,7 +262,7 @@ def test_the_threshold_rejects_as_many_new_samples():
 def test_a_search_changes_scores(data):
     A, y = data
     search = GridSearchCV(
-        make_pipeline(LayerSelector("relu1"), KNNDetector()),
+        make_pipeline(LayerSelector(layers="relu1"), KNNDetector()),
         {"knndetector__n_neighbors": [1, 10, 90], "knndetector__normalize": [False, True]},
         cv=OODKFold(3),
         error_score="raise",

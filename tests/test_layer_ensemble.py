@@ -31,7 +31,7 @@ def data():
 
 
 def member():
-    return make_pipeline(PercentileBinarizer(50), HammingNAPDetector())
+    return make_pipeline(PercentileBinarizer(percentile=50), HammingNAPDetector())
 
 
 def test_fisher_sums_the_logarithms_of_conformal_p_values(data):

@@ -53,8 +53,8 @@ def A():
     ids=repr,
 )
 def test_numbers_are_positions_and_text_is_a_name(A, layers, expected):
-    assert LayerSelector(layers).fit(A).layers_ == expected
-    assert LayerSelector(layers).fit_transform(A).layer_names == tuple(expected)
+    assert LayerSelector(layers=layers).fit(A).layers_ == expected
+    assert LayerSelector(layers=layers).fit_transform(A).layer_names == tuple(expected)
 
 
 @given(
@@ -73,7 +73,7 @@ def test_numbers_select_what_a_list_gives(known, numbers):
 @pytest.mark.parametrize("layers", [4, [0, 4], -5, [slice(4, None)], slice(2, 1)], ids=repr)
 def test_a_number_that_no_layer_has_is_refused_with_the_range(A, layers):
     with pytest.raises(ValueError, match=r"No layers match.*'conv'.*numbered from 0 to 3"):
-        LayerSelector(layers).fit(A)
+        LayerSelector(layers=layers).fit(A)
 
 
 @pytest.mark.parametrize(
@@ -83,19 +83,19 @@ def test_a_number_that_no_layer_has_is_refused_with_the_range(A, layers):
 )
 def test_masks_and_fractions_are_no_numbers_of_layers(A, layers):
     with pytest.raises(ValueError, match="by name, glob pattern, number or slice"):
-        LayerSelector(layers).fit(A)
+        LayerSelector(layers=layers).fit(A)
 
 
 def test_later_the_layers_are_found_by_the_names_that_fit_saw(A):
-    selector = LayerSelector([1]).fit(A)
+    selector = LayerSelector(layers=[1]).fit(A)
     assert selector.transform(A[["0", "relu", "conv"]]).layer_names == ("relu",)
 
 
 def test_an_array_is_layer_0():
     X = np.arange(6.0).reshape(3, 2)
-    np.testing.assert_array_equal(LayerSelector([0]).fit_transform(X), X)
+    np.testing.assert_array_equal(LayerSelector(layers=[0]).fit_transform(X), X)
     with pytest.raises(ValueError, match=r"No layers match \[1\]"):
-        LayerSelector(1).fit(X)
+        LayerSelector(layers=1).fit(X)
 
 
 # In ensembles and searches
@@ -118,7 +118,7 @@ def pipeline():
     return Pipeline(
         [
             ("select", LayerSelector()),
-            ("binarize", PercentileBinarizer(50)),
+            ("binarize", PercentileBinarizer(percentile=50)),
             ("detect", HammingNAPDetector()),
         ]
     )
@@ -126,7 +126,7 @@ def pipeline():
 
 def test_an_ensemble_takes_numbers(data):
     A, y = data
-    member = make_pipeline(PercentileBinarizer(50), HammingNAPDetector())
+    member = make_pipeline(PercentileBinarizer(percentile=50), HammingNAPDetector())
     by_number, by_name = (
         LayerEnsembleDetector(member, layers=layers).fit(A, y) for layers in ([-1, 0], ["0", "9"])
     )
@@ -175,7 +175,10 @@ def test_layers_of_a_network_have_no_numbers(layers):
     for given_to_fit in (X, extracted):
         with pytest.raises(ValueError, match=r"by name or glob pattern.*LayerSelector"):
             ActivationExtractor(network, layers).fit(given_to_fit)
-    assert LayerSelector([-1]).fit_transform(extracted).layer_names == extracted.layer_names[-1:]
+    assert (
+        LayerSelector(layers=[-1]).fit_transform(extracted).layer_names
+        == extracted.layer_names[-1:]
+    )
 
 
 # One layer: displays and supports

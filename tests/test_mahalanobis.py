@@ -451,7 +451,7 @@ def test_batches_do_not_show(data, hold_at_most):
 def test_a_search_changes_scores(data):
     A, y = data
     search = GridSearchCV(
-        make_pipeline(LayerSelector("relu1"), MahalanobisDetector()),
+        make_pipeline(LayerSelector(layers="relu1"), MahalanobisDetector()),
         {
             "mahalanobisdetector__relative": [False, True],
             "mahalanobisdetector__covariance": [None, ShrunkCovariance(shrinkage=0.9)],

@@ -262,9 +262,9 @@ def test_gradients_of_the_network_come_first(A):
 def test_gradients_of_pooled_layers_belong_to_them(A):
     rng = np.random.default_rng(0)
     maps = {name: rng.normal(size=(90, 5, 3, 3)) for name in ("conv", "conv:gradient")}
-    poolings = make_pipeline(PoolingReducer(["sum", "max"]), NACDetector(gradients=True)).fit(
-        Activations({**maps, "conv:gradient": gradient("conv", maps["conv:gradient"])})
-    )
+    poolings = make_pipeline(
+        PoolingReducer(pooling=["sum", "max"]), NACDetector(gradients=True)
+    ).fit(Activations({**maps, "conv:gradient": gradient("conv", maps["conv:gradient"])}))
     assert poolings[-1].gradient_layers_ == ("conv:sum", "conv:max")
     summed = {name: values.sum(axis=(2, 3)) for name, values in maps.items()}
     summed["conv:gradient"] = gradient("conv", summed["conv:gradient"])
@@ -503,7 +503,7 @@ def test_settings_can_be_searched(A, parameter):
     }
     y = np.where(np.arange(90) % 3, 0, -1)
     search = GridSearchCV(
-        make_pipeline(LayerSelector("relu2"), NACDetector(min_count=9)),
+        make_pipeline(LayerSelector(layers="relu2"), NACDetector(min_count=9)),
         {f"nacdetector__{parameter}": values[parameter]},
         cv=OODKFold(3),
         error_score="raise",

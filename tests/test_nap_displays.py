@@ -66,9 +66,9 @@ def test_every_setting_is_scored_as_a_monitor_of_its_own(fitted, test_data):
     assert len(found) == 2 * 2 * len(PERCENTILES)
     for accuracy, layer, pooling, percentile, tau in zip(found, *columns, strict=True):
         monitor = make_pipeline(
-            LayerSelector([str(layer)]),
-            PoolingReducer(str(pooling)),
-            PercentileBinarizer(percentile),
+            LayerSelector(layers=[str(layer)]),
+            PoolingReducer(pooling=str(pooling)),
+            PercentileBinarizer(percentile=percentile),
             HammingNAPDetector(tau=tau, group_by="label", break_ties=False),
         ).fit(stored, labels)
         assert accuracy == np.mean((monitor.predict(X) == 1) == (y != -1))

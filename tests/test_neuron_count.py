@@ -64,7 +64,7 @@ def test_activation_counts_of_the_reference_are_met_exactly(reference):
 def test_statistics_of_the_reference_are_met(reference, statistic, name, number):
     train, test, counts, expected = reference
     detector = NeuronCountDetector(statistic=statistic, activation_counts=counts)
-    monitor = make_pipeline(LayerSelector([LAYERS[number]]), detector).fit(train)
+    monitor = make_pipeline(LayerSelector(layers=[LAYERS[number]]), detector).fit(train)
     found = statistic_of(monitor[-1], test[[LAYERS[number]]])
     # The reference has no mean where no neuron is active.
     stored = np.nan_to_num(expected[name][:, number])

@@ -275,7 +275,7 @@ def test_support_that_is_handed_out_is_a_copy(A):
 def monitor(**params):
     return make_pipeline(
         NeuronSelector(**params),
-        LayerSelector("*"),
+        LayerSelector(layers="*"),
         PercentileBinarizer(rule="zero"),
         HammingNAPDetector(tau=1, group_by="correct"),
     )

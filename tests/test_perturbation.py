@@ -223,7 +223,7 @@ def test_with_normalised_features_it_moves_against_that_gradient(layers):
     network, X = cnn().double(), images(4, dtype=np.float64)
 
     def pooled(values):
-        return extract(network, values, layers, reducer=PoolingReducer("avg"))
+        return extract(network, values, layers, reducer=PoolingReducer(pooling="avg"))
 
     trained = pooled(images(60, seed=1, dtype=np.float64))
     detector = MahalanobisDetector(normalize=True).fit(trained, np.arange(60) % 3)
@@ -401,7 +401,9 @@ def test_predictions_are_those_for_the_unchanged_inputs():
     assert (A.logits.argmax(axis=1) != A.predictions).any()
 
 
-@pytest.mark.parametrize("reducer", [PoolingReducer("avg"), PoolingReducer(["max", "avg"])])
+@pytest.mark.parametrize(
+    "reducer", [PoolingReducer(pooling="avg"), PoolingReducer(pooling=["max", "avg"])]
+)
 def test_predictions_survive_reduction_and_selection(reducer):
     network = balanced()
     perturbation = ODIN(1.0, temperature=1)

@@ -39,7 +39,7 @@ def A():
 @pytest.mark.parametrize("pooling", ["max", "avg"])
 def test_global_pooling_is_that_of_the_reference(golden, pooling):
     cases = golden("edge_cases")
-    pooled = PoolingReducer(pooling).fit_transform(cases["maps"])
+    pooled = PoolingReducer(pooling=pooling).fit_transform(cases["maps"])
     assert pooled.dtype == np.float32
     np.testing.assert_allclose(pooled, cases[f"maps_{pooling}"], rtol=1e-6, atol=1e-6)
 
@@ -52,7 +52,7 @@ def test_pooling_to_cells_is_adaptive_pooling(pooling, space, output_size):
     maps = np.random.default_rng(0).normal(size=(3, 2, *space)).astype(np.float32)
     adaptive = getattr(torch.nn.functional, f"adaptive_{pooling}_pool{len(space)}d")
     expected = adaptive(torch.as_tensor(maps), (output_size,) * len(space)).reshape(3, -1)
-    reducer = PoolingReducer(pooling, output_size=output_size)
+    reducer = PoolingReducer(pooling=pooling, output_size=output_size)
     np.testing.assert_allclose(reducer.fit_transform(maps), expected.numpy(), rtol=1e-5, atol=1e-6)
 
 
@@ -60,7 +60,7 @@ def test_pooling_to_cells_is_adaptive_pooling(pooling, space, output_size):
 def test_sums_are_means_times_positions(output_size):
     maps = np.random.default_rng(0).normal(size=(3, 2, 4, 6)).astype(np.float32)
     summed, averaged = (
-        PoolingReducer(pooling, output_size=output_size).fit_transform(maps)
+        PoolingReducer(pooling=pooling, output_size=output_size).fit_transform(maps)
         for pooling in ("sum", "avg")
     )
     assert summed.dtype == np.float32
@@ -73,7 +73,7 @@ def test_sums_are_means_times_positions(output_size):
 )
 def test_arrays_and_tensors_are_pooled_alike(A, pooling, output_size):
     torch = pytest.importorskip("torch")
-    reducer = PoolingReducer(pooling, output_size=output_size)
+    reducer = PoolingReducer(pooling=pooling, output_size=output_size)
     from_arrays = reducer.pool_layers(dict(A.items()))
     from_tensors = reducer.pool_layers({name: torch.as_tensor(a) for name, a in A.items()})
     assert list(from_arrays) == list(from_tensors)
@@ -84,12 +84,12 @@ def test_arrays_and_tensors_are_pooled_alike(A, pooling, output_size):
 
 
 def test_flatten_keeps_every_value_in_order(A):
-    pooled = PoolingReducer("flatten").fit_transform(A)
+    pooled = PoolingReducer(pooling="flatten").fit_transform(A)
     np.testing.assert_array_equal(pooled["conv1"], A["conv1"].reshape(4, -1))
 
 
 def test_several_poolings_yield_a_layer_each(A):
-    pooled = PoolingReducer(("avg", "max")).fit_transform(A)
+    pooled = PoolingReducer(pooling=("avg", "max")).fit_transform(A)
     assert pooled.layer_names == ("conv1:avg", "conv1:max", "conv2:avg", "conv2:max", "fc")
     np.testing.assert_allclose(pooled["conv1:avg"], A["conv1"].mean(axis=(2, 3)))
     np.testing.assert_array_equal(pooled["conv2:max"], A["conv2"].max(axis=(2, 3)))
@@ -99,12 +99,14 @@ def test_several_poolings_yield_a_layer_each(A):
 
 @pytest.mark.parametrize("pooling", ["max", ["max"], ("max",)], ids=str)
 def test_one_pooling_keeps_the_names(A, pooling):
-    assert PoolingReducer(pooling).fit_transform(A).layer_names == A.layer_names
+    assert PoolingReducer(pooling=pooling).fit_transform(A).layer_names == A.layer_names
 
 
 @pytest.mark.parametrize("layer", [np.ones((2, 5)), PackedBits.pack(np.ones((2, 5)))], ids=type)
 def test_layers_without_space_pass_unchanged(layer):
-    pooled = PoolingReducer(["max", "avg"], output_size=2).fit_transform(Activations({"a": layer}))
+    pooled = PoolingReducer(pooling=["max", "avg"], output_size=2).fit_transform(
+        Activations({"a": layer})
+    )
     assert pooled["a"] is layer
 
 
@@ -113,7 +115,7 @@ def test_layers_without_space_pass_unchanged(layer):
 )
 def test_unknown_or_repeated_poolings_are_refused(A, pooling):
     with pytest.raises(ValueError, match="pooling"):
-        PoolingReducer(pooling).fit(A)
+        PoolingReducer(pooling=pooling).fit(A)
 
 
 @pytest.mark.parametrize("output_size", [0, 1.5])
@@ -124,7 +126,7 @@ def test_a_number_of_cells_that_is_no_count_is_refused(A, output_size):
 
 def test_an_array_is_pooled_in_one_way_only():
     with pytest.raises(ValueError, match=r"Several poolings.*needs Activations"):
-        PoolingReducer(["max", "avg"]).fit(np.ones((2, 3, 4, 4)))
+        PoolingReducer(pooling=["max", "avg"]).fit(np.ones((2, 3, 4, 4)))
 
 
 # Selection
@@ -143,7 +145,7 @@ def test_an_array_is_pooled_in_one_way_only():
     ids=str,
 )
 def test_names_and_patterns_select_layers_in_forward_order(A, layers, expected):
-    selector = LayerSelector(layers).fit(A)
+    selector = LayerSelector(layers=layers).fit(A)
     assert selector.layers_ == expected
     selected = selector.transform(A[1:])
     assert list(selected.layer_names) == expected
@@ -154,7 +156,7 @@ def test_names_and_patterns_select_layers_in_forward_order(A, layers, expected):
 @pytest.mark.parametrize("layers", ["relu", ["fc", "relu"], "FC", []], ids=repr)
 def test_what_selects_nothing_is_refused_with_the_known_names(A, layers):
     with pytest.raises(ValueError, match=r"No layers match.*'conv1', 'conv2', 'fc'"):
-        LayerSelector(layers).fit(A)
+        LayerSelector(layers=layers).fit(A)
 
 
 def test_a_known_name_is_taken_literally_and_patterns_heed_case():
@@ -165,21 +167,21 @@ def test_a_known_name_is_taken_literally_and_patterns_heed_case():
 
 def test_selection_reads_no_layer(A):
     broken = A.replace({**dict(A.items()), "conv1": np.full((4, 2), np.nan)})
-    selected = LayerSelector("fc").fit(broken).transform(broken)
+    selected = LayerSelector(layers="fc").fit(broken).transform(broken)
     np.testing.assert_array_equal(selected["fc"], A["fc"])
 
 
 def test_the_selected_layers_must_still_be_there(A):
-    selector = LayerSelector(["conv1", "fc"]).fit(A)
+    selector = LayerSelector(layers=["conv1", "fc"]).fit(A)
     with pytest.raises(ValueError, match=r"no layers \['conv1'\].*\['fc'\]"):
         selector.transform(A[["fc"]])
 
 
 def test_an_array_is_one_layer_named_x():
     X = np.arange(6.0).reshape(3, 2)
-    np.testing.assert_array_equal(LayerSelector("X").fit_transform(X), X)
+    np.testing.assert_array_equal(LayerSelector(layers="X").fit_transform(X), X)
     with pytest.raises(ValueError, match=r"No layers match \['fc'\]; known are \['X'\]"):
-        LayerSelector("fc").fit(X)
+        LayerSelector(layers="fc").fit(X)
 
 
 # Binarisation
@@ -205,7 +207,7 @@ matrices = st.sampled_from([tied, finite]).flatmap(
 
 @given(X=matrices, percentile=st.sampled_from(PERCENTILES))
 def test_the_quantile_rule_is_its_definition(X, percentile):
-    bits = PercentileBinarizer(percentile).fit_transform(X)
+    bits = PercentileBinarizer(percentile=percentile).fit_transform(X)
     assert bits.dtype == bool
     np.testing.assert_array_equal(bits, [above_own_percentile(row, percentile) for row in X])
 
@@ -216,7 +218,7 @@ def test_the_quantile_rule_is_numpys_quantile(X, percentile):
     # Where the quantile is a value inside the row, rounding of its position decides in NumPy.
     assume(percentile in (0, 100) or percentile * (X.shape[1] - 1) % 100 != 0)
     quantiles = np.quantile(X, percentile / 100, axis=1, keepdims=True)
-    bits = PercentileBinarizer(percentile).fit_transform(X)
+    bits = PercentileBinarizer(percentile=percentile).fit_transform(X)
     np.testing.assert_array_equal(bits, (quantiles < X) & (X > 0))
 
 
@@ -224,7 +226,7 @@ def test_the_quantile_rule_is_numpys_quantile(X, percentile):
 def test_the_quantile_rule_gives_the_bits_of_the_reference(golden, name):
     cases = golden("edge_cases")
     for number, p in enumerate(cases["nap_p_grid"]):
-        bits = PercentileBinarizer(100 * p).fit_transform(cases[f"{name}_query"])
+        bits = PercentileBinarizer(percentile=100 * p).fit_transform(cases[f"{name}_query"])
         same = cases[f"{name}_same_in_float64"][number]
         assert same.any()
         np.testing.assert_array_equal(bits[same], cases[f"{name}_query_bits"][number][same])
@@ -240,7 +242,7 @@ def smallest_become_zero(values, percentile):
 
 @given(X=matrices, percentile=st.sampled_from(PERCENTILES))
 def test_the_rank_rule_zeroes_an_exact_number_the_earlier_neurons_on_ties(X, percentile):
-    bits = PercentileBinarizer(percentile, rule="rank").fit_transform(X)
+    bits = PercentileBinarizer(percentile=percentile, rule="rank").fit_transform(X)
     expected = [smallest_become_zero(row.tolist(), percentile) for row in X]
     np.testing.assert_array_equal(bits, expected)
 
@@ -253,13 +255,13 @@ def test_layer_activation_patterns_are_those_of_the_reference(golden, split, rul
     for number, width in enumerate(patterns["layer_widths"], start=1):
         values = np.maximum(activations[f"pre{number}_{split}"], cut)
         expected = np.unpackbits(patterns[f"{kind}_bits{number}_{split}"], axis=1, count=width)
-        bits = PercentileBinarizer(50, rule=rule).fit_transform(values)
+        bits = PercentileBinarizer(percentile=50, rule=rule).fit_transform(values)
         np.testing.assert_array_equal(bits, expected)
 
 
 @given(X=matrices, percentile=st.sampled_from(PERCENTILES))
 def test_the_zero_rule_ignores_the_percentile(X, percentile):
-    bits = PercentileBinarizer(percentile, rule="zero").fit_transform(X)
+    bits = PercentileBinarizer(percentile=percentile, rule="zero").fit_transform(X)
     np.testing.assert_array_equal(bits, X > 0)
 
 
@@ -267,7 +269,7 @@ def test_the_zero_rule_ignores_the_percentile(X, percentile):
 @pytest.mark.parametrize("dtype", [bool, np.uint8, np.int64, np.float16, np.float64])
 def test_bits_do_not_depend_on_the_dtype_or_on_other_rows(rule, dtype):
     X = np.random.default_rng(0).integers(0, 2, size=(6, 9)).astype(dtype)
-    binarizer = PercentileBinarizer(30, rule=rule).fit(X)
+    binarizer = PercentileBinarizer(percentile=30, rule=rule).fit(X)
     expected = binarizer.transform(X.astype(np.float64))
     np.testing.assert_array_equal(binarizer.transform(X), expected)
     np.testing.assert_array_equal(binarizer.transform(X[[4]]), expected[[4]])
@@ -275,7 +277,7 @@ def test_bits_do_not_depend_on_the_dtype_or_on_other_rows(rule, dtype):
 
 def test_layers_become_packed_bits_and_packed_bits_stay(A):
     A = A[["fc"]].replace({"fc": A["fc"], "bits": PackedBits.pack(A["fc"] > 1)})
-    binary = PercentileBinarizer(25).fit_transform(A)
+    binary = PercentileBinarizer(percentile=25).fit_transform(A)
     assert binary.layer_names == A.layer_names
     assert binary["bits"] is A["bits"]
     np.testing.assert_array_equal(
@@ -296,7 +298,9 @@ def test_unpooled_maps_are_refused_with_the_way_out(A):
 
 
 def test_the_steps_work_in_a_pipeline(A):
-    pipeline = make_pipeline(LayerSelector("conv*"), PoolingReducer("avg"), PercentileBinarizer())
+    pipeline = make_pipeline(
+        LayerSelector(layers="conv*"), PoolingReducer(pooling="avg"), PercentileBinarizer()
+    )
     binary = pipeline.fit(A).transform(A[2:])
     assert binary.layer_shapes == {"conv1": (3,), "conv2": (6,)}
     expected = PercentileBinarizer().fit_transform(A["conv2"][2:].mean(axis=(2, 3)))
@@ -425,19 +429,19 @@ def test_sums_of_half_precision_do_not_overflow():
     maps = np.full((2, 3, 40, 40), 60_000, dtype=np.float16)
     expected = 1600 * float(np.float16(60_000))
     for pooled in (
-        PoolingReducer("sum").fit_transform(maps),
-        PoolingReducer("sum").pool_layers({"conv": torch.from_numpy(maps)})["conv"].numpy(),
+        PoolingReducer(pooling="sum").fit_transform(maps),
+        PoolingReducer(pooling="sum").pool_layers({"conv": torch.from_numpy(maps)})["conv"].numpy(),
     ):
         assert pooled.dtype == np.float32
         np.testing.assert_allclose(pooled, expected, rtol=1e-6)
-    cells = PoolingReducer("sum", output_size=2).fit_transform(maps)
+    cells = PoolingReducer(pooling="sum", output_size=2).fit_transform(maps)
     np.testing.assert_allclose(cells, expected / 4, rtol=1e-6)
 
 
 @pytest.mark.parametrize(("dtype", "value"), [("f2", 6e4), ("f4", 3e38), ("f8", 1e308)])
 def test_means_of_large_values_are_their_means(dtype, value):
     maps = np.full((2, 3, 40, 40), value, dtype=dtype)
-    pooled = PoolingReducer("avg").fit_transform(maps)
+    pooled = PoolingReducer(pooling="avg").fit_transform(maps)
     assert pooled.dtype == maps.dtype
     np.testing.assert_allclose(pooled.astype(float), maps[:, :, 0, 0].astype(float), rtol=1e-3)
 
@@ -447,4 +451,4 @@ def test_a_sum_that_overflows_is_refused(dtype, value):
     maps = np.ones((4, 3, 5, 5), dtype=dtype)
     maps[2] = value
     with pytest.raises(ValueError, match=r"pooled layer 'X' contains infinity in 1 of 4 .* row 2"):
-        PoolingReducer("sum").fit_transform(maps)
+        PoolingReducer(pooling="sum").fit_transform(maps)

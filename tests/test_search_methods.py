@@ -50,7 +50,7 @@ SEARCHES = {
         {"vra__low_percentile": [50, 70], "vra__high_percentile": [90, 99]},
     ),
     "knn": (
-        make_pipeline(LayerSelector(["hidden_1"]), KNNDetector()),
+        make_pipeline(LayerSelector(layers=["hidden_1"]), KNNDetector()),
         {"knndetector__n_neighbors": [1, 5, 50], "knndetector__normalize": [True, False]},
     ),
     "mahalanobis": (

@@ -210,7 +210,7 @@ def test_network_is_left_as_it_was_when_a_pass_fails():
 
 def test_reducer_is_not_given_the_passes():
     expected = passes(cnn(), batch_size=4)
-    for reducer in (PoolingReducer(["max", "avg"]), LayerSelector("1")):
+    for reducer in (PoolingReducer(pooling=["max", "avg"]), LayerSelector(layers="1")):
         A = extract(
             cnn(), X, reducer=reducer, n_passes=5, random_state=0, batch_size=4, layers=["1", "4"]
         )
@@ -223,7 +223,7 @@ def test_rows_and_files_keep_the_passes(tmp_path):
     A[3:7].save(tmp_path / "A")
     loaded = Activations.load(tmp_path / "A")
     assert_array_equal(loaded["passes"], A["passes"][3:7])
-    assert LayerSelector("passes").fit_transform(A).layer_names == ("passes",)
+    assert LayerSelector(layers="passes").fit_transform(A).layer_names == ("passes",)
 
 
 def test_gradients_and_passes_go_together():
@@ -303,7 +303,7 @@ def test_skorch_net_gives_what_its_module_gives():
 
 def test_extracted_passes_are_selected_and_not_reduced():
     network = cnn()
-    params = {"reducer": PoolingReducer("max"), "n_passes": 5, "random_state": 0}
+    params = {"reducer": PoolingReducer(pooling="max"), "n_passes": 5, "random_state": 0}
     extractor = ActivationExtractor(network, ["1", "4"], **params).fit(X)
     A = ActivationExtractor(network, n_passes=5, random_state=0).fit_transform(X)
     expected = extractor.transform(X)
@@ -319,7 +319,7 @@ def test_extracted_passes_are_selected_and_not_reduced():
 
 def test_extracted_passes_are_left_where_they_are_not_wanted():
     A = extract(cnn(), X, n_passes=5, random_state=0)
-    reduced = ActivationExtractor(cnn(), reducer=PoolingReducer("max")).fit_transform(A)
+    reduced = ActivationExtractor(cnn(), reducer=PoolingReducer(pooling="max")).fit_transform(A)
     assert reduced.layer_names == ("1", "4", "7")
 
 

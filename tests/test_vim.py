@@ -206,7 +206,7 @@ def test_the_dimension_can_be_searched(A):
     both = np.vstack([A["fc"], outside])
     X = Activations({"other": np.ones((120, 2)), "fc": both}, head=A.head)
     search = GridSearchCV(
-        make_pipeline(LayerSelector("fc"), ViMDetector()),
+        make_pipeline(LayerSelector(layers="fc"), ViMDetector()),
         {"vimdetector__n_components": [0, 3, 6]},
         cv=OODKFold(3),
         error_score="raise",

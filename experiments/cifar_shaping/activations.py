@@ -79,7 +79,7 @@ def extract_odin(network: DenseNet, task: Task, settings: Settings) -> Tested:
 def make_extractor(network: DenseNet, layers: list[str]) -> ActivationExtractor:
     # Small batches stay in the cache of the processor.
     return ActivationExtractor(
-        network, layers, reducer=PoolingReducer(("max", "avg")), batch_size=32, verbose=1
+        network, layers, reducer=PoolingReducer(pooling=("max", "avg")), batch_size=32, verbose=1
     )
 
 

@@ -156,11 +156,11 @@ def on_everything() -> Methods:
     """Patterns of all layers, and what is best on the last one, each with the same weight."""
     members = [
         LayerEnsembleDetector(make_nap(), layers=POOLED_TWICE),
-        make_pipeline(LayerSelector(FEATURES), KNNDetector()),
-        make_pipeline(LayerSelector(FEATURES), EnergyDetector()),
+        make_pipeline(LayerSelector(layers=FEATURES), KNNDetector()),
+        make_pipeline(LayerSelector(layers=FEATURES), EnergyDetector()),
     ]
     return {"NAP, KNN and energy, Fisher": LayerEnsembleDetector(members)}
 
 
 def make_nap() -> Pipeline:
-    return make_pipeline(PercentileBinarizer(30), HammingNAPDetector())
+    return make_pipeline(PercentileBinarizer(percentile=30), HammingNAPDetector())

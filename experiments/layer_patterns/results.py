@@ -45,7 +45,7 @@ def compute(settings: Settings, seed: int) -> Results:
 
     experiment = run_network(settings, seed)
     report(f"network trained, accuracy {experiment.accuracy:.4f}")
-    patterns = experiment.transform(PercentileBinarizer(50, rule="rank"))
+    patterns = experiment.transform(PercentileBinarizer(percentile=50, rule="rank"))
     statistics = NeuronStatistics.from_activations(
         experiment.normal,
         experiment.labels,

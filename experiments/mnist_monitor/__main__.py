@@ -54,7 +54,7 @@ def parse_arguments() -> argparse.Namespace:
 
 def extract(net: nn.Module, images: Mapping[str, NDArray]) -> dict[str, Activations]:
     """Pooled activations of every set; the net sees each image once."""
-    extractor = ActivationExtractor(net, reducer=PoolingReducer(("max", "avg")))
+    extractor = ActivationExtractor(net, reducer=PoolingReducer(pooling=("max", "avg")))
     return {name: extractor.fit_transform(X) for name, X in images.items()}
 
 

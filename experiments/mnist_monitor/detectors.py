@@ -60,7 +60,7 @@ def fit_detectors(
     weighted = AutoNAPDetector(n_layers=6, keep_settings=True).fit(A, y, sample_split=split)
     print(f"published auto-configuration: {time.perf_counter() - start:.0f} s")
     vote = AutoNAPDetector(n_layers=6, combine="vote").fit(A, y, sample_split=split)
-    nap = make_pipeline(PercentileBinarizer(30), HammingNAPDetector())
+    nap = make_pipeline(PercentileBinarizer(percentile=30), HammingNAPDetector())
     return {
         "MSP": MaxSoftmaxDetector().fit(train),
         "energy": EnergyDetector().fit(train),

@@ -129,11 +129,11 @@ class MCDropoutDetector(BaseOneClassDetector):
             )
         return X[[layer]]
 
-    def _layer_of_passes(self, X):
+    def _layer_of_passes(self, X: Activations) -> str:
         if self.layer is not None:
             return self.layer
         column = find_passes(X)
-        return usual_name("", "pass") if column is None else column.name
+        return usual_name("", "pass") if column is None else str(column.name)
 
     def _fit(self, X: Activations, y: NDArray | None) -> None:
         """Nothing to learn: the score depends on the sample alone."""
@@ -145,7 +145,7 @@ class MCDropoutDetector(BaseOneClassDetector):
             logits = logits[:, np.newaxis]
         statistic = _STATISTICS[self.statistic]
         scores = np.empty(len(logits))
-        for rows in row_batches(len(logits), logits.shape[1] * logits.shape[2]):
+        for rows in row_batches(len(logits), 4 * logits.shape[1] * logits.shape[2]):
             # By subtraction, so that no uncertainty is 0 and not -0.
             scores[rows] = 0.0 - statistic(np.asarray(logits[rows], dtype=np.float64))
         return scores

@@ -95,7 +95,7 @@ class NACDetector(BaseOneClassDetector):
     ``n_bins + 2``. Without gradients bins are equally wide.
 
     Feature maps have to be pooled first. The authors sum activations and gradients over space,
-    ``PoolingReducer("sum")``.
+    ``PoolingReducer(pooling="sum")``.
 
     Settings matter, and the best differ between layers. The authors use for CIFAR-10 (M, O,
     alpha, which is ``steepness`` here) of (50, 50, 100) in the last layer of features and

@@ -65,7 +65,7 @@ class NeuronCountDetector(BaseOneClassDetector):
     The score is the statistic where high means in-distribution, and minus the statistic
     otherwise. With ``two_sided=True`` it is ``-abs(statistic - median_)``.
 
-    Feature maps have to be pooled first. After ``PoolingReducer("max")``, a channel
+    Feature maps have to be pooled first. After ``PoolingReducer(pooling="max")``, a channel
     is active where any of its positions is.
 
     "count" and "coefficient" are whole numbers, so that many samples tie, and a threshold may

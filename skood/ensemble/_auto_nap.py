@@ -111,8 +111,9 @@ class AutoNAPDetector(BaseDetector):
 
     Notes
     -----
-    Layers may be unpooled maps, or pooled before by ``PoolingReducer(["max", "avg"])``: columns of
-    one layer of the network with the poolings "max" and "avg" count as two poolings of that layer.
+    Layers may be unpooled maps, or pooled before by ``PoolingReducer(pooling=["max", "avg"])``:
+    columns of one layer of the network with the poolings "max" and "avg" count as two poolings of
+    that layer.
 
     ``score_samples`` is minus the weighted sum, for either ``combine``. With "vote",
     ``decision_function`` is one half minus the share of layers that vote out-of-distribution.

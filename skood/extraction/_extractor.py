@@ -211,7 +211,8 @@ class ActivationExtractor(ActivationsOutputMixin, BaseEstimator):
     ...     nn.Flatten(), nn.Linear(6 * 4 * 4, 3),
     ... )
     >>> images = torch.zeros(10, 1, 8, 8)
-    >>> ActivationExtractor(network, reducer=PoolingReducer(["max", "avg"])).fit_transform(images)
+    >>> reducer = PoolingReducer(pooling=["max", "avg"])
+    >>> ActivationExtractor(network, reducer=reducer).fit_transform(images)
     Activations(n_samples=10, layers={1:max: (4,), 1:avg: (4,), 3:max: (6,), 3:avg: (6,),
     penultimate: (96,)}, n_classes=3)
     """
@@ -384,7 +385,7 @@ class ActivationExtractor(ActivationsOutputMixin, BaseEstimator):
         check_layers_exist(reduced, names)
         return reduced[names]
 
-    def _reduce(self, X: Activations, names: Sequence[str]) -> Activations:
+    def _reduce(self, X: Activations, names: list[str]) -> Activations:
         """Some layers of activations extracted before, reduced, and the passes if wanted."""
         reduced = X[names]
         if self.reducer is not None:

@@ -244,7 +244,7 @@ class MahalanobisPerturbation(BasePerturbation):
         ``class_means_`` and ``precision_`` by layer; with ``normalize=True``, these are of features
         divided by their norm. It must have been fitted to layers of the
         network under their own names, feature maps as means over space, such as
-        ``PoolingReducer("avg")`` yields. Clones share it.
+        ``PoolingReducer(pooling="avg")`` yields. Clones share it.
     epsilon : float, default=0.0014
         Size of the change, in units of inputs that were not standardised yet.
     std : float or array-like of shape (n_channels,), default=None

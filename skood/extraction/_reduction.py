@@ -33,6 +33,6 @@ def _units_second(activations: Activations) -> Activations:
     moved = {}
     for column in layer_columns(activations):
         if column.unit_axis != 1:
-            array = np.moveaxis(activations[column.name], column.unit_axis, 1)
+            array = np.moveaxis(activations[str(column.name)], column.unit_axis, 1)
             moved[str(column.name)] = Column(array, **{**column.metadata(), "unit_axis": 1})
     return activations.assign(moved) if moved else activations

@@ -68,12 +68,12 @@ class Explanation:
     [('X', 3, 1.0)]
     """
 
-    scores: NDArray
+    scores: NDArray[np.floating]
     threshold: float | None
     alarms: NDArray[np.bool_]
     predictions: NDArray | None
     neighbors: NDArray[np.intp]
-    distances: NDArray
+    distances: NDArray[np.number]
     neighbor_labels: NDArray | None
     layer_weights: dict[str, NDArray[np.float64]]
     neuron_weights: dict[str, NDArray[np.float64]]

@@ -143,7 +143,7 @@ def neuron_accuracy(X: Activations, y: ArrayLike) -> dict[str, NDArray[np.float6
     X, labels = take_rows(X, y, in_distribution_rows(y, len(X)))
     check_class_labels(X, labels, "neuron_accuracy")
     support = count_by_layer(X)
-    correct = count_by_layer(X[X.predictions == labels])
+    correct = count_by_layer(X[np.asarray(X.predictions == labels)])
     return {
         layer: np.divide(correct[layer], n, out=np.full(n.shape, np.nan), where=n > 0)
         for layer, n in support.items()

@@ -67,10 +67,10 @@ class PercentileBinarizer(LayerwiseTransformer):
     --------
     >>> from skood import PercentileBinarizer
     >>> X = [[0.0, 3.0, 1.0, 2.0], [0.0, 0.0, 0.0, 5.0]]
-    >>> PercentileBinarizer(25).fit_transform(X).astype(int)
+    >>> PercentileBinarizer(percentile=25).fit_transform(X).astype(int)
     array([[0, 1, 1, 1],
            [0, 0, 0, 1]])
-    >>> PercentileBinarizer(25, rule="rank").fit_transform(X).astype(int)
+    >>> PercentileBinarizer(percentile=25, rule="rank").fit_transform(X).astype(int)
     array([[0, 1, 1, 1],
            [0, 1, 1, 1]])
     """
@@ -80,7 +80,7 @@ class PercentileBinarizer(LayerwiseTransformer):
         "rule": [StrOptions({"quantile", "rank", "zero"})],
     }
 
-    def __init__(self, percentile: float = 50, *, rule: str = "quantile") -> None:
+    def __init__(self, *, percentile: float = 50, rule: str = "quantile") -> None:
         self.percentile = percentile
         self.rule = rule
 

@@ -61,10 +61,10 @@ class PoolingReducer(LayerwiseTransformer):
     >>> import numpy as np
     >>> from skood import Activations, PoolingReducer
     >>> maps = np.arange(16.0).reshape(1, 2, 2, 4)
-    >>> PoolingReducer("avg").fit_transform(maps)
+    >>> PoolingReducer(pooling="avg").fit_transform(maps)
     array([[ 3.5, 11.5]])
     >>> A = Activations({"conv": maps, "fc": np.ones((1, 3))})
-    >>> PoolingReducer(["max", "avg"]).fit_transform(A)
+    >>> PoolingReducer(pooling=["max", "avg"]).fit_transform(A)
     Activations(n_samples=1, layers={conv:max: (2,), conv:avg: (2,), fc: (3,)})
     """
 
@@ -74,7 +74,7 @@ class PoolingReducer(LayerwiseTransformer):
     }
     _allow_nd = True
 
-    def __init__(self, pooling: str | Sequence[str] = "max", *, output_size: int = 1) -> None:
+    def __init__(self, *, pooling: str | Sequence[str] = "max", output_size: int = 1) -> None:
         self.pooling = pooling
         self.output_size = output_size
 

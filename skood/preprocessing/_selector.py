@@ -49,16 +49,16 @@ class LayerSelector(LayerwiseTransformer):
     >>> from skood import Activations
     >>> from skood.preprocessing import LayerSelector
     >>> A = Activations({"relu1": np.ones((2, 4)), "relu2": np.ones((2, 3)), "fc": np.ones((2, 9))})
-    >>> LayerSelector("relu*").fit_transform(A).layer_names
+    >>> LayerSelector(layers="relu*").fit_transform(A).layer_names
     ('relu1', 'relu2')
-    >>> LayerSelector([0, -1]).fit_transform(A).layer_names
+    >>> LayerSelector(layers=[0, -1]).fit_transform(A).layer_names
     ('relu1', 'fc')
     """
 
     _parameter_constraints: dict[str, Any] = {"layers": [str, Integral, slice, "array-like"]}
     _allow_nd = True
 
-    def __init__(self, layers: Layers = "all") -> None:
+    def __init__(self, *, layers: Layers = "all") -> None:
         self.layers = layers
 
     @fit_context(prefer_skip_nested_validation=True)
