@@ -2,13 +2,18 @@
 
 import numpy as np
 import pytest
-from sklearn.base import BaseEstimator
+from sklearn.base import BaseEstimator, clone
 from sklearn.exceptions import NotFittedError
 from sklearn.pipeline import make_pipeline
 
-from skood import HammingNAPDetector
+from skood import Activations, ClusterDistanceDetector, HammingNAPDetector
 from skood._fit_context import fit_context, unchanged_on_failure
-from skood.detectors import BaseOneClassDetector, GaussianActivationDetector, KNNDetector
+from skood.detectors import (
+    ActivationIntervalDetector,
+    BaseOneClassDetector,
+    GaussianActivationDetector,
+    KNNDetector,
+)
 from skood.ensemble import LayerEnsembleDetector
 
 
@@ -105,3 +110,25 @@ def test_scores_that_are_not_finite_are_refused(value):
     with pytest.raises(ValueError, match=message):
         detector.predict(X)
     assert detector.offset_ == earlier
+
+
+@pytest.mark.parametrize(
+    ("detector", "params"),
+    [
+        (ActivationIntervalDetector(intervals="levels"), {"intervals": "quantile"}),
+        (ClusterDistanceDetector(n_clusters="auto", random_state=0), {"n_clusters": 2}),
+        (HammingNAPDetector(), {"break_ties": False}),
+        (LayerEnsembleDetector(HammingNAPDetector(), combine="weighted"), {"combine": "mean"}),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_a_refit_keeps_nothing_of_an_earlier_fit(detector, params):
+    rng = np.random.default_rng(0)
+    A = Activations({"a": rng.normal(size=(40, 6))}, predictions=np.arange(40) % 2)
+    y = np.where(np.arange(40) < 30, np.arange(40) % 2, -1)
+    rows = rng.normal(size=(30, 5))
+    refitted = clone(detector).fit(A, y).set_params(**params).fit(rows)
+    fresh = clone(detector).set_params(**params).fit(rows)
+    assert vars(refitted).keys() == vars(fresh).keys()
+    assert refitted.score_error_ == fresh.score_error_
+    np.testing.assert_array_equal(refitted.score_samples(rows), fresh.score_samples(rows))

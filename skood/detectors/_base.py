@@ -87,7 +87,7 @@ class BaseDetector(OutlierMixin, BaseEstimator, metaclass=ABCMeta):
         ------
         ValueError
             If values are not finite, too few samples are in-distribution, labels or predictions
-            that the parameters ask for are missing, a label is no class of the network, or the
+            that the parameters need are missing, a label is no class of the network, or the
             score of a training sample is not finite.
         """
         return self._fit_split(X, y)
@@ -111,6 +111,7 @@ class BaseDetector(OutlierMixin, BaseEstimator, metaclass=ABCMeta):
 
     def _forget(self) -> None:
         """Leave nothing of an earlier fit, in particular what the next one may not learn."""
+        # Private attributes may be those of scikit-learn.
         for name in [name for name in vars(self) if name.endswith("_") and name[0] != "_"]:
             delattr(self, name)
         self.unknown_class_score_ = -np.inf

@@ -192,6 +192,7 @@ class ClusterDistanceDetector(BaseOneClassDetector):
         return kmeans.fit(matrix).labels_
 
     def _learn_classes(self, predictions: NDArray | None, distances: Floats) -> None:
+        self._largest_matching = 0.0
         if predictions is None:
             return
         classes, codes = np.unique(predictions, return_inverse=True)
