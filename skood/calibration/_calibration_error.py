@@ -15,32 +15,7 @@ _N_BINS = [Interval(Integral, 1, None, closed="left")]
 
 
 class CalibrationBins(NamedTuple):
-    """Counts, accuracies and mean confidences of the samples in bins of confidences.
-
-    :func:`calibration_bins` returns it, and :class:`ReliabilityDisplay` draws it.
-
-    Parameters
-    ----------
-    edges : ndarray of shape (n_bins + 1,)
-        Edges of the bins, from 0 to 1. A bin holds its upper edge.
-    counts : ndarray of shape (n_bins,)
-        Number of samples in each bin.
-    accuracy : ndarray of shape (n_bins,)
-        Fraction of them that is classified correctly, NaN where there are none.
-    confidence : ndarray of shape (n_bins,)
-        Their mean confidence, NaN where there are none.
-
-    See Also
-    --------
-    calibration_bins : Computes the bins.
-
-    Examples
-    --------
-    >>> from skood.calibration import calibration_bins
-    >>> bins = calibration_bins([True, False], [0.6, 0.9], n_bins=2)
-    >>> bins.accuracy
-    array([nan, 0.5])
-    """
+    """What :func:`calibration_bins` returns, for each bin of confidences."""
 
     edges: NDArray[np.float64]
     counts: NDArray[np.intp]
@@ -65,9 +40,17 @@ def calibration_bins(
 
     Returns
     -------
-    CalibrationBins
-        Named tuple with the ``edges`` of the bins, and the ``counts``, the ``accuracy`` and the
-        mean ``confidence`` of their samples.
+    bins : CalibrationBins
+        Named tuple with the following fields.
+
+        edges : ndarray of shape (n_bins + 1,)
+            Edges of the bins, from 0 to 1. A bin holds its upper edge.
+        counts : ndarray of shape (n_bins,)
+            Number of samples in each bin.
+        accuracy : ndarray of shape (n_bins,)
+            Fraction of them that is classified correctly, NaN where there are none.
+        confidence : ndarray of shape (n_bins,)
+            Their mean confidence, NaN where there are none.
 
     Raises
     ------

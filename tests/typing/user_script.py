@@ -22,7 +22,6 @@ from skood import (
 )
 from skood.activations import LinearHead
 from skood.calibration import (
-    CalibrationBins,
     ReliabilityDisplay,
     TemperatureScaler,
     calibration_bins,
@@ -107,7 +106,8 @@ react = ReAct(percentile=90).fit(A, labels)
 assert_type(react, ReAct)
 assert_type(react.transform(A), Activations)
 assert_type(react.fit_transform(A, labels), Activations)
-assert_type(ReAct().fit(A).transform([[1.0, 4.0], [0.0, 3.0]]), NDArray[np.floating])
+table = [[1.0, 4.0], [0.0, 3.0]]
+assert_type(ReAct().fit(table).transform(table), NDArray[np.floating])
 line = LINe(group_by="label").fit(A, labels)
 assert_type(line.weight_mask(3), NDArray[np.bool_])
 assert_type(shared_top_neurons(line), Scores)
@@ -119,7 +119,7 @@ assert_type(scaler.predict_proba(A), Scores)
 correct, confidence = A.predictions == labels, prediction_confidence(A)
 assert_type(confidence, Scores)
 assert_type(expected_calibration_error(correct, confidence), float)
-assert_type(calibration_bins(correct, confidence), CalibrationBins)
+assert_type(calibration_bins(correct, confidence).counts, NDArray[np.intp])
 
 scores = detector.score_samples(bits)
 assert_type(ood_roc_auc_score(labels, scores), float)
