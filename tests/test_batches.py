@@ -75,10 +75,10 @@ DETECTORS = [
     ClusterDistanceDetector(n_clusters=3, random_state=0),
     GaussianActivationDetector(),
     GradNormDetector(),
-    KNNDetector(5),
+    KNNDetector(n_neighbors=5),
     MahalanobisDetector(),
     NACDetector(),
-    NNGuideDetector(5),
+    NNGuideDetector(n_neighbors=5),
     SHEDetector(),
     ViMDetector(n_components=10),
 ]

@@ -274,7 +274,7 @@ class NearestMean(KNNDetector):
 
 
 def test_a_new_detector_that_finds_examples_is_explained(A, new):
-    detector = NearestMean(3, normalize=False).fit(A)
+    detector = NearestMean(n_neighbors=3, normalize=False).fit(A)
     found = explain(detector, new[:2], n_neighbors=3)
     np.testing.assert_array_equal(found.neighbors, [[0, 1, 2]] * 2)
     np.testing.assert_array_equal(found.distances, [[0, 1.5, 3]] * 2)

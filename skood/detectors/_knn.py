@@ -57,7 +57,7 @@ class KNNDetector(StoredSamplesMixin, BaseIncrementalDetector):
     1,000 classes. Where there are not k other training samples, the farthest of them counts.
 
     All training samples are stored. The search is exact; it uses faiss where that is installed,
-    and matrix products otherwise. Where activations are
+    and scikit-learn otherwise. Where activations are
     normalised, ``nearest_examples`` gives them the norm of the sample that they are found for.
 
     References

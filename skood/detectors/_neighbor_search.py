@@ -6,6 +6,8 @@ from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
+from sklearn import config_context
+from sklearn.neighbors import NearestNeighbors
 from sklearn.utils.extmath import row_norms
 
 from .._batches import row_batches
@@ -28,7 +30,8 @@ def search_rows(
 ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
     """Find the rows that are nearest to each query, in single precision.
 
-    Uses faiss where it can be imported, and matrix products otherwise.
+    Uses faiss where it can be imported, and otherwise scikit-learn's brute force for distances and
+    NumPy's matrix products for inner products.
 
     Parameters
     ----------
@@ -51,31 +54,33 @@ def search_rows(
     try:
         import faiss
     except ImportError:
-        return _search_by_products(queries, rows, n_neighbors, metric)
+        search = _nearest if metric == "euclidean" else _largest_products
+        return search(queries, rows, n_neighbors)
     measure = faiss.METRIC_L2 if metric == "euclidean" else faiss.METRIC_INNER_PRODUCT
     with threads_for(faiss, len(queries) * rows.size):
         return faiss.knn(queries, rows, n_neighbors, metric=measure)
 
 
-def _search_by_products(
-    queries: NDArray[np.float32],
-    rows: NDArray[np.float32],
-    n_neighbors: int,
-    metric: Literal["euclidean", "inner_product"],
+def _nearest(
+    queries: NDArray[np.float32], rows: NDArray[np.float32], n_neighbors: int
+) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+    search = NearestNeighbors(n_neighbors=n_neighbors, algorithm="brute")
+    with config_context(assume_finite=True):
+        distances, indices = search.fit(rows).kneighbors(queries)
+    return distances**2, indices
+
+
+def _largest_products(
+    queries: NDArray[np.float32], rows: NDArray[np.float32], n_neighbors: int
 ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
     values = np.empty((len(queries), n_neighbors), dtype=np.float32)
     indices = np.empty((len(queries), n_neighbors), dtype=np.int64)
-    is_euclidean = metric == "euclidean"
-    squares = row_norms(rows, squared=True)
     for batch in row_batches(len(queries), len(rows), are_products=True):
         costs = -(queries[batch] @ rows.T)
-        if is_euclidean:
-            costs = row_norms(queries[batch], squared=True)[:, np.newaxis] + 2 * costs + squares
         nearest = np.argpartition(costs, n_neighbors - 1, axis=1)[:, :n_neighbors]
         found = np.take_along_axis(costs, nearest, axis=1)
         order = np.argsort(found, axis=1, kind="stable")
-        found = np.take_along_axis(found, order, axis=1)
-        values[batch] = np.maximum(found, 0) if is_euclidean else -found
+        values[batch] = -np.take_along_axis(found, order, axis=1)
         indices[batch] = np.take_along_axis(nearest, order, axis=1)
     return values, indices
 
