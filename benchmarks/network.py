@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from sklearn.pipeline import Pipeline
 from torch import nn
 
+from experiments._common.networks import predicted_classes
 from experiments._common.timing import Timings
 from skood import ActivationExtractor, Activations, PoolingReducer, make_monitor
 from skood.datasets import make_noise
@@ -133,8 +134,7 @@ def compare_grid(sizes: Sizes) -> Comparison:
     )
     extract = extractor(network, ("max", "avg")).fit_transform
     A = extract(images)
-    assert A.predictions is not None
-    y = np.where(np.arange(len(A)) < len(A) - n_outside, A.predictions, -1)
+    y = np.where(np.arange(len(A)) < len(A) - n_outside, predicted_classes(A), -1)
     detector = AutoNAPDetector(random_state=0).fit(A, y)
     n_settings = len(detector.results_["tau"])
     assert n_settings == 9 * 2 * 5

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from sklearn import get_config
-from sklearn.utils import gen_batches
 
 from ._warnings import warn_user
 
@@ -45,4 +44,6 @@ def row_batches(n_rows: int, n_values: int, *, are_products: bool = False) -> It
             f"{allowed / 2**20:.3g} MiB: rows are taken one at a time. Allow more by "
             "sklearn.set_config(working_memory=...)."
         )
-    return gen_batches(n_rows, max(1, min(useful, allowed) // row_bytes))
+    n_at_once = max(1, min(useful, allowed) // row_bytes)
+    starts = range(0, n_rows, n_at_once)
+    return (slice(start, min(start + n_at_once, n_rows)) for start in starts)

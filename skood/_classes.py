@@ -170,6 +170,16 @@ def check_same_kind(labels: NDArray, others: NDArray) -> None:
         )
 
 
+def refuse_none_correct(n_counting: int, n_samples: int, wanted_by: str) -> None:
+    """Raise a ValueError where no sample counts, as ``group_by`` "correct" may have it."""
+    if n_counting == 0:
+        raise ValueError(
+            f"{wanted_by} with group_by='correct' learns from correctly classified samples, but "
+            f"none of the {n_samples} predictions equals its label. Are the labels y classes of "
+            "the network?"
+        )
+
+
 def training_classes(
     X: Activations, y: NDArray | None, group_by: str, wanted_by: str
 ) -> tuple[Activations, NDArray]:
@@ -196,11 +206,7 @@ def training_classes(
         check_class_labels(X, y, wanted_by)
     classes = TrainingClasses.grouped(group_by, np.asarray(X.predictions), y)
     rows = np.flatnonzero(classes.counts)
-    if len(rows) == 0:
-        raise ValueError(
-            f"{wanted_by} with group_by='correct' learns from correctly classified samples, but "
-            f"none of the {len(X)} predictions equals its label."
-        )
+    refuse_none_correct(len(rows), len(X), wanted_by)
     return (X, classes.own) if len(rows) == len(X) else (X[rows], classes.own[rows])
 
 

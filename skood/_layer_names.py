@@ -96,7 +96,7 @@ def match_layers(layers: Any, known: Sequence[str]) -> list[str]:
     ----------
     layers : str, int, slice or sequence of them
         Names or glob patterns; "all" by itself selects every name. A known name is taken literally,
-        whatever special characters it holds. Numbers and slices are positions in ``known``, from
+        special characters included. Numbers and slices are positions in ``known``, from
         the end where negative; a number that is text is a name.
     known : sequence of str
         Names of the layers.

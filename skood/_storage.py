@@ -1,4 +1,4 @@
-"""Folders of ``.npy`` files and a manifest, which hold a whole save whatever happens.
+"""Folders of ``.npy`` files and a manifest, which hold one whole save at any time.
 
 A new folder is filled under another name and then renamed. In a folder that exists, a save writes
 files under names that no other save uses, then replaces the manifest, and only then deletes what
@@ -209,7 +209,7 @@ def _lock(folder: Path, prefix: str) -> tuple[str, IO[bytes]]:
         file = open(name, "xb")  # noqa: SIM115
         if fcntl is None:
             return save_id, file
-        # Without locks on this file system, `_has_ended` cannot tell either, and answers no.
+        # Without locks on this file system, `_has_ended` does not know either, and returns False.
         with suppress(OSError):
             fcntl.flock(file, fcntl.LOCK_EX)
         if name.exists():
@@ -332,7 +332,7 @@ def _read_array(file: Path, mmap_mode: str | None, n_rows: int | None) -> NDArra
 def _check_is_ours(file: Path) -> None:
     try:
         mode = file.lstat().st_mode
-    except OSError:  # which opening it tells better
+    except OSError:  # opening the file raises a clearer error
         return
     if stat.S_ISLNK(mode):
         raise ValueError(

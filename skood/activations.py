@@ -238,7 +238,7 @@ class Activations:
 
     @property
     def classes(self) -> NDArray | None:
-        """Label of each column of ``logits``, or None where nothing tells them."""
+        """Label of each column of ``logits``, or None where they are unknown."""
         if self._classes is None and (logits := self._part("logits")) is not None:
             return np.arange(logits.shape[1])
         return self._classes
@@ -269,7 +269,7 @@ class Activations:
     def labels(self) -> NDArray | None:
         """What a data set or loader yielded as targets, of shape (n_samples,), or None.
 
-        They are what somebody says of the samples. No estimator reads them.
+        No estimator reads them.
         """
         return self._take(self._part("labels"))
 
@@ -663,7 +663,7 @@ class Activations:
     def __getstate__(self) -> dict[str, Any]:
         # A pickled (or hashed) view holds its own rows only. Contiguous plain arrays make the
         # hash depend on the content, not on strides or on being memory-mapped. The columns are
-        # a list because joblib sorts dicts, and so could not tell their order.
+        # a list because joblib sorts dicts, so that their order would not count.
         columns = [
             changed(column, array=_contiguous(self._take(column.array)))
             for column in self._columns.values()
@@ -714,7 +714,7 @@ def _check_parts(parts: list[Activations]) -> None:
 
 
 def _check_predictions_are_known(parts: list[Activations]) -> None:
-    # Of predictions alone nothing tells whether they are among the classes of the other parts.
+    # Predictions that come without classes may be of classes that no other part has.
     known = next((part.classes for part in parts if part.classes is not None), None)
     for labels in (part.predictions for part in parts if part.classes is None):
         if labels is not None and known is not None and (new := unknown_labels(labels, known)):

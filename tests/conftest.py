@@ -8,6 +8,9 @@ import pytest
 from hypothesis import settings
 from sklearn import config_context, set_config
 
+from skood import Activations
+from skood.activations import LinearHead
+
 settings.register_profile("skood", max_examples=50, deadline=None, derandomize=True)
 settings.load_profile("skood")
 
@@ -29,3 +32,16 @@ def hold_at_most():
     """Function that says how many 64-bit values may be held at a time, until the test ends."""
     with config_context():
         yield lambda n_values: set_config(working_memory=8 * n_values / 2**20)
+
+
+@pytest.fixture(scope="session")
+def penultimate(golden):
+    """Read a split of ``inputs``: the penultimate activations "fc", with logits and head."""
+    inputs = golden("inputs")
+    head = LinearHead(inputs["W"], inputs["b"], "fc")
+
+    def read(split):
+        layers = {"fc": inputs[f"features_{split}"]}
+        return Activations(layers, logits=inputs[f"logits_{split}"], head=head)
+
+    return read

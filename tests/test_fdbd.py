@@ -30,15 +30,8 @@ def of(features, head):
 
 
 @pytest.mark.parametrize("center", ["mean", "origin"])
-def test_scores_are_those_of_the_reference(golden, center):
-    inputs, expected = golden("inputs"), golden("nci_fdbd_nnguide")
-    head = LinearHead(inputs["W"], inputs["b"], "fc")
-    train, test = (
-        Activations(
-            {"fc": inputs[f"features_{split}"]}, logits=inputs[f"logits_{split}"], head=head
-        )
-        for split in ("train", "eval")
-    )
+def test_scores_are_those_of_the_reference(golden, penultimate, center):
+    train, test, expected = penultimate("train"), penultimate("eval"), golden("nci_fdbd_nnguide")
     found = FDBDDetector(center=center).fit(train).score_samples(test)
     # OpenOOD takes the sum over the nine other classes.
     reference = expected["openood_fdbd_mean" if center == "mean" else "openood_fdbd_norm"]

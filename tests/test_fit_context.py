@@ -9,6 +9,7 @@ from sklearn.pipeline import make_pipeline
 from skood import HammingNAPDetector
 from skood._fit_context import fit_context, unchanged_on_failure
 from skood.detectors import BaseOneClassDetector, GaussianActivationDetector, KNNDetector
+from skood.ensemble import LayerEnsembleDetector
 
 
 class Failing(BaseEstimator):
@@ -61,7 +62,17 @@ def test_a_merge_that_fails_leaves_what_was_learnt():
     assert vars(detector) == before
 
 
-@pytest.mark.parametrize("fit", [KNNDetector().fit, make_pipeline(KNNDetector()).fit])
+@pytest.mark.parametrize(
+    "fit",
+    [
+        KNNDetector().fit,
+        KNNDetector().partial_fit,
+        KNNDetector().fit_predict,
+        make_pipeline(KNNDetector()).fit,
+        LayerEnsembleDetector(KNNDetector()).fit,
+    ],
+    ids=lambda fit: fit.__qualname__,
+)
 def test_warnings_point_at_the_line_that_calls(fit):
     with pytest.warns(UserWarning, match="n_neighbors=50") as caught:
         fit(np.random.default_rng(0).normal(size=(9, 2)))

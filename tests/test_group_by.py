@@ -103,7 +103,7 @@ def test_without_labels_only_some_defaults_do(data, name, group_by):
 @every_detector
 def test_no_correct_prediction_is_refused(data, name):
     A, _ = data
-    with pytest.raises(ValueError, match="classified correctly"):
+    with pytest.raises(ValueError, match="correctly classified"):
         fitted(name, A, (A.predictions + 1) % 3, group_by="correct")
 
 

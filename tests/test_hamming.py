@@ -455,7 +455,7 @@ def test_what_needs_labels_or_predictions_asks_for_them(X, params):
 
 
 def test_nothing_to_store_is_refused(X):
-    with pytest.raises(ValueError, match="classified correctly"):
+    with pytest.raises(ValueError, match="learns from correctly classified samples"):
         HammingNAPDetector(group_by="correct").fit(X, 1 - X.predictions)
 
 

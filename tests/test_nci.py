@@ -25,15 +25,8 @@ def of(features, head):
 
 
 @pytest.mark.parametrize("alpha", [0, 0.001])
-def test_scores_are_those_of_the_references(golden, alpha):
-    inputs, expected = golden("inputs"), golden("nci_fdbd_nnguide")
-    head = LinearHead(inputs["W"], inputs["b"], "fc")
-    train, test = (
-        Activations(
-            {"fc": inputs[f"features_{split}"]}, logits=inputs[f"logits_{split}"], head=head
-        )
-        for split in ("train", "eval")
-    )
+def test_scores_are_those_of_the_references(golden, penultimate, alpha):
+    train, test, expected = penultimate("train"), penultimate("eval"), golden("nci_fdbd_nnguide")
     found = NCIDetector(alpha=alpha).fit(train).score_samples(test)
     np.testing.assert_allclose(found, expected[f"openood_nci_alpha{alpha}"], rtol=1e-4, atol=1e-5)
     of_peer = -expected[f"pytorch_ood_nci_alpha{alpha}"]

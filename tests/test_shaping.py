@@ -54,17 +54,9 @@ def data():
 
 
 @pytest.fixture
-def reference(golden):
+def reference(golden, penultimate):
     """Training and evaluation samples of a network, the former with labels."""
-    arrays = golden("inputs")
-    head = LinearHead(arrays["W"], arrays["b"], "fc")
-    train, test = (
-        Activations(
-            {"fc": arrays[f"features_{split}"]}, logits=arrays[f"logits_{split}"], head=head
-        )
-        for split in ("train", "eval")
-    )
-    return train, arrays["y_train"], test
+    return penultimate("train"), golden("inputs")["y_train"], penultimate("eval")
 
 
 @pytest.fixture

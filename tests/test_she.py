@@ -17,13 +17,9 @@ METRICS = ["inner_product", "cosine", "euclidean"]
 
 
 @pytest.mark.parametrize("metric", METRICS)
-def test_scores_are_those_of_the_reference(golden, metric):
-    inputs, expected = golden("inputs"), golden("she")
-    train, test = (
-        Activations({"fc": inputs[f"features_{split}"]}, logits=inputs[f"logits_{split}"])
-        for split in ("train", "eval")
-    )
-    detector = SHEDetector(metric=metric).fit(train, inputs["y_train"])
+def test_scores_are_those_of_the_reference(golden, penultimate, metric):
+    train, test, expected = penultimate("train"), penultimate("eval"), golden("she")
+    detector = SHEDetector(metric=metric).fit(train, golden("inputs")["y_train"])
     np.testing.assert_allclose(
         detector.class_means_["fc"], expected["patterns"], rtol=1e-4, atol=1e-6
     )
@@ -185,7 +181,7 @@ def test_predictions_are_asked_for_where_fit_saw_some(data):
 def test_no_sample_classified_correctly_is_refused(data):
     A, y = data
     wrong = Activations(dict(A.items()), predictions=(y + 1) % 3)
-    with pytest.raises(ValueError, match="needs a sample that is classified correctly"):
+    with pytest.raises(ValueError, match="none of the 90 predictions equals its label"):
         SHEDetector().fit(wrong, y)
 
 

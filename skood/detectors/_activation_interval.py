@@ -163,7 +163,7 @@ class ActivationIntervalDetector(BaseOneClassDetector):
     def _score_samples(self, X: Activations) -> Floats:
         position, has_intervals = find_classes(self._lookup_classes(X), self.class_labels_)
         scores = np.empty(len(X))
-        for rows in row_batches(len(X), X.shape[1]):
+        for rows in row_batches(len(X), 2 * X.shape[1]):
             samples = np.asarray(X[rows], dtype=np.float64)
             scores[rows] = -np.mean(self._is_outside(samples, position[rows]), axis=1)
         return self._reject_unknown(scores, has_intervals)

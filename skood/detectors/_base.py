@@ -19,6 +19,7 @@ from .._classes import (
     check_class_labels,
     has_predictions,
     lookup_classes,
+    refuse_none_correct,
     tells_classes,
 )
 from .._docstrings import complete
@@ -159,11 +160,7 @@ class BaseDetector(OutlierMixin, BaseEstimator, metaclass=ABCMeta):
         return TrainingClasses.grouped(group_by, self._lookup_classes(X), y)
 
     def _check_any_counts(self, n_counting: int) -> None:
-        if n_counting == 0:
-            raise ValueError(
-                "No sample to learn from: group_by='correct' needs a sample that is classified "
-                "correctly. Are the labels y classes of the network?"
-            )
+        refuse_none_correct(n_counting, len(self.training_rows_), type(self).__name__)
 
     def _set_unknown_class_score(
         self, scores: NDArray[np.float64], is_known: NDArray[np.bool_]

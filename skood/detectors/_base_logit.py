@@ -51,7 +51,8 @@ class BaseLogitDetector(BaseOneClassDetector):
     def _score_samples(self, X: Activations) -> NDArray[np.float64]:
         logits = X["logits" if "logits" in X else ARRAY_LAYER]
         scores = np.empty(len(logits))
-        for rows in row_batches(*logits.shape):
+        # Differences, exponentials and the like take as much again, several times.
+        for rows in row_batches(len(logits), 4 * logits.shape[1]):
             scores[rows] = self._score_logits(np.asarray(logits[rows], dtype=np.float64))
         return scores
 

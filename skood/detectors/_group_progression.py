@@ -253,7 +253,7 @@ class GroupProgressionDetector(StoredSamplesMixin, BaseOneClassDetector):
         if n_stored < 2:
             raise ValueError(
                 "GroupProgressionDetector needs at least 2 in-distribution samples, and with "
-                "group_by='correct' at least 2 that are classified correctly; "
+                "group_by='correct' at least 2 correctly classified ones; "
                 f"got n_samples = {n_stored}."
             )
 

@@ -145,7 +145,7 @@ class MCDropoutDetector(BaseOneClassDetector):
             logits = logits[:, np.newaxis]
         statistic = _STATISTICS[self.statistic]
         scores = np.empty(len(logits))
-        for rows in row_batches(len(logits), logits.shape[1] * logits.shape[2]):
+        for rows in row_batches(len(logits), 4 * logits.shape[1] * logits.shape[2]):
             # By subtraction, so that no uncertainty is 0 and not -0.
             scores[rows] = 0.0 - statistic(np.asarray(logits[rows], dtype=np.float64))
         return scores

@@ -123,7 +123,7 @@ class SHEDetector(BaseOneClassDetector):
         """Similarity to the mean of the predicted class, and whether there is one."""
         position, has_mean = find_classes(self._lookup_classes(X), self.class_labels_)
         scores = np.empty(len(X))
-        for rows in row_batches(*X.shape):
+        for rows in row_batches(len(X), 2 * X.shape[1]):
             samples = np.asarray(X[rows], dtype=np.float64)
             scores[rows] = self._similarity(samples, self._means[position[rows]])
         return scores, has_mean

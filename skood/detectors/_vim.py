@@ -43,7 +43,7 @@ class ViMDetector(BaseHeadDetector):
         The point that the features are taken relative to: ``-pinv(weight) @ bias``, where the
         logits are as near to 0 as they get.
     alpha_ : float
-        Scale of the norm of the residual.
+        Weight of the norm of the residual, alpha in the score above.
 
     See Also
     --------

@@ -1,4 +1,4 @@
-"""Gathering what the layers of a network give, batch by batch."""
+"""Collecting the values of the layers of a network, batch by batch."""
 
 from __future__ import annotations
 
@@ -199,5 +199,5 @@ class _RowBuffer:
 def _physical_memory() -> float:
     try:
         return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    except (AttributeError, ValueError):  # not told on this system
+    except (AttributeError, ValueError):  # unknown on this system
         return float("inf")

@@ -1,4 +1,4 @@
-"""Raw inputs of a network, batch by batch, whatever they come in."""
+"""Raw inputs of a network of any type, batch by batch."""
 
 from __future__ import annotations
 
@@ -196,7 +196,7 @@ def _is_packed_sequence(values: Any) -> bool:
 
 
 def _validate(estimator: Any, X: Any, *, reset: bool, any_length: bool) -> NDArray:
-    # The number of features is looked at where two dimensions are asked for.
+    # The number of features is checked where two dimensions are required.
     return validate_data(
         estimator,
         X,
@@ -210,7 +210,7 @@ def _validate(estimator: Any, X: Any, *, reset: bool, any_length: bool) -> NDArr
 def _check_dimensions(
     estimator: Any, batch: Any, name: str, *, reset: bool, any_length: bool
 ) -> None:
-    """Validate the shape as ``validate_data`` does, whatever kind of array it is."""
+    """Validate the shape as ``validate_data`` does, for any kind of array."""
     shape = tuple(batch.shape)
     if len(shape) < 2:
         raise ValueError(

@@ -26,7 +26,7 @@ class Outcome(NamedTuple):
     logits_before: Any
     """Those before the perturbation, or None."""
     passes: Any
-    """Logits of the passes with dropout, (n_samples, n_passes, n_classes), or None."""
+    """Logits of the stochastic passes, (n_samples, n_passes, n_classes), or None."""
 
 
 @dataclass(frozen=True)

@@ -31,7 +31,7 @@ class Plan:
     layers: list[str]
     """Layers of the network to extract, in forward order."""
     names: dict[Source, str]
-    """Name that each thing has which is extracted of them, in this order."""
+    """Name of each column that is extracted of them, in this order."""
     passes_name: str
     """Name of the layer of stochastic passes, where there are any."""
     head_input: str | None
@@ -104,7 +104,7 @@ def as_columns(
 
 def _choose_names(sources: Sequence[Source]) -> dict[Source, str]:
     names = {source: usual_name(*source) for source in sources}
-    # A layer of the network keeps its name, whatever others are called.
+    # A layer of the network keeps its name.
     taken = {layer for layer, _ in sources}
     return {
         source: name if source[1] == "value" else free_name(name, taken)

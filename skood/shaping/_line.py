@@ -211,8 +211,10 @@ class LINe(BaseShaper):
 
     def _sparse_logits(self, shaped: NDArray[np.floating], number: int) -> NDArray[np.floating]:
         head, sizes, threshold = self.head_, self._sizes(number), self.weight_thresholds_[number]
-        logits = np.empty((len(shaped), len(head.weight)), np.result_type(shaped, head.weight))
-        for classes in row_batches(*head.weight.shape):
+        n_classes, n_units = head.weight.shape
+        logits = np.empty((len(shaped), n_classes), np.result_type(shaped, head.weight))
+        # Products, a mask, and weights of which some are 0, in two orders, are held of each class.
+        for classes in row_batches(n_classes, 4 * n_units):
             weight = head.weight[classes]
             logits[:, classes] = shaped @ (weight * (sizes * weight > threshold)).T
         return logits + head.bias
