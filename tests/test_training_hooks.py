@@ -195,7 +195,7 @@ class TwoWays(nn.Module):
 def test_an_iteration_in_which_a_layer_is_not_reached_counts_as_0():
     network, inputs = TwoWays(), torch.randn(5, 3)
     sums = {"left": torch.zeros(4), "right": torch.zeros(4)}
-    with TrainingRecorder(network, last_share=1.0) as recorder:
+    with TrainingRecorder(network, last_fraction=1.0) as recorder:
         for ways in [("left",), ("right",), ("left", "right"), ("right",)]:
             network.zero_grad()
             network(inputs, ways).square().sum().backward()
@@ -210,7 +210,7 @@ def test_weights_may_be_frozen_and_thawed_in_the_course_of_the_training():
     network, inputs = TwoWays(), torch.randn(5, 3)
     network.left.requires_grad_(False)
     network.right.requires_grad_(False)
-    with TrainingRecorder(network, last_share=1.0) as recorder:
+    with TrainingRecorder(network, last_fraction=1.0) as recorder:
         run(network, inputs)
         assert recorder.n_iterations_ == 1
         assert not recorder.average_gradients_["left"].any()
@@ -229,7 +229,7 @@ def test_a_backward_pass_that_fails_leaves_no_gradient():
     def fail(gradient):
         raise ArithmeticError
 
-    with TrainingRecorder(network, last_share=1.0) as recorder:
+    with TrainingRecorder(network, last_fraction=1.0) as recorder:
         handle = network.left.weight.register_hook(fail)
         with pytest.raises(ArithmeticError):
             run(network, inputs)

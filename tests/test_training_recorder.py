@@ -77,7 +77,7 @@ def test_counts_and_gradients_are_those_of_a_brute_force():
             gradients[layer].append(of_layer)
 
     # Passes of its own would be counted, so the brute force watches a copy.
-    with TrainingRecorder(twin := copy.deepcopy(network), last_share=1 / 3) as recorder:
+    with TrainingRecorder(twin := copy.deepcopy(network), last_fraction=1 / 3) as recorder:
         train(twin, batches)
     train(network, batches, watch)
     assert recorder.n_iterations_ == 21
@@ -97,7 +97,7 @@ def test_signed_gradients_are_summed():
     def watch(inputs):
         sums.add_(gradients_of(network)["0"].double().sum(1))
 
-    with TrainingRecorder(network, last_share=1.0, signed=True) as recorder:
+    with TrainingRecorder(network, last_fraction=1.0, signed=True) as recorder:
         train(network, make_batches(10), watch)
     np.testing.assert_allclose(recorder.average_gradients_["0"], sums.numpy(), rtol=1e-4)
     assert (recorder.average_gradients_["0"] < 0).any()
@@ -131,7 +131,7 @@ def train_recorded(n_iterations, **params):
 def test_every_one_of_the_last_iterations_is_read(n_iterations, include_bias):
     recorder, seen = train_recorded(n_iterations, include_bias=include_bias)
     for share in (0.5, 0.3):
-        recorder.last_share = share
+        recorder.last_fraction = share
         for layer, gradients in seen.items():
             last = gradients[-max(1, round(share * n_iterations)) :]
             expected = np.abs(last if include_bias else last[:, :, :-1]).mean(axis=(0, 2))
@@ -165,13 +165,13 @@ def test_a_training_read_at_any_time_is_averaged_over_its_last_half_so_far():
     assert len(seen) == recorder.n_iterations_ == 500
 
 
-def test_a_smaller_last_share_can_be_asked_for_afterwards_but_no_larger_one():
+def test_a_smaller_last_fraction_can_be_asked_for_afterwards_but_no_larger_one():
     recorder, seen = train_recorded(300)
-    recorder.last_share = 0.1
+    recorder.last_fraction = 0.1
     expected = np.abs(seen["0"][-30:]).mean(axis=(0, 2))
     np.testing.assert_allclose(recorder.average_gradients_["0"], expected, rtol=1e-5)
-    recorder.last_share = 0.6
-    with pytest.raises(ValueError, match=r"recorded for last_share=0\.5.*got 0\.6"):
+    recorder.last_fraction = 0.6
+    with pytest.raises(ValueError, match=r"recorded for last_fraction=0\.5.*got 0\.6"):
         recorder.average_gradients_  # noqa: B018
 
 
@@ -196,7 +196,7 @@ def test_a_bias_that_alone_is_trained_is_recorded():
 
 
 def make_history(n_iterations, value, **params):
-    history = GradientHistory(1, **{"last_share": 0.5, "read_share": 1.0, **params})
+    history = GradientHistory(1, **{"last_fraction": 0.5, "read_fraction": 1.0, **params})
     n_read = 0
     for number in range(n_iterations):
         if history.begin_iteration():
@@ -206,10 +206,10 @@ def make_history(n_iterations, value, **params):
 
 
 @pytest.mark.parametrize("period", [2, 3, 5, 8])
-@pytest.mark.parametrize("read_share", [0.1, 0.5])
-def test_a_share_of_the_iterations_is_read_evenly_where_they_take_turns(period, read_share):
-    history, n_read = make_history(8_000, lambda i: i % period == 0, read_share=read_share)
-    assert n_read == pytest.approx(read_share * 8_000, abs=5)
+@pytest.mark.parametrize("read_fraction", [0.1, 0.5])
+def test_a_share_of_the_iterations_is_read_evenly_where_they_take_turns(period, read_fraction):
+    history, n_read = make_history(8_000, lambda i: i % period == 0, read_fraction=read_fraction)
+    assert n_read == pytest.approx(read_fraction * 8_000, abs=5)
     mean, n_last = history.last(0.5)
     assert n_last == 4_000
     assert mean.item() == pytest.approx(1 / period, abs=0.02)
@@ -224,7 +224,7 @@ def test_only_what_may_be_needed_is_kept():
 def test_the_sum_of_a_share_of_the_iterations_is_scaled_to_all():
     network = dense_net(dropout=0)
     inputs, labels = make_batches(1)[0]
-    with TrainingRecorder(network, signed=True, read_share=0.25) as recorder:
+    with TrainingRecorder(network, signed=True, read_fraction=0.25) as recorder:
         for _ in range(40):  # without a step: all gradients are the same
             network.zero_grad()
             F.cross_entropy(network(inputs), labels).backward()
@@ -254,7 +254,7 @@ def test_every_sample_of_every_batch_is_asked_which_neurons_are_active():
 
 def test_a_very_small_share_still_has_a_gradient():
     network = dense_net()
-    with TrainingRecorder(network, last_share=1e-6) as recorder:
+    with TrainingRecorder(network, last_fraction=1e-6) as recorder:
         for n_batches in (255, 1, 1, 1, 1):
             train(network, make_batches(n_batches))
             assert (recorder.average_gradients_["3"] > 0).any()
@@ -262,7 +262,7 @@ def test_a_very_small_share_still_has_a_gradient():
 
 def test_every_backward_pass_is_an_iteration_of_its_own():
     network, (first, second) = dense_net(), make_batches(2)
-    with TrainingRecorder(network, last_share=1.0, signed=True) as recorder:
+    with TrainingRecorder(network, last_fraction=1.0, signed=True) as recorder:
         for inputs, labels in (first, second):
             F.cross_entropy(network(inputs), labels).backward()
     # Nobody has set the gradients to zero, so that they have added up.
@@ -438,10 +438,10 @@ def test_a_trained_net_can_be_pickled_and_its_validation_does_not_count(table):
 
 
 def test_a_search_gives_every_net_a_recorder_of_its_own(table):
-    net = skorch_net(callbacks__recorder__last_share=0.25)
+    net = skorch_net(callbacks__recorder__last_fraction=0.25)
     search = GridSearchCV(net, {"max_epochs": [1, 3]}, cv=2, error_score="raise").fit(*table)
     recorder = recorder_of(search.best_estimator_)
-    assert recorder.last_share == 0.25
+    assert recorder.last_fraction == 0.25
     assert recorder.n_iterations_ == 4 * search.best_params_["max_epochs"]
 
 
@@ -466,8 +466,8 @@ def test_what_cannot_be_recorded_is_named():
         TrainingRecorder().__enter__()
     with pytest.raises(ValueError, match=r"at least one hidden .* got the layers \['0'\]"):
         TrainingRecorder(nn.Sequential(nn.Linear(3, 2))).__enter__()
-    with pytest.raises(ValueError, match="last_share"):
-        TrainingRecorder(dense_net(), last_share=0).__enter__()
+    with pytest.raises(ValueError, match="last_fraction"):
+        TrainingRecorder(dense_net(), last_fraction=0).__enter__()
     with pytest.raises(TypeError, match="network"):
         TrainingRecorder("network").__enter__()
     with pytest.raises(NotFittedError, match="no iteration yet"):

@@ -18,10 +18,10 @@ _GOLDEN_RATIO = 0.6180339887498949
 class Settings(NamedTuple):
     """What is recorded: the parameters of a ``TrainingRecorder``."""
 
-    last_share: float
+    last_fraction: float
     signed: bool
     include_bias: bool
-    read_share: float
+    read_fraction: float
 
 
 class Record:
@@ -40,8 +40,8 @@ class Record:
         self.n_units = {layer.name: layer.n_units for layer in hidden}
         self.gradients = GradientHistory(
             sum(self.n_units.values()),
-            last_share=settings.last_share,
-            read_share=settings.read_share,
+            last_fraction=settings.last_fraction,
+            read_fraction=settings.read_fraction,
         )
         self._n_incoming = {
             layer.name: layer.n_weights + self.reads_bias(layer) for layer in hidden
@@ -82,9 +82,9 @@ class Record:
         """How often each neuron was active, by layer."""
         return {layer: counts.cpu().numpy().copy() for layer, counts in self._counts.items()}
 
-    def average_gradients(self, last_share: float) -> dict[str, NDArray[np.float64]]:
+    def average_gradients(self, last_fraction: float) -> dict[str, NDArray[np.float64]]:
         """Mean magnitude, or sum, of the gradients of each neuron's incoming weights, by layer."""
-        mean, n_iterations = self.gradients.last(last_share)
+        mean, n_iterations = self.gradients.last(last_fraction)
         signed = self.settings.signed
         by_layer = np.split(mean, np.cumsum(list(self.n_units.values()))[:-1])
         return {
@@ -108,17 +108,17 @@ class GradientHistory:
     ----------
     length : int
         Length of the vectors.
-    last_share : float
+    last_fraction : float
         The largest share of the iterations, the last ones, that ``last`` is called with.
-    read_share : float
+    read_fraction : float
         Share of the iterations whose vector is read. They follow no period, as the iterations
         themselves may.
     """
 
-    def __init__(self, length: int, *, last_share: float, read_share: float) -> None:
+    def __init__(self, length: int, *, last_fraction: float, read_fraction: float) -> None:
         self.length = length
-        self.last_share = last_share
-        self.read_share = read_share
+        self.last_fraction = last_fraction
+        self.read_fraction = read_fraction
         self.n_iterations = 0
         self._chunks: list[tuple[NDArray[np.int64], NDArray[np.floating]]] = []
         self._waiting: list[tuple[int, Tensor]] = []
@@ -143,7 +143,7 @@ class GradientHistory:
         numbers, vectors = zip(*self._waiting, strict=True)
         self._chunks.append((np.array(numbers), torch.stack(vectors).cpu().numpy()))
         self._waiting.clear()
-        first = self._first_read(self.last_share)
+        first = self._first_read(self.last_fraction)
         self._chunks = [chunk for chunk in self._chunks if chunk[0][-1] >= first]
 
     def last(self, share: float) -> tuple[NDArray[np.float64], int]:
@@ -154,10 +154,10 @@ class GradientHistory:
         ValueError
             If the share is larger than what was kept.
         """
-        if share > self.last_share:
+        if share > self.last_fraction:
             raise ValueError(
-                f"Gradients were recorded for last_share={self.last_share}, those before are not "
-                f"kept: last_share can be lowered afterwards but not raised, got {share}."
+                f"Gradients were recorded for last_fraction={self.last_fraction}, those before are "
+                f"not kept: last_fraction can be lowered afterwards but not raised, got {share}."
             )
         self.flush()
         first = self._first_read(share)
@@ -179,7 +179,7 @@ class GradientHistory:
 
     def _is_read(self, number: Any) -> Any:
         # The very first is always read.
-        return number * _GOLDEN_RATIO % 1 < self.read_share
+        return number * _GOLDEN_RATIO % 1 < self.read_fraction
 
     def __getstate__(self) -> dict[str, Any]:
         # What is pickled on a machine with an accelerator is read on one without.

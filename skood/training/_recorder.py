@@ -33,13 +33,13 @@ class TrainingRecorder(Callback):
     network : torch.nn.Module, default=None
         The network that is trained within the ``with`` block. A callback gets the
         network from its net, and None is left here.
-    last_share : float in (0, 1], default=0.5
+    last_fraction : float in (0, 1], default=0.5
         Share of the iterations, the last ones, over which gradients are averaged.
     signed : bool, default=False
         Whether to sum the gradients with their signs instead of averaging their magnitudes.
     include_bias : bool, default=True
         Whether the bias of a neuron is one of its incoming weights.
-    read_share : float in (0, 1], default=1.0
+    read_fraction : float in (0, 1], default=1.0
         Share of the iterations whose gradients are read, for long trainings: less than 1 saves
         memory and time, and makes the averages estimates.
 
@@ -53,8 +53,8 @@ class TrainingRecorder(Callback):
         bool. All samples are looked at.
     average_gradients_ : dict of str to ndarray of shape (n_units,)
         For each of these layers, the mean magnitude of the gradients of each neuron's incoming
-        weights, over these weights and the last ``round(last_share * n_iterations_)`` iterations,
-        one at least. With ``signed=True``, the sum of the gradients over the same.
+        weights, over these weights and the last ``round(last_fraction * n_iterations_)``
+        iterations, one at least. With ``signed=True``, the sum of the gradients over the same.
     n_iterations_ : int
         Number of backward passes.
 
@@ -86,8 +86,8 @@ class TrainingRecorder(Callback):
     Training goes as it would without the recorder, to the last bit. The average is over all of
     the last iterations, exactly. Where they begin is known at the end only, so one number a neuron
     is kept for each iteration until it can no longer be among them. That takes 4 bytes (8 in
-    double precision) times the neurons times ``last_share`` times the iterations: 3 MB for 1,280
-    neurons and 1,200 iterations, 256 MB for 100,000. With ``read_share=0.1`` it is a tenth of
+    double precision) times the neurons times ``last_fraction`` times the iterations: 3 MB for 1,280
+    neurons and 1,200 iterations, 256 MB for 100,000. With ``read_fraction=0.1`` it is a tenth of
     that: a tenth of the iterations is read, in an order without a period, the mean is over these,
     and the sum of ``signed=True`` is scaled to all.
 
@@ -123,10 +123,10 @@ class TrainingRecorder(Callback):
 
     _parameter_constraints: dict = {
         "network": [nn.Module, None],
-        "last_share": [Interval(Real, 0, 1, closed="right")],
+        "last_fraction": [Interval(Real, 0, 1, closed="right")],
         "signed": ["boolean"],
         "include_bias": ["boolean"],
-        "read_share": [Interval(Real, 0, 1, closed="right")],
+        "read_fraction": [Interval(Real, 0, 1, closed="right")],
     }
 
     # skorch takes every attribute that does not end in an underscore for a parameter.
@@ -134,16 +134,16 @@ class TrainingRecorder(Callback):
         self,
         network: nn.Module | None = None,
         *,
-        last_share: float = 0.5,
+        last_fraction: float = 0.5,
         signed: bool = False,
         include_bias: bool = True,
-        read_share: float = 1.0,
+        read_fraction: float = 1.0,
     ) -> None:
         self.network = network
-        self.last_share = last_share
+        self.last_fraction = last_fraction
         self.signed = signed
         self.include_bias = include_bias
-        self.read_share = read_share
+        self.read_fraction = read_fraction
         self._record_: Record | None = None
         self._hooks_: TrainingHooks | None = None
         self._trained_: nn.Module | None = None
@@ -218,7 +218,7 @@ class TrainingRecorder(Callback):
         self._stop()
 
     def _start(self, network: nn.Module) -> None:
-        settings = Settings(self.last_share, self.signed, self.include_bias, self.read_share)
+        settings = Settings(self.last_fraction, self.signed, self.include_bias, self.read_fraction)
         validate_parameter_constraints(
             self._parameter_constraints,
             {"network": network, **settings._asdict()},
@@ -248,7 +248,7 @@ class TrainingRecorder(Callback):
 
     @property
     def average_gradients_(self) -> dict[str, NDArray[np.float64]]:
-        return self._recorded().average_gradients(self.last_share)
+        return self._recorded().average_gradients(self.last_fraction)
 
     @property
     def n_iterations_(self) -> int:
