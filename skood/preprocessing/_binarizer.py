@@ -51,9 +51,8 @@ class PercentileBinarizer(LayerwiseTransformer):
 
     Notes
     -----
-        ``transform`` returns :class:`~skood.activations.PackedBits` layers for ``Activations`` and
-        a boolean array for
-    an array.
+    ``transform`` returns :class:`~skood.activations.PackedBits` layers for ``Activations`` and
+    a boolean array for an array.
 
     References
     ----------
