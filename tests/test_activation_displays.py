@@ -645,5 +645,5 @@ def test_arrays_are_refused(display):
 def test_without_matplotlib_the_error_says_what_to_install(X, kind, monkeypatch):
     monkeypatch.setitem(sys.modules, "matplotlib.pyplot", None)
     name = "ActivationMapDisplay" if kind == "maps" else "PatternDisplay"
-    with pytest.raises(ImportError, match=rf"{name} needs matplotlib.*skood\[plot\]"):
+    with pytest.raises(ImportError, match=rf"{name} needs matplotlib.* extra 'plot'"):
         draw(kind, X)

@@ -310,7 +310,7 @@ def test_another_number_of_classes_than_in_fit_is_refused(A, detector):
 @pytest.mark.parametrize("detector_class", [EnergyDetector, MaxSoftmaxDetector])
 def test_a_temperature_has_to_be_positive(A, detector_class, temperature):
     with pytest.raises(ValueError, match="temperature"):
-        detector_class(temperature).fit(A)
+        detector_class(temperature=temperature).fit(A)
 
 
 @pytest.mark.parametrize("params", [{"gamma": 0}, {"gamma": -1.0}, {"n_largest": 0}], ids=str)

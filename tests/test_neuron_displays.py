@@ -339,7 +339,7 @@ def test_what_cannot_be_averaged_is_refused(X):
 
 def test_without_matplotlib_the_displays_say_what_is_missing(monkeypatch, statistics, X):
     monkeypatch.setitem(sys.modules, "matplotlib.pyplot", None)
-    with pytest.raises(ImportError, match=r"NeuronMeasureDisplay needs matplotlib.*skood\[plot\]"):
+    with pytest.raises(ImportError, match=r"NeuronMeasureDisplay needs matplotlib.* extra 'plot'"):
         NeuronMeasureDisplay.from_statistics(statistics, "accuracy")
-    with pytest.raises(ImportError, match=r"MeanActivationDisplay needs matplotlib.*skood\[plot\]"):
+    with pytest.raises(ImportError, match=r"MeanActivationDisplay needs matplotlib.* extra 'plot'"):
         MeanActivationDisplay.from_activations(X, GROUPS, layer="fc")

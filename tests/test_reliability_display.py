@@ -123,5 +123,8 @@ def test_activations_that_cannot_be_drawn_are_refused():
 
 def test_without_matplotlib_the_message_tells_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "matplotlib.pyplot", None)
-    with pytest.raises(ImportError, match=r"ReliabilityDisplay needs matplotlib.*skood\[plot\]"):
+    with pytest.raises(
+        ImportError,
+        match=r"ReliabilityDisplay needs matplotlib.*'pip install matplotlib'.* extra 'plot'",
+    ):
         ReliabilityDisplay.from_predictions(CORRECT, CONFIDENCE)
