@@ -149,8 +149,8 @@ axes[0].set_ylabel("accuracy on validation samples")
 axes[0].legend()
 
 # %%
-# Does the validation foretell the test?
-# --------------------------------------
+# Does the validation predict the test?
+# -------------------------------------
 #
 # With ``keep_settings=True`` the detector can report how well every setting would have
 # done on other samples. A point is a setting; the ones that were kept are ringed.

@@ -51,7 +51,7 @@ print(f"unknown digits flagged: {alarms[unknown].mean():.0%}")
 # ----------
 #
 # Of unknown and of known digits, the image with the lowest score. The detector has kept
-# the training images, so it can say which are the nearest; ``y_train`` tells their
+# the training images, so it can say which are the nearest; ``y_train`` has their
 # classes. ``print`` gives a report.
 #
 # The weight of a neuron is the rise of the score if this neuron had its value for the

@@ -122,13 +122,13 @@ for name, part in samples.items():
 # Weak neurons
 # ------------
 #
-# A weak neuron is in the lowest quarter of all neurons in activation count in
-# training, in average gradient and in influence. Influence grows from layer to layer:
-# the neurons of low influence are those of the first layer and some of the second.
-# Low counts begin in the second layer and become more frequent from there on. So most
-# weak neurons are in the second layer. The one elsewhere was not activated by any
-# sample of any batch: its influence is 0, and so it has no bar that could be seen. The
-# count asks the first sample of each batch only: by it one more neuron would be dead.
+# A weak neuron is in the lowest quarter of all neurons in activation count in training,
+# in average gradient and in influence. Influence grows from layer to layer: the neurons
+# of low influence are those of the first layer and some of the second. Low counts begin
+# in the second layer and become more frequent from there on. So most weak neurons are
+# in the second layer. The one elsewhere was not activated by any sample of any batch:
+# its influence is 0, and so it has no bar that could be seen. The count uses the first
+# sample of each batch only: by it one more neuron would be dead.
 
 print(table.groupby("layer")["weak"].sum())
 print("never active:", sum(np.sum(~ever) for ever in recorder.ever_active_.values()))

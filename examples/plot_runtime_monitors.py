@@ -165,7 +165,7 @@ axes[1].legend()
 # the real values of "maps" hardly any are equal, for any two images. On the left, minus
 # the share of values that differ from the nearest training digit of the predicted
 # class: from 92 % to all of them. What is equal are blank corners. In the middle, minus
-# the number of differing bits of patterns, which only tell what is above 0; on the
+# the number of differing bits of patterns, which only show what is above 0; on the
 # right, the log density of :class:`~skood.detectors.GaussianActivationDetector`.
 
 

@@ -81,7 +81,9 @@ for rates, label, color, marker in (
     (left_out_fresh, "left out, on images new to the network", "#009e73", "^"),
 ):
     percent = 100 * np.array(rates)
-    ax.plot(100 * nominal, percent.mean(axis=0), color=color, marker=marker, label=label)
+    ax.plot(
+        100 * nominal, percent.mean(axis=0), color=color, marker=marker, label=label
+    )
     ax.fill_between(
         100 * nominal, percent.min(axis=0), percent.max(axis=0), color=color, alpha=0.15
     )
