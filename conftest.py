@@ -1,5 +1,7 @@
 """What all tests share, the examples in the docstrings included."""
 
+import sys
+
 import pytest
 from _tiny_originals import WRITERS
 
@@ -19,3 +21,11 @@ def _images_for_examples(request):
     if request.node.name.startswith("skood.datasets.") and ".fetch_" in request.node.name:
         folder = request.getfixturevalue("tiny_originals")
         request.getfixturevalue("monkeypatch").setenv("SKOOD_DATA", str(folder))
+
+
+@pytest.fixture(autouse=True)
+def _close_figures():
+    """Close what a test or an example drew: matplotlib warns of many open figures."""
+    yield
+    if (pyplot := sys.modules.get("matplotlib.pyplot")) is not None:
+        pyplot.close("all")

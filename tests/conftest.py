@@ -11,6 +11,9 @@ from sklearn import config_context, set_config
 from skood import Activations
 from skood.activations import LinearHead
 
+# A user's script, which test_types.py runs; it is no module with examples.
+collect_ignore = ["typing"]
+
 settings.register_profile("skood", max_examples=50, deadline=None, derandomize=True)
 settings.load_profile("skood")
 
