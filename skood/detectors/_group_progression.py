@@ -66,7 +66,7 @@ class GroupProgressionDetector(StoredSamplesMixin, BaseOneClassDetector):
     layers_ : list of str
         Names of the layers, in forward order; "X" where ``fit`` saw an array.
     n_neighbors_ : int
-        Size of a group: ``n_neighbors``, or less where there are too few training samples.
+        Size of a group: ``n_neighbors``, or fewer where there are too few training samples.
     estimator_ : estimator
         The fitted classifier or outlier detector; where standardised numbers are averaged, the
         :class:`~sklearn.preprocessing.StandardScaler`.

@@ -36,7 +36,7 @@ class KNNDetector(StoredSamplesMixin, BaseIncrementalDetector):
     Attributes
     ----------
     n_neighbors_ : int
-        The k that is used: ``n_neighbors``, or less where there are too few training samples.
+        The k that is used: ``n_neighbors``, or fewer if there are too few samples.
     training_scores_ : ndarray of shape (n_in_distribution_samples,)
         Their scores, each with itself left out.
 

@@ -83,7 +83,7 @@ class LayerEnsembleDetector(BaseOneClassDetector):
     -----
     Members learn from in-distribution rows alone; rows marked -1 only choose and weigh members.
 
-    A sample of a predicted class that a member has learnt nothing of is rejected: its score
+    A sample of a predicted class of which a member has learnt nothing is rejected: its score
     is below that of all training samples of other classes.
 
     Where a member has the scores of its training samples with each of them left out
@@ -268,7 +268,7 @@ class LayerEnsembleDetector(BaseOneClassDetector):
         return self._reject_unknown(combined, ~unknown)
 
     def _are_of_unknown_class(self, scores: Floats) -> NDArray[np.bool_]:
-        """Whether a member that counts has learnt nothing of the predicted class."""
+        """Whether a member that is used has learnt nothing about the predicted class."""
         return (scores == self._scores_of_unknown).any(axis=1)
 
     def _find_vote_level(self, scores: Floats) -> float:
