@@ -80,7 +80,7 @@ assert_type(A.head, LinearHead | None)
 # As the docstrings write it, though predictions may be None to a type checker.
 first_class: Activations = A[A.predictions == 1]
 assert_type(len(first_class), int)
-assert_type(A[labels != -1], Activations)
+known: Activations = A[labels != -1]
 assert_type(A[["1", "4"]][[0, 2]], Activations)
 assert_type(Activations.concatenate([A[:3], A.assign(labels=labels)[3:]]), Activations)
 assert A.predictions is not None
