@@ -593,6 +593,8 @@ class Activations:
         advice = ""
         if not name.startswith("_") and name in self:
             advice = f": the layer of this name is A[{name!r}]"
+        elif name == "layers":
+            advice = ": the names are A.layer_names, and the layers A.items()"
         raise AttributeError(
             f"Activations have no attribute {name!r}{advice}.", name=name, obj=self
         )
