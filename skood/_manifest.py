@@ -151,12 +151,14 @@ def _check_version(content: Any) -> None:
     if not isinstance(content, dict):
         raise ValueError(f"it must hold an object, got {type(content).__name__}.")
     version = content.get("version")
-    if content.get("format") == FORMAT and version in range(1, FORMAT_VERSION):
+    # Neither 2.0 nor True, which equal integers.
+    known = version if content.get("format") == FORMAT and _is_integer(version) else None
+    if known in range(1, FORMAT_VERSION):
         raise ValueError(
             f"it holds {FORMAT!r} version {version!r}, which did not say what the layers are; "
             f"expected version {FORMAT_VERSION}: extract the activations anew."
         )
-    if content.get("format") != FORMAT or version != FORMAT_VERSION:
+    if known != FORMAT_VERSION:
         raise ValueError(
             f"it holds format {content.get('format')!r} version {version!r}; "
             f"expected {FORMAT!r} version {FORMAT_VERSION}."
