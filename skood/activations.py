@@ -552,7 +552,8 @@ class Activations:
             One row for each sample, and one column for each unit: "relu1[3]" is unit 3 of the layer
             "relu1", "conv[2, 0, 5]" a value of a map, by its position in ``A["conv"][i]``. Each
             keeps its dtype. The last columns are "prediction", where the network predicts classes,
-            and "label", where there are labels.
+            and "label", where there are labels; where these are text, they have the type that the
+            installed pandas gives to text.
 
         Raises
         ------
