@@ -15,8 +15,8 @@ from .activations import Activations
 Container = Literal["default", "pandas", "polars"]
 
 
-def returns_table(transformer: Any) -> bool:
-    """Whether ``transform`` returns an array with a column for each feature."""
+def has_feature_names(transformer: Any) -> bool:
+    """Whether output features have names: ``transform`` returns a table, with a column for each."""
     return transformer._returns_table()
 
 
@@ -39,9 +39,10 @@ class ActivationsOutputMixin(TransformerMixin):
         def fit_transform(self, X: Any, y: Any = None, **params: Any) -> Activations | NDArray: ...
 
     def _returns_table(self) -> bool:
+        """Whether ``transform`` returns an array with a column for each feature."""
         return not hasattr(self, "layer_shapes_")
 
-    @available_if(returns_table)
+    @available_if(has_feature_names)
     def get_feature_names_out(self, input_features: ArrayLike | None = None) -> NDArray[np.object_]:
         """Return the names of the features that ``transform`` gives for a 2-D array.
 
@@ -73,7 +74,7 @@ class ActivationsOutputMixin(TransformerMixin):
         self : object
             The transformer.
         """
-        if returns_table(self):
+        if self._returns_table():
             return super().set_output(transform=transform)
         if transform is not None:
             # Where scikit-learn keeps the choice: the next ``fit`` may see an array.

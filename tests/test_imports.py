@@ -22,6 +22,7 @@ FLOW = [
     "_warnings",
     "_fit_context",
     "_axes",
+    "_side_by_side",
     "_batches",
     "_values",
     "_pooling",
