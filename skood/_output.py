@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Literal, Self, overload
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self, overload
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn.base import TransformerMixin
 from sklearn.utils.validation import check_is_fitted
 
-from ._sklearn import available_if, check_feature_names_in
+from ._docstrings import FITTED_ON, complete
+from ._sklearn import available_if, check_feature_names_in, set_container
 from .activations import Activations
 
 Container = Literal["default", "pandas", "polars"]
@@ -27,6 +29,13 @@ class ActivationsOutputMixin(TransformerMixin):
     that ``set_output`` names. So there are names for arrays of two dimensions, and none where
     ``Activations`` come out, which stay what they are.
     """
+
+    _entries: ClassVar[Mapping[str, str]] = FITTED_ON
+    """Docstring entries of attributes that a class does not describe itself."""
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        complete(cls, {}, cls._entries)
 
     if TYPE_CHECKING:
         # scikit-learn's own method, which is not annotated there.
@@ -77,6 +86,6 @@ class ActivationsOutputMixin(TransformerMixin):
         if self._returns_table():
             return super().set_output(transform=transform)
         if transform is not None:
-            # Where scikit-learn keeps the choice: the next ``fit`` may see an array.
-            self._sklearn_output_config = {"transform": transform}
+            # The next ``fit`` may see an array.
+            set_container(self, transform)
         return self

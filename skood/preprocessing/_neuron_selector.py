@@ -69,8 +69,6 @@ class NeuronSelector(LayerwiseTransformer):
         The head that ``fit`` saw, with ``importance="weight"``.
     n_features_in_ : int
         Number of units in the layers that are cut.
-    feature_names_in_ : ndarray of shape (`n_features_in_`,)
-        Names of the features, where ``fit`` saw a data frame with string names.
     layer_shapes_ : dict of str to tuple
         Shape of one sample in each layer that is cut, where ``fit`` saw ``Activations``.
 

@@ -60,14 +60,6 @@ class LINe(BaseShaper):
         What the product of step 4 must exceed for each class.
     class_labels_ : ndarray of shape (n_classes,)
         Labels of the classes.
-    head_ : LinearHead
-        The head that ``fit`` saw.
-    n_features_in_ : int
-        Number of features.
-    feature_names_in_ : ndarray of shape (`n_features_in_`,)
-        Names of the features, where ``fit`` saw a data frame with string names.
-    layer_shapes_ : dict of str to tuple
-        Shape of one sample's features, where ``fit`` saw ``Activations``.
 
     Raises
     ------
