@@ -45,20 +45,30 @@ class NetworkClasses:
         Predictions that come without logits may be of a class that was never seen: detectors that
         learn by class reject them.
         """
-        new = NetworkClasses.of(X)
+        self.check_same(NetworkClasses.of(X), "X", fitted)
+
+    def check_same(self, new: NetworkClasses, of: str, fitted: str) -> None:
+        """Raise a ValueError where those ``of`` something new are others, as far as is known."""
         known, told = self.labels, new.labels
         # Not by lists, which take long for one sample of a network of many classes.
         if known is not None and told is not None and not np.array_equal(known, told):
             raise ValueError(
-                f"X comes from a network with the classes {_listed(told)}, but {fitted} was "
+                f"{of} comes from a network with the classes {_listed(told)}, but {fitted} was "
                 f"fitted on one with the classes {_listed(known)}."
             )
         if self.are_text is not None and new.are_text not in (None, self.are_text):
             kinds = {True: "text", False: "numbers"}
             raise ValueError(
-                f"Class labels must be of one kind: those of X are {kinds[bool(new.are_text)]}, "
+                f"Class labels must be of one kind: those of {of} are {kinds[bool(new.are_text)]}, "
                 f"but those that {fitted} was fitted on are {kinds[self.are_text]}."
             )
+
+    def completed(self, new: NetworkClasses) -> NetworkClasses:
+        """These, with what only those of later activations of the same network tell."""
+        return NetworkClasses(
+            new.labels if self.labels is None else self.labels,
+            new.are_text if self.are_text is None else self.are_text,
+        )
 
 
 def _is_text(labels: NDArray) -> bool:

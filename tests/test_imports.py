@@ -58,9 +58,6 @@ FLOW = [
     "_monitor",
 ]
 
-# Private modules that other subpackages still import.
-STILL_TO_MOVE: set[str] = set()
-
 
 def imported_modules(*statements):
     code = "; ".join([*statements, "import sys; print(*sys.modules)"])
@@ -176,7 +173,7 @@ def test_private_modules_are_imported_within_their_package_only(module):
         for depth, part in enumerate(imported)
         if part.startswith("_") and package[:depth] != imported[:depth]
     }
-    assert foreign <= STILL_TO_MOVE
+    assert foreign == set()
 
 
 @pytest.mark.parametrize("module", [m for m in MODULES if m != ("_sklearn",)], ids=dotted)

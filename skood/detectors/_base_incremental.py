@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn.utils.validation import check_is_fitted
 
+from .._classes import NetworkClasses
 from .._fit_context import fit_context, unchanged_on_failure
 from .._marks import in_distribution_rows, take_rows
 from .._validation import ARRAY_LAYER
@@ -76,6 +77,7 @@ class BaseIncrementalDetector(BaseOneClassDetector):
         rows = in_distribution_rows(y, len(X), allow_none=True)
         with without_overflow_warnings():
             batch = self._learn(*take_rows(X, y, rows))
+        self._network_classes = _network_classes_of(self).completed(NetworkClasses.of(X))
         return self._learn_more(batch, rows, len(X))
 
     def merge(self, other: Self) -> Self:
@@ -97,8 +99,8 @@ class BaseIncrementalDetector(BaseOneClassDetector):
         TypeError
             If ``other`` is of another class.
         ValueError
-            If parameters, layers or feature names differ, only one of both knows predicted
-            classes, or the classes of only one are texts.
+            If parameters, layers, feature names or the classes of the network differ, or only
+            one of both knows predicted classes.
         """
         check_is_fitted(self)
         name = type(self).__name__
@@ -113,7 +115,10 @@ class BaseIncrementalDetector(BaseOneClassDetector):
         ):
             if mine != theirs:
                 raise ValueError(f"Merged detectors need the same {what}, got {mine} and {theirs}.")
+        classes, new = _network_classes_of(self), _network_classes_of(other)
+        classes.check_same(new, f"The other {name}", f"this {name}")
         with unchanged_on_failure(self):
+            self._network_classes = classes.completed(new)
             return self._learn_more(other._summary, other.training_rows_, other.n_samples_seen_)
 
     def _learn_more(self, batch: Summary, rows: NDArray[np.intp], n_samples: int) -> Self:
@@ -131,6 +136,11 @@ class BaseIncrementalDetector(BaseOneClassDetector):
 def _layers_of(detector: Any) -> list[tuple[str, Any]]:
     # A list, as dicts are equal in any order.
     return list(getattr(detector, "layer_shapes_", {ARRAY_LAYER: detector.n_features_in_}).items())
+
+
+def _network_classes_of(detector: Any) -> NetworkClasses:
+    # An array has none.
+    return getattr(detector, "_network_classes", NetworkClasses(None, None))
 
 
 def _feature_names_of(detector: Any) -> list[str]:
