@@ -9,11 +9,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .._batches import row_batches
+from .._docstrings import OF_LOGITS
 from .._validation import ARRAY_LAYER, check_activations
 from .._values import LOGITS_ADVICE, ON_LOGITS
 from ..activations import Activations
 from ._base import BaseOneClassDetector
-from ._entries import OF_LOGITS
 
 
 def logits_of(X: Activations) -> NDArray[np.float64]:

@@ -226,6 +226,7 @@ class AutoNAPDetector(BaseDetector):
         self,
         X: Activations,
         y: NDArray | None,
+        *,
         X_ood: Activations | None = None,
         sample_split: ArrayLike | None = None,
     ) -> NDArray[np.float64]:

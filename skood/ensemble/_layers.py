@@ -173,7 +173,7 @@ class LayerEnsembleDetector(BaseOneClassDetector):
         return cls(_best_pipelines(search, n_layers, metric), **params)
 
     def _fit(
-        self, X: Activations, y: NDArray | None, X_ood: Activations | None = None
+        self, X: Activations, y: NDArray | None, *, X_ood: Activations | None = None
     ) -> NDArray[np.float64]:
         outside = X[:0] if X_ood is None else X_ood
         self._check_needs_ood(len(outside))

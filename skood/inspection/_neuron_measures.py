@@ -14,6 +14,7 @@ from .._batches import row_batches
 from .._classes import check_class_labels
 from .._layer_names import units_second
 from .._marks import in_distribution_rows, take_rows
+from .._side_by_side import split_layers
 from .._sklearn import Interval, validate_params
 from ..activations import Activations, Layer, PackedBits
 
@@ -204,7 +205,7 @@ def weak_neurons(
         values = flatten(measure, widths)
         known = values[~np.isnan(values)]
         weak &= values <= (np.quantile(known, quantile) if known.size else np.nan)
-    return split(weak, widths)
+    return split_layers(weak, widths)
 
 
 def common_widths(measures: Mapping[str, Mapping[str, ArrayLike]]) -> dict[str, int]:
@@ -243,11 +244,5 @@ def _widths(name: str, measure: Mapping[str, ArrayLike]) -> dict[str, int]:
 
 
 def flatten(measure: Mapping[str, ArrayLike], widths: Mapping[str, int]) -> NDArray:
-    """The values of all layers one after another, in the order of ``widths``."""
+    """The values of all layers side by side, in the order of ``widths``."""
     return np.concatenate([np.asarray(measure[layer]) for layer in widths])
-
-
-def split(values: NDArray, widths: Mapping[str, int]) -> dict[str, NDArray]:
-    """The opposite of :func:`flatten`."""
-    ends = np.cumsum(list(widths.values()))[:-1]
-    return dict(zip(widths, np.split(values, ends), strict=True))

@@ -45,15 +45,6 @@ class PoolingReducer(LayerwiseTransformer):
         be cut evenly, neighbouring cells overlap by one position, as in adaptive pooling.
         Not used by "flatten".
 
-    Attributes
-    ----------
-    n_features_in_ : int
-        Number of units seen in ``fit``, over all layers.
-    feature_names_in_ : ndarray of shape (`n_features_in_`,)
-        Names of the features, where ``fit`` saw a data frame with string names.
-    layer_shapes_ : dict of str to tuple
-        Shape of one sample in each layer, where ``fit`` saw ``Activations``.
-
     See Also
     --------
     PercentileBinarizer : Turn pooled activations into binary patterns.
