@@ -221,3 +221,31 @@ def test_speed_factors_where_others_loop():
     fit = column(table, "fit, pytorch-ood")
     assert min(factors) == fit["relative Mahalanobis"]
     assert max(factors) == fit["OpenMax"]
+
+
+def test_denoising_thresholds():
+    table = "denoising_classifier/thresholds"
+    found, kept, auroc = (
+        column(table, name) for name in ("Zeros found", "Digits kept and right", "AUROC")
+    )
+    assert found["automatic"] >= found["published"]
+    assert kept["automatic"] >= kept["published"]
+    for rule in (".659 and smallest error, both kinds", ".659 and smallest error, occlusion"):
+        assert found[rule] < found["published"] or kept[rule] < kept["published"]
+    assert auroc["automatic"] == auroc["softmax alone, automatic"]
+    assert found["automatic, by occlusion"] < 10
+
+
+def test_denoising_losses():
+    table = "denoising_classifier/losses"
+    found, kept, auroc = (
+        column(table, name) for name in ("Zeros found", "Digits kept and right", "AUROC")
+    )
+    for penalty in ("no penalty on overconfidence", "no spread", "neither penalty"):
+        assert abs(kept[penalty] - kept["all losses"]) < 1
+        assert abs(found[penalty] - found["all losses"]) < 1
+    for losses in ("no reconstruction", "cross entropy alone"):
+        assert auroc[losses] >= auroc["all losses"]
+        assert found[losses] > found["all losses"]
+        assert kept[losses] < kept["all losses"]
+    assert ranks(kept)[-1] == "no image left clean"
