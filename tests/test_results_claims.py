@@ -86,6 +86,49 @@ def test_cifar_published_order_on_far_images():
     assert fpr95["Mahalanobis"] < fpr95["energy"] < fpr95["ODIN*"]
 
 
+def test_mnist_detectors_that_see_no_ood_images():
+    table, monitor = "mnist_monitor/detectors", "make_monitor (no OOD)"
+    best = "NAP, best 6 of the search, Fisher"
+    for seen, ahead in (("uniform noise", []), ("Fashion-MNIST", [best])):
+        fpr95, accuracy = (column(table, f"{name}, {seen} seen") for name in ("FPR95", "accuracy"))
+        assert fpr95[monitor] == min(fpr95.values())
+        without = [name for name in fpr95 if "no OOD" in name]
+        all_layers = [name for name in without if name != monitor]
+        configured = [name for name in fpr95 if name not in (*without, *ahead)]
+        assert max(fpr95[name] for name in without) < min(fpr95[name] for name in configured)
+        assert min(accuracy[name] for name in without) > max(accuracy[name] for name in configured)
+        for name in ahead:
+            assert fpr95[name] < min(fpr95[other] for other in all_layers)
+            assert accuracy[name] > max(accuracy[other] for other in all_layers)
+
+
+def test_mnist_hard_kinds():
+    for row in read("mnist_monitor/sets"):
+        kinds = {name: float(v) for name, v in row.items() if name not in ("Detector", "Seen")}
+        name = row["Detector"]
+        if name in ("MSP", "energy"):
+            assert kinds["uniform noise"] < 0.5
+        elif "layers" in name or "6 of the search" in name or "make_monitor" in name:
+            assert ranks(kinds)[-1] == "KMNIST"
+            assert kinds["uniform noise"] > 0.99
+
+
+@pytest.mark.parametrize("seen", ["uniform noise", "Fashion-MNIST"])
+def test_mnist_accuracies_differ_more_than_aurocs(seen):
+    auroc, accuracy = (
+        column("mnist_monitor/detectors", f"{name}, {seen} seen").values()
+        for name in ("AUROC", "accuracy")
+    )
+    assert max(accuracy) - min(accuracy) > max(auroc) - min(auroc)
+
+
+def test_mnist_validation_on_fashion_is_a_guide_to_drawings():
+    for measure in ("Pearson", "Spearman"):
+        values = column("mnist_monitor/correlations", f"{measure}, validation on Fashion-MNIST")
+        assert set(ranks(values)[:2]) == {"notMNIST", "KMNIST"}
+        assert set(ranks(values)[-2:]) == {"uniform noise", "textures"}
+
+
 def test_layer_patterns_one_class_detectors_and_softmax():
     for kind in ("ones + fives", "noise"):
         auroc = column("layer_patterns/auroc", kind)
@@ -178,3 +221,31 @@ def test_speed_factors_where_others_loop():
     fit = column(table, "fit, pytorch-ood")
     assert min(factors) == fit["relative Mahalanobis"]
     assert max(factors) == fit["OpenMax"]
+
+
+def test_denoising_thresholds():
+    table = "denoising_classifier/thresholds"
+    found, kept, auroc = (
+        column(table, name) for name in ("Zeros found", "Digits kept and right", "AUROC")
+    )
+    assert found["automatic"] >= found["published"]
+    assert kept["automatic"] >= kept["published"]
+    for rule in (".659 and smallest error, both kinds", ".659 and smallest error, occlusion"):
+        assert found[rule] < found["published"] or kept[rule] < kept["published"]
+    assert auroc["automatic"] == auroc["softmax alone, automatic"]
+    assert found["automatic, by occlusion"] < 10
+
+
+def test_denoising_losses():
+    table = "denoising_classifier/losses"
+    found, kept, auroc = (
+        column(table, name) for name in ("Zeros found", "Digits kept and right", "AUROC")
+    )
+    for penalty in ("no penalty on overconfidence", "no spread", "neither penalty"):
+        assert abs(kept[penalty] - kept["all losses"]) < 1
+        assert abs(found[penalty] - found["all losses"]) < 1
+    for losses in ("no reconstruction", "cross entropy alone"):
+        assert auroc[losses] >= auroc["all losses"]
+        assert found[losses] > found["all losses"]
+        assert kept[losses] < kept["all losses"]
+    assert ranks(kept)[-1] == "no image left clean"
