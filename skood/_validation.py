@@ -1,4 +1,4 @@
-"""What every estimator asks of its input: the counterpart of scikit-learn's ``validate_data``."""
+"""What every estimator requires of its input: the counterpart of scikit-learn's ``validate_data``."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from sklearn import get_config
 from sklearn.utils.validation import validate_data
 
 from ._classes import NetworkClasses
+from ._known_columns import KnownColumns
 from ._values import ANY_SIZE, check_finite, check_real, check_size, without_mask
 from .activations import Activations, PackedBits
 
@@ -55,8 +56,8 @@ def check_activations(
     ------
     ValueError
         If values are masked, not finite or no real numbers, or so large or small that squares
-        overflow or vanish; if there are no samples or too few features; or if the layers, or the
-        classes of the network, are not those of ``fit``.
+        overflow or vanish; if there are no samples or too few features; or if the layers, what
+        their columns say of them, or the classes of the network are not those of ``fit``.
     """
     if not isinstance(X, Activations):
         return _check_plain_array(
@@ -108,6 +109,7 @@ def _check_plain_array(
     if reset:
         vars(estimator).pop("layer_shapes_", None)
         vars(estimator).pop("_network_classes", None)
+        vars(estimator).pop("_known_columns", None)
     elif hasattr(estimator, "layer_shapes_"):
         raise ValueError(
             f"{_name(estimator)} was fitted on Activations with the layers "
@@ -130,6 +132,7 @@ def remember_layers(estimator: Any, X: Activations) -> None:
     estimator.layer_shapes_ = X.layer_shapes
     estimator.n_features_in_ = X.shape[1]
     estimator._network_classes = NetworkClasses.of(X)
+    estimator._known_columns = KnownColumns.of(X)
 
 
 def _check_same_layers(estimator: Any, X: Activations) -> None:
@@ -143,6 +146,7 @@ def _check_same_layers(estimator: Any, X: Activations) -> None:
         raise ValueError(
             f"X has the layers {X.layer_shapes}, but {_name(estimator)} was fitted on {fitted}."
         )
+    estimator._known_columns.check_same(KnownColumns.of(X), "X", _name(estimator))
     estimator._network_classes.check(X, _name(estimator))
 
 

@@ -240,7 +240,7 @@ class GroupProgressionDetector(StoredSamplesMixin, BaseOneClassDetector):
         self._is_stored = classes.counts
         n_stored = int(classes.counts.sum())
         self._check_enough(n_stored)
-        self.n_neighbors_ = min(self.n_neighbors, n_stored - 1)
+        self.n_neighbors_ = int(min(self.n_neighbors, n_stored - 1))
         if self.n_neighbors_ < self.n_neighbors:
             warn_user(
                 f"n_neighbors={self.n_neighbors}, but a sample has only {n_stored - 1} others: a "

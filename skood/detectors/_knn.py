@@ -102,7 +102,7 @@ class KNNDetector(StoredSamplesMixin, BaseIncrementalDetector):
                 "KNNDetector needs at least 2 in-distribution samples, "
                 f"got n_samples = {len(rows)}."
             )
-        self.n_neighbors_ = min(self.n_neighbors, len(rows) - 1)
+        self.n_neighbors_ = int(min(self.n_neighbors, len(rows) - 1))
         if self.n_neighbors_ < self.n_neighbors:
             warn_user(
                 f"n_neighbors={self.n_neighbors}, but a sample has only {len(rows) - 1} others: "

@@ -111,7 +111,7 @@ class NNGuideDetector(StoredSamplesMixin, BaseHeadDetector):
             )
         self._bank = self._draw(len(X))
         self.bank_rows_ = self.training_rows_[self._bank]
-        self.n_neighbors_ = min(self.n_neighbors, len(self._bank) - 1)
+        self.n_neighbors_ = int(min(self.n_neighbors, len(self._bank) - 1))
         if self.n_neighbors_ < self.n_neighbors:
             warn_user(
                 f"n_neighbors={self.n_neighbors}, but a sample has only {len(self._bank) - 1} "
