@@ -1,4 +1,4 @@
-"""What every estimator requires of its input: the counterpart of scikit-learn's ``validate_data``."""
+"""What every estimator requires of its input, as scikit-learn's ``validate_data`` does."""
 
 from __future__ import annotations
 
