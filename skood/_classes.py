@@ -19,7 +19,7 @@ GROUP_BY = [StrOptions({"prediction", "label", "correct"})]
 
 @dataclass(frozen=True)
 class NetworkClasses:
-    """What the activations that an estimator is fitted on tell of the classes of the network.
+    """The classes of the network, according to the activations that an estimator is fitted on.
 
     Attributes
     ----------
@@ -254,7 +254,7 @@ def lookup_classes(estimator: Any, X: Activations, *, by_class: bool) -> NDArray
     Raises
     ------
     ValueError
-        If the estimator tells classes apart and ``X`` carries no predictions, or such as are
+        If the estimator distinguishes classes and ``X`` carries no predictions, or such as are
         missing or come from logits that are not finite.
     """
     if not by_class:

@@ -18,7 +18,7 @@ FITTED_ON = {
     "layer_shapes_": """layer_shapes_ : dict of str to tuple
     Shape of one sample in each layer, where ``fit`` saw ``Activations``.""",
 }
-"""What every estimator knows of the layers that it was fitted on."""
+"""What every estimator knows about the layers that it was fitted on."""
 
 OF_LOGITS = {
     "n_features_in_": """n_features_in_ : int

@@ -15,12 +15,12 @@ from sklearn.utils import _param_validation
 from sklearn.utils import _safe_indexing as safe_indexing
 from sklearn.utils._param_validation import (
     HasMethods,
-    Interval,
     InvalidParameterError,
     RealNotInt,
     StrOptions,
     validate_parameter_constraints,
 )
+from sklearn.utils._param_validation import Interval as _Interval
 from sklearn.utils.metaestimators import available_if as _available_if
 from sklearn.utils.validation import _check_feature_names_in as check_feature_names_in
 from sklearn.utils.validation import _num_samples as num_samples
@@ -46,6 +46,14 @@ __all__ = [
 ]
 
 Function = TypeVar("Function", bound=Callable[..., Any])
+
+
+class Interval(_Interval):
+    """Constraint of a parameter to an interval of numbers, which True and False are not."""
+
+    def is_satisfied_by(self, val: Any) -> bool:
+        """Whether a value is in the interval."""
+        return not isinstance(val, bool) and bool(super().is_satisfied_by(val))
 
 
 def check_parameters(*, prefer_skip_nested_validation: bool) -> Callable[[Function], Function]:

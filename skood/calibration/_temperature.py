@@ -20,6 +20,7 @@ from .._fit_context import fit_context
 from .._marks import in_distribution_rows, take_rows
 from .._output import ActivationsOutputMixin
 from .._validation import check_activations
+from .._values import LOGITS_ADVICE
 from .._warnings import warn_user
 from ..activations import Activations
 from ._confidence import logits_of
@@ -185,7 +186,9 @@ class TemperatureScaler(ActivationsOutputMixin, BaseEstimator):
         if isinstance(X, Activations):
             # Layers that are not read here may stay on disk.
             X, classes = Activations({"logits": logits_of(X, type(self).__name__)}), X.classes
-        checked = check_activations(self, X, reset=reset, ensure_min_features=2 if reset else 1)
+        checked = check_activations(
+            self, X, reset=reset, ensure_min_features=2 if reset else 1, advice=LOGITS_ADVICE
+        )
         logits = np.asarray(checked, dtype=np.float64)
         return Activations({"logits": logits}, logits=logits, classes=classes)
 

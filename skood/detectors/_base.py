@@ -241,7 +241,7 @@ class BaseDetector(OutlierMixin, BaseEstimator, metaclass=ABCMeta):
         return self.score_samples(X) - self.offset_
 
     def predict(self, X: Activations | ArrayLike) -> NDArray[np.int64]:
-        """Tell in-distribution (1) from out-of-distribution (-1) samples.
+        """Predict in-distribution (1) or out-of-distribution (-1) for each sample.
 
         Parameters
         ----------

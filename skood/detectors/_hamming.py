@@ -39,7 +39,7 @@ class HammingNAPDetector(StoredSamplesMixin, BaseIncrementalDetector):
         with "correct", the predicted one where it is right, while other patterns are not stored.
         Samples are always looked up under their predicted class.
     break_ties : bool, default=True
-        Tell equal distances apart by how common the nearest pattern was in training. It adds a
+        Break ties of equal distances by how common the nearest pattern was in training. It adds a
         share below 1 to the score, and so never overrules one bit of distance.
 
     Attributes

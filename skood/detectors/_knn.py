@@ -37,7 +37,7 @@ class KNNDetector(StoredSamplesMixin, BaseIncrementalDetector):
     Attributes
     ----------
     n_neighbors_ : int
-        The k that is used: ``n_neighbors``, or less where there are too few training samples.
+        The k that is used: ``n_neighbors``, or fewer if there are too few samples.
     training_scores_ : ndarray of shape (n_in_distribution_samples,)
         Their scores, each with itself left out.
 
@@ -102,7 +102,7 @@ class KNNDetector(StoredSamplesMixin, BaseIncrementalDetector):
                 "KNNDetector needs at least 2 in-distribution samples, "
                 f"got n_samples = {len(rows)}."
             )
-        self.n_neighbors_ = min(self.n_neighbors, len(rows) - 1)
+        self.n_neighbors_ = int(min(self.n_neighbors, len(rows) - 1))
         if self.n_neighbors_ < self.n_neighbors:
             warn_user(
                 f"n_neighbors={self.n_neighbors}, but a sample has only {len(rows) - 1} others: "

@@ -107,7 +107,7 @@ class ActivationExtractor(ActivationsOutputMixin, BaseEstimator):
 
     Notes
     -----
-    **Names of layers.** In a torch network a layer is whatever a module returns, under the name
+    **Names of layers.** In a torch network a layer is the output of a module, under the name
     of the module in ``named_modules()``; of a tuple, list or mapping the first tensor. It must have
     one row for each sample. An activation function that is called without a module, such as
     ``F.relu`` or ``Tensor.tanh``, is a layer too: "relu" where the network's own ``forward``
@@ -356,7 +356,7 @@ class ActivationExtractor(ActivationsOutputMixin, BaseEstimator):
     def _cache_key(
         self, adapter: NetworkAdapter, plan: Plan, mode: Mode, data: Any
     ) -> tuple[Any, ...] | None:
-        """What the result depends on; None, and a warning, where not all of it can be told."""
+        """What the result depends on; None, and a warning, where not all of it is known."""
         fingerprint, reader = adapter.fingerprint(plan.trace), ContentReader()
         logits = reader.digest([type(adapter).__name__, self.logits, adapter.classes])
         if unread := [*fingerprint.unread, *(["logits"] if reader.unread else [])]:

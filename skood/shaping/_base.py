@@ -152,6 +152,6 @@ def warn_if_all_clipped(
     if largest <= features.min():
         warn_user(
             f"{type(shaper).__name__} clips features at {largest:.4g}, which no training feature "
-            "is below: all samples are shaped alike and cannot be told apart. Choose "
+            "is below: all samples are shaped alike and cannot be distinguished. Choose "
             f"{remedy}, or check whether the layer is constant."
         )
