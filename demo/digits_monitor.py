@@ -311,7 +311,7 @@ def draw_pictures(
 
 @contextmanager
 def step(title: str) -> Iterator[None]:
-    """Tell what is being done, and how long it took."""
+    """Print what is being done, and how long it took."""
     start = perf_counter()
     print(f"{title} ...", flush=True)
     yield

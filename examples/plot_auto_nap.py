@@ -4,29 +4,29 @@ The published auto-configuration, AutoNAP
 ==========================================
 
 :class:`skood.ensemble.AutoNAPDetector` configures itself as Olber et al. (CVPR 2023,
-`arXiv:2212.14268 <https://arxiv.org/abs/2212.14268>`_) do. For every layer, pooling
-and percentile it finds the threshold on the Hamming distance that tells validation
-samples of both kinds apart best; it keeps the best setting of each layer, and adds up
-the layers' distances beyond their thresholds.
+`arXiv:2212.14268 <https://arxiv.org/abs/2212.14268>`_) do. For every layer, pooling and
+percentile it finds the threshold on the Hamming distance that best discriminates
+in-distribution from OOD validation samples. It keeps the best setting of each layer,
+and adds up by how much the distances exceed their thresholds.
 
-The first figure shows the validation accuracies of all 40 settings, and the one that
-was kept of each layer. It need not be the one of the highest accuracy, because the
-rule also looks for small thresholds.
+The first figure shows the validation accuracies of all 40 settings, and the setting
+that was kept of each layer. It need not have the highest accuracy, because the rule
+also prefers small thresholds.
 
-The next two look behind it. Accuracies on other unknown inputs tell how far the
-validation can be trusted: against uniform noise they go with those of the validation
-(correlation 0.8), against unknown digits less so (0.6), and there the best setting of
-the validation is one among many. The histograms show what a percentile does to the
-distances: of this layer, 30 finds more of the unknown digits, 90 more of the noise.
+The next two figures show how far the validation can be trusted. Accuracies on uniform
+noise agree with those of the validation (correlation 0.8), accuracies on unknown digits
+agree less (0.6), and there the best setting of the validation is one among many. The
+histograms show how the percentile changes the distances: in this layer, 30 detects more
+of the unknown digits, 90 more of the noise.
 
-The last figure shows the score for digits, and for unknown inputs that played no
-part in the choice. The score ranks well: noise lies far below the known digits, and
-most of the unknown digits lie below, too. The published decision, however, maximises
-the accuracy on equal numbers of both kinds. In this small network one neuron that
-deviates is enough for an alarm, and more than a third of the known digits are flagged.
-The majority vote errs on the other side. Where a rate of false alarms is wanted, take
-the threshold from ``training_scores_``: the scores of the validation samples, which
-store no patterns.
+The last figure shows the score for digits, and for unknown inputs that played no part
+in the choice. The score ranks well: noise lies far below the known digits, and most of
+the unknown digits lie below, too. The published decision, however, maximises the
+accuracy on equal numbers of both kinds. In this small network one neuron that deviates
+is enough for an alarm, and more than a third of the known digits are flagged. The
+majority vote misses more instead. If you want a certain rate of false alarms, take the
+threshold from ``training_scores_``: the scores of the validation samples, which store
+no patterns.
 """
 
 # %%
@@ -149,10 +149,10 @@ axes[0].set_ylabel("accuracy on validation samples")
 axes[0].legend()
 
 # %%
-# Does the validation foretell the test?
-# --------------------------------------
+# Does the validation predict the test?
+# -------------------------------------
 #
-# With ``keep_settings=True`` the detector can tell how well every setting would have
+# With ``keep_settings=True`` the detector can report how well every setting would have
 # done on other samples. A point is a setting; the ones that were kept are ringed.
 
 groups = {

@@ -3,27 +3,27 @@
 Confidence that can be taken literally
 ======================================
 
-A network that was trained until it made no more errors on its training images is sure
-of nearly everything, and stays sure where it errs.
-:class:`~skood.calibration.TemperatureScaler` divides its logits by one number, found on
-images that the network was not trained on. A confidence of 90 % then means: right nine
-times out of ten.
+A network that was trained until it made no more errors on its training images is
+overconfident: it is confident on nearly every image, also where it is wrong.
+Calibration corrects this. :class:`~skood.calibration.TemperatureScaler` divides its
+logits by one number, found on images that the network was not trained on. A confidence
+of 90 % then means: right nine times out of ten.
 
 The first figure shows accuracy by confidence, before and after. Before, nearly all
-images have a confidence above 90 %, and the network is less often right than it says.
-After, accuracy follows confidence, up to the chance of bins with few images, and the
-expected calibration error (ECE) is less than half of what it was.
+images have a confidence above 90 %, and the network is right less often than its
+confidence says. After, accuracy follows confidence, up to the chance of bins with few
+images, and the expected calibration error (ECE) is less than half of what it was.
 
 Calibration changes no prediction, and improves a monitor little. The second figure
-shows, for ten networks, how the temperature changes what the confidence tells about
-unknown and about misclassified digits. At the calibrated temperatures the former are
+shows, for ten networks, how the temperature changes the detection of unknown and of
+misclassified digits by the confidence. At the calibrated temperatures the former are
 found a little better, the latter hardly so. For unknown digits a far higher temperature
 is better on average, though not for each network; for misclassified ones it is worse.
 """
 
 # %%
-# A network that is too sure
-# --------------------------
+# An overconfident network
+# ------------------------
 #
 # The digits 1 and 5 are unknown to the network. It is trained on 150 images of the
 # others, without any regularisation. The images that are left are shuffled and divided
@@ -71,7 +71,7 @@ print(f"accuracy:        {correct.mean():.2f}")
 print(f"mean confidence: {prediction_confidence(A[test]).mean():.2f}")
 
 # %%
-# One number mends it
+# Temperature scaling
 # -------------------
 #
 # ``fit`` finds the temperature that makes the labels of the calibration images most
@@ -93,8 +93,8 @@ for ax, name, activations in zip(axes, ("before", "after"), (A, scaled), strict=
 # -------------------------
 #
 # The maximum softmax probability is the simplest monitor there is. With more than two
-# classes, the temperature changes which of two images the network is surer of, and so
-# the monitor.
+# classes, the temperature changes on which of two images the network is more confident,
+# and so the monitor.
 #
 # The network above is the first of ten, each with its own division of the images. Lines
 # are means of the change of the AUROC against temperature 1, and bands reach from the

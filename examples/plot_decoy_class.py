@@ -4,20 +4,20 @@ A decoy class, and which outliers to give
 =========================================
 
 :class:`skood.training.DecoyClassClassifier` trains a network with one more output, for
-outliers. What it then rejects depends on the outliers that it was shown: noise,
-mixtures and rotated images, which are made of the training images, or those that the
-user has.
+outliers (outlier exposure with a reject class). What it then rejects depends on the
+outliers in training: noise, mixtures and rotated images, which are made of the training
+images, or those that the user has.
 
 Small convolutional networks learn eight of the ten digits, each with outliers of
-another source, and are tried on several kinds of unknown images. The first figure shows
-the outliers. The second compares the networks with a plain one. What was shown in
+another source, and are tested on several kinds of unknown images. The first figure
+shows the outliers. The second compares the networks with a plain one. What was shown in
 training is found nearly without error, and most decoy classes find noise and blobs
 better than the plain network does. But no source helps against all. Trained on
-mixtures, the network takes rotated digits for more familiar than upright ones. And
-for the digit 5, for which no outlier stands, the largest probability of the plain
-network is a better score than any decoy class. Multiplied with the largest probability
-of the other classes, most decoy classes come near to it, and the best of them are as
-good as before on the other kinds.
+mixtures, the network takes rotated digits for more familiar than upright ones. And for
+the digit 5, which no outlier resembles, the largest probability of the plain network is
+a better score than any decoy class. Multiplied with the largest probability of the
+other classes, most decoy classes come near to it, and the best of them are as good as
+before on the other kinds.
 """
 
 # %%
@@ -114,7 +114,7 @@ for row, name in zip(axes, ("noise", "mixed", "rotated", "ones"), strict=True):
 # ------------------------
 #
 # The plain network has no decoy class: its score is the largest probability. The score
-# of the others, on the left, is one less the probability of the decoy class. On the
+# of the others, on the left, is one minus the probability of the decoy class. On the
 # right it is multiplied with the largest probability that the image has of being of a
 # class, given that it is of one. The product is what the network with one more output
 # gives to the likeliest digit. Numbers are areas under the ROC curve, means of three

@@ -1,15 +1,15 @@
 """
-====================================
-A classifier that also removes noise
-====================================
+===========================================
+A denoising classifier with a reject option
+===========================================
 
 :class:`~skood.training.DenoisingClassifier` trains one network to classify images and
-to draw them without noise. It rejects an image that it is not sure of, or that it draws
-badly.
+to reconstruct them without noise. It has a reject option: it rejects an image on which
+it is not confident, or which it reconstructs badly.
 
 It learns the digits 1 to 9 here and has never seen a 0. The first figure shows the
-training, the next ones what the network draws and how well it does so, class by class,
-the last the two numbers that decide. On these small images the decoder tells zeros from
+training, the next ones the reconstructions and their errors, class by class, the last
+the two numbers that decide. On these small images the decoder discriminates zeros from
 other digits better than the classifier does.
 """
 
@@ -69,12 +69,12 @@ axes[1].legend(loc="center right")
 plt.show()
 
 # %%
-# What it draws
-# -------------
+# Reconstructions
+# ---------------
 #
-# Each image stands beside what the decoder makes of it, with the error above. It
-# removes noise. A zero, a turned digit or a blob is drawn with the strokes of the
-# digits that it knows.
+# Each image stands beside its reconstruction by the decoder, with the error above.
+# Noise is removed. A zero, a rotated digit or a blob is reconstructed with the strokes
+# of the digits that the decoder knows.
 
 rng = np.random.default_rng(0)
 known = X[test]
@@ -97,9 +97,9 @@ plt.show()
 # Errors by class
 # ---------------
 #
-# The zeros, which it does not know, are drawn worst. The dotted line is the threshold
-# on the error; above it are also some of the known digits, whose images follow: the
-# three largest errors of each class.
+# The zeros, which it does not know, have the largest errors. The dotted line is the
+# threshold on the error; above it are also some of the known digits, whose images
+# follow: the three largest errors of each class.
 
 rows = np.append(test, np.flatnonzero(y == 0))
 ReconstructionErrorDisplay.from_estimator(classifier, X[rows], y[rows])
@@ -110,8 +110,8 @@ plt.show()
 # Two numbers decide
 # ------------------
 #
-# An image is accepted in the lower right quarter: the classifier is sure, and the error
-# is small.
+# An image is accepted in the lower right quarter: the classifier is confident, and the
+# error is small.
 
 colors = {
     "digits": "#0072b2",
@@ -144,11 +144,11 @@ for name in ("zeros", "turned", "blobs"):
     print(f"{name} found: {rejected.mean():.1%}")
 
 # %%
-# Other thresholds need no new training. Here the classifier decides alone, and then by
-# the published rule [1]_: a probability of .659, and the smallest error of digits that
-# are given noise, turned or covered, and drawn by the decoder. What the decoder has
-# drawn once it draws well again, so that this error is far too small for images like
-# these.
+# Other thresholds need no new training. Here the classifier decides alone, and then
+# by the published rule [1]_: a probability of .659, and the smallest error of digits to
+# which noise is added, which are rotated or covered, and passed through the decoder.
+# The decoder reconstructs its own output well, so this error is far too small for
+# images like these.
 
 unknown = np.append(np.ones(len(test)), -np.ones(sum(y == 0)))
 rules = {

@@ -3,15 +3,15 @@
 Explaining an alarm
 ===================
 
-A detector says that an image is unlike those that the network was trained on. Why?
+A detector of out-of-distribution images gives an alarm. Why?
 :func:`skood.inspection.explain` answers with training images and with neurons: which
 training images are the nearest, what are their classes, and which neurons and layers
 would have to change for the score to rise.
 
 The first two figures explain two alarms. One is right: the image is a digit that the
-network has never seen, and no training image is near it. One is false: a known digit of
-which there are a few like it, but too few. The last figure is a test with a known
-answer: a single neuron is disturbed, and the explanation has to name it.
+network has never seen, and no training image is near it. One is false: a known digit to
+which a few training images are similar, but too few. The last figure is a test with a
+known answer: a single neuron is disturbed, and the explanation has to name it.
 """
 
 # %%
@@ -19,7 +19,8 @@ answer: a single neuron is disturbed, and the explanation has to name it.
 # ------------------------
 #
 # The digits 1 and 5 are held out. The network has two hidden layers. The detector
-# measures the distance to the fifth-nearest training image by what both layers put out.
+# measures the distance to the fifth-nearest training image, in the outputs of both
+# layers.
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -50,11 +51,11 @@ print(f"unknown digits flagged: {alarms[unknown].mean():.0%}")
 # ----------
 #
 # Of unknown and of known digits, the image with the lowest score. The detector has kept
-# the training images, so it can say which are the nearest; ``y_train`` tells their
+# the training images, so it can say which are the nearest; ``y_train`` has their
 # classes. ``print`` gives a report.
 #
-# The weight of a neuron is the rise of the score if this neuron did what it does for
-# the nearest training image, and all others stayed as they are.
+# The weight of a neuron is the rise of the score if this neuron had its value for the
+# nearest training image, and all others did not change.
 
 scores = detector.score_samples(A)
 true_alarm = unknown[scores[unknown].argmin()]
@@ -175,8 +176,8 @@ for factor in factors:
     named.append(np.mean([a == b for a, b in zip(first, stuck, strict=True)]))
 
 # %%
-# From its largest output on, it is named first nearly always, and long before most of
-# the digits are flagged. At 0, or in the middle of its range, a neuron may do
+# At its largest output and above, it is named first nearly always, and long before
+# most of the digits are flagged. At 0, or in the middle of its range, a neuron may do
 # what it would have done anyway, and then there is nothing to find.
 
 fig, ax = plt.subplots(figsize=(6, 3.4), layout="constrained")

@@ -8,12 +8,12 @@ parameters like any others, so :class:`~sklearn.model_selection.GridSearchCV` fi
 out, with a splitter that keeps out-of-distribution samples out of the training parts.
 The activations are extracted once; the network does not run during the search.
 
-The search knows one kind of unknown input, smooth noise. The first figure shows what
-it found: the AUROC against that noise differs widely between settings. The second
-figure judges the outcome by four kinds that the search has not seen. The best single
-setting finds the other kinds of noise, but is worse than the softmax output against
-unknown digits: it was chosen for noise.
-:meth:`~skood.ensemble.LayerEnsembleDetector.from_search` joins the best setting of
+The search knows one kind of unknown input, smooth noise. The first figure shows what it
+found: the AUROC against that noise differs widely between settings. The second figure
+tests the result on four kinds of unknown inputs that the search has not seen. The best
+single setting finds the other kinds of noise, but is worse than the softmax output
+against unknown digits: it was chosen for noise.
+:meth:`~skood.ensemble.LayerEnsembleDetector.from_search` combines the best setting of
 each layer. This ensemble is the best of the four monitors against digits and against
 uniform noise, and perfect against constant noise.
 """

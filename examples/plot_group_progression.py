@@ -3,18 +3,18 @@
 Group progression through the layers
 ====================================
 
-Which training images does a network find most like this one? The answer changes from
-layer to layer. In each layer, the training images whose patterns of active neurons are
-nearest to that of an image are its *layer group*; the group of the last hidden layer is
-its *final group*. :class:`skood.GroupProgressionDetector` follows both
-through the layers.
+Which training images are most similar to this one, in the activations of a network? The
+answer changes from layer to layer. In each layer, the training images whose patterns of
+active neurons are nearest to that of an image are its *layer group*; the group of the
+last hidden layer is its *final group*. :class:`skood.GroupProgressionDetector` follows
+both through the layers.
 
 The network below knows eight of the ten digits. The first two figures show that images
 which it classifies rightly are consistent: in every layer they are near to their final
 group, and most of the layer group has the class that is predicted. Images that are
-misclassified or unknown, and noise that the network is sure of, are farther from their
-final group in every layer, and their layer groups are mixed, above all in the first
-layers. The third figure tells how well this gives unknown images away: noise much
+misclassified or unknown, and noise on which the network is confident, are farther from
+their final group in every layer, and their layer groups are mixed, above all in the
+first layers. The third figure shows how well this detects unknown images: noise much
 better than the softmax output does, unknown digits only about as well.
 """
 
@@ -54,7 +54,7 @@ y = np.r_[y, np.full(len(noise), -1)]
 # Four sets of images
 # -------------------
 #
-# Of the noise, only images that the network is sure of are kept: most of them.
+# Of the noise, only images on which the network is confident are kept: most of them.
 
 is_noise = np.arange(len(y)) >= len(X)
 groups = np.select(
@@ -95,16 +95,16 @@ ProgressionDisplay.from_estimator(
 )
 
 # %%
-# What gives unknown inputs away
-# ------------------------------
+# Detection of unknown inputs
+# ---------------------------
 #
 # The detector condenses the distances, the matching shares, or both into one score. It
 # has seen no unknown image: it standardises each number over the training images and
 # takes the mean.
 #
 # Noise is found best by the distances, and by all three scores better than by the
-# softmax output, for which this noise is hard by choice: the network is sure of it.
-# Ones and fives look much like known digits. Here the four curves are close.
+# softmax output, for which this noise is hard by choice: the network is confident on
+# it. Ones and fives look much like known digits. Here the four curves are close.
 
 detectors = {
     "distance": GroupProgressionDetector(n_neighbors=30, features="distance"),
@@ -127,10 +127,10 @@ plt.show()
 # What about mistakes?
 # --------------------
 #
-# The same scores can tell misclassified from rightly classified images of known digits.
-# The softmax output, which shows when a second class is nearly as likely, is a strong
-# rival here: the matching shares come close to it, and the distances do worst. Few
-# images are misclassified, so small differences mean little.
+# The same scores can discriminate misclassified from correctly classified images of
+# known digits. The softmax output, which shows when a second class is nearly as likely,
+# is a strong rival here: the matching shares come close to it, and the distances do
+# worst. Few images are misclassified, so small differences mean little.
 
 scorer = make_ood_scorer(target="misclassified")
 for name, detector in detectors.items():

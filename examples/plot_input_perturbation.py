@@ -1,29 +1,28 @@
 """
-========================
-ODIN's perturbation seen
-========================
+==========================
+Input perturbation by ODIN
+==========================
 
 :class:`~skood.extraction.ODIN` (Liang et al., ICLR 2018,
-`arXiv:1706.02690 <https://arxiv.org/abs/1706.02690>`_) moves every input a little in
-the direction that makes the network surer of what it says. The idea is that known
-inputs gain more confidence by it than unknown ones. It is an option of
-:class:`~skood.ActivationExtractor`, so that any detector can read what comes of it; the
-predictions stay those for the inputs as they are.
+`arXiv:1706.02690 <https://arxiv.org/abs/1706.02690>`_) moves every input a little,
+along the sign of a gradient, so that the network becomes more confident in its
+prediction. The idea is that known inputs gain more confidence by it than unknown ones.
+It is an option of :class:`~skood.ActivationExtractor`, so that any detector can read
+the activations of the moved inputs; the predictions stay those for the original inputs.
 
 The first figure shows the change of an image. The second shows that in a small network
 of digits the idea does not hold for every unknown input: noise and unknown digits gain
-more than known digits do. The third figure draws the consequence. ODIN's change makes
+more than known digits do. The third figure shows the consequence. ODIN's change makes
 the detection of noise worse, of unknown digits a little worse, and of digits of half
 the contrast better, above all at temperature 1. The same step towards the nearest class
 in the space of features, :class:`~skood.extraction.MahalanobisPerturbation`, helps its
-own detector where there is something to gain, as long as it is small. Whether a
-perturbation is worth its price, a gradient and a second run of the network, is to be
-measured.
+own detector where there is something to gain, as long as it is small. Measure whether a
+perturbation is worth its cost, a gradient and a second run of the network.
 """
 
 # %%
-# A network, and what it does not know
-# ------------------------------------
+# A network and unknown inputs
+# ----------------------------
 #
 # The digits 1 and 5 are held out. Noise and faint digits, test digits of half their
 # contrast, are two further kinds of inputs to be found.
@@ -116,12 +115,12 @@ same = np.allclose(
 print(f"the extractor gives the same logits: {same}")
 
 # %%
-# Who gains how much
+# Gain of confidence
 # ------------------
 #
 # The gain of the largest softmax probability, at temperature 1 and at 1000. There, all
 # probabilities are near 1/8, and only their order counts. At temperature 1 there is
-# little to gain where the network is sure already.
+# little to gain where the network is already confident.
 
 epsilon = 0.02
 colors = dict(zip(images, ("#0072b2", "#e69f00", "#d55e00", "#009e73"), strict=True))
@@ -145,14 +144,14 @@ for ax, temperature in zip(axes, (1, 1000), strict=True):
 axes[0].legend()
 
 # %%
-# What becomes of the predictions? They are those for the images as they are.
+# And the predictions? They are those for the original images.
 
 A = perturbed.fit_transform(images["noise"])
 print("predictions changed:", np.sum(A.predictions != net.predict(images["noise"])))
 
 # %%
-# What comes of it
-# ----------------
+# Effect on the detection
+# -----------------------
 #
 # The AUROC for each size of the change. Lines are means over five networks, each with
 # its own division of the digits, and bands reach from the smallest to the largest. On

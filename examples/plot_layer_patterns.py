@@ -3,22 +3,22 @@
 Layer activation patterns compared
 ==================================
 
-Three detectors look at what the neurons of every layer do: how many of them fire, how
-far their pattern lies from the clusters of training patterns, and whether the training
-samples with the nearest patterns agree from layer to layer. None of them is shown any
-out-of-distribution input. How well do they find inputs that the network should not be
-trusted on, beside the network's own confidence?
+Three detectors compare the neuron activation patterns of every layer: how many neurons
+fire, how far their pattern lies from the clusters of training patterns, and whether the
+training samples with the nearest patterns agree from layer to layer. None of them is
+shown any out-of-distribution input. How well do they detect inputs on which the network
+should not be trusted, compared with the network's own confidence?
 """
 
 # %%
 # A network and four kinds of inputs
 # ----------------------------------
 #
-# A perceptron with five hidden layers learns 900 digits other than 1 and 5. It is asked
-# about the rest of those digits, some of which it gets wrong, about ones and fives, and
-# about random pixels. Of these, only those stay on which it is at least 80 % confident:
-# the ones that its confidence would never give away. All of it is done for five random
-# divisions of the digits.
+# A perceptron with five hidden layers learns 900 digits other than 1 and 5. It is
+# tested on the rest of those digits, some of which it misclassifies, on ones and fives,
+# and on random pixels. Of these, only images on which it is at least 80 % confident are
+# kept: its confidence cannot detect them. All of it is done for five random divisions
+# of the digits.
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -104,12 +104,12 @@ for seed in range(5):
         scores = detector.fit(read[rows["training digits"]]).score_samples(read)
         for task, (inside, outside) in TASKS.items():
             y_true = np.repeat([1, -1], [len(rows[inside]), len(rows[outside])])
-            asked = np.concatenate([rows[inside], rows[outside]])
-            aurocs[task][name].append(ood_roc_auc_score(y_true, scores[asked]))
+            tested = np.concatenate([rows[inside], rows[outside]])
+            aurocs[task][name].append(ood_roc_auc_score(y_true, scores[tested]))
 
 # %%
-# Who finds what
-# --------------
+# AUROC of the detectors
+# ----------------------
 #
 # A point is the mean area under the ROC curve over the five divisions, a line reaches
 # from the smallest to the largest.
@@ -130,9 +130,10 @@ plt.show()
 # %%
 # The progression detectors find unknown digits better than the network's confidence
 # does. Noise that the network is confident about is found best by the distances, to the
-# final group and to clusters. Its own mistakes the network knows best itself, if only
-# by a little. The number of active neurons alone is the weakest, and looking at both of
-# its tails does not help: in these networks other inputs do activate more neurons.
+# final group and to clusters. The network's own mistakes are detected best by its
+# confidence, if only by a little. The number of active neurons alone is the weakest,
+# and looking at both of its tails does not help: in these networks other inputs do
+# activate more neurons.
 
 # %%
 # Clusters, classes and confidence
@@ -151,9 +152,10 @@ for layer in patterns.layer_names:
 
 # %%
 # Every layer has one cluster for each class. The figure divides samples by the
-# confidence of the network, for the last layer. Even where the network is sure, unknown
-# digits mostly lie farther from the centre of their cluster than digits that it gets
-# right, and so do the few that it gets wrong. A faint box has fewer than ten samples.
+# confidence of the network, for the last layer. Even where the network is confident,
+# unknown digits mostly lie farther from the centre of their cluster than digits that it
+# gets right, and so do the few that it gets wrong. A faint box has fewer than ten
+# samples.
 
 kinds = ["digits, right", "digits, wrong", "ones and fives"]
 shown = np.concatenate([rows[kind] for kind in kinds])

@@ -5,13 +5,13 @@ LINe, step by step
 
 :class:`~skood.shaping.LINe` (Ahn et al., CVPR 2023,
 `arXiv:2303.13995 <https://arxiv.org/abs/2303.13995>`_) finds out which units of the
-last hidden layer are important for each class, and lets no others speak for a sample of
-that class. It clips the features, removes units and removes weights; then the logits
-are computed anew, and their energy is the score.
+last hidden layer are important for each class, and uses only these for a sample of that
+class. It clips the features, removes units and removes weights; then the logits are
+computed anew, and their energy is the score.
 
-The first two figures show what it learns and what it leaves of a sample. The others
-take the steps one by one. On the small networks here, clipping and the removal of units
-both make the energy better, and together better than the softmax output. The removal of
+The first two figures show what it learns and how it changes a sample. The others take
+the steps one by one. On the small networks here, clipping and the removal of units both
+make the energy better, and together better than the softmax output. The removal of
 weights is not worth it: 10 % cost a little, and with the 90 % that were published for
 large networks the score is worse than the plain energy. The last figure shows that the
 clip must be neither too low nor too high.
@@ -68,9 +68,9 @@ A_train, y_train, A_test, A_unknown, A_noise = networks[0]
 # The contribution of a unit to a class is its mean over the training samples of that
 # class, times its weight. In the first map each column is a class, each row a unit;
 # units are ordered by the class to which they contribute most. Units that stay for a
-# sample of a class are black in the second map: the tenth that speaks most against it
-# is removed. The third map has the weights that stay for a sample taken for a 3, one in
-# ten.
+# sample of a class are black in the second map: the tenth with the most negative
+# contributions is removed. The third map has the weights that stay for a sample taken
+# for a 3, one in ten.
 
 line = LINe(activation_percentile=10, weight_percentile=90, clip=1.0)
 line.fit(A_train, y_train)
@@ -102,7 +102,7 @@ fig.colorbar(image, ax=axes, label="contribution (first map)", extend="both")
 # least to the one that shares most. Of the eight classes a unit is always in the top of
 # one, 12.5 %. Beyond that the lines fall fast: most of a class's top units are its own,
 # or shared with one other class. Where they stay high, as they may with many classes,
-# the removal of units cannot tell the classes apart.
+# the removal of units cannot discriminate between the classes.
 
 display = SharedNeuronDisplay.from_contributions(
     {
@@ -112,14 +112,14 @@ display = SharedNeuronDisplay.from_contributions(
 )
 
 # %%
-# What it leaves
-# --------------
+# A sample before and after
+# -------------------------
 #
 # The features of a digit and of an image of noise before (grey) and after (blue). Units
 # are ordered by their contribution to the predicted class. Those at the right end are
-# removed. They speak against the class although they are active for its samples. Nearly
-# all of them are active for the digit, and not so many for the noise: the digit's logit
-# gains more by their removal.
+# removed. Their contribution to the class is negative, although they are active for its
+# samples. Nearly all of them are active for the digit, and not so many for the noise:
+# the digit's logit gains more by their removal.
 
 fig, axes = plt.subplots(2, 1, figsize=(8, 4.6), sharex=True, layout="constrained")
 for ax, name, A in zip(axes, ("a digit", "noise"), (A_test, A_noise), strict=True):

@@ -1,21 +1,22 @@
 """
-==========
-MC dropout
-==========
+===================
+Monte Carlo dropout
+===================
 
-Dropout that stays active after training makes every pass of a network another draw
-(Gal and Ghahramani, ICML 2016, `arXiv:1506.02142 <https://arxiv.org/abs/1506.02142>`_).
-Where the passes are uncertain, or contradict each other, the input may be unknown.
-:class:`~skood.ActivationExtractor` runs the passes,
-:class:`~skood.detectors.MCDropoutDetector` scores them by one of four statistics.
+In Monte Carlo dropout (MC dropout), dropout stays active after training, so that every
+forward pass of a network gives other values (Gal and Ghahramani, ICML 2016,
+`arXiv:1506.02142 <https://arxiv.org/abs/1506.02142>`_). Where the passes are uncertain,
+or contradict each other, the input may be unknown. :class:`~skood.ActivationExtractor`
+runs the passes, :class:`~skood.detectors.MCDropoutDetector` scores them by one of four
+statistics.
 
 The first figure shows the statistics, image by image: the passes agree on most digits
 that the network knows, and contradict each other for most others. The second one shows
 how many passes it takes. Ten are near the best for all statistics but the variation
 ratio, which is still rising at 50. It also shows a single pass without dropout, whose
 entropy is as good as that of 50 passes for misclassified and for unknown digits. Only
-noise is found better by passes, with an area of 0.88 against 0.83. Measure both before
-you pay for passes.
+noise is detected better by Monte Carlo dropout, with an AUROC of 0.88 against 0.83.
+Measure both before you pay for many passes.
 """
 
 # %%
@@ -23,8 +24,8 @@ you pay for passes.
 # ---------------------
 #
 # Three networks, with a division of the digits of their own, learn 500 digits other
-# than 1 and 5. The extractor runs each input 50 times with dropout. The passes become
-# a layer of their own; logits and predictions stay those without dropout.
+# than 1 and 5. The extractor runs each input 50 times with dropout. The passes become a
+# column of their own; logits and predictions are those without dropout.
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -108,7 +109,7 @@ print("images of network 0:", {name: len(A) for name, A in networks[0][1].items(
 # left edge, where hardly any image is: here the two statistics say nearly the same.
 # Noise lies further right than digits of the same entropy. On the right, the variation
 # ratio, the share of passes that do not vote for the most frequent class. It is 0 for
-# 82 % of the right digits, which it cannot tell apart.
+# 82 % of the correct digits, which it cannot rank.
 
 held_out, sets = networks[0]
 colors = {

@@ -8,16 +8,16 @@ how much does the output depend on it? :class:`skood.inspection.NeuronStatistics
 the answers in one table, and displays draw them.
 
 The first figure shows that most neurons have an accuracy below that of the network,
-since the images that it gets wrong activate more neurons. The second one shows where
-the weak neurons are: low in activation count, gradient and influence at once. The third
-one shows how much each neuron is activated by digits that the network knows, by digits
-that it does not know, and by noise. In the last layer the two unknown kinds are more
-like each other than like the known digits.
+since misclassified images activate more neurons. The second one shows where the weak
+neurons are: low in activation count, gradient and influence at once. The third one
+shows how much each neuron is activated by digits that the network knows, by digits that
+it does not know, and by noise. In the last layer the two unknown kinds are more like
+each other than like the known digits.
 """
 
 # %%
-# A network, watched while it is trained
-# --------------------------------------
+# A network, recorded during training
+# -----------------------------------
 #
 # A perceptron with five hidden layers learns 900 digits other than 1 and 5. As in the
 # thesis that the measures come from [1]_, its biases begin at 1. The recorder counts
@@ -122,13 +122,13 @@ for name, part in samples.items():
 # Weak neurons
 # ------------
 #
-# A weak neuron is in the lowest quarter of all neurons in activation count in
-# training, in average gradient and in influence. Influence grows from layer to layer:
-# the neurons of low influence are those of the first layer and some of the second.
-# Low counts begin in the second layer and become more frequent from there on. So most
-# weak neurons are in the second layer. The one elsewhere was not activated by any
-# sample of any batch: its influence is 0, and so it has no bar that could be seen. The
-# count asks the first sample of each batch only: by it one more neuron would be dead.
+# A weak neuron is in the lowest quarter of all neurons in activation count in training,
+# in average gradient and in influence. Influence grows from layer to layer: the neurons
+# of low influence are those of the first layer and some of the second. Low counts begin
+# in the second layer and become more frequent from there on. So most weak neurons are
+# in the second layer. The one elsewhere was not activated by any sample of any batch:
+# its influence is 0, and so it has no bar that could be seen. The count uses the first
+# sample of each batch only: by it one more neuron would be dead.
 
 print(table.groupby("layer")["weak"].sum())
 print("never active:", sum(np.sum(~ever) for ever in recorder.ever_active_.values()))
@@ -140,9 +140,9 @@ NeuronMeasureDisplay.from_statistics(statistics, "influence_l2", color="weak")
 # --------------------------------------
 #
 # In the first layer the unknown digits follow the known ones, being digits too, and
-# noise goes its own way. In the last layer unknown digits and noise follow each other.
-# Most neurons are less active for them there than for known digits: more neurons fire,
-# but less strongly.
+# noise is different. In the last layer unknown digits and noise follow each other. Most
+# neurons are less active for them there than for known digits: more neurons fire, but
+# less strongly.
 
 groups = np.repeat(
     ["known digits", "digits 1 and 5", "noise"],

@@ -3,15 +3,15 @@
 Why no single layer is best
 ============================
 
-Which layer of a network sees that an input is strange? It depends on the input, and so
-does the percentile at which activations are turned into bits. Here, a monitor is built
-from every layer with every percentile, and each is measured against five kinds of
-inputs that the network does not know.
+Which layer of a network reveals an out-of-distribution input? It depends on the input,
+and so does the best percentile to binarise activations. Here, a monitor is built from
+every layer with every percentile, and each is measured against five kinds of inputs
+that the network does not know.
 
 The first figure shows one map for each kind. The best setting, marked by a star, is in
 another place for nearly every kind, and a setting that finds one kind almost perfectly
 may be near or below chance for another. So the best setting cannot be chosen without
-knowing what will come. The second figure shows the way out: the ensemble of all
+knowing the future inputs. The second figure shows the solution: the ensemble of all
 settings, with nothing chosen at all, does better on every kind than each of its
 members, the one that is best on average included.
 """

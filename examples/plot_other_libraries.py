@@ -3,17 +3,18 @@
 Detectors of scikit-learn and PyOD on a layer
 ===============================================
 
-A layer of :class:`skood.Activations` is a matrix to whoever asks for one. So the
-outlier detectors of scikit-learn and of `PyOD <https://pyod.readthedocs.io>`_ can read
-it. They stand beside skood's own in pipelines, and as members of an ensemble of layers.
+A layer of :class:`skood.Activations` converts to a matrix. So the outlier and novelty
+detectors of scikit-learn and of `PyOD <https://pyod.readthedocs.io>`_ can read it. They
+stand beside skood's own in pipelines, and as members of an ensemble of layers.
 
-The first figure shows how well each tells five kinds of unknown inputs from known
-digits. On the last hidden layer, detectors that take all known digits for one cloud are
-near or below chance against unknown digits. The second figure shows why: unknown inputs
-lie between the classes, in the middle of the cloud. Detectors that look at the nearest
-neighbours, or at each class, do well. On all layers together noise is found almost
-perfectly by all but ECOD, since the first layers give it away. But to detectors that
-see one cloud, the digit 5 stays hard to tell from the digits that the network knows.
+The first figure shows how well each detects five kinds of unknown inputs among known
+digits. On the last hidden layer, detectors that treat all known digits as one cluster
+are near or below chance against unknown digits. The second figure shows why: unknown
+inputs lie between the classes, in the middle of the cluster. Detectors that look at the
+nearest neighbours, or at each class, do well. On all layers together noise is found
+almost perfectly by all but ECOD, since the first layers reveal it. But detectors that
+assume one cluster hardly discriminate the digit 5 from the digits that the network
+knows.
 """
 
 # %%
@@ -84,10 +85,10 @@ print(A)
 # Detectors of three libraries
 # ----------------------------
 #
-# Those of scikit-learn are used as they are. PyOD's scores have the opposite sign:
-# larger means more of an outlier. As members of an ensemble its detectors are turned
-# round by skood; for pipelines of their own, a few lines do it. The error of a
-# reconstruction from principal components is a detector in a few lines, too.
+# Those of scikit-learn are used without change. PyOD's scores have the opposite sign:
+# larger means more of an outlier. For members of an ensemble, skood negates the scores;
+# for other pipelines, a few lines do it. The error of a reconstruction from principal
+# components is a detector in a few lines, too.
 
 
 class PyODDetector(OutlierMixin, BaseEstimator):
@@ -140,7 +141,7 @@ detectors = {
 #
 # :class:`~skood.preprocessing.LayerSelector` hands a detector the last hidden layer.
 # :class:`~skood.ensemble.LayerEnsembleDetector` fits a copy of it on each layer and
-# combines their p-values, so that it does not matter on what scale they score. The
+# combines their p-values, so that the scale of their scores does not matter. The
 # softmax output is the same in both tables: it reads the logits alone.
 
 

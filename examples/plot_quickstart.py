@@ -3,11 +3,11 @@
 Quickstart
 ==========
 
-A network that was trained on eight of the ten digits has no way to say "none of
-these": shown a 1 or a 5, it names one of the eight, and often with confidence. A
-monitor watches its neurons and flags such inputs. :func:`skood.make_monitor` builds
-one with good defaults. It needs the network and training images, and no example of
-what it is to find.
+A network that was trained on eight of the ten digits cannot say "none of these": shown
+a 1 or a 5, it names one of the eight, and often with confidence. A runtime monitor
+reads the activations of its neurons and flags such out-of-distribution inputs.
+:func:`skood.make_monitor` builds one with good defaults. It needs the network and
+training images, and no out-of-distribution examples.
 
 The first figure shows the scores. Those of unknown digits lie below those of most
 known digits, though the two overlap, since an unknown digit may look much like a known

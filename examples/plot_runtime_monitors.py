@@ -1,22 +1,21 @@
 """
-=================
-Run-time monitors
-=================
+================
+Runtime monitors
+================
 
-A run-time monitor keeps what the neurons of a layer did for training samples, and
-raises an alarm where they do something new. The Boolean monitor (Cheng et al., DATE
-2019, `arXiv:1809.06573 <https://arxiv.org/abs/1809.06573>`_) asks which neurons are on:
-it alarms if more than :math:`\\gamma` of them differ from every pattern that is stored
-for the predicted class.
+A runtime monitor stores the neuron activation patterns of a layer for training samples,
+and raises an alarm for a new pattern. The Boolean monitor (Cheng et al., DATE 2019,
+`arXiv:1809.06573 <https://arxiv.org/abs/1809.06573>`_) uses which neurons are on: it
+raises an alarm if more than :math:`\\gamma` of them differ from every pattern that is
+stored for the predicted class.
 
 The first figure counts its alarms. With every step of :math:`\\gamma` they are fewer,
-and more of them are about a digit that the network gets wrong, but most errors go
-unseen: at 0, 18 % of the known digits raise an alarm and 38 % of the misclassified ones
-do; at 1, 2 % and 10 %. The second figure compares Hamming distances of real values, of
-patterns, and the Gaussian monitor [1]_. Hamming distance says nothing about the real
-values of a convolution and a lot about their signs. In the last figure whole groups of
-samples are compared with their class, and a few unknown digits among 20 move the
-divergence.
+and more of them are about a misclassified digit, but most errors are missed: at 0, 18 %
+of the known digits raise an alarm and 38 % of the misclassified ones do; at 1, 2 % and
+10 %. The second figure compares Hamming distances of real values, of patterns, and the
+Gaussian monitor [1]_. Hamming distance says nothing about the real values of a
+convolution and a lot about their signs. In the last figure whole groups of samples are
+compared with their class, and a few unknown digits among 20 move the divergence.
 
 Between them stands the triangle test [1]_: triangles, drawn as if by the hand that
 wrote the digits, are fed to the networks.
@@ -27,7 +26,7 @@ wrote the digits, are fed to the networks.
 # -------------
 #
 # Each is trained on half of the digits other than 1 and 5, with a division and initial
-# weights of its own. The layer "units" is watched: 40 neurons in front of the output.
+# weights of its own. The layer "units" is monitored: 40 neurons in front of the output.
 # "maps" are the values of the second convolution before its ReLU.
 
 from collections import OrderedDict
@@ -163,10 +162,10 @@ axes[1].legend()
 # -------------------------------
 #
 # Hamming distance counts the values that are not equal. That is a question for bits: of
-# the real values of "maps" hardly any are equal, whatever the image shows. On the left,
-# minus the share of values that differ from the nearest training digit of the predicted
+# the real values of "maps" hardly any are equal, for any two images. On the left, minus
+# the share of values that differ from the nearest training digit of the predicted
 # class: from 92 % to all of them. What is equal are blank corners. In the middle, minus
-# the number of differing bits of patterns, which only tell what is above 0; on the
+# the number of differing bits of patterns, which only show what is above 0; on the
 # right, the log density of :class:`~skood.detectors.GaussianActivationDetector`.
 
 
@@ -213,11 +212,11 @@ for ax, name in zip(axes, known_scores, strict=True):
 axes[0].legend(loc="upper right")
 
 # %%
-# The same in numbers: areas under the ROC curve, means over the networks. On the maps,
-# patterns are best of all, and the real values no better than chance. After a ReLU,
-# zeros are equal, so that on the units real values tell a little, no less than the
-# patterns do: 40 bits are few here. There the Gaussians are best. For misclassified
-# digits, the largest softmax output is hard to beat.
+# The same in numbers: areas under the ROC curve, means over the networks. On the
+# maps, patterns are best of all, and the real values no better than chance. After a
+# ReLU, zeros are equal, so that on the units real values carry some information, as
+# much as the patterns: 40 bits are few here. There the Gaussians are best. For
+# misclassified digits, the largest softmax output is hard to beat.
 
 
 def aurocs(score):
@@ -256,9 +255,8 @@ for place, score in comparisons.items():
 # -----------------
 #
 # No network has seen a triangle, and all of them name a digit for each. For most
-# triangles the softmax output is sure of it. Patterns and Gaussians are asked for the
-# same share of false alarms, 5 % of the training digits, each left out of the
-# patterns.
+# triangles the softmax output is confident. Patterns and Gaussians are set to the same
+# rate of false alarms, 5 % of the training digits, each left out of the patterns.
 
 detectors = {
     "softmax": lambda A: A[["units"]],
@@ -301,9 +299,9 @@ for name, layer in detectors.items():
 # -----------------
 #
 # What a single sample does not show, a group may: ``kl_divergence`` fits Gaussians to
-# the samples of a group and tells how far they are from those of their class. Here are
-# groups of 20 digits that the network takes for the same class, a part of them 1 or 5.
-# Each point is a group, and lines are medians. With 5 unknown digits in a group, the
+# the samples of a group and measures how far they are from those of their class. Here
+# are groups of 20 digits that the network takes for the same class, a part of them 1 or
+# 5. Each point is a group, and lines are medians. With 5 unknown digits in a group, the
 # median is five times that of none, though single groups still overlap.
 
 rng = np.random.default_rng(0)

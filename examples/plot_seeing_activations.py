@@ -3,11 +3,11 @@
 Seeing activations
 ==================
 
-What does a network make of an image, and what does a monitor see of it? This example
-looks into a small convolutional network that knows the digits 0 to 7. It draws the maps
-of two layers, then which neurons of the last hidden layer are active for which class,
-and at last two alarms of a detector: each image beside the training pattern that is
-nearest to it, with the neurons that caused the alarm.
+What does a network compute from an image, and what does a monitor read of it? This
+example inspects a small convolutional network that knows the digits 0 to 7. It draws
+the maps of two layers, then which neurons of the last hidden layer are active for which
+class, and at last two alarms of a detector: each image beside the training pattern that
+is nearest to it, with the neurons that caused the alarm.
 """
 
 # %%
@@ -66,7 +66,7 @@ print(f"accuracy on test digits: {np.mean(A.predictions[test] == y[test]):.1%}")
 # The maps of a digit
 # -------------------
 #
-# What the first convolution makes of a 2: its eight most active channels, the most
+# The outputs of the first convolution for a 2: its eight most active channels, the most
 # active first. Red is above 0 and blue below; the ReLU that follows cuts off the blue.
 # Some channels respond to the whole digit, others to some of its strokes or edges.
 

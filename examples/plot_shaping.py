@@ -1,7 +1,7 @@
 """
-=================
-Composing shaping
-=================
+=======================
+Composing shaping steps
+=======================
 
 Shaping changes what the last layer reads, or its weights, and computes the logits anew,
 in the hope that unknown inputs lose more by it than known ones. Every method is a
@@ -11,8 +11,8 @@ search sets their parameters.
 The first figure shows what each does to one sample. The second compares them on five
 small networks, with the percentiles that were published for large ones. Clipping, by
 :class:`~skood.shaping.ReAct` or :class:`~skood.shaping.VRA`, is worth it: the energy of
-the output finds noise less well than the plain softmax does, and with clipping about
-as well or better. Unknown digits are found as before. The other methods lose to the
+the output detects noise worse than the plain softmax does, and with clipping about as
+well or better. Unknown digits are found as before. The other methods lose to the
 softmax output on average, :class:`~skood.shaping.DICE` and :class:`~skood.shaping.ASH`
 by far: they remove 90 % of the weights or features, of which a small network has few to
 spare. The third figure shows the search for percentiles that fit.
@@ -76,7 +76,7 @@ print(A_train)
 # largest of each sample, and scales them up by how much they stand out; SCALE scales
 # all of them so. DICE leaves features alone and removes weights: for it, the figure has
 # the products of features and weights that add up to the logit of the predicted class.
-# It keeps none that speaks against a class.
+# It keeps none with a negative contribution to a class.
 
 sample = A_test[:1]
 named = sample.predictions[0]
@@ -102,8 +102,7 @@ for ax in axes:
     ax.set(xlabel="units, ranked", xticks=[0, 128, 256])
 
 # %%
-# The prediction that a user sees stays the network's own, whatever becomes of the
-# logits.
+# The predictions stay those of the network, also where the logits change.
 
 shaped = make_pipeline(ReAct(), DICE()).fit(A_train, y_train).transform(A_test)
 other = np.mean(shaped.logits.argmax(axis=1) != A_test.logits.argmax(axis=1))
@@ -130,7 +129,7 @@ detectors = {
 }
 
 
-def judge(detector, samples):
+def auroc_and_fpr(detector, samples):
     """AUROC and FPR95 of a fitted detector against each kind of unknown inputs."""
     _, _, known, unknown = samples
     known = detector.score_samples(known)
@@ -145,7 +144,7 @@ def judge(detector, samples):
 
 
 results = {
-    name: np.array([judge(detector.fit(*s[:2]), s) for s in networks])
+    name: np.array([auroc_and_fpr(detector.fit(*s[:2]), s) for s in networks])
     for name, detector in detectors.items()
 }
 
@@ -211,6 +210,6 @@ for name, detector in {
     "as published": detectors["ReAct + DICE"].fit(A_train, y_train),
     "found": search.best_estimator_.fit(A_train, y_train),
 }.items():
-    values = judge(detector, networks[0])[:, 0]
+    values = auroc_and_fpr(detector, networks[0])[:, 0]
     print(f"{name}:", *(f"{k} {v:.2f}" for k, v in zip(unknown, values, strict=True)))
 plt.show()

@@ -3,8 +3,8 @@
 A network of scikit-learn, without torch
 ========================================
 
-skood monitors :class:`~sklearn.neural_network.MLPClassifier` and ``MLPRegressor`` as
-they are; torch need not be installed. Detectors of scikit-learn can read their
+skood monitors :class:`~sklearn.neural_network.MLPClassifier` and ``MLPRegressor``
+without torch, which need not be installed. Detectors of scikit-learn can read their
 activations too.
 
 The network below knows eight of the ten digits. The figure shows, for three monitors,

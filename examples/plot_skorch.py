@@ -3,19 +3,18 @@
 A skorch net, and why an image is flagged
 =========================================
 
-A fitted skorch net goes into :class:`skood.ActivationExtractor` as it is. The
+A fitted skorch net is passed to :class:`skood.ActivationExtractor` directly. The
 activations are extracted once; everything after that works on them.
 
-A verdict can be explained: ``kneighbors`` of :class:`skood.HammingNAPDetector` returns
+A decision can be explained: ``kneighbors`` of :class:`skood.HammingNAPDetector` returns
 the training images of the predicted class for which the network's neurons fired most
-alike. The figure shows, on the left, the four test images that the monitor accepts
-most readily, on the right the four that are strangest to it, and beside each the three
-nearest training images. The accepted ones have neighbours that look like them, in
-which the very same neurons fire. For the flagged ones, the nearest training images of
-the class that the network named differ in about 20 of the 128 neurons, and look
-different. Three of them are fives, which the network does not know. The fourth is a
-six that it took for a four: a monitor also finds inputs that are known and
-misclassified.
+alike. The figure shows, on the left, the four test images that the monitor accepts most
+readily, on the right the four that are strangest to it, and beside each the three
+nearest training images. The accepted ones have neighbours that look like them, in which
+the very same neurons fire. For the flagged ones, the nearest training images of the
+class that the network named differ in about 20 of the 128 neurons, and look different.
+Three of them are fives, which the network does not know. The fourth is a six that it
+took for a four: a monitor also finds inputs that are known and misclassified.
 """
 
 # %%

@@ -1,20 +1,20 @@
 """
-==================================
-Thresholds that keep their promise
-==================================
+==============================================
+Thresholds with the right rate of false alarms
+==============================================
 
 ``false_alarm_rate`` is the share of in-distribution inputs that a monitor may reject. A
-detector that stores its training samples cannot learn the threshold from them as they
-are: each finds itself at distance 0, and nearly every new sample is farther away. So
+detector that stores its training samples cannot learn the threshold from their plain
+scores: each finds itself at distance 0, and nearly every new sample is farther away. So
 :class:`skood.HammingNAPDetector` scores each training sample with itself left out.
 
 The figure shows the rate of false alarms on digits that neither the network nor the
-monitor has seen, against the rate that was asked for. With the naive threshold almost
-every image is rejected, whatever was asked for. With the training samples left out one
-by one, the rate follows the promise. It is a little too high at small rates when the
-monitor was fitted on the images that the network was trained on, because a network is
-surer of those than of new ones; fitted on other images of the same kind, the monitor
-keeps its promise.
+monitor has seen, against the rate that was set. With the naive threshold almost every
+image is rejected, at any setting. With the training samples left out one by one, the
+rate follows the setting. It is a little too high at small rates when the monitor was
+fitted on the images that the network was trained on, because a network is more
+confident on those than on new ones. Fitted on other images of the same kind, the
+monitor has the rate that was set.
 """
 
 # %%
@@ -36,12 +36,12 @@ from skood import ActivationExtractor, HammingNAPDetector, PercentileBinarizer
 
 X, y = load_digits(return_X_y=True)
 X = X / 16
-asked = np.array([0.01, 0.02, 0.05, 0.1, 0.2])
+nominal = np.array([0.01, 0.02, 0.05, 0.1, 0.2])
 
 
 def false_alarms(detector, patterns, scores):
     """Share of the patterns below the thresholds that the given scores set."""
-    thresholds = np.percentile(scores, 100 * asked)
+    thresholds = np.percentile(scores, 100 * nominal)
     return np.mean(detector.score_samples(patterns)[:, np.newaxis] < thresholds, axis=0)
 
 
@@ -69,27 +69,29 @@ for seed in range(10):
     )
 
 # %%
-# Asked for, and got
-# ------------------
+# Measured rates against the setting
+# ----------------------------------
 #
 # Lines are means over the ten divisions, bands reach from the smallest to the largest.
 
 fig, ax = plt.subplots(figsize=(7, 4.5), layout="constrained")
 for rates, label, color, marker in (
-    (naive, "naive: training samples as they are", "#d55e00", "s"),
+    (naive, "naive: training samples not left out", "#d55e00", "s"),
     (left_out, "left out, on the network's training images", "#0072b2", "o"),
     (left_out_fresh, "left out, on images new to the network", "#009e73", "^"),
 ):
     percent = 100 * np.array(rates)
-    ax.plot(100 * asked, percent.mean(axis=0), color=color, marker=marker, label=label)
-    ax.fill_between(
-        100 * asked, percent.min(axis=0), percent.max(axis=0), color=color, alpha=0.15
+    ax.plot(
+        100 * nominal, percent.mean(axis=0), color=color, marker=marker, label=label
     )
-ax.plot(100 * asked, 100 * asked, color="black", linestyle="--", label="as promised")
+    ax.fill_between(
+        100 * nominal, percent.min(axis=0), percent.max(axis=0), color=color, alpha=0.15
+    )
+ax.plot(100 * nominal, 100 * nominal, color="black", linestyle="--", label="as set")
 ax.set(
     xscale="log",
     yscale="log",
-    xlabel="rate asked for, false_alarm_rate (%)",
+    xlabel="rate that was set, false_alarm_rate (%)",
     ylabel="false alarms on new digits (%)",
 )
 for axis in (ax.xaxis, ax.yaxis):

@@ -19,7 +19,7 @@ GROUP_BY = [StrOptions({"prediction", "label", "correct"})]
 
 @dataclass(frozen=True)
 class NetworkClasses:
-    """What the activations that an estimator is fitted on tell of the classes of the network.
+    """The classes of the network, according to the activations that an estimator is fitted on.
 
     Attributes
     ----------
@@ -45,20 +45,30 @@ class NetworkClasses:
         Predictions that come without logits may be of a class that was never seen: detectors that
         learn by class reject them.
         """
-        new = NetworkClasses.of(X)
+        self.check_same(NetworkClasses.of(X), "X", fitted)
+
+    def check_same(self, new: NetworkClasses, of: str, fitted: str) -> None:
+        """Raise a ValueError where those ``of`` something new are others, as far as is known."""
         known, told = self.labels, new.labels
         # Not by lists, which take long for one sample of a network of many classes.
         if known is not None and told is not None and not np.array_equal(known, told):
             raise ValueError(
-                f"X comes from a network with the classes {_listed(told)}, but {fitted} was "
+                f"{of} comes from a network with the classes {_listed(told)}, but {fitted} was "
                 f"fitted on one with the classes {_listed(known)}."
             )
         if self.are_text is not None and new.are_text not in (None, self.are_text):
             kinds = {True: "text", False: "numbers"}
             raise ValueError(
-                f"Class labels must be of one kind: those of X are {kinds[bool(new.are_text)]}, "
+                f"Class labels must be of one kind: those of {of} are {kinds[bool(new.are_text)]}, "
                 f"but those that {fitted} was fitted on are {kinds[self.are_text]}."
             )
+
+    def completed(self, new: NetworkClasses) -> NetworkClasses:
+        """These, with what only those of later activations of the same network tell."""
+        return NetworkClasses(
+            new.labels if self.labels is None else self.labels,
+            new.are_text if self.are_text is None else self.are_text,
+        )
 
 
 def _is_text(labels: NDArray) -> bool:
@@ -130,13 +140,54 @@ class TrainingClasses:
         return cls(classes, classes, np.ones(len(classes), dtype=bool))
 
     @classmethod
-    def grouped(cls, group_by: str, predicted: NDArray, labels: NDArray | None) -> TrainingClasses:
-        """By predicted classes, by labels, or by predicted classes where these are right."""
-        if group_by == "prediction" or labels is None:
+    def of(
+        cls,
+        X: Activations,
+        y: NDArray | None,
+        group_by: str,
+        wanted_by: str,
+        lookup: NDArray | None = None,
+    ) -> TrainingClasses:
+        """By predicted classes, by labels, or by predicted classes where these are right.
+
+        Parameters
+        ----------
+        X : Activations
+            In-distribution training samples.
+        y : ndarray of shape (n_samples,) or None
+            Their labels; "prediction" needs none.
+        group_by : {"prediction", "label", "correct"}
+            The class under which a sample counts.
+        wanted_by : str
+            What needs the classes, for messages.
+        lookup : ndarray of shape (n_samples,), default=None
+            The classes under which samples are looked up, by default their predictions.
+
+        Raises
+        ------
+        ValueError
+            If predictions or labels are missing, or a label is no class of the network.
+        """
+        if group_by != "prediction" or (lookup is None and X.predictions is None):
+            check_class_labels(X, y, wanted_by)
+        predicted = np.asarray(X.predictions) if lookup is None else lookup
+        if group_by == "prediction" or y is None:
             return cls.all_count(predicted)
         if group_by == "label":
-            return cls(predicted, labels, np.ones(len(predicted), dtype=bool))
-        return cls(predicted, predicted, np.asarray(predicted == labels))
+            return cls(predicted, y, np.ones(len(predicted), dtype=bool))
+        return cls(predicted, predicted, np.asarray(predicted == y))
+
+    def counting(self, X: Activations, wanted_by: str) -> tuple[Activations, NDArray]:
+        """The samples of ``X`` that count, and the class under which each of them does.
+
+        Raises
+        ------
+        ValueError
+            If none does.
+        """
+        rows = np.flatnonzero(self.counts)
+        refuse_none_correct(len(rows), len(X), wanted_by)
+        return (X, self.own) if len(rows) == len(X) else (X[rows], self.own[rows])
 
     @property
     def finds_itself(self) -> NDArray[np.bool_]:
@@ -180,42 +231,6 @@ def refuse_none_correct(n_counting: int, n_samples: int, wanted_by: str) -> None
         )
 
 
-def training_classes(
-    X: Activations, y: NDArray | None, group_by: str, wanted_by: str
-) -> tuple[Activations, NDArray]:
-    """The training samples that count, and the class under which each of them does.
-
-    Parameters
-    ----------
-    X : Activations
-        In-distribution training samples, with predictions.
-    y : ndarray of shape (n_samples,) or None
-        Their labels; "prediction" needs none.
-    group_by : {"prediction", "label", "correct"}
-        The predicted class; the label; or the label, of correctly classified samples alone.
-    wanted_by : str
-        Name of the estimator.
-
-    Raises
-    ------
-    ValueError
-        If predictions or labels are missing, a label is no class of the network, or no sample is
-        correctly classified where these alone count.
-    """
-    if group_by != "prediction" or X.predictions is None:
-        check_class_labels(X, y, wanted_by)
-    classes = TrainingClasses.grouped(group_by, np.asarray(X.predictions), y)
-    rows = np.flatnonzero(classes.counts)
-    refuse_none_correct(len(rows), len(X), wanted_by)
-    return (X, classes.own) if len(rows) == len(X) else (X[rows], classes.own[rows])
-
-
-def class_columns(y: Any, classes: Any) -> NDArray[np.intp]:
-    """Column of each label, for labels that are all among the classes."""
-    order = np.argsort(classes)
-    return order[np.searchsorted(classes, y.astype(classes.dtype), sorter=order)]
-
-
 def find_classes(lookup: NDArray, labels: NDArray) -> tuple[NDArray[np.intp], NDArray[np.bool_]]:
     """A position among ascending labels for each lookup class, and whether it is that class's.
 
@@ -226,13 +241,20 @@ def find_classes(lookup: NDArray, labels: NDArray) -> tuple[NDArray[np.intp], ND
     return positions, labels[positions] == lookup
 
 
+def class_columns(labels: Any, classes: Any) -> NDArray[np.intp]:
+    """Column of each label among the classes, which may have any order; -1 where it is none."""
+    order = np.argsort(classes)
+    positions, is_known = find_classes(labels, classes[order])
+    return np.where(is_known, order[positions], -1)
+
+
 def lookup_classes(estimator: Any, X: Activations, *, by_class: bool) -> NDArray:
     """The class under which each sample is looked up: the predicted one, or 0 for all.
 
     Raises
     ------
     ValueError
-        If the estimator tells classes apart and ``X`` carries no predictions, or such as are
+        If the estimator distinguishes classes and ``X`` carries no predictions, or such as are
         missing or come from logits that are not finite.
     """
     if not by_class:

@@ -65,6 +65,6 @@ def accepted_rows(estimator: Any, X: Any) -> NDArray[np.bool_]:
     if strange := found - {inside, outside}:
         raise ValueError(
             f"Expected verdicts, {inside} for in-distribution and {outside} for OOD samples, but "
-            f" {detector!r} predicts {sorted(strange, key=str)[:5]}."
+            f"{detector!r} predicts {sorted(strange, key=str)[:5]}."
         )
     return verdicts == inside

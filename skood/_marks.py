@@ -20,7 +20,7 @@ IN_A_SEARCH = (
     "hold one kind alone: raise min_resources until about 10 rows of each kind are left in one, "
     "which is 10 * n_splits / (share of the rarer kind) with OODKFold."
 )
-"""What to do where a part of the data holds one kind of rows only."""
+"""What to do where a part of the data has only in-distribution or only OOD rows."""
 
 
 def read_labels(y: ArrayLike, name: str = "y", *, warn: bool = False) -> NDArray:
@@ -83,7 +83,7 @@ def check_mark_is_no_class(X: Any) -> None:
     Raises
     ------
     ValueError
-        If -1 is among the classes of ``X``, or among its predictions where it tells no classes.
+        If -1 is among the classes of ``X``, or among its predictions where it has no classes.
     """
     known = getattr(X, "classes", None)
     if known is None:
@@ -99,7 +99,7 @@ def refuse_mark_among(classes: ArrayLike) -> None:
         return
     raise ValueError(
         f"The network has a class -1 among {sorted(_distinct(labels), key=str)}, but in y the "
-        "label -1 marks out-of-distribution rows: nothing tells the two apart. Fit the network "
+        "label -1 marks out-of-distribution rows: nothing distinguishes the two. Fit the network "
         "on other labels, such as 0 and 1, and give these in y too; or pass y=None where all rows "
         "are in-distribution."
     )

@@ -21,7 +21,7 @@ LOGITS_ADVICE = (
 
 
 def without_mask(array: Any, name: str) -> Any:
-    """The plain array under a masked one that hides nothing; others as they are.
+    """The plain array under a masked one that hides nothing; other arrays unchanged.
 
     Raises
     ------

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import sys
 import warnings
 from pathlib import Path
@@ -10,9 +11,9 @@ from pathlib import Path
 import joblib
 import sklearn
 
+# With a separator at the end, as a folder of the user may begin like one of these.
 _INSIDE = (
-    str(Path(__file__).parent),
-    *(str(Path(library.__file__).parent) for library in (sklearn, joblib)),
+    *(str(Path(file).parent) + os.sep for file in (__file__, sklearn.__file__, joblib.__file__)),
     contextlib.__file__,
 )
 

@@ -597,7 +597,7 @@ class Activations:
             f"Activations have no attribute {name!r}{advice}.", name=name, obj=self
         )
 
-    # An array or PackedBits, which callers would have to tell apart each time.
+    # An array or PackedBits, which callers would have to distinguish each time.
     @overload
     def __getitem__(self, item: str) -> Any: ...
 

@@ -110,6 +110,22 @@ def test_columns_read_nothing_and_stay_lazy():
     np.testing.assert_array_equal(np.asarray(column.array), [[8, 9], [0, 1]])
 
 
+@pytest.mark.parametrize("rows", [slice(3), slice(None, None, -500), [7, 1]], ids=repr)
+@pytest.mark.parametrize("number", range(3))
+def test_a_pickled_column_of_some_rows_holds_these_rows_only(rows, number):
+    values = np.arange(3000.0).reshape(1000, 3)
+    layers = {"fc": values, "bits": PackedBits.pack(values % 2 > 0)}
+    A = Activations(layers, labels=np.arange(1000))
+    column = A[rows].columns[number]
+    text = pickle.dumps(column)
+    assert len(text) < len(pickle.dumps(A.columns[number])) / 4
+    twin = pickle.loads(text)
+    np.testing.assert_array_equal(twin.array, column.array)
+    assert (twin.name, twin.shape, twin.dtype, twin.is_packed) == (
+        *(column.name, column.shape, column.dtype, column.is_packed),
+    )
+
+
 def test_the_hash_goes_by_what_columns_are():
     values = np.ones((3, 2))
     several = [

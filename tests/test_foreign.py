@@ -174,7 +174,7 @@ def test_what_gives_no_scores_or_verdicts_is_named(data):
     with pytest.raises(ValueError, match="has no threshold"):
         accepted_rows(StandardScaler().fit(X), X)
     with pytest.raises(
-        ValueError, match=r"Expected verdicts.*LogisticRegression.* predicts \[0, 2"
+        ValueError, match=r"Expected verdicts.*, but LogisticRegression.* predicts \[0, 2"
     ):
         accepted_rows(LogisticRegression().fit(X, y), X)
 

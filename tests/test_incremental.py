@@ -93,6 +93,95 @@ def test_a_refused_merge_changes_nothing(name, data):
     assert vars(detector) == before
 
 
+def of_network(classes, rows=slice(None), **parts):
+    """Activations of a network with three classes; of another one for other classes."""
+    rng = np.random.default_rng(0)
+    layer, logits = rng.normal(size=(60, 12)), rng.normal(size=(60, 3))
+    return Activations({"relu": layer}, logits=logits, classes=classes, **parts)[rows]
+
+
+NETWORKS = {
+    "texts": (
+        ["a", "b", "c"],
+        ["d", "e", "f"],
+        r"classes \['d', 'e', 'f'\], but .*\['a', 'b', 'c'\]",
+    ),
+    "numbers": ([0, 1, 2], [10, 11, 12], r"classes \[10, 11, 12\], but .*\[0, 1, 2\]"),
+    "one class more": ([0, 1, 2], [0, 1, 3], r"classes \[0, 1, 3\], but .*\[0, 1, 2\]"),
+    "another order": (["a", "b", "c"], ["b", "a", "c"], r"classes \['b', 'a', 'c'\], but"),
+    "texts and numbers": (
+        ["a", "b", "c"],
+        [0, 1, 2],
+        r"classes \[0, 1, 2\], but .*\['a', 'b', 'c'\]",
+    ),
+}
+
+
+@every_detector
+@pytest.mark.parametrize(("mine", "theirs", "message"), NETWORKS.values(), ids=list(NETWORKS))
+def test_detectors_of_other_networks_are_not_merged(name, mine, theirs, message):
+    detector = unfitted(name).fit(of_network(mine))
+    before = dict(vars(detector))
+    with pytest.raises(ValueError, match=f"The other {name} comes from a network.*{message}"):
+        detector.merge(unfitted(name).fit(of_network(theirs)))
+    # Batches of such a network are refused in the same words.
+    with pytest.raises(ValueError, match=f"X comes from a network.*{message}"):
+        detector.partial_fit(of_network(theirs))
+    assert vars(detector) == before
+
+
+@every_detector
+@pytest.mark.parametrize("way", ["merge", "partial_fit"])
+def test_classes_of_a_later_batch_are_known_from_then_on(name, way):
+    A = of_network(["a", "b", "c"])
+    bare = Activations(dict(A.items()), predictions=A.predictions)
+    detector = unfitted(name).fit(bare)
+    if way == "merge":
+        detector.merge(unfitted(name).fit(A))
+    else:
+        detector.partial_fit(A)
+    with pytest.raises(ValueError, match=r"classes \['a', 'b', 'd'\], but .*\['a', 'b', 'c'\]"):
+        detector.merge(unfitted(name).fit(of_network(["a", "b", "d"])))
+    with pytest.raises(ValueError, match=r"classes \['a', 'b', 'd'\], but .*\['a', 'b', 'c'\]"):
+        detector.score_samples(of_network(["a", "b", "d"]))
+
+
+@every_detector
+def test_arrays_and_tables_are_merged_with_their_like_only(name, data):
+    pd = pytest.importorskip("pandas")
+    rows = data[0]["relu"]
+    table = pd.DataFrame(rows, columns=list("abcdefghijkl"))
+    detector = unfitted(name).fit(rows)
+    expected = unfitted(name).fit(np.concatenate([rows[:50], rows[50:]]))
+    assert_learnt_alike(
+        unfitted(name).fit(rows[:50]).merge(unfitted(name).fit(rows[50:])), expected, rows
+    )
+    for other, message in (
+        (unfitted(name).fit(rows[:, 1:]), "same layers"),
+        (unfitted(name).fit(Activations({"relu": rows})), "same layers"),
+        (unfitted(name).fit(Activations({"X": rows})), "same layers"),
+        (unfitted(name).fit(table), "same feature names"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            detector.merge(other)
+        with pytest.raises(ValueError, match=message):
+            other.merge(detector)
+    with pytest.raises(ValueError, match="same feature names"):
+        unfitted(name).fit(table).merge(unfitted(name).fit(table.rename(columns={"a": "z"})))
+
+
+@every_detector
+def test_every_parameter_has_to_be_the_same(name, data):
+    A, y = data
+    detector = unfitted(name).fit(A, y)
+    others = {"prediction": "label", None: 2, 0: 1, 1: 0}
+    for parameter, value in detector.get_params().items():
+        other = unfitted(name).fit(A, y)
+        changed = others[value] if value in others else value / 2
+        with pytest.raises(ValueError, match=f"same parameters.*{parameter}"):
+            detector.merge(other.set_params(**{parameter: changed}))
+
+
 @every_detector
 def test_merging_before_fit_is_refused(name, data):
     A, y = data

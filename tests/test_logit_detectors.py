@@ -16,6 +16,7 @@ from skood.detectors import (
     EntropyDetector,
     GENDetector,
     KLMatchingDetector,
+    KNNDetector,
     MaxLogitDetector,
     MaxSoftmaxDetector,
     OpenMaxDetector,
@@ -296,8 +297,16 @@ def test_activations_without_logits_are_refused(A, detector):
 
 
 def test_logits_that_are_not_finite_are_refused(A, detector):
-    with pytest.raises(ValueError, match="'logits' contains NaN"):
+    with pytest.raises(ValueError, match=r"'logits' contains NaN.*weights that have diverged"):
         detector.fit(A.assign(logits=A.logits * np.nan))
+
+
+def test_a_layer_called_logits_is_a_layer_as_any_other(A, detector):
+    clash = A.assign({"logits": np.full((len(A), 7), np.nan)})
+    expected = clone(detector).fit(A).score_samples(A)
+    np.testing.assert_array_equal(clone(detector).fit(clash).score_samples(clash), expected)
+    with pytest.raises(ValueError, match=r"'logits' contains NaN.*Leave these samples out, or"):
+        KNNDetector().fit(clash[["logits"]])
 
 
 def test_another_number_of_classes_than_in_fit_is_refused(A, detector):

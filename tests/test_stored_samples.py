@@ -118,7 +118,7 @@ def test_fewer_neighbours_are_the_first_of_more(detector, A, y, new):
 @each_keeper
 def test_where_there_are_too_few_samples_the_row_is_minus_one(detector, A, y, new):
     detector = fit(detector, A, y)
-    distances, rows = detector.kneighbors(new, 100)
+    distances, rows = detector.kneighbors(new, 5)
     assert distances.shape == rows.shape == (8, 100)
     n_found = (rows >= 0).sum(axis=1)
     assert ((n_found > 0) & (n_found <= N_INSIDE)).all()
@@ -293,3 +293,37 @@ def test_guided_energy_is_explained_without_training_data(A, y, new):
     np.testing.assert_array_equal(found.neighbors, detector.kneighbors(new[:2], 5)[1])
     assert found.neuron_weights["relu2"].any()
     assert not found.neuron_weights["relu1"].any()
+
+
+# Types of numbers
+
+
+@each_keeper
+@pytest.mark.parametrize("number", [np.int64, np.int32, np.uint8])
+def test_integers_of_numpy_count_as_those_of_python(detector, number, A, y, new):
+    fitted = fit(detector, A, y)
+    expected = fitted.kneighbors(new, 5)
+    for found, wanted in zip(fitted.kneighbors(new, number(5)), expected, strict=True):
+        np.testing.assert_array_equal(found, wanted)
+    found, wanted = (fitted.nearest_examples(new, n) for n in (number(2), 2))
+    np.testing.assert_array_equal(found.rows, wanted.rows)
+    if "n_neighbors" in detector.get_params():
+        few, same = (clone(detector).set_params(n_neighbors=n) for n in (number(40), 40))
+        fitted = fit(few, A, y)
+        np.testing.assert_array_equal(fitted.score_samples(new), fit(same, A, y).score_samples(new))
+        assert type(fitted.n_neighbors_) is int
+
+
+@each_keeper
+@pytest.mark.parametrize("flag", [True, False])
+def test_true_and_false_are_no_numbers_of_samples(detector, flag, A, y, new):
+    fitted = fit(detector, A, y)
+    with pytest.raises(
+        TypeError, match=f"n_neighbors must be an integer of at least 1, got {flag}"
+    ):
+        fitted.kneighbors(new, flag)
+    with pytest.raises(TypeError, match=f"n_examples must be an integer of at least 1, got {flag}"):
+        fitted.nearest_examples(new, flag)
+    if "n_neighbors" in detector.get_params():
+        with pytest.raises(ValueError, match=f"'n_neighbors' parameter .* an int .* Got {flag}"):
+            fit(clone(detector).set_params(n_neighbors=flag), A, y)

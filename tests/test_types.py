@@ -16,9 +16,6 @@ import skood
 
 SCRIPT = Path(__file__).parent / "typing" / "user_script.py"
 
-# Subpackages in which not all public functions are annotated yet.
-NOT_YET: set[str] = set()
-
 
 # A user's script
 
@@ -105,8 +102,6 @@ def names_for_type_checkers(module):
 @pytest.mark.parametrize("path", sorted(FUNCTIONS), ids=lambda path: path.removeprefix("skood."))
 def test_public_functions_are_annotated(path):
     function = inspect.unwrap(FUNCTIONS[path])
-    if function.__module__.split(".")[1] in NOT_YET:
-        pytest.skip("not annotated yet")
     signature = inspect.signature(function)
     is_method = "." in function.__qualname__
     parameters = list(signature.parameters.values())[int(is_method) :]

@@ -2,7 +2,7 @@
 
 ``:measured:`mnist_monitor/detectors | MSP | AUROC, uniform noise seen``` stands for the cell of
 ``docs/results/mnist_monitor/detectors.csv`` in the row that begins with "MSP" and in the last-named
-column. Rows that share their first cell are told apart by naming more of them.
+column. Rows that share their first cell are distinguished by naming more of them.
 """
 
 import csv

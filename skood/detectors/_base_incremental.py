@@ -9,7 +9,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn.utils.validation import check_is_fitted
 
+from .._classes import NetworkClasses
 from .._fit_context import fit_context, unchanged_on_failure
+from .._known_columns import KnownColumns
 from .._marks import in_distribution_rows, take_rows
 from .._validation import ARRAY_LAYER
 from ..activations import Activations
@@ -76,6 +78,8 @@ class BaseIncrementalDetector(BaseOneClassDetector):
         rows = in_distribution_rows(y, len(X), allow_none=True)
         with without_overflow_warnings():
             batch = self._learn(*take_rows(X, y, rows))
+        self._network_classes = _network_classes_of(self).completed(NetworkClasses.of(X))
+        self._known_columns = _known_columns_of(self).completed(KnownColumns.of(X))
         return self._learn_more(batch, rows, len(X))
 
     def merge(self, other: Self) -> Self:
@@ -97,8 +101,8 @@ class BaseIncrementalDetector(BaseOneClassDetector):
         TypeError
             If ``other`` is of another class.
         ValueError
-            If parameters, layers or feature names differ, only one of both knows predicted
-            classes, or the classes of only one are texts.
+            If parameters, layers, what their columns say, feature names or the classes of the
+            network differ, or only one of both knows predicted classes.
         """
         check_is_fitted(self)
         name = type(self).__name__
@@ -107,13 +111,19 @@ class BaseIncrementalDetector(BaseOneClassDetector):
         check_is_fitted(other)
         for what, mine, theirs in (
             ("parameters", self.get_params(), other.get_params()),
-            ("layers", _layers_of(self), _layers_of(other)),
+            ("layers", layers_of(self), layers_of(other)),
             ("feature names", _feature_names_of(self), _feature_names_of(other)),
             ("use of predictions", self._by_class, other._by_class),
         ):
             if mine != theirs:
                 raise ValueError(f"Merged detectors need the same {what}, got {mine} and {theirs}.")
+        classes, new = _network_classes_of(self), _network_classes_of(other)
+        classes.check_same(new, f"The other {name}", f"this {name}")
+        columns, others = _known_columns_of(self), _known_columns_of(other)
+        columns.check_same(others, f"the other {name}", f"this {name}")
         with unchanged_on_failure(self):
+            self._network_classes = classes.completed(new)
+            self._known_columns = columns.completed(others)
             return self._learn_more(other._summary, other.training_rows_, other.n_samples_seen_)
 
     def _learn_more(self, batch: Summary, rows: NDArray[np.intp], n_samples: int) -> Self:
@@ -128,9 +138,19 @@ class BaseIncrementalDetector(BaseOneClassDetector):
         return self
 
 
-def _layers_of(detector: Any) -> list[tuple[str, Any]]:
+def layers_of(detector: Any) -> list[tuple[str, Any]]:
+    """Names and shapes of the layers that a detector was fitted on, in order."""
     # A list, as dicts are equal in any order.
     return list(getattr(detector, "layer_shapes_", {ARRAY_LAYER: detector.n_features_in_}).items())
+
+
+def _network_classes_of(detector: Any) -> NetworkClasses:
+    # An array has none.
+    return getattr(detector, "_network_classes", NetworkClasses(None, None))
+
+
+def _known_columns_of(detector: Any) -> KnownColumns:
+    return getattr(detector, "_known_columns", KnownColumns({}))
 
 
 def _feature_names_of(detector: Any) -> list[str]:

@@ -243,7 +243,7 @@ class ClusterDistanceDetector(BaseOneClassDetector):
         return self._coefficients(*_nearest(X, self.cluster_centers_))
 
     def matches(self, X: Activations | ArrayLike) -> NDArray[np.bool_]:
-        """Tell for which samples the network predicts the dominant class of their cluster.
+        """Return for which samples the network predicts the dominant class of their cluster.
 
         Parameters
         ----------

@@ -66,7 +66,7 @@ class GroupProgressionDetector(StoredSamplesMixin, BaseOneClassDetector):
     layers_ : list of str
         Names of the layers, in forward order; "X" where ``fit`` saw an array.
     n_neighbors_ : int
-        Size of a group: ``n_neighbors``, or less where there are too few training samples.
+        Size of a group: ``n_neighbors``, or fewer where there are too few training samples.
     estimator_ : estimator
         The fitted classifier or outlier detector; where standardised numbers are averaged, the
         :class:`~sklearn.preprocessing.StandardScaler`.
@@ -168,7 +168,7 @@ class GroupProgressionDetector(StoredSamplesMixin, BaseOneClassDetector):
         self.verbose = verbose
 
     def _fit(
-        self, X: Activations, y: NDArray | None, X_ood: Activations | None = None
+        self, X: Activations, y: NDArray | None, *, X_ood: Activations | None = None
     ) -> NDArray[np.float64]:
         outside = X[:0] if X_ood is None else X_ood
         self.estimator_ = self._new_estimator(len(outside))
@@ -240,7 +240,7 @@ class GroupProgressionDetector(StoredSamplesMixin, BaseOneClassDetector):
         self._is_stored = classes.counts
         n_stored = int(classes.counts.sum())
         self._check_enough(n_stored)
-        self.n_neighbors_ = min(self.n_neighbors, n_stored - 1)
+        self.n_neighbors_ = int(min(self.n_neighbors, n_stored - 1))
         if self.n_neighbors_ < self.n_neighbors:
             warn_user(
                 f"n_neighbors={self.n_neighbors}, but a sample has only {n_stored - 1} others: a "

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from .._side_by_side import split_layers
 from .._sklearn import Interval
 from .._values import SQUARABLE, Floats
 from .._warnings import warn_user
@@ -16,7 +17,7 @@ from ..activations import Activations
 from ._base_incremental import BaseIncrementalDetector
 from ._neighbor_search import EuclideanNeighbors
 from ._row_lengths import row_lengths
-from ._stored_samples import StoredSamplesMixin, pad_neighbors, split_layers
+from ._stored_samples import StoredSamplesMixin, pad_neighbors
 
 
 class KNNDetector(StoredSamplesMixin, BaseIncrementalDetector):
@@ -36,7 +37,7 @@ class KNNDetector(StoredSamplesMixin, BaseIncrementalDetector):
     Attributes
     ----------
     n_neighbors_ : int
-        The k that is used: ``n_neighbors``, or less where there are too few training samples.
+        The k that is used: ``n_neighbors``, or fewer if there are too few samples.
     training_scores_ : ndarray of shape (n_in_distribution_samples,)
         Their scores, each with itself left out.
 
@@ -101,7 +102,7 @@ class KNNDetector(StoredSamplesMixin, BaseIncrementalDetector):
                 "KNNDetector needs at least 2 in-distribution samples, "
                 f"got n_samples = {len(rows)}."
             )
-        self.n_neighbors_ = min(self.n_neighbors, len(rows) - 1)
+        self.n_neighbors_ = int(min(self.n_neighbors, len(rows) - 1))
         if self.n_neighbors_ < self.n_neighbors:
             warn_user(
                 f"n_neighbors={self.n_neighbors}, but a sample has only {len(rows) - 1} others: "
@@ -130,7 +131,7 @@ class KNNDetector(StoredSamplesMixin, BaseIncrementalDetector):
         return pad_neighbors(*found, n_neighbors, farthest=np.inf)
 
     def _stored_layers(self, X: Activations, positions: NDArray[np.intp]) -> dict[str, NDArray]:
-        layers = split_layers(X, self._neighbors.rows[positions])
+        layers = split_layers(self._neighbors.rows[positions], X.layer_shapes)
         if not self.normalize:
             return layers
         return {name: _as_long_as(X[name], values) for name, values in layers.items()}

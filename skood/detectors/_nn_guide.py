@@ -35,7 +35,7 @@ class NNGuideDetector(StoredSamplesMixin, BaseHeadDetector):
     Parameters
     ----------
     n_neighbors : int, default=10
-        Number k of training samples, at most the number of stored ones less one.
+        Number k of training samples, at most the number of stored ones minus one.
     bank_fraction : float in (0, 1], default=1.0
         Share of the training samples that are stored, drawn at random. The authors store 1% of the
         1.3 million of ImageNet.
@@ -46,7 +46,7 @@ class NNGuideDetector(StoredSamplesMixin, BaseHeadDetector):
     Attributes
     ----------
     n_neighbors_ : int
-        k: ``n_neighbors``, or less where too few training samples are stored.
+        k: ``n_neighbors``, or a smaller number where too few training samples are stored.
     bank_rows_ : ndarray of shape (n_stored_samples,)
         Rows of ``X`` in ``fit`` that are stored, ascending.
     training_scores_ : ndarray of shape (n_in_distribution_samples,)
@@ -111,7 +111,7 @@ class NNGuideDetector(StoredSamplesMixin, BaseHeadDetector):
             )
         self._bank = self._draw(len(X))
         self.bank_rows_ = self.training_rows_[self._bank]
-        self.n_neighbors_ = min(self.n_neighbors, len(self._bank) - 1)
+        self.n_neighbors_ = int(min(self.n_neighbors, len(self._bank) - 1))
         if self.n_neighbors_ < self.n_neighbors:
             warn_user(
                 f"n_neighbors={self.n_neighbors}, but a sample has only {len(self._bank) - 1} "

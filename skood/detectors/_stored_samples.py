@@ -94,14 +94,14 @@ class StoredSamplesMixin:
         Raises
         ------
         TypeError
-            If ``n_neighbors`` is not an integer.
+            If ``n_neighbors`` is not an integer, or True or False.
         ValueError
             If ``n_neighbors`` is below 1, or ``X`` is refused as by ``score_samples``.
         """
         check_is_fitted(self)
         if n_neighbors is None:
             n_neighbors = getattr(self, "n_neighbors_", _N_WITHOUT_OWN_NUMBER)
-        check_scalar(n_neighbors, "n_neighbors", Integral, min_val=1)
+        n_neighbors = _as_count(n_neighbors, "n_neighbors")
         distances, positions = self._nearest_stored(self._validate(X, reset=False), n_neighbors)
         return distances, self._rows_at(positions)
 
@@ -123,12 +123,12 @@ class StoredSamplesMixin:
         Raises
         ------
         TypeError
-            If ``n_examples`` is not an integer.
+            If ``n_examples`` is not an integer, or True or False.
         ValueError
             If ``n_examples`` is below 1, or ``X`` is refused as by ``score_samples``.
         """
         check_is_fitted(self)
-        check_scalar(n_examples, "n_examples", Integral, min_val=1)
+        n_examples = _as_count(n_examples, "n_examples")
         X = self._validate(X, reset=False)
         distances, positions = self._nearest_stored(X, n_examples)
         return NearestExamples(
@@ -159,6 +159,14 @@ class StoredSamplesMixin:
         return np.where(positions < 0, -1, self._stored_rows()[positions])
 
 
+def _as_count(count: Any, name: str) -> int:
+    """A Python integer, as faiss takes no other, and small types of NumPy overflow in sums."""
+    if isinstance(count, bool):
+        raise TypeError(f"{name} must be an integer of at least 1, got {count!r}.")
+    check_scalar(count, name, Integral, min_val=1)
+    return int(count)
+
+
 def pad_neighbors(
     distances: NDArray, positions: NDArray, n_neighbors: int, farthest: float
 ) -> tuple[NDArray, NDArray]:
@@ -168,9 +176,3 @@ def pad_neighbors(
         np.pad(distances, missing, constant_values=farthest),
         np.pad(positions, missing, constant_values=-1),
     )
-
-
-def split_layers(X: Activations, values: NDArray) -> dict[str, NDArray]:
-    """Cut values of layers that lie side by side, along the last axis, into the layers of ``X``."""
-    ends = np.cumsum([n_units for (n_units,) in X.layer_shapes.values()])
-    return dict(zip(X.layer_names, np.split(values, ends[:-1], axis=-1), strict=True))

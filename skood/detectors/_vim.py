@@ -35,7 +35,7 @@ class ViMDetector(BaseHeadDetector):
     Attributes
     ----------
     n_components_ : int
-        Dimension of the principal subspace: ``n_components``, or less where the training samples
+        Dimension of the principal subspace: ``n_components``, or fewer where the training samples
         do not span so many dimensions.
     components_ : ndarray of shape (`n_components_`, `n_features_in_`)
         Orthonormal axes of the principal subspace, the one with the largest moment first.

@@ -12,10 +12,11 @@ from sklearn.base import BaseEstimator, clone
 from sklearn.utils import Tags
 from sklearn.utils.validation import check_is_fitted
 
+from .._docstrings import FITTED_ON
 from .._fit_context import fit_context
 from .._layer_names import check_layers_exist
 from .._output import ActivationsOutputMixin
-from .._sklearn import HasMethods, Interval
+from .._sklearn import HasMethods, Interval, copy_settings
 from .._warnings import warn_user
 from ..activations import Activations
 from ..networks import ContentReader, NetworkAdapter, adapt
@@ -98,8 +99,6 @@ class ActivationExtractor(ActivationsOutputMixin, BaseEstimator):
     n_features_in_ : int
         Size of the second axis of the inputs. Only defined for arrays, tensors, data sets and
         loaders of these.
-    feature_names_in_ : ndarray of shape (`n_features_in_`,)
-        Names of the features, where ``fit`` saw a data frame with string names.
 
     See Also
     --------
@@ -108,7 +107,7 @@ class ActivationExtractor(ActivationsOutputMixin, BaseEstimator):
 
     Notes
     -----
-    **Names of layers.** In a torch network a layer is whatever a module returns, under the name
+    **Names of layers.** In a torch network a layer is the output of a module, under the name
     of the module in ``named_modules()``; of a tuple, list or mapping the first tensor. It must have
     one row for each sample. An activation function that is called without a module, such as
     ``F.relu`` or ``Tensor.tanh``, is a layer too: "relu" where the network's own ``forward``
@@ -217,6 +216,8 @@ class ActivationExtractor(ActivationsOutputMixin, BaseEstimator):
     penultimate: (96,)}, n_classes=3)
     """
 
+    # Inputs have no layers.
+    _entries = {"feature_names_in_": FITTED_ON["feature_names_in_"]}
     _parameter_constraints: dict[str, Any] = {
         "network": "no_validation",
         "layers": [str, "array-like"],
@@ -355,7 +356,7 @@ class ActivationExtractor(ActivationsOutputMixin, BaseEstimator):
     def _cache_key(
         self, adapter: NetworkAdapter, plan: Plan, mode: Mode, data: Any
     ) -> tuple[Any, ...] | None:
-        """What the result depends on; None, and a warning, where not all of it can be told."""
+        """What the result depends on; None, and a warning, where not all of it is known."""
         fingerprint, reader = adapter.fingerprint(plan.trace), ContentReader()
         logits = reader.digest([type(adapter).__name__, self.logits, adapter.classes])
         if unread := [*fingerprint.unread, *(["logits"] if reader.unread else [])]:
@@ -401,9 +402,7 @@ class ActivationExtractor(ActivationsOutputMixin, BaseEstimator):
         params = self.get_params(deep=False)
         network = params.pop("network")
         new = type(self)(network, **{name: clone(p, safe=False) for name, p in params.items()})
-        for name in ("_metadata_request", "_sklearn_output_config"):
-            if name in vars(self):
-                setattr(new, name, clone(vars(self)[name], safe=False))
+        copy_settings(new, self)
         return new
 
     def __sklearn_tags__(self) -> Tags:

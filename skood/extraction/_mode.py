@@ -107,7 +107,7 @@ class Mode:
 
 
 class _One:
-    """A batch of one sample, whose values are held back until it is sure that they have its row.
+    """A batch of one sample, whose values are held back until it is known that they have its row.
 
     A network that squeezes its values loses the axis of the samples where there is one alone.
     """

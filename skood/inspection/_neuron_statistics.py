@@ -10,6 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from .._marks import in_distribution_rows, take_rows
 from .._optional import import_optional
+from .._side_by_side import split_layers
 from ..activations import Activations
 from ._influence import neuron_influence
 from ._neuron_measures import (
@@ -17,7 +18,6 @@ from ._neuron_measures import (
     count_by_layer,
     flatten,
     neuron_accuracy,
-    split,
     weak_neurons,
 )
 
@@ -84,7 +84,7 @@ class NeuronStatistics:
         if not measures:
             raise ValueError("NeuronStatistics needs at least one measure, got none.")
         if taken := {"layer", "unit"}.intersection(measures):
-            raise ValueError(f"The columns {sorted(taken)} tell which neuron it is.")
+            raise ValueError(f"The columns {sorted(taken)} say which neuron it is.")
         self.network_accuracy = network_accuracy
         self._widths = common_widths(measures)
         widths = list(self._widths.values())
@@ -123,7 +123,7 @@ class NeuronStatistics:
             What recorded the training of the network. It adds "training_count" and
             "average_gradient".
         X_train : Activations, default=None
-            Activations of the same layers on all training samples, which tell which neurons no
+            Activations of the same layers on all training samples, which show which neurons no
             training sample activates. Without a recorder they add "training_count".
         quantile : float in [0, 1], default=0.25
             As in :func:`weak_neurons`.
@@ -217,7 +217,7 @@ class NeuronStatistics:
         KeyError
             If there is no such column.
         """
-        return split(self[column], self._widths)
+        return split_layers(self[column], self._widths)
 
     def to_frame(self) -> DataFrame:
         """The table as a data frame of pandas.

@@ -88,7 +88,7 @@ def make_ood_scorer(
     The scorer calls the detector's ``decision_function``, or ``score_samples`` where there is none,
     so it scores scikit-learn's outlier detectors and density estimators too. Detectors of PyOD,
     recognised by their base class, have scores of the opposite sign: their ``decision_function`` is
-    negated. Metrics of verdicts call ``is_ood`` or ``predict``. Greater is better for every
+    negated. Metrics of decisions call ``is_ood`` or ``predict``. Greater is better for every
     scorer, and several of the target "ood" in one search share the scores.
 
     Parameters
@@ -104,13 +104,13 @@ def make_ood_scorer(
           these rows as positives;
         - "detection_accuracy": :func:`detection_accuracy_score`, balanced.
 
-        These depend on scores and not on the threshold. The following depend on verdicts, so that a
-        search can choose the threshold (``false_alarm_rate``) as well:
+        These depend on scores and not on the threshold. The following depend on decisions, so that
+        a search can choose the threshold (``false_alarm_rate``) as well:
 
         - "balanced_accuracy": mean of the fractions of accepted in-distribution rows and of flagged
           OOD rows;
         - "matthews_corrcoef": Matthews' correlation coefficient of alarms and OOD rows, 0 where
-          all rows get the same verdict;
+          all rows get the same decision;
         - "f1": the F1 score of the alarms, with OOD rows as positives.
     target : {"ood", "misclassified"}, default="ood"
         What a low score should detect:
@@ -132,7 +132,7 @@ def make_ood_scorer(
     ValueError
         By this function, if ``metric`` or ``target`` is unknown, or ``metric`` is a function of
         ``sklearn.metrics``, all of which take -1 for a class. By the scorer, if in-distribution or
-        OOD rows are missing in ``y``, -1 is a class of the network, a metric of verdicts meets an
+        OOD rows are missing in ``y``, -1 is a class of the network, a metric of decisions meets an
         estimator without a threshold, or no predictions are available.
 
     See Also
@@ -142,7 +142,7 @@ def make_ood_scorer(
     Notes
     -----
     Names that scikit-learn knows, as in ``scoring="roc_auc"`` without this function, make scorers
-    of classifiers. Applied to a detector they give NaN or compare class labels with verdicts.
+    of classifiers. Applied to a detector they give NaN or compare class labels with decisions.
 
     Examples
     --------
@@ -178,8 +178,7 @@ class _OODScorer(BaseScorer):
 
     def __init__(self, metric: str | Metric) -> None:
         self.metric = metric
-        described = _describe(metric)
-        self._of_verdicts = described.of_verdicts
+        self._described = described = _describe(metric)
         super().__init__(
             described.function,
             1 if described.greater_is_better else -1,
@@ -195,9 +194,11 @@ class _OODScorer(BaseScorer):
         _check_mark_is_no_class(estimator, X)
         y_true = read_labels(y_true)
         check_both_present(in_distribution(y_true), IN_A_SEARCH)
-        method = "verdicts" if self._of_verdicts else "scores"
+        metric = self._described
+        method = "verdicts" if metric.of_verdicts else "scores"
         response = method_caller(_Reader(estimator), method, X)
-        return self._sign * self._score_func(y_true, response, **{**self._kwargs, **kwargs})
+        value = metric.function(y_true, response, **{**metric.kwargs, **kwargs})
+        return value if metric.greater_is_better else -value
 
     def __repr__(self) -> str:
         return f"make_ood_scorer({_name(self.metric)})"

@@ -152,7 +152,7 @@ class OODKFold(_BaseOODSplitter):
 
     Notes
     -----
-    :func:`~sklearn.model_selection.cross_val_predict` returns the held-out verdicts of all rows.
+    :func:`~sklearn.model_selection.cross_val_predict` returns the held-out decisions of all rows.
     For held-out scores (``method="decision_function"``) pass the splits themselves,
     ``cv=list(splitter.split(X, y))``, and no ``y``: given ``y``, it expects a classifier's column
     for each class.

@@ -1,0 +1,41 @@
+"""Warnings point at the nearest line that is the user's."""
+
+import contextlib
+import os
+from pathlib import Path
+
+import joblib
+import pytest
+import sklearn
+
+import skood
+from skood._warnings import warn_user
+
+LIBRARIES = [skood, sklearn, joblib]
+every_library = pytest.mark.parametrize("library", LIBRARIES, ids=lambda module: module.__name__)
+
+
+def warn_from(path):
+    """Warn in a function whose code is said to be in a file."""
+    namespace = {"warn_user": warn_user}
+    exec(compile("def call():\n    warn_user('Look.')", path, "exec"), namespace)
+    with pytest.warns(UserWarning, match="Look") as caught:
+        namespace["call"]()
+    return caught[0].filename
+
+
+@every_library
+def test_lines_of_the_libraries_are_not_blamed(library):
+    inside = Path(library.__file__).parent / "a" / "module.py"
+    assert warn_from(str(inside)) == __file__
+
+
+@every_library
+@pytest.mark.parametrize("ending", ["_project", "2", "-scripts"])
+def test_folders_whose_names_begin_like_a_library_are_the_users(library, ending):
+    path = str(Path(library.__file__).parent) + ending + os.sep + "run.py"
+    assert warn_from(path) == path
+
+
+def test_lines_of_context_managers_are_not_blamed():
+    assert warn_from(contextlib.__file__) == __file__
