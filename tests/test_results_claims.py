@@ -1,4 +1,4 @@
-"""What the pages of results say of an order is what their tables say.
+"""What the pages of results, and the guide, say of an order is what the tables say.
 
 A claim that is no longer true after a new run has to be rewritten on the page.
 """
@@ -70,6 +70,18 @@ def test_cifar_threshold_of_react():
     small, large = by_network["cifar10"], by_network["cifar100"]
     assert small["ReAct"] < small["energy"] < small["ReAct, threshold 1.0"]
     assert max(large["ReAct"], large["ReAct, threshold 1.0"]) < large["energy"]
+
+
+def test_cifar_shaping_beside_the_energy():
+    for name, table in CIFAR.items():
+        near, far, noise = (column(table, f"AUROC, {kind}") for kind in ("near", "far", "noise"))
+        assert near["LINe"] < near["energy"]
+        assert far["LINe"] > far["energy"]
+        assert noise["LINe"] > noise["energy"]
+        assert near["ReAct"] < near["MSP"]
+        assert far["ReAct"] < far["MSP"]
+        assert far["SCALE"] > far["energy"]
+        assert (near["SCALE"] > near["energy"]) == (name == "cifar10")
 
 
 def test_cifar_published_order_on_far_images():
