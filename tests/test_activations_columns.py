@@ -1,8 +1,10 @@
 """Columns: what each of them is, and that it survives whatever is done to the container."""
 
 import copy
+import inspect
 import pickle
 import sys
+from typing import get_args
 from xml.etree import ElementTree
 
 import joblib
@@ -11,6 +13,7 @@ import pandas as pd
 import pytest
 
 from skood import Activations, PercentileBinarizer, PoolingReducer
+from skood._column import PARTS, Role
 from skood.activations import Column, LinearHead, PackedBits
 from skood.preprocessing import LayerSelector
 
@@ -51,6 +54,15 @@ SAID = {
     ("logits", "logits"): ((2,), None, "value", None, 1),
     ("label", "labels"): ((), None, "value", None, 1),
 }
+
+
+def test_every_part_is_an_argument_and_a_property_and_has_a_role_of_its_own():
+    assert {part.role for part in PARTS.values()} == set(get_args(Role)) - {"layer"}
+    assert len({part.role for part in PARTS.values()}) == len(PARTS)
+    arguments = inspect.signature(Activations).parameters
+    for name in PARTS:
+        assert name in arguments
+        assert isinstance(getattr(Activations, name), property)
 
 
 def test_a_plain_array_is_the_layer_of_its_name():

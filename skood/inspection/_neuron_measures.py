@@ -77,7 +77,10 @@ def activation_count(
 
 def count_by_layer(X: Activations) -> dict[str, NDArray[np.int64]]:
     """The counts of :func:`activation_count`, which are a dict here for any type checker."""
-    return {name: _count(layer, f"layer {name!r}") for name, layer in units_second(X).items()}
+    # Layer by layer: rows of a file that are not a slice of it are read here.
+    return {
+        name: _count(units_second(X[[name]])[name], f"layer {name!r}") for name in X.layer_names
+    }
 
 
 def _count(layer: Layer, name: str) -> NDArray[np.int64]:
