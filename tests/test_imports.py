@@ -39,6 +39,7 @@ FLOW = [
     "_storage",
     "_tables",
     "activations",
+    "_known_columns",
     "_output",
     "_layer_names",
     "_marks",
