@@ -42,6 +42,7 @@ FLOW = [
     "_storage",
     "_tables",
     "activations",
+    "_known_columns",
     "_output",
     "_layer_names",
     "_marks",
