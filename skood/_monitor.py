@@ -28,6 +28,8 @@ if TYPE_CHECKING:
         def predict(self, X: Any, **params: Any) -> NDArray[np.int64]: ...
 
         def score(self, X: Any, y: ArrayLike | None = None, **params: Any) -> float: ...
+else:
+    Monitor = Pipeline
 
 
 def make_monitor(
@@ -120,4 +122,4 @@ def make_monitor(
             ),
         ]
     )
-    return cast("Monitor", monitor)
+    return cast(Monitor, monitor)

@@ -517,13 +517,14 @@ class Activations:
             f"Activations have no attribute {name!r}{advice}.", name=name, obj=self
         )
 
-    # An array or PackedBits, which callers would have to distinguish each time.
+    # An array or PackedBits, which callers would have to distinguish each time. A comparison with
+    # predictions or labels is a bool where these are None, which is refused.
     @overload
     def __getitem__(self, item: str) -> Any: ...
 
     @overload
     def __getitem__(
-        self, item: list[str] | slice | NDArray | Sequence[int | np.integer]
+        self, item: list[str] | slice | NDArray | Sequence[int | np.integer] | bool
     ) -> Activations: ...
 
     def __getitem__(self, item: Any) -> Any:

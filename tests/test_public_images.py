@@ -492,6 +492,7 @@ FIVE_IMAGES = idx(np.zeros((5, 28, 28)))
         (IMAGES, FIVE_IMAGES[:4] + b"\xff" * 12 + FIVE_IMAGES[16:], "expected 79228162"),
         (IMAGES, idx(np.zeros((5, 32, 28))), "images of 32 x 28 pixels, expected 28 x 28"),
         (LABELS, idx(np.zeros(4)), "5 images and 4 labels"),
+        (IMAGES, idx(np.zeros((0, 28, 28))), "0 images and 5 labels"),
         (LABELS, idx(np.full(5, 10)), "10 classes of MNIST: 5 of 5 are out of range"),
     ],
 )
@@ -512,6 +513,22 @@ def test_damaged_gzip_files_are_refused(content, mnist_files):
     (mnist_files / IMAGES).unlink()
     path = write(mnist_files / f"{IMAGES}.gz", content)
     with pytest.raises(ValueError, match=f"'{re.escape(str(path))}' is no whole gzip file"):
+        fetch_mnist(subset="test", data_home=mnist_files)
+
+
+def test_idx_files_without_images_are_refused(mnist_files):
+    write(mnist_files / IMAGES, idx(np.zeros((0, 28, 28))))
+    write(mnist_files / LABELS, idx(np.zeros(0)))
+    with pytest.raises(ValueError, match="There are no images in") as error:
+        fetch_mnist(subset="test", data_home=mnist_files)
+    assert str(mnist_files / IMAGES) in str(error.value)
+
+
+@pytest.mark.parametrize("name", [IMAGES, f"{IMAGES}.gz"])
+def test_folders_in_the_place_of_idx_files_are_named(name, mnist_files):
+    (mnist_files / IMAGES).unlink()
+    (mnist_files / name).mkdir()
+    with pytest.raises(OSError, match=re.escape(str(mnist_files / name))):
         fetch_mnist(subset="test", data_home=mnist_files)
 
 
@@ -608,6 +625,26 @@ def test_arrays_of_objects_are_refused(tmp_path):
     assert "asks for an array of object" in read_cifar10(tmp_path, pickle.dumps(content))
 
 
+@pytest.mark.parametrize(
+    "batch",
+    [
+        # Calls numpy.ndarray, whose memory holds anything.
+        b"(dS'data'\ncnumpy\nndarray\n((I3\nI3072\ntS'u1'\ntRsS'labels'\n(lI1\naI2\naI3\nas.",
+        # The same as a new object of that class.
+        b"\x80\x02}(U\x04datacnumpy\nndarray\nK\x03M\x00\x0c\x86\x85\x81U\x06labels]u.",
+    ],
+    ids=["called", "made"],
+)
+def test_arrays_without_their_values_are_refused(batch, tmp_path):
+    assert "no pickled batch of CIFAR, or a damaged one" in read_cifar10(tmp_path, batch)
+
+
+def test_an_array_that_gets_no_values_has_none(tmp_path):
+    start = b"cnumpy.core.multiarray\n_reconstruct\n(cnumpy\nndarray\n(I3\nI3072\ntS'b'\ntR"
+    batch = b"(dS'data'\n" + start + b"sS'labels'\n(lI1\naI2\naI3\nas."
+    assert "got uint8 of shape (0,)" in read_cifar10(tmp_path, batch)
+
+
 def test_a_pickle_cannot_change_what_it_is_given(tmp_path):
     # Takes the defaults from the function that stands in for numpy.dtype.
     batch = b"\x80\x02cnumpy\ndtype\nN}(U\x0c__defaults__)u\x86b."
@@ -633,10 +670,17 @@ def test_a_pickle_cannot_change_what_it_is_given(tmp_path):
             "holds ['batch_label', 'data', 'fine_labels'], expected a dictionary with 'data' and "
             "'labels'",
         ),
-        (python3_batch(*BATCH, data="text"), "shape (n_samples, 3072), got str"),
-        (python3_batch(*draw(GREY, 10)), "shape (n_samples, 3072), got uint8 of shape (5, 784)"),
+        (
+            python3_batch(*BATCH, data="text"),
+            "shape (n_samples, 3072) with at least one sample, got str",
+        ),
+        (python3_batch(*draw(GREY, 10)), "got uint8 of shape (5, 784)"),
         (python3_batch(*BATCH, data=np.zeros((5, 3072), int)), "got int64 of shape (5, 3072)"),
         (python3_batch(*BATCH, labels=[1, 2]), "'labels' in"),
+        (
+            python3_batch(*BATCH, data=np.empty((0, 3072), np.uint8), labels=[]),
+            "least one sample, got uint8 of shape (0, 3072)",
+        ),
         (python3_batch(*BATCH, labels=["1"] * 5), "must be a list of 5 integers"),
         (python3_batch(*BATCH, labels=[True] * 5), "must be a list of 5 integers"),
         (python3_batch(*BATCH, labels=[10] * 5), "10 classes of CIFAR-10: 5 of 5"),
@@ -707,6 +751,7 @@ def test_damaged_matlab_files_are_refused(tmp_path):
         (b"0 1:0.5\n", "must be the integers 1 to 10"),
         (b"11 1:0.5\n", "must be the integers 1 to 10"),
         (b"1.5 1:0.5\n", "must be the integers 1 to 10"),
+        (b"", "There are no images in"),
         (b"1 257:0.5\n", "no file of 256 features in the svmlight format"),
         (b"1 0:0.5\n", "no file of 256 features in the svmlight format"),
         (b"\x00\x01\x02\x03 x", "no file of 256 features in the svmlight format"),
@@ -743,12 +788,13 @@ def test_pictures_that_are_damaged_are_refused_by_name(tmp_path):
         ("", "must be a table with the columns"),
         ("Filename,ClassId\n00000.ppm,1\n", "must be a table with the columns"),
         ("Filename;ClassId\n00000.ppm;one\n", "is of the class 'one', expected an integer"),
+        ("\xff\n", "is no text in UTF-8"),
         ("Filename;ClassId\n00000.ppm;43\n", "43 classes of GTSRB: 1 of 1 are out of range"),
     ],
 )
 def test_tables_of_signs_that_make_no_sense_are_refused(table, message, tmp_path):
     write_signs(tmp_path, *draw(COLOUR, 43))
-    write(tmp_path / "GT-final_test.csv", table.encode())
+    write(tmp_path / "GT-final_test.csv", table.encode("latin1"))
     with pytest.raises(ValueError, match=message) as error:
         fetch_gtsrb(subset="test", data_home=tmp_path)
     assert str(tmp_path / "GT-final_test.csv") in str(error.value)
@@ -775,6 +821,7 @@ def test_folders_without_pictures_or_of_no_class_are_refused(tmp_path):
     ("text", "message"),
     [
         (b"\n", "lists no images"),
+        (b"\xff\xfe", r"labels/test1\.txt' is no text in UTF-8"),
         (b"marbles/1.jpg\n", "holds the line 'marbles/1.jpg', expected 'class/file'"),
     ],
 )

@@ -1,6 +1,7 @@
 """The promise of ``py.typed``: all that is public is annotated, with types that a user can use."""
 
 import ast
+import contextlib
 import inspect
 import os
 import runpy
@@ -8,9 +9,11 @@ import subprocess
 import sys
 import typing
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from _estimators import public_modules
+from sklearn.pipeline import Pipeline
 
 import skood
 
@@ -111,6 +114,27 @@ def test_public_functions_are_annotated(path):
     # All names in the annotations exist.
     names = names_for_type_checkers(sys.modules[function.__module__])
     assert len(typing.get_type_hints(function, names)) == len(parameters) + 1
+
+
+OF_OPTIONAL_PACKAGES = {
+    "Axes": object,
+    "DataFrame": object,
+    "pd": SimpleNamespace(DataFrame=object),
+}
+"""What annotations name of packages that are imported where they are needed, and not before."""
+
+
+@pytest.mark.parametrize("path", sorted(FUNCTIONS), ids=lambda path: path.removeprefix("skood."))
+def test_annotations_are_resolved_but_for_optional_packages(path):
+    function = inspect.unwrap(FUNCTIONS[path])
+    with contextlib.suppress(NameError):
+        assert typing.get_type_hints(function)
+        return
+    assert typing.get_type_hints(function, localns=OF_OPTIONAL_PACKAGES)
+
+
+def test_a_monitor_is_a_pipeline():
+    assert typing.get_type_hints(skood.make_monitor)["return"] is Pipeline
 
 
 def test_the_package_says_that_it_is_typed():

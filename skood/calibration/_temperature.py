@@ -92,6 +92,10 @@ class TemperatureScaler(ActivationsOutputMixin, BaseEstimator):
     _entries = {**FITTED_ON, **OF_LOGITS}
     _parameter_constraints: dict[str, Any] = {}
 
+    def __init__(self) -> None:
+        # The bases have no types, so that a type checker would take any parameters.
+        pass
+
     @fit_context(prefer_skip_nested_validation=True)
     def fit(self, X: Activations | ArrayLike, y: ArrayLike) -> Self:
         """Find the temperature of the largest likelihood.

@@ -34,7 +34,8 @@ def read_cifar_pickles(paths: Sequence[Path], *, label_key: str) -> tuple[Images
     Raises
     ------
     ValueError
-        If a batch is no such pickle, or asks for any code but what rebuilds a NumPy array.
+        If a batch is no such pickle, holds no images, or asks for any code but what rebuilds a
+        NumPy array.
     """
     batches = [_read_pickle(path, label_key) for path in paths]
     images = np.concatenate([images for images, _ in batches])
@@ -98,10 +99,10 @@ def _read_pickle(path: Path, label_key: str) -> tuple[NDArray[np.uint8], Labels]
         raise ValueError(f"'{path}' holds {found}, {expected}.")
     images = entries["data"]
     is_images = isinstance(images, np.ndarray) and images.dtype == np.uint8
-    if not is_images or images.shape[1:] != (_N_PIXELS,):
+    if not is_images or images.shape[1:] != (_N_PIXELS,) or not len(images):
         raise ValueError(
-            f"'data' in '{path}' must be a uint8 array of shape (n_samples, {_N_PIXELS}), got "
-            f"{_describe(images)}."
+            f"'data' in '{path}' must be a uint8 array of shape (n_samples, {_N_PIXELS}) with at "
+            f"least one sample, got {_describe(images)}."
         )
     labels = np.asarray(entries[label_key], dtype=object)
     if labels.shape != images.shape[:1] or not all(map(_is_byte, labels)):
@@ -145,6 +146,11 @@ def _make_dtype(code: str, align: int = False, copy: int = False) -> np.dtype[An
     return dtype
 
 
+def _make_no_array(*_: Any) -> NDArray[Any]:
+    """Stand in for ``numpy.ndarray``, which pickles name, but would make of memory left unset."""
+    raise pickle.UnpicklingError("it asks for an array without its values.")
+
+
 def _make_array(*_: Any) -> NDArray[np.uint8]:
     """Stand in for ``numpy._core.multiarray._reconstruct``: the pickle fills the array later."""
     return np.empty(0, dtype=np.uint8)
@@ -170,6 +176,7 @@ class _ArrayUnpickler(pickle.Unpickler):
     _STAND_INS: dict[tuple[str, str], Callable[..., Any]] = {
         ("_codecs", "encode"): _encode,
         ("numpy", "dtype"): _make_dtype,
+        ("numpy", "ndarray"): _make_no_array,
         ("numpy.multiarray", "_reconstruct"): _make_array,
         ("numpy.numeric", "_frombuffer"): _wrap_buffer,
     }
@@ -177,8 +184,6 @@ class _ArrayUnpickler(pickle.Unpickler):
     def find_class(self, module: str, name: str) -> Any:
         # NumPy 2 has renamed its folder of private modules.
         key = module.replace("numpy._core.", "numpy.").replace("numpy.core.", "numpy."), name
-        if key == ("numpy", "ndarray"):
-            return np.ndarray
         if key not in self._STAND_INS:
             raise pickle.UnpicklingError(
                 f"it asks for {module}.{name}, which no batch needs. Nothing of it was run."

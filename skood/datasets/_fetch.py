@@ -175,6 +175,8 @@ def _read(original: Original, found: Found, options: dict[str, Any]) -> tuple[Im
     files = ", ".join(f"'{path}'" for path in found.paths)
     if len(images) != len(labels):
         raise ValueError(f"There are {len(images)} images and {len(labels)} labels in {files}.")
+    if len(images) == 0:
+        raise ValueError(f"There are no images in {files}.")
     n_classes = len(original.target_names)
     is_foreign = (labels < 0) | (labels >= n_classes)
     if is_foreign.any():

@@ -1,6 +1,7 @@
 """Readers of data sets that are folders of pictures."""
 
 import csv
+import io
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TypeAlias
@@ -69,8 +70,8 @@ def read_listed_signs(paths: Sequence[Path], *, image_size: int) -> tuple[Images
         If an image is missing.
     """
     table, folder = paths
-    with table.open(encoding="utf-8", newline="") as file:
-        rows = list(csv.DictReader(file, delimiter=";", skipinitialspace=True))
+    lines = io.StringIO(_read_text(table))
+    rows = list(csv.DictReader(lines, delimiter=";", skipinitialspace=True))
     if not rows or not {"Filename", "ClassId"} <= set(rows[0]):
         raise ValueError(f"'{table}' must be a table with the columns Filename;...;ClassId.")
     samples = [
@@ -105,14 +106,14 @@ def read_listed_textures(
     Raises
     ------
     ValueError
-        If a line names no class, or an image cannot be read.
+        If the list is no text, a line names no class, or an image cannot be read.
     FileNotFoundError
         If an image is missing.
     """
     listing, folder = paths
     number = {name: place for place, name in enumerate(classes)}
     samples = []
-    for line in listing.read_text(encoding="utf-8").split():
+    for line in _read_text(listing).split():
         name = line.partition("/")[0]
         if name not in number:
             raise ValueError(f"'{listing}' holds the line {line!r}, expected 'class/file'.")
@@ -120,6 +121,13 @@ def read_listed_textures(
     if not samples:
         raise ValueError(f"'{listing}' lists no images, expected lines 'class/file'.")
     return _read_images(samples, image_size, crops=True)
+
+
+def _read_text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"'{path}' is no text in UTF-8: {error}") from error
 
 
 def _parse_class(path: Path, text: str) -> int:

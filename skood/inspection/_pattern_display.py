@@ -112,9 +112,9 @@ class PatternDisplay:
         title: str | None = None,
         sorted_by: str | None = None,
     ) -> None:
-        self.patterns = patterns
-        self.groups = groups
-        self.neurons = neurons
+        self.patterns = np.asarray(patterns, dtype=bool)
+        self.groups = np.asarray(groups)
+        self.neurons = {name: np.asarray(numbers) for name, numbers in neurons.items()}
         self.mark_differences = mark_differences
         self.title = title
         self.sorted_by = sorted_by
@@ -303,7 +303,7 @@ class PatternDisplay:
             to be marked of anything else than two rows of two sets.
         """
         check_scalar(max_labels, "max_labels", Integral, min_val=0)
-        patterns = np.asarray(self.patterns, dtype=bool)
+        patterns = self.patterns
         sets = rows_by_set(self.groups, len(patterns))
         columns = _columns(self.neurons, patterns.shape[1])
         if self.mark_differences and not len(patterns) == len(sets) == 2:
@@ -348,7 +348,7 @@ class PatternDisplay:
             self.ax_.axhline(rows.min() - 0.5, color=_BOUNDARY, linewidth=1)
 
     def _describe_columns(self, columns: Mapping[str, NDArray]) -> None:
-        numbers = [np.asarray(self.neurons[name]) for name in columns]
+        numbers = [self.neurons[name] for name in columns]
         is_sorted = any((np.diff(units) < 0).any() for units in numbers)
         by = "class" if self.sorted_by is None else self.sorted_by
         order = f", sorted by {by}" if is_sorted else ""
@@ -395,7 +395,7 @@ class PatternDisplay:
         """Write which neurons differ above the marks, and draw lines from these to the labels."""
         labels: dict[int, str] = {}
         for name, places in columns.items():
-            units = np.asarray(self.neurons[name])
+            units = self.neurons[name]
             self.differing_[name] = units[differs[places]]
             layer = f"{name} " if len(columns) > 1 else ""
             labels.update(zip(places, [f"{layer}{unit}" for unit in units], strict=True))

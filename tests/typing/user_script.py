@@ -3,14 +3,17 @@
 ``assert_type`` takes a type checker's word: an ``Any`` in place of a type would not do.
 """
 
-from typing import assert_type
+from contextlib import suppress
+from typing import Any, assert_type
 
 import numpy as np
 import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
+from sklearn.model_selection import GridSearchCV
 from sklearn.neural_network import MLPClassifier
+from sklearn.pipeline import make_pipeline
 
 from skood import (
     ActivationExtractor,
@@ -35,10 +38,12 @@ from skood.inspection import (
     Explanation,
     HammingDistanceDisplay,
     OODRocCurveDisplay,
+    PatternDisplay,
     explain,
 )
 from skood.metrics import fpr_at_tpr_score, make_ood_scorer, ood_roc_auc_score
 from skood.model_selection import OODKFold
+from skood.preprocessing import LayerSelector
 from skood.shaping import LINe, ReAct, shared_top_neurons
 from skood.training import DecoyClassClassifier, OverconfidencePenalty
 
@@ -72,6 +77,12 @@ assert_type(extractor.fit_transform(images), Activations)
 assert_type(A[:10], Activations)
 assert_type(A.layer_names, tuple[str, ...])
 assert_type(A.head, LinearHead | None)
+# As the docstrings write it, though predictions may be None to a type checker.
+first_class: Activations = A[A.predictions == 1]
+assert_type(len(first_class), int)
+known: Activations = A[labels != -1]
+assert_type(A[["1", "4"]][[0, 2]], Activations)
+assert_type(Activations.concatenate([A[:3], A.assign(labels=labels)[3:]]), Activations)
 assert A.predictions is not None
 
 binarizer = PercentileBinarizer(percentile=70)
@@ -112,6 +123,8 @@ line = LINe(group_by="label").fit(A, labels)
 assert_type(line.weight_mask(3), NDArray[np.bool_])
 assert_type(shared_top_neurons(line), Scores)
 
+with suppress(TypeError):
+    TemperatureScaler(temperature=2)  # type: ignore[call-arg]
 scaler = TemperatureScaler().fit(A, labels)
 assert_type(scaler.temperature_, float)
 assert_type(scaler.transform(A), Activations)
@@ -129,6 +142,15 @@ for train, test in OODKFold(n_splits=3).split(A, labels):
     assert_type(train, NDArray[np.intp])
     assert_type(test, NDArray[np.intp])
 
+search = GridSearchCV(
+    make_pipeline(LayerSelector(), PercentileBinarizer(), HammingNAPDetector()),
+    {"layerselector__layers": [[layer] for layer in A.layer_names]},
+    scoring=make_ood_scorer("roc_auc"),
+    cv=OODKFold(2),
+).fit(A[:100], labels[:100])
+searched = LayerEnsembleDetector.from_search(search, n_layers=2)
+assert_type(searched.fit(A, labels), LayerEnsembleDetector)
+
 # Explain and plot
 
 explanation = explain(detector, bits[:3])
@@ -142,6 +164,9 @@ assert_type(roc, OODRocCurveDisplay)
 assert_type(roc.figure_, Figure)
 assert_type(roc.ax_, Axes)
 assert_type(HammingDistanceDisplay.from_estimator(detector, bits, labels).ax_, Axes)
+patterns = PatternDisplay.from_activations(bits, A.predictions)
+assert patterns.groups.tolist() == sorted(patterns.groups.tolist())
+assert_type(patterns.neurons, dict[str, NDArray[Any]])
 reliability = ReliabilityDisplay.from_predictions(correct, confidence)
 assert_type(reliability.plot(), ReliabilityDisplay)
 
