@@ -41,6 +41,7 @@ FLOW = [
     "activations",
     "_output",
     "_layer_names",
+    "_known_columns",
     "_marks",
     "_foreign",
     "_classes",
