@@ -45,6 +45,7 @@ FLOW = [
     "_known_columns",
     "_output",
     "_layer_names",
+    "_known_columns",
     "_marks",
     "_foreign",
     "_classes",
