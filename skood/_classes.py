@@ -140,13 +140,54 @@ class TrainingClasses:
         return cls(classes, classes, np.ones(len(classes), dtype=bool))
 
     @classmethod
-    def grouped(cls, group_by: str, predicted: NDArray, labels: NDArray | None) -> TrainingClasses:
-        """By predicted classes, by labels, or by predicted classes where these are right."""
-        if group_by == "prediction" or labels is None:
+    def of(
+        cls,
+        X: Activations,
+        y: NDArray | None,
+        group_by: str,
+        wanted_by: str,
+        lookup: NDArray | None = None,
+    ) -> TrainingClasses:
+        """By predicted classes, by labels, or by predicted classes where these are right.
+
+        Parameters
+        ----------
+        X : Activations
+            In-distribution training samples.
+        y : ndarray of shape (n_samples,) or None
+            Their labels; "prediction" needs none.
+        group_by : {"prediction", "label", "correct"}
+            The class under which a sample counts.
+        wanted_by : str
+            What needs the classes, for messages.
+        lookup : ndarray of shape (n_samples,), default=None
+            The classes under which samples are looked up, by default their predictions.
+
+        Raises
+        ------
+        ValueError
+            If predictions or labels are missing, or a label is no class of the network.
+        """
+        if group_by != "prediction" or (lookup is None and X.predictions is None):
+            check_class_labels(X, y, wanted_by)
+        predicted = np.asarray(X.predictions) if lookup is None else lookup
+        if group_by == "prediction" or y is None:
             return cls.all_count(predicted)
         if group_by == "label":
-            return cls(predicted, labels, np.ones(len(predicted), dtype=bool))
-        return cls(predicted, predicted, np.asarray(predicted == labels))
+            return cls(predicted, y, np.ones(len(predicted), dtype=bool))
+        return cls(predicted, predicted, np.asarray(predicted == y))
+
+    def counting(self, X: Activations, wanted_by: str) -> tuple[Activations, NDArray]:
+        """The samples of ``X`` that count, and the class under which each of them does.
+
+        Raises
+        ------
+        ValueError
+            If none does.
+        """
+        rows = np.flatnonzero(self.counts)
+        refuse_none_correct(len(rows), len(X), wanted_by)
+        return (X, self.own) if len(rows) == len(X) else (X[rows], self.own[rows])
 
     @property
     def finds_itself(self) -> NDArray[np.bool_]:
@@ -190,42 +231,6 @@ def refuse_none_correct(n_counting: int, n_samples: int, wanted_by: str) -> None
         )
 
 
-def training_classes(
-    X: Activations, y: NDArray | None, group_by: str, wanted_by: str
-) -> tuple[Activations, NDArray]:
-    """The training samples that count, and the class under which each of them does.
-
-    Parameters
-    ----------
-    X : Activations
-        In-distribution training samples, with predictions.
-    y : ndarray of shape (n_samples,) or None
-        Their labels; "prediction" needs none.
-    group_by : {"prediction", "label", "correct"}
-        The predicted class; the label; or the label, of correctly classified samples alone.
-    wanted_by : str
-        Name of the estimator.
-
-    Raises
-    ------
-    ValueError
-        If predictions or labels are missing, a label is no class of the network, or no sample is
-        correctly classified where these alone count.
-    """
-    if group_by != "prediction" or X.predictions is None:
-        check_class_labels(X, y, wanted_by)
-    classes = TrainingClasses.grouped(group_by, np.asarray(X.predictions), y)
-    rows = np.flatnonzero(classes.counts)
-    refuse_none_correct(len(rows), len(X), wanted_by)
-    return (X, classes.own) if len(rows) == len(X) else (X[rows], classes.own[rows])
-
-
-def class_columns(y: Any, classes: Any) -> NDArray[np.intp]:
-    """Column of each label, for labels that are all among the classes."""
-    order = np.argsort(classes)
-    return order[np.searchsorted(classes, y.astype(classes.dtype), sorter=order)]
-
-
 def find_classes(lookup: NDArray, labels: NDArray) -> tuple[NDArray[np.intp], NDArray[np.bool_]]:
     """A position among ascending labels for each lookup class, and whether it is that class's.
 
@@ -234,6 +239,13 @@ def find_classes(lookup: NDArray, labels: NDArray) -> tuple[NDArray[np.intp], ND
     # Without the last label, no position is beyond them.
     positions = np.searchsorted(labels[:-1], lookup)
     return positions, labels[positions] == lookup
+
+
+def class_columns(labels: Any, classes: Any) -> NDArray[np.intp]:
+    """Column of each label among the classes, which may have any order; -1 where it is none."""
+    order = np.argsort(classes)
+    positions, is_known = find_classes(labels, classes[order])
+    return np.where(is_known, order[positions], -1)
 
 
 def lookup_classes(estimator: Any, X: Activations, *, by_class: bool) -> NDArray:

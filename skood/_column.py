@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Container
+from collections.abc import Callable, Container, Mapping
 from dataclasses import dataclass, field
 from itertools import count
 from math import prod
 from numbers import Integral
-from typing import Any, Literal, get_args
+from typing import Any, Literal, NamedTuple, get_args
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -20,14 +20,6 @@ from ._values import is_real, without_mask
 Kind = Literal["value", "gradient", "pass"]
 Role = Literal["layer", "logits", "prediction", "features", "label"]
 _KNOWN = {"kind": get_args(Kind), "role": get_args(Role)}
-
-PARTS: dict[str, Role] = {
-    "logits": "logits",
-    "predictions": "prediction",
-    "features": "features",
-    "labels": "label",
-}
-"""The columns of ``Activations`` that are no layers: the attribute of each, and its role."""
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -173,6 +165,10 @@ class Column:
         return f"Column({name}shape={shape}, dtype={dtype}{more})"
 
 
+_PLAIN = Column(None)
+"""What a layer is that is given as a plain array, but for its name and values."""
+
+
 def changed(column: Column, **changes: Any) -> Column:
     """The same column with other attributes, which are not checked."""
     # `dataclasses.replace` takes ten times as long, for every column of every container.
@@ -194,12 +190,12 @@ def layer_column(name: str, given: ArrayLike | PackedBits | Column) -> Column:
     """
     if not isinstance(name, str):
         raise TypeError(f"Layer names must be strings, got {name!r}.")
-    column = given if isinstance(given, Column) else changed(Column(None), array=given)
+    column, values = (given, given.array) if isinstance(given, Column) else (_PLAIN, given)
     if column.role != "layer":
         raise ValueError(f"layer {name!r} is given as a column of the role {column.role!r}.")
-    if column.array is None:
+    if values is None:
         raise ValueError(f"layer {name!r} must be an array of numbers, got None.")
-    array = as_numbers(f"layer {name!r}", column.array)
+    array = as_numbers(f"layer {name!r}", values)
     if prod(array.shape[1:]) == 0:
         raise ValueError(f"layer {name!r} has no units: its shape is {array.shape}.")
     if column.unit_axis >= array.ndim:
@@ -207,23 +203,9 @@ def layer_column(name: str, given: ArrayLike | PackedBits | Column) -> Column:
             f"unit_axis={column.unit_axis} of layer {name!r} is no axis of its shape {array.shape}."
         )
     layer = name if column.layer is None else column.layer
+    if array is column.array and name == column.name and layer == column.layer:
+        return column
     return changed(column, array=array, name=name, layer=layer)
-
-
-def part_column(name: str, given: Any) -> Column:
-    """The column of a part of ``Activations`` that is no layer, checked.
-
-    Raises
-    ------
-    ValueError
-        If labels are not 1-D, or the other parts no numbers of at least two dimensions.
-    """
-    role = PARTS[name]
-    if role in ("prediction", "label"):
-        array = as_labels(given, name)
-    else:
-        array = as_numbers(name, given, "n_classes" if role == "logits" else "n_units, ...")
-    return Column(array, name=name, role=role)
 
 
 def as_numbers(what: str, array: Any, columns: str = "n_units, ...") -> Any:
@@ -248,6 +230,48 @@ def as_numbers(what: str, array: Any, columns: str = "n_units, ...") -> Any:
     if numbers.ndim < 2:
         raise ValueError(f"{what} must have shape (n_samples, {columns}), got {numbers.shape}.")
     return numbers
+
+
+def _as_logits(given: Any, name: str) -> Any:
+    return as_numbers(name, given, "n_classes")
+
+
+def _as_features(given: Any, name: str) -> Any:
+    return as_numbers(name, given)
+
+
+class Part(NamedTuple):
+    """What a column of ``Activations`` that is no layer is."""
+
+    role: Role
+    read: Callable[[Any, str], Any]
+    """Checks the array of the given name, and returns it as it is held."""
+
+
+# A new part is an entry here, with its role above, and in `Activations` an argument of `__init__`
+# and a property, both of the same name. Rows, files, pickles, tables and so on go by this dict.
+PARTS: dict[str, Part] = {
+    "logits": Part("logits", _as_logits),
+    "predictions": Part("prediction", as_labels),
+    "features": Part("features", _as_features),
+    "labels": Part("label", as_labels),
+}
+"""The columns of ``Activations`` that are no layers, by the attribute that each is."""
+
+
+def part_columns(given: Mapping[str, Any]) -> list[Column]:
+    """The columns of the parts of ``Activations`` that are no layers, checked; None is no part.
+
+    Raises
+    ------
+    ValueError
+        If labels are not 1-D, or the other parts no numbers of at least two dimensions.
+    """
+    return [
+        Column(PARTS[name].read(array, name), name=name, role=PARTS[name].role)
+        for name, array in given.items()
+        if array is not None
+    ]
 
 
 def usual_name(layer: str, kind: Kind) -> str:

@@ -20,6 +20,24 @@ FITTED_ON = {
 }
 """What every estimator knows about the layers that it was fitted on."""
 
+OF_LOGITS = {
+    "n_features_in_": """n_features_in_ : int
+    Number of classes.""",
+    "layer_shapes_": """layer_shapes_ : dict of str to tuple
+    Shape of one sample's logits, where ``fit`` saw ``Activations``.""",
+}
+"""In place of these, what estimators of logits know."""
+
+OF_HEAD = {
+    "head_": """head_ : LinearHead
+    The head that ``fit`` saw.""",
+    "n_features_in_": """n_features_in_ : int
+    Number of units that the head reads.""",
+    "layer_shapes_": """layer_shapes_ : dict of str to tuple
+    Shape of one sample in the layer that the head reads, where ``fit`` saw ``Activations``.""",
+}
+"""In place of these, what estimators of the head and its features know."""
+
 
 def complete(cls: type, parameters: Mapping[str, str], attributes: Mapping[str, str]) -> None:
     """Add entries to the docstring of a class, unless it has none, as under ``python -OO``.

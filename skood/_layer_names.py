@@ -1,4 +1,4 @@
-"""Selecting layers by name, glob pattern or number."""
+"""Layers of `Activations`: selecting them by name, pattern, number or kind; where units are."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ from collections.abc import Iterable, Sequence
 from fnmatch import fnmatchcase
 from numbers import Integral
 from typing import Any
+
+import numpy as np
 
 from ._column import Column
 from ._sklearn import InvalidParameterError
@@ -21,6 +23,29 @@ def check_layers_exist(X: Activations, names: Sequence[str]) -> None:
 def layer_columns(X: Activations) -> list[Column]:
     """The columns of the layers, in forward order."""
     return [column for column in X.columns if column.role == "layer"]
+
+
+def value_names(X: Activations) -> list[str]:
+    """Names of the layers that hold activations: no gradients, and no stochastic passes."""
+    return [str(column.name) for column in layer_columns(X) if column.kind == "value"]
+
+
+def unit_axes(X: Activations) -> dict[str, int]:
+    """The axis of the units of each layer."""
+    return {str(column.name): column.unit_axis for column in layer_columns(X)}
+
+
+def units_second(X: Activations) -> Activations:
+    """The same samples with the units of each layer in the second axis; nothing is copied."""
+    moved = {
+        str(column.name): Column(
+            np.moveaxis(X[str(column.name)], column.unit_axis, 1),
+            **{**column.metadata(), "unit_axis": 1},
+        )
+        for column in layer_columns(X)
+        if column.unit_axis != 1
+    }
+    return X.assign(moved) if moved else X
 
 
 def gradient_names(X: Activations) -> dict[str, str]:

@@ -152,13 +152,8 @@ def _check_version(content: Any) -> None:
         raise ValueError(f"it must hold an object, got {type(content).__name__}.")
     version = content.get("version")
     # Neither 2.0 nor True, which equal integers.
-    known = version if content.get("format") == FORMAT and _is_integer(version) else None
-    if known in range(1, FORMAT_VERSION):
-        raise ValueError(
-            f"it holds {FORMAT!r} version {version!r}, which did not say what the layers are; "
-            f"expected version {FORMAT_VERSION}: extract the activations anew."
-        )
-    if known != FORMAT_VERSION:
+    is_ours = content.get("format") == FORMAT and _is_integer(version)
+    if not is_ours or version != FORMAT_VERSION:
         raise ValueError(
             f"it holds format {content.get('format')!r} version {version!r}; "
             f"expected {FORMAT!r} version {FORMAT_VERSION}."
@@ -176,16 +171,15 @@ def _check_keys(content: dict[str, Any]) -> None:
         _check_layer(layer)
 
 
-_OF_COLUMN = {"layer", "kind", "pooling", "unit_axis"}
+_OF_FILE = ("name", "file", "n_bits")
+_OF_COLUMN = tuple(Column(None).metadata())
 
 
 def _check_layer(layer: Any) -> None:
-    keys = {"name", "file", "n_bits"}
-    if not isinstance(layer, dict) or not keys <= set(layer) <= keys | _OF_COLUMN:
-        raise ValueError(
-            f"a layer must have a name, file and n_bits, and may have {sorted(_OF_COLUMN)}, "
-            f"got {layer!r}."
-        )
+    # A key that is missing is no default: a gradient would be read as a value.
+    keys = (*_OF_FILE, *_OF_COLUMN)
+    if not isinstance(layer, dict) or set(layer) != set(keys):
+        raise ValueError(f"a layer must have the keys {list(keys)} and no others, got {layer!r}.")
     name, n_bits = layer["name"], layer["n_bits"]
     if not isinstance(name, str):
         raise ValueError(f"the name of a layer must be a string, got {name!r}.")
@@ -196,14 +190,12 @@ def _check_layer(layer: Any) -> None:
 
 
 def _read_layer(layer: dict[str, Any]) -> StoredLayer:
-    """What a layer is; what is not said is as in a layer that is given as a plain array."""
-    name, n_bits = layer["name"], layer["n_bits"]
-    said = {key: layer[key] for key in _OF_COLUMN & set(layer)}
+    name = layer["name"]
     try:
-        column = Column(None, **{"layer": name, **said})
+        column = Column(None, **{key: layer[key] for key in _OF_COLUMN})
     except (TypeError, ValueError) as error:
         raise ValueError(f"layer {name!r}: {error}") from error
-    return StoredLayer(name, n_bits, column.metadata())
+    return StoredLayer(name, layer["n_bits"], column.metadata())
 
 
 def _check_no_name_twice(names: Sequence[str]) -> None:

@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Literal, Self, overload
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self, overload
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn.base import TransformerMixin
 from sklearn.utils.validation import check_is_fitted
 
-from ._sklearn import available_if, check_feature_names_in
+from ._docstrings import FITTED_ON, complete
+from ._sklearn import available_if, check_feature_names_in, set_container
 from .activations import Activations
 
 Container = Literal["default", "pandas", "polars"]
 
 
-def returns_table(transformer: Any) -> bool:
-    """Whether ``transform`` returns an array with a column for each feature."""
+def has_feature_names(transformer: Any) -> bool:
+    """Whether output features have names: ``transform`` returns a table, with a column for each."""
     return transformer._returns_table()
 
 
@@ -27,6 +29,13 @@ class ActivationsOutputMixin(TransformerMixin):
     that ``set_output`` names. So there are names for arrays of two dimensions, and none where
     ``Activations`` come out, which stay what they are.
     """
+
+    _entries: ClassVar[Mapping[str, str]] = FITTED_ON
+    """Docstring entries of attributes that a class does not describe itself."""
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        complete(cls, {}, cls._entries)
 
     if TYPE_CHECKING:
         # scikit-learn's own method, which is not annotated there.
@@ -39,9 +48,10 @@ class ActivationsOutputMixin(TransformerMixin):
         def fit_transform(self, X: Any, y: Any = None, **params: Any) -> Activations | NDArray: ...
 
     def _returns_table(self) -> bool:
+        """Whether ``transform`` returns an array with a column for each feature."""
         return not hasattr(self, "layer_shapes_")
 
-    @available_if(returns_table)
+    @available_if(has_feature_names)
     def get_feature_names_out(self, input_features: ArrayLike | None = None) -> NDArray[np.object_]:
         """Return the names of the features that ``transform`` gives for a 2-D array.
 
@@ -73,9 +83,9 @@ class ActivationsOutputMixin(TransformerMixin):
         self : object
             The transformer.
         """
-        if returns_table(self):
+        if self._returns_table():
             return super().set_output(transform=transform)
         if transform is not None:
-            # Where scikit-learn keeps the choice: the next ``fit`` may see an array.
-            self._sklearn_output_config = {"transform": transform}
+            # The next ``fit`` may see an array.
+            set_container(self, transform)
         return self

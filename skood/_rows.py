@@ -65,6 +65,11 @@ class LazyRows:
     def __len__(self) -> int:
         return len(self.rows)
 
+    def __getstate__(self) -> dict[str, Any]:
+        # What is pickled is these rows, not all of the array.
+        rows = range(len(self))
+        return {"array": take(self, rows), "rows": rows}
+
     def __array__(self, dtype: DTypeLike | None = None, copy: bool | None = None) -> NDArray:
         if copy is False:
             raise ValueError("Rows that are cut out when they are read need a copy.")

@@ -1,4 +1,4 @@
-"""Private names of scikit-learn, all in one place: no other module imports any.
+"""Private names of scikit-learn, all in one place: no other module imports or reads any.
 
 A release that moves one of them is adapted to here alone. Decorators that keep the signature of
 what they decorate say so to type checkers, which scikit-learn's own do not.
@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, TypeVar
 
-from sklearn.base import _fit_context
+from sklearn.base import _fit_context, clone
 from sklearn.metrics._scorer import _BaseScorer as BaseScorer
 from sklearn.utils import _param_validation
 from sklearn.utils import _safe_indexing as safe_indexing
@@ -35,9 +35,12 @@ __all__ = [
     "StrOptions",
     "available_if",
     "check_feature_names_in",
+    "check_own_parameters",
     "check_parameters",
+    "copy_settings",
     "num_samples",
     "safe_indexing",
+    "set_container",
     "validate_parameter_constraints",
     "validate_params",
 ]
@@ -61,6 +64,11 @@ def check_parameters(*, prefer_skip_nested_validation: bool) -> Callable[[Functi
     return decorate
 
 
+def check_own_parameters(estimator: Any) -> None:
+    """Check the parameters of an estimator, outside of ``fit``."""
+    estimator._validate_params()
+
+
 def validate_params(
     constraints: dict[str, Any], *, prefer_skip_nested_validation: bool
 ) -> Callable[[Function], Function]:
@@ -75,3 +83,18 @@ def available_if(check: Callable[[Any], bool]) -> Callable[[Function], Function]
     """Decorator of a method that only estimators have for which ``check`` holds."""
     decorate: Callable[[Function], Function] = _available_if(check)
     return decorate
+
+
+def set_container(transformer: Any, container: str) -> None:
+    """Keep the choice of ``set_output`` where a transformer has no feature names yet.
+
+    scikit-learn's own method refuses that.
+    """
+    transformer._sklearn_output_config = {"transform": container}
+
+
+def copy_settings(new: Any, estimator: Any) -> None:
+    """Give a clone the metadata requests and the container of outputs, as ``clone`` does."""
+    for name in ("_metadata_request", "_sklearn_output_config"):
+        if name in vars(estimator):
+            setattr(new, name, clone(vars(estimator)[name], safe=False))

@@ -23,7 +23,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ._manifest import LATER_FILE, MANIFEST, SAVE_ID, Manifest
-from ._rows import Rows, take
+from ._patterns import PackedBits
+from ._rows import Rows, resolve, take
 
 try:
     import fcntl
@@ -32,8 +33,8 @@ except ImportError:  # Windows, which does not delete a file that is open
 
 _ROWS_PER_WRITE = 4096
 
-Stored = Mapping[str, tuple[Any, Rows | None]]
-"""Arrays by the first part of their file's name, and which rows of them to store."""
+Stored = Mapping[str, Any]
+"""Arrays, some rows of arrays, or packed bits, by the first part of their file's name."""
 
 
 def write_folder(path: Path, manifest: Manifest, arrays: Stored, *, overwrite: bool) -> None:
@@ -45,7 +46,7 @@ def write_folder(path: Path, manifest: Manifest, arrays: Stored, *, overwrite: b
         The folder to make, or to fill anew.
     manifest : Manifest
         What the arrays are.
-    arrays : dict of str to tuple of (array, rows)
+    arrays : dict of str to array, LazyRows or PackedBits
         The layers ``layer_0``, ``layer_1``, ... and the other parts.
     overwrite : bool
         Whether ``path`` may be there.
@@ -58,7 +59,7 @@ def write_folder(path: Path, manifest: Manifest, arrays: Stored, *, overwrite: b
     TypeError
         If an array holds Python objects.
     """
-    for stem, (array, _) in arrays.items():
+    for stem, array in arrays.items():
         if array.dtype.hasobject:
             raise TypeError(f"Cannot save {stem} of dtype {array.dtype}: it would need pickle.")
     if not os.path.lexists(path) and _make(path, manifest, arrays):
@@ -146,9 +147,10 @@ def _first_files(path: Path) -> tuple[str, ...]:
 
 
 def _write_arrays(folder: Path, manifest: Manifest, arrays: Stored) -> None:
-    for stem, (array, rows) in arrays.items():
+    for stem, array in arrays.items():
+        held, rows = resolve(array, range(len(array)))
         with _new_file(folder / manifest.file_of(stem)) as file:
-            _write_array(file, array, range(len(array)) if rows is None else rows)
+            _write_array(file, held.words if isinstance(held, PackedBits) else held, rows)
 
 
 def _write_array(file: IO[bytes], array: Any, rows: Rows) -> None:

@@ -1,4 +1,4 @@
-"""What every estimator asks of its input: the counterpart of scikit-learn's ``validate_data``."""
+"""What every estimator requires of its input, as scikit-learn's ``validate_data`` does."""
 
 from __future__ import annotations
 
@@ -10,18 +10,13 @@ from sklearn.utils.validation import validate_data
 
 from ._classes import NetworkClasses
 from ._known_columns import KnownColumns
-from ._values import (
-    ANY_SIZE,
-    LOGITS_ADVICE,
-    check_finite,
-    check_real,
-    check_size,
-    without_mask,
-)
+from ._values import ANY_SIZE, check_finite, check_real, check_size, without_mask
 from .activations import Activations, PackedBits
 
 ARRAY_LAYER = "X"
 """Name of the one layer that an ordinary array becomes."""
+
+_ADVICE = "Leave these samples out, or look for the cause."
 
 
 def check_activations(
@@ -31,6 +26,7 @@ def check_activations(
     reset: bool,
     allow_nd: bool = False,
     ensure_min_features: int = 1,
+    advice: str = _ADVICE,
 ) -> Activations:
     """Validate ``X`` as ``validate_data`` does and return it as ``Activations``.
 
@@ -48,6 +44,8 @@ def check_activations(
         Whether layers may have more than two dimensions.
     ensure_min_features : int, default=1
         Smallest number of features, over all layers.
+    advice : str, default="Leave these samples out, or look for the cause."
+        What to do about values of layers that are not finite.
 
     Returns
     -------
@@ -77,27 +75,29 @@ def check_activations(
     else:
         _check_same_layers(estimator, X)
     for name, layer in X.items():
-        _check_layer(estimator, name, layer, reset=reset, allow_nd=allow_nd)
+        _check_layer(estimator, name, layer, reset=reset, allow_nd=allow_nd, advice=advice)
     return X
 
 
-def _check_layer(estimator: Any, name: str, layer: Any, *, reset: bool, allow_nd: bool) -> None:
+def _check_layer(
+    estimator: Any, name: str, layer: Any, *, reset: bool, allow_nd: bool, advice: str
+) -> None:
     if layer.ndim > 2 and not allow_nd:
         raise ValueError(
             f"{_name(estimator)} expects layers of shape (n_samples, n_units), but layer "
             f"{name!r} has shape {layer.shape}: pool it first, for example by PoolingReducer."
         )
     if not isinstance(layer, PackedBits):
-        _check_values(estimator, name, layer, reset=reset)
+        _check_values(estimator, name, layer, reset=reset, advice=advice)
 
 
-def _check_values(estimator: Any, name: str, layer: NDArray, *, reset: bool) -> None:
+def _check_values(
+    estimator: Any, name: str, layer: NDArray, *, reset: bool, advice: str = _ADVICE
+) -> None:
     described = f"layer {name!r}"
     check_real(layer, f"{_name(estimator)}: {described}")
     if get_config()["assume_finite"]:
         return
-    is_logits = name == "logits"
-    advice = LOGITS_ADVICE if is_logits else "Leave these samples out, or look for the cause."
     check_finite(layer, f"{_name(estimator)}: {described}", advice)
     sizes = getattr(estimator, "_sizes_of_values", ANY_SIZE)
     check_size(layer, f"{_name(estimator)}: {described}", sizes, reset=reset)

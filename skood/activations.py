@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import operator
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from difflib import get_close_matches
+from collections.abc import Iterator, Mapping, Sequence
 from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, overload
@@ -12,12 +10,20 @@ from typing import TYPE_CHECKING, Any, Literal, overload
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
-from ._column import PARTS, Column, changed, layer_column, part_column
-from ._labels import as_labels, label_kind, largest_logits, unknown_labels
-from ._linear_head import LinearHead, same_head
+from ._agreement import (
+    check_as_many_classes,
+    check_classes,
+    check_head,
+    check_predictions,
+    check_width_of_head,
+)
+from ._column import PARTS, Column, layer_column, part_columns
+from ._column_table import ColumnTable, compact
+from ._concatenate import check_parts, stack, stack_part
+from ._labels import as_labels, largest_logits
+from ._linear_head import LinearHead
 from ._manifest import Manifest
 from ._patterns import PackedBits
-from ._rows import LazyRows, Rows, contiguous, is_everything, resolve, row_index, take
 from ._storage import read_folder, write_folder
 from ._tables import as_frame, as_html
 
@@ -92,13 +98,11 @@ class Activations:
     (2, 5)
     """
 
-    __slots__ = ("__weakref__", "_classes", "_columns", "_head", "_rows")
+    __slots__ = ("__weakref__", "_classes", "_head", "_table")
 
     ndim = 2
 
-    _columns: dict[tuple[str, str], Column]
-    """All columns by role and name, of which ``_rows`` are held."""
-    _rows: Rows
+    _table: ColumnTable
     _head: LinearHead | None
     _classes: NDArray | None
 
@@ -122,100 +126,35 @@ class Activations:
             "features": features,
             "labels": labels,
         }
-        columns += [part_column(name, given) for name, given in parts.items() if given is not None]
-        self._columns = {(column.role, str(column.name)): column for column in columns}
+        self._table = ColumnTable.of(columns + part_columns(parts))
         self._head = head
         self._classes = None if classes is None else as_labels(classes, "classes")
-        self._check_classes()
-        self._rows = range(self._check_lengths())
-        self._check_head()
-        self._check_predictions()
+        check_classes(self._classes, self._table.part("logits"))
+        check_head(head, self.classes)
+        check_width_of_head(head, *self._what_the_head_reads())
+        check_predictions(self._table.part("predictions"), self.classes)
 
-    def _check_lengths(self) -> int:
-        if not self.layer_names:
-            raise ValueError("Activations need at least one layer, got none.")
-        lengths = {column.name: len(column.array) for column in self._columns.values()}
-        if len({len(column.array) for column in self._columns.values()}) > 1:
-            raise ValueError(f"All parts need the same number of samples, got {lengths}.")
-        return next(iter(lengths.values()))
-
-    def _find(self, name: str, role: str = "layer") -> Any:
-        """The values of a column, of which all rows may not be held; None where there is none."""
-        column = self._columns.get((role, name))
-        return None if column is None else column.array
-
-    def _part(self, name: str) -> Any:
-        return self._find(name, PARTS[name])
-
-    def _take(self, array: Any) -> Any:
-        return None if array is None else take(array, self._rows)
-
-    def _check_classes(self) -> None:
-        logits, classes = self._part("logits"), self._classes
-        if logits is not None and (logits.ndim != 2 or logits.shape[1] == 0):
-            raise ValueError(f"logits must have shape (n_samples, n_classes), got {logits.shape}.")
-        if classes is None:
-            return
-        if logits is not None and classes.shape != logits.shape[1:]:
-            raise ValueError(
-                f"logits have {logits.shape[1]} classes, but classes has shape {classes.shape}."
-            )
-        labels = classes.tolist()
-        if any(label is None or label != label for label in labels):  # NaN differs from itself
-            raise ValueError(f"classes must not hold None or NaN, got {labels}.")
-        if len(set(labels)) < len(labels):
-            twice = [label for label in labels if labels.count(label) > 1]
-            raise ValueError(f"classes must be different from one another, but hold {twice}.")
-
-    def _check_predictions(self) -> None:
-        predictions, classes = self._part("predictions"), self.classes
-        # Rows of other Activations have been checked there.
-        if predictions is None or classes is None or isinstance(predictions, LazyRows):
-            return
-        if unknown := unknown_labels(predictions, classes):
-            raise ValueError(
-                f"predictions must be among the classes {classes.tolist()}, got {unknown}."
-            )
-
-    def _check_head(self) -> None:
-        head = self._head
-        if head is None:
-            return
-        if not isinstance(head, LinearHead):
-            raise TypeError(f"head must be a LinearHead or None, got {type(head)}.")
-        if (classes := self.classes) is not None and len(classes) != head.shape[0]:
-            raise ValueError(
-                f"Activations need logits of {head.shape[0]} classes, as the head has, but got "
-                f"{len(classes)}."
-            )
-        what, read = "features", self._part("features")
-        if read is None and head.input_layer is not None:
-            what, read = f"layer {head.input_layer!r}", self._find(head.input_layer)
-        if read is not None and prod(read.shape[1:]) != head.shape[1]:
-            raise ValueError(
-                f"The head reads {head.shape[1]} units, but {what} of shape {read.shape[1:]} "
-                "is what it is to read."
-            )
+    def _what_the_head_reads(self) -> tuple[str, Any]:
+        """A name for people and the values, of all rows; None where they are not known."""
+        features, layer = self._table.part("features"), self._head_layer
+        if features is not None or layer is None:
+            return "features", features
+        return f"layer {layer!r}", self._table.find(layer)
 
     @property
     def columns(self) -> tuple[Column, ...]:
         """The layers and all other columns, and what each of them is; reads no data."""
-        return tuple(
-            changed(column, array=self._keep(column.array)) for column in self._columns.values()
-        )
+        return tuple(map(self._table.held, self._table.columns.values()))
 
     @property
     def layer_names(self) -> tuple[str, ...]:
         """Names of the layers, in forward order."""
-        return tuple(name for role, name in self._columns if role == "layer")
+        return self._table.layer_names
 
     @property
     def layer_shapes(self) -> dict[str, tuple[int, ...]]:
         """Shape of one sample in each layer; reads no data."""
-        return {name: column.shape[1:] for name, column in self._layers()}
-
-    def _layers(self) -> Iterator[tuple[str, Column]]:
-        return ((name, column) for (role, name), column in self._columns.items() if role == "layer")
+        return {name: column.shape[1:] for name, column in self._table.layers()}
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -234,12 +173,12 @@ class Activations:
     @property
     def logits(self) -> NDArray[np.floating] | None:
         """Output of the network, of shape (n_samples, n_classes), or None."""
-        return self._take(self._part("logits"))
+        return self._table.read(self._table.part("logits"))
 
     @property
     def classes(self) -> NDArray | None:
         """Label of each column of ``logits``, or None where they are unknown."""
-        if self._classes is None and (logits := self._part("logits")) is not None:
+        if self._classes is None and (logits := self._table.part("logits")) is not None:
             return np.arange(logits.shape[1])
         return self._classes
 
@@ -249,8 +188,8 @@ class Activations:
 
         Reading it raises a ValueError where it comes from logits that are not finite.
         """
-        if (predictions := self._part("predictions")) is not None:
-            return self._take(predictions)
+        if (predictions := self._table.part("predictions")) is not None:
+            return self._table.read(predictions)
         logits, classes = self.logits, self.classes
         return None if logits is None or classes is None else classes[largest_logits(logits)]
 
@@ -260,10 +199,7 @@ class Activations:
 
         Shaping changes the layer, but not this.
         """
-        features = self._part("features")
-        if features is None and self._head_layer is not None:
-            features = self._find(self._head_layer)
-        return self._take(features)
+        return self._table.read(self._what_the_head_reads()[1])
 
     @property
     def labels(self) -> NDArray | None:
@@ -271,7 +207,7 @@ class Activations:
 
         No estimator reads them.
         """
-        return self._take(self._part("labels"))
+        return self._table.read(self._table.part("labels"))
 
     def items(self) -> Iterator[tuple[str, Layer]]:
         """Iterate over the layers.
@@ -320,7 +256,7 @@ class Activations:
         self, layers: Mapping[str, ArrayLike | PackedBits | Column]
     ) -> dict[str, ArrayLike | PackedBits | Column]:
         """Layers, of which plain arrays that take the name of a present one are like that one."""
-        present = dict(self._layers())
+        present = dict(self._table.layers())
         return {
             name: present[name].with_array(given)
             if name in present and not isinstance(given, Column) and given is not None
@@ -330,16 +266,12 @@ class Activations:
 
     def _kept_parts(self, layers: Mapping[str, Any]) -> dict[str, Any]:
         """All parts that are no layers, beside the given layers."""
-        parts = {name: self._part(name) for name in PARTS}
+        parts = {name: self._table.part(name) for name in PARTS}
         reads = self._head_layer
         if parts["features"] is None and reads is not None and reads in layers:
-            parts["features"] = self._find(reads)
-        return {name: None if part is None else self._keep(part) for name, part in parts.items()}
-
-    def _keep(self, array: Any) -> Any:
-        """The rows of a part that this container holds, for another container to hold."""
-        array, rows = resolve(array, self._rows)
-        return array if is_everything(array, rows) else LazyRows(array, rows)
+            parts["features"] = self._table.find(reads)
+        held = self._table.hold
+        return {name: None if part is None else held(part) for name, part in parts.items()}
 
     def assign(
         self,
@@ -390,29 +322,19 @@ class Activations:
         (array([0, 1]), array([1, 0]))
         """
         exchanged = {} if layers is None else layers
-        self._check_as_many_classes(logits)
+        check_as_many_classes(logits, self._table.part("logits"))
         parts = self._kept_parts(exchanged)
         if parts["predictions"] is None and logits is not None:
             parts["predictions"] = self.predictions
         new = {"logits": logits, "labels": labels}
         parts |= {name: part for name, part in new.items() if part is not None}
-        present = {name: changed(c, array=self._keep(c.array)) for name, c in self._layers()}
+        present = {name: self._table.held(column) for name, column in self._table.layers()}
         return Activations(
             {**present, **self._described(exchanged)},
             **parts,
             head=self.head if isinstance(head, str) and head == "keep" else head,
             classes=self._classes,
         )
-
-    def _check_as_many_classes(self, logits: ArrayLike | None) -> None:
-        if logits is None or (present := self._part("logits")) is None:
-            return
-        if (shape := np.shape(logits))[1:] != present.shape[1:]:
-            raise ValueError(
-                f"The new logits must have {present.shape[1]} classes, as the present ones "
-                f"and what the network predicted, got shape {shape}: make new Activations of the "
-                "layers and these logits."
-            )
 
     @classmethod
     def concatenate(cls, parts: Sequence[Activations]) -> Activations:
@@ -449,14 +371,17 @@ class Activations:
         (4, 5)
         """
         parts = list(parts)
-        _check_parts(parts)
+        for part in parts:
+            if not isinstance(part, Activations):
+                raise TypeError(f"All parts must be Activations, got {type(part)}.")
+        check_parts(parts)
         first = parts[0]
         return cls(
             {
-                name: column.with_array(_stack([part[name] for part in parts]))
-                for name, column in first._layers()
+                name: column.with_array(stack([part[name] for part in parts]))
+                for name, column in first._table.layers()
             },
-            **{name: _stack_part(name, parts) for name in PARTS},
+            **{name: stack_part(name, parts) for name in PARTS},
             head=first.head if all(part.head is not None for part in parts) else None,
             classes=next((p._classes for p in parts if p._classes is not None), None),
         )
@@ -486,21 +411,16 @@ class Activations:
         TypeError
             If labels or activations are Python objects, which need pickle.
         """
-        manifest = Manifest.of(self._columns.values(), len(self), self._head, self._classes)
-        write_folder(Path(path), manifest, self._stored(manifest), overwrite=overwrite)
-
-    def _stored(self, manifest: Manifest) -> dict[str, tuple[Any, Rows | None]]:
-        """All arrays by the first part of their file's name, with the rows to store."""
-        arrays: dict[str, tuple[Any, Rows | None]] = {}
-        for stem, column in zip(manifest.column_stems, self._columns.values(), strict=True):
-            held, rows = resolve(column.array, self._rows)
-            arrays[stem] = (held.words if isinstance(held, PackedBits) else held, rows)
+        columns = self.columns
+        manifest = Manifest.of(columns, len(self), self._head, self._classes)
+        arrays = {
+            stem: column.array for stem, column in zip(manifest.column_stems, columns, strict=True)
+        }
         if self._classes is not None:
-            arrays["classes"] = (self._classes, None)
+            arrays["classes"] = self._classes
         if self._head is not None:
-            arrays["head_weight"] = (self._head.weight, None)
-            arrays["head_bias"] = (self._head.bias, None)
-        return arrays
+            arrays |= {"head_weight": self._head.weight, "head_bias": self._head.bias}
+        write_folder(Path(path), manifest, arrays, overwrite=overwrite)
 
     @classmethod
     def load(cls, path: str | Path, *, mmap_mode: str | None = None) -> Activations:
@@ -575,7 +495,7 @@ class Activations:
         return as_frame(self.items(), {"prediction": self.predictions, "label": self.labels})
 
     def __len__(self) -> int:
-        return len(self._rows)
+        return len(self._table)
 
     def __sizeof__(self) -> int:
         # Of what is pickled: a scheduler goes by it to send the samples once or with each task.
@@ -584,7 +504,7 @@ class Activations:
         return size + sum(column.nbytes for column in self.columns)
 
     def __contains__(self, name: object) -> bool:
-        return ("layer", name) in self._columns
+        return ("layer", name) in self._table.columns
 
     def __iter__(self) -> Iterator:
         raise TypeError("Activations are not iterable: use `.layer_names`, `.items()` or A[rows].")
@@ -612,36 +532,15 @@ class Activations:
 
     def __getitem__(self, item: Any) -> Any:
         if isinstance(item, str):
-            self._check_known([item])
-            return self._take(self._find(item))
+            return self._table.read_layer(item)
         if isinstance(item, list) and item and all(isinstance(i, str) for i in item):
-            self._check_known(item)
-            if len(set(item)) < len(item):
-                raise KeyError(f"A layer is selected twice: {item}.")
-            return self._view(self._rows, self._columns_beside(item))
-        index = row_index(item, len(self))
-        if isinstance(index, slice):
-            return self._view(self._rows[index], self._columns)
-        return self._view(np.asarray(self._rows, dtype=np.intp)[index], self._columns)
+            return self._view(self._table.select_layers(item))
+        return self._view(self._table.select_rows(item))
 
-    def _columns_beside(self, layers: list[str]) -> dict[tuple[str, str], Column]:
-        """The columns of some layers, in this order, and those that are no layers."""
-        others = {key: column for key, column in self._columns.items() if key[0] != "layer"}
-        return {("layer", name): self._columns["layer", name] for name in layers} | others
-
-    def _view(self, rows: Rows, columns: dict[tuple[str, str], Column]) -> Activations:
+    def _view(self, table: ColumnTable) -> Activations:
         view = object.__new__(Activations)
-        view._columns, view._rows = columns, rows
-        view._head, view._classes = self._head, self._classes
+        view._table, view._head, view._classes = table, self._head, self._classes
         return view
-
-    def _check_known(self, names: Sequence[str]) -> None:
-        known = self.layer_names
-        if not (missing := [name for name in names if name not in self]):
-            return
-        close = [near for name in missing for near in get_close_matches(name, known)]
-        advice = f" Did you mean {' or '.join(map(repr, dict.fromkeys(close)))}?" if close else ""
-        raise KeyError(f"No layer {missing}; the layers are {list(known)}.{advice}")
 
     def _ipython_key_completions_(self) -> list[str]:
         return list(self.layer_names)
@@ -652,118 +551,28 @@ class Activations:
         flat = [
             np.asarray(array).reshape(len(self), prod(array.shape[1:])) for _, array in self.items()
         ]
-        if copy is False and not (len(flat) == 1 and self._holds(flat[0])):
+        if copy is False and not (len(flat) == 1 and self._table.shares_memory(flat[0])):
             raise ValueError("These activations cannot be seen as one array without a copy.")
         if len(flat) == 1:
             return np.array(flat[0], dtype=dtype, copy=copy)
         return np.concatenate(flat, axis=1, dtype=dtype, casting="unsafe")
 
-    def _holds(self, array: NDArray) -> bool:
-        origins = (resolve(column.array, self._rows)[0] for _, column in self._layers())
-        return any(
-            isinstance(layer, np.ndarray) and np.may_share_memory(layer, array) for layer in origins
-        )
-
     def __getstate__(self) -> dict[str, Any]:
         # A pickled (or hashed) view holds its own rows only. Contiguous plain arrays make the
         # hash depend on the content, not on strides or on being memory-mapped. The columns are
         # a list because joblib sorts dicts, so that their order would not count.
-        columns = [
-            changed(column, array=_contiguous(self._take(column.array)))
-            for column in self._columns.values()
-        ]
-        return {"columns": columns, "head": self._head, "classes": _contiguous(self._classes)}
+        columns = self._table.compact_columns()
+        return {"columns": columns, "head": self._head, "classes": compact(self._classes)}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        self._columns = {(column.role, column.name): column for column in state["columns"]}
+        self._table = ColumnTable.of(state["columns"])
         self._head, self._classes = state["head"], state["classes"]
-        self._rows = range(len(state["columns"][0].array))
 
     def __repr__(self) -> str:
         layers = ", ".join(f"{name}: {shape}" for name, shape in self.layer_shapes.items())
-        logits = self._part("logits")
+        logits = self._table.part("logits")
         n_classes = "" if logits is None else f", n_classes={logits.shape[1]}"
         return f"Activations(n_samples={len(self)}, layers={{{layers}}}{n_classes})"
 
     def _repr_html_(self) -> str:
         return as_html(self.columns, self._head, len(self))
-
-
-def _check_parts(parts: list[Activations]) -> None:
-    """Check that all can become one."""
-    if not parts:
-        raise ValueError("Nothing to concatenate: got no parts.")
-    for part in parts:
-        if not isinstance(part, Activations):
-            raise TypeError(f"All parts must be Activations, got {type(part)}.")
-        if part.layer_shapes != parts[0].layer_shapes:
-            raise ValueError(
-                f"All parts need the same layers, got {parts[0].layer_shapes} "
-                f"and {part.layer_shapes}."
-            )
-    for name in parts[0].layer_names:
-        found = [part._columns["layer", name].metadata() for part in parts]
-        _check_same(f"column {name!r}", found, operator.eq)
-    _check_same("classes", [p.classes for p in parts if p.classes is not None], _same_array)
-    heads = [part.head for part in parts if part.head is not None]
-    if not all(same_head(heads[0], head) for head in heads[1:]):
-        raise ValueError(
-            "All parts need the same head, but the weight, bias or input_layer differs: do they "
-            "come from different networks?"
-        )
-    for name in ("predictions", "labels"):
-        labels = [found for part in parts if (found := getattr(part, name)) is not None]
-        _check_same(f"kind of {name}", [label_kind(found) for found in labels], operator.eq)
-    _check_predictions_are_known(parts)
-
-
-def _check_predictions_are_known(parts: list[Activations]) -> None:
-    # Predictions that come without classes may be of classes that no other part has.
-    known = next((part.classes for part in parts if part.classes is not None), None)
-    for labels in (part.predictions for part in parts if part.classes is None):
-        if labels is not None and known is not None and (new := unknown_labels(labels, known)):
-            raise ValueError(
-                f"Some parts are of a network with the classes {known.tolist()}, but others "
-                f"carry the predictions {new}."
-            )
-
-
-def _check_same(what: str, values: list[Any], same: Callable[[Any, Any], bool]) -> None:
-    for value in values[1:]:
-        if not same(values[0], value):
-            raise ValueError(f"All parts need the same {what}, got {values[0]} and {value}.")
-
-
-def _same_array(a: NDArray, b: NDArray) -> bool:
-    return label_kind(a) == label_kind(b) and np.array_equal(a, b)
-
-
-def _stack(arrays: Sequence[Layer]) -> Layer:
-    packed = [array for array in arrays if isinstance(array, PackedBits)]
-    if not packed:
-        return np.concatenate(arrays)
-    if len(packed) < len(arrays):
-        raise ValueError("A layer is packed bits in some of the parts only.")
-    return PackedBits._of(np.concatenate([bits.words for bits in packed]), packed[0].n_bits)
-
-
-def _stack_part(name: str, parts: Sequence[Activations]) -> NDArray | None:
-    """A part that is no layer, where every one of several containers has it."""
-    # Features that no layer was changed for are those of the layer, and need no column.
-    if name == "features" and all(part._part("features") is None for part in parts):
-        return None
-    arrays = [array for part in parts if (array := getattr(part, name)) is not None]
-    if len(arrays) == len(parts):
-        return np.concatenate(arrays)
-    if name == "features":
-        raise ValueError(
-            "Some parts carry the features that the head read before its layer was changed, "
-            "and others carry none."
-        )
-    return None
-
-
-def _contiguous(array: Any) -> Any:
-    if isinstance(array, PackedBits):
-        return PackedBits._of(contiguous(array.words), array.n_bits)
-    return None if array is None else contiguous(array)

@@ -1,8 +1,10 @@
 """Columns: what each of them is, and that it survives whatever is done to the container."""
 
 import copy
+import inspect
 import pickle
 import sys
+from typing import get_args
 from xml.etree import ElementTree
 
 import joblib
@@ -11,6 +13,7 @@ import pandas as pd
 import pytest
 
 from skood import Activations, PercentileBinarizer, PoolingReducer
+from skood._column import PARTS, Role
 from skood.activations import Column, LinearHead, PackedBits
 from skood.preprocessing import LayerSelector
 
@@ -51,6 +54,15 @@ SAID = {
     ("logits", "logits"): ((2,), None, "value", None, 1),
     ("label", "labels"): ((), None, "value", None, 1),
 }
+
+
+def test_every_part_is_an_argument_and_a_property_and_has_a_role_of_its_own():
+    assert {part.role for part in PARTS.values()} == set(get_args(Role)) - {"layer"}
+    assert len({part.role for part in PARTS.values()}) == len(PARTS)
+    arguments = inspect.signature(Activations).parameters
+    for name in PARTS:
+        assert name in arguments
+        assert isinstance(getattr(Activations, name), property)
 
 
 def test_a_plain_array_is_the_layer_of_its_name():
@@ -108,6 +120,22 @@ def test_columns_read_nothing_and_stay_lazy():
     assert "shape=(1, 2)" in repr(column)
     (column,) = Activations({"fc": np.arange(10).reshape(5, 2)})[[4, 0]].columns
     np.testing.assert_array_equal(np.asarray(column.array), [[8, 9], [0, 1]])
+
+
+@pytest.mark.parametrize("rows", [slice(3), slice(None, None, -500), [7, 1]], ids=repr)
+@pytest.mark.parametrize("number", range(3))
+def test_a_pickled_column_of_some_rows_holds_these_rows_only(rows, number):
+    values = np.arange(3000.0).reshape(1000, 3)
+    layers = {"fc": values, "bits": PackedBits.pack(values % 2 > 0)}
+    A = Activations(layers, labels=np.arange(1000))
+    column = A[rows].columns[number]
+    text = pickle.dumps(column)
+    assert len(text) < len(pickle.dumps(A.columns[number])) / 4
+    twin = pickle.loads(text)
+    np.testing.assert_array_equal(twin.array, column.array)
+    assert (twin.name, twin.shape, twin.dtype, twin.is_packed) == (
+        *(column.name, column.shape, column.dtype, column.is_packed),
+    )
 
 
 def test_the_hash_goes_by_what_columns_are():

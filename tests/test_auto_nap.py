@@ -186,6 +186,19 @@ def test_maps_and_layers_pooled_before_give_the_same(maps):
     np.testing.assert_array_equal(raw.score_samples(A), before.score_samples(pooled))
 
 
+@pytest.mark.parametrize("kind", ["gradient", "pass"])
+def test_gradients_and_passes_are_not_read(maps, kind):
+    A, y, split = maps
+    extra = Column(np.random.default_rng(1).normal(size=(160, 4, 2)), layer="conv", kind=kind)
+    more = A.assign({"extra": extra})
+    expected = AutoNAPDetector().fit(A, y, sample_split=split)
+    found = AutoNAPDetector().fit(more, y, sample_split=split)
+    assert set(found.results_["layer"]) == {"conv", "fc"}
+    np.testing.assert_array_equal(found.score_samples(more), expected.score_samples(A))
+    with pytest.raises(ValueError, match=r"\['extra'\], none of which holds activations"):
+        AutoNAPDetector().fit(more[["extra"]], y, sample_split=split)
+
+
 def test_one_setting_is_a_hamming_detector_with_that_threshold(maps):
     A, y, split = maps
     auto = AutoNAPDetector(n_layers=1).fit(A, y, sample_split=split)

@@ -306,9 +306,9 @@ def test_mismatching_samples_are_rejected_whatever_their_distance(
     else:
         assert np.mean(rejected) <= false_alarm_rate + 1 / len(X)
         if false_alarm_rate * (len(X) - 1) >= np.sum(~matching):
-            assert detector.offset_ == np.percentile(
-                detector.training_scores_, 100 * false_alarm_rate
-            )
+            # Of equal scores, the percentile may be off by rounding, and the offset is not.
+            percentile = np.percentile(detector.training_scores_, 100 * false_alarm_rate)
+            assert detector.offset_ == pytest.approx(percentile, rel=1e-12)
     # Not even a centre itself passes under a class that is not the dominant one.
     centers = Activations(
         {"relu": detector.cluster_centers_}, predictions=detector.dominant_classes_ + 1

@@ -1,6 +1,7 @@
 """What importing skood brings along, and which module knows which."""
 
 import ast
+import importlib
 import subprocess
 import sys
 from graphlib import CycleError, TopologicalSorter
@@ -22,6 +23,7 @@ FLOW = [
     "_warnings",
     "_fit_context",
     "_axes",
+    "_side_by_side",
     "_batches",
     "_values",
     "_pooling",
@@ -33,12 +35,16 @@ FLOW = [
     "_patterns",
     "_linear_head",
     "_column",
+    "_column_table",
+    "_agreement",
+    "_concatenate",
     "_manifest",
     "_storage",
     "_tables",
     "activations",
     "_output",
     "_layer_names",
+    "_known_columns",
     "_marks",
     "_foreign",
     "_classes",
@@ -180,6 +186,69 @@ def test_private_modules_are_imported_within_their_package_only(module):
 def test_private_names_of_scikit_learn_are_imported_in_one_module(module):
     names = [dotted(name) for name in IMPORTS[module] if name[0] == "sklearn"]
     assert [name for name in names if "._" in name] == []
+
+
+# What scikit-learn's base classes keep to themselves: attributes of their own code.
+BASES = ["base", "metrics._scorer", "utils._metadata_requests", "utils._set_output"]
+
+
+def is_private(name):
+    return name.startswith("_") and not name.startswith("__")
+
+
+def private_attributes_of_scikit_learn():
+    trees = [
+        ast.parse(Path(importlib.import_module(f"sklearn.{base}").__file__).read_text())
+        for base in BASES
+    ]
+    return {
+        node.attr
+        for tree in trees
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Attribute) and is_private(node.attr)
+    }
+
+
+def own_methods():
+    """Private methods and class attributes that skood itself defines, among them hooks."""
+    names = set()
+    for path in MODULES.values():
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            for member in node.body if isinstance(node, ast.ClassDef) else ():
+                targets = [member.target] if isinstance(member, ast.AnnAssign) else []
+                targets += member.targets if isinstance(member, ast.Assign) else []
+                names |= {target.id for target in targets if isinstance(target, ast.Name)}
+                if isinstance(member, ast.FunctionDef):
+                    names.add(member.name)
+    return names
+
+
+FOREIGN_ATTRIBUTES = private_attributes_of_scikit_learn() - own_methods()
+
+
+def test_private_attributes_of_scikit_learn_are_known():
+    known = {"_sklearn_output_config", "_metadata_request", "_sign", "_score_func", "_kwargs"}
+    assert known <= FOREIGN_ATTRIBUTES
+
+
+def private_attributes_used(source):
+    """Attributes that are read or set, and those named by strings, as for ``getattr``."""
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Attribute):
+            yield node.attr
+        elif isinstance(node, ast.Constant) and isinstance(node.value, str):
+            yield node.value
+
+
+def test_attributes_are_found_however_they_are_named():
+    source = "x._sign; self._kwargs = 1; getattr(x, '_score_func')"
+    assert {"_sign", "_kwargs", "_score_func"} <= set(private_attributes_used(source))
+
+
+@pytest.mark.parametrize("module", [m for m in MODULES if m != ("_sklearn",)], ids=dotted)
+def test_private_attributes_of_scikit_learn_are_used_in_one_module(module):
+    used = set(private_attributes_used(MODULES[module].read_text(encoding="utf-8")))
+    assert used & FOREIGN_ATTRIBUTES == set()
 
 
 def test_networks_know_nothing_of_activations():

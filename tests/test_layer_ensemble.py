@@ -9,6 +9,7 @@ from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import Pipeline, make_pipeline
 
 from skood import Activations, HammingNAPDetector, PercentileBinarizer
+from skood.activations import Column
 from skood.ensemble import AutoNAPDetector, LayerEnsembleDetector
 from skood.ensemble._combination import Calibration
 from skood.metrics import make_ood_scorer
@@ -32,6 +33,22 @@ def data():
 
 def member():
     return make_pipeline(PercentileBinarizer(percentile=50), HammingNAPDetector())
+
+
+@pytest.mark.parametrize("kind", ["gradient", "pass"])
+def test_all_layers_are_those_that_hold_activations(data, kind):
+    A, y = data
+    extra = Column(A["weak"] ** 2, layer="good", kind=kind)
+    more = A.assign({"extra": extra})
+    expected = LayerEnsembleDetector(member()).fit(A, y)
+    found = LayerEnsembleDetector(member()).fit(more, y)
+    assert found.layers_ == ["good", "weak", "useless"]
+    np.testing.assert_array_equal(found.score_samples(more), expected.score_samples(A))
+    for layers in (["good", "extra"], [0, -1], ["good", "e*"]):
+        named = LayerEnsembleDetector(member(), layers=layers).fit(more, y)
+        assert named.layers_ == ["good", "extra"]
+    with pytest.raises(ValueError, match=r"\['extra'\], none of which holds activations"):
+        LayerEnsembleDetector(member()).fit(more[["extra"]], y)
 
 
 def test_fisher_sums_the_logarithms_of_conformal_p_values(data):

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays as np_arrays
-from scipy.special import expit, softmax
+from scipy.special import expit, logsumexp, softmax
 from scipy.stats import entropy, rankdata
 from sklearn.base import clone
 from sklearn.metrics import roc_auc_score
@@ -16,10 +16,12 @@ from skood.detectors import (
     EntropyDetector,
     GENDetector,
     KLMatchingDetector,
+    KNNDetector,
     MaxLogitDetector,
     MaxSoftmaxDetector,
     OpenMaxDetector,
 )
+from skood.detectors._softmax import log_sum_exp
 
 SCORES_ALONE = [
     MaxSoftmaxDetector(),
@@ -296,8 +298,16 @@ def test_activations_without_logits_are_refused(A, detector):
 
 
 def test_logits_that_are_not_finite_are_refused(A, detector):
-    with pytest.raises(ValueError, match="'logits' contains NaN"):
+    with pytest.raises(ValueError, match=r"'logits' contains NaN.*weights that have diverged"):
         detector.fit(A.assign(logits=A.logits * np.nan))
+
+
+def test_a_layer_called_logits_is_a_layer_as_any_other(A, detector):
+    clash = A.assign({"logits": np.full((len(A), 7), np.nan)})
+    expected = clone(detector).fit(A).score_samples(A)
+    np.testing.assert_array_equal(clone(detector).fit(clash).score_samples(clash), expected)
+    with pytest.raises(ValueError, match=r"'logits' contains NaN.*Leave these samples out, or"):
+        KNNDetector().fit(clash[["logits"]])
 
 
 def test_another_number_of_classes_than_in_fit_is_refused(A, detector):
@@ -317,3 +327,12 @@ def test_a_temperature_has_to_be_positive(A, detector_class, temperature):
 def test_parameters_of_the_generalised_entropy_have_to_be_positive(A, params):
     with pytest.raises(ValueError, match=next(iter(params))):
         GENDetector(**params).fit(A)
+
+
+@pytest.mark.parametrize("n_classes", [2, 10, 1000])
+@pytest.mark.parametrize("size", [0.01, 1, 100])
+def test_log_sum_exp_is_scipys_but_for_rounding(n_classes, size):
+    logits = size * np.random.default_rng(0).normal(size=(200, n_classes))
+    expected = logsumexp(logits, axis=1)
+    largest = np.maximum(np.abs(logits).max(axis=1), np.abs(expected))
+    assert (np.abs(log_sum_exp(logits) - expected) <= 4 * np.spacing(largest)).all()

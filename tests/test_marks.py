@@ -43,7 +43,7 @@ from skood.metrics import (
 from skood.model_selection import OODKFold, OODPredefinedSplit, OODShuffleSplit
 from skood.shaping import ReAct
 from skood.training import DecoyClassClassifier
-from skood.training._rejection import encode_classes, find_classes_of
+from skood.training._rejection import encode_classes, infer_classes
 
 N_IN, N_OOD = 60, 12
 
@@ -142,7 +142,7 @@ def test_classifiers_train_on_marked_rows_as_decoys_alone(y, X):
 @pytest.mark.parametrize("name", ["list", "array of texts", "array of bytes", "text numbers"])
 def test_images_that_are_marked_are_left_out_of_training(name):
     images, y = np.arange(float(N_IN + N_OOD)), WRITTEN[name]
-    classes = find_classes_of(y, len(images))
+    classes = infer_classes(y, len(images))
     kept, codes = encode_classes(images, y, classes)
     assert classes.tolist() in (["cat", "dog"], ["0", "1"])
     np.testing.assert_array_equal(kept, images[:N_IN])
@@ -151,7 +151,7 @@ def test_images_that_are_marked_are_left_out_of_training(name):
 
 def test_two_classes_of_which_one_is_the_mark_are_refused_for_images():
     with pytest.raises(ValueError, match=r"got \[1\] beside rows marked -1.*such as 0 and 1"):
-        find_classes_of([1, -1, 1], 3)
+        infer_classes([1, -1, 1], 3)
 
 
 @pytest.mark.parametrize("reject", [True, False])

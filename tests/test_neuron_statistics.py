@@ -114,7 +114,7 @@ def test_a_table_does_not_change_with_the_arrays_it_was_made_of():
     ("measures", "error", "message"),
     [
         ({}, ValueError, "at least one measure"),
-        ({"unit": {"fc": [1]}}, ValueError, r"\['unit'\] tell which neuron"),
+        ({"unit": {"fc": [1]}}, ValueError, r"\['unit'\] say which neuron"),
         ({"count": [1]}, TypeError, "count is of type list"),
         ({"count": {"fc": [1, 2]}, "rate": {"fc": [1]}}, ValueError, "count.*'fc': 2.*rate.*: 1"),
     ],

@@ -10,13 +10,15 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes
 from hypothesis.extra.numpy import arrays as np_arrays
+from sklearn.base import clone
 from sklearn.pipeline import make_pipeline
 
 from skood import Activations, PercentileBinarizer, PoolingReducer
 from skood._classes import check_class_labels
 from skood._layer_names import match_layers
 from skood._marks import in_distribution_mask, in_distribution_rows, take_rows
-from skood.activations import PackedBits
+from skood.activations import Column, PackedBits
+from skood.detectors import MCDropoutDetector
 from skood.preprocessing import LayerSelector
 
 PERCENTILES = (0, 10, 12.5, 25, 30, 50, 57, 70, 75, 90, 100)
@@ -108,6 +110,25 @@ def test_layers_without_space_pass_unchanged(layer):
         Activations({"a": layer})
     )
     assert pooled["a"] is layer
+
+
+@pytest.mark.parametrize("pooling", ["avg", ["max", "avg"]], ids=str)
+@pytest.mark.parametrize("unit_axis", [1, 2])
+def test_stochastic_passes_have_no_maps_and_pass_unchanged(A, pooling, unit_axis):
+    passes = Column(
+        np.random.default_rng(0).random((len(A), 7, 3)), kind="pass", unit_axis=unit_axis
+    )
+    with_passes = A.assign({"passes": passes})
+    reducer = PoolingReducer(pooling=pooling)
+    pooled = reducer.fit_transform(with_passes)
+    assert pooled["passes"] is passes.array
+    (found,) = [column for column in pooled.columns if column.name == "passes"]
+    assert found.metadata() == {**passes.metadata(), "layer": "passes"}
+    others = reducer.fit_transform(A)
+    assert [n for n in pooled.layer_names if n != "passes"] == list(others.layer_names)
+    detector = MCDropoutDetector(statistic="variance")
+    expected = clone(detector).fit(with_passes).training_scores_
+    np.testing.assert_array_equal(detector.fit(pooled).training_scores_, expected)
 
 
 @pytest.mark.parametrize(

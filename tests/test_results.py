@@ -68,11 +68,44 @@ def test_a_folder_says_how_its_tables_were_measured(folder):
     header, *rows = read(folder / "about.csv")
     assert header == list(ABOUT)
     about = dict(rows)
-    assert list(about) == [entry for entry, _ in Measured("", "", "").to_table().rows]
+    written = [entry for entry, _ in Measured("", "", "").to_table().rows]
+    assert [entry for entry in about if entry != "Origin"] == written
     assert all(about.values())
     assert re.match(r"python -m (experiments\.\w+|benchmarks)\b", about["Command"])
     assert date.fromisoformat(about["Date"]) > date(2020, 1, 1)
     assert "skood" in about["Versions"]
+
+
+@pytest.mark.parametrize("folder", sorted({table.parent for table in TABLES}), ids=name_of)
+def test_only_transcribed_tables_lack_the_form_that_a_command_writes(folder):
+    about = dict(read(folder / "about.csv")[1:])
+    is_written = bool(
+        re.match(r"Python \d+\.\d+\.\d+, ", about["Versions"])
+        and re.search(r", \d+ threads, load \d+\.\d$", about["Machine"])
+    )
+    assert is_written != ("Origin" in about)
+    if not is_written:
+        assert re.match(
+            rf"transcribed from the report of .* on {about['Date']}, when its script was "
+            r"benchmarks/\w+\.py",
+            about["Origin"],
+        )
+
+
+def test_the_first_page_of_results_says_which_tables_are_transcribed():
+    text = (RESULTS / "index.rst").read_text(encoding="utf-8")
+    written, transcribed = re.search(
+        r"The\stables\sof(.*?)are those that their commands wrote\.\s+The\stables\sof(.*?)are\s+"
+        r"transcribed",
+        text,
+        flags=re.DOTALL,
+    ).groups()
+    expected = {True: set(), False: set()}
+    for table in RESULTS.rglob("about.csv"):
+        is_transcribed = "Origin" in dict(read(table)[1:])
+        expected[is_transcribed].add(table.relative_to(RESULTS).parts[0])
+    assert set(re.findall(r"``(\w+)``", written)) == expected[False]
+    assert set(re.findall(r"``(\w+)``", transcribed)) == expected[True]
 
 
 @pytest.mark.parametrize("page", sorted(RESULTS.glob("*.rst")), ids=name_of)

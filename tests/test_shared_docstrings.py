@@ -2,11 +2,18 @@
 
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
+from _estimators import estimator_classes
 
-from skood._docstrings import complete
-from skood.detectors import BaseOneClassDetector
+import skood
+from skood import ActivationExtractor
+from skood._docstrings import FITTED_ON, complete
+from skood._output import ActivationsOutputMixin
+from skood.detectors import BaseDetector, BaseOneClassDetector
+from skood.shaping import FeatureShaper
+from skood.training import DecoyClassClassifier
 
 PARAMETERS = {
     "share": "share : float, default={default}\n    A share.",
@@ -120,7 +127,38 @@ def test_detectors_of_others_have_them_too():
     assert "training_scores_ : ndarray" in Detector.__doc__
 
 
+def test_shapers_of_others_have_them_too():
+    class Shaper(FeatureShaper):
+        """Shape features."""
+
+    for entry in ("head_ : LinearHead", "n_features_in_ : int", "layer_shapes_ : dict of str"):
+        assert entry in Shaper.__doc__
+
+
+@pytest.mark.parametrize("name", FITTED_ON)
+def test_what_an_estimator_knows_of_its_input_is_described_once(name):
+    def is_fitted_on_activations(cls):
+        return issubclass(cls, BaseDetector | ActivationsOutputMixin)
+
+    estimators = [c for c in estimator_classes().values() if is_fitted_on_activations(c)]
+    assert len(estimators) > 30
+    for cls in estimators:
+        wanted = 0 if cls is ActivationExtractor and name == "layer_shapes_" else 1
+        assert cls.__doc__.count(f"\n{name} : ") == wanted, cls
+
+
+def test_names_of_features_are_described_in_one_place():
+    entry = FITTED_ON["feature_names_in_"].split("\n")[1].strip()
+    by_hand = [
+        path.name
+        for path in Path(skood.__file__).parent.rglob("*.py")
+        if entry in path.read_text(encoding="utf-8")
+    ]
+    assert by_hand == ["_docstrings.py"]
+    assert entry in DecoyClassClassifier.__doc__
+
+
 @pytest.mark.parametrize("option", ["-OO", "-O"])
 def test_without_docstrings_everything_is_imported(option):
-    code = "import skood.detectors, skood.ensemble"
+    code = "import skood.detectors, skood.ensemble, skood.training, skood.calibration"
     subprocess.run([sys.executable, option, "-c", code], check=True)

@@ -335,7 +335,7 @@ def test_a_file_that_no_save_has_made_is_never_deleted(folder, name):
 
 @pytest.mark.parametrize(
     ("changes", "reason"),
-    [({"version": 1}, "version 1, which did not say"), ({"n_samples": -1}, "n_samples must be")],
+    [({"version": 3}, "version 3; expected"), ({"n_samples": -1}, "n_samples must be")],
 )
 def test_why_a_folder_is_not_overwritten_is_said(folder, changes, reason):
     doctor(folder, **changes)
@@ -390,7 +390,8 @@ def test_scratch_of_another_folder_is_left_alone(folder):
 
 
 def layer(**changes):
-    return {"name": "fc", "file": "layer_0.npy", "n_bits": None, **changes}
+    plain = {"layer": "fc", "kind": "value", "pooling": None, "unit_axis": 1}
+    return {"name": "fc", "file": "layer_0.npy", "n_bits": None, **plain, **changes}
 
 
 @pytest.mark.parametrize(
@@ -404,8 +405,8 @@ def layer(**changes):
         ({"n_samples": float("nan")}, "n_samples must be an integer"),
         ({"layers": None}, "layers must be a list"),
         ({"layers": {"fc": "layer_0.npy"}}, "layers must be a list"),
-        ({"layers": ["fc"]}, "a layer must have a name"),
-        ({"layers": [{"name": "fc"}]}, "a layer must have a name"),
+        ({"layers": ["fc"]}, "a layer must have the keys"),
+        ({"layers": [{"name": "fc"}]}, "a layer must have the keys"),
         ({"layers": []}, "at least one layer"),
         ({"layers": [layer(name=3)]}, "name of a layer must be a string"),
         ({"layers": [layer(name=["fc"])]}, "name of a layer must be a string"),
@@ -430,7 +431,7 @@ def layer(**changes):
         ({"layers": [layer(unit_axis=2)]}, "unit_axis=2 of layer 'fc' is no axis"),
         ({"layers": [layer(layer=3)]}, "layer 'fc': layer of a column must be a string"),
         ({"layers": [layer(pooling={})]}, "layer 'fc': pooling of a column must be a string"),
-        ({"layers": [layer(role="logits")]}, "a layer must have a name.*and may have"),
+        ({"layers": [layer(role="logits")]}, "a layer must have the keys .* no others"),
         ({"parts": None}, "parts must be a list"),
         ({"parts": "logits"}, "parts must be a list"),
         ({"parts": ["logits", "../x"]}, "parts must be among"),
@@ -450,7 +451,7 @@ def layer(**changes):
         ({"version": "1"}, "expected"),
         ({"version": None}, "expected"),
         ({"version": 0}, "expected"),
-        ({"version": 1}, "version 1, which did not say what the layers are; expected version 2"),
+        ({"version": 1}, "version 1; expected 'skood.Activations' version 2"),
         ({"version": 3}, "expected"),
         ({"version": []}, "expected"),
         ({"version": 2.0}, r"version 2\.0; expected"),
@@ -515,11 +516,15 @@ def test_a_manifest_says_what_the_layers_are(tmp_path):
     assert np.load(tmp_path / "saved" / "labels.npy").tolist() == [0, 1, 2]
 
 
-def test_a_layer_of_which_only_the_file_is_named_is_a_plain_one(folder):
-    doctor(folder, layers=[layer(), layer(name="bits", file="layer_1.npy", n_bits=70)])
-    loaded = Activations.load(folder)
-    assert [column.layer for column in loaded.columns[:2]] == ["fc", "bits"]
-    assert {column.kind for column in loaded.columns} == {"value"}
+@pytest.mark.parametrize("key", ["name", "file", "n_bits", "layer", "kind", "pooling", "unit_axis"])
+def test_a_layer_without_a_key_is_refused(tmp_path, key):
+    slope = Column(np.ones((3, 4, 2)), layer="relu", kind="gradient", pooling="max", unit_axis=2)
+    Activations({"slope": slope}).save(tmp_path / "saved")
+    manifest = json.loads((tmp_path / "saved" / "manifest.json").read_text())
+    del manifest["layers"][0][key]
+    doctor(tmp_path / "saved", **manifest)
+    with pytest.raises(ValueError, match=rf"must have the keys \[.*'{key}'.*\] and no others"):
+        Activations.load(tmp_path / "saved")
 
 
 def test_labels_of_another_length_are_refused(folder):

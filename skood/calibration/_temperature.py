@@ -14,11 +14,13 @@ from sklearn.utils import Tags
 from sklearn.utils.validation import check_is_fitted
 
 from .._classes import check_class_labels, class_columns
+from .._docstrings import FITTED_ON, OF_LOGITS
 from .._estimator_checks import THREE_LABELS, failed_label_checks
 from .._fit_context import fit_context
 from .._marks import in_distribution_rows, take_rows
 from .._output import ActivationsOutputMixin
 from .._validation import check_activations
+from .._values import LOGITS_ADVICE
 from .._warnings import warn_user
 from ..activations import Activations
 from ._confidence import logits_of
@@ -39,12 +41,6 @@ class TemperatureScaler(ActivationsOutputMixin, BaseEstimator):
         Mean negative log likelihood of the labels in ``fit``, at temperature 1.
     nll_after_ : float
         The same at temperature T: the smallest there is.
-    n_features_in_ : int
-        Number of classes.
-    feature_names_in_ : ndarray of shape (`n_features_in_`,)
-        Names of the features, where ``fit`` saw a data frame with string names.
-    layer_shapes_ : dict of str to tuple
-        Shape of one sample's logits, where ``fit`` saw ``Activations``.
 
     See Also
     --------
@@ -93,6 +89,7 @@ class TemperatureScaler(ActivationsOutputMixin, BaseEstimator):
     nll_before_: float
     nll_after_: float
 
+    _entries = {**FITTED_ON, **OF_LOGITS}
     _parameter_constraints: dict[str, Any] = {}
 
     def __init__(self) -> None:
@@ -193,7 +190,9 @@ class TemperatureScaler(ActivationsOutputMixin, BaseEstimator):
         if isinstance(X, Activations):
             # Layers that are not read here may stay on disk.
             X, classes = Activations({"logits": logits_of(X, type(self).__name__)}), X.classes
-        checked = check_activations(self, X, reset=reset, ensure_min_features=2 if reset else 1)
+        checked = check_activations(
+            self, X, reset=reset, ensure_min_features=2 if reset else 1, advice=LOGITS_ADVICE
+        )
         logits = np.asarray(checked, dtype=np.float64)
         return Activations({"logits": logits}, logits=logits, classes=classes)
 

@@ -16,7 +16,6 @@ from sklearn.utils.validation import check_is_fitted
 
 from .._classes import (
     TrainingClasses,
-    check_class_labels,
     has_predictions,
     lookup_classes,
     refuse_none_correct,
@@ -50,7 +49,7 @@ class BaseDetector(OutlierMixin, BaseEstimator, metaclass=ABCMeta):
     _sizes_of_values = ANY_SIZE
     """Bounds of the largest value of a layer, for detectors that compute squares."""
     _learns_from_ood = False
-    """Whether ``_fit`` also takes ``X_ood``, the samples marked -1: none or more."""
+    """Whether ``_fit`` takes the keyword ``X_ood``, the samples marked -1: none or more."""
     _labels_optional_for: str | None = None
     """The default of ``group_by`` if it needs no class labels: without any, every prediction counts
     as right."""
@@ -93,10 +92,13 @@ class BaseDetector(OutlierMixin, BaseEstimator, metaclass=ABCMeta):
         return self._fit_split(X, y)
 
     def _fit_split(self, X: Any, y: Any, **fit_params: Any) -> Self:
-        """Validate, separate in-distribution from OOD samples, learn, and set the threshold."""
+        """Validate, separate in-distribution from OOD samples, learn, and set the threshold.
+
+        ``fit_params``, what ``fit`` takes beside ``X`` and ``y``, go to ``_fit``.
+        """
         self._forget()
         X = self._validate(X, reset=True)
-        self._by_class = has_predictions(X)
+        self._by_class = self._tells_classes(X)
         self.n_samples_seen_ = len(X)
         self.training_rows_ = in_distribution_rows(y, len(X))
         if self._learns_from_ood:
@@ -120,9 +122,24 @@ class BaseDetector(OutlierMixin, BaseEstimator, metaclass=ABCMeta):
     def _validate(self, X: Any, *, reset: bool) -> Activations:
         return check_activations(self, X, reset=reset)
 
+    def _tells_classes(self, X: Activations) -> bool:
+        """Whether samples like those of ``fit`` have predicted classes to be looked up under."""
+        return has_predictions(X)
+
     @abstractmethod
     def _fit(self, X: Activations, y: NDArray | None) -> NDArray[np.float64] | None:
         """Learn from validated in-distribution samples.
+
+        A subclass that learns from more takes it as keyword-only arguments, each with a default:
+        ``X_ood`` where the class declares ``_learns_from_ood``, and under its own name whatever
+        its ``fit`` takes beside ``X`` and ``y``. There is no other form.
+
+        Parameters
+        ----------
+        X : Activations
+            The in-distribution samples.
+        y : ndarray of shape (n_samples,) or None
+            Their labels, as given.
 
         Returns
         -------
@@ -156,9 +173,8 @@ class BaseDetector(OutlierMixin, BaseEstimator, metaclass=ABCMeta):
             group_by = "prediction"
         if group_by == "label" and not self._looks_up_classes:
             return TrainingClasses.all_count(np.asarray(y))
-        if group_by != "prediction":
-            check_class_labels(X, y, f"group_by={group_by!r}")
-        return TrainingClasses.grouped(group_by, self._lookup_classes(X), y)
+        lookup = self._lookup_classes(X)
+        return TrainingClasses.of(X, y, group_by, f"group_by={group_by!r}", lookup)
 
     def _check_any_counts(self, n_counting: int) -> None:
         refuse_none_correct(n_counting, len(self.training_rows_), type(self).__name__)

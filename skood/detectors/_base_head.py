@@ -10,11 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .._batches import row_batches
+from .._docstrings import OF_HEAD
 from .._head import head_features, validate_head_input
 from .._values import SQUARABLE
 from ..activations import Activations, LinearHead
 from ._base import BaseOneClassDetector
-from ._entries import OF_HEAD
 from ._row_lengths import row_lengths
 
 

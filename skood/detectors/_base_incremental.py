@@ -111,7 +111,7 @@ class BaseIncrementalDetector(BaseOneClassDetector):
         check_is_fitted(other)
         for what, mine, theirs in (
             ("parameters", self.get_params(), other.get_params()),
-            ("layers", _layers_of(self), _layers_of(other)),
+            ("layers", layers_of(self), layers_of(other)),
             ("feature names", _feature_names_of(self), _feature_names_of(other)),
             ("use of predictions", self._by_class, other._by_class),
         ):
@@ -138,7 +138,8 @@ class BaseIncrementalDetector(BaseOneClassDetector):
         return self
 
 
-def _layers_of(detector: Any) -> list[tuple[str, Any]]:
+def layers_of(detector: Any) -> list[tuple[str, Any]]:
+    """Names and shapes of the layers that a detector was fitted on, in order."""
     # A list, as dicts are equal in any order.
     return list(getattr(detector, "layer_shapes_", {ARRAY_LAYER: detector.n_features_in_}).items())
 

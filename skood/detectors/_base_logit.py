@@ -9,16 +9,21 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .._batches import row_batches
+from .._docstrings import OF_LOGITS
 from .._validation import ARRAY_LAYER, check_activations
-from .._values import ON_LOGITS
+from .._values import LOGITS_ADVICE, ON_LOGITS
 from ..activations import Activations
 from ._base import BaseOneClassDetector
-from ._entries import OF_LOGITS
 
 
 def logits_of(X: Activations) -> NDArray[np.float64]:
     """Logits of what :class:`BaseLogitDetector` has validated."""
-    return np.asarray(X["logits" if "logits" in X else ARRAY_LAYER], dtype=np.float64)
+    return np.asarray(_validated_logits(X), dtype=np.float64)
+
+
+def _validated_logits(X: Activations) -> NDArray[np.floating]:
+    """The logits as they came: those of ``Activations``, or an ordinary array."""
+    return X[ARRAY_LAYER] if X.logits is None else X.logits
 
 
 def predictions_of(X: Activations) -> NDArray:
@@ -42,14 +47,18 @@ class BaseLogitDetector(BaseOneClassDetector):
             # Layers that are not read here may stay on disk.
             X = X.replace({"logits": X.logits})
         return check_activations(
-            self, X, reset=reset, ensure_min_features=self._min_classes if reset else 1
+            self,
+            X,
+            reset=reset,
+            ensure_min_features=self._min_classes if reset else 1,
+            advice=LOGITS_ADVICE,
         )
 
     def _fit(self, X: Activations, y: NDArray | None) -> NDArray[np.float64] | None:
         return None  # nothing to learn: the score depends on the sample alone
 
     def _score_samples(self, X: Activations) -> NDArray[np.float64]:
-        logits = X["logits" if "logits" in X else ARRAY_LAYER]
+        logits = _validated_logits(X)
         scores = np.empty(len(logits))
         # Differences, exponentials and the like take as much again, several times.
         for rows in row_batches(len(logits), 4 * logits.shape[1]):

@@ -48,19 +48,3 @@ OF_BATCHES = {
     "n_samples_seen_": """n_samples_seen_ : int
     Number of rows that ``fit``, ``partial_fit`` and ``merge`` were given.""",
 }
-
-OF_LOGITS = {
-    "n_features_in_": """n_features_in_ : int
-    Number of classes.""",
-    "layer_shapes_": """layer_shapes_ : dict of str to tuple
-    Shape of one sample's logits, where ``fit`` saw ``Activations``.""",
-}
-
-OF_HEAD = {
-    "head_": """head_ : LinearHead
-    The head that ``fit`` saw.""",
-    "n_features_in_": """n_features_in_ : int
-    Number of units that the head reads.""",
-    "layer_shapes_": """layer_shapes_ : dict of str to tuple
-    Shape of one sample in the layer that the head reads, where ``fit`` saw ``Activations``.""",
-}

@@ -14,7 +14,7 @@ from .._classes import GROUP_BY, find_classes
 from .._sklearn import Interval
 from .._values import SQUARABLE, Floats, below_all
 from ..activations import Activations
-from ._base_incremental import BaseIncrementalDetector
+from ._base_incremental import BaseIncrementalDetector, layers_of
 from ._class_moments import ClassMoments, Moments, ThresholdSamples, hash_rows
 
 
@@ -107,11 +107,6 @@ class GaussianActivationDetector(BaseIncrementalDetector):
         self.group_by = group_by
         self.n_threshold_samples = n_threshold_samples
 
-    def _fit(self, X: Activations, y: NDArray | None) -> NDArray[np.float64]:
-        widths = [np.prod(shape, dtype=int) for shape in X.layer_shapes.values()]
-        self._layer_of_unit = np.repeat(np.arange(len(widths)), widths)
-        return super()._fit(X, y)
-
     def _learn(self, X: Activations, y: NDArray | None) -> ClassMoments:
         classes, rows = self._training_classes(X, y), np.asarray(X)
         moments = {
@@ -139,12 +134,13 @@ class GaussianActivationDetector(BaseIncrementalDetector):
         shares = self.class_counts_ / self.class_counts_.sum()
         variances = self._squares.sum(axis=0) / self.class_counts_.sum()
         sizes = variances + shares @ self.means_**2
-        widths = np.bincount(self._layer_of_unit)
-        spread = np.bincount(self._layer_of_unit, variances) / widths
-        size = np.bincount(self._layer_of_unit, sizes) / widths
+        widths = [np.prod(shape, dtype=int) for _, shape in layers_of(self)]
+        layer_of_unit = np.repeat(np.arange(len(widths)), widths)
+        spread = np.bincount(layer_of_unit, variances) / widths
+        size = np.bincount(layer_of_unit, sizes) / widths
         # What is left of a constant after subtracting its rounded mean is no spread.
         floor = np.where(spread > np.finfo(float).eps * size, self.variance_floor * spread, 1.0)
-        return floor[self._layer_of_unit]
+        return floor[layer_of_unit]
 
     def _left_out_scores(self, stored: ThresholdSamples) -> NDArray[np.float64]:
         position, has_gaussian = find_classes(stored.lookup, self.class_labels_)

@@ -168,7 +168,7 @@ class GroupProgressionDetector(StoredSamplesMixin, BaseOneClassDetector):
         self.verbose = verbose
 
     def _fit(
-        self, X: Activations, y: NDArray | None, X_ood: Activations | None = None
+        self, X: Activations, y: NDArray | None, *, X_ood: Activations | None = None
     ) -> NDArray[np.float64]:
         outside = X[:0] if X_ood is None else X_ood
         self.estimator_ = self._new_estimator(len(outside))

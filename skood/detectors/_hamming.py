@@ -11,11 +11,12 @@ from numpy.typing import NDArray
 from .._classes import GROUP_BY, TrainingClasses
 from .._estimator_checks import FEW_PATTERNS, failed_outlier_checks
 from .._patterns import PackedBits, build_stores, nearest_of_class, pack_layers
+from .._side_by_side import split_layers
 from .._sklearn import Interval
 from .._values import Floats
 from ..activations import Activations
 from ._base_incremental import BaseIncrementalDetector
-from ._stored_samples import StoredSamplesMixin, split_layers
+from ._stored_samples import StoredSamplesMixin
 
 
 class HammingNAPDetector(StoredSamplesMixin, BaseIncrementalDetector):
@@ -160,7 +161,7 @@ class HammingNAPDetector(StoredSamplesMixin, BaseIncrementalDetector):
 
     def _stored_layers(self, X: Activations, positions: NDArray[np.intp]) -> dict[str, NDArray]:
         bits = self._summary.bits[positions.ravel()].unpack()
-        return split_layers(X, bits.reshape(*positions.shape, -1))
+        return split_layers(bits.reshape(*positions.shape, -1), X.layer_shapes)
 
     def _stored_labels(self) -> NDArray | None:
         return self._summary.classes.own if self._by_class else None

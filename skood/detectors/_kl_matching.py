@@ -82,7 +82,10 @@ class KLMatchingDetector(BaseLogitDetector):
 
 
 def _log_softmax(logits: NDArray) -> NDArray:
-    """Logarithms of the softmax, precise where a probability rounds to 1."""
+    """Logarithms of the softmax, precise where a probability rounds to 1.
+
+    SciPy's, and a difference of logits and ``log_sum_exp``, give 0 there.
+    """
     top = logits.argmax(axis=1)[:, None]
     below = logits - np.take_along_axis(logits, top, axis=1)
     others = np.exp(below)

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from .._side_by_side import split_layers
 from .._sklearn import Interval
 from .._values import SQUARABLE, Floats
 from .._warnings import warn_user
@@ -16,7 +17,7 @@ from ..activations import Activations
 from ._base_incremental import BaseIncrementalDetector
 from ._neighbor_search import EuclideanNeighbors
 from ._row_lengths import row_lengths
-from ._stored_samples import StoredSamplesMixin, pad_neighbors, split_layers
+from ._stored_samples import StoredSamplesMixin, pad_neighbors
 
 
 class KNNDetector(StoredSamplesMixin, BaseIncrementalDetector):
@@ -130,7 +131,7 @@ class KNNDetector(StoredSamplesMixin, BaseIncrementalDetector):
         return pad_neighbors(*found, n_neighbors, farthest=np.inf)
 
     def _stored_layers(self, X: Activations, positions: NDArray[np.intp]) -> dict[str, NDArray]:
-        layers = split_layers(X, self._neighbors.rows[positions])
+        layers = split_layers(self._neighbors.rows[positions], X.layer_shapes)
         if not self.normalize:
             return layers
         return {name: _as_long_as(X[name], values) for name, values in layers.items()}

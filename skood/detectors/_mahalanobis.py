@@ -137,7 +137,7 @@ class MahalanobisDetector(BaseOneClassDetector):
         self.group_by = group_by
 
     def _fit(
-        self, X: Activations, y: NDArray | None, X_ood: Activations | None = None
+        self, X: Activations, y: NDArray | None, *, X_ood: Activations | None = None
     ) -> NDArray[np.float64]:
         left_out = self._fit_layers(X, y)
         self.layer_weights_ = np.ones(len(X.layer_names))

@@ -13,7 +13,7 @@ from .._column import usual_name
 from .._layer_names import find_passes
 from .._sklearn import StrOptions
 from .._validation import check_activations
-from .._values import Floats
+from .._values import LOGITS_ADVICE, Floats
 from ..activations import Activations
 from ._base import BaseOneClassDetector
 from ._softmax import below_largest
@@ -106,7 +106,12 @@ class MCDropoutDetector(BaseOneClassDetector):
         if by_layer:
             X = self._passes_or_logits(X)
         return check_activations(
-            self, X, reset=reset, allow_nd=by_layer, ensure_min_features=2 if reset else 1
+            self,
+            X,
+            reset=reset,
+            allow_nd=by_layer,
+            ensure_min_features=2 if reset else 1,
+            advice=LOGITS_ADVICE,
         )
 
     def _passes_or_logits(self, X: Activations) -> Activations:

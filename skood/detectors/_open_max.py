@@ -10,7 +10,7 @@ from scipy.optimize import brentq
 from scipy.special import softmax
 from sklearn.utils.validation import check_is_fitted
 
-from .._classes import GROUP_BY
+from .._classes import GROUP_BY, class_columns
 from .._sklearn import Interval
 from .._values import SQUARABLE, Floats
 from ..activations import Activations
@@ -126,16 +126,15 @@ class OpenMaxDetector(BaseLogitDetector):
         self._set_unknown_class_score(scores, has_tail)
         return self._lowered(scores, has_tail)
 
+    def _tells_classes(self, X: Activations) -> bool:
+        return True  # the columns of an ordinary array are its classes
+
     def _columns(self, X: Activations, y: NDArray | None) -> NDArray[np.intp]:
         """Column of the class that each sample counts for, or -1."""
-        # The columns of an ordinary array are its classes.
-        self._by_class = True
         X = Activations(dict(X.items()), predictions=predictions_of(X), classes=X.classes)
         classes = self._training_classes(X, y)
-        columns = np.full(len(X), -1)
-        for column, label in enumerate(np.arange(X.shape[1]) if X.classes is None else X.classes):
-            columns[classes.counts & (classes.own == label)] = column
-        return columns
+        labels = np.arange(X.shape[1]) if X.classes is None else X.classes
+        return np.where(classes.counts, class_columns(classes.own, labels), -1)
 
     def _fit_tail(self, members: Floats, mean: Floats) -> tuple[float, float, float]:
         distances = np.sort(_distances(members, mean, self.cosine_weight))

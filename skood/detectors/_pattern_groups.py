@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .._batches import row_batches
+from .._classes import find_classes
 from .._patterns import Neighbors, PackedBits, Words, hamming_neighbors
 
 
@@ -91,7 +92,7 @@ class PatternGroups:
 
     def knows(self, classes: NDArray) -> NDArray[np.bool_]:
         """Whether there are training samples of each class."""
-        return self._encode(classes) >= 0
+        return find_classes(classes, self._known)[1]
 
     @property
     def classes(self) -> NDArray:
@@ -121,8 +122,8 @@ class PatternGroups:
 
     def _encode(self, classes: NDArray) -> NDArray[np.intp]:
         """Number of each class among the known ones, -1 for a class that no group can hold."""
-        codes = np.minimum(np.searchsorted(self._known, classes), len(self._known) - 1)
-        return np.where(self._known[codes] == classes, codes, -1)
+        codes, is_known = find_classes(classes, self._known)
+        return np.where(is_known, codes, -1)
 
     def _describe(
         self,

@@ -7,13 +7,13 @@ from numpy.typing import NDArray
 
 from .._batches import row_batches
 from .._classes import GROUP_BY, find_classes
+from .._side_by_side import split_layers
 from .._sklearn import StrOptions
 from .._values import SQUARABLE, Floats
 from .._warnings import warn_user
 from ..activations import Activations
 from ._base import BaseOneClassDetector
 from ._row_lengths import row_lengths
-from ._stored_samples import split_layers
 
 
 class SHEDetector(BaseOneClassDetector):
@@ -103,7 +103,7 @@ class SHEDetector(BaseOneClassDetector):
                 for code in range(len(self.class_labels_))
             ]
         )
-        self.class_means_ = split_layers(X, self._means)
+        self.class_means_ = split_layers(self._means, X.layer_shapes)
         self._warn_of_silent_classes()
         return self._set_unknown_class_score(*self._similarities(X))
 

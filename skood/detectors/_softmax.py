@@ -1,4 +1,11 @@
-"""Sums of exponentials of logits that keep their precision."""
+"""Sums of exponentials of logits that keep their precision.
+
+``log_sum_exp`` takes a third to a fifth of the time of ``scipy.special.logsumexp``, measured in one
+thread on 10 000 rows of 1000 and of 10 logits. The two differ by rounding alone, a bit or two of
+the largest logit, which is many bits of a sum near 0: SciPy's is more precise there. NNGuide and
+ViM use SciPy's, and with this one the last bits of their scores would be others. So does KL
+matching, which sums over samples.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +14,7 @@ from numpy.typing import NDArray
 
 
 def log_sum_exp(logits: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Logarithm of the sum of exponentials of each row; faster than SciPy's, which does more."""
+    """Logarithm of the sum of exponentials of each row."""
     largest = logits.max(axis=1, keepdims=True)
     below = logits - largest
     return largest[:, 0] + np.log(np.exp(below, out=below).sum(axis=1))

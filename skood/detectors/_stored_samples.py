@@ -176,9 +176,3 @@ def pad_neighbors(
         np.pad(distances, missing, constant_values=farthest),
         np.pad(positions, missing, constant_values=-1),
     )
-
-
-def split_layers(X: Activations, values: NDArray) -> dict[str, NDArray]:
-    """Cut values of layers that lie side by side, along the last axis, into the layers of ``X``."""
-    ends = np.cumsum([n_units for (n_units,) in X.layer_shapes.values()])
-    return dict(zip(X.layer_names, np.split(values, ends[:-1], axis=-1), strict=True))

@@ -113,7 +113,8 @@ class AutoNAPDetector(BaseDetector):
     -----
     Layers may be unpooled maps, or pooled before by ``PoolingReducer(pooling=["max", "avg"])``:
     columns of one layer of the network with the poolings "max" and "avg" count as two poolings of
-    that layer.
+    that layer. Gradients and stochastic passes, which are columns of another ``kind``, are not
+    read.
 
     ``score_samples`` is minus the weighted sum, for either ``combine``. With "vote",
     ``decision_function`` is one half minus the share of layers that vote out-of-distribution.
@@ -217,7 +218,7 @@ class AutoNAPDetector(BaseDetector):
         ------
         ValueError
             If no sample stores a pattern or sets thresholds, labels are missing or are
-            not classes of the network, or a layer is packed bits already.
+            not classes of the network, a layer is packed bits already, or none holds activations.
         """
         return self._fit_split(X, y, sample_split=sample_split)
 
@@ -225,6 +226,7 @@ class AutoNAPDetector(BaseDetector):
         self,
         X: Activations,
         y: NDArray | None,
+        *,
         X_ood: Activations | None = None,
         sample_split: ArrayLike | None = None,
     ) -> NDArray[np.float64]:

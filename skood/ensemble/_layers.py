@@ -16,7 +16,7 @@ from sklearn.pipeline import Pipeline
 from sklearn.utils.validation import check_is_fitted
 
 from .._foreign import detector_of, in_distribution_scores, is_of_pyod
-from .._layer_names import layer_list, match_layers
+from .._layer_names import layer_list, match_layers, value_names
 from .._sklearn import HasMethods, Interval, StrOptions
 from .._validation import check_activations
 from .._values import Floats, below_all
@@ -40,7 +40,9 @@ class LayerEnsembleDetector(BaseOneClassDetector):
         class, score the other way round: their ``decision_function`` enters with a minus.
     layers : str, int, slice or sequence of them, default="all"
         Names, glob patterns or numbers of the layers, as in
-        :class:`~skood.preprocessing.LayerSelector`. Not used where ``detector`` is a list.
+        :class:`~skood.preprocessing.LayerSelector`. "all" are the layers that hold activations;
+        gradients and stochastic passes, which are columns of another ``kind``, are members where
+        they are selected by a name, pattern or number. Not used where ``detector`` is a list.
     combine : {"fisher", "mean", "vote", "weighted"}, default="fisher"
         - "fisher": sum of the logarithms of the members' p-values [1]_. The p-value of a score is
           its rank among scores of in-distribution training samples.
@@ -172,7 +174,7 @@ class LayerEnsembleDetector(BaseOneClassDetector):
         return cls(_best_pipelines(search, n_layers, metric), **params)
 
     def _fit(
-        self, X: Activations, y: NDArray | None, X_ood: Activations | None = None
+        self, X: Activations, y: NDArray | None, *, X_ood: Activations | None = None
     ) -> NDArray[np.float64]:
         outside = X[:0] if X_ood is None else X_ood
         self._check_needs_ood(len(outside))
@@ -197,7 +199,7 @@ class LayerEnsembleDetector(BaseOneClassDetector):
             self.layers_ = [f"member {number}" for number in range(len(members))]
             self._inputs = [list(X.layer_names)] * len(members)
         else:
-            self.layers_ = match_layers(self.layers, X.layer_names)
+            self.layers_ = self._select_layers(X)
             self._inputs = [[name] for name in self.layers_]
             members = [self.detector] * len(self.layers_)
         fitted = self._in_parallel(
@@ -211,6 +213,16 @@ class LayerEnsembleDetector(BaseOneClassDetector):
         self.informative_ = informative_members(self.calibration_scores_, _groups_of(X), errors)
         # For an ensemble that this one is a member of.
         self.score_error_ = 0.0 if self.informative_.any() else np.inf
+
+    def _select_layers(self, X: Activations) -> list[str]:
+        if not isinstance(self.layers, str) or self.layers != "all" or "all" in X:
+            return match_layers(self.layers, X.layer_names)
+        if not (names := value_names(X)):
+            raise ValueError(
+                f"X has the layers {list(X.layer_names)}, none of which holds activations: name "
+                "the gradients or stochastic passes to read in layers."
+            )
+        return names
 
     def _check_finite(self, scores: Floats) -> None:
         if not np.isfinite(scores).all():

@@ -9,7 +9,6 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from .._column import usual_name
 from .._layer_names import layer_columns
 from .._patterns import PackedBits, PatternStore, build_stores, nearest_of_class, quantile_bits
 from .._pooling import pool
@@ -56,17 +55,29 @@ def sources_by_layer(X: Activations, poolings: Sequence[str]) -> list[list[Sourc
     """One list of sources a layer, in forward order and in the order of ``poolings``.
 
     A column that was pooled before, in one of these ways, stands for that pooling of its layer.
+    Gradients and stochastic passes are left out.
+
+    Raises
+    ------
+    ValueError
+        If no column holds the activations of a layer.
     """
     layers: dict[str, list[Source]] = {}
     for column in layer_columns(X):
+        if column.kind != "value":
+            continue
         name = str(column.name)
         pooling = column.pooling
         if pooling is not None and pooling in poolings and len(column.shape) == 2:
-            layer = usual_name(str(column.layer), column.kind)
+            layer = str(column.layer)
             layers.setdefault(layer, []).append(Source(layer, pooling, name))
         else:
             of_layer = layers.setdefault(name, [])
             of_layer.extend(Source(name, p, name, column.unit_axis) for p in poolings)
+    if not layers:
+        raise ValueError(
+            f"X has the layers {list(X.layer_names)}, none of which holds activations."
+        )
     order = {pooling: position for position, pooling in enumerate(poolings)}
     return [sorted(sources, key=lambda s: order[s.pooling]) for sources in layers.values()]
 

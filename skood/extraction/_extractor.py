@@ -12,10 +12,11 @@ from sklearn.base import BaseEstimator, clone
 from sklearn.utils import Tags
 from sklearn.utils.validation import check_is_fitted
 
+from .._docstrings import FITTED_ON
 from .._fit_context import fit_context
 from .._layer_names import check_layers_exist
 from .._output import ActivationsOutputMixin
-from .._sklearn import HasMethods, Interval
+from .._sklearn import HasMethods, Interval, copy_settings
 from .._warnings import warn_user
 from ..activations import Activations
 from ..networks import ContentReader, NetworkAdapter, adapt
@@ -98,8 +99,6 @@ class ActivationExtractor(ActivationsOutputMixin, BaseEstimator):
     n_features_in_ : int
         Size of the second axis of the inputs. Only defined for arrays, tensors, data sets and
         loaders of these.
-    feature_names_in_ : ndarray of shape (`n_features_in_`,)
-        Names of the features, where ``fit`` saw a data frame with string names.
 
     See Also
     --------
@@ -217,6 +216,8 @@ class ActivationExtractor(ActivationsOutputMixin, BaseEstimator):
     penultimate: (96,)}, n_classes=3)
     """
 
+    # Inputs have no layers.
+    _entries = {"feature_names_in_": FITTED_ON["feature_names_in_"]}
     _parameter_constraints: dict[str, Any] = {
         "network": "no_validation",
         "layers": [str, "array-like"],
@@ -401,9 +402,7 @@ class ActivationExtractor(ActivationsOutputMixin, BaseEstimator):
         params = self.get_params(deep=False)
         network = params.pop("network")
         new = type(self)(network, **{name: clone(p, safe=False) for name, p in params.items()})
-        for name in ("_metadata_request", "_sklearn_output_config"):
-            if name in vars(self):
-                setattr(new, name, clone(vars(self)[name], safe=False))
+        copy_settings(new, self)
         return new
 
     def __sklearn_tags__(self) -> Tags:

@@ -14,7 +14,7 @@ from sklearn.base import BaseEstimator, clone
 from sklearn.utils.validation import check_is_fitted
 
 from .._logits import require_logits
-from .._sklearn import Interval
+from .._sklearn import Interval, check_own_parameters
 from ..networks import LossGradients
 
 
@@ -121,7 +121,7 @@ class BasePerturbation(BaseEstimator, ABC):
         ValueError
             If a parameter is not valid, or a layer is missing.
         """
-        self._validate_params()
+        check_own_parameters(self)
         if unknown := [name for name in self.layers() if name not in known]:
             raise ValueError(
                 f"The detector of {type(self).__name__} was fitted to the layers {unknown}, which "

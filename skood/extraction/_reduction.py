@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
 from sklearn.base import clone
 
-from .._layer_names import layer_columns
-from ..activations import Activations, Column
+from .._layer_names import units_second
+from ..activations import Activations
 
 
 def reduce_activations(reducer: Any, activations: Activations) -> Activations:
@@ -19,7 +18,7 @@ def reduce_activations(reducer: Any, activations: Activations) -> Activations:
     TypeError
         If it does not return Activations.
     """
-    activations = _units_second(activations)
+    activations = units_second(activations)
     reduced = clone(reducer).fit(activations).transform(activations)
     if not isinstance(reduced, Activations):
         raise TypeError(
@@ -27,12 +26,3 @@ def reduce_activations(reducer: Any, activations: Activations) -> Activations:
             f"returned {type(reduced).__name__}."
         )
     return reduced
-
-
-def _units_second(activations: Activations) -> Activations:
-    moved = {}
-    for column in layer_columns(activations):
-        if column.unit_axis != 1:
-            array = np.moveaxis(activations[str(column.name)], column.unit_axis, 1)
-            moved[str(column.name)] = Column(array, **{**column.metadata(), "unit_axis": 1})
-    return activations.assign(moved) if moved else activations

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn.utils import check_scalar
 
+from .._layer_names import units_second
 from .._optional import import_optional
 from ..activations import Activations, Layer
 from ._drawing import name_of_layer
@@ -116,8 +117,9 @@ class ActivationMapDisplay:
         X : Activations
             Activations by layer.
         layer : str or int
-            Name or number of the layer to draw, of shape (n_samples, channels, height, width).
-            Layers that have no maps, such as dense, pooled or packed ones, are refused.
+            Name or number of the layer to draw, of shape (n_samples, channels, height, width), or
+            with the channels in another axis, the ``unit_axis`` of its column. Layers that have no
+            maps, such as dense, pooled or packed ones, are refused.
         sample : int, default=0
             Row of the sample in ``X``.
         channels : array-like of shape (n_maps,), default=None
@@ -240,11 +242,11 @@ class ActivationMapDisplay:
 
 
 def _layer_with_maps(X: Activations, layer: str) -> Layer:
-    activations = X[layer]
+    activations = units_second(X[[layer]])[layer]
     if activations.ndim != 4:
         with_maps = [name for name, shape in X.layer_shapes.items() if len(shape) == 3]
         raise ValueError(
-            f"Layer {layer!r} has samples of shape {activations.shape[1:]}, but maps need "
+            f"Layer {layer!r} has samples of shape {X.layer_shapes[layer]}, but maps need "
             f"(channels, height, width); layers that have them are {with_maps}."
         )
     return activations

@@ -16,6 +16,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from .._batches import row_batches
 from .._foreign import in_distribution_scores
+from .._layer_names import unit_axes
 from .._patterns import pack_layers
 from .._sklearn import Interval, validate_params
 from .._validation import ARRAY_LAYER
@@ -87,10 +88,11 @@ def explain(
     -----
     **Weights.** The weight of a neuron is the rise of the score if this neuron did what it does in
     the nearest training example and all others did not change. A layer is changed as a whole.
-    The unit of a feature map is a channel. The predicted class remains the network's own. Logits
-    follow a change of the layer that the head reads, and of no other: the change is not sent
-    through the rest of the network. Weights of single neurons need not add up to that of their
-    layer, except where the score is a sum over neurons.
+    The unit of a feature map is a channel: the second axis, or the ``unit_axis`` of its column.
+    The predicted class remains the network's own. Logits follow a change of the layer that the
+    head reads, and of no other: the change is not sent through the rest of the network. Weights of
+    single neurons need not add up to that of their layer, except where the score is a sum over
+    neurons.
 
     **Neighbours** are found by the detector's own search where it has one (``nearest_examples``, or
     ``kneighbors`` of other libraries). Otherwise they are the training samples of the
@@ -137,6 +139,7 @@ def explain(
     A = _as_activations(X)
     examples = _find(detector, A, X, X_train, y_train, n_neighbors)
     A = _as_compared(A, examples)
+    axes = unit_axes(A)
     score = _scorer(_without_ranks(detector), shape, X)
     layer_weights, neuron_weights = _weigh(score, _with_head(A, detector), examples)
     return Explanation(
@@ -149,7 +152,7 @@ def explain(
         neighbor_labels=examples.labels,
         layer_weights=layer_weights,
         neuron_weights=neuron_weights,
-        values={name: _by_unit(np.asarray(layer), 2) for name, layer in A.items()},
+        values={name: _by_unit(np.asarray(layer), axes[name]) for name, layer in A.items()},
         neighbor_values=_mean_values(A, examples),
         n_neurons=n_neurons,
     )
@@ -262,16 +265,15 @@ def _weigh(
 ) -> tuple[dict[str, NDArray], dict[str, NDArray]]:
     A = _in_double(A)
     layer_weights = {name: np.full(len(A), np.nan) for name in A.layer_names}
-    neuron_weights = {
-        name: np.full((len(A), shape[0]), np.nan) for name, shape in A.layer_shapes.items()
-    }
+    axes, neuron_weights = unit_axes(A), _unknown_by_unit(A)
     for i in np.flatnonzero(examples.rows[:, 0] >= 0):
         sample = A[[i]]
         own_score = score(sample)
         for name in A.layer_names:
             # Of layers that the detector does not read, examples may hold nothing.
             example = examples.layers[name][i, 0] if name in examples.layers else sample[name][0]
-            rises = _score_changes(score, sample, own_score, name, example) - own_score
+            rises = _score_changes(score, sample, own_score, name, example, axes[name])
+            rises -= own_score
             # One row and many are not rounded alike.
             rises[np.abs(rises) <= 1e-12 * np.abs(own_score)] = 0
             neuron_weights[name][i], layer_weights[name][i] = rises[:-1], rises[-1]
@@ -291,21 +293,27 @@ def _in_double(A: Activations) -> Activations:
 
 
 def _score_changes(
-    score: Score, sample: Activations, own_score: NDArray, name: str, example: NDArray
+    score: Score,
+    sample: Activations,
+    own_score: NDArray,
+    name: str,
+    example: NDArray,
+    unit_axis: int,
 ) -> NDArray[np.float64]:
     """Score with each unit of a layer as in the example, and last with all of them."""
     own = np.asarray(sample[name])[0]
-    n_units = len(own)
+    n_units = own.shape[unit_axis - 1]
+    positions = tuple(axis for axis in range(own.ndim) if axis != unit_axis - 1)
     scores = np.repeat(own_score, n_units + 1)
     # What does the same in the example weighs exactly 0, and need not be scored.
-    changes = np.flatnonzero((own != example).reshape(n_units, -1).any(axis=1))
+    changes = np.flatnonzero((own != example).any(axis=positions))
     if len(changes) == 0:
         return scores
     changes = np.append(changes, n_units)
     for batch in row_batches(len(changes), sample.shape[1], are_products=True):
         chosen = changes[batch, np.newaxis]
         is_changed = (chosen == np.arange(n_units)) | (chosen == n_units)
-        is_changed = is_changed.reshape(*is_changed.shape, *[1] * (own.ndim - 1))
+        is_changed = np.expand_dims(is_changed, tuple(1 + axis for axis in positions))
         copies = sample[np.zeros(len(chosen), dtype=int)]
         scores[changes[batch]] = score(_put(copies, name, np.where(is_changed, example, own)))
     return scores
@@ -324,19 +332,24 @@ def _put(copies: Activations, name: str, values: NDArray) -> Activations:
     return copies.assign({name: values}, logits=logits + (values - copies[name]) @ head.weight.T)
 
 
-def _by_unit(values: NDArray, n_axes: int) -> NDArray:
+def _by_unit(values: NDArray, unit_axis: int, n_axes_before: int = 1) -> NDArray:
     """The mean over positions, for units that are channels."""
-    if values.ndim == n_axes:
-        return values
-    return values.mean(axis=tuple(range(n_axes, values.ndim)))
+    positions = tuple(axis for axis in range(n_axes_before, values.ndim) if axis != unit_axis)
+    return values.mean(axis=positions) if positions else values
+
+
+def _unknown_by_unit(A: Activations) -> dict[str, NDArray[np.float64]]:
+    """NaN for each sample and unit."""
+    axes, shapes = unit_axes(A), A.layer_shapes
+    return {name: np.full((len(A), shapes[name][axes[name] - 1]), np.nan) for name in axes}
 
 
 def _mean_values(A: Activations, examples: NearestExamples) -> dict[str, NDArray[np.float64]]:
     """What each unit does on average in the examples found, NaN where that is not known."""
     found = (examples.rows >= 0)[:, :, np.newaxis]
     counts = found.sum(axis=1)
-    means = {name: np.full((len(A), s[0]), np.nan) for name, s in A.layer_shapes.items()}
+    axes, means = unit_axes(A), _unknown_by_unit(A)
     for name, values in examples.layers.items():
-        total = np.sum(_by_unit(values, 3), axis=1, where=found, dtype=np.float64)
+        total = np.sum(_by_unit(values, axes[name] + 1, 2), axis=1, where=found, dtype=np.float64)
         np.divide(total, counts, out=means[name], where=counts > 0)
     return means

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from .._layer_names import units_second
 from .._optional import import_optional
 from .._patterns import PackedBits
 from ..activations import Activations, Layer
@@ -134,7 +135,8 @@ class MeanActivationDisplay:
             samples.
         layer : str or int
             Name or number of the layer to draw. Of a feature map, the average is over the positions
-            too; of packed bits, it is the share of samples on which the neuron is active.
+            too, which are all axes but the ``unit_axis`` of its column; of packed bits, it is the
+            share of samples on which the neuron is active.
         reference : str, default=None
             The set that sorts the neurons; the first one by default.
         sort_by : array-like of shape (n_units,) or dict of str to such, default=None
@@ -168,7 +170,7 @@ class MeanActivationDisplay:
         if not isinstance(X, Activations):
             raise TypeError(f"MeanActivationDisplay needs Activations, got {type(X).__name__}.")
         layer = name_of_layer(layer, X)
-        activations = X[layer]
+        activations = units_second(X[[layer]])[layer]
         sets = rows_by_set(groups, len(X))
         means = {name: _mean_by_unit(activations[rows]) for name, rows in sets.items()}
         is_bits = isinstance(activations, PackedBits)

@@ -12,7 +12,9 @@ from sklearn.utils import assert_all_finite, check_array
 
 from .._batches import row_batches
 from .._classes import check_class_labels
+from .._layer_names import units_second
 from .._marks import in_distribution_rows, take_rows
+from .._side_by_side import split_layers
 from .._sklearn import Interval, validate_params
 from ..activations import Activations, Layer, PackedBits
 
@@ -28,7 +30,8 @@ def activation_count(
     Parameters
     ----------
     X : Activations, PackedBits or array-like of shape (n_samples, n_units, ...)
-        Activations by layer, or those of one layer. Of bits, 1 is active.
+        Activations by layer, or those of one layer. Of bits, 1 is active. The units are in the
+        second axis, or in that which a column of ``Activations`` names as its ``unit_axis``.
 
     Returns
     -------
@@ -74,7 +77,10 @@ def activation_count(
 
 def count_by_layer(X: Activations) -> dict[str, NDArray[np.int64]]:
     """The counts of :func:`activation_count`, which are a dict here for any type checker."""
-    return {name: _count(layer, f"layer {name!r}") for name, layer in X.items()}
+    # Layer by layer: rows of a file that are not a slice of it are read here.
+    return {
+        name: _count(units_second(X[[name]])[name], f"layer {name!r}") for name in X.layer_names
+    }
 
 
 def _count(layer: Layer, name: str) -> NDArray[np.int64]:
@@ -202,7 +208,7 @@ def weak_neurons(
         values = flatten(measure, widths)
         known = values[~np.isnan(values)]
         weak &= values <= (np.quantile(known, quantile) if known.size else np.nan)
-    return split(weak, widths)
+    return split_layers(weak, widths)
 
 
 def common_widths(measures: Mapping[str, Mapping[str, ArrayLike]]) -> dict[str, int]:
@@ -241,11 +247,5 @@ def _widths(name: str, measure: Mapping[str, ArrayLike]) -> dict[str, int]:
 
 
 def flatten(measure: Mapping[str, ArrayLike], widths: Mapping[str, int]) -> NDArray:
-    """The values of all layers one after another, in the order of ``widths``."""
+    """The values of all layers side by side, in the order of ``widths``."""
     return np.concatenate([np.asarray(measure[layer]) for layer in widths])
-
-
-def split(values: NDArray, widths: Mapping[str, int]) -> dict[str, NDArray]:
-    """The opposite of :func:`flatten`."""
-    ends = np.cumsum(list(widths.values()))[:-1]
-    return dict(zip(widths, np.split(values, ends), strict=True))

@@ -10,6 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from .._marks import in_distribution_rows, take_rows
 from .._optional import import_optional
+from .._side_by_side import split_layers
 from ..activations import Activations
 from ._influence import neuron_influence
 from ._neuron_measures import (
@@ -17,7 +18,6 @@ from ._neuron_measures import (
     count_by_layer,
     flatten,
     neuron_accuracy,
-    split,
     weak_neurons,
 )
 
@@ -217,7 +217,7 @@ class NeuronStatistics:
         KeyError
             If there is no such column.
         """
-        return split(self[column], self._widths)
+        return split_layers(self[column], self._widths)
 
     def to_frame(self) -> DataFrame:
         """The table as a data frame of pandas.

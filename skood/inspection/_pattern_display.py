@@ -12,6 +12,7 @@ from sklearn.isotonic import isotonic_regression
 from sklearn.utils import check_scalar
 
 from .._optional import import_optional
+from .._side_by_side import split_layers
 from .._sklearn import num_samples, safe_indexing
 from ..activations import Activations
 from ..detectors import HammingNAPDetector
@@ -414,10 +415,10 @@ class PatternDisplay:
 
 def _columns(neurons: Mapping[str, ArrayLike], n_columns: int) -> dict[str, NDArray[np.intp]]:
     """The columns of each layer."""
-    ends = np.cumsum([np.size(units) for units in neurons.values()])
-    if ends[-1] != n_columns:
-        raise ValueError(f"patterns has {n_columns} neurons, but neurons numbers {ends[-1]}.")
-    return dict(zip(neurons, np.split(np.arange(n_columns), ends[:-1]), strict=True))
+    sizes = {layer: np.size(units) for layer, units in neurons.items()}
+    if (n_neurons := sum(sizes.values())) != n_columns:
+        raise ValueError(f"patterns has {n_columns} neurons, but neurons numbers {n_neurons}.")
+    return split_layers(np.arange(n_columns), sizes)
 
 
 def _codes(patterns: NDArray[np.bool_], mark_differences: bool) -> NDArray[np.uint8]:

@@ -178,8 +178,7 @@ class _OODScorer(BaseScorer):
 
     def __init__(self, metric: str | Metric) -> None:
         self.metric = metric
-        described = _describe(metric)
-        self._of_verdicts = described.of_verdicts
+        self._described = described = _describe(metric)
         super().__init__(
             described.function,
             1 if described.greater_is_better else -1,
@@ -195,9 +194,11 @@ class _OODScorer(BaseScorer):
         _check_mark_is_no_class(estimator, X)
         y_true = read_labels(y_true)
         check_both_present(in_distribution(y_true), IN_A_SEARCH)
-        method = "verdicts" if self._of_verdicts else "scores"
+        metric = self._described
+        method = "verdicts" if metric.of_verdicts else "scores"
         response = method_caller(_Reader(estimator), method, X)
-        return self._sign * self._score_func(y_true, response, **{**self._kwargs, **kwargs})
+        value = metric.function(y_true, response, **{**metric.kwargs, **kwargs})
+        return value if metric.greater_is_better else -value
 
     def __repr__(self) -> str:
         return f"make_ood_scorer({_name(self.metric)})"

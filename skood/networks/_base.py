@@ -71,12 +71,18 @@ class Perturbation(Protocol):
 class NetworkAdapter(ABC):
     """One kind of network.
 
-    Values may be arrays of the network's own kind, such as tensors, until ``to_numpy`` is
-    called on them. Each kind of network makes and reads its own kind of trace.
+    Not every framework can do what is not abstract here: it is refused unless a subclass
+    implements it. Values may be arrays of the network's own kind, such as tensors, until
+    ``to_numpy`` is called on them. Each kind of network makes and reads its own kind of trace.
     """
 
     classes: NDArray | None = None
     """Label of each column of the logits, where the network knows them."""
+
+    @property
+    def kind(self) -> str:
+        """What the network is called in messages."""
+        return f"a network read by {type(self).__name__}"
 
     def untouched(self) -> AbstractContextManager[None]:
         """Context in which the network may be run; it leaves everything as it was before."""
@@ -103,7 +109,6 @@ class NetworkAdapter(ABC):
         afterwards.
         """
 
-    @abstractmethod
     def forward_with_gradients(
         self,
         batch: Batch,
@@ -120,10 +125,11 @@ class NetworkAdapter(ABC):
         Raises
         ------
         ValueError
-            If there are no logits, or they do not depend on one of the layers.
+            If there are no logits, they do not depend on one of the layers, or the framework
+            computes no gradients.
         """
+        raise ValueError(f"gradients=True needs gradients at the layers, but {self.kind} has none.")
 
-    @abstractmethod
     def forward_with_dropout(self, batch: Batch, trace: Any, n_passes: int, seed: int) -> Any:
         """Run several times with dropout; return logits (n_samples, n_passes, n_classes).
 
@@ -132,10 +138,10 @@ class NetworkAdapter(ABC):
         Raises
         ------
         ValueError
-            If there are no dropout layers, or no logits.
+            If there are no dropout layers, as where the framework has none, or no logits.
         """
+        raise ValueError(f"n_passes={n_passes} needs dropout layers, but {self.kind} has none.")
 
-    @abstractmethod
     def perturb(
         self, batch: Batch, trace: Any, perturbation: Perturbation
     ) -> tuple[Batch, Any | None]:
@@ -144,8 +150,13 @@ class NetworkAdapter(ABC):
         Raises
         ------
         ValueError
-            If inputs have no gradient, or the network does not let it through.
+            If inputs have no gradient, the network does not let it through, or the framework
+            computes no gradients.
         """
+        raise ValueError(
+            f"{type(perturbation).__name__} needs gradients at the inputs, but {self.kind} has "
+            "none."
+        )
 
     @abstractmethod
     def head(self, trace: Any) -> tuple[NDArray, NDArray | None] | None:

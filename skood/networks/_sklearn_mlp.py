@@ -66,6 +66,10 @@ class MLPAdapter(NetworkAdapter):
         self._has_logits = isinstance(mlp, MLPClassifier) and not several
         self.classes = mlp.classes_ if self._has_logits else None
 
+    @property
+    def kind(self) -> str:
+        return f"scikit-learn's {type(self._mlp).__name__}"
+
     def fingerprint(self, trace: Trace | None = None) -> Fingerprint:
         mlp, reader = self._mlp, ContentReader()
         functions = [mlp.activation, mlp.out_activation_]
@@ -102,11 +106,6 @@ class MLPAdapter(NetworkAdapter):
             keep(name, values[name])
             keep_gradient(name, gradients[name].astype(values[name].dtype))
         return logits
-
-    def forward_with_dropout(self, batch: Batch, trace: Trace, n_passes: int, seed: int) -> NDArray:
-        raise ValueError(
-            f"n_passes={n_passes} needs dropout layers, but {type(self._mlp).__name__} has none."
-        )
 
     def perturb(
         self, batch: Batch, trace: Trace, perturbation: Perturbation

@@ -35,15 +35,6 @@ class PercentileBinarizer(LayerwiseTransformer):
           those of earlier neurons become 0 first. Layer activation patterns are of this kind.
         - "zero": 1 where the value is above 0; the percentile is not used.
 
-    Attributes
-    ----------
-    n_features_in_ : int
-        Number of units seen in ``fit``, over all layers.
-    feature_names_in_ : ndarray of shape (`n_features_in_`,)
-        Names of the features, where ``fit`` saw a data frame with string names.
-    layer_shapes_ : dict of str to tuple
-        Shape of one sample in each layer, where ``fit`` saw ``Activations``.
-
     See Also
     --------
     PoolingReducer : Brings feature maps to the two dimensions that are expected here.

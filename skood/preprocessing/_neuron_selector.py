@@ -11,13 +11,13 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn.utils import assert_all_finite, check_array
 from sklearn.utils.validation import check_is_fitted
 
-from .._classes import class_columns, training_classes
+from .._classes import GROUP_BY, TrainingClasses, class_columns
 from .._fit_context import fit_context
 from .._head import validate_head_input
 from .._labels import unknown_labels
 from .._layer_names import check_layers_exist, find_layer, gradient_names
 from .._marks import in_distribution_rows, take_rows
-from .._output import returns_table
+from .._output import has_feature_names
 from .._sklearn import Interval, StrOptions, available_if
 from .._validation import check_activations
 from ..activations import Activations, PackedBits
@@ -71,8 +71,6 @@ class NeuronSelector(LayerwiseTransformer):
         The head that ``fit`` saw, with ``importance="weight"``.
     n_features_in_ : int
         Number of units in the layers that are cut.
-    feature_names_in_ : ndarray of shape (`n_features_in_`,)
-        Names of the features, where ``fit`` saw a data frame with string names.
     layer_shapes_ : dict of str to tuple
         Shape of one sample in each layer that is cut, where ``fit`` saw ``Activations``.
 
@@ -123,7 +121,7 @@ class NeuronSelector(LayerwiseTransformer):
         "classes": [Integral, str, "array-like", None],
         "threshold": [Interval(Real, 0, 1, closed="left")],
         "importance": [StrOptions({"weight", "gradient"}), dict, "array-like"],
-        "group_by": [StrOptions({"prediction", "label", "correct"})],
+        "group_by": GROUP_BY,
         "by_prediction": ["boolean"],
     }
 
@@ -207,7 +205,8 @@ class NeuronSelector(LayerwiseTransformer):
             raise ValueError(f"{wanted_by} needs predictions of the network, but X carries none.")
         check_activations(self, X[names], reset=True)
         X, y = take_rows(X, y, in_distribution_rows(y, len(X)))
-        X, classes = training_classes(X, y, self.group_by, type(self).__name__)
+        own_name = type(self).__name__
+        X, classes = TrainingClasses.of(X, y, self.group_by, own_name).counting(X, own_name)
         self.class_labels_ = np.unique(classes) if X.classes is None else X.classes
         means = {name: np.zeros((len(self.class_labels_), X[name].shape[1])) for name in names}
         for number, label in enumerate(self.class_labels_):
@@ -347,7 +346,7 @@ class NeuronSelector(LayerwiseTransformer):
         support = self.support_[name]
         return np.flatnonzero(support) if indices else support.copy()
 
-    @available_if(returns_table)
+    @available_if(has_feature_names)
     def get_feature_names_out(self, input_features: ArrayLike | None = None) -> NDArray[np.object_]:
         """Return the names of the features that are kept of a 2-D array.
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from numbers import Integral
 from typing import Any, Self
 
@@ -11,12 +11,14 @@ from numpy.typing import ArrayLike
 from sklearn.utils import Tags
 
 from .._fit_context import fit_context
-from .._layer_names import layer_columns
+from .._layer_names import layer_columns, units_second
 from .._pooling import POOLINGS, pool
 from .._sklearn import Interval, StrOptions
 from .._values import check_finite
 from ..activations import Activations, Column, PackedBits
 from ._base import LayerwiseTransformer
+
+Origins = dict[str, tuple[str, str | None]]
 
 
 class PoolingReducer(LayerwiseTransformer):
@@ -27,7 +29,8 @@ class PoolingReducer(LayerwiseTransformer):
     parts, and every combination of parts is a cell. The second axis is that of the units, unless
     the column in ``Activations`` has another ``unit_axis``: tokens, (n_samples, n_tokens, n_units)
     with ``unit_axis=2``, are pooled over the tokens. Layers that have no spatial axes, such as
-    those of a multilayer perceptron, pass unchanged.
+    those of a multilayer perceptron, and columns of stochastic forward passes, whose ``kind`` is
+    "pass", pass unchanged.
 
     Parameters
     ----------
@@ -41,15 +44,6 @@ class PoolingReducer(LayerwiseTransformer):
         Number of cells along each spatial axis; 1 pools globally. Where an axis cannot
         be cut evenly, neighbouring cells overlap by one position, as in adaptive pooling.
         Not used by "flatten".
-
-    Attributes
-    ----------
-    n_features_in_ : int
-        Number of units seen in ``fit``, over all layers.
-    feature_names_in_ : ndarray of shape (`n_features_in_`,)
-        Names of the features, where ``fit`` saw a data frame with string names.
-    layer_shapes_ : dict of str to tuple
-        Shape of one sample in each layer, where ``fit`` saw ``Activations``.
 
     See Also
     --------
@@ -118,14 +112,18 @@ class PoolingReducer(LayerwiseTransformer):
 
     def _transform(self, X: Activations) -> Activations:
         columns = {str(column.name): column for column in layer_columns(X)}
-        arrays = {name: _units_second(X[name], column) for name, column in columns.items()}
+        # The axes of passes, (n_samples, n_passes, n_classes), are none of space.
+        passes = {name for name, column in columns.items() if column.kind == "pass"}
+        with_units_second = units_second(X)
+        arrays = {name: (X if name in passes else with_units_second)[name] for name in columns}
+        origins = self._origins(arrays, passes)
         with np.errstate(over="ignore", invalid="ignore"):
-            pooled = self.pool_layers(arrays)
+            pooled = self._pool_layers(arrays, origins)
         for name, layer in pooled.items():
             if not isinstance(layer, PackedBits):
                 check_finite(layer, f"PoolingReducer: pooled layer {name!r}", "A sum overflows.")
         found = {}
-        for name, (source, pooling) in self._origins(arrays).items():
+        for name, (source, pooling) in origins.items():
             known = columns[source].metadata()
             if pooling is not None:
                 known |= {"pooling": pooling, "unit_axis": 1}
@@ -152,20 +150,23 @@ class PoolingReducer(LayerwiseTransformer):
         ValueError
             If the name of a pooled layer is that of another layer.
         """
+        return self._pool_layers(layers, self._origins(layers))
+
+    def _pool_layers(self, layers: Mapping[str, Any], origins: Origins) -> dict[str, Any]:
         return {
             name: layers[source] if pooling is None else self._pool(layers[source], pooling)
-            for name, (source, pooling) in self._origins(layers).items()
+            for name, (source, pooling) in origins.items()
         }
 
     def _pool(self, array: Any, pooling: str) -> Any:
         return pool(array, pooling, self.output_size)
 
-    def _origins(self, layers: Mapping[str, Any]) -> dict[str, tuple[str, str | None]]:
+    def _origins(self, layers: Mapping[str, Any], unpooled: Container[str] = ()) -> Origins:
         """Name and pooling of the layer of each result; None where there is nothing to pool."""
         poolings = self._poolings()
-        origins: dict[str, tuple[str, str | None]] = {}
+        origins: Origins = {}
         for name, array in layers.items():
-            if isinstance(array, PackedBits) or array.ndim == 2:
+            if name in unpooled or isinstance(array, PackedBits) or array.ndim == 2:
                 origins[name] = (name, None)
             elif len(poolings) == 1:
                 origins[name] = (name, poolings[0])
@@ -174,9 +175,7 @@ class PoolingReducer(LayerwiseTransformer):
         self._check_names(origins, layers)
         return origins
 
-    def _check_names(
-        self, origins: Mapping[str, tuple[str, str | None]], layers: Mapping[str, Any]
-    ) -> None:
+    def _check_names(self, origins: Origins, layers: Mapping[str, Any]) -> None:
         for pooled_name, (name, _) in origins.items():
             if pooled_name != name and pooled_name in layers:
                 raise ValueError(f"Pooling {name!r} would replace layer {pooled_name!r}.")
@@ -185,7 +184,3 @@ class PoolingReducer(LayerwiseTransformer):
         tags = super().__sklearn_tags__()
         tags.transformer_tags.preserves_dtype = ["float64", "float32"]
         return tags
-
-
-def _units_second(array: Any, column: Column) -> Any:
-    return array if column.unit_axis == 1 else np.moveaxis(array, column.unit_axis, 1)

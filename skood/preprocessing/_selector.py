@@ -38,8 +38,6 @@ class LayerSelector(LayerwiseTransformer):
         Names of the selected layers, in forward order.
     n_features_in_ : int
         Number of units in the selected layers.
-    feature_names_in_ : ndarray of shape (`n_features_in_`,)
-        Names of the features, where ``fit`` saw a data frame with string names.
     layer_shapes_ : dict of str to tuple
         Shape of one sample in each selected layer, where ``fit`` saw ``Activations``.
 

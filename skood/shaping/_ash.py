@@ -58,17 +58,6 @@ class ASH(_SampleShaper):
     percentile : float in [0, 100], default=90
         Share of each sample's features that are removed, in per cent.
 
-    Attributes
-    ----------
-    head_ : LinearHead
-        The head that ``fit`` saw.
-    n_features_in_ : int
-        Number of features.
-    feature_names_in_ : ndarray of shape (`n_features_in_`,)
-        Names of the features, where ``fit`` saw a data frame with string names.
-    layer_shapes_ : dict of str to tuple
-        Shape of one sample's features, where ``fit`` saw ``Activations``.
-
     See Also
     --------
     SCALE : Multiplies all features, and removes none.
@@ -126,17 +115,6 @@ class SCALE(_SampleShaper):
     ----------
     percentile : float in [0, 100], default=85
         Share of each sample's features that are left out of ``s2``, in per cent.
-
-    Attributes
-    ----------
-    head_ : LinearHead
-        The head that ``fit`` saw.
-    n_features_in_ : int
-        Number of features.
-    feature_names_in_ : ndarray of shape (`n_features_in_`,)
-        Names of the features, where ``fit`` saw a data frame with string names.
-    layer_shapes_ : dict of str to tuple
-        Shape of one sample's features, where ``fit`` saw ``Activations``.
 
     See Also
     --------

@@ -11,6 +11,7 @@ from sklearn.base import BaseEstimator
 from sklearn.utils import Tags
 from sklearn.utils.validation import check_is_fitted
 
+from .._docstrings import FITTED_ON, OF_HEAD
 from .._fit_context import fit_context
 from .._head import head_features, head_logits, validate_head_input
 from .._marks import in_distribution_rows, take_rows
@@ -25,14 +26,11 @@ class BaseShaper(ActivationsOutputMixin, BaseEstimator, metaclass=ABCMeta):
 
     A subclass defines what to learn from in-distribution samples (``_fit``), and the shaped
     features with their logits (``_shape``). The predictions remain those of the network.
-
-    Attributes
-    ----------
-    head_ : LinearHead
-        The head that ``fit`` saw.
     """
 
     head_: LinearHead
+
+    _entries = {**FITTED_ON, **OF_HEAD}
 
     _parameter_constraints: dict[str, Any] = {}
     _min_classes = 1

@@ -41,14 +41,6 @@ class DICE(BaseShaper):
         True for weights that are kept.
     sparse_head_ : LinearHead
         The head with these weights only.
-    head_ : LinearHead
-        The head that ``fit`` saw.
-    n_features_in_ : int
-        Number of features.
-    feature_names_in_ : ndarray of shape (`n_features_in_`,)
-        Names of the features, where ``fit`` saw a data frame with string names.
-    layer_shapes_ : dict of str to tuple
-        Shape of one sample's features, where ``fit`` saw ``Activations``.
 
     Raises
     ------

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from sklearn.utils.validation import check_is_fitted
 
 from .._batches import row_batches
-from .._classes import check_class_labels, class_columns, training_classes
+from .._classes import TrainingClasses, check_class_labels, class_columns
 from .._estimator_checks import THREE_LABELS, failed_label_checks
 from .._head import network_features
 from .._sklearn import Interval, StrOptions
@@ -60,14 +60,6 @@ class LINe(BaseShaper):
         What the product of step 4 must exceed for each class.
     class_labels_ : ndarray of shape (n_classes,)
         Labels of the classes.
-    head_ : LinearHead
-        The head that ``fit`` saw.
-    n_features_in_ : int
-        Number of features.
-    feature_names_in_ : ndarray of shape (`n_features_in_`,)
-        Names of the features, where ``fit`` saw a data frame with string names.
-    layer_shapes_ : dict of str to tuple
-        Shape of one sample's features, where ``fit`` saw ``Activations``.
 
     Raises
     ------
@@ -147,7 +139,7 @@ class LINe(BaseShaper):
             check_class_labels(X, y, name)
         is_unlabelled = y is None and self.group_by == "label"
         group_by = "prediction" if is_unlabelled else self.group_by
-        X, labels = training_classes(X, y, group_by, name)
+        X, labels = TrainingClasses.of(X, y, group_by, name).counting(X, name)
         self.class_labels_ = np.asarray(X.classes)
         columns = class_columns(labels, self.class_labels_)
         means = _class_means(X, columns, len(self.class_labels_))

@@ -15,9 +15,10 @@ from sklearn.utils import check_random_state, check_X_y
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, validate_data
 
+from .._docstrings import FITTED_ON, complete
 from .._fit_context import fit_context
 from .._marks import in_distribution_rows, plain_labels, read_labels
-from .._sklearn import HasMethods, Interval, StrOptions
+from .._sklearn import HasMethods, Interval, StrOptions, check_own_parameters
 from .._warnings import warn_user
 from ._outliers import OUTLIER_KINDS, OutlierKind, make_outliers
 from ._rejection import RejectingClassifierMixin, label_rejected
@@ -89,8 +90,6 @@ class DecoyClassClassifier(
         Number of outliers in the training, given and made.
     n_features_in_ : int
         Size of the second axis of ``X``.
-    feature_names_in_ : ndarray of shape (`n_features_in_`,)
-        Names of the features, where ``X`` in ``fit`` has names that are all strings.
 
     See Also
     --------
@@ -240,7 +239,7 @@ class DecoyClassClassifier(
         ValueError
             If no sample is of a class, or such outliers cannot be made from them.
         """
-        self._validate_params()
+        check_own_parameters(self)
         labels = None if y is None else read_labels(y)
         samples, labels, _ = _split_outliers(*check_X_y(X, labels, dtype=_DTYPES, allow_nd=True))
         return self._make_outliers(samples, labels, check_random_state(self.random_state))
@@ -356,6 +355,9 @@ class DecoyClassClassifier(
                 "The check takes -1 for the label of a class. Here it marks outliers."
             )
         }
+
+
+complete(DecoyClassClassifier, {}, {"feature_names_in_": FITTED_ON["feature_names_in_"]})
 
 
 def _split_outliers(X: Samples, y: NDArray) -> tuple[Samples, NDArray, Samples]:

@@ -29,7 +29,7 @@ from ._images import (
     turn_quarter,
 )
 from ._penalties import OverconfidencePenalty
-from ._rejection import RejectingClassifierMixin, find_classes_of, label_rejected
+from ._rejection import RejectingClassifierMixin, infer_classes, label_rejected
 from ._rejection_rule import Outputs, RejectionRule
 
 _TENTH_HELD_OUT = ValidSplit(10, stratified=True)
@@ -292,7 +292,7 @@ class DenoisingClassifier(RejectingClassifierMixin, DenoisingTraining):
         self.image_shape_ = images.shape[1:]
         labels = y if classes is None else classes
         n_labels = len(images if classes is None else classes)
-        self.classes_inferred_ = find_classes_of(labels, n_labels)
+        self.classes_inferred_ = infer_classes(labels, n_labels)
 
     def _check_params(self) -> None:
         validate_parameter_constraints(

@@ -9,6 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from .._side_by_side import split_layers
 from ..networks import WeightLayer
 
 _MAX_WAITING = 64
@@ -86,10 +87,9 @@ class Record:
         """Mean magnitude, or sum, of the gradients of each neuron's incoming weights, by layer."""
         mean, n_iterations = self.gradients.last(last_fraction)
         signed = self.settings.signed
-        by_layer = np.split(mean, np.cumsum(list(self.n_units.values()))[:-1])
         return {
             layer: values * (n_iterations if signed else 1 / self._n_incoming[layer])
-            for layer, values in zip(self.n_units, by_layer, strict=True)
+            for layer, values in split_layers(mean, self.n_units).items()
         }
 
     def __getstate__(self) -> dict[str, Any]:

@@ -98,7 +98,7 @@ def accuracy(answers: NDArray, y: ArrayLike, sample_weight: ArrayLike | None) ->
     return float(np.average(is_right, weights=weights))
 
 
-def find_classes_of(y: ArrayLike, n_samples: int) -> NDArray:
+def infer_classes(y: ArrayLike, n_samples: int) -> NDArray:
     """Labels of the classes, ascending, without the mark of out-of-distribution samples.
 
     Raises

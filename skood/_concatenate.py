@@ -1,0 +1,100 @@
+"""Stacking the samples of several `Activations`: what has to be the same, and what becomes one."""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ._labels import label_kind, unknown_labels
+from ._linear_head import same_head
+from ._patterns import PackedBits
+
+# They are `Activations`, whose module imports this one.
+Parts = Sequence[Any]
+
+
+def check_parts(parts: Parts) -> None:
+    """Check that several containers can become one.
+
+    Raises
+    ------
+    ValueError
+        If there is none, or they differ in what has to be the same.
+    """
+    if not parts:
+        raise ValueError("Nothing to concatenate: got no parts.")
+    for part in parts:
+        if part.layer_shapes != parts[0].layer_shapes:
+            raise ValueError(
+                f"All parts need the same layers, got {parts[0].layer_shapes} "
+                f"and {part.layer_shapes}."
+            )
+    said = [{c.name: c.metadata() for c in part.columns if c.role == "layer"} for part in parts]
+    for name in said[0]:
+        _check_same(f"column {name!r}", [found[name] for found in said], operator.eq)
+    _check_same("classes", [p.classes for p in parts if p.classes is not None], _same_array)
+    heads = [part.head for part in parts if part.head is not None]
+    if not all(same_head(heads[0], head) for head in heads[1:]):
+        raise ValueError(
+            "All parts need the same head, but the weight, bias or input_layer differs: do they "
+            "come from different networks?"
+        )
+    for name in ("predictions", "labels"):
+        labels = [found for part in parts if (found := getattr(part, name)) is not None]
+        _check_same(f"kind of {name}", [label_kind(found) for found in labels], operator.eq)
+    _check_predictions_are_known(parts)
+
+
+def _check_predictions_are_known(parts: Parts) -> None:
+    # Predictions that come without classes may be of classes that no other part has.
+    known = next((part.classes for part in parts if part.classes is not None), None)
+    for labels in (part.predictions for part in parts if part.classes is None):
+        if labels is not None and known is not None and (new := unknown_labels(labels, known)):
+            raise ValueError(
+                f"Some parts are of a network with the classes {known.tolist()}, but others "
+                f"carry the predictions {new}."
+            )
+
+
+def _has_features(part: Any) -> bool:
+    return any(column.role == "features" for column in part.columns)
+
+
+def _check_same(what: str, values: list[Any], same: Callable[[Any, Any], bool]) -> None:
+    for value in values[1:]:
+        if not same(values[0], value):
+            raise ValueError(f"All parts need the same {what}, got {values[0]} and {value}.")
+
+
+def _same_array(a: NDArray, b: NDArray) -> bool:
+    return label_kind(a) == label_kind(b) and np.array_equal(a, b)
+
+
+def stack(arrays: Sequence[NDArray | PackedBits]) -> NDArray | PackedBits:
+    """The rows of several arrays, or of packed bits, in order."""
+    packed = [array for array in arrays if isinstance(array, PackedBits)]
+    if not packed:
+        return np.concatenate(arrays)
+    if len(packed) < len(arrays):
+        raise ValueError("A layer is packed bits in some of the parts only.")
+    return PackedBits._of(np.concatenate([bits.words for bits in packed]), packed[0].n_bits)
+
+
+def stack_part(name: str, parts: Parts) -> NDArray | None:
+    """A part that is no layer, where every one of several containers has it."""
+    # Features that no layer was changed for are those of the layer, and need no column.
+    if name == "features" and not any(map(_has_features, parts)):
+        return None
+    arrays = [array for part in parts if (array := getattr(part, name)) is not None]
+    if len(arrays) == len(parts):
+        return np.concatenate(arrays)
+    if name == "features":
+        raise ValueError(
+            "Some parts carry the features that the head read before its layer was changed, "
+            "and others carry none."
+        )
+    return None
