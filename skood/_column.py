@@ -53,7 +53,8 @@ class Column:
     Raises
     ------
     ValueError
-        If the kind or the role is none of these, or the axis is not that of units.
+        If the kind or the role is none of these, the axis is not that of units, or lists hold
+        anything else than numbers with at least two dimensions.
     TypeError
         If a name is no string.
 
@@ -87,6 +88,8 @@ class Column:
         for what, known in _KNOWN.items():
             if (value := getattr(self, what)) not in known:
                 raise ValueError(f"{what} of a column must be among {known}, got {value!r}.")
+        if not hasattr(self.array, "shape") and self.array is not None:
+            object.__setattr__(self, "array", as_numbers("array of a column", self.array))
         axis = self.unit_axis
         if type(axis) is int and axis >= 1:
             return

@@ -151,7 +151,9 @@ def _check_version(content: Any) -> None:
     if not isinstance(content, dict):
         raise ValueError(f"it must hold an object, got {type(content).__name__}.")
     version = content.get("version")
-    if content.get("format") != FORMAT or version != FORMAT_VERSION:
+    # Neither 2.0 nor True, which equal integers.
+    is_ours = content.get("format") == FORMAT and _is_integer(version)
+    if not is_ours or version != FORMAT_VERSION:
         raise ValueError(
             f"it holds format {content.get('format')!r} version {version!r}; "
             f"expected {FORMAT!r} version {FORMAT_VERSION}."

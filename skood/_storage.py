@@ -121,7 +121,10 @@ def _check_holds_nothing_else(path: Path) -> None:
     try:
         manifest = read_manifest(path)
     except (OSError, ValueError) as error:
-        raise FileExistsError(f"{path} holds something else than saved activations.") from error
+        raise FileExistsError(
+            f"{path} is not overwritten, as it holds something else than activations that can be "
+            f"loaded: {error}"
+        ) from error
     known = {MANIFEST, *manifest.files.values(), *manifest.replaces}
     foreign = [
         entry.name

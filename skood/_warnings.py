@@ -6,7 +6,10 @@ import contextlib
 import os
 import sys
 import warnings
+from collections.abc import Iterator
+from contextvars import ContextVar
 from pathlib import Path
+from typing import NamedTuple
 
 import joblib
 import sklearn
@@ -18,9 +21,43 @@ _INSIDE = (
 )
 
 
+class Line(NamedTuple):
+    """A line of code."""
+
+    file: str
+    number: int
+    module: str
+
+
+_working_for: ContextVar[Line | None] = ContextVar("_working_for", default=None)
+"""The user's line, in a thread whose frames do not lead there."""
+
+
 def warn_user(message: str, category: type[Warning] = UserWarning) -> None:
     """Warn as if the nearest caller outside of this package and scikit-learn had done it."""
-    stacklevel, frame = 2, sys._getframe(1)
+    line = users_line()
+    module = sys.modules.get(line.module)
+    registry = None if module is None else vars(module).setdefault("__warningregistry__", {})
+    warnings.warn_explicit(message, category, line.file, line.number, line.module, registry)
+
+
+def users_line() -> Line:
+    """The nearest line outside of this package and scikit-learn that leads here."""
+    if (line := _working_for.get()) is not None:
+        return line
+    frame = sys._getframe(1)
     while frame.f_back is not None and frame.f_code.co_filename.startswith(_INSIDE):
-        stacklevel, frame = stacklevel + 1, frame.f_back
-    warnings.warn(message, category, stacklevel=stacklevel)
+        frame = frame.f_back
+    return Line(
+        frame.f_code.co_filename, frame.f_lineno, frame.f_globals.get("__name__", "<string>")
+    )
+
+
+@contextlib.contextmanager
+def working_for(line: Line) -> Iterator[None]:
+    """Let warnings point at the user's line, in a thread that works for it."""
+    token = _working_for.set(line)
+    try:
+        yield
+    finally:
+        _working_for.reset(token)

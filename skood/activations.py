@@ -472,7 +472,8 @@ class Activations:
             One row for each sample, and one column for each unit: "relu1[3]" is unit 3 of the layer
             "relu1", "conv[2, 0, 5]" a value of a map, by its position in ``A["conv"][i]``. Each
             keeps its dtype. The last columns are "prediction", where the network predicts classes,
-            and "label", where there are labels.
+            and "label", where there are labels; where these are text, they have the type that the
+            installed pandas gives to text.
 
         Raises
         ------
@@ -513,6 +514,8 @@ class Activations:
         advice = ""
         if not name.startswith("_") and name in self:
             advice = f": the layer of this name is A[{name!r}]"
+        elif name == "layers":
+            advice = ": the names are A.layer_names, and the layers A.items()"
         raise AttributeError(
             f"Activations have no attribute {name!r}{advice}.", name=name, obj=self
         )

@@ -187,6 +187,16 @@ def test_columns_that_are_none_are_refused(changes, error, message):
         Activations({"a": Column(np.ones((3, 2)), **changes)})
 
 
+def test_lists_become_arrays():
+    column = Column([[1, 2], [3, 4], [5, 6]], kind="gradient")
+    assert (column.shape, column.n_units, column.nbytes) == ((3, 2), 2, 48)
+    assert column.dtype == np.asarray([1]).dtype
+    np.testing.assert_array_equal(Activations({"a": column})["a"], [[1, 2], [3, 4], [5, 6]])
+    for array in ([1, 2], [[1], [2, 3]], [["a"]]):
+        with pytest.raises(ValueError, match="array of a column"):
+            Column(array)
+
+
 def test_an_integer_of_numpy_is_an_axis():
     (column,) = Activations({"a": Column(TOKENS, unit_axis=np.int64(2))}).columns
     assert type(column.unit_axis) is int
@@ -224,7 +234,7 @@ def test_no_attribute_can_be_set(name):
 def test_a_layer_as_an_attribute_is_refused_with_the_way_to_read_it():
     with pytest.raises(AttributeError, match=r"no attribute 'conv': the layer .* is A\['conv'\]"):
         _ = build().conv
-    with pytest.raises(AttributeError, match=r"no attribute 'layers'\.$"):
+    with pytest.raises(AttributeError, match=r"'layers': the names are A\.layer_names, and the"):
         _ = build().layers
 
 

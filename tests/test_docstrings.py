@@ -41,16 +41,24 @@ def public_methods():
         for name, method in inspect.getmembers(member, inspect.isroutine)
         if not name.startswith("_")
         and method.__module__.startswith("skood")
-        and not described_by_torch_or_skorch(member, name)
+        and not named_by_torch_or_skorch(member, name)
     ]
 
 
-def described_by_torch_or_skorch(cls, name):
-    """Whether the method, without a docstring, is a hook that these call and describe."""
-    definers = [base for base in cls.__mro__ if name in vars(base)]
-    return not getattr(definers[0], name).__doc__ and any(
-        base.__module__.startswith(("torch.", "skorch.")) for base in definers
-    )
+def named_by_torch_or_skorch(cls, name):
+    """Whether torch, which calls the method, says what it is: the computation of a module."""
+    return name == "forward" and not getattr(cls, name).__doc__
+
+
+def public_properties():
+    """Pairs of import path and property, of those that skood defines."""
+    return [
+        (f"{path}.{name}", value)
+        for path, member in public_names()
+        if inspect.isclass(member)
+        for name, value in inspect.getmembers(member, lambda value: isinstance(value, property))
+        if not name.startswith("_") and value.fget.__module__.startswith("skood")
+    ]
 
 
 def ids(pair):
@@ -62,6 +70,12 @@ def test_docstring_is_complete(named):
     path, _ = named
     found = numpydoc_validate.validate(path)["errors"]
     assert [f"{code}: {text}" for code, text in found if code in WANTED] == []
+
+
+@pytest.mark.parametrize("named", public_properties(), ids=ids)
+def test_properties_have_a_docstring(named):
+    _, found = named
+    assert found.__doc__
 
 
 @pytest.mark.parametrize("named", public_names(), ids=ids)

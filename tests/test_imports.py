@@ -42,7 +42,6 @@ FLOW = [
     "_storage",
     "_tables",
     "activations",
-    "_known_columns",
     "_output",
     "_layer_names",
     "_known_columns",

@@ -230,6 +230,13 @@ def test_states_that_saturate_are_in_the_outer_bins(A):
 # Which gradients
 
 
+def test_gradients_of_another_width_are_refused(A):
+    X = A.assign({"relu2:gradient": gradient("relu2", np.ones((len(A), 2)))})
+    message = r"a gradient for each unit, but layer 'relu2' .* gradients 'relu2:gradient' \(2,\)"
+    with pytest.raises(ValueError, match=message):
+        NACDetector().fit(X)
+
+
 def test_gradients_of_the_layer_that_the_head_reads_are_computed(A):
     explicit = A.assign({"relu2:gradient": gradient("relu2", gradients_of_head(A))}, head=None)
     expected = NACDetector().fit(explicit)

@@ -333,6 +333,16 @@ def test_a_file_that_no_save_has_made_is_never_deleted(folder, name):
         saved(1).save(folder, overwrite=True)
 
 
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [({"version": 3}, "version 3; expected"), ({"n_samples": -1}, "n_samples must be")],
+)
+def test_why_a_folder_is_not_overwritten_is_said(folder, changes, reason):
+    doctor(folder, **changes)
+    with pytest.raises(FileExistsError, match=f"not overwritten, as .*something else.*{reason}"):
+        saved(2).save(folder, overwrite=True)
+
+
 @pytest.mark.parametrize("kind", ["folder", "link"])
 def test_what_is_no_file_is_never_deleted(folder, kind):
     logits = folder / "logits.npy"
@@ -444,6 +454,8 @@ def layer(**changes):
         ({"version": 1}, "version 1; expected 'skood.Activations' version 2"),
         ({"version": 3}, "expected"),
         ({"version": []}, "expected"),
+        ({"version": 2.0}, r"version 2\.0; expected"),
+        ({"version": True}, "version True; expected"),
     ],
     ids=repr,
 )

@@ -2,14 +2,19 @@
 
 import contextlib
 import os
+import warnings
 from pathlib import Path
 
 import joblib
+import numpy as np
 import pytest
 import sklearn
 
 import skood
+from skood import Activations
 from skood._warnings import warn_user
+from skood.detectors import KNNDetector
+from skood.ensemble import LayerEnsembleDetector
 
 LIBRARIES = [skood, sklearn, joblib]
 every_library = pytest.mark.parametrize("library", LIBRARIES, ids=lambda module: module.__name__)
@@ -39,3 +44,20 @@ def test_folders_whose_names_begin_like_a_library_are_the_users(library, ending)
 
 def test_lines_of_context_managers_are_not_blamed():
     assert warn_from(contextlib.__file__) == __file__
+
+
+@pytest.mark.parametrize("n_jobs", [None, 2])
+def test_warnings_of_members_in_threads_point_at_the_line_of_the_user(n_jobs):
+    rng = np.random.default_rng(0)
+    A = Activations({name: rng.random((20, 3)) for name in "ab"})
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        LayerEnsembleDetector(KNNDetector(), n_jobs=n_jobs).fit(A)
+    assert [str(warning.message)[:14] for warning in caught] == ["n_neighbors=50"] * 2
+    assert {warning.filename for warning in caught} == {__file__}
+    assert len({warning.lineno for warning in caught}) == 1
+    # Where filters say so, once a line.
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("default")
+        LayerEnsembleDetector(KNNDetector(), n_jobs=n_jobs).fit(A)
+    assert len(caught) == 1

@@ -51,7 +51,7 @@ class BaseIncrementalDetector(BaseOneClassDetector):
 
     @fit_context(prefer_skip_nested_validation=True)
     def partial_fit(self, X: Activations | ArrayLike, y: ArrayLike | None = None) -> Self:
-        """Learn from more samples; any batches give what one ``fit`` gives.
+        """Learn from more samples; any batches give what one ``fit`` gives, to rounding.
 
         The threshold is computed anew from all samples seen so far.
 

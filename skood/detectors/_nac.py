@@ -174,6 +174,7 @@ class NACDetector(BaseOneClassDetector):
         known: set[str] = set()
         if self.gradients:
             self._gradient_names = gradient_names(X)
+            _check_widths(X, self._gradient_names)
             known.update(self._gradient_names)
             of_head = _layer_of_head(X, layers)
             if X.head is not None and of_head is not None and of_head not in known:
@@ -285,6 +286,18 @@ def _layer_of_head(X: Activations, layers: list[str]) -> str | None:
     if name is None and len(layers) == 1:
         name = layers[0]
     return name if name is not None and X.layer_shapes.get(name) == X.head.shape[1:] else None
+
+
+def _check_widths(X: Activations, gradients: Mapping[str, str]) -> None:
+    """Raise a ValueError where a layer and its gradients have another number of units."""
+    shapes = X.layer_shapes
+    for layer, gradient in gradients.items():
+        if shapes[layer] != shapes[gradient]:
+            raise ValueError(
+                f"NACDetector needs a gradient for each unit, but layer {layer!r} has the shape "
+                f"{shapes[layer]} and its gradients {gradient!r} {shapes[gradient]}: extract or "
+                "select them together."
+            )
 
 
 def _standard(X: Activations, name: str) -> tuple[Floats, Floats]:

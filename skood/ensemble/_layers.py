@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from numbers import Integral
 from typing import Any, Self
 
@@ -20,6 +20,7 @@ from .._layer_names import layer_list, match_layers, value_names
 from .._sklearn import HasMethods, Interval, StrOptions
 from .._validation import check_activations
 from .._values import Floats, below_all
+from .._warnings import Line, users_line, working_for
 from ..activations import Activations
 from ..detectors import BaseOneClassDetector
 from ._combination import Calibration, informative_members
@@ -202,7 +203,7 @@ class LayerEnsembleDetector(BaseOneClassDetector):
             self._inputs = [[name] for name in self.layers_]
             members = [self.detector] * len(self.layers_)
         fitted = self._in_parallel(
-            delayed(_fit_and_calibrate)(clone(member), X[names], y)
+            (_fit_and_calibrate, clone(member), X[names], y)
             for member, names in zip(members, self._inputs, strict=True)
         )
         self.estimators_ = [estimator for estimator, _ in fitted]
@@ -252,16 +253,19 @@ class LayerEnsembleDetector(BaseOneClassDetector):
 
     def _member_scores(self, X: Activations) -> Floats:
         by_member = self._in_parallel(
-            delayed(_score)(estimator, X[names])
+            (_score, estimator, X[names])
             for estimator, names in zip(self.estimators_, self._inputs, strict=True)
         )
         scores = np.column_stack(by_member)
         self._check_finite(scores)
         return scores
 
-    def _in_parallel(self, tasks: Iterable[Any]) -> list[Any]:
+    def _in_parallel(self, tasks: Iterable[tuple[Any, ...]]) -> list[Any]:
         # Threads share the activations, and the searches and matrix products release the GIL.
-        return Parallel(n_jobs=self.n_jobs, prefer="threads")(tasks)
+        line = users_line()
+        return Parallel(n_jobs=self.n_jobs, prefer="threads")(
+            delayed(_call_for)(line, *task) for task in tasks
+        )
 
     def _calibrate(self) -> Floats:
         """Combined scores of the training samples, those of unknown classes below all others."""
@@ -320,6 +324,12 @@ def _groups_of(X: Activations) -> NDArray:
     except ValueError:  # of logits that are not finite, which the members may not read
         predictions = None
     return np.zeros(len(X)) if predictions is None else predictions
+
+
+def _call_for(line: Line, function: Callable[..., Any], *arguments: Any) -> Any:
+    """Call a function for a line of the user, which its warnings point at."""
+    with working_for(line):
+        return function(*arguments)
 
 
 def _fit_and_calibrate(member: Any, X: Activations, y: NDArray | None) -> tuple[Any, NDArray]:

@@ -49,11 +49,13 @@ class NeuronSelector(LayerwiseTransformer):
         - dict of layer to array-like of shape (n_classes, n_units): importances of your own, by the
           name of the layer or its number in ``X``. An array-like alone is that of the only layer.
     group_by : {"prediction", "label", "correct"}, default="prediction"
-        Class under which a training sample counts, with ``importance="gradient"``: the predicted
-        class; its label in ``y``; or its label, of correctly classified samples alone.
+        Class under which a training sample counts in ``fit``, with ``importance="gradient"``: the
+        predicted class; its label in ``y``; or its label, of correctly classified samples alone.
+        It decides which units matter for which class.
     by_prediction : bool, default=False
-        Also set units to 0, sample by sample, that do not matter for the class that the network
-        predicted. Patterns of one predicted class then differ in its own units only, as published.
+        Whether ``transform`` also sets units to 0, sample by sample, that do not matter for the
+        class that the network predicted. Patterns of one predicted class then differ in its own
+        units only, as published. New samples have no labels, so ``group_by`` has no part in this.
 
     Attributes
     ----------

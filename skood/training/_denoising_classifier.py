@@ -318,10 +318,24 @@ class DenoisingClassifier(RejectingClassifierMixin, DenoisingTraining):
     # Thresholds do not outlive the weights that they were set for.
 
     def initialize_module(self) -> Self:
+        """Make the network anew, for which thresholds of another one do not hold.
+
+        Returns
+        -------
+        self : object
+            The classifier.
+        """
         self.__dict__.pop("rule_", None)
         return super().initialize_module()
 
     def load_params(self, *args: Any, **kwargs: Any) -> None:
+        """Load weights, as skorch does, for which the present thresholds do not hold.
+
+        Parameters
+        ----------
+        *args, **kwargs
+            As of ``load_params`` of ``skorch.NeuralNet``.
+        """
         self.__dict__.pop("rule_", None)
         super().load_params(*args, **kwargs)
 

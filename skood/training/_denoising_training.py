@@ -26,6 +26,13 @@ class DenoisingTraining(NeuralNetClassifier):
     image_shape_: tuple[int, ...]
 
     def initialize_module(self) -> Self:
+        """Make the network, with the channels of the images and the number of classes.
+
+        Returns
+        -------
+        self : object
+            The classifier.
+        """
         kwargs = self.get_params_for("module")
         if not isinstance(self.module, nn.Module) and hasattr(self, "image_shape_"):
             found = {"n_channels": self.image_shape_[0], "n_classes": len(self.classes_)}
@@ -34,9 +41,36 @@ class DenoisingTraining(NeuralNetClassifier):
         return self
 
     def check_data(self, X: Any, y: Any = None) -> None:
-        pass  # Images and labels are checked where they become data sets.
+        """Accept everything: images and labels are checked where they become data sets.
+
+        Parameters
+        ----------
+        X : array-like or Dataset
+            Images, or a data set of them.
+        y : array-like, default=None
+            Their labels.
+        """
 
     def get_dataset(self, X: Any, y: Any = None) -> Dataset:
+        """Check images, and make a data set of them.
+
+        Parameters
+        ----------
+        X : array-like or Dataset
+            Images, or a data set of them.
+        y : array-like, default=None
+            Their labels.
+
+        Returns
+        -------
+        Dataset
+            The data set; ``X`` itself where it is one.
+
+        Raises
+        ------
+        ValueError
+            If ``X`` is no array of images, or one of images of another shape than in ``fit``.
+        """
         if not is_dataset(X):
             X = check_images(X, getattr(self, "image_shape_", None))
         return super().get_dataset(X, y)
@@ -44,12 +78,44 @@ class DenoisingTraining(NeuralNetClassifier):
     def get_split_datasets(
         self, X: Any, y: Any = None, **fit_params: Any
     ) -> tuple[Dataset, Dataset | None]:
+        """Split images for training from those that are held out.
+
+        Parameters
+        ----------
+        X : array-like or Dataset
+            Images, or a data set of them.
+        y : array-like, default=None
+            Their labels.
+        **fit_params : dict
+            Further arguments of the split.
+
+        Returns
+        -------
+        train : Dataset
+            Images to train on, with the numbers of their classes.
+        held_out : Dataset or None
+            Images for validation and for the thresholds.
+        """
         X, y = encode_classes(X, y, self.classes_)
         train, held_out = super().get_split_datasets(X, y, **fit_params)
         self._held_out = train if held_out is None else held_out
         return train, held_out
 
     def train_step_single(self, batch: Any, **fit_params: Any) -> dict[str, Any]:
+        """Compute the loss on corrupted images and its gradients.
+
+        Parameters
+        ----------
+        batch : tuple of Tensor
+            Images and the numbers of their classes.
+        **fit_params : dict
+            Further arguments of the module.
+
+        Returns
+        -------
+        dict
+            The ``loss``, and the outputs as ``y_pred``.
+        """
         self._set_training(True)
         images, labels = self._on_device(batch)
         outputs = self.infer(self._corrupt(images), **fit_params)
@@ -65,6 +131,20 @@ class DenoisingTraining(NeuralNetClassifier):
         return torch.where(is_clean, images, noisy)
 
     def validation_step(self, batch: Any, **fit_params: Any) -> dict[str, Any]:
+        """Compute the loss and the accuracy on held-out images.
+
+        Parameters
+        ----------
+        batch : tuple of Tensor
+            Images and the numbers of their classes.
+        **fit_params : dict
+            Further arguments of the module.
+
+        Returns
+        -------
+        dict
+            The ``loss``, and the outputs as ``y_pred``.
+        """
         self._set_training(False)
         images, labels = self._on_device(batch)
         with torch.no_grad():
@@ -79,6 +159,24 @@ class DenoisingTraining(NeuralNetClassifier):
         return to_tensor(images, device=self.device), to_tensor(labels, device=self.device)
 
     def get_loss(self, y_pred: Any, y_true: Any, X: Any = None, training: bool = False) -> Tensor:
+        """Sum up the weighted losses of reconstruction, classification and spread.
+
+        Parameters
+        ----------
+        y_pred : tuple of Tensor
+            Outputs of the module.
+        y_true : Tensor of shape (n_samples,)
+            Numbers of the classes.
+        X : Tensor of shape (n_samples, channels, height, width), default=None
+            The images, without corruption.
+        training : bool, default=False
+            Not used.
+
+        Returns
+        -------
+        Tensor
+            The loss, a scalar.
+        """
         images, labels = self._on_device((X, y_true))
         return self._weigh(self._losses(y_pred, labels, images))
 

@@ -69,6 +69,13 @@ class _PenalizedCrossEntropy(nn.CrossEntropyLoss):
         return loss.mean() if self.reduction == "mean" else loss.sum()
 
     def extra_repr(self) -> str:
+        """Return the parameters, for the representation of the module.
+
+        Returns
+        -------
+        str
+            Their names and values.
+        """
         return f"penalty_weight={self.penalty_weight}, reduction={self.reduction!r}"
 
 

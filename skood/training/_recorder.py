@@ -240,18 +240,22 @@ class TrainingRecorder(Callback):
 
     @property
     def activation_counts_(self) -> dict[str, NDArray[np.int64]]:
+        """On how many batches each neuron was active for the first sample, by layer."""
         return self._recorded().activation_counts()
 
     @property
     def ever_active_(self) -> dict[str, NDArray[np.bool_]]:
+        """Whether any sample of any batch activated each neuron, by layer."""
         return self._recorded().ever_active()
 
     @property
     def average_gradients_(self) -> dict[str, NDArray[np.float64]]:
+        """Mean magnitude, or sum, of the gradients of each neuron's weights, by layer."""
         return self._recorded().average_gradients(self.last_fraction)
 
     @property
     def n_iterations_(self) -> int:
+        """Number of backward passes."""
         return self._recorded().gradients.n_iterations
 
     def _recorded(self) -> Record:
