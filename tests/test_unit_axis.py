@@ -7,7 +7,7 @@ from sklearn.pipeline import make_pipeline
 
 from skood import Activations, PoolingReducer
 from skood.activations import Column
-from skood.detectors import KNNDetector
+from skood.detectors import GramDetector, KNNDetector
 from skood.ensemble import AutoNAPDetector, LayerEnsembleDetector
 from skood.inspection import (
     ActivationMapDisplay,
@@ -68,6 +68,7 @@ MEASURES = {
     "ActivationMapDisplay": drawn_maps,
     "PoolingReducer": lambda A: [np.asarray(PoolingReducer().fit_transform(A))],
     "AutoNAPDetector": lambda A: [AutoNAPDetector(random_state=0).fit(A, LABELS).score_samples(A)],
+    "GramDetector": lambda A: [GramDetector().fit(A, LABELS).score_samples(A)],
 }
 
 

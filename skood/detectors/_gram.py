@@ -11,6 +11,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from .._classes import GROUP_BY, find_classes
 from .._estimator_checks import LEFT_OUT, failed_outlier_checks
+from .._layer_names import units_second
 from .._validation import check_activations
 from .._values import SQUARABLE, Floats
 from ..activations import Activations
@@ -103,7 +104,7 @@ class GramDetector(BaseOneClassDetector):
         self.group_by = group_by
 
     def _validate(self, X: Any, *, reset: bool) -> Activations:
-        return check_activations(self, X, reset=reset, allow_nd=True)
+        return units_second(check_activations(self, X, reset=reset, allow_nd=True))
 
     def _fit(self, X: Activations, y: NDArray | None) -> NDArray[np.float64]:
         powers = _checked_powers(self.powers)
