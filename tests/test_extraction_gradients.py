@@ -111,7 +111,7 @@ def test_perceptron_has_the_gradients_of_the_same_torch_network(activation):
 
 def test_two_classes_of_one_output_have_two_logits():
     X = vectors(40, dtype=np.float64)
-    mlp = MLPClassifier((5, 4), max_iter=50, solver="lbfgs").fit(X, X[:, 0] > 0)
+    mlp = MLPClassifier((5, 4), max_iter=50, solver="lbfgs", random_state=0).fit(X, X[:, 0] > 0)
     A = extract(mlp, X, gradients=True)
     assert_allclose(A["hidden_1:gradient"], closed_form(A), rtol=1e-9)
 
@@ -273,7 +273,7 @@ def test_a_layer_part_of_whose_gradient_is_lost_is_refused():
 
 def test_networks_without_logits_are_refused():
     X = vectors(40, dtype=np.float64)
-    mlp = MLPRegressor(max_iter=50, solver="lbfgs").fit(X, X[:, 0])
+    mlp = MLPRegressor(max_iter=50, solver="lbfgs", random_state=0).fit(X, X[:, 0])
     for network in (mlp, Returning(torch.sigmoid, 1)):
         with pytest.raises(ValueError, match="gradients=True needs the logits"):
             ActivationExtractor(network, gradients=True).fit(vectors())

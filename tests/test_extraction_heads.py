@@ -259,7 +259,8 @@ def test_monitor_takes_the_choice():
 
 def test_perceptron_has_no_choice():
     X = vectors(20)
-    mlp = MLPClassifier((4,), solver="lbfgs").fit(X, np.arange(20) % 3)
+    mlp = MLPClassifier((4,), solver="lbfgs", max_iter=2000, random_state=0)
+    mlp.fit(X, np.arange(20) % 3)
     with pytest.raises(ValueError, match="logits='out' is for networks of torch"):
         ActivationExtractor(mlp, logits="out").fit(X)
 
