@@ -34,8 +34,8 @@ class NetworkClasses:
 
     @classmethod
     def of(cls, X: Activations) -> NetworkClasses:
-        if X.classes is not None:
-            return cls(X.classes, _is_text(X.classes))
+        if (classes := X.classes) is not None:
+            return cls(classes, _is_text(classes))
         # Without classes there are no logits, so that nothing is computed here.
         return cls(None, None if X.predictions is None else _is_text(X.predictions))
 

@@ -154,9 +154,15 @@ class Column:
             "unit_axis": self.unit_axis,
         }
 
+    @property
+    def is_plain(self) -> bool:
+        """Whether it is what a plain array of this name becomes, of which nothing is said."""
+        metadata = (self.layer, self.kind, self.pooling, self.unit_axis)
+        return metadata == (self.name, "value", None, 1)
+
     def __repr__(self) -> str:
         shape, dtype = np.shape(self.array), getattr(self.array, "dtype", None)
-        plain = {"layer": self.name, "kind": "value", "pooling": None, "unit_axis": 1}
+        plain = changed(_PLAIN, layer=self.name).metadata()
         said = {key: value for key, value in self.metadata().items() if value != plain[key]}
         if self.role != "layer":
             said = {"role": self.role}

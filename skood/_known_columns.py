@@ -27,14 +27,22 @@ class KnownColumns:
 
     @classmethod
     def of(cls, X: Activations) -> KnownColumns:
-        metadata = {str(column.name): column.metadata() for column in layer_columns(X)}
-        return cls({name: what for name, what in metadata.items() if what != _plain(name)})
+        columns = layer_columns(X)
+        return cls(
+            {str(column.name): column.metadata() for column in columns if not column.is_plain}
+        )
+
+    def check(self, X: Activations, fitted: str) -> None:
+        """Raise a ValueError where the layers of ``X`` are others, as far as is said."""
+        if self.said:
+            self.check_same(KnownColumns.of(X), "X", fitted)
 
     def check_same(self, new: KnownColumns, of: str, fitted: str) -> None:
         """Raise a ValueError where layers of something new are others, as far as is said."""
         for name, known in self.said.items():
             came = new.said.get(name, known)
-            if differ := [key for key in known if came[key] != known[key]]:
+            if came != known:
+                differ = [key for key in known if came[key] != known[key]]
                 raise ValueError(
                     f"Layer {name!r} of {of} has {_listed(came, differ)}, but {fitted} was fitted "
                     f"on one with {_listed(known, differ)}."
@@ -43,10 +51,6 @@ class KnownColumns:
     def completed(self, new: KnownColumns) -> KnownColumns:
         """These, with what is said of the layers later alone."""
         return KnownColumns({**new.said, **self.said})
-
-
-def _plain(name: str) -> dict[str, Any]:
-    return {"layer": name, "kind": "value", "pooling": None, "unit_axis": 1}
 
 
 def _listed(what: Mapping[str, Any], keys: list[str]) -> str:

@@ -141,12 +141,13 @@ def _check_same_layers(estimator: Any, X: Activations) -> None:
             f"{_name(estimator)} was fitted on an array of {estimator.n_features_in_} features, "
             f"but got Activations with the layers {list(X.layer_names)}."
         )
-    fitted = estimator.layer_shapes_
-    if X.layer_shapes != fitted or X.layer_names != tuple(fitted):
+    shapes, fitted = X.layer_shapes, estimator.layer_shapes_
+    # In this order, too: dicts are equal in any.
+    if shapes != fitted or list(shapes) != list(fitted):
         raise ValueError(
-            f"X has the layers {X.layer_shapes}, but {_name(estimator)} was fitted on {fitted}."
+            f"X has the layers {shapes}, but {_name(estimator)} was fitted on {fitted}."
         )
-    estimator._known_columns.check_same(KnownColumns.of(X), "X", _name(estimator))
+    estimator._known_columns.check(X, _name(estimator))
     estimator._network_classes.check(X, _name(estimator))
 
 

@@ -130,9 +130,10 @@ class Activations:
         self._head = head
         self._classes = None if classes is None else as_labels(classes, "classes")
         check_classes(self._classes, self._table.part("logits"))
-        check_head(head, self.classes)
+        known = self.classes
+        check_head(head, known)
         check_width_of_head(head, *self._what_the_head_reads())
-        check_predictions(self._table.part("predictions"), self.classes)
+        check_predictions(self._table.part("predictions"), known)
 
     def _what_the_head_reads(self) -> tuple[str, Any]:
         """A name for people and the values, of all rows; None where they are not known."""
