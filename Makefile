@@ -33,10 +33,10 @@ demo: $(VENV)/installed  ## monitor a digits classifier: a table and pictures in
 	$(VENV)/bin/python demo/digits_monitor.py
 
 test: $(VENV)/installed  ## run the tests and the examples in the docstrings
-	$(ONE_THREAD) $(VENV)/bin/python -m pytest -n $(WORKERS)
+	$(ONE_THREAD) $(VENV)/bin/python -m pytest -n $(WORKERS) $(TEST_OPTIONS)
 
-coverage: $(VENV)/installed  ## run the tests and measure which lines of skood they reach
-	$(ONE_THREAD) $(VENV)/bin/python -m pytest -n $(WORKERS) --cov
+coverage: TEST_OPTIONS := --cov
+coverage: test  ## run the tests and measure which lines of skood they reach
 
 test-lowest: $(LOWEST)/installed  ## run them against the lowest supported versions
 	$(ONE_THREAD) $(LOWEST)/bin/python -m pytest -n $(WORKERS)
