@@ -37,6 +37,7 @@ def make_monitor(
     *,
     layers: str | list[str] = "auto",
     logits: Any = "auto",
+    head: Any = "auto",
     percentiles: Sequence[float] = (30, 50, 70),
     false_alarm_rate: float = 0.05,
     batch_size: int = 256,
@@ -58,6 +59,8 @@ def make_monitor(
         Layers to monitor, as in :class:`ActivationExtractor`.
     logits : "auto", "binary", str, int or callable, default="auto"
         Which output holds the logits, as in :class:`ActivationExtractor`.
+    head : "auto", str or LinearHead, default="auto"
+        The last linear layer, as in :class:`ActivationExtractor`.
     percentiles : sequence of float, default=(30, 50, 70)
         Percentiles of the binarisation, as in :class:`PercentileBinarizer`. No single one is
         best for every network and every kind of input; one alone is faster.
@@ -108,6 +111,7 @@ def make_monitor(
                     network,
                     layers,
                     logits=logits,
+                    head=head,
                     reducer=PoolingReducer(pooling=("max", "avg")),
                     batch_size=batch_size,
                     device=device,

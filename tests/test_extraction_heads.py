@@ -261,7 +261,7 @@ def test_perceptron_has_no_choice():
     X = vectors(20)
     mlp = MLPClassifier((4,), solver="lbfgs", max_iter=2000, random_state=0)
     mlp.fit(X, np.arange(20) % 3)
-    with pytest.raises(ValueError, match="logits='out' is for networks of torch"):
+    with pytest.raises(ValueError, match="logits='out' is not known for a MLPClassifier"):
         ActivationExtractor(mlp, logits="out").fit(X)
 
 

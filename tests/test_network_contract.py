@@ -60,7 +60,7 @@ def test_what_a_framework_cannot_do_is_refused_by_its_name(mode, message):
 
 
 def test_only_what_every_framework_can_do_is_required():
-    required = {"fingerprint", "trace", "forward", "head", "to_numpy"}
+    required = {"fingerprint", "trace", "forward", "head"}
     assert NetworkAdapter.__abstractmethods__ == required
     assert not inspect.isabstract(Forward)
 

@@ -16,9 +16,9 @@ from .._docstrings import FITTED_ON
 from .._fit_context import fit_context
 from .._layer_names import check_layers_exist
 from .._output import ActivationsOutputMixin
-from .._sklearn import HasMethods, Interval, copy_settings
+from .._sklearn import HasMethods, Interval, StrOptions, copy_settings
 from .._warnings import warn_user
-from ..activations import Activations
+from ..activations import Activations, LinearHead
 from ..networks import ContentReader, NetworkAdapter, adapt
 from ._inputs import Batches, as_arrays, as_batches, forget_features
 from ._mode import Mode
@@ -52,6 +52,11 @@ class ActivationExtractor(ActivationsOutputMixin, BaseEstimator):
         name or an index is that of one of several outputs. "binary" is a single
         log-odds ``z`` of the second class, which becomes the logits ``[0, z]``. A callable is given
         what the network returns, and returns the logits, (n_samples, n_classes).
+    head : "auto", str or LinearHead, default="auto"
+        The last linear layer of the network, as ``Activations.head`` is to hold it; "auto" is
+        explained in the notes. A string is the name of the module, and a
+        :class:`~skood.activations.LinearHead` holds weight and bias themselves. It must yield the
+        logits.
     reducer : transformer, default=None
         Applied to the activations batch by batch, so that unreduced ones never pile up, for
         example :class:`~skood.PoolingReducer`. It must treat each sample on its own: a clone is
@@ -86,11 +91,20 @@ class ActivationExtractor(ActivationsOutputMixin, BaseEstimator):
     random_state : int, RandomState instance or None, default=None
         Decides what the stochastic passes leave out. With an int they are the same in every
         call on the same inputs with the same ``batch_size`` on the same kind of device.
+    mask : "auto", str or None, default="auto"
+        Which of the inputs in a mapping says what is padding.
+    autocast : bool, str or torch.dtype, default=False
+        Whether the network runs with automatic mixed precision.
+    changed_network : {"raise", "warn", "ignore"}, default="raise"
+        What ``transform`` does where the network is not what it was in ``fit``.
 
     Attributes
     ----------
     layers_ : list of str
         Names of the layers of the network that are extracted, in forward order.
+    left_out_ : dict of str to str
+        What "auto" might stand for and does not, by name, with the reasons. Empty for other
+        ``layers``, and where ``fit`` was given ``Activations``.
     fingerprint_ : str
         Hash of what decides the values of the network that ``fit`` saw: its weights, buffers,
         other attributes and hooks, and the code that they lead to, where this is not of an
@@ -222,6 +236,7 @@ class ActivationExtractor(ActivationsOutputMixin, BaseEstimator):
         "network": "no_validation",
         "layers": [str, "array-like"],
         "logits": [str, Integral, callable],
+        "head": [str, LinearHead],
         "reducer": [HasMethods(["fit", "transform"]), None],
         "batch_size": [Interval(Integral, 1, None, closed="left")],
         "device": "no_validation",
@@ -231,6 +246,9 @@ class ActivationExtractor(ActivationsOutputMixin, BaseEstimator):
         "gradients": ["boolean"],
         "n_passes": [Interval(Integral, 1, None, closed="left"), None],
         "random_state": ["random_state"],
+        "mask": [str, None],
+        "autocast": "no_validation",
+        "changed_network": [StrOptions({"raise", "warn", "ignore"})],
     }
 
     if TYPE_CHECKING:
@@ -245,6 +263,7 @@ class ActivationExtractor(ActivationsOutputMixin, BaseEstimator):
         layers: str | Sequence[str] = AUTO,
         *,
         logits: Any = "auto",
+        head: Any = "auto",
         reducer: Any = None,
         batch_size: int = 256,
         device: Any = "auto",
@@ -254,10 +273,14 @@ class ActivationExtractor(ActivationsOutputMixin, BaseEstimator):
         gradients: bool = False,
         n_passes: int | None = None,
         random_state: int | RandomState | None = None,
+        mask: str | None = "auto",
+        autocast: Any = False,
+        changed_network: str = "raise",
     ) -> None:
         self.network = network
         self.layers = layers
         self.logits = logits
+        self.head = head
         self.reducer = reducer
         self.batch_size = batch_size
         self.device = device
@@ -267,6 +290,9 @@ class ActivationExtractor(ActivationsOutputMixin, BaseEstimator):
         self.gradients = gradients
         self.n_passes = n_passes
         self.random_state = random_state
+        self.mask = mask
+        self.autocast = autocast
+        self.changed_network = changed_network
 
     @fit_context(prefer_skip_nested_validation=True)
     def fit(self, X: Any, y: Any = None) -> Self:
@@ -296,9 +322,9 @@ class ActivationExtractor(ActivationsOutputMixin, BaseEstimator):
             is given by its number.
         """
         refuse_numbers(self.layers)
-        adapter = adapt(self.network, self.device, self.logits)
+        adapter = self._adapt()
         if isinstance(X, Activations):
-            plan = None
+            plan, self.left_out_ = None, {}
             forget_features(self)
             columns = match_extracted(self.layers, X, gradients=self.gradients)
             self.layers_ = list(dict.fromkeys(str(c.layer) for c in columns if c.kind == "value"))
@@ -307,6 +333,8 @@ class ActivationExtractor(ActivationsOutputMixin, BaseEstimator):
             batches = as_batches(self, X, self.batch_size, reset=True)
             plan = make_plan(adapter, batches, self.layers, self.reducer, self._mode())
             self.layers_, self._template = list(plan.layers), plan.template
+            is_auto = isinstance(self.layers, str) and self.layers == AUTO
+            self.left_out_ = dict(plan.trace.left_out) if is_auto else {}
         self._plan = plan
         self.fingerprint_ = adapter.fingerprint(plan and plan.trace).digest
         return self
@@ -337,13 +365,22 @@ class ActivationExtractor(ActivationsOutputMixin, BaseEstimator):
         check_is_fitted(self, "layers_")
         if isinstance(X, Activations):
             return self._select(X)
-        adapter = adapt(self.network, self.device, self.logits)
+        adapter = self._adapt()
         plan = self._plan
         any_length = plan is not None and plan.trace.takes_any_length
         batches = as_batches(self, X, self.batch_size, reset=False, any_length=any_length)
         if plan is None:
             plan = make_plan(adapter, batches, self.layers, self.reducer, self._mode())
         return self._in_order(self._extract(adapter, plan, batches))
+
+    def _adapt(self) -> NetworkAdapter:
+        return adapt(
+            self.network,
+            device=self.device,
+            logits=self.logits,
+            head=self.head,
+            autocast=self.autocast,
+        )
 
     def _extract(self, adapter: NetworkAdapter, plan: Plan, batches: Batches) -> Activations:
         mode, key = self._mode(draw_seed(self.random_state)), None

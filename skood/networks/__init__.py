@@ -1,22 +1,24 @@
 """Trained networks of any framework, and nothing of the activations that they yield.
 
 An adapter runs a network of one framework without leaving a mark on it, and says which layers,
-logits and head it has. These names are for the other subpackages, and may still change.
+logits and head it has. Another framework is one more adapter, and a call of :func:`register`.
 """
 
 from typing import TYPE_CHECKING, Any
 
 from ._adapt import adapt as adapt
+from ._adapt import register as register
 from ._base import PENULTIMATE as PENULTIMATE
 from ._base import Batch as Batch
 from ._base import LayerCallback as LayerCallback
 from ._base import LossGradients as LossGradients
 from ._base import NetworkAdapter as NetworkAdapter
-from ._base import Perturbation as Perturbation
 from ._base import Trace as Trace
+from ._base import Perturbation as Perturbation
 from ._base import count_samples as count_samples
 from ._base import take_samples as take_samples
 from ._fingerprint import ContentReader as ContentReader
+from ._fingerprint import Fingerprint as Fingerprint
 
 if TYPE_CHECKING:
     from ._torch import TorchAdapter as TorchAdapter

@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import numpy as np
@@ -28,15 +28,15 @@ LayerCallback = Callable[[str, Any], None]
 
 @dataclass(frozen=True)
 class Trace:
-    """What a run on two samples reveals about a network."""
+    """What a run on a few samples reveals about a network."""
 
     auto: list[str]
     """Layers that ``layers="auto"`` stands for, in forward order."""
-    features: list[str]
+    features: list[str] = field(default_factory=list)
     """Layers whose values are, unchanged, the input of the head."""
-    n_axes: dict[str, int]
+    n_axes: dict[str, int] = field(default_factory=dict)
     """Number of axes of each layer, with that of the samples."""
-    why_no_head: str
+    why_no_head: str = "networks of this kind have none"
     """Where no head yields the logits, the reason; otherwise empty."""
     head_rounding: float = LEAST_ROUNDING
     """Relative error that the product of features and weights may have."""
@@ -44,6 +44,8 @@ class Trace:
     """Layers that have a vector of units for each token, (n_samples, n_tokens, n_units)."""
     takes_any_length: bool = False
     """Whether the second axis of the inputs may have another size."""
+    left_out: dict[str, str] = field(default_factory=dict)
+    """Values that ``layers="auto"`` might stand for and does not, with the reasons."""
 
 
 @dataclass(frozen=True)
@@ -68,13 +70,22 @@ class Perturbation(Protocol):
         """Size of the change of each channel, in a shape that broadcasts to the given one."""
 
 
-class NetworkAdapter(ABC):
-    """One kind of network.
+CAPABILITIES = frozenset({"gradients", "dropout", "perturbation"})
+"""What an adapter may be able to do beside what it must."""
 
-    Not every framework can do what is not abstract here: it is refused unless a subclass
-    implements it. Values may be arrays of the network's own kind, such as tensors, until
-    ``to_numpy`` is called on them. Each kind of network makes and reads its own kind of trace.
+
+class NetworkAdapter(ABC):
+    """One kind of network, read without leaving a mark on it.
+
+    A subclass must implement ``trace``, ``forward``, ``head`` and ``fingerprint``. What else it
+    implements, it names in ``capabilities``, by which others know. Values may be
+    arrays of the network's own kind, such as tensors, until ``to_numpy`` is called on them. Each
+    kind of network makes and reads its own kind of trace, a :class:`Trace` or one derived from it.
     """
+
+    capabilities: frozenset[str] = frozenset()
+    """Of "gradients" (``forward_with_gradients``), "dropout" (``forward_with_dropout``) and
+    "perturbation" (``perturb``), those that are implemented."""
 
     classes: NDArray | None = None
     """Label of each column of the logits, where the network knows them."""
@@ -84,9 +95,38 @@ class NetworkAdapter(ABC):
         """What the network is called in messages."""
         return f"a network read by {type(self).__name__}"
 
+    def supports(self, capability: str) -> bool:
+        """Whether the network can be asked for "gradients", "dropout" or "perturbation".
+
+        Raises
+        ------
+        ValueError
+            If there is no such capability.
+        """
+        if capability not in CAPABILITIES:
+            raise ValueError(
+                f"capability must be among {sorted(CAPABILITIES)}, got {capability!r}."
+            )
+        return capability in self.capabilities
+
     def untouched(self) -> AbstractContextManager[None]:
         """Context in which the network may be run; it leaves everything as it was before."""
         return nullcontext()
+
+    def prepare(self, X: Any) -> Any:
+        """What the network is run on, of what the user gives; by default the same."""
+        return X
+
+    def stamp(self, trace: Any = None) -> Any:
+        """Something that compares equal as long as the network seems not to have changed.
+
+        It may be cheaper than the fingerprint, which decides where stamps differ.
+        """
+        return self.fingerprint(trace).digest
+
+    def predictions(self, logits: Any) -> NDArray | None:
+        """Number of the predicted class of each sample; None where the largest logit says it."""
+        return None
 
     @abstractmethod
     def fingerprint(self, trace: Any = None) -> Fingerprint:
@@ -165,9 +205,9 @@ class NetworkAdapter(ABC):
         To be called in ``untouched``: weights may be computed when they are read.
         """
 
-    @abstractmethod
     def to_numpy(self, value: Any) -> NDArray:
         """Convert a value to an array, which may share its memory."""
+        return np.asarray(value)
 
 
 def count_samples(batch: Batch) -> int:

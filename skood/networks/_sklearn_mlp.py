@@ -57,8 +57,15 @@ class MLPAdapter(NetworkAdapter):
     Its layers are "hidden_0", "hidden_1", ... and "output", after their activation functions.
     """
 
-    def __init__(self, mlp: MLPClassifier | MLPRegressor) -> None:
+    capabilities = frozenset({"gradients", "perturbation"})
+
+    def __init__(self, mlp: MLPClassifier | MLPRegressor, device: Any = "cpu") -> None:
         check_is_fitted(mlp, msg=_NOT_FITTED)
+        if str(device) != "cpu":
+            raise ValueError(
+                f"device={device!r} is for networks of torch: a {type(mlp).__name__} runs on the "
+                'CPU. Leave device="auto".'
+            )
         self._mlp = mlp
         self._hidden = [f"hidden_{number}" for number in range(mlp.n_layers_ - 2)]
         # Where a sample may have several labels, the outputs are no logits of classes.
@@ -173,9 +180,6 @@ class MLPAdapter(NetworkAdapter):
             return None
         weight, bias = self._mlp.coefs_[-1].T.copy(), self._mlp.intercepts_[-1].copy()
         return two_class_head(weight, bias) if len(weight) == 1 else (weight, bias)
-
-    def to_numpy(self, value: Any) -> NDArray:
-        return np.asarray(value)
 
     def _check_batch(self, batch: Batch) -> NDArray:
         values = np.asarray(batch)

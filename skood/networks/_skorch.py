@@ -13,7 +13,7 @@ from ._torch.adapter import TorchAdapter
 from ._torch.outputs import AUTO, Wanted
 
 
-def adapt_skorch(net: NeuralNet, device: Any, logits: Wanted) -> SkorchAdapter:
+def adapt_skorch(net: NeuralNet, device: Any = "auto", logits: Wanted = AUTO) -> SkorchAdapter:
     """The adapter for the kind of net.
 
     Raises

@@ -48,8 +48,9 @@ from .gradients import (
     recording,
     weights_recorded,
 )
+from .heads import linear_map
 from .outputs import AUTO, BINARY, Wanted, find_output
-from .trace import Integers, TorchTrace, TraceResult, linear_map, trace_calls
+from .trace import Integers, TorchTrace, TraceResult, trace_calls
 from .untouched import alone, untouched
 
 _LOGITS = "(logits)"
@@ -66,6 +67,8 @@ def _keep_rows(trace: TorchTrace, keep: LayerCallback) -> LayerCallback:
 
 class TorchAdapter(NetworkAdapter):
     """Runs a module, or a copy of it where that is wanted on another device."""
+
+    capabilities = frozenset({"gradients", "dropout", "perturbation"})
 
     def __init__(self, network: nn.Module, device: Any = "auto", logits: Wanted = AUTO) -> None:
         self.network = _readable(network)
