@@ -13,8 +13,8 @@ from ._base import Batch as Batch
 from ._base import LayerCallback as LayerCallback
 from ._base import LossGradients as LossGradients
 from ._base import NetworkAdapter as NetworkAdapter
-from ._base import Trace as Trace
 from ._base import Perturbation as Perturbation
+from ._base import Trace as Trace
 from ._base import count_samples as count_samples
 from ._base import take_samples as take_samples
 from ._fingerprint import ContentReader as ContentReader
