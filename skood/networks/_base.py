@@ -26,6 +26,22 @@ LayerCallback = Callable[[str, Any], None]
 """Called with the name of a layer and its value."""
 
 
+class GivenHead(Protocol):
+    """Weight and bias of the last linear layer, as the user gives them."""
+
+    @property
+    def weight(self) -> NDArray:
+        """(n_classes, n_units)."""
+
+    @property
+    def bias(self) -> NDArray | None:
+        """(n_classes,); None for zeros."""
+
+    @property
+    def input_layer(self) -> str | None:
+        """Name of the layer that it reads, where that is known."""
+
+
 @dataclass(frozen=True)
 class Trace:
     """What a run on a few samples reveals about a network."""
