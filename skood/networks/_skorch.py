@@ -10,10 +10,13 @@ from skorch import NeuralNet, NeuralNetBinaryClassifier, NeuralNetRegressor
 from torch import Tensor
 
 from ._torch.adapter import TorchAdapter
+from ._torch.chosen_head import WantedHead
 from ._torch.outputs import AUTO, Wanted
 
 
-def adapt_skorch(net: NeuralNet, device: Any = "auto", logits: Wanted = AUTO) -> SkorchAdapter:
+def adapt_skorch(
+    net: NeuralNet, device: Any = "auto", logits: Wanted = AUTO, head: WantedHead = AUTO
+) -> SkorchAdapter:
     """The adapter for the kind of net.
 
     Raises
@@ -28,17 +31,19 @@ def adapt_skorch(net: NeuralNet, device: Any = "auto", logits: Wanted = AUTO) ->
             "there, wrap each net in sklearn.frozen.FrozenEstimator."
         )
     if isinstance(net, NeuralNetBinaryClassifier):
-        return _BinaryAdapter(net, device, logits)
+        return _BinaryAdapter(net, device, logits, head)
     if isinstance(net, NeuralNetRegressor):
-        return _RegressorAdapter(net, device, logits)
-    return SkorchAdapter(net, device, logits)
+        return _RegressorAdapter(net, device, logits, head)
+    return SkorchAdapter(net, device, logits, head)
 
 
 class SkorchAdapter(TorchAdapter):
     """Runs the trained module of a net."""
 
-    def __init__(self, net: NeuralNet, device: Any, logits: Wanted = AUTO) -> None:
-        super().__init__(net.module_, device, logits)
+    def __init__(
+        self, net: NeuralNet, device: Any, logits: Wanted = AUTO, head: WantedHead = AUTO
+    ) -> None:
+        super().__init__(net.module_, device, logits, head)
         # A classifier fitted without labels, on a data set, does not know its classes.
         classes = getattr(net, "classes_", None)
         self.classes = None if classes is None else np.asarray(classes)
@@ -47,8 +52,10 @@ class SkorchAdapter(TorchAdapter):
 class _BinaryAdapter(SkorchAdapter):
     """The net's one output per sample is the log-odds of the second class."""
 
-    def __init__(self, net: NeuralNet, device: Any, logits: Wanted = AUTO) -> None:
-        super().__init__(net, device, logits)
+    def __init__(
+        self, net: NeuralNet, device: Any, logits: Wanted = AUTO, head: WantedHead = AUTO
+    ) -> None:
+        super().__init__(net, device, logits, head)
         self._is_binary = True
 
 
@@ -56,4 +63,5 @@ class _RegressorAdapter(SkorchAdapter):
     """What the net yields are no logits."""
 
     def _may_be_logits(self, output: Tensor) -> bool:
-        return self._wanted != AUTO and super()._may_be_logits(output)
+        is_auto = isinstance(self._wanted, str) and self._wanted == AUTO
+        return not is_auto and super()._may_be_logits(output)

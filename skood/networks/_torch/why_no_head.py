@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from itertools import combinations, islice
-
 import torch
 from torch import Tensor
 
@@ -11,8 +9,8 @@ from .heads import Search, widened
 from .products import Product
 from .recorded import RecordedCall
 
-_N_COMPARED = 4
-"""Of the last linear layers, as many are looked at in pairs."""
+_N_ADDED = 4
+"""Of the last linear layers, as many may be added."""
 
 
 def explain_missing_head(
@@ -23,26 +21,26 @@ def explain_missing_head(
         return "the network returns nothing that could be the logits"
     if direct is not None:
         return explain_other_map(direct)
-    products = list(islice(search.products(logits), _N_COMPARED)) if len(logits) else []
+    if not len(logits):
+        return "the logits are of no sample"
     values = widened(logits).flatten(1)
+    products = [p for p in search.products(logits) if p.output.shape == values.shape]
     for product in products:
         if why := explain_difference(product, values):
             return f"the last linear layer {product.name!r} {why}"
-    for one, other in combinations(products, 2):
-        if _is_sum(one, other, values):
-            return (
-                f"two linear layers, {other.name!r} and {one.name!r}, are added or averaged to "
-                "make the logits"
-            )
-    return _explain_unknown(search)
+    return (
+        _explain_sum(products[:_N_ADDED], values)
+        or _explain_computed_weight(search, logits)
+        or _explain_unknown(search)
+    )
 
 
 def explain_other_map(direct: RecordedCall) -> str:
+    """Why a call that yields the logits is no product with a weight of the network."""
     if direct.is_product:
         return (
-            f"{direct.call.name!r} yields the logits with a weight that is no parameter or "
-            "buffer of the network but computed from one, such as the normalised one of a cosine "
-            "classifier"
+            f"{direct.call.name!r} yields them with a weight that is no parameter or buffer of the "
+            "network but computed from one, such as the normalised one of a cosine classifier"
         )
     return (
         f"the last linear layer {direct.call.name!r} does not yield the product of its weight and "
@@ -52,26 +50,42 @@ def explain_other_map(direct: RecordedCall) -> str:
 
 
 def explain_difference(product: Product, logits: Tensor) -> str:
-    """What comes between a product and the logits, where that can be told."""
+    """What comes between a product and logits of the same shape, where that can be told."""
     outputs = widened(product.output)
     if outputs.shape != logits.shape:
         return ""
-    clipped = outputs.clamp(logits.min(), logits.max())
-    if torch.allclose(clipped, logits, rtol=1e-5, atol=1e-7):
-        return "yields them only up to a function that clips or bends them, such as clamp"
+    if torch.equal(outputs, logits):
+        return "yields them only as long as no function clips or bends them"
+    if torch.allclose(outputs.clamp(logits.min(), logits.max()), logits, rtol=1e-6):
+        return "yields them only up to a function that clips them, such as clamp"
     ratios = logits / outputs
-    if logits.shape[1] > 1 and torch.allclose(ratios, ratios[:, :1].expand_as(ratios), rtol=1e-4):
+    of_each = ratios.mean(1, keepdim=True)
+    is_constant = torch.allclose(of_each, of_each[:1], rtol=1e-4)
+    if not is_constant and logits.shape[1] > 1 and torch.allclose(ratios, of_each, rtol=1e-5):
         return "yields them only up to a scale that is another one for each sample"
     return ""
 
 
-def _is_sum(one: Product, other: Product, logits: Tensor) -> bool:
-    """Whether logits are a sum of the outputs of two products, each times a constant."""
-    if not one.output.shape == other.output.shape == logits.shape or logits.numel() < 3:
-        return False
-    terms = torch.stack([widened(p.output).flatten() for p in (one, other)], dim=1)
-    factors = torch.linalg.lstsq(terms, logits.reshape(-1, 1), driver="gelsd").solution
-    return torch.allclose(terms @ factors, logits.reshape(-1, 1), rtol=1e-4, atol=1e-6)
+def _explain_sum(products: list[Product], logits: Tensor) -> str:
+    """Where logits are a sum of the outputs of several products, each times a constant."""
+    if not 2 <= len(products) <= logits.numel() // 2:
+        return ""
+    terms = torch.stack([widened(product.output).flatten() for product in products], dim=1)
+    total = logits.reshape(-1, 1)
+    factors = torch.linalg.lstsq(terms, total, driver="gelsd").solution
+    if not torch.allclose(terms @ factors, total, rtol=1e-4, atol=1e-5 * float(total.abs().max())):
+        return ""
+    added = [p.name for p, f in zip(products, factors.flatten(), strict=True) if abs(f) > 1e-4]
+    return f"what several linear layers yield, {added[::-1]}, is added or averaged to the logits"
+
+
+def _explain_computed_weight(search: Search, logits: Tensor) -> str:
+    """Where logits are a constant times what a product with a computed weight yields."""
+    for c in search.linear_layers():
+        if c.output is not None and c.output.numel() == logits.numel() and c.output.ndim == 2:
+            if search.fit(logits, c.output) is not None:
+                return explain_other_map(c)
+    return ""
 
 
 def _explain_unknown(search: Search) -> str:
