@@ -20,7 +20,9 @@ WantedHead = str | GivenHead
 """The parameter ``head``: "auto", the name of a module, or weight and bias themselves."""
 
 
-def refuse_named(network: nn.Module, calls: list[RecordedCall], logits: Tensor | None, name: str) -> NoReturn:
+def refuse_named(
+    network: nn.Module, calls: list[RecordedCall], logits: Tensor | None, name: str
+) -> NoReturn:
     """Raise a ValueError that says why the module of a name is not the head."""
     inside, everywhere = Search(network, calls, name), Search(network, calls)
     if name not in dict(network.named_modules()):
@@ -142,7 +144,11 @@ def _make(
     """What the head makes of a value, its size without signs, and the logits to compare with."""
     values, features = widened(logits).flatten(1), widened(value).flatten(1)
     weight = torch.as_tensor(np.array(head.weight, np.float64))
-    bias = torch.zeros(len(weight)) if head.bias is None else torch.as_tensor(np.array(head.bias, np.float64))
+    bias = (
+        torch.zeros(len(weight))
+        if head.bias is None
+        else torch.as_tensor(np.array(head.bias, np.float64))
+    )
     if values.shape[1] == 1 and len(weight) == 2:  # [0, z], the logits of two classes
         values = torch.cat([torch.zeros_like(values), values], dim=1)
     if features.shape[1] != weight.shape[1] or values.shape != (len(features), len(weight)):

@@ -6,7 +6,6 @@ from collections import Counter
 from collections.abc import Callable, Collection
 from contextlib import suppress
 from dataclasses import dataclass, field
-from enum import Enum, auto
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -18,20 +17,11 @@ from .calls import Call, CallListener
 from .chosen_head import WantedHead, place_given, refuse_named
 from .fingerprint import Written
 from .heads import Found, Head, Search, find_path, find_source
+from .inputs import Integers
 from .outputs import AUTO, Path, Wanted, select_output
 from .products import own_tensors, reads_rows
 from .recorded import Layer, Location, RecordedCall, storage
 from .why_no_head import explain_missing_head
-
-
-class Integers(Enum):
-    """How a network takes integer inputs."""
-
-    UNCHANGED = auto()
-    AS_INT64 = auto()
-    AS_FLOATS = auto()
-    NOT_TRIED = auto()
-    """It was only given floats so far."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -13,9 +13,7 @@ _N_ADDED = 4
 """Of the last linear layers, as many may be added."""
 
 
-def explain_missing_head(
-    search: Search, logits: Tensor | None, direct: RecordedCall | None
-) -> str:
+def explain_missing_head(search: Search, logits: Tensor | None, direct: RecordedCall | None) -> str:
     """Why there is no head, as the end of a sentence; ``direct`` yields the logits but is none."""
     if logits is None:
         return "the network returns nothing that could be the logits"
