@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -9,9 +10,11 @@ from sklearn.exceptions import NotFittedError
 from skorch import NeuralNet, NeuralNetBinaryClassifier, NeuralNetRegressor
 from torch import Tensor
 
+from ._base import Batch
 from ._torch.adapter import TorchAdapter
 from ._torch.chosen_head import WantedHead
 from ._torch.outputs import AUTO, Wanted
+from ._torch.trace import TorchTrace
 
 
 def adapt_skorch(
@@ -65,3 +68,9 @@ class _RegressorAdapter(SkorchAdapter):
     def _may_be_logits(self, output: Tensor) -> bool:
         is_auto = isinstance(self._wanted, str) and self._wanted == AUTO
         return not is_auto and super()._may_be_logits(output)
+
+    def trace(self, batch: Batch) -> tuple[TorchTrace, dict[str, Tensor]]:
+        trace, values = super().trace(batch)
+        if trace.n_classes is None:
+            trace = replace(trace, why_no_logits="a regressor has none unless logits= names them")
+        return trace, values

@@ -18,7 +18,7 @@ from .chosen_head import WantedHead, place_given, refuse_named
 from .fingerprint import Written
 from .heads import Found, Head, Search, find_path, find_source
 from .inputs import Integers
-from .outputs import AUTO, Path, Wanted, select_output
+from .outputs import AUTO, Path, Wanted, explain_missing_logits, select_output
 from .products import own_tensors, reads_rows
 from .recorded import Layer, Location, RecordedCall, storage
 from .why_no_head import explain_missing_head
@@ -91,25 +91,29 @@ def trace_calls(
         If there is no such output, or ``head`` does not yield the logits.
     """
     calls, returned = _record(network, run, n_samples)
-    named = head if isinstance(head, str) and head != AUTO else None
-    search = Search(network, calls, named)
+    search = Search(network, calls, None if head == AUTO or not isinstance(head, str) else head)
     path = find_path(returned, wanted, fits, calls, search)
     logits = select_output(returned, wanted, path)
+    why_no_logits = ""
+    if logits is None or not fits(logits):
+        why_no_logits = explain_missing_logits(returned, n_samples)
     squashing, direct = find_source(calls, logits)
     logits_at = None if squashing is None else Location(squashing.call.key, before=True)
     source = logits if squashing is None else squashing.input
+    if head != AUTO and (why_no_logits or source is None):
+        raise ValueError(f"head= needs logits to be compared with, but {why_no_logits}.")
     found = None
     if source is not None and _has_rows(source, n_samples) and isinstance(head, str):
         probe = partial(_probe, network, run, lambda r: select_output(r, wanted, path), logits_at)
         found = search.find(source, direct, probe)
-    if named is not None and found is None:
-        refuse_named(network, calls, source, named)
+        if found is None and head != AUTO:
+            refuse_named(network, calls, source, head)
     layers = _name_layers(calls, found)
     if known is not None:
         layers = {name: layer for name, layer in layers.items() if name in known}
     features = [n for n, layer in layers.items() if layer.feeds(found and found.recorded)]
-    if not isinstance(head, str):
-        features = place_given(head, layers, calls, source)
+    if not isinstance(head, str) and source is not None:
+        features, layers = place_given(head, layers, calls, source)
     trace = TorchTrace(
         auto=choose_layers(layers, features, squashing, find_residual_blocks(network, calls)),
         features=features,
@@ -118,7 +122,10 @@ def trace_calls(
         functions=frozenset(c.call.name for c in calls if isinstance(c.call.called, str)),
         logits=logits_at,
         head=None if found is None else found.head,
-        why_no_head="" if features else explain_missing_head(search, source, direct),
+        why_no_logits=why_no_logits,
+        why_no_head=""
+        if features
+        else why_no_logits or explain_missing_head(search, source, direct),
         head_rounding=LEAST_ROUNDING if found is None else found.head.rounding,
         output=path,
     )
