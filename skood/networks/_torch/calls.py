@@ -49,8 +49,12 @@ ACTIVATION_FUNCTIONS = frozenset(
 )
 SQUASHING_MODULES = (nn.Softmax, nn.LogSoftmax, nn.Sigmoid)
 SQUASHING_FUNCTIONS = frozenset({"log_softmax", "sigmoid", "softmax"})
+CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 ADDITION = "add"
-_REPORTED_FUNCTIONS = ACTIVATION_FUNCTIONS | SQUASHING_FUNCTIONS | {ADDITION}
+REPORTED_FUNCTIONS = ACTIVATION_FUNCTIONS | SQUASHING_FUNCTIONS | {ADDITION}
+
+Report = Callable[[str, "nn.Module | str", tuple, dict, Any], None]
+"""Told the name of a call, the module or function, its arguments, and what it returned."""
 
 
 @dataclass(frozen=True)
@@ -93,7 +97,7 @@ class CallListener:
 
     def __init__(
         self,
-        network: nn.Module,
+        network: Any,
         on_call: Callable[[Call], None],
         *,
         names: Collection[str] | None = None,
@@ -110,6 +114,10 @@ class CallListener:
         self._thread = threading.get_ident()
 
     def __enter__(self) -> CallListener:
+        if hasattr(self._network, "report"):
+            # It calls no modules, and reports what it was made from itself.
+            self._network.report = self._report
+            return self
         try:
             for name, module in self._modules_to_hook():
                 self._add_hooks(name, module)
@@ -126,6 +134,9 @@ class CallListener:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
+        if hasattr(self._network, "report"):
+            self._network.report = None
+            return
         if self._function_listener is not None:
             self._function_listener.__exit__(kind, error, traceback)
         self._remove_hooks()
@@ -197,10 +208,15 @@ class _FunctionListener(TorchFunctionMode):
     ) -> Any:
         kwargs = kwargs or {}
         output = func(*args, **kwargs)
-        function = getattr(func, "__name__", "").strip("_")
-        if function in _REPORTED_FUNCTIONS:
+        function = plain_name(func)
+        if function in REPORTED_FUNCTIONS:
             self._on_function(function, args, kwargs, output)
         return output
+
+
+def plain_name(function: Any) -> str:
+    """Name of a function of torch, which operators and methods in place have in other forms."""
+    return getattr(function, "__name__", "").partition(".")[0].strip("_")
 
 
 def readable_modules(network: nn.Module) -> Iterator[tuple[str, nn.Module]]:
