@@ -14,6 +14,7 @@ from ._base import LossGradients, NetworkAdapter, Perturbation, Trace
 from ._base import count_samples as count_samples
 from ._base import is_stream as is_stream
 from ._base import take_samples as take_samples
+from ._checks import check_adapter
 from ._fingerprint import ContentReader, Fingerprint
 
 if TYPE_CHECKING:
@@ -30,6 +31,7 @@ __all__ = [
     "Perturbation",
     "Trace",
     "adapt",
+    "check_adapter",
     "register",
 ]
 
