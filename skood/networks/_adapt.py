@@ -20,6 +20,8 @@ _ADAPTERS.register("torch", "skood.networks._torch:TorchAdapter")
 _ADAPTERS.register("skorch", "skood.networks._skorch:adapt_skorch")
 _ADAPTERS.register("sklearn.neural_network.MLPClassifier", "skood.networks._sklearn_mlp:MLPAdapter")
 _ADAPTERS.register("sklearn.neural_network.MLPRegressor", "skood.networks._sklearn_mlp:MLPAdapter")
+for _kind in (".onnx", "onnx", "onnxruntime", bytes):
+    _ADAPTERS.register(_kind, "skood.networks._onnx:adapt_onnx")
 
 
 def register(kind: Kind, adapter: AdapterFactory | str) -> None:
@@ -63,8 +65,9 @@ def adapt(network: Any, **options: Any) -> NetworkAdapter:
     if factory is None:
         raise TypeError(
             "network must be a torch.nn.Module, a fitted skorch NeuralNet or a fitted scikit-learn "
-            "MLPClassifier or MLPRegressor, or one of these in a FrozenEstimator, or of a kind "
-            f"given to skood.networks.register; got {network!r}."
+            "MLPClassifier or MLPRegressor, or one of these in a FrozenEstimator, or an ONNX model "
+            "(the path of an .onnx file, an onnxruntime.InferenceSession or an onnx.ModelProto), "
+            f"or of a kind given to skood.networks.register; got {network!r}."
         )
     return factory(network, **_known_options(network, factory, options))
 
