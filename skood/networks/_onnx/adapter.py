@@ -287,7 +287,8 @@ def _name_layers(
     same = [name for name, value in layers.items() if value in head.same]
     names = list(layers)
     # After the value that it is, or before all where that is an input.
-    place = max((names.index(name) + 1 for name in same), default=0)
+    holding = [name for name, value in layers.items() if value in {*head.same, head.features}]
+    place = max((names.index(name) + 1 for name in holding), default=0)
     ordered = [*names[:place], penultimate, *names[place:]]
     layers[penultimate] = head.features
     return {name: layers[name] for name in ordered}, [penultimate, *same]

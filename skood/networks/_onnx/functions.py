@@ -72,7 +72,9 @@ def _is_activation(graph: Graph, node: Node) -> bool:
     if not node.outputs or node.outputs[0] not in graph.data:
         return False
     if node.op == "Clip":
-        return graph.argument(node, 1, "min") is not None
+        least, largest = graph.argument(node, 1, "min"), graph.argument(node, 2, "max")
+        # One that keeps a divisor from 0 has another least value and no largest one.
+        return least is not None and (_equals(least, 0) or largest is not None)
     if node.op == "Max":
         others = [value for value in node.inputs if value not in graph.data]
         zeros = [graph.constant(value) for value in others]
