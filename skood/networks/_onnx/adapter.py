@@ -64,6 +64,7 @@ class OnnxAdapter(NetworkAdapter):
         The name of the node that is the last linear layer, or weight and bias themselves.
     """
 
+    capabilities = frozenset({"device", "logits", "head"})
     kind = "an ONNX model"
 
     def __init__(

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.sparse import issparse
 
 from .._base import Batch
 from .graph import Input
@@ -54,7 +55,7 @@ def to_arrays(batch: Batch, inputs: list[Input]) -> dict[str, NDArray]:
 
 
 def _fit(values: Any, declared: Input) -> NDArray:
-    array = values.numpy(force=True) if hasattr(values, "detach") else np.asarray(values)
+    array = values.numpy(force=True) if hasattr(values, "detach") else _as_dense(values)
     _check_shape(array.shape, declared)
     if array.dtype == declared.dtype or declared.dtype.hasobject:
         return np.ascontiguousarray(array)
@@ -66,6 +67,11 @@ def _fit(values: Any, declared: Input) -> NDArray:
             f"values of dtype {array.dtype} are none."
         )
     return cast
+
+
+def _as_dense(values: Any) -> NDArray:
+    """An array, also of a sparse matrix."""
+    return values.toarray() if issparse(values) else np.asarray(values)
 
 
 def _check_shape(shape: tuple[int, ...], declared: Input) -> None:
