@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,7 +24,17 @@ from .._base import (
 from .._fingerprint import Fingerprint
 from .auto_layers import choose_layers
 from .graph import Graph
-from .heads import Head, Logits, find_head, find_linear, find_logits, find_named, rounding_of
+from .heads import (
+    Head,
+    Logits,
+    find_head,
+    find_linear,
+    find_logits,
+    find_named,
+    is_quantized,
+    recheck,
+    rounding_of,
+)
 from .inputs import fixed_batch_size, to_arrays
 from .model import Place, open_model
 from .outputs import AUTO, BINARY, Wanted, choose_logits, outputs_of
@@ -70,6 +80,7 @@ class OnnxAdapter(NetworkAdapter):
     def __init__(
         self, network: Any, device: Any = AUTO, logits: Wanted = AUTO, head: Any = AUTO
     ) -> None:
+        self.network = network
         self._model = open_model(network)
         self._graph = self._model.graph
         self._session = network if isinstance(network, ort.InferenceSession) else None
@@ -88,15 +99,19 @@ class OnnxAdapter(NetworkAdapter):
 
     def trace(self, batch: Batch) -> tuple[OnnxTrace, _Values]:
         graph = self._graph
-        values = self._run(batch, self._traced_values())
+        # Not kept: it holds the weights once more, and what is extracted has a session of its own.
+        session = self._model.open(self._traced_values(), self._place)
+        values = self._run(batch, session)
         self._compare_with_session(batch, values)
         floats = {n: v for n, v in values.items() if n in graph.data and v.dtype.kind == "f"}
-        rows = self._with_rows(batch, floats)
+        rows = self._with_rows(batch, floats, session)
         logits = choose_logits(graph, self._wanted, values, rows)
         source = self._source(values, logits)
         as_logits = self._as_logits(source, logits)
         raw = None if as_logits is None or source is None else source.reshape(len(source), -1)
         head = find_head(graph, self._wanted_head, logits, raw, values, rows)
+        if logits is not None and is_quantized(graph):
+            head = self._recheck(head, batch, logits)
         shapes = {name: value.shape for name, value in floats.items()}
         chosen, left_out = choose_layers(graph, shapes, rows, logits and logits.value)
         layers, features = _name_layers(graph, rows, head)
@@ -115,7 +130,7 @@ class OnnxAdapter(NetworkAdapter):
             units_last=frozenset(
                 name for name, v in layers.items() if axes.get(v) == 2 and rows[v].ndim == 3
             ),
-            takes_any_length=self._takes_any_length(batch),
+            takes_any_length=self._takes_any_length(batch, session),
             left_out={graph.names[value]: reason for value, reason in left_out.items()},
             values=layers,
             logits=logits,
@@ -134,7 +149,15 @@ class OnnxAdapter(NetworkAdapter):
         constants = [name for linear in found if linear is not None for name in linear.constants()]
         return list(dict.fromkeys([*graph.data_outputs(), *graph.outputs, *constants]))
 
-    def _with_rows(self, batch: Batch, values: _Values) -> _Values:
+    def _recheck(self, head: Head, batch: Batch, logits: Logits) -> Head:
+        """The head, where it yields the logits also as they are computed without other values."""
+        if head.weight is None:
+            return head
+        values = self._run(batch, self._session_of([head.features, logits.value]))
+        output = values[logits.value]
+        return recheck(head, values[head.features], output.reshape(len(output), -1))
+
+    def _with_rows(self, batch: Batch, values: _Values, session: Any) -> _Values:
         """Those of values of two samples that have a row of values for each sample."""
         n_samples = count_samples(batch)
         order = list(range(n_samples))
@@ -142,32 +165,28 @@ class OnnxAdapter(NetworkAdapter):
         if self._n_fixed is None:
             # Where there are as many of something else, one more sample tells.
             order.append(n_samples - 1)
-            others = self._run(take_samples(batch, order), list(found))
+            others = self._run(take_samples(batch, order), session)
             return {n: v for n, v in found.items() if others[n].shape == (len(order), *v.shape[1:])}
-        others = self._run(take_samples(batch, order[::-1]), list(found))
+        others = self._run(take_samples(batch, order[::-1]), session)
         return {n: v for n, v in found.items() if _nearly(others[n][::-1], v)}
 
     def _compare_with_session(self, batch: Batch, values: _Values) -> None:
         """Check that the model which was found for a session is the one that it runs."""
         if self._session is None:
             return
-        inputs = next(self._portions(batch))[0]
+        inputs = next(self._portions(batch))
         names = [o.name for o in self._session.get_outputs()]
         of_session = dict(zip(names, self._session.run(names, inputs), strict=True))
-        for name, value in of_session.items():
-            ours = values.get(name)
-            if isinstance(value, np.ndarray) and ours is not None and value.dtype.kind == "f":
-                n_rows = min(len(value), len(ours)) if value.ndim else None
-                if not _nearly(
-                    value[:n_rows] if n_rows else value, ours[:n_rows] if n_rows else ours
-                ):
-                    raise ValueError(
-                        f"The output {name!r} of the session is not that of the model which it "
-                        "was made from: has the file been overwritten since? Make the session "
-                        "anew, or pass the path."
-                    )
+        for name in of_session.keys() & values.keys():
+            theirs, ours = (v[name][: count_samples(batch)] for v in (of_session, values))
+            if ours.dtype.kind == "f" and not _nearly(theirs, ours):
+                raise ValueError(
+                    f"The output {name!r} of the session is not that of the model which it was "
+                    "made from: has the file been overwritten since? Make the session anew, or "
+                    "pass the path."
+                )
 
-    def _takes_any_length(self, batch: Batch) -> bool:
+    def _takes_any_length(self, batch: Batch, session: Any) -> bool:
         """Whether inputs are sequences, and half of their length is taken too."""
         inputs = self._graph.inputs
         arrays = to_arrays(batch, inputs)
@@ -177,7 +196,7 @@ class OnnxAdapter(NetworkAdapter):
         if any(shorter[name].shape == array.shape for name, array in arrays.items()):
             return False
         try:
-            self._run(shorter, self._graph.outputs)
+            self._run(shorter, session)
         except ValueError:
             return False
         return True
@@ -190,7 +209,7 @@ class OnnxAdapter(NetworkAdapter):
             wanted.add(trace.logits.value)
         elif callable(self._wanted):
             wanted.update(self._graph.outputs)
-        values = self._run(batch, sorted(wanted))
+        values = self._run(batch, self._session_of(wanted))
         for layer in layers:
             keep(layer, self._as_layer(trace, layer, values))
         logits = self._as_logits(self._source(values, trace.logits), trace.logits)
@@ -240,38 +259,33 @@ class OnnxAdapter(NetworkAdapter):
         log_odds = source.reshape(-1, 1)
         return np.concatenate([np.zeros_like(log_odds), log_odds], axis=1)
 
-    def _run(self, batch: Batch, values: Sequence[str]) -> _Values:
-        """Compute values of the graph on the CPU's side of the session."""
-        parts = [
-            self._cut(self._model.run(inputs, values, self._place), n_rows)
-            for inputs, n_rows in self._portions(batch)
-        ]
-        if len(parts) == 1:
+    def _session_of(self, values: Iterable[str]) -> Any:
+        return self._model.session(values, self._place)
+
+    def _run(self, batch: Batch, session: Any) -> _Values:
+        """All that a session yields, with a row for each sample where it has rows."""
+        parts = [self._model.run(inputs, session) for inputs in self._portions(batch)]
+        if self._n_fixed is None:
             return parts[0]
+        n_samples = count_samples(batch)
         return {
-            n: np.concatenate([part[n] for part in parts]) if v.ndim else v
-            for n, v in parts[0].items()
+            name: np.concatenate([part[name] for part in parts])[:n_samples]
+            if name in self._graph.data and value.shape[:1] == (self._n_fixed,)
+            else value
+            for name, value in parts[0].items()
         }
 
-    def _portions(self, batch: Batch) -> Iterator[tuple[_Values, int]]:
-        """Inputs of as many samples as the model takes, and how many of these are in the batch."""
+    def _portions(self, batch: Batch) -> Iterator[_Values]:
+        """Inputs of as many samples as the model takes."""
         inputs = to_arrays(batch, self._graph.inputs)
         n_samples, size = count_samples(batch), self._n_fixed
         if size is None:
-            yield inputs, n_samples
+            yield inputs
             return
         for start in range(0, n_samples, size):
-            n_rows = min(size, n_samples - start)
             # The last sample stands in where there are too few.
             places = np.minimum(np.arange(start, start + size), n_samples - 1)
-            yield {name: array[places] for name, array in inputs.items()}, n_rows
-
-    def _cut(self, values: _Values, n_rows: int) -> _Values:
-        if n_rows == self._n_fixed or self._n_fixed is None:
-            return values
-        return {
-            n: v[:n_rows] if v.ndim and len(v) == self._n_fixed else v for n, v in values.items()
-        }
+            yield {name: array[places] for name, array in inputs.items()}
 
 
 def _name_layers(

@@ -6,29 +6,8 @@ from collections import defaultdict
 from collections.abc import Collection
 from dataclasses import dataclass
 
-from .graph import Graph, Node
+from .graph import LINEAR, Graph, Node
 
-LINEAR = frozenset(
-    {
-        "Attention",
-        "Conv",
-        "ConvInteger",
-        "ConvTranspose",
-        "Einsum",
-        "FusedConv",
-        "FusedMatMul",
-        "GRU",
-        "Gemm",
-        "LSTM",
-        "MatMul",
-        "MatMulInteger",
-        "MatMulNBits",
-        "MultiHeadAttention",
-        "QLinearConv",
-        "QLinearMatMul",
-        "RNN",
-    }
-)
 _NORMS = frozenset(
     {
         "BatchNormalization",
@@ -150,7 +129,7 @@ def _is_projection(graph: Graph, start: str, end: str, bends: set[str]) -> bool:
 def _make_block(graph: Graph, node: Node, start: str, inner: set[str], bends: set[str]) -> Block:
     """The block, whose output is what an activation function or norm alone makes of the sum."""
     output = node.outputs[0]
-    following = graph.sole_consumer(output)
+    following = _following(graph, output)
     first = (n for n in graph.consumers.get(start, []) if not inner.isdisjoint(n.outputs))
     norm_first = any(n.op in _NORMS for n in first)
     ends = following is not None and (
@@ -159,6 +138,14 @@ def _make_block(graph: Graph, node: Node, start: str, inner: set[str], bends: se
     if ends and following is not None:
         inner, output = inner | {output}, following.outputs[0]
     return Block(output, frozenset(inner))
+
+
+def _following(graph: Graph, value: str) -> Node | None:
+    """The one node that reads a value, or reads it from the integers that it is rounded to."""
+    node = graph.sole_consumer(value)
+    if node is not None and node.op == "QuantizeLinear":
+        node = graph.sole_consumer(node.outputs[0])
+    return node
 
 
 def _dominators(graph: Graph) -> dict[str, str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from .graph import Graph, Node
+from .graph import LINEAR, Graph, Node
 
 _ACTIVATIONS = frozenset(
     {
@@ -79,7 +79,18 @@ def _is_activation(graph: Graph, node: Node) -> bool:
         others = [value for value in node.inputs if value not in graph.data]
         zeros = [graph.constant(value) for value in others]
         return len(zeros) == len(node.inputs) - 1 == 1 and _equals(zeros[0], 0)
-    return node.op in _ACTIVATIONS
+    return node.op in _ACTIVATIONS or _is_quantized_relu(graph, node)
+
+
+def _is_quantized_relu(graph: Graph, node: Node) -> bool:
+    """Whether a linear map is read from integers of which none stands for a negative number."""
+    before = graph.producers.get(node.inputs[0]) if node.op == "DequantizeLinear" else None
+    if before is None or before.op != "QuantizeLinear" or len(before.inputs) < 3:
+        return False
+    zero, source = graph.constant(before.inputs[2]), graph.producers.get(before.inputs[0])
+    if zero is None or source is None or source.op not in (*LINEAR, "Add"):
+        return False
+    return zero.dtype.kind in "iu" and _equals(zero, np.iinfo(zero.dtype).min)
 
 
 def _equals(constant: np.ndarray | None, number: float) -> bool:

@@ -12,6 +12,28 @@ import numpy as np
 from numpy.typing import NDArray
 from onnx import AttributeProto, GraphProto, ModelProto, NodeProto, TensorProto, numpy_helper
 
+LINEAR = frozenset(
+    {
+        "Attention",
+        "Conv",
+        "ConvInteger",
+        "ConvTranspose",
+        "Einsum",
+        "FusedConv",
+        "FusedMatMul",
+        "GRU",
+        "Gemm",
+        "LSTM",
+        "MatMul",
+        "MatMulInteger",
+        "MatMulNBits",
+        "MultiHeadAttention",
+        "QLinearConv",
+        "QLinearMatMul",
+        "RNN",
+    }
+)
+"""Operations with weights, and products of data."""
 _LARGEST_KEPT = 64
 """Number of elements of the largest constants whose values are read."""
 _OF_SHAPES_ALONE = {"Shape", "Size"}

@@ -147,12 +147,24 @@ def find_linear(graph: Graph, value: str) -> Linear | None:
     return None
 
 
-def find_named(graph: Graph, name: str) -> Linear | None:
-    """The linear map of the node of a name, or of the node that yields the value of a name."""
-    for node in graph.nodes:
-        if name == node.name or name in node.outputs:
-            return _linear(graph, node, (), frozenset(node.outputs[:1]))
-    return None
+def find_named(graph: Graph, name: str) -> Linear:
+    """The linear map of the node of a name, or of the node that yields the value of a name.
+
+    Raises
+    ------
+    ValueError
+        If there is no such node, or it is no linear map.
+    """
+    found = [node for node in graph.nodes if name == node.name or name in node.outputs]
+    if not found:
+        raise ValueError(f"head={name!r} names no node of the ONNX model, and no value.")
+    linear = _linear(graph, found[0], (), frozenset(found[0].outputs[:1]))
+    if linear is None:
+        raise ValueError(
+            f"head={name!r} names a node {found[0].op} of the ONNX model, which is no Gemm, MatMul "
+            "or convolution of one position with constant weights."
+        )
+    return linear
 
 
 def is_part(graph: Graph, linear: Linear, name: str) -> bool:
@@ -244,14 +256,29 @@ def find_head(
     elif hasattr(wanted, "weight"):
         head = _given_head(graph, wanted, output, rows)
     else:
-        is_named = wanted != "auto"
         linear = None if logits is None else find_linear(graph, logits.value)
-        if is_named and (linear is None or not is_part(graph, linear, wanted)):
+        if wanted != "auto" and (linear is None or not is_part(graph, linear, wanted)):
             linear = find_named(graph, wanted)
         head = _checked(graph, linear, output, values, rows)
-    if wanted is not None and head.why_not and not (isinstance(wanted, str) and wanted == "auto"):
-        raise ValueError(f"head={wanted!r} is no head of the ONNX model: {head.why_not}.")
+    if head.why_not and not (isinstance(wanted, str) and wanted == "auto"):
+        given = f"head={wanted!r}" if isinstance(wanted, str) else "The given head"
+        raise ValueError(f"{given} does not yield the logits of the ONNX model: {head.why_not}.")
     return head
+
+
+def recheck(head: Head, features: NDArray, output: NDArray) -> Head:
+    """The head, where it yields an output of other features too."""
+    given = _as_matrix_of_rows(features)
+    if given is None or head.weight is None:
+        return head
+    if yields(head.weight, head.bias, given, output, rounding_of(output)):
+        return head
+    return Head("ONNX Runtime computes the logits with quantized weights or inputs")
+
+
+def is_quantized(graph: Graph) -> bool:
+    """Whether ONNX Runtime may compute values in other precision where they are no outputs."""
+    return any(node.op == "DequantizeLinear" for node in graph.nodes)
 
 
 def _checked(

@@ -12,7 +12,7 @@ import threading
 import zlib
 from abc import ABC, abstractmethod
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
@@ -28,7 +28,7 @@ from .graph import Graph, read_graph, tensors_of
 _N_MODELS, _N_SESSIONS = 8, 4
 _FOLDER = "session.model_external_initializers_file_folder_path"
 _CHUNK = 1 << 24
-_ERRORS_ONLY = 3
+_FATAL_ONLY = 4  # what fails raises an error
 _OPTIONS = (
     "enable_cpu_mem_arena",
     "enable_mem_pattern",
@@ -198,19 +198,15 @@ class Model:
         assert self.source.folder is not None
         return self.source.folder
 
-    def run(
-        self, inputs: dict[str, NDArray], values: Sequence[str], place: Place
-    ) -> dict[str, NDArray]:
-        """Compute values of the graph; those that are no tensors are left out.
+    def run(self, inputs: dict[str, NDArray], session: Any) -> dict[str, NDArray]:
+        """All tensors that a session yields.
 
         Raises
         ------
         ValueError
             If ONNX Runtime fails.
         """
-        session = self.session(values, place)
-        kinds = {o.name: o.type for o in session.get_outputs()}
-        names = [value for value in values if kinds[value].startswith("tensor(")]
+        names = [o.name for o in session.get_outputs() if o.type.startswith("tensor(")]
         try:
             return dict(zip(names, session.run(names, inputs), strict=True))
         except Exception as error:
@@ -221,12 +217,20 @@ class Model:
                 "dynamic first axis."
             ) from error
 
-    def session(self, values: Sequence[str], place: Place) -> Any:
-        """A session with these values among its outputs."""
-        more = tuple(sorted(set(values) - set(self.graph.outputs)))
-        return self._sessions.recall((more, place.key), lambda: self._open(more, place))
+    def session(self, values: Iterable[str], place: Place) -> Any:
+        """A session with these values among its outputs, kept for the next time."""
+        more = frozenset(values) - frozenset(self.graph.outputs)
+        return self._sessions.recall((more, place.key), lambda: self.open(more, place))
 
-    def _open(self, more: Sequence[str], place: Place) -> Any:
+    def open(self, values: Iterable[str], place: Place) -> Any:
+        """A new session with these values among its outputs.
+
+        Raises
+        ------
+        ValueError
+            If ONNX Runtime cannot run the model.
+        """
+        more = sorted(set(values) - set(self.graph.outputs))
         model = self.source.read() if self._inlined is None else self._inlined.SerializeToString()
         # A serialised message followed by another is both in one: weights are copied only once.
         outputs = GraphProto(output=[ValueInfoProto(name=value) for value in more])
@@ -254,7 +258,7 @@ class Place:
         if given is not None and not writes and folder is None:
             return given  # only read, with all that it may hold, such as libraries of operators
         options = ort.SessionOptions()
-        options.log_severity_level = _ERRORS_ONLY
+        options.log_severity_level = _FATAL_ONLY
         for name in _OPTIONS:
             if given is not None and hasattr(given, name):
                 setattr(options, name, getattr(given, name))

@@ -86,7 +86,8 @@ def _choose(graph: Graph, is_binary: bool, rows: Mapping[str, NDArray]) -> Logit
             f"{next(iter(candidates))!r}. Say which it is by the parameter `logits`, a name or an "
             "index."
         )
-    return next(iter(candidates.values()), None)
+    # What cannot be the one value that is wanted is named in the error.
+    return next(iter((candidates or (found if is_binary else {})).values()), None)
 
 
 def _fits(value: NDArray, is_one: bool) -> bool:
