@@ -104,7 +104,9 @@ def _slice(data: Batch, batch_size: int, estimator: Any) -> Iterator[tuple[Batch
 def _load(
     loader: Any, estimator: Any, *, reset: bool, any_length: bool
 ) -> Iterator[tuple[Batch, NDArray | None]]:
-    for item in loader:
+    from ..networks import drawn_apart  # there is a loader, and so torch is imported already
+
+    for item in drawn_apart(loader):
         is_tuple = isinstance(item, tuple | list) and not _is_packed_sequence(item)
         batch = item[0] if is_tuple and item else item
         if not (isinstance(batch, Mapping | np.ndarray) or _is_tensor(batch)):

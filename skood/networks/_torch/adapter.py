@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import threading
 from collections import defaultdict
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence, Set
 from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import replace
 from functools import partial
@@ -30,7 +30,7 @@ from .._base import (
 )
 from .._fingerprint import Fingerprint
 from .calls import Call, CallListener, readable_modules, uncompiled
-from .dropout import dropout_layers, dropping_out
+from .dropout import draw_themselves, dropout_layers, dropping_out, seed_global
 from .fingerprint import (
     Attributes,
     Written,
@@ -50,6 +50,7 @@ from .gradients import (
 )
 from .heads import linear_map
 from .outputs import AUTO, BINARY, Wanted, find_output
+from .random_numbers import drawing
 from .trace import Integers, TorchTrace, TraceResult, trace_calls
 from .untouched import alone, untouched
 
@@ -98,6 +99,11 @@ class TorchAdapter(NetworkAdapter):
             return fingerprint_of(self.network, Written() if trace is None else trace.written)
 
     def trace(self, batch: Batch) -> tuple[TorchTrace, dict[str, Tensor]]:
+        with drawing(again=partial(self._run, batch, Integers.NOT_TRIED)) as drew:
+            trace, values = self._trace_with_shapes(batch)
+        return replace(trace, draws=frozenset(drew)), values
+
+    def _trace_with_shapes(self, batch: Batch) -> tuple[TorchTrace, dict[str, Tensor]]:
         before = read_attributes(self.network)
         integers = self._integers_for(batch)
         traced = self._trace(batch, integers)
@@ -163,7 +169,8 @@ class TorchAdapter(NetworkAdapter):
         self, batch: Batch, trace: TorchTrace, layers: Sequence[str], keep: LayerCallback
     ) -> Tensor | None:
         inputs = self._to_inputs(batch, trace.integers)
-        return self._listen(inputs, trace, layers, _keep_rows(trace, keep))
+        with self._drawing(batch, trace, trace.draws):
+            return self._listen(inputs, trace, layers, _keep_rows(trace, keep))
 
     def forward_with_gradients(
         self,
@@ -180,7 +187,11 @@ class TorchAdapter(NetworkAdapter):
             keep(layer, value.detach())
             gradients_at.mark(layer, value)
 
-        with recording(self.network), weights_recorded(self.network):
+        with (
+            self._drawing(batch, trace, trace.draws),
+            recording(self.network),
+            weights_recorded(self.network),
+        ):
             _, inputs = recorded(self._to_inputs(batch, trace.integers))
             logits = require_logits(
                 self._listen(inputs, trace, layers, keep_and_mark), "gradients=True"
@@ -195,8 +206,11 @@ class TorchAdapter(NetworkAdapter):
         self, batch: Batch, trace: TorchTrace, n_passes: int, seed: int
     ) -> Tensor:
         needed_by = f"n_passes={n_passes}"
-        passes = []
-        with dropping_out(dropout_layers(self.network, needed_by), seed):
+        layers, passes = dropout_layers(self.network, needed_by), []
+        draws = trace.draws | ({"torch"} if draw_themselves(layers) else set())
+        with self._drawing(batch, trace, draws), dropping_out(layers, seed):
+            if "torch" in draws:
+                seed_global(seed)
             for _ in range(n_passes):
                 inputs = self._to_inputs(batch, trace.integers)
                 logits = self._listen(inputs, trace, [], lambda layer, value: None)
@@ -207,7 +221,7 @@ class TorchAdapter(NetworkAdapter):
     def perturb(
         self, batch: Batch, trace: TorchTrace, perturbation: Perturbation
     ) -> tuple[Inputs, Tensor | None]:
-        with recording(self.network):
+        with self._drawing(batch, trace, trace.draws), recording(self.network):
             inputs = self._to_inputs(batch, trace.integers)
             leaves, copies = recorded(inputs)
             if not leaves:
@@ -230,6 +244,12 @@ class TorchAdapter(NetworkAdapter):
             steps = torch.as_tensor(perturbation.steps(gradient.shape)).to(gradient)
             moved[name] = leaves[name].detach() - steps * gradient.sign()
         return exchange(inputs, moved), None if logits is None else logits.detach()
+
+    def _drawing(
+        self, batch: Batch, trace: TorchTrace, known: Set[str]
+    ) -> AbstractContextManager[Set[str]]:
+        """Block in which the network runs on a batch, of which it is found out whether it draws."""
+        return drawing(known, again=partial(self._run, batch, trace.integers))
 
     def _outputs_of_loss(
         self, perturbation: Perturbation, logits: Tensor | None, means: dict[str, Tensor]

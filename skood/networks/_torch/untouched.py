@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import random
 import sys
 import threading
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 
-import numpy as np
 import torch
 from torch import Tensor, nn
+
+from .random_numbers import numbers_given_back
 
 # Another thread that ran the same network would take the evaluation mode, and the hooks that
 # observe it, for the network's own.
@@ -32,7 +32,7 @@ def untouched(network: nn.Module) -> Iterator[None]:
     modules = list(network.modules())
     with (
         _LOCK,
-        _random_states_kept(),
+        numbers_given_back(),
         _tensors_kept(modules),
         _evaluation_mode(modules),
         _transformer_fast_path_off(),
@@ -90,18 +90,6 @@ def _written_in_forward(modules: list[nn.Module]) -> Iterator[Tensor]:
         # These embeddings rescale the rows that they look up, in place.
         if isinstance(module, nn.Embedding | nn.EmbeddingBag) and module.max_norm is not None:
             yield module.weight
-
-
-@contextmanager
-def _random_states_kept() -> Iterator[None]:
-    numpy_state, python_state = np.random.get_state(), random.getstate()  # noqa: NPY002
-    devices = range(torch.cuda.device_count()) if torch.cuda.is_initialized() else []
-    try:
-        with torch.random.fork_rng(devices):
-            yield
-    finally:
-        np.random.set_state(numpy_state)  # noqa: NPY002
-        random.setstate(python_state)
 
 
 @contextmanager
