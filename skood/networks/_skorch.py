@@ -10,10 +10,13 @@ from skorch import NeuralNet, NeuralNetBinaryClassifier, NeuralNetRegressor
 from torch import Tensor
 
 from ._torch.adapter import TorchAdapter
+from ._torch.autocast import Autocast
 from ._torch.outputs import AUTO, Wanted
 
 
-def adapt_skorch(net: NeuralNet, device: Any = "auto", logits: Wanted = AUTO) -> SkorchAdapter:
+def adapt_skorch(
+    net: NeuralNet, device: Any = "auto", logits: Wanted = AUTO, autocast: Autocast = False
+) -> SkorchAdapter:
     """The adapter for the kind of net.
 
     Raises
@@ -28,17 +31,23 @@ def adapt_skorch(net: NeuralNet, device: Any = "auto", logits: Wanted = AUTO) ->
             "there, wrap each net in sklearn.frozen.FrozenEstimator."
         )
     if isinstance(net, NeuralNetBinaryClassifier):
-        return _BinaryAdapter(net, device, logits)
+        return _BinaryAdapter(net, device, logits, autocast)
     if isinstance(net, NeuralNetRegressor):
-        return _RegressorAdapter(net, device, logits)
-    return SkorchAdapter(net, device, logits)
+        return _RegressorAdapter(net, device, logits, autocast)
+    return SkorchAdapter(net, device, logits, autocast)
 
 
 class SkorchAdapter(TorchAdapter):
     """Runs the trained module of a net."""
 
-    def __init__(self, net: NeuralNet, device: Any, logits: Wanted = AUTO) -> None:
-        super().__init__(net.module_, device, logits)
+    def __init__(
+        self,
+        net: NeuralNet,
+        device: Any,
+        logits: Wanted = AUTO,
+        autocast: Autocast = False,
+    ) -> None:
+        super().__init__(net.module_, device, logits, autocast)
         # A classifier fitted without labels, on a data set, does not know its classes.
         classes = getattr(net, "classes_", None)
         self.classes = None if classes is None else np.asarray(classes)
@@ -47,8 +56,14 @@ class SkorchAdapter(TorchAdapter):
 class _BinaryAdapter(SkorchAdapter):
     """The net's one output per sample is the log-odds of the second class."""
 
-    def __init__(self, net: NeuralNet, device: Any, logits: Wanted = AUTO) -> None:
-        super().__init__(net, device, logits)
+    def __init__(
+        self,
+        net: NeuralNet,
+        device: Any,
+        logits: Wanted = AUTO,
+        autocast: Autocast = False,
+    ) -> None:
+        super().__init__(net, device, logits, autocast)
         self._is_binary = True
 
 

@@ -29,6 +29,7 @@ from .._base import (
     two_class_head,
 )
 from .._fingerprint import Fingerprint
+from .autocast import Autocast, lower_precision
 from .calls import Call, CallListener, readable_modules, uncompiled
 from .dropout import draw_themselves, dropout_layers, dropping_out, seed_global
 from .fingerprint import (
@@ -51,10 +52,16 @@ from .gradients import (
 from .heads import linear_map
 from .outputs import AUTO, BINARY, Wanted, find_output
 from .random_numbers import drawing
+from .stamp import Stamp
 from .trace import Integers, TorchTrace, TraceResult, trace_calls
 from .untouched import alone, untouched
 
 _LOGITS = "(logits)"
+
+
+def _written(trace: Any) -> Written:
+    # The trace may be that of a network of another kind, before this one took its place.
+    return trace.written if isinstance(trace, TorchTrace) else Written()
 
 
 def _keep_rows(trace: TorchTrace, keep: LayerCallback) -> LayerCallback:
@@ -71,8 +78,15 @@ class TorchAdapter(NetworkAdapter):
 
     capabilities = frozenset({"gradients", "dropout", "perturbation"})
 
-    def __init__(self, network: nn.Module, device: Any = "auto", logits: Wanted = AUTO) -> None:
-        self.network = _readable(network)
+    def __init__(
+        self,
+        network: nn.Module,
+        device: Any = "auto",
+        logits: Wanted = AUTO,
+        autocast: Autocast = False,
+    ) -> None:
+        self.network = self._original = _readable(network)
+        self._met: list[Any] | None = None
         tensors = list(chain(self.network.parameters(), self.network.buffers()))
         if any(nn.parameter.is_lazy(tensor) for tensor in tensors):
             raise NotFittedError(
@@ -85,6 +99,11 @@ class TorchAdapter(NetworkAdapter):
         self._wanted, self._is_binary = logits, logits == BINARY
         if device != "auto":
             self._move_to(torch.empty(0, device=device).device)
+        self._lower = lower_precision(autocast, self._device)
+
+    @property
+    def precision(self) -> str:
+        return "" if self._lower is None else str(self._lower)
 
     def _move_to(self, device: torch.device) -> None:
         if device != self._device:
@@ -92,11 +111,22 @@ class TorchAdapter(NetworkAdapter):
             self._device = device
 
     def untouched(self) -> AbstractContextManager[None]:
-        return untouched(self.network)
+        return untouched(self.network, self._lower, self._device)
 
     def fingerprint(self, trace: TorchTrace | None = None) -> Fingerprint:
         with alone():
-            return fingerprint_of(self.network, Written() if trace is None else trace.written)
+            found, self._met = fingerprint_of(self._original, _written(trace))
+        return found
+
+    def stamp(self, trace: TorchTrace | None = None, last: Any = None) -> Stamp:
+        written = _written(trace)
+        left_out = written.records | written.unclear
+        with alone():
+            if isinstance(last, Stamp) and last.fits(self._original, left_out):
+                return last.renewed()
+            if self._met is None:
+                _, self._met = fingerprint_of(self._original, written)
+            return Stamp(self._original, self._met, left_out)
 
     def trace(self, batch: Batch) -> tuple[TorchTrace, dict[str, Tensor]]:
         with drawing(again=partial(self._run, batch, Integers.NOT_TRIED)) as drew:

@@ -283,11 +283,12 @@ def drawn_apart(loader: DataLoader) -> Iterator[Any]:
 
     The seeds of a pass are those that the loader would draw, without drawing them.
     """
-    with drawing(listen=loader.num_workers == 0):  # its processes would go on listening
+    has_processes = loader.num_workers > 0  # they would go on listening
+    with drawing(SOURCES if has_processes else frozenset(), listen=not has_processes):
         items = _start(loader)
     known: Set[str] = frozenset()
     for number in count():
-        with drawing(known, listen=loader.num_workers == 0 and number < _N_HEARD) as drew:
+        with drawing(known, listen=not has_processes and number < _N_HEARD) as drew:
             item = next(items, _END)
         if item is _END:
             return
