@@ -191,6 +191,11 @@ class NetworkAdapter(ABC):
     network: Any = None
 
     @property
+    def precision(self) -> str:
+        """What to say of the precision that values are computed in, if not that of the weights."""
+        return ""
+
+    @property
     def kind(self) -> str:
         """What the network is called in messages."""
         return f"a network read by {type(self).__name__}"
@@ -260,15 +265,18 @@ class NetworkAdapter(ABC):
         """
         return batch
 
-    def stamp(self, trace: Any = None) -> Any:
+    def stamp(self, trace: Any = None, last: Any = None) -> Any:
         """Something that compares equal as long as the network seems not to have changed.
 
-        It may be cheaper than the fingerprint, which decides where stamps differ.
+        It may be cheaper than the fingerprint, which decides where stamps differ; and it may
+        miss a change, since a fingerprint is taken now and then in any case.
 
         Parameters
         ----------
         trace : Trace, default=None
-            As for ``fingerprint``.
+            What passes leave behind, by this trace, is no change.
+        last : object, default=None
+            The stamp that the new one will be compared with, which may make it cheaper.
 
         Returns
         -------

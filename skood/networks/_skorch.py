@@ -20,6 +20,7 @@ from torch.utils.data import Dataset as TorchDataset
 from ._base import is_stream
 from ._fingerprint import ContentReader, Fingerprint
 from ._torch.adapter import TorchAdapter
+from ._torch.autocast import Autocast
 from ._torch.outputs import AUTO, Wanted
 from ._torch.trace import TorchTrace
 
@@ -30,7 +31,9 @@ _SETTINGS = ("threshold", "predict_nonlinearity", "dataset", "iterator_valid")
 _OF_TRAINING = ("iterator_valid__drop_last", "iterator_valid__shuffle")
 
 
-def adapt_skorch(net: NeuralNet, device: Any = "auto", logits: Wanted = AUTO) -> SkorchAdapter:
+def adapt_skorch(
+    net: NeuralNet, device: Any = "auto", logits: Wanted = AUTO, autocast: Autocast = False
+) -> SkorchAdapter:
     """The adapter for the kind of net.
 
     Raises
@@ -56,17 +59,23 @@ def adapt_skorch(net: NeuralNet, device: Any = "auto", logits: Wanted = AUTO) ->
             "that calls them, and pass that."
         )
     if isinstance(net, NeuralNetBinaryClassifier):
-        return _BinaryAdapter(net, device, logits)
+        return _BinaryAdapter(net, device, logits, autocast)
     if isinstance(net, NeuralNetRegressor):
-        return _RegressorAdapter(net, device, logits)
-    return SkorchAdapter(net, device, logits)
+        return _RegressorAdapter(net, device, logits, autocast)
+    return SkorchAdapter(net, device, logits, autocast)
 
 
 class SkorchAdapter(TorchAdapter):
     """Runs the trained module of a net, on what the net makes of its inputs."""
 
-    def __init__(self, net: NeuralNet, device: Any, logits: Wanted = AUTO) -> None:
-        super().__init__(net.module_, device, logits)
+    def __init__(
+        self,
+        net: NeuralNet,
+        device: Any,
+        logits: Wanted = AUTO,
+        autocast: Autocast = False,
+    ) -> None:
+        super().__init__(net.module_, device, logits, autocast)
         self._net = net
         # A classifier fitted without labels, on a data set, does not know its classes.
         classes = getattr(net, "classes_", None)
@@ -83,11 +92,11 @@ class SkorchAdapter(TorchAdapter):
 
     def fingerprint(self, trace: TorchTrace | None = None) -> Fingerprint:
         module, settings = super().fingerprint(trace), self._read_settings()
-        digest = ContentReader().digest([module.digest, settings.digest])
-        return Fingerprint(digest.hex(), [*module.unread, *settings.unread])
+        return module.joined("settings of the net", settings)
 
-    def stamp(self, trace: TorchTrace | None = None) -> Any:
-        return super().stamp(trace), self._read_settings().digest
+    def stamp(self, trace: TorchTrace | None = None, last: Any = None) -> Any:
+        of_module = super().stamp(trace, last[0] if isinstance(last, tuple) else None)
+        return of_module, self._read_settings().digest
 
     def _read_settings(self) -> Fingerprint:
         """What of the net itself decides values and predictions."""
@@ -140,8 +149,14 @@ class SkorchAdapter(TorchAdapter):
 class _BinaryAdapter(SkorchAdapter):
     """The net's one output per sample is the log-odds of the second class."""
 
-    def __init__(self, net: NeuralNet, device: Any, logits: Wanted = AUTO) -> None:
-        super().__init__(net, device, logits)
+    def __init__(
+        self,
+        net: NeuralNet,
+        device: Any,
+        logits: Wanted = AUTO,
+        autocast: Autocast = False,
+    ) -> None:
+        super().__init__(net, device, logits, autocast)
         self._is_binary = True
 
     def predictions(self, logits: Any, trace: TorchTrace) -> NDArray | None:
