@@ -40,6 +40,8 @@ class SameNetwork:
         What was found out of it, where it has run.
     """
 
+    _stamp: Any
+
     def __init__(self, adapter: NetworkAdapter, trace: Trace | None) -> None:
         start = time.perf_counter()
         self.fingerprint = adapter.fingerprint(trace)
@@ -97,8 +99,7 @@ class SameNetwork:
         self._stamp, self._verdict = adapter.stamp(trace), verdict
 
     def _forget(self) -> None:
-        self._stamp: Any = None
-        self._verdict = _Verdict()
+        self._stamp, self._verdict = None, _Verdict()
         self._seconds, self._cost = 0.0, float("inf")
 
     def __getstate__(self) -> dict[str, Any]:

@@ -91,18 +91,24 @@ def fingerprint_of_parts(
     left_out : set of str, default=frozenset()
         Places to leave out.
     """
-    hashes: tuple[dict[str, bytes], ...] = ({}, {})
+    hashed_weights: dict[str, bytes] = {}
+    hashed_settings: dict[str, bytes] = {}
     content = hashlib.blake2b(digest_size=16)
-    for found, values in zip(hashes, (weights.items(), settings), strict=True):
+    for hashes, values in ((hashed_weights, weights.items()), (hashed_settings, settings)):
         for place, value in values:
             if place not in left_out:
                 reader.place = place
                 digest = reader.digest(value)
                 content.update(f"{place}\0{digest!r}\0".encode())
-                found[place] = hashlib.blake2b(digest, digest_size=8).digest()
+                hashes[place] = hashlib.blake2b(digest, digest_size=8).digest()
     content.update(repr(sorted(reader.versions.items())).encode())
     return Fingerprint(
-        content.hexdigest(), reader.unread, *hashes, reader.versions, frozenset(left_out)
+        content.hexdigest(),
+        reader.unread,
+        hashed_weights,
+        hashed_settings,
+        reader.versions,
+        frozenset(left_out),
     )
 
 

@@ -42,7 +42,9 @@ def _type_of(device: torch.device) -> torch.dtype:
     if hasattr(torch, "get_autocast_dtype"):
         return torch.get_autocast_dtype(device.type)
     # The functions of releases of torch before 2.4.
-    return torch.get_autocast_cpu_dtype() if device.type == "cpu" else torch.get_autocast_gpu_dtype()
+    return (
+        torch.get_autocast_cpu_dtype() if device.type == "cpu" else torch.get_autocast_gpu_dtype()
+    )
 
 
 @contextmanager

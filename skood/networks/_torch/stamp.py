@@ -219,17 +219,13 @@ def _is_same(one: Any, other: Any) -> bool:
     """Whether what a pass may have made anew is what was there before."""
     if type(one) is not type(other):
         return False
-    if isinstance(one, SCALARS):
-        return bool(one == other)
     if isinstance(one, Tensor):
         return _is_plain(one) and _is_plain(other) and torch.equal(one, other)
-    if isinstance(one, np.ndarray):
-        return np.array_equal(one, other)
     if isinstance(one, dict):
         return one.keys() == other.keys() and _are_same(one.values(), other.values())
     if isinstance(one, tuple | list):
         return len(one) == len(other) and _are_same(one, other)
-    return False
+    return isinstance(one, SCALARS) and bool(one == other)
 
 
 def _are_same(ones: Iterable[Any], others: Iterable[Any]) -> bool:
