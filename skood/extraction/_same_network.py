@@ -60,7 +60,7 @@ class SameNetwork:
         if on_change == "ignore":
             return
         verdict = self._verdict
-        if self._is_due() or adapter.stamp(trace, self._stamp) != self._stamp:
+        if self._is_due() or adapter.stamp(trace) != self._stamp:
             verdict = self._compare(adapter, trace)
         if verdict.error and on_change == "raise":
             raise ValueError(f"{verdict.error} {_WHAT_TO_DO}")
@@ -76,7 +76,7 @@ class SameNetwork:
         has_cheap_stamp = type(adapter).stamp is not NetworkAdapter.stamp
         if not has_cheap_stamp or self._verdict.error:
             return
-        if adapter.stamp(trace, self._stamp) == self._stamp:
+        if adapter.stamp(trace) == self._stamp:
             return
         now = adapter.fingerprint(trace)
         if not _differing(self.fingerprint.weights, now.weights, now.left_out):

@@ -12,7 +12,7 @@ import types
 import weakref
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Set
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import Enum
 from typing import Any
 
@@ -57,19 +57,37 @@ class Fingerprint:
     """Hash of what decides the values that a network computes.
 
     The digest is enough. By its parts, others can say what has changed.
+
+    Parameters
+    ----------
+    digest : str
+        The hash.
+    unread : list of str, default=[]
+        Places of objects that may influence the values and that could not be read.
+    weights : dict of str to bytes, default={}
+        Hash of each array of learnt or computed numbers.
+    settings : dict of str to bytes, default={}
+        Hash of each other part, such as attributes, hooks and code.
+    versions : dict of str to str, default={}
+        Those of the libraries whose code takes part, which is not read.
+    left_out : frozenset of str, default=frozenset()
+        Places of what has no part in it, since the network writes there as it runs.
+
+    Examples
+    --------
+    >>> from skood.networks import ContentReader, Fingerprint
+    >>> reader = ContentReader()
+    >>> weights = [[1.0, 0.5], [0.0, 2.0]]
+    >>> print(Fingerprint(reader.digest(weights).hex(), reader.unread).unread)
+    []
     """
 
     digest: str
     unread: list[str] = field(default_factory=list)
-    """Places of objects that may influence the values and that could not be read."""
     weights: dict[str, bytes] = field(default_factory=dict)
-    """Hash of each array of learnt or computed numbers."""
     settings: dict[str, bytes] = field(default_factory=dict)
-    """Hash of each other part: attributes, hooks, code."""
     versions: dict[str, str] = field(default_factory=dict)
-    """Of the libraries whose code takes part, which is not read."""
     left_out: frozenset[str] = frozenset()
-    """Places of what has no part in it, since the network writes there as it runs."""
 
 
 def fingerprint_of_parts(
@@ -112,15 +130,47 @@ def fingerprint_of_parts(
     )
 
 
+def with_settings(
+    inner: Fingerprint, reader: ContentReader, settings: Iterable[tuple[str, Any]]
+) -> Fingerprint:
+    """Fingerprint of a network that has more settings around it."""
+    around = fingerprint_of_parts(reader, {}, settings)
+    has_parts = bool(inner.weights or inner.settings)
+    return replace(
+        inner,
+        digest=reader.digest([inner.digest, around.digest]).hex(),
+        unread=[*inner.unread, *around.unread],
+        weights=inner.weights if has_parts else {"network": inner.digest.encode()},
+        settings=inner.settings | around.settings,
+        versions=inner.versions | around.versions,
+    )
+
+
 class ContentReader:
     """Hashes objects by their content: attributes, and the code of functions and classes.
 
     Copies have the same hash, in every process. Installed libraries count by name and version.
+
+    Attributes
+    ----------
+    place : str
+        Where in the network the object is that is being read, to be set for ``unread``.
+    unread : list of str
+        Places of objects that could not be read.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skood.networks import ContentReader
+    >>> weights = np.ones((2, 3))
+    >>> ContentReader().digest(weights) == ContentReader().digest(weights.copy())
+    True
+    >>> ContentReader().digest(weights) == ContentReader().digest(2 * weights)
+    False
     """
 
     def __init__(self) -> None:
         self.place = ""
-        """Where in the network the object is that is being read."""
         self.unread: list[str] = []
         self.versions: dict[str, str] = {}
         """Of Python and the libraries whose code was met."""
@@ -132,11 +182,30 @@ class ContentReader:
         return [value for value, _ in self._known.values()]
 
     def know(self, value: Any, label: str) -> None:
-        """Take a label for the content of an object."""
+        """Take a label for the content of an object.
+
+        Parameters
+        ----------
+        value : object
+            It is not read.
+        label : str
+            Counts in its place.
+        """
         self._known[id(value)] = (value, label.encode())
 
     def digest(self, value: Any) -> bytes:
-        """Hash of an object, or its text where this is short and complete."""
+        """Hash of an object, or its text where this is short and complete.
+
+        Parameters
+        ----------
+        value : object
+            Arrays, containers, functions, classes, and all that can be pickled.
+
+        Returns
+        -------
+        digest : bytes
+            The hash. What could not be read has no part in it, and is added to ``unread``.
+        """
         if isinstance(value, SCALARS):
             return f"{type(value).__name__} {value!r}".encode()
         if id(value) not in self._known:
