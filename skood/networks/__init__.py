@@ -20,6 +20,7 @@ from ._fingerprint import ContentReader, Fingerprint
 if TYPE_CHECKING:
     from ._torch import TorchAdapter as TorchAdapter
     from ._torch import WeightLayer as WeightLayer
+    from ._torch import drawn_apart as drawn_apart
     from ._torch import find_weight_layers as find_weight_layers
     from ._torch import n_units_of_norm as n_units_of_norm
 
@@ -35,7 +36,13 @@ __all__ = [
     "register",
 ]
 
-_OF_TORCH = {"TorchAdapter", "WeightLayer", "find_weight_layers", "n_units_of_norm"}
+_OF_TORCH = {
+    "TorchAdapter",
+    "WeightLayer",
+    "drawn_apart",
+    "find_weight_layers",
+    "n_units_of_norm",
+}
 
 
 def __getattr__(name: str) -> Any:

@@ -25,6 +25,10 @@ _ADAPTERS = Registry(
         "skorch": "skood.networks._skorch:adapt_skorch",
         "sklearn.neural_network.MLPClassifier": "skood.networks._sklearn_mlp:MLPAdapter",
         "sklearn.neural_network.MLPRegressor": "skood.networks._sklearn_mlp:MLPAdapter",
+        ".onnx": "skood.networks._onnx:adapt_onnx",
+        "onnx": "skood.networks._onnx:adapt_onnx",
+        "onnxruntime": "skood.networks._onnx:adapt_onnx",
+        "builtins.bytes": "skood.networks._onnx:adapt_onnx",
     },
 )
 

@@ -11,7 +11,8 @@ from sklearn.base import BaseEstimator
 from sklearn.calibration import CalibratedClassifierCV
 
 _OWN = (
-    "a torch.nn.Module, an exported program of torch, a fitted skorch NeuralNet, or a fitted "
+    "a torch.nn.Module, an exported program of torch, an ONNX model (the path of its file, a "
+    "session of onnxruntime, a ModelProto or its bytes), a fitted skorch NeuralNet, or a fitted "
     "scikit-learn MLPClassifier or MLPRegressor, also at the end of a Pipeline, in a "
     "FrozenEstimator or as what a fitted search has found"
 )

@@ -14,7 +14,7 @@ from torch.utils import _pytree as pytree
 from .._base import Batch, LayerCallback
 from .._options import known_options
 from .adapter import TorchAdapter
-from .calls import ACTIVATION_MODULES, CONVOLUTIONS, REPORTED_FUNCTIONS, Report, plain_name
+from .calls import CONVOLUTIONS, Report, name_function, plain_name
 from .outputs import AUTO, Wanted
 from .recorded import content_key
 
@@ -234,7 +234,8 @@ class _Running:
     name: str
     inputs: list[Tensor] = field(default_factory=list)
     computed: set[fx.Node] = field(default_factory=set)
-    output: Any = None
+    last: fx.Node | None = None
+    """Yields what the module returns."""
 
 
 class _Interpreter(fx.Interpreter):
@@ -267,9 +268,8 @@ class _Interpreter(fx.Interpreter):
             given = [self.env[i] for i in inputs if i not in running.computed]
             running.inputs += [g for g in given if isinstance(g, Tensor)]
             running.computed.add(n)
-            running.output = value
-        self._report_function(n, args, kwargs, value)
-        return value
+            running.last = n
+        return self._report_function(n, args, kwargs, value)
 
     def _enter(self, node: fx.Node) -> None:
         stack = _stack_of(node)
@@ -284,17 +284,22 @@ class _Interpreter(fx.Interpreter):
     def _leave(self, n_left: int) -> None:
         while len(self._running) > n_left:
             left = self._running.pop()
-            if self._report is not None:
-                called = self._called[left.name]
-                self._report(left.name, called, tuple(left.inputs), {}, left.output)
+            if self._report is None:
+                continue
+            called, output = self._called[left.name], self.env.get(left.last)
+            changed = self._report(left.name, called, tuple(left.inputs), {}, output)
+            if changed is not None:
+                self.env[left.last] = changed
 
-    def _report_function(self, node: fx.Node, args: tuple, kwargs: dict, value: Any) -> None:
+    def _report_function(self, node: fx.Node, args: tuple, kwargs: dict, value: Any) -> Any:
+        """Returns what takes the place of the value."""
         caller = self._running[-1].name if self._running else ""
         function = plain_name(node.target)
-        inside = caller and isinstance(self._called[caller], ACTIVATION_MODULES)
-        if self._report is not None and function in REPORTED_FUNCTIONS and not inside:
-            name = f"{caller}.{function}" if caller else function
-            self._report(name, function, args, kwargs, value)
+        name = name_function(function, caller, self._called.get(caller, self.module))
+        if name is None or self._report is None:
+            return value
+        changed = self._report(name, function, args, kwargs, value)
+        return value if changed is None else changed
 
 
 @dataclass(frozen=True)
