@@ -14,9 +14,11 @@ from .._warnings import warn_user
 from ..activations import Activations, LinearHead
 from ..networks import NetworkAdapter, count_samples
 from ._collector import Collector
+from ._failures import explaining
 from ._inputs import Batches
 from ._mode import Mode
 from ._plan import Plan
+from ._shapes import Shape
 
 
 def extract(
@@ -27,14 +29,24 @@ def extract(
     mode: Mode,
     *,
     verbose: int,
+    seen: Shape | None = None,
 ) -> Activations:
-    """Run the network over all batches."""
+    """Run the network over all batches; ``seen`` is the shape of a sample in ``fit``."""
     collector = Collector(reducer, adapter.to_numpy, batches.n_samples, plan)
     bar = tqdm(total=batches.n_samples, unit=" samples", disable=not verbose)
     with bar, adapter.untouched():
         for number, (batch, labels) in enumerate(batches):
             keep, layers = collector.keep, plan.layers
-            outcome = mode.run(adapter, batch, plan.trace, layers, keep, number=number)
+            with explaining(adapter, batch, seen=seen):
+                outcome = mode.run(
+                    adapter,
+                    batch,
+                    plan.trace,
+                    layers,
+                    keep,
+                    number=number,
+                    n_at_once=plan.n_at_once,
+                )
             n_rows = count_samples(batch)
             collector.end_batch(n_rows, outcome, labels)
             bar.update(n_rows)

@@ -19,6 +19,14 @@ from ._base import count_samples as count_samples
 from ._base import take_samples as take_samples
 from ._fingerprint import ContentReader as ContentReader
 from ._fingerprint import Fingerprint as Fingerprint
+from ._inputs import InputReader as InputReader
+from ._inputs import Loader as Loader
+from ._inputs import is_array as is_array
+from ._inputs import is_finite as is_finite
+from ._inputs import load as load
+from ._inputs import refuse_unreadable as refuse_unreadable
+from ._inputs import register_inputs as register_inputs
+from ._inputs import to_array as to_array
 
 if TYPE_CHECKING:
     from ._torch import TorchAdapter as TorchAdapter

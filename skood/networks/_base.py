@@ -128,6 +128,13 @@ class NetworkAdapter(ABC):
         """Number of the predicted class of each sample; None where the largest logit says it."""
         return None
 
+    def explain(self, error: Exception) -> str | None:
+        """At which part of the network a call failed, and what that part was given.
+
+        None for an error that does not come of the network's own code, or where this is not known.
+        """
+        return None
+
     @abstractmethod
     def fingerprint(self, trace: Any = None) -> Fingerprint:
         """Hash of what decides the values, equal for copies of the network.

@@ -48,10 +48,13 @@ class Registry:
 
     def find(self, value: Any) -> Callable[..., Any] | None:
         """What was registered for the most specific kind of an object; None for none."""
+        return next(self.find_all(value), None)
+
+    def find_all(self, value: Any) -> Iterator[Callable[..., Any]]:
+        """What was registered for the kinds of an object, the most specific first."""
         self._read_entry_points()
         for kind in _kinds_of(value, list(self._registered)):
-            return self._load(kind)
-        return None
+            yield self._load(kind)
 
     def _load(self, kind: Kind) -> Callable[..., Any]:
         target = self._registered[kind]

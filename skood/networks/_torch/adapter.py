@@ -30,6 +30,7 @@ from .._base import (
 from .._fingerprint import Fingerprint
 from .calls import Call, CallListener, uncompiled
 from .dropout import dropout_layers, dropping_out
+from .failures import explain_failure
 from .fingerprint import (
     Attributes,
     Written,
@@ -48,7 +49,7 @@ from .gradients import (
     weights_recorded,
 )
 from .heads import linear_map
-from .inputs import Integers, find_integers, holds_integers, to_inputs
+from .inputs import Integers, call, find_integers, holds_integers, to_inputs
 from .outputs import AUTO, BINARY, Wanted, find_output
 from .trace import TorchTrace, TraceResult, trace_calls
 from .untouched import alone, untouched
@@ -323,8 +324,11 @@ class TorchAdapter(NetworkAdapter):
     def _run(self, batch: Batch, integers: Integers) -> Any:
         return self._call(self._to_inputs(batch, integers))
 
+    def explain(self, error: Exception) -> str | None:
+        return explain_failure(self.network, error)
+
     def _call(self, inputs: Inputs) -> Any:
-        return self.network(**inputs) if isinstance(inputs, dict) else self.network(inputs)
+        return call(self.network, inputs)
 
     def _to_inputs(self, batch: Batch, integers: Integers) -> Inputs:
         if integers is Integers.NOT_TRIED and holds_integers(batch):
