@@ -26,12 +26,12 @@ from ._inputs import (
     as_batches,
     check_labels,
     check_number_of_labels,
-    forget_features,
 )
 from ._mode import Mode
 from ._passes import Passes, draw_seed, with_passes
 from ._perturbation import ODIN, MahalanobisPerturbation
 from ._plan import AUTO, Plan, fits, make_plan, template_of
+from ._raw_inputs import forget_features
 from ._reduction import reduce_activations
 from ._run import Cache, extract
 from ._selection import find_extracted, match_extracted, refuse_numbers
@@ -372,7 +372,7 @@ class ActivationExtractor(ActivationsOutputMixin, BaseEstimator):
         """The adapter and the batches of inputs, None where activations come; both checked."""
         refuse_numbers(self.layers)
         adapter = self._adapt()
-        batches = None if isinstance(X, Activations) else self._batches(X, reset=True)
+        batches = None if isinstance(X, Activations) else self._batches(adapter, X, reset=True)
         check_labels(y, X, batches)
         return adapter, batches
 
@@ -422,16 +422,18 @@ class ActivationExtractor(ActivationsOutputMixin, BaseEstimator):
             return self._select(X)
         adapter = self._adapt()
         plan = self._plan
-        batches = self._batches(X, reset=False)
+        batches = self._batches(adapter, X, reset=False)
         if plan is None:
             plan = make_plan(adapter, batches, self.layers, self.reducer, self._mode())
         extracted = self._in_order(self._extract(adapter, plan, batches))
         batches.warn_of_rows(extracted.labels)
         return extracted
 
-    def _batches(self, X: Any, *, reset: bool) -> Batches:
+    def _batches(self, adapter: NetworkAdapter, X: Any, *, reset: bool) -> Batches:
         any_length = not reset and self._plan is not None and self._plan.trace.takes_any_length
-        return as_batches(self, X, self.batch_size, reset=reset, any_length=any_length)
+        return as_batches(
+            self, X, self.batch_size, reset=reset, any_length=any_length, adapter=adapter
+        )
 
     def _adapt(self) -> NetworkAdapter:
         return adapt(
@@ -508,5 +510,6 @@ class ActivationExtractor(ActivationsOutputMixin, BaseEstimator):
     def __sklearn_tags__(self) -> Tags:
         tags = super().__sklearn_tags__()
         tags.input_tags.three_d_array = True
+        tags.input_tags.sparse = True
         tags.transformer_tags.preserves_dtype = []
         return tags

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
+from dataclasses import KW_ONLY, dataclass, field, replace
 from functools import partial
 from itertools import chain
 from typing import Any
@@ -15,20 +16,23 @@ from sklearn import get_config
 from sklearn.utils import assert_all_finite, gen_batches
 from sklearn.utils.validation import validate_data
 
+from .._sklearn import num_samples
 from .._warnings import warn_user
 from ..networks import (
     Batch,
     Loader,
+    NetworkAdapter,
+    as_loader,
     count_samples,
     is_array,
     is_finite,
-    load,
     refuse_unreadable,
     take_samples,
     to_array,
 )
 from ._items import as_columns, labels_among, read_item, refuse_no_array
-from ._shapes import SHAPE_OF_FIT, check_like_fit
+from ._raw_inputs import forget_features, stand_in_for
+from ._shapes import check_like_fit
 
 LabelledBatch = tuple[Batch, NDArray | None]
 """A batch with its labels, where there are any."""
@@ -153,18 +157,27 @@ def check_labels(y: Any, X: Any, batches: Batches | None) -> None:
 
 def check_number_of_labels(y: Any, n_samples: int | None, left_out: str = "") -> None:
     """Raise a ValueError where labels are given for another number of samples."""
-    shape = () if y is None else np.shape(y)
-    if n_samples is not None and shape and shape[0] != n_samples:
-        without = f": the loader leaves out {left_out}" if left_out else ""
-        raise ValueError(f"X has {n_samples} samples, but y has {shape[0]} labels{without}.")
+    if y is None or n_samples is None:
+        return
+    with suppress(TypeError):  # of a single number
+        if (n_labels := num_samples(y)) != n_samples:
+            without = f": the loader leaves out {left_out}" if left_out else ""
+            raise ValueError(f"X has {n_samples} samples, but y has {n_labels} labels{without}.")
 
 
 def as_batches(
-    estimator: Any, X: Any, batch_size: int, *, reset: bool, any_length: bool = False
+    estimator: Any,
+    X: Any,
+    batch_size: int,
+    *,
+    reset: bool,
+    any_length: bool = False,
+    adapter: NetworkAdapter | None = None,
 ) -> Batches:
     """Check what can be checked of ``X`` without reading it, and cut it into batches.
 
-    With ``any_length``, the second axis may have another size than in ``fit``.
+    With ``any_length``, the second axis may have another size than in ``fit``. An ``adapter``
+    prepares the inputs.
 
     Raises
     ------
@@ -176,23 +189,20 @@ def as_batches(
     """
     if reset:
         forget_features(estimator)
-    read = partial(_read, estimator, reset=reset, any_length=any_length)
     refuse_unreadable(X)
-    if (loader := _as_loader(X, batch_size)) is not None:
-        return Batches(partial(_load, loader, estimator, read), loader.n_samples, loader=loader)
+    prepared = X if adapter is None else adapter.prepare(X)
+    if prepared is not X:
+        estimator, reset = stand_in_for(estimator, X, reset=reset), True
+        adapter, X = None, prepared
+    reader = _Reader(estimator, adapter, reset=reset, any_length=any_length)
+    if (loader := as_loader(X, batch_size)) is not None:
+        return Batches(partial(_load, loader, reader), loader.n_samples, loader=loader)
     if isinstance(X, Mapping) and not issparse(X):  # a sparse matrix may be a dict
-        data = as_columns(X)
+        data: Batch = as_columns(X)
     else:
         refuse_no_array(X)
-        data = read(X, "X")
+        data = reader.read(X, "X")
     return Batches(partial(_slice, data, batch_size, estimator), count_samples(data), data)
-
-
-def forget_features(estimator: Any) -> None:
-    """Delete what an earlier ``fit`` stored: not all kinds of inputs store it anew."""
-    for name in ("n_features_in_", "feature_names_in_", SHAPE_OF_FIT):
-        if hasattr(estimator, name):
-            delattr(estimator, name)
 
 
 def as_arrays(data: Batch) -> Any:
@@ -202,52 +212,64 @@ def as_arrays(data: Batch) -> Any:
     return to_array(data)
 
 
-def _as_loader(X: Any, batch_size: int) -> Loader | None:
-    """What yields the batches of ``X``; None for what is read as a whole."""
-    if (loader := load(X, batch_size)) is not None:
-        return loader
-    if isinstance(X, Iterator):
-        return Loader(X, read_once=True)
-    is_whole = any(hasattr(X, name) for name in ("__getitem__", "__array__", "shape"))
-    return None if is_whole or not isinstance(X, Iterable) else Loader(X, read_once=None)
+@dataclass(frozen=True)
+class _Reader:
+    """Checks arrays against what ``fit`` saw of them."""
 
+    estimator: Any
+    adapter: NetworkAdapter | None
+    _: KW_ONLY
+    reset: bool
+    any_length: bool
 
-def _read(estimator: Any, X: Any, name: str, *, reset: bool, any_length: bool) -> Any:
-    """An array, checked against what ``fit`` saw."""
-    if isinstance(X, list | tuple):
-        X = np.asarray(X)
-    shape = getattr(X, "shape", ())
-    is_foreign = is_array(X) and not isinstance(X, np.ndarray)
-    if is_foreign or len(shape) > 1:
-        check_like_fit(estimator, X, name, reset=reset, any_length=any_length)
-    # The number of features is checked where two dimensions are required.
-    validated = validate_data(
-        estimator,
-        np.broadcast_to(np.float32(0), tuple(shape)) if is_foreign else X,
-        reset=reset,
-        ensure_2d=not (any_length and len(shape) > 1),
-        allow_nd=True,
-        ensure_all_finite=False,
-    )
-    return X if is_foreign else validated
+    def prepare(self, batch: Any) -> tuple[Any, Callable[[Any, str], Any]]:
+        """What the network makes of a batch that a loader yields, and what reads that."""
+        prepared = batch if self.adapter is None else self.adapter.prepare_batch(batch)
+        if prepared is batch:
+            return batch, self.read
+        stand_in = stand_in_for(self.estimator, batch, reset=self.reset)
+        return prepared, replace(self, estimator=stand_in, adapter=None, reset=True).read
+
+    def read(self, X: Any, name: str) -> Any:
+        """An array, a sparse one among them, or tensor."""
+        if isinstance(X, list | tuple):
+            X = np.asarray(X)
+        shape = getattr(X, "shape", ())
+        is_foreign = is_array(X) and not isinstance(X, np.ndarray)
+        if is_foreign or len(shape) > 1:
+            check_like_fit(self.estimator, X, name, reset=self.reset, any_length=self.any_length)
+        # The number of features is checked where two dimensions are required.
+        validated = validate_data(
+            self.estimator,
+            np.broadcast_to(np.float32(0), tuple(shape)) if is_foreign else X,
+            reset=self.reset,
+            accept_sparse="csr",
+            ensure_2d=not (self.any_length and len(shape) > 1),
+            allow_nd=True,
+            ensure_all_finite=False,
+        )
+        return X if is_foreign else validated
 
 
 def _slice(data: Batch, batch_size: int, estimator: Any) -> Iterator[LabelledBatch]:
     for rows in gen_batches(count_samples(data), batch_size):
-        batch = take_samples(data, rows)
+        batch = _dense(take_samples(data, rows))
         _check_finite(estimator, batch, rows.start)
         yield batch, labels_among(batch)
 
 
-def _load(
-    loader: Loader, estimator: Any, read: Callable[[Any, str], Any]
-) -> Iterator[LabelledBatch]:
+def _load(loader: Loader, reader: _Reader) -> Iterator[LabelledBatch]:
     n_read = 0
     for item in loader.batches:
-        batch, labels = read_item(item, loader, read)
-        _check_finite(estimator, batch, n_read)
+        batch, labels = read_item(item, loader, reader.prepare)
+        batch = _dense(batch)
+        _check_finite(reader.estimator, batch, n_read)
         n_read += count_samples(batch)
         yield batch, labels
+
+
+def _dense(batch: Batch) -> Batch:
+    return batch.toarray() if issparse(batch) else batch
 
 
 def _check_finite(estimator: Any, batch: Batch, n_before: int) -> None:

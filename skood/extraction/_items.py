@@ -8,6 +8,7 @@ from typing import Any, NoReturn
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.sparse import issparse
 
 from ..networks import Batch, Loader, count_samples, is_array, refuse_unreadable, to_array
 
@@ -17,12 +18,16 @@ LABEL_COLUMNS = ("labels", "label")
 _ADVICE = Loader(()).advice
 
 
+Read = Callable[[Any, str], Any]
+"""Checks an array, whose name in messages is given, and returns it."""
+
+
 def read_item(
-    item: Any, loader: Loader, read: Callable[[Any, str], Any]
+    item: Any, loader: Loader, prepare: Callable[[Any], tuple[Any, Read]]
 ) -> tuple[Batch, NDArray | None]:
     """The batch in what a loader yields, and its labels, where there are any.
 
-    Arrays are checked and returned by ``read``.
+    What the network makes of the batch comes from ``prepare``, with what reads that.
 
     Raises
     ------
@@ -35,15 +40,16 @@ def read_item(
     is_tuple = isinstance(item, tuple | list)
     batch = item[0] if is_tuple and item else item
     refuse_unreadable(batch)
+    batch, read = prepare(batch)
+    labels = None
     if isinstance(batch, Mapping):
         batch = as_columns(batch, loader.advice)
         labels = labels_among(batch)
         batch = {key: values for key, values in batch.items() if key not in loader.label_columns}
         _refuse_nothing(batch, loader)
-    elif is_array(batch) or hasattr(batch, "__array__"):
+    elif is_array(batch) or hasattr(batch, "__array__") or issparse(batch):
         what = "what the data set or loader yields"
         batch = read(batch, "the first item of what the data set yields" if is_tuple else what)
-        labels = None
     else:
         refuse_no_array(batch)
         raise TypeError(

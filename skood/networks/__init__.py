@@ -6,26 +6,20 @@ logits and head it has. Another framework is one more adapter, and a call of :fu
 
 from typing import TYPE_CHECKING, Any
 
-from ._adapt import adapt as adapt
-from ._adapt import register as register
+from ._adapt import adapt, register
 from ._base import PENULTIMATE as PENULTIMATE
 from ._base import Batch as Batch
 from ._base import LayerCallback as LayerCallback
-from ._base import LossGradients as LossGradients
-from ._base import NetworkAdapter as NetworkAdapter
-from ._base import Perturbation as Perturbation
-from ._base import Trace as Trace
+from ._base import LossGradients, NetworkAdapter, Perturbation, Trace
 from ._base import count_samples as count_samples
 from ._base import take_samples as take_samples
-from ._fingerprint import ContentReader as ContentReader
-from ._fingerprint import Fingerprint as Fingerprint
-from ._inputs import InputReader as InputReader
-from ._inputs import Loader as Loader
+from ._fingerprint import ContentReader, Fingerprint
+from ._inputs import InputReader, Loader, register_inputs
+from ._inputs import as_loader as as_loader
 from ._inputs import is_array as is_array
 from ._inputs import is_finite as is_finite
-from ._inputs import load as load
+from ._inputs import is_stream as is_stream
 from ._inputs import refuse_unreadable as refuse_unreadable
-from ._inputs import register_inputs as register_inputs
 from ._inputs import to_array as to_array
 
 if TYPE_CHECKING:
@@ -34,7 +28,19 @@ if TYPE_CHECKING:
     from ._torch import find_weight_layers as find_weight_layers
     from ._torch import n_units_of_norm as n_units_of_norm
 
-__all__: list[str] = []
+__all__ = [
+    "ContentReader",
+    "Fingerprint",
+    "InputReader",
+    "Loader",
+    "LossGradients",
+    "NetworkAdapter",
+    "Perturbation",
+    "Trace",
+    "adapt",
+    "register",
+    "register_inputs",
+]
 
 _OF_TORCH = {"TorchAdapter", "WeightLayer", "find_weight_layers", "n_units_of_norm"}
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -75,11 +75,16 @@ class InputReader:
         return np.asarray(array)
 
 
-_READERS = Registry("skood.inputs")
-_READERS.register("torch", "skood.networks._torch.loaders:TorchInputs")
-_READERS.register("datasets", "skood.networks._hf_datasets:HuggingFaceInputs")
-_READERS.register("torch_geometric", "skood.networks._graphs:Graphs")
-_READERS.register("dgl", "skood.networks._graphs:Graphs")
+_READERS = Registry(
+    "skood.inputs",
+    {
+        "torch": "skood.networks._torch.loaders:TorchInputs",
+        "datasets": "skood.networks._hf_datasets:HuggingFaceInputs",
+        "torch_geometric": "skood.networks._graphs:Graphs",
+        "dgl": "skood.networks._graphs:Graphs",
+    },
+    what="inputs",
+)
 
 _PLAIN = InputReader()
 
@@ -109,10 +114,20 @@ def refuse_unreadable(X: Any) -> None:
         find().refuse(X)
 
 
-def load(X: Any, batch_size: int) -> Loader | None:
-    """What yields the batches of an object, where its library is known and says so."""
+def as_loader(X: Any, batch_size: int) -> Loader | None:
+    """What yields the batches of inputs; None for those that are read as a whole."""
     loaders = (find().load(X, batch_size) for find in _READERS.find_all(X))
-    return next((loader for loader in loaders if loader is not None), None)
+    if (loader := next((loader for loader in loaders if loader is not None), None)) is not None:
+        return loader
+    if isinstance(X, Iterator):
+        return Loader(X, read_once=True)
+    is_whole = any(hasattr(X, name) for name in ("__getitem__", "__array__", "shape"))
+    return None if is_whole or not isinstance(X, Iterable) else Loader(X, read_once=None)
+
+
+def is_stream(X: Any) -> bool:
+    """Whether inputs come batch by batch, as from a data set, a loader or an iterator."""
+    return as_loader(X, 1) is not None
 
 
 def is_array(X: Any) -> bool:
