@@ -35,7 +35,7 @@ from ._raw_inputs import forget_features
 from ._reduction import reduce_activations
 from ._run import Cache, extract
 from ._selection import find_extracted, match_extracted, refuse_numbers
-from ._shapes import SHAPE_OF_FIT
+from ._shapes import SHAPE_OF_FIT, samples_of
 
 
 class ActivationExtractor(ActivationsOutputMixin, BaseEstimator):
@@ -450,8 +450,11 @@ class ActivationExtractor(ActivationsOutputMixin, BaseEstimator):
         if self.memory is not None and batches.data is not None and is_repeatable:
             key = self._cache_key(adapter, plan, mode, batches.data)
         seen = getattr(self, SHAPE_OF_FIT, None)
+        known = "" if seen is None else f"inputs of shape {samples_of(seen)}"
+        if plan.n_at_once > 2:
+            known += f"{' in ' if known else ''}batches of {plan.n_at_once}"
         compute = partial(
-            extract, adapter, batches, plan, self.reducer, mode, verbose=self.verbose, seen=seen
+            extract, adapter, batches, plan, self.reducer, mode, verbose=self.verbose, known=known
         )
         return compute() if key is None else Cache(self.memory).get(key, compute)
 

@@ -7,10 +7,10 @@ from contextlib import contextmanager
 from typing import Any
 
 from ..networks import Batch, NetworkAdapter, count_samples, take_samples
-from ._shapes import Change, Shape, changes_of, samples_of
+from ._shapes import changes_of
 
-_LARGEST_SAMPLE = 4096
-"""Longest first axis of inputs that are tried as one sample."""
+_BATCH_SIZES = (1, 3, 4, 5, 8, 10, 12, 16, 20, 24, 25, 32, 48, 50, 64, 96, 100, 128, 200, 256, 512)
+"""Sizes of batches that a network may be written for, where it does not run on two samples."""
 
 
 class InputError(ValueError, RuntimeError):
@@ -19,7 +19,7 @@ class InputError(ValueError, RuntimeError):
 
 @contextmanager
 def explaining(
-    adapter: NetworkAdapter, batch: Batch, whole: Batch | None = None, seen: Shape | None = None
+    adapter: NetworkAdapter, batch: Batch, whole: Batch | None = None, known: str = ""
 ) -> Iterator[None]:
     """Context in which an error of the network says which part failed on what, and what to do.
 
@@ -31,8 +31,8 @@ def explaining(
         What it is run on.
     whole : batch, default=None
         All inputs, where they may be one sample.
-    seen : tuple of int, default=None
-        The shape of a sample with which the network ran.
+    known : str, default=""
+        What the network ran on in ``fit``.
 
     Raises
     ------
@@ -45,31 +45,33 @@ def explaining(
         where = adapter.explain(error)
         if where is None:
             raise
-        advice = _advise(adapter, batch, batch if whole is None else whole, seen)
+        advice = _advise(adapter, batch, batch if whole is None else whole, known)
         raise InputError(
             f"The network failed on inputs of shape {_shape(batch)}: {where}.{advice} The error "
             f"was {type(error).__name__}: {error}"
         ) from error
 
 
-def _advise(adapter: NetworkAdapter, batch: Batch, whole: Batch, seen: Shape | None) -> str:
-    if not isinstance(batch, Mapping) and not isinstance(whole, Mapping):
-        for change in changes_of(batch):
-            if _runs(adapter, batch, whole, change):
+def _advise(adapter: NetworkAdapter, batch: Batch, whole: Batch, known: str) -> str:
+    if not isinstance(batch, Mapping):
+        for change in changes_of(whole):
+            if _runs(adapter, change.of(batch, whole)):
                 return f" These seem to be {change.what}: it runs on {change.code}, so pass that."
-    if seen is not None:
-        return f" In fit, it ran on inputs of shape {samples_of(seen)}."
-    if count_samples(whole) > count_samples(batch):
-        return " If it takes batches of one size only, give that as batch_size."
+    if known:
+        return f" In fit, it ran on {known}."
+    for size in _BATCH_SIZES:
+        if _runs(adapter, take_samples(batch, [0] * size)):
+            few = count_samples(batch)
+            return f" It runs on batches of {size} and not of {few}: pass batch_size={size}."
     return ""
 
 
-def _runs(adapter: NetworkAdapter, batch: Batch, whole: Batch, change: Change) -> bool:
-    """Whether the network runs on changed inputs."""
-    if change.of_one and count_samples(whole) > _LARGEST_SAMPLE:
+def _runs(adapter: NetworkAdapter, batch: Batch | None) -> bool:
+    """Whether the network runs on a batch."""
+    if batch is None:
         return False
     try:
-        adapter.trace(change.apply(whole if change.of_one else take_samples(batch, slice(2))))
+        adapter.trace(batch)
     except Exception:
         return False
     return True

@@ -19,7 +19,6 @@ from ._failures import explaining
 from ._inputs import Batches
 from ._mode import Mode
 from ._plan import Plan
-from ._shapes import Shape
 
 
 def extract(
@@ -30,16 +29,16 @@ def extract(
     mode: Mode,
     *,
     verbose: int,
-    seen: Shape | None = None,
+    known: str = "",
 ) -> Activations:
-    """Run the network over all batches; ``seen`` is the shape of a sample in ``fit``."""
+    """Run the network over all batches; ``known`` is what it ran on in ``fit``."""
     predict = partial(adapter.predictions, trace=plan.trace)
     collector = Collector(reducer, adapter.to_numpy, batches.n_samples, plan, predict)
     bar = tqdm(total=batches.n_samples, unit=" samples", disable=not verbose)
     with bar, adapter.untouched():
         for number, (batch, labels) in enumerate(batches):
             keep, layers = collector.keep, plan.layers
-            with explaining(adapter, batch, seen=seen):
+            with explaining(adapter, batch, known=known):
                 outcome = mode.run(
                     adapter,
                     batch,

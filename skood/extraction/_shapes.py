@@ -12,6 +12,9 @@ SHAPE_OF_FIT = "_shape_of_fit"
 
 Shape = tuple[int, ...]
 
+_LONGEST_AXIS = 4096
+"""Of the first axis of what may be one sample."""
+
 
 class Change(NamedTuple):
     """A change of inputs that are not laid out as a network takes them."""
@@ -25,6 +28,12 @@ class Change(NamedTuple):
     of_one: bool = False
     """Whether all of the inputs are one sample."""
 
+    def of(self, batch: Any, whole: Any) -> Any:
+        """The changed inputs, of a few samples where they are some; None for too large ones."""
+        if not self.of_one:
+            return self.apply(batch[:2])
+        return self.apply(whole) if len(whole) <= _LONGEST_AXIS else None
+
 
 def changes_of(X: Any) -> Iterator[Change]:
     """Changes that inputs may need, the more likely ones first, as their library writes them."""
@@ -34,8 +43,12 @@ def changes_of(X: Any) -> Iterator[Change]:
         yield _permuted(X, (0, 3, 1, 2), "images with the channels last (NHWC)")
         yield _permuted(X, (0, 2, 3, 1), "images with the channels first (NCHW)")
     if X.ndim == 3:
-        yield Change("X[:, None]", grey, lambda X: X[:, None])
-        yield Change("X[None]", one, lambda X: X[None], of_one=True)
+        changes = [
+            Change("X[:, None]", grey, lambda X: X[:, None]),
+            Change("X[None]", one, lambda X: X[None], of_one=True),
+        ]
+        # So few are rather channels than samples.
+        yield from reversed(changes) if X.shape[0] in (1, 3) else changes
         yield _permuted(X, (0, 2, 1), "sequences with their two other axes exchanged")
         yield Change("X[..., None]", grey, lambda X: X[..., None])
     if X.ndim == 2:
@@ -113,7 +126,10 @@ def samples_of(seen: Shape) -> str:
 
 
 def _advise(X: Any, seen: Shape) -> str:
-    for change in changes_of(X):
+    changes = list(changes_of(X))
+    if tuple(X.shape) == seen:
+        changes.sort(key=lambda change: not change.of_one)
+    for change in changes:
         changed = tuple(change.apply(X).shape)[1:]
         if changed == seen or (changed[0] == seen[0] and len(changed) == len(seen) == 3):
             return f"these seem to be {change.what}. Pass {change.code}."

@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import traceback
 from types import FrameType
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -23,23 +24,29 @@ def explain_failure(network: nn.Module, error: BaseException) -> str | None:
     is_of_call = any(_is_call_of(frame, network) for frame in frames[-2:])
     if is_of_call and isinstance(error, TypeError) and "argument" in str(error):
         return f"it takes the inputs {_arguments(network)}"
-    numbers = [i for i, frame in enumerate(frames) if id(frame.f_locals.get("self")) in names]
+    numbers = [i for i, frame in enumerate(frames) if id(_owner(frame)) in names]
     if not numbers or _is_of_listener(frames[numbers[-1] + 1 :]):
         return None
-    module = frames[numbers[-1]].f_locals["self"]
+    module = _owner(frames[numbers[-1]])
     name = names[id(module)]
-    given = next(
-        (_shapes(frame) for frame in reversed(frames) if _is_call_of(frame, module)), "inputs"
-    )
+    calls = (_shapes(frame) for frame in reversed(frames) if _is_call_of(frame, module))
+    given = next(calls, "inputs that are not known")
+    what = f"its module {name!r}, a {_short(module)}," if name else "its own forward"
+    if not any(module.children()):
+        return f"{what} was given {given}"
     line = traceback.extract_tb(error.__traceback__)[numbers[-1]].line
-    if not name:
-        return f"its own forward failed at `{line}`, given {given}"
-    return f"its module {name!r}, a {_short(module)}, was given {given}"
+    return f"{what} failed at `{line}`, given {given}"
+
+
+def _owner(frame: FrameType) -> Any:
+    """The object whose method a frame is of, if it is of one."""
+    code = frame.f_code
+    return frame.f_locals.get(code.co_varnames[0]) if code.co_argcount else None
 
 
 def _is_call_of(frame: FrameType, module: nn.Module) -> bool:
     is_call = frame.f_code.co_name == "_call_impl"
-    return is_call and frame.f_locals.get("self") is module
+    return is_call and _owner(frame) is module
 
 
 def _is_of_listener(frames: list[FrameType]) -> bool:
