@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from ..networks import Batch, NetworkAdapter, count_samples, take_samples
-from ._shapes import changes_of
+from ._shapes import Change, changes_of
 
 _BATCH_SIZES = (1, 3, 4, 5, 8, 10, 12, 16, 20, 24, 25, 32, 48, 50, 64, 96, 100, 128, 200, 256, 512)
 """Sizes of batches that a network may be written for, where it does not run on two samples."""
@@ -53,10 +53,9 @@ def explaining(
 
 
 def _advise(adapter: NetworkAdapter, batch: Batch, whole: Batch, known: str) -> str:
-    if not isinstance(batch, Mapping):
-        for change in changes_of(whole):
-            if _runs(adapter, change.of(batch, whole)):
-                return f" These seem to be {change.what}: it runs on {change.code}, so pass that."
+    for change, changed in _changed(batch, whole):
+        if _runs(adapter, changed):
+            return f" These seem to be {change.what}: it runs on {change.code}, so pass that."
     if known:
         return f" In fit, it ran on {known}."
     for size in _BATCH_SIZES:
@@ -64,6 +63,18 @@ def _advise(adapter: NetworkAdapter, batch: Batch, whole: Batch, known: str) -> 
             few = count_samples(batch)
             return f" It runs on batches of {size} and not of {few}: pass batch_size={size}."
     return ""
+
+
+def _changed(batch: Batch, whole: Batch) -> Iterator[tuple[Change, Batch | None]]:
+    """Inputs with other axes, and how they were changed; of a mapping one at a time."""
+    if not isinstance(batch, Mapping):
+        yield from ((change, change.of(batch, whole)) for change in changes_of(whole))
+        return
+    for key, values in batch.items():
+        for change in changes_of(values):
+            if not change.of_one:
+                code = change.code.replace("X", f"X[{key!r}]")
+                yield change._replace(code=code), {**batch, key: change.apply(values)}
 
 
 def _runs(adapter: NetworkAdapter, batch: Batch | None) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence, Sized
+from collections.abc import Callable, Iterable, Mapping, Sequence, Sized
 from numbers import Real
 from typing import Any, NoReturn
 
@@ -117,43 +117,59 @@ def as_columns(named: Mapping[str, Any], advice: str = _ADVICE) -> dict[str, Any
 def _as_column(key: str, values: Any, advice: str) -> Any:
     """An array of any library, with one value for each sample."""
     refuse_unreadable(values)
-    refuse_no_array(values)
-    array = values if is_array(values) else _stack(key, values, advice)
+    holds_objects = isinstance(values, np.ndarray) and values.dtype.kind not in "biufc"
+    is_ready = is_array(values) and not holds_objects
+    array = values if is_ready else _stack(key, values, advice)
     if array.ndim == 0:
         raise TypeError(
             f"The inputs {key!r} must have a value for each sample, got {values!r}. Where this is "
             "an option of the network, put it into a module that calls the network with it."
         )
-    if isinstance(array, np.ndarray) and array.dtype.kind not in "biufc":
-        _refuse_column(key, values, advice)
     return array
 
 
 def _stack(key: str, values: Any, advice: str) -> NDArray:
     """An array of the values of a column, which may be arrays themselves."""
-    if isinstance(values, list | tuple) and values:
-        if is_array(values[0]):
-            values = [to_array(value) if is_array(value) else value for value in values]
-        elif hasattr(values[0], "__array_interface__") and not isinstance(values[0], np.generic):
-            _refuse_column(key, values, advice)  # images, whose axes nobody has chosen
+    if isinstance(values, list | tuple):
+        for value in _one_of_each_type(values):
+            refuse_unreadable(value)
+            # The axes of images are nobody's choice.
+            is_image = hasattr(value, "__array_interface__") and not hasattr(value, "dtype")
+            if value is None or is_image or isinstance(value, Mapping | str | bytes):
+                _refuse_column(key, value, advice)
+        values = [to_array(value) if is_array(value) else value for value in values]
     try:
-        return np.asarray(values)
+        array = np.asarray(values)
     except ValueError:
-        sizes = [len(value) if isinstance(value, Sized) else None for value in values]
-        found = list(dict.fromkeys(sizes))
-        what = f"lengths, such as {found[0]} and {found[1]}" if len(found) > 1 else "shapes"
-        raise ValueError(
-            f"The inputs {key!r} hold values of different {what}: pad them to one, with a mask as "
-            "another input."
-        ) from None
+        _refuse_ragged(key, values)
+    if array.dtype == object and array.ndim == 1 and all(isinstance(v, Sized) for v in array):
+        _refuse_ragged(key, list(array))
+    if array.dtype.kind not in "biufc" and array.ndim > 0:
+        _refuse_column(key, next(v for v in array.flat if not isinstance(v, Real)), advice)
+    return array
 
 
-def _refuse_column(key: str, values: Any, advice: str) -> NoReturn:
-    example = next(value for value in values if not isinstance(value, Real | np.ndarray))
+def _one_of_each_type(values: Sequence[Any]) -> Iterable[Any]:
+    return {type(value): value for value in reversed(values)}.values()
+
+
+def _refuse_column(key: str, example: Any, advice: str) -> NoReturn:
+    if isinstance(example, np.generic):
+        example = example.item()
     raise TypeError(
         f"The inputs {key!r} must be numbers, got {type(example).__name__} such as "
         f"{_short(example)}: {advice}."
     )
+
+
+def _refuse_ragged(key: str, values: Sequence[Any]) -> NoReturn:
+    sizes = [len(value) if isinstance(value, Sized) else 1 for value in values]
+    found = list(dict.fromkeys(sizes))
+    what = f"lengths, such as {found[0]} and {found[1]}" if len(found) > 1 else "shapes"
+    raise ValueError(
+        f"The inputs {key!r} hold values of different {what}: pad them to one, with a mask as "
+        "another input."
+    ) from None
 
 
 def _short(example: Any) -> str:
@@ -167,7 +183,7 @@ def refuse_no_array(X: Any) -> None:
         if not hasattr(X, "shape") and hasattr(X, "__getitem__") and hasattr(X, "__len__"):
             _refuse_rows_of_mappings(X)
         return
-    for item in {type(item): item for item in X}.values():
+    for item in _one_of_each_type(X):
         refuse_unreadable(item)
     _refuse_arrays_of_several_inputs(X)
     _refuse_rows_of_mappings(X)

@@ -46,4 +46,10 @@ class _Rows:
         self._batch_size = batch_size
 
     def __iter__(self) -> Iterator[Any]:
-        yield from self._data.iter(batch_size=self._batch_size)
+        for batch in self._data.iter(batch_size=self._batch_size):
+            if not isinstance(batch, Mapping):
+                raise TypeError(
+                    f"The data set yields its rows as a {type(batch).__name__}: call "
+                    'with_format("torch"), with_format("numpy") or with_format(None) on it.'
+                )
+            yield batch

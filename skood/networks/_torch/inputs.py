@@ -79,23 +79,23 @@ def find_integers(
 ) -> Integers:
     """How to pass the integers of a batch: in the first way that the network accepts.
 
-    In a mapping they stay integers, and also where they reach an embedding.
+    They stay integers where they reach an embedding, and in a mapping unless only floats run.
     """
     is_mapping = isinstance(batch, Mapping)
     values = batch.values() if isinstance(batch, Mapping) else [batch]
     if not any(map(holds_integers, values)):
         return Integers.AS_INT64 if is_mapping else Integers.NOT_TRIED
-    if not any(True for _ in network.parameters()) and not is_mapping:
-        with suppress(Exception):
-            run(batch, Integers.AS_FLOATS)
-            return Integers.AS_FLOATS
-    for integers in (Integers.UNCHANGED, Integers.AS_INT64):
+    ways = [Integers.UNCHANGED, Integers.AS_INT64, Integers.AS_FLOATS]
+    if not (is_mapping or any(True for _ in network.parameters())):
+        ways.sort(key=lambda integers: integers is not Integers.AS_FLOATS)
+    for integers in ways:
         reached: list[nn.Module] = []
         with _reporting_weights(network, reached.append), suppress(Exception):
             run(batch, integers)
             return integers
-    is_embedded = bool(reached) and isinstance(reached[0], nn.Embedding | nn.EmbeddingBag)
-    return Integers.AS_INT64 if is_embedded or is_mapping else Integers.AS_FLOATS
+        if reached and isinstance(reached[0], nn.Embedding | nn.EmbeddingBag):
+            return Integers.AS_INT64
+    return Integers.AS_INT64 if is_mapping else Integers.AS_FLOATS
 
 
 @contextmanager
