@@ -34,6 +34,7 @@ from ._plan import AUTO, Plan, fits, make_plan, template_of
 from ._raw_inputs import forget_features
 from ._reduction import reduce_activations
 from ._run import Cache, extract
+from ._same_network import SameNetwork
 from ._selection import find_extracted, match_extracted, refuse_numbers
 from ._shapes import SHAPE_OF_FIT, samples_of
 
@@ -101,8 +102,12 @@ class ActivationExtractor(ActivationsOutputMixin, BaseEstimator):
         call on the same inputs with the same ``batch_size`` on the same kind of device.
     mask : "auto", str or None, default="auto"
         Which of the inputs in a mapping says what is padding.
-    autocast : bool, str or torch.dtype, default=False
-        Whether the network runs with automatic mixed precision.
+    autocast : bool, "bfloat16", "float16" or torch.dtype, default=False
+        Whether a torch network runs with automatic mixed precision, and in which type. It is off by
+        default, also within a ``torch.autocast`` of the caller: scores are not to depend on where
+        they are computed. With True the type is that of the caller's context, or else the usual
+        one of the network's device. What a network does in its own ``forward`` counts in
+        any case.
     changed_network : {"raise", "warn", "ignore"}, default="raise"
         What ``transform`` does where the network is not what it was in ``fit``.
 
@@ -364,7 +369,7 @@ class ActivationExtractor(ActivationsOutputMixin, BaseEstimator):
             self._fit_extracted(adapter, X)
             return self._select(X)
         plan = self._fit(adapter, batches)
-        extracted = self._in_order(self._extract(adapter, plan, batches))
+        extracted = self._run(adapter, plan, batches)
         check_number_of_labels(y, len(extracted))
         return extracted
 
@@ -383,7 +388,8 @@ class ActivationExtractor(ActivationsOutputMixin, BaseEstimator):
         columns = match_extracted(self.layers, X, gradients=self.gradients)
         self.layers_ = list(dict.fromkeys(str(c.layer) for c in columns if c.kind == "value"))
         self._template = template_of(self._reduce(X[:1], [str(c.name) for c in columns]))
-        self.fingerprint_ = adapter.fingerprint(None).digest
+        self._same_network = SameNetwork(adapter, None)
+        self.fingerprint_ = self._same_network.fingerprint.digest
 
     def _fit(self, adapter: NetworkAdapter, batches: Batches) -> Plan:
         plan = make_plan(adapter, batches, self.layers, self.reducer, self._mode())
@@ -391,7 +397,8 @@ class ActivationExtractor(ActivationsOutputMixin, BaseEstimator):
         is_auto = isinstance(self.layers, str) and self.layers == AUTO
         self.left_out_ = dict(plan.trace.left_out) if is_auto else {}
         self._plan = plan
-        self.fingerprint_ = adapter.fingerprint(plan.trace).digest
+        self._same_network = SameNetwork(adapter, plan.trace)
+        self.fingerprint_ = self._same_network.fingerprint.digest
         return plan
 
     def transform(self, X: Any) -> Activations:
@@ -425,9 +432,14 @@ class ActivationExtractor(ActivationsOutputMixin, BaseEstimator):
         batches = self._batches(adapter, X, reset=False)
         if plan is None:
             plan = make_plan(adapter, batches, self.layers, self.reducer, self._mode())
-        extracted = self._in_order(self._extract(adapter, plan, batches))
+        self._same_network.check(adapter, plan.trace, self.changed_network)
+        extracted = self._run(adapter, plan, batches)
         batches.warn_of_rows(extracted.labels)
         return extracted
+
+    def _run(self, adapter: NetworkAdapter, plan: Plan, batches: Batches) -> Activations:
+        with self._same_network.running(adapter, plan.trace):
+            return self._in_order(self._extract(adapter, plan, batches))
 
     def _batches(self, adapter: NetworkAdapter, X: Any, *, reset: bool) -> Batches:
         any_length = not reset and self._plan is not None and self._plan.trace.takes_any_length
@@ -463,7 +475,9 @@ class ActivationExtractor(ActivationsOutputMixin, BaseEstimator):
     ) -> tuple[Any, ...] | None:
         """What the result depends on; None, and a warning, where not all of it is known."""
         fingerprint, reader = adapter.fingerprint(plan.trace), ContentReader()
-        logits = reader.digest([type(adapter).__name__, self.logits, adapter.classes])
+        logits = reader.digest(
+            [type(adapter).__name__, self.logits, adapter.classes, adapter.precision]
+        )
         if unread := [*fingerprint.unread, *(["logits"] if reader.unread else [])]:
             warn_user(
                 f"Nothing is taken from the cache in memory={self.memory!r}, or put there: what "

@@ -13,6 +13,7 @@ from ._base import LayerCallback as LayerCallback
 from ._base import LossGradients, NetworkAdapter, Perturbation, Trace
 from ._base import count_samples as count_samples
 from ._base import take_samples as take_samples
+from ._checks import check_adapter
 from ._fingerprint import ContentReader, Fingerprint
 from ._inputs import InputReader, Loader, register_inputs
 from ._inputs import as_loader as as_loader
@@ -38,11 +39,17 @@ __all__ = [
     "Perturbation",
     "Trace",
     "adapt",
+    "check_adapter",
     "register",
     "register_inputs",
 ]
 
-_OF_TORCH = {"TorchAdapter", "WeightLayer", "find_weight_layers", "n_units_of_norm"}
+_OF_TORCH = {
+    "TorchAdapter",
+    "WeightLayer",
+    "find_weight_layers",
+    "n_units_of_norm",
+}
 
 
 def __getattr__(name: str) -> Any:

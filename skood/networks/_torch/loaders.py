@@ -13,6 +13,7 @@ from torch.nn.utils.rnn import PackedSequence
 from torch.utils.data import BatchSampler, DataLoader, Dataset, IterableDataset, SequentialSampler
 
 from .._inputs import InputReader, Loader
+from .random_numbers import SOURCES, drawing, drawn_apart
 
 
 class TorchInputs(InputReader):
@@ -36,7 +37,7 @@ class TorchInputs(InputReader):
         if isinstance(X, DataLoader):
             order = _order(X)
             n_samples = _n_samples(X)
-            return Loader(X, n_samples, order, _left_out(X), read_once=_is_read_once(X))
+            return Loader(_Apart(X), n_samples, order, _left_out(X), read_once=_is_read_once(X))
         if isinstance(X, Dataset):
             loader = DataLoader(X, batch_size=batch_size)
             n_samples = _n_samples(loader)
@@ -55,15 +56,22 @@ class TorchInputs(InputReader):
         return (array.float() if is_half else array).numpy(force=True)
 
 
-class _Collated:
-    """A loader whose errors say what to do where items do not go into one batch."""
+class _Apart:
+    """A loader whose random numbers are drawn apart from those of the user."""
 
     def __init__(self, loader: DataLoader) -> None:
         self._loader = loader
 
     def __iter__(self) -> Iterator[Any]:
+        return drawn_apart(self._loader)
+
+
+class _Collated(_Apart):
+    """Its errors also say what to do where items do not go into one batch."""
+
+    def __iter__(self) -> Iterator[Any]:
         try:
-            yield from self._loader
+            yield from super().__iter__()
         except (RuntimeError, TypeError) as error:
             # Not those of the data set itself.
             places = traceback.extract_tb(error.__traceback__)
@@ -141,4 +149,5 @@ def _is_read_once(loader: DataLoader) -> bool | None:
         return False
     if loader.num_workers:  # each pass reads a copy of its own
         return False
-    return True if iter(dataset) is iter(dataset) else None
+    with drawing(SOURCES, listen=False):
+        return True if iter(dataset) is iter(dataset) else None
