@@ -68,6 +68,7 @@ def _keep_rows(trace: TorchTrace, keep: LayerCallback) -> LayerCallback:
     """Keep the input of the head as a matrix, also where it is that of a convolution."""
 
     def keep_rows(layer: str, value: Tensor) -> None:
+        value = value.dequantize() if value.is_quantized else value
         keep(layer, value.flatten(1) if trace.locations[layer].before else value)
 
     return keep_rows
@@ -347,6 +348,7 @@ class TorchAdapter(NetworkAdapter):
 
     def to_numpy(self, value: Tensor) -> NDArray:
         # NumPy does not know bfloat16 and computes slowly in half precision.
+        value = value.dequantize() if value.is_quantized else value
         is_short = value.is_floating_point() and value.element_size() < 4
         return (value.float() if is_short else value).numpy(force=True)
 
