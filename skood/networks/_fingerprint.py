@@ -182,7 +182,13 @@ class ContentReader:
         self._known: dict[int, tuple[Any, bytes]] = {}
 
     def met(self) -> list[Any]:
-        """All objects that were read, but for numbers, texts and their like."""
+        """All objects that were read, but for numbers, texts and their like.
+
+        Returns
+        -------
+        objects : list of object
+            Each once.
+        """
         return [value for value, _ in self._known.values()]
 
     def know(self, value: Any, label: str) -> None:
