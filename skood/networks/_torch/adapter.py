@@ -361,6 +361,7 @@ class TorchAdapter(NetworkAdapter):
 
     def to_numpy(self, value: Tensor) -> NDArray:
         # NumPy does not know bfloat16 and computes slowly in half precision.
+        value = value.dequantize() if value.is_quantized else value
         is_short = value.is_floating_point() and value.element_size() < 4
         return (value.float() if is_short else value).numpy(force=True)
 
