@@ -122,10 +122,15 @@ def adapt(network: Any, **options: Any) -> NetworkAdapter:
 def _find(network: Any) -> AdapterFactory:
     if isinstance(network, NetworkAdapter):
         return _unchanged
-    factory = _ADAPTERS.find(network) or _find_opener(network)
+    factory = _find_known(network)
     if factory is None:
-        raise TypeError(explain_unknown(network, _ADAPTERS.kinds()))
+        kinds = _ADAPTERS.kinds()
+        raise TypeError(explain_unknown(network, kinds, lambda held: _find_known(held) is not None))
     return factory
+
+
+def _find_known(network: Any) -> AdapterFactory | None:
+    return _ADAPTERS.find(network) or _find_opener(network)
 
 
 def _unchanged(adapter: NetworkAdapter) -> NetworkAdapter:
