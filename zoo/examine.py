@@ -40,6 +40,7 @@ class Finding:
     n_compared: int = 0
     wrong_layers: list[str] = field(default_factory=list)
     """Layers with other values than those that a hook on a copy of the network sees."""
+    logits_among_layers: list[str] = field(default_factory=list)
     logits_equal: bool = False
     head: str = ""
     """The layer that it reads; empty where there is none."""
@@ -63,6 +64,7 @@ def find_faults(finding: Finding, specimen: Specimen) -> list[str]:
     found = {
         "the logits differ from those of a direct call": not finding.logits_equal,
         f"layers {finding.wrong_layers[:3]} differ from what a hook sees": finding.wrong_layers,
+        f"{finding.logits_among_layers} are the logits": finding.logits_among_layers,
         f"no layer fits {missing}": missing,
         f"{len(finding.layers)} layers are too many": len(finding.layers) > MOST_LAYERS + 1,
         f"no head was found: {finding.why_no_head}": specimen.has_head and not finding.head,
@@ -184,7 +186,7 @@ def _compare_layers(finding: Finding, case: Case, reference: nn.Module, A: Activ
         layer for layer, value in seen.items() if not np.array_equal(value, A[layer])
     ]
     assert A.logits is not None
-    finding.wrong_layers += [
+    finding.logits_among_layers = [
         layer for layer in A.layer_names if np.array_equal(np.asarray(A[layer]), A.logits)
     ]
 

@@ -29,21 +29,25 @@ MEASURED = Measured(
     settings="random weights; batches as above; a ratio of times is a median over turns",
     packages=PACKAGES,
 )
+LIBRARIES = ("torchvision", "timm", "transformers")
+OTHERS = "others"
 Examined = Sequence[tuple[Specimen, Finding]]
 
 
 def make_tables(examined: Examined) -> dict[str, Table]:
-    """One for each library, the summary, and the reasons why there is no head."""
-    libraries = group_by_library(examined)
-    tables = {library: tabulate_nets(members) for library, members in libraries.items()}
-    return tables | {"summary": summarise(libraries), "heads": tabulate_heads(examined)}
+    """One for each large library, the summary, and the reasons why there is no head."""
+    groups = group_by_library(examined)
+    tables = {group: tabulate_nets(members) for group, members in groups.items()}
+    return tables | {"summary": summarise(groups), "heads": tabulate_heads(examined)}
 
 
 def group_by_library(examined: Examined) -> dict[str, Examined]:
-    libraries: dict[str, list[tuple[Specimen, Finding]]] = {}
+    """The networks of each large library, and those of all others in one group."""
+    groups: dict[str, list[tuple[Specimen, Finding]]] = {}
     for specimen, finding in examined:
-        libraries.setdefault(specimen.library, []).append((specimen, finding))
-    return dict(libraries)
+        group = specimen.library if specimen.library in LIBRARIES else OTHERS
+        groups.setdefault(group, []).append((specimen, finding))
+    return dict(groups)
 
 
 def tabulate_nets(examined: Examined) -> Table:
@@ -60,7 +64,7 @@ def tabulate_nets(examined: Examined) -> Table:
         header,
         [
             [
-                specimen.name.partition("/")[2],
+                specimen.name,
                 str(len(finding.layers)),
                 str(len(finding.left_out)),
                 "yes" if finding.head else "none",
@@ -73,7 +77,7 @@ def tabulate_nets(examined: Examined) -> Table:
     )
 
 
-def summarise(libraries: Mapping[str, Examined]) -> Table:
+def summarise(by_library: Mapping[str, Examined]) -> Table:
     """How many networks are read as they should be, and how many have what."""
     header = [
         "Library",
@@ -88,8 +92,8 @@ def summarise(libraries: Mapping[str, Examined]) -> Table:
         "Ratio of times, median",
         "Ratio of times, largest",
     ]
-    everything = [pair for members in libraries.values() for pair in members]
-    groups = [*libraries.items(), ("all", everything)]
+    everything = [pair for members in by_library.values() for pair in members]
+    groups = [*by_library.items(), ("all", everything)]
     return Table(header, [[name, *_count(members)] for name, members in groups])
 
 
