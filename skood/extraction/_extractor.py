@@ -20,11 +20,12 @@ from .._sklearn import HasMethods, Interval, StrOptions, copy_settings
 from .._warnings import warn_user
 from ..activations import Activations, LinearHead
 from ..networks import ContentReader, NetworkAdapter, adapt
-from ._inputs import Batches, as_arrays, as_batches, forget_features
+from ._inputs import Batches, as_arrays, as_batches
 from ._mode import Mode
 from ._passes import Passes, draw_seed, with_passes
 from ._perturbation import ODIN, MahalanobisPerturbation
 from ._plan import AUTO, Plan, fits, make_plan, template_of
+from ._raw_inputs import forget_features
 from ._reduction import reduce_activations
 from ._run import Cache, extract
 from ._selection import find_extracted, match_extracted, refuse_numbers
@@ -330,7 +331,7 @@ class ActivationExtractor(ActivationsOutputMixin, BaseEstimator):
             self.layers_ = list(dict.fromkeys(str(c.layer) for c in columns if c.kind == "value"))
             self._template = template_of(self._reduce(X[:1], [str(c.name) for c in columns]))
         else:
-            batches = as_batches(self, X, self.batch_size, reset=True)
+            batches = as_batches(self, X, self.batch_size, reset=True, adapter=adapter)
             plan = make_plan(adapter, batches, self.layers, self.reducer, self._mode())
             self.layers_, self._template = list(plan.layers), plan.template
             is_auto = isinstance(self.layers, str) and self.layers == AUTO
@@ -368,7 +369,9 @@ class ActivationExtractor(ActivationsOutputMixin, BaseEstimator):
         adapter = self._adapt()
         plan = self._plan
         any_length = plan is not None and plan.trace.takes_any_length
-        batches = as_batches(self, X, self.batch_size, reset=False, any_length=any_length)
+        batches = as_batches(
+            self, X, self.batch_size, reset=False, any_length=any_length, adapter=adapter
+        )
         if plan is None:
             plan = make_plan(adapter, batches, self.layers, self.reducer, self._mode())
         return self._in_order(self._extract(adapter, plan, batches))

@@ -11,8 +11,9 @@ import types
 import weakref
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Set
+from dataclasses import dataclass, field
 from enum import Enum
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -48,33 +49,84 @@ _LIBRARY_FOLDERS = tuple(
 )
 
 
-class Fingerprint(NamedTuple):
-    """Hash of what decides the values that a network computes."""
+@dataclass(frozen=True)
+class Fingerprint:
+    """Hash of what decides the values that a network computes.
+
+    Parameters
+    ----------
+    digest : str
+        The hash.
+    unread : list of str, default=[]
+        Places of objects that may influence the values and that could not be read.
+
+    Examples
+    --------
+    >>> from skood.networks import ContentReader, Fingerprint
+    >>> reader = ContentReader()
+    >>> weights = [[1.0, 0.5], [0.0, 2.0]]
+    >>> print(Fingerprint(reader.digest(weights).hex(), reader.unread).unread)
+    []
+    """
 
     digest: str
-    unread: list[str]
-    """Places of objects that may influence the values and that could not be read."""
+    unread: list[str] = field(default_factory=list)
 
 
 class ContentReader:
     """Hashes objects by their content: attributes, and the code of functions and classes.
 
     Copies have the same hash, in every process. Installed libraries count by name and version.
+
+    Attributes
+    ----------
+    place : str
+        Where in the network the object is that is being read, to be set for ``unread``.
+    unread : list of str
+        Places of objects that could not be read.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skood.networks import ContentReader
+    >>> weights = np.ones((2, 3))
+    >>> ContentReader().digest(weights) == ContentReader().digest(weights.copy())
+    True
+    >>> ContentReader().digest(weights) == ContentReader().digest(2 * weights)
+    False
     """
 
     def __init__(self) -> None:
         self.place = ""
-        """Where in the network the object is that is being read."""
         self.unread: list[str] = []
         # The objects are kept alive, since others could get their addresses.
         self._known: dict[int, tuple[Any, bytes]] = {}
 
     def know(self, value: Any, label: str) -> None:
-        """Take a label for the content of an object."""
+        """Take a label for the content of an object.
+
+        Parameters
+        ----------
+        value : object
+            It is not read.
+        label : str
+            Counts in its place.
+        """
         self._known[id(value)] = (value, label.encode())
 
     def digest(self, value: Any) -> bytes:
-        """Hash of an object, or its text where this is short and complete."""
+        """Hash of an object, or its text where this is short and complete.
+
+        Parameters
+        ----------
+        value : object
+            Arrays, containers, functions, classes, and all that can be pickled.
+
+        Returns
+        -------
+        digest : bytes
+            The hash. What could not be read has no part in it, and is added to ``unread``.
+        """
         if isinstance(value, SCALARS):
             return f"{type(value).__name__} {value!r}".encode()
         if id(value) not in self._known:

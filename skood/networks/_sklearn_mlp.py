@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.special import expit, softmax
 from sklearn.neural_network import MLPClassifier, MLPRegressor
-from sklearn.utils.validation import check_is_fitted
+from sklearn.utils.validation import check_is_fitted, validate_data
 
 from .._logits import require_logits, uniform_kl_gradient
 from ._base import (
@@ -19,6 +19,7 @@ from ._base import (
     Perturbation,
     Trace,
     check_reached,
+    is_stream,
     two_class_head,
 )
 from ._fingerprint import ContentReader, Fingerprint
@@ -66,7 +67,7 @@ class MLPAdapter(NetworkAdapter):
                 f"device={device!r} is for networks of torch: a {type(mlp).__name__} runs on the "
                 'CPU. Leave device="auto".'
             )
-        self._mlp = mlp
+        self._mlp = self.network = mlp
         self._hidden = [f"hidden_{number}" for number in range(mlp.n_layers_ - 2)]
         # Where a sample may have several labels, the outputs are no logits of classes.
         several = mlp.out_activation_ == "logistic" and mlp.n_outputs_ > 1
@@ -76,6 +77,12 @@ class MLPAdapter(NetworkAdapter):
     @property
     def kind(self) -> str:
         return f"scikit-learn's {type(self._mlp).__name__}"
+
+    def prepare(self, X: Any) -> Any:
+        if not (isinstance(X, Mapping) or is_stream(X)):
+            # Checks the names of columns; the shape of each batch is checked when it is run.
+            validate_data(self._mlp, X, reset=False, skip_check_array=True, ensure_2d=False)
+        return X
 
     def fingerprint(self, trace: Trace | None = None) -> Fingerprint:
         mlp, reader = self._mlp, ContentReader()
