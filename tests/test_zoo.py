@@ -147,6 +147,7 @@ def test_a_network_that_cannot_be_made_or_called_is_a_finding():
         ({"logits_equal": False}, "the logits differ from those of a direct call"),
         ({"wrong_layers": ["a"]}, "layers ['a'] differ from what a hook sees"),
         ({"logits_among_layers": ["a"]}, "['a'] are the logits"),
+        ({"twice": ["a"]}, "['a'] hold what other layers hold"),
         ({"layers": [str(n) for n in range(100)]}, "100 layers are too many"),
         ({"head_error": 0.1}, "the head does not reproduce the logits"),
         ({"changes": ["a.weight"]}, "changed: a.weight"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import hashlib
 import re
 import warnings
 from collections.abc import Callable, Iterator, Sequence
@@ -41,6 +42,8 @@ class Finding:
     wrong_layers: list[str] = field(default_factory=list)
     """Layers with other values than those that a hook on a copy of the network sees."""
     logits_among_layers: list[str] = field(default_factory=list)
+    twice: list[str] = field(default_factory=list)
+    """Layers that hold what another layer holds."""
     logits_equal: bool = False
     head: str = ""
     """The layer that it reads; empty where there is none."""
@@ -65,6 +68,7 @@ def find_faults(finding: Finding, specimen: Specimen) -> list[str]:
         "the logits differ from those of a direct call": not finding.logits_equal,
         f"layers {finding.wrong_layers[:3]} differ from what a hook sees": finding.wrong_layers,
         f"{finding.logits_among_layers} are the logits": finding.logits_among_layers,
+        f"{finding.twice[:3]} hold what other layers hold": finding.twice,
         f"no layer fits {missing}": missing,
         f"{len(finding.layers)} layers are too many": len(finding.layers) > MOST_LAYERS + 1,
         f"no head was found: {finding.why_no_head}": specimen.has_head and not finding.head,
@@ -185,6 +189,10 @@ def _compare_layers(finding: Finding, case: Case, reference: nn.Module, A: Activ
     finding.wrong_layers = [
         layer for layer, value in seen.items() if not np.array_equal(value, A[layer])
     ]
+    digests = [
+        hashlib.blake2b(np.ascontiguousarray(A[layer]).data).digest() for layer in A.layer_names
+    ]
+    finding.twice = [layer for n, layer in enumerate(A.layer_names) if digests[n] in digests[:n]]
     assert A.logits is not None
     finding.logits_among_layers = [
         layer for layer in A.layer_names if np.array_equal(np.asarray(A[layer]), A.logits)

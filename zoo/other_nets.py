@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from functools import partial
 from typing import Any
 
@@ -12,11 +13,11 @@ from torch.nn import functional as F
 from .specimen import N_CLASSES, N_OTHERS, N_SAMPLES, Case, Specimen
 from .transformers_nets import TEXT, TEXTS, build, make_text_case, make_texts
 
-BERT = ("bert.encoder.layer.?",)
+BERT = ("bert.encoder.layer.0.output", "bert.encoder.layer.2.output")
 
 
 def list_specimens() -> list[Specimen]:
-    wrapped = ("base_model.model.bert.encoder.layer.?",)
+    wrapped = tuple(f"base_model.model.{layer}" for layer in BERT)
     return [
         Specimen("lightning/trained_classifier", _make_lightning, ("network.1", "network.3")),
         Specimen("peft/lora_bert", _make_lora_bert, wrapped),
@@ -32,6 +33,7 @@ def _make_lightning() -> Case:
     import pytorch_lightning
     from torch.utils.data import DataLoader, TensorDataset
 
+    logging.getLogger("pytorch_lightning").setLevel(logging.ERROR)
     images, labels = torch.randn(N_SAMPLES + N_OTHERS, 1, 8, 8), torch.arange(24) % N_CLASSES
 
     class Classifier(pytorch_lightning.LightningModule):
@@ -92,7 +94,7 @@ def _with_lora(options: dict[str, Any]) -> Case:
 
 
 def _make_dataset(form: str | None) -> Case:
-    """Texts with their labels and the text itself, which the network does not take."""
+    """Texts as rows of a data set, whose values are tensors ("torch") or lists."""
     import datasets
 
     def make(texts: dict[str, Tensor]) -> Any:

@@ -84,30 +84,35 @@ SEGFORMER = {
 # Model, configuration, its options, the layers that "auto" must stand for.
 Entry = tuple[str, str, dict[str, Any], tuple[str, ...]]
 TEXTS: dict[str, Entry] = {
-    "bert": ("BertForSequenceClassification", "BertConfig", TEXT, ("bert.encoder.layer.?*",)),
+    "bert": (
+        "BertForSequenceClassification",
+        "BertConfig",
+        TEXT,
+        ("bert.encoder.layer.0.output", "bert.encoder.layer.2.output"),
+    ),
     "roberta": (
         "RobertaForSequenceClassification",
         "RobertaConfig",
         TEXT,
-        ("roberta.encoder.layer.?*",),
+        ("roberta.encoder.layer.0.output", "roberta.encoder.layer.2.output"),
     ),
     "distilbert": (
         "DistilBertForSequenceClassification",
         "DistilBertConfig",
         TEXT | DISTILBERT,
-        ("distilbert.transformer.layer.?*",),
+        ("distilbert.transformer.layer.0", "distilbert.transformer.layer.2"),
     ),
     "electra": (
         "ElectraForSequenceClassification",
         "ElectraConfig",
         TEXT | {"embedding_size": 24},
-        ("electra.encoder.layer.?*",),
+        ("electra.encoder.layer.0.output", "electra.encoder.layer.2.output"),
     ),
     "deberta_v2": (
         "DebertaV2ForSequenceClassification",
         "DebertaV2Config",
         TEXT | {"relative_attention": True, "pos_att_type": ["p2c", "c2p"]},
-        ("deberta.encoder.layer.?*",),
+        ("deberta.encoder.layer.0.output", "deberta.encoder.layer.2.output"),
     ),
     "albert": (
         "AlbertForSequenceClassification",
@@ -121,74 +126,109 @@ TEXTS: dict[str, Entry] = {
         TEXT
         | {"global_attn_every_n_layers": 2, "local_attention": 8}
         | {"cls_token_id": 3, "sep_token_id": 4},
-        ("model.layers.?*",),
+        ("model.layers.0", "model.layers.2"),
     ),
     "xlm_roberta": (
         "XLMRobertaForSequenceClassification",
         "XLMRobertaConfig",
         TEXT,
-        ("roberta.encoder.layer.?*",),
+        ("roberta.encoder.layer.0.output", "roberta.encoder.layer.2.output"),
     ),
-    "gpt2": ("GPT2ForSequenceClassification", "GPT2Config", TEXT | GPT2, ("transformer.h.?",)),
+    "gpt2": (
+        "GPT2ForSequenceClassification",
+        "GPT2Config",
+        TEXT | GPT2,
+        ("transformer.h.0", "transformer.h.2"),
+    ),
     "llama": (
         "LlamaForSequenceClassification",
         "LlamaConfig",
         TEXT | {"num_key_value_heads": 2},
-        ("model.layers.?",),
+        ("model.layers.0", "model.layers.2"),
     ),
     "qwen2": (
         "Qwen2ForSequenceClassification",
         "Qwen2Config",
         TEXT | {"num_key_value_heads": 2},
-        ("model.layers.?",),
+        ("model.layers.0", "model.layers.2"),
     ),
     "opt": (
         "OPTForSequenceClassification",
         "OPTConfig",
         TEXT | {"ffn_dim": 48, "word_embed_proj_dim": 32},
-        ("model.decoder.layers.?*",),
+        ("model.decoder.layers.0", "model.decoder.layers.2"),
     ),
-    "bart": ("BartForSequenceClassification", "BartConfig", TEXT | BART, ("model.decoder.*",)),
-    "t5": ("T5ForSequenceClassification", "T5Config", TEXT | T5, ("transformer.decoder.*",)),
+    "bart": (
+        "BartForSequenceClassification",
+        "BartConfig",
+        TEXT | BART,
+        ("model.encoder.layers.0", "model.decoder.layers.1"),
+    ),
+    "t5": (
+        "T5ForSequenceClassification",
+        "T5Config",
+        TEXT | T5,
+        ("transformer.encoder.block.0.*", "transformer.decoder.block.1.*"),
+    ),
 }
 IMAGES: dict[str, Entry] = {
-    "vit": ("ViTForImageClassification", "ViTConfig", IMAGE, ("vit.*layer*",)),
-    "deit": ("DeiTForImageClassification", "DeiTConfig", IMAGE, ("deit.*layer*",)),
+    "vit": ("ViTForImageClassification", "ViTConfig", IMAGE, ("vit.layers.0", "vit.layers.2")),
+    "deit": ("DeiTForImageClassification", "DeiTConfig", IMAGE, ("deit.layers.0", "deit.layers.2")),
     "deit_with_teacher": (
         "DeiTForImageClassificationWithTeacher",
         "DeiTConfig",
         IMAGE,
-        ("deit.*layer*",),
+        ("deit.layers.0", "deit.layers.2"),
     ),
-    "beit": ("BeitForImageClassification", "BeitConfig", IMAGE, ("beit.encoder.layer.?",)),
-    "dinov2": ("Dinov2ForImageClassification", "Dinov2Config", IMAGE, ("dinov2.encoder.layer.?",)),
-    "swin": ("SwinForImageClassification", "SwinConfig", SWIN, ("swin.encoder.*",)),
-    "swinv2": ("Swinv2ForImageClassification", "Swinv2Config", SWIN, ("swinv2.encoder.*",)),
-    "convnext": ("ConvNextForImageClassification", "ConvNextConfig", STAGES, ("convnext.*",)),
+    "beit": ("BeitForImageClassification", "BeitConfig", IMAGE, ("beit.layers.0", "beit.layers.2")),
+    "dinov2": (
+        "Dinov2ForImageClassification",
+        "Dinov2Config",
+        IMAGE,
+        ("dinov2.encoder.layer.0", "dinov2.encoder.layer.2"),
+    ),
+    "swin": (
+        "SwinForImageClassification",
+        "SwinConfig",
+        SWIN,
+        ("swin.encoder.layers.0.blocks.0", "swin.encoder.layers.1.blocks.1"),
+    ),
+    "swinv2": (
+        "Swinv2ForImageClassification",
+        "Swinv2Config",
+        SWIN,
+        ("swinv2.encoder.layers.0.blocks.0", "swinv2.encoder.layers.1.blocks.1"),
+    ),
+    "convnext": (
+        "ConvNextForImageClassification",
+        "ConvNextConfig",
+        STAGES,
+        ("convnext.encoder.stages.0.layers.0", "convnext.encoder.stages.3.layers.0"),
+    ),
     "convnextv2": (
         "ConvNextV2ForImageClassification",
         "ConvNextV2Config",
         STAGES,
-        ("convnextv2.*",),
+        ("convnextv2.encoder.stages.0.layers.0", "convnextv2.encoder.stages.3.layers.0"),
     ),
     "resnet": (
         "ResNetForImageClassification",
         "ResNetConfig",
         STAGES | {"embedding_size": 16, "layer_type": "basic"},
-        ("resnet.encoder.*",),
+        ("resnet.encoder.stages.0.layers.0", "resnet.encoder.stages.3.layers.0"),
     ),
     "mobilevit": (
         "MobileViTForImageClassification",
         "MobileViTConfig",
         {"hidden_sizes": [16, 24, 32], "neck_hidden_sizes": [8, 8, 16, 16, 24, 32, 64]}
         | {"num_labels": N_CLASSES, "image_size": 64},
-        ("mobilevit.*",),
+        ("mobilevit.encoder.layer.1.layer.2",),
     ),
     "segformer": (
         "SegformerForImageClassification",
         "SegformerConfig",
         SEGFORMER,
-        ("segformer.*",),
+        ("segformer.stages.0.blocks.0", "segformer.stages.3.blocks.0"),
     ),
 }
 SOUNDS: dict[str, Entry] = {
@@ -196,13 +236,13 @@ SOUNDS: dict[str, Entry] = {
         "Wav2Vec2ForSequenceClassification",
         "Wav2Vec2Config",
         SOUND,
-        ("wav2vec2.encoder.layers.?",),
+        ("wav2vec2.encoder.layers.0", "wav2vec2.encoder.layers.1"),
     ),
     "hubert": (
         "HubertForSequenceClassification",
         "HubertConfig",
         SOUND,
-        ("hubert.encoder.layers.?",),
+        ("hubert.encoder.layers.0", "hubert.encoder.layers.1"),
     ),
 }
 WITHOUT_HEAD = ("deit_with_teacher",)
