@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
-from time import perf_counter
+from time import perf_counter, process_time
 from typing import Any
 
 import numpy as np
@@ -265,5 +265,6 @@ def _take_times(finding: Finding, case: Case, reference: nn.Module, repetitions:
             "extraction": lambda: extractor.transform(case.inputs),
         },
         repetitions,
+        clock=process_time,
     )
     finding.ratio = timings.ratio("extraction", "bare")

@@ -26,7 +26,7 @@ PACKAGES = (
 MEASURED = Measured(
     data="random images, texts of random tokens with an attention mask, random sounds and graphs",
     samples=f"fitted on {N_SAMPLES}, in one batch; {N_OTHERS} others; {N_CLASSES} classes",
-    settings="random weights; batches as above; a ratio of times is a median over turns",
+    settings="random weights; a ratio of times, of the process, is a median over turns",
     packages=PACKAGES,
 )
 LIBRARIES = ("torchvision", "timm", "transformers")

@@ -9,12 +9,10 @@ from .specimen import N_CLASSES, Case, Specimen, image_case
 
 NETS: dict[str, tuple[str, ...]] = {
     "alexnet": ("features.*", "classifier.*"),
-    "vgg11": ("features.*", "classifier.*"),
     "vgg11_bn": ("features.*", "classifier.*"),
     "resnet18": ("layer1.0", "layer2.1", "layer3.0", "layer4.1"),
     "resnet50": ("layer1.0", "layer4.2"),
     "resnext50_32x4d": ("layer1.0", "layer4.2"),
-    "wide_resnet50_2": ("layer1.0", "layer4.2"),
     "squeezenet1_1": ("features.*",),
     "densenet121": ("features.denseblock1.*", "features.denseblock4.*"),
     "googlenet": ("inception3a.*", "inception5b.*"),

@@ -28,6 +28,7 @@ from ._plan import AUTO, Plan, fits, make_plan, template_of
 from ._raw_inputs import forget_features
 from ._reduction import reduce_activations
 from ._run import Cache, extract
+from ._same_network import SameNetwork
 from ._selection import find_extracted, match_extracted, refuse_numbers
 
 
@@ -94,8 +95,12 @@ class ActivationExtractor(ActivationsOutputMixin, BaseEstimator):
         call on the same inputs with the same ``batch_size`` on the same kind of device.
     mask : "auto", str or None, default="auto"
         Which of the inputs in a mapping says what is padding.
-    autocast : bool, str or torch.dtype, default=False
-        Whether the network runs with automatic mixed precision.
+    autocast : bool, "bfloat16", "float16" or torch.dtype, default=False
+        Whether a torch network runs with automatic mixed precision, and in which type. It is off by
+        default, also within a ``torch.autocast`` of the caller: scores are not to depend on where
+        they are computed. With True the type is that of the caller's context, or else the usual
+        one of the network's device. What a network does in its own ``forward`` counts in
+        any case.
     changed_network : {"raise", "warn", "ignore"}, default="raise"
         What ``transform`` does where the network is not what it was in ``fit``.
 
@@ -337,7 +342,8 @@ class ActivationExtractor(ActivationsOutputMixin, BaseEstimator):
             is_auto = isinstance(self.layers, str) and self.layers == AUTO
             self.left_out_ = dict(plan.trace.left_out) if is_auto else {}
         self._plan = plan
-        self.fingerprint_ = adapter.fingerprint(plan and plan.trace).digest
+        self._same_network = SameNetwork(adapter, plan and plan.trace)
+        self.fingerprint_ = self._same_network.fingerprint.digest
         return self
 
     def transform(self, X: Any) -> Activations:
@@ -374,7 +380,9 @@ class ActivationExtractor(ActivationsOutputMixin, BaseEstimator):
         )
         if plan is None:
             plan = make_plan(adapter, batches, self.layers, self.reducer, self._mode())
-        return self._in_order(self._extract(adapter, plan, batches))
+        self._same_network.check(adapter, plan.trace, self.changed_network)
+        with self._same_network.running(adapter, plan.trace):
+            return self._in_order(self._extract(adapter, plan, batches))
 
     def _adapt(self) -> NetworkAdapter:
         return adapt(
@@ -398,7 +406,9 @@ class ActivationExtractor(ActivationsOutputMixin, BaseEstimator):
     ) -> tuple[Any, ...] | None:
         """What the result depends on; None, and a warning, where not all of it is known."""
         fingerprint, reader = adapter.fingerprint(plan.trace), ContentReader()
-        logits = reader.digest([type(adapter).__name__, self.logits, adapter.classes])
+        logits = reader.digest(
+            [type(adapter).__name__, self.logits, adapter.classes, adapter.precision]
+        )
         if unread := [*fingerprint.unread, *(["logits"] if reader.unread else [])]:
             warn_user(
                 f"Nothing is taken from the cache in memory={self.memory!r}, or put there: what "

@@ -120,7 +120,9 @@ def _load(
     any_length: bool,
     prepare: Callable[[Any], Any] | None = None,
 ) -> Iterator[tuple[Batch, NDArray | None]]:
-    for item in loader:
+    from ..networks import drawn_apart  # there is a loader, and so torch is imported already
+
+    for item in drawn_apart(loader):
         is_tuple = isinstance(item, tuple | list) and not _is_packed_sequence(item)
         batch = item[0] if is_tuple and item else item
         checked_by, renews = estimator, reset

@@ -14,11 +14,13 @@ from ._base import LossGradients, NetworkAdapter, Perturbation, Trace
 from ._base import count_samples as count_samples
 from ._base import is_stream as is_stream
 from ._base import take_samples as take_samples
+from ._checks import check_adapter
 from ._fingerprint import ContentReader, Fingerprint
 
 if TYPE_CHECKING:
     from ._torch import TorchAdapter as TorchAdapter
     from ._torch import WeightLayer as WeightLayer
+    from ._torch import drawn_apart as drawn_apart
     from ._torch import find_weight_layers as find_weight_layers
     from ._torch import n_units_of_norm as n_units_of_norm
 
@@ -30,10 +32,17 @@ __all__ = [
     "Perturbation",
     "Trace",
     "adapt",
+    "check_adapter",
     "register",
 ]
 
-_OF_TORCH = {"TorchAdapter", "WeightLayer", "find_weight_layers", "n_units_of_norm"}
+_OF_TORCH = {
+    "TorchAdapter",
+    "WeightLayer",
+    "drawn_apart",
+    "find_weight_layers",
+    "n_units_of_norm",
+}
 
 
 def __getattr__(name: str) -> Any:

@@ -102,13 +102,13 @@ class PipelineAdapter(NetworkAdapter):
     def untouched(self) -> AbstractContextManager[None]:
         return self._inner.untouched()
 
-    def stamp(self, trace: Any = None) -> Any:
-        return self._inner.stamp(trace), self._read_steps().digest
+    def stamp(self, trace: Any = None, last: Any = None) -> Any:
+        of_network = self._inner.stamp(trace, last[0] if isinstance(last, tuple) else None)
+        return of_network, self._read_steps().digest
 
     def fingerprint(self, trace: Any = None) -> Fingerprint:
         inner, steps = self._inner.fingerprint(trace), self._read_steps()
-        digest = ContentReader().digest([inner.digest, steps.digest])
-        return Fingerprint(digest.hex(), [*inner.unread, *steps.unread])
+        return inner.joined("steps of the Pipeline", steps)
 
     def _read_steps(self) -> Fingerprint:
         reader, digests = ContentReader(), []
