@@ -13,8 +13,9 @@ import pytest
 import torch
 from torch import nn
 
+from skood import Activations
 from zoo.__main__ import choose, examine_all, list_specimens, parse_arguments
-from zoo.examine import Finding, examine, find_faults
+from zoo.examine import Finding, _find_twice, examine, find_faults
 from zoo.marks import find_changes, take_marks
 from zoo.records import add_finding, read_findings
 from zoo.report import group_by_library, make_tables, summarise, tabulate_nets
@@ -107,6 +108,14 @@ def test_what_is_changed_and_what_differs_then_is_found():
     assert finding.changes == ["content of body.0.weight"]
     # Whether this is refused or seen as other logits, it is not as expected.
     assert faults
+
+
+def test_layers_that_hold_the_same_are_found():
+    values = np.random.default_rng(0).normal(size=(4, 6))
+    A = Activations(
+        {"a": values, "b": values + 1, "c": values.copy(), "d": values.reshape(4, 3, 2)}
+    )
+    assert _find_twice(A) == ["c"]
 
 
 class OfOneSize(nn.Module):

@@ -189,14 +189,22 @@ def _compare_layers(finding: Finding, case: Case, reference: nn.Module, A: Activ
     finding.wrong_layers = [
         layer for layer, value in seen.items() if not np.array_equal(value, A[layer])
     ]
-    digests = [
-        hashlib.blake2b(np.ascontiguousarray(A[layer]).data).digest() for layer in A.layer_names
-    ]
-    finding.twice = [layer for n, layer in enumerate(A.layer_names) if digests[n] in digests[:n]]
+    finding.twice = _find_twice(A)
     assert A.logits is not None
     finding.logits_among_layers = [
         layer for layer in A.layer_names if np.array_equal(np.asarray(A[layer]), A.logits)
     ]
+
+
+def _find_twice(A: Activations) -> list[str]:
+    """Layers of the shape and the values of an earlier one."""
+    earlier, twice = set(), []
+    for layer, values in A.items():
+        digest = hashlib.blake2b(np.ascontiguousarray(values).data).digest()
+        if (values.shape, digest) in earlier:
+            twice.append(layer)
+        earlier.add((values.shape, digest))
+    return twice
 
 
 def _values_of_modules(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
@@ -47,6 +48,36 @@ SOUND = {
 }
 DISTILBERT = {"dim": 32, "n_layers": 3, "n_heads": 4, "hidden_dim": 48}
 GPT2 = {"n_embd": 32, "n_layer": 3, "n_head": 4, "n_positions": 64}
+SMALL = {"vocab_size": 60, "pad_token_id": 0, "num_labels": N_CLASSES, "d_model": 32, "d_inner": 48}
+XLNET = SMALL | {"n_layer": 3, "n_head": 4}
+FUNNEL = SMALL | {"block_sizes": [1, 1], "n_head": 4, "d_head": 8}
+MOBILEBERT = {
+    "embedding_size": 16,
+    "intra_bottleneck_size": 16,
+    "true_hidden_size": 16,
+    "num_feedforward_networks": 2,
+}
+PERCEIVER = {
+    "d_latents": 32,
+    "d_model": 24,
+    "num_latents": 6,
+    "num_blocks": 1,
+    "num_self_attends_per_block": 2,
+    "num_self_attention_heads": 4,
+    "num_cross_attention_heads": 4,
+}
+WHISPER = {
+    "num_mel_bins": 16,
+    "max_source_positions": 20,
+    "classifier_proj_size": 16,
+    "decoder_start_token_id": 1,
+}
+SPECTROGRAM = {
+    "max_length": 32,
+    "num_mel_bins": 16,
+    "frequency_stride": 8,
+    "time_stride": 8,
+}
 T5 = {
     "d_model": 32,
     "d_kv": 8,
@@ -158,6 +189,31 @@ TEXTS: dict[str, Entry] = {
         TEXT | {"ffn_dim": 48, "word_embed_proj_dim": 32},
         ("model.decoder.layers.0", "model.decoder.layers.2"),
     ),
+    "mixtral": (
+        "MixtralForSequenceClassification",
+        "MixtralConfig",
+        TEXT | {"num_key_value_heads": 2, "num_local_experts": 4},
+        ("model.layers.0", "model.layers.2"),
+    ),
+    "mobilebert": (
+        "MobileBertForSequenceClassification",
+        "MobileBertConfig",
+        TEXT | MOBILEBERT,
+        ("mobilebert.encoder.layer.0.*", "mobilebert.encoder.layer.2.*"),
+    ),
+    "funnel": (
+        "FunnelForSequenceClassification",
+        "FunnelConfig",
+        FUNNEL,
+        ("funnel.encoder.blocks.0.*", "funnel.encoder.blocks.1.*"),
+    ),
+    "xlnet": ("XLNetForSequenceClassification", "XLNetConfig", XLNET, ()),
+    "perceiver": (
+        "PerceiverForSequenceClassification",
+        "PerceiverConfig",
+        TEXT | PERCEIVER,
+        ("perceiver.encoder.self_attends.0", "perceiver.encoder.self_attends.1"),
+    ),
     "bart": (
         "BartForSequenceClassification",
         "BartConfig",
@@ -186,6 +242,18 @@ IMAGES: dict[str, Entry] = {
         "Dinov2Config",
         IMAGE,
         ("dinov2.encoder.layer.0", "dinov2.encoder.layer.2"),
+    ),
+    "clip": (
+        "CLIPForImageClassification",
+        "CLIPConfig",
+        {"vision_config": IMAGE, "num_labels": N_CLASSES, "image_size": 32},
+        ("vision_model.encoder.layers.0", "vision_model.encoder.layers.2"),
+    ),
+    "levit": (
+        "LevitForImageClassification",
+        "LevitConfig",
+        {"image_size": 64, "num_labels": N_CLASSES},
+        ("levit.encoder.stages.0.layers.0", "levit.encoder.stages.2.layers.*"),
     ),
     "swin": (
         "SwinForImageClassification",
@@ -245,21 +313,53 @@ SOUNDS: dict[str, Entry] = {
         ("hubert.encoder.layers.0", "hubert.encoder.layers.1"),
     ),
 }
+# And the name and the shape of a sample.
+SHAPED: dict[str, tuple[*Entry, str, tuple[int, ...]]] = {
+    "videomae": (
+        "VideoMAEForVideoClassification",
+        "VideoMAEConfig",
+        IMAGE | {"num_frames": 4},
+        ("videomae.encoder.layer.0", "videomae.encoder.layer.2"),
+        "pixel_values",
+        (4, 3, 32, 32),
+    ),
+    "audio_spectrogram_transformer": (
+        "ASTForAudioClassification",
+        "ASTConfig",
+        IMAGE | SPECTROGRAM,
+        ("*.layers.0", "*.layers.2"),
+        "input_values",
+        (32, 16),
+    ),
+    "whisper": (
+        "WhisperForAudioClassification",
+        "WhisperConfig",
+        TEXT | BART | WHISPER,
+        ("encoder.layers.0", "encoder.layers.1"),
+        "input_features",
+        (16, 40),
+    ),
+}
 WITHOUT_HEAD = ("deit_with_teacher",)
 """The mean of two heads is the output."""
 
 
 def list_specimens() -> list[Specimen]:
-    kinds = ((TEXTS, make_text_case), (IMAGES, _make_image_case), (SOUNDS, _make_sound_case))
+    kinds: tuple[tuple[Mapping[str, Any], Callable[..., Case]], ...] = (
+        (TEXTS, make_text_case),
+        (IMAGES, _make_image_case),
+        (SOUNDS, _make_sound_case),
+        (SHAPED, _make_shaped_case),
+    )
     return [
         Specimen(
             f"transformers/{name}",
-            partial(make_case, model, config, options),
+            partial(make_case, model, config, options, *rest),
             layers,
             has_head=name not in WITHOUT_HEAD,
         )
         for entries, make_case in kinds
-        for name, (model, config, options, layers) in entries.items()
+        for name, (model, config, options, layers, *rest) in entries.items()
     ]
 
 
@@ -311,4 +411,17 @@ def _make_sound_case(model: str, config: str, options: dict[str, Any]) -> Case:
         build(model, config, options),
         inputs={"input_values": sounds[:N_SAMPLES]},
         others={"input_values": sounds[N_SAMPLES:, :600]},
+    )
+
+
+def _make_shaped_case(
+    model: str, config: str, options: dict[str, Any], key: str, shape: tuple[int, ...]
+) -> Case:
+    """Arrays of one shape, under the name that the network has for them."""
+    generator = torch.Generator().manual_seed(0)
+    values = torch.randn(N_SAMPLES + N_OTHERS, *shape, generator=generator)
+    return Case(
+        build(model, config, options | {"num_labels": N_CLASSES}),
+        inputs={key: values[:N_SAMPLES]},
+        others={key: values[N_SAMPLES:]},
     )
