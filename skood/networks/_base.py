@@ -281,7 +281,7 @@ class NetworkAdapter(ABC):
         """
         return batch
 
-    def stamp(self, trace: Any = None, last: Any = None) -> Any:
+    def stamp(self, trace: Any = None) -> Any:
         """Something that compares equal as long as the network seems not to have changed.
 
         It may be cheaper than the fingerprint, which decides where stamps differ; and it may
@@ -290,9 +290,7 @@ class NetworkAdapter(ABC):
         Parameters
         ----------
         trace : Trace, default=None
-            What passes leave behind, by this trace, is no change.
-        last : object, default=None
-            The stamp that the new one will be compared with, which may make it cheaper.
+            As for ``fingerprint``.
 
         Returns
         -------

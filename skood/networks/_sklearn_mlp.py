@@ -107,7 +107,7 @@ class MLPAdapter(NetworkAdapter):
         }
         return fingerprint_of_parts(ContentReader(), self._weights(), settings.items())
 
-    def stamp(self, trace: Trace | None = None, last: Any = None) -> Any:
+    def stamp(self, trace: Trace | None = None) -> Any:
         mlp = self._mlp
         weights = {name: sample_octets(array) for name, array in self._weights().items()}
         return type(mlp), mlp.activation, mlp.out_activation_, repr(self.classes), weights

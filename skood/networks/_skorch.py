@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -18,7 +18,7 @@ from torch.utils.data import DataLoader
 from torch.utils.data import Dataset as TorchDataset
 
 from ._base import is_stream
-from ._fingerprint import ContentReader, Fingerprint
+from ._fingerprint import ContentReader, Fingerprint, with_settings
 from ._torch.adapter import TorchAdapter
 from ._torch.autocast import Autocast
 from ._torch.chosen_head import WantedHead
@@ -97,23 +97,20 @@ class SkorchAdapter(TorchAdapter):
         return _as_columns(X, self.network) if _is_frame(X) else X
 
     def fingerprint(self, trace: TorchTrace | None = None) -> Fingerprint:
-        module, settings = super().fingerprint(trace), self._read_settings()
-        return module.joined("settings of the net", settings)
+        return with_settings(super().fingerprint(trace), ContentReader(), self._settings())
 
-    def stamp(self, trace: TorchTrace | None = None, last: Any = None) -> Any:
-        of_module = super().stamp(trace, last[0] if isinstance(last, tuple) else None)
-        return of_module, self._read_settings().digest
+    def stamp(self, trace: TorchTrace | None = None) -> Any:
+        settings = [value for _, value in self._settings()]
+        return super().stamp(trace), ContentReader().digest(settings)
 
-    def _read_settings(self) -> Fingerprint:
+    def _settings(self) -> Iterator[tuple[str, Any]]:
         """What of the net itself decides values and predictions."""
-        net, reader = self._net, ContentReader()
-        reader.place = "settings of the net"
-        settings = [
-            type(net),
-            *(getattr(net, name, None) for name in _SETTINGS),
-            *(net.get_params_for(name) for name in ("dataset", "iterator_valid")),
-        ]
-        return Fingerprint(reader.digest(settings).hex(), reader.unread)
+        net = self._net
+        yield "class of the net", type(net)
+        for name in _SETTINGS:
+            yield f"{name} of the net", getattr(net, name, None)
+        for name in ("dataset", "iterator_valid"):
+            yield f"{name} of the net, its parameters", net.get_params_for(name)
 
     def predictions(self, logits: Any, trace: TorchTrace) -> NDArray | None:
         if self._wanted != AUTO or not isinstance(self._net, NeuralNetClassifier):

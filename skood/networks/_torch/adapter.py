@@ -54,7 +54,7 @@ from .inputs import Integers, find_integers, holds_integers, to_inputs
 from .outputs import AUTO, BINARY, Wanted, select_output
 from .random_numbers import drawing
 from .recorded import Positions
-from .stamp import Stamp
+from .stamp import Stamp, find_stamp, make_stamp
 from .trace import TorchTrace, TraceResult, trace_calls
 from .untouched import alone, untouched
 
@@ -80,7 +80,7 @@ class TorchAdapter(NetworkAdapter):
         autocast: Autocast = False,
     ) -> None:
         self.network = self._original = _readable(network)
-        self._met: list[Any] | None = None
+        self._stamp: Any = None
         tensors = list(chain(self.network.parameters(), self.network.buffers()))
         if any(nn.parameter.is_lazy(tensor) for tensor in tensors):
             raise NotFittedError(
@@ -110,18 +110,17 @@ class TorchAdapter(NetworkAdapter):
 
     def fingerprint(self, trace: TorchTrace | None = None) -> Fingerprint:
         with alone():
-            found, self._met = fingerprint_of(self._original, _written(trace))
+            found, met = fingerprint_of(self._original, _written(trace))
+            self._stamp = make_stamp(self._original, met, found.left_out)
         return found
 
-    def stamp(self, trace: TorchTrace | None = None, last: Any = None) -> Stamp:
+    def stamp(self, trace: TorchTrace | None = None) -> Stamp:
         written = _written(trace)
-        left_out = written.records | written.unclear
         with alone():
-            if isinstance(last, Stamp) and last.fits(self._original, left_out):
-                return last.renewed()
-            if self._met is None:
-                _, self._met = fingerprint_of(self._original, written)
-            return Stamp(self._original, self._met, left_out)
+            found = find_stamp(self._original, written.records | written.unclear)
+            if found is None:
+                self.fingerprint(trace)
+        return found or self._stamp
 
     def trace(self, batch: Batch) -> tuple[TorchTrace, dict[str, Tensor]]:
         with drawing(again=partial(self._run, batch, Integers.NOT_TRIED)) as drew:
