@@ -53,7 +53,8 @@ class Finding:
     changes: list[str] = field(default_factory=list)
     monitor: bool = False
     padding: float | None = None
-    """Largest relative change of a pooled value by more padding; None where there is none."""
+    """Largest relative change of a pooled value by more padding; None where there is none, or
+    the logits change with it."""
     ratio: float | None = None
     """Time of the extraction of pooled layers over that of the bare pass."""
     seconds: float = 0.0
@@ -167,8 +168,7 @@ def _examine_head(finding: Finding, case: Case, A: Activations) -> None:
         return
     finding.head = A.head.input_layer
     product = A.head.logits(A[finding.head])
-    error = np.abs(product - A.logits).max() / np.abs(A.logits).max()
-    finding.head_error = float(error)
+    finding.head_error = _relative_change(A.logits, product)
 
 
 def _why_no_head(case: Case) -> str:
@@ -259,10 +259,15 @@ def _compare_padded(finding: Finding, case: Case) -> None:
         return
     extractor = _pooled(case).fit(case.inputs)
     less, more = extractor.transform(case.inputs), extractor.transform(case.padded)
-    finding.padding = max(
-        float(np.abs(values - more[layer]).max() / np.abs(values).max())
-        for layer, values in less.items()
-    )
+    assert less.logits is not None
+    assert more.logits is not None
+    if _relative_change(less.logits, more.logits) > ROUNDING:
+        return  # the network itself reads the padding
+    finding.padding = max(_relative_change(A, more[layer]) for layer, A in less.items())
+
+
+def _relative_change(before: NDArray, after: NDArray) -> float:
+    return float(np.abs(before - after).max() / np.abs(before).max())
 
 
 def _take_times(finding: Finding, case: Case, reference: nn.Module, repetitions: int) -> None:
