@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -211,6 +210,11 @@ class NetworkAdapter(ABC):
     network: Any = None
 
     @property
+    def precision(self) -> str:
+        """What to say of the precision that values are computed in, if not that of the weights."""
+        return ""
+
+    @property
     def kind(self) -> str:
         """What the network is called in messages."""
         return f"a network read by {type(self).__name__}"
@@ -283,7 +287,8 @@ class NetworkAdapter(ABC):
     def stamp(self, trace: Any = None) -> Any:
         """Something that compares equal as long as the network seems not to have changed.
 
-        It may be cheaper than the fingerprint, which decides where stamps differ.
+        It may be cheaper than the fingerprint, which decides where stamps differ; and it may
+        miss a change, since a fingerprint is taken now and then in any case.
 
         Parameters
         ----------
@@ -311,6 +316,13 @@ class NetworkAdapter(ABC):
         -------
         predictions : ndarray of shape (n_samples,) or None
             None, the default, where it is the number of the largest logit.
+        """
+        return None
+
+    def explain(self, error: Exception) -> str | None:
+        """At which part of the network a call failed, and what that part was given.
+
+        None for an error that does not come of the network's own code, or where this is not known.
         """
         return None
 
@@ -522,13 +534,6 @@ def take_samples(batch: Batch, rows: slice | list[int]) -> Batch:
     if isinstance(batch, Mapping):
         return {key: values[rows] for key, values in batch.items()}
     return batch[rows]
-
-
-def is_stream(X: Any) -> bool:
-    """Whether inputs come batch by batch: from a data set or loader of torch, or an iterator."""
-    data: Any = sys.modules.get("torch.utils.data")
-    of_torch = data is not None and isinstance(X, data.Dataset | data.DataLoader)
-    return of_torch or hasattr(X, "__next__")
 
 
 def two_class_head(weight: NDArray, bias: NDArray | None) -> tuple[NDArray, NDArray | None]:

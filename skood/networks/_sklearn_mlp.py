@@ -21,10 +21,10 @@ from ._base import (
     Perturbation,
     Trace,
     check_reached,
-    is_stream,
     two_class_head,
 )
-from ._fingerprint import ContentReader, Fingerprint
+from ._fingerprint import ContentReader, Fingerprint, fingerprint_of_parts, sample_octets
+from ._inputs import is_stream, to_array
 
 _NOT_FITTED = (
     "This %(name)s instance is not fitted yet: fit it before its activations are extracted. "
@@ -98,10 +98,23 @@ class MLPAdapter(NetworkAdapter):
         return X
 
     def fingerprint(self, trace: Trace | None = None) -> Fingerprint:
-        mlp, reader = self._mlp, ContentReader()
-        functions = [mlp.activation, mlp.out_activation_]
-        content = [type(mlp).__name__, *functions, mlp.coefs_, mlp.intercepts_, self.classes]
-        return Fingerprint(reader.digest(content).hex(), reader.unread)
+        mlp = self._mlp
+        settings = {
+            "class": type(mlp).__name__,
+            "activation": mlp.activation,
+            "out_activation_": mlp.out_activation_,
+            "classes_": self.classes,
+        }
+        return fingerprint_of_parts(ContentReader(), self._weights(), settings.items())
+
+    def stamp(self, trace: Trace | None = None) -> Any:
+        mlp = self._mlp
+        weights = {name: sample_octets(array) for name, array in self._weights().items()}
+        return type(mlp), mlp.activation, mlp.out_activation_, repr(self.classes), weights
+
+    def _weights(self) -> dict[str, NDArray]:
+        kinds = {"coefs_": self._mlp.coefs_, "intercepts_": self._mlp.intercepts_}
+        return {f"{kind}[{i}]": a for kind, arrays in kinds.items() for i, a in enumerate(arrays)}
 
     def trace(self, batch: Batch) -> tuple[Trace, dict[str, NDArray]]:
         values, _ = self._run(self._check_batch(batch), [_OUTPUT])
@@ -236,7 +249,7 @@ class MLPAdapter(NetworkAdapter):
         return two_class_head(weight, bias) if len(weight) == 1 else (weight, bias)
 
     def _check_batch(self, batch: Batch) -> NDArray:
-        values = np.asarray(batch)
+        values = to_array(batch)
         n_features = self._mlp.n_features_in_
         if values.ndim != 2 or values.shape[1] != n_features:
             raise ValueError(

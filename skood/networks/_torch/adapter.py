@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence, Set
 from contextlib import AbstractContextManager, suppress
 from dataclasses import replace
 from functools import partial
@@ -27,9 +27,11 @@ from .._base import (
     two_class_head,
 )
 from .._fingerprint import Fingerprint
+from .autocast import Autocast, lower_precision
 from .calls import uncompiled
 from .chosen_head import WantedHead
-from .dropout import dropout_layers, dropping_out
+from .dropout import draw_themselves, dropout_layers, dropping_out, seed_global
+from .failures import explain_failure
 from .fingerprint import (
     Attributes,
     Written,
@@ -47,11 +49,18 @@ from .gradients import (
     recording,
     weights_recorded,
 )
-from .inputs import Integers, find_integers, holds_integers, to_inputs
+from .inputs import Integers, call, find_integers, holds_integers, to_inputs
 from .outputs import AUTO, BINARY, Wanted, describe_output
+from .random_numbers import drawing
 from .reading import LayerReader
+from .stamp import Stamp, find_stamp, make_stamp
 from .trace import TorchTrace, TraceResult, trace_calls
 from .untouched import alone, untouched
+
+
+def _written(trace: Any) -> Written:
+    # The trace may be that of a network of another kind, before this one took its place.
+    return trace.written if isinstance(trace, TorchTrace) else Written()
 
 
 class TorchAdapter(NetworkAdapter):
@@ -65,8 +74,10 @@ class TorchAdapter(NetworkAdapter):
         device: Any = "auto",
         logits: Wanted = AUTO,
         head: WantedHead = AUTO,
+        autocast: Autocast = False,
     ) -> None:
-        self.network = _readable(network)
+        self.network = self._original = _readable(network)
+        self._stamp: Any = None
         tensors = list(chain(self.network.parameters(), self.network.buffers()))
         if any(nn.parameter.is_lazy(tensor) for tensor in tensors):
             raise NotFittedError(
@@ -80,6 +91,11 @@ class TorchAdapter(NetworkAdapter):
         self._wanted_head = head
         if device != "auto":
             self._move_to(torch.empty(0, device=device).device)
+        self._lower = lower_precision(autocast, self._device)
+
+    @property
+    def precision(self) -> str:
+        return "" if self._lower is None else str(self._lower)
 
     def _move_to(self, device: torch.device) -> None:
         if device != self._device:
@@ -87,13 +103,28 @@ class TorchAdapter(NetworkAdapter):
             self._device = device
 
     def untouched(self) -> AbstractContextManager[None]:
-        return untouched(self.network)
+        return untouched(self.network, self._lower, self._device)
 
     def fingerprint(self, trace: TorchTrace | None = None) -> Fingerprint:
         with alone():
-            return fingerprint_of(self.network, Written() if trace is None else trace.written)
+            found, met = fingerprint_of(self._original, _written(trace))
+            self._stamp = make_stamp(self._original, met, found.left_out)
+        return found
+
+    def stamp(self, trace: TorchTrace | None = None) -> Stamp:
+        written = _written(trace)
+        with alone():
+            found = find_stamp(self._original, written.records | written.unclear)
+            if found is None:
+                self.fingerprint(trace)
+        return found or self._stamp
 
     def trace(self, batch: Batch) -> tuple[TorchTrace, dict[str, Tensor]]:
+        with drawing(again=partial(self._run, batch, Integers.NOT_TRIED)) as drew:
+            trace, values = self._trace_with_shapes(batch)
+        return replace(trace, draws=frozenset(drew)), values
+
+    def _trace_with_shapes(self, batch: Batch) -> tuple[TorchTrace, dict[str, Tensor]]:
         before = read_attributes(self.network)
         integers = find_integers(self.network, batch, self._run)
         traced = self._trace(batch, integers)
@@ -160,7 +191,8 @@ class TorchAdapter(NetworkAdapter):
         self, batch: Batch, trace: TorchTrace, layers: Sequence[str], keep: LayerCallback
     ) -> Tensor | None:
         inputs = self._to_inputs(batch, trace.integers)
-        return self._listen(inputs, trace, layers, keep)
+        with self._drawing(batch, trace, trace.draws):
+            return self._listen(inputs, trace, layers, keep)
 
     def forward_with_gradients(
         self,
@@ -175,7 +207,11 @@ class TorchAdapter(NetworkAdapter):
         def keep_value(layer: str, value: Tensor) -> None:
             keep(layer, value.detach())
 
-        with recording(self.network), weights_recorded(self.network):
+        with (
+            self._drawing(batch, trace, trace.draws),
+            recording(self.network),
+            weights_recorded(self.network),
+        ):
             _, inputs = recorded(self._to_inputs(batch, trace.integers))
             logits = require_logits(
                 self._listen(inputs, trace, layers, keep_value, gradients_at.mark),
@@ -192,8 +228,11 @@ class TorchAdapter(NetworkAdapter):
         self, batch: Batch, trace: TorchTrace, n_passes: int, seed: int
     ) -> Tensor:
         needed_by = f"n_passes={n_passes}"
-        passes = []
-        with dropping_out(dropout_layers(self.network, needed_by), seed):
+        layers, passes = dropout_layers(self.network, needed_by), []
+        draws = trace.draws | ({"torch"} if draw_themselves(layers) else set())
+        with self._drawing(batch, trace, draws), dropping_out(layers, seed):
+            if "torch" in draws:
+                seed_global(seed)
             for _ in range(n_passes):
                 inputs = self._to_inputs(batch, trace.integers)
                 logits = self._listen(inputs, trace, [], lambda layer, value: None)
@@ -204,7 +243,7 @@ class TorchAdapter(NetworkAdapter):
     def perturb(
         self, batch: Batch, trace: TorchTrace, perturbation: Perturbation
     ) -> tuple[Inputs, Tensor | None]:
-        with recording(self.network):
+        with self._drawing(batch, trace, trace.draws), recording(self.network):
             inputs = self._to_inputs(batch, trace.integers)
             leaves, copies = recorded(inputs)
             if not leaves:
@@ -227,6 +266,12 @@ class TorchAdapter(NetworkAdapter):
             steps = torch.as_tensor(perturbation.steps(gradient.shape)).to(gradient)
             moved[name] = leaves[name].detach() - steps * gradient.sign()
         return exchange(inputs, moved), None if logits is None else logits.detach()
+
+    def _drawing(
+        self, batch: Batch, trace: TorchTrace, known: Set[str]
+    ) -> AbstractContextManager[Set[str]]:
+        """Block in which the network runs on a batch, of which it is found out whether it draws."""
+        return drawing(known, again=partial(self._run, batch, trace.integers))
 
     def _outputs_of_loss(
         self, perturbation: Perturbation, logits: Tensor | None, means: dict[str, Tensor]
@@ -284,6 +329,7 @@ class TorchAdapter(NetworkAdapter):
 
     def to_numpy(self, value: Tensor) -> NDArray:
         # NumPy does not know bfloat16 and computes slowly in half precision.
+        value = value.dequantize() if value.is_quantized else value
         is_short = value.is_floating_point() and value.element_size() < 4
         return (value.float() if is_short else value).numpy(force=True)
 
@@ -319,11 +365,14 @@ class TorchAdapter(NetworkAdapter):
     def _run(self, batch: Batch, integers: Integers) -> Any:
         return self._call(self._to_inputs(batch, integers))
 
+    def explain(self, error: Exception) -> str | None:
+        return explain_failure(self.network, error)
+
     def _call(self, inputs: Inputs) -> Any:
-        return self.network(**inputs) if isinstance(inputs, dict) else self.network(inputs)
+        return call(self.network, inputs)
 
     def _to_inputs(self, batch: Batch, integers: Integers) -> Inputs:
-        if integers is Integers.NOT_TRIED and holds_integers(batch):
+        if integers is Integers.NOT_TRIED:
             integers = find_integers(self.network, take_samples(batch, [0, -1]), self._run)
         return to_inputs(batch, integers, self._dtype, self._device)
 
