@@ -66,7 +66,7 @@ def _written(trace: Any) -> Written:
 class TorchAdapter(NetworkAdapter):
     """Runs a module, or a copy of it where that is wanted on another device."""
 
-    capabilities = frozenset({"gradients", "dropout", "perturbation"})
+    capabilities = frozenset({"gradients", "dropout", "perturbation", "device", "logits", "head"})
 
     def __init__(
         self,

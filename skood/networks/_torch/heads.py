@@ -136,26 +136,27 @@ class Search:
     def fit(self, logits: Tensor, outputs: Tensor) -> Fit | None:
         """How logits come from the outputs of a product by a constant scale, or None."""
         allowed = _rounding(logits, outputs)
-        logits, outputs = widened(logits).flatten(1), widened(outputs)
+        logits, outputs = widened(logits).reshape(len(logits), -1), widened(outputs)
         if outputs.ndim > 2:
             return _fit_positions(logits, outputs.flatten(1, -2), allowed)
+        if logits.shape != outputs.shape:
+            return None
         scale = _scale(logits, outputs, allowed * outputs.abs())
         return self._fit_shift(logits, outputs, allowed) if scale is None else Fit(scale)
 
     def _fit_shift(self, logits: Tensor, outputs: Tensor, rounding: float) -> Fit | None:
         """Where a vector of the network is added, before or after scaling."""
-        centred = outputs - outputs.mean(0)
-        scale = _ratio(logits - logits.mean(0), centred)
-        shift = (logits - scale * outputs).mean(0)
-        allowed = 2 * rounding * ((scale * outputs).abs().amax(0) + shift.abs())
-        if not centred.any() or ((logits - scale * outputs - shift).abs() > allowed).any():
-            return None
-        for module, attribute, held in own_tensors(self._network):
-            vector = held.flatten()
-            if held.is_floating_point() and vector.shape == shift.shape:
-                for factor in (1.0, scale, -1.0, -scale):
-                    if ((factor * widened(vector) - shift).abs() <= allowed).all():
-                        view = WeightView.of(module, attribute, held, vector)
+        vectors = [
+            (WeightView.of(module, attribute, held, held.flatten()), widened(held).flatten())
+            for module, attribute, held in own_tensors(self._network)
+            if held.is_floating_point() and held.numel() == logits.shape[1]
+        ]
+        for ways in (_unscaled, _scaled):
+            for view, vector in vectors:
+                for scale, factor in ways(logits, outputs, vector):
+                    product, shift = scale * outputs, factor * vector
+                    allowed = 2 * rounding * (product.abs() + shift.abs())
+                    if scale and ((logits - product - shift).abs() <= allowed).all():
                         return Fit(scale, shift=(factor, view))
         return None
 
@@ -212,11 +213,23 @@ def _fit_positions(logits: Tensor, outputs: Tensor, rounding: float) -> Fit | No
 
 def _scale(logits: Tensor, outputs: Tensor, allowed: Tensor) -> float | None:
     """The number that outputs are multiplied by, up to differences that are allowed, or None."""
-    if logits.shape == outputs.shape:
-        for scale in (1.0, _ratio(logits, outputs)):
-            if scale and ((logits - scale * outputs).abs() <= abs(scale) * allowed).all():
-                return scale
+    for scale in (1.0, _ratio(logits, outputs)):
+        if scale and ((logits - scale * outputs).abs() <= abs(scale) * allowed).all():
+            return scale
     return None
+
+
+def _unscaled(logits: Tensor, outputs: Tensor, vector: Tensor) -> Iterator[tuple[float, float]]:
+    """Factors of outputs and vector where one is added to the other."""
+    yield from ((1.0, 1.0), (1.0, -1.0))
+
+
+def _scaled(logits: Tensor, outputs: Tensor, vector: Tensor) -> Iterator[tuple[float, float]]:
+    """Factors of outputs and vector where they are scaled afterwards, or the outputs before."""
+    for sign in (1.0, -1.0):
+        scale = _ratio(logits, outputs + sign * vector)
+        yield scale, sign * scale
+        yield _ratio(logits - sign * vector, outputs), sign
 
 
 def _ratio(one: Tensor, other: Tensor) -> float:

@@ -19,7 +19,7 @@ from .fingerprint import Written
 from .heads import Found, Head, Search, find_path, find_source
 from .inputs import Integers
 from .outputs import AUTO, Path, Wanted, explain_missing_logits, select_output
-from .products import own_tensors, reads_rows
+from .products import own_tensors, reads_rows, rounding
 from .recorded import Layer, Location, RecordedCall, storage
 from .why_no_head import explain_missing_head
 
@@ -113,9 +113,11 @@ def trace_calls(
     layers = _name_layers(calls, found)
     if known is not None:
         layers = {name: layer for name, layer in layers.items() if name in known}
+    head_rounding = LEAST_ROUNDING if found is None else found.head.rounding
     features = [n for n, layer in layers.items() if layer.feeds(found and found.recorded)]
     if not isinstance(head, str) and source is not None:
         features, layers = place_given(head, layers, calls, source)
+        head_rounding = rounding(source.dtype)
     trace = TorchTrace(
         auto=choose_layers(layers, features, squashing, find_residual_blocks(network, calls)),
         features=features,
@@ -128,7 +130,7 @@ def trace_calls(
         why_no_head=""
         if features
         else why_no_logits or explain_missing_head(search, source, direct),
-        head_rounding=LEAST_ROUNDING if found is None else found.head.rounding,
+        head_rounding=head_rounding,
         output=path,
     )
     return TraceResult(trace, {name: layer.value for name, layer in layers.items()}, source)
