@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from types import TracebackType
@@ -50,7 +52,7 @@ ACTIVATION_FUNCTIONS = frozenset(
 SQUASHING_MODULES = (nn.Softmax, nn.LogSoftmax, nn.Sigmoid)
 SQUASHING_FUNCTIONS = frozenset({"log_softmax", "sigmoid", "softmax"})
 ADDITION = "add"
-_REPORTED_FUNCTIONS = ACTIVATION_FUNCTIONS | SQUASHING_FUNCTIONS | {ADDITION}
+REPORTED_FUNCTIONS = ACTIVATION_FUNCTIONS | SQUASHING_FUNCTIONS | {ADDITION}
 
 
 @dataclass(frozen=True)
@@ -102,9 +104,12 @@ class CallListener:
         self._network = network
         self._on_call = on_call
         self._names = names
+        self._functions = REPORTED_FUNCTIONS
+        if names is not None:
+            self._functions &= {name.rpartition(".")[2] for name in names}
         self._function_listener = _FunctionListener(self._function_called) if functions else None
         self._handles: list[torch.utils.hooks.RemovableHandle] = []
-        self._running: list[tuple[str, nn.Module]] = [("", network)]
+        self._names_by_id: dict[int, str] = {}
         self._counts: Counter[str] = Counter()
         self._reporting = False
         self._thread = threading.get_ident()
@@ -117,6 +122,7 @@ class CallListener:
             self._remove_hooks()
             raise
         if self._function_listener is not None:
+            self._names_by_id = _names_by_id(self._network)
             self._function_listener.__enter__()
         return self
 
@@ -135,22 +141,18 @@ class CallListener:
             handle.remove()
 
     def _modules_to_hook(self) -> Iterator[tuple[str, nn.Module]]:
-        if self._names is not None and self._function_listener is None:
-            return ((name, self._network.get_submodule(name)) for name in self._names)
-        # All of them: which one calls a function is known from those that are running.
-        return readable_modules(self._network)
+        if self._names is None:
+            yield from readable_modules(self._network)
+            return
+        for name in self._names:
+            # There is no such module where this is the name of a function.
+            with suppress(AttributeError):
+                yield name, self._network.get_submodule(name)
 
     def _add_hooks(self, name: str, module: nn.Module) -> None:
-        # The methods of nn.Module: scripted modules refuse theirs, but call the hooks.
-        if self._function_listener is not None:
-            enter = partial(self._module_entered, name)
-            self._handles.append(nn.Module.register_forward_pre_hook(module, enter))
+        # The method of nn.Module: scripted modules refuse theirs, but call the hooks.
         leave = partial(self._module_left, name, uncompiled(module))
         self._handles.append(nn.Module.register_forward_hook(module, leave, with_kwargs=True))
-
-    def _module_entered(self, name: str, module: nn.Module, args: tuple) -> None:
-        if threading.get_ident() == self._thread:
-            self._running.append((name, uncompiled(module)))
 
     def _module_left(
         self, name: str, called: nn.Module, module: nn.Module, args: tuple, *others: Any
@@ -159,14 +161,15 @@ class CallListener:
             # Such a call has no keyword arguments where this hook was just added or removed.
             return
         kwargs, output = others
-        if self._function_listener is not None:
-            self._running.pop()
         self._report(name, called, args, kwargs, output)
 
     def _function_called(self, function: str, args: tuple, kwargs: dict, output: Any) -> None:
-        caller, module = self._running[-1]
+        if self._reporting or function not in self._functions:
+            return
+        module = _running_module(self._names_by_id)
         # An activation module is reported as a whole, without the functions that it calls.
-        if not (self._reporting or isinstance(module, ACTIVATION_MODULES)):
+        if module is not None and not isinstance(module, ACTIVATION_MODULES):
+            caller = self._names_by_id[id(module)]
             name = f"{caller}.{function}" if caller else function
             self._report(name, function, args, kwargs, output)
 
@@ -198,9 +201,32 @@ class _FunctionListener(TorchFunctionMode):
         kwargs = kwargs or {}
         output = func(*args, **kwargs)
         function = getattr(func, "__name__", "").strip("_")
-        if function in _REPORTED_FUNCTIONS:
+        if function in REPORTED_FUNCTIONS:
             self._on_function(function, args, kwargs, output)
         return output
+
+
+_CODE_OF_CALLS = nn.Module._call_impl.__code__
+
+
+def _running_module(known: Mapping[int, str]) -> nn.Module | None:
+    """The known module in whose ``forward`` this thread is, the innermost one.
+
+    It is read from the stack, which costs less than hooks on all modules that say so.
+    """
+    frame = sys._getframe(1)
+    while frame is not None:
+        if frame.f_code is _CODE_OF_CALLS and id(module := frame.f_locals["self"]) in known:
+            return module
+        frame = frame.f_back  # type: ignore[assignment]
+    return None
+
+
+def _names_by_id(network: nn.Module) -> dict[int, str]:
+    """The name of each module whose calls can be observed, by its identity."""
+    return {id(network): ""} | {
+        id(uncompiled(module)): name for name, module in readable_modules(network)
+    }
 
 
 def readable_modules(network: nn.Module) -> Iterator[tuple[str, nn.Module]]:
