@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections import defaultdict
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, suppress
 from dataclasses import replace
 from functools import partial
@@ -72,7 +72,7 @@ class TorchAdapter(NetworkAdapter):
 
     def __init__(self, network: nn.Module, device: Any = "auto", logits: Wanted = AUTO) -> None:
         self.network = _readable(network)
-        tensors = list(chain(self.network.parameters(), self.network.buffers()))
+        tensors = list(_own_tensors(self.network))
         if any(nn.parameter.is_lazy(tensor) for tensor in tensors):
             raise NotFittedError(
                 f"This {type(network).__name__} has parameters that are not initialised yet: "
@@ -266,8 +266,7 @@ class TorchAdapter(NetworkAdapter):
                 else:
                     keep(layer, value)
 
-        functions = not names.isdisjoint(trace.functions)
-        with CallListener(self.network, on_call, names=names, functions=functions):
+        with CallListener(self.network, on_call, names=names, callers=trace.callers(names)):
             returned = self._call(inputs)
         if awaited:
             missing = sorted(chain.from_iterable(awaited.values()))
@@ -330,6 +329,14 @@ class TorchAdapter(NetworkAdapter):
         if integers is Integers.NOT_TRIED and holds_integers(batch):
             integers = find_integers(self.network, take_samples(batch, [0, -1]), self._run)
         return to_inputs(batch, integers, self._dtype, self._device)
+
+
+def _own_tensors(network: nn.Module) -> Iterator[Tensor]:
+    """All parameters, and then all buffers."""
+    modules = list(network.modules())
+    for kind in ("_parameters", "_buffers"):
+        for module in modules:
+            yield from (tensor for tensor in getattr(module, kind).values() if tensor is not None)
 
 
 def _halve(batch: Batch, integers: Integers) -> Any:

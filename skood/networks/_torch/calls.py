@@ -9,13 +9,13 @@ from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
-from types import TracebackType
-from typing import Any
+from types import FrameType, TracebackType
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.nn.utils.parametrize import ParametrizationList
-from torch.overrides import TorchFunctionMode
+from torch.overrides import TorchFunctionMode, _get_current_function_mode
 
 _NOT_ACTIVATIONS = {"MultiheadAttention", "Softmax", "Softmax2d", "Softmin", "LogSoftmax"}
 ACTIVATION_MODULES = tuple(
@@ -69,6 +69,9 @@ class Call:
     inputs: list[Tensor]
     output: Tensor | None
     """The first tensor in what is returned."""
+    running: tuple[str, ...] = ()
+    """Names of the modules in whose ``forward`` it is called, the innermost first; only where all
+    calls are reported."""
 
     @property
     def key(self) -> tuple[str, int]:
@@ -89,8 +92,9 @@ class CallListener:
         Called with each :class:`Call`.
     names : collection of str, default=None
         Names of the calls to report; by default all.
-    functions : bool, default=True
-        Whether to report calls of functions.
+    callers : Callers, default=None
+        Where the functions among ``names`` are called, if that is known; to listen there alone
+        costs less.
     """
 
     def __init__(
@@ -99,7 +103,7 @@ class CallListener:
         on_call: Callable[[Call], None],
         *,
         names: Collection[str] | None = None,
-        functions: bool = True,
+        callers: Callers | None = None,
     ) -> None:
         self._network = network
         self._on_call = on_call
@@ -107,7 +111,9 @@ class CallListener:
         self._functions = REPORTED_FUNCTIONS
         if names is not None:
             self._functions &= {name.rpartition(".")[2] for name in names}
-        self._function_listener = _FunctionListener(self._function_called) if functions else None
+        self._quiet = frozenset() if callers is None else callers.quiet
+        listens = callers is None or callers.outer
+        self._function_listener = _FunctionListener(self._function_called) if listens else None
         self._handles: list[torch.utils.hooks.RemovableHandle] = []
         self._names_by_id: dict[int, str] = {}
         self._counts: Counter[str] = Counter()
@@ -118,6 +124,8 @@ class CallListener:
         try:
             for name, module in self._modules_to_hook():
                 self._add_hooks(name, module)
+            for name in self._quiet:
+                self._add_pauses(self._network.get_submodule(name))
         except BaseException:
             self._remove_hooks()
             raise
@@ -154,6 +162,18 @@ class CallListener:
         leave = partial(self._module_left, name, uncompiled(module))
         self._handles.append(nn.Module.register_forward_hook(module, leave, with_kwargs=True))
 
+    def _add_pauses(self, module: nn.Module) -> None:
+        """Pause the listener to functions while a module runs."""
+        for register, action in (
+            (nn.Module.register_forward_pre_hook, "pause"),
+            (nn.Module.register_forward_hook, "go_on"),
+        ):
+            self._handles.append(register(module, partial(self._switch, action)))
+
+    def _switch(self, action: str, *args: Any) -> None:
+        if threading.get_ident() == self._thread:
+            getattr(self._function_listener, action)()
+
     def _module_left(
         self, name: str, called: nn.Module, module: nn.Module, args: tuple, *others: Any
     ) -> None:
@@ -166,7 +186,7 @@ class CallListener:
     def _function_called(self, function: str, args: tuple, kwargs: dict, output: Any) -> None:
         if self._reporting or function not in self._functions:
             return
-        module = _running_module(self._names_by_id)
+        module = next(_running_modules(self._names_by_id), None)
         # An activation module is reported as a whole, without the functions that it calls.
         if module is not None and not isinstance(module, ACTIVATION_MODULES):
             caller = self._names_by_id[id(module)]
@@ -181,19 +201,34 @@ class CallListener:
         number = self._counts[name]
         self._counts[name] += 1
         inputs = [value for value in (*args, *kwargs.values()) if isinstance(value, Tensor)]
+        running: tuple[str, ...] = ()
+        if self._names is None:
+            modules = _running_modules(self._names_by_id)
+            running = tuple(self._names_by_id[id(m)] for m in modules if m is not called)
         self._reporting = True
         try:
-            self._on_call(Call(name, number, called, inputs, first_tensor(output)))
+            self._on_call(Call(name, number, called, inputs, first_tensor(output), running))
         finally:
             self._reporting = False
 
 
+class Callers(NamedTuple):
+    """Where functions are called that are to be reported."""
+
+    outer: frozenset[str]
+    """Names of the modules that run when they are called; none if there are no such functions."""
+    quiet: frozenset[str]
+    """Names of modules that these call, and in which no such function is called."""
+
+
 class _FunctionListener(TorchFunctionMode):
-    """Reports calls of activation functions, under whichever of their names."""
+    """Reports calls of functions, under whichever of their names; can be paused."""
 
     def __init__(self, on_function: Callable[[str, tuple, dict, Any], None]) -> None:
         super().__init__()
         self._on_function = on_function
+        self._is_paused = False
+        self._n_pauses = 0
 
     def __torch_function__(
         self, func: Any, types: Any, args: tuple = (), kwargs: dict | None = None
@@ -205,21 +240,40 @@ class _FunctionListener(TorchFunctionMode):
             self._on_function(function, args, kwargs, output)
         return output
 
+    def __exit__(self, *error: Any) -> None:
+        # What raised an error while there was a pause has not ended it.
+        if not self._is_paused:
+            super().__exit__(*error)
+
+    def pause(self) -> None:
+        """Hear nothing, where that is possible, until ``go_on`` is called as often."""
+        self._n_pauses += 1
+        # A mode of the network's own that came later must be left first.
+        if self._n_pauses == 1 and _get_current_function_mode() is self:
+            self._is_paused = True
+            super().__exit__(None, None, None)
+
+    def go_on(self) -> None:
+        """End a pause."""
+        self._n_pauses -= 1
+        if self._n_pauses == 0 and self._is_paused:
+            self._is_paused = False
+            self.__enter__()
+
 
 _CODE_OF_CALLS = nn.Module._call_impl.__code__
 
 
-def _running_module(known: Mapping[int, str]) -> nn.Module | None:
-    """The known module in whose ``forward`` this thread is, the innermost one.
+def _running_modules(known: Mapping[int, str]) -> Iterator[nn.Module]:
+    """The known modules in whose ``forward`` this thread is, the innermost first.
 
-    It is read from the stack, which costs less than hooks on all modules that say so.
+    They are read from the stack, which costs less than hooks on all modules that say so.
     """
-    frame = sys._getframe(1)
+    frame: FrameType | None = sys._getframe(1)
     while frame is not None:
         if frame.f_code is _CODE_OF_CALLS and id(module := frame.f_locals["self"]) in known:
-            return module
-        frame = frame.f_back  # type: ignore[assignment]
-    return None
+            yield module
+        frame = frame.f_back
 
 
 def _names_by_id(network: nn.Module) -> dict[int, str]:

@@ -40,6 +40,10 @@ class RecordedCall:
         self.output = None if call.output is None else _copy_rows(call.output, n_samples)
 
     @property
+    def is_function(self) -> bool:
+        return isinstance(self.call.called, str)
+
+    @property
     def is_activation(self) -> bool:
         called = self.call.called
         return isinstance(called, ACTIVATION_MODULES) or called in ACTIVATION_FUNCTIONS

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Callable, Collection
+from collections import Counter, defaultdict
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, field
+from itertools import chain
 from typing import Any, NamedTuple
 
 from torch import Tensor, nn
 
 from .._base import LEAST_ROUNDING, PENULTIMATE, Trace
 from .auto_layers import choose_layers, find_residual_blocks
-from .calls import CallListener
+from .calls import Callers, CallListener
 from .fingerprint import Written
 from .heads import explain_missing_head, find_path, find_source, rounding
 from .inputs import Integers
@@ -25,8 +26,10 @@ class TorchTrace(Trace):
 
     locations: dict[str, Location]
     """Where to find each layer, in forward order."""
-    functions: frozenset[str]
-    """Names of the calls that are calls of functions."""
+    functions: dict[str, frozenset[str]]
+    """Names of the calls that are calls of functions, with those of all modules that run then."""
+    parents: dict[str, frozenset[str]]
+    """Names of modules, with those of the modules that call them."""
     logits: Location | None
     """Where to find the logits; None where the network returns them."""
     head: str | None
@@ -39,6 +42,12 @@ class TorchTrace(Trace):
     """Attributes of modules that a pass changes."""
     integers: Integers = Integers.AS_FLOATS
     """How the network takes integer inputs."""
+
+    def callers(self, names: Collection[str]) -> Callers:
+        """Where the functions among calls of some names are called."""
+        outer = frozenset(chain.from_iterable(self.functions.get(name, ()) for name in names))
+        quiet = (m for m, parents in self.parents.items() if m not in outer and parents & outer)
+        return Callers(outer, frozenset(quiet))
 
 
 class TraceResult(NamedTuple):
@@ -94,7 +103,8 @@ def trace_calls(
         features=features,
         n_axes={name: layer.value.ndim for name, layer in layers.items()},
         locations={name: layer.location for name, layer in layers.items()},
-        functions=frozenset(c.call.name for c in calls if isinstance(c.call.called, str)),
+        functions=_unite((c.call.name, c.call.running) for c in calls if c.is_function),
+        parents=_unite((c.call.name, c.call.running[:1]) for c in calls if not c.is_function),
         logits=None if squashing is None else Location(squashing.call.key, before=True),
         head=None if head is None else head.call.name,
         why_no_head=why_no_head,
@@ -103,6 +113,13 @@ def trace_calls(
     )
     source = logits if squashing is None else squashing.input
     return TraceResult(trace, {name: layer.value for name, layer in layers.items()}, source)
+
+
+def _unite(pairs: Iterable[tuple[str, Iterable[str]]]) -> dict[str, frozenset[str]]:
+    united: defaultdict[str, set[str]] = defaultdict(set)
+    for key, values in pairs:
+        united[key].update(values)
+    return {key: frozenset(values) for key, values in united.items()}
 
 
 def _name_layers(calls: list[RecordedCall], head: RecordedCall | None) -> dict[str, Layer]:
