@@ -51,8 +51,13 @@ ACTIVATION_FUNCTIONS = frozenset(
 )
 SQUASHING_MODULES = (nn.Softmax, nn.LogSoftmax, nn.Sigmoid)
 SQUASHING_FUNCTIONS = frozenset({"log_softmax", "sigmoid", "softmax"})
-ADDITION = "add"
-REPORTED_FUNCTIONS = ACTIVATION_FUNCTIONS | SQUASHING_FUNCTIONS | {ADDITION}
+SUMS = frozenset({"add", "addcdiv", "addcmul", "radd", "rsub", "sub", "subtract"})
+"""Functions that may add a skip."""
+BENDS = frozenset({"clamp", "clamp_max", "clamp_min", "clip", "cos", "mul", "multiply", "sin"})
+"""Functions that may be activation functions."""
+ELEMENTARY = (SUMS - {"add"}) | BENDS
+"""Functions that many values go through, and which only "auto" looks at."""
+REPORTED_FUNCTIONS = ACTIVATION_FUNCTIONS | SQUASHING_FUNCTIONS | SUMS | BENDS
 
 
 @dataclass(frozen=True)

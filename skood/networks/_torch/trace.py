@@ -11,9 +11,10 @@ from typing import Any, NamedTuple
 from torch import Tensor, nn
 
 from .._base import LEAST_ROUNDING, PENULTIMATE, Trace
-from .auto_layers import choose_layers, find_residual_blocks
-from .calls import Callers, CallListener
+from .auto_layers import AutoLayers, find_candidates
+from .calls import ELEMENTARY, Call, Callers, CallListener
 from .fingerprint import Written
+from .flow import Flow
 from .heads import explain_missing_head, find_path, find_source, rounding
 from .inputs import Integers
 from .outputs import AUTO, Path, Wanted, find_output
@@ -87,19 +88,33 @@ def trace_calls(
         Names of the only values that may be layers.
     """
     calls: list[RecordedCall] = []
-    with CallListener(network, lambda call: calls.append(RecordedCall(call, n_samples))):
+    flow = Flow(network)
+
+    def on_call(call: Call) -> None:
+        flow.note(call)
+        calls.append(RecordedCall(call, n_samples))
+
+    with flow, CallListener(network, on_call):
         returned = run()
-    path = find_path(returned, wanted, fits, calls)
+    larger = [c for c in calls if c.call.called not in ELEMENTARY]
+    path = find_path(returned, wanted, fits, larger)
     logits = wanted(returned) if callable(wanted) else find_output(returned, path)
-    squashing, candidate = find_source(calls, logits)
-    why_no_head = explain_missing_head(calls, logits, candidate)
+    squashing, candidate = find_source(larger, logits)
+    why_no_head = explain_missing_head(larger, logits, candidate)
     head = None if why_no_head else candidate
-    layers = _name_layers(calls, head)
+    candidates = find_candidates(calls, flow)
+    layers = _name_layers(calls, head, candidates.functions)
     if known is not None:
         layers = {name: layer for name, layer in layers.items() if name in known}
     features = [name for name, layer in layers.items() if layer.feeds(head)]
+    source = logits if squashing is None else squashing.input
+    auto = AutoLayers(_name_calls(calls), layers, candidates, flow)
+    if source is not None and fits(source):
+        auto.leave_out_logits(squashing, source, flow.find(logits))
+    chosen = auto.choose(features)
     trace = TorchTrace(
-        auto=choose_layers(layers, features, squashing, find_residual_blocks(network, calls)),
+        auto=chosen.layers,
+        left_out=chosen.left_out,
         features=features,
         n_axes={name: layer.value.ndim for name, layer in layers.items()},
         locations={name: layer.location for name, layer in layers.items()},
@@ -111,7 +126,6 @@ def trace_calls(
         head_rounding=LEAST_ROUNDING if head is None else rounding(head),
         output=path,
     )
-    source = logits if squashing is None else squashing.input
     return TraceResult(trace, {name: layer.value for name, layer in layers.items()}, source)
 
 
@@ -122,15 +136,28 @@ def _unite(pairs: Iterable[tuple[str, Iterable[str]]]) -> dict[str, frozenset[st
     return {key: frozenset(values) for key, values in united.items()}
 
 
-def _name_layers(calls: list[RecordedCall], head: RecordedCall | None) -> dict[str, Layer]:
-    counts = Counter(c.call.name for c in calls)
+def _name_layers(
+    calls: list[RecordedCall], head: RecordedCall | None, functions: Collection[tuple[str, int]]
+) -> dict[str, Layer]:
+    """The values that can be extracted; of calls of functions those of some keys, too."""
     layers: dict[str, Layer] = {}
-    for c in calls:
+    named = _name_calls(calls)
+    taken = {c.call.name for c in calls}
+    for name, c in named.items():
         if c is head and c.input is not None:
-            name = PENULTIMATE if PENULTIMATE not in counts else f"{PENULTIMATE}_input"
-            layers[name] = Layer(c, Location(c.call.key, before=True), c.input.flatten(1))
-        if c.output is not None and (isinstance(c.call.called, nn.Module) or c.is_activation):
-            name, number = c.call.key
-            name = f"{name}[{number}]" if counts[name] > 1 else name
+            features = PENULTIMATE if PENULTIMATE not in taken else f"{PENULTIMATE}_input"
+            layers[features] = Layer(c, Location(c.call.key, before=True), c.input.flatten(1))
+        if c.output is not None and (
+            not c.is_function or c.is_activation or c.call.key in functions
+        ):
             layers[name] = Layer(c, Location(c.call.key), c.output)
     return layers
+
+
+def _name_calls(calls: list[RecordedCall]) -> dict[str, RecordedCall]:
+    """Calls by name, with their number where there are several of a name."""
+    counts = Counter(c.call.name for c in calls)
+    return {
+        f"{c.call.name}[{c.call.number}]" if counts[c.call.name] > 1 else c.call.name: c
+        for c in calls
+    }
