@@ -20,9 +20,15 @@ _ADAPTERS = Registry(
     "skood.networks",
     {
         "torch": "skood.networks._torch:TorchAdapter",
+        "torch.export.ExportedProgram": "skood.networks._torch.exported:adapt_program",
+        "torch.fx.GraphModule": "skood.networks._torch.exported:adapt_graph",
         "skorch": "skood.networks._skorch:adapt_skorch",
         "sklearn.neural_network.MLPClassifier": "skood.networks._sklearn_mlp:MLPAdapter",
         "sklearn.neural_network.MLPRegressor": "skood.networks._sklearn_mlp:MLPAdapter",
+        ".onnx": "skood.networks._onnx:adapt_onnx",
+        "onnx": "skood.networks._onnx:adapt_onnx",
+        "onnxruntime": "skood.networks._onnx:adapt_onnx",
+        "builtins.bytes": "skood.networks._onnx:adapt_onnx",
     },
 )
 
@@ -118,10 +124,15 @@ def adapt(network: Any, **options: Any) -> NetworkAdapter:
 def _find(network: Any) -> AdapterFactory:
     if isinstance(network, NetworkAdapter):
         return _unchanged
-    factory = _ADAPTERS.find(network) or _find_opener(network)
+    factory = _find_known(network)
     if factory is None:
-        raise TypeError(explain_unknown(network, _ADAPTERS.kinds()))
+        kinds = _ADAPTERS.kinds()
+        raise TypeError(explain_unknown(network, kinds, lambda held: _find_known(held) is not None))
     return factory
+
+
+def _find_known(network: Any) -> AdapterFactory | None:
+    return _ADAPTERS.find(network) or _find_opener(network)
 
 
 def _unchanged(adapter: NetworkAdapter) -> NetworkAdapter:

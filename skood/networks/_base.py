@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import sys
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,6 +25,22 @@ Batch = Any
 
 LayerCallback = Callable[[str, Any], None]
 """Called with the name of a layer and its value."""
+
+
+class GivenHead(Protocol):
+    """Weight and bias of the last linear layer, as the user gives them."""
+
+    @property
+    def weight(self) -> NDArray:
+        """(n_classes, n_units)."""
+
+    @property
+    def bias(self) -> NDArray | None:
+        """(n_classes,); None for zeros."""
+
+    @property
+    def input_layer(self) -> str | None:
+        """Name of the layer that it reads, where that is known."""
 
 
 @dataclass(frozen=True)
@@ -191,6 +206,11 @@ class NetworkAdapter(ABC):
     network: Any = None
 
     @property
+    def precision(self) -> str:
+        """What to say of the precision that values are computed in, if not that of the weights."""
+        return ""
+
+    @property
     def kind(self) -> str:
         """What the network is called in messages."""
         return f"a network read by {type(self).__name__}"
@@ -263,7 +283,8 @@ class NetworkAdapter(ABC):
     def stamp(self, trace: Any = None) -> Any:
         """Something that compares equal as long as the network seems not to have changed.
 
-        It may be cheaper than the fingerprint, which decides where stamps differ.
+        It may be cheaper than the fingerprint, which decides where stamps differ; and it may
+        miss a change, since a fingerprint is taken now and then in any case.
 
         Parameters
         ----------
@@ -291,6 +312,13 @@ class NetworkAdapter(ABC):
         -------
         predictions : ndarray of shape (n_samples,) or None
             None, the default, where it is the number of the largest logit.
+        """
+        return None
+
+    def explain(self, error: Exception) -> str | None:
+        """At which part of the network a call failed, and what that part was given.
+
+        None for an error that does not come of the network's own code, or where this is not known.
         """
         return None
 
@@ -502,13 +530,6 @@ def take_samples(batch: Batch, rows: slice | list[int]) -> Batch:
     if isinstance(batch, Mapping):
         return {key: values[rows] for key, values in batch.items()}
     return batch[rows]
-
-
-def is_stream(X: Any) -> bool:
-    """Whether inputs come batch by batch: from a data set or loader of torch, or an iterator."""
-    data: Any = sys.modules.get("torch.utils.data")
-    of_torch = data is not None and isinstance(X, data.Dataset | data.DataLoader)
-    return of_torch or hasattr(X, "__next__")
 
 
 def two_class_head(weight: NDArray, bias: NDArray | None) -> tuple[NDArray, NDArray | None]:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import dis
 import functools
 import hashlib
+import platform
 import site
 import sys
 import sysconfig
@@ -11,7 +13,7 @@ import types
 import weakref
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Set
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import Enum
 from typing import Any
 
@@ -36,6 +38,7 @@ _CLASS_ATTRIBUTES_LEFT_OUT = frozenset(
         "__doc__",
         "__firstlineno__",
         "__module__",
+        "__slotnames__",
         "__static_attributes__",
         "__weakref__",
         "_abc_impl",
@@ -45,13 +48,19 @@ _LIBRARY_FOLDERS = tuple(
     {
         *(sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")),
         *site.getsitepackages(),
+        site.getusersitepackages(),
     }
 )
+_N_SAMPLED = 1000
+_LOOK_UPS = frozenset({"LOAD_GLOBAL", "LOAD_NAME", "LOAD_FROM_DICT_OR_GLOBALS"})
+_IMPORTS = frozenset({"IMPORT_NAME"})
 
 
 @dataclass(frozen=True)
 class Fingerprint:
     """Hash of what decides the values that a network computes.
+
+    The digest is enough. By its parts, others can say what has changed.
 
     Parameters
     ----------
@@ -59,6 +68,14 @@ class Fingerprint:
         The hash.
     unread : list of str, default=[]
         Places of objects that may influence the values and that could not be read.
+    weights : dict of str to bytes, default={}
+        Hash of each array of learnt or computed numbers.
+    settings : dict of str to bytes, default={}
+        Hash of each other part, such as attributes, hooks and code.
+    versions : dict of str to str, default={}
+        Those of the libraries whose code takes part, which is not read.
+    left_out : frozenset of str, default=frozenset()
+        Places of what has no part in it, since the network writes there as it runs.
 
     Examples
     --------
@@ -71,6 +88,66 @@ class Fingerprint:
 
     digest: str
     unread: list[str] = field(default_factory=list)
+    weights: dict[str, bytes] = field(default_factory=dict)
+    settings: dict[str, bytes] = field(default_factory=dict)
+    versions: dict[str, str] = field(default_factory=dict)
+    left_out: frozenset[str] = frozenset()
+
+
+def fingerprint_of_parts(
+    reader: ContentReader,
+    weights: Mapping[str, Any],
+    settings: Iterable[tuple[str, Any]],
+    left_out: Set[str] = frozenset(),
+) -> Fingerprint:
+    """Fingerprint of objects in places of a network.
+
+    Parameters
+    ----------
+    reader : ContentReader
+        Reads them.
+    weights : dict of str to object
+        Arrays of numbers, by place.
+    settings : iterable of (str, object)
+        All others.
+    left_out : set of str, default=frozenset()
+        Places to leave out.
+    """
+    hashed_weights: dict[str, bytes] = {}
+    hashed_settings: dict[str, bytes] = {}
+    content = hashlib.blake2b(digest_size=16)
+    for hashes, values in ((hashed_weights, weights.items()), (hashed_settings, settings)):
+        for place, value in values:
+            if place not in left_out:
+                reader.place = place
+                digest = reader.digest(value)
+                content.update(f"{place}\0{digest!r}\0".encode())
+                hashes[place] = hashlib.blake2b(digest, digest_size=8).digest()
+    content.update(repr(sorted(reader.versions.items())).encode())
+    return Fingerprint(
+        content.hexdigest(),
+        reader.unread,
+        hashed_weights,
+        hashed_settings,
+        reader.versions,
+        frozenset(left_out),
+    )
+
+
+def with_settings(
+    inner: Fingerprint, reader: ContentReader, settings: Iterable[tuple[str, Any]]
+) -> Fingerprint:
+    """Fingerprint of a network that has more settings around it."""
+    around = fingerprint_of_parts(reader, {}, settings)
+    has_parts = bool(inner.weights or inner.settings)
+    return replace(
+        inner,
+        digest=reader.digest([inner.digest, around.digest]).hex(),
+        unread=[*inner.unread, *around.unread],
+        weights=inner.weights if has_parts else {"network": inner.digest.encode()},
+        settings=inner.settings | around.settings,
+        versions=inner.versions | around.versions,
+    )
 
 
 class ContentReader:
@@ -99,8 +176,20 @@ class ContentReader:
     def __init__(self) -> None:
         self.place = ""
         self.unread: list[str] = []
+        self.versions: dict[str, str] = {}
+        """Of Python and the libraries whose code was met."""
         # The objects are kept alive, since others could get their addresses.
         self._known: dict[int, tuple[Any, bytes]] = {}
+
+    def met(self) -> list[Any]:
+        """All objects that were read, but for numbers, texts and their like.
+
+        Returns
+        -------
+        objects : list of object
+            Each once.
+        """
+        return [value for value, _ in self._known.values()]
 
     def know(self, value: Any, label: str) -> None:
         """Take a label for the content of an object.
@@ -155,9 +244,11 @@ class ContentReader:
         elif isinstance(value, type):
             yield from self._class(value)
         elif isinstance(value, types.ModuleType):
-            yield _library(value.__name__)
+            yield from self._module(value)
         elif isinstance(value, property):
             yield from self._all([value.fget])
+        elif isinstance(value, functools.cached_property):
+            yield from self._all([value.func])
         elif isinstance(value, staticmethod | classmethod):
             yield from self._all([value.__func__])
         elif isinstance(value, functools.partial):
@@ -186,27 +277,31 @@ class ContentReader:
             yield hash_octets(array)
 
     def _function(self, function: types.FunctionType) -> Iterator[str | bytes]:
-        code, known_by = function.__code__, function.__globals__
+        code = function.__code__
         if _is_library(code.co_filename):
-            yield f"{_library(function.__module__)} {function.__qualname__}"
+            yield f"{self._library(function.__module__)} {function.__qualname__}"
         else:
+            # Its octets differ between versions.
+            self.versions["Python"] = platform.python_version()
             yield describe_code(code)
-            names = _names_in(code)
-            for name in sorted(names & known_by.keys()):
+            for holder, name in used_by(function):
                 yield name
-                yield self.digest(known_by[name])
-                yield from self._used_of_module(known_by[name], names)
+                yield self.digest(holder[name])
         yield from self._all([function.__defaults__, function.__kwdefaults__])
-        yield from self._all(map(_held_by, function.__closure__ or ()))
+        yield from self._all(map(held_by, function.__closure__ or ()))
 
-    def _used_of_module(self, module: Any, names: set[str]) -> Iterator[bytes]:
-        """What code uses of a module that is no installed library."""
-        if isinstance(module, types.ModuleType) and not _is_library(_file_of(module.__name__)):
-            yield from self._all(vars(module)[name] for name in sorted(names & vars(module).keys()))
+    def _module(self, module: types.ModuleType) -> Iterator[str | bytes]:
+        """All that a module holds but for other modules, since any of it may be used."""
+        yield self._library(module.__name__)
+        if not _is_library(_file_of(module.__name__)):
+            for name, value in sorted(vars(module).items()):
+                if not (name.startswith("__") or isinstance(value, types.ModuleType)):
+                    yield name
+                    yield self.digest(value)
 
     def _class(self, kind: type) -> Iterator[str | bytes]:
         if _is_library(_file_of(kind.__module__)):
-            yield f"{_library(kind.__module__)} {kind.__qualname__}"
+            yield f"{self._library(kind.__module__)} {kind.__qualname__}"
             return
         yield kind.__qualname__
         yield from self._all(kind.__bases__)
@@ -216,6 +311,14 @@ class ContentReader:
 
     def _attributes_of_class(self, kind: type) -> list[tuple[str, Any]]:
         return attributes_of_class(kind)
+
+    def _library(self, module_name: str | None) -> str:
+        """Name of a module, whose version is noted."""
+        root = (module_name or "").partition(".")[0]
+        version = getattr(sys.modules.get(root), "__version__", None)
+        if version is not None:
+            self.versions[root] = str(version)
+        return str(module_name)
 
     def _reduced(self, value: Any) -> Iterator[str | bytes]:
         """What pickle would keep."""
@@ -243,6 +346,13 @@ def hash_octets(array: NDArray) -> bytes:
     return hashlib.blake2b(np.ascontiguousarray(array).data, digest_size=16).digest()
 
 
+def sample_octets(array: NDArray) -> tuple[Any, ...]:
+    """Some of the values of an array of numbers, evenly spread; all of a small one."""
+    flat = array.reshape(-1)
+    step = max(1, flat.size // _N_SAMPLED)
+    return array.shape, array.dtype.str, flat[::step].tobytes()
+
+
 def describe_code(code: types.CodeType) -> str:
     """Text that changes with what the code of a function does."""
     constants = [
@@ -258,13 +368,50 @@ def _describe_constant(constant: Any) -> str:
     return str(sorted(map(repr, constant))) if isinstance(constant, frozenset) else repr(constant)
 
 
-def _names_in(code: types.CodeType) -> set[str]:
-    """Names of what code may look up, in the functions inside it too."""
-    inner = [_names_in(c) for c in code.co_consts if isinstance(c, types.CodeType)]
-    return set(code.co_names).union(*inner)
+def used_by(function: types.FunctionType) -> Iterator[tuple[dict[str, Any], str]]:
+    """Where what a function looks up by name is held: the variables of a module, and the name.
+
+    Of an installed library it is the module; of another one what is used of it.
+    """
+    codes = list(_codes_in(function.__code__))
+    attributes = {name for code in codes for name in code.co_names}
+    looked_up = _names_of(codes, _LOOK_UPS)
+    yield from _used(function.__globals__, looked_up, attributes, set())
+    yield from _used(sys.modules, _names_of(codes, _IMPORTS), attributes, set())
 
 
-def _held_by(cell: types.CellType) -> Any:
+def _used(
+    holder: Mapping[str, Any], names: Set[str], attributes: set[str], seen: set[int]
+) -> Iterator[tuple[dict[str, Any], str]]:
+    for name in sorted(names & holder.keys()):
+        value = holder[name]
+        if not isinstance(value, types.ModuleType) or _is_library(_file_of(value.__name__)):
+            yield holder, name  # type: ignore[misc]
+        elif id(value) not in seen:
+            seen.add(id(value))
+            yield from _used(vars(value), attributes, attributes, seen)
+
+
+def _codes_in(code: types.CodeType) -> Iterator[types.CodeType]:
+    """Code, and that of the functions inside it."""
+    yield code
+    for constant in code.co_consts:
+        if isinstance(constant, types.CodeType):
+            yield from _codes_in(constant)
+
+
+def _names_of(codes: list[types.CodeType], operations: Set[str]) -> set[str]:
+    """Names that operations are done with. Those of attributes may be variables of others too."""
+    return {
+        instruction.argval
+        for code in codes
+        for instruction in dis.get_instructions(code)
+        if instruction.opname in operations
+    }
+
+
+def held_by(cell: types.CellType) -> Any:
+    """What a function has of the function around it."""
     try:
         return cell.cell_contents
     except ValueError:  # not assigned yet
@@ -288,8 +435,3 @@ def _file_of(module_name: str) -> str:
         return ""
     files = (getattr(sys.modules.get(name), "__file__", None) for name in (module_name, root))
     return next(filter(None, files), "<no file>")
-
-
-def _library(module_name: str | None) -> str:
-    root = sys.modules.get((module_name or "").partition(".")[0])
-    return f"{module_name} {getattr(root, '__version__', '')}"

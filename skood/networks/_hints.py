@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
+import numpy as np
 from sklearn.base import BaseEstimator
 from sklearn.calibration import CalibratedClassifierCV
 
 _OWN = (
-    "a torch.nn.Module, an exported program of torch, a fitted skorch NeuralNet, or a fitted "
+    "a torch.nn.Module, an exported program of torch, an ONNX model (the path of its file, a "
+    "session of onnxruntime, a ModelProto or its bytes), a fitted skorch NeuralNet, or a fitted "
     "scikit-learn MLPClassifier or MLPRegressor, also at the end of a Pipeline, in a "
     "FrozenEstimator or as what a fitted search has found"
 )
+_HOLDERS = ("estimator_", "regressor_", "estimators_")
 # By the libraries that define the class of an object.
 _OTHER_FRAMEWORKS = {
     "equinox": "JAX",
@@ -38,11 +41,15 @@ _FILES = {
 }
 
 
-def explain_unknown(network: Any, kinds: list[str]) -> str:
-    """The message for an object that is no network of a known kind."""
+def explain_unknown(network: Any, kinds: list[str], is_known: Callable[[Any], bool]) -> str:
+    """The message for an object that is no network of one of the kinds.
+
+    ``is_known`` says whether another one is.
+    """
+    advice = _advise_on_held(network, is_known) or _advise(network)
     return (
         f"network must be {_OWN}, or of a kind given to skood.networks.register, which knows "
-        f"{kinds}; got {_describe(network)}. {_advise(network)}"
+        f"{kinds}; got {_describe(network)}. {advice}"
     ).strip()
 
 
@@ -98,10 +105,18 @@ def _advise_on_estimator(network: Any) -> str:
         )
     if not isinstance(network, BaseEstimator):
         return ""
-    held = [name for name in ("estimator_", "regressor_", "estimators_") if hasattr(network, name)]
-    if held:
-        return f"Where what it holds in {held} is a network, pass that."
     return f"A {type(network).__name__} has no layers of neurons."
+
+
+def _advise_on_held(network: Any, is_known: Callable[[Any], bool]) -> str:
+    names = [name for name in _HOLDERS if any(map(is_known, _items(getattr(network, name, None))))]
+    return f"What it holds in {names} is a network: pass that." if names else ""
+
+
+def _items(held: Any) -> list[Any]:
+    if not isinstance(held, list | tuple | np.ndarray):
+        return [held]
+    return [found for item in held for found in _items(item)]
 
 
 def _advise_on_file(network: Any) -> str:

@@ -11,8 +11,9 @@ from sklearn.exceptions import NotFittedError
 from sklearn.pipeline import Pipeline
 
 from .._sklearn import num_samples
-from ._base import Batch, LayerCallback, NetworkAdapter, Perturbation, Trace, is_stream
-from ._fingerprint import ContentReader, Fingerprint
+from ._base import Batch, LayerCallback, NetworkAdapter, Perturbation, Trace
+from ._fingerprint import ContentReader, Fingerprint, with_settings
+from ._inputs import is_stream
 
 Step = tuple[str, Any]
 """Name and estimator."""
@@ -80,6 +81,10 @@ class PipelineAdapter(NetworkAdapter):
         self.network = inner.network
 
     @property
+    def precision(self) -> str:
+        return self._inner.precision
+
+    @property
     def kind(self) -> str:
         return self._inner.kind
 
@@ -103,19 +108,11 @@ class PipelineAdapter(NetworkAdapter):
         return self._inner.untouched()
 
     def stamp(self, trace: Any = None) -> Any:
-        return self._inner.stamp(trace), self._read_steps().digest
+        return self._inner.stamp(trace), ContentReader().digest(self._steps)
 
     def fingerprint(self, trace: Any = None) -> Fingerprint:
-        inner, steps = self._inner.fingerprint(trace), self._read_steps()
-        digest = ContentReader().digest([inner.digest, steps.digest])
-        return Fingerprint(digest.hex(), [*inner.unread, *steps.unread])
-
-    def _read_steps(self) -> Fingerprint:
-        reader, digests = ContentReader(), []
-        for name, step in self._steps:
-            reader.place = f"step {name!r}"
-            digests.append(reader.digest(step).hex())
-        return Fingerprint(" ".join(digests), reader.unread)
+        steps = [(f"step {name}", step) for name, step in self._steps]
+        return with_settings(self._inner.fingerprint(trace), ContentReader(), steps)
 
     def trace(self, batch: Batch) -> tuple[Trace, dict[str, Any]]:
         return self._inner.trace(batch)
@@ -148,6 +145,9 @@ class PipelineAdapter(NetworkAdapter):
 
     def predictions(self, logits: Any, trace: Any) -> NDArray | None:
         return self._inner.predictions(logits, trace)
+
+    def explain(self, error: Exception) -> str | None:
+        return self._inner.explain(error)
 
     def to_numpy(self, value: Any) -> NDArray:
         return self._inner.to_numpy(value)

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import copy
 from collections import defaultdict
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence, Set
 from contextlib import AbstractContextManager, suppress
 from dataclasses import replace
 from functools import partial
 from itertools import chain
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -28,8 +28,11 @@ from .._base import (
     two_class_head,
 )
 from .._fingerprint import Fingerprint
+from .autocast import Autocast, lower_precision
 from .calls import Call, CallListener, uncompiled
-from .dropout import dropout_layers, dropping_out
+from .chosen_head import WantedHead
+from .dropout import draw_themselves, dropout_layers, dropping_out, seed_global
+from .failures import explain_failure
 from .fingerprint import (
     Attributes,
     Written,
@@ -47,22 +50,21 @@ from .gradients import (
     recording,
     weights_recorded,
 )
-from .heads import linear_map
-from .inputs import Integers, find_integers, holds_integers, to_inputs
-from .outputs import AUTO, BINARY, Wanted, find_output
+from .heads import Head
+from .inputs import Integers, call, find_integers, holds_integers, to_inputs
+from .outputs import AUTO, BINARY, Wanted, select_output
+from .random_numbers import drawing
+from .recorded import Positions
+from .stamp import Stamp, find_stamp, make_stamp
 from .trace import TorchTrace, TraceResult, trace_calls
 from .untouched import alone, untouched
 
 _LOGITS = "(logits)"
 
 
-def _keep_rows(trace: TorchTrace, keep: LayerCallback) -> LayerCallback:
-    """Keep the input of the head as a matrix, also where it is that of a convolution."""
-
-    def keep_rows(layer: str, value: Tensor) -> None:
-        keep(layer, value.flatten(1) if trace.locations[layer].before else value)
-
-    return keep_rows
+def _written(trace: Any) -> Written:
+    # The trace may be that of a network of another kind, before this one took its place.
+    return trace.written if isinstance(trace, TorchTrace) else Written()
 
 
 class TorchAdapter(NetworkAdapter):
@@ -70,8 +72,16 @@ class TorchAdapter(NetworkAdapter):
 
     capabilities = frozenset({"gradients", "dropout", "perturbation"})
 
-    def __init__(self, network: nn.Module, device: Any = "auto", logits: Wanted = AUTO) -> None:
-        self.network = _readable(network)
+    def __init__(
+        self,
+        network: nn.Module,
+        device: Any = "auto",
+        logits: Wanted = AUTO,
+        head: WantedHead = AUTO,
+        autocast: Autocast = False,
+    ) -> None:
+        self.network = self._original = _readable(network)
+        self._stamp: Any = None
         tensors = list(_own_tensors(self.network))
         if any(nn.parameter.is_lazy(tensor) for tensor in tensors):
             raise NotFittedError(
@@ -81,9 +91,15 @@ class TorchAdapter(NetworkAdapter):
         floats = (tensor.dtype for tensor in tensors if tensor.is_floating_point())
         self._dtype = next(floats, torch.get_default_dtype())
         self._device = tensors[0].device if tensors else torch.device("cpu")
-        self._wanted, self._is_binary = logits, logits == BINARY
+        self._wanted, self._is_binary = logits, isinstance(logits, str) and logits == BINARY
+        self._wanted_head = head
         if device != "auto":
             self._move_to(torch.empty(0, device=device).device)
+        self._lower = lower_precision(autocast, self._device)
+
+    @property
+    def precision(self) -> str:
+        return "" if self._lower is None else str(self._lower)
 
     def _move_to(self, device: torch.device) -> None:
         if device != self._device:
@@ -91,13 +107,28 @@ class TorchAdapter(NetworkAdapter):
             self._device = device
 
     def untouched(self) -> AbstractContextManager[None]:
-        return untouched(self.network)
+        return untouched(self.network, self._lower, self._device)
 
     def fingerprint(self, trace: TorchTrace | None = None) -> Fingerprint:
         with alone():
-            return fingerprint_of(self.network, Written() if trace is None else trace.written)
+            found, met = fingerprint_of(self._original, _written(trace))
+            self._stamp = make_stamp(self._original, met, found.left_out)
+        return found
+
+    def stamp(self, trace: TorchTrace | None = None) -> Stamp:
+        written = _written(trace)
+        with alone():
+            found = find_stamp(self._original, written.records | written.unclear)
+            if found is None:
+                self.fingerprint(trace)
+        return found or self._stamp
 
     def trace(self, batch: Batch) -> tuple[TorchTrace, dict[str, Tensor]]:
+        with drawing(again=partial(self._run, batch, Integers.NOT_TRIED)) as drew:
+            trace, values = self._trace_with_shapes(batch)
+        return replace(trace, draws=frozenset(drew)), values
+
+    def _trace_with_shapes(self, batch: Batch) -> tuple[TorchTrace, dict[str, Tensor]]:
         before = read_attributes(self.network)
         integers = find_integers(self.network, batch, self._run)
         traced = self._trace(batch, integers)
@@ -141,6 +172,7 @@ class TorchAdapter(NetworkAdapter):
             lambda: self._run(batch, integers),
             n_samples,
             wanted=self._wanted,
+            head=self._wanted_head,
             fits=lambda output: self._may_be_logits(output) and len(output) == n_samples,
             known=known,
         )
@@ -163,7 +195,8 @@ class TorchAdapter(NetworkAdapter):
         self, batch: Batch, trace: TorchTrace, layers: Sequence[str], keep: LayerCallback
     ) -> Tensor | None:
         inputs = self._to_inputs(batch, trace.integers)
-        return self._listen(inputs, trace, layers, _keep_rows(trace, keep))
+        with self._drawing(batch, trace, trace.draws):
+            return self._listen(inputs, trace, layers, keep)
 
     def forward_with_gradients(
         self,
@@ -173,30 +206,35 @@ class TorchAdapter(NetworkAdapter):
         keep: LayerCallback,
         keep_gradient: LayerCallback,
     ) -> Tensor:
-        gradients_at, keep = LayerGradients(), _keep_rows(trace, keep)
-        keep_gradient = _keep_rows(trace, keep_gradient)
+        gradients_at = LayerGradients()
 
-        def keep_and_mark(layer: str, value: Tensor) -> None:
+        def keep_value(layer: str, value: Tensor) -> None:
             keep(layer, value.detach())
-            gradients_at.mark(layer, value)
 
-        with recording(self.network), weights_recorded(self.network):
+        with (
+            self._drawing(batch, trace, trace.draws),
+            recording(self.network),
+            weights_recorded(self.network),
+        ):
             _, inputs = recorded(self._to_inputs(batch, trace.integers))
             logits = require_logits(
-                self._listen(inputs, trace, layers, keep_and_mark), "gradients=True"
+                self._listen(inputs, trace, layers, keep_value, gradients_at.mark), "gradients=True"
             )
             at_logits = uniform_kl_gradient(self.to_numpy(logits))
             gradients = gradients_at.compute(logits, torch.as_tensor(at_logits).to(logits))
         for layer, gradient in gradients.items():
-            keep_gradient(layer, gradient)
+            keep_gradient(layer, trace.locations[layer].rows_of_gradient(gradient))
         return logits.detach()
 
     def forward_with_dropout(
         self, batch: Batch, trace: TorchTrace, n_passes: int, seed: int
     ) -> Tensor:
         needed_by = f"n_passes={n_passes}"
-        passes = []
-        with dropping_out(dropout_layers(self.network, needed_by), seed):
+        layers, passes = dropout_layers(self.network, needed_by), []
+        draws = trace.draws | ({"torch"} if draw_themselves(layers) else set())
+        with self._drawing(batch, trace, draws), dropping_out(layers, seed):
+            if "torch" in draws:
+                seed_global(seed)
             for _ in range(n_passes):
                 inputs = self._to_inputs(batch, trace.integers)
                 logits = self._listen(inputs, trace, [], lambda layer, value: None)
@@ -207,7 +245,7 @@ class TorchAdapter(NetworkAdapter):
     def perturb(
         self, batch: Batch, trace: TorchTrace, perturbation: Perturbation
     ) -> tuple[Inputs, Tensor | None]:
-        with recording(self.network):
+        with self._drawing(batch, trace, trace.draws), recording(self.network):
             inputs = self._to_inputs(batch, trace.integers)
             leaves, copies = recorded(inputs)
             if not leaves:
@@ -231,6 +269,12 @@ class TorchAdapter(NetworkAdapter):
             moved[name] = leaves[name].detach() - steps * gradient.sign()
         return exchange(inputs, moved), None if logits is None else logits.detach()
 
+    def _drawing(
+        self, batch: Batch, trace: TorchTrace, known: Set[str]
+    ) -> AbstractContextManager[Set[str]]:
+        """Block in which the network runs on a batch, of which it is found out whether it draws."""
+        return drawing(known, again=partial(self._run, batch, trace.integers))
+
     def _outputs_of_loss(
         self, perturbation: Perturbation, logits: Tensor | None, means: dict[str, Tensor]
     ) -> tuple[list[Tensor], list[Tensor]]:
@@ -246,9 +290,17 @@ class TorchAdapter(NetworkAdapter):
         return outputs, [torch.as_tensor(gradient).to(output) for output, gradient in pairs]
 
     def _listen(
-        self, inputs: Inputs, trace: TorchTrace, layers: Sequence[str], keep: LayerCallback
+        self,
+        inputs: Inputs,
+        trace: TorchTrace,
+        layers: Sequence[str],
+        keep: LayerCallback,
+        mark: LayerCallback | None = None,
     ) -> Tensor | None:
-        """Call the network, and keep each layer when it has its value."""
+        """Call the network, and keep each layer when it has its value.
+
+        ``mark`` is given the value as it is in the network.
+        """
         locations = {layer: trace.locations[layer] for layer in layers}
         if trace.logits is not None:
             locations[_LOGITS] = trace.logits
@@ -257,21 +309,28 @@ class TorchAdapter(NetworkAdapter):
             awaited[location.call].append(layer)
         names = {name for name, _ in awaited}
         squashed: list[Tensor | None] = []
+        several: dict[str, tuple[Tensor, Tensor]] = {}
 
         def on_call(call: Call) -> None:
             for layer in awaited.pop(call.key, ()):
-                value = locations[layer].read(call)
+                location = locations[layer]
+                value: Any = location.read(call)
                 if layer == _LOGITS:
                     squashed.append(value)
+                    continue
+                if location.positions is Positions.ONE:
+                    several[layer] = value.clone(), cast(Tensor, call.output).clone()
                 else:
-                    keep(layer, value)
+                    keep(layer, location.rows_of(value))
+                if mark is not None:
+                    mark(layer, value)
 
         with CallListener(self.network, on_call, names=names, callers=trace.callers(names)):
             returned = self._call(inputs)
         if awaited:
             missing = sorted(chain.from_iterable(awaited.values()))
             raise ValueError(f"The network does not call its layers {missing} for all inputs.")
-        source = squashed[0] if squashed else self._find_output(returned, trace)
+        source = squashed[0] if squashed else select_output(returned, self._wanted, trace.output)
         logits = self._as_logits(source)
         if trace.n_classes != (None if logits is None else logits.shape[1]):
             got = "nothing" if source is None else f"shape {tuple(source.shape)}"
@@ -280,23 +339,28 @@ class TorchAdapter(NetworkAdapter):
                 f"The network returned {expected} for each sample in fit, but {got} for a batch "
                 f"of {count_samples(inputs)}: does it squeeze?"
             )
+        for layer, (vectors, outputs) in several.items():
+            keep(layer, cast(Head, trace.head).pick(cast(Tensor, source), vectors, outputs))
         return logits
 
-    def _find_output(self, returned: Any, trace: TorchTrace) -> Tensor | None:
-        if callable(self._wanted):
-            return self._wanted(returned)
-        return find_output(returned, trace.output)
-
     def head(self, trace: TorchTrace) -> tuple[NDArray, NDArray | None] | None:
+        found = self._read_head(trace)
+        return two_class_head(*found) if found and self._is_binary and len(found[0]) == 1 else found
+
+    def _read_head(self, trace: TorchTrace) -> tuple[NDArray, NDArray | None] | None:
+        if not isinstance(self._wanted_head, str):
+            weight, bias = self._wanted_head.weight, self._wanted_head.bias
+            return np.array(weight), None if bias is None else np.array(bias)
         if trace.head is None:
             return None
-        weight, bias = linear_map(self.network.get_submodule(trace.head))
-        copied = self.to_numpy(weight).copy()
-        copied_bias = None if bias is None else self.to_numpy(bias).copy()
-        return two_class_head(copied, copied_bias) if self._is_binary else (copied, copied_bias)
+        read = (
+            None if t is None else self.to_numpy(t).copy() for t in trace.head.read(self.network)
+        )
+        return tuple(read)
 
     def to_numpy(self, value: Tensor) -> NDArray:
         # NumPy does not know bfloat16 and computes slowly in half precision.
+        value = value.dequantize() if value.is_quantized else value
         is_short = value.is_floating_point() and value.element_size() < 4
         return (value.float() if is_short else value).numpy(force=True)
 
@@ -322,11 +386,14 @@ class TorchAdapter(NetworkAdapter):
     def _run(self, batch: Batch, integers: Integers) -> Any:
         return self._call(self._to_inputs(batch, integers))
 
+    def explain(self, error: Exception) -> str | None:
+        return explain_failure(self.network, error)
+
     def _call(self, inputs: Inputs) -> Any:
-        return self.network(**inputs) if isinstance(inputs, dict) else self.network(inputs)
+        return call(self.network, inputs)
 
     def _to_inputs(self, batch: Batch, integers: Integers) -> Inputs:
-        if integers is Integers.NOT_TRIED and holds_integers(batch):
+        if integers is Integers.NOT_TRIED:
             integers = find_integers(self.network, take_samples(batch, [0, -1]), self._run)
         return to_inputs(batch, integers, self._dtype, self._device)
 

@@ -51,13 +51,20 @@ ACTIVATION_FUNCTIONS = frozenset(
 )
 SQUASHING_MODULES = (nn.Softmax, nn.LogSoftmax, nn.Sigmoid)
 SQUASHING_FUNCTIONS = frozenset({"log_softmax", "sigmoid", "softmax"})
+CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
+PRODUCTS = frozenset({"addmm", "einsum", "inner", "linear", "matmul", "mm", "mv", "tensordot"})
+"""Functions that may multiply by a weight."""
 SUMS = frozenset({"add", "addcdiv", "addcmul", "radd", "rsub", "sub", "subtract"})
 """Functions that may add a skip."""
 BENDS = frozenset({"clamp", "clamp_max", "clamp_min", "clip", "cos", "mul", "multiply", "sin"})
 """Functions that may be activation functions."""
 ELEMENTARY = (SUMS - {"add"}) | BENDS
 """Functions that many values go through, and which only "auto" looks at."""
-REPORTED_FUNCTIONS = ACTIVATION_FUNCTIONS | SQUASHING_FUNCTIONS | SUMS | BENDS
+_REPORTED_FUNCTIONS = ACTIVATION_FUNCTIONS | SQUASHING_FUNCTIONS | PRODUCTS | SUMS | BENDS
+
+Report = Callable[[str, "nn.Module | str", tuple, dict, Any], Tensor | None]
+"""Told the name of a call, the module or function, its arguments, and what it returned; what it
+returns itself takes the place of this."""
 
 
 @dataclass(frozen=True)
@@ -66,7 +73,7 @@ class Call:
 
     name: str
     """Of the module; or of the module in whose ``forward`` the function is called, a dot, and the
-    name of the function."""
+    name of the function, for a product with parentheses, as it is no layer."""
     number: int
     """How many calls of this name there were before in the same forward pass."""
     called: nn.Module | str
@@ -94,7 +101,7 @@ class CallListener:
     network : torch.nn.Module
         The network, whose own call is not reported.
     on_call : callable
-        Called with each :class:`Call`.
+        Called with each :class:`Call`. A tensor that it returns takes the place of the output.
     names : collection of str, default=None
         Names of the calls to report; by default all.
     callers : Callers, default=None
@@ -104,8 +111,8 @@ class CallListener:
 
     def __init__(
         self,
-        network: nn.Module,
-        on_call: Callable[[Call], None],
+        network: Any,
+        on_call: Callable[[Call], Tensor | None],
         *,
         names: Collection[str] | None = None,
         callers: Callers | None = None,
@@ -113,9 +120,9 @@ class CallListener:
         self._network = network
         self._on_call = on_call
         self._names = names
-        self._functions = REPORTED_FUNCTIONS
+        self._functions = _REPORTED_FUNCTIONS
         if names is not None:
-            self._functions &= {name.rpartition(".")[2] for name in names}
+            self._functions &= {name.rpartition(".")[2].removesuffix("()") for name in names}
         self._quiet = frozenset() if callers is None else callers.quiet
         listens = callers is None or callers.outer
         self._function_listener = _FunctionListener(self._function_called) if listens else None
@@ -126,6 +133,10 @@ class CallListener:
         self._thread = threading.get_ident()
 
     def __enter__(self) -> CallListener:
+        if hasattr(self._network, "report"):
+            # It calls no modules, and reports what it was made from itself.
+            self._network.report = self._report
+            return self
         try:
             for name, module in self._modules_to_hook():
                 self._add_hooks(name, module)
@@ -145,6 +156,9 @@ class CallListener:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
+        if hasattr(self._network, "report"):
+            self._network.report = None
+            return
         if self._function_listener is not None:
             self._function_listener.__exit__(kind, error, traceback)
         self._remove_hooks()
@@ -181,28 +195,29 @@ class CallListener:
 
     def _module_left(
         self, name: str, called: nn.Module, module: nn.Module, args: tuple, *others: Any
-    ) -> None:
+    ) -> Tensor | None:
         if threading.get_ident() != self._thread:
             # Such a call has no keyword arguments where this hook was just added or removed.
-            return
+            return None
         kwargs, output = others
-        self._report(name, called, args, kwargs, output)
+        return self._report(name, called, args, kwargs, output)
 
-    def _function_called(self, function: str, args: tuple, kwargs: dict, output: Any) -> None:
+    def _function_called(
+        self, function: str, args: tuple, kwargs: dict, output: Any
+    ) -> Tensor | None:
         if self._reporting or function not in self._functions:
-            return
+            return None
         module = next(_running_modules(self._names_by_id), None)
-        # An activation module is reported as a whole, without the functions that it calls.
-        if module is not None and not isinstance(module, ACTIVATION_MODULES):
-            caller = self._names_by_id[id(module)]
-            name = f"{caller}.{function}" if caller else function
-            self._report(name, function, args, kwargs, output)
+        if module is None:
+            return None
+        name = name_function(function, self._names_by_id[id(module)], module)
+        return None if name is None else self._report(name, function, args, kwargs, output)
 
     def _report(
         self, name: str, called: nn.Module | str, args: tuple, kwargs: dict, output: Any
-    ) -> None:
+    ) -> Tensor | None:
         if self._names is not None and name not in self._names:
-            return
+            return None
         number = self._counts[name]
         self._counts[name] += 1
         inputs = [value for value in (*args, *kwargs.values()) if isinstance(value, Tensor)]
@@ -212,9 +227,22 @@ class CallListener:
             running = tuple(self._names_by_id[id(m)] for m in modules if m is not called)
         self._reporting = True
         try:
-            self._on_call(Call(name, number, called, inputs, first_tensor(output), running))
+            return self._on_call(Call(name, number, called, inputs, first_tensor(output), running))
         finally:
             self._reporting = False
+
+
+def name_function(function: str, caller: str, module: nn.Module) -> str | None:
+    """Name of the call of a function by a module, or None where it is not reported.
+
+    Some modules are reported as a whole, without the functions that they call.
+    """
+    is_linear = isinstance(module, nn.Linear) and type(module).forward is nn.Linear.forward
+    is_part = isinstance(module, ACTIVATION_MODULES) or (is_linear and function in PRODUCTS)
+    if is_part or function not in _REPORTED_FUNCTIONS:
+        return None
+    name = f"{caller}.{function}" if caller else function
+    return f"{name}()" if function in PRODUCTS else name
 
 
 class Callers(NamedTuple):
@@ -229,7 +257,7 @@ class Callers(NamedTuple):
 class _FunctionListener(TorchFunctionMode):
     """Reports calls of functions, under whichever of their names; can be paused."""
 
-    def __init__(self, on_function: Callable[[str, tuple, dict, Any], None]) -> None:
+    def __init__(self, on_function: Callable[[str, tuple, dict, Any], Any]) -> None:
         super().__init__()
         self._on_function = on_function
         self._is_paused = False
@@ -240,9 +268,10 @@ class _FunctionListener(TorchFunctionMode):
     ) -> Any:
         kwargs = kwargs or {}
         output = func(*args, **kwargs)
-        function = getattr(func, "__name__", "").strip("_")
-        if function in REPORTED_FUNCTIONS:
-            self._on_function(function, args, kwargs, output)
+        function = plain_name(func)
+        if function in _REPORTED_FUNCTIONS:
+            changed = self._on_function(function, args, kwargs, output)
+            return output if changed is None else changed
         return output
 
     def __exit__(self, *error: Any) -> None:
@@ -286,6 +315,11 @@ def _names_by_id(network: nn.Module) -> dict[int, str]:
     return {id(network): ""} | {
         id(uncompiled(module)): name for name, module in readable_modules(network)
     }
+
+
+def plain_name(function: Any) -> str:
+    """Name of a function of torch, which operators and methods in place have in other forms."""
+    return getattr(function, "__name__", "").partition(".")[0].strip("_")
 
 
 def readable_modules(network: nn.Module) -> Iterator[tuple[str, nn.Module]]:

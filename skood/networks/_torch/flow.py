@@ -15,7 +15,14 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from .calls import ACTIVATION_FUNCTIONS, SUMS, Call, first_tensor, readable_modules
+from .calls import (
+    ACTIVATION_FUNCTIONS,
+    SUMS,
+    Call,
+    first_tensor,
+    plain_name,
+    readable_modules,
+)
 
 _SAME_VALUES = frozenset(
     {
@@ -107,7 +114,7 @@ _NORMS_AND_POOLS = frozenset(
 )
 LIGHT = _SAME_VALUES | _NORMS_AND_POOLS
 """Functions of one value that keep its units apart, or only norm them."""
-PRODUCTS = frozenset(
+MULTIPLICATIONS = frozenset(
     {
         "div",
         "divide",
@@ -121,7 +128,7 @@ PRODUCTS = frozenset(
 ELEMENTWISE = (
     ACTIVATION_FUNCTIONS
     | SUMS
-    | PRODUCTS
+    | MULTIPLICATIONS
     | frozenset(
         {
             "abs",
@@ -228,15 +235,15 @@ class Node:
     @property
     def bends(self) -> bool:
         """Whether it is no linear map of another value, as far as is known."""
-        if self.function in PRODUCTS or self.function in SUMS:
-            return self.function in PRODUCTS and len(self.variables) > 1
+        if self.function in MULTIPLICATIONS or self.function in SUMS:
+            return self.function in MULTIPLICATIONS and len(self.variables) > 1
         return self.function not in LIGHT and self.function not in _LINEAR_MIXERS
 
     @property
     def is_gated(self) -> bool:
         """Whether it is a product of two values of its shape."""
         alike = [parent for parent in self.variables if parent.shape == self.shape]
-        return self.function in PRODUCTS and len(alike) > 1
+        return self.function in MULTIPLICATIONS and len(alike) > 1
 
 
 @dataclass(frozen=True)
@@ -268,7 +275,7 @@ class Flow(TorchFunctionMode):
         self._weights = {id(t) for t in chain(network.parameters(), network.buffers())}
         self._nodes: dict[int, tuple[weakref.ref, Node]] = {}
         self._handles: list[torch.utils.hooks.RemovableHandle] = []
-        self._entered: list[tuple[tuple[Node, ...], int]] = []
+        self._entered: list[tuple[str, tuple[Node, ...], int]] = []
         self._count = 0
         self._thread = threading.get_ident()
         self.callers: dict[int, str] = {}
@@ -302,13 +309,13 @@ class Flow(TorchFunctionMode):
         tensors = [v for v in (*args, *kwargs.values()) if isinstance(v, Tensor)]
         given = tuple(map(self._find, tensors))
         if name:  # the call of the network itself is not noted
-            self._entered.append((given, self._count))
+            self._entered.append((name, given, self._count))
 
     def __torch_function__(
         self, func: Any, types: Any, args: tuple = (), kwargs: dict | None = None
     ) -> Any:
         kwargs = kwargs or {}
-        function = getattr(func, "__name__", "").strip("_")
+        function = plain_name(func)
         parents = tuple(map(self._find, _tensors((*args, *kwargs.values()))))
         output = func(*args, **kwargs)
         written = args[:1] if function == "setitem" else output
@@ -319,7 +326,7 @@ class Flow(TorchFunctionMode):
     def note(self, call: Call) -> None:
         """Note what a call was given and returned, when it has just returned."""
         is_function = isinstance(call.called, str)
-        given, start = ((), self._count) if is_function else self._entered.pop()
+        given, start = ((), self._count) if is_function else self._begin_of(call)
         if call.output is None:
             return
         if isinstance(call.called, nn.Module) and self._known(call.output) is None:
@@ -327,7 +334,16 @@ class Flow(TorchFunctionMode):
         output = self._find(call.output)
         self.ends[call.key] = Ends(given, start, output)
         if is_function:
-            self.callers[output.number] = call.running[0] if call.running else ""
+            self.callers[output.number] = call.name.rpartition(".")[0]
+
+    def _begin_of(self, call: Call) -> tuple[tuple[Node, ...], int]:
+        """What a module was given, and the number of the first node that was made in it."""
+        if self._entered and self._entered[-1][0] == call.name:
+            _, given, start = self._entered.pop()
+            return given, start
+        # It stands for a part of a graph, which calls no module.
+        given = tuple(map(self._find, call.inputs))
+        return given, min((node.number for node in given), default=-1) + 1
 
     def find(self, value: Any) -> Node | None:
         """The node of a value that is still there."""

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from .calls import ACTIVATION_FUNCTIONS, BENDS, SQUASHING_FUNCTIONS
-from .flow import ELEMENTWISE, LIGHT, PRODUCTS, Flow, Node
+from .flow import ELEMENTWISE, LIGHT, MULTIPLICATIONS, Flow, Node
 from .recorded import RecordedCall
 
 
@@ -77,7 +77,7 @@ def _are_close(one: Tensor, other: Tensor) -> bool:
 def _is_bend(c: RecordedCall, node: Node) -> bool:
     if c.call.called not in BENDS:
         return False
-    if node.function in PRODUCTS:
+    if node.function in MULTIPLICATIONS:
         return _is_self_gated(node)
     return len(node.variables) == 1 and _comes_from_weights(node.variables[0])
 
@@ -103,7 +103,7 @@ def _is_self_gated(node: Node) -> bool:
 
 def _is_gate_of(gate: Node, side: Node) -> bool:
     sources = {side.number}
-    while len(side.variables) == 1 and side.function in PRODUCTS:  # scaled
+    while len(side.variables) == 1 and side.function in MULTIPLICATIONS:  # scaled
         side = side.variables[0]
         sources.add(side.number)
     waiting, squashes = [gate], False

@@ -7,7 +7,7 @@ from collections.abc import Collection
 from dataclasses import dataclass
 
 from .calls import ACTIVATION_FUNCTIONS, SUMS
-from .flow import ELEMENTWISE, LIGHT, MODULE, PRODUCTS, Ends, Flow, Node, ancestors
+from .flow import ELEMENTWISE, LIGHT, MODULE, MULTIPLICATIONS, Ends, Flow, Node, ancestors
 from .recorded import RecordedCall
 
 MOST_SKIPS = 4
@@ -195,7 +195,7 @@ class _Labels:
             return bool(alike)
         if node.function in SUMS:
             return any(parent.shape == node.shape for parent in alike)
-        if node.function in PRODUCTS:
+        if node.function in MULTIPLICATIONS:
             # By weights or by something smaller that is computed of the same value.
             others = [parent for parent in node.variables if parent not in alike[:1]]
             return bool(alike) and all(
@@ -206,7 +206,7 @@ class _Labels:
 
 def _without_light(node: Node) -> Node:
     """What a value was before it was normed, dropped or scaled by weights."""
-    while len(node.variables) == 1 and (node.function in LIGHT or node.function in PRODUCTS):
+    while len(node.variables) == 1 and (node.function in LIGHT or node.function in MULTIPLICATIONS):
         node = node.variables[0]
     return node
 
@@ -229,7 +229,7 @@ def follow(start: Node, end: Node, own_sums: Collection[int] | None) -> set[int]
 def _is_small_step(node: Node, reached: set[int], own_sums: Collection[int] | None) -> bool:
     if node.function in SUMS:
         return len(node.variables) == 1 or own_sums is None or node.number in own_sums
-    if node.function in PRODUCTS:
+    if node.function in MULTIPLICATIONS:
         alike = [parent for parent in node.variables if parent.shape == node.shape]
         return all(parent.number in reached for parent in alike)
     if node.function == MODULE:

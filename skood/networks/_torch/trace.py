@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Iterable
+from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import chain
 from typing import Any, NamedTuple
 
@@ -13,12 +15,15 @@ from torch import Tensor, nn
 from .._base import LEAST_ROUNDING, PENULTIMATE, Trace
 from .auto_layers import AutoLayers, find_candidates
 from .calls import ELEMENTARY, Call, Callers, CallListener
+from .chosen_head import WantedHead, place_given, refuse_named
 from .fingerprint import Written
 from .flow import Flow
-from .heads import explain_missing_head, find_path, find_source, rounding
+from .heads import Found, Head, Search, find_path, find_source
 from .inputs import Integers
-from .outputs import AUTO, Path, Wanted, find_output
-from .recorded import Layer, Location, RecordedCall
+from .outputs import AUTO, Path, Wanted, select_output
+from .products import own_tensors, reads_rows
+from .recorded import Layer, Location, RecordedCall, storage
+from .why_no_head import explain_missing_head
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,14 +38,16 @@ class TorchTrace(Trace):
     """Names of modules, with those of the modules that call them."""
     logits: Location | None
     """Where to find the logits; None where the network returns them."""
-    head: str | None
-    """Name of the linear module that yields the logits."""
+    head: Head | None
+    """The linear map that yields the logits."""
     output: Path | None
     """Which output counts as the logits, where the user's function does not compute it."""
     n_classes: int | None = None
     """Number of columns of the logits, or None where there are none."""
     written: Written = field(default=Written())
     """Attributes of modules that a pass changes."""
+    draws: frozenset[str] = frozenset()
+    """The global random generators that a pass draws from."""
     integers: Integers = Integers.AS_FLOATS
     """How the network takes integer inputs."""
 
@@ -67,6 +74,7 @@ def trace_calls(
     n_samples: int,
     *,
     wanted: Wanted = AUTO,
+    head: WantedHead = AUTO,
     fits: Callable[[Tensor], bool],
     known: Collection[str] | None = None,
 ) -> TraceResult:
@@ -82,32 +90,41 @@ def trace_calls(
         Number of samples.
     wanted : str, int or callable, default="auto"
         Which output holds the logits.
+    head : str or GivenHead, default="auto"
+        The name of the module that is the head, or the head.
     fits : callable
         Whether a tensor may be the logits.
     known : collection of str, default=None
         Names of the only values that may be layers.
+
+    Raises
+    ------
+    ValueError
+        If there is no such output, or ``head`` does not yield the logits.
     """
-    calls: list[RecordedCall] = []
     flow = Flow(network)
-
-    def on_call(call: Call) -> None:
-        flow.note(call)
-        calls.append(RecordedCall(call, n_samples))
-
-    with flow, CallListener(network, on_call):
-        returned = run()
+    calls, returned = _record(network, run, n_samples, flow)
     larger = [c for c in calls if c.call.called not in ELEMENTARY]
-    path = find_path(returned, wanted, fits, larger)
-    logits = wanted(returned) if callable(wanted) else find_output(returned, path)
-    squashing, candidate = find_source(larger, logits)
-    why_no_head = explain_missing_head(larger, logits, candidate)
-    head = None if why_no_head else candidate
+    named = head if isinstance(head, str) and head != AUTO else None
+    search = Search(network, larger, named)
+    path = find_path(returned, wanted, fits, larger, search)
+    logits = select_output(returned, wanted, path)
+    squashing, direct = find_source(larger, logits)
+    logits_at = None if squashing is None else Location(squashing.call.key, before=True)
+    source = logits if squashing is None else squashing.input
+    found = None
+    if source is not None and _has_rows(source, n_samples) and isinstance(head, str):
+        probe = partial(_probe, network, run, lambda r: select_output(r, wanted, path), logits_at)
+        found = search.find(source, direct, probe)
+    if named is not None and found is None:
+        refuse_named(network, larger, source, named)
     candidates = find_candidates(calls, flow)
-    layers = _name_layers(calls, head, candidates.functions)
+    layers = _name_layers(calls, found, candidates.functions)
     if known is not None:
         layers = {name: layer for name, layer in layers.items() if name in known}
-    features = [name for name, layer in layers.items() if layer.feeds(head)]
-    source = logits if squashing is None else squashing.input
+    features = [n for n, layer in layers.items() if layer.feeds(found and found.recorded)]
+    if not isinstance(head, str):
+        features = place_given(head, layers, larger, source)
     auto = AutoLayers(_name_calls(calls), layers, candidates, flow)
     if source is not None and fits(source):
         auto.leave_out_logits(squashing, source, flow.find(logits))
@@ -120,10 +137,10 @@ def trace_calls(
         locations={name: layer.location for name, layer in layers.items()},
         functions=_unite((c.call.name, c.call.running) for c in calls if c.is_function),
         parents=_unite((c.call.name, c.call.running[:1]) for c in calls if not c.is_function),
-        logits=None if squashing is None else Location(squashing.call.key, before=True),
-        head=None if head is None else head.call.name,
-        why_no_head=why_no_head,
-        head_rounding=LEAST_ROUNDING if head is None else rounding(head),
+        logits=logits_at,
+        head=None if found is None else found.head,
+        why_no_head="" if features else explain_missing_head(search, source, direct),
+        head_rounding=LEAST_ROUNDING if found is None else found.head.rounding,
         output=path,
     )
     return TraceResult(trace, {name: layer.value for name, layer in layers.items()}, source)
@@ -136,17 +153,65 @@ def _unite(pairs: Iterable[tuple[str, Iterable[str]]]) -> dict[str, frozenset[st
     return {key: frozenset(values) for key, values in united.items()}
 
 
+def _record(
+    network: nn.Module, run: Callable[[], Any], n_samples: int, flow: Flow
+) -> tuple[list[RecordedCall], Any]:
+    """The calls of a pass, and what the network returns."""
+    weights = {storage(tensor) for _, _, tensor in own_tensors(network)}
+    calls: list[RecordedCall] = []
+
+    def on_call(call: Call) -> None:
+        flow.note(call)
+        recorded = RecordedCall(call, n_samples, weights)
+        # Products of values with each other are many, and no layers.
+        if not recorded.is_product or recorded.has_weight or reads_rows(recorded):
+            calls.append(recorded)
+
+    with flow, CallListener(network, on_call):
+        return calls, run()
+
+
+def _probe(
+    network: nn.Module,
+    run: Callable[[], Any],
+    select: Callable[[Any], Tensor | None],
+    logits_at: Location | None,
+    recorded: RecordedCall,
+    factor: float,
+) -> Tensor | None:
+    """The logits where the output of a call is multiplied by a factor, or None."""
+    squashed: list[Tensor | None] = []
+
+    def on_call(call: Call) -> Tensor | None:
+        if logits_at is not None and call.key == logits_at.call:
+            value = logits_at.read(call)
+            squashed.append(None if value is None else value.clone())
+        is_it = call.key == recorded.call.key and call.output is not None
+        return call.output * factor if is_it and call.output is not None else None
+
+    keys = [recorded.call.key] + ([] if logits_at is None else [logits_at.call])
+    # A network need not bear such values.
+    with suppress(Exception), CallListener(network, on_call, names={name for name, _ in keys}):
+        returned = run()
+        return squashed[0] if squashed else select(returned)
+    return None
+
+
+def _has_rows(logits: Tensor, n_samples: int) -> bool:
+    return logits.is_floating_point() and logits.ndim > 0 and len(logits) == n_samples
+
+
 def _name_layers(
-    calls: list[RecordedCall], head: RecordedCall | None, functions: Collection[tuple[str, int]]
+    calls: list[RecordedCall], found: Found | None, functions: Collection[tuple[str, int]]
 ) -> dict[str, Layer]:
     """The values that can be extracted; of calls of functions those of some keys, too."""
     layers: dict[str, Layer] = {}
     named = _name_calls(calls)
     taken = {c.call.name for c in calls}
     for name, c in named.items():
-        if c is head and c.input is not None:
+        if found is not None and c is found.recorded:
             features = PENULTIMATE if PENULTIMATE not in taken else f"{PENULTIMATE}_input"
-            layers[features] = Layer(c, Location(c.call.key, before=True), c.input.flatten(1))
+            layers[features] = Layer(c, found.head.location, found.features)
         if c.output is not None and (
             not c.is_function or c.is_activation or c.call.key in functions
         ):
