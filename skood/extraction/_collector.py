@@ -143,7 +143,7 @@ class Collector:
         layers = {name: self._column(name) for name in self._layers}
         labels = self._all_labels()
         if logits is None:
-            return Activations(layers, labels=labels)
+            return Activations(layers, labels=labels, missing=self._missing(["head", "logits"]))
         if classes is not None and len(classes) != logits.shape[1]:
             classes = None
         predictions = None if self._predicted is None else self._predicted.finish()
@@ -156,7 +156,14 @@ class Collector:
             head=head,
             classes=classes,
             labels=labels,
+            missing={} if head is not None else self._missing(["head"]),
         )
+
+    def _missing(self, parts: list[str]) -> dict[str, str]:
+        """Why parts are not there, as far as that is known."""
+        trace = self._plan.trace
+        why = {"head": trace.why_no_head or trace.why_no_logits, "logits": trace.why_no_logits}
+        return {part: why[part] for part in parts if why[part]}
 
     def _column(self, name: str) -> Column:
         array = self._layers[name].finish()

@@ -489,7 +489,7 @@ class ActivationExtractor(ActivationsOutputMixin, BaseEstimator):
         """What the result depends on; None, and a warning, where not all of it is known."""
         fingerprint, reader = adapter.fingerprint(plan.trace), ContentReader()
         logits = reader.digest(
-            [type(adapter).__name__, self.logits, adapter.classes, adapter.precision]
+            [type(adapter).__name__, self.logits, self.head, adapter.classes, adapter.precision]
         )
         if unread := [*fingerprint.unread, *(["logits"] if reader.unread else [])]:
             warn_user(

@@ -92,12 +92,15 @@ def _without_false_head(extracted: Activations, rounding: float) -> Activations:
         wrong += _count_wrong(head, some, logits[rows], rounding)
     if not wrong:
         return extracted
-    warn_user(
-        f"The last linear layer does not yield the logits of {wrong} of {len(features)} samples: "
-        "its input or output is clipped, or another layer takes its place. These activations carry "
-        "no head, and detectors that read it compute with what it is for the other samples."
+    why = (
+        f"the last linear layer does not yield the logits of {wrong} of {len(features)} samples: "
+        "its input or output is clipped, or another layer takes its place"
     )
-    return extracted.assign(head=None)
+    warn_user(
+        f"{why.capitalize()}. These activations carry no head, and detectors that read it compute "
+        "with what it is for the other samples."
+    )
+    return extracted.assign(head=None, missing={"head": why})
 
 
 def _count_wrong(head: LinearHead, features: NDArray, logits: NDArray, rounding: float) -> int:

@@ -59,6 +59,8 @@ class Trace:
         Number of axes of each layer, with that of the samples.
     why_no_head : str, default="networks of this kind have none"
         Where no head yields the logits, the reason; otherwise empty.
+    why_no_logits : str, default=""
+        Where the network yields no logits, the reason, if one is known; otherwise empty.
     head_rounding : float, default=4e-6
         Relative error that the product of features and weights may have.
     units_last : frozenset of str, default=frozenset()
@@ -83,6 +85,8 @@ class Trace:
     """Number of axes of each layer, with that of the samples."""
     why_no_head: str = "networks of this kind have none"
     """Where no head yields the logits, the reason; otherwise empty."""
+    why_no_logits: str = ""
+    """Where the network yields no logits, the reason, if one is known; otherwise empty."""
     head_rounding: float = LEAST_ROUNDING
     """Relative error that the product of features and weights may have."""
     units_last: frozenset[str] = frozenset()

@@ -20,7 +20,7 @@ from .fingerprint import Written
 from .flow import Flow
 from .heads import Found, Head, Search, find_path, find_source
 from .inputs import Integers
-from .outputs import AUTO, Path, Wanted, select_output
+from .outputs import AUTO, Path, Wanted, explain_missing_logits, select_output
 from .products import own_tensors, reads_rows
 from .recorded import Layer, Location, RecordedCall, storage
 from .why_no_head import explain_missing_head
@@ -109,22 +109,27 @@ def trace_calls(
     search = Search(network, larger, named)
     path = find_path(returned, wanted, fits, larger, search)
     logits = select_output(returned, wanted, path)
+    why_no_logits = ""
+    if logits is None or not fits(logits):
+        why_no_logits = explain_missing_logits(returned, n_samples)
     squashing, direct = find_source(larger, logits)
     logits_at = None if squashing is None else Location(squashing.call.key, before=True)
     source = logits if squashing is None else squashing.input
+    if head != AUTO and (why_no_logits or source is None):
+        raise ValueError(f"head= needs logits to be compared with, but {why_no_logits}.")
     found = None
     if source is not None and _has_rows(source, n_samples) and isinstance(head, str):
         probe = partial(_probe, network, run, lambda r: select_output(r, wanted, path), logits_at)
         found = search.find(source, direct, probe)
-    if named is not None and found is None:
-        refuse_named(network, larger, source, named)
+        if named is not None and found is None:
+            refuse_named(network, larger, source, named)
     candidates = find_candidates(calls, flow)
     layers = _name_layers(calls, found, candidates.functions)
     if known is not None:
         layers = {name: layer for name, layer in layers.items() if name in known}
     features = [n for n, layer in layers.items() if layer.feeds(found and found.recorded)]
-    if not isinstance(head, str):
-        features = place_given(head, layers, larger, source)
+    if not isinstance(head, str) and source is not None:
+        features, layers = place_given(head, layers, larger, source)
     auto = AutoLayers(_name_calls(calls), layers, candidates, flow)
     if source is not None and fits(source):
         auto.leave_out_logits(squashing, source, flow.find(logits))
@@ -139,7 +144,10 @@ def trace_calls(
         parents=_unite((c.call.name, c.call.running[:1]) for c in calls if not c.is_function),
         logits=logits_at,
         head=None if found is None else found.head,
-        why_no_head="" if features else explain_missing_head(search, source, direct),
+        why_no_logits=why_no_logits,
+        why_no_head=""
+        if features
+        else why_no_logits or explain_missing_head(search, source, direct),
         head_rounding=LEAST_ROUNDING if found is None else found.head.rounding,
         output=path,
     )
