@@ -43,7 +43,8 @@ class ActivationExtractor(ActivationsOutputMixin, BaseEstimator):
     """Run a trained network and return the activations of its layers.
 
     The network is only read: its weights, buffers, modes, hooks and gradients, and the global
-    random states, are the same after every call as before.
+    random states, are the same after every call as before. Other threads may use it meanwhile:
+    their calls are not heard, and what they draw from the random states is not drawn again.
 
     Parameters
     ----------
@@ -80,7 +81,7 @@ class ActivationExtractor(ActivationsOutputMixin, BaseEstimator):
     memory : str or object with the joblib.Memory interface, default=None
         Cache of results; a string is the path of its folder. It goes by all that decides the
         values of the network, as ``fingerprint_`` does, by the content of the inputs, and by
-        layers, logits, reducer, perturbation and gradients; with ``n_passes``, also by this,
+        layers, logits, reducer, precision, perturbation and gradients; with ``n_passes``, also by this,
         ``random_state`` and ``batch_size``. Data sets and loaders, whose content is not known
         beforehand, are not cached, nor are passes with ``random_state=None``. Where something
         in the network cannot be read, such as an object of compiled code, a warning names it, and
@@ -109,7 +110,9 @@ class ActivationExtractor(ActivationsOutputMixin, BaseEstimator):
         one of the network's device. What a network does in its own ``forward`` counts in
         any case.
     changed_network : {"raise", "warn", "ignore"}, default="raise"
-        What ``transform`` does where the network is not what it was in ``fit``.
+        What ``transform`` does where the network is not the one that ``fit`` saw: another one,
+        trained on, or with other settings, hooks or code; see the notes. A warning or error
+        names the parts that differ.
 
     Attributes
     ----------
@@ -122,7 +125,8 @@ class ActivationExtractor(ActivationsOutputMixin, BaseEstimator):
         Hash of what decides the values of the network that ``fit`` saw: its weights, buffers,
         other attributes and hooks, and the code that they lead to, where this is not of an
         installed library, which counts by its version. What a pass leaves behind, such as a
-        count, has no part in it. Copies of a network have the same, in every process.
+        count, has no part in it, nor has the device. Copies of a network have the same, in every
+        process.
     n_features_in_ : int
         Size of the second axis of the inputs. Only defined for arrays, tensors, data sets and
         loaders of these.
@@ -202,10 +206,19 @@ class ActivationExtractor(ActivationsOutputMixin, BaseEstimator):
     "gradient", by which estimators find them. With a perturbation, they are gradients at the
     changed inputs.
 
+    **The same network.** ``transform`` compares the network with that of ``fit``, since what was
+    learnt from its activations holds for no other. It looks at once at the objects that make it up:
+    weights and their versions, some of the values of each, attributes, hooks and code. Only where
+    one seems changed is the fingerprint taken anew and compared, and now and then in any case, for
+    changes that this does not show, such as that of a single weight behind the back of autograd;
+    so seldom that it takes less than a hundredth of the time. A copy, the mode and
+    the device make no difference. Where nothing but versions of libraries has changed, as in another
+    environment, a warning says so.
+
     **Monte Carlo dropout.** With ``n_passes``, each batch also runs ``n_passes`` times with the
     dropout layers active, which are modules of torch's own classes or derived from these, and
-    nothing else in training mode: batch normalisation keeps its statistics [2]_. Dropout that a
-    network applies by function, or inside recurrent and attention layers, stays off. All other
+    nothing else: batch normalisation keeps its statistics [2]_. For other threads dropout stays
+    off, and torch's own layers draw from a generator of the extractor. Dropout that a network applies by function, or inside recurrent and attention layers, stays off. All other
     layers, logits and predictions are those without dropout. The column "passes", whose kind is
     "pass", comes last and is given to no reducer; ``layers`` does not name it, and where a layer of
     the network has its name, it is called "passes_2". With a perturbation, the passes are over the
@@ -426,8 +439,8 @@ class ActivationExtractor(ActivationsOutputMixin, BaseEstimator):
         Raises
         ------
         ValueError
-            If values are not finite, the number of features is not that of ``fit``, or
-            activations lack a layer.
+            If values are not finite, the number of features is not that of ``fit``,
+            activations lack a layer, or the network is not that of ``fit``.
         MemoryError
             If the layers need more memory than the machine has.
         """
