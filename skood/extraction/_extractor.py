@@ -169,15 +169,22 @@ class ActivationExtractor(ActivationsOutputMixin, BaseEstimator):
     **Inputs of torch networks.** Floating point values are cast to the kind of the parameters.
     Integers stay what they are where the network runs on them; else they are cast
     to 64 bits, if it runs on those or if an embedding looks them up, or else to the kind of the
-    parameters. In a mapping, which becomes keyword arguments of the network, they stay integers.
-    A data
-    set or loader yields inputs, or tuples or lists whose first item they are; rows are returned in
-    the order in which they come. Values of half precision are returned in single precision.
+    parameters. In a mapping, which becomes keyword arguments of the network, they stay integers
+    unless it runs on floats alone; an input that is alone there needs no name. Values of half
+    precision are returned in single precision.
 
-    **Labels.** Where a data set or loader yields pairs of inputs and targets, and all targets are
-    one number or text a row, they become ``A.labels``. Targets of any other form, such as several
-    values a row, mappings, or another number of values than of inputs, are no labels: ``A.labels``
-    is None then, as it is for arrays. No estimator reads ``A.labels``; pass them as ``y``.
+    **Data sets, loaders and streams.** A data set or loader yields inputs, or tuples or lists whose
+    first item they are; rows are returned in the order in which they come. An iterator, such as
+    a generator, is read as a loader is. What can be read once only is read whole by
+    ``fit_transform`` and by ``transform``; ``fit`` alone refuses it. It must end, since all rows
+    are kept. The columns of a data set of Hugging Face's ``datasets`` become keyword arguments,
+    but for "label" and "labels".
+
+    **Labels.** Where a data set or loader yields pairs of inputs and targets, or mappings with
+    "labels" or "label", and all targets are one number or text a row, they become ``A.labels``.
+    Targets of any other form, such as several values a row, mappings, or another number of values
+    than of inputs, are no labels: ``A.labels`` is None then, as it is for arrays. No estimator
+    learns from ``A.labels``; pass them as ``y``.
 
     **Sequences.** Where the inputs are sequences, a matrix of integers or an array of vectors, and
     the network takes shorter ones too, which is tried, ``transform`` takes inputs of any length,

@@ -320,9 +320,19 @@ class NetworkAdapter(ABC):
         return None
 
     def explain(self, error: Exception) -> str | None:
-        """At which part of the network a call failed, and what that part was given.
+        """Say at which part of the network a call failed, and what that part was given.
 
-        None for an error that does not come of the network's own code, or where this is not known.
+        Parameters
+        ----------
+        error : Exception
+            What was raised, with its traceback.
+
+        Returns
+        -------
+        where : str or None
+            Such as "its module 'fc', a Linear(4, 2), was given the shape (2, 5)". None, the
+            default, for an error that does not come of the network's own code, or where the part
+            is not known.
         """
         return None
 
