@@ -208,6 +208,7 @@ def _stand_in(network: nn.Module, name: str, kind: type[nn.Module]) -> nn.Module
 def _describe_convolution(module: Any, node: Any) -> None:
     given, padding = node.args[0], node.args[4] if len(node.args) > 4 else 0
     weight = module.weight
+    module.padding_mode = "zeros"
     module.kernel_size = tuple(weight.shape[2:])
     module.groups = given.meta["val"].shape[1] // weight.shape[1]
     module.padding = padding if isinstance(padding, str) else np.ravel(padding).tolist()
@@ -232,10 +233,10 @@ class _Running:
 
     call: str
     name: str
+    last: fx.Node
+    """Yields what the module returns, as far as it has come."""
     inputs: list[Tensor] = field(default_factory=list)
     computed: set[fx.Node] = field(default_factory=set)
-    last: fx.Node | None = None
-    """Yields what the module returns."""
 
 
 class _Interpreter(fx.Interpreter):
@@ -279,7 +280,7 @@ class _Interpreter(fx.Interpreter):
                 break
             same += 1
         self._leave(same)
-        self._running += [_Running(call, name) for call, name, _ in stack[same:]]
+        self._running += [_Running(call, name, node) for call, name, _ in stack[same:]]
 
     def _leave(self, n_left: int) -> None:
         while len(self._running) > n_left:
