@@ -32,6 +32,7 @@ from .autocast import Autocast, lower_precision
 from .calls import Call, CallListener, uncompiled
 from .chosen_head import WantedHead
 from .dropout import draw_themselves, dropout_layers, dropping_out, seed_global
+from .failures import explain_failure
 from .fingerprint import (
     Attributes,
     Written,
@@ -50,7 +51,7 @@ from .gradients import (
     weights_recorded,
 )
 from .heads import Head
-from .inputs import Integers, find_integers, holds_integers, to_inputs
+from .inputs import Integers, call, find_integers, holds_integers, to_inputs
 from .outputs import AUTO, BINARY, Wanted, select_output
 from .random_numbers import drawing
 from .recorded import Positions
@@ -360,6 +361,7 @@ class TorchAdapter(NetworkAdapter):
 
     def to_numpy(self, value: Tensor) -> NDArray:
         # NumPy does not know bfloat16 and computes slowly in half precision.
+        value = value.dequantize() if value.is_quantized else value
         is_short = value.is_floating_point() and value.element_size() < 4
         return (value.float() if is_short else value).numpy(force=True)
 
@@ -385,11 +387,14 @@ class TorchAdapter(NetworkAdapter):
     def _run(self, batch: Batch, integers: Integers) -> Any:
         return self._call(self._to_inputs(batch, integers))
 
+    def explain(self, error: Exception) -> str | None:
+        return explain_failure(self.network, error)
+
     def _call(self, inputs: Inputs) -> Any:
-        return self.network(**inputs) if isinstance(inputs, dict) else self.network(inputs)
+        return call(self.network, inputs)
 
     def _to_inputs(self, batch: Batch, integers: Integers) -> Inputs:
-        if integers is Integers.NOT_TRIED and holds_integers(batch):
+        if integers is Integers.NOT_TRIED:
             integers = find_integers(self.network, take_samples(batch, [0, -1]), self._run)
         return to_inputs(batch, integers, self._dtype, self._device)
 

@@ -44,7 +44,7 @@ _ATTRIBUTES_LEFT_OUT = frozenset(
         "_state_dict_pre_hooks",
     }
 )
-_GLOBAL_HOOKS = [f"_global_{kind}_hooks" for kind in ("forward", "forward_pre", "backward")]
+GLOBAL_HOOKS = [f"_global_{kind}_hooks" for kind in ("forward", "forward_pre", "backward")]
 _RECORDS = (*SCALARS, Tensor, np.ndarray, list, tuple, deque, Set, Mapping)
 _HASHED_BY_NAME = (
     torch.dtype,
@@ -85,7 +85,7 @@ Attributes = dict[str, tuple[Any, bytes]]
 
 
 def read_attributes(network: nn.Module) -> Attributes:
-    """Attributes and buffers, and their hashes."""
+    """Attributes, buffers and what code refers to, and their hashes."""
     buffers = {
         place: (tensor, TorchReader(network).digest(tensor))
         for place, tensor in _weights(network)
@@ -97,7 +97,7 @@ def read_attributes(network: nn.Module) -> Attributes:
     attributes = {
         # A pass may append to the list itself.
         place: (list(value) if isinstance(value, list) else value, reader.digest(value))
-        for place, value in _attributes(network)
+        for place, value in chain(_attributes(network), _code(network))
     }
     return attributes | buffers
 
@@ -142,7 +142,7 @@ def renewed_between(before: Attributes, after: Attributes) -> frozenset[str]:
 
 def _attributes(network: nn.Module) -> Iterator[tuple[str, Any]]:
     """Attributes of all modules, and the hooks."""
-    for hooks in _GLOBAL_HOOKS:
+    for hooks in GLOBAL_HOOKS:
         yield hooks, list(getattr(nn.modules.module, hooks).values())
     for name, module in _modules(network):
         for key, value in _own_attributes(module):
