@@ -497,3 +497,14 @@ def test_two_packages_for_one_kind_are_warned_about(tmp_path):
 def test_what_is_no_network_is_told_what_to_do(network, message):
     with pytest.raises(TypeError, match=message):
         adapt(network)
+
+
+@pytest.mark.parametrize("n", ["n", 2, 1])
+def test_onnx_models_keep_to_the_contract(n):
+    pytest.importorskip("onnxruntime")
+    models = pytest.importorskip("_onnx_models")
+    X = np.random.default_rng(0).normal(size=(7, 5)).astype(np.float32)
+    adapter = adapt(models.mlp(n=n))
+    check_adapter(adapter, X)
+    assert adapter.supports("device")
+    assert not adapter.supports("gradients")

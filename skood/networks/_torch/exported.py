@@ -15,6 +15,7 @@ from .._base import Batch, LayerCallback
 from .._options import known_options
 from .adapter import TorchAdapter
 from .calls import CONVOLUTIONS, Report, name_function, plain_name
+from .chosen_head import WantedHead
 from .outputs import AUTO, Wanted
 from .recorded import content_key
 
@@ -28,9 +29,11 @@ _MODES = {
 }
 
 
-def adapt_program(program: torch.export.ExportedProgram, logits: Wanted = AUTO) -> ExportedAdapter:
+def adapt_program(
+    program: torch.export.ExportedProgram, logits: Wanted = AUTO, head: WantedHead = AUTO
+) -> ExportedAdapter:
     """The adapter of an exported program."""
-    return ExportedAdapter(program.module(), logits)
+    return ExportedAdapter(program.module(), logits, head)
 
 
 def adapt_graph(module: fx.GraphModule, **options: Any) -> TorchAdapter:
@@ -44,10 +47,12 @@ def adapt_graph(module: fx.GraphModule, **options: Any) -> TorchAdapter:
 class ExportedAdapter(TorchAdapter):
     """Runs a graph of operators, and names their values after the modules that they come from."""
 
-    capabilities = frozenset({"gradients", "perturbation", "logits"})
+    capabilities = frozenset({"gradients", "perturbation", "logits", "head"})
 
-    def __init__(self, network: fx.GraphModule, logits: Wanted = AUTO) -> None:
-        super().__init__(ExportedNetwork(network), "auto", logits)
+    def __init__(
+        self, network: fx.GraphModule, logits: Wanted = AUTO, head: WantedHead = AUTO
+    ) -> None:
+        super().__init__(ExportedNetwork(network), "auto", logits, head)
         if self.network.n_rows is not None:
             self.capabilities -= {"gradients"}
 
