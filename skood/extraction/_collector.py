@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -50,6 +51,7 @@ class Collector:
         self._n_rows = 0
         self._batch: dict[Source, NDArray] = {}
         self._layers: dict[str, _RowBuffer] = {}
+        self._n_bytes = 0
         self._n_bits: dict[str, int] = {}
         self._logits: _RowBuffer | None = None
         self._predicted: _RowBuffer | None = None
@@ -128,11 +130,10 @@ class Collector:
 
     def _check_memory(self, first: NDArray) -> None:
         # Memory is promised first and taken when used: without this, it runs out long after.
-        needed = sum(buffer.n_bytes for buffer in self._layers.values())
-        needed += first.nbytes * (self._n_expected or len(first)) // len(first)
-        if needed > (present := _physical_memory()):
+        self._n_bytes += first.nbytes * (self._n_expected or len(first)) // len(first)
+        if self._n_bytes > (present := _physical_memory()):
             raise MemoryError(
-                f"The layers take {needed / 2**30:.1f} GiB or more, but the machine has "
+                f"The layers take {self._n_bytes / 2**30:.1f} GiB or more, but the machine has "
                 f"{present / 2**30:.1f} GiB: pass reducer=PoolingReducer(), or name fewer layers."
             )
 
@@ -180,10 +181,6 @@ class _RowBuffer:
         self._array = np.empty((capacity, *first.shape[1:]), first.dtype)
         self.n_rows = 0
 
-    @property
-    def n_bytes(self) -> int:
-        return self._array.nbytes
-
     def append(self, rows: NDArray) -> None:
         if rows.shape[1:] != self._array.shape[1:]:
             raise ValueError(
@@ -207,6 +204,7 @@ class _RowBuffer:
             self._array.resize((n_rows, *self._array.shape[1:]), refcheck=False)
 
 
+@cache
 def _physical_memory() -> float:
     try:
         return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")

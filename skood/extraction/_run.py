@@ -7,6 +7,7 @@ from functools import partial
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from sklearn.utils.validation import check_memory
 from tqdm import tqdm
 
@@ -88,10 +89,7 @@ def _without_false_head(extracted: Activations, rounding: float) -> Activations:
     wrong = 0
     for rows in row_batches(len(features), max(features.shape[1], logits.shape[1])):
         some = np.asarray(features[rows], dtype=logits.dtype)
-        # What the sums would be without signs, for what rounding may do to them.
-        scale = np.abs(some) @ np.abs(head.weight.T) + np.abs(np.asarray(head.bias))
-        off = np.abs(head.logits(some) - logits[rows]) > rounding * scale
-        wrong += int(off.any(axis=1).sum())
+        wrong += _count_wrong(head, some, logits[rows], rounding)
     if not wrong:
         return extracted
     warn_user(
@@ -100,3 +98,16 @@ def _without_false_head(extracted: Activations, rounding: float) -> Activations:
         "no head, and detectors that read it compute with what it is for the other samples."
     )
     return extracted.assign(head=None)
+
+
+def _count_wrong(head: LinearHead, features: NDArray, logits: NDArray, rounding: float) -> int:
+    """Number of samples of whose features the head makes other logits."""
+    made = head.logits(features)
+    off = np.abs(made - logits)
+    # What the sums would be without signs, for what rounding may do to them, is no less than this.
+    wrong = off > rounding * np.abs(made)
+    if (columns := wrong.any(axis=0)).any():
+        scale = np.abs(features) @ np.abs(head.weight[columns].T)
+        scale += np.abs(np.asarray(head.bias)[columns])
+        wrong[:, columns] = off[:, columns] > rounding * scale
+    return int(wrong.any(axis=1).sum())

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections import defaultdict
-from collections.abc import Collection, Mapping, Sequence, Set
+from collections.abc import Collection, Iterator, Mapping, Sequence, Set
 from contextlib import AbstractContextManager, suppress
 from dataclasses import replace
 from functools import partial
@@ -82,7 +82,7 @@ class TorchAdapter(NetworkAdapter):
     ) -> None:
         self.network = self._original = _readable(network)
         self._stamp: Any = None
-        tensors = list(chain(self.network.parameters(), self.network.buffers()))
+        tensors = list(_own_tensors(self.network))
         if any(nn.parameter.is_lazy(tensor) for tensor in tensors):
             raise NotFittedError(
                 f"This {type(network).__name__} has parameters that are not initialised yet: "
@@ -325,8 +325,7 @@ class TorchAdapter(NetworkAdapter):
                 if mark is not None:
                     mark(layer, value)
 
-        functions = not names.isdisjoint(trace.functions)
-        with CallListener(self.network, on_call, names=names, functions=functions):
+        with CallListener(self.network, on_call, names=names, callers=trace.callers(names)):
             returned = self._call(inputs)
         if awaited:
             missing = sorted(chain.from_iterable(awaited.values()))
@@ -397,6 +396,14 @@ class TorchAdapter(NetworkAdapter):
         if integers is Integers.NOT_TRIED:
             integers = find_integers(self.network, take_samples(batch, [0, -1]), self._run)
         return to_inputs(batch, integers, self._dtype, self._device)
+
+
+def _own_tensors(network: nn.Module) -> Iterator[Tensor]:
+    """All parameters, and then all buffers."""
+    modules = list(network.modules())
+    for kind in ("_parameters", "_buffers"):
+        for module in modules:
+            yield from (tensor for tensor in getattr(module, kind).values() if tensor is not None)
 
 
 def _halve(batch: Batch, integers: Integers) -> Any:
