@@ -48,10 +48,12 @@ class ActivationExtractor(ActivationsOutputMixin, BaseEstimator):
 
     Parameters
     ----------
-    network : torch.nn.Module, skorch.NeuralNet, MLPClassifier or MLPRegressor
-        A trained network: any torch module, a fitted skorch net or a fitted scikit-learn
-        multilayer perceptron, or one of these in a ``FrozenEstimator``, as a search over networks
-        needs it. Clones of the extractor share it.
+    network : object
+        A trained network: any torch module, a program of ``torch.export``, a fitted skorch net, a
+        fitted scikit-learn multilayer perceptron, or an ONNX model as path or session; or one of
+        these at the end of a ``Pipeline``, in a fitted search, or in a ``FrozenEstimator``, as a
+        search over networks needs it; or of a kind given to :func:`skood.networks.register`.
+        Clones of the extractor share it.
     layers : str or sequence of str, default="auto"
         Names or glob patterns such as ``"features.*"``; "all" is every layer, and "auto"
         is explained in the notes. Not numbers, which could count modules, calls or activation

@@ -65,7 +65,7 @@ def _written(trace: Any) -> Written:
 class TorchAdapter(NetworkAdapter):
     """Runs a module, or a copy of it where that is wanted on another device."""
 
-    capabilities = frozenset({"gradients", "dropout", "perturbation"})
+    capabilities = frozenset({"gradients", "dropout", "perturbation", "device", "logits", "head"})
 
     def __init__(
         self,
@@ -415,8 +415,13 @@ def _with_units_last(values: dict[str, Tensor], shorter: dict[str, Tensor]) -> f
     )
 
 
-def _readable(network: nn.Module) -> nn.Module:
+def _readable(network: Any) -> nn.Module:
     """The module that calls the layers one by one."""
+    if not isinstance(network, nn.Module):
+        raise TypeError(
+            f"network must be a torch.nn.Module or an exported program of torch, got a "
+            f"{type(network).__name__}, which has no layers that can be read."
+        )
     if isinstance(network, torch.jit.ScriptModule):
         raise TypeError(
             f"{type(network).__name__} runs compiled code, whose layers cannot be read: pass the "

@@ -15,6 +15,7 @@ from .._base import Batch, LayerCallback
 from .._options import known_options
 from .adapter import TorchAdapter
 from .calls import CONVOLUTIONS, Report, name_function, plain_name
+from .chosen_head import WantedHead
 from .outputs import AUTO, Wanted
 from .recorded import content_key
 
@@ -28,9 +29,11 @@ _MODES = {
 }
 
 
-def adapt_program(program: torch.export.ExportedProgram, logits: Wanted = AUTO) -> ExportedAdapter:
+def adapt_program(
+    program: torch.export.ExportedProgram, logits: Wanted = AUTO, head: WantedHead = AUTO
+) -> ExportedAdapter:
     """The adapter of an exported program."""
-    return ExportedAdapter(program.module(), logits)
+    return ExportedAdapter(program.module(), logits, head)
 
 
 def adapt_graph(module: fx.GraphModule, **options: Any) -> TorchAdapter:
@@ -44,10 +47,12 @@ def adapt_graph(module: fx.GraphModule, **options: Any) -> TorchAdapter:
 class ExportedAdapter(TorchAdapter):
     """Runs a graph of operators, and names their values after the modules that they come from."""
 
-    capabilities = frozenset({"gradients", "perturbation", "logits"})
+    capabilities = frozenset({"gradients", "perturbation", "logits", "head"})
 
-    def __init__(self, network: fx.GraphModule, logits: Wanted = AUTO) -> None:
-        super().__init__(ExportedNetwork(network), "auto", logits)
+    def __init__(
+        self, network: fx.GraphModule, logits: Wanted = AUTO, head: WantedHead = AUTO
+    ) -> None:
+        super().__init__(ExportedNetwork(network), "auto", logits, head)
         if self.network.n_rows is not None:
             self.capabilities -= {"gradients"}
 
@@ -208,6 +213,7 @@ def _stand_in(network: nn.Module, name: str, kind: type[nn.Module]) -> nn.Module
 def _describe_convolution(module: Any, node: Any) -> None:
     given, padding = node.args[0], node.args[4] if len(node.args) > 4 else 0
     weight = module.weight
+    module.padding_mode = "zeros"
     module.kernel_size = tuple(weight.shape[2:])
     module.groups = given.meta["val"].shape[1] // weight.shape[1]
     module.padding = padding if isinstance(padding, str) else np.ravel(padding).tolist()
@@ -232,10 +238,10 @@ class _Running:
 
     call: str
     name: str
+    last: fx.Node
+    """Yields what the module returns, as far as it has come."""
     inputs: list[Tensor] = field(default_factory=list)
     computed: set[fx.Node] = field(default_factory=set)
-    last: fx.Node | None = None
-    """Yields what the module returns."""
 
 
 class _Interpreter(fx.Interpreter):
@@ -279,7 +285,7 @@ class _Interpreter(fx.Interpreter):
                 break
             same += 1
         self._leave(same)
-        self._running += [_Running(call, name) for call, name, _ in stack[same:]]
+        self._running += [_Running(call, name, node) for call, name, _ in stack[same:]]
 
     def _leave(self, n_left: int) -> None:
         while len(self._running) > n_left:
