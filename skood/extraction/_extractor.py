@@ -50,7 +50,8 @@ class ActivationExtractor(ActivationsOutputMixin, BaseEstimator):
     ----------
     network : object
         A trained network: any torch module, a program of ``torch.export``, a fitted skorch net, a
-        fitted scikit-learn multilayer perceptron, or an ONNX model as path or session; or one of
+        fitted scikit-learn multilayer perceptron, or an ONNX model (the path of its file, a
+        session of ONNX Runtime, a ``ModelProto`` or its bytes); or one of
         these at the end of a ``Pipeline``, in a fitted search, or in a ``FrozenEstimator``, as a
         search over networks needs it; or of a kind given to :func:`skood.networks.register`.
         Clones of the extractor share it.
@@ -147,7 +148,9 @@ class ActivationExtractor(ActivationsOutputMixin, BaseEstimator):
     calls it, "block1.relu" where that of ``block1`` does. What is called several times
     in one pass has a layer for each call: "relu[0]", "relu[1]", ... The
     input of the head, see below, is the layer "penultimate". A perceptron of scikit-learn has
-    "hidden_0", "hidden_1", ..., and "output", after their activation functions.
+    "hidden_0", "hidden_1", ..., and "output", after their activation functions. The layers of an
+    ONNX model are the outputs of its nodes, named by the node, or by the output where the node has
+    no name.
 
     **What "auto" selects.** The outputs of all activation functions, except a softmax and a sigmoid
     that the network ends in. Where there are residual blocks, their outputs instead:
