@@ -7,7 +7,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,6 +26,22 @@ Batch = Any
 
 LayerCallback = Callable[[str, Any], None]
 """Called with the name of a layer and its value."""
+
+
+class GivenHead(Protocol):
+    """Weight and bias of the last linear layer, as the user gives them."""
+
+    @property
+    def weight(self) -> NDArray:
+        """(n_classes, n_units)."""
+
+    @property
+    def bias(self) -> NDArray | None:
+        """(n_classes,); None for zeros."""
+
+    @property
+    def input_layer(self) -> str | None:
+        """Name of the layer that it reads, where that is known."""
 
 
 @dataclass(frozen=True)

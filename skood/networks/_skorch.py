@@ -21,6 +21,7 @@ from ._base import is_stream
 from ._fingerprint import ContentReader, Fingerprint, with_settings
 from ._torch.adapter import TorchAdapter
 from ._torch.autocast import Autocast
+from ._torch.chosen_head import WantedHead
 from ._torch.outputs import AUTO, Wanted
 from ._torch.trace import TorchTrace
 
@@ -32,7 +33,11 @@ _OF_TRAINING = ("iterator_valid__drop_last", "iterator_valid__shuffle")
 
 
 def adapt_skorch(
-    net: NeuralNet, device: Any = "auto", logits: Wanted = AUTO, autocast: Autocast = False
+    net: NeuralNet,
+    device: Any = "auto",
+    logits: Wanted = AUTO,
+    head: WantedHead = AUTO,
+    autocast: Autocast = False,
 ) -> SkorchAdapter:
     """The adapter for the kind of net.
 
@@ -59,10 +64,10 @@ def adapt_skorch(
             "that calls them, and pass that."
         )
     if isinstance(net, NeuralNetBinaryClassifier):
-        return _BinaryAdapter(net, device, logits, autocast)
+        return _BinaryAdapter(net, device, logits, head, autocast)
     if isinstance(net, NeuralNetRegressor):
-        return _RegressorAdapter(net, device, logits, autocast)
-    return SkorchAdapter(net, device, logits, autocast)
+        return _RegressorAdapter(net, device, logits, head, autocast)
+    return SkorchAdapter(net, device, logits, head, autocast)
 
 
 class SkorchAdapter(TorchAdapter):
@@ -73,9 +78,10 @@ class SkorchAdapter(TorchAdapter):
         net: NeuralNet,
         device: Any,
         logits: Wanted = AUTO,
+        head: WantedHead = AUTO,
         autocast: Autocast = False,
     ) -> None:
-        super().__init__(net.module_, device, logits, autocast)
+        super().__init__(net.module_, device, logits, head, autocast)
         self._net = net
         # A classifier fitted without labels, on a data set, does not know its classes.
         classes = getattr(net, "classes_", None)
@@ -151,9 +157,10 @@ class _BinaryAdapter(SkorchAdapter):
         net: NeuralNet,
         device: Any,
         logits: Wanted = AUTO,
+        head: WantedHead = AUTO,
         autocast: Autocast = False,
     ) -> None:
-        super().__init__(net, device, logits, autocast)
+        super().__init__(net, device, logits, head, autocast)
         self._is_binary = True
 
     def predictions(self, logits: Any, trace: TorchTrace) -> NDArray | None:
@@ -169,7 +176,8 @@ class _RegressorAdapter(SkorchAdapter):
     """What the net yields are no logits."""
 
     def _may_be_logits(self, output: Tensor) -> bool:
-        return self._wanted != AUTO and super()._may_be_logits(output)
+        is_auto = isinstance(self._wanted, str) and self._wanted == AUTO
+        return not is_auto and super()._may_be_logits(output)
 
 
 def _has_own_batches(net: NeuralNet) -> bool:

@@ -9,7 +9,7 @@ from contextlib import AbstractContextManager, suppress
 from dataclasses import replace
 from functools import partial
 from itertools import chain
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -30,6 +30,7 @@ from .._base import (
 from .._fingerprint import Fingerprint
 from .autocast import Autocast, lower_precision
 from .calls import Call, CallListener, uncompiled
+from .chosen_head import WantedHead
 from .dropout import draw_themselves, dropout_layers, dropping_out, seed_global
 from .fingerprint import (
     Attributes,
@@ -48,10 +49,11 @@ from .gradients import (
     recording,
     weights_recorded,
 )
-from .heads import linear_map
+from .heads import Head
 from .inputs import Integers, find_integers, holds_integers, to_inputs
-from .outputs import AUTO, BINARY, Wanted, find_output
+from .outputs import AUTO, BINARY, Wanted, select_output
 from .random_numbers import drawing
+from .recorded import Positions
 from .stamp import Stamp, find_stamp, make_stamp
 from .trace import TorchTrace, TraceResult, trace_calls
 from .untouched import alone, untouched
@@ -64,16 +66,6 @@ def _written(trace: Any) -> Written:
     return trace.written if isinstance(trace, TorchTrace) else Written()
 
 
-def _keep_rows(trace: TorchTrace, keep: LayerCallback) -> LayerCallback:
-    """Keep the input of the head as a matrix, also where it is that of a convolution."""
-
-    def keep_rows(layer: str, value: Tensor) -> None:
-        value = value.dequantize() if value.is_quantized else value
-        keep(layer, value.flatten(1) if trace.locations[layer].before else value)
-
-    return keep_rows
-
-
 class TorchAdapter(NetworkAdapter):
     """Runs a module, or a copy of it where that is wanted on another device."""
 
@@ -84,6 +76,7 @@ class TorchAdapter(NetworkAdapter):
         network: nn.Module,
         device: Any = "auto",
         logits: Wanted = AUTO,
+        head: WantedHead = AUTO,
         autocast: Autocast = False,
     ) -> None:
         self.network = self._original = _readable(network)
@@ -97,7 +90,8 @@ class TorchAdapter(NetworkAdapter):
         floats = (tensor.dtype for tensor in tensors if tensor.is_floating_point())
         self._dtype = next(floats, torch.get_default_dtype())
         self._device = tensors[0].device if tensors else torch.device("cpu")
-        self._wanted, self._is_binary = logits, logits == BINARY
+        self._wanted, self._is_binary = logits, isinstance(logits, str) and logits == BINARY
+        self._wanted_head = head
         if device != "auto":
             self._move_to(torch.empty(0, device=device).device)
         self._lower = lower_precision(autocast, self._device)
@@ -177,6 +171,7 @@ class TorchAdapter(NetworkAdapter):
             lambda: self._run(batch, integers),
             n_samples,
             wanted=self._wanted,
+            head=self._wanted_head,
             fits=lambda output: self._may_be_logits(output) and len(output) == n_samples,
             known=known,
         )
@@ -200,7 +195,7 @@ class TorchAdapter(NetworkAdapter):
     ) -> Tensor | None:
         inputs = self._to_inputs(batch, trace.integers)
         with self._drawing(batch, trace, trace.draws):
-            return self._listen(inputs, trace, layers, _keep_rows(trace, keep))
+            return self._listen(inputs, trace, layers, keep)
 
     def forward_with_gradients(
         self,
@@ -210,12 +205,10 @@ class TorchAdapter(NetworkAdapter):
         keep: LayerCallback,
         keep_gradient: LayerCallback,
     ) -> Tensor:
-        gradients_at, keep = LayerGradients(), _keep_rows(trace, keep)
-        keep_gradient = _keep_rows(trace, keep_gradient)
+        gradients_at = LayerGradients()
 
-        def keep_and_mark(layer: str, value: Tensor) -> None:
+        def keep_value(layer: str, value: Tensor) -> None:
             keep(layer, value.detach())
-            gradients_at.mark(layer, value)
 
         with (
             self._drawing(batch, trace, trace.draws),
@@ -224,12 +217,12 @@ class TorchAdapter(NetworkAdapter):
         ):
             _, inputs = recorded(self._to_inputs(batch, trace.integers))
             logits = require_logits(
-                self._listen(inputs, trace, layers, keep_and_mark), "gradients=True"
+                self._listen(inputs, trace, layers, keep_value, gradients_at.mark), "gradients=True"
             )
             at_logits = uniform_kl_gradient(self.to_numpy(logits))
             gradients = gradients_at.compute(logits, torch.as_tensor(at_logits).to(logits))
         for layer, gradient in gradients.items():
-            keep_gradient(layer, gradient)
+            keep_gradient(layer, trace.locations[layer].rows_of_gradient(gradient))
         return logits.detach()
 
     def forward_with_dropout(
@@ -296,9 +289,17 @@ class TorchAdapter(NetworkAdapter):
         return outputs, [torch.as_tensor(gradient).to(output) for output, gradient in pairs]
 
     def _listen(
-        self, inputs: Inputs, trace: TorchTrace, layers: Sequence[str], keep: LayerCallback
+        self,
+        inputs: Inputs,
+        trace: TorchTrace,
+        layers: Sequence[str],
+        keep: LayerCallback,
+        mark: LayerCallback | None = None,
     ) -> Tensor | None:
-        """Call the network, and keep each layer when it has its value."""
+        """Call the network, and keep each layer when it has its value.
+
+        ``mark`` is given the value as it is in the network.
+        """
         locations = {layer: trace.locations[layer] for layer in layers}
         if trace.logits is not None:
             locations[_LOGITS] = trace.logits
@@ -307,14 +308,23 @@ class TorchAdapter(NetworkAdapter):
             awaited[location.call].append(layer)
         names = {name for name, _ in awaited}
         squashed: list[Tensor | None] = []
+        several: dict[str, tuple[Tensor, Tensor]] = {}
 
         def on_call(call: Call) -> None:
             for layer in awaited.pop(call.key, ()):
-                value = locations[layer].read(call)
+                location = locations[layer]
+                value: Any = location.read(call)
+                if value is not None and value.is_quantized:
+                    value = value.dequantize()
                 if layer == _LOGITS:
                     squashed.append(value)
+                    continue
+                if location.positions is Positions.ONE:
+                    several[layer] = value.clone(), cast(Tensor, call.output).clone()
                 else:
-                    keep(layer, value)
+                    keep(layer, location.rows_of(value))
+                if mark is not None:
+                    mark(layer, value)
 
         functions = not names.isdisjoint(trace.functions)
         with CallListener(self.network, on_call, names=names, functions=functions):
@@ -322,7 +332,7 @@ class TorchAdapter(NetworkAdapter):
         if awaited:
             missing = sorted(chain.from_iterable(awaited.values()))
             raise ValueError(f"The network does not call its layers {missing} for all inputs.")
-        source = squashed[0] if squashed else self._find_output(returned, trace)
+        source = squashed[0] if squashed else select_output(returned, self._wanted, trace.output)
         logits = self._as_logits(source)
         if trace.n_classes != (None if logits is None else logits.shape[1]):
             got = "nothing" if source is None else f"shape {tuple(source.shape)}"
@@ -331,20 +341,24 @@ class TorchAdapter(NetworkAdapter):
                 f"The network returned {expected} for each sample in fit, but {got} for a batch "
                 f"of {count_samples(inputs)}: does it squeeze?"
             )
+        for layer, (vectors, outputs) in several.items():
+            keep(layer, cast(Head, trace.head).pick(cast(Tensor, source), vectors, outputs))
         return logits
 
-    def _find_output(self, returned: Any, trace: TorchTrace) -> Tensor | None:
-        if callable(self._wanted):
-            return self._wanted(returned)
-        return find_output(returned, trace.output)
-
     def head(self, trace: TorchTrace) -> tuple[NDArray, NDArray | None] | None:
+        found = self._read_head(trace)
+        return two_class_head(*found) if found and self._is_binary and len(found[0]) == 1 else found
+
+    def _read_head(self, trace: TorchTrace) -> tuple[NDArray, NDArray | None] | None:
+        if not isinstance(self._wanted_head, str):
+            weight, bias = self._wanted_head.weight, self._wanted_head.bias
+            return np.array(weight), None if bias is None else np.array(bias)
         if trace.head is None:
             return None
-        weight, bias = linear_map(self.network.get_submodule(trace.head))
-        copied = self.to_numpy(weight).copy()
-        copied_bias = None if bias is None else self.to_numpy(bias).copy()
-        return two_class_head(copied, copied_bias) if self._is_binary else (copied, copied_bias)
+        read = (
+            None if t is None else self.to_numpy(t).copy() for t in trace.head.read(self.network)
+        )
+        return tuple(read)
 
     def to_numpy(self, value: Tensor) -> NDArray:
         # NumPy does not know bfloat16 and computes slowly in half precision.
