@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import partial
 from numbers import Integral
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any, Self
 
 from numpy.random import RandomState
 from sklearn.base import BaseEstimator, clone
@@ -20,7 +20,13 @@ from .._sklearn import HasMethods, Interval, StrOptions, copy_settings
 from .._warnings import warn_user
 from ..activations import Activations, LinearHead
 from ..networks import ContentReader, NetworkAdapter, adapt
-from ._inputs import Batches, as_arrays, as_batches
+from ._inputs import (
+    Batches,
+    as_arrays,
+    as_batches,
+    check_labels,
+    check_number_of_labels,
+)
 from ._mode import Mode
 from ._passes import Passes, draw_seed, with_passes
 from ._perturbation import ODIN, MahalanobisPerturbation
@@ -30,6 +36,7 @@ from ._reduction import reduce_activations
 from ._run import Cache, extract
 from ._same_network import SameNetwork
 from ._selection import find_extracted, match_extracted, refuse_numbers
+from ._shapes import SHAPE_OF_FIT, samples_of
 
 
 class ActivationExtractor(ActivationsOutputMixin, BaseEstimator):
@@ -271,12 +278,6 @@ class ActivationExtractor(ActivationsOutputMixin, BaseEstimator):
         "changed_network": [StrOptions({"raise", "warn", "ignore"})],
     }
 
-    if TYPE_CHECKING:
-        # Activations for inputs of all kinds, also for arrays.
-        def fit_transform(  # type: ignore[override]
-            self, X: Any, y: Any = None, **params: Any
-        ) -> Activations: ...
-
     def __init__(
         self,
         network: Any,
@@ -323,8 +324,8 @@ class ActivationExtractor(ActivationsOutputMixin, BaseEstimator):
         X : array-like, Tensor, Dataset, DataLoader, dict or Activations
             Inputs of the network, of shape (n_samples, n_features, ...), or its activations,
             extracted before: then the network is not run.
-        y : None
-            Ignored, there for the scikit-learn convention.
+        y : array-like of shape (n_samples,), default=None
+            Labels of the samples for the estimators that follow. Only their number is read.
 
         Returns
         -------
@@ -334,31 +335,85 @@ class ActivationExtractor(ActivationsOutputMixin, BaseEstimator):
         Raises
         ------
         TypeError
-            If the network is of no known kind.
+            If the network is of no known kind, or ``X`` no kind of input; or if ``X`` can be read
+            once only.
         NotFittedError
             If the network is not trained yet.
         ValueError
             If a name or pattern selects nothing; the message lists the known layers. Or if a layer
-            is given by its number.
+            is given by its number. Or if there are labels ``y`` of another number of samples, or
+            beside a loader that shuffles.
         """
+        adapter, batches = self._begin_fit(X, y)
+        if batches is None:
+            self._fit_extracted(adapter, X)
+            return self
+        batches.refuse_reading_on()
+        self._fit(adapter, batches)
+        with adapter.untouched():
+            batches.warn_of_lost_rows()
+        return self
+
+    @fit_context(prefer_skip_nested_validation=True)
+    def fit_transform(  # type: ignore[override]
+        self, X: Any, y: Any = None
+    ) -> Activations:
+        """Find the layers, and extract the activations; inputs are read once, and whole.
+
+        Parameters
+        ----------
+        X : array-like, Tensor, Dataset, DataLoader, iterator, dict or Activations
+            Inputs of the network, as in ``fit`` and ``transform``. An iterator yields batches as a
+            loader does.
+        y : array-like of shape (n_samples,), default=None
+            Labels of the samples for the estimators that follow. Only their number is read.
+
+        Returns
+        -------
+        activations : Activations
+            The layers in forward order, with logits and head where the network has them.
+
+        Raises
+        ------
+        TypeError, ValueError, NotFittedError, MemoryError
+            As ``fit`` and ``transform`` do.
+        """
+        adapter, batches = self._begin_fit(X, y)
+        if batches is None:
+            self._fit_extracted(adapter, X)
+            return self._select(X)
+        plan = self._fit(adapter, batches)
+        extracted = self._run(adapter, plan, batches)
+        check_number_of_labels(y, len(extracted))
+        return extracted
+
+    def _begin_fit(self, X: Any, y: Any) -> tuple[NetworkAdapter, Batches | None]:
+        """The adapter and the batches of inputs, None where activations come; both checked."""
         refuse_numbers(self.layers)
         adapter = self._adapt()
-        if isinstance(X, Activations):
-            plan, self.left_out_ = None, {}
-            forget_features(self)
-            columns = match_extracted(self.layers, X, gradients=self.gradients)
-            self.layers_ = list(dict.fromkeys(str(c.layer) for c in columns if c.kind == "value"))
-            self._template = template_of(self._reduce(X[:1], [str(c.name) for c in columns]))
-        else:
-            batches = as_batches(self, X, self.batch_size, reset=True, adapter=adapter)
-            plan = make_plan(adapter, batches, self.layers, self.reducer, self._mode())
-            self.layers_, self._template = list(plan.layers), plan.template
-            is_auto = isinstance(self.layers, str) and self.layers == AUTO
-            self.left_out_ = dict(plan.trace.left_out) if is_auto else {}
-        self._plan = plan
-        self._same_network = SameNetwork(adapter, None if plan is None else plan.trace)
+        batches = None if isinstance(X, Activations) else self._batches(adapter, X, reset=True)
+        check_labels(y, X, batches)
+        return adapter, batches
+
+    def _fit_extracted(self, adapter: NetworkAdapter, X: Activations) -> None:
+        self._plan: Plan | None = None
+        self.left_out_: dict[str, str] = {}
+        forget_features(self)
+        columns = match_extracted(self.layers, X, gradients=self.gradients)
+        self.layers_ = list(dict.fromkeys(str(c.layer) for c in columns if c.kind == "value"))
+        self._template = template_of(self._reduce(X[:1], [str(c.name) for c in columns]))
+        self._same_network = SameNetwork(adapter, None)
         self.fingerprint_ = self._same_network.fingerprint.digest
-        return self
+
+    def _fit(self, adapter: NetworkAdapter, batches: Batches) -> Plan:
+        plan = make_plan(adapter, batches, self.layers, self.reducer, self._mode())
+        self.layers_, self._template = list(plan.layers), plan.template
+        is_auto = isinstance(self.layers, str) and self.layers == AUTO
+        self.left_out_ = dict(plan.trace.left_out) if is_auto else {}
+        self._plan = plan
+        self._same_network = SameNetwork(adapter, plan.trace)
+        self.fingerprint_ = self._same_network.fingerprint.digest
+        return plan
 
     def transform(self, X: Any) -> Activations:
         """Extract the activations, or select among those extracted before.
@@ -388,15 +443,23 @@ class ActivationExtractor(ActivationsOutputMixin, BaseEstimator):
             return self._select(X)
         adapter = self._adapt()
         plan = self._plan
-        any_length = plan is not None and plan.trace.takes_any_length
-        batches = as_batches(
-            self, X, self.batch_size, reset=False, any_length=any_length, adapter=adapter
-        )
+        batches = self._batches(adapter, X, reset=False)
         if plan is None:
             plan = make_plan(adapter, batches, self.layers, self.reducer, self._mode())
         self._same_network.check(adapter, plan.trace, self.changed_network)
+        extracted = self._run(adapter, plan, batches)
+        batches.warn_of_rows(extracted.labels)
+        return extracted
+
+    def _run(self, adapter: NetworkAdapter, plan: Plan, batches: Batches) -> Activations:
         with self._same_network.running(adapter, plan.trace):
             return self._in_order(self._extract(adapter, plan, batches))
+
+    def _batches(self, adapter: NetworkAdapter, X: Any, *, reset: bool) -> Batches:
+        any_length = not reset and self._plan is not None and self._plan.trace.takes_any_length
+        return as_batches(
+            self, X, self.batch_size, reset=reset, any_length=any_length, adapter=adapter
+        )
 
     def _adapt(self) -> NetworkAdapter:
         return adapt(
@@ -412,7 +475,13 @@ class ActivationExtractor(ActivationsOutputMixin, BaseEstimator):
         is_repeatable = self.n_passes is None or self.random_state is not None
         if self.memory is not None and batches.data is not None and is_repeatable:
             key = self._cache_key(adapter, plan, mode, batches.data)
-        compute = partial(extract, adapter, batches, plan, self.reducer, mode, verbose=self.verbose)
+        seen = getattr(self, SHAPE_OF_FIT, None)
+        known = "" if seen is None else f"inputs of shape {samples_of(seen)}"
+        if plan.n_at_once > 2:
+            known += f"{' in ' if known else ''}batches of {plan.n_at_once}"
+        compute = partial(
+            extract, adapter, batches, plan, self.reducer, mode, verbose=self.verbose, known=known
+        )
         return compute() if key is None else Cache(self.memory).get(key, compute)
 
     def _cache_key(
@@ -429,7 +498,7 @@ class ActivationExtractor(ActivationsOutputMixin, BaseEstimator):
             )
             return None
         reducer = clone(self.reducer, safe=False)  # what it was fitted to makes no difference
-        inputs = as_arrays(data, adapter.to_numpy)
+        inputs = as_arrays(data)
         network = (fingerprint.digest, logits, sorted(reader.versions.items()))
         return network, inputs, mode.content(), plan.layers, reducer
 
@@ -472,5 +541,6 @@ class ActivationExtractor(ActivationsOutputMixin, BaseEstimator):
     def __sklearn_tags__(self) -> Tags:
         tags = super().__sklearn_tags__()
         tags.input_tags.three_d_array = True
+        tags.input_tags.sparse = True
         tags.transformer_tags.preserves_dtype = []
         return tags

@@ -15,6 +15,7 @@ from .._warnings import warn_user
 from ..activations import Activations, LinearHead
 from ..networks import NetworkAdapter, count_samples
 from ._collector import Collector
+from ._failures import explaining
 from ._inputs import Batches
 from ._mode import Mode
 from ._plan import Plan
@@ -28,15 +29,25 @@ def extract(
     mode: Mode,
     *,
     verbose: int,
+    known: str = "",
 ) -> Activations:
-    """Run the network over all batches."""
+    """Run the network over all batches; ``known`` is what it ran on in ``fit``."""
     predict = partial(adapter.predictions, trace=plan.trace)
     collector = Collector(reducer, adapter.to_numpy, batches.n_samples, plan, predict)
     bar = tqdm(total=batches.n_samples, unit=" samples", disable=not verbose)
     with bar, adapter.untouched():
         for number, (batch, labels) in enumerate(batches):
             keep, layers = collector.keep, plan.layers
-            outcome = mode.run(adapter, batch, plan.trace, layers, keep, number=number)
+            with explaining(adapter, batch, known=known):
+                outcome = mode.run(
+                    adapter,
+                    batch,
+                    plan.trace,
+                    layers,
+                    keep,
+                    number=number,
+                    n_at_once=plan.n_at_once,
+                )
             n_rows = count_samples(batch)
             collector.end_batch(n_rows, outcome, labels)
             bar.update(n_rows)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -316,6 +315,13 @@ class NetworkAdapter(ABC):
         """
         return None
 
+    def explain(self, error: Exception) -> str | None:
+        """At which part of the network a call failed, and what that part was given.
+
+        None for an error that does not come of the network's own code, or where this is not known.
+        """
+        return None
+
     @abstractmethod
     def fingerprint(self, trace: Any = None) -> Fingerprint:
         """Hash of what decides the values, equal for copies of the network.
@@ -524,13 +530,6 @@ def take_samples(batch: Batch, rows: slice | list[int]) -> Batch:
     if isinstance(batch, Mapping):
         return {key: values[rows] for key, values in batch.items()}
     return batch[rows]
-
-
-def is_stream(X: Any) -> bool:
-    """Whether inputs come batch by batch: from a data set or loader of torch, or an iterator."""
-    data: Any = sys.modules.get("torch.utils.data")
-    of_torch = data is not None and isinstance(X, data.Dataset | data.DataLoader)
-    return of_torch or hasattr(X, "__next__")
 
 
 def two_class_head(weight: NDArray, bias: NDArray | None) -> tuple[NDArray, NDArray | None]:

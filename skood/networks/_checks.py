@@ -19,10 +19,10 @@ from ._base import (
     Perturbation,
     Trace,
     count_samples,
-    is_stream,
     take_samples,
 )
 from ._fingerprint import Fingerprint
+from ._inputs import is_stream
 
 _ROUNDING = 1e-3
 """What the order of sums may change, relative to the largest value of a layer."""

@@ -21,10 +21,10 @@ from ._base import (
     Perturbation,
     Trace,
     check_reached,
-    is_stream,
     two_class_head,
 )
 from ._fingerprint import ContentReader, Fingerprint, fingerprint_of_parts, sample_octets
+from ._inputs import is_stream, to_array
 
 _NOT_FITTED = (
     "This %(name)s instance is not fitted yet: fit it before its activations are extracted. "
@@ -248,7 +248,7 @@ class MLPAdapter(NetworkAdapter):
         return two_class_head(weight, bias) if len(weight) == 1 else (weight, bias)
 
     def _check_batch(self, batch: Batch) -> NDArray:
-        values = np.asarray(batch)
+        values = to_array(batch)
         n_features = self._mlp.n_features_in_
         if values.ndim != 2 or values.shape[1] != n_features:
             raise ValueError(

@@ -17,8 +17,8 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 from torch.utils.data import Dataset as TorchDataset
 
-from ._base import is_stream
 from ._fingerprint import ContentReader, Fingerprint, with_settings
+from ._inputs import is_stream
 from ._torch.adapter import TorchAdapter
 from ._torch.autocast import Autocast
 from ._torch.chosen_head import WantedHead

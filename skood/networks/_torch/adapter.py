@@ -32,6 +32,7 @@ from .autocast import Autocast, lower_precision
 from .calls import Call, CallListener, uncompiled
 from .chosen_head import WantedHead
 from .dropout import draw_themselves, dropout_layers, dropping_out, seed_global
+from .failures import explain_failure
 from .fingerprint import (
     Attributes,
     Written,
@@ -50,7 +51,7 @@ from .gradients import (
     weights_recorded,
 )
 from .heads import Head
-from .inputs import Integers, find_integers, holds_integers, to_inputs
+from .inputs import Integers, call, find_integers, holds_integers, to_inputs
 from .outputs import AUTO, BINARY, Wanted, select_output
 from .random_numbers import drawing
 from .recorded import Positions
@@ -388,11 +389,14 @@ class TorchAdapter(NetworkAdapter):
     def _run(self, batch: Batch, integers: Integers) -> Any:
         return self._call(self._to_inputs(batch, integers))
 
+    def explain(self, error: Exception) -> str | None:
+        return explain_failure(self.network, error)
+
     def _call(self, inputs: Inputs) -> Any:
-        return self.network(**inputs) if isinstance(inputs, dict) else self.network(inputs)
+        return call(self.network, inputs)
 
     def _to_inputs(self, batch: Batch, integers: Integers) -> Inputs:
-        if integers is Integers.NOT_TRIED and holds_integers(batch):
+        if integers is Integers.NOT_TRIED:
             integers = find_integers(self.network, take_samples(batch, [0, -1]), self._run)
         return to_inputs(batch, integers, self._dtype, self._device)
 

@@ -49,10 +49,15 @@ ACTIVATION_FUNCTIONS = frozenset(
 )
 SQUASHING_MODULES = (nn.Softmax, nn.LogSoftmax, nn.Sigmoid)
 SQUASHING_FUNCTIONS = frozenset({"log_softmax", "sigmoid", "softmax"})
+CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 ADDITION = "add"
 PRODUCTS = frozenset({"addmm", "einsum", "inner", "linear", "matmul", "mm", "mv", "tensordot"})
 """Functions that may multiply by a weight."""
 _REPORTED_FUNCTIONS = ACTIVATION_FUNCTIONS | SQUASHING_FUNCTIONS | PRODUCTS | {ADDITION}
+
+Report = Callable[[str, "nn.Module | str", tuple, dict, Any], Tensor | None]
+"""Told the name of a call, the module or function, its arguments, and what it returned; what it
+returns itself takes the place of this."""
 
 
 @dataclass(frozen=True)
@@ -95,7 +100,7 @@ class CallListener:
 
     def __init__(
         self,
-        network: nn.Module,
+        network: Any,
         on_call: Callable[[Call], Tensor | None],
         *,
         names: Collection[str] | None = None,
@@ -112,6 +117,10 @@ class CallListener:
         self._thread = threading.get_ident()
 
     def __enter__(self) -> CallListener:
+        if hasattr(self._network, "report"):
+            # It calls no modules, and reports what it was made from itself.
+            self._network.report = self._report
+            return self
         try:
             for name, module in self._modules_to_hook():
                 self._add_hooks(name, module)
@@ -128,6 +137,9 @@ class CallListener:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
+        if hasattr(self._network, "report"):
+            self._network.report = None
+            return
         if self._function_listener is not None:
             self._function_listener.__exit__(kind, error, traceback)
         self._remove_hooks()
@@ -169,11 +181,8 @@ class CallListener:
         self, function: str, args: tuple, kwargs: dict, output: Any
     ) -> Tensor | None:
         caller, module = self._running[-1]
-        if self._reporting or _is_part(function, module):
-            return None
-        name = f"{caller}.{function}" if caller else function
-        name = f"{name}()" if function in PRODUCTS else name
-        return self._report(name, function, args, kwargs, output)
+        name = None if self._reporting else name_function(function, caller, module)
+        return None if name is None else self._report(name, function, args, kwargs, output)
 
     def _report(
         self, name: str, called: nn.Module | str, args: tuple, kwargs: dict, output: Any
@@ -190,10 +199,17 @@ class CallListener:
             self._reporting = False
 
 
-def _is_part(function: str, module: nn.Module) -> bool:
-    """Whether a module is reported as a whole, without such a function that it calls."""
+def name_function(function: str, caller: str, module: nn.Module) -> str | None:
+    """Name of the call of a function by a module, or None where it is not reported.
+
+    Some modules are reported as a whole, without the functions that they call.
+    """
     is_linear = isinstance(module, nn.Linear) and type(module).forward is nn.Linear.forward
-    return isinstance(module, ACTIVATION_MODULES) or (is_linear and function in PRODUCTS)
+    is_part = isinstance(module, ACTIVATION_MODULES) or (is_linear and function in PRODUCTS)
+    if is_part or function not in _REPORTED_FUNCTIONS:
+        return None
+    name = f"{caller}.{function}" if caller else function
+    return f"{name}()" if function in PRODUCTS else name
 
 
 class _FunctionListener(TorchFunctionMode):
@@ -208,11 +224,16 @@ class _FunctionListener(TorchFunctionMode):
     ) -> Any:
         kwargs = kwargs or {}
         output = func(*args, **kwargs)
-        function = getattr(func, "__name__", "").strip("_")
+        function = plain_name(func)
         if function in _REPORTED_FUNCTIONS:
             changed = self._on_function(function, args, kwargs, output)
             return output if changed is None else changed
         return output
+
+
+def plain_name(function: Any) -> str:
+    """Name of a function of torch, which operators and methods in place have in other forms."""
+    return getattr(function, "__name__", "").partition(".")[0].strip("_")
 
 
 def readable_modules(network: nn.Module) -> Iterator[tuple[str, nn.Module]]:

@@ -36,6 +36,10 @@ _ATTRIBUTES_LEFT_OUT = frozenset(
         "_modules",
         "_non_persistent_buffers_set",
         "_parameters",
+        # Of an exported program, which is read by its code and its weights.
+        "_called",
+        "_program",
+        "report",
         "_state_dict_hooks",
         "_state_dict_pre_hooks",
     }

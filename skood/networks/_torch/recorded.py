@@ -43,7 +43,8 @@ class Location:
 
     def read(self, call: Call) -> Tensor | None:
         """The value, given the call of this key."""
-        return call.inputs[self.index] if self.before else call.output
+        value = call.inputs[self.index] if self.before else call.output
+        return value.dequantize() if value is not None and value.is_quantized else value
 
     def rows_of(self, value: Tensor) -> Tensor:
         """A value as it is to be kept, except where one of several vectors is."""
