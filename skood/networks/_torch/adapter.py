@@ -55,7 +55,7 @@ from .inputs import Integers, call, find_integers, holds_integers, to_inputs
 from .outputs import AUTO, BINARY, Wanted, select_output
 from .random_numbers import drawing
 from .recorded import Positions
-from .stamp import Stamp, find_stamp, make_stamp
+from .stamp import find_stamp, make_stamp
 from .trace import TorchTrace, TraceResult, trace_calls
 from .untouched import alone, untouched
 
@@ -115,7 +115,7 @@ class TorchAdapter(NetworkAdapter):
             self._stamp = make_stamp(self._original, met, found.left_out)
         return found
 
-    def stamp(self, trace: TorchTrace | None = None) -> Stamp:
+    def stamp(self, trace: TorchTrace | None = None) -> Any:
         written = _written(trace)
         with alone():
             found = find_stamp(self._original, written.records | written.unclear)
@@ -315,8 +315,6 @@ class TorchAdapter(NetworkAdapter):
             for layer in awaited.pop(call.key, ()):
                 location = locations[layer]
                 value: Any = location.read(call)
-                if value is not None and value.is_quantized:
-                    value = value.dequantize()
                 if layer == _LOGITS:
                     squashed.append(value)
                     continue

@@ -17,6 +17,7 @@ from .adapter import TorchAdapter
 from .calls import CONVOLUTIONS, Report, name_function, plain_name
 from .outputs import AUTO, Wanted
 from .recorded import content_key
+from .stamp import look_at
 
 # Operators, with the position of the argument that says whether they act as in training.
 _MODES = {
@@ -54,6 +55,11 @@ class ExportedAdapter(TorchAdapter):
     @property
     def kind(self) -> str:
         return "an exported program"
+
+    def stamp(self, trace: Any = None) -> Any:
+        # The module around the program is made anew, and its tensors are the program's own.
+        tensors = [*self.network.parameters(), *self.network.buffers()]
+        return self.network.code, look_at(tensors)
 
     def forward_with_gradients(
         self,
