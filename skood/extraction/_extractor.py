@@ -84,11 +84,11 @@ class ActivationExtractor(ActivationsOutputMixin, BaseEstimator):
     memory : str or object with the joblib.Memory interface, default=None
         Cache of results; a string is the path of its folder. It goes by all that decides the
         values of the network, as ``fingerprint_`` does, by the content of the inputs, and by
-        layers, logits, reducer, precision, perturbation and gradients; with ``n_passes``, also by this,
-        ``random_state`` and ``batch_size``. Data sets and loaders, whose content is not known
-        beforehand, are not cached, nor are passes with ``random_state=None``. Where something
-        in the network cannot be read, such as an object of compiled code, a warning names it, and
-        nothing is cached.
+        layers, logits, head, reducer, precision, perturbation and gradients; with ``n_passes``,
+        also by this, ``random_state`` and ``batch_size``. Data sets and loaders, whose content is
+        not known beforehand, are not cached, nor are passes with ``random_state=None``. Where
+        something in the network cannot be read, such as an object of compiled code, a warning names
+        it, and nothing is cached.
     verbose : int, default=0
         Whether to show a progress bar.
     perturbation : ODIN or MahalanobisPerturbation, default=None
@@ -216,17 +216,18 @@ class ActivationExtractor(ActivationsOutputMixin, BaseEstimator):
     weights and their versions, some of the values of each, attributes, hooks and code. Only where
     one seems changed is the fingerprint taken anew and compared, and now and then in any case, for
     changes that this does not show, such as that of a single weight behind the back of autograd;
-    so seldom that it takes less than a hundredth of the time. A copy, the mode and
-    the device make no difference. Where nothing but versions of libraries has changed, as in another
-    environment, a warning says so.
+    so seldom that it takes less than a hundredth of the time. A copy, the mode and the device make
+    no difference. Where nothing but versions of libraries has changed, as in another environment, a
+    warning says so.
 
     **Monte Carlo dropout.** With ``n_passes``, each batch also runs ``n_passes`` times with the
     dropout layers active, which are modules of torch's own classes or derived from these, and
     nothing else: batch normalisation keeps its statistics [2]_. For other threads dropout stays
-    off, and torch's own layers draw from a generator of the extractor. Dropout that a network applies by function, or inside recurrent and attention layers, stays off. All other
-    layers, logits and predictions are those without dropout. The column "passes", whose kind is
-    "pass", comes last and is given to no reducer; ``layers`` does not name it, and where a layer of
-    the network has its name, it is called "passes_2". With a perturbation, the passes are over the
+    off, and torch's own layers draw from a generator of the extractor. Dropout that a network
+    applies by function, or inside recurrent and attention layers, stays off. All other layers,
+    logits and predictions are those without dropout. The column "passes", whose kind is "pass",
+    comes last and is given to no reducer; ``layers`` does not name it, and where a layer of the
+    network has its name, it is called "passes_2". With a perturbation, the passes are over the
     changed inputs. ``Activations`` that were extracted before must hold ``n_passes`` passes, which
     are selected unchanged.
 
@@ -500,9 +501,8 @@ class ActivationExtractor(ActivationsOutputMixin, BaseEstimator):
     ) -> tuple[Any, ...] | None:
         """What the result depends on; None, and a warning, where not all of it is known."""
         fingerprint, reader = adapter.fingerprint(plan.trace), ContentReader()
-        logits = reader.digest(
-            [type(adapter).__name__, self.logits, self.head, adapter.classes, adapter.precision]
-        )
+        chosen = [self.logits, self.head, adapter.classes, adapter.precision]
+        logits = reader.digest([type(adapter).__name__, *chosen])
         if unread := [*fingerprint.unread, *(["logits"] if reader.unread else [])]:
             warn_user(
                 f"Nothing is taken from the cache in memory={self.memory!r}, or put there: what "
@@ -511,7 +511,8 @@ class ActivationExtractor(ActivationsOutputMixin, BaseEstimator):
             return None
         reducer = clone(self.reducer, safe=False)  # what it was fitted to makes no difference
         inputs = as_arrays(data)
-        return fingerprint.digest, logits, inputs, mode.content(), plan.layers, reducer
+        network = (fingerprint.digest, logits, sorted(reader.versions.items()))
+        return network, inputs, mode.content(), plan.layers, reducer
 
     def _select(self, X: Activations) -> Activations:
         if fits(X, self._template):

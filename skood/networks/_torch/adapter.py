@@ -52,7 +52,7 @@ from .inputs import Integers, call, find_integers, holds_integers, to_inputs
 from .outputs import AUTO, BINARY, Wanted, describe_output
 from .random_numbers import drawing
 from .reading import LayerReader
-from .stamp import Stamp, find_stamp, make_stamp
+from .stamp import find_stamp, make_stamp
 from .trace import TorchTrace, TraceResult, trace_calls
 from .untouched import alone, untouched
 
@@ -110,7 +110,7 @@ class TorchAdapter(NetworkAdapter):
             self._stamp = make_stamp(self._original, met, found.left_out)
         return found
 
-    def stamp(self, trace: TorchTrace | None = None) -> Stamp:
+    def stamp(self, trace: TorchTrace | None = None) -> Any:
         written = _written(trace)
         with alone():
             found = find_stamp(self._original, written.records | written.unclear)
