@@ -64,6 +64,9 @@ class Finding:
 
 def find_faults(finding: Finding, specimen: Specimen) -> list[str]:
     """All that is not as expected, in words; empty where the network is read as it should be."""
+    if specimen.refusal:
+        error = finding.errors.get("extraction", "no error")
+        return [] if specimen.refusal in error else [f"{specimen.refusal!r} is not in {error!r}"]
     missing = [p for p in specimen.layers if not any(fnmatchcase(n, p) for n in finding.layers)]
     found = {
         "the logits differ from those of a direct call": not finding.logits_equal,
@@ -263,7 +266,10 @@ def _compare_padded(finding: Finding, case: Case) -> None:
     assert more.logits is not None
     if _relative_change(less.logits, more.logits) > ROUNDING:
         return  # the network itself reads the padding
-    finding.padding = max(_relative_change(A, more[layer]) for layer, A in less.items())
+    finding.padding = max(
+        _relative_change(np.asarray(values), np.asarray(more[layer]))
+        for layer, values in less.items()
+    )
 
 
 def _relative_change(before: NDArray, after: NDArray) -> float:
