@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import copy
-import threading
 from collections import defaultdict
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager, suppress
+from collections.abc import Collection, Mapping, Sequence
+from contextlib import AbstractContextManager, suppress
 from dataclasses import replace
 from functools import partial
 from itertools import chain
@@ -29,7 +28,7 @@ from .._base import (
     two_class_head,
 )
 from .._fingerprint import Fingerprint
-from .calls import Call, CallListener, readable_modules, uncompiled
+from .calls import Call, CallListener, uncompiled
 from .dropout import dropout_layers, dropping_out
 from .fingerprint import (
     Attributes,
@@ -49,8 +48,9 @@ from .gradients import (
     weights_recorded,
 )
 from .heads import linear_map
+from .inputs import Integers, find_integers, holds_integers, to_inputs
 from .outputs import AUTO, BINARY, Wanted, find_output
-from .trace import Integers, TorchTrace, TraceResult, trace_calls
+from .trace import TorchTrace, TraceResult, trace_calls
 from .untouched import alone, untouched
 
 _LOGITS = "(logits)"
@@ -99,7 +99,7 @@ class TorchAdapter(NetworkAdapter):
 
     def trace(self, batch: Batch) -> tuple[TorchTrace, dict[str, Tensor]]:
         before = read_attributes(self.network)
-        integers = self._integers_for(batch)
+        integers = find_integers(self.network, batch, self._run)
         traced = self._trace(batch, integers)
         n_samples = count_samples(batch)
         if any(n_samples in value.shape[1:] for value in traced.values.values()):
@@ -328,66 +328,8 @@ class TorchAdapter(NetworkAdapter):
 
     def _to_inputs(self, batch: Batch, integers: Integers) -> Inputs:
         if integers is Integers.NOT_TRIED and holds_integers(batch):
-            integers = self._integers_for(take_samples(batch, [0, -1]))
-        if isinstance(batch, Mapping):
-            return {key: self._to_tensor(values, integers) for key, values in batch.items()}
-        return self._to_tensor(batch, integers)
-
-    def _to_tensor(self, values: Any, integers: Integers) -> Tensor:
-        """A copy on the device, since a network may overwrite its input."""
-        dtype = self._dtype
-        if holds_integers(values) and integers is not Integers.AS_FLOATS:
-            dtype = torch.bool if values.dtype in (bool, torch.bool) else torch.int64
-            if integers is Integers.UNCHANGED:
-                dtype = _torch_dtype(values)
-        if isinstance(values, np.ndarray):
-            # Through a type that both NumPy and torch have.
-            is_float = dtype.is_floating_point and dtype is not torch.float64
-            copied = np.array(values, np.float32 if is_float else _numpy_dtype(dtype))
-            return torch.from_numpy(copied).to(self._device, dtype)
-        return values.to(self._device, dtype, copy=True)
-
-    def _integers_for(self, batch: Batch) -> Integers:
-        """How to pass the integers of a batch: in the first way that the network accepts.
-
-        In a mapping they stay integers, and also where they reach an embedding.
-        """
-        values = batch.values() if isinstance(batch, Mapping) else [batch]
-        if not any(map(holds_integers, values)):
-            return Integers.AS_INT64 if isinstance(batch, Mapping) else Integers.NOT_TRIED
-        if not any(True for _ in self.network.parameters()):
-            return Integers.AS_INT64 if isinstance(batch, Mapping) else Integers.AS_FLOATS
-        for integers in (Integers.UNCHANGED, Integers.AS_INT64):
-            reached: list[nn.Module] = []
-            with _reporting_weights(self.network, reached.append), suppress(Exception):
-                self._run(batch, integers)
-                return integers
-        is_embedded = bool(reached) and isinstance(reached[0], nn.Embedding | nn.EmbeddingBag)
-        stays = is_embedded or isinstance(batch, Mapping)
-        return Integers.AS_INT64 if stays else Integers.AS_FLOATS
-
-
-@contextmanager
-def _reporting_weights(
-    network: nn.Module, on_module: Callable[[nn.Module], None]
-) -> Iterator[None]:
-    """Report each call of a module that has weights and no inner modules."""
-    thread = threading.get_ident()
-
-    def enter(module: nn.Module, args: tuple) -> None:
-        if threading.get_ident() == thread:
-            on_module(uncompiled(module))
-
-    handles = [
-        nn.Module.register_forward_pre_hook(module, enter)
-        for _, module in [("", network), *readable_modules(network)]
-        if not any(module.children()) and any(True for _ in module.parameters())
-    ]
-    try:
-        yield
-    finally:
-        for handle in handles:
-            handle.remove()
+            integers = find_integers(self.network, take_samples(batch, [0, -1]), self._run)
+        return to_inputs(batch, integers, self._dtype, self._device)
 
 
 def _halve(batch: Batch, integers: Integers) -> Any:
@@ -419,23 +361,6 @@ def _with_units_last(values: dict[str, Tensor], shorter: dict[str, Tensor]) -> f
         and value.shape[1] != shorter[name].shape[1]
         and value.shape[2] == shorter[name].shape[2]
     )
-
-
-def _torch_dtype(values: Any) -> torch.dtype:
-    if isinstance(values, Tensor):
-        return values.dtype
-    return torch.from_numpy(np.empty(0, values.dtype.newbyteorder("="))).dtype
-
-
-def _numpy_dtype(dtype: torch.dtype) -> np.dtype:
-    return torch.empty(0, dtype=dtype).numpy().dtype
-
-
-def holds_integers(values: Any) -> bool:
-    """Whether an array or tensor holds integers or truth values."""
-    if isinstance(values, Tensor):
-        return not (values.is_floating_point() or values.is_complex())
-    return values.dtype.kind in "iub"
 
 
 def _readable(network: nn.Module) -> nn.Module:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
-from enum import Enum, auto
 from typing import Any, NamedTuple
 
 from torch import Tensor, nn
@@ -15,18 +14,9 @@ from .auto_layers import choose_layers, find_residual_blocks
 from .calls import CallListener
 from .fingerprint import Written
 from .heads import explain_missing_head, find_path, find_source, rounding
+from .inputs import Integers
 from .outputs import AUTO, Path, Wanted, find_output
 from .recorded import Layer, Location, RecordedCall
-
-
-class Integers(Enum):
-    """How a network takes integer inputs."""
-
-    UNCHANGED = auto()
-    AS_INT64 = auto()
-    AS_FLOATS = auto()
-    NOT_TRIED = auto()
-    """It was only given floats so far."""
 
 
 @dataclass(frozen=True, kw_only=True)

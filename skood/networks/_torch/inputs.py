@@ -1,0 +1,109 @@
+"""What a torch network is called with, of the inputs that the user gives."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from enum import Enum, auto
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from .._base import Batch
+from .calls import readable_modules, uncompiled
+from .gradients import Inputs
+
+
+class Integers(Enum):
+    """How a network takes integer inputs."""
+
+    UNCHANGED = auto()
+    AS_INT64 = auto()
+    AS_FLOATS = auto()
+    NOT_TRIED = auto()
+    """It was only given floats so far."""
+
+
+def to_inputs(batch: Batch, integers: Integers, dtype: torch.dtype, device: torch.device) -> Inputs:
+    """Copies on the device, since a network may overwrite its inputs; floats as ``dtype``."""
+    if isinstance(batch, Mapping):
+        return {key: _to_tensor(values, integers, dtype, device) for key, values in batch.items()}
+    return _to_tensor(batch, integers, dtype, device)
+
+
+def _to_tensor(values: Any, integers: Integers, dtype: torch.dtype, device: torch.device) -> Tensor:
+    if holds_integers(values) and integers is not Integers.AS_FLOATS:
+        dtype = torch.bool if values.dtype in (bool, torch.bool) else torch.int64
+        if integers is Integers.UNCHANGED:
+            dtype = _torch_dtype(values)
+    if isinstance(values, np.ndarray):
+        # Through a type that both NumPy and torch have.
+        is_float = dtype.is_floating_point and dtype is not torch.float64
+        copied = np.array(values, np.float32 if is_float else _numpy_dtype(dtype))
+        return torch.from_numpy(copied).to(device, dtype)
+    return values.to(device, dtype, copy=True)
+
+
+def find_integers(
+    network: nn.Module, batch: Batch, run: Callable[[Batch, Integers], Any]
+) -> Integers:
+    """How to pass the integers of a batch: in the first way that the network accepts.
+
+    In a mapping they stay integers, and also where they reach an embedding.
+    """
+    is_mapping = isinstance(batch, Mapping)
+    values = batch.values() if isinstance(batch, Mapping) else [batch]
+    if not any(map(holds_integers, values)):
+        return Integers.AS_INT64 if is_mapping else Integers.NOT_TRIED
+    if not any(True for _ in network.parameters()):
+        return Integers.AS_INT64 if is_mapping else Integers.AS_FLOATS
+    for integers in (Integers.UNCHANGED, Integers.AS_INT64):
+        reached: list[nn.Module] = []
+        with _reporting_weights(network, reached.append), suppress(Exception):
+            run(batch, integers)
+            return integers
+    is_embedded = bool(reached) and isinstance(reached[0], nn.Embedding | nn.EmbeddingBag)
+    return Integers.AS_INT64 if is_embedded or is_mapping else Integers.AS_FLOATS
+
+
+@contextmanager
+def _reporting_weights(
+    network: nn.Module, on_module: Callable[[nn.Module], None]
+) -> Iterator[None]:
+    """Report each call of a module that has weights and no inner modules."""
+    thread = threading.get_ident()
+
+    def enter(module: nn.Module, args: tuple) -> None:
+        if threading.get_ident() == thread:
+            on_module(uncompiled(module))
+
+    handles = [
+        nn.Module.register_forward_pre_hook(module, enter)
+        for _, module in [("", network), *readable_modules(network)]
+        if not any(module.children()) and any(True for _ in module.parameters())
+    ]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def holds_integers(values: Any) -> bool:
+    """Whether an array or tensor holds integers or truth values."""
+    if isinstance(values, Tensor):
+        return not (values.is_floating_point() or values.is_complex())
+    return values.dtype.kind in "iub"
+
+
+def _torch_dtype(values: Any) -> torch.dtype:
+    if isinstance(values, Tensor):
+        return values.dtype
+    return torch.from_numpy(np.empty(0, values.dtype.newbyteorder("="))).dtype
+
+
+def _numpy_dtype(dtype: torch.dtype) -> np.dtype:
+    return torch.empty(0, dtype=dtype).numpy().dtype
