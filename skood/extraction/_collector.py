@@ -57,8 +57,7 @@ class Collector:
         if self._reducer is None:
             self._store(name, self._to_numpy(value))
             return
-        if source[0] in self._plan.trace.units_last:
-            value = value.swapaxes(1, 2)
+        value = _units_second(value, self._plan.trace.unit_axes.get(source[0], 1))
         if hasattr(self._reducer, "pool_layers"):
             for pooled_name, pooled in self._reducer.pool_layers({name: value}).items():
                 self._store(pooled_name, self._to_numpy(pooled))

@@ -93,11 +93,11 @@ def as_columns(
     arrays: Mapping[Source, NDArray], names: Mapping[Source, str], trace: Trace | None = None
 ) -> dict[str, Column]:
     """What was extracted of layers, by name; with the axis of units as a trace knows it."""
-    units_last = frozenset() if trace is None else trace.units_last
+    unit_axes = {} if trace is None else trace.unit_axes
     columns = {}
     for (layer, kind), name in names.items():
         array = arrays[layer, kind]
-        unit_axis = 2 if layer in units_last and array.ndim == 3 else 1
+        unit_axis = unit_axes.get(layer, 1)
         columns[name] = Column(array, layer=layer, kind=kind, unit_axis=unit_axis)
     return columns
 

@@ -17,6 +17,7 @@ from .heads import explain_missing_head, find_path, find_source, rounding
 from .inputs import Integers
 from .outputs import AUTO, Path, Wanted, find_output
 from .recorded import Layer, Location, RecordedCall
+from .unit_axes import UnitAxisListener
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,6 +50,8 @@ class TraceResult(NamedTuple):
     """Of each layer, in forward order."""
     logits: Tensor | None
     """What counts as the logits, of any shape."""
+    unit_axes: dict[str, int]
+    """The axis of the units of each layer of which it is known."""
 
 
 def trace_calls(
@@ -78,7 +81,8 @@ def trace_calls(
         Names of the only values that may be layers.
     """
     calls: list[RecordedCall] = []
-    with CallListener(network, lambda call: calls.append(RecordedCall(call, n_samples))):
+    axes = UnitAxisListener()
+    with axes, CallListener(network, lambda call: calls.append(RecordedCall(call, n_samples))):
         returned = run()
     path = find_path(returned, wanted, fits, calls)
     logits = wanted(returned) if callable(wanted) else find_output(returned, path)
@@ -102,7 +106,8 @@ def trace_calls(
         output=path,
     )
     source = logits if squashing is None else squashing.input
-    return TraceResult(trace, {name: layer.value for name, layer in layers.items()}, source)
+    values = {name: layer.value for name, layer in layers.items()}
+    return TraceResult(trace, values, source, axes.find(layers, calls))
 
 
 def _name_layers(calls: list[RecordedCall], head: RecordedCall | None) -> dict[str, Layer]:
