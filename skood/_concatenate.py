@@ -91,7 +91,7 @@ def stack_part(name: str, parts: Parts) -> NDArray | None:
         return None
     arrays = [array for part in parts if (array := getattr(part, name)) is not None]
     if len(arrays) == len(parts):
-        return np.concatenate(_padded(arrays) if name == "mask" else arrays)
+        return np.concatenate(pad_masks(arrays) if name == "mask" else arrays)
     if name in _NEVER_DROPPED and arrays:
         raise ValueError(f"Some parts carry {_NEVER_DROPPED[name]}, and others carry none.")
     return None
@@ -104,7 +104,7 @@ _NEVER_DROPPED = {
 """Parts without which other values would be taken for theirs, and what they are."""
 
 
-def _padded(masks: Sequence[NDArray]) -> list[NDArray]:
+def pad_masks(masks: Sequence[NDArray]) -> list[NDArray]:
     """Masks of the length of the longest, whose additional tokens are padding."""
     length = max(mask.shape[1] for mask in masks)
     return [np.pad(mask, [(0, 0), (0, length - mask.shape[1])]) for mask in masks]

@@ -46,8 +46,8 @@ class Activations:
     the plain matrix of shape ``A.shape``, so that any scikit-learn estimator can take it.
 
     The columns of this table are the layers, and beside them logits, predictions, features,
-    labels and a mask of tokens. ``A.columns`` says what each of them is; a name is a label for people, and nothing is
-    read from it.
+    labels and a mask of tokens. ``A.columns`` says what each of them is; a name is a label for
+    people, and nothing is read from it.
 
     Parameters
     ----------

@@ -331,7 +331,7 @@ class ActivationExtractor(ActivationsOutputMixin, BaseEstimator):
             self._template = template_of(self._reduce(X[:1], [str(c.name) for c in columns]))
         else:
             batches = as_batches(self, X, self.batch_size, reset=True)
-            plan = make_plan(adapter, batches, self.layers, self.reducer, self._mode())
+            plan = self._make_plan(adapter, batches)
             self.layers_, self._template = list(plan.layers), plan.template
             is_auto = isinstance(self.layers, str) and self.layers == AUTO
             self.left_out_ = dict(plan.trace.left_out) if is_auto else {}
@@ -370,8 +370,11 @@ class ActivationExtractor(ActivationsOutputMixin, BaseEstimator):
         any_length = plan is not None and plan.trace.takes_any_length
         batches = as_batches(self, X, self.batch_size, reset=False, any_length=any_length)
         if plan is None:
-            plan = make_plan(adapter, batches, self.layers, self.reducer, self._mode())
+            plan = self._make_plan(adapter, batches)
         return self._in_order(self._extract(adapter, plan, batches))
+
+    def _make_plan(self, adapter: NetworkAdapter, batches: Batches) -> Plan:
+        return make_plan(adapter, batches, self.layers, self.reducer, self._mode(), self.mask)
 
     def _adapt(self) -> NetworkAdapter:
         return adapt(
@@ -387,7 +390,16 @@ class ActivationExtractor(ActivationsOutputMixin, BaseEstimator):
         is_repeatable = self.n_passes is None or self.random_state is not None
         if self.memory is not None and batches.data is not None and is_repeatable:
             key = self._cache_key(adapter, plan, mode, batches.data)
-        compute = partial(extract, adapter, batches, plan, self.reducer, mode, verbose=self.verbose)
+        compute = partial(
+            extract,
+            adapter,
+            batches,
+            plan,
+            self.reducer,
+            mode,
+            mask=self.mask,
+            verbose=self.verbose,
+        )
         return compute() if key is None else Cache(self.memory).get(key, compute)
 
     def _cache_key(
@@ -404,7 +416,7 @@ class ActivationExtractor(ActivationsOutputMixin, BaseEstimator):
             return None
         reducer = clone(self.reducer, safe=False)  # what it was fitted to makes no difference
         inputs = as_arrays(data, adapter.to_numpy)
-        return fingerprint.digest, logits, inputs, mode.content(), plan.layers, reducer
+        return fingerprint.digest, logits, inputs, mode.content(), plan.layers, reducer, self.mask
 
     def _select(self, X: Activations) -> Activations:
         if fits(X, self._template):

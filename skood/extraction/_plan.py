@@ -14,6 +14,7 @@ from .._layer_names import layer_columns, match_layers
 from ..activations import Activations, Column, PackedBits
 from ..networks import PENULTIMATE, NetworkAdapter, Trace
 from ._inputs import Batches
+from ._masks import read_mask
 from ._mode import Mode, Source
 from ._reduction import reduce_activations
 
@@ -46,18 +47,20 @@ def make_plan(
     wanted: str | Sequence[str],
     reducer: Any,
     mode: Mode,
+    mask: str | None,
 ) -> Plan:
     """Run the network on two samples and choose the ``wanted`` ones among its layers.
 
     Raises
     ------
     ValueError
-        If a name or pattern selects nothing, or "auto" finds nothing; or the network does not
-        yield what the mode needs.
+        If a name or pattern selects nothing, or "auto" finds nothing; the network does not
+        yield what the mode needs; or no input is the mask.
     """
     with adapter.untouched():
         two = batches.first_two()
         trace, values = adapter.trace(two)
+        tokens = read_mask(two, mask, trace, adapter.to_numpy)
         layers = _choose(wanted, trace, list(values))
         mode.check(list(values))
         arrays: dict[Source, NDArray] = {
@@ -71,7 +74,7 @@ def make_plan(
 
             outcome = mode.run(adapter, two, trace, layers, keep)
     names = _choose_names(mode.sources(layers))
-    reduced = Activations(as_columns(arrays, names, trace))
+    reduced = Activations(as_columns(arrays, names, trace), mask=tokens)
     if reducer is not None:
         reduced = reduce_activations(reducer, reduced)
     holds_features = (
@@ -90,16 +93,18 @@ def make_plan(
 
 
 def as_columns(
-    arrays: Mapping[Source, NDArray], names: Mapping[Source, str], trace: Trace | None = None
+    arrays: Mapping[Source, NDArray], names: Mapping[Source, str], trace: Trace
 ) -> dict[str, Column]:
     """What was extracted of layers, by name; with the axis of units as a trace knows it."""
-    unit_axes = {} if trace is None else trace.unit_axes
-    columns = {}
-    for (layer, kind), name in names.items():
-        array = arrays[layer, kind]
-        unit_axis = unit_axes.get(layer, 1)
-        columns[name] = Column(array, layer=layer, kind=kind, unit_axis=unit_axis)
-    return columns
+    return {
+        name: Column(
+            arrays[layer, kind],
+            layer=layer,
+            kind=kind,
+            unit_axis=trace.unit_axes.get(layer, 1),
+        )
+        for (layer, kind), name in names.items()
+    }
 
 
 def _choose_names(sources: Sequence[Source]) -> dict[Source, str]:

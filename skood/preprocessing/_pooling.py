@@ -67,11 +67,11 @@ class PoolingReducer(LayerwiseTransformer):
 
     Notes
     -----
-    **Padding.** Where the ``Activations`` have a mask, (n_samples, n_tokens), padding is left out of
-    all but "flatten", at whichever end it is: of a sample with three tokens, "avg" is their mean,
-    "last" is the third, and cells are parts of these three. This is so in layers whose only axis
-    beside those of samples and units is as long as the mask. Others are pooled whole. What is pooled
-    has no mask any more.
+    **Padding.** Where the ``Activations`` have a mask, (n_samples, n_tokens), padding is left out
+    of all but "flatten", at whichever end it is: of a sample with three tokens, "avg" is their
+    mean, "last" is the third, and cells are parts of these three. This is so in layers whose only
+    axis beside those of samples and units is as long as the mask. Others are pooled whole. What is
+    pooled has no mask any more.
 
     **Sizes.** Inputs may have maps of another size, or another number of tokens, than those that
     were seen in ``fit``, except with "flatten" and ``token_pooling``.
@@ -134,8 +134,7 @@ class PoolingReducer(LayerwiseTransformer):
         Raises
         ------
         ValueError
-            If a pooling is unknown or named twice, an array meets several poolings, or "first" or
-            "last" meets a layer with several axes of space.
+            If a pooling is unknown or named twice, or an array meets several poolings.
         """
         poolings = self._poolings()
         if not poolings or not _are_distinct(poolings, POOLINGS):

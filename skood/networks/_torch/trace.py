@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from .._base import LEAST_ROUNDING, PENULTIMATE, Trace
 from .auto_layers import choose_layers, find_residual_blocks
-from .calls import CallListener
+from .calls import Call, CallListener
 from .fingerprint import Written
 from .heads import explain_missing_head, find_path, find_source, rounding
 from .inputs import Integers
@@ -82,7 +82,12 @@ def trace_calls(
     """
     calls: list[RecordedCall] = []
     axes = UnitAxisListener()
-    with axes, CallListener(network, lambda call: calls.append(RecordedCall(call, n_samples))):
+
+    def record(call: Call) -> None:
+        with axes.paused():
+            calls.append(RecordedCall(call, n_samples))
+
+    with axes, CallListener(network, record):
         returned = run()
     path = find_path(returned, wanted, fits, calls)
     logits = wanted(returned) if callable(wanted) else find_output(returned, path)

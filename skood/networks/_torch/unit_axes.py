@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import defaultdict, deque
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 from torch import Tensor, nn
@@ -36,6 +37,9 @@ _OF_VALUES = ACTIVATION_FUNCTIONS | {
 _ALL = _OF_CHANNELS | _OF_VALUES | _OF_VECTORS.keys() | {"embedding"}
 
 
+Shape = tuple[int, ...]
+
+
 class _Axis(NamedTuple):
     """Where the units of a value are."""
 
@@ -43,10 +47,14 @@ class _Axis(NamedTuple):
     """Whether they are in the last axis, or else in the second."""
     n_units: int
 
-    def of(self, shape: tuple[int, ...]) -> int | None:
+    def of(self, shape: Shape) -> int | None:
         """Its number, in what may have another shape; None where it is none of this."""
         axis = len(shape) - 1 if self.is_last else 1
         return axis if shape[axis] == self.n_units else None
+
+
+_Value = tuple[tuple, Shape]
+"""What a value is known by: its memory, and its shape there."""
 
 
 class UnitAxisListener(TorchFunctionMode):
@@ -58,15 +66,25 @@ class UnitAxisListener(TorchFunctionMode):
     def __init__(self) -> None:
         super().__init__()
         self._axes: defaultdict[tuple, list[_Axis]] = defaultdict(list)
-        self._alike: list[tuple[tuple, tuple]] = []
+        self._alike: list[tuple[_Value, _Value]] = []
         # No other value is given the memory of one that is still there.
         self._alive: list[Any] = []
+        self._is_paused = False
+
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """Context in which nothing is noted."""
+        self._is_paused = True
+        try:
+            yield
+        finally:
+            self._is_paused = False
 
     def __torch_function__(
         self, func: Any, types: Any, args: tuple = (), kwargs: dict | None = None
     ) -> Any:
         name, kwargs = getattr(func, "__name__", "").strip("_"), kwargs or {}
-        if name not in _ALL:
+        if self._is_paused or name not in _ALL:
             return func(*args, **kwargs)
         # Before the call, which may write to them.
         given = [(v, content_key(v)) for v in (*args, *kwargs.values()) if isinstance(v, Tensor)]
@@ -81,15 +99,17 @@ class UnitAxisListener(TorchFunctionMode):
     ) -> None:
         key = content_key(output)
         if name in _OF_VALUES:
-            self._alike += [(k, key) for value, k in given if value.shape == output.shape]
+            shape = tuple(output.shape)
+            alike = [k for value, k in given if value.shape == shape]
+            self._alike += [((k, shape), (key, shape)) for k in alike]
         elif name in _OF_CHANNELS:
-            self._vote(*given[0], is_last=False)
             self._vote(output, key, is_last=False)
+            self._vote(*given[0], is_last=False)
         elif name == "embedding":
             self._vote(output, key, is_last=True)
         elif _is_of_vectors(name, args, given):
-            self._vote(*given[_OF_VECTORS[name]], is_last=True)
             self._vote(output, key, is_last=True)
+            self._vote(*given[_OF_VECTORS[name]], is_last=True)
 
     def _vote(self, value: Tensor, key: tuple, *, is_last: bool) -> None:
         if value.ndim > 1:
@@ -100,19 +120,42 @@ class UnitAxisListener(TorchFunctionMode):
         """The axis of the units of each layer of at least three axes that functions tell of."""
         same_shape = []
         for c in calls:
-            if not c.call.inputs or c.call.output is None:
-                continue
-            given, got, keys = c.call.inputs[0], c.call.output, (c.input_key, c.output_key)
-            if _is_module_of_vectors(c.call.called):
-                self._vote(got, keys[1], is_last=True)
-                self._vote(given, keys[0], is_last=True)
-            if given.shape == got.shape:
-                same_shape.append(keys)
-        axes = _spread(self._axes, self._alike)
+            if c.call.inputs and c.call.output is not None:
+                given, got = c.call.inputs[0], c.call.output
+                if _is_module_of_vectors(c.call.called):
+                    self._vote(got, c.output_key, is_last=True)
+                    self._vote(given, c.input_key, is_last=True)
+                if given.shape == got.shape:
+                    shape = tuple(got.shape)
+                    same_shape.append(((c.input_key, shape), (c.output_key, shape)))
+        wanted = {n: _value_of(layer) for n, layer in layers.items() if layer.value.ndim > 2}
+        found = self._spread({}, [*self._alike, *((value, value) for value in wanted.values())])
         # What a module returns in the shape of its input has the same axes, as far as is known.
-        axes = _spread(axes, [*self._alike, *same_shape])
-        found = {name: _axis_of(layer, axes) for name, layer in layers.items()}
-        return {name: axis for name, axis in found.items() if axis is not None}
+        found = self._spread(found, [*self._alike, *same_shape])
+        return {name: found[value] for name, value in wanted.items() if value in found}
+
+    def _spread(
+        self, known: Mapping[_Value, int], alike: Iterable[tuple[_Value, _Value]]
+    ) -> dict[_Value, int]:
+        """The axes of values, and of all that are the same in this, from the nearest."""
+        neighbors: defaultdict[_Value, list[_Value]] = defaultdict(list)
+        for one, other in alike:
+            neighbors[one].append(other)
+            neighbors[other].append(one)
+        own = {value: axis for value in neighbors if (axis := self._axis_of(*value)) is not None}
+        found = {**known, **own}
+        waiting = deque(found)
+        while waiting:
+            value = waiting.popleft()
+            for other in neighbors[value]:
+                if other not in found:
+                    found[other] = found[value]
+                    waiting.append(other)
+        return found
+
+    def _axis_of(self, key: tuple, shape: Shape) -> int | None:
+        axes = (axis.of(shape) for axis in self._axes.get(key, ()))
+        return next((axis for axis in axes if axis is not None), None)
 
 
 def _is_of_vectors(name: str, args: tuple, given: list[tuple[Tensor, tuple]]) -> bool:
@@ -129,30 +172,11 @@ def _is_module_of_vectors(called: nn.Module | str) -> bool:
     return hasattr(called, "in_features") and hasattr(called, "out_features")
 
 
-def _spread(
-    axes: Mapping[tuple, list[_Axis]], alike: Iterable[tuple[tuple, tuple]]
-) -> dict[tuple, list[_Axis]]:
-    """The axes of values, and of all that have them in common, the nearest first."""
-    neighbors: defaultdict[tuple, list[tuple]] = defaultdict(list)
-    for one, other in alike:
-        neighbors[one].append(other)
-        neighbors[other].append(one)
-    found, waiting = dict(axes), deque(axes)
-    while waiting:
-        key = waiting.popleft()
-        for other in neighbors[key]:
-            if other not in found:
-                found[other] = found[key]
-                waiting.append(other)
-    return found
-
-
-def _axis_of(layer: Layer, axes: Mapping[tuple, list[_Axis]]) -> int | None:
-    source, shape = layer.source, tuple(layer.value.shape)
+def _value_of(layer: Layer) -> _Value:
+    source = layer.source
     key = source.input_key if layer.location.before else source.output_key
-    if len(shape) < 3 or key is None:
-        return None
-    return next((axis for a in axes.get(key, ()) if (axis := a.of(shape)) is not None), None)
+    assert key is not None  # there is a value
+    return key, tuple(layer.value.shape)
 
 
 def axes_by_size(values: Mapping[str, Tensor], others: Mapping[str, Tensor]) -> dict[str, int]:
