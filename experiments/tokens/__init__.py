@@ -1,1 +1,1 @@
-"""Over which axis tokens are pooled: text, a vision transformer and a Swin on scikit-learn's digits."""
+"""What a monitor should keep of tokens: of made-up texts, and of scikit-learn's digits."""

@@ -66,9 +66,14 @@ def _write(rng: np.random.Generator, classes: NDArray) -> dict[str, NDArray]:
     inside = np.arange(LENGTH) < lengths[:, np.newaxis]
     # Places of words in random order, those of the padding last.
     places = np.argsort(rng.random(words.shape) + ~inside, axis=1)[:, :n_keys]
-    keys = 1 + N_FILLERS + classes * WORDS_OF_CLASS + rng.integers(WORDS_OF_CLASS, size=classes.shape)
+    keys = (
+        1 + N_FILLERS + classes * WORDS_OF_CLASS + rng.integers(WORDS_OF_CLASS, size=classes.shape)
+    )
     np.put_along_axis(words, places, keys, axis=1)
-    return {"input_ids": np.where(inside, words, PADDING), "attention_mask": inside.astype(np.int64)}
+    return {
+        "input_ids": np.where(inside, words, PADDING),
+        "attention_mask": inside.astype(np.int64),
+    }
 
 
 def make_images(seed: int, n_train: int, n_test: int) -> Data:

@@ -44,7 +44,7 @@ class TextNet(nn.Module):
 
 
 class VisionTransformer(nn.Module):
-    """A transformer on 16 patches of 2 x 2 pixels and a token of the class, which the head reads."""
+    """A transformer on 16 patches of 2 x 2 pixels and a first token, which the head reads."""
 
     def __init__(self, n_classes: int, n_units: int = 32) -> None:
         super().__init__()
@@ -124,25 +124,3 @@ class Swin(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         x = self.stages(self.patches(x).permute(0, 2, 3, 1) + self.positions)
         return self.head(self.norm(x).mean((1, 2)))
-
-
-class ConvNet(nn.Module):
-    """Convolutions, whose maps have their units in axis 1, for comparison."""
-
-    def __init__(self, n_classes: int, n_units: int = 16) -> None:
-        super().__init__()
-        self.stages = nn.Sequential(
-            nn.Conv2d(1, n_units, 3, padding=1),
-            nn.ReLU(),
-            nn.Conv2d(n_units, n_units, 3, padding=1),
-            nn.ReLU(),
-            nn.MaxPool2d(2),
-            nn.Conv2d(n_units, 2 * n_units, 3, padding=1),
-            nn.ReLU(),
-            nn.Conv2d(2 * n_units, 2 * n_units, 3, padding=1),
-            nn.ReLU(),
-        )
-        self.head = nn.Linear(2 * n_units, n_classes)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.head(self.stages(x).mean((2, 3)))
