@@ -111,7 +111,9 @@ CHANGES = {
 @pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES)
 def test_cached_result_is_that_of_the_network_as_it_is(change, tmp_path):
     network, X = Net(), vectors()
-    extractor = ActivationExtractor(network, ["relu", "out"], memory=str(tmp_path))
+    extractor = ActivationExtractor(
+        network, ["relu", "out"], memory=str(tmp_path), changed_network="ignore"
+    )
     before = extractor.fit_transform(X)
     first = extractor.fingerprint_
     change(network)
@@ -254,7 +256,9 @@ class CountedByClass(Net):
 
 
 def test_a_count_of_the_class_does_not_spoil_the_cache_and_a_setting_counts(tmp_path, monkeypatch):
-    extractor = ActivationExtractor(CountedByClass(), memory=str(tmp_path)).fit(vectors())
+    extractor = ActivationExtractor(
+        CountedByClass(), memory=str(tmp_path), changed_network="ignore"
+    ).fit(vectors())
     A = extractor.transform(vectors())
     calls = CountedByClass.n_runs
     assert_same(extractor.transform(vectors()), A)
@@ -298,11 +302,11 @@ SETTINGS_IN_WHAT_IS_WRITTEN = {
 @pytest.mark.parametrize("factor_of", SETTINGS_IN_WHAT_IS_WRITTEN)
 @pytest.mark.filterwarnings("ignore:.*cannot be read|.*is not cached|.*nothing is cached")
 def test_a_setting_in_what_a_pass_writes_is_never_stale(factor_of, tmp_path):
-    network = Scaled(factor_of)
-    extractor = ActivationExtractor(network, memory=str(tmp_path)).fit(vectors())
+    network, params = Scaled(factor_of), {"memory": str(tmp_path), "changed_network": "ignore"}
+    extractor = ActivationExtractor(network, **params).fit(vectors())
     before = extractor.transform(vectors()).logits
     SETTINGS_IN_WHAT_IS_WRITTEN[factor_of](network)
-    for again in (extractor, ActivationExtractor(network, memory=str(tmp_path)).fit(vectors())):
+    for again in (extractor, ActivationExtractor(network, **params).fit(vectors())):
         np.testing.assert_allclose(again.transform(vectors()).logits, 3 * before, rtol=1e-5)
 
 

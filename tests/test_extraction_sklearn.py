@@ -96,8 +96,8 @@ def test_perceptron_refuses_inputs_of_another_shape(X):
 
 def test_perceptrons_are_cached_by_content(tmp_path):
     network = perceptron()
-    extractor = ActivationExtractor(network, memory=str(tmp_path)).fit(X_PLAIN)
-    A = extractor.transform(X_PLAIN)
+    extractor = ActivationExtractor(network, memory=str(tmp_path), changed_network="ignore")
+    A = extractor.fit_transform(X_PLAIN)
     assert copy.deepcopy(extractor).fit(X_PLAIN).fingerprint_ == extractor.fingerprint_
     network.coefs_[0][0, 0] += 1
     assert not np.array_equal(extractor.transform(X_PLAIN)["hidden_0"], A["hidden_0"])

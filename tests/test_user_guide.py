@@ -6,8 +6,12 @@ import re
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 from sklearn.utils.estimator_checks import parametrize_with_checks
+
+from skood import ActivationExtractor
+from skood.networks import adapt, check_adapter
 
 DOCS = Path(__file__).parents[1] / "docs"
 MADE_BY_THE_BUILD = {"_build", "auto_examples", "generated"}
@@ -18,6 +22,7 @@ PAGES = [
 ]
 sys.path.insert(0, str(DOCS / "user_guide"))
 nearest_mean = importlib.import_module("nearest_mean_detector")
+chain = importlib.import_module("chain_adapter")
 
 # Training is not the same to the last digit on every machine, and no more are its results.
 TOLERANCE = 0.05
@@ -62,7 +67,19 @@ def test_detector_written_as_the_guide_says_passes_all_checks(estimator, check):
     check(estimator)
 
 
-def test_example_in_the_docstring_of_that_detector_runs():
-    n_failed, n_run = doctest.testmod(nearest_mean)
+@pytest.mark.parametrize("module", [nearest_mean, chain], ids=lambda module: module.__name__)
+def test_examples_in_the_docstrings_of_what_the_guide_builds_run(module):
+    n_failed, n_run = doctest.testmod(module)
     assert n_failed == 0
     assert n_run > 0
+
+
+def test_adapter_written_as_the_guide_says_gives_what_the_network_computes():
+    rng = np.random.default_rng(0)
+    network = chain.Chain(rng.normal(size=(4, 6)), rng.normal(size=(6, 3)))
+    X = rng.normal(size=(9, 4))
+    check_adapter(adapt(network), X)
+    A = ActivationExtractor(network, batch_size=4).fit_transform(X)
+    np.testing.assert_allclose(A.logits, network(X))
+    np.testing.assert_allclose(A["rectified_0"], np.maximum(X @ network.weights[0], 0))
+    np.testing.assert_allclose(A.head.logits(A["rectified_0"]), network(X))

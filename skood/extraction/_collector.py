@@ -34,6 +34,8 @@ class Collector:
         Number of samples to expect, where known.
     plan : Plan
         What comes, and what it is called.
+    predict : callable
+        Makes numbers of classes of logits; None where these are those of the largest logits.
     """
 
     def __init__(
@@ -42,11 +44,13 @@ class Collector:
         to_numpy: Callable[[Any], NDArray],
         n_samples: int | None,
         plan: Plan,
+        predict: Callable[[Any], NDArray | None] = lambda logits: None,
     ) -> None:
         self._reducer = reducer
         self._to_numpy = to_numpy
         self._n_expected = n_samples
         self._plan = plan
+        self._predict = predict
         self._n_rows = 0
         self._batch: dict[Source, NDArray] = {}
         self._layers: dict[str, _RowBuffer] = {}
@@ -94,14 +98,13 @@ class Collector:
             If a layer did not give a row for each sample.
         """
         logits, logits_before, passes = outcome
-        predicted = None
+        predicted = self._predicted_by(logits, logits_before)
         self._labels.append(labels)
         if logits is not None:
             logits = self._to_numpy(logits)
             self._logits = self._logits or _RowBuffer("logits", logits, self._n_expected)
             self._logits.append(logits)
-        if logits_before is not None:
-            predicted = largest_logits(self._to_numpy(logits_before))
+        if predicted is not None:
             self._predicted = self._predicted or _RowBuffer(
                 "predictions", predicted, self._n_expected
             )
@@ -130,6 +133,14 @@ class Collector:
             self._store(name, values, axes[name])
         if self._mask is not None:
             self._masks.append(self._mask)
+
+    def _predicted_by(self, logits: Any, logits_before: Any) -> NDArray | None:
+        """Predictions, where they are not those of the largest of the logits."""
+        decisive = logits if logits_before is None else logits_before
+        predicted = None if decisive is None else self._predict(decisive)
+        if predicted is None and logits_before is not None:
+            return largest_logits(self._to_numpy(logits_before))
+        return predicted
 
     def _store(self, name: str, values: NDArray | PackedBits, unit_axis: int = 1) -> None:
         if isinstance(values, PackedBits):

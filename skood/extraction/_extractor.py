@@ -20,13 +20,15 @@ from .._sklearn import HasMethods, Interval, StrOptions, copy_settings
 from .._warnings import warn_user
 from ..activations import Activations, LinearHead
 from ..networks import ContentReader, NetworkAdapter, adapt
-from ._inputs import Batches, as_arrays, as_batches, forget_features
+from ._inputs import Batches, as_arrays, as_batches
 from ._mode import Mode
 from ._passes import Passes, draw_seed, with_passes
 from ._perturbation import ODIN, MahalanobisPerturbation
 from ._plan import AUTO, Plan, fits, make_plan, template_of
+from ._raw_inputs import forget_features
 from ._reduction import reduce_activations
 from ._run import Cache, extract
+from ._same_network import SameNetwork
 from ._selection import find_extracted, match_extracted, refuse_numbers
 
 
@@ -93,8 +95,12 @@ class ActivationExtractor(ActivationsOutputMixin, BaseEstimator):
         call on the same inputs with the same ``batch_size`` on the same kind of device.
     mask : "auto", str or None, default="auto"
         Which of the inputs in a mapping says what is padding.
-    autocast : bool, str or torch.dtype, default=False
-        Whether the network runs with automatic mixed precision.
+    autocast : bool, "bfloat16", "float16" or torch.dtype, default=False
+        Whether a torch network runs with automatic mixed precision, and in which type. It is off by
+        default, also within a ``torch.autocast`` of the caller: scores are not to depend on where
+        they are computed. With True the type is that of the caller's context, or else the usual
+        one of the network's device. What a network does in its own ``forward`` counts in
+        any case.
     changed_network : {"raise", "warn", "ignore"}, default="raise"
         What ``transform`` does where the network is not what it was in ``fit``.
 
@@ -330,13 +336,14 @@ class ActivationExtractor(ActivationsOutputMixin, BaseEstimator):
             self.layers_ = list(dict.fromkeys(str(c.layer) for c in columns if c.kind == "value"))
             self._template = template_of(self._reduce(X[:1], [str(c.name) for c in columns]))
         else:
-            batches = as_batches(self, X, self.batch_size, reset=True)
+            batches = as_batches(self, X, self.batch_size, reset=True, adapter=adapter)
             plan = self._make_plan(adapter, batches)
             self.layers_, self._template = list(plan.layers), plan.template
             is_auto = isinstance(self.layers, str) and self.layers == AUTO
             self.left_out_ = dict(plan.trace.left_out) if is_auto else {}
         self._plan = plan
-        self.fingerprint_ = adapter.fingerprint(plan and plan.trace).digest
+        self._same_network = SameNetwork(adapter, plan and plan.trace)
+        self.fingerprint_ = self._same_network.fingerprint.digest
         return self
 
     def transform(self, X: Any) -> Activations:
@@ -368,10 +375,14 @@ class ActivationExtractor(ActivationsOutputMixin, BaseEstimator):
         adapter = self._adapt()
         plan = self._plan
         any_length = plan is not None and plan.trace.takes_any_length
-        batches = as_batches(self, X, self.batch_size, reset=False, any_length=any_length)
+        batches = as_batches(
+            self, X, self.batch_size, reset=False, any_length=any_length, adapter=adapter
+        )
         if plan is None:
             plan = self._make_plan(adapter, batches)
-        return self._in_order(self._extract(adapter, plan, batches))
+        self._same_network.check(adapter, plan.trace, self.changed_network)
+        with self._same_network.running(adapter, plan.trace):
+            return self._in_order(self._extract(adapter, plan, batches))
 
     def _make_plan(self, adapter: NetworkAdapter, batches: Batches) -> Plan:
         return make_plan(adapter, batches, self.layers, self.reducer, self._mode(), self.mask)
@@ -407,7 +418,9 @@ class ActivationExtractor(ActivationsOutputMixin, BaseEstimator):
     ) -> tuple[Any, ...] | None:
         """What the result depends on; None, and a warning, where not all of it is known."""
         fingerprint, reader = adapter.fingerprint(plan.trace), ContentReader()
-        logits = reader.digest([type(adapter).__name__, self.logits, adapter.classes])
+        logits = reader.digest(
+            [type(adapter).__name__, self.logits, adapter.classes, adapter.precision]
+        )
         if unread := [*fingerprint.unread, *(["logits"] if reader.unread else [])]:
             warn_user(
                 f"Nothing is taken from the cache in memory={self.memory!r}, or put there: what "

@@ -15,7 +15,8 @@ from scipy.sparse import issparse
 from sklearn.utils import assert_all_finite, gen_batches
 from sklearn.utils.validation import validate_data
 
-from ..networks import Batch, count_samples, take_samples
+from ..networks import Batch, NetworkAdapter, count_samples, take_samples
+from ._raw_inputs import forget_features, stand_in_for
 
 
 @dataclass(frozen=True)
@@ -46,11 +47,18 @@ class Batches:
 
 
 def as_batches(
-    estimator: Any, X: Any, batch_size: int, *, reset: bool, any_length: bool = False
+    estimator: Any,
+    X: Any,
+    batch_size: int,
+    *,
+    reset: bool,
+    any_length: bool = False,
+    adapter: NetworkAdapter | None = None,
 ) -> Batches:
     """Check what can be checked of ``X`` without reading it, and cut it into batches.
 
-    With ``any_length``, the second axis may have another size than in ``fit``.
+    With ``any_length``, the second axis may have another size than in ``fit``. An ``adapter``
+    prepares the inputs.
 
     Raises
     ------
@@ -60,8 +68,15 @@ def as_batches(
     """
     if reset:
         forget_features(estimator)
+    prepared = X if adapter is None else adapter.prepare(X)
+    if prepared is not X:
+        estimator, reset = stand_in_for(estimator, X, reset=reset), True
+        adapter, X = None, prepared
     if (loader := _as_loader(X, batch_size)) is not None:
-        load = partial(_load, loader, estimator, reset=reset, any_length=any_length)
+        prepare = None if adapter is None else adapter.prepare_batch
+        load = partial(
+            _load, loader, estimator, reset=reset, any_length=any_length, prepare=prepare
+        )
         return Batches(load, _expected_samples(loader))
     if isinstance(X, Mapping) and not issparse(X):  # a sparse matrix may be a dict
         data: Batch = {key: _check_values(key, values) for key, values in X.items()}
@@ -70,6 +85,8 @@ def as_batches(
             raise ValueError(
                 f"A mapping of inputs needs values of one length, at least 1, got {lengths}."
             )
+    elif issparse(X):
+        data = X.tocsr()
     elif _is_tensor(X):
         _check_dimensions(estimator, X, "X", reset=reset, any_length=any_length)
         data = X
@@ -78,13 +95,6 @@ def as_batches(
         any_length = any_length and np.ndim(X) > 1
         data = _validate(estimator, X, reset=reset, any_length=any_length)
     return Batches(partial(_slice, data, batch_size, estimator), count_samples(data), data)
-
-
-def forget_features(estimator: Any) -> None:
-    """Delete what an earlier ``fit`` stored: not all kinds of inputs store it anew."""
-    for name in ("n_features_in_", "feature_names_in_"):
-        if hasattr(estimator, name):
-            delattr(estimator, name)
 
 
 def as_arrays(data: Batch, to_numpy: Callable[[Any], NDArray]) -> Any:
@@ -97,16 +107,28 @@ def as_arrays(data: Batch, to_numpy: Callable[[Any], NDArray]) -> Any:
 def _slice(data: Batch, batch_size: int, estimator: Any) -> Iterator[tuple[Batch, None]]:
     for rows in gen_batches(count_samples(data), batch_size):
         batch = take_samples(data, rows)
+        batch = batch.toarray() if issparse(batch) else batch
         _check_finite(estimator, batch)
         yield batch, None
 
 
 def _load(
-    loader: Any, estimator: Any, *, reset: bool, any_length: bool
+    loader: Any,
+    estimator: Any,
+    *,
+    reset: bool,
+    any_length: bool,
+    prepare: Callable[[Any], Any] | None = None,
 ) -> Iterator[tuple[Batch, NDArray | None]]:
-    for item in loader:
+    from ..networks import drawn_apart  # there is a loader, and so torch is imported already
+
+    for item in drawn_apart(loader):
         is_tuple = isinstance(item, tuple | list) and not _is_packed_sequence(item)
         batch = item[0] if is_tuple and item else item
+        checked_by, renews = estimator, reset
+        if prepare is not None and (prepared := prepare(batch)) is not batch:
+            checked_by, renews = stand_in_for(estimator, batch, reset=reset), True
+            batch = prepared.toarray() if issparse(prepared) else prepared
         if not (isinstance(batch, Mapping | np.ndarray) or _is_tensor(batch)):
             _check_kind(batch)
             raise TypeError(
@@ -118,7 +140,7 @@ def _load(
         else:
             what = "what the data set or loader yields"
             of = "the first item of what the data set yields" if is_tuple else what
-            _check_dimensions(estimator, batch, of, reset=reset, any_length=any_length)
+            _check_dimensions(checked_by, batch, of, reset=renews, any_length=any_length)
         _check_finite(estimator, batch)
         is_pair = is_tuple and len(item) == 2
         yield batch, _labels_of(item[1], count_samples(batch)) if is_pair else None

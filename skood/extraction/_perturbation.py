@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from numbers import Real
 from typing import Any
@@ -15,10 +15,10 @@ from sklearn.utils.validation import check_is_fitted
 
 from .._logits import require_logits
 from .._sklearn import Interval, check_own_parameters
-from ..networks import LossGradients
+from ..networks import LossGradients, Perturbation
 
 
-class BasePerturbation(BaseEstimator, ABC):
+class BasePerturbation(BaseEstimator, Perturbation):
     """Moves inputs by ``epsilon / std`` against the sign of the gradient of a loss.
 
     Parameters

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -31,7 +32,8 @@ def extract(
     verbose: int,
 ) -> Activations:
     """Run the network over all batches."""
-    collector = Collector(reducer, adapter.to_numpy, batches.n_samples, plan)
+    predict = partial(adapter.predictions, trace=plan.trace)
+    collector = Collector(reducer, adapter.to_numpy, batches.n_samples, plan, predict)
     bar = tqdm(total=batches.n_samples, unit=" samples", disable=not verbose)
     with bar, adapter.untouched():
         n_done = 0

@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any, NamedTuple, cast
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.linalg import block_diag
 from sklearn.neural_network import MLPClassifier, MLPRegressor
 from sklearn.utils import check_array
-from sklearn.utils.validation import check_is_fitted
 
-from ..networks import adapt
+from ..networks import NetworkAdapter, adapt
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-    from ..networks import TorchAdapter, WeightLayer
+    from ..networks import WeightLayer
 
 
 class LayerPowers(NamedTuple):
@@ -45,12 +45,17 @@ def read_powers(network: Any, power: int) -> list[LayerPowers]:
     if isinstance(network, list | tuple):
         names = [f"layer_{number}" for number in range(len(network))]
         return _read_matrices(names, network, power)
-    if isinstance(network, MLPClassifier | MLPRegressor):
-        check_is_fitted(network)
-        names = [*(f"hidden_{number}" for number in range(network.n_layers_ - 2)), "output"]
-        return _read_matrices(names, (weights.T for weights in network.coefs_), power)
-    # What is left runs in torch, which whoever made the network has imported.
-    return _read_torch(cast("TorchAdapter", adapt(network)), power)
+    adapter = adapt(network)
+    inner, torch = adapter.network, sys.modules.get("torch")
+    if isinstance(inner, MLPClassifier | MLPRegressor):
+        names = [*(f"hidden_{number}" for number in range(inner.n_layers_ - 2)), "output"]
+        return _read_matrices(names, (weights.T for weights in inner.coefs_), power)
+    if torch is None or not isinstance(inner, torch.nn.Module):
+        raise TypeError(
+            "Influence needs the weights of all layers: those of a torch module, a skorch net or a "
+            f"perceptron of scikit-learn. They cannot be read of {adapter.kind}."
+        )
+    return _read_torch(adapter, power)
 
 
 def _read_matrices(
@@ -64,7 +69,7 @@ def _read_matrices(
     ]
 
 
-def _read_torch(adapter: TorchAdapter, power: int) -> list[LayerPowers]:
+def _read_torch(adapter: NetworkAdapter, power: int) -> list[LayerPowers]:
     from ..networks import find_weight_layers
 
     layers = find_weight_layers(adapter.network)

@@ -6,29 +6,43 @@ logits and head it has. Another framework is one more adapter, and a call of :fu
 
 from typing import TYPE_CHECKING, Any
 
-from ._adapt import adapt as adapt
-from ._adapt import register as register
+from ._adapt import adapt, register
 from ._base import PENULTIMATE as PENULTIMATE
 from ._base import Batch as Batch
 from ._base import LayerCallback as LayerCallback
-from ._base import LossGradients as LossGradients
-from ._base import NetworkAdapter as NetworkAdapter
-from ._base import Perturbation as Perturbation
-from ._base import Trace as Trace
+from ._base import LossGradients, NetworkAdapter, Perturbation, Trace
 from ._base import count_samples as count_samples
+from ._base import is_stream as is_stream
 from ._base import take_samples as take_samples
-from ._fingerprint import ContentReader as ContentReader
-from ._fingerprint import Fingerprint as Fingerprint
+from ._checks import check_adapter
+from ._fingerprint import ContentReader, Fingerprint
 
 if TYPE_CHECKING:
     from ._torch import TorchAdapter as TorchAdapter
     from ._torch import WeightLayer as WeightLayer
+    from ._torch import drawn_apart as drawn_apart
     from ._torch import find_weight_layers as find_weight_layers
     from ._torch import n_units_of_norm as n_units_of_norm
 
-__all__: list[str] = []
+__all__ = [
+    "ContentReader",
+    "Fingerprint",
+    "LossGradients",
+    "NetworkAdapter",
+    "Perturbation",
+    "Trace",
+    "adapt",
+    "check_adapter",
+    "register",
+]
 
-_OF_TORCH = {"TorchAdapter", "WeightLayer", "find_weight_layers", "n_units_of_norm"}
+_OF_TORCH = {
+    "TorchAdapter",
+    "WeightLayer",
+    "drawn_apart",
+    "find_weight_layers",
+    "n_units_of_norm",
+}
 
 
 def __getattr__(name: str) -> Any:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import sys
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.sparse import issparse
 
 from ._fingerprint import Fingerprint
 
@@ -28,7 +30,38 @@ LayerCallback = Callable[[str, Any], None]
 
 @dataclass(frozen=True)
 class Trace:
-    """What a run on a few samples reveals about a network."""
+    """What a run on a few samples reveals about a network.
+
+    An adapter may derive its own from it, to keep what else ``forward`` needs.
+
+    Parameters
+    ----------
+    auto : list of str
+        Layers that ``layers="auto"`` stands for, in forward order.
+    features : list of str, default=[]
+        Layers whose values are, unchanged, the input of the head.
+    n_axes : dict of str to int, default={}
+        Number of axes of each layer, with that of the samples.
+    why_no_head : str, default="networks of this kind have none"
+        Where no head yields the logits, the reason; otherwise empty.
+    head_rounding : float, default=4e-6
+        Relative error that the product of features and weights may have.
+    unit_axes : dict of str to int, default={}
+        The axis of the units of each layer that has them in another than the second axis, such as
+        2 of a layer that has a vector of units for each token, (n_samples, n_tokens, n_units).
+    takes_any_length : bool, default=False
+        Whether the second axis of the inputs, that of tokens, may have another size.
+    sequence : str, default=""
+        Name of an input of which this is so, where the inputs are a mapping.
+    left_out : dict of str to str, default={}
+        Values that ``layers="auto"`` might stand for and does not, with the reasons.
+
+    Examples
+    --------
+    >>> from skood.networks import Trace
+    >>> Trace(auto=["hidden"], features=["hidden"], n_axes={"hidden": 2}, why_no_head="").features
+    ['hidden']
+    """
 
     auto: list[str]
     """Layers that ``layers="auto"`` stands for, in forward order."""
@@ -52,45 +85,120 @@ class Trace:
 
 @dataclass(frozen=True)
 class LossGradients:
-    """Gradient of a loss with respect to what a network yields, up to a factor per sample."""
+    """Gradient of a loss with respect to what a network yields, up to a factor per sample.
+
+    Parameters
+    ----------
+    logits : ndarray of shape (n_samples, n_classes) or None
+        With respect to the logits; None where the loss does not depend on them.
+    means : dict of str to ndarray of shape (n_samples, n_units)
+        With respect to layers, averaged over all axes but those of samples and units.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skood.networks import LossGradients
+    >>> LossGradients(logits=np.array([[-0.5, 0.5]]), means={}).means
+    {}
+    """
 
     logits: NDArray[np.float64] | None
     means: dict[str, NDArray[np.float64]]
-    """Of layers, averaged over space, (n_samples, n_units)."""
 
 
-class Perturbation(Protocol):
-    """Change of the inputs against the sign of the gradient of a loss."""
+class Perturbation(ABC):
+    """Change of the inputs against the sign of the gradient of a loss.
 
+    :class:`skood.extraction.ODIN` and :class:`skood.extraction.MahalanobisPerturbation` are two.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skood.extraction import ODIN
+    >>> odin = ODIN(0.25, temperature=1.0)
+    >>> odin.layers()
+    []
+    >>> odin.steps((2, 3)).item()
+    0.25
+    """
+
+    @abstractmethod
     def layers(self) -> list[str]:
-        """Names of the layers whose spatial means the loss depends on."""
+        """Name the layers whose spatial means the loss depends on.
 
+        Returns
+        -------
+        layers : list of str
+            Empty where the loss depends on the logits alone.
+        """
+
+    @abstractmethod
     def gradients(self, logits: NDArray | None, means: Mapping[str, NDArray]) -> LossGradients:
-        """Gradients of the loss with respect to logits and spatial means, sample by sample."""
+        """Compute the gradients of the loss with respect to logits and spatial means.
 
+        Parameters
+        ----------
+        logits : ndarray of shape (n_samples, n_classes) or None
+            Those of the unchanged inputs.
+        means : mapping of str to ndarray of shape (n_samples, n_units)
+            The layers that ``layers`` names, averaged over all axes but those of samples and units.
+
+        Returns
+        -------
+        gradients : LossGradients
+            Of the same shapes, sample by sample.
+        """
+
+    @abstractmethod
     def steps(self, shape: Sequence[int]) -> NDArray[np.float64]:
-        """Size of the change of each channel, in a shape that broadcasts to the given one."""
+        """Size of the change of each channel.
+
+        Parameters
+        ----------
+        shape : sequence of int
+            That of the inputs, (n_samples, n_channels, ...).
+
+        Returns
+        -------
+        steps : ndarray
+            Of a shape that broadcasts to the given one.
+        """
 
 
-CAPABILITIES = frozenset({"gradients", "dropout", "perturbation"})
+CAPABILITIES = frozenset({"gradients", "dropout", "perturbation", "device", "logits", "head"})
 """What an adapter may be able to do beside what it must."""
 
 
 class NetworkAdapter(ABC):
     """One kind of network, read without leaving a mark on it.
 
-    A subclass must implement ``trace``, ``forward``, ``head`` and ``fingerprint``. What else it
-    implements, it names in ``capabilities``, by which others know. Values may be
-    arrays of the network's own kind, such as tensors, until ``to_numpy`` is called on them. Each
-    kind of network makes and reads its own kind of trace, a :class:`Trace` or one derived from it.
+    A subclass must implement ``trace``, ``forward``, ``head`` and ``fingerprint``. What else it can
+    do, it names in ``capabilities``, by which others know. Values may be arrays of the network's
+    own kind, such as tensors, until ``to_numpy`` is called on them. A batch is what the user gave,
+    cut into some rows: an array, a tensor, or a mapping of names to these. Each kind of network
+    makes and reads its own kind of trace, a :class:`Trace` or one derived from it. The user guide
+    builds one, step by step (:ref:`adding_a_framework`).
+
+    Attributes
+    ----------
+    capabilities : frozenset of str
+        Of "gradients" (``forward_with_gradients``), "dropout" (``forward_with_dropout``) and
+        "perturbation" (``perturb``), those that are implemented; and of "device", "logits" and
+        "head", the options that can be set when the adapter is made. By default none.
+    classes : ndarray of shape (n_classes,) or None
+        Label of each column of the logits, where the network knows them.
+    network : object or None
+        What runs, inside of whatever the user gave.
     """
 
     capabilities: frozenset[str] = frozenset()
-    """Of "gradients" (``forward_with_gradients``), "dropout" (``forward_with_dropout``) and
-    "perturbation" (``perturb``), those that are implemented."""
-
     classes: NDArray | None = None
-    """Label of each column of the logits, where the network knows them."""
+    network: Any = None
+
+    @property
+    def precision(self) -> str:
+        """What to say of the precision that values are computed in, if not that of the weights."""
+        return ""
 
     @property
     def kind(self) -> str:
@@ -98,7 +206,17 @@ class NetworkAdapter(ABC):
         return f"a network read by {type(self).__name__}"
 
     def supports(self, capability: str) -> bool:
-        """Whether the network can be asked for "gradients", "dropout" or "perturbation".
+        """Whether the adapter has a capability.
+
+        Parameters
+        ----------
+        capability : {"gradients", "dropout", "perturbation", "device", "logits", "head"}
+            What it is asked for.
+
+        Returns
+        -------
+        is_supported : bool
+            Whether ``capabilities`` names it.
 
         Raises
         ------
@@ -112,43 +230,143 @@ class NetworkAdapter(ABC):
         return capability in self.capabilities
 
     def untouched(self) -> AbstractContextManager[None]:
-        """Context in which the network may be run; it leaves everything as it was before."""
+        """Context in which the network may be run; it leaves everything as it was before.
+
+        Returns
+        -------
+        context : context manager
+            By default one that does nothing.
+        """
         return nullcontext()
 
     def prepare(self, X: Any) -> Any:
-        """What the network is run on, of what the user gives; by default the same."""
+        """What the network is run on, of what the user gives; by default the same.
+
+        Parameters
+        ----------
+        X : object
+            All inputs: an array, data frame, list, mapping, data set, loader or iterator.
+
+        Returns
+        -------
+        X_prepared : object
+            The very same object where nothing changes. Otherwise rows in the same order, such as
+            what the steps before the network make of them, or a loader that yields them.
+        """
         return X
 
-    def stamp(self, trace: Any = None) -> Any:
+    def prepare_batch(self, batch: Any) -> Any:
+        """The same for what a data set or loader of the user yields, which ``prepare`` returned.
+
+        Parameters
+        ----------
+        batch : object
+            Inputs, without targets.
+
+        Returns
+        -------
+        batch_prepared : object
+            The very same object where nothing changes.
+        """
+        return batch
+
+    def stamp(self, trace: Any = None, last: Any = None) -> Any:
         """Something that compares equal as long as the network seems not to have changed.
 
-        It may be cheaper than the fingerprint, which decides where stamps differ.
+        It may be cheaper than the fingerprint, which decides where stamps differ; and it may
+        miss a change, since a fingerprint is taken now and then in any case.
+
+        Parameters
+        ----------
+        trace : Trace, default=None
+            What passes leave behind, by this trace, is no change.
+        last : object, default=None
+            The stamp that the new one will be compared with, which may make it cheaper.
+
+        Returns
+        -------
+        stamp : object
+            By default the fingerprint's digest.
         """
         return self.fingerprint(trace).digest
 
-    def predictions(self, logits: Any) -> NDArray | None:
-        """Number of the predicted class of each sample; None where the largest logit says it."""
+    def predictions(self, logits: Any, trace: Any) -> NDArray | None:
+        """Number of the predicted class of each sample.
+
+        Parameters
+        ----------
+        logits : array-like of shape (n_samples, n_classes)
+            What ``forward`` has returned.
+        trace : Trace
+            What ``trace`` has returned.
+
+        Returns
+        -------
+        predictions : ndarray of shape (n_samples,) or None
+            None, the default, where it is the number of the largest logit.
+        """
         return None
 
     @abstractmethod
     def fingerprint(self, trace: Any = None) -> Fingerprint:
         """Hash of what decides the values, equal for copies of the network.
 
-        What passes leave behind in the network counts, unless their trace is given.
+        Parameters
+        ----------
+        trace : Trace, default=None
+            What passes leave behind in the network counts, unless their trace is given.
+
+        Returns
+        -------
+        fingerprint : Fingerprint
+            The hash, and what could not be read; a :class:`ContentReader` makes both.
         """
 
     @abstractmethod
     def trace(self, batch: Batch) -> tuple[Trace, dict[str, Any]]:
-        """Run on a batch; also return the value of every layer, in forward order."""
+        """Run on a few samples, and find out what there is.
+
+        Parameters
+        ----------
+        batch : array, tensor or mapping
+            Two samples, which may be the same.
+
+        Returns
+        -------
+        trace : Trace
+            Which layers and which head the network has, and what else ``forward`` needs.
+        values : dict of str to array
+            Each layer by its name, in forward order, with a row for each sample.
+        """
 
     @abstractmethod
     def forward(
         self, batch: Batch, trace: Any, layers: Sequence[str], keep: LayerCallback
     ) -> Any | None:
-        """Run on a batch and return the logits, or None where the network has none.
+        """Run on a batch and return the logits.
 
-        ``keep`` is called the moment a layer has its value, which the network may overwrite
-        afterwards.
+        Parameters
+        ----------
+        batch : array, tensor or mapping
+            Some samples. They are not overwritten.
+        trace : Trace
+            What ``trace`` has returned, for other samples.
+        layers : sequence of str
+            Names of layers, as in the trace.
+        keep : callable
+            To be called with the name of each layer and its value the moment the layer has it: the
+            network may overwrite it afterwards, and what is not named is not computed.
+
+        Returns
+        -------
+        logits : array of shape (n_samples, n_classes) or None
+            None where the network has none. They come before a softmax, in the kind of array of
+            the framework.
+
+        Raises
+        ------
+        ValueError
+            If the batch is not of the shape that the network takes, or a layer is not computed.
         """
 
     def forward_with_gradients(
@@ -159,10 +377,29 @@ class NetworkAdapter(ABC):
         keep: LayerCallback,
         keep_gradient: LayerCallback,
     ) -> Any:
-        """Run as ``forward`` does, and pass the gradient at each layer to ``keep_gradient``.
+        """Run as ``forward`` does, and take gradients at the layers.
 
-        It is that of the KL divergence from the uniform distribution to the predicted
-        probabilities.
+        They are those of the Kullback-Leibler divergence from the uniform distribution to the
+        predicted probabilities, sample by sample, whose gradient at the logits is
+        ``softmax(logits) - 1 / n_classes``.
+
+        Parameters
+        ----------
+        batch : array, tensor or mapping
+            Some samples.
+        trace : Trace
+            What ``trace`` has returned.
+        layers : sequence of str
+            Names of layers.
+        keep : callable
+            Called with the name of each layer and its value, as in ``forward``.
+        keep_gradient : callable
+            Called with the name of each layer and the gradient, of the shape of the value.
+
+        Returns
+        -------
+        logits : array of shape (n_samples, n_classes)
+            As ``forward`` returns them.
 
         Raises
         ------
@@ -173,9 +410,25 @@ class NetworkAdapter(ABC):
         raise ValueError(f"gradients=True needs gradients at the layers, but {self.kind} has none.")
 
     def forward_with_dropout(self, batch: Batch, trace: Any, n_passes: int, seed: int) -> Any:
-        """Run several times with dropout; return logits (n_samples, n_passes, n_classes).
+        """Run several times with dropout.
 
         Nothing but the dropout layers is in training mode.
+
+        Parameters
+        ----------
+        batch : array, tensor or mapping
+            Some samples.
+        trace : Trace
+            What ``trace`` has returned.
+        n_passes : int
+            How often to run.
+        seed : int
+            Decides what is left out. The same seed gives the same logits.
+
+        Returns
+        -------
+        logits : array of shape (n_samples, n_passes, n_classes)
+            Those of each pass.
 
         Raises
         ------
@@ -187,7 +440,23 @@ class NetworkAdapter(ABC):
     def perturb(
         self, batch: Batch, trace: Any, perturbation: Perturbation
     ) -> tuple[Batch, Any | None]:
-        """Return the perturbed batch, and the logits from before, or None.
+        """Change the inputs against the sign of the gradient of a loss.
+
+        Parameters
+        ----------
+        batch : array, tensor or mapping
+            Some samples, which are not overwritten.
+        trace : Trace
+            What ``trace`` has returned.
+        perturbation : Perturbation
+            Which loss, and how far.
+
+        Returns
+        -------
+        moved : array, tensor or mapping
+            The inputs minus ``perturbation.steps(shape)`` times the sign of the gradient.
+        logits : array of shape (n_samples, n_classes) or None
+            Those of the inputs before.
 
         Raises
         ------
@@ -202,19 +471,43 @@ class NetworkAdapter(ABC):
 
     @abstractmethod
     def head(self, trace: Any) -> tuple[NDArray, NDArray | None] | None:
-        """Copies of weight and bias of the linear layer that yields the logits, if one does.
+        """Copy weight and bias of the linear layer that yields the logits, if one does.
 
-        To be called in ``untouched``: weights may be computed when they are read.
+        It is called in ``untouched``, as weights may be computed when they are read.
+
+        Parameters
+        ----------
+        trace : Trace
+            What ``trace`` has returned.
+
+        Returns
+        -------
+        head : tuple or None
+            Weight of shape (n_classes, n_units) and bias of shape (n_classes,), or None in its
+            place. None in place of both where there is no such layer; ``trace.why_no_head`` says
+            why.
         """
 
     def to_numpy(self, value: Any) -> NDArray:
-        """Convert a value to an array, which may share its memory."""
+        """Convert a value to an array.
+
+        Parameters
+        ----------
+        value : array
+            Of a layer, or logits.
+
+        Returns
+        -------
+        array : ndarray
+            The same numbers; it may share their memory.
+        """
         return np.asarray(value)
 
 
 def count_samples(batch: Batch) -> int:
     """Number of samples."""
-    return len(next(iter(batch.values())) if isinstance(batch, Mapping) else batch)
+    values = next(iter(batch.values())) if isinstance(batch, Mapping) else batch
+    return values.shape[0] if issparse(values) else len(values)
 
 
 def take_samples(batch: Batch, rows: slice | list[int]) -> Batch:
@@ -222,6 +515,13 @@ def take_samples(batch: Batch, rows: slice | list[int]) -> Batch:
     if isinstance(batch, Mapping):
         return {key: values[rows] for key, values in batch.items()}
     return batch[rows]
+
+
+def is_stream(X: Any) -> bool:
+    """Whether inputs come batch by batch: from a data set or loader of torch, or an iterator."""
+    data: Any = sys.modules.get("torch.utils.data")
+    of_torch = data is not None and isinstance(X, data.Dataset | data.DataLoader)
+    return of_torch or hasattr(X, "__next__")
 
 
 def two_class_head(weight: NDArray, bias: NDArray | None) -> tuple[NDArray, NDArray | None]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import platform
 import site
 import sys
 import sysconfig
@@ -11,8 +12,9 @@ import types
 import weakref
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Set
+from dataclasses import dataclass, field, replace
 from enum import Enum
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -44,37 +46,174 @@ _LIBRARY_FOLDERS = tuple(
     {
         *(sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")),
         *site.getsitepackages(),
+        site.getusersitepackages(),
     }
 )
+_N_SAMPLED = 1000
 
 
-class Fingerprint(NamedTuple):
-    """Hash of what decides the values that a network computes."""
+@dataclass(frozen=True)
+class Fingerprint:
+    """Hash of what decides the values that a network computes.
+
+    The digest is enough. By its parts, others can say what has changed.
+
+    Parameters
+    ----------
+    digest : str
+        The hash.
+    unread : list of str, default=[]
+        Places of objects that may influence the values and that could not be read.
+    weights : dict of str to bytes, default={}
+        Hash of each array of learnt or computed numbers.
+    settings : dict of str to bytes, default={}
+        Hash of each other part: attributes, hooks, code.
+    versions : dict of str to str, default={}
+        Those of the libraries whose code takes part, which is not read.
+    left_out : frozenset of str, default=frozenset()
+        Places of what has no part in it, since the network writes there as it runs.
+
+    Examples
+    --------
+    >>> from skood.networks import ContentReader, Fingerprint
+    >>> reader = ContentReader()
+    >>> weights = [[1.0, 0.5], [0.0, 2.0]]
+    >>> print(Fingerprint(reader.digest(weights).hex(), reader.unread).unread)
+    []
+    """
 
     digest: str
-    unread: list[str]
-    """Places of objects that may influence the values and that could not be read."""
+    unread: list[str] = field(default_factory=list)
+    weights: dict[str, bytes] = field(default_factory=dict)
+    settings: dict[str, bytes] = field(default_factory=dict)
+    versions: dict[str, str] = field(default_factory=dict)
+    left_out: frozenset[str] = frozenset()
+
+    def joined(self, place: str, other: Fingerprint) -> Fingerprint:
+        """Fingerprint of a network and of something beside it.
+
+        Parameters
+        ----------
+        place : str
+            What the other is called.
+        other : Fingerprint
+            That of what also decides the values.
+
+        Returns
+        -------
+        Fingerprint
+            Of both.
+        """
+        digest = hashlib.blake2b(f"{self.digest} {other.digest}".encode(), digest_size=16)
+        return replace(
+            self,
+            digest=digest.hexdigest(),
+            unread=[*self.unread, *other.unread],
+            settings={**self.settings, place: other.digest.encode()},
+            versions={**self.versions, **other.versions},
+        )
+
+
+def fingerprint_of_parts(
+    reader: ContentReader,
+    weights: Mapping[str, Any],
+    settings: Iterable[tuple[str, Any]],
+    left_out: Set[str] = frozenset(),
+) -> Fingerprint:
+    """Fingerprint of objects in places of a network.
+
+    Parameters
+    ----------
+    reader : ContentReader
+        Reads them.
+    weights : dict of str to object
+        Arrays of numbers, by place.
+    settings : iterable of (str, object)
+        All others.
+    left_out : set of str, default=frozenset()
+        Places to leave out.
+    """
+    of_weights: dict[str, bytes] = {}
+    of_settings: dict[str, bytes] = {}
+    content = hashlib.blake2b(digest_size=16)
+    for found, values in ((of_weights, weights.items()), (of_settings, settings)):
+        for place, value in values:
+            if place not in left_out:
+                reader.place = place
+                digest = reader.digest(value)
+                content.update(f"{place}\0{digest!r}\0".encode())
+                found[place] = hashlib.blake2b(digest, digest_size=8).digest()
+    content.update(repr(sorted(reader.versions.items())).encode())
+    return Fingerprint(
+        content.hexdigest(),
+        reader.unread,
+        of_weights,
+        of_settings,
+        reader.versions,
+        frozenset(left_out),
+    )
 
 
 class ContentReader:
     """Hashes objects by their content: attributes, and the code of functions and classes.
 
     Copies have the same hash, in every process. Installed libraries count by name and version.
+
+    Attributes
+    ----------
+    place : str
+        Where in the network the object is that is being read, to be set for ``unread``.
+    unread : list of str
+        Places of objects that could not be read.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skood.networks import ContentReader
+    >>> weights = np.ones((2, 3))
+    >>> ContentReader().digest(weights) == ContentReader().digest(weights.copy())
+    True
+    >>> ContentReader().digest(weights) == ContentReader().digest(2 * weights)
+    False
     """
 
     def __init__(self) -> None:
         self.place = ""
-        """Where in the network the object is that is being read."""
         self.unread: list[str] = []
+        self.versions: dict[str, str] = {}
+        """Of Python and the libraries whose code was met."""
         # The objects are kept alive, since others could get their addresses.
         self._known: dict[int, tuple[Any, bytes]] = {}
 
+    def met(self) -> list[Any]:
+        """All objects that were read, but for numbers, texts and their like."""
+        return [value for value, _ in self._known.values()]
+
     def know(self, value: Any, label: str) -> None:
-        """Take a label for the content of an object."""
+        """Take a label for the content of an object.
+
+        Parameters
+        ----------
+        value : object
+            It is not read.
+        label : str
+            Counts in its place.
+        """
         self._known[id(value)] = (value, label.encode())
 
     def digest(self, value: Any) -> bytes:
-        """Hash of an object, or its text where this is short and complete."""
+        """Hash of an object, or its text where this is short and complete.
+
+        Parameters
+        ----------
+        value : object
+            Arrays, containers, functions, classes, and all that can be pickled.
+
+        Returns
+        -------
+        digest : bytes
+            The hash. What could not be read has no part in it, and is added to ``unread``.
+        """
         if isinstance(value, SCALARS):
             return f"{type(value).__name__} {value!r}".encode()
         if id(value) not in self._known:
@@ -103,9 +242,11 @@ class ContentReader:
         elif isinstance(value, type):
             yield from self._class(value)
         elif isinstance(value, types.ModuleType):
-            yield _library(value.__name__)
+            yield from self._module(value)
         elif isinstance(value, property):
             yield from self._all([value.fget])
+        elif isinstance(value, functools.cached_property):
+            yield from self._all([value.func])
         elif isinstance(value, staticmethod | classmethod):
             yield from self._all([value.__func__])
         elif isinstance(value, functools.partial):
@@ -134,27 +275,31 @@ class ContentReader:
             yield hash_octets(array)
 
     def _function(self, function: types.FunctionType) -> Iterator[str | bytes]:
-        code, known_by = function.__code__, function.__globals__
+        code = function.__code__
         if _is_library(code.co_filename):
-            yield f"{_library(function.__module__)} {function.__qualname__}"
+            yield f"{self._library(function.__module__)} {function.__qualname__}"
         else:
+            # Its octets differ between versions.
+            self.versions["Python"] = platform.python_version()
             yield describe_code(code)
-            names = _names_in(code)
-            for name in sorted(names & known_by.keys()):
+            for holder, name in used_by(function):
                 yield name
-                yield self.digest(known_by[name])
-                yield from self._used_of_module(known_by[name], names)
+                yield self.digest(holder[name])
         yield from self._all([function.__defaults__, function.__kwdefaults__])
-        yield from self._all(map(_held_by, function.__closure__ or ()))
+        yield from self._all(map(held_by, function.__closure__ or ()))
 
-    def _used_of_module(self, module: Any, names: set[str]) -> Iterator[bytes]:
-        """What code uses of a module that is no installed library."""
-        if isinstance(module, types.ModuleType) and not _is_library(_file_of(module.__name__)):
-            yield from self._all(vars(module)[name] for name in sorted(names & vars(module).keys()))
+    def _module(self, module: types.ModuleType) -> Iterator[str | bytes]:
+        """All that a module holds but for other modules, since any of it may be used."""
+        yield self._library(module.__name__)
+        if not _is_library(_file_of(module.__name__)):
+            for name, value in sorted(vars(module).items()):
+                if not (name.startswith("__") or isinstance(value, types.ModuleType)):
+                    yield name
+                    yield self.digest(value)
 
     def _class(self, kind: type) -> Iterator[str | bytes]:
         if _is_library(_file_of(kind.__module__)):
-            yield f"{_library(kind.__module__)} {kind.__qualname__}"
+            yield f"{self._library(kind.__module__)} {kind.__qualname__}"
             return
         yield kind.__qualname__
         yield from self._all(kind.__bases__)
@@ -164,6 +309,14 @@ class ContentReader:
 
     def _attributes_of_class(self, kind: type) -> list[tuple[str, Any]]:
         return attributes_of_class(kind)
+
+    def _library(self, module_name: str | None) -> str:
+        """Name of a module, whose version is noted."""
+        root = (module_name or "").partition(".")[0]
+        version = getattr(sys.modules.get(root), "__version__", None)
+        if version is not None:
+            self.versions[root] = str(version)
+        return str(module_name)
 
     def _reduced(self, value: Any) -> Iterator[str | bytes]:
         """What pickle would keep."""
@@ -191,6 +344,13 @@ def hash_octets(array: NDArray) -> bytes:
     return hashlib.blake2b(np.ascontiguousarray(array).data, digest_size=16).digest()
 
 
+def sample_octets(array: NDArray) -> tuple[Any, ...]:
+    """Some of the values of an array of numbers, evenly spread; all of a small one."""
+    flat = array.reshape(-1)
+    step = max(1, flat.size // _N_SAMPLED)
+    return array.shape, array.dtype.str, flat[::step].tobytes()
+
+
 def describe_code(code: types.CodeType) -> str:
     """Text that changes with what the code of a function does."""
     constants = [
@@ -206,13 +366,44 @@ def _describe_constant(constant: Any) -> str:
     return str(sorted(map(repr, constant))) if isinstance(constant, frozenset) else repr(constant)
 
 
+def used_by(function: types.FunctionType) -> Iterator[tuple[dict[str, Any], str]]:
+    """Where what a function looks up by name is held: the variables of a module, and the name.
+
+    Of an installed library it is the module; of another one what is used of it.
+    """
+    names = _names_in(function.__code__)
+    known_by = function.__globals__
+    imported = {
+        name: module
+        for name in sorted(names)
+        if isinstance(module := sys.modules.get(name), types.ModuleType)
+        and not _is_library(_file_of(name))
+    }
+    yield from _used(known_by, names, set())
+    # What the function itself imports.
+    yield from _used(imported, names, {id(known_by.get(name)) for name in imported})
+
+
+def _used(
+    holder: dict[str, Any], names: set[str], seen: set[int]
+) -> Iterator[tuple[dict[str, Any], str]]:
+    for name in sorted(names & holder.keys()):
+        value = holder[name]
+        if not isinstance(value, types.ModuleType) or _is_library(_file_of(value.__name__)):
+            yield holder, name
+        elif id(value) not in seen:
+            seen.add(id(value))
+            yield from _used(vars(value), names, seen)
+
+
 def _names_in(code: types.CodeType) -> set[str]:
     """Names of what code may look up, in the functions inside it too."""
     inner = [_names_in(c) for c in code.co_consts if isinstance(c, types.CodeType)]
     return set(code.co_names).union(*inner)
 
 
-def _held_by(cell: types.CellType) -> Any:
+def held_by(cell: types.CellType) -> Any:
+    """What a function has of the function around it."""
     try:
         return cell.cell_contents
     except ValueError:  # not assigned yet
@@ -236,8 +427,3 @@ def _file_of(module_name: str) -> str:
         return ""
     files = (getattr(sys.modules.get(name), "__file__", None) for name in (module_name, root))
     return next(filter(None, files), "<no file>")
-
-
-def _library(module_name: str | None) -> str:
-    root = sys.modules.get((module_name or "").partition(".")[0])
-    return f"{module_name} {getattr(root, '__version__', '')}"

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.special import expit, softmax
 from sklearn.neural_network import MLPClassifier, MLPRegressor
-from sklearn.utils.validation import check_is_fitted
+from sklearn.utils.validation import check_is_fitted, validate_data
 
 from .._logits import require_logits, uniform_kl_gradient
 from ._base import (
@@ -19,9 +19,10 @@ from ._base import (
     Perturbation,
     Trace,
     check_reached,
+    is_stream,
     two_class_head,
 )
-from ._fingerprint import ContentReader, Fingerprint
+from ._fingerprint import ContentReader, Fingerprint, fingerprint_of_parts, sample_octets
 
 _NOT_FITTED = (
     "This %(name)s instance is not fitted yet: fit it before its activations are extracted. "
@@ -66,7 +67,7 @@ class MLPAdapter(NetworkAdapter):
                 f"device={device!r} is for networks of torch: a {type(mlp).__name__} runs on the "
                 'CPU. Leave device="auto".'
             )
-        self._mlp = mlp
+        self._mlp = self.network = mlp
         self._hidden = [f"hidden_{number}" for number in range(mlp.n_layers_ - 2)]
         # Where a sample may have several labels, the outputs are no logits of classes.
         several = mlp.out_activation_ == "logistic" and mlp.n_outputs_ > 1
@@ -77,11 +78,30 @@ class MLPAdapter(NetworkAdapter):
     def kind(self) -> str:
         return f"scikit-learn's {type(self._mlp).__name__}"
 
+    def prepare(self, X: Any) -> Any:
+        if not (isinstance(X, Mapping) or is_stream(X)):
+            # Checks the names of columns; the shape of each batch is checked when it is run.
+            validate_data(self._mlp, X, reset=False, skip_check_array=True, ensure_2d=False)
+        return X
+
     def fingerprint(self, trace: Trace | None = None) -> Fingerprint:
-        mlp, reader = self._mlp, ContentReader()
-        functions = [mlp.activation, mlp.out_activation_]
-        content = [type(mlp).__name__, *functions, mlp.coefs_, mlp.intercepts_, self.classes]
-        return Fingerprint(reader.digest(content).hex(), reader.unread)
+        mlp = self._mlp
+        settings = {
+            "class": type(mlp).__name__,
+            "activation": mlp.activation,
+            "out_activation_": mlp.out_activation_,
+            "classes_": self.classes,
+        }
+        return fingerprint_of_parts(ContentReader(), self._weights(), settings.items())
+
+    def stamp(self, trace: Trace | None = None, last: Any = None) -> Any:
+        mlp = self._mlp
+        weights = {name: sample_octets(array) for name, array in self._weights().items()}
+        return type(mlp), mlp.activation, mlp.out_activation_, repr(self.classes), weights
+
+    def _weights(self) -> dict[str, NDArray]:
+        kinds = {"coefs_": self._mlp.coefs_, "intercepts_": self._mlp.intercepts_}
+        return {f"{kind}[{i}]": a for kind, arrays in kinds.items() for i, a in enumerate(arrays)}
 
     def trace(self, batch: Batch) -> tuple[Trace, dict[str, NDArray]]:
         values, _ = self._run(self._check_batch(batch), [_OUTPUT])

@@ -2,54 +2,170 @@
 
 from __future__ import annotations
 
+import inspect
+import sys
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+import torch
+from numpy.typing import NDArray
 from sklearn.exceptions import NotFittedError
-from skorch import NeuralNet, NeuralNetBinaryClassifier, NeuralNetRegressor
+from skorch import NeuralNet, NeuralNetBinaryClassifier, NeuralNetClassifier, NeuralNetRegressor
+from skorch.dataset import Dataset
 from torch import Tensor
+from torch.utils.data import DataLoader
+from torch.utils.data import Dataset as TorchDataset
 
+from ._base import is_stream
+from ._fingerprint import ContentReader, Fingerprint
 from ._torch.adapter import TorchAdapter
+from ._torch.autocast import Autocast
 from ._torch.outputs import AUTO, Wanted
+from ._torch.trace import TorchTrace
+
+# What decides which rows a loader yields, and of what they are made.
+_OF_BATCHES = frozenset({"batch_sampler", "collate_fn", "sampler"})
+_SETTINGS = ("threshold", "predict_nonlinearity", "dataset", "iterator_valid")
+# What would leave out rows or change their order, which serves training alone.
+_OF_TRAINING = ("iterator_valid__drop_last", "iterator_valid__shuffle")
 
 
-def adapt_skorch(net: NeuralNet, device: Any = "auto", logits: Wanted = AUTO) -> SkorchAdapter:
+def adapt_skorch(
+    net: NeuralNet, device: Any = "auto", logits: Wanted = AUTO, autocast: Autocast = False
+) -> SkorchAdapter:
     """The adapter for the kind of net.
 
     Raises
     ------
     NotFittedError
         If the net has no module yet.
+    TypeError
+        If it has others than one module.
     """
-    if not hasattr(net, "module_"):
+    if not isinstance(net, NeuralNet):
+        raise TypeError(
+            f"network must be a fitted NeuralNet, got a {type(net).__name__} of skorch."
+        )
+    if not getattr(net, "initialized_", False):
         raise NotFittedError(
             f"This {type(net).__name__} instance is not fitted yet: fit it, or initialize it and "
             "load its parameters. Clones, such as a search over networks makes, are not fitted: "
             "there, wrap each net in sklearn.frozen.FrozenEstimator."
         )
+    if not hasattr(net, "module_"):
+        raise TypeError(
+            f"This {type(net).__name__} has no module_: put its modules into one torch module "
+            "that calls them, and pass that."
+        )
     if isinstance(net, NeuralNetBinaryClassifier):
-        return _BinaryAdapter(net, device, logits)
+        return _BinaryAdapter(net, device, logits, autocast)
     if isinstance(net, NeuralNetRegressor):
-        return _RegressorAdapter(net, device, logits)
-    return SkorchAdapter(net, device, logits)
+        return _RegressorAdapter(net, device, logits, autocast)
+    return SkorchAdapter(net, device, logits, autocast)
 
 
 class SkorchAdapter(TorchAdapter):
-    """Runs the trained module of a net."""
+    """Runs the trained module of a net, on what the net makes of its inputs."""
 
-    def __init__(self, net: NeuralNet, device: Any, logits: Wanted = AUTO) -> None:
-        super().__init__(net.module_, device, logits)
+    def __init__(
+        self,
+        net: NeuralNet,
+        device: Any,
+        logits: Wanted = AUTO,
+        autocast: Autocast = False,
+    ) -> None:
+        super().__init__(net.module_, device, logits, autocast)
+        self._net = net
         # A classifier fitted without labels, on a data set, does not know its classes.
         classes = getattr(net, "classes_", None)
         self.classes = None if classes is None else np.asarray(classes)
+
+    def prepare(self, X: Any) -> Any:
+        if is_stream(X) and not isinstance(X, TorchDataset):
+            return X
+        if _has_own_batches(self._net) or not (
+            isinstance(X, TorchDataset) or _has_plain_data_set(self._net)
+        ):
+            return _loader_of(self._net, X)
+        return _as_columns(X, self.network) if _is_frame(X) else X
+
+    def fingerprint(self, trace: TorchTrace | None = None) -> Fingerprint:
+        module, settings = super().fingerprint(trace), self._read_settings()
+        return module.joined("settings of the net", settings)
+
+    def stamp(self, trace: TorchTrace | None = None, last: Any = None) -> Any:
+        of_module = super().stamp(trace, last[0] if isinstance(last, tuple) else None)
+        return of_module, self._read_settings().digest
+
+    def _read_settings(self) -> Fingerprint:
+        """What of the net itself decides values and predictions."""
+        net, reader = self._net, ContentReader()
+        reader.place = "settings of the net"
+        settings = [
+            type(net),
+            *(getattr(net, name, None) for name in _SETTINGS),
+            *(net.get_params_for(name) for name in ("dataset", "iterator_valid")),
+        ]
+        return Fingerprint(reader.digest(settings).hex(), reader.unread)
+
+    def predictions(self, logits: Any, trace: TorchTrace) -> NDArray | None:
+        if self._wanted != AUTO or not isinstance(self._net, NeuralNetClassifier):
+            return None
+        if not callable(self._net.predict_nonlinearity):
+            return None
+        return self._probabilities(logits, trace).argmax(axis=1)
+
+    def _probabilities(self, logits: Any, trace: TorchTrace) -> NDArray:
+        """What the net's ``predict_proba`` makes of the output of its module."""
+        with torch.no_grad():
+            output = self._squash(torch.as_tensor(logits), trace)
+            return self.to_numpy(self._net._get_predict_nonlinearity()(output))
+
+    def _squash(self, logits: Tensor, trace: TorchTrace) -> Tensor:
+        """The output of the module, which may end in a softmax or sigmoid."""
+        if trace.logits is None:
+            return logits
+        name = trace.logits.call[0]
+        try:
+            squash = self.network.get_submodule(name)
+        except AttributeError:  # a function
+            function = getattr(torch, name.rpartition(".")[2])
+            return function(logits) if function is torch.sigmoid else function(logits, -1)
+        return squash(logits)
+
+    def _call(self, inputs: Any) -> Any:
+        returned = self._infer(inputs)
+        # The first output is the one that skorch itself takes.
+        is_first = self._wanted == AUTO and isinstance(returned, tuple)
+        return returned[0] if is_first else returned
+
+    def _infer(self, inputs: Any) -> Any:
+        if type(self._net).infer in (NeuralNet.infer, NeuralNetBinaryClassifier.infer):
+            return super()._call(inputs)
+        return _changed(self._net, module_=self.network, device=self._device).infer(inputs)
 
 
 class _BinaryAdapter(SkorchAdapter):
     """The net's one output per sample is the log-odds of the second class."""
 
-    def __init__(self, net: NeuralNet, device: Any, logits: Wanted = AUTO) -> None:
-        super().__init__(net, device, logits)
+    def __init__(
+        self,
+        net: NeuralNet,
+        device: Any,
+        logits: Wanted = AUTO,
+        autocast: Autocast = False,
+    ) -> None:
+        super().__init__(net, device, logits, autocast)
         self._is_binary = True
+
+    def predictions(self, logits: Any, trace: TorchTrace) -> NDArray | None:
+        if self._wanted != AUTO:
+            return None
+        probabilities = self._probabilities(torch.as_tensor(logits)[:, 1], trace)
+        if probabilities.ndim != 2:  # of a criterion that skorch does not know
+            return None
+        return (probabilities[:, 1] > self._net.threshold).astype(np.int64)
 
 
 class _RegressorAdapter(SkorchAdapter):
@@ -57,3 +173,72 @@ class _RegressorAdapter(SkorchAdapter):
 
     def _may_be_logits(self, output: Tensor) -> bool:
         return self._wanted != AUTO and super()._may_be_logits(output)
+
+
+def _has_own_batches(net: NeuralNet) -> bool:
+    """Whether the user has set how batches are made of a data set."""
+    return (
+        net.iterator_valid is not DataLoader
+        or not _OF_BATCHES.isdisjoint(net.get_params_for("iterator_valid"))
+        or type(net).get_iterator is not NeuralNet.get_iterator
+    )
+
+
+def _has_plain_data_set(net: NeuralNet) -> bool:
+    """Whether the user has left it to skorch to make a data set of the inputs."""
+    return (
+        net.dataset is Dataset
+        and not net.get_params_for("dataset")
+        and type(net).get_dataset is NeuralNet.get_dataset
+    )
+
+
+def _changed(net: NeuralNet, **attributes: Any) -> NeuralNet:
+    """A net that shares all with another, but some attributes."""
+    # Neither a copy, for which skorch would save all weights, nor by setattr, which it overrides.
+    other = object.__new__(type(net))
+    vars(other).update({**vars(net), **attributes})
+    return other
+
+
+def _loader_of(net: NeuralNet, X: Any) -> Any:
+    """The loader by which the net itself would predict."""
+    predicting = _changed(net)
+    for name in _OF_TRAINING:
+        vars(predicting).pop(name, None)
+    data_set = predicting.get_dataset(X)
+    loader = predicting.get_iterator(data_set, training=False)
+    # The targets of a data set without any are placeholders.
+    if data_set is not X and getattr(data_set, "y", X) is None and hasattr(loader, "collate_fn"):
+        loader.collate_fn = _InputsAlone(loader.collate_fn)
+    return loader
+
+
+class _InputsAlone:
+    """Collates the inputs of samples and leaves out the targets.
+
+    Parameters
+    ----------
+    collate : callable
+        Makes a pair of samples, each of which is a pair.
+    """
+
+    def __init__(self, collate: Callable[[Any], Any]) -> None:
+        self._collate = collate
+
+    def __call__(self, samples: Any) -> Any:
+        return [self._collate(samples)[0]]
+
+
+def _is_frame(X: Any) -> bool:
+    pandas = sys.modules.get("pandas")
+    return pandas is not None and isinstance(X, pandas.DataFrame)
+
+
+def _as_columns(X: Any, module: torch.nn.Module) -> Any:
+    """The columns of a frame as skorch passes them, where the module has arguments for them."""
+    parameters = inspect.signature(module.forward).parameters
+    takes_all = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
+    if takes_all or set(X.columns) <= parameters.keys():
+        return {name: X[name].to_numpy().reshape(-1, 1) for name in X}
+    return X

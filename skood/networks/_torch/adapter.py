@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections import defaultdict
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Sequence, Set
 from contextlib import AbstractContextManager, suppress
 from dataclasses import replace
 from functools import partial
@@ -28,8 +28,9 @@ from .._base import (
     two_class_head,
 )
 from .._fingerprint import Fingerprint
+from .autocast import Autocast, lower_precision
 from .calls import Call, CallListener, uncompiled
-from .dropout import dropout_layers, dropping_out
+from .dropout import draw_themselves, dropout_layers, dropping_out, seed_global
 from .fingerprint import (
     Attributes,
     Written,
@@ -50,12 +51,19 @@ from .gradients import (
 from .heads import linear_map
 from .inputs import Integers, find_integers, holds_integers, to_inputs
 from .outputs import AUTO, BINARY, Wanted, find_output
+from .random_numbers import drawing
 from .sequences import halve_images, halve_sequences
+from .stamp import Stamp
 from .trace import TorchTrace, TraceResult, trace_calls
 from .unit_axes import axes_by_size
 from .untouched import alone, untouched
 
 _LOGITS = "(logits)"
+
+
+def _written(trace: Any) -> Written:
+    # The trace may be that of a network of another kind, before this one took its place.
+    return trace.written if isinstance(trace, TorchTrace) else Written()
 
 
 def _keep_rows(trace: TorchTrace, keep: LayerCallback) -> LayerCallback:
@@ -72,8 +80,15 @@ class TorchAdapter(NetworkAdapter):
 
     capabilities = frozenset({"gradients", "dropout", "perturbation"})
 
-    def __init__(self, network: nn.Module, device: Any = "auto", logits: Wanted = AUTO) -> None:
-        self.network = _readable(network)
+    def __init__(
+        self,
+        network: nn.Module,
+        device: Any = "auto",
+        logits: Wanted = AUTO,
+        autocast: Autocast = False,
+    ) -> None:
+        self.network = self._original = _readable(network)
+        self._met: list[Any] | None = None
         tensors = list(chain(self.network.parameters(), self.network.buffers()))
         if any(nn.parameter.is_lazy(tensor) for tensor in tensors):
             raise NotFittedError(
@@ -86,6 +101,11 @@ class TorchAdapter(NetworkAdapter):
         self._wanted, self._is_binary = logits, logits == BINARY
         if device != "auto":
             self._move_to(torch.empty(0, device=device).device)
+        self._lower = lower_precision(autocast, self._device)
+
+    @property
+    def precision(self) -> str:
+        return "" if self._lower is None else str(self._lower)
 
     def _move_to(self, device: torch.device) -> None:
         if device != self._device:
@@ -93,13 +113,29 @@ class TorchAdapter(NetworkAdapter):
             self._device = device
 
     def untouched(self) -> AbstractContextManager[None]:
-        return untouched(self.network)
+        return untouched(self.network, self._lower, self._device)
 
     def fingerprint(self, trace: TorchTrace | None = None) -> Fingerprint:
         with alone():
-            return fingerprint_of(self.network, Written() if trace is None else trace.written)
+            found, self._met = fingerprint_of(self._original, _written(trace))
+        return found
+
+    def stamp(self, trace: TorchTrace | None = None, last: Any = None) -> Stamp:
+        written = _written(trace)
+        left_out = written.records | written.unclear
+        with alone():
+            if isinstance(last, Stamp) and last.fits(self._original, left_out):
+                return last.renewed()
+            if self._met is None:
+                _, self._met = fingerprint_of(self._original, written)
+            return Stamp(self._original, self._met, left_out)
 
     def trace(self, batch: Batch) -> tuple[TorchTrace, dict[str, Tensor]]:
+        with drawing(again=partial(self._run, batch, Integers.NOT_TRIED)) as drew:
+            trace, values = self._trace_with_shapes(batch)
+        return replace(trace, draws=frozenset(drew)), values
+
+    def _trace_with_shapes(self, batch: Batch) -> tuple[TorchTrace, dict[str, Tensor]]:
         before = read_attributes(self.network)
         integers = find_integers(self.network, batch, self._run)
         traced = self._trace(batch, integers)
@@ -177,7 +213,8 @@ class TorchAdapter(NetworkAdapter):
         self, batch: Batch, trace: TorchTrace, layers: Sequence[str], keep: LayerCallback
     ) -> Tensor | None:
         inputs = self._to_inputs(batch, trace.integers)
-        return self._listen(inputs, trace, layers, _keep_rows(trace, keep))
+        with self._drawing(batch, trace, trace.draws):
+            return self._listen(inputs, trace, layers, _keep_rows(trace, keep))
 
     def forward_with_gradients(
         self,
@@ -194,7 +231,11 @@ class TorchAdapter(NetworkAdapter):
             keep(layer, value.detach())
             gradients_at.mark(layer, value)
 
-        with recording(self.network), weights_recorded(self.network):
+        with (
+            self._drawing(batch, trace, trace.draws),
+            recording(self.network),
+            weights_recorded(self.network),
+        ):
             _, inputs = recorded(self._to_inputs(batch, trace.integers))
             logits = require_logits(
                 self._listen(inputs, trace, layers, keep_and_mark), "gradients=True"
@@ -209,8 +250,11 @@ class TorchAdapter(NetworkAdapter):
         self, batch: Batch, trace: TorchTrace, n_passes: int, seed: int
     ) -> Tensor:
         needed_by = f"n_passes={n_passes}"
-        passes = []
-        with dropping_out(dropout_layers(self.network, needed_by), seed):
+        layers, passes = dropout_layers(self.network, needed_by), []
+        draws = trace.draws | ({"torch"} if draw_themselves(layers) else set())
+        with self._drawing(batch, trace, draws), dropping_out(layers, seed):
+            if "torch" in draws:
+                seed_global(seed)
             for _ in range(n_passes):
                 inputs = self._to_inputs(batch, trace.integers)
                 logits = self._listen(inputs, trace, [], lambda layer, value: None)
@@ -221,7 +265,7 @@ class TorchAdapter(NetworkAdapter):
     def perturb(
         self, batch: Batch, trace: TorchTrace, perturbation: Perturbation
     ) -> tuple[Inputs, Tensor | None]:
-        with recording(self.network):
+        with self._drawing(batch, trace, trace.draws), recording(self.network):
             inputs = self._to_inputs(batch, trace.integers)
             leaves, copies = recorded(inputs)
             if not leaves:
@@ -243,6 +287,12 @@ class TorchAdapter(NetworkAdapter):
             steps = torch.as_tensor(perturbation.steps(gradient.shape)).to(gradient)
             moved[name] = leaves[name].detach() - steps * gradient.sign()
         return exchange(inputs, moved), None if logits is None else logits.detach()
+
+    def _drawing(
+        self, batch: Batch, trace: TorchTrace, known: Set[str]
+    ) -> AbstractContextManager[Set[str]]:
+        """Block in which the network runs on a batch, of which it is found out whether it draws."""
+        return drawing(known, again=partial(self._run, batch, trace.integers))
 
     def _outputs_of_loss(
         self, perturbation: Perturbation, logits: Tensor | None, means: dict[str, Tensor]

@@ -21,6 +21,7 @@ from .._fingerprint import (
     ContentReader,
     Fingerprint,
     attributes_of_class,
+    fingerprint_of_parts,
     hash_octets,
 )
 
@@ -43,7 +44,6 @@ _GLOBAL_HOOKS = [f"_global_{kind}_hooks" for kind in ("forward", "forward_pre", 
 _RECORDS = (*SCALARS, Tensor, np.ndarray, list, tuple, deque, Set, Mapping)
 _HASHED_BY_NAME = (
     torch.dtype,
-    torch.device,
     torch.layout,
     torch.memory_format,
     torch.qscheme,
@@ -61,35 +61,41 @@ class Written(NamedTuple):
     """All others, which may hold settings as well."""
 
 
-def fingerprint_of(network: nn.Module, written: Written) -> Fingerprint:
+def fingerprint_of(network: nn.Module, written: Written) -> tuple[Fingerprint, list[Any]]:
     """Hash of weights, attributes, hooks and code; without the attributes that a pass changes.
 
-    Changed attributes that may be more than records are reported as unread.
+    Changed attributes that may be more than records are reported as unread. Also returns the
+    objects that were read.
     """
-    reader = _TorchReader(network)
-    content = hashlib.blake2b(digest_size=16)
-    for place, value in chain(_attributes(network), _weights(network), _code(network)):
-        if place in written.unclear:
-            reader.unread.append(f"{place} (which changes as the network runs)")
-        elif place not in written.records:
-            reader.place = place
-            content.update(f"{place}\0{reader.digest(value)!r}\0".encode())
-    return Fingerprint(content.hexdigest(), reader.unread)
+    reader = TorchReader(network)
+    settings = dict(chain(_attributes(network), _code(network)))
+    weights = dict(_weights(network))
+    unclear = sorted(written.unclear & (settings.keys() | weights.keys()))
+    reader.unread += [f"{place} (which changes as the network runs)" for place in unclear]
+    left_out = written.records | written.unclear
+    found = fingerprint_of_parts(reader, weights, settings.items(), left_out)
+    return found, reader.met()
 
 
 Attributes = dict[str, tuple[Any, bytes]]
 
 
 def read_attributes(network: nn.Module) -> Attributes:
-    """Attributes that are no weights, and their hashes."""
-    reader = _TorchReader(network)
+    """Attributes and buffers, and their hashes."""
+    buffers = {
+        place: (tensor, TorchReader(network).digest(tensor))
+        for place, tensor in _weights(network)
+        if isinstance(tensor, Tensor) and not isinstance(tensor, nn.Parameter)
+    }
+    reader = TorchReader(network)
     for name, weight in chain(network.named_parameters(), network.named_buffers()):
         reader.know(weight, name)
-    return {
+    attributes = {
         # A pass may append to the list itself.
         place: (list(value) if isinstance(value, list) else value, reader.digest(value))
         for place, value in _attributes(network)
     }
+    return attributes | buffers
 
 
 def written_between(before: Attributes, after: Attributes) -> Written:
@@ -111,7 +117,9 @@ def written_between(before: Attributes, after: Attributes) -> Written:
 def _is_record(before: Any, after: Any) -> bool:
     """Whether a pass wrote a value without reading it, by all that can be seen, or counts."""
     if isinstance(after, Tensor):
-        return after is not before and (before is None or isinstance(before, Tensor))
+        if after is before:  # changed in place, as counts are
+            return not (after.is_floating_point() or after.is_complex())
+        return before is None or isinstance(before, Tensor)
     if isinstance(after, list) and isinstance(before, list):
         return len(after) > len(before) and all(map(operator.is_, before, after))
     return type(after) is int and type(before) in (int, type(None))
@@ -135,7 +143,7 @@ def _attributes(network: nn.Module) -> Iterator[tuple[str, Any]]:
     for name, module in _modules(network):
         for key, value in _own_attributes(module):
             yield f"{name}.{key}", value
-        for kind in type(module).__mro__:
+        for kind in reversed(type(module).__mro__):  # the last of one name counts
             for key, value in _records_of_class(kind):
                 yield f"{name}.{kind.__qualname__}.{key}", value
         has_state = type(module).get_extra_state is not nn.Module.get_extra_state
@@ -168,8 +176,21 @@ def _weights(network: nn.Module) -> Iterator[tuple[str, Any]]:
     # The tensors themselves, since a state_dict leaves out non-persistent buffers.
     for name, module in _modules(network):
         if not _is_scripted(module):
-            yield f"{name}:parameters", module._parameters
-            yield f"{name}:buffers", module._buffers
+            for key, tensor in chain(module._parameters.items(), module._buffers.items()):
+                yield f"{name}.{key}".removeprefix("."), _as_used(module, key, tensor)
+
+
+def _as_used(module: nn.Module, key: str, tensor: Tensor | None) -> Any:
+    """A weight, or its hash as a pass would leave it behind that looks up all of it."""
+    is_embedding = isinstance(module, nn.Embedding | nn.EmbeddingBag) and key == "weight"
+    if not is_embedding or module.max_norm is None:
+        return tensor
+    rows = torch.arange(len(module.weight), device=module.weight.device)
+    with torch.no_grad():
+        rescaled = torch.embedding_renorm_(
+            module.weight.detach().clone(), rows, module.max_norm, module.norm_type
+        )
+    return TorchReader(module).digest(rescaled)
 
 
 def _code(network: nn.Module) -> Iterator[tuple[str, Any]]:
@@ -196,7 +217,7 @@ def _is_scripted(module: nn.Module) -> bool:
 
 
 def _archive(module: Any) -> Any:
-    """Files of a saved scripted module, without what differs between copies."""
+    """Hash of a saved scripted module, without what differs between copies."""
     file = io.BytesIO()
     try:
         torch.jit.save(module, file)
@@ -206,14 +227,15 @@ def _archive(module: Any) -> Any:
         files = [(name, archive.read(name)) for name in archive.namelist()]
     left_out = (".debug_pkl", "/.data/serialization_id")
     mangled = r"[/.]?___torch_mangle_\d+"
-    return sorted(
+    parts = sorted(
         (re.sub(mangled, "", name), re.sub(mangled.encode(), b"", content))
         for name, content in files
         if not name.endswith(left_out) and "/traced_inputs" not in name
     )
+    return hashlib.blake2b(repr(parts).encode(), digest_size=16).digest()
 
 
-class _TorchReader(ContentReader):
+class TorchReader(ContentReader):
     """Knows tensors, and takes the modules of a network by their names."""
 
     def __init__(self, network: nn.Module) -> None:
@@ -240,6 +262,8 @@ class _TorchReader(ContentReader):
                     yield self.digest(content)
         elif isinstance(value, _HASHED_BY_NAME):
             yield str(value)
+        elif isinstance(value, torch.device):
+            pass  # a network that moves to another one computes the same
         elif isinstance(value, torch.jit.ScriptFunction):
             yield str(value.code)
         else:
@@ -252,14 +276,18 @@ class _TorchReader(ContentReader):
             yield from self._all([context, *(getattr(tensor, name) for name in names)])
         elif tensor.is_quantized:
             yield str(tensor.qscheme())
-            yield from self._all([tensor.dequantize(), tensor.int_repr()])
+            yield from map(_hash, [tensor.dequantize(), tensor.int_repr()])
         elif tensor.layout is torch.sparse_coo:
             coalesced = tensor.detach().coalesce()
-            yield from self._all([coalesced.indices(), coalesced.values()])
+            yield from map(_hash, [coalesced.indices(), coalesced.values()])
         elif tensor.layout is not torch.strided:
-            yield self.digest(tensor.detach().to_dense())
+            yield _hash(tensor.detach().to_dense())
         elif tensor.is_meta or tensor.is_nested:
             self.unread.append(f"{self.place} ({type(tensor).__name__})")
         else:
-            flat = tensor.detach().resolve_conj().resolve_neg().cpu().contiguous().reshape(-1)
-            yield hash_octets(flat.view(torch.uint8).numpy())
+            yield _hash(tensor)
+
+
+def _hash(tensor: Tensor) -> bytes:
+    flat = tensor.detach().resolve_conj().resolve_neg().cpu().contiguous().reshape(-1)
+    return hash_octets(flat.view(torch.uint8).numpy())

@@ -38,6 +38,8 @@ class TorchTrace(Trace):
     """Number of columns of the logits, or None where there are none."""
     written: Written = field(default=Written())
     """Attributes of modules that a pass changes."""
+    draws: frozenset[str] = frozenset()
+    """The global random generators that a pass draws from."""
     integers: Integers = Integers.AS_FLOATS
     """How the network takes integer inputs."""
 

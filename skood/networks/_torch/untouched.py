@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
-import random
 import sys
 import threading
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
+
+from .autocast import casting
+from .random_numbers import numbers_given_back
 
 # Another thread that ran the same network would take the evaluation mode, and the hooks that
 # observe it, for the network's own.
 _LOCK = threading.RLock()
+_CPU = torch.device("cpu")
 
 
 def alone() -> AbstractContextManager:
@@ -23,20 +27,34 @@ def alone() -> AbstractContextManager:
 
 
 @contextmanager
-def untouched(network: nn.Module) -> Iterator[None]:
+def untouched(
+    network: nn.Module, precision: torch.dtype | None = None, device: torch.device = _CPU
+) -> Iterator[None]:
     """Evaluate a network without gradients; leave it and all random states as they were.
+
+    Other threads may call it meanwhile. Where it is in evaluation mode already, they see no change.
 
     Gradients are only turned off. In ``torch.inference_mode``, tensors that a network caches
     in its ``forward`` could not take part in training later.
+
+    Parameters
+    ----------
+    network : torch.nn.Module
+        The network.
+    precision : torch.dtype, default=None
+        What to cast to in automatic mixed precision; by default nothing is cast.
+    device : torch.device
+        Where the network is.
     """
     modules = list(network.modules())
     with (
         _LOCK,
-        _random_states_kept(),
+        numbers_given_back(),
         _tensors_kept(modules),
         _evaluation_mode(modules),
-        _transformer_fast_path_off(),
+        _transformer_fast_path_off(modules),
         _compiled_code_off(network),
+        casting(precision, device),
         torch.no_grad(),
     ):
         yield
@@ -92,27 +110,23 @@ def _written_in_forward(modules: list[nn.Module]) -> Iterator[Tensor]:
             yield module.weight
 
 
-@contextmanager
-def _random_states_kept() -> Iterator[None]:
-    numpy_state, python_state = np.random.get_state(), random.getstate()  # noqa: NPY002
-    devices = range(torch.cuda.device_count()) if torch.cuda.is_initialized() else []
-    try:
-        with torch.random.fork_rng(devices):
-            yield
-    finally:
-        np.random.set_state(numpy_state)  # noqa: NPY002
-        random.setstate(python_state)
-
-
-@contextmanager
-def _transformer_fast_path_off() -> Iterator[None]:
+def _transformer_fast_path_off(modules: list[nn.Module]) -> AbstractContextManager[object]:
     """On its fast path a transformer layer computes everything at once, calling no submodule."""
-    enabled = torch.backends.mha.get_fastpath_enabled()
-    torch.backends.mha.set_fastpath_enabled(False)
-    try:
-        yield
-    finally:
-        torch.backends.mha.set_fastpath_enabled(enabled)
+    kinds = (nn.MultiheadAttention, nn.TransformerEncoder, nn.TransformerEncoderLayer)
+    has_one = any(isinstance(module, kinds) for module in modules)
+    return _Nothing() if has_one else nullcontext()
+
+
+class _Nothing(TorchFunctionMode):
+    """Changes nothing; but where there is such a mode, which is a thread's own, no layer is fast.
+
+    The switch of ``torch.backends.mha`` is that of all threads.
+    """
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: tuple = (), kwargs: dict | None = None
+    ) -> Any:
+        return func(*args, **(kwargs or {}))
 
 
 def _compiled_code_off(network: nn.Module) -> AbstractContextManager:

@@ -1,0 +1,147 @@
+"""Whether a network is still the one that ``fit`` saw."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import Any
+
+from .._warnings import warn_user
+from ..networks import Fingerprint, NetworkAdapter, Trace
+
+_SHARE = 0.005
+"""Of the time of extraction, what may be spent on fingerprints that no stamp asks for."""
+_N_NAMED = 5
+
+_WHAT_TO_DO = (
+    "What was learnt from its activations, such as thresholds, holds for the network that fit saw. "
+    "Fit again; or set changed_network='ignore', or 'warn', where the change is meant."
+)
+
+
+@dataclass(frozen=True)
+class _Verdict:
+    """What is to be said of a network."""
+
+    error: str = ""
+    warning: str = ""
+
+
+class SameNetwork:
+    """Compares networks with the one that ``fit`` saw, mostly by their stamps.
+
+    Parameters
+    ----------
+    adapter : NetworkAdapter
+        Reads the network of ``fit``.
+    trace : Trace or None
+        What was found out of it, where it has run.
+    """
+
+    def __init__(self, adapter: NetworkAdapter, trace: Trace | None) -> None:
+        start = time.perf_counter()
+        self.fingerprint = adapter.fingerprint(trace)
+        self._forget()
+        self._cost = time.perf_counter() - start
+        self._note(adapter, trace, _Verdict())
+
+    def check(self, adapter: NetworkAdapter, trace: Trace | None, on_change: str) -> None:
+        """Compare a network with that of ``fit``.
+
+        Raises
+        ------
+        ValueError
+            If it is another one, or has changed, and ``on_change`` is "raise".
+        """
+        if on_change == "ignore":
+            return
+        verdict = self._verdict
+        if self._is_due() or adapter.stamp(trace, self._stamp) != self._stamp:
+            verdict = self._compare(adapter, trace)
+        if verdict.error and on_change == "raise":
+            raise ValueError(f"{verdict.error} {_WHAT_TO_DO}")
+        if text := verdict.error or verdict.warning:
+            warn_user(f"{text} {_WHAT_TO_DO}")
+
+    @contextmanager
+    def running(self, adapter: NetworkAdapter, trace: Trace | None) -> Iterator[None]:
+        """Block in which the network runs; what it writes meanwhile is no change."""
+        start = time.perf_counter()
+        yield
+        self._seconds += time.perf_counter() - start
+        has_cheap_stamp = type(adapter).stamp is not NetworkAdapter.stamp
+        if not has_cheap_stamp or self._verdict.error:
+            return
+        if adapter.stamp(trace, self._stamp) == self._stamp:
+            return
+        now = adapter.fingerprint(trace)
+        if not _differing(self.fingerprint.weights, now.weights, now.left_out):
+            known = self.fingerprint
+            self.fingerprint = replace(known, digest=now.digest, settings=now.settings)
+            self._note(adapter, trace, self._verdict)
+
+    def _compare(self, adapter: NetworkAdapter, trace: Trace | None) -> _Verdict:
+        start = time.perf_counter()
+        verdict = _judge(self.fingerprint, adapter.fingerprint(trace))
+        self._seconds, self._cost = 0.0, time.perf_counter() - start
+        self._note(adapter, trace, verdict)
+        return verdict
+
+    def _is_due(self) -> bool:
+        """Whether it is time to look for changes that no stamp shows."""
+        return self._cost < _SHARE * self._seconds
+
+    def _note(self, adapter: NetworkAdapter, trace: Trace | None, verdict: _Verdict) -> None:
+        self._stamp, self._verdict = adapter.stamp(trace), verdict
+
+    def _forget(self) -> None:
+        self._stamp: Any = None
+        self._verdict = _Verdict()
+        self._seconds, self._cost = 0.0, float("inf")
+
+    def __getstate__(self) -> dict[str, Any]:
+        # A stamp is of objects that have no copies.
+        return {"fingerprint": self.fingerprint}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state)
+        self._forget()
+
+
+def _judge(before: Fingerprint, now: Fingerprint) -> _Verdict:
+    if before.digest == now.digest:
+        return _Verdict()
+    left_out = before.left_out | now.left_out
+    weights = _differing(before.weights, now.weights, left_out)
+    settings = _differing(before.settings, now.settings, left_out)
+    versions = _differing(before.versions, now.versions)
+    has_parts = bool(before.weights or before.settings)
+    if versions and has_parts and not weights:
+        named = ", ".join(
+            f"{name} {before.versions.get(name, '(none)')} in fit, {now.versions.get(name)} now"
+            for name in versions
+        )
+        return _Verdict(
+            warning="Other libraries compute the activations than in fit, by which they may "
+            f"differ: {named}."
+        )
+    if has_parts and not (weights or settings):
+        return _Verdict()
+    return _Verdict(error=f"The network is not what it was in fit{_name([*weights, *settings])}.")
+
+
+def _differing(
+    before: Mapping[str, Any], now: Mapping[str, Any], left_out: frozenset[str] = frozenset()
+) -> list[str]:
+    places = [*now, *(place for place in before if place not in now)]
+    return [p for p in places if p not in left_out and before.get(p) != now.get(p)]
+
+
+def _name(places: list[str]) -> str:
+    if not places:
+        return ""
+    named = ", ".join(repr(place.removeprefix(".")) for place in places[:_N_NAMED])
+    more = f" and {len(places) - _N_NAMED} more" if len(places) > _N_NAMED else ""
+    return f": {named}{more} differ" if len(places) > 1 else f": {named} differs"

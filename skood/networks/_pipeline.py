@@ -1,0 +1,153 @@
+"""Networks at the end of a pipeline of scikit-learn, or in a search."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from typing import Any
+
+from numpy.typing import NDArray
+from sklearn.exceptions import NotFittedError
+from sklearn.pipeline import Pipeline
+
+from .._sklearn import num_samples
+from ._base import Batch, LayerCallback, NetworkAdapter, Perturbation, Trace, is_stream
+from ._fingerprint import ContentReader, Fingerprint
+
+Step = tuple[str, Any]
+"""Name and estimator."""
+
+
+def is_search(estimator: Any) -> bool:
+    """Whether it is a search over parameters, of scikit-learn or of another library."""
+    return hasattr(estimator, "best_estimator_") or (
+        hasattr(estimator, "refit") and hasattr(estimator, "get_params")
+    )
+
+
+def best_estimator(search: Any) -> Any:
+    """The estimator that a search has found and fitted.
+
+    Raises
+    ------
+    NotFittedError
+        If the search is not fitted, or does not fit what it has found.
+    """
+    if hasattr(search, "best_estimator_"):
+        return search.best_estimator_
+    kind = type(search).__name__
+    if not search.refit:
+        raise NotFittedError(
+            f"This {kind} instance has refit=False, so it holds no fitted network: set refit=True "
+            "and fit it, or pass a network that is fitted with its best_params_."
+        )
+    raise NotFittedError(
+        f"This {kind} instance is not fitted yet: fit it before the activations of its "
+        "best_estimator_ are extracted."
+    )
+
+
+def applied_steps(pipeline: Pipeline) -> tuple[list[Step], Step]:
+    """The steps that change the inputs, and the last one.
+
+    Steps without ``transform``, such as samplers of imbalanced-learn, work in ``fit`` alone.
+    """
+    *earlier, last = pipeline.steps
+    changing = [(n, step) for n, step in earlier if not _is_passed(step)]
+    return changing, last
+
+
+def _is_passed(step: Any) -> bool:
+    return step is None or step == "passthrough" or hasattr(step, "fit_resample")
+
+
+class PipelineAdapter(NetworkAdapter):
+    """Runs a network on what the steps before it make of the inputs.
+
+    Parameters
+    ----------
+    steps : list of tuple
+        Names and fitted transformers, in order.
+    inner : NetworkAdapter
+        Of the last step.
+    """
+
+    def __init__(self, steps: list[Step], inner: NetworkAdapter) -> None:
+        self._steps = steps
+        self._inner = inner
+        self.capabilities = inner.capabilities
+        self.classes = inner.classes
+        self.network = inner.network
+
+    @property
+    def kind(self) -> str:
+        return self._inner.kind
+
+    def prepare(self, X: Any) -> Any:
+        if is_stream(X):
+            return X  # whose batches are prepared one by one
+        n_samples = num_samples(X)
+        for name, step in self._steps:
+            X = step.transform(X)
+            if num_samples(X) != n_samples:
+                raise ValueError(
+                    f"The step {name!r} of the Pipeline makes {num_samples(X)} rows of {n_samples} "
+                    "samples: each sample needs a row."
+                )
+        return self._inner.prepare(X)
+
+    def prepare_batch(self, batch: Any) -> Any:
+        return self.prepare(batch)
+
+    def untouched(self) -> AbstractContextManager[None]:
+        return self._inner.untouched()
+
+    def stamp(self, trace: Any = None, last: Any = None) -> Any:
+        of_network = self._inner.stamp(trace, last[0] if isinstance(last, tuple) else None)
+        return of_network, self._read_steps().digest
+
+    def fingerprint(self, trace: Any = None) -> Fingerprint:
+        inner, steps = self._inner.fingerprint(trace), self._read_steps()
+        return inner.joined("steps of the Pipeline", steps)
+
+    def _read_steps(self) -> Fingerprint:
+        reader, digests = ContentReader(), []
+        for name, step in self._steps:
+            reader.place = f"step {name!r}"
+            digests.append(reader.digest(step).hex())
+        return Fingerprint(" ".join(digests), reader.unread)
+
+    def trace(self, batch: Batch) -> tuple[Trace, dict[str, Any]]:
+        return self._inner.trace(batch)
+
+    def forward(
+        self, batch: Batch, trace: Any, layers: Sequence[str], keep: LayerCallback
+    ) -> Any | None:
+        return self._inner.forward(batch, trace, layers, keep)
+
+    def forward_with_gradients(
+        self,
+        batch: Batch,
+        trace: Any,
+        layers: Sequence[str],
+        keep: LayerCallback,
+        keep_gradient: LayerCallback,
+    ) -> Any:
+        return self._inner.forward_with_gradients(batch, trace, layers, keep, keep_gradient)
+
+    def forward_with_dropout(self, batch: Batch, trace: Any, n_passes: int, seed: int) -> Any:
+        return self._inner.forward_with_dropout(batch, trace, n_passes, seed)
+
+    def perturb(
+        self, batch: Batch, trace: Any, perturbation: Perturbation
+    ) -> tuple[Batch, Any | None]:
+        return self._inner.perturb(batch, trace, perturbation)
+
+    def head(self, trace: Any) -> tuple[NDArray, NDArray | None] | None:
+        return self._inner.head(trace)
+
+    def predictions(self, logits: Any, trace: Any) -> NDArray | None:
+        return self._inner.predictions(logits, trace)
+
+    def to_numpy(self, value: Any) -> NDArray:
+        return self._inner.to_numpy(value)
