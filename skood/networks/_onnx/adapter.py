@@ -130,7 +130,7 @@ class OnnxAdapter(NetworkAdapter):
             unit_axes={
                 name: axes[v]
                 for name, v in layers.items()
-                if axes.get(v, 1) != 1 and name not in features[:1]
+                if axes.get(v, 1) > 1 and name not in features[:1]
             },
             takes_any_length=self._takes_any_length(batch, session),
             sequence=graph.inputs[0].name,
