@@ -77,7 +77,7 @@ def test_a_monitor_notices_a_network_that_was_trained_on():
     monitor.predict(X)
     optimiser_step(network)
     for method in (monitor.predict, monitor.score_samples, monitor[:-1].transform):
-        with pytest.raises(ValueError, match="fc.weight"):
+        with pytest.raises(ValueError, match=r"fc\.weight"):
             method(X)
 
 
@@ -100,7 +100,7 @@ def test_a_change_that_is_taken_back_is_forgotten():
     before = extractor.transform(X)
     weight = extractor.network.fc.weight.detach().clone()
     optimiser_step(extractor.network)
-    with pytest.raises(ValueError, match="fc.weight"):
+    with pytest.raises(ValueError, match=r"fc\.weight"):
         extractor.transform(X)
     state = Net().state_dict()
     extractor.network.load_state_dict(state)
@@ -265,7 +265,9 @@ def pickle_without_lock(extractor):
 @pytest.mark.parametrize("kind", [MLPClassifier, MLPRegressor])
 def test_perceptrons_that_learn_on_are_noticed(kind):
     y = np.arange(11) % 3
-    mlp = kind(hidden_layer_sizes=(4,), solver="adam", random_state=0, max_iter=2000, tol=1e-2).fit(X, y)
+    mlp = kind(hidden_layer_sizes=(4,), solver="adam", random_state=0, max_iter=2000, tol=1e-2).fit(
+        X, y
+    )
     extractor = ActivationExtractor(mlp).fit(X)
     A = extractor.transform(X)
     assert_array_equal(np.asarray(extractor.transform(X)), np.asarray(A))
@@ -319,7 +321,9 @@ def test_threads_that_read_one_network_do_not_take_each_other_for_a_change():
 
 def test_embeddings_that_are_rescaled_when_they_are_read_are_no_change():
     torch.manual_seed(0)
-    network = nn.Sequential(nn.Embedding(20, 4, max_norm=0.5), nn.ReLU(), nn.Flatten(), nn.Linear(20, 3))
+    network = nn.Sequential(
+        nn.Embedding(20, 4, max_norm=0.5), nn.ReLU(), nn.Flatten(), nn.Linear(20, 3)
+    )
     tokens = np.random.default_rng(0).integers(20, size=(7, 5))
     extractor = ActivationExtractor(network).fit(tokens)
     with torch.no_grad():

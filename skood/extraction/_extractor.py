@@ -342,7 +342,7 @@ class ActivationExtractor(ActivationsOutputMixin, BaseEstimator):
             is_auto = isinstance(self.layers, str) and self.layers == AUTO
             self.left_out_ = dict(plan.trace.left_out) if is_auto else {}
         self._plan = plan
-        self._same_network = SameNetwork(adapter, plan and plan.trace)
+        self._same_network = SameNetwork(adapter, None if plan is None else plan.trace)
         self.fingerprint_ = self._same_network.fingerprint.digest
         return self
 

@@ -40,6 +40,8 @@ class SameNetwork:
         What was found out of it, where it has run.
     """
 
+    _stamp: Any
+
     def __init__(self, adapter: NetworkAdapter, trace: Trace | None) -> None:
         start = time.perf_counter()
         self.fingerprint = adapter.fingerprint(trace)
@@ -58,7 +60,7 @@ class SameNetwork:
         if on_change == "ignore":
             return
         verdict = self._verdict
-        if self._is_due() or adapter.stamp(trace, self._stamp) != self._stamp:
+        if self._is_due() or adapter.stamp(trace) != self._stamp:
             verdict = self._compare(adapter, trace)
         if verdict.error and on_change == "raise":
             raise ValueError(f"{verdict.error} {_WHAT_TO_DO}")
@@ -74,7 +76,7 @@ class SameNetwork:
         has_cheap_stamp = type(adapter).stamp is not NetworkAdapter.stamp
         if not has_cheap_stamp or self._verdict.error:
             return
-        if adapter.stamp(trace, self._stamp) == self._stamp:
+        if adapter.stamp(trace) == self._stamp:
             return
         now = adapter.fingerprint(trace)
         if not _differing(self.fingerprint.weights, now.weights, now.left_out):
@@ -97,8 +99,7 @@ class SameNetwork:
         self._stamp, self._verdict = adapter.stamp(trace), verdict
 
     def _forget(self) -> None:
-        self._stamp: Any = None
-        self._verdict = _Verdict()
+        self._stamp, self._verdict = None, _Verdict()
         self._seconds, self._cost = 0.0, float("inf")
 
     def __getstate__(self) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,6 +26,22 @@ Batch = Any
 
 LayerCallback = Callable[[str, Any], None]
 """Called with the name of a layer and its value."""
+
+
+class GivenHead(Protocol):
+    """Weight and bias of the last linear layer, as the user gives them."""
+
+    @property
+    def weight(self) -> NDArray:
+        """(n_classes, n_units)."""
+
+    @property
+    def bias(self) -> NDArray | None:
+        """(n_classes,); None for zeros."""
+
+    @property
+    def input_layer(self) -> str | None:
+        """Name of the layer that it reads, where that is known."""
 
 
 @dataclass(frozen=True)
@@ -270,7 +286,7 @@ class NetworkAdapter(ABC):
         """
         return batch
 
-    def stamp(self, trace: Any = None, last: Any = None) -> Any:
+    def stamp(self, trace: Any = None) -> Any:
         """Something that compares equal as long as the network seems not to have changed.
 
         It may be cheaper than the fingerprint, which decides where stamps differ; and it may
@@ -279,9 +295,7 @@ class NetworkAdapter(ABC):
         Parameters
         ----------
         trace : Trace, default=None
-            What passes leave behind, by this trace, is no change.
-        last : object, default=None
-            The stamp that the new one will be compared with, which may make it cheaper.
+            As for ``fingerprint``.
 
         Returns
         -------

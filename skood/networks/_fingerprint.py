@@ -67,7 +67,7 @@ class Fingerprint:
     weights : dict of str to bytes, default={}
         Hash of each array of learnt or computed numbers.
     settings : dict of str to bytes, default={}
-        Hash of each other part: attributes, hooks, code.
+        Hash of each other part, such as attributes, hooks and code.
     versions : dict of str to str, default={}
         Those of the libraries whose code takes part, which is not read.
     left_out : frozenset of str, default=frozenset()
@@ -89,30 +89,6 @@ class Fingerprint:
     versions: dict[str, str] = field(default_factory=dict)
     left_out: frozenset[str] = frozenset()
 
-    def joined(self, place: str, other: Fingerprint) -> Fingerprint:
-        """Fingerprint of a network and of something beside it.
-
-        Parameters
-        ----------
-        place : str
-            What the other is called.
-        other : Fingerprint
-            That of what also decides the values.
-
-        Returns
-        -------
-        Fingerprint
-            Of both.
-        """
-        digest = hashlib.blake2b(f"{self.digest} {other.digest}".encode(), digest_size=16)
-        return replace(
-            self,
-            digest=digest.hexdigest(),
-            unread=[*self.unread, *other.unread],
-            settings={**self.settings, place: other.digest.encode()},
-            versions={**self.versions, **other.versions},
-        )
-
 
 def fingerprint_of_parts(
     reader: ContentReader,
@@ -133,24 +109,40 @@ def fingerprint_of_parts(
     left_out : set of str, default=frozenset()
         Places to leave out.
     """
-    of_weights: dict[str, bytes] = {}
-    of_settings: dict[str, bytes] = {}
+    hashed_weights: dict[str, bytes] = {}
+    hashed_settings: dict[str, bytes] = {}
     content = hashlib.blake2b(digest_size=16)
-    for found, values in ((of_weights, weights.items()), (of_settings, settings)):
+    for hashes, values in ((hashed_weights, weights.items()), (hashed_settings, settings)):
         for place, value in values:
             if place not in left_out:
                 reader.place = place
                 digest = reader.digest(value)
                 content.update(f"{place}\0{digest!r}\0".encode())
-                found[place] = hashlib.blake2b(digest, digest_size=8).digest()
+                hashes[place] = hashlib.blake2b(digest, digest_size=8).digest()
     content.update(repr(sorted(reader.versions.items())).encode())
     return Fingerprint(
         content.hexdigest(),
         reader.unread,
-        of_weights,
-        of_settings,
+        hashed_weights,
+        hashed_settings,
         reader.versions,
         frozenset(left_out),
+    )
+
+
+def with_settings(
+    inner: Fingerprint, reader: ContentReader, settings: Iterable[tuple[str, Any]]
+) -> Fingerprint:
+    """Fingerprint of a network that has more settings around it."""
+    around = fingerprint_of_parts(reader, {}, settings)
+    has_parts = bool(inner.weights or inner.settings)
+    return replace(
+        inner,
+        digest=reader.digest([inner.digest, around.digest]).hex(),
+        unread=[*inner.unread, *around.unread],
+        weights=inner.weights if has_parts else {"network": inner.digest.encode()},
+        settings=inner.settings | around.settings,
+        versions=inner.versions | around.versions,
     )
 
 

@@ -12,7 +12,7 @@ from sklearn.pipeline import Pipeline
 
 from .._sklearn import num_samples
 from ._base import Batch, LayerCallback, NetworkAdapter, Perturbation, Trace, is_stream
-from ._fingerprint import ContentReader, Fingerprint
+from ._fingerprint import ContentReader, Fingerprint, with_settings
 
 Step = tuple[str, Any]
 """Name and estimator."""
@@ -80,6 +80,10 @@ class PipelineAdapter(NetworkAdapter):
         self.network = inner.network
 
     @property
+    def precision(self) -> str:
+        return self._inner.precision
+
+    @property
     def kind(self) -> str:
         return self._inner.kind
 
@@ -102,20 +106,12 @@ class PipelineAdapter(NetworkAdapter):
     def untouched(self) -> AbstractContextManager[None]:
         return self._inner.untouched()
 
-    def stamp(self, trace: Any = None, last: Any = None) -> Any:
-        of_network = self._inner.stamp(trace, last[0] if isinstance(last, tuple) else None)
-        return of_network, self._read_steps().digest
+    def stamp(self, trace: Any = None) -> Any:
+        return self._inner.stamp(trace), ContentReader().digest(self._steps)
 
     def fingerprint(self, trace: Any = None) -> Fingerprint:
-        inner, steps = self._inner.fingerprint(trace), self._read_steps()
-        return inner.joined("steps of the Pipeline", steps)
-
-    def _read_steps(self) -> Fingerprint:
-        reader, digests = ContentReader(), []
-        for name, step in self._steps:
-            reader.place = f"step {name!r}"
-            digests.append(reader.digest(step).hex())
-        return Fingerprint(" ".join(digests), reader.unread)
+        steps = [(f"step {name}", step) for name, step in self._steps]
+        return with_settings(self._inner.fingerprint(trace), ContentReader(), steps)
 
     def trace(self, batch: Batch) -> tuple[Trace, dict[str, Any]]:
         return self._inner.trace(batch)

@@ -13,7 +13,9 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 
 from .._logits import require_logits, uniform_kl_gradient
 from ._base import (
+    LEAST_ROUNDING,
     Batch,
+    GivenHead,
     LayerCallback,
     NetworkAdapter,
     Perturbation,
@@ -60,7 +62,12 @@ class MLPAdapter(NetworkAdapter):
 
     capabilities = frozenset({"gradients", "perturbation"})
 
-    def __init__(self, mlp: MLPClassifier | MLPRegressor, device: Any = "cpu") -> None:
+    def __init__(
+        self,
+        mlp: MLPClassifier | MLPRegressor,
+        device: Any = "cpu",
+        head: str | GivenHead = "auto",
+    ) -> None:
         check_is_fitted(mlp, msg=_NOT_FITTED)
         if str(device) != "cpu":
             raise ValueError(
@@ -69,6 +76,12 @@ class MLPAdapter(NetworkAdapter):
             )
         self._mlp = self.network = mlp
         self._hidden = [f"hidden_{number}" for number in range(mlp.n_layers_ - 2)]
+        if isinstance(head, str) and head != "auto":
+            raise ValueError(
+                f"head={head!r} names a module of torch: a {type(mlp).__name__} has its last "
+                'coefficients for a head. Leave head="auto", or give a LinearHead.'
+            )
+        self._given = None if isinstance(head, str) else head
         # Where a sample may have several labels, the outputs are no logits of classes.
         several = mlp.out_activation_ == "logistic" and mlp.n_outputs_ > 1
         self._has_logits = isinstance(mlp, MLPClassifier) and not several
@@ -94,7 +107,7 @@ class MLPAdapter(NetworkAdapter):
         }
         return fingerprint_of_parts(ContentReader(), self._weights(), settings.items())
 
-    def stamp(self, trace: Trace | None = None, last: Any = None) -> Any:
+    def stamp(self, trace: Trace | None = None) -> Any:
         mlp = self._mlp
         weights = {name: sample_octets(array) for name, array in self._weights().items()}
         return type(mlp), mlp.activation, mlp.out_activation_, repr(self.classes), weights
@@ -106,8 +119,35 @@ class MLPAdapter(NetworkAdapter):
     def trace(self, batch: Batch) -> tuple[Trace, dict[str, NDArray]]:
         values, _ = self._run(self._check_batch(batch), [_OUTPUT])
         n_axes = {name: value.ndim for name, value in values.items()}
+        if self._given is not None:
+            self._check_given(self._given, values[self._hidden[-1]])
         why_no_head = "" if self._has_logits else "a regressor or multilabel classifier has none"
         return Trace(self._hidden, self._hidden[-1:], n_axes, why_no_head), values
+
+    def _check_given(self, head: GivenHead, features: NDArray) -> None:
+        """Raise a ValueError where a head is not that of the perceptron."""
+        own, layer = self._own_head(), self._hidden[-1]
+        if own is None:
+            raise ValueError(f"A LinearHead is given, but {self.kind} has no logits.")
+        own_bias = np.asarray(own[1])
+        if head.input_layer not in (None, layer):
+            raise ValueError(
+                f"The LinearHead reads the layer {head.input_layer!r}, but {self.kind} makes its "
+                f"logits of {layer!r}."
+            )
+        bias = np.zeros(len(head.weight)) if head.bias is None else head.bias
+        if np.shape(head.weight) != own[0].shape:
+            raise ValueError(
+                f"The weight of the LinearHead has shape {np.shape(head.weight)}, but that of "
+                f"{self.kind} has shape {own[0].shape}."
+            )
+        off = np.abs(features @ (head.weight - own[0]).T + (bias - own_bias))
+        size = np.abs(features) @ np.abs(own[0]).T + np.abs(own_bias)
+        if (off > LEAST_ROUNDING * size).any():
+            raise ValueError(
+                f"The LinearHead does not make the logits of {layer!r}: weight times values plus "
+                f"bias differs from them by up to {off.max():.3g}."
+            )
 
     def forward(
         self, batch: Batch, trace: Trace, layers: Sequence[str], keep: LayerCallback
@@ -196,6 +236,12 @@ class MLPAdapter(NetworkAdapter):
         return gradients
 
     def head(self, trace: Trace) -> tuple[NDArray, NDArray | None] | None:
+        if self._given is not None:
+            bias = self._given.bias
+            return np.array(self._given.weight), None if bias is None else np.array(bias)
+        return self._own_head()
+
+    def _own_head(self) -> tuple[NDArray, NDArray | None] | None:
         if not self._has_logits:
             return None
         weight, bias = self._mlp.coefs_[-1].T.copy(), self._mlp.intercepts_[-1].copy()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -18,9 +18,10 @@ from torch.utils.data import DataLoader
 from torch.utils.data import Dataset as TorchDataset
 
 from ._base import is_stream
-from ._fingerprint import ContentReader, Fingerprint
+from ._fingerprint import ContentReader, Fingerprint, with_settings
 from ._torch.adapter import TorchAdapter
 from ._torch.autocast import Autocast
+from ._torch.chosen_head import WantedHead
 from ._torch.outputs import AUTO, Wanted
 from ._torch.trace import TorchTrace
 
@@ -32,7 +33,11 @@ _OF_TRAINING = ("iterator_valid__drop_last", "iterator_valid__shuffle")
 
 
 def adapt_skorch(
-    net: NeuralNet, device: Any = "auto", logits: Wanted = AUTO, autocast: Autocast = False
+    net: NeuralNet,
+    device: Any = "auto",
+    logits: Wanted = AUTO,
+    head: WantedHead = AUTO,
+    autocast: Autocast = False,
 ) -> SkorchAdapter:
     """The adapter for the kind of net.
 
@@ -59,10 +64,10 @@ def adapt_skorch(
             "that calls them, and pass that."
         )
     if isinstance(net, NeuralNetBinaryClassifier):
-        return _BinaryAdapter(net, device, logits, autocast)
+        return _BinaryAdapter(net, device, logits, head, autocast)
     if isinstance(net, NeuralNetRegressor):
-        return _RegressorAdapter(net, device, logits, autocast)
-    return SkorchAdapter(net, device, logits, autocast)
+        return _RegressorAdapter(net, device, logits, head, autocast)
+    return SkorchAdapter(net, device, logits, head, autocast)
 
 
 class SkorchAdapter(TorchAdapter):
@@ -73,9 +78,10 @@ class SkorchAdapter(TorchAdapter):
         net: NeuralNet,
         device: Any,
         logits: Wanted = AUTO,
+        head: WantedHead = AUTO,
         autocast: Autocast = False,
     ) -> None:
-        super().__init__(net.module_, device, logits, autocast)
+        super().__init__(net.module_, device, logits, head, autocast)
         self._net = net
         # A classifier fitted without labels, on a data set, does not know its classes.
         classes = getattr(net, "classes_", None)
@@ -91,23 +97,20 @@ class SkorchAdapter(TorchAdapter):
         return _as_columns(X, self.network) if _is_frame(X) else X
 
     def fingerprint(self, trace: TorchTrace | None = None) -> Fingerprint:
-        module, settings = super().fingerprint(trace), self._read_settings()
-        return module.joined("settings of the net", settings)
+        return with_settings(super().fingerprint(trace), ContentReader(), self._settings())
 
-    def stamp(self, trace: TorchTrace | None = None, last: Any = None) -> Any:
-        of_module = super().stamp(trace, last[0] if isinstance(last, tuple) else None)
-        return of_module, self._read_settings().digest
+    def stamp(self, trace: TorchTrace | None = None) -> Any:
+        settings = [value for _, value in self._settings()]
+        return super().stamp(trace), ContentReader().digest(settings)
 
-    def _read_settings(self) -> Fingerprint:
+    def _settings(self) -> Iterator[tuple[str, Any]]:
         """What of the net itself decides values and predictions."""
-        net, reader = self._net, ContentReader()
-        reader.place = "settings of the net"
-        settings = [
-            type(net),
-            *(getattr(net, name, None) for name in _SETTINGS),
-            *(net.get_params_for(name) for name in ("dataset", "iterator_valid")),
-        ]
-        return Fingerprint(reader.digest(settings).hex(), reader.unread)
+        net = self._net
+        yield "class of the net", type(net)
+        for name in _SETTINGS:
+            yield f"{name} of the net", getattr(net, name, None)
+        for name in ("dataset", "iterator_valid"):
+            yield f"{name} of the net, its parameters", net.get_params_for(name)
 
     def predictions(self, logits: Any, trace: TorchTrace) -> NDArray | None:
         if self._wanted != AUTO or not isinstance(self._net, NeuralNetClassifier):
@@ -154,9 +157,10 @@ class _BinaryAdapter(SkorchAdapter):
         net: NeuralNet,
         device: Any,
         logits: Wanted = AUTO,
+        head: WantedHead = AUTO,
         autocast: Autocast = False,
     ) -> None:
-        super().__init__(net, device, logits, autocast)
+        super().__init__(net, device, logits, head, autocast)
         self._is_binary = True
 
     def predictions(self, logits: Any, trace: TorchTrace) -> NDArray | None:
@@ -172,7 +176,8 @@ class _RegressorAdapter(SkorchAdapter):
     """What the net yields are no logits."""
 
     def _may_be_logits(self, output: Tensor) -> bool:
-        return self._wanted != AUTO and super()._may_be_logits(output)
+        is_auto = isinstance(self._wanted, str) and self._wanted == AUTO
+        return not is_auto and super()._may_be_logits(output)
 
 
 def _has_own_batches(net: NeuralNet) -> bool:

@@ -91,7 +91,7 @@ class OnnxAdapter(NetworkAdapter):
         self.classes = _class_labels(self._graph)
         _refuse_training(self._graph)
 
-    def stamp(self, trace: Any = None, last: Any = None) -> Any:
+    def stamp(self, trace: Any = None) -> Any:
         return self._model.stamp
 
     def fingerprint(self, trace: Any = None) -> Fingerprint:

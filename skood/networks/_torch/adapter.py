@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import copy
 from collections import defaultdict
-from collections.abc import Collection, Sequence, Set
+from collections.abc import Collection, Mapping, Sequence, Set
 from contextlib import AbstractContextManager, suppress
 from dataclasses import replace
 from functools import partial
 from itertools import chain
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -30,6 +30,7 @@ from .._base import (
 from .._fingerprint import Fingerprint
 from .autocast import Autocast, lower_precision
 from .calls import Call, CallListener, uncompiled
+from .chosen_head import WantedHead
 from .dropout import draw_themselves, dropout_layers, dropping_out, seed_global
 from .fingerprint import (
     Attributes,
@@ -48,12 +49,13 @@ from .gradients import (
     recording,
     weights_recorded,
 )
-from .heads import linear_map
+from .heads import Head
 from .inputs import Integers, find_integers, holds_integers, to_inputs
-from .outputs import AUTO, BINARY, Wanted, find_output
+from .outputs import AUTO, BINARY, Wanted, select_output
 from .random_numbers import drawing
+from .recorded import Positions
 from .sequences import halve_images, halve_sequences
-from .stamp import Stamp
+from .stamp import Stamp, find_stamp, make_stamp
 from .trace import TorchTrace, TraceResult, trace_calls
 from .unit_axes import axes_by_size
 from .untouched import alone, untouched
@@ -66,15 +68,6 @@ def _written(trace: Any) -> Written:
     return trace.written if isinstance(trace, TorchTrace) else Written()
 
 
-def _keep_rows(trace: TorchTrace, keep: LayerCallback) -> LayerCallback:
-    """Keep the input of the head as a matrix, also where it is that of a convolution."""
-
-    def keep_rows(layer: str, value: Tensor) -> None:
-        keep(layer, value.flatten(1) if trace.locations[layer].before else value)
-
-    return keep_rows
-
-
 class TorchAdapter(NetworkAdapter):
     """Runs a module, or a copy of it where that is wanted on another device."""
 
@@ -85,10 +78,11 @@ class TorchAdapter(NetworkAdapter):
         network: nn.Module,
         device: Any = "auto",
         logits: Wanted = AUTO,
+        head: WantedHead = AUTO,
         autocast: Autocast = False,
     ) -> None:
         self.network = self._original = _readable(network)
-        self._met: list[Any] | None = None
+        self._stamp: Any = None
         tensors = list(chain(self.network.parameters(), self.network.buffers()))
         if any(nn.parameter.is_lazy(tensor) for tensor in tensors):
             raise NotFittedError(
@@ -98,7 +92,8 @@ class TorchAdapter(NetworkAdapter):
         floats = (tensor.dtype for tensor in tensors if tensor.is_floating_point())
         self._dtype = next(floats, torch.get_default_dtype())
         self._device = tensors[0].device if tensors else torch.device("cpu")
-        self._wanted, self._is_binary = logits, logits == BINARY
+        self._wanted, self._is_binary = logits, isinstance(logits, str) and logits == BINARY
+        self._wanted_head = head
         if device != "auto":
             self._move_to(torch.empty(0, device=device).device)
         self._lower = lower_precision(autocast, self._device)
@@ -117,18 +112,17 @@ class TorchAdapter(NetworkAdapter):
 
     def fingerprint(self, trace: TorchTrace | None = None) -> Fingerprint:
         with alone():
-            found, self._met = fingerprint_of(self._original, _written(trace))
+            found, met = fingerprint_of(self._original, _written(trace))
+            self._stamp = make_stamp(self._original, met, found.left_out)
         return found
 
-    def stamp(self, trace: TorchTrace | None = None, last: Any = None) -> Stamp:
+    def stamp(self, trace: TorchTrace | None = None) -> Stamp:
         written = _written(trace)
-        left_out = written.records | written.unclear
         with alone():
-            if isinstance(last, Stamp) and last.fits(self._original, left_out):
-                return last.renewed()
-            if self._met is None:
-                _, self._met = fingerprint_of(self._original, written)
-            return Stamp(self._original, self._met, left_out)
+            found = find_stamp(self._original, written.records | written.unclear)
+            if found is None:
+                self.fingerprint(trace)
+        return found or self._stamp
 
     def trace(self, batch: Batch) -> tuple[TorchTrace, dict[str, Tensor]]:
         with drawing(again=partial(self._run, batch, Integers.NOT_TRIED)) as drew:
@@ -180,6 +174,7 @@ class TorchAdapter(NetworkAdapter):
             lambda: self._run(batch, integers),
             n_samples,
             wanted=self._wanted,
+            head=self._wanted_head,
             fits=lambda output: self._may_be_logits(output) and len(output) == n_samples,
             known=known,
         )
@@ -193,10 +188,13 @@ class TorchAdapter(NetworkAdapter):
             by_size = axes_by_size(traced.values, others)
             if shorter.is_certain or by_size:
                 return shorter.name, {**traced.unit_axes, **by_size}
-        maps = {name for name, value in traced.values.items() if value.ndim > 2}
+        # What has the shape of the inputs has its channels where they have them.
+        inputs = batch.values() if isinstance(batch, Mapping) else [batch]
+        known = {tuple(values.shape) for values in inputs}
+        maps = {n for n, v in traced.values.items() if v.ndim > 2 and tuple(v.shape) not in known}
         smaller = halve_images(batch) if maps - traced.unit_axes.keys() else None
-        others = None if smaller is None else self._values_of(smaller, integers)
-        return None, {**axes_by_size(traced.values, others or {}), **traced.unit_axes}
+        values = None if smaller is None else self._values_of(smaller, integers)
+        return None, {**axes_by_size(traced.values, values or {}), **traced.unit_axes}
 
     def _values_of(self, batch: Batch, integers: Integers) -> dict[str, Tensor] | None:
         """The values of all layers for inputs of another size; None where they are refused."""
@@ -214,7 +212,7 @@ class TorchAdapter(NetworkAdapter):
     ) -> Tensor | None:
         inputs = self._to_inputs(batch, trace.integers)
         with self._drawing(batch, trace, trace.draws):
-            return self._listen(inputs, trace, layers, _keep_rows(trace, keep))
+            return self._listen(inputs, trace, layers, keep)
 
     def forward_with_gradients(
         self,
@@ -224,12 +222,10 @@ class TorchAdapter(NetworkAdapter):
         keep: LayerCallback,
         keep_gradient: LayerCallback,
     ) -> Tensor:
-        gradients_at, keep = LayerGradients(), _keep_rows(trace, keep)
-        keep_gradient = _keep_rows(trace, keep_gradient)
+        gradients_at = LayerGradients()
 
-        def keep_and_mark(layer: str, value: Tensor) -> None:
+        def keep_value(layer: str, value: Tensor) -> None:
             keep(layer, value.detach())
-            gradients_at.mark(layer, value)
 
         with (
             self._drawing(batch, trace, trace.draws),
@@ -238,12 +234,12 @@ class TorchAdapter(NetworkAdapter):
         ):
             _, inputs = recorded(self._to_inputs(batch, trace.integers))
             logits = require_logits(
-                self._listen(inputs, trace, layers, keep_and_mark), "gradients=True"
+                self._listen(inputs, trace, layers, keep_value, gradients_at.mark), "gradients=True"
             )
             at_logits = uniform_kl_gradient(self.to_numpy(logits))
             gradients = gradients_at.compute(logits, torch.as_tensor(at_logits).to(logits))
         for layer, gradient in gradients.items():
-            keep_gradient(layer, gradient)
+            keep_gradient(layer, trace.locations[layer].rows_of_gradient(gradient))
         return logits.detach()
 
     def forward_with_dropout(
@@ -309,9 +305,17 @@ class TorchAdapter(NetworkAdapter):
         return outputs, [torch.as_tensor(gradient).to(output) for output, gradient in pairs]
 
     def _listen(
-        self, inputs: Inputs, trace: TorchTrace, layers: Sequence[str], keep: LayerCallback
+        self,
+        inputs: Inputs,
+        trace: TorchTrace,
+        layers: Sequence[str],
+        keep: LayerCallback,
+        mark: LayerCallback | None = None,
     ) -> Tensor | None:
-        """Call the network, and keep each layer when it has its value."""
+        """Call the network, and keep each layer when it has its value.
+
+        ``mark`` is given the value as it is in the network.
+        """
         locations = {layer: trace.locations[layer] for layer in layers}
         if trace.logits is not None:
             locations[_LOGITS] = trace.logits
@@ -320,14 +324,21 @@ class TorchAdapter(NetworkAdapter):
             awaited[location.call].append(layer)
         names = {name for name, _ in awaited}
         squashed: list[Tensor | None] = []
+        several: dict[str, tuple[Tensor, Tensor]] = {}
 
         def on_call(call: Call) -> None:
             for layer in awaited.pop(call.key, ()):
-                value = locations[layer].read(call)
+                location = locations[layer]
+                value: Any = location.read(call)
                 if layer == _LOGITS:
                     squashed.append(value)
+                    continue
+                if location.positions is Positions.ONE:
+                    several[layer] = value.clone(), cast(Tensor, call.output).clone()
                 else:
-                    keep(layer, value)
+                    keep(layer, location.rows_of(value))
+                if mark is not None:
+                    mark(layer, value)
 
         functions = not names.isdisjoint(trace.functions)
         with CallListener(self.network, on_call, names=names, functions=functions):
@@ -335,7 +346,7 @@ class TorchAdapter(NetworkAdapter):
         if awaited:
             missing = sorted(chain.from_iterable(awaited.values()))
             raise ValueError(f"The network does not call its layers {missing} for all inputs.")
-        source = squashed[0] if squashed else self._find_output(returned, trace)
+        source = squashed[0] if squashed else select_output(returned, self._wanted, trace.output)
         logits = self._as_logits(source)
         if trace.n_classes != (None if logits is None else logits.shape[1]):
             got = "nothing" if source is None else f"shape {tuple(source.shape)}"
@@ -344,20 +355,24 @@ class TorchAdapter(NetworkAdapter):
                 f"The network returned {expected} for each sample in fit, but {got} for a batch "
                 f"of {count_samples(inputs)}: does it squeeze?"
             )
+        for layer, (vectors, outputs) in several.items():
+            keep(layer, cast(Head, trace.head).pick(cast(Tensor, source), vectors, outputs))
         return logits
 
-    def _find_output(self, returned: Any, trace: TorchTrace) -> Tensor | None:
-        if callable(self._wanted):
-            return self._wanted(returned)
-        return find_output(returned, trace.output)
-
     def head(self, trace: TorchTrace) -> tuple[NDArray, NDArray | None] | None:
+        found = self._read_head(trace)
+        return two_class_head(*found) if found and self._is_binary and len(found[0]) == 1 else found
+
+    def _read_head(self, trace: TorchTrace) -> tuple[NDArray, NDArray | None] | None:
+        if not isinstance(self._wanted_head, str):
+            weight, bias = self._wanted_head.weight, self._wanted_head.bias
+            return np.array(weight), None if bias is None else np.array(bias)
         if trace.head is None:
             return None
-        weight, bias = linear_map(self.network.get_submodule(trace.head))
-        copied = self.to_numpy(weight).copy()
-        copied_bias = None if bias is None else self.to_numpy(bias).copy()
-        return two_class_head(copied, copied_bias) if self._is_binary else (copied, copied_bias)
+        read = (
+            None if t is None else self.to_numpy(t).copy() for t in trace.head.read(self.network)
+        )
+        return tuple(read)
 
     def to_numpy(self, value: Tensor) -> NDArray:
         # NumPy does not know bfloat16 and computes slowly in half precision.

@@ -50,7 +50,9 @@ ACTIVATION_FUNCTIONS = frozenset(
 SQUASHING_MODULES = (nn.Softmax, nn.LogSoftmax, nn.Sigmoid)
 SQUASHING_FUNCTIONS = frozenset({"log_softmax", "sigmoid", "softmax"})
 ADDITION = "add"
-_REPORTED_FUNCTIONS = ACTIVATION_FUNCTIONS | SQUASHING_FUNCTIONS | {ADDITION}
+PRODUCTS = frozenset({"addmm", "einsum", "inner", "linear", "matmul", "mm", "mv", "tensordot"})
+"""Functions that may multiply by a weight."""
+_REPORTED_FUNCTIONS = ACTIVATION_FUNCTIONS | SQUASHING_FUNCTIONS | PRODUCTS | {ADDITION}
 
 
 @dataclass(frozen=True)
@@ -59,7 +61,7 @@ class Call:
 
     name: str
     """Of the module; or of the module in whose ``forward`` the function is called, a dot, and the
-    name of the function."""
+    name of the function, for a product with parentheses, as it is no layer."""
     number: int
     """How many calls of this name there were before in the same forward pass."""
     called: nn.Module | str
@@ -84,7 +86,7 @@ class CallListener:
     network : torch.nn.Module
         The network, whose own call is not reported.
     on_call : callable
-        Called with each :class:`Call`.
+        Called with each :class:`Call`. A tensor that it returns takes the place of the output.
     names : collection of str, default=None
         Names of the calls to report; by default all.
     functions : bool, default=True
@@ -94,7 +96,7 @@ class CallListener:
     def __init__(
         self,
         network: nn.Module,
-        on_call: Callable[[Call], None],
+        on_call: Callable[[Call], Tensor | None],
         *,
         names: Collection[str] | None = None,
         functions: bool = True,
@@ -154,41 +156,50 @@ class CallListener:
 
     def _module_left(
         self, name: str, called: nn.Module, module: nn.Module, args: tuple, *others: Any
-    ) -> None:
+    ) -> Tensor | None:
         if threading.get_ident() != self._thread:
             # Such a call has no keyword arguments where this hook was just added or removed.
-            return
+            return None
         kwargs, output = others
         if self._function_listener is not None:
             self._running.pop()
-        self._report(name, called, args, kwargs, output)
+        return self._report(name, called, args, kwargs, output)
 
-    def _function_called(self, function: str, args: tuple, kwargs: dict, output: Any) -> None:
+    def _function_called(
+        self, function: str, args: tuple, kwargs: dict, output: Any
+    ) -> Tensor | None:
         caller, module = self._running[-1]
-        # An activation module is reported as a whole, without the functions that it calls.
-        if not (self._reporting or isinstance(module, ACTIVATION_MODULES)):
-            name = f"{caller}.{function}" if caller else function
-            self._report(name, function, args, kwargs, output)
+        if self._reporting or _is_part(function, module):
+            return None
+        name = f"{caller}.{function}" if caller else function
+        name = f"{name}()" if function in PRODUCTS else name
+        return self._report(name, function, args, kwargs, output)
 
     def _report(
         self, name: str, called: nn.Module | str, args: tuple, kwargs: dict, output: Any
-    ) -> None:
+    ) -> Tensor | None:
         if self._names is not None and name not in self._names:
-            return
+            return None
         number = self._counts[name]
         self._counts[name] += 1
         inputs = [value for value in (*args, *kwargs.values()) if isinstance(value, Tensor)]
         self._reporting = True
         try:
-            self._on_call(Call(name, number, called, inputs, first_tensor(output)))
+            return self._on_call(Call(name, number, called, inputs, first_tensor(output)))
         finally:
             self._reporting = False
+
+
+def _is_part(function: str, module: nn.Module) -> bool:
+    """Whether a module is reported as a whole, without such a function that it calls."""
+    is_linear = isinstance(module, nn.Linear) and type(module).forward is nn.Linear.forward
+    return isinstance(module, ACTIVATION_MODULES) or (is_linear and function in PRODUCTS)
 
 
 class _FunctionListener(TorchFunctionMode):
     """Reports calls of activation functions, under whichever of their names."""
 
-    def __init__(self, on_function: Callable[[str, tuple, dict, Any], None]) -> None:
+    def __init__(self, on_function: Callable[[str, tuple, dict, Any], Any]) -> None:
         super().__init__()
         self._on_function = on_function
 
@@ -199,7 +210,8 @@ class _FunctionListener(TorchFunctionMode):
         output = func(*args, **kwargs)
         function = getattr(func, "__name__", "").strip("_")
         if function in _REPORTED_FUNCTIONS:
-            self._on_function(function, args, kwargs, output)
+            changed = self._on_function(function, args, kwargs, output)
+            return output if changed is None else changed
         return output
 
 

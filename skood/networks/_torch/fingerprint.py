@@ -180,7 +180,7 @@ def _weights(network: nn.Module) -> Iterator[tuple[str, Any]]:
                 yield f"{name}.{key}".removeprefix("."), _as_used(module, key, tensor)
 
 
-def _as_used(module: nn.Module, key: str, tensor: Tensor | None) -> Any:
+def _as_used(module: Any, key: str, tensor: Tensor | None) -> Any:
     """A weight, or its hash as a pass would leave it behind that looks up all of it."""
     is_embedding = isinstance(module, nn.Embedding | nn.EmbeddingBag) and key == "weight"
     if not is_embedding or module.max_norm is None:

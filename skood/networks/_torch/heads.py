@@ -2,33 +2,275 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, cast
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from math import log2
+from typing import Any, NamedTuple
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .._base import LEAST_ROUNDING
-from .outputs import AUTO, BINARY, Path, Wanted, choose_output, name_output
-from .recorded import RecordedCall, content_key, last
+from .outputs import AUTO, BINARY, Path, Wanted, choose_output, name_output, outputs_of
+from .products import (
+    Product,
+    WeightView,
+    as_product,
+    own_tensors,
+    reads_positions,
+    reads_rows,
+    rounding,
+)
+from .recorded import Location, Positions, RecordedCall, content_key, last
+
+Probe = Callable[[RecordedCall, float], Tensor | None]
+"""Runs the network again with the output of a call multiplied by a factor, and returns the logits
+then, or None."""
+
+
+@dataclass(frozen=True)
+class Head:
+    """A linear map that yields the logits, ``scale * (input @ weight.T + bias) + shift``."""
+
+    location: Location
+    """Of what it is given."""
+    weight: WeightView
+    bias: WeightView | None
+    scale: float = 1.0
+    shift: tuple[float, WeightView] | None = None
+    """What is added later: a factor of a vector."""
+    rounding: float = 0.0
+    """Relative error that the product may have."""
+
+    def read(self, network: nn.Module) -> tuple[Tensor, Tensor | None]:
+        """Copies of the present weight and bias."""
+        weight = self.scale * self.weight.read(network)
+        bias = None if self.bias is None else self.scale * self.bias.read(network)
+        if self.shift is not None:
+            factor, vector = self.shift
+            shift = factor * vector.read(network)
+            bias = shift if bias is None else bias + shift
+        return weight, bias
+
+    def pick(self, logits: Tensor, vectors: Tensor, outputs: Tensor) -> Tensor:
+        """Of several vectors for each sample, the last of those that yield its logits best."""
+        outputs = outputs.flatten(1, -2).to(logits.dtype)
+        logits = logits.reshape(len(logits), 1, -1)
+        off = (self.scale * outputs - logits).abs().amax(2)
+        near = off.amin(1, keepdim=True) + rounding(logits.dtype) * logits.abs().amax(2)
+        number = torch.arange(off.shape[1], device=off.device)
+        picked = torch.where(off <= near, number, 0).amax(1)
+        return vectors.flatten(1, -2)[torch.arange(len(off), device=off.device), picked]
+
+
+class Found(NamedTuple):
+    """The call that is the head, what it is given, and the head."""
+
+    recorded: RecordedCall
+    features: Tensor
+    head: Head
+
+
+class Fit(NamedTuple):
+    """How logits come from the outputs of a product."""
+
+    scale: float
+    positions: Positions | None = None
+    shift: tuple[float, WeightView] | None = None
+
+    def apply(self, outputs: Tensor, network: nn.Module) -> Tensor:
+        """The logits, or each vector that may be those of its sample, (n_samples, ..., n)."""
+        if self.positions is Positions.MEAN:
+            outputs = outputs.flatten(1, -2).mean(1)
+        if self.shift is None:
+            return self.scale * outputs
+        factor, vector = self.shift
+        return self.scale * outputs + factor * widened(vector.read(network))
+
+
+class Search:
+    """A recorded pass of a network, in which to look for the head.
+
+    Parameters
+    ----------
+    network : torch.nn.Module
+        The network.
+    calls : list of RecordedCall
+        All calls of the pass.
+    within : str or None
+        The module that must hold the head; None for any.
+    """
+
+    def __init__(
+        self, network: nn.Module, calls: list[RecordedCall], within: str | None = None
+    ) -> None:
+        self._network = network
+        self._calls = calls
+        self._within = within
+
+    def find(self, logits: Tensor, direct: RecordedCall | None, probe: Probe) -> Found | None:
+        """The head: the product that yields the logits, which ``direct`` does if it is one."""
+        if direct is not None and self._is_within(direct):
+            if (product := as_product(direct, self._network)) is not None:
+                return _found(product, Fit(1.0), logits)
+        for product in self.products(logits):
+            fit = self.fit(logits, product.output)
+            if fit is not None and self.stays(product, fit, probe):
+                return _found(product, fit, logits)
+        return None
+
+    def products(self, logits: Tensor) -> Iterator[Product]:
+        """The products that have as many outputs as there are logits, the last first."""
+        n_classes = logits[0].numel()
+        for c in self.linear_layers():
+            if c.output is not None and n_classes in c.output.shape[1:]:
+                product = as_product(c, self._network)
+                if product is not None and product.output.shape[-1] == n_classes:
+                    yield product
+
+    def linear_layers(self) -> Iterator[RecordedCall]:
+        """What multiplies by a weight, or seems to, the last first."""
+        for c in reversed(self._calls):
+            if self._is_within(c) and (reads_rows(c) or reads_positions(c)):
+                yield c
+
+    def fit(self, logits: Tensor, outputs: Tensor) -> Fit | None:
+        """How logits come from the outputs of a product by a constant scale, or None."""
+        allowed = _rounding(logits, outputs)
+        logits, outputs = widened(logits).flatten(1), widened(outputs)
+        if outputs.ndim > 2:
+            return _fit_positions(logits, outputs.flatten(1, -2), allowed)
+        scale = _scale(logits, outputs, allowed * outputs.abs())
+        return self._fit_shift(logits, outputs, allowed) if scale is None else Fit(scale)
+
+    def _fit_shift(self, logits: Tensor, outputs: Tensor, rounding: float) -> Fit | None:
+        """Where a vector of the network is added, before or after scaling."""
+        centred = outputs - outputs.mean(0)
+        scale = _ratio(logits - logits.mean(0), centred)
+        shift = (logits - scale * outputs).mean(0)
+        allowed = 2 * rounding * ((scale * outputs).abs().amax(0) + shift.abs())
+        if not centred.any() or ((logits - scale * outputs - shift).abs() > allowed).any():
+            return None
+        for module, attribute, held in own_tensors(self._network):
+            vector = held.flatten()
+            if held.is_floating_point() and vector.shape == shift.shape:
+                for factor in (1.0, scale, -1.0, -scale):
+                    if ((factor * widened(vector) - shift).abs() <= allowed).all():
+                        view = WeightView.of(module, attribute, held, vector)
+                        return Fit(scale, shift=(factor, view))
+        return None
+
+    def stays(self, product: Product, fit: Fit, probe: Probe) -> bool:
+        """Whether logits come from a product in the same way where its output is another.
+
+        A function that clips or bends may leave the values alone that there were.
+        """
+        largest = float(product.output.abs().max().clamp(min=1e-3))
+        factor = -(2.0 ** round(log2(_LARGE / largest)))
+        logits = probe(product.recorded, factor)
+        n_samples, *_, n_classes = product.output.shape
+        if logits is None or logits.ndim == 0 or logits.numel() != n_samples * n_classes:
+            return False
+        rounded = _rounding(product.output, logits)
+        logits, outputs = widened(logits), factor * widened(product.output)
+        logits = logits.reshape(n_samples, 1, n_classes)
+        expected = fit.apply(outputs, self._network).reshape(n_samples, -1, n_classes)
+        allowed = rounded * abs(fit.scale * factor) * largest
+        off = (expected - logits).abs()
+        return bool((off <= allowed).all(2).any(1).all())
+
+    def _is_within(self, recorded: RecordedCall) -> bool:
+        name, module = recorded.call.name, self._within
+        return module is None or name == module or name.startswith(f"{module}.")
+
+
+_LARGE = 2.0**14
+"""Far from what a network may clip at, and in the range of half precision."""
+
+
+def _found(product: Product, fit: Fit, logits: Tensor) -> Found:
+    recorded = product.recorded
+    location = Location(recorded.call.key, True, recorded.index, True, fit.positions)
+    rounding = _rounding(product.output) if fit == Fit(1.0) else _rounding(product.output, logits)
+    head = Head(location, product.weight, product.bias, fit.scale, fit.shift, rounding)
+    features = location.rows_of(product.vectors)
+    if fit.positions is Positions.ONE:
+        features = head.pick(logits, product.vectors, product.output)
+    return Found(recorded, features, head)
+
+
+def _fit_positions(logits: Tensor, outputs: Tensor, rounding: float) -> Fit | None:
+    """How logits come from one of several outputs of each sample, or from their mean."""
+    size = (outputs[0] ** 2).sum(1)
+    ratios = (logits[0] * outputs[0]).sum(1) / size
+    for scale in (1.0, *ratios[(size > 0) & (ratios != 0)].tolist()):
+        off = (scale * outputs - logits[:, None]).abs()
+        if (off <= rounding * (scale * outputs).abs()).all(2).any(1).all():
+            return Fit(scale, Positions.ONE)
+    scale = _scale(logits, outputs.mean(1), rounding * outputs.abs().mean(1))
+    return None if scale is None else Fit(scale, Positions.MEAN)
+
+
+def _scale(logits: Tensor, outputs: Tensor, allowed: Tensor) -> float | None:
+    """The number that outputs are multiplied by, up to differences that are allowed, or None."""
+    if logits.shape == outputs.shape:
+        for scale in (1.0, _ratio(logits, outputs)):
+            if scale and ((logits - scale * outputs).abs() <= abs(scale) * allowed).all():
+                return scale
+    return None
+
+
+def _ratio(one: Tensor, other: Tensor) -> float:
+    """The number that brings another matrix closest to one."""
+    return float((one * other).sum() / (other**2).sum().clamp(min=1e-300))
+
+
+def widened(values: Tensor) -> Tensor:
+    """Values in double precision, to compare them."""
+    # Not all devices have double precision.
+    return values.detach().cpu().double()
+
+
+def _rounding(*values: Tensor) -> float:
+    return max(rounding(value.dtype) for value in values)
 
 
 def find_path(
-    returned: Any, wanted: Wanted, fits: Callable[[Tensor], bool], calls: list[RecordedCall]
+    returned: Any,
+    wanted: Wanted,
+    fits: Callable[[Tensor], bool],
+    calls: list[RecordedCall],
+    search: Search,
 ) -> Path | None:
+    """Which output holds the logits; None where a function of the user's computes them."""
     if callable(wanted):
         return None
     if wanted not in (AUTO, BINARY):
         return name_output(returned, wanted)
 
-    def last_linear(output: Tensor) -> RecordedCall | None:
+    def direct(output: Tensor) -> RecordedCall | None:
         squashing, reader = find_source(calls, output)
-        if reader is None or any(_reads_on(c, reader) for c in calls if c is not squashing):
-            return None
-        return reader
+        return reader if reader is not None and is_last(reader, squashing) else None
 
-    return choose_output(returned, fits, last_linear)
+    def is_last(reader: RecordedCall, squashing: RecordedCall | None) -> bool:
+        return not any(_reads_on(c, reader) for c in calls if c is not squashing)
+
+    def by_value(output: Tensor) -> RecordedCall | None:
+        for product in search.products(output):
+            if is_last(product.recorded, None) and search.fit(output, product.output):
+                return product.recorded
+        return None
+
+    def scaled(output: Tensor) -> RecordedCall | None:
+        # Beside outputs that nobody knows, the user has to choose.
+        unknown = (v for _, v in outputs_of(returned) if fits(v) and not _is_recorded(v, calls))
+        return by_value(output) if all(map(by_value, unknown)) else None
+
+    return choose_output(returned, fits, [direct, scaled])
+
+
+def _is_recorded(output: Tensor, calls: list[RecordedCall]) -> bool:
+    key = content_key(output)
+    return any(key in (c.input_key, c.output_key) for c in calls)
 
 
 def find_source(
@@ -38,84 +280,24 @@ def find_source(
     if output is None:
         return None, None
     key: tuple | None = content_key(output)
-    squashing = last(calls, lambda c: c.is_squashing and c.output_key == key)
+    squashing = last(calls, lambda c: c.is_squashing and _yields(c, output))
     if squashing is not None:
         key = squashing.input_key
-    return squashing, last(calls, lambda c: reads_features(c) and c.output_key == key)
+    return squashing, last(calls, lambda c: reads_rows(c) and c.output_key == key)
 
 
-def explain_missing_head(
-    calls: list[RecordedCall], logits: Tensor | None, candidate: RecordedCall | None
-) -> str:
-    """Why no linear layer is the head; empty where one is."""
-    if logits is None:
-        return "the network returns nothing that could be the logits"
-    if candidate is None:
-        linear = last(calls, reads_features)
-        if linear is None:
-            return "no module of the class Linear is called with one vector for each sample"
-        return (
-            f"the network does not return what its last linear layer {linear.call.name!r} yields, "
-            "but something computed from it or beside it"
-        )
-    if not yields_product(candidate):
-        return (
-            f"the last linear layer {candidate.call.name!r} does not yield the product of its "
-            "weight and input plus its bias: its class computes something else, or a hook "
-            "changes it"
-        )
-    return ""
-
-
-def linear_map(module: Any) -> tuple[Tensor, Tensor | None]:
-    """Weight, (n_outputs, n_inputs), and bias of a linear layer or convolution of one position."""
-    return module.weight.detach().flatten(1), module.bias
-
-
-def reads_features(recorded: RecordedCall) -> bool:
-    """Whether it is a linear layer that is given one vector for each sample.
-
-    A convolution of one position with a kernel of one position is one too.
-    """
-    called, given = recorded.call.called, recorded.input
-    if given is None:
+def _yields(recorded: RecordedCall, output: Tensor) -> bool:
+    """Whether an output is what a call yields, or a copy or cast of it."""
+    if recorded.output_key == content_key(output):
+        return True
+    got = recorded.output
+    if got is None or got.shape != output.shape:
         return False
-    if isinstance(called, nn.Linear):
-        return given.ndim == 2
-    is_pointwise = isinstance(called, nn.Conv1d | nn.Conv2d | nn.Conv3d) and (
-        called.groups == 1 and set(called.kernel_size) == {1} and not _pads(called)
-    )
-    return is_pointwise and given[0, 0].numel() == 1
-
-
-def _pads(convolution: Any) -> bool:
-    return not isinstance(convolution.padding, str) and any(convolution.padding)
-
-
-def yields_product(recorded: RecordedCall) -> bool:
-    """Whether a linear layer yields its weight times its input, plus its bias, at all."""
-    if recorded.input is None or recorded.output is None or not recorded.output.is_floating_point():
-        return False
-    weight, bias = linear_map(recorded.call.called)
-    given, got = recorded.input.flatten(1), recorded.output.flatten(1)
-    if weight.shape != (got.shape[1], given.shape[1]) or not weight.is_floating_point():
-        return False
-    given, weight = given.to(got.dtype), weight.to(got.dtype)
-    bias = torch.zeros_like(got[0]) if bias is None else bias.detach().to(got.dtype)
-    wide = torch.promote_types(got.dtype, torch.float32)
-    difference = (F.linear(given, weight, bias) - got).abs().to(wide)
-    # What the sum would be without signs, for what rounding may do to it.
-    scale = F.linear(*(term.abs().to(wide) for term in (given, weight, bias)))
-    return bool((difference <= rounding(recorded) * scale).all())
-
-
-def rounding(recorded: RecordedCall) -> float:
-    """Relative error that a product of this precision may have."""
-    return max(4 * torch.finfo(cast(Tensor, recorded.output).dtype).eps, LEAST_ROUNDING)
+    return torch.equal(got, output) or torch.equal(got.to(output.dtype), output)
 
 
 def _reads_on(recorded: RecordedCall, other: RecordedCall) -> bool:
     """Whether it is given the output of another call and yields something else."""
-    return (
-        other.output_key == recorded.input_key != recorded.output_key and not recorded.is_squashing
-    )
+    if recorded.is_squashing or (recorded.is_product and not recorded.has_weight):
+        return False
+    return other.output_key == recorded.input_key != recorded.output_key

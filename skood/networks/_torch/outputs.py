@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from torch import Tensor
@@ -50,6 +50,25 @@ def find_output(returned: Any, path: Path | None) -> Tensor | None:
     return returned if isinstance(returned, Tensor) else None
 
 
+def select_output(returned: Any, wanted: Wanted, path: Path | None) -> Tensor | None:
+    """The tensor at a path, or what a function of the user's makes of all.
+
+    Raises
+    ------
+    TypeError
+        If that is no tensor.
+    """
+    if not callable(wanted):
+        return find_output(returned, path)
+    selected = wanted(returned)
+    if selected is not None and not isinstance(selected, Tensor):
+        raise TypeError(
+            "The function logits= must return a tensor of shape (n_samples, n_classes), got "
+            f"{type(selected).__name__}."
+        )
+    return selected
+
+
 def name_output(returned: Any, wanted: Wanted) -> Path:
     """The path of the output of a name or an index.
 
@@ -72,13 +91,15 @@ def name_output(returned: Any, wanted: Wanted) -> Path:
 
 
 def choose_output(
-    returned: Any, fits: Callable[[Tensor], bool], reader_of: Callable[[Tensor], Any]
+    returned: Any,
+    fits: Callable[[Tensor], bool],
+    readers: Sequence[Callable[[Tensor], Any]],
 ) -> Path | None:
     """The path of the output that counts as the logits, where the user does not say which.
 
     The output named "logits"; or else the first that ``fits`` and that a last linear layer
-    yields, for which ``reader_of`` returns the layer; or else the first matrix of a mapping or
-    object, the first tensor of a tuple or list.
+    yields, which the first of ``readers`` that knows any returns; or else the first matrix of a
+    mapping or object, the first tensor of a tuple or list.
     """
     if isinstance(returned, Tensor):
         return ()
@@ -86,9 +107,7 @@ def choose_output(
         return ("logits",)
     outputs = dict(outputs_of(returned))
     fitting = {path: output for path, output in outputs.items() if fits(output)}
-    readers = {path: reader_of(output) for path, output in fitting.items()}
-    by_reader = {id(r): path for path, r in reversed(readers.items()) if r is not None}
-    chosen = [path for path in fitting if path in by_reader.values()]
+    chosen = next(filter(None, (_first_of_each(fitting, reader_of) for reader_of in readers)), [])
     if len(chosen or fitting) > 1:
         first = next(iter(chosen or fitting))
         warn_user(
@@ -101,6 +120,15 @@ def choose_output(
     if isinstance(returned, tuple | list):
         return next(iter(outputs), None)
     return next((path for path, v in outputs.items() if len(path) == 1 and v.ndim == 2), None)
+
+
+def _first_of_each(outputs: Mapping[Path, Tensor], reader_of: Callable) -> list[Path]:
+    """The first output of each layer that yields one."""
+    yielded: dict[int, Path] = {}
+    for path, output in outputs.items():
+        if (reader := reader_of(output)) is not None:
+            yielded.setdefault(id(reader), path)
+    return list(yielded.values())
 
 
 def _describe(outputs: Iterable[tuple[Path, Tensor]]) -> str:

@@ -12,7 +12,7 @@ import random
 import sys
 import threading
 from collections.abc import Callable, Iterator, Set
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from functools import wraps
 from itertools import count
 from typing import Any
@@ -164,7 +164,7 @@ def _states_of_torch() -> list[torch.Tensor]:
 
 
 def _state_of_numpy() -> Any:
-    generator = np.random.get_bit_generator()
+    generator = _generator_of_numpy()
     if type(generator).__name__ != _OF_NUMPY:
         return generator.state
     # Its own way to read the state takes longer than small networks do.
@@ -174,11 +174,16 @@ def _state_of_numpy() -> Any:
 def _set_state_of_numpy(state: Any) -> None:
     if isinstance(state, bytes):
         # What its normal distribution keeps for its next number is beside this state.
-        *_, has_gauss, gauss = np.random.get_state()  # noqa: NPY002
-        *key, position = np.frombuffer(state, np.uint32)
-        np.random.set_state((_OF_NUMPY, key, int(position), has_gauss, gauss))  # noqa: NPY002
+        now: Any = np.random.get_state()  # noqa: NPY002
+        numbers = np.frombuffer(state, np.uint32)
+        before = (_OF_NUMPY, numbers[:-1], int(numbers[-1]), *now[3:])
+        np.random.set_state(before)  # noqa: NPY002
     else:
-        np.random.get_bit_generator().state = state
+        _generator_of_numpy().state = state
+
+
+def _generator_of_numpy() -> Any:
+    return np.random.get_bit_generator()  # type: ignore[attr-defined]
 
 
 class _Listener:
@@ -191,7 +196,7 @@ class _Listener:
 
     @contextmanager
     def active(self) -> Iterator[None]:
-        ways = {
+        ways: dict[str, Callable[[], AbstractContextManager[Any]]] = {
             "torch": lambda: _Operations(self.drew),
             "numpy": self._hearing_numpy,
             "random": self._hearing_random,
@@ -205,10 +210,10 @@ class _Listener:
     def _hearing_random(self) -> Iterator[None]:
         previous = sys.getprofile()
 
-        def heard(frame: Any, event: str, called: Any) -> None:
+        def heard(frame: Any, event: Any, called: Any) -> None:
             if event == "c_call" and getattr(called, "__self__", None) is _RANDOM:
                 self.drew.add("random")
-            if callable(previous):
+            if callable(previous):  # what else measures
                 previous(frame, event, called)
 
         sys.setprofile(heard)  # of this thread alone
@@ -313,7 +318,7 @@ def _start(loader: DataLoader) -> Iterator[Any]:
 
 def _give_order(loader: DataLoader, generator: torch.Generator) -> bool:
     """Let a loader draw its order from a generator, where it would seed one by the global one."""
-    sampler = loader.sampler
+    sampler: Any = loader.sampler
     if type(sampler) is not RandomSampler or sampler.generator is not None:
         return False
     if type(loader.batch_sampler) is not BatchSampler:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
+from enum import Enum, auto
 
 import torch
 from torch import Tensor
@@ -11,10 +12,20 @@ from torch import Tensor
 from .calls import (
     ACTIVATION_FUNCTIONS,
     ACTIVATION_MODULES,
+    PRODUCTS,
     SQUASHING_FUNCTIONS,
     SQUASHING_MODULES,
     Call,
 )
+
+
+class Positions(Enum):
+    """Which of several vectors of a sample count, where a linear layer is given several."""
+
+    ONE = auto()
+    """One of them, the last whose output is what the network goes on with."""
+    MEAN = auto()
+    """Their mean."""
 
 
 @dataclass(frozen=True)
@@ -23,26 +34,56 @@ class Location:
 
     call: tuple[str, int]
     before: bool = False
+    index: int = 0
+    """Before a call, which of the tensors that it is given."""
+    is_matrix: bool = False
+    """Whether the value is brought to one vector for each sample."""
+    positions: Positions | None = None
+    """What becomes of several vectors for each sample, (n_samples, ..., n_units)."""
 
     def read(self, call: Call) -> Tensor | None:
         """The value, given the call of this key."""
-        return call.inputs[0] if self.before else call.output
+        return call.inputs[self.index] if self.before else call.output
+
+    def rows_of(self, value: Tensor) -> Tensor:
+        """A value as it is to be kept, except where one of several vectors is."""
+        if self.positions is Positions.MEAN:
+            return value.flatten(1, -2).mean(1)
+        return value.flatten(1) if self.is_matrix and self.positions is None else value
+
+    def rows_of_gradient(self, gradient: Tensor) -> Tensor:
+        """The gradient at what is kept, from that at the value."""
+        # That at each vector has the weight already with which the vector counts.
+        several = self.positions is not None
+        return gradient.flatten(1, -2).sum(1) if several else self.rows_of(gradient)
 
 
 class RecordedCall:
-    """A call, with copies of what it was given and returned, which may be overwritten later."""
+    """A call, with copies of what it was given and returned, which may be overwritten later.
 
-    def __init__(self, call: Call, n_samples: int) -> None:
+    ``weights`` are the memories of the network's own tensors: of a product, the other factor is
+    what it was given.
+    """
+
+    def __init__(self, call: Call, n_samples: int, weights: Collection[int] = ()) -> None:
         self.call = call
-        self.input_key = content_key(call.inputs[0]) if call.inputs else None
-        self.input = _copy_rows(call.inputs[0], n_samples) if call.inputs else None
-        self.output_key = None if call.output is None else content_key(call.output)
-        self.output = None if call.output is None else _copy_rows(call.output, n_samples)
+        is_weight = [storage(value) in weights for value in call.inputs] if weights else []
+        self.has_weight = any(is_weight)
+        self.index = _index_of_rows(call, n_samples, is_weight) if self.is_product else 0
+        given, got = call.inputs[self.index] if call.inputs else None, call.output
+        self.input_key = None if given is None else content_key(given)
+        self.output_key = None if got is None else content_key(got)
+        self.input = _copy_rows(_as_column(given), n_samples)
+        self.output = _copy_rows(_as_column(got) if self.is_product else got, n_samples)
 
     @property
     def is_activation(self) -> bool:
         called = self.call.called
         return isinstance(called, ACTIVATION_MODULES) or called in ACTIVATION_FUNCTIONS
+
+    @property
+    def is_product(self) -> bool:
+        return self.call.called in PRODUCTS
 
     @property
     def is_squashing(self) -> bool:
@@ -74,11 +115,25 @@ def storage(tensor: Tensor) -> int:
     return tensor.untyped_storage().data_ptr() if _is_plain(tensor) else id(tensor)
 
 
-def _copy_rows(value: Tensor, n_samples: int) -> Tensor | None:
+def _as_column(value: Tensor | None) -> Tensor | None:
+    return value[:, None] if value is not None and value.ndim == 1 else value
+
+
+def _copy_rows(value: Tensor | None, n_samples: int) -> Tensor | None:
     """A copy of a value that has a row of values for each sample; None for another."""
-    if not _is_plain(value) or value.ndim < 2 or len(value) != n_samples:
+    if value is None or not _is_plain(value) or value.ndim < 2 or len(value) != n_samples:
         return None
     return value.detach().clone()
+
+
+def _index_of_rows(call: Call, n_samples: int, is_weight: list[bool]) -> int:
+    """Which factor of a product holds a row for each sample, and is no weight of the network."""
+    factors = [
+        number
+        for number, value in enumerate(call.inputs)
+        if value.ndim > 1 and len(value) == n_samples and not (is_weight and is_weight[number])
+    ]
+    return factors[0] if factors else 0
 
 
 def content_key(value: Tensor) -> tuple:

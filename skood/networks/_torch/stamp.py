@@ -8,6 +8,7 @@ from collections import defaultdict, deque
 from collections.abc import Iterable, Mapping, Set
 from itertools import chain
 from typing import Any
+from weakref import WeakValueDictionary
 
 import numpy as np
 import torch
@@ -28,14 +29,22 @@ _N_CHUNKS, _CHUNK = 3, 8
 """Of a tensor, how many parts are looked at, of how many values: what lies side by side is fast."""
 _N_SMALL = 20_000
 """Number of values of a network that is looked at in whole."""
+# Those that nobody holds any more are of no use.
+_LATEST: WeakValueDictionary[int, Stamp] = WeakValueDictionary()
 _NOT_LOOKED_INTO = (*SCALARS, types.ModuleType, types.CodeType, Tensor, np.ndarray, type)
 
 
-class Stamp:
-    """What a network and the objects that its fingerprint goes by were seen to hold.
+def find_stamp(network: nn.Module, left_out: Set[str]) -> Stamp | None:
+    """A stamp of now, equal to the latest one if all seems unchanged; None if there was none."""
+    latest = _LATEST.get(id(network))
+    if latest is None or not latest.fits(network, left_out):
+        return None
+    now = latest.renewed()
+    return latest if now == latest else now
 
-    It holds these objects themselves, so that no others can get their addresses, and some of the
-    values of each tensor. Compares equal with a later one where all are the same.
+
+def make_stamp(network: nn.Module, met: list[Any], left_out: Set[str]) -> Stamp:
+    """A stamp of now that others are to be compared with.
 
     Parameters
     ----------
@@ -45,6 +54,18 @@ class Stamp:
         What its fingerprint was made of.
     left_out : set of str
         Places where the network writes as it runs.
+    """
+    found, latest = find_stamp(network, left_out), _LATEST.get(id(network))
+    if found is None or found is not latest:
+        found = _LATEST[id(network)] = Stamp(network, met, left_out)
+    return found
+
+
+class Stamp:
+    """What a network and the objects that its fingerprint goes by were seen to hold.
+
+    It holds these objects themselves, so that no others can get their addresses, and some of the
+    values of each tensor. Compares equal with a later one where all are the same.
     """
 
     def __init__(self, network: nn.Module, met: list[Any], left_out: Set[str]) -> None:
@@ -66,8 +87,13 @@ class Stamp:
         new._held, new._seen = self._holders.look(), self._tensors.look(self._seen)
         return new
 
+    def __deepcopy__(self, memo: dict) -> Stamp:
+        return self  # of the same network, whatever its owner becomes
+
     def __eq__(self, other: object) -> bool:
-        if not isinstance(other, Stamp) or not other.fits(self._network, self._left_out):
+        if self is other:
+            return True
+        if not isinstance(other, Stamp) or other._holders is not self._holders:
             return False
         return self._seen == other._seen and _hold_same(self._held, other._held)
 
@@ -219,17 +245,13 @@ def _is_same(one: Any, other: Any) -> bool:
     """Whether what a pass may have made anew is what was there before."""
     if type(one) is not type(other):
         return False
-    if isinstance(one, SCALARS):
-        return bool(one == other)
     if isinstance(one, Tensor):
         return _is_plain(one) and _is_plain(other) and torch.equal(one, other)
-    if isinstance(one, np.ndarray):
-        return np.array_equal(one, other)
     if isinstance(one, dict):
         return one.keys() == other.keys() and _are_same(one.values(), other.values())
     if isinstance(one, tuple | list):
         return len(one) == len(other) and _are_same(one, other)
-    return False
+    return isinstance(one, SCALARS) and bool(one == other)
 
 
 def _are_same(ones: Iterable[Any], others: Iterable[Any]) -> bool:

@@ -121,7 +121,7 @@ class UnitAxisListener(TorchFunctionMode):
         same_shape = []
         for c in calls:
             if c.call.inputs and c.call.output is not None:
-                given, got = c.call.inputs[0], c.call.output
+                given, got = c.call.inputs[c.index], c.call.output
                 if _is_module_of_vectors(c.call.called):
                     self._vote(got, c.output_key, is_last=True)
                     self._vote(given, c.input_key, is_last=True)
