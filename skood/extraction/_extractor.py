@@ -63,7 +63,8 @@ class ActivationExtractor(ActivationsOutputMixin, BaseEstimator):
         Applied to the activations batch by batch, so that unreduced ones never pile up, for
         example :class:`~skood.PoolingReducer`. It must treat each sample on its own: a clone is
         fitted to each batch. A reducer with the method ``pool_layers`` is given each layer
-        as soon as it is computed, where it is computed; any other is given the ``Activations``
+        as soon as it is computed, where it is computed, by its ``pool_tokens`` where it has this
+        and the layer is one of tokens; any other is given the ``Activations``
         of the batch and must return ``Activations``.
     batch_size : int, default=256
         Number of samples to run at once. A ``DataLoader`` has its own.
@@ -94,7 +95,10 @@ class ActivationExtractor(ActivationsOutputMixin, BaseEstimator):
         Decides what the stochastic passes leave out. With an int they are the same in every
         call on the same inputs with the same ``batch_size`` on the same kind of device.
     mask : "auto", str or None, default="auto"
-        Which of the inputs in a mapping says what is padding.
+        Which of the inputs in a mapping says which tokens are padding. "auto" is
+        "attention_mask", which is 1 at tokens, or "src_key_padding_mask", "key_padding_mask" or
+        "padding_mask", which are True at padding. Any other name is that of an input that is 1 or
+        True at tokens. None counts padding as tokens.
     autocast : bool, "bfloat16", "float16" or torch.dtype, default=False
         Whether a torch network runs with automatic mixed precision, and in which type. It is off by
         default, also within a ``torch.autocast`` of the caller: scores are not to depend on where
@@ -168,12 +172,21 @@ class ActivationExtractor(ActivationsOutputMixin, BaseEstimator):
     values a row, mappings, or another number of values than of inputs, are no labels: ``A.labels``
     is None then, as it is for arrays. No estimator reads ``A.labels``; pass them as ``y``.
 
+    **Units.** Of a layer with several axes beside that of the samples, one is that of the units
+    (channels, neurons), and its column says which, by ``unit_axis``. It is the one whose size
+    stays the same for shorter sequences, where the network takes them; else it is the axis along
+    which the network multiplies or normalises vectors, or the second where it convolves or pools.
+    So it is the last in transformers, (n_samples, n_tokens, n_units), and in recurrent layers, axis
+    3 in networks of (n_samples, height, width, n_units), and the second in convolutions. Where the
+    network does not tell, it is the second. A ``pool_layers`` is given layers whose units are
+    moved to the second axis.
+
     **Sequences.** Where the inputs are sequences, a matrix of integers or an array of vectors, and
-    the network takes shorter ones too, which is tried, ``transform`` takes inputs of any length,
-    and a layer whose second axis goes by the length, (n_samples, n_tokens, n_units), is given to
-    the reducer as (n_samples, n_units, n_tokens): it is pooled over the tokens. Without a reducer,
-    its column has the ``unit_axis`` 2, by which a ``PoolingReducer`` pools over the tokens later.
-    Padding counts as tokens. Other layers are taken to have their units in the second axis.
+    the network takes shorter ones too, which is tried, ``transform`` takes inputs of any length.
+    A reducer leaves out the padding that ``mask`` tells of, see :class:`~skood.PoolingReducer`, in
+    layers with as many tokens as the mask; a sample of padding alone is refused. Without a reducer,
+    ``Activations`` carry the mask, all of it True where no input is one, and batches of different
+    length are padded to the longest by zeros, which the mask marks as padding.
 
     **Perturbation.** The network runs twice, and the gradient of its first run moves the inputs;
     of a mapping, those of floating point values. Integers that an embedding looks up cannot
@@ -325,7 +338,7 @@ class ActivationExtractor(ActivationsOutputMixin, BaseEstimator):
             If the network is not trained yet.
         ValueError
             If a name or pattern selects nothing; the message lists the known layers. Or if a layer
-            is given by its number.
+            is given by its number, or ``mask`` names no input.
         """
         refuse_numbers(self.layers)
         adapter = self._adapt()
@@ -364,8 +377,8 @@ class ActivationExtractor(ActivationsOutputMixin, BaseEstimator):
         Raises
         ------
         ValueError
-            If values are not finite, the number of features is not that of ``fit``, or
-            activations lack a layer.
+            If values are not finite, the number of features is not that of ``fit``, a sample is
+            padding alone, or activations lack a layer.
         MemoryError
             If the layers need more memory than the machine has.
         """

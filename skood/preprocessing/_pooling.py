@@ -203,7 +203,7 @@ class PoolingReducer(LayerwiseTransformer):
         return self._pool_layers(layers, self._origins(layers))
 
     def pool_tokens(self, layers: Mapping[str, Any], mask: NDArray | None) -> dict[str, Any]:
-        """As ``pool_layers``, for layers of tokens.
+        """Pool layers of tokens, as ``pool_layers`` pools those of maps.
 
         Parameters
         ----------
