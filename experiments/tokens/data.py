@@ -62,8 +62,8 @@ def _write(rng: np.random.Generator, classes: NDArray) -> dict[str, NDArray]:
     """Texts with a key word of each given class, (n_texts, n_key_words), at random places."""
     n_texts, n_keys = classes.shape
     words = 1 + rng.integers(N_FILLERS, size=(n_texts, LENGTH))
-    lengths = rng.integers(LENGTH // 2, LENGTH + 1, size=n_texts)
-    inside = np.arange(LENGTH) < lengths[:, np.newaxis]
+    lengths = rng.integers(LENGTH // 2, LENGTH + 1, size=(n_texts, 1))
+    inside = np.arange(LENGTH) < lengths
     # Places of words in random order, those of the padding last.
     places = np.argsort(rng.random(words.shape) + ~inside, axis=1)[:, :n_keys]
     keys = (

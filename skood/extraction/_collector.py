@@ -153,9 +153,10 @@ class Collector:
 
     def _token_axis(self, values: NDArray, unit_axis: int) -> int | None:
         """The axis of the tokens that the mask is about; None where there is none."""
+        if self._mask is None or values.ndim != 3:
+            return None
         axis = 3 - unit_axis
-        is_of_tokens = self._mask is not None and values.ndim == 3
-        return axis if is_of_tokens and values.shape[axis] == self._mask.shape[1] else None
+        return axis if values.shape[axis] == self._mask.shape[1] else None
 
     def _check_memory(self, first: NDArray) -> None:
         # Memory is promised first and taken when used: without this, it runs out long after.

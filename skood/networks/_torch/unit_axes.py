@@ -118,21 +118,23 @@ class UnitAxisListener(TorchFunctionMode):
 
     def find(self, layers: Mapping[str, Layer], calls: Iterable[RecordedCall]) -> dict[str, int]:
         """The axis of the units of each layer of at least three axes that functions tell of."""
-        same_shape = []
-        for c in calls:
-            if c.call.inputs and c.call.output is not None:
-                given, got = c.call.inputs[c.index], c.call.output
-                if _is_module_of_vectors(c.call.called):
-                    self._vote(got, c.output_key, is_last=True)
-                    self._vote(given, c.input_key, is_last=True)
-                if given.shape == got.shape:
-                    shape = tuple(got.shape)
-                    same_shape.append(((c.input_key, shape), (c.output_key, shape)))
+        same_shape = [link for c in calls for link in self._note_call(c)]
         wanted = {n: _value_of(layer) for n, layer in layers.items() if layer.value.ndim > 2}
         found = self._spread({}, [*self._alike, *((value, value) for value in wanted.values())])
         # What a module returns in the shape of its input has the same axes, as far as is known.
         found = self._spread(found, [*self._alike, *same_shape])
         return {name: found[value] for name, value in wanted.items() if value in found}
+
+    def _note_call(self, c: RecordedCall) -> list[tuple[_Value, _Value]]:
+        """Note what a module tells; the values that it has in the same shape, if it has."""
+        given, got = c.call.inputs[c.index] if c.call.inputs else None, c.call.output
+        if given is None or got is None or c.input_key is None or c.output_key is None:
+            return []
+        if _is_module_of_vectors(c.call.called):
+            self._vote(got, c.output_key, is_last=True)
+            self._vote(given, c.input_key, is_last=True)
+        shape = tuple(got.shape)
+        return [((c.input_key, shape), (c.output_key, shape))] if given.shape == shape else []
 
     def _spread(
         self, known: Mapping[_Value, int], alike: Iterable[tuple[_Value, _Value]]
