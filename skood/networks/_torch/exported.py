@@ -18,6 +18,7 @@ from .calls import CONVOLUTIONS, Report, name_function, plain_name
 from .chosen_head import WantedHead
 from .outputs import AUTO, Wanted
 from .recorded import content_key
+from .stamp import look_at
 
 # Operators, with the position of the argument that says whether they act as in training.
 _MODES = {
@@ -29,9 +30,11 @@ _MODES = {
 }
 
 
-def adapt_program(program: torch.export.ExportedProgram, logits: Wanted = AUTO) -> ExportedAdapter:
+def adapt_program(
+    program: torch.export.ExportedProgram, logits: Wanted = AUTO, head: WantedHead = AUTO
+) -> ExportedAdapter:
     """The adapter of an exported program."""
-    return ExportedAdapter(program.module(), logits)
+    return ExportedAdapter(program.module(), logits, head)
 
 
 def adapt_graph(module: fx.GraphModule, **options: Any) -> TorchAdapter:
@@ -57,6 +60,11 @@ class ExportedAdapter(TorchAdapter):
     @property
     def kind(self) -> str:
         return "an exported program"
+
+    def stamp(self, trace: Any = None) -> Any:
+        # The module around the program is made anew, and its tensors are the program's own.
+        tensors = [*self.network.parameters(), *self.network.buffers()]
+        return self.network.code, look_at(tensors)
 
     def forward_with_gradients(
         self,
@@ -211,6 +219,7 @@ def _stand_in(network: nn.Module, name: str, kind: type[nn.Module]) -> nn.Module
 def _describe_convolution(module: Any, node: Any) -> None:
     given, padding = node.args[0], node.args[4] if len(node.args) > 4 else 0
     weight = module.weight
+    module.padding_mode = "zeros"
     module.kernel_size = tuple(weight.shape[2:])
     module.groups = given.meta["val"].shape[1] // weight.shape[1]
     module.padding = padding if isinstance(padding, str) else np.ravel(padding).tolist()
@@ -235,10 +244,10 @@ class _Running:
 
     call: str
     name: str
+    last: fx.Node
+    """Yields what the module returns, as far as it has come."""
     inputs: list[Tensor] = field(default_factory=list)
     computed: set[fx.Node] = field(default_factory=set)
-    last: fx.Node | None = None
-    """Yields what the module returns."""
 
 
 class _Interpreter(fx.Interpreter):
@@ -282,7 +291,7 @@ class _Interpreter(fx.Interpreter):
                 break
             same += 1
         self._leave(same)
-        self._running += [_Running(call, name) for call, name, _ in stack[same:]]
+        self._running += [_Running(call, name, node) for call, name, _ in stack[same:]]
 
     def _leave(self, n_left: int) -> None:
         while len(self._running) > n_left:

@@ -104,7 +104,7 @@ class Search:
         self, network: nn.Module, calls: list[RecordedCall], within: str | None = None
     ) -> None:
         self._network = network
-        self._calls = calls
+        self.calls = calls
         self._within = within
 
     def find(self, logits: Tensor, direct: RecordedCall | None, probe: Probe) -> Found | None:
@@ -129,7 +129,7 @@ class Search:
 
     def linear_layers(self) -> Iterator[RecordedCall]:
         """What multiplies by a weight, or seems to, the last first."""
-        for c in reversed(self._calls):
+        for c in reversed(self.calls):
             if self._is_within(c) and (reads_rows(c) or reads_positions(c)):
                 yield c
 
@@ -251,7 +251,6 @@ def find_path(
     returned: Any,
     wanted: Wanted,
     fits: Callable[[Tensor], bool],
-    calls: list[RecordedCall],
     search: Search,
 ) -> Path | None:
     """Which output holds the logits; None where a function of the user's computes them.
@@ -266,23 +265,17 @@ def find_path(
     if wanted not in (AUTO, BINARY):
         return name_output(returned, wanted)
 
-    preference = _Preference(search, returned, fits, calls)
+    preference = _Preference(search, returned, fits)
     return choose_output(returned, fits, [preference.direct, preference.by_value])
 
 
 class _Preference:
     """The last linear layers that yield outputs."""
 
-    def __init__(
-        self,
-        search: Search,
-        returned: Any,
-        fits: Callable[[Tensor], bool],
-        calls: list[RecordedCall],
-    ) -> None:
+    def __init__(self, search: Search, returned: Any, fits: Callable[[Tensor], bool]) -> None:
         self._search = search
+        self._calls = search.calls
         self._outputs = [output for _, output in outputs_of(returned) if fits(output)]
-        self._calls = calls
 
     def direct(self, output: Tensor) -> RecordedCall | None:
         """That which yields an output, or what is squashed to it."""
@@ -319,7 +312,7 @@ def find_source(
     if output is None:
         return None, None
     key: tuple | None = content_key(output)
-    squashing = last(calls, lambda c: c.is_squashing and _yields(c, output))
+    squashing = last(calls, lambda c: c.is_squashing and c.input is not None and _yields(c, output))
     if squashing is not None:
         key = squashing.input_key
     return squashing, last(calls, lambda c: reads_rows(c) and c.output_key == key)

@@ -54,8 +54,8 @@ class LayerReader:
     def listen(self, network: nn.Module) -> CallListener:
         """Context in which the network is to be called once."""
         names = {name for name, _ in self._awaited}
-        functions = not names.isdisjoint(self._trace.functions)
-        return CallListener(network, self._on_call, names=names, functions=functions)
+        callers = self._trace.callers(names)
+        return CallListener(network, self._on_call, names=names, callers=callers)
 
     def _on_call(self, call: Call) -> None:
         for layer in self._awaited.pop(call.key, ()):
