@@ -54,8 +54,9 @@ def make_monitor(
 
     Parameters
     ----------
-    network : torch.nn.Module, fitted skorch net or fitted scikit-learn MLP
-        The trained classifier. It is only read.
+    network : object
+        The trained classifier, of any kind that :class:`ActivationExtractor` takes. It is only
+        read.
     layers : "auto", str or list of str, default="auto"
         Layers to monitor, as in :class:`ActivationExtractor`.
     logits : "auto", "binary", str, int or callable, default="auto"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -54,6 +55,7 @@ class Collector:
         self._n_rows = 0
         self._batch: dict[Source, NDArray] = {}
         self._layers: dict[str, _RowBuffer] = {}
+        self._n_bytes = 0
         self._n_bits: dict[str, int] = {}
         self._logits: _RowBuffer | None = None
         self._predicted: _RowBuffer | None = None
@@ -160,11 +162,10 @@ class Collector:
 
     def _check_memory(self, first: NDArray) -> None:
         # Memory is promised first and taken when used: without this, it runs out long after.
-        needed = sum(buffer.n_bytes for buffer in self._layers.values())
-        needed += first.nbytes * (self._n_expected or len(first)) // len(first)
-        if needed > (present := _physical_memory()):
+        self._n_bytes += first.nbytes * (self._n_expected or len(first)) // len(first)
+        if self._n_bytes > (present := _physical_memory()):
             raise MemoryError(
-                f"The layers take {needed / 2**30:.1f} GiB or more, but the machine has "
+                f"The layers take {self._n_bytes / 2**30:.1f} GiB or more, but the machine has "
                 f"{present / 2**30:.1f} GiB: pass reducer=PoolingReducer(), or name fewer layers."
             )
 
@@ -174,7 +175,12 @@ class Collector:
         layers = {name: self._column(name) for name in self._layers}
         labels, mask = self._all_labels(), self._all_masks(layers)
         if logits is None:
-            return Activations(layers, labels=labels, mask=mask)
+            return Activations(
+                layers,
+                labels=labels,
+                mask=mask,
+                missing=self._missing(["head", "logits"]),
+            )
         if classes is not None and len(classes) != logits.shape[1]:
             classes = None
         predictions = None if self._predicted is None else self._predicted.finish()
@@ -187,8 +193,15 @@ class Collector:
             head=head,
             classes=classes,
             labels=labels,
+            missing={} if head is not None else self._missing(["head"]),
             mask=mask,
         )
+
+    def _missing(self, parts: list[str]) -> dict[str, str]:
+        """Why parts are not there, as far as that is known."""
+        trace = self._plan.trace
+        why = {"head": trace.why_no_head or trace.why_no_logits, "logits": trace.why_no_logits}
+        return {part: why[part] for part in parts if why[part]}
 
     def _column(self, name: str) -> Column:
         array = self._layers[name].finish()
@@ -230,10 +243,6 @@ class _RowBuffer:
         self._array = np.empty((capacity, *first.shape[1:]), first.dtype)
         self.n_rows = 0
 
-    @property
-    def n_bytes(self) -> int:
-        return self._array.nbytes
-
     def append(self, rows: NDArray, token_axis: int | None = None) -> None:
         """Add rows; fewer tokens, or those that are there already, are padded by zeros."""
         if token_axis is not None and self._array.ndim == rows.ndim:
@@ -270,6 +279,7 @@ def _padded(array: NDArray, axis: int, length: int) -> NDArray:
     return np.pad(array, padding)
 
 
+@cache
 def _physical_memory() -> float:
     try:
         return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,7 +13,8 @@ from numpy.typing import NDArray
 from .._column import free_name, usual_name
 from .._layer_names import layer_columns, match_layers
 from ..activations import Activations, Column, PackedBits
-from ..networks import PENULTIMATE, NetworkAdapter, Trace
+from ..networks import PENULTIMATE, Batch, NetworkAdapter, Trace, count_samples, take_samples
+from ._failures import explaining
 from ._inputs import Batches
 from ._masks import read_mask
 from ._mode import Mode, Source
@@ -39,6 +41,8 @@ class Plan:
     """Extracted layer that holds what the head reads."""
     template: Template
     """What is extracted, reduced."""
+    n_at_once: int = 2
+    """Number of samples that the network was run on."""
 
 
 def make_plan(
@@ -58,9 +62,8 @@ def make_plan(
         yield what the mode needs; or no input is the mask.
     """
     with adapter.untouched():
-        two = batches.first_two()
-        trace, values = adapter.trace(two)
-        tokens = read_mask(two, mask, trace, adapter.to_numpy)
+        some, (trace, values) = _trace(adapter, batches)
+        tokens = read_mask(some, mask, trace, adapter.to_numpy)
         layers = _choose(wanted, trace, list(values))
         mode.check(list(values))
         arrays: dict[Source, NDArray] = {
@@ -72,7 +75,7 @@ def make_plan(
             def keep(source: Source, value: Any) -> None:
                 arrays[source] = np.array(adapter.to_numpy(value))
 
-            outcome = mode.run(adapter, two, trace, layers, keep)
+            outcome = mode.run(adapter, some, trace, layers, keep)
     names = _choose_names(mode.sources(layers))
     reduced = Activations(as_columns(arrays, names, trace), mask=tokens)
     if reducer is not None:
@@ -89,7 +92,24 @@ def make_plan(
         passes = Column(adapter.to_numpy(outcome.passes), kind="pass")
         reduced = reduced.assign({passes_name: passes})
     head_input = next(holds_features, None)
-    return Plan(trace, layers, names, passes_name, head_input, template_of(reduced))
+    template = template_of(reduced)
+    n_at_once = count_samples(some)
+    return Plan(trace, layers, names, passes_name, head_input, template, n_at_once)
+
+
+def _trace(adapter: NetworkAdapter, batches: Batches) -> tuple[Batch, tuple[Trace, dict[str, Any]]]:
+    """A run on two samples, or on the first batch where the network takes no fewer."""
+    first = batches.first()
+    two = take_samples(first, [0, -1])
+    with explaining(adapter, two, first if batches.data is None else batches.data):
+        try:
+            return two, adapter.trace(two)
+        except Exception as error:
+            if count_samples(first) < 3 or adapter.explain(error) is None:
+                raise
+            with suppress(Exception):
+                return first, adapter.trace(first)
+            raise
 
 
 def as_columns(

@@ -27,12 +27,11 @@ from .graph import Graph
 from .heads import (
     Head,
     Logits,
+    as_matrix_of_rows,
     find_head,
     find_linear,
     find_logits,
     find_named,
-    is_quantized,
-    recheck,
     rounding_of,
 )
 from .inputs import fixed_batch_size, to_arrays
@@ -110,8 +109,6 @@ class OnnxAdapter(NetworkAdapter):
         as_logits = self._as_logits(source, logits)
         raw = None if as_logits is None or source is None else source.reshape(len(source), -1)
         head = find_head(graph, self._wanted_head, logits, raw, values, rows)
-        if logits is not None and is_quantized(graph):
-            head = self._recheck(head, batch, logits)
         shapes = {name: value.shape for name, value in floats.items()}
         chosen, left_out = choose_layers(graph, shapes, rows, logits and logits.value)
         layers, features = _name_layers(graph, rows, head)
@@ -151,14 +148,6 @@ class OnnxAdapter(NetworkAdapter):
             found.append(find_named(graph, self._wanted_head))
         constants = [name for linear in found if linear is not None for name in linear.constants()]
         return list(dict.fromkeys([*graph.data_outputs(), *graph.outputs, *constants]))
-
-    def _recheck(self, head: Head, batch: Batch, logits: Logits) -> Head:
-        """The head, where it yields the logits also as they are computed without other values."""
-        if head.weight is None:
-            return head
-        values = self._run(batch, self._session_of([head.features, logits.value]))
-        output = values[logits.value]
-        return recheck(head, values[head.features], output.reshape(len(output), -1))
 
     def _with_rows(self, batch: Batch, values: _Values, session: Any) -> _Values:
         """Those of values of two samples that have a row of values for each sample."""
@@ -243,9 +232,11 @@ class OnnxAdapter(NetworkAdapter):
         return value.astype(np.float32) if value.dtype == np.float16 else value
 
     def _source(self, values: _Values, logits: Logits | None) -> Any:
-        """What holds the logits, of any shape."""
+        """What holds the logits, of any shape; a matrix where all further axes have one place."""
         if logits is not None:
-            return values.get(logits.value)
+            value = values.get(logits.value)
+            matrix = as_matrix_of_rows(value)
+            return value if matrix is None else matrix
         return self._wanted(outputs_of(self._graph, values)) if callable(self._wanted) else None
 
     def _as_logits(self, source: Any, logits: Logits | None) -> NDArray | None:

@@ -68,13 +68,12 @@ def find_blocks(
     activations : collection of str
         What activation functions yield.
     """
-    parents = _dominators(graph)
     bends = set(activations)
     blocks = []
     for node in graph.nodes:
         if node.op not in ("Add", "Sum") or len(graph.data_of(node)) != 2 != len(node.inputs):
             continue
-        block = _as_block(graph, node, shapes, bends, parents)
+        block = _as_block(graph, node, shapes, bends)
         if block is not None:
             blocks.append(block)
     return blocks
@@ -85,7 +84,6 @@ def _as_block(
     node: Node,
     shapes: dict[str, tuple[int, ...]],
     bends: set[str],
-    parents: dict[str, str],
 ) -> Block | None:
     one, other = node.inputs
     if one == other or shapes.get(one, "none") != shapes.get(other):
@@ -94,7 +92,7 @@ def _as_block(
         inner = _between(graph, skip, branch)
         if inner and _computes(graph, inner):
             return _make_block(graph, node, skip, inner, bends)
-    start = parents[node.outputs[0]]
+    start = graph.dominators[node.outputs[0]]
     if not start:
         return None
     for skip, branch in [(one, other), (other, one)]:
@@ -146,26 +144,6 @@ def _following(graph: Graph, value: str) -> Node | None:
     if node is not None and node.op == "QuantizeLinear":
         node = graph.sole_consumer(node.outputs[0])
     return node
-
-
-def _dominators(graph: Graph) -> dict[str, str]:
-    """For each of the data the last one that all ways from the inputs lead through, or nothing."""
-    parents = {declared.name: "" for declared in graph.inputs}
-    depths = {"": 0, **dict.fromkeys(parents, 1)}
-    for node in graph.nodes:
-        given = graph.data_of(node)
-        if not given or not graph.data.intersection(node.outputs):
-            continue
-        parent = given[0]
-        for other in given[1:]:
-            while parent != other:
-                if depths[parent] < depths[other]:
-                    other = parents[other]
-                else:
-                    parent = parents[parent]
-        for value in filter(None, node.outputs):
-            parents[value], depths[value] = parent, depths[parent] + 1
-    return parents
 
 
 def earlier_steps(graph: Graph, values: list[str]) -> set[str]:

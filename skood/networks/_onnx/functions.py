@@ -30,23 +30,45 @@ _ACTIVATIONS = frozenset(
         "ThresholdedRelu",
     }
 )
-_GATES = frozenset({"Clip", "Erf", "Exp", "HardSigmoid", "Relu", "Sigmoid", "Softplus", "Tanh"})
-_ELEMENTWISE = _GATES | {
-    "Abs",
-    "Add",
-    "Cast",
-    "Div",
-    "Identity",
-    "Log",
-    "Max",
-    "Min",
-    "Mul",
-    "Neg",
-    "Pow",
-    "Reciprocal",
-    "Sqrt",
-    "Sub",
-}
+# What bends a function that is written out.
+_GATES = frozenset(
+    {
+        "Abs",
+        "Clip",
+        "Erf",
+        "Exp",
+        "HardSigmoid",
+        "Max",
+        "Min",
+        "Relu",
+        "Sigmoid",
+        "Softplus",
+        "Tanh",
+        "Where",
+    }
+)
+_COMBINING = frozenset({"Add", "Div", "Mul", "Sub", "Where"})
+_ELEMENTWISE = (
+    _GATES
+    | _COMBINING
+    | {
+        "And",
+        "Cast",
+        "Greater",
+        "GreaterOrEqual",
+        "Identity",
+        "Less",
+        "LessOrEqual",
+        "Log",
+        "Neg",
+        "Not",
+        "Or",
+        "Pow",
+        "Reciprocal",
+        "Sign",
+        "Sqrt",
+    }
+)
 
 
 def find_activations(graph: Graph) -> list[str]:
@@ -98,31 +120,41 @@ def _equals(constant: np.ndarray | None, number: float) -> bool:
 
 
 def _written_out(graph: Graph, node: Node) -> tuple[str, set[int]] | None:
-    """The last value of a product of x and a function of x, and the nodes before it."""
-    if node.op not in ("Mul", "Div") or len(graph.data_of(node)) != 2:
+    """The last value of a function of one value x that uses x more than once, and its nodes."""
+    if node.op not in _COMBINING or len(graph.data_of(node)) < 2:
         return None
-    one, other = node.inputs
-    for factor, gate in [(one, other), (other, one)][: 1 if node.op == "Div" else 2]:
-        x, scaling = _without_factor(graph, factor)
-        inner = _nodes_between(graph, {x, factor}, gate)
-        if any(graph.nodes[number].op in _GATES for number in inner):
-            inner |= scaling
-            last = node.outputs[0]
-            following = graph.sole_consumer(last)
-            while following is not None and _scales(graph, following):
-                inner.add(graph.producers[last].number)
-                last = following.outputs[0]
-                following = graph.sole_consumer(last)
-            return last, inner
-    return None
+    inner = _nodes_between(graph, graph.dominators[node.outputs[0]], graph.data_of(node))
+    if not any(graph.nodes[number].op in _GATES for number in inner) and node.op != "Where":
+        return None
+    last, following = node, graph.sole_consumer(node.outputs[0])
+    while inner and following is not None and _scales(graph, following):
+        inner.add(last.number)
+        last, following = following, graph.sole_consumer(following.outputs[0])
+    return (last.outputs[0], inner) if inner else None
 
 
-def _without_factor(graph: Graph, value: str) -> tuple[str, set[int]]:
-    """What a constant factor was applied to, and the node that does so."""
-    node = graph.producers.get(value)
-    if node is None or not _scales(graph, node):
-        return value, set()
-    return graph.data_of(node)[0], {node.number}
+def _nodes_between(graph: Graph, start: str, ends: list[str]) -> set[int]:
+    """The nodes that compute values from one, element by element; none where it is not so."""
+    found: set[int] = set()
+    waiting = list(ends)
+    while waiting:
+        value = waiting.pop()
+        if value == start:
+            continue
+        node = graph.producers.get(value)
+        if node is None or (node.op not in _ELEMENTWISE and not _halves(graph, node)):
+            return set()
+        if node.number not in found:
+            found.add(node.number)
+            waiting.extend(graph.data_of(node))
+    return found
+
+
+def _halves(graph: Graph, node: Node) -> bool:
+    """Whether one half of a value is multiplied by the sigmoid of the other, and no more."""
+    readers = [graph.sole_consumer(value) for value in node.outputs]
+    ops = sorted(reader.op for reader in readers if reader is not None)
+    return node.op == "Split" and len(node.outputs) == 2 and ops == ["Mul", "Sigmoid"]
 
 
 def _scales(graph: Graph, node: Node) -> bool:
@@ -131,20 +163,3 @@ def _scales(graph: Graph, node: Node) -> bool:
         return False
     factors = [graph.constant(value) for value in node.inputs if value not in graph.data]
     return len(factors) == 1 and factors[0] is not None and factors[0].size == 1
-
-
-def _nodes_between(graph: Graph, starts: set[str], end: str) -> set[int]:
-    """The nodes that compute a value from others, element by element; none where it is not so."""
-    found: set[int] = set()
-    waiting = [end]
-    while waiting:
-        value = waiting.pop()
-        if value in starts:
-            continue
-        node = graph.producers.get(value)
-        if node is None or node.op not in _ELEMENTWISE:
-            return set()
-        if node.number not in found:
-            found.add(node.number)
-            waiting.extend(graph.data_of(node))
-    return found

@@ -130,6 +130,29 @@ class Graph:
                 names[value] = node.name if node.name and is_free and not place else value
         return names
 
+    @cached_property
+    def dominators(self) -> dict[str, str]:
+        """For each of the data the last one before it that all ways from the inputs lead through.
+
+        Empty where there is none.
+        """
+        parents = {declared.name: "" for declared in self.inputs}
+        depths = {"": 0, **dict.fromkeys(parents, 1)}
+        for node in self.nodes:
+            given = self.data_of(node)
+            if not given or self.data.isdisjoint(node.outputs):
+                continue
+            parent = given[0]
+            for other in given[1:]:
+                while parent != other:
+                    if depths[parent] < depths[other]:
+                        other = parents[other]
+                    else:
+                        parent = parents[parent]
+            for value in filter(None, node.outputs):
+                parents[value], depths[value] = parent, depths[parent] + 1
+        return parents
+
     def sole_consumer(self, value: str) -> Node | None:
         """The one node that reads a value, where nothing else does."""
         readers = self.consumers.get(value, [])

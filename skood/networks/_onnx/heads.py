@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -30,19 +30,17 @@ class Logits(NamedTuple):
 
 def find_logits(graph: Graph, output: str) -> Logits:
     """What goes into the softmax or sigmoid that yields an output; else the output itself."""
-    value = _original(graph, output)
-    node = graph.producers.get(value)
-    if node is None:
-        return Logits(output)
-    if node.op in _SQUASHING and _over_classes(graph, node):
+    node = graph.producers.get(_original(graph, output, _COPYING | _RESHAPING))
+    if node is not None and node.op in _SQUASHING and _over_classes(graph, node):
         return Logits(node.inputs[0])
-    if (log_odds := _log_odds(graph, node)) is not None:
+    if node is not None and (log_odds := _log_odds(graph, node)) is not None:
         return Logits(log_odds, is_log_odds=True)
-    return Logits(value if graph.producers[output].op == "ZipMap" else output)
+    return Logits(_original(graph, output, {"ZipMap"}))
 
 
-def _original(graph: Graph, value: str) -> str:
-    while (node := graph.producers.get(value)) is not None and node.op in _COPYING:
+def _original(graph: Graph, value: str, passed: Set[str] = _COPYING) -> str:
+    """The value that another is, before operations that change nothing that counts."""
+    while (node := graph.producers.get(value)) is not None and node.op in passed:
         value = node.inputs[0]
     return value
 
@@ -101,7 +99,7 @@ class Linear:
             weight, bias = _apply(node, name, np.ravel(constants[name]), weight, bias)
         has_bias = self.bias is not None or any(n.op in ("Add", "Sub") for n, _ in self.terms)
         if len(bias) != len(weight):
-            raise ValueError("The constants have other shapes.")
+            raise ValueError("a constant has a value for each sample")
         return weight.astype(dtype), bias.astype(dtype) if has_bias else None
 
 
@@ -109,7 +107,7 @@ def _as_matrix(node: Node, weight: NDArray) -> NDArray:
     if node.op == "Conv":
         weight = weight.reshape(weight.shape[:2]) if set(weight.shape[2:]) == {1} else weight
     if weight.ndim != 2:
-        raise ValueError("The weight is no matrix.")
+        raise ValueError("its weights are no matrix")
     if node.op in ("Conv", "MatMul"):
         return weight if node.op == "Conv" else weight.T
     alpha = np.asarray(node.attributes.get("alpha", 1.0), dtype=weight.dtype)
@@ -125,9 +123,9 @@ def _apply(
     if node.op == "Sub":
         return (-weight, constant - bias) if is_first else (weight, bias - constant)
     if is_first and node.op == "Div":
-        raise ValueError("A quotient of a constant is not linear.")
+        raise ValueError("a constant is divided by what it yields")
     if len(constant) not in (1, len(weight)):
-        raise ValueError("The constants have other shapes.")
+        raise ValueError("a constant has a value for each sample")
     if node.op == "Div":
         return weight / constant[:, None], bias / constant
     return weight * constant[:, None], bias * constant
@@ -266,21 +264,6 @@ def find_head(
     return head
 
 
-def recheck(head: Head, features: NDArray, output: NDArray) -> Head:
-    """The head, where it yields an output of other features too."""
-    given = _as_matrix_of_rows(features)
-    if given is None or head.weight is None:
-        return head
-    if yields(head.weight, head.bias, given, output, rounding_of(output)):
-        return head
-    return Head("ONNX Runtime computes the logits with quantized weights or inputs")
-
-
-def is_quantized(graph: Graph) -> bool:
-    """Whether ONNX Runtime may compute values in other precision where they are no outputs."""
-    return any(node.op == "DequantizeLinear" for node in graph.nodes)
-
-
 def _checked(
     graph: Graph, linear: Linear | None, output: NDArray, values: _Arrays, rows: _Arrays
 ) -> Head:
@@ -289,21 +272,32 @@ def _checked(
             "no Gemm, MatMul or convolution of one position with constant weights yields the "
             "logits, up to constant factors and summands"
         )
-    name = linear.node.name or linear.node.outputs[0]
-    features = _as_matrix_of_rows(rows.get(linear.features))
-    if features is None:
-        return Head(f"the {linear.node.op} {name!r} does not read one vector for each sample")
+    name = f"the {linear.node.op} {linear.node.name or linear.node.outputs[0]!r}"
     try:
+        features = _features(rows.get(linear.features))
         weight, bias = linear.read(values)
-    except ValueError:
-        return Head(f"the weights of the {linear.node.op} {name!r} make no matrix")
+    except ValueError as error:
+        return Head(f"{name} is no head: {error}")
+    if _is_quantized(graph, linear.weight):
+        return Head(f"{name} has quantized weights: ONNX Runtime may compute in integers")
     if not yields(weight, bias, features, output, rounding_of(output)):
-        return Head(
-            f"the product of weight and input of the {linear.node.op} {name!r}, plus its bias, is "
-            "not the logits"
-        )
+        return Head(f"{name} multiplies its input by weights, but that is not the logits")
     same = equal_values(graph, linear.features, rows)
     return Head("", linear.features, same, weight, bias)
+
+
+def _features(value: NDArray | None) -> NDArray:
+    features = as_matrix_of_rows(value)
+    if features is None:
+        raise ValueError("it does not read one vector for each sample")
+    return features
+
+
+def _is_quantized(graph: Graph, weight: str) -> bool:
+    node = graph.producers.get(weight)
+    while node is not None and node.op in {"Transpose", *_COPYING, *_RESHAPING}:
+        node = graph.producers.get(node.inputs[0])
+    return node is not None and node.op == "DequantizeLinear"
 
 
 def _given_head(graph: Graph, given: Any, output: NDArray, rows: _Arrays) -> Head:
@@ -316,13 +310,13 @@ def _given_head(graph: Graph, given: Any, output: NDArray, rows: _Arrays) -> Hea
     if given.input_layer is not None and given.input_layer != PENULTIMATE:
         candidates = [v for v in candidates if given.input_layer in (v, graph.names.get(v))]
     for value in candidates[::-1]:
-        features = _as_matrix_of_rows(rows[value])
+        features = as_matrix_of_rows(rows[value])
         if features is not None and yields(weight, bias, features, output, rounding_of(output)):
             return Head("", value, equal_values(graph, value, rows), weight, bias)
     return Head("the product of its weight and any layer, plus its bias, is not the logits")
 
 
-def _as_matrix_of_rows(value: NDArray | None) -> NDArray | None:
+def as_matrix_of_rows(value: NDArray | None) -> NDArray | None:
     """A value as a matrix, where all but its first two axes have one place."""
     if value is None or value.ndim < 2 or value[0, 0].size != 1:
         return None

@@ -143,6 +143,7 @@ class Model:
         self._files = _weight_files(model)
         self._check_files()
         self.graph: Graph = read_graph(self._inlined or model)
+        self._given = {*self.graph.outputs, *(declared.name for declared in self.graph.inputs)}
         self.stamp = source.stamp(self._files)
         if self.stamp[: len(before)] != before:
             raise ValueError("The ONNX model was written while it was read: try again.")
@@ -199,7 +200,7 @@ class Model:
         return self.source.folder
 
     def run(self, inputs: dict[str, NDArray], session: Any) -> dict[str, NDArray]:
-        """All tensors that a session yields.
+        """The inputs, and all tensors that a session yields.
 
         Raises
         ------
@@ -208,18 +209,18 @@ class Model:
         """
         names = [o.name for o in session.get_outputs() if o.type.startswith("tensor(")]
         try:
-            return dict(zip(names, session.run(names, inputs), strict=True))
+            return {**inputs, **dict(zip(names, session.run(names, inputs), strict=True))}
         except Exception as error:
             shapes = {name: array.shape for name, array in inputs.items()}
             raise ValueError(
-                f"ONNX Runtime fails on inputs of the shapes {shapes}: {error}. A model that was "
-                "exported for batches of one size, without saying so, is to be exported with a "
-                "dynamic first axis."
+                f"ONNX Runtime fails on inputs of the shapes {shapes}: {_in_one_line(error)} Where "
+                "the model was exported for batches of one size without saying so, export it with "
+                "a dynamic first axis."
             ) from error
 
     def session(self, values: Iterable[str], place: Place) -> Any:
         """A session with these values among its outputs, kept for the next time."""
-        more = frozenset(values) - frozenset(self.graph.outputs)
+        more = frozenset(values) - self._given
         return self._sessions.recall((more, place.key), lambda: self.open(more, place))
 
     def open(self, values: Iterable[str], place: Place) -> Any:
@@ -230,7 +231,7 @@ class Model:
         ValueError
             If ONNX Runtime cannot run the model.
         """
-        more = sorted(set(values) - set(self.graph.outputs))
+        more = sorted(set(values) - self._given)
         model = self.source.read() if self._inlined is None else self._inlined.SerializeToString()
         # A serialised message followed by another is both in one: weights are copied only once.
         outputs = GraphProto(output=[ValueInfoProto(name=value) for value in more])
@@ -239,7 +240,13 @@ class Model:
         try:
             return ort.InferenceSession(model, options, providers=place.providers)
         except Exception as error:
-            raise ValueError(f"ONNX Runtime cannot run this model: {error}") from error
+            raise ValueError(
+                f"ONNX Runtime cannot run this model: {_in_one_line(error)}"
+            ) from error
+
+
+def _in_one_line(error: Exception) -> str:
+    return " ".join(str(error).split())
 
 
 class Place:

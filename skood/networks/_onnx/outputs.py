@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from ..._warnings import warn_user
 from .graph import Graph
-from .heads import Logits, find_linear, find_logits
+from .heads import Logits, as_matrix_of_rows, find_linear, find_logits
 
 AUTO, BINARY = "auto", "binary"
 
@@ -91,7 +91,10 @@ def _choose(graph: Graph, is_binary: bool, rows: Mapping[str, NDArray]) -> Logit
 
 
 def _fits(value: NDArray, is_one: bool) -> bool:
-    return value.size == len(value) if is_one else value.ndim == 2 and value.shape[1] > 1
+    if is_one:
+        return value.size == len(value)
+    matrix = as_matrix_of_rows(value)
+    return matrix is not None and matrix.shape[1] > 1
 
 
 def _ends_in_linear(graph: Graph, logits: Logits) -> bool:
