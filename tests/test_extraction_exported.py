@@ -164,6 +164,23 @@ def test_a_graph_of_modules_is_read_as_a_module():
     assert_array_equal(A.logits, extract(network, X).logits)
 
 
+def test_an_unflattened_program_is_read_as_a_module():
+    network = Network(residual).eval()
+    A = extract(torch.export.unflatten(export(network)), X)
+    assert {"body.0", "body.1", "relu"} <= set(A.layer_names)
+    assert_array_equal(A.logits, extract(network, X).logits)
+    assert_array_equal(A.head.weight, network.out.weight.detach())
+
+
+@pytest.mark.parametrize(
+    ("network", "kind"),
+    [(torch.ones(3), "Tensor"), (torch.optim.SGD(nn.Linear(1, 1).parameters()), "SGD")],
+)
+def test_other_objects_of_torch_are_refused_by_name(network, kind):
+    with pytest.raises(TypeError, match=f"got a {kind}, which has no layers"):
+        adapt(network)
+
+
 def test_several_outputs_are_told_apart_by_name():
     class Two(Network):
         def forward(self, x):

@@ -11,13 +11,14 @@ import torch
 from torch import Tensor, fx, nn
 from torch.utils import _pytree as pytree
 
-from .._base import Batch, LayerCallback
+from .._base import Batch, LayerCallback, count_samples, take_samples
 from .._options import known_options
 from .adapter import TorchAdapter
 from .calls import CONVOLUTIONS, Report, name_function, plain_name
 from .chosen_head import WantedHead
 from .outputs import AUTO, Wanted
 from .recorded import content_key
+from .trace import TorchTrace
 
 # Operators, with the position of the argument that says whether they act as in training.
 _MODES = {
@@ -59,6 +60,21 @@ class ExportedAdapter(TorchAdapter):
     @property
     def kind(self) -> str:
         return "an exported program"
+
+    def trace(self, batch: Batch) -> tuple[TorchTrace, dict[str, Tensor]]:
+        if self.network.n_rows is None:
+            return super().trace(batch)
+        # As many samples as the program takes at once, whose values are told as they come.
+        n_samples = count_samples(batch)
+        rows = [min(row, n_samples - 1) for row in range(self.network.n_rows)]
+        trace, layers = super().trace(take_samples(batch, rows))
+        values: dict[str, Tensor] = {}
+
+        def keep(name: str, value: Tensor) -> None:
+            values[name] = value.clone()
+
+        self.forward(batch, trace, list(layers), keep)
+        return trace, {name: values[name] for name in layers}
 
     def forward_with_gradients(
         self,
