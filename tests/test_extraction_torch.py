@@ -307,7 +307,9 @@ def test_layer_without_a_row_for_each_sample_is_refused():
 
 def test_what_is_no_network_is_refused():
     for network in (None, "net", nn.ReLU, object()):
-        with pytest.raises(TypeError, match=r"torch.nn.Module, an exported program of torch, an ONNX model"):
+        with pytest.raises(
+            TypeError, match=r"torch.nn.Module, an exported program of torch, an ONNX model"
+        ):
             ActivationExtractor(network).fit(vectors())
 
 

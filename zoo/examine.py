@@ -16,10 +16,11 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from sklearn.pipeline import Pipeline
 from torch import Tensor, nn
 
 from experiments._common.timing import Timings
-from skood import ActivationExtractor, Activations, PoolingReducer, make_monitor
+from skood import ActivationExtractor, Activations, make_monitor
 
 from .marks import find_changes, take_marks
 from .specimen import N_OTHERS, Case, Specimen, stir
@@ -56,7 +57,7 @@ class Finding:
     """Largest relative change of a pooled value by more padding; None where there is none, or
     the logits change with it."""
     ratio: float | None = None
-    """Time of the extraction of pooled layers over that of the bare pass."""
+    """Time of the extraction of the monitor, of pooled layers, over that of the bare pass."""
     seconds: float = 0.0
     messages: list[str] = field(default_factory=list)
     errors: dict[str, str] = field(default_factory=dict)
@@ -64,6 +65,9 @@ class Finding:
 
 def find_faults(finding: Finding, specimen: Specimen) -> list[str]:
     """All that is not as expected, in words; empty where the network is read as it should be."""
+    if specimen.refusal:
+        error = finding.errors.get("extraction", "no error")
+        return [] if specimen.refusal in error else [f"{specimen.refusal!r} is not in {error!r}"]
     missing = [p for p in specimen.layers if not any(fnmatchcase(n, p) for n in finding.layers)]
     found = {
         "the logits differ from those of a direct call": not finding.logits_equal,
@@ -82,7 +86,7 @@ def find_faults(finding: Finding, specimen: Specimen) -> list[str]:
     return of_steps + [fault for fault, is_so in found.items() if is_so and not of_steps]
 
 
-def examine(specimen: Specimen, repetitions: int = 5) -> Finding:
+def examine(specimen: Specimen, repetitions: int = 3) -> Finding:
     """Make the network and read it. No error leaves this function: it is part of the finding."""
     finding, start = Finding(specimen.name), perf_counter()
     with warnings.catch_warnings(record=True) as caught:
@@ -123,16 +127,17 @@ def _examine_case(finding: Finding, case: Case, repetitions: int) -> None:
     before = take_marks(network)
     read = _attempt(finding, "extraction", lambda: _extract(case))
     if read is not None:
-        extractor, A = read
-        finding.layers, finding.left_out = extractor.layers_, extractor.left_out_
-        finding.logits_equal = A.logits is not None and np.array_equal(A.logits, logits)
-        _attempt(finding, "head", lambda: _examine_head(finding, case, A))
-        _attempt(finding, "layers", lambda: _compare_layers(finding, case, reference, A))
-        _attempt(finding, "monitor", lambda: _monitor(finding, case))
-        _attempt(finding, "padding", lambda: _compare_padded(finding, case))
+        _examine_reading(finding, case, reference, logits, *read)
+        monitor = _attempt(finding, "fit", lambda: make_monitor(network).fit(case.inputs))
+        if monitor is not None:
+            _attempt(finding, "monitor", lambda: _judge(finding, case, monitor))
+            pooled = monitor["extract"]
+            _attempt(finding, "padding", lambda: _compare_padded(finding, case, pooled))
     finding.changes = sorted(find_changes(before, take_marks(network)) - own_changes)
-    if read is not None:
-        _attempt(finding, "time", lambda: _take_times(finding, case, reference, repetitions))
+    if read is not None and monitor is not None:
+        _attempt(
+            finding, "time", lambda: _take_times(finding, case, reference, pooled, repetitions)
+        )
 
 
 def _call(case: Case, reference: nn.Module) -> tuple[NDArray, set[str]]:
@@ -160,6 +165,20 @@ def _extract(case: Case) -> tuple[ActivationExtractor, Activations]:
     extractor = ActivationExtractor(case.network)
     A = extractor.fit_transform(case.inputs)
     return extractor, A
+
+
+def _examine_reading(
+    finding: Finding,
+    case: Case,
+    reference: nn.Module,
+    logits: NDArray,
+    extractor: ActivationExtractor,
+    A: Activations,
+) -> None:
+    finding.layers, finding.left_out = extractor.layers_, extractor.left_out_
+    finding.logits_equal = A.logits is not None and np.array_equal(A.logits, logits)
+    _attempt(finding, "head", lambda: _examine_head(finding, case, A))
+    _attempt(finding, "layers", lambda: _compare_layers(finding, case, reference, A))
 
 
 def _examine_head(finding: Finding, case: Case, A: Activations) -> None:
@@ -238,8 +257,7 @@ def _first_tensor(output: Any) -> Tensor:
     return next(_first_tensor(value) for value in values if value is not None)
 
 
-def _monitor(finding: Finding, case: Case) -> None:
-    monitor = make_monitor(case.network).fit(case.inputs)
+def _judge(finding: Finding, case: Case, monitor: Pipeline) -> None:
     decisions, scores = monitor.predict(case.others), monitor.score_samples(case.others)
     finding.monitor = (
         decisions.shape == (N_OTHERS,)
@@ -250,32 +268,35 @@ def _monitor(finding: Finding, case: Case) -> None:
         raise ValueError(f"decisions {decisions}, scores {scores}")
 
 
-def _pooled(case: Case) -> ActivationExtractor:
-    return ActivationExtractor(case.network, reducer=PoolingReducer(pooling=("max", "avg")))
-
-
-def _compare_padded(finding: Finding, case: Case) -> None:
+def _compare_padded(finding: Finding, case: Case, pooled: ActivationExtractor) -> None:
     if case.padded is None:
         return
-    extractor = _pooled(case).fit(case.inputs)
-    less, more = extractor.transform(case.inputs), extractor.transform(case.padded)
+    less, more = pooled.transform(case.inputs), pooled.transform(case.padded)
     assert less.logits is not None
     assert more.logits is not None
     if _relative_change(less.logits, more.logits) > ROUNDING:
         return  # the network itself reads the padding
-    finding.padding = max(_relative_change(A, more[layer]) for layer, A in less.items())
+    finding.padding = max(
+        _relative_change(np.asarray(values), np.asarray(more[layer]))
+        for layer, values in less.items()
+    )
 
 
 def _relative_change(before: NDArray, after: NDArray) -> float:
     return float(np.abs(before - after).max() / np.abs(before).max())
 
 
-def _take_times(finding: Finding, case: Case, reference: nn.Module, repetitions: int) -> None:
-    extractor = _pooled(case).fit(case.inputs)
+def _take_times(
+    finding: Finding,
+    case: Case,
+    reference: nn.Module,
+    pooled: ActivationExtractor,
+    repetitions: int,
+) -> None:
     timings = Timings(
         {
             "bare": lambda: case.logits_of(reference),
-            "extraction": lambda: extractor.transform(case.inputs),
+            "extraction": lambda: pooled.transform(case.inputs),
         },
         repetitions,
         clock=process_time,

@@ -50,7 +50,8 @@ class ActivationExtractor(ActivationsOutputMixin, BaseEstimator):
     ----------
     network : object
         A trained network: any torch module, a program of ``torch.export``, a fitted skorch net, a
-        fitted scikit-learn multilayer perceptron, or an ONNX model as path or session; or one of
+        fitted scikit-learn multilayer perceptron, or an ONNX model (the path of its file, a
+        session of ONNX Runtime, a ``ModelProto`` or its bytes); or one of
         these at the end of a ``Pipeline``, in a fitted search, or in a ``FrozenEstimator``, as a
         search over networks needs it; or of a kind given to :func:`skood.networks.register`.
         Clones of the extractor share it.
@@ -73,7 +74,8 @@ class ActivationExtractor(ActivationsOutputMixin, BaseEstimator):
         Applied to the activations batch by batch, so that unreduced ones never pile up, for
         example :class:`~skood.PoolingReducer`. It must treat each sample on its own: a clone is
         fitted to each batch. A reducer with the method ``pool_layers`` is given each layer
-        as soon as it is computed, where it is computed; any other is given the ``Activations``
+        as soon as it is computed, where it is computed, by its ``pool_tokens`` where it has this
+        and the layer is one of tokens; any other is given the ``Activations``
         of the batch and must return ``Activations``.
     batch_size : int, default=256
         Number of samples to run at once. A ``DataLoader`` has its own.
@@ -83,11 +85,11 @@ class ActivationExtractor(ActivationsOutputMixin, BaseEstimator):
     memory : str or object with the joblib.Memory interface, default=None
         Cache of results; a string is the path of its folder. It goes by all that decides the
         values of the network, as ``fingerprint_`` does, by the content of the inputs, and by
-        layers, logits, reducer, precision, perturbation and gradients; with ``n_passes``, also by this,
-        ``random_state`` and ``batch_size``. Data sets and loaders, whose content is not known
-        beforehand, are not cached, nor are passes with ``random_state=None``. Where something
-        in the network cannot be read, such as an object of compiled code, a warning names it, and
-        nothing is cached.
+        layers, logits, head, reducer, precision, perturbation and gradients; with ``n_passes``,
+        also by this, ``random_state`` and ``batch_size``. Data sets and loaders, whose content is
+        not known beforehand, are not cached, nor are passes with ``random_state=None``. Where
+        something in the network cannot be read, such as an object of compiled code, a warning names
+        it, and nothing is cached.
     verbose : int, default=0
         Whether to show a progress bar.
     perturbation : ODIN or MahalanobisPerturbation, default=None
@@ -104,7 +106,10 @@ class ActivationExtractor(ActivationsOutputMixin, BaseEstimator):
         Decides what the stochastic passes leave out. With an int they are the same in every
         call on the same inputs with the same ``batch_size`` on the same kind of device.
     mask : "auto", str or None, default="auto"
-        Which of the inputs in a mapping says what is padding.
+        Which of the inputs in a mapping says which tokens are padding. "auto" is
+        "attention_mask", which is 1 at tokens, or "src_key_padding_mask", "key_padding_mask" or
+        "padding_mask", which are True at padding. Any other name is that of an input that is 1 or
+        True at tokens. None counts padding as tokens.
     autocast : bool, "bfloat16", "float16" or torch.dtype, default=False
         Whether a torch network runs with automatic mixed precision, and in which type. It is off by
         default, also within a ``torch.autocast`` of the caller: scores are not to depend on where
@@ -147,7 +152,9 @@ class ActivationExtractor(ActivationsOutputMixin, BaseEstimator):
     calls it, "block1.relu" where that of ``block1`` does. What is called several times
     in one pass has a layer for each call: "relu[0]", "relu[1]", ... The
     input of the head, see below, is the layer "penultimate". A perceptron of scikit-learn has
-    "hidden_0", "hidden_1", ..., and "output", after their activation functions.
+    "hidden_0", "hidden_1", ..., and "output", after their activation functions. The layers of an
+    ONNX model are the outputs of its nodes, named by the node, or by the output where the node has
+    no name.
 
     **What "auto" selects.** The outputs of all activation functions, except a softmax and a sigmoid
     that the network ends in. Where there are residual blocks, their outputs instead:
@@ -171,22 +178,38 @@ class ActivationExtractor(ActivationsOutputMixin, BaseEstimator):
     **Inputs of torch networks.** Floating point values are cast to the kind of the parameters.
     Integers stay what they are where the network runs on them; else they are cast
     to 64 bits, if it runs on those or if an embedding looks them up, or else to the kind of the
-    parameters. In a mapping, which becomes keyword arguments of the network, they stay integers.
-    A data
-    set or loader yields inputs, or tuples or lists whose first item they are; rows are returned in
-    the order in which they come. Values of half precision are returned in single precision.
+    parameters. In a mapping, which becomes keyword arguments of the network, they stay integers
+    unless it runs on floats alone; an input that is alone there needs no name. Values of half
+    precision are returned in single precision.
 
-    **Labels.** Where a data set or loader yields pairs of inputs and targets, and all targets are
-    one number or text a row, they become ``A.labels``. Targets of any other form, such as several
-    values a row, mappings, or another number of values than of inputs, are no labels: ``A.labels``
-    is None then, as it is for arrays. No estimator reads ``A.labels``; pass them as ``y``.
+    **Data sets, loaders and streams.** A data set or loader yields inputs, or tuples or lists whose
+    first item they are; rows are returned in the order in which they come. An iterator, such as
+    a generator, is read as a loader is. What can be read once only is read whole by
+    ``fit_transform`` and by ``transform``; ``fit`` alone refuses it. It must end, since all rows
+    are kept. The columns of a data set of Hugging Face's ``datasets`` become keyword arguments,
+    but for "label" and "labels".
+
+    **Labels.** Where a data set or loader yields pairs of inputs and targets, or mappings with
+    "labels" or "label", and all targets are one number or text a row, they become ``A.labels``.
+    Targets of any other form, such as several values a row, mappings, or another number of values
+    than of inputs, are no labels: ``A.labels`` is None then, as it is for arrays. No estimator
+    learns from ``A.labels``; pass them as ``y``.
+
+    **Units.** Of a layer with several axes beside that of the samples, one is that of the units
+    (channels, neurons), and its column says which, by ``unit_axis``. It is the one whose size
+    stays the same for shorter sequences, where the network takes them; else it is the axis along
+    which the network multiplies or normalises vectors, or the second where it convolves or pools.
+    So it is the last in transformers, (n_samples, n_tokens, n_units), and in recurrent layers, axis
+    3 in networks of (n_samples, height, width, n_units), and the second in convolutions. Where the
+    network does not tell, it is the second. A ``pool_layers`` is given layers whose units are
+    moved to the second axis.
 
     **Sequences.** Where the inputs are sequences, a matrix of integers or an array of vectors, and
-    the network takes shorter ones too, which is tried, ``transform`` takes inputs of any length,
-    and a layer whose second axis goes by the length, (n_samples, n_tokens, n_units), is given to
-    the reducer as (n_samples, n_units, n_tokens): it is pooled over the tokens. Without a reducer,
-    its column has the ``unit_axis`` 2, by which a ``PoolingReducer`` pools over the tokens later.
-    Padding counts as tokens. Other layers are taken to have their units in the second axis.
+    the network takes shorter ones too, which is tried, ``transform`` takes inputs of any length.
+    A reducer leaves out the padding that ``mask`` tells of, see :class:`~skood.PoolingReducer`, in
+    layers with as many tokens as the mask; a sample of padding alone is refused. Without a reducer,
+    ``Activations`` carry the mask, all of it True where no input is one, and batches of different
+    length are padded to the longest by zeros, which the mask marks as padding.
 
     **Perturbation.** The network runs twice, and the gradient of its first run moves the inputs;
     of a mapping, those of floating point values. Integers that an embedding looks up cannot
@@ -206,17 +229,18 @@ class ActivationExtractor(ActivationsOutputMixin, BaseEstimator):
     weights and their versions, some of the values of each, attributes, hooks and code. Only where
     one seems changed is the fingerprint taken anew and compared, and now and then in any case, for
     changes that this does not show, such as that of a single weight behind the back of autograd;
-    so seldom that it takes less than a hundredth of the time. A copy, the mode and
-    the device make no difference. Where nothing but versions of libraries has changed, as in another
-    environment, a warning says so.
+    so seldom that it takes less than a hundredth of the time. A copy, the mode and the device make
+    no difference. Where nothing but versions of libraries has changed, as in another environment, a
+    warning says so.
 
     **Monte Carlo dropout.** With ``n_passes``, each batch also runs ``n_passes`` times with the
     dropout layers active, which are modules of torch's own classes or derived from these, and
     nothing else: batch normalisation keeps its statistics [2]_. For other threads dropout stays
-    off, and torch's own layers draw from a generator of the extractor. Dropout that a network applies by function, or inside recurrent and attention layers, stays off. All other
-    layers, logits and predictions are those without dropout. The column "passes", whose kind is
-    "pass", comes last and is given to no reducer; ``layers`` does not name it, and where a layer of
-    the network has its name, it is called "passes_2". With a perturbation, the passes are over the
+    off, and torch's own layers draw from a generator of the extractor. Dropout that a network
+    applies by function, or inside recurrent and attention layers, stays off. All other layers,
+    logits and predictions are those without dropout. The column "passes", whose kind is "pass",
+    comes last and is given to no reducer; ``layers`` does not name it, and where a layer of the
+    network has its name, it is called "passes_2". With a perturbation, the passes are over the
     changed inputs. ``Activations`` that were extracted before must hold ``n_passes`` passes, which
     are selected unchanged.
 
@@ -342,8 +366,8 @@ class ActivationExtractor(ActivationsOutputMixin, BaseEstimator):
             If the network is not trained yet.
         ValueError
             If a name or pattern selects nothing; the message lists the known layers. Or if a layer
-            is given by its number. Or if there are labels ``y`` of another number of samples, or
-            beside a loader that shuffles.
+            is given by its number, or ``mask`` names no input. Or if there are labels ``y`` of
+            another number of samples, or beside a loader that shuffles.
         """
         adapter, batches = self._begin_fit(X, y)
         if batches is None:
@@ -407,7 +431,7 @@ class ActivationExtractor(ActivationsOutputMixin, BaseEstimator):
         self.fingerprint_ = self._same_network.fingerprint.digest
 
     def _fit(self, adapter: NetworkAdapter, batches: Batches) -> Plan:
-        plan = make_plan(adapter, batches, self.layers, self.reducer, self._mode())
+        plan = self._make_plan(adapter, batches)
         self.layers_, self._template = list(plan.layers), plan.template
         is_auto = isinstance(self.layers, str) and self.layers == AUTO
         self.left_out_ = dict(plan.trace.left_out) if is_auto else {}
@@ -434,8 +458,8 @@ class ActivationExtractor(ActivationsOutputMixin, BaseEstimator):
         Raises
         ------
         ValueError
-            If values are not finite, the number of features is not that of ``fit``,
-            activations lack a layer, or the network is not that of ``fit``.
+            If values are not finite, the number of features is not that of ``fit``, a sample is
+            padding alone, activations lack a layer, or the network is not that of ``fit``.
         MemoryError
             If the layers need more memory than the machine has.
         """
@@ -446,7 +470,7 @@ class ActivationExtractor(ActivationsOutputMixin, BaseEstimator):
         plan = self._plan
         batches = self._batches(adapter, X, reset=False)
         if plan is None:
-            plan = make_plan(adapter, batches, self.layers, self.reducer, self._mode())
+            plan = self._make_plan(adapter, batches)
         self._same_network.check(adapter, plan.trace, self.changed_network)
         extracted = self._run(adapter, plan, batches)
         batches.warn_of_rows(extracted.labels)
@@ -461,6 +485,9 @@ class ActivationExtractor(ActivationsOutputMixin, BaseEstimator):
         return as_batches(
             self, X, self.batch_size, reset=reset, any_length=any_length, adapter=adapter
         )
+
+    def _make_plan(self, adapter: NetworkAdapter, batches: Batches) -> Plan:
+        return make_plan(adapter, batches, self.layers, self.reducer, self._mode(), self.mask)
 
     def _adapt(self) -> NetworkAdapter:
         return adapt(
@@ -481,7 +508,15 @@ class ActivationExtractor(ActivationsOutputMixin, BaseEstimator):
         if plan.n_at_once > 2:
             known += f"{' in ' if known else ''}batches of {plan.n_at_once}"
         compute = partial(
-            extract, adapter, batches, plan, self.reducer, mode, verbose=self.verbose, known=known
+            extract,
+            adapter,
+            batches,
+            plan,
+            self.reducer,
+            mode,
+            mask=self.mask,
+            verbose=self.verbose,
+            known=known,
         )
         return compute() if key is None else Cache(self.memory).get(key, compute)
 
@@ -490,9 +525,8 @@ class ActivationExtractor(ActivationsOutputMixin, BaseEstimator):
     ) -> tuple[Any, ...] | None:
         """What the result depends on; None, and a warning, where not all of it is known."""
         fingerprint, reader = adapter.fingerprint(plan.trace), ContentReader()
-        logits = reader.digest(
-            [type(adapter).__name__, self.logits, adapter.classes, adapter.precision]
-        )
+        chosen = [self.logits, self.head, adapter.classes, adapter.precision]
+        logits = reader.digest([type(adapter).__name__, *chosen])
         if unread := [*fingerprint.unread, *(["logits"] if reader.unread else [])]:
             warn_user(
                 f"Nothing is taken from the cache in memory={self.memory!r}, or put there: what "
@@ -501,7 +535,8 @@ class ActivationExtractor(ActivationsOutputMixin, BaseEstimator):
             return None
         reducer = clone(self.reducer, safe=False)  # what it was fitted to makes no difference
         inputs = as_arrays(data)
-        return fingerprint.digest, logits, inputs, mode.content(), plan.layers, reducer
+        network = (fingerprint.digest, logits, sorted(reader.versions.items()))
+        return network, inputs, mode.content(), plan.layers, reducer, self.mask
 
     def _select(self, X: Activations) -> Activations:
         if fits(X, self._template):

@@ -153,7 +153,8 @@ def with_settings(
 class ContentReader:
     """Hashes objects by their content: attributes, and the code of functions and classes.
 
-    Copies have the same hash, in every process. Installed libraries count by name and version.
+    Copies have the same hash, in every process. Of installed libraries only names are hashed;
+    their versions are collected.
 
     Attributes
     ----------
@@ -161,6 +162,8 @@ class ContentReader:
         Where in the network the object is that is being read, to be set for ``unread``.
     unread : list of str
         Places of objects that could not be read.
+    versions : dict of str to str
+        Of Python and the installed libraries whose code was met.
 
     Examples
     --------
@@ -177,7 +180,6 @@ class ContentReader:
         self.place = ""
         self.unread: list[str] = []
         self.versions: dict[str, str] = {}
-        """Of Python and the libraries whose code was met."""
         # The objects are kept alive, since others could get their addresses.
         self._known: dict[int, tuple[Any, bytes]] = {}
 

@@ -18,6 +18,7 @@ from .calls import CONVOLUTIONS, Report, name_function, plain_name
 from .chosen_head import WantedHead
 from .outputs import AUTO, Wanted
 from .recorded import content_key
+from .stamp import look_at
 from .trace import TorchTrace
 
 # Operators, with the position of the argument that says whether they act as in training.
@@ -60,6 +61,11 @@ class ExportedAdapter(TorchAdapter):
     @property
     def kind(self) -> str:
         return "an exported program"
+
+    def stamp(self, trace: Any = None) -> Any:
+        # The module around the program is made anew, and its tensors are the program's own.
+        tensors = [*self.network.parameters(), *self.network.buffers()]
+        return self.network.code, look_at(tensors)
 
     def trace(self, batch: Batch) -> tuple[TorchTrace, dict[str, Tensor]]:
         if self.network.n_rows is None:

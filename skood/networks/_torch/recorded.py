@@ -128,7 +128,8 @@ def _copy_rows(value: Tensor | None, n_samples: int) -> Tensor | None:
     """A copy of a value that has a row of values for each sample; None for another."""
     if value is None or not _is_plain(value) or value.ndim < 2 or len(value) != n_samples:
         return None
-    return value.detach().clone()
+    copied = value.detach().clone()
+    return copied.dequantize() if copied.is_quantized else copied
 
 
 def _index_of_rows(call: Call, n_samples: int, is_weight: list[bool]) -> int:

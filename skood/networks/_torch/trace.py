@@ -20,9 +20,10 @@ from .fingerprint import Written
 from .flow import Flow
 from .heads import Found, Head, Search, find_path, find_source
 from .inputs import Integers
-from .outputs import AUTO, Path, Wanted, select_output
+from .outputs import AUTO, Path, Wanted, explain_missing_logits, select_output
 from .products import own_tensors, reads_rows
 from .recorded import Layer, Location, RecordedCall, storage
+from .unit_axes import UnitAxisListener
 from .why_no_head import explain_missing_head
 
 
@@ -66,6 +67,8 @@ class TraceResult(NamedTuple):
     """Of each layer, in forward order."""
     logits: Tensor | None
     """What counts as the logits, of any shape."""
+    unit_axes: dict[str, int]
+    """The axis of the units of each layer of which it is known."""
 
 
 def trace_calls(
@@ -103,28 +106,33 @@ def trace_calls(
         If there is no such output, or ``head`` does not yield the logits.
     """
     flow = Flow(network)
-    calls, returned = _record(network, run, n_samples, flow)
+    axes, calls, returned = _record(network, run, n_samples, flow)
     larger = [c for c in calls if c.call.called not in ELEMENTARY]
     named = head if isinstance(head, str) and head != AUTO else None
     search = Search(network, larger, named)
     path = find_path(returned, wanted, fits, larger, search)
     logits = select_output(returned, wanted, path)
+    why_no_logits = ""
+    if logits is None or not fits(logits):
+        why_no_logits = explain_missing_logits(returned, n_samples)
     squashing, direct = find_source(larger, logits)
     logits_at = None if squashing is None else Location(squashing.call.key, before=True)
     source = logits if squashing is None else squashing.input
+    if head != AUTO and (why_no_logits or source is None):
+        raise ValueError(f"head= needs logits to be compared with, but {why_no_logits}.")
     found = None
     if source is not None and _has_rows(source, n_samples) and isinstance(head, str):
         probe = partial(_probe, network, run, lambda r: select_output(r, wanted, path), logits_at)
         found = search.find(source, direct, probe)
-    if named is not None and found is None:
-        refuse_named(network, larger, source, named)
+        if named is not None and found is None:
+            refuse_named(network, larger, source, named)
     candidates = find_candidates(calls, flow)
     layers = _name_layers(calls, found, candidates.functions)
     if known is not None:
         layers = {name: layer for name, layer in layers.items() if name in known}
     features = [n for n, layer in layers.items() if layer.feeds(found and found.recorded)]
-    if not isinstance(head, str):
-        features = place_given(head, layers, larger, source)
+    if not isinstance(head, str) and source is not None:
+        features, layers = place_given(head, layers, larger, source)
     auto = AutoLayers(_name_calls(calls), layers, candidates, flow)
     if source is not None and fits(source):
         auto.leave_out_logits(squashing, source, flow.find(logits))
@@ -139,11 +147,15 @@ def trace_calls(
         parents=_unite((c.call.name, c.call.running[:1]) for c in calls if not c.is_function),
         logits=logits_at,
         head=None if found is None else found.head,
-        why_no_head="" if features else explain_missing_head(search, source, direct),
+        why_no_logits=why_no_logits,
+        why_no_head=""
+        if features
+        else why_no_logits or explain_missing_head(search, source, direct),
         head_rounding=LEAST_ROUNDING if found is None else found.head.rounding,
         output=path,
     )
-    return TraceResult(trace, {name: layer.value for name, layer in layers.items()}, source)
+    values = {name: layer.value for name, layer in layers.items()}
+    return TraceResult(trace, values, source, axes.find(layers, calls))
 
 
 def _unite(pairs: Iterable[tuple[str, Iterable[str]]]) -> dict[str, frozenset[str]]:
@@ -155,20 +167,22 @@ def _unite(pairs: Iterable[tuple[str, Iterable[str]]]) -> dict[str, frozenset[st
 
 def _record(
     network: nn.Module, run: Callable[[], Any], n_samples: int, flow: Flow
-) -> tuple[list[RecordedCall], Any]:
-    """The calls of a pass, and what the network returns."""
+) -> tuple[UnitAxisListener, list[RecordedCall], Any]:
+    """Where units are, the calls of a pass, and what the network returns."""
     weights = {storage(tensor) for _, _, tensor in own_tensors(network)}
     calls: list[RecordedCall] = []
+    axes = UnitAxisListener()
 
     def on_call(call: Call) -> None:
-        flow.note(call)
-        recorded = RecordedCall(call, n_samples, weights)
-        # Products of values with each other are many, and no layers.
-        if not recorded.is_product or recorded.has_weight or reads_rows(recorded):
-            calls.append(recorded)
+        with axes.paused():
+            flow.note(call)
+            recorded = RecordedCall(call, n_samples, weights)
+            # Products of values with each other are many, and no layers.
+            if not recorded.is_product or recorded.has_weight or reads_rows(recorded):
+                calls.append(recorded)
 
-    with flow, CallListener(network, on_call):
-        return calls, run()
+    with flow, axes, CallListener(network, on_call):
+        return axes, calls, run()
 
 
 def _probe(

@@ -6,11 +6,10 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.overrides import TorchFunctionMode
+from torch.backends import mha
 
 from .autocast import casting
 from .random_numbers import numbers_given_back
@@ -52,7 +51,7 @@ def untouched(
         numbers_given_back(),
         _tensors_kept(modules),
         _evaluation_mode(modules),
-        _transformer_fast_path_off(modules),
+        _transformer_fast_path_off(),
         _compiled_code_off(network),
         casting(precision, device),
         torch.no_grad(),
@@ -142,23 +141,22 @@ def _written_in_forward(modules: list[nn.Module]) -> Iterator[Tensor]:
             yield module.weight
 
 
-def _transformer_fast_path_off(modules: list[nn.Module]) -> AbstractContextManager[object]:
-    """On its fast path a transformer layer computes everything at once, calling no submodule."""
-    kinds = (nn.MultiheadAttention, nn.TransformerEncoder, nn.TransformerEncoderLayer)
-    has_one = any(isinstance(module, kinds) for module in modules)
-    return _Nothing() if has_one else nullcontext()
+@contextmanager
+def _transformer_fast_path_off() -> Iterator[None]:
+    """On its fast path a transformer layer computes everything at once, calling no submodule.
 
-
-class _Nothing(TorchFunctionMode):
-    """Changes nothing; but where there is such a mode, which is a thread's own, no layer is fast.
-
-    The switch of ``torch.backends.mha`` is that of all threads.
+    The switch of torch is that of all threads, so that what asks for it is exchanged.
     """
+    reader, ask = threading.get_ident(), mha.get_fastpath_enabled
 
-    def __torch_function__(
-        self, func: Any, types: Any, args: tuple = (), kwargs: dict | None = None
-    ) -> Any:
-        return func(*args, **(kwargs or {}))
+    def is_enabled() -> bool:
+        return threading.get_ident() != reader and ask()
+
+    mha.get_fastpath_enabled = is_enabled
+    try:
+        yield
+    finally:
+        mha.get_fastpath_enabled = ask
 
 
 def _compiled_code_off(network: nn.Module) -> AbstractContextManager:
