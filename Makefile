@@ -6,13 +6,15 @@ CONSTRAINTS ?= -c constraints.txt
 
 VENV := .venv
 LOWEST := .venv-lowest
+ZOO := .venv-zoo
 # What a user gets: the wheel in an environment of its own, beside the unpacked source archive.
 INSTALLED := build/installed
 # With several test workers, one thread each: more only fight for the same cores.
 ONE_THREAD := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test test-lowest coverage lint format types docs bench-check dist test-dist clean
+.PHONY: help venv demo test test-lowest coverage lint format types docs bench-check zoo dist test-dist \
+	clean
 
 help:  ## show the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## */\t/' | expand -t 14
@@ -27,6 +29,11 @@ $(VENV)/installed: pyproject.toml constraints.txt
 $(LOWEST)/installed: pyproject.toml constraints-lowest.txt
 	$(PYTHON) -m venv $(LOWEST)
 	$(LOWEST)/bin/python -m pip install --quiet -c constraints-lowest.txt -e ".[all,test]"
+	touch $@
+
+$(ZOO)/installed: pyproject.toml constraints-zoo.txt
+	$(PYTHON) -m venv $(ZOO)
+	$(ZOO)/bin/python -m pip install --quiet -c constraints-zoo.txt -e ".[zoo]"
 	touch $@
 
 demo: $(VENV)/installed  ## monitor a digits classifier: a table and pictures in demo/output/
@@ -58,6 +65,9 @@ docs: $(VENV)/installed  ## build the site in docs/_build/html; a warning is an 
 bench-check: $(VENV)/installed  ## check that the benchmarks run and agree with each other
 	$(ONE_THREAD) $(VENV)/bin/python -m benchmarks --check
 
+zoo: $(ZOO)/installed  ## read networks of torchvision, timm, transformers and others, or NETS='timm/res*'
+	$(ONE_THREAD) $(ZOO)/bin/python -m zoo --check $(NETS)
+
 dist: $(VENV)/installed  ## build the source archive and the wheel in dist/
 	rm -rf build dist skood.egg-info
 	$(VENV)/bin/python -m build
@@ -70,6 +80,6 @@ test-dist: dist  ## run the tests of the source archive against the installed wh
 	cd $(INSTALLED)/skood-* && $(ONE_THREAD) ../venv/bin/python -m pytest -n $(WORKERS) tests
 
 clean:  ## remove all that the other targets made
-	rm -rf $(VENV) $(LOWEST) build dist demo/output docs/_build docs/api/generated docs/auto_examples
+	rm -rf $(VENV) $(LOWEST) $(ZOO) build dist demo/output zoo/output docs/_build docs/api/generated docs/auto_examples
 	rm -rf skood.egg-info .coverage .coverage.* .mypy_cache .pytest_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

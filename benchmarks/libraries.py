@@ -16,6 +16,7 @@ from sklearn.base import clone
 from torch import nn
 from torch.utils.data import BatchSampler, DataLoader, SequentialSampler, TensorDataset
 
+from experiments._common.torchvision import import_torchvision
 from skood import Activations
 from skood.activations import LinearHead
 
@@ -162,16 +163,3 @@ def import_oodeel() -> Any:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         return import_module("oodeel.methods")
-
-
-def import_torchvision() -> None:
-    try:
-        import_module("torchvision")
-    except RuntimeError:
-        # One that was built for CUDA cannot load its operators beside a torch without. Nothing
-        # uses them here: that their names are known is enough.
-        for operator in ("nms", "qnms"):
-            torch.library.define(
-                f"torchvision::{operator}",
-                "(Tensor dets, Tensor scores, float iou_threshold) -> Tensor",
-            )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from numbers import Number, Real
 from typing import Any
 
@@ -90,6 +91,32 @@ def check_mark_is_no_class(X: Any) -> None:
         known = getattr(X, "predictions", None)
     if known is not None:
         refuse_mark_among(known)
+
+
+def refuse_another_order(X: Any, labels: NDArray) -> None:
+    """Refuse labels that are those which ``X`` carries, or mark as many rows, in another order.
+
+    So it is where labels are given beside a loader that shuffles.
+
+    Raises
+    ------
+    ValueError
+        If there are as many rows of each label, or marked -1, as in ``X.labels``, but others.
+    """
+    carried = getattr(X, "labels", None)
+    if carried is None or carried.dtype.kind == "f" or len(carried) != len(labels):
+        return
+    own, given = read_labels(carried).tolist(), labels.tolist()
+    own_marks, marks = ([label == OOD_LABEL for label in part] for part in (own, given))
+    pairs = set(zip(own, given, strict=True))
+    # Labels under other names are in the same order.
+    is_shuffled = Counter(own) == Counter(given) and len(pairs) > len(set(own))
+    if is_shuffled or (own_marks != marks and any(marks) and sum(own_marks) == sum(marks)):
+        raise ValueError(
+            "y holds the labels of X.labels in another order, or marks as many rows -1, but "
+            "others. The loader that X comes from shuffles: pass y=X.labels, or make the loader "
+            "with shuffle=False."
+        )
 
 
 def refuse_mark_among(classes: ArrayLike) -> None:
@@ -214,6 +241,7 @@ def take_rows(
     if y is not None:
         check_mark_is_no_class(X)
         read = read_labels(y)
+        refuse_another_order(X, read)
         _warn_if_marks_are_a_class(X, read)
         labels = plain_labels(read[rows])
     return X if len(rows) == len(X) else X[rows], labels

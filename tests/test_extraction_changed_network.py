@@ -332,3 +332,18 @@ def test_embeddings_that_are_rescaled_when_they_are_read_are_no_change():
     network[0].weight.data[3, 1] *= -1
     with pytest.raises(ValueError, match=r"0\.weight"):
         extractor.transform(tokens)
+
+
+@pytest.mark.parametrize("make", [lambda program: program, lambda program: program.module()])
+def test_exported_programs_that_change_are_noticed(make):
+    network = nn.Sequential(nn.Linear(6, 5), nn.ReLU(), nn.Linear(5, 3)).eval()
+    n_samples = torch.export.Dim("n", min=2, max=512)
+    shapes = ({0: n_samples},)
+    program = make(torch.export.export(network, (torch.tensor(X),), dynamic_shapes=shapes))
+    extractor = ActivationExtractor(program).fit(X)
+    A = extractor.transform(X)
+    assert_same(extractor.transform(X), A)
+    with torch.no_grad():
+        next(iter(program.parameters())).mul_(2)
+    with pytest.raises(ValueError, match="weight' differs"):
+        extractor.transform(X)

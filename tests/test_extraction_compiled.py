@@ -1,6 +1,7 @@
 """Networks with parts that are compiled or scripted."""
 
 import copy
+import threading
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ from numpy.testing import assert_allclose
 from torch import nn
 
 from skood import ActivationExtractor
+from skood.extraction import ODIN
 
 
 class Backend:
@@ -74,6 +76,115 @@ def test_compiled_parts_are_read_as_what_they_were_made_from(wrap, gradients):
         assert torch.equal(network(X), expected)
     assert backend.n_compiled == n_compiled  # nor is anything compiled anew afterwards
     assert n_compiled > 0 or wrap is compile_part
+
+
+class Chain(nn.Sequential):
+    """Of a class of the user: code of torch itself is not compiled in place."""
+
+    def forward(self, x):
+        for module in self:
+            x = module(x)
+        return x
+
+
+def chained():
+    body, *others = nested()
+    return Chain(Chain(*body), *others)
+
+
+def compile_all(network, backend):
+    network.compile(backend=backend)
+    return network
+
+
+def compile_around(network, backend):
+    return torch.compile(network, backend=backend)
+
+
+def use(network, X, *, with_gradients):
+    """What the user does with the network."""
+    with torch.set_grad_enabled(with_gradients):
+        return network(X).detach()
+
+
+READINGS = {
+    "plain": {},
+    "gradients": {"gradients": True},
+    "odin": {"perturbation": ODIN(0.1)},
+    "passes": {"n_passes": 2, "random_state": 0},
+    "autocast": {"autocast": True},
+}
+
+
+@pytest.mark.parametrize("wrap", [compile_all, compile_around, compile_part, wrap_part])
+@pytest.mark.parametrize("training", [False, True])
+@pytest.mark.parametrize("with_gradients", [False, True])
+def test_what_the_user_compiled_is_not_compiled_anew(wrap, training, with_gradients):
+    torch._dynamo.reset()
+    backend, X = Backend(), torch.tensor(images())
+    network = chained()
+    network[1].append(nn.Dropout(0.0))
+    network = wrap(network, backend).train(training)
+    for _ in range(3):
+        use(network, X, with_gradients=with_gradients)
+    n_compiled, n_graphs = backend.n_compiled, _n_graphs()
+    assert n_compiled > 0
+    with untouched(network):
+        for params in READINGS.values():
+            extractor = ActivationExtractor(network, **params).fit(X)
+            extractor.transform(X[:5])
+            extractor.transform(X[:1])
+    assert (backend.n_compiled, _n_graphs()) == (n_compiled, n_graphs)
+    for _ in range(3):
+        use(network, X, with_gradients=with_gradients)
+    assert (backend.n_compiled, _n_graphs()) == (n_compiled, n_graphs)
+
+
+def _n_graphs():
+    return torch._dynamo.utils.counters["stats"]["unique_graphs"]
+
+
+@pytest.mark.parametrize("wrap", [compile_all, compile_part])
+def test_reading_before_compiling_costs_no_graph(wrap):
+    counts = []
+    for reads in (False, True):
+        torch._dynamo.reset()
+        backend, X = Backend(), torch.tensor(images())
+        network = chained().eval()
+        extractor = ActivationExtractor(network)
+        if reads:
+            A = extractor.fit_transform(X)
+        wrap(network, backend)
+        use(network, X, with_gradients=False)
+        if reads:
+            assert_same(extractor.transform(X), A)  # nor is it another network
+        use(network, X, with_gradients=False)
+        counts.append(backend.n_compiled)
+    assert counts[0] == counts[1] > 0
+
+
+def test_server_of_compiled_code_goes_on_beside_the_reader():
+    torch._dynamo.reset()
+    backend, X = Backend(), torch.tensor(images())
+    network = wrap_part(nested(), backend).eval()
+    expected = use(network, X, with_gradients=False)
+    n_compiled, served, stop = backend.n_compiled, [], threading.Event()
+
+    def serve():
+        while not stop.is_set():
+            served.append(torch.allclose(use(network, X, with_gradients=False), expected))
+
+    thread = threading.Thread(target=serve)
+    thread.start()
+    try:
+        for _ in range(20):
+            extract(network, X)
+    finally:
+        stop.set()
+        thread.join()
+    assert served
+    assert all(served)
+    assert backend.n_compiled == n_compiled
 
 
 def test_compiled_function_is_run_as_it_was():

@@ -1,6 +1,10 @@
 """A cached result is that of the network as it is, whatever of it has changed."""
 
 import copy
+import dataclasses
+import functools
+import importlib
+import operator
 import sys
 import threading
 import types
@@ -178,6 +182,199 @@ def test_code_that_is_in_no_file_counts(monkeypatch):
     assert len(prints) == 2
 
 
+HELPERS = """
+import {package}.inner
+FACTOR = 1.0
+def scale(x):
+    return shift(x) * FACTOR
+def shift(x):
+    return x + 0
+"""
+INNER = """
+class Limit:
+    value = 5.0
+    @staticmethod
+    def clip(x):
+        return x.clamp(max=Limit.value)
+"""
+
+
+@pytest.fixture
+def helpers(tmp_path, monkeypatch):
+    """A package of the user, with functions in two modules."""
+    folder = tmp_path / "helpers_of_user"
+    folder.mkdir()
+    (folder / "__init__.py").write_text(HELPERS.format(package=folder.name))
+    (folder / "inner.py").write_text(INNER)
+    monkeypatch.syspath_prepend(tmp_path)
+    yield importlib.import_module(folder.name)
+    for name in (folder.name, f"{folder.name}.inner"):
+        del sys.modules[name]
+
+
+def in_method(helpers):
+    def forward(x):
+        return helpers.scale(x)
+
+    return forward
+
+
+def by_attribute(helpers):
+    return functools.partial(lambda library, x: library.scale(x), helpers)
+
+
+def by_local_import(helpers):
+    def forward(x):
+        import helpers_of_user
+
+        return helpers_of_user.scale(x)
+
+    return forward
+
+
+def by_local_name(helpers):
+    def forward(x):
+        from helpers_of_user import scale
+
+        return scale(x)
+
+    return forward
+
+
+@pytest.mark.parametrize("use", [in_method, by_attribute, by_local_import, by_local_name])
+@pytest.mark.parametrize("name", ["FACTOR", "shift"])
+def test_modules_of_the_user_count(use, name, helpers, monkeypatch):
+    network = Net()
+    network.function = use(helpers)
+    first = ActivationExtractor(network).fit(vectors()).fingerprint_
+    monkeypatch.setattr(helpers, name, {"FACTOR": 2.0, "shift": lambda x: x + 1}[name])
+    assert ActivationExtractor(network).fit(vectors()).fingerprint_ != first
+
+
+def test_modules_inside_packages_of_the_user_count(helpers, monkeypatch):
+    def forward(x):
+        import helpers_of_user.inner
+
+        return helpers_of_user.inner.Limit.clip(x)
+
+    network = Net()
+    network.function = forward
+    first = ActivationExtractor(network).fit(vectors()).fingerprint_
+    monkeypatch.setattr(helpers.inner.Limit, "value", 2.0)
+    assert ActivationExtractor(network).fit(vectors()).fingerprint_ != first
+
+
+fc = 0  # has the name of an attribute
+
+
+def test_variables_that_only_share_a_name_do_not_count(monkeypatch):
+    first = ActivationExtractor(Net()).fit(vectors()).fingerprint_
+    monkeypatch.setitem(globals(), "fc", 1)
+    assert ActivationExtractor(Net()).fit(vectors()).fingerprint_ == first
+
+
+@dataclasses.dataclass
+class Data:
+    value: float = 1.0
+    tensors: list = dataclasses.field(default_factory=lambda: [torch.ones(3)])
+
+
+class WithSlots:
+    __slots__ = ("array", "value")
+
+    def __init__(self):
+        self.value, self.array = 1.0, np.ones(3)
+
+
+def closure(values):
+    return lambda x: x * values[0]
+
+
+class Multiply(torch.autograd.Function):
+    factor = 1.0
+
+    @staticmethod
+    def forward(context, x):
+        return x * Multiply.factor
+
+    @staticmethod
+    def backward(context, gradient):
+        return gradient
+
+
+HELD = {
+    "field": (Data, lambda held: setattr(held, "value", 2.0)),
+    "tensor in a list in a field": (Data, lambda held: held.tensors[0].mul_(2)),
+    "slot": (WithSlots, lambda held: setattr(held, "value", 2.0)),
+    "array in a slot": (WithSlots, lambda held: held.array.fill(2)),
+    "namespace": (lambda: types.SimpleNamespace(a=1), lambda held: setattr(held, "a", 2)),
+    "set": (lambda: {1, 2}, lambda held: held.add(3)),
+    "function in a dictionary": (
+        lambda: {"f": lambda x: x},
+        lambda held: held.update(f=lambda x: 2 * x),
+    ),
+    "closure": (
+        lambda: closure([1.0]),
+        lambda held: operator.setitem(held.__closure__[0].cell_contents, 0, 2.0),
+    ),
+    "partial": (
+        lambda: [functools.partial(torch.mul, other=2)],
+        lambda held: operator.setitem(held, 0, functools.partial(torch.mul, other=3)),
+    ),
+}
+
+
+@pytest.mark.parametrize(("make", "change"), HELD.values(), ids=HELD)
+def test_what_objects_hold_counts(make, change):
+    network = Net()
+    network.held = make()
+    extractor = ActivationExtractor(network).fit(vectors())
+    first = extractor.fingerprint_
+    assert ActivationExtractor(copy.deepcopy(network)).fit(vectors()).fingerprint_ == first
+    extractor.transform(vectors())
+    change(network.held)
+    assert ActivationExtractor(network).fit(vectors()).fingerprint_ != first
+    with pytest.raises(ValueError, match="'held'"):
+        extractor.transform(vectors())
+
+
+def test_functions_with_gradients_of_their_own_count(monkeypatch):
+    network = Net()
+    network.function = Multiply.apply
+    first = ActivationExtractor(network).fit(vectors()).fingerprint_
+    monkeypatch.setattr(Multiply, "factor", 2.0)
+    assert ActivationExtractor(network).fit(vectors()).fingerprint_ != first
+
+
+MASKS = {}
+
+
+def masked(x):
+    return x * MASKS.setdefault(len(x), torch.ones(len(x), 1))
+
+
+def test_what_a_pass_writes_into_variables_of_a_module_is_told_of(tmp_path):
+    network = Net()
+    network.function = masked
+    MASKS.clear()
+    extractor = ActivationExtractor(network, memory=str(tmp_path)).fit(vectors())
+    for n in (4, 5):
+        with pytest.warns(UserWarning, match="Nothing is taken from the cache"):
+            extractor.transform(vectors(n))
+
+
+def test_hooks_of_all_modules_count():
+    network = Net()
+    extractor = ActivationExtractor(network).fit(vectors())
+    handle = nn.modules.module.register_module_forward_hook(lambda module, args, output: None)
+    try:
+        with pytest.raises(ValueError, match="_global_forward_hooks"):
+            extractor.transform(vectors())
+    finally:
+        handle.remove()
+    extractor.transform(vectors())
+
+
 def encoder(**options):
     torch.manual_seed(0)
     layer = nn.TransformerEncoderLayer(6, batch_first=True, dim_feedforward=12, **options)
@@ -205,8 +402,43 @@ def scripted(seed):
     return nn.Sequential(torch.jit.script(part), nn.Linear(5, 3))
 
 
+class Recurrent(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.lstm, self.out = nn.LSTM(6, 5, batch_first=True), nn.Linear(5, 3)
+
+    def forward(self, x):
+        return self.out(self.lstm(x[:, None])[0][:, 0]).tanh()
+
+
+def quantized_recurrent(seed):
+    torch.manual_seed(seed)
+    return torch.ao.quantization.quantize_dynamic(Recurrent(), {nn.Linear, nn.LSTM})
+
+
+def quantized_half(seed):
+    torch.manual_seed(seed)
+    network = nn.Sequential(nn.Linear(6, 5), nn.ReLU(), nn.Linear(5, 3))
+    return torch.ao.quantization.quantize_dynamic(network, {nn.Linear}, dtype=torch.float16)
+
+
+def quantized_statically(seed):
+    ao = torch.ao.quantization
+    torch.manual_seed(seed)
+    layers = [ao.QuantStub(), nn.Linear(6, 5), nn.ReLU(), nn.Linear(5, 3), ao.DeQuantStub()]
+    network = nn.Sequential(*layers).eval()
+    network.qconfig = ao.get_default_qconfig("fbgemm")
+    ao.prepare(network, inplace=True)
+    network(torch.tensor(vectors()))
+    return ao.convert(network)
+
+
+QUANTIZED = [quantized, quantized_half, quantized_recurrent, quantized_statically]
+
+
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore:.*deprecated:UserWarning")
-@pytest.mark.parametrize("make", [quantized, scripted])
+@pytest.mark.filterwarnings("ignore:Please use quant_min:UserWarning")
+@pytest.mark.parametrize("make", [*QUANTIZED, scripted])
 def test_packed_and_scripted_weights_count(make, tmp_path):
     a, b, again = make(0), make(1), make(0)
     results = [extract(network, vectors(), memory=str(tmp_path)) for network in (a, b)]

@@ -199,6 +199,21 @@ def test_server_with_dropout_is_not_disturbed_by_passes():
         assert_array_equal(passes, alone)
 
 
+def test_server_of_a_transformer_computes_what_it_did_bit_for_bit():
+    network, X = transformer().eval(), torch.tensor(SEQUENCES)
+
+    def serve():
+        with torch.no_grad():  # by torch's fast path
+            return network(X)
+
+    expected = serve()
+    with other_thread(serve) as served:
+        for _ in range(10):
+            A = extract(network, SEQUENCES, "all", batch_size=4)
+    assert all(torch.equal(found, expected) for found in served)
+    assert "0.self_attn" in A.layer_names
+
+
 def test_passes_change_no_random_state_even_while_they_run():
     network, states = cnn().eval(), []
     network[9].register_forward_pre_hook(lambda m, args: states.append(torch.get_rng_state()))

@@ -71,7 +71,7 @@ def test_a_folder_says_how_its_tables_were_measured(folder):
     written = [entry for entry, _ in Measured("", "", "").to_table().rows]
     assert [entry for entry in about if entry != "Origin"] == written
     assert all(about.values())
-    assert re.match(r"python -m (experiments\.\w+|benchmarks)\b", about["Command"])
+    assert re.match(r"python -m (experiments\.\w+|benchmarks|zoo)\b", about["Command"])
     assert date.fromisoformat(about["Date"]) > date(2020, 1, 1)
     assert "skood" in about["Versions"]
 

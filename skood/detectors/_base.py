@@ -28,6 +28,8 @@ from .._marks import (
     check_mark_is_no_class,
     in_distribution_mask,
     in_distribution_rows,
+    read_labels,
+    refuse_another_order,
     take_rows,
 )
 from .._sklearn import Interval
@@ -293,6 +295,7 @@ class BaseDetector(OutlierMixin, BaseEstimator, metaclass=ABCMeta):
         check_mark_is_no_class(X)
         scores = self.decision_function(X)
         is_in = in_distribution_mask(y, len(scores))
+        refuse_another_order(X, read_labels(y))
         if is_in.all() or not is_in.any():
             warn_user(
                 f"There is no area under a ROC curve of {is_in.sum()} in-distribution and "

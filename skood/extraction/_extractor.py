@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import partial
 from numbers import Integral
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any, Self
 
 from numpy.random import RandomState
 from sklearn.base import BaseEstimator, clone
@@ -20,7 +20,13 @@ from .._sklearn import HasMethods, Interval, StrOptions, copy_settings
 from .._warnings import warn_user
 from ..activations import Activations, LinearHead
 from ..networks import ContentReader, NetworkAdapter, adapt
-from ._inputs import Batches, as_arrays, as_batches
+from ._inputs import (
+    Batches,
+    as_arrays,
+    as_batches,
+    check_labels,
+    check_number_of_labels,
+)
 from ._mode import Mode
 from ._passes import Passes, draw_seed, with_passes
 from ._perturbation import ODIN, MahalanobisPerturbation
@@ -30,21 +36,25 @@ from ._reduction import reduce_activations
 from ._run import Cache, extract
 from ._same_network import SameNetwork
 from ._selection import find_extracted, match_extracted, refuse_numbers
+from ._shapes import SHAPE_OF_FIT, samples_of
 
 
 class ActivationExtractor(ActivationsOutputMixin, BaseEstimator):
     """Run a trained network and return the activations of its layers.
 
     The network is only read: its weights, buffers, modes, hooks and gradients, and the global
-    random states, are the same after every call as before.
+    random states, are the same after every call as before. Other threads may use it meanwhile:
+    their calls are not heard, and what they draw from the random states is not drawn again.
 
     Parameters
     ----------
-    network : torch.nn.Module, skorch.NeuralNet, MLPClassifier or MLPRegressor
-        A trained network: any torch module, a fitted skorch net, a fitted scikit-learn
-        multilayer perceptron or an ONNX model (the path of its file, a session of ONNX Runtime, a
-        ``ModelProto`` or its bytes), or one of these in a ``FrozenEstimator``, as a search over
-        networks needs it. Clones of the extractor share it.
+    network : object
+        A trained network: any torch module, a program of ``torch.export``, a fitted skorch net, a
+        fitted scikit-learn multilayer perceptron, or an ONNX model (the path of its file, a
+        session of ONNX Runtime, a ``ModelProto`` or its bytes); or one of
+        these at the end of a ``Pipeline``, in a fitted search, or in a ``FrozenEstimator``, as a
+        search over networks needs it; or of a kind given to :func:`skood.networks.register`.
+        Clones of the extractor share it.
     layers : str or sequence of str, default="auto"
         Names or glob patterns such as ``"features.*"``; "all" is every layer, and "auto"
         is explained in the notes. Not numbers, which could count modules, calls or activation
@@ -64,7 +74,8 @@ class ActivationExtractor(ActivationsOutputMixin, BaseEstimator):
         Applied to the activations batch by batch, so that unreduced ones never pile up, for
         example :class:`~skood.PoolingReducer`. It must treat each sample on its own: a clone is
         fitted to each batch. A reducer with the method ``pool_layers`` is given each layer
-        as soon as it is computed, where it is computed; any other is given the ``Activations``
+        as soon as it is computed, where it is computed, by its ``pool_tokens`` where it has this
+        and the layer is one of tokens; any other is given the ``Activations``
         of the batch and must return ``Activations``.
     batch_size : int, default=256
         Number of samples to run at once. A ``DataLoader`` has its own.
@@ -74,11 +85,11 @@ class ActivationExtractor(ActivationsOutputMixin, BaseEstimator):
     memory : str or object with the joblib.Memory interface, default=None
         Cache of results; a string is the path of its folder. It goes by all that decides the
         values of the network, as ``fingerprint_`` does, by the content of the inputs, and by
-        layers, logits, reducer, perturbation and gradients; with ``n_passes``, also by this,
-        ``random_state`` and ``batch_size``. Data sets and loaders, whose content is not known
-        beforehand, are not cached, nor are passes with ``random_state=None``. Where something
-        in the network cannot be read, such as an object of compiled code, a warning names it, and
-        nothing is cached.
+        layers, logits, head, reducer, precision, perturbation and gradients; with ``n_passes``,
+        also by this, ``random_state`` and ``batch_size``. Data sets and loaders, whose content is
+        not known beforehand, are not cached, nor are passes with ``random_state=None``. Where
+        something in the network cannot be read, such as an object of compiled code, a warning names
+        it, and nothing is cached.
     verbose : int, default=0
         Whether to show a progress bar.
     perturbation : ODIN or MahalanobisPerturbation, default=None
@@ -95,7 +106,10 @@ class ActivationExtractor(ActivationsOutputMixin, BaseEstimator):
         Decides what the stochastic passes leave out. With an int they are the same in every
         call on the same inputs with the same ``batch_size`` on the same kind of device.
     mask : "auto", str or None, default="auto"
-        Which of the inputs in a mapping says what is padding.
+        Which of the inputs in a mapping says which tokens are padding. "auto" is
+        "attention_mask", which is 1 at tokens, or "src_key_padding_mask", "key_padding_mask" or
+        "padding_mask", which are True at padding. Any other name is that of an input that is 1 or
+        True at tokens. None counts padding as tokens.
     autocast : bool, "bfloat16", "float16" or torch.dtype, default=False
         Whether a torch network runs with automatic mixed precision, and in which type. It is off by
         default, also within a ``torch.autocast`` of the caller: scores are not to depend on where
@@ -103,7 +117,9 @@ class ActivationExtractor(ActivationsOutputMixin, BaseEstimator):
         one of the network's device. What a network does in its own ``forward`` counts in
         any case.
     changed_network : {"raise", "warn", "ignore"}, default="raise"
-        What ``transform`` does where the network is not what it was in ``fit``.
+        What ``transform`` does where the network is not the one that ``fit`` saw: another one,
+        trained on, or with other settings, hooks or code; see the notes. A warning or error
+        names the parts that differ.
 
     Attributes
     ----------
@@ -116,7 +132,8 @@ class ActivationExtractor(ActivationsOutputMixin, BaseEstimator):
         Hash of what decides the values of the network that ``fit`` saw: its weights, buffers,
         other attributes and hooks, and the code that they lead to, where this is not of an
         installed library, which counts by its version. What a pass leaves behind, such as a
-        count, has no part in it. Copies of a network have the same, in every process.
+        count, has no part in it, nor has the device. Copies of a network have the same, in every
+        process.
     n_features_in_ : int
         Size of the second axis of the inputs. Only defined for arrays, tensors, data sets and
         loaders of these.
@@ -161,22 +178,38 @@ class ActivationExtractor(ActivationsOutputMixin, BaseEstimator):
     **Inputs of torch networks.** Floating point values are cast to the kind of the parameters.
     Integers stay what they are where the network runs on them; else they are cast
     to 64 bits, if it runs on those or if an embedding looks them up, or else to the kind of the
-    parameters. In a mapping, which becomes keyword arguments of the network, they stay integers.
-    A data
-    set or loader yields inputs, or tuples or lists whose first item they are; rows are returned in
-    the order in which they come. Values of half precision are returned in single precision.
+    parameters. In a mapping, which becomes keyword arguments of the network, they stay integers
+    unless it runs on floats alone; an input that is alone there needs no name. Values of half
+    precision are returned in single precision.
 
-    **Labels.** Where a data set or loader yields pairs of inputs and targets, and all targets are
-    one number or text a row, they become ``A.labels``. Targets of any other form, such as several
-    values a row, mappings, or another number of values than of inputs, are no labels: ``A.labels``
-    is None then, as it is for arrays. No estimator reads ``A.labels``; pass them as ``y``.
+    **Data sets, loaders and streams.** A data set or loader yields inputs, or tuples or lists whose
+    first item they are; rows are returned in the order in which they come. An iterator, such as
+    a generator, is read as a loader is. What can be read once only is read whole by
+    ``fit_transform`` and by ``transform``; ``fit`` alone refuses it. It must end, since all rows
+    are kept. The columns of a data set of Hugging Face's ``datasets`` become keyword arguments,
+    but for "label" and "labels".
+
+    **Labels.** Where a data set or loader yields pairs of inputs and targets, or mappings with
+    "labels" or "label", and all targets are one number or text a row, they become ``A.labels``.
+    Targets of any other form, such as several values a row, mappings, or another number of values
+    than of inputs, are no labels: ``A.labels`` is None then, as it is for arrays. No estimator
+    learns from ``A.labels``; pass them as ``y``.
+
+    **Units.** Of a layer with several axes beside that of the samples, one is that of the units
+    (channels, neurons), and its column says which, by ``unit_axis``. It is the one whose size
+    stays the same for shorter sequences, where the network takes them; else it is the axis along
+    which the network multiplies or normalises vectors, or the second where it convolves or pools.
+    So it is the last in transformers, (n_samples, n_tokens, n_units), and in recurrent layers, axis
+    3 in networks of (n_samples, height, width, n_units), and the second in convolutions. Where the
+    network does not tell, it is the second. A ``pool_layers`` is given layers whose units are
+    moved to the second axis.
 
     **Sequences.** Where the inputs are sequences, a matrix of integers or an array of vectors, and
-    the network takes shorter ones too, which is tried, ``transform`` takes inputs of any length,
-    and a layer whose second axis goes by the length, (n_samples, n_tokens, n_units), is given to
-    the reducer as (n_samples, n_units, n_tokens): it is pooled over the tokens. Without a reducer,
-    its column has the ``unit_axis`` 2, by which a ``PoolingReducer`` pools over the tokens later.
-    Padding counts as tokens. Other layers are taken to have their units in the second axis.
+    the network takes shorter ones too, which is tried, ``transform`` takes inputs of any length.
+    A reducer leaves out the padding that ``mask`` tells of, see :class:`~skood.PoolingReducer`, in
+    layers with as many tokens as the mask; a sample of padding alone is refused. Without a reducer,
+    ``Activations`` carry the mask, all of it True where no input is one, and batches of different
+    length are padded to the longest by zeros, which the mask marks as padding.
 
     **Perturbation.** The network runs twice, and the gradient of its first run moves the inputs;
     of a mapping, those of floating point values. Integers that an embedding looks up cannot
@@ -191,13 +224,23 @@ class ActivationExtractor(ActivationsOutputMixin, BaseEstimator):
     "gradient", by which estimators find them. With a perturbation, they are gradients at the
     changed inputs.
 
+    **The same network.** ``transform`` compares the network with that of ``fit``, since what was
+    learnt from its activations holds for no other. It looks at once at the objects that make it up:
+    weights and their versions, some of the values of each, attributes, hooks and code. Only where
+    one seems changed is the fingerprint taken anew and compared, and now and then in any case, for
+    changes that this does not show, such as that of a single weight behind the back of autograd;
+    so seldom that it takes less than a hundredth of the time. A copy, the mode and the device make
+    no difference. Where nothing but versions of libraries has changed, as in another environment, a
+    warning says so.
+
     **Monte Carlo dropout.** With ``n_passes``, each batch also runs ``n_passes`` times with the
     dropout layers active, which are modules of torch's own classes or derived from these, and
-    nothing else in training mode: batch normalisation keeps its statistics [2]_. Dropout that a
-    network applies by function, or inside recurrent and attention layers, stays off. All other
-    layers, logits and predictions are those without dropout. The column "passes", whose kind is
-    "pass", comes last and is given to no reducer; ``layers`` does not name it, and where a layer of
-    the network has its name, it is called "passes_2". With a perturbation, the passes are over the
+    nothing else: batch normalisation keeps its statistics [2]_. For other threads dropout stays
+    off, and torch's own layers draw from a generator of the extractor. Dropout that a network
+    applies by function, or inside recurrent and attention layers, stays off. All other layers,
+    logits and predictions are those without dropout. The column "passes", whose kind is "pass",
+    comes last and is given to no reducer; ``layers`` does not name it, and where a layer of the
+    network has its name, it is called "passes_2". With a perturbation, the passes are over the
     changed inputs. ``Activations`` that were extracted before must hold ``n_passes`` passes, which
     are selected unchanged.
 
@@ -260,12 +303,6 @@ class ActivationExtractor(ActivationsOutputMixin, BaseEstimator):
         "changed_network": [StrOptions({"raise", "warn", "ignore"})],
     }
 
-    if TYPE_CHECKING:
-        # Activations for inputs of all kinds, also for arrays.
-        def fit_transform(  # type: ignore[override]
-            self, X: Any, y: Any = None, **params: Any
-        ) -> Activations: ...
-
     def __init__(
         self,
         network: Any,
@@ -312,8 +349,8 @@ class ActivationExtractor(ActivationsOutputMixin, BaseEstimator):
         X : array-like, Tensor, Dataset, DataLoader, dict or Activations
             Inputs of the network, of shape (n_samples, n_features, ...), or its activations,
             extracted before: then the network is not run.
-        y : None
-            Ignored, there for the scikit-learn convention.
+        y : array-like of shape (n_samples,), default=None
+            Labels of the samples for the estimators that follow. Only their number is read.
 
         Returns
         -------
@@ -323,31 +360,85 @@ class ActivationExtractor(ActivationsOutputMixin, BaseEstimator):
         Raises
         ------
         TypeError
-            If the network is of no known kind.
+            If the network is of no known kind, or ``X`` no kind of input; or if ``X`` can be read
+            once only.
         NotFittedError
             If the network is not trained yet.
         ValueError
             If a name or pattern selects nothing; the message lists the known layers. Or if a layer
-            is given by its number.
+            is given by its number, or ``mask`` names no input. Or if there are labels ``y`` of
+            another number of samples, or beside a loader that shuffles.
         """
+        adapter, batches = self._begin_fit(X, y)
+        if batches is None:
+            self._fit_extracted(adapter, X)
+            return self
+        batches.refuse_reading_on()
+        self._fit(adapter, batches)
+        with adapter.untouched():
+            batches.warn_of_lost_rows()
+        return self
+
+    @fit_context(prefer_skip_nested_validation=True)
+    def fit_transform(  # type: ignore[override]
+        self, X: Any, y: Any = None
+    ) -> Activations:
+        """Find the layers, and extract the activations; inputs are read once, and whole.
+
+        Parameters
+        ----------
+        X : array-like, Tensor, Dataset, DataLoader, iterator, dict or Activations
+            Inputs of the network, as in ``fit`` and ``transform``. An iterator yields batches as a
+            loader does.
+        y : array-like of shape (n_samples,), default=None
+            Labels of the samples for the estimators that follow. Only their number is read.
+
+        Returns
+        -------
+        activations : Activations
+            The layers in forward order, with logits and head where the network has them.
+
+        Raises
+        ------
+        TypeError, ValueError, NotFittedError, MemoryError
+            As ``fit`` and ``transform`` do.
+        """
+        adapter, batches = self._begin_fit(X, y)
+        if batches is None:
+            self._fit_extracted(adapter, X)
+            return self._select(X)
+        plan = self._fit(adapter, batches)
+        extracted = self._run(adapter, plan, batches)
+        check_number_of_labels(y, len(extracted))
+        return extracted
+
+    def _begin_fit(self, X: Any, y: Any) -> tuple[NetworkAdapter, Batches | None]:
+        """The adapter and the batches of inputs, None where activations come; both checked."""
         refuse_numbers(self.layers)
         adapter = self._adapt()
-        if isinstance(X, Activations):
-            plan, self.left_out_ = None, {}
-            forget_features(self)
-            columns = match_extracted(self.layers, X, gradients=self.gradients)
-            self.layers_ = list(dict.fromkeys(str(c.layer) for c in columns if c.kind == "value"))
-            self._template = template_of(self._reduce(X[:1], [str(c.name) for c in columns]))
-        else:
-            batches = as_batches(self, X, self.batch_size, reset=True, adapter=adapter)
-            plan = make_plan(adapter, batches, self.layers, self.reducer, self._mode())
-            self.layers_, self._template = list(plan.layers), plan.template
-            is_auto = isinstance(self.layers, str) and self.layers == AUTO
-            self.left_out_ = dict(plan.trace.left_out) if is_auto else {}
-        self._plan = plan
-        self._same_network = SameNetwork(adapter, None if plan is None else plan.trace)
+        batches = None if isinstance(X, Activations) else self._batches(adapter, X, reset=True)
+        check_labels(y, X, batches)
+        return adapter, batches
+
+    def _fit_extracted(self, adapter: NetworkAdapter, X: Activations) -> None:
+        self._plan: Plan | None = None
+        self.left_out_: dict[str, str] = {}
+        forget_features(self)
+        columns = match_extracted(self.layers, X, gradients=self.gradients)
+        self.layers_ = list(dict.fromkeys(str(c.layer) for c in columns if c.kind == "value"))
+        self._template = template_of(self._reduce(X[:1], [str(c.name) for c in columns]))
+        self._same_network = SameNetwork(adapter, None)
         self.fingerprint_ = self._same_network.fingerprint.digest
-        return self
+
+    def _fit(self, adapter: NetworkAdapter, batches: Batches) -> Plan:
+        plan = self._make_plan(adapter, batches)
+        self.layers_, self._template = list(plan.layers), plan.template
+        is_auto = isinstance(self.layers, str) and self.layers == AUTO
+        self.left_out_ = dict(plan.trace.left_out) if is_auto else {}
+        self._plan = plan
+        self._same_network = SameNetwork(adapter, plan.trace)
+        self.fingerprint_ = self._same_network.fingerprint.digest
+        return plan
 
     def transform(self, X: Any) -> Activations:
         """Extract the activations, or select among those extracted before.
@@ -367,8 +458,8 @@ class ActivationExtractor(ActivationsOutputMixin, BaseEstimator):
         Raises
         ------
         ValueError
-            If values are not finite, the number of features is not that of ``fit``, or
-            activations lack a layer.
+            If values are not finite, the number of features is not that of ``fit``, a sample is
+            padding alone, activations lack a layer, or the network is not that of ``fit``.
         MemoryError
             If the layers need more memory than the machine has.
         """
@@ -377,15 +468,26 @@ class ActivationExtractor(ActivationsOutputMixin, BaseEstimator):
             return self._select(X)
         adapter = self._adapt()
         plan = self._plan
-        any_length = plan is not None and plan.trace.takes_any_length
-        batches = as_batches(
-            self, X, self.batch_size, reset=False, any_length=any_length, adapter=adapter
-        )
+        batches = self._batches(adapter, X, reset=False)
         if plan is None:
-            plan = make_plan(adapter, batches, self.layers, self.reducer, self._mode())
+            plan = self._make_plan(adapter, batches)
         self._same_network.check(adapter, plan.trace, self.changed_network)
+        extracted = self._run(adapter, plan, batches)
+        batches.warn_of_rows(extracted.labels)
+        return extracted
+
+    def _run(self, adapter: NetworkAdapter, plan: Plan, batches: Batches) -> Activations:
         with self._same_network.running(adapter, plan.trace):
             return self._in_order(self._extract(adapter, plan, batches))
+
+    def _batches(self, adapter: NetworkAdapter, X: Any, *, reset: bool) -> Batches:
+        any_length = not reset and self._plan is not None and self._plan.trace.takes_any_length
+        return as_batches(
+            self, X, self.batch_size, reset=reset, any_length=any_length, adapter=adapter
+        )
+
+    def _make_plan(self, adapter: NetworkAdapter, batches: Batches) -> Plan:
+        return make_plan(adapter, batches, self.layers, self.reducer, self._mode(), self.mask)
 
     def _adapt(self) -> NetworkAdapter:
         return adapt(
@@ -401,7 +503,21 @@ class ActivationExtractor(ActivationsOutputMixin, BaseEstimator):
         is_repeatable = self.n_passes is None or self.random_state is not None
         if self.memory is not None and batches.data is not None and is_repeatable:
             key = self._cache_key(adapter, plan, mode, batches.data)
-        compute = partial(extract, adapter, batches, plan, self.reducer, mode, verbose=self.verbose)
+        seen = getattr(self, SHAPE_OF_FIT, None)
+        known = "" if seen is None else f"inputs of shape {samples_of(seen)}"
+        if plan.n_at_once > 2:
+            known += f"{' in ' if known else ''}batches of {plan.n_at_once}"
+        compute = partial(
+            extract,
+            adapter,
+            batches,
+            plan,
+            self.reducer,
+            mode,
+            mask=self.mask,
+            verbose=self.verbose,
+            known=known,
+        )
         return compute() if key is None else Cache(self.memory).get(key, compute)
 
     def _cache_key(
@@ -409,9 +525,8 @@ class ActivationExtractor(ActivationsOutputMixin, BaseEstimator):
     ) -> tuple[Any, ...] | None:
         """What the result depends on; None, and a warning, where not all of it is known."""
         fingerprint, reader = adapter.fingerprint(plan.trace), ContentReader()
-        logits = reader.digest(
-            [type(adapter).__name__, self.logits, adapter.classes, adapter.precision]
-        )
+        chosen = [self.logits, self.head, adapter.classes, adapter.precision]
+        logits = reader.digest([type(adapter).__name__, *chosen])
         if unread := [*fingerprint.unread, *(["logits"] if reader.unread else [])]:
             warn_user(
                 f"Nothing is taken from the cache in memory={self.memory!r}, or put there: what "
@@ -419,8 +534,9 @@ class ActivationExtractor(ActivationsOutputMixin, BaseEstimator):
             )
             return None
         reducer = clone(self.reducer, safe=False)  # what it was fitted to makes no difference
-        inputs = as_arrays(data, adapter.to_numpy)
-        return fingerprint.digest, logits, inputs, mode.content(), plan.layers, reducer
+        inputs = as_arrays(data)
+        network = (fingerprint.digest, logits, sorted(reader.versions.items()))
+        return network, inputs, mode.content(), plan.layers, reducer, self.mask
 
     def _select(self, X: Activations) -> Activations:
         if fits(X, self._template):
@@ -461,5 +577,6 @@ class ActivationExtractor(ActivationsOutputMixin, BaseEstimator):
     def __sklearn_tags__(self) -> Tags:
         tags = super().__sklearn_tags__()
         tags.input_tags.three_d_array = True
+        tags.input_tags.sparse = True
         tags.transformer_tags.preserves_dtype = []
         return tags

@@ -2,48 +2,167 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import KW_ONLY, dataclass, field, replace
 from functools import partial
-from numbers import Real
+from itertools import chain
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import issparse
+from sklearn import get_config
 from sklearn.utils import assert_all_finite, gen_batches
 from sklearn.utils.validation import validate_data
 
-from ..networks import Batch, NetworkAdapter, count_samples, take_samples
+from .._sklearn import num_samples
+from .._warnings import warn_user
+from ..networks import (
+    Batch,
+    Loader,
+    NetworkAdapter,
+    as_loader,
+    count_samples,
+    is_array,
+    is_finite,
+    refuse_unreadable,
+    take_samples,
+    to_array,
+)
+from ._items import as_columns, labels_among, read_item, refuse_no_array
 from ._raw_inputs import forget_features, stand_in_for
+from ._shapes import check_like_fit
+
+LabelledBatch = tuple[Batch, NDArray | None]
+"""A batch with its labels, where there are any."""
 
 
-@dataclass(frozen=True)
+@dataclass
 class Batches:
-    """Inputs that can be gone through in batches, more than once."""
+    """Inputs that can be gone through in batches, and more than once where they hold still."""
 
-    generate: Callable[[], Iterator[tuple[Batch, NDArray | None]]]
-    """Each batch with its labels, where there are any."""
+    generate: Callable[[], Iterator[LabelledBatch]]
+    """Each batch with its labels."""
     n_samples: int | None
     """Number of samples to expect, where known."""
     data: Batch | None = None
     """All inputs, where they are in memory or mapped."""
+    loader: Loader | None = None
+    """What yields the batches, where something does."""
+    _begun: tuple[LabelledBatch, Iterator[LabelledBatch]] | None = field(default=None, init=False)
+    """The first batch, where it was looked at and would be lost, and the others."""
 
-    def __iter__(self) -> Iterator[tuple[Batch, NDArray | None]]:
-        return self.generate()
+    def __iter__(self) -> Iterator[LabelledBatch]:
+        begun, self._begun = self._begun, None
+        if begun is None:
+            first, others = self._begin()
+        else:
+            first, others = begun
+        return chain([first], others)
 
-    def first_two(self) -> Batch:
-        """Two samples of the first batch, the same one twice if it has no more.
+    def first(self) -> Batch:
+        """The first batch, which is not lost where the inputs can be read once only.
 
         Raises
         ------
         ValueError
             If there is no sample.
         """
-        for batch, _ in self:
-            return take_samples(batch, [0, -1])
-        raise ValueError("Found 0 samples where at least 1 is needed.")
+        if self._begun is not None:
+            return self._begun[0][0]
+        first, others = self._begin()
+        if self.loader is not None and self.loader.read_once is not False:
+            self._begun = (first, others)
+        return first[0]
+
+    def _begin(self) -> tuple[LabelledBatch, Iterator[LabelledBatch]]:
+        batches = self.generate()
+        for first in batches:
+            return first, batches
+        exhausted = ""
+        if self.loader is not None and self.loader.read_once is not False:
+            exhausted = " A stream that can be read once only may be exhausted: make it anew."
+        raise ValueError(f"Found 0 samples where at least 1 is needed.{exhausted}")
+
+    def refuse_reading_on(self) -> None:
+        """Refuse to look at the first batch alone, where others would not find it any more.
+
+        Raises
+        ------
+        TypeError
+            If the inputs can be read once only.
+        """
+        if self.loader is not None and self.loader.read_once:
+            raise TypeError(
+                "These inputs can be read once only, and fit would take the first batch of them: "
+                "call fit_transform, which reads them whole, or pass a list of the batches' rows, "
+                "or inputs that can be read again."
+            )
+
+    def warn_of_lost_rows(self) -> None:
+        """Warn where a second pass does not begin as the one did of which the first batch is known.
+
+        Not known to a stream, whether it holds still shows when it is read again.
+        """
+        if self._begun is None:
+            return
+        (first, _), _ = self._begun
+        again = next(self.generate(), None)
+        if again is None or not _are_equal(first, again[0]):
+            warn_user(
+                f"The {count_samples(first)} samples with which these inputs began are not those "
+                "with which they begin now: if they can be read once only, rows were lost to fit. "
+                "Call fit_transform, which reads them whole. If they are shuffled, all is well."
+            )
+
+    def warn_of_rows(self, labels: NDArray | None) -> None:
+        """Warn where samples have no row, or nothing tells which row is that of which sample."""
+        if self.loader is None:
+            return
+        if self.loader.left_out:
+            warn_user(
+                f"The loader leaves out {self.loader.left_out}, which get no rows: make it with "
+                "drop_last=False to have them all."
+            )
+        if self.loader.order and labels is None:
+            warn_user(
+                "The rows are in the order in which the loader yields them, that of "
+                f"{self.loader.order}, and nothing tells which sample is which: make it with "
+                "shuffle=False, or let it yield pairs of inputs and labels, which become A.labels."
+            )
+
+
+def check_labels(y: Any, X: Any, batches: Batches | None) -> None:
+    """Check that labels given beside inputs or activations may be those of their rows.
+
+    Raises
+    ------
+    ValueError
+        If a loader yields the rows in an order of its own, or their number is known and another.
+    """
+    if batches is None:
+        check_number_of_labels(y, len(X))
+    elif y is not None and batches.loader is not None and (order := batches.loader.order):
+        raise ValueError(
+            f"The loader yields its samples in an order of its own, that of {order}, so "
+            "that labels y given beside it may be those of other samples. Make it with "
+            "shuffle=False; or let it yield pairs of inputs and labels, extract, and fit on what "
+            "comes out, as in detector.fit(A, A.labels)."
+        )
+    else:
+        left_out = "" if batches.loader is None else batches.loader.left_out
+        check_number_of_labels(y, batches.n_samples, left_out)
+
+
+def check_number_of_labels(y: Any, n_samples: int | None, left_out: str = "") -> None:
+    """Raise a ValueError where labels are given for another number of samples."""
+    if y is None or n_samples is None:
+        return
+    with suppress(TypeError):  # of a single number
+        if (n_labels := num_samples(y)) != n_samples:
+            without = f": the loader leaves out {left_out}" if left_out else ""
+            raise ValueError(f"X has {n_samples} samples, but y has {n_labels} labels{without}.")
 
 
 def as_batches(
@@ -62,215 +181,128 @@ def as_batches(
 
     Raises
     ------
+    TypeError
+        If it is no kind of input; the message says what to pass.
     ValueError
-        If there is no sample, or the number of features is not that of ``fit``. Values that
+        If there is no sample, or the inputs have not the shape of those of ``fit``. Values that
         are not finite are found when their batch is read.
     """
     if reset:
         forget_features(estimator)
+    refuse_unreadable(X)
     prepared = X if adapter is None else adapter.prepare(X)
     if prepared is not X:
         estimator, reset = stand_in_for(estimator, X, reset=reset), True
         adapter, X = None, prepared
-    if (loader := _as_loader(X, batch_size)) is not None:
-        prepare = None if adapter is None else adapter.prepare_batch
-        load = partial(
-            _load, loader, estimator, reset=reset, any_length=any_length, prepare=prepare
-        )
-        return Batches(load, _expected_samples(loader))
+    reader = _Reader(estimator, adapter, reset=reset, any_length=any_length)
+    if (loader := as_loader(X, batch_size)) is not None:
+        return Batches(partial(_load, loader, reader), loader.n_samples, loader=loader)
     if isinstance(X, Mapping) and not issparse(X):  # a sparse matrix may be a dict
-        data: Batch = {key: _check_values(key, values) for key, values in X.items()}
-        lengths = {key: len(values) for key, values in data.items()}
-        if len(set(lengths.values())) != 1 or 0 in lengths.values():
-            raise ValueError(
-                f"A mapping of inputs needs values of one length, at least 1, got {lengths}."
-            )
-    elif issparse(X):
-        data = X.tocsr()
-    elif _is_tensor(X):
-        _check_dimensions(estimator, X, "X", reset=reset, any_length=any_length)
-        data = X
+        data: Batch = as_columns(X)
     else:
-        _check_kind(X)
-        any_length = any_length and np.ndim(X) > 1
-        data = _validate(estimator, X, reset=reset, any_length=any_length)
+        refuse_no_array(X)
+        data = reader.read(X, "X")
     return Batches(partial(_slice, data, batch_size, estimator), count_samples(data), data)
 
 
-def as_arrays(data: Batch, to_numpy: Callable[[Any], NDArray]) -> Any:
-    """The same with arrays for tensors."""
+def as_arrays(data: Batch) -> Any:
+    """The same with arrays of NumPy."""
     if isinstance(data, Mapping):
-        return {key: to_numpy(v) if _is_tensor(v) else v for key, v in data.items()}
-    return to_numpy(data) if _is_tensor(data) else data
+        return {key: to_array(values) for key, values in data.items()}
+    return to_array(data)
 
 
-def _slice(data: Batch, batch_size: int, estimator: Any) -> Iterator[tuple[Batch, None]]:
+@dataclass(frozen=True)
+class _Reader:
+    """Checks arrays against what ``fit`` saw of them."""
+
+    estimator: Any
+    adapter: NetworkAdapter | None
+    _: KW_ONLY
+    reset: bool
+    any_length: bool
+
+    def prepare(self, batch: Any) -> tuple[Any, Callable[[Any, str], Any]]:
+        """What the network makes of a batch that a loader yields, and what reads that."""
+        prepared = batch if self.adapter is None else self.adapter.prepare_batch(batch)
+        if prepared is batch:
+            return batch, self.read
+        stand_in = stand_in_for(self.estimator, batch, reset=self.reset)
+        return prepared, replace(self, estimator=stand_in, adapter=None, reset=True).read
+
+    def read(self, X: Any, name: str) -> Any:
+        """An array, a sparse one among them, or tensor."""
+        if isinstance(X, list | tuple):
+            X = np.asarray(X)
+        shape = getattr(X, "shape", ())
+        is_foreign = is_array(X) and not isinstance(X, np.ndarray)
+        if is_foreign or len(shape) > 1:
+            check_like_fit(self.estimator, X, name, reset=self.reset, any_length=self.any_length)
+        # The number of features is checked where two dimensions are required.
+        validated = validate_data(
+            self.estimator,
+            np.broadcast_to(np.float32(0), tuple(shape)) if is_foreign else X,
+            reset=self.reset,
+            accept_sparse="csr",
+            ensure_2d=not (self.any_length and len(shape) > 1),
+            allow_nd=True,
+            ensure_all_finite=False,
+        )
+        return X if is_foreign else validated
+
+
+def _slice(data: Batch, batch_size: int, estimator: Any) -> Iterator[LabelledBatch]:
     for rows in gen_batches(count_samples(data), batch_size):
-        batch = take_samples(data, rows)
-        batch = batch.toarray() if issparse(batch) else batch
-        _check_finite(estimator, batch)
-        yield batch, None
+        batch = _dense(take_samples(data, rows))
+        _check_finite(estimator, batch, rows.start)
+        yield batch, labels_among(batch)
 
 
-def _load(
-    loader: Any,
-    estimator: Any,
-    *,
-    reset: bool,
-    any_length: bool,
-    prepare: Callable[[Any], Any] | None = None,
-) -> Iterator[tuple[Batch, NDArray | None]]:
-    from ..networks import drawn_apart  # there is a loader, and so torch is imported already
-
-    for item in drawn_apart(loader):
-        is_tuple = isinstance(item, tuple | list) and not _is_packed_sequence(item)
-        batch = item[0] if is_tuple and item else item
-        checked_by, renews = estimator, reset
-        if prepare is not None and (prepared := prepare(batch)) is not batch:
-            checked_by, renews = stand_in_for(estimator, batch, reset=reset), True
-            batch = prepared.toarray() if issparse(prepared) else prepared
-        if not (isinstance(batch, Mapping | np.ndarray) or _is_tensor(batch)):
-            _check_kind(batch)
-            raise TypeError(
-                "A data set or loader must yield arrays, tensors or mappings of names to these, "
-                f"or a tuple or list whose first item is one; got {type(batch).__name__}."
-            )
-        if isinstance(batch, Mapping):
-            batch = {key: _check_values(key, values) for key, values in batch.items()}
-        else:
-            what = "what the data set or loader yields"
-            of = "the first item of what the data set yields" if is_tuple else what
-            _check_dimensions(checked_by, batch, of, reset=renews, any_length=any_length)
-        _check_finite(estimator, batch)
-        is_pair = is_tuple and len(item) == 2
-        yield batch, _labels_of(item[1], count_samples(batch)) if is_pair else None
+def _load(loader: Loader, reader: _Reader) -> Iterator[LabelledBatch]:
+    n_read = 0
+    for item in loader.batches:
+        batch, labels = read_item(item, loader, reader.prepare)
+        batch = _dense(batch)
+        _check_finite(reader.estimator, batch, n_read)
+        n_read += count_samples(batch)
+        yield batch, labels
 
 
-def _labels_of(targets: Any, n_rows: int) -> NDArray | None:
-    """Targets as labels, where they are one number or text a row; otherwise None."""
-    if _is_tensor(targets):
-        targets = targets.detach().cpu()
-        # One kind of half precision is none of NumPy's.
-        is_half = targets.is_floating_point() and targets.itemsize < 4
-        targets = (targets.float() if is_half else targets).numpy()
-    elif isinstance(targets, list | tuple):
-        are_text = [isinstance(target, str) for target in targets]
-        if not (all(are_text) or all(isinstance(target, Real) for target in targets)):
-            return None
-        targets = np.asarray(targets)
-    is_column = isinstance(targets, np.ndarray) and targets.shape == (n_rows,)
-    return targets if is_column and targets.dtype.kind in "biufU" else None
+def _dense(batch: Batch) -> Batch:
+    return batch.toarray() if issparse(batch) else batch
 
 
-def _check_values(key: str, values: Any) -> Any:
-    """An array or tensor of one value a sample, of a mapping.
-
-    Raises
-    ------
-    TypeError
-        If it is an option, or text, or something else that a network's argument cannot be.
-    """
-    _check_kind(values)
-    array = values if _is_tensor(values) else np.asarray(values)
-    if array.ndim == 0:
-        raise TypeError(
-            f"The inputs {key!r} must have a value for each sample, got {values!r}. Where this is "
-            "an option of the network, put it into a module that calls the network with it."
-        )
-    if not _is_tensor(array) and array.dtype.kind not in "biufc":
-        raise TypeError(
-            f"The inputs {key!r} must be numbers, got {type(values[0]).__name__} such as "
-            f"{values[0]!r}: leave this column out, or turn it into numbers."
-        )
-    return array
-
-
-def _check_kind(X: Any) -> None:
-    """Raise a TypeError for what would be taken for an array that it is not."""
-    if _is_packed_sequence(X):
-        raise TypeError(
-            "A PackedSequence has no row for each sample: yield padded sequences, as "
-            "pad_packed_sequence makes them, and pack them in the network; their lengths may be "
-            "a second value of a mapping."
-        )
-    arrays = X if isinstance(X, tuple | list) else ()
-    shapes = [tuple(array.shape) for array in arrays if hasattr(array, "shape")]
-    if len(shapes) > 1 and (
-        len(set(shapes)) > 1 or (isinstance(X, tuple) and min(map(len, shapes)) > 1)
-    ):
-        raise TypeError(
-            f"Got a {type(X).__name__} of arrays of the shapes {shapes}. For a network of several "
-            "inputs pass a mapping of the names of its arguments to arrays, such as "
-            "{'x': ..., 'mask': ...}; stack samples to one array."
-        )
-    if not hasattr(X, "shape") and hasattr(X, "__getitem__") and hasattr(X, "__len__"):
-        first = X[0] if len(X) and not isinstance(X, str | bytes | Mapping) else None
-        if isinstance(first, Mapping):
-            raise TypeError(
-                f"A {type(X).__name__} of mappings, with the keys {list(first)}, is no mapping "
-                "of arrays: pass a DataLoader that reads it, or an array for each key."
-            )
-
-
-def _is_packed_sequence(values: Any) -> bool:
-    torch = sys.modules.get("torch")
-    return torch is not None and isinstance(values, torch.nn.utils.rnn.PackedSequence)
-
-
-def _validate(estimator: Any, X: Any, *, reset: bool, any_length: bool) -> NDArray:
-    # The number of features is checked where two dimensions are required.
-    return validate_data(
-        estimator,
-        X,
-        reset=reset,
-        ensure_2d=not any_length,
-        allow_nd=True,
-        ensure_all_finite=False,
-    )
-
-
-def _check_dimensions(
-    estimator: Any, batch: Any, name: str, *, reset: bool, any_length: bool
-) -> None:
-    """Validate the shape as ``validate_data`` does, for any kind of array."""
-    shape = tuple(batch.shape)
-    if len(shape) < 2:
+def _check_finite(estimator: Any, batch: Batch, n_before: int) -> None:
+    """Raise a ValueError that names the samples with values that are not finite."""
+    for name, values in batch.items() if isinstance(batch, Mapping) else [("", batch)]:
+        if get_config()["assume_finite"] or _is_finite(values):
+            continue
+        array = to_array(values)
+        wrong = np.flatnonzero(~np.isfinite(array.reshape(len(array), -1)).all(axis=1))
+        of = f" of {name!r}" if name else ""
+        more = f" and {len(wrong) - 1} more of its batch" if len(wrong) > 1 else ""
         raise ValueError(
-            f"Expected 2D array, got {len(shape)}D array: {name} has shape {shape}; inputs need "
-            "at least two dimensions, (n_samples, n_features, ...). Reshape it, or yield the "
-            "inputs of the network first."
+            f"Input X{of} contains {'NaN' if np.isnan(array).any() else 'infinity'} in sample "
+            f"{n_before + wrong[0]}{more}, which {type(estimator).__name__} refuses: leave such "
+            "samples out, or replace what is missing in them."
         )
-    stand_in = np.broadcast_to(np.float32(0), shape)
-    _validate(estimator, stand_in, reset=reset, any_length=any_length)
 
 
-def _check_finite(estimator: Any, batch: Batch) -> None:
-    for values in batch.values() if isinstance(batch, Mapping) else [batch]:
-        if not _is_tensor(values):
-            assert_all_finite(values, estimator_name=type(estimator).__name__, input_name="X")
-        elif not values.isfinite().all():
-            raise ValueError(
-                f"Input X contains NaN or infinity, which {type(estimator).__name__} refuses."
-            )
+def _is_finite(values: Any) -> bool:
+    if not isinstance(values, np.ndarray):
+        return is_finite(values)
+    try:  # faster for arrays
+        assert_all_finite(values)
+    except ValueError:
+        return False
+    return True
 
 
-def _as_loader(X: Any, batch_size: int) -> Any:
-    """The torch loader that ``X`` is or that reads the data set ``X``; None for other inputs."""
-    torch = sys.modules.get("torch")
-    if torch is None:
-        return None
-    if isinstance(X, torch.utils.data.Dataset):
-        return torch.utils.data.DataLoader(X, batch_size=batch_size)
-    return X if isinstance(X, torch.utils.data.DataLoader) else None
-
-
-def _expected_samples(loader: Any) -> int | None:
-    try:
-        return len(loader.dataset)
-    except TypeError:  # a stream
-        return None
-
-
-def _is_tensor(values: Any) -> bool:
-    torch = sys.modules.get("torch")
-    return torch is not None and isinstance(values, torch.Tensor)
+def _are_equal(batch: Batch, other: Batch) -> bool:
+    if isinstance(batch, Mapping) and isinstance(other, Mapping):
+        return list(batch) == list(other) and all(
+            np.array_equal(to_array(values), to_array(other[key])) for key, values in batch.items()
+        )
+    if isinstance(batch, Mapping) or isinstance(other, Mapping):
+        return False
+    return np.array_equal(to_array(batch), to_array(other))

@@ -56,17 +56,21 @@ class Mode:
         keep: Keep,
         *,
         number: int = 0,
+        n_at_once: int = 2,
     ) -> Outcome:
-        """Run on the batch of the given number."""
+        """Run on the batch of the given number.
+
+        Where that fails, on one of ``n_at_once`` samples that repeats the last one.
+        """
         run = partial(self._run, adapter, trace=trace, layers=layers, number=number)
-        if count_samples(batch) > 1:
+        if count_samples(batch) >= n_at_once:
             return run(batch, keep=keep)
-        one = _One(trace.n_axes)
+        few = _Few(trace.n_axes, count_samples(batch))
         try:
-            outcome = one.run(run, batch)
+            outcome = few.run(run, batch)
         except Exception as error:
-            outcome = one.run_doubled(run, batch, error)
-        for source, value in one.kept:
+            outcome = few.run_filled_up(run, batch, n_at_once, error)
+        for source, value in few.kept:
             keep(source, value)
         return outcome
 
@@ -106,18 +110,20 @@ class Mode:
             self.perturbation.check(known)
 
 
-class _One:
-    """A batch of one sample, whose values are held back until it is known that they have its row.
+class _Few:
+    """A batch of few samples, whose values are held back until it is known that they have its rows.
 
-    A network that squeezes its values loses the axis of the samples where there is one alone.
+    A network that squeezes its values loses the axis of the samples where there is one alone, and
+    one that is written for batches of one size fails on the last one.
     """
 
-    def __init__(self, n_axes: dict[str, int]) -> None:
+    def __init__(self, n_axes: dict[str, int], n_samples: int) -> None:
         self._n_axes = n_axes
+        self._n_samples = n_samples
         self.kept: list[tuple[Source, Any]] = []
 
     def hold(self, n_rows: int, source: Source, value: Any) -> None:
-        """Copy the first row of the value of a layer, which may be overwritten afterwards."""
+        """Copy the rows of the samples of a layer, which may be overwritten afterwards."""
         layer, _ = source
         n_axes = self._n_axes.get(layer, value.ndim)
         if value.ndim != n_axes or len(value) != n_rows:
@@ -125,11 +131,11 @@ class _One:
                 f"Layer {layer!r} has shape {tuple(value.shape)} for a batch of {n_rows}, where "
                 f"{n_axes} axes and a row for each sample were expected: does the network squeeze?"
             )
-        row = value[:1]
-        self.kept.append((source, row.clone() if hasattr(row, "clone") else row.copy()))
+        rows = value[: self._n_samples]
+        self.kept.append((source, rows.clone() if hasattr(rows, "clone") else rows.copy()))
 
     def run(self, run: Callable[..., Outcome], batch: Any) -> Outcome:
-        """Run on the sample, or on a batch that repeats it."""
+        """Run on the samples, or on a batch that begins with them."""
         self.kept.clear()
         n_rows = count_samples(batch)
         outcome = run(batch, keep=partial(self.hold, n_rows))
@@ -138,11 +144,15 @@ class _One:
                 f"The network returned logits of shape {tuple(outcome.logits.shape)} for a batch "
                 f"of {n_rows}: does it squeeze?"
             )
-        return Outcome(*(None if part is None else part[:1] for part in outcome))
+        return Outcome(*(None if part is None else part[: self._n_samples] for part in outcome))
 
-    def run_doubled(self, run: Callable[..., Outcome], batch: Any, error: Exception) -> Outcome:
-        """Run on the sample twice over; what fails again fails with the first error."""
+    def run_filled_up(
+        self, run: Callable[..., Outcome], batch: Any, n_rows: int, error: Exception
+    ) -> Outcome:
+        """Run on a larger batch; what fails again fails with the first error."""
+        last = self._n_samples - 1
+        rows = [min(row, last) for row in range(n_rows)]
         try:
-            return self.run(run, take_samples(batch, [0, 0]))
+            return self.run(run, take_samples(batch, rows))
         except Exception:
             raise error from None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,8 +13,10 @@ from numpy.typing import NDArray
 from .._column import free_name, usual_name
 from .._layer_names import layer_columns, match_layers
 from ..activations import Activations, Column, PackedBits
-from ..networks import PENULTIMATE, NetworkAdapter, Trace
+from ..networks import PENULTIMATE, Batch, NetworkAdapter, Trace, count_samples, take_samples
+from ._failures import explaining
 from ._inputs import Batches
+from ._masks import read_mask
 from ._mode import Mode, Source
 from ._reduction import reduce_activations
 
@@ -38,6 +41,8 @@ class Plan:
     """Extracted layer that holds what the head reads."""
     template: Template
     """What is extracted, reduced."""
+    n_at_once: int = 2
+    """Number of samples that the network was run on."""
 
 
 def make_plan(
@@ -46,18 +51,19 @@ def make_plan(
     wanted: str | Sequence[str],
     reducer: Any,
     mode: Mode,
+    mask: str | None,
 ) -> Plan:
     """Run the network on two samples and choose the ``wanted`` ones among its layers.
 
     Raises
     ------
     ValueError
-        If a name or pattern selects nothing, or "auto" finds nothing; or the network does not
-        yield what the mode needs.
+        If a name or pattern selects nothing, or "auto" finds nothing; the network does not
+        yield what the mode needs; or no input is the mask.
     """
     with adapter.untouched():
-        two = batches.first_two()
-        trace, values = adapter.trace(two)
+        some, (trace, values) = _trace(adapter, batches)
+        tokens = read_mask(some, mask, trace, adapter.to_numpy)
         layers = _choose(wanted, trace, list(values))
         mode.check(list(values))
         arrays: dict[Source, NDArray] = {
@@ -69,9 +75,9 @@ def make_plan(
             def keep(source: Source, value: Any) -> None:
                 arrays[source] = np.array(adapter.to_numpy(value))
 
-            outcome = mode.run(adapter, two, trace, layers, keep)
+            outcome = mode.run(adapter, some, trace, layers, keep)
     names = _choose_names(mode.sources(layers))
-    reduced = Activations(as_columns(arrays, names, trace))
+    reduced = Activations(as_columns(arrays, names, trace), mask=tokens)
     if reducer is not None:
         reduced = reduce_activations(reducer, reduced)
     holds_features = (
@@ -86,20 +92,39 @@ def make_plan(
         passes = Column(adapter.to_numpy(outcome.passes), kind="pass")
         reduced = reduced.assign({passes_name: passes})
     head_input = next(holds_features, None)
-    return Plan(trace, layers, names, passes_name, head_input, template_of(reduced))
+    template = template_of(reduced)
+    n_at_once = count_samples(some)
+    return Plan(trace, layers, names, passes_name, head_input, template, n_at_once)
+
+
+def _trace(adapter: NetworkAdapter, batches: Batches) -> tuple[Batch, tuple[Trace, dict[str, Any]]]:
+    """A run on two samples, or on the first batch where the network takes no fewer."""
+    first = batches.first()
+    two = take_samples(first, [0, -1])
+    with explaining(adapter, two, first if batches.data is None else batches.data):
+        try:
+            return two, adapter.trace(two)
+        except Exception as error:
+            if count_samples(first) < 3 or adapter.explain(error) is None:
+                raise
+            with suppress(Exception):
+                return first, adapter.trace(first)
+            raise
 
 
 def as_columns(
-    arrays: Mapping[Source, NDArray], names: Mapping[Source, str], trace: Trace | None = None
+    arrays: Mapping[Source, NDArray], names: Mapping[Source, str], trace: Trace
 ) -> dict[str, Column]:
     """What was extracted of layers, by name; with the axis of units as a trace knows it."""
-    units_last = frozenset() if trace is None else trace.units_last
-    columns = {}
-    for (layer, kind), name in names.items():
-        array = arrays[layer, kind]
-        unit_axis = 2 if layer in units_last and array.ndim == 3 else 1
-        columns[name] = Column(array, layer=layer, kind=kind, unit_axis=unit_axis)
-    return columns
+    return {
+        name: Column(
+            arrays[layer, kind],
+            layer=layer,
+            kind=kind,
+            unit_axis=trace.unit_axes.get(layer, 1),
+        )
+        for (layer, kind), name in names.items()
+    }
 
 
 def _choose_names(sources: Sequence[Source]) -> dict[Source, str]:

@@ -9,11 +9,12 @@ from typing import Any
 from sklearn.utils.validation import validate_data
 
 from ..networks import is_stream
+from ._shapes import SHAPE_OF_FIT
 
 
 def forget_features(estimator: Any) -> None:
     """Delete what an earlier ``fit`` stored: not all kinds of inputs store it anew."""
-    for name in ("n_features_in_", "feature_names_in_"):
+    for name in ("n_features_in_", "feature_names_in_", SHAPE_OF_FIT):
         if hasattr(estimator, name):
             delattr(estimator, name)
 

@@ -12,21 +12,28 @@ from ._base import Batch as Batch
 from ._base import LayerCallback as LayerCallback
 from ._base import LossGradients, NetworkAdapter, Perturbation, Trace
 from ._base import count_samples as count_samples
-from ._base import is_stream as is_stream
 from ._base import take_samples as take_samples
 from ._checks import check_adapter
 from ._fingerprint import ContentReader, Fingerprint
+from ._inputs import InputReader, Loader, register_inputs
+from ._inputs import as_loader as as_loader
+from ._inputs import is_array as is_array
+from ._inputs import is_finite as is_finite
+from ._inputs import is_stream as is_stream
+from ._inputs import refuse_unreadable as refuse_unreadable
+from ._inputs import to_array as to_array
 
 if TYPE_CHECKING:
     from ._torch import TorchAdapter as TorchAdapter
     from ._torch import WeightLayer as WeightLayer
-    from ._torch import drawn_apart as drawn_apart
     from ._torch import find_weight_layers as find_weight_layers
     from ._torch import n_units_of_norm as n_units_of_norm
 
 __all__ = [
     "ContentReader",
     "Fingerprint",
+    "InputReader",
+    "Loader",
     "LossGradients",
     "NetworkAdapter",
     "Perturbation",
@@ -34,12 +41,12 @@ __all__ = [
     "adapt",
     "check_adapter",
     "register",
+    "register_inputs",
 ]
 
 _OF_TORCH = {
     "TorchAdapter",
     "WeightLayer",
-    "drawn_apart",
     "find_weight_layers",
     "n_units_of_norm",
 }

@@ -20,6 +20,8 @@ _ADAPTERS = Registry(
     "skood.networks",
     {
         "torch": "skood.networks._torch:TorchAdapter",
+        "torch.export.ExportedProgram": "skood.networks._torch.exported:adapt_program",
+        "torch.fx.GraphModule": "skood.networks._torch.exported:adapt_graph",
         "skorch": "skood.networks._skorch:adapt_skorch",
         "sklearn.neural_network.MLPClassifier": "skood.networks._sklearn_mlp:MLPAdapter",
         "sklearn.neural_network.MLPRegressor": "skood.networks._sklearn_mlp:MLPAdapter",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -60,12 +59,17 @@ class Trace:
         Number of axes of each layer, with that of the samples.
     why_no_head : str, default="networks of this kind have none"
         Where no head yields the logits, the reason; otherwise empty.
+    why_no_logits : str, default=""
+        Where the network yields no logits, the reason, if one is known; otherwise empty.
     head_rounding : float, default=4e-6
         Relative error that the product of features and weights may have.
-    units_last : frozenset of str, default=frozenset()
-        Layers that have a vector of units for each token, (n_samples, n_tokens, n_units).
+    unit_axes : dict of str to int, default={}
+        The axis of the units of each layer that has them in another than the second axis, such as
+        2 of a layer that has a vector of units for each token, (n_samples, n_tokens, n_units).
     takes_any_length : bool, default=False
-        Whether the second axis of the inputs may have another size.
+        Whether the second axis of the inputs, that of tokens, may have another size.
+    sequence : str, default=""
+        Name of an input of which this is so, where the inputs are a mapping.
     left_out : dict of str to str, default={}
         Values that ``layers="auto"`` might stand for and does not, with the reasons.
 
@@ -84,12 +88,16 @@ class Trace:
     """Number of axes of each layer, with that of the samples."""
     why_no_head: str = "networks of this kind have none"
     """Where no head yields the logits, the reason; otherwise empty."""
+    why_no_logits: str = ""
+    """Where the network yields no logits, the reason, if one is known; otherwise empty."""
     head_rounding: float = LEAST_ROUNDING
     """Relative error that the product of features and weights may have."""
-    units_last: frozenset[str] = frozenset()
-    """Layers that have a vector of units for each token, (n_samples, n_tokens, n_units)."""
+    unit_axes: dict[str, int] = field(default_factory=dict)
+    """The axis of the units of each layer that has them in another than the second axis."""
     takes_any_length: bool = False
     """Whether the second axis of the inputs may have another size."""
+    sequence: str = ""
+    """Name of an input of which this is so, where the inputs are a mapping."""
     left_out: dict[str, str] = field(default_factory=dict)
     """Values that ``layers="auto"`` might stand for and does not, with the reasons."""
 
@@ -316,6 +324,23 @@ class NetworkAdapter(ABC):
         """
         return None
 
+    def explain(self, error: Exception) -> str | None:
+        """Say at which part of the network a call failed, and what that part was given.
+
+        Parameters
+        ----------
+        error : Exception
+            What was raised, with its traceback.
+
+        Returns
+        -------
+        where : str or None
+            Such as "its module 'fc', a Linear(4, 2), was given the shape (2, 5)". None, the
+            default, for an error that does not come of the network's own code, or where the part
+            is not known.
+        """
+        return None
+
     @abstractmethod
     def fingerprint(self, trace: Any = None) -> Fingerprint:
         """Hash of what decides the values, equal for copies of the network.
@@ -524,13 +549,6 @@ def take_samples(batch: Batch, rows: slice | list[int]) -> Batch:
     if isinstance(batch, Mapping):
         return {key: values[rows] for key, values in batch.items()}
     return batch[rows]
-
-
-def is_stream(X: Any) -> bool:
-    """Whether inputs come batch by batch: from a data set or loader of torch, or an iterator."""
-    data: Any = sys.modules.get("torch.utils.data")
-    of_torch = data is not None and isinstance(X, data.Dataset | data.DataLoader)
-    return of_torch or hasattr(X, "__next__")
 
 
 def two_class_head(weight: NDArray, bias: NDArray | None) -> tuple[NDArray, NDArray | None]:

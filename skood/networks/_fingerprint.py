@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dis
 import functools
 import hashlib
 import platform
@@ -37,6 +38,7 @@ _CLASS_ATTRIBUTES_LEFT_OUT = frozenset(
         "__doc__",
         "__firstlineno__",
         "__module__",
+        "__slotnames__",
         "__static_attributes__",
         "__weakref__",
         "_abc_impl",
@@ -50,6 +52,8 @@ _LIBRARY_FOLDERS = tuple(
     }
 )
 _N_SAMPLED = 1000
+_LOOK_UPS = frozenset({"LOAD_GLOBAL", "LOAD_NAME", "LOAD_FROM_DICT_OR_GLOBALS"})
+_IMPORTS = frozenset({"IMPORT_NAME"})
 
 
 @dataclass(frozen=True)
@@ -149,7 +153,8 @@ def with_settings(
 class ContentReader:
     """Hashes objects by their content: attributes, and the code of functions and classes.
 
-    Copies have the same hash, in every process. Installed libraries count by name and version.
+    Copies have the same hash, in every process. Of installed libraries only names are hashed;
+    their versions are collected.
 
     Attributes
     ----------
@@ -157,6 +162,8 @@ class ContentReader:
         Where in the network the object is that is being read, to be set for ``unread``.
     unread : list of str
         Places of objects that could not be read.
+    versions : dict of str to str
+        Of Python and the installed libraries whose code was met.
 
     Examples
     --------
@@ -173,12 +180,17 @@ class ContentReader:
         self.place = ""
         self.unread: list[str] = []
         self.versions: dict[str, str] = {}
-        """Of Python and the libraries whose code was met."""
         # The objects are kept alive, since others could get their addresses.
         self._known: dict[int, tuple[Any, bytes]] = {}
 
     def met(self) -> list[Any]:
-        """All objects that were read, but for numbers, texts and their like."""
+        """All objects that were read, but for numbers, texts and their like.
+
+        Returns
+        -------
+        objects : list of object
+            Each once.
+        """
         return [value for value, _ in self._known.values()]
 
     def know(self, value: Any, label: str) -> None:
@@ -363,35 +375,41 @@ def used_by(function: types.FunctionType) -> Iterator[tuple[dict[str, Any], str]
 
     Of an installed library it is the module; of another one what is used of it.
     """
-    names = _names_in(function.__code__)
-    known_by = function.__globals__
-    imported = {
-        name: module
-        for name in sorted(names)
-        if isinstance(module := sys.modules.get(name), types.ModuleType)
-        and not _is_library(_file_of(name))
-    }
-    yield from _used(known_by, names, set())
-    # What the function itself imports.
-    yield from _used(imported, names, {id(known_by.get(name)) for name in imported})
+    codes = list(_codes_in(function.__code__))
+    attributes = {name for code in codes for name in code.co_names}
+    looked_up = _names_of(codes, _LOOK_UPS)
+    yield from _used(function.__globals__, looked_up, attributes, set())
+    yield from _used(sys.modules, _names_of(codes, _IMPORTS), attributes, set())
 
 
 def _used(
-    holder: dict[str, Any], names: set[str], seen: set[int]
+    holder: Mapping[str, Any], names: Set[str], attributes: set[str], seen: set[int]
 ) -> Iterator[tuple[dict[str, Any], str]]:
     for name in sorted(names & holder.keys()):
         value = holder[name]
         if not isinstance(value, types.ModuleType) or _is_library(_file_of(value.__name__)):
-            yield holder, name
+            yield holder, name  # type: ignore[misc]
         elif id(value) not in seen:
             seen.add(id(value))
-            yield from _used(vars(value), names, seen)
+            yield from _used(vars(value), attributes, attributes, seen)
 
 
-def _names_in(code: types.CodeType) -> set[str]:
-    """Names of what code may look up, in the functions inside it too."""
-    inner = [_names_in(c) for c in code.co_consts if isinstance(c, types.CodeType)]
-    return set(code.co_names).union(*inner)
+def _codes_in(code: types.CodeType) -> Iterator[types.CodeType]:
+    """Code, and that of the functions inside it."""
+    yield code
+    for constant in code.co_consts:
+        if isinstance(constant, types.CodeType):
+            yield from _codes_in(constant)
+
+
+def _names_of(codes: list[types.CodeType], operations: Set[str]) -> set[str]:
+    """Names that operations are done with. Those of attributes may be variables of others too."""
+    return {
+        instruction.argval
+        for code in codes
+        for instruction in dis.get_instructions(code)
+        if instruction.opname in operations
+    }
 
 
 def held_by(cell: types.CellType) -> Any:

@@ -11,8 +11,9 @@ from sklearn.exceptions import NotFittedError
 from sklearn.pipeline import Pipeline
 
 from .._sklearn import num_samples
-from ._base import Batch, LayerCallback, NetworkAdapter, Perturbation, Trace, is_stream
+from ._base import Batch, LayerCallback, NetworkAdapter, Perturbation, Trace
 from ._fingerprint import ContentReader, Fingerprint, with_settings
+from ._inputs import is_stream
 
 Step = tuple[str, Any]
 """Name and estimator."""
@@ -144,6 +145,9 @@ class PipelineAdapter(NetworkAdapter):
 
     def predictions(self, logits: Any, trace: Any) -> NDArray | None:
         return self._inner.predictions(logits, trace)
+
+    def explain(self, error: Exception) -> str | None:
+        return self._inner.explain(error)
 
     def to_numpy(self, value: Any) -> NDArray:
         return self._inner.to_numpy(value)

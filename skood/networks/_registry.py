@@ -6,7 +6,7 @@ import importlib
 import os
 import re
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any
 
@@ -27,10 +27,13 @@ class Registry:
         Name of the entry points by which other packages register theirs.
     defaults : mapping of str to str
         What counts where neither a program nor a package has registered anything for the kind.
+    what : str, default="networks"
+        What the objects are called in messages.
     """
 
-    def __init__(self, group: str, defaults: Mapping[str, str]) -> None:
+    def __init__(self, group: str, defaults: Mapping[str, str], what: str = "networks") -> None:
         self._group = group
+        self._what = what
         self._registered: dict[Kind, Any] = {}
         self._registered.update(defaults)
         self._own: set[Kind] = set()
@@ -72,13 +75,17 @@ class Registry:
         ImportError
             If it cannot be imported.
         """
+        return next(self.find_all(value), None)
+
+    def find_all(self, value: Any) -> Iterator[Callable[..., Any]]:
+        """What was registered for the kinds of an object, the most specific first."""
         self._read_entry_points()
         ranks = {
             kind: rank
             for kind in reversed(self._registered)
             if (rank := _rank(kind, value)) is not None
         }
-        return self._load(min(ranks, key=ranks.__getitem__)) if ranks else None
+        yield from map(self._load, sorted(ranks, key=ranks.__getitem__))
 
     def _load(self, kind: Kind) -> Callable[..., Any]:
         target = self._registered[kind]
@@ -88,9 +95,9 @@ class Registry:
             loaded = target.load() if isinstance(target, EntryPoint) else _import(target)
         except Exception as error:
             raise ImportError(
-                f"{_describe(target)} is registered for networks of the kind {kind!r}, but cannot "
-                f"be imported: {type(error).__name__}: {error} Repair or remove it, or register "
-                "another adapter for this kind."
+                f"{_describe(target)} is registered for {self._what} of the kind {kind!r}, but "
+                f"cannot be imported: {type(error).__name__}: {error} Repair or remove it, or "
+                "register another one for this kind."
             ) from error
         self._registered[kind] = loaded
         return loaded

@@ -21,10 +21,10 @@ from ._base import (
     Perturbation,
     Trace,
     check_reached,
-    is_stream,
     two_class_head,
 )
 from ._fingerprint import ContentReader, Fingerprint, fingerprint_of_parts, sample_octets
+from ._inputs import is_stream, to_array
 
 _NOT_FITTED = (
     "This %(name)s instance is not fitted yet: fit it before its activations are extracted. "
@@ -121,8 +121,9 @@ class MLPAdapter(NetworkAdapter):
         n_axes = {name: value.ndim for name, value in values.items()}
         if self._given is not None:
             self._check_given(self._given, values[self._hidden[-1]])
-        why_no_head = "" if self._has_logits else "a regressor or multilabel classifier has none"
-        return Trace(self._hidden, self._hidden[-1:], n_axes, why_no_head), values
+        why = "" if self._has_logits else "a regressor or multilabel classifier has none"
+        features = self._hidden[-1:]
+        return Trace(self._hidden, features, n_axes, why_no_head=why, why_no_logits=why), values
 
     def _check_given(self, head: GivenHead, features: NDArray) -> None:
         """Raise a ValueError where a head is not that of the perceptron."""
@@ -248,7 +249,7 @@ class MLPAdapter(NetworkAdapter):
         return two_class_head(weight, bias) if len(weight) == 1 else (weight, bias)
 
     def _check_batch(self, batch: Batch) -> NDArray:
-        values = np.asarray(batch)
+        values = to_array(batch)
         n_features = self._mlp.n_features_in_
         if values.ndim != 2 or values.shape[1] != n_features:
             raise ValueError(

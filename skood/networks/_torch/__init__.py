@@ -1,7 +1,6 @@
 """Networks of torch."""
 
 from .adapter import TorchAdapter as TorchAdapter
-from .random_numbers import drawn_apart as drawn_apart
 from .weight_layers import WeightLayer as WeightLayer
 from .weight_layers import find_weight_layers as find_weight_layers
 from .weight_layers import n_units_of_norm as n_units_of_norm

@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch._subclasses import FakeTensor
 
 from .._fingerprint import (
     SCALARS,
@@ -36,11 +37,15 @@ _ATTRIBUTES_LEFT_OUT = frozenset(
         "_modules",
         "_non_persistent_buffers_set",
         "_parameters",
+        # Of an exported program, which is read by its code and its weights.
+        "_called",
+        "_program",
+        "report",
         "_state_dict_hooks",
         "_state_dict_pre_hooks",
     }
 )
-_GLOBAL_HOOKS = [f"_global_{kind}_hooks" for kind in ("forward", "forward_pre", "backward")]
+GLOBAL_HOOKS = [f"_global_{kind}_hooks" for kind in ("forward", "forward_pre", "backward")]
 _RECORDS = (*SCALARS, Tensor, np.ndarray, list, tuple, deque, Set, Mapping)
 _HASHED_BY_NAME = (
     torch.dtype,
@@ -81,7 +86,7 @@ Attributes = dict[str, tuple[Any, bytes]]
 
 
 def read_attributes(network: nn.Module) -> Attributes:
-    """Attributes and buffers, and their hashes."""
+    """Attributes, buffers and what code refers to, and their hashes."""
     buffers = {
         place: (tensor, TorchReader(network).digest(tensor))
         for place, tensor in _weights(network)
@@ -93,7 +98,7 @@ def read_attributes(network: nn.Module) -> Attributes:
     attributes = {
         # A pass may append to the list itself.
         place: (list(value) if isinstance(value, list) else value, reader.digest(value))
-        for place, value in _attributes(network)
+        for place, value in chain(_attributes(network), _code(network))
     }
     return attributes | buffers
 
@@ -138,7 +143,7 @@ def renewed_between(before: Attributes, after: Attributes) -> frozenset[str]:
 
 def _attributes(network: nn.Module) -> Iterator[tuple[str, Any]]:
     """Attributes of all modules, and the hooks."""
-    for hooks in _GLOBAL_HOOKS:
+    for hooks in GLOBAL_HOOKS:
         yield hooks, list(getattr(nn.modules.module, hooks).values())
     for name, module in _modules(network):
         for key, value in _own_attributes(module):
@@ -252,7 +257,8 @@ class TorchReader(ContentReader):
         records = {key for key, _ in _records_of_class(kind)}
         return [(key, value) for key, value in attributes if key not in records]
 
-    def _parts(self, value: Any) -> Iterator[str | bytes]:
+    # One branch for each kind of object.
+    def _parts(self, value: Any) -> Iterator[str | bytes]:  # noqa: C901, PLR0912
         if isinstance(value, Tensor):
             yield from self._tensor(value)
         elif isinstance(value, nn.Module):
@@ -266,11 +272,16 @@ class TorchReader(ContentReader):
             pass  # a network that moves to another one computes the same
         elif isinstance(value, torch.jit.ScriptFunction):
             yield str(value.code)
+        elif isinstance(value, torch.fx.Graph):
+            yield str(value)
+            yield from self._all([n.target for n in value.nodes if callable(n.target)])
         else:
             yield from super()._parts(value)
 
     def _tensor(self, tensor: Tensor) -> Iterator[str | bytes]:
         yield f"{tensor.dtype} {tuple(tensor.shape)} {tensor.layout}"
+        if isinstance(tensor, FakeTensor):
+            return  # of a graph, where it stands for a shape
         if hasattr(tensor, "__tensor_flatten__"):
             names, context = tensor.__tensor_flatten__()
             yield from self._all([context, *(getattr(tensor, name) for name in names)])

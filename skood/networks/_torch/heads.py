@@ -109,9 +109,9 @@ class Search:
 
     def find(self, logits: Tensor, direct: RecordedCall | None, probe: Probe) -> Found | None:
         """The head: the product that yields the logits, which ``direct`` does if it is one."""
-        if direct is not None and self._is_within(direct):
-            if (product := as_product(direct, self._network)) is not None:
-                return _found(product, Fit(1.0), logits)
+        is_known = direct is not None and self._is_within(direct)
+        if direct is not None and is_known and (p := as_product(direct, self._network)) is not None:
+            return _found(p, Fit(1.0), logits)
         for product in self.products(logits):
             fit = self.fit(logits, product.output)
             if fit is not None and self.stays(product, fit, probe):
@@ -241,34 +241,60 @@ def find_path(
     calls: list[RecordedCall],
     search: Search,
 ) -> Path | None:
-    """Which output holds the logits; None where a function of the user's computes them."""
+    """Which output holds the logits; None where a function of the user's computes them.
+
+    Raises
+    ------
+    ValueError
+        If there is no such output.
+    """
     if callable(wanted):
         return None
     if wanted not in (AUTO, BINARY):
         return name_output(returned, wanted)
 
-    def direct(output: Tensor) -> RecordedCall | None:
-        squashing, reader = find_source(calls, output)
-        return reader if reader is not None and is_last(reader, squashing) else None
+    preference = _Preference(search, returned, fits, calls)
+    return choose_output(returned, fits, [preference.direct, preference.by_value])
 
-    def is_last(reader: RecordedCall, squashing: RecordedCall | None) -> bool:
-        return not any(_reads_on(c, reader) for c in calls if c is not squashing)
 
-    def by_value(output: Tensor) -> RecordedCall | None:
-        for product in search.products(output):
-            if is_last(product.recorded, None) and search.fit(output, product.output):
+class _Preference:
+    """The last linear layers that yield outputs."""
+
+    def __init__(
+        self,
+        search: Search,
+        returned: Any,
+        fits: Callable[[Tensor], bool],
+        calls: list[RecordedCall],
+    ) -> None:
+        self._search = search
+        self._outputs = [output for _, output in outputs_of(returned) if fits(output)]
+        self._calls = calls
+
+    def direct(self, output: Tensor) -> RecordedCall | None:
+        """That which yields an output, or what is squashed to it."""
+        squashing, reader = find_source(self._calls, output)
+        return reader if reader is not None and self._is_last(reader, squashing) else None
+
+    def by_value(self, output: Tensor) -> RecordedCall | None:
+        """That which yields an output up to a scale, where the others are known too.
+
+        Beside outputs that come from no layer, the user has to choose.
+        """
+        others = [v for v in self._outputs if v is not output and not _is_known(v, self._calls)]
+        return self._scaled(output) if all(map(self._scaled, others)) else None
+
+    def _scaled(self, output: Tensor) -> RecordedCall | None:
+        for product in self._search.products(output):
+            if self._is_last(product.recorded) and self._search.fit(output, product.output):
                 return product.recorded
         return None
 
-    def scaled(output: Tensor) -> RecordedCall | None:
-        # Beside outputs that nobody knows, the user has to choose.
-        unknown = (v for _, v in outputs_of(returned) if fits(v) and not _is_recorded(v, calls))
-        return by_value(output) if all(map(by_value, unknown)) else None
-
-    return choose_output(returned, fits, [direct, scaled])
+    def _is_last(self, reader: RecordedCall, squashing: RecordedCall | None = None) -> bool:
+        return not any(_reads_on(c, reader) for c in self._calls if c is not squashing)
 
 
-def _is_recorded(output: Tensor, calls: list[RecordedCall]) -> bool:
+def _is_known(output: Tensor, calls: list[RecordedCall]) -> bool:
     key = content_key(output)
     return any(key in (c.input_key, c.output_key) for c in calls)
 

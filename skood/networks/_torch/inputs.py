@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import inspect
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from enum import Enum, auto
 from typing import Any
@@ -25,6 +26,32 @@ class Integers(Enum):
     AS_FLOATS = auto()
     NOT_TRIED = auto()
     """It was only given floats so far."""
+
+
+_LABELS = frozenset({"labels", "label"})
+"""Inputs that are left out where a network does not know them."""
+
+
+def call(network: nn.Module, inputs: Inputs) -> Any:
+    """What a network returns for a tensor, or for tensors by the names of its arguments.
+
+    Labels are left out where it does not take them, and an input that is alone then needs no name.
+    """
+    if isinstance(inputs, Tensor):
+        return network(inputs)
+    unknown = _unknown(network, inputs)
+    inputs = {key: tensor for key, tensor in inputs.items() if key not in unknown & _LABELS}
+    if len(inputs) == 1 and not unknown.isdisjoint(inputs):
+        return network(*inputs.values())
+    return network(**inputs)
+
+
+def _unknown(network: nn.Module, names: Iterable[str]) -> set[str]:
+    """Names that a network does not take."""
+    parameters = inspect.signature(network.forward).parameters
+    if any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values()):
+        return set()
+    return set(names) - set(parameters)
 
 
 def to_inputs(batch: Batch, integers: Integers, dtype: torch.dtype, device: torch.device) -> Inputs:
@@ -52,21 +79,23 @@ def find_integers(
 ) -> Integers:
     """How to pass the integers of a batch: in the first way that the network accepts.
 
-    In a mapping they stay integers, and also where they reach an embedding.
+    They stay integers where they reach an embedding, and in a mapping unless only floats run.
     """
     is_mapping = isinstance(batch, Mapping)
     values = batch.values() if isinstance(batch, Mapping) else [batch]
     if not any(map(holds_integers, values)):
         return Integers.AS_INT64 if is_mapping else Integers.NOT_TRIED
-    if not any(True for _ in network.parameters()):
-        return Integers.AS_INT64 if is_mapping else Integers.AS_FLOATS
-    for integers in (Integers.UNCHANGED, Integers.AS_INT64):
+    ways = [Integers.UNCHANGED, Integers.AS_INT64, Integers.AS_FLOATS]
+    if not (is_mapping or any(True for _ in network.parameters())):
+        ways.sort(key=lambda integers: integers is not Integers.AS_FLOATS)
+    for integers in ways:
         reached: list[nn.Module] = []
         with _reporting_weights(network, reached.append), suppress(Exception):
             run(batch, integers)
             return integers
-    is_embedded = bool(reached) and isinstance(reached[0], nn.Embedding | nn.EmbeddingBag)
-    return Integers.AS_INT64 if is_embedded or is_mapping else Integers.AS_FLOATS
+        if reached and isinstance(reached[0], nn.Embedding | nn.EmbeddingBag):
+            return Integers.AS_INT64
+    return Integers.AS_INT64 if is_mapping else Integers.AS_FLOATS
 
 
 @contextmanager

@@ -43,7 +43,8 @@ class Location:
 
     def read(self, call: Call) -> Tensor | None:
         """The value, given the call of this key."""
-        return call.inputs[self.index] if self.before else call.output
+        value = call.inputs[self.index] if self.before else call.output
+        return value.dequantize() if value is not None and value.is_quantized else value
 
     def rows_of(self, value: Tensor) -> Tensor:
         """A value as it is to be kept, except where one of several vectors is."""
@@ -75,6 +76,10 @@ class RecordedCall:
         self.output_key = None if got is None else content_key(got)
         self.input = _copy_rows(_as_column(given), n_samples)
         self.output = _copy_rows(_as_column(got) if self.is_product else got, n_samples)
+
+    @property
+    def is_function(self) -> bool:
+        return isinstance(self.call.called, str)
 
     @property
     def is_activation(self) -> bool:
@@ -123,7 +128,8 @@ def _copy_rows(value: Tensor | None, n_samples: int) -> Tensor | None:
     """A copy of a value that has a row of values for each sample; None for another."""
     if value is None or not _is_plain(value) or value.ndim < 2 or len(value) != n_samples:
         return None
-    return value.detach().clone()
+    copied = value.detach().clone()
+    return copied.dequantize() if copied.is_quantized else copied
 
 
 def _index_of_rows(call: Call, n_samples: int, is_weight: list[bool]) -> int:

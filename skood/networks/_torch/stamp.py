@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from .._fingerprint import SCALARS, attributes_of_class, held_by, sample_octets, used_by
+from .fingerprint import GLOBAL_HOOKS
 
 _LOOKED_INTO = (
     "_parameters",
@@ -59,6 +60,11 @@ def make_stamp(network: nn.Module, met: list[Any], left_out: Set[str]) -> Stamp:
     if found is None or found is not latest:
         found = _LATEST[id(network)] = Stamp(network, met, left_out)
     return found
+
+
+def look_at(tensors: list[Tensor]) -> Any:
+    """Where tensors are, their versions and some of their values, to be compared with others."""
+    return _Tensors(tensors).look()
 
 
 class Stamp:
@@ -122,7 +128,9 @@ class _Holders:
             if isinstance(held := vars(module).get(key), dict)
         ]
         self._mappings: list[Mapping[Any, Any]] = []
+        self._dicts += [getattr(nn.modules.module, name) for name in GLOBAL_HOOKS]
         self._rows: list[Iterable[Any]] = []
+        self._slots: list[tuple[Any, str]] = []
         self._functions: list[types.FunctionType] = []
         self._variables: list[tuple[dict[str, Any], str]] = []
         self._arrays = [value for value in met if isinstance(value, np.ndarray)]
@@ -142,8 +150,16 @@ class _Holders:
             self._mappings.append(value)
         elif isinstance(value, list | deque | set):
             self._rows.append(value)
-        elif not isinstance(value, _NOT_LOOKED_INTO) and hasattr(value, "__dict__"):
+        elif not isinstance(value, _NOT_LOOKED_INTO):
+            self._add_object(value)
+
+    def _add_object(self, value: Any) -> None:
+        if hasattr(value, "__dict__"):
             self._dicts.append(vars(value))
+        for kind in type(value).__mro__:
+            members = (types.MemberDescriptorType,)
+            names = [name for name, held in vars(kind).items() if isinstance(held, members)]
+            self._slots += [(value, name) for name in names if not name.startswith("__")]
 
     def look(self) -> list[Any]:
         """All that they hold, in one order."""
@@ -162,6 +178,7 @@ class _Holders:
             held += (function.__code__, function.__defaults__, function.__kwdefaults__)
             held += map(held_by, function.__closure__ or ())
         held += [holder.get(name) for holder, name in self._variables]
+        held += [getattr(value, name, None) for value, name in self._slots]
         held += map(sample_octets, self._arrays)
         return held
 

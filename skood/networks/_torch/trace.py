@@ -2,25 +2,28 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Callable, Collection
+from collections import Counter, defaultdict
+from collections.abc import Callable, Collection, Iterable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
+from itertools import chain
 from typing import Any, NamedTuple
 
 from torch import Tensor, nn
 
 from .._base import LEAST_ROUNDING, PENULTIMATE, Trace
-from .auto_layers import choose_layers, find_residual_blocks
-from .calls import Call, CallListener
+from .auto_layers import AutoLayers, find_candidates
+from .calls import ELEMENTARY, Call, Callers, CallListener
 from .chosen_head import WantedHead, place_given, refuse_named
 from .fingerprint import Written
+from .flow import Flow
 from .heads import Found, Head, Search, find_path, find_source
 from .inputs import Integers
-from .outputs import AUTO, Path, Wanted, select_output
+from .outputs import AUTO, Path, Wanted, explain_missing_logits, select_output
 from .products import own_tensors, reads_rows
 from .recorded import Layer, Location, RecordedCall, storage
+from .unit_axes import UnitAxisListener
 from .why_no_head import explain_missing_head
 
 
@@ -30,8 +33,10 @@ class TorchTrace(Trace):
 
     locations: dict[str, Location]
     """Where to find each layer, in forward order."""
-    functions: frozenset[str]
-    """Names of the calls that are calls of functions."""
+    functions: dict[str, frozenset[str]]
+    """Names of the calls that are calls of functions, with those of all modules that run then."""
+    parents: dict[str, frozenset[str]]
+    """Names of modules, with those of the modules that call them."""
     logits: Location | None
     """Where to find the logits; None where the network returns them."""
     head: Head | None
@@ -47,6 +52,12 @@ class TorchTrace(Trace):
     integers: Integers = Integers.AS_FLOATS
     """How the network takes integer inputs."""
 
+    def callers(self, names: Collection[str]) -> Callers:
+        """Where the functions among calls of some names are called."""
+        outer = frozenset(chain.from_iterable(self.functions.get(name, ()) for name in names))
+        quiet = (m for m, parents in self.parents.items() if m not in outer and parents & outer)
+        return Callers(outer, frozenset(quiet))
+
 
 class TraceResult(NamedTuple):
     """Trace of a pass, and its values."""
@@ -56,6 +67,8 @@ class TraceResult(NamedTuple):
     """Of each layer, in forward order."""
     logits: Tensor | None
     """What counts as the logits, of any shape."""
+    unit_axes: dict[str, int]
+    """The axis of the units of each layer of which it is known."""
 
 
 def trace_calls(
@@ -92,56 +105,84 @@ def trace_calls(
     ValueError
         If there is no such output, or ``head`` does not yield the logits.
     """
-    calls, returned = _record(network, run, n_samples)
+    flow = Flow(network)
+    axes, calls, returned = _record(network, run, n_samples, flow)
+    larger = [c for c in calls if c.call.called not in ELEMENTARY]
     named = head if isinstance(head, str) and head != AUTO else None
-    search = Search(network, calls, named)
-    path = find_path(returned, wanted, fits, calls, search)
+    search = Search(network, larger, named)
+    path = find_path(returned, wanted, fits, larger, search)
     logits = select_output(returned, wanted, path)
-    squashing, direct = find_source(calls, logits)
+    why_no_logits = ""
+    if logits is None or not fits(logits):
+        why_no_logits = explain_missing_logits(returned, n_samples)
+    squashing, direct = find_source(larger, logits)
     logits_at = None if squashing is None else Location(squashing.call.key, before=True)
     source = logits if squashing is None else squashing.input
+    if head != AUTO and (why_no_logits or source is None):
+        raise ValueError(f"head= needs logits to be compared with, but {why_no_logits}.")
     found = None
     if source is not None and _has_rows(source, n_samples) and isinstance(head, str):
         probe = partial(_probe, network, run, lambda r: select_output(r, wanted, path), logits_at)
         found = search.find(source, direct, probe)
-    if named is not None and found is None:
-        refuse_named(network, calls, source, named)
-    layers = _name_layers(calls, found)
+        if named is not None and found is None:
+            refuse_named(network, larger, source, named)
+    candidates = find_candidates(calls, flow)
+    layers = _name_layers(calls, found, candidates.functions)
     if known is not None:
         layers = {name: layer for name, layer in layers.items() if name in known}
     features = [n for n, layer in layers.items() if layer.feeds(found and found.recorded)]
-    if not isinstance(head, str):
-        features = place_given(head, layers, calls, source)
+    if not isinstance(head, str) and source is not None:
+        features, layers = place_given(head, layers, larger, source)
+    auto = AutoLayers(_name_calls(calls), layers, candidates, flow)
+    if source is not None and fits(source):
+        auto.leave_out_logits(squashing, source, flow.find(logits))
+    chosen = auto.choose(features)
     trace = TorchTrace(
-        auto=choose_layers(layers, features, squashing, find_residual_blocks(network, calls)),
+        auto=chosen.layers,
+        left_out=chosen.left_out,
         features=features,
         n_axes={name: layer.value.ndim for name, layer in layers.items()},
         locations={name: layer.location for name, layer in layers.items()},
-        functions=frozenset(c.call.name for c in calls if isinstance(c.call.called, str)),
+        functions=_unite((c.call.name, c.call.running) for c in calls if c.is_function),
+        parents=_unite((c.call.name, c.call.running[:1]) for c in calls if not c.is_function),
         logits=logits_at,
         head=None if found is None else found.head,
-        why_no_head="" if features else explain_missing_head(search, source, direct),
+        why_no_logits=why_no_logits,
+        why_no_head=""
+        if features
+        else why_no_logits or explain_missing_head(search, source, direct),
         head_rounding=LEAST_ROUNDING if found is None else found.head.rounding,
         output=path,
     )
-    return TraceResult(trace, {name: layer.value for name, layer in layers.items()}, source)
+    values = {name: layer.value for name, layer in layers.items()}
+    return TraceResult(trace, values, source, axes.find(layers, calls))
+
+
+def _unite(pairs: Iterable[tuple[str, Iterable[str]]]) -> dict[str, frozenset[str]]:
+    united: defaultdict[str, set[str]] = defaultdict(set)
+    for key, values in pairs:
+        united[key].update(values)
+    return {key: frozenset(values) for key, values in united.items()}
 
 
 def _record(
-    network: nn.Module, run: Callable[[], Any], n_samples: int
-) -> tuple[list[RecordedCall], Any]:
-    """The calls of a pass, and what the network returns."""
+    network: nn.Module, run: Callable[[], Any], n_samples: int, flow: Flow
+) -> tuple[UnitAxisListener, list[RecordedCall], Any]:
+    """Where units are, the calls of a pass, and what the network returns."""
     weights = {storage(tensor) for _, _, tensor in own_tensors(network)}
     calls: list[RecordedCall] = []
+    axes = UnitAxisListener()
 
     def on_call(call: Call) -> None:
-        recorded = RecordedCall(call, n_samples, weights)
-        # Products of values with each other are many, and no layers.
-        if not recorded.is_product or recorded.has_weight or reads_rows(recorded):
-            calls.append(recorded)
+        with axes.paused():
+            flow.note(call)
+            recorded = RecordedCall(call, n_samples, weights)
+            # Products of values with each other are many, and no layers.
+            if not recorded.is_product or recorded.has_weight or reads_rows(recorded):
+                calls.append(recorded)
 
-    with CallListener(network, on_call):
-        return calls, run()
+    with flow, axes, CallListener(network, on_call):
+        return axes, calls, run()
 
 
 def _probe(
@@ -174,15 +215,28 @@ def _has_rows(logits: Tensor, n_samples: int) -> bool:
     return logits.is_floating_point() and logits.ndim > 0 and len(logits) == n_samples
 
 
-def _name_layers(calls: list[RecordedCall], found: Found | None) -> dict[str, Layer]:
-    counts = Counter(c.call.name for c in calls)
+def _name_layers(
+    calls: list[RecordedCall], found: Found | None, functions: Collection[tuple[str, int]]
+) -> dict[str, Layer]:
+    """The values that can be extracted; of calls of functions those of some keys, too."""
     layers: dict[str, Layer] = {}
-    for c in calls:
+    named = _name_calls(calls)
+    taken = {c.call.name for c in calls}
+    for name, c in named.items():
         if found is not None and c is found.recorded:
-            name = PENULTIMATE if PENULTIMATE not in counts else f"{PENULTIMATE}_input"
-            layers[name] = Layer(c, found.head.location, found.features)
-        if c.output is not None and (isinstance(c.call.called, nn.Module) or c.is_activation):
-            name, number = c.call.key
-            name = f"{name}[{number}]" if counts[name] > 1 else name
+            features = PENULTIMATE if PENULTIMATE not in taken else f"{PENULTIMATE}_input"
+            layers[features] = Layer(c, found.head.location, found.features)
+        if c.output is not None and (
+            not c.is_function or c.is_activation or c.call.key in functions
+        ):
             layers[name] = Layer(c, Location(c.call.key), c.output)
     return layers
+
+
+def _name_calls(calls: list[RecordedCall]) -> dict[str, RecordedCall]:
+    """Calls by name, with their number where there are several of a name."""
+    counts = Counter(c.call.name for c in calls)
+    return {
+        f"{c.call.name}[{c.call.number}]" if counts[c.call.name] > 1 else c.call.name: c
+        for c in calls
+    }

@@ -1,0 +1,94 @@
+"""What to do where a network fails on its inputs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+from ..networks import Batch, NetworkAdapter, count_samples, take_samples
+from ._shapes import Change, changes_of
+
+_BATCH_SIZES = (1, 3, 4, 5, 8, 10, 12, 16, 20, 24, 25, 32, 48, 50, 64, 96, 100, 128, 200, 256, 512)
+"""Sizes of batches that a network may be written for, where it does not run on two samples."""
+
+
+class InputError(ValueError, RuntimeError):
+    """A network failed on its inputs; also what torch raises then."""
+
+
+@contextmanager
+def explaining(
+    adapter: NetworkAdapter, batch: Batch, whole: Batch | None = None, known: str = ""
+) -> Iterator[None]:
+    """Context in which an error of the network says which part failed on what, and what to do.
+
+    Parameters
+    ----------
+    adapter : NetworkAdapter
+        Of the network that is run.
+    batch : batch
+        What it is run on.
+    whole : batch, default=None
+        All inputs, where they may be one sample.
+    known : str, default=""
+        What the network ran on in ``fit``.
+
+    Raises
+    ------
+    InputError
+        In place of an error that comes of the network's own code.
+    """
+    try:
+        yield
+    except Exception as error:
+        where = adapter.explain(error)
+        if where is None:
+            raise
+        advice = _advise(adapter, batch, batch if whole is None else whole, known)
+        raise InputError(
+            f"The network failed on inputs of shape {_shape(batch)}: {where}.{advice} The error "
+            f"was {type(error).__name__}: {error}"
+        ) from error
+
+
+def _advise(adapter: NetworkAdapter, batch: Batch, whole: Batch, known: str) -> str:
+    for change, changed in _changed(batch, whole):
+        if _runs(adapter, changed):
+            return f" These seem to be {change.what}: it runs on {change.code}, so pass that."
+    if known:
+        return f" In fit, it ran on {known}."
+    for size in _BATCH_SIZES:
+        if _runs(adapter, take_samples(batch, [0] * size)):
+            few = count_samples(batch)
+            return f" It runs on batches of {size} and not of {few}: pass batch_size={size}."
+    return ""
+
+
+def _changed(batch: Batch, whole: Batch) -> Iterator[tuple[Change, Batch | None]]:
+    """Inputs with other axes, and how they were changed; of a mapping one at a time."""
+    if not isinstance(batch, Mapping):
+        yield from ((change, change.of(batch, whole)) for change in changes_of(whole))
+        return
+    for key, values in batch.items():
+        for change in changes_of(values):
+            if not change.of_one:
+                code = change.code.replace("X", f"X[{key!r}]")
+                yield change._replace(code=code), {**batch, key: change.apply(values)}
+
+
+def _runs(adapter: NetworkAdapter, batch: Batch | None) -> bool:
+    """Whether the network runs on a batch."""
+    if batch is None:
+        return False
+    try:
+        adapter.trace(batch)
+    except Exception:
+        return False
+    return True
+
+
+def _shape(batch: Batch) -> Any:
+    if isinstance(batch, Mapping):
+        return {key: tuple(values.shape) for key, values in batch.items()}
+    return tuple(batch.shape)
