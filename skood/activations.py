@@ -45,9 +45,9 @@ class Activations:
     and an array that is memory-mapped stays so when it is sliced. ``numpy.asarray(A)`` is
     the plain matrix of shape ``A.shape``, so that any scikit-learn estimator can take it.
 
-    The columns of this table are the layers, and beside them logits, predictions, features and
-    labels. ``A.columns`` says what each of them is; a name is a label for people, and nothing is
-    read from it.
+    The columns of this table are the layers, and beside them logits, predictions, features,
+    labels and a mask of tokens. ``A.columns`` says what each of them is; a name is a label for
+    people, and nothing is read from it.
 
     Parameters
     ----------
@@ -74,13 +74,17 @@ class Activations:
     missing : dict of str to str, default={}
         Why the network has no "head" or no "logits", as an extractor found out. Errors of what
         needs them say so.
+    mask : array-like of shape (n_samples, n_tokens), default=None
+        1 or True at the tokens of a sequence, and 0 or False at what pads it to the length of
+        others. A :class:`~skood.PoolingReducer` leaves padding out.
 
     Raises
     ------
     ValueError
         If there is no layer; a layer, the logits or the features are not arrays of numbers of at
-        least two dimensions and one unit, without masks; the parts disagree about the number of
-        samples or classes; a class is NaN, None or there twice; a prediction is not among the
+        least two dimensions and one unit, without masked values; the parts disagree about the
+        number of samples or classes; the mask holds other values than 0 and 1, or no token of a
+        sample; a class is NaN, None or there twice; a prediction is not among the
         classes; or the head has another width than what it reads, or another number of classes.
     TypeError
         If ``layers`` is no dict of strings to arrays or columns, or ``head`` no LinearHead.
@@ -121,6 +125,7 @@ class Activations:
         features: ArrayLike | None = None,
         labels: ArrayLike | None = None,
         missing: Mapping[str, str] | None = None,
+        mask: ArrayLike | None = None,
     ) -> None:
         if not isinstance(layers, Mapping):
             raise TypeError(f"layers must be a dict of names to arrays, got {type(layers)}.")
@@ -130,6 +135,7 @@ class Activations:
             "predictions": predictions,
             "features": features,
             "labels": labels,
+            "mask": mask,
         }
         self._table = ColumnTable.of(columns + part_columns(parts))
         self._head = head
@@ -224,6 +230,14 @@ class Activations:
         """
         return dict(self._missing)
 
+    @property
+    def mask(self) -> NDArray[np.bool_] | None:
+        """True at tokens and False at padding, of shape (n_samples, n_tokens), or None.
+
+        An extractor without a reducer fills it in where the network takes sequences of any length.
+        """
+        return self._table.read(self._table.part("mask"))
+
     def items(self) -> Iterator[tuple[str, Layer]]:
         """Iterate over the layers.
 
@@ -238,7 +252,7 @@ class Activations:
         """The same samples with other layers in place of all the present ones.
 
         What the network itself said, its ``predictions`` and ``features``, stays, and so do the
-        ``labels``.
+        ``labels`` and the ``mask``.
 
         Parameters
         ----------
@@ -297,6 +311,7 @@ class Activations:
         labels: ArrayLike | None = None,
         head: LinearHead | Literal["keep"] | None = "keep",
         missing: Mapping[str, str] | None = None,
+        mask: ArrayLike | Literal["keep"] | None = "keep",
     ) -> Activations:
         """The same samples with some parts exchanged, or with more layers.
 
@@ -315,6 +330,8 @@ class Activations:
             The new head; None for Activations that have none any more.
         missing : dict of str to str, default=None
             Why there is no "head" or no "logits", beside what is known.
+        mask : array-like of shape (n_samples, n_tokens), None or "keep", default="keep"
+            The new mask; None for Activations that have none any more.
 
         Returns
         -------
@@ -347,6 +364,8 @@ class Activations:
             parts["predictions"] = self.predictions
         new = {"logits": logits, "labels": labels}
         parts |= {name: part for name, part in new.items() if part is not None}
+        if not (isinstance(mask, str) and mask == "keep"):
+            parts["mask"] = mask
         present = {name: self._table.held(column) for name, column in self._table.layers()}
         return Activations(
             {**present, **self._described(exchanged)},
@@ -369,7 +388,8 @@ class Activations:
         -------
         Activations
             The samples of all parts, in order, copied. Logits, predictions, labels and the head are
-            kept where every part has them; the classes where any part has them.
+            kept where every part has them; the classes where any part has them. Masks of another
+            length than the longest end in padding.
 
         Raises
         ------
@@ -377,8 +397,8 @@ class Activations:
             If there is no part; the layers, classes or heads differ; a layer is packed bits in
             some parts only; the same name stands for another kind of column, or one of another
             layer of the network; predictions or labels are text in some parts and numbers in
-            others; or some parts know what the head read before a layer was changed, and others do
-            not.
+            others; or some parts have a mask, or know what the head read before a layer was
+            changed, and others do not.
         TypeError
             If a part is something else than Activations.
 

@@ -74,7 +74,8 @@ class ActivationExtractor(ActivationsOutputMixin, BaseEstimator):
         Applied to the activations batch by batch, so that unreduced ones never pile up, for
         example :class:`~skood.PoolingReducer`. It must treat each sample on its own: a clone is
         fitted to each batch. A reducer with the method ``pool_layers`` is given each layer
-        as soon as it is computed, where it is computed; any other is given the ``Activations``
+        as soon as it is computed, where it is computed, by its ``pool_tokens`` where it has this
+        and the layer is one of tokens; any other is given the ``Activations``
         of the batch and must return ``Activations``.
     batch_size : int, default=256
         Number of samples to run at once. A ``DataLoader`` has its own.
@@ -105,7 +106,10 @@ class ActivationExtractor(ActivationsOutputMixin, BaseEstimator):
         Decides what the stochastic passes leave out. With an int they are the same in every
         call on the same inputs with the same ``batch_size`` on the same kind of device.
     mask : "auto", str or None, default="auto"
-        Which of the inputs in a mapping says what is padding.
+        Which of the inputs in a mapping says which tokens are padding. "auto" is
+        "attention_mask", which is 1 at tokens, or "src_key_padding_mask", "key_padding_mask" or
+        "padding_mask", which are True at padding. Any other name is that of an input that is 1 or
+        True at tokens. None counts padding as tokens.
     autocast : bool, "bfloat16", "float16" or torch.dtype, default=False
         Whether a torch network runs with automatic mixed precision, and in which type. It is off by
         default, also within a ``torch.autocast`` of the caller: scores are not to depend on where
@@ -191,12 +195,21 @@ class ActivationExtractor(ActivationsOutputMixin, BaseEstimator):
     than of inputs, are no labels: ``A.labels`` is None then, as it is for arrays. No estimator
     learns from ``A.labels``; pass them as ``y``.
 
+    **Units.** Of a layer with several axes beside that of the samples, one is that of the units
+    (channels, neurons), and its column says which, by ``unit_axis``. It is the one whose size
+    stays the same for shorter sequences, where the network takes them; else it is the axis along
+    which the network multiplies or normalises vectors, or the second where it convolves or pools.
+    So it is the last in transformers, (n_samples, n_tokens, n_units), and in recurrent layers, axis
+    3 in networks of (n_samples, height, width, n_units), and the second in convolutions. Where the
+    network does not tell, it is the second. A ``pool_layers`` is given layers whose units are
+    moved to the second axis.
+
     **Sequences.** Where the inputs are sequences, a matrix of integers or an array of vectors, and
-    the network takes shorter ones too, which is tried, ``transform`` takes inputs of any length,
-    and a layer whose second axis goes by the length, (n_samples, n_tokens, n_units), is given to
-    the reducer as (n_samples, n_units, n_tokens): it is pooled over the tokens. Without a reducer,
-    its column has the ``unit_axis`` 2, by which a ``PoolingReducer`` pools over the tokens later.
-    Padding counts as tokens. Other layers are taken to have their units in the second axis.
+    the network takes shorter ones too, which is tried, ``transform`` takes inputs of any length.
+    A reducer leaves out the padding that ``mask`` tells of, see :class:`~skood.PoolingReducer`, in
+    layers with as many tokens as the mask; a sample of padding alone is refused. Without a reducer,
+    ``Activations`` carry the mask, all of it True where no input is one, and batches of different
+    length are padded to the longest by zeros, which the mask marks as padding.
 
     **Perturbation.** The network runs twice, and the gradient of its first run moves the inputs;
     of a mapping, those of floating point values. Integers that an embedding looks up cannot
@@ -353,8 +366,8 @@ class ActivationExtractor(ActivationsOutputMixin, BaseEstimator):
             If the network is not trained yet.
         ValueError
             If a name or pattern selects nothing; the message lists the known layers. Or if a layer
-            is given by its number. Or if there are labels ``y`` of another number of samples, or
-            beside a loader that shuffles.
+            is given by its number, or ``mask`` names no input. Or if there are labels ``y`` of
+            another number of samples, or beside a loader that shuffles.
         """
         adapter, batches = self._begin_fit(X, y)
         if batches is None:
@@ -418,7 +431,7 @@ class ActivationExtractor(ActivationsOutputMixin, BaseEstimator):
         self.fingerprint_ = self._same_network.fingerprint.digest
 
     def _fit(self, adapter: NetworkAdapter, batches: Batches) -> Plan:
-        plan = make_plan(adapter, batches, self.layers, self.reducer, self._mode())
+        plan = self._make_plan(adapter, batches)
         self.layers_, self._template = list(plan.layers), plan.template
         is_auto = isinstance(self.layers, str) and self.layers == AUTO
         self.left_out_ = dict(plan.trace.left_out) if is_auto else {}
@@ -445,8 +458,8 @@ class ActivationExtractor(ActivationsOutputMixin, BaseEstimator):
         Raises
         ------
         ValueError
-            If values are not finite, the number of features is not that of ``fit``,
-            activations lack a layer, or the network is not that of ``fit``.
+            If values are not finite, the number of features is not that of ``fit``, a sample is
+            padding alone, activations lack a layer, or the network is not that of ``fit``.
         MemoryError
             If the layers need more memory than the machine has.
         """
@@ -457,7 +470,7 @@ class ActivationExtractor(ActivationsOutputMixin, BaseEstimator):
         plan = self._plan
         batches = self._batches(adapter, X, reset=False)
         if plan is None:
-            plan = make_plan(adapter, batches, self.layers, self.reducer, self._mode())
+            plan = self._make_plan(adapter, batches)
         self._same_network.check(adapter, plan.trace, self.changed_network)
         extracted = self._run(adapter, plan, batches)
         batches.warn_of_rows(extracted.labels)
@@ -472,6 +485,9 @@ class ActivationExtractor(ActivationsOutputMixin, BaseEstimator):
         return as_batches(
             self, X, self.batch_size, reset=reset, any_length=any_length, adapter=adapter
         )
+
+    def _make_plan(self, adapter: NetworkAdapter, batches: Batches) -> Plan:
+        return make_plan(adapter, batches, self.layers, self.reducer, self._mode(), self.mask)
 
     def _adapt(self) -> NetworkAdapter:
         return adapt(
@@ -492,7 +508,15 @@ class ActivationExtractor(ActivationsOutputMixin, BaseEstimator):
         if plan.n_at_once > 2:
             known += f"{' in ' if known else ''}batches of {plan.n_at_once}"
         compute = partial(
-            extract, adapter, batches, plan, self.reducer, mode, verbose=self.verbose, known=known
+            extract,
+            adapter,
+            batches,
+            plan,
+            self.reducer,
+            mode,
+            mask=self.mask,
+            verbose=self.verbose,
+            known=known,
         )
         return compute() if key is None else Cache(self.memory).get(key, compute)
 
@@ -512,7 +536,7 @@ class ActivationExtractor(ActivationsOutputMixin, BaseEstimator):
         reducer = clone(self.reducer, safe=False)  # what it was fitted to makes no difference
         inputs = as_arrays(data)
         network = (fingerprint.digest, logits, sorted(reader.versions.items()))
-        return network, inputs, mode.content(), plan.layers, reducer
+        return network, inputs, mode.content(), plan.layers, reducer, self.mask
 
     def _select(self, X: Activations) -> Activations:
         if fits(X, self._template):

@@ -16,6 +16,7 @@ from ..activations import Activations, Column, PackedBits
 from ..networks import PENULTIMATE, Batch, NetworkAdapter, Trace, count_samples, take_samples
 from ._failures import explaining
 from ._inputs import Batches
+from ._masks import read_mask
 from ._mode import Mode, Source
 from ._reduction import reduce_activations
 
@@ -50,17 +51,19 @@ def make_plan(
     wanted: str | Sequence[str],
     reducer: Any,
     mode: Mode,
+    mask: str | None,
 ) -> Plan:
     """Run the network on two samples and choose the ``wanted`` ones among its layers.
 
     Raises
     ------
     ValueError
-        If a name or pattern selects nothing, or "auto" finds nothing; or the network does not
-        yield what the mode needs.
+        If a name or pattern selects nothing, or "auto" finds nothing; the network does not
+        yield what the mode needs; or no input is the mask.
     """
     with adapter.untouched():
         some, (trace, values) = _trace(adapter, batches)
+        tokens = read_mask(some, mask, trace, adapter.to_numpy)
         layers = _choose(wanted, trace, list(values))
         mode.check(list(values))
         arrays: dict[Source, NDArray] = {
@@ -74,7 +77,7 @@ def make_plan(
 
             outcome = mode.run(adapter, some, trace, layers, keep)
     names = _choose_names(mode.sources(layers))
-    reduced = Activations(as_columns(arrays, names, trace))
+    reduced = Activations(as_columns(arrays, names, trace), mask=tokens)
     if reducer is not None:
         reduced = reduce_activations(reducer, reduced)
     holds_features = (
@@ -110,16 +113,18 @@ def _trace(adapter: NetworkAdapter, batches: Batches) -> tuple[Batch, tuple[Trac
 
 
 def as_columns(
-    arrays: Mapping[Source, NDArray], names: Mapping[Source, str], trace: Trace | None = None
+    arrays: Mapping[Source, NDArray], names: Mapping[Source, str], trace: Trace
 ) -> dict[str, Column]:
     """What was extracted of layers, by name; with the axis of units as a trace knows it."""
-    units_last = frozenset() if trace is None else trace.units_last
-    columns = {}
-    for (layer, kind), name in names.items():
-        array = arrays[layer, kind]
-        unit_axis = 2 if layer in units_last and array.ndim == 3 else 1
-        columns[name] = Column(array, layer=layer, kind=kind, unit_axis=unit_axis)
-    return columns
+    return {
+        name: Column(
+            arrays[layer, kind],
+            layer=layer,
+            kind=kind,
+            unit_axis=trace.unit_axes.get(layer, 1),
+        )
+        for (layer, kind), name in names.items()
+    }
 
 
 def _choose_names(sources: Sequence[Source]) -> dict[Source, str]:

@@ -18,6 +18,7 @@ from ..networks import NetworkAdapter, count_samples
 from ._collector import Collector
 from ._failures import explaining
 from ._inputs import Batches
+from ._masks import read_mask
 from ._mode import Mode
 from ._plan import Plan
 
@@ -29,6 +30,7 @@ def extract(
     reducer: Any,
     mode: Mode,
     *,
+    mask: str | None,
     verbose: int,
     known: str = "",
 ) -> Activations:
@@ -37,7 +39,9 @@ def extract(
     collector = Collector(reducer, adapter.to_numpy, batches.n_samples, plan, predict)
     bar = tqdm(total=batches.n_samples, unit=" samples", disable=not verbose)
     with bar, adapter.untouched():
+        n_done = 0
         for number, (batch, labels) in enumerate(batches):
+            collector.begin_batch(read_mask(batch, mask, plan.trace, adapter.to_numpy, n_done))
             keep, layers = collector.keep, plan.layers
             with explaining(adapter, batch, known=known):
                 outcome = mode.run(
@@ -51,6 +55,7 @@ def extract(
                 )
             n_rows = count_samples(batch)
             collector.end_batch(n_rows, outcome, labels)
+            n_done += n_rows
             bar.update(n_rows)
         head = adapter.head(plan.trace)
     extracted = collector.collect(head and LinearHead(*head, plan.head_input), adapter.classes)

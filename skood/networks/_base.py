@@ -63,10 +63,13 @@ class Trace:
         Where the network yields no logits, the reason, if one is known; otherwise empty.
     head_rounding : float, default=4e-6
         Relative error that the product of features and weights may have.
-    units_last : frozenset of str, default=frozenset()
-        Layers that have a vector of units for each token, (n_samples, n_tokens, n_units).
+    unit_axes : dict of str to int, default={}
+        The axis of the units of each layer that has them in another than the second axis, such as
+        2 of a layer that has a vector of units for each token, (n_samples, n_tokens, n_units).
     takes_any_length : bool, default=False
-        Whether the second axis of the inputs may have another size.
+        Whether the second axis of the inputs, that of tokens, may have another size.
+    sequence : str, default=""
+        Name of an input of which this is so, where the inputs are a mapping.
     left_out : dict of str to str, default={}
         Values that ``layers="auto"`` might stand for and does not, with the reasons.
 
@@ -89,10 +92,12 @@ class Trace:
     """Where the network yields no logits, the reason, if one is known; otherwise empty."""
     head_rounding: float = LEAST_ROUNDING
     """Relative error that the product of features and weights may have."""
-    units_last: frozenset[str] = frozenset()
-    """Layers that have a vector of units for each token, (n_samples, n_tokens, n_units)."""
+    unit_axes: dict[str, int] = field(default_factory=dict)
+    """The axis of the units of each layer that has them in another than the second axis."""
     takes_any_length: bool = False
     """Whether the second axis of the inputs may have another size."""
+    sequence: str = ""
+    """Name of an input of which this is so, where the inputs are a mapping."""
     left_out: dict[str, str] = field(default_factory=dict)
     """Values that ``layers="auto"`` might stand for and does not, with the reasons."""
 

@@ -124,10 +124,13 @@ class OnnxAdapter(NetworkAdapter):
             n_axes={n: 2 if n in features[:1] else rows[v].ndim for n, v in layers.items()},
             why_no_head=head.why_not,
             head_rounding=LEAST_ROUNDING if raw is None else rounding_of(raw),
-            units_last=frozenset(
-                name for name, v in layers.items() if axes.get(v) == 2 and rows[v].ndim == 3
-            ),
+            unit_axes={
+                name: axes[v]
+                for name, v in layers.items()
+                if axes.get(v, 1) > 1 and name not in features[:1]
+            },
             takes_any_length=self._takes_any_length(batch, session),
+            sequence=graph.inputs[0].name,
             left_out={graph.names[value]: reason for value, reason in left_out.items()},
             values=layers,
             logits=logits,

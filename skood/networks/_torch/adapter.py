@@ -48,12 +48,14 @@ from .gradients import (
     recording,
     weights_recorded,
 )
-from .inputs import Integers, call, find_integers, holds_integers, to_inputs
+from .inputs import Integers, call, find_integers, to_inputs
 from .outputs import AUTO, BINARY, Wanted, describe_output
 from .random_numbers import drawing
 from .reading import LayerReader
+from .sequences import halve_images, halve_sequences
 from .stamp import find_stamp, make_stamp
 from .trace import TorchTrace, TraceResult, trace_calls
+from .unit_axes import axes_by_size
 from .untouched import alone, untouched
 
 
@@ -136,13 +138,14 @@ class TorchAdapter(NetworkAdapter):
                 known = self._trace(more, integers).values
                 traced = self._trace(batch, integers, known)
         logits = self._as_logits(traced.logits)
-        shorter = self._values_of_shorter(batch, integers)
+        sequence, unit_axes = self._find_sizes(batch, integers, traced)
         return replace(
             traced.trace,
             written=self._find_written(before, batch, integers),
             integers=integers,
-            takes_any_length=shorter is not None,
-            units_last=_with_units_last(traced.values, shorter or {}),
+            takes_any_length=sequence is not None,
+            sequence=sequence or "",
+            unit_axes={name: axis for name, axis in unit_axes.items() if axis != 1},
             n_classes=None if logits is None else logits.shape[1],
         ), traced.values
 
@@ -172,16 +175,30 @@ class TorchAdapter(NetworkAdapter):
             known=known,
         )
 
-    def _values_of_shorter(self, batch: Batch, integers: Integers) -> dict[str, Tensor] | None:
-        """Values for sequences of half the length, where the inputs are that and it may differ."""
-        shorter = _halve(batch, integers)
-        if shorter is None:
-            return None
+    def _find_sizes(
+        self, batch: Batch, integers: Integers, traced: TraceResult
+    ) -> tuple[str | None, dict[str, int]]:
+        """A sequence that may have another length, if any, and the axes of units."""
+        shorter = halve_sequences(batch, integers)
+        if shorter is not None and (others := self._values_of(shorter.batch, integers)) is not None:
+            by_size = axes_by_size(traced.values, others)
+            if shorter.is_certain or by_size:
+                return shorter.name, {**traced.unit_axes, **by_size}
+        # What has the shape of the inputs has its channels where they have them.
+        inputs = batch.values() if isinstance(batch, Mapping) else [batch]
+        known = {tuple(values.shape) for values in inputs}
+        maps = {n for n, v in traced.values.items() if v.ndim > 2 and tuple(v.shape) not in known}
+        smaller = halve_images(batch) if maps - traced.unit_axes.keys() else None
+        values = None if smaller is None else self._values_of(smaller, integers)
+        return None, {**axes_by_size(traced.values, values or {}), **traced.unit_axes}
+
+    def _values_of(self, batch: Batch, integers: Integers) -> dict[str, Tensor] | None:
+        """The values of all layers for inputs of another size; None where they are refused."""
         try:
-            run = partial(self._run, shorter, integers)
+            run = partial(self._run, batch, integers)
             # The logits are known already.
             return trace_calls(
-                self.network, run, count_samples(shorter), wanted=lambda returned: None, fits=bool
+                self.network, run, count_samples(batch), wanted=lambda returned: None, fits=bool
             ).values
         except Exception:  # a network of inputs of one size
             return None
@@ -253,8 +270,7 @@ class TorchAdapter(NetworkAdapter):
             means: dict[str, Tensor] = {}
 
             def keep_mean(layer: str, value: Tensor) -> None:
-                if layer in trace.units_last:
-                    value = value.swapaxes(1, 2)
+                value = value.movedim(trace.unit_axes.get(layer, 1), 1)
                 means[layer] = value.reshape(*value.shape[:2], -1).mean(2)
 
             logits = self._listen(copies, trace, perturbation.layers(), keep_mean)
@@ -382,37 +398,6 @@ def _own_tensors(network: nn.Module) -> Iterator[Tensor]:
     for kind in ("_parameters", "_buffers"):
         for module in modules:
             yield from (tensor for tensor in getattr(module, kind).values() if tensor is not None)
-
-
-def _halve(batch: Batch, integers: Integers) -> Any:
-    """The first half of all sequences in a batch, or None where it holds none."""
-    named = batch if isinstance(batch, Mapping) else {"": batch}
-    is_sequence = {
-        name: values.ndim == 3
-        or (values.ndim == 2 and holds_integers(values) and integers is not Integers.AS_FLOATS)
-        for name, values in named.items()
-    }
-    lengths = {values.shape[1] for name, values in named.items() if is_sequence[name]}
-    if len(lengths) != 1 or (length := lengths.pop()) < 2:
-        return None
-    halved = {
-        name: values[:, : length // 2] if is_sequence[name] else values
-        for name, values in named.items()
-    }
-    return halved if isinstance(batch, Mapping) else halved[""]
-
-
-def _with_units_last(values: dict[str, Tensor], shorter: dict[str, Tensor]) -> frozenset[str]:
-    """The layers whose second axis, and not the third, depends on the length of the inputs."""
-    return frozenset(
-        name
-        for name, value in values.items()
-        if value.ndim == 3
-        and name in shorter
-        and shorter[name].ndim == 3
-        and value.shape[1] != shorter[name].shape[1]
-        and value.shape[2] == shorter[name].shape[2]
-    )
 
 
 def _readable(network: Any) -> nn.Module:

@@ -23,6 +23,7 @@ from .inputs import Integers
 from .outputs import AUTO, Path, Wanted, explain_missing_logits, select_output
 from .products import own_tensors, reads_rows
 from .recorded import Layer, Location, RecordedCall, storage
+from .unit_axes import UnitAxisListener
 from .why_no_head import explain_missing_head
 
 
@@ -66,6 +67,8 @@ class TraceResult(NamedTuple):
     """Of each layer, in forward order."""
     logits: Tensor | None
     """What counts as the logits, of any shape."""
+    unit_axes: dict[str, int]
+    """The axis of the units of each layer of which it is known."""
 
 
 def trace_calls(
@@ -103,7 +106,7 @@ def trace_calls(
         If there is no such output, or ``head`` does not yield the logits.
     """
     flow = Flow(network)
-    calls, returned = _record(network, run, n_samples, flow)
+    axes, calls, returned = _record(network, run, n_samples, flow)
     larger = [c for c in calls if c.call.called not in ELEMENTARY]
     named = head if isinstance(head, str) and head != AUTO else None
     search = Search(network, larger, named)
@@ -151,7 +154,8 @@ def trace_calls(
         head_rounding=LEAST_ROUNDING if found is None else found.head.rounding,
         output=path,
     )
-    return TraceResult(trace, {name: layer.value for name, layer in layers.items()}, source)
+    values = {name: layer.value for name, layer in layers.items()}
+    return TraceResult(trace, values, source, axes.find(layers, calls))
 
 
 def _unite(pairs: Iterable[tuple[str, Iterable[str]]]) -> dict[str, frozenset[str]]:
@@ -163,20 +167,22 @@ def _unite(pairs: Iterable[tuple[str, Iterable[str]]]) -> dict[str, frozenset[st
 
 def _record(
     network: nn.Module, run: Callable[[], Any], n_samples: int, flow: Flow
-) -> tuple[list[RecordedCall], Any]:
-    """The calls of a pass, and what the network returns."""
+) -> tuple[UnitAxisListener, list[RecordedCall], Any]:
+    """Where units are, the calls of a pass, and what the network returns."""
     weights = {storage(tensor) for _, _, tensor in own_tensors(network)}
     calls: list[RecordedCall] = []
+    axes = UnitAxisListener()
 
     def on_call(call: Call) -> None:
-        flow.note(call)
-        recorded = RecordedCall(call, n_samples, weights)
-        # Products of values with each other are many, and no layers.
-        if not recorded.is_product or recorded.has_weight or reads_rows(recorded):
-            calls.append(recorded)
+        with axes.paused():
+            flow.note(call)
+            recorded = RecordedCall(call, n_samples, weights)
+            # Products of values with each other are many, and no layers.
+            if not recorded.is_product or recorded.has_weight or reads_rows(recorded):
+                calls.append(recorded)
 
-    with flow, CallListener(network, on_call):
-        return calls, run()
+    with flow, axes, CallListener(network, on_call):
+        return axes, calls, run()
 
 
 def _probe(
