@@ -312,6 +312,40 @@ def test_what_would_be_mistaken_for_an_array_is_refused(X, message):
         ActivationExtractor(nn.Sequential(nn.ReLU())).fit(X)
 
 
+@pytest.mark.parametrize(
+    ("X", "error", "message"),
+    [
+        ([[1.0, 2.0], [1.0]], ValueError, "list of lists of different lengths, such as 2 and 1"),
+        ({"x": [[1.0, 2.0], [1.0]]}, ValueError, "'x' hold values of different lengths, such as 2"),
+        ({"x": np.ones((2, 2)), "y": {"z": 1}}, TypeError, "'y' must have a value for each sample"),
+        ({"x": [1.0, None]}, TypeError, "'x' must be numbers, got NoneType such as None"),
+        ({"x": torch.tensor(1.0)}, TypeError, "'x' must have a value for each sample"),
+        (
+            [(np.ones(2), 1)] * 2,
+            TypeError,
+            r"tuples of \['ndarray', 'int'\] are no array: pass a D",
+        ),
+        ([PACKED, PACKED], TypeError, "A PackedSequence has no row"),
+        ({"x": [PACKED]}, TypeError, "A PackedSequence has no row"),
+        (iter([[PACKED]]), TypeError, "A PackedSequence has no row"),
+        (torch.eye(3).to_sparse(), TypeError, "A sparse tensor has no plain row"),
+        (np.ma.masked_array(np.ones((2, 2)), [[0, 1], [0, 0]]), ValueError, "masked"),
+        (np.array([np.ones(2), np.ones(3)], dtype=object), TypeError, "list of arrays of the shap"),
+    ],
+)
+def test_what_has_no_shape_is_refused(X, error, message):
+    with pytest.raises(error, match=message):
+        ActivationExtractor(nn.Sequential(nn.ReLU())).fit_transform(X)
+
+
+@pytest.mark.parametrize("library", ["pandas", "polars"])
+def test_columns_of_text_in_a_data_frame_are_named(library):
+    frames = pytest.importorskip(library)
+    frame = frames.DataFrame({"size": [1.0, 2.0], "name": ["a", "b"]})
+    with pytest.raises(ValueError, match=r"The columns \['name'\] of X must be numbers: leave"):
+        ActivationExtractor(nn.Sequential(nn.ReLU())).fit(frame)
+
+
 @pytest.mark.parametrize("kind", [list, tuple])
 def test_rows_may_come_in_a_sequence(kind):
     X = vectors()

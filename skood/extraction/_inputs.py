@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import KW_ONLY, dataclass, field, replace
 from functools import partial
-from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -17,6 +16,7 @@ from sklearn.utils import assert_all_finite, gen_batches
 from sklearn.utils.validation import validate_data
 
 from .._sklearn import num_samples
+from .._values import without_mask
 from .._warnings import warn_user
 from ..networks import (
     Batch,
@@ -30,7 +30,7 @@ from ..networks import (
     take_samples,
     to_array,
 )
-from ._items import as_columns, labels_among, read_item, refuse_no_array
+from ._items import as_columns, labels_among, naming_columns, read_item, refuse_no_array
 from ._raw_inputs import forget_features, stand_in_for
 from ._shapes import check_like_fit
 
@@ -55,11 +55,11 @@ class Batches:
 
     def __iter__(self) -> Iterator[LabelledBatch]:
         begun, self._begun = self._begun, None
-        if begun is None:
-            first, others = self._begin()
-        else:
-            first, others = begun
-        return chain([first], others)
+        first, others = self._begin() if begun is None else begun
+        del begun
+        yield first
+        del first  # its memory
+        yield from others
 
     def first(self) -> Batch:
         """The first batch, which is not lost where the inputs can be read once only.
@@ -232,22 +232,25 @@ class _Reader:
 
     def read(self, X: Any, name: str) -> Any:
         """An array, a sparse one among them, or tensor."""
-        if isinstance(X, list | tuple):
-            X = np.asarray(X)
+        if isinstance(X, list | tuple | np.ma.MaskedArray):
+            X = np.asarray(without_mask(X, name))
         shape = getattr(X, "shape", ())
         is_foreign = is_array(X) and not isinstance(X, np.ndarray)
         if is_foreign or len(shape) > 1:
             check_like_fit(self.estimator, X, name, reset=self.reset, any_length=self.any_length)
         # The number of features is checked where two dimensions are required.
-        validated = validate_data(
-            self.estimator,
-            np.broadcast_to(np.float32(0), tuple(shape)) if is_foreign else X,
-            reset=self.reset,
-            accept_sparse="csr",
-            ensure_2d=not (self.any_length and len(shape) > 1),
-            allow_nd=True,
-            ensure_all_finite=False,
-        )
+        with naming_columns(X):
+            validated = validate_data(
+                self.estimator,
+                np.broadcast_to(np.float32(0), tuple(shape)) if is_foreign else X,
+                reset=self.reset,
+                accept_sparse="csr",
+                ensure_2d=not (self.any_length and len(shape) > 1),
+                allow_nd=True,
+                ensure_all_finite=False,
+            )
+            if validated.dtype.kind not in "biufc":
+                raise ValueError(f"{name} must hold numbers, got dtype {validated.dtype}.")
         return X if is_foreign else validated
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence, Sized
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Sized
+from contextlib import contextmanager
 from numbers import Real
 from typing import Any, NoReturn
 
@@ -122,8 +123,9 @@ def _as_column(key: str, values: Any, advice: str) -> Any:
     array = values if is_ready else _stack(key, values, advice)
     if array.ndim == 0:
         raise TypeError(
-            f"The inputs {key!r} must have a value for each sample, got {values!r}. Where this is "
-            "an option of the network, put it into a module that calls the network with it."
+            f"The inputs {key!r} must have a value for each sample, got {_short(values)}. Leave "
+            "out what is None. Where this is an option of the network, put it into a module that "
+            "calls the network with it."
         )
     return array
 
@@ -177,8 +179,25 @@ def _short(example: Any) -> str:
     return text if len(text) <= 80 else f"{text[:77]}..."
 
 
+@contextmanager
+def naming_columns(X: Any) -> Iterator[None]:
+    """Context in which a data frame becomes an array; an error names the columns it is due to."""
+    try:
+        yield
+    except (TypeError, ValueError) as error:
+        names = list(getattr(X, "columns", ()))
+        texts = [name for name in names if np.asarray(X[name]).dtype.kind not in "biufc"]
+        if not texts:
+            raise
+        raise ValueError(
+            f"The columns {texts} of X must be numbers: {_ADVICE}. The error was: {error}"
+        ) from error
+
+
 def refuse_no_array(X: Any) -> None:
     """Raise an error that says what to do for what would be taken for an array that it is not."""
+    if isinstance(X, np.ndarray) and X.dtype == object and X.ndim == 1:
+        X = list(X)
     if not isinstance(X, list | tuple):
         if not hasattr(X, "shape") and hasattr(X, "__getitem__") and hasattr(X, "__len__"):
             _refuse_rows_of_mappings(X)

@@ -23,7 +23,9 @@ def explain_failure(network: nn.Module, error: BaseException) -> str | None:
     names = {id(module): name for name, module in [("", network), *readable_modules(network)]}
     is_of_call = any(_is_call_of(frame, network) for frame in frames[-2:])
     if is_of_call and isinstance(error, TypeError) and "argument" in str(error):
-        return f"it takes the inputs {_arguments(network)}"
+        return (
+            f"it takes the inputs {_arguments(network)}, as a mapping of these names where several"
+        )
     numbers = [i for i, frame in enumerate(frames) if id(_owner(frame)) in names]
     if not numbers or _is_of_listener(frames[numbers[-1] + 1 :]):
         return None
