@@ -183,8 +183,8 @@ class ActivationExtractor(ActivationsOutputMixin, BaseEstimator):
     such as ``x @ self.weight.T``. Where it reads several vectors of a sample, such as one for each
     token, and the logits are what it makes of one of them or the mean, "penultimate" is that
     vector, or the mean of all. ``Activations.missing`` says why there is no head, as where a weight
-    is computed for each batch, several heads are added, or values are clipped. A single log-odds ``z``, of
-    ``NeuralNetBinaryClassifier`` or a two-class ``MLPClassifier``, becomes the logits
+    is computed for each batch, several heads are added, or values are clipped. A single log-odds
+    ``z``, of ``NeuralNetBinaryClassifier`` or a two-class ``MLPClassifier``, becomes the logits
     ``[0, z]``. Regressors and multilabel classifiers have none.
 
     **Inputs of torch networks.** Floating point values are cast to the kind of the parameters.
