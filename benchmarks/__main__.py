@@ -24,6 +24,7 @@ from experiments._common.tables import (
     write_tables,
 )
 
+from .families import compare_families
 from .line import compare_line
 from .measure import Comparison, Sizes, tabulate_ratios
 from .network import compare_extraction, compare_grid, compare_latency
@@ -89,6 +90,7 @@ def measure_line(sizes: Sizes) -> Outcome:
 
 RUNS: dict[str, Callable[[Sizes], Outcome]] = {
     "extraction": lambda sizes: measure_ratios(compare_extraction(sizes)),
+    "families": lambda sizes: measure_ratios(compare_families(sizes)),
     "search": lambda sizes: measure_ratios(compare_search(10, sizes), compare_search(1, sizes)),
     "progression": lambda sizes: measure_ratios(compare_progression(sizes)),
     "grid": lambda sizes: measure_ratios(compare_grid(sizes)),

@@ -1,0 +1,1 @@
+"""What it costs to monitor some of the layers of a network, and not all."""
