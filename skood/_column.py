@@ -10,7 +10,7 @@ from numbers import Integral
 from typing import Any, Literal, NamedTuple, get_args
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 from ._labels import as_labels
 from ._patterns import PackedBits
@@ -18,7 +18,7 @@ from ._rows import LazyRows, n_bytes
 from ._values import is_real, without_mask
 
 Kind = Literal["value", "gradient", "pass"]
-Role = Literal["layer", "logits", "prediction", "features", "label"]
+Role = Literal["layer", "logits", "prediction", "features", "label", "mask"]
 _KNOWN = {"kind": get_args(Kind), "role": get_args(Role)}
 
 
@@ -47,7 +47,7 @@ class Column:
         those of space or time.
     name : str, default=None
         Name in ``Activations``, which set it. It is a label for people; nothing is read from it.
-    role : {"layer", "logits", "prediction", "features", "label"}, default="layer"
+    role : {"layer", "logits", "prediction", "features", "label", "mask"}, default="layer"
         What the column is in ``Activations``, which set this too.
 
     Raises
@@ -246,6 +246,29 @@ def _as_features(given: Any, name: str) -> Any:
     return as_numbers(name, given)
 
 
+def _as_mask(given: Any, name: str) -> Any:
+    mask = as_numbers(name, given, "n_tokens")
+    if isinstance(mask, LazyRows):  # of a mask that was checked
+        return mask
+    if mask.ndim != 2 or not ((mask == 0) | (mask == 1)).all():
+        raise ValueError(
+            f"{name} must have shape (n_samples, n_tokens) and hold 1 (or True) at tokens and 0 at "
+            f"padding, got shape {mask.shape} and dtype {mask.dtype}."
+        )
+    mask = mask.astype(bool, copy=False)
+    check_tokens(mask, name)
+    return mask
+
+
+def check_tokens(mask: NDArray[np.bool_], name: str, first: int = 0) -> None:
+    """Raise a ValueError that names the first row without a token; rows count from ``first``."""
+    if len(empty := np.flatnonzero(~mask.any(axis=1))):
+        raise ValueError(
+            f"{name} marks all of row {first + empty[0]} as padding: each sample needs at least "
+            "one token. Leave such samples out."
+        )
+
+
 class Part(NamedTuple):
     """What a column of ``Activations`` that is no layer is."""
 
@@ -261,6 +284,7 @@ PARTS: dict[str, Part] = {
     "predictions": Part("prediction", as_labels),
     "features": Part("features", _as_features),
     "labels": Part("label", as_labels),
+    "mask": Part("mask", _as_mask),
 }
 """The columns of ``Activations`` that are no layers, by the attribute that each is."""
 
@@ -271,7 +295,8 @@ def part_columns(given: Mapping[str, Any]) -> list[Column]:
     Raises
     ------
     ValueError
-        If labels are not 1-D, or the other parts no numbers of at least two dimensions.
+        If labels are not 1-D, the mask is none, or the other parts are no numbers of at least two
+        dimensions.
     """
     return [
         Column(PARTS[name].read(array, name), name=name, role=PARTS[name].role)

@@ -91,10 +91,20 @@ def stack_part(name: str, parts: Parts) -> NDArray | None:
         return None
     arrays = [array for part in parts if (array := getattr(part, name)) is not None]
     if len(arrays) == len(parts):
-        return np.concatenate(arrays)
-    if name == "features":
-        raise ValueError(
-            "Some parts carry the features that the head read before its layer was changed, "
-            "and others carry none."
-        )
+        return np.concatenate(pad_masks(arrays) if name == "mask" else arrays)
+    if name in _NEVER_DROPPED and arrays:
+        raise ValueError(f"Some parts carry {_NEVER_DROPPED[name]}, and others carry none.")
     return None
+
+
+_NEVER_DROPPED = {
+    "features": "the features that the head read before its layer was changed",
+    "mask": "a mask of tokens",
+}
+"""Parts without which other values would be taken for theirs, and what they are."""
+
+
+def pad_masks(masks: Sequence[NDArray]) -> list[NDArray]:
+    """Masks of the length of the longest, whose additional tokens are padding."""
+    length = max(mask.shape[1] for mask in masks)
+    return [np.pad(mask, [(0, 0), (0, length - mask.shape[1])]) for mask in masks]

@@ -109,12 +109,14 @@ def head_logits(head: LinearHead, features: NDArray) -> NDArray[np.floating]:
 
 def _head_of(X: Activations, wanted_by: str) -> LinearHead:
     if X.head is None:
+        why = f", since {X.missing['head']}" if "head" in X.missing else ""
         raise ValueError(
             f"{wanted_by} needs the head of the network, its last linear layer, but {X!r} "
-            "carries none. What an extractor takes for the head is a linear layer whose weight "
-            "times input plus bias is the logits; where a network scales, clips or averages what "
-            "that yields, or normalises the weight, there is none. Give one by "
-            "X.assign(head=LinearHead(...)), or use a method without a head."
+            f"carries none{why}. What an extractor takes for the head is a linear map whose weight "
+            "times input plus bias is the logits, up to a constant scale; where a network clips or "
+            "averages what that yields, or normalises the weight, there is none. Give one by "
+            "X.assign(head=LinearHead(...)), or to the extractor by head=, or use a method without "
+            "a head."
         )
     head = X.head
     if head.input_layer is None and len(X.layer_names) == 1:

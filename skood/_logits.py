@@ -8,16 +8,17 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import softmax
 
-from ._values import ON_LOGITS
+from ._values import on_logits
 
 Logits = TypeVar("Logits")
 
 
-def require_logits(logits: Logits | None, needed_by: str) -> Logits:
-    """The logits; a ValueError where a network yields none."""
+def require_logits(logits: Logits | None, needed_by: str, why: str = "") -> Logits:
+    """The logits; a ValueError where a network yields none, with the reason if that is given."""
     if logits is None:
         raise ValueError(
-            f"{needed_by} needs the logits of a classifier, but the network has none: {ON_LOGITS}."
+            f"{needed_by} needs the logits of a classifier, but the network has none: "
+            f"{on_logits(why)}."
         )
     return logits
 

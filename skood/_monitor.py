@@ -46,15 +46,17 @@ def make_monitor(
 ) -> Monitor:
     """Build a monitor of a trained network that needs no out-of-distribution data.
 
-    The monitor extracts all layers, pools feature maps by their maximum and by their mean, and
+    The monitor extracts all layers, pools feature maps and tokens by their maximum and by their
+    mean, and tokens at fixed places, such as those of an image, also each over its units. It
     compares the binary activation patterns of every layer, at several percentiles, with those of
     the training samples of the predicted class. The distances are standardised and averaged, over
     the percentiles of each layer and then over the layers.
 
     Parameters
     ----------
-    network : torch.nn.Module, fitted skorch net or fitted scikit-learn MLP
-        The trained classifier. It is only read.
+    network : object
+        The trained classifier, of any kind that :class:`ActivationExtractor` takes. It is only
+        read.
     layers : "auto", str or list of str, default="auto"
         Layers to monitor, as in :class:`ActivationExtractor`.
     logits : "auto", "binary", str, int or callable, default="auto"
@@ -112,7 +114,7 @@ def make_monitor(
                     layers,
                     logits=logits,
                     head=head,
-                    reducer=PoolingReducer(pooling=("max", "avg")),
+                    reducer=PoolingReducer(pooling=("max", "avg"), token_pooling=("max", "avg")),
                     batch_size=batch_size,
                     device=device,
                     verbose=verbose,

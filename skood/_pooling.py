@@ -1,59 +1,135 @@
-"""Pooling of feature maps, of NumPy and of torch."""
+"""Pooling of feature maps and tokens, by the library that an array comes from."""
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Iterator
 from itertools import product
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ._values import all_finite
 
-POOLINGS = ("max", "avg", "sum", "flatten")
+POOLINGS = ("max", "avg", "sum", "flatten", "first", "last")
+ENDS = ("first", "last")
+"""Poolings to one position of one axis."""
 
 
-def pool(array: Any, pooling: str, output_size: int = 1) -> Any:
+def pool(array: Any, pooling: str, output_size: int = 1, mask: NDArray | None = None) -> Any:
     """Pool an array or tensor of shape (n_samples, n_units, ...) to a matrix.
 
     Each axis of space is cut into ``output_size`` parts; what has no such axis is returned
     unchanged.
+
+    Parameters
+    ----------
+    array : array or tensor of shape (n_samples, n_units, ...)
+        The maps. "first" and "last" need a single axis of space.
+    pooling : str
+        One of ``POOLINGS``.
+    output_size : int, default=1
+        Number of parts.
+    mask : ndarray of shape (n_samples, n_tokens), default=None
+        Where (n_samples, n_units, n_tokens) has tokens, at least one in each row, and not padding,
+        which is left out of all but "flatten".
     """
     if array.ndim == 2:
         return array
     flat = array.reshape(*array.shape[:2], -1)
     if pooling == "flatten":
         return flat.reshape(len(array), -1)
+    if pooling in ENDS:
+        return _take_end(flat, pooling, mask)
     if output_size == 1:
-        return _reduce(flat, pooling)
-    cells = [
-        _reduce(array[(..., *cell)].reshape(*array.shape[:2], -1), pooling)
-        for cell in product(*(_cuts(size, output_size) for size in array.shape[2:]))
-    ]
-    if isinstance(array, np.ndarray):
-        return np.stack(cells, axis=2).reshape(len(array), -1)
-    import torch
+        return _reduce(flat, pooling, mask)
+    if mask is None:
+        cells = [
+            _reduce(array[(..., *cell)].reshape(*array.shape[:2], -1), pooling)
+            for cell in product(*(_cuts(size, output_size) for size in array.shape[2:]))
+        ]
+    else:
+        cells = [_reduce(flat, pooling, cell) for cell in _cut_tokens(mask, output_size)]
+    return _library(array).stack(cells, axis=2).reshape(len(array), -1)
 
-    return torch.stack(cells, dim=2).reshape(len(array), -1)
+
+def pool_units(array: Any, pooling: str) -> Any:
+    """Pool (n_samples, n_units, ...) over the units, to one value for each position."""
+    return _reduce(array.reshape(*array.shape[:2], -1).swapaxes(1, 2), pooling)
 
 
-def _reduce(flat: Any, pooling: str) -> Any:
+def fitting_mask(mask: NDArray | None, array: Any) -> NDArray | None:
+    """The mask where there is padding, and (n_samples, n_units, ...) has as many tokens as it."""
+    if mask is None or array.ndim != 3 or array.shape[2] != mask.shape[1] or mask.all():
+        return None
+    return mask
+
+
+def _library(array: Any) -> Any:
+    """The library whose functions take an array: that of its type, or of one it derives from."""
+    for kind in type(array).__mro__:
+        library = sys.modules[kind.__module__.partition(".")[0]]
+        if hasattr(library, "amax"):
+            return library
+    raise TypeError(f"Only arrays and tensors can be pooled, got {type(array).__name__}.")
+
+
+def _reduce(flat: Any, pooling: str, mask: NDArray | None = None) -> Any:
+    library = _library(flat)
+    if mask is not None:
+        return _reduce_tokens(flat, pooling, mask)
     if pooling == "max":
-        return flat.max(2) if isinstance(flat, np.ndarray) else flat.amax(2)
+        return library.amax(flat, axis=2)
     if pooling == "sum":
-        return _in_single_precision(flat).sum(2)
-    mean = flat.mean(2)
+        return library.sum(flat, axis=2, dtype=_dtype_of_sum(flat))
+    mean = library.mean(flat, axis=2)
     if isinstance(flat, np.ndarray) and not all_finite(mean):
         return (flat / flat.shape[2]).sum(2)
     return mean
 
 
-def _in_single_precision(flat: Any) -> Any:
-    """Half precision as single precision, since sums soon leave its range; others unchanged."""
-    if isinstance(flat, np.ndarray):
-        return flat.astype(np.float32) if flat.dtype == np.float16 else flat
-    return flat.float() if flat.is_floating_point() and flat.itemsize == 2 else flat
+def _reduce_tokens(flat: Any, pooling: str, mask: NDArray) -> Any:
+    """As `_reduce`, of the tokens that the mask marks."""
+    library = _library(flat)
+    inside = library.asarray(mask[:, np.newaxis], device=flat.device)
+    if pooling == "max":
+        # A token in place of the padding, since no number is below all of every type.
+        first = _take_end(flat, "first", mask)[:, :, np.newaxis]
+        return library.amax(library.where(inside, flat, first), axis=2)
+    kept = library.where(inside, flat, 0)
+    if pooling == "avg":
+        # The quotients, since the sum may overflow; in the type that quotients have.
+        n_tokens, dtype = mask.sum(axis=1)[:, np.newaxis, np.newaxis], (flat[:1] / 1).dtype
+        kept = kept / library.asarray(n_tokens, dtype=dtype, device=flat.device)
+    return library.sum(kept, axis=2, dtype=_dtype_of_sum(flat))
+
+
+def _dtype_of_sum(flat: Any) -> Any:
+    """Single precision for half precision, since sums soon leave its range; None for others."""
+    library = _library(flat)
+    is_half = flat.dtype in (library.float16, getattr(library, "bfloat16", library.float16))
+    return library.float32 if is_half else None
+
+
+def _take_end(flat: Any, pooling: str, mask: NDArray | None) -> Any:
+    """A copy of the first or last token of each row, that is no padding."""
+    if pooling == "first":
+        places = np.zeros(len(flat), np.intp) if mask is None else mask.argmax(axis=1)
+    else:
+        n_after = 0 if mask is None else mask[:, ::-1].argmax(axis=1)
+        places = np.full(len(flat), flat.shape[2] - 1) - n_after
+    return flat[np.arange(len(flat)), :, places]
 
 
 def _cuts(size: int, n_cells: int) -> list[slice]:
     """Slices that cut an axis into cells, the last position of a cell rounded up."""
     return [slice(i * size // n_cells, -(-(i + 1) * size // n_cells)) for i in range(n_cells)]
+
+
+def _cut_tokens(mask: NDArray, n_cells: int) -> Iterator[NDArray]:
+    """Masks of the cells that `_cuts` would make of each row without its padding."""
+    sizes, numbers = mask.sum(axis=1, keepdims=True), mask.cumsum(axis=1) - 1
+    for i in range(n_cells):
+        start, stop = i * sizes // n_cells, -(-(i + 1) * sizes // n_cells)
+        yield mask & (numbers >= start) & (numbers < stop)

@@ -143,12 +143,18 @@ def _check_same_layers(estimator: Any, X: Activations) -> None:
         )
     shapes, fitted = X.layer_shapes, estimator.layer_shapes_
     # In this order, too: dicts are equal in any.
-    if shapes != fitted or list(shapes) != list(fitted):
+    is_other = shapes != fitted or list(shapes) != list(fitted)
+    if is_other and not getattr(estimator, "_takes_also", _takes_no_other)(X):
         raise ValueError(
             f"X has the layers {shapes}, but {_name(estimator)} was fitted on {fitted}."
         )
     estimator._known_columns.check(X, _name(estimator))
     estimator._network_classes.check(X, _name(estimator))
+
+
+def _takes_no_other(X: Activations) -> bool:
+    """Whether an estimator can be given other layers than those that it was fitted on."""
+    return False
 
 
 def _name(estimator: Any) -> str:

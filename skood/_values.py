@@ -104,3 +104,8 @@ ON_LOGITS = (
     "logits='binary'), and logits= also names the one of several outputs that holds them"
 )
 """What to do where a network seems to have no logits."""
+
+
+def on_logits(why: str | None) -> str:
+    """What to do where a network has no logits, after the reason where that is known."""
+    return f"{ON_LOGITS}; here {why}" if why else ON_LOGITS

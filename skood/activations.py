@@ -45,9 +45,9 @@ class Activations:
     and an array that is memory-mapped stays so when it is sliced. ``numpy.asarray(A)`` is
     the plain matrix of shape ``A.shape``, so that any scikit-learn estimator can take it.
 
-    The columns of this table are the layers, and beside them logits, predictions, features and
-    labels. ``A.columns`` says what each of them is; a name is a label for people, and nothing is
-    read from it.
+    The columns of this table are the layers, and beside them logits, predictions, features,
+    labels and a mask of tokens. ``A.columns`` says what each of them is; a name is a label for
+    people, and nothing is read from it.
 
     Parameters
     ----------
@@ -71,13 +71,20 @@ class Activations:
     labels : array-like of shape (n_samples,), default=None
         What a data set or loader yields as targets, numbers or text, beside its inputs. No
         estimator reads them: ``y`` is given to it.
+    missing : dict of str to str, default={}
+        Why the network has no "head" or no "logits", as an extractor found out. Errors of what
+        needs them say so.
+    mask : array-like of shape (n_samples, n_tokens), default=None
+        1 or True at the tokens of a sequence, and 0 or False at what pads it to the length of
+        others. A :class:`~skood.PoolingReducer` leaves padding out.
 
     Raises
     ------
     ValueError
         If there is no layer; a layer, the logits or the features are not arrays of numbers of at
-        least two dimensions and one unit, without masks; the parts disagree about the number of
-        samples or classes; a class is NaN, None or there twice; a prediction is not among the
+        least two dimensions and one unit, without masked values; the parts disagree about the
+        number of samples or classes; the mask holds other values than 0 and 1, or no token of a
+        sample; a class is NaN, None or there twice; a prediction is not among the
         classes; or the head has another width than what it reads, or another number of classes.
     TypeError
         If ``layers`` is no dict of strings to arrays or columns, or ``head`` no LinearHead.
@@ -98,13 +105,14 @@ class Activations:
     (2, 5)
     """
 
-    __slots__ = ("__weakref__", "_classes", "_head", "_table")
+    __slots__ = ("__weakref__", "_classes", "_head", "_missing", "_table")
 
     ndim = 2
 
     _table: ColumnTable
     _head: LinearHead | None
     _classes: NDArray | None
+    _missing: Mapping[str, str]
 
     def __init__(
         self,
@@ -116,6 +124,8 @@ class Activations:
         classes: ArrayLike | None = None,
         features: ArrayLike | None = None,
         labels: ArrayLike | None = None,
+        missing: Mapping[str, str] | None = None,
+        mask: ArrayLike | None = None,
     ) -> None:
         if not isinstance(layers, Mapping):
             raise TypeError(f"layers must be a dict of names to arrays, got {type(layers)}.")
@@ -125,9 +135,11 @@ class Activations:
             "predictions": predictions,
             "features": features,
             "labels": labels,
+            "mask": mask,
         }
         self._table = ColumnTable.of(columns + part_columns(parts))
         self._head = head
+        self._missing = dict(missing or {})
         self._classes = None if classes is None else as_labels(classes, "classes")
         check_classes(self._classes, self._table.part("logits"))
         known = self.classes
@@ -210,6 +222,22 @@ class Activations:
         """
         return self._table.read(self._table.part("labels"))
 
+    @property
+    def missing(self) -> dict[str, str]:
+        """Why the network has no "head" or no "logits", where an extractor found out.
+
+        :meth:`save` does not store it.
+        """
+        return dict(self._missing)
+
+    @property
+    def mask(self) -> NDArray[np.bool_] | None:
+        """True at tokens and False at padding, of shape (n_samples, n_tokens), or None.
+
+        An extractor without a reducer fills it in where the network takes sequences of any length.
+        """
+        return self._table.read(self._table.part("mask"))
+
     def items(self) -> Iterator[tuple[str, Layer]]:
         """Iterate over the layers.
 
@@ -224,7 +252,7 @@ class Activations:
         """The same samples with other layers in place of all the present ones.
 
         What the network itself said, its ``predictions`` and ``features``, stays, and so do the
-        ``labels``.
+        ``labels`` and the ``mask``.
 
         Parameters
         ----------
@@ -251,6 +279,7 @@ class Activations:
             **self._kept_parts(layers),
             head=self.head,
             classes=self._classes,
+            missing=self._missing,
         )
 
     def _described(
@@ -281,6 +310,8 @@ class Activations:
         logits: ArrayLike | None = None,
         labels: ArrayLike | None = None,
         head: LinearHead | Literal["keep"] | None = "keep",
+        missing: Mapping[str, str] | None = None,
+        mask: ArrayLike | Literal["keep"] | None = "keep",
     ) -> Activations:
         """The same samples with some parts exchanged, or with more layers.
 
@@ -297,6 +328,10 @@ class Activations:
             The new labels; the present ones by default.
         head : LinearHead, None or "keep", default="keep"
             The new head; None for Activations that have none any more.
+        missing : dict of str to str, default=None
+            Why there is no "head" or no "logits", beside what is known.
+        mask : array-like of shape (n_samples, n_tokens), None or "keep", default="keep"
+            The new mask; None for Activations that have none any more.
 
         Returns
         -------
@@ -329,12 +364,15 @@ class Activations:
             parts["predictions"] = self.predictions
         new = {"logits": logits, "labels": labels}
         parts |= {name: part for name, part in new.items() if part is not None}
+        if not (isinstance(mask, str) and mask == "keep"):
+            parts["mask"] = mask
         present = {name: self._table.held(column) for name, column in self._table.layers()}
         return Activations(
             {**present, **self._described(exchanged)},
             **parts,
             head=self.head if isinstance(head, str) and head == "keep" else head,
             classes=self._classes,
+            missing={**self._missing, **(missing or {})},
         )
 
     @classmethod
@@ -350,7 +388,8 @@ class Activations:
         -------
         Activations
             The samples of all parts, in order, copied. Logits, predictions, labels and the head are
-            kept where every part has them; the classes where any part has them.
+            kept where every part has them; the classes where any part has them. Masks of another
+            length than the longest end in padding.
 
         Raises
         ------
@@ -358,8 +397,8 @@ class Activations:
             If there is no part; the layers, classes or heads differ; a layer is packed bits in
             some parts only; the same name stands for another kind of column, or one of another
             layer of the network; predictions or labels are text in some parts and numbers in
-            others; or some parts know what the head read before a layer was changed, and others do
-            not.
+            others; or some parts have a mask, or know what the head read before a layer was
+            changed, and others do not.
         TypeError
             If a part is something else than Activations.
 
@@ -385,6 +424,7 @@ class Activations:
             **{name: stack_part(name, parts) for name in PARTS},
             head=first.head if all(part.head is not None for part in parts) else None,
             classes=next((p._classes for p in parts if p._classes is not None), None),
+            missing=dict(item for part in parts for item in part._missing.items()),
         )
 
     def save(self, path: str | Path, *, overwrite: bool = False) -> None:
@@ -460,7 +500,8 @@ class Activations:
             layer.name: layer.column(arrays.pop(stem))
             for stem, layer in zip(manifest.layer_stems, manifest.layers, strict=True)
         }
-        return cls(layers, head=head, **arrays)
+        parts: dict[str, Any] = arrays
+        return cls(layers, head=head, **parts)
 
     def to_frame(self) -> pd.DataFrame:
         """The samples as a data frame of pandas.
@@ -541,6 +582,7 @@ class Activations:
     def _view(self, table: ColumnTable) -> Activations:
         view = object.__new__(Activations)
         view._table, view._head, view._classes = table, self._head, self._classes
+        view._missing = self._missing
         return view
 
     def _ipython_key_completions_(self) -> list[str]:
@@ -563,11 +605,13 @@ class Activations:
         # hash depend on the content, not on strides or on being memory-mapped. The columns are
         # a list because joblib sorts dicts, so that their order would not count.
         columns = self._table.compact_columns()
-        return {"columns": columns, "head": self._head, "classes": compact(self._classes)}
+        parts = {"head": self._head, "missing": self._missing}
+        return {"columns": columns, "classes": compact(self._classes), **parts}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self._table = ColumnTable.of(state["columns"])
         self._head, self._classes = state["head"], state["classes"]
+        self._missing = state["missing"]
 
     def __repr__(self) -> str:
         layers = ", ".join(f"{name}: {shape}" for name, shape in self.layer_shapes.items())

@@ -57,7 +57,7 @@ def test_functions_called_without_a_module_are_layers():
 
 
 def test_function_is_named_after_the_module_that_calls_it():
-    network = nn.Sequential(FunctionalCNN(), nn.ReLU())
+    network = nn.Sequential(FunctionalCNN(), nn.ReLU(), nn.Linear(3, 2))
     assert extract(network, images()).layer_names == ("0.relu[0]", "0.relu[1]", "0.tanh", "1")
 
 
@@ -141,7 +141,7 @@ def test_softmax_within_a_network_is_no_activation_function(function):
 def test_auto_is_the_output_of_residual_blocks():
     network, X = ResNet(), images()
     A = extract(network, X, batch_size=4)
-    assert A.layer_names == ("blocks.0", "blocks.1", "penultimate")
+    assert A.layer_names == ("stem.1", "blocks.0", "blocks.1", "penultimate")
     stem = run(network.stem, X)
     assert_allclose(A["blocks.0"], run(network.blocks[0], stem), rtol=1e-5, atol=1e-6)
     assert_allclose(A["blocks.1"], run(network.blocks, stem), rtol=1e-5, atol=1e-6)

@@ -83,7 +83,7 @@ def imported_modules(*statements):
 def test_importing_skood_is_light(statement):
     modules = imported_modules(statement)
     assert "skood.activations" in modules
-    assert not modules & {"torch", "skorch", "faiss", "matplotlib"}
+    assert not modules & {"torch", "skorch", "onnx", "onnxruntime", "faiss", "matplotlib"}
 
 
 def test_a_multilayer_perceptron_needs_no_torch():

@@ -22,7 +22,7 @@ from skood import ActivationExtractor, make_monitor  # noqa: E402
 from skood.activations import LinearHead  # noqa: E402
 from skood.detectors import MahalanobisDetector  # noqa: E402
 from skood.extraction import ODIN  # noqa: E402
-from skood.networks import adapt  # noqa: E402
+from skood.networks import adapt, check_adapter  # noqa: E402
 
 (X,) = weights((20, 5), seed=1)
 C = mlp_constants()
@@ -200,6 +200,24 @@ def test_what_is_no_model_is_refused(network, kind, message):
 def test_what_a_model_cannot_do_is_refused(params, message):
     with pytest.raises(ValueError, match=message):
         extract(mlp(), **params)
+
+
+def test_a_network_that_changed_is_refused(path):
+    extractor = ActivationExtractor(path).fit(X)
+    onnx.save(mlp(), path)
+    extractor.transform(X)
+    onnx.save(mlp(constants={"b1": C["b1"] + 1}), path)
+    with pytest.raises(ValueError, match="changed"):
+        extractor.transform(X)
+
+
+def test_the_contract_of_adapters(path, external):
+    for network in sources(path, external).values():
+        check_adapter(adapt(network), X)
+    check_adapter(adapt(mlp(n=1)), X)
+    check_adapter(adapt(mlp(n=4)), X)
+    check_adapter(adapt(image_model()), IMAGES)
+    check_adapter(adapt(token_model()[0]), {"ids": IDS, "mask": MASK})
 
 
 def test_capabilities():

@@ -44,7 +44,7 @@ class AboutAsPrinted(doctest.OutputChecker):
 
 
 def skip_without_libraries_of(text):
-    for library in ("torch", "skorch"):
+    for library in ("torch", "skorch", "onnx"):
         if re.search(rf"^>>> (from|import) {library}\b", text, re.MULTILINE):
             pytest.importorskip(library)
 

@@ -131,7 +131,9 @@ class OfOneSize(nn.Module):
 
 def test_a_step_that_fails_is_named_and_the_others_are_done():
     finding, faults = examine_network(OfOneSize())
-    assert faults == ["monitor: RuntimeError: too few"]
+    (fault,) = faults
+    assert fault.startswith("decisions: ")
+    assert "RuntimeError: too few" in fault
     assert not finding.monitor
     assert finding.logits_equal
     assert finding.ratio > 0
@@ -148,6 +150,17 @@ def test_a_network_that_cannot_be_made_or_called_is_a_finding():
     nan[1].weight.data[0, 0] = torch.nan
     _, faults = examine_network(nan)
     assert faults == ["direct call: ValueError: the logits are not finite"]
+
+
+def test_a_refusal_may_be_what_is_expected():
+    specimen = Specimen("a/b", make_case, refusal="pass dense ones")
+    refused = Finding("a/b", errors={"extraction": "TypeError: graphs; pass dense ones"})
+    assert find_faults(refused, specimen) == []
+    assert tabulate_nets([(specimen, refused)]).rows[0][4] == "refused"
+    other = Finding("a/b", errors={"extraction": "KeyError: x"})
+    assert find_faults(other, specimen) == ["'pass dense ones' is not in 'KeyError: x'"]
+    read = Finding("a/b", logits_equal=True, head="x", monitor=True)
+    assert find_faults(read, specimen) == ["'pass dense ones' is not in 'no error'"]
 
 
 @pytest.mark.parametrize(
@@ -306,8 +319,8 @@ def test_the_summary_counts_what_the_tables_say():
     assert list(tables) == ["timm", "others", "summary", "heads"]
     assert tables["summary"].rows == [
         ["timm", "2", "1", "2", "1", "2", "2", "2", "2", "1.38", "1.50"],
-        ["others", "1", "0", "0", "0", "0", "0", "0", "0", "-", "-"],
-        ["all", "3", "1", "2", "1", "2", "2", "2", "2", "1.38", "1.50"],
+        ["others", "1", "0", "0", "1", "0", "0", "0", "0", "-", "-"],
+        ["all", "3", "1", "2", "2", "2", "2", "2", "2", "1.38", "1.50"],
     ]
     assert tables["timm"].rows[1] == ["timm/2", "2", "0", "yes", "runs", "1.50", "changed: weight"]
     assert tables["others"].rows == [["b/3", "0", "0", "none", "fails", "-", "make: OSError: no"]]

@@ -51,7 +51,7 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
         "--resume", action="store_true", help="keep the findings of an interrupted run"
     )
     parser.add_argument(
-        "--repetitions", type=int, default=5, help="turns that are timed, by default %(default)s"
+        "--repetitions", type=int, default=3, help="turns that are timed, by default %(default)s"
     )
     parser.add_argument(
         "--output", type=Path, default=OUTPUT, help="folder of the findings, by default %(default)s"

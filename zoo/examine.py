@@ -16,10 +16,11 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from sklearn.pipeline import Pipeline
+from torch import Tensor
 
 from experiments._common.timing import Timings
-from skood import ActivationExtractor, Activations, PoolingReducer, make_monitor
+from skood import ActivationExtractor, Activations, make_monitor
 
 from .marks import find_changes, take_marks
 from .specimen import N_OTHERS, Case, Specimen, stir
@@ -56,7 +57,7 @@ class Finding:
     """Largest relative change of a pooled value by more padding; None where there is none, or
     the logits change with it."""
     ratio: float | None = None
-    """Time of the extraction of pooled layers over that of the bare pass."""
+    """Time of the extraction of the monitor, of pooled layers, over that of the bare pass."""
     seconds: float = 0.0
     messages: list[str] = field(default_factory=list)
     errors: dict[str, str] = field(default_factory=dict)
@@ -64,6 +65,9 @@ class Finding:
 
 def find_faults(finding: Finding, specimen: Specimen) -> list[str]:
     """All that is not as expected, in words; empty where the network is read as it should be."""
+    if specimen.refusal:
+        error = finding.errors.get("extraction", "no error")
+        return [] if specimen.refusal in error else [f"{specimen.refusal!r} is not in {error!r}"]
     missing = [p for p in specimen.layers if not any(fnmatchcase(n, p) for n in finding.layers)]
     found = {
         "the logits differ from those of a direct call": not finding.logits_equal,
@@ -82,7 +86,7 @@ def find_faults(finding: Finding, specimen: Specimen) -> list[str]:
     return of_steps + [fault for fault, is_so in found.items() if is_so and not of_steps]
 
 
-def examine(specimen: Specimen, repetitions: int = 5) -> Finding:
+def examine(specimen: Specimen, repetitions: int = 3) -> Finding:
     """Make the network and read it. No error leaves this function: it is part of the finding."""
     finding, start = Finding(specimen.name), perf_counter()
     with warnings.catch_warnings(record=True) as caught:
@@ -90,7 +94,7 @@ def examine(specimen: Specimen, repetitions: int = 5) -> Finding:
         torch.manual_seed(0)
         case = _attempt(finding, "make", specimen.make)
         if case is not None:
-            _examine_case(finding, case, repetitions)
+            _Examination(finding, case).run(repetitions)
     messages = (str(w.message) for w in caught if w.category in (UserWarning, RuntimeWarning))
     finding.messages = list(dict.fromkeys(_first_line(message) for message in messages))
     finding.seconds = round(perf_counter() - start, 1)
@@ -109,40 +113,141 @@ def _first_line(text: str) -> str:
     return text.strip().partition("\n")[0][:300]
 
 
-def _examine_case(finding: Finding, case: Case, repetitions: int) -> None:
-    network = case.network
-    stir(network)
-    finding.n_parameters = sum(parameter.numel() for parameter in network.parameters())
-    reference = copy.deepcopy(network).eval()
-    # In training mode, in which it must be afterwards too; all that is read is in evaluation mode.
-    network.train()
-    called = _attempt(finding, "direct call", lambda: _call(case, reference))
-    if called is None:
-        return
-    logits, own_changes = called
-    before = take_marks(network)
-    read = _attempt(finding, "extraction", lambda: _extract(case))
-    if read is not None:
-        extractor, A = read
-        finding.layers, finding.left_out = extractor.layers_, extractor.left_out_
-        finding.logits_equal = A.logits is not None and np.array_equal(A.logits, logits)
-        _attempt(finding, "head", lambda: _examine_head(finding, case, A))
-        _attempt(finding, "layers", lambda: _compare_layers(finding, case, reference, A))
-        _attempt(finding, "monitor", lambda: _monitor(finding, case))
-        _attempt(finding, "padding", lambda: _compare_padded(finding, case))
-    finding.changes = sorted(find_changes(before, take_marks(network)) - own_changes)
-    if read is not None:
-        _attempt(finding, "time", lambda: _take_times(finding, case, reference, repetitions))
+class _Examination:
+    """Reads the network of a case, and calls a copy of it, which skood never sees."""
 
+    def __init__(self, finding: Finding, case: Case) -> None:
+        self.finding, self.case = finding, case
+        stir(case.network)
+        finding.n_parameters = sum(p.numel() for p in case.network.parameters())
+        self.reference = copy.deepcopy(case.network).eval()
+        # It must be in this mode afterwards, too; all that is read is in evaluation mode.
+        case.network.train()
 
-def _call(case: Case, reference: nn.Module) -> tuple[NDArray, set[str]]:
-    """The logits, and what the network changes in itself when it is called."""
-    before = take_marks(reference)
-    with _fast_path_off():
-        logits = case.logits_of(reference).numpy()
-    if not np.isfinite(logits).all():
-        raise ValueError("the logits are not finite")
-    return logits, find_changes(before, take_marks(reference))
+    def run(self, repetitions: int) -> None:
+        called = self._attempt("direct call", self._call)
+        if called is None:
+            return
+        logits, own_changes = called
+        before = take_marks(self.case.network)
+        self._attempt("extraction", lambda: self._extract(logits))
+        monitor = None
+        if not self.finding.errors:
+            monitor = self._attempt("monitor", self._fit_monitor)
+        after = take_marks(self.case.network)
+        self.finding.changes = sorted(find_changes(before, after) - own_changes)
+        if monitor is not None:
+            self._attempt("time", lambda: self._take_times(monitor["extract"], repetitions))
+
+    def _attempt(self, step: str, function: Callable[[], Any]) -> Any:
+        return _attempt(self.finding, step, function)
+
+    def _call(self) -> tuple[NDArray, set[str]]:
+        """The logits, and what the network changes in itself when it is called."""
+        before = take_marks(self.reference)
+        with _fast_path_off():
+            logits = self.case.logits_of(self.reference).numpy()
+        if not np.isfinite(logits).all():
+            raise ValueError("the logits are not finite")
+        return logits, find_changes(before, take_marks(self.reference))
+
+    def _extract(self, logits: NDArray) -> None:
+        extractor = ActivationExtractor(self.case.network)
+        A = extractor.fit_transform(self.case.inputs)
+        self.finding.layers, self.finding.left_out = extractor.layers_, extractor.left_out_
+        self.finding.logits_equal = A.logits is not None and np.array_equal(A.logits, logits)
+        self._examine_head(A)
+        self._compare_layers(A, logits)
+
+    def _examine_head(self, A: Activations) -> None:
+        if A.head is None or A.logits is None or A.head.input_layer is None:
+            self.finding.why_no_head = self._why_no_head()
+            return
+        self.finding.head = A.head.input_layer
+        product = A.head.logits(A[A.head.input_layer])
+        self.finding.head_error = _relative_change(A.logits, product)
+
+    def _why_no_head(self) -> str:
+        """The reason as a user is told it who asks for the input of the head."""
+        try:
+            ActivationExtractor(self.case.network, "penultimate").fit(self.case.inputs)
+        except ValueError as error:
+            text = str(error)
+            reason = re.search(r"since (.+?)[;:] (?:known|name) ", text)
+            return reason[1] if reason else _first_line(text)
+        return "no reason was given"
+
+    def _compare_layers(self, A: Activations, logits: NDArray) -> None:
+        """Compare the layers that are modules with what hooks on a copy of the network see."""
+        seen = self._values_of_modules(A.layer_names)
+        self.finding.n_compared = len(seen)
+        self.finding.wrong_layers = [
+            layer for layer, value in seen.items() if not np.array_equal(value, A[layer])
+        ]
+        self.finding.twice = _find_twice(A)
+        self.finding.logits_among_layers = [
+            layer for layer in A.layer_names if np.array_equal(np.asarray(A[layer]), logits)
+        ]
+
+    def _values_of_modules(self, layers: Sequence[str]) -> dict[str, NDArray]:
+        """The first tensor that each of the modules returns; not of those that are called often."""
+        modules = dict(self.reference.named_modules())
+        seen: dict[str, list[NDArray]] = {}
+        hooks = [
+            modules[layer].register_forward_hook(
+                lambda module, inputs, output, layer=layer: seen.setdefault(layer, []).append(
+                    _first_tensor(output).float().numpy().copy()
+                )
+            )
+            for layer in layers
+            if layer in modules
+        ]
+        try:
+            with _fast_path_off():
+                self.case.logits_of(self.reference)
+        finally:
+            for hook in hooks:
+                hook.remove()
+        return {layer: values[0] for layer, values in seen.items() if len(values) == 1}
+
+    def _fit_monitor(self) -> Pipeline:
+        monitor = make_monitor(self.case.network).fit(self.case.inputs)
+        self._attempt("decisions", lambda: self._judge(monitor))
+        self._attempt("padding", lambda: self._compare_padded(monitor["extract"]))
+        return monitor
+
+    def _judge(self, monitor: Pipeline) -> None:
+        others = self.case.others
+        decisions, scores = monitor.predict(others), monitor.score_samples(others)
+        if decisions.shape != (N_OTHERS,) or not set(decisions) <= {-1, 1}:
+            raise ValueError(f"the monitor decides {decisions}")
+        if not np.isfinite(scores).all():
+            raise ValueError(f"the scores of the monitor are {scores}")
+        self.finding.monitor = True
+
+    def _compare_padded(self, pooled: ActivationExtractor) -> None:
+        if self.case.padded is None:
+            return
+        less, more = pooled.transform(self.case.inputs), pooled.transform(self.case.padded)
+        assert less.logits is not None
+        assert more.logits is not None
+        if _relative_change(less.logits, more.logits) > ROUNDING:
+            return  # the network itself reads the padding
+        self.finding.padding = max(
+            _relative_change(np.asarray(values), np.asarray(more[layer]))
+            for layer, values in less.items()
+        )
+
+    def _take_times(self, pooled: ActivationExtractor, repetitions: int) -> None:
+        timings = Timings(
+            {
+                "bare": lambda: self.case.logits_of(self.reference),
+                "extraction": lambda: pooled.transform(self.case.inputs),
+            },
+            repetitions,
+            clock=process_time,
+        )
+        self.finding.ratio = timings.ratio("extraction", "bare")
 
 
 @contextmanager
@@ -156,46 +261,6 @@ def _fast_path_off() -> Iterator[None]:
         torch.backends.mha.set_fastpath_enabled(is_on)
 
 
-def _extract(case: Case) -> tuple[ActivationExtractor, Activations]:
-    extractor = ActivationExtractor(case.network)
-    A = extractor.fit_transform(case.inputs)
-    return extractor, A
-
-
-def _examine_head(finding: Finding, case: Case, A: Activations) -> None:
-    if A.head is None or A.logits is None or A.head.input_layer is None:
-        finding.why_no_head = _why_no_head(case)
-        return
-    finding.head = A.head.input_layer
-    product = A.head.logits(A[finding.head])
-    finding.head_error = _relative_change(A.logits, product)
-
-
-def _why_no_head(case: Case) -> str:
-    """The reason as a user is told it who asks for the input of the head."""
-    try:
-        ActivationExtractor(case.network, "penultimate").fit(case.inputs)
-    except ValueError as error:
-        text = str(error)
-        reason = re.search(r"since (.+?)[;:] (?:known|name) ", text)
-        return reason[1] if reason else _first_line(text)
-    return "no reason was given"
-
-
-def _compare_layers(finding: Finding, case: Case, reference: nn.Module, A: Activations) -> None:
-    """Compare the layers that are modules with what hooks on a copy of the network see."""
-    seen = _values_of_modules(case, reference, A.layer_names)
-    finding.n_compared = len(seen)
-    finding.wrong_layers = [
-        layer for layer, value in seen.items() if not np.array_equal(value, A[layer])
-    ]
-    finding.twice = _find_twice(A)
-    assert A.logits is not None
-    finding.logits_among_layers = [
-        layer for layer in A.layer_names if np.array_equal(np.asarray(A[layer]), A.logits)
-    ]
-
-
 def _find_twice(A: Activations) -> list[str]:
     """Layers of the shape and the values of an earlier one."""
     earlier, twice = set(), []
@@ -207,30 +272,6 @@ def _find_twice(A: Activations) -> list[str]:
     return twice
 
 
-def _values_of_modules(
-    case: Case, reference: nn.Module, layers: Sequence[str]
-) -> dict[str, NDArray]:
-    """The first tensor that each of the modules returns; not of those that are called often."""
-    modules = dict(reference.named_modules())
-    seen: dict[str, list[NDArray]] = {}
-    hooks = [
-        modules[layer].register_forward_hook(
-            lambda module, inputs, output, layer=layer: seen.setdefault(layer, []).append(
-                _first_tensor(output).float().numpy().copy()
-            )
-        )
-        for layer in layers
-        if layer in modules
-    ]
-    try:
-        with _fast_path_off():
-            case.logits_of(reference)
-    finally:
-        for hook in hooks:
-            hook.remove()
-    return {layer: values[0] for layer, values in seen.items() if len(values) == 1}
-
-
 def _first_tensor(output: Any) -> Tensor:
     if isinstance(output, Tensor):
         return output
@@ -238,46 +279,5 @@ def _first_tensor(output: Any) -> Tensor:
     return next(_first_tensor(value) for value in values if value is not None)
 
 
-def _monitor(finding: Finding, case: Case) -> None:
-    monitor = make_monitor(case.network).fit(case.inputs)
-    decisions, scores = monitor.predict(case.others), monitor.score_samples(case.others)
-    finding.monitor = (
-        decisions.shape == (N_OTHERS,)
-        and set(decisions) <= {-1, 1}
-        and bool(np.isfinite(scores).all())
-    )
-    if not finding.monitor:
-        raise ValueError(f"decisions {decisions}, scores {scores}")
-
-
-def _pooled(case: Case) -> ActivationExtractor:
-    return ActivationExtractor(case.network, reducer=PoolingReducer(pooling=("max", "avg")))
-
-
-def _compare_padded(finding: Finding, case: Case) -> None:
-    if case.padded is None:
-        return
-    extractor = _pooled(case).fit(case.inputs)
-    less, more = extractor.transform(case.inputs), extractor.transform(case.padded)
-    assert less.logits is not None
-    assert more.logits is not None
-    if _relative_change(less.logits, more.logits) > ROUNDING:
-        return  # the network itself reads the padding
-    finding.padding = max(_relative_change(A, more[layer]) for layer, A in less.items())
-
-
 def _relative_change(before: NDArray, after: NDArray) -> float:
     return float(np.abs(before - after).max() / np.abs(before).max())
-
-
-def _take_times(finding: Finding, case: Case, reference: nn.Module, repetitions: int) -> None:
-    extractor = _pooled(case).fit(case.inputs)
-    timings = Timings(
-        {
-            "bare": lambda: case.logits_of(reference),
-            "extraction": lambda: extractor.transform(case.inputs),
-        },
-        repetitions,
-        clock=process_time,
-    )
-    finding.ratio = timings.ratio("extraction", "bare")

@@ -24,7 +24,8 @@ def list_specimens() -> list[Specimen]:
         Specimen("peft/lora_on_all_linear_layers", _make_lora_everywhere, wrapped),
         Specimen("datasets/bert_on_a_dataset", partial(_make_dataset, "torch"), BERT),
         Specimen("datasets/bert_on_a_dataset_of_lists", partial(_make_dataset, None), BERT),
-        Specimen("torch_geometric/graph_classifier", _make_graphs),
+        Specimen("torch_geometric/dense_graph_classifier", _make_dense_graphs),
+        Specimen("torch_geometric/graph_classifier", _make_graphs, refusal="pass dense ones"),
     ]
 
 
@@ -124,14 +125,45 @@ def _make_graphs() -> Case:
             x = self.second(x, data.edge_index).relu()
             return self.head(global_mean_pool(x, data.batch))
 
-    graphs = []
-    for number in range(N_SAMPLES + N_OTHERS):
-        n_nodes = 4 + number % 5
-        edges = torch.randint(n_nodes, (2, 3 * n_nodes))
-        graphs.append(Data(x=torch.randn(n_nodes, 5), edge_index=edges))
+    graphs = [Data(x=x, edge_index=edges) for x, edges in _draw_graphs()]
     return Case(
         GraphClassifier(),
         DataLoader(graphs[:N_SAMPLES], batch_size=N_SAMPLES),
         DataLoader(graphs[N_SAMPLES:], batch_size=N_OTHERS),
         prepared=Batch.from_data_list(graphs[:N_SAMPLES]),
     )
+
+
+def _make_dense_graphs() -> Case:
+    """The same graphs as matrices, with a mask of the nodes that there are."""
+    from torch_geometric.nn import DenseGCNConv
+    from torch_geometric.utils import to_dense_adj
+
+    class DenseGraphClassifier(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.first, self.second = DenseGCNConv(5, 16), DenseGCNConv(16, 16)
+            self.head = nn.Linear(16, N_CLASSES)
+
+        def forward(self, x: Tensor, adj: Tensor, mask: Tensor) -> Tensor:
+            x = self.first(x, adj, mask).relu()
+            x = self.second(x, adj, mask).relu()
+            return self.head(x.sum(1) / mask.sum(1, keepdim=True))
+
+    graphs = _draw_graphs()
+    inputs = {
+        "x": torch.stack([F.pad(x, (0, 0, 0, 8 - len(x))) for x, _ in graphs]),
+        "adj": torch.cat([to_dense_adj(edges, max_num_nodes=8) for _, edges in graphs]),
+        "mask": torch.stack([torch.arange(8) < len(x) for x, _ in graphs]),
+    }
+    return Case(
+        DenseGraphClassifier(),
+        {name: values[:N_SAMPLES] for name, values in inputs.items()},
+        {name: values[N_SAMPLES:] for name, values in inputs.items()},
+    )
+
+
+def _draw_graphs() -> list[tuple[Tensor, Tensor]]:
+    """Nodes and edges of graphs of four to eight nodes."""
+    n_nodes = [4 + number % 5 for number in range(N_SAMPLES + N_OTHERS)]
+    return [(torch.randn(n, 5), torch.randint(n, (2, 3 * n))) for n in n_nodes]

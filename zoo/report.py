@@ -68,13 +68,17 @@ def tabulate_nets(examined: Examined) -> Table:
                 str(len(finding.layers)),
                 str(len(finding.left_out)),
                 "yes" if finding.head else "none",
-                "runs" if finding.monitor else "fails",
+                describe_monitor(specimen, finding),
                 format_ratio(finding.ratio),
                 "; ".join(find_faults(finding, specimen)),
             ]
             for specimen, finding in examined
         ],
     )
+
+
+def describe_monitor(specimen: Specimen, finding: Finding) -> str:
+    return "refused" if specimen.refusal else "runs" if finding.monitor else "fails"
 
 
 def summarise(by_library: Mapping[str, Examined]) -> Table:
@@ -105,7 +109,7 @@ def _count(examined: Examined) -> list[str]:
         len(findings),
         sum(not find_faults(finding, specimen) for specimen, finding in examined),
         sum(finding.logits_equal for finding in findings),
-        sum(not finding.changes and not finding.errors for finding in findings),
+        sum(not finding.changes for finding in findings),
         sum(finding.monitor for finding in findings),
         sum(bool(finding.head) for finding in findings),
         int(median(n_layers)),

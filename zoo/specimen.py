@@ -54,6 +54,8 @@ class Specimen:
     """Patterns, each of which fits at least one of the layers of "auto"."""
     has_head: bool = True
     """Whether one linear layer yields the logits."""
+    refusal: str = ""
+    """What the error says with which its inputs are refused; empty where they are not."""
 
     @property
     def library(self) -> str:

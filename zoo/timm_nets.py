@@ -10,7 +10,6 @@ from .specimen import N_CLASSES, Case, Specimen, image_case
 NETS: dict[str, tuple[str, ...]] = {
     "beit_base_patch16_224": ("blocks.0", "blocks.3"),
     "botnet26t_256": ("stages.0.0", "stages.3.1"),
-    "caformer_s18": ("stages.0.blocks.0", "stages.3.blocks.2"),
     "cait_xxs24_224": ("blocks.0", "blocks.23", "blocks_token_only.1"),
     "coat_lite_tiny": ("serial_blocks1.0", "serial_blocks4.1"),
     "coat_tiny": ("serial_blocks1.0", "serial_blocks4.1", "parallel_blocks.*"),
@@ -29,12 +28,9 @@ NETS: dict[str, tuple[str, ...]] = {
     "davit_tiny": ("stages.0.blocks.0.*", "stages.3.blocks.*"),
     "deit_tiny_patch16_224": ("blocks.0", "blocks.11"),
     "deit_tiny_distilled_patch16_224": ("blocks.0", "blocks.11"),
-    "densenet121": ("features.denseblock1.*", "features.denseblock4.*"),
     "dla46x_c": ("level2.*", "level5.*"),
     "dpn48b": ("features.conv2_1.*", "features.conv5_*"),
-    "eca_nfnet_l0": ("stages.1.1", "stages.3.2"),
     "edgenext_xx_small": ("stages.0.blocks.0", "stages.3.blocks.1"),
-    "efficientformer_l1": ("stages.0.blocks.0", "stages.3.blocks.4"),
     "efficientformerv2_s0": ("stages.0.blocks.0", "stages.3.blocks.*"),
     "efficientnet_b0": ("blocks.1.1", "blocks.5.3"),
     "efficientvim_m1": ("stages.0.blocks.0", "stages.2.blocks.1"),
@@ -55,17 +51,14 @@ NETS: dict[str, tuple[str, ...]] = {
     "hrnet_w18_small": ("stage2.*", "stage4.*"),
     "iformer_t": ("stages.0.blocks.*", "stages.3.blocks.*"),
     "inception_next_atto": ("stages.0.blocks.0", "stages.3.blocks.1"),
-    "inception_v4": ("features.*",),
     "lambda_resnet26t": ("stages.0.0", "stages.3.1"),
     "lcnet_050": ("blocks.*",),
     "lcnetv2_small": ("stages.0.*", "stages.3.*"),
     "legacy_seresnet18": ("layer1.0", "layer4.1"),
-    "legacy_xception": ("block1", "block12"),
     "levit_128s": ("stages.0.blocks.0", "stages.2.blocks.3"),
     "levit_conv_128s": ("stages.0.blocks.0", "stages.2.blocks.3"),
     "lowformer_b0": ("stages.*",),
     "mambaout_femto": ("stages.0.blocks.0", "stages.3.blocks.2"),
-    "maxvit_pico_rw_256": ("stages.0.blocks.*", "stages.3.blocks.*"),
     "mixer_s32_224": ("blocks.0", "blocks.7"),
     "mobilenetv3_small_050": ("blocks.1.1", "blocks.4.2"),
     "mobilenetv4_conv_small": ("blocks.2.1", "blocks.3.5"),
@@ -89,7 +82,6 @@ NETS: dict[str, tuple[str, ...]] = {
     "resmlp_12_224": ("blocks.0", "blocks.11"),
     "resnest14d": ("layer1.0", "layer4.0"),
     "resnet10t": ("layer1.0", "layer4.0"),
-    "resnetv2_50": ("stages.0.blocks.0", "stages.3.blocks.2"),
     "resnetv2_50x1_bit": ("stages.0.blocks.0", "stages.3.blocks.2"),
     "rexnet_100": ("features.*",),
     "selecsls42": ("features.0.*", "features.*"),
@@ -100,7 +92,6 @@ NETS: dict[str, tuple[str, ...]] = {
     "swiftformer_xs": ("stages.0.blocks.*", "stages.3.blocks.*"),
     "swin_tiny_patch4_window7_224": ("layers.0.blocks.0", "layers.3.blocks.1"),
     "swinv2_tiny_window8_256": ("layers.0.blocks.0", "layers.3.blocks.1"),
-    "swinv2_cr_tiny_224": ("stages.0.blocks.0", "stages.3.blocks.1"),
     "tf_efficientnetv2_b0": ("blocks.1.1", "blocks.5.7"),
     "tiny_vit_5m_224": ("stages.0.blocks.0", "stages.3.blocks.1"),
     "tnt_s_patch16_224": ("blocks.0*", "blocks.11*"),
@@ -109,8 +100,6 @@ NETS: dict[str, tuple[str, ...]] = {
     "visformer_tiny": ("stage1.0", "stage3.3"),
     "vit_tiny_patch16_224": ("blocks.0", "blocks.11"),
     "vit_tiny_r_s16_p8_224": ("blocks.0", "blocks.11"),
-    "vit_relpos_small_patch16_224": ("blocks.0", "blocks.11"),
-    "vitamin_small_224": ("patch_embed.backbone.stages.0.0", "blocks.0", "blocks.13"),
     "volo_d1_224": ("network.0.0", "network.4.1"),
     "xception41": ("blocks.0", "blocks.11"),
     "xcit_nano_12_p16_224": ("blocks.0", "blocks.11"),
@@ -120,7 +109,6 @@ NETS: dict[str, tuple[str, ...]] = {
 WITHOUT_HEAD = (
     "crossvit_9_240",
     "deit_tiny_distilled_patch16_224",
-    "efficientformer_l1",
     "efficientformerv2_s0",
     "efficientvim_m1",
     "levit_128s",
@@ -131,7 +119,7 @@ WITHOUT_HEAD = (
     "volo_d1_224",
 )
 """They have several heads, and the output is their mean or sum."""
-SIZES = {"crossvit_9_240": 120, "efficientformer_l1": 224, "inception_v4": 96}
+SIZES = {"crossvit_9_240": 120}
 OPTIONS: dict[str, dict[str, Any]] = {
     "beit_base_patch16_224": {"embed_dim": 96, "depth": 4, "num_heads": 4},
 }

@@ -11,7 +11,7 @@ from scipy.special import softmax
 from sklearn.utils import check_array
 
 from .._sklearn import Interval, validate_params
-from .._values import ON_LOGITS
+from .._values import on_logits
 from ..activations import Activations
 
 # How far sums of probabilities are off in single and in half precision. Those in double precision
@@ -121,7 +121,10 @@ def logits_of(X: Any, wanted_by: str) -> Any:
     if not isinstance(X, Activations):
         return X
     if X.logits is None:
-        raise ValueError(f"{wanted_by} needs logits, but {X!r} carries none: {ON_LOGITS}.")
+        raise ValueError(
+            f"{wanted_by} needs logits, but {X!r} carries none: "
+            f"{on_logits(X.missing.get('logits'))}."
+        )
     return X.logits
 
 

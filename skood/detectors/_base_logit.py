@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from .._batches import row_batches
 from .._docstrings import OF_LOGITS
 from .._validation import ARRAY_LAYER, check_activations
-from .._values import LOGITS_ADVICE, ON_LOGITS
+from .._values import LOGITS_ADVICE, on_logits
 from ..activations import Activations
 from ._base import BaseOneClassDetector
 
@@ -42,7 +42,8 @@ class BaseLogitDetector(BaseOneClassDetector):
         if isinstance(X, Activations):
             if X.logits is None:
                 raise ValueError(
-                    f"{type(self).__name__} needs logits, but {X!r} carries none: {ON_LOGITS}."
+                    f"{type(self).__name__} needs logits, but {X!r} carries none: "
+                    f"{on_logits(X.missing.get('logits'))}."
                 )
             # Layers that are not read here may stay on disk.
             X = X.replace({"logits": X.logits})

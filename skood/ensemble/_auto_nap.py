@@ -16,7 +16,7 @@ from .._classes import GROUP_BY, TrainingClasses, tells_classes
 from .._estimator_checks import FEW_PATTERNS, failed_outlier_checks
 from .._fit_context import fit_context
 from .._marks import in_distribution_mask
-from .._pooling import POOLINGS
+from .._pooling import ENDS, POOLINGS
 from .._sklearn import HasMethods, Interval, StrOptions
 from .._validation import check_activations
 from .._values import Floats
@@ -258,8 +258,9 @@ class AutoNAPDetector(BaseDetector):
             raise ValueError(
                 f"percentiles must lie strictly between 0 and 100, got {self.percentiles}."
             )
-        if not len(self.poolings) or not set(self.poolings) <= set(POOLINGS):
-            raise ValueError(f"poolings must be among {POOLINGS}, got {self.poolings}.")
+        known = [pooling for pooling in POOLINGS if pooling not in ENDS]
+        if not len(self.poolings) or not set(self.poolings) <= set(known):
+            raise ValueError(f"poolings must be among {known}, got {self.poolings}.")
 
     def _assign_rows(
         self,

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from .._layer_names import layer_columns
 from .._patterns import PackedBits, PatternStore, build_stores, nearest_of_class, quantile_bits
-from .._pooling import pool
+from .._pooling import fitting_mask, pool
 from ..activations import Activations
 from ._nap_configuration import choose_threshold
 
@@ -38,7 +38,8 @@ class Source:
 
     def values(self, X: Activations) -> NDArray:
         """Pooled activations of shape (n_samples, n_units)."""
-        return pool(np.moveaxis(np.asarray(X[self.name]), self.unit_axis, 1), self.pooling)
+        units = np.moveaxis(np.asarray(X[self.name]), self.unit_axis, 1)
+        return pool(units, self.pooling, mask=fitting_mask(X.mask, units))
 
     def key(self, X: Activations) -> tuple[str, str]:
         """What decides the values; without spatial axes, all poolings give the same."""

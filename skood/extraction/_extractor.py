@@ -30,7 +30,7 @@ from ._inputs import (
 from ._mode import Mode
 from ._passes import Passes, draw_seed, with_passes
 from ._perturbation import ODIN, MahalanobisPerturbation
-from ._plan import AUTO, Plan, fits, make_plan, template_of
+from ._plan import AUTO, Plan, fits, make_plan, summarize, template_of
 from ._raw_inputs import forget_features
 from ._reduction import reduce_activations
 from ._run import Cache, extract
@@ -48,10 +48,13 @@ class ActivationExtractor(ActivationsOutputMixin, BaseEstimator):
 
     Parameters
     ----------
-    network : torch.nn.Module, skorch.NeuralNet, MLPClassifier or MLPRegressor
-        A trained network: any torch module, a fitted skorch net or a fitted scikit-learn
-        multilayer perceptron, or one of these in a ``FrozenEstimator``, as a search over networks
-        needs it. Clones of the extractor share it.
+    network : object
+        A trained network: any torch module, a program of ``torch.export``, a fitted skorch net, a
+        fitted scikit-learn multilayer perceptron, or an ONNX model (the path of its file, a
+        session of ONNX Runtime, a ``ModelProto`` or its bytes); or one of
+        these at the end of a ``Pipeline``, in a fitted search, or in a ``FrozenEstimator``, as a
+        search over networks needs it; or of a kind given to :func:`skood.networks.register`.
+        Clones of the extractor share it.
     layers : str or sequence of str, default="auto"
         Names or glob patterns such as ``"features.*"``; "all" is every layer, and "auto"
         is explained in the notes. Not numbers, which could count modules, calls or activation
@@ -71,7 +74,8 @@ class ActivationExtractor(ActivationsOutputMixin, BaseEstimator):
         Applied to the activations batch by batch, so that unreduced ones never pile up, for
         example :class:`~skood.PoolingReducer`. It must treat each sample on its own: a clone is
         fitted to each batch. A reducer with the method ``pool_layers`` is given each layer
-        as soon as it is computed, where it is computed; any other is given the ``Activations``
+        as soon as it is computed, where it is computed, by its ``pool_tokens`` where it has this
+        and the layer is one of tokens; any other is given the ``Activations``
         of the batch and must return ``Activations``.
     batch_size : int, default=256
         Number of samples to run at once. A ``DataLoader`` has its own.
@@ -87,7 +91,7 @@ class ActivationExtractor(ActivationsOutputMixin, BaseEstimator):
         something in the network cannot be read, such as an object of compiled code, a warning names
         it, and nothing is cached.
     verbose : int, default=0
-        Whether to show a progress bar.
+        Whether to show a progress bar, and what "auto" takes and leaves out.
     perturbation : ODIN or MahalanobisPerturbation, default=None
         Change of the inputs before the layers and logits are computed, for example
         :class:`~skood.extraction.ODIN`. The predictions stay those for the unchanged inputs.
@@ -102,7 +106,10 @@ class ActivationExtractor(ActivationsOutputMixin, BaseEstimator):
         Decides what the stochastic passes leave out. With an int they are the same in every
         call on the same inputs with the same ``batch_size`` on the same kind of device.
     mask : "auto", str or None, default="auto"
-        Which of the inputs in a mapping says what is padding.
+        Which of the inputs in a mapping says which tokens are padding. "auto" is
+        "attention_mask", which is 1 at tokens, or "src_key_padding_mask", "key_padding_mask" or
+        "padding_mask", which are True at padding. Any other name is that of an input that is 1 or
+        True at tokens. None counts padding as tokens.
     autocast : bool, "bfloat16", "float16" or torch.dtype, default=False
         Whether a torch network runs with automatic mixed precision, and in which type. It is off by
         default, also within a ``torch.autocast`` of the caller: scores are not to depend on where
@@ -145,46 +152,76 @@ class ActivationExtractor(ActivationsOutputMixin, BaseEstimator):
     calls it, "block1.relu" where that of ``block1`` does. What is called several times
     in one pass has a layer for each call: "relu[0]", "relu[1]", ... The
     input of the head, see below, is the layer "penultimate". A perceptron of scikit-learn has
-    "hidden_0", "hidden_1", ..., and "output", after their activation functions.
+    "hidden_0", "hidden_1", ..., and "output", after their activation functions. The layers of an
+    ONNX model are the outputs of its nodes, named by the node, or by the output where the node has
+    no name.
 
-    **What "auto" selects.** The outputs of all activation functions, except a softmax and a sigmoid
-    that the network ends in. Where there are residual blocks, their outputs instead:
-    the modules, other than the network, in whose own ``forward`` the input, or a
-    projection of it, is added to something of the same shape that their modules make of it, and
-    that return the sum or what they make of it. Also the layer "penultimate", unless
-    one of the others is that very matrix.
+    **What "auto" selects.** The outputs of all activation functions and of all residual blocks,
+    in place of the activation functions inside them, and the layer "penultimate", unless one of the
+    others is that very matrix. A residual block is a module, other than the network, in whose own
+    ``forward`` its input, or a projection of it, is added to what layers make of it, and that
+    returns the sum, perhaps after a norm or an activation function. Where the network itself, or a
+    module with more than four such sums, adds several, each sum is a block, named by its call such
+    as "add[3]". An activation function may also be a module of the user's own that has no
+    parameters and bends each value on its own, or a product such as ``x * sigmoid(x)``. Left out
+    are the logits and what becomes them without another layer; values without a row for each
+    sample or that do not depend on the inputs; and of values that the same weights
+    yield again and again from what they yielded before, as in a recurrence written by hand, all but
+    the last. Of more than 64 layers, 64 are taken, evenly spread over the depth, with the last and
+    the input of the head. ``left_out_`` names what is left out, with the reasons; ``layers="all"``
+    takes all.
 
     **Logits and head.** A matrix of at least two columns that the network returns is
     taken for the logits; of several outputs, what is called "logits", or else the first matrix
     that a last linear layer yields, one whose output goes into no other layer; or else the first
     tensor of a tuple or list, the first matrix of a mapping or another object. Where this leaves
     several that may be the logits, a warning says so. Where the network ends in a softmax,
-    log-softmax or sigmoid, the logits are what goes into it. Where a linear layer yields them, and
-    they are the product of its weight and its input plus its bias, it
-    becomes the ``head``, and ``head.input_layer`` names the layer it reads, if that was
-    extracted and the reducer left it as it was. A single log-odds ``z``, of
+    log-softmax or sigmoid, the logits are what goes into it. Where they are the product of a weight
+    of the network and of features, plus a bias, up to a constant scale, that is the ``head``, and
+    ``head.input_layer`` names the layer it reads, if that was extracted and the reducer left it as
+    it was. It is a linear layer, a convolution of one position, or a product that is written out,
+    such as ``x @ self.weight.T``. Where it reads several vectors of a sample, such as one for each
+    token, and the logits are what it makes of one of them or the mean, "penultimate" is that
+    vector, or the mean of all. ``Activations.missing`` says why there is no head, as where a weight
+    is computed for each batch, several heads are added, or values are clipped. A single log-odds ``z``, of
     ``NeuralNetBinaryClassifier`` or a two-class ``MLPClassifier``, becomes the logits
     ``[0, z]``. Regressors and multilabel classifiers have none.
 
     **Inputs of torch networks.** Floating point values are cast to the kind of the parameters.
     Integers stay what they are where the network runs on them; else they are cast
     to 64 bits, if it runs on those or if an embedding looks them up, or else to the kind of the
-    parameters. In a mapping, which becomes keyword arguments of the network, they stay integers.
-    A data
-    set or loader yields inputs, or tuples or lists whose first item they are; rows are returned in
-    the order in which they come. Values of half precision are returned in single precision.
+    parameters. In a mapping, which becomes keyword arguments of the network, they stay integers
+    unless it runs on floats alone; an input that is alone there needs no name. Values of half
+    precision are returned in single precision.
 
-    **Labels.** Where a data set or loader yields pairs of inputs and targets, and all targets are
-    one number or text a row, they become ``A.labels``. Targets of any other form, such as several
-    values a row, mappings, or another number of values than of inputs, are no labels: ``A.labels``
-    is None then, as it is for arrays. No estimator reads ``A.labels``; pass them as ``y``.
+    **Data sets, loaders and streams.** A data set or loader yields inputs, or tuples or lists whose
+    first item they are; rows are returned in the order in which they come. An iterator, such as
+    a generator, is read as a loader is. What can be read once only is read whole by
+    ``fit_transform`` and by ``transform``; ``fit`` alone refuses it. It must end, since all rows
+    are kept. The columns of a data set of Hugging Face's ``datasets`` become keyword arguments,
+    but for "label" and "labels".
+
+    **Labels.** Where a data set or loader yields pairs of inputs and targets, or mappings with
+    "labels" or "label", and all targets are one number or text a row, they become ``A.labels``.
+    Targets of any other form, such as several values a row, mappings, or another number of values
+    than of inputs, are no labels: ``A.labels`` is None then, as it is for arrays. No estimator
+    learns from ``A.labels``; pass them as ``y``.
+
+    **Units.** Of a layer with several axes beside that of the samples, one is that of the units
+    (channels, neurons), and its column says which, by ``unit_axis``. It is the one whose size
+    stays the same for shorter sequences, where the network takes them; else it is the axis along
+    which the network multiplies or normalises vectors, or the second where it convolves or pools.
+    So it is the last in transformers, (n_samples, n_tokens, n_units), and in recurrent layers, axis
+    3 in networks of (n_samples, height, width, n_units), and the second in convolutions. Where the
+    network does not tell, it is the second. A ``pool_layers`` is given layers whose units are
+    moved to the second axis.
 
     **Sequences.** Where the inputs are sequences, a matrix of integers or an array of vectors, and
-    the network takes shorter ones too, which is tried, ``transform`` takes inputs of any length,
-    and a layer whose second axis goes by the length, (n_samples, n_tokens, n_units), is given to
-    the reducer as (n_samples, n_units, n_tokens): it is pooled over the tokens. Without a reducer,
-    its column has the ``unit_axis`` 2, by which a ``PoolingReducer`` pools over the tokens later.
-    Padding counts as tokens. Other layers are taken to have their units in the second axis.
+    the network takes shorter ones too, which is tried, ``transform`` takes inputs of any length.
+    A reducer leaves out the padding that ``mask`` tells of, see :class:`~skood.PoolingReducer`, in
+    layers with as many tokens as the mask; a sample of padding alone is refused. Without a reducer,
+    ``Activations`` carry the mask, all of it True where no input is one, and batches of different
+    length are padded to the longest by zeros, which the mask marks as padding.
 
     **Perturbation.** The network runs twice, and the gradient of its first run moves the inputs;
     of a mapping, those of floating point values. Integers that an embedding looks up cannot
@@ -341,8 +378,8 @@ class ActivationExtractor(ActivationsOutputMixin, BaseEstimator):
             If the network is not trained yet.
         ValueError
             If a name or pattern selects nothing; the message lists the known layers. Or if a layer
-            is given by its number. Or if there are labels ``y`` of another number of samples, or
-            beside a loader that shuffles.
+            is given by its number, or ``mask`` names no input. Or if there are labels ``y`` of
+            another number of samples, or beside a loader that shuffles.
         """
         adapter, batches = self._begin_fit(X, y)
         if batches is None:
@@ -406,10 +443,12 @@ class ActivationExtractor(ActivationsOutputMixin, BaseEstimator):
         self.fingerprint_ = self._same_network.fingerprint.digest
 
     def _fit(self, adapter: NetworkAdapter, batches: Batches) -> Plan:
-        plan = make_plan(adapter, batches, self.layers, self.reducer, self._mode())
+        plan = self._make_plan(adapter, batches)
         self.layers_, self._template = list(plan.layers), plan.template
         is_auto = isinstance(self.layers, str) and self.layers == AUTO
         self.left_out_ = dict(plan.trace.left_out) if is_auto else {}
+        if self.verbose and is_auto:
+            print(f"{type(self).__name__}: {summarize(self.layers_, self.left_out_)}")
         self._plan = plan
         self._same_network = SameNetwork(adapter, plan.trace)
         self.fingerprint_ = self._same_network.fingerprint.digest
@@ -433,8 +472,8 @@ class ActivationExtractor(ActivationsOutputMixin, BaseEstimator):
         Raises
         ------
         ValueError
-            If values are not finite, the number of features is not that of ``fit``,
-            activations lack a layer, or the network is not that of ``fit``.
+            If values are not finite, the number of features is not that of ``fit``, a sample is
+            padding alone, activations lack a layer, or the network is not that of ``fit``.
         MemoryError
             If the layers need more memory than the machine has.
         """
@@ -445,7 +484,7 @@ class ActivationExtractor(ActivationsOutputMixin, BaseEstimator):
         plan = self._plan
         batches = self._batches(adapter, X, reset=False)
         if plan is None:
-            plan = make_plan(adapter, batches, self.layers, self.reducer, self._mode())
+            plan = self._make_plan(adapter, batches)
         self._same_network.check(adapter, plan.trace, self.changed_network)
         extracted = self._run(adapter, plan, batches)
         batches.warn_of_rows(extracted.labels)
@@ -460,6 +499,9 @@ class ActivationExtractor(ActivationsOutputMixin, BaseEstimator):
         return as_batches(
             self, X, self.batch_size, reset=reset, any_length=any_length, adapter=adapter
         )
+
+    def _make_plan(self, adapter: NetworkAdapter, batches: Batches) -> Plan:
+        return make_plan(adapter, batches, self.layers, self.reducer, self._mode(), self.mask)
 
     def _adapt(self) -> NetworkAdapter:
         return adapt(
@@ -480,7 +522,15 @@ class ActivationExtractor(ActivationsOutputMixin, BaseEstimator):
         if plan.n_at_once > 2:
             known += f"{' in ' if known else ''}batches of {plan.n_at_once}"
         compute = partial(
-            extract, adapter, batches, plan, self.reducer, mode, verbose=self.verbose, known=known
+            extract,
+            adapter,
+            batches,
+            plan,
+            self.reducer,
+            mode,
+            mask=self.mask,
+            verbose=self.verbose,
+            known=known,
         )
         return compute() if key is None else Cache(self.memory).get(key, compute)
 
@@ -500,7 +550,7 @@ class ActivationExtractor(ActivationsOutputMixin, BaseEstimator):
         reducer = clone(self.reducer, safe=False)  # what it was fitted to makes no difference
         inputs = as_arrays(data)
         network = (fingerprint.digest, logits, sorted(reader.versions.items()))
-        return network, inputs, mode.content(), plan.layers, reducer
+        return network, inputs, mode.content(), plan.layers, reducer, self.mask
 
     def _select(self, X: Activations) -> Activations:
         if fits(X, self._template):

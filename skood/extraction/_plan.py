@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -16,6 +18,7 @@ from ..activations import Activations, Column, PackedBits
 from ..networks import PENULTIMATE, Batch, NetworkAdapter, Trace, count_samples, take_samples
 from ._failures import explaining
 from ._inputs import Batches
+from ._masks import read_mask
 from ._mode import Mode, Source
 from ._reduction import reduce_activations
 
@@ -50,17 +53,19 @@ def make_plan(
     wanted: str | Sequence[str],
     reducer: Any,
     mode: Mode,
+    mask: str | None,
 ) -> Plan:
     """Run the network on two samples and choose the ``wanted`` ones among its layers.
 
     Raises
     ------
     ValueError
-        If a name or pattern selects nothing, or "auto" finds nothing; or the network does not
-        yield what the mode needs.
+        If a name or pattern selects nothing, or "auto" finds nothing; the network does not
+        yield what the mode needs; or no input is the mask.
     """
     with adapter.untouched():
         some, (trace, values) = _trace(adapter, batches)
+        tokens = read_mask(some, mask, trace, adapter.to_numpy)
         layers = _choose(wanted, trace, list(values))
         mode.check(list(values))
         arrays: dict[Source, NDArray] = {
@@ -74,7 +79,7 @@ def make_plan(
 
             outcome = mode.run(adapter, some, trace, layers, keep)
     names = _choose_names(mode.sources(layers))
-    reduced = Activations(as_columns(arrays, names, trace))
+    reduced = Activations(as_columns(arrays, names, trace), mask=tokens)
     if reducer is not None:
         reduced = reduce_activations(reducer, reduced)
     holds_features = (
@@ -110,16 +115,18 @@ def _trace(adapter: NetworkAdapter, batches: Batches) -> tuple[Batch, tuple[Trac
 
 
 def as_columns(
-    arrays: Mapping[Source, NDArray], names: Mapping[Source, str], trace: Trace | None = None
+    arrays: Mapping[Source, NDArray], names: Mapping[Source, str], trace: Trace
 ) -> dict[str, Column]:
     """What was extracted of layers, by name; with the axis of units as a trace knows it."""
-    units_last = frozenset() if trace is None else trace.units_last
-    columns = {}
-    for (layer, kind), name in names.items():
-        array = arrays[layer, kind]
-        unit_axis = 2 if layer in units_last and array.ndim == 3 else 1
-        columns[name] = Column(array, layer=layer, kind=kind, unit_axis=unit_axis)
-    return columns
+    return {
+        name: Column(
+            arrays[layer, kind],
+            layer=layer,
+            kind=kind,
+            unit_axis=trace.unit_axes.get(layer, 1),
+        )
+        for (layer, kind), name in names.items()
+    }
 
 
 def _choose_names(sources: Sequence[Source]) -> dict[Source, str]:
@@ -147,6 +154,14 @@ def _choose(wanted: str | Sequence[str], trace: Trace, known: list[str]) -> list
             f"{trace.why_no_head}; known are {known}."
         )
     return match_layers(wanted, known)
+
+
+def summarize(layers: Sequence[str], left_out: Mapping[str, str]) -> str:
+    """What "auto" takes, and how much it leaves out for which reason."""
+    kinds = Counter(re.split(r" '|:", reason)[0] for reason in left_out.values())
+    reasons = "; ".join(f"{count} ({kind})" for kind, count in kinds.items())
+    taken = f"{len(layers)} layer{'s' * (len(layers) > 1)}, from {layers[0]!r} to {layers[-1]!r}"
+    return f"layers='auto' takes {taken}, and leaves out {reasons or 'none'}."
 
 
 def template_of(activations: Activations) -> Template:

@@ -6,19 +6,17 @@ from typing import Any
 
 from sklearn.base import clone
 
-from .._layer_names import units_second
 from ..activations import Activations
 
 
 def reduce_activations(reducer: Any, activations: Activations) -> Activations:
-    """Apply a reducer, whose ``fit`` learns nothing; it is given units in the second axis.
+    """Apply a reducer, whose ``fit`` learns nothing.
 
     Raises
     ------
     TypeError
         If it does not return Activations.
     """
-    activations = units_second(activations)
     reduced = clone(reducer).fit(activations).transform(activations)
     if not isinstance(reduced, Activations):
         raise TypeError(

@@ -7,6 +7,7 @@ from functools import partial
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from sklearn.utils.validation import check_memory
 from tqdm import tqdm
 
@@ -17,6 +18,7 @@ from ..networks import NetworkAdapter, count_samples
 from ._collector import Collector
 from ._failures import explaining
 from ._inputs import Batches
+from ._masks import read_mask
 from ._mode import Mode
 from ._plan import Plan
 
@@ -28,6 +30,7 @@ def extract(
     reducer: Any,
     mode: Mode,
     *,
+    mask: str | None,
     verbose: int,
     known: str = "",
 ) -> Activations:
@@ -36,7 +39,9 @@ def extract(
     collector = Collector(reducer, adapter.to_numpy, batches.n_samples, plan, predict)
     bar = tqdm(total=batches.n_samples, unit=" samples", disable=not verbose)
     with bar, adapter.untouched():
+        n_done = 0
         for number, (batch, labels) in enumerate(batches):
+            collector.begin_batch(read_mask(batch, mask, plan.trace, adapter.to_numpy, n_done))
             keep, layers = collector.keep, plan.layers
             with explaining(adapter, batch, known=known):
                 outcome = mode.run(
@@ -50,6 +55,7 @@ def extract(
                 )
             n_rows = count_samples(batch)
             collector.end_batch(n_rows, outcome, labels)
+            n_done += n_rows
             bar.update(n_rows)
         head = adapter.head(plan.trace)
     extracted = collector.collect(head and LinearHead(*head, plan.head_input), adapter.classes)
@@ -88,15 +94,28 @@ def _without_false_head(extracted: Activations, rounding: float) -> Activations:
     wrong = 0
     for rows in row_batches(len(features), max(features.shape[1], logits.shape[1])):
         some = np.asarray(features[rows], dtype=logits.dtype)
-        # What the sums would be without signs, for what rounding may do to them.
-        scale = np.abs(some) @ np.abs(head.weight.T) + np.abs(np.asarray(head.bias))
-        off = np.abs(head.logits(some) - logits[rows]) > rounding * scale
-        wrong += int(off.any(axis=1).sum())
+        wrong += _count_wrong(head, some, logits[rows], rounding)
     if not wrong:
         return extracted
-    warn_user(
-        f"The last linear layer does not yield the logits of {wrong} of {len(features)} samples: "
-        "its input or output is clipped, or another layer takes its place. These activations carry "
-        "no head, and detectors that read it compute with what it is for the other samples."
+    why = (
+        f"the last linear layer does not yield the logits of {wrong} of {len(features)} samples: "
+        "its input or output is clipped, or another layer takes its place"
     )
-    return extracted.assign(head=None)
+    warn_user(
+        f"{why.capitalize()}. These activations carry no head, and detectors that read it compute "
+        "with what it is for the other samples."
+    )
+    return extracted.assign(head=None, missing={"head": why})
+
+
+def _count_wrong(head: LinearHead, features: NDArray, logits: NDArray, rounding: float) -> int:
+    """Number of samples of whose features the head makes other logits."""
+    made = head.logits(features)
+    off = np.abs(made - logits)
+    # What the sums would be without signs, for what rounding may do to them, is no less than this.
+    wrong = off > rounding * np.abs(made)
+    if (columns := wrong.any(axis=0)).any():
+        scale = np.abs(features) @ np.abs(head.weight[columns].T)
+        scale += np.abs(np.asarray(head.bias)[columns])
+        wrong[:, columns] = off[:, columns] > rounding * scale
+    return int(wrong.any(axis=1).sum())

@@ -59,12 +59,17 @@ class Trace:
         Number of axes of each layer, with that of the samples.
     why_no_head : str, default="networks of this kind have none"
         Where no head yields the logits, the reason; otherwise empty.
+    why_no_logits : str, default=""
+        Where the network yields no logits, the reason, if one is known; otherwise empty.
     head_rounding : float, default=4e-6
         Relative error that the product of features and weights may have.
-    units_last : frozenset of str, default=frozenset()
-        Layers that have a vector of units for each token, (n_samples, n_tokens, n_units).
+    unit_axes : dict of str to int, default={}
+        The axis of the units of each layer that has them in another than the second axis, such as
+        2 of a layer that has a vector of units for each token, (n_samples, n_tokens, n_units).
     takes_any_length : bool, default=False
-        Whether the second axis of the inputs may have another size.
+        Whether the second axis of the inputs, that of tokens, may have another size.
+    sequence : str, default=""
+        Name of an input of which this is so, where the inputs are a mapping.
     left_out : dict of str to str, default={}
         Values that ``layers="auto"`` might stand for and does not, with the reasons.
 
@@ -83,12 +88,16 @@ class Trace:
     """Number of axes of each layer, with that of the samples."""
     why_no_head: str = "networks of this kind have none"
     """Where no head yields the logits, the reason; otherwise empty."""
+    why_no_logits: str = ""
+    """Where the network yields no logits, the reason, if one is known; otherwise empty."""
     head_rounding: float = LEAST_ROUNDING
     """Relative error that the product of features and weights may have."""
-    units_last: frozenset[str] = frozenset()
-    """Layers that have a vector of units for each token, (n_samples, n_tokens, n_units)."""
+    unit_axes: dict[str, int] = field(default_factory=dict)
+    """The axis of the units of each layer that has them in another than the second axis."""
     takes_any_length: bool = False
     """Whether the second axis of the inputs may have another size."""
+    sequence: str = ""
+    """Name of an input of which this is so, where the inputs are a mapping."""
     left_out: dict[str, str] = field(default_factory=dict)
     """Values that ``layers="auto"`` might stand for and does not, with the reasons."""
 
@@ -316,9 +325,19 @@ class NetworkAdapter(ABC):
         return None
 
     def explain(self, error: Exception) -> str | None:
-        """At which part of the network a call failed, and what that part was given.
+        """Say at which part of the network a call failed, and what that part was given.
 
-        None for an error that does not come of the network's own code, or where this is not known.
+        Parameters
+        ----------
+        error : Exception
+            What was raised, with its traceback.
+
+        Returns
+        -------
+        where : str or None
+            Such as "its module 'fc', a Linear(4, 2), was given the shape (2, 5)". None, the
+            default, for an error that does not come of the network's own code, or where the part
+            is not known.
         """
         return None
 

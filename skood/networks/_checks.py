@@ -84,7 +84,8 @@ def check_adapter(adapter: NetworkAdapter, X: Any) -> None:
         _check_values(adapter, two, trace, values)
         logits = _check_runs(adapter, batch, trace, list(values))
         _check_classes(adapter, trace, logits)
-        _check_head(adapter, batch, trace)
+        if logits is not None:
+            _check_head(adapter, batch, trace)
         _check_capabilities(adapter, batch, trace)
         _check_fingerprint(adapter, batch, trace)
 
@@ -109,7 +110,12 @@ def _read_inputs(adapter: NetworkAdapter, X: Any) -> Batch:
 
 def _arrays(batch: Batch) -> dict[str, NDArray]:
     named = batch if isinstance(batch, Mapping) else {"X": batch}
-    return {name: np.array(getattr(v, "cpu", lambda v=v: v)()) for name, v in named.items()}
+    return {name: _copy(values) for name, values in named.items()}
+
+
+def _copy(values: Any) -> NDArray:
+    # Tensors of torch do not know NumPy's way to ask for copies.
+    return values.detach().cpu().numpy().copy() if hasattr(values, "detach") else np.array(values)
 
 
 def _unchanged(batch: Batch, call: Any, *args: Any) -> Any:
@@ -237,7 +243,7 @@ def _check_head(adapter: NetworkAdapter, batch: Batch, trace: Trace) -> None:
     kept, logits = _run(adapter, batch, trace, trace.features)
     _require(
         logits is not None and len(weight) == logits.shape[1],
-        f"the head has weights of shape {weight.shape}, but the logits are not as many",
+        f"the head has weights of shape {weight.shape}, which do not fit the number of logits",
     )
     for name, features in kept.items():
         yields = features @ weight.T + (0 if bias is None else bias)

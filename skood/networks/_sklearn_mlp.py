@@ -60,7 +60,7 @@ class MLPAdapter(NetworkAdapter):
     Its layers are "hidden_0", "hidden_1", ... and "output", after their activation functions.
     """
 
-    capabilities = frozenset({"gradients", "perturbation"})
+    capabilities = frozenset({"gradients", "perturbation", "head"})
 
     def __init__(
         self,
@@ -121,8 +121,9 @@ class MLPAdapter(NetworkAdapter):
         n_axes = {name: value.ndim for name, value in values.items()}
         if self._given is not None:
             self._check_given(self._given, values[self._hidden[-1]])
-        why_no_head = "" if self._has_logits else "a regressor or multilabel classifier has none"
-        return Trace(self._hidden, self._hidden[-1:], n_axes, why_no_head), values
+        why = "" if self._has_logits else "a regressor or multilabel classifier has none"
+        features = self._hidden[-1:]
+        return Trace(self._hidden, features, n_axes, why_no_head=why, why_no_logits=why), values
 
     def _check_given(self, head: GivenHead, features: NDArray) -> None:
         """Raise a ValueError where a head is not that of the perceptron."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import sys
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 from torch.utils.data import Dataset as TorchDataset
 
+from ._base import Batch
 from ._fingerprint import ContentReader, Fingerprint, with_settings
 from ._inputs import is_stream
 from ._torch.adapter import TorchAdapter
@@ -178,6 +180,12 @@ class _RegressorAdapter(SkorchAdapter):
     def _may_be_logits(self, output: Tensor) -> bool:
         is_auto = isinstance(self._wanted, str) and self._wanted == AUTO
         return not is_auto and super()._may_be_logits(output)
+
+    def trace(self, batch: Batch) -> tuple[TorchTrace, dict[str, Tensor]]:
+        trace, values = super().trace(batch)
+        if trace.n_classes is None:
+            trace = replace(trace, why_no_logits="a regressor has none unless logits= names them")
+        return trace, values
 
 
 def _has_own_batches(net: NeuralNet) -> bool:

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import copy
-from collections import defaultdict
-from collections.abc import Collection, Mapping, Sequence, Set
+from collections.abc import Collection, Iterator, Mapping, Sequence, Set
 from contextlib import AbstractContextManager, suppress
 from dataclasses import replace
 from functools import partial
-from itertools import chain
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import torch
@@ -29,7 +27,7 @@ from .._base import (
 )
 from .._fingerprint import Fingerprint
 from .autocast import Autocast, lower_precision
-from .calls import Call, CallListener, uncompiled
+from .calls import uncompiled
 from .chosen_head import WantedHead
 from .dropout import draw_themselves, dropout_layers, dropping_out, seed_global
 from .failures import explain_failure
@@ -50,16 +48,15 @@ from .gradients import (
     recording,
     weights_recorded,
 )
-from .heads import Head
-from .inputs import Integers, call, find_integers, holds_integers, to_inputs
-from .outputs import AUTO, BINARY, Wanted, select_output
+from .inputs import Integers, call, find_integers, to_inputs
+from .outputs import AUTO, BINARY, Wanted, describe_output
 from .random_numbers import drawing
-from .recorded import Positions
+from .reading import LayerReader
+from .sequences import halve_images, halve_sequences
 from .stamp import find_stamp, make_stamp
 from .trace import TorchTrace, TraceResult, trace_calls
+from .unit_axes import axes_by_size
 from .untouched import alone, untouched
-
-_LOGITS = "(logits)"
 
 
 def _written(trace: Any) -> Written:
@@ -70,7 +67,7 @@ def _written(trace: Any) -> Written:
 class TorchAdapter(NetworkAdapter):
     """Runs a module, or a copy of it where that is wanted on another device."""
 
-    capabilities = frozenset({"gradients", "dropout", "perturbation"})
+    capabilities = frozenset({"gradients", "dropout", "perturbation", "device", "logits", "head"})
 
     def __init__(
         self,
@@ -82,7 +79,7 @@ class TorchAdapter(NetworkAdapter):
     ) -> None:
         self.network = self._original = _readable(network)
         self._stamp: Any = None
-        tensors = list(chain(self.network.parameters(), self.network.buffers()))
+        tensors = list(_own_tensors(self.network))
         if any(nn.parameter.is_lazy(tensor) for tensor in tensors):
             raise NotFittedError(
                 f"This {type(network).__name__} has parameters that are not initialised yet: "
@@ -141,13 +138,14 @@ class TorchAdapter(NetworkAdapter):
                 known = self._trace(more, integers).values
                 traced = self._trace(batch, integers, known)
         logits = self._as_logits(traced.logits)
-        shorter = self._values_of_shorter(batch, integers)
+        sequence, unit_axes = self._find_sizes(batch, integers, traced)
         return replace(
             traced.trace,
             written=self._find_written(before, batch, integers),
             integers=integers,
-            takes_any_length=shorter is not None,
-            units_last=_with_units_last(traced.values, shorter or {}),
+            takes_any_length=sequence is not None,
+            sequence=sequence or "",
+            unit_axes={name: axis for name, axis in unit_axes.items() if axis != 1},
             n_classes=None if logits is None else logits.shape[1],
         ), traced.values
 
@@ -177,16 +175,30 @@ class TorchAdapter(NetworkAdapter):
             known=known,
         )
 
-    def _values_of_shorter(self, batch: Batch, integers: Integers) -> dict[str, Tensor] | None:
-        """Values for sequences of half the length, where the inputs are that and it may differ."""
-        shorter = _halve(batch, integers)
-        if shorter is None:
-            return None
+    def _find_sizes(
+        self, batch: Batch, integers: Integers, traced: TraceResult
+    ) -> tuple[str | None, dict[str, int]]:
+        """A sequence that may have another length, if any, and the axes of units."""
+        shorter = halve_sequences(batch, integers)
+        if shorter is not None and (others := self._values_of(shorter.batch, integers)) is not None:
+            by_size = axes_by_size(traced.values, others)
+            if shorter.is_certain or by_size:
+                return shorter.name, {**traced.unit_axes, **by_size}
+        # What has the shape of the inputs has its channels where they have them.
+        inputs = batch.values() if isinstance(batch, Mapping) else [batch]
+        known = {tuple(values.shape) for values in inputs}
+        maps = {n for n, v in traced.values.items() if v.ndim > 2 and tuple(v.shape) not in known}
+        smaller = halve_images(batch) if maps - traced.unit_axes.keys() else None
+        values = None if smaller is None else self._values_of(smaller, integers)
+        return None, {**axes_by_size(traced.values, values or {}), **traced.unit_axes}
+
+    def _values_of(self, batch: Batch, integers: Integers) -> dict[str, Tensor] | None:
+        """The values of all layers for inputs of another size; None where they are refused."""
         try:
-            run = partial(self._run, shorter, integers)
+            run = partial(self._run, batch, integers)
             # The logits are known already.
             return trace_calls(
-                self.network, run, count_samples(shorter), wanted=lambda returned: None, fits=bool
+                self.network, run, count_samples(batch), wanted=lambda returned: None, fits=bool
             ).values
         except Exception:  # a network of inputs of one size
             return None
@@ -218,7 +230,9 @@ class TorchAdapter(NetworkAdapter):
         ):
             _, inputs = recorded(self._to_inputs(batch, trace.integers))
             logits = require_logits(
-                self._listen(inputs, trace, layers, keep_value, gradients_at.mark), "gradients=True"
+                self._listen(inputs, trace, layers, keep_value, gradients_at.mark),
+                "gradients=True",
+                trace.why_no_logits,
             )
             at_logits = uniform_kl_gradient(self.to_numpy(logits))
             gradients = gradients_at.compute(logits, torch.as_tensor(at_logits).to(logits))
@@ -239,7 +253,7 @@ class TorchAdapter(NetworkAdapter):
                 inputs = self._to_inputs(batch, trace.integers)
                 logits = self._listen(inputs, trace, [], lambda layer, value: None)
                 # A copy, since a network may return the same tensor again.
-                passes.append(require_logits(logits, needed_by).clone())
+                passes.append(require_logits(logits, needed_by, trace.why_no_logits).clone())
         return torch.stack(passes, dim=1)
 
     def perturb(
@@ -256,8 +270,7 @@ class TorchAdapter(NetworkAdapter):
             means: dict[str, Tensor] = {}
 
             def keep_mean(layer: str, value: Tensor) -> None:
-                if layer in trace.units_last:
-                    value = value.swapaxes(1, 2)
+                value = value.movedim(trace.unit_axes.get(layer, 1), 1)
                 means[layer] = value.reshape(*value.shape[:2], -1).mean(2)
 
             logits = self._listen(copies, trace, perturbation.layers(), keep_mean)
@@ -301,47 +314,18 @@ class TorchAdapter(NetworkAdapter):
 
         ``mark`` is given the value as it is in the network.
         """
-        locations = {layer: trace.locations[layer] for layer in layers}
-        if trace.logits is not None:
-            locations[_LOGITS] = trace.logits
-        awaited = defaultdict(list)
-        for layer, location in locations.items():
-            awaited[location.call].append(layer)
-        names = {name for name, _ in awaited}
-        squashed: list[Tensor | None] = []
-        several: dict[str, tuple[Tensor, Tensor]] = {}
-
-        def on_call(call: Call) -> None:
-            for layer in awaited.pop(call.key, ()):
-                location = locations[layer]
-                value: Any = location.read(call)
-                if layer == _LOGITS:
-                    squashed.append(value)
-                    continue
-                if location.positions is Positions.ONE:
-                    several[layer] = value.clone(), cast(Tensor, call.output).clone()
-                else:
-                    keep(layer, location.rows_of(value))
-                if mark is not None:
-                    mark(layer, value)
-
-        functions = not names.isdisjoint(trace.functions)
-        with CallListener(self.network, on_call, names=names, functions=functions):
+        reader = LayerReader(trace, layers, keep, mark)
+        with reader.listen(self.network):
             returned = self._call(inputs)
-        if awaited:
-            missing = sorted(chain.from_iterable(awaited.values()))
-            raise ValueError(f"The network does not call its layers {missing} for all inputs.")
-        source = squashed[0] if squashed else select_output(returned, self._wanted, trace.output)
+        source = reader.finish(returned, self._wanted)
         logits = self._as_logits(source)
         if trace.n_classes != (None if logits is None else logits.shape[1]):
-            got = "nothing" if source is None else f"shape {tuple(source.shape)}"
+            got = describe_output(source)
             expected = "no logits" if trace.n_classes is None else f"{trace.n_classes} logits"
             raise ValueError(
                 f"The network returned {expected} for each sample in fit, but {got} for a batch "
                 f"of {count_samples(inputs)}: does it squeeze?"
             )
-        for layer, (vectors, outputs) in several.items():
-            keep(layer, cast(Head, trace.head).pick(cast(Tensor, source), vectors, outputs))
         return logits
 
     def head(self, trace: TorchTrace) -> tuple[NDArray, NDArray | None] | None:
@@ -349,15 +333,14 @@ class TorchAdapter(NetworkAdapter):
         return two_class_head(*found) if found and self._is_binary and len(found[0]) == 1 else found
 
     def _read_head(self, trace: TorchTrace) -> tuple[NDArray, NDArray | None] | None:
-        if not isinstance(self._wanted_head, str):
-            weight, bias = self._wanted_head.weight, self._wanted_head.bias
-            return np.array(weight), None if bias is None else np.array(bias)
-        if trace.head is None:
-            return None
-        read = (
-            None if t is None else self.to_numpy(t).copy() for t in trace.head.read(self.network)
-        )
-        return tuple(read)
+        if isinstance(self._wanted_head, str):
+            return None if trace.head is None else self._copy(*trace.head.read(self.network))
+        weight, bias = self._wanted_head.weight, self._wanted_head.bias
+        return np.array(weight), None if bias is None else np.array(bias)
+
+    def _copy(self, weight: Tensor, bias: Tensor | None) -> tuple[NDArray, NDArray | None]:
+        copied_bias = None if bias is None else self.to_numpy(bias).copy()
+        return self.to_numpy(weight).copy(), copied_bias
 
     def to_numpy(self, value: Tensor) -> NDArray:
         # NumPy does not know bfloat16 and computes slowly in half precision.
@@ -367,15 +350,25 @@ class TorchAdapter(NetworkAdapter):
 
     def _as_logits(self, output: Tensor | None) -> Tensor | None:
         if output is None or not self._may_be_logits(output):
-            if self._wanted == AUTO:
+            if isinstance(self._wanted, str) and self._wanted == AUTO:
                 return None
-            needed = "one value a sample" if self._is_binary else "a column for each class"
-            got = type(output).__name__ if output is None else f"shape {tuple(output.shape)}"
-            raise ValueError(f"logits={self._wanted!r} needs {needed}, but selects {got}.")
+            raise ValueError(self._explain_choice(output))
         if not self._is_binary:
             return output
         log_odds = output.reshape(-1, 1)
         return torch.cat([torch.zeros_like(log_odds), log_odds], dim=1)
+
+    def _explain_choice(self, output: Tensor | None) -> str:
+        """Why an output that the user has chosen holds no logits."""
+        needed = "one value a sample" if self._is_binary else "a column for each class"
+        why = f"logits={self._wanted!r} needs {needed}, but selects {describe_output(output)}."
+        is_one = output is not None and output.ndim > 0 and output.numel() == len(output) > 0
+        if is_one and not self._is_binary:
+            why += (
+                " A single log-odds becomes the logits of two classes with logits='binary', or by "
+                "a function that returns both columns."
+            )
+        return why
 
     def _may_be_logits(self, output: Tensor) -> bool:
         if not output.is_floating_point():
@@ -399,39 +392,21 @@ class TorchAdapter(NetworkAdapter):
         return to_inputs(batch, integers, self._dtype, self._device)
 
 
-def _halve(batch: Batch, integers: Integers) -> Any:
-    """The first half of all sequences in a batch, or None where it holds none."""
-    named = batch if isinstance(batch, Mapping) else {"": batch}
-    is_sequence = {
-        name: values.ndim == 3
-        or (values.ndim == 2 and holds_integers(values) and integers is not Integers.AS_FLOATS)
-        for name, values in named.items()
-    }
-    lengths = {values.shape[1] for name, values in named.items() if is_sequence[name]}
-    if len(lengths) != 1 or (length := lengths.pop()) < 2:
-        return None
-    halved = {
-        name: values[:, : length // 2] if is_sequence[name] else values
-        for name, values in named.items()
-    }
-    return halved if isinstance(batch, Mapping) else halved[""]
+def _own_tensors(network: nn.Module) -> Iterator[Tensor]:
+    """All parameters, and then all buffers."""
+    modules = list(network.modules())
+    for kind in ("_parameters", "_buffers"):
+        for module in modules:
+            yield from (tensor for tensor in getattr(module, kind).values() if tensor is not None)
 
 
-def _with_units_last(values: dict[str, Tensor], shorter: dict[str, Tensor]) -> frozenset[str]:
-    """The layers whose second axis, and not the third, depends on the length of the inputs."""
-    return frozenset(
-        name
-        for name, value in values.items()
-        if value.ndim == 3
-        and name in shorter
-        and shorter[name].ndim == 3
-        and value.shape[1] != shorter[name].shape[1]
-        and value.shape[2] == shorter[name].shape[2]
-    )
-
-
-def _readable(network: nn.Module) -> nn.Module:
+def _readable(network: Any) -> nn.Module:
     """The module that calls the layers one by one."""
+    if not isinstance(network, nn.Module):
+        raise TypeError(
+            f"network must be a torch.nn.Module or an exported program of torch, got a "
+            f"{type(network).__name__}, which has no layers that can be read."
+        )
     if isinstance(network, torch.jit.ScriptModule):
         raise TypeError(
             f"{type(network).__name__} runs compiled code, whose layers cannot be read: pass the "

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
-from types import TracebackType
-from typing import Any
+from types import FrameType, TracebackType
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.nn.utils.parametrize import ParametrizationList
-from torch.overrides import TorchFunctionMode
+from torch.overrides import TorchFunctionMode, _get_current_function_mode
 
 _NOT_ACTIVATIONS = {"MultiheadAttention", "Softmax", "Softmax2d", "Softmin", "LogSoftmax"}
 ACTIVATION_MODULES = tuple(
@@ -50,10 +52,15 @@ ACTIVATION_FUNCTIONS = frozenset(
 SQUASHING_MODULES = (nn.Softmax, nn.LogSoftmax, nn.Sigmoid)
 SQUASHING_FUNCTIONS = frozenset({"log_softmax", "sigmoid", "softmax"})
 CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
-ADDITION = "add"
 PRODUCTS = frozenset({"addmm", "einsum", "inner", "linear", "matmul", "mm", "mv", "tensordot"})
 """Functions that may multiply by a weight."""
-_REPORTED_FUNCTIONS = ACTIVATION_FUNCTIONS | SQUASHING_FUNCTIONS | PRODUCTS | {ADDITION}
+SUMS = frozenset({"add", "addcdiv", "addcmul", "radd", "rsub", "sub", "subtract"})
+"""Functions that may add a skip."""
+BENDS = frozenset({"clamp", "clamp_max", "clamp_min", "clip", "cos", "mul", "multiply", "sin"})
+"""Functions that may be activation functions."""
+ELEMENTARY = (SUMS - {"add"}) | BENDS
+"""Functions that many values go through, and which only "auto" looks at."""
+_REPORTED_FUNCTIONS = ACTIVATION_FUNCTIONS | SQUASHING_FUNCTIONS | PRODUCTS | SUMS | BENDS
 
 Report = Callable[[str, "nn.Module | str", tuple, dict, Any], Tensor | None]
 """Told the name of a call, the module or function, its arguments, and what it returned; what it
@@ -74,6 +81,9 @@ class Call:
     inputs: list[Tensor]
     output: Tensor | None
     """The first tensor in what is returned."""
+    running: tuple[str, ...] = ()
+    """Names of the modules in whose ``forward`` it is called, the innermost first; only where all
+    calls are reported."""
 
     @property
     def key(self) -> tuple[str, int]:
@@ -94,8 +104,9 @@ class CallListener:
         Called with each :class:`Call`. A tensor that it returns takes the place of the output.
     names : collection of str, default=None
         Names of the calls to report; by default all.
-    functions : bool, default=True
-        Whether to report calls of functions.
+    callers : Callers, default=None
+        Where the functions among ``names`` are called, if that is known; to listen there alone
+        costs less.
     """
 
     def __init__(
@@ -104,14 +115,19 @@ class CallListener:
         on_call: Callable[[Call], Tensor | None],
         *,
         names: Collection[str] | None = None,
-        functions: bool = True,
+        callers: Callers | None = None,
     ) -> None:
         self._network = network
         self._on_call = on_call
         self._names = names
-        self._function_listener = _FunctionListener(self._function_called) if functions else None
+        self._functions = _REPORTED_FUNCTIONS
+        if names is not None:
+            self._functions &= {name.rpartition(".")[2].removesuffix("()") for name in names}
+        self._quiet = frozenset() if callers is None else callers.quiet
+        listens = callers is None or callers.outer
+        self._function_listener = _FunctionListener(self._function_called) if listens else None
         self._handles: list[torch.utils.hooks.RemovableHandle] = []
-        self._running: list[tuple[str, nn.Module]] = [("", network)]
+        self._names_by_id: dict[int, str] = {}
         self._counts: Counter[str] = Counter()
         self._reporting = False
         self._thread = threading.get_ident()
@@ -124,10 +140,13 @@ class CallListener:
         try:
             for name, module in self._modules_to_hook():
                 self._add_hooks(name, module)
+            for name in self._quiet:
+                self._add_pauses(self._network.get_submodule(name))
         except BaseException:
             self._remove_hooks()
             raise
         if self._function_listener is not None:
+            self._names_by_id = _names_by_id(self._network)
             self._function_listener.__enter__()
         return self
 
@@ -149,22 +168,30 @@ class CallListener:
             handle.remove()
 
     def _modules_to_hook(self) -> Iterator[tuple[str, nn.Module]]:
-        if self._names is not None and self._function_listener is None:
-            return ((name, self._network.get_submodule(name)) for name in self._names)
-        # All of them: which one calls a function is known from those that are running.
-        return readable_modules(self._network)
+        if self._names is None:
+            yield from readable_modules(self._network)
+            return
+        for name in self._names:
+            # There is no such module where this is the name of a function.
+            with suppress(AttributeError):
+                yield name, self._network.get_submodule(name)
 
     def _add_hooks(self, name: str, module: nn.Module) -> None:
-        # The methods of nn.Module: scripted modules refuse theirs, but call the hooks.
-        if self._function_listener is not None:
-            enter = partial(self._module_entered, name)
-            self._handles.append(nn.Module.register_forward_pre_hook(module, enter))
+        # The method of nn.Module: scripted modules refuse theirs, but call the hooks.
         leave = partial(self._module_left, name, uncompiled(module))
         self._handles.append(nn.Module.register_forward_hook(module, leave, with_kwargs=True))
 
-    def _module_entered(self, name: str, module: nn.Module, args: tuple) -> None:
+    def _add_pauses(self, module: nn.Module) -> None:
+        """Pause the listener to functions while a module runs."""
+        for register, action in (
+            (nn.Module.register_forward_pre_hook, "pause"),
+            (nn.Module.register_forward_hook, "go_on"),
+        ):
+            self._handles.append(register(module, partial(self._switch, action)))
+
+    def _switch(self, action: str, *args: Any) -> None:
         if threading.get_ident() == self._thread:
-            self._running.append((name, uncompiled(module)))
+            getattr(self._function_listener, action)()
 
     def _module_left(
         self, name: str, called: nn.Module, module: nn.Module, args: tuple, *others: Any
@@ -173,15 +200,17 @@ class CallListener:
             # Such a call has no keyword arguments where this hook was just added or removed.
             return None
         kwargs, output = others
-        if self._function_listener is not None:
-            self._running.pop()
         return self._report(name, called, args, kwargs, output)
 
     def _function_called(
         self, function: str, args: tuple, kwargs: dict, output: Any
     ) -> Tensor | None:
-        caller, module = self._running[-1]
-        name = None if self._reporting else name_function(function, caller, module)
+        if self._reporting or function not in self._functions:
+            return None
+        module = next(_running_modules(self._names_by_id), None)
+        if module is None:
+            return None
+        name = name_function(function, self._names_by_id[id(module)], module)
         return None if name is None else self._report(name, function, args, kwargs, output)
 
     def _report(
@@ -192,9 +221,13 @@ class CallListener:
         number = self._counts[name]
         self._counts[name] += 1
         inputs = [value for value in (*args, *kwargs.values()) if isinstance(value, Tensor)]
+        running: tuple[str, ...] = ()
+        if self._names is None:
+            modules = _running_modules(self._names_by_id)
+            running = tuple(self._names_by_id[id(m)] for m in modules if m is not called)
         self._reporting = True
         try:
-            return self._on_call(Call(name, number, called, inputs, first_tensor(output)))
+            return self._on_call(Call(name, number, called, inputs, first_tensor(output), running))
         finally:
             self._reporting = False
 
@@ -212,12 +245,23 @@ def name_function(function: str, caller: str, module: nn.Module) -> str | None:
     return f"{name}()" if function in PRODUCTS else name
 
 
+class Callers(NamedTuple):
+    """Where functions are called that are to be reported."""
+
+    outer: frozenset[str]
+    """Names of the modules that run when they are called; none if there are no such functions."""
+    quiet: frozenset[str]
+    """Names of modules that these call, and in which no such function is called."""
+
+
 class _FunctionListener(TorchFunctionMode):
-    """Reports calls of activation functions, under whichever of their names."""
+    """Reports calls of functions, under whichever of their names; can be paused."""
 
     def __init__(self, on_function: Callable[[str, tuple, dict, Any], Any]) -> None:
         super().__init__()
         self._on_function = on_function
+        self._is_paused = False
+        self._n_pauses = 0
 
     def __torch_function__(
         self, func: Any, types: Any, args: tuple = (), kwargs: dict | None = None
@@ -229,6 +273,48 @@ class _FunctionListener(TorchFunctionMode):
             changed = self._on_function(function, args, kwargs, output)
             return output if changed is None else changed
         return output
+
+    def __exit__(self, *error: Any) -> None:
+        # What raised an error while there was a pause has not ended it.
+        if not self._is_paused:
+            super().__exit__(*error)
+
+    def pause(self) -> None:
+        """Hear nothing, where that is possible, until ``go_on`` is called as often."""
+        self._n_pauses += 1
+        # A mode of the network's own that came later must be left first.
+        if self._n_pauses == 1 and _get_current_function_mode() is self:
+            self._is_paused = True
+            super().__exit__(None, None, None)
+
+    def go_on(self) -> None:
+        """End a pause."""
+        self._n_pauses -= 1
+        if self._n_pauses == 0 and self._is_paused:
+            self._is_paused = False
+            self.__enter__()
+
+
+_CODE_OF_CALLS = nn.Module._call_impl.__code__
+
+
+def _running_modules(known: Mapping[int, str]) -> Iterator[nn.Module]:
+    """The known modules in whose ``forward`` this thread is, the innermost first.
+
+    They are read from the stack, which costs less than hooks on all modules that say so.
+    """
+    frame: FrameType | None = sys._getframe(1)
+    while frame is not None:
+        if frame.f_code is _CODE_OF_CALLS and id(module := frame.f_locals["self"]) in known:
+            yield module
+        frame = frame.f_back
+
+
+def _names_by_id(network: nn.Module) -> dict[int, str]:
+    """The name of each module whose calls can be observed, by its identity."""
+    return {id(network): ""} | {
+        id(uncompiled(module)): name for name, module in readable_modules(network)
+    }
 
 
 def plain_name(function: Any) -> str:

@@ -21,7 +21,7 @@ WantedHead = str | GivenHead
 
 
 def refuse_named(
-    network: nn.Module, calls: list[RecordedCall], logits: Tensor | None, name: str
+    network: nn.Module, calls: list[RecordedCall], logits: Tensor, name: str
 ) -> NoReturn:
     """Raise a ValueError that says why the module of a name is not the head."""
     inside, everywhere = Search(network, calls, name), Search(network, calls)
@@ -30,24 +30,26 @@ def refuse_named(
         raise ValueError(
             f"head={name!r} names no module of the network; its linear layers are {known[::-1]}."
         )
-    if logits is None:
-        raise ValueError(
-            f"head={name!r} needs logits, but the network returns nothing that could be the logits."
-        )
     product = next(inside.products(logits), None)
     if product is not None:
         raise ValueError(f"head={name!r} does not yield the logits: {_compare(product, logits)}.")
+    raise ValueError(f"head={name!r} is no head: {_explain_call(inside, logits)}.")
+
+
+def _explain_call(inside: Search, logits: Tensor) -> str:
     called = next(inside.linear_layers(), None)
-    why = (
-        "it is not called with one vector for each sample, to yield a value for each class"
-        if called is None or called.output is None or called.output.shape[-1] != logits[0].numel()
-        else explain_other_map(called)
-    )
-    raise ValueError(f"head={name!r} is no head: {why}.")
+    if called is None or called.output is None:
+        return (
+            "it is no linear layer that is called with one vector for each sample, and calls none"
+        )
+    n_classes = logits[0].numel()
+    if n_classes not in called.output.shape[1:]:
+        return f"it yields {called.output.shape[-1]} values, but the logits are {n_classes}"
+    return explain_other_map(called)
 
 
 def _compare(product: Product, logits: Tensor) -> str:
-    values, outputs = widened(logits).flatten(1), widened(product.output)
+    values, outputs = widened(logits).reshape(len(logits), -1), widened(product.output)
     if outputs.shape != values.shape:
         return "none of its outputs for a sample, nor their mean, is the logits times a constant"
     off, largest = (values - outputs).abs().max(), values.abs().max()
@@ -59,40 +61,48 @@ def _compare(product: Product, logits: Tensor) -> str:
 
 
 def place_given(
-    head: GivenHead, layers: dict[str, Layer], calls: list[RecordedCall], logits: Tensor | None
-) -> list[str]:
-    """The layers that a given head reads; adds the one where no other is it.
+    head: GivenHead, layers: dict[str, Layer], calls: list[RecordedCall], logits: Tensor
+) -> tuple[list[str], dict[str, Layer]]:
+    """The layers that a given head reads, and all layers, with one more where no other is it.
 
     Raises
     ------
     ValueError
         If there is none, or the head does not make the logits of it.
     """
-    if logits is None:
-        raise ValueError(
-            "A LinearHead is given, but the network returns nothing that could be the logits."
-        )
-    if head.input_layer is not None:
-        return [_check_named(head, layers, logits)]
-    found = [name for name, layer in layers.items() if _yields(head, layer.value, logits)]
-    flat = [name for name in found if layers[name].value.ndim == 2]
-    if flat:
-        return flat
-    for c in reversed(calls):
-        for value, location in _values_of(c):
-            if value is not None and _yields(head, value, logits):
-                layers[PENULTIMATE] = Layer(c, location, value.flatten(1))
-                return [PENULTIMATE]
+    name = head.input_layer
+    if name is not None and (name in layers or name != PENULTIMATE):
+        _check_named(head, name, layers, logits)
+    for number in reversed(range(len(calls))):
+        for layer in _layers_at(calls[number]):
+            if _yields(head, layer.value, logits):
+                later = {id(c) for c in calls[number:]}
+                first = {n: v for n, v in layers.items() if id(v.source) not in later}
+                added = PENULTIMATE if PENULTIMATE not in layers else f"{PENULTIMATE}_input"
+                layers = {**first, added: layer, **layers}
+                return _equal_layers(layers, name or added), layers
     raise ValueError(_explain_unplaced(head, layers, logits))
 
 
-def _values_of(c: RecordedCall) -> Iterator[tuple[Tensor | None, Location]]:
-    yield c.output, Location(c.call.key, is_matrix=True)
-    yield c.input, Location(c.call.key, True, c.index, True)
+def _equal_layers(layers: dict[str, Layer], name: str) -> list[str]:
+    """The layers that have the very values of the one of a name."""
+    value = layers[name].value
+    return [
+        other
+        for other, layer in layers.items()
+        if layer.value.shape == value.shape and torch.equal(layer.value, value)
+    ]
 
 
-def _check_named(head: GivenHead, layers: dict[str, Layer], logits: Tensor) -> str:
-    name = str(head.input_layer)
+def _layers_at(c: RecordedCall) -> Iterator[Layer]:
+    """What a call yields and is given, each as a matrix."""
+    if c.output is not None:
+        yield Layer(c, Location(c.call.key, is_matrix=True), c.output.flatten(1))
+    if c.input is not None:
+        yield Layer(c, Location(c.call.key, True, c.index, True), c.input.flatten(1))
+
+
+def _check_named(head: GivenHead, name: str, layers: dict[str, Layer], logits: Tensor) -> None:
     if name not in layers:
         raise ValueError(
             f"The LinearHead reads the layer {name!r}, but the network has none of this name; its "
@@ -104,7 +114,6 @@ def _check_named(head: GivenHead, layers: dict[str, Layer], logits: Tensor) -> s
             f"The LinearHead does not make the logits of the layer {name!r}: "
             f"{_how_far(head, value, logits)}."
         )
-    return name
 
 
 def _explain_unplaced(head: GivenHead, layers: dict[str, Layer], logits: Tensor) -> str:
@@ -142,16 +151,13 @@ def _make(
     head: GivenHead, value: Tensor, logits: Tensor
 ) -> tuple[Tensor | None, Tensor | None, Tensor]:
     """What the head makes of a value, its size without signs, and the logits to compare with."""
-    values, features = widened(logits).flatten(1), widened(value).flatten(1)
+    values, features = widened(logits).reshape(len(logits), -1), widened(value).flatten(1)
     weight = torch.as_tensor(np.array(head.weight, np.float64))
-    bias = (
-        torch.zeros(len(weight))
-        if head.bias is None
-        else torch.as_tensor(np.array(head.bias, np.float64))
-    )
+    given = np.zeros(len(weight)) if head.bias is None else np.array(head.bias, np.float64)
+    bias = torch.as_tensor(given)
     if values.shape[1] == 1 and len(weight) == 2:  # [0, z], the logits of two classes
         values = torch.cat([torch.zeros_like(values), values], dim=1)
     if features.shape[1] != weight.shape[1] or values.shape != (len(features), len(weight)):
         return None, None, values
-    made = F.linear(features, weight, bias.double())
-    return made, F.linear(features.abs(), weight.abs(), bias.double().abs()), values
+    made = F.linear(features, weight, bias)
+    return made, F.linear(features.abs(), weight.abs(), bias.abs()), values

@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch._subclasses import FakeTensor
 
 from .._fingerprint import (
     SCALARS,
@@ -264,7 +265,8 @@ class TorchReader(ContentReader):
         records = {key for key, _ in _records_of_class(kind)}
         return [(key, value) for key, value in attributes if key not in records]
 
-    def _parts(self, value: Any) -> Iterator[str | bytes]:
+    # One branch for each kind of object.
+    def _parts(self, value: Any) -> Iterator[str | bytes]:  # noqa: C901, PLR0912
         if isinstance(value, Tensor):
             yield from self._tensor(value)
         elif isinstance(value, nn.Module):
@@ -278,11 +280,16 @@ class TorchReader(ContentReader):
             pass  # a network that moves to another one computes the same
         elif isinstance(value, torch.jit.ScriptFunction):
             yield str(value.code)
+        elif isinstance(value, torch.fx.Graph):
+            yield str(value)
+            yield from self._all([n.target for n in value.nodes if callable(n.target)])
         else:
             yield from super()._parts(value)
 
     def _tensor(self, tensor: Tensor) -> Iterator[str | bytes]:
         yield f"{tensor.dtype} {tuple(tensor.shape)} {tensor.layout}"
+        if isinstance(tensor, FakeTensor):
+            return  # of a graph, where it stands for a shape
         if hasattr(tensor, "__tensor_flatten__"):
             names, context = tensor.__tensor_flatten__()
             yield from self._all([context, *(getattr(tensor, name) for name in names)])

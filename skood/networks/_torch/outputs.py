@@ -90,6 +90,20 @@ def name_output(returned: Any, wanted: Wanted) -> Path:
     return found[0]
 
 
+def explain_missing_logits(returned: Any, n_samples: int) -> str:
+    """Why nothing that a network returns for so many samples can be logits."""
+    outputs = list(outputs_of(returned))
+    if not outputs:
+        return f"the network returns {type(returned).__name__}, in which there is no tensor"
+    why = (
+        f"the network returns {_describe(outputs, n_samples)}, and logits are a matrix of floating "
+        "point numbers with a column for each of two classes or more"
+    )
+    if any(v.is_floating_point() and v.numel() == len(v) > 0 for _, v in outputs if v.ndim):
+        why += ": with logits='binary', one value a sample is the log-odds of the second class"
+    return why
+
+
 def choose_output(
     returned: Any,
     fits: Callable[[Tensor], bool],
@@ -131,8 +145,22 @@ def _first_of_each(outputs: Mapping[Path, Tensor], reader_of: Callable) -> list[
     return list(yielded.values())
 
 
-def _describe(outputs: Iterable[tuple[Path, Tensor]]) -> str:
-    return ", ".join(f"{_name(path)} of shape {tuple(v.shape)}" for path, v in outputs) or "nothing"
+def _describe(outputs: Iterable[tuple[Path, Tensor]], n_samples: int | None = None) -> str:
+    return ", ".join(f"{_name(path)} of {_kind(v, n_samples)}" for path, v in outputs) or "nothing"
+
+
+def _kind(output: Tensor, n_samples: int | None) -> str:
+    shape = ", ".join(
+        "n_samples" if axis == 0 and size == n_samples else str(size)
+        for axis, size in enumerate(output.shape)
+    )
+    shape = f"shape ({shape},)" if output.ndim == 1 else f"shape ({shape})"
+    return shape if output.is_floating_point() else f"{shape} and type {output.dtype}"
+
+
+def describe_output(output: Tensor | None) -> str:
+    """Shape of an output, and its type where that is no floating point."""
+    return "nothing" if output is None else _kind(output, None)
 
 
 def _name(path: Path) -> str:

@@ -29,7 +29,7 @@ class WeightView:
     def of(cls, module: str, attribute: str, held: Tensor, tensor: Tensor) -> WeightView:
         """The view of what an attribute holds that is, or is laid out like, a tensor."""
         shares = storage(held) == storage(tensor)
-        offset = tensor.storage_offset() - held.storage_offset() if shares else 0
+        offset = int(tensor.storage_offset() - held.storage_offset()) if shares else 0
         return cls(module, attribute, tuple(tensor.shape), tuple(tensor.stride()), offset)
 
     @property
@@ -103,7 +103,8 @@ def as_product(recorded: RecordedCall, network: nn.Module) -> Product | None:
     if not (recorded.is_product or isinstance(recorded.call.called, nn.Linear)):
         given, got = given.flatten(1), got.flatten(1)
     for weight, bias in _factors(recorded, network):
-        if _is_product(given, weight.read(network), bias and bias.read(network), got):
+        added = None if bias is None else bias.read(network)
+        if _is_product(given, weight.read(network), added, got):
             return Product(recorded, weight, bias, given, got)
     return None
 
@@ -116,13 +117,14 @@ def _factors(
     if isinstance(called, nn.Module):
         weight, bias = linear_map(called)
         found = None if bias is None else WeightView.of(name, "bias", bias, bias)
-        yield WeightView.of(name, "weight", called.weight, weight), found
+        held: Any = called.weight
+        yield WeightView.of(name, "weight", held, weight), found
         return
     others = [v for number, v in enumerate(recorded.call.inputs) if number != recorded.index]
     views = [view for value in others if (view := view_of(value, network)) is not None]
     if len(views) == 1 and len(views[0].size) == 1:
         views = [replace(views[0], size=(1, *views[0].size), stride=(1, *views[0].stride))]
-    biases = [view for view in views if len(view.size) == 1]
+    biases: list[WeightView | None] = [view for view in views if len(view.size) == 1]
     for view in views:
         if len(view.size) == 2:
             yield from ((view, bias) for bias in biases or [None])
@@ -135,11 +137,9 @@ def view_of(tensor: Tensor, network: nn.Module) -> WeightView | None:
         if storage(held) == storage(tensor):
             return WeightView.of(module, attribute, held, tensor)
     for module, attribute, held in (*own_tensors(network), *_computed_weights(network)):
-        if held.shape == tensor.shape and torch.equal(held.to(tensor.dtype), tensor):
-            return WeightView.of(module, attribute, held, held)
-        if held.ndim == 2 and held.T.shape == tensor.shape:
-            if torch.equal(held.T.to(tensor.dtype), tensor):
-                return WeightView.of(module, attribute, held, held.T)
+        for laid_out in (held, held.T) if held.ndim == 2 else (held,):
+            if laid_out.shape == tensor.shape and torch.equal(laid_out.to(tensor.dtype), tensor):
+                return WeightView.of(module, attribute, held, laid_out)
     return None
 
 

@@ -78,6 +78,10 @@ class RecordedCall:
         self.output = _copy_rows(_as_column(got) if self.is_product else got, n_samples)
 
     @property
+    def is_function(self) -> bool:
+        return isinstance(self.call.called, str)
+
+    @property
     def is_activation(self) -> bool:
         called = self.call.called
         return isinstance(called, ACTIVATION_MODULES) or called in ACTIVATION_FUNCTIONS

@@ -86,7 +86,8 @@ def _tensors_kept(modules: list[nn.Module]) -> Iterator[None]:
         for module in modules
         if not isinstance(module, torch.jit.ScriptModule)  # makes new objects at every look
     ]
-    copies = [(tensor, tensor.detach().clone()) for tensor in _written_in_forward(modules)]
+    written = list({id(tensor): tensor for tensor in _written_in_forward(modules)}.values())
+    copies = _Copies(written)
     try:
         yield
     finally:
@@ -94,16 +95,47 @@ def _tensors_kept(modules: list[nn.Module]) -> Iterator[None]:
             if list(map(id, present.values())) != list(map(id, before.values())):
                 present.clear()
                 present.update(before)
-        with torch.no_grad():
-            for tensor, copy in copies:
-                # Writing unchanged values would still spoil a pending backward pass.
-                if not torch.equal(tensor, copy):
-                    tensor.copy_(copy)
+        copies.write_back()
+
+
+class _Copies:
+    """Copies of many small tensors, as a few large ones."""
+
+    def __init__(self, tensors: list[Tensor]) -> None:
+        kinds: dict[tuple[object, ...], list[Tensor]] = {}
+        for tensor in tensors:
+            is_plain = type(tensor) in (Tensor, nn.Parameter) and tensor.layout is torch.strided
+            kind = (tensor.dtype, tensor.device) if is_plain else (id(tensor),)
+            kinds.setdefault(kind, []).append(tensor)
+        self._copies = [(alike, _joined(alike)) for alike in kinds.values()]
+
+    def write_back(self) -> None:
+        """Undo all changes since."""
+        for tensors, before in self._copies:
+            if torch.equal(_joined(tensors), before):
+                continue
+            with torch.no_grad():
+                parts = (
+                    [before] if len(tensors) == 1 else before.split([*map(Tensor.numel, tensors)])
+                )
+                for tensor, part in zip(tensors, parts, strict=True):
+                    copy = part.reshape(tensor.shape)
+                    # Writing unchanged values would still spoil a pending backward pass.
+                    if not torch.equal(tensor, copy):
+                        tensor.copy_(copy)
+
+
+def _joined(tensors: list[Tensor]) -> Tensor:
+    if len(tensors) == 1:
+        return tensors[0].detach().clone()
+    # To reshape all of them takes longer than to copy them.
+    with torch.no_grad():
+        return torch.cat([t if t.ndim == 1 else t.reshape(-1) for t in tensors])
 
 
 def _written_in_forward(modules: list[nn.Module]) -> Iterator[Tensor]:
     for module in modules:
-        yield from module.buffers(recurse=False)
+        yield from (tensor for tensor in module._buffers.values() if tensor is not None)
         # These embeddings rescale the rows that they look up, in place.
         if isinstance(module, nn.Embedding | nn.EmbeddingBag) and module.max_norm is not None:
             yield module.weight

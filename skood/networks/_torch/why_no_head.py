@@ -21,7 +21,7 @@ def explain_missing_head(search: Search, logits: Tensor | None, direct: Recorded
         return explain_other_map(direct)
     if not len(logits):
         return "the logits are of no sample"
-    values = widened(logits).flatten(1)
+    values = widened(logits).reshape(len(logits), -1)
     products = [p for p in search.products(logits) if p.output.shape == values.shape]
     for product in products:
         if why := explain_difference(product, values):
@@ -80,9 +80,10 @@ def _explain_sum(products: list[Product], logits: Tensor) -> str:
 def _explain_computed_weight(search: Search, logits: Tensor) -> str:
     """Where logits are a constant times what a product with a computed weight yields."""
     for c in search.linear_layers():
-        if c.output is not None and c.output.numel() == logits.numel() and c.output.ndim == 2:
-            if search.fit(logits, c.output) is not None:
-                return explain_other_map(c)
+        if c.output is None or c.output.ndim > 2 or c.output.numel() != logits.numel():
+            continue
+        if search.fit(logits, c.output) is not None:
+            return explain_other_map(c)
     return ""
 
 

@@ -1,0 +1,90 @@
+"""Which tokens of a batch are padding."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .._column import check_tokens
+from ..networks import Batch, Trace, count_samples
+
+AUTO = "auto"
+
+_MARKS_TOKENS = ("attention_mask",)
+_MARKS_PADDING = ("src_key_padding_mask", "key_padding_mask", "padding_mask")
+KNOWN_MASKS = (*_MARKS_TOKENS, *_MARKS_PADDING)
+"""Names of inputs that ``mask="auto"`` reads."""
+
+Mask = NDArray[np.bool_]
+
+
+def read_mask(
+    batch: Batch,
+    wanted: str | None,
+    trace: Trace,
+    to_numpy: Callable[[Any], NDArray],
+    first_row: int = 0,
+) -> Mask | None:
+    """True at the tokens of a batch, (n_samples, n_tokens).
+
+    Where the network takes sequences of any length, and no input says what is padding, all are
+    tokens. None where the samples are no sequences.
+
+    Parameters
+    ----------
+    batch : array, tensor or mapping
+        Inputs.
+    wanted : str or None
+        The parameter ``mask``.
+    trace : Trace
+        What is known of the network.
+    to_numpy : callable
+        Makes an array of a tensor.
+    first_row : int, default=0
+        Number of the first sample, for messages.
+
+    Raises
+    ------
+    ValueError
+        If there is no input of the wanted name, it has another shape, or marks no token of a
+        sample.
+    """
+    name = _find_name(batch, wanted)
+    if name is None:
+        return _all_tokens(batch, trace) if trace.takes_any_length else None
+    given = batch[name]
+    values = given if isinstance(given, np.ndarray) else to_numpy(given)
+    if values.ndim != 2:
+        if wanted == AUTO:  # of pairs of tokens, say
+            return None
+        raise ValueError(
+            f"mask={wanted!r} must name an input of shape (n_samples, n_tokens), but it has shape "
+            f"{values.shape}."
+        )
+    mask = values == 0 if name in _MARKS_PADDING else values != 0
+    check_tokens(mask, f"The input {name!r}", first_row)
+    return mask
+
+
+def _find_name(batch: Batch, wanted: str | None) -> str | None:
+    if wanted is None:
+        return None
+    names = list(batch) if isinstance(batch, Mapping) else []
+    if wanted == AUTO:
+        return next((name for name in KNOWN_MASKS if name in names), None)
+    if wanted not in names:
+        got = f"the inputs are {names}" if names else f"the inputs are a {type(batch).__name__}"
+        raise ValueError(
+            f"mask={wanted!r} must name one of several inputs, which are a mapping, but {got}."
+        )
+    return wanted
+
+
+def _all_tokens(batch: Batch, trace: Trace) -> Mask:
+    inputs = batch if isinstance(batch, Mapping) else {trace.sequence: batch}
+    # What was an array in `fit` may come as a mapping now.
+    sequence = inputs.get(trace.sequence, next(iter(inputs.values())))
+    return np.ones((count_samples(batch), *sequence.shape[1:2]), dtype=bool)
