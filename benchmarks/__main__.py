@@ -32,6 +32,7 @@ from .peers import compare_methods
 from .progression import compare_progression
 from .recorder import compare_recorder
 from .search import compare_search
+from .unchanged import compare_looks
 
 QUICK = Sizes(
     n_images=512,
@@ -93,6 +94,7 @@ RUNS: dict[str, Callable[[Sizes], Outcome]] = {
     "families": lambda sizes: measure_ratios(compare_families(sizes)),
     "search": lambda sizes: measure_ratios(compare_search(10, sizes), compare_search(1, sizes)),
     "progression": lambda sizes: measure_ratios(compare_progression(sizes)),
+    "unchanged": lambda sizes: measure_ratios(compare_looks(sizes)),
     "grid": lambda sizes: measure_ratios(compare_grid(sizes)),
     "latency": lambda sizes: measure_ratios(compare_latency(sizes)),
     "recorder": lambda sizes: measure_ratios(compare_recorder(sizes)),

@@ -144,6 +144,20 @@ def _n_graphs():
     return torch._dynamo.utils.counters["stats"]["unique_graphs"]
 
 
+@pytest.mark.parametrize("wrap", [*WAYS, compile_all, compile_around])
+def test_a_network_that_is_compiled_after_fit_is_the_same(wrap):
+    torch._dynamo.reset()
+    network, X = nested().eval(), images()
+    extractor = ActivationExtractor(network).fit(X)
+    A = extractor.transform(X)
+    extractor.set_params(network=wrap(network, Backend()))
+    assert_same(extractor.transform(X), A)
+    assert ActivationExtractor(extractor.network).fit(X).fingerprint_ == extractor.fingerprint_
+    network[1][0].weight.data.mul_(2)
+    with pytest.raises(ValueError, match=r"'1\.0\.weight' differs"):
+        extractor.transform(X)
+
+
 @pytest.mark.parametrize("wrap", [compile_all, compile_part])
 def test_reading_before_compiling_costs_no_graph(wrap):
     counts = []

@@ -32,6 +32,7 @@ _ATTRIBUTES_LEFT_OUT = frozenset(
         "training",
         "_buffers",
         "_compiled_call_impl",
+        "_is_torch_compile",
         "_load_state_dict_post_hooks",
         "_load_state_dict_pre_hooks",
         "_modules",
@@ -45,6 +46,8 @@ _ATTRIBUTES_LEFT_OUT = frozenset(
         "_state_dict_pre_hooks",
     }
 )
+_COMPILED = "_orig_mod"
+"""What torch.compile calls the module that it wraps."""
 GLOBAL_HOOKS = [f"_global_{kind}_hooks" for kind in ("forward", "forward_pre", "backward")]
 _RECORDS = (*SCALARS, Tensor, np.ndarray, list, tuple, deque, Set, Mapping)
 _HASHED_BY_NAME = (
@@ -94,7 +97,7 @@ def read_attributes(network: nn.Module) -> Attributes:
     }
     reader = TorchReader(network)
     for name, weight in chain(network.named_parameters(), network.named_buffers()):
-        reader.know(weight, name)
+        reader.know(weight, name_uncompiled(name))
     attributes = {
         # A pass may append to the list itself.
         place: (list(value) if isinstance(value, list) else value, reader.digest(value))
@@ -158,7 +161,7 @@ def _attributes(network: nn.Module) -> Iterator[tuple[str, Any]]:
 
 def _own_attributes(module: nn.Module) -> Iterator[tuple[str, Any]]:
     """Attributes of one module, and its hooks."""
-    is_wrapper = "_orig_mod" in module._modules or _is_scripted(module)
+    is_wrapper = _COMPILED in module._modules or _is_scripted(module)
     for key, value in sorted(vars(module).items()):
         if key in _ATTRIBUTES_LEFT_OUT:
             continue
@@ -202,7 +205,7 @@ def _code(network: nn.Module) -> Iterator[tuple[str, Any]]:
     for name, module in _modules(network):
         if _is_scripted(module):
             yield f"{name}:script", _archive(module)
-        else:
+        elif _COMPILED not in module._modules:
             yield f"{name}:class", type(module)
             yield f"{name}:forward", type(module).forward
 
@@ -214,7 +217,12 @@ def _modules(network: nn.Module) -> Iterator[tuple[str, nn.Module]]:
         if not name.startswith(scripted):
             if _is_scripted(module):
                 scripted = (*scripted, f"{name}.")
-            yield name, module
+            yield name_uncompiled(name), module
+
+
+def name_uncompiled(name: str) -> str:
+    """The name that a module, or what it holds, has where nothing is compiled."""
+    return ".".join(part for part in name.split(".") if part != _COMPILED)
 
 
 def _is_scripted(module: nn.Module) -> bool:
@@ -247,7 +255,7 @@ class TorchReader(ContentReader):
         super().__init__()
         self._kinds = {kind for module in network.modules() for kind in type(module).__mro__}
         for name, module in network.named_modules():
-            self.know(module, f"module {name}")
+            self.know(module, f"module {name_uncompiled(name)}")
 
     def _attributes_of_class(self, kind: type) -> list[tuple[str, Any]]:
         attributes = super()._attributes_of_class(kind)

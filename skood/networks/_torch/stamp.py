@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from .._fingerprint import SCALARS, attributes_of_class, held_by, sample_octets, used_by
-from .fingerprint import GLOBAL_HOOKS
+from .fingerprint import GLOBAL_HOOKS, name_uncompiled
 
 _LOOKED_INTO = (
     "_parameters",
@@ -110,7 +110,8 @@ class _Holders:
     """Objects that may be changed in place, and how to look at what they hold."""
 
     def __init__(self, network: nn.Module, met: list[Any], left_out: Set[str]) -> None:
-        names = {id(module): name for name, module in network.named_modules()}
+        modules = network.named_modules()
+        names = {id(module): name_uncompiled(name) for name, module in modules}
         self._modules = [value for value in met if isinstance(value, nn.Module)]
         self._hidden: list[int] = []
         """Which of the attributes of all modules are no settings."""
@@ -222,7 +223,7 @@ class _Tensors:
 
 def _tensors_of(network: nn.Module, met: list[Any], left_out: Set[str]) -> list[Tensor]:
     named = chain(network.named_parameters(), network.named_buffers())
-    tensors = [tensor for name, tensor in named if name not in left_out]
+    tensors = [tensor for name, tensor in named if name_uncompiled(name) not in left_out]
     known = set(map(id, tensors))
     others = (value for value in met if isinstance(value, Tensor) and id(value) not in known)
     return [*tensors, *others]
