@@ -132,7 +132,7 @@ class OfOneSize(nn.Module):
 def test_a_step_that_fails_is_named_and_the_others_are_done():
     finding, faults = examine_network(OfOneSize())
     (fault,) = faults
-    assert fault.startswith("monitor: ")
+    assert fault.startswith("decisions: ")
     assert "RuntimeError: too few" in fault
     assert not finding.monitor
     assert finding.logits_equal

@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from sklearn.pipeline import Pipeline
-from torch import Tensor, nn
+from torch import Tensor
 
 from experiments._common.timing import Timings
 from skood import ActivationExtractor, Activations, make_monitor
@@ -94,7 +94,7 @@ def examine(specimen: Specimen, repetitions: int = 3) -> Finding:
         torch.manual_seed(0)
         case = _attempt(finding, "make", specimen.make)
         if case is not None:
-            _examine_case(finding, case, repetitions)
+            _Examination(finding, case).run(repetitions)
     messages = (str(w.message) for w in caught if w.category in (UserWarning, RuntimeWarning))
     finding.messages = list(dict.fromkeys(_first_line(message) for message in messages))
     finding.seconds = round(perf_counter() - start, 1)
@@ -113,41 +113,141 @@ def _first_line(text: str) -> str:
     return text.strip().partition("\n")[0][:300]
 
 
-def _examine_case(finding: Finding, case: Case, repetitions: int) -> None:
-    network = case.network
-    stir(network)
-    finding.n_parameters = sum(parameter.numel() for parameter in network.parameters())
-    reference = copy.deepcopy(network).eval()
-    # In training mode, in which it must be afterwards too; all that is read is in evaluation mode.
-    network.train()
-    called = _attempt(finding, "direct call", lambda: _call(case, reference))
-    if called is None:
-        return
-    logits, own_changes = called
-    before = take_marks(network)
-    read = _attempt(finding, "extraction", lambda: _extract(case))
-    if read is not None:
-        _examine_reading(finding, case, reference, logits, *read)
-        monitor = _attempt(finding, "fit", lambda: make_monitor(network).fit(case.inputs))
+class _Examination:
+    """Reads the network of a case, and calls a copy of it, which skood never sees."""
+
+    def __init__(self, finding: Finding, case: Case) -> None:
+        self.finding, self.case = finding, case
+        stir(case.network)
+        finding.n_parameters = sum(p.numel() for p in case.network.parameters())
+        self.reference = copy.deepcopy(case.network).eval()
+        # It must be in this mode afterwards, too; all that is read is in evaluation mode.
+        case.network.train()
+
+    def run(self, repetitions: int) -> None:
+        called = self._attempt("direct call", self._call)
+        if called is None:
+            return
+        logits, own_changes = called
+        before = take_marks(self.case.network)
+        self._attempt("extraction", lambda: self._extract(logits))
+        monitor = None
+        if not self.finding.errors:
+            monitor = self._attempt("monitor", self._fit_monitor)
+        after = take_marks(self.case.network)
+        self.finding.changes = sorted(find_changes(before, after) - own_changes)
         if monitor is not None:
-            _attempt(finding, "monitor", lambda: _judge(finding, case, monitor))
-            pooled = monitor["extract"]
-            _attempt(finding, "padding", lambda: _compare_padded(finding, case, pooled))
-    finding.changes = sorted(find_changes(before, take_marks(network)) - own_changes)
-    if read is not None and monitor is not None:
-        _attempt(
-            finding, "time", lambda: _take_times(finding, case, reference, pooled, repetitions)
+            self._attempt("time", lambda: self._take_times(monitor["extract"], repetitions))
+
+    def _attempt(self, step: str, function: Callable[[], Any]) -> Any:
+        return _attempt(self.finding, step, function)
+
+    def _call(self) -> tuple[NDArray, set[str]]:
+        """The logits, and what the network changes in itself when it is called."""
+        before = take_marks(self.reference)
+        with _fast_path_off():
+            logits = self.case.logits_of(self.reference).numpy()
+        if not np.isfinite(logits).all():
+            raise ValueError("the logits are not finite")
+        return logits, find_changes(before, take_marks(self.reference))
+
+    def _extract(self, logits: NDArray) -> None:
+        extractor = ActivationExtractor(self.case.network)
+        A = extractor.fit_transform(self.case.inputs)
+        self.finding.layers, self.finding.left_out = extractor.layers_, extractor.left_out_
+        self.finding.logits_equal = A.logits is not None and np.array_equal(A.logits, logits)
+        self._examine_head(A)
+        self._compare_layers(A, logits)
+
+    def _examine_head(self, A: Activations) -> None:
+        if A.head is None or A.logits is None or A.head.input_layer is None:
+            self.finding.why_no_head = self._why_no_head()
+            return
+        self.finding.head = A.head.input_layer
+        product = A.head.logits(A[A.head.input_layer])
+        self.finding.head_error = _relative_change(A.logits, product)
+
+    def _why_no_head(self) -> str:
+        """The reason as a user is told it who asks for the input of the head."""
+        try:
+            ActivationExtractor(self.case.network, "penultimate").fit(self.case.inputs)
+        except ValueError as error:
+            text = str(error)
+            reason = re.search(r"since (.+?)[;:] (?:known|name) ", text)
+            return reason[1] if reason else _first_line(text)
+        return "no reason was given"
+
+    def _compare_layers(self, A: Activations, logits: NDArray) -> None:
+        """Compare the layers that are modules with what hooks on a copy of the network see."""
+        seen = self._values_of_modules(A.layer_names)
+        self.finding.n_compared = len(seen)
+        self.finding.wrong_layers = [
+            layer for layer, value in seen.items() if not np.array_equal(value, A[layer])
+        ]
+        self.finding.twice = _find_twice(A)
+        self.finding.logits_among_layers = [
+            layer for layer in A.layer_names if np.array_equal(np.asarray(A[layer]), logits)
+        ]
+
+    def _values_of_modules(self, layers: Sequence[str]) -> dict[str, NDArray]:
+        """The first tensor that each of the modules returns; not of those that are called often."""
+        modules = dict(self.reference.named_modules())
+        seen: dict[str, list[NDArray]] = {}
+        hooks = [
+            modules[layer].register_forward_hook(
+                lambda module, inputs, output, layer=layer: seen.setdefault(layer, []).append(
+                    _first_tensor(output).float().numpy().copy()
+                )
+            )
+            for layer in layers
+            if layer in modules
+        ]
+        try:
+            with _fast_path_off():
+                self.case.logits_of(self.reference)
+        finally:
+            for hook in hooks:
+                hook.remove()
+        return {layer: values[0] for layer, values in seen.items() if len(values) == 1}
+
+    def _fit_monitor(self) -> Pipeline:
+        monitor = make_monitor(self.case.network).fit(self.case.inputs)
+        self._attempt("decisions", lambda: self._judge(monitor))
+        self._attempt("padding", lambda: self._compare_padded(monitor["extract"]))
+        return monitor
+
+    def _judge(self, monitor: Pipeline) -> None:
+        others = self.case.others
+        decisions, scores = monitor.predict(others), monitor.score_samples(others)
+        if decisions.shape != (N_OTHERS,) or not set(decisions) <= {-1, 1}:
+            raise ValueError(f"the monitor decides {decisions}")
+        if not np.isfinite(scores).all():
+            raise ValueError(f"the scores of the monitor are {scores}")
+        self.finding.monitor = True
+
+    def _compare_padded(self, pooled: ActivationExtractor) -> None:
+        if self.case.padded is None:
+            return
+        less, more = pooled.transform(self.case.inputs), pooled.transform(self.case.padded)
+        assert less.logits is not None
+        assert more.logits is not None
+        if _relative_change(less.logits, more.logits) > ROUNDING:
+            return  # the network itself reads the padding
+        self.finding.padding = max(
+            _relative_change(np.asarray(values), np.asarray(more[layer]))
+            for layer, values in less.items()
         )
 
-
-def _call(case: Case, reference: nn.Module) -> tuple[NDArray, set[str]]:
-    """The logits, and what the network changes in itself when it is called."""
-    before = take_marks(reference)
-    with _fast_path_off():
-        logits = case.logits_of(reference).numpy()
-    if not np.isfinite(logits).all():
-        raise ValueError("the logits are not finite")
-    return logits, find_changes(before, take_marks(reference))
+    def _take_times(self, pooled: ActivationExtractor, repetitions: int) -> None:
+        timings = Timings(
+            {
+                "bare": lambda: self.case.logits_of(self.reference),
+                "extraction": lambda: pooled.transform(self.case.inputs),
+            },
+            repetitions,
+            clock=process_time,
+        )
+        self.finding.ratio = timings.ratio("extraction", "bare")
 
 
 @contextmanager
@@ -161,60 +261,6 @@ def _fast_path_off() -> Iterator[None]:
         torch.backends.mha.set_fastpath_enabled(is_on)
 
 
-def _extract(case: Case) -> tuple[ActivationExtractor, Activations]:
-    extractor = ActivationExtractor(case.network)
-    A = extractor.fit_transform(case.inputs)
-    return extractor, A
-
-
-def _examine_reading(
-    finding: Finding,
-    case: Case,
-    reference: nn.Module,
-    logits: NDArray,
-    extractor: ActivationExtractor,
-    A: Activations,
-) -> None:
-    finding.layers, finding.left_out = extractor.layers_, extractor.left_out_
-    finding.logits_equal = A.logits is not None and np.array_equal(A.logits, logits)
-    _attempt(finding, "head", lambda: _examine_head(finding, case, A))
-    _attempt(finding, "layers", lambda: _compare_layers(finding, case, reference, A))
-
-
-def _examine_head(finding: Finding, case: Case, A: Activations) -> None:
-    if A.head is None or A.logits is None or A.head.input_layer is None:
-        finding.why_no_head = _why_no_head(case)
-        return
-    finding.head = A.head.input_layer
-    product = A.head.logits(A[finding.head])
-    finding.head_error = _relative_change(A.logits, product)
-
-
-def _why_no_head(case: Case) -> str:
-    """The reason as a user is told it who asks for the input of the head."""
-    try:
-        ActivationExtractor(case.network, "penultimate").fit(case.inputs)
-    except ValueError as error:
-        text = str(error)
-        reason = re.search(r"since (.+?)[;:] (?:known|name) ", text)
-        return reason[1] if reason else _first_line(text)
-    return "no reason was given"
-
-
-def _compare_layers(finding: Finding, case: Case, reference: nn.Module, A: Activations) -> None:
-    """Compare the layers that are modules with what hooks on a copy of the network see."""
-    seen = _values_of_modules(case, reference, A.layer_names)
-    finding.n_compared = len(seen)
-    finding.wrong_layers = [
-        layer for layer, value in seen.items() if not np.array_equal(value, A[layer])
-    ]
-    finding.twice = _find_twice(A)
-    assert A.logits is not None
-    finding.logits_among_layers = [
-        layer for layer in A.layer_names if np.array_equal(np.asarray(A[layer]), A.logits)
-    ]
-
-
 def _find_twice(A: Activations) -> list[str]:
     """Layers of the shape and the values of an earlier one."""
     earlier, twice = set(), []
@@ -226,30 +272,6 @@ def _find_twice(A: Activations) -> list[str]:
     return twice
 
 
-def _values_of_modules(
-    case: Case, reference: nn.Module, layers: Sequence[str]
-) -> dict[str, NDArray]:
-    """The first tensor that each of the modules returns; not of those that are called often."""
-    modules = dict(reference.named_modules())
-    seen: dict[str, list[NDArray]] = {}
-    hooks = [
-        modules[layer].register_forward_hook(
-            lambda module, inputs, output, layer=layer: seen.setdefault(layer, []).append(
-                _first_tensor(output).float().numpy().copy()
-            )
-        )
-        for layer in layers
-        if layer in modules
-    ]
-    try:
-        with _fast_path_off():
-            case.logits_of(reference)
-    finally:
-        for hook in hooks:
-            hook.remove()
-    return {layer: values[0] for layer, values in seen.items() if len(values) == 1}
-
-
 def _first_tensor(output: Any) -> Tensor:
     if isinstance(output, Tensor):
         return output
@@ -257,48 +279,5 @@ def _first_tensor(output: Any) -> Tensor:
     return next(_first_tensor(value) for value in values if value is not None)
 
 
-def _judge(finding: Finding, case: Case, monitor: Pipeline) -> None:
-    decisions, scores = monitor.predict(case.others), monitor.score_samples(case.others)
-    finding.monitor = (
-        decisions.shape == (N_OTHERS,)
-        and set(decisions) <= {-1, 1}
-        and bool(np.isfinite(scores).all())
-    )
-    if not finding.monitor:
-        raise ValueError(f"decisions {decisions}, scores {scores}")
-
-
-def _compare_padded(finding: Finding, case: Case, pooled: ActivationExtractor) -> None:
-    if case.padded is None:
-        return
-    less, more = pooled.transform(case.inputs), pooled.transform(case.padded)
-    assert less.logits is not None
-    assert more.logits is not None
-    if _relative_change(less.logits, more.logits) > ROUNDING:
-        return  # the network itself reads the padding
-    finding.padding = max(
-        _relative_change(np.asarray(values), np.asarray(more[layer]))
-        for layer, values in less.items()
-    )
-
-
 def _relative_change(before: NDArray, after: NDArray) -> float:
     return float(np.abs(before - after).max() / np.abs(before).max())
-
-
-def _take_times(
-    finding: Finding,
-    case: Case,
-    reference: nn.Module,
-    pooled: ActivationExtractor,
-    repetitions: int,
-) -> None:
-    timings = Timings(
-        {
-            "bare": lambda: case.logits_of(reference),
-            "extraction": lambda: pooled.transform(case.inputs),
-        },
-        repetitions,
-        clock=process_time,
-    )
-    finding.ratio = timings.ratio("extraction", "bare")
