@@ -235,6 +235,25 @@ def test_axis_of_units_is_the_one_whose_size_stays(axis):
     assert axes_of(extract(Unknown(axis), IMAGES, ["relu"])) == {"relu": axis}
 
 
+class Vectorised(nn.Module):
+    """Calls a function for each row by a transformation of torch."""
+
+    def __init__(self):
+        super().__init__()
+        self.inner, self.act, self.out = nn.Linear(6, 6), nn.Tanh(), nn.Linear(6, 2)
+
+    def forward(self, x):
+        x = torch.vmap(lambda row: 2 * F.linear(row, self.inner.weight) + row)(x)
+        return self.out(self.act(x).mean(1))
+
+
+def test_functions_that_torch_vectorises_are_no_hindrance():
+    network = seeded(Vectorised())
+    A = extract(network, SEQUENCE, ["act"])
+    assert axes_of(A) == {"act": 2}
+    assert_allclose(A.logits, run(network, SEQUENCE), rtol=1e-5, atol=1e-6)
+
+
 # What is pooled
 
 POOLINGS = ("max", "avg", "sum", "first", "last")

@@ -156,7 +156,14 @@ def content_key(value: Tensor) -> tuple:
 
 
 def _is_plain(value: Tensor) -> bool:
-    return value.layout is torch.strided and not value.is_nested
+    """Whether it has memory of its own, unlike those in a function that torch vectorises."""
+    if value.layout is not torch.strided or value.is_nested:
+        return False
+    try:
+        value.untyped_storage()
+    except NotImplementedError:
+        return False
+    return True
 
 
 def last(
