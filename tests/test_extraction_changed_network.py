@@ -347,3 +347,10 @@ def test_exported_programs_that_change_are_noticed(make):
         next(iter(program.parameters())).mul_(2)
     with pytest.raises(ValueError, match="weight' differs"):
         extractor.transform(X)
+
+
+def test_an_annotation_among_the_attributes_is_no_object():
+    network, X = cnn(), images()
+    network.kind_of_config = dict[str, int]
+    extractor = ActivationExtractor(network).fit(X)
+    assert_same(extractor.transform(X), extract(cnn(), X))

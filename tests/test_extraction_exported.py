@@ -10,7 +10,7 @@ from _networks import extract
 from numpy.testing import assert_allclose, assert_array_equal
 from torch import nn
 
-from skood import ActivationExtractor, make_monitor
+from skood import ActivationExtractor, PoolingReducer, make_monitor
 from skood.extraction import ODIN
 from skood.networks import adapt, check_adapter
 
@@ -162,6 +162,51 @@ def test_a_graph_of_modules_is_read_as_a_module():
     A = extract(torch.fx.symbolic_trace(network), X)
     assert A.layer_names == extract(network, X).layer_names
     assert_array_equal(A.logits, extract(network, X).logits)
+
+
+def test_an_unflattened_program_is_read_as_a_module():
+    network = Network(residual).eval()
+    A = extract(torch.export.unflatten(export(network)), X)
+    assert {"body.0", "body.1", "relu"} <= set(A.layer_names)
+    assert_array_equal(A.logits, extract(network, X).logits)
+    assert_array_equal(A.head.weight, network.out.weight.detach())
+
+
+@pytest.mark.parametrize(
+    ("network", "kind"),
+    [(torch.ones(3), "Tensor"), (torch.optim.SGD(nn.Linear(1, 1).parameters()), "SGD")],
+)
+def test_other_objects_of_torch_are_refused_by_name(network, kind):
+    with pytest.raises(TypeError, match=f"got a {kind}, which has no layers"):
+        adapt(network)
+
+
+class Text(nn.Module):
+    """A transformer of word numbers."""
+
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(0)
+        self.words, self.out = nn.Embedding(9, 4), nn.Linear(4, 3)
+        self.encoder = nn.TransformerEncoderLayer(4, 2, 8, batch_first=True)
+
+    def forward(self, x):
+        return self.out(self.encoder(self.words(x)).mean(1))
+
+
+def test_sequences_of_any_length_are_pooled_over_their_tokens():
+    network, words = Text().eval(), np.random.default_rng(0).integers(9, size=(7, 5))
+    axes = {0: torch.export.Dim("n"), 1: torch.export.Dim("length")}
+    program = torch.export.export(network, (torch.from_numpy(words),), dynamic_shapes=(axes,))
+    extractor, expected = (
+        ActivationExtractor(net, "encoder", reducer=PoolingReducer()).fit(words)
+        for net in (program, network)
+    )
+    for X in (words, words[:, :3]):
+        A, B = extractor.transform(X), expected.transform(X)
+        assert_allclose(A["encoder"], B["encoder"], atol=1e-6)
+        assert_allclose(A.logits, B.logits, atol=1e-6)
+    assert A.layer_shapes == {"encoder": (4,)}
 
 
 def test_several_outputs_are_told_apart_by_name():

@@ -97,9 +97,9 @@ def test_errors_say_why_there_is_no_head():
     reason = "'2' does not yield the product of its weight and input"
     with pytest.raises(ValueError, match=reason):
         ActivationExtractor(network_of(Cosine(5, 3)), "penultimate").fit(vectors())
-    scaled = Returning(lambda z: z / 2)
+    bent = Returning(torch.sin)
     with pytest.raises(ValueError, match="does not return what its last linear layer 'out' yields"):
-        ActivationExtractor(scaled, ["penultimate"]).fit(vectors())
+        ActivationExtractor(bent, ["penultimate"]).fit(vectors())
     with pytest.raises(ValueError, match="no head, since the network does not return what"):
         ActivationExtractor(nn.Sequential(nn.Linear(6, 3), nn.LayerNorm(3))).fit(vectors())
 

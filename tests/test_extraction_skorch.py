@@ -10,8 +10,9 @@ from scipy.special import softmax
 from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
 from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler
+from sklearn.preprocessing import FunctionTransformer, StandardScaler
 from torch import nn
+from torch.utils.data import DataLoader
 
 from skood import ActivationExtractor, make_monitor
 from skood.extraction import ODIN
@@ -296,6 +297,13 @@ def test_a_net_at_the_end_of_a_pipeline(skorch):
     A = extract(pipe, X)
     assert_array_equal(A.logits, net.forward(pipe[0].transform(X)))
     check_adapter(adapt(pipe), X)
+
+
+def test_a_net_with_its_own_batches_takes_no_loader_through_a_pipeline(text_net):
+    pipe = make_pipeline(FunctionTransformer(np.asarray), text_net)
+    assert_array_equal(extract(pipe, TEXTS).logits, extract(text_net, TEXTS).logits)
+    with pytest.raises(TypeError, match="makes its own batches"):
+        ActivationExtractor(pipe).fit(DataLoader([(text, 0) for text in TEXTS.tolist()]))
 
 
 def test_other_objects_of_skorch_and_nets_without_one_module_are_refused(skorch):

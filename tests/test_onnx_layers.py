@@ -1,5 +1,8 @@
 """Which values of an ONNX graph are layers, and that they are what torch computes."""
 
+import io
+import warnings
+
 import numpy as np
 import pytest
 import torch.nn.functional as F
@@ -320,6 +323,47 @@ def test_a_transformer(norm_first, way):
     assert_layers(pooled, *(v.mean(1) if v.ndim == 3 else v for v in network.sums(TOKENS)))
 
 
+class Masked(nn.Module):
+    """Tokens, of which a mask says which count."""
+
+    def __init__(self):
+        super().__init__()
+        self.embed, self.mix = nn.Embedding(20, 8), nn.Linear(8, 6)
+        self.head = nn.Linear(6, 3)
+
+    def forward(self, input_ids, attention_mask):
+        h = torch.tanh(self.mix(self.embed(input_ids)))
+        m = attention_mask.unsqueeze(-1).float()
+        return self.head((h * m).sum(1) / m.sum(1))
+
+
+def test_padding_is_left_out_of_pools():
+    network = filled(Masked())
+    mask = torch.arange(7)[None] < torch.arange(1, 10).clip(max=7)[:, None]
+    inputs = {"input_ids": TOKENS, "attention_mask": mask.long()}
+    sizes = {0: "n", 1: "t"}
+    written = io.BytesIO()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        torch.onnx.export(
+            network,
+            tuple(value[:2] for value in inputs.values()),
+            written,
+            input_names=list(inputs),
+            dynamic_axes=dict.fromkeys(inputs, sizes),
+            dynamo=False,
+        )
+    others = {name: value[:, :5] for name, value in inputs.items()}
+    for pooling in ("avg", "max", "first", "last"):
+        found = []
+        for net in (network, written.getvalue()):
+            extractor = ActivationExtractor(net, reducer=PoolingReducer(pooling=pooling))
+            extractor.fit(inputs)
+            found.append([extractor.transform(inputs), extractor.transform(others)])
+        for of_torch, of_onnx in zip(*found, strict=True):
+            assert_layers(of_onnx, *(torch.as_tensor(of_torch[n]) for n in of_torch.layer_names))
+
+
 class Recurrent(nn.Module):
     def __init__(self):
         super().__init__()
@@ -401,9 +445,12 @@ def test_at_most_64_layers_evenly_spread():
     X = normal(9, 5).numpy()
     assert len(ActivationExtractor(deep(64)).fit(X).layers_) == 64
     extractor = ActivationExtractor(deep(127)).fit(X)
-    assert extractor.layers_ == [f"a{n}" for n in range(1, 128, 2)]
-    assert list(extractor.left_out_) == [f"a{n}" for n in range(2, 127, 2)]
-    assert "one of 127 layers, of which 64" in extractor.left_out_["a2"]
+    # The last of them is the input of the head.
+    numbers = [int(name[1:]) for name in extractor.layers_]
+    assert (len(numbers), numbers[0], numbers[-2], numbers[-1]) == (64, 1, 126, 127)
+    assert set(np.diff(numbers[:-1])) == {2, 3}
+    assert len(extractor.left_out_) == 63
+    assert extractor.left_out_["a2"] == "one of 127 layers, of which 64 are taken"
     everything = ActivationExtractor(deep(127), "all").fit(X).layers_
     assert {f"a{n}" for n in range(128)} <= set(everything)
 
@@ -474,8 +521,8 @@ def test_a_relu_that_a_quantization_has_taken_in(zero, is_relu):
     ]
     constants = {"w": w, "v": v, "b": b, "step": np.float32(0.1), "zero": np.uint8(zero)}
     model = make_model(nodes, [("x", FLOAT, ["n", 4])], [("z", FLOAT, ["n", 3])], constants)
-    A = ActivationExtractor(model).fit_transform(weights((9, 4), seed=1)[0])
-    assert A.layer_names == (("a",) if is_relu else ("penultimate",))
+    trace, _ = adapt(model).trace(weights((9, 4), seed=1)[0])
+    assert ("a" in trace.auto) == is_relu
 
 
 @pytest.mark.parametrize("batch", [2, "any"])

@@ -268,3 +268,29 @@ def test_denoising_losses():
         assert found[losses] > found["all losses"]
         assert kept[losses] < kept["all losses"]
     assert ranks(kept)[-1] == "no image left clean"
+
+
+TEXT, IMAGES = "text", ("vision transformer", "Swin")
+DEFAULT = "default of make_monitor"
+SECOND_AXIS = "second axis taken for the units"
+
+
+@pytest.mark.parametrize("table", ["choice", "auroc"])
+def test_tokens_text_gains_and_images_do_not_lose(table):
+    auroc = {
+        (row["Network"], row["Kept of the tokens"]): float(row["Mean of all sets"])
+        for row in read(f"tokens/{table}")
+    }
+    assert auroc[TEXT, DEFAULT] > auroc[TEXT, SECOND_AXIS] + 4
+    assert auroc[TEXT, DEFAULT] == auroc[TEXT, "max and avg of tokens"]
+    for network in IMAGES:
+        assert auroc[network, DEFAULT] > auroc[network, SECOND_AXIS]
+        both = auroc[network, "max and avg of tokens, max and avg of units"]
+        assert auroc[network, DEFAULT] == both > auroc[network, "max and avg of tokens"]
+        assert auroc[network, "all values"] > both
+    places, units = "max and avg of units", "max and avg of tokens"
+    assert auroc[IMAGES[0], units] < auroc[IMAGES[0], places]
+    firsts = {name: auroc[name, "first token"] for name in (TEXT, IMAGES[0])}
+    assert all(first < auroc[name, DEFAULT] for name, first in firsts.items())
+    dilutes = auroc[TEXT, "max and avg of tokens, max and avg of units"]
+    assert dilutes < auroc[TEXT, DEFAULT]

@@ -30,7 +30,7 @@ from ._inputs import (
 from ._mode import Mode
 from ._passes import Passes, draw_seed, with_passes
 from ._perturbation import ODIN, MahalanobisPerturbation
-from ._plan import AUTO, Plan, fits, make_plan, template_of
+from ._plan import AUTO, Plan, fits, make_plan, summarize, template_of
 from ._raw_inputs import forget_features
 from ._reduction import reduce_activations
 from ._run import Cache, extract
@@ -91,7 +91,7 @@ class ActivationExtractor(ActivationsOutputMixin, BaseEstimator):
         something in the network cannot be read, such as an object of compiled code, a warning names
         it, and nothing is cached.
     verbose : int, default=0
-        Whether to show a progress bar.
+        Whether to show a progress bar, and what "auto" takes and leaves out.
     perturbation : ODIN or MahalanobisPerturbation, default=None
         Change of the inputs before the layers and logits are computed, for example
         :class:`~skood.extraction.ODIN`. The predictions stay those for the unchanged inputs.
@@ -156,22 +156,34 @@ class ActivationExtractor(ActivationsOutputMixin, BaseEstimator):
     ONNX model are the outputs of its nodes, named by the node, or by the output where the node has
     no name.
 
-    **What "auto" selects.** The outputs of all activation functions, except a softmax and a sigmoid
-    that the network ends in. Where there are residual blocks, their outputs instead:
-    the modules, other than the network, in whose own ``forward`` the input, or a
-    projection of it, is added to something of the same shape that their modules make of it, and
-    that return the sum or what they make of it. Also the layer "penultimate", unless
-    one of the others is that very matrix.
+    **What "auto" selects.** The outputs of all activation functions and of all residual blocks,
+    in place of the activation functions inside them, and the layer "penultimate", unless one of the
+    others is that very matrix. A residual block is a module, other than the network, in whose own
+    ``forward`` its input, or a projection of it, is added to what layers make of it, and that
+    returns the sum, perhaps after a norm or an activation function. Where the network itself, or a
+    module with more than four such sums, adds several, each sum is a block, named by its call such
+    as "add[3]". An activation function may also be a module of the user's own that has no
+    parameters and bends each value on its own, or a product such as ``x * sigmoid(x)``. Left out
+    are the logits and what becomes them without another layer; values without a row for each
+    sample or that do not depend on the inputs; and of values that the same weights
+    yield again and again from what they yielded before, as in a recurrence written by hand, all but
+    the last. Of more than 64 layers, 64 are taken, evenly spread over the depth, with the last and
+    the input of the head. ``left_out_`` names what is left out, with the reasons; ``layers="all"``
+    takes all.
 
     **Logits and head.** A matrix of at least two columns that the network returns is
     taken for the logits; of several outputs, what is called "logits", or else the first matrix
     that a last linear layer yields, one whose output goes into no other layer; or else the first
     tensor of a tuple or list, the first matrix of a mapping or another object. Where this leaves
     several that may be the logits, a warning says so. Where the network ends in a softmax,
-    log-softmax or sigmoid, the logits are what goes into it. Where a linear layer yields them, and
-    they are the product of its weight and its input plus its bias, it
-    becomes the ``head``, and ``head.input_layer`` names the layer it reads, if that was
-    extracted and the reducer left it as it was. A single log-odds ``z``, of
+    log-softmax or sigmoid, the logits are what goes into it. Where they are the product of a weight
+    of the network and of features, plus a bias, up to a constant scale, that is the ``head``, and
+    ``head.input_layer`` names the layer it reads, if that was extracted and the reducer left it as
+    it was. It is a linear layer, a convolution of one position, or a product that is written out,
+    such as ``x @ self.weight.T``. Where it reads several vectors of a sample, such as one for each
+    token, and the logits are what it makes of one of them or the mean, "penultimate" is that
+    vector, or the mean of all. ``Activations.missing`` says why there is no head, as where a weight
+    is computed for each batch, several heads are added, or values are clipped. A single log-odds ``z``, of
     ``NeuralNetBinaryClassifier`` or a two-class ``MLPClassifier``, becomes the logits
     ``[0, z]``. Regressors and multilabel classifiers have none.
 
@@ -435,6 +447,8 @@ class ActivationExtractor(ActivationsOutputMixin, BaseEstimator):
         self.layers_, self._template = list(plan.layers), plan.template
         is_auto = isinstance(self.layers, str) and self.layers == AUTO
         self.left_out_ = dict(plan.trace.left_out) if is_auto else {}
+        if self.verbose and is_auto:
+            print(f"{type(self).__name__}: {summarize(self.layers_, self.left_out_)}")
         self._plan = plan
         self._same_network = SameNetwork(adapter, plan.trace)
         self.fingerprint_ = self._same_network.fingerprint.digest

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -152,6 +154,14 @@ def _choose(wanted: str | Sequence[str], trace: Trace, known: list[str]) -> list
             f"{trace.why_no_head}; known are {known}."
         )
     return match_layers(wanted, known)
+
+
+def summarize(layers: Sequence[str], left_out: Mapping[str, str]) -> str:
+    """What "auto" takes, and how much it leaves out for which reason."""
+    kinds = Counter(re.split(r" '|:", reason)[0] for reason in left_out.values())
+    reasons = "; ".join(f"{count} ({kind})" for kind, count in kinds.items())
+    taken = f"{len(layers)} layer{'s' * (len(layers) > 1)}, from {layers[0]!r} to {layers[-1]!r}"
+    return f"layers='auto' takes {taken}, and leaves out {reasons or 'none'}."
 
 
 def template_of(activations: Activations) -> Template:

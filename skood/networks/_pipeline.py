@@ -102,7 +102,13 @@ class PipelineAdapter(NetworkAdapter):
         return self._inner.prepare(X)
 
     def prepare_batch(self, batch: Any) -> Any:
-        return self.prepare(batch)
+        prepared = self.prepare(batch)
+        if is_stream(prepared):
+            raise TypeError(
+                "The network at the end of the Pipeline makes its own batches, which it cannot do "
+                "of what a data set or loader yields: pass the inputs themselves."
+            )
+        return prepared
 
     def untouched(self) -> AbstractContextManager[None]:
         return self._inner.untouched()

@@ -60,7 +60,7 @@ class MLPAdapter(NetworkAdapter):
     Its layers are "hidden_0", "hidden_1", ... and "output", after their activation functions.
     """
 
-    capabilities = frozenset({"gradients", "perturbation"})
+    capabilities = frozenset({"gradients", "perturbation", "head"})
 
     def __init__(
         self,

@@ -34,7 +34,7 @@ from .heads import (
     find_named,
     rounding_of,
 )
-from .inputs import fixed_batch_size, to_arrays
+from .inputs import as_array, fixed_batch_size, halve_sequences, to_arrays
 from .model import Place, open_model
 from .outputs import AUTO, BINARY, Wanted, choose_logits, outputs_of
 from .unit_axes import unit_axes
@@ -110,7 +110,7 @@ class OnnxAdapter(NetworkAdapter):
         raw = None if as_logits is None or source is None else source.reshape(len(source), -1)
         head = find_head(graph, self._wanted_head, logits, raw, values, rows)
         shapes = {name: value.shape for name, value in floats.items()}
-        chosen, left_out = choose_layers(graph, shapes, rows, logits and logits.value)
+        chosen, left_out = choose_layers(graph, shapes, rows, logits and logits.value, head)
         layers, features = _name_layers(graph, rows, head)
         auto = [
             name for name, value in layers.items() if value in chosen and name not in features[:1]
@@ -118,6 +118,7 @@ class OnnxAdapter(NetworkAdapter):
         if features and not set(features) & set(auto):
             auto = [name for name in layers if name in {*auto, features[0]}]
         axes = unit_axes(graph, shapes)
+        sequence = self._find_sequence(batch, session)
         trace = OnnxTrace(
             auto=auto,
             features=features,
@@ -129,8 +130,8 @@ class OnnxAdapter(NetworkAdapter):
                 for name, v in layers.items()
                 if axes.get(v, 1) > 1 and name not in features[:1]
             },
-            takes_any_length=self._takes_any_length(batch, session),
-            sequence=graph.inputs[0].name,
+            takes_any_length=bool(sequence),
+            sequence=sequence,
             left_out={graph.names[value]: reason for value, reason in left_out.items()},
             values=layers,
             logits=logits,
@@ -178,20 +179,17 @@ class OnnxAdapter(NetworkAdapter):
                     "pass the path."
                 )
 
-    def _takes_any_length(self, batch: Batch, session: Any) -> bool:
-        """Whether inputs are sequences, and half of their length is taken too."""
-        inputs = self._graph.inputs
-        arrays = to_arrays(batch, inputs)
-        if not all(_is_sequence(arrays[i.name], i.shape) for i in inputs):
-            return False
-        shorter = {name: array[:, : (array.shape[1] + 1) // 2] for name, array in arrays.items()}
-        if any(shorter[name].shape == array.shape for name, array in arrays.items()):
-            return False
+    def _find_sequence(self, batch: Batch, session: Any) -> str:
+        """Name of an input that is a sequence, where half of its length is taken too; or none."""
+        arrays = to_arrays(batch, self._graph.inputs)
+        shorter = halve_sequences(arrays, self._graph.inputs)
+        if not shorter:
+            return ""
         try:
-            self._run(shorter, session)
+            self._run({**arrays, **shorter}, session)
         except ValueError:
-            return False
-        return True
+            return ""
+        return next(iter(shorter))
 
     def forward(
         self, batch: Batch, trace: OnnxTrace, layers: Sequence[str], keep: LayerCallback
@@ -227,9 +225,10 @@ class OnnxAdapter(NetworkAdapter):
         weight = self.to_numpy(weight).copy()
         return two_class_head(weight, bias) if len(weight) == 1 else (weight, bias)
 
-    def to_numpy(self, value: NDArray) -> NDArray:
-        # NumPy computes slowly in half precision.
-        return value.astype(np.float32) if value.dtype == np.float16 else value
+    def to_numpy(self, value: Any) -> NDArray:
+        # Inputs may be tensors. NumPy computes slowly in half precision.
+        array = as_array(value)
+        return array.astype(np.float32) if array.dtype == np.float16 else array
 
     def _source(self, values: _Values, logits: Logits | None) -> Any:
         """What holds the logits, of any shape; a matrix where all further axes have one place."""
@@ -301,12 +300,6 @@ def _name_layers(
     ordered = [*names[:place], penultimate, *names[place:]]
     layers[penultimate] = head.features
     return {name: layers[name] for name in ordered}, [penultimate, *same]
-
-
-def _is_sequence(array: NDArray, shape: tuple[int | None, ...] | None) -> bool:
-    """Whether it is a matrix of integers or has a vector for each step, of any number of steps."""
-    n_axes = 2 if array.dtype.kind in "iu" else 3
-    return array.ndim == n_axes and (shape is None or shape[1] is None)
 
 
 def _may_be_logits(value: Any, is_one: bool) -> bool:

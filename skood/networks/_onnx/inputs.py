@@ -54,8 +54,27 @@ def to_arrays(batch: Batch, inputs: list[Input]) -> dict[str, NDArray]:
     return {declared.name: _fit(batch[declared.name], declared) for declared in inputs}
 
 
+def halve_sequences(arrays: Mapping[str, NDArray], inputs: list[Input]) -> dict[str, NDArray]:
+    """The first half of the inputs that are sequences of any length, the surest one first.
+
+    Those are matrices of integers and arrays of vectors, and matrices of as many numbers, such as
+    masks. Empty where there are none, or they differ in length.
+    """
+    free = [i.name for i in inputs if i.shape is None or (len(i.shape) > 1 and i.shape[1] is None)]
+    sure = [name for name in free if arrays[name].ndim == (2 if _is_whole(arrays[name]) else 3)]
+    lengths = {arrays[name].shape[1] for name in sure}
+    if len(lengths) != 1 or (length := lengths.pop()) < 2:
+        return {}
+    others = [n for n in free if n not in sure and arrays[n].shape[1:] == (length,)]
+    return {name: arrays[name][:, : length // 2] for name in [*sure, *others]}
+
+
+def _is_whole(array: NDArray) -> bool:
+    return array.dtype.kind in "iu"
+
+
 def _fit(values: Any, declared: Input) -> NDArray:
-    array = values.numpy(force=True) if hasattr(values, "detach") else _as_dense(values)
+    array = as_array(values)
     _check_shape(array.shape, declared)
     if array.dtype == declared.dtype or declared.dtype.hasobject:
         return np.ascontiguousarray(array)
@@ -69,8 +88,10 @@ def _fit(values: Any, declared: Input) -> NDArray:
     return cast
 
 
-def _as_dense(values: Any) -> NDArray:
-    """An array, also of a sparse matrix."""
+def as_array(values: Any) -> NDArray:
+    """An array of an array, a tensor or a sparse matrix."""
+    if hasattr(values, "detach"):
+        return values.numpy(force=True)
     return values.toarray() if issparse(values) else np.asarray(values)
 
 

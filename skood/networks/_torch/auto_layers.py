@@ -264,11 +264,16 @@ def _are_logits(value: Tensor, logits: Tensor) -> bool:
 
 def spread(names: list[str], features: list[str]) -> list[str]:
     """At most as many names as "auto" takes, evenly spread, with the last and the ``features``."""
-    needed = [name for name in names if name in features]
-    others = [name for name in names if name not in features]
-    n_others = max(MOST_LAYERS - len(needed), 2)
-    if len(others) > n_others:
-        step = (len(others) - 1) / (n_others - 1)
-        others = [others[round(i * step)] for i in range(n_others)]
-    kept = {*needed, *others}
+    needed = {name for name in names if name in features}
+    kept = _evenly(names, MOST_LAYERS)
+    if missing := needed.difference(kept):
+        kept = missing.union(_evenly(names, MOST_LAYERS - len(missing)))
     return [name for name in names if name in kept]
+
+
+def _evenly(names: list[str], n_names: int) -> set[str]:
+    n_names = max(n_names, 2)
+    if len(names) <= n_names:
+        return set(names)
+    step = (len(names) - 1) / (n_names - 1)
+    return {names[round(i * step)] for i in range(n_names)}

@@ -49,7 +49,7 @@ def _explain_call(inside: Search, logits: Tensor) -> str:
 
 
 def _compare(product: Product, logits: Tensor) -> str:
-    values, outputs = widened(logits).flatten(1), widened(product.output)
+    values, outputs = widened(logits).reshape(len(logits), -1), widened(product.output)
     if outputs.shape != values.shape:
         return "none of its outputs for a sample, nor their mean, is the logits times a constant"
     off, largest = (values - outputs).abs().max(), values.abs().max()
@@ -72,18 +72,26 @@ def place_given(
     """
     name = head.input_layer
     if name is not None and (name in layers or name != PENULTIMATE):
-        return [_check_named(head, name, layers, logits)], layers
-    found = [name for name, layer in layers.items() if _yields(head, layer.value, logits)]
-    matrices = [name for name in found if layers[name].value.ndim == 2]
-    if matrices and name is None:
-        return matrices, layers
+        _check_named(head, name, layers, logits)
     for number in reversed(range(len(calls))):
         for layer in _layers_at(calls[number]):
             if _yields(head, layer.value, logits):
                 later = {id(c) for c in calls[number:]}
                 first = {n: v for n, v in layers.items() if id(v.source) not in later}
-                return [PENULTIMATE], {**first, PENULTIMATE: layer, **layers}
+                added = PENULTIMATE if PENULTIMATE not in layers else f"{PENULTIMATE}_input"
+                layers = {**first, added: layer, **layers}
+                return _equal_layers(layers, name or added), layers
     raise ValueError(_explain_unplaced(head, layers, logits))
+
+
+def _equal_layers(layers: dict[str, Layer], name: str) -> list[str]:
+    """The layers that have the very values of the one of a name."""
+    value = layers[name].value
+    return [
+        other
+        for other, layer in layers.items()
+        if layer.value.shape == value.shape and torch.equal(layer.value, value)
+    ]
 
 
 def _layers_at(c: RecordedCall) -> Iterator[Layer]:
@@ -94,7 +102,7 @@ def _layers_at(c: RecordedCall) -> Iterator[Layer]:
         yield Layer(c, Location(c.call.key, True, c.index, True), c.input.flatten(1))
 
 
-def _check_named(head: GivenHead, name: str, layers: dict[str, Layer], logits: Tensor) -> str:
+def _check_named(head: GivenHead, name: str, layers: dict[str, Layer], logits: Tensor) -> None:
     if name not in layers:
         raise ValueError(
             f"The LinearHead reads the layer {name!r}, but the network has none of this name; its "
@@ -106,7 +114,6 @@ def _check_named(head: GivenHead, name: str, layers: dict[str, Layer], logits: T
             f"The LinearHead does not make the logits of the layer {name!r}: "
             f"{_how_far(head, value, logits)}."
         )
-    return name
 
 
 def _explain_unplaced(head: GivenHead, layers: dict[str, Layer], logits: Tensor) -> str:
@@ -144,7 +151,7 @@ def _make(
     head: GivenHead, value: Tensor, logits: Tensor
 ) -> tuple[Tensor | None, Tensor | None, Tensor]:
     """What the head makes of a value, its size without signs, and the logits to compare with."""
-    values, features = widened(logits).flatten(1), widened(value).flatten(1)
+    values, features = widened(logits).reshape(len(logits), -1), widened(value).flatten(1)
     weight = torch.as_tensor(np.array(head.weight, np.float64))
     given = np.zeros(len(weight)) if head.bias is None else np.array(head.bias, np.float64)
     bias = torch.as_tensor(given)

@@ -11,15 +11,25 @@ import torch
 from torch import Tensor, fx, nn
 from torch.utils import _pytree as pytree
 
-from .._base import Batch, LayerCallback
+from .._base import Batch, LayerCallback, count_samples, take_samples
 from .._options import known_options
 from .adapter import TorchAdapter
-from .calls import CONVOLUTIONS, Report, name_function, plain_name
+from .calls import (
+    ACTIVATION_MODULES,
+    CONVOLUTIONS,
+    SQUASHING_MODULES,
+    Report,
+    name_function,
+    plain_name,
+)
 from .chosen_head import WantedHead
 from .outputs import AUTO, Wanted
 from .recorded import content_key
 from .stamp import look_at
+from .trace import TorchTrace
 
+# Stand-ins of others would lack attributes by which these are told apart.
+_KNOWN = (nn.Linear, *CONVOLUTIONS, *ACTIVATION_MODULES, *SQUASHING_MODULES)
 # Operators, with the position of the argument that says whether they act as in training.
 _MODES = {
     "alpha_dropout": 2,
@@ -65,6 +75,21 @@ class ExportedAdapter(TorchAdapter):
         # The module around the program is made anew, and its tensors are the program's own.
         tensors = [*self.network.parameters(), *self.network.buffers()]
         return self.network.code, look_at(tensors)
+
+    def trace(self, batch: Batch) -> tuple[TorchTrace, dict[str, Tensor]]:
+        if self.network.n_rows is None:
+            return super().trace(batch)
+        # As many samples as the program takes at once, whose values are told as they come.
+        n_samples = count_samples(batch)
+        rows = [min(row, n_samples - 1) for row in range(self.network.n_rows)]
+        trace, layers = super().trace(take_samples(batch, rows))
+        values: dict[str, Tensor] = {}
+
+        def keep(name: str, value: Tensor) -> None:
+            values[name] = value.clone()
+
+        self.forward(batch, trace, list(layers), keep)
+        return trace, {name: values[name] for name in layers}
 
     def forward_with_gradients(
         self,
@@ -202,13 +227,15 @@ def _modules_called(network: nn.Module, graph: fx.Graph) -> dict[str, nn.Module]
 
 
 def _stand_in(network: nn.Module, name: str, kind: type[nn.Module]) -> nn.Module:
-    module = object.__new__(kind)
+    module: Any = object.__new__(kind)
     nn.Module.__init__(module)
     try:
         holder = network.get_submodule(name)
     except AttributeError:  # without weights
         return module
     vars(module).update(_parameters=holder._parameters, _buffers=holder._buffers)
+    if issubclass(kind, nn.Linear):
+        vars(module).update(zip(("out_features", "in_features"), module.weight.shape, strict=True))
     if issubclass(kind, (nn.Linear, *CONVOLUTIONS)):
         # Where its weights are looked for.
         parent, _, key = name.rpartition(".")
@@ -232,10 +259,10 @@ def _stack_of(node: fx.Node) -> list[tuple[str, str, type[nn.Module]]]:
 
 
 def _class_of(kind: Any) -> type[nn.Module]:
-    """A class of torch; of all others, whose names alone are known, the general one."""
+    """The class of a module that is known by its class; of all others the general one."""
     path = kind if isinstance(kind, str) else f"{kind.__module__}.{kind.__qualname__}"
     found = getattr(nn, path.rpartition(".")[2], None) if path.startswith("torch.nn.") else None
-    return found if isinstance(found, type) and issubclass(found, nn.Module) else nn.Module
+    return found if isinstance(found, type) and issubclass(found, _KNOWN) else nn.Module
 
 
 @dataclass

@@ -104,7 +104,7 @@ class Search:
         self, network: nn.Module, calls: list[RecordedCall], within: str | None = None
     ) -> None:
         self._network = network
-        self._calls = calls
+        self.calls = calls
         self._within = within
 
     def find(self, logits: Tensor, direct: RecordedCall | None, probe: Probe) -> Found | None:
@@ -129,33 +129,34 @@ class Search:
 
     def linear_layers(self) -> Iterator[RecordedCall]:
         """What multiplies by a weight, or seems to, the last first."""
-        for c in reversed(self._calls):
+        for c in reversed(self.calls):
             if self._is_within(c) and (reads_rows(c) or reads_positions(c)):
                 yield c
 
     def fit(self, logits: Tensor, outputs: Tensor) -> Fit | None:
         """How logits come from the outputs of a product by a constant scale, or None."""
         allowed = _rounding(logits, outputs)
-        logits, outputs = widened(logits).flatten(1), widened(outputs)
+        logits, outputs = widened(logits).reshape(len(logits), -1), widened(outputs)
         if outputs.ndim > 2:
             return _fit_positions(logits, outputs.flatten(1, -2), allowed)
+        if logits.shape != outputs.shape:
+            return None
         scale = _scale(logits, outputs, allowed * outputs.abs())
         return self._fit_shift(logits, outputs, allowed) if scale is None else Fit(scale)
 
     def _fit_shift(self, logits: Tensor, outputs: Tensor, rounding: float) -> Fit | None:
         """Where a vector of the network is added, before or after scaling."""
-        centred = outputs - outputs.mean(0)
-        scale = _ratio(logits - logits.mean(0), centred)
-        shift = (logits - scale * outputs).mean(0)
-        allowed = 2 * rounding * ((scale * outputs).abs().amax(0) + shift.abs())
-        if not centred.any() or ((logits - scale * outputs - shift).abs() > allowed).any():
-            return None
-        for module, attribute, held in own_tensors(self._network):
-            vector = held.flatten()
-            if held.is_floating_point() and vector.shape == shift.shape:
-                for factor in (1.0, scale, -1.0, -scale):
-                    if ((factor * widened(vector) - shift).abs() <= allowed).all():
-                        view = WeightView.of(module, attribute, held, vector)
+        vectors = [
+            (WeightView.of(module, attribute, held, held.flatten()), widened(held).flatten())
+            for module, attribute, held in own_tensors(self._network)
+            if held.is_floating_point() and held.numel() == logits.shape[1]
+        ]
+        for ways in (_unscaled, _scaled):
+            for view, vector in vectors:
+                for scale, factor in ways(logits, outputs, vector):
+                    product, shift = scale * outputs, factor * vector
+                    allowed = 2 * rounding * (product.abs() + shift.abs())
+                    if scale and ((logits - product - shift).abs() <= allowed).all():
                         return Fit(scale, shift=(factor, view))
         return None
 
@@ -212,11 +213,23 @@ def _fit_positions(logits: Tensor, outputs: Tensor, rounding: float) -> Fit | No
 
 def _scale(logits: Tensor, outputs: Tensor, allowed: Tensor) -> float | None:
     """The number that outputs are multiplied by, up to differences that are allowed, or None."""
-    if logits.shape == outputs.shape:
-        for scale in (1.0, _ratio(logits, outputs)):
-            if scale and ((logits - scale * outputs).abs() <= abs(scale) * allowed).all():
-                return scale
+    for scale in (1.0, _ratio(logits, outputs)):
+        if scale and ((logits - scale * outputs).abs() <= abs(scale) * allowed).all():
+            return scale
     return None
+
+
+def _unscaled(logits: Tensor, outputs: Tensor, vector: Tensor) -> Iterator[tuple[float, float]]:
+    """Factors of outputs and vector where one is added to the other."""
+    yield from ((1.0, 1.0), (1.0, -1.0))
+
+
+def _scaled(logits: Tensor, outputs: Tensor, vector: Tensor) -> Iterator[tuple[float, float]]:
+    """Factors of outputs and vector where they are scaled afterwards, or the outputs before."""
+    for sign in (1.0, -1.0):
+        scale = _ratio(logits, outputs + sign * vector)
+        yield scale, sign * scale
+        yield _ratio(logits - sign * vector, outputs), sign
 
 
 def _ratio(one: Tensor, other: Tensor) -> float:
@@ -238,7 +251,6 @@ def find_path(
     returned: Any,
     wanted: Wanted,
     fits: Callable[[Tensor], bool],
-    calls: list[RecordedCall],
     search: Search,
 ) -> Path | None:
     """Which output holds the logits; None where a function of the user's computes them.
@@ -253,23 +265,17 @@ def find_path(
     if wanted not in (AUTO, BINARY):
         return name_output(returned, wanted)
 
-    preference = _Preference(search, returned, fits, calls)
+    preference = _Preference(search, returned, fits)
     return choose_output(returned, fits, [preference.direct, preference.by_value])
 
 
 class _Preference:
     """The last linear layers that yield outputs."""
 
-    def __init__(
-        self,
-        search: Search,
-        returned: Any,
-        fits: Callable[[Tensor], bool],
-        calls: list[RecordedCall],
-    ) -> None:
+    def __init__(self, search: Search, returned: Any, fits: Callable[[Tensor], bool]) -> None:
         self._search = search
+        self._calls = search.calls
         self._outputs = [output for _, output in outputs_of(returned) if fits(output)]
-        self._calls = calls
 
     def direct(self, output: Tensor) -> RecordedCall | None:
         """That which yields an output, or what is squashed to it."""
@@ -306,7 +312,7 @@ def find_source(
     if output is None:
         return None, None
     key: tuple | None = content_key(output)
-    squashing = last(calls, lambda c: c.is_squashing and _yields(c, output))
+    squashing = last(calls, lambda c: c.is_squashing and c.input is not None and _yields(c, output))
     if squashing is not None:
         key = squashing.input_key
     return squashing, last(calls, lambda c: reads_rows(c) and c.output_key == key)

@@ -14,6 +14,9 @@ MOST_SKIPS = 4
 """So many skips may one block have; where a module has more, each is a block."""
 
 
+_JOINS = frozenset({"cat", "concat", "concatenate", "hstack", "stack", "vstack"})
+
+
 @dataclass(frozen=True)
 class Blocks:
     """The residual blocks of a pass."""
@@ -193,6 +196,8 @@ class _Labels:
         alike = [parent for parent in node.variables if parent.number in labels]
         if node.function in LIGHT:
             return bool(alike)
+        if node.function in _JOINS:
+            return len(alike) == len(node.variables)
         if node.function in SUMS:
             return any(parent.shape == node.shape for parent in alike)
         if node.function in MULTIPLICATIONS:
@@ -234,6 +239,8 @@ def _is_small_step(node: Node, reached: set[int], own_sums: Collection[int] | No
         return all(parent.number in reached for parent in alike)
     if node.function == MODULE:
         return not node.weights and node.parents[0].shape == node.shape
+    if node.function in _JOINS:
+        return all(parent.number in reached for parent in node.variables)
     return node.function in LIGHT or (node.function in ELEMENTWISE and len(node.variables) == 1)
 
 

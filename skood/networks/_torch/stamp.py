@@ -154,8 +154,9 @@ class _Holders:
             self._add_object(value)
 
     def _add_object(self, value: Any) -> None:
-        if hasattr(value, "__dict__"):
-            self._dicts.append(vars(value))
+        # That of an annotation such as ``dict[str, int]`` is the one of the class.
+        if isinstance(held := getattr(value, "__dict__", None), dict):
+            self._dicts.append(held)
         for kind in type(value).__mro__:
             members = (types.MemberDescriptorType,)
             names = [name for name, held in vars(kind).items() if isinstance(held, members)]

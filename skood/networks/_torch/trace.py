@@ -21,7 +21,7 @@ from .flow import Flow
 from .heads import Found, Head, Search, find_path, find_source
 from .inputs import Integers
 from .outputs import AUTO, Path, Wanted, explain_missing_logits, select_output
-from .products import own_tensors, reads_rows
+from .products import own_tensors, reads_rows, rounding
 from .recorded import Layer, Location, RecordedCall, storage
 from .unit_axes import UnitAxisListener
 from .why_no_head import explain_missing_head
@@ -108,34 +108,26 @@ def trace_calls(
     flow = Flow(network)
     axes, calls, returned = _record(network, run, n_samples, flow)
     larger = [c for c in calls if c.call.called not in ELEMENTARY]
-    named = head if isinstance(head, str) and head != AUTO else None
-    search = Search(network, larger, named)
-    path = find_path(returned, wanted, fits, larger, search)
-    logits = select_output(returned, wanted, path)
-    why_no_logits = ""
-    if logits is None or not fits(logits):
-        why_no_logits = explain_missing_logits(returned, n_samples)
-    squashing, direct = find_source(larger, logits)
-    logits_at = None if squashing is None else Location(squashing.call.key, before=True)
-    source = logits if squashing is None else squashing.input
-    if head != AUTO and (why_no_logits or source is None):
-        raise ValueError(f"head= needs logits to be compared with, but {why_no_logits}.")
+    search = Search(network, larger, None if head == AUTO or not isinstance(head, str) else head)
+    logits = _find_logits(returned, wanted, fits, n_samples, search)
     found = None
-    if source is not None and _has_rows(source, n_samples) and isinstance(head, str):
-        probe = partial(_probe, network, run, lambda r: select_output(r, wanted, path), logits_at)
-        found = search.find(source, direct, probe)
-        if named is not None and found is None:
-            refuse_named(network, larger, source, named)
+    if logits.has_rows(n_samples) and isinstance(head, str):
+        select = partial(select_output, wanted=wanted, path=logits.path)
+        probe = partial(_probe, network, run, select, logits.location)
+        found = search.find(logits.values, logits.direct, probe)
+    _check_wanted(head, found, network, logits, larger)
     candidates = find_candidates(calls, flow)
     layers = _name_layers(calls, found, candidates.functions)
     if known is not None:
         layers = {name: layer for name, layer in layers.items() if name in known}
+    head_rounding = LEAST_ROUNDING if found is None else found.head.rounding
     features = [n for n, layer in layers.items() if layer.feeds(found and found.recorded)]
-    if not isinstance(head, str) and source is not None:
-        features, layers = place_given(head, layers, larger, source)
+    if not isinstance(head, str):
+        features, layers = place_given(head, layers, larger, logits.values)
+        head_rounding = rounding(logits.values.dtype)
     auto = AutoLayers(_name_calls(calls), layers, candidates, flow)
-    if source is not None and fits(source):
-        auto.leave_out_logits(squashing, source, flow.find(logits))
+    if logits.source is not None and fits(logits.source):
+        auto.leave_out_logits(logits.squashing, logits.source, flow.find(logits.output))
     chosen = auto.choose(features)
     trace = TorchTrace(
         auto=chosen.layers,
@@ -145,17 +137,89 @@ def trace_calls(
         locations={name: layer.location for name, layer in layers.items()},
         functions=_unite((c.call.name, c.call.running) for c in calls if c.is_function),
         parents=_unite((c.call.name, c.call.running[:1]) for c in calls if not c.is_function),
-        logits=logits_at,
+        logits=logits.location,
         head=None if found is None else found.head,
-        why_no_logits=why_no_logits,
-        why_no_head=""
-        if features
-        else why_no_logits or explain_missing_head(search, source, direct),
-        head_rounding=LEAST_ROUNDING if found is None else found.head.rounding,
-        output=path,
+        why_no_logits=logits.why_none,
+        why_no_head="" if features else _explain(search, logits),
+        head_rounding=head_rounding,
+        output=logits.path,
     )
     values = {name: layer.value for name, layer in layers.items()}
-    return TraceResult(trace, values, source, axes.find(layers, calls))
+    return TraceResult(trace, values, logits.source, axes.find(layers, calls))
+
+
+class _Logits(NamedTuple):
+    """What a network returns as its logits, and where they come from."""
+
+    output: Tensor | None
+    path: Path | None
+    squashing: RecordedCall | None
+    """The softmax or sigmoid that yields the output."""
+    direct: RecordedCall | None
+    """What seems to be the last linear layer, where it yields the very logits."""
+    why_none: str
+    """Why the output cannot hold logits; otherwise empty."""
+
+    @property
+    def source(self) -> Tensor | None:
+        """The logits, before a softmax or sigmoid, of any shape."""
+        return self.output if self.squashing is None else self.squashing.input
+
+    @property
+    def values(self) -> Tensor:
+        """The logits, which there are."""
+        assert self.source is not None
+        return self.source
+
+    @property
+    def location(self) -> Location | None:
+        """Where to find them, unless the network returns them."""
+        return None if self.squashing is None else Location(self.squashing.call.key, before=True)
+
+    def has_rows(self, n_samples: int) -> bool:
+        """Whether there are numbers for each sample, if not enough."""
+        source = self.source
+        return (
+            source is not None
+            and source.is_floating_point()
+            and source.ndim > 0
+            and len(source) == n_samples
+        )
+
+
+def _find_logits(
+    returned: Any,
+    wanted: Wanted,
+    fits: Callable[[Tensor], bool],
+    n_samples: int,
+    search: Search,
+) -> _Logits:
+    path = find_path(returned, wanted, fits, search)
+    output = select_output(returned, wanted, path)
+    is_known = output is not None and fits(output)
+    why_none = "" if is_known else explain_missing_logits(returned, n_samples)
+    squashing, direct = find_source(search.calls, output)
+    return _Logits(output, path, squashing, direct, why_none)
+
+
+def _explain(search: Search, logits: _Logits) -> str:
+    return logits.why_none or explain_missing_head(search, logits.source, logits.direct)
+
+
+def _check_wanted(
+    head: WantedHead,
+    found: Found | None,
+    network: nn.Module,
+    logits: _Logits,
+    calls: list[RecordedCall],
+) -> None:
+    """Raise a ValueError where a named module is not the head, or there are no logits."""
+    if head == AUTO:
+        return
+    if logits.why_none:
+        raise ValueError(f"head= needs logits to be compared with, but {logits.why_none}.")
+    if found is None and isinstance(head, str):
+        refuse_named(network, calls, logits.values, head)
 
 
 def _unite(pairs: Iterable[tuple[str, Iterable[str]]]) -> dict[str, frozenset[str]]:
@@ -209,10 +273,6 @@ def _probe(
         returned = run()
         return squashed[0] if squashed else select(returned)
     return None
-
-
-def _has_rows(logits: Tensor, n_samples: int) -> bool:
-    return logits.is_floating_point() and logits.ndim > 0 and len(logits) == n_samples
 
 
 def _name_layers(

@@ -21,7 +21,7 @@ def explain_missing_head(search: Search, logits: Tensor | None, direct: Recorded
         return explain_other_map(direct)
     if not len(logits):
         return "the logits are of no sample"
-    values = widened(logits).flatten(1)
+    values = widened(logits).reshape(len(logits), -1)
     products = [p for p in search.products(logits) if p.output.shape == values.shape]
     for product in products:
         if why := explain_difference(product, values):
