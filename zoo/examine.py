@@ -83,7 +83,14 @@ def find_faults(finding: Finding, specimen: Specimen) -> list[str]:
         "padding changes values": (finding.padding or 0.0) > ROUNDING,
     }
     of_steps = [f"{step}: {error}" for step, error in finding.errors.items()]
-    return of_steps + [fault for fault, is_so in found.items() if is_so and not of_steps]
+    faults = of_steps or [fault for fault, is_so in found.items() if is_so]
+    return _without_known(faults, specimen.known)
+
+
+def _without_known(faults: list[str], known: str) -> list[str]:
+    if known and not any(known in fault for fault in faults):
+        return [*faults, f"no longer so: {known}"]
+    return [fault for fault in faults if not (known and known in fault)]
 
 
 def examine(specimen: Specimen, repetitions: int = 3) -> Finding:

@@ -70,11 +70,16 @@ def tabulate_nets(examined: Examined) -> Table:
                 "yes" if finding.head else "none",
                 describe_monitor(specimen, finding),
                 format_ratio(finding.ratio),
-                "; ".join(find_faults(finding, specimen)),
+                "; ".join(describe_faults(specimen, finding)),
             ]
             for specimen, finding in examined
         ],
     )
+
+
+def describe_faults(specimen: Specimen, finding: Finding) -> list[str]:
+    known = [f"known: {specimen.known}"] if specimen.known else []
+    return known + find_faults(finding, specimen)
 
 
 def describe_monitor(specimen: Specimen, finding: Finding) -> str:

@@ -54,6 +54,8 @@ class Specimen:
     """Patterns, each of which fits at least one of the layers of "auto"."""
     has_head: bool = True
     """Whether one linear layer yields the logits."""
+    known: str = ""
+    """A fault that is known, as a part of what is said of it; that it is gone is one, too."""
     refusal: str = ""
     """What the error says with which its inputs are refused; empty where they are not."""
 
