@@ -3,9 +3,9 @@
     SKOOD_DATA=folder python -m experiments.auto_layers
 
 The detector of ``make_monitor`` is fitted to some of the layers of a DenseNet for CIFAR-10 with 99
-activation functions, evenly spread over its depth, and to the blocks of small residual networks that
-are trained on scikit-learn's digits, with and without the activation functions beside them. It takes
-some minutes.
+activation functions, evenly spread over its depth, and to the blocks of small residual networks,
+which are trained on scikit-learn's digits, with and without the activation functions beside them.
+It takes some minutes.
 """
 
 from __future__ import annotations
