@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable
 from functools import partial
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 import torch
@@ -157,7 +158,10 @@ def time_extraction(
     logits = extractor.transform(images).logits
     assert logits is not None
     np.testing.assert_allclose(logits, forward().numpy(), rtol=1e-4, atol=1e-4)
-    tasks = {"bare": forward, "extraction": partial(extractor.transform, images)}
+    tasks: dict[str, Callable[[], Any]] = {
+        "bare": forward,
+        "extraction": partial(extractor.transform, images),
+    }
     timings = Timings(tasks, sizes.repetitions, clock=time.process_time)
     note = f"{len(extractor.layers_)} layers"
     ratio = timings.ratio("extraction", "bare")
