@@ -175,6 +175,103 @@ def test_several_outputs_that_may_be_the_logits_are_told_of(pack, n_classes):
     assert A.logits.shape[1] == n_classes
 
 
+class Metric(nn.Module):
+    """Returns what ``pack`` makes of an embedding, its features and class scores."""
+
+    def __init__(self, pack):
+        super().__init__()
+        torch.manual_seed(0)
+        self.body, self.embed = nn.Sequential(nn.Linear(6, 8), nn.ReLU()), nn.Linear(8, 5)
+        self.out, self.aux, self.low = nn.Linear(8, 3), nn.Linear(8, 4), nn.Linear(8, 2)
+        self.up = nn.Linear(2, 3)
+        self.prototypes, self.square = nn.Parameter(torch.randn(3, 5)), nn.Parameter(torch.eye(5))
+        self.prior = nn.Parameter(torch.tensor([0.1, 0.2, 0.7]))
+        self.pack = pack
+
+    def forward(self, x):
+        h = self.body(x)
+        return self.pack(self, h, self.embed(h))
+
+
+def distances(net, z):
+    return -torch.cdist(z, net.prototypes)
+
+
+def squares(net, z):
+    return -((z[:, None] - net.prototypes) ** 2).sum(-1)
+
+
+def cosines(net, z):
+    return 9 * F.normalize(z) @ F.normalize(net.prototypes).T
+
+
+FROM_FEATURES = {
+    "distances to prototypes": lambda net, h, z: {"emb": z, "scores": distances(net, z)},
+    "distances first": lambda net, h, z: (distances(net, z), z),
+    "distances as differences": lambda net, h, z: (z, squares(net, z)),
+    "cosines": lambda net, h, z: (z, cosines(net, z)),
+    "normed embedding": lambda net, h, z: (F.normalize(z), cosines(net, z)),
+    "embedding normed by hand": lambda net, h, z: (
+        z / z.norm(dim=1, keepdim=True),
+        cosines(net, z),
+    ),
+    "as many prototypes as units": lambda net, h, z: (z, -torch.cdist(z, net.square)[:, :3]),
+    "hidden features": lambda net, h, z: (h, z, distances(net, z)),
+}
+
+
+@pytest.mark.parametrize("pack", FROM_FEATURES.values(), ids=FROM_FEATURES)
+def test_embedding_that_class_scores_are_computed_from_is_no_candidate(pack):
+    network, X = Metric(pack), vectors()
+    A = extract(network, X)
+    returned = run(network, X)
+    values = returned.values() if isinstance(returned, dict) else returned
+    assert_allclose(A.logits, next(v for v in values if v.shape[1] == 3), rtol=1e-4, atol=1e-5)
+
+
+MADE_OF_LOGITS = {
+    "largest": lambda net, h, z: (z, z.topk(2).values),
+    "powers": lambda net, h, z: (z, z.exp()),
+    "shares": lambda net, h, z: (z.exp() / z.exp().sum(1, keepdim=True), z),
+}
+
+
+@pytest.mark.parametrize("pack", MADE_OF_LOGITS.values(), ids=MADE_OF_LOGITS)
+def test_what_is_only_computed_from_logits_is_no_candidate(pack):
+    network, X = Metric(pack), vectors()
+    expected = run(Metric(lambda net, h, z: z), X)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        A = extract(network, X)
+    assert_allclose(A.logits, expected, rtol=1e-5, atol=1e-6)
+
+
+def tokens(h):
+    return torch.stack([h, h * 2, h + 1], dim=1)
+
+
+BESIDE_AUXILIARY = {
+    "mean of tokens": (lambda net, h, z: (net.out(tokens(h)).mean(1), net.aux(h)), 3),
+    "in a mapping": (
+        lambda net, h, z: {"pred": net.out(tokens(h)).mean(1), "aux": net.aux(h)},
+        3,
+    ),
+    "less a prior": (lambda net, h, z: (net.out(h) - net.prior.log(), net.aux(h)), 3),
+    "scaled": (lambda net, h, z: (net.out(h) / 2, net.aux(h)), 3),
+    "clamped": (lambda net, h, z: (net.out(h).clamp(-0.1, 0.1), net.aux(h)), 4),
+    "plus a low rank": (lambda net, h, z: (net.out(h) + net.up(net.low(h)), net.aux(h)), 4),
+    "distances": (lambda net, h, z: (distances(net, z), net.aux(h)), 4),
+    "distances last": (lambda net, h, z: (net.aux(h), distances(net, z)), 4),
+}
+
+
+@pytest.mark.parametrize(("pack", "n_classes"), BESIDE_AUXILIARY.values(), ids=BESIDE_AUXILIARY)
+def test_auxiliary_output_is_not_taken_in_silence(pack, n_classes):
+    with pytest.warns(UserWarning, match="Several outputs of the network may be its logits"):
+        A = extract(Metric(pack), vectors())
+    assert A.logits.shape[1] == n_classes
+
+
 CHOICES = {
     "index": ("two heads", 1),
     "index from the end": ("two heads", -1),

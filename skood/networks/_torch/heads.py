@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from math import log2
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from .outputs import AUTO, BINARY, Path, Wanted, choose_output, name_output, outputs_of
 from .products import (
     Product,
     WeightView,
@@ -219,6 +218,16 @@ def _scale(logits: Tensor, outputs: Tensor, allowed: Tensor) -> float | None:
     return None
 
 
+def is_scaled_and_shifted(logits: Tensor, outputs: Tensor) -> bool:
+    """Whether logits are a constant times the outputs of a product, plus the same for all."""
+    if logits.shape != outputs.shape or len(logits) < 2:
+        return False
+    allowed = _rounding(logits, outputs)
+    logits, outputs = widened(logits), widened(outputs)
+    size = logits.abs() + logits.abs().mean(0) + outputs.abs() + outputs.abs().mean(0)
+    return _scale(logits - logits.mean(0), outputs - outputs.mean(0), allowed * size) is not None
+
+
 def _unscaled(logits: Tensor, outputs: Tensor, vector: Tensor) -> Iterator[tuple[float, float]]:
     """Factors of outputs and vector where one is added to the other."""
     yield from ((1.0, 1.0), (1.0, -1.0))
@@ -247,64 +256,6 @@ def _rounding(*values: Tensor) -> float:
     return max(rounding(value.dtype) for value in values)
 
 
-def find_path(
-    returned: Any,
-    wanted: Wanted,
-    fits: Callable[[Tensor], bool],
-    search: Search,
-) -> Path | None:
-    """Which output holds the logits; None where a function of the user's computes them.
-
-    Raises
-    ------
-    ValueError
-        If there is no such output.
-    """
-    if callable(wanted):
-        return None
-    if wanted not in (AUTO, BINARY):
-        return name_output(returned, wanted)
-
-    preference = _Preference(search, returned, fits)
-    return choose_output(returned, fits, [preference.direct, preference.by_value])
-
-
-class _Preference:
-    """The last linear layers that yield outputs."""
-
-    def __init__(self, search: Search, returned: Any, fits: Callable[[Tensor], bool]) -> None:
-        self._search = search
-        self._calls = search.calls
-        self._outputs = [output for _, output in outputs_of(returned) if fits(output)]
-
-    def direct(self, output: Tensor) -> RecordedCall | None:
-        """That which yields an output, or what is squashed to it."""
-        squashing, reader = find_source(self._calls, output)
-        return reader if reader is not None and self._is_last(reader, squashing) else None
-
-    def by_value(self, output: Tensor) -> RecordedCall | None:
-        """That which yields an output up to a scale, where the others are known too.
-
-        Beside outputs that come from no layer, the user has to choose.
-        """
-        others = [v for v in self._outputs if v is not output and not _is_known(v, self._calls)]
-        return self._scaled(output) if all(map(self._scaled, others)) else None
-
-    def _scaled(self, output: Tensor) -> RecordedCall | None:
-        for product in self._search.products(output):
-            if self._is_last(product.recorded) and self._search.fit(output, product.output):
-                return product.recorded
-        return None
-
-    def _is_last(self, reader: RecordedCall, squashing: RecordedCall | None = None) -> bool:
-        return not any(_reads_on(c, reader) for c in self._calls if c is not squashing)
-
-
-def _is_known(output: Tensor, calls: list[RecordedCall]) -> bool:
-    key = content_key(output)
-    return any(key in (c.input_key, c.output_key) for c in calls)
-
-
 def find_source(
     calls: list[RecordedCall], output: Tensor | None
 ) -> tuple[RecordedCall | None, RecordedCall | None]:
@@ -326,10 +277,3 @@ def _yields(recorded: RecordedCall, output: Tensor) -> bool:
     if got is None or got.shape != output.shape:
         return False
     return torch.equal(got, output) or torch.equal(got.to(output.dtype), output)
-
-
-def _reads_on(recorded: RecordedCall, other: RecordedCall) -> bool:
-    """Whether it is given the output of another call and yields something else."""
-    if recorded.is_squashing or (recorded.is_product and not recorded.has_weight):
-        return False
-    return other.output_key == recorded.input_key != recorded.output_key

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any, NamedTuple
 
 from torch import Tensor
 
@@ -104,45 +104,54 @@ def explain_missing_logits(returned: Any, n_samples: int) -> str:
     return why
 
 
+class Candidates(NamedTuple):
+    """Outputs that may be the logits."""
+
+    paths: list[Path]
+    """Where they are, what is taken first."""
+    is_linear: bool
+    """Whether the first is, but for a scale, a shift and pooling, that of a linear layer."""
+
+
 def choose_output(
     returned: Any,
     fits: Callable[[Tensor], bool],
-    readers: Sequence[Callable[[Tensor], Any]],
+    find_candidates: Callable[[Mapping[Path, Tensor]], Candidates],
 ) -> Path | None:
     """The path of the output that counts as the logits, where the user does not say which.
 
-    The output named "logits"; or else the first that ``fits`` and that a last linear layer
-    yields, which the first of ``readers`` that knows any returns; or else the first matrix of a
-    mapping or object, the first tensor of a tuple or list.
+    The output named "logits"; or else the first of the candidates among those that ``fits`` if a
+    last linear layer yields it; or else the first matrix of a mapping or object, the first tensor
+    of a tuple or list, which no other is computed from.
     """
     if isinstance(returned, Tensor):
         return ()
-    if find_output(returned, ("logits",)) is not None:
-        return ("logits",)
     outputs = dict(outputs_of(returned))
+    if (named := _named_logits(returned, outputs)) is not None:
+        return named
     fitting = {path: output for path, output in outputs.items() if fits(output)}
-    chosen = next(filter(None, (_first_of_each(fitting, reader_of) for reader_of in readers)), [])
-    if len(chosen or fitting) > 1:
-        first = next(iter(chosen or fitting))
+    candidates, is_linear = find_candidates(fitting)
+    left = [path for path in outputs if path not in fitting or path in candidates]
+    if is_linear:
+        chosen: Path | None = candidates[0]
+    elif isinstance(returned, tuple | list):
+        chosen = next(iter(left), None)
+    else:
+        chosen = next((path for path in left if len(path) == 1 and outputs[path].ndim == 2), None)
+    if len(candidates) > 1 and chosen is not None:
+        n_samples = len(fitting[candidates[0]])
         warn_user(
             "Several outputs of the network may be its logits: "
-            f"{_describe(fitting.items())}; taken is {_name(first)}. Say which it is by the "
-            "parameter `logits`, a name or an index."
+            f"{_describe(fitting.items(), n_samples)}; taken is {_name(chosen)}. Say which it is "
+            "by the parameter `logits`, a name or an index."
         )
-    if chosen:
-        return chosen[0]
-    if isinstance(returned, tuple | list):
-        return next(iter(outputs), None)
-    return next((path for path, v in outputs.items() if len(path) == 1 and v.ndim == 2), None)
+    return chosen
 
 
-def _first_of_each(outputs: Mapping[Path, Tensor], reader_of: Callable) -> list[Path]:
-    """The first output of each layer that yields one."""
-    yielded: dict[int, Path] = {}
-    for path, output in outputs.items():
-        if (reader := reader_of(output)) is not None:
-            yielded.setdefault(id(reader), path)
-    return list(yielded.values())
+def _named_logits(returned: Any, outputs: Iterable[Path]) -> Path | None:
+    if find_output(returned, ("logits",)) is not None:
+        return ("logits",)
+    return next((p for p in outputs if len(p) == 1 and str(p[0]).lower() == "logits"), None)
 
 
 def _describe(outputs: Iterable[tuple[Path, Tensor]], n_samples: int | None = None) -> str:

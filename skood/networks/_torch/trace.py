@@ -15,10 +15,11 @@ from torch import Tensor, nn
 from .._base import LEAST_ROUNDING, PENULTIMATE, Trace
 from .auto_layers import AutoLayers, find_candidates
 from .calls import ELEMENTARY, Call, Callers, CallListener
+from .candidate_outputs import find_path
 from .chosen_head import WantedHead, place_given, refuse_named
 from .fingerprint import Written
 from .flow import Flow
-from .heads import Found, Head, Search, find_path, find_source
+from .heads import Found, Head, Search, find_source
 from .inputs import Integers
 from .outputs import AUTO, Path, Wanted, explain_missing_logits, select_output
 from .products import own_tensors, reads_rows, rounding
@@ -109,7 +110,7 @@ def trace_calls(
     axes, calls, returned = _record(network, run, n_samples, flow)
     larger = [c for c in calls if c.call.called not in ELEMENTARY]
     search = Search(network, larger, None if head == AUTO or not isinstance(head, str) else head)
-    logits = _find_logits(returned, wanted, fits, n_samples, search)
+    logits = _find_logits(returned, wanted, fits, n_samples, search, flow)
     found = None
     if logits.has_rows(n_samples) and isinstance(head, str):
         select = partial(select_output, wanted=wanted, path=logits.path)
@@ -193,8 +194,9 @@ def _find_logits(
     fits: Callable[[Tensor], bool],
     n_samples: int,
     search: Search,
+    flow: Flow,
 ) -> _Logits:
-    path = find_path(returned, wanted, fits, search)
+    path = find_path(returned, wanted, fits, search, flow)
     output = select_output(returned, wanted, path)
     is_known = output is not None and fits(output)
     why_none = "" if is_known else explain_missing_logits(returned, n_samples)
