@@ -179,7 +179,7 @@ class Collector:
                 layers,
                 labels=labels,
                 mask=mask,
-                missing=self._missing(["head", "logits"]),
+                why_missing=self._why_missing(["head", "logits"]),
             )
         if classes is not None and len(classes) != logits.shape[1]:
             classes = None
@@ -193,11 +193,11 @@ class Collector:
             head=head,
             classes=classes,
             labels=labels,
-            missing={} if head is not None else self._missing(["head"]),
+            why_missing={} if head is not None else self._why_missing(["head"]),
             mask=mask,
         )
 
-    def _missing(self, parts: list[str]) -> dict[str, str]:
+    def _why_missing(self, parts: list[str]) -> dict[str, str]:
         """Why parts are not there, as far as that is known."""
         trace = self._plan.trace
         why = {"head": trace.why_no_head or trace.why_no_logits, "logits": trace.why_no_logits}

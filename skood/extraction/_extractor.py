@@ -182,10 +182,10 @@ class ActivationExtractor(ActivationsOutputMixin, BaseEstimator):
     it was. It is a linear layer, a convolution of one position, or a product that is written out,
     such as ``x @ self.weight.T``. Where it reads several vectors of a sample, such as one for each
     token, and the logits are what it makes of one of them or the mean, "penultimate" is that
-    vector, or the mean of all. ``Activations.missing`` says why there is no head, as where a weight
-    is computed for each batch, several heads are added, or values are clipped. A single log-odds
-    ``z``, of ``NeuralNetBinaryClassifier`` or a two-class ``MLPClassifier``, becomes the logits
-    ``[0, z]``. Regressors and multilabel classifiers have none.
+    vector, or the mean of all. ``Activations.why_missing`` says why there is no head, as where a
+    weight is computed for each batch, several heads are added, or values are clipped. A single
+    log-odds ``z``, of ``NeuralNetBinaryClassifier`` or a two-class ``MLPClassifier``, becomes the
+    logits ``[0, z]``. Regressors and multilabel classifiers have none.
 
     **Inputs of torch networks.** Floating point values are cast to the kind of the parameters.
     Integers stay what they are where the network runs on them; else they are cast
@@ -420,7 +420,8 @@ class ActivationExtractor(ActivationsOutputMixin, BaseEstimator):
             self._fit_extracted(adapter, X)
             return self._select(X)
         plan = self._fit(adapter, batches)
-        extracted = self._run(adapter, plan, batches)
+        with self._same_network.running(adapter, plan.trace):
+            extracted = self._extract(adapter, plan, batches)
         check_number_of_labels(y, len(extracted))
         return extracted
 
@@ -480,19 +481,17 @@ class ActivationExtractor(ActivationsOutputMixin, BaseEstimator):
         check_is_fitted(self, "layers_")
         if isinstance(X, Activations):
             return self._select(X)
-        adapter = self._adapt()
-        plan = self._plan
-        batches = self._batches(adapter, X, reset=False)
+        adapter, plan, batches = self._adapt(), self._plan, None
         if plan is None:
+            batches = self._batches(adapter, X, reset=False)
             plan = self._make_plan(adapter, batches)
+        # Before it runs: the steps of a pipeline may keep something of what they transform.
         self._same_network.check(adapter, plan.trace, self.changed_network)
-        extracted = self._run(adapter, plan, batches)
+        with self._same_network.running(adapter, plan.trace):
+            batches = batches or self._batches(adapter, X, reset=False)
+            extracted = self._extract(adapter, plan, batches)
         batches.warn_of_rows(extracted.labels)
         return extracted
-
-    def _run(self, adapter: NetworkAdapter, plan: Plan, batches: Batches) -> Activations:
-        with self._same_network.running(adapter, plan.trace):
-            return self._in_order(self._extract(adapter, plan, batches))
 
     def _batches(self, adapter: NetworkAdapter, X: Any, *, reset: bool) -> Batches:
         any_length = not reset and self._plan is not None and self._plan.trace.takes_any_length
@@ -532,7 +531,7 @@ class ActivationExtractor(ActivationsOutputMixin, BaseEstimator):
             verbose=self.verbose,
             known=known,
         )
-        return compute() if key is None else Cache(self.memory).get(key, compute)
+        return self._in_order(compute() if key is None else Cache(self.memory).get(key, compute))
 
     def _cache_key(
         self, adapter: NetworkAdapter, plan: Plan, mode: Mode, data: Any
