@@ -151,7 +151,7 @@ class AutoLayers:
                 continue
             if c.name not in self._layers:
                 c.left_out = f"has no row for each sample: shape {tuple(value.shape)}"
-            elif not value.is_floating_point():
+            elif not (value.is_floating_point() or value.is_quantized):
                 c.left_out = f"holds no real numbers: {value.dtype}"
             elif c.node is not None and not c.node.is_variable:
                 c.left_out = "does not depend on the inputs"
