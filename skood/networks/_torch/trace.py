@@ -199,7 +199,7 @@ def _find_logits(
     path = find_path(returned, wanted, fits, search, flow)
     output = select_output(returned, wanted, path)
     is_known = output is not None and fits(output)
-    why_none = "" if is_known else explain_missing_logits(returned, n_samples)
+    why_none = "" if is_known else explain_missing_logits(returned, n_samples, fits)
     squashing, direct = find_source(search.calls, output)
     return _Logits(output, path, squashing, direct, why_none)
 
