@@ -442,13 +442,55 @@ def test_convolution_of_one_position_is_a_head():
 NO_POINTS = {
     "groups": nn.Conv2d(6, 3, 1, groups=3),
     "padding": nn.Sequential(nn.Conv2d(6, 3, 1, padding=1), nn.AdaptiveMaxPool2d(1)),
-    "map": nn.Sequential(nn.Upsample(2), nn.Conv2d(6, 3, 1), nn.AdaptiveAvgPool2d(1)),
+    "activation before the mean": nn.Sequential(
+        nn.Upsample(2), nn.Conv2d(6, 3, 1), nn.ReLU(), nn.AdaptiveAvgPool2d(1)
+    ),
 }
 
 
 @pytest.mark.parametrize("head", NO_POINTS.values(), ids=NO_POINTS)
 def test_other_convolutions_are_no_heads(head):
     A = extract(Convolving(head), images())
+    assert A.logits.shape == (11, 3)
+    assert A.head is None
+
+
+class Mapping(nn.Module):
+    """Classifies each place of a map, and pools what it finds."""
+
+    def __init__(self, pool, stride=1):
+        super().__init__()
+        torch.manual_seed(0)
+        self.conv, self.out = nn.Conv2d(1, 6, 3), nn.Conv2d(6, 3, 1, stride=stride)
+        self.pool = pool
+
+    def forward(self, x):
+        return self.pool(self.out(F.relu(self.conv(x))))
+
+
+POOLED = {
+    "mean": (lambda z: z.mean((2, 3)), lambda h: h.mean((2, 3))),
+    "pool": (lambda z: F.adaptive_avg_pool2d(z, 1).flatten(1), lambda h: h.mean((2, 3))),
+    "half of it": (lambda z: z.mean((2, 3)) / 2, lambda h: h.mean((2, 3))),
+    "one place": (lambda z: z[:, :, 1, 2], lambda h: h[:, :, 1, 2]),
+}
+
+
+@pytest.mark.parametrize(("pool", "features"), POOLED.values(), ids=POOLED)
+@pytest.mark.parametrize("batch_size", [1, 4])
+def test_convolution_of_one_position_is_a_head_on_what_is_pooled_later(pool, features, batch_size):
+    network, X = Mapping(pool), images()
+    A = extract(network, X, ["penultimate"], batch_size=batch_size, gradients=True)
+    h = run(nn.Sequential(network.conv, nn.ReLU()), X)
+    assert_allclose(A["penultimate"], features(h), rtol=1e-5, atol=1e-6)
+    assert_head_yields_logits(A)
+    slope = (softmax(A.logits, axis=1) - 1 / 3) @ A.head.weight
+    assert_allclose(A["penultimate:gradient"], slope, rtol=1e-3, atol=1e-6)
+
+
+@pytest.mark.parametrize(("pool", "stride"), [("mean", 2), ("amax", 1)])
+def test_other_convolutions_of_one_position_are_no_heads(pool, stride):
+    A = extract(Mapping(lambda z: getattr(z, pool)((2, 3)), stride), images())
     assert A.logits.shape == (11, 3)
     assert A.head is None
 

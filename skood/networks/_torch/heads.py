@@ -15,6 +15,7 @@ from .products import (
     WeightView,
     as_product,
     own_tensors,
+    reads_map,
     reads_positions,
     reads_rows,
     rounding,
@@ -189,12 +190,18 @@ _LARGE = 2.0**14
 
 def _found(product: Product, fit: Fit, logits: Tensor) -> Found:
     recorded = product.recorded
-    location = Location(recorded.call.key, True, recorded.index, True, fit.positions)
+    has_units_first = fit.positions is not None and reads_map(recorded)
+    location = Location(
+        recorded.call.key, True, recorded.index, True, fit.positions, has_units_first
+    )
     rounding = _rounding(product.output) if fit == Fit(1.0) else _rounding(product.output, logits)
     head = Head(location, product.weight, product.bias, fit.scale, fit.shift, rounding)
-    features = location.rows_of(product.vectors)
-    if fit.positions is Positions.ONE:
+    if fit.positions is None:
+        features = product.vectors
+    elif fit.positions is Positions.ONE:
         features = head.pick(logits, product.vectors, product.output)
+    else:
+        features = product.vectors.flatten(1, -2).mean(1)
     return Found(recorded, features, head)
 
 

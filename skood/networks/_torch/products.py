@@ -81,8 +81,16 @@ def reads_rows(recorded: RecordedCall) -> bool:
 def reads_positions(recorded: RecordedCall) -> bool:
     """Whether it may be a product with several vectors for each sample, such as one a token."""
     given = recorded.input
+    if given is None or recorded.output is None or given.ndim < 3:
+        return False
     is_linear = recorded.is_product or isinstance(recorded.call.called, nn.Linear)
-    return is_linear and given is not None and recorded.output is not None and given.ndim > 2
+    return is_linear or reads_map(recorded)
+
+
+def reads_map(recorded: RecordedCall) -> bool:
+    """Whether it may be a product with the vector of each place of a map, units first."""
+    called = recorded.call.called
+    return _is_pointwise(called) and not reads_rows(recorded) and set(called.stride) == {1}
 
 
 def _is_pointwise(module: Any) -> bool:
@@ -101,7 +109,10 @@ def as_product(recorded: RecordedCall, network: nn.Module) -> Product | None:
     if given is None or got is None or not got.is_floating_point():
         return None
     if not (recorded.is_product or isinstance(recorded.call.called, nn.Linear)):
-        given, got = given.flatten(1), got.flatten(1)
+        if reads_map(recorded):
+            given, got = given.movedim(1, -1), got.movedim(1, -1)
+        else:
+            given, got = given.flatten(1), got.flatten(1)
     for weight, bias in _factors(recorded, network):
         added = None if bias is None else bias.read(network)
         if _is_product(given, weight.read(network), added, got):
