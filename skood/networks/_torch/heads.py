@@ -22,8 +22,8 @@ from .products import (
 )
 from .recorded import Location, Positions, RecordedCall, content_key, last
 
-Probe = Callable[[RecordedCall, float], Tensor | None]
-"""Runs the network again with the output of a call multiplied by a factor, and returns the logits
+Probe = Callable[[list[RecordedCall], float], Tensor | None]
+"""Runs the network again with the outputs of calls multiplied by a factor, and returns the logits
 then, or None."""
 
 
@@ -167,7 +167,7 @@ class Search:
         """
         largest = float(product.output.abs().max().clamp(min=1e-3))
         factor = -(2.0 ** round(log2(_LARGE / largest)))
-        logits = probe(product.recorded, factor)
+        logits = probe(self._alike(product.recorded), factor)
         n_samples, *_, n_classes = product.output.shape
         if logits is None or logits.ndim == 0 or logits.numel() != n_samples * n_classes:
             return False
@@ -178,6 +178,20 @@ class Search:
         allowed = rounded * abs(fit.scale * factor) * largest
         off = (expected - logits).abs()
         return bool((off <= allowed).all(2).any(1).all())
+
+    def _alike(self, recorded: RecordedCall) -> list[RecordedCall]:
+        """The calls of a module that yield the same, as after dropout that is switched off."""
+        return [
+            c
+            for c in self.calls
+            if c is recorded
+            or (
+                c.call.name == recorded.call.name
+                and c.output is not None
+                and recorded.output is not None
+                and torch.equal(c.output, recorded.output)
+            )
+        ]
 
     def _is_within(self, recorded: RecordedCall) -> bool:
         name, module = recorded.call.name, self._within
