@@ -60,9 +60,10 @@ class ActivationExtractor(ActivationsOutputMixin, BaseEstimator):
         is explained in the notes. Not numbers, which could count modules, calls or activation
         functions: :class:`~skood.preprocessing.LayerSelector` takes layers by number once they are
         extracted.
-    logits : "auto", "binary", str, int or callable, default="auto"
+    logits : "auto", "binary", str, int, tuple or callable, default="auto"
         Which output of a torch network holds the logits; "auto" is explained in the notes. A
-        name or an index is that of one of several outputs. "binary" is a single
+        name or an index is that of one of several outputs; of nested ones, it is a name that no
+        other has, all names joined by dots, or a tuple of keys. "binary" is a single
         log-odds ``z`` of the second class, which becomes the logits ``[0, z]``. A callable is given
         what the network returns, and returns the logits, (n_samples, n_classes).
     head : "auto", str or LinearHead, default="auto"
@@ -299,7 +300,7 @@ class ActivationExtractor(ActivationsOutputMixin, BaseEstimator):
     _parameter_constraints: dict[str, Any] = {
         "network": "no_validation",
         "layers": [str, "array-like"],
-        "logits": [str, Integral, callable],
+        "logits": [str, Integral, tuple, callable],
         "head": [str, LinearHead],
         "reducer": [HasMethods(["fit", "transform"]), None],
         "batch_size": [Interval(Integral, 1, None, closed="left")],

@@ -135,8 +135,10 @@ class TorchAdapter(NetworkAdapter):
             # sample yields one more row.
             more = take_samples(batch, [*range(n_samples), -1])
             with suppress(RuntimeError):  # of a network that takes so many samples only
-                known = self._trace(more, integers).values
-                traced = self._trace(batch, integers, known)
+                # Which output holds the logits is settled, and has been warned about.
+                path = self._wanted if callable(self._wanted) else traced.trace.output
+                known = self._trace(more, integers, path=path).values
+                traced = self._trace(batch, integers, known, path)
         logits = self._as_logits(traced.logits)
         sequence, unit_axes = self._find_sizes(batch, integers, traced)
         return replace(
@@ -162,14 +164,18 @@ class TorchAdapter(NetworkAdapter):
         return written._replace(records=written.records | (renewed & later))
 
     def _trace(
-        self, batch: Batch, integers: Integers, known: Collection[str] | None = None
+        self,
+        batch: Batch,
+        integers: Integers,
+        known: Collection[str] | None = None,
+        path: Wanted | None = None,
     ) -> TraceResult:
         n_samples = count_samples(batch)
         return trace_calls(
             self.network,
             lambda: self._run(batch, integers),
             n_samples,
-            wanted=self._wanted,
+            wanted=self._wanted if path is None else path,
             head=self._wanted_head,
             fits=lambda output: self._may_be_logits(output) and len(output) == n_samples,
             known=known,

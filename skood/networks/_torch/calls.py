@@ -239,7 +239,8 @@ def name_function(function: str, caller: str, module: nn.Module) -> str | None:
     """
     is_linear = isinstance(module, nn.Linear) and type(module).forward is nn.Linear.forward
     is_part = isinstance(module, ACTIVATION_MODULES) or (is_linear and function in PRODUCTS)
-    if is_part or function not in _REPORTED_FUNCTIONS:
+    # The network's own call is not reported as a whole.
+    if (is_part and caller) or function not in _REPORTED_FUNCTIONS:
         return None
     name = f"{caller}.{function}" if caller else function
     return f"{name}()" if function in PRODUCTS else name

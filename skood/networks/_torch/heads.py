@@ -15,14 +15,15 @@ from .products import (
     WeightView,
     as_product,
     own_tensors,
+    reads_map,
     reads_positions,
     reads_rows,
     rounding,
 )
 from .recorded import Location, Positions, RecordedCall, content_key, last
 
-Probe = Callable[[RecordedCall, float], Tensor | None]
-"""Runs the network again with the output of a call multiplied by a factor, and returns the logits
+Probe = Callable[[list[RecordedCall], float], Tensor | None]
+"""Runs the network again with the outputs of calls multiplied by a factor, and returns the logits
 then, or None."""
 
 
@@ -166,7 +167,7 @@ class Search:
         """
         largest = float(product.output.abs().max().clamp(min=1e-3))
         factor = -(2.0 ** round(log2(_LARGE / largest)))
-        logits = probe(product.recorded, factor)
+        logits = probe(self._alike(product.recorded), factor)
         n_samples, *_, n_classes = product.output.shape
         if logits is None or logits.ndim == 0 or logits.numel() != n_samples * n_classes:
             return False
@@ -177,6 +178,20 @@ class Search:
         allowed = rounded * abs(fit.scale * factor) * largest
         off = (expected - logits).abs()
         return bool((off <= allowed).all(2).any(1).all())
+
+    def _alike(self, recorded: RecordedCall) -> list[RecordedCall]:
+        """The calls of a module that yield the same, as after dropout that is switched off."""
+        return [
+            c
+            for c in self.calls
+            if c is recorded
+            or (
+                c.call.name == recorded.call.name
+                and c.output is not None
+                and recorded.output is not None
+                and torch.equal(c.output, recorded.output)
+            )
+        ]
 
     def _is_within(self, recorded: RecordedCall) -> bool:
         name, module = recorded.call.name, self._within
@@ -189,12 +204,18 @@ _LARGE = 2.0**14
 
 def _found(product: Product, fit: Fit, logits: Tensor) -> Found:
     recorded = product.recorded
-    location = Location(recorded.call.key, True, recorded.index, True, fit.positions)
+    has_units_first = fit.positions is not None and reads_map(recorded)
+    location = Location(
+        recorded.call.key, True, recorded.index, True, fit.positions, has_units_first
+    )
     rounding = _rounding(product.output) if fit == Fit(1.0) else _rounding(product.output, logits)
     head = Head(location, product.weight, product.bias, fit.scale, fit.shift, rounding)
-    features = location.rows_of(product.vectors)
-    if fit.positions is Positions.ONE:
+    if fit.positions is None:
+        features = product.vectors
+    elif fit.positions is Positions.ONE:
         features = head.pick(logits, product.vectors, product.output)
+    else:
+        features = product.vectors.flatten(1, -2).mean(1)
     return Found(recorded, features, head)
 
 

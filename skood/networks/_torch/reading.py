@@ -65,7 +65,8 @@ class LayerReader:
                 self._squashed.append(value)
                 continue
             if location.positions is Positions.ONE and call.output is not None:
-                self._several[layer] = value.clone(), call.output.clone()
+                vectors, outputs = map(location.vectors_of, (value, call.output))
+                self._several[layer] = vectors.clone(), outputs.clone()
             else:
                 self._keep(layer, location.rows_of(value))
             if self._mark is not None:

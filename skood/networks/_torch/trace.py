@@ -199,7 +199,7 @@ def _find_logits(
     path = find_path(returned, wanted, fits, search, flow)
     output = select_output(returned, wanted, path)
     is_known = output is not None and fits(output)
-    why_none = "" if is_known else explain_missing_logits(returned, n_samples)
+    why_none = "" if is_known else explain_missing_logits(returned, n_samples, fits)
     squashing, direct = find_source(search.calls, output)
     return _Logits(output, path, squashing, direct, why_none)
 
@@ -256,22 +256,23 @@ def _probe(
     run: Callable[[], Any],
     select: Callable[[Any], Tensor | None],
     logits_at: Location | None,
-    recorded: RecordedCall,
+    scaled: list[RecordedCall],
     factor: float,
 ) -> Tensor | None:
-    """The logits where the output of a call is multiplied by a factor, or None."""
+    """The logits where the outputs of calls are multiplied by a factor, or None."""
     squashed: list[Tensor | None] = []
 
     def on_call(call: Call) -> Tensor | None:
         if logits_at is not None and call.key == logits_at.call:
             value = logits_at.read(call)
             squashed.append(None if value is None else value.clone())
-        is_it = call.key == recorded.call.key and call.output is not None
-        return call.output * factor if is_it and call.output is not None else None
+        is_one = call.key in keys and call.output is not None
+        return call.output * factor if is_one and call.output is not None else None
 
-    keys = [recorded.call.key] + ([] if logits_at is None else [logits_at.call])
+    keys = {c.call.key for c in scaled}
+    heard = keys | (set() if logits_at is None else {logits_at.call})
     # A network need not bear such values.
-    with suppress(Exception), CallListener(network, on_call, names={name for name, _ in keys}):
+    with suppress(Exception), CallListener(network, on_call, names={name for name, _ in heard}):
         returned = run()
         return squashed[0] if squashed else select(returned)
     return None
