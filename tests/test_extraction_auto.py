@@ -355,3 +355,95 @@ def test_error_in_a_module_that_is_not_listened_to_leaves_no_listener():
         extractor.transform(vectors())
     assert not torch.overrides._get_current_function_mode_stack()
     assert not any(module._forward_hooks for module in network.modules())
+
+
+def set_negatives(x):
+    x[x < 0] = 0
+    return x
+
+
+WRITTEN_OUT = {
+    "maximum": lambda x: torch.maximum(x, torch.zeros(())),
+    "max": lambda x: torch.max(x, torch.tensor(0.0)),
+    "where": lambda x: torch.where(x > 0, x, 0.1 * x),
+    "masked_fill": lambda x: x.masked_fill(x < 0, 0),
+    "setitem": set_negatives,
+    "atan": torch.atan,
+    "erf": torch.special.erf,
+    "expit": torch.special.expit,
+    "rdiv": lambda x: 1 / (1 + torch.exp(-x)),
+    "div": lambda x: x / (1 + x.abs()),
+    "pow": lambda x: x**2,
+    "mul": lambda x: x * (x > 0),
+    "log": lambda x: torch.log(1 + torch.exp(x)),
+    "add": lambda x: x + torch.sin(x) ** 2,
+    "minimum": lambda x: torch.minimum(torch.maximum(x, torch.zeros(())), torch.ones(())),
+}
+
+
+@pytest.mark.parametrize(("name", "function"), WRITTEN_OUT.items(), ids=WRITTEN_OUT)
+def test_activation_functions_that_are_written_out_are_layers(name, function):
+    network = Network(
+        lambda net, x: net.fc(net.second(function(net.first(x)))),
+        first=linear(),
+        second=linear(),
+        fc=linear(6, 3),
+    )
+    X = vectors()
+    A = extract(network, X)
+    assert A.layer_names == (name, "penultimate")
+    with torch.no_grad():
+        assert_allclose(A[name], function(network.first(torch.tensor(X))), rtol=1e-5, atol=1e-6)
+
+
+def test_leaky_relu_after_a_skip_is_written_out_too():
+    def compute(net, x):
+        x = net.stem(x)
+        x = x + net.part(x)
+        return net.fc(net.last(torch.where(x > 0, x, 0.1 * x)))
+
+    network = Network(compute, stem=linear(), part=linear(), last=linear(), fc=linear(6, 3))
+    assert fit(network, vectors()).layers_ == ["where", "penultimate"]
+
+
+NO_ACTIVATIONS = {
+    "norm": lambda x: x / x.pow(2).sum(1, keepdim=True).sqrt(),
+    "root mean square": lambda x: x * torch.rsqrt((x * x).mean(1, keepdim=True) + 1e-6),
+    "softmax": lambda x: torch.exp(x - x.amax(1, keepdim=True)),
+    "affine": lambda x: x * 2 / 3 + 1,
+    "fixed choice": lambda x: x.masked_fill(torch.arange(6) > 4, 0),
+}
+
+
+@pytest.mark.parametrize("function", NO_ACTIVATIONS.values(), ids=NO_ACTIVATIONS)
+def test_norms_and_linear_functions_are_no_activation_functions(function):
+    network = Network(
+        lambda net, x: net.fc(net.second(function(net.first(x)))),
+        first=linear(),
+        second=linear(),
+        fc=linear(6, 3),
+    )
+    assert fit(network, vectors()).layers_ == ["penultimate"]
+
+
+def margin(cosines):
+    return torch.cos(torch.acos(cosines) + 0.5) * 30
+
+
+def other_margin(cosines):
+    shifted = cosines * 0.8 - torch.sqrt(1 - cosines**2) * 0.5
+    return torch.where(cosines > -0.5, shifted, cosines - 0.2) * 30
+
+
+@pytest.mark.parametrize("end", [margin, other_margin, lambda c: margin(c).softmax(1)])
+def test_what_becomes_the_logits_value_by_value_is_no_layer(end):
+    def compute(net, x):
+        x = F.relu(net.first(x))
+        cosines = F.linear(F.normalize(x), F.normalize(net.fc.weight))
+        return end(cosines.clamp(-0.999, 0.999))
+
+    extractor = fit(Network(compute, first=linear(), fc=linear(6, 3)), vectors())
+    assert extractor.layers_ == ["relu"]
+    assert set(extractor.left_out_.values()) == {
+        "the logits, or what becomes them without another layer"
+    }

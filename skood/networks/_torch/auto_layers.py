@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from dataclasses import dataclass
 from itertools import chain
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -39,9 +39,11 @@ class Candidates(NamedTuple):
         return self.own_activations | set(self.blocks.sums)
 
 
-def find_candidates(calls: list[RecordedCall], flow: Flow) -> Candidates:
+def find_candidates(calls: list[RecordedCall], flow: Flow, returned: Any) -> Candidates:
     """Blocks, and activation functions that are not torch's own."""
-    return Candidates(find_blocks(calls, flow), find_own_activations(calls, flow))
+    nodes = flow.that_lead_to(returned)
+    own = find_own_activations(calls, flow, nodes)
+    return Candidates(find_blocks(calls, flow), own)
 
 
 @dataclass
@@ -111,9 +113,11 @@ class AutoLayers:
         returned : Node or None
             The output of the network.
         """
+        if squashing is not None and (ends := self._flow.ends.get(squashing.call.key)) is not None:
+            returned = next(iter(ends.output.variables), returned)
         for c in self._candidates:
             value = c.recorded.output
-            if value is None or value.shape != logits.shape:
+            if value is None or value.numel() != logits.numel():
                 continue
             is_on_the_way = (
                 c.node is not None
@@ -247,7 +251,7 @@ def _is_part(c: _Candidate, outer: _Candidate) -> bool:
 
 
 def _gates(node: Node, product: Node) -> bool:
-    if len(product.variables) != 2:
+    if len(product.variables) < 2:
         return False
     between = ancestors([product], since=min(parent.number for parent in product.variables))
     return node.number in between and node is not product and not node.mixes
@@ -255,7 +259,7 @@ def _gates(node: Node, product: Node) -> bool:
 
 def _are_logits(value: Tensor, logits: Tensor) -> bool:
     """Whether values are logits or their softmax."""
-    value, logits = value.double(), logits.double()
+    value, logits = value.double().reshape(logits.shape), logits.double()
     if not logits.isfinite().all():
         return torch.equal(value, logits)
     squashed = (logits, logits.softmax(-1), logits.log_softmax(-1), logits.sigmoid())

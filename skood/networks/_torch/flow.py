@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import weakref
+from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -17,6 +18,7 @@ from torch.overrides import TorchFunctionMode
 
 from .calls import (
     ACTIVATION_FUNCTIONS,
+    BENDS,
     SUMS,
     Call,
     first_tensor,
@@ -134,37 +136,55 @@ MULTIPLICATIONS = frozenset(
         "truediv",
     }
 )
+CHOICES = frozenset({"masked_fill", "setitem", "where"})
+"""Functions that take values where a condition holds."""
+COMPARISONS = frozenset({"eq", "ge", "gt", "isfinite", "isnan", "le", "logical_not", "lt", "ne"})
 ELEMENTWISE = (
     ACTIVATION_FUNCTIONS
     | SUMS
     | MULTIPLICATIONS
+    | (BENDS - {"max", "min", "setitem"})
+    | COMPARISONS
     | frozenset(
         {
-            "abs",
-            "clamp",
-            "clamp_max",
-            "clamp_min",
-            "clip",
-            "cos",
-            "erf",
-            "exp",
-            "expm1",
-            "log",
-            "log1p",
-            "maximum",
-            "minimum",
+            "acos",
+            "acosh",
+            "arccos",
+            "arccosh",
+            "arcsin",
+            "arctanh",
+            "asin",
+            "atan2",
+            "atanh",
+            "cosh",
+            "hypot",
+            "lerp",
+            "log10",
+            "log2",
+            "logit",
+            "logaddexp",
+            "nan_to_num",
             "neg",
-            "pow",
-            "reciprocal",
-            "rsqrt",
-            "sign",
-            "sin",
-            "sqrt",
-            "square",
-            "where",
+            "negative",
+            "positive",
+            "sgn",
         }
     )
 )
+_OF_SHAPES = frozenset(
+    {
+        "empty_like",
+        "full_like",
+        "new_empty",
+        "new_full",
+        "new_ones",
+        "new_tensor",
+        "new_zeros",
+        "ones_like",
+        "zeros_like",
+    }
+)
+"""Functions that read nothing but the shape of a value."""
 _LINEAR_MIXERS = frozenset(
     {
         "addbmm",
@@ -355,6 +375,11 @@ class Flow(TorchFunctionMode):
         given = tuple(map(self._find, call.inputs))
         return given, min((node.number for node in given), default=-1) + 1
 
+    def that_lead_to(self, returned: Any) -> dict[int, Node]:
+        """All that the tensors are computed from that a network returned, by number."""
+        found = (self._known(tensor) for tensor in _tensors(returned))
+        return ancestors(node for node in found if node is not None)
+
     def find(self, value: Any) -> Node | None:
         """The node of a value that is still there."""
         value = first_tensor(value)
@@ -377,6 +402,7 @@ class Flow(TorchFunctionMode):
     ) -> Node:
         is_weight = not function and id(value) in self._weights
         is_variable = any(p.is_variable for p in parents) if function else not is_weight
+        is_variable = is_variable and function not in _OF_SHAPES
         if is_weight:
             weights = frozenset([id(value)])
         fixed = (parent.weights for parent in parents if not parent.is_variable)
@@ -417,6 +443,15 @@ def ancestors(nodes: Iterable[Node], *, since: int = 0) -> dict[int, Node]:
         if node.number not in found and node.number >= since:
             found[node.number] = node
             waiting.extend(node.parents)
+    return found
+
+
+def uses(nodes: Mapping[int, Node]) -> defaultdict[int, list[Node]]:
+    """For each of some nodes, by its number, those of them that are computed from it directly."""
+    found: defaultdict[int, list[Node]] = defaultdict(list)
+    for node in nodes.values():
+        for parent in node.parents:
+            found[parent.number].append(node)
     return found
 
 

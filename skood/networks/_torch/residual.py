@@ -7,7 +7,7 @@ from collections.abc import Collection
 from dataclasses import dataclass
 
 from .calls import ACTIVATION_FUNCTIONS, SUMS
-from .flow import ELEMENTWISE, LIGHT, MODULE, MULTIPLICATIONS, Ends, Flow, Node, ancestors
+from .flow import CHOICES, ELEMENTWISE, LIGHT, MODULE, MULTIPLICATIONS, Ends, Flow, Node, ancestors
 from .recorded import RecordedCall
 
 MOST_SKIPS = 4
@@ -239,9 +239,9 @@ def _is_small_step(node: Node, reached: set[int], own_sums: Collection[int] | No
         return all(parent.number in reached for parent in alike)
     if node.function == MODULE:
         return not node.weights and node.parents[0].shape == node.shape
-    if node.function in _JOINS:
+    if node.function in _JOINS | CHOICES | ELEMENTWISE:
         return all(parent.number in reached for parent in node.variables)
-    return node.function in LIGHT or (node.function in ELEMENTWISE and len(node.variables) == 1)
+    return node.function in LIGHT
 
 
 def _starts(total: Node) -> list[Node]:
