@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from .flow import Flow, Node, ancestors, nearest_layers
+from .gates import find_gates
 from .own_activations import find_own_activations
 from .recorded import Layer, RecordedCall
 from .residual import Blocks, find_blocks, follow
@@ -32,6 +33,8 @@ class Candidates(NamedTuple):
 
     blocks: Blocks
     own_activations: set[tuple[str, int]]
+    gates: set[int]
+    """Numbers of the values that only serve to multiply others."""
 
     @property
     def functions(self) -> set[tuple[str, int]]:
@@ -43,7 +46,7 @@ def find_candidates(calls: list[RecordedCall], flow: Flow, returned: Any) -> Can
     """Blocks, and activation functions that are not torch's own."""
     nodes = flow.that_lead_to(returned)
     own = find_own_activations(calls, flow, nodes)
-    return Candidates(find_blocks(calls, flow), own)
+    return Candidates(find_blocks(calls, flow), own, find_gates(nodes))
 
 
 @dataclass
@@ -137,6 +140,7 @@ class AutoLayers:
         self._leave_out_parts()
         self._leave_out_repetitions()
         self._leave_out_duplicates()
+        self._leave_out_gates(features)
         chosen = {c.name for c in self._candidates if not c.left_out}
         if chosen.isdisjoint(features):
             chosen.update(name for name in features if self._layers[name].location.before)
@@ -159,6 +163,8 @@ class AutoLayers:
                 c.left_out = f"holds no real numbers: {value.dtype}"
             elif c.node is not None and not c.node.is_variable:
                 c.left_out = "does not depend on the inputs"
+            elif c.node is not None and c.node.rows_vary:
+                c.left_out = "has rows only where a condition holds that depends on the inputs"
 
     def _leave_out_parts(self) -> None:
         """Of blocks, and of activation functions."""
@@ -220,6 +226,16 @@ class AutoLayers:
                 c.left_out = f"the same value as {first[key]!r}"
             else:
                 first[key] = c.name
+
+    def _leave_out_gates(self, features: list[str]) -> None:
+        gates = []
+        for c in self._candidates:
+            is_gate = c.node is not None and c.node.number in self._found.gates
+            if is_gate and not (c.left_out or c.is_block or c.name in features):
+                gates.append(c)
+        if features or any(not (c.left_out or c in gates) for c in self._candidates):
+            for c in gates:
+                c.left_out = "a gate, which only multiplies other values"
 
 
 def _leave_out_earlier(name: str, group: list[tuple[_Candidate, Node]]) -> None:

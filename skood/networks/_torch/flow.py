@@ -171,6 +171,23 @@ ELEMENTWISE = (
         }
     )
 )
+_CONDITIONS = frozenset({"argwhere", "masked_select", "nonzero"})
+"""Functions that yield as many rows as there are values for which a condition holds."""
+_WRITERS = frozenset(
+    {
+        "copy",
+        "index_add",
+        "index_copy",
+        "index_put",
+        "index_reduce",
+        "masked_scatter",
+        "scatter",
+        "scatter_add",
+        "scatter_reduce",
+        "setitem",
+    }
+)
+"""Functions that write to some rows of the first value that they are given."""
 _OF_SHAPES = frozenset(
     {
         "empty_like",
@@ -250,6 +267,8 @@ class Node:
     weights: frozenset[int]
     """Identities of the weights that are used beside values that depend on the inputs."""
     is_float: bool = True
+    rows_vary: bool = False
+    """Whether its rows are those where a condition holds, so that other inputs have others."""
 
     @property
     def variables(self) -> list[Node]:
@@ -349,9 +368,23 @@ class Flow(TorchFunctionMode):
         parents = tuple(map(self._find, _tensors((*args, *kwargs.values()))))
         output = func(*args, **kwargs)
         written = args[:1] if function == "setitem" else output
+        chooses = self._chooses_rows(function, args)
         for tensor in _tensors(written):
-            self._make(tensor, function, parents)
+            self._make(tensor, function, parents, chooses=chooses)
         return output
+
+    def _chooses_rows(self, function: str, args: tuple) -> bool:
+        """Whether a function yields the rows, or their numbers, where a condition holds."""
+        if function == "where":
+            is_condition = len(args) == 1
+        elif function == "getitem":
+            index = args[1] if isinstance(args[1], tuple) else args[1:]
+            first = next((item for item in index if item is not None), None)
+            is_condition = isinstance(first, Tensor) and first.dtype in (torch.bool, torch.uint8)
+            args = (first,)
+        else:
+            is_condition = function in _CONDITIONS
+        return is_condition and any(self._find(value).is_variable for value in _tensors(args))
 
     def note(self, call: Call) -> None:
         """Note what a call was given and returned, when it has just returned."""
@@ -399,6 +432,8 @@ class Flow(TorchFunctionMode):
         function: str,
         parents: tuple[Node, ...],
         weights: frozenset[int] = frozenset(),
+        *,
+        chooses: bool = False,
     ) -> Node:
         is_weight = not function and id(value) in self._weights
         is_variable = any(p.is_variable for p in parents) if function else not is_weight
@@ -414,6 +449,7 @@ class Flow(TorchFunctionMode):
             is_variable,
             weights.union(*fixed),
             value.is_floating_point(),
+            _rows_vary(function, parents, tuple(value.shape), chooses),
         )
         self._count += 1
         self._nodes[id(value)] = weakref.ref(value), node
@@ -421,6 +457,19 @@ class Flow(TorchFunctionMode):
         if function and (base := value._base) is not None and function not in LIGHT:
             self._nodes[id(base)] = weakref.ref(base), node
         return node
+
+
+def _rows_vary(
+    function: str, parents: tuple[Node, ...], shape: tuple[int, ...], chooses: bool
+) -> bool:
+    if function in _WRITERS:
+        return parents[0].rows_vary
+    if chooses or not any(parent.rows_vary for parent in parents):
+        return chooses
+    # What is computed value by value from a whole batch and one number is a whole batch.
+    return function not in ELEMENTWISE or not any(
+        parent.shape == shape and not parent.rows_vary for parent in parents
+    )
 
 
 def _tensors(value: Any) -> Iterator[Tensor]:
