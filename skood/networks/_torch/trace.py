@@ -117,7 +117,7 @@ def trace_calls(
         probe = partial(_probe, network, run, select, logits.location)
         found = search.find(logits.values, logits.direct, probe)
     _check_wanted(head, found, network, logits, larger)
-    candidates = find_candidates(calls, flow)
+    candidates = find_candidates(calls, flow, returned)
     layers = _name_layers(calls, found, candidates.functions)
     if known is not None:
         layers = {name: layer for name, layer in layers.items() if name in known}
