@@ -219,10 +219,12 @@ class ActivationExtractor(ActivationsOutputMixin, BaseEstimator):
 
     **Sequences.** Where the inputs are sequences, a matrix of integers or an array of vectors, and
     the network takes shorter ones too, which is tried, ``transform`` takes inputs of any length.
-    A reducer leaves out the padding that ``mask`` tells of, see :class:`~skood.PoolingReducer`, in
-    layers with as many tokens as the mask; a sample of padding alone is refused. Without a reducer,
-    ``Activations`` carry the mask, all of it True where no input is one, and batches of different
-    length are padded to the longest by zeros, which the mask marks as padding.
+    A reducer leaves out the padding that ``mask`` tells of, see :class:`~skood.PoolingReducer`. Of
+    a layer with half as many tokens as the mask, or a quarter and so on, each stands for two or
+    four of them, and is padding where these are all padding. Layers of which nothing tells what is
+    padding are pooled whole, and ``fit`` warns of them; a sample of padding alone is refused.
+    Without a reducer, ``Activations`` carry the mask, all of it True where no input is one, and
+    batches of different length are padded to the longest by zeros, which the mask marks as padding.
 
     **Perturbation.** The network runs twice, and the gradient of its first run moves the inputs;
     of a mapping, those of floating point values. Integers that an embedding looks up cannot

@@ -18,7 +18,7 @@ from ..activations import Activations, Column, PackedBits
 from ..networks import PENULTIMATE, Batch, NetworkAdapter, Trace, count_samples, take_samples
 from ._failures import explaining
 from ._inputs import Batches
-from ._masks import read_mask
+from ._masks import read_mask, warn_of_padding
 from ._mode import Mode, Source
 from ._reduction import reduce_activations
 
@@ -67,6 +67,7 @@ def make_plan(
         some, (trace, values) = _trace(adapter, batches)
         tokens = read_mask(some, mask, trace, adapter.to_numpy)
         layers = _choose(wanted, trace, list(values))
+        warn_of_padding(some, mask, trace, layers, reducer)
         mode.check(list(values))
         arrays: dict[Source, NDArray] = {
             (layer, "value"): adapter.to_numpy(values[layer]) for layer in layers
