@@ -153,9 +153,10 @@ class ActivationExtractor(ActivationsOutputMixin, BaseEstimator):
     calls it, "block1.relu" where that of ``block1`` does. What is called several times
     in one pass has a layer for each call: "relu[0]", "relu[1]", ... The
     input of the head, see below, is the layer "penultimate". A perceptron of scikit-learn has
-    "hidden_0", "hidden_1", ..., and "output", after their activation functions. The layers of an
-    ONNX model are the outputs of its nodes, named by the node, or by the output where the node has
-    no name.
+    "hidden_0", "hidden_1", ..., and "output", after their activation functions; there, and wherever
+    else layers have names of their own, ``layers="penultimate"`` selects the one that the head
+    reads. The layers of an ONNX model are the outputs of its nodes, named by the node, or by the
+    output where the node has no name.
 
     **What "auto" selects.** The outputs of all activation functions and of all residual blocks,
     in place of the activation functions inside them, and the layer "penultimate", unless one of the

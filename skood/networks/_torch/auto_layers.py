@@ -19,6 +19,7 @@ from .residual import Blocks, find_blocks, follow
 MOST_LAYERS = 64
 """So many layers "auto" stands for at most."""
 LOGITS = "the logits, or what becomes them without another layer"
+ONE_VALUE = "the one value a sample that the network returns, or what becomes it"
 
 
 class Choice(NamedTuple):
@@ -103,7 +104,7 @@ class AutoLayers:
                 self._candidates.append(_Candidate(name, c, node, is_block))
 
     def leave_out_logits(
-        self, squashing: RecordedCall | None, logits: Tensor, returned: Node | None
+        self, squashing: RecordedCall | None, logits: Tensor, returned: Node | None, reason: str
     ) -> None:
         """Leave out the logits, and what the network makes of them without any other layer.
 
@@ -115,6 +116,8 @@ class AutoLayers:
             What goes into it, or the output of the network.
         returned : Node or None
             The output of the network.
+        reason : str
+            Why they are left out.
         """
         if squashing is not None and (ends := self._flow.ends.get(squashing.call.key)) is not None:
             returned = next(iter(ends.output.variables), returned)
@@ -128,7 +131,7 @@ class AutoLayers:
                 and returned.number in follow(c.node, returned, None)
             )
             if is_on_the_way or c.recorded is squashing or _are_logits(value, logits):
-                c.left_out = LOGITS
+                c.left_out = reason
 
     def choose(self, features: list[str]) -> Choice:
         """What is taken and what is left out; ``features`` are layers that the head is given."""
@@ -273,12 +276,19 @@ def _gates(node: Node, product: Node) -> bool:
     return node.number in between and node is not product and not node.mixes
 
 
+def _sizes(value: Tensor) -> list[int]:
+    """Of the axes in which there is more than one place."""
+    return [size for size in value.shape if size > 1]
+
+
 def _are_logits(value: Tensor, logits: Tensor) -> bool:
     """Whether values are logits or their softmax."""
     value, logits = value.double().reshape(logits.shape), logits.double()
     if not logits.isfinite().all():
         return torch.equal(value, logits)
-    squashed = (logits, logits.softmax(-1), logits.log_softmax(-1), logits.sigmoid())
+    squashed = [logits, logits.sigmoid()]
+    if logits[0].numel() > 1:  # the softmax of one value is always one
+        squashed += [logits.softmax(-1), logits.log_softmax(-1)]
     return any(torch.allclose(value, one, rtol=1e-5, atol=1e-7) for one in squashed)
 
 
