@@ -169,9 +169,9 @@ class ActivationExtractor(ActivationsOutputMixin, BaseEstimator):
     are the logits and what becomes them without another layer; values without a row for each
     sample or that do not depend on the inputs; and of values that the same weights
     yield again and again from what they yielded before, as in a recurrence written by hand, all but
-    the last. Of more than 64 layers, 64 are taken, evenly spread over the depth, with the last and
-    the input of the head. ``left_out_`` names what is left out, with the reasons; ``layers="all"``
-    takes all.
+    the last, which for sequences of any length is the last under the name it has in ``fit``. Of
+    more than 64 layers, 64 are taken, evenly spread over the depth, with the last and the input of
+    the head. ``left_out_`` names what is left out, with the reasons; ``layers="all"`` takes all.
 
     **Logits and head.** A matrix of at least two columns that the network returns is
     taken for the logits; of several outputs, what is called "logits", or else the first matrix

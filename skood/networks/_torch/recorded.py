@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from enum import Enum, auto
+from fractions import Fraction
 
 import torch
 from torch import Tensor
@@ -42,6 +43,14 @@ class Location:
     """What becomes of several vectors for each sample, (n_samples, ..., n_units)."""
     has_units_first: bool = False
     """Whether the several vectors come as (n_samples, n_units, ...)."""
+    n_calls: int = 0
+    """How many calls of this name there were, where this follows the length of the inputs."""
+    share: Fraction = Fraction(0)
+    """How much of the calls that there are more for longer inputs come before this one."""
+
+    def number_among(self, n_calls: int) -> int:
+        """Which of so many calls of the name it is."""
+        return self.call[1] + int((n_calls - self.n_calls) * self.share)
 
     def read(self, call: Call) -> Tensor | None:
         """The value, given the call of this key."""

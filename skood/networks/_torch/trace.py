@@ -70,6 +70,8 @@ class TraceResult(NamedTuple):
     """What counts as the logits, of any shape."""
     unit_axes: dict[str, int]
     """The axis of the units of each layer of which it is known."""
+    n_calls: Counter[str]
+    """How often each module and function was called."""
 
 
 def trace_calls(
@@ -107,7 +109,8 @@ def trace_calls(
         If there is no such output, or ``head`` does not yield the logits.
     """
     flow = Flow(network)
-    axes, calls, returned = _record(network, run, n_samples, flow)
+    n_calls: Counter[str] = Counter()
+    axes, calls, returned = _record(network, run, n_samples, flow, n_calls)
     larger = [c for c in calls if c.call.called not in ELEMENTARY]
     search = Search(network, larger, None if head == AUTO or not isinstance(head, str) else head)
     logits = _find_logits(returned, wanted, fits, n_samples, search, flow)
@@ -146,7 +149,7 @@ def trace_calls(
         output=logits.path,
     )
     values = {name: layer.value for name, layer in layers.items()}
-    return TraceResult(trace, values, logits.source, axes.find(layers, calls))
+    return TraceResult(trace, values, logits.source, axes.find(layers, calls), n_calls)
 
 
 class _Logits(NamedTuple):
@@ -239,14 +242,19 @@ def _unite(pairs: Iterable[tuple[str, Iterable[str]]]) -> dict[str, frozenset[st
 
 
 def _record(
-    network: nn.Module, run: Callable[[], Any], n_samples: int, flow: Flow
+    network: nn.Module,
+    run: Callable[[], Any],
+    n_samples: int,
+    flow: Flow,
+    n_calls: Counter[str],
 ) -> tuple[UnitAxisListener, list[RecordedCall], Any]:
-    """Where units are, the calls of a pass, and what the network returns."""
+    """Where units are, the calls of a pass, and what the network returns; counts all calls."""
     weights = {storage(tensor) for _, _, tensor in own_tensors(network)}
     calls: list[RecordedCall] = []
     axes = UnitAxisListener()
 
     def on_call(call: Call) -> None:
+        n_calls[call.name] += 1
         with axes.paused():
             flow.note(call)
             recorded = RecordedCall(call, n_samples, weights)
