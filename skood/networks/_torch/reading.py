@@ -11,7 +11,6 @@ from torch import Tensor, nn
 from .._base import LayerCallback
 from .calls import Call, CallListener
 from .outputs import Wanted, select_output
-from .recorded import Positions
 from .trace import TorchTrace
 
 _LOGITS = "(logits)"
@@ -64,7 +63,8 @@ class LayerReader:
             if layer == _LOGITS:
                 self._squashed.append(value)
                 continue
-            if location.positions is Positions.ONE and call.output is not None:
+            positions = location.positions
+            if positions is not None and positions.is_other_for_each and call.output is not None:
                 vectors, outputs = map(location.vectors_of, (value, call.output))
                 self._several[layer] = vectors.clone(), outputs.clone()
             else:
