@@ -175,19 +175,21 @@ class ActivationExtractor(ActivationsOutputMixin, BaseEstimator):
 
     **Logits and head.** A matrix of at least two columns that the network returns is
     taken for the logits; of several outputs, what is called "logits", or else the first matrix
-    that a last linear layer yields, one whose output goes into no other layer; or else the first
-    tensor of a tuple or list, the first matrix of a mapping or another object. Where this leaves
-    several that may be the logits, a warning says so. Where the network ends in a softmax,
-    log-softmax or sigmoid, the logits are what goes into it. Where they are the product of a weight
-    of the network and of features, plus a bias, up to a constant scale, that is the ``head``, and
-    ``head.input_layer`` names the layer it reads, if that was extracted and the reducer left it as
-    it was. It is a linear layer, a convolution of one position, or a product that is written out,
-    such as ``x @ self.weight.T``. Where it reads several vectors of a sample, such as one for each
-    token, and the logits are what it makes of one of them or the mean, "penultimate" is that
-    vector, or the mean of all. ``Activations.why_missing`` says why there is no head, as where a
-    weight is computed for each batch, several heads are added, or values are clipped. A single
-    log-odds ``z``, of ``NeuralNetBinaryClassifier`` or a two-class ``MLPClassifier``, becomes the
-    logits ``[0, z]``. Regressors and multilabel classifiers have none.
+    that a last linear layer yields, perhaps pooled, scaled or shifted; or else the first
+    tensor of a tuple or list, the first matrix of a mapping or another object. Features that
+    other outputs are computed from with further weights are no logits, nor is what only becomes of
+    the logits. Where this leaves several that may be the logits, a warning says so. Where the
+    network ends in a softmax, log-softmax or sigmoid, the logits are what goes into it. Where they
+    are the product of a weight of the network and of features, plus a bias, up to a constant scale,
+    that is the ``head``, and ``head.input_layer`` names the layer it reads, if that was extracted
+    and the reducer left it as it was. It is a linear layer, a convolution of one position, or a
+    product that is written out, such as ``x @ self.weight.T``. Where it reads several vectors of a
+    sample, such as one for each token or place, and the logits are what it makes of one of them, or
+    the mean, be it of all or of those before or after padding, "penultimate" is that vector, or
+    that mean. ``Activations.why_missing`` says why there is no head, as where a weight
+    is computed for each batch, several heads are added, or values are clipped. A single log-odds
+    ``z``, of ``NeuralNetBinaryClassifier`` or a two-class ``MLPClassifier``, becomes the logits
+    ``[0, z]``. Regressors and multilabel classifiers have none.
 
     **Inputs of torch networks.** Floating point values are cast to the kind of the parameters.
     Integers stay what they are where the network runs on them; else they are cast

@@ -12,7 +12,7 @@ from .._base import LayerCallback
 from .calls import Call, CallListener
 from .gradients import Mark
 from .outputs import Wanted, select_output
-from .recorded import Location, Positions
+from .recorded import Location
 from .trace import TorchTrace
 
 _LOGITS = "(logits)"
@@ -98,7 +98,8 @@ class LayerReader:
         if layer == _LOGITS:
             self._squashed.append(reading.value)
             return
-        if location.positions is Positions.ONE and reading.output is not None:
+        positions = location.positions
+        if positions is not None and positions.is_other_for_each and reading.output is not None:
             vectors, outputs = map(location.vectors_of, (reading.value, reading.output))
             self._several[layer] = vectors.clone(), outputs.clone()
         else:

@@ -25,8 +25,15 @@ class Positions(Enum):
 
     ONE = auto()
     """One of them, the last whose output is what the network goes on with."""
+    RUN = auto()
+    """The mean of those up to one of them, or from one on, as where padding is left out."""
     MEAN = auto()
     """Their mean."""
+
+    @property
+    def is_other_for_each(self) -> bool:
+        """Whether it takes the logits to know which count."""
+        return self is not Positions.MEAN
 
 
 @dataclass(frozen=True)
