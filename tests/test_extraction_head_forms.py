@@ -64,6 +64,12 @@ SCALED = {
     "in a mapping": lambda net, z: {"emb": z, "logits": net.out(z) / 2},
     "beside its features": lambda net, z: (z, net.out(z) / 2),
 }
+SCALED["dropout of several samples"] = lambda net, z: torch.stack(
+    [net.out(F.dropout(z, 0.5, net.training)) for _ in range(4)]
+).mean(0)
+SCALED["sum of several samples"] = lambda net, z: sum(
+    net.out(F.dropout(z, 0.5, net.training)) for _ in range(4)
+)
 WITHOUT_MODULE = {
     "linear": lambda net, z: F.linear(z, net.rows),
     "linear with bias": lambda net, z: F.linear(z, net.rows, bias=net.bias) / 2,
@@ -73,6 +79,8 @@ WITHOUT_MODULE = {
     "scaled, plus bias": lambda net, z: (z @ net.columns) / 3 + net.bias,
     "mm": lambda net, z: torch.mm(z, net.columns),
     "addmm": lambda net, z: torch.addmm(net.bias, z, net.columns),
+    "addmm with factors": lambda net, z: torch.addmm(net.bias, z, net.columns, beta=0.5, alpha=2),
+    "addmm with no bias": lambda net, z: torch.addmm(net.bias, z, net.columns, beta=0),
     "einsum": lambda net, z: torch.einsum("kd,nd->nk", net.rows, z),
     "a slice": lambda net, z: z @ net.square[:3].T,
     "cast weight": lambda net, z: F.linear(z.double(), net.rows.double()),
@@ -92,6 +100,19 @@ def test_linear_map_is_the_head_in_whatever_form(end, batch_size):
     A = extract(Form(end), vectors(), batch_size=batch_size)
     assert_head_yields_logits(A)
     assert A.why_missing == {}
+
+
+def test_network_that_is_one_linear_layer_is_a_head_on_the_inputs():
+    network, X = nn.Linear(6, 3), vectors()
+    A = extract(network, X)
+    assert A.layer_names == ("penultimate",)
+    assert_array_equal(A["penultimate"], X)
+    assert_array_equal(A.head.weight, network.weight.detach())
+    assert_head_yields_logits(A)
+
+
+def test_network_that_is_one_activation_function_has_its_layer():
+    assert_array_equal(extract(nn.ReLU(), vectors())["relu"], np.maximum(vectors(), 0))
 
 
 def test_weights_of_a_head_are_those_at_the_time():

@@ -175,6 +175,103 @@ def test_several_outputs_that_may_be_the_logits_are_told_of(pack, n_classes):
     assert A.logits.shape[1] == n_classes
 
 
+class Metric(nn.Module):
+    """Returns what ``pack`` makes of an embedding, its features and class scores."""
+
+    def __init__(self, pack):
+        super().__init__()
+        torch.manual_seed(0)
+        self.body, self.embed = nn.Sequential(nn.Linear(6, 8), nn.ReLU()), nn.Linear(8, 5)
+        self.out, self.aux, self.low = nn.Linear(8, 3), nn.Linear(8, 4), nn.Linear(8, 2)
+        self.up = nn.Linear(2, 3)
+        self.prototypes, self.square = nn.Parameter(torch.randn(3, 5)), nn.Parameter(torch.eye(5))
+        self.prior = nn.Parameter(torch.tensor([0.1, 0.2, 0.7]))
+        self.pack = pack
+
+    def forward(self, x):
+        h = self.body(x)
+        return self.pack(self, h, self.embed(h))
+
+
+def distances(net, z):
+    return -torch.cdist(z, net.prototypes)
+
+
+def squares(net, z):
+    return -((z[:, None] - net.prototypes) ** 2).sum(-1)
+
+
+def cosines(net, z):
+    return 9 * F.normalize(z) @ F.normalize(net.prototypes).T
+
+
+FROM_FEATURES = {
+    "distances to prototypes": lambda net, h, z: {"emb": z, "scores": distances(net, z)},
+    "distances first": lambda net, h, z: (distances(net, z), z),
+    "distances as differences": lambda net, h, z: (z, squares(net, z)),
+    "cosines": lambda net, h, z: (z, cosines(net, z)),
+    "normed embedding": lambda net, h, z: (F.normalize(z), cosines(net, z)),
+    "embedding normed by hand": lambda net, h, z: (
+        z / z.norm(dim=1, keepdim=True),
+        cosines(net, z),
+    ),
+    "as many prototypes as units": lambda net, h, z: (z, -torch.cdist(z, net.square)[:, :3]),
+    "hidden features": lambda net, h, z: (h, z, distances(net, z)),
+}
+
+
+@pytest.mark.parametrize("pack", FROM_FEATURES.values(), ids=FROM_FEATURES)
+def test_embedding_that_class_scores_are_computed_from_is_no_candidate(pack):
+    network, X = Metric(pack), vectors()
+    A = extract(network, X)
+    returned = run(network, X)
+    values = returned.values() if isinstance(returned, dict) else returned
+    assert_allclose(A.logits, next(v for v in values if v.shape[1] == 3), rtol=1e-4, atol=1e-5)
+
+
+MADE_OF_LOGITS = {
+    "largest": lambda net, h, z: (z, z.topk(2).values),
+    "powers": lambda net, h, z: (z, z.exp()),
+    "shares": lambda net, h, z: (z.exp() / z.exp().sum(1, keepdim=True), z),
+}
+
+
+@pytest.mark.parametrize("pack", MADE_OF_LOGITS.values(), ids=MADE_OF_LOGITS)
+def test_what_is_only_computed_from_logits_is_no_candidate(pack):
+    network, X = Metric(pack), vectors()
+    expected = run(Metric(lambda net, h, z: z), X)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        A = extract(network, X)
+    assert_allclose(A.logits, expected, rtol=1e-5, atol=1e-6)
+
+
+def tokens(h):
+    return torch.stack([h, h * 2, h + 1], dim=1)
+
+
+BESIDE_AUXILIARY = {
+    "mean of tokens": (lambda net, h, z: (net.out(tokens(h)).mean(1), net.aux(h)), 3),
+    "in a mapping": (
+        lambda net, h, z: {"pred": net.out(tokens(h)).mean(1), "aux": net.aux(h)},
+        3,
+    ),
+    "less a prior": (lambda net, h, z: (net.out(h) - net.prior.log(), net.aux(h)), 3),
+    "scaled": (lambda net, h, z: (net.out(h) / 2, net.aux(h)), 3),
+    "clamped": (lambda net, h, z: (net.out(h).clamp(-0.1, 0.1), net.aux(h)), 4),
+    "plus a low rank": (lambda net, h, z: (net.out(h) + net.up(net.low(h)), net.aux(h)), 4),
+    "distances": (lambda net, h, z: (distances(net, z), net.aux(h)), 4),
+    "distances last": (lambda net, h, z: (net.aux(h), distances(net, z)), 4),
+}
+
+
+@pytest.mark.parametrize(("pack", "n_classes"), BESIDE_AUXILIARY.values(), ids=BESIDE_AUXILIARY)
+def test_auxiliary_output_is_not_taken_in_silence(pack, n_classes):
+    with pytest.warns(UserWarning, match="Several outputs of the network may be its logits"):
+        A = extract(Metric(pack), vectors())
+    assert A.logits.shape[1] == n_classes
+
+
 CHOICES = {
     "index": ("two heads", 1),
     "index from the end": ("two heads", -1),
@@ -198,6 +295,59 @@ def test_output_that_holds_the_logits_can_be_chosen(of, logits):
         A = extract(network, X, logits=logits, batch_size=4)
     assert_allclose(A.logits, run(Several(lambda net, z, logits: logits), X), rtol=1e-5, atol=1e-6)
     assert_head_yields_logits(A)
+
+
+def nested(net, z, logits):
+    return {"emb": z, "heads": {"fine": net.other(z), "coarse": [logits]}, "last": (2 * logits,)}
+
+
+NESTED = {
+    "dots": "heads.coarse.0",
+    "a name that occurs once": "coarse",
+    "path": ("heads", "coarse", 0),
+    "the only one of its container": "last",
+    "index of its container": 2,
+    "index from the end": -1,
+}
+
+
+@pytest.mark.parametrize("logits", NESTED.values(), ids=NESTED)
+def test_nested_output_can_be_named(logits):
+    network, X = Several(nested), vectors()
+    A = extract(network, X, logits=logits)
+    factor = 1 if "coarse" in str(logits) else 2
+    expected = run(Several(lambda net, z, logits: logits), X)
+    assert_allclose(A.logits, factor * expected, rtol=1e-5, atol=1e-6)
+    assert_head_yields_logits(A)
+
+
+NOT_ONE = {
+    "several below": ("heads", r"names 2 outputs .*name one of \['heads.fine', 'heads.coarse.0'\]"),
+    "no such path": (("heads", "other"), "names no output"),
+    "part of a path": (("heads",), "names no output"),
+}
+
+
+@pytest.mark.parametrize(("logits", "why"), NOT_ONE.values(), ids=NOT_ONE)
+def test_nested_name_of_no_or_several_outputs_is_refused(logits, why):
+    with pytest.raises(ValueError, match=why):
+        ActivationExtractor(Several(nested), logits=logits).fit(vectors())
+
+
+def test_doubt_about_the_logits_is_told_once_and_says_what_to_do():
+    with pytest.warns(UserWarning, match="such as logits=0") as caught:
+        extract(Several(AMBIGUOUS["two heads"][0]), vectors(2))
+    assert len(caught) == 1
+    with pytest.warns(UserWarning, match="such as logits='heads.fine'"):
+        extract(Several(nested), vectors())
+
+
+def test_matrix_beside_what_is_called_logits_and_is_none_is_told_of():
+    A = extract(Several(lambda net, z, logits: {"logits": z[:, None], "cls": logits}), vectors())
+    assert A.logits is None
+    assert "logits='cls' takes one that may be" in A.missing["logits"]
+    A = extract(Several(lambda net, z, logits: {"emb": net.other(z), "Logits": logits}), vectors())
+    assert A.logits.shape[1] == 3
 
 
 def test_logits_may_be_computed_from_the_outputs():
@@ -292,13 +442,55 @@ def test_convolution_of_one_position_is_a_head():
 NO_POINTS = {
     "groups": nn.Conv2d(6, 3, 1, groups=3),
     "padding": nn.Sequential(nn.Conv2d(6, 3, 1, padding=1), nn.AdaptiveMaxPool2d(1)),
-    "map": nn.Sequential(nn.Upsample(2), nn.Conv2d(6, 3, 1), nn.AdaptiveAvgPool2d(1)),
+    "activation before the mean": nn.Sequential(
+        nn.Upsample(2), nn.Conv2d(6, 3, 1), nn.ReLU(), nn.AdaptiveAvgPool2d(1)
+    ),
 }
 
 
 @pytest.mark.parametrize("head", NO_POINTS.values(), ids=NO_POINTS)
 def test_other_convolutions_are_no_heads(head):
     A = extract(Convolving(head), images())
+    assert A.logits.shape == (11, 3)
+    assert A.head is None
+
+
+class Mapping(nn.Module):
+    """Classifies each place of a map, and pools what it finds."""
+
+    def __init__(self, pool, stride=1):
+        super().__init__()
+        torch.manual_seed(0)
+        self.conv, self.out = nn.Conv2d(1, 6, 3), nn.Conv2d(6, 3, 1, stride=stride)
+        self.pool = pool
+
+    def forward(self, x):
+        return self.pool(self.out(F.relu(self.conv(x))))
+
+
+POOLED = {
+    "mean": (lambda z: z.mean((2, 3)), lambda h: h.mean((2, 3))),
+    "pool": (lambda z: F.adaptive_avg_pool2d(z, 1).flatten(1), lambda h: h.mean((2, 3))),
+    "half of it": (lambda z: z.mean((2, 3)) / 2, lambda h: h.mean((2, 3))),
+    "one place": (lambda z: z[:, :, 1, 2], lambda h: h[:, :, 1, 2]),
+}
+
+
+@pytest.mark.parametrize(("pool", "features"), POOLED.values(), ids=POOLED)
+@pytest.mark.parametrize("batch_size", [1, 4])
+def test_convolution_of_one_position_is_a_head_on_what_is_pooled_later(pool, features, batch_size):
+    network, X = Mapping(pool), images()
+    A = extract(network, X, ["penultimate"], batch_size=batch_size, gradients=True)
+    h = run(nn.Sequential(network.conv, nn.ReLU()), X)
+    assert_allclose(A["penultimate"], features(h), rtol=1e-5, atol=1e-6)
+    assert_head_yields_logits(A)
+    slope = (softmax(A.logits, axis=1) - 1 / 3) @ A.head.weight
+    assert_allclose(A["penultimate:gradient"], slope, rtol=1e-3, atol=1e-6)
+
+
+@pytest.mark.parametrize(("pool", "stride"), [("mean", 2), ("amax", 1)])
+def test_other_convolutions_of_one_position_are_no_heads(pool, stride):
+    A = extract(Mapping(lambda z: getattr(z, pool)((2, 3)), stride), images())
     assert A.logits.shape == (11, 3)
     assert A.head is None
 

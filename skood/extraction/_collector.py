@@ -128,9 +128,10 @@ class Collector:
         buffers = {**self._layers, **({} if self._logits is None else {"logits": self._logits})}
         for name, buffer in buffers.items():
             if buffer.n_rows != self._n_rows:
+                advice = ": leave it out, and name the others by layers=[...]."
                 raise ValueError(
                     f"Layer {name!r} must have a row for each sample, but has {buffer.n_rows} "
-                    f"rows after {self._n_rows} samples."
+                    f"rows after {self._n_rows} samples{advice if name in self._layers else '.'}"
                 )
 
     def _store_reduced(self, reduced: Activations) -> None:

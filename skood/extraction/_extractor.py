@@ -60,9 +60,10 @@ class ActivationExtractor(ActivationsOutputMixin, BaseEstimator):
         is explained in the notes. Not numbers, which could count modules, calls or activation
         functions: :class:`~skood.preprocessing.LayerSelector` takes layers by number once they are
         extracted.
-    logits : "auto", "binary", str, int or callable, default="auto"
+    logits : "auto", "binary", str, int, tuple or callable, default="auto"
         Which output of a torch network holds the logits; "auto" is explained in the notes. A
-        name or an index is that of one of several outputs. "binary" is a single
+        name or an index is that of one of several outputs; of nested ones, it is a name that no
+        other has, all names joined by dots, or a tuple of keys. "binary" is a single
         log-odds ``z`` of the second class, which becomes the logits ``[0, z]``. A callable is given
         what the network returns, and returns the logits, (n_samples, n_classes).
     head : "auto", str or LinearHead, default="auto"
@@ -152,9 +153,10 @@ class ActivationExtractor(ActivationsOutputMixin, BaseEstimator):
     calls it, "block1.relu" where that of ``block1`` does. What is called several times
     in one pass has a layer for each call: "relu[0]", "relu[1]", ... The
     input of the head, see below, is the layer "penultimate". A perceptron of scikit-learn has
-    "hidden_0", "hidden_1", ..., and "output", after their activation functions. The layers of an
-    ONNX model are the outputs of its nodes, named by the node, or by the output where the node has
-    no name.
+    "hidden_0", "hidden_1", ..., and "output", after their activation functions; there, and wherever
+    else layers have names of their own, ``layers="penultimate"`` selects the one that the head
+    reads. The layers of an ONNX model are the outputs of its nodes, named by the node, or by the
+    output where the node has no name.
 
     **What "auto" selects.** The outputs of all activation functions and of all residual blocks,
     in place of the activation functions inside them, and the layer "penultimate", unless one of the
@@ -167,9 +169,9 @@ class ActivationExtractor(ActivationsOutputMixin, BaseEstimator):
     are the logits and what becomes them without another layer; values without a row for each
     sample or that do not depend on the inputs; and of values that the same weights
     yield again and again from what they yielded before, as in a recurrence written by hand, all but
-    the last. Of more than 64 layers, 64 are taken, evenly spread over the depth, with the last and
-    the input of the head. ``left_out_`` names what is left out, with the reasons; ``layers="all"``
-    takes all.
+    the last, which for sequences of any length is the last under the name it has in ``fit``. Of
+    more than 64 layers, 64 are taken, evenly spread over the depth, with the last and the input of
+    the head. ``left_out_`` names what is left out, with the reasons; ``layers="all"`` takes all.
 
     **Logits and head.** A matrix of at least two columns that the network returns is
     taken for the logits; of several outputs, what is called "logits", or else the first matrix
@@ -301,7 +303,7 @@ class ActivationExtractor(ActivationsOutputMixin, BaseEstimator):
     _parameter_constraints: dict[str, Any] = {
         "network": "no_validation",
         "layers": [str, "array-like"],
-        "logits": [str, Integral, callable],
+        "logits": [str, Integral, tuple, callable],
         "head": [str, LinearHead],
         "reducer": [HasMethods(["fit", "transform"]), None],
         "batch_size": [Interval(Integral, 1, None, closed="left")],

@@ -154,6 +154,9 @@ def _choose(wanted: str | Sequence[str], trace: Trace, known: list[str]) -> list
             f"There is no layer {PENULTIMATE!r}, the input of the head, since "
             f"{trace.why_no_head}; known are {known}."
         )
+    if PENULTIMATE in names and PENULTIMATE not in known and trace.features:
+        # Where each layer has a name of its own, it is one of these.
+        return match_layers([trace.features[0] if n == PENULTIMATE else n for n in names], known)
     return match_layers(wanted, known)
 
 

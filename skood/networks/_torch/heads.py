@@ -5,25 +5,25 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from math import log2
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from .outputs import AUTO, BINARY, Path, Wanted, choose_output, name_output, outputs_of
 from .products import (
     Product,
     WeightView,
     as_product,
     own_tensors,
+    reads_map,
     reads_positions,
     reads_rows,
     rounding,
 )
 from .recorded import Location, Positions, RecordedCall, content_key, last
 
-Probe = Callable[[RecordedCall, float], Tensor | None]
-"""Runs the network again with the output of a call multiplied by a factor, and returns the logits
+Probe = Callable[[list[RecordedCall], float], Tensor | None]
+"""Runs the network again with the outputs of calls multiplied by a factor, and returns the logits
 then, or None."""
 
 
@@ -167,7 +167,7 @@ class Search:
         """
         largest = float(product.output.abs().max().clamp(min=1e-3))
         factor = -(2.0 ** round(log2(_LARGE / largest)))
-        logits = probe(product.recorded, factor)
+        logits = probe(self._alike(product.recorded), factor)
         n_samples, *_, n_classes = product.output.shape
         if logits is None or logits.ndim == 0 or logits.numel() != n_samples * n_classes:
             return False
@@ -178,6 +178,20 @@ class Search:
         allowed = rounded * abs(fit.scale * factor) * largest
         off = (expected - logits).abs()
         return bool((off <= allowed).all(2).any(1).all())
+
+    def _alike(self, recorded: RecordedCall) -> list[RecordedCall]:
+        """The calls of a module that yield the same, as after dropout that is switched off."""
+        return [
+            c
+            for c in self.calls
+            if c is recorded
+            or (
+                c.call.name == recorded.call.name
+                and c.output is not None
+                and recorded.output is not None
+                and torch.equal(c.output, recorded.output)
+            )
+        ]
 
     def _is_within(self, recorded: RecordedCall) -> bool:
         name, module = recorded.call.name, self._within
@@ -190,12 +204,18 @@ _LARGE = 2.0**14
 
 def _found(product: Product, fit: Fit, logits: Tensor) -> Found:
     recorded = product.recorded
-    location = Location(recorded.call.key, True, recorded.index, True, fit.positions)
+    has_units_first = fit.positions is not None and reads_map(recorded)
+    location = Location(
+        recorded.call.key, True, recorded.index, True, fit.positions, has_units_first
+    )
     rounding = _rounding(product.output) if fit == Fit(1.0) else _rounding(product.output, logits)
     head = Head(location, product.weight, product.bias, fit.scale, fit.shift, rounding)
-    features = location.rows_of(product.vectors)
-    if fit.positions is Positions.ONE:
+    if fit.positions is None:
+        features = product.vectors
+    elif fit.positions is Positions.ONE:
         features = head.pick(logits, product.vectors, product.output)
+    else:
+        features = product.vectors.flatten(1, -2).mean(1)
     return Found(recorded, features, head)
 
 
@@ -217,6 +237,16 @@ def _scale(logits: Tensor, outputs: Tensor, allowed: Tensor) -> float | None:
         if scale and ((logits - scale * outputs).abs() <= abs(scale) * allowed).all():
             return scale
     return None
+
+
+def is_scaled_and_shifted(logits: Tensor, outputs: Tensor) -> bool:
+    """Whether logits are a constant times the outputs of a product, plus the same for all."""
+    if logits.shape != outputs.shape or len(logits) < 2:
+        return False
+    allowed = _rounding(logits, outputs)
+    logits, outputs = widened(logits), widened(outputs)
+    size = logits.abs() + logits.abs().mean(0) + outputs.abs() + outputs.abs().mean(0)
+    return _scale(logits - logits.mean(0), outputs - outputs.mean(0), allowed * size) is not None
 
 
 def _unscaled(logits: Tensor, outputs: Tensor, vector: Tensor) -> Iterator[tuple[float, float]]:
@@ -247,64 +277,6 @@ def _rounding(*values: Tensor) -> float:
     return max(rounding(value.dtype) for value in values)
 
 
-def find_path(
-    returned: Any,
-    wanted: Wanted,
-    fits: Callable[[Tensor], bool],
-    search: Search,
-) -> Path | None:
-    """Which output holds the logits; None where a function of the user's computes them.
-
-    Raises
-    ------
-    ValueError
-        If there is no such output.
-    """
-    if callable(wanted):
-        return None
-    if wanted not in (AUTO, BINARY):
-        return name_output(returned, wanted)
-
-    preference = _Preference(search, returned, fits)
-    return choose_output(returned, fits, [preference.direct, preference.by_value])
-
-
-class _Preference:
-    """The last linear layers that yield outputs."""
-
-    def __init__(self, search: Search, returned: Any, fits: Callable[[Tensor], bool]) -> None:
-        self._search = search
-        self._calls = search.calls
-        self._outputs = [output for _, output in outputs_of(returned) if fits(output)]
-
-    def direct(self, output: Tensor) -> RecordedCall | None:
-        """That which yields an output, or what is squashed to it."""
-        squashing, reader = find_source(self._calls, output)
-        return reader if reader is not None and self._is_last(reader, squashing) else None
-
-    def by_value(self, output: Tensor) -> RecordedCall | None:
-        """That which yields an output up to a scale, where the others are known too.
-
-        Beside outputs that come from no layer, the user has to choose.
-        """
-        others = [v for v in self._outputs if v is not output and not _is_known(v, self._calls)]
-        return self._scaled(output) if all(map(self._scaled, others)) else None
-
-    def _scaled(self, output: Tensor) -> RecordedCall | None:
-        for product in self._search.products(output):
-            if self._is_last(product.recorded) and self._search.fit(output, product.output):
-                return product.recorded
-        return None
-
-    def _is_last(self, reader: RecordedCall, squashing: RecordedCall | None = None) -> bool:
-        return not any(_reads_on(c, reader) for c in self._calls if c is not squashing)
-
-
-def _is_known(output: Tensor, calls: list[RecordedCall]) -> bool:
-    key = content_key(output)
-    return any(key in (c.input_key, c.output_key) for c in calls)
-
-
 def find_source(
     calls: list[RecordedCall], output: Tensor | None
 ) -> tuple[RecordedCall | None, RecordedCall | None]:
@@ -326,10 +298,3 @@ def _yields(recorded: RecordedCall, output: Tensor) -> bool:
     if got is None or got.shape != output.shape:
         return False
     return torch.equal(got, output) or torch.equal(got.to(output.dtype), output)
-
-
-def _reads_on(recorded: RecordedCall, other: RecordedCall) -> bool:
-    """Whether it is given the output of another call and yields something else."""
-    if recorded.is_squashing or (recorded.is_product and not recorded.has_weight):
-        return False
-    return other.output_key == recorded.input_key != recorded.output_key

@@ -13,12 +13,13 @@ from typing import Any, NamedTuple
 from torch import Tensor, nn
 
 from .._base import LEAST_ROUNDING, PENULTIMATE, Trace
-from .auto_layers import AutoLayers, find_candidates
+from .auto_layers import LOGITS, ONE_VALUE, AutoLayers, find_candidates
 from .calls import ELEMENTARY, Call, Callers, CallListener
+from .candidate_outputs import find_path
 from .chosen_head import WantedHead, place_given, refuse_named
 from .fingerprint import Written
 from .flow import Flow
-from .heads import Found, Head, Search, find_path, find_source
+from .heads import Found, Head, Search, find_source
 from .inputs import Integers
 from .outputs import AUTO, Path, Wanted, explain_missing_logits, select_output
 from .products import own_tensors, reads_rows, rounding
@@ -69,6 +70,8 @@ class TraceResult(NamedTuple):
     """What counts as the logits, of any shape."""
     unit_axes: dict[str, int]
     """The axis of the units of each layer of which it is known."""
+    n_calls: Counter[str]
+    """How often each module and function was called."""
 
 
 def trace_calls(
@@ -106,17 +109,18 @@ def trace_calls(
         If there is no such output, or ``head`` does not yield the logits.
     """
     flow = Flow(network)
-    axes, calls, returned = _record(network, run, n_samples, flow)
+    n_calls: Counter[str] = Counter()
+    axes, calls, returned = _record(network, run, n_samples, flow, n_calls)
     larger = [c for c in calls if c.call.called not in ELEMENTARY]
     search = Search(network, larger, None if head == AUTO or not isinstance(head, str) else head)
-    logits = _find_logits(returned, wanted, fits, n_samples, search)
+    logits = _find_logits(returned, wanted, fits, n_samples, search, flow)
     found = None
     if logits.has_rows(n_samples) and isinstance(head, str):
         select = partial(select_output, wanted=wanted, path=logits.path)
         probe = partial(_probe, network, run, select, logits.location)
         found = search.find(logits.values, logits.direct, probe)
     _check_wanted(head, found, network, logits, larger)
-    candidates = find_candidates(calls, flow)
+    candidates = find_candidates(calls, flow, returned)
     layers = _name_layers(calls, found, candidates.functions)
     if known is not None:
         layers = {name: layer for name, layer in layers.items() if name in known}
@@ -126,8 +130,8 @@ def trace_calls(
         features, layers = place_given(head, layers, larger, logits.values)
         head_rounding = rounding(logits.values.dtype)
     auto = AutoLayers(_name_calls(calls), layers, candidates, flow)
-    if logits.source is not None and fits(logits.source):
-        auto.leave_out_logits(logits.squashing, logits.source, flow.find(logits.output))
+    if logits.has_rows(n_samples) and (reason := _why_no_layer(logits.values, fits)):
+        auto.leave_out_logits(logits.squashing, logits.values, flow.find(logits.output), reason)
     chosen = auto.choose(features)
     trace = TorchTrace(
         auto=chosen.layers,
@@ -145,7 +149,7 @@ def trace_calls(
         output=logits.path,
     )
     values = {name: layer.value for name, layer in layers.items()}
-    return TraceResult(trace, values, logits.source, axes.find(layers, calls))
+    return TraceResult(trace, values, logits.source, axes.find(layers, calls), n_calls)
 
 
 class _Logits(NamedTuple):
@@ -193,13 +197,21 @@ def _find_logits(
     fits: Callable[[Tensor], bool],
     n_samples: int,
     search: Search,
+    flow: Flow,
 ) -> _Logits:
-    path = find_path(returned, wanted, fits, search)
+    path = find_path(returned, wanted, fits, search, flow)
     output = select_output(returned, wanted, path)
     is_known = output is not None and fits(output)
-    why_none = "" if is_known else explain_missing_logits(returned, n_samples)
+    why_none = "" if is_known else explain_missing_logits(returned, n_samples, fits)
     squashing, direct = find_source(search.calls, output)
     return _Logits(output, path, squashing, direct, why_none)
+
+
+def _why_no_layer(output: Tensor, fits: Callable[[Tensor], bool]) -> str:
+    """Why "auto" leaves out what a network returns; empty where it does not."""
+    if fits(output):
+        return LOGITS
+    return ONE_VALUE if output.numel() == len(output) else ""
 
 
 def _explain(search: Search, logits: _Logits) -> str:
@@ -230,14 +242,19 @@ def _unite(pairs: Iterable[tuple[str, Iterable[str]]]) -> dict[str, frozenset[st
 
 
 def _record(
-    network: nn.Module, run: Callable[[], Any], n_samples: int, flow: Flow
+    network: nn.Module,
+    run: Callable[[], Any],
+    n_samples: int,
+    flow: Flow,
+    n_calls: Counter[str],
 ) -> tuple[UnitAxisListener, list[RecordedCall], Any]:
-    """Where units are, the calls of a pass, and what the network returns."""
+    """Where units are, the calls of a pass, and what the network returns; counts all calls."""
     weights = {storage(tensor) for _, _, tensor in own_tensors(network)}
     calls: list[RecordedCall] = []
     axes = UnitAxisListener()
 
     def on_call(call: Call) -> None:
+        n_calls[call.name] += 1
         with axes.paused():
             flow.note(call)
             recorded = RecordedCall(call, n_samples, weights)
@@ -254,22 +271,23 @@ def _probe(
     run: Callable[[], Any],
     select: Callable[[Any], Tensor | None],
     logits_at: Location | None,
-    recorded: RecordedCall,
+    scaled: list[RecordedCall],
     factor: float,
 ) -> Tensor | None:
-    """The logits where the output of a call is multiplied by a factor, or None."""
+    """The logits where the outputs of calls are multiplied by a factor, or None."""
     squashed: list[Tensor | None] = []
 
     def on_call(call: Call) -> Tensor | None:
         if logits_at is not None and call.key == logits_at.call:
             value = logits_at.read(call)
             squashed.append(None if value is None else value.clone())
-        is_it = call.key == recorded.call.key and call.output is not None
-        return call.output * factor if is_it and call.output is not None else None
+        is_one = call.key in keys and call.output is not None
+        return call.output * factor if is_one and call.output is not None else None
 
-    keys = [recorded.call.key] + ([] if logits_at is None else [logits_at.call])
+    keys = {c.call.key for c in scaled}
+    heard = keys | (set() if logits_at is None else {logits_at.call})
     # A network need not bear such values.
-    with suppress(Exception), CallListener(network, on_call, names={name for name, _ in keys}):
+    with suppress(Exception), CallListener(network, on_call, names={name for name, _ in heard}):
         returned = run()
         return squashed[0] if squashed else select(returned)
     return None
