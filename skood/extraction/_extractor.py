@@ -537,7 +537,10 @@ class ActivationExtractor(ActivationsOutputMixin, BaseEstimator):
             verbose=self.verbose,
             known=known,
         )
-        return self._in_order(compute() if key is None else Cache(self.memory).get(key, compute))
+        extracted = compute() if key is None else Cache(self.memory).get(key, compute)
+        if batches.loader is not None:
+            extracted._order = batches.loader.order
+        return self._in_order(extracted)
 
     def _cache_key(
         self, adapter: NetworkAdapter, plan: Plan, mode: Mode, data: Any
