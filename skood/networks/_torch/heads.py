@@ -10,6 +10,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from .._base import have_one_length
 from .products import (
     Product,
     WeightView,
@@ -75,6 +76,12 @@ class Found(NamedTuple):
     recorded: RecordedCall
     features: Tensor
     head: Head
+
+    def is_cosine(self, network: nn.Module) -> bool:
+        """Whether it multiplies vectors of length one by vectors of one length."""
+        if self.head.bias is not None or not have_one_length(widened(self.features).numpy(), 1.0):
+            return False
+        return have_one_length(widened(self.head.read(network)[0]).numpy())
 
 
 class Fit(NamedTuple):

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 from torch import Tensor, nn
 
-from .._base import LEAST_ROUNDING, PENULTIMATE, Trace
+from .._base import LEAST_ROUNDING, OF_COSINES, PENULTIMATE, Trace
 from .auto_layers import LOGITS, ONE_VALUE, AutoLayers, find_candidates
 from .calls import ELEMENTARY, Call, Callers, CallListener
 from .candidate_outputs import find_path
@@ -119,6 +119,8 @@ def trace_calls(
         select = partial(select_output, wanted=wanted, path=logits.path)
         probe = partial(_probe, network, run, select, logits.location)
         found = search.find(logits.values, logits.direct, probe)
+    is_cosine = head == AUTO and found is not None and found.is_cosine(network)
+    found = None if is_cosine else found
     _check_wanted(head, found, network, logits, larger)
     candidates = find_candidates(calls, flow, returned)
     layers = _name_layers(calls, found, candidates.functions)
@@ -144,7 +146,7 @@ def trace_calls(
         logits=logits.location,
         head=None if found is None else found.head,
         why_no_logits=logits.why_none,
-        why_no_head="" if features else _explain(search, logits),
+        why_no_head=_explain(search, logits, is_cosine) if not features else "",
         head_rounding=head_rounding,
         output=logits.path,
     )
@@ -214,7 +216,9 @@ def _why_no_layer(output: Tensor, fits: Callable[[Tensor], bool]) -> str:
     return ONE_VALUE if output.numel() == len(output) else ""
 
 
-def _explain(search: Search, logits: _Logits) -> str:
+def _explain(search: Search, logits: _Logits, is_cosine: bool) -> str:
+    if is_cosine:
+        return OF_COSINES
     return logits.why_none or explain_missing_head(search, logits.source, logits.direct)
 
 
