@@ -109,7 +109,7 @@ def head_logits(head: LinearHead, features: NDArray) -> NDArray[np.floating]:
 
 def _head_of(X: Activations, wanted_by: str) -> LinearHead:
     if X.head is None:
-        why = f", since {X.missing['head']}" if "head" in X.missing else ""
+        why = f", since {X.why_missing['head']}" if "head" in X.why_missing else ""
         raise ValueError(
             f"{wanted_by} needs the head of the network, its last linear layer, but {X!r} "
             f"carries none{why}. What an extractor takes for the head is a linear map whose weight "

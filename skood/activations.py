@@ -71,7 +71,7 @@ class Activations:
     labels : array-like of shape (n_samples,), default=None
         What a data set or loader yields as targets, numbers or text, beside its inputs. No
         estimator reads them: ``y`` is given to it.
-    missing : dict of str to str, default={}
+    why_missing : dict of str to str, default={}
         Why the network has no "head" or no "logits", as an extractor found out. Errors of what
         needs them say so.
     mask : array-like of shape (n_samples, n_tokens), default=None
@@ -105,14 +105,14 @@ class Activations:
     (2, 5)
     """
 
-    __slots__ = ("__weakref__", "_classes", "_head", "_missing", "_table")
+    __slots__ = ("__weakref__", "_classes", "_head", "_table", "_why_missing")
 
     ndim = 2
 
     _table: ColumnTable
     _head: LinearHead | None
     _classes: NDArray | None
-    _missing: Mapping[str, str]
+    _why_missing: Mapping[str, str]
 
     def __init__(
         self,
@@ -124,7 +124,7 @@ class Activations:
         classes: ArrayLike | None = None,
         features: ArrayLike | None = None,
         labels: ArrayLike | None = None,
-        missing: Mapping[str, str] | None = None,
+        why_missing: Mapping[str, str] | None = None,
         mask: ArrayLike | None = None,
     ) -> None:
         if not isinstance(layers, Mapping):
@@ -139,7 +139,7 @@ class Activations:
         }
         self._table = ColumnTable.of(columns + part_columns(parts))
         self._head = head
-        self._missing = dict(missing or {})
+        self._why_missing = dict(why_missing or {})
         self._classes = None if classes is None else as_labels(classes, "classes")
         check_classes(self._classes, self._table.part("logits"))
         known = self.classes
@@ -223,12 +223,12 @@ class Activations:
         return self._table.read(self._table.part("labels"))
 
     @property
-    def missing(self) -> dict[str, str]:
+    def why_missing(self) -> dict[str, str]:
         """Why the network has no "head" or no "logits", where an extractor found out.
 
         :meth:`save` does not store it.
         """
-        return dict(self._missing)
+        return dict(self._why_missing)
 
     @property
     def mask(self) -> NDArray[np.bool_] | None:
@@ -279,7 +279,7 @@ class Activations:
             **self._kept_parts(layers),
             head=self.head,
             classes=self._classes,
-            missing=self._missing,
+            why_missing=self._why_missing,
         )
 
     def _described(
@@ -310,7 +310,7 @@ class Activations:
         logits: ArrayLike | None = None,
         labels: ArrayLike | None = None,
         head: LinearHead | Literal["keep"] | None = "keep",
-        missing: Mapping[str, str] | None = None,
+        why_missing: Mapping[str, str] | None = None,
         mask: ArrayLike | Literal["keep"] | None = "keep",
     ) -> Activations:
         """The same samples with some parts exchanged, or with more layers.
@@ -328,7 +328,7 @@ class Activations:
             The new labels; the present ones by default.
         head : LinearHead, None or "keep", default="keep"
             The new head; None for Activations that have none any more.
-        missing : dict of str to str, default=None
+        why_missing : dict of str to str, default=None
             Why there is no "head" or no "logits", beside what is known.
         mask : array-like of shape (n_samples, n_tokens), None or "keep", default="keep"
             The new mask; None for Activations that have none any more.
@@ -372,7 +372,7 @@ class Activations:
             **parts,
             head=self.head if isinstance(head, str) and head == "keep" else head,
             classes=self._classes,
-            missing={**self._missing, **(missing or {})},
+            why_missing={**self._why_missing, **(why_missing or {})},
         )
 
     @classmethod
@@ -424,7 +424,7 @@ class Activations:
             **{name: stack_part(name, parts) for name in PARTS},
             head=first.head if all(part.head is not None for part in parts) else None,
             classes=next((p._classes for p in parts if p._classes is not None), None),
-            missing=dict(item for part in parts for item in part._missing.items()),
+            why_missing=dict(item for part in parts for item in part._why_missing.items()),
         )
 
     def save(self, path: str | Path, *, overwrite: bool = False) -> None:
@@ -582,7 +582,7 @@ class Activations:
     def _view(self, table: ColumnTable) -> Activations:
         view = object.__new__(Activations)
         view._table, view._head, view._classes = table, self._head, self._classes
-        view._missing = self._missing
+        view._why_missing = self._why_missing
         return view
 
     def _ipython_key_completions_(self) -> list[str]:
@@ -605,13 +605,13 @@ class Activations:
         # hash depend on the content, not on strides or on being memory-mapped. The columns are
         # a list because joblib sorts dicts, so that their order would not count.
         columns = self._table.compact_columns()
-        parts = {"head": self._head, "missing": self._missing}
+        parts = {"head": self._head, "why_missing": self._why_missing}
         return {"columns": columns, "classes": compact(self._classes), **parts}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self._table = ColumnTable.of(state["columns"])
         self._head, self._classes = state["head"], state["classes"]
-        self._missing = state["missing"]
+        self._why_missing = state["why_missing"]
 
     def __repr__(self) -> str:
         layers = ", ".join(f"{name}: {shape}" for name, shape in self.layer_shapes.items())

@@ -449,6 +449,15 @@ def test_packed_and_scripted_weights_count(make, tmp_path):
     assert prints[0] == prints[2] != prints[1]
 
 
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore:.*deprecated:UserWarning")
+@pytest.mark.filterwarnings("ignore:Please use quant_min:UserWarning")
+def test_quantized_activations_are_layers():
+    network, X = quantized_statically(0), vectors()
+    A = extract(network, X)
+    assert A.layer_names == ("2",)
+    assert_array_equal(A["2"], network[:3](torch.tensor(X)).dequantize())
+
+
 def test_options_count(tmp_path):
     X = np.random.default_rng(0).normal(size=(7, 5, 6)).astype(np.float32)
     networks = [encoder(**options) for options in OPTIONS]

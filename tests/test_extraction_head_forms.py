@@ -99,7 +99,7 @@ WITHOUT_MODULE = {
 def test_linear_map_is_the_head_in_whatever_form(end, batch_size):
     A = extract(Form(end), vectors(), batch_size=batch_size)
     assert_head_yields_logits(A)
-    assert A.missing == {}
+    assert A.why_missing == {}
 
 
 def test_network_that_is_one_linear_layer_is_a_head_on_the_inputs():
@@ -298,7 +298,7 @@ def test_head_that_clips_elsewhere_carries_the_reason():
     extractor = ActivationExtractor(network).fit(vectors() * 0.1)
     with pytest.warns(UserWarning, match="does not yield the logits of"):
         A = extractor.transform(vectors() * 20)
-    assert "does not yield the logits of" in A.missing["head"]
+    assert "does not yield the logits of" in A.why_missing["head"]
 
 
 class ClippedInput(nn.Linear):

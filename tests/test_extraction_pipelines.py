@@ -1,18 +1,27 @@
 """Networks at the end of pipelines, in searches and in frozen estimators."""
 
+import pickle
+from copy import deepcopy
+
 import numpy as np
 import pandas as pd
 import polars as pl
 import pytest
 from _networks import extract
 from numpy.testing import assert_allclose, assert_array_equal
+from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.calibration import CalibratedClassifierCV
 from sklearn.compose import make_column_transformer
 from sklearn.ensemble import BaggingClassifier, RandomForestClassifier
 from sklearn.exceptions import NotFittedError
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.frozen import FrozenEstimator
-from sklearn.model_selection import GridSearchCV, RandomizedSearchCV
+from sklearn.linear_model import LogisticRegressionCV
+from sklearn.model_selection import (
+    GridSearchCV,
+    RandomizedSearchCV,
+    TunedThresholdClassifierCV,
+)
 from sklearn.neural_network import MLPClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer, StandardScaler
@@ -231,3 +240,67 @@ def test_networks_inside_of_other_estimators_are_named():
     bagging = BaggingClassifier(perceptron(), 2, random_state=0).fit(X, LABELS)
     with pytest.raises(TypeError, match=r"holds in .*'estimators_'.* is a network: pass that"):
         ActivationExtractor(bagging).fit(X)
+
+
+@pytest.mark.filterwarnings("ignore::FutureWarning:sklearn")
+@pytest.mark.parametrize("in_pipeline", [False, True])
+def test_estimators_that_choose_their_own_parameters_are_no_searches(in_pipeline):
+    for estimator, advice in [
+        (TunedThresholdClassifierCV(perceptron(), cv=2), r"in \['estimator_'\] is a network"),
+        (LogisticRegressionCV(), "has no layers of neurons"),
+    ]:
+        fitted = (make_pipeline(estimator) if in_pipeline else estimator).fit(X, X[:, 0] > 3)
+        with pytest.raises(TypeError, match=advice):
+            ActivationExtractor(fitted).fit(X)
+
+
+class Counting(TransformerMixin, BaseEstimator):
+    """A step that notes what it transforms."""
+
+    def fit(self, X, y=None):
+        self.n_calls_, self.seen_ = 0, []
+        return self
+
+    def transform(self, X):
+        self.n_calls_ += 1
+        self.seen_.append(len(X))
+        return X
+
+
+def test_what_a_step_notes_as_it_runs_is_no_change():
+    pipe = make_pipeline(Counting(), StandardScaler(), perceptron()).fit(X, LABELS)
+    extractor = ActivationExtractor(pipe).fit(X)
+    for fitted in (extractor, pickle.loads(pickle.dumps(extractor)), deepcopy(extractor)):
+        for rows in (X, X[:7], X):
+            fitted.transform(rows)
+    pipe[1].mean_ += 1
+    with pytest.raises(ValueError, match="'step standardscaler' differs"):
+        extractor.transform(X)
+
+
+@pytest.mark.parametrize("words", ["english", ["the"]])
+def test_copies_of_vectorizers_are_the_same_step(words):
+    pipe = make_pipeline(TfidfVectorizer(stop_words=words), perceptron())
+    monitor = make_monitor(pipe.fit(TEXTS, np.arange(60) % 2)).fit(TEXTS)
+    expected = monitor.predict(TEXTS)
+    for again in (pickle.loads(pickle.dumps(monitor)), deepcopy(monitor)):
+        for _ in range(2):
+            assert_array_equal(again.predict(TEXTS), expected)
+    copied = deepcopy(pipe)
+    copied.predict(TEXTS)
+    assert adapt(copied).fingerprint().digest == adapt(pipe).fingerprint().digest
+
+
+def test_the_stamp_of_a_pipeline_shows_what_is_set():
+    columns = make_column_transformer((StandardScaler(), [0, 1]), remainder="passthrough")
+    pipe = make_pipeline(columns, FunctionTransformer(np.abs), perceptron()).fit(X, LABELS)
+    stamps = [adapt(pipe).stamp()]
+    assert adapt(pipe).stamp() == stamps[0]
+    for change in (
+        lambda: pipe[0].named_transformers_["standardscaler"].mean_.__iadd__(1),
+        lambda: pipe[1].set_params(func=np.negative),
+        lambda: pipe.steps.insert(1, ("scale", StandardScaler().fit(X))),
+    ):
+        change()
+        stamps.append(adapt(pipe).stamp())
+        assert stamps[-1] not in stamps[:-1]

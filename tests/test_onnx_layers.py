@@ -76,6 +76,45 @@ def test_a_convolutional_network_with_folded_normalisation(way):
     assert_array_equal(A.head.weight, network[7].weight.detach())
 
 
+class Squeezed(nn.Sequential):
+    def forward(self, x):
+        return super().forward(x).squeeze(1)
+
+
+SINGLE = {
+    "sigmoid": nn.Sequential(nn.Linear(6, 8), nn.ReLU(), nn.Linear(8, 1), nn.Sigmoid()),
+    "tanh": nn.Sequential(nn.Linear(6, 8), nn.ReLU(), nn.Linear(8, 1), nn.Tanh()),
+    "squeezed": Squeezed(nn.Linear(6, 8), nn.ReLU(), nn.Linear(8, 1), nn.Sigmoid()),
+    "no squashing": nn.Sequential(nn.Linear(6, 8), nn.ReLU(), nn.Linear(8, 1)),
+}
+
+
+@pytest.mark.parametrize("kind", ["module", "program", "model"])
+@pytest.mark.parametrize("name", SINGLE)
+def test_the_one_value_that_a_network_returns_is_no_layer(name, kind):
+    network, x = filled(SINGLE[name]), normal(9, 6)
+    of_kind = {
+        "module": lambda: network,
+        "program": lambda: torch.export.export(
+            network, (x,), dynamic_shapes=({0: torch.export.Dim.AUTO},)
+        ),
+        "model": lambda: export(network, x[:2], dynamo=False),
+    }[kind]()
+    extractor = ActivationExtractor(of_kind)
+    A = extractor.fit_transform(x.numpy())
+    assert_layers(A, network[:2](x))
+    assert A.logits is None
+    reasons = list(extractor.left_out_.values())
+    assert len(reasons) == (name != "no squashing")
+    assert all(reason.startswith("the one value a sample") for reason in reasons)
+
+
+def test_the_one_value_is_the_layer_of_a_model_without_another():
+    network, x = filled(nn.Sequential(nn.Linear(6, 1), nn.Tanh())), normal(9, 6)
+    A = ActivationExtractor(export(network, x[:2], dynamo=False)).fit_transform(x.numpy())
+    assert_layers(A, network(x))
+
+
 ACTIVATIONS = {
     "celu": F.celu,
     "elu": F.elu,

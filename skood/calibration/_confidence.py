@@ -123,7 +123,7 @@ def logits_of(X: Any, wanted_by: str) -> Any:
     if X.logits is None:
         raise ValueError(
             f"{wanted_by} needs logits, but {X!r} carries none: "
-            f"{on_logits(X.missing.get('logits'))}."
+            f"{on_logits(X.why_missing.get('logits'))}."
         )
     return X.logits
 

@@ -43,7 +43,7 @@ class BaseLogitDetector(BaseOneClassDetector):
             if X.logits is None:
                 raise ValueError(
                     f"{type(self).__name__} needs logits, but {X!r} carries none: "
-                    f"{on_logits(X.missing.get('logits'))}."
+                    f"{on_logits(X.why_missing.get('logits'))}."
                 )
             # Layers that are not read here may stay on disk.
             X = X.replace({"logits": X.logits})

@@ -153,9 +153,10 @@ class ActivationExtractor(ActivationsOutputMixin, BaseEstimator):
     calls it, "block1.relu" where that of ``block1`` does. What is called several times
     in one pass has a layer for each call: "relu[0]", "relu[1]", ... The
     input of the head, see below, is the layer "penultimate". A perceptron of scikit-learn has
-    "hidden_0", "hidden_1", ..., and "output", after their activation functions. The layers of an
-    ONNX model are the outputs of its nodes, named by the node, or by the output where the node has
-    no name.
+    "hidden_0", "hidden_1", ..., and "output", after their activation functions; there, and wherever
+    else layers have names of their own, ``layers="penultimate"`` selects the one that the head
+    reads. The layers of an ONNX model are the outputs of its nodes, named by the node, or by the
+    output where the node has no name.
 
     **What "auto" selects.** The outputs of all activation functions and of all residual blocks,
     in place of the activation functions inside them, and the layer "penultimate", unless one of the
@@ -185,7 +186,7 @@ class ActivationExtractor(ActivationsOutputMixin, BaseEstimator):
     product that is written out, such as ``x @ self.weight.T``. Where it reads several vectors of a
     sample, such as one for each token or place, and the logits are what it makes of one of them, or
     the mean, be it of all or of those before or after padding, "penultimate" is that vector, or
-    that mean. ``Activations.missing`` says why there is no head, as where a weight
+    that mean. ``Activations.why_missing`` says why there is no head, as where a weight
     is computed for each batch, several heads are added, or values are clipped. A single log-odds
     ``z``, of ``NeuralNetBinaryClassifier`` or a two-class ``MLPClassifier``, becomes the logits
     ``[0, z]``. Regressors and multilabel classifiers have none.
@@ -221,10 +222,12 @@ class ActivationExtractor(ActivationsOutputMixin, BaseEstimator):
 
     **Sequences.** Where the inputs are sequences, a matrix of integers or an array of vectors, and
     the network takes shorter ones too, which is tried, ``transform`` takes inputs of any length.
-    A reducer leaves out the padding that ``mask`` tells of, see :class:`~skood.PoolingReducer`, in
-    layers with as many tokens as the mask; a sample of padding alone is refused. Without a reducer,
-    ``Activations`` carry the mask, all of it True where no input is one, and batches of different
-    length are padded to the longest by zeros, which the mask marks as padding.
+    A reducer leaves out the padding that ``mask`` tells of, see :class:`~skood.PoolingReducer`. Of
+    a layer with half as many tokens as the mask, or a quarter and so on, each stands for two or
+    four of them, and is padding where these are all padding. Layers of which nothing tells what is
+    padding are pooled whole, and ``fit`` warns of them; a sample of padding alone is refused.
+    Without a reducer, ``Activations`` carry the mask, all of it True where no input is one, and
+    batches of different length are padded to the longest by zeros, which the mask marks as padding.
 
     **Perturbation.** The network runs twice, and the gradient of its first run moves the inputs;
     of a mapping, those of floating point values. Integers that an embedding looks up cannot
@@ -423,7 +426,8 @@ class ActivationExtractor(ActivationsOutputMixin, BaseEstimator):
             self._fit_extracted(adapter, X)
             return self._select(X)
         plan = self._fit(adapter, batches)
-        extracted = self._run(adapter, plan, batches)
+        with self._same_network.running(adapter, plan.trace):
+            extracted = self._extract(adapter, plan, batches)
         check_number_of_labels(y, len(extracted))
         return extracted
 
@@ -483,19 +487,17 @@ class ActivationExtractor(ActivationsOutputMixin, BaseEstimator):
         check_is_fitted(self, "layers_")
         if isinstance(X, Activations):
             return self._select(X)
-        adapter = self._adapt()
-        plan = self._plan
-        batches = self._batches(adapter, X, reset=False)
+        adapter, plan, batches = self._adapt(), self._plan, None
         if plan is None:
+            batches = self._batches(adapter, X, reset=False)
             plan = self._make_plan(adapter, batches)
+        # Before it runs: the steps of a pipeline may keep something of what they transform.
         self._same_network.check(adapter, plan.trace, self.changed_network)
-        extracted = self._run(adapter, plan, batches)
+        with self._same_network.running(adapter, plan.trace):
+            batches = batches or self._batches(adapter, X, reset=False)
+            extracted = self._extract(adapter, plan, batches)
         batches.warn_of_rows(extracted.labels)
         return extracted
-
-    def _run(self, adapter: NetworkAdapter, plan: Plan, batches: Batches) -> Activations:
-        with self._same_network.running(adapter, plan.trace):
-            return self._in_order(self._extract(adapter, plan, batches))
 
     def _batches(self, adapter: NetworkAdapter, X: Any, *, reset: bool) -> Batches:
         any_length = not reset and self._plan is not None and self._plan.trace.takes_any_length
@@ -535,7 +537,7 @@ class ActivationExtractor(ActivationsOutputMixin, BaseEstimator):
             verbose=self.verbose,
             known=known,
         )
-        return compute() if key is None else Cache(self.memory).get(key, compute)
+        return self._in_order(compute() if key is None else Cache(self.memory).get(key, compute))
 
     def _cache_key(
         self, adapter: NetworkAdapter, plan: Plan, mode: Mode, data: Any

@@ -105,7 +105,7 @@ def _without_false_head(extracted: Activations, rounding: float) -> Activations:
         f"{why.capitalize()}. These activations carry no head, and detectors that read it compute "
         "with what it is for the other samples."
     )
-    return extracted.assign(head=None, missing={"head": why})
+    return extracted.assign(head=None, why_missing={"head": why})
 
 
 def _count_wrong(head: LinearHead, features: NDArray, logits: NDArray, rounding: float) -> int:

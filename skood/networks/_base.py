@@ -70,6 +70,9 @@ class Trace:
         Whether the second axis of the inputs, that of tokens, may have another size.
     sequence : str, default=""
         Name of an input of which this is so, where the inputs are a mapping.
+    token_steps : dict of str to int, default={}
+        Of layers whose number of tokens goes by that of the inputs and is another one, for how many
+        tokens of the inputs each of theirs stands, such as 2; 0 where this is no such number.
     left_out : dict of str to str, default={}
         Values that ``layers="auto"`` might stand for and does not, with the reasons.
 
@@ -98,6 +101,8 @@ class Trace:
     """Whether the second axis of the inputs may have another size."""
     sequence: str = ""
     """Name of an input of which this is so, where the inputs are a mapping."""
+    token_steps: dict[str, int] = field(default_factory=dict)
+    """Of layers with another number of tokens, how many of the inputs each stands for, or 0."""
     left_out: dict[str, str] = field(default_factory=dict)
     """Values that ``layers="auto"`` might stand for and does not, with the reasons."""
 

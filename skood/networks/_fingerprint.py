@@ -44,6 +44,8 @@ _CLASS_ATTRIBUTES_LEFT_OUT = frozenset(
         "_abc_impl",
     }
 )
+# Attributes of the vectorizers of scikit-learn, which differ in each copy and process.
+_ADDRESSES = frozenset({"_stop_words_id"})
 _LIBRARY_FOLDERS = tuple(
     {
         *(sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")),
@@ -332,7 +334,14 @@ class ContentReader:
         if isinstance(parts, str):
             yield parts
         else:
-            yield from self._all(list(p) if isinstance(p, Iterator) else p for p in parts)
+            yield from self._all(_lasting(part) for part in parts)
+
+
+def _lasting(part: Any) -> Any:
+    """A part of what pickle would keep, without the addresses of objects."""
+    if isinstance(part, dict) and not _ADDRESSES.isdisjoint(part):
+        return {name: value for name, value in part.items() if name not in _ADDRESSES}
+    return list(part) if isinstance(part, Iterator) else part
 
 
 def attributes_of_class(kind: type) -> list[tuple[str, Any]]:

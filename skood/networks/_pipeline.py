@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Sequence, Sized
 from contextlib import AbstractContextManager
 from typing import Any
 
+import numpy as np
 from numpy.typing import NDArray
+from sklearn.base import BaseEstimator
 from sklearn.exceptions import NotFittedError
 from sklearn.pipeline import Pipeline
 
 from .._sklearn import num_samples
 from ._base import Batch, LayerCallback, NetworkAdapter, Perturbation, Trace
-from ._fingerprint import ContentReader, Fingerprint, with_settings
+from ._fingerprint import SCALARS, ContentReader, Fingerprint, sample_octets, with_settings
 from ._inputs import is_stream
 
 Step = tuple[str, Any]
@@ -21,9 +23,12 @@ Step = tuple[str, Any]
 
 def is_search(estimator: Any) -> bool:
     """Whether it is a search over parameters, of scikit-learn or of another library."""
-    return hasattr(estimator, "best_estimator_") or (
-        hasattr(estimator, "refit") and hasattr(estimator, "get_params")
-    )
+    if hasattr(estimator, "best_estimator_"):
+        return True
+    # Before it is fitted, the name tells: estimators that choose their own parameters, such as
+    # LogisticRegressionCV, have `refit`, too.
+    names = [parent.__name__ for parent in type(estimator).__mro__]
+    return hasattr(estimator, "refit") and any(name.endswith("SearchCV") for name in names)
 
 
 def best_estimator(search: Any) -> Any:
@@ -114,7 +119,7 @@ class PipelineAdapter(NetworkAdapter):
         return self._inner.untouched()
 
     def stamp(self, trace: Any = None) -> Any:
-        return self._inner.stamp(trace), ContentReader().digest(self._steps)
+        return self._inner.stamp(trace), _stamp(self._steps)
 
     def fingerprint(self, trace: Any = None) -> Fingerprint:
         steps = [(f"step {name}", step) for name, step in self._steps]
@@ -157,3 +162,31 @@ class PipelineAdapter(NetworkAdapter):
 
     def to_numpy(self, value: Any) -> NDArray:
         return self._inner.to_numpy(value)
+
+
+_LONG = 1000
+
+
+class _Same:
+    """Equal to what holds the same object, which is kept alive so that no other has its address."""
+
+    def __init__(self, held: Any) -> None:
+        self._held = held
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Same) and self._held is other._held
+
+    __hash__ = None  # type: ignore[assignment]
+
+
+def _stamp(value: Any) -> Any:
+    """What shows most changes of fitted estimators, at a cost that large ones do not raise."""
+    if isinstance(value, BaseEstimator):
+        return type(value), {name: _stamp(part) for name, part in vars(value).items()}
+    if isinstance(value, list | tuple) and len(value) < _LONG:
+        return [_stamp(part) for part in value]
+    if isinstance(value, np.ndarray) and not value.dtype.hasobject:
+        return sample_octets(value)
+    if isinstance(value, SCALARS):
+        return repr(value)
+    return _Same(value), len(value) if isinstance(value, Sized) else 0

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .._base import LEAST_ROUNDING, PENULTIMATE
+from .functions import ACTIVATIONS
 from .graph import Graph, Node
 
 _Arrays = Mapping[str, NDArray]
@@ -43,6 +44,18 @@ def _original(graph: Graph, value: str, passed: Set[str] = _COPYING) -> str:
     while (node := graph.producers.get(value)) is not None and node.op in passed:
         value = node.inputs[0]
     return value
+
+
+def made_of_single_values(graph: Graph, output: str) -> list[str]:
+    """An output, and what becomes it by functions of one value each."""
+    found = [output]
+    single = ACTIVATIONS | _AFFINE | _COPYING | _RESHAPING | _SQUASHING
+    while (node := graph.producers.get(found[-1])) is not None and node.op in single:
+        given = graph.data_of(node)
+        if len(given) != 1:
+            break
+        found += given
+    return found
 
 
 def _over_classes(graph: Graph, node: Node) -> bool:

@@ -52,7 +52,7 @@ from .inputs import Integers, call, find_integers, to_inputs
 from .outputs import AUTO, BINARY, Wanted, describe_output
 from .random_numbers import drawing
 from .reading import LayerReader
-from .sequences import halve_images, halve_sequences
+from .sequences import Sizes, find_token_steps, halve_images, halve_sequences, length_of
 from .stamp import find_stamp, make_stamp
 from .trace import TorchTrace, TraceResult, trace_calls
 from .unit_axes import axes_by_size
@@ -140,14 +140,15 @@ class TorchAdapter(NetworkAdapter):
                 known = self._trace(more, integers, path=path).values
                 traced = self._trace(batch, integers, known, path)
         logits = self._as_logits(traced.logits)
-        sequence, unit_axes = self._find_sizes(batch, integers, traced)
+        sizes = self._find_sizes(batch, integers, traced)
         return replace(
             traced.trace,
             written=self._find_written(before, batch, integers),
             integers=integers,
-            takes_any_length=sequence is not None,
-            sequence=sequence or "",
-            unit_axes={name: axis for name, axis in unit_axes.items() if axis != 1},
+            takes_any_length=sizes.sequence is not None,
+            sequence=sizes.sequence or "",
+            unit_axes={name: axis for name, axis in sizes.unit_axes.items() if axis != 1},
+            token_steps=sizes.token_steps,
             n_classes=None if logits is None else logits.shape[1],
         ), traced.values
 
@@ -181,22 +182,22 @@ class TorchAdapter(NetworkAdapter):
             known=known,
         )
 
-    def _find_sizes(
-        self, batch: Batch, integers: Integers, traced: TraceResult
-    ) -> tuple[str | None, dict[str, int]]:
-        """A sequence that may have another length, if any, and the axes of units."""
+    def _find_sizes(self, batch: Batch, integers: Integers, traced: TraceResult) -> Sizes:
         shorter = halve_sequences(batch, integers)
         if shorter is not None and (others := self._values_of(shorter.batch, integers)) is not None:
             by_size = axes_by_size(traced.values, others)
             if shorter.is_certain or by_size:
-                return shorter.name, {**traced.unit_axes, **by_size}
+                axes = {**traced.unit_axes, **by_size}
+                lengths = length_of(batch, shorter.name), length_of(shorter.batch, shorter.name)
+                steps = find_token_steps(traced.values, others, axes, lengths)
+                return Sizes(shorter.name, axes, steps)
         # What has the shape of the inputs has its channels where they have them.
         inputs = batch.values() if isinstance(batch, Mapping) else [batch]
         known = {tuple(values.shape) for values in inputs}
         maps = {n for n, v in traced.values.items() if v.ndim > 2 and tuple(v.shape) not in known}
         smaller = halve_images(batch) if maps - traced.unit_axes.keys() else None
         values = None if smaller is None else self._values_of(smaller, integers)
-        return None, {**axes_by_size(traced.values, values or {}), **traced.unit_axes}
+        return Sizes(None, {**axes_by_size(traced.values, values or {}), **traced.unit_axes})
 
     def _values_of(self, batch: Batch, integers: Integers) -> dict[str, Tensor] | None:
         """The values of all layers for inputs of another size; None where they are refused."""

@@ -81,7 +81,10 @@ class LayerReader:
             If the network did not call a layer.
         """
         if missing := sorted(layer for layers in self._awaited.values() for layer in layers):
-            raise ValueError(f"The network does not call its layers {missing} for all inputs.")
+            raise ValueError(
+                f"The network does not call its layers {missing} for all inputs: leave them out, "
+                "and name the others by layers=[...]."
+            )
         if self._squashed:
             logits = self._squashed[0]
         else:

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 from torch import Tensor, nn
 
 from .._base import LEAST_ROUNDING, PENULTIMATE, Trace
-from .auto_layers import AutoLayers, find_candidates
+from .auto_layers import LOGITS, ONE_VALUE, AutoLayers, find_candidates
 from .calls import ELEMENTARY, Call, Callers, CallListener
 from .candidate_outputs import find_path
 from .chosen_head import WantedHead, place_given, refuse_named
@@ -117,7 +117,7 @@ def trace_calls(
         probe = partial(_probe, network, run, select, logits.location)
         found = search.find(logits.values, logits.direct, probe)
     _check_wanted(head, found, network, logits, larger)
-    candidates = find_candidates(calls, flow)
+    candidates = find_candidates(calls, flow, returned)
     layers = _name_layers(calls, found, candidates.functions)
     if known is not None:
         layers = {name: layer for name, layer in layers.items() if name in known}
@@ -127,8 +127,8 @@ def trace_calls(
         features, layers = place_given(head, layers, larger, logits.values)
         head_rounding = rounding(logits.values.dtype)
     auto = AutoLayers(_name_calls(calls), layers, candidates, flow)
-    if logits.source is not None and fits(logits.source):
-        auto.leave_out_logits(logits.squashing, logits.source, flow.find(logits.output))
+    if logits.has_rows(n_samples) and (reason := _why_no_layer(logits.values, fits)):
+        auto.leave_out_logits(logits.squashing, logits.values, flow.find(logits.output), reason)
     chosen = auto.choose(features)
     trace = TorchTrace(
         auto=chosen.layers,
@@ -202,6 +202,13 @@ def _find_logits(
     why_none = "" if is_known else explain_missing_logits(returned, n_samples, fits)
     squashing, direct = find_source(search.calls, output)
     return _Logits(output, path, squashing, direct, why_none)
+
+
+def _why_no_layer(output: Tensor, fits: Callable[[Tensor], bool]) -> str:
+    """Why "auto" leaves out what a network returns; empty where it does not."""
+    if fits(output):
+        return LOGITS
+    return ONE_VALUE if output.numel() == len(output) else ""
 
 
 def _explain(search: Search, logits: _Logits) -> str:
