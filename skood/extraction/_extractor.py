@@ -51,19 +51,19 @@ class ActivationExtractor(ActivationsOutputMixin, BaseEstimator):
     network : object
         A trained network: any torch module, a program of ``torch.export``, a fitted skorch net, a
         fitted scikit-learn multilayer perceptron, or an ONNX model (the path of its file, a
-        session of ONNX Runtime, a ``ModelProto`` or its bytes); or one of
-        these at the end of a ``Pipeline``, in a fitted search, or in a ``FrozenEstimator``, as a
-        search over networks needs it; or of a kind given to :func:`skood.networks.register`.
-        Clones of the extractor share it.
+        session of ONNX Runtime, a ``ModelProto`` or its bytes); or one of these at the end of a
+        ``Pipeline``, in a fitted search, or in a ``FrozenEstimator``, as a search over networks
+        needs it; or of a kind given to :func:`skood.networks.register`. Clones of the extractor
+        share it.
     layers : str or sequence of str, default="auto"
         Names or glob patterns such as ``"features.*"``; "all" is every layer, and "auto"
         is explained in the notes. Not numbers, which could count modules, calls or activation
         functions: :class:`~skood.preprocessing.LayerSelector` takes layers by number once they are
         extracted.
     logits : "auto", "binary", str, int, tuple or callable, default="auto"
-        Which output of a torch network holds the logits; "auto" is explained in the notes. A
-        name or an index is that of one of several outputs; of nested ones, it is a name that no
-        other has, all names joined by dots, or a tuple of keys. "binary" is a single
+        Which output of a torch network or ONNX model holds the logits; "auto" is explained in the
+        notes. A name or an index is that of one of several outputs; of nested ones, it is a name
+        that no other has, all names joined by dots, or a tuple of keys. "binary" is a single
         log-odds ``z`` of the second class, which becomes the logits ``[0, z]``. A callable is given
         what the network returns, and returns the logits, (n_samples, n_classes).
     head : "auto", str or LinearHead, default="auto"
@@ -81,8 +81,9 @@ class ActivationExtractor(ActivationsOutputMixin, BaseEstimator):
     batch_size : int, default=256
         Number of samples to run at once. A ``DataLoader`` has its own.
     device : "auto", str or torch.device, default="auto"
-        Where to run a torch network. "auto" is where its parameters are. For another device a
-        copy of the network is made in each call. Not used for scikit-learn perceptrons.
+        Where to run a torch network or ONNX model. "auto" is where the parameters of the network
+        are, and for a model where its session runs, or else the CPU. For another device a copy of a
+        torch network is made in each call. Perceptrons of scikit-learn refuse another device.
     memory : str or object with the joblib.Memory interface, default=None
         Cache of results; a string is the path of its folder. It goes by all that decides the
         values of the network, as ``fingerprint_`` does, by the content of the inputs, and by

@@ -330,6 +330,8 @@ class ContentReader:
         yield f"{array.dtype} {array.shape}"
         if array.dtype.hasobject:
             yield from self._all(array.ravel().tolist())
+        elif array.dtype.names is not None:  # between its fields there may be anything
+            yield from self._all(array[name] for name in array.dtype.names)
         else:
             yield hash_octets(array)
 
