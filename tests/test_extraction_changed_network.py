@@ -74,6 +74,28 @@ def test_what_differs_is_named(change, named):
         extractor.transform(X)
 
 
+class Mine(nn.Module):
+    def forward(self, x):
+        return x.sin()
+
+
+OF_THE_USER = {
+    "hook": lambda net: net[1].register_forward_hook(lambda m, args, output: output * 0),
+    "hook before": lambda net: net[1].register_forward_pre_hook(lambda m, args: None),
+    "module": lambda net: net.__setitem__(1, Mine()),
+    "forward": lambda net: setattr(net[1], "forward", lambda x: x.sin()),
+}
+
+
+@pytest.mark.parametrize("change", OF_THE_USER.values(), ids=OF_THE_USER)
+def test_code_of_the_user_in_a_network_of_torch_alone_is_no_other_version(change):
+    network = nn.Sequential(nn.Linear(6, 5), nn.ReLU(), nn.Linear(5, 3)).eval()
+    extractor = ActivationExtractor(network).fit(X)
+    change(network)
+    with pytest.raises(ValueError, match="not what it was in fit"):
+        extractor.transform(X)
+
+
 def test_a_monitor_notices_a_network_that_was_trained_on():
     network = Net()
     monitor = make_monitor(network).fit(X)

@@ -117,12 +117,16 @@ def _judge(before: Fingerprint, now: Fingerprint) -> _Verdict:
     left_out = before.left_out | now.left_out
     weights = _differing(before.weights, now.weights, left_out)
     settings = _differing(before.settings, now.settings, left_out)
-    versions = _differing(before.versions, now.versions)
+    # A library that only one of the two leads to is no other version, but other code.
+    versions = sorted(
+        name
+        for name in before.versions.keys() & now.versions.keys()
+        if before.versions[name] != now.versions[name]
+    )
     has_parts = bool(before.weights or before.settings)
     if versions and has_parts and not weights:
         named = ", ".join(
-            f"{name} {before.versions.get(name, '(none)')} in fit, {now.versions.get(name)} now"
-            for name in versions
+            f"{name} {before.versions[name]} in fit, {now.versions[name]} now" for name in versions
         )
         return _Verdict(
             warning="Other libraries compute the activations than in fit, by which they may "
