@@ -205,7 +205,11 @@ class TorchAdapter(NetworkAdapter):
             run = partial(self._run, batch, integers)
             # The logits are known already.
             return trace_calls(
-                self.network, run, count_samples(batch), wanted=lambda returned: None, fits=bool
+                self.network,
+                run,
+                count_samples(batch),
+                wanted=lambda returned: None,
+                fits=lambda output: False,
             ).values
         except Exception:  # a network of inputs of one size
             return None
