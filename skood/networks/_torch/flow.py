@@ -421,7 +421,10 @@ def ancestors(nodes: Iterable[Node], *, since: int = 0) -> dict[int, Node]:
 
 
 def nearest_layers(node: Node) -> list[Node]:
-    """What layers with weights yield that a value comes from directly."""
+    """What layers with weights yield that a value comes from directly.
+
+    Also of what does not depend on the inputs, such as the first state of a recurrence.
+    """
     found: list[Node] = []
     seen: set[int] = set()
     waiting = [node]
@@ -433,5 +436,5 @@ def nearest_layers(node: Node) -> list[Node]:
         if one.mixes and one.weights:
             found.append(one)
         else:
-            waiting.extend(one.variables)
+            waiting.extend(p for p in one.parents if p.is_variable or (p.mixes and p.weights))
     return found
