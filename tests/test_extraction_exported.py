@@ -217,3 +217,44 @@ def test_several_outputs_are_told_apart_by_name():
     network = Two(plain).eval()
     found = extract(export(network), X, "fc", logits="classes")
     assert_allclose(found.logits, extract(network, X, "fc", logits="classes").logits, atol=1e-6)
+
+
+FLATTENED = {
+    "convolution": [nn.Conv2d(8, 5, 1), nn.Flatten()],
+    "linear": [nn.Flatten(), nn.Linear(8, 5)],
+}
+
+
+@pytest.mark.parametrize("name", FLATTENED)
+def test_what_is_flattened_is_the_same_in_a_program_of_a_fixed_size(name):
+    torch.manual_seed(0)
+    pooled = [nn.Conv2d(1, 8, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1)]
+    network = nn.Sequential(*pooled, *FLATTENED[name]).eval()
+    x = torch.randn(7, 1, 8, 8)
+    A = ActivationExtractor(export(network, 4)).fit_transform(x)
+    assert A.layer_names == ("1", "penultimate")
+    assert A.head.input_layer == "penultimate"
+    assert_array_equal(A.logits, network(x).detach())
+    assert_array_equal(A["penultimate"], network[:3](x).flatten(1).detach())
+
+
+class Recurrence(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.i, self.h, self.o = nn.Linear(6, 8), nn.Linear(8, 8), nn.Linear(8, 3)
+
+    def forward(self, x):
+        h = torch.zeros(x.shape[0], 8)
+        for t in range(5):
+            h = torch.tanh(self.i(x[:, t]) + self.h(h))
+        return self.o(h)
+
+
+@pytest.mark.parametrize("n_rows", [None, 4])
+def test_a_recurrence_in_a_program_counts_once(n_rows):
+    network, x = Recurrence().eval(), torch.randn(9, 5, 6)
+    dynamic = ({0: torch.export.Dim("n")},) if n_rows is None else None
+    program = torch.export.export(network, (x[: n_rows or 2],), dynamic_shapes=dynamic)
+    extractor = ActivationExtractor(program).fit(x)
+    assert extractor.layers_ == ["tanh[4]"]
+    assert {f"tanh[{t}]" for t in range(4)} <= extractor.left_out_.keys()

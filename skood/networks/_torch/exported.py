@@ -416,4 +416,10 @@ class _Parts:
         if key not in self._joined:
             copies = torch.cat([part.copy for part in parts])
             self._joined[key] = copies[: self._n_samples].clone()
-        return self._joined[key]
+        whole, shape = self._joined[key], parts[0].copy.shape[1:]
+        if whole.shape[1:] == shape:
+            return whole
+        # The same memory in another shape, as of what is flattened.
+        if (*key, shape) not in self._joined:
+            self._joined[*key, shape] = whole.reshape(len(whole), *shape)
+        return self._joined[*key, shape]

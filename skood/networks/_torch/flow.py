@@ -505,7 +505,10 @@ def uses(nodes: Mapping[int, Node]) -> defaultdict[int, list[Node]]:
 
 
 def nearest_layers(node: Node) -> list[Node]:
-    """What layers with weights yield that a value comes from directly."""
+    """What layers with weights yield that a value comes from directly.
+
+    Also of what does not depend on the inputs, such as the first state of a recurrence.
+    """
     found: list[Node] = []
     seen: set[int] = set()
     waiting = [node]
@@ -517,5 +520,5 @@ def nearest_layers(node: Node) -> list[Node]:
         if one.mixes and one.weights:
             found.append(one)
         else:
-            waiting.extend(one.variables)
+            waiting.extend(p for p in one.parents if p.is_variable or (p.mixes and p.weights))
     return found
