@@ -59,7 +59,7 @@ def make_monitor(
         read.
     layers : "auto", str or list of str, default="auto"
         Layers to monitor, as in :class:`ActivationExtractor`.
-    logits : "auto", "binary", str, int or callable, default="auto"
+    logits : "auto", "binary", str, int, tuple or callable, default="auto"
         Which output holds the logits, as in :class:`ActivationExtractor`.
     head : "auto", str or LinearHead, default="auto"
         The last linear layer, as in :class:`ActivationExtractor`.

@@ -355,3 +355,218 @@ def test_error_in_a_module_that_is_not_listened_to_leaves_no_listener():
         extractor.transform(vectors())
     assert not torch.overrides._get_current_function_mode_stack()
     assert not any(module._forward_hooks for module in network.modules())
+
+
+def set_negatives(x):
+    x[x < 0] = 0
+    return x
+
+
+WRITTEN_OUT = {
+    "maximum": lambda x: torch.maximum(x, torch.zeros(())),
+    "max": lambda x: torch.max(x, torch.tensor(0.0)),
+    "where": lambda x: torch.where(x > 0, x, 0.1 * x),
+    "masked_fill": lambda x: x.masked_fill(x < 0, 0),
+    "setitem": set_negatives,
+    "atan": torch.atan,
+    "erf": torch.special.erf,
+    "expit": torch.special.expit,
+    "rdiv": lambda x: 1 / (1 + torch.exp(-x)),
+    "div": lambda x: x / (1 + x.abs()),
+    "pow": lambda x: x**2,
+    "mul": lambda x: x * (x > 0),
+    "log": lambda x: torch.log(1 + torch.exp(x)),
+    "add": lambda x: x + torch.sin(x) ** 2,
+    "minimum": lambda x: torch.minimum(torch.maximum(x, torch.zeros(())), torch.ones(())),
+}
+
+
+@pytest.mark.parametrize(("name", "function"), WRITTEN_OUT.items(), ids=WRITTEN_OUT)
+def test_activation_functions_that_are_written_out_are_layers(name, function):
+    network = Network(
+        lambda net, x: net.fc(net.second(function(net.first(x)))),
+        first=linear(),
+        second=linear(),
+        fc=linear(6, 3),
+    )
+    X = vectors()
+    A = extract(network, X)
+    assert A.layer_names == (name, "penultimate")
+    with torch.no_grad():
+        assert_allclose(A[name], function(network.first(torch.tensor(X))), rtol=1e-5, atol=1e-6)
+
+
+def test_leaky_relu_after_a_skip_is_written_out_too():
+    def compute(net, x):
+        x = net.stem(x)
+        x = x + net.part(x)
+        return net.fc(net.last(torch.where(x > 0, x, 0.1 * x)))
+
+    network = Network(compute, stem=linear(), part=linear(), last=linear(), fc=linear(6, 3))
+    assert fit(network, vectors()).layers_ == ["where", "penultimate"]
+
+
+NO_ACTIVATIONS = {
+    "norm": lambda x: x / x.pow(2).sum(1, keepdim=True).sqrt(),
+    "root mean square": lambda x: x * torch.rsqrt((x * x).mean(1, keepdim=True) + 1e-6),
+    "softmax": lambda x: torch.exp(x - x.amax(1, keepdim=True)),
+    "affine": lambda x: x * 2 / 3 + 1,
+    "fixed choice": lambda x: x.masked_fill(torch.arange(6) > 4, 0),
+}
+
+
+@pytest.mark.parametrize("function", NO_ACTIVATIONS.values(), ids=NO_ACTIVATIONS)
+def test_norms_and_linear_functions_are_no_activation_functions(function):
+    network = Network(
+        lambda net, x: net.fc(net.second(function(net.first(x)))),
+        first=linear(),
+        second=linear(),
+        fc=linear(6, 3),
+    )
+    assert fit(network, vectors()).layers_ == ["penultimate"]
+
+
+def margin(cosines):
+    return torch.cos(torch.acos(cosines) + 0.5) * 30
+
+
+def other_margin(cosines):
+    shifted = cosines * 0.8 - torch.sqrt(1 - cosines**2) * 0.5
+    return torch.where(cosines > -0.5, shifted, cosines - 0.2) * 30
+
+
+@pytest.mark.parametrize("end", [margin, other_margin, lambda c: margin(c).softmax(1)])
+def test_what_becomes_the_logits_value_by_value_is_no_layer(end):
+    def compute(net, x):
+        x = F.relu(net.first(x))
+        cosines = F.linear(F.normalize(x), F.normalize(net.fc.weight))
+        return end(cosines.clamp(-0.999, 0.999))
+
+    extractor = fit(Network(compute, first=linear(), fc=linear(6, 3)), vectors())
+    assert extractor.layers_ == ["relu"]
+    assert set(extractor.left_out_.values()) == {
+        "the logits, or what becomes them without another layer"
+    }
+
+
+def at_mask(e, x, mask, y):
+    y[mask] = e(x[mask])
+    return y
+
+
+def at_numbers(e, x, mask, y):
+    rows = torch.where(mask)[0]
+    return y.index_add(0, rows, e(x[None, rows].reshape(-1, 6)))
+
+
+def selected(e, x, mask, y):
+    rows = mask.nonzero().squeeze(1)
+    return y.index_copy(0, rows, e(x.index_select(0, rows)))
+
+
+class Experts(nn.Module):
+    """Each sample goes through one of two experts."""
+
+    def __init__(self, route):
+        super().__init__()
+        self.experts = nn.ModuleList(nn.Sequential(linear(), nn.ReLU()) for _ in range(2))
+        self.route, self.fc = route, linear(6, 3)
+
+    def forward(self, x):
+        y = torch.zeros_like(x)
+        for i, expert in enumerate(self.experts):
+            mask = (x[:, 0] > 0) == bool(i)
+            if mask.any():
+                y = self.route(expert, x, mask, y)
+        return self.fc(F.gelu(y))
+
+
+@pytest.mark.parametrize("route", [at_mask, at_numbers, selected])
+@pytest.mark.parametrize("n_alike", [0, 5])
+def test_layers_of_rows_that_are_chosen_by_the_inputs_are_left_out(route, n_alike):
+    X = np.abs(vectors(10))
+    X[5:, 0] *= -1
+    # Those by which the network is traced are alike, or not.
+    X = np.roll(X, n_alike // 2, axis=0)
+    network = Experts(route)
+    extractor = ActivationExtractor(network)
+    A = extractor.fit_transform(X)
+    assert A.layer_names == ("gelu",)
+    assert all("row" in reason for reason in extractor.left_out_.values())
+    with torch.no_grad():
+        assert_allclose(A.logits, network(torch.tensor(X)), rtol=1e-5, atol=1e-6)
+
+
+def test_rows_that_are_written_back_or_picked_by_number_are_layers():
+    def compute(net, x):
+        last = (x[:, :, 0] != 0).sum(1) - 1
+        return net.fc(F.relu(net.part(x)[torch.arange(len(x)), last]))
+
+    X = np.random.default_rng(0).normal(size=(6, 4, 3)).astype(np.float32)
+    network = Network(compute, part=linear(3, 5), fc=linear(5, 3))
+    assert fit(network, X).layers_ == ["relu"]
+
+
+def test_error_of_a_layer_that_is_not_always_called_says_what_to_do():
+    def compute(net, x):
+        x = F.relu(net.first(x))
+        return net.fc(x) if x.max() > 50 else net.fc(F.relu(net.second(x)))
+
+    network = Network(compute, first=linear(), second=linear(), fc=linear(6, 3))
+    X = vectors()
+    extractor = fit(network, X)
+    with pytest.raises(ValueError, match=r"'relu\[1\]'.*name the others by layers="):
+        extractor.transform(1e4 * X)
+
+
+class Excitation(nn.Module):
+    def __init__(self, gate):
+        super().__init__()
+        self.down, self.act, self.up = nn.Conv2d(4, 2, 1), nn.ReLU(), nn.Conv2d(2, 4, 1)
+        self.sigmoid, self.gate = nn.Sigmoid(), gate
+
+    def forward(self, x):
+        return self.gate(self, x)
+
+
+GATES = {
+    "channels": lambda net, x: x * net.sigmoid(net.up(net.act(net.down(x.mean((2, 3), True))))),
+    "expanded": lambda net, x: (
+        net.sigmoid(net.up(net.act(net.down(x.mean((2, 3), True))))).expand_as(x) * x
+    ),
+    "positions": lambda net, x: x * net.sigmoid(net.up(net.act(net.down(x))).mean(1, True)),
+    "both": lambda net, x: x * net.sigmoid(net.up(net.act(net.down(x)))),
+}
+
+
+@pytest.mark.parametrize("gate", GATES.values(), ids=GATES)
+def test_gates_and_what_leads_to_them_alone_are_no_layers(gate):
+    torch.manual_seed(0)
+    network = nn.Sequential(
+        nn.Conv2d(1, 4, 3),
+        nn.ReLU(),
+        Excitation(gate),
+        nn.Conv2d(4, 4, 3),
+        nn.ReLU(),
+        nn.Flatten(),
+        nn.Linear(64, 3),
+    )
+    extractor = fit(network, images())
+    assert extractor.layers_ == ["1", "4", "penultimate"]
+    reason = "a gate, which only multiplies other values"
+    assert extractor.left_out_ == {"2.act": reason, "2.sigmoid": reason}
+
+
+def test_factors_of_an_outer_product_and_gated_units_are_no_gates():
+    def outer(net, x):
+        x = net.first(x)
+        return net.fc((F.relu(x)[:, :, None] * torch.tanh(net.second(x))[:, None]).flatten(1))
+
+    network = Network(outer, first=linear(), second=linear(), fc=linear(36, 3))
+    assert fit(network, vectors()).layers_ == ["relu", "tanh", "penultimate"]
+
+    def gated(net, x):
+        return net.fc(net.first(x) * F.silu(net.second(x)))
+
+    network = Network(gated, first=linear(), second=linear(), fc=linear(6, 3))
+    assert fit(network, vectors()).layers_ == ["silu", "penultimate"]

@@ -44,6 +44,8 @@ BLOCKS = {
     "by function": lambda net, x: torch.add(net.act(net.a(x)), x),
     "projection": lambda net, x: F.relu(net.c(x) + net.b(net.act(net.a(x)))),
     "projection of several modules": lambda net, x: net.c(net.norm(x)) + net.b(net.act(net.a(x))),
+    "two projections": lambda net, x: net.c(net.norm(net.c(x))) + net.b(net.act(net.a(x))),
+    "towards": lambda net, x: x + net.gain * (net.b(net.act(net.a(x))) - x),
     "post norm": post_norm,
     "pre norm": lambda net, x: (lambda y: y + net.b(net.norm(y)))(x + net.a(net.norm(x))),
     "in place": in_place,
@@ -76,3 +78,25 @@ def test_other_sums_make_no_block(forward):
 def test_block_of_a_block_is_found_too():
     network = nn.Sequential(nn.Conv2d(1, 4, 3), nn.Sequential(Block(4), Block(4)), nn.Flatten())
     assert extract(network, torch.ones(3, 1, 8, 8)).layer_names == ("1.0", "1.1")
+
+
+def test_block_with_many_sums_of_differences_is_one_block():
+    def forward(net, x):
+        for part in (net.a, net.b, net.c):
+            x = x + net.gain * (net.act(part(x)) - x)
+        return x
+
+    assert extract(around(Custom(forward)), vectors()).layer_names == ("1", "3", "5")
+
+
+def test_projection_that_is_pooled_by_hand_makes_a_block():
+    class Pooled(Custom):
+        def forward(self, x):
+            x = self.norm(x)
+            skip = self.c(x).unflatten(1, (2, -1)).amax(1)
+            return skip + self.b(F.relu(self.a(x)).unflatten(1, (2, -1)).amax(1))
+
+    tokens = nn.Unflatten(1, (6, 1))
+    before, after = nn.Sequential(tokens, nn.Linear(1, 5), nn.ReLU()), nn.Linear(15, 3)
+    network = nn.Sequential(before, Pooled(None), nn.Flatten(), after)
+    assert extract(network, vectors()).layer_names == ("0.2", "1", "penultimate")

@@ -64,6 +64,12 @@ SCALED = {
     "in a mapping": lambda net, z: {"emb": z, "logits": net.out(z) / 2},
     "beside its features": lambda net, z: (z, net.out(z) / 2),
 }
+SCALED["dropout of several samples"] = lambda net, z: torch.stack(
+    [net.out(F.dropout(z, 0.5, net.training)) for _ in range(4)]
+).mean(0)
+SCALED["sum of several samples"] = lambda net, z: sum(
+    net.out(F.dropout(z, 0.5, net.training)) for _ in range(4)
+)
 WITHOUT_MODULE = {
     "linear": lambda net, z: F.linear(z, net.rows),
     "linear with bias": lambda net, z: F.linear(z, net.rows, bias=net.bias) / 2,
@@ -73,6 +79,8 @@ WITHOUT_MODULE = {
     "scaled, plus bias": lambda net, z: (z @ net.columns) / 3 + net.bias,
     "mm": lambda net, z: torch.mm(z, net.columns),
     "addmm": lambda net, z: torch.addmm(net.bias, z, net.columns),
+    "addmm with factors": lambda net, z: torch.addmm(net.bias, z, net.columns, beta=0.5, alpha=2),
+    "addmm with no bias": lambda net, z: torch.addmm(net.bias, z, net.columns, beta=0),
     "einsum": lambda net, z: torch.einsum("kd,nd->nk", net.rows, z),
     "a slice": lambda net, z: z @ net.square[:3].T,
     "cast weight": lambda net, z: F.linear(z.double(), net.rows.double()),
@@ -92,6 +100,19 @@ def test_linear_map_is_the_head_in_whatever_form(end, batch_size):
     A = extract(Form(end), vectors(), batch_size=batch_size)
     assert_head_yields_logits(A)
     assert A.why_missing == {}
+
+
+def test_network_that_is_one_linear_layer_is_a_head_on_the_inputs():
+    network, X = nn.Linear(6, 3), vectors()
+    A = extract(network, X)
+    assert A.layer_names == ("penultimate",)
+    assert_array_equal(A["penultimate"], X)
+    assert_array_equal(A.head.weight, network.weight.detach())
+    assert_head_yields_logits(A)
+
+
+def test_network_that_is_one_activation_function_has_its_layer():
+    assert_array_equal(extract(nn.ReLU(), vectors())["relu"], np.maximum(vectors(), 0))
 
 
 def test_weights_of_a_head_are_those_at_the_time():
@@ -198,7 +219,43 @@ def test_token_that_counts_is_found_for_padding_and_other_lengths(pad):
         assert_allclose(A.logits, run(network, inputs), rtol=1e-5, atol=1e-6)
 
 
+class MeanOfScores(Scores):
+    """Classifies a sequence by the mean of the scores of its words that are no padding, 0."""
+
+    def forward(self, ids):
+        scores, is_word = self.score(self.words_of(ids)), (ids > 0)[..., None]
+        return (scores * is_word).sum(1) / is_word.sum(1)
+
+    def words_of(self, ids):
+        return self.gru(self.words(ids))[0]
+
+
+@pytest.mark.parametrize("pad", ["left", "right"])
+@pytest.mark.parametrize("n_whole", [0, 4])
+def test_mean_without_padding_is_found_for_padding_and_other_lengths(pad, n_whole):
+    ids = np.random.default_rng(0).integers(1, 20, size=(12, 7))
+    for row, n_pads in zip(ids[n_whole:], ([1, 0, 2, 3] * 3)[n_whole:], strict=True):
+        row[slice(n_pads) if pad == "left" else slice(7 - n_pads, 7)] = 0
+    network = MeanOfScores()
+    extractor = ActivationExtractor(network, ["penultimate"], batch_size=5, gradients=True).fit(
+        {"ids": ids}
+    )
+    for inputs in (ids, ids[:, 2:], ids[:, :5]):
+        A = extractor.transform({"ids": inputs})
+        assert_head_yields_logits(A)
+        words = network.words_of(torch.as_tensor(inputs)).detach().numpy()
+        expected = [of[number] for of, number in zip(words, inputs > 0, strict=True)]
+        expected = np.array([some.mean(0) for some in expected])
+        assert_allclose(A["penultimate"], expected, rtol=1e-4, atol=1e-5)
+        slope = (softmax(A.logits, axis=1) - 1 / 3) @ A.head.weight
+        assert_allclose(A["penultimate:gradient"], slope, rtol=1e-3, atol=1e-6)
+
+
 NO_HEADS = {
+    "weighted tokens": (
+        lambda net, z: (net.out(tokens(z)) * torch.tensor([0.1, 0.4, 0.3, 0.2])[:, None]).sum(1),
+        "several vectors for each sample, .*weighted mean.*pool what 'out' is given",
+    ),
     "cosine": (
         lambda net, z: 9 * F.linear(F.normalize(z), F.normalize(net.rows)),
         "weight that is no parameter or buffer",
@@ -299,11 +356,18 @@ class Record:
     scores: torch.Tensor
 
 
+class Slots:
+    __slots__ = ("emb", "scores")
+
+    def __init__(self, emb, scores):
+        self.emb, self.scores = emb, scores
+
+
 Pair = namedtuple("Pair", "emb scores")
 
 
 @pytest.mark.parametrize(
-    "kind", [Record, Pair, lambda emb, scores: {"a": {"b": emb}, "c": [scores]}]
+    "kind", [Record, Pair, Slots, lambda emb, scores: {"a": {"b": emb}, "c": [scores]}]
 )
 def test_logits_are_found_in_outputs_of_every_kind(kind):
     A = extract(Returning(lambda z: kind(z.exp(), z)), vectors())

@@ -297,6 +297,59 @@ def test_output_that_holds_the_logits_can_be_chosen(of, logits):
     assert_head_yields_logits(A)
 
 
+def nested(net, z, logits):
+    return {"emb": z, "heads": {"fine": net.other(z), "coarse": [logits]}, "last": (2 * logits,)}
+
+
+NESTED = {
+    "dots": "heads.coarse.0",
+    "a name that occurs once": "coarse",
+    "path": ("heads", "coarse", 0),
+    "the only one of its container": "last",
+    "index of its container": 2,
+    "index from the end": -1,
+}
+
+
+@pytest.mark.parametrize("logits", NESTED.values(), ids=NESTED)
+def test_nested_output_can_be_named(logits):
+    network, X = Several(nested), vectors()
+    A = extract(network, X, logits=logits)
+    factor = 1 if "coarse" in str(logits) else 2
+    expected = run(Several(lambda net, z, logits: logits), X)
+    assert_allclose(A.logits, factor * expected, rtol=1e-5, atol=1e-6)
+    assert_head_yields_logits(A)
+
+
+NOT_ONE = {
+    "several below": ("heads", r"names 2 outputs .*name one of \['heads.fine', 'heads.coarse.0'\]"),
+    "no such path": (("heads", "other"), "names no output"),
+    "part of a path": (("heads",), "names no output"),
+}
+
+
+@pytest.mark.parametrize(("logits", "why"), NOT_ONE.values(), ids=NOT_ONE)
+def test_nested_name_of_no_or_several_outputs_is_refused(logits, why):
+    with pytest.raises(ValueError, match=why):
+        ActivationExtractor(Several(nested), logits=logits).fit(vectors())
+
+
+def test_doubt_about_the_logits_is_told_once_and_says_what_to_do():
+    with pytest.warns(UserWarning, match="such as logits=0") as caught:
+        extract(Several(AMBIGUOUS["two heads"][0]), vectors(2))
+    assert len(caught) == 1
+    with pytest.warns(UserWarning, match="such as logits='heads.fine'"):
+        extract(Several(nested), vectors())
+
+
+def test_matrix_beside_what_is_called_logits_and_is_none_is_told_of():
+    A = extract(Several(lambda net, z, logits: {"logits": z[:, None], "cls": logits}), vectors())
+    assert A.logits is None
+    assert "logits='cls' takes one that may be" in A.why_missing["logits"]
+    A = extract(Several(lambda net, z, logits: {"emb": net.other(z), "Logits": logits}), vectors())
+    assert A.logits.shape[1] == 3
+
+
 def test_logits_may_be_computed_from_the_outputs():
     network, X = Several(lambda net, z, logits: (z, logits)), vectors()
     A = extract(network, X, logits=lambda returned: returned[0] - 1)
@@ -389,13 +442,55 @@ def test_convolution_of_one_position_is_a_head():
 NO_POINTS = {
     "groups": nn.Conv2d(6, 3, 1, groups=3),
     "padding": nn.Sequential(nn.Conv2d(6, 3, 1, padding=1), nn.AdaptiveMaxPool2d(1)),
-    "map": nn.Sequential(nn.Upsample(2), nn.Conv2d(6, 3, 1), nn.AdaptiveAvgPool2d(1)),
+    "activation before the mean": nn.Sequential(
+        nn.Upsample(2), nn.Conv2d(6, 3, 1), nn.ReLU(), nn.AdaptiveAvgPool2d(1)
+    ),
 }
 
 
 @pytest.mark.parametrize("head", NO_POINTS.values(), ids=NO_POINTS)
 def test_other_convolutions_are_no_heads(head):
     A = extract(Convolving(head), images())
+    assert A.logits.shape == (11, 3)
+    assert A.head is None
+
+
+class Mapping(nn.Module):
+    """Classifies each place of a map, and pools what it finds."""
+
+    def __init__(self, pool, stride=1):
+        super().__init__()
+        torch.manual_seed(0)
+        self.conv, self.out = nn.Conv2d(1, 6, 3), nn.Conv2d(6, 3, 1, stride=stride)
+        self.pool = pool
+
+    def forward(self, x):
+        return self.pool(self.out(F.relu(self.conv(x))))
+
+
+POOLED = {
+    "mean": (lambda z: z.mean((2, 3)), lambda h: h.mean((2, 3))),
+    "pool": (lambda z: F.adaptive_avg_pool2d(z, 1).flatten(1), lambda h: h.mean((2, 3))),
+    "half of it": (lambda z: z.mean((2, 3)) / 2, lambda h: h.mean((2, 3))),
+    "one place": (lambda z: z[:, :, 1, 2], lambda h: h[:, :, 1, 2]),
+}
+
+
+@pytest.mark.parametrize(("pool", "features"), POOLED.values(), ids=POOLED)
+@pytest.mark.parametrize("batch_size", [1, 4])
+def test_convolution_of_one_position_is_a_head_on_what_is_pooled_later(pool, features, batch_size):
+    network, X = Mapping(pool), images()
+    A = extract(network, X, ["penultimate"], batch_size=batch_size, gradients=True)
+    h = run(nn.Sequential(network.conv, nn.ReLU()), X)
+    assert_allclose(A["penultimate"], features(h), rtol=1e-5, atol=1e-6)
+    assert_head_yields_logits(A)
+    slope = (softmax(A.logits, axis=1) - 1 / 3) @ A.head.weight
+    assert_allclose(A["penultimate:gradient"], slope, rtol=1e-3, atol=1e-6)
+
+
+@pytest.mark.parametrize(("pool", "stride"), [("mean", 2), ("amax", 1)])
+def test_other_convolutions_of_one_position_are_no_heads(pool, stride):
+    A = extract(Mapping(lambda z: getattr(z, pool)((2, 3)), stride), images())
     assert A.logits.shape == (11, 3)
     assert A.head is None
 

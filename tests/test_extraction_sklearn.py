@@ -48,6 +48,15 @@ def test_perceptron_gives_what_it_computes(activation):
     assert_allclose(A.head.logits(A["hidden_1"]), A.logits, rtol=1e-10)
 
 
+def test_penultimate_is_the_layer_that_the_head_reads():
+    network = perceptron()
+    for layers in ("penultimate", ["penultimate"], ["hidden_1", "penultimate"]):
+        assert extract(network, X_PLAIN, layers).layer_names == ("hidden_1",)
+    assert extract(network, X_PLAIN, ["hidden_0", "penultimate"]).head.input_layer == "hidden_1"
+    with pytest.raises(ValueError, match="no layer 'penultimate'"):
+        extract(perceptron(X_PLAIN[:, :2], MLPRegressor), X_PLAIN, "penultimate")
+
+
 def test_two_class_perceptron_has_two_logits():
     network = perceptron(LABELS == "cat")
     A = extract(network, X_PLAIN)

@@ -603,6 +603,45 @@ def test_more_padding_changes_nothing(pooling, left):
     assert_same(extractor.transform(longer), extractor.transform(X), rtol=1e-4, atol=1e-5)
 
 
+class Shortening(Text):
+    """Makes one token of each two, and then one of a window of three."""
+
+    def __init__(self):
+        super().__init__()
+        self.act, self.convolve = nn.Tanh(), nn.Conv1d(UNITS, UNITS, 3)
+        self.last = nn.Sequential(nn.Tanh(), nn.Linear(UNITS, 3))
+
+    def forward(self, words, attention_mask):
+        x = self.words(words) * attention_mask[..., None]
+        half = self.act(F.avg_pool1d(x.swapaxes(1, 2), 2, ceil_mode=True)).swapaxes(1, 2)
+        kept = F.max_pool1d(attention_mask[:, None].float(), 2, ceil_mode=True)[:, 0, :, None]
+        windows = self.last[0](self.convolve(half.swapaxes(1, 2)))
+        return self.out((half * kept).sum(1) / kept.sum(1)) + windows.sum(2) @ self.out.weight.T
+
+
+@pytest.mark.parametrize("pooling", ["max", "avg", "last"])
+@pytest.mark.parametrize("n_more", [1, 4])
+def test_padding_is_left_out_where_tokens_are_halved(pooling, n_more):
+    X, network = texts(length=16), seeded(Shortening())
+    extractor = ActivationExtractor(network, "act", reducer=PoolingReducer(pooling=pooling)).fit(X)
+    A = extractor.transform(X)
+    words = network.words.weight.detach().numpy()[X["words"]] * X["attention_mask"][..., None]
+    values = np.tanh(words.reshape(12, 8, 2, UNITS).mean(2))
+    mask = X["attention_mask"].reshape(12, 8, 2).any(2)
+    assert_allclose(A["act"], by_loops(values, mask, pooling), rtol=1e-4, atol=1e-5)
+    longer = extractor.transform(padded(X, n_more))["act"]
+    assert_allclose(longer, A["act"], rtol=1e-4, atol=1e-5)
+
+
+def test_layers_whose_padding_is_not_known_are_named():
+    X, network = texts(length=16), seeded(Shortening())
+    with pytest.warns(UserWarning, match=r"layers \['last.0'\] .* the mask 'attention_mask'"):
+        ActivationExtractor(network, ["act", "last.0"], reducer=PoolingReducer()).fit(X)
+    with pytest.warns(UserWarning, match=r"layers \['act'\] .* reducer=PoolingReducer\(\)"):
+        ActivationExtractor(network, "act").fit(X)
+    ActivationExtractor(network, mask=None).fit(X)
+
+
 def in_batches(X, size):
     """Batches that are cut to the longest text of each."""
     for start in range(0, len(X["words"]), size):

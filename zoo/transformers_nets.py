@@ -340,8 +340,6 @@ SHAPED: dict[str, tuple[*Entry, str, tuple[int, ...]]] = {
         (16, 40),
     ),
 }
-KNOWN = {"funnel": "padding changes values"}
-"""It halves its tokens from block to block, and so no longer has the mask of its inputs."""
 WITHOUT_HEAD = ("deit_with_teacher",)
 """The mean of two heads is the output."""
 
@@ -359,7 +357,6 @@ def list_specimens() -> list[Specimen]:
             partial(make_case, model, config, options, *rest),
             layers,
             has_head=name not in WITHOUT_HEAD,
-            known=KNOWN.get(name, ""),
         )
         for entries, make_case in kinds
         for name, (model, config, options, layers, *rest) in entries.items()

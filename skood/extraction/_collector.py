@@ -15,7 +15,7 @@ from .._labels import label_kind, largest_logits
 from .._layer_names import unit_axes
 from .._pooling import fitting_mask
 from ..activations import Activations, Column, LinearHead, PackedBits
-from ._masks import Mask
+from ._masks import Mask, shorten
 from ._mode import Outcome, Source
 from ._plan import Plan, as_columns
 from ._reduction import reduce_activations
@@ -73,19 +73,23 @@ class Collector:
         if self._reducer is None:
             self._store(name, self._to_numpy(value), unit_axis)
         elif hasattr(self._reducer, "pool_layers"):
-            for pooled_name, pooled in self._pool(name, value, unit_axis).items():
+            step = self._plan.trace.token_steps.get(source[0], 0)
+            for pooled_name, pooled in self._pool(name, value, unit_axis, step).items():
                 self._store(pooled_name, self._to_numpy(pooled))
         else:
             self._batch[source] = np.array(self._to_numpy(value))
 
-    def _pool(self, name: str, value: Any, unit_axis: int) -> dict[str, Any]:
+    def _pool(self, name: str, value: Any, unit_axis: int, step: int) -> dict[str, Any]:
         """What a reducer makes of the value of a layer, as soon as it is there."""
         # Swapping neighbours until the units come second leaves all others in order.
         for axis in range(unit_axis, 1, -1):
             value = value.swapaxes(axis - 1, axis)
-        are_tokens = unit_axis != 1 or fitting_mask(self._mask, value) is not None
+        mask = self._mask
+        if mask is not None and step > 1:
+            mask = shorten(mask, value.shape[2], step)
+        are_tokens = unit_axis != 1 or fitting_mask(mask, value) is not None
         if are_tokens and hasattr(self._reducer, "pool_tokens"):
-            return self._reducer.pool_tokens({name: value}, self._mask)
+            return self._reducer.pool_tokens({name: value}, mask)
         return self._reducer.pool_layers({name: value})
 
     def end_batch(self, n_rows: int, outcome: Outcome, labels: NDArray | None) -> None:
@@ -124,9 +128,10 @@ class Collector:
         buffers = {**self._layers, **({} if self._logits is None else {"logits": self._logits})}
         for name, buffer in buffers.items():
             if buffer.n_rows != self._n_rows:
+                advice = ": leave it out, and name the others by layers=[...]."
                 raise ValueError(
                     f"Layer {name!r} must have a row for each sample, but has {buffer.n_rows} "
-                    f"rows after {self._n_rows} samples."
+                    f"rows after {self._n_rows} samples{advice if name in self._layers else '.'}"
                 )
 
     def _store_reduced(self, reduced: Activations) -> None:

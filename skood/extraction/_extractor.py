@@ -51,18 +51,19 @@ class ActivationExtractor(ActivationsOutputMixin, BaseEstimator):
     network : object
         A trained network: any torch module, a program of ``torch.export``, a fitted skorch net, a
         fitted scikit-learn multilayer perceptron, or an ONNX model (the path of its file, a
-        session of ONNX Runtime, a ``ModelProto`` or its bytes); or one of
-        these at the end of a ``Pipeline``, in a fitted search, or in a ``FrozenEstimator``, as a
-        search over networks needs it; or of a kind given to :func:`skood.networks.register`.
-        Clones of the extractor share it.
+        session of ONNX Runtime, a ``ModelProto`` or its bytes); or one of these at the end of a
+        ``Pipeline``, in a fitted search, or in a ``FrozenEstimator``, as a search over networks
+        needs it; or of a kind given to :func:`skood.networks.register`. Clones of the extractor
+        share it.
     layers : str or sequence of str, default="auto"
         Names or glob patterns such as ``"features.*"``; "all" is every layer, and "auto"
         is explained in the notes. Not numbers, which could count modules, calls or activation
         functions: :class:`~skood.preprocessing.LayerSelector` takes layers by number once they are
         extracted.
-    logits : "auto", "binary", str, int or callable, default="auto"
-        Which output of a torch network holds the logits; "auto" is explained in the notes. A
-        name or an index is that of one of several outputs. "binary" is a single
+    logits : "auto", "binary", str, int, tuple or callable, default="auto"
+        Which output of a torch network or ONNX model holds the logits; "auto" is explained in the
+        notes. A name or an index is that of one of several outputs; of nested ones, it is a name
+        that no other has, all names joined by dots, or a tuple of keys. "binary" is a single
         log-odds ``z`` of the second class, which becomes the logits ``[0, z]``. A callable is given
         what the network returns, and returns the logits, (n_samples, n_classes).
     head : "auto", str or LinearHead, default="auto"
@@ -80,8 +81,9 @@ class ActivationExtractor(ActivationsOutputMixin, BaseEstimator):
     batch_size : int, default=256
         Number of samples to run at once. A ``DataLoader`` has its own.
     device : "auto", str or torch.device, default="auto"
-        Where to run a torch network. "auto" is where its parameters are. For another device a
-        copy of the network is made in each call. Not used for scikit-learn perceptrons.
+        Where to run a torch network or ONNX model. "auto" is where the parameters of the network
+        are, and for a model where its session runs, or else the CPU. For another device a copy of a
+        torch network is made in each call. Perceptrons of scikit-learn refuse another device.
     memory : str or object with the joblib.Memory interface, default=None
         Cache of results; a string is the path of its folder. It goes by all that decides the
         values of the network, as ``fingerprint_`` does, by the content of the inputs, and by
@@ -152,9 +154,10 @@ class ActivationExtractor(ActivationsOutputMixin, BaseEstimator):
     calls it, "block1.relu" where that of ``block1`` does. What is called several times
     in one pass has a layer for each call: "relu[0]", "relu[1]", ... The
     input of the head, see below, is the layer "penultimate". A perceptron of scikit-learn has
-    "hidden_0", "hidden_1", ..., and "output", after their activation functions. The layers of an
-    ONNX model are the outputs of its nodes, named by the node, or by the output where the node has
-    no name.
+    "hidden_0", "hidden_1", ..., and "output", after their activation functions; there, and wherever
+    else layers have names of their own, ``layers="penultimate"`` selects the one that the head
+    reads. The layers of an ONNX model are the outputs of its nodes, named by the node, or by the
+    output where the node has no name.
 
     **What "auto" selects.** The outputs of all activation functions and of all residual blocks,
     in place of the activation functions inside them, and the layer "penultimate", unless one of the
@@ -173,19 +176,21 @@ class ActivationExtractor(ActivationsOutputMixin, BaseEstimator):
 
     **Logits and head.** A matrix of at least two columns that the network returns is
     taken for the logits; of several outputs, what is called "logits", or else the first matrix
-    that a last linear layer yields, one whose output goes into no other layer; or else the first
-    tensor of a tuple or list, the first matrix of a mapping or another object. Where this leaves
-    several that may be the logits, a warning says so. Where the network ends in a softmax,
-    log-softmax or sigmoid, the logits are what goes into it. Where they are the product of a weight
-    of the network and of features, plus a bias, up to a constant scale, that is the ``head``, and
-    ``head.input_layer`` names the layer it reads, if that was extracted and the reducer left it as
-    it was. It is a linear layer, a convolution of one position, or a product that is written out,
-    such as ``x @ self.weight.T``. Where it reads several vectors of a sample, such as one for each
-    token, and the logits are what it makes of one of them or the mean, "penultimate" is that
-    vector, or the mean of all. ``Activations.why_missing`` says why there is no head, as where a
-    weight is computed for each batch, several heads are added, or values are clipped. A single
-    log-odds ``z``, of ``NeuralNetBinaryClassifier`` or a two-class ``MLPClassifier``, becomes the
-    logits ``[0, z]``. Regressors and multilabel classifiers have none.
+    that a last linear layer yields, perhaps pooled, scaled or shifted; or else the first
+    tensor of a tuple or list, the first matrix of a mapping or another object. Features that
+    other outputs are computed from with further weights are no logits, nor is what only becomes of
+    the logits. Where this leaves several that may be the logits, a warning says so. Where the
+    network ends in a softmax, log-softmax or sigmoid, the logits are what goes into it. Where they
+    are the product of a weight of the network and of features, plus a bias, up to a constant scale,
+    that is the ``head``, and ``head.input_layer`` names the layer it reads, if that was extracted
+    and the reducer left it as it was. It is a linear layer, a convolution of one position, or a
+    product that is written out, such as ``x @ self.weight.T``. Where it reads several vectors of a
+    sample, such as one for each token or place, and the logits are what it makes of one of them, or
+    the mean, be it of all or of those before or after padding, "penultimate" is that vector, or
+    that mean. ``Activations.why_missing`` says why there is no head, as where a weight
+    is computed for each batch, several heads are added, or values are clipped. A single log-odds
+    ``z``, of ``NeuralNetBinaryClassifier`` or a two-class ``MLPClassifier``, becomes the logits
+    ``[0, z]``. Regressors and multilabel classifiers have none.
 
     **Inputs of torch networks.** Floating point values are cast to the kind of the parameters.
     Integers stay what they are where the network runs on them; else they are cast
@@ -218,10 +223,12 @@ class ActivationExtractor(ActivationsOutputMixin, BaseEstimator):
 
     **Sequences.** Where the inputs are sequences, a matrix of integers or an array of vectors, and
     the network takes shorter ones too, which is tried, ``transform`` takes inputs of any length.
-    A reducer leaves out the padding that ``mask`` tells of, see :class:`~skood.PoolingReducer`, in
-    layers with as many tokens as the mask; a sample of padding alone is refused. Without a reducer,
-    ``Activations`` carry the mask, all of it True where no input is one, and batches of different
-    length are padded to the longest by zeros, which the mask marks as padding.
+    A reducer leaves out the padding that ``mask`` tells of, see :class:`~skood.PoolingReducer`. Of
+    a layer with half as many tokens as the mask, or a quarter and so on, each stands for two or
+    four of them, and is padding where these are all padding. Layers of which nothing tells what is
+    padding are pooled whole, and ``fit`` warns of them; a sample of padding alone is refused.
+    Without a reducer, ``Activations`` carry the mask, all of it True where no input is one, and
+    batches of different length are padded to the longest by zeros, which the mask marks as padding.
 
     **Perturbation.** The network runs twice, and the gradient of its first run moves the inputs;
     of a mapping, those of floating point values. Integers that an embedding looks up cannot
@@ -300,7 +307,7 @@ class ActivationExtractor(ActivationsOutputMixin, BaseEstimator):
     _parameter_constraints: dict[str, Any] = {
         "network": "no_validation",
         "layers": [str, "array-like"],
-        "logits": [str, Integral, callable],
+        "logits": [str, Integral, tuple, callable],
         "head": [str, LinearHead],
         "reducer": [HasMethods(["fit", "transform"]), None],
         "batch_size": [Interval(Integral, 1, None, closed="left")],
@@ -532,7 +539,10 @@ class ActivationExtractor(ActivationsOutputMixin, BaseEstimator):
             verbose=self.verbose,
             known=known,
         )
-        return self._in_order(compute() if key is None else Cache(self.memory).get(key, compute))
+        extracted = compute() if key is None else Cache(self.memory).get(key, compute)
+        if batches.loader is not None:
+            extracted._order = batches.loader.order
+        return self._in_order(extracted)
 
     def _cache_key(
         self, adapter: NetworkAdapter, plan: Plan, mode: Mode, data: Any

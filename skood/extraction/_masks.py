@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from .._column import check_tokens
+from .._warnings import warn_user
 from ..networks import Batch, Trace, count_samples
 
 AUTO = "auto"
@@ -67,6 +68,40 @@ def read_mask(
     mask = values == 0 if name in _MARKS_PADDING else values != 0
     check_tokens(mask, f"The input {name!r}", first_row)
     return mask
+
+
+def shorten(mask: Mask, n_tokens: int, step: int) -> Mask:
+    """The mask of a layer, of which each token stands for some of the inputs, one after the other.
+
+    It is no padding if one of these is none.
+    """
+    stretches = np.zeros((len(mask), n_tokens * step), dtype=bool)
+    n_known = min(stretches.shape[1], mask.shape[1])
+    stretches[:, :n_known] = mask[:, :n_known]
+    shorter: Mask = np.any(stretches.reshape(len(mask), n_tokens, step), axis=2)
+    shorter[~shorter.any(axis=1), -1] = True  # of what the network leaves out at the end
+    return shorter
+
+
+def warn_of_padding(
+    batch: Batch, wanted: str | None, trace: Trace, layers: Sequence[str], reducer: Any
+) -> None:
+    """Warn where the mask does not tell which tokens of a layer are padding."""
+    name = _find_name(batch, wanted)
+    other = [layer for layer in layers if layer in trace.token_steps]
+    unknown = [layer for layer in other if not trace.token_steps[layer]]
+    is_shortened = hasattr(reducer, "pool_tokens")
+    if name is None or not (found := unknown if is_shortened else other):
+        return
+    advice = (
+        "Leave these layers out where this matters."
+        if unknown
+        else "Pass reducer=PoolingReducer(), which leaves it out."
+    )
+    warn_user(
+        f"The layers {found} have another number of tokens than the mask {name!r}, which does not "
+        f"tell what is padding there: padding counts in what is pooled of them. {advice}"
+    )
 
 
 def _find_name(batch: Batch, wanted: str | None) -> str | None:

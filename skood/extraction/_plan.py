@@ -18,7 +18,7 @@ from ..activations import Activations, Column, PackedBits
 from ..networks import PENULTIMATE, Batch, NetworkAdapter, Trace, count_samples, take_samples
 from ._failures import explaining
 from ._inputs import Batches
-from ._masks import read_mask
+from ._masks import read_mask, warn_of_padding
 from ._mode import Mode, Source
 from ._reduction import reduce_activations
 
@@ -67,6 +67,7 @@ def make_plan(
         some, (trace, values) = _trace(adapter, batches)
         tokens = read_mask(some, mask, trace, adapter.to_numpy)
         layers = _choose(wanted, trace, list(values))
+        warn_of_padding(some, mask, trace, layers, reducer)
         mode.check(list(values))
         arrays: dict[Source, NDArray] = {
             (layer, "value"): adapter.to_numpy(values[layer]) for layer in layers
@@ -153,6 +154,9 @@ def _choose(wanted: str | Sequence[str], trace: Trace, known: list[str]) -> list
             f"There is no layer {PENULTIMATE!r}, the input of the head, since "
             f"{trace.why_no_head}; known are {known}."
         )
+    if PENULTIMATE in names and PENULTIMATE not in known and trace.features:
+        # Where each layer has a name of its own, it is one of these.
+        return match_layers([trace.features[0] if n == PENULTIMATE else n for n in names], known)
     return match_layers(wanted, known)
 
 

@@ -110,7 +110,8 @@ class OnnxAdapter(NetworkAdapter):
         raw = None if as_logits is None or source is None else source.reshape(len(source), -1)
         head = find_head(graph, self._wanted_head, logits, raw, values, rows)
         shapes = {name: value.shape for name, value in floats.items()}
-        chosen, left_out = choose_layers(graph, shapes, rows, logits and logits.value, head)
+        single = [] if logits else _of_one_value(graph, values, count_samples(batch))
+        chosen, left_out = choose_layers(graph, shapes, rows, logits and logits.value, head, single)
         layers, features = _name_layers(graph, rows, head)
         auto = [
             name for name, value in layers.items() if value in chosen and name not in features[:1]
@@ -300,6 +301,13 @@ def _name_layers(
     ordered = [*names[:place], penultimate, *names[place:]]
     layers[penultimate] = head.features
     return {name: layers[name] for name in ordered}, [penultimate, *same]
+
+
+def _of_one_value(graph: Graph, values: _Values, n_samples: int) -> list[str]:
+    """The output of a model with one output, where that is one number a sample."""
+    found = [values[output] for output in graph.outputs if output in values]
+    is_one = all(v.dtype.kind == "f" and v.shape[:1] == (n_samples,) == (v.size,) for v in found)
+    return graph.outputs if len(found) == 1 and is_one else []
 
 
 def _may_be_logits(value: Any, is_one: bool) -> bool:

@@ -9,11 +9,12 @@ import numpy as np
 from .blocks import earlier_steps, find_blocks
 from .functions import find_activations
 from .graph import Graph
-from .heads import Head
+from .heads import Head, made_of_single_values
 
 MOST_LAYERS = 64
 """So many layers "auto" stands for at most."""
 _LOGITS = "the logits, or made of them"
+_ONE_VALUE = "the one value a sample that the model returns, or what becomes it"
 
 
 def choose_layers(
@@ -22,6 +23,7 @@ def choose_layers(
     rows: Collection[str],
     logits: str | None,
     head: Head,
+    one_values: Collection[str] = (),
 ) -> tuple[list[str], dict[str, str]]:
     """What residual blocks and the activation functions outside of them yield.
 
@@ -37,6 +39,8 @@ def choose_layers(
         The value that holds the logits.
     head : Head
         The last linear layer, whose input is taken too.
+    one_values : collection of str, default=()
+        Outputs with one value a sample, which are no logits.
 
     Returns
     -------
@@ -48,13 +52,15 @@ def choose_layers(
     activations = find_activations(graph)
     blocks = find_blocks(graph, shapes, activations)
     ends = {block.output for block in blocks}
-    of_logits = set() if logits is None else graph.after(logits)
     found = ends | set(activations)
     candidates = [v for v in graph.data_outputs() if v in found]
+    of_logits = _made_of_logits(graph, logits, one_values)
+    if head.weight is None and of_logits.keys() >= set(candidates):
+        of_logits = {}  # a model without another activation function than that of its output
     earlier = earlier_steps(graph, candidates)
     left_out = {}
     for value in candidates:
-        reason = _LOGITS if value in of_logits else _reason(value, rows, earlier)
+        reason = of_logits.get(value) or _reason(value, rows, earlier)
         inside = next((block.output for block in blocks if value in block.inner), None)
         if reason is None and inside is not None and value not in ends:
             reason = f"inside the residual block that ends in {graph.names[inside]!r}"
@@ -65,6 +71,16 @@ def choose_layers(
     reason = f"one of {len(chosen)} layers, of which {len(kept)} are taken"
     left_out.update((value, reason) for value in chosen if value not in kept)
     return kept, left_out
+
+
+def _made_of_logits(
+    graph: Graph, logits: str | None, one_values: Collection[str]
+) -> dict[str, str]:
+    """What the logits, or outputs of one value a sample, are made of alone, with the reasons."""
+    found = dict.fromkeys(set() if logits is None else graph.after(logits), _LOGITS)
+    for output in one_values:
+        found |= dict.fromkeys(made_of_single_values(graph, output), _ONE_VALUE)
+    return found
 
 
 def _reason(value: str, rows: Collection[str], earlier: set[str]) -> str | None:

@@ -6,7 +6,7 @@ import numpy as np
 
 from .graph import LINEAR, Graph, Node
 
-_ACTIVATIONS = frozenset(
+ACTIVATIONS = frozenset(
     {
         "BiasGelu",
         "Celu",
@@ -101,7 +101,7 @@ def _is_activation(graph: Graph, node: Node) -> bool:
         others = [value for value in node.inputs if value not in graph.data]
         zeros = [graph.constant(value) for value in others]
         return len(zeros) == len(node.inputs) - 1 == 1 and _equals(zeros[0], 0)
-    return node.op in _ACTIVATIONS or _is_quantized_relu(graph, node)
+    return node.op in ACTIVATIONS or _is_quantized_relu(graph, node)
 
 
 def _is_quantized_relu(graph: Graph, node: Node) -> bool:

@@ -9,7 +9,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from .._base import LEAST_ROUNDING, PENULTIMATE
+from .._base import LEAST_ROUNDING, OF_COSINES, PENULTIMATE, have_one_length
+from .functions import ACTIVATIONS
 from .graph import Graph, Node
 
 _Arrays = Mapping[str, NDArray]
@@ -43,6 +44,18 @@ def _original(graph: Graph, value: str, passed: Set[str] = _COPYING) -> str:
     while (node := graph.producers.get(value)) is not None and node.op in passed:
         value = node.inputs[0]
     return value
+
+
+def made_of_single_values(graph: Graph, output: str) -> list[str]:
+    """An output, and what becomes it by functions of one value each."""
+    found = [output]
+    single = ACTIVATIONS | _AFFINE | _COPYING | _RESHAPING | _SQUASHING
+    while (node := graph.producers.get(found[-1])) is not None and node.op in single:
+        given = graph.data_of(node)
+        if len(given) != 1:
+            break
+        found += given
+    return found
 
 
 def _over_classes(graph: Graph, node: Node) -> bool:
@@ -258,6 +271,8 @@ def find_head(
         if wanted != "auto" and (linear is None or not is_part(graph, linear, wanted)):
             linear = find_named(graph, wanted)
         head = _checked(graph, linear, output, values, rows)
+        if wanted == "auto" and _is_cosine(head, rows):
+            head = Head(OF_COSINES)
     if head.why_not and not (isinstance(wanted, str) and wanted == "auto"):
         given = f"head={wanted!r}" if isinstance(wanted, str) else "The given head"
         raise ValueError(f"{given} does not yield the logits of the ONNX model: {head.why_not}.")
@@ -284,6 +299,14 @@ def _checked(
         return Head(f"{name} multiplies its input by weights, but that is not the logits")
     same = equal_values(graph, linear.features, rows)
     return Head("", linear.features, same, weight, bias)
+
+
+def _is_cosine(head: Head, rows: _Arrays) -> bool:
+    """Whether it multiplies vectors of length one by vectors of one length."""
+    if head.weight is None or head.bias is not None:
+        return False
+    features = as_matrix_of_rows(rows[head.features])
+    return features is not None and have_one_length(features, 1.0) and have_one_length(head.weight)
 
 
 def _features(value: NDArray | None) -> NDArray:

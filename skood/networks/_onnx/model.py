@@ -127,8 +127,37 @@ class _Proto(Source):
             ) from error
 
     def stamp(self, weight_files: Sequence[str] = ()) -> Stamp:
-        octets = self.read()
-        return (len(octets), zlib.crc32(octets))
+        # To serialise all would cost several times what it costs to read the weights.
+        size = checksum = 0
+        for octets in _contents(self._proto):
+            size, checksum = size + len(octets), zlib.crc32(octets, checksum)
+        return (size, checksum)
+
+
+def _contents(proto: Any) -> Iterator[bytes]:
+    """All that a model, a graph or a tensor holds, as it lies in memory where it is large."""
+    for declared, value in proto.ListFields():
+        yield declared.name.encode()
+        if declared.name == "graph":
+            yield from _contents(value)
+        elif declared.name == "initializer":
+            for tensor in value:
+                yield from _contents(tensor) if tensor.HasField("raw_data") else _serialised(tensor)
+        elif isinstance(value, bytes):
+            yield value
+        else:
+            yield from _serialised(value)
+
+
+def _serialised(value: Any) -> Iterator[bytes]:
+    """A value of a field: a message, several, or plain values."""
+    if hasattr(value, "SerializeToString"):
+        yield value.SerializeToString()
+    elif isinstance(value, str | int | float):
+        yield repr(value).encode()
+    else:
+        for one in value:
+            yield from _serialised(one)
 
 
 class Model:

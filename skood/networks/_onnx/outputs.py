@@ -61,7 +61,7 @@ def choose_logits(
     if isinstance(wanted, str) and wanted in graph.outputs:
         return find_logits(graph, wanted)
     n_outputs = len(graph.outputs)
-    if not isinstance(wanted, str) and -n_outputs <= wanted < n_outputs:
+    if not isinstance(wanted, str | tuple) and -n_outputs <= wanted < n_outputs:
         return find_logits(graph, graph.outputs[wanted])
     raise ValueError(
         f"logits={wanted!r} names no output of the ONNX model; it has {graph.outputs}."

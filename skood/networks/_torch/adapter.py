@@ -54,7 +54,14 @@ from .outputs import AUTO, BINARY, Wanted, describe_output, select_output
 from .random_numbers import drawing
 from .reading import LayerReader
 from .repetitions import follow_length
-from .sequences import Shorter, halve_images, halve_sequences
+from .sequences import (
+    Shorter,
+    Sizes,
+    find_token_steps,
+    halve_images,
+    halve_sequences,
+    length_of,
+)
 from .stamp import find_stamp, make_stamp
 from .trace import TorchTrace, TraceResult, trace_calls
 from .unit_axes import axes_by_size
@@ -137,19 +144,22 @@ class TorchAdapter(NetworkAdapter):
             # sample yields one more row.
             more = take_samples(batch, [*range(n_samples), -1])
             with suppress(RuntimeError):  # of a network that takes so many samples only
-                known = self._trace(more, integers).values
-                traced = self._trace(batch, integers, known)
+                # Which output holds the logits is settled, and has been warned about.
+                path = self._wanted if callable(self._wanted) else traced.trace.output
+                known = self._trace(more, integers, path=path).values
+                traced = self._trace(batch, integers, known, path)
         logits = self._as_logits(traced.logits)
         shorter = halve_sequences(batch, integers)
         others = None if shorter is None else self._trace_again(shorter.batch, integers, traced)
-        sequence, unit_axes = self._find_sizes(batch, integers, traced, shorter, others)
+        sizes = self._find_sizes(batch, integers, traced, shorter, others)
         return replace(
             traced.trace if others is None else follow_length(traced, others),
             written=self._find_written(before, batch, integers),
             integers=integers,
-            takes_any_length=sequence is not None,
-            sequence=sequence or "",
-            unit_axes={name: axis for name, axis in unit_axes.items() if axis != 1},
+            takes_any_length=sizes.sequence is not None,
+            sequence=sizes.sequence or "",
+            unit_axes={name: axis for name, axis in sizes.unit_axes.items() if axis != 1},
+            token_steps=sizes.token_steps,
             n_classes=None if logits is None else logits.shape[1],
         ), traced.values
 
@@ -170,15 +180,16 @@ class TorchAdapter(NetworkAdapter):
         batch: Batch,
         integers: Integers,
         known: Collection[str] | None = None,
-        wanted: Wanted | None = None,
+        path: Wanted | None = None,
+        head: WantedHead | None = None,
     ) -> TraceResult:
         n_samples = count_samples(batch)
         return trace_calls(
             self.network,
             lambda: self._run(batch, integers),
             n_samples,
-            wanted=self._wanted if wanted is None else wanted,
-            head=self._wanted_head if wanted is None else AUTO,
+            wanted=self._wanted if path is None else path,
+            head=self._wanted_head if head is None else head,
             fits=lambda output: self._may_be_logits(output) and len(output) == n_samples,
             known=known,
         )
@@ -190,15 +201,15 @@ class TorchAdapter(NetworkAdapter):
         traced: TraceResult,
         shorter: Shorter | None,
         others: TraceResult | None,
-    ) -> tuple[str | None, dict[str, int]]:
-        """A sequence that may have another length, if any, and the axes of units.
-
-        ``others`` are the values for ``shorter`` ones, if the network takes them.
-        """
+    ) -> Sizes:
+        """What depends on the length; ``others`` are the values for ``shorter`` inputs, if any."""
         if shorter is not None and others is not None:
             by_size = axes_by_size(traced.values, others.values)
             if shorter.is_certain or by_size:
-                return shorter.name, {**traced.unit_axes, **by_size}
+                axes = {**traced.unit_axes, **by_size}
+                lengths = length_of(batch, shorter.name), length_of(shorter.batch, shorter.name)
+                steps = find_token_steps(traced.values, others.values, axes, lengths)
+                return Sizes(shorter.name, axes, steps)
         # What has the shape of the inputs has its channels where they have them.
         inputs = batch.values() if isinstance(batch, Mapping) else [batch]
         known = {tuple(values.shape) for values in inputs}
@@ -206,7 +217,7 @@ class TorchAdapter(NetworkAdapter):
         smaller = halve_images(batch) if maps - traced.unit_axes.keys() else None
         found = None if smaller is None else self._trace_again(smaller, integers, traced)
         values = {} if found is None else found.values
-        return None, {**axes_by_size(traced.values, values), **traced.unit_axes}
+        return Sizes(None, {**axes_by_size(traced.values, values), **traced.unit_axes})
 
     def _trace_again(
         self, batch: Batch, integers: Integers, traced: TraceResult
@@ -215,7 +226,7 @@ class TorchAdapter(NetworkAdapter):
         # Which output holds the logits is known already.
         select = partial(select_output, wanted=self._wanted, path=traced.trace.output)
         try:
-            return self._trace(batch, integers, wanted=select)
+            return self._trace(batch, integers, path=select, head=AUTO)
         except Exception:  # a network of inputs of one size
             return None
 

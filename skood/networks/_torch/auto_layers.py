@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections import defaultdict
 from dataclasses import dataclass
 from itertools import chain
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from .flow import Flow, Node, ancestors, nearest_layers
+from .gates import find_gates
 from .own_activations import find_own_activations
 from .recorded import Layer, RecordedCall
 from .residual import Blocks, find_blocks, follow
@@ -18,6 +19,7 @@ from .residual import Blocks, find_blocks, follow
 MOST_LAYERS = 64
 """So many layers "auto" stands for at most."""
 LOGITS = "the logits, or what becomes them without another layer"
+ONE_VALUE = "the one value a sample that the network returns, or what becomes it"
 
 
 class Choice(NamedTuple):
@@ -32,6 +34,8 @@ class Candidates(NamedTuple):
 
     blocks: Blocks
     own_activations: set[tuple[str, int]]
+    gates: set[int]
+    """Numbers of the values that only serve to multiply others."""
 
     @property
     def functions(self) -> set[tuple[str, int]]:
@@ -39,9 +43,11 @@ class Candidates(NamedTuple):
         return self.own_activations | set(self.blocks.sums)
 
 
-def find_candidates(calls: list[RecordedCall], flow: Flow) -> Candidates:
+def find_candidates(calls: list[RecordedCall], flow: Flow, returned: Any) -> Candidates:
     """Blocks, and activation functions that are not torch's own."""
-    return Candidates(find_blocks(calls, flow), find_own_activations(calls, flow))
+    nodes = flow.that_lead_to(returned)
+    own = find_own_activations(calls, flow, nodes)
+    return Candidates(find_blocks(calls, flow), own, find_gates(nodes))
 
 
 @dataclass
@@ -98,7 +104,7 @@ class AutoLayers:
                 self._candidates.append(_Candidate(name, c, node, is_block))
 
     def leave_out_logits(
-        self, squashing: RecordedCall | None, logits: Tensor, returned: Node | None
+        self, squashing: RecordedCall | None, logits: Tensor, returned: Node | None, reason: str
     ) -> None:
         """Leave out the logits, and what the network makes of them without any other layer.
 
@@ -110,10 +116,14 @@ class AutoLayers:
             What goes into it, or the output of the network.
         returned : Node or None
             The output of the network.
+        reason : str
+            Why they are left out.
         """
+        if squashing is not None and (ends := self._flow.ends.get(squashing.call.key)) is not None:
+            returned = next(iter(ends.output.variables), returned)
         for c in self._candidates:
             value = c.recorded.output
-            if value is None or value.shape != logits.shape:
+            if value is None or value.numel() != logits.numel():
                 continue
             is_on_the_way = (
                 c.node is not None
@@ -121,7 +131,7 @@ class AutoLayers:
                 and returned.number in follow(c.node, returned, None)
             )
             if is_on_the_way or c.recorded is squashing or _are_logits(value, logits):
-                c.left_out = LOGITS
+                c.left_out = reason
 
     def choose(self, features: list[str]) -> Choice:
         """What is taken and what is left out; ``features`` are layers that the head is given."""
@@ -133,6 +143,7 @@ class AutoLayers:
         self._leave_out_parts()
         self._leave_out_repetitions()
         self._leave_out_duplicates()
+        self._leave_out_gates(features)
         chosen = {c.name for c in self._candidates if not c.left_out}
         if chosen.isdisjoint(features):
             chosen.update(name for name in features if self._layers[name].location.before)
@@ -155,6 +166,8 @@ class AutoLayers:
                 c.left_out = f"holds no real numbers: {value.dtype}"
             elif c.node is not None and not c.node.is_variable:
                 c.left_out = "does not depend on the inputs"
+            elif c.node is not None and c.node.rows_vary:
+                c.left_out = "has rows only where a condition holds that depends on the inputs"
 
     def _leave_out_parts(self) -> None:
         """Of blocks, and of activation functions."""
@@ -217,6 +230,16 @@ class AutoLayers:
             else:
                 first[key] = c.name
 
+    def _leave_out_gates(self, features: list[str]) -> None:
+        gates = []
+        for c in self._candidates:
+            is_gate = c.node is not None and c.node.number in self._found.gates
+            if is_gate and not (c.left_out or c.is_block or c.name in features):
+                gates.append(c)
+        if features or any(not (c.left_out or c in gates) for c in self._candidates):
+            for c in gates:
+                c.left_out = "a gate, which only multiplies other values"
+
 
 def _leave_out_earlier(name: str, group: list[tuple[_Candidate, Node]]) -> None:
     """Of what the same weights yield, leave out what was given to them again.
@@ -247,18 +270,25 @@ def _is_part(c: _Candidate, outer: _Candidate) -> bool:
 
 
 def _gates(node: Node, product: Node) -> bool:
-    if len(product.variables) != 2:
+    if len(product.variables) < 2:
         return False
     between = ancestors([product], since=min(parent.number for parent in product.variables))
     return node.number in between and node is not product and not node.mixes
 
 
+def _sizes(value: Tensor) -> list[int]:
+    """Of the axes in which there is more than one place."""
+    return [size for size in value.shape if size > 1]
+
+
 def _are_logits(value: Tensor, logits: Tensor) -> bool:
     """Whether values are logits or their softmax."""
-    value, logits = value.double(), logits.double()
+    value, logits = value.double().reshape(logits.shape), logits.double()
     if not logits.isfinite().all():
         return torch.equal(value, logits)
-    squashed = (logits, logits.softmax(-1), logits.log_softmax(-1), logits.sigmoid())
+    squashed = [logits, logits.sigmoid()]
+    if logits[0].numel() > 1:  # the softmax of one value is always one
+        squashed += [logits.softmax(-1), logits.log_softmax(-1)]
     return any(torch.allclose(value, one, rtol=1e-5, atol=1e-7) for one in squashed)
 
 

@@ -56,8 +56,54 @@ PRODUCTS = frozenset({"addmm", "einsum", "inner", "linear", "matmul", "mm", "mv"
 """Functions that may multiply by a weight."""
 SUMS = frozenset({"add", "addcdiv", "addcmul", "radd", "rsub", "sub", "subtract"})
 """Functions that may add a skip."""
-BENDS = frozenset({"clamp", "clamp_max", "clamp_min", "clip", "cos", "mul", "multiply", "sin"})
-"""Functions that may be activation functions."""
+BENDS = frozenset(
+    {
+        "abs",
+        "absolute",
+        "arcsinh",
+        "arctan",
+        "asinh",
+        "atan",
+        "clamp",
+        "clamp_max",
+        "clamp_min",
+        "clip",
+        "cos",
+        "div",
+        "divide",
+        "erf",
+        "erfc",
+        "exp",
+        "exp2",
+        "expit",
+        "expm1",
+        "float_power",
+        "log",
+        "log1p",
+        "masked_fill",
+        "max",
+        "maximum",
+        "min",
+        "minimum",
+        "mul",
+        "multiply",
+        "pow",
+        "rdiv",
+        "reciprocal",
+        "rpow",
+        "rsqrt",
+        "setitem",
+        "sign",
+        "sin",
+        "sinh",
+        "sqrt",
+        "square",
+        "tan",
+        "true_divide",
+        "where",
+    }
+)
+"""Functions that may be activation functions, or the last that computes one."""
 ELEMENTARY = (SUMS - {"add"}) | BENDS
 """Functions that many values go through, and which only "auto" looks at."""
 _REPORTED_FUNCTIONS = ACTIVATION_FUNCTIONS | SQUASHING_FUNCTIONS | PRODUCTS | SUMS | BENDS
@@ -239,7 +285,8 @@ def name_function(function: str, caller: str, module: nn.Module) -> str | None:
     """
     is_linear = isinstance(module, nn.Linear) and type(module).forward is nn.Linear.forward
     is_part = isinstance(module, ACTIVATION_MODULES) or (is_linear and function in PRODUCTS)
-    if is_part or function not in _REPORTED_FUNCTIONS:
+    # The network's own call is not reported as a whole.
+    if (is_part and caller) or function not in _REPORTED_FUNCTIONS:
         return None
     name = f"{caller}.{function}" if caller else function
     return f"{name}()" if function in PRODUCTS else name
@@ -270,7 +317,8 @@ class _FunctionListener(TorchFunctionMode):
         output = func(*args, **kwargs)
         function = plain_name(func)
         if function in _REPORTED_FUNCTIONS:
-            changed = self._on_function(function, args, kwargs, output)
+            yielded = args[0] if function == "setitem" else output
+            changed = self._on_function(function, args, kwargs, yielded)
             return output if changed is None else changed
         return output
 
@@ -319,7 +367,8 @@ def _names_by_id(network: nn.Module) -> dict[int, str]:
 
 def plain_name(function: Any) -> str:
     """Name of a function of torch, which operators and methods in place have in other forms."""
-    return getattr(function, "__name__", "").partition(".")[0].strip("_")
+    name = getattr(function, "__name__", "").partition(".")[0].strip("_")
+    return str(name).removeprefix("special_")
 
 
 def readable_modules(network: nn.Module) -> Iterator[tuple[str, nn.Module]]:

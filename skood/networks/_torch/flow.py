@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import weakref
+from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -17,6 +18,7 @@ from torch.overrides import TorchFunctionMode
 
 from .calls import (
     ACTIVATION_FUNCTIONS,
+    BENDS,
     SUMS,
     Call,
     first_tensor,
@@ -134,37 +136,72 @@ MULTIPLICATIONS = frozenset(
         "truediv",
     }
 )
+CHOICES = frozenset({"masked_fill", "setitem", "where"})
+"""Functions that take values where a condition holds."""
+COMPARISONS = frozenset({"eq", "ge", "gt", "isfinite", "isnan", "le", "logical_not", "lt", "ne"})
 ELEMENTWISE = (
     ACTIVATION_FUNCTIONS
     | SUMS
     | MULTIPLICATIONS
+    | (BENDS - {"max", "min", "setitem"})
+    | COMPARISONS
     | frozenset(
         {
-            "abs",
-            "clamp",
-            "clamp_max",
-            "clamp_min",
-            "clip",
-            "cos",
-            "erf",
-            "exp",
-            "expm1",
-            "log",
-            "log1p",
-            "maximum",
-            "minimum",
+            "acos",
+            "acosh",
+            "arccos",
+            "arccosh",
+            "arcsin",
+            "arctanh",
+            "asin",
+            "atan2",
+            "atanh",
+            "cosh",
+            "hypot",
+            "lerp",
+            "log10",
+            "log2",
+            "logit",
+            "logaddexp",
+            "nan_to_num",
             "neg",
-            "pow",
-            "reciprocal",
-            "rsqrt",
-            "sign",
-            "sin",
-            "sqrt",
-            "square",
-            "where",
+            "negative",
+            "positive",
+            "sgn",
         }
     )
 )
+_CONDITIONS = frozenset({"argwhere", "masked_select", "nonzero"})
+"""Functions that yield as many rows as there are values for which a condition holds."""
+_WRITERS = frozenset(
+    {
+        "copy",
+        "index_add",
+        "index_copy",
+        "index_put",
+        "index_reduce",
+        "masked_scatter",
+        "scatter",
+        "scatter_add",
+        "scatter_reduce",
+        "setitem",
+    }
+)
+"""Functions that write to some rows of the first value that they are given."""
+_OF_SHAPES = frozenset(
+    {
+        "empty_like",
+        "full_like",
+        "new_empty",
+        "new_full",
+        "new_ones",
+        "new_tensor",
+        "new_zeros",
+        "ones_like",
+        "zeros_like",
+    }
+)
+"""Functions that read nothing but the shape of a value."""
 _LINEAR_MIXERS = frozenset(
     {
         "addbmm",
@@ -230,6 +267,8 @@ class Node:
     weights: frozenset[int]
     """Identities of the weights that are used beside values that depend on the inputs."""
     is_float: bool = True
+    rows_vary: bool = False
+    """Whether its rows are those where a condition holds, so that other inputs have others."""
 
     @property
     def variables(self) -> list[Node]:
@@ -329,9 +368,23 @@ class Flow(TorchFunctionMode):
         parents = tuple(map(self._find, _tensors((*args, *kwargs.values()))))
         output = func(*args, **kwargs)
         written = args[:1] if function == "setitem" else output
+        chooses = self._chooses_rows(function, args)
         for tensor in _tensors(written):
-            self._make(tensor, function, parents)
+            self._make(tensor, function, parents, chooses=chooses)
         return output
+
+    def _chooses_rows(self, function: str, args: tuple) -> bool:
+        """Whether a function yields the rows, or their numbers, where a condition holds."""
+        if function == "where":
+            is_condition = len(args) == 1
+        elif function == "getitem":
+            index = args[1] if isinstance(args[1], tuple) else args[1:]
+            first = next((item for item in index if item is not None), None)
+            is_condition = isinstance(first, Tensor) and first.dtype in (torch.bool, torch.uint8)
+            args = (first,)
+        else:
+            is_condition = function in _CONDITIONS
+        return is_condition and any(self._find(value).is_variable for value in _tensors(args))
 
     def note(self, call: Call) -> None:
         """Note what a call was given and returned, when it has just returned."""
@@ -355,6 +408,11 @@ class Flow(TorchFunctionMode):
         given = tuple(map(self._find, call.inputs))
         return given, min((node.number for node in given), default=-1) + 1
 
+    def that_lead_to(self, returned: Any) -> dict[int, Node]:
+        """All that the tensors are computed from that a network returned, by number."""
+        found = (self._known(tensor) for tensor in _tensors(returned))
+        return ancestors(node for node in found if node is not None)
+
     def find(self, value: Any) -> Node | None:
         """The node of a value that is still there."""
         value = first_tensor(value)
@@ -374,9 +432,12 @@ class Flow(TorchFunctionMode):
         function: str,
         parents: tuple[Node, ...],
         weights: frozenset[int] = frozenset(),
+        *,
+        chooses: bool = False,
     ) -> Node:
         is_weight = not function and id(value) in self._weights
         is_variable = any(p.is_variable for p in parents) if function else not is_weight
+        is_variable = is_variable and function not in _OF_SHAPES
         if is_weight:
             weights = frozenset([id(value)])
         fixed = (parent.weights for parent in parents if not parent.is_variable)
@@ -388,6 +449,7 @@ class Flow(TorchFunctionMode):
             is_variable,
             weights.union(*fixed),
             value.is_floating_point(),
+            _rows_vary(function, parents, tuple(value.shape), chooses),
         )
         self._count += 1
         self._nodes[id(value)] = weakref.ref(value), node
@@ -395,6 +457,19 @@ class Flow(TorchFunctionMode):
         if function and (base := value._base) is not None and function not in LIGHT:
             self._nodes[id(base)] = weakref.ref(base), node
         return node
+
+
+def _rows_vary(
+    function: str, parents: tuple[Node, ...], shape: tuple[int, ...], chooses: bool
+) -> bool:
+    if function in _WRITERS:
+        return parents[0].rows_vary
+    if chooses or not any(parent.rows_vary for parent in parents):
+        return chooses
+    # What is computed value by value from a whole batch and one number is a whole batch.
+    return function not in ELEMENTWISE or not any(
+        parent.shape == shape and not parent.rows_vary for parent in parents
+    )
 
 
 def _tensors(value: Any) -> Iterator[Tensor]:
@@ -417,6 +492,15 @@ def ancestors(nodes: Iterable[Node], *, since: int = 0) -> dict[int, Node]:
         if node.number not in found and node.number >= since:
             found[node.number] = node
             waiting.extend(node.parents)
+    return found
+
+
+def uses(nodes: Mapping[int, Node]) -> defaultdict[int, list[Node]]:
+    """For each of some nodes, by its number, those of them that are computed from it directly."""
+    found: defaultdict[int, list[Node]] = defaultdict(list)
+    for node in nodes.values():
+        for parent in node.parents:
+            found[parent.number].append(node)
     return found
 
 

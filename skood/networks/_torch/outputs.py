@@ -11,10 +11,11 @@ from ..._warnings import warn_user
 
 AUTO, BINARY = "auto", "binary"
 
-Wanted = str | int | Callable[[Any], Any]
-"""The parameter ``logits``: "auto", "binary", the name or index of an output, or a function."""
 Path = tuple[Any, ...]
 """Keys that lead to a tensor in nested tuples, lists and mappings, or in an object."""
+Wanted = str | int | Path | Callable[[Any], Any]
+"""The parameter ``logits``: "auto", "binary", the name, index or path of an output, or a
+function."""
 
 
 def outputs_of(returned: Any) -> Iterator[tuple[Path, Tensor]]:
@@ -22,8 +23,7 @@ def outputs_of(returned: Any) -> Iterator[tuple[Path, Tensor]]:
     if isinstance(returned, Tensor):
         yield (), returned
     else:
-        items = _items(returned) or getattr(returned, "__dict__", {})
-        for key, value in items.items():
+        for key, value in _fields(returned).items():
             yield from _in_containers(value, (key,))
 
 
@@ -38,6 +38,15 @@ def _items(value: Any) -> Mapping[Any, Any]:
     if isinstance(value, Mapping):
         return value
     return dict(enumerate(value)) if isinstance(value, tuple | list) else {}
+
+
+def _fields(returned: Any) -> Mapping[Any, Any]:
+    """What the outermost container or object holds."""
+    if items := _items(returned):
+        return items
+    slots = [name for kind in type(returned).__mro__ for name in getattr(kind, "__slots__", ())]
+    held = {name: getattr(returned, name) for name in slots if hasattr(returned, name)}
+    return {**held, **getattr(returned, "__dict__", {})}
 
 
 def find_output(returned: Any, path: Path | None) -> Tensor | None:
@@ -70,28 +79,62 @@ def select_output(returned: Any, wanted: Wanted, path: Path | None) -> Tensor | 
 
 
 def name_output(returned: Any, wanted: Wanted) -> Path:
-    """The path of the output of a name or an index.
+    """The path of the output of a name, an index or a path.
+
+    Of nested outputs the name is that of the tensor, if no other has it, or all keys on the way,
+    joined by dots. What holds a single tensor stands for it.
 
     Raises
     ------
     ValueError
         If there is no such tensor; the message lists the tensors that there are.
     """
-    paths: list[Path] = [(wanted,)]
-    if isinstance(wanted, int):
-        # Mappings and objects have an order too; a negative index counts from the end.
-        keys = list(_items(returned) or getattr(returned, "__dict__", {}))
-        if -len(keys) <= wanted < len(keys):
-            paths.append((keys[wanted],))
-    found = [path for path in paths if find_output(returned, path) is not None]
-    if isinstance(returned, Tensor) or not found:
-        outputs = _describe(outputs_of(returned))
-        raise ValueError(f"logits={wanted!r} names no output of the network; it returns {outputs}.")
+    paths = [path for path, _ in outputs_of(returned)]
+    if wanted in paths or isinstance(wanted, tuple):
+        found = [path for path in paths if path == wanted]
+    elif find_output(returned, (wanted,)) is not None:
+        found = [(wanted,)]
+    else:
+        found = _below(paths, _key_at(returned, wanted)) or _named_below(paths, wanted)
+    if (isinstance(returned, Tensor) and wanted != ()) or len(found) != 1:
+        raise ValueError(_explain_name(returned, wanted, found))
     return found[0]
 
 
-def explain_missing_logits(returned: Any, n_samples: int) -> str:
-    """Why nothing that a network returns for so many samples can be logits."""
+def _key_at(returned: Any, wanted: Wanted) -> Any:
+    """A key of the outermost container, given itself or its index."""
+    keys = list(_fields(returned))
+    # Mappings and objects have an order too; a negative index counts from the end.
+    if isinstance(wanted, int) and wanted not in keys and -len(keys) <= wanted < len(keys):
+        return keys[wanted]
+    return wanted
+
+
+def _below(paths: list[Path], key: Any) -> list[Path]:
+    return [path for path in paths if path[:1] == (key,)]
+
+
+def _named_below(paths: list[Path], wanted: Wanted) -> list[Path]:
+    """Where names are joined by dots, or the last is that wanted."""
+    if not isinstance(wanted, str):
+        return []
+    joined = [path for path in paths if len(path) > 1 and ".".join(map(str, path)) == wanted]
+    return joined or [path for path in paths if wanted in path]
+
+
+def _explain_name(returned: Any, wanted: Wanted, found: list[Path]) -> str:
+    outputs = _describe(outputs_of(returned))
+    if len(found) > 1:
+        names = [".".join(map(str, path)) for path in found]
+        return (
+            f"logits={wanted!r} names {len(found)} outputs of the network: name one of {names}; it "
+            f"returns {outputs}."
+        )
+    return f"logits={wanted!r} names no output of the network; it returns {outputs}."
+
+
+def explain_missing_logits(returned: Any, n_samples: int, fits: Callable[[Tensor], bool]) -> str:
+    """Why what is taken of what a network returns for so many samples cannot be logits."""
     outputs = list(outputs_of(returned))
     if not outputs:
         return f"the network returns {type(returned).__name__}, in which there is no tensor"
@@ -101,7 +144,15 @@ def explain_missing_logits(returned: Any, n_samples: int) -> str:
     )
     if any(v.is_floating_point() and v.numel() == len(v) > 0 for _, v in outputs if v.ndim):
         why += ": with logits='binary', one value a sample is the log-odds of the second class"
+    if others := [describe_choice(path) for path, v in outputs if fits(v)]:
+        why += f"; {' or '.join(others)} takes one that may be"
     return why
+
+
+def describe_choice(path: Path) -> str:
+    """The parameter that names an output."""
+    is_plain = len(path) == 1 and isinstance(path[0], str | int)
+    return f"logits={path[0] if is_plain else '.'.join(map(str, path))!r}"
 
 
 class Candidates(NamedTuple):
@@ -143,7 +194,7 @@ def choose_output(
         warn_user(
             "Several outputs of the network may be its logits: "
             f"{_describe(fitting.items(), n_samples)}; taken is {_name(chosen)}. Say which it is "
-            "by the parameter `logits`, a name or an index."
+            f"by the parameter `logits`, a name or an index, such as {describe_choice(chosen)}."
         )
     return chosen
 

@@ -2,23 +2,28 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from contextlib import suppress
 
 import torch
 from torch import Tensor, nn
 
-from .calls import ACTIVATION_FUNCTIONS, BENDS, SQUASHING_FUNCTIONS
-from .flow import ELEMENTWISE, LIGHT, MULTIPLICATIONS, Flow, Node
+from .calls import ACTIVATION_FUNCTIONS, SQUASHING_FUNCTIONS
+from .expressions import find_expressions
+from .flow import ELEMENTWISE, MULTIPLICATIONS, Flow, Node
 from .recorded import RecordedCall
 
 
-def find_own_activations(calls: list[RecordedCall], flow: Flow) -> set[tuple[str, int]]:
+def find_own_activations(
+    calls: list[RecordedCall], flow: Flow, nodes: Mapping[int, Node]
+) -> set[tuple[str, int]]:
     """Keys of calls that are activation functions without being called by such a name.
 
     Modules without parameters that treat each value on its own; products of a value and a gate
-    that is computed of it alone; and functions such as ``sin`` of what a layer with weights yields.
+    that is computed of it alone; and the ends of expressions. ``nodes`` lead to the output.
     """
     known: dict[int, bool] = {}
+    expressions = find_expressions(nodes)
     found = set()
     # A module that returns what such a function yields is no other layer.
     yielded = {c.output_key for c in calls if c.is_activation}
@@ -32,7 +37,7 @@ def find_own_activations(calls: list[RecordedCall], flow: Flow) -> set[tuple[str
                 known[id(called)] = _may_bend(c) and bends_each_value(called, c.input)
             is_one = known[id(called)] and c.output_key not in {c.input_key, *yielded}
         else:
-            is_one = _is_bend(c, node)
+            is_one = node.number in expressions or _is_self_gated(node)
         if is_one:
             found.add(c.call.key)
     return found
@@ -74,26 +79,9 @@ def _are_close(one: Tensor, other: Tensor) -> bool:
     return torch.allclose(one, other, rtol=1e-3, atol=1e-5)
 
 
-def _is_bend(c: RecordedCall, node: Node) -> bool:
-    if c.call.called not in BENDS:
-        return False
-    if node.function in MULTIPLICATIONS:
-        return _is_self_gated(node)
-    return len(node.variables) == 1 and _comes_from_weights(node.variables[0])
-
-
-def _comes_from_weights(node: Node) -> bool:
-    """Whether a value is what a layer with weights yields, normed or scaled at most."""
-    while len(node.variables) == 1 and not node.mixes:
-        if node.function not in LIGHT and node.function not in ELEMENTWISE:
-            return False
-        node = node.variables[0]
-    return node.mixes and bool(node.weights)
-
-
 def _is_self_gated(node: Node) -> bool:
     """Whether a product is of a value and a gate that is computed of it, value by value."""
-    sides = node.variables
+    sides = node.variables if node.function in MULTIPLICATIONS else []
     if len(sides) != 2 or sides[0].shape != sides[1].shape:
         return False
     return any(

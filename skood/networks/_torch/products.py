@@ -24,6 +24,7 @@ class WeightView:
     stride: tuple[int, ...]
     offset: int = 0
     """From the start of the attribute, in its memory."""
+    factor: float = 1.0
 
     @classmethod
     def of(cls, module: str, attribute: str, held: Tensor, tensor: Tensor) -> WeightView:
@@ -39,7 +40,8 @@ class WeightView:
     def read(self, network: nn.Module) -> Tensor:
         """The present values; a weight that is computed from others is computed anew."""
         held = getattr(network.get_submodule(self.module), self.attribute).detach()
-        return held.as_strided(self.size, self.stride, held.storage_offset() + self.offset)
+        values = held.as_strided(self.size, self.stride, held.storage_offset() + self.offset)
+        return values if self.factor == 1 else self.factor * values
 
 
 @dataclass(frozen=True)
@@ -81,8 +83,16 @@ def reads_rows(recorded: RecordedCall) -> bool:
 def reads_positions(recorded: RecordedCall) -> bool:
     """Whether it may be a product with several vectors for each sample, such as one a token."""
     given = recorded.input
+    if given is None or recorded.output is None or given.ndim < 3:
+        return False
     is_linear = recorded.is_product or isinstance(recorded.call.called, nn.Linear)
-    return is_linear and given is not None and recorded.output is not None and given.ndim > 2
+    return is_linear or reads_map(recorded)
+
+
+def reads_map(recorded: RecordedCall) -> bool:
+    """Whether it may be a product with the vector of each place of a map, units first."""
+    called: Any = recorded.call.called
+    return _is_pointwise(called) and not reads_rows(recorded) and set(called.stride) == {1}
 
 
 def _is_pointwise(module: Any) -> bool:
@@ -101,10 +111,36 @@ def as_product(recorded: RecordedCall, network: nn.Module) -> Product | None:
     if given is None or got is None or not got.is_floating_point():
         return None
     if not (recorded.is_product or isinstance(recorded.call.called, nn.Linear)):
-        given, got = given.flatten(1), got.flatten(1)
+        if reads_map(recorded):
+            given, got = given.movedim(1, -1), got.movedim(1, -1)
+        else:
+            given, got = given.flatten(1), got.flatten(1)
     for weight, bias in _factors(recorded, network):
         added = None if bias is None else bias.read(network)
         if _is_product(given, weight.read(network), added, got):
+            return Product(recorded, weight, bias, given, got)
+    if recorded.call.called == "addmm":
+        return _scaled_product(recorded, network, given, got)
+    return None
+
+
+def _scaled_product(
+    recorded: RecordedCall, network: nn.Module, given: Tensor, got: Tensor
+) -> Product | None:
+    """A call that takes constants, which multiply the product and the bias, as a product."""
+    for weight, bias in _factors(recorded, network):
+        held = weight.read(network)
+        if bias is None or held.shape != (got.shape[-1], given.shape[-1]):
+            continue
+        product = F.linear(given.double(), held.double())
+        terms = [product, bias.read(network).double().expand_as(product)]
+        matrix = torch.stack([term.flatten() for term in terms], dim=1)
+        of_product, of_bias = torch.linalg.lstsq(matrix, got.double().flatten()[:, None]).solution
+        weight, bias = (
+            replace(weight, factor=float(of_product)),
+            replace(bias, factor=float(of_bias)),
+        )
+        if _is_product(given, weight.read(network), bias.read(network), got):
             return Product(recorded, weight, bias, given, got)
     return None
 

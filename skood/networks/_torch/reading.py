@@ -12,7 +12,7 @@ from .._base import LayerCallback
 from .calls import Call, CallListener
 from .gradients import Mark
 from .outputs import Wanted, select_output
-from .recorded import Location, Positions
+from .recorded import Location
 from .trace import TorchTrace
 
 _LOGITS = "(logits)"
@@ -98,8 +98,10 @@ class LayerReader:
         if layer == _LOGITS:
             self._squashed.append(reading.value)
             return
-        if location.positions is Positions.ONE and reading.output is not None:
-            self._several[layer] = reading.value.clone(), reading.output.clone()
+        positions = location.positions
+        if positions is not None and positions.is_other_for_each and reading.output is not None:
+            vectors, outputs = map(location.vectors_of, (reading.value, reading.output))
+            self._several[layer] = vectors.clone(), outputs.clone()
         else:
             self._keep(layer, location.rows_of(reading.value))
         if self._mark is not None and reading.mark is not None:
@@ -129,7 +131,10 @@ class LayerReader:
         """
         missing = [layer for layers in self._awaited.values() for layer in layers]
         if missing := sorted(missing + self._take_held()):
-            raise ValueError(f"The network does not call its layers {missing} for all inputs.")
+            raise ValueError(
+                f"The network does not call its layers {missing} for all inputs: leave them out, "
+                "and name the others by layers=[...]."
+            )
         if self._squashed:
             logits = self._squashed[0]
         else:

@@ -25,8 +25,15 @@ class Positions(Enum):
 
     ONE = auto()
     """One of them, the last whose output is what the network goes on with."""
+    RUN = auto()
+    """The mean of those up to one of them, or from one on, as where padding is left out."""
     MEAN = auto()
     """Their mean."""
+
+    @property
+    def is_other_for_each(self) -> bool:
+        """Whether it takes the logits to know which count."""
+        return self is not Positions.MEAN
 
 
 @dataclass(frozen=True)
@@ -41,6 +48,8 @@ class Location:
     """Whether the value is brought to one vector for each sample."""
     positions: Positions | None = None
     """What becomes of several vectors for each sample, (n_samples, ..., n_units)."""
+    has_units_first: bool = False
+    """Whether the several vectors come as (n_samples, n_units, ...)."""
     n_calls: int = 0
     """How many calls of this name there were, where this follows the length of the inputs."""
     share: Fraction = Fraction(0)
@@ -58,14 +67,19 @@ class Location:
     def rows_of(self, value: Tensor) -> Tensor:
         """A value as it is to be kept, except where one of several vectors is."""
         if self.positions is Positions.MEAN:
-            return value.flatten(1, -2).mean(1)
+            return self.vectors_of(value).flatten(1, -2).mean(1)
         return value.flatten(1) if self.is_matrix and self.positions is None else value
 
     def rows_of_gradient(self, gradient: Tensor) -> Tensor:
         """The gradient at what is kept, from that at the value."""
         # That at each vector has the weight already with which the vector counts.
-        several = self.positions is not None
-        return gradient.flatten(1, -2).sum(1) if several else self.rows_of(gradient)
+        if self.positions is None:
+            return self.rows_of(gradient)
+        return self.vectors_of(gradient).flatten(1, -2).sum(1)
+
+    def vectors_of(self, value: Tensor) -> Tensor:
+        """Several vectors for each sample as (n_samples, ..., n_units)."""
+        return value.movedim(1, -1) if self.has_units_first else value
 
 
 class RecordedCall:

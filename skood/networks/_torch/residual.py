@@ -7,13 +7,15 @@ from collections.abc import Collection
 from dataclasses import dataclass
 
 from .calls import ACTIVATION_FUNCTIONS, SUMS
-from .flow import ELEMENTWISE, LIGHT, MODULE, MULTIPLICATIONS, Ends, Flow, Node, ancestors
+from .flow import CHOICES, ELEMENTWISE, LIGHT, MODULE, MULTIPLICATIONS, Ends, Flow, Node, ancestors
 from .recorded import RecordedCall
 
 MOST_SKIPS = 4
 """So many skips may one block have; where a module has more, each is a block."""
 
 
+_REDUCTIONS = frozenset({"amax", "mean"})
+"""Functions that may be pooling written out."""
 _JOINS = frozenset({"cat", "concat", "concatenate", "hstack", "stack", "vstack"})
 
 
@@ -66,7 +68,18 @@ def _by_name(calls: list[RecordedCall], flow: Flow) -> tuple[_Calls, _Calls]:
             modules[c.call.name].append((c, ends))
         elif c.call.called in SUMS and ends.output.is_float:
             sums[flow.callers[ends.output.number]].append((c, ends))
-    return sums, modules
+    return _Calls(list, {name: _whole(own) for name, own in sums.items()}), modules
+
+
+def _whole(sums: list[tuple[RecordedCall, Ends]]) -> list[tuple[RecordedCall, Ends]]:
+    """Sums without the differences in others, such as in ``x + rate * (f(x) - x)``."""
+    differences = set()
+    for _, ends in sums:
+        sides = ends.output.variables
+        for inner in map(_without_light, sides):
+            if inner.function in SUMS and any(side in inner.variables for side in sides):
+                differences.add(inner.number)
+    return [(c, ends) for c, ends in sums if ends.output.number not in differences]
 
 
 @dataclass(frozen=True)
@@ -155,7 +168,7 @@ class _Labels:
         self.bare: set[int] = set()
         """The same after activation functions."""
         self.projected: set[int] = set()
-        """These after one linear map."""
+        """These after linear maps."""
         self.mixed: set[int] = set()
         """What some layer with weights or products makes of given values."""
         self.bent: set[int] = set()
@@ -183,7 +196,7 @@ class _Labels:
     def _pass_on(self, node: Node, sources: set[int]) -> None:
         if node.mixes:
             is_map = not node.bends and len(node.variables) == 1
-            if is_map and sources <= self.bare:
+            if is_map and sources <= self.bare | self.projected:
                 self.projected.add(node.number)
             return
         for labels in (self.carried, self.bare, self.projected):
@@ -194,7 +207,7 @@ class _Labels:
 
     def _keeps(self, node: Node, labels: set[int]) -> bool:
         alike = [parent for parent in node.variables if parent.number in labels]
-        if node.function in LIGHT:
+        if node.function in LIGHT or node.function in _REDUCTIONS:
             return bool(alike)
         if node.function in _JOINS:
             return len(alike) == len(node.variables)
@@ -239,9 +252,9 @@ def _is_small_step(node: Node, reached: set[int], own_sums: Collection[int] | No
         return all(parent.number in reached for parent in alike)
     if node.function == MODULE:
         return not node.weights and node.parents[0].shape == node.shape
-    if node.function in _JOINS:
+    if node.function in _JOINS | CHOICES | ELEMENTWISE:
         return all(parent.number in reached for parent in node.variables)
-    return node.function in LIGHT or (node.function in ELEMENTWISE and len(node.variables) == 1)
+    return node.function in LIGHT
 
 
 def _starts(total: Node) -> list[Node]:

@@ -12,8 +12,8 @@ from typing import Any, NamedTuple
 
 from torch import Tensor, nn
 
-from .._base import LEAST_ROUNDING, PENULTIMATE, Trace
-from .auto_layers import AutoLayers, find_candidates
+from .._base import LEAST_ROUNDING, OF_COSINES, PENULTIMATE, Trace
+from .auto_layers import LOGITS, ONE_VALUE, AutoLayers, find_candidates
 from .calls import ELEMENTARY, Call, Callers, CallListener
 from .candidate_outputs import find_path
 from .chosen_head import WantedHead, place_given, refuse_named
@@ -119,8 +119,10 @@ def trace_calls(
         select = partial(select_output, wanted=wanted, path=logits.path)
         probe = partial(_probe, network, run, select, logits.location)
         found = search.find(logits.values, logits.direct, probe)
+    is_cosine = head == AUTO and found is not None and found.is_cosine(network)
+    found = None if is_cosine else found
     _check_wanted(head, found, network, logits, larger)
-    candidates = find_candidates(calls, flow)
+    candidates = find_candidates(calls, flow, returned)
     layers = _name_layers(calls, found, candidates.functions)
     if known is not None:
         layers = {name: layer for name, layer in layers.items() if name in known}
@@ -130,8 +132,8 @@ def trace_calls(
         features, layers = place_given(head, layers, larger, logits.values)
         head_rounding = rounding(logits.values.dtype)
     auto = AutoLayers(_name_calls(calls), layers, candidates, flow)
-    if logits.source is not None and fits(logits.source):
-        auto.leave_out_logits(logits.squashing, logits.source, flow.find(logits.output))
+    if logits.has_rows(n_samples) and (reason := _why_no_layer(logits.values, fits)):
+        auto.leave_out_logits(logits.squashing, logits.values, flow.find(logits.output), reason)
     chosen = auto.choose(features)
     trace = TorchTrace(
         auto=chosen.layers,
@@ -144,7 +146,7 @@ def trace_calls(
         logits=logits.location,
         head=None if found is None else found.head,
         why_no_logits=logits.why_none,
-        why_no_head="" if features else _explain(search, logits),
+        why_no_head=_explain(search, logits, is_cosine) if not features else "",
         head_rounding=head_rounding,
         output=logits.path,
     )
@@ -202,12 +204,21 @@ def _find_logits(
     path = find_path(returned, wanted, fits, search, flow)
     output = select_output(returned, wanted, path)
     is_known = output is not None and fits(output)
-    why_none = "" if is_known else explain_missing_logits(returned, n_samples)
+    why_none = "" if is_known else explain_missing_logits(returned, n_samples, fits)
     squashing, direct = find_source(search.calls, output)
     return _Logits(output, path, squashing, direct, why_none)
 
 
-def _explain(search: Search, logits: _Logits) -> str:
+def _why_no_layer(output: Tensor, fits: Callable[[Tensor], bool]) -> str:
+    """Why "auto" leaves out what a network returns; empty where it does not."""
+    if fits(output):
+        return LOGITS
+    return ONE_VALUE if output.numel() == len(output) else ""
+
+
+def _explain(search: Search, logits: _Logits, is_cosine: bool) -> str:
+    if is_cosine:
+        return OF_COSINES
     return logits.why_none or explain_missing_head(search, logits.source, logits.direct)
 
 
@@ -264,22 +275,23 @@ def _probe(
     run: Callable[[], Any],
     select: Callable[[Any], Tensor | None],
     logits_at: Location | None,
-    recorded: RecordedCall,
+    scaled: list[RecordedCall],
     factor: float,
 ) -> Tensor | None:
-    """The logits where the output of a call is multiplied by a factor, or None."""
+    """The logits where the outputs of calls are multiplied by a factor, or None."""
     squashed: list[Tensor | None] = []
 
     def on_call(call: Call) -> Tensor | None:
         if logits_at is not None and call.key == logits_at.call:
             value = logits_at.read(call)
             squashed.append(None if value is None else value.clone())
-        is_it = call.key == recorded.call.key and call.output is not None
-        return call.output * factor if is_it and call.output is not None else None
+        is_one = call.key in keys and call.output is not None
+        return call.output * factor if is_one and call.output is not None else None
 
-    keys = [recorded.call.key] + ([] if logits_at is None else [logits_at.call])
+    keys = {c.call.key for c in scaled}
+    heard = keys | (set() if logits_at is None else {logits_at.call})
     # A network need not bear such values.
-    with suppress(Exception), CallListener(network, on_call, names={name for name, _ in keys}):
+    with suppress(Exception), CallListener(network, on_call, names={name for name, _ in heard}):
         returned = run()
         return squashed[0] if squashed else select(returned)
     return None
