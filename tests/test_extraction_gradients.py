@@ -449,3 +449,55 @@ def test_cache_goes_by_gradients(tmp_path):
     assert_same(extractor.transform(images()), A)
     assert network.seen == []
     assert plain.transform(images()).layer_names == ("network.1", "network.4", "network.7")
+
+
+class Probe(nn.Module):
+    """A linear layer on features that no gradient goes through."""
+
+    def __init__(self, read):
+        super().__init__()
+        torch.manual_seed(0)
+        self.read = read
+        self.backbone = nn.Sequential(nn.Linear(6, 8), nn.ReLU())
+        self.head = nn.Linear(8, 3)
+
+    def forward(self, x):
+        return self.read(self, x)
+
+
+def without_gradients(net, x):
+    with torch.no_grad():
+        h = net.backbone(x)
+    return net.head(h)
+
+
+PROBES = {
+    "no_grad": without_gradients,
+    "detach": lambda net, x: net.head(net.backbone(x).detach()),
+    "scaled": lambda net, x: net.head(net.backbone(x).detach()) / 2,
+    "all without": torch.no_grad()(lambda net, x: net.head(net.backbone(x))),
+    "mean": lambda net, x: net.head(net.backbone(torch.stack([x, x], 1)).detach()).mean(1),
+}
+
+
+@pytest.mark.parametrize("name", PROBES)
+@pytest.mark.parametrize("layers", ["auto", ["penultimate"]])
+def test_input_of_a_head_on_detached_features_has_its_gradient(name, layers):
+    network, X = Probe(PROBES[name]), vectors()
+    if layers == "auto" and name in ("detach", "scaled", "mean"):
+        # The activation function comes before what is detached.
+        with pytest.raises(ValueError, match=r"reaches the layers \['backbone\.1'\]"):
+            ActivationExtractor(network, gradients=True).fit(X)
+        return
+    A = ActivationExtractor(network, layers, gradients=True).fit_transform(X)
+    scale = 0.5 if name == "scaled" else 1.0
+    with torch.no_grad():
+        wanted = scale * (network(torch.tensor(X)).softmax(1) - 1 / 3) @ network.head.weight
+    assert_allclose(A[f"{A.head.input_layer}:gradient"], wanted, atol=1e-6)
+
+
+def test_other_layers_before_detached_features_have_none():
+    with pytest.raises(ValueError, match=r"reaches the layers \['backbone\.0'\]"):
+        ActivationExtractor(
+            Probe(without_gradients), ["backbone.0", "penultimate"], gradients=True
+        ).fit(vectors())

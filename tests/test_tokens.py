@@ -207,6 +207,56 @@ def test_pooling_is_over_all_but_samples_and_units(make, X, expected, later):
         assert_allclose(A[name], unpooled[name].mean(others), rtol=1e-4, atol=1e-5)
 
 
+class OneLength(nn.Module):
+    """Takes sequences of six vectors of six values only; ``compute`` makes six units of each."""
+
+    def __init__(self, compute):
+        super().__init__()
+        self.compute, self.act, self.head = compute, nn.ReLU(), nn.Linear(36, 3)
+        self.qkv, self.cell = nn.Linear(6, 18), nn.LSTMCell(6, 6)
+        self.weight = nn.Parameter(torch.randn(6, 6))
+        self.each = nn.Parameter(torch.randn(6, 6, 6))
+
+    def forward(self, x):
+        x = x.reshape(len(x), 6, 6)
+        return self.head(self.act(self.compute(self, x)).flatten(1))
+
+
+def attend(net, x):
+    return F.scaled_dot_product_attention(*net.qkv(x).chunk(3, -1))
+
+
+def attend_with_heads(net, x):
+    parts = (part.unflatten(2, (2, 3)).transpose(1, 2) for part in net.qkv(x).chunk(3, -1))
+    return F.scaled_dot_product_attention(*parts).transpose(1, 2).flatten(2)
+
+
+def steps(net, x, axis=1):
+    state, states = None, []
+    for step in x.unbind(1):
+        state = net.cell(step, state)
+        states.append(state[0])
+    return torch.stack(states, axis)
+
+
+COMPUTED = {
+    "attention": (attend, 2),
+    "attention with heads": (attend_with_heads, 2),
+    "graph": (lambda net, x: torch.einsum("ij,bjf,fg->big", net.weight, x, net.weight), 2),
+    "members": (lambda net, x: torch.einsum("bi,mio->bmo", x[:, 0], net.each), 2),
+    "any axes": (lambda net, x: torch.einsum("...f,fg->...g", x, net.weight), 2),
+    "channels": (lambda net, x: torch.einsum("oc,bcl->bol", net.weight, x), 1),
+    "steps": (steps, 2),
+    "steps first": (lambda net, x: steps(net, x, 0).transpose(0, 1), 2),
+    "steps last": (lambda net, x: steps(net, x, 2), 1),
+}
+
+
+@pytest.mark.parametrize(("compute", "axis"), COMPUTED.values(), ids=COMPUTED)
+def test_axis_of_units_in_networks_of_one_length(compute, axis):
+    assert axes_of(extract(seeded(OneLength(compute)), SEQUENCE, ["act"])) == {"act": axis}
+
+
 def test_gradients_have_the_axis_of_their_layer():
     make, X, _ = AXES["channels last"]
     A = extract(seeded(make()), X, ["1"], gradients=True)

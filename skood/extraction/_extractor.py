@@ -237,7 +237,8 @@ class ActivationExtractor(ActivationsOutputMixin, BaseEstimator):
     **Gradients.** With ``gradients=True``, the column "relu1:gradient" holds the gradient, with
     respect to the values of "relu1", of the Kullback-Leibler divergence from the uniform
     distribution to the softmax of the logits, sample by sample, as NAC [1]_ uses it. At the input
-    of a linear layer that yields the logits, it is ``(softmax(logits) - 1 / n_classes) @ weight``.
+    of a linear layer that yields the logits, it is ``(softmax(logits) - 1 / n_classes) @ weight``,
+    even where the network detaches what this reads; layers before that have none, and are refused.
     A reducer is given gradients like other layers: a single pooling keeps their names, several
     make "relu1:gradient:max" and "relu1:gradient:avg" of them. The kind of these columns is
     "gradient", by which estimators find them. With a perturbation, they are gradients at the

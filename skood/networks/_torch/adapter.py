@@ -21,6 +21,7 @@ from .._base import (
     LayerCallback,
     NetworkAdapter,
     Perturbation,
+    check_reached,
     count_samples,
     take_samples,
     two_class_head,
@@ -262,8 +263,16 @@ class TorchAdapter(NetworkAdapter):
             )
             at_logits = uniform_kl_gradient(self.to_numpy(logits))
             gradients = gradients_at.compute(logits, torch.as_tensor(at_logits).to(logits))
+        # Where the network detaches its features, the graph starts behind what its head reads.
+        detached = gradients_at.leaves.intersection(trace.features)
+        head = self.head(trace) if detached else None
+        at_head = {} if head is None else dict.fromkeys(detached, at_logits @ head[0])
+        check_reached([n for n, g in gradients.items() if g is None and n not in at_head])
         for layer, gradient in gradients.items():
-            keep_gradient(layer, trace.locations[layer].rows_of_gradient(gradient))
+            if gradient is None:
+                keep_gradient(layer, torch.as_tensor(at_head[layer]).to(logits))
+            else:
+                keep_gradient(layer, trace.locations[layer].rows_of_gradient(gradient))
         return logits.detach()
 
     def forward_with_dropout(

@@ -11,8 +11,6 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.graph import GradientEdge, get_gradient_edge
 
-from .._base import check_reached
-
 Inputs = Tensor | dict[str, Tensor]
 """What a network is called with."""
 
@@ -99,22 +97,20 @@ class LayerGradients:
         """Remember the place of a value."""
         self._marks[layer] = mark
 
-    def compute(self, logits: Tensor, at_logits: Tensor) -> dict[str, Tensor]:
-        """Gradient at each layer, from the gradient at the logits.
+    @property
+    def leaves(self) -> set[str]:
+        """Layers whose values no graph leads to, such as detached ones."""
+        return {layer for layer, mark in self._marks.items() if mark.edge is None}
 
-        Raises
-        ------
-        ValueError
-            If the logits do not depend on one of the layers.
-        """
-        check_reached([layer for layer, mark in self._marks.items() if mark.is_lost])
-        edges = {layer: m.edge for layer, m in self._marks.items() if m.edge is not None}
-        if not (edges and logits.requires_grad):
-            check_reached(list(self._marks))
-        found = torch.autograd.grad(logits, list(edges.values()), at_logits, allow_unused=True)
-        gradients = dict(zip(edges, found, strict=True))
-        check_reached([layer for layer in self._marks if gradients.get(layer) is None])
-        return gradients
+    def compute(self, logits: Tensor, at_logits: Tensor) -> dict[str, Tensor | None]:
+        """Gradient at each layer, from that at the logits; None where no graph leads to it."""
+        marks = self._marks.items()
+        edges = {layer: m.edge for layer, m in marks if m.edge is not None and not m.is_lost}
+        found: Iterable[Tensor | None] = ()
+        if edges and logits.requires_grad:
+            found = torch.autograd.grad(logits, list(edges.values()), at_logits, allow_unused=True)
+        gradients = dict(zip(edges, found, strict=False))
+        return {layer: gradients.get(layer) for layer in self._marks}
 
 
 def input_gradients(

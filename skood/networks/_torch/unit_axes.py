@@ -34,7 +34,39 @@ _OF_VALUES = ACTIVATION_FUNCTIONS | {
     *("dropout", "clone"),
 }
 """Functions that treat each value on its own, so that nothing moves to another axis."""
-_ALL = _OF_CHANNELS | _OF_VALUES | _OF_VECTORS.keys() | {"embedding"}
+_ATTENTION = "scaled_dot_product_attention"
+_MOVES = frozenset({"flatten", "permute", "reshape", "swapaxes", "transpose", "view"})
+"""Functions that give the values other axes."""
+
+
+def _axis_of_einsum(args: tuple, kwargs: Mapping[str, Any], output: Tensor) -> int | None:
+    """The last axis that comes from weights alone, where it is behind the second."""
+    equation = args[0].replace(" ", "") if isinstance(args[0], str) else ""
+    given, arrow, got = equation.partition("->")
+    if not arrow or not got or "." in got.removeprefix("..."):
+        return None
+    with_samples = {c for term in given.split(",") if got[0] in term for c in term}
+    axes = [output.ndim - len(got) + i for i, c in enumerate(got) if c not in with_samples]
+    return axes[-1] if axes and axes[-1] > 1 else None
+
+
+def _axis_of_stack(args: tuple, kwargs: Mapping[str, Any], output: Tensor) -> int | None:
+    """The last axis, where vectors of units, one for each sample, are stacked along another."""
+    parts = args[0] if args else kwargs.get("tensors", ())
+    axis = args[1] if len(args) > 1 else kwargs.get("dim", 0)
+    return 2 if axis not in (2, -1) and all(part.ndim == 2 for part in parts) else None
+
+
+_HINTS = {"einsum": _axis_of_einsum, "stack": _axis_of_stack}
+"""Functions that tell where units are if nothing else does."""
+_ALL = (
+    _OF_CHANNELS
+    | _OF_VALUES
+    | _OF_VECTORS.keys()
+    | _HINTS.keys()
+    | _MOVES
+    | {"embedding", _ATTENTION}
+)
 
 
 Shape = tuple[int, ...]
@@ -67,6 +99,7 @@ class UnitAxisListener(TorchFunctionMode):
         super().__init__()
         self._axes: defaultdict[tuple, list[_Axis]] = defaultdict(list)
         self._alike: list[tuple[_Value, _Value]] = []
+        self._hints: dict[_Value, int] = {}
         # No other value is given the memory of one that is still there.
         self._alive: list[Any] = []
         self._is_paused = False
@@ -89,9 +122,14 @@ class UnitAxisListener(TorchFunctionMode):
         # Before the call, which may write to them.
         given = [(v, content_key(v)) for v in (*args, *kwargs.values()) if isinstance(v, Tensor)]
         output = func(*args, **kwargs)
-        if isinstance(output, Tensor) and given:
+        if isinstance(output, Tensor):
             self._alive += [given, output]
-            self._note(name, args, given, output)
+            if name in _HINTS:
+                self._hint(output, _HINTS[name](args, kwargs, output))
+            elif name in _MOVES:
+                self._hint(output, self._axis_of_moved(given, output))
+            elif given:
+                self._note(name, args, given, output)
         return output
 
     def _note(
@@ -107,9 +145,26 @@ class UnitAxisListener(TorchFunctionMode):
             self._vote(*given[0], is_last=False)
         elif name == "embedding":
             self._vote(output, key, is_last=True)
+        elif name == _ATTENTION:
+            for value in ((output, key), *given[:3]):
+                self._vote(*value, is_last=True)
         elif _is_of_vectors(name, args, given):
             self._vote(output, key, is_last=True)
             self._vote(*given[_OF_VECTORS[name]], is_last=True)
+
+    def _axis_of_moved(self, given: list[tuple[Tensor, tuple]], output: Tensor) -> int | None:
+        """The last axis, where that of the units was the last and stays it."""
+        if not given or not _stays_last(value := given[0][0], output):
+            return None
+        key, last = given[0][1], value.ndim - 1
+        is_hinted = self._hints.get((key, tuple(value.shape))) == last
+        votes = self._axes.get(key, ())
+        is_last = is_hinted or any(axis == _Axis(True, value.shape[-1]) for axis in votes)
+        return output.ndim - 1 if is_last else None
+
+    def _hint(self, output: Tensor, axis: int | None) -> None:
+        if axis is not None:
+            self._hints[content_key(output), tuple(output.shape)] = axis
 
     def _vote(self, value: Tensor, key: tuple, *, is_last: bool) -> None:
         if value.ndim > 1:
@@ -122,7 +177,7 @@ class UnitAxisListener(TorchFunctionMode):
         wanted = {n: _value_of(layer) for n, layer in layers.items() if layer.value.ndim > 2}
         found = self._spread({}, [*self._alike, *((value, value) for value in wanted.values())])
         # What a module returns in the shape of its input has the same axes, as far as is known.
-        found = self._spread(found, [*self._alike, *same_shape])
+        found = self._spread({**self._hints, **found}, [*self._alike, *same_shape])
         return {name: found[value] for name, value in wanted.items() if value in found}
 
     def _note_call(self, c: RecordedCall) -> list[tuple[_Value, _Value]]:
@@ -165,6 +220,15 @@ def _is_of_vectors(name: str, args: tuple, given: list[tuple[Tensor, tuple]]) ->
         return len(args) < 2 or len(args[1]) == 1
     # A product with a matrix of weights, and not of two values.
     return name not in ("matmul", "mm") or (len(given) == 2 and given[1][0].ndim == 2)
+
+
+def _stays_last(value: Tensor, moved: Tensor) -> bool:
+    """Whether the last axis is the last of the moved values, perhaps with others before it."""
+    if moved.ndim < 3:
+        return False
+    if moved.ndim == value.ndim:
+        return (moved.shape[-1], moved.stride(-1)) == (value.shape[-1], value.stride(-1))
+    return moved.ndim < value.ndim and moved.shape[:-1] == value.shape[: moved.ndim - 1]
 
 
 def _is_module_of_vectors(called: nn.Module | str) -> bool:
