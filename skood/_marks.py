@@ -96,13 +96,21 @@ def check_mark_is_no_class(X: Any) -> None:
 def refuse_another_order(X: Any, labels: NDArray) -> None:
     """Refuse labels that are those which ``X`` carries, or mark as many rows, in another order.
 
-    So it is where labels are given beside a loader that shuffles.
+    So it is where labels are given beside a loader that shuffles. Where ``X`` comes from one, each
+    label that it carries, with a prediction, must go with one label.
 
     Raises
     ------
     ValueError
-        If there are as many rows of each label, or marked -1, as in ``X.labels``, but others.
+        If there are as many rows of each label, or marked -1, as in ``X.labels``, but others; or if
+        the order of the rows is that of a loader, and the labels do not go by ``X.labels``.
     """
+    _refuse_permuted(X, labels)
+    if order := getattr(X, "_order", ""):
+        _refuse_unrelated(X, labels.tolist(), order)
+
+
+def _refuse_permuted(X: Any, labels: NDArray) -> None:
     carried = getattr(X, "labels", None)
     if carried is None or carried.dtype.kind == "f" or len(carried) != len(labels):
         return
@@ -117,6 +125,21 @@ def refuse_another_order(X: Any, labels: NDArray) -> None:
             "others. The loader that X comes from shuffles: pass y=X.labels, or make the loader "
             "with shuffle=False."
         )
+
+
+def _refuse_unrelated(X: Activations, labels: list, order: str) -> None:
+    if X.labels is not None:
+        own = X.labels.tolist()
+        predicted = [None] * len(own) if X.predictions is None else X.predictions.tolist()
+        known = list(zip(own, predicted, strict=True))
+        if len(set(zip(known, labels, strict=True))) == len(set(known)):
+            return
+    raise ValueError(
+        f"X has its rows in the order in which a loader yielded them, that of {order}, so that the "
+        "labels y given beside it may be those of other samples. Make the loader with "
+        "shuffle=False; or let it yield pairs of inputs and labels, and pass y=X.labels or what is "
+        "made of it; or, if y is in the order of X, X.assign(labels=y)."
+    )
 
 
 def refuse_mark_among(classes: ArrayLike) -> None:

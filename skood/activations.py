@@ -105,7 +105,7 @@ class Activations:
     (2, 5)
     """
 
-    __slots__ = ("__weakref__", "_classes", "_head", "_table", "_why_missing")
+    __slots__ = ("__weakref__", "_classes", "_head", "_order", "_table", "_why_missing")
 
     ndim = 2
 
@@ -113,6 +113,8 @@ class Activations:
     _head: LinearHead | None
     _classes: NDArray | None
     _why_missing: Mapping[str, str]
+    _order: str
+    """What decided the order of the samples, where a loader did not keep that of its data."""
 
     def __init__(
         self,
@@ -140,6 +142,7 @@ class Activations:
         self._table = ColumnTable.of(columns + part_columns(parts))
         self._head = head
         self._why_missing = dict(why_missing or {})
+        self._order = ""
         self._classes = None if classes is None else as_labels(classes, "classes")
         check_classes(self._classes, self._table.part("logits"))
         known = self.classes
@@ -274,13 +277,15 @@ class Activations:
         --------
         Activations.assign : Exchange some of the layers, the logits or the head.
         """
-        return Activations(
+        new = Activations(
             self._described(layers),
             **self._kept_parts(layers),
             head=self.head,
             classes=self._classes,
             why_missing=self._why_missing,
         )
+        new._order = self._order
+        return new
 
     def _described(
         self, layers: Mapping[str, ArrayLike | PackedBits | Column]
@@ -362,18 +367,20 @@ class Activations:
         parts = self._kept_parts(exchanged)
         if parts["predictions"] is None and logits is not None:
             parts["predictions"] = self.predictions
-        new = {"logits": logits, "labels": labels}
-        parts |= {name: part for name, part in new.items() if part is not None}
+        given = {"logits": logits, "labels": labels}
+        parts |= {name: part for name, part in given.items() if part is not None}
         if not (isinstance(mask, str) and mask == "keep"):
             parts["mask"] = mask
         present = {name: self._table.held(column) for name, column in self._table.layers()}
-        return Activations(
+        new = Activations(
             {**present, **self._described(exchanged)},
             **parts,
             head=self.head if isinstance(head, str) and head == "keep" else head,
             classes=self._classes,
             why_missing={**self._why_missing, **(why_missing or {})},
         )
+        new._order = self._order
+        return new
 
     @classmethod
     def concatenate(cls, parts: Sequence[Activations]) -> Activations:
@@ -582,7 +589,7 @@ class Activations:
     def _view(self, table: ColumnTable) -> Activations:
         view = object.__new__(Activations)
         view._table, view._head, view._classes = table, self._head, self._classes
-        view._why_missing = self._why_missing
+        view._why_missing, view._order = self._why_missing, self._order
         return view
 
     def _ipython_key_completions_(self) -> list[str]:
@@ -605,13 +612,13 @@ class Activations:
         # hash depend on the content, not on strides or on being memory-mapped. The columns are
         # a list because joblib sorts dicts, so that their order would not count.
         columns = self._table.compact_columns()
-        parts = {"head": self._head, "why_missing": self._why_missing}
+        parts = {"head": self._head, "why_missing": self._why_missing, "order": self._order}
         return {"columns": columns, "classes": compact(self._classes), **parts}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self._table = ColumnTable.of(state["columns"])
         self._head, self._classes = state["head"], state["classes"]
-        self._why_missing = state["why_missing"]
+        self._why_missing, self._order = state["why_missing"], state["order"]
 
     def __repr__(self) -> str:
         layers = ", ".join(f"{name}: {shape}" for name, shape in self.layer_shapes.items())

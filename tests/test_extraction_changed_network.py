@@ -3,6 +3,7 @@
 import copy
 import pickle
 import threading
+import timeit
 import warnings
 
 import numpy as np
@@ -15,6 +16,7 @@ from test_extraction_fingerprint import CHANGES, Net, Opaque
 from torch import nn
 
 from skood import ActivationExtractor, make_monitor
+from skood.networks import adapt
 
 X = vectors()
 
@@ -56,6 +58,7 @@ OTHERS = {
     "new attribute": (lambda net: setattr(net, "other", 2.0), "'other' differs"),
     "hook": (lambda net: net.fc.register_forward_hook(lambda *_: None), "'fc._forward_hooks'"),
     "module": (lambda net: setattr(net, "relu", nn.Tanh()), "'relu.class'"),
+    "class of a module": (lambda net: setattr(net.relu, "__class__", nn.Tanh), "'relu.class'"),
     "parametrization": (
         lambda net: nn.utils.parametrizations.weight_norm(net.fc),
         "'fc.parametrizations.weight.original0'",
@@ -354,3 +357,85 @@ def test_an_annotation_among_the_attributes_is_no_object():
     network.kind_of_config = dict[str, int]
     extractor = ActivationExtractor(network).fit(X)
     assert_same(extractor.transform(X), extract(cnn(), X))
+
+
+class Times:
+    def __init__(self):
+        self.factor = 2.0
+
+    def __call__(self, x):
+        return self.factor * x
+
+
+class Plus(Times):
+    def __call__(self, x):
+        return self.factor + x
+
+
+def test_an_object_that_becomes_one_of_another_class_is_noticed():
+    network = Net()
+    network.function = Times()
+    extractor = fitted(network)
+    network.function.__class__ = Plus
+    with pytest.raises(ValueError, match="'function' differs"):
+        extractor.transform(X)
+
+
+class Lazy(dict):
+    """Computes what it holds when it is asked, and fails."""
+
+    def _fail(self, *args):
+        raise ImportError("not installed")
+
+    items = values = keys = __iter__ = __getitem__ = __getattr__ = _fail
+
+
+class Proxy:
+    """Says that it is unbound, whatever it is asked."""
+
+    def __getattribute__(self, name):
+        raise RuntimeError("unbound")
+
+
+class FailingState(nn.Linear):
+    def get_extra_state(self):
+        raise RuntimeError("no state")
+
+
+@pytest.mark.parametrize("make", [Lazy, Proxy, lambda: FailingState(2, 2)])
+def test_objects_that_fail_when_they_are_looked_at_are_no_failure(make):
+    network = Net()
+    # In a container, since torch itself looks at what an attribute is.
+    network.held = (make(),)
+    extractor = fitted(network)
+    assert_same(extractor.transform(X), extract(network, X, ["relu", "out"]))
+    with torch.no_grad():
+        network.fc.weight.mul_(2)
+    with pytest.raises(ValueError, match=r"'fc\.weight' differs"):
+        extractor.transform(X)
+
+
+def test_a_mapping_that_computes_what_it_holds_is_read_as_it_is():
+    network = Net()
+    network.held = (Lazy(factor=1.0),)
+    extractor = fitted(network)
+    dict.__setitem__(network.held[0], "factor", 2.0)
+    with pytest.raises(ValueError, match="'held' differs"):
+        extractor.transform(X)
+
+
+def test_a_look_at_a_large_network_is_bounded_and_the_fingerprint_reads_it_whole():
+    network = Net()
+    network.table = [{"value": float(number)} for number in range(100_000)]
+    extractor = fitted(network)
+    adapter = adapt(network)
+    seen = adapter.stamp(extractor._plan.trace)
+    seconds = min(timeit.repeat(lambda: adapter.stamp(extractor._plan.trace), number=1, repeat=20))
+    assert seconds < 0.02  # of the whole it would take ten times as long
+    network.table[-1]["value"] = -1.0
+    assert adapter.stamp(extractor._plan.trace) == seen
+    with pytest.raises(ValueError, match="'table' differs"):
+        pickle.loads(pickle.dumps(extractor)).transform(X)
+    with torch.no_grad():
+        network.fc.weight.mul_(2)
+    assert adapter.stamp(extractor._plan.trace) != seen

@@ -130,6 +130,14 @@ def test_failure_in_a_forward_is_named_by_its_line():
         ActivationExtractor(network).fit(vectors())
 
 
+@pytest.mark.parametrize("name", ["0", "1", "nonexistent"])
+def test_head_that_is_refused_is_no_failure_of_the_network(name):
+    network = nn.Sequential(nn.Linear(6, 8), nn.ReLU(), nn.Linear(8, 3))
+    with pytest.raises(ValueError, match=f"^head='{name}' ") as caught:
+        ActivationExtractor(network, head=name).fit(np.ones((5, 6), np.float32))
+    assert not isinstance(caught.value, RuntimeError)
+
+
 def test_names_of_inputs_that_a_network_takes_are_listed():
     network = Returning(lambda logits: logits)
     with pytest.raises(ValueError, match=r"takes the inputs \['x'\].*argument 'index'"):

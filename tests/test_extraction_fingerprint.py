@@ -19,6 +19,7 @@ from sklearn.neural_network import MLPClassifier
 from torch import nn
 
 from skood import ActivationExtractor
+from skood.networks import adapt
 
 FACTOR = 2.0
 
@@ -262,6 +263,40 @@ def test_modules_inside_packages_of_the_user_count(helpers, monkeypatch):
     first = ActivationExtractor(network).fit(vectors()).fingerprint_
     monkeypatch.setattr(helpers.inner.Limit, "value", 2.0)
     assert ActivationExtractor(network).fit(vectors()).fingerprint_ != first
+
+
+def test_packages_with_a_version_count_by_it_and_by_their_files(helpers, monkeypatch):
+    monkeypatch.setattr(helpers, "__version__", "1.0", raising=False)
+    network = Net()
+    network.function = helpers.scale
+
+    def fingerprint():
+        return ActivationExtractor(network).fit(vectors()).fingerprint_
+
+    first = fingerprint()
+    monkeypatch.setattr(helpers, "FACTOR", 2.0)  # is not looked for in what may be a large library
+    assert fingerprint() == first
+    monkeypatch.setattr(helpers, "__version__", "1.1")
+    second = fingerprint()
+    with open(helpers.__file__, "a") as file:
+        file.write("FACTOR = 3.0\n")
+    assert len({first, second, fingerprint()}) == 3
+
+
+def test_functions_that_call_each_other_many_times_are_read_to_the_last():
+    variables = {"__name__": "of_user", "f0": lambda x: x + 0}
+    for number in range(1, 600):
+        exec(f"def f{number}(x): return f{number - 1}(x)", variables)
+    network = Net()
+    network.function = variables["f599"]
+    prints = set()
+    for last in (lambda x: x + 0, lambda x: x + 1):
+        variables["f0"] = last
+        adapter = adapt(network)
+        found = adapter.fingerprint()
+        assert not found.unread
+        prints.add(found.digest)
+    assert len(prints) == 2
 
 
 fc = 0  # has the name of an attribute

@@ -219,7 +219,43 @@ def test_token_that_counts_is_found_for_padding_and_other_lengths(pad):
         assert_allclose(A.logits, run(network, inputs), rtol=1e-5, atol=1e-6)
 
 
+class MeanOfScores(Scores):
+    """Classifies a sequence by the mean of the scores of its words that are no padding, 0."""
+
+    def forward(self, ids):
+        scores, is_word = self.score(self.words_of(ids)), (ids > 0)[..., None]
+        return (scores * is_word).sum(1) / is_word.sum(1)
+
+    def words_of(self, ids):
+        return self.gru(self.words(ids))[0]
+
+
+@pytest.mark.parametrize("pad", ["left", "right"])
+@pytest.mark.parametrize("n_whole", [0, 4])
+def test_mean_without_padding_is_found_for_padding_and_other_lengths(pad, n_whole):
+    ids = np.random.default_rng(0).integers(1, 20, size=(12, 7))
+    for row, n_pads in zip(ids[n_whole:], ([1, 0, 2, 3] * 3)[n_whole:], strict=True):
+        row[slice(n_pads) if pad == "left" else slice(7 - n_pads, 7)] = 0
+    network = MeanOfScores()
+    extractor = ActivationExtractor(network, ["penultimate"], batch_size=5, gradients=True).fit(
+        {"ids": ids}
+    )
+    for inputs in (ids, ids[:, 2:], ids[:, :5]):
+        A = extractor.transform({"ids": inputs})
+        assert_head_yields_logits(A)
+        words = network.words_of(torch.as_tensor(inputs)).detach().numpy()
+        expected = [of[number] for of, number in zip(words, inputs > 0, strict=True)]
+        expected = np.array([some.mean(0) for some in expected])
+        assert_allclose(A["penultimate"], expected, rtol=1e-4, atol=1e-5)
+        slope = (softmax(A.logits, axis=1) - 1 / 3) @ A.head.weight
+        assert_allclose(A["penultimate:gradient"], slope, rtol=1e-3, atol=1e-6)
+
+
 NO_HEADS = {
+    "weighted tokens": (
+        lambda net, z: (net.out(tokens(z)) * torch.tensor([0.1, 0.4, 0.3, 0.2])[:, None]).sum(1),
+        "several vectors for each sample, .*weighted mean.*pool what 'out' is given",
+    ),
     "cosine": (
         lambda net, z: 9 * F.linear(F.normalize(z), F.normalize(net.rows)),
         "weight that is no parameter or buffer",
@@ -320,11 +356,18 @@ class Record:
     scores: torch.Tensor
 
 
+class Slots:
+    __slots__ = ("emb", "scores")
+
+    def __init__(self, emb, scores):
+        self.emb, self.scores = emb, scores
+
+
 Pair = namedtuple("Pair", "emb scores")
 
 
 @pytest.mark.parametrize(
-    "kind", [Record, Pair, lambda emb, scores: {"a": {"b": emb}, "c": [scores]}]
+    "kind", [Record, Pair, Slots, lambda emb, scores: {"a": {"b": emb}, "c": [scores]}]
 )
 def test_logits_are_found_in_outputs_of_every_kind(kind):
     A = extract(Returning(lambda z: kind(z.exp(), z)), vectors())

@@ -345,7 +345,7 @@ def test_doubt_about_the_logits_is_told_once_and_says_what_to_do():
 def test_matrix_beside_what_is_called_logits_and_is_none_is_told_of():
     A = extract(Several(lambda net, z, logits: {"logits": z[:, None], "cls": logits}), vectors())
     assert A.logits is None
-    assert "logits='cls' takes one that may be" in A.missing["logits"]
+    assert "logits='cls' takes one that may be" in A.why_missing["logits"]
     A = extract(Several(lambda net, z, logits: {"emb": net.other(z), "Logits": logits}), vectors())
     assert A.logits.shape[1] == 3
 

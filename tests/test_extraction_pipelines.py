@@ -12,7 +12,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.calibration import CalibratedClassifierCV
 from sklearn.compose import make_column_transformer
-from sklearn.ensemble import BaggingClassifier, RandomForestClassifier
+from sklearn.ensemble import BaggingClassifier, RandomForestClassifier, RandomTreesEmbedding
 from sklearn.exceptions import NotFittedError
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.frozen import FrozenEstimator
@@ -289,6 +289,15 @@ def test_copies_of_vectorizers_are_the_same_step(words):
     copied = deepcopy(pipe)
     copied.predict(TEXTS)
     assert adapt(copied).fingerprint().digest == adapt(pipe).fingerprint().digest
+
+
+def test_copies_of_trees_are_the_same_step():
+    pipe = make_pipeline(RandomTreesEmbedding(3, random_state=0), perceptron()).fit(X, LABELS)
+    extractor = ActivationExtractor(pipe).fit(X)
+    for again in (deepcopy(extractor), pickle.loads(pickle.dumps(extractor))):
+        assert_array_equal(again.transform(X).logits, extractor.transform(X).logits)
+    pipe[0].estimators_[0].tree_.threshold[0] += 1
+    assert ActivationExtractor(pipe).fit(X).fingerprint_ != extractor.fingerprint_
 
 
 def test_the_stamp_of_a_pipeline_shows_what_is_set():

@@ -40,6 +40,84 @@ def sequences(n_samples=24, length=9, seed=0):
     return rng.normal(size=(n_samples, length, 6)).astype(np.float32)
 
 
+class ByHand(nn.Module):
+    """Runs a recurrence over the tokens; ``end`` is given its cell, and returns what ends it."""
+
+    def __init__(self, end):
+        super().__init__()
+        torch.manual_seed(0)
+        self.end = end
+        self.given, self.own, self.back = (nn.Linear(6, UNITS) for _ in range(3))
+        self.head = nn.Linear(UNITS, 4)
+
+    def forward(self, x):
+        self.state = self.end(self, x)
+        return self.head(self.state)
+
+    def run(self, steps, own):
+        h = torch.zeros_like(steps[0][:, :UNITS])
+        for step in steps:
+            h = torch.tanh(self.given(step) + own(h))
+        return h
+
+
+def last_state(net, x):
+    return net.run(x.unbind(1), net.own)
+
+
+def both_directions(net, x):
+    net.forwards = net.run(x.unbind(1), net.own)
+    start = F.relu(net.back(x[:, 0]))
+    return F.relu(net.forwards + net.run(x.flip(1).unbind(1), net.back)) + start
+
+
+def leaky(net, x):
+    h = torch.zeros_like(x[:, 0])
+    for step in x.unbind(1):
+        h = 0.5 * torch.tanh(net.given(step) + net.own(h)) + 0.5 * h
+    return h
+
+
+def with_outputs(net, x):
+    h = torch.zeros_like(x[:, 0])
+    for step in x.unbind(1):
+        h = torch.tanh(net.given(step) + net.own(h))
+        net.head(h)
+    return h
+
+
+@pytest.mark.parametrize("end", [last_state, both_directions, leaky, with_outputs])
+@pytest.mark.parametrize("gradients", [False, True])
+def test_last_step_of_a_recurrence_stays_the_last(end, gradients):
+    network = ByHand(end)
+    extractor = ActivationExtractor(network, gradients=gradients).fit(sequences(length=10))
+    for length in (7, 10, 20, 13):
+        X = sequences(5, length, seed=length)
+        A = extractor.transform(X)
+        with torch.no_grad():
+            logits = network(torch.tensor(X))
+        assert_allclose(A.logits, logits, atol=1e-6)
+        assert_allclose(A.features, network.state, atol=1e-6)
+        if end is both_directions:
+            assert_allclose(A["tanh[9]"], network.forwards, atol=1e-6)
+        if gradients:
+            wanted = (logits.softmax(1) - 0.25) @ network.head.weight.detach()
+            assert_allclose(A[f"{A.head.input_layer}:gradient"], wanted, atol=1e-6)
+
+
+def test_steps_that_are_named_count_from_the_first():
+    network = ByHand(last_state)
+    A = ActivationExtractor(network, ["tanh[0]", "tanh[3]"]).fit(sequences())
+    X = sequences(5, 14, seed=1)
+    found = A.transform(X)
+    with torch.no_grad():
+        for step in (0, 3):
+            wanted = network.run(torch.tensor(X[:, : step + 1]).unbind(1), network.own)
+            assert_allclose(found[f"tanh[{step}]"], wanted, atol=1e-6)
+    with pytest.raises(ValueError, match=r"does not call its layers \['tanh\[3\]'\]"):
+        A.transform(sequences(5, 3))
+
+
 REDUCERS = {
     "as it is computed": PoolingReducer(pooling="avg"),
     "batch by batch": make_pipeline(PoolingReducer(pooling="avg")),

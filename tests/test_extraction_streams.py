@@ -1,5 +1,7 @@
 """Inputs that come batch by batch: read whole, in which order, and with whose labels."""
 
+import pickle
+
 import numpy as np
 import pytest
 import torch
@@ -206,6 +208,25 @@ def test_labels_in_another_order_are_refused_by_score(marks):
     assert monitor.score(DataLoader(data), marks(y)) == monitor.score(many, marks(y))
     with pytest.raises(ValueError, match=r"labels of X.labels in another order"):
         monitor.score(DataLoader(data, shuffle=True), marks(y))
+
+
+@pytest.mark.parametrize("marks", [np.arange(70) % 3, np.where(np.arange(70) < 25, -1, 0)])
+def test_labels_that_do_not_go_by_those_of_a_loader_that_shuffles_are_refused(marks):
+    rng = np.random.default_rng(0)
+    many, y = rng.normal(size=(70, 6)).astype(np.float32), np.arange(70) // 10
+    loader = DataLoader(TensorDataset(torch.tensor(many), torch.tensor(y)), shuffle=True)
+    monitor = make_monitor(net()).fit(many)
+    message = "in the order in which a loader yielded them, that of a RandomSampler"
+    with pytest.raises(ValueError, match=message):
+        monitor.score(loader, marks)
+    A = monitor[:-1].transform(loader)
+    for rows in (A, pickle.loads(pickle.dumps(A[5:]))):
+        with pytest.raises(ValueError, match=message):
+            KNNDetector(n_neighbors=2).fit(rows, marks[-len(rows) :])
+        detector = KNNDetector(n_neighbors=2).fit(rows, np.where(rows.labels < 2, -1, rows.labels))
+        for own in (rows.labels < 3, rows.labels == rows.predictions):
+            detector.score(rows, np.where(own, -1, 1))
+        KNNDetector(n_neighbors=2).fit(rows.assign(labels=marks[-len(rows) :]), marks[-len(rows) :])
 
 
 def test_another_number_of_labels_is_refused_before_the_network_runs():

@@ -185,6 +185,14 @@ def double(adapter, method):
     return lambda trace: (2 * method(trace)[0], method(trace)[1])
 
 
+def weight_alone(adapter, method):
+    return lambda trace: method(trace)[0]
+
+
+def text(adapter, method):
+    return lambda trace=None: "abc"
+
+
 def without_reason(adapter, method):
     return lambda trace: None
 
@@ -229,6 +237,8 @@ def half(adapter, method):
         ("trace", more_auto, r"trace.auto names \['nothing'\]"),
         ("head", double, "the head does not yield the logits"),
         ("head", without_reason, "why_no_head does not say why"),
+        ("head", weight_alone, "a tuple of weight and bias, got a ndarray"),
+        ("fingerprint", text, "fingerprint returns 'abc'"),
         ("fingerprint", number, "a pass changes the fingerprint"),
         ("perturb", upwards, "does not move inputs against the slope"),
         ("forward_with_gradients", half, "the gradient at 'hidden_0' is not that of the head"),
@@ -254,6 +264,10 @@ class Silent(Forward):
     capabilities = frozenset({"colour"})
 
 
+class Listing(Forward):
+    capabilities = ["gradients"]
+
+
 class Hidden(Forward):
     def forward_with_dropout(self, batch, trace, n_passes, seed):
         return np.stack([batch] * n_passes, axis=1)
@@ -264,6 +278,7 @@ class Hidden(Forward):
     [
         (Wandering(), "a copy of the network has another fingerprint"),
         (Silent(), r"capabilities names \['colour'\]"),
+        (Listing(), r"must be a set of strings, got \['gradients'\]"),
         (Hidden(), "'dropout' works, but capabilities does not name it"),
     ],
 )

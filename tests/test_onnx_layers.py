@@ -109,6 +109,41 @@ def test_the_one_value_that_a_network_returns_is_no_layer(name, kind):
     assert all(reason.startswith("the one value a sample") for reason in reasons)
 
 
+class Cosines(nn.Module):
+    """Features of length one times a weight; the same as a parameter or computed from one."""
+
+    def __init__(self, normalises_weight, length=1.0):
+        super().__init__()
+        self.fc, self.normalises_weight = nn.Linear(6, 8), normalises_weight
+        self.weight = nn.Parameter(length * F.normalize(normal(4, 8)))
+
+    def forward(self, x):
+        features = F.normalize(F.relu(self.fc(x)))
+        weight = F.normalize(self.weight) if self.normalises_weight else self.weight
+        return 3 * F.linear(features, weight)
+
+
+@pytest.mark.parametrize("is_onnx", [False, True])
+def test_a_layer_of_cosines_is_no_head(is_onnx):
+    x = normal(9, 6)
+    for network in (Cosines(True), Cosines(False), Cosines(False, 2.5)):
+        model = export(network, x[:2], dynamo=False) if is_onnx else network
+        A = ActivationExtractor(model).fit_transform(x.numpy())
+        assert A.head is None
+        assert "cosine classifier" in A.missing["head"]
+        assert_layers(A, network.fc(x).relu())
+
+
+@pytest.mark.parametrize("is_onnx", [False, True])
+def test_a_plain_weight_after_normalised_features_is_a_head(is_onnx):
+    x, network = normal(9, 6), Cosines(False)
+    network.weight.data = normal(4, 8)
+    model = export(network, x[:2], dynamo=False) if is_onnx else network
+    A = ActivationExtractor(model).fit_transform(x.numpy())
+    assert_allclose(A.head.logits(A.features), A.logits, rtol=1e-4, atol=1e-5)
+    assert_allclose(A.head.weight, 3 * network.weight.detach(), rtol=1e-6)
+
+
 def test_the_one_value_is_the_layer_of_a_model_without_another():
     network, x = filled(nn.Sequential(nn.Linear(6, 1), nn.Tanh())), normal(9, 6)
     A = ActivationExtractor(export(network, x[:2], dynamo=False)).fit_transform(x.numpy())

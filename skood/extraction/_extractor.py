@@ -51,19 +51,19 @@ class ActivationExtractor(ActivationsOutputMixin, BaseEstimator):
     network : object
         A trained network: any torch module, a program of ``torch.export``, a fitted skorch net, a
         fitted scikit-learn multilayer perceptron, or an ONNX model (the path of its file, a
-        session of ONNX Runtime, a ``ModelProto`` or its bytes); or one of
-        these at the end of a ``Pipeline``, in a fitted search, or in a ``FrozenEstimator``, as a
-        search over networks needs it; or of a kind given to :func:`skood.networks.register`.
-        Clones of the extractor share it.
+        session of ONNX Runtime, a ``ModelProto`` or its bytes); or one of these at the end of a
+        ``Pipeline``, in a fitted search, or in a ``FrozenEstimator``, as a search over networks
+        needs it; or of a kind given to :func:`skood.networks.register`. Clones of the extractor
+        share it.
     layers : str or sequence of str, default="auto"
         Names or glob patterns such as ``"features.*"``; "all" is every layer, and "auto"
         is explained in the notes. Not numbers, which could count modules, calls or activation
         functions: :class:`~skood.preprocessing.LayerSelector` takes layers by number once they are
         extracted.
     logits : "auto", "binary", str, int, tuple or callable, default="auto"
-        Which output of a torch network holds the logits; "auto" is explained in the notes. A
-        name or an index is that of one of several outputs; of nested ones, it is a name that no
-        other has, all names joined by dots, or a tuple of keys. "binary" is a single
+        Which output of a torch network or ONNX model holds the logits; "auto" is explained in the
+        notes. A name or an index is that of one of several outputs; of nested ones, it is a name
+        that no other has, all names joined by dots, or a tuple of keys. "binary" is a single
         log-odds ``z`` of the second class, which becomes the logits ``[0, z]``. A callable is given
         what the network returns, and returns the logits, (n_samples, n_classes).
     head : "auto", str or LinearHead, default="auto"
@@ -81,8 +81,9 @@ class ActivationExtractor(ActivationsOutputMixin, BaseEstimator):
     batch_size : int, default=256
         Number of samples to run at once. A ``DataLoader`` has its own.
     device : "auto", str or torch.device, default="auto"
-        Where to run a torch network. "auto" is where its parameters are. For another device a
-        copy of the network is made in each call. Not used for scikit-learn perceptrons.
+        Where to run a torch network or ONNX model. "auto" is where the parameters of the network
+        are, and for a model where its session runs, or else the CPU. For another device a copy of a
+        torch network is made in each call. Perceptrons of scikit-learn refuse another device.
     memory : str or object with the joblib.Memory interface, default=None
         Cache of results; a string is the path of its folder. It goes by all that decides the
         values of the network, as ``fingerprint_`` does, by the content of the inputs, and by
@@ -163,32 +164,36 @@ class ActivationExtractor(ActivationsOutputMixin, BaseEstimator):
     others is that very matrix. A residual block is a module, other than the network, in whose own
     ``forward`` its input, or a projection of it, is added to what layers make of it, and that
     returns the sum, perhaps after a norm or an activation function. Each such sum of the network
-    itself, or of a module with more than four, is a block, named by its call such as "add[3]". An
-    activation function may also be a module of the user's own that has no parameters and bends
-    each value on its own, or be written out, such as ``x * sigmoid(x)`` or
-    ``torch.where(x > 0, x, 0)`` of what a layer with weights yields. Left out are
-    the logits and what becomes them without another layer; values without a row for each sample, that have rows only where a condition
-    holds, or that do not depend on the inputs; gates, which only multiply larger values or those
-    that they are computed from; and of values that the same weights yield again and again from
-    what they yielded before, as in a recurrence written by hand, all but the last. Of more than 64
-    layers, 64 are taken, evenly spread over the depth, with the last and the input of the head.
-    ``left_out_`` names what is left out, with the reasons; ``layers="all"`` takes all.
+    itself, or of a module with more than four, is a block, named by its call such as "add[3]",
+    except a single one that the network returns. An activation function may also be a module of
+    the user's own that has no parameters and bends each value on its own, or be written out, such
+    as ``x * sigmoid(x)`` or ``x / (1 + abs(x))`` of what a layer with weights yields. Left out are
+    the logits and what becomes them without another layer; values without a row for each sample,
+    that have rows only where a condition holds, or that do not depend on the inputs; gates, which
+    only multiply larger values or those that they are computed from; and of values that the same
+    weights yield again and again from what they yielded before, as in a recurrence written by hand,
+    all but the last, which for sequences of any length is the last under the name it has in
+    ``fit``. Of more than 64 layers, 64 are taken, evenly spread over the depth, with the last and
+    the input of the head. ``left_out_`` names what is left out, with the reasons; ``layers="all"``
+    takes all.
 
     **Logits and head.** A matrix of at least two columns that the network returns is
     taken for the logits; of several outputs, what is called "logits", or else the first matrix
-    that a last linear layer yields, one whose output goes into no other layer; or else the first
-    tensor of a tuple or list, the first matrix of a mapping or another object. Where this leaves
-    several that may be the logits, a warning says so. Where the network ends in a softmax,
-    log-softmax or sigmoid, the logits are what goes into it. Where they are the product of a weight
-    of the network and of features, plus a bias, up to a constant scale, that is the ``head``, and
-    ``head.input_layer`` names the layer it reads, if that was extracted and the reducer left it as
-    it was. It is a linear layer, a convolution of one position, or a product that is written out,
-    such as ``x @ self.weight.T``. Where it reads several vectors of a sample, such as one for each
-    token, and the logits are what it makes of one of them or the mean, "penultimate" is that
-    vector, or the mean of all. ``Activations.why_missing`` says why there is no head, as where a
-    weight is computed for each batch, several heads are added, or values are clipped. A single
-    log-odds ``z``, of ``NeuralNetBinaryClassifier`` or a two-class ``MLPClassifier``, becomes the
-    logits ``[0, z]``. Regressors and multilabel classifiers have none.
+    that a last linear layer yields, perhaps pooled, scaled or shifted; or else the first
+    tensor of a tuple or list, the first matrix of a mapping or another object. Features that
+    other outputs are computed from with further weights are no logits, nor is what only becomes of
+    the logits. Where this leaves several that may be the logits, a warning says so. Where the
+    network ends in a softmax, log-softmax or sigmoid, the logits are what goes into it. Where they
+    are the product of a weight of the network and of features, plus a bias, up to a constant scale,
+    that is the ``head``, and ``head.input_layer`` names the layer it reads, if that was extracted
+    and the reducer left it as it was. It is a linear layer, a convolution of one position, or a
+    product that is written out, such as ``x @ self.weight.T``. Where it reads several vectors of a
+    sample, such as one for each token or place, and the logits are what it makes of one of them, or
+    the mean, be it of all or of those before or after padding, "penultimate" is that vector, or
+    that mean. ``Activations.why_missing`` says why there is no head, as where a weight
+    is computed for each batch, several heads are added, or values are clipped. A single log-odds
+    ``z``, of ``NeuralNetBinaryClassifier`` or a two-class ``MLPClassifier``, becomes the logits
+    ``[0, z]``. Regressors and multilabel classifiers have none.
 
     **Inputs of torch networks.** Floating point values are cast to the kind of the parameters.
     Integers stay what they are where the network runs on them; else they are cast
@@ -536,7 +541,10 @@ class ActivationExtractor(ActivationsOutputMixin, BaseEstimator):
             verbose=self.verbose,
             known=known,
         )
-        return self._in_order(compute() if key is None else Cache(self.memory).get(key, compute))
+        extracted = compute() if key is None else Cache(self.memory).get(key, compute)
+        if batches.loader is not None:
+            extracted._order = batches.loader.order
+        return self._in_order(extracted)
 
     def _cache_key(
         self, adapter: NetworkAdapter, plan: Plan, mode: Mode, data: Any

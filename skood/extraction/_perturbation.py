@@ -259,7 +259,8 @@ class MahalanobisPerturbation(BasePerturbation):
     Notes
     -----
     Where the gradient is exactly 0, the input is not changed. The changed input is not clipped to
-    a range. The nearest class is found in each layer on its own.
+    a range. The nearest class is found in each layer on its own. A layer of tokens counts with the
+    mean of all of them, padding among them.
 
     References
     ----------

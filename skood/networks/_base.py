@@ -20,6 +20,12 @@ PENULTIMATE = "penultimate"
 LEAST_ROUNDING = 4e-6
 """Relative error that a product in single precision may have, summed in any order."""
 
+OF_COSINES = (
+    "the last product is that of vectors of length one with vectors of one length, as of a cosine "
+    "classifier"
+)
+"""Why a linear map is no head."""
+
 Batch = Any
 """An array, a tensor, or a mapping of names to these."""
 
@@ -560,6 +566,15 @@ def two_class_head(weight: NDArray, bias: NDArray | None) -> tuple[NDArray, NDAr
     """The head that yields 0 beside the one output, the log-odds of the second class."""
     zeros = np.zeros_like(weight)
     return np.concatenate([zeros, weight]), None if bias is None else np.append(zeros[:1, 0], bias)
+
+
+def have_one_length(vectors: NDArray, length: float | None = None) -> bool:
+    """Whether several vectors of more than one number have the same length, or a given one."""
+    if min(vectors.shape) < 2:
+        return False
+    lengths = np.linalg.norm(vectors.astype(np.float64, copy=False), axis=1)
+    expected = float(lengths[0]) if length is None else length
+    return expected > 0 and np.allclose(lengths, expected, rtol=1e-3, atol=0)
 
 
 def check_reached(unreached: list[str]) -> None:

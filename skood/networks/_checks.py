@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from typing import Any
 
 import numpy as np
@@ -74,7 +74,12 @@ def check_adapter(adapter: NetworkAdapter, X: Any) -> None:
     >>> check_adapter(adapt(network), X[::10])
     """
     _require(isinstance(adapter, NetworkAdapter), f"{adapter!r} is no NetworkAdapter")
-    unknown = sorted(adapter.capabilities - CAPABILITIES)
+    capabilities = adapter.capabilities
+    _require(
+        isinstance(capabilities, Set) and all(isinstance(name, str) for name in capabilities),
+        f"capabilities must be a set of strings, got {capabilities!r}",
+    )
+    unknown = sorted(capabilities - CAPABILITIES)
     _require(not unknown, f"capabilities names {unknown}, which do not exist")
     batch = _read_inputs(adapter, X)
     with adapter.untouched():
@@ -235,6 +240,10 @@ def _check_head(adapter: NetworkAdapter, batch: Batch, trace: Trace) -> None:
         _require(trace.why_no_head, "there is no head, but trace.why_no_head does not say why")
         return
     _require(not trace.why_no_head, f"there is a head, but trace says that {trace.why_no_head}")
+    _require(
+        isinstance(head, tuple) and len(head) == 2,
+        f"head must return a tuple of weight and bias, got a {type(head).__name__}",
+    )
     weight, bias = head
     _require(
         not np.shares_memory(weight, adapter.head(trace)[0]),  # type: ignore[index]
@@ -251,8 +260,9 @@ def _check_head(adapter: NetworkAdapter, batch: Batch, trace: Trace) -> None:
 
 
 def _check_fingerprint(adapter: NetworkAdapter, batch: Batch, trace: Trace) -> None:
-    stamp, found = adapter.stamp(trace), adapter.fingerprint(trace)
+    found = adapter.fingerprint(trace)
     _require(isinstance(found, Fingerprint) and found.digest, f"fingerprint returns {found!r}")
+    stamp = adapter.stamp(trace)
     _run(adapter, batch, trace, [])
     _require(adapter.fingerprint(trace) == found, "a pass changes the fingerprint")
     _require(adapter.stamp(trace) == stamp, "a pass changes the stamp")

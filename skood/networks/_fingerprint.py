@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import copyreg
 import dis
 import functools
 import hashlib
+import importlib.metadata
+import os
 import platform
 import site
 import sys
 import sysconfig
 import types
+import warnings
 import weakref
-from collections import deque
+from collections import OrderedDict, deque
 from collections.abc import Iterable, Iterator, Mapping, Set
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from enum import Enum
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -54,6 +60,8 @@ _LIBRARY_FOLDERS = tuple(
     }
 )
 _N_SAMPLED = 1000
+_DEEPEST = 30
+"""How many objects may lie in each other before the inner ones are read later, one by one."""
 _LOOK_UPS = frozenset({"LOAD_GLOBAL", "LOAD_NAME", "LOAD_FROM_DICT_OR_GLOBALS"})
 _IMPORTS = frozenset({"IMPORT_NAME"})
 
@@ -152,6 +160,16 @@ def with_settings(
     )
 
 
+class Unreadable:
+    """In place of what failed to say what it holds."""
+
+    def __init__(self, error: Exception) -> None:
+        self._error = error
+
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        raise self._error
+
+
 class ContentReader:
     """Hashes objects by their content: attributes, and the code of functions and classes.
 
@@ -184,6 +202,10 @@ class ContentReader:
         self.versions: dict[str, str] = {}
         # The objects are kept alive, since others could get their addresses.
         self._known: dict[int, tuple[Any, bytes]] = {}
+        self._depth = 0
+        self._later: list[Any] = []
+        """What lies too deep in the object that is being read, and is read after it."""
+        self._failed: set[int] = set()
 
     def met(self) -> list[Any]:
         """All objects that were read, but for numbers, texts and their like.
@@ -191,9 +213,10 @@ class ContentReader:
         Returns
         -------
         objects : list of object
-            Each once.
+            Each once, without those that failed to say what they hold.
         """
-        return [value for value, _ in self._known.values()]
+        known = self._known.items()
+        return [value for key, (value, _) in known if key not in self._failed]
 
     def know(self, value: Any, label: str) -> None:
         """Take a label for the content of an object.
@@ -220,16 +243,41 @@ class ContentReader:
         digest : bytes
             The hash. What could not be read has no part in it, and is added to ``unread``.
         """
-        if isinstance(value, SCALARS):
+        if type(value) in SCALARS:
             return f"{type(value).__name__} {value!r}".encode()
         if id(value) not in self._known:
-            self.know(value, "itself")  # where it holds itself
-            content = hashlib.blake2b(type(value).__qualname__.encode(), digest_size=16)
+            if self._depth < _DEEPEST:
+                self.know(value, "itself")  # where it holds itself
+                self._known[id(value)] = (value, self._hash(value))
+            else:
+                self._later.append(value)
+                self.know(value, f"number {len(self._later)} in {self.place}")
+        return self._known[id(value)][1]
+
+    def _hash(self, value: Any) -> bytes:
+        digest = self._hash_parts(value)
+        if self._depth or not self._later:
+            return digest
+        # The list grows as they are read.
+        later = b"".join(map(self._hash_parts, self._later))
+        self._later = []
+        return hashlib.blake2b(digest + later, digest_size=16).digest()
+
+    def _hash_parts(self, value: Any) -> bytes:
+        name = type(value).__qualname__.encode()
+        content = hashlib.blake2b(name, digest_size=16)
+        self._depth += 1
+        try:
             for part in self._parts(value):
                 text = part.encode() if isinstance(part, str) else part
                 content.update(len(text).to_bytes(8, "little") + text)
-            self._known[id(value)] = (value, content.digest())
-        return self._known[id(value)][1]
+        except Exception:  # objects of others may do anything where they are looked at
+            self._failed.add(id(value))
+            self.unread.append(f"{self.place} ({type(value).__name__})")
+            return hashlib.blake2b(name, digest_size=16).digest()
+        finally:
+            self._depth -= 1
+        return content.digest()
 
     def _all(self, values: Iterable[Any]) -> Iterator[bytes]:
         return map(self.digest, values)
@@ -237,7 +285,9 @@ class ContentReader:
     # One branch for each kind of object, in the order in which they are to be tried.
     def _parts(self, value: Any) -> Iterator[str | bytes]:  # noqa: C901, PLR0912, PLR0915
         """What distinguishes an object from others of its type."""
-        if isinstance(value, np.ndarray | np.generic):
+        if isinstance(value, SCALARS):
+            yield repr(value)
+        elif isinstance(value, np.ndarray | np.generic):
             yield from self._array(np.asarray(value))
         elif isinstance(value, Enum | np.dtype):
             yield str(value)
@@ -259,12 +309,15 @@ class ContentReader:
             yield from self._all([value.func, value.args, value.keywords])
         elif isinstance(value, weakref.ref):
             yield from self._all([value()])
-        elif isinstance(value, Mapping):
-            yield from self._all([item for pair in value.items() for item in pair])
+        elif isinstance(value, dict | types.MappingProxyType):
+            yield from self._all([item for pair in items_of(value) for item in pair])
+            yield from self._attributes_of(value)
         elif isinstance(value, Set):
             yield from sorted(self._all(value))
+            yield from self._attributes_of(value)
         elif isinstance(value, list | tuple | deque):
             yield from self._all(value)
+            yield from self._attributes_of(value)
         elif isinstance(value, _COMPILED_FUNCTIONS):
             yield value.__qualname__
             yield from self._all(_owner(value))
@@ -277,12 +330,15 @@ class ContentReader:
         yield f"{array.dtype} {array.shape}"
         if array.dtype.hasobject:
             yield from self._all(array.ravel().tolist())
+        elif array.dtype.names is not None:  # between its fields there may be anything
+            yield from self._all(array[name] for name in array.dtype.names)
         else:
             yield hash_octets(array)
 
     def _function(self, function: types.FunctionType) -> Iterator[str | bytes]:
         code = function.__code__
-        if _is_library(code.co_filename):
+        module = str(function.__globals__.get("__name__"))
+        if _is_library(module, code.co_filename):
             yield f"{self._library(function.__module__)} {function.__qualname__}"
         else:
             # Its octets differ between versions.
@@ -296,15 +352,17 @@ class ContentReader:
 
     def _module(self, module: types.ModuleType) -> Iterator[str | bytes]:
         """All that a module holds but for other modules, since any of it may be used."""
-        yield self._library(module.__name__)
-        if not _is_library(_file_of(module.__name__)):
+        if _is_library(module.__name__):
+            yield self._library(module.__name__)
+        else:
+            yield module.__name__
             for name, value in sorted(vars(module).items()):
                 if not (name.startswith("__") or isinstance(value, types.ModuleType)):
                     yield name
                     yield self.digest(value)
 
     def _class(self, kind: type) -> Iterator[str | bytes]:
-        if _is_library(_file_of(kind.__module__)):
+        if _is_library(kind.__module__):
             yield f"{self._library(kind.__module__)} {kind.__qualname__}"
             return
         yield kind.__qualname__
@@ -317,20 +375,23 @@ class ContentReader:
         return attributes_of_class(kind)
 
     def _library(self, module_name: str | None) -> str:
-        """Name of a module, whose version is noted."""
+        """Name of a module, whose version is noted, and a hash of its file if it may be edited."""
         root = (module_name or "").partition(".")[0]
-        version = getattr(sys.modules.get(root), "__version__", None)
-        if version is not None:
-            self.versions[root] = str(version)
-        return str(module_name)
+        if (version := version_of(root)) is not None:
+            self.versions[root] = version
+        if _is_installed(root, file := _file_of(str(module_name))):
+            return str(module_name)
+        return f"{module_name} {_hash_file(file)}"
+
+    def _attributes_of(self, container: Any) -> Iterator[bytes]:
+        """What one of a derived class holds beside its items."""
+        if attributes := getattr(container, "__dict__", None):
+            yield self.digest(attributes)
 
     def _reduced(self, value: Any) -> Iterator[str | bytes]:
         """What pickle would keep."""
-        try:
-            parts = value.__reduce_ex__(4)
-        except Exception:
-            self.unread.append(f"{self.place} ({type(value).__name__})")
-            return
+        reduce = copyreg.dispatch_table.get(type(value))
+        parts = value.__reduce_ex__(4) if reduce is None else reduce(value)
         if isinstance(parts, str):
             yield parts
         else:
@@ -346,7 +407,7 @@ def _lasting(part: Any) -> Any:
 
 def attributes_of_class(kind: type) -> list[tuple[str, Any]]:
     """Names and values of what a class defines itself; empty for one of an installed library."""
-    if _is_library(_file_of(kind.__module__)):
+    if _is_library(kind.__module__):
         return []
     names = vars(kind).keys() - _CLASS_ATTRIBUTES_LEFT_OUT
     return [(name, vars(kind)[name]) for name in sorted(names)]
@@ -364,6 +425,8 @@ def sample_octets(array: NDArray) -> tuple[Any, ...]:
     return array.shape, array.dtype.str, flat[::step].tobytes()
 
 
+# Codes never change, and a fingerprint is taken several times.
+@functools.lru_cache(maxsize=50_000)
 def describe_code(code: types.CodeType) -> str:
     """Text that changes with what the code of a function does."""
     constants = [
@@ -384,19 +447,17 @@ def used_by(function: types.FunctionType) -> Iterator[tuple[dict[str, Any], str]
 
     Of an installed library it is the module; of another one what is used of it.
     """
-    codes = list(_codes_in(function.__code__))
-    attributes = {name for code in codes for name in code.co_names}
-    looked_up = _names_of(codes, _LOOK_UPS)
+    looked_up, imported, attributes = _names_in(function.__code__)
     yield from _used(function.__globals__, looked_up, attributes, set())
-    yield from _used(sys.modules, _names_of(codes, _IMPORTS), attributes, set())
+    yield from _used(sys.modules, imported, attributes, set())
 
 
 def _used(
-    holder: Mapping[str, Any], names: Set[str], attributes: set[str], seen: set[int]
+    holder: Mapping[str, Any], names: Set[str], attributes: Set[str], seen: set[int]
 ) -> Iterator[tuple[dict[str, Any], str]]:
     for name in sorted(names & holder.keys()):
         value = holder[name]
-        if not isinstance(value, types.ModuleType) or _is_library(_file_of(value.__name__)):
+        if not isinstance(value, types.ModuleType) or _is_library(value.__name__):
             yield holder, name  # type: ignore[misc]
         elif id(value) not in seen:
             seen.add(id(value))
@@ -411,14 +472,14 @@ def _codes_in(code: types.CodeType) -> Iterator[types.CodeType]:
             yield from _codes_in(constant)
 
 
-def _names_of(codes: list[types.CodeType], operations: Set[str]) -> set[str]:
-    """Names that operations are done with. Those of attributes may be variables of others too."""
-    return {
-        instruction.argval
-        for code in codes
-        for instruction in dis.get_instructions(code)
-        if instruction.opname in operations
-    }
+@functools.lru_cache(maxsize=50_000)
+def _names_in(code: types.CodeType) -> tuple[frozenset[str], frozenset[str], frozenset[str]]:
+    """Names that code looks up, imports, or has at all, among which are those of attributes."""
+    codes = list(_codes_in(code))
+    instructions = [i for inner in codes for i in dis.get_instructions(inner)]
+    looked_up = frozenset(i.argval for i in instructions if i.opname in _LOOK_UPS)
+    imported = frozenset(i.argval for i in instructions if i.opname in _IMPORTS)
+    return looked_up, imported, frozenset(name for inner in codes for name in inner.co_names)
 
 
 def held_by(cell: types.CellType) -> Any:
@@ -435,8 +496,75 @@ def _owner(function: Any) -> list[Any]:
     return [] if isinstance(owner, types.ModuleType | type) else [owner]
 
 
-def _is_library(file: str) -> bool:
-    return not file or file.startswith(("<frozen", *_LIBRARY_FOLDERS))
+def items_of(mapping: Any) -> Iterable[tuple[Any, Any]]:
+    """Pairs in a dictionary, without the code of a derived class, which may compute them anew."""
+    if isinstance(mapping, OrderedDict):
+        return OrderedDict.items(mapping)
+    return dict.items(mapping) if isinstance(mapping, dict) else mapping.items()
+
+
+def _is_library(module_name: str, file: str | None = None) -> bool:
+    """Whether a module, or code of it in some file, is not the user's own.
+
+    Packages with a version count as libraries wherever they are, since they may be large.
+    """
+    root = module_name.partition(".")[0]
+    file = _file_of(module_name) if file is None else file
+    if _is_installed(root, file):
+        return True
+    place = _place_of(root)
+    return place.endswith(os.sep) and file.startswith(place) and version_of(root) is not None
+
+
+def _is_installed(root: str, file: str) -> bool:
+    """Whether a file came with Python or a distribution, so that versions tell what is in it."""
+    if not file or file.startswith(("<frozen", *_LIBRARY_FOLDERS)):
+        return True
+    folder = os.path.dirname(_place_of(root).rstrip(os.sep))
+    return file.startswith(folder) and root in _distributed_in(folder)
+
+
+def _place_of(root: str) -> str:
+    """Folder of a package, or file of a module."""
+    module = sys.modules.get(root)
+    for folder in getattr(module, "__path__", None) or ():
+        return os.path.join(folder, "")
+    return getattr(module, "__file__", None) or "<no file>"
+
+
+@functools.cache
+def _distributed_in(folder: str) -> frozenset[str]:
+    """Names of the modules and packages that distributions have put into a folder."""
+    installed = importlib.metadata.distributions(path=[folder])
+    files = [d.files or [] for d in installed if d.read_text("RECORD")]
+    return frozenset(path.parts[0].partition(".")[0] for path in chain.from_iterable(files))
+
+
+def version_of(root: str) -> str | None:
+    """What a module says is its version."""
+    module = sys.modules.get(root)
+    version = getattr(module, "__dict__", {}).get("__version__")
+    if version is None:
+        # Some compute it when they are asked, and say that one should not ask.
+        with suppress(Exception), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            version = getattr(module, "__version__", None)
+    return None if version is None else str(version)
+
+
+def _hash_file(file: str) -> str:
+    """Hash of what a file holds, if it can be read."""
+    try:
+        status = os.stat(file)
+        return _hash_file_of(file, status.st_mtime_ns, status.st_size)
+    except OSError:
+        return ""
+
+
+@functools.lru_cache(maxsize=10_000)
+def _hash_file_of(file: str, changed: int, size: int) -> str:
+    with open(file, "rb") as opened:
+        return hashlib.file_digest(opened, "sha256").hexdigest()
 
 
 def _file_of(module_name: str) -> str:

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from .._base import LEAST_ROUNDING, PENULTIMATE
+from .._base import LEAST_ROUNDING, OF_COSINES, PENULTIMATE, have_one_length
 from .functions import ACTIVATIONS
 from .graph import Graph, Node
 
@@ -271,6 +271,8 @@ def find_head(
         if wanted != "auto" and (linear is None or not is_part(graph, linear, wanted)):
             linear = find_named(graph, wanted)
         head = _checked(graph, linear, output, values, rows)
+        if wanted == "auto" and _is_cosine(head, rows):
+            head = Head(OF_COSINES)
     if head.why_not and not (isinstance(wanted, str) and wanted == "auto"):
         given = f"head={wanted!r}" if isinstance(wanted, str) else "The given head"
         raise ValueError(f"{given} does not yield the logits of the ONNX model: {head.why_not}.")
@@ -297,6 +299,14 @@ def _checked(
         return Head(f"{name} multiplies its input by weights, but that is not the logits")
     same = equal_values(graph, linear.features, rows)
     return Head("", linear.features, same, weight, bias)
+
+
+def _is_cosine(head: Head, rows: _Arrays) -> bool:
+    """Whether it multiplies vectors of length one by vectors of one length."""
+    if head.weight is None or head.bias is not None:
+        return False
+    features = as_matrix_of_rows(rows[head.features])
+    return features is not None and have_one_length(features, 1.0) and have_one_length(head.weight)
 
 
 def _features(value: NDArray | None) -> NDArray:

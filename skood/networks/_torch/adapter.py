@@ -49,10 +49,18 @@ from .gradients import (
     weights_recorded,
 )
 from .inputs import Integers, call, find_integers, to_inputs
-from .outputs import AUTO, BINARY, Wanted, describe_output
+from .outputs import AUTO, BINARY, Wanted, describe_output, select_output
 from .random_numbers import drawing
 from .reading import LayerReader
-from .sequences import Sizes, find_token_steps, halve_images, halve_sequences, length_of
+from .repetitions import follow_length
+from .sequences import (
+    Shorter,
+    Sizes,
+    find_token_steps,
+    halve_images,
+    halve_sequences,
+    length_of,
+)
 from .stamp import find_stamp, make_stamp
 from .trace import TorchTrace, TraceResult, trace_calls
 from .unit_axes import axes_by_size
@@ -140,9 +148,11 @@ class TorchAdapter(NetworkAdapter):
                 known = self._trace(more, integers, path=path).values
                 traced = self._trace(batch, integers, known, path)
         logits = self._as_logits(traced.logits)
-        sizes = self._find_sizes(batch, integers, traced)
+        shorter = halve_sequences(batch, integers)
+        others = None if shorter is None else self._trace_again(shorter.batch, integers, traced)
+        sizes = self._find_sizes(batch, integers, traced, shorter, others)
         return replace(
-            traced.trace,
+            traced.trace if others is None else follow_length(traced, others),
             written=self._find_written(before, batch, integers),
             integers=integers,
             takes_any_length=sizes.sequence is not None,
@@ -170,6 +180,7 @@ class TorchAdapter(NetworkAdapter):
         integers: Integers,
         known: Collection[str] | None = None,
         path: Wanted | None = None,
+        head: WantedHead | None = None,
     ) -> TraceResult:
         n_samples = count_samples(batch)
         return trace_calls(
@@ -177,36 +188,44 @@ class TorchAdapter(NetworkAdapter):
             lambda: self._run(batch, integers),
             n_samples,
             wanted=self._wanted if path is None else path,
-            head=self._wanted_head,
+            head=self._wanted_head if head is None else head,
             fits=lambda output: self._may_be_logits(output) and len(output) == n_samples,
             known=known,
         )
 
-    def _find_sizes(self, batch: Batch, integers: Integers, traced: TraceResult) -> Sizes:
-        shorter = halve_sequences(batch, integers)
-        if shorter is not None and (others := self._values_of(shorter.batch, integers)) is not None:
-            by_size = axes_by_size(traced.values, others)
+    def _find_sizes(
+        self,
+        batch: Batch,
+        integers: Integers,
+        traced: TraceResult,
+        shorter: Shorter | None,
+        others: TraceResult | None,
+    ) -> Sizes:
+        """What depends on the length; ``others`` are the values for ``shorter`` inputs, if any."""
+        if shorter is not None and others is not None:
+            by_size = axes_by_size(traced.values, others.values)
             if shorter.is_certain or by_size:
                 axes = {**traced.unit_axes, **by_size}
                 lengths = length_of(batch, shorter.name), length_of(shorter.batch, shorter.name)
-                steps = find_token_steps(traced.values, others, axes, lengths)
+                steps = find_token_steps(traced.values, others.values, axes, lengths)
                 return Sizes(shorter.name, axes, steps)
         # What has the shape of the inputs has its channels where they have them.
         inputs = batch.values() if isinstance(batch, Mapping) else [batch]
         known = {tuple(values.shape) for values in inputs}
         maps = {n for n, v in traced.values.items() if v.ndim > 2 and tuple(v.shape) not in known}
         smaller = halve_images(batch) if maps - traced.unit_axes.keys() else None
-        values = None if smaller is None else self._values_of(smaller, integers)
-        return Sizes(None, {**axes_by_size(traced.values, values or {}), **traced.unit_axes})
+        found = None if smaller is None else self._trace_again(smaller, integers, traced)
+        values = {} if found is None else found.values
+        return Sizes(None, {**axes_by_size(traced.values, values), **traced.unit_axes})
 
-    def _values_of(self, batch: Batch, integers: Integers) -> dict[str, Tensor] | None:
-        """The values of all layers for inputs of another size; None where they are refused."""
+    def _trace_again(
+        self, batch: Batch, integers: Integers, traced: TraceResult
+    ) -> TraceResult | None:
+        """Trace the network on inputs of another size; None where it refuses them."""
+        # Which output holds the logits is known already.
+        select = partial(select_output, wanted=self._wanted, path=traced.trace.output)
         try:
-            run = partial(self._run, batch, integers)
-            # The logits are known already.
-            return trace_calls(
-                self.network, run, count_samples(batch), wanted=lambda returned: None, fits=bool
-            ).values
+            return self._trace(batch, integers, path=select, head=AUTO)
         except Exception:  # a network of inputs of one size
             return None
 

@@ -43,7 +43,14 @@ def explain_failure(network: nn.Module, error: BaseException) -> str | None:
 def _owner(frame: FrameType) -> Any:
     """The object whose method a frame is of, if it is of one."""
     code = frame.f_code
-    return frame.f_locals.get(code.co_varnames[0]) if code.co_argcount else None
+    if not code.co_argcount or (_is_ours(frame) and code.co_varnames[0] != "self"):
+        # Functions of ours that are given the network are no methods of it.
+        return None
+    return frame.f_locals.get(code.co_varnames[0])
+
+
+def _is_ours(frame: FrameType) -> bool:
+    return str(frame.f_globals.get("__name__", "")).startswith("skood.")
 
 
 def _is_call_of(frame: FrameType, module: nn.Module) -> bool:
@@ -53,8 +60,7 @@ def _is_call_of(frame: FrameType, module: nn.Module) -> bool:
 
 def _is_of_listener(frames: list[FrameType]) -> bool:
     """Whether what fails is called by a hook or at a layer, not by the network."""
-    ours = [frame for frame in frames if frame.f_globals.get("__name__", "").startswith("skood.")]
-    return any(frame.f_code.co_name != "__torch_function__" for frame in ours)
+    return any(_is_ours(f) and f.f_code.co_name != "__torch_function__" for f in frames)
 
 
 def _shapes(frame: FrameType) -> str:

@@ -21,6 +21,7 @@ from .._fingerprint import (
     SCALARS,
     ContentReader,
     Fingerprint,
+    Unreadable,
     attributes_of_class,
     fingerprint_of_parts,
     hash_octets,
@@ -156,7 +157,10 @@ def _attributes(network: nn.Module) -> Iterator[tuple[str, Any]]:
                 yield f"{name}.{kind.__qualname__}.{key}", value
         has_state = type(module).get_extra_state is not nn.Module.get_extra_state
         if has_state and not _is_scripted(module):
-            yield f"{name}.get_extra_state()", module.get_extra_state()
+            try:
+                yield f"{name}.get_extra_state()", module.get_extra_state()
+            except Exception as error:
+                yield f"{name}.get_extra_state()", Unreadable(error)
 
 
 def _own_attributes(module: nn.Module) -> Iterator[tuple[str, Any]]:

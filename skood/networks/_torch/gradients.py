@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, nullcontext
 from itertools import compress
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -70,21 +71,33 @@ def exchange(inputs: Inputs, changed: dict[str, Tensor]) -> Inputs:
     return {**inputs, **changed} if isinstance(inputs, dict) else changed.get(_ONLY, inputs)
 
 
-class LayerGradients:
-    """Marks the values of layers in a forward pass, to compute the gradients at them afterwards.
+class Mark(NamedTuple):
+    """The place of a value in the graph, so that it may be overwritten later."""
 
-    A value is marked by its place in the graph, so that it may be overwritten later.
-    """
+    edge: GradientEdge | None
+    value: Tensor
+    version: int
+
+    @classmethod
+    def at(cls, value: Tensor) -> Mark:
+        """That of a value as it is now."""
+        return cls(get_gradient_edge(value) if value.requires_grad else None, value, value._version)
+
+    @property
+    def is_lost(self) -> bool:
+        """Whether it was a view that is overwritten: the graph leads around it."""
+        return self.value._is_view() and self.value._version != self.version
+
+
+class LayerGradients:
+    """Marks the values of layers in a forward pass, to compute the gradients at them afterwards."""
 
     def __init__(self) -> None:
-        self._edges: dict[str, GradientEdge | None] = {}
-        self._views: dict[str, tuple[Tensor, int]] = {}
+        self._marks: dict[str, Mark] = {}
 
-    def mark(self, layer: str, value: Tensor) -> None:
+    def mark(self, layer: str, mark: Mark) -> None:
         """Remember the place of a value."""
-        self._edges[layer] = get_gradient_edge(value) if value.requires_grad else None
-        if value._is_view():
-            self._views[layer] = (value, value._version)
+        self._marks[layer] = mark
 
     def compute(self, logits: Tensor, at_logits: Tensor) -> dict[str, Tensor]:
         """Gradient at each layer, from the gradient at the logits.
@@ -94,14 +107,13 @@ class LayerGradients:
         ValueError
             If the logits do not depend on one of the layers.
         """
-        # The graph leads around a view that was overwritten.
-        check_reached([name for name, (view, v) in self._views.items() if view._version != v])
-        edges = {layer: edge for layer, edge in self._edges.items() if edge is not None}
+        check_reached([layer for layer, mark in self._marks.items() if mark.is_lost])
+        edges = {layer: m.edge for layer, m in self._marks.items() if m.edge is not None}
         if not (edges and logits.requires_grad):
-            check_reached(list(self._edges))
+            check_reached(list(self._marks))
         found = torch.autograd.grad(logits, list(edges.values()), at_logits, allow_unused=True)
         gradients = dict(zip(edges, found, strict=True))
-        check_reached([layer for layer in self._edges if gradients.get(layer) is None])
+        check_reached([layer for layer in self._marks if gradients.get(layer) is None])
         return gradients
 
 

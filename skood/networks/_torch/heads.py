@@ -10,6 +10,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from .._base import have_one_length
 from .products import (
     Product,
     WeightView,
@@ -52,14 +53,21 @@ class Head:
         return weight, bias
 
     def pick(self, logits: Tensor, vectors: Tensor, outputs: Tensor) -> Tensor:
-        """Of several vectors for each sample, the last of those that yield its logits best."""
-        outputs = outputs.flatten(1, -2).to(logits.dtype)
+        """Of several vectors for each sample, the last of those that yield its logits best.
+
+        Or the mean of a run of them that does.
+        """
+        outputs, vectors = outputs.flatten(1, -2).to(logits.dtype), vectors.flatten(1, -2)
         logits = logits.reshape(len(logits), 1, -1)
+        if self.location.positions is Positions.RUN:
+            shares = _runs(outputs)
+            off = (self.scale * (shares @ outputs) - logits).abs().amax(2)
+            return (shares.to(vectors)[off.argmin(1)][:, None] @ vectors)[:, 0]
         off = (self.scale * outputs - logits).abs().amax(2)
         near = off.amin(1, keepdim=True) + rounding(logits.dtype) * logits.abs().amax(2)
         number = torch.arange(off.shape[1], device=off.device)
         picked = torch.where(off <= near, number, 0).amax(1)
-        return vectors.flatten(1, -2)[torch.arange(len(off), device=off.device), picked]
+        return vectors[torch.arange(len(off), device=off.device), picked]
 
 
 class Found(NamedTuple):
@@ -68,6 +76,12 @@ class Found(NamedTuple):
     recorded: RecordedCall
     features: Tensor
     head: Head
+
+    def is_cosine(self, network: nn.Module) -> bool:
+        """Whether it multiplies vectors of length one by vectors of one length."""
+        if self.head.bias is not None or not have_one_length(widened(self.features).numpy(), 1.0):
+            return False
+        return have_one_length(widened(self.head.read(network)[0]).numpy())
 
 
 class Fit(NamedTuple):
@@ -81,6 +95,9 @@ class Fit(NamedTuple):
         """The logits, or each vector that may be those of its sample, (n_samples, ..., n)."""
         if self.positions is Positions.MEAN:
             outputs = outputs.flatten(1, -2).mean(1)
+        elif self.positions is Positions.RUN:
+            outputs = outputs.flatten(1, -2)
+            outputs = _runs(outputs) @ outputs
         if self.shift is None:
             return self.scale * outputs
         factor, vector = self.shift
@@ -138,7 +155,8 @@ class Search:
         allowed = _rounding(logits, outputs)
         logits, outputs = widened(logits).reshape(len(logits), -1), widened(outputs)
         if outputs.ndim > 2:
-            return _fit_positions(logits, outputs.flatten(1, -2), allowed)
+            is_sequence = outputs.ndim == 3
+            return _fit_positions(logits, outputs.flatten(1, -2), allowed, is_sequence)
         if logits.shape != outputs.shape:
             return None
         scale = _scale(logits, outputs, allowed * outputs.abs())
@@ -200,6 +218,9 @@ class Search:
 
 _LARGE = 2.0**14
 """Far from what a network may clip at, and in the range of half precision."""
+_MOST_ROUNDING = 1e-4
+"""Half precision does not tell the means of runs that differ by one vector."""
+_LONGEST_RUN = 1024
 
 
 def _found(product: Product, fit: Fit, logits: Tensor) -> Found:
@@ -212,23 +233,38 @@ def _found(product: Product, fit: Fit, logits: Tensor) -> Found:
     head = Head(location, product.weight, product.bias, fit.scale, fit.shift, rounding)
     if fit.positions is None:
         features = product.vectors
-    elif fit.positions is Positions.ONE:
+    elif fit.positions.is_other_for_each:
         features = head.pick(logits, product.vectors, product.output)
     else:
         features = product.vectors.flatten(1, -2).mean(1)
     return Found(recorded, features, head)
 
 
-def _fit_positions(logits: Tensor, outputs: Tensor, rounding: float) -> Fit | None:
-    """How logits come from one of several outputs of each sample, or from their mean."""
+def _fit_positions(
+    logits: Tensor, outputs: Tensor, rounding: float, may_be_run: bool
+) -> Fit | None:
+    """How logits come from one of several outputs of each sample, or from a mean of them."""
     size = (outputs[0] ** 2).sum(1)
     ratios = (logits[0] * outputs[0]).sum(1) / size
     for scale in (1.0, *ratios[(size > 0) & (ratios != 0)].tolist()):
         off = (scale * outputs - logits[:, None]).abs()
         if (off <= rounding * (scale * outputs).abs()).all(2).any(1).all():
             return Fit(scale, Positions.ONE)
+    # Samples of the same length do not show that padding is left out.
+    if may_be_run and rounding <= _MOST_ROUNDING and outputs.shape[1] <= _LONGEST_RUN:
+        shares = _runs(outputs)
+        off = (shares @ outputs - logits[:, None]).abs()
+        if (off <= rounding * (shares @ outputs.abs())).all(2).any(1).all():
+            return Fit(1.0, Positions.RUN)
     scale = _scale(logits, outputs.mean(1), rounding * outputs.abs().mean(1))
     return None if scale is None else Fit(scale, Positions.MEAN)
+
+
+def _runs(vectors: Tensor) -> Tensor:
+    """The shares of several vectors in the mean of those up to each, and of those from each on."""
+    ones = vectors.new_ones(vectors.shape[1], vectors.shape[1])
+    shares = torch.cat([ones.tril(), ones.triu()])
+    return shares / shares.sum(1, keepdim=True)
 
 
 def _scale(logits: Tensor, outputs: Tensor, allowed: Tensor) -> float | None:

@@ -23,8 +23,7 @@ def outputs_of(returned: Any) -> Iterator[tuple[Path, Tensor]]:
     if isinstance(returned, Tensor):
         yield (), returned
     else:
-        items = _items(returned) or getattr(returned, "__dict__", {})
-        for key, value in items.items():
+        for key, value in _fields(returned).items():
             yield from _in_containers(value, (key,))
 
 
@@ -39,6 +38,15 @@ def _items(value: Any) -> Mapping[Any, Any]:
     if isinstance(value, Mapping):
         return value
     return dict(enumerate(value)) if isinstance(value, tuple | list) else {}
+
+
+def _fields(returned: Any) -> Mapping[Any, Any]:
+    """What the outermost container or object holds."""
+    if items := _items(returned):
+        return items
+    slots = [name for kind in type(returned).__mro__ for name in getattr(kind, "__slots__", ())]
+    held = {name: getattr(returned, name) for name in slots if hasattr(returned, name)}
+    return {**held, **getattr(returned, "__dict__", {})}
 
 
 def find_output(returned: Any, path: Path | None) -> Tensor | None:
@@ -95,7 +103,7 @@ def name_output(returned: Any, wanted: Wanted) -> Path:
 
 def _key_at(returned: Any, wanted: Wanted) -> Any:
     """A key of the outermost container, given itself or its index."""
-    keys = list(_items(returned) or getattr(returned, "__dict__", {}))
+    keys = list(_fields(returned))
     # Mappings and objects have an order too; a negative index counts from the end.
     if isinstance(wanted, int) and wanted not in keys and -len(keys) <= wanted < len(keys):
         return keys[wanted]

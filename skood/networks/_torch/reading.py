@@ -3,22 +3,43 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
 
 from torch import Tensor, nn
 
 from .._base import LayerCallback
 from .calls import Call, CallListener
+from .gradients import Mark
 from .outputs import Wanted, select_output
-from .recorded import Positions
+from .recorded import Location
 from .trace import TorchTrace
 
 _LOGITS = "(logits)"
 
 
+class _Reading(NamedTuple):
+    """The value of a layer, and what the call yields."""
+
+    value: Any
+    output: Tensor | None
+    mark: Mark | None
+
+    @classmethod
+    def of(cls, location: Location, call: Call, *, marks: bool) -> _Reading:
+        value = location.read(call)
+        mark = Mark.at(value) if marks and value is not None else None
+        return cls(value, call.output, mark)
+
+    def copied(self) -> _Reading:
+        """The same, with copies of what may be overwritten."""
+        value = None if self.value is None else self.value.clone()
+        output = None if self.output is None else self.output.clone()
+        return self._replace(value=value, output=output)
+
+
 class LayerReader:
-    """Keeps each layer the moment it has its value.
+    """Keeps each layer the moment it has its value, or in the end where later calls decide.
 
     Parameters
     ----------
@@ -29,7 +50,7 @@ class LayerReader:
     keep : callable
         Given the name of a layer and its value.
     mark : callable, default=None
-        Given the name of a layer and its value as it is in the network.
+        Given the name of a layer and the mark of its value in the network.
     """
 
     def __init__(
@@ -37,7 +58,7 @@ class LayerReader:
         trace: TorchTrace,
         layers: Sequence[str],
         keep: LayerCallback,
-        mark: LayerCallback | None = None,
+        mark: Callable[[str, Mark], None] | None = None,
     ) -> None:
         self._trace = trace
         self._keep = keep
@@ -45,32 +66,60 @@ class LayerReader:
         self._locations = {layer: trace.locations[layer] for layer in layers}
         if trace.logits is not None:
             self._locations[_LOGITS] = trace.logits
-        self._awaited = defaultdict(list)
+        self._awaited: defaultdict[tuple[str, int], list[str]] = defaultdict(list)
+        self._followed: defaultdict[str, list[str]] = defaultdict(list)
         for layer, location in self._locations.items():
-            self._awaited[location.call].append(layer)
+            if location.n_calls:
+                self._followed[location.call[0]].append(layer)
+            else:
+                self._awaited[location.call].append(layer)
+        self._held: defaultdict[str, list[_Reading | None]] = defaultdict(list)
         self._squashed: list[Tensor | None] = []
         self._several: dict[str, tuple[Tensor, Tensor]] = {}
 
     def listen(self, network: nn.Module) -> CallListener:
         """Context in which the network is to be called once."""
-        names = {name for name, _ in self._awaited}
+        names = {location.call[0] for location in self._locations.values()}
         callers = self._trace.callers(names)
         return CallListener(network, self._on_call, names=names, callers=callers)
 
     def _on_call(self, call: Call) -> None:
+        marks = self._mark is not None
         for layer in self._awaited.pop(call.key, ()):
-            location = self._locations[layer]
-            value: Any = location.read(call)
-            if layer == _LOGITS:
-                self._squashed.append(value)
-                continue
-            if location.positions is Positions.ONE and call.output is not None:
-                vectors, outputs = map(location.vectors_of, (value, call.output))
-                self._several[layer] = vectors.clone(), outputs.clone()
-            else:
-                self._keep(layer, location.rows_of(value))
-            if self._mark is not None:
-                self._mark(layer, value)
+            self._take(layer, _Reading.of(self._locations[layer], call, marks=marks))
+        for layer in self._followed.get(call.name, ()):
+            location, held = self._locations[layer], self._held[layer]
+            held.append(_Reading.of(location, call, marks=marks).copied())
+            if location.share == 1 and len(held) > (n_last := location.n_calls - location.call[1]):
+                held[-n_last - 1] = None
+
+    def _take(self, layer: str, reading: _Reading) -> None:
+        location = self._locations[layer]
+        if layer == _LOGITS:
+            self._squashed.append(reading.value)
+            return
+        positions = location.positions
+        if positions is not None and positions.is_other_for_each and reading.output is not None:
+            vectors, outputs = map(location.vectors_of, (reading.value, reading.output))
+            self._several[layer] = vectors.clone(), outputs.clone()
+        else:
+            self._keep(layer, location.rows_of(reading.value))
+        if self._mark is not None and reading.mark is not None:
+            self._mark(layer, reading.mark)
+
+    def _take_held(self) -> list[str]:
+        """Take what counts among many calls; the layers of which there is none."""
+        missing = []
+        for layers in self._followed.values():
+            for layer in layers:
+                held = self._held[layer]
+                number = self._locations[layer].number_among(len(held))
+                reading = held[number] if 0 <= number < len(held) else None
+                if reading is None:
+                    missing.append(layer)
+                else:
+                    self._take(layer, reading)
+        return missing
 
     def finish(self, returned: Any, wanted: Wanted) -> Tensor | None:
         """What the logits are, of what the network returned; keeps what goes by them.
@@ -80,7 +129,8 @@ class LayerReader:
         ValueError
             If the network did not call a layer.
         """
-        if missing := sorted(layer for layers in self._awaited.values() for layer in layers):
+        missing = [layer for layers in self._awaited.values() for layer in layers]
+        if missing := sorted(missing + self._take_held()):
             raise ValueError(
                 f"The network does not call its layers {missing} for all inputs: leave them out, "
                 "and name the others by layers=[...]."

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from enum import Enum, auto
+from fractions import Fraction
 
 import torch
 from torch import Tensor
@@ -24,8 +25,15 @@ class Positions(Enum):
 
     ONE = auto()
     """One of them, the last whose output is what the network goes on with."""
+    RUN = auto()
+    """The mean of those up to one of them, or from one on, as where padding is left out."""
     MEAN = auto()
     """Their mean."""
+
+    @property
+    def is_other_for_each(self) -> bool:
+        """Whether it takes the logits to know which count."""
+        return self is not Positions.MEAN
 
 
 @dataclass(frozen=True)
@@ -42,6 +50,14 @@ class Location:
     """What becomes of several vectors for each sample, (n_samples, ..., n_units)."""
     has_units_first: bool = False
     """Whether the several vectors come as (n_samples, n_units, ...)."""
+    n_calls: int = 0
+    """How many calls of this name there were, where this follows the length of the inputs."""
+    share: Fraction = Fraction(0)
+    """How much of the calls that there are more for longer inputs come before this one."""
+
+    def number_among(self, n_calls: int) -> int:
+        """Which of so many calls of the name it is."""
+        return self.call[1] + int((n_calls - self.n_calls) * self.share)
 
     def read(self, call: Call) -> Tensor | None:
         """The value, given the call of this key."""

@@ -5,13 +5,15 @@ from __future__ import annotations
 import operator
 import types
 from collections import defaultdict, deque
-from collections.abc import Iterable, Mapping, Set
-from itertools import chain
+from collections.abc import Iterable, Iterator, Mapping, Set
+from contextlib import suppress
+from itertools import chain, starmap
 from typing import Any
 from weakref import WeakValueDictionary
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from .._fingerprint import SCALARS, attributes_of_class, held_by, sample_octets, used_by
@@ -30,6 +32,12 @@ _N_CHUNKS, _CHUNK = 3, 8
 """Of a tensor, how many parts are looked at, of how many values: what lies side by side is fast."""
 _N_SMALL = 20_000
 """Number of values of a network that is looked at in whole."""
+_N_SAMPLED = 1000
+"""Of how many tensors values are looked at; of the others where they are, and their versions."""
+_N_HELD = 20_000
+"""Number of objects beside the attributes of modules that are looked at, which takes about 1 ms."""
+# Of as many objects a look takes the time.
+_COST_OF_SLOT, _COST_OF_FUNCTION, _COST_OF_ARRAY = 3, 10, 100
 # Those that nobody holds any more are of no use.
 _LATEST: WeakValueDictionary[int, Stamp] = WeakValueDictionary()
 _NOT_LOOKED_INTO = (*SCALARS, types.ModuleType, types.CodeType, Tensor, np.ndarray, type)
@@ -107,82 +115,125 @@ class Stamp:
 
 
 class _Holders:
-    """Objects that may be changed in place, and how to look at what they hold."""
+    """Objects that may be changed in place, and how to look at what they hold.
+
+    Where there is more than a look has time for, the last ones that were met are left out.
+    """
 
     def __init__(self, network: nn.Module, met: list[Any], left_out: Set[str]) -> None:
-        modules = network.named_modules()
-        names = {id(module): name_uncompiled(name) for name, module in modules}
         self._modules = [value for value in met if isinstance(value, nn.Module)]
-        self._hidden: list[int] = []
+        self._hidden = list(_positions_left_out(network, self._modules, left_out))
         """Which of the attributes of all modules are no settings."""
-        n_attributes = 0
-        for module in self._modules:
-            name = names.get(id(module))
-            for key in vars(module):
-                if key == "training" or f"{name}.{key}" in left_out:
-                    self._hidden.append(n_attributes)
-                n_attributes += 1
+        self._typed: list[Any] = [*self._modules]
         self._dicts: list[dict[Any, Any]] = [
             held
             for module in self._modules
             for key in _LOOKED_INTO
             if isinstance(held := vars(module).get(key), dict)
         ]
-        self._mappings: list[Mapping[Any, Any]] = []
         self._dicts += [getattr(nn.modules.module, name) for name in GLOBAL_HOOKS]
-        self._rows: list[Iterable[Any]] = []
-        self._slots: list[tuple[Any, str]] = []
+        self._known = set(map(id, self._dicts))
+        self._classes: list[Mapping[str, Any]] = []
+        self._rows: list[tuple[type, Any]] = []
+        self._slots: list[tuple[types.MemberDescriptorType, Any]] = []
         self._functions: list[types.FunctionType] = []
         self._variables: list[tuple[dict[str, Any], str]] = []
-        self._arrays = [value for value in met if isinstance(value, np.ndarray)]
+        self._arrays: list[NDArray] = []
+        self._room = _N_HELD
         for value in met:
-            self._add(value)
+            if self._room <= 0:
+                break
+            with suppress(Exception):  # objects of others may do anything where they are looked at
+                self._add(value)
 
-    def _add(self, value: Any) -> None:
+    def _has_room(self, n: int) -> bool:
+        """Whether a number of values more can be looked at; counts them if so."""
+        if n > self._room:
+            return False
+        self._room -= n
+        return True
+
+    # One branch for each kind of object.
+    def _add(self, value: Any) -> None:  # noqa: C901, PLR0912
         if isinstance(value, types.FunctionType):
-            self._functions.append(value)
-            self._variables += used_by(value)
+            variables = list(used_by(value))
+            if self._has_room(_COST_OF_FUNCTION + len(variables)):
+                self._functions.append(value)
+                self._variables += variables
         elif isinstance(value, type):
-            if attributes_of_class(value):
-                self._mappings.append(vars(value))
+            if attributes_of_class(value) and self._has_room(len(vars(value))):
+                self._classes.append(vars(value))
+        elif isinstance(value, np.ndarray):
+            if self._has_room(_COST_OF_ARRAY):
+                self._arrays.append(value)
         elif isinstance(value, dict):
-            self._dicts.append(value)
-        elif isinstance(value, Mapping):
-            self._mappings.append(value)
+            self._add_dict(value)
         elif isinstance(value, list | deque | set):
-            self._rows.append(value)
+            if self._has_room(len(value)):
+                kind = next(kind for kind in (list, deque, set) if isinstance(value, kind))
+                self._rows.append((kind, value))
         elif not isinstance(value, _NOT_LOOKED_INTO):
             self._add_object(value)
+
+    def _add_dict(self, value: dict[Any, Any]) -> None:
+        if id(value) not in self._known and self._has_room(dict.__len__(value)):
+            self._known.add(id(value))
+            self._dicts.append(value)
 
     def _add_object(self, value: Any) -> None:
         # That of an annotation such as ``dict[str, int]`` is the one of the class.
         if isinstance(held := getattr(value, "__dict__", None), dict):
-            self._dicts.append(held)
-        for kind in type(value).__mro__:
-            members = (types.MemberDescriptorType,)
-            names = [name for name, held in vars(kind).items() if isinstance(held, members)]
-            self._slots += [(value, name) for name in names if not name.startswith("__")]
+            self._typed.append(value)
+            if not isinstance(value, nn.Module):  # whose attributes are looked at already
+                self._add_dict(held)
+        slots = [
+            held
+            for kind in type(value).__mro__
+            for name, held in vars(kind).items()
+            if isinstance(held, types.MemberDescriptorType) and not name.startswith("__")
+        ]
+        if slots and self._has_room(_COST_OF_SLOT * len(slots)):
+            self._slots += [(slot, value) for slot in slots]
 
     def look(self) -> list[Any]:
         """All that they hold, in one order."""
-        # In loops that Python itself runs: there are thousands of objects.
+        # In loops that Python itself runs, and by no code of others: there are many objects.
         attributes = map(dict.values, map(vars, self._modules))
         held: list[Any] = list(chain.from_iterable(attributes))
         for position in self._hidden:
             if position < len(held):
                 held[position] = None
-        held += chain.from_iterable(map(dict.values, filter(None, self._dicts)))
-        for mapping in self._mappings:
-            held.extend(mapping.values())
-        for row in self._rows:
-            held.extend(row)
+        held += map(type, self._typed)
+        held += chain.from_iterable(map(dict.values, filter(dict.__len__, self._dicts)))
+        for attributes_of_one in self._classes:
+            held.extend(attributes_of_one.values())
+        for kind, row in self._rows:
+            held.extend(kind.__iter__(row))  # type: ignore[attr-defined]
         for function in self._functions:
             held += (function.__code__, function.__defaults__, function.__kwdefaults__)
             held += map(held_by, function.__closure__ or ())
         held += [holder.get(name) for holder, name in self._variables]
-        held += [getattr(value, name, None) for value, name in self._slots]
+        held += starmap(_in_slot, self._slots)
         held += map(sample_octets, self._arrays)
         return held
+
+
+def _positions_left_out(
+    network: nn.Module, modules: list[nn.Module], left_out: Set[str]
+) -> Iterator[int]:
+    """Which of the attributes of modules, one module after the other, are not to be looked at."""
+    names = {id(module): name_uncompiled(name) for name, module in network.named_modules()}
+    keys = ((names.get(id(module)), key) for module in modules for key in vars(module))
+    for position, (name, key) in enumerate(keys):
+        if key == "training" or f"{name}.{key}" in left_out:
+            yield position
+
+
+def _in_slot(slot: types.MemberDescriptorType, value: Any) -> Any:
+    try:
+        return slot.__get__(value)
+    except AttributeError:  # not assigned yet
+        return None
 
 
 class _Seen:
@@ -206,7 +257,8 @@ class _Tensors:
         # Those of inference mode have no version.
         self._counted = [tensor for tensor in tensors if not tensor.is_inference()]
         views = defaultdict(list)
-        for tensor in self._tensors:
+        step = -(-len(self._tensors) // _N_SAMPLED)
+        for tensor in self._tensors[:: max(step, 1)]:
             parts = _some_of(tensor.detach(), in_whole=is_small)
             views[tensor.dtype, tensor.device].extend(parts)
         self._views = list(views.values())

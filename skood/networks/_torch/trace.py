@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 from torch import Tensor, nn
 
-from .._base import LEAST_ROUNDING, PENULTIMATE, Trace
+from .._base import LEAST_ROUNDING, OF_COSINES, PENULTIMATE, Trace
 from .auto_layers import LOGITS, ONE_VALUE, AutoLayers, find_candidates
 from .calls import ELEMENTARY, Call, Callers, CallListener
 from .candidate_outputs import find_path
@@ -70,6 +70,8 @@ class TraceResult(NamedTuple):
     """What counts as the logits, of any shape."""
     unit_axes: dict[str, int]
     """The axis of the units of each layer of which it is known."""
+    n_calls: Counter[str]
+    """How often each module and function was called."""
 
 
 def trace_calls(
@@ -107,7 +109,8 @@ def trace_calls(
         If there is no such output, or ``head`` does not yield the logits.
     """
     flow = Flow(network)
-    axes, calls, returned = _record(network, run, n_samples, flow)
+    n_calls: Counter[str] = Counter()
+    axes, calls, returned = _record(network, run, n_samples, flow, n_calls)
     larger = [c for c in calls if c.call.called not in ELEMENTARY]
     search = Search(network, larger, None if head == AUTO or not isinstance(head, str) else head)
     logits = _find_logits(returned, wanted, fits, n_samples, search, flow)
@@ -116,6 +119,8 @@ def trace_calls(
         select = partial(select_output, wanted=wanted, path=logits.path)
         probe = partial(_probe, network, run, select, logits.location)
         found = search.find(logits.values, logits.direct, probe)
+    is_cosine = head == AUTO and found is not None and found.is_cosine(network)
+    found = None if is_cosine else found
     _check_wanted(head, found, network, logits, larger)
     candidates = find_candidates(calls, flow, returned)
     layers = _name_layers(calls, found, candidates.functions)
@@ -141,12 +146,12 @@ def trace_calls(
         logits=logits.location,
         head=None if found is None else found.head,
         why_no_logits=logits.why_none,
-        why_no_head="" if features else _explain(search, logits),
+        why_no_head=_explain(search, logits, is_cosine) if not features else "",
         head_rounding=head_rounding,
         output=logits.path,
     )
     values = {name: layer.value for name, layer in layers.items()}
-    return TraceResult(trace, values, logits.source, axes.find(layers, calls))
+    return TraceResult(trace, values, logits.source, axes.find(layers, calls), n_calls)
 
 
 class _Logits(NamedTuple):
@@ -211,7 +216,9 @@ def _why_no_layer(output: Tensor, fits: Callable[[Tensor], bool]) -> str:
     return ONE_VALUE if output.numel() == len(output) else ""
 
 
-def _explain(search: Search, logits: _Logits) -> str:
+def _explain(search: Search, logits: _Logits, is_cosine: bool) -> str:
+    if is_cosine:
+        return OF_COSINES
     return logits.why_none or explain_missing_head(search, logits.source, logits.direct)
 
 
@@ -239,14 +246,19 @@ def _unite(pairs: Iterable[tuple[str, Iterable[str]]]) -> dict[str, frozenset[st
 
 
 def _record(
-    network: nn.Module, run: Callable[[], Any], n_samples: int, flow: Flow
+    network: nn.Module,
+    run: Callable[[], Any],
+    n_samples: int,
+    flow: Flow,
+    n_calls: Counter[str],
 ) -> tuple[UnitAxisListener, list[RecordedCall], Any]:
-    """Where units are, the calls of a pass, and what the network returns."""
+    """Where units are, the calls of a pass, and what the network returns; counts all calls."""
     weights = {storage(tensor) for _, _, tensor in own_tensors(network)}
     calls: list[RecordedCall] = []
     axes = UnitAxisListener()
 
     def on_call(call: Call) -> None:
+        n_calls[call.name] += 1
         with axes.paused():
             flow.note(call)
             recorded = RecordedCall(call, n_samples, weights)

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from .heads import Search, widened
-from .products import Product
+from .products import Product, reads_positions
 from .recorded import RecordedCall
 
 _N_ADDED = 4
@@ -94,7 +94,16 @@ def _explain_unknown(search: Search) -> str:
             "no linear layer, nor a product with a weight of the network, is called with one "
             "vector for each sample"
         )
-    return (
-        f"the network does not return what its last linear layer {last.call.name!r} yields, but "
-        "something computed from it or beside it"
+    name = last.call.name
+    why = (
+        f"the network does not return what its last linear layer {name!r} yields, but something "
+        "computed from it or beside it"
     )
+    if reads_positions(last):
+        why += (
+            f": {name!r} yields several vectors for each sample, and the logits are neither one of "
+            "them nor the mean of all or of those before or after padding; where they are another "
+            f"weighted mean, pool what {name!r} is given in the same way instead, which yields the "
+            "same logits"
+        )
+    return why
