@@ -570,3 +570,31 @@ def test_factors_of_an_outer_product_and_gated_units_are_no_gates():
 
     network = Network(gated, first=linear(), second=linear(), fc=linear(6, 3))
     assert fit(network, vectors()).layers_ == ["silu", "penultimate"]
+
+
+def test_single_skip_in_the_forward_of_the_network_itself_is_a_layer():
+    network, X = loop(1), vectors()
+    extractor = fit(network, X)
+    assert extractor.layers_ == ["add"]
+    assert extractor.left_out_ == {"parts.0.1": "inside the block 'add'"}
+
+
+def test_stages_of_a_pyramid_stay_beside_its_sums():
+    def compute(net, x):
+        a = F.relu(net.first(x))
+        b = F.relu(net.second(a))
+        c = F.relu(net.third(b))
+        middle = net.at_b(b) + F.interpolate(net.at_c(c), size=b.shape[2:])
+        large = net.at_a(a) + F.interpolate(middle, size=a.shape[2:])
+        return net.fc(large.mean((2, 3)))
+
+    torch.manual_seed(0)
+    stages = {
+        "first": nn.Conv2d(1, 4, 3),
+        "second": nn.Conv2d(4, 4, 3, 2, 1),
+        "third": nn.Conv2d(4, 4, 3, 2, 1),
+    }
+    sides = {name: nn.Conv2d(4, 4, 1) for name in ("at_a", "at_b", "at_c")}
+    network = Network(compute, **stages, **sides, fc=nn.Linear(4, 3))
+    layers = fit(network, images()).layers_
+    assert [name for name in layers if "relu" in name] == ["relu[0]", "relu[1]", "relu[2]"]

@@ -163,16 +163,19 @@ class ActivationExtractor(ActivationsOutputMixin, BaseEstimator):
     in place of the activation functions inside them, and the layer "penultimate", unless one of the
     others is that very matrix. A residual block is a module, other than the network, in whose own
     ``forward`` its input, or a projection of it, is added to what layers make of it, and that
-    returns the sum, perhaps after a norm or an activation function. Where the network itself, or a
-    module with more than four such sums, adds several, each sum is a block, named by its call such
-    as "add[3]". An activation function may also be a module of the user's own that has no
-    parameters and bends each value on its own, or a product such as ``x * sigmoid(x)``. Left out
-    are the logits and what becomes them without another layer; values without a row for each
-    sample or that do not depend on the inputs; and of values that the same weights
-    yield again and again from what they yielded before, as in a recurrence written by hand, all but
-    the last, which for sequences of any length is the last under the name it has in ``fit``. Of
-    more than 64 layers, 64 are taken, evenly spread over the depth, with the last and the input of
-    the head. ``left_out_`` names what is left out, with the reasons; ``layers="all"`` takes all.
+    returns the sum, perhaps after a norm or an activation function. Each such sum of the network
+    itself, or of a module with more than four, is a block, named by its call such as "add[3]",
+    except a single one that the network returns. An activation function may also be a module of
+    the user's own that has no parameters and bends each value on its own, or be written out, such
+    as ``x * sigmoid(x)`` or ``x / (1 + abs(x))`` of what a layer with weights yields. Left out are
+    the logits and what becomes them without another layer; values without a row for each sample,
+    that have rows only where a condition holds, or that do not depend on the inputs; gates, which
+    only multiply larger values or those that they are computed from; and of values that the same
+    weights yield again and again from what they yielded before, as in a recurrence written by hand,
+    all but the last, which for sequences of any length is the last under the name it has in
+    ``fit``. Of more than 64 layers, 64 are taken, evenly spread over the depth, with the last and
+    the input of the head. ``left_out_`` names what is left out, with the reasons; ``layers="all"``
+    takes all.
 
     **Logits and head.** A matrix of at least two columns that the network returns is
     taken for the logits; of several outputs, what is called "logits", or else the first matrix

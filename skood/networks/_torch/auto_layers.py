@@ -47,7 +47,7 @@ def find_candidates(calls: list[RecordedCall], flow: Flow, returned: Any) -> Can
     """Blocks, and activation functions that are not torch's own."""
     nodes = flow.that_lead_to(returned)
     own = find_own_activations(calls, flow, nodes)
-    return Candidates(find_blocks(calls, flow), own, find_gates(nodes))
+    return Candidates(find_blocks(calls, flow, flow.find(returned)), own, find_gates(nodes))
 
 
 @dataclass

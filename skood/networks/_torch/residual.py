@@ -16,6 +16,9 @@ MOST_SKIPS = 4
 
 _REDUCTIONS = frozenset({"amax", "mean"})
 """Functions that may be pooling written out."""
+_ENLARGING = frozenset(
+    {"conv_transpose1d", "conv_transpose2d", "conv_transpose3d", "interpolate", "upsample"}
+)
 _JOINS = frozenset({"cat", "concat", "concatenate", "hstack", "stack", "vstack"})
 
 
@@ -33,8 +36,8 @@ class Blocks:
     added and the sum."""
 
 
-def find_blocks(calls: list[RecordedCall], flow: Flow) -> Blocks:
-    """The residual blocks of a network."""
+def find_blocks(calls: list[RecordedCall], flow: Flow, output: Node | None) -> Blocks:
+    """The residual blocks of a network, given its output."""
     sums, modules = _by_name(calls, flow)
     found = Blocks({}, set(), {})
     skips: list[_Skip] = []
@@ -47,8 +50,8 @@ def find_blocks(calls: list[RecordedCall], flow: Flow) -> Blocks:
             found.modules[name] = all(s.is_minor for s in returned)
             skips += returned
     without_module = [s for c, ends in scattered if (s := _skip_without_module(c, ends.output))]
-    # A single one is rather a part of a network that is a block itself.
-    if len(without_module) > 1:
+    # A network that returns its only sum is rather a block itself.
+    if len(without_module) > 1 or not any(_leads_to(s.total, output) for s in without_module):
         found.sums.update(s.key for s in without_module)
         skips += without_module
     _add_branches(found, skips)
@@ -129,6 +132,9 @@ def _add_branches(found: Blocks, skips: list[_Skip]) -> None:
         for number in sorted(between):
             if any(parent.number in inside for parent in between[number].parents):
                 inside.add(number)
+        # What is made larger again was a stage of its own, as in a pyramid.
+        if any(between[number].function in _ENLARGING for number in inside - {s.start.number}):
+            continue
         found.branches.setdefault(s.key, set()).update(inside - {s.start.number, s.total.number})
 
 
@@ -227,6 +233,10 @@ def _without_light(node: Node) -> Node:
     while len(node.variables) == 1 and (node.function in LIGHT or node.function in MULTIPLICATIONS):
         node = node.variables[0]
     return node
+
+
+def _leads_to(start: Node, returned: Node | None) -> bool:
+    return returned is not None and returned.number in follow(start, returned, None)
 
 
 def follow(start: Node, end: Node, own_sums: Collection[int] | None) -> set[int]:
