@@ -96,6 +96,40 @@ def test_code_of_the_user_in_a_network_of_torch_alone_is_no_other_version(change
         extractor.transform(X)
 
 
+@pytest.mark.parametrize("change", OF_THE_USER.values(), ids=OF_THE_USER)
+def test_code_that_changes_while_the_network_runs_is_noticed_afterwards(change):
+    network = nn.Sequential(nn.Linear(6, 5), nn.ReLU(), nn.Linear(5, 3)).eval()
+    extractor = ActivationExtractor(network, ["0"]).fit(X)
+
+    def batches():
+        yield X[:3]
+        change(network)
+        yield X[3:]
+
+    extractor.transform(batches())
+    with pytest.raises(ValueError, match="not what it was in fit"):
+        extractor.transform(X)
+
+
+class CompiledForward(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.fc = nn.Linear(6, 3)
+
+    @torch.compile(backend="eager")
+    def forward(self, x):
+        return self.fc(x).relu()
+
+
+def test_the_first_call_of_a_compiled_forward_is_no_change():
+    network = CompiledForward().eval()
+    extractor = ActivationExtractor(network).fit(X)
+    known = extractor.fingerprint_
+    network(torch.as_tensor(X))
+    extractor.transform(X)
+    assert ActivationExtractor(network).fit(X).fingerprint_ == known
+
+
 def test_a_monitor_notices_a_network_that_was_trained_on():
     network = Net()
     monitor = make_monitor(network).fit(X)

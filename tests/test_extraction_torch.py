@@ -363,3 +363,21 @@ def test_network_stays_on_its_device(home, device):
     expected = extract(cnn(), X, reducer=PoolingReducer())
     for name, array in A.items():
         assert_allclose(array, expected[name], rtol=1e-3, atol=1e-4)
+
+
+class Spectrum(nn.Module):
+    """The only layer that takes complex numbers is its own."""
+
+    def __init__(self):
+        super().__init__()
+        self.out = nn.Linear(6, 3)
+
+    def forward(self, x):
+        return self.out(torch.relu(x.abs()))
+
+
+def test_complex_inputs_keep_their_imaginary_parts():
+    torch.manual_seed(0)
+    inputs, network = torch.randn(5, 6, dtype=torch.complex64), Spectrum()
+    with torch.no_grad():
+        assert_array_equal(extract(network, inputs).logits, network(inputs).numpy())

@@ -14,6 +14,8 @@ from ..networks import Fingerprint, NetworkAdapter, Trace
 _SHARE = 0.005
 """Of the time of extraction, what may be spent on fingerprints that no stamp asks for."""
 _N_NAMED = 5
+_NOT_WRITTEN = ("_hooks", "_hooks_with_kwargs", ".forward", ":class", ":forward", ":script")
+"""Ends of the places of code and hooks, which others may change while a network runs."""
 
 _WHAT_TO_DO = (
     "What was learnt from its activations, such as thresholds, holds for the network that fit saw. "
@@ -78,9 +80,9 @@ class SameNetwork:
             return
         if adapter.stamp(trace) == self._stamp:
             return
-        now = adapter.fingerprint(trace)
-        if not _differing(self.fingerprint.weights, now.weights, now.left_out):
-            known = self.fingerprint
+        now, known = adapter.fingerprint(trace), self.fingerprint
+        by_pass = all(map(_may_be_written, _differing(known.settings, now.settings, now.left_out)))
+        if by_pass and not _differing(known.weights, now.weights, now.left_out):
             self.fingerprint = replace(known, digest=now.digest, settings=now.settings)
             self._note(adapter, trace, self._verdict)
 
@@ -135,6 +137,11 @@ def _judge(before: Fingerprint, now: Fingerprint) -> _Verdict:
     if has_parts and not (weights or settings):
         return _Verdict()
     return _Verdict(error=f"The network is not what it was in fit{_name([*weights, *settings])}.")
+
+
+def _may_be_written(place: str) -> bool:
+    """Whether a pass may have written there."""
+    return not place.endswith(_NOT_WRITTEN)
 
 
 def _differing(

@@ -509,6 +509,9 @@ def _is_library(module_name: str, file: str | None = None) -> bool:
     Packages with a version count as libraries wherever they are, since they may be large.
     """
     root = module_name.partition(".")[0]
+    # Of other processes, it is a file of the library that has started them.
+    if root == "__main__":
+        return False
     file = _file_of(module_name) if file is None else file
     if _is_installed(root, file):
         return True

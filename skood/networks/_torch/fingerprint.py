@@ -6,6 +6,7 @@ import hashlib
 import io
 import operator
 import re
+import types
 import zipfile
 from collections import deque
 from collections.abc import Iterator, Mapping, Set
@@ -51,6 +52,7 @@ _COMPILED = "_orig_mod"
 """What torch.compile calls the module that it wraps."""
 GLOBAL_HOOKS = [f"_global_{kind}_hooks" for kind in ("forward", "forward_pre", "backward")]
 _RECORDS = (*SCALARS, Tensor, np.ndarray, list, tuple, deque, Set, Mapping)
+_COMPILED_FROM = "_torchdynamo_orig_callable"
 _HASHED_BY_NAME = (
     torch.dtype,
     torch.layout,
@@ -282,6 +284,9 @@ class TorchReader(ContentReader):
             yield str(value)
         elif isinstance(value, torch.device):
             pass  # a network that moves to another one computes the same
+        elif isinstance(value, types.FunctionType) and _COMPILED_FROM in vars(value):
+            # What torch.compile keeps beside the function changes with its first call.
+            yield self.digest(vars(value)[_COMPILED_FROM])
         elif isinstance(value, torch.jit.ScriptFunction):
             yield str(value.code)
         elif isinstance(value, torch.fx.Graph):

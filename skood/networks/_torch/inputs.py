@@ -71,7 +71,8 @@ def _to_tensor(values: Any, integers: Integers, dtype: torch.dtype, device: torc
         is_float = dtype.is_floating_point and dtype is not torch.float64
         copied = np.array(values, np.float32 if is_float else _numpy_dtype(dtype))
         return torch.from_numpy(copied).to(device, dtype)
-    return values.to(device, dtype, copy=True)
+    # Of complex numbers, others would be the real parts alone.
+    return values.to(device, values.dtype if values.is_complex() else dtype, copy=True)
 
 
 def find_integers(
