@@ -130,7 +130,7 @@ def test_a_layer_of_cosines_is_no_head(is_onnx):
         model = export(network, x[:2], dynamo=False) if is_onnx else network
         A = ActivationExtractor(model).fit_transform(x.numpy())
         assert A.head is None
-        assert "cosine classifier" in A.missing["head"]
+        assert "cosine classifier" in A.why_missing["head"]
         assert_layers(A, network.fc(x).relu())
 
 

@@ -44,7 +44,8 @@ class ActivationExtractor(ActivationsOutputMixin, BaseEstimator):
 
     The network is only read: its weights, buffers, modes, hooks and gradients, and the global
     random states, are the same after every call as before. Other threads may use it meanwhile:
-    their calls are not heard, and what they draw from the random states is not drawn again.
+    their calls are not heard, and what they draw from the random states is not drawn again, unless
+    the network draws from these too: then they are put back to where they were.
 
     Parameters
     ----------
