@@ -33,6 +33,20 @@ LIBRARIES = ("torchvision", "timm", "transformers")
 OTHERS = "others"
 Examined = Sequence[tuple[Specimen, Finding]]
 
+SUMMARY_HEADER = [
+    "Library",
+    "Networks",
+    "As expected",
+    "Logits as in a direct call",
+    "Unchanged",
+    "Monitor runs",
+    "Head",
+    "Layers, median",
+    "Layers, most",
+    "Ratio of times, median",
+    "Ratio of times, largest",
+]
+
 
 def make_tables(examined: Examined) -> dict[str, Table]:
     """One for each large library, the summary, and the reasons why there is no head."""
@@ -88,22 +102,9 @@ def describe_monitor(specimen: Specimen, finding: Finding) -> str:
 
 def summarise(by_library: Mapping[str, Examined]) -> Table:
     """How many networks are read as they should be, and how many have what."""
-    header = [
-        "Library",
-        "Networks",
-        "As expected",
-        "Logits as in a direct call",
-        "Unchanged",
-        "Monitor runs",
-        "Head",
-        "Layers, median",
-        "Layers, most",
-        "Ratio of times, median",
-        "Ratio of times, largest",
-    ]
     everything = [pair for members in by_library.values() for pair in members]
     groups = [*by_library.items(), ("all", everything)]
-    return Table(header, [[name, *_count(members)] for name, members in groups])
+    return Table(SUMMARY_HEADER, [[name, *_count(members)] for name, members in groups])
 
 
 def _count(examined: Examined) -> list[str]:
