@@ -657,26 +657,3 @@ def test_skorch_net_and_its_module_do_not_share_results(tmp_path):
     net = skorch.NeuralNetBinaryClassifier(module).initialize()
     assert extract(net.module_, vectors(), memory=str(tmp_path)).logits is None
     assert extract(net, vectors(), memory=str(tmp_path)).logits.shape == (11, 2)
-
-
-class Counting(nn.Module):
-    """Its count has a say in what it computes."""
-
-    def __init__(self):
-        super().__init__()
-        self.out = nn.Linear(6, 3)
-        self.n_calls = 0
-
-    def forward(self, x):
-        self.n_calls += 1
-        return self.out(x) * self.n_calls
-
-
-def test_nothing_is_cached_where_a_count_decides(tmp_path):
-    network = Counting()
-    extractor = ActivationExtractor(network, "out", memory=str(tmp_path)).fit(vectors())
-    with pytest.warns(UserWarning, match=r"Nothing is taken from the cache.*n_calls"):
-        first = extractor.transform(vectors())
-    with pytest.warns(UserWarning, match="Nothing is taken from the cache"):
-        second = extractor.transform(vectors())
-    assert not np.allclose(first.logits, second.logits)

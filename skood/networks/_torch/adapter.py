@@ -144,7 +144,8 @@ class TorchAdapter(NetworkAdapter):
             # sample yields one more row.
             more = take_samples(batch, [*range(n_samples), -1])
             with suppress(RuntimeError):  # of a network that takes so many samples only
-                path = self._path_of(traced)
+                # Which output holds the logits is settled, and has been warned about.
+                path = self._wanted if callable(self._wanted) else traced.trace.output
                 known = self._trace(more, integers, path=path).values
                 traced = self._trace(batch, integers, known, path)
         logits = self._as_logits(traced.logits)
@@ -153,7 +154,7 @@ class TorchAdapter(NetworkAdapter):
         sizes = self._find_sizes(batch, integers, traced, shorter, others)
         return replace(
             traced.trace if others is None else follow_length(traced, others),
-            written=self._find_written(before, batch, integers, traced),
+            written=self._find_written(before, batch, integers),
             integers=integers,
             takes_any_length=sizes.sequence is not None,
             sequence=sizes.sequence or "",
@@ -162,15 +163,10 @@ class TorchAdapter(NetworkAdapter):
             n_classes=None if logits is None else logits.shape[1],
         ), traced.values
 
-    def _find_written(
-        self, before: Attributes, batch: Batch, integers: Integers, traced: TraceResult
-    ) -> Written:
+    def _find_written(self, before: Attributes, batch: Batch, integers: Integers) -> Written:
         """What a pass changes in the network, given its attributes from before that pass."""
         after = read_attributes(self.network)
         written = written_between(before, after)
-        if written.records and not self._repeats(batch, integers, traced):
-            # What looks like a record decides what the next pass yields.
-            return Written(unclear=written.records | written.unclear)
         if not (renewed := renewed_between(before, after)):
             return written
         # A record is that of the last inputs; a setting that is copied stays with others too.
@@ -178,18 +174,6 @@ class TorchAdapter(NetworkAdapter):
             self._run(take_samples(batch, [*range(count_samples(batch))][::-1]), integers)
         later = written_between(after, read_attributes(self.network)).records
         return written._replace(records=written.records | (renewed & later))
-
-    def _repeats(self, batch: Batch, integers: Integers, traced: TraceResult) -> bool:
-        """Whether another pass on the same inputs yields the logits that the traced one has."""
-        if traced.logits is None:
-            return True
-        before = traced.logits.clone()
-        now = self._trace(batch, integers, path=self._path_of(traced), head=AUTO).logits
-        return now is not None and torch.equal(before, now)
-
-    def _path_of(self, traced: TraceResult) -> Wanted | None:
-        """Which output holds the logits, once this is settled and has been warned about."""
-        return self._wanted if callable(self._wanted) else traced.trace.output
 
     def _trace(
         self,
