@@ -24,6 +24,8 @@ def known_options(
         for name, value in options.items()
         if not (type(value) is type(_DEFAULTS[name]) and value == _DEFAULTS[name])
     }
+    if not wanted:  # as in most calls, of which each batch of a service is one
+        return wanted
     parameters = inspect.signature(factory).parameters
     takes_all = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
     for name, value in wanted.items():

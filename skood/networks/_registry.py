@@ -110,8 +110,9 @@ class Registry:
         for point in entry_points(group=self._group):
             if (other := found.setdefault(point.name, point)) != point:
                 warn_user(
-                    f"{_describe(other)} and {_describe(point)} are both registered for networks "
-                    f"of the kind {point.name!r}: the first one counts. Remove one of the packages."
+                    f"{_describe(other)} and {_describe(point)} are both registered for "
+                    f"{self._what} of the kind {point.name!r}: the first one counts. "
+                    "Remove one of the packages."
                 )
         for kind, point in found.items():
             # What a program registers itself counts more.

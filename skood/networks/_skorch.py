@@ -154,16 +154,7 @@ class SkorchAdapter(TorchAdapter):
 class _BinaryAdapter(SkorchAdapter):
     """The net's one output per sample is the log-odds of the second class."""
 
-    def __init__(
-        self,
-        net: NeuralNet,
-        device: Any,
-        logits: Wanted = AUTO,
-        head: WantedHead = AUTO,
-        autocast: Autocast = False,
-    ) -> None:
-        super().__init__(net, device, logits, head, autocast)
-        self._is_binary = True
+    _returns_log_odds = True
 
     def predictions(self, logits: Any, trace: TorchTrace) -> NDArray | None:
         if self._wanted != AUTO:

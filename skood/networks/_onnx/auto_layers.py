@@ -4,15 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
-import numpy as np
-
+from .._spread import MOST_LAYERS, evenly
 from .blocks import earlier_steps, find_blocks
 from .functions import find_activations
 from .graph import Graph
 from .heads import Head, made_of_single_values
 
-MOST_LAYERS = 64
-"""So many layers "auto" stands for at most."""
 _LOGITS = "the logits, or made of them"
 _ONE_VALUE = "the one value a sample that the model returns, or what becomes it"
 
@@ -93,8 +90,5 @@ def _spread(values: list[str], head: Head) -> list[str]:
     """At most as many as "auto" takes, evenly spread, with the first, the last and the features."""
     features = [value for value in values if value in head.same]
     others = [value for value in values if value not in features]
-    n_others = MOST_LAYERS - (len(features) or (head.weight is not None))
-    if len(others) > n_others:
-        places = np.linspace(0, len(others) - 1, n_others).round().astype(int)
-        others = [others[place] for place in places]
-    return [value for value in values if value in {*features, *others}]
+    kept = evenly(others, MOST_LAYERS - (len(features) or (head.weight is not None)))
+    return [value for value in values if value in kept.union(features)]

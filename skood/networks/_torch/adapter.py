@@ -78,6 +78,9 @@ class TorchAdapter(NetworkAdapter):
 
     capabilities = frozenset({"gradients", "dropout", "perturbation", "device", "logits", "head"})
 
+    _returns_log_odds = False
+    """Whether this kind of network yields one logit a sample, also where nobody says so."""
+
     def __init__(
         self,
         network: nn.Module,
@@ -97,7 +100,9 @@ class TorchAdapter(NetworkAdapter):
         floats = (tensor.dtype for tensor in tensors if tensor.is_floating_point())
         self._dtype = next(floats, torch.get_default_dtype())
         self._device = tensors[0].device if tensors else torch.device("cpu")
-        self._wanted, self._is_binary = logits, isinstance(logits, str) and logits == BINARY
+        self._wanted = logits
+        is_wanted = isinstance(logits, str) and logits == BINARY
+        self._is_binary = is_wanted or self._returns_log_odds
         self._wanted_head = head
         if device != "auto":
             self._move_to(torch.empty(0, device=device).device)

@@ -10,14 +10,13 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from .._spread import MOST_LAYERS, evenly
 from .flow import Flow, Node, ancestors, nearest_layers
 from .gates import find_gates
 from .own_activations import find_own_activations
 from .recorded import Layer, RecordedCall
 from .residual import Blocks, find_blocks, follow
 
-MOST_LAYERS = 64
-"""So many layers "auto" stands for at most."""
 LOGITS = "the logits, or what becomes them without another layer"
 ONE_VALUE = "the one value a sample that the network returns, or what becomes it"
 
@@ -295,15 +294,7 @@ def _are_logits(value: Tensor, logits: Tensor) -> bool:
 def spread(names: list[str], features: list[str]) -> list[str]:
     """At most as many names as "auto" takes, evenly spread, with the last and the ``features``."""
     needed = {name for name in names if name in features}
-    kept = _evenly(names, MOST_LAYERS)
+    kept = evenly(names, MOST_LAYERS)
     if missing := needed.difference(kept):
-        kept = missing.union(_evenly(names, MOST_LAYERS - len(missing)))
+        kept = missing.union(evenly(names, MOST_LAYERS - len(missing)))
     return [name for name in names if name in kept]
-
-
-def _evenly(names: list[str], n_names: int) -> set[str]:
-    n_names = max(n_names, 2)
-    if len(names) <= n_names:
-        return set(names)
-    step = (len(names) - 1) / (n_names - 1)
-    return {names[round(i * step)] for i in range(n_names)}
