@@ -31,7 +31,7 @@ def summarize(
     by: str | Iterable[str] = _BY,
     metrics: str | Iterable[str] | None = None,
 ) -> DataFrame:
-    """Means of the cells of an OD-test, with standard errors.
+    """Average the cells of an OD-test, with standard errors.
 
     The mean over the validation sets is taken first, then the mean over the test sets and its
     standard error, so that rows that share a test set do not make the error smaller than it is.
@@ -127,7 +127,7 @@ def compare(
     metric: str = "auroc",
     by: str | Iterable[str] = _BY,
 ) -> DataFrame:
-    """Differences of each detector to a reference, on the same cells of an OD-test.
+    """Compare each detector with a reference, on the same cells of an OD-test.
 
     Cells of the two detectors are paired: those of the same source, target, validation set and test
     set. As cells that are hard for one detector are hard for others, too, differences of pairs
