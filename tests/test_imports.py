@@ -61,6 +61,8 @@ FLOW = [
     "inspection",
     "training",
     "datasets",
+    "_defaults",
+    "_monitor_view",
     "_monitor",
 ]
 
