@@ -2,5 +2,6 @@
 
 from ._predefined_split import OODPredefinedSplit
 from ._split import OODKFold, OODShuffleSplit
+from ._summary import compare, summarize
 
-__all__ = ["OODKFold", "OODPredefinedSplit", "OODShuffleSplit"]
+__all__ = ["OODKFold", "OODPredefinedSplit", "OODShuffleSplit", "compare", "summarize"]
