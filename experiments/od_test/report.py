@@ -1,0 +1,343 @@
+"""The tables of the site, and the report."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+
+import numpy as np
+import pandas as pd
+
+from skood.model_selection import compare, summarize
+
+from .._common.tables import PACKAGES, Measured, Table
+from .methods import DEFAULT, SEARCH, VARIANTS, method_groups
+from .published import PUBLISHED, SOURCE
+from .results import CHOSEN, OTHER_NETS, PARTS
+from .sources import CHOICE, NOISES, SETS, SOURCES, Sizes, Source
+
+ERROR_DEFAULT = "monitor, target misclassified"
+SINGLE = ("outputs", "last layer", "shaping")
+"""Groups of methods that look at one place of a network."""
+
+MeanError = tuple[float, float]
+"""In percent, with the standard error."""
+
+
+def make_tables(cells: pd.DataFrame) -> dict[str, Table]:
+    """All tables; methods and sources that were not tried have empty cells."""
+    ood, errors = (cells[cells["target"] == target] for target in ("ood", "misclassified"))
+    by_set = mean_by_set(ood)
+    return {
+        "methods": tabulate_methods(ood),
+        "auroc": tabulate_by_source(ood, "auroc"),
+        "accuracy": tabulate_by_source(ood, "accuracy"),
+        "fpr95": tabulate_by_source(ood, "fpr95_in"),
+        "near_and_far": tabulate_near_and_far(ood),
+        "parts": tabulate_parts(ood),
+        "differences": tabulate_differences(ood, DEFAULT),
+        "differences_by_source": tabulate_differences_by_source(ood),
+        "closest": tabulate_closest(ood),
+        "errors": tabulate_errors(errors),
+        "published": tabulate_published(ood),
+        "cells": tabulate_cells(by_set),
+        "seconds": tabulate_seconds(ood),
+        **{
+            f"sets_{source.folder_name.replace('-', '_')}": tabulate_sets(by_set, source)
+            for source in SOURCES
+            if source.title in set(ood["source"])
+        },
+    }
+
+
+def describe(sources: Sequence[Source], sizes: Sizes, seconds: float) -> Measured:
+    choice = ", ".join(name for name in (*SETS, *NOISES) if name in CHOICE)
+    others = ", ".join(name for name in (*SETS, *NOISES) if name not in CHOICE)
+    unseen = ", ".join(source.title for source in SOURCES if not source.is_chosen_on)
+    return Measured(
+        data=f"sources {'; '.join(source.title for source in sources)}; every other set and two "
+        f"noises for validation and for testing; the default was chosen on {choice}, confirmed on "
+        f"{others} and on the networks {unseen}",
+        samples=f"detectors {sizes.n_train:,} training images, test {sizes.n_test:,} images, up to "
+        f"{sizes.n_outside:,} of each other set; equal numbers of both kinds in each cell; networks "
+        f"that are trained here up to {sizes.n_network:,} images, {sizes.epochs} epochs",
+        settings="parameters are the defaults of each library, but for the percentile 30 of NAP, "
+        "n_neighbors of KNN where it is said, the percentiles of LINe that are published for "
+        "CIFAR, and no perturbation of inputs in oodeel; `some layers` are 15 at most, averaged "
+        f"over each map; {seconds:.0f} s, without what an earlier run kept",
+        packages=[*PACKAGES, "pyod", "pytorch-ood", "oodeel"],
+    )
+
+
+def write_report(about: Table, tables: Mapping[str, Table]) -> str:
+    parts = [
+        "# Every triple of source, validation and test set",
+        about.to_markdown(),
+        f"Published: {SOURCE}.",
+    ]
+    for name, table in tables.items():
+        parts += [f"## {name.replace('_', ' ')}", table.to_markdown()]
+    return "\n\n".join(parts) + "\n"
+
+
+def tabulate_methods(ood: pd.DataFrame) -> Table:
+    """Means over everything that was tried."""
+    metrics = {"auroc": "AUROC", "accuracy": "Accuracy", "fpr95_in": "FPR95", "aupr_in": "AUPR-In"}
+    header = [name for title in metrics.values() for name in (title, f"{title}, error")]
+    means = means_by(ood, ["detector"], [*metrics])
+    return _by_method(
+        ["Group", *header],
+        lambda name: [
+            method_groups()[name],
+            *(cell for metric in metrics for cell in _write(means.get((name, metric)))),
+        ],
+    )
+
+
+def tabulate_by_source(ood: pd.DataFrame, metric: str) -> Table:
+    """Means over the triples of each source."""
+    means = means_by(ood, ["detector", "source"], [metric])
+    header = [name for s in SOURCES for name in (s.title, f"{s.title}, error")]
+    return _by_method(
+        header,
+        lambda name: [
+            cell for s in SOURCES for cell in _write(means.get((name, s.title, metric)))
+        ],
+    )
+
+
+def tabulate_near_and_far(ood: pd.DataFrame) -> Table:
+    """Mean AUROC over sets that resemble each source, and over others."""
+    means = means_by(ood, ["detector", "source", "near"], ["auroc"])
+    overall = means_by(ood, ["detector", "near"], ["auroc"])
+    kinds = {"near": True, "far": False}
+    header = [f"{title}, {kind}" for title in ("all", *(s.title for s in SOURCES)) for kind in kinds]
+
+    def describe_method(name: str) -> list[str]:
+        found = [overall.get((name, is_near, "auroc")) for is_near in kinds.values()]
+        found += [means.get((name, s.title, k, "auroc")) for s in SOURCES for k in kinds.values()]
+        return [_write(mean)[0] for mean in found]
+
+    return _by_method(header, describe_method)
+
+
+def tabulate_parts(ood: pd.DataFrame) -> Table:
+    """Means over what the default was chosen on, and over what it was not."""
+    metrics = {"auroc": "AUROC", "accuracy": "Accuracy"}
+    means = means_by(ood, ["detector", "part"], [*metrics])
+    keys = [(part, metric) for part in PARTS for metric in metrics]
+    header = [
+        name
+        for part, metric in keys
+        for name in (f"{metrics[metric]}, {part}", f"{metrics[metric]}, {part}, error")
+    ]
+    return _by_method(
+        header, lambda name: [cell for key in keys for cell in _write(means.get((name, *key)))]
+    )
+
+
+def tabulate_differences(ood: pd.DataFrame, default: str) -> Table:
+    """How much better the default is than each method on the same triples."""
+    header = ["Difference", "Error", "Triples won", "Worst difference", "Worst for"]
+
+    def describe_method(name: str) -> list[str]:
+        (found,) = differences(ood, default, name, ["detector"]) or [None]
+        if found is None:
+            return [""] * len(header)
+        cell = [found[f"worst_{key}"] for key in ("source", "validation", "test")]
+        return [
+            *_write((100 * found["difference"], 100 * found["difference_se"]), sign=True),
+            f"{100 * found['won']:.1f}",
+            f"{100 * found['worst']:+.2f}",
+            "{}: {}, {}".format(*cell),
+        ]
+
+    return _by_method(header, describe_method)
+
+
+def tabulate_differences_by_source(ood: pd.DataFrame) -> Table:
+    """The same for each source, without the worst triple."""
+    header = [name for s in SOURCES for name in (s.title, f"{s.title}, error")]
+
+    def describe_method(name: str) -> list[str]:
+        by_source = {
+            found["source"]: (100 * found["difference"], 100 * found["difference_se"])
+            for found in differences(ood, DEFAULT, name, ["source", "detector"])
+        }
+        return [c for s in SOURCES for c in _write(by_source.get(s.title), sign=True)]
+
+    return _by_method(header, describe_method)
+
+
+def tabulate_closest(ood: pd.DataFrame) -> Table:
+    """On each source, the best of the other methods, and how far the default is ahead of it."""
+    rows = []
+    groups = method_groups()
+    for source in SOURCES:
+        means = means_by(ood[ood["source"] == source.title], ["detector"], ["auroc"])
+        others = {n: means[n, "auroc"][0] for n in groups if (n, "auroc") in means}
+        cells = []
+        for is_single in (True, False):
+            rivals = [n for n in others if (groups[n] in SINGLE) or not is_single]
+            rivals = [n for n in rivals if groups[n] != "monitors"]
+            cells += _describe_rival(ood, source, max(rivals, key=others.__getitem__, default=""))
+        rows.append([source.title, *_write(means.get((DEFAULT, "auroc"))), *cells])
+    header = [
+        f"{what}, {kind}"
+        for kind in ("single methods", "all methods")
+        for what in ("Best", "AUROC", "Difference", "Error of it")
+    ]
+    return Table(["Source", "AUROC of the monitor", "Error", *header], rows)
+
+
+def _describe_rival(ood: pd.DataFrame, source: Source, name: str) -> list[str]:
+    if not name:
+        return [""] * 4
+    of_source = ood[ood["source"] == source.title]
+    (found,) = differences(of_source, DEFAULT, name, ["detector"])
+    mean = means_by(of_source, ["detector"], ["auroc"])[name, "auroc"]
+    difference = (100 * found["difference"], 100 * found["difference_se"])
+    return [name, _write(mean)[0], *_write(difference, sign=True)]
+
+
+def tabulate_errors(errors: pd.DataFrame) -> Table:
+    """How well misclassified test images are found."""
+    metrics = {"auroc": "AUROC", "aurc": "area under risk and coverage"}
+    found = {
+        (row.detector, row.source, metric): 100 * getattr(row, metric)
+        for row in errors.itertuples()
+        for metric in metrics
+    }
+    titles = [source.title for source in SOURCES]
+    header = [f"{title}, {s}" for title in metrics.values() for s in ("mean", *titles)]
+
+    def describe_method(name: str) -> list[str]:
+        cells = []
+        for metric in metrics:
+            values = [found.get((name, title, metric), np.nan) for title in titles]
+            mean = np.mean([v for v in values if not np.isnan(v)]) if any(~np.isnan(values)) else None
+            cells += [_number(mean), *map(_number, values)]
+        return cells
+
+    return _by_method(header, describe_method)
+
+
+def tabulate_published(ood: pd.DataFrame) -> Table:
+    """Figures of the authors beside the same method, and the default, on networks like theirs."""
+    titles = {s.title: s.network for s in SOURCES}
+    of_network = ood.assign(network=ood["source"].map(titles))
+    means = means_by(of_network, ["detector", "network"], ["accuracy", "auroc"])
+    rows = []
+    for published in PUBLISHED:
+        cells = [_number(published.accuracy), _number(published.auroc)]
+        for name in (published.method, DEFAULT):
+            for metric in ("accuracy", "auroc"):
+                cells.append(_write(means.get((name, published.network, metric)))[0])
+        rows.append([f"{published.network}: {published.method}", *cells])
+    kinds = ("published", "here", "of the monitor here")
+    header = [f"{metric}, {kind}" for kind in kinds for metric in ("Accuracy", "AUROC")]
+    return Table(["Network and method", *header], rows)
+
+
+def mean_by_set(ood: pd.DataFrame) -> pd.DataFrame:
+    """Mean AUROC over the validation sets, in percent, with a column for each method."""
+    means = ood.groupby(["source", "test", "detector"], sort=False)["auroc"].mean() * 100
+    return means.unstack("detector")
+
+
+def tabulate_cells(by_set: pd.DataFrame) -> Table:
+    """Of every test set, the default beside the best of the others, which is so in hindsight."""
+    groups = method_groups()
+    others = [name for name in by_set.columns if groups[name] != "monitors"]
+    single = [name for name in others if groups[name] in SINGLE]
+    rows = []
+    for source in SOURCES:
+        for test in source.outside:
+            if (source.title, test) not in by_set.index:
+                continue
+            found = by_set.loc[source.title, test]
+            default = found.get(DEFAULT, np.nan)
+            cells = [f"{source.title}: {test}", "near" if test in source.near else "far"]
+            cells += [_part(source, test), _number(default)]
+            for names in (single, others):
+                best = found[names].idxmax()
+                cells += [best, _number(found[best]), f"{default - found[best]:+.2f}"]
+            rows.append(cells)
+    header = ["Source and test set", "Kind", "Part", "Monitor"]
+    for which in ("Best single method", "Best method"):
+        header += [which, f"{which}, AUROC", f"{which}, difference"]
+    return Table(header, rows)
+
+
+def _part(source: Source, test: str) -> str:
+    if not source.is_chosen_on:
+        return OTHER_NETS
+    return CHOSEN if test in CHOICE else PARTS[1]
+
+
+def tabulate_sets(by_set: pd.DataFrame, source: Source) -> Table:
+    """AUROC of each set."""
+    of_source = by_set.loc[source.title]
+    return _by_method(
+        list(source.outside),
+        lambda name: [
+            _number(of_source[name].get(test, np.nan)) if name in of_source else ""
+            for test in source.outside
+        ],
+    )
+
+
+def tabulate_seconds(ood: pd.DataFrame) -> Table:
+    """Seconds for a fit, and to score a thousand images."""
+    sizes = ood["n_in"] + ood["n_out"]
+    times = ood.assign(score_time=1000 * ood["score_time"] / sizes)
+    means = times.groupby(["detector", "source"])[["fit_time", "score_time"]].mean()
+    header = [f"{s.title}, {what}" for s in SOURCES for what in ("fit", "score 1,000")]
+
+    def describe_method(name: str) -> list[str]:
+        cells = []
+        for source in SOURCES:
+            known = (name, source.title) in means.index
+            cells += [f"{v:.3g}" for v in means.loc[name, source.title]] if known else ["", ""]
+        return cells
+
+    return _by_method(header, describe_method)
+
+
+def means_by(table: pd.DataFrame, by: list[str], metrics: list[str]) -> dict[tuple, MeanError]:
+    """Means and standard errors by the values of some columns and the metric."""
+    known = table.dropna(subset=metrics, how="all")
+    if known.empty:
+        return {}
+    found = summarize(known, by=by, metrics=metrics)
+    return {
+        (*(row[key] for key in by), metric): (100 * row[metric], 100 * row[f"{metric}_se"])
+        for _, row in found.iterrows()
+        for metric in metrics
+    }
+
+
+def differences(table: pd.DataFrame, name: str, other: str, by: list[str]) -> list[pd.Series]:
+    """By how much one method is better than another in AUROC, and where it is least so."""
+    both = table[table["detector"].isin([name, other])]
+    if name == other or both["detector"].nunique() < 2:
+        return []
+    return [row for _, row in compare(both, other, metric="auroc", by=by).iterrows()]
+
+
+def _by_method(header: Sequence[str], describe_method: Callable[[str], list[str]]) -> Table:
+    """A row for each method, whether it was tried or not."""
+    rows = [[name, *describe_method(name)] for name in method_groups()]
+    return Table(["Method", *header], rows)
+
+
+def _write(mean: MeanError | None, *, sign: bool = False) -> tuple[str, str]:
+    if mean is None:
+        return "", ""
+    value, error = mean
+    return _number(value, sign=sign), _number(error)
+
+
+def _number(value: float | None, *, sign: bool = False) -> str:
+    if value is None or np.isnan(value):
+        return ""
+    return f"{value:+.2f}" if sign else f"{value:.2f}"
