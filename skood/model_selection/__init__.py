@@ -1,6 +1,7 @@
-"""Splitters for searches that keep out-of-distribution (OOD) rows out of the training parts."""
+"""Splitters that keep out-of-distribution (OOD) rows out of training, and a test of detectors."""
 
+from ._od_test import od_test
 from ._predefined_split import OODPredefinedSplit
 from ._split import OODKFold, OODShuffleSplit
 
-__all__ = ["OODKFold", "OODPredefinedSplit", "OODShuffleSplit"]
+__all__ = ["OODKFold", "OODPredefinedSplit", "OODShuffleSplit", "od_test"]
