@@ -22,6 +22,7 @@ FLOW = [
     "_sklearn",
     "_warnings",
     "_fit_context",
+    "_od_table",
     "_axes",
     "_side_by_side",
     "_batches",
@@ -61,6 +62,8 @@ FLOW = [
     "inspection",
     "training",
     "datasets",
+    "_defaults",
+    "_monitor_view",
     "_monitor",
 ]
 
