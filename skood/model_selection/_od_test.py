@@ -25,6 +25,7 @@ from ._od_test_fits import (
     Fit,
     chooses_by_ood,
     failed_cell,
+    is_search,
     learns_from_ood,
     run,
 )
@@ -511,7 +512,9 @@ def _name(detector: Any) -> str:
 def _check_detector(name: Any, detector: Any) -> None:
     if isinstance(detector, type):
         raise TypeError(f"Detector {name!r} is a class: pass an instance, {detector.__name__}().")
-    if not any(hasattr(detector, method) for method in ("score_samples", "decision_function")):
+    # A search without a last fit has no scores itself.
+    scores = detector.estimator if is_search(detector) else detector
+    if not any(hasattr(scores, method) for method in ("score_samples", "decision_function")):
         raise TypeError(
             f"Detector {name!r} has neither score_samples nor decision_function: got {detector!r}. "
             "(LocalOutlierFactor has both with novelty=True.)"

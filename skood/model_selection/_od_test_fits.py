@@ -19,7 +19,7 @@ from sklearn.pipeline import Pipeline
 from .._foreign import accepted_rows, detector_of, in_distribution_scores, is_of_pyod
 from .._warnings import Line, working_for
 from ..detectors import BaseDetector
-from ..ensemble import LayerEnsembleDetector
+from ..ensemble import AnyAlarmDetector, LayerEnsembleDetector
 from ..metrics import (
     area_under_risk_coverage_score,
     fpr_at_tpr_score,
@@ -84,6 +84,12 @@ def is_search(estimator: Any) -> bool:
     return all(hasattr(estimator, name) for name in ("estimator", "cv", "refit"))
 
 
+def _is_plain(estimator: Any) -> bool:
+    """Whether an estimator is a pipeline that does as its last step does with what others make."""
+    module = type(estimator).__module__.partition(".")[0]
+    return isinstance(estimator, Pipeline) and module in ("sklearn", "skood") and len(estimator) > 1
+
+
 def chooses_by_ood(estimator: Any) -> bool:
     """Whether an estimator chooses its settings by rows that are marked -1, and cannot without."""
     if is_search(estimator) or getattr(estimator, "search", False) is True:
@@ -99,10 +105,13 @@ def learns_from_ood(estimator: Any) -> bool:
         return True
     if isinstance(estimator, Pipeline):
         return learns_from_ood(estimator[-1])
+    if isinstance(estimator, AnyAlarmDetector):
+        return any(learns_from_ood(detector) for _, detector in estimator.detectors)
+    chooses_members = True
     if isinstance(estimator, LayerEnsembleDetector):
-        # They choose and weigh members, which themselves are not shown these rows.
-        return estimator.combine == "weighted" or estimator.n_layers is not None
-    return bool(getattr(estimator, "_learns_from_ood", False))
+        # The members themselves are not shown these rows.
+        chooses_members = estimator.combine == "weighted" or estimator.n_layers is not None
+    return chooses_members and bool(getattr(estimator, "_learns_from_ood", False))
 
 
 def run(task: Fit, line: Line, verbose: int) -> dict[str | None, Cell]:
@@ -212,9 +221,7 @@ def _fit_inside(estimator: Any, X: Any, y: NDArray | None) -> Any:
         y = None  # PyOD would read class 1 as outliers
     if is_search(estimator):
         return _best(estimator.fit(X, y), X, y)
-    if y is None or not _takes_labels(estimator):
-        return estimator.fit(X)
-    return estimator.fit(X, y)
+    return estimator.fit(X, y) if _takes_labels(estimator) else estimator.fit(X)
 
 
 def _takes_labels(estimator: Any) -> bool:
@@ -245,7 +252,7 @@ def _fit_marked(estimator: Any, train: Any, y: NDArray | None, outside: Any) -> 
             estimator.set_params(refit=False)
         estimator.fit(concatenate([train, outside]), labels)
         return _fit_marked(_best_setting(estimator), train, y, outside)
-    if type(estimator) is Pipeline and len(estimator) > 1:
+    if _is_plain(estimator):
         before = estimator[:-1]
         train, outside = before.fit_transform(train, y), before.transform(outside)
         last = _fit_marked(estimator[-1], train, y, outside)
@@ -267,7 +274,7 @@ def rate(estimator: Any, X: Any) -> Rated:
     """Scores and verdicts of a set, whose samples go through the steps of a pipeline once."""
     start = time.perf_counter()
     while True:
-        if type(estimator) is Pipeline and len(estimator) > 1:
+        if _is_plain(estimator):
             X, estimator = estimator[:-1].transform(X), estimator[-1]
         elif hasattr(estimator, "best_estimator_"):
             estimator = estimator.best_estimator_
