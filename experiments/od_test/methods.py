@@ -184,6 +184,9 @@ def on_layers(some: list[str]) -> Methods:
         "intervals, layers": ActivationIntervalDetector(),
         "neuron coefficient, layers": NeuronCountDetector(statistic="coefficient", two_sided=True),
         "NAC without gradients, some layers": make_pipeline(some_of, NACDetector(gradients=False)),
+        "group progression, some layers": make_pipeline(
+            some_of, PercentileBinarizer(rule="rank"), GroupProgressionDetector(random_state=0)
+        ),
     }
 
 
@@ -204,11 +207,6 @@ def by_validation(nap_layers: list[str], some: list[str]) -> Methods:
         ),
         "NAP 30, layers, weighted": LayerEnsembleDetector(nap_of(30), combine="weighted"),
         "Mahalanobis, layers, regression": MahalanobisDetector(),
-        "group progression, some layers": make_pipeline(
-            LayerSelector(layers=some),
-            PercentileBinarizer(rule="rank"),
-            GroupProgressionDetector(random_state=0),
-        ),
     }
 
 

@@ -25,6 +25,8 @@ from .._common.torchvision import import_torchvision
 LOGITS, FEATURES, MAPS = "logits", "features", "feature_maps"
 """What a detector of pytorch-ood reads."""
 BATCH_SIZE = 128
+FALSE_ALARM_RATE = 0.05
+"""Share of the training rows that these detectors reject, as those of skood do."""
 
 Make = Callable[[Any, nn.Linear], Any]
 
@@ -128,27 +130,51 @@ def _as_layer(head: LinearHead | None) -> nn.Linear:
     return linear
 
 
-class PytorchOODDetector(OutlierMixin, BaseEstimator):
-    """A detector of pytorch-ood, by its name; its large scores mean out-of-distribution."""
+class PeerDetector(OutlierMixin, BaseEstimator):
+    """What detectors of libraries without a threshold lack: one that rejects training rows."""
+
+    detector_: Any
+
+    def fit(self, X: Activations, y: NDArray | None = None) -> Self:
+        """Learn from all rows, by their labels, or else by the classes that the network predicts."""
+        import_torchvision()
+        labels = torch.from_numpy(np.array(predicted_classes(X) if y is None else y))
+        with _quiet():
+            self._learn(X, labels)
+        self.offset_ = float(np.quantile(self.score_samples(X), FALSE_ALARM_RATE))
+        return self
+
+    def score_samples(self, X: Activations) -> NDArray[np.floating]:
+        """Minus the library's scores, which are large for out-of-distribution rows."""
+        with torch.no_grad(), _quiet():
+            return -np.asarray(self._rate(X), dtype=np.float64)
+
+    def predict(self, X: Activations) -> NDArray[np.int64]:
+        """-1 for rows that are rejected, and 1 for all others."""
+        return np.where(self.score_samples(X) < self.offset_, -1, 1)
+
+    def _learn(self, X: Activations, labels: Tensor) -> None:
+        raise NotImplementedError
+
+    def _rate(self, X: Activations) -> Any:
+        raise NotImplementedError
+
+
+class PytorchOODDetector(PeerDetector):
+    """A detector of pytorch-ood, by its name."""
 
     def __init__(self, method: str) -> None:
         self.method = method
 
-    def fit(self, X: Activations, y: NDArray | None = None) -> Self:
-        """Learn from all rows, by their classes."""
-        import_torchvision()
+    def _learn(self, X: Activations, labels: Tensor) -> None:
         reads, make = OF_PYTORCH_OOD[self.method]
-        with _quiet():
-            self.detector_ = make(import_module("pytorch_ood.detector"), _as_layer(X.head))
-            if hasattr(self.detector_, f"fit_{reads}"):
-                getattr(self.detector_, f"fit_{reads}")(self._read(X), _classes(X, y))
-        return self
+        self.detector_ = make(import_module("pytorch_ood.detector"), _as_layer(X.head))
+        if hasattr(self.detector_, f"fit_{reads}"):
+            getattr(self.detector_, f"fit_{reads}")(self._read(X), labels)
 
-    def score_samples(self, X: Activations) -> NDArray[np.floating]:
-        """Minus the library's scores."""
+    def _rate(self, X: Activations) -> Tensor:
         reads, _ = OF_PYTORCH_OOD[self.method]
-        with torch.no_grad(), _quiet():
-            return -getattr(self.detector_, f"predict_{reads}")(self._read(X)).numpy()
+        return getattr(self.detector_, f"predict_{reads}")(self._read(X))
 
     def _read(self, X: Activations) -> Tensor:
         reads, _ = OF_PYTORCH_OOD[self.method]
@@ -157,7 +183,7 @@ class PytorchOODDetector(OutlierMixin, BaseEstimator):
         return tensor[:, :, None, None] if reads == MAPS else tensor
 
 
-class OodeelDetector(OutlierMixin, BaseEstimator):
+class OodeelDetector(PeerDetector):
     """A method of oodeel on several layers, which a rule of that library puts together."""
 
     def __init__(self, method: str, aggregator: str, layers: list[str]) -> None:
@@ -165,35 +191,24 @@ class OodeelDetector(OutlierMixin, BaseEstimator):
         self.aggregator = aggregator
         self.layers = layers
 
-    def fit(self, X: Activations, y: NDArray | None = None) -> Self:
-        """Learn from all rows, by their classes."""
-        import_torchvision()
-        with _quiet():
-            library, rules = import_module("oodeel.methods"), import_module("oodeel.aggregator")
+    def _learn(self, X: Activations, labels: Tensor) -> None:
+        library, rules = import_module("oodeel.methods"), import_module("oodeel.aggregator")
         aggregator = getattr(rules, self.aggregator)()
         make = getattr(library, self.method)
         self.detector_ = make(aggregator=aggregator, **OF_OODEEL[self.method])
-        widths = [X.layer_shapes[name][0] for name in self.layers]
-        rows = torch.utils.data.TensorDataset(self._read(X), _classes(X, y))
+        rows = torch.utils.data.TensorDataset(self._read(X), labels)
         loader = torch.utils.data.DataLoader(rows, batch_size=BATCH_SIZE)
-        names = [f"parts.{number}" for number in range(len(widths))]
-        network = _LayersAsNetwork(widths)
+        network = _LayersAsNetwork([X.layer_shapes[name][0] for name in self.layers])
+        names = [f"parts.{number}" for number in range(len(self.layers))]
         self.detector_.fit(network, loader, feature_layers_id=names, head_layer_id="head")
-        return self
 
-    def score_samples(self, X: Activations) -> NDArray[np.floating]:
-        """Minus the library's scores."""
-        scores = [self.detector_.score(part)[0] for part in self._read(X).split(BATCH_SIZE)]
-        return -np.concatenate(scores)
+    def _rate(self, X: Activations) -> NDArray:
+        batches = self._read(X).split(BATCH_SIZE)
+        return np.concatenate([self.detector_.score(batch)[0] for batch in batches])
 
     def _read(self, X: Activations) -> Tensor:
         columns = [np.asarray(X[name], dtype=np.float32) for name in self.layers]
         return torch.from_numpy(np.hstack(columns))
-
-
-def _classes(X: Activations, y: NDArray | None) -> Tensor:
-    """Labels, or where they are not given the classes that the network predicts."""
-    return torch.from_numpy(np.array(predicted_classes(X) if y is None else y))
 
 
 class _LayersAsNetwork(nn.Module):

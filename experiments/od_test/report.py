@@ -214,8 +214,9 @@ def tabulate_errors(errors: pd.DataFrame) -> Table:
         cells = []
         for metric in metrics:
             values = [found.get((name, title, metric), np.nan) for title in titles]
-            mean = np.mean([v for v in values if not np.isnan(v)]) if any(~np.isnan(values)) else None
-            cells += [_number(mean), *map(_number, values)]
+            known = [value for value in values if not np.isnan(value)]
+            mean = float(np.mean(known)) if known else None
+            cells += [_number(value, 3) for value in (mean, *values)]
         return cells
 
     return _by_method(header, describe_method)
@@ -337,7 +338,7 @@ def _write(mean: MeanError | None, *, sign: bool = False) -> tuple[str, str]:
     return _number(value, sign=sign), _number(error)
 
 
-def _number(value: float | None, *, sign: bool = False) -> str:
+def _number(value: float | None, digits: int = 2, *, sign: bool = False) -> str:
     if value is None or np.isnan(value):
         return ""
-    return f"{value:+.2f}" if sign else f"{value:.2f}"
+    return f"{value:{'+' if sign else ''}.{digits}f}"
