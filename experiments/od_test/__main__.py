@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import argparse
 import time
+from collections.abc import Collection
 from pathlib import Path
 
 import matplotlib as mpl
@@ -29,7 +30,7 @@ from .._common.tables import write_tables
 from .figures import draw_all
 from .report import describe, make_tables, write_report
 from .results import test_all
-from .sources import QUICK, SOURCES, Sizes, Source
+from .sources import ALL_SETS, CHOICE, QUICK, QUICK_SETS, SOURCES, Sizes, Source
 
 mpl.use("Agg")
 
@@ -67,6 +68,13 @@ def find_sources(arguments: argparse.Namespace) -> list[Source]:
     return found[:N_QUICK] if arguments.quick else found
 
 
+def find_sets(arguments: argparse.Namespace) -> Collection[str]:
+    """Names of the OOD sets to try."""
+    if arguments.quick:
+        return QUICK_SETS
+    return CHOICE if arguments.chosen_on else ALL_SETS
+
+
 def main() -> None:
     arguments = parse_arguments()
     output, folder = find_folders(arguments)
@@ -80,14 +88,14 @@ def main() -> None:
         folder=arguments.activations or output,
         results=output / "cells",
         n_jobs=arguments.n_jobs,
-        only_chosen_on=arguments.chosen_on,
+        sets=find_sets(arguments),
     )
     cells.to_csv(output / "cells.csv", index=False)
     about, tables = describe(sources, sizes, time.perf_counter() - start), make_tables(cells)
     report = write_report(about.to_table(), tables)
     (output / "report.md").write_text(report, encoding="utf-8")
     write_tables(folder, about, tables)
-    save_figures(draw_all(cells), output)
+   save_figures(draw_all(cells), output)
 
 
 if __name__ == "__main__":

@@ -10,14 +10,15 @@ import pandas as pd
 from skood.model_selection import compare, summarize
 
 from .._common.tables import PACKAGES, Measured, Table
-from .methods import DEFAULT, SEARCH, VARIANTS, method_groups
+from .methods import DEFAULT, method_groups
 from .published import PUBLISHED, SOURCE
-from .results import CHOSEN, OTHER_NETS, PARTS
-from .sources import CHOICE, NOISES, SETS, SOURCES, Sizes, Source
+from .results import PARTS, part_of
+from .sources import ALL_SETS, CHOICE, SOURCES, Sizes, Source
 
-ERROR_DEFAULT = "monitor, target misclassified"
 SINGLE = ("outputs", "last layer", "shaping")
 """Groups of methods that look at one place of a network."""
+OTHERS = (*SINGLE, "layers", "configured", "peers")
+"""All groups but the monitors."""
 
 MeanError = tuple[float, float]
 """In percent, with the standard error."""
@@ -34,7 +35,7 @@ def make_tables(cells: pd.DataFrame) -> dict[str, Table]:
         "fpr95": tabulate_by_source(ood, "fpr95_in"),
         "near_and_far": tabulate_near_and_far(ood),
         "parts": tabulate_parts(ood),
-        "differences": tabulate_differences(ood, DEFAULT),
+        "differences": tabulate_differences(ood),
         "differences_by_source": tabulate_differences_by_source(ood),
         "closest": tabulate_closest(ood),
         "errors": tabulate_errors(errors),
@@ -50,8 +51,8 @@ def make_tables(cells: pd.DataFrame) -> dict[str, Table]:
 
 
 def describe(sources: Sequence[Source], sizes: Sizes, seconds: float) -> Measured:
-    choice = ", ".join(name for name in (*SETS, *NOISES) if name in CHOICE)
-    others = ", ".join(name for name in (*SETS, *NOISES) if name not in CHOICE)
+    choice = ", ".join(name for name in ALL_SETS if name in CHOICE)
+    others = ", ".join(name for name in ALL_SETS if name not in CHOICE)
     unseen = ", ".join(source.title for source in SOURCES if not source.is_chosen_on)
     return Measured(
         data=f"sources {'; '.join(source.title for source in sources)}; every other set and two "
@@ -135,19 +136,20 @@ def tabulate_parts(ood: pd.DataFrame) -> Table:
     )
 
 
-def tabulate_differences(ood: pd.DataFrame, default: str) -> Table:
+def tabulate_differences(ood: pd.DataFrame) -> Table:
     """How much better the default is than each method on the same triples."""
     header = ["Difference", "Error", "Triples won", "Worst difference", "Worst for"]
+    found = differences(ood, ["detector"])
 
     def describe_method(name: str) -> list[str]:
-        (found,) = differences(ood, default, name, ["detector"]) or [None]
-        if found is None:
+        if (name,) not in found:
             return [""] * len(header)
-        cell = [found[f"worst_{key}"] for key in ("source", "validation", "test")]
+        row = found[name,]
+        cell = [row[f"worst_{key}"] for key in ("source", "validation", "test")]
         return [
-            *_write((100 * found["difference"], 100 * found["difference_se"]), sign=True),
-            f"{100 * found['won']:.1f}",
-            f"{100 * found['worst']:+.2f}",
+            *_write_difference(row),
+            f"{100 * row['won']:.1f}",
+            f"{100 * row['worst']:+.2f}",
             "{}: {}, {}".format(*cell),
         ]
 
@@ -157,46 +159,37 @@ def tabulate_differences(ood: pd.DataFrame, default: str) -> Table:
 def tabulate_differences_by_source(ood: pd.DataFrame) -> Table:
     """The same for each source, without the worst triple."""
     header = [name for s in SOURCES for name in (s.title, f"{s.title}, error")]
-
-    def describe_method(name: str) -> list[str]:
-        by_source = {
-            found["source"]: (100 * found["difference"], 100 * found["difference_se"])
-            for found in differences(ood, DEFAULT, name, ["source", "detector"])
-        }
-        return [c for s in SOURCES for c in _write(by_source.get(s.title), sign=True)]
-
-    return _by_method(header, describe_method)
+    found = differences(ood, ["detector", "source"])
+    return _by_method(
+        header,
+        lambda name: [
+            cell for s in SOURCES for cell in _write_difference(found.get((name, s.title)))
+        ],
+    )
 
 
 def tabulate_closest(ood: pd.DataFrame) -> Table:
     """On each source, the best of the other methods, and how far the default is ahead of it."""
-    rows = []
+    means = means_by(ood, ["source", "detector"], ["auroc"])
+    found = differences(ood, ["source", "detector"])
     groups = method_groups()
+    rows = []
     for source in SOURCES:
-        means = means_by(ood[ood["source"] == source.title], ["detector"], ["auroc"])
-        others = {n: means[n, "auroc"][0] for n in groups if (n, "auroc") in means}
+        title = source.title
+        tried = [name for name in groups if (title, name, "auroc") in means]
         cells = []
-        for is_single in (True, False):
-            rivals = [n for n in others if (groups[n] in SINGLE) or not is_single]
-            rivals = [n for n in rivals if groups[n] != "monitors"]
-            cells += _describe_rival(ood, source, max(rivals, key=others.__getitem__, default=""))
-        rows.append([source.title, *_write(means.get((DEFAULT, "auroc"))), *cells])
+        for kinds in (SINGLE, OTHERS):
+            rivals = [name for name in tried if groups[name] in kinds]
+            best = max(rivals, key=lambda name: means[title, name, "auroc"][0], default="")
+            cells += [best, _write(means.get((title, best, "auroc")))[0]]
+            cells += _write_difference(found.get((title, best)))
+        rows.append([title, *_write(means.get((title, DEFAULT, "auroc"))), *cells])
     header = [
         f"{what}, {kind}"
         for kind in ("single methods", "all methods")
         for what in ("Best", "AUROC", "Difference", "Error of it")
     ]
     return Table(["Source", "AUROC of the monitor", "Error", *header], rows)
-
-
-def _describe_rival(ood: pd.DataFrame, source: Source, name: str) -> list[str]:
-    if not name:
-        return [""] * 4
-    of_source = ood[ood["source"] == source.title]
-    (found,) = differences(of_source, DEFAULT, name, ["detector"])
-    mean = means_by(of_source, ["detector"], ["auroc"])[name, "auroc"]
-    difference = (100 * found["difference"], 100 * found["difference_se"])
-    return [name, _write(mean)[0], *_write(difference, sign=True)]
 
 
 def tabulate_errors(errors: pd.DataFrame) -> Table:
@@ -247,32 +240,29 @@ def mean_by_set(ood: pd.DataFrame) -> pd.DataFrame:
 
 def tabulate_cells(by_set: pd.DataFrame) -> Table:
     """Of every test set, the default beside the best of the others, which is so in hindsight."""
-    groups = method_groups()
-    others = [name for name in by_set.columns if groups[name] != "monitors"]
-    single = [name for name in others if groups[name] in SINGLE]
     rows = []
     for source in SOURCES:
         for test in source.outside:
-            if (source.title, test) not in by_set.index:
-                continue
-            found = by_set.loc[source.title, test]
-            default = found.get(DEFAULT, np.nan)
-            cells = [f"{source.title}: {test}", "near" if test in source.near else "far"]
-            cells += [_part(source, test), _number(default)]
-            for names in (single, others):
-                best = found[names].idxmax()
-                cells += [best, _number(found[best]), f"{default - found[best]:+.2f}"]
-            rows.append(cells)
+            kind = "near" if test in source.near else "far"
+            tried = (source.title, test) in by_set.index
+            cells = _compare_cell(by_set.loc[source.title, test]) if tried else [""] * 7
+            rows.append([f"{source.title}: {test}", kind, part_of(source, test), *cells])
     header = ["Source and test set", "Kind", "Part", "Monitor"]
     for which in ("Best single method", "Best method"):
         header += [which, f"{which}, AUROC", f"{which}, difference"]
     return Table(header, rows)
 
 
-def _part(source: Source, test: str) -> str:
-    if not source.is_chosen_on:
-        return OTHER_NETS
-    return CHOSEN if test in CHOICE else PARTS[1]
+def _compare_cell(aurocs: pd.Series) -> list[str]:
+    """The default, then of the single methods and of all others the best, and the difference."""
+    groups = method_groups()
+    default = aurocs.get(DEFAULT, np.nan)
+    cells = [_number(default)]
+    for kinds in (SINGLE, OTHERS):
+        rivals = aurocs[[name for name in aurocs.index if groups[name] in kinds]]
+        best = rivals.idxmax()
+        cells += [best, _number(rivals[best]), _number(default - rivals[best], sign=True)]
+    return cells
 
 
 def tabulate_sets(by_set: pd.DataFrame, source: Source) -> Table:
@@ -317,12 +307,14 @@ def means_by(table: pd.DataFrame, by: list[str], metrics: list[str]) -> dict[tup
     }
 
 
-def differences(table: pd.DataFrame, name: str, other: str, by: list[str]) -> list[pd.Series]:
-    """By how much one method is better than another in AUROC, and where it is least so."""
-    both = table[table["detector"].isin([name, other])]
-    if name == other or both["detector"].nunique() < 2:
-        return []
-    return [row for _, row in compare(both, other, metric="auroc", by=by).iterrows()]
+def differences(ood: pd.DataFrame, by: list[str]) -> dict[tuple, pd.Series]:
+    """By how much the default is better in AUROC than others, and where it is least so."""
+    known = ood.dropna(subset="auroc")
+    if DEFAULT not in set(known["detector"]):
+        return {}
+    # Of methods' differences to the default, these are what the default is better by.
+    turned = compare(known.assign(auroc=-known["auroc"]), DEFAULT, metric="auroc", by=by)
+    return {tuple(row[key] for key in by): row for _, row in turned.iterrows()}
 
 
 def _by_method(header: Sequence[str], describe_method: Callable[[str], list[str]]) -> Table:
@@ -336,6 +328,12 @@ def _write(mean: MeanError | None, *, sign: bool = False) -> tuple[str, str]:
         return "", ""
     value, error = mean
     return _number(value, sign=sign), _number(error)
+
+
+def _write_difference(row: pd.Series | None) -> tuple[str, str]:
+    if row is None:
+        return "", ""
+    return _write((100 * row["difference"], 100 * row["difference_se"]), sign=True)
 
 
 def _number(value: float | None, digits: int = 2, *, sign: bool = False) -> str:

@@ -12,10 +12,10 @@ from skood.model_selection import od_test
 from .activations import Seen, extract
 from .methods import Methods, make_configured, make_methods
 from .nets import load_network
-from .sources import CHOICE, Sizes, Source
+from .sources import ALL_SETS, CHOICE, Sizes, Source
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Collection, Sequence
 
 CHOSEN, OTHER_SETS, OTHER_NETS = "chosen on", "other sets", "other networks"
 PARTS = (CHOSEN, OTHER_SETS, OTHER_NETS)
@@ -29,14 +29,14 @@ def test_all(
     folder: Path,
     results: Path,
     n_jobs: int | None,
-    only_chosen_on: bool = False,
+    sets: Collection[str] = ALL_SETS,
 ) -> pd.DataFrame:
     """Test all methods on some sources; cells that are in the folder of results are not repeated.
 
     The columns "near" and "part" are added to those of ``od_test``.
     """
     tables = [
-        _test_source(source, sizes, folder, results / source.folder_name, n_jobs, only_chosen_on)
+        _test_source(source, sizes, folder, results / source.folder_name, n_jobs, sets)
         for source in sources
     ]
     return pd.concat(tables, ignore_index=True)
@@ -48,12 +48,10 @@ def _test_source(
     folder: Path,
     results: Path,
     n_jobs: int | None,
-    only_chosen_on: bool,
+    sets: Collection[str],
 ) -> pd.DataFrame:
     network = load_network(source, sizes, folder / "networks")
-    seen = extract(source, sizes, folder)
-    outside = {n: A for n, A in seen.outside.items() if n in CHOICE or not only_chosen_on}
-    seen = seen._replace(outside=outside)
+    seen = extract(source, sizes, folder, sets)
     print(f"{source.title}: detectors", flush=True)
     free = _flatten(make_methods(source, network, seen.train))
     configured = _flatten(make_configured(source, network, seen.train))
@@ -65,7 +63,8 @@ def _test_source(
         ],
         ignore_index=True,
     )
-    return table.assign(near=table["test"].isin(source.near), part=_parts(source, table["test"]))
+    tests = table["test"]
+    return table.assign(near=tests.isin(source.near), part=[part_of(source, t) for t in tests])
 
 
 def _test(source: Source, seen: Seen, methods: Methods, target: str, **options) -> pd.DataFrame:
@@ -92,8 +91,9 @@ def _for_each_validation(table: pd.DataFrame) -> pd.DataFrame:
     return pd.concat([triples[table.columns], table[table["target"] != "ood"]])
 
 
-def _parts(source: Source, tests: Iterable[str]) -> list[str]:
+def part_of(source: Source, test: str) -> str:
+    """Whether the default was chosen on this network and set, or is confirmed on them."""
     if not source.is_chosen_on:
-        return [OTHER_NETS for _ in tests]
+        return OTHER_NETS
     # Errors of a network that the rule was chosen on were looked at.
-    return [CHOSEN if test in CHOICE or test == "errors" else OTHER_SETS for test in tests]
+    return CHOSEN if test in CHOICE or test == "errors" else OTHER_SETS

@@ -53,7 +53,8 @@ class Sizes(NamedTuple):
     epochs: int = 4
 
 
-QUICK = Sizes(n_train=200, n_test=100, n_outside=60, n_network=600, epochs=1)
+QUICK = Sizes(n_train=200, n_test=100, n_outside=40, n_network=600, epochs=1)
+QUICK_SETS = ("KMNIST", "notMNIST", "textures", "uniform noise")
 
 
 @dataclass(frozen=True)
