@@ -13,6 +13,10 @@ from ._values import on_logits
 Logits = TypeVar("Logits")
 
 
+class MissingLogitsError(ValueError):
+    """A method needs the logits of a classifier, and there are none."""
+
+
 def require_logits(logits: Logits | None, needed_by: str, why: str = "") -> Logits:
     """The logits; a ValueError where a network yields none, with the reason if that is given."""
     if logits is None:

@@ -49,8 +49,8 @@ def as_html(columns: Sequence[Column], head: LinearHead | None, n_samples: int) 
         reads = "" if head.input_layer is None else f" of {head.input_layer}"
         nbytes = head.weight.nbytes + np.asarray(head.bias).nbytes
         shape = f"{head.shape[1]} units{reads} to {head.shape[0]} classes"
-        rows.append(["head", shape, str(head.weight.dtype), _memory(nbytes)])
-    total = _memory(sum(column.nbytes for column in columns))
+        rows.append(["head", shape, str(head.weight.dtype), memory_text(nbytes)])
+    total = memory_text(sum(column.nbytes for column in columns))
     return (
         f"<div><b>Activations</b> of {n_samples} samples, {total}<table><thead>"
         + _row("th", titles)
@@ -63,14 +63,14 @@ def as_html(columns: Sequence[Column], head: LinearHead | None, n_samples: int) 
 def _cells(column: Column) -> list[str]:
     name = str(column.name) if column.role == "layer" else f"({column.name})"
     dtype = "bits" if column.is_packed else str(column.dtype)
-    return [name, str(column.shape[1:]), dtype, _memory(column.nbytes)]
+    return [name, str(column.shape[1:]), dtype, memory_text(column.nbytes)]
 
 
 def _row(tag: str, cells: Iterable[str]) -> str:
     return "<tr>" + "".join(f"<{tag}>{escape(cell)}</{tag}>" for cell in cells) + "</tr>"
 
 
-def _memory(n_bytes: float) -> str:
+def memory_text(n_bytes: float) -> str:
     units = ["B", "KiB", "MiB", "GiB", "TiB"]
     while n_bytes >= 1024 and len(units) > 1:
         n_bytes /= 1024

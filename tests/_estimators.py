@@ -9,9 +9,9 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.utils import get_tags
 
 import skood
-from skood import ActivationExtractor, GroupProgressionDetector, HammingNAPDetector
+from skood import ActivationExtractor, GroupProgressionDetector, HammingNAPDetector, Monitor
 from skood.detectors import BaseDetector, KNNDetector, NNGuideDetector, OpenMaxDetector
-from skood.ensemble import LayerEnsembleDetector
+from skood.ensemble import AnyAlarmDetector, LayerEnsembleDetector
 from skood.training import DecoyClassClassifier
 
 
@@ -48,6 +48,9 @@ def identity_network():
 
 ARGUMENTS = {
     ActivationExtractor: lambda: {"network": identity_network(), "layers": ["0"]},
+    AnyAlarmDetector: lambda: {
+        "detectors": [("nap", HammingNAPDetector()), ("knn", KNNDetector(n_neighbors=20))]
+    },
     DecoyClassClassifier: lambda: {"estimator": LogisticRegression()},
     # Neighbours of the default number would be all of the samples of a test.
     GroupProgressionDetector: lambda: {"n_neighbors": 20},
@@ -56,6 +59,9 @@ ARGUMENTS = {
     # Tails of the default size are a quarter of a class there.
     OpenMaxDetector: lambda: {"tail_size": 5},
     LayerEnsembleDetector: lambda: {"detector": HammingNAPDetector()},
+    Monitor: lambda: {
+        "steps": [("extract", construct(ActivationExtractor)), ("detect", HammingNAPDetector())]
+    },
 }
 
 

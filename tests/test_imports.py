@@ -62,6 +62,8 @@ FLOW = [
     "inspection",
     "training",
     "datasets",
+    "_defaults",
+    "_monitor_view",
     "_monitor",
 ]
 

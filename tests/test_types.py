@@ -134,7 +134,8 @@ def test_annotations_are_resolved_but_for_optional_packages(path):
 
 
 def test_a_monitor_is_a_pipeline():
-    assert typing.get_type_hints(skood.make_monitor)["return"] is Pipeline
+    assert typing.get_type_hints(skood.make_monitor)["return"] is skood.Monitor
+    assert issubclass(skood.Monitor, Pipeline)
 
 
 def test_the_package_says_that_it_is_typed():

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from .._batches import row_batches
 from .._docstrings import OF_LOGITS
+from .._logits import MissingLogitsError
 from .._validation import ARRAY_LAYER, check_activations
 from .._values import LOGITS_ADVICE, on_logits
 from ..activations import Activations
@@ -41,7 +42,7 @@ class BaseLogitDetector(BaseOneClassDetector):
     def _validate(self, X: Any, *, reset: bool) -> Activations:
         if isinstance(X, Activations):
             if X.logits is None:
-                raise ValueError(
+                raise MissingLogitsError(
                     f"{type(self).__name__} needs logits, but {X!r} carries none: "
                     f"{on_logits(X.why_missing.get('logits'))}."
                 )

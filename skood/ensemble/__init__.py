@@ -1,6 +1,7 @@
 """Several monitors of one network, combined."""
 
+from ._any_alarm import AnyAlarmDetector
 from ._auto_nap import AutoNAPDetector
 from ._layers import LayerEnsembleDetector
 
-__all__ = ["AutoNAPDetector", "LayerEnsembleDetector"]
+__all__ = ["AnyAlarmDetector", "AutoNAPDetector", "LayerEnsembleDetector"]

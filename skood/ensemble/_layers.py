@@ -11,11 +11,8 @@ from joblib import Parallel, delayed
 from numpy.typing import NDArray
 from sklearn.base import clone
 from sklearn.metrics import roc_auc_score
-from sklearn.model_selection import KFold
-from sklearn.pipeline import Pipeline
 from sklearn.utils.validation import check_is_fitted
 
-from .._foreign import detector_of, in_distribution_scores, is_of_pyod
 from .._layer_names import layer_list, match_layers, value_names
 from .._sklearn import HasMethods, Interval, StrOptions
 from .._validation import check_activations
@@ -24,6 +21,7 @@ from .._warnings import Line, users_line, working_for
 from ..activations import Activations
 from ..detectors import BaseOneClassDetector
 from ._combination import Calibration, informative_members
+from ._members import fit_and_calibrate, member_scores, of_detector
 
 
 class LayerEnsembleDetector(BaseOneClassDetector):
@@ -203,13 +201,13 @@ class LayerEnsembleDetector(BaseOneClassDetector):
             self._inputs = [[name] for name in self.layers_]
             members = [self.detector] * len(self.layers_)
         fitted = self._in_parallel(
-            (_fit_and_calibrate, clone(member), X[names], y)
+            (fit_and_calibrate, clone(member), X[names], y)
             for member, names in zip(members, self._inputs, strict=True)
         )
         self.estimators_ = [estimator for estimator, _ in fitted]
         self.calibration_scores_ = np.column_stack([scores for _, scores in fitted])
         self._check_finite(self.calibration_scores_)
-        errors = np.array([_of_detector(e, "score_error_", 0.0) for e in self.estimators_])
+        errors = np.array([of_detector(e, "score_error_", 0.0) for e in self.estimators_])
         self.informative_ = informative_members(self.calibration_scores_, _groups_of(X), errors)
         # For an ensemble that this one is a member of.
         self.score_error_ = 0.0 if self.informative_.any() else np.inf
@@ -253,7 +251,7 @@ class LayerEnsembleDetector(BaseOneClassDetector):
 
     def _member_scores(self, X: Activations) -> Floats:
         by_member = self._in_parallel(
-            (_score, estimator, X[names])
+            (member_scores, estimator, X[names])
             for estimator, names in zip(self.estimators_, self._inputs, strict=True)
         )
         scores = np.column_stack(by_member)
@@ -273,7 +271,7 @@ class LayerEnsembleDetector(BaseOneClassDetector):
         self._counting = (
             self.informative_ if self.informative_.any() else np.ones_like(self.informative_)
         )
-        of_unknown = [_of_detector(e, "unknown_class_score_", -np.inf) for e in self.estimators_]
+        of_unknown = [of_detector(e, "unknown_class_score_", -np.inf) for e in self.estimators_]
         self._scores_of_unknown = np.where(self._counting, of_unknown, -np.inf)
         unknown = self._are_of_unknown_class(scores)
         known = np.ones_like(unknown) if unknown.all() else ~unknown
@@ -312,11 +310,6 @@ class LayerEnsembleDetector(BaseOneClassDetector):
         return self._reject_unknown(self._combine(scores), ~unknown)
 
 
-def _of_detector(member: Any, name: str, default: float) -> float:
-    """A fitted attribute that detectors of this package have, and others may have."""
-    return getattr(detector_of(member), name, default)
-
-
 def _groups_of(X: Activations) -> NDArray:
     """The predicted class of each sample, or one for all where there are no predictions."""
     try:
@@ -330,26 +323,6 @@ def _call_for(line: Line, function: Callable[..., Any], *arguments: Any) -> Any:
     """Call a function for a line of the user, which its warnings point at."""
     with working_for(line):
         return function(*arguments)
-
-
-def _fit_and_calibrate(member: Any, X: Activations, y: NDArray | None) -> tuple[Any, NDArray]:
-    """Fit a member and score its training samples as if it had not learnt from them."""
-    if is_of_pyod(member):
-        y = None  # PyOD would read class 1 as outliers
-    member.fit(X, y)
-    last = member[-1] if isinstance(member, Pipeline) else member
-    left_out = getattr(last, "training_scores_", np.empty(0))
-    if len(left_out) == len(X):  # a detector may set its threshold by some of the rows only
-        return member, left_out
-    scores = np.empty(len(X))
-    for learnt, held_out in KFold(5, shuffle=True, random_state=0).split(X):
-        part = clone(member).fit(X[learnt], None if y is None else y[learnt])
-        scores[held_out] = _score(part, X[held_out])
-    return member, scores
-
-
-def _score(member: Any, X: Activations) -> Floats:
-    return in_distribution_scores(member, X).astype(np.float64)
 
 
 def _best_pipelines(search: Any, n_layers: int, metric: str | None) -> list[Any]:

@@ -1,0 +1,251 @@
+"""Several detectors with a threshold each, any of which may raise the alarm."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from sklearn.base import clone
+from sklearn.utils.validation import check_is_fitted
+
+from .._foreign import detector_of, is_of_pyod
+from .._sklearn import BaseComposition
+from .._validation import check_activations
+from .._values import Floats
+from ..activations import Activations
+from ..detectors import BaseDetector
+from ._members import fit_and_calibrate, member_scores
+
+
+class AnyAlarmDetector(BaseDetector, BaseComposition):
+    """Reject what any of several detectors rejects, each with a threshold of its own.
+
+    Out-of-distribution inputs and misclassified ones are found best by different scores. Where
+    both matter, two detectors with two thresholds serve better than one score for both.
+
+    Parameters
+    ----------
+    detectors : list of (str, estimator) tuples
+        Names, and outlier detectors or pipelines that end in one, which are cloned. Each is given
+        all layers. What it rejects is decided by its own threshold, and so by its own
+        ``false_alarm_rate``.
+
+    Attributes
+    ----------
+    named_estimators_ : dict of str to estimator
+        The fitted detectors by name.
+    offsets_ : dict of str to float
+        Threshold of each on its own scores, those of :meth:`score_each`.
+    training_scores_ : ndarray of shape (n_in_distribution_samples,)
+        Scores of the in-distribution training samples, as if none of them had been learnt from.
+    offset_ : float
+        Threshold on ``score_samples``: 0.
+
+    See Also
+    --------
+    LayerEnsembleDetector : Makes one score of those of several detectors.
+    skood.make_monitor : With ``target="both"``, builds a monitor of such a detector.
+
+    Notes
+    -----
+    **False alarms.** Each detector rejects its own share of in-distribution samples. Together they
+    reject at least the largest of these shares, where they reject the same samples, and at most
+    their sum: two with 5 % each, between 5 % and 10 %. For at most 5 % in all, give each 2.5 %.
+
+    **Score.** The score of a sample is that of the detector that is nearest to an alarm, or
+    furthest beyond: the smallest difference of log p-values, that of the sample's score less that
+    of the threshold. The p-value of a score is its rank among the scores of in-distribution
+    training samples, interpolated between these. Beyond the smallest and the largest of them its
+    logarithm goes on linearly, by the mean excess of the outer tenth, so that samples far away are
+    ordered, too. The score is negative where a detector rejects, and nowhere else.
+
+    The training scores are the detectors' own, with each sample left out, where they have them
+    (``training_scores_``), and otherwise come from 5-fold cross-validation, which fits a detector
+    five times more.
+
+    Samples marked -1 in ``fit`` are given to those detectors alone that learn from them.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skood import Activations
+    >>> from skood.detectors import KNNDetector, MaxSoftmaxDetector
+    >>> from skood.ensemble import AnyAlarmDetector
+    >>> rng = np.random.default_rng(0)
+    >>> label = np.repeat([0, 1], 100)
+    >>> hidden = np.eye(2)[label] + 0.1 * rng.normal(size=(200, 2))
+    >>> A = Activations({"relu": hidden}, logits=4 * hidden)
+    >>> far_and_unsure = np.array([[9.0, 0.0], [0.5, 0.5]])
+    >>> new = Activations({"relu": far_and_unsure}, logits=4 * far_and_unsure)
+    >>> detector = AnyAlarmDetector(
+    ...     [("far", KNNDetector(normalize=False)), ("unsure", MaxSoftmaxDetector())]
+    ... ).fit(A)
+    >>> detector.predict(new), detector.predict_each(new)
+    (array([-1, -1]), {'far': array([-1, -1]), 'unsure': array([ 1, -1])})
+    """
+
+    _learns_from_ood = True
+
+    _parameter_constraints: dict = {"detectors": [list]}
+
+    def __init__(self, detectors: Sequence[tuple[str, Any]]) -> None:
+        self.detectors = detectors
+
+    def get_params(self, deep: bool = True) -> dict[str, Any]:
+        """Parameters, with those of the detectors under their names.
+
+        Parameters
+        ----------
+        deep : bool, default=True
+            Whether to return the detectors by name, and their parameters.
+
+        Returns
+        -------
+        params : dict
+            Values by name, such as "ood__false_alarm_rate".
+        """
+        return self._get_params("detectors", deep=deep)
+
+    def set_params(self, **params: Any) -> Self:
+        """Set parameters, exchange a detector by its name, or set one of its parameters.
+
+        Parameters
+        ----------
+        **params : dict
+            Values by name, as ``get_params`` has them.
+
+        Returns
+        -------
+        self : object
+            This detector.
+        """
+        self._set_params("detectors", **params)
+        return self
+
+    def _validate(self, X: Any, *, reset: bool) -> Activations:
+        return check_activations(self, X, reset=reset, allow_nd=True)
+
+    def _fit(
+        self, X: Activations, y: NDArray | None, *, X_ood: Activations | None = None
+    ) -> NDArray[np.float64]:
+        self._check_detectors()
+        self.named_estimators_: dict[str, Any] = {}
+        self.offsets_: dict[str, float] = {}
+        self._relative: dict[str, _RelativeLogP] = {}
+        smallest = np.full(len(X), np.inf)
+        for name, detector in self.detectors:
+            outside = X_ood if getattr(detector, "_learns_from_ood", False) else None
+            fitted, scores = fit_and_calibrate(clone(detector), X, y, outside)
+            self.named_estimators_[name] = fitted
+            self.offsets_[name] = _threshold_of(name, fitted)
+            self._relative[name] = _RelativeLogP(scores, self.offsets_[name])
+            smallest = np.minimum(smallest, self._relative[name](scores))
+        return smallest
+
+    def _check_detectors(self) -> None:
+        if not self.detectors or not all(
+            isinstance(pair, tuple) and len(pair) == 2 and isinstance(pair[0], str)
+            for pair in self.detectors
+        ):
+            raise ValueError(
+                "detectors must be a list of one or more pairs of a name and a detector, got "
+                f"{self.detectors!r}."
+            )
+        self._validate_names([name for name, _ in self.detectors])
+
+    def _threshold(self, training_scores: NDArray[np.float64]) -> float:
+        return 0.0
+
+    def _score_samples(self, X: Activations) -> Floats:
+        by_detector = [self._relative[name](scores) for name, scores in self._score_each(X).items()]
+        return np.min(by_detector, axis=0)
+
+    def _score_each(self, X: Activations) -> dict[str, Floats]:
+        return {name: member_scores(e, X) for name, e in self.named_estimators_.items()}
+
+    def score_each(self, X: Activations | ArrayLike) -> dict[str, Floats]:
+        """Score samples by each detector alone: the higher, the more in-distribution.
+
+        Parameters
+        ----------
+        X : Activations or array-like of shape (n_samples, n_features)
+            Activations of the layers seen in ``fit``.
+
+        Returns
+        -------
+        scores : dict of str to ndarray of shape (n_samples,)
+            Its own scores by the name of each detector, to compare with ``offsets_``.
+        """
+        check_is_fitted(self)
+        return self._score_each(self._validate(X, reset=False))
+
+    def predict_each(self, X: Activations | ArrayLike) -> dict[str, NDArray[np.int64]]:
+        """Tell which detectors reject which samples.
+
+        Parameters
+        ----------
+        X : Activations or array-like of shape (n_samples, n_features)
+            Activations of the layers seen in ``fit``.
+
+        Returns
+        -------
+        labels : dict of str to ndarray of shape (n_samples,)
+            1 or -1, by the name of each detector. ``predict`` is the smallest of them.
+        """
+        scores = self.score_each(X)
+        return {name: np.where(scores[name] >= self.offsets_[name], 1, -1) for name in scores}
+
+
+def _threshold_of(name: str, fitted: Any) -> float:
+    """Smallest score, with skood's sign, that a detector accepts."""
+    detector = detector_of(fitted)
+    if is_of_pyod(fitted):
+        return -float(detector.threshold_)
+    # scikit-learn's decisions are 0 at the threshold, and scores less the offset.
+    offset = getattr(detector, "offset_", None if hasattr(fitted, "score_samples") else 0.0)
+    if offset is None:
+        raise ValueError(
+            f"The detector {name!r}, {detector!r}, has no threshold: it needs offset_, as outlier "
+            "detectors have, to say which samples it rejects."
+        )
+    return np.asarray(offset, dtype=np.float64).item()
+
+
+class _RelativeLogP:
+    """Log p-values of scores, less that of a threshold; they rise with the scores everywhere.
+
+    Parameters
+    ----------
+    training_scores : ndarray of shape (n_samples,)
+        Scores of in-distribution samples that were not learnt from.
+    threshold : float
+        Smallest score that is accepted.
+    """
+
+    def __init__(self, training_scores: Floats, threshold: float) -> None:
+        self._scores, counts = np.unique(training_scores, return_counts=True)
+        self._log_p = np.log(np.cumsum(counts) / (len(training_scores) + 1))
+        low, high = np.percentile(training_scores, [10, 90])
+        self._excess_below = self._mean_excess(low - training_scores)
+        self._excess_above = self._mean_excess(training_scores - high)
+        self._threshold = threshold
+        self._at_threshold = self._log_p_values(np.array([threshold]))[0]
+
+    def _mean_excess(self, excess: Floats) -> float:
+        """The mean beyond a quantile; where all there are equal, the range of all scores or 1."""
+        beyond = excess[excess > 0]
+        return float(beyond.mean() if beyond.size else np.ptp(self._scores) or 1.0)
+
+    def _log_p_values(self, scores: Floats) -> Floats:
+        log_p = np.interp(scores, self._scores, self._log_p)
+        below = np.maximum(self._scores[0] - scores, 0) / self._excess_below
+        above = np.maximum(scores - self._scores[-1], 0) / self._excess_above
+        return log_p - below + above
+
+    def __call__(self, scores: Floats) -> Floats:
+        relative = self._log_p_values(scores) - self._at_threshold
+        # Rounding decides nothing: the sign is that of the detector's own verdict.
+        rejected = np.minimum(relative, -np.finfo(np.float64).tiny)
+        return np.where(scores >= self._threshold, np.maximum(relative, 0.0), rejected)

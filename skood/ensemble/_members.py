@@ -1,0 +1,71 @@
+"""What ensembles do with each of their members: fit it, and score samples as it has not seen."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.base import clone
+from sklearn.model_selection import KFold
+
+from .._foreign import detector_of, in_distribution_scores, is_of_pyod
+from .._values import Floats
+from ..activations import Activations
+
+
+def of_detector(member: Any, name: str, default: float) -> float:
+    """A fitted attribute that detectors of this package have, and others may have."""
+    return getattr(detector_of(member), name, default)
+
+
+def fit_and_calibrate(
+    member: Any, X: Activations, y: NDArray | None, X_ood: Activations | None = None
+) -> tuple[Any, Floats]:
+    """Fit a member and score its training samples as if it had not learnt from them.
+
+    Parameters
+    ----------
+    member : estimator
+        It is fitted itself, not a clone.
+    X : Activations
+        In-distribution samples.
+    y : ndarray of shape (n_samples,) or None
+        Their labels.
+    X_ood : Activations, default=None
+        Rows marked -1, for a member that learns from them.
+
+    Returns
+    -------
+    member : estimator
+        The same, fitted.
+    scores : ndarray of shape (n_samples,)
+        The higher, the more in-distribution.
+    """
+    if is_of_pyod(member):
+        y = None  # PyOD would read class 1 as outliers
+    member.fit(*_with_ood(X, y, X_ood))
+    left_out = getattr(detector_of(member), "training_scores_", np.empty(0))
+    if len(left_out) == len(X):  # a detector may set its threshold by some of the rows only
+        return member, left_out
+    scores = np.empty(len(X))
+    for learnt, held_out in KFold(5, shuffle=True, random_state=0).split(X):
+        labels = None if y is None else y[learnt]
+        part = clone(member).fit(*_with_ood(X[learnt], labels, X_ood))
+        scores[held_out] = member_scores(part, X[held_out])
+    return member, scores
+
+
+def member_scores(member: Any, X: Activations) -> Floats:
+    """Scores of a fitted member, the higher the more in-distribution."""
+    return in_distribution_scores(member, X).astype(np.float64)
+
+
+def _with_ood(
+    X: Activations, y: NDArray | None, X_ood: Activations | None
+) -> tuple[Activations, NDArray | None]:
+    if X_ood is None or len(X_ood) == 0 or y is None:
+        return X, y
+    # Beside texts, the mark is still the number.
+    labels = y.astype(object) if y.dtype.kind in "US" else y
+    return Activations.concatenate([X, X_ood]), np.append(labels, [-1] * len(X_ood))
