@@ -194,7 +194,8 @@ def test_means_and_detectors_must_be_as_many():
 def test_cells_are_the_means_over_sources():
     table = make_table(["a", "b"], sources=["one", "other"])
     drawn = TransferDisplay.from_table(table, "b")
-    assert drawn.test == drawn.validation
+    # A set is first tested on after it is first configured with.
+    assert drawn.test == drawn.validation == ["c", "d", "e"]
     values = np.asarray(drawn.values)
     assert np.isnan(values.diagonal()).all()
     for row, before in enumerate(drawn.validation):

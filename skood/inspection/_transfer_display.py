@@ -153,11 +153,10 @@ class TransferDisplay:
         wide = rows.pivot_table(
             index="validation", columns="test", values=metric, dropna=False, observed=True
         )
-        test = rows["test"].unique().tolist()
-        # In the order of the test sets, so that the empty cells are on the diagonal.
-        named = rows["validation"].unique().tolist()
-        validation = [name for name in test if name in named]
-        validation += [name for name in named if name not in test]
+        validation, known = (rows[key].unique().tolist() for key in ("validation", "test"))
+        # In the order of the validation sets, so that the empty cells are on the diagonal.
+        test = [name for name in validation if name in known]
+        test += [name for name in known if name not in validation]
         display = cls(
             values=wide.reindex(index=validation, columns=test).to_numpy(),
             validation=validation,
