@@ -181,6 +181,16 @@ def test_one_test_set_has_no_error_bar_and_can_be_drawn():
     assert len(drawn.bars_["auroc"]) == 2
 
 
+def test_a_detector_that_failed_everywhere_is_at_the_bottom_without_a_number():
+    table = make_table(["a", "b"])
+    table.loc[table["detector"] == "a", ["auroc", "accuracy"]] = np.nan
+    with pytest.warns(UserWarning, match=r"6 cell\(s\) have no value"):
+        drawn = MeanPerformanceDisplay.from_table(table)
+    assert drawn.detectors == ["b", "a"]
+    drawn.figure_.canvas.draw()
+    assert len([text for text in drawn.ax_.texts if text.get_text()]) == 2
+
+
 def test_means_and_detectors_must_be_as_many():
     with pytest.raises(ValueError, match="inconsistent numbers of samples"):
         MeanPerformanceDisplay(

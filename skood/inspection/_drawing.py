@@ -16,6 +16,7 @@ from ..activations import Activations
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.lines import Line2D
 
 # Colours that the colour-blind can distinguish, with markers and dashes that print in grey.
 _COLORS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000")
@@ -69,6 +70,14 @@ def correlations(before: NDArray, after: NDArray) -> tuple[float, float]:
     if len(before) < 2 or np.ptp(before) == 0 or np.ptp(after) == 0:
         return np.nan, np.nan
     return float(pearsonr(before, after)[0]), float(spearmanr(before, after)[0])
+
+
+def draw_diagonal(ax: Axes, before: NDArray, after: NDArray) -> Line2D:
+    """Draw where the two are equal, over all that they reach."""
+    ends = [min(before.min(), after.min()), max(before.max(), after.max())]
+    style: dict[str, Any] = {"color": "#777777", "linestyle": ":", "linewidth": 1, "zorder": 1}
+    (line,) = ax.plot(ends, ends, label="equal", **style)
+    return line
 
 
 def name_of_layer(layer: Any, X: Activations) -> str:

@@ -12,7 +12,7 @@ from sklearn.utils.validation import column_or_1d
 from .._axes import get_axes
 from .._optional import import_optional
 from ..ensemble import AutoNAPDetector
-from ._drawing import correlations, line_style, rows_by_set, split_pipeline
+from ._drawing import correlations, draw_diagonal, line_style, rows_by_set, split_pipeline
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -254,10 +254,7 @@ class SettingAccuracyDisplay:
         self.chosen_ = self.ax_.scatter(before[rows], after[rows], **style)
 
     def _describe(self, before: NDArray, after: NDArray) -> None:
-        ends = [min(before.min(), after.min()), max(before.max(), after.max())]
-        (self.diagonal_,) = self.ax_.plot(
-            ends, ends, color="#777777", linestyle=":", linewidth=1, label="equal", zorder=1
-        )
+        self.diagonal_ = draw_diagonal(self.ax_, before, after)
         self.ax_.set(xlabel="validation accuracy", ylabel="test accuracy")
         correlation = f"Pearson {self.pearson_:.2f}, Spearman {self.spearman_:.2f}"
         self.ax_.legend(title=correlation, fontsize="small")

@@ -11,7 +11,7 @@ from sklearn.utils.validation import column_or_1d
 
 from .._axes import get_axes
 from .._od_table import TITLES, check_one_target, read_metrics, read_table, warn_of_missing
-from ._drawing import correlations, point_style, rows_by_set
+from ._drawing import correlations, draw_diagonal, point_style, rows_by_set
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -190,10 +190,7 @@ class ValidationTestDisplay:
         return self
 
     def _describe(self, before: NDArray, after: NDArray) -> None:
-        ends = [min(before.min(), after.min()), max(before.max(), after.max())]
-        (self.diagonal_,) = self.ax_.plot(
-            ends, ends, color="#777777", linestyle=":", linewidth=1, label="equal", zorder=1
-        )
+        self.diagonal_ = draw_diagonal(self.ax_, before, after)
         title = TITLES.get(self.metric, self.metric)
         self.ax_.set(
             xlabel=f"{title} on the validation set",
