@@ -19,7 +19,7 @@ from sklearn.neural_network import MLPClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from skood import ActivationExtractor, Activations, make_monitor
+from skood import Activations, make_monitor
 from skood.detectors import (
     HammingNAPDetector,
     KNNDetector,

@@ -301,7 +301,5 @@ def _verdicts(estimator: Any, X: Any, scores: NDArray) -> tuple[NDArray[np.bool_
 
 def _has_plain_verdicts(kind: type[BaseDetector]) -> bool:
     """Whether what a detector predicts is only whether the score reaches the threshold."""
-    return all(
-        getattr(kind, name) is getattr(BaseDetector, name)
-        for name in ("predict", "decision_function", "score_samples")
-    )
+    names = ("predict", "decision_function")
+    return all(getattr(kind, name) is getattr(BaseDetector, name) for name in names)
