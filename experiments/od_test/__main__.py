@@ -28,8 +28,9 @@ from .._common.arguments import find_folders, make_parser
 from .._common.figures import save_figures
 from .._common.tables import write_tables
 from .figures import draw_all
+from .methods import GROUPS
 from .report import describe, make_tables, write_report
-from .results import test_all
+from .results import Run, test_all
 from .sources import ALL_SETS, CHOICE, QUICK, QUICK_SETS, SOURCES, Sizes, Source
 
 mpl.use("Agg")
@@ -50,6 +51,9 @@ def parse_arguments() -> argparse.Namespace:
         "--activations",
         type=Path,
         help="folder of the networks and activations, by default that of the report",
+    )
+    parser.add_argument(
+        "--groups", nargs="+", choices=GROUPS, default=GROUPS, help="of methods, by default all"
     )
     parser.add_argument("--n-jobs", type=int, help="how many fits run at once")
     parser.add_argument(
@@ -82,20 +86,21 @@ def main() -> None:
     sizes = QUICK if arguments.quick else Sizes()
     sources = find_sources(arguments)
     start = time.perf_counter()
-    cells = test_all(
-        sources,
-        sizes,
+    run = Run(
+        sizes=sizes,
         folder=arguments.activations or output,
         results=output / "cells",
         n_jobs=arguments.n_jobs,
         sets=find_sets(arguments),
+        groups=arguments.groups,
     )
+    cells = test_all(sources, run)
     cells.to_csv(output / "cells.csv", index=False)
     about, tables = describe(sources, sizes, time.perf_counter() - start), make_tables(cells)
     report = write_report(about.to_table(), tables)
     (output / "report.md").write_text(report, encoding="utf-8")
     write_tables(folder, about, tables)
-   save_figures(draw_all(cells), output)
+    save_figures(draw_all(cells), output)
 
 
 if __name__ == "__main__":

@@ -25,9 +25,7 @@ class Seen(NamedTuple):
     outside: dict[str, Activations]
 
 
-def extract(
-    source: Source, sizes: Sizes, folder: Path, sets: Collection[str] = ALL_SETS
-) -> Seen:
+def extract(source: Source, sizes: Sizes, folder: Path, sets: Collection[str] = ALL_SETS) -> Seen:
     """All that a default monitor of the network reads; in a second run, what the first kept."""
     network = load_network(source, sizes, folder / "networks")
     # Small batches stay in the cache of the processor.
@@ -41,7 +39,8 @@ def extract(
         for name in source.outside
         if name in sets
     }
-    assert train.labels is not None and test.labels is not None
+    assert train.labels is not None
+    assert test.labels is not None
     return Seen(train, train.labels, test, test.labels, outside)
 
 

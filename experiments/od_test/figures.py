@@ -34,10 +34,8 @@ def draw_means(ood: pd.DataFrame) -> Figure:
         of_group = shown.setdefault(groups[name], [])
         if len(of_group) < N_OF_GROUP or groups[name] == "monitors":
             of_group.append(name)
-    names = [name for name in groups if name in shown[groups[name]]] if shown else []
-    order = pd.Categorical(ood["detector"], names, ordered=True)
-    rows = ood[order.notna()].assign(order=order[order.notna()]).sort_values("order")
-    return MeanPerformanceDisplay.from_table(rows.drop(columns="order")).figure_
+    names = [name for of_group in shown.values() for name in of_group]
+    return MeanPerformanceDisplay.from_table(ood[ood["detector"].isin(names)]).figure_
 
 
 def draw_validation(ood: pd.DataFrame) -> Figure:
@@ -50,8 +48,11 @@ def draw_validation(ood: pd.DataFrame) -> Figure:
 def draw_transfer(ood: pd.DataFrame, source: str) -> Figure:
     """AUROC by validation and test set, of NAP as published and of the monitor beside it."""
     rows = ood[ood["source"] == source]
-    figure, panels = plt.subplots(1, 2, figsize=(17, 7), layout="constrained")
-    for name, ax in zip((CONFIGURED, SEARCH), panels, strict=True):
+    names = [name for name in (CONFIGURED, SEARCH) if name in set(rows["detector"])]
+    figure, panels = plt.subplots(
+        1, len(names), figsize=(8.5 * len(names), 7), squeeze=False, layout="constrained"
+    )
+    for name, ax in zip(names, panels.flat, strict=True):
         TransferDisplay.from_table(rows, name, ax=ax, vmin=0.5, vmax=1)
         ax.set_title(f"{source}: {name}")
     return figure

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from sklearn.ensemble import IsolationForest
@@ -45,6 +46,8 @@ from .sources import SOURCES, Source
 Methods = dict[str, Any]
 """Detectors, not fitted, by the names of the tables."""
 
+GROUPS = ("outputs", "last layer", "shaping", "layers", "configured", "peers", "monitors")
+"""Of methods, in the order of the tables."""
 N_SOME_LAYERS = 15
 """How many layers methods read that take long for each."""
 LINE_PERCENTILES = {"CIFAR-100": (10, 90), "CIFAR-10": (90, 90)}
@@ -89,16 +92,17 @@ def make_configured(source: Source, network: nn.Module, train: Activations) -> d
 
 def method_groups() -> dict[str, str]:
     """The group of each method, in the order of the tables."""
-    names = {
-        "outputs": on_outputs(),
-        "last layer": on_features(),
-        "shaping": by_shaping(SOURCES[0]),
-        "layers": on_layers([]),
-        "configured": by_validation([], []),
-        "peers": [*of_scikit_learn(), *peer_names()],
-        "monitors": [*VARIANTS, SEARCH],
-    }
-    return {name: group for group, members in names.items() for name in members}
+    names: Sequence[Iterable[str]] = (
+        on_outputs(),
+        on_features(),
+        by_shaping(SOURCES[0]),
+        on_layers([]),
+        by_validation([], []),
+        [*of_scikit_learn(), *peer_names()],
+        [*VARIANTS, SEARCH],
+    )
+    members = zip(GROUPS, names, strict=True)
+    return {name: group for group, of_group in members for name in of_group}
 
 
 def _after(step: Any, methods: Methods) -> Methods:
@@ -228,7 +232,8 @@ def best_layer(detector: Any) -> LayerEnsembleDetector:
 
 def features_of(A: Activations) -> str:
     """Name of the layer that the head reads."""
-    assert A.head is not None and A.head.input_layer is not None
+    assert A.head is not None
+    assert A.head.input_layer is not None
     return A.head.input_layer
 
 

@@ -136,7 +136,7 @@ class PeerDetector(OutlierMixin, BaseEstimator):
     detector_: Any
 
     def fit(self, X: Activations, y: NDArray | None = None) -> Self:
-        """Learn from all rows, by their labels, or else by the classes that the network predicts."""
+        """Learn from all rows, by their labels, or else by the predicted classes."""
         import_torchvision()
         labels = torch.from_numpy(np.array(predicted_classes(X) if y is None else y))
         with _quiet():

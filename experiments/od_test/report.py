@@ -59,8 +59,8 @@ def describe(sources: Sequence[Source], sizes: Sizes, seconds: float) -> Measure
         f"noises for validation and for testing; the default was chosen on {choice}, confirmed on "
         f"{others} and on the networks {unseen}",
         samples=f"detectors {sizes.n_train:,} training images, test {sizes.n_test:,} images, up to "
-        f"{sizes.n_outside:,} of each other set; equal numbers of both kinds in each cell; networks "
-        f"that are trained here up to {sizes.n_network:,} images, {sizes.epochs} epochs",
+        f"{sizes.n_outside:,} of each other set; equal numbers of both kinds in each cell; "
+        f"networks that are trained here up to {sizes.n_network:,} images, {sizes.epochs} epochs",
         settings="parameters are the defaults of each library, but for the percentile 30 of NAP, "
         "n_neighbors of KNN where it is said, the percentiles of LINe that are published for "
         "CIFAR, and no perturbation of inputs in oodeel; `some layers` are 15 at most, averaged "
@@ -100,9 +100,7 @@ def tabulate_by_source(ood: pd.DataFrame, metric: str) -> Table:
     header = [name for s in SOURCES for name in (s.title, f"{s.title}, error")]
     return _by_method(
         header,
-        lambda name: [
-            cell for s in SOURCES for cell in _write(means.get((name, s.title, metric)))
-        ],
+        lambda name: [cell for s in SOURCES for cell in _write(means.get((name, s.title, metric)))],
     )
 
 
@@ -111,7 +109,8 @@ def tabulate_near_and_far(ood: pd.DataFrame) -> Table:
     means = means_by(ood, ["detector", "source", "near"], ["auroc"])
     overall = means_by(ood, ["detector", "near"], ["auroc"])
     kinds = {"near": True, "far": False}
-    header = [f"{title}, {kind}" for title in ("all", *(s.title for s in SOURCES)) for kind in kinds]
+    titles = ["all", *(source.title for source in SOURCES)]
+    header = [f"{title}, {kind}" for title in titles for kind in kinds]
 
     def describe_method(name: str) -> list[str]:
         found = [overall.get((name, is_near, "auroc")) for is_near in kinds.values()]

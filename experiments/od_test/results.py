@@ -2,84 +2,90 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import NamedTuple
 
 import pandas as pd
 
 from skood.model_selection import od_test
 
 from .activations import Seen, extract
-from .methods import Methods, make_configured, make_methods
+from .methods import GROUPS, Methods, make_configured, make_methods
 from .nets import load_network
 from .sources import ALL_SETS, CHOICE, Sizes, Source
-
-if TYPE_CHECKING:
-    from collections.abc import Collection, Sequence
 
 CHOSEN, OTHER_SETS, OTHER_NETS = "chosen on", "other sets", "other networks"
 PARTS = (CHOSEN, OTHER_SETS, OTHER_NETS)
 """Cells that the default rule was chosen on, and others, on which it is reported."""
 
 
-def test_all(
-    sources: Sequence[Source],
-    sizes: Sizes,
-    *,
-    folder: Path,
-    results: Path,
-    n_jobs: int | None,
-    sets: Collection[str] = ALL_SETS,
-) -> pd.DataFrame:
-    """Test all methods on some sources; cells that are in the folder of results are not repeated.
+class Run(NamedTuple):
+    """What is tried, and where it is kept."""
+
+    sizes: Sizes
+    folder: Path
+    """Of the networks and activations."""
+    results: Path
+    """Of the finished cells, which are not repeated."""
+    n_jobs: int | None = None
+    sets: Collection[str] = ALL_SETS
+    groups: Collection[str] = GROUPS
+
+
+def test_all(sources: Sequence[Source], run: Run) -> pd.DataFrame:
+    """Test all methods on some sources.
 
     The columns "near" and "part" are added to those of ``od_test``.
     """
-    tables = [
-        _test_source(source, sizes, folder, results / source.folder_name, n_jobs, sets)
-        for source in sources
-    ]
-    return pd.concat(tables, ignore_index=True)
+    return pd.concat([_test_source(source, run) for source in sources], ignore_index=True)
 
 
-def _test_source(
-    source: Source,
-    sizes: Sizes,
-    folder: Path,
-    results: Path,
-    n_jobs: int | None,
-    sets: Collection[str],
-) -> pd.DataFrame:
-    network = load_network(source, sizes, folder / "networks")
-    seen = extract(source, sizes, folder, sets)
+def _test_source(source: Source, run: Run) -> pd.DataFrame:
+    network = load_network(source, run.sizes, run.folder / "networks")
+    seen = extract(source, run.sizes, run.folder, run.sets)
     print(f"{source.title}: detectors", flush=True)
-    free = _flatten(make_methods(source, network, seen.train))
-    configured = _flatten(make_configured(source, network, seen.train))
-    common = {"results": results, "n_jobs": n_jobs, "verbose": 1}
-    table = pd.concat(
-        [
-            _for_each_validation(_test(source, seen, free, "both", validation=None, **common)),
-            _test(source, seen, configured, "ood", validation="each", **common),
-        ],
-        ignore_index=True,
-    )
+    free = make_methods(source, network, seen.train)
+    configured = make_configured(source, network, seen.train)
+    tables = []
+    # Apart, so that a new default can be tried beside what is known of the others.
+    for kind in ("methods", "monitors"):
+        groups = [group for group in run.groups if (group == "monitors") == (kind == "monitors")]
+        results = run.results / source.folder_name / kind
+        if methods := _of_groups(free, groups):
+            table = _test(source, seen, methods, "both", None, results, run.n_jobs)
+            tables.append(_for_each_validation(table))
+        if methods := _of_groups(configured, groups):
+            tables.append(_test(source, seen, methods, "ood", "each", results, run.n_jobs))
+    table = pd.concat(tables, ignore_index=True)
     tests = table["test"]
     return table.assign(near=tests.isin(source.near), part=[part_of(source, t) for t in tests])
 
 
-def _test(source: Source, seen: Seen, methods: Methods, target: str, **options) -> pd.DataFrame:
+def _test(
+    source: Source,
+    seen: Seen,
+    methods: Methods,
+    target: str,
+    validation: str | None,
+    results: Path,
+    n_jobs: int | None,
+) -> pd.DataFrame:
     return od_test(
         methods,
         {source.title: (seen.train, seen.test)},
         {source.title: seen.outside},
         y={source.title: (seen.y_train, seen.y_test)},
         target=target,
-        **options,
+        validation=validation,
+        results=results,
+        n_jobs=n_jobs,
+        verbose=1,
     )
 
 
-def _flatten(groups: dict[str, Methods]) -> Methods:
-    return {name: detector for methods in groups.values() for name, detector in methods.items()}
+def _of_groups(methods: dict[str, Methods], groups: Sequence[str]) -> Methods:
+    return {name: d for group in groups for name, d in methods.get(group, {}).items()}
 
 
 def _for_each_validation(table: pd.DataFrame) -> pd.DataFrame:
