@@ -35,6 +35,8 @@ from .sources import ALL_SETS, CHOICE, QUICK, QUICK_SETS, SOURCES, Sizes, Source
 
 mpl.use("Agg")
 
+SHOWN = ("means", "validation_and_test")
+"""The figures that the site shows."""
 N_QUICK = 2
 """How many of the sources ``--quick`` tries."""
 
@@ -100,7 +102,9 @@ def main() -> None:
     report = write_report(about.to_table(), tables)
     (output / "report.md").write_text(report, encoding="utf-8")
     write_tables(folder, about, tables)
-    save_figures(draw_all(cells), output)
+    figures = draw_all(cells)
+    save_figures({name: figures[name] for name in SHOWN}, folder)
+    save_figures(figures, output)
 
 
 if __name__ == "__main__":
