@@ -64,6 +64,7 @@ FLOW = [
     "_defaults",
     "_monitor_view",
     "_monitor",
+    "_make_monitor",
 ]
 
 

@@ -1,6 +1,7 @@
-"""Splitters for searches that keep out-of-distribution (OOD) rows out of the training parts."""
+"""Searches over detectors, and splitters that keep out-of-distribution rows out of training."""
 
+from ._detector_search import DetectorSearchCV
 from ._predefined_split import OODPredefinedSplit
 from ._split import OODKFold, OODShuffleSplit
 
-__all__ = ["OODKFold", "OODPredefinedSplit", "OODShuffleSplit"]
+__all__ = ["DetectorSearchCV", "OODKFold", "OODPredefinedSplit", "OODShuffleSplit"]
