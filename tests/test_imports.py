@@ -22,6 +22,7 @@ FLOW = [
     "_sklearn",
     "_warnings",
     "_fit_context",
+    "_od_table",
     "_axes",
     "_side_by_side",
     "_batches",

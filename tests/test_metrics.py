@@ -2,7 +2,7 @@
 
 import pickle
 from fractions import Fraction
-from itertools import pairwise
+from itertools import pairwise, permutations
 
 import numpy as np
 import pandas as pd
@@ -28,6 +28,7 @@ from sklearn.preprocessing import FunctionTransformer, StandardScaler
 from skood.activations import Activations
 from skood.detectors import KNNDetector
 from skood.metrics import (
+    area_under_risk_coverage_score,
     detection_accuracy_score,
     fpr_at_tpr_score,
     make_ood_scorer,
@@ -153,6 +154,92 @@ def test_ranking_metrics_agree_with_scikit_learn():
         assert ood_average_precision_score(y_true, y_score, positive=positive) == pytest.approx(
             average_precision_score(labels, scores)
         )
+
+
+# The risk-coverage curve
+
+
+def expected_area(is_correct, scores):
+    """The mean over all orders of acceptance that the scores allow, of the mean risk."""
+    n = len(scores)
+    orders = [
+        order
+        for order in permutations(range(n))
+        if all(scores[a] >= scores[b] for a, b in pairwise(order))
+    ]
+    areas = [
+        sum(Fraction(sum(not is_correct[i] for i in order[:k]), k) for k in range(1, n + 1)) / n
+        for order in orders
+    ]
+    return sum(areas) / len(areas)
+
+
+@given(st.lists(st.tuples(st.booleans(), st.sampled_from([0.0, 1.0, 2.0])), min_size=1, max_size=6))
+def test_risk_coverage_is_the_mean_over_all_orders_of_equal_scores(rows):
+    is_correct, scores = zip(*rows, strict=True)
+    expected = float(expected_area(is_correct, scores))
+    assert area_under_risk_coverage_score(is_correct, scores) == pytest.approx(expected, abs=1e-14)
+
+
+@given(labels_and_scores())
+def test_risk_coverage_without_ties_averages_the_risk_of_every_prefix(data):
+    y_true, y_score = data
+    scores, first = np.unique(y_score, return_index=True)
+    is_correct = y_true[first] != -1
+    risks = [np.mean(~is_correct[scores >= threshold]) for threshold in scores]
+    assert area_under_risk_coverage_score(is_correct, scores) == pytest.approx(np.mean(risks))
+
+
+def test_risk_coverage_by_hand():
+    """Of wrong, right, right, wrong in this order: 1, 1/2, 1/3 and 1/2."""
+    area = area_under_risk_coverage_score([False, True, True, False], [4, 3, 2, 1])
+    assert area == pytest.approx((1 + 1 / 2 + 1 / 3 + 1 / 2) / 4)
+    # The two in the middle tied, one of them wrong: 0, (1/2) / 2, 1 / 3 and 2 / 4.
+    tied = area_under_risk_coverage_score([1, 0, 1, 0], np.uint8([4, 3, 3, 1]))
+    assert tied == pytest.approx((0 + 1 / 4 + 1 / 3 + 1 / 2) / 4)
+
+
+def test_risk_coverage_of_extremes():
+    rng = np.random.default_rng(0)
+    is_correct = rng.random(20_000) > 0.2
+    constant = area_under_risk_coverage_score(is_correct, np.zeros(20_000))
+    assert constant == pytest.approx(1 - is_correct.mean())
+    # The formula of the docstring.
+    best = area_under_risk_coverage_score(is_correct, is_correct + 0.1 * rng.random(20_000))
+    share = 1 - is_correct.mean()
+    assert best == pytest.approx(share + (1 - share) * np.log(1 - share), abs=1e-3)
+    assert area_under_risk_coverage_score([True, True], [0.1, 0.1]) == 0
+    assert area_under_risk_coverage_score([False], [0.1]) == 1
+    assert type(area_under_risk_coverage_score(pd.Series([True, False]), [1, 0])) is float
+
+
+@pytest.mark.parametrize(
+    ("is_correct", "scores", "message"),
+    [
+        ([], [], "0 sample"),
+        ([True], [np.nan], "scores contains NaN"),
+        ([True, False], [1.0], r"each of the 1 scores, got an array of shape \(2,\)"),
+        ([[True], [False]], [1.0, 2.0], r"of shape \(2, 1\)"),
+        ([True, False], [[1.0, 2.0]], r"scores must be 1-D, got an array of shape \(1, 2\)"),
+        ([3, 1, 0], [1.0, 2.0, 3.0], "got 3: pass y == predictions"),
+        ([1, -1], [1.0, 2.0], "got -1: pass y == predictions"),
+        (["0", "1"], [1.0, 2.0], "got '0': pass y == predictions"),
+        ([1.0, np.nan], [1.0, 2.0], "got nan"),
+    ],
+)
+def test_risk_coverage_refuses(is_correct, scores, message):
+    with pytest.raises(ValueError, match=message):
+        area_under_risk_coverage_score(is_correct, scores)
+
+
+def test_risk_coverage_as_a_scorer():
+    """Logits 9, 8, 4, 3, of which 4 is wrong; the OOD rows have 7 and 1."""
+    X, y = toy_activations()
+    name = "neg_area_under_risk_coverage"
+    among_errors = make_ood_scorer(name, target="misclassified")(MaxLogitDetector(), X, y)
+    assert among_errors == pytest.approx(-(0 + 0 + 1 / 3 + 1 / 4) / 4)
+    among_ood = make_ood_scorer(name)(MaxLogitDetector(), X, y)
+    assert among_ood == pytest.approx(-(0 + 0 + 1 / 3 + 1 / 4 + 1 / 5 + 2 / 6) / 6)
 
 
 # Single facts

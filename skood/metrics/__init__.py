@@ -11,9 +11,11 @@ from ._ranking import (
     ood_average_precision_score,
     ood_roc_auc_score,
 )
+from ._risk_coverage import area_under_risk_coverage_score
 from ._scorer import make_ood_scorer
 
 __all__ = [
+    "area_under_risk_coverage_score",
     "detection_accuracy_score",
     "fpr_at_tpr_score",
     "make_ood_scorer",

@@ -244,12 +244,7 @@ def _curve(y_true: ArrayLike, y_score: ArrayLike, positive: str) -> tuple[Counts
 
 def _count_by_score(y_true: ArrayLike, y_score: ArrayLike) -> tuple[Counts, Counts]:
     """Number of in-distribution and of OOD rows at each distinct score, lowest score first."""
-    # check_array sums the scores, and huge ones of both signs sum to NaN with a warning.
-    with np.errstate(invalid="ignore"):
-        y_score = without_mask(y_score, "y_score")
-        scores = check_array(y_score, ensure_2d=False, allow_nd=True, input_name="y_score")
-    if scores.ndim != 1:
-        raise ValueError(f"y_score must be 1-D, got an array of shape {scores.shape}.")
+    scores = read_scores(y_score, "y_score")
     if (shape := np.shape(y_true)) != scores.shape:
         raise ValueError(
             f"y_true must be 1-D with one label for each of the {len(scores)} scores, got "
@@ -261,6 +256,23 @@ def _count_by_score(y_true: ArrayLike, y_score: ArrayLike) -> tuple[Counts, Coun
     n_in = np.bincount(position[is_in], minlength=len(distinct))
     n_ood = np.bincount(position[~is_in], minlength=len(distinct))
     return n_in, n_ood
+
+
+def read_scores(scores: ArrayLike, name: str) -> NDArray:
+    """Scores as a 1-D array of finite numbers.
+
+    Raises
+    ------
+    ValueError
+        If they are none; ``name`` is the parameter that they come from.
+    """
+    # check_array sums the scores, and huge ones of both signs sum to NaN with a warning.
+    with np.errstate(invalid="ignore"):
+        scores = without_mask(scores, name)
+        array: NDArray = check_array(scores, ensure_2d=False, allow_nd=True, input_name=name)
+    if array.ndim != 1:
+        raise ValueError(f"{name} must be 1-D, got an array of shape {array.shape}.")
+    return array
 
 
 def check_both_present(is_in: NDArray[np.bool_], advice: str = "") -> None:

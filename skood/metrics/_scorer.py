@@ -30,6 +30,7 @@ from ._ranking import (
     ood_average_precision_score,
     ood_roc_auc_score,
 )
+from ._risk_coverage import risk_coverage_of_marks
 
 Metric = Callable[..., float]
 
@@ -67,6 +68,7 @@ _METRICS = {
     "detection_accuracy": _Described(detection_accuracy_score),
     "f1": _Described(_f1, of_verdicts=True),
     "matthews_corrcoef": _Described(_matthews_corrcoef, of_verdicts=True),
+    "neg_area_under_risk_coverage": _Described(risk_coverage_of_marks, False),
     "neg_fpr_at_95_tpr_id": _Described(fpr_at_tpr_score, False, {"tpr": 0.95, "positive": "id"}),
     "neg_fpr_at_95_tpr_ood": _Described(fpr_at_tpr_score, False, {"tpr": 0.95, "positive": "ood"}),
     "roc_auc": _Described(ood_roc_auc_score),
@@ -102,7 +104,9 @@ def make_ood_scorer(
           :func:`ood_average_precision_score` with these rows as positives;
         - "neg_fpr_at_95_tpr_ood", "neg_fpr_at_95_tpr_id": minus :func:`fpr_at_tpr_score` with
           these rows as positives;
-        - "detection_accuracy": :func:`detection_accuracy_score`, balanced.
+        - "detection_accuracy": :func:`detection_accuracy_score`, balanced;
+        - "neg_area_under_risk_coverage": minus :func:`area_under_risk_coverage_score`, with OOD
+          rows, or with the target "misclassified" the misclassified ones, as the errors.
 
         These depend on scores and not on the threshold. The following depend on decisions, so that
         a search can choose the threshold (``false_alarm_rate``) as well:

@@ -1,7 +1,15 @@
-"""Searches over detectors, and splitters that keep out-of-distribution rows out of training."""
+"""Splitters and searches that keep out-of-distribution rows out of training; tests of detectors."""
 
 from ._detector_search import DetectorSearchCV
 from ._predefined_split import OODPredefinedSplit
 from ._split import OODKFold, OODShuffleSplit
+from ._summary import compare, summarize
 
-__all__ = ["DetectorSearchCV", "OODKFold", "OODPredefinedSplit", "OODShuffleSplit"]
+__all__ = [
+    "DetectorSearchCV",
+    "OODKFold",
+    "OODPredefinedSplit",
+    "OODShuffleSplit",
+    "compare",
+    "summarize",
+]

@@ -1,0 +1,142 @@
+"""The table of an OD-test: what its columns are, and how it is read."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
+
+from ._optional import import_optional
+from ._warnings import warn_user
+
+if TYPE_CHECKING:
+    from pandas import DataFrame, Series
+
+KEYS = ("source", "detector", "target", "validation", "test")
+"""What a row is of. Detectors are compared on the same of all the others."""
+
+TITLES = {
+    "accuracy": "accuracy",
+    "auroc": "AUROC",
+    "aupr_in": "AUPR-In",
+    "aupr_out": "AUPR-Out",
+    "fpr95_in": "FPR95, in-distribution positive",
+    "fpr95_out": "FPR95, OOD positive",
+    "aurc": "AURC",
+}
+"""Metrics that a table has, as they are written in a figure."""
+
+LOWER_IS_BETTER = frozenset({"fpr95_in", "fpr95_out", "aurc", "fit_time", "score_time"})
+
+CHANCE = {"accuracy": 0.5, "auroc": 0.5, "aupr_in": 0.5, "aupr_out": 0.5}
+"""What scores that say nothing reach, on equal numbers of both kinds of rows."""
+
+# Numbers that are no measure of how good a detector is.
+_BESIDE = frozenset({"n_in", "n_out", "fit_time", "score_time"})
+
+
+def read_table(table: DataFrame, more: Iterable[str], needed_by: str) -> list[str]:
+    """Names of the columns that tell the cells of a table apart: those of a table, and ``more``.
+
+    Raises
+    ------
+    ImportError
+        If pandas is not installed.
+    TypeError
+        If the table is no data frame.
+    ValueError
+        If it has no rows or lacks a column, or two rows are of the same cell.
+    """
+    pandas = import_optional("pandas", "pandas", needed_by)
+    if not isinstance(table, pandas.DataFrame):
+        raise TypeError(
+            f"{needed_by} needs the pandas DataFrame that od_test returns, got "
+            f"{type(table).__name__}."
+        )
+    keys = list(dict.fromkeys([*KEYS, *more]))
+    if missing := [key for key in keys if key not in table.columns]:
+        raise ValueError(
+            f"The table has no column {missing[0]!r}: a row needs {list(KEYS)} to say what it is "
+            f"of, and the columns are {list(table.columns)}."
+        )
+    if table.empty:
+        raise ValueError(f"{needed_by} needs at least one row, got a table without any.")
+    _refuse_repeated_cells(table, keys)
+    return keys
+
+
+def _refuse_repeated_cells(table: DataFrame, keys: list[str]) -> None:
+    repeated = table.duplicated(keys).to_numpy()
+    if repeated.any():
+        cell = table[keys].iloc[int(repeated.argmax())]
+        raise ValueError(
+            f"{repeated.sum()} row(s) repeat a cell, as {describe_cell(cell)}: leave one of them "
+            "out, or, where a further column tells them apart, name it in `by`."
+        )
+
+
+def describe_cell(cell: Series) -> str:
+    """The cell of one row, in words."""
+    return ", ".join(f"{key}={value!r}" for key, value in cell.items())
+
+
+def read_metrics(
+    table: DataFrame, metrics: str | Iterable[str] | None, keys: Sequence[str]
+) -> list[str]:
+    """Names of the metrics asked for, by default of all that the table has values of.
+
+    Raises
+    ------
+    ValueError
+        If the table does not have one, or it is not of numbers.
+    """
+    numeric = [column for column in table.select_dtypes("number").columns if column not in keys]
+    if metrics is None:
+        return [name for name in numeric if name not in _BESIDE and table[name].notna().any()]
+    names = [metrics] if isinstance(metrics, str) else list(dict.fromkeys(metrics))
+    if unknown := [name for name in names if name not in numeric]:
+        raise ValueError(
+            f"The table has no metric {unknown[0]!r}; its columns of numbers are {numeric}."
+        )
+    if not names:
+        raise ValueError(f"Name at least one metric; the columns of numbers are {numeric}.")
+    return names
+
+
+def is_missing(table: DataFrame, metrics: Sequence[str]) -> Series:
+    """Whether a row lacks a metric that others of its target have.
+
+    A warning names the first of them.
+    """
+    values = table[list(metrics)]
+    has_target = values.notna().groupby(table["target"], dropna=False).transform("any")
+    missing = values.isna() & has_target
+    rows = missing.any(axis=1)
+    if rows.any():
+        first = int(rows.to_numpy().argmax())
+        name = missing.columns[missing.iloc[first].to_numpy().argmax()]
+        warn_of_missing(int(rows.sum()), name, describe_cell(table[list(KEYS)].iloc[first]))
+    return rows
+
+
+def warn_of_missing(n_cells: int, metric: str, cell: str) -> None:
+    """Warn that the means leave cells out."""
+    warn_user(
+        f"{n_cells} cell(s) have no value, as {metric!r} at {cell}. Means are over the other "
+        "cells; the column n_missing counts those without."
+    )
+
+
+def check_one_target(table: DataFrame, needed_by: str) -> None:
+    """Refuse to put both targets into one figure.
+
+    Raises
+    ------
+    ValueError
+        If the table has several.
+    """
+    targets = table["target"].unique().tolist()
+    if len(targets) > 1:
+        raise ValueError(
+            f"{needed_by} draws one target, the table has {targets}: pass its rows of one, as in "
+            f"table[table['target'] == {targets[0]!r}]."
+        )
