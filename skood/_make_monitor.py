@@ -70,10 +70,11 @@ def make_monitor(
         (:class:`~skood.model_selection.DetectorSearchCV`). Candidates are the default, the detector
         of errors, energy, fDBD, ViM, nearest neighbours and relative Mahalanobis distances on the
         last layer, and activation patterns of all layers weighted by these rows. Another than
-        the default is chosen only if it is better by more than the chance of the folds, and more
-        than .01 of AUROC. The network runs once; candidates are fitted in each of five folds, which
-        takes about ten times as long as to fit the default. ``monitor["detect"].cv_results_`` is
-        the table of candidates.
+        the default is chosen only if it is better by more than twice the standard error over the
+        folds, and by more than .02 of AUROC. The network runs once; candidates are fitted in each
+        of five folds, which takes about ten times as long as to fit the default.
+        ``monitor["detect"].cv_results_`` is the table of candidates. Rows that the network was not
+        trained on are better for it than its training rows.
     batch_size : int, default=256
         Samples that go through the network at a time.
     device : str, default="auto"

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from os import PathLike
+from pathlib import PurePath
 from typing import Any, Self
 
 import numpy as np
@@ -169,13 +171,15 @@ class Monitor(Pipeline):
 
     @property
     def _extractor(self) -> ActivationExtractor:
-        for _, step in self.steps:
-            if isinstance(step, ActivationExtractor):
-                return step
-        raise ValueError(
-            "A Monitor needs an ActivationExtractor among its steps, which says what network it "
-            f"watches; got {[type(step).__name__ for _, step in self.steps]}."
-        )
+        if (extractor := self._find_extractor()) is None:
+            raise ValueError(
+                "A Monitor needs an ActivationExtractor among its steps, which says what network "
+                f"it watches; got {[type(step).__name__ for _, step in self.steps]}."
+            )
+        return extractor
+
+    def _find_extractor(self) -> ActivationExtractor | None:
+        return next((step for _, step in self.steps if isinstance(step, ActivationExtractor)), None)
 
     def fit(self, X: Any, y: ArrayLike | None = None, **params: Any) -> Self:
         """Run the network, and learn what its activations are like in-distribution.
@@ -452,25 +456,35 @@ class Monitor(Pipeline):
 
     def _shown(self) -> tuple[dict[str, str], Watcher | None]:
         """Facts by name, and once the monitor is fitted, what watches what."""
-        extractor, (name, last) = self._extractor, self.steps[-1]
+        extractor, (name, last) = self._find_extractor(), self.steps[-1]
         facts = {
-            "network": type(detector_of(extractor.network)).__name__,
+            "network": "none" if extractor is None else _name_of(extractor.network),
             "target": TARGETS.get(self.target, repr(self.target)),
         }
-        try:
-            check_is_fitted(self)
-        except NotFittedError:
-            return facts | {
-                "layers": repr(extractor.layers),
-                "detector": type(last).__name__,
-                "state": "not fitted",
-            }, None
+        if extractor is None or not _is_fitted(self):
+            layers = "none" if extractor is None else repr(extractor.layers)
+            detector = last if isinstance(last, str) else type(last).__name__
+            return facts | {"layers": layers, "detector": detector, "state": "not fitted"}, None
         return facts | {
             "layers": f"{len(self.layers_)}: {listed(self.layers_)}",
             "learnt from": _learnt_from(detector_of(last)),
             "threshold": _thresholds(detector_of(last)),
             "memory": memory_text(self.memory_usage()),
         }, Watcher.of(name, last)
+
+
+def _is_fitted(estimator: Any) -> bool:
+    try:
+        check_is_fitted(estimator)
+    except NotFittedError:
+        return False
+    return True
+
+
+def _name_of(network: Any) -> str:
+    if isinstance(network, str | PathLike):
+        return f"ONNX model {PurePath(network).name}"
+    return type(detector_of(network)).__name__
 
 
 def _flat_steps(pipeline: Pipeline) -> list[tuple[str, Any]]:

@@ -31,9 +31,9 @@ class DetectorSearchCV(OutlierMixin, MetaEstimatorMixin, BaseEstimator):
     """Choose a detector by rows marked out-of-distribution; the first one unless another wins.
 
     Each detector is fitted and scored in each fold of a cross-validation. The first of them is the
-    default: another one takes its place only if it is better by more than the chance of the folds,
-    and by more than ``min_gain``. So a search with few or unhelpful out-of-distribution rows
-    ends where it would have without them.
+    default: another one takes its place only if it is better by more than twice the standard error
+    over the folds, and by more than ``min_gain``. So a search with few or unhelpful
+    out-of-distribution rows ends where it would have without them.
 
     Parameters
     ----------
@@ -47,7 +47,7 @@ class DetectorSearchCV(OutlierMixin, MetaEstimatorMixin, BaseEstimator):
         By default ``OODKFold(5, shuffle=True, random_state=0, ood_in_train=True)``: a detector that
         learns from rows marked out-of-distribution gets those of the training part, and none is
         scored on rows that it was given.
-    min_gain : float, default=0.01
+    min_gain : float, default=0.02
         By how much the mean score of another detector has to exceed that of the default at least.
         A gain on the rows at hand that is smaller need not be one on others.
     n_jobs : int, default=None
@@ -88,6 +88,10 @@ class DetectorSearchCV(OutlierMixin, MetaEstimatorMixin, BaseEstimator):
 
     Each candidate is fitted once for each fold, and the one that is chosen once more.
 
+    Rows that the network itself was trained on make detectors that read its output look better than
+    they are on new inputs, and the search may choose one of these for it. Where there are rows that
+    the network has not learnt from, fit on them.
+
     References
     ----------
     .. [1] C. Nadeau, Y. Bengio, "Inference for the generalization error", Machine Learning 52,
@@ -127,7 +131,7 @@ class DetectorSearchCV(OutlierMixin, MetaEstimatorMixin, BaseEstimator):
         *,
         scoring: Any = None,
         cv: Any = None,
-        min_gain: float = 0.01,
+        min_gain: float = 0.02,
         n_jobs: int | None = None,
         verbose: int = 0,
     ) -> None:
@@ -325,7 +329,7 @@ class _Chooser:
     def choose(self, results: dict[str, Any]) -> int:
         """Place of the candidate to take."""
         gains, errors = self.gains(results)
-        wins = gains > np.maximum(errors, self._min_gain)  # which NaN, of a failed fit, is not
+        wins = gains > np.maximum(2 * errors, self._min_gain)  # which NaN, of a failed fit, is not
         return int(np.argmax(np.where(wins, gains, -np.inf))) if wins.any() else 0
 
 
