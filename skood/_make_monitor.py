@@ -65,16 +65,17 @@ def make_monitor(
         Fraction of in-distribution samples that ``predict`` rejects; for ``target="both"``, that
         each of the two detectors rejects.
     search : bool, default=False
-        Whether the rows marked -1 in ``fit(X, y)``, which are needed then, choose the detector of
-        out-of-distribution inputs by cross-validation
-        (:class:`~skood.model_selection.DetectorSearchCV`). Candidates are the default, the detector
-        of errors, energy, fDBD, ViM, nearest neighbours and relative Mahalanobis distances on the
-        last layer, and activation patterns of all layers weighted by these rows. Another than
-        the default is chosen only if it is better by more than twice the standard error over the
-        folds, and by more than .02 of AUROC. The network runs once; candidates are fitted in each
-        of five folds, which takes about ten times as long as to fit the default.
-        ``monitor["detect"].cv_results_`` is the table of candidates. Rows that the network was not
-        trained on are better for it than its training rows.
+        Whether the rows marked -1 in ``fit(X, y)``, which are needed then, choose what detects
+        out-of-distribution inputs (:class:`~skood.model_selection.DetectorSearchCV`). Candidates are
+        the default alone, and the default beside one of: the detector of errors, energy, fDBD, ViM,
+        nearest neighbours or relative Mahalanobis distances on the last layer, or activation
+        patterns of all layers weighted by these rows. Another than the default alone is taken
+        only if it is better by more than twice the standard error over five folds, and by more than
+        .02 of AUROC. The network runs once. All eight are fitted in each fold, and what is chosen
+        once more; fitting the default takes most of it, so about five times as long as without a
+        search, and each candidate scores all rows. ``monitor["detect"].cv_results_`` is the
+        table of candidates. Rows that the network was not trained on are better for it than its
+        training rows.
     batch_size : int, default=256
         Samples that go through the network at a time.
     device : str, default="auto"
