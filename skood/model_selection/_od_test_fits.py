@@ -27,7 +27,7 @@ from ..metrics import (
     ood_roc_auc_score,
 )
 from ._od_test_cells import Cell, CellFolder
-from ._od_test_sets import concatenate, first_rows, marked, n_samples_of, take
+from ._od_test_sets import concatenate, first_rows, marked, n_rows_of, take
 
 METRICS: dict[str, Callable[..., float]] = {
     "auroc": ood_roc_auc_score,
@@ -125,7 +125,7 @@ def run(task: Fit, line: Line, verbose: int) -> dict[str | None, Cell]:
         try:
             fitted = fit(task)
             fit_time = time.perf_counter() - start
-            inside = rate(fitted, task.test)
+            inside = rate(fitted, take(task.test, _rows_needed(task)))
         except Exception as error:
             _say(verbose, task, "failed", time.perf_counter() - start)
             return dict.fromkeys(tests, failed_cell(error))
@@ -145,12 +145,20 @@ def failed_cell(error: Exception) -> Cell:
     return Cell(metrics, 0, 0, nan, nan, failure=f"{type(error).__name__}: {error}")
 
 
+def _rows_needed(task: Fit) -> NDArray[np.intp]:
+    """Which rows of the source's test part the cells need, ascending."""
+    n_inside = n_rows_of(task.test)
+    if task.is_correct is not None:
+        return np.arange(n_inside)
+    return first_rows(n_inside, max(map(n_rows_of, task.outside.values())))
+
+
 def _finish(task: Fit, test: str | None, fitted: Any, inside: Rated, fit_time: float) -> Cell:
     try:
         if test is ERRORS:
             cell = _tell_errors(task, inside, fit_time)
         else:
-            cell = _tell_apart(fitted, inside, task.outside[test], fit_time)
+            cell = _tell_apart(task, test, fitted, inside, fit_time)
     except Exception as error:
         return failed_cell(error)
     if task.folder is not None and test in task.keys:
@@ -158,13 +166,14 @@ def _finish(task: Fit, test: str | None, fitted: Any, inside: Rated, fit_time: f
     return cell
 
 
-def _tell_apart(fitted: Any, inside: Rated, X: Any, fit_time: float) -> Cell:
+def _tell_apart(task: Fit, test: str, fitted: Any, inside: Rated, fit_time: float) -> Cell:
     """Compare equal numbers of in-distribution and OOD samples."""
-    n_inside, n_outside = len(inside.scores), n_samples_of(X)
-    assert n_outside is not None
+    X = task.outside[test]
+    n_inside, n_outside = n_rows_of(task.test), n_rows_of(X)
     n_each = min(n_inside, n_outside)
+    rows = np.searchsorted(_rows_needed(task), first_rows(n_inside, n_each))
     outside = rate(fitted, take(X, first_rows(n_outside, n_each)))
-    return _compare(inside.of_rows(first_rows(n_inside, n_each)), outside, fit_time)
+    return _compare(inside.of_rows(rows), outside, fit_time)
 
 
 def _tell_errors(task: Fit, inside: Rated, fit_time: float) -> Cell:
@@ -245,7 +254,7 @@ def _best_setting(search: Any) -> Any:
 def _fit_marked(estimator: Any, train: Any, y: NDArray | None, outside: Any) -> Any:
     if not learns_from_ood(estimator):
         return _fit_inside(estimator, train, y)
-    labels = marked(y, _count(train), _count(outside))
+    labels = marked(y, n_rows_of(train), n_rows_of(outside))
     if is_search(estimator):
         if estimator.refit is True:
             # The last fit of a search is on all rows, and the detector may know no marks.
@@ -258,16 +267,6 @@ def _fit_marked(estimator: Any, train: Any, y: NDArray | None, outside: Any) -> 
         last = _fit_marked(estimator[-1], train, y, outside)
         return Pipeline([*before.steps, (estimator.steps[-1][0], last)])
     return estimator.fit(concatenate([train, outside]), labels)
-
-
-def _count(X: Any) -> int:
-    n_samples = n_samples_of(X)
-    if n_samples is None:
-        raise TypeError(
-            f"Rows of {type(X).__name__} cannot be marked: pass arrays, or Activations that were "
-            "extracted before."
-        )
-    return n_samples
 
 
 def rate(estimator: Any, X: Any) -> Rated:

@@ -194,9 +194,26 @@ def n_samples_of(X: Any) -> int | None:
     return len(X) if isinstance(X, Sequence) else None
 
 
+def n_rows_of(X: Any) -> int:
+    """Number of samples of a set whose rows can be selected.
+
+    Raises
+    ------
+    TypeError
+        If it is another one, such as a loader.
+    """
+    n_samples = n_samples_of(X)
+    if n_samples is None:
+        raise TypeError(
+            f"Rows of {type(X).__name__} cannot be selected: pass arrays, Activations that were "
+            "extracted before, or detectors that begin with an ActivationExtractor."
+        )
+    return n_samples
+
+
 def take(X: Any, rows: Rows) -> Any:
     """Some samples of a set; the set itself where they are all."""
-    if np.array_equal(rows, np.arange(n_samples_of(X) or 0)):
+    if np.array_equal(rows, np.arange(n_rows_of(X))):
         return X
     if isinstance(X, Mapping):
         return {key: take(values, rows) for key, values in X.items()}
