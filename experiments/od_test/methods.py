@@ -52,10 +52,10 @@ N_SOME_LAYERS = 15
 """How many layers methods read that take long for each."""
 LINE_PERCENTILES = {"CIFAR-100": (10, 90), "CIFAR-10": (90, 90)}
 """Of activations and of weights, as published for these networks; skood's default for others."""
-DEFAULT = "monitor"
+DEFAULT, ERROR_DEFAULT = "monitor", "monitor, target misclassified"
 VARIANTS = {
     DEFAULT: "ood",
-    "monitor, target misclassified": "misclassified",
+    ERROR_DEFAULT: "misclassified",
     "monitor, target both": "both",
 }
 """The monitors that need no OOD data, and their targets."""
@@ -240,7 +240,7 @@ def features_of(A: Activations) -> str:
 def some_layers(A: Activations) -> list[str]:
     """Mean-pooled layers, evenly spread over the depth, and the one that the head reads."""
     features = features_of(A)
-    averaged = [c.name for c in A.columns if c.pooling == "avg" and c.name != features]
+    averaged = [str(c.name) for c in A.columns if c.pooling == "avg" and c.name != features]
     n_kept = min(len(averaged), N_SOME_LAYERS - 1)
     kept = [averaged[round((i + 1) * len(averaged) / n_kept) - 1] for i in range(n_kept)]
     return [*kept, features]

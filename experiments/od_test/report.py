@@ -10,7 +10,7 @@ import pandas as pd
 from skood.model_selection import compare, summarize
 
 from .._common.tables import PACKAGES, Measured, Table
-from .methods import DEFAULT, method_groups
+from .methods import DEFAULT, ERROR_DEFAULT, method_groups
 from .published import PUBLISHED, SOURCE
 from .results import PARTS, part_of
 from .sources import ALL_SETS, CHOICE, SOURCES, Sizes, Source
@@ -39,6 +39,7 @@ def make_tables(cells: pd.DataFrame) -> dict[str, Table]:
         "differences_by_source": tabulate_differences_by_source(ood),
         "closest": tabulate_closest(ood),
         "errors": tabulate_errors(errors),
+        "closest_errors": tabulate_closest_errors(errors),
         "published": tabulate_published(ood),
         "cells": tabulate_cells(by_set),
         "seconds": tabulate_seconds(ood),
@@ -194,24 +195,46 @@ def tabulate_closest(ood: pd.DataFrame) -> Table:
 def tabulate_errors(errors: pd.DataFrame) -> Table:
     """How well misclassified test images are found."""
     metrics = {"auroc": "AUROC", "aurc": "area under risk and coverage"}
-    found = {
-        (row.detector, row.source, metric): 100 * getattr(row, metric)
-        for row in errors.itertuples()
-        for metric in metrics
-    }
-    titles = [source.title for source in SOURCES]
-    header = [f"{title}, {s}" for title in metrics.values() for s in ("mean", *titles)]
+    found = {metric: by_source(errors, metric) for metric in metrics}
+    titles = ["mean", *(source.title for source in SOURCES)]
+    return _by_method(
+        [f"{name}, {title}" for name in metrics.values() for title in titles],
+        lambda name: [
+            _number(found[metric].get(name, {}).get(title), 3)
+            for metric in metrics
+            for title in titles
+        ],
+    )
 
-    def describe_method(name: str) -> list[str]:
-        cells = []
-        for metric in metrics:
-            values = [found.get((name, title, metric), np.nan) for title in titles]
-            known = [value for value in values if not np.isnan(value)]
-            mean = float(np.mean(known)) if known else None
-            cells += [_number(value, 3) for value in (mean, *values)]
-        return cells
 
-    return _by_method(header, describe_method)
+def tabulate_closest_errors(errors: pd.DataFrame) -> Table:
+    """The default for errors beside the best of the others, by the area under the ROC curve."""
+    groups = method_groups()
+    aurocs = by_source(errors, "auroc")
+    rows = []
+    for title in [*(source.title for source in SOURCES), "mean"]:
+        known = {name: of_source[title] for name, of_source in aurocs.items() if title in of_source}
+        default = known.get(ERROR_DEFAULT, np.nan)
+        cells = [_number(default)]
+        for kinds in (SINGLE, OTHERS):
+            rivals = [name for name in known if groups[name] in kinds]
+            best = max(rivals, key=known.__getitem__, default="")
+            auroc = known.get(best, np.nan)
+            cells += [best, _number(auroc), _number(default - auroc, sign=True)]
+        rows.append([title, *cells])
+    header = [
+        f"{what}, {kind}"
+        for kind in ("single methods", "all methods")
+        for what in ("Best", "AUROC", "Difference")
+    ]
+    return Table(["Source", "AUROC of the monitor", *header], rows)
+
+
+def by_source(errors: pd.DataFrame, metric: str) -> dict[str, dict[str, float]]:
+    """A metric of errors in percent, of each method on each source, and its mean over them."""
+    values = 100 * errors.pivot(index="detector", columns="source", values=metric)
+    values = values.dropna().assign(mean=values.mean(axis=1))
+    return {str(name): dict(row) for name, row in values.iterrows()}
 
 
 def tabulate_published(ood: pd.DataFrame) -> Table:
