@@ -213,7 +213,9 @@ def tabulate_closest_errors(errors: pd.DataFrame) -> Table:
     aurocs = by_source(errors, "auroc")
     rows = []
     for title in [*(source.title for source in SOURCES), "mean"]:
-        known = {name: of_source[title] for name, of_source in aurocs.items() if title in of_source}
+        known = {
+            name: row[title] for name, row in aurocs.items() if not np.isnan(row.get(title, np.nan))
+        }
         default = known.get(ERROR_DEFAULT, np.nan)
         cells = [_number(default)]
         for kinds in (SINGLE, OTHERS):
@@ -233,7 +235,7 @@ def tabulate_closest_errors(errors: pd.DataFrame) -> Table:
 def by_source(errors: pd.DataFrame, metric: str) -> dict[str, dict[str, float]]:
     """A metric of errors in percent, of each method on each source, and its mean over them."""
     values = 100 * errors.pivot(index="detector", columns="source", values=metric)
-    values = values.dropna().assign(mean=values.mean(axis=1))
+    values = values.assign(mean=values.mean(axis=1, skipna=False))
     return {str(name): dict(row) for name, row in values.iterrows()}
 
 
@@ -361,4 +363,5 @@ def _write_difference(row: pd.Series | None) -> tuple[str, str]:
 def _number(value: float | None, digits: int = 2, *, sign: bool = False) -> str:
     if value is None or np.isnan(value):
         return ""
-    return f"{value:{'+' if sign else ''}.{digits}f}"
+    # Rounded first, so that there is no -0.00.
+    return f"{round(value, digits) + 0.0:{'+' if sign else ''}.{digits}f}"
