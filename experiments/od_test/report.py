@@ -46,7 +46,6 @@ def make_tables(cells: pd.DataFrame) -> dict[str, Table]:
         **{
             f"sets_{source.folder_name.replace('-', '_')}": tabulate_sets(by_set, source)
             for source in SOURCES
-            if source.title in set(ood["source"])
         },
     }
 
@@ -291,11 +290,11 @@ def _compare_cell(aurocs: pd.Series) -> list[str]:
 
 def tabulate_sets(by_set: pd.DataFrame, source: Source) -> Table:
     """AUROC of each set."""
-    of_source = by_set.loc[source.title]
+    found = by_set[by_set.index.get_level_values("source") == source.title].droplevel("source")
     return _by_method(
         list(source.outside),
         lambda name: [
-            _number(of_source[name].get(test, np.nan)) if name in of_source else ""
+            _number(found[name].get(test, np.nan)) if name in found else ""
             for test in source.outside
         ],
     )

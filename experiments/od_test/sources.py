@@ -64,7 +64,7 @@ class Source:
     name: str
     """Of the set: a key of ``SETS``."""
     network: str
-    """A key of ``nets.NETWORKS``."""
+    """A key of ``nets.TRAINED``, or "DenseNet"."""
     n_classes: int
     near: tuple[str, ...]
     """Sets that resemble it; the others are far."""
