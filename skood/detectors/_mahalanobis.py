@@ -110,7 +110,9 @@ class MahalanobisDetector(BaseOneClassDetector):
     is exact but for that; it is too small by a share of at most that of the sample in the sum of
     all variances, about 1 in the number of samples. With ``covariance`` given, or where
     ``n_components`` leaves some variance over, they are scored by 5-fold cross-validation, which
-    fits a layer five times more.
+    fits a layer five times more. Axes from four fifths of the samples suit new ones less well, and
+    with fewer samples than several times the units the threshold then rejects too few: keep all
+    axes where memory allows, or set the threshold on held-out samples.
 
     References
     ----------
