@@ -28,7 +28,7 @@ from .._common.arguments import find_folders, make_parser
 from .._common.figures import save_figures
 from .._common.tables import write_tables
 from .figures import draw_all
-from .methods import GROUPS
+from .methods import GROUPS, SEARCHES
 from .report import describe, make_tables, write_report
 from .results import Run, test_all
 from .sources import ALL_SETS, CHOICE, QUICK, QUICK_SETS, SOURCES, Sizes, Source
@@ -55,7 +55,11 @@ def parse_arguments() -> argparse.Namespace:
         help="folder of the networks and activations, by default that of the report",
     )
     parser.add_argument(
-        "--groups", nargs="+", choices=GROUPS, default=GROUPS, help="of methods, by default all"
+        "--groups",
+        nargs="+",
+        choices=(*GROUPS, SEARCHES),
+        default=(*GROUPS, SEARCHES),
+        help="of methods, by default all",
     )
     parser.add_argument("--n-jobs", type=int, help="how many fits run at once")
     parser.add_argument(

@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 
 from skood.inspection import MeanPerformanceDisplay, TransferDisplay, ValidationTestDisplay
 
-from .methods import DEFAULT, SEARCH, method_groups
+from .methods import DEFAULT, MONITORS, SEARCH, method_groups
 
 N_OF_GROUP = 3
 """How many methods of each group the bars show."""
@@ -19,7 +19,7 @@ def draw_all(cells: pd.DataFrame) -> dict[str, Figure]:
     """Bars of the best methods, validation against test, and what transfers from set to set."""
     ood = cells[cells["target"] == "ood"]
     return {
-        "means": draw_means(ood),
+        "means": draw_means(ood[ood["detector"] != SEARCH]),
         "validation_and_test": draw_validation(ood),
         **{f"transfer_{name}": draw_transfer(ood, title) for name, title in _names_of(ood).items()},
     }
@@ -32,7 +32,7 @@ def draw_means(ood: pd.DataFrame) -> Figure:
     shown: dict[str, list[str]] = {}
     for name in means.index:
         of_group = shown.setdefault(groups[name], [])
-        if len(of_group) < N_OF_GROUP or groups[name] == "monitors":
+        if len(of_group) < N_OF_GROUP or groups[name] == MONITORS:
             of_group.append(name)
     names = [name for of_group in shown.values() for name in of_group]
     return MeanPerformanceDisplay.from_table(ood[ood["detector"].isin(names)]).figure_

@@ -48,6 +48,9 @@ Methods = dict[str, Any]
 
 GROUPS = ("outputs", "last layer", "shaping", "layers", "configured", "peers", "monitors")
 """Of methods, in the order of the tables."""
+MONITORS = GROUPS[-1]
+SEARCHES = "search"
+"""The group of the default that searches, of which there is a table of its own."""
 N_SOME_LAYERS = 15
 """How many layers methods read that take long for each."""
 LINE_PERCENTILES = {"CIFAR-100": (10, 90), "CIFAR-10": (90, 90)}
@@ -86,7 +89,7 @@ def make_configured(source: Source, network: nn.Module, train: Activations) -> d
     search = make_monitor(network, search=True).named_steps["detect"]
     return {
         "configured": by_validation(published_layers(source, train), some_layers(train)),
-        "monitors": {SEARCH: search},
+        SEARCHES: {SEARCH: search},
     }
 
 
@@ -99,7 +102,7 @@ def method_groups() -> dict[str, str]:
         on_layers([]),
         by_validation([], []),
         [*of_scikit_learn(), *peer_names()],
-        [*VARIANTS, SEARCH],
+        VARIANTS,
     )
     members = zip(GROUPS, names, strict=True)
     return {name: group for group, of_group in members for name in of_group}

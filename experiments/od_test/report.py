@@ -10,7 +10,7 @@ import pandas as pd
 from skood.model_selection import compare, summarize
 
 from .._common.tables import PACKAGES, Measured, Table
-from .methods import DEFAULT, ERROR_DEFAULT, method_groups
+from .methods import DEFAULT, ERROR_DEFAULT, SEARCH, method_groups
 from .published import PUBLISHED, SOURCE
 from .results import PARTS, part_of
 from .sources import ALL_SETS, CHOICE, SOURCES, Sizes, Source
@@ -26,7 +26,8 @@ MeanError = tuple[float, float]
 
 def make_tables(cells: pd.DataFrame) -> dict[str, Table]:
     """All tables; methods and sources that were not tried have empty cells."""
-    ood, errors = (cells[cells["target"] == target] for target in ("ood", "misclassified"))
+    all_ood, errors = (cells[cells["target"] == target] for target in ("ood", "misclassified"))
+    ood = all_ood[all_ood["detector"] != SEARCH]
     by_set = mean_by_set(ood)
     return {
         "methods": tabulate_methods(ood),
@@ -38,6 +39,7 @@ def make_tables(cells: pd.DataFrame) -> dict[str, Table]:
         "differences": tabulate_differences(ood),
         "differences_by_source": tabulate_differences_by_source(ood),
         "closest": tabulate_closest(ood),
+        "search": tabulate_search(all_ood),
         "errors": tabulate_errors(errors),
         "closest_errors": tabulate_closest_errors(errors),
         "published": tabulate_published(ood),
@@ -189,6 +191,34 @@ def tabulate_closest(ood: pd.DataFrame) -> Table:
         for what in ("Best", "AUROC", "Difference", "Error of it")
     ]
     return Table(["Source", "AUROC of the monitor", "Error", *header], rows)
+
+
+def tabulate_search(ood: pd.DataFrame) -> Table:
+    """The default that is configured by each validation set, beside the default, on each source."""
+    both = ood[ood["detector"].isin([DEFAULT, SEARCH])].dropna(subset="auroc")
+    searched = both.loc[both["detector"] == SEARCH, ["source", "validation", "test"]]
+    same = both.merge(searched, on=["source", "validation", "test"])
+    means = means_by(same, ["source", "detector"], ["auroc"])
+    found = {}
+    if {DEFAULT, SEARCH} <= set(same["detector"]):
+        table = compare(same, DEFAULT, metric="auroc", by=["source", "detector"])
+        found = {row["source"]: row for _, row in table.iterrows()}
+    rows = []
+    for title in (source.title for source in SOURCES):
+        cells = [_write(means.get((title, n, "auroc")))[0] for n in (DEFAULT, SEARCH)]
+        cells += _write_difference(found.get(title))
+        if title in found:
+            row, of_source = found[title], searched["source"] == title
+            cells += [
+                f"{100 * row['worst']:+.2f}",
+                f"{row['worst_validation']}, {row['worst_test']}",
+            ]
+            cells = [str(of_source.sum()), *cells]
+        else:
+            cells = ["", *cells, "", ""]
+        rows.append([title, *cells])
+    header = ["Triples", "AUROC, monitor", "AUROC, search", "Difference", "Error of it"]
+    return Table(["Source", *header, "Worst difference", "Worst for"], rows)
 
 
 def tabulate_errors(errors: pd.DataFrame) -> Table:

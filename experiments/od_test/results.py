@@ -11,7 +11,7 @@ import pandas as pd
 from skood.model_selection import od_test
 
 from .activations import Seen, extract
-from .methods import GROUPS, Methods, make_configured, make_methods
+from .methods import GROUPS, MONITORS, SEARCHES, Methods, make_configured, make_methods
 from .nets import load_network
 from .sources import ALL_SETS, CHOICE, Sizes, Source
 
@@ -30,7 +30,7 @@ class Run(NamedTuple):
     """Of the finished cells, which are not repeated."""
     n_jobs: int | None = None
     sets: Collection[str] = ALL_SETS
-    groups: Collection[str] = GROUPS
+    groups: Collection[str] = (*GROUPS, SEARCHES)
 
 
 def test_all(sources: Sequence[Source], run: Run) -> pd.DataFrame:
@@ -47,16 +47,21 @@ def _test_source(source: Source, run: Run) -> pd.DataFrame:
     print(f"{source.title}: detectors", flush=True)
     free = make_methods(source, network, seen.train)
     configured = make_configured(source, network, seen.train)
+    searched = {name: A for name, A in seen.outside.items() if name in source.searched}
     tables = []
     # Apart, so that a new default can be tried beside what is known of the others.
-    for kind in ("methods", "monitors"):
-        groups = [group for group in run.groups if (group == "monitors") == (kind == "monitors")]
+    for kind, groups in {
+        "methods": [g for g in GROUPS if g != MONITORS and g in run.groups],
+        "monitors": [MONITORS] if MONITORS in run.groups else [],
+        "searches": [SEARCHES] if SEARCHES in run.groups else [],
+    }.items():
         results = run.results / source.folder_name / kind
         if methods := _of_groups(free, groups):
             table = _test(source, seen, methods, "both", None, results, run.n_jobs)
             tables.append(_for_each_validation(table))
         if methods := _of_groups(configured, groups):
-            tables.append(_test(source, seen, methods, "ood", "each", results, run.n_jobs))
+            tried = seen._replace(outside=searched) if kind == "searches" else seen
+            tables.append(_test(source, tried, methods, "ood", "each", results, run.n_jobs))
     table = pd.concat(tables, ignore_index=True)
     tests = table["test"]
     return table.assign(near=tests.isin(source.near), part=[part_of(source, t) for t in tests])
