@@ -102,7 +102,7 @@ def main() -> None:
     )
     cells = test_all(sources, run)
     cells.to_csv(output / "cells.csv", index=False)
-    about, tables = describe(sources, sizes, time.perf_counter() - start), make_tables(cells)
+    about, tables = describe(sources, run, time.perf_counter() - start), make_tables(cells)
     report = write_report(about.to_table(), tables)
     (output / "report.md").write_text(report, encoding="utf-8")
     write_tables(folder, about, tables)

@@ -12,8 +12,8 @@ from skood.model_selection import compare, summarize
 from .._common.tables import PACKAGES, Measured, Table
 from .methods import DEFAULT, ERROR_DEFAULT, SEARCH, method_groups
 from .published import PUBLISHED, SOURCE
-from .results import PARTS, part_of
-from .sources import ALL_SETS, CHOICE, SOURCES, Sizes, Source
+from .results import PARTS, Run, part_of
+from .sources import ALL_SETS, CHOICE, SOURCES, Source
 
 SINGLE = ("outputs", "last layer", "shaping")
 """Groups of methods that look at one place of a network."""
@@ -52,14 +52,14 @@ def make_tables(cells: pd.DataFrame) -> dict[str, Table]:
     }
 
 
-def describe(sources: Sequence[Source], sizes: Sizes, seconds: float) -> Measured:
-    choice = ", ".join(name for name in ALL_SETS if name in CHOICE)
-    others = ", ".join(name for name in ALL_SETS if name not in CHOICE)
-    unseen = ", ".join(source.title for source in SOURCES if not source.is_chosen_on)
+def describe(sources: Sequence[Source], run: Run, seconds: float) -> Measured:
+    sizes = run.sizes
+    titles = [source.title for source in SOURCES if source.is_chosen_on]
     return Measured(
-        data=f"sources {'; '.join(source.title for source in sources)}; every other set and two "
-        f"noises for validation and for testing; the default was chosen on {choice}, confirmed on "
-        f"{others} and on the networks {unseen}",
+        data=f"sources {'; '.join(source.title for source in sources)}; sets for validation and "
+        f"for testing: {', '.join(name for name in ALL_SETS if name in run.sets)}; the default was "
+        f"chosen on {'; '.join(titles)} with the sets "
+        f"{', '.join(name for name in ALL_SETS if name in CHOICE)}",
         samples=f"detectors {sizes.n_train:,} training images, test {sizes.n_test:,} images, up to "
         f"{sizes.n_outside:,} of each other set; equal numbers of both kinds in each cell; "
         f"networks that are trained here up to {sizes.n_network:,} images, {sizes.epochs} epochs",
