@@ -362,7 +362,13 @@ class _Test:
                     self._take(group, dict.fromkeys(tests, failed_cell(error)))
             line = users_line()
             done = Parallel(n_jobs=n_jobs, verbose=verbose)(
-                delayed(run)(task, line, max(0, verbose - 1)) for task in tasks.values()
+                delayed(run)(
+                    task.with_sets([None] * len(task.sets())),
+                    line,
+                    max(0, verbose - 1),
+                    *task.sets(),
+                )
+                for task in tasks.values()
             )
         for group, cells in zip(tasks, done, strict=True):
             self._take(group, cells)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from math import nan
 from typing import Any
@@ -62,6 +62,17 @@ class Fit:
     keys: Mapping[str | None, str] = field(default_factory=dict)
     folder: CellFolder | None = None
 
+    def sets(self) -> list[Any]:
+        """All sets, to be sent apart: a scheduler sends a large argument of many calls once."""
+        return [self.train, self.test, *self.validation, *self.outside.values()]
+
+    def with_sets(self, sets: Sequence[Any]) -> Fit:
+        """The same with sets in the order of those that it has."""
+        train, test, *more = sets
+        n_marked = len(self.validation)
+        outside = dict(zip(self.outside, more[n_marked:], strict=True))
+        return replace(self, train=train, test=test, validation=more[:n_marked], outside=outside)
+
 
 @dataclass(frozen=True)
 class Rated:
@@ -114,11 +125,12 @@ def learns_from_ood(estimator: Any) -> bool:
     return chooses_members and bool(getattr(estimator, "_learns_from_ood", False))
 
 
-def run(task: Fit, line: Line, verbose: int) -> dict[str | None, Cell]:
+def run(task: Fit, line: Line, verbose: int, *sets: Any) -> dict[str | None, Cell]:
     """Fit, and score one set after the other; each finished cell is kept at once.
 
     What fails is a cell with the reason, and does not stop what other cells need.
     """
+    task = task.with_sets(sets)
     with working_for(line):
         tests: list[str | None] = [*task.outside, *([] if task.is_correct is None else [ERRORS])]
         start = time.perf_counter()
