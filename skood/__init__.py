@@ -1,6 +1,7 @@
 """Find the inputs that a trained network should not be trusted on, from its activations."""
 
-from ._monitor import Monitor, make_monitor
+from ._make_monitor import make_monitor
+from ._monitor import Monitor
 from ._versions import __version__ as __version__
 from ._versions import show_versions
 from .activations import Activations

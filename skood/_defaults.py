@@ -4,13 +4,70 @@ from __future__ import annotations
 
 from typing import Any
 
-from .ensemble import AdaptiveEnsembleDetector, AnyAlarmDetector
+from sklearn.pipeline import Pipeline, make_pipeline
+
+from .detectors import (
+    EnergyDetector,
+    FDBDDetector,
+    HammingNAPDetector,
+    KNNDetector,
+    MahalanobisDetector,
+    ViMDetector,
+)
+from .ensemble import AdaptiveEnsembleDetector, AnyAlarmDetector, LayerEnsembleDetector
+from .model_selection import DetectorSearchCV
+from .preprocessing import LayerSelector, PercentileBinarizer
 
 
-def default_detector(target: str, false_alarm_rate: float) -> Any:
-    """The detector for a target: "ood", "misclassified", or "both" with one threshold each."""
-    if target != "both":
-        return AdaptiveEnsembleDetector(target=target, false_alarm_rate=false_alarm_rate)
-    return AnyAlarmDetector(
-        [(name, default_detector(name, false_alarm_rate)) for name in ("ood", "misclassified")]
+def default_detector(target: str, false_alarm_rate: float, *, search: bool = False) -> Any:
+    """The detector for a target: "ood", "misclassified", or "both" with one threshold each.
+
+    With ``search``, that of out-of-distribution inputs is one of several, by what rows marked so
+    say.
+    """
+    if target == "both":
+        of_ood = default_detector("ood", false_alarm_rate, search=search)
+        of_errors = default_detector("misclassified", false_alarm_rate)
+        return AnyAlarmDetector([("ood", of_ood), ("misclassified", of_errors)])
+    if search:
+        return DetectorSearchCV(candidates(false_alarm_rate))
+    return AdaptiveEnsembleDetector(target=target, false_alarm_rate=false_alarm_rate)
+
+
+def candidates(false_alarm_rate: float) -> list[tuple[str, Any]]:
+    """What a search chooses from, the default first.
+
+    AutoNAPDetector is not among them: its threshold is no rate of false alarms.
+    """
+    rate: dict[str, Any] = {"false_alarm_rate": false_alarm_rate}
+    return [
+        ("default", AdaptiveEnsembleDetector(**rate)),
+        ("errors", AdaptiveEnsembleDetector(target="misclassified", **rate)),
+        ("energy", EnergyDetector(**rate)),
+        ("fdbd", FDBDDetector(**rate)),
+        ("vim", ViMDetector(**rate)),
+        ("knn", _on_last_layer(KNNDetector(n_neighbors=5, **rate))),
+        (
+            "relative_mahalanobis",
+            _on_last_layer(MahalanobisDetector(relative=True, normalize=True, **rate)),
+        ),
+        (
+            "weighted_nap",
+            LayerEnsembleDetector(nap_of_one_layer(), combine="weighted", **rate),
+        ),
+    ]
+
+
+def nap_of_one_layer() -> LayerEnsembleDetector:
+    """Activation patterns of a layer: no percentile is best for every network and every input."""
+    return LayerEnsembleDetector(
+        [
+            make_pipeline(PercentileBinarizer(percentile=percentile), HammingNAPDetector())
+            for percentile in (30, 50, 70)
+        ],
+        combine="mean",
     )
+
+
+def _on_last_layer(detector: Any) -> Pipeline:
+    return make_pipeline(LayerSelector(layers=-1), detector)

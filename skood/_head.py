@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ._logits import MissingPartError
 from ._validation import ARRAY_LAYER, check_activations
 from ._values import LOGITS_ADVICE, all_finite, check_finite, check_real
 from .activations import Activations, LinearHead
@@ -110,7 +111,7 @@ def head_logits(head: LinearHead, features: NDArray) -> NDArray[np.floating]:
 def _head_of(X: Activations, wanted_by: str) -> LinearHead:
     if X.head is None:
         why = f", since {X.why_missing['head']}" if "head" in X.why_missing else ""
-        raise ValueError(
+        raise MissingPartError(
             f"{wanted_by} needs the head of the network, its last linear layer, but {X!r} "
             f"carries none{why}. What an extractor takes for the head is a linear map whose weight "
             "times input plus bias is the logits, up to a constant scale; where a network clips or "

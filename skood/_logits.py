@@ -13,7 +13,11 @@ from ._values import on_logits
 Logits = TypeVar("Logits")
 
 
-class MissingLogitsError(ValueError):
+class MissingPartError(ValueError):
+    """A method needs a part of a network that the network does not have."""
+
+
+class MissingLogitsError(MissingPartError):
     """A method needs the logits of a classifier, and there are none."""
 
 

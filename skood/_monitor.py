@@ -1,10 +1,11 @@
-"""A monitor of a trained network: extraction and detection in one estimator, built in one line."""
+"""A monitor of a trained network: extraction and detection in one estimator."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from numbers import Integral, Real
+from os import PathLike
+from pathlib import PurePath
 from typing import Any, Self
 
 import numpy as np
@@ -16,27 +17,26 @@ from sklearn.utils import Tags, estimator_html_repr, get_tags
 from sklearn.utils.validation import check_is_fitted
 
 from ._classes import tells_classes
-from ._defaults import default_detector
 from ._fit_context import unchanged_on_failure
 from ._foreign import detector_of
 from ._logits import MissingLogitsError
 from ._marks import in_distribution, read_labels
 from ._monitor_view import Watcher, as_html, as_text, listed, memory_of
-from ._sklearn import Interval, StrOptions, available_if, validate_params
+from ._sklearn import StrOptions, available_if
 from ._tables import memory_text
 from .extraction import ActivationExtractor
 from .inspection import Explanation, explain
 from .metrics import make_ood_scorer, ood_roc_auc_score
-from .preprocessing import PoolingReducer
 
 Labels = NDArray[np.int64]
 Scores = NDArray[np.float64]
 
-_TARGETS = {
+TARGETS = {
     "ood": "out-of-distribution inputs",
     "misclassified": "misclassified inputs",
     "both": "out-of-distribution and misclassified inputs",
 }
+"""What a monitor may look for, in words."""
 
 
 def _last_step_has(name: str) -> Any:
@@ -127,7 +127,7 @@ class Monitor(Pipeline):
 
     _parameter_constraints: dict = {
         **Pipeline._parameter_constraints,
-        "target": [StrOptions(set(_TARGETS))],
+        "target": [StrOptions(set(TARGETS))],
     }
 
     def __init__(
@@ -171,13 +171,15 @@ class Monitor(Pipeline):
 
     @property
     def _extractor(self) -> ActivationExtractor:
-        for _, step in self.steps:
-            if isinstance(step, ActivationExtractor):
-                return step
-        raise ValueError(
-            "A Monitor needs an ActivationExtractor among its steps, which says what network it "
-            f"watches; got {[type(step).__name__ for _, step in self.steps]}."
-        )
+        if (extractor := self._find_extractor()) is None:
+            raise ValueError(
+                "A Monitor needs an ActivationExtractor among its steps, which says what network "
+                f"it watches; got {[type(step).__name__ for _, step in self.steps]}."
+            )
+        return extractor
+
+    def _find_extractor(self) -> ActivationExtractor | None:
+        return next((step for _, step in self.steps if isinstance(step, ActivationExtractor)), None)
 
     def fit(self, X: Any, y: ArrayLike | None = None, **params: Any) -> Self:
         """Run the network, and learn what its activations are like in-distribution.
@@ -454,26 +456,35 @@ class Monitor(Pipeline):
 
     def _shown(self) -> tuple[dict[str, str], Watcher | None]:
         """Facts by name, and once the monitor is fitted, what watches what."""
-        extractor, (name, last) = self._extractor, self.steps[-1]
+        extractor, (name, last) = self._find_extractor(), self.steps[-1]
         facts = {
-            "network": type(detector_of(extractor.network)).__name__,
-            "target": _TARGETS.get(self.target, repr(self.target)),
+            "network": "none" if extractor is None else _name_of(extractor.network),
+            "target": TARGETS.get(self.target, repr(self.target)),
         }
-        try:
-            check_is_fitted(self)
-        except NotFittedError:
-            return facts | {
-                "layers": repr(extractor.layers),
-                "detector": type(last).__name__,
-                "state": "not fitted",
-            }, None
-        watcher = Watcher.of(name, last)
+        if extractor is None or not _is_fitted(self):
+            layers = "none" if extractor is None else repr(extractor.layers)
+            detector = last if isinstance(last, str) else type(last).__name__
+            return facts | {"layers": layers, "detector": detector, "state": "not fitted"}, None
         return facts | {
             "layers": f"{len(self.layers_)}: {listed(self.layers_)}",
             "learnt from": _learnt_from(detector_of(last)),
             "threshold": _thresholds(detector_of(last)),
             "memory": memory_text(self.memory_usage()),
-        }, watcher
+        }, Watcher.of(name, last)
+
+
+def _is_fitted(estimator: Any) -> bool:
+    try:
+        check_is_fitted(estimator)
+    except NotFittedError:
+        return False
+    return True
+
+
+def _name_of(network: Any) -> str:
+    if isinstance(network, str | PathLike):
+        return f"ONNX model {PurePath(network).name}"
+    return type(detector_of(network)).__name__
 
 
 def _flat_steps(pipeline: Pipeline) -> list[tuple[str, Any]]:
@@ -495,105 +506,3 @@ def _thresholds(detector: Any) -> str:
         return ", ".join(f"{name} {offset:.4g}" for name, offset in detector.offsets_.items())
     offset = getattr(detector, "offset_", None)
     return "unknown" if offset is None else f"{np.asarray(offset).item():.4g}"
-
-
-@validate_params(
-    {
-        "target": [StrOptions(set(_TARGETS))],
-        "false_alarm_rate": [Interval(Real, 0, 0.5, closed="right")],
-        "batch_size": [Interval(Integral, 1, None, closed="left")],
-    },
-    prefer_skip_nested_validation=True,
-)
-def make_monitor(
-    network: Any,
-    *,
-    target: str = "ood",
-    layers: str | list[str] = "auto",
-    logits: Any = "auto",
-    head: Any = "auto",
-    false_alarm_rate: float = 0.05,
-    batch_size: int = 256,
-    device: str = "auto",
-    verbose: int = 0,
-) -> Monitor:
-    """Build a monitor of a trained network that needs no out-of-distribution data.
-
-    The monitor extracts all layers, pools feature maps and tokens by their maximum and by their
-    mean, and tokens at fixed places, such as those of an image, also each over its units. What
-    detects is chosen by the target.
-
-    Parameters
-    ----------
-    network : object
-        The trained network, of any kind that :class:`ActivationExtractor` takes. It is only
-        read.
-    target : {"ood", "misclassified", "both"}, default="ood"
-        What the monitor is to find:
-
-        - "ood": inputs from another distribution than the training data. It serves networks without
-          classes, such as regressors, and without a head as well.
-        - "misclassified": inputs that the network classifies wrongly. It needs the logits of a
-          classifier, and no head.
-        - "both": either, by the two detectors side by side, each with its own threshold;
-          ``monitor.predict_each`` tells which one rejects. With a ``false_alarm_rate`` of 5 %
-          each, both together reject between 5 % and 10 % of inputs that are neither.
-    layers : "auto", str or list of str, default="auto"
-        Layers to monitor, as in :class:`ActivationExtractor`.
-    logits : "auto", "binary", str, int, tuple or callable, default="auto"
-        Which output holds the logits, as in :class:`ActivationExtractor`.
-    head : "auto", str or LinearHead, default="auto"
-        The last linear layer, as in :class:`ActivationExtractor`.
-    false_alarm_rate : float in (0, 0.5], default=0.05
-        Fraction of in-distribution samples that ``predict`` rejects; for ``target="both"``, that
-        each of the two detectors rejects.
-    batch_size : int, default=256
-        Samples that go through the network at a time.
-    device : str, default="auto"
-        Where the network runs, as in :class:`ActivationExtractor`.
-    verbose : int, default=0
-        Whether to show a progress bar.
-
-    Returns
-    -------
-    monitor : Monitor
-        With the steps "extract" and "detect". ``fit(X_train).predict(X)`` gives 1 for
-        samples to trust the network on, and -1 for others.
-
-    See Also
-    --------
-    Monitor : What is returned, and how to compose one of other parts.
-    skood.ensemble.AutoNAPDetector : Configures itself where OOD samples are available.
-
-    Examples
-    --------
-    >>> from sklearn.neural_network import MLPClassifier
-    >>> from skood import make_monitor
-    >>> from skood.datasets import load_digits_ood
-    >>> X, y = load_digits_ood(return_X_y=True)
-    >>> X = X.reshape(len(X), -1)
-    >>> inside = y != -1
-    >>> net = MLPClassifier((64, 32), random_state=0).fit(X[inside], y[inside])
-    >>> make_monitor(net)
-    Monitor
-      network   MLPClassifier
-      target    out-of-distribution inputs
-      layers    'auto'
-      detector  LayerEnsembleDetector
-      state     not fitted
-    >>> monitor = make_monitor(net).fit(X[inside])
-    >>> bool((monitor.predict(X[~inside]) == -1).mean() > (monitor.predict(X[inside]) == -1).mean())
-    True
-    """
-    extractor = ActivationExtractor(
-        network,
-        layers,
-        logits=logits,
-        head=head,
-        reducer=PoolingReducer(pooling=("max", "avg"), token_pooling=("max", "avg")),
-        batch_size=batch_size,
-        device=device,
-        verbose=verbose,
-    )
-    detector = default_detector(target, false_alarm_rate)
-    return Monitor([("extract", extractor), ("detect", detector)], target=target)

@@ -13,6 +13,8 @@ from sklearn.pipeline import Pipeline
 
 from ._foreign import detector_of
 
+_ALIKE = ("fisher", "mean", "vote")
+"""Ways to combine members that do not use their weights, though rows marked -1 give them some."""
 _SHOWN = 6
 """As many members of one ensemble are shown in text; the table in a notebook shows all."""
 
@@ -131,6 +133,8 @@ def _members_of(detector: Any) -> list[tuple[str, Any, float | None]]:
     else:
         return []
     weights = getattr(detector, "weights_", None)
+    if getattr(detector, "combine", "") in _ALIKE:
+        weights = None
     if weights is None or len(weights) != len(named):
         return [(name, member, None) for name, member in named]
     if isinstance(weights, dict):
@@ -140,9 +144,13 @@ def _members_of(detector: Any) -> list[tuple[str, Any, float | None]]:
 
 
 def _kind(fitted: Any) -> str:
-    """Names of the classes, those of a pipeline one after the other."""
+    """Names of the classes, those of a pipeline one after the other, and of a search its choice."""
+    if hasattr(fitted, "best_name_"):
+        n_tried = len(fitted.cv_results_["name"])
+        best = _kind(fitted.best_estimator_)
+        return f"{best}, which is {fitted.best_name_!r}, the choice from {n_tried}"
     if isinstance(fitted, Pipeline):
-        return " > ".join(type(detector_of(step)).__name__ for _, step in fitted.steps)
+        return " > ".join(_kind(step) for _, step in fitted.steps)
     return type(detector_of(fitted)).__name__
 
 

@@ -12,6 +12,7 @@ import skood
 from skood import ActivationExtractor, GroupProgressionDetector, HammingNAPDetector, Monitor
 from skood.detectors import BaseDetector, KNNDetector, NNGuideDetector, OpenMaxDetector
 from skood.ensemble import AnyAlarmDetector, LayerEnsembleDetector
+from skood.model_selection import DetectorSearchCV
 from skood.training import DecoyClassClassifier
 
 
@@ -86,10 +87,14 @@ def classifiers():
     return [classifier for classifier in found if get_tags(classifier).input_tags.two_d_array]
 
 
+# scikit-learn's checks know no rows marked -1.
+NEED_OOD_ROWS = (DetectorSearchCV,)
+
+
 def transformers():
     """An instance of every other estimator: the transformers, and what is fitted like them."""
     return [
         construct(cls)
         for cls in estimator_classes().values()
-        if not issubclass(cls, BaseDetector) and not hasattr(cls, "predict_proba")
+        if not issubclass(cls, (BaseDetector, *NEED_OOD_ROWS)) and not hasattr(cls, "predict_proba")
     ]

@@ -65,6 +65,7 @@ FLOW = [
     "_defaults",
     "_monitor_view",
     "_monitor",
+    "_make_monitor",
 ]
 
 

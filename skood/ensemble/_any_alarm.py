@@ -12,7 +12,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from .._foreign import detector_of, is_of_pyod
 from .._sklearn import BaseComposition
-from .._validation import check_activations
+from .._validation import ARRAY_LAYER, check_activations
 from .._values import Floats
 from ..activations import Activations
 from ..detectors import BaseDetector
@@ -135,14 +135,21 @@ class AnyAlarmDetector(BaseDetector, BaseComposition):
         self.offsets_: dict[str, float] = {}
         self._relative: dict[str, _RelativeLogP] = {}
         smallest = np.full(len(X), np.inf)
+        given = self._as_given(X)
         for name, detector in self.detectors:
-            outside = X_ood if getattr(detector, "_learns_from_ood", False) else None
-            fitted, scores = fit_and_calibrate(clone(detector), X, y, outside)
+            outside = None
+            if X_ood is not None and getattr(detector, "_learns_from_ood", False):
+                outside = self._as_given(X_ood)
+            fitted, scores = fit_and_calibrate(clone(detector), given, y, outside)
             self.named_estimators_[name] = fitted
             self.offsets_[name] = _threshold_of(name, fitted)
             self._relative[name] = _RelativeLogP(scores, self.offsets_[name])
             smallest = np.minimum(smallest, self._relative[name](scores))
         return smallest
+
+    def _as_given(self, X: Activations) -> Any:
+        """Validated samples as a detector takes them by itself: an array where one was given."""
+        return X if hasattr(self, "layer_shapes_") else np.asarray(X[ARRAY_LAYER])
 
     def _check_detectors(self) -> None:
         if not self.detectors or not all(
@@ -163,7 +170,8 @@ class AnyAlarmDetector(BaseDetector, BaseComposition):
         return np.min(by_detector, axis=0)
 
     def _score_each(self, X: Activations) -> dict[str, Floats]:
-        return {name: member_scores(e, X) for name, e in self.named_estimators_.items()}
+        given = self._as_given(X)
+        return {name: member_scores(e, given) for name, e in self.named_estimators_.items()}
 
     def score_each(self, X: Activations | ArrayLike) -> dict[str, Floats]:
         """Score samples by each detector alone: the higher, the more in-distribution.

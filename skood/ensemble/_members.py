@@ -13,6 +13,8 @@ from .._foreign import detector_of, in_distribution_scores, is_of_pyod
 from .._values import Floats
 from ..activations import Activations
 
+Samples = Activations | NDArray
+
 
 def of_detector(member: Any, name: str, default: float) -> float:
     """A fitted attribute that detectors of this package have, and others may have."""
@@ -20,7 +22,7 @@ def of_detector(member: Any, name: str, default: float) -> float:
 
 
 def fit_and_calibrate(
-    member: Any, X: Activations, y: NDArray | None, X_ood: Activations | None = None
+    member: Any, X: Samples, y: NDArray | None, X_ood: Samples | None = None
 ) -> tuple[Any, Floats]:
     """Fit a member and score its training samples as if it had not learnt from them.
 
@@ -28,11 +30,11 @@ def fit_and_calibrate(
     ----------
     member : estimator
         It is fitted itself, not a clone.
-    X : Activations
+    X : Activations or ndarray of shape (n_samples, n_features)
         In-distribution samples.
     y : ndarray of shape (n_samples,) or None
         Their labels.
-    X_ood : Activations, default=None
+    X_ood : Activations or ndarray of shape (n_ood_samples, n_features), default=None
         Rows marked -1, for a member that learns from them.
 
     Returns
@@ -56,16 +58,18 @@ def fit_and_calibrate(
     return member, scores
 
 
-def member_scores(member: Any, X: Activations) -> Floats:
+def member_scores(member: Any, X: Samples) -> Floats:
     """Scores of a fitted member, the higher the more in-distribution."""
     return in_distribution_scores(member, X).astype(np.float64)
 
 
 def _with_ood(
-    X: Activations, y: NDArray | None, X_ood: Activations | None
-) -> tuple[Activations, NDArray | None]:
+    X: Samples, y: NDArray | None, X_ood: Samples | None
+) -> tuple[Samples, NDArray | None]:
+    """Samples and labels, with those marked -1 after the others."""
     if X_ood is None or len(X_ood) == 0 or y is None:
         return X, y
     # Beside texts, the mark is still the number.
     labels = y.astype(object) if y.dtype.kind in "US" else y
-    return Activations.concatenate([X, X_ood]), np.append(labels, [-1] * len(X_ood))
+    join: Any = Activations.concatenate if isinstance(X, Activations) else np.concatenate
+    return join([X, X_ood]), np.append(labels, [-1] * len(X_ood))

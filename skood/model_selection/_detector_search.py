@@ -1,0 +1,446 @@
+"""A search over detectors that keeps the first one unless another helps for sure."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from numbers import Integral, Real
+from time import perf_counter
+from typing import Any, Self
+
+import numpy as np
+from joblib import Parallel, delayed
+from numpy.typing import ArrayLike, NDArray
+from scipy.stats import rankdata
+from sklearn.base import BaseEstimator, MetaEstimatorMixin, OutlierMixin, clone
+from sklearn.exceptions import FitFailedWarning
+from sklearn.frozen import FrozenEstimator
+from sklearn.utils.validation import check_is_fitted
+
+from .._fit_context import fit_context
+from .._foreign import detector_of, in_distribution_scores
+from .._logits import MissingPartError
+from .._marks import in_distribution, read_labels
+from .._sklearn import HasMethods, Interval
+from .._validation import check_activations
+from .._values import Floats
+from .._warnings import Line, users_line, warn_user, working_for
+from ..activations import Activations
+from ..ensemble import LayerEnsembleDetector
+from ..metrics import make_ood_scorer
+from ._split import OODKFold
+
+_N_TRIED = 64
+"""A detector that needs a part which is missing says so on as few rows."""
+
+
+class DetectorSearchCV(OutlierMixin, MetaEstimatorMixin, BaseEstimator):
+    """Choose among detectors by rows marked out-of-distribution; the first unless another helps.
+
+    The first detector is the default. Each other one is tried beside it, with the mean of both
+    scores, or in its place. It is taken only if it does better over the folds of a cross-validation
+    by more than twice the standard error, and by more than ``min_gain``. So a search with few or
+    unhelpful out-of-distribution rows ends where it would have without them.
+
+    Parameters
+    ----------
+    detectors : list of (str, estimator) tuples
+        Names, and outlier detectors or pipelines that end in one, the default first. All are given
+        the same activations, an ordinary array as their only layer.
+    beside_default : bool, default=True
+        Whether others are tried beside the default, as a
+        :class:`~skood.ensemble.LayerEnsembleDetector` of both with ``combine="mean"``, or in its
+        place. Beside it, less is lost against other inputs than those that chose.
+    scoring : callable, default=None
+        Scorer ``scoring(detector, X, y)``, greater is better. By default the area under the ROC
+        curve, :func:`~skood.metrics.make_ood_scorer`.
+    cv : splitter, default=None
+        By default ``OODKFold(5, shuffle=True, random_state=0, ood_in_train=True)``: a detector that
+        learns from rows marked out-of-distribution gets those of the training part, and none is
+        scored on rows that it was given.
+    min_gain : float, default=0.02
+        By how much the mean score has to exceed that of the default at least. A gain on the rows at
+        hand that is smaller need not be one on others.
+    n_jobs : int, default=None
+        Number of folds to compute at once, in threads. None means 1, -1 all processors.
+
+    Attributes
+    ----------
+    best_name_ : str
+        Name of the choice: that of the default, or that of what is used beside it or in its place.
+    best_estimator_ : estimator
+        What was chosen, fitted on all rows.
+    best_index_ : int
+        Its place in ``cv_results_``.
+    best_score_ : float
+        Its mean score over the folds.
+    cv_results_ : dict of str to ndarray of shape (n_candidates,)
+        The table of candidates, to be made a data frame, with names like those of
+        :class:`~sklearn.model_selection.GridSearchCV`: "name", "mean_fit_time" (seconds),
+        "split0_test_score", ..., "mean_test_score", "std_test_score", "rank_test_score"; and the
+        mean difference to the default in the same folds, "gain", with its standard error,
+        "gain_se". NaN where a candidate could not be fitted.
+    left_out_ : dict of str to str
+        Detectors that were not tried, with the reason: the network lacks logits or a head.
+    n_features_in_ : int
+        Number of units seen in ``fit``, over all layers.
+    feature_names_in_ : ndarray of shape (`n_features_in_`,)
+        Names of the features, where ``fit`` saw a data frame with string names.
+    layer_shapes_ : dict of str to tuple
+        Shape of one sample in each layer, where ``fit`` saw ``Activations``.
+
+    See Also
+    --------
+    skood.make_monitor : With ``search=True``, searches over the detectors of this package.
+    sklearn.model_selection.GridSearchCV : Takes the best setting of a grid, however small the lead.
+    OODKFold : The splitter.
+
+    Notes
+    -----
+    The differences between candidates are paired: both are scored on the same rows. As training
+    parts overlap, the standard error over k folds is that of Nadeau and Bengio [1]_, ``s *
+    sqrt(1 / k + n_test / n_train)`` with the standard deviation s of the differences. Of several
+    candidates that win, the one with the best mean score is taken.
+
+    Each detector is fitted once for each fold, and those that are chosen once more.
+
+    Rows that the network itself was trained on make detectors that read its output look better than
+    they are on new inputs, and the search may choose one of these for it. Where there are rows that
+    the network has not learnt from, fit on them.
+
+    References
+    ----------
+    .. [1] C. Nadeau, Y. Bengio, "Inference for the generalization error", Machine Learning 52,
+       239-281, 2003. doi:10.1023/A:1024068626366
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skood.detectors import KNNDetector
+    >>> from skood.model_selection import DetectorSearchCV
+    >>> rng = np.random.default_rng(0)
+    >>> X = np.vstack([rng.normal(3, 1, size=(100, 2)), rng.normal(9, 1, size=(50, 2))])
+    >>> y = np.repeat([0, -1], [100, 50])
+    >>> search = DetectorSearchCV(
+    ...     [("angle", KNNDetector()), ("distance", KNNDetector(normalize=False))]
+    ... ).fit(X, y)
+    >>> search.best_name_
+    'distance'
+    >>> search.cv_results_["mean_test_score"] > 0.5
+    array([False,  True])
+    """
+
+    _learns_from_ood = True
+
+    _parameter_constraints: dict = {
+        "detectors": [list],
+        "beside_default": ["boolean"],
+        "scoring": [callable, None],
+        "cv": [HasMethods("split"), None],
+        "min_gain": [Interval(Real, 0, None, closed="left")],
+        "n_jobs": [Integral, None],
+    }
+
+    def __init__(
+        self,
+        detectors: Sequence[tuple[str, Any]],
+        *,
+        beside_default: bool = True,
+        scoring: Any = None,
+        cv: Any = None,
+        min_gain: float = 0.02,
+        n_jobs: int | None = None,
+    ) -> None:
+        self.detectors = detectors
+        self.beside_default = beside_default
+        self.scoring = scoring
+        self.cv = cv
+        self.min_gain = min_gain
+        self.n_jobs = n_jobs
+
+    @fit_context(prefer_skip_nested_validation=False)
+    def fit(
+        self,
+        X: Activations | ArrayLike,
+        y: ArrayLike | None = None,
+        *,
+        groups: ArrayLike | None = None,
+    ) -> Self:
+        """Score all candidates, choose one, and fit it on all rows.
+
+        Parameters
+        ----------
+        X : Activations or array-like of shape (n_samples, n_features)
+            Activations by layer, or those of one layer.
+        y : array-like of shape (n_samples,)
+            Class labels; -1 marks an out-of-distribution row.
+        groups : array-like of shape (n_samples,), default=None
+            Sources of the rows, as the splitter takes them.
+
+        Returns
+        -------
+        self : object
+            Fitted search.
+
+        Raises
+        ------
+        ValueError
+            If no row is marked -1, or fewer than the splitter needs; or if the default cannot be
+            fitted.
+
+        Warns
+        -----
+        FitFailedWarning
+            If another detector cannot be fitted or scored in a fold; it is not chosen then.
+        """
+        self._check_detectors()
+        A = check_activations(self, X, reset=True, allow_nd=True)
+        labels = _check_marked(y)
+        cv = OODKFold(5, shuffle=True, random_state=0, ood_in_train=True)
+        splits = list((cv if self.cv is None else self.cv).split(A, labels, groups))
+        usable = self._usable(A, labels)
+        line = users_line()
+        folds = Parallel(n_jobs=self.n_jobs, prefer="threads")(
+            delayed(self._score_fold)(line, usable, A, labels, split) for split in splits
+        )
+        share = float(np.mean([len(test) / len(train) for train, test in splits]))
+        self.cv_results_ = _tabulate([name for name, _ in usable], folds, share)
+        self.best_index_ = _choose(self.cv_results_, self.min_gain)
+        self.best_name_, best = usable[self.best_index_]
+        self.best_score_ = float(self.cv_results_["mean_test_score"][self.best_index_])
+        chosen = clone(best).fit(A, labels)
+        if self.best_index_ > 0 and self.beside_default:
+            chosen = self._beside(clone(usable[0][1]).fit(A, labels), chosen, A, labels)
+        self.best_estimator_ = chosen
+        return self
+
+    def _score_fold(
+        self,
+        line: Line,
+        detectors: list[tuple[str, Any]],
+        A: Activations,
+        labels: NDArray,
+        split: tuple[NDArray, NDArray],
+    ) -> Floats:
+        """For each candidate its score on a test part, and how long its detector took to fit."""
+        parts = [(A[rows], labels[rows]) for rows in split]
+        default, table = None, []
+        with working_for(line):
+            for name, detector in detectors:
+                try:
+                    fitted, *cells = self._score_candidate(detector, default, *parts)
+                except Exception as error:
+                    if default is None:
+                        raise
+                    _warn_of_failure(name, error)
+                    cells = [np.nan, np.nan]
+                default = fitted if default is None else default
+                table.append(cells)
+        return np.array(table)
+
+    def _score_candidate(
+        self,
+        detector: Any,
+        default: Any,
+        train: tuple[Activations, NDArray],
+        test: tuple[Activations, NDArray],
+    ) -> tuple[Any, float, float]:
+        start = perf_counter()
+        fitted = clone(detector).fit(*train)
+        seconds = perf_counter() - start
+        is_beside = default is not None and self.beside_default
+        candidate = self._beside(default, fitted, *train) if is_beside else fitted
+        return fitted, float(self._scorer()(candidate, *test)), seconds
+
+    def _beside(
+        self, default: Any, other: Any, X: Activations, y: NDArray
+    ) -> LayerEnsembleDetector:
+        """Two fitted detectors as one, which learns nothing more than how their scores compare."""
+        members = [FrozenEstimator(default), FrozenEstimator(other)]
+        rate = getattr(detector_of(default), "false_alarm_rate", 0.05)
+        ensemble = LayerEnsembleDetector(members, combine="mean", false_alarm_rate=rate)
+        return ensemble.fit(X[np.flatnonzero(in_distribution(y))])
+
+    def _scorer(self) -> Any:
+        return make_ood_scorer() if self.scoring is None else self.scoring
+
+    def _check_detectors(self) -> None:
+        names = [pair[0] for pair in self.detectors]
+        if not names or len(set(names)) < len(names):
+            raise ValueError(
+                "detectors must be pairs of a name of its own and a detector, the default first, "
+                f"got {self.detectors!r}."
+            )
+
+    def _usable(self, A: Activations, labels: NDArray) -> list[tuple[str, Any]]:
+        """The detectors that need no part of the network which is missing."""
+        rows = _some_rows(labels)
+        self.left_out_: dict[str, str] = {}
+        usable = []
+        for number, (name, detector) in enumerate(self.detectors):
+            try:
+                _try(detector, A[rows], labels[rows])
+            except MissingPartError as error:
+                if number == 0:
+                    raise
+                self.left_out_[name] = str(error)
+            else:
+                usable.append((name, detector))
+        return usable
+
+    def _validate(self, X: Any) -> Activations:
+        check_is_fitted(self)
+        return check_activations(self, X, reset=False, allow_nd=True)
+
+    def predict(self, X: Any) -> NDArray[np.int64]:
+        """Predict by the detector that was chosen.
+
+        Parameters
+        ----------
+        X : Activations or array-like of shape (n_samples, n_features)
+            Activations of the layers seen in ``fit``.
+
+        Returns
+        -------
+        labels : ndarray of shape (n_samples,)
+            1 or -1.
+        """
+        A = self._validate(X)
+        return self.best_estimator_.predict(A)
+
+    def fit_predict(self, X: Any, y: ArrayLike | None = None, **kwargs: Any) -> NDArray[np.int64]:
+        """Fit, then predict the same samples.
+
+        Parameters
+        ----------
+        X : Activations or array-like of shape (n_samples, n_features)
+            As in ``fit``.
+        y : array-like of shape (n_samples,)
+            As in ``fit``.
+        **kwargs : dict
+            As in ``fit``.
+
+        Returns
+        -------
+        labels : ndarray of shape (n_samples,)
+            1 or -1.
+        """
+        return self.fit(X, y, **kwargs).predict(X)
+
+    def score_samples(self, X: Any) -> Floats:
+        """Score samples by the detector that was chosen.
+
+        Parameters
+        ----------
+        X : Activations or array-like of shape (n_samples, n_features)
+            Activations of the layers seen in ``fit``.
+
+        Returns
+        -------
+        scores : ndarray of shape (n_samples,)
+            Scores: the higher, the more in-distribution.
+        """
+        A = self._validate(X)
+        return in_distribution_scores(self.best_estimator_, A).astype(np.float64)
+
+    def decision_function(self, X: Any) -> Floats:
+        """Score samples relative to the threshold of the detector that was chosen.
+
+        Parameters
+        ----------
+        X : Activations or array-like of shape (n_samples, n_features)
+            Activations of the layers seen in ``fit``.
+
+        Returns
+        -------
+        scores : ndarray of shape (n_samples,)
+            Negative for out-of-distribution.
+        """
+        A = self._validate(X)
+        return self.best_estimator_.decision_function(A)
+
+    def score(self, X: Any, y: ArrayLike) -> float:
+        """Score the detector that was chosen, by ``scoring``.
+
+        Parameters
+        ----------
+        X : Activations or array-like of shape (n_samples, n_features)
+            Activations of the layers seen in ``fit``.
+        y : array-like of shape (n_samples,)
+            -1 for out-of-distribution samples, anything else for in-distribution ones.
+
+        Returns
+        -------
+        score : float
+            By default the area under the ROC curve.
+        """
+        return float(self._scorer()(self.best_estimator_, self._validate(X), y))
+
+
+def _tabulate(names: list[str], folds: list[Floats], test_per_train: float) -> dict[str, Any]:
+    """Scores of candidates over the folds, and their differences to the first one."""
+    scores, seconds = np.moveaxis(np.array(folds), 0, 1).transpose(2, 0, 1)
+    means = scores.mean(axis=1)
+    gains = scores - scores[0]
+    errors = np.full(len(names), np.inf)
+    if len(folds) > 1:
+        errors = gains.std(axis=1, ddof=1) * np.sqrt(1 / len(folds) + test_per_train)
+    return {
+        "name": np.array(names),
+        "mean_fit_time": seconds.mean(axis=1),
+        **{f"split{i}_test_score": column for i, column in enumerate(scores.T)},
+        "mean_test_score": means,
+        "std_test_score": scores.std(axis=1),
+        "rank_test_score": rankdata(-means, method="min", nan_policy="omit"),
+        "gain": gains.mean(axis=1),
+        "gain_se": errors,
+    }
+
+
+def _choose(results: dict[str, Any], min_gain: float) -> int:
+    """The candidate with the largest gain that is more than chance, or the first one."""
+    gains = results["gain"]
+    wins = gains > np.maximum(2 * results["gain_se"], min_gain)  # which NaN is not
+    return int(np.argmax(np.where(wins, gains, -np.inf))) if wins.any() else 0
+
+
+def _warn_of_failure(name: str, error: Exception) -> None:
+    warn_user(
+        f"The detector {name!r} failed in a fold, and is not chosen: {type(error).__name__}: "
+        f"{error}",
+        FitFailedWarning,
+    )
+
+
+def _check_marked(y: ArrayLike | None) -> NDArray:
+    labels = None if y is None else read_labels(y)
+    if labels is None or in_distribution(labels).all():
+        found = "y is None" if labels is None else f"none of the {len(labels)} rows is"
+        raise ValueError(
+            "A search (DetectorSearchCV, as make_monitor builds it with search=True) chooses by "
+            f"out-of-distribution rows, marked -1 in y, but {found}. Mark some, or do without a "
+            "search: make_monitor(network, search=False) needs none."
+        )
+    return labels
+
+
+def _some_rows(labels: NDArray) -> NDArray[np.intp]:
+    """A few rows of each kind, over all of the data."""
+    is_in = in_distribution(labels)
+    rows = []
+    for kind in (np.flatnonzero(is_in), np.flatnonzero(~is_in)):
+        places = np.linspace(0, len(kind) - 1, min(len(kind), _N_TRIED))
+        rows.append(kind[np.unique(places.astype(np.intp))])
+    return np.concatenate(rows)
+
+
+def _try(detector: Any, X: Any, y: NDArray) -> None:
+    """Fit a copy on few rows, which may fail for other reasons than on all of them."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            clone(detector).fit(X, y)
+        except MissingPartError:
+            raise
+        except Exception:  # the search itself tells of it
+            return
