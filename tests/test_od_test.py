@@ -336,6 +336,15 @@ def test_each_source_may_have_sets_and_labels_of_its_own(pair, labels, out_sets)
     }
 
 
+def test_a_pair_may_be_a_list(pair, labels, out_sets):
+    listed = od_test(KNNDetector(), list(pair), out_sets, y=list(labels))
+    assert_same(listed, od_test(KNNDetector(), pair, out_sets, y=labels))
+    rows = np.asarray(pair[0]).tolist()
+    sets = {name: np.asarray(A).tolist() for name, A in out_sets.items()}
+    table = od_test(KNNDetector(), rows, sets)
+    assert (table[SIZES] == 60).all(axis=None)
+
+
 def test_the_table_can_be_summarized(pair, labels, out_sets):
     table = od_test(DETECTORS, pair, out_sets, y=labels, target="both")
     means = summarize(table).set_index(["detector", "target"])

@@ -169,9 +169,10 @@ def od_test(
     random order that is always the same are used, by all detectors. For errors, all samples of the
     test part are.
 
-    **Kept results.** A cell is a file, named by a hash of the detector's class and parameters, the
-    content of its network and of the sets, and the versions of the libraries. Names have no part
-    in it, nor has ``n_jobs``. Any number of runs may share a folder.
+    **Kept results.** A cell is a file, named by a hash of the detector's class, with its source and
+    the version of its library, its parameters, the content of its network, and that of the sets.
+    Names have no part in it, nor has ``n_jobs``, nor have functions that the class calls. Any
+    number of runs may share a folder.
 
     Numbers depend on nothing but the arguments, if detectors that draw random numbers have an int
     as ``random_state``.
