@@ -67,6 +67,10 @@ class Fit:
         """All sets, to be sent apart: a scheduler sends a large argument of many calls once."""
         return [self.train, self.test, *self.validation, *self.outside.values()]
 
+    def without_sets(self) -> Fit:
+        """The same with nothing in place of each set."""
+        return self.with_sets([None] * len(self.sets()))
+
     def with_sets(self, sets: Sequence[Any]) -> Fit:
         """The same with sets in the order of those that it has."""
         train, test, *more = sets
