@@ -65,6 +65,9 @@ class MahalanobisDetector(BaseOneClassDetector):
         whenever it is asked for, and not kept.
     class_labels_ : ndarray of shape (n_classes,)
         The classes, ascending; one class 0 where there are neither labels nor predictions.
+    class_accuracy_ : dict of str to float
+        Share of the training samples that are nearest to the mean of their own class, each as if it
+        had not been learnt from: how much a layer knows of the classes. NaN with ``covariance``.
     layer_weights_ : ndarray of shape (n_layers,)
         Weight of each layer's score.
     training_rows_ : ndarray of shape (n_in_distribution_samples,)
@@ -107,7 +110,9 @@ class MahalanobisDetector(BaseOneClassDetector):
     is exact but for that; it is too small by a share of at most that of the sample in the sum of
     all variances, about 1 in the number of samples. With ``covariance`` given, or where
     ``n_components`` leaves some variance over, they are scored by 5-fold cross-validation, which
-    fits a layer five times more.
+    fits a layer five times more. Axes from four fifths of the samples suit new ones less well, and
+    with fewer samples than several times the units the threshold then rejects too few: keep all
+    axes where memory allows, or set the threshold on held-out samples.
 
     References
     ----------
@@ -195,6 +200,7 @@ class MahalanobisDetector(BaseOneClassDetector):
                 f"{len(X)} samples, all are of the class {self.class_labels_[0]}."
             )
         self._gaussians, left_out = {}, np.empty((len(X), len(X.layer_names)))
+        self.class_accuracy_ = {}
         counts = codes >= 0
         for scores, (name, layer) in zip(left_out.T, X.items(), strict=True):
             rows = np.asarray(layer)
@@ -204,7 +210,9 @@ class MahalanobisDetector(BaseOneClassDetector):
             gaussians = self._fit_layer(units, codes[counts], rounding)
             self._warn_if_blind(name, gaussians[0])
             self._gaussians[name] = gaussians
-            scores[counts] = self._left_out_scores(gaussians, units, codes[counts], rounding)
+            scores[counts], self.class_accuracy_[name] = self._left_out_scores(
+                gaussians, units, codes[counts], rounding
+            )
             scores[~counts] = self._score_rows(gaussians, rows[~counts])
         self.class_means_ = {name: tied.means for name, (tied, *_) in self._gaussians.items()}
         return left_out
@@ -250,20 +258,20 @@ class MahalanobisDetector(BaseOneClassDetector):
 
     def _left_out_scores(
         self, gaussians: list[TiedGaussian], rows: Floats, codes: NDArray[np.intp], rounding: float
-    ) -> Floats:
-        # Axes that are chosen among others fit the samples they come from in a way of their own.
-        if self.covariance is not None or any(tied.is_truncated for tied in gaussians):
-            return self._cross_validated_scores(rows, codes, rounding)
-        scores = np.empty(len(rows))
+    ) -> tuple[Floats, float]:
+        """The scores, and the share of rows that are nearest to the mean of their own class."""
+        if self.covariance is not None:
+            return self._cross_validated_scores(rows, codes, rounding), np.nan
+        scores, n_right = np.empty(len(rows)), 0
         groupings = [(groups, np.bincount(groups)) for groups in self._groupings(codes)]
         for batch in _batches(len(rows), gaussians):
-            scores[batch] = _score(
-                [
-                    tied.left_out_distances(rows[batch], groups[batch], sizes)
-                    for tied, (groups, sizes) in zip(gaussians, groupings, strict=True)
-                ]
-            )
-        return scores
+            found = [
+                tied.left_out_distances(rows[batch], groups[batch], sizes)
+                for tied, (groups, sizes) in zip(gaussians, groupings, strict=True)
+            ]
+            scores[batch] = _score([distances for distances, _ in found])
+            n_right += np.count_nonzero(found[0][1] == codes[batch])
+        return scores, n_right / len(rows)
 
     def _cross_validated_scores(
         self, rows: Floats, codes: NDArray[np.intp], rounding: float
