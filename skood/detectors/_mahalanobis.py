@@ -287,11 +287,10 @@ class MahalanobisDetector(BaseOneClassDetector):
             known, codes_learnt = np.unique(codes[learnt], return_inverse=True)
             part = self._fit_layer(rows[learnt], codes_learnt, rounding)
             for batch in _batches(len(held_out), part):
-                of_batch = held_out[batch]
-                scores[of_batch], nearest = _score(
-                    [g.squared_distances(rows[of_batch]) for g in part]
-                )
-                n_right += np.count_nonzero(known[nearest] == codes[of_batch])
+                numbers = held_out[batch]
+                found = [tied.squared_distances(rows[numbers]) for tied in part]
+                scores[numbers], nearest = _score(found)
+                is_right[numbers] = known[nearest] == codes[numbers]
         return scores, float(is_right.mean())
 
     def layer_scores(self, X: Activations | ArrayLike) -> Floats:
