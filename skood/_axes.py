@@ -11,8 +11,12 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
-def get_axes(ax: Axes | None, needed_by: str) -> tuple[Figure, Axes]:
+def get_axes(
+    ax: Axes | None, needed_by: str, size: tuple[float, float] | None = None
+) -> tuple[Figure, Axes]:
     """The figure and the axes to draw on: those of ``ax``, or new ones where it is None.
+
+    A new figure has the given width and height in inches, or matplotlib's own.
 
     Raises
     ------
@@ -21,6 +25,6 @@ def get_axes(ax: Axes | None, needed_by: str) -> tuple[Figure, Axes]:
     """
     pyplot = import_optional("matplotlib.pyplot", "plot", needed_by)
     if ax is None:
-        return cast("tuple[Figure, Axes]", pyplot.subplots(layout="constrained"))
+        return cast("tuple[Figure, Axes]", pyplot.subplots(figsize=size, layout="constrained"))
     # Axes of a subfigure belong to it; only the figure around it can be saved.
     return ax.figure.figure, ax

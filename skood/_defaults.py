@@ -12,24 +12,11 @@ from .detectors import (
     HammingNAPDetector,
     KNNDetector,
     MahalanobisDetector,
-    MaxSoftmaxDetector,
     ViMDetector,
 )
-from .ensemble import AnyAlarmDetector, LayerEnsembleDetector
+from .ensemble import AdaptiveEnsembleDetector, AnyAlarmDetector, LayerEnsembleDetector
 from .model_selection import DetectorSearchCV
 from .preprocessing import LayerSelector, PercentileBinarizer
-
-
-def ood_detector(false_alarm_rate: float) -> Any:
-    """The detector of out-of-distribution inputs; it needs none of them, nor a head or logits."""
-    return LayerEnsembleDetector(
-        nap_of_one_layer(), combine="mean", false_alarm_rate=false_alarm_rate
-    )
-
-
-def error_detector(false_alarm_rate: float) -> Any:
-    """The detector of misclassified inputs; it needs logits."""
-    return MaxSoftmaxDetector(false_alarm_rate=false_alarm_rate)
 
 
 def default_detector(target: str, false_alarm_rate: float, *, search: bool = False) -> Any:
@@ -38,13 +25,13 @@ def default_detector(target: str, false_alarm_rate: float, *, search: bool = Fal
     With ``search``, that of out-of-distribution inputs is one of several, by what rows marked so
     say.
     """
-    if target == "misclassified":
-        return error_detector(false_alarm_rate)
-    of_ood = DetectorSearchCV(candidates(false_alarm_rate)) if search else None
-    of_ood = of_ood or ood_detector(false_alarm_rate)
-    if target == "ood":
-        return of_ood
-    return AnyAlarmDetector([("ood", of_ood), ("misclassified", error_detector(false_alarm_rate))])
+    if target == "both":
+        of_ood = default_detector("ood", false_alarm_rate, search=search)
+        of_errors = default_detector("misclassified", false_alarm_rate)
+        return AnyAlarmDetector([("ood", of_ood), ("misclassified", of_errors)])
+    if search:
+        return DetectorSearchCV(candidates(false_alarm_rate))
+    return AdaptiveEnsembleDetector(target=target, false_alarm_rate=false_alarm_rate)
 
 
 def candidates(false_alarm_rate: float) -> list[tuple[str, Any]]:
@@ -54,8 +41,8 @@ def candidates(false_alarm_rate: float) -> list[tuple[str, Any]]:
     """
     rate: dict[str, Any] = {"false_alarm_rate": false_alarm_rate}
     return [
-        ("default", ood_detector(false_alarm_rate)),
-        ("errors", error_detector(false_alarm_rate)),
+        ("default", AdaptiveEnsembleDetector(**rate)),
+        ("errors", AdaptiveEnsembleDetector(target="misclassified", **rate)),
         ("energy", EnergyDetector(**rate)),
         ("fdbd", FDBDDetector(**rate)),
         ("vim", ViMDetector(**rate)),

@@ -36,9 +36,10 @@ def make_monitor(
 ) -> Monitor:
     """Build a monitor of a trained network that needs no out-of-distribution data.
 
-    The monitor extracts all layers, pools feature maps and tokens by their maximum and by their
-    mean, and tokens at fixed places, such as those of an image, also each over its units. What
-    detects is chosen by the target.
+    The monitor extracts all layers, pools feature maps by their mean, tokens by their maximum and
+    mean, and tokens at fixed places, such as those of an image, also each over its units. An
+    :class:`~skood.ensemble.AdaptiveEnsembleDetector` weighs distances and patterns of all layers
+    against what logits and head say, by how much the layers know of the classes.
 
     Parameters
     ----------
@@ -50,8 +51,8 @@ def make_monitor(
 
         - "ood": inputs from another distribution than the training data. It serves networks without
           classes, such as regressors, and without a head as well.
-        - "misclassified": inputs that the network classifies wrongly. It needs the logits of a
-          classifier, and no head.
+        - "misclassified": inputs that the network classifies wrongly, by the softmax and, where
+          they know the classes, by all layers. It needs the logits of a classifier, and no head.
         - "both": either, by the two detectors side by side, each with its own threshold;
           ``monitor.predict_each`` tells which one rejects. With a ``false_alarm_rate`` of 5 %
           each, both together reject between 5 % and 10 % of inputs that are neither.
@@ -114,7 +115,7 @@ def make_monitor(
       network   MLPClassifier
       target    out-of-distribution inputs
       layers    'auto'
-      detector  LayerEnsembleDetector
+      detector  AdaptiveEnsembleDetector
       state     not fitted
     >>> monitor = make_monitor(net).fit(X[inside])
     >>> bool((monitor.predict(X[~inside]) == -1).mean() > (monitor.predict(X[inside]) == -1).mean())
@@ -130,7 +131,7 @@ def make_monitor(
         layers,
         logits=logits,
         head=head,
-        reducer=PoolingReducer(pooling=("max", "avg"), token_pooling=("max", "avg")),
+        reducer=PoolingReducer(pooling="avg", token_pooling=("max", "avg")),
         batch_size=batch_size,
         device=device,
         verbose=verbose,

@@ -69,12 +69,12 @@ def _refuse_repeated_cells(table: DataFrame, keys: list[str]) -> None:
     if repeated.any():
         cell = table[keys].iloc[int(repeated.argmax())]
         raise ValueError(
-            f"{repeated.sum()} row(s) repeat a cell, as {describe_cell(cell)}: leave one of them "
+            f"{repeated.sum()} row(s) repeat a cell, as {_describe(cell)}: leave one of them "
             "out, or, where a further column tells them apart, name it in `by`."
         )
 
 
-def describe_cell(cell: Series) -> str:
+def _describe(cell: Series) -> str:
     """The cell of one row, in words."""
     return ", ".join(f"{key}={value!r}" for key, value in cell.items())
 
@@ -102,27 +102,24 @@ def read_metrics(
     return names
 
 
-def is_missing(table: DataFrame, metrics: Sequence[str]) -> Series:
-    """Whether a row lacks a metric that others of its target have.
-
-    A warning names the first of them.
-    """
+def warn_of_missing(table: DataFrame, metrics: Sequence[str]) -> Series:
+    """Warn of rows that lack a metric that others of their target have; returns which they are."""
     values = table[list(metrics)]
     has_target = values.notna().groupby(table["target"], dropna=False).transform("any")
     missing = values.isna() & has_target
     rows = missing.any(axis=1)
     if rows.any():
         first = int(rows.to_numpy().argmax())
-        name = missing.columns[missing.iloc[first].to_numpy().argmax()]
-        warn_of_missing(int(rows.sum()), name, describe_cell(table[list(KEYS)].iloc[first]))
+        metric = missing.columns[missing.iloc[first].to_numpy().argmax()]
+        warn_of_cells(int(rows.sum()), metric, table[list(KEYS)].iloc[first])
     return rows
 
 
-def warn_of_missing(n_cells: int, metric: str, cell: str) -> None:
-    """Warn that the means leave cells out."""
+def warn_of_cells(n_cells: int, metric: str, first: Series) -> None:
+    """Warn that means leave cells out, of which this is the first."""
     warn_user(
-        f"{n_cells} cell(s) have no value, as {metric!r} at {cell}. Means are over the other "
-        "cells; the column n_missing counts those without."
+        f"{n_cells} cell(s) have no value, as {metric!r} at {_describe(first)}. Means are over the "
+        "other cells."
     )
 
 

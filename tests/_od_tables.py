@@ -39,7 +39,7 @@ def make_table_of_errors(detectors, sources=("one",), seed=0):
             "source": source,
             "detector": detector,
             "target": "misclassified",
-            "validation": None,
+            "validation": "none",
             "test": "errors",
             **{metric: rng.uniform(0.5, 1) for metric in METRICS},
             "aurc": rng.uniform(0, 0.1),

@@ -114,7 +114,7 @@ def test_both_targets_in_one_table_have_the_metrics_that_they_have():
     # Errors are one more test set where targets are averaged over.
     assert summarize(table, by="detector")["n"].tolist() == [4]
     by_validation = summarize(table, by=["target", "validation"])
-    assert by_validation["validation"].isna().tolist() == [False, False, False, True]
+    assert by_validation["validation"].tolist() == ["c", "d", "e", "none"]
 
 
 def test_metrics_without_a_value_and_times_are_no_default():
@@ -218,14 +218,17 @@ def test_equal_cells_are_won_by_half():
     assert result[["difference", "difference_se", "won"]].to_numpy().tolist() == [[0, 0, 0.5]]
 
 
-def test_cells_without_validation_set_are_paired():
+@pytest.mark.parametrize("validation", ["none", None, np.nan])
+def test_cells_without_validation_set_are_paired(validation):
     table = make_table_of_errors(["msp", "knn"], sources=["one", "other"])
+    table["validation"] = validation
+    assert summarize(table, by="validation")["n"].tolist() == [2]
     result = compare(table, "msp", metric="aurc", by="detector")
     difference = table["aurc"][[1, 3]].to_numpy() - table["aurc"][[0, 2]].to_numpy()
     assert result["n"].tolist() == [2]
     assert result["difference"][0] == pytest.approx(difference.mean())
     assert result["worst"][0] == difference.max()
-    assert pd.isna(result["worst_validation"][0])
+    assert pd.isna(result["worst_validation"][0]) == (validation != "none")
 
 
 def test_a_metric_of_one_target_is_not_missing_of_the_other():

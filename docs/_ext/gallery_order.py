@@ -9,6 +9,7 @@ ORDER = [
     "plot_no_single_best_layer.py",
     "plot_grid_search.py",
     "plot_auto_nap.py",
+    "plot_od_test.py",
     "plot_thresholds.py",
     "plot_layer_patterns.py",
     "plot_group_progression.py",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from numbers import Integral, Real
 from typing import Any
 
 import numpy as np
@@ -11,13 +13,15 @@ from sklearn.model_selection import KFold
 from sklearn.preprocessing import StandardScaler
 from sklearn.utils.validation import check_is_fitted
 
+from .._batches import row_batches
 from .._classes import GROUP_BY
 from .._estimator_checks import failed_outlier_checks
-from .._sklearn import HasMethods
+from .._sklearn import HasMethods, Interval
 from .._values import SQUARABLE, Floats
 from .._warnings import warn_user
 from ..activations import Activations
 from ._base import BaseOneClassDetector
+from ._row_lengths import unit_rows
 from ._tied_gaussian import TiedGaussian
 
 
@@ -43,13 +47,22 @@ class MahalanobisDetector(BaseOneClassDetector):
         A covariance estimator such as :class:`~sklearn.covariance.LedoitWolf`, of which clones are
         fitted on the samples minus their class mean. By default the mean of their outer products,
         as in the papers.
+    shrinkage : float, default=0.0
+        Share of the covariance, from 0 to below 1, that is replaced by the mean variance of all
+        units on the diagonal. Units that never varied in training then have a variance, too, and
+        samples that move them are far away. Only without ``covariance``.
+    n_components : int, default=None
+        How many principal axes of the covariance are kept in wider layers; the remaining directions
+        share their mean variance [4]_. By default all are kept. This bounds the memory and the
+        time that wide layers take.
 
     Attributes
     ----------
     class_means_ : dict of str to ndarray of shape (n_classes, n_units)
         Class means of each layer, of normalised activations where ``normalize`` says so.
     precision_ : dict of str to ndarray of shape (n_units, n_units)
-        Inverse of the covariance of each layer, also of normalised activations if so.
+        Inverse of the covariance of each layer, also of normalised activations if so. Computed
+        whenever it is asked for, and not kept.
     class_labels_ : ndarray of shape (n_classes,)
         The classes, ascending; one class 0 where there are neither labels nor predictions.
     layer_weights_ : ndarray of shape (n_layers,)
@@ -119,6 +132,8 @@ class MahalanobisDetector(BaseOneClassDetector):
         "group_by": GROUP_BY,
         "normalize": ["boolean"],
         "covariance": [HasMethods(["fit", "get_precision"]), None],
+        "shrinkage": [Interval(Real, 0, 1, closed="left")],
+        "n_components": [Interval(Integral, 1, None, closed="left"), None],
     }
 
     def __init__(
@@ -127,6 +142,8 @@ class MahalanobisDetector(BaseOneClassDetector):
         relative: bool = False,
         normalize: bool = False,
         covariance: Any = None,
+        shrinkage: float = 0.0,
+        n_components: int | None = None,
         group_by: str = "label",
         false_alarm_rate: float = 0.05,
     ) -> None:
@@ -134,11 +151,19 @@ class MahalanobisDetector(BaseOneClassDetector):
         self.relative = relative
         self.normalize = normalize
         self.covariance = covariance
+        self.shrinkage = shrinkage
+        self.n_components = n_components
         self.group_by = group_by
 
     def _fit(
         self, X: Activations, y: NDArray | None, *, X_ood: Activations | None = None
     ) -> NDArray[np.float64]:
+        if self.shrinkage and self.covariance is not None:
+            raise ValueError(
+                f"shrinkage={self.shrinkage} shrinks the covariance of the samples, but "
+                f"covariance={self.covariance!r} is to estimate it. Leave one of them at its "
+                "default: an estimator such as LedoitWolf or ShrunkCovariance shrinks by itself."
+            )
         left_out = self._fit_layers(X, y)
         self.layer_weights_ = np.ones(len(X.layer_names))
         if X_ood is not None and len(X_ood) and len(X.layer_names) > 1:
@@ -154,23 +179,34 @@ class MahalanobisDetector(BaseOneClassDetector):
                 "relative=True needs samples of several classes, by labels or predictions: of "
                 f"{len(X)} samples, all are of the class {self.class_labels_[0]}."
             )
-        self._gaussians, left_out = {}, []
-        for name, layer in X.items():
+        self._gaussians, left_out = {}, np.empty((len(X), len(X.layer_names)))
+        counts = codes >= 0
+        for scores, (name, layer) in zip(left_out.T, X.items(), strict=True):
             rows = np.asarray(layer)
-            counting = rows if codes.min() >= 0 else rows[codes >= 0]
-            gaussians = self._fit_layer(counting, codes[codes >= 0])
+            learnt = rows if counts.all() else rows[counts]
+            units = self._prepare(learnt)
+            rounding = _rounding(rows.dtype) if self.normalize else 0.0
+            gaussians = self._fit_layer(units, codes[counts], rounding)
             self._warn_if_blind(name, gaussians[0])
-            scores = _score([g.squared_distances(rows) for g in gaussians])
-            scores[codes >= 0] = self._left_out_scores(gaussians, counting, codes[codes >= 0])
             self._gaussians[name] = gaussians
-            left_out.append(scores)
+            scores[counts] = self._left_out_scores(gaussians, units, codes[counts], rounding)
+            scores[~counts] = self._score_rows(gaussians, rows[~counts])
         self.class_means_ = {name: tied.means for name, (tied, *_) in self._gaussians.items()}
-        self.precision_ = {name: tied.precision for name, (tied, *_) in self._gaussians.items()}
-        return np.column_stack(left_out)
+        return left_out
+
+    def _prepare(self, rows: NDArray) -> Floats:
+        """Rows as numbers, normalised if so."""
+        rows = rows if rows.dtype.kind == "f" else rows.astype(np.float64)
+        return unit_rows(rows) if self.normalize else rows.astype(np.float64, copy=False)
+
+    @property
+    def precision_(self) -> dict[str, Floats]:
+        """Inverse of the covariance of each layer, computed anew whenever it is asked for."""
+        return {name: tied.precision for name, (tied, *_) in self._gaussians.items()}
 
     @staticmethod
     def _warn_if_blind(name: str, tied: TiedGaussian) -> None:
-        if not tied.precision.any():
+        if tied.is_blind:
             warn_user(
                 f"Layer {name!r} does not vary within classes in training: MahalanobisDetector "
                 "is blind there, and its score is 0 for all samples. Leave the layer out, for "
@@ -178,10 +214,19 @@ class MahalanobisDetector(BaseOneClassDetector):
                 "KNNDetector."
             )
 
-    def _fit_layer(self, rows: NDArray, codes: NDArray[np.intp]) -> list[TiedGaussian]:
+    def _fit_layer(
+        self, rows: Floats, codes: NDArray[np.intp], rounding: float
+    ) -> list[TiedGaussian]:
         """The Gaussians of the classes and, for relative distances, the one of all rows."""
         return [
-            TiedGaussian(rows, groups, self.covariance, normalize=self.normalize)
+            TiedGaussian(
+                rows,
+                groups,
+                self.covariance,
+                shrinkage=self.shrinkage,
+                n_components=self.n_components,
+                rounding=rounding,
+            )
             for groups in self._groupings(codes)
         ]
 
@@ -189,11 +234,24 @@ class MahalanobisDetector(BaseOneClassDetector):
         return [codes, np.zeros_like(codes)] if self.relative else [codes]
 
     def _left_out_scores(
-        self, gaussians: list[TiedGaussian], rows: NDArray, codes: NDArray[np.intp]
+        self, gaussians: list[TiedGaussian], rows: Floats, codes: NDArray[np.intp], rounding: float
     ) -> Floats:
-        if self.covariance is None:
-            pairs = zip(gaussians, self._groupings(codes), strict=True)
-            return _score([g.left_out_distances(rows, groups) for g, groups in pairs])
+        if self.covariance is not None:
+            return self._cross_validated_scores(rows, codes, rounding)
+        scores = np.empty(len(rows))
+        groupings = [(groups, np.bincount(groups)) for groups in self._groupings(codes)]
+        for batch in _batches(len(rows), gaussians):
+            scores[batch] = _score(
+                [
+                    tied.left_out_distances(rows[batch], groups[batch], sizes)
+                    for tied, (groups, sizes) in zip(gaussians, groupings, strict=True)
+                ]
+            )
+        return scores
+
+    def _cross_validated_scores(
+        self, rows: Floats, codes: NDArray[np.intp], rounding: float
+    ) -> Floats:
         if len(rows) == 1:
             return np.zeros(1)
         scores = np.empty(len(rows))
@@ -201,8 +259,10 @@ class MahalanobisDetector(BaseOneClassDetector):
         for learnt, held_out in folds.split(rows):
             # Numbered anew, as some classes may have no row in this part.
             codes_learnt = np.unique(codes[learnt], return_inverse=True)[1]
-            part = self._fit_layer(rows[learnt], codes_learnt)
-            scores[held_out] = _score([g.squared_distances(rows[held_out]) for g in part])
+            part = self._fit_layer(rows[learnt], codes_learnt, rounding)
+            for batch in _batches(len(held_out), part):
+                of_batch = held_out[batch]
+                scores[of_batch] = _score([g.squared_distances(rows[of_batch]) for g in part])
         return scores
 
     def layer_scores(self, X: Activations | ArrayLike) -> Floats:
@@ -225,10 +285,17 @@ class MahalanobisDetector(BaseOneClassDetector):
     def _layer_scores(self, X: Activations) -> Floats:
         return np.column_stack(
             [
-                _score([g.squared_distances(np.asarray(X[name])) for g in gaussians])
+                self._score_rows(gaussians, np.asarray(X[name]))
                 for name, gaussians in self._gaussians.items()
             ]
         )
+
+    def _score_rows(self, gaussians: list[TiedGaussian], rows: NDArray) -> Floats:
+        scores = np.empty(len(rows))
+        for batch in _batches(len(rows), gaussians):
+            units = self._prepare(rows[batch])
+            scores[batch] = _score([g.squared_distances(units) for g in gaussians])
+        return scores
 
     def _score_samples(self, X: Activations) -> Floats:
         return self._layer_scores(X) @ self.layer_weights_
@@ -239,6 +306,15 @@ class MahalanobisDetector(BaseOneClassDetector):
         return failed_outlier_checks(
             "A relative distance needs several classes, and the check gives no labels."
         )
+
+
+def _batches(n_rows: int, gaussians: list[TiedGaussian]) -> Iterator[slice]:
+    return row_batches(n_rows, 2 * max(gaussians[0].means.shape), are_products=True)
+
+
+def _rounding(dtype: np.dtype) -> float:
+    """Share by which rows in proportion differ once they are divided, which is no variance."""
+    return 4 * float(np.finfo(dtype if dtype.kind == "f" else np.float64).eps)
 
 
 def _score(squared_distances: list[Floats]) -> Floats:

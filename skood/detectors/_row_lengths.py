@@ -22,9 +22,11 @@ def row_lengths(rows: NDArray) -> NDArray[np.float64]:
     return lengths
 
 
-def unit_rows(rows: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Rows divided by their Euclidean norm; rows of zeros stay so."""
+def unit_rows(rows: NDArray) -> NDArray[np.float64]:
+    """Rows of floating-point numbers divided by their Euclidean norm; rows of zeros stay so."""
     # First by the largest value, as squares of very large or small ones leave the range of floats.
-    largest = np.abs(rows).max(axis=1, keepdims=True, initial=0)
-    scaled = rows / np.where(largest > 0, largest, 1)
-    return scaled / np.where(largest > 0, row_norms(scaled)[:, np.newaxis], 1)
+    largest = np.maximum(rows.max(axis=1, initial=0), -rows.min(axis=1, initial=0))
+    largest = largest[:, np.newaxis].astype(np.float64)
+    units = rows / np.where(largest > 0, largest, 1)
+    units /= np.where(largest > 0, row_norms(units)[:, np.newaxis], 1)
+    return units

@@ -7,6 +7,10 @@ from numpy.typing import NDArray
 
 _ROUNDING = 1e-6  # scores may have been computed in float32
 _LOWEST, _HIGHEST = -30.0, 10.0
+_TAIL = 0.1
+"""Below this quantile of in-distribution scores, p-values come from an exponential tail."""
+_EDGE = 0.01
+"""p-value below which a layer is heard whatever it knows of the classes."""
 
 
 class Calibration:
@@ -26,6 +30,15 @@ class Calibration:
         self._is_constant = np.ptp(scores, axis=0) <= self._rounding
         self._spread = np.where(self._is_constant, 1.0, _scaled_std(scores))
         self._ascending = np.sort(self._without_rounding(scores), axis=0)
+        self._edges = self._ascending[int(_TAIL * len(scores))]
+        self._excess = self._mean_excess()
+
+    def _mean_excess(self) -> NDArray[np.floating]:
+        """How far scores below the edge are below it on average; their spread if none is."""
+        excess = np.maximum(self._edges - self._ascending, 0)
+        n_below = (excess > 0).sum(axis=0)
+        mean = excess.sum(axis=0) / np.maximum(n_below, 1)
+        return np.where(mean > 0, mean, self._spread)
 
     def _without_rounding(self, scores: NDArray) -> NDArray:
         if not self._is_constant.any():
@@ -53,6 +66,31 @@ class Calibration:
         n_not_above = np.column_stack([np.searchsorted(*pair, side="right") for pair in columns])
         return (n_not_above + (not left_out)) / (len(self._ascending) + (not left_out))
 
+    def log_p_values(self, scores: NDArray, *, left_out: bool = False) -> NDArray[np.floating]:
+        """Logarithm of the p-value of each score, of an exponential tail where it is below 0.1.
+
+        Ranks alone do not tell samples apart that are below all calibration scores. The tail
+        has the mean excess of the lowest tenth of these. Of log p-values below -30 only the
+        logarithm of the excess counts: no member decides alone.
+
+        Parameters
+        ----------
+        scores : ndarray of shape (n_samples, n_members)
+            Scores of all members.
+        left_out : bool, default=False
+            As in ``p_values``.
+
+        Returns
+        -------
+        log_p : ndarray of shape (n_samples, n_members)
+            The logarithms.
+        """
+        p = self.p_values(scores, left_out=left_out)
+        beyond = (self._edges - self._without_rounding(scores)) / self._excess
+        log_p = np.where(beyond > 0, np.log(_TAIL) - beyond, np.log(np.maximum(p, _TAIL)))
+        excess = np.maximum(_LOWEST - log_p, 0.0)
+        return np.maximum(log_p, _LOWEST) - np.log1p(excess)
+
     def standardize(self, scores: NDArray) -> NDArray[np.floating]:
         """Scores in standard deviations of the calibration scores above their mean, within bounds.
 
@@ -73,6 +111,31 @@ class Calibration:
         deviations = (self._without_rounding(scores) - self._mean) / self._spread
         excess = np.maximum(_LOWEST - deviations, 0.0)
         return np.clip(deviations, _LOWEST, _HIGHEST) - np.log1p(excess)
+
+
+def informed_sum(log_p: NDArray, knowledge: NDArray) -> NDArray[np.floating]:
+    """Weighted mean of log p-values of layers, each by what it knows, and in the tail in full.
+
+    A layer that does not tell the classes apart says nothing about samples that look ordinary to
+    it; those that are far from everything in training, it sees as well as any.
+
+    Parameters
+    ----------
+    log_p : ndarray of shape (n_samples, n_layers)
+        Log p-values.
+    knowledge : ndarray of shape (n_layers,)
+        How well each layer tells the predicted classes apart, from 0 to 1.
+
+    Returns
+    -------
+    scores : ndarray of shape (n_samples,)
+        The sum of ``knowledge * log_p`` and of ``1 - knowledge`` times how far log p-values are
+        below log 0.01, divided by the sum of ``knowledge``.
+    """
+    if not knowledge.any():
+        knowledge = np.ones_like(knowledge)
+    beyond = np.minimum(log_p - np.log(_EDGE), 0)
+    return (log_p @ knowledge + beyond @ (1 - knowledge)) / knowledge.sum()
 
 
 def informative_members(

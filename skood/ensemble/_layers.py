@@ -8,7 +8,7 @@ from typing import Any, Self
 
 import numpy as np
 from joblib import Parallel, delayed
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 from sklearn.base import clone
 from sklearn.metrics import roc_auc_score
 from sklearn.utils.validation import check_is_fitted
@@ -20,7 +20,8 @@ from .._values import Floats, below_all
 from .._warnings import Line, users_line, working_for
 from ..activations import Activations
 from ..detectors import BaseOneClassDetector
-from ._combination import Calibration, informative_members
+from ._combination import Calibration, informative_members, informed_sum
+from ._knowledge import class_knowledge
 from ._members import fit_and_calibrate, member_scores, of_detector
 
 
@@ -41,9 +42,12 @@ class LayerEnsembleDetector(BaseOneClassDetector):
         :class:`~skood.preprocessing.LayerSelector`. "all" are the layers that hold activations;
         gradients and stochastic passes, which are columns of another ``kind``, are members where
         they are selected by a name, pattern or number. Not used where ``detector`` is a list.
-    combine : {"fisher", "mean", "vote", "weighted"}, default="fisher"
+    combine : {"fisher", "informed", "mean", "vote", "weighted"}, default="fisher"
         - "fisher": sum of the logarithms of the members' p-values [1]_. The p-value of a score is
           its rank among scores of in-distribution training samples.
+        - "informed": as "fisher", with an exponential tail below the 10 % quantile and each layer
+          weighted by its ``knowledge`` of the predicted classes; where its p-value is below 0.01 it
+          counts in full. For networks whose early layers know nothing of the classes.
         - "mean": mean of the scores, standardised by those scores of training samples. More than
           ten standard deviations above their mean are ten, and of more than thirty below it only
           the logarithm of the excess counts: no member decides alone.
@@ -55,6 +59,11 @@ class LayerEnsembleDetector(BaseOneClassDetector):
     n_layers : int, default=None
         Number of members to keep: those with the best AUROC against the rows that are marked
         out-of-distribution, earlier ones first on ties. By default all are kept.
+    knowledge : array-like of shape (n_layers,), default=None
+        With ``combine="informed"``, weights from 0 to 1 of the layers that are selected. By default
+        how well each of them tells the predicted classes apart: the share of training samples that
+        lie nearest to the mean of their predicted class, by Mahalanobis distances of normalised
+        values, on a scale where that of guessing is 0.
     n_jobs : int, default=None
         Number of threads that fit and score members. None means 1, -1 all processors.
 
@@ -73,6 +82,8 @@ class LayerEnsembleDetector(BaseOneClassDetector):
         AUROC of each member against the OOD rows of ``fit``, where there were any.
     weights_ : ndarray of shape (n_members,)
         Weight of each member, with ``combine="weighted"``.
+    knowledge_ : ndarray of shape (n_members,)
+        Knowledge of each member's layer, with ``combine="informed"``; 1 for members of a list.
     training_scores_ : ndarray of shape (n_in_distribution_samples,)
         Their combined scores.
 
@@ -115,8 +126,9 @@ class LayerEnsembleDetector(BaseOneClassDetector):
         **BaseOneClassDetector._parameter_constraints,
         "detector": [HasMethods(["fit"]), list],
         "layers": [str, Integral, slice, "array-like"],
-        "combine": [StrOptions({"fisher", "mean", "vote", "weighted"})],
+        "combine": [StrOptions({"fisher", "informed", "mean", "vote", "weighted"})],
         "n_layers": [Interval(Integral, 1, None, closed="left"), None],
+        "knowledge": ["array-like", None],
         "n_jobs": [Integral, None],
     }
 
@@ -127,6 +139,7 @@ class LayerEnsembleDetector(BaseOneClassDetector):
         layers: str | int | slice | Sequence[str | int] = "all",
         combine: str = "fisher",
         n_layers: int | None = None,
+        knowledge: ArrayLike | None = None,
         false_alarm_rate: float = 0.05,
         n_jobs: int | None = None,
     ) -> None:
@@ -135,6 +148,7 @@ class LayerEnsembleDetector(BaseOneClassDetector):
         self.layers = layers
         self.combine = combine
         self.n_layers = n_layers
+        self.knowledge = knowledge
         self.n_jobs = n_jobs
 
     @classmethod
@@ -177,6 +191,8 @@ class LayerEnsembleDetector(BaseOneClassDetector):
         outside = X[:0] if X_ood is None else X_ood
         self._check_needs_ood(len(outside))
         self._fit_members(X, y)
+        if self.combine == "informed":
+            self.knowledge_ = self._find_knowledge(X)
         if len(outside):
             self._weigh(outside)
         return self._calibrate()
@@ -212,6 +228,19 @@ class LayerEnsembleDetector(BaseOneClassDetector):
         # For an ensemble that this one is a member of.
         self.score_error_ = 0.0 if self.informative_.any() else np.inf
 
+    def _find_knowledge(self, X: Activations) -> Floats:
+        if isinstance(self.detector, list):
+            return np.ones(len(self.detector))
+        if self.knowledge is None:
+            return class_knowledge(X[self.layers_])
+        knowledge = np.asarray(self.knowledge, dtype=np.float64)
+        if knowledge.shape != (len(self.layers_),) or not ((knowledge >= 0) & (knowledge <= 1)).all():
+            raise ValueError(
+                f"knowledge must hold a number from 0 to 1 for each of {len(self.layers_)} layers, "
+                f"{self.layers_}, got {self.knowledge!r}."
+            )
+        return knowledge
+
     def _select_layers(self, X: Activations) -> list[str]:
         if not isinstance(self.layers, str) or self.layers != "all" or "all" in X:
             return match_layers(self.layers, X.layer_names)
@@ -241,6 +270,8 @@ class LayerEnsembleDetector(BaseOneClassDetector):
         kept = np.sort(np.argsort(-merits, kind="stable")[: self.n_layers])
         self.aurocs_ = np.array(aurocs)[kept]
         self.informative_ = self.informative_[kept]
+        if self.combine == "informed":
+            self.knowledge_ = self.knowledge_[kept]
         weights = np.clip(2 * self.aurocs_ - 1, 0, None) * self.informative_
         # Where no member is better than chance, there is no reason to prefer one.
         self.weights_ = weights if weights.any() else np.ones(len(weights))
@@ -293,6 +324,9 @@ class LayerEnsembleDetector(BaseOneClassDetector):
 
     def _combine(self, scores: Floats, *, left_out: bool = False) -> Floats:
         scores = scores[:, self._counting]
+        if self.combine == "informed":
+            log_p = self._calibration.log_p_values(scores, left_out=left_out)
+            return informed_sum(log_p, self.knowledge_[self._counting])
         if self.combine in ("fisher", "vote"):
             p = self._calibration.p_values(scores, left_out=left_out)
             if self.combine == "vote":

@@ -7,6 +7,7 @@ from ._explanation import Explanation
 from ._hamming_distance_display import HammingDistanceDisplay
 from ._influence import neuron_influence
 from ._mean_activation_display import MeanActivationDisplay
+from ._mean_performance_display import MeanPerformanceDisplay
 from ._neuron_measure_display import NeuronMeasureDisplay
 from ._neuron_measures import activation_count, neuron_accuracy, weak_neurons
 from ._neuron_statistics import NeuronStatistics
@@ -17,6 +18,8 @@ from ._reconstruction_error_display import ReconstructionErrorDisplay
 from ._roc_curve_display import OODRocCurveDisplay
 from ._setting_accuracy_display import SettingAccuracyDisplay
 from ._shared_neuron_display import SharedNeuronDisplay
+from ._transfer_display import TransferDisplay
+from ._validation_test_display import ValidationTestDisplay
 
 __all__ = [
     "ActivationMapDisplay",
@@ -24,6 +27,7 @@ __all__ = [
     "Explanation",
     "HammingDistanceDisplay",
     "MeanActivationDisplay",
+    "MeanPerformanceDisplay",
     "NeuronMeasureDisplay",
     "NeuronStatistics",
     "OODRocCurveDisplay",
@@ -33,6 +37,8 @@ __all__ = [
     "ReconstructionErrorDisplay",
     "SettingAccuracyDisplay",
     "SharedNeuronDisplay",
+    "TransferDisplay",
+    "ValidationTestDisplay",
     "activation_count",
     "explain",
     "neuron_accuracy",

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from scipy.stats import pearsonr, spearmanr
 from sklearn.pipeline import Pipeline
 from sklearn.utils.validation import column_or_1d
 
 from .._layer_names import find_layer
 from ..activations import Activations
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.lines import Line2D
 
 # Colours that the colour-blind can distinguish, with markers and dashes that print in grey.
 _COLORS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000")
@@ -23,6 +28,22 @@ def line_style(number: int) -> dict[str, Any]:
     """Colour, marker and dashes of the line with that number; they repeat after seven."""
     number %= len(_COLORS)
     return {"color": _COLORS[number], "marker": _MARKERS[number], "linestyle": _DASHES[number]}
+
+
+def point_style(number: int) -> dict[str, Any]:
+    """Colour and marker of the set of points with that number; they repeat after 49."""
+    marker = _MARKERS[(number + number // len(_COLORS)) % len(_MARKERS)]
+    return {"color": [_COLORS[number % len(_COLORS)]], "marker": marker}
+
+
+def cell_size(ax: Axes, n_columns: int, n_rows: int) -> tuple[float, float]:
+    """Width and height, in points, of the cells of a grid that fills the axes as laid out."""
+    figure = ax.figure.figure
+    # A layout that makes room for labels is computed only when the figure is drawn.
+    figure.draw_without_rendering()
+    box = ax.get_window_extent()
+    points = 72 / figure.dpi
+    return box.width * points / n_columns, box.height * points / n_rows
 
 
 def rows_by_set(groups: ArrayLike | None, n_samples: int) -> dict[str, NDArray[np.intp]]:
@@ -42,6 +63,21 @@ def rows_by_set(groups: ArrayLike | None, n_samples: int) -> dict[str, NDArray[n
         raise ValueError(f"There are {n_samples} samples, but groups has {len(names)}.")
     _, first, number = np.unique(names, return_index=True, return_inverse=True)
     return {str(names[first[i]]): np.flatnonzero(number == i) for i in np.argsort(first)}
+
+
+def correlations(before: NDArray, after: NDArray) -> tuple[float, float]:
+    """Correlations of Pearson and of Spearman; NaN where one of the two does not vary."""
+    if len(before) < 2 or np.ptp(before) == 0 or np.ptp(after) == 0:
+        return np.nan, np.nan
+    return float(pearsonr(before, after)[0]), float(spearmanr(before, after)[0])
+
+
+def draw_diagonal(ax: Axes, before: NDArray, after: NDArray) -> Line2D:
+    """Draw where the two are equal, over all that they reach."""
+    ends = [min(before.min(), after.min()), max(before.max(), after.max())]
+    style: dict[str, Any] = {"color": "#777777", "linestyle": ":", "linewidth": 1, "zorder": 1}
+    (line,) = ax.plot(ends, ends, label="equal", **style)
+    return line
 
 
 def name_of_layer(layer: Any, X: Activations) -> str:

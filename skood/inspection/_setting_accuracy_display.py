@@ -6,14 +6,13 @@ from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.stats import pearsonr, spearmanr
 from sklearn.utils import check_consistent_length
 from sklearn.utils.validation import column_or_1d
 
 from .._axes import get_axes
 from .._optional import import_optional
 from ..ensemble import AutoNAPDetector
-from ._drawing import line_style, rows_by_set, split_pipeline
+from ._drawing import correlations, draw_diagonal, line_style, rows_by_set, split_pipeline
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -231,7 +230,7 @@ class SettingAccuracyDisplay:
         )
         check_consistent_length(before, after, self.chosen)
         sets = rows_by_set(self.groups, len(before))
-        self.pearson_, self.spearman_ = _correlations(before, after)
+        self.pearson_, self.spearman_ = correlations(before, after)
         self.figure_, self.ax_ = get_axes(ax, "SettingAccuracyDisplay")
         self.points_ = {}
         for style, (name, rows) in zip(_styles(len(sets)), sets.items(), strict=True):
@@ -255,10 +254,7 @@ class SettingAccuracyDisplay:
         self.chosen_ = self.ax_.scatter(before[rows], after[rows], **style)
 
     def _describe(self, before: NDArray, after: NDArray) -> None:
-        ends = [min(before.min(), after.min()), max(before.max(), after.max())]
-        (self.diagonal_,) = self.ax_.plot(
-            ends, ends, color="#777777", linestyle=":", linewidth=1, label="equal", zorder=1
-        )
+        self.diagonal_ = draw_diagonal(self.ax_, before, after)
         self.ax_.set(xlabel="validation accuracy", ylabel="test accuracy")
         correlation = f"Pearson {self.pearson_:.2f}, Spearman {self.spearman_:.2f}"
         self.ax_.legend(title=correlation, fontsize="small")
@@ -271,12 +267,6 @@ def _is_chosen(detector: AutoNAPDetector) -> NDArray[np.bool_]:
     )
     columns = (detector.results_[column].tolist() for column in _COLUMNS)
     return np.array([setting in chosen for setting in zip(*columns, strict=True)])
-
-
-def _correlations(before: NDArray, after: NDArray) -> tuple[float, float]:
-    if len(before) < 2 or np.ptp(before) == 0 or np.ptp(after) == 0:
-        return np.nan, np.nan
-    return float(pearsonr(before, after)[0]), float(spearmanr(before, after)[0])
 
 
 def _styles(n_sets: int) -> list[dict[str, Any]]:

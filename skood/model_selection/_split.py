@@ -67,7 +67,7 @@ class _BaseOODSplitter(BaseCrossValidator):
         """
         labels, is_in = check_labels(self, X, y)
         in_rows, ood_rows = np.flatnonzero(is_in), np.flatnonzero(~is_in)
-        in_splits = self._split_in_distribution(_class_numbers(labels[in_rows]))
+        in_splits = self._split_in_distribution(class_numbers(labels[in_rows]))
         sources = self._ood_sources(labels, groups, ood_rows)
         ood_splits = self._split_ood(len(ood_rows), len(in_rows), sources)
         for (in_train, in_test), (ood_train, ood_test) in zip(in_splits, ood_splits, strict=True):
@@ -316,7 +316,7 @@ class OODShuffleSplit(_BaseOODSplitter):
         return [len(part) for part in next(splitter.split(np.empty(n_in)))]
 
 
-def _class_numbers(labels: NDArray) -> Rows:
+def class_numbers(labels: NDArray) -> Rows:
     """Number of each row's class; one class for all rows where the labels are fractions."""
     labels = plain_labels(labels)
     if labels.dtype.kind == "f" and (labels != np.floor(labels)).any():

@@ -10,10 +10,9 @@ import numpy as np
 from .._od_table import (
     KEYS,
     LOWER_IS_BETTER,
-    describe_cell,
-    is_missing,
     read_metrics,
     read_table,
+    warn_of_cells,
     warn_of_missing,
 )
 from .._optional import import_optional
@@ -107,7 +106,7 @@ def summarize(
     keys = read_table(table, columns, "summarize")
     names = read_metrics(table, metrics, keys)
     frame = table[[*keys, *names]].reset_index(drop=True)
-    frame = frame.assign(n_missing=is_missing(frame, names))
+    frame = frame.assign(n_missing=warn_of_missing(frame, names))
     options: dict[str, Any] = {"sort": False, "dropna": False, "observed": True}
     how = {**dict.fromkeys(names, "mean"), "n_missing": "sum"}
     tests = frame.groupby(_joined(columns, _TEST), **options).agg(how).reset_index()
@@ -262,8 +261,8 @@ def _pair(table: DataFrame, metric: str, reference: str) -> DataFrame:
 def _warn_of_unpaired(pairs: DataFrame, metric: str) -> None:
     unpaired = pairs["difference"].isna().to_numpy()
     if unpaired.any():
-        cell = pairs[list(KEYS)].iloc[int(unpaired.argmax())]
-        warn_of_missing(int(unpaired.sum()), metric, describe_cell(cell))
+        first = pairs[list(KEYS)].iloc[int(unpaired.argmax())]
+        warn_of_cells(int(unpaired.sum()), metric, first)
 
 
 def _describe(group: DataFrame, by: Sequence[str], better_if_lower: bool) -> dict[str, Any]:

@@ -150,6 +150,8 @@ class DecoyClassClassifier(
         "random_state": ["random_state"],
     }
 
+    _learns_from_ood = True
+
     def __init__(
         self,
         estimator: Any,

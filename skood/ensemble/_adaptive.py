@@ -1,0 +1,318 @@
+"""Layers and head, weighed by what the layers know: the detector of the default monitor."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from numbers import Integral
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.base import clone
+from sklearn.utils import resample
+
+from .._classes import has_predictions
+from .._layer_names import evenly_spread, value_names
+from .._sklearn import Interval, StrOptions
+from .._values import Floats, below_all
+from ..activations import Activations
+from ..detectors import BaseOneClassDetector
+from ._adaptive_members import feature_detectors, head_detectors, layer_detectors
+from ._combination import Calibration
+from ._knowledge import class_knowledge, predicted_classes
+from ._layers import LayerEnsembleDetector
+from ._members import fit_and_calibrate, member_scores, of_detector
+
+_HINGE = np.log(0.1)
+"""Log p-value above which what watches layers is silent beside a head that knows more."""
+_ERROR_POWER = 4
+"""Of the share of the layers: errors are told by the softmax, unless all layers know better."""
+_ROWS_PER_CLASS = 10
+"""With fewer on average, layers are compared with those of samples of all classes."""
+
+
+class AdaptiveEnsembleDetector(BaseOneClassDetector):
+    """Layers and head of a network, each with the voice that the network itself gives it.
+
+    No single method is good on every network: distances and patterns of all layers are best where
+    every layer knows the classes, as in perceptrons on tables, and lose to plain scores of the
+    logits where early layers know nothing of them, as in deep networks on small images. How much
+    layers know is seen in in-distribution data; it decides who is listened to.
+
+    Parameters
+    ----------
+    target : {"ood", "misclassified"}, default="ood"
+        What a low score stands for: out-of-distribution inputs, or inputs whose predicted class is
+        wrong. See Notes for the score of each.
+    layer_detectors : list of (str, detector), default=None
+        Detectors that watch every layer, a copy for each layer, combined by
+        :class:`LayerEnsembleDetector` with ``combine="informed"``. The default are Mahalanobis
+        distances of normalised values [1]_, relative ones [2]_ for errors, and Hamming distances
+        of activation patterns at the percentiles 30, 50 and 70 [3]_.
+    head_detectors : list of (str, detector), default=None
+        Detectors that watch logits and head. The default are distances to the decision
+        boundaries [4]_ and the energy [5]_, and for errors the largest softmax probability.
+    feature_detectors : list of (str, detector), default=None
+        Detectors that watch the layer that the head reads. The default is that of Mahalanobis
+        distances, and none for errors.
+    max_layers : int, default=64
+        Layers to watch, at most: of more, so many are taken in even steps.
+    max_samples : int, default=10000
+        Training samples to learn from, at most: of more, a random part in which each predicted
+        class has its share. It bounds memory and time.
+    n_jobs : int, default=None
+        Number of threads that fit and score the members of each layer. None means 1, -1 all
+        processors.
+
+    Attributes
+    ----------
+    layers_ : list of str
+        The layers that are watched, in forward order.
+    knowledge_ : ndarray of shape (n_layers,)
+        How well each of them tells the predicted classes apart, from 0 for chance to 1.
+    layer_share_ : float
+        Weight of the layers, the square of their mean knowledge; 1 without a head.
+    named_estimators_ : dict of str to estimator
+        The fitted detectors by name, those of the layers first.
+    left_out_ : dict of str to str
+        Why layers or detectors are left out, by their names.
+
+    See Also
+    --------
+    LayerEnsembleDetector : One kind of detector over all layers.
+    skood.make_monitor : Builds a monitor of a network with this detector.
+
+    Notes
+    -----
+    **Evidence.** Each score becomes a log p-value: of its rank among the scores of training
+    samples, as if these had not been learnt from, and below their 10 % quantile of an exponential
+    tail with their mean excess. The layers' scores are combined by what each of them knows, see
+    ``combine="informed"`` in :class:`LayerEnsembleDetector`, and so is one log p-value for each of
+    the ``layer_detectors``.
+
+    **Score for OOD inputs.** With a the ``layer_share_``, a times the sum for the layers, plus
+    1 - a times the sum for the head and, for layers and features, of how far each is below the log
+    of 0.1. Where layers know little of the classes, they have no say about what looks ordinary,
+    which keeps what the head knows about inputs near to the training data, and all the more
+    about what does not.
+
+    **Score for errors.** The sum for the head, plus the fourth power of a times that for the layers.
+
+    **Less than a classifier.** Without logits or head, detectors that need them are left out; with
+    ``target="misclassified"`` there has to be one. Without predictions, as of a regression network,
+    all samples are of one class, layers count alike and in full. With fewer than 10 samples a
+    predicted class on average, layers are compared with those of samples of all classes. Constant layers
+    are left out. Otherwise a sample of a predicted class that no training sample was of is
+    rejected.
+
+    **Memory** of a fitted detector, for each layer of d units and C predicted classes: at most
+    8 d (min(d, 512) + 2 C) bytes for distances, and 3 / 8 d ``max_samples`` for patterns.
+
+    All decisions inside rest on in-distribution samples; rows marked -1 are not learnt from.
+
+    References
+    ----------
+    .. [1] M. Müller, M. Hein, "Mahalanobis++: Improving OOD detection via feature normalization",
+       ICML 2025. arXiv:2505.18032
+    .. [2] J. Ren, S. Fort, J. Liu, A. G. Roy, S. Padhy, B. Lakshminarayanan, "A simple fix to
+       Mahalanobis distance for improving near-OOD detection", 2021. arXiv:2106.09022
+    .. [3] B. Olber, K. Radlak, A. Popowicz, M. Szczepankiewicz, K. Chachuła, "Detection of
+       out-of-distribution samples using binary neuron activation patterns", CVPR 2023.
+       arXiv:2212.14268
+    .. [4] L. Liu, Y. Qin, "Fast decision boundary based out-of-distribution detector", ICML 2024.
+       arXiv:2312.11536
+    .. [5] W. Liu, X. Wang, J. Owens, Y. Li, "Energy-based out-of-distribution detection",
+       NeurIPS 2020. arXiv:2010.03759
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skood import Activations
+    >>> from skood.ensemble import AdaptiveEnsembleDetector
+    >>> rng = np.random.default_rng(0)
+    >>> label = np.repeat([0, 1], 100)
+    >>> hidden = np.eye(2)[label] + 0.1 * rng.normal(size=(200, 2))
+    >>> A = Activations({"relu": hidden}, logits=4 * hidden)
+    >>> detector = AdaptiveEnsembleDetector().fit(A)
+    >>> new = np.array([[0.9, 0.1], [0.9, 0.9]])
+    >>> detector.predict(Activations({"relu": new}, logits=4 * new))
+    array([ 1, -1])
+    >>> detector.knowledge_, detector.layer_share_, list(detector.left_out_)
+    (array([1.]), 1.0, ['boundaries'])
+    """
+
+    _parameter_constraints: dict = {
+        **BaseOneClassDetector._parameter_constraints,
+        "target": [StrOptions({"ood", "misclassified"})],
+        "layer_detectors": [list, None],
+        "head_detectors": [list, None],
+        "feature_detectors": [list, None],
+        "max_layers": [Interval(Integral, 1, None, closed="left")],
+        "max_samples": [Interval(Integral, 2, None, closed="left")],
+        "n_jobs": [Integral, None],
+    }
+
+    def __init__(
+        self,
+        *,
+        target: str = "ood",
+        layer_detectors: Sequence[tuple[str, Any]] | None = None,
+        head_detectors: Sequence[tuple[str, Any]] | None = None,
+        feature_detectors: Sequence[tuple[str, Any]] | None = None,
+        max_layers: int = 64,
+        max_samples: int = 10_000,
+        false_alarm_rate: float = 0.05,
+        n_jobs: int | None = None,
+    ) -> None:
+        super().__init__(false_alarm_rate=false_alarm_rate)
+        self.target = target
+        self.layer_detectors = layer_detectors
+        self.head_detectors = head_detectors
+        self.feature_detectors = feature_detectors
+        self.max_layers = max_layers
+        self.max_samples = max_samples
+        self.n_jobs = n_jobs
+
+    def _fit(self, X: Activations, y: NDArray | None) -> NDArray[np.float64]:
+        rows = self._rows_to_learn_from(X)
+        learnt, labels = X[rows], None if y is None else y[rows]
+        self.left_out_: dict[str, str] = {}
+        self.named_estimators_: dict[str, Any] = {}
+        scores = [
+            *self._fit_layers(learnt, labels),
+            *self._fit_features(learnt, labels),
+            *self._fit_head(learnt, labels),
+        ]
+        combined = self._calibrate(np.column_stack(scores))
+        if len(rows) == len(X):
+            return combined
+        training_scores = np.empty(len(X))
+        training_scores[rows] = combined
+        others = np.setdiff1d(np.arange(len(X)), rows)
+        training_scores[others] = self._score_samples(X[others])
+        return training_scores
+
+    def _rows_to_learn_from(self, X: Activations) -> NDArray[np.intp]:
+        rows = np.arange(len(X))
+        if len(X) <= self.max_samples:
+            return rows
+        drawn = resample(
+            rows,
+            replace=False,
+            n_samples=self.max_samples,
+            stratify=predicted_classes(X),
+            random_state=0,
+        )
+        return np.sort(drawn)
+
+    def _fit_layers(self, X: Activations, y: NDArray | None) -> list[Floats]:
+        """Learn from the layers; returns each detector's scores with each sample left out."""
+        n_classes = len(np.unique(predicted_classes(X)))
+        self.layers_ = self._layers_to_watch(X)
+        self.knowledge_ = class_knowledge(X[self.layers_])
+        self._looks_at_classes = len(X) >= _ROWS_PER_CLASS * n_classes
+        named = self.layer_detectors
+        if named is None:
+            named = layer_detectors(self.target, have_classes=n_classes > 1)
+        self._n_layer_detectors = len(named)
+        return [
+            self._fit_member(name, self._of_all_layers(detector), self._read_layers(X), y)
+            for name, detector in named
+        ]
+
+    def _of_all_layers(self, detector: Any) -> LayerEnsembleDetector:
+        return LayerEnsembleDetector(
+            detector, combine="informed", knowledge=self.knowledge_, n_jobs=self.n_jobs
+        )
+
+    def _layers_to_watch(self, X: Activations) -> list[str]:
+        names = value_names(X)
+        # Where nothing varies, nothing better is to be had.
+        varying = [name for name in names if _varies(X[name])] or names
+        kept = evenly_spread(varying, self.max_layers)
+        for name in names:
+            if name not in varying:
+                self.left_out_[name] = "it gives all training samples the same values"
+            elif name not in kept:
+                self.left_out_[name] = f"of {len(varying)} layers, {len(kept)} are watched"
+        return kept
+
+    def _read_layers(self, X: Activations) -> Activations:
+        """The layers that are watched, with predictions where there are enough of each class."""
+        layers = X[self.layers_]
+        if self._looks_at_classes or not has_predictions(X):
+            return layers
+        return Activations(dict(layers.items()))
+
+    def _fit_features(self, X: Activations, y: NDArray | None) -> list[Floats]:
+        named = self.feature_detectors
+        named = feature_detectors(self.target) if named is None else named
+        if X.features is None:
+            reason = X.why_missing.get("head", "there is no head")
+            self.left_out_.update((name, reason) for name, _ in named)
+            named = []
+        self._n_feature_detectors = len(named)
+        return [self._fit_member(name, detector, _read_features(X), y) for name, detector in named]
+
+    def _fit_head(self, X: Activations, y: NDArray | None) -> list[Floats]:
+        named = self.head_detectors
+        scores = []
+        for name, detector in head_detectors(self.target) if named is None else named:
+            try:
+                scores.append(self._fit_member(name, detector, X, y))
+            except ValueError as error:
+                if self.target == "misclassified" or (X.head is not None and X.logits is not None):
+                    raise
+                self.left_out_[name] = str(error)
+        return scores
+
+    def _fit_member(self, name: str, detector: Any, X: Activations, y: NDArray | None) -> Floats:
+        self.named_estimators_[name], scores = fit_and_calibrate(clone(detector), X, y)
+        return scores
+
+    def _member_scores(self, X: Activations) -> Floats:
+        n_layers, n_features = self._n_layer_detectors, self._n_feature_detectors
+        read = [self._read_layers(X)] * n_layers
+        if n_features:
+            read += [_read_features(X)] * n_features
+        read += [X] * (len(self.named_estimators_) - len(read))
+        members = zip(self.named_estimators_.values(), read, strict=True)
+        return np.column_stack([member_scores(member, part) for member, part in members])
+
+    def _calibrate(self, scores: Floats) -> Floats:
+        """Combined scores of the training samples, those of unknown classes below all others."""
+        n_head = scores.shape[1] - self._n_layer_detectors - self._n_feature_detectors
+        self.layer_share_ = float(self.knowledge_.mean() ** 2) if n_head else 1.0
+        members = self.named_estimators_.values()
+        self._scores_of_unknown = [of_detector(m, "unknown_class_score_", -np.inf) for m in members]
+        is_known = ~self._are_of_unknown_class(scores)
+        self._calibration = Calibration(scores[is_known] if is_known.any() else scores)
+        combined = self._combine(scores, left_out=True)
+        self.unknown_class_score_ = below_all(combined)
+        return self._reject_unknown(combined, is_known)
+
+    def _are_of_unknown_class(self, scores: Floats) -> NDArray[np.bool_]:
+        return (scores == self._scores_of_unknown).any(axis=1)
+
+    def _combine(self, scores: Floats, *, left_out: bool = False) -> Floats:
+        log_p = self._calibration.log_p_values(scores, left_out=left_out)
+        n_watching = self._n_layer_detectors + self._n_feature_detectors
+        layers = log_p[:, : self._n_layer_detectors].sum(axis=1)
+        head = log_p[:, n_watching:].sum(axis=1)
+        if self.target == "misclassified":
+            return head + self.layer_share_**_ERROR_POWER * layers
+        alarms = np.minimum(log_p[:, :n_watching] - _HINGE, 0).sum(axis=1)
+        return self.layer_share_ * layers + (1 - self.layer_share_) * (head + alarms)
+
+    def _score_samples(self, X: Activations) -> Floats:
+        scores = self._member_scores(X)
+        return self._reject_unknown(self._combine(scores), ~self._are_of_unknown_class(scores))
+
+
+def _varies(layer: Any) -> bool:
+    rows = np.asarray(layer)
+    return bool((rows != rows[:1]).any())
+
+
+def _read_features(X: Activations) -> Activations:
+    return Activations({"features": X.features}, predictions=X.predictions)

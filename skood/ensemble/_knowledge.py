@@ -1,0 +1,43 @@
+"""How well layers know the class that the network predicts."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..activations import Activations
+from ..detectors import MahalanobisDetector
+
+
+def predicted_classes(X: Activations) -> NDArray:
+    """The predicted class of each sample, or one for all where there are no predictions."""
+    predictions = X.predictions
+    return np.zeros(len(X), dtype=int) if predictions is None else predictions
+
+
+def class_knowledge(X: Activations) -> NDArray[np.float64]:
+    """How well each layer tells the predicted classes apart, from 0 for chance to 1.
+
+    That is the share of samples that lie nearest to the mean of the class that was predicted for
+    them, by Mahalanobis distances of normalised values with each sample left out, on the scale
+    where that of guessing is 0. It is 1 where there is one class only: then there is nothing to
+    know.
+
+    Parameters
+    ----------
+    X : Activations
+        In-distribution samples.
+
+    Returns
+    -------
+    knowledge : ndarray of shape (n_layers,)
+        The knowledge of each layer.
+    """
+    n_classes = len(np.unique(predicted_classes(X)))
+    if n_classes < 2:
+        return np.ones(len(X.layer_names))
+    distances = MahalanobisDetector(
+        normalize=True, shrinkage=0.1, n_components=512, group_by="prediction"
+    )
+    accuracy = np.array([*distances.fit(X).class_accuracy_.values()])
+    return np.clip((accuracy - 1 / n_classes) / (1 - 1 / n_classes), 0, 1)
