@@ -1,5 +1,7 @@
 """The Mahalanobis detector against references and brute force."""
 
+import pickle
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -16,7 +18,7 @@ from sklearn.covariance import (
 from sklearn.exceptions import NotFittedError
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
-from sklearn.model_selection import GridSearchCV
+from sklearn.model_selection import GridSearchCV, KFold
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
@@ -370,6 +372,218 @@ def test_normalising_helps_where_lengths_say_nothing():
         for normalize in (False, True)
     )
     assert normalised > 0.97 > 0.9 > plain
+
+
+# Shrinkage, and few principal axes
+
+
+def class_scatter(X, labels):
+    """Residuals from class means, their covariance, and the means."""
+    means = np.array([X[labels == label].mean(axis=0) for label in np.unique(labels)])
+    residuals = X - means[np.unique(labels, return_inverse=True)[1]]
+    return residuals, residuals.T @ residuals / len(X), means
+
+
+def nearest_squares(query, means, covariance):
+    apart = query - means
+    return np.einsum("cu,uv,cv->c", apart, np.linalg.inv(covariance), apart).min()
+
+
+def shrunk(covariance, shrinkage):
+    mean_variance = np.trace(covariance) / len(covariance)
+    return (1 - shrinkage) * covariance + shrinkage * mean_variance * np.eye(len(covariance))
+
+
+def share_the_rest(covariance, n_components):
+    """Probabilistic principal components: the leading axes, and one variance beside them."""
+    values, vectors = np.linalg.eigh(covariance)
+    values[:-n_components] = values[:-n_components].mean()
+    return vectors * values @ vectors.T
+
+
+def without_row(X, labels, row):
+    rest = np.arange(len(X)) != row
+    return X[rest], labels[rest]
+
+
+@given(
+    X=few_rows,
+    shrinkage=st.sampled_from([1e-3, 0.1, 0.9]),
+    n_classes=st.integers(1, 4),
+    dead=st.integers(0, 2),
+    scale=st.sampled_from([1e-120, 1.0, 1e120]),
+)
+def test_shrunk_scores_are_those_of_a_brute_force(X, shrinkage, n_classes, dead, scale):
+    """Also with single samples of a class, duplicates, dead units and too few samples."""
+    labels = np.arange(len(X)) % n_classes
+    X = np.hstack([X, np.ones((len(X), dead))])
+    residuals, covariance, means = class_scatter(X, labels)
+    if np.abs(residuals).max() < 1e-9:
+        return
+    detector = MahalanobisDetector(shrinkage=shrinkage).fit(scale * X, labels)
+    query = np.vstack([X, X[:1] + 1.5])
+    full = shrunk(covariance, shrinkage)
+    expected = [-0.5 * nearest_squares(row, means, full) for row in query]
+    np.testing.assert_allclose(detector.score_samples(scale * query), expected, 1e-7, 1e-9)
+    np.testing.assert_allclose(
+        detector.precision_["X"] * scale @ full * scale, np.eye(len(full)), atol=1e-7
+    )
+
+    for row, found in enumerate(-2 * detector.training_scores_):
+        others, their_labels = without_row(X, labels, row)
+        left, true, left_means = class_scatter(others, their_labels)
+        if np.abs(left).max() < 1e-9:
+            continue
+        exact = nearest_squares(X[row], left_means, shrunk(true, shrinkage))
+        # Only the mean variance is still that of all samples.
+        lost = 1 - len(others) * np.trace(true) / len(X) / np.trace(covariance)
+        assert exact * (1 - lost) - 1e-7 <= found <= exact * (1 + 1e-7) + 1e-7
+        kept = len(X) / len(others) * np.trace(covariance) / len(covariance)
+        same = (1 - shrinkage) * true + shrinkage * kept * np.eye(len(true))
+        assert found == pytest.approx(nearest_squares(X[row], left_means, same), 1e-6, 1e-9)
+
+
+def test_a_unit_that_never_varied_counts_with_shrinkage():
+    X = np.hstack([np.random.default_rng(0).normal(size=(50, 3)), np.full((50, 1), 2.0)])
+    moved = X[:1] + np.eye(4)[3]
+    plain = MahalanobisDetector().fit(X)
+    assert plain.score_samples(moved) == plain.score_samples(X[:1])
+    shrunken = MahalanobisDetector(shrinkage=0.1).fit(X)
+    variance = 0.1 * X.var(axis=0).mean()
+    difference = shrunken.score_samples(X[:1]) - shrunken.score_samples(moved)
+    np.testing.assert_allclose(difference, 0.5 / variance)
+
+
+@pytest.fixture(params=["whole", "leading", "few rows"])
+def wide(request, monkeypatch):
+    """Samples of three classes in 12 units, and how many axes to keep; by each decomposition."""
+    if request.param != "whole":
+        monkeypatch.setattr("skood.detectors._tied_gaussian._WIDEST_MATRIX", 4)
+    rng = np.random.default_rng(1)
+    n_rows, n_components = (8, 9) if request.param == "few rows" else (40, 3)
+    labels = np.arange(n_rows) % 3
+    X = rng.normal(size=(n_rows, 12)) * np.geomspace(3, 0.1, 12) + rng.normal(size=(3, 12))[labels]
+    return X, labels, n_components
+
+
+@pytest.mark.parametrize("shrinkage", [0.0, 0.2])
+def test_directions_beside_the_leading_axes_share_their_variance(wide, shrinkage):
+    X, labels, n_components = wide
+    detector = MahalanobisDetector(shrinkage=shrinkage, n_components=n_components).fit(X, labels)
+    _, covariance, means = class_scatter(X, labels)
+    if shrinkage or len(X) > 12:
+        full = shrunk(share_the_rest(covariance, n_components), shrinkage)
+        precision = np.linalg.inv(full)
+    else:
+        # No variance remains that could be shared.
+        precision = np.linalg.pinv(covariance, rcond=1e-12, hermitian=True)
+    np.testing.assert_allclose(detector.precision_["X"], precision, rtol=1e-6, atol=1e-8)
+    query = np.vstack([X, 10 * np.random.default_rng(0).normal(size=(20, 12))])
+    expected = cdist(query, means, "mahalanobis", VI=precision).min(axis=1) ** 2
+    np.testing.assert_allclose(-2 * detector.score_samples(query), expected, rtol=1e-7)
+
+
+def test_samples_are_left_out_by_parts_where_variance_is_left_over(wide):
+    X, labels, _ = wide
+    params = {"shrinkage": 0.1, "n_components": 3}
+    detector = MahalanobisDetector(**params).fit(X, labels)
+    expected = np.empty(len(X))
+    for learnt, held_out in KFold(5, shuffle=True, random_state=0).split(X):
+        part = MahalanobisDetector(**params).fit(X[learnt], labels[learnt])
+        expected[held_out] = part.score_samples(X[held_out])
+    np.testing.assert_allclose(detector.training_scores_, expected, rtol=1e-6)
+
+
+@pytest.mark.parametrize("decay", [0.0, 0.5])
+def test_few_axes_do_not_make_the_threshold_strict(decay):
+    rng = np.random.default_rng(0)
+    labels = np.arange(1300) % 4
+    X = rng.normal(size=(1300, 150)) + rng.normal(size=(4, 150))[labels]
+    X *= np.arange(1, 151) ** -decay
+    detector = MahalanobisDetector(normalize=True, shrinkage=0.1, n_components=60)
+    detector.fit(X[:300], labels[:300])
+    assert np.mean(detector.predict(X[300:]) == -1) == pytest.approx(0.04, abs=0.035)
+
+
+@pytest.mark.parametrize("params", [{}, {"shrinkage": 0.1}], ids=str)
+@pytest.mark.parametrize("relative", [False, True])
+def test_as_many_axes_as_there_are_change_nothing(wide, params, relative):
+    X, labels, _ = wide
+    X = np.hstack([X, np.ones((len(X), 2))])
+    expected = MahalanobisDetector(relative=relative, **params).fit(X, labels)
+    detector = MahalanobisDetector(relative=relative, n_components=12, **params).fit(X, labels)
+    query = X + np.random.default_rng(0).normal(size=X.shape)
+    np.testing.assert_allclose(
+        detector.score_samples(query), expected.score_samples(query), rtol=1e-7, atol=1e-8
+    )
+    np.testing.assert_allclose(
+        detector.training_scores_, expected.training_scores_, rtol=1e-6, atol=1e-7
+    )
+
+
+def test_few_axes_of_an_estimated_covariance(data):
+    A, y = data
+    X, labels = A["relu1"][y >= 0], y[y >= 0]
+    detector = MahalanobisDetector(covariance=OAS(), n_components=3).fit(X, labels)
+    residuals, _, means = class_scatter(X, labels)
+    estimated = OAS(assume_centered=True).fit(residuals).covariance_
+    precision = np.linalg.inv(share_the_rest(estimated, 3))
+    expected = cdist(A["relu1"], means, "mahalanobis", VI=precision).min(axis=1) ** 2
+    np.testing.assert_allclose(-2 * detector.score_samples(A["relu1"]), expected, rtol=1e-7)
+
+
+def test_many_units_take_memory_for_the_axes_that_are_kept():
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(200, 3000)).astype(np.float32)
+    detector = MahalanobisDetector(normalize=True, shrinkage=0.1, n_components=16)
+    detector.fit(X, np.arange(200) % 4)
+    # The axes, the directions between four means, the means, and some rows of numbers.
+    assert len(pickle.dumps(detector)) < 8 * 3000 * (16 + 3 + 4 + 3) + 2**14
+
+
+def test_the_precision_is_not_kept(data):
+    A, _ = data
+    detector = MahalanobisDetector().fit(A)
+    assert "precision_" not in vars(detector)
+    assert not hasattr(MahalanobisDetector(), "precision_")
+
+
+def test_shrinkage_and_an_estimator_are_refused_together(data):
+    A, y = data
+    detector = MahalanobisDetector(shrinkage=0.1, covariance=LedoitWolf())
+    with pytest.raises(ValueError, match=r"shrinkage=0.1 .* covariance=LedoitWolf\(\)"):
+        detector.fit(A, y)
+
+
+@pytest.mark.parametrize("n_components", [None, 5])
+@pytest.mark.parametrize("relative", [False, True])
+def test_a_thousand_classes_of_few_samples_have_finite_scores(n_components, relative):
+    rng = np.random.default_rng(0)
+    predictions = rng.integers(0, 1000, size=300)
+    X = np.maximum(rng.normal(size=(300, 40)), 0).astype(np.float32)
+    A = Activations({"relu": X}, predictions=predictions)
+    detector = MahalanobisDetector(
+        normalize=True,
+        shrinkage=0.1,
+        n_components=n_components,
+        relative=relative,
+        group_by="prediction",
+    ).fit(A)
+    assert np.isfinite(detector.training_scores_).all()
+    alone = np.bincount(predictions)[predictions] == 1
+    if not relative:
+        # They cannot be near to themselves.
+        assert alone.any()
+        assert (detector.training_scores_[alone] < -1).all()
+    assert np.isfinite(detector.score_samples(Activations({"relu": -X}))).all()
+
+
+def test_equal_rows_are_blind_with_shrinkage_too():
+    X = np.repeat([[0.1, 0.7], [0.3, 0.9]], 10, axis=0)
+    detector = MahalanobisDetector(shrinkage=0.5, n_components=1)
+    with pytest.warns(UserWarning, match="does not vary within classes"):
+        detector.fit(X, np.repeat([0, 1], 10))
+    np.testing.assert_array_equal(detector.score_samples([[7.0, 7.0]]), [0])
 
 
 # Layers

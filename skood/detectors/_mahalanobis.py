@@ -26,7 +26,7 @@ from ._tied_gaussian import TiedGaussian
 
 
 class MahalanobisDetector(BaseOneClassDetector):
-    """Mahalanobis distance to the nearest class.
+    r"""Mahalanobis distance to the nearest class.
 
     In each layer, every class is a Gaussian with a mean of its own and a covariance that all
     classes share [1]_. The score of a layer is minus half the squared Mahalanobis distance to the
@@ -52,9 +52,9 @@ class MahalanobisDetector(BaseOneClassDetector):
         units on the diagonal. Units that never varied in training then have a variance, too, and
         samples that move them are far away. Only without ``covariance``.
     n_components : int, default=None
-        How many principal axes of the covariance are kept in wider layers; the remaining directions
-        share their mean variance [4]_. By default all are kept. This bounds the memory and the
-        time that wide layers take.
+        How many principal axes of the covariance are kept in wider layers, the leading ones; the
+        remaining directions share their mean variance [4]_. By default all are kept. This bounds
+        what is kept of a layer to ``n_components`` and twice the number of classes times its units.
 
     Attributes
     ----------
@@ -92,9 +92,22 @@ class MahalanobisDetector(BaseOneClassDetector):
     dead ones, have no weight with any covariance estimator. A layer in which all units are so adds
     nothing to the score, and ``fit`` warns.
 
+    With ``shrinkage`` :math:`s`, the covariance :math:`S` of :math:`d` units becomes
+    :math:`(1 - s) S + s \, (\operatorname{tr} S / d) \, I`, so that units which do not vary within
+    classes count as well. With ``n_components`` :math:`k`, all but the :math:`k` largest
+    eigenvalues of :math:`S` are replaced by their mean before it shrinks, as in probabilistic
+    principal component analysis [4]_; without ``shrinkage``, units that do not vary within classes
+    have no part in that mean. Up to 2,048 units the axes are exact; beyond, they come from a
+    randomised singular value decomposition with a fixed seed, which finds the first ones exactly
+    and the last ones nearly.
+
     The training samples lie nearer to means that were computed from them than new samples do. They
-    are therefore scored with each of them left out, which costs little; with ``covariance`` given,
-    by 5-fold cross-validation, which fits it five times more.
+    are therefore scored with each of them left out, which costs little: means and covariance lose
+    its part in closed form. Only the mean variance for ``shrinkage`` keeps it. A squared distance
+    is exact but for that; it is too small by a share of at most that of the sample in the sum of
+    all variances, about 1 in the number of samples. With ``covariance`` given, or where
+    ``n_components`` leaves some variance over, they are scored by 5-fold cross-validation, which
+    fits a layer five times more.
 
     References
     ----------
@@ -104,6 +117,8 @@ class MahalanobisDetector(BaseOneClassDetector):
        Mahalanobis distance for improving near-OOD detection", 2021. arXiv:2106.09022
     .. [3] M. Müller, M. Hein, "Mahalanobis++: Improving OOD detection via feature normalization",
        ICML 2025. arXiv:2505.18032
+    .. [4] M. E. Tipping, C. M. Bishop, "Probabilistic principal component analysis", Journal of the
+       Royal Statistical Society B 61 (3), 1999. doi:10.1111/1467-9868.00196
 
     Examples
     --------
@@ -236,7 +251,8 @@ class MahalanobisDetector(BaseOneClassDetector):
     def _left_out_scores(
         self, gaussians: list[TiedGaussian], rows: Floats, codes: NDArray[np.intp], rounding: float
     ) -> Floats:
-        if self.covariance is not None:
+        # Axes that are chosen among others fit the samples they come from in a way of their own.
+        if self.covariance is not None or any(tied.is_truncated for tied in gaussians):
             return self._cross_validated_scores(rows, codes, rounding)
         scores = np.empty(len(rows))
         groupings = [(groups, np.bincount(groups)) for groups in self._groupings(codes)]

@@ -48,6 +48,8 @@ class TiedGaussian:
     ----------
     means : ndarray of shape (n_classes, n_units)
         Class means.
+    is_truncated : bool
+        Whether rows vary beside the axes that are kept.
     """
 
     def __init__(
@@ -64,12 +66,13 @@ class TiedGaussian:
         residuals = rows - self.means[codes]
         if rounding:
             residuals[np.abs(residuals) <= rounding * np.abs(rows)] = 0
-        varying = residuals.any(axis=0)
+        varying = np.asarray(residuals.any(axis=0))
         residuals = residuals if varying.all() else residuals[:, varying]
         variances, axes, unexplained = _principal_axes(residuals, covariance, n_components)
         # Far from the origin, distances would be small differences of large numbers.
         self._center = self.means.mean(axis=0)
         self._shrinkage = shrinkage
+        self.is_truncated = unexplained > 0
         self._set_variances(variances, unexplained, varying)
         self._set_coordinates(axes, varying)
 
@@ -127,8 +130,8 @@ class TiedGaussian:
     ) -> Floats:
         """Squared distances of the rows given, each as if it had not been one of those learnt.
 
-        Only for the default covariance. The principal axes stay, and so does the mean variance
-        but for the number of rows that it is divided by.
+        Only for the default covariance with all its axes. The mean variance that it is shrunk to
+        stays, but for the number of rows that it is divided by.
 
         Parameters
         ----------
@@ -146,7 +149,7 @@ class TiedGaussian:
         projected, outside = self._project(rows)
         squares = self._along_axes(projected, codes, growth, n_learnt)
         if self._other:
-            squares += self._beside_axes(projected, outside, codes, growth, n_learnt)
+            squares += self._beside_axes(projected, outside)
         # A row that is the only one of its class leaves none to be near to.
         squares[np.arange(len(codes)), codes] += np.where(sizes[codes] > 1, 0, np.inf)
         return squares.min(axis=1) * (n_learnt - 1) / n_learnt
@@ -189,24 +192,10 @@ class TiedGaussian:
         """What shrinkage leaves of the variance of a row that has all there is."""
         return self._shrinkage / ((1 - self._shrinkage) * len(self._center) + self._shrinkage)
 
-    def _beside_axes(
-        self,
-        projected: Floats,
-        outside: Floats,
-        codes: NDArray[np.intp],
-        growth: Floats,
-        n_learnt: int,
-    ) -> Floats:
-        """Left-out squared distances to all means in the directions that share one variance."""
-        projected = projected[:, self._n_axes :]
+    def _beside_axes(self, projected: Floats, outside: Floats) -> Floats:
+        """Squared distances to all means where no row varied, which leaving one out leaves so."""
         means = self._projected_means[:, self._n_axes :]
-        norms = row_norms(projected - means[codes], squared=True) + outside
-        squares = _squares(projected, means) + outside[:, np.newaxis]
-        squares[np.arange(len(codes)), codes] = growth**2 * norms
-        lost = (1 - self._shrinkage) * growth * norms / n_learnt / self._n_other
-        remaining = np.maximum(1 - lost, self._floor / self._other)
-        is_alone = remaining < (0 if self._floor else _LEAST_REMAINING)
-        return squares * np.where(is_alone, 0, 1 / np.where(is_alone, 1, remaining))[:, np.newaxis]
+        return _squares(projected[:, self._n_axes :], means) + outside[:, np.newaxis]
 
     def _project(self, rows: Floats) -> tuple[Floats, Floats]:
         """Coordinates of rows, and their squared distances from the space of all coordinates."""
