@@ -118,16 +118,20 @@ class TiedGaussian:
         inverse[np.diag_indices_from(inverse)] += self._counting / self._other
         return inverse
 
-    def squared_distances(self, rows: Floats) -> Floats:
-        """Squared Mahalanobis distance of each row to the nearest mean, of shape (n_rows,)."""
+    def squared_distances(self, rows: Floats) -> tuple[Floats, NDArray[np.intp]]:
+        """Squared Mahalanobis distance of each row to the nearest mean, and the class of that.
+
+        Both of shape (n_rows,).
+        """
         projected, outside = self._project(rows)
         nearest = _squares(projected, self._projected_means).argmin(axis=1)
         # Not from the expanded square, whose rounding depends on the other rows.
-        return row_norms(projected - self._projected_means[nearest], squared=True) + outside
+        residuals = projected - self._projected_means[nearest]
+        return row_norms(residuals, squared=True) + outside, nearest
 
     def left_out_distances(
         self, rows: Floats, codes: NDArray[np.intp], sizes: NDArray[np.intp]
-    ) -> Floats:
+    ) -> tuple[Floats, NDArray[np.intp]]:
         """Squared distances of the rows given, each as if it had not been one of those learnt.
 
         Only for the default covariance with all its axes. The mean variance that it is shrunk to
@@ -141,10 +145,17 @@ class TiedGaussian:
             Their classes.
         sizes : ndarray of shape (n_classes,)
             How many rows of each class were learnt.
+
+        Returns
+        -------
+        distances : ndarray of shape (n_rows,)
+            To the nearest mean.
+        nearest : ndarray of shape (n_rows,)
+            The class that it is of.
         """
         n_learnt = sizes.sum()
         if n_learnt == 1:
-            return np.zeros(len(rows))
+            return np.zeros(len(rows)), codes
         growth = (sizes / np.maximum(sizes - 1, 1))[codes]
         projected, outside = self._project(rows)
         squares = self._along_axes(projected, codes, growth, n_learnt)
@@ -152,7 +163,9 @@ class TiedGaussian:
             squares += self._beside_axes(projected, outside)
         # A row that is the only one of its class leaves none to be near to.
         squares[np.arange(len(codes)), codes] += np.where(sizes[codes] > 1, 0, np.inf)
-        return squares.min(axis=1) * (n_learnt - 1) / n_learnt
+        nearest = squares.argmin(axis=1)
+        distances = np.take_along_axis(squares, nearest[:, np.newaxis], axis=1)[:, 0]
+        return distances * (n_learnt - 1) / n_learnt, nearest
 
     def _along_axes(
         self, projected: Floats, codes: NDArray[np.intp], growth: Floats, n_learnt: int

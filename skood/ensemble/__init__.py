@@ -5,4 +5,9 @@ from ._any_alarm import AnyAlarmDetector
 from ._auto_nap import AutoNAPDetector
 from ._layers import LayerEnsembleDetector
 
-__all__ = ["AdaptiveEnsembleDetector", "AnyAlarmDetector", "AutoNAPDetector", "LayerEnsembleDetector"]
+__all__ = [
+    "AdaptiveEnsembleDetector",
+    "AnyAlarmDetector",
+    "AutoNAPDetector",
+    "LayerEnsembleDetector",
+]

@@ -234,7 +234,10 @@ class LayerEnsembleDetector(BaseOneClassDetector):
         if self.knowledge is None:
             return class_knowledge(X[self.layers_])
         knowledge = np.asarray(self.knowledge, dtype=np.float64)
-        if knowledge.shape != (len(self.layers_),) or not ((knowledge >= 0) & (knowledge <= 1)).all():
+        if (
+            knowledge.shape != (len(self.layers_),)
+            or not ((knowledge >= 0) & (knowledge <= 1)).all()
+        ):
             raise ValueError(
                 f"knowledge must hold a number from 0 to 1 for each of {len(self.layers_)} layers, "
                 f"{self.layers_}, got {self.knowledge!r}."
