@@ -424,6 +424,59 @@ class Another(Counting):
     """Of another class."""
 
 
+class CountingInItself(KNNDetector):
+    """Counts its fits in its class, and notes them in its module."""
+
+    n_fits = 0
+
+    def fit(self, X, y=None):
+        type(self).n_fits += 1
+        FITS.append(len(X))
+        return super().fit(X, y)
+
+
+FITS = []
+
+
+def test_a_class_that_counts_stays_the_same(tmp_path):
+    A, _, sets = vectors()
+    first = od_test(CountingInItself(), A, sets, results=tmp_path)
+    assert (CountingInItself.n_fits, FITS) == (1, [75])
+    again = od_test(CountingInItself(), A, sets, results=tmp_path)
+    pd.testing.assert_frame_equal(first, again)
+    assert (CountingInItself.n_fits, FITS) == (1, [75])
+
+
+def key_in_a_new_process(folder, factor):
+    """Key of a detector whose class is in a file."""
+    (folder / "own_detector.py").write_text(
+        "from skood.detectors import KNNDetector\n\n\n"
+        "class Own(KNNDetector):\n"
+        "    def score_samples(self, X):\n"
+        f"        return super().score_samples(X) * {factor}\n"
+    )
+    code = (
+        "from own_detector import Own; "
+        "from skood.model_selection._od_test_cells import key_of_estimator; "
+        "print(key_of_estimator(Own()))"
+    )
+    paths = [str(folder), str(Path(skood.__file__).parents[1])]
+    return subprocess.run(
+        [sys.executable, "-B", "-c", code],
+        env=os.environ | {"PYTHONPATH": os.pathsep.join(paths)},
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout
+
+
+def test_the_source_of_a_class_is_in_the_key(tmp_path):
+    key = key_in_a_new_process(tmp_path, 1)
+    assert len(key.strip()) == 32
+    assert key_in_a_new_process(tmp_path, 1) == key
+    assert key_in_a_new_process(tmp_path, 3) != key
+
+
 def test_parameters_that_change_no_score_are_not_in_the_key(tmp_path):
     A, y, sets = vectors()
     forest = IsolationForest(n_estimators=3, random_state=0, n_jobs=1)

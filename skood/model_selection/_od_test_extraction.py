@@ -60,11 +60,20 @@ class Extractions:
         group = self._group_of[detector]
         return X if group is None else self._activations(group, train, X)
 
-    def predictions(self, detector: str, train: Any, X: Any) -> NDArray | None:
-        """What the network predicts for a set; None where it predicts nothing."""
+    def predictions(self, detector: str, train: Any, X: Any) -> NDArray:
+        """What the network predicts for a set.
+
+        Raises
+        ------
+        ValueError
+            If it predicts no classes.
+        """
         if not isinstance(X, Activations):
             X = self._activations(self._network_of(detector), train, X)
-        return X.predictions
+        predictions: NDArray | None = X.predictions
+        if predictions is None:
+            raise ValueError("The network predicts no classes, so that it makes no errors.")
+        return predictions
 
     def _network_of(self, detector: str) -> Hashable | None:
         networks = {id(extractor.network) for extractor in self._extractors.values()}
