@@ -361,7 +361,7 @@ def test_text_of_a_deep_network_is_short_and_its_table_whole():
     ).fit(X)
     lines = str(monitor).splitlines()
     assert sum(": KNNDetector" in line for line in lines) == 6
-    assert "      ... 7 more ..." in lines
+    assert "    ... 7 more ..." in lines
     html = monitor._repr_html_()
     for name in monitor["detect"].layers_:
         assert f">{name}</td>" in html
@@ -442,18 +442,19 @@ def test_a_search_takes_what_helps():
 
         def __init__(self):
             super().__init__()
-            self.hidden = nn.Linear(5, 8)
+            self.hidden = nn.Linear(2, 8)
 
         def forward(self, x):
-            return x[:, :3] + 0 * torch.relu(self.hidden(0 * x)).sum()
+            return x[:, :3] + 0 * torch.relu(self.hidden(x[:, 3:])).sum()
 
     rng = np.random.default_rng(0)
     X = rng.normal(size=(400, 5)).astype(np.float32)
     X[:300, :3] += 8 * np.eye(3)[np.arange(300) % 3]
     y = np.repeat([0, -1], [300, 100])
     monitor = make_monitor(Told(), layers="hidden", search=True)
-    default = clone(monitor["detect"].detectors[0][1])
-    monitor.set_params(detect__detectors=[("default", default), *monitor["detect"].detectors[1:3]])
+    # The default reads the logits, too.
+    of_layers = ("default", KNNDetector(n_neighbors=5))
+    monitor.set_params(detect__detectors=[of_layers, *monitor["detect"].detectors[1:3]])
     monitor.fit(X, y)
     assert monitor["detect"].best_name_ in ("errors", "energy")
     assert monitor.score(X, y) > 0.9
