@@ -67,9 +67,9 @@ def make_monitor(
         each of the two detectors rejects.
     search : bool, default=False
         Whether the rows marked -1 in ``fit(X, y)``, which are needed then, choose what detects
-        out-of-distribution inputs (:class:`~skood.model_selection.DetectorSearchCV`). Candidates are
-        the default alone, and the default beside one of: the detector of errors, energy, fDBD, ViM,
-        nearest neighbours or relative Mahalanobis distances on the last layer, or activation
+        out-of-distribution inputs (:class:`~skood.model_selection.DetectorSearchCV`). Candidates
+        are the default alone, and the default beside one of: the detector of errors, energy, fDBD,
+        ViM, nearest neighbours or relative Mahalanobis distances on the last layer, or activation
         patterns of all layers weighted by these rows. Another than the default alone is taken
         only if it is better by more than twice the standard error over five folds, and by more than
         .02 of AUROC. The network runs once. All eight are fitted in each fold, and what is chosen

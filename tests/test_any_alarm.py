@@ -11,6 +11,7 @@ from skood import Activations, HammingNAPDetector, PercentileBinarizer
 from skood.detectors import EnergyDetector, KNNDetector, MaxLogitDetector, MaxSoftmaxDetector
 from skood.ensemble import AnyAlarmDetector, AutoNAPDetector
 from skood.metrics import ood_roc_auc_score
+from skood.preprocessing import LayerSelector
 
 RNG = np.random.default_rng(0)
 LABEL = np.arange(300) % 3
@@ -130,11 +131,14 @@ def test_rows_marked_ood_reach_those_alone_that_learn_from_them():
     many = Activations.concatenate([A, B])
     nap = make_pipeline(PercentileBinarizer(), HammingNAPDetector())
     detector = AnyAlarmDetector(
-        [("nap", nap), ("auto", AutoNAPDetector(n_layers=1, random_state=0))]
+        [
+            ("nap", nap),
+            ("auto", make_pipeline(LayerSelector(), AutoNAPDetector(n_layers=1, random_state=0))),
+        ]
     ).fit(many, y)
     without = AnyAlarmDetector([("nap", nap)]).fit(A, LABEL)
     np.testing.assert_array_equal(detector.score_each(B)["nap"], without.score_each(B)["nap"])
-    auto = detector.named_estimators_["auto"]
+    auto = detector.named_estimators_["auto"][-1]
     expected = AutoNAPDetector(n_layers=1, random_state=0).fit(many, y)
     np.testing.assert_array_equal(auto.results_["accuracy"], expected.results_["accuracy"])
 

@@ -26,7 +26,12 @@ from skood.detectors import (
     MahalanobisDetector,
     MaxSoftmaxDetector,
 )
-from skood.ensemble import AnyAlarmDetector, AutoNAPDetector, LayerEnsembleDetector
+from skood.ensemble import (
+    AdaptiveEnsembleDetector,
+    AnyAlarmDetector,
+    AutoNAPDetector,
+    LayerEnsembleDetector,
+)
 from skood.metrics import (
     area_under_risk_coverage_score,
     fpr_at_tpr_score,
@@ -34,7 +39,7 @@ from skood.metrics import (
     ood_average_precision_score,
     ood_roc_auc_score,
 )
-from skood.model_selection import OODKFold, OODShuffleSplit, od_test, summarize
+from skood.model_selection import DetectorSearchCV, OODKFold, OODShuffleSplit, od_test, summarize
 from skood.model_selection._od_test_fits import learns_from_ood
 from skood.preprocessing import PercentileBinarizer
 from skood.training import DecoyClassClassifier
@@ -336,6 +341,15 @@ def test_each_source_may_have_sets_and_labels_of_its_own(pair, labels, out_sets)
     }
 
 
+def test_a_pair_may_be_a_list(pair, labels, out_sets):
+    listed = od_test(KNNDetector(), list(pair), out_sets, y=list(labels))
+    assert_same(listed, od_test(KNNDetector(), pair, out_sets, y=labels))
+    rows = np.asarray(pair[0]).tolist()
+    sets = {name: np.asarray(A).tolist() for name, A in out_sets.items()}
+    table = od_test(KNNDetector(), rows, sets)
+    assert (table[SIZES] == 60).all(axis=None)
+
+
 def test_the_table_can_be_summarized(pair, labels, out_sets):
     table = od_test(DETECTORS, pair, out_sets, y=labels, target="both")
     means = summarize(table).set_index(["detector", "target"])
@@ -363,6 +377,9 @@ def test_the_table_can_be_summarized(pair, labels, out_sets):
         (binarized(MahalanobisDetector()), True),
         (GridSearchCV(KNNDetector(), {"n_neighbors": [1]}), True),
         (make_pipeline(StandardScaler(), GridSearchCV(KNNDetector(), {"n_neighbors": [1]})), True),
+        (DetectorSearchCV([("a", KNNDetector())]), True),
+        (AnyAlarmDetector([("a", DetectorSearchCV([("b", KNNDetector())]))]), True),
+        (AdaptiveEnsembleDetector(), False),
         (FrozenEstimator(MahalanobisDetector()), False),
         (IsolationForest(), False),
         (DecoyClassClassifier(MLPClassifier()), True),
@@ -649,11 +666,15 @@ def other_layers(A):
         ({"detectors": LocalOutlierFactor()}, TypeError, "novelty=True"),
         (
             {
-                "detectors": {"grid": GridSearchCV(KNNDetector(), {"n_neighbors": [1]})},
+                "detectors": {
+                    "grid": GridSearchCV(KNNDetector(), {"n_neighbors": [1]}),
+                    "KNN": KNNDetector(),
+                    "own": AnyAlarmDetector([("a", DetectorSearchCV([("b", KNNDetector())]))]),
+                },
                 "validation": None,
             },
             ValueError,
-            r"\['grid'\] choose their settings by rows marked -1",
+            r"\['grid', 'own'\] choose their settings by rows marked -1",
         ),
         ({"target": "errors"}, ValueError, "'target' parameter"),
         ({"validation": "all"}, ValueError, "'validation' parameter"),

@@ -265,6 +265,19 @@ def test_sets_are_mapped_from_the_disk_in_other_processes(expected, tmp_path, mo
         X.save(tmp_path / name)
     sets = {name: Activations.load(tmp_path / name, mmap_mode="r") for name in sets}
     assert_same(od_test(parts(), A, sets, y=y, target="both", n_jobs=2), expected)
+    # What is on the disk is not written anew.
+    A.save(tmp_path / "A")
+    A = Activations.load(tmp_path / "A", mmap_mode="r")
+    monkeypatch.delattr(Activations, "save")
+    assert (od_test(detectors, (A, A), sets, n_jobs=2)["auroc"] == 0.5).all()
+
+
+def test_labels_of_objects_stay_in_memory():
+    A, _, sets = small()
+    as_objects = np.array([1, "a"] * 75, dtype=object)
+    A = A.assign(labels=as_objects)
+    one, two = (od_test(parts(), (A, A), sets, n_jobs=n_jobs) for n_jobs in (1, 2))
+    assert_same(one, two)
 
 
 class IsMapped(KNNDetector):
@@ -422,6 +435,59 @@ def test_what_decides_a_cell_is_in_its_key(change, tmp_path):
 
 class Another(Counting):
     """Of another class."""
+
+
+class CountingInItself(KNNDetector):
+    """Counts its fits in its class, and notes them in its module."""
+
+    n_fits = 0
+
+    def fit(self, X, y=None):
+        type(self).n_fits += 1
+        FITS.append(len(X))
+        return super().fit(X, y)
+
+
+FITS = []
+
+
+def test_a_class_that_counts_stays_the_same(tmp_path):
+    A, _, sets = vectors()
+    first = od_test(CountingInItself(), A, sets, results=tmp_path)
+    assert (CountingInItself.n_fits, FITS) == (1, [75])
+    again = od_test(CountingInItself(), A, sets, results=tmp_path)
+    pd.testing.assert_frame_equal(first, again)
+    assert (CountingInItself.n_fits, FITS) == (1, [75])
+
+
+def key_in_a_new_process(folder, factor):
+    """Key of a detector whose class is in a file."""
+    (folder / "own_detector.py").write_text(
+        "from skood.detectors import KNNDetector\n\n\n"
+        "class Own(KNNDetector):\n"
+        "    def score_samples(self, X):\n"
+        f"        return super().score_samples(X) * {factor}\n"
+    )
+    code = (
+        "from own_detector import Own; "
+        "from skood.model_selection._od_test_cells import key_of_estimator; "
+        "print(key_of_estimator(Own()))"
+    )
+    paths = [str(folder), str(Path(skood.__file__).parents[1])]
+    return subprocess.run(
+        [sys.executable, "-B", "-c", code],
+        env=os.environ | {"PYTHONPATH": os.pathsep.join(paths)},
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout
+
+
+def test_the_source_of_a_class_is_in_the_key(tmp_path):
+    key = key_in_a_new_process(tmp_path, 1)
+    assert len(key.strip()) == 32
+    assert key_in_a_new_process(tmp_path, 1) == key
+    assert key_in_a_new_process(tmp_path, 3) != key
 
 
 def test_parameters_that_change_no_score_are_not_in_the_key(tmp_path):

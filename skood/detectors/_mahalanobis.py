@@ -67,7 +67,7 @@ class MahalanobisDetector(BaseOneClassDetector):
         The classes, ascending; one class 0 where there are neither labels nor predictions.
     class_accuracy_ : dict of str to float
         Share of the training samples that are nearest to the mean of their own class, each as if it
-        had not been learnt from: how much a layer knows of the classes. NaN with ``covariance``.
+        had not been learnt from: how much a layer knows of the classes.
     layer_weights_ : ndarray of shape (n_layers,)
         Weight of each layer's score.
     training_rows_ : ndarray of shape (n_in_distribution_samples,)
@@ -260,34 +260,38 @@ class MahalanobisDetector(BaseOneClassDetector):
         self, gaussians: list[TiedGaussian], rows: Floats, codes: NDArray[np.intp], rounding: float
     ) -> tuple[Floats, float]:
         """The scores, and the share of rows that are nearest to the mean of their own class."""
-        if self.covariance is not None:
-            return self._cross_validated_scores(rows, codes, rounding), np.nan
-        scores, n_right = np.empty(len(rows)), 0
+        if self.covariance is not None or any(tied.is_truncated for tied in gaussians):
+            return self._cross_validated_scores(rows, codes, rounding)
+        scores = np.empty(len(rows))
+        is_right = np.empty(len(rows), dtype=bool)
         groupings = [(groups, np.bincount(groups)) for groups in self._groupings(codes)]
         for batch in _batches(len(rows), gaussians):
             found = [
                 tied.left_out_distances(rows[batch], groups[batch], sizes)
                 for tied, (groups, sizes) in zip(gaussians, groupings, strict=True)
             ]
-            scores[batch] = _score([distances for distances, _ in found])
-            n_right += np.count_nonzero(found[0][1] == codes[batch])
-        return scores, n_right / len(rows)
+            scores[batch], nearest = _score(found)
+            is_right[batch] = nearest == codes[batch]
+        return scores, float(is_right.mean())
 
     def _cross_validated_scores(
         self, rows: Floats, codes: NDArray[np.intp], rounding: float
-    ) -> Floats:
+    ) -> tuple[Floats, float]:
         if len(rows) == 1:
-            return np.zeros(1)
+            return np.zeros(1), 1.0
         scores = np.empty(len(rows))
+        is_right = np.empty(len(rows), dtype=bool)
         folds = KFold(min(5, len(rows)), shuffle=True, random_state=0)
         for learnt, held_out in folds.split(rows):
             # Numbered anew, as some classes may have no row in this part.
-            codes_learnt = np.unique(codes[learnt], return_inverse=True)[1]
+            known, codes_learnt = np.unique(codes[learnt], return_inverse=True)
             part = self._fit_layer(rows[learnt], codes_learnt, rounding)
             for batch in _batches(len(held_out), part):
-                of_batch = held_out[batch]
-                scores[of_batch] = _score([g.squared_distances(rows[of_batch]) for g in part])
-        return scores
+                numbers = held_out[batch]
+                found = [tied.squared_distances(rows[numbers]) for tied in part]
+                scores[numbers], nearest = _score(found)
+                is_right[numbers] = known[nearest] == codes[numbers]
+        return scores, float(is_right.mean())
 
     def layer_scores(self, X: Activations | ArrayLike) -> Floats:
         """Score samples in each layer by itself.
@@ -318,7 +322,7 @@ class MahalanobisDetector(BaseOneClassDetector):
         scores = np.empty(len(rows))
         for batch in _batches(len(rows), gaussians):
             units = self._prepare(rows[batch])
-            scores[batch] = _score([g.squared_distances(units) for g in gaussians])
+            scores[batch], _ = _score([g.squared_distances(units) for g in gaussians])
         return scores
 
     def _score_samples(self, X: Activations) -> Floats:
@@ -341,10 +345,12 @@ def _rounding(dtype: np.dtype) -> float:
     return 4 * float(np.finfo(dtype if dtype.kind == "f" else np.float64).eps)
 
 
-def _score(squared_distances: list[Floats]) -> Floats:
-    """Score of a layer by the distances to the classes and, where relative, to all rows."""
-    to_classes, *to_all = squared_distances
-    return -0.5 * (to_classes - sum(to_all))
+def _score(
+    found: list[tuple[Floats, NDArray[np.intp]]],
+) -> tuple[Floats, NDArray[np.intp]]:
+    """Score of a layer, and nearest class, by distances to classes and, if relative, all rows."""
+    (to_classes, nearest), *to_all = found
+    return -0.5 * (to_classes - sum(distances for distances, _ in to_all)), nearest
 
 
 def _learn_weights(inside: Floats, outside: Floats) -> Floats:

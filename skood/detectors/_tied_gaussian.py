@@ -118,12 +118,16 @@ class TiedGaussian:
         inverse[np.diag_indices_from(inverse)] += self._counting / self._other
         return inverse
 
-    def squared_distances(self, rows: Floats) -> Floats:
-        """Squared Mahalanobis distance of each row to the nearest mean, of shape (n_rows,)."""
+    def squared_distances(self, rows: Floats) -> tuple[Floats, NDArray[np.intp]]:
+        """Squared Mahalanobis distance of each row to the nearest mean, and the class of that.
+
+        Both of shape (n_rows,).
+        """
         projected, outside = self._project(rows)
         nearest = _squares(projected, self._projected_means).argmin(axis=1)
         # Not from the expanded square, whose rounding depends on the other rows.
-        return row_norms(projected - self._projected_means[nearest], squared=True) + outside
+        residuals = projected - self._projected_means[nearest]
+        return row_norms(residuals, squared=True) + outside, nearest
 
     def left_out_distances(
         self, rows: Floats, codes: NDArray[np.intp], sizes: NDArray[np.intp]

@@ -96,17 +96,18 @@ class AdaptiveEnsembleDetector(BaseOneClassDetector):
     which keeps what the head knows about inputs near to the training data, and all the more
     about what does not.
 
-    **Score for errors.** The sum for the head, plus the fourth power of a times that for the layers.
+    **Score for errors.** The sum for the head, plus the fourth power of a times that for layers.
 
     **Less than a classifier.** Without logits or head, detectors that need them are left out; with
     ``target="misclassified"`` there has to be one. Without predictions, as of a regression network,
     all samples are of one class, layers count alike and in full. With fewer than 10 samples a
-    predicted class on average, layers are compared with those of samples of all classes. Constant layers
-    are left out. Otherwise a sample of a predicted class that no training sample was of is
+    predicted class on average, layers are compared with those of samples of all classes. Constant
+    layers are left out. Otherwise a sample of a predicted class that no training sample was of is
     rejected.
 
     **Memory** of a fitted detector, for each layer of d units and C predicted classes: at most
-    8 d (min(d, 512) + 2 C) bytes for distances, and 3 / 8 d ``max_samples`` for patterns.
+    8 d (min(d, 2048) + 3 C) bytes for distances, twice that for relative ones, and
+    3 / 8 d ``max_samples`` bytes for patterns.
 
     All decisions inside rest on in-distribution samples; rows marked -1 are not learnt from.
 
@@ -128,17 +129,19 @@ class AdaptiveEnsembleDetector(BaseOneClassDetector):
     --------
     >>> import numpy as np
     >>> from skood import Activations
+    >>> from skood.activations import LinearHead
     >>> from skood.ensemble import AdaptiveEnsembleDetector
     >>> rng = np.random.default_rng(0)
     >>> label = np.repeat([0, 1], 100)
     >>> hidden = np.eye(2)[label] + 0.1 * rng.normal(size=(200, 2))
-    >>> A = Activations({"relu": hidden}, logits=4 * hidden)
+    >>> head = LinearHead(4 * np.eye(2), input_layer="relu")
+    >>> A = Activations({"relu": hidden}, logits=4 * hidden, head=head)
     >>> detector = AdaptiveEnsembleDetector().fit(A)
     >>> new = np.array([[0.9, 0.1], [0.9, 0.9]])
-    >>> detector.predict(Activations({"relu": new}, logits=4 * new))
+    >>> detector.predict(Activations({"relu": new}, logits=4 * new, head=head))
     array([ 1, -1])
-    >>> detector.knowledge_, detector.layer_share_, list(detector.left_out_)
-    (array([1.]), 1.0, ['boundaries'])
+    >>> detector.knowledge_, detector.layer_share_, list(detector.named_estimators_)
+    (array([1.]), 1.0, ['distances', 'patterns', 'features', 'boundaries', 'energy'])
     """
 
     _parameter_constraints: dict = {
@@ -315,4 +318,4 @@ def _varies(layer: Any) -> bool:
 
 
 def _read_features(X: Activations) -> Activations:
-    return Activations({"features": X.features}, predictions=X.predictions)
+    return Activations({"features": np.asarray(X.features)}, predictions=X.predictions)

@@ -50,5 +50,5 @@ def feature_detectors(target: str) -> Named:
 def distances(*, relative: bool = False) -> MahalanobisDetector:
     """Of normalised values; fit for few samples, and for layers of thousands of units."""
     return MahalanobisDetector(
-        relative=relative, normalize=True, shrinkage=0.1, n_components=512, group_by="prediction"
+        relative=relative, normalize=True, shrinkage=0.1, n_components=2048, group_by="prediction"
     )

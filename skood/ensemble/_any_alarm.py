@@ -138,7 +138,7 @@ class AnyAlarmDetector(BaseDetector, BaseComposition):
         given = self._as_given(X)
         for name, detector in self.detectors:
             outside = None
-            if X_ood is not None and getattr(detector, "_learns_from_ood", False):
+            if X_ood is not None and getattr(detector_of(detector), "_learns_from_ood", False):
                 outside = self._as_given(X_ood)
             fitted, scores = fit_and_calibrate(clone(detector), given, y, outside)
             self.named_estimators_[name] = fitted

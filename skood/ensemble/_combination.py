@@ -5,6 +5,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from .._values import Floats
+
 _ROUNDING = 1e-6  # scores may have been computed in float32
 _LOWEST, _HIGHEST = -30.0, 10.0
 _TAIL = 0.1
@@ -66,7 +68,7 @@ class Calibration:
         n_not_above = np.column_stack([np.searchsorted(*pair, side="right") for pair in columns])
         return (n_not_above + (not left_out)) / (len(self._ascending) + (not left_out))
 
-    def log_p_values(self, scores: NDArray, *, left_out: bool = False) -> NDArray[np.floating]:
+    def log_p_values(self, scores: NDArray, *, left_out: bool = False) -> Floats:
         """Logarithm of the p-value of each score, of an exponential tail where it is below 0.1.
 
         Ranks alone do not tell samples apart that are below all calibration scores. The tail
@@ -113,7 +115,7 @@ class Calibration:
         return np.clip(deviations, _LOWEST, _HIGHEST) - np.log1p(excess)
 
 
-def informed_sum(log_p: NDArray, knowledge: NDArray) -> NDArray[np.floating]:
+def informed_sum(log_p: Floats, knowledge: Floats) -> Floats:
     """Weighted mean of log p-values of layers, each by what it knows, and in the tail in full.
 
     A layer that does not tell the classes apart says nothing about samples that look ordinary to

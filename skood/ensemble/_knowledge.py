@@ -37,7 +37,7 @@ def class_knowledge(X: Activations) -> NDArray[np.float64]:
     if n_classes < 2:
         return np.ones(len(X.layer_names))
     distances = MahalanobisDetector(
-        normalize=True, shrinkage=0.1, n_components=512, group_by="prediction"
+        normalize=True, shrinkage=0.1, n_components=2048, group_by="prediction"
     )
     accuracy = np.array([*distances.fit(X).class_accuracy_.values()])
     return np.clip((accuracy - 1 / n_classes) / (1 - 1 / n_classes), 0, 1)

@@ -3,38 +3,22 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from math import isnan
+from collections.abc import Mapping, Sequence
 from numbers import Integral
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
-from joblib import Parallel, delayed
-from sklearn.exceptions import FitFailedWarning
 from sklearn.pipeline import Pipeline
 
 from .._optional import import_optional
 from .._sklearn import StrOptions, validate_params
-from .._warnings import users_line, warn_user
-from ..activations import Activations
-from ._od_test_cells import Cell, CellFolder, Keys, key_of_estimator
-from ._od_test_extraction import Extractions, SharedSets
-from ._od_test_fits import (
-    ALL_METRICS,
-    ERRORS,
-    Fit,
-    chooses_by_ood,
-    failed_cell,
-    is_search,
-    learns_from_ood,
-    run,
-)
-from ._od_test_sets import Source, are_correct, check_names, read_sources
+from ._od_test_cells import CellFolder
+from ._od_test_fits import ALL_METRICS, is_search
+from ._od_test_protocol import Protocol
+from ._od_test_run import Run
+from ._od_test_sets import check_names, read_sources
 
 if TYPE_CHECKING:
     import pandas as pd
-
-_NO_VALIDATION = "none"
 
 
 @validate_params(
@@ -169,9 +153,10 @@ def od_test(
     random order that is always the same are used, by all detectors. For errors, all samples of the
     test part are.
 
-    **Kept results.** A cell is a file, named by a hash of the detector's class and parameters, the
-    content of its network and of the sets, and the versions of the libraries. Names have no part
-    in it, nor has ``n_jobs``. Any number of runs may share a folder.
+    **Kept results.** A cell is a file, named by a hash of the detector's class, with its source and
+    the version of its library, its parameters, the content of its network, and that of the sets.
+    Names have no part in it, nor has ``n_jobs``, nor have functions that the class calls. Any
+    number of runs may share a folder.
 
     Numbers depend on nothing but the arguments, if detectors that draw random numbers have an int
     as ``random_state``.
@@ -204,279 +189,13 @@ def od_test(
     named = _read_detectors(detectors)
     chosen = _read_metrics(metrics, target)
     sources = read_sources(in_distribution, out_sets, y, needs_labels=target != "ood")
-    protocol = _Protocol(target, validation)
+    protocol = Protocol(target, validation)
     protocol.check(sources, named)
     folder = None if results is None else CellFolder.open(results)
-    test = _Test(named, sources, protocol, folder)
-    test.run(n_jobs, verbose)
-    test.report(chosen)
-    return pandas.DataFrame(test.table(chosen))
-
-
-class _Row(NamedTuple):
-    """What a row of the table is about."""
-
-    target: str
-    validation: str
-    test: str
-    learnt: tuple[str, ...]
-    """Names of the sets whose rows are marked -1, for detectors that learn from such."""
-    test_set: str | None
-
-
-class _CellId(NamedTuple):
-    """Where a cell comes from; detectors that learn from no marked rows have few of them."""
-
-    source: str
-    detector: str
-    learnt: tuple[str, ...]
-    test_set: str | None
-
-
-@dataclass(frozen=True)
-class _Protocol:
-    """Which sets detectors learn from, and which they are tested on."""
-
-    target: str
-    validation: str | None
-
-    def check(self, sources: Mapping[str, Source], detectors: Mapping[str, Any]) -> None:
-        """Refuse sources with too few OOD sets, and searches that are given none to choose by."""
-        if self.target == "misclassified":
-            return
-        for source in sources.values():
-            self._check_has_enough(source)
-        searches = [name for name, detector in detectors.items() if chooses_by_ood(detector)]
-        if self.validation is None and searches:
-            raise ValueError(
-                f"The detectors {searches} choose their settings by rows marked -1, of which "
-                "validation=None gives them none: use 'each' or 'others', or fix the settings."
-            )
-
-    def _check_has_enough(self, source: Source) -> None:
-        n_needed = 1 if self.validation is None else 2
-        if len(source.outside) < n_needed:
-            raise ValueError(
-                f"validation={self.validation!r} needs at least {n_needed} out-of-distribution "
-                f"sets, but source {source.name!r} has {list(source.outside)}."
-                + " With validation=None, one is enough for detectors that learn from none."
-                * (n_needed > 1)
-            )
-
-    def rows(self, source: Source) -> Iterator[_Row]:
-        """The rows of each detector on one source."""
-        if self.target != "misclassified":
-            yield from self._rows_of_sets(list(source.outside))
-        if self.target != "ood":
-            yield _Row("misclassified", _NO_VALIDATION, "errors", (), ERRORS)
-
-    def _rows_of_sets(self, names: list[str]) -> Iterator[_Row]:
-        if self.validation == "each":
-            yield from (_Row("ood", v, t, (v,), t) for v in names for t in names if t != v)
-            return
-        for test in names:
-            if self.validation is None:
-                yield _Row("ood", _NO_VALIDATION, test, (), test)
-            else:
-                learnt = tuple(name for name in names if name != test)
-                yield _Row("ood", "others", test, learnt, test)
-
-
-class _Test:
-    """All cells of a test: those that are known, and how the others come to be."""
-
-    def __init__(
-        self,
-        detectors: Mapping[str, Any],
-        sources: Mapping[str, Source],
-        protocol: _Protocol,
-        folder: CellFolder | None,
-    ) -> None:
-        self._detectors, self._sources = detectors, sources
-        self._protocol, self._folder = protocol, folder
-        self._learns = {name: learns_from_ood(d) for name, d in detectors.items()}
-        self._extractions = Extractions(detectors)
-        ids = [self._id_of(source, name, row) for source, name, row in self._rows()]
-        # Each once, in the order of the table.
-        self._ids = list(dict.fromkeys(ids))
-        if any(cell.test_set is ERRORS for cell in self._ids):
-            self._check_predictions()
-        self._keys = self._find_keys()
-        found = {} if folder is None else {i: folder.find(key) for i, key in self._keys.items()}
-        self._cells = {cell_id: cell for cell_id, cell in found.items() if cell is not None}
-
-    def _rows(self) -> Iterator[tuple[str, str, _Row]]:
-        for source in self._sources.values():
-            for detector in self._detectors:
-                for row in self._protocol.rows(source):
-                    yield source.name, detector, row
-
-    def _id_of(self, source: str, detector: str, row: _Row) -> _CellId:
-        return _CellId(source, detector, row.learnt if self._learns[detector] else (), row.test_set)
-
-    def _check_predictions(self) -> None:
-        """Refuse sets whose errors nobody knows."""
-        for source in self._sources.values():
-            if isinstance(source.test, Activations):
-                unknown = [] if source.test.predictions is not None else list(self._detectors)
-            else:
-                knows = self._extractions.knows_network_of
-                unknown = [name for name in self._detectors if not knows(name)]
-            if unknown:
-                raise ValueError(
-                    "Errors need the predictions of the network, which are not known for the "
-                    f"detectors {unknown} on source {source.name!r}: pass Activations with logits "
-                    "or predictions, or pipelines that begin with an ActivationExtractor."
-                )
-
-    def _find_keys(self) -> dict[_CellId, str]:
-        """Keys of the cells that can be kept."""
-        if self._folder is None:
-            return {}
-        keys = Keys()
-        estimators = {name: key_of_estimator(d) for name, d in self._detectors.items()}
-        found = {}
-        for cell in self._ids:
-            estimator, source = estimators[cell.detector], self._sources[cell.source]
-            if estimator is not None:
-                network = self._extractions.lent_to(cell.detector)
-                found[cell] = keys.of_cell(
-                    estimator if network is None else f"{estimator} {key_of_estimator(network)}",
-                    [*(source.outside[name] for name in cell.learnt), *_read(source, cell)],
-                    cell.test_set is ERRORS,
-                )
-        return found
-
-    def run(self, n_jobs: int | None, verbose: int) -> None:
-        """Compute the cells that are not known, those of one fit together."""
-        fits: dict[tuple[str, str, tuple[str, ...]], list[str | None]] = {}
-        for cell in self._ids:
-            if cell not in self._cells:
-                fits.setdefault(cell[:3], []).append(cell.test_set)
-        with SharedSets(n_jobs) as sets:
-            tasks = {}
-            for group, tests in fits.items():
-                try:
-                    tasks[group] = self._make_fit(*group, tests, sets.share)
-                except Exception as error:
-                    self._take(group, dict.fromkeys(tests, failed_cell(error)))
-            line = users_line()
-            done = Parallel(n_jobs=n_jobs, verbose=verbose)(
-                delayed(run)(task, line, max(0, verbose - 1)) for task in tasks.values()
-            )
-        for group, cells in zip(tasks, done, strict=True):
-            self._take(group, cells)
-
-    def _take(
-        self, group: tuple[str, str, tuple[str, ...]], cells: Mapping[str | None, Cell]
-    ) -> None:
-        self._cells |= {_CellId(*group, test): cell for test, cell in cells.items()}
-
-    def _make_fit(
-        self,
-        source_name: str,
-        detector: str,
-        learnt: tuple[str, ...],
-        tests: list[str | None],
-        share: Callable[[Any], Any],
-    ) -> Fit:
-        source, extractions = self._sources[source_name], self._extractions
-
-        def given(X: Any) -> Any:
-            return share(extractions.extract(detector, source.train, X))
-
-        is_correct = None
-        if ERRORS in tests:
-            predictions = extractions.predictions(detector, source.train, source.test)
-            assert predictions is not None
-            assert source.y_test is not None
-            is_correct = are_correct(predictions, source.y_test)
-        learning = f", learning from {', '.join(learnt)}" if learnt else ""
-        return Fit(
-            estimator=self._detectors[detector],
-            train=given(source.train),
-            y_train=source.y_train,
-            validation=[given(source.outside[name]) for name in learnt],
-            test=given(source.test),
-            outside={t: given(source.outside[t]) for t in tests if t is not None},
-            is_correct=is_correct,
-            label=f"{detector} on {source_name}{learning}",
-            keys={
-                test: key
-                for test in tests
-                if (key := self._keys.get(_CellId(source_name, detector, learnt, test)))
-            },
-            folder=self._folder,
-        )
-
-    def report(self, metrics: Sequence[str]) -> None:
-        """Warn of what failed, and of what could not be computed.
-
-        Raises
-        ------
-        ValueError
-            If all cells failed.
-        """
-        failed = {i: cell.failure for i, cell in self._cells.items() if cell.failure}
-        if len(failed) == len(self._ids):
-            raise ValueError(f"All {len(failed)} cells failed. {_tell_failures(failed)}")
-        for detector in self._detectors:
-            own = {i: failure for i, failure in failed.items() if i.detector == detector}
-            if own:
-                n_cells = sum(cell.detector == detector for cell in self._ids)
-                warn_user(
-                    f"{detector!r} failed in {len(own)} of {n_cells} cells, which are NaN in the "
-                    f"table: {_tell_failures(own)}",
-                    FitFailedWarning,
-                )
-        remarks: dict[tuple[str, str], list[str]] = {}
-        for cell_id, cell in self._cells.items():
-            if cell.remark and any(isnan(cell.metrics[name]) for name in metrics):
-                remarks.setdefault((cell.remark, cell_id.source), []).append(cell_id.detector)
-        for (remark, source), detectors in remarks.items():
-            warn_user(f"{list(dict.fromkeys(detectors))} on source {source!r}: {remark}.")
-
-    def table(self, metrics: Sequence[str]) -> list[dict[str, Any]]:
-        """One row for each source, detector, validation set, test set and target."""
-        rows = []
-        for source, detector, row in self._rows():
-            cell = self._cells[self._id_of(source, detector, row)]
-            rows.append(
-                {
-                    "source": source,
-                    "detector": detector,
-                    "target": row.target,
-                    "validation": row.validation,
-                    "test": row.test,
-                    **{name: cell.metrics[name] for name in metrics},
-                    "n_in": cell.n_in,
-                    "n_out": cell.n_out,
-                    "fit_time": cell.fit_time,
-                    "score_time": cell.score_time,
-                }
-            )
-        return rows
-
-
-def _read(source: Source, cell: _CellId) -> list[Any]:
-    """What a cell depends on beside its detector and the rows that are marked."""
-    tested = source.y_test if cell.test_set is ERRORS else source.outside[str(cell.test_set)]
-    return [source.train, source.y_train, source.test, tested]
-
-
-def _tell_failures(failed: Mapping[_CellId, str]) -> str:
-    """The first place of each kind of failure."""
-    first: dict[str, _CellId] = {}
-    for cell, failure in failed.items():
-        first.setdefault(failure, cell)
-    said = [
-        f"{cell.detector!r} on source {cell.source!r}"
-        + (f" with {list(cell.learnt)} marked -1" if cell.learnt else "")
-        + f": {failure}"
-        for failure, cell in list(first.items())[:3]
-    ]
-    more = [f"and {len(first) - 3} other failures"] if len(first) > 3 else []
-    return "; ".join(said + more)
+    run = Run(named, sources, protocol, folder)
+    run.compute(n_jobs, verbose)
+    run.report(chosen)
+    return pandas.DataFrame(run.table(chosen))
 
 
 def _read_detectors(detectors: Any) -> dict[str, Any]:

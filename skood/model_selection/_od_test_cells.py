@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import hashlib
+import inspect
 import json
 import os
 import secrets
+import sys
 import time
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass
+from functools import cache
 from math import nan, prod
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from sklearn.base import clone
+from sklearn.frozen import FrozenEstimator
 
 from .._batches import row_batches
 from .._patterns import PackedBits
@@ -31,6 +34,7 @@ _MARKER = "format.json"
 _LEFTOVER_AFTER = 3600.0
 """Age in seconds from which a file that is being written is one that a killed process left."""
 _CHANGE_NO_SCORE = frozenset({"n_jobs", "verbose", "pre_dispatch"})
+"""Parameters that change no score."""
 
 
 @dataclass(frozen=True)
@@ -169,32 +173,85 @@ class Keys:
 
 
 def key_of_estimator(estimator: Any) -> str | None:
-    """Hash of the class and the parameters of an estimator; None, and a warning, if unreadable."""
-    reader = ContentReader()
-    fresh = clone(estimator, safe=False)
-    unread: list[str] = []
-    for extractor in extractors_in(fresh):
-        fingerprint = _fingerprint(extractor)
-        reader.know(extractor.network, fingerprint.digest)
-        unread += fingerprint.unread
-    if hasattr(fresh, "get_params"):
-        names = [n for n in fresh.get_params() if n.rpartition("__")[2] in _CHANGE_NO_SCORE]
-        fresh.set_params(**dict.fromkeys(names))
-    digest = reader.digest(fresh)
-    if unread := [*unread, *reader.unread]:
+    """Hash of the class and the parameters of an estimator; None, and a warning, if unreadable.
+
+    A class counts by its name, its source and the version of its library, not by what it has come
+    to hold: a detector that counts its fits stays the same.
+    """
+    reader = _Reader()
+    key = _digest(reader.describe(estimator))
+    if reader.unread:
         warn_user(
             f"Nothing of {estimator!r} is taken from the folder of results, or put there: what it "
-            f"computes may depend on {unread}, whose content cannot be read."
+            f"computes may depend on {reader.unread}, whose content cannot be read."
         )
         return None
-    return _digest([digest.hex(), sorted(reader.versions.items())])
+    return key
 
 
-def extractors_in(estimator: Any) -> list[ActivationExtractor]:
-    """All extractors among the parameters of an estimator."""
-    values = estimator.get_params().values() if hasattr(estimator, "get_params") else []
-    found = [value for value in [estimator, *values] if isinstance(value, ActivationExtractor)]
-    return list({id(extractor): extractor for extractor in found}.values())
+class _Reader:
+    """Describes estimators by lists and texts that are the same in every process."""
+
+    def __init__(self) -> None:
+        self._content = ContentReader()
+        self._of_networks: list[str] = []
+
+    @property
+    def unread(self) -> list[str]:
+        """What may count and could not be read."""
+        return [*self._of_networks, *self._content.unread]
+
+    def describe(self, value: Any) -> Any:
+        """Class and parameters of an estimator, items of a container, or a hash of the content."""
+        if isinstance(value, FrozenEstimator):
+            kind: Any = type(value.estimator)
+            self._content.know(kind, _describe_class(kind))
+            return ["frozen", self._hash(value.estimator)]
+        if hasattr(value, "get_params") and not isinstance(value, type):
+            kind = type(value)
+            return [_describe_class(kind), self._parameters(value)]
+        if isinstance(value, list | tuple):
+            return list(map(self.describe, value))
+        if isinstance(value, dict):
+            return [[self._hash(key), self.describe(item)] for key, item in value.items()]
+        return self._hash(value)
+
+    def _parameters(self, estimator: Any) -> list[Any]:
+        if isinstance(estimator, ActivationExtractor):
+            fingerprint = _fingerprint(estimator)
+            self._content.know(estimator.network, fingerprint.digest)
+            self._of_networks += fingerprint.unread
+            # It may be an estimator, whose parameters say less.
+            others = estimator.get_params(deep=False) | {"network": fingerprint.digest}
+        else:
+            others = estimator.get_params(deep=False)
+        return [
+            [name, self.describe(value)]
+            for name, value in sorted(others.items())
+            if name not in _CHANGE_NO_SCORE
+        ]
+
+    def _hash(self, value: Any) -> str:
+        self._content.place = type(value).__name__
+        return self._content.digest(value).hex()
+
+
+@cache
+def _describe_class(kind: Any) -> str:
+    """Name, source and library of a class and of those that it derives from."""
+    said = []
+    for base in kind.__mro__[:-1]:
+        root = base.__module__.partition(".")[0]
+        version = getattr(sys.modules.get(root), "__version__", "")
+        said.append(f"{base.__module__}.{base.__qualname__} {version} {_source_of(base)}")
+    return _digest(said)
+
+
+def _source_of(kind: type) -> str:
+    try:
+        return inspect.getsource(kind)
+    except (OSError, TypeError):  # of a class that was typed in, or is compiled
+        return ""
 
 
 def _fingerprint(extractor: ActivationExtractor) -> Any:
@@ -240,5 +297,5 @@ def _octets(values: Any) -> bytes:
     return repr(array.tolist()).encode() if array.dtype.hasobject else array.tobytes()
 
 
-def _digest(parts: list[Any]) -> str:
+def _digest(parts: Any) -> str:
     return hashlib.blake2b(json.dumps(parts).encode(), digest_size=16).hexdigest()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from math import nan
 from typing import Any
@@ -26,6 +26,7 @@ from ..metrics import (
     ood_average_precision_score,
     ood_roc_auc_score,
 )
+from ._detector_search import DetectorSearchCV
 from ._od_test_cells import Cell, CellFolder
 from ._od_test_sets import concatenate, first_rows, marked, n_rows_of, take
 
@@ -62,6 +63,21 @@ class Fit:
     keys: Mapping[str | None, str] = field(default_factory=dict)
     folder: CellFolder | None = None
 
+    def sets(self) -> list[Any]:
+        """All sets, to be sent apart: a scheduler sends a large argument of many calls once."""
+        return [self.train, self.test, *self.validation, *self.outside.values()]
+
+    def without_sets(self) -> Fit:
+        """The same with nothing in place of each set."""
+        return self.with_sets([None] * len(self.sets()))
+
+    def with_sets(self, sets: Sequence[Any]) -> Fit:
+        """The same with sets in the order of those that it has."""
+        train, test, *more = sets
+        n_marked = len(self.validation)
+        outside = dict(zip(self.outside, more[n_marked:], strict=True))
+        return replace(self, train=train, test=test, validation=more[:n_marked], outside=outside)
+
 
 @dataclass(frozen=True)
 class Rated:
@@ -92,33 +108,37 @@ def _is_plain(estimator: Any) -> bool:
 
 def chooses_by_ood(estimator: Any) -> bool:
     """Whether an estimator chooses its settings by rows that are marked -1, and cannot without."""
-    if is_search(estimator) or getattr(estimator, "search", False) is True:
-        return True
-    return isinstance(estimator, Pipeline) and chooses_by_ood(estimator[-1])
+    is_own = isinstance(estimator, DetectorSearchCV)
+    return is_own or is_search(estimator) or any(map(chooses_by_ood, _detectors_in(estimator)))
 
 
 def learns_from_ood(estimator: Any) -> bool:
     """Whether rows that are marked -1 change what an estimator learns."""
     if isinstance(estimator, FrozenEstimator):
         return False
-    if chooses_by_ood(estimator):
-        return True
-    if isinstance(estimator, Pipeline):
-        return learns_from_ood(estimator[-1])
-    if isinstance(estimator, AnyAlarmDetector):
-        return any(learns_from_ood(detector) for _, detector in estimator.detectors)
-    chooses_members = True
+    if detectors := _detectors_in(estimator):
+        return any(map(learns_from_ood, detectors))
     if isinstance(estimator, LayerEnsembleDetector):
         # The members themselves are not shown these rows.
-        chooses_members = estimator.combine == "weighted" or estimator.n_layers is not None
-    return chooses_members and bool(getattr(estimator, "_learns_from_ood", False))
+        return estimator.combine == "weighted" or estimator.n_layers is not None
+    return is_search(estimator) or bool(getattr(estimator, "_learns_from_ood", False))
 
 
-def run(task: Fit, line: Line, verbose: int) -> dict[str | None, Cell]:
+def _detectors_in(estimator: Any) -> list[Any]:
+    """Detectors that are given all rows that an estimator is given."""
+    if isinstance(estimator, Pipeline):
+        return [estimator[-1]]
+    if isinstance(estimator, AnyAlarmDetector):
+        return [detector for _, detector in estimator.detectors]
+    return []
+
+
+def run(task: Fit, line: Line, verbose: int, *sets: Any) -> dict[str | None, Cell]:
     """Fit, and score one set after the other; each finished cell is kept at once.
 
     What fails is a cell with the reason, and does not stop what other cells need.
     """
+    task = task.with_sets(sets)
     with working_for(line):
         tests: list[str | None] = [*task.outside, *([] if task.is_correct is None else [ERRORS])]
         start = time.perf_counter()
@@ -275,7 +295,7 @@ def rate(estimator: Any, X: Any) -> Rated:
     while True:
         if _is_plain(estimator):
             X, estimator = estimator[:-1].transform(X), estimator[-1]
-        elif hasattr(estimator, "best_estimator_"):
+        elif is_search(estimator):
             estimator = estimator.best_estimator_
         else:
             break

@@ -114,7 +114,7 @@ def _outside_by_source(
 
 
 def _read_source(name: str, given: Any, y: Any, outside: Mapping[str, Any]) -> Source:
-    if isinstance(given, tuple):
+    if _is_pair(given):
         (train, test), (y_train, y_test) = _as_pair(name, given, y)
     else:
         train, test, y_train, y_test = _split(name, as_set(given, f"source {name!r}"), y)
@@ -134,7 +134,13 @@ def _read_source(name: str, given: Any, y: Any, outside: Mapping[str, Any]) -> S
     return source
 
 
-def _as_pair(name: str, given: tuple[Any, ...], y: Any) -> tuple[Sequence[Any], Sequence[Any]]:
+def _is_pair(given: Any) -> bool:
+    """Whether a source comes in parts; a list of other things is an array of rows."""
+    is_list = isinstance(given, list) and any(isinstance(part, Activations) for part in given)
+    return isinstance(given, tuple) or is_list
+
+
+def _as_pair(name: str, given: Sequence[Any], y: Any) -> tuple[Sequence[Any], Sequence[Any]]:
     for what, parts in ("", given), ("y of ", y):
         if parts is not None and len(parts) != 2:
             raise ValueError(

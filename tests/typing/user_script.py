@@ -19,6 +19,7 @@ from skood import (
     ActivationExtractor,
     Activations,
     HammingNAPDetector,
+    Monitor,
     PercentileBinarizer,
     PoolingReducer,
     make_monitor,
@@ -32,8 +33,8 @@ from skood.calibration import (
     prediction_confidence,
 )
 from skood.datasets import load_digits_ood, make_noise
-from skood.detectors import EnergyDetector, KNNDetector, MahalanobisDetector
-from skood.ensemble import LayerEnsembleDetector
+from skood.detectors import EnergyDetector, KNNDetector, MahalanobisDetector, MaxSoftmaxDetector
+from skood.ensemble import AnyAlarmDetector, LayerEnsembleDetector
 from skood.inspection import (
     Explanation,
     HammingDistanceDisplay,
@@ -42,7 +43,7 @@ from skood.inspection import (
     explain,
 )
 from skood.metrics import fpr_at_tpr_score, make_ood_scorer, ood_roc_auc_score
-from skood.model_selection import OODKFold
+from skood.model_selection import DetectorSearchCV, OODKFold
 from skood.preprocessing import LayerSelector
 from skood.shaping import LINe, ReAct, shared_top_neurons
 from skood.training import DecoyClassClassifier, OverconfidencePenalty
@@ -109,9 +110,28 @@ ensemble = LayerEnsembleDetector(HammingNAPDetector(), combine="mean").fit(bits,
 assert_type(ensemble, LayerEnsembleDetector)
 assert_type(ensemble.score_samples(bits), Scores)
 
-monitor = make_monitor(network).fit(images[labels != -1])
+monitor = make_monitor(network, target="both", search=False).fit(images[labels != -1])
+assert_type(monitor, Monitor)
 assert_type(monitor.score_samples(images), Scores)
+assert_type(monitor.decision_function(images), Scores)
 assert_type(monitor.predict(images), NDArray[np.int64])
+assert_type(monitor.score(images, labels), float)
+assert_type(monitor.layers_, list[str])
+assert_type(monitor.offset_, float)
+assert_type(monitor.offsets_, dict[str, float])
+assert_type(monitor.predict_each(images), dict[str, NDArray[np.int64]])
+assert_type(monitor.score_each(images), dict[str, Scores])
+assert_type(monitor.memory_usage(), int)
+assert_type(monitor.explain(images[:1], X_train=images), Explanation)
+
+alarms = AnyAlarmDetector([("unlike", KNNDetector()), ("unsure", MaxSoftmaxDetector())])
+assert_type(alarms.fit(A, labels), AnyAlarmDetector)
+assert_type(alarms.offsets_, dict[str, float])
+assert_type(alarms.predict_each(A), dict[str, NDArray[np.int64]])
+choice = DetectorSearchCV([("energy", EnergyDetector()), ("knn", KNNDetector())]).fit(A, labels)
+assert_type(choice, DetectorSearchCV)
+assert_type(choice.best_name_, str)
+assert_type(choice.score_samples(A), Scores)
 
 react = ReAct(percentile=90).fit(A, labels)
 assert_type(react, ReAct)
