@@ -265,6 +265,19 @@ def test_sets_are_mapped_from_the_disk_in_other_processes(expected, tmp_path, mo
         X.save(tmp_path / name)
     sets = {name: Activations.load(tmp_path / name, mmap_mode="r") for name in sets}
     assert_same(od_test(parts(), A, sets, y=y, target="both", n_jobs=2), expected)
+    # What is on the disk is not written anew.
+    A.save(tmp_path / "A")
+    A = Activations.load(tmp_path / "A", mmap_mode="r")
+    monkeypatch.delattr(Activations, "save")
+    assert (od_test(detectors, (A, A), sets, n_jobs=2)["auroc"] == 0.5).all()
+
+
+def test_labels_of_objects_stay_in_memory():
+    A, _, sets = small()
+    as_objects = np.array([1, "a"] * 75, dtype=object)
+    A = A.assign(labels=as_objects)
+    one, two = (od_test(parts(), (A, A), sets, n_jobs=n_jobs) for n_jobs in (1, 2))
+    assert_same(one, two)
 
 
 class IsMapped(KNNDetector):

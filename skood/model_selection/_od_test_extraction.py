@@ -174,11 +174,22 @@ class SharedSets:
 
 
 def _on_disk(X: Any, file: Path) -> Any:
+    """A set that other processes can map; the same where it is one already, or cannot be."""
     if isinstance(X, Activations):
-        # Labels of objects need pickle, and no estimator reads them.
+        layers = [column.array for column in X.columns if column.role == "layer"]
+        if all(map(_is_mapped, layers)) or any(c.dtype.hasobject for c in X.columns):
+            return X
         X.save(file)
         return Activations.load(file, mmap_mode="r")
-    if isinstance(X, np.ndarray) and not X.dtype.hasobject and not isinstance(X, np.memmap):
+    if isinstance(X, np.ndarray) and not (X.dtype.hasobject or _is_mapped(X)):
         np.save(file, X)
         return np.load(f"{file}.npy", mmap_mode="r")
     return X
+
+
+def _is_mapped(array: Any) -> bool:
+    """Whether an array, or one of packed bits, or what it is a view of, is that of a file."""
+    array = getattr(array, "words", array)
+    while isinstance(array, np.ndarray) and not isinstance(array, np.memmap):
+        array = array.base
+    return isinstance(array, np.memmap)
