@@ -379,7 +379,7 @@ def test_a_notebook_shows_a_diagram_that_unfolds_and_a_table(digits):
         assert "out-of-distribution and misclassified inputs" in html
     assert "<summary>What watches what</summary>" in html
     share = monitor["detect"].named_estimators_["ood"].layer_share_
-    assert f'ood</td><td style="text-align: left">AdaptiveEnsembleDetector, layer share {share:.2g}<' in html
+    assert f">AdaptiveEnsembleDetector, layer share {share:.2g}</td>" in html
     assert re.search("learnt from</td><td[^>]*>200 rows", html)
     with config_context(display="text"):
         assert list(monitor._repr_mimebundle_()) == ["text/plain"]
