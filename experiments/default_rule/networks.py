@@ -18,8 +18,10 @@ from sklearn.neural_network import MLPClassifier, MLPRegressor
 
 from skood import Activations, make_monitor
 
+from .._common.networks import predicted_classes
+from ..od_test import sources
 from ..od_test.activations import extract
-from ..od_test.sources import CHOICE, QUICK as QUICK_IMAGES, SOURCES, Sizes as ImageSizes, Source
+from ..od_test.sources import CHOICE, SOURCES, Source
 from ..tokens.training import KINDS, train
 
 CHOSEN, CONFIRMING = "choice", "confirmation"
@@ -29,7 +31,7 @@ HELD_OUT, NOISE, SHUFFLED = "held out", "noise", "shuffled columns"
 class Sizes(NamedTuple):
     """How much is trained and tested."""
 
-    images: ImageSizes = ImageSizes()
+    images: sources.Sizes = sources.Sizes()
     n_outside: int = 500
     """Images of each OOD set, of those that are kept."""
     choice_seeds: tuple[int, ...] = (0, 1, 2, 3, 4)
@@ -40,9 +42,14 @@ class Sizes(NamedTuple):
     """Of the samples of the transformers."""
 
 
-QUICK = Sizes(QUICK_IMAGES._replace(n_train=120, n_test=40, n_outside=15, epochs=3), 15, (0,), (5,), (0,),
-              (2,), 0.15)  # fmt: skip
-N_QUICK_SETS = {CHOSEN: 1, CONFIRMING: 2}
+QUICK = Sizes(
+    images=sources.QUICK._replace(n_train=120, n_test=40, n_outside=15, epochs=3),
+    choice_seeds=(0,),
+    fresh_seeds=(5,),
+    choice_seeds_tokens=(0,),
+    fresh_seeds_tokens=(2,),
+    share=0.15,
+)
 
 
 @dataclass(frozen=True)
@@ -97,17 +104,12 @@ def all_cases(sizes: Sizes, folder: Path, *, is_quick: bool) -> Iterator[Case]:
 
 
 def _some_sets(source: Source) -> Source:
-    """The same, with one of the sets that the rule was chosen on and two others."""
-    known = [name for name in source.outside if name in CHOICE]
-    others = [name for name in source.outside if name not in CHOICE]
-    kept = {
-        *(name for name in known if name in source.near),
-        *others[: N_QUICK_SETS[CONFIRMING]],
-        "uniform noise",
-    }
-    return replace(
-        source, unused=tuple({*source.unused, *(n for n in source.outside if n not in kept)})
-    )
+    """The same, with few of its sets, each near or far, chosen on or not."""
+    kept: dict[tuple[bool, bool], str] = {}
+    for name in source.outside:
+        kept.setdefault((name in CHOICE, name in source.near), name)
+    left_out = set(source.outside) - set(kept.values())
+    return replace(source, unused=(*source.unused, *left_out))
 
 
 def image_case(source: Source, sizes: Sizes, folder: Path) -> Case:
@@ -130,9 +132,8 @@ def _load_images(source: Source, sizes: Sizes, folder: Path) -> Samples:
     seen = extract(source, sizes.images, folder)
     outside = {name: _means(A, sizes.n_outside) for name, A in seen.outside.items()}
     test = _means(seen.test, len(seen.test))
-    return Samples(
-        _means(seen.train, len(seen.train)), test, test.predictions == seen.y_test, outside
-    )
+    is_correct = np.equal(predicted_classes(test), seen.y_test)
+    return Samples(_means(seen.train, len(seen.train)), test, is_correct, outside)
 
 
 def _means(A: Activations, n_samples: int) -> Activations:

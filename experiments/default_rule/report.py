@@ -33,7 +33,7 @@ FLOOR: Sequence[tuple[str, str, float]] = (
 """What a first form of the rule reached, on other samples and partly other sets."""
 
 
-def describe(sizes: Sizes, seconds: float) -> Measured:
+def describe(sizes: Sizes) -> Measured:
     images, tables = sizes.images, sizes.choice_seeds
     return Measured(
         data="the image sets and networks of od_test; scikit-learn's digits without two classes, "
@@ -46,7 +46,7 @@ def describe(sizes: Sizes, seconds: float) -> Measured:
         f"{_listed(tables)} of perceptrons and {_listed(sizes.choice_seeds_tokens)} of text and "
         f"vision transformers; confirmed by all other sets, the ResNets, the seeds "
         f"{_listed(sizes.fresh_seeds)} and {_listed(sizes.fresh_seeds_tokens)}, Swin, and "
-        f"perceptrons without head or classes; {seconds / 60:.0f} minutes",
+        "perceptrons without head or classes",
     )
 
 
@@ -110,6 +110,8 @@ def _units(cells: pd.DataFrame) -> pd.Series:
 
 
 def _with_error(values: pd.Series, form: str = ".1f") -> str:
+    if values.empty:
+        return NONE
     if len(values) < 2:
         return f"{values.mean():{form}}"
     error = values.std() / np.sqrt(len(values))
@@ -143,7 +145,8 @@ def _beside_best(cells: pd.DataFrame) -> list[str]:
     singles = cells[cells["is_single"]]
     best = str(singles.groupby("method")["auroc"].mean().idxmax())
     values = _by_set_and_seed(singles[singles["method"] == best])
-    return [f"{whole.mean():.1f}", best, f"{values.mean():.1f}", _with_error(whole - values, "+.2f")]
+    difference = _with_error(whole - values, "+.2f")
+    return [f"{whole.mean():.1f}", best, f"{values.mean():.1f}", difference]
 
 
 def _by_set_and_seed(cells: pd.DataFrame) -> pd.Series:
@@ -183,7 +186,8 @@ def errors_by_network(cells: pd.DataFrame, kinds: Sequence[str]) -> Table:
         [kind, part, str(some["seed"].nunique()), *_beside_best(some)]
         for (kind, part), some in cells.groupby(["kind", "part"], sort=False)
     ]
-    rows += [[kind, NONE, "0", *[NONE] * len(BESIDE)] for kind in kinds if kind not in set(cells["kind"])]
+    without = [kind for kind in kinds if kind not in set(cells["kind"])]
+    rows += [[kind, NONE, "0", *[NONE] * len(BESIDE)] for kind in without]
     return Table(["Network", "Part", "Networks", *BESIDE], rows)
 
 

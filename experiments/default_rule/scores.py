@@ -17,7 +17,6 @@ from .variants import (
     NEED_HEAD,
     NEED_LAYERS_ONLY,
     OF_FEATURES,
-    SOFTMAX_ALONE,
     features_of,
     knowledge_kept,
     rules_for_errors,
@@ -66,7 +65,8 @@ def score_case(case: Case) -> tuple[list[Cell], dict[str, float]]:
 
 def _score_rules(case: Case, samples: Samples) -> tuple[list[Cell], float]:
     rules = rules_for_ood(have_classes=samples.train.predictions is not None)
-    cells, share = [], 1.0
+    cells: list[Cell] = []
+    share = 1.0
     for name, rule in rules.items():
         if name in NEED_HEAD and not case.has_head:
             continue
@@ -92,9 +92,7 @@ def _seen(A: Activations, view: Any) -> Activations:
 def _cell(case: Case, against: str, method: str, auroc: float, *, is_single: bool) -> Cell:
     is_near = against in case.near
     part = case.part(against)
-    return Cell(
-        case.kind, case.family, case.seed, part, against, is_near, method, is_single, auroc
-    )
+    return Cell(case.kind, case.family, case.seed, part, against, is_near, method, is_single, auroc)
 
 
 def _score_singles(case: Case, samples: Samples) -> list[Cell]:
@@ -114,7 +112,8 @@ def _as_it_is(A: Activations) -> Activations:
 def _score_errors(case: Case, samples: Samples) -> list[Cell]:
     is_correct = samples.is_correct
     part = CHOSEN if case.errors_chosen_on else CONFIRMING
-    rows = [(name, rule, None) for name, rule in rules_for_errors().items()]
+    assert is_correct is not None
+    rows: list[tuple[str, Any, Any]] = [(n, rule, None) for n, rule in rules_for_errors().items()]
     for name, method in single_methods().items():
         rows.append((name, method, features_of if name in OF_FEATURES else _as_it_is))
     cells = []
@@ -131,6 +130,3 @@ def _score_errors(case: Case, samples: Samples) -> list[Cell]:
 def _auroc(inside: Any, outside: Any) -> float:
     y = np.repeat([1, -1], [len(inside), len(outside)])
     return 100 * float(ood_roc_auc_score(y, np.concatenate([inside, outside])))
-
-
-__all__ = ["ERRORS", "SOFTMAX_ALONE", "Cell", "score_case"]

@@ -21,10 +21,10 @@ from skood.detectors import (
 )
 from skood.ensemble import AdaptiveEnsembleDetector, LayerEnsembleDetector, _adaptive
 from skood.ensemble._adaptive_members import distances, feature_detectors, layer_detectors
+from skood.ensemble._knowledge import class_knowledge
 
 from .remembered import Remembered, fingerprint
 
-Scorer = AdaptiveEnsembleDetector
 WHOLE = "whole rule"
 ENERGY = ("energy", Remembered("energy", EnergyDetector()))
 BOUNDARIES = ("boundaries", Remembered("boundaries", FDBDDetector()))
@@ -58,7 +58,7 @@ def members_of_layers(target: str, *, have_classes: bool) -> list[tuple[str, Any
 def rules_for_ood(*, have_classes: bool) -> dict[str, AdaptiveEnsembleDetector]:
     """The default rule, and what it is without each part and with others, not fitted."""
     layers = members_of_layers("ood", have_classes=have_classes)
-    default = {
+    default: dict[str, Any] = {
         "layer_detectors": layers,
         "feature_detectors": [(n, Remembered("distances", d)) for n, d in feature_detectors("ood")],
         "head_detectors": [BOUNDARIES, ENERGY],
@@ -105,7 +105,7 @@ NEED_HEAD = (
 
 def rules_for_errors() -> dict[str, AdaptiveEnsembleDetector]:
     layers = members_of_layers("misclassified", have_classes=True)
-    default = {
+    default: dict[str, Any] = {
         "target": "misclassified",
         "layer_detectors": layers,
         "feature_detectors": [],
@@ -155,12 +155,11 @@ def features_of(X: Activations) -> Activations:
 def knowledge_kept() -> Iterator[None]:
     """Find out what layers know of the classes once for each network, not for each rule."""
     known: dict[tuple, Any] = {}
-    find = _adaptive.class_knowledge
 
     def remember(X: Activations) -> Any:
         key = fingerprint(X)
         if key not in known:
-            known[key] = find(X)
+            known[key] = class_knowledge(X)
         return known[key]
 
     with patch.object(_adaptive, "class_knowledge", remember):
