@@ -13,8 +13,6 @@ from sklearn.pipeline import Pipeline
 
 from ._foreign import detector_of
 
-_ALIKE = ("fisher", "mean", "vote")
-"""Ways to combine members that do not use their weights, though rows marked -1 give them some."""
 _SHOWN = 6
 """As many members of one ensemble are shown in text; the table in a notebook shows all."""
 
@@ -132,15 +130,18 @@ def _members_of(detector: Any) -> list[tuple[str, Any, float | None]]:
         named = list(zip(detector.layers_, detector.estimators_, strict=True))
     else:
         return []
-    weights = getattr(detector, "weights_", None)
-    if getattr(detector, "combine", "") in _ALIKE:
-        weights = None
-    if weights is None or len(weights) != len(named):
-        return [(name, member, None) for name, member in named]
-    if isinstance(weights, dict):
-        weights = [weights[name] for name, _ in named]
-    shares = np.asarray(weights, dtype=float) / np.sum(list(weights))
-    return [(name, member, float(w)) for (name, member), w in zip(named, shares, strict=True)]
+    shares = _shares(detector, len(named))
+    return [(name, member, w) for (name, member), w in zip(named, shares, strict=True)]
+
+
+def _shares(detector: Any, n_members: int) -> list[float | None]:
+    """The weight of each member, as a share of all, where the ensemble weighs them."""
+    combine = getattr(detector, "combine", "weighted")
+    name = {"informed": "knowledge_", "weighted": "weights_"}.get(combine, "")
+    weights = getattr(detector, name, ())
+    if len(weights) != n_members or not np.any(weights):
+        return [None] * n_members
+    return list(map(float, np.asarray(weights) / np.sum(weights)))
 
 
 def _kind(fitted: Any) -> str:
@@ -149,6 +150,8 @@ def _kind(fitted: Any) -> str:
         n_tried = len(fitted.cv_results_["name"])
         best = _kind(fitted.best_estimator_)
         return f"{best}, which is {fitted.best_name_!r}, the choice from {n_tried}"
+    if hasattr(fitted, "layer_share_"):
+        return f"{type(fitted).__name__}, layer share {fitted.layer_share_:.2g}"
     if isinstance(fitted, Pipeline):
         return " > ".join(_kind(step) for _, step in fitted.steps)
     return type(detector_of(fitted)).__name__
