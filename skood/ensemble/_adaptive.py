@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.base import clone
+from sklearn.preprocessing import normalize
 from sklearn.utils import resample
 
 from .._classes import has_predictions
@@ -230,12 +231,13 @@ class AdaptiveEnsembleDetector(BaseOneClassDetector):
 
     def _layers_to_watch(self, X: Activations) -> list[str]:
         names = value_names(X)
+        classes = np.unique(predicted_classes(X), return_inverse=True)[1]
         # Where nothing varies, nothing better is to be had.
-        varying = [name for name in names if _varies(X[name])] or names
+        varying = [name for name in names if _varies(X[name], classes)] or names
         kept = evenly_spread(varying, self.max_layers)
         for name in names:
             if name not in varying:
-                self.left_out_[name] = "it gives all training samples the same values"
+                self.left_out_[name] = "it gives all training samples of a class the same values"
             elif name not in kept:
                 self.left_out_[name] = f"of {len(varying)} layers, {len(kept)} are watched"
         return kept
@@ -250,8 +252,7 @@ class AdaptiveEnsembleDetector(BaseOneClassDetector):
     def _fit_features(self, X: Activations, y: NDArray | None) -> list[Floats]:
         named = self.feature_detectors
         named = feature_detectors(self.target) if named is None else named
-        if X.features is None:
-            reason = X.why_missing.get("head", "there is no head")
+        if reason := _why_no_features(X):
             self.left_out_.update((name, reason) for name, _ in named)
             named = []
         self._n_feature_detectors = len(named)
@@ -259,12 +260,13 @@ class AdaptiveEnsembleDetector(BaseOneClassDetector):
 
     def _fit_head(self, X: Activations, y: NDArray | None) -> list[Floats]:
         named = self.head_detectors
+        has_all = X.features is not None and X.logits is not None
         scores = []
         for name, detector in head_detectors(self.target) if named is None else named:
             try:
                 scores.append(self._fit_member(name, detector, X, y))
             except ValueError as error:
-                if self.target == "misclassified" or (X.head is not None and X.logits is not None):
+                if self.target == "misclassified" or has_all:
                     raise
                 self.left_out_[name] = str(error)
         return scores
@@ -312,9 +314,24 @@ class AdaptiveEnsembleDetector(BaseOneClassDetector):
         return self._reject_unknown(self._combine(scores), ~self._are_of_unknown_class(scores))
 
 
-def _varies(layer: Any) -> bool:
+def _varies(layer: Any, classes: NDArray[np.intp]) -> bool:
+    """Whether samples of a class differ in more than their norm and its rounding."""
     rows = np.asarray(layer)
-    return bool((rows != rows[:1]).any())
+    precision = np.finfo(rows.dtype if rows.dtype.kind == "f" else np.float64).eps
+    rows = normalize(rows.astype(np.float64))
+    first = np.unique(classes, return_index=True)[1]
+    return bool((np.abs(rows - rows[first[classes]]) > 8 * precision).any())
+
+
+def _why_no_features(X: Activations) -> str:
+    """The reason, or nothing where there are features that can be told apart."""
+    if X.features is not None:
+        classes = np.unique(predicted_classes(X), return_inverse=True)[1]
+        same = "the features of all training samples of a class are the same"
+        return "" if _varies(X.features, classes) else same
+    if X.head is not None:
+        return f"the layer that the head reads, {X.head.input_layer!r}, is not there"
+    return X.why_missing.get("head", "there is no head")
 
 
 def _read_features(X: Activations) -> Activations:

@@ -1,0 +1,1 @@
+"""What each part of the default rule is worth, and what the rule gives where it was not chosen."""

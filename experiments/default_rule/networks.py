@@ -1,0 +1,255 @@
+"""The networks, what they give for in-distribution and OOD samples, and which are confirmation."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from sklearn.datasets import load_digits, make_classification, make_regression
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.neural_network import MLPClassifier, MLPRegressor
+
+from skood import Activations, make_monitor
+
+from .._common.networks import predicted_classes
+from ..od_test import sources
+from ..od_test.activations import extract
+from ..od_test.sources import CHOICE, SOURCES, Source
+from ..tokens.training import KINDS, train
+
+CHOSEN, CONFIRMING = "choice", "confirmation"
+HELD_OUT, NOISE, SHUFFLED = "held out", "noise", "shuffled columns"
+
+
+class Sizes(NamedTuple):
+    """How much is trained and tested."""
+
+    images: sources.Sizes = sources.Sizes()
+    n_outside: int = 500
+    """Images of each OOD set, of those that are kept."""
+    choice_seeds: tuple[int, ...] = (0, 1, 2, 3, 4)
+    fresh_seeds: tuple[int, ...] = (5, 6, 7, 8, 9)
+    choice_seeds_tokens: tuple[int, ...] = (0, 1)
+    fresh_seeds_tokens: tuple[int, ...] = (2, 3, 4)
+    share: float = 1.0
+    """Of the samples of the transformers."""
+
+
+QUICK = Sizes(
+    images=sources.QUICK._replace(n_train=120, n_test=40, n_outside=15, epochs=3),
+    choice_seeds=(0,),
+    fresh_seeds=(5,),
+    choice_seeds_tokens=(0,),
+    fresh_seeds_tokens=(2,),
+    share=0.15,
+)
+
+
+@dataclass(frozen=True)
+class Samples:
+    """What a network gives for all sets."""
+
+    train: Activations
+    test: Activations
+    is_correct: NDArray[np.bool_] | None
+    """Whether each test sample is classified right."""
+    outside: dict[str, Activations]
+
+
+@dataclass(frozen=True)
+class Case:
+    """A network: its kind, its data, and which of its sets the rule was chosen on."""
+
+    kind: str
+    seed: int
+    family: str
+    load: Callable[[], Samples]
+    chosen_on: Callable[[str], bool]
+    """Of the name of an OOD set."""
+    near: tuple[str, ...]
+    errors_chosen_on: bool
+    has_head: bool = True
+
+    def part(self, name: str) -> str:
+        return CHOSEN if self.chosen_on(name) else CONFIRMING
+
+
+FAMILIES = ("images", "tables", "tokens", "no head")
+NO_HEAD = FAMILIES[-1]
+
+
+def all_cases(sizes: Sizes, folder: Path, *, is_quick: bool) -> Iterator[Case]:
+    """Slow networks first."""
+    for source in reversed(SOURCES):
+        found = _some_sets(source) if is_quick else source
+        yield image_case(found, sizes, folder)
+    for kind in KINDS:
+        fresh_only = kind == "Swin"
+        chosen = () if fresh_only else sizes.choice_seeds_tokens
+        for seed in (*chosen, *sizes.fresh_seeds_tokens):
+            yield token_case(kind, seed, sizes, is_chosen=seed in chosen)
+    for kind, make in TABLES.items():
+        for seed in (*sizes.choice_seeds, *sizes.fresh_seeds):
+            yield table_case(kind, make, seed, is_chosen=seed in sizes.choice_seeds)
+    for seed in sizes.fresh_seeds:
+        yield table_case("digits perceptron, no head", digits, seed, is_chosen=False, strip=True)
+        yield table_case("regression perceptron", regression, seed, is_chosen=False, strip=True)
+
+
+def _some_sets(source: Source) -> Source:
+    """The same, with few of its sets, each near or far, chosen on or not."""
+    kept: dict[tuple[bool, bool], str] = {}
+    for name in source.outside:
+        kept.setdefault((name in CHOICE, name in source.near), name)
+    left_out = set(source.outside) - set(kept.values())
+    return replace(source, unused=(*source.unused, *left_out))
+
+
+def image_case(source: Source, sizes: Sizes, folder: Path) -> Case:
+    return Case(
+        source.title,
+        0,
+        "images",
+        partial(_load_images, source, sizes, folder),
+        partial(_is_chosen_on, source),
+        source.near,
+        source.is_chosen_on,
+    )
+
+
+def _is_chosen_on(source: Source, name: str) -> bool:
+    return source.is_chosen_on and name in CHOICE
+
+
+def _load_images(source: Source, sizes: Sizes, folder: Path) -> Samples:
+    seen = extract(source, sizes.images, folder)
+    outside = {name: _means(A, sizes.n_outside) for name, A in seen.outside.items()}
+    test = _means(seen.test, len(seen.test))
+    is_correct = np.equal(predicted_classes(test), seen.y_test)
+    return Samples(_means(seen.train, len(seen.train)), test, is_correct, outside)
+
+
+def _means(A: Activations, n_samples: int) -> Activations:
+    """The means of feature maps, as the default monitor reads them, in memory."""
+    names = [str(c.name) for c in A.columns if c.role == "layer" and c.pooling != "max"]
+    A = A[names][:n_samples]
+    return A.replace({name: np.array(A[name]) for name in names})
+
+
+def token_case(kind: str, seed: int, sizes: Sizes, *, is_chosen: bool) -> Case:
+    near = ("mixtures",) if kind == "text" else ("held-out classes",)
+    load = partial(_load_tokens, kind, seed, sizes)
+    return Case(kind, seed, "tokens", load, lambda name: is_chosen, near, is_chosen)
+
+
+def _load_tokens(name: str, seed: int, sizes: Sizes) -> Samples:
+    torch.manual_seed(seed)
+    kind = KINDS[name]
+    data = kind.make_data(seed, int(sizes.share * kind.n_train), int(sizes.share * 400))
+    network = kind.make_network(data.n_classes)
+    train(network, data, kind.epochs)
+    return _extract(network, data.X_train, data.X_test, data.y_test, data.outside)
+
+
+def _extract(network: Any, X: Any, X_test: Any, y_test: Any, outside: dict[str, Any]) -> Samples:
+    extractor = make_monitor(network).named_steps["extract"].fit(X)
+    test = extractor.transform(X_test)
+    is_correct = None if test.predictions is None else test.predictions == y_test
+    found = {name: extractor.transform(Z) for name, Z in outside.items()}
+    return Samples(extractor.transform(X), test, is_correct, found)
+
+
+class TableData(NamedTuple):
+    """Rows of a table, and a network to train on them."""
+
+    X: NDArray
+    y: NDArray
+    is_known: NDArray[np.bool_]
+    """Rows to learn from or to test with; the others are held out."""
+    network: Any
+
+
+def digits(seed: int) -> TableData:
+    """Without two of the classes."""
+    X, y = load_digits(return_X_y=True)
+    held_out = np.random.default_rng(seed).choice(10, 2, replace=False)
+    return TableData(X / 16, y, ~np.isin(y, held_out), _perceptron(MLPClassifier, seed))
+
+
+def synthetic(seed: int) -> TableData:
+    """Eight classes, one of which is held out."""
+    X, y = make_classification(
+        4000, 20, n_informative=12, n_redundant=4, n_classes=8, n_clusters_per_class=1,
+        random_state=seed,
+    )  # fmt: skip
+    return TableData(X, y, y != seed % 8, _perceptron(MLPClassifier, seed))
+
+
+def regression(seed: int) -> TableData:
+    """Correlated columns; the tenth with the largest targets is held out."""
+    X, y = make_regression(
+        2000, 20, n_informative=10, effective_rank=6, tail_strength=0.1, random_state=seed
+    )
+    y = np.tanh(y / y.std()) + 0.05 * np.random.default_rng(seed).normal(size=len(y))
+    known = y < np.quantile(y, 0.9)
+    return TableData(X / X[known].std(axis=0), y, known, _perceptron(MLPRegressor, seed))
+
+
+TABLES = {"digits perceptron": digits, "synthetic perceptron": synthetic}
+
+
+def _perceptron(kind: Any, seed: int) -> Any:
+    return kind(hidden_layer_sizes=(64, 32), max_iter=300, random_state=seed)
+
+
+def table_case(
+    kind: str,
+    make: Callable[[int], TableData],
+    seed: int,
+    *,
+    is_chosen: bool,
+    strip: bool = False,
+) -> Case:
+    return Case(
+        kind,
+        seed,
+        NO_HEAD if strip else "tables",
+        partial(_load_table, make, seed, strip=strip),
+        lambda name: is_chosen,
+        (HELD_OUT,),
+        is_chosen,
+        has_head=not strip,
+    )
+
+
+def _load_table(make: Callable[[int], TableData], seed: int, *, strip: bool) -> Samples:
+    data = make(seed)
+    rng = np.random.default_rng(seed)
+    order = rng.permutation(np.flatnonzero(data.is_known))
+    learnt, tested = np.split(order, [int(0.6 * len(order))])
+    X, X_test = data.X[learnt], data.X[tested]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        network = data.network.fit(X, data.y[learnt])
+    noise = X.mean(axis=0) + X.std(axis=0) * rng.normal(size=X_test.shape)
+    outside = {
+        HELD_OUT: data.X[~data.is_known],
+        NOISE: noise,
+        SHUFFLED: rng.permuted(X_test, axis=0),
+    }
+    found = _extract(network, X, X_test, data.y[tested], outside)
+    return _without_head(found) if strip else found
+
+
+def _without_head(found: Samples) -> Samples:
+    """Layers alone, as of a network of which nothing else is known."""
+    outside = {name: Activations(dict(A.items())) for name, A in found.outside.items()}
+    train, test = (Activations(dict(A.items())) for A in (found.train, found.test))
+    return Samples(train, test, None, outside)

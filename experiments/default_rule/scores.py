@@ -1,0 +1,132 @@
+"""AUROCs of all rules and methods on one network."""
+
+from __future__ import annotations
+
+import gc
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+
+from skood import Activations
+from skood.metrics import ood_roc_auc_score
+
+from .networks import CHOSEN, CONFIRMING, NO_HEAD, Case, Samples
+from .remembered import forget
+from .variants import (
+    NEED_HEAD,
+    NEED_LAYERS_ONLY,
+    OF_FEATURES,
+    features_of,
+    knowledge_kept,
+    rules_for_errors,
+    rules_for_ood,
+    single_methods,
+)
+
+N_ERRORS = 10
+"""With fewer errors among the test samples, a network says nothing about them."""
+
+
+class Cell(NamedTuple):
+    """The AUROC of a rule or method, in percent, against one OOD set of one network."""
+
+    kind: str
+    family: str
+    seed: int
+    part: str
+    """Whether the rule was chosen on it."""
+    against: str
+    """The OOD set, or "errors"."""
+    is_near: bool
+    method: str
+    is_single: bool
+    auroc: float
+
+
+ERRORS = "errors"
+
+
+def score_case(case: Case) -> tuple[list[Cell], dict[str, float]]:
+    """AUROCs, and the share of the layers in the score of the whole rule."""
+    torch.set_num_threads(1)
+    samples = case.load()
+    print(f"{case.kind}, seed {case.seed}", flush=True)
+    with knowledge_kept():
+        cells, share = _score_rules(case, samples)
+    cells += _score_singles(case, samples)
+    if samples.is_correct is not None and (~samples.is_correct).sum() >= N_ERRORS:
+        with knowledge_kept():
+            cells += _score_errors(case, samples)
+    forget()
+    gc.collect()
+    return cells, {case.kind: share}
+
+
+def _score_rules(case: Case, samples: Samples) -> tuple[list[Cell], float]:
+    rules = rules_for_ood(have_classes=samples.train.predictions is not None)
+    cells: list[Cell] = []
+    share = 1.0
+    for name, rule in rules.items():
+        if name in NEED_HEAD and not case.has_head:
+            continue
+        fitted = rule.fit(samples.train)
+        share = fitted.layer_share_ if not cells else share
+        cells += _cells(case, samples, name, fitted)
+    return cells, share
+
+
+def _cells(case: Case, samples: Samples, name: str, fitted: Any, view: Any = None) -> list[Cell]:
+    inside = fitted.score_samples(_seen(samples.test, view))
+    return [
+        _cell(case, set_name, name, _auroc(inside, fitted.score_samples(_seen(A, view))),
+              is_single=view is not None)
+        for set_name, A in samples.outside.items()
+    ]  # fmt: skip
+
+
+def _seen(A: Activations, view: Any) -> Activations:
+    return A if view is None else view(A)
+
+
+def _cell(case: Case, against: str, method: str, auroc: float, *, is_single: bool) -> Cell:
+    is_near = against in case.near
+    part = case.part(against)
+    return Cell(case.kind, case.family, case.seed, part, against, is_near, method, is_single, auroc)
+
+
+def _score_singles(case: Case, samples: Samples) -> list[Cell]:
+    cells = []
+    for name, method in single_methods().items():
+        if case.family == NO_HEAD and name not in NEED_LAYERS_ONLY:
+            continue
+        view = features_of if name in OF_FEATURES else _as_it_is
+        cells += _cells(case, samples, name, method.fit(view(samples.train)), view)
+    return cells
+
+
+def _as_it_is(A: Activations) -> Activations:
+    return A
+
+
+def _score_errors(case: Case, samples: Samples) -> list[Cell]:
+    is_correct = samples.is_correct
+    part = CHOSEN if case.errors_chosen_on else CONFIRMING
+    assert is_correct is not None
+    rows: list[tuple[str, Any, Any]] = [(n, rule, None) for n, rule in rules_for_errors().items()]
+    for name, method in single_methods().items():
+        rows.append((name, method, features_of if name in OF_FEATURES else _as_it_is))
+    cells = []
+    for name, method, view in rows:
+        scores = method.fit(_seen(samples.train, view)).score_samples(_seen(samples.test, view))
+        auroc = _auroc(scores[is_correct], scores[~is_correct])
+        cells.append(
+            Cell(case.kind, case.family, case.seed, part, ERRORS, False, name,
+                 view is not None, auroc)
+        )  # fmt: skip
+    return cells
+
+
+def _auroc(inside: Any, outside: Any) -> float:
+    y = np.repeat([1, -1], [len(inside), len(outside)])
+    return 100 * float(ood_roc_auc_score(y, np.concatenate([inside, outside])))

@@ -1,0 +1,166 @@
+"""The rule without each of its parts, with others added, and single methods."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+from unittest.mock import patch
+
+import numpy as np
+
+from skood import Activations
+from skood.detectors import (
+    COREDetector,
+    EnergyDetector,
+    FDBDDetector,
+    GENDetector,
+    KNNDetector,
+    MaxSoftmaxDetector,
+    ViMDetector,
+)
+from skood.ensemble import AdaptiveEnsembleDetector, LayerEnsembleDetector, _adaptive
+from skood.ensemble._adaptive_members import distances, feature_detectors, layer_detectors
+from skood.ensemble._knowledge import class_knowledge
+
+from .remembered import Remembered, fingerprint
+
+WHOLE = "whole rule"
+ENERGY = ("energy", Remembered("energy", EnergyDetector()))
+BOUNDARIES = ("boundaries", Remembered("boundaries", FDBDDetector()))
+SOFTMAX = ("softmax", Remembered("softmax", MaxSoftmaxDetector()))
+VIM = ("vim", Remembered("vim", ViMDetector()))
+GEN = ("gen", Remembered("gen", GENDetector()))
+CORE = ("core", Remembered("core", COREDetector()))
+KNN = ("knn", Remembered("knn", KNNDetector(n_neighbors=5)))
+RELATIVE = ("relative", Remembered("relative distances", distances(relative=True)))
+
+
+class EqualVoices(AdaptiveEnsembleDetector):
+    """Layers against head as in the rule, but all layers alike."""
+
+    def _of_all_layers(self, detector: Any) -> LayerEnsembleDetector:
+        equal = np.ones(len(self.layers_))
+        return LayerEnsembleDetector(detector, combine="informed", knowledge=equal)
+
+
+def members_of_layers(target: str, *, have_classes: bool) -> list[tuple[str, Any]]:
+    """Distances and patterns of the default, the first by the name of their kind."""
+    members = layer_detectors(target, have_classes=have_classes)
+    is_relative = target == "misclassified" and have_classes
+    names = ("relative distances" if is_relative else "distances", "patterns")
+    return [
+        (name, Remembered(kind, detector))
+        for kind, (name, detector) in zip(names, members, strict=True)
+    ]
+
+
+def rules_for_ood(*, have_classes: bool) -> dict[str, AdaptiveEnsembleDetector]:
+    """The default rule, and what it is without each part and with others, not fitted."""
+    layers = members_of_layers("ood", have_classes=have_classes)
+    default: dict[str, Any] = {
+        "layer_detectors": layers,
+        "feature_detectors": [(n, Remembered("distances", d)) for n, d in feature_detectors("ood")],
+        "head_detectors": [BOUNDARIES, ENERGY],
+    }
+    rule = AdaptiveEnsembleDetector
+    by_name = {name: (name, detector) for name, detector in layers}
+    features, head = default["feature_detectors"], default["head_detectors"]
+    return {
+        WHOLE: rule(**default),
+        "without distances": rule(**{**default, "layer_detectors": [by_name["patterns"]]}),
+        "without patterns": rule(**{**default, "layer_detectors": [by_name["distances"]]}),
+        "without features": rule(**{**default, "feature_detectors": []}),
+        "without boundaries": rule(**{**default, "head_detectors": [ENERGY]}),
+        "without energy": rule(**{**default, "head_detectors": [BOUNDARIES]}),
+        "layers alone": rule(layer_detectors=layers, feature_detectors=[], head_detectors=[]),
+        HEAD_ALONE: rule(layer_detectors=[], feature_detectors=[], head_detectors=head),
+        "all layers of equal voice": EqualVoices(**default),
+        "relative distances of layers added": rule(
+            **{**default, "layer_detectors": [*layers, RELATIVE]}
+        ),
+        "KNN of features added": rule(**{**default, "feature_detectors": [*features, KNN]}),
+        "ViM added to the head": rule(**{**default, "head_detectors": [*head, VIM]}),
+        "GEN added to the head": rule(**{**default, "head_detectors": [*head, GEN]}),
+        "CORE added to the head": rule(**{**default, "head_detectors": [*head, CORE]}),
+        **{f"{n} layers at most": rule(**default, max_layers=n) for n in (32, 16, 8)},
+    }
+
+
+HEAD_ALONE = "head alone"
+NEED_HEAD = (
+    "without features",
+    "without boundaries",
+    "without energy",
+    "layers alone",
+    HEAD_ALONE,
+    "relative distances of layers added",
+    "KNN of features added",
+    "ViM added to the head",
+    "GEN added to the head",
+    "CORE added to the head",
+)
+"""Variants that are the whole rule, or nothing, where there is no head and are no classes."""
+
+
+def rules_for_errors() -> dict[str, AdaptiveEnsembleDetector]:
+    layers = members_of_layers("misclassified", have_classes=True)
+    default: dict[str, Any] = {
+        "target": "misclassified",
+        "layer_detectors": layers,
+        "feature_detectors": [],
+        "head_detectors": [SOFTMAX],
+    }
+    rule = AdaptiveEnsembleDetector
+    return {
+        WHOLE: rule(**default),
+        "without distances": rule(**{**default, "layer_detectors": layers[1:]}),
+        "without patterns": rule(**{**default, "layer_detectors": layers[:1]}),
+    }
+
+
+NAP_OF_LAYERS = "NAP, all layers, mean"
+NEED_LAYERS_ONLY = ("Mahalanobis++, all layers, mean", NAP_OF_LAYERS, "KNN 5", "Mahalanobis++")
+SOFTMAX_ALONE = "MSP"
+
+
+def single_methods() -> dict[str, Any]:
+    """Methods by themselves: of logits and head, of the features, and of all layers."""
+    layers = dict(members_of_layers("ood", have_classes=True))
+    return {
+        SOFTMAX_ALONE: SOFTMAX[1],
+        "energy": ENERGY[1],
+        "GEN": GEN[1],
+        "fDBD": BOUNDARIES[1],
+        "ViM": VIM[1],
+        "KNN 5": KNN[1],
+        "Mahalanobis++": Remembered("distances", distances()),
+        "relative Mahalanobis++": RELATIVE[1],
+        NEED_LAYERS_ONLY[0]: LayerEnsembleDetector(layers["distances"], combine="mean"),
+        NAP_OF_LAYERS: LayerEnsembleDetector(layers["patterns"], combine="mean"),
+    }
+
+
+OF_FEATURES = ("KNN 5", "Mahalanobis++", "relative Mahalanobis++")
+
+
+def features_of(X: Activations) -> Activations:
+    """What the head reads; without a head the last layer."""
+    if X.features is None:
+        return X[[X.layer_names[-1]]]
+    return Activations({"features": np.asarray(X.features)}, predictions=X.predictions)
+
+
+@contextmanager
+def knowledge_kept() -> Iterator[None]:
+    """Find out what layers know of the classes once for each network, not for each rule."""
+    known: dict[tuple, Any] = {}
+
+    def remember(X: Activations) -> Any:
+        key = fingerprint(X)
+        if key not in known:
+            known[key] = class_knowledge(X)
+        return known[key]
+
+    with patch.object(_adaptive, "class_knowledge", remember):
+        yield
