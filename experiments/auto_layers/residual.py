@@ -74,7 +74,7 @@ def compare_once(seed: int) -> dict[str, list[float]]:
     blocks = [name for name, module in network.named_modules() if isinstance(module, Block)]
     A = extract(images[learnt])
     rules = {
-        "blocks alone": [*blocks, "penultimate"],
+        "blocks alone": [*blocks, A.head.input_layer],
         "blocks, and activation functions outside of them": auto,
         "all activation functions, also in blocks": [*auto, *(f"{n}.relu[0]" for n in blocks)],
     }
