@@ -105,9 +105,11 @@ class AdaptiveEnsembleDetector(BaseOneClassDetector):
     layers are left out. Otherwise a sample of a predicted class that no training sample was of is
     rejected.
 
-    **Memory** of a fitted detector, for each layer of d units and C predicted classes: at most
-    8 d (min(d, 2048) + 3 C) bytes for distances, twice that for relative ones, and
-    3 / 8 d ``max_samples`` bytes for patterns.
+    **Memory** of a fitted detector, for each layer of d units, and once more for what the head
+    reads: at most 8 d (min(d, 2048) + 3 C) bytes for distances to C predicted classes, twice that
+    for relative ones, and d + 350 bytes for each of at most ``max_samples`` training samples, for
+    patterns and scores. Beside this there are 16 bytes for each sample given to ``fit``, and some
+    KiB for each member.
 
     All decisions inside rest on in-distribution samples; rows marked -1 are not learnt from.
 
@@ -179,6 +181,7 @@ class AdaptiveEnsembleDetector(BaseOneClassDetector):
     def _fit(self, X: Activations, y: NDArray | None) -> NDArray[np.float64]:
         rows = self._rows_to_learn_from(X)
         learnt, labels = X[rows], None if y is None else y[rows]
+        self._head = X.head
         self.left_out_: dict[str, str] = {}
         self.named_estimators_: dict[str, Any] = {}
         scores = [
@@ -216,7 +219,8 @@ class AdaptiveEnsembleDetector(BaseOneClassDetector):
         self._looks_at_classes = len(X) >= _ROWS_PER_CLASS * n_classes
         named = self.layer_detectors
         if named is None:
-            named = layer_detectors(self.target, have_classes=n_classes > 1)
+            have_classes = self._looks_at_classes and n_classes > 1
+            named = layer_detectors(self.target, have_classes=have_classes)
         self._n_layer_detectors = len(named)
         return [
             self._fit_member(name, self._of_all_layers(detector), self._read_layers(X), y)
@@ -255,7 +259,21 @@ class AdaptiveEnsembleDetector(BaseOneClassDetector):
             self.left_out_.update((name, reason) for name, _ in named)
             named = []
         self._n_feature_detectors = len(named)
-        return [self._fit_member(name, detector, _read_features(X), y) for name, detector in named]
+        if not named:
+            return []
+        features = self._read_features(X)
+        return [self._fit_member(name, detector, features, y) for name, detector in named]
+
+    def _read_features(self, X: Activations) -> Activations:
+        """What the head of ``fit`` reads; samples may come without a head."""
+        if X.head is None and self._head is not None:
+            X = X.assign(head=self._head)
+        if X.features is None:
+            raise ValueError(
+                "AdaptiveEnsembleDetector was fitted on samples with what the head reads, but X "
+                "carries neither features nor that layer."
+            )
+        return Activations({"features": np.asarray(X.features)}, predictions=X.predictions)
 
     def _fit_head(self, X: Activations, y: NDArray | None) -> list[Floats]:
         named = self.head_detectors
@@ -264,7 +282,7 @@ class AdaptiveEnsembleDetector(BaseOneClassDetector):
             try:
                 scores.append(self._fit_member(name, detector, X, y))
             except ValueError as error:
-                if self.target == "misclassified" or (X.head is not None and X.logits is not None):
+                if self.target == "misclassified" or _has_parts_of_head(X):
                     raise
                 self.left_out_[name] = str(error)
         return scores
@@ -277,7 +295,7 @@ class AdaptiveEnsembleDetector(BaseOneClassDetector):
         n_layers, n_features = self._n_layer_detectors, self._n_feature_detectors
         read = [self._read_layers(X)] * n_layers
         if n_features:
-            read += [_read_features(X)] * n_features
+            read += [self._read_features(X)] * n_features
         read += [X] * (len(self.named_estimators_) - len(read))
         members = zip(self.named_estimators_.values(), read, strict=True)
         return np.column_stack([member_scores(member, part) for member, part in members])
@@ -314,8 +332,14 @@ class AdaptiveEnsembleDetector(BaseOneClassDetector):
 
 def _varies(layer: Any) -> bool:
     rows = np.asarray(layer)
+    if rows[0].size == 1:
+        rows = np.sign(rows)  # all that is left of a single unit once it is normalised
     return bool((rows != rows[:1]).any())
 
 
-def _read_features(X: Activations) -> Activations:
-    return Activations({"features": np.asarray(X.features)}, predictions=X.predictions)
+def _has_parts_of_head(X: Activations) -> bool:
+    """Whether there is all that a detector may read of a head, which tells two classes or more."""
+    head, names = X.head, X.layer_names
+    if head is None or X.logits is None or len(head.weight) < 2:
+        return False
+    return head.input_layer in names or (head.input_layer is None and len(names) == 1)
