@@ -26,13 +26,15 @@ class Watcher:
     layers: list[str]
     weight: float | None = None
     members: list[Watcher] = field(default_factory=list)
+    left_out: list[str] = field(default_factory=list)
 
     @classmethod
     def of(cls, name: str, fitted: Any, weight: float | None = None) -> Watcher:
         """Describe a fitted detector, or a pipeline or search that ends in one."""
         detector = detector_of(fitted)
         members = [cls.of(*member) for member in _members_of(detector)]
-        return cls(name, _kind(fitted), _layers_of(fitted), weight, members)
+        left_out = list(getattr(detector, "left_out_", ()))
+        return cls(name, _kind(fitted), _layers_of(fitted), weight, members, left_out)
 
     def lines(self, depth: int = 0) -> Iterator[str]:
         """Text that shows the first and last members where there are many."""
@@ -54,11 +56,14 @@ class Watcher:
             parts.append(f"weight {self.weight:.3g}")
         if not self.members and self.layers not in ([], [self.name]):
             parts.append(f"reads {listed(self.layers)}")
+        if self.left_out:
+            parts.append(f"without {listed(self.left_out)}")
         return ", ".join(parts)
 
     def cells(self, *, are_weighed: bool) -> list[str]:
         """What a row of a table says of it."""
-        cells = [self.name, self.kind, listed(self.layers, 3)]
+        kind = f"{self.kind}, without {listed(self.left_out)}" if self.left_out else self.kind
+        cells = [self.name, kind, listed(self.layers, 3)]
         if are_weighed:
             cells.append("" if self.weight is None else f"{self.weight:.3g}")
         return cells

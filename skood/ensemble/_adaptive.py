@@ -106,9 +106,11 @@ class AdaptiveEnsembleDetector(BaseOneClassDetector):
     layers are left out. Otherwise a sample of a predicted class that no training sample was of is
     rejected.
 
-    **Memory** of a fitted detector, for each layer of d units and C predicted classes: at most
-    8 d (min(d, 2048) + 3 C) bytes for distances, twice that for relative ones, and
-    3 / 8 d ``max_samples`` bytes for patterns.
+    **Memory** of a fitted detector, for each layer of d units, and once more for what the head
+    reads: at most 8 d (min(d, 2048) + 3 C) bytes for distances to C predicted classes, twice that
+    for relative ones, and d + 350 bytes for each of at most ``max_samples`` training samples, for
+    patterns and scores. Beside this there are 16 bytes for each sample given to ``fit``, and some
+    KiB for each member.
 
     All decisions inside rest on in-distribution samples; rows marked -1 are not learnt from.
 
@@ -217,7 +219,8 @@ class AdaptiveEnsembleDetector(BaseOneClassDetector):
         self._looks_at_classes = len(X) >= _ROWS_PER_CLASS * n_classes
         named = self.layer_detectors
         if named is None:
-            named = layer_detectors(self.target, have_classes=n_classes > 1)
+            have_classes = self._looks_at_classes and n_classes > 1
+            named = layer_detectors(self.target, have_classes=have_classes)
         self._n_layer_detectors = len(named)
         return [
             self._fit_member(name, self._of_all_layers(detector), self._read_layers(X), y)
@@ -256,17 +259,30 @@ class AdaptiveEnsembleDetector(BaseOneClassDetector):
             self.left_out_.update((name, reason) for name, _ in named)
             named = []
         self._n_feature_detectors = len(named)
-        return [self._fit_member(name, detector, _read_features(X), y) for name, detector in named]
+        self._features_layer = None if X.head is None else X.head.input_layer
+        features = self._read_features(X) if named else X
+        return [self._fit_member(name, detector, features, y) for name, detector in named]
+
+    def _read_features(self, X: Activations) -> Activations:
+        """The features alone; of activations without a head, the layer that it reads."""
+        features, layer = X.features, self._features_layer
+        if features is None and layer is not None and layer in X:
+            features = np.asarray(X[layer])
+        if features is None:
+            raise ValueError(
+                f"AdaptiveEnsembleDetector was fitted with the features that the head reads, but X "
+                f"has neither features nor a layer {layer!r}."
+            )
+        return Activations({"features": features}, predictions=X.predictions)
 
     def _fit_head(self, X: Activations, y: NDArray | None) -> list[Floats]:
         named = self.head_detectors
-        has_all = X.features is not None and X.logits is not None
         scores = []
         for name, detector in head_detectors(self.target) if named is None else named:
             try:
                 scores.append(self._fit_member(name, detector, X, y))
             except ValueError as error:
-                if self.target == "misclassified" or has_all:
+                if self.target == "misclassified" or _has_parts_of_head(X):
                     raise
                 self.left_out_[name] = str(error)
         return scores
@@ -279,7 +295,7 @@ class AdaptiveEnsembleDetector(BaseOneClassDetector):
         n_layers, n_features = self._n_layer_detectors, self._n_feature_detectors
         read = [self._read_layers(X)] * n_layers
         if n_features:
-            read += [_read_features(X)] * n_features
+            read += [self._read_features(X)] * n_features
         read += [X] * (len(self.named_estimators_) - len(read))
         members = zip(self.named_estimators_.values(), read, strict=True)
         return np.column_stack([member_scores(member, part) for member, part in members])
@@ -334,5 +350,9 @@ def _why_no_features(X: Activations) -> str:
     return X.why_missing.get("head", "there is no head")
 
 
-def _read_features(X: Activations) -> Activations:
-    return Activations({"features": np.asarray(X.features)}, predictions=X.predictions)
+def _has_parts_of_head(X: Activations) -> bool:
+    """Whether there is all that a detector may read of a head, which tells two classes or more."""
+    head, names = X.head, X.layer_names
+    if head is None or X.logits is None or len(head.weight) < 2:
+        return False
+    return head.input_layer in names or (head.input_layer is None and len(names) == 1)
