@@ -55,8 +55,8 @@ def parse_arguments() -> argparse.Namespace:
         nargs="+",
         type=Path,
         default=[],
-        help="the files `cells.csv` of other runs, which the tables show too: a later one, and this "
-        "run, replace the same methods and sources; `--sources` without a name tries nothing more",
+        help="the files `cells.csv` of other runs, which the tables show too: a later one, and "
+        "this run, replace the same methods and sources; `--sources` without a name tries nothing more",
     )
     parser.add_argument(
         "--activations",
