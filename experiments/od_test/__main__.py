@@ -56,7 +56,8 @@ def parse_arguments() -> argparse.Namespace:
         type=Path,
         default=[],
         help="the files `cells.csv` of other runs, which the tables show too: a later one, and "
-        "this run, replace the same methods and sources; `--sources` without a name tries nothing more",
+        "this run, replace the same methods and sources; "
+        "`--sources` without a name tries nothing more",
     )
     parser.add_argument(
         "--activations",
