@@ -43,7 +43,7 @@ class Sizes(NamedTuple):
 
 
 QUICK = Sizes(
-    images=sources.QUICK._replace(n_train=120, n_test=40, n_outside=15, epochs=3),
+    images=sources.QUICK._replace(n_train=100, n_test=30, n_outside=10, n_network=2_000, epochs=3),
     choice_seeds=(0,),
     fresh_seeds=(5,),
     choice_seeds_tokens=(0,),
