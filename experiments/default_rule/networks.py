@@ -43,7 +43,7 @@ class Sizes(NamedTuple):
 
 
 QUICK = Sizes(
-    images=sources.QUICK._replace(n_train=100, n_test=30, n_outside=10, n_network=2_000, epochs=3),
+    images=sources.QUICK._replace(n_train=60, n_test=20, n_outside=8, n_network=300, epochs=2),
     choice_seeds=(0,),
     fresh_seeds=(5,),
     choice_seeds_tokens=(0,),
