@@ -27,6 +27,7 @@ from experiments._common.tables import (
 from .families import compare_families
 from .line import compare_line
 from .measure import Comparison, Sizes, tabulate_ratios
+from .monitor import compare_monitor
 from .network import compare_extraction, compare_grid, compare_latency
 from .peers import compare_methods
 from .progression import compare_progression
@@ -98,6 +99,7 @@ RUNS: dict[str, Callable[[Sizes], Outcome]] = {
     "grid": lambda sizes: measure_ratios(compare_grid(sizes)),
     "latency": lambda sizes: measure_ratios(compare_latency(sizes)),
     "recorder": lambda sizes: measure_ratios(compare_recorder(sizes)),
+    "monitor": lambda sizes: measure_ratios(compare_monitor(sizes)),
     "methods": measure_methods,
     "line": measure_line,
 }

@@ -36,8 +36,8 @@ def make_monitor(
 ) -> Monitor:
     """Build a monitor of a trained network that needs no out-of-distribution data.
 
-    The monitor extracts all layers, pools feature maps by their mean, tokens by their maximum and
-    mean, and tokens at fixed places, such as those of an image, also each over its units. An
+    The monitor extracts all layers and pools feature maps and tokens by their mean, and tokens at
+    fixed places, such as those of an image, also each over its units, maximum and mean. An
     :class:`~skood.ensemble.AdaptiveEnsembleDetector` weighs distances and patterns of all layers
     against what logits and head say, by how much the layers know of the classes.
 

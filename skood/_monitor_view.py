@@ -13,8 +13,6 @@ from sklearn.pipeline import Pipeline
 
 from ._foreign import detector_of
 
-_ALIKE = ("fisher", "mean", "vote")
-"""Ways to combine members that do not use their weights, though rows marked -1 give them some."""
 _SHOWN = 6
 """As many members of one ensemble are shown in text; the table in a notebook shows all."""
 
@@ -28,13 +26,15 @@ class Watcher:
     layers: list[str]
     weight: float | None = None
     members: list[Watcher] = field(default_factory=list)
+    left_out: list[str] = field(default_factory=list)
 
     @classmethod
     def of(cls, name: str, fitted: Any, weight: float | None = None) -> Watcher:
         """Describe a fitted detector, or a pipeline or search that ends in one."""
         detector = detector_of(fitted)
         members = [cls.of(*member) for member in _members_of(detector)]
-        return cls(name, _kind(fitted), _layers_of(fitted), weight, members)
+        left_out = list(getattr(detector, "left_out_", ()))
+        return cls(name, _kind(fitted), _layers_of(fitted), weight, members, left_out)
 
     def lines(self, depth: int = 0) -> Iterator[str]:
         """Text that shows the first and last members where there are many."""
@@ -56,11 +56,14 @@ class Watcher:
             parts.append(f"weight {self.weight:.3g}")
         if not self.members and self.layers not in ([], [self.name]):
             parts.append(f"reads {listed(self.layers)}")
+        if self.left_out:
+            parts.append(f"without {listed(self.left_out)}")
         return ", ".join(parts)
 
     def cells(self, *, are_weighed: bool) -> list[str]:
         """What a row of a table says of it."""
-        cells = [self.name, self.kind, listed(self.layers, 3)]
+        kind = f"{self.kind}, without {listed(self.left_out)}" if self.left_out else self.kind
+        cells = [self.name, kind, listed(self.layers, 3)]
         if are_weighed:
             cells.append("" if self.weight is None else f"{self.weight:.3g}")
         return cells
@@ -132,15 +135,18 @@ def _members_of(detector: Any) -> list[tuple[str, Any, float | None]]:
         named = list(zip(detector.layers_, detector.estimators_, strict=True))
     else:
         return []
-    weights = getattr(detector, "weights_", None)
-    if getattr(detector, "combine", "") in _ALIKE:
-        weights = None
-    if weights is None or len(weights) != len(named):
-        return [(name, member, None) for name, member in named]
-    if isinstance(weights, dict):
-        weights = [weights[name] for name, _ in named]
-    shares = np.asarray(weights, dtype=float) / np.sum(list(weights))
-    return [(name, member, float(w)) for (name, member), w in zip(named, shares, strict=True)]
+    shares = _shares(detector, len(named))
+    return [(name, member, w) for (name, member), w in zip(named, shares, strict=True)]
+
+
+def _shares(detector: Any, n_members: int) -> list[float | None]:
+    """The weight of each member, as a share of all, where the ensemble weighs them."""
+    combine = getattr(detector, "combine", "weighted")
+    name = {"informed": "knowledge_", "weighted": "weights_"}.get(combine, "")
+    weights = getattr(detector, name, ())
+    if len(weights) != n_members or not np.any(weights):
+        return [None] * n_members
+    return list(map(float, np.asarray(weights) / np.sum(weights)))
 
 
 def _kind(fitted: Any) -> str:
@@ -149,6 +155,8 @@ def _kind(fitted: Any) -> str:
         n_tried = len(fitted.cv_results_["name"])
         best = _kind(fitted.best_estimator_)
         return f"{best}, which is {fitted.best_name_!r}, the choice from {n_tried}"
+    if hasattr(fitted, "layer_share_"):
+        return f"{type(fitted).__name__}, layer share {fitted.layer_share_:.2g}"
     if isinstance(fitted, Pipeline):
         return " > ".join(_kind(step) for _, step in fitted.steps)
     return type(detector_of(fitted)).__name__

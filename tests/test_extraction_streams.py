@@ -205,7 +205,9 @@ def test_labels_in_another_order_are_refused_by_score(marks):
     y[:30] = 1
     data = TensorDataset(torch.tensor(many), torch.tensor(y))
     monitor = make_monitor(net()).fit(many[:60])
-    assert monitor.score(DataLoader(data), marks(y)) == monitor.score(many, marks(y))
+    # Batches of one sample are rounded otherwise, which changes the order of a few.
+    expected = pytest.approx(monitor.score(many, marks(y)), abs=0.01)
+    assert monitor.score(DataLoader(data), marks(y)) == expected
     with pytest.raises(ValueError, match=r"labels of X.labels in another order"):
         monitor.score(DataLoader(data, shuffle=True), marks(y))
 

@@ -347,6 +347,8 @@ def test_text_says_what_watches_what(digits):
         f"    hidden_1: KNNDetector, weight {weights[1]:.3g}",
     ):
         assert fact in after
+    monitor.set_params(detect__combine="informed", detect__knowledge=[0.2, 0.6]).fit(train)
+    assert "    hidden_0: KNNDetector, weight 0.25\n" in str(monitor)
     # Rows marked -1 give weights that a plain mean does not use.
     monitor.set_params(detect__combine="mean").fit(train, np.repeat([0, -1], [200, 50]))
     assert "weight" not in str(monitor)
@@ -376,6 +378,8 @@ def test_a_notebook_shows_a_diagram_that_unfolds_and_a_table(digits):
         assert html == state._repr_html_() or "sk-container-id" in html
         assert "out-of-distribution and misclassified inputs" in html
     assert "<summary>What watches what</summary>" in html
+    share = monitor["detect"].named_estimators_["ood"].layer_share_
+    assert f">AdaptiveEnsembleDetector, layer share {share:.2g}</td>" in html
     assert re.search("learnt from</td><td[^>]*>200 rows", html)
     with config_context(display="text"):
         assert list(monitor._repr_mimebundle_()) == ["text/plain"]

@@ -70,5 +70,11 @@ def fit_detectors(
         "NAP, best 6 of the search, Fisher": ensemble.fit(train),
         "NAP, all layers, Fisher (no OOD)": LayerEnsembleDetector(nap).fit(train),
         "NAP, all layers, mean (no OOD)": LayerEnsembleDetector(nap, combine="mean").fit(train),
-        "make_monitor (no OOD)": make_monitor(net)["detect"].fit(train),
+        "make_monitor (no OOD)": default_detector(net, train).fit(train),
     }
+
+
+def default_detector(net: nn.Module, A: Activations) -> Pipeline:
+    """That of ``make_monitor``, on what it extracts: the mean of each map, and no maximum."""
+    names = [name for name in A.layer_names if not name.endswith(":max")]
+    return make_pipeline(LayerSelector(layers=names), make_monitor(net)["detect"])

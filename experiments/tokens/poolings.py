@@ -52,9 +52,11 @@ VIEWS: dict[str, View] = {
 
 POOLINGS: dict[str, tuple[str, ...]] = {
     SECOND_AXIS: ("second max", "second avg"),
+    "avg of tokens": ("avg",),
     "max and avg of tokens": ("max", "avg"),
     "first token": ("first",),
     "max and avg of units": ("max of units", "avg of units"),
+    "avg of tokens, max and avg of units": ("avg", "max of units", "avg of units"),
     "max and avg of tokens, max of units": ("max", "avg", "max of units"),
     "max and avg of tokens, max and avg of units": ("max", "avg", "max of units", "avg of units"),
     "max and avg of tokens, first token": ("max", "avg", "first"),

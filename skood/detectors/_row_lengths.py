@@ -27,6 +27,7 @@ def unit_rows(rows: NDArray) -> NDArray[np.float64]:
     # First by the largest value, as squares of very large or small ones leave the range of floats.
     largest = np.maximum(rows.max(axis=1, initial=0), -rows.min(axis=1, initial=0))
     largest = largest[:, np.newaxis].astype(np.float64)
-    units = rows / np.where(largest > 0, largest, 1)
+    # Long doubles are not for linear algebra.
+    units = (rows / np.where(largest > 0, largest, 1)).astype(np.float64, copy=False)
     units /= np.where(largest > 0, row_norms(units)[:, np.newaxis], 1)
     return units

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.base import clone
+from sklearn.preprocessing import normalize
 from sklearn.utils import resample
 
 from .._classes import has_predictions
@@ -105,9 +106,11 @@ class AdaptiveEnsembleDetector(BaseOneClassDetector):
     layers are left out. Otherwise a sample of a predicted class that no training sample was of is
     rejected.
 
-    **Memory** of a fitted detector, for each layer of d units and C predicted classes: at most
-    8 d (min(d, 2048) + 3 C) bytes for distances, twice that for relative ones, and
-    3 / 8 d ``max_samples`` bytes for patterns.
+    **Memory** of a fitted detector, for each layer of d units, and once more for what the head
+    reads: at most 8 d (min(d, 2048) + 3 C) bytes for distances to C predicted classes, twice that
+    for relative ones, and d + 350 bytes for each of at most ``max_samples`` training samples, for
+    patterns and scores. Beside this there are 16 bytes for each sample given to ``fit``, and some
+    KiB for each member.
 
     All decisions inside rest on in-distribution samples; rows marked -1 are not learnt from.
 
@@ -216,7 +219,8 @@ class AdaptiveEnsembleDetector(BaseOneClassDetector):
         self._looks_at_classes = len(X) >= _ROWS_PER_CLASS * n_classes
         named = self.layer_detectors
         if named is None:
-            named = layer_detectors(self.target, have_classes=n_classes > 1)
+            have_classes = self._looks_at_classes and n_classes > 1
+            named = layer_detectors(self.target, have_classes=have_classes)
         self._n_layer_detectors = len(named)
         return [
             self._fit_member(name, self._of_all_layers(detector), self._read_layers(X), y)
@@ -230,12 +234,13 @@ class AdaptiveEnsembleDetector(BaseOneClassDetector):
 
     def _layers_to_watch(self, X: Activations) -> list[str]:
         names = value_names(X)
+        classes = np.unique(predicted_classes(X), return_inverse=True)[1]
         # Where nothing varies, nothing better is to be had.
-        varying = [name for name in names if _varies(X[name])] or names
+        varying = [name for name in names if _varies(X[name], classes)] or names
         kept = evenly_spread(varying, self.max_layers)
         for name in names:
             if name not in varying:
-                self.left_out_[name] = "it gives all training samples the same values"
+                self.left_out_[name] = "it gives all training samples of a class the same values"
             elif name not in kept:
                 self.left_out_[name] = f"of {len(varying)} layers, {len(kept)} are watched"
         return kept
@@ -250,12 +255,25 @@ class AdaptiveEnsembleDetector(BaseOneClassDetector):
     def _fit_features(self, X: Activations, y: NDArray | None) -> list[Floats]:
         named = self.feature_detectors
         named = feature_detectors(self.target) if named is None else named
-        if X.features is None:
-            reason = X.why_missing.get("head", "there is no head")
+        if reason := _why_no_features(X):
             self.left_out_.update((name, reason) for name, _ in named)
             named = []
         self._n_feature_detectors = len(named)
-        return [self._fit_member(name, detector, _read_features(X), y) for name, detector in named]
+        self._features_layer = None if X.head is None else X.head.input_layer
+        features = self._read_features(X) if named else X
+        return [self._fit_member(name, detector, features, y) for name, detector in named]
+
+    def _read_features(self, X: Activations) -> Activations:
+        """The features alone; of activations without a head, the layer that it reads."""
+        features, layer = X.features, self._features_layer
+        if features is None and layer is not None and layer in X:
+            features = np.asarray(X[layer])
+        if features is None:
+            raise ValueError(
+                f"AdaptiveEnsembleDetector was fitted with the features that the head reads, but X "
+                f"has neither features nor a layer {layer!r}."
+            )
+        return Activations({"features": features}, predictions=X.predictions)
 
     def _fit_head(self, X: Activations, y: NDArray | None) -> list[Floats]:
         named = self.head_detectors
@@ -264,7 +282,7 @@ class AdaptiveEnsembleDetector(BaseOneClassDetector):
             try:
                 scores.append(self._fit_member(name, detector, X, y))
             except ValueError as error:
-                if self.target == "misclassified" or (X.head is not None and X.logits is not None):
+                if self.target == "misclassified" or _has_parts_of_head(X):
                     raise
                 self.left_out_[name] = str(error)
         return scores
@@ -277,7 +295,7 @@ class AdaptiveEnsembleDetector(BaseOneClassDetector):
         n_layers, n_features = self._n_layer_detectors, self._n_feature_detectors
         read = [self._read_layers(X)] * n_layers
         if n_features:
-            read += [_read_features(X)] * n_features
+            read += [self._read_features(X)] * n_features
         read += [X] * (len(self.named_estimators_) - len(read))
         members = zip(self.named_estimators_.values(), read, strict=True)
         return np.column_stack([member_scores(member, part) for member, part in members])
@@ -312,10 +330,29 @@ class AdaptiveEnsembleDetector(BaseOneClassDetector):
         return self._reject_unknown(self._combine(scores), ~self._are_of_unknown_class(scores))
 
 
-def _varies(layer: Any) -> bool:
+def _varies(layer: Any, classes: NDArray[np.intp]) -> bool:
+    """Whether samples of a class differ in more than their norm and its rounding."""
     rows = np.asarray(layer)
-    return bool((rows != rows[:1]).any())
+    precision = np.finfo(rows.dtype if rows.dtype.kind == "f" else np.float64).eps
+    rows = normalize(rows.astype(np.float64))
+    first = np.unique(classes, return_index=True)[1]
+    return bool((np.abs(rows - rows[first[classes]]) > 8 * precision).any())
 
 
-def _read_features(X: Activations) -> Activations:
-    return Activations({"features": np.asarray(X.features)}, predictions=X.predictions)
+def _why_no_features(X: Activations) -> str:
+    """The reason, or nothing where there are features that can be told apart."""
+    if X.features is not None:
+        classes = np.unique(predicted_classes(X), return_inverse=True)[1]
+        same = "the features of all training samples of a class are the same"
+        return "" if _varies(X.features, classes) else same
+    if X.head is not None:
+        return f"the layer that the head reads, {X.head.input_layer!r}, is not there"
+    return X.why_missing.get("head", "there is no head")
+
+
+def _has_parts_of_head(X: Activations) -> bool:
+    """Whether there is all that a detector may read of a head, which tells two classes or more."""
+    head, names = X.head, X.layer_names
+    if head is None or X.logits is None or len(head.weight) < 2:
+        return False
+    return head.input_layer in names or (head.input_layer is None and len(names) == 1)

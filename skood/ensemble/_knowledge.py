@@ -36,6 +36,8 @@ def class_knowledge(X: Activations) -> NDArray[np.float64]:
     n_classes = len(np.unique(predicted_classes(X)))
     if n_classes < 2:
         return np.ones(len(X.layer_names))
+    if n_classes == len(X):  # no sample is there to be near to
+        return np.zeros(len(X.layer_names))
     distances = MahalanobisDetector(
         normalize=True, shrinkage=0.1, n_components=2048, group_by="prediction"
     )

@@ -111,7 +111,9 @@ def explain(
     that the sample has. A :class:`~skood.ensemble.LayerEnsembleDetector` with
     ``combine="fisher"`` or ``"vote"`` ranks its members' scores, and ranks do not see what a single
     neuron does to a sample that is far away: the weights are those of the same ensemble
-    with ``combine="mean"``.
+    with ``combine="mean"``. With ``combine="informed"``, and in an
+    :class:`~skood.ensemble.AdaptiveEnsembleDetector`, there are ranks in the bulk only, where
+    neurons that change no rank weigh 0.
 
     Examples
     --------
@@ -196,7 +198,8 @@ def _score(detector: Any, X: Any) -> NDArray[np.float64]:
 
 def _without_ranks(detector: Any) -> Any:
     """An ensemble that ranks scores as one that averages them: ranks do not see small changes."""
-    if not isinstance(detector, LayerEnsembleDetector) or detector.combine in ("mean", "weighted"):
+    ranks = isinstance(detector, LayerEnsembleDetector) and detector.combine in ("fisher", "vote")
+    if not ranks:
         return detector
     averaging = copy(detector)
     averaging.combine = "mean"
