@@ -77,4 +77,4 @@ def fit_detectors(
 def default_detector(net: nn.Module, A: Activations) -> Pipeline:
     """That of ``make_monitor``, on what it extracts: the mean of each map, and no maximum."""
     names = [name for name in A.layer_names if not name.endswith(":max")]
-    return make_pipeline(LayerSelector(names), make_monitor(net)["detect"])
+    return make_pipeline(LayerSelector(layers=names), make_monitor(net)["detect"])
