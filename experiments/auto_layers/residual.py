@@ -73,6 +73,7 @@ def compare_once(seed: int) -> dict[str, list[float]]:
     auto = ActivationExtractor(network, reducer=PoolingReducer()).fit(images).layers_
     blocks = [name for name, module in network.named_modules() if isinstance(module, Block)]
     A = extract(images[learnt])
+    assert A.head is not None
     rules = {
         "blocks alone": [*blocks, A.head.input_layer],
         "blocks, and activation functions outside of them": auto,

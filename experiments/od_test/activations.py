@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from pathlib import Path
 from typing import NamedTuple
 
@@ -11,7 +12,7 @@ from numpy.typing import NDArray
 from skood import ActivationExtractor, Activations, make_monitor
 
 from .nets import load_network
-from .sources import Sizes, Source, load_outside, load_source
+from .sources import ALL_SETS, Sizes, Source, load_outside, load_source
 
 
 class Seen(NamedTuple):
@@ -24,7 +25,7 @@ class Seen(NamedTuple):
     outside: dict[str, Activations]
 
 
-def extract(source: Source, sizes: Sizes, folder: Path) -> Seen:
+def extract(source: Source, sizes: Sizes, folder: Path, sets: Collection[str] = ALL_SETS) -> Seen:
     """All that a default monitor of the network reads; in a second run, what the first kept."""
     network = load_network(source, sizes, folder / "networks")
     # Small batches stay in the cache of the processor.
@@ -33,8 +34,13 @@ def extract(source: Source, sizes: Sizes, folder: Path) -> Seen:
     train, test = (
         _load_or_extract(extractor, source, subset, sizes, folder) for subset in ("train", "test")
     )
-    outside = {n: _load_or_extract(extractor, source, n, sizes, folder) for n in source.outside}
-    assert train.labels is not None and test.labels is not None
+    outside = {
+        name: _load_or_extract(extractor, source, name, sizes, folder)
+        for name in source.outside
+        if name in sets
+    }
+    assert train.labels is not None
+    assert test.labels is not None
     return Seen(train, train.labels, test, test.labels, outside)
 
 

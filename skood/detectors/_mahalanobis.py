@@ -220,7 +220,8 @@ class MahalanobisDetector(BaseOneClassDetector):
     def _prepare(self, rows: NDArray) -> Floats:
         """Rows as numbers, normalised if so."""
         rows = rows if rows.dtype.kind == "f" else rows.astype(np.float64)
-        return unit_rows(rows) if self.normalize else rows.astype(np.float64, copy=False)
+        rows = unit_rows(rows) if self.normalize else rows
+        return rows.astype(np.float64, copy=False)
 
     @property
     def precision_(self) -> dict[str, Floats]:

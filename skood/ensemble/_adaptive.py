@@ -256,7 +256,21 @@ class AdaptiveEnsembleDetector(BaseOneClassDetector):
             self.left_out_.update((name, reason) for name, _ in named)
             named = []
         self._n_feature_detectors = len(named)
-        return [self._fit_member(name, detector, _read_features(X), y) for name, detector in named]
+        self._features_layer = None if X.head is None else X.head.input_layer
+        features = self._read_features(X) if named else X
+        return [self._fit_member(name, detector, features, y) for name, detector in named]
+
+    def _read_features(self, X: Activations) -> Activations:
+        """The features alone; of activations without a head, the layer that it reads."""
+        features, layer = X.features, self._features_layer
+        if features is None and layer is not None and layer in X:
+            features = np.asarray(X[layer])
+        if features is None:
+            raise ValueError(
+                f"AdaptiveEnsembleDetector was fitted with the features that the head reads, but X "
+                f"has neither features nor a layer {layer!r}."
+            )
+        return Activations({"features": features}, predictions=X.predictions)
 
     def _fit_head(self, X: Activations, y: NDArray | None) -> list[Floats]:
         named = self.head_detectors
@@ -279,7 +293,7 @@ class AdaptiveEnsembleDetector(BaseOneClassDetector):
         n_layers, n_features = self._n_layer_detectors, self._n_feature_detectors
         read = [self._read_layers(X)] * n_layers
         if n_features:
-            read += [_read_features(X)] * n_features
+            read += [self._read_features(X)] * n_features
         read += [X] * (len(self.named_estimators_) - len(read))
         members = zip(self.named_estimators_.values(), read, strict=True)
         return np.column_stack([member_scores(member, part) for member, part in members])
@@ -332,7 +346,3 @@ def _why_no_features(X: Activations) -> str:
     if X.head is not None:
         return f"the layer that the head reads, {X.head.input_layer!r}, is not there"
     return X.why_missing.get("head", "there is no head")
-
-
-def _read_features(X: Activations) -> Activations:
-    return Activations({"features": np.asarray(X.features)}, predictions=X.predictions)
