@@ -22,6 +22,7 @@ from collections.abc import Collection
 from pathlib import Path
 
 import matplotlib as mpl
+import pandas as pd
 import torch
 
 from .._common.arguments import find_folders, make_parser
@@ -30,7 +31,7 @@ from .._common.tables import write_tables
 from .figures import draw_all
 from .methods import GROUPS, SEARCHES
 from .report import describe, make_tables, write_report
-from .results import Run, test_all
+from .results import Run, join_runs, test_all
 from .sources import ALL_SETS, CHOICE, QUICK, QUICK_SETS, SOURCES, Sizes, Source
 
 mpl.use("Agg")
@@ -45,9 +46,18 @@ def parse_arguments() -> argparse.Namespace:
     parser = make_parser("od_test", __doc__)
     parser.add_argument(
         "--sources",
-        nargs="+",
+        nargs="*",
         choices=[source.folder_name for source in SOURCES],
         help="by default all; rows and columns of the others stay empty",
+    )
+    parser.add_argument(
+        "--earlier",
+        nargs="+",
+        type=Path,
+        default=[],
+        help="the files `cells.csv` of other runs, which the tables show too: a later one, and "
+        "this run, replace the same methods and sources; "
+        "`--sources` without a name tries nothing more",
     )
     parser.add_argument(
         "--activations",
@@ -100,9 +110,9 @@ def main() -> None:
         sets=find_sets(arguments),
         groups=arguments.groups,
     )
-    cells = test_all(sources, run)
+    cells = join_runs([*map(pd.read_csv, arguments.earlier), test_all(sources, run)])
     cells.to_csv(output / "cells.csv", index=False)
-    about, tables = describe(sources, run, time.perf_counter() - start), make_tables(cells)
+    about, tables = describe(cells, sizes, time.perf_counter() - start), make_tables(cells)
     report = write_report(about.to_table(), tables)
     (output / "report.md").write_text(report, encoding="utf-8")
     write_tables(folder, about, tables)

@@ -12,8 +12,8 @@ from skood.model_selection import compare, summarize
 from .._common.tables import PACKAGES, Measured, Table
 from .methods import DEFAULT, ERROR_DEFAULT, SEARCH, method_groups
 from .published import PUBLISHED, SOURCE
-from .results import PARTS, Run, part_of
-from .sources import ALL_SETS, CHOICE, SOURCES, Source
+from .results import PARTS, part_of
+from .sources import ALL_SETS, CHOICE, SOURCES, Sizes, Source
 
 SINGLE = ("outputs", "last layer", "shaping")
 """Groups of methods that look at one place of a network."""
@@ -52,12 +52,13 @@ def make_tables(cells: pd.DataFrame) -> dict[str, Table]:
     }
 
 
-def describe(sources: Sequence[Source], run: Run, seconds: float) -> Measured:
-    sizes = run.sizes
+def describe(cells: pd.DataFrame, sizes: Sizes, seconds: float) -> Measured:
     titles = [source.title for source in SOURCES if source.is_chosen_on]
+    sources = [source.title for source in SOURCES if source.title in set(cells["source"])]
+    sets = [name for name in ALL_SETS if name in set(cells["test"])]
     return Measured(
-        data=f"sources {'; '.join(source.title for source in sources)}; sets for validation and "
-        f"for testing: {', '.join(name for name in ALL_SETS if name in run.sets)}; the default was "
+        data=f"sources {'; '.join(sources)}; sets for validation and for testing: "
+        f"{', '.join(sets)}; the default was "
         f"chosen on {'; '.join(titles)} with the sets "
         f"{', '.join(name for name in ALL_SETS if name in CHOICE)}",
         samples=f"detectors {sizes.n_train:,} training images, test {sizes.n_test:,} images, up to "

@@ -6,6 +6,7 @@ from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
 import pandas as pd
 
 from skood.model_selection import od_test
@@ -38,7 +39,18 @@ def test_all(sources: Sequence[Source], run: Run) -> pd.DataFrame:
 
     The columns "near" and "part" are added to those of ``od_test``.
     """
+    if not sources:
+        return pd.DataFrame(columns=["source", "detector"])
     return pd.concat([_test_source(source, run) for source in sources], ignore_index=True)
+
+
+def join_runs(tables: Sequence[pd.DataFrame]) -> pd.DataFrame:
+    """The cells of several runs; what a method did on a source comes from the last that has it."""
+    number_of_run = np.repeat(np.arange(len(tables)), [len(table) for table in tables])
+    cells = pd.concat([table for table in tables if len(table)], ignore_index=True)
+    cells = cells.assign(run=number_of_run)
+    is_last = cells["run"] == cells.groupby(["source", "detector"])["run"].transform("max")
+    return cells[is_last].drop(columns="run").reset_index(drop=True)
 
 
 def _test_source(source: Source, run: Run) -> pd.DataFrame:
