@@ -27,7 +27,7 @@ from .variants import (
 )
 
 N_ERRORS = 10
-"""With fewer errors, or samples that are none, among the test samples, a network says nothing about them."""
+"""With fewer errors, or right test samples, a network says nothing about them."""
 
 
 class Cell(NamedTuple):
