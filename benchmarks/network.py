@@ -165,7 +165,7 @@ def compare_latency(sizes: Sizes) -> Comparison:
     ]
     settings = (
         f"`make_monitor(vgg).fit(X)` with {sizes.n_images} images: {len(monitor[-1].layers_)} "
-        f"pooled layers, each at the default percentiles. {sizes.n_calls} calls with one image, "
+        f"pooled layers. {sizes.n_calls} calls with one image, "
         f"{sizes.repetitions} with several."
     )
     return Comparison("`predict` of a fitted monitor", settings, "over the bare pass", lines)
