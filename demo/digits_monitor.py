@@ -3,7 +3,8 @@
 A small convolutional network learns eight of scikit-learn's ten digits, and its activations are
 extracted once. A search over layers, poolings and percentiles configures a monitor on one kind of
 out-of-distribution (OOD) images, the digit 1. All monitors are then compared on kinds of images
-that the search did not see: the digit 5, rotated and inverted digits, and noise.
+that the search did not see: the digit 5, rotated and inverted digits, and noise; and on errors of
+the network.
 
     python demo/digits_monitor.py
 
@@ -201,10 +202,17 @@ def fit_detectors(
         "best layer": search.best_estimator_,
         "ensemble": LayerEnsembleDetector.from_search(search, n_layers=9).fit(inside),
         "AutoNAP": auto_nap.fit(A[searched], images.y[searched]),
-        "make_monitor": make_monitor(net).fit(inside),
+        "make_monitor": default_detector(net, A).fit(inside),
         "max softmax": MaxSoftmaxDetector().fit(inside),
         "energy": EnergyDetector().fit(inside),
     }
+
+
+def default_detector(net: NeuralNetClassifier, A: Activations, target: str = "ood") -> Pipeline:
+    """That of ``make_monitor``, on what it extracts: the mean of each feature map."""
+    names = [name for name in A.layer_names if not name.endswith(":max")]
+    detector = make_monitor(net, target=target)["detect"]
+    return Pipeline([("select", LayerSelector(layers=names)), ("detect", detector)])
 
 
 def evaluate(detector: Any, A: Activations, images: Images) -> Rows:
@@ -280,6 +288,34 @@ def best_setting(search: GridSearchCV) -> str:
     return f"layer {layer}, percentile {percentile}"
 
 
+def describe_default(monitor: Pipeline) -> str:
+    """How much the layers of this network know, and so count."""
+    detector = monitor["detect"]
+    known = zip(detector.layers_, detector.knowledge_, strict=True)
+    listed = ", ".join(f"{name} {knowledge:.2f}" for name, knowledge in known)
+    return (
+        f"How well each layer knows the classes, from 0 to 1: {listed}. In the score of make_monitor "
+        f"the layers weigh {detector.layer_share_:.0%}, and the outputs the rest. This is a network "
+        "whose layers know much. In deep networks for photographs early layers know little, the "
+        "outputs weigh more, and near OOD images are much harder to find: see `Choosing a method` in "
+        "the guide."
+    )
+
+
+def describe_errors(detectors: dict[str, Any], A_test: Activations, y_test: NDArray) -> str:
+    """How well misclassified test images are told from the others."""
+    y = np.where(A_test.predictions == y_test, 1, -1)
+    aurocs = {
+        name: ood_roc_auc_score(y, detector.score_samples(A_test))
+        for name, detector in detectors.items()
+    }
+    listed = ", ".join(f"{name} {auroc:.3f}" for name, auroc in aurocs.items())
+    return (
+        f"Errors of the network, {np.sum(y == -1)} of {len(y)} test images, are another target: AUROC "
+        f"against the other test images: {listed}."
+    )
+
+
 def describe_false_alarms(detectors: dict[str, Any], A_test: Activations) -> str:
     shares = {name: np.mean(d.predict(A_test) == -1) for name, d in detectors.items()}
     listed = ", ".join(f"{name} {share:.1%}" for name, share in shares.items())
@@ -333,16 +369,24 @@ def main() -> None:
     with step("Fit all detectors, and score the unseen kinds of images"):
         detectors = fit_detectors(net, search, A, images)
         results = {name: evaluate(detector, A, images) for name, detector in detectors.items()}
+    of_errors = default_detector(net, A, "misclassified").fit(A[images.rows["monitor"]])
     with step("Score them by every setting of the search, too"):
         settings = evaluate_settings(search, A, images)
     with step("Draw pictures"):
         draw_pictures(search, settings, detectors, results, A, images)
+    test = images.rows["test"]
     report = "\n\n".join(
         [
             "# Monitors of a digits classifier",
             describe_network(len(X), A, images),
             describe_choices(search, detectors),
-            describe_false_alarms(detectors, A[images.rows["test"]]),
+            describe_default(detectors["make_monitor"]),
+            describe_false_alarms(detectors, A[test]),
+            describe_errors(
+                {**detectors, 'make_monitor(target="misclassified")': of_errors},
+                A[test],
+                images.y[test],
+            ),
             *(markdown_table(results, metric) for metric in METRICS),
         ]
     )

@@ -11,7 +11,7 @@ training images, and no out-of-distribution examples.
 
 The first figure shows the scores. Those of unknown digits lie below those of most
 known digits, though the two overlap, since an unknown digit may look much like a known
-one. The default threshold flags few of the known digits, and two thirds of the unknown
+one. The default threshold flags few of the known digits, and four fifths of the unknown
 ones. The second figure shows the unknown digits that are least like anything the
 network was trained on, and what the network took them for.
 """
@@ -65,11 +65,15 @@ for _ in range(20):
 # -----------
 #
 # The monitor is a scikit-learn pipeline. ``fit`` runs the network once over the
-# training images and stores which neurons fire for each class. ``score_samples`` is
-# higher for inputs that look in-distribution, and ``predict`` gives 1 or -1.
+# training images. It learns where the activations of each layer lie for each class and
+# which neurons fire together, and what the outputs are like; and from how well each
+# layer tells the classes apart, how much it counts. ``score_samples`` is higher for
+# inputs that look in-distribution, and ``predict`` gives 1 or -1. Printed, the monitor
+# shows what watches what.
 
 monitor = make_monitor(net)
 monitor.fit(X[train])
+print(*str(monitor).splitlines()[:8], sep="\n")
 scores = monitor.score_samples(X)
 verdict = monitor.predict(X)
 
@@ -90,7 +94,7 @@ ax.hist(
 )
 ax.axvline(monitor[-1].offset_, color="black", linestyle="--", label="threshold")
 ax.set(
-    xlabel="score of the monitor (standard deviations of the training scores)",
+    xlabel="score of the monitor (weighted sum of log p-values)",
     ylabel="images",
 )
 ax.legend()

@@ -122,6 +122,7 @@ def _head_of(X: Activations, wanted_by: str) -> LinearHead:
     head = X.head
     if head.input_layer is None and len(X.layer_names) == 1:
         head = LinearHead(head.weight, head.bias, X.layer_names[0])
+        _check_makes_logits(head, X, wanted_by)
     if head.input_layer is None:
         raise ValueError(
             f"{wanted_by} needs to know which of the layers {list(X.layer_names)} the head reads: "
@@ -133,6 +134,29 @@ def _head_of(X: Activations, wanted_by: str) -> LinearHead:
             f"{head.input_layer!r} has shape {X.layer_shapes[head.input_layer]}."
         )
     return head
+
+
+_N_COMPARED = 20
+"""Samples whose logits show whether a head reads a layer."""
+
+
+def _check_makes_logits(head: LinearHead, X: Activations, wanted_by: str) -> None:
+    """Refuse the only layer in place of the one that the head reads, where their widths agree."""
+    layer = str(head.input_layer)
+    if X.logits is None or X.layer_shapes[layer] != head.shape[1:]:
+        return
+    features = np.asarray(X[layer][:_N_COMPARED], dtype=np.float64)
+    known = np.asarray(X.logits[:_N_COMPARED], dtype=np.float64).ravel()
+    made = head.logits(features).ravel()
+    # Logits may be those of the head up to a scale.
+    scale = known @ made / max(made @ made, np.finfo(np.float64).tiny)
+    if known.shape == made.shape and np.linalg.norm(known - scale * made) > 0.1 * np.linalg.norm(
+        known
+    ):
+        raise MissingPartError(
+            f"{wanted_by} needs the layer that the head reads, and X has but the layer {layer!r}, "
+            "of which the head does not make the logits: select the layer that it reads, too."
+        )
 
 
 def network_features(X: Activations) -> NDArray:

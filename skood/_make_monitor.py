@@ -73,10 +73,9 @@ def make_monitor(
         patterns of all layers weighted by these rows. Another than the default alone is taken
         only if it is better by more than twice the standard error over five folds, and by more than
         .02 of AUROC. The network runs once. All eight are fitted in each fold, and what is chosen
-        once more; fitting the default takes most of it, so about five times as long as without a
-        search, and each candidate scores all rows. ``monitor["detect"].cv_results_`` is the
-        table of candidates. Rows that the network was not trained on are better for it than its
-        training rows.
+        once more, which takes fifteen to twenty times as long as to fit the default.
+        ``monitor["detect"].cv_results_`` is the table of candidates. Rows that the network was not
+        trained on are better for it than its training rows.
     batch_size : int, default=256
         Samples that go through the network at a time.
     device : str, default="auto"

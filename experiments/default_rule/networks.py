@@ -43,7 +43,7 @@ class Sizes(NamedTuple):
 
 
 QUICK = Sizes(
-    images=sources.QUICK._replace(n_train=120, n_test=40, n_outside=15, epochs=3),
+    images=sources.QUICK._replace(n_train=60, n_test=20, n_outside=8, n_network=300, epochs=2),
     choice_seeds=(0,),
     fresh_seeds=(5,),
     choice_seeds_tokens=(0,),

@@ -69,7 +69,7 @@ def make_tables(cells: pd.DataFrame, shares: pd.DataFrame) -> dict[str, Table]:
         "floor": beside_floor(ood),
         "errors": compare_all(
             errors[~errors["is_single"] | errors["method"].isin(SINGLE_OF_ERRORS)],
-            [*rules_for_errors(), *SINGLE_OF_ERRORS],
+            [*rules_for_errors(have_classes=True), *SINGLE_OF_ERRORS],
         ),
         "errors_by_network": errors_by_network(errors, with_classes["kind"].unique()),
     }

@@ -17,6 +17,7 @@ from .variants import (
     NEED_HEAD,
     NEED_LAYERS_ONLY,
     OF_FEATURES,
+    RELATIVE_ADDED,
     features_of,
     knowledge_kept,
     rules_for_errors,
@@ -64,16 +65,25 @@ def score_case(case: Case) -> tuple[list[Cell], dict[str, float]]:
 
 
 def _score_rules(case: Case, samples: Samples) -> tuple[list[Cell], float]:
-    rules = rules_for_ood(have_classes=samples.train.predictions is not None)
+    have_classes = _has_many_of_each_class(samples.train)
+    rules = rules_for_ood(have_classes=have_classes)
     cells: list[Cell] = []
     share = 1.0
     for name, rule in rules.items():
-        if name in NEED_HEAD and not case.has_head:
+        if (name in NEED_HEAD and not case.has_head) or (
+            name == RELATIVE_ADDED and not have_classes
+        ):
             continue
         fitted = rule.fit(samples.train)
         share = fitted.layer_share_ if not cells else share
         cells += _cells(case, samples, name, fitted)
     return cells, share
+
+
+def _has_many_of_each_class(X: Activations) -> bool:
+    """Whether the rule compares layers class by class, as relative distances have to."""
+    n_classes = 1 if X.predictions is None else len(np.unique(X.predictions))
+    return n_classes > 1 and len(X) >= 10 * n_classes
 
 
 def _cells(case: Case, samples: Samples, name: str, fitted: Any, view: Any = None) -> list[Cell]:
@@ -113,7 +123,8 @@ def _score_errors(case: Case, samples: Samples) -> list[Cell]:
     is_correct = samples.is_correct
     part = CHOSEN if case.errors_chosen_on else CONFIRMING
     assert is_correct is not None
-    rows: list[tuple[str, Any, Any]] = [(n, rule, None) for n, rule in rules_for_errors().items()]
+    rules = rules_for_errors(have_classes=_has_many_of_each_class(samples.train))
+    rows: list[tuple[str, Any, Any]] = [(n, rule, None) for n, rule in rules.items()]
     for name, method in single_methods().items():
         rows.append((name, method, features_of if name in OF_FEATURES else _as_it_is))
     cells = []

@@ -76,9 +76,7 @@ def rules_for_ood(*, have_classes: bool) -> dict[str, AdaptiveEnsembleDetector]:
         "layers alone": rule(layer_detectors=layers, feature_detectors=[], head_detectors=[]),
         HEAD_ALONE: rule(layer_detectors=[], feature_detectors=[], head_detectors=head),
         "all layers of equal voice": EqualVoices(**default),
-        "relative distances of layers added": rule(
-            **{**default, "layer_detectors": [*layers, RELATIVE]}
-        ),
+        RELATIVE_ADDED: rule(**{**default, "layer_detectors": [*layers, RELATIVE]}),
         "KNN of features added": rule(**{**default, "feature_detectors": [*features, KNN]}),
         "ViM added to the head": rule(**{**default, "head_detectors": [*head, VIM]}),
         "GEN added to the head": rule(**{**default, "head_detectors": [*head, GEN]}),
@@ -88,13 +86,14 @@ def rules_for_ood(*, have_classes: bool) -> dict[str, AdaptiveEnsembleDetector]:
 
 
 HEAD_ALONE = "head alone"
+RELATIVE_ADDED = "relative distances of layers added"
 NEED_HEAD = (
     "without features",
     "without boundaries",
     "without energy",
     "layers alone",
     HEAD_ALONE,
-    "relative distances of layers added",
+    RELATIVE_ADDED,
     "KNN of features added",
     "ViM added to the head",
     "GEN added to the head",
@@ -103,8 +102,8 @@ NEED_HEAD = (
 """Variants that are the whole rule, or nothing, where there is no head and are no classes."""
 
 
-def rules_for_errors() -> dict[str, AdaptiveEnsembleDetector]:
-    layers = members_of_layers("misclassified", have_classes=True)
+def rules_for_errors(*, have_classes: bool) -> dict[str, AdaptiveEnsembleDetector]:
+    layers = members_of_layers("misclassified", have_classes=have_classes)
     default: dict[str, Any] = {
         "target": "misclassified",
         "layer_detectors": layers,

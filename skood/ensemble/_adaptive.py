@@ -346,7 +346,7 @@ def _why_no_features(X: Activations) -> str:
         same = "the features of all training samples of a class are the same"
         return "" if _varies(X.features, classes) else same
     if X.head is not None:
-        return f"the layer that the head reads, {X.head.input_layer!r}, is not there"
+        return f"the layer that the head reads is not among the layers {list(X.layer_names)}"
     return X.why_missing.get("head", "there is no head")
 
 
@@ -355,4 +355,4 @@ def _has_parts_of_head(X: Activations) -> bool:
     head, names = X.head, X.layer_names
     if head is None or X.logits is None or len(head.weight) < 2:
         return False
-    return head.input_layer in names or (head.input_layer is None and len(names) == 1)
+    return head.input_layer in names
