@@ -215,21 +215,27 @@ class AdaptiveEnsembleDetector(BaseOneClassDetector):
         """Learn from the layers; returns each detector's scores with each sample left out."""
         n_classes = len(np.unique(predicted_classes(X)))
         self.layers_ = self._layers_to_watch(X)
-        self.knowledge_ = class_knowledge(X[self.layers_])
         self._looks_at_classes = len(X) >= _ROWS_PER_CLASS * n_classes
         named = self.layer_detectors
         if named is None:
             have_classes = self._looks_at_classes and n_classes > 1
             named = layer_detectors(self.target, have_classes=have_classes)
         self._n_layer_detectors = len(named)
-        return [
-            self._fit_member(name, self._of_all_layers(detector), self._read_layers(X), y)
-            for name, detector in named
-        ]
+        layers, scores = self._read_layers(X), []
+        knowledge: Floats | None = None
+        if not (named and self._looks_at_classes):
+            knowledge = class_knowledge(X[self.layers_])
+        for name, detector in named:
+            ensemble = self._of_all_layers(detector, knowledge)
+            scores.append(self._fit_member(name, ensemble, layers, y))
+            # The first of them finds it, from its own distances where it can.
+            knowledge = self.named_estimators_[name].knowledge_
+        self.knowledge_ = np.asarray(knowledge)
+        return scores
 
-    def _of_all_layers(self, detector: Any) -> LayerEnsembleDetector:
+    def _of_all_layers(self, detector: Any, knowledge: Floats | None) -> LayerEnsembleDetector:
         return LayerEnsembleDetector(
-            detector, combine="informed", knowledge=self.knowledge_, n_jobs=self.n_jobs
+            detector, combine="informed", knowledge=knowledge, n_jobs=self.n_jobs
         )
 
     def _layers_to_watch(self, X: Activations) -> list[str]:

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from itertools import chain
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -38,8 +42,27 @@ def class_knowledge(X: Activations) -> NDArray[np.float64]:
         return np.ones(len(X.layer_names))
     if n_classes == len(X):  # no sample is there to be near to
         return np.zeros(len(X.layer_names))
-    distances = MahalanobisDetector(
+    return _above_chance([*_distances().fit(X).class_accuracy_.values()], X)
+
+
+def knowledge_of_fitted(members: Sequence[Any], X: Activations) -> NDArray[np.float64] | None:
+    """The same, where fitted members, one a layer, are the very distances; None otherwise."""
+    wanted = _distances().get_params()
+    if len(np.unique(predicted_classes(X))) < 2 or any(
+        type(member) is not MahalanobisDetector
+        or {**member.get_params(), "false_alarm_rate": wanted["false_alarm_rate"]} != wanted
+        for member in members
+    ):
+        return None
+    return _above_chance([*chain.from_iterable(m.class_accuracy_.values() for m in members)], X)
+
+
+def _distances() -> MahalanobisDetector:
+    return MahalanobisDetector(
         normalize=True, shrinkage=0.1, n_components=2048, group_by="prediction"
     )
-    accuracy = np.array([*distances.fit(X).class_accuracy_.values()])
-    return np.clip((accuracy - 1 / n_classes) / (1 - 1 / n_classes), 0, 1)
+
+
+def _above_chance(accuracy: Sequence[float], X: Activations) -> NDArray[np.float64]:
+    chance = 1 / len(np.unique(predicted_classes(X)))
+    return np.clip((np.array(accuracy) - chance) / (1 - chance), 0, 1)

@@ -21,7 +21,7 @@ from .._warnings import Line, users_line, working_for
 from ..activations import Activations
 from ..detectors import BaseOneClassDetector
 from ._combination import Calibration, informative_members, informed_sum
-from ._knowledge import class_knowledge
+from ._knowledge import class_knowledge, knowledge_of_fitted
 from ._members import fit_and_calibrate, member_scores, of_detector
 
 
@@ -232,7 +232,8 @@ class LayerEnsembleDetector(BaseOneClassDetector):
         if isinstance(self.detector, list):
             return np.ones(len(self.detector))
         if self.knowledge is None:
-            return class_knowledge(X[self.layers_])
+            found = knowledge_of_fitted(self.estimators_, X)
+            return class_knowledge(X[self.layers_]) if found is None else found
         knowledge = np.asarray(self.knowledge, dtype=np.float64)
         if (
             knowledge.shape != (len(self.layers_),)
