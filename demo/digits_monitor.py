@@ -294,11 +294,10 @@ def describe_default(monitor: Pipeline) -> str:
     known = zip(detector.layers_, detector.knowledge_, strict=True)
     listed = ", ".join(f"{name} {knowledge:.2f}" for name, knowledge in known)
     return (
-        f"How well each layer knows the classes, from 0 to 1: {listed}. In the score of make_monitor "
-        f"the layers weigh {detector.layer_share_:.0%}, and the outputs the rest. This is a network "
-        "whose layers know much. In deep networks for photographs early layers know little, the "
-        "outputs weigh more, and near OOD images are much harder to find: see `Choosing a method` in "
-        "the guide."
+        f"How well each layer knows the classes, from 0 to 1: {listed}. In the score of "
+        f"make_monitor the layers weigh {detector.layer_share_:.0%}, and the outputs the rest. "
+        "In deep networks for photographs early layers know little, the outputs weigh more, and "
+        "near OOD images are much harder to find: see `Choosing a method` in the guide."
     )
 
 
@@ -311,8 +310,8 @@ def describe_errors(detectors: dict[str, Any], A_test: Activations, y_test: NDAr
     }
     listed = ", ".join(f"{name} {auroc:.3f}" for name, auroc in aurocs.items())
     return (
-        f"Errors of the network, {np.sum(y == -1)} of {len(y)} test images, are another target: AUROC "
-        f"against the other test images: {listed}."
+        f"Errors of the network, {np.sum(y == -1)} of {len(y)} test images, are another target. "
+        f"AUROC against the other test images: {listed}."
     )
 
 

@@ -123,7 +123,7 @@ def test_a_page_of_results_writes_out_no_table(page):
 def test_numbers_of_a_page_are_cells_of_the_tables(page):
     for reference in references(page.read_text(encoding="utf-8")):
         value, _ = measured.look_up(reference)
-        assert re.fullmatch(r"\d+(\.\d+)?", value)
+        assert re.fullmatch(r"\d+(\.\d+)?( ± \d+(\.\d+)?)?", value)
 
 
 @pytest.mark.parametrize(
@@ -140,20 +140,25 @@ def test_a_number_that_is_no_single_cell_is_refused(reference):
 
 def test_numbers_of_the_readme_are_those_of_the_tables():
     text = (ROOT / "README.md").read_text(encoding="utf-8")
-    rows = re.findall(r"^\| ([^|]+) \| ([\d.*]+) \| ([\d.*]+) \|$", text, flags=re.MULTILINE)
-    shown = {name: (auroc.strip("*"), fpr95.strip("*")) for name, auroc, fpr95 in rows}
-    table = "mnist_monitor/detectors"
+    number = r" ([\d.*]+) \|"
+    rows = re.findall(rf"^\| ([^|]+) \|{number * 3}$", text, flags=re.MULTILINE)
+    shown = {name: tuple(value.strip("*") for value in values) for name, *values in rows}
     names = {
         "maximum softmax probability": "MSP",
         "energy": "energy",
-        "best single layer in hindsight": "NAP, best single setting in hindsight",
-        "published auto-configuration, 6 layers": "NAP, published, 6 layers, weighted",
-        "`make_monitor`, no OOD data": "make_monitor (no OOD)",
+        "fDBD": "fDBD",
+        "ViM": "ViM",
+        "5 nearest neighbours": "KNN 5",
+        "Mahalanobis++": "Mahalanobis++",
+        "Mahalanobis++ of all layers": "Mahalanobis++, all layers, mean",
+        "activation patterns of all layers": "NAP, all layers, mean",
+        "`make_monitor`": "whole rule",
     }
+    table = "default_rule/singles"
     expected = {
         name: tuple(
-            measured.look_up(f"{table} | {detector} | {measure}, uniform noise seen")[0]
-            for measure in ("AUROC", "FPR95")
+            measured.look_up(f"{table} | {detector} | {kind} | AUROC, confirmation")[0].split()[0]
+            for kind in ("images", "tables", "tokens")
         )
         for name, detector in names.items()
     }

@@ -11,13 +11,14 @@ import torch
 from skood import Activations
 from skood.metrics import ood_roc_auc_score
 
-from .networks import CHOSEN, CONFIRMING, NO_HEAD, Case, Samples
+from .networks import CHOSEN, CONFIRMING, Case, Samples
 from .remembered import forget
 from .variants import (
     NEED_HEAD,
     NEED_LAYERS_ONLY,
     OF_FEATURES,
     RELATIVE_ADDED,
+    RELATIVE_ALONE,
     features_of,
     knowledge_kept,
     rules_for_errors,
@@ -26,7 +27,7 @@ from .variants import (
 )
 
 N_ERRORS = 10
-"""With fewer errors among the test samples, a network says nothing about them."""
+"""With fewer errors, or right test samples, a network says nothing about them."""
 
 
 class Cell(NamedTuple):
@@ -56,7 +57,8 @@ def score_case(case: Case) -> tuple[list[Cell], dict[str, float]]:
     with knowledge_kept():
         cells, share = _score_rules(case, samples)
     cells += _score_singles(case, samples)
-    if samples.is_correct is not None and (~samples.is_correct).sum() >= N_ERRORS:
+    is_correct = samples.is_correct
+    if is_correct is not None and min(is_correct.sum(), (~is_correct).sum()) >= N_ERRORS:
         with knowledge_kept():
             cells += _score_errors(case, samples)
     forget()
@@ -82,8 +84,12 @@ def _score_rules(case: Case, samples: Samples) -> tuple[list[Cell], float]:
 
 def _has_many_of_each_class(X: Activations) -> bool:
     """Whether the rule compares layers class by class, as relative distances have to."""
-    n_classes = 1 if X.predictions is None else len(np.unique(X.predictions))
+    n_classes = _n_predicted(X)
     return n_classes > 1 and len(X) >= 10 * n_classes
+
+
+def _n_predicted(X: Activations) -> int:
+    return 1 if X.predictions is None else len(np.unique(X.predictions))
 
 
 def _cells(case: Case, samples: Samples, name: str, fitted: Any, view: Any = None) -> list[Cell]:
@@ -107,12 +113,19 @@ def _cell(case: Case, against: str, method: str, auroc: float, *, is_single: boo
 
 def _score_singles(case: Case, samples: Samples) -> list[Cell]:
     cells = []
-    for name, method in single_methods().items():
-        if case.family == NO_HEAD and name not in NEED_LAYERS_ONLY:
-            continue
-        view = features_of if name in OF_FEATURES else _as_it_is
+    for name, method, view in _singles_of(samples.train, has_head=case.has_head):
         cells += _cells(case, samples, name, method.fit(view(samples.train)), view)
     return cells
+
+
+def _singles_of(X: Activations, *, has_head: bool) -> list[tuple[str, Any, Any]]:
+    """Those that run with what there is: name, detector, and what it reads."""
+    return [
+        (name, method, features_of if name in OF_FEATURES else _as_it_is)
+        for name, method in single_methods().items()
+        if (has_head or name in NEED_LAYERS_ONLY)
+        and (name != RELATIVE_ALONE or _n_predicted(X) > 1)
+    ]
 
 
 def _as_it_is(A: Activations) -> Activations:
@@ -125,8 +138,7 @@ def _score_errors(case: Case, samples: Samples) -> list[Cell]:
     assert is_correct is not None
     rules = rules_for_errors(have_classes=_has_many_of_each_class(samples.train))
     rows: list[tuple[str, Any, Any]] = [(n, rule, None) for n, rule in rules.items()]
-    for name, method in single_methods().items():
-        rows.append((name, method, features_of if name in OF_FEATURES else _as_it_is))
+    rows += _singles_of(samples.train, has_head=True)
     cells = []
     for name, method, view in rows:
         scores = method.fit(_seen(samples.train, view)).score_samples(_seen(samples.test, view))

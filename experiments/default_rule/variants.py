@@ -121,6 +121,7 @@ def rules_for_errors(*, have_classes: bool) -> dict[str, AdaptiveEnsembleDetecto
 NAP_OF_LAYERS = "NAP, all layers, mean"
 NEED_LAYERS_ONLY = ("Mahalanobis++, all layers, mean", NAP_OF_LAYERS, "KNN 5", "Mahalanobis++")
 SOFTMAX_ALONE = "MSP"
+RELATIVE_ALONE = "relative Mahalanobis++"
 
 
 def single_methods() -> dict[str, Any]:
@@ -134,13 +135,13 @@ def single_methods() -> dict[str, Any]:
         "ViM": VIM[1],
         "KNN 5": KNN[1],
         "Mahalanobis++": Remembered("distances", distances()),
-        "relative Mahalanobis++": RELATIVE[1],
+        RELATIVE_ALONE: RELATIVE[1],
         NEED_LAYERS_ONLY[0]: LayerEnsembleDetector(layers["distances"], combine="mean"),
         NAP_OF_LAYERS: LayerEnsembleDetector(layers["patterns"], combine="mean"),
     }
 
 
-OF_FEATURES = ("KNN 5", "Mahalanobis++", "relative Mahalanobis++")
+OF_FEATURES = ("KNN 5", "Mahalanobis++", RELATIVE_ALONE)
 
 
 def features_of(X: Activations) -> Activations:

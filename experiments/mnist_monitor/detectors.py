@@ -70,8 +70,17 @@ def fit_detectors(
         "NAP, best 6 of the search, Fisher": ensemble.fit(train),
         "NAP, all layers, Fisher (no OOD)": LayerEnsembleDetector(nap).fit(train),
         "NAP, all layers, mean (no OOD)": LayerEnsembleDetector(nap, combine="mean").fit(train),
+        "NAP 30, 50, 70, all layers, mean (no OOD)": several_percentiles().fit(train),
         "make_monitor (no OOD)": default_detector(net, train).fit(train),
     }
+
+
+def several_percentiles() -> LayerEnsembleDetector:
+    """Patterns at three percentiles, averaged for each layer first."""
+    nap = [
+        make_pipeline(PercentileBinarizer(percentile=p), HammingNAPDetector()) for p in (30, 50, 70)
+    ]
+    return LayerEnsembleDetector(LayerEnsembleDetector(nap, combine="mean"), combine="mean")
 
 
 def default_detector(net: nn.Module, A: Activations) -> Pipeline:
