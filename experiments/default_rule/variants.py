@@ -49,7 +49,7 @@ class EqualVoices(AdaptiveEnsembleDetector):
     def _fit_layers(self, X: Activations, y: NDArray | None) -> list[NDArray[np.float64]]:
         scores = super()._fit_layers(X, y)
         # What decides how much all of them count together stays.
-        self.knowledge_ = _layers.class_knowledge(X[self.layers_])
+        self.knowledge_ = class_knowledge(X[self.layers_])
         return scores
 
 
