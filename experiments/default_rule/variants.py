@@ -8,6 +8,7 @@ from typing import Any
 from unittest.mock import patch
 
 import numpy as np
+from numpy.typing import NDArray
 
 from skood import Activations
 from skood.detectors import (
@@ -19,7 +20,7 @@ from skood.detectors import (
     MaxSoftmaxDetector,
     ViMDetector,
 )
-from skood.ensemble import AdaptiveEnsembleDetector, LayerEnsembleDetector, _adaptive
+from skood.ensemble import AdaptiveEnsembleDetector, LayerEnsembleDetector, _adaptive, _layers
 from skood.ensemble._adaptive_members import distances, feature_detectors, layer_detectors
 from skood.ensemble._knowledge import class_knowledge
 
@@ -39,9 +40,17 @@ RELATIVE = ("relative", Remembered("relative distances", distances(relative=True
 class EqualVoices(AdaptiveEnsembleDetector):
     """Layers against head as in the rule, but all layers alike."""
 
-    def _of_all_layers(self, detector: Any) -> LayerEnsembleDetector:
+    def _of_all_layers(
+        self, detector: Any, knowledge: NDArray[np.float64] | None
+    ) -> LayerEnsembleDetector:
         equal = np.ones(len(self.layers_))
         return LayerEnsembleDetector(detector, combine="informed", knowledge=equal)
+
+    def _fit_layers(self, X: Activations, y: NDArray | None) -> list[NDArray[np.float64]]:
+        scores = super()._fit_layers(X, y)
+        # What decides how much all of them count together stays.
+        self.knowledge_ = class_knowledge(X[self.layers_])
+        return scores
 
 
 def members_of_layers(target: str, *, have_classes: bool) -> list[tuple[str, Any]]:
@@ -162,5 +171,8 @@ def knowledge_kept() -> Iterator[None]:
             known[key] = class_knowledge(X)
         return known[key]
 
-    with patch.object(_adaptive, "class_knowledge", remember):
+    with (
+        patch.object(_adaptive, "class_knowledge", remember),
+        patch.object(_layers, "class_knowledge", remember),
+    ):
         yield

@@ -59,5 +59,6 @@ def draw_transfer(ood: pd.DataFrame, source: str) -> Figure:
 
 
 def _names_of(ood: pd.DataFrame) -> dict[str, str]:
-    titles = ood["source"].unique()
+    """Sources on which a method was configured, by names for files."""
+    titles = ood.loc[ood["detector"].isin([CONFIGURED, SEARCH]), "source"].unique()
     return {title.lower().replace(", ", "_").replace("-", "_"): title for title in titles}

@@ -314,8 +314,9 @@ def _compare_cell(aurocs: pd.Series) -> list[str]:
     cells = [_number(default)]
     for kinds in (SINGLE, OTHERS):
         rivals = aurocs[[name for name in aurocs.index if groups[name] in kinds]]
-        best = rivals.idxmax()
-        cells += [best, _number(rivals[best]), _number(default - rivals[best], sign=True)]
+        best = rivals.idxmax() if rivals.notna().any() else ""
+        auroc = rivals.get(best, np.nan)
+        cells += [best, _number(auroc), _number(default - auroc, sign=True)]
     return cells
 
 

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
         "n_jobs": [Integral, None],
         "verbose": ["verbose"],
     },
-    prefer_skip_nested_validation=True,
+    prefer_skip_nested_validation=False,
 )
 def od_test(
     detectors: Any,
