@@ -9,12 +9,16 @@ from sphinx.util.nodes import make_refnode
 def find_by_ending(app, env, node, contnode):
     if node.get("refdomain") != "py":
         return None
-    n_parts = 2 if node["reftype"] in ("attr", "meth") else 1
+    of_class = node["reftype"] in ("attr", "meth")
+    n_parts = 2 if of_class else 1
     ending = "." + ".".join(node["reftarget"].split(".")[-n_parts:])
     found = [
         (name, entry)
         for name, entry in env.domains["py"].objects.items()
-        if name.endswith(ending) and name.count(".") <= 1 + n_parts and not entry.aliased
+        if name.endswith(ending)
+        and name.count(".") <= 1 + n_parts
+        and not entry.aliased
+        and (of_class or entry.objtype not in ("attribute", "method", "property"))
     ]
     if len(found) != 1:
         return None
