@@ -112,6 +112,13 @@ class AdaptiveEnsembleDetector(BaseOneClassDetector):
     patterns and scores. Beside this there are 16 bytes for each sample given to ``fit``, and some
     KiB for each member.
 
+    **Limits.** Distances and patterns look at directions: an input whose activations are those of
+    ordinary ones but for a factor is left to the head. Where the layers know all classes, as in
+    perceptrons on tables, the head is hardly heard, also if it knows more about inputs between two
+    classes. Patterns count as much as distances, also in layers without zeros, as after tanh or
+    layer normalisation, where they tell less. ``make_monitor(search=True)`` finds out where OOD
+    samples are at hand.
+
     All decisions inside rest on in-distribution samples; rows marked -1 are not learnt from.
 
     References
