@@ -20,11 +20,13 @@ from sklearn.exceptions import FitFailedWarning
 from sklearn.model_selection import GridSearchCV
 from sklearn.neural_network import MLPClassifier
 from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+from sklearn.svm import OneClassSVM
 
 import skood
 from skood import ActivationExtractor, Activations, PoolingReducer, make_monitor
 from skood.datasets import load_digits_ood
-from skood.detectors import KNNDetector, MahalanobisDetector, MaxSoftmaxDetector
+from skood.detectors import EnergyDetector, KNNDetector, MahalanobisDetector, MaxSoftmaxDetector
 from skood.ensemble import AutoNAPDetector
 from skood.model_selection import OODKFold, od_test
 from skood.preprocessing import LayerSelector
@@ -703,3 +705,56 @@ def test_workers_that_are_killed_with_their_parent_lose_nothing(whole, tmp_path)
     assert start(tmp_path, "killed", n_jobs=2).wait(timeout=300) == 0
     assert (tmp_path / "killed.csv").read_text() == (whole / "whole.csv").read_text()
     assert set(lines(log)) == set(lines(whole / "whole.log"))
+
+
+def test_estimators_that_write_into_their_input_change_nothing_else():
+    rng = np.random.default_rng(0)
+    train, test = 5 + 3 * rng.normal(size=(2, 60, 4))
+    sets = {"a": rng.random((30, 4)), "b": 9 + rng.random((30, 4))}
+    before = train.copy(), test.copy(), sets["a"].copy()
+    writing = make_pipeline(StandardScaler(copy=False), OneClassSVM())
+    other = IsolationForest(random_state=0)
+    one_way = od_test({"writing": writing, "other": other}, (train, test), sets)
+    other_way = od_test({"other": other, "writing": writing}, (train, test), sets)
+    keys = ["detector", "validation", "test"]
+    one_way, other_way = (t.sort_values(keys)["auroc"].to_numpy() for t in (one_way, other_way))
+    np.testing.assert_array_equal(one_way, other_way)
+    for now, then in zip((train, test, sets["a"]), before, strict=True):
+        np.testing.assert_array_equal(now, then)
+
+
+@pytest.mark.parametrize("spoil", [{"metrics": {}}, {"n_in": "many"}, {"fit_time": None}])
+def test_a_kept_cell_that_lacks_something_is_computed_again(tmp_path, spoil):
+    A, _, sets = small()
+    detectors = {"energy": EnergyDetector()}
+    first = od_test(detectors, (A, A), sets, results=tmp_path)
+    for file in tmp_path.glob("[!f]*.json"):
+        file.write_text(json.dumps({**json.loads(file.read_text()), **spoil}))
+    with pytest.warns(UserWarning, match="computed again"):
+        again = od_test(detectors, (A, A), sets, results=tmp_path)
+    np.testing.assert_array_equal(again["auroc"], first["auroc"])
+
+
+def test_a_folder_in_which_a_run_was_killed_at_once_is_usable(tmp_path):
+    A, _, sets = small()
+    (tmp_path / ".format.json.ab12.tmp").touch()
+    assert len(od_test({"energy": EnergyDetector()}, (A, A), sets, results=tmp_path))
+
+
+class TooFew(IsolationForest):
+    """Gives no score for the last sample."""
+
+    def score_samples(self, X):
+        return super().score_samples(X)[:-1]
+
+
+def test_another_number_of_scores_is_refused():
+    X = np.random.default_rng(0).random((40, 3))
+    with pytest.raises(ValueError, match="19 scores for 20 samples"):
+        od_test(TooFew(random_state=0), (X, X[:20]), {"a": X[:20], "b": X[20:]})
+
+
+def test_parameters_of_detectors_are_checked():
+    A, _, sets = small()
+    with pytest.raises(ValueError, match="temperature"):
+        od_test(EnergyDetector(temperature=-1), (A, A), sets)

@@ -65,7 +65,13 @@ class Cell:
         """
         values = json.loads(text)
         metrics = values.pop("metrics").items()
-        return cls({k: nan if v is None else float(v) for k, v in metrics}, **values)
+        cell = cls({k: nan if v is None else float(v) for k, v in metrics}, **values)
+        counts, times = (cell.n_in, cell.n_out), (cell.fit_time, cell.score_time)
+        if not all(type(count) is int for count in counts) or cell.failure != "":
+            raise ValueError("It is no cell that was kept.")
+        if not all(isinstance(seconds, int | float) for seconds in times):
+            raise ValueError("It has no times.")
+        return cell
 
 
 @dataclass(frozen=True)
@@ -90,16 +96,19 @@ class CellFolder:
         folder._check_format()
         return folder
 
-    def find(self, key: str) -> Cell | None:
-        """The finished cell of a key, or None."""
+    def find(self, key: str, metrics: Iterable[str]) -> Cell | None:
+        """The finished cell of a key, with all of the metrics, or None."""
         file = self._file(key)
         try:
-            return Cell.of_json(file.read_text(encoding="utf-8"))
+            cell = Cell.of_json(file.read_text(encoding="utf-8"))
+            if set(cell.metrics) >= set(metrics):
+                return cell
         except FileNotFoundError:
             return None
-        except (ValueError, TypeError, AttributeError, KeyError):
-            warn_user(f"{file} holds no result any more: it is computed again.")
-            return None
+        except (OSError, ValueError, TypeError, AttributeError, KeyError):
+            pass
+        warn_user(f"{file} holds no result any more: it is computed again.")
+        return None
 
     def keep(self, key: str, cell: Cell) -> None:
         """Store a finished cell."""
@@ -114,7 +123,7 @@ class CellFolder:
         try:
             found = json.loads(marker.read_text(encoding="utf-8"))
         except FileNotFoundError:
-            if others := sorted(file.name for file in self.path.iterdir()):
+            if others := self._foreign_files():
                 raise ValueError(
                     f"The folder results={str(self.path)!r} holds something else than results of "
                     f"od_test: {others[:3]}. Pass a new or an empty folder."
@@ -128,6 +137,11 @@ class CellFolder:
                 f"The folder results={str(self.path)!r} holds results of the format {found}, but "
                 f"this version of skood reads {expected}: pass another folder, or delete this one."
             )
+
+    def _foreign_files(self) -> list[str]:
+        """Names of what no run wrote; another run may be about to open the folder, too."""
+        names = sorted(file.name for file in self.path.iterdir())
+        return [] if _MARKER in names else [name for name in names if not name.startswith(".")]
 
     def _sweep(self) -> None:
         """Delete what a killed process was writing."""

@@ -12,12 +12,14 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.sparse import issparse
 from sklearn.base import clone
 from sklearn.frozen import FrozenEstimator
 from sklearn.pipeline import Pipeline
 
 from .._foreign import accepted_rows, detector_of, in_distribution_scores, is_of_pyod
 from .._warnings import Line, working_for
+from ..activations import Activations
 from ..detectors import BaseDetector
 from ..ensemble import AnyAlarmDetector, LayerEnsembleDetector
 from ..metrics import (
@@ -240,9 +242,28 @@ def fit(task: Fit) -> Any:
     since those of other libraries would take them for in-distribution.
     """
     estimator = clone(task.estimator, safe=False)
+    train = _to_give_away(estimator, task.train)
     if not task.validation:
-        return _fit_inside(estimator, task.train, task.y_train)
-    return _fit_marked(estimator, task.train, task.y_train, concatenate(task.validation))
+        return _fit_inside(estimator, train, task.y_train)
+    return _fit_marked(estimator, train, task.y_train, concatenate(task.validation))
+
+
+def _to_give_away(estimator: Any, X: Any) -> Any:
+    """The samples, copied for estimators of other libraries, which may change them in place."""
+    if _is_of_skood(estimator):
+        return X
+    if isinstance(X, Activations):
+        names = X.layer_names
+        # Of several layers, an estimator that takes arrays gets a new one.
+        return X.assign({names[0]: np.array(X[names[0]])}) if len(names) == 1 else X
+    return X.copy() if isinstance(X, np.ndarray) or hasattr(X, "iloc") or issparse(X) else X
+
+
+def _is_of_skood(estimator: Any) -> bool:
+    """Whether an estimator and all that it is made of belong to this package."""
+    parts = [estimator, *estimator.get_params(deep=True).values()]
+    estimators = [part for part in parts if hasattr(part, "fit") and type(part) is not Pipeline]
+    return all(type(part).__module__.partition(".")[0] == "skood" for part in estimators)
 
 
 def _fit_inside(estimator: Any, X: Any, y: NDArray | None) -> Any:
@@ -292,6 +313,8 @@ def _fit_marked(estimator: Any, train: Any, y: NDArray | None, outside: Any) -> 
 def rate(estimator: Any, X: Any) -> Rated:
     """Scores and verdicts of a set, whose samples go through the steps of a pipeline once."""
     start = time.perf_counter()
+    X = _to_give_away(estimator, X)
+    n_samples = n_rows_of(X)
     while True:
         if _is_plain(estimator):
             X, estimator = estimator[:-1].transform(X), estimator[-1]
@@ -306,6 +329,11 @@ def rate(estimator: Any, X: Any) -> Rated:
             "each sample: it is no detector."
         )
     accepted, remark = _verdicts(estimator, X, scores)
+    for what, found in (("scores", scores), ("verdicts", accepted)):
+        if found is not None and len(found) != n_samples:
+            raise ValueError(
+                f"{detector_of(estimator)!r} gives {len(found)} {what} for {n_samples} samples."
+            )
     return Rated(scores, accepted, time.perf_counter() - start, remark)
 
 

@@ -15,7 +15,7 @@ from .._warnings import users_line, warn_user
 from ..activations import Activations
 from ._od_test_cells import Cell, CellFolder, Keys, key_of_estimator
 from ._od_test_extraction import Extractions, SharedSets
-from ._od_test_fits import ERRORS, Fit, failed_cell, learns_from_ood, run
+from ._od_test_fits import ALL_METRICS, ERRORS, Fit, failed_cell, learns_from_ood, run
 from ._od_test_protocol import CellId, FitId, Protocol, Row
 from ._od_test_sets import Source, are_correct
 
@@ -40,7 +40,11 @@ class Run:
         if any(cell.test_set is ERRORS for cell in self._ids):
             self._check_predictions()
         self._keys = self._find_keys()
-        found = {} if folder is None else {i: folder.find(key) for i, key in self._keys.items()}
+        found = (
+            {}
+            if folder is None
+            else {i: folder.find(key, ALL_METRICS) for i, key in self._keys.items()}
+        )
         self._cells = {cell_id: cell for cell_id, cell in found.items() if cell is not None}
 
     def _rows(self) -> Iterator[tuple[str, str, Row]]:
