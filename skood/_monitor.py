@@ -24,6 +24,8 @@ from ._marks import in_distribution, read_labels
 from ._monitor_view import Watcher, as_html, as_text, listed, memory_of
 from ._sklearn import StrOptions, available_if
 from ._tables import memory_text
+from ._warnings import warn_user
+from .activations import Activations
 from .extraction import ActivationExtractor
 from .inspection import Explanation, explain
 from .metrics import make_ood_scorer, ood_roc_auc_score
@@ -208,6 +210,18 @@ class Monitor(Pipeline):
         """
         with self._fitting():
             return super().fit(X, y, **params)
+
+    def _fit(self, X: Any, y: ArrayLike | None = None, *args: Any, **kwargs: Any) -> Any:
+        """Fit the steps before the detector; what comes out knows the labels of a data set."""
+        A = super()._fit(X, y, *args, **kwargs)
+        labels = A.labels if y is None and isinstance(A, Activations) else None
+        if labels is not None and not in_distribution(labels).all():
+            warn_user(
+                "The inputs came with labels, of which some are -1, but fit got no y: all rows are "
+                "learnt from, those marked out-of-distribution too. Pass the labels as y; "
+                "monitor[:-1].transform(X).labels are those of a data set or loader."
+            )
+        return A
 
     @contextmanager
     def _fitting(self) -> Iterator[None]:

@@ -10,7 +10,7 @@ from skood import Activations, HammingNAPDetector
 from skood._logits import MissingLogitsError
 from skood._monitor_view import memory_of
 from skood.activations import LinearHead
-from skood.detectors import MahalanobisDetector
+from skood.detectors import EnergyDetector, KNNDetector, MahalanobisDetector
 from skood.ensemble import AdaptiveEnsembleDetector, LayerEnsembleDetector
 from skood.ensemble._combination import Calibration, informed_sum
 from skood.inspection import explain
@@ -372,3 +372,18 @@ def test_memory_is_bounded_as_documented(target, width, n_classes):
     for_each = of_distances + (width + 350) * n_learnt
     bound = (n_layers + 1) * for_each + 16 * n_rows + n_layers * 4 * 8 * 1024
     assert 0.3 * bound < memory_of(detector) < bound
+
+
+@pytest.mark.parametrize(
+    "lists",
+    [
+        {"layer_detectors": [KNNDetector()]},
+        {"layer_detectors": [("a", KNNDetector())], "head_detectors": [("a", EnergyDetector())]},
+        {"layer_detectors": [("energy", KNNDetector())]},
+        {"layer_detectors": [], "head_detectors": [], "feature_detectors": []},
+    ],
+)
+def test_lists_of_detectors_are_checked(lists):
+    X = Activations({"relu": np.random.default_rng(0).random((30, 3))})
+    with pytest.raises(ValueError, match="each name once"):
+        AdaptiveEnsembleDetector(**lists).fit(X)

@@ -229,3 +229,10 @@ def test_detectors_need_names_of_their_own():
     for members in ([], [("a", KNN), ("a", KNN)]):
         with pytest.raises(ValueError, match="detectors must be pairs of a name of its own"):
             DetectorSearchCV(members).fit(X, Y)
+
+
+def test_too_few_marked_rows_are_counted_in_words():
+    X = np.random.default_rng(0).random((40, 3))
+    y = np.repeat([1, -1], [37, 3])
+    with pytest.raises(ValueError, match="got 37 and 3"):
+        DetectorSearchCV([("energy", EnergyDetector())]).fit(X, y)

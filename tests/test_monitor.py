@@ -497,3 +497,14 @@ def test_a_search_runs_the_network_once():
     X = np.random.default_rng(0).normal(size=(120, 4)).astype(np.float32)
     make_monitor(network, search=True).fit(X, np.repeat([0, -1], [80, 40]))
     assert Counting.n_rows < 2 * len(X)
+
+
+def test_marks_among_the_labels_of_a_loader_are_not_passed_over():
+    X, labels = torch.rand(60, 4), torch.tensor([0, 1, -1]).repeat(20)
+    loader = torch.utils.data.DataLoader(torch.utils.data.TensorDataset(X, labels), batch_size=20)
+    network = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 2))
+    with pytest.warns(UserWarning, match="marked out-of-distribution too"):
+        monitor = make_monitor(network).fit(loader)
+    assert len(monitor["detect"].training_rows_) == 60
+    monitor = make_monitor(network).fit(loader, labels.numpy())
+    assert len(monitor["detect"].training_rows_) == 40

@@ -187,6 +187,7 @@ class AdaptiveEnsembleDetector(BaseOneClassDetector):
         self.n_jobs = n_jobs
 
     def _fit(self, X: Activations, y: NDArray | None) -> NDArray[np.float64]:
+        self._check_names()
         rows = self._rows_to_learn_from(X)
         learnt, labels = X[rows], None if y is None else y[rows]
         self.left_out_: dict[str, str] = {}
@@ -204,6 +205,29 @@ class AdaptiveEnsembleDetector(BaseOneClassDetector):
         others = np.setdiff1d(np.arange(len(X)), rows)
         training_scores[others] = self._score_samples(X[others])
         return training_scores
+
+    def _check_names(self) -> None:
+        given = [self.layer_detectors, self.feature_detectors, self.head_detectors]
+        defaults = [
+            layer_detectors(self.target, have_classes=True),
+            feature_detectors(self.target),
+            head_detectors(self.target),
+        ]
+        pairs = [
+            pair
+            for own, default in zip(given, defaults, strict=True)
+            for pair in (default if own is None else own)
+        ]
+        are_named = all(
+            isinstance(pair, tuple) and len(pair) == 2 and isinstance(pair[0], str)
+            for pair in pairs
+        )
+        if not pairs or not are_named or len({name for name, _ in pairs}) < len(pairs):
+            raise ValueError(
+                "layer_detectors, feature_detectors and head_detectors must be lists of pairs of a "
+                "name and a detector, one pair or more in all and each name once, also beside the "
+                f"defaults {[name for default in defaults for name, _ in default]}; got {given}."
+            )
 
     def _rows_to_learn_from(self, X: Activations) -> NDArray[np.intp]:
         rows = np.arange(len(X))

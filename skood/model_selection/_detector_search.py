@@ -30,6 +30,7 @@ from ..ensemble import LayerEnsembleDetector
 from ..metrics import make_ood_scorer
 from ._split import OODKFold
 
+_N_FOLDS = 5
 _N_TRIED = 64
 """A detector that needs a part which is missing says so on as few rows."""
 
@@ -196,8 +197,11 @@ class DetectorSearchCV(OutlierMixin, MetaEstimatorMixin, BaseEstimator):
         self._check_detectors()
         A = check_activations(self, X, reset=True, allow_nd=True)
         labels = _check_marked(y)
-        cv = OODKFold(5, shuffle=True, random_state=0, ood_in_train=True)
-        splits = list((cv if self.cv is None else self.cv).split(A, labels, groups))
+        cv = self.cv
+        if cv is None:
+            _check_rows(labels)
+            cv = OODKFold(_N_FOLDS, shuffle=True, random_state=0, ood_in_train=True)
+        splits = list(cv.split(A, labels, groups))
         usable = self._usable(A, labels)
         line = users_line()
         folds = Parallel(n_jobs=self.n_jobs, prefer="threads")(
@@ -422,6 +426,17 @@ def _check_marked(y: ArrayLike | None) -> NDArray:
             "search: make_monitor(network, search=False) needs none."
         )
     return labels
+
+
+def _check_rows(labels: NDArray) -> None:
+    """Refuse fewer rows of a kind than there are folds, each of which needs one."""
+    n_inside = int(in_distribution(labels).sum())
+    n_marked = len(labels) - n_inside
+    if min(n_inside, n_marked) < _N_FOLDS:
+        raise ValueError(
+            f"A search needs at least {_N_FOLDS} in-distribution rows and as many marked -1, one "
+            f"for each fold, got {n_inside} and {n_marked}. With fewer, leave the search out."
+        )
 
 
 def _some_rows(labels: NDArray) -> NDArray[np.intp]:
