@@ -250,10 +250,12 @@ def test_half_a_unit_is_rounded_to_the_even_number():
         )
 
 
-@given(rows=any_rows, percentile=percentiles)
+# Sums and differences of larger numbers leave the range of their precision.
+@given(rows=rows_of(np.float64, 2.0**1000) | rows_of(np.float32, 2.0**120), percentile=percentiles)
 def test_scale_keeps_the_order_within_a_sample(rows, percentile):
     for row, shaped in zip(rows, SCALE(percentile=percentile).fit_transform(rows), strict=True):
-        assert (np.diff(shaped[np.argsort(row)]) >= 0).all()
+        ordered = shaped[np.argsort(row)]
+        assert (ordered[1:] >= ordered[:-1]).all()
 
 
 def test_an_exponent_beyond_the_range_of_the_dtype_is_bounded():

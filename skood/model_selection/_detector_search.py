@@ -17,6 +17,7 @@ from sklearn.exceptions import FitFailedWarning
 from sklearn.frozen import FrozenEstimator
 from sklearn.utils.validation import check_is_fitted
 
+from .._docstrings import FITTED_ON, complete
 from .._fit_context import fit_context
 from .._foreign import detector_of, in_distribution_scores
 from .._logits import MissingPartError
@@ -83,12 +84,6 @@ class DetectorSearchCV(OutlierMixin, MetaEstimatorMixin, BaseEstimator):
         "gain_se". NaN where a candidate could not be fitted.
     left_out_ : dict of str to str
         Detectors that were not tried, with the reason: the network lacks logits or a head.
-    n_features_in_ : int
-        Number of units seen in ``fit``, over all layers.
-    feature_names_in_ : ndarray of shape (`n_features_in_`,)
-        Names of the features, where ``fit`` saw a data frame with string names.
-    layer_shapes_ : dict of str to tuple
-        Shape of one sample in each layer, where ``fit`` saw ``Activations``.
 
     See Also
     --------
@@ -379,6 +374,9 @@ class DetectorSearchCV(OutlierMixin, MetaEstimatorMixin, BaseEstimator):
             By default the area under the ROC curve.
         """
         return float(self._scorer()(self.best_estimator_, self._validate(X), y))
+
+
+complete(DetectorSearchCV, {}, FITTED_ON)
 
 
 def _tabulate(names: list[str], folds: list[Floats], test_per_train: float) -> dict[str, Any]:
