@@ -56,7 +56,7 @@ class AdaptiveEnsembleDetector(BaseOneClassDetector):
     feature_detectors : list of (str, detector), default=None
         Detectors that watch the layer that the head reads. The default is that of Mahalanobis
         distances, and none for errors.
-    max_layers : int, default=64
+    max_layers : int, default=24
         Layers to watch, at most: of more, so many are taken in even steps.
     max_samples : int, default=10000
         Training samples to learn from, at most: of more, a random part in which each predicted
@@ -172,7 +172,7 @@ class AdaptiveEnsembleDetector(BaseOneClassDetector):
         layer_detectors: Sequence[tuple[str, Any]] | None = None,
         head_detectors: Sequence[tuple[str, Any]] | None = None,
         feature_detectors: Sequence[tuple[str, Any]] | None = None,
-        max_layers: int = 64,
+        max_layers: int = 24,
         max_samples: int = 10_000,
         false_alarm_rate: float = 0.05,
         n_jobs: int | None = None,
