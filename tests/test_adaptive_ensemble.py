@@ -234,7 +234,7 @@ def test_samples_may_come_without_the_head_of_fit():
 def test_any_number_of_layers(target, n_layers):
     A = network(n_rows=120, n_layers=n_layers, noise=0.8 / n_layers)
     detector = AdaptiveEnsembleDetector(target=target).fit(A)
-    n_watched = min(n_layers, 64)
+    n_watched = min(n_layers, 24)
     assert len(detector.layers_) == len(detector.knowledge_) == n_watched
     assert detector.layers_[-1] == A.layer_names[-1]
     assert len([name for name in detector.left_out_ if name in A]) == n_layers - n_watched

@@ -27,6 +27,8 @@ from skood.ensemble._knowledge import class_knowledge
 from .remembered import Remembered, fingerprint
 
 WHOLE = "whole rule"
+MOST_LAYERS = 64
+"""That the rule watches here: what fewer of them do is among the questions."""
 ENERGY = ("energy", Remembered("energy", EnergyDetector()))
 BOUNDARIES = ("boundaries", Remembered("boundaries", FDBDDetector()))
 SOFTMAX = ("softmax", Remembered("softmax", MaxSoftmaxDetector()))
@@ -71,6 +73,7 @@ def rules_for_ood(*, have_classes: bool) -> dict[str, AdaptiveEnsembleDetector]:
         "layer_detectors": layers,
         "feature_detectors": [(n, Remembered("distances", d)) for n, d in feature_detectors("ood")],
         "head_detectors": [BOUNDARIES, ENERGY],
+        "max_layers": MOST_LAYERS,
     }
     rule = AdaptiveEnsembleDetector
     by_name = {name: (name, detector) for name, detector in layers}
@@ -82,15 +85,15 @@ def rules_for_ood(*, have_classes: bool) -> dict[str, AdaptiveEnsembleDetector]:
         "without features": rule(**{**default, "feature_detectors": []}),
         "without boundaries": rule(**{**default, "head_detectors": [ENERGY]}),
         "without energy": rule(**{**default, "head_detectors": [BOUNDARIES]}),
-        "layers alone": rule(layer_detectors=layers, feature_detectors=[], head_detectors=[]),
-        HEAD_ALONE: rule(layer_detectors=[], feature_detectors=[], head_detectors=head),
+        "layers alone": rule(**{**default, "feature_detectors": [], "head_detectors": []}),
+        HEAD_ALONE: rule(**{**default, "layer_detectors": [], "feature_detectors": []}),
         "all layers of equal voice": EqualVoices(**default),
         RELATIVE_ADDED: rule(**{**default, "layer_detectors": [*layers, RELATIVE]}),
         "KNN of features added": rule(**{**default, "feature_detectors": [*features, KNN]}),
         "ViM added to the head": rule(**{**default, "head_detectors": [*head, VIM]}),
         "GEN added to the head": rule(**{**default, "head_detectors": [*head, GEN]}),
         "CORE added to the head": rule(**{**default, "head_detectors": [*head, CORE]}),
-        **{f"{n} layers at most": rule(**default, max_layers=n) for n in (32, 16, 8)},
+        **{f"{n} layers at most": rule(**{**default, "max_layers": n}) for n in (32, 16, 8)},
     }
 
 
@@ -118,6 +121,7 @@ def rules_for_errors(*, have_classes: bool) -> dict[str, AdaptiveEnsembleDetecto
         "layer_detectors": layers,
         "feature_detectors": [],
         "head_detectors": [SOFTMAX],
+        "max_layers": MOST_LAYERS,
     }
     rule = AdaptiveEnsembleDetector
     return {
