@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from ._column import PARTS, Column, changed
 from ._patterns import PackedBits
-from ._rows import LazyRows, Rows, contiguous, is_everything, resolve, row_index, take
+from ._rows import LazyRows, Rows, contiguous, is_everything, read_only, resolve, row_index, take
 
 
 class ColumnTable:
@@ -92,6 +92,14 @@ class ColumnTable:
         """A column with the held rows; reads nothing."""
         array = self.hold(column.array)
         return column if array is column.array else changed(column, array=array)
+
+    def read_only(self) -> ColumnTable:
+        """The same rows of arrays that cannot be written into; reads nothing."""
+        columns = {
+            key: changed(column, array=read_only(column.array))
+            for key, column in self.columns.items()
+        }
+        return ColumnTable(columns, self.rows)
 
     def select_rows(self, item: Any) -> ColumnTable:
         """Some of the rows; the columns are shared.

@@ -32,6 +32,8 @@ CHANCE = {"accuracy": 0.5, "auroc": 0.5, "aupr_in": 0.5, "aupr_out": 0.5}
 
 # Numbers that are no measure of how good a detector is.
 _BESIDE = frozenset({"n_in", "n_out", "fit_time", "score_time"})
+_INDEX = "Unnamed: "
+"""How pandas names the column of an index that it finds in a file."""
 
 
 def read_table(table: DataFrame, more: Iterable[str], needed_by: str) -> list[str]:
@@ -91,7 +93,8 @@ def read_metrics(
     """
     numeric = [column for column in table.select_dtypes("number").columns if column not in keys]
     if metrics is None:
-        return [name for name in numeric if name not in _BESIDE and table[name].notna().any()]
+        beside = [name for name in numeric if name in _BESIDE or str(name).startswith(_INDEX)]
+        return [name for name in numeric if name not in beside and table[name].notna().any()]
     names = [metrics] if isinstance(metrics, str) else list(dict.fromkeys(metrics))
     if unknown := [name for name in names if name not in numeric]:
         raise ValueError(

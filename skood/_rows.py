@@ -98,6 +98,17 @@ def is_everything(array: Any, rows: Rows) -> bool:
     return isinstance(rows, range) and rows == range(len(array))
 
 
+def read_only(array: Any) -> Any:
+    """The same array, or rows of it, seen so that nothing can be written into it."""
+    if isinstance(array, LazyRows):
+        return LazyRows(read_only(array.array), array.rows)
+    if not isinstance(array, np.ndarray):  # packed bits, whose words nobody writes into
+        return array
+    view = array.view()
+    view.flags.writeable = False
+    return view
+
+
 def n_bytes(array: Any, rows: Rows) -> int:
     """Size of the given rows of an array or of packed bits, which is not read."""
     array, rows = resolve(array, rows)

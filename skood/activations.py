@@ -628,3 +628,8 @@ class Activations:
 
     def _repr_html_(self) -> str:
         return as_html(self.columns, self._head, len(self))
+
+
+def read_only(X: Activations) -> Activations:
+    """The same activations, in arrays that cannot be written into; copies nothing."""
+    return X._view(X._table.read_only())

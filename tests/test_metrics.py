@@ -225,6 +225,7 @@ def test_risk_coverage_of_extremes():
         ([1, -1], [1.0, 2.0], "got -1: pass y == predictions"),
         (["0", "1"], [1.0, 2.0], "got '0': pass y == predictions"),
         ([1.0, np.nan], [1.0, 2.0], "got nan"),
+        (pd.array([True, None], dtype="boolean"), [1.0, 2.0], "got <NA>"),
     ],
 )
 def test_risk_coverage_refuses(is_correct, scores, message):

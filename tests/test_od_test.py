@@ -449,6 +449,36 @@ def test_a_search_by_errors_needs_no_marked_rows(pair, labels):
     assert table["aurc"].tolist() == pytest.approx([expected])
 
 
+def searches():
+    two = [("few", KNNDetector(n_neighbors=1)), ("many", KNNDetector(n_neighbors=9))]
+    return {
+        "search": GridSearchCV(KNNDetector(), {"n_neighbors": [1, 3]}, cv=OODKFold(2)),
+        "own": DetectorSearchCV(two),
+        "any": AnyAlarmDetector([("own", DetectorSearchCV(two)), ("KNN", KNNDetector())]),
+        "weighted": LayerEnsembleDetector(KNNDetector(), combine="weighted"),
+    }
+
+
+@pytest.mark.parametrize("name", searches())
+def test_a_search_by_marked_rows_tells_no_errors_and_that_is_said(pair, labels, out_sets, name):
+    detectors = {name: searches()[name], "KNN": KNNDetector()}
+    with pytest.warns(UserWarning, match=rf"The detectors \['{name}'\] choose or weigh") as said:
+        table = od_test(detectors, pair, out_sets, y=labels, target="both")
+    assert len(said) == 1
+    is_lost = (table["detector"] == name) & (table["target"] == "misclassified")
+    assert table["auroc"].isna().tolist() == is_lost.tolist()
+    with pytest.raises(ValueError, match=rf"\['{name}'\] choose or weigh by rows marked -1"):
+        od_test({name: detectors[name]}, pair, None, y=labels, target="misclassified")
+
+
+def test_a_frozen_search_chooses_no_more(pair, labels, out_sets):
+    X = Activations.concatenate([pair[0], out_sets["near"]])
+    search = searches()["search"].fit(X, np.r_[labels[0], np.full(60, -1)])
+    frozen = FrozenEstimator(search)
+    table = od_test(frozen, pair, out_sets, y=labels, target="both", validation=None)
+    assert table["auroc"].notna().all()
+
+
 # Detectors of other libraries.
 
 
@@ -494,6 +524,16 @@ def test_detectors_of_pyod_itself(pair, labels, out_sets):
     knn = pytest.importorskip("pyod.models.knn")
     table = od_test({"KNN": knn.KNN()}, pair, out_sets, y=labels)
     assert (table.loc[table["test"] == "far", ["auroc", "accuracy"]] > 0.8).all(axis=None)
+
+
+def test_pyod_in_a_search_chooses_by_marks_without_a_word():
+    knn = pytest.importorskip("pyod.models.knn").KNN
+    rng = np.random.default_rng(0)
+    X, sets = rng.normal(size=(80, 3)), {"a": 4 + rng.random((40, 3)), "b": rng.random((40, 3))}
+    grid = {"n_neighbors": [3, 5]}
+    search = GridSearchCV(knn(), grid, cv=OODKFold(2), scoring=make_ood_scorer())
+    table = od_test(search, (X[:40], X[40:]), sets)
+    assert table.set_index("test").loc["a", "auroc"] > 0.95
 
 
 def test_a_detector_without_threshold_has_no_accuracy(pair, out_sets):

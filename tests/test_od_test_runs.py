@@ -7,16 +7,20 @@ import signal
 import subprocess
 import sys
 import textwrap
+import threading
 import time
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import joblib
 import numpy as np
 import pandas as pd
 import pytest
+from sklearn.base import clone
 from sklearn.ensemble import IsolationForest
 from sklearn.exceptions import FitFailedWarning
+from sklearn.frozen import FrozenEstimator
 from sklearn.model_selection import GridSearchCV
 from sklearn.neural_network import MLPClassifier
 from sklearn.pipeline import make_pipeline
@@ -29,6 +33,7 @@ from skood.datasets import load_digits_ood
 from skood.detectors import EnergyDetector, KNNDetector, MahalanobisDetector, MaxSoftmaxDetector
 from skood.ensemble import AutoNAPDetector
 from skood.model_selection import OODKFold, od_test
+from skood.model_selection._od_test_cells import CellFolder
 from skood.preprocessing import LayerSelector
 
 TIMES = ["fit_time", "score_time"]
@@ -723,16 +728,149 @@ def test_estimators_that_write_into_their_input_change_nothing_else():
         np.testing.assert_array_equal(now, then)
 
 
-@pytest.mark.parametrize("spoil", [{"metrics": {}}, {"n_in": "many"}, {"fit_time": None}])
+@pytest.mark.parametrize("last", [OneClassSVM(), MahalanobisDetector()])
+def test_a_layer_that_a_step_selects_is_not_written_into(last):
+    rng = np.random.default_rng(0)
+    layers = [{"a": 5 + rng.normal(size=(60, 4)) * (i + 1), "b": np.eye(60)} for i in range(4)]
+    train, test, *outside = map(Activations, layers)
+    before = [layer["a"].copy() for layer in layers]
+    sets = dict(zip("xy", outside, strict=True))
+    writing = make_pipeline(LayerSelector(layers=["a"]), StandardScaler(copy=False), last)
+    table = od_test(writing, (train, test), sets)
+    expected = od_test(clone(writing).set_params(standardscaler__copy=True), (train, test), sets)
+    np.testing.assert_array_equal(table["auroc"], expected["auroc"])
+    for layer, then in zip(layers, before, strict=True):
+        np.testing.assert_array_equal(layer["a"], then)
+
+
+class WritesLabels(IsolationForest):
+    """Overwrites the labels that it is given."""
+
+    def fit(self, X, y=None):
+        y[:] = 0
+        return super().fit(X)
+
+
+def test_labels_are_not_written_into():
+    A, y, sets = vectors()
+    labels = y.copy(), y.copy()
+    od_test(WritesLabels(random_state=0), (A, A), sets, y=labels, target="both")
+    np.testing.assert_array_equal(labels, (y, y))
+
+
+class WithoutParameters:
+    """Has no more of an estimator than it takes to fit and to score."""
+
+    def fit(self, X):
+        X -= X.mean(axis=0)
+        return self
+
+    def score_samples(self, X):
+        return -np.abs(X[:, 0])
+
+    def predict(self, X):
+        return np.where(X[:, 0] < 2, 1, -1)
+
+
+def test_what_has_no_parameters_is_a_detector_that_may_write():
+    X = np.random.default_rng(0).random((60, 3))
+    before = X.copy()
+    table = od_test(WithoutParameters(), (X[:20], X[20:40]), {"a": X[40:], "b": X[40:] + 3})
+    assert table.set_index("test").loc["b", "auroc"] == 1
+    np.testing.assert_array_equal(X, before)
+
+
+def test_layers_on_the_disk_are_not_copied(tmp_path):
+    A, _, sets = small()
+    mapped = {}
+    for name, X in {"A": A, **sets}.items():
+        X.save(tmp_path / name)
+        mapped[name] = Activations.load(tmp_path / name, mmap_mode="r")
+    A = mapped.pop("A")
+    # As all classes of these tests it is of another library, and might write.
+    assert (od_test(IsMapped(), (A, A), mapped)["auroc"] == 0.5).all()
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        {"metrics": {}},
+        {"n_in": "many"},
+        {"n_out": None},
+        {"fit_time": None},
+        {"failure": "Error x"},
+        {"remark": 3},
+        {"more": 1},
+    ],
+)
 def test_a_kept_cell_that_lacks_something_is_computed_again(tmp_path, spoil):
     A, _, sets = small()
     detectors = {"energy": EnergyDetector()}
     first = od_test(detectors, (A, A), sets, results=tmp_path)
     for file in tmp_path.glob("[!f]*.json"):
         file.write_text(json.dumps({**json.loads(file.read_text()), **spoil}))
-    with pytest.warns(UserWarning, match="computed again"):
+    with pytest.warns(UserWarning, match=r"[0-9a-f]{32}\.json holds no result"):
         again = od_test(detectors, (A, A), sets, results=tmp_path)
     np.testing.assert_array_equal(again["auroc"], first["auroc"])
+
+
+def test_a_folder_in_place_of_a_kept_cell_is_refused(tmp_path):
+    A, _, sets = small()
+    arguments = {"energy": EnergyDetector()}, (A, A), sets
+    od_test(*arguments, results=tmp_path)
+    file = next(tmp_path.glob("[!f]*.json"))
+    file.unlink()
+    file.mkdir()
+    with pytest.raises(ValueError, match=rf"{file.name} is a folder in place of a kept result"):
+        od_test(*arguments, results=tmp_path)
+
+
+def open_at_once(folder, barrier):
+    barrier.wait()
+    CellFolder.open(folder)
+
+
+def test_runs_that_start_at_once_share_a_new_folder(tmp_path):
+    with ThreadPoolExecutor(4) as pool:
+        for i in range(20):
+            barrier = threading.Barrier(4)
+            jobs = [pool.submit(open_at_once, tmp_path / str(i), barrier) for _ in range(4)]
+            for job in jobs:
+                job.result()
+
+
+def test_integer_labels_of_every_size_are_the_same(tmp_path):
+    A, y, sets = vectors()
+    log, kept = tmp_path / "log", tmp_path / "cells"
+    detector = Counting(str(log))
+    for labels in (y, y.astype(np.int32), y.astype(np.uint8), y.tolist()):
+        od_test(detector, (A, A), sets, y=(labels, labels), target="both", results=kept)
+    assert lines(log).count("fit 150") == 1
+
+
+def test_only_errors_depend_on_the_network_of_another_detector(digits, pair, sets, tmp_path):
+    X, y, _ = digits
+    log, kept = tmp_path / "log", tmp_path / "cells"
+    for seed in (0, 1):
+        net = MLPClassifier((4,), random_state=seed, tol=1e-1, n_iter_no_change=2)
+        extractor = ActivationExtractor(net.fit(X[:200], y[:200]))
+        softmax = make_pipeline(extractor, MaxSoftmaxDetector())
+        detectors = {"softmax": softmax, "KNN": Counting(str(log))}
+        od_test(detectors, pair[0], sets, y=pair[1], target="both", results=kept)
+    _, first, second = " ".join(lines(log)).split("fit 200")
+    assert Counter(first.split()) == Counter({"score": 4, "200": 1, "80": 1, "120": 1, "90": 1})
+    assert second.split() == ["score", "200"]
+
+
+def test_a_frozen_monitor_gets_activations_once_and_tells_errors(
+    network, pair, sets, extracted_rows
+):
+    monitor = make_pipeline(ActivationExtractor(network), KNNDetector())
+    expected = od_test({"m": monitor}, pair[0], sets, y=pair[1], target="both")
+    frozen = FrozenEstimator(clone(monitor).fit(pair[0][0]))
+    extracted_rows.clear()
+    assert_same(od_test({"m": frozen}, pair[0], sets, y=pair[1], target="both"), expected)
+    assert sorted(extracted_rows) == sorted([200, 200, 80, 120, 90])
 
 
 def test_a_folder_in_which_a_run_was_killed_at_once_is_usable(tmp_path):

@@ -308,3 +308,9 @@ def test_without_pandas_it_is_asked_for(monkeypatch):
     monkeypatch.setitem(sys.modules, "pandas", None)
     with pytest.raises(ImportError, match="summarize needs pandas"):
         summarize(table)
+
+
+def test_the_index_of_a_table_from_a_file_is_no_metric(tmp_path):
+    table = make_table(["energy", "KNN"])
+    table.to_csv(tmp_path / "table.csv")
+    assert_frame_equal(summarize(pd.read_csv(tmp_path / "table.csv")), summarize(table))

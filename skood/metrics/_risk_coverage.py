@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from numbers import Number
+from typing import Any
+
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
@@ -94,9 +97,13 @@ def _read_correct(is_correct: ArrayLike, n_samples: int) -> NDArray[np.bool_]:
         )
     if correct.dtype == bool:
         return correct
-    if others := [value for value in correct.tolist() if value not in (0, 1)]:
+    if others := [value for value in correct.tolist() if not _is_bit(value)]:
         raise ValueError(
             "is_correct must hold True or 1 for correctly classified inputs and False or 0 for "
             f"others, got {others[0]!r}: pass y == predictions, not labels."
         )
     return correct.astype(bool)
+
+
+def _is_bit(value: Any) -> bool:
+    return isinstance(value, Number | np.bool_) and value in (0, 1)  # pandas' NA equals nothing

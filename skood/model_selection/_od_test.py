@@ -130,7 +130,9 @@ def od_test(
         If a detector fails, as in :class:`~sklearn.model_selection.GridSearchCV`: its rows are
         NaN, all others are not touched. Failures are not kept in ``results``.
     UserWarning
-        If a metric is NaN since a detector has no threshold or the network makes no errors.
+        If a metric is NaN since a detector has no threshold or the network makes no errors, or
+        since errors are told without the marked rows that a search (``DetectorSearchCV``, or one
+        with a splitter such as ``OODKFold``) or weights need; if kept results cannot be read.
 
     See Also
     --------

@@ -71,6 +71,8 @@ class Cell:
             raise ValueError("It is no cell that was kept.")
         if not all(isinstance(seconds, int | float) for seconds in times):
             raise ValueError("It has no times.")
+        if not isinstance(cell.remark, str):
+            raise ValueError("It has no remark.")
         return cell
 
 
@@ -97,8 +99,16 @@ class CellFolder:
         return folder
 
     def find(self, key: str, metrics: Iterable[str]) -> Cell | None:
-        """The finished cell of a key, with all of the metrics, or None."""
+        """The finished cell of a key, with all of the metrics, or None.
+
+        Raises
+        ------
+        ValueError
+            If a folder is in its place.
+        """
         file = self._file(key)
+        if file.is_dir():
+            raise ValueError(f"{file} is a folder in place of a kept result: delete it.")
         try:
             cell = Cell.of_json(file.read_text(encoding="utf-8"))
             if set(cell.metrics) >= set(metrics):

@@ -13,6 +13,7 @@ from joblib import effective_n_jobs
 from joblib.parallel import get_active_backend
 from numpy.typing import NDArray
 from sklearn.base import clone
+from sklearn.frozen import FrozenEstimator
 from sklearn.pipeline import Pipeline
 
 from ..activations import Activations
@@ -33,15 +34,17 @@ class Extractions:
     def __init__(self, detectors: Mapping[str, Any]) -> None:
         found = {name: _first_extractor(detector) for name, detector in detectors.items()}
         self._group_of = {
-            name: None if extractor is None else _settings(extractor)
+            name: None if extractor is None else _group(detectors[name], extractor)
             for name, extractor in found.items()
         }
         self._extractors = {
-            self._group_of[name]: clone(extractor)
+            self._group_of[name]: extractor if _is_frozen(detectors[name]) else clone(extractor)
             for name, extractor in found.items()
             if extractor is not None
         }
-        self._fitted: set[Hashable] = set()
+        self._fitted = {
+            group for name, group in self._group_of.items() if _is_frozen(detectors[name])
+        }
         # The inputs are kept alive, since others could get their addresses.
         self._done: dict[tuple[Hashable, int], tuple[Any, Activations]] = {}
 
@@ -103,6 +106,8 @@ def _first_extractor(estimator: Any) -> ActivationExtractor | None:
         return estimator
     if isinstance(estimator, Pipeline):
         return _first_extractor(estimator.steps[0][1])
+    if isinstance(estimator, FrozenEstimator):
+        return _first_extractor(estimator.estimator)
     if is_search(estimator) and not _changes_extraction(estimator):
         return _first_extractor(estimator.estimator)
     return None
@@ -123,6 +128,16 @@ def _changes_extraction(search: Any) -> bool:
     return any(
         name == place or name.startswith(f"{place}__") for name in searched for place in places
     )
+
+
+def _is_frozen(estimator: Any) -> bool:
+    return isinstance(estimator, FrozenEstimator)
+
+
+def _group(detector: Any, extractor: ActivationExtractor) -> Hashable:
+    """What detectors that are given the same activations have in common."""
+    # A frozen detector keeps to the extractor that was fitted with it.
+    return id(extractor) if _is_frozen(detector) else _settings(extractor)
 
 
 def _settings(extractor: ActivationExtractor) -> Hashable:

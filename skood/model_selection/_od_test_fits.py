@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import inspect
 import time
+import warnings
 from collections.abc import Callable, Mapping, Sequence
+from copy import deepcopy
 from dataclasses import dataclass, field, replace
 from functools import partial
 from math import nan
@@ -19,7 +21,7 @@ from sklearn.pipeline import Pipeline
 
 from .._foreign import accepted_rows, detector_of, in_distribution_scores, is_of_pyod
 from .._warnings import Line, working_for
-from ..activations import Activations
+from ..activations import Activations, read_only
 from ..detectors import BaseDetector
 from ..ensemble import AnyAlarmDetector, LayerEnsembleDetector
 from ..metrics import (
@@ -28,9 +30,12 @@ from ..metrics import (
     ood_average_precision_score,
     ood_roc_auc_score,
 )
+from ..networks import is_array
 from ._detector_search import DetectorSearchCV
 from ._od_test_cells import Cell, CellFolder
 from ._od_test_sets import concatenate, first_rows, marked, n_rows_of, take
+from ._predefined_split import OODPredefinedSplit
+from ._split import OODKFold, OODShuffleSplit
 
 METRICS: dict[str, Callable[..., float]] = {
     "auroc": ood_roc_auc_score,
@@ -41,6 +46,8 @@ METRICS: dict[str, Callable[..., float]] = {
 }
 """What is computed of marks and scores."""
 ALL_METRICS = ("accuracy", *METRICS, "aurc")
+
+_SPLITTERS = (OODKFold, OODShuffleSplit, OODPredefinedSplit)
 
 ERRORS = None
 """In place of the name of an OOD set, the errors of the network on the source's test part."""
@@ -110,8 +117,21 @@ def _is_plain(estimator: Any) -> bool:
 
 def chooses_by_ood(estimator: Any) -> bool:
     """Whether an estimator chooses its settings by rows that are marked -1, and cannot without."""
+    if isinstance(estimator, FrozenEstimator):
+        return False
     is_own = isinstance(estimator, DetectorSearchCV)
     return is_own or is_search(estimator) or any(map(chooses_by_ood, _detectors_in(estimator)))
+
+
+def needs_ood(estimator: Any) -> bool:
+    """Whether an estimator cannot be fitted without rows that are marked -1."""
+    if isinstance(estimator, FrozenEstimator):
+        return False
+    if isinstance(estimator, LayerEnsembleDetector):
+        return learns_from_ood(estimator)
+    splits_marked = is_search(estimator) and isinstance(estimator.cv, _SPLITTERS)
+    is_own = isinstance(estimator, DetectorSearchCV)
+    return is_own or splits_marked or any(map(needs_ood, _detectors_in(estimator)))
 
 
 def learns_from_ood(estimator: Any) -> bool:
@@ -163,8 +183,12 @@ def _say(verbose: int, task: Fit, what: str, seconds: float) -> None:
 
 def failed_cell(error: Exception) -> Cell:
     """In place of the results of what raised an error."""
-    metrics = dict.fromkeys(ALL_METRICS, nan)
-    return Cell(metrics, 0, 0, nan, nan, failure=f"{type(error).__name__}: {error}")
+    return replace(absent_cell(), failure=f"{type(error).__name__}: {error}")
+
+
+def absent_cell() -> Cell:
+    """In place of results that cannot be had."""
+    return Cell(dict.fromkeys(ALL_METRICS, nan), 0, 0, nan, nan)
 
 
 def _rows_needed(task: Fit) -> NDArray[np.intp]:
@@ -243,25 +267,38 @@ def fit(task: Fit) -> Any:
     """
     estimator = clone(task.estimator, safe=False)
     train = _to_give_away(estimator, task.train)
+    y_train = None if task.y_train is None else task.y_train.copy()
     if not task.validation:
-        return _fit_inside(estimator, train, task.y_train)
-    return _fit_marked(estimator, train, task.y_train, concatenate(task.validation))
+        return _fit_inside(estimator, train, y_train)
+    return _fit_marked(estimator, train, y_train, concatenate(task.validation))
 
 
 def _to_give_away(estimator: Any, X: Any) -> Any:
-    """The samples, copied for estimators of other libraries, which may change them in place."""
+    """The samples, protected from estimators of other libraries, which may change them in place."""
     if _is_of_skood(estimator):
         return X
     if isinstance(X, Activations):
-        names = X.layer_names
-        # Of several layers, an estimator that takes arrays gets a new one.
-        return X.assign({names[0]: np.array(X[names[0]])}) if len(names) == 1 else X
-    return X.copy() if isinstance(X, np.ndarray) or hasattr(X, "iloc") or issparse(X) else X
+        return _protected(X)
+    if isinstance(X, np.ndarray) or hasattr(X, "iloc") or issparse(X):
+        return X.copy()
+    return deepcopy(X) if is_array(X) else X
+
+
+def _protected(X: Activations) -> Activations:
+    """The same, which cannot be written into, or of a single layer a copy.
+
+    Of several layers an estimator that takes arrays gets a new one, but a step may select one.
+    """
+    names, protected = X.layer_names, read_only(X)
+    if len(names) == 1 and isinstance(layer := X[names[0]], np.ndarray):
+        return protected.assign({names[0]: np.array(layer)})
+    return protected
 
 
 def _is_of_skood(estimator: Any) -> bool:
     """Whether an estimator and all that it is made of belong to this package."""
-    parts = [estimator, *estimator.get_params(deep=True).values()]
+    inner = estimator.get_params(deep=True).values() if hasattr(estimator, "get_params") else []
+    parts = [estimator, *inner]
     estimators = [part for part in parts if hasattr(part, "fit") and type(part) is not Pipeline]
     return all(type(part).__module__.partition(".")[0] == "skood" for part in estimators)
 
@@ -300,7 +337,10 @@ def _fit_marked(estimator: Any, train: Any, y: NDArray | None, outside: Any) -> 
         if estimator.refit is True:
             # The last fit of a search is on all rows, and the detector may know no marks.
             estimator.set_params(refit=False)
-        estimator.fit(concatenate([train, outside]), labels)
+        with warnings.catch_warnings():
+            # PyOD says of each fit that it makes no use of the labels, by which the search chooses.
+            warnings.filterwarnings("ignore", "y should not be presented in unsupervised")
+            estimator.fit(concatenate([train, outside]), labels)
         return _fit_marked(_best_setting(estimator), train, y, outside)
     if _is_plain(estimator):
         before = estimator[:-1]

@@ -6,7 +6,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from ._od_test_fits import ERRORS, chooses_by_ood
+from .._warnings import warn_user
+from ._od_test_fits import ERRORS, chooses_by_ood, needs_ood
 from ._od_test_sets import Source
 
 NO_VALIDATION = "none"
@@ -48,6 +49,7 @@ class Protocol:
 
     def check(self, sources: Mapping[str, Source], detectors: Mapping[str, Any]) -> None:
         """Refuse sources with too few OOD sets, and searches that are given none to choose by."""
+        self._check_errors(detectors)
         if self.target == "misclassified":
             return
         for source in sources.values():
@@ -58,6 +60,24 @@ class Protocol:
                 f"The detectors {searches} choose their settings by rows marked -1, of which "
                 "validation=None gives them none: use 'each' or 'others', or fix the settings."
             )
+
+    def without_errors(self, detectors: Mapping[str, Any]) -> list[str]:
+        """Names of detectors that cannot be fitted as it is done to tell errors, on no OOD rows."""
+        if self.target == "ood":
+            return []
+        return [name for name, detector in detectors.items() if needs_ood(detector)]
+
+    def _check_errors(self, detectors: Mapping[str, Any]) -> None:
+        names = self.without_errors(detectors)
+        why = (
+            f"The detectors {names} choose or weigh by rows marked -1, but there are none where "
+            "errors of the network are told: fix their settings, or search by "
+            "make_ood_scorer(target='misclassified') without splits of marked rows."
+        )
+        if names and self.target == "misclassified" and len(names) == len(detectors):
+            raise ValueError(why)
+        if names:
+            warn_user(f"{why} Their rows of errors are NaN.")
 
     def _check_has_enough(self, source: Source) -> None:
         n_needed = 1 if self.validation is None else 2

@@ -15,7 +15,7 @@ from .._warnings import users_line, warn_user
 from ..activations import Activations
 from ._od_test_cells import Cell, CellFolder, Keys, key_of_estimator
 from ._od_test_extraction import Extractions, SharedSets
-from ._od_test_fits import ALL_METRICS, ERRORS, Fit, failed_cell, learns_from_ood, run
+from ._od_test_fits import ALL_METRICS, ERRORS, Fit, absent_cell, failed_cell, learns_from_ood, run
 from ._od_test_protocol import CellId, FitId, Protocol, Row
 from ._od_test_sets import Source, are_correct
 
@@ -46,6 +46,9 @@ class Run:
             else {i: folder.find(key, ALL_METRICS) for i, key in self._keys.items()}
         )
         self._cells = {cell_id: cell for cell_id, cell in found.items() if cell is not None}
+        hopeless = protocol.without_errors(detectors)
+        self._absent = {i for i in self._ids if i.test_set is ERRORS and i.fit.detector in hopeless}
+        self._cells |= {cell_id: absent_cell() for cell_id in self._absent}
 
     def _rows(self) -> Iterator[tuple[str, str, Row]]:
         for source in self._sources.values():
@@ -76,24 +79,26 @@ class Run:
         """Keys of the cells that can be kept."""
         if self._folder is None:
             return {}
-        keys, estimators = Keys(), {}
-        for name, detector in self._detectors.items():
-            estimators[name] = key_of_estimator(detector)
-            network = self._extractions.lent_to(name)
-            if estimators[name] is not None and network is not None:
-                estimators[name] = f"{estimators[name]} {key_of_estimator(network)}"
-        return {
-            cell: keys.of_cell(estimator, self._sets_of(cell), cell.test_set is ERRORS)
-            for cell in self._ids
-            if (estimator := estimators[cell.fit.detector]) is not None
-        }
+        keys, lent_to = Keys(), self._extractions.lent_to
+        own = {name: key_of_estimator(detector) for name, detector in self._detectors.items()}
+        lent = {name: key_of_estimator(lent_to(name)) for name in own if lent_to(name) is not None}
+        found = {}
+        for cell in self._ids:
+            name, is_errors = cell.fit.detector, cell.test_set is ERRORS
+            # The errors that a detector without a network tells are those of another's.
+            parts = [own[name], *([lent[name]] if is_errors and name in lent else [])]
+            read = [part for part in parts if part is not None]
+            if len(read) == len(parts):
+                found[cell] = keys.of_cell(" ".join(read), self._sets_of(cell), is_errors)
+        return found
 
     def _sets_of(self, cell: CellId) -> list[Any]:
         """What a cell depends on beside its detector."""
         source = self._sources[cell.fit.source]
-        tested = source.y_test if cell.test_set is ERRORS else source.outside[str(cell.test_set)]
+        is_errors = cell.test_set is ERRORS
+        tested = _plain(source.y_test) if is_errors else source.outside[str(cell.test_set)]
         marked = [source.outside[name] for name in cell.fit.learnt]
-        return [*marked, source.train, source.y_train, source.test, tested]
+        return [*marked, source.train, _plain(source.y_train), source.test, tested]
 
     def compute(self, n_jobs: int | None, verbose: int) -> None:
         """Compute the cells that are not known, those of one fit together."""
@@ -155,7 +160,7 @@ class Run:
             If all cells failed.
         """
         failed = {i: cell.failure for i, cell in self._cells.items() if cell.failure}
-        if len(failed) == len(self._ids):
+        if failed and len(failed) == len(self._ids) - len(self._absent):
             raise ValueError(f"All {len(failed)} cells failed. {_tell_failures(failed)}")
         for detector in self._detectors:
             own = {i: failure for i, failure in failed.items() if i.fit.detector == detector}
@@ -194,6 +199,11 @@ class Run:
                 }
             )
         return rows
+
+
+def _plain(y: NDArray | None) -> NDArray | None:
+    """Labels, of which integers of all sizes are the same."""
+    return y if y is None or y.dtype.kind not in "iu" else y.astype(np.int64, copy=False)
 
 
 def _tell_failures(failed: Mapping[CellId, str]) -> str:

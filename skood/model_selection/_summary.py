@@ -58,7 +58,7 @@ def summarize(
 
         - "n": the number of test sets, or of pairs of a source and a test set;
         - "n_missing": the number of cells that lack one of the metrics, though others of the same
-          target have it. Means are over the other cells.
+          target have it. Means are over the other cells. Cells without a row are not counted.
 
         Rows are in the order in which the table first has them.
 
