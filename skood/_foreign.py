@@ -21,6 +21,13 @@ def detector_of(estimator: Any) -> Any:
     return estimator
 
 
+def are_named(pairs: Any) -> bool:
+    """Whether each of some entries is a name and a detector."""
+    return all(
+        isinstance(pair, tuple) and len(pair) == 2 and isinstance(pair[0], str) for pair in pairs
+    )
+
+
 def is_of_pyod(estimator: Any) -> bool:
     """Whether a detector derives from PyOD's, whose large scores and 1 mean outliers."""
     return any(

@@ -21,8 +21,8 @@ from skood.detectors import (
     ViMDetector,
 )
 from skood.ensemble import AdaptiveEnsembleDetector, LayerEnsembleDetector, _adaptive, _layers
-from skood.ensemble._adaptive_members import distances, feature_detectors, layer_detectors
-from skood.ensemble._knowledge import class_knowledge
+from skood.ensemble._adaptive_members import feature_detectors, layer_detectors
+from skood.ensemble._knowledge import class_knowledge, distances
 
 from .remembered import Remembered, fingerprint
 

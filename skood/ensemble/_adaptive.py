@@ -13,6 +13,7 @@ from sklearn.preprocessing import normalize
 from sklearn.utils import resample
 
 from .._classes import has_predictions
+from .._foreign import are_named
 from .._layer_names import evenly_spread, value_names
 from .._sklearn import Interval, StrOptions
 from .._values import Floats, below_all
@@ -218,11 +219,7 @@ class AdaptiveEnsembleDetector(BaseOneClassDetector):
             for own, default in zip(given, defaults, strict=True)
             for pair in (default if own is None else own)
         ]
-        are_named = all(
-            isinstance(pair, tuple) and len(pair) == 2 and isinstance(pair[0], str)
-            for pair in pairs
-        )
-        if not pairs or not are_named or len({name for name, _ in pairs}) < len(pairs):
+        if not pairs or not are_named(pairs) or len({name for name, _ in pairs}) < len(pairs):
             raise ValueError(
                 "layer_detectors, feature_detectors and head_detectors must be lists of pairs of a "
                 "name and a detector, one pair or more in all and each name once, also beside the "

@@ -10,10 +10,10 @@ from ..detectors import (
     EnergyDetector,
     FDBDDetector,
     HammingNAPDetector,
-    MahalanobisDetector,
     MaxSoftmaxDetector,
 )
 from ..preprocessing import PercentileBinarizer
+from ._knowledge import distances
 from ._layers import LayerEnsembleDetector
 
 Named = list[tuple[str, Any]]
@@ -45,10 +45,3 @@ def head_detectors(target: str) -> Named:
 def feature_detectors(target: str) -> Named:
     """What watches the features that the head reads."""
     return [] if target == "misclassified" else [("features", distances())]
-
-
-def distances(*, relative: bool = False) -> MahalanobisDetector:
-    """Of normalised values; fit for few samples, and for layers of thousands of units."""
-    return MahalanobisDetector(
-        relative=relative, normalize=True, shrinkage=0.1, n_components=2048, group_by="prediction"
-    )

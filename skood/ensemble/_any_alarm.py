@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn.base import clone
 from sklearn.utils.validation import check_is_fitted
 
-from .._foreign import detector_of, is_of_pyod
+from .._foreign import are_named, detector_of, is_of_pyod
 from .._sklearn import BaseComposition
 from .._validation import ARRAY_LAYER, check_activations
 from .._values import Floats
@@ -152,10 +152,7 @@ class AnyAlarmDetector(BaseDetector, BaseComposition):
         return X if hasattr(self, "layer_shapes_") else np.asarray(X[ARRAY_LAYER])
 
     def _check_detectors(self) -> None:
-        if not self.detectors or not all(
-            isinstance(pair, tuple) and len(pair) == 2 and isinstance(pair[0], str)
-            for pair in self.detectors
-        ):
+        if not self.detectors or not are_named(self.detectors):
             raise ValueError(
                 "detectors must be a list of one or more pairs of a name and a detector, got "
                 f"{self.detectors!r}."

@@ -42,12 +42,12 @@ def class_knowledge(X: Activations) -> NDArray[np.float64]:
         return np.ones(len(X.layer_names))
     if n_classes == len(X):  # no sample is there to be near to
         return np.zeros(len(X.layer_names))
-    return _above_chance([*_distances().fit(X).class_accuracy_.values()], X)
+    return _above_chance([*distances().fit(X).class_accuracy_.values()], X)
 
 
 def knowledge_of_fitted(members: Sequence[Any], X: Activations) -> NDArray[np.float64] | None:
     """The same, where fitted members, one a layer, are the very distances; None otherwise."""
-    wanted = _distances().get_params()
+    wanted = distances().get_params()
     if len(np.unique(predicted_classes(X))) < 2 or any(
         type(member) is not MahalanobisDetector
         or {**member.get_params(), "false_alarm_rate": wanted["false_alarm_rate"]} != wanted
@@ -57,9 +57,10 @@ def knowledge_of_fitted(members: Sequence[Any], X: Activations) -> NDArray[np.fl
     return _above_chance([*chain.from_iterable(m.class_accuracy_.values() for m in members)], X)
 
 
-def _distances() -> MahalanobisDetector:
+def distances(*, relative: bool = False) -> MahalanobisDetector:
+    """Of normalised values; fit for few samples, and for layers of thousands of units."""
     return MahalanobisDetector(
-        normalize=True, shrinkage=0.1, n_components=2048, group_by="prediction"
+        relative=relative, normalize=True, shrinkage=0.1, n_components=2048, group_by="prediction"
     )
 
 

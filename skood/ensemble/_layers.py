@@ -21,7 +21,7 @@ from .._warnings import Line, users_line, working_for
 from ..activations import Activations
 from ..detectors import BaseOneClassDetector
 from ._combination import Calibration, informative_members, informed_sum
-from ._knowledge import class_knowledge, knowledge_of_fitted
+from ._knowledge import class_knowledge, knowledge_of_fitted, predicted_classes
 from ._members import fit_and_calibrate, member_scores, of_detector
 
 
@@ -351,10 +351,9 @@ class LayerEnsembleDetector(BaseOneClassDetector):
 def _groups_of(X: Activations) -> NDArray:
     """The predicted class of each sample, or one for all where there are no predictions."""
     try:
-        predictions = X.predictions
+        return predicted_classes(X)
     except ValueError:  # of logits that are not finite, which the members may not read
-        predictions = None
-    return np.zeros(len(X)) if predictions is None else predictions
+        return np.zeros(len(X), dtype=int)
 
 
 def _call_for(line: Line, function: Callable[..., Any], *arguments: Any) -> Any:

@@ -19,7 +19,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from .._docstrings import FITTED_ON, complete
 from .._fit_context import fit_context
-from .._foreign import detector_of, in_distribution_scores
+from .._foreign import are_named, detector_of, in_distribution_scores
 from .._logits import MissingPartError
 from .._marks import in_distribution, read_labels
 from .._sklearn import HasMethods, Interval
@@ -264,8 +264,8 @@ class DetectorSearchCV(OutlierMixin, MetaEstimatorMixin, BaseEstimator):
         return make_ood_scorer() if self.scoring is None else self.scoring
 
     def _check_detectors(self) -> None:
-        names = [pair[0] for pair in self.detectors]
-        if not names or len(set(names)) < len(names):
+        pairs = self.detectors
+        if not pairs or not are_named(pairs) or len({name for name, _ in pairs}) < len(pairs):
             raise ValueError(
                 "detectors must be pairs of a name of its own and a detector, the default first, "
                 f"got {self.detectors!r}."

@@ -229,13 +229,12 @@ def _tell_errors(task: Fit, inside: Rated, fit_time: float) -> Cell:
     right, wrong = (inside.of_rows(np.flatnonzero(rows)) for rows in (is_correct, ~is_correct))
     if len(right.scores) == 0 or len(wrong.scores) == 0:
         said = f"{len(right.scores)} of {len(is_correct)} test samples are classified correctly"
-        metrics = dict.fromkeys(ALL_METRICS, nan)
-        return Cell(
-            metrics,
-            len(right.scores),
-            len(wrong.scores),
-            fit_time,
-            inside.seconds,
+        return replace(
+            absent_cell(),
+            n_in=len(right.scores),
+            n_out=len(wrong.scores),
+            fit_time=fit_time,
+            score_time=inside.seconds,
             remark=f"{said}, so that there is nothing to tell apart",
         )
     aurc = area_under_risk_coverage_score(is_correct, inside.scores)
