@@ -15,6 +15,7 @@ from sklearn.utils import resample
 from .._classes import has_predictions
 from .._foreign import are_named
 from .._layer_names import evenly_spread, value_names
+from .._named_detectors import NamedDetectors
 from .._sklearn import Interval, StrOptions
 from .._values import Floats, below_all
 from ..activations import Activations
@@ -33,7 +34,7 @@ _ROWS_PER_CLASS = 10
 """With fewer on average, layers are compared with those of samples of all classes."""
 
 
-class AdaptiveEnsembleDetector(BaseOneClassDetector):
+class AdaptiveEnsembleDetector(BaseOneClassDetector, NamedDetectors):
     """Layers and head of a network, each with the voice that the network itself gives it.
 
     No single method is good on every network: distances and patterns of all layers are best where
@@ -155,6 +156,8 @@ class AdaptiveEnsembleDetector(BaseOneClassDetector):
     (array([1.]), 1.0, ['distances', 'patterns', 'features', 'boundaries', 'energy'])
     """
 
+    _lists_of_detectors = ("layer_detectors", "head_detectors", "feature_detectors")
+
     _parameter_constraints: dict = {
         **BaseOneClassDetector._parameter_constraints,
         "target": [StrOptions({"ood", "misclassified"})],
@@ -225,6 +228,7 @@ class AdaptiveEnsembleDetector(BaseOneClassDetector):
                 "name and a detector, one pair or more in all and each name once, also beside the "
                 f"defaults {[name for default in defaults for name, _ in default]}; got {given}."
             )
+        self._validate_names([name for name, _ in pairs])
 
     def _rows_to_learn_from(self, X: Activations) -> NDArray[np.intp]:
         rows = np.arange(len(X))
