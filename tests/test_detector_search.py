@@ -261,7 +261,7 @@ def test_marks_that_came_with_the_samples_are_named_where_y_has_none(y, labels):
             estimator.fit(carrying, y)
     with pytest.raises(ValueError, match=message):
         DetectorSearchCV([("knn", KNN)]).fit(carrying, y)
-    with pytest.raises(ValueError, match="X.labels, mark 60 of 260 rows -1"):
+    with pytest.raises(ValueError, match=r"X\.labels, mark 60 of 260 rows -1"):
         list(OODKFold(3).split(carrying, y))
     unmarked = A.assign(labels=np.zeros(len(X), dtype=int))
     with pytest.raises(ValueError, match="Mark some, or do without"):
