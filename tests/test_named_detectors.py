@@ -143,7 +143,7 @@ def test_defaults_have_no_names_to_be_reached_by(target):
     estimator = AdaptiveEnsembleDetector(target=target, head_detectors=members())
     message = (
         "Invalid parameter 'distances' .*'target'.* detectors {'head_detectors': .'near', 'energy'"
-        ".}. None, for layer_detectors and feature_detectors, stands for .* that only fit makes: give"
+        ".}. None, for layer_detectors and feature_detectors, stands for .* that only fit makes"
     )
     with pytest.raises(ValueError, match=message):
         estimator.set_params(distances__shrinkage=0.2)
