@@ -35,8 +35,10 @@ def get_axes(
 
 def ink(ax: Axes) -> str:
     """Black or white, whichever is read better on the axes, whatever style they were made in."""
-    behind = ax.patch if ax.get_facecolor()[3] else ax.figure.figure.patch
-    return "white" if is_dark(np.asarray(behind.get_facecolor())) else "black"
+    color = np.asarray(ax.get_facecolor())
+    if color[3] == 0:
+        color = np.asarray(ax.figure.figure.get_facecolor())
+    return "white" if is_dark(color) else "black"
 
 
 def is_dark(colors: NDArray) -> NDArray[np.bool_]:
