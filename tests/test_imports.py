@@ -29,6 +29,7 @@ FLOW = [
     "_values",
     "_pooling",
     "_logits",
+    "_spread",
     "networks",
     "_rows",
     "_labels",
