@@ -173,7 +173,12 @@ class AdaptiveEnsembleDetector(BaseOneClassDetector, NamedDetectors):
     (array([1.]), 1.0, ['distances', 'patterns', 'features', 'norms', 'boundaries', 'energy'])
     """
 
-    _lists_of_detectors = ("layer_detectors", "head_detectors", "feature_detectors")
+    _lists_of_detectors = (
+        "layer_detectors",
+        "head_detectors",
+        "feature_detectors",
+        "joint_detectors",
+    )
 
     _parameter_constraints: dict = {
         **BaseOneClassDetector._parameter_constraints,
