@@ -5,6 +5,7 @@ import pickle
 import numpy as np
 import pytest
 from sklearn.base import clone
+from sklearn.preprocessing import normalize
 
 from skood import Activations, HammingNAPDetector
 from skood._logits import MissingLogitsError
@@ -71,7 +72,7 @@ def brute_force(detector, A):
         if name == "features":
             read = Activations({"features": A.features}, predictions=A.predictions)
         else:
-            read = watched if name in ("distances", "patterns") else A
+            read = watched if name in ("distances", "patterns", "norms") else A
         if isinstance(member, LayerEnsembleDetector):
             members = zip(member.estimators_, member.layers_, strict=True)
             columns = [
@@ -93,7 +94,8 @@ def brute_force(detector, A):
     watching = [parts["distances"], parts["patterns"], parts["features"]]
     beyond = sum(np.minimum(part - np.log(0.1), 0) for part in watching)
     of_head = parts["boundaries"] + parts["energy"]
-    return share * of_layers + (1 - share) * (of_head + beyond)
+    far = np.minimum(parts["norms"] - np.log(0.01), 0)
+    return share * of_layers + (1 - share) * (of_head + beyond) + far
 
 
 @TARGETS
@@ -189,10 +191,10 @@ def parts_of(A, *kept, layers=None):
 @pytest.mark.parametrize(
     ("kept", "members", "left_out"),
     [
-        ([], ["distances", "patterns"], ["features", "boundaries", "energy"]),
-        (["predictions"], ["distances", "patterns"], ["features", "boundaries", "energy"]),
-        (["logits"], ["distances", "patterns", "energy"], ["features", "boundaries"]),
-        (["head"], ["distances", "patterns", "features", "boundaries"], ["energy"]),
+        ([], ["distances", "patterns", "norms"], ["features", "boundaries", "energy"]),
+        (["predictions"], ["distances", "patterns", "norms"], ["features", "boundaries", "energy"]),
+        (["logits"], ["distances", "patterns", "norms", "energy"], ["features", "boundaries"]),
+        (["head"], ["distances", "patterns", "features", "norms", "boundaries"], ["energy"]),
     ],
 )
 def test_parts_that_a_network_has_not_are_left_out_with_the_reason(kept, members, left_out):
@@ -206,6 +208,24 @@ def test_parts_that_a_network_has_not_are_left_out_with_the_reason(kept, members
         assert detector.layer_share_ == 1
 
 
+@pytest.mark.parametrize("factor", [1 / 8, 8])
+def test_ordinary_activations_but_for_a_factor_are_found_by_their_norms(factor):
+    A = network(noise=0.2)
+    scaled = with_head({name: layer * factor for name, layer in A.items()}, A.head)
+    detector = AdaptiveEnsembleDetector().fit(A)
+    assert (detector.predict(scaled) == -1).all()
+    blind = AdaptiveEnsembleDetector(joint_detectors=[]).fit(parts_of(A))
+    assert np.mean(blind.predict(parts_of(scaled)) == -1) < 0.2
+
+
+def test_norms_that_never_vary_are_left_out():
+    A = network(noise=0.2)
+    layers = {name: normalize(layer) for name, layer in A.items()}
+    detector = AdaptiveEnsembleDetector().fit(parts_of(A, layers=layers))
+    assert "are the same in every layer" in detector.left_out_["norms"]
+    assert list(detector.named_estimators_) == ["distances", "patterns"]
+
+
 def test_errors_need_logits():
     with pytest.raises(MissingLogitsError):
         AdaptiveEnsembleDetector(target="misclassified").fit(parts_of(network(), "predictions"))
@@ -214,7 +234,7 @@ def test_errors_need_logits():
 def test_head_on_a_layer_that_is_not_there_is_left_out():
     A = network()
     detector = AdaptiveEnsembleDetector().fit(A[["relu0", "relu1"]])
-    assert list(detector.named_estimators_) == ["distances", "patterns", "energy"]
+    assert list(detector.named_estimators_) == ["distances", "patterns", "norms", "energy"]
     assert list(detector.left_out_) == ["features", "boundaries"]
 
 
@@ -327,7 +347,10 @@ def test_of_many_rows_a_part_is_learnt_from_and_all_set_the_threshold():
 def test_given_detectors_take_the_place_of_the_defaults():
     A = network()
     detector = AdaptiveEnsembleDetector(
-        layer_detectors=[("nap", HammingNAPDetector())], head_detectors=[], feature_detectors=[]
+        layer_detectors=[("nap", HammingNAPDetector())],
+        head_detectors=[],
+        feature_detectors=[],
+        joint_detectors=[],
     )
     detector.fit(A.replace({name: layer > 0 for name, layer in A.items()}))
     assert list(detector.named_estimators_) == ["nap"]
@@ -380,7 +403,12 @@ def test_memory_is_bounded_as_documented(target, width, n_classes):
         {"layer_detectors": [KNNDetector()]},
         {"layer_detectors": [("a", KNNDetector())], "head_detectors": [("a", EnergyDetector())]},
         {"layer_detectors": [("energy", KNNDetector())]},
-        {"layer_detectors": [], "head_detectors": [], "feature_detectors": []},
+        {
+            "layer_detectors": [],
+            "head_detectors": [],
+            "feature_detectors": [],
+            "joint_detectors": [],
+        },
     ],
 )
 def test_lists_of_detectors_are_checked(lists):

@@ -1,6 +1,7 @@
 """Detectors of inputs that a network should not be trusted on."""
 
 from ._activation_interval import ActivationIntervalDetector
+from ._activation_norm import ActivationNormDetector
 from ._base import BaseDetector, BaseOneClassDetector
 from ._cluster_distance import ClusterDistanceDetector as ClusterDistanceDetector
 from ._core import COREDetector
@@ -30,6 +31,7 @@ from ._vim import ViMDetector
 
 __all__ = [
     "ActivationIntervalDetector",
+    "ActivationNormDetector",
     "BaseDetector",
     "BaseOneClassDetector",
     "COREDetector",

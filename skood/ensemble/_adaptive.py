@@ -11,15 +11,23 @@ from numpy.typing import NDArray
 from sklearn.base import clone
 from sklearn.preprocessing import normalize
 from sklearn.utils import resample
+from sklearn.utils.extmath import row_norms
 
 from .._classes import has_predictions
 from .._foreign import are_named
-from .._layer_names import evenly_spread, value_names
+from .._layer_names import value_names
+from .._named_detectors import NamedDetectors
 from .._sklearn import Interval, StrOptions
+from .._spread import evenly
 from .._values import Floats, below_all
 from ..activations import Activations
 from ..detectors import BaseOneClassDetector
-from ._adaptive_members import feature_detectors, head_detectors, layer_detectors
+from ._adaptive_members import (
+    feature_detectors,
+    head_detectors,
+    joint_detectors,
+    layer_detectors,
+)
 from ._combination import Calibration
 from ._knowledge import class_knowledge, predicted_classes
 from ._layers import LayerEnsembleDetector
@@ -29,11 +37,15 @@ _HINGE = np.log(0.1)
 """Log p-value above which what watches layers is silent beside a head that knows more."""
 _ERROR_POWER = 4
 """Of the share of the layers: errors are told by the softmax, unless all layers know better."""
+_FAR = np.log(0.01)
+"""Log p-value below which what watches all layers at once is heard."""
+_GROUPS = ("layers", "features", "joint", "head")
+_SAME_NORMS = "the norms of all training samples of a class are the same in every layer"
 _ROWS_PER_CLASS = 10
 """With fewer on average, layers are compared with those of samples of all classes."""
 
 
-class AdaptiveEnsembleDetector(BaseOneClassDetector):
+class AdaptiveEnsembleDetector(BaseOneClassDetector, NamedDetectors):
     """Layers and head of a network, each with the voice that the network itself gives it.
 
     No single method is good on every network: distances and patterns of all layers are best where
@@ -57,6 +69,9 @@ class AdaptiveEnsembleDetector(BaseOneClassDetector):
     feature_detectors : list of (str, detector), default=None
         Detectors that watch the layer that the head reads. The default is that of Mahalanobis
         distances, and none for errors.
+    joint_detectors : list of (str, detector), default=None
+        Detectors that watch all layers at once, and are heard where they are far from what is
+        usual. The default are the norms of the layers [6]_, and none for errors.
     max_layers : int, default=24
         Layers to watch, at most: of more, so many are taken in even steps.
     max_samples : int, default=10000
@@ -96,7 +111,7 @@ class AdaptiveEnsembleDetector(BaseOneClassDetector):
     1 - a times the sum for the head and, for layers and features, of how far each is below the log
     of 0.1. Where layers know little of the classes, they have no say about what looks ordinary,
     which keeps what the head knows about inputs near to the training data, and all the more
-    about what does not.
+    about what does not. What is far from usual norms, below the log of 0.01, is added by how far.
 
     **Score for errors.** The sum for the head, plus the fourth power of a times that for layers.
 
@@ -113,8 +128,9 @@ class AdaptiveEnsembleDetector(BaseOneClassDetector):
     patterns and scores. Beside this there are 16 bytes for each sample given to ``fit``, and some
     KiB for each member.
 
-    **Limits.** Distances and patterns look at directions: an input whose activations are those of
-    ordinary ones but for a factor is left to the head. Where the layers know all classes, as in
+    **Limits.** Distances and patterns look at directions: inputs whose activations are those of
+    ordinary ones but for a factor are found by their norms, where these are far from all others,
+    and otherwise left to the head. Where the layers know all classes, as in
     perceptrons on tables, the head is hardly heard, also if it knows more about inputs between two
     classes. Patterns count as much as distances, also in layers without zeros, as after tanh or
     layer normalisation, where they tell less. ``make_monitor(search=True)`` finds out where OOD
@@ -135,6 +151,8 @@ class AdaptiveEnsembleDetector(BaseOneClassDetector):
        arXiv:2312.11536
     .. [5] W. Liu, X. Wang, J. Owens, Y. Li, "Energy-based out-of-distribution detection",
        NeurIPS 2020. arXiv:2010.03759
+    .. [6] J. Park, J. C. L. Chai, J. Yoon, A. B. J. Teoh, "Understanding the feature norm for
+       out-of-distribution detection", ICCV 2023. arXiv:2310.05316
 
     Examples
     --------
@@ -152,8 +170,15 @@ class AdaptiveEnsembleDetector(BaseOneClassDetector):
     >>> detector.predict(Activations({"relu": new}, logits=4 * new, head=head))
     array([ 1, -1])
     >>> detector.knowledge_, detector.layer_share_, list(detector.named_estimators_)
-    (array([1.]), 1.0, ['distances', 'patterns', 'features', 'boundaries', 'energy'])
+    (array([1.]), 1.0, ['distances', 'patterns', 'features', 'norms', 'boundaries', 'energy'])
     """
+
+    _lists_of_detectors = (
+        "layer_detectors",
+        "head_detectors",
+        "feature_detectors",
+        "joint_detectors",
+    )
 
     _parameter_constraints: dict = {
         **BaseOneClassDetector._parameter_constraints,
@@ -161,6 +186,7 @@ class AdaptiveEnsembleDetector(BaseOneClassDetector):
         "layer_detectors": [list, None],
         "head_detectors": [list, None],
         "feature_detectors": [list, None],
+        "joint_detectors": [list, None],
         "max_layers": [Interval(Integral, 1, None, closed="left")],
         "max_samples": [Interval(Integral, 2, None, closed="left")],
         "n_jobs": [Integral, None],
@@ -173,6 +199,7 @@ class AdaptiveEnsembleDetector(BaseOneClassDetector):
         layer_detectors: Sequence[tuple[str, Any]] | None = None,
         head_detectors: Sequence[tuple[str, Any]] | None = None,
         feature_detectors: Sequence[tuple[str, Any]] | None = None,
+        joint_detectors: Sequence[tuple[str, Any]] | None = None,
         max_layers: int = 24,
         max_samples: int = 10_000,
         false_alarm_rate: float = 0.05,
@@ -183,6 +210,7 @@ class AdaptiveEnsembleDetector(BaseOneClassDetector):
         self.layer_detectors = layer_detectors
         self.head_detectors = head_detectors
         self.feature_detectors = feature_detectors
+        self.joint_detectors = joint_detectors
         self.max_layers = max_layers
         self.max_samples = max_samples
         self.n_jobs = n_jobs
@@ -193,9 +221,11 @@ class AdaptiveEnsembleDetector(BaseOneClassDetector):
         learnt, labels = X[rows], None if y is None else y[rows]
         self.left_out_: dict[str, str] = {}
         self.named_estimators_: dict[str, Any] = {}
+        self._groups: list[str] = []
         scores = [
             *self._fit_layers(learnt, labels),
             *self._fit_features(learnt, labels),
+            *self._fit_joint(learnt, labels),
             *self._fit_head(learnt, labels),
         ]
         combined = self._calibrate(np.column_stack(scores))
@@ -208,10 +238,16 @@ class AdaptiveEnsembleDetector(BaseOneClassDetector):
         return training_scores
 
     def _check_names(self) -> None:
-        given = [self.layer_detectors, self.feature_detectors, self.head_detectors]
+        given = [
+            self.layer_detectors,
+            self.feature_detectors,
+            self.joint_detectors,
+            self.head_detectors,
+        ]
         defaults = [
             layer_detectors(self.target, have_classes=True),
             feature_detectors(self.target),
+            joint_detectors(self.target),
             head_detectors(self.target),
         ]
         pairs = [
@@ -221,10 +257,12 @@ class AdaptiveEnsembleDetector(BaseOneClassDetector):
         ]
         if not pairs or not are_named(pairs) or len({name for name, _ in pairs}) < len(pairs):
             raise ValueError(
-                "layer_detectors, feature_detectors and head_detectors must be lists of pairs of a "
-                "name and a detector, one pair or more in all and each name once, also beside the "
-                f"defaults {[name for default in defaults for name, _ in default]}; got {given}."
+                "layer_detectors, feature_detectors, joint_detectors and head_detectors must be "
+                "lists of pairs of a name and a detector, one pair or more in all and each name "
+                "once, also beside the defaults "
+                f"{[name for default in defaults for name, _ in default]}; got {given}."
             )
+        self._validate_names([name for name, _ in pairs])
 
     def _rows_to_learn_from(self, X: Activations) -> NDArray[np.intp]:
         rows = np.arange(len(X))
@@ -248,14 +286,13 @@ class AdaptiveEnsembleDetector(BaseOneClassDetector):
         if named is None:
             have_classes = self._looks_at_classes and n_classes > 1
             named = layer_detectors(self.target, have_classes=have_classes)
-        self._n_layer_detectors = len(named)
         layers, scores = self._read_layers(X), []
         knowledge: Floats | None = None
         if not (named and self._looks_at_classes):
             knowledge = class_knowledge(X[self.layers_])
         for name, detector in named:
             ensemble = self._of_all_layers(detector, knowledge)
-            scores.append(self._fit_member(name, ensemble, layers, y))
+            scores.append(self._fit_member("layers", name, ensemble, layers, y))
             # The first of them finds it, from its own distances where it can.
             knowledge = self.named_estimators_[name].knowledge_
         self.knowledge_ = np.asarray(knowledge)
@@ -271,7 +308,7 @@ class AdaptiveEnsembleDetector(BaseOneClassDetector):
         classes = np.unique(predicted_classes(X), return_inverse=True)[1]
         # Where nothing varies, nothing better is to be had.
         varying = [name for name in names if _varies(X[name], classes)] or names
-        kept = evenly_spread(varying, self.max_layers)
+        kept = evenly(varying, self.max_layers)
         for name in names:
             if name not in varying:
                 self.left_out_[name] = "it gives all training samples of a class the same values"
@@ -292,10 +329,9 @@ class AdaptiveEnsembleDetector(BaseOneClassDetector):
         if reason := _why_no_features(X):
             self.left_out_.update((name, reason) for name, _ in named)
             named = []
-        self._n_feature_detectors = len(named)
         self._features_layer = None if X.head is None else X.head.input_layer
         features = self._read_features(X) if named else X
-        return [self._fit_member(name, detector, features, y) for name, detector in named]
+        return [self._fit_member("features", *pair, features, y) for pair in named]
 
     def _read_features(self, X: Activations) -> Activations:
         """The features alone; of activations without a head, the layer that it reads."""
@@ -309,35 +345,46 @@ class AdaptiveEnsembleDetector(BaseOneClassDetector):
             )
         return Activations({"features": features}, predictions=X.predictions)
 
+    def _fit_joint(self, X: Activations, y: NDArray | None) -> list[Floats]:
+        named = self.joint_detectors
+        layers = self._read_layers(X)
+        if named is None:
+            named = joint_detectors(self.target)
+            if not _norms_vary(layers):
+                self.left_out_.update((name, _SAME_NORMS) for name, _ in named)
+                named = []
+        return [self._fit_member("joint", *pair, layers, y) for pair in named]
+
     def _fit_head(self, X: Activations, y: NDArray | None) -> list[Floats]:
         named = self.head_detectors
         scores = []
         for name, detector in head_detectors(self.target) if named is None else named:
             try:
-                scores.append(self._fit_member(name, detector, X, y))
+                scores.append(self._fit_member("head", name, detector, X, y))
             except ValueError as error:
                 if self.target == "misclassified" or _has_parts_of_head(X):
                     raise
                 self.left_out_[name] = str(error)
         return scores
 
-    def _fit_member(self, name: str, detector: Any, X: Activations, y: NDArray | None) -> Floats:
+    def _fit_member(
+        self, group: str, name: str, detector: Any, X: Activations, y: NDArray | None
+    ) -> Floats:
         self.named_estimators_[name], scores = fit_and_calibrate(clone(detector), X, y)
+        self._groups.append(group)
         return scores
 
     def _member_scores(self, X: Activations) -> Floats:
-        n_layers, n_features = self._n_layer_detectors, self._n_feature_detectors
-        read = [self._read_layers(X)] * n_layers
-        if n_features:
-            read += [self._read_features(X)] * n_features
-        read += [X] * (len(self.named_estimators_) - len(read))
-        members = zip(self.named_estimators_.values(), read, strict=True)
-        return np.column_stack([member_scores(member, part) for member, part in members])
+        layers = self._read_layers(X)
+        read = {"layers": layers, "joint": layers, "head": X}
+        if "features" in self._groups:
+            read["features"] = self._read_features(X)
+        members = zip(self.named_estimators_.values(), self._groups, strict=True)
+        return np.column_stack([member_scores(member, read[group]) for member, group in members])
 
     def _calibrate(self, scores: Floats) -> Floats:
         """Combined scores of the training samples, those of unknown classes below all others."""
-        n_head = scores.shape[1] - self._n_layer_detectors - self._n_feature_detectors
-        self.layer_share_ = float(self.knowledge_.mean() ** 2) if n_head else 1.0
+        self.layer_share_ = float(self.knowledge_.mean() ** 2) if "head" in self._groups else 1.0
         members = self.named_estimators_.values()
         self._scores_of_unknown = [of_detector(m, "unknown_class_score_", -np.inf) for m in members]
         is_known = ~self._are_of_unknown_class(scores)
@@ -351,24 +398,45 @@ class AdaptiveEnsembleDetector(BaseOneClassDetector):
 
     def _combine(self, scores: Floats, *, left_out: bool = False) -> Floats:
         log_p = self._calibration.log_p_values(scores, left_out=left_out)
-        n_watching = self._n_layer_detectors + self._n_feature_detectors
-        layers = log_p[:, : self._n_layer_detectors].sum(axis=1)
-        head = log_p[:, n_watching:].sum(axis=1)
+        by_group = {g: log_p[:, np.equal(self._groups, g)] for g in _GROUPS}
+        share, layers, head = self.layer_share_, by_group["layers"], by_group["head"].sum(axis=1)
         if self.target == "misclassified":
-            return head + self.layer_share_**_ERROR_POWER * layers
-        alarms = np.minimum(log_p[:, :n_watching] - _HINGE, 0).sum(axis=1)
-        return self.layer_share_ * layers + (1 - self.layer_share_) * (head + alarms)
+            return head + share**_ERROR_POWER * layers.sum(axis=1)
+        alarms = _below(layers, _HINGE) + _below(by_group["features"], _HINGE)
+        far = _below(by_group["joint"], _FAR)
+        return share * layers.sum(axis=1) + (1 - share) * (head + alarms) + far
 
     def _score_samples(self, X: Activations) -> Floats:
         scores = self._member_scores(X)
         return self._reject_unknown(self._combine(scores), ~self._are_of_unknown_class(scores))
 
 
+def _below(log_p: Floats, edge: float) -> Floats:
+    """How far log p-values are below an edge, summed over detectors."""
+    return np.minimum(log_p - edge, 0).sum(axis=1)
+
+
+def _norms_vary(X: Activations) -> bool:
+    """Whether samples of a class differ in the norm of any layer by more than its rounding."""
+    classes = np.unique(predicted_classes(X), return_inverse=True)[1]
+    for _, layer in X.items():
+        rows = np.asarray(layer)
+        largest = max(float(np.abs(rows).max(initial=0)), np.finfo(np.float64).tiny)
+        norms = row_norms(rows.astype(np.float64) / largest)[:, np.newaxis]
+        if _differ(norms / max(norms.max(), 1.0), classes, rows.dtype):
+            return True
+    return False
+
+
 def _varies(layer: Any, classes: NDArray[np.intp]) -> bool:
     """Whether samples of a class differ in more than their norm and its rounding."""
     rows = np.asarray(layer)
-    precision = np.finfo(rows.dtype if rows.dtype.kind == "f" else np.float64).eps
-    rows = normalize(rows.astype(np.float64))
+    return _differ(normalize(rows.astype(np.float64)), classes, rows.dtype)
+
+
+def _differ(rows: Floats, classes: NDArray[np.intp], read_as: np.dtype) -> bool:
+    """Whether rows of a class, of values up to 1, differ by more than the rounding of a type."""
+    precision = np.finfo(read_as if read_as.kind == "f" else np.float64).eps
     first = np.unique(classes, return_index=True)[1]
     return bool((np.abs(rows - rows[first[classes]]) > 8 * precision).any())
 

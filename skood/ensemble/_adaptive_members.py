@@ -7,6 +7,7 @@ from typing import Any
 from sklearn.pipeline import make_pipeline
 
 from ..detectors import (
+    ActivationNormDetector,
     EnergyDetector,
     FDBDDetector,
     HammingNAPDetector,
@@ -45,3 +46,10 @@ def head_detectors(target: str) -> Named:
 def feature_detectors(target: str) -> Named:
     """What watches the features that the head reads."""
     return [] if target == "misclassified" else [("features", distances())]
+
+
+def joint_detectors(target: str) -> Named:
+    """What watches all layers at once: their norms, which the other detectors divide by."""
+    if target == "misclassified":
+        return []
+    return [("norms", ActivationNormDetector(group_by="prediction"))]
