@@ -3,24 +3,24 @@
 Thresholds with the right rate of false alarms
 ==============================================
 
-``false_alarm_rate`` is the share of in-distribution inputs that a monitor may reject. How
-many it does reject depends on the rows that set the threshold.
+``false_alarm_rate`` is the share of in-distribution inputs that a monitor may reject.
+How many it does reject depends on the rows that set the threshold.
 
 The figure shows the rate of false alarms on new digits against the rate that was asked
-for. A threshold from the training rows of the network is an estimate, and too strict, since
-the network is surer of these rows than of new ones: by half here, and several times over
-where a network knows its training rows by heart (:ref:`thresholds_results`). It does not
-help to hold some of them out of the *detector*, as ``validation=0.2`` does: the network has
-seen them all the same. Calibrated on rows that are new to the network, the monitor has the
-rate that was asked for.
+for. A threshold from the training rows of the network is an estimate, and too strict,
+since the network is surer of these rows than of new ones: by half here, and several
+times over where a network knows its training rows by heart (:ref:`thresholds_results`).
+It does not help to hold some of them out of the *detector*, as ``validation=0.2`` does:
+the network has seen them all the same. Calibrated on rows that are new to the network,
+the monitor has the rate that was asked for.
 """
 
 # %%
 # Three parts of the digits
 # -------------------------
 #
-# One part trains the network, and the monitor learns from it, too. One calibrates, and one
-# is for testing. The division is drawn ten times.
+# One part trains the network, and the monitor learns from it, too. One calibrates, and
+# one is for testing. The division is drawn ten times.
 
 import warnings
 
@@ -35,7 +35,7 @@ from sklearn.neural_network import MLPClassifier
 from skood import make_monitor
 from skood.calibration import ConformalDetector, UncalibratedWarning
 
-# ``fit`` says that a threshold from training rows is an estimate. Here, that is the point.
+# ``fit`` says that a threshold from training rows is an estimate: here, that is known.
 warnings.simplefilter("ignore", UncalibratedWarning)
 
 X, y = load_digits(return_X_y=True)
@@ -76,9 +76,9 @@ for seed in range(10):
 # Measured rates against those asked for
 # --------------------------------------
 #
-# Lines are means over the ten divisions, points single divisions. The band holds 90 % of the
-# rates that 500 calibration rows give: quantiles of a Beta distribution, whatever the
-# network and the detector.
+# Lines are means over the ten divisions, points single divisions. The band holds nine
+# in ten of the rates that 500 calibration rows give: quantiles of a Beta distribution,
+# whatever the network and the detector.
 
 fig, ax = plt.subplots(figsize=(7, 4.8), layout="constrained")
 ranks = np.floor(rates * (n_calibrating + 1) + 1e-9)

@@ -174,14 +174,17 @@ def drawn_cases(sizes: Sizes) -> Iterator[Case]:
     normal, outside = rng.normal(size=n), {"near": rng.normal(-1, size=n)}
     outside["far"] = rng.normal(-4, size=n)
     # Of 32 units, how many agree with a pattern.
-    few = -rng.binomial(32, 0.2, size=n)
-    few_outside = {"near": -rng.binomial(32, 0.4, size=n), "far": -rng.binomial(32, 0.7, size=n)}
+    few = -rng.binomial(32, 0.2, size=n).astype(float)
+    shares = {"near": 0.4, "far": 0.7}
+    few_outside = {
+        name: -rng.binomial(32, share, size=n).astype(float) for name, share in shares.items()
+    }
     labels = rng.choice(5, size=n, p=(0.5, 0.25, 0.15, 0.07, 0.03))
     of_class = (2.0 - labels) / 2 + (1 + labels) / 2 * normal
     yield Case(DRAWN, "continuous", normal, one, one, outside)
     in_tenths = {name: scores.round(1) for name, scores in outside.items()}
     yield Case(DRAWN, "in tenths", normal.round(1), one, one, in_tenths)
-    yield Case(DRAWN, "few values", few.astype(float), one, one, few_outside)
+    yield Case(DRAWN, "few values", few, one, one, few_outside)
     # The lower the score, the more errors: one of eight.
     is_wrong = rng.random(n) < 0.5 / (1 + np.exp(2 * normal + 1))
     predictions = np.where(is_wrong, (labels + 1) % 5, labels)
