@@ -30,30 +30,29 @@ def default_detector(target: str, false_alarm_rate: float, *, search: bool = Fal
         of_errors = default_detector("misclassified", false_alarm_rate)
         return AnyAlarmDetector([("ood", of_ood), ("misclassified", of_errors)])
     if search:
-        return DetectorSearchCV(candidates(false_alarm_rate))
+        return DetectorSearchCV(candidates(), false_alarm_rate=false_alarm_rate)
     return AdaptiveEnsembleDetector(target=target, false_alarm_rate=false_alarm_rate)
 
 
-def candidates(false_alarm_rate: float) -> list[tuple[str, Any]]:
+def candidates() -> list[tuple[str, Any]]:
     """What a search chooses from, the default first.
 
     AutoNAPDetector is not among them: its threshold is no rate of false alarms.
     """
-    rate: dict[str, Any] = {"false_alarm_rate": false_alarm_rate}
     return [
-        ("default", AdaptiveEnsembleDetector(**rate)),
-        ("errors", AdaptiveEnsembleDetector(target="misclassified", **rate)),
-        ("energy", EnergyDetector(**rate)),
-        ("fdbd", FDBDDetector(**rate)),
-        ("vim", ViMDetector(**rate)),
-        ("knn", _on_last_layer(KNNDetector(n_neighbors=5, **rate))),
+        ("default", AdaptiveEnsembleDetector()),
+        ("errors", AdaptiveEnsembleDetector(target="misclassified")),
+        ("energy", EnergyDetector()),
+        ("fdbd", FDBDDetector()),
+        ("vim", ViMDetector()),
+        ("knn", _on_last_layer(KNNDetector(n_neighbors=5))),
         (
             "relative_mahalanobis",
-            _on_last_layer(MahalanobisDetector(relative=True, normalize=True, **rate)),
+            _on_last_layer(MahalanobisDetector(relative=True, normalize=True)),
         ),
         (
             "weighted_nap",
-            LayerEnsembleDetector(nap_of_one_layer(), combine="weighted", **rate),
+            LayerEnsembleDetector(nap_of_one_layer(), combine="weighted"),
         ),
     ]
 

@@ -64,7 +64,9 @@ def make_monitor(
         The last linear layer, as in :class:`ActivationExtractor`.
     false_alarm_rate : float in (0, 0.5], default=0.05
         Fraction of in-distribution samples that ``predict`` rejects; for ``target="both"``, that
-        each of the two detectors rejects.
+        each of the two detectors rejects. ``monitor.set_params(detect__false_alarm_rate=0.01)``
+        sets another, with ``search=True`` too; for both, ``detect__ood__false_alarm_rate`` and
+        ``detect__misclassified__false_alarm_rate``.
     search : bool, default=False
         Whether the rows marked -1 in ``fit(X, y)``, which are needed then, choose what detects
         out-of-distribution inputs (:class:`~skood.model_selection.DetectorSearchCV`). Candidates

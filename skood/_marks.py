@@ -93,6 +93,19 @@ def check_mark_is_no_class(X: Any) -> None:
         refuse_mark_among(known)
 
 
+def marks_beside_y(X: Any) -> str:
+    """What to pass where samples come with labels that mark some of them; otherwise nothing."""
+    labels = getattr(X, "labels", None)
+    n_marked = 0 if labels is None else sum(map(_is_mark, labels.tolist()))
+    if labels is None or n_marked == 0:
+        return ""
+    return (
+        f" The labels that came with the inputs, X.labels, mark {n_marked} of {len(labels)} rows "
+        "-1, but only y is read: pass y=X.labels. For a monitor, A = monitor[:-1].fit_transform(X) "
+        "are the activations with their labels, and monitor.fit(A, A.labels) learns from them."
+    )
+
+
 def refuse_another_order(X: Any, labels: NDArray) -> None:
     """Refuse labels that are those which ``X`` carries, or mark as many rows, in another order.
 

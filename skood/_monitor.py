@@ -55,8 +55,8 @@ class Monitor(Pipeline):
     :func:`make_monitor` builds one with good defaults. A monitor of other parts is composed as any
     :class:`~sklearn.pipeline.Pipeline` is, and everything that works with a pipeline works with it:
     ``monitor["detect"]``, ``set_params(detect__false_alarm_rate=0.01)`` where the detector has that
-    parameter (one of ``search=True`` has it from :func:`make_monitor`), ``clone``, and searches
-    over its steps.
+    parameter (for two detectors, ``detect__ood__false_alarm_rate`` and so on), ``clone``, and
+    searches over its steps.
 
     Parameters
     ----------

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ._optional import import_optional
 from ._warnings import warn_user
@@ -30,6 +30,8 @@ LOWER_IS_BETTER = frozenset({"fpr95_in", "fpr95_out", "aurc", "fit_time", "score
 CHANCE = {"accuracy": 0.5, "auroc": 0.5, "aupr_in": 0.5, "aupr_out": 0.5}
 """What scores that say nothing reach, on equal numbers of both kinds of rows."""
 
+# Values of "validation" where the rows of no single set are marked.
+_NO_SINGLE_SET = ("none", "others")
 # Numbers that are no measure of how good a detector is.
 _BESIDE = frozenset({"n_in", "n_out", "fit_time", "score_time"})
 _INDEX = "Unnamed: "
@@ -124,6 +126,52 @@ def warn_of_cells(n_cells: int, metric: str, first: Series) -> None:
         f"{n_cells} cell(s) have no value, as {metric!r} at {_describe(first)}. Means are over the "
         "other cells."
     )
+
+
+def warn_of_absent(table: DataFrame, by: Sequence[str], metrics: Sequence[str]) -> None:
+    """Warn of rows that the table does not have of a detector, but of others that it stands beside.
+
+    ``by`` are the columns that have the same values in all rows that a mean is over. The table has
+    them, the columns of the cells, and the metrics; none has a value of a target that lacks it.
+    """
+    if "detector" not in by:
+        return
+    has_target = table[list(metrics)].notna().groupby(table["target"], dropna=False)
+    rows = table.loc[has_target.transform("any").any(axis=1)].drop(columns=list(metrics))
+    absent = _absent_rows(rows, [column for column in by if column != "detector"])
+    if absent.empty:
+        return
+    counts = absent["detector"].value_counts(sort=False).to_dict()
+    warn_user(
+        f"Means are over different cells, and do not compare: {len(absent)} row(s) of cells that "
+        f"other detectors have are absent, the first {_describe(absent.iloc[0])}. By detector: "
+        f"{counts}. compare() takes cells alone that two detectors have; or pass the rows of those "
+        "that all have."
+    )
+
+
+def _absent_rows(rows: DataFrame, shared: list[str]) -> DataFrame:
+    """Cells of each detector that others with the same values of some columns have, and it has not.
+
+    A detector that learns from no single validation set stands beside one of each, by its test
+    sets.
+    """
+    pandas = import_optional("pandas", "pandas", "summarize")
+    keys = rows.columns.tolist()
+    cells = rows.drop(columns="detector").drop_duplicates()
+    detectors = rows[[*shared, "detector"]].drop_duplicates()
+    wanted = cells.merge(detectors, on=shared) if shared else cells.merge(detectors, how="cross")
+    joined = pandas.concat(
+        [rows.assign(is_there=True), wanted[keys].assign(is_there=False)], ignore_index=True
+    )
+    is_general = joined["validation"].isin(_NO_SINGLE_SET) | joined["validation"].isna()
+    joined["is_general"] = is_general & joined["is_there"]
+    options: dict[str, Any] = {"sort": False, "dropna": False, "observed": True}
+    has_row = joined.groupby(keys, **options)["is_there"].transform("any")
+    of_test = [key for key in keys if key != "validation"]
+    has_test = joined.groupby(of_test, **options)[["is_there", "is_general"]].transform("any")
+    is_stood_for = has_test["is_general"] | (has_test["is_there"] & is_general)
+    return joined.loc[~(has_row | is_stood_for), keys]
 
 
 def check_one_target(table: DataFrame, needed_by: str) -> None:

@@ -117,15 +117,6 @@ def test_detectors_of_pyod_are_turned_the_right_way_round():
     assert (np.argsort(detector.score_samples(NEW)) == np.argsort(-decisions)).mean() > 0.9
 
 
-def test_parameters_of_detectors_are_reached_by_name():
-    detector = two()
-    assert detector.get_params()["unsure__false_alarm_rate"] == 0.05
-    detector.set_params(unsure__false_alarm_rate=0.2, far=EnergyDetector())
-    assert isinstance(dict(detector.detectors)["far"], EnergyDetector)
-    copy = clone(detector)
-    assert dict(copy.detectors)["unsure"].false_alarm_rate == 0.2
-
-
 def test_rows_marked_ood_reach_those_alone_that_learn_from_them():
     y = np.r_[LABEL, np.full(100, -1)]
     many = Activations.concatenate([A, B])

@@ -14,6 +14,7 @@ from skood.detectors import EnergyDetector, KNNDetector, MaxLogitDetector, ViMDe
 from skood.ensemble import LayerEnsembleDetector
 from skood.metrics import make_ood_scorer
 from skood.model_selection import DetectorSearchCV, OODKFold
+from skood.preprocessing import LayerSelector
 
 RNG = np.random.default_rng(0)
 X = np.vstack([RNG.normal(size=(200, 4)), 2.5 * RNG.normal(size=(60, 4))])
@@ -117,6 +118,37 @@ def test_beside_the_default_both_scores_are_averaged():
     assert search.best_score_ == expected.mean()
 
 
+@pytest.mark.parametrize("beside_default", [True, False])
+def test_a_rate_takes_the_place_of_that_of_every_detector(beside_default):
+    pipeline = Pipeline([("select", LayerSelector()), ("knn", KNN)])
+    members = [("default", MaxLogitDetector()), ("knn", pipeline)]
+    at_tenth = [
+        ("default", MaxLogitDetector(false_alarm_rate=0.1)),
+        ("knn", clone(pipeline).set_params(knn__false_alarm_rate=0.1)),
+    ]
+    search = DetectorSearchCV(members, beside_default=beside_default, false_alarm_rate=0.1)
+    expected = DetectorSearchCV(at_tenth, beside_default=beside_default)
+    assert search.fit(A, Y).best_name_ == "knn"
+    np.testing.assert_array_equal(
+        search.decision_function(A), expected.fit(A, Y).decision_function(A)
+    )
+    assert search.set_params(min_gain=0.9).fit(A, Y).best_estimator_.false_alarm_rate == 0.1
+    # Those of the user are left as they are.
+    assert {members[0][1].false_alarm_rate, pipeline["knn"].false_alarm_rate} == {0.05}
+
+
+def test_a_rate_needs_detectors_that_have_one_where_their_threshold_may_count():
+    knn, other = ("knn", KNN), ("noise", Noise())
+    with pytest.raises(ValueError, match=r"false_alarm_rate=0.1 .* but \['noise'\] have none"):
+        DetectorSearchCV([other, knn], false_alarm_rate=0.1).fit(A, Y)
+    with pytest.raises(ValueError, match=r"but \['noise'\] have none"):
+        instead([knn, other], false_alarm_rate=0.1).fit(A, Y)
+    beside = DetectorSearchCV([knn, other], false_alarm_rate=0.1).fit(A, Y)
+    assert np.mean(beside.best_estimator_.training_scores_ < beside.best_estimator_.offset_) == 0.1
+    with pytest.raises(ValueError, match="'false_alarm_rate' parameter of DetectorSea"):
+        instead([knn], false_alarm_rate=0.6).fit(A, Y)
+
+
 def test_a_detector_weighted_by_ood_rows_gets_them_beside_the_default():
     weighted = LayerEnsembleDetector(KNN, combine="weighted")
     search = DetectorSearchCV([("default", MaxLogitDetector()), ("weighted", weighted)]).fit(A, Y)
@@ -215,6 +247,25 @@ def test_another_metric_decides_where_it_is_given():
     members = [("default", MaxLogitDetector()), ("knn", KNN)]
     search = DetectorSearchCV(members, scoring=scoring).fit(A, Y)
     assert search.score(A, Y) == scoring(search.best_estimator_, A, Y) <= 0
+
+
+@pytest.mark.parametrize("y", [None, np.zeros(len(X), dtype=int)])
+@pytest.mark.parametrize("labels", [Y, Y.astype(str), Y.astype(float)])
+def test_marks_that_came_with_the_samples_are_named_where_y_has_none(y, labels):
+    carrying = A.assign(labels=labels)
+    message = (
+        r"marked -1 in y, but .*X.labels, mark 60 of 260 rows -1, .*monitor.fit\(A, A.labels\)"
+    )
+    for estimator in (DetectorSearchCV([("knn", KNN)]), LayerEnsembleDetector(KNN, n_layers=1)):
+        with pytest.raises(ValueError, match=message.removeprefix("marked -1 in y, but .*")):
+            estimator.fit(carrying, y)
+    with pytest.raises(ValueError, match=message):
+        DetectorSearchCV([("knn", KNN)]).fit(carrying, y)
+    with pytest.raises(ValueError, match=r"X\.labels, mark 60 of 260 rows -1"):
+        list(OODKFold(3).split(carrying, y))
+    unmarked = A.assign(labels=np.zeros(len(X), dtype=int))
+    with pytest.raises(ValueError, match="Mark some, or do without"):
+        DetectorSearchCV([("knn", KNN)]).fit(unmarked, y)
 
 
 @pytest.mark.parametrize("y", [None, np.zeros(len(X), dtype=int)])

@@ -48,6 +48,7 @@ FLOW = [
     "_known_columns",
     "_marks",
     "_foreign",
+    "_named_detectors",
     "_classes",
     "_validation",
     "_head",

@@ -16,6 +16,7 @@ from sklearn.neural_network import MLPClassifier, MLPRegressor
 from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import StandardScaler
 from torch import nn
+from torch.utils.data import DataLoader, TensorDataset
 
 from skood import ActivationExtractor, Activations, Monitor, make_monitor
 from skood.datasets import load_digits_ood, make_noise
@@ -483,6 +484,23 @@ def test_a_search_needs_marked_rows_and_a_target_that_they_speak_of(digits):
             make_monitor(network, target=target, search=True).fit(X[inside[:100]])
     with pytest.raises(ValueError, match="say nothing about target='misclassified'"):
         make_monitor(network, target="misclassified", search=True)
+
+
+@pytest.mark.filterwarnings("ignore:The inputs came with labels")
+@pytest.mark.parametrize("target", ["ood", "both"])
+def test_a_search_on_a_loader_with_marks_and_no_y_says_how_to_pass_them(target):
+    X, y = torch.randn(120, 4), torch.arange(120) % 3
+    X[:80, :3] += 4 * torch.eye(3)[y[:80]]
+    y[80:] = -1
+    loader = DataLoader(TensorDataset(X, y), batch_size=16, shuffle=True)
+    network = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 3))
+    monitor = make_monitor(network, target=target, search=True)
+    with pytest.raises(ValueError, match=r"X.labels, mark 40 of 120 rows -1, .*A.labels\)"):
+        monitor.fit(loader)
+    # Those are the words of the error.
+    A = monitor[:-1].fit_transform(loader)
+    monitor.fit(A, A.labels)
+    assert monitor.score(A, A.labels) > 0.5
 
 
 def test_a_search_runs_the_network_once():

@@ -1,6 +1,8 @@
 """Means and paired differences of tables of OD-tests, by hand and by loops over the rows."""
 
+import re
 import sys
+from ast import literal_eval
 
 import numpy as np
 import pandas as pd
@@ -155,6 +157,86 @@ def test_joined_tables_of_two_networks_are_told_apart_by_their_column():
     for net in ("vgg", "res"):
         alone = summarize(table[table["net"] == net], by="detector")
         assert result["auroc"][net] == alone["auroc"][0]
+
+
+def test_rows_that_are_absent_are_counted_by_detector():
+    table = make_table(["ref", "a", "b"], sources=["one", "other"])
+    absent = table.query(
+        "detector == 'a' and test == 'd' or detector == 'b' and source == 'other' and test == 'e'"
+    )
+    rest = table.drop(index=absent.index)
+    message = (
+        r"6 row\(s\) .* are absent, the first source='one', detector='a', target='ood', "
+        r"validation='c', test='d'. By detector: \{'a': 4, 'b': 2\}. compare\(\) takes"
+    )
+    for by in ("detector", ["source", "detector", "target"]):
+        with pytest.warns(UserWarning, match=message) as caught:
+            summarize(rest, by=by)
+        assert len(caught) == 1
+        assert caught[0].filename == __file__
+    # On test set d there is no mean of "a".
+    with pytest.warns(UserWarning, match=r"\{'b': 2\}"):
+        summarize(rest, by=["test", "detector"])
+    # A row without a value is there.
+    with pytest.warns(UserWarning, match="have no value") as caught:
+        summarize(table.assign(auroc=table["auroc"].drop(index=absent.index)))
+    assert len(caught) == 1
+
+
+@pytest.mark.parametrize(
+    "by",
+    ["source", ["source", "test"], ["source", "detector"], ["detector", "validation", "source"]],
+)
+def test_detectors_that_no_mean_is_compared_with_may_have_rows_of_their_own(by):
+    """Each on sources of its own, and means over detectors, which are not compared."""
+    table = pd.concat([make_table(["a"], sources=["one"]), make_table(["b"], sources=["other"])])
+    summarize(table, by=by)
+    with pytest.warns(UserWarning, match=r"\{'b': 6, 'a': 6\}"):
+        summarize(table, by="detector")
+
+
+@pytest.mark.parametrize("validation", ["none", "others", None])
+def test_rows_of_no_single_validation_set_stand_for_those_of_each(validation):
+    fixed = make_table(["fixed"]).drop_duplicates("test").assign(validation=validation)
+    table = pd.concat([make_table(["a"]), fixed], ignore_index=True)
+    for rows in (table, table[::-1]):
+        summarize(rows, by="detector")
+    fewer = table.drop(index=table.query("detector == 'fixed' and test == 'd'").index)
+    with pytest.warns(UserWarning, match=r"\{'fixed': 2\}"):
+        summarize(fewer, by="detector")
+    fewer = table.drop(index=table.query("detector == 'a' and test == 'd'").index)
+    with pytest.warns(UserWarning, match=r"\{'a': 1\}"):
+        summarize(fewer, by="detector")
+
+
+def test_rows_of_a_target_without_the_metric_are_not_missed():
+    table = pd.concat([make_table(["a", "b"]), make_table_of_errors(["a"])])
+    summarize(table)
+    summarize(table, by="detector", metrics="aurc")
+    with pytest.warns(UserWarning, match=r"\{'b': 1\}"):
+        summarize(table, by="detector", metrics="auroc")
+
+
+@pytest.mark.parametrize("by", ["detector", ["source", "detector"], ["detector", "net", "test"]])
+def test_absent_rows_are_those_of_a_loop(by):
+    table = pd.concat(
+        [make_table("abc", sources=["one", "two"]).assign(net=net) for net in ("vgg", "res")]
+    )
+    rows = table.sample(frac=0.7, random_state=0)
+    by = [by] if isinstance(by, str) else by
+    keys = ["source", "target", "validation", "test", "net"]
+    columns = list(dict.fromkeys([*by, "net"]))
+    counts = dict.fromkeys(rows["detector"].unique(), 0)
+    for _, group in rows.groupby([column for column in columns if column != "detector"]):
+        cells = {
+            name: set(map(tuple, part[keys].to_numpy())) for name, part in group.groupby("detector")
+        }
+        for name, own in cells.items():
+            counts[name] += len(set.union(*cells.values()) - own)
+    with pytest.warns(UserWarning, match=r"are absent") as caught:
+        summarize(rows, by=columns)
+    told = re.search(r"By detector: (\{.*\})", str(caught[0].message))[1]
+    assert literal_eval(told) == {name: count for name, count in counts.items() if count}
 
 
 # Differences

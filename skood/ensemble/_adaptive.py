@@ -16,6 +16,7 @@ from sklearn.utils.extmath import row_norms
 from .._classes import has_predictions
 from .._foreign import are_named
 from .._layer_names import evenly_spread, value_names
+from .._named_detectors import NamedDetectors
 from .._sklearn import Interval, StrOptions
 from .._values import Floats, below_all
 from ..activations import Activations
@@ -43,7 +44,7 @@ _ROWS_PER_CLASS = 10
 """With fewer on average, layers are compared with those of samples of all classes."""
 
 
-class AdaptiveEnsembleDetector(BaseOneClassDetector):
+class AdaptiveEnsembleDetector(BaseOneClassDetector, NamedDetectors):
     """Layers and head of a network, each with the voice that the network itself gives it.
 
     No single method is good on every network: distances and patterns of all layers are best where
@@ -171,6 +172,13 @@ class AdaptiveEnsembleDetector(BaseOneClassDetector):
     (array([1.]), 1.0, ['distances', 'patterns', 'features', 'norms', 'boundaries', 'energy'])
     """
 
+    _lists_of_detectors = (
+        "layer_detectors",
+        "head_detectors",
+        "feature_detectors",
+        "joint_detectors",
+    )
+
     _parameter_constraints: dict = {
         **BaseOneClassDetector._parameter_constraints,
         "target": [StrOptions({"ood", "misclassified"})],
@@ -253,6 +261,7 @@ class AdaptiveEnsembleDetector(BaseOneClassDetector):
                 "once, also beside the defaults "
                 f"{[name for default in defaults for name, _ in default]}; got {given}."
             )
+        self._validate_names([name for name, _ in pairs])
 
     def _rows_to_learn_from(self, X: Activations) -> NDArray[np.intp]:
         rows = np.arange(len(X))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -11,7 +11,7 @@ from sklearn.base import clone
 from sklearn.utils.validation import check_is_fitted
 
 from .._foreign import are_named, detector_of, is_of_pyod
-from .._sklearn import BaseComposition
+from .._named_detectors import NamedDetectors
 from .._validation import ARRAY_LAYER, check_activations
 from .._values import Floats
 from ..activations import Activations
@@ -19,7 +19,7 @@ from ..detectors import BaseDetector
 from ._members import fit_and_calibrate, member_scores
 
 
-class AnyAlarmDetector(BaseDetector, BaseComposition):
+class AnyAlarmDetector(BaseDetector, NamedDetectors):
     """Reject what any of several detectors rejects, each with a threshold of its own.
 
     Out-of-distribution inputs and misclassified ones are found best by different scores. Where
@@ -87,42 +87,12 @@ class AnyAlarmDetector(BaseDetector, BaseComposition):
     """
 
     _learns_from_ood = True
+    _lists_of_detectors = ("detectors",)
 
     _parameter_constraints: dict = {"detectors": [list]}
 
     def __init__(self, detectors: Sequence[tuple[str, Any]]) -> None:
         self.detectors = detectors
-
-    def get_params(self, deep: bool = True) -> dict[str, Any]:
-        """Parameters, with those of the detectors under their names.
-
-        Parameters
-        ----------
-        deep : bool, default=True
-            Whether to return the detectors by name, and their parameters.
-
-        Returns
-        -------
-        params : dict
-            Values by name, such as "ood__false_alarm_rate".
-        """
-        return self._get_params("detectors", deep=deep)
-
-    def set_params(self, **params: Any) -> Self:
-        """Set parameters, exchange a detector by its name, or set one of its parameters.
-
-        Parameters
-        ----------
-        **params : dict
-            Values by name, as ``get_params`` has them.
-
-        Returns
-        -------
-        self : object
-            This detector.
-        """
-        self._set_params("detectors", **params)
-        return self
 
     def _validate(self, X: Any, *, reset: bool) -> Activations:
         return check_activations(self, X, reset=reset, allow_nd=True)

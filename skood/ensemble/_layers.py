@@ -14,6 +14,7 @@ from sklearn.metrics import roc_auc_score
 from sklearn.utils.validation import check_is_fitted
 
 from .._layer_names import layer_list, match_layers, value_names
+from .._marks import marks_beside_y
 from .._sklearn import HasMethods, Interval, StrOptions
 from .._validation import check_activations
 from .._values import Floats, below_all
@@ -189,7 +190,7 @@ class LayerEnsembleDetector(BaseOneClassDetector):
         self, X: Activations, y: NDArray | None, *, X_ood: Activations | None = None
     ) -> NDArray[np.float64]:
         outside = X[:0] if X_ood is None else X_ood
-        self._check_needs_ood(len(outside))
+        self._check_needs_ood(X, len(outside))
         self._fit_members(X, y)
         if self.combine == "informed":
             self.knowledge_ = self._find_knowledge(X)
@@ -200,11 +201,11 @@ class LayerEnsembleDetector(BaseOneClassDetector):
     def _validate(self, X: Any, *, reset: bool) -> Activations:
         return check_activations(self, X, reset=reset, allow_nd=True)
 
-    def _check_needs_ood(self, n_outside: int) -> None:
+    def _check_needs_ood(self, X: Activations, n_outside: int) -> None:
         if n_outside == 0 and (self.n_layers is not None or self.combine == "weighted"):
             raise ValueError(
                 f"n_layers={self.n_layers} with combine={self.combine!r} needs out-of-distribution "
-                "samples (y == -1) to rank or weigh the members by, got none."
+                "samples (y == -1) to rank or weigh the members by, got none." + marks_beside_y(X)
             )
 
     def _fit_members(self, X: Activations, y: NDArray | None) -> None:

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.utils import indexable
 
-from .._marks import check_mark_is_no_class, in_distribution, read_labels
+from .._marks import check_mark_is_no_class, in_distribution, marks_beside_y, read_labels
 from .._warnings import warn_user
 
 
@@ -23,7 +23,9 @@ def check_labels(splitter: Any, X: Any, y: Any) -> tuple[NDArray, NDArray[np.boo
     """
     name = type(splitter).__name__
     if y is None:
-        raise ValueError(f"{name} needs y, in which -1 marks the OOD rows, but y is None.")
+        raise ValueError(
+            f"{name} needs y, in which -1 marks the OOD rows, but y is None." + marks_beside_y(X)
+        )
     X, y = indexable(X, y)
     check_mark_is_no_class(X)
     y = read_labels(y)
@@ -31,7 +33,7 @@ def check_labels(splitter: Any, X: Any, y: Any) -> tuple[NDArray, NDArray[np.boo
     if is_in.all():
         raise ValueError(
             f"{name} needs OOD rows, marked -1 in y, but none of the {len(y)} rows is; y has dtype "
-            f"{y.dtype}."
+            f"{y.dtype}." + marks_beside_y(X)
         )
     if not is_in.any():
         raise ValueError(

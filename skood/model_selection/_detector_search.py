@@ -12,16 +12,18 @@ import numpy as np
 from joblib import Parallel, delayed
 from numpy.typing import ArrayLike, NDArray
 from scipy.stats import rankdata
-from sklearn.base import BaseEstimator, MetaEstimatorMixin, OutlierMixin, clone
+from sklearn.base import MetaEstimatorMixin, OutlierMixin, clone
 from sklearn.exceptions import FitFailedWarning
 from sklearn.frozen import FrozenEstimator
+from sklearn.pipeline import Pipeline
 from sklearn.utils.validation import check_is_fitted
 
 from .._docstrings import FITTED_ON, complete
 from .._fit_context import fit_context
 from .._foreign import are_named, detector_of, in_distribution_scores
 from .._logits import MissingPartError
-from .._marks import in_distribution, read_labels
+from .._marks import in_distribution, marks_beside_y, read_labels
+from .._named_detectors import NamedDetectors
 from .._sklearn import HasMethods, Interval
 from .._validation import check_activations
 from .._values import Floats
@@ -36,7 +38,7 @@ _N_TRIED = 64
 """A detector that needs a part which is missing says so on as few rows."""
 
 
-class DetectorSearchCV(OutlierMixin, MetaEstimatorMixin, BaseEstimator):
+class DetectorSearchCV(OutlierMixin, MetaEstimatorMixin, NamedDetectors):
     """Choose among detectors by rows marked out-of-distribution; the first unless another helps.
 
     The first detector is the default. Each other one is tried beside it, with the mean of both
@@ -63,6 +65,10 @@ class DetectorSearchCV(OutlierMixin, MetaEstimatorMixin, BaseEstimator):
     min_gain : float, default=0.02
         By how much the mean score has to exceed that of the default at least. A gain on the rows at
         hand that is smaller need not be one on others.
+    false_alarm_rate : float in (0, 0.5], default=None
+        Share of the in-distribution training samples that the threshold of the choice rejects. It
+        takes the place of the ``false_alarm_rate`` of the detectors, each of which keeps its own
+        where this is None; what is used beside the default has that of the default.
     n_jobs : int, default=None
         Number of folds to compute at once, in threads. None means 1, -1 all processors.
 
@@ -127,6 +133,7 @@ class DetectorSearchCV(OutlierMixin, MetaEstimatorMixin, BaseEstimator):
     """
 
     _learns_from_ood = True
+    _lists_of_detectors = ("detectors",)
 
     _parameter_constraints: dict = {
         "detectors": [list],
@@ -134,6 +141,7 @@ class DetectorSearchCV(OutlierMixin, MetaEstimatorMixin, BaseEstimator):
         "scoring": [callable, None],
         "cv": [HasMethods("split"), None],
         "min_gain": [Interval(Real, 0, None, closed="left")],
+        "false_alarm_rate": [Interval(Real, 0, 0.5, closed="right"), None],
         "n_jobs": [Integral, None],
     }
 
@@ -145,6 +153,7 @@ class DetectorSearchCV(OutlierMixin, MetaEstimatorMixin, BaseEstimator):
         scoring: Any = None,
         cv: Any = None,
         min_gain: float = 0.02,
+        false_alarm_rate: float | None = None,
         n_jobs: int | None = None,
     ) -> None:
         self.detectors = detectors
@@ -152,6 +161,7 @@ class DetectorSearchCV(OutlierMixin, MetaEstimatorMixin, BaseEstimator):
         self.scoring = scoring
         self.cv = cv
         self.min_gain = min_gain
+        self.false_alarm_rate = false_alarm_rate
         self.n_jobs = n_jobs
 
     @fit_context(prefer_skip_nested_validation=False)
@@ -181,8 +191,9 @@ class DetectorSearchCV(OutlierMixin, MetaEstimatorMixin, BaseEstimator):
         Raises
         ------
         ValueError
-            If no row is marked -1, or fewer than the splitter needs; or if the default cannot be
-            fitted.
+            If no row is marked -1, or fewer than the splitter needs; if the default cannot be
+            fitted; or if ``false_alarm_rate`` cannot be given to a detector whose threshold may be
+            that of the choice.
 
         Warns
         -----
@@ -191,7 +202,7 @@ class DetectorSearchCV(OutlierMixin, MetaEstimatorMixin, BaseEstimator):
         """
         self._check_detectors()
         A = check_activations(self, X, reset=True, allow_nd=True)
-        labels = _check_marked(y)
+        labels = _check_marked(A, y)
         cv = self.cv
         if cv is None:
             _check_rows(labels)
@@ -270,13 +281,29 @@ class DetectorSearchCV(OutlierMixin, MetaEstimatorMixin, BaseEstimator):
                 "detectors must be pairs of a name of its own and a detector, the default first, "
                 f"got {self.detectors!r}."
             )
+        self._validate_names([name for name, _ in pairs])
+
+    def _at_rate(self) -> list[tuple[str, Any]]:
+        """The detectors, with the rate of the search in place of their own where it has one."""
+        rate = self.false_alarm_rate
+        if rate is None:
+            return list(self.detectors)
+        # Where others are used beside the default, their thresholds are not.
+        decide = self.detectors[:1] if self.beside_default else self.detectors
+        if without := [name for name, detector in decide if not _has_rate(detector)]:
+            raise ValueError(
+                f"false_alarm_rate={rate} of a search takes the place of that of its detectors, "
+                f"but {without} have none to set. Leave it None, and set their thresholds as "
+                "they have it."
+            )
+        return [(name, _with_rate(detector, rate)) for name, detector in self.detectors]
 
     def _usable(self, A: Activations, labels: NDArray) -> list[tuple[str, Any]]:
         """The detectors that need no part of the network which is missing."""
         rows = _some_rows(labels)
         self.left_out_: dict[str, str] = {}
         usable = []
-        for number, (name, detector) in enumerate(self.detectors):
+        for number, (name, detector) in enumerate(self._at_rate()):
             try:
                 _try(detector, A[rows], labels[rows])
             except MissingPartError as error:
@@ -379,6 +406,22 @@ class DetectorSearchCV(OutlierMixin, MetaEstimatorMixin, BaseEstimator):
 complete(DetectorSearchCV, {}, FITTED_ON)
 
 
+def _decides(detector: Any) -> Any:
+    """What holds the threshold of a detector that is not fitted: the last step of a pipeline."""
+    return _decides(detector[-1]) if isinstance(detector, Pipeline) else detector
+
+
+def _has_rate(detector: Any) -> bool:
+    return "false_alarm_rate" in _decides(detector).get_params(deep=False)
+
+
+def _with_rate(detector: Any, rate: float) -> Any:
+    copy = clone(detector)
+    if _has_rate(copy):
+        _decides(copy).set_params(false_alarm_rate=rate)
+    return copy
+
+
 def _tabulate(names: list[str], folds: list[Floats], test_per_train: float) -> dict[str, Any]:
     """Scores of candidates over the folds, and their differences to the first one."""
     scores, seconds = np.moveaxis(np.array(folds), 0, 1).transpose(2, 0, 1)
@@ -414,14 +457,18 @@ def _warn_of_failure(name: str, error: Exception) -> None:
     )
 
 
-def _check_marked(y: ArrayLike | None) -> NDArray:
+def _check_marked(A: Activations, y: ArrayLike | None) -> NDArray:
     labels = None if y is None else read_labels(y)
     if labels is None or in_distribution(labels).all():
         found = "y is None" if labels is None else f"none of the {len(labels)} rows is"
         raise ValueError(
             "A search (DetectorSearchCV, as make_monitor builds it with search=True) chooses by "
-            f"out-of-distribution rows, marked -1 in y, but {found}. Mark some, or do without a "
-            "search: make_monitor(network, search=False) needs none."
+            f"out-of-distribution rows, marked -1 in y, but {found}."
+            + (
+                marks_beside_y(A)
+                or " Mark some, or do without a search: make_monitor(network, "
+                "search=False) needs none."
+            )
         )
     return labels
 

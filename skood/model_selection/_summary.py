@@ -12,6 +12,7 @@ from .._od_table import (
     LOWER_IS_BETTER,
     read_metrics,
     read_table,
+    warn_of_absent,
     warn_of_cells,
     warn_of_missing,
 )
@@ -58,7 +59,8 @@ def summarize(
 
         - "n": the number of test sets, or of pairs of a source and a test set;
         - "n_missing": the number of cells that lack one of the metrics, though others of the same
-          target have it. Means are over the other cells. Cells without a row are not counted.
+          target have it. Means are over the other cells. Cells without a row are not counted, but
+          warned of where means of detectors do not compare for it.
 
         Rows are in the order in which the table first has them.
 
@@ -75,11 +77,13 @@ def summarize(
     Warns
     -----
     UserWarning
-        If cells lack a metric.
+        If cells lack a metric; or if there are cells of some detectors of which others with the
+        same values of ``by`` have no row, so that their means are over different cells. Rows of
+        ``validation=None`` or "others" are in place of those of every validation set.
 
     See Also
     --------
-    compare : Differences of detectors on the same cells.
+    compare : Differences of detectors on the cells that both have.
     skood.inspection.MeanPerformanceDisplay : Draws these means.
 
     Examples
@@ -106,6 +110,7 @@ def summarize(
     keys = read_table(table, columns, "summarize")
     names = read_metrics(table, metrics, keys)
     frame = table[[*keys, *names]].reset_index(drop=True)
+    warn_of_absent(frame, columns, names)
     frame = frame.assign(n_missing=warn_of_missing(frame, names))
     options: dict[str, Any] = {"sort": False, "dropna": False, "observed": True}
     how = {**dict.fromkeys(names, "mean"), "n_missing": "sum"}
@@ -129,9 +134,10 @@ def compare(
     """Compare each detector with a reference, on the same cells of an OD-test.
 
     Cells of the two detectors are paired: those of the same source, target, validation set and test
-    set. As cells that are hard for one detector are hard for others, too, differences of pairs
-    are known much better than the means that they are differences of. They are averaged over
-    the validation sets first, then over the test sets, as by :func:`summarize`.
+    set; cells that only one of them has are left out. As cells that are hard for one detector are
+    hard for others, too, differences of pairs are known much better than the means that they are
+    differences of. They are averaged over the validation sets first, then over the test sets, as
+    by :func:`summarize`.
 
     Parameters
     ----------
@@ -157,7 +163,7 @@ def compare(
         - "worst": the difference of the cell that is worst for the detector: the smallest, but of
           "fpr95_in", "fpr95_out", "aurc" and times, where lower is better, the largest;
         - "worst_source" and so on: which cell that is, by the columns that are not in ``by``;
-        - "n_missing": the number of cells in which one of the two has no value.
+        - "n_missing": the number of cells in which one of the two has no value or no row.
 
         Detectors are in the order in which the table first has them, without the reference.
 
@@ -174,7 +180,7 @@ def compare(
     Warns
     -----
     UserWarning
-        If cells have no value of the detector or of the reference. They are left out.
+        If cells have no value or no row of the detector or of the reference. They are left out.
 
     See Also
     --------
