@@ -653,14 +653,15 @@ def test_an_input_on_a_wrong_scale_is_explained_by_norms(factor):
 def test_usual_norms_and_those_of_silent_examples_are_not_reported():
     A = Activations({"a": [[3.0, 4.0], [4.0, 3.0]], "dead": np.zeros((2, 2))})
     new = Activations({"a": [[5.0, 5.0]], "dead": [[1.0, 0.0]]})
-    found = explain(KNNDetector(n_neighbors=1).fit(A), new, n_neighbors=1)
+    detector = KNNDetector(n_neighbors=1, normalize=False).fit(A)
+    found = explain(detector, new, n_neighbors=1)
     assert found.norm_ratios() == {"a": pytest.approx(np.sqrt(2))}
     assert "norms" not in str(found)
     assert found.contributions is None
     assert found.top_detectors() == []
     assert "object" not in str(found)
     larger = Activations({"a": [[6.0, 8.0]], "dead": [[1.0, 0.0]]})
-    found = explain(KNNDetector(n_neighbors=1).fit(A), larger, n_neighbors=1)
+    found = explain(detector, larger, n_neighbors=1)
     assert "  norms beside those nearby: a x2" in str(found).splitlines()
 
 

@@ -115,10 +115,10 @@ class ActivationNormDetector(BaseOneClassDetector):
 
     def _warn_of_blindness(self, X: Activations) -> None:
         warn_user(
-            f"The norms of the layers {list(X.layer_names)} do not vary within classes in training: "
-            "ActivationNormDetector is blind, and its score is 0 for all samples. Give it layers "
-            "that are not normalised, or use a detector of the activations themselves, such as "
-            "MahalanobisDetector(normalize=True)."
+            f"The norms of the layers {list(X.layer_names)} do not vary within classes in "
+            "training: ActivationNormDetector is blind, and its score is 0 for all samples. Give "
+            "it layers that are not normalised, or use a detector of the activations themselves, "
+            "such as MahalanobisDetector(normalize=True)."
         )
 
     def _log_norms(self, X: Activations, norms: dict[str, Floats]) -> Activations:

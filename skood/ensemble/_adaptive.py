@@ -130,9 +130,10 @@ class AdaptiveEnsembleDetector(BaseOneClassDetector, NamedDetectors):
 
     **Limits.** Distances and patterns look at directions: inputs whose activations are those of
     ordinary ones but for a factor are found by their norms, where these are far from all others,
-    and otherwise left to the head. Where the layers know all classes, as in
-    perceptrons on tables, the head is hardly heard, also if it knows more about inputs between two
-    classes. Patterns count as much as distances, also in layers without zeros, as after tanh or
+    and otherwise left to the head. Nothing is to be seen of the scale of an input in a network
+    that takes it away at the beginning, as by a layer norm. Where the layers know all classes, as
+    in perceptrons on tables, the head is hardly heard, also if it knows more about inputs between
+    two classes. Patterns count as much as distances, also in layers without zeros, as after tanh or
     layer normalisation, where they tell less. ``make_monitor(search=True)`` finds out where OOD
     samples are at hand.
 
