@@ -166,8 +166,9 @@ class MahalanobisDetector(BaseOneClassDetector):
         n_components: int | None = None,
         group_by: str = "label",
         false_alarm_rate: float = 0.05,
+        validation: Any = None,
     ) -> None:
-        super().__init__(false_alarm_rate=false_alarm_rate)
+        super().__init__(false_alarm_rate=false_alarm_rate, validation=validation)
         self.relative = relative
         self.normalize = normalize
         self.covariance = covariance
