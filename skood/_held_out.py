@@ -109,6 +109,11 @@ def _can_stratify(labels: NDArray | None, n_rows: int) -> bool:
 
 
 def _first_split(n_samples: int, labels: NDArray | None, splitter: Any) -> tuple[Rows, Rows]:
+    if isinstance(splitter, str):  # which has a method split, too
+        raise ValueError(
+            f"The 'validation' parameter must be a share between 0 and 1 or a splitter, got "
+            f"{splitter!r}."
+        )
     rows = np.arange(n_samples)
     parts = [np.asarray(part) for part in next(iter(splitter.split(rows, labels)))]
     both = np.concatenate(parts)

@@ -119,11 +119,11 @@ class BaseDetector(OutlierMixin, BaseEstimator, metaclass=ABCMeta):
         """Learn, and score the samples that set the threshold; they are those of given rows."""
         split = self._hold_out(len(X), y)
         if split is None:
-            self.training_rows_ = self._learnt_rows = rows
+            self.training_rows_ = self.learnt_rows_ = rows
             scores = self._fit(X, y, **fit_params)
             return self._score_samples(X) if scores is None else scores
         learnt, held_out = split
-        self.training_rows_ = self._learnt_rows = rows[learnt]
+        self.training_rows_ = self.learnt_rows_ = rows[learnt]
         self._fit(*rows_of(X, y, learnt), **fit_params)
         may_set = self._may_set_threshold(*rows_of(X, y, held_out))
         self.training_rows_ = rows[held_out[may_set]]
@@ -206,7 +206,7 @@ class BaseDetector(OutlierMixin, BaseEstimator, metaclass=ABCMeta):
         return TrainingClasses.of(X, y, group_by, f"group_by={group_by!r}", lookup)
 
     def _check_any_counts(self, n_counting: int) -> None:
-        refuse_none_correct(n_counting, len(self._learnt_rows), type(self).__name__)
+        refuse_none_correct(n_counting, len(self.learnt_rows_), type(self).__name__)
 
     def _set_unknown_class_score(
         self, scores: NDArray[np.float64], is_known: NDArray[np.bool_]

@@ -97,7 +97,7 @@ class BaseIncrementalDetector(BaseOneClassDetector):
     def _hold_out_of_batch(self, n_samples: int, y: NDArray | None) -> tuple[Rows, Rows]:
         """Which rows of a later batch, of which there may be none, are learnt from or held out."""
         rows, n_held_out = np.arange(n_samples), len(self.training_rows_)
-        before = len(self._learnt_rows) + n_held_out, n_held_out
+        before = len(self.learnt_rows_) + n_held_out, n_held_out
         validation = self.validation if n_samples else None
         split = held_out_rows(n_samples, y, validation, 0, before=before)
         return (rows, rows[:0]) if split is None else split
@@ -145,7 +145,7 @@ class BaseIncrementalDetector(BaseOneClassDetector):
             self._network_classes = classes.completed(new)
             self._known_columns = columns.completed(others)
             held_out = other.training_rows_, getattr(other, "_held_out", None)
-            more = other._summary, other._learnt_rows, other.n_samples_seen_
+            more = other._summary, other.learnt_rows_, other.n_samples_seen_
             return self._learn_more(*more, held_out)
 
     def _learn_more(
@@ -158,11 +158,11 @@ class BaseIncrementalDetector(BaseOneClassDetector):
         summary = self._summary.merge(batch)
         start = self.n_samples_seen_
         self.n_samples_seen_ += n_samples
-        self._learnt_rows = np.concatenate([self._learnt_rows, start + rows])
+        self.learnt_rows_ = np.concatenate([self.learnt_rows_, start + rows])
         with without_overflow_warnings():
             scores = self._finish(summary)
             if self.validation is None:
-                self.training_rows_ = self._learnt_rows
+                self.training_rows_ = self.learnt_rows_
             else:
                 held_out_rows, samples = held_out
                 self.training_rows_ = np.concatenate([self.training_rows_, start + held_out_rows])

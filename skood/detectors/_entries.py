@@ -33,6 +33,9 @@ PARAMETERS = {
 }
 
 ATTRIBUTES = {
+    "learnt_rows_": """learnt_rows_ : ndarray of shape (n_learnt_samples,)
+    Rows of ``X`` in ``fit`` that were learnt from: those not marked -1, and with ``validation``
+    those of them that are not held out.""",
     "training_rows_": """training_rows_ : ndarray of shape (n_in_distribution_samples,)
     Rows of ``X`` in ``fit`` that set the threshold: those not marked -1, and with ``validation``
     those of them that are held out.""",
@@ -52,6 +55,9 @@ ATTRIBUTES = {
 }
 
 OF_BATCHES = {
+    "learnt_rows_": """learnt_rows_ : ndarray of shape (n_learnt_samples,)
+    Rows that were learnt from: those not marked -1, and with ``validation`` those of them that are
+    not held out, numbered over all batches.""",
     "training_rows_": """training_rows_ : ndarray of shape (n_in_distribution_samples,)
     Rows that set the threshold: those not marked -1, and with ``validation`` those of them that
     are held out, numbered over all batches.""",

@@ -119,7 +119,7 @@ class HammingNAPDetector(StoredSamplesMixin, BaseIncrementalDetector):
         stored = np.flatnonzero(classes.counts)
         self._check_any_counts(len(stored))
         self.unknown_class_score_ = -float(self.n_features_in_)
-        self.stores_ = build_stores(bits[stored], classes.own[stored], self._learnt_rows[stored])
+        self.stores_ = build_stores(bits[stored], classes.own[stored], self.learnt_rows_[stored])
         if self.break_ties:
             errors = [store.n_rows * store.squared_share_error for store in self.stores_.values()]
             self.score_error_ = float(np.sqrt(np.sum(errors) / len(stored)))
@@ -160,7 +160,7 @@ class HammingNAPDetector(StoredSamplesMixin, BaseIncrementalDetector):
         for label, store in self.stores_.items():
             if (rows := np.flatnonzero(lookup == label)).size:
                 distances[rows], found[rows] = store.kneighbors(bits[rows], n_neighbors)
-        return distances, np.where(found < 0, -1, np.searchsorted(self._learnt_rows, found))
+        return distances, np.where(found < 0, -1, np.searchsorted(self.learnt_rows_, found))
 
     def _stored_layers(self, X: Activations, positions: NDArray[np.intp]) -> dict[str, NDArray]:
         bits = self._summary.bits[positions.ravel()].unpack()

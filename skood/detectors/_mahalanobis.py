@@ -70,8 +70,6 @@ class MahalanobisDetector(BaseOneClassDetector):
         had not been learnt from: how much a layer knows of the classes.
     layer_weights_ : ndarray of shape (n_layers,)
         Weight of each layer's score.
-    training_rows_ : ndarray of shape (n_in_distribution_samples,)
-        Rows of ``X`` in ``fit`` that means and covariances are those of: those not marked -1.
     training_scores_ : ndarray of shape (n_in_distribution_samples,)
         Their scores, by means and covariances of other samples.
 

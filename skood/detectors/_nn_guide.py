@@ -112,7 +112,7 @@ class NNGuideDetector(StoredSamplesMixin, BaseHeadDetector):
                 "NNGuideDetector needs at least 2 in-distribution samples, got n_samples = 1."
             )
         self._bank = self._draw(len(X))
-        self.bank_rows_ = self._learnt_rows[self._bank]
+        self.bank_rows_ = self.learnt_rows_[self._bank]
         self.n_neighbors_ = int(min(self.n_neighbors, len(self._bank) - 1))
         if self.n_neighbors_ < self.n_neighbors:
             warn_user(
