@@ -44,7 +44,7 @@ class SeenRows:
         return cls(numbers / scale, scale)
 
     def are_same(self, A: Any) -> bool:
-        """Whether these are the same rows in the same order, and do not merely repeat themselves."""
+        """Whether these are the same rows in the same order, and not all alike."""
         numbers = self._numbers_of(A)
         if numbers is None or numbers.shape != self.numbers.shape:
             return False

@@ -9,9 +9,17 @@ from _estimators import construct, detectors
 from sklearn.base import clone
 from sklearn.ensemble import IsolationForest
 from sklearn.model_selection import KFold, LeavePOut, PredefinedSplit, ShuffleSplit
+from sklearn.neural_network import MLPClassifier
 from sklearn.svm import OneClassSVM
 
-from skood import Activations, ClusterDistanceDetector, GroupProgressionDetector, HammingNAPDetector
+from skood import (
+    Activations,
+    ClusterDistanceDetector,
+    GroupProgressionDetector,
+    HammingNAPDetector,
+    make_monitor,
+)
+from skood._held_out import split_held_out
 from skood.activations import LinearHead
 from skood.detectors import (
     EnergyDetector,
@@ -27,6 +35,7 @@ from skood.ensemble import (
     AutoNAPDetector,
     LayerEnsembleDetector,
 )
+from skood.model_selection import DetectorSearchCV
 
 HEAD = LinearHead(2 * np.eye(3, 8), input_layer="relu")
 ONE_CLASS = {
@@ -331,3 +340,52 @@ def test_passes_of_the_network_will_do():
     logits = np.random.default_rng(0).normal(size=(200, 3))
     detector = MCDropoutDetector(validation=0.5).fit(logits)
     assert len(detector.training_rows_) == 100
+
+
+def searched(**params):
+    detectors = [("energy", EnergyDetector()), ("distance", KNNDetector(normalize=False))]
+    y = np.r_[LABEL, np.full(100, -1)]
+    far = np.random.default_rng(5).normal(size=(100, 8)) * 3
+    outside = Activations({"relu": far}, logits=far @ HEAD.weight.T, head=HEAD)
+    X = Activations.concatenate([A, outside])
+    return DetectorSearchCV(detectors, **params).fit(X, y), X, y
+
+
+@pytest.mark.parametrize("beside_default", [True, False])
+def test_a_search_is_calibrated_by_rows_that_neither_choose_nor_teach(beside_default):
+    search, X, y = searched(validation=0.4, false_alarm_rate=0.1, beside_default=beside_default)
+    calibrated = search.best_estimator_
+    assert calibrated.n_calibration_samples_ == 120
+    assert (search.predict(NEW) == -1).mean() < 0.1 + 4 * np.sqrt(0.09 * (1 / 120 + 1 / 500))
+    np.testing.assert_array_equal(search.predict(X), calibrated.predict(X))
+    _, held_out = split_held_out(300, LABEL, 0.4, 0)
+    held_out = np.sort(held_out)
+    rest = np.setdiff1d(np.arange(400), held_out)
+    alone = searched()[0].set_params(beside_default=beside_default, false_alarm_rate=0.1)
+    alone.fit(X[rest], y[rest])
+    assert search.best_name_ == alone.best_name_
+    scores = alone.score_samples(NEW)
+    np.testing.assert_allclose(search.score_samples(NEW), scores, rtol=1e-9)
+    offset = quantile(alone.score_samples(X[held_out]), 0.1)
+    np.testing.assert_allclose(search.decision_function(NEW), scores - offset, rtol=1e-6)
+
+
+def test_a_search_takes_the_rate_of_its_choice():
+    search, *_ = searched(validation=0.4)
+    assert search.best_estimator_.false_alarm_rate == 0.05
+    without = [("svm", OneClassSVM()), ("forest", IsolationForest(random_state=0))]
+    detector = DetectorSearchCV(without, validation=0.4, min_gain=1, beside_default=False)
+    X = np.random.default_rng(0).normal(size=(100, 3))
+    with pytest.raises(ValueError, match="'svm', .* has none: set false_alarm_rate"):
+        detector.fit(X, np.repeat([1, -1], 50))
+
+
+@pytest.mark.parametrize("target", ["ood", "misclassified", "both"])
+@pytest.mark.parametrize("search", [False, True])
+def test_monitors_pass_it_on(target, search):
+    net = MLPClassifier((8,), solver="lbfgs").fit(np.eye(4, 8), [0, 1, 2, 2])
+    if search and target == "misclassified":
+        return
+    assert make_monitor(net, target=target, search=search)["detect"].validation is None
+    monitor = make_monitor(net, target=target, search=search, validation=0.3)
+    assert monitor["detect"].validation == 0.3
