@@ -376,7 +376,7 @@ def test_a_search_takes_the_rate_of_its_choice():
     without = [("svm", OneClassSVM()), ("forest", IsolationForest(random_state=0))]
     detector = DetectorSearchCV(without, validation=0.4, min_gain=1, beside_default=False)
     X = np.random.default_rng(0).normal(size=(100, 3))
-    with pytest.raises(ValueError, match="'svm', .* has none: set false_alarm_rate"):
+    with pytest.raises(ValueError, match=r"'svm', .* has none: set false_alarm_rate"):
         detector.fit(X, np.repeat([1, -1], 50))
 
 

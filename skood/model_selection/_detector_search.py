@@ -142,6 +142,7 @@ class DetectorSearchCV(OutlierMixin, MetaEstimatorMixin, NamedDetectors):
     array([False,  True])
     """
 
+    best_estimator_: Any
     _learns_from_ood = True
     _lists_of_detectors = ("detectors",)
 
