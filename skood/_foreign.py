@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import inspect
+from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -21,6 +23,19 @@ def detector_of(estimator: Any) -> Any:
     return estimator
 
 
+def is_search(estimator: Any) -> bool:
+    """Whether an estimator is a search over the parameters of another."""
+    return all(hasattr(estimator, name) for name in ("estimator", "cv", "refit"))
+
+
+def takes_labels(estimator: Any) -> bool:
+    """Whether ``fit`` takes labels beside the samples."""
+    parameters = inspect.signature(estimator.fit).parameters.values()
+    kinds = [parameter.kind for parameter in parameters]
+    by_position = [kind for kind in kinds if kind <= inspect.Parameter.POSITIONAL_OR_KEYWORD]
+    return len(by_position) > 1 or inspect.Parameter.VAR_POSITIONAL in kinds
+
+
 def are_named(pairs: Any) -> bool:
     """Whether each of some entries is a name and a detector."""
     return all(
@@ -34,6 +49,14 @@ def is_of_pyod(estimator: Any) -> bool:
         base.__name__ == "BaseDetector" and base.__module__.partition(".")[0] == "pyod"
         for base in type(detector_of(estimator)).__mro__
     )
+
+
+def rate_of(estimator: Any) -> float | None:
+    """The share of in-distribution samples that a detector is to reject, where it has a number."""
+    detector = detector_of(estimator)
+    rates = [getattr(detector, name, None) for name in ("false_alarm_rate", "contamination")]
+    numbers = [float(rate) for rate in rates if isinstance(rate, Real)]
+    return numbers[0] if numbers else None
 
 
 def in_distribution_scores(
