@@ -27,19 +27,20 @@ from .._conformal import (
 from .._docstrings import FITTED_ON, complete
 from .._fit_context import fit_context
 from .._foreign import detector_of
-from .._marks import (
-    check_mark_is_no_class,
-    in_distribution_rows,
-    marks_beside_y,
-    read_labels,
-    refuse_another_order,
-    roc_auc_of_marks,
-)
+from .._marks import roc_auc_of_marks
 from .._samples import n_rows_of
 from .._sklearn import HasMethods, Interval, StrOptions, validate_params
 from .._values import Floats
 from .._warnings import users_line, warn_user, working_for
-from ._conformal_fits import Fitted, Labels, Read, check_prefit, fit_and_read, learns_marks, splits
+from ._conformal_fits import (
+    Fitted,
+    Labels,
+    Read,
+    fit_and_read,
+    learns_marks,
+    refusing_unfitted,
+    splits,
+)
 from ._ranked_scores import RankedScores, rows_by_class
 
 
@@ -262,14 +263,13 @@ class ConformalDetector(OutlierMixin, MetaEstimatorMixin, BaseEstimator):
             delattr(self, name)
 
     def _read_prefit(self, X: Any, y: Any) -> Fitted:
-        check_prefit(self.detector, type(self).__name__)
-        read = Read.of(self.detector, X, by_class=self.group_by is not None)
-        rows = np.flatnonzero(read_labels_of(read.samples, y, len(read.scores)).is_in)
-        classes = None if read.classes is None else read.classes[rows]
-        return Fitted(self.detector, rows, Read(read.samples, read.scores[rows], classes))
+        with refusing_unfitted(self.detector, type(self).__name__):
+            read = Read.of(self.detector, X, by_class=self.group_by is not None)
+        rows = np.flatnonzero(Labels.read(read.samples, y, len(read.scores)).is_in)
+        return Fitted(self.detector, rows, read.of_rows(rows))
 
     def _fit_clones(self, X: Any, y: Any, groups: Any) -> list[Fitted]:
-        labels = read_labels_of(X, y, n_rows_of(X))
+        labels = Labels.read(X, y, n_rows_of(X))
         parts = splits(self.cv, X, labels, groups, self.random_state)
         self._check_guarantee(len(parts))
         line = users_line()
@@ -610,32 +610,14 @@ class ConformalDetector(OutlierMixin, MetaEstimatorMixin, BaseEstimator):
 
     def __sklearn_tags__(self) -> Tags:
         tags = super().__sklearn_tags__()
-        inner = get_tags(self.detector)
-        tags.input_tags = inner.input_tags
-        tags.target_tags.required = not self._is_prefit and inner.target_tags.required
+        if isinstance(self.detector, BaseEstimator):
+            inner = get_tags(self.detector)
+            tags.input_tags = inner.input_tags
+            tags.target_tags.required = not self._is_prefit and inner.target_tags.required
         return tags
 
 
 complete(ConformalDetector, {}, FITTED_ON)
-
-
-def read_labels_of(X: Any, y: Any, n_samples: int) -> Labels:
-    """Which of the samples are in-distribution, and the labels of all of them.
-
-    Raises
-    ------
-    ValueError
-        If labels do not fit, or mark all samples.
-    """
-    if y is None:
-        if advice := marks_beside_y(X):
-            warn_user("All rows count as in-distribution." + advice)
-        return Labels(None, np.ones(n_samples, dtype=bool))
-    check_mark_is_no_class(X)
-    rows = in_distribution_rows(y, n_samples)
-    labels = read_labels(y)
-    refuse_another_order(X, labels)
-    return Labels(labels, np.isin(np.arange(n_samples), rows))
 
 
 def _listed(counts: dict[Any, int]) -> str:
