@@ -11,6 +11,9 @@ import pytest
 
 DOCS = Path(__file__).parents[1] / "docs"
 PAGES = [*DOCS.glob("*.rst"), *DOCS.glob("user_guide/*.rst"), *DOCS.glob("results/*.rst")]
+if not PAGES:
+    pytest.skip("the documentation is not installed", allow_module_level=True)
+
 PAGE = "Choosing a threshold"
 
 
