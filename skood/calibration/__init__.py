@@ -6,12 +6,14 @@ from ._conformal import ConformalDetector
 from ._reliability_display import ReliabilityDisplay
 from ._risk_detector import RiskControlledDetector
 from ._temperature import TemperatureScaler
+from ._uncalibrated import UncalibratedWarning
 
 __all__ = [
     "ConformalDetector",
     "ReliabilityDisplay",
     "RiskControlledDetector",
     "TemperatureScaler",
+    "UncalibratedWarning",
     "calibration_bins",
     "confidence_categories",
     "expected_calibration_error",
