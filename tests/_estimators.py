@@ -63,7 +63,7 @@ ARGUMENTS = {
     OpenMaxDetector: lambda: {"tail_size": 5},
     LayerEnsembleDetector: lambda: {"detector": HammingNAPDetector()},
     # Any error rate: the checks give random labels.
-    RiskControlledDetector: lambda: {"detector": construct(Monitor), "cv": 0.5, "alpha": 0.9},
+    RiskControlledDetector: lambda: {"detector": construct(Monitor), "cv": 0.5, "alpha": 0.999},
     Monitor: lambda: {
         "steps": [("extract", construct(ActivationExtractor)), ("detect", HammingNAPDetector())]
     },

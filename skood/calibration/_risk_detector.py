@@ -32,13 +32,6 @@ from ._ranked_scores import differences
 from ._risk_tests import RankedErrors, rows_needed, upper_risk_bound
 
 
-class _Splitter(HasMethods):
-    """Constraint to splitters, which texts are not, although they have a method ``split``."""
-
-    def is_satisfied_by(self, val: Any) -> bool:
-        return not isinstance(val, str) and bool(super().is_satisfied_by(val))
-
-
 class RiskControlledDetector(OutlierMixin, MetaEstimatorMixin, BaseEstimator):
     """Give a detector a threshold that bounds the error rate on the samples it accepts.
 
@@ -167,7 +160,7 @@ class RiskControlledDetector(OutlierMixin, MetaEstimatorMixin, BaseEstimator):
         "cv": [
             StrOptions({"prefit"}),
             Interval(Real, 0, 1, closed="neither"),
-            _Splitter("split"),
+            HasMethods(["split", "get_n_splits"]),
             list,
         ],
         "random_state": ["random_state"],

@@ -204,7 +204,7 @@ class RiskCoverageDisplay:
         self.lines_ = {}
         for number, (name, area) in enumerate(self.area.items()):
             style: dict[str, Any] = {
-                **line_style(number),
+                **line_style(self.ax_, number),
                 # A threshold that accepts all is a point, not a line.
                 "marker": None if len(self.coverage[name]) > 1 else "o",
                 "label": f"{name} (AURC {area:.3f})",
