@@ -67,10 +67,10 @@ class RankedErrors:
         """
         sizes, levels = _plan(self.n_rows, alpha, 1 - confidence)
         places, same = np.unique(self._places(sizes), return_inverse=True)
-        levels = np.bincount(same, weights=levels, minlength=len(places))
+        by_place = np.bincount(same, weights=levels)
         p_values = _p_values(self._accepted[places], self._wrong[places], alpha)
         best, level = -1, 0.0
-        for place, p_value, own_level in zip(places, p_values, levels, strict=True):
+        for place, p_value, own_level in zip(places, p_values, by_place, strict=True):
             level += own_level
             if p_value <= level:
                 best = place
