@@ -64,6 +64,7 @@ FLOW = [
     "metrics",
     "model_selection",
     "inspection",
+    "monitoring",
     "training",
     "datasets",
     "_defaults",
@@ -85,7 +86,7 @@ def imported_modules(*statements):
         "import skood",
         "import skood.networks, skood.extraction, skood.ensemble",
         "import skood.datasets, skood.model_selection",
-        "import skood.calibration, skood.inspection, skood.training",
+        "import skood.calibration, skood.inspection, skood.monitoring, skood.training",
     ],
 )
 def test_importing_skood_is_light(statement):

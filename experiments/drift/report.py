@@ -18,17 +18,15 @@ WATCHES = ("scores", "alarm rate", "either")
 def describe(sizes: Sizes) -> Measured:
     return Measured(
         data="simulated scores; normal, or rounded or cut off so that many are equal",
-        samples=f"{sizes.n_streams} streams of {sizes.n_rows} rows without a change for each row of "
-        f"the first table, {sizes.n_changed} with a change for each of the second, each with a "
+        samples=f"{sizes.n_streams} streams of {sizes.n_rows} rows without a change for each row "
+        f"of the first table, {sizes.n_changed} with a change for each of the second, each with a "
         f"calibration set of its own; {sizes.after} rows after a change",
         settings=f"false_alarm_rate={FALSE_ALARM_RATE} of the detector, alpha={ALPHA} for delays",
         packages=("skood", "numpy", "scipy"),
     )
 
 
-def make_tables(
-    false_alarms: Sequence[FalseAlarms], delays: Sequence[Delay]
-) -> dict[str, Table]:
+def make_tables(false_alarms: Sequence[FalseAlarms], delays: Sequence[Delay]) -> dict[str, Table]:
     return {"false_alarms": _false_alarms(false_alarms), "delays": _delays(delays)}
 
 

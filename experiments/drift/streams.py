@@ -85,7 +85,7 @@ def _watch_one(
 
 
 def first_rows(values_of_rows: Callable[[int], NDArray], n_rows: int, needed: float) -> NDArray:
-    """The row, from 1, at which each stream's evidence first reaches a value; 0 where it never does."""
+    """The row, from 1, at which the evidence of each stream first reaches a value; 0 for never."""
     found = None
     for row in range(n_rows):
         reached = values_of_rows(row) >= needed

@@ -11,6 +11,7 @@ from ._bets import ODDS_SHARES, alarm_factors
 from ._evidence import Evidence
 
 _N_RATES = 48
+"""Beside the limit, from a fifth of its odds up to nearly 1."""
 
 
 def rate_limit(rank: int, n: int, level: float) -> float:
@@ -80,8 +81,8 @@ class AlarmRate:
 
 def rates_around(limit: float) -> tuple[Floats, int]:
     """Rates between 0 and 1, ascending, of which one is the limit; and its place."""
-    limit = min(max(limit, 1e-9), 1 - 1e-9)
-    odds = np.geomspace(min(1e-3, limit / 10), 1e3, _N_RATES)
-    grid = odds / (1 + odds)
+    odds = limit / (1 - limit)
+    others = np.geomspace(odds / 5, max(50, 5 * odds), _N_RATES)
+    grid = others / (1 + others)
     place = int(np.searchsorted(grid, limit))
-    return np.insert(grid[grid != limit], place, limit), place
+    return np.insert(grid, place, limit), place

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 _COLUMNS = ("row", "p_value", "is_alarm", "martingale", "alarm_rate", "rate_lower_bound")
 _BLUE, _ORANGE = "#3a9bd9", "#d55e00"
-_HEIGHTS = (3, 3, 3)
+_N_UNSETTLED = 50
 
 
 class DriftDisplay:
@@ -165,15 +165,23 @@ class DriftDisplay:
         self._draw_rates(rates, history)
         self._draw_evidence(evidence, history)
         self._mark_alarm(history["row"])
-        self._describe()
+        for ax in self.axes_:
+            ax.legend(
+                loc="lower right",
+                bbox_to_anchor=(1, 1),
+                ncols=4,
+                fontsize="small",
+                frameon=False,
+                borderpad=0,
+            )
         return self
 
     def _make_axes(self, ax: Axes | None) -> None:
-        self.figure_, ax = get_axes(ax, "DriftDisplay", (7.0, 6.0))
+        self.figure_, ax = get_axes(ax, "DriftDisplay", (6.4, 6.4))
         place = ax.get_subplotspec()
         if place is None:
             raise ValueError("The axes must be those of a grid, as plt.subplots makes them.")
-        grid = place.subgridspec(len(_HEIGHTS), 1, height_ratios=_HEIGHTS)
+        grid = place.subgridspec(3, 1)
         parent = ax.figure
         ax.remove()
         top = parent.add_subplot(grid[0])
@@ -195,16 +203,15 @@ class DriftDisplay:
         ax.set(ylabel="p-value", ylim=(-0.03, 1.03))
 
     def _draw_rates(self, ax: Axes, history: dict[str, NDArray]) -> None:
-        row = history["row"]
-        self.rate_line_ = ax.plot(
-            row, history["alarm_rate"], color=_BLUE, label="share of alarms since the first row"
-        )[0]
-        self.bound_line_ = ax.plot(
-            row, history["rate_lower_bound"], color=_ORANGE, label="lower bound"
-        )[0]
+        row, rate, bound = (history[name] for name in ("row", "alarm_rate", "rate_lower_bound"))
+        self.rate_line_ = ax.plot(row, rate, color=_BLUE, label="since the first row")[0]
+        self.bound_line_ = ax.plot(row, bound, color=_ORANGE, label="lower bound")[0]
         limit = ax.axhline(self.rate_limit, color=ink(ax), linestyle="--", label="limit")
         self.limit_lines_ = [limit]
-        ax.set(ylabel="alarm rate", ylim=(0, None))
+        # The share of a few rows is all or nothing, and would be all that is seen.
+        settled = rate[row > _N_UNSETTLED]
+        top = max(1.5 * self.rate_limit, 1.1 * max(settled.max(initial=0), bound.max()))
+        ax.set(ylabel="alarm rate", ylim=(0, top))
 
     def _draw_evidence(self, ax: Axes, history: dict[str, NDArray]) -> None:
         self.martingale_line_ = ax.plot(
@@ -218,13 +225,9 @@ class DriftDisplay:
         self.alarm_lines_ = []
         if self.alarm_time is not None and row[0] <= self.alarm_time <= row[-1]:
             self.alarm_lines_ = [
-                ax.axvline(self.alarm_time, color=ink(ax), linestyle=":", label="alarm")
+                ax.axvline(self.alarm_time, color=ink(ax), linestyle=":", label="alarm rings")
                 for ax in self.axes_
             ]
-
-    def _describe(self) -> None:
-        for ax in self.axes_:
-            ax.legend(loc="center left", bbox_to_anchor=(1.01, 0.5), fontsize="small")
 
 
 def _check_history(history: Mapping[str, ArrayLike]) -> dict[str, NDArray]:

@@ -18,7 +18,7 @@ from ._stream import Stream
 
 
 class DriftMonitor(BaseEstimator):
-    """Watch a stream of samples for a change, with a bound on false alarms over its whole life.
+    r"""Watch a stream of samples for a change, with a bound on false alarms over its whole life.
 
     The reference are the rows that a detector or monitor was calibrated on. As long as the samples
     of the stream come from the same distribution, independent of each other, the probability that
@@ -84,49 +84,52 @@ class DriftMonitor(BaseEstimator):
 
     Notes
     -----
-    **Scores.** Each new score is ranked among the n calibration scores *and all scores of the stream
-    before it*: with :math:`U` uniform, and equal scores in random order,
-    :math:`p_t = (\\#\\{\\text{smaller}\\} + U) / (n + t)`. If all are exchangeable, the rank of each
-    new score is uniform and independent of the ranks before, so :math:`p_1, p_2, \\dots` are
-    independent and uniform on (0, 1) [1]_. For any densities :math:`f_t`, chosen before
-    :math:`p_t` is known, :math:`\\prod_t f_t(p_t)` is then a martingale that starts at 1, and it
+    **Scores.** Each new score is ranked among the n calibration scores *and all scores of the
+    stream before it*: with :math:`U` uniform, and equal scores in random order,
+    :math:`p_t = (\#\{\text{smaller}\} + U) / (n + t)`. If all are exchangeable, the rank of each
+    new score is uniform and independent of the ranks before, so :math:`p_1, p_2, \dots` are
+    independent and uniform on (0, 1) [1]_. For any densities :math:`f_t` that are chosen before
+    :math:`p_t` is known, :math:`\prod_t f_t(p_t)` is then a martingale that starts at 1, and it
     ever reaches :math:`c` with probability at most :math:`1 / c` (Ville).
 
     The usual p-values, against the calibration scores alone, would not do: they share these n
-    scores, and given them they are not uniform but off by about :math:`1 / \\sqrt{n}`, at each row
-    in the same direction. Bets would learn that, and ring in nearly every long stream. The price of
-    the right ones is that samples after a change join the comparison: a change at the first row is
-    only seen as far as n calibration rows can tell it, and what has not rung for long is the new
-    normal.
+    scores, and given them they are not uniform but off by about :math:`1 / \sqrt{n}`, at each row
+    in the same direction. Bets learn that, and of streams in which nothing changes ring in many
+    more than they should. The price of the right ones is that samples after a change join the
+    comparison: a change at the first row is only seen as far as n calibration rows can tell it, and
+    what has not rung for long is the new normal.
 
-    Of a score of the stream only the gap between calibration scores is kept, so that memory and time
-    do not grow. The probability of a gap is proportional to 1 + the number of scores in it (Pólya's
-    urn), which is why a uniform place among the scores of its gap gives a uniform p-value again.
+    Of a score of the stream only the gap between calibration scores is kept, so that memory and
+    time do not grow. Given all before, the probability of a gap is proportional to 1 + the number
+    of scores in it (Pólya's urn). So the share of the gaps below, and a uniform part of the own
+    one, is uniform and independent of all before: the same p-value, but that the order of scores
+    within a gap is drawn.
 
     The bets are twelve densities (powers of the p-value, of its distance from 1 and from the nearer
     end, and lines), each of which begins anew at every row: row t with the weight
-    :math:`w_t = k_{t-1} - k_t`, where :math:`k_t = 1 / (2 + 2 \\log t)` and :math:`k_0 = 1`. The
-    capital is :math:`k_t + \\sum_{s \\le t} w_s \\sum_i \\pi_i \\prod_{u=s}^t f_i(p_u)`, a mean of
+    :math:`w_t = k_{t-1} - k_t`, where :math:`k_t = 1 / (2 + 2 \log t)` and :math:`k_0 = 1`. The
+    capital is :math:`k_t + \sum_{s \le t} w_s \sum_i \pi_i \prod_{u=s}^t f_i(p_u)`, a mean of
     martingales. It never falls below :math:`k_t`, so that a change after a long quiet time is found
-    about as fast as one at the start; this is the weighted form of the Shiryaev-Roberts procedure
+    nearly as fast as one at the start; this is the weighted form of the Shiryaev-Roberts procedure
     [2]_.
 
     **Alarm rate.** Given the calibration scores, the true rate of a threshold of rank k has the
     distribution Beta(k, n + 1 - k), or a smaller one where scores are equal. ``rate_limit_`` is its
     quantile at 1 - alpha / 4 (with a threshold for each class, the largest of the quantiles at
-    1 - alpha / (4 classes)), and at least the rate that was promised. Against the
-    hypothesis that no alarm is more probable than :math:`m`, given all before, bets multiply by the
-    likelihood ratios of rates of up to 100 times its odds, from all rows on as above: a test
-    supermartingale for each of 49 values of m [3]_. Those that reach 4 / alpha are refuted, and the
-    largest is the lower bound, for all rows at once. The union of the three parts is alpha.
+    1 - alpha / (4 classes)), and at least the rate that was promised. Against the hypothesis that
+    no alarm is more probable than :math:`m`, given all before, bets multiply by the likelihood
+    ratios of rates of up to 100 times its odds, from all rows on as above: a test supermartingale
+    for each of 49 values of m [3]_. Those that reach 4 / alpha are refuted, and the largest is the
+    lower bound, for all rows at once. The watch on scores rings falsely with a probability of at
+    most alpha / 2, limit and bound are wrong with alpha / 4 each: together alpha.
 
-    **What is assumed.** Rows that are independent and of one distribution. The frames of a video are
-    not independent of each other: the watch on scores rings for a scene that stays, and should get
-    frames that are far apart. A stream that is sorted, or comes in blocks of a class or a time of
-    day, is not exchangeable either, and rings. So does a change of the shares of the classes, where
-    scores differ between classes. The watch on the alarm rate asks less: only that at no row, given
-    those before, an alarm is more probable than the limit. And a stream that is in order by its
-    scores may have changed in a way that the detector does not see.
+    **What is assumed.** Rows that are independent and of one distribution. The frames of a video
+    are not independent of each other: the watch on scores rings for a scene that stays, and should
+    get frames that are far apart. A stream that is sorted, or comes in blocks of a class or a time
+    of day, is not exchangeable either, and rings. So does a change of the shares of the classes,
+    where scores differ between classes. The watch on the alarm rate asks less: only that at no row,
+    given those before, an alarm is more probable than the limit. A change that leaves the scores as
+    they are is not noticed.
 
     Equal scores count as equal only if they are so to the last bit: a network that rounds otherwise
     in other batches breaks ties by that.
@@ -136,8 +139,7 @@ class DriftMonitor(BaseEstimator):
     .. [1] V. Vovk, A. Gammerman, G. Shafer, "Algorithmic learning in a random world", 2nd edition,
        Springer 2022, doi:10.1007/978-3-031-06649-8, chapter 8.
     .. [2] J. Shin, A. Ramdas, A. Rinaldo, "E-detectors: a nonparametric framework for sequential
-       change detection", New England Journal of Statistics in Data Science 2023,
-       arXiv:2203.03532.
+       change detection", 2022, arXiv:2203.03532.
     .. [3] I. Waudby-Smith, A. Ramdas, "Estimating means of bounded random variables by betting",
        Journal of the Royal Statistical Society B 2024, arXiv:2010.09686.
 
@@ -166,6 +168,9 @@ class DriftMonitor(BaseEstimator):
         "n_history": [Interval(Integral, 0, None, closed="left")],
         "random_state": [Interval(Integral, 0, None, closed="left"), None],
     }
+
+    # Not of __init__, where scikit-learn wants to see parameters alone.
+    _running: tuple[Stream, tuple[Any, ...]] | None = None
 
     def __init__(
         self,
@@ -224,7 +229,7 @@ class DriftMonitor(BaseEstimator):
         self : DriftMonitor
             The monitor, as before its first row.
         """
-        vars(self).pop("_running", None)
+        self._running = None
         return self
 
     def save(self, path: str | PathLike[str]) -> None:
@@ -292,10 +297,9 @@ class DriftMonitor(BaseEstimator):
 
     def _stream(self) -> Stream:
         """The stream, which begins here if there is none."""
-        running = vars(self).get("_running")
-        if running is None:
+        if self._running is None:
             return self._start(self.random_state)
-        stream, parameters = running
+        stream, parameters = self._running
         if parameters != self._parameters() or not stream.reference.still_holds():
             raise ValueError(
                 "A parameter was set or the detector calibrated anew since the stream began, so "

@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 
 from .._values import Floats
 
-_LARGEST = 1e300
-"""Where capital stops to grow, so that it can be multiplied on: it stays a lower bound of itself."""
+_LARGEST = 1e250
+"""Where capital stops to grow, so that no factor makes it infinite: less of it is valid, too."""
 
 
 class Evidence:

@@ -30,10 +30,10 @@ class OnlineRanks:
     """
 
     def __init__(self, calibration_scores: Floats, rng: np.random.Generator) -> None:
+        # Sorted first: the order in which the rows came decides nothing.
+        self._ascending = np.sort(calibration_scores)
         ties = rng.random(len(calibration_scores))
-        order = np.lexsort((ties, calibration_scores))
-        self._ascending = calibration_scores[order]
-        self._ties: list[float] = ties[order].tolist()
+        self._ties: list[float] = ties[np.lexsort((ties, self._ascending))].tolist()
         self.counts = [1] * (len(calibration_scores) + 1)
 
     @property

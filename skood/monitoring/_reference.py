@@ -52,9 +52,9 @@ class Reference:
         calibrated = calibrated_part(detector)
         given = calibrated.calibration_scores_
         scores = np.asarray(given, dtype=np.float64)
-        _check_scores(scores, detector)
+        _check_scores(scores, calibrated)
         rate = float(calibrated.false_alarm_rate)
-        options = {
+        options: dict[str, Any] = {
             "guarantee": getattr(calibrated, "guarantee", "marginal"),
             "confidence": getattr(calibrated, "confidence", 0.95),
         }
@@ -82,14 +82,15 @@ class Reference:
 
     def still_holds(self) -> bool:
         """Whether the detector has the calibration scores that it had."""
-        scores = getattr(calibrated_part(self.detector), "calibration_scores_", None)
+        scores = calibrated_part(self.detector).calibration_scores_
         return scores is self.given or np.array_equal(scores, self.scores)
 
     @property
     def digest(self) -> str:
         """Of all that a stream is compared with."""
         text = repr((self.rate, self.ranks, self.threshold)).encode()
-        return hashlib.sha256(np.sort(self.scores).tobytes() + text).hexdigest()
+        ascending = np.sort(self.scores) + 0.0  # the same for both zeros
+        return hashlib.sha256(ascending.tobytes() + text).hexdigest()
 
 
 def calibrated_part(detector: Any) -> Any:
@@ -107,8 +108,8 @@ def calibrated_part(detector: Any) -> Any:
     )
 
 
-def _check_scores(scores: Floats, detector: Any) -> None:
-    if len(getattr(detector, "estimators_", ())) > 1:
+def _check_scores(scores: Floats, calibrated: Any) -> None:
+    if len(getattr(calibrated, "estimators_", ())) > 1:
         raise ValueError(
             "The calibration rows were scored by several detectors (cross-conformal), each by one "
             "that did not learn from it, so their scores and those of a stream are not "

@@ -134,7 +134,8 @@ class Stream:
             If the state is none of such a stream.
         """
         self.n_samples, self.n_alarms = map(_count, (state["n_samples"], state["n_alarms"]))
-        self.strengths = tuple(map(float, state["strengths"]))
+        by_scores, by_rate = map(float, state["strengths"])
+        self.strengths = by_scores, by_rate
         alarm_time, self.cause = state["alarm_time"], state["cause"]
         self.alarm_time = None if alarm_time is None else _count(alarm_time)
         self.ranks.counts = _like(self.ranks.counts, state["gap_counts"], np.int64).tolist()
@@ -159,8 +160,7 @@ class Stream:
             "the cause is known": self.cause in (None, *CAUSES),
             "the alarm was before now": 0 < (self.alarm_time or 1) <= max(self.n_samples, 1),
             "the last rows are rows": len(self.history) <= self.n_samples,
-            "their numbers are finite": all(np.isfinite(v).all() for v in self.last_rows.values()),
-            "there are two kinds of evidence": len(self.strengths) == len(CAUSES),
+            "their numbers are finite": np.isfinite([list(row) for row in self.history]).all(),
         }
         if wrong := [fact for fact, holds in facts.items() if not holds]:
             raise ValueError(f"not true: {', '.join(wrong)}")
