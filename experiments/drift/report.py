@@ -65,10 +65,11 @@ def _delays(found: Sequence[Delay]) -> Table:
 def _median(times: NDArray) -> str:
     """The median delay, and the share that rang where it is not all of them."""
     share = float(np.mean(np.isfinite(times)))
+    percent = f"({int(100 * share)} %)"
     if share < 0.5:
-        return f"never ({share:.0%})"
-    middle = float(np.median(times))
-    return f"{middle:.0f}" if share == 1 else f"{middle:.0f} ({share:.0%})"
+        return f"never {percent}"
+    middle = f"{np.median(times):.0f}"
+    return middle if share == 1 else f"{middle} {percent}"
 
 
 def write_report(about: Table, tables: Mapping[str, Table], seconds: float) -> str:
