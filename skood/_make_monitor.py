@@ -39,7 +39,8 @@ def make_monitor(
     The monitor extracts all layers and pools feature maps and tokens by their mean, and tokens at
     fixed places, such as those of an image, also each over its units, maximum and mean. An
     :class:`~skood.ensemble.AdaptiveEnsembleDetector` weighs distances and patterns of all layers
-    against what logits and head say, by how much the layers know of the classes.
+    against what logits and head say, by how much the layers know of the classes. Where their norms
+    are far from usual, as for inputs on a wrong scale, they count as well.
 
     Parameters
     ----------
