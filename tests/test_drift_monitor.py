@@ -11,8 +11,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 from sklearn.base import clone
+from sklearn.ensemble import IsolationForest
 from sklearn.exceptions import NotFittedError
 
+from skood import Activations
+from skood.calibration import ConformalDetector
+from skood.detectors import KNNDetector
 from skood.monitoring import DriftMonitor, DriftTestResult, drift_test
 
 RNG = np.random.default_rng(0)
@@ -439,3 +443,43 @@ def test_what_drift_test_refuses():
         drift_test(detector, stream(5), method="t")
     with pytest.raises(ValueError, match="NaN"):
         drift_test(detector, [[np.nan]])
+
+
+def test_a_threshold_for_each_class():
+    """Scores are compared with those of all rows, alarms are those of the class."""
+    classes = np.repeat([0, 1], [150, 50])
+    A = Activations(
+        {"fc": np.random.default_rng(0).normal(size=(200, 2)) + 3 * classes[:, np.newaxis]},
+        predictions=classes,
+    )
+    detector = KNNDetector(normalize=False).fit(A)
+    calibrated = ConformalDetector(detector, false_alarm_rate=0.1, group_by="prediction").fit(A)
+    drift = DriftMonitor(calibrated, alpha=0.04).update(A[:100]).update(A[150:])
+    np.testing.assert_array_equal(
+        drift.history_["is_alarm"],
+        np.concatenate([calibrated.predict(A[:100]), calibrated.predict(A[150:])]) == -1,
+    )
+    assert drift.rate_limit_ == pytest.approx(
+        max(stats.beta.ppf(0.995, 15, 136), stats.beta.ppf(0.995, 5, 46))
+    )
+
+
+def test_over_folds_there_is_no_one_reference():
+    X = RNG.normal(size=(60, 2))
+    folds = ConformalDetector(KNNDetector(n_neighbors=5), cv=3, random_state=0).fit(X)
+    with pytest.raises(ValueError, match="several detectors"):
+        DriftMonitor(folds).update(X)
+    share = ConformalDetector(KNNDetector(n_neighbors=5), cv=0.5, random_state=0).fit(X)
+    assert DriftMonitor(share).update(X).n_samples_seen_ == 60
+
+
+def test_a_detector_in_a_pipeline_or_of_scikit_learn():
+    X = RNG.normal(size=(400, 3))
+    forest = IsolationForest(random_state=0).fit(X[:200])
+    calibrated = ConformalDetector(forest).fit(X[200:])
+    drift = DriftMonitor(calibrated).update(RNG.normal(size=(200, 3)))
+    assert not drift.alarm_
+    assert drift.update(X[0]).n_samples_seen_ == 201
+    assert drift.update(RNG.normal(size=(100, 3)) + 4).alarm_
+    with pytest.raises(NotFittedError, match="ConformalDetector"):
+        DriftMonitor(ConformalDetector(forest)).update(X)

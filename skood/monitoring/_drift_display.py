@@ -69,7 +69,7 @@ class DriftDisplay:
     >>> from skood.detectors import KNNDetector
     >>> from skood.monitoring import DriftDisplay, DriftMonitor
     >>> rng = np.random.default_rng(0)
-    >>> detector = KNNDetector().fit(rng.normal(size=(500, 3)))
+    >>> detector = KNNDetector(normalize=False).fit(rng.normal(size=(500, 3)))
     >>> calibrated = ConformalDetector(detector).fit(rng.normal(size=(500, 3)))
     >>> drift = DriftMonitor(calibrated).update(rng.normal(size=(300, 3)))
     >>> display = DriftDisplay.from_estimator(drift)

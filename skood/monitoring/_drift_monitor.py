@@ -150,7 +150,7 @@ class DriftMonitor(BaseEstimator):
     >>> from skood.detectors import KNNDetector
     >>> from skood.monitoring import DriftMonitor
     >>> rng = np.random.default_rng(0)
-    >>> detector = KNNDetector().fit(rng.normal(size=(500, 3)))
+    >>> detector = KNNDetector(normalize=False).fit(rng.normal(size=(500, 3)))
     >>> calibrated = ConformalDetector(detector).fit(rng.normal(size=(500, 3)))
     >>> drift = DriftMonitor(calibrated, alpha=0.01)
     >>> drift.update(rng.normal(size=(1000, 3))).alarm_

@@ -105,7 +105,7 @@ def drift_test(
     >>> from skood.detectors import KNNDetector
     >>> from skood.monitoring import drift_test
     >>> rng = np.random.default_rng(0)
-    >>> detector = KNNDetector().fit(rng.normal(size=(500, 3)))
+    >>> detector = KNNDetector(normalize=False).fit(rng.normal(size=(500, 3)))
     >>> calibrated = ConformalDetector(detector).fit(rng.normal(size=(300, 3)))
     >>> drift_test(calibrated, rng.normal(size=(100, 3))).pvalue > 0.01
     True

@@ -122,4 +122,7 @@ def _check_scores(scores: Floats, calibrated: Any) -> None:
 
 
 def _group_sizes(calibrated: Any, n: int) -> list[int]:
-    return [n]
+    """Number of the calibration rows that each threshold comes from."""
+    if getattr(calibrated, "group_by", None) is None:
+        return [n]
+    return np.unique(calibrated.calibration_classes_, return_counts=True)[1].tolist()
