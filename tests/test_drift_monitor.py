@@ -331,6 +331,29 @@ class Unfitted(Plain):
         raise NotFittedError
 
 
+class CalibratedMonitor(Calibrated):
+    """As a monitor after ``calibrate``: the calibration is an attribute of it."""
+
+    def __init__(self, calibration, target="ood"):
+        self.calibration_, self.target = calibration, target
+
+
+def test_the_calibration_of_a_monitor_is_found():
+    rows = stream(100, shift=-0.2)
+    drift = DriftMonitor(CalibratedMonitor(Calibrated(CALIBRATION))).update(rows)
+    assert seen(drift) == seen(monitor().update(rows))
+    drift.detector.calibration_ = Calibrated(CALIBRATION + 1)
+    with pytest.raises(ValueError, match="calibrated anew"):
+        drift.update(rows)
+
+
+def test_a_monitor_of_errors_may_be_calibrated_by_correct_rows_alone():
+    drift = DriftMonitor(CalibratedMonitor(Calibrated(CALIBRATION), "misclassified"))
+    with pytest.warns(UserWarning, match="classified correctly"):
+        drift.update(stream(10))
+    assert drift.update(stream(10)).n_samples_seen_ == 20  # it says so once
+
+
 class Folds(Calibrated):
     estimators_ = (1, 2)
 
@@ -342,6 +365,11 @@ class Folds(Calibrated):
         (Uncalibrated(), NotFittedError, r"not calibrated.*Monitor\.calibrate"),
         (Unfitted(), NotFittedError, "no calibration scores"),
         (Folds(CALIBRATION), ValueError, "several detectors.*cv='prefit'"),
+        (
+            CalibratedMonitor({"ood": 1, "misclassified": 2}, "both"),
+            ValueError,
+            r"several detectors, \['misclassified', 'ood'\].*ConformalDetector\(monitor\)",
+        ),
         (Calibrated([0.0, np.nan]), ValueError, "NaN"),
         (Calibrated([]), ValueError, "calibration scores"),
     ],

@@ -38,7 +38,8 @@ class DriftMonitor(BaseEstimator):
     detector : object
         A calibrated detector: a :class:`~skood.calibration.ConformalDetector`, or a
         :class:`~skood.Monitor` after ``calibrate``. It is not changed, and has to stay as it is.
-        What a cross-conformal one has scored by several detectors is no reference.
+        Its calibration rows have to be as those of the stream, and scored by one detector:
+        cross-conformal ones are refused, and monitors of several detectors.
     alpha : float in (0, 1), default=0.01
         Largest probability of an alarm over the whole life of a stream in which nothing changes.
     n_history : int, default=1000
@@ -212,6 +213,13 @@ class DriftMonitor(BaseEstimator):
             If a score is NaN, in which case the batch is not taken in; if the detector was
             calibrated by several detectors, or anew since the stream began; or a parameter was
             changed since.
+
+        Warns
+        -----
+        UserWarning
+            At the first row, if the detector is a :class:`~skood.Monitor` that looks for errors:
+            its ``calibrate`` leaves out rows that the network classifies wrongly, where it gets
+            labels, but a stream has them.
         """
         stream = self._stream()
         scores, is_alarm = stream.reference.judge(as_batch(X, self.detector))

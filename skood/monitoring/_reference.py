@@ -13,11 +13,17 @@ from sklearn.exceptions import NotFittedError
 from .._conformal import conformal_rank, conformal_threshold, refuse_nan_scores
 from .._foreign import detector_of
 from .._values import Floats
+from .._warnings import warn_user
 from ._alarm_rate import rate_limit
 
 HOW_TO_CALIBRATE = (
     "Calibrate it with rows that it has not learnt from: Monitor.calibrate(X), or "
     "skood.calibration.ConformalDetector(detector).fit(X)."
+)
+
+ONE_SCORE = (
+    "Calibrate its one score with all rows, whether classified correctly or not: "
+    "skood.calibration.ConformalDetector(monitor).fit(X)."
 )
 
 
@@ -60,6 +66,12 @@ class Reference:
         }
         sizes = _group_sizes(calibrated, len(scores))
         ranks = tuple((conformal_rank(size, rate, **options), size) for size in sizes)
+        if calibrated is not detector and getattr(detector, "target", "ood") != "ood":
+            warn_user(
+                f"This {type(detector).__name__} looks for errors of the network. If it was "
+                "calibrated with labels, it was by rows alone that are classified correctly, and a "
+                f"stream rings for the others although nothing changes. {ONE_SCORE}"
+            )
         is_grouped = getattr(calibrated, "group_by", None) is not None
         threshold = None if is_grouped else conformal_threshold(scores, rate, **options)
         return cls(detector, given, scores, rate, ranks, threshold)
@@ -94,13 +106,19 @@ class Reference:
 
 
 def calibrated_part(detector: Any) -> Any:
-    """What holds the calibration scores: the detector itself, or the last step of a pipeline."""
+    """What holds the calibration scores: the detector, what calibrates it, or its last step."""
     if not hasattr(detector, "p_values"):
         name = type(detector).__name__
         if hasattr(detector, "calibrate"):
             raise NotFittedError(f"This {name} is not calibrated. {HOW_TO_CALIBRATE}")
         raise TypeError(f"Expected a detector with p-values, got {name}. {HOW_TO_CALIBRATE}")
-    for part in (detector, detector_of(detector)):
+    of_monitor = getattr(detector, "calibration_", None)
+    if isinstance(of_monitor, dict):
+        raise ValueError(
+            f"This {type(detector).__name__} has several detectors, {sorted(of_monitor)}, each "
+            f"with calibration rows of its own. {ONE_SCORE}"
+        )
+    for part in (detector, of_monitor, detector_of(detector)):
         if hasattr(part, "calibration_scores_"):
             return part
     raise NotFittedError(
