@@ -145,6 +145,7 @@ def test_limit_of_the_rate_is_a_quantile_of_beta(rank, n):
 
 def test_lower_bound_is_the_largest_rate_that_is_refuted():
     rate, level = AlarmRate(0.1, 0.01), 0.01
+    assert np.all(np.diff(rates_around(1.0)[0]) > 0)
     rates, place = rates_around(0.1)
     assert rates[place] == 0.1
     assert (np.diff(rates) > 0).all()

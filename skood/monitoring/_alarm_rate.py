@@ -81,6 +81,7 @@ class AlarmRate:
 
 def rates_around(limit: float) -> tuple[Floats, int]:
     """Rates between 0 and 1, ascending, of which one is the limit; and its place."""
+    limit = min(limit, 1 - 2**-40)  # 1 cannot be exceeded, and has no odds
     odds = limit / (1 - limit)
     others = np.geomspace(odds / 5, max(50, 5 * odds), _N_RATES)
     grid = others / (1 + others)

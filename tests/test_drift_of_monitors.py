@@ -1,0 +1,66 @@
+"""A drift monitor over a monitor of a network, after ``calibrate``."""
+
+import numpy as np
+import pytest
+from sklearn.datasets import load_digits
+from sklearn.exceptions import NotFittedError
+from sklearn.neural_network import MLPClassifier
+
+from skood import Monitor, make_monitor
+from skood.calibration import ConformalDetector
+from skood.monitoring import DriftMonitor, drift_test
+
+if not hasattr(Monitor, "calibrate"):
+    pytest.skip("monitors are not calibrated by themselves", allow_module_level=True)
+
+X, Y = load_digits(return_X_y=True)
+X, ORDER = X / 16, np.random.default_rng(0).permutation(len(X))
+TRAIN, HELD_OUT, NEW = np.split(ORDER, [700, 1200])
+NET = MLPClassifier((64, 32), max_iter=1000, random_state=0).fit(X[TRAIN], Y[TRAIN])
+
+
+def fitted(**params):
+    return make_monitor(NET, **params).fit(X[TRAIN], Y[TRAIN])
+
+
+def test_it_watches_by_the_rows_that_calibrate():
+    monitor = fitted()
+    with pytest.raises(NotFittedError, match="calibrate"):
+        DriftMonitor(monitor).update(X[NEW])
+    monitor.calibrate(X[HELD_OUT])
+    by_itself = DriftMonitor(monitor).update(X[NEW])
+    wrapped = DriftMonitor(ConformalDetector(monitor).fit(X[HELD_OUT])).update(X[NEW])
+    for name, column in wrapped.history_.items():
+        np.testing.assert_array_equal(by_itself.history_[name], column)
+    np.testing.assert_array_equal(by_itself.history_["is_alarm"], monitor.predict(X[NEW]) == -1)
+    assert not by_itself.alarm_
+    assert by_itself.update(0.6 * X[NEW]).alarm_
+    assert drift_test(monitor, 0.6 * X[NEW]).pvalue < 1e-6
+
+
+def test_each_class_may_have_its_threshold():
+    monitor = fitted().calibrate(X[HELD_OUT], group_by="prediction", false_alarm_rate=0.1)
+    drift = DriftMonitor(monitor).update(X[NEW])
+    np.testing.assert_array_equal(drift.history_["is_alarm"], monitor.predict(X[NEW]) == -1)
+    assert 0.1 < drift.rate_limit_ < 0.5
+
+
+def test_another_calibration_is_noticed():
+    monitor = fitted().calibrate(X[HELD_OUT])
+    drift = DriftMonitor(monitor).update(X[NEW][:10])
+    monitor.calibrate(X[HELD_OUT][:400])
+    with pytest.raises(ValueError, match="calibrated anew"):
+        drift.update(X[NEW])
+    monitor.fit(X[TRAIN], Y[TRAIN])
+    with pytest.raises(NotFittedError, match="calibrate"):
+        drift.update(X[NEW])
+
+
+def test_monitors_of_errors():
+    both = fitted(target="both").calibrate(X[HELD_OUT], Y[HELD_OUT])
+    with pytest.raises(ValueError, match=r"several detectors.*ConformalDetector"):
+        DriftMonitor(both).update(X[NEW])
+    assert DriftMonitor(ConformalDetector(both).fit(X[HELD_OUT])).update(X[NEW]).statistic_ < 1
+    errors = fitted(target="misclassified").calibrate(X[HELD_OUT], Y[HELD_OUT])
+    with pytest.warns(UserWarning, match="classified correctly"):
+        DriftMonitor(errors).update(X[NEW])
