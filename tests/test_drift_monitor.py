@@ -354,6 +354,12 @@ def test_a_monitor_of_errors_may_be_calibrated_by_correct_rows_alone():
     assert drift.update(stream(10)).n_samples_seen_ == 20  # it says so once
 
 
+class Part:
+    """As a ConformalDetector of one of the detectors of a monitor."""
+
+    detector = Calibrated(CALIBRATION)
+
+
 class Folds(Calibrated):
     estimators_ = (1, 2)
 
@@ -366,9 +372,9 @@ class Folds(Calibrated):
         (Unfitted(), NotFittedError, "no calibration scores"),
         (Folds(CALIBRATION), ValueError, "several detectors.*cv='prefit'"),
         (
-            CalibratedMonitor({"ood": 1, "misclassified": 2}, "both"),
+            CalibratedMonitor({"a": Part(), "b": Part()}),
             ValueError,
-            r"several detectors, \['misclassified', 'ood'\].*ConformalDetector\(monitor\)",
+            r"several detectors, \['a', 'b'\], of which 2 .*ConformalDetector\(monitor\)",
         ),
         (Calibrated([0.0, np.nan]), ValueError, "NaN"),
         (Calibrated([]), ValueError, "calibration scores"),

@@ -56,11 +56,26 @@ def test_another_calibration_is_noticed():
         drift.update(X[NEW])
 
 
-def test_monitors_of_errors():
+def test_of_inputs_and_errors_inputs_are_watched():
     both = fitted(target="both").calibrate(X[HELD_OUT], Y[HELD_OUT])
-    with pytest.raises(ValueError, match=r"several detectors.*ConformalDetector"):
-        DriftMonitor(both).update(X[NEW])
-    assert DriftMonitor(ConformalDetector(both).fit(X[HELD_OUT])).update(X[NEW]).statistic_ < 1
+    drift = DriftMonitor(both).update(X[NEW])
+    np.testing.assert_array_equal(
+        drift.history_["is_alarm"], both.predict_each(X[NEW])["ood"] == -1
+    )
+    assert not drift.alarm_
+    of_inputs = DriftMonitor(fitted().calibrate(X[HELD_OUT])).update(X[NEW])
+    np.testing.assert_allclose(drift.history_["p_value"], of_inputs.history_["p_value"])
+    both.calibrate(X[HELD_OUT], Y[HELD_OUT], group_by="prediction", false_alarm_rate=0.1)
+    with pytest.raises(ValueError, match="calibrated anew"):
+        drift.update(X[NEW])
+    drift.reset().update(X[NEW])
+    np.testing.assert_array_equal(
+        drift.history_["is_alarm"], both.predict_each(X[NEW])["ood"] == -1
+    )
+
+
+def test_monitors_of_errors():
     errors = fitted(target="misclassified").calibrate(X[HELD_OUT], Y[HELD_OUT])
     with pytest.warns(UserWarning, match="classified correctly"):
         DriftMonitor(errors).update(X[NEW])
+    assert not DriftMonitor(ConformalDetector(errors).fit(X[HELD_OUT])).update(X[NEW]).alarm_

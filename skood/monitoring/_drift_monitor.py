@@ -38,8 +38,8 @@ class DriftMonitor(BaseEstimator):
     detector : object
         A calibrated detector: a :class:`~skood.calibration.ConformalDetector`, or a
         :class:`~skood.Monitor` after ``calibrate``. It is not changed, and has to stay as it is.
-        Its calibration rows have to be as those of the stream, and scored by one detector:
-        cross-conformal ones are refused, and monitors of several detectors.
+        Of a monitor of inputs and errors, the detector of inputs is watched. Cross-conformal ones
+        are refused: several detectors have scored the calibration rows.
     alpha : float in (0, 1), default=0.01
         Largest probability of an alarm over the whole life of a stream in which nothing changes.
     n_history : int, default=1000

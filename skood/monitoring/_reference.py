@@ -32,8 +32,12 @@ class Reference:
     """A calibrated detector, and what of its calibration a stream is compared with."""
 
     detector: Any
+    member: str | None
+    """Name of the one among several detectors that is watched."""
+    calibrated: Any
+    """What holds the calibration scores."""
     given: Any
-    """The calibration scores as the detector has them."""
+    """The calibration scores as it has them."""
     scores: Floats
     """The same as numbers."""
     rate: float
@@ -55,7 +59,13 @@ class Reference:
         ValueError
             If its calibration rows were scored by more than one detector, or a score is NaN.
         """
-        calibrated = calibrated_part(detector)
+        reference = cls._read(detector)
+        _warn_of_errors_left_out(detector, reference.calibrated)
+        return reference
+
+    @classmethod
+    def _read(cls, detector: Any) -> Reference:
+        calibrated, member = calibrated_part(detector)
         given = calibrated.calibration_scores_
         scores = np.asarray(given, dtype=np.float64)
         _check_scores(scores, calibrated)
@@ -66,15 +76,9 @@ class Reference:
         }
         sizes = _group_sizes(calibrated, len(scores))
         ranks = tuple((conformal_rank(size, rate, **options), size) for size in sizes)
-        if calibrated is not detector and getattr(detector, "target", "ood") != "ood":
-            warn_user(
-                f"This {type(detector).__name__} looks for errors of the network. If it was "
-                "calibrated with labels, it was by rows alone that are classified correctly, and a "
-                f"stream rings for the others although nothing changes. {ONE_SCORE}"
-            )
         is_grouped = getattr(calibrated, "group_by", None) is not None
         threshold = None if is_grouped else conformal_threshold(scores, rate, **options)
-        return cls(detector, given, scores, rate, ranks, threshold)
+        return cls(detector, member, calibrated, given, scores, rate, ranks, threshold)
 
     def limit(self, level: float) -> float:
         """A rate of alarms that only a calibration set in 1 / level of them exceeds.
@@ -86,16 +90,27 @@ class Reference:
 
     def judge(self, X: Any) -> tuple[Floats, NDArray[np.bool_]]:
         """Scores of samples, and which of them are alarms."""
-        scores = np.asarray(self.detector.score_samples(X), dtype=np.float64)
+        scores = np.asarray(self._score(X), dtype=np.float64)
         refuse_nan_scores(scores, type(self.detector).__name__)
         if self.threshold is not None:
             return scores, scores < self.threshold
-        return scores, np.asarray(self.detector.decision_function(X)) < 0
+        return scores, np.asarray(self._predict(X)) == -1
+
+    def _score(self, X: Any) -> Any:
+        if self.member is None:
+            return self.detector.score_samples(X)
+        return self.detector.score_each(X)[self.member]
+
+    def _predict(self, X: Any) -> Any:
+        if self.member is None:
+            return self.detector.predict(X)
+        return self.detector.predict_each(X)[self.member]
 
     def still_holds(self) -> bool:
-        """Whether the detector has the calibration scores that it had."""
-        scores = calibrated_part(self.detector).calibration_scores_
-        return scores is self.given or np.array_equal(scores, self.scores)
+        """Whether the detector has the calibration that it had."""
+        part, _ = calibrated_part(self.detector)
+        is_same = part is self.calibrated and part.calibration_scores_ is self.given
+        return is_same or Reference._read(self.detector).digest == self.digest
 
     @property
     def digest(self) -> str:
@@ -105,25 +120,49 @@ class Reference:
         return hashlib.sha256(ascending.tobytes() + text).hexdigest()
 
 
-def calibrated_part(detector: Any) -> Any:
-    """What holds the calibration scores: the detector, what calibrates it, or its last step."""
+def calibrated_part(detector: Any) -> tuple[Any, str | None]:
+    """What holds the calibration scores: the detector, what calibrates it, or its last step.
+
+    Of several detectors of a monitor, it is the one of inputs, not errors, beside its name.
+    """
     if not hasattr(detector, "p_values"):
         name = type(detector).__name__
         if hasattr(detector, "calibrate"):
             raise NotFittedError(f"This {name} is not calibrated. {HOW_TO_CALIBRATE}")
         raise TypeError(f"Expected a detector with p-values, got {name}. {HOW_TO_CALIBRATE}")
-    of_monitor = getattr(detector, "calibration_", None)
-    if isinstance(of_monitor, dict):
-        raise ValueError(
-            f"This {type(detector).__name__} has several detectors, {sorted(of_monitor)}, each "
-            f"with calibration rows of its own. {ONE_SCORE}"
-        )
+    if isinstance(of_monitor := getattr(detector, "calibration_", None), dict):
+        return _of_inputs(of_monitor, type(detector).__name__)
     for part in (detector, of_monitor, detector_of(detector)):
         if hasattr(part, "calibration_scores_"):
-            return part
+            return part, None
     raise NotFittedError(
         f"This {type(detector).__name__} has no calibration scores. {HOW_TO_CALIBRATE}"
     )
+
+
+def _of_inputs(by_name: dict[str, Any], owner: str) -> tuple[Any, str]:
+    """Of several calibrated detectors, the only one that does not look for errors."""
+    found = [name for name, part in by_name.items() if target_of(part.detector) == "ood"]
+    if len(found) != 1:
+        raise ValueError(
+            f"This {owner} has several detectors, {sorted(by_name)}, of which {len(found)} look "
+            f"for out-of-distribution inputs; one can be watched. {ONE_SCORE}"
+        )
+    return by_name[found[0]], found[0]
+
+
+def target_of(detector: Any) -> str:
+    """What a detector or monitor looks for: "ood", unless it says otherwise."""
+    return str(getattr(detector, "target", getattr(detector_of(detector), "target", "ood")))
+
+
+def _warn_of_errors_left_out(detector: Any, part: Any) -> None:
+    if part is not detector and target_of(detector) == "misclassified":
+        warn_user(
+            f"This {type(detector).__name__} looks for errors of the network. If it was calibrated "
+            "with labels, it was by rows alone that are classified correctly, and a stream rings "
+            f"for the others although nothing changes. {ONE_SCORE}"
+        )
 
 
 def _check_scores(scores: Floats, calibrated: Any) -> None:
