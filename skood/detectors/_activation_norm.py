@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from numbers import Real
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -91,9 +92,14 @@ class ActivationNormDetector(BaseOneClassDetector):
     }
 
     def __init__(
-        self, *, shrinkage: float = 0.1, group_by: str = "label", false_alarm_rate: float = 0.05
+        self,
+        *,
+        shrinkage: float = 0.1,
+        group_by: str = "label",
+        false_alarm_rate: float = 0.05,
+        validation: Any = None,
     ) -> None:
-        super().__init__(false_alarm_rate=false_alarm_rate)
+        super().__init__(false_alarm_rate=false_alarm_rate, validation=validation)
         self.shrinkage = shrinkage
         self.group_by = group_by
 

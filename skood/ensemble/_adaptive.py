@@ -14,7 +14,7 @@ from sklearn.utils import resample
 from sklearn.utils.extmath import row_norms
 from sklearn.utils.validation import check_is_fitted
 
-from .._classes import has_predictions
+from .._classes import has_predictions, rows_to_accept
 from .._foreign import are_named
 from .._layer_names import value_names
 from .._named_detectors import NamedDetectors
@@ -115,6 +115,9 @@ class AdaptiveEnsembleDetector(BaseOneClassDetector, NamedDetectors):
 
     **Score for errors.** The sum for the head, plus the fourth power of a times that for layers.
 
+    **Threshold.** With ``validation`` and ``target="misclassified"``, only rows that are classified
+    correctly set it where ``y`` tells classes: these are the ones to accept.
+
     **Less than a classifier.** Without logits or head, detectors that need them are left out; with
     ``target="misclassified"`` there has to be one. Without predictions, as of a regression network,
     all samples are of one class, layers count alike and in full. With fewer than 10 samples a
@@ -204,9 +207,10 @@ class AdaptiveEnsembleDetector(BaseOneClassDetector, NamedDetectors):
         max_layers: int = 24,
         max_samples: int = 10_000,
         false_alarm_rate: float = 0.05,
+        validation: Any = None,
         n_jobs: int | None = None,
     ) -> None:
-        super().__init__(false_alarm_rate=false_alarm_rate)
+        super().__init__(false_alarm_rate=false_alarm_rate, validation=validation)
         self.target = target
         self.layer_detectors = layer_detectors
         self.head_detectors = head_detectors
@@ -237,6 +241,9 @@ class AdaptiveEnsembleDetector(BaseOneClassDetector, NamedDetectors):
         others = np.setdiff1d(np.arange(len(X)), rows)
         training_scores[others] = self._score_samples(X[others])
         return training_scores
+
+    def _may_set_threshold(self, X: Activations, y: NDArray | None) -> NDArray[np.bool_]:
+        return rows_to_accept(self.target, X, y)
 
     def _check_names(self) -> None:
         given = [
