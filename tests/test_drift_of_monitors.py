@@ -6,12 +6,9 @@ from sklearn.datasets import load_digits
 from sklearn.exceptions import NotFittedError
 from sklearn.neural_network import MLPClassifier
 
-from skood import Monitor, make_monitor
+from skood import make_monitor
 from skood.calibration import ConformalDetector
 from skood.monitoring import DriftMonitor, drift_test
-
-if not hasattr(Monitor, "calibrate"):
-    pytest.skip("monitors are not calibrated by themselves", allow_module_level=True)
 
 X, Y = load_digits(return_X_y=True)
 X, ORDER = X / 16, np.random.default_rng(0).permutation(len(X))

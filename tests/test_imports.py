@@ -71,6 +71,7 @@ FLOW = [
     "datasets",
     "_defaults",
     "_monitor_view",
+    "_monitor_calibration",
     "_monitor",
     "_make_monitor",
 ]
