@@ -88,7 +88,7 @@ class DriftMonitor(BaseEstimator):
     **Scores.** Each new score is ranked among the n calibration scores *and all scores of the
     stream before it*: with :math:`U` uniform, and equal scores in random order,
     :math:`p_t = (\#\{\text{smaller}\} + U) / (n + t)`. If all are exchangeable, the rank of each
-    new score is uniform and independent of the ranks before, so :math:`p_1, p_2, \dots` are
+    new score is uniform and independent of the ranks before, so :math:`p_1, p_2, \ldots` are
     independent and uniform on (0, 1) [1]_. For any densities :math:`f_t` that are chosen before
     :math:`p_t` is known, :math:`\prod_t f_t(p_t)` is then a martingale that starts at 1, and it
     ever reaches :math:`c` with probability at most :math:`1 / c` (Ville).
