@@ -39,8 +39,8 @@ class RiskControlledDetector(OutlierMixin, MetaEstimatorMixin, BaseEstimator):
     share of samples that it accepts (selective classification [1]_). This takes rows that neither
     the detector nor the network has learnt from, with their class labels, and chooses the threshold
     of the largest coverage of which they prove, with the stated confidence, that the risk is at
-    most ``alpha`` (learn then test [2]_). It holds whatever the detector, the network and the
-    distribution of the scores; a better detector has a larger coverage.
+    most ``alpha`` (learn then test [2]_). It holds whatever the detector and the network; a better
+    detector has a larger coverage.
 
     Parameters
     ----------
