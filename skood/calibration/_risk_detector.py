@@ -26,8 +26,7 @@ from .._sklearn import HasMethods, Interval, StrOptions
 from .._values import Floats
 from .._warnings import warn_user
 from ..activations import Activations
-from ._conformal import read_labels_of
-from ._conformal_fits import Fitted, Labels, Read, Rows, check_prefit, fit_and_read, splits
+from ._conformal_fits import Fitted, Labels, Read, Rows, fit_and_read, refusing_unfitted, splits
 from ._ranked_scores import differences
 from ._risk_tests import RankedErrors, rows_needed, upper_risk_bound
 
@@ -40,8 +39,8 @@ class RiskControlledDetector(OutlierMixin, MetaEstimatorMixin, BaseEstimator):
     share of samples that it accepts (selective classification [1]_). This takes rows that neither
     the detector nor the network has learnt from, with their class labels, and chooses the threshold
     of the largest coverage of which they prove, with the stated confidence, that the risk is at
-    most ``alpha`` (learn then test [2]_). It holds whatever the detector, the network and the
-    distribution of the scores; a better detector has a larger coverage.
+    most ``alpha`` (learn then test [2]_). It holds whatever the detector and the network; a better
+    detector has a larger coverage.
 
     Parameters
     ----------
@@ -237,8 +236,8 @@ class RiskControlledDetector(OutlierMixin, MetaEstimatorMixin, BaseEstimator):
             delattr(self, name)
 
     def _read_prefit(self, X: Any, y: Any) -> tuple[Fitted, NDArray | None]:
-        check_prefit(self.detector, type(self).__name__)
-        read = Read.of(self.detector, X, by_class=False)
+        with refusing_unfitted(self.detector, type(self).__name__):
+            read = Read.of(self.detector, X, by_class=False)
         inside, labels, rows = self._in_distribution(read, y)
         return Fitted(self.detector, rows, inside), labels
 
@@ -271,7 +270,7 @@ class RiskControlledDetector(OutlierMixin, MetaEstimatorMixin, BaseEstimator):
                 f"{type(self).__name__} requires y to be passed, but the target y is None: class "
                 "labels tell which predictions are wrong."
             )
-        return read_labels_of(X, y, n_samples)
+        return Labels.read(X, y, n_samples)
 
     def _errors(self, samples: Any, labels: NDArray | None) -> NDArray[np.bool_]:
         """Which of some in-distribution samples the network misclassifies."""
