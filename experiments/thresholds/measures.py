@@ -153,9 +153,9 @@ def _calibrated(case: Case, rows: NDArray, **settings: Any) -> ConformalDetector
 
 def measure_classes(case: Case, sizes: Sizes) -> Iterator[Record]:
     """Rates of false alarms among the rows of each predicted class."""
-    classes, numbers = np.unique(case.predictions, return_inverse=True)
-    if len(classes) < 2:
+    if len(np.unique(case.labels)) < 2:
         return
+    classes, numbers = np.unique(case.predictions, return_inverse=True)
     for n in sizes.n_by_class:
         common, own, exact = [], [], []
         for learnt, tested in _splits(case, n, sizes):
