@@ -14,8 +14,8 @@ stream in which nothing changes it ever rings with a probability of at most ``al
 # --------------------
 #
 # 700 digits train the network and its monitor, 500 others calibrate the monitor, and
-# the rest will come in as a stream. ``fit`` would warn that its threshold is an estimate:
-# it is calibrated right after.
+# the rest will come in as a stream. ``fit`` would warn that its threshold is an
+# estimate: it is calibrated right after.
 
 import warnings
 
