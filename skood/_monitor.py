@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from os import PathLike
-from pathlib import PurePath
 from typing import Any, Self
 
 import numpy as np
@@ -21,7 +19,7 @@ from ._fit_context import unchanged_on_failure
 from ._foreign import detector_of
 from ._logits import MissingLogitsError
 from ._marks import in_distribution, read_labels
-from ._monitor_view import Watcher, as_html, as_text, listed, memory_of
+from ._monitor_view import TARGETS, Watcher, as_html, as_text, listed, memory_of, network_name
 from ._sklearn import StrOptions, available_if
 from ._tables import memory_text
 from ._warnings import warn_user
@@ -32,13 +30,6 @@ from .metrics import make_ood_scorer, ood_roc_auc_score
 
 Labels = NDArray[np.int64]
 Scores = NDArray[np.float64]
-
-TARGETS = {
-    "ood": "out-of-distribution inputs",
-    "misclassified": "misclassified inputs",
-    "both": "out-of-distribution and misclassified inputs",
-}
-"""What a monitor may look for, in words."""
 
 
 def _last_step_has(name: str) -> Any:
@@ -473,7 +464,7 @@ class Monitor(Pipeline):
         """Facts by name, and once the monitor is fitted, what watches what."""
         extractor, (name, last) = self._find_extractor(), self.steps[-1]
         facts = {
-            "network": "none" if extractor is None else _name_of(extractor.network),
+            "network": "none" if extractor is None else network_name(extractor.network),
             "target": TARGETS.get(self.target, repr(self.target)),
         }
         if extractor is None or not _is_fitted(self):
@@ -494,12 +485,6 @@ def _is_fitted(estimator: Any) -> bool:
     except NotFittedError:
         return False
     return True
-
-
-def _name_of(network: Any) -> str:
-    if isinstance(network, str | PathLike):
-        return f"ONNX model {PurePath(network).name}"
-    return type(detector_of(network)).__name__
 
 
 def _flat_steps(pipeline: Pipeline) -> list[tuple[str, Any]]:
