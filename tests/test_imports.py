@@ -27,6 +27,8 @@ FLOW = [
     "_side_by_side",
     "_batches",
     "_values",
+    "_conformal",
+    "_held_out",
     "_pooling",
     "_logits",
     "networks",

@@ -8,13 +8,13 @@ from typing import Any, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from sklearn.model_selection import train_test_split
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted, column_or_1d
 
 from .._classes import GROUP_BY, TrainingClasses, tells_classes
 from .._estimator_checks import FEW_PATTERNS, failed_outlier_checks
 from .._fit_context import fit_context
+from .._held_out import split_held_out
 from .._marks import in_distribution_mask
 from .._pooling import ENDS, POOLINGS
 from .._sklearn import HasMethods, Interval, StrOptions
@@ -271,7 +271,7 @@ class AutoNAPDetector(BaseDetector):
     ) -> RowRoles:
         classes = self._training_classes(X, y)
         if sample_split is None:
-            stored, validating = self._split(len(X), y)
+            stored, validating = split_held_out(len(X), y, self.validation, self.random_state)
         else:
             stored, validating = self._read_split(sample_split)
         stored = stored[classes.counts[stored]]
@@ -294,23 +294,6 @@ class AutoNAPDetector(BaseDetector):
                 f"label {y[0]!r}; where y holds nothing but 1 and -1, use group_by='prediction'."
             )
         return classes
-
-    def _split(
-        self, n_samples: int, y: NDArray | None
-    ) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
-        """Rows that store a pattern, and rows that set thresholds, by ``validation``."""
-        rows = np.arange(n_samples)
-        if not isinstance(self.validation, Real):
-            stored, validating = next(iter(self.validation.split(rows, y)))
-            return rows[stored], rows[validating]
-        _, sizes = np.unique(np.zeros(n_samples) if y is None else y, return_counts=True)
-        stratify = sizes.min() > 1 and float(self.validation) * n_samples >= len(sizes)
-        return train_test_split(
-            rows,
-            test_size=self.validation,
-            random_state=self.random_state,
-            stratify=y if stratify else None,
-        )
 
     def _read_split(self, sample_split: ArrayLike) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
         split = column_or_1d(sample_split)

@@ -1,0 +1,180 @@
+"""Exact ranks of scores among those of rows that were not learnt from: thresholds and p-values.
+
+Of n calibration scores, a new score has the rank 1 + #{calibration <= score}, from 1 to n + 1. All
+that follows is written once, as the p-value of a rank: a score is rejected where its p-value is at
+most the wanted rate, and the threshold is the calibration score at the largest rank that is. So
+thresholds and p-values agree to the last bit, and rounding decides nothing: ``1 / 20 <= 0.05``.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left, bisect_right
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy.special import betaincinv
+
+from ._values import Floats
+
+GUARANTEES = frozenset({"marginal", "training-conditional"})
+"""What may be promised of the rate: its mean over calibration sets, or nearly every set's own."""
+
+
+def p_values_of_ranks(
+    ranks: ArrayLike, n: ArrayLike, *, guarantee: str = "marginal", confidence: float = 0.95
+) -> Floats:
+    """p-values of scores by their ranks among calibration scores.
+
+    Parameters
+    ----------
+    ranks : array-like of int
+        1 + the number of calibration scores that are not above the score, from 1 to n + 1.
+    n : array-like of int
+        Number of calibration scores.
+    guarantee : {"marginal", "training-conditional"}, default="marginal"
+        Marginal: rank / (n + 1). Of a new in-distribution score, at most the share r has one of at
+        most r, over draws of the calibration set and of the score. Training-conditional: the
+        quantile of Beta(rank, n + 1 - rank) at ``confidence``. With that probability over draws of
+        the calibration set, the share r holds for it.
+    confidence : float, default=0.95
+        Probability that the training-conditional share holds.
+
+    Returns
+    -------
+    p_values : ndarray
+        Above 0 and at most 1, which is the p-value of rank n + 1.
+    """
+    ranks, n = np.asarray(ranks), np.asarray(n)
+    if guarantee == "marginal":
+        return ranks / (n + 1)
+    quantiles = betaincinv(ranks, np.maximum(n + 1 - ranks, 1), confidence)
+    return np.where(ranks > n, 1.0, quantiles)
+
+
+def conformal_rank(
+    n: int, rate: float, *, guarantee: str = "marginal", confidence: float = 0.95
+) -> int:
+    """The rank, from the smallest, of the calibration score that is the threshold.
+
+    Parameters
+    ----------
+    n : int
+        Number of calibration scores.
+    rate : float in (0, 1)
+        Share of in-distribution samples that may be rejected.
+    guarantee : {"marginal", "training-conditional"}, default="marginal"
+        As in :func:`p_values_of_ranks`. Marginal, the rank is ``floor(rate * (n + 1))``.
+    confidence : float, default=0.95
+        As there.
+
+    Returns
+    -------
+    rank : int
+        From 0, where ``n`` scores are too few to reject anything at this rate, to ``n``.
+    """
+
+    def p_value(rank: int) -> float:
+        return float(p_values_of_ranks(rank, n, guarantee=guarantee, confidence=confidence))
+
+    return bisect_right(range(1, n + 1), rate, key=p_value)
+
+
+def conformal_threshold(
+    scores: ArrayLike, rate: float, *, guarantee: str = "marginal", confidence: float = 0.95
+) -> float:
+    """The smallest score that is accepted: one of the calibration scores.
+
+    Parameters
+    ----------
+    scores : array-like of shape (n,)
+        Calibration scores: higher for in-distribution samples.
+    rate : float in (0, 1)
+        Share of in-distribution samples that may be rejected, those below the threshold.
+    guarantee : {"marginal", "training-conditional"}, default="marginal"
+        As in :func:`p_values_of_ranks`.
+    confidence : float, default=0.95
+        As there.
+
+    Returns
+    -------
+    threshold : float
+        -inf where the scores are too few to reject anything at this rate.
+    """
+    scores = np.asarray(scores, dtype=np.float64)
+    rank = conformal_rank(len(scores), rate, guarantee=guarantee, confidence=confidence)
+    return float(np.partition(scores, rank - 1)[rank - 1]) if rank else -np.inf
+
+
+def conformal_p_values(
+    calibration_scores: ArrayLike,
+    scores: ArrayLike,
+    *,
+    guarantee: str = "marginal",
+    confidence: float = 0.95,
+) -> Floats:
+    """p-value of each score: how likely one as low is in-distribution.
+
+    Parameters
+    ----------
+    calibration_scores : array-like of shape (n,)
+        Scores of in-distribution samples that were not learnt from, in any order.
+    scores : array-like of shape (n_samples,)
+        Scores of other samples.
+    guarantee : {"marginal", "training-conditional"}, default="marginal"
+        As in :func:`p_values_of_ranks`.
+    confidence : float, default=0.95
+        As there.
+
+    Returns
+    -------
+    p_values : ndarray of shape (n_samples,)
+        At most ``rate`` exactly where the score is below ``conformal_threshold`` at that rate.
+    """
+    ascending = np.sort(np.asarray(calibration_scores, dtype=np.float64))
+    ranks = 1 + count_not_above(ascending, scores)
+    return p_values_of_ranks(ranks, len(ascending), guarantee=guarantee, confidence=confidence)
+
+
+def count_not_above(ascending: Floats, scores: ArrayLike) -> NDArray[np.intp]:
+    """How many of some sorted scores are at most each of the others."""
+    return np.searchsorted(ascending, np.asarray(scores, dtype=np.float64), side="right")
+
+
+def rows_needed(rate: float, *, guarantee: str = "marginal", confidence: float = 0.95) -> int:
+    """The smallest number of calibration rows with which anything is rejected at a rate."""
+
+    def minus_p_value(n: int) -> float:
+        return -float(p_values_of_ranks(1, n, guarantee=guarantee, confidence=confidence))
+
+    return 1 + bisect_left(range(1, 2**53), -rate, key=minus_p_value)
+
+
+def why_none_is_rejected(
+    n: int, rate: float, *, guarantee: str = "marginal", confidence: float = 0.95
+) -> str:
+    """What to say where the rank is 0: the rate that so many rows can give, and how many do."""
+    smallest = float(p_values_of_ranks(1, n, guarantee=guarantee, confidence=confidence))
+    needed = rows_needed(rate, guarantee=guarantee, confidence=confidence)
+    return (
+        f"{n} calibration row(s) cannot give a false alarm rate of {rate:g}: nothing is rejected. "
+        f"The smallest rate that they can give is {_rounded_up(smallest)}; {rate:g} needs at least "
+        f"{needed} of them"
+        + (f" for a confidence of {confidence:g}." if guarantee != "marginal" else ".")
+    )
+
+
+def _rounded_up(rate: float) -> str:
+    """Three digits, of which a rate that is no smaller is made."""
+    step = 10.0 ** (np.floor(np.log10(rate)) - 2)
+    return f"{min(1.0, np.ceil(rate / step * (1 - 1e-12)) * step):.3g}"
+
+
+def refuse_nan_scores(scores: NDArray, whose: str) -> None:
+    """Raise a ValueError that says which rows have the score NaN, which has no rank."""
+    rows = np.flatnonzero(np.isnan(scores))
+    if len(rows):
+        raise ValueError(
+            f"The score of {whose} is NaN in {len(rows)} of {len(scores)} rows, the first of them "
+            f"row {rows[0]}: NaN is neither above nor below a threshold. Look at these samples, or "
+            "leave them out."
+        )
