@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -27,6 +27,9 @@ from .activations import Activations
 from .extraction import ActivationExtractor
 from .inspection import Explanation, explain
 from .metrics import make_ood_scorer, ood_roc_auc_score
+
+if TYPE_CHECKING:
+    from .monitoring import MonitorReport
 
 Labels = NDArray[np.int64]
 Scores = NDArray[np.float64]
@@ -423,6 +426,52 @@ class Monitor(Pipeline):
             n_neighbors=n_neighbors,
             n_neurons=n_neurons,
         )
+
+    def report(
+        self,
+        X_test: Any,
+        out_sets: Mapping[str, Any] | None = None,
+        *,
+        y_test: ArrayLike | None = None,
+    ) -> MonitorReport:
+        """Report what the monitor does on test rows: false alarms, and what it finds.
+
+        Parameters
+        ----------
+        X_test : array-like, Tensor, Dataset, DataLoader, dict or Activations
+            In-distribution inputs that neither the network nor the monitor has learnt from.
+        out_sets : dict of str to inputs, default=None
+            Sets of out-of-distribution inputs by name, of any kind that ``X_test`` may be.
+        y_test : array-like of shape (n_samples,), default=None
+            Class labels of ``X_test``, which tell the errors of the network; -1 marks rows that are
+            out-of-distribution, and make one more set. By default the labels that came with the
+            inputs, where these are classes of the network.
+
+        Returns
+        -------
+        report : MonitorReport
+            Tables, and the report as Markdown and HTML: ``report.save(folder)``.
+
+        Raises
+        ------
+        ValueError
+            If a set is None or empty, there are more or fewer labels than rows, all rows are marked
+            -1, or a label is no class of a network whose errors are looked for.
+        TypeError
+            If ``out_sets`` is no mapping.
+
+        See Also
+        --------
+        skood.monitoring.MonitorReport : What is in it.
+
+        Notes
+        -----
+        The network runs once over each set.
+        """
+        from .monitoring import MonitorReport
+
+        check_is_fitted(self)
+        return MonitorReport.from_monitor(self, X_test, out_sets, y_test=y_test)
 
     def memory_usage(self) -> int:
         """Memory of what the monitor has learnt.

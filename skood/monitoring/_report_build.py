@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from datetime import date
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike
-from sklearn.pipeline import Pipeline
 
 from .._foreign import detector_of
 from .._monitor_view import Watcher, network_name
+from .._values import Floats
 from .._versions import installed_versions
 from ..activations import Activations
 from ._report_limits import limits
@@ -21,79 +21,147 @@ from ._report_measure import (
     calibration_curve,
     false_alarms_by,
     out_set,
-    rejected_by_detector,
     rejected_errors,
 )
 from ._report_rows import Labels, checked_sets, naming, run_network
 from ._report_shares import rejected_share
 from ._report_threshold import Judged, Rejected, Rule, rule_of
 
-MARKED = "marked -1 in y_test"
-"""Name of the set of the rows of the test set that are marked."""
+TEST = "test rows"
+ERRORS = "misclassified test rows"
+MARKED = "test rows marked -1"
+"""Names of sets in tables."""
+
+
+class OutSet(NamedTuple):
+    """Rows that are not in-distribution, what the monitor says of them, and each detector."""
+
+    name: str
+    judged: Judged
+    each: dict[str, Rejected]
 
 
 def measure(
     monitor: Any, X_test: Any, out_sets: Mapping[str, Any] | None, y_test: ArrayLike | None
 ) -> dict[str, Any]:
     """All fields of a report; the network runs once over each set."""
-    sets = checked_sets(out_sets)
+    given_sets = checked_sets(out_sets)
     rule = rule_of(monitor)
-    looks_for_errors = monitor.target != "ood"
     with naming("X_test"):
         A, given = run_network(monitor, X_test)
         labels = Labels.of(A, y_test, needs_errors=monitor.target == "misclassified")
-        rows = _known_rows(rule, A, given, labels, looks_for_errors=looks_for_errors)
-        each = {"X_test": _of_each(rule, rows.given, rows.should_pass)}
-        judged = {}
-        if not labels.is_in.all():
-            outside = given[~labels.is_in]
-            judged[MARKED], each[MARKED] = rule.judge(outside), rule.rejected_each(outside)
-    for name, X in sets.items():
+        rows = _known_rows(monitor, rule, A, given, labels)
+        outside = [_out_set(MARKED, rule, given[~labels.is_in])] if not labels.is_in.all() else []
+    for name, X in given_sets.items():
         with naming(f"out_sets[{name!r}]"):
-            outside = run_network(monitor, X)[1]
-            judged[name], each[name] = rule.judge(outside), rule.rejected_each(outside)
+            outside.append(_out_set(name, rule, run_network(monitor, X)[1]))
     fields = {
         **_of_monitor(monitor, rule),
-        **_of_rows(rule, rows, A),
-        **_of_sets(rows, judged, each),
+        "data": _of_data(monitor, rows, A),
+        **_of_test(rule, rows),
+        **_of_sets(rule, rows, outside),
         "versions": installed_versions(),
         "date": date.today().isoformat(),
     }
     return {**fields, "limits": limits(fields)}
 
 
-def _known_rows(
-    rule: Rule, A: Activations, given: Any, labels: Labels, *, looks_for_errors: bool
-) -> KnownRows:
+def _known_rows(monitor: Any, rule: Rule, A: Activations, given: Any, labels: Labels) -> KnownRows:
     if not labels.is_in.all():
         A, given = A[labels.is_in], given[labels.is_in]
     should_pass = np.ones(len(A), dtype=bool)
-    if looks_for_errors and labels.is_correct is not None:
+    if monitor.target != "ood" and labels.is_correct is not None:
         should_pass = labels.is_correct
     return KnownRows(given, rule.judge(given), A.predictions, labels, should_pass)
 
 
-def _of_each(rule: Rule, given: Any, kept: Rejected) -> dict[str, Rejected]:
-    return {name: rejected[kept] for name, rejected in rule.rejected_each(given).items()}
+def _out_set(name: str, rule: Rule, given: Any) -> OutSet:
+    return OutSet(name, rule.judge(given), rule.rejected_each(given))
 
 
 def _of_monitor(monitor: Any, rule: Rule) -> dict[str, Any]:
-    rows = Watcher.of(monitor.steps[-1][0], monitor[-1]).rows()
+    watchers = Watcher.of(monitor.steps[-1][0], monitor[-1]).rows()
     return {
         "network": network_name(monitor.network),
         "target": monitor.target,
         "layers": list(monitor.layers_),
-        "detectors": [_detector_entry(depth, watcher) for depth, watcher in rows],
+        "detectors": [
+            {
+                "depth": depth,
+                "detector": watcher.name,
+                "kind": watcher.kind,
+                "layers": watcher.layers,
+                "weight": watcher.weight,
+                "left_out": watcher.left_out,
+            }
+            for depth, watcher in watchers
+        ],
         "threshold": rule.facts(),
     }
 
 
-def _detector_entry(depth: int, watcher: Watcher) -> Entry:
+def _of_data(monitor: Any, rows: KnownRows, A: Activations) -> dict[str, Any]:
+    labels = rows.labels
     return {
-        "depth": depth,
-        "detector": watcher.name,
-        "kind": watcher.kind,
-        "layers": watcher.layers,
-        "weight": watcher.weight,
-        "left_out": watcher.left_out,
+        "n_fitted": getattr(detector_of(monitor), "n_samples_seen_", None),
+        "n_tested": len(rows.judged.scores),
+        "classes": _classes(A),
+        "accuracy": None if labels.is_correct is None else float(labels.is_correct.mean()),
+        "why_no_accuracy": labels.why_unknown,
     }
+
+
+def _classes(A: Activations) -> list[Any] | None:
+    """Classes of the network, as far as they are known; None where it predicts none."""
+    if A.classes is not None:
+        return A.classes.tolist()
+    return None if A.predictions is None else np.unique(A.predictions).tolist()
+
+
+def _of_test(rule: Rule, rows: KnownRows) -> dict[str, Any]:
+    rates = list(rule.facts()["false_alarm_rate"].values())
+    asked = None if None in rates else float(sum(rates))
+    return {
+        "false_alarms": {"asked": asked, **rejected_share(rows.judged.rejected[rows.should_pass])},
+        "calibration_curve": calibration_curve(rule, rows, asked),
+        "false_alarms_by_prediction": false_alarms_by(rows.predictions, rows),
+        "false_alarms_by_label": false_alarms_by(rows.labels.classes, rows),
+        "errors": rejected_errors(rows),
+        "limit": rule.limit,
+    }
+
+
+def _of_sets(rule: Rule, rows: KnownRows, outside: list[OutSet]) -> dict[str, Any]:
+    return {
+        "out_sets": [out_set(name, judged, rows) for name, judged, _ in outside],
+        "scores": list(_scores(rows, outside)),
+        "rejected_by_detector": list(_by_detector(rule, rows, outside)),
+    }
+
+
+def _scores(rows: KnownRows, outside: list[OutSet]) -> Iterator[tuple[str, Floats]]:
+    for name, kept in _parts(rows):
+        yield name, rows.judged.scores[kept]
+    for name, judged, _ in outside:
+        yield name, judged.scores
+
+
+def _by_detector(rule: Rule, rows: KnownRows, outside: list[OutSet]) -> Iterator[Entry]:
+    """Shares of each set that each of several detectors rejects."""
+    each = rule.rejected_each(rows.given)
+    for name, kept in _parts(rows):
+        yield from _entries(name, {detector: found[kept] for detector, found in each.items()})
+    for name, _, found_each in outside:
+        yield from _entries(name, found_each)
+
+
+def _parts(rows: KnownRows) -> Iterator[tuple[str, Rejected]]:
+    """The rows of the test that should pass, and the others where there are any."""
+    yield TEST, rows.should_pass
+    if not rows.should_pass.all():
+        yield ERRORS, ~rows.should_pass
+
+
+def _entries(name: str, each: Mapping[str, Rejected]) -> Iterator[Entry]:
+    for detector, rejected in each.items():
+        yield {"name": name, "detector": detector, **rejected_share(rejected)}

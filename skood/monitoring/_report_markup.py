@@ -132,7 +132,7 @@ def html_page(title: str, sections: Sequence[Section]) -> str:
 
 
 def escape_html(text: str) -> str:
-    return escape(_one_line(text))
+    return escape(one_line(text))
 
 
 def escape_markdown(text: str) -> str:
@@ -140,14 +140,18 @@ def escape_markdown(text: str) -> str:
 
     Underscores inside of words stand for themselves.
     """
-    text = re.sub(r"([\\`*\[\]~$#])", r"\\\1", _one_line(text))
+    text = re.sub(r"([\\`*\[\]~$#])", r"\\\1", one_line(text))
     text = re.sub(r"(?<!\w)_|_(?!\w)", r"\\_", text)
-    return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;").replace("|", "&#124;")
+    return (
+        text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;").replace("|", "&#124;")
+    )
 
 
-def _one_line(text: str) -> str:
+def one_line(text: str) -> str:
     """The text without breaks and other control characters, which end tables and hide things."""
-    return re.sub(r"[\s\x00-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2066-\u2069\ufeff]+", " ", text)
+    return re.sub(
+        r"[\s\x00-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2066-\u2069\ufeff]+", " ", text
+    )
 
 
 _STYLE = """

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,7 +12,7 @@ from .._values import Floats
 from ..metrics import area_under_risk_coverage_score, fpr_at_tpr_score, ood_roc_auc_score
 from ._report_rows import Labels
 from ._report_shares import rejected_by_class, rejected_share
-from ._report_threshold import Judged, Rejected, Rule
+from ._report_threshold import Judged, Rule
 
 Entry = dict[str, Any]
 
@@ -94,15 +93,6 @@ def out_set(name: str, judged: Judged, rows: KnownRows) -> Entry:
     }
 
 
-def rejected_by_detector(each: Mapping[str, Mapping[str, Rejected]]) -> list[Entry]:
-    """Shares of each set that each of several detectors rejects."""
-    return [
-        {"name": name, "detector": detector, **rejected_share(rejected)}
-        for name, by_detector in each.items()
-        for detector, rejected in by_detector.items()
-    ]
-
-
 def _auroc(inside: Floats, outside: Floats) -> float:
     if len(inside) == 0 or len(outside) == 0:
         return float("nan")
@@ -115,8 +105,6 @@ def _fpr95(inside: Floats, outside: Floats) -> float:
     return fpr_at_tpr_score(*_marked(inside, outside), tpr=0.95)
 
 
-def _marked(
-    inside: Floats, outside: Floats
-) -> tuple[NDArray[np.int64], Floats]:
+def _marked(inside: Floats, outside: Floats) -> tuple[NDArray[np.int64], Floats]:
     scores = np.concatenate([inside, outside])
     return np.where(np.arange(len(scores)) < len(inside), 1, -1), scores

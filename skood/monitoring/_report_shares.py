@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -49,7 +50,7 @@ def percent(share: float) -> str:
     return "-" if np.isnan(share) else f"{100 * share:.1f} %"
 
 
-def interval(entry: dict[str, Any]) -> str:
+def interval(entry: Mapping[str, Any]) -> str:
     """The interval of an entry for people."""
     if entry["n_rows"] == 0:
         return "-"

@@ -74,21 +74,21 @@ class OwnRule(Rule):
         return {name: labels == -1 for name, labels in verdicts.items()}
 
     def rejected_at(self, X: Any, rates: Sequence[float]) -> list[Rejected] | None:
-        if self._scores_of_fit is None:
+        if (known := self._scores_of_fit) is None:
             return None
         if self._are_several:
             scores = self._detector.score_each(in_front_of_detector(self._last, X))
         else:
             scores = {"": self._last.score_samples(X)}
-        return [self._any_below(scores, rate) for rate in rates]
+        # Each of several detectors has its share of the rate.
+        shares = [rate / len(known) for rate in rates]
+        return [
+            np.any([scores[name] < self._threshold(known[name], share) for name in known], axis=0)
+            for share in shares
+        ]
 
-    def _any_below(self, scores: dict[str, Floats], rate: float) -> Rejected:
-        """Rows that one of the detectors rejects, each of which has its share of the rate."""
-        each = rate / len(scores)
-        return np.any([scores[name] < self._threshold(name, each) for name in scores], axis=0)
-
-    def _threshold(self, name: str, rate: float) -> float:
-        known = self._scores_of_fit[name]
+    def _threshold(self, known: Floats, rate: float) -> float:
+        """What a detector would take from the scores that it knows."""
         if self._holds_out:
             return conformal_threshold(known, rate)
         return float(np.percentile(known, 100 * rate))
@@ -121,6 +121,11 @@ class OwnRule(Rule):
             "confidence": None,
             "group_by": None,
         }
+
+
+def rule_of(monitor: Pipeline) -> Rule:
+    """How the monitor decides."""
+    return OwnRule(monitor)
 
 
 def _is_quantile(detector: Any) -> bool:
