@@ -15,7 +15,7 @@ from numpy.typing import ArrayLike
 from .._optional import import_optional
 from .._values import Floats
 from ._report_build import measure
-from ._report_figures import draw
+from ._report_figures import figures_of
 from ._report_markup import Section, escape_markdown, html_fragment, html_page, markdown_page
 from ._report_sections import sections_of, title_of
 from ._report_shares import percent
@@ -168,15 +168,10 @@ class MonitorReport:
 
     @cached_property
     def _pngs(self) -> dict[str, bytes]:
-        """The figures by name; none where matplotlib is not installed."""
-        try:
-            import_optional("matplotlib.figure", "plot", "A report with figures")
-        except ImportError:
-            return {}
-        return draw(self)
+        return {name: draw() for name, draw in figures_of(self).items()}
 
     def _sections(self, sources: Mapping[str, str]) -> list[Section]:
-        return sections_of(self, sources, "" if self._pngs else _NO_FIGURES)
+        return sections_of(self, sources, "" if figures_of(self) else _NO_FIGURES)
 
     def to_markdown(self, *, figures: str | None = "figures") -> str:
         """Write the report as Markdown, in the dialect of GitHub.
@@ -195,7 +190,7 @@ class MonitorReport:
         return markdown_page(title_of(self), self._markdown_sections(figures))
 
     def _markdown_sections(self, figures: str | None) -> list[Section]:
-        names = [] if figures is None else list(self._pngs)
+        names = [] if figures is None else list(figures_of(self))
         return self._sections({name: f"{figures}/{name}.png" for name in names})
 
     def to_html(self) -> str:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from io import BytesIO
 from typing import TYPE_CHECKING, Any
 
@@ -19,45 +20,42 @@ if TYPE_CHECKING:
 
     from ._report import MonitorReport
 
+NewFigure = Callable[..., "Figure"]
+
 _TEST, _OTHER, _LINE = "#0072b2", "#d55e00", "#333333"
+_TICKS = (0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1)
 _N_PANELS = 12
 """As many sets are drawn; the table of the report has all."""
 
 
-def draw(report: MonitorReport) -> dict[str, bytes]:
-    """All figures that the report has numbers for, by name.
-
-    Raises
-    ------
-    ImportError
-        If matplotlib is not installed.
-    """
-    figures = {"scores": _scores(report.scores, report.limit)}
+def figures_of(report: MonitorReport) -> dict[str, Callable[[], bytes]]:
+    """What draws each figure that there are numbers for; nothing where matplotlib is missing."""
+    try:
+        # Not pyplot, which would keep the figures and may open windows.
+        module = import_optional("matplotlib.figure", "plot", "A report with figures")
+    except ImportError:
+        return {}
+    new = partial(module.Figure, layout="constrained")
+    found = {"scores": partial(_scores, report.scores, report.limit)}
     if report.calibration_curve is not None:
-        figures["calibration_curve"] = _calibration_curve(report.calibration_curve)
-    return {name: _as_png(figure) for name, figure in figures.items()}
+        found["calibration_curve"] = partial(_calibration_curve, report.calibration_curve)
+    return {name: partial(_as_png, draw, new) for name, draw in found.items()}
 
 
-def _figure(width: float, height: float) -> Figure:
-    # Without pyplot, which would keep the figure and may open a window.
-    module = import_optional("matplotlib.figure", "plot", "A report with figures")
-    return module.Figure(figsize=(width, height), layout="constrained")
-
-
-def _as_png(figure: Figure) -> bytes:
+def _as_png(draw: Callable[[NewFigure], Figure], new: NewFigure) -> bytes:
     buffer = BytesIO()
     with warnings.catch_warnings():
         # A name in letters that the font lacks is in the table all the same.
         warnings.filterwarnings("ignore", "Glyph .* missing from font", UserWarning)
-        figure.savefig(buffer, format="png", dpi=120)
+        draw(new).savefig(buffer, format="png", dpi=120)
     return buffer.getvalue()
 
 
-def _scores(scores: Sequence[tuple[str, Floats]], limit: float | None) -> Figure:
+def _scores(scores: Sequence[tuple[str, Floats]], limit: float | None, new: NewFigure) -> Figure:
     """The scores of the test rows in each panel, and in front of them those of another set."""
     (test_name, test), *others = scores
     panels = others[:_N_PANELS] or [("", np.empty(0))]
-    figure = _figure(7, 0.9 + 1.1 * len(panels))
+    figure = new(figsize=(7, 0.9 + 1.1 * len(panels)))
     axes = figure.subplots(len(panels), sharex=True, squeeze=False)[:, 0]
     bins = _bins([test, *(values for _, values in panels)])
     for ax, (name, values) in zip(axes, panels, strict=True):
@@ -69,7 +67,7 @@ def _scores(scores: Sequence[tuple[str, Floats]], limit: float | None) -> Figure
         ax.set_title(_short(name), loc="left", fontsize="small", parse_math=False)
         ax.spines[["top", "right"]].set_visible(False)
     axes[-1].set_xlabel("score; higher: more to be trusted")
-    axes[len(axes) // 2].set_ylabel("share of the rows")
+    figure.supylabel("share of the rows", fontsize="medium")
     figure.legend(*axes[0].get_legend_handles_labels(), loc="outside upper right", ncols=3)
     return figure
 
@@ -93,8 +91,8 @@ def _short(name: str) -> str:
     return name if len(name) <= 60 else f"{name[:57]}..."
 
 
-def _calibration_curve(entries: Sequence[dict[str, Any]]) -> Figure:
-    figure = _figure(4.6, 4.2)
+def _calibration_curve(entries: Sequence[dict[str, Any]], new: NewFigure) -> Figure:
+    figure = new(figsize=(4.6, 4.2))
     ax = figure.subplots()
     asked, measured, low, high = (
         np.array([entry[key] for entry in entries]) for key in ("asked", "rejected", "low", "high")
@@ -105,10 +103,12 @@ def _calibration_curve(entries: Sequence[dict[str, Any]]) -> Figure:
     ax.plot(ends, ends, color=_LINE, linewidth=1, linestyle="--", label="as asked for")
     ax.fill_between(asked, np.maximum(low, floor), high, color=_TEST, alpha=0.2, label="interval")
     ax.plot(asked, np.maximum(measured, floor), color=_TEST, marker="o", label="measured")
-    ax.set(xscale="log", yscale="log", ylim=(floor, 1))
+    ax.set(xscale="log", yscale="log")
     ax.set(xlabel="rate of false alarms asked for", ylabel="rate on the test rows")
     for axis in (ax.xaxis, ax.yaxis):
-        axis.set_major_formatter(lambda rate, _: f"{100 * rate:g} %")
+        axis.set_ticks(_TICKS, [f"{100 * rate:g} %" for rate in _TICKS])
+        axis.set_ticks([], minor=True)
+    ax.set(xlim=(0.9 * asked.min(), 1.1 * asked.max()), ylim=(floor, 1))
     ax.grid(alpha=0.3)
     ax.legend(loc="upper left")
     return figure

@@ -116,7 +116,7 @@ def _of_sets(fields: dict[str, Any]) -> Iterator[str]:
         worst = min(sets, key=lambda entry: entry["rejected"])
         if worst["rejected"] < 0.95:
             yield (
-                f"Of the sets tested, {worst['name']} is found least: "
+                f'Of the sets tested, "{worst["name"]}" is found least: '
                 f"{percent(1 - worst['rejected'])} of it is accepted."
             )
     yield (

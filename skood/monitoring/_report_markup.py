@@ -49,12 +49,9 @@ class Table:
         return "\n".join(f"| {' | '.join(row)} |" for row in cells)
 
     def html(self) -> str:
-        head = self._row(self.titles, "th")
+        head = f"<thead>{self._row(self.titles, 'th')}</thead>" if any(self.titles) else ""
         body = "".join(self._row(row, "td") for row in self.rows)
-        return (
-            '<div class="scroll" tabindex="0"><table>'
-            f"<thead>{head}</thead><tbody>{body}</tbody></table></div>"
-        )
+        return f'<div class="scroll" tabindex="0"><table>{head}<tbody>{body}</tbody></table></div>'
 
     def _row(self, cells: Sequence[str], tag: str) -> str:
         numbers = ["" if self._is_text(i) else ' class="number"' for i in range(len(cells))]
@@ -132,7 +129,8 @@ def html_page(title: str, sections: Sequence[Section]) -> str:
 
 
 def escape_html(text: str) -> str:
-    return escape(one_line(text))
+    # A line that breaks before the sign is hard to read.
+    return re.sub(r"(?<=\d) %", "&nbsp;%", escape(one_line(text)))
 
 
 def escape_markdown(text: str) -> str:
@@ -149,10 +147,12 @@ def escape_markdown(text: str) -> str:
 
 def one_line(text: str) -> str:
     """The text without breaks and other control characters, which end tables and hide things."""
-    return re.sub(
-        r"[\s\x00-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2066-\u2069\ufeff]+", " ", text
-    )
+    return _NOT_SHOWN.sub(" ", text)
 
+
+_NOT_SHOWN = re.compile(
+    r"(?:[^\S\xa0]|[\x00-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2066-\u2069\ufeff])+"
+)
 
 _STYLE = """
 .skood-report { max-width: 58rem; line-height: 1.5; overflow-wrap: anywhere; }
@@ -166,6 +166,9 @@ _STYLE = """
 .skood-report th { white-space: nowrap; }
 .skood-report .number { text-align: right; white-space: nowrap;
   font-variant-numeric: tabular-nums; }
+@media (max-width: 40rem) {
+  .skood-report th, .skood-report td { padding: .25rem .4rem; }
+}
 .skood-report img { max-width: 100%; height: auto; background: #fff; border-radius: 4px; }
 """
 
@@ -173,5 +176,11 @@ _PAGE_STYLE = """
 :root { color-scheme: light dark; }
 body { margin: 0 auto; padding: 1rem 1.25rem 4rem; max-width: 58rem;
   font-family: system-ui, sans-serif; color: #1b1b1b; background: #fff; }
-@media (prefers-color-scheme: dark) { body { color: #e4e4e4; background: #17191c; } }
+@media (prefers-color-scheme: dark) {
+  body { color: #e4e4e4; background: #17191c; }
+  @media (max-width: 40rem) {
+  .skood-report th, .skood-report td { padding: .25rem .4rem; }
+}
+.skood-report img { filter: invert(.9) hue-rotate(180deg); }
+}
 """

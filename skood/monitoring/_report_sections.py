@@ -11,7 +11,7 @@ from scipy.stats import beta
 from .._conformal import conformal_rank
 from .._monitor_view import TARGETS, listed
 from ._report_markup import Block, Bullets, Paragraph, Picture, Section, Table
-from ._report_shares import CONFIDENCE, interval, percent
+from ._report_shares import CONFIDENCE, CONFIDENCE_TEXT, interval, percent
 
 if TYPE_CHECKING:
     from ._report import MonitorReport
@@ -71,8 +71,8 @@ def _in_short(report: MonitorReport) -> list[Block]:
         )
         lines.append(
             f"Out-of-distribution sets: {len(report.out_sets)}, of which from "
-            f"{percent(worst['rejected'])} ({worst['name']}) to {percent(best['rejected'])} "
-            f"({best['name']}) is rejected."
+            f'{percent(worst["rejected"])} ("{worst["name"]}") to {percent(best["rejected"])} '
+            f'("{best["name"]}") is rejected.'
         )
     return [Bullets(lines)]
 
@@ -81,11 +81,13 @@ def _alarms_in_short(report: MonitorReport) -> str:
     alarms = report.false_alarms
     measured = (
         f"False alarms: {percent(alarms['rejected'])} of {alarms['n_rows']} rows "
-        f"({CONFIDENCE:.0%} interval {interval(alarms)})"
+        f"({CONFIDENCE_TEXT} interval {interval(alarms)})"
     )
     if alarms["asked"] is None:
         return f"{measured}; no rate was asked for."
-    return f"{measured}, {_verdict(alarms)} the {percent(alarms['asked'])} that were asked for."
+    several = ", all detectors together" if len(report.threshold["false_alarm_rate"]) > 1 else ""
+    asked = f"{percent(alarms['asked'])} that were asked for{several}"
+    return f"{measured}, {_verdict(alarms)} the {asked}."
 
 
 def _verdict(entry: Mapping[str, Any]) -> str:
@@ -96,7 +98,7 @@ def _verdict(entry: Mapping[str, Any]) -> str:
 
 def _monitor(report: MonitorReport) -> list[Block]:
     are_weighed = any(entry["weight"] is not None for entry in report.detectors)
-    shown = report.detectors[:_SHOWN]
+    shown = _outer(report.detectors)
     facts = [
         ["network", report.network],
         ["looks for", TARGETS[report.target]],
@@ -105,7 +107,7 @@ def _monitor(report: MonitorReport) -> list[Block]:
     ]
     return [
         Table(["", ""], facts, n_texts=2),
-        Paragraph("What watches what" + _cut(len(shown), len(report.detectors)) + ":"),
+        Paragraph(f"What watches what{_cut(len(shown), len(report.detectors))}:"),
         Table(
             ["detector", "kind", "watches", *(["weight"] if are_weighed else [])],
             [_detector_row(entry, are_weighed=are_weighed) for entry in shown],
@@ -114,9 +116,17 @@ def _monitor(report: MonitorReport) -> list[Block]:
     ]
 
 
+def _outer(detectors: Sequence[Mapping[str, Any]]) -> Sequence[Mapping[str, Any]]:
+    """All detectors, or those members of ensembles that are not too deep inside to have a row."""
+    depth = max(entry["depth"] for entry in detectors)
+    while depth > 1 and sum(entry["depth"] <= depth for entry in detectors) > _SHOWN:
+        depth -= 1
+    return [entry for entry in detectors if entry["depth"] <= depth][:_SHOWN]
+
+
 def _detector_row(entry: Mapping[str, Any], *, are_weighed: bool) -> list[str]:
     without = f", without {listed(entry['left_out'])}" if entry["left_out"] else ""
-    name = "· " * entry["depth"] + entry["detector"]
+    name = "·\N{NO-BREAK SPACE}" * entry["depth"] + entry["detector"]
     row = [name, entry["kind"] + without, listed(entry["layers"], 3)]
     if are_weighed:
         row.append("" if entry["weight"] is None else f"{entry['weight']:.3g}")
@@ -124,7 +134,7 @@ def _detector_row(entry: Mapping[str, Any], *, are_weighed: bool) -> list[str]:
 
 
 def _cut(n_shown: int, n_all: int) -> str:
-    return "" if n_shown == n_all else f" (the first {n_shown} of {n_all})"
+    return "" if n_shown == n_all else f" ({n_shown} of {n_all})"
 
 
 def _data(report: MonitorReport) -> list[Block]:
@@ -218,14 +228,15 @@ def _false_alarms(report: MonitorReport, pictures: Mapping[str, Picture]) -> lis
     looked_for = report.errors is not None and report.target != "ood"
     blocks: list[Block] = [
         Paragraph(f"False alarms are rejected {_PASSING[looked_for]}. {_alarms_in_short(report)}"),
-        Paragraph(f"All intervals are exact (Clopper-Pearson), with {CONFIDENCE:.0%} confidence."),
+        Paragraph(f"All intervals are exact (Clopper-Pearson), with {CONFIDENCE_TEXT} confidence."),
         *_curve(report, pictures),
     ]
     for by, entries in (
         ("predicted class", report.false_alarms_by_prediction),
         ("label", report.false_alarms_by_label),
     ):
-        if entries is not None:
+        # Of rows that are classified correctly, both tables are the same.
+        if entries is not None and (by != "label" or entries != report.false_alarms_by_prediction):
             blocks += _by_class(by, entries)
     return blocks
 

@@ -11,6 +11,7 @@ from scipy.stats import binomtest
 
 CONFIDENCE = 0.95
 """Confidence of each interval of a report."""
+CONFIDENCE_TEXT = "95 %"
 
 
 def rejected_share(rejected: NDArray[np.bool_]) -> dict[str, Any]:
