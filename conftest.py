@@ -1,9 +1,58 @@
 """What all tests share, the examples in the docstrings included."""
 
+import os
+import random
 import sys
+from contextlib import contextmanager
 
+import numpy as np
 import pytest
 from _tiny_originals import WRITERS
+
+# No test may need this one: try others. torch itself begins with a random one, so that what makes
+# networks while test modules are imported, when torch may be new, seeds by itself.
+SEED = int(os.environ.get("SKOOD_TEST_SEED", "0"))
+
+
+@contextmanager
+def _seeded():
+    """Start the global random generators from the seed; they go on afterwards as before."""
+    torch = sys.modules.get("torch")
+    python, numpy = random.getstate(), np.random.get_state()  # noqa: NPY002
+    of_torch = torch and torch.get_rng_state()
+    random.seed(SEED)
+    np.random.seed(SEED)  # noqa: NPY002
+    if torch:
+        torch.manual_seed(SEED)
+    try:
+        yield
+    finally:
+        random.setstate(python)
+        np.random.set_state(numpy)  # noqa: NPY002
+        if torch:
+            torch.set_rng_state(of_torch)
+
+
+# What a module makes when it is imported, what a fixture makes for several tests, and a test all
+# start from the seed: none depends on what ran before it.
+@pytest.hookimpl(wrapper=True)
+def pytest_make_collect_report():
+    with _seeded():
+        return (yield)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_fixture_setup(fixturedef):
+    if fixturedef.scope == "function":
+        return (yield)
+    with _seeded():
+        return (yield)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol():
+    with _seeded():
+        return (yield)
 
 
 @pytest.fixture(scope="session")

@@ -1,8 +1,11 @@
-"""Axes that the displays draw on."""
+"""Axes that the displays draw on, and what is read well on them."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, cast
+
+import numpy as np
+from numpy.typing import NDArray
 
 from ._optional import import_optional
 
@@ -28,3 +31,19 @@ def get_axes(
         return cast("tuple[Figure, Axes]", pyplot.subplots(figsize=size, layout="constrained"))
     # Axes of a subfigure belong to it; only the figure around it can be saved.
     return ax.figure.figure, ax
+
+
+def ink(ax: Axes) -> str:
+    """Black or white, whichever is read better on the axes, whatever style they were made in."""
+    color = np.asarray(ax.get_facecolor())
+    if color[3] == 0:
+        color = np.asarray(ax.figure.figure.get_facecolor())
+    return "white" if is_dark(color) else "black"
+
+
+def is_dark(colors: NDArray) -> NDArray[np.bool_]:
+    """Whether white is read better than black on each colour, by the relative luminance."""
+    linear = np.where(colors <= 0.04045, colors / 12.92, ((colors + 0.055) / 1.055) ** 2.4)
+    luminance = linear[..., :3] @ [0.2126, 0.7152, 0.0722]
+    # There both contrasts, (luminance + .05) / .05 and 1.05 / (luminance + .05), are equal.
+    return luminance < np.sqrt(1.05 * 0.05) - 0.05

@@ -30,15 +30,6 @@ def value_names(X: Activations) -> list[str]:
     return [str(column.name) for column in layer_columns(X) if column.kind == "value"]
 
 
-def evenly_spread(names: Sequence[str], n_names: int) -> list[str]:
-    """At most so many of the names, in even steps from the first to the last."""
-    if len(names) <= n_names:
-        return list(names)
-    # The last layers know most of the classes: one alone is the last.
-    numbers = np.linspace(len(names) - 1, 0, n_names).round().astype(int)
-    return [names[number] for number in sorted(numbers)]
-
-
 def unit_axes(X: Activations) -> dict[str, int]:
     """The axis of the units of each layer."""
     return {str(column.name): column.unit_axis for column in layer_columns(X)}

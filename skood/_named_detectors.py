@@ -75,7 +75,7 @@ class NamedDetectors(BaseComposition):
         unset = [key for key in lists if getattr(self, key) is None]
         named = {key: self._names_in(key) for key in lists if key not in unset}
         defaults = (
-            f" None, for {' and '.join(unset)}, stands for detectors that only fit makes: give "
+            f" None, for {', '.join(unset)}, stands for detectors that only fit makes: give "
             "pairs of a name and a detector instead to reach them by these names."
         )
         raise ValueError(

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from numpy.testing import assert_allclose
+from sklearn.neural_network import MLPClassifier
 from torch import nn
 from torch.utils.data import Dataset, IterableDataset
 
@@ -188,6 +189,18 @@ def vectors(n_samples=11, n_features=6, *, seed=0, dtype=np.float32):
     """Random inputs for :class:`Returning` and :class:`SharedReLU`."""
     rng = np.random.default_rng(seed)
     return rng.normal(size=(n_samples, n_features)).astype(dtype)
+
+
+def trained_perceptron(X, y, hidden=(4,), *, kind=MLPClassifier, n_steps=20, **params):
+    """A multilayer perceptron of scikit-learn after so many steps, where it need not converge.
+
+    No fit that ends early, on one processor or on all, warns.
+    """
+    network = kind(hidden_layer_sizes=hidden, random_state=0, **params)
+    classes = {"classes": np.unique(y)} if kind is MLPClassifier else {}
+    for _ in range(n_steps):
+        network.partial_fit(X, y, **classes)
+    return network
 
 
 class Counting(nn.Module):

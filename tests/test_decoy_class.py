@@ -140,7 +140,8 @@ def test_global_random_state_is_left_alone(blobs):
 @pytest.mark.parametrize("kind", ["noise", "mixed", "rotated"])
 def test_estimator_gets_the_dtype_and_shape_of_the_samples(images, kind, dtype):
     X, y = images
-    fitted = DecoyClassClassifier(Recorder(), outliers=kind).fit(X.astype(dtype), y)
+    classifier = DecoyClassClassifier(Recorder(), outliers=kind, random_state=0)
+    fitted = classifier.fit(X.astype(dtype), y)
     assert fitted.estimator_.X_.dtype == dtype
     assert fitted.estimator_.X_.shape == (45, 2, 4, 4)
 

@@ -3,10 +3,9 @@
 import numpy as np
 import pytest
 import torch
-from _networks import assert_same, cnn, extract, images, run, untouched, vectors
+from _networks import assert_same, cnn, extract, images, run, trained_perceptron, untouched, vectors
 from numpy.testing import assert_array_equal
 from sklearn.base import clone
-from sklearn.neural_network import MLPClassifier
 from torch import nn
 
 from skood import ActivationExtractor, make_monitor
@@ -62,7 +61,7 @@ def test_what_is_no_type_to_cast_to_is_refused(wanted):
 
 
 def test_other_kinds_of_networks_refuse_it():
-    mlp = MLPClassifier((4,), solver="lbfgs", random_state=0).fit(vectors(), np.arange(11) % 3)
+    mlp = trained_perceptron(vectors(), np.arange(11) % 3)
     with pytest.raises(ValueError, match="autocast=True is not known for a MLPClassifier"):
         ActivationExtractor(mlp, autocast=True).fit(vectors())
 

@@ -9,7 +9,7 @@ import warnings
 import numpy as np
 import pytest
 import torch
-from _networks import assert_same, cnn, extract, images, vectors
+from _networks import assert_same, cnn, extract, images, trained_perceptron, vectors
 from numpy.testing import assert_array_equal
 from sklearn.neural_network import MLPClassifier, MLPRegressor
 from test_extraction_fingerprint import CHANGES, Net, Opaque
@@ -175,7 +175,7 @@ def test_another_network_is_an_error_and_a_copy_is_none():
     other.fc.reset_parameters()
     with pytest.raises(ValueError, match="not what it was"):
         extractor.set_params(network=other).transform(X)
-    mlp = MLPClassifier((4,), solver="lbfgs", random_state=0).fit(X, np.arange(11) % 3)
+    mlp = trained_perceptron(X, np.arange(11) % 3)
     with pytest.raises(ValueError, match="not what it was"):
         extractor.set_params(network=mlp).transform(X)
 
@@ -324,9 +324,7 @@ def pickle_without_lock(extractor):
 @pytest.mark.parametrize("kind", [MLPClassifier, MLPRegressor])
 def test_perceptrons_that_learn_on_are_noticed(kind):
     y = np.arange(11) % 3
-    mlp = kind(hidden_layer_sizes=(4,), solver="adam", random_state=0, max_iter=2000, tol=1e-2).fit(
-        X, y
-    )
+    mlp = trained_perceptron(X, y, kind=kind)
     extractor = ActivationExtractor(mlp).fit(X)
     A = extractor.transform(X)
     assert_array_equal(np.asarray(extractor.transform(X)), np.asarray(A))

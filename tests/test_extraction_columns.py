@@ -6,10 +6,9 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from _networks import Counting, assert_same, cnn, extract, images, vectors
+from _networks import Counting, assert_same, cnn, extract, images, trained_perceptron, vectors
 from numpy.testing import assert_allclose, assert_array_equal
 from sklearn.base import clone
-from sklearn.neural_network import MLPClassifier
 from sklearn.pipeline import make_pipeline
 from torch import nn
 from torch.utils.data import DataLoader, Dataset, TensorDataset
@@ -290,7 +289,7 @@ def test_labels_go_through_reducers_pipelines_and_perceptrons():
     A = extract(cnn(), loader)
     extractor = ActivationExtractor(cnn(), ["1", "7"], reducer=PoolingReducer()).fit(loader)
     assert_array_equal(extractor.transform(A[::-1]).labels, Y[::-1])
-    net = MLPClassifier((4,), max_iter=400, random_state=0, tol=0.1).fit(vectors(), Y)
+    net = trained_perceptron(vectors(), Y)
     data = Items(torch.tensor(vectors()), list("abcdefghijk"))
     assert extract(net, data).labels.tolist() == list("abcdefghijk")
 

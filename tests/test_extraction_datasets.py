@@ -7,9 +7,8 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from _networks import assert_same, extract, images, vectors
+from _networks import assert_same, extract, images, trained_perceptron, vectors
 from numpy.testing import assert_allclose, assert_array_equal
-from sklearn.neural_network import MLPClassifier
 from torch import nn
 from torch.utils.data import DataLoader, Dataset
 
@@ -340,9 +339,7 @@ class VolumeReader(InputReader):
 
 def test_inputs_of_another_library_are_registered():
     X = RNG.normal(size=(20, 4))
-    network = MLPClassifier((5,), solver="lbfgs", max_iter=2000, random_state=0).fit(
-        X, np.arange(20) % 2
-    )
+    network = trained_perceptron(X, np.arange(20) % 2)
     with pytest.raises((TypeError, ValueError)):
         ActivationExtractor(network).fit(Shelf(X))
     register_inputs(Shelf, VolumeReader)
@@ -359,9 +356,7 @@ def test_inputs_of_another_library_are_registered():
 
 def test_tensors_are_inputs_of_perceptrons():
     X = RNG.normal(size=(20, 4))
-    network = MLPClassifier((5,), solver="lbfgs", max_iter=2000, random_state=0).fit(
-        X, np.arange(20) % 2
-    )
+    network = trained_perceptron(X, np.arange(20) % 2)
     A = extract(network, X)
     for tensor in (torch.tensor(X), torch.tensor(X, requires_grad=True)):
         assert_same(extract(network, tensor), A)

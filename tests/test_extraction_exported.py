@@ -219,6 +219,7 @@ def test_several_outputs_are_told_apart_by_name():
     assert_allclose(found.logits, extract(network, X, "fc", logits="classes").logits, atol=1e-6)
 
 
+torch.manual_seed(0)
 FLATTENED = {
     "convolution": [nn.Conv2d(8, 5, 1), nn.Flatten()],
     "linear": [nn.Flatten(), nn.Linear(8, 5)],

@@ -13,9 +13,8 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from _networks import assert_same, extract, vectors
+from _networks import assert_same, extract, trained_perceptron, vectors
 from numpy.testing import assert_allclose, assert_array_equal
-from sklearn.neural_network import MLPClassifier
 from torch import nn
 
 from skood import ActivationExtractor
@@ -629,8 +628,8 @@ def test_what_cannot_be_read_is_told_of_and_not_cached(make, what, tmp_path):
 def test_classes_and_kind_of_perceptron_count(tmp_path):
     X = vectors(20)
     y = np.arange(20) % 3
-    numbers = MLPClassifier((4,), solver="lbfgs", random_state=0).fit(X, y)
-    names = MLPClassifier((4,), solver="lbfgs", random_state=0).fit(X, np.array(["a", "b", "c"])[y])
+    numbers = trained_perceptron(X, y)
+    names = trained_perceptron(X, np.array(["a", "b", "c"])[y])
     assert_array_equal(numbers.coefs_[0], names.coefs_[0])
     extractors = [ActivationExtractor(mlp, memory=str(tmp_path)).fit(X) for mlp in (numbers, names)]
     assert extractors[0].fingerprint_ != extractors[1].fingerprint_

@@ -18,14 +18,14 @@ from _networks import (
     cnn,
     extract,
     images,
+    trained_perceptron,
     untouched,
     vectors,
 )
 from numpy.testing import assert_allclose, assert_array_equal
 from scipy.special import log_softmax, softmax
 from sklearn.base import clone
-from sklearn.exceptions import ConvergenceWarning
-from sklearn.neural_network import MLPClassifier, MLPRegressor
+from sklearn.neural_network import MLPRegressor
 from sklearn.preprocessing import FunctionTransformer
 from torch import nn
 
@@ -72,9 +72,7 @@ def as_perceptron(network, **params):
     linear = [module for module in network.modules() if isinstance(module, nn.Linear)]
     hidden = [module.out_features for module in linear[:-1]]
     X, y = np.zeros((N_CLASSES, linear[0].in_features)), np.arange(N_CLASSES)
-    mlp = MLPClassifier(hidden, max_iter=1, **params)
-    with pytest.warns(ConvergenceWarning):
-        mlp.fit(X, y)
+    mlp = trained_perceptron(X, y, hidden, n_steps=1, **params)
     mlp.coefs_ = [module.weight.detach().numpy().T for module in linear]
     mlp.intercepts_ = [module.bias.detach().numpy() for module in linear]
     return mlp
@@ -111,7 +109,7 @@ def test_perceptron_has_the_gradients_of_the_same_torch_network(activation):
 
 def test_two_classes_of_one_output_have_two_logits():
     X = vectors(40, dtype=np.float64)
-    mlp = MLPClassifier((5, 4), max_iter=50, solver="lbfgs", random_state=0).fit(X, X[:, 0] > 0)
+    mlp = trained_perceptron(X, X[:, 0] > 0, (5, 4))
     A = extract(mlp, X, gradients=True)
     assert_allclose(A["hidden_1:gradient"], closed_form(A), rtol=1e-9)
 
@@ -273,7 +271,7 @@ def test_a_layer_part_of_whose_gradient_is_lost_is_refused():
 
 def test_networks_without_logits_are_refused():
     X = vectors(40, dtype=np.float64)
-    mlp = MLPRegressor(max_iter=50, solver="lbfgs", random_state=0).fit(X, X[:, 0])
+    mlp = trained_perceptron(X, X[:, 0], kind=MLPRegressor)
     for network in (mlp, Returning(torch.sigmoid, 1)):
         with pytest.raises(ValueError, match="gradients=True needs the logits"):
             ActivationExtractor(network, gradients=True).fit(vectors())

@@ -8,10 +8,19 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from _networks import Counting, Returning, assert_head_yields_logits, extract, images, run, vectors
+from _networks import (
+    Counting,
+    Returning,
+    assert_head_yields_logits,
+    extract,
+    images,
+    run,
+    trained_perceptron,
+    vectors,
+)
 from numpy.testing import assert_allclose, assert_array_equal
 from scipy.special import softmax
-from sklearn.neural_network import MLPClassifier, MLPRegressor
+from sklearn.neural_network import MLPRegressor
 from sklearn.pipeline import make_pipeline
 from torch import nn
 
@@ -497,7 +506,7 @@ class Cosine(nn.Linear):
 
 def test_heads_of_perceptrons_can_be_given():
     X, y = vectors(30), np.arange(30) % 3
-    mlp = MLPClassifier((4,), solver="lbfgs", max_iter=5000, random_state=0).fit(X, y)
+    mlp = trained_perceptron(X, y)
     head = LinearHead(mlp.coefs_[-1].T, mlp.intercepts_[-1])
     assert_head_yields_logits(extract(mlp, X, head=head))
     for wrong, why in [
@@ -508,7 +517,7 @@ def test_heads_of_perceptrons_can_be_given():
     ]:
         with pytest.raises(ValueError, match=why):
             ActivationExtractor(mlp, head=wrong).fit(X)
-    regressor = MLPRegressor(hidden_layer_sizes=(4,), solver="lbfgs", max_iter=5000).fit(X, y)
+    regressor = trained_perceptron(X, y, kind=MLPRegressor)
     with pytest.raises(ValueError, match="since a regressor or multilabel classifier has none"):
         make_pipeline(ActivationExtractor(regressor), ReAct(), EnergyDetector()).fit(X)
 

@@ -7,10 +7,17 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from _networks import Returning, assert_head_yields_logits, extract, images, run, vectors
+from _networks import (
+    Returning,
+    assert_head_yields_logits,
+    extract,
+    images,
+    run,
+    trained_perceptron,
+    vectors,
+)
 from numpy.testing import assert_allclose, assert_array_equal
 from scipy.special import softmax
-from sklearn.neural_network import MLPClassifier
 from sklearn.pipeline import make_pipeline
 from torch import nn
 
@@ -409,8 +416,7 @@ def test_monitor_takes_the_choice():
 
 def test_perceptron_has_no_choice():
     X = vectors(20)
-    mlp = MLPClassifier((4,), solver="lbfgs", max_iter=2000, random_state=0)
-    mlp.fit(X, np.arange(20) % 3)
+    mlp = trained_perceptron(X, np.arange(20) % 3)
     with pytest.raises(ValueError, match="logits='out' is not known for a MLPClassifier"):
         ActivationExtractor(mlp, logits="out").fit(X)
 
@@ -439,6 +445,7 @@ def test_convolution_of_one_position_is_a_head():
     assert_allclose(gradient, slope @ A.head.weight, rtol=1e-3, atol=1e-6)
 
 
+torch.manual_seed(0)
 NO_POINTS = {
     "groups": nn.Conv2d(6, 3, 1, groups=3),
     "padding": nn.Sequential(nn.Conv2d(6, 3, 1, padding=1), nn.AdaptiveMaxPool2d(1)),
@@ -514,11 +521,13 @@ class Experts(nn.Module):
 
 
 @pytest.mark.parametrize(
-    "network",
-    [nn.Sequential(nn.Linear(6, 8), nn.ReLU(), Clipped(8, 4)), Experts()],
+    "make",
+    [lambda: nn.Sequential(nn.Linear(6, 8), nn.ReLU(), Clipped(8, 4)), Experts],
     ids=["clipped", "experts"],
 )
-def test_a_head_that_other_samples_show_to_be_none_is_warned_about_and_left_out(network):
+def test_a_head_that_other_samples_show_to_be_none_is_warned_about_and_left_out(make):
+    torch.manual_seed(0)
+    network = make()
     usual, large = vectors() * 0.1, vectors() * 20
     extractor = ActivationExtractor(network).fit(usual)
     if isinstance(network, nn.Sequential):

@@ -214,7 +214,9 @@ def test_what_is_not_fitted_is_refused(network, message):
 
 
 def test_a_pipeline_without_a_network_is_refused():
-    forest = make_pipeline(StandardScaler(), RandomForestClassifier(2)).fit(X, LABELS)
+    forest = make_pipeline(StandardScaler(), RandomForestClassifier(2, random_state=0)).fit(
+        X, LABELS
+    )
     with pytest.raises(TypeError, match=r"'randomforestclassifier', is not a network: .*no layers"):
         ActivationExtractor(forest).fit(X)
 

@@ -31,6 +31,7 @@ FLOW = [
     "_held_out",
     "_pooling",
     "_logits",
+    "_spread",
     "networks",
     "_rows",
     "_labels",
@@ -98,8 +99,8 @@ def test_a_multilayer_perceptron_needs_no_torch():
     modules = imported_modules(
         "import numpy as np, skood",
         "from sklearn.neural_network import MLPClassifier",
-        "X, y = np.random.rand(20, 3), np.arange(20) % 2",
-        "net = MLPClassifier((4,), max_iter=1).fit(X, y)",
+        "X, y = np.random.default_rng(0).random((20, 3)), np.arange(20) % 2",
+        "net = MLPClassifier((4,), max_iter=1, random_state=0).fit(X, y)",
         "skood.make_monitor(net).fit(X).predict(X)",
     )
     assert "torch" not in modules

@@ -6,11 +6,11 @@ from fractions import Fraction
 import numpy as np
 import pandas as pd
 import pytest
+from _networks import trained_perceptron
 from matplotlib.figure import Figure
 from sklearn.ensemble import IsolationForest
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GridSearchCV
-from sklearn.neural_network import MLPClassifier
 from sklearn.pipeline import make_pipeline
 
 from skood import ActivationExtractor, Activations, make_monitor
@@ -130,7 +130,9 @@ def test_scorers_and_curves_find_the_marked_rows(y, X):
 
 @every_way
 def test_classifiers_train_on_marked_rows_as_decoys_alone(y, X):
-    classifier = DecoyClassClassifier(LogisticRegression(), outliers=None, reject_label=-1)
+    classifier = DecoyClassClassifier(
+        LogisticRegression(), outliers=None, reject_label=-1, random_state=0
+    )
     classifier.fit(X, y)
     assert classifier.n_outliers_ == N_OOD
     assert len(classifier.classes_) == 2
@@ -158,7 +160,10 @@ def test_two_classes_of_which_one_is_the_mark_are_refused_for_images():
 def test_a_rejected_sample_is_right_where_it_is_marked(X, reject):
     y = np.array(text_labels())
     classifier = DecoyClassClassifier(
-        LogisticRegression(), outliers=None, reject_label=-1 if reject else None
+        LogisticRegression(),
+        outliers=None,
+        reject_label=-1 if reject else None,
+        random_state=0,
     ).fit(X, y)
     assert classifier.score(X[N_IN:], y[N_IN:]) == reject
 
@@ -295,7 +300,7 @@ def halves():
     rng = np.random.default_rng(0)
     y = np.repeat([-1, 1], 40)
     rows = rng.normal(size=(80, 3)) + 2 * y[:, np.newaxis]
-    net = MLPClassifier((6,), random_state=0, max_iter=500, solver="lbfgs").fit(rows, y)
+    net = trained_perceptron(rows, y, (6,), n_steps=100, learning_rate_init=0.01)
     return rows, y, net, ActivationExtractor(net).fit_transform(rows)
 
 
@@ -383,7 +388,7 @@ def test_judging_such_a_network_is_refused_too(halves):
 
 def test_a_decoy_class_for_half_of_a_two_class_coding_is_warned_about(halves):
     X, y, _, _ = halves
-    classifier = DecoyClassClassifier(LogisticRegression(), outliers=None)
+    classifier = DecoyClassClassifier(LogisticRegression(), outliers=None, random_state=0)
     with pytest.warns(UserWarning, match=r"labels 1 and -1 alone.*such as 0 and 1"):
         classifier.fit(X, y)
 

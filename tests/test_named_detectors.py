@@ -29,8 +29,9 @@ def members():
 
 def adaptive():
     near, energy = members()
+    empty = {name: [] for name in AdaptiveEnsembleDetector._lists_of_detectors}
     return AdaptiveEnsembleDetector(
-        layer_detectors=[near], head_detectors=[energy], feature_detectors=[]
+        **{**empty, "layer_detectors": [near], "head_detectors": [energy]}
     )
 
 
@@ -143,7 +144,7 @@ def test_defaults_have_no_names_to_be_reached_by(target):
     estimator = AdaptiveEnsembleDetector(target=target, head_detectors=members())
     message = (
         "Invalid parameter 'distances' .*'target'.* detectors {'head_detectors': .'near', 'energy'"
-        ".}. None, for layer_detectors and feature_detectors, stands for .* that only fit makes"
+        ".}. None, for layer_detectors, .*feature_detectors.*, stands for .* that only fit makes"
     )
     with pytest.raises(ValueError, match=message):
         estimator.set_params(distances__shrinkage=0.2)

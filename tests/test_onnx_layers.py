@@ -81,6 +81,7 @@ class Squeezed(nn.Sequential):
         return super().forward(x).squeeze(1)
 
 
+torch.manual_seed(0)
 SINGLE = {
     "sigmoid": nn.Sequential(nn.Linear(6, 8), nn.ReLU(), nn.Linear(8, 1), nn.Sigmoid()),
     "tanh": nn.Sequential(nn.Linear(6, 8), nn.ReLU(), nn.Linear(8, 1), nn.Tanh()),

@@ -19,6 +19,7 @@ from _networks import (
     extract,
     images,
     run,
+    trained_perceptron,
     untouched,
     vectors,
 )
@@ -123,7 +124,7 @@ def reference(golden):
 
 
 def as_perceptron(arrays):
-    mlp = MLPClassifier((24,), max_iter=1).fit(arrays["x_train"], arrays["y_train"])
+    mlp = trained_perceptron(arrays["x_train"], arrays["y_train"], (24,), n_steps=1)
     mlp.coefs_ = [arrays["W1"].T.astype(float), arrays["W2"].T.astype(float)]
     mlp.intercepts_ = [arrays["b1"].astype(float), arrays["b2"].astype(float)]
     return mlp

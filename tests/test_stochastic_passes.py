@@ -6,10 +6,20 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from _networks import N_CLASSES, Counting, Rows, cnn, extract, images, run, untouched, vectors
+from _networks import (
+    N_CLASSES,
+    Counting,
+    Rows,
+    cnn,
+    extract,
+    images,
+    run,
+    trained_perceptron,
+    untouched,
+    vectors,
+)
 from numpy.testing import assert_allclose, assert_array_equal
 from sklearn.base import clone
-from sklearn.neural_network import MLPClassifier
 from sklearn.pipeline import make_pipeline
 from torch import nn
 from torch.utils.data import DataLoader
@@ -258,9 +268,8 @@ def test_network_without_logits_is_refused():
         passes(network)
 
 
-@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 def test_perceptron_of_scikit_learn_is_refused():
-    network = MLPClassifier((4,), max_iter=2).fit(vectors(), np.arange(11) % 3)
+    network = trained_perceptron(vectors(), np.arange(11) % 3)
     with pytest.raises(ValueError, match="MLPClassifier has none"):
         passes(network, vectors())
 

@@ -44,12 +44,9 @@ def hooks_of(network):
     return [hook for hooks in (*on_modules, *on_tensors) for hook in hooks.values()]
 
 
-@pytest.fixture(autouse=True)
-def _seed():
-    torch.manual_seed(0)
-
-
 # Layers
+
+torch.manual_seed(0)
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 from numpy.typing import ArrayLike
 
-from .._axes import get_axes
+from .._axes import get_axes, ink
 from .._classes import check_class_labels
 from .._marks import in_distribution_mask, take_rows
 from ..activations import Activations
@@ -183,9 +183,8 @@ class ReliabilityDisplay:
         """
         self.figure_, self.ax_ = get_axes(ax, "ReliabilityDisplay")
         self._draw_bars(name or self.name or "accuracy", bar_kw)
-        self.line_: Line2D = self.ax_.plot([0, 1], [0, 1], "k--", linewidth=1, label="calibrated")[
-            0
-        ]
+        style: dict[str, Any] = {"color": ink(self.ax_), "linestyle": "--", "linewidth": 1}
+        self.line_: Line2D = self.ax_.plot([0, 1], [0, 1], **style, label="calibrated")[0]
         self._show_shares()
         self.ax_.set(xlabel="confidence", ylabel="accuracy", xlim=(0, 1), ylim=(0, 1))
         self.ax_.legend(handles=[self.bars_, self.gaps_, self.line_], loc="best")

@@ -93,8 +93,8 @@ class ActivationNormDetector(BaseOneClassDetector):
         self.mean_norms_ = {name: mean for name, mean in means.items() if mean > 0}
         if not self.mean_norms_:
             raise ValueError(
-                f"All activations of the training samples are 0 in the layers {list(X.layer_names)}: "
-                "there are no norms to compare with."
+                "All activations of the training samples are 0 in the layers "
+                f"{list(X.layer_names)}: there are no norms to compare with."
             )
         self.distances_ = MahalanobisDetector(shrinkage=self.shrinkage, group_by=self.group_by)
         return self.distances_.fit(self._log_norms(X), y).training_scores_

@@ -15,9 +15,10 @@ from sklearn.utils.extmath import row_norms
 
 from .._classes import has_predictions
 from .._foreign import are_named
-from .._layer_names import evenly_spread, value_names
+from .._layer_names import value_names
 from .._named_detectors import NamedDetectors
 from .._sklearn import Interval, StrOptions
+from .._spread import evenly
 from .._values import Floats, below_all
 from ..activations import Activations
 from ..detectors import BaseOneClassDetector
@@ -172,7 +173,12 @@ class AdaptiveEnsembleDetector(BaseOneClassDetector, NamedDetectors):
     (array([1.]), 1.0, ['distances', 'patterns', 'features', 'norms', 'boundaries', 'energy'])
     """
 
-    _lists_of_detectors = ("layer_detectors", "head_detectors", "feature_detectors")
+    _lists_of_detectors = (
+        "layer_detectors",
+        "head_detectors",
+        "feature_detectors",
+        "joint_detectors",
+    )
 
     _parameter_constraints: dict = {
         **BaseOneClassDetector._parameter_constraints,
@@ -302,7 +308,7 @@ class AdaptiveEnsembleDetector(BaseOneClassDetector, NamedDetectors):
         classes = np.unique(predicted_classes(X), return_inverse=True)[1]
         # Where nothing varies, nothing better is to be had.
         varying = [name for name in names if _varies(X[name], classes)] or names
-        kept = evenly_spread(varying, self.max_layers)
+        kept = evenly(varying, self.max_layers)
         for name in names:
             if name not in varying:
                 self.left_out_[name] = "it gives all training samples of a class the same values"

@@ -246,7 +246,7 @@ class ClusterDistanceDisplay:
         self.boxes_, self.counts_ = {}, {}
         slot = 0.8 / len(sets)
         for number, (name, rows) in enumerate(sets.items()):
-            color = line_style(number)["color"]
+            color = line_style(self.ax_, number)["color"]
             counts = np.bincount(category[rows], minlength=self.n_categories)
             samples = {
                 c: distances[rows[category[rows] == c]] for c in np.flatnonzero(counts).tolist()
@@ -313,7 +313,7 @@ class ClusterDistanceDisplay:
         self.ax_.axhline(1, color="#777777", linewidth=1, linestyle=":", zorder=0)
         self.ax_.set_xticks(edges, [f"{edge:.3g}" for edge in edges])
         self.ax_.set_xlim(0, 100)
-        self.ax_.grid(axis="x", color="#dddddd", linewidth=0.8)
+        self.ax_.grid(axis="x", color="#777777", alpha=0.25, linewidth=0.8)
         self.ax_.set_axisbelow(True)
         self.ax_.set_xlabel(
             "confidence (%), and samples in each category",
@@ -322,7 +322,7 @@ class ClusterDistanceDisplay:
         self.ax_.set_ylabel("cluster distance coefficient (training mean: 1)")
         self.ax_.legend(
             handles=[
-                patches.Patch(color=line_style(number)["color"], label=name)
+                patches.Patch(color=line_style(self.ax_, number)["color"], label=name)
                 for number, name in enumerate(self.counts_)
             ]
         )

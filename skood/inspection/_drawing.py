@@ -11,6 +11,7 @@ from scipy.stats import pearsonr, spearmanr
 from sklearn.pipeline import Pipeline
 from sklearn.utils.validation import column_or_1d
 
+from .._axes import ink
 from .._layer_names import find_layer
 from ..activations import Activations
 
@@ -18,22 +19,24 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.lines import Line2D
 
-# Colours that the colour-blind can distinguish, with markers and dashes that print in grey.
-_COLORS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000")
+# Colours that the colour-blind can distinguish, with markers and dashes that print in grey. The
+# seventh is black, or white where the axes are dark.
+_COLORS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
 _MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 _DASHES = ("-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)), (0, (8, 3)), (0, (1, 3)))
 
 
-def line_style(number: int) -> dict[str, Any]:
+def line_style(ax: Axes, number: int) -> dict[str, Any]:
     """Colour, marker and dashes of the line with that number; they repeat after seven."""
-    number %= len(_COLORS)
-    return {"color": _COLORS[number], "marker": _MARKERS[number], "linestyle": _DASHES[number]}
+    number %= len(_MARKERS)
+    color = [*_COLORS, ink(ax)][number]
+    return {"color": color, "marker": _MARKERS[number], "linestyle": _DASHES[number]}
 
 
-def point_style(number: int) -> dict[str, Any]:
+def point_style(ax: Axes, number: int) -> dict[str, Any]:
     """Colour and marker of the set of points with that number; they repeat after 49."""
-    marker = _MARKERS[(number + number // len(_COLORS)) % len(_MARKERS)]
-    return {"color": [_COLORS[number % len(_COLORS)]], "marker": marker}
+    marker = _MARKERS[(number + number // len(_MARKERS)) % len(_MARKERS)]
+    return {"color": [line_style(ax, number)["color"]], "marker": marker}
 
 
 def cell_size(ax: Axes, n_columns: int, n_rows: int) -> tuple[float, float]:

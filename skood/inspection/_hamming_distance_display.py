@@ -9,7 +9,7 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn.utils import check_consistent_length
 from sklearn.utils.validation import column_or_1d
 
-from .._axes import get_axes
+from .._axes import get_axes, ink
 from .._layer_names import find_layer
 from .._marks import in_distribution_mask
 from .._optional import import_optional
@@ -249,7 +249,8 @@ class HammingDistanceDisplay:
             if alarms is not None:
                 self.alarm_rates_[name] = float(alarms[rows].mean())
                 label += f": {self.alarm_rates_[name]:.1%} flagged"
-            style = {**_style(number, is_filled=is_inside[name]), "label": label, **stairs_kw}
+            style = line_style(self.ax_, number)
+            style = {**_of_stairs(style, is_filled=is_inside[name]), "label": label, **stairs_kw}
             self.histograms_[name] = self.ax_.stairs(100 * counts / len(rows), edges, **style)
         self._mark_threshold()
         self._describe()
@@ -280,7 +281,7 @@ class HammingDistanceDisplay:
         if self.threshold is not None:
             self.threshold_line_ = self.ax_.axvline(
                 np.floor(self.threshold) + 0.5,
-                color="black",
+                color=ink(self.ax_),
                 linestyle=":",
                 label=f"threshold: above {self.threshold:.4g}",
             )
@@ -322,8 +323,7 @@ def _check_distances(distances: ArrayLike) -> NDArray[np.intp]:
     return values.astype(np.intp)
 
 
-def _style(number: int, *, is_filled: bool) -> dict[str, Any]:
-    style = line_style(number)
+def _of_stairs(style: dict[str, Any], *, is_filled: bool) -> dict[str, Any]:
     if is_filled:
         return {"fill": True, "color": style["color"], "alpha": 0.45}
     return {"color": style["color"], "linestyle": style["linestyle"], "linewidth": 1.6}

@@ -215,9 +215,10 @@ class MeanActivationDisplay:
         axes_of_sets = self.axes_ if separate else [self.ax_] * len(self.means)
         self.lines_ = {}
         for number, (name, means) in enumerate(self.means.items()):
-            style = {**line_style(number), "markersize": 3, "linewidth": 1, "label": name}
+            axes = axes_of_sets[number]
+            style = {**line_style(axes, number), "markersize": 3, "linewidth": 1, "label": name}
             sorted_means = np.asarray(means)[self.order_]
-            (self.lines_[name],) = axes_of_sets[number].plot(sorted_means, **(style | line_kw))
+            (self.lines_[name],) = axes.plot(sorted_means, **(style | line_kw))
         sets_of_axes = [[name] for name in self.means] if separate else [list(self.means)]
         for axes, names in zip(self.axes_, sets_of_axes, strict=True):
             axes.set_xlabel(f"neuron, sorted by {sorted_by}" + self._tell_shares(names))

@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn.utils import check_consistent_length
 from sklearn.utils.validation import column_or_1d
 
-from .._axes import get_axes
+from .._axes import get_axes, ink
 from .._od_table import CHANCE, LOWER_IS_BETTER, TITLES, check_one_target
 from ..model_selection import summarize
 from ._drawing import cell_size, line_style
@@ -172,9 +172,10 @@ class MeanPerformanceDisplay:
         for number, (name, values) in enumerate(means.items()):
             style: dict[str, Any] = {
                 "height": _BARS / n_metrics,
-                "color": line_style(number)["color"],
+                "color": line_style(self.ax_, number)["color"],
                 "alpha": 0.75,
                 "label": TITLES.get(name, name),
+                "ecolor": ink(self.ax_),
                 "error_kw": {"elinewidth": 1, "capsize": 2},
                 **bar_kw,
             }
@@ -198,7 +199,11 @@ class MeanPerformanceDisplay:
         )
         self.ax_.spines[["top", "right"]].set_visible(False)
         self.ax_.legend(
-            ncols=len(means), loc="lower center", bbox_to_anchor=(0.5, 1), frameon=False
+            ncols=len(means),
+            loc="lower center",
+            bbox_to_anchor=(0.5, 1),
+            frameon=False,
+            labelcolor=ink(self.ax_),
         )
         self._set_limits(means, errors, start)
         _, height = cell_size(self.ax_, 1, len(self.detectors))
@@ -230,4 +235,4 @@ def _columns(by_metric: Mapping[str, ArrayLike]) -> dict[str, NDArray[np.float64
 
 def _write_at_ends(ax: Axes, bars: BarContainer, means: NDArray, fontsize: float) -> None:
     texts = ["" if np.isnan(mean) else f"{mean:.3f}" for mean in means]
-    ax.bar_label(bars, texts, padding=2, fontsize=fontsize)
+    ax.bar_label(bars, texts, padding=2, fontsize=fontsize, color=ink(ax))

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from .._axes import ink
 from .._layer_names import find_layer, layer_list
 from .._optional import import_optional
 from .._values import is_real
@@ -232,7 +233,7 @@ class NeuronMeasureDisplay:
             n_bars = "" if len(order) == len(heights) else f"{len(order)} of "
             axes.set(title=layer, xlabel=f"{n_bars}{len(heights)} neurons{self._sorted()}")
             if self.reference is not None:
-                line = axes.axhline(self.reference, color="black", linestyle=":", linewidth=1.2)
+                line = axes.axhline(self.reference, color=ink(axes), linestyle=":", linewidth=1.2)
                 self.reference_lines_[layer] = line
         self.axes_[0].set_ylabel(self._label("height"))
         if self.reference is not None and self.reference_label is not None:
@@ -290,7 +291,13 @@ class NeuronMeasureDisplay:
         # Above the right end, where the bars are lowest.
         axes = self.axes_[-1]
         axes.text(
-            0.98, reference, label, transform=axes.get_yaxis_transform(), ha="right", va="bottom"
+            0.98,
+            reference,
+            label,
+            transform=axes.get_yaxis_transform(),
+            ha="right",
+            va="bottom",
+            color=ink(axes),
         )
 
 

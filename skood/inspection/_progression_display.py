@@ -242,8 +242,8 @@ class ProgressionDisplay:
         self.lines_, self.bars_ = {}, {}
         for number, (name, rows) in enumerate(sets.items()):
             places = np.arange(len(self.layers)) + _STEP * (number - (len(sets) - 1) / 2)
-            style = {**line_style(number), "label": f"{name} ({len(rows)})", **line_kw}
-            (line,) = self.ax_.plot(places, values[rows].mean(axis=0), **style)
+            style = {**line_style(self.ax_, number), "label": f"{name} ({len(rows)})"}
+            (line,) = self.ax_.plot(places, values[rows].mean(axis=0), **(style | line_kw))
             self.lines_[name] = line
             if percentiles is not None:
                 ends = np.percentile(values[rows], percentiles, axis=0)

@@ -10,6 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn.utils import check_consistent_length, check_scalar
 from sklearn.utils.validation import column_or_1d
 
+from .._axes import ink
 from .._optional import import_optional
 from ._drawing import split_pipeline
 
@@ -194,9 +195,10 @@ class ReconstructionDisplay:
         if n_channels == 1:
             canvas = canvas[..., 0]
         else:
-            # Colours have no scale but this; where nothing is, it is white.
+            # Colours have no scale but this; where nothing is, they are transparent.
+            is_there = ~np.isnan(canvas[..., :1])
             scaled = (canvas - low) / ((high - low) or 1.0)
-            canvas = np.nan_to_num(scaled.clip(0, 1), nan=1.0)
+            canvas = np.dstack([np.nan_to_num(scaled.clip(0, 1)), is_there])
         style: dict[str, Any] = {"cmap": "gray_r", "vmin": low, "vmax": high}
         self.image_ = self.ax_.imshow(canvas, **(style | imshow_kw))
 
@@ -210,6 +212,7 @@ class ReconstructionDisplay:
                 ha="center",
                 va="bottom",
                 fontsize="x-small",
+                color=ink(self.ax_),
             )
         middles = (np.arange(len(self.classes_)) + 0.5 + _TEXT_SHARE / 2) * height
         self.ax_.set_yticks(middles, [str(label) for label in self.classes_])

@@ -9,7 +9,7 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn.utils import assert_all_finite, check_consistent_length
 from sklearn.utils.validation import column_or_1d
 
-from .._axes import get_axes
+from .._axes import get_axes, ink
 from .._optional import import_optional
 from ._drawing import split_pipeline
 
@@ -231,7 +231,8 @@ class ReconstructionErrorDisplay:
             "widths": 0.6,
             "whis": (5, 95),
             "showfliers": False,
-            "medianprops": {"color": "black"},
+            "boxprops": {"edgecolor": ink(self.ax_)},
+            **{f"{part}props": {"color": ink(self.ax_)} for part in ("median", "whisker", "cap")},
             "patch_artist": True,
         }
         drawn = self.ax_.boxplot(by_class, **(style | boxplot_kw))
@@ -239,14 +240,15 @@ class ReconstructionErrorDisplay:
         for box, color in zip(self.boxes_, colors, strict=True):
             box.set(facecolor=color, alpha=0.6)
         places = np.arange(len(by_class))
-        self.ax_.plot(places, self.means_, "o", color="black", markersize=4, label="mean")
-        self.ax_.plot(places, self.largest_, "^", color="black", markersize=5, label="largest")
+        marks: dict[str, Any] = {"color": ink(self.ax_), "linestyle": "none"}
+        self.ax_.plot(places, self.means_, marker="o", markersize=4, label="mean", **marks)
+        self.ax_.plot(places, self.largest_, marker="^", markersize=5, label="largest", **marks)
 
     def _mark_threshold(self) -> None:
         self.threshold_line_ = None
         if self.threshold is not None:
             self.threshold_line_ = self.ax_.axhline(
-                self.threshold, color="black", linestyle=":", label="largest error accepted"
+                self.threshold, color=ink(self.ax_), linestyle=":", label="largest error accepted"
             )
 
     def _describe(self, colors: list[str]) -> None:

@@ -226,7 +226,7 @@ class OODRocCurveDisplay:
         self.lines_ = {}
         for number, (name, area) in enumerate(self.roc_auc.items()):
             style: dict[str, Any] = {
-                **line_style(number),
+                **line_style(self.ax_, number),
                 "marker": None,
                 "label": f"{name} (AUROC {area:.2f})",
                 **line_kw,

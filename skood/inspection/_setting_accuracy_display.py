@@ -9,7 +9,7 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn.utils import check_consistent_length
 from sklearn.utils.validation import column_or_1d
 
-from .._axes import get_axes
+from .._axes import get_axes, ink
 from .._optional import import_optional
 from ..ensemble import AutoNAPDetector
 from ._drawing import correlations, draw_diagonal, line_style, rows_by_set, split_pipeline
@@ -233,7 +233,7 @@ class SettingAccuracyDisplay:
         self.pearson_, self.spearman_ = correlations(before, after)
         self.figure_, self.ax_ = get_axes(ax, "SettingAccuracyDisplay")
         self.points_ = {}
-        for style, (name, rows) in zip(_styles(len(sets)), sets.items(), strict=True):
+        for style, (name, rows) in zip(_styles(self.ax_, len(sets)), sets.items(), strict=True):
             style = {**style, "label": name, **scatter_kw}
             self.points_[name] = self.ax_.scatter(before[rows], after[rows], **style)
         self._ring(before, after)
@@ -247,7 +247,7 @@ class SettingAccuracyDisplay:
         rows = np.flatnonzero(np.asarray(self.chosen, dtype=bool))
         style: dict[str, Any] = {
             "facecolors": "none",
-            "edgecolors": "black",
+            "edgecolors": ink(self.ax_),
             "s": 110,
             "label": "chosen",
         }
@@ -269,9 +269,9 @@ def _is_chosen(detector: AutoNAPDetector) -> NDArray[np.bool_]:
     return np.array([setting in chosen for setting in zip(*columns, strict=True)])
 
 
-def _styles(n_sets: int) -> list[dict[str, Any]]:
+def _styles(ax: Axes, n_sets: int) -> list[dict[str, Any]]:
     """Colour and marker of each set; more sets than colours are shades in their order."""
-    styles = [line_style(number) for number in range(n_sets)]
+    styles = [line_style(ax, number) for number in range(n_sets)]
     colors = [style["color"] for style in styles]
     if n_sets > _N_STYLES:
         pyplot = import_optional("matplotlib.pyplot", "plot", "SettingAccuracyDisplay")

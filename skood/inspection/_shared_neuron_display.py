@@ -138,8 +138,8 @@ class SharedNeuronDisplay:
         for number, (name, shares) in enumerate(self.shares.items()):
             values = 100 * np.asarray(shares, dtype=np.float64)
             values = values[~np.isnan(values).any(axis=1)]
-            style = {**line_style(number), "label": f"{name} ({len(values)} classes)", **line_kw}
-            (line,) = self.ax_.plot(percent, values.mean(axis=0), **style)
+            style = {**line_style(self.ax_, number), "label": f"{name} ({len(values)} classes)"}
+            (line,) = self.ax_.plot(percent, values.mean(axis=0), **(style | line_kw))
             self.lines_[name] = line
             self.ranges_[name] = self._draw_range(percent, values, line.get_color())
         self.ax_.set(

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from .._axes import get_axes
+from .._axes import get_axes, is_dark
 from .._od_table import (
     LOWER_IS_BETTER,
     TITLES,
@@ -235,7 +235,7 @@ class TransferDisplay:
         # A digit is about .6 of the size of its font wide.
         longest = max(1, np.char.str_len(texts).max())
         fontsize = min(10.0, 0.6 * height, 0.9 * width / (0.6 * longest))
-        dark = _is_dark(self.image_.to_rgba(np.ma.masked_invalid(values)))
+        dark = is_dark(self.image_.to_rgba(np.ma.masked_invalid(values)))
         self.texts_ = {
             (self.validation[row], self.test[column]): self.ax_.text(
                 column,
@@ -262,11 +262,3 @@ def _of_detector(table: DataFrame, detector: str | None) -> DataFrame:
             f"{detector!r}."
         )
     return table[table["detector"] == detector]
-
-
-def _is_dark(colors: NDArray) -> NDArray[np.bool_]:
-    """Whether white is read better than black on each colour, by the relative luminance."""
-    linear = np.where(colors <= 0.04045, colors / 12.92, ((colors + 0.055) / 1.055) ** 2.4)
-    luminance = linear[..., :3] @ [0.2126, 0.7152, 0.0722]
-    # There both contrasts, (luminance + .05) / .05 and 1.05 / (luminance + .05), are equal.
-    return luminance < np.sqrt(1.05 * 0.05) - 0.05

@@ -184,8 +184,8 @@ class ValidationTestDisplay:
         self.figure_, self.ax_ = get_axes(ax, "ValidationTestDisplay", size)
         self.points_ = {}
         for number, (name, rows) in enumerate(sets.items()):
-            style = {**point_style(number), "s": 24, "alpha": 0.8, "label": name, **scatter_kw}
-            self.points_[name] = self.ax_.scatter(before[rows], after[rows], **style)
+            style = {**point_style(self.ax_, number), "s": 24, "alpha": 0.8, "label": name}
+            self.points_[name] = self.ax_.scatter(before[rows], after[rows], **(style | scatter_kw))
         self._describe(before, after)
         return self
 

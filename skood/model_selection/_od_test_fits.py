@@ -115,23 +115,20 @@ def _is_plain(estimator: Any) -> bool:
     return isinstance(estimator, Pipeline) and module in ("sklearn", "skood") and len(estimator) > 1
 
 
-def chooses_by_ood(estimator: Any) -> bool:
-    """Whether an estimator chooses its settings by rows that are marked -1, and cannot without."""
-    if isinstance(estimator, FrozenEstimator):
-        return False
-    is_own = isinstance(estimator, DetectorSearchCV)
-    return is_own or is_search(estimator) or any(map(chooses_by_ood, _detectors_in(estimator)))
+def needs_ood(estimator: Any, target: str) -> bool:
+    """Whether an estimator cannot be fitted for a target without rows that are marked -1.
 
-
-def needs_ood(estimator: Any) -> bool:
-    """Whether an estimator cannot be fitted without rows that are marked -1."""
+    Other searches than those of splits of marked rows may score by the errors of the network.
+    """
     if isinstance(estimator, FrozenEstimator):
         return False
     if isinstance(estimator, LayerEnsembleDetector):
         return learns_from_ood(estimator)
-    splits_marked = is_search(estimator) and isinstance(estimator.cv, _SPLITTERS)
-    is_own = isinstance(estimator, DetectorSearchCV)
-    return is_own or splits_marked or any(map(needs_ood, _detectors_in(estimator)))
+    if isinstance(estimator, DetectorSearchCV):
+        return True
+    if is_search(estimator):
+        return target == "ood" or isinstance(estimator.cv, _SPLITTERS)
+    return any(needs_ood(detector, target) for detector in _detectors_in(estimator))
 
 
 def learns_from_ood(estimator: Any) -> bool:

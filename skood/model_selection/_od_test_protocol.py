@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from .._warnings import warn_user
-from ._od_test_fits import ERRORS, chooses_by_ood, needs_ood
+from ._od_test_fits import ERRORS, needs_ood
 from ._od_test_sets import Source
 
 NO_VALIDATION = "none"
@@ -54,18 +54,21 @@ class Protocol:
             return
         for source in sources.values():
             self._check_has_enough(source)
-        searches = [name for name, detector in detectors.items() if chooses_by_ood(detector)]
-        if self.validation is None and searches:
+        needing = [name for name, detector in detectors.items() if needs_ood(detector, "ood")]
+        if self.validation is None and needing:
             raise ValueError(
-                f"The detectors {searches} choose their settings by rows marked -1, of which "
-                "validation=None gives them none: use 'each' or 'others', or fix the settings."
+                f"The detectors {needing} choose their settings by rows marked -1, or weigh by "
+                "them, of which validation=None gives them none: use 'each' or 'others', or fix "
+                "the settings."
             )
 
     def without_errors(self, detectors: Mapping[str, Any]) -> list[str]:
         """Names of detectors that cannot be fitted as it is done to tell errors, on no OOD rows."""
         if self.target == "ood":
             return []
-        return [name for name, detector in detectors.items() if needs_ood(detector)]
+        return [
+            name for name, detector in detectors.items() if needs_ood(detector, "misclassified")
+        ]
 
     def _check_errors(self, detectors: Mapping[str, Any]) -> None:
         names = self.without_errors(detectors)

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from .._spread import evenly
+
 MOST_LAYERS = 64
 """So many layers "auto" stands for at most."""
 
 
-def evenly(names: Sequence[str], n_names: int) -> set[str]:
-    """At most so many of the names, but at least two, evenly spread from the first to the last."""
-    n_names = max(n_names, 2)
-    if len(names) <= n_names:
-        return set(names)
-    step = (len(names) - 1) / (n_names - 1)
-    return {names[round(i * step)] for i in range(n_names)}
+def spread_beside(names: Sequence[str], n_others: int) -> set[str]:
+    """Those that "auto" takes of the names beside so many others, evenly spread; at least two."""
+    return set(evenly(names, max(MOST_LAYERS - n_others, 2)))

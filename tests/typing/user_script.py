@@ -58,6 +58,7 @@ assert_type(labels, NDArray[np.int64])
 noise = make_noise("uniform", (20, 8, 8), random_state=0)
 assert_type(noise, NDArray[np.float32])
 
+torch.manual_seed(0)
 network = torch.nn.Sequential(
     torch.nn.Conv2d(1, 8, 3),
     torch.nn.ReLU(),
@@ -194,7 +195,10 @@ assert_type(reliability.plot(), ReliabilityDisplay)
 
 rows = images.reshape(len(images), -1)
 classifier = DecoyClassClassifier(
-    MLPClassifier((16,), max_iter=50, random_state=0), outliers="noise", reject_label=-1
+    MLPClassifier((16,), max_iter=50, random_state=0),
+    outliers="noise",
+    reject_label=-1,
+    random_state=0,
 )
 assert_type(classifier.fit(rows, labels), DecoyClassClassifier)
 assert_type(classifier.predict_proba(rows), Scores)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
-from .._spread import MOST_LAYERS, evenly
+from .._spread import spread_beside
 from .blocks import earlier_steps, find_blocks
 from .functions import find_activations
 from .graph import Graph
@@ -90,5 +90,5 @@ def _spread(values: list[str], head: Head) -> list[str]:
     """At most as many as "auto" takes, evenly spread, with the first, the last and the features."""
     features = [value for value in values if value in head.same]
     others = [value for value in values if value not in features]
-    kept = evenly(others, MOST_LAYERS - (len(features) or (head.weight is not None)))
+    kept = spread_beside(others, len(features) or int(head.weight is not None))
     return [value for value in values if value in kept.union(features)]

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from .._spread import MOST_LAYERS, evenly
+from .._spread import spread_beside
 from .flow import Flow, Node, ancestors, nearest_layers
 from .gates import find_gates
 from .own_activations import find_own_activations
@@ -294,7 +294,7 @@ def _are_logits(value: Tensor, logits: Tensor) -> bool:
 def spread(names: list[str], features: list[str]) -> list[str]:
     """At most as many names as "auto" takes, evenly spread, with the last and the ``features``."""
     needed = {name for name in names if name in features}
-    kept = evenly(names, MOST_LAYERS)
+    kept = spread_beside(names, 0)
     if missing := needed.difference(kept):
-        kept = missing.union(evenly(names, MOST_LAYERS - len(missing)))
+        kept = missing.union(spread_beside(names, len(missing)))
     return [name for name in names if name in kept]
