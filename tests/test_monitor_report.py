@@ -299,7 +299,7 @@ def test_a_torch_network_runs_once_over_each_set():
         labels = network(X + 0.1 * torch.randn(300, 4)).argmax(1)
     n_seen = []
     network[0].register_forward_hook(lambda module, inputs, output: n_seen.append(len(output)))
-    monitor = make_monitor(network, target="both").fit(X[:200])
+    monitor = composed(network, two_detectors(), target="both").fit(X[:200])
     n_seen.clear()
     loader = DataLoader(TensorDataset(X[200:], labels[200:]), batch_size=50)
     report = monitor.report(loader, {"far": 9 * X[:30], "farther": DataLoader(99 * X[:20])})
@@ -335,11 +335,24 @@ def test_labels_of_another_order_or_length_are_refused(reported):
         monitor.report(X, y_test=np.full(len(X), -1))
 
 
-def test_labels_that_are_no_classes_are_refused_where_errors_are_looked_for(digits):
+@pytest.mark.parametrize("target", ["misclassified", "both"])
+def test_labels_that_are_no_classes_are_refused_where_errors_are_looked_for(digits, target):
     network, X, y, inside = digits
-    monitor = composed(network, MaxSoftmaxDetector(), target="misclassified").fit(X[inside[:600]])
+    monitor = composed(network, MaxSoftmaxDetector(), target=target).fit(X[inside[:600]])
     with pytest.raises(ValueError, match=r"labels among the classes of the network.*got \[108\]"):
         monitor.report(X[inside[:5]], y_test=[108, *y[inside[1:5]]])
+
+
+def test_labels_of_other_groups_are_counted_by(digits):
+    network, X, _, inside = digits
+    monitor = composed(network).fit(X[inside[:600]])
+    rows = inside[600:]
+    groups = np.where(X[rows].mean(axis=1) > 0.3, "dark", "light")
+    report = monitor.report(X[rows], y_test=groups)
+    assert [entry["class"] for entry in report.false_alarms_by_label] == ["dark", "light"]
+    assert_share(report.false_alarms_by_label[0], monitor.predict(X[rows][groups == "dark"]) == -1)
+    assert report.data["accuracy"] is None
+    assert report.data["why_no_accuracy"] == "some labels are no classes of the network"
 
 
 def test_a_single_label_tells_no_classes(digits):

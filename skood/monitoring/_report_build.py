@@ -49,7 +49,7 @@ def measure(
     rule = rule_of(monitor)
     with naming("X_test"):
         A, given = run_network(monitor, X_test)
-        labels = Labels.of(A, y_test, needs_errors=monitor.target == "misclassified")
+        labels = Labels.of(A, y_test, monitor.target)
         rows = _known_rows(monitor, rule, A, given, labels)
         outside = [_out_set(MARKED, rule, given[~labels.is_in])] if not labels.is_in.all() else []
     for name, X in given_sets.items():

@@ -101,7 +101,7 @@ class Labels:
     why_unknown: str = ""
 
     @classmethod
-    def of(cls, A: Activations, y: ArrayLike | None, *, needs_errors: bool) -> Labels:
+    def of(cls, A: Activations, y: ArrayLike | None, target: str) -> Labels:
         """Read the labels that are given, or else those that came with the inputs.
 
         Raises
@@ -117,9 +117,9 @@ class Labels:
         labels = _checked(A, y)
         is_in = in_distribution(labels)
         classes = plain_labels(labels[is_in])
-        if not needs_errors and not tells_classes(classes):
+        if target != "misclassified" and not tells_classes(classes):
             return cls(is_in, why_unknown="the labels are one and the same for all rows")
-        return cls(is_in, classes, *_correctness(A[is_in], classes, needs_errors=needs_errors))
+        return cls(is_in, classes, *_correctness(A[is_in], classes, target))
 
 
 def _carried(A: Activations) -> tuple[NDArray | None, str]:
@@ -155,9 +155,9 @@ def _checked(A: Activations, y: ArrayLike) -> NDArray:
 
 
 def _correctness(
-    A: Activations, classes: NDArray, *, needs_errors: bool
+    A: Activations, classes: NDArray, target: str
 ) -> tuple[NDArray[np.bool_] | None, str]:
-    if needs_errors:
+    if target != "ood":
         check_class_labels(A, classes, "A report of a monitor that looks for errors")
     if A.predictions is None:
         return None, "the network predicts no classes"

@@ -66,15 +66,17 @@ def _in_short(report: MonitorReport) -> list[Block]:
             f"{percent(errors['accuracy_of_accepted'])} on those accepted."
         )
     if report.out_sets:
-        worst, *_, best = sorted(
-            [*report.out_sets, *report.out_sets], key=lambda entry: entry["rejected"]
-        )
-        lines.append(
-            f"Out-of-distribution sets: {len(report.out_sets)}, of which from "
-            f'{percent(worst["rejected"])} ("{worst["name"]}") to {percent(best["rejected"])} '
-            f'("{best["name"]}") is rejected.'
-        )
+        lines.append(f"Out-of-distribution sets: rejected are {_found(report.out_sets)}.")
     return [Bullets(lines)]
+
+
+def _found(sets: Sequence[Mapping[str, Any]]) -> str:
+    """What is rejected of each set, or of very many sets of the extreme ones."""
+    ascending = sorted(sets, key=lambda entry: entry["rejected"])
+    shares = [f'{percent(entry["rejected"])} of "{entry["name"]}"' for entry in ascending]
+    if len(shares) <= 5:
+        return ", ".join(shares)
+    return f"from {shares[0]} to {shares[-1]} ({len(shares)} sets)"
 
 
 def _alarms_in_short(report: MonitorReport) -> str:
