@@ -149,32 +149,36 @@ def rows_needed(rate: float, *, guarantee: str = "marginal", confidence: float =
     return 1 + bisect_left(range(1, 2**53), -rate, key=minus_p_value)
 
 
+def smallest_rate(n: int, *, guarantee: str = "marginal", confidence: float = 0.95) -> str:
+    """The smallest rate that calibration rows can give, in three digits, rounded up to be one."""
+    rate = float(p_values_of_ranks(1, n, guarantee=guarantee, confidence=confidence))
+    step = 10.0 ** (np.floor(np.log10(rate)) - 2)
+    return f"{min(1.0, np.ceil(rate / step * (1 - 1e-12)) * step):.3g}"
+
+
 def why_none_is_rejected(
     n: int, rate: float, *, guarantee: str = "marginal", confidence: float = 0.95
 ) -> str:
     """What to say where the rank is 0: the rate that so many rows can give, and how many do."""
-    smallest = float(p_values_of_ranks(1, n, guarantee=guarantee, confidence=confidence))
+    smallest = smallest_rate(n, guarantee=guarantee, confidence=confidence)
     needed = rows_needed(rate, guarantee=guarantee, confidence=confidence)
     return (
         f"{n} calibration row(s) cannot give a false alarm rate of {rate:g}: nothing is rejected. "
-        f"The smallest rate that they can give is {_rounded_up(smallest)}; {rate:g} needs at least "
+        f"The smallest rate that they can give is {smallest}; {rate:g} needs at least "
         f"{needed} of them"
         + (f" for a confidence of {confidence:g}." if guarantee != "marginal" else ".")
     )
 
 
-def _rounded_up(rate: float) -> str:
-    """Three digits, of which a rate that is no smaller is made."""
-    step = 10.0 ** (np.floor(np.log10(rate)) - 2)
-    return f"{min(1.0, np.ceil(rate / step * (1 - 1e-12)) * step):.3g}"
+def refuse_nan_scores(scores: NDArray, whose: str, rows: NDArray[np.intp] | None = None) -> None:
+    """Raise a ValueError that says which rows have the score NaN, which has no rank.
 
-
-def refuse_nan_scores(scores: NDArray, whose: str) -> None:
-    """Raise a ValueError that says which rows have the score NaN, which has no rank."""
-    rows = np.flatnonzero(np.isnan(scores))
-    if len(rows):
+    ``rows`` are the numbers of the rows; by default all from 0 on.
+    """
+    if len(found := np.flatnonzero(np.isnan(scores))):
+        first = found[0] if rows is None else rows[found[0]]
         raise ValueError(
-            f"The score of {whose} is NaN in {len(rows)} of {len(scores)} rows, the first of them "
-            f"row {rows[0]}: NaN is neither above nor below a threshold. Look at these samples, or "
+            f"The score of {whose} is NaN in {len(found)} of {len(scores)} rows, the first of them "
+            f"row {first}: NaN is neither above nor below a threshold. Look at these samples, or "
             "leave them out."
         )

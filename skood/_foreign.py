@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from typing import Any
 
 import numpy as np
@@ -19,6 +20,19 @@ def detector_of(estimator: Any) -> Any:
     if hasattr(estimator, "best_estimator_"):
         return detector_of(estimator.best_estimator_)
     return estimator
+
+
+def is_search(estimator: Any) -> bool:
+    """Whether an estimator is a search over the parameters of another."""
+    return all(hasattr(estimator, name) for name in ("estimator", "cv", "refit"))
+
+
+def takes_labels(estimator: Any) -> bool:
+    """Whether ``fit`` takes labels beside the samples."""
+    parameters = inspect.signature(estimator.fit).parameters.values()
+    kinds = [parameter.kind for parameter in parameters]
+    by_position = [kind for kind in kinds if kind <= inspect.Parameter.POSITIONAL_OR_KEYWORD]
+    return len(by_position) > 1 or inspect.Parameter.VAR_POSITIONAL in kinds
 
 
 def are_named(pairs: Any) -> bool:

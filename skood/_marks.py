@@ -9,6 +9,8 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from sklearn.exceptions import UndefinedMetricWarning
+from sklearn.metrics import roc_auc_score
 from sklearn.utils.validation import column_or_1d
 
 from ._warnings import warn_user
@@ -308,3 +310,26 @@ def labels_at(labels: NDArray | None, rows: NDArray[np.intp]) -> NDArray | None:
         return None
     none = "" if labels.dtype.kind in "US" else OOD_LABEL
     return np.where(rows < 0, none, labels[rows])
+
+
+def roc_auc_of_marks(X: Any, y: ArrayLike, scores: NDArray) -> float:
+    """Area under the ROC curve of telling in-distribution rows of ``X`` from those marked -1.
+
+    It is NaN, with a warning, where all rows are marked or none is.
+
+    Raises
+    ------
+    ValueError
+        If -1 is a class of the network, or ``y`` has another length or order than ``X``.
+    """
+    check_mark_is_no_class(X)
+    is_in = in_distribution_mask(y, len(scores))
+    refuse_another_order(X, read_labels(y))
+    if is_in.all() or not is_in.any():
+        warn_user(
+            f"There is no area under a ROC curve of {is_in.sum()} in-distribution and "
+            f"{(~is_in).sum()} OOD rows (y == -1): the score is NaN. {IN_A_SEARCH}",
+            UndefinedMetricWarning,
+        )
+        return np.nan
+    return float(roc_auc_score(is_in, scores))

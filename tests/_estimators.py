@@ -10,6 +10,7 @@ from sklearn.utils import get_tags
 
 import skood
 from skood import ActivationExtractor, GroupProgressionDetector, HammingNAPDetector, Monitor
+from skood.calibration import ConformalDetector
 from skood.detectors import BaseDetector, KNNDetector, NNGuideDetector, OpenMaxDetector
 from skood.ensemble import AnyAlarmDetector, LayerEnsembleDetector
 from skood.model_selection import DetectorSearchCV
@@ -52,6 +53,7 @@ ARGUMENTS = {
     AnyAlarmDetector: lambda: {
         "detectors": [("nap", HammingNAPDetector()), ("knn", KNNDetector(n_neighbors=20))]
     },
+    ConformalDetector: lambda: {"detector": KNNDetector(n_neighbors=3), "cv": 0.5},
     DecoyClassClassifier: lambda: {"estimator": LogisticRegression()},
     # Neighbours of the default number would be all of the samples of a test.
     GroupProgressionDetector: lambda: {"n_neighbors": 20},

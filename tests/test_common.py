@@ -9,8 +9,9 @@ from _estimators import classifiers, construct, detectors, estimator_classes, tr
 from sklearn.base import clone, is_outlier_detector
 from sklearn.covariance import LedoitWolf
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
+from sklearn.ensemble import IsolationForest
 from sklearn.exceptions import NotFittedError
-from sklearn.model_selection import GridSearchCV
+from sklearn.model_selection import GridSearchCV, KFold
 from sklearn.pipeline import make_pipeline
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
@@ -25,7 +26,7 @@ from skood import (
     PoolingReducer,
 )
 from skood.activations import LinearHead
-from skood.calibration import TemperatureScaler
+from skood.calibration import ConformalDetector, TemperatureScaler
 from skood.detectors import (
     ActivationIntervalDetector,
     EnergyDetector,
@@ -58,6 +59,10 @@ def expected_failures(estimator):
 def variants():
     """Settings that take another path than the defaults."""
     return [
+        construct(ConformalDetector, cv=3),
+        construct(ConformalDetector, cv=KFold(4), false_alarm_rate=0.1),
+        construct(ConformalDetector, guarantee="training-conditional"),
+        construct(ConformalDetector, detector=IsolationForest(n_estimators=5, random_state=0)),
         construct(HammingNAPDetector, break_ties=False),
         construct(HammingNAPDetector, tau=0),
         construct(LayerEnsembleDetector, combine="mean"),
@@ -84,6 +89,7 @@ def variants():
 
 @pytest.mark.filterwarnings("ignore::sklearn.exceptions.UndefinedMetricWarning")
 @pytest.mark.filterwarnings("ignore:n_neighbors=20, but a sample has only")
+@pytest.mark.filterwarnings("ignore:.* calibration row.s. cannot give a false alarm rate")
 @parametrize_with_checks(
     [*detectors(), *transformers(), *classifiers(), *variants()],
     expected_failed_checks=expected_failures,
@@ -158,6 +164,7 @@ def test_discovery_finds_the_core_estimators():
         ActivationExtractor,
         AutoNAPDetector,
         ClusterDistanceDetector,
+        ConformalDetector,
         DecoyClassClassifier,
         DenoisingClassifier,
         EnergyDetector,

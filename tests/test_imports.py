@@ -20,6 +20,7 @@ FLOW = [
     "_versions",
     "_estimator_checks",
     "_sklearn",
+    "_samples",
     "_warnings",
     "_fit_context",
     "_od_table",

@@ -1,11 +1,13 @@
-"""Calibration of confidences: how far they are from accuracies, and temperature scaling."""
+"""Calibration: thresholds and p-values from held-out rows, and confidences that fit accuracies."""
 
 from ._calibration_error import calibration_bins, expected_calibration_error
 from ._confidence import confidence_categories, prediction_confidence
+from ._conformal import ConformalDetector
 from ._reliability_display import ReliabilityDisplay
 from ._temperature import TemperatureScaler
 
 __all__ = [
+    "ConformalDetector",
     "ReliabilityDisplay",
     "TemperatureScaler",
     "calibration_bins",

@@ -10,8 +10,6 @@ from typing import Any, ClassVar, Self
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator, OutlierMixin
-from sklearn.exceptions import UndefinedMetricWarning
-from sklearn.metrics import roc_auc_score
 from sklearn.utils.validation import check_is_fitted
 
 from .._classes import (
@@ -24,18 +22,13 @@ from .._classes import (
 from .._docstrings import complete
 from .._fit_context import fit_context
 from .._marks import (
-    IN_A_SEARCH,
-    check_mark_is_no_class,
-    in_distribution_mask,
     in_distribution_rows,
-    read_labels,
-    refuse_another_order,
+    roc_auc_of_marks,
     take_rows,
 )
 from .._sklearn import Interval
 from .._validation import check_activations
 from .._values import ANY_SIZE, below_all, check_finite
-from .._warnings import warn_user
 from ..activations import Activations
 from ._entries import ATTRIBUTES, LABELS_NEEDED, LABELS_OPTIONAL, PARAMETERS
 
@@ -292,18 +285,7 @@ class BaseDetector(OutlierMixin, BaseEstimator, metaclass=ABCMeta):
             1 where every in-distribution sample scores higher, 0.5 for chance. NaN, with
             scikit-learn's ``UndefinedMetricWarning``, where ``y`` marks all samples or none.
         """
-        check_mark_is_no_class(X)
-        scores = self.decision_function(X)
-        is_in = in_distribution_mask(y, len(scores))
-        refuse_another_order(X, read_labels(y))
-        if is_in.all() or not is_in.any():
-            warn_user(
-                f"There is no area under a ROC curve of {is_in.sum()} in-distribution and "
-                f"{(~is_in).sum()} OOD rows (y == -1): the score is NaN. {IN_A_SEARCH}",
-                UndefinedMetricWarning,
-            )
-            return np.nan
-        return float(roc_auc_score(is_in, scores))
+        return roc_auc_of_marks(X, y, self.decision_function(X))
 
 
 class BaseOneClassDetector(BaseDetector):

@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 from sklearn.pipeline import Pipeline
 
+from .._foreign import is_search
 from .._optional import import_optional
 from .._sklearn import StrOptions, validate_params
 from ._od_test_cells import CellFolder
-from ._od_test_fits import ALL_METRICS, is_search
+from ._od_test_fits import ALL_METRICS
 from ._od_test_protocol import Protocol
 from ._od_test_run import Run
 from ._od_test_sets import check_names, read_sources

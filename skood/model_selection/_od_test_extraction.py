@@ -16,10 +16,10 @@ from sklearn.base import clone
 from sklearn.frozen import FrozenEstimator
 from sklearn.pipeline import Pipeline
 
+from .._foreign import is_search
 from ..activations import Activations
 from ..extraction import ActivationExtractor
 from ..networks import ContentReader
-from ._od_test_fits import is_search
 
 
 class Extractions:

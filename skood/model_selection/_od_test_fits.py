@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import time
 import warnings
 from collections.abc import Callable, Mapping, Sequence
@@ -19,7 +18,15 @@ from sklearn.base import clone
 from sklearn.frozen import FrozenEstimator
 from sklearn.pipeline import Pipeline
 
-from .._foreign import accepted_rows, detector_of, in_distribution_scores, is_of_pyod
+from .._foreign import (
+    accepted_rows,
+    detector_of,
+    in_distribution_scores,
+    is_of_pyod,
+    is_search,
+    takes_labels,
+)
+from .._samples import n_rows_of, take_samples
 from .._warnings import Line, working_for
 from ..activations import Activations, read_only
 from ..detectors import BaseDetector
@@ -33,7 +40,7 @@ from ..metrics import (
 from ..networks import is_array
 from ._detector_search import DetectorSearchCV
 from ._od_test_cells import Cell, CellFolder
-from ._od_test_sets import concatenate, first_rows, marked, n_rows_of, take
+from ._od_test_sets import concatenate, first_rows, marked
 from ._predefined_split import OODPredefinedSplit
 from ._split import OODKFold, OODShuffleSplit
 
@@ -104,11 +111,6 @@ class Rated:
         return Rated(self.scores[rows], accepted, self.seconds * share, self.remark)
 
 
-def is_search(estimator: Any) -> bool:
-    """Whether an estimator is a search over the parameters of another."""
-    return all(hasattr(estimator, name) for name in ("estimator", "cv", "refit"))
-
-
 def _is_plain(estimator: Any) -> bool:
     """Whether an estimator is a pipeline that does as its last step does with what others make."""
     module = type(estimator).__module__.partition(".")[0]
@@ -164,7 +166,7 @@ def run(task: Fit, line: Line, verbose: int, *sets: Any) -> dict[str | None, Cel
         try:
             fitted = fit(task)
             fit_time = time.perf_counter() - start
-            inside = rate(fitted, take(task.test, _rows_needed(task)))
+            inside = rate(fitted, take_samples(task.test, _rows_needed(task)))
         except Exception as error:
             _say(verbose, task, "failed", time.perf_counter() - start)
             return dict.fromkeys(tests, failed_cell(error))
@@ -215,7 +217,7 @@ def _tell_apart(task: Fit, test: str, fitted: Any, inside: Rated, fit_time: floa
     n_inside, n_outside = n_rows_of(task.test), n_rows_of(X)
     n_each = min(n_inside, n_outside)
     rows = np.searchsorted(_rows_needed(task), first_rows(n_inside, n_each))
-    outside = rate(fitted, take(X, first_rows(n_outside, n_each)))
+    outside = rate(fitted, take_samples(X, first_rows(n_outside, n_each)))
     return _compare(inside.of_rows(rows), outside, fit_time)
 
 
@@ -304,14 +306,7 @@ def _fit_inside(estimator: Any, X: Any, y: NDArray | None) -> Any:
         y = None  # PyOD would read class 1 as outliers
     if is_search(estimator):
         return _best(estimator.fit(X, y), X, y)
-    return estimator.fit(X, y) if _takes_labels(estimator) else estimator.fit(X)
-
-
-def _takes_labels(estimator: Any) -> bool:
-    parameters = inspect.signature(estimator.fit).parameters.values()
-    kinds = [parameter.kind for parameter in parameters]
-    by_position = [kind for kind in kinds if kind <= inspect.Parameter.POSITIONAL_OR_KEYWORD]
-    return len(by_position) > 1 or inspect.Parameter.VAR_POSITIONAL in kinds
+    return estimator.fit(X, y) if takes_labels(estimator) else estimator.fit(X)
 
 
 def _best(search: Any, X: Any, y: NDArray | None) -> Any:

@@ -15,7 +15,7 @@ from sklearn.model_selection import ShuffleSplit, StratifiedShuffleSplit
 from .._labels import label_kind
 from .._marks import OOD_LABEL, check_mark_is_no_class, in_distribution, read_labels
 from .._optional import import_optional
-from .._sklearn import safe_indexing
+from .._samples import n_samples_of, take_samples
 from ..activations import Activations
 from ..networks import is_array, to_array
 from ._split import class_numbers
@@ -163,7 +163,7 @@ def _split(name: str, X: Any, y: Any) -> tuple[Any, Any, NDArray | None, NDArray
     numbers = np.zeros(n_samples, dtype=np.intp) if classes is None else class_numbers(classes)
     train, test = _halves(numbers)
     y_train, y_test = (None, None) if labels is None else (labels[train], labels[test])
-    return take(X, train), take(X, test), y_train, y_test
+    return take_samples(X, train), take_samples(X, test), y_train, y_test
 
 
 def _halves(classes: Rows) -> tuple[Rows, Rows]:
@@ -188,44 +188,6 @@ def as_set(X: Any, what: str) -> Any:
     if X is None or n_samples_of(X) == 0:
         raise ValueError(f"The {what} is empty.")
     return X
-
-
-def n_samples_of(X: Any) -> int | None:
-    """Number of samples; None where only an extractor can tell."""
-    if isinstance(X, Mapping):
-        return n_samples_of(next(iter(X.values()), []))
-    if hasattr(X, "shape"):
-        return int(X.shape[0])
-    # A loader counts its batches.
-    return len(X) if isinstance(X, Sequence) else None
-
-
-def n_rows_of(X: Any) -> int:
-    """Number of samples of a set whose rows can be selected.
-
-    Raises
-    ------
-    TypeError
-        If it is another one, such as a loader.
-    """
-    n_samples = n_samples_of(X)
-    if n_samples is None:
-        raise TypeError(
-            f"Rows of {type(X).__name__} cannot be selected: pass arrays, Activations that were "
-            "extracted before, or detectors that begin with an ActivationExtractor."
-        )
-    return n_samples
-
-
-def take(X: Any, rows: Rows) -> Any:
-    """Some samples of a set; the set itself where they are all."""
-    if np.array_equal(rows, np.arange(n_rows_of(X))):
-        return X
-    if isinstance(X, Mapping):
-        return {key: take(values, rows) for key, values in X.items()}
-    if isinstance(X, Activations) or not hasattr(X, "iloc"):
-        return X[rows]
-    return safe_indexing(X, rows)
 
 
 def concatenate(parts: Sequence[Any]) -> Any:

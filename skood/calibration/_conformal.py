@@ -1,0 +1,625 @@
+"""Thresholds and p-values from rows that were not learnt from."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from numbers import Integral, Real
+from typing import Any, Self
+
+import numpy as np
+from joblib import Parallel, delayed
+from numpy.random import RandomState
+from numpy.typing import ArrayLike, NDArray
+from scipy.stats import false_discovery_control
+from sklearn.base import BaseEstimator, MetaEstimatorMixin, OutlierMixin
+from sklearn.utils import Tags, get_tags
+from sklearn.utils.validation import check_is_fitted
+
+from .._conformal import (
+    GUARANTEES,
+    conformal_rank,
+    p_values_of_ranks,
+    refuse_nan_scores,
+    rows_needed,
+    smallest_rate,
+    why_none_is_rejected,
+)
+from .._docstrings import FITTED_ON, complete
+from .._fit_context import fit_context
+from .._foreign import detector_of
+from .._marks import (
+    check_mark_is_no_class,
+    in_distribution_rows,
+    marks_beside_y,
+    read_labels,
+    refuse_another_order,
+    roc_auc_of_marks,
+)
+from .._samples import n_rows_of
+from .._sklearn import HasMethods, Interval, StrOptions, validate_params
+from .._values import Floats
+from .._warnings import users_line, warn_user, working_for
+from ._conformal_fits import Fitted, Labels, Read, check_prefit, fit_and_read, learns_marks, splits
+from ._ranked_scores import RankedScores, rows_by_class
+
+
+class ConformalDetector(OutlierMixin, MetaEstimatorMixin, BaseEstimator):
+    """Give a detector a threshold that keeps its rate of false alarms, and p-values.
+
+    A detector's own threshold comes from rows that it, or the network that it watches, has learnt
+    from, and is an estimate: on new inputs its rate of false alarms may be several times higher.
+    This one takes rows that neither has learnt from, the calibration rows, and counts [1]_: a
+    sample is rejected where its score is too low among theirs. Of new samples that are
+    exchangeable with them, at most the share ``false_alarm_rate`` is rejected, whatever the
+    detector and the distribution of its scores.
+
+    Parameters
+    ----------
+    detector : estimator
+        Outlier detector of this package, of scikit-learn or of PyOD, a pipeline or monitor that
+        ends in one, or a search over some.
+    false_alarm_rate : float in (0, 1), default=0.05
+        Largest share of in-distribution samples to reject.
+    cv : "prefit", float in (0, 1), int, splitter or list of splits, default="prefit"
+        Where calibration rows come from.
+
+        - "prefit": ``detector`` is fitted already, and used as it is. All rows that ``fit`` gets
+          calibrate it, and must not be among those that it or the network has learnt from.
+        - A float: this share of the rows, drawn at random, and from each class alike where ``y``
+          tells classes. The others fit a clone.
+        - A splitter, or the number of folds of a shuffled one: one clone a fold, calibrated by the
+          rows held out of it (cross-conformal prediction [3]_). All rows serve both ends.
+
+        Where the network itself has learnt from the rows that ``fit`` gets, none of these helps.
+    group_by : {"prediction"} or None, default=None
+        With "prediction", each class that the network predicts has a threshold from the
+        calibration rows of that class, and the rate holds for each of them (Mondrian conformal
+        prediction [1]_). It needs predictions, and in each class as many rows as a threshold
+        for all needs in total.
+    guarantee : {"marginal", "training-conditional"}, default="marginal"
+        What is promised of the rate. With "marginal", its mean over calibration sets is at most
+        ``false_alarm_rate``: that of the set at hand may be higher. With "training-conditional",
+        the rate of the set at hand is at most that, with the probability ``confidence`` over draws
+        of the set [2]_. The threshold is lower for it.
+    confidence : float in (0, 1), default=0.95
+        Probability with which the training-conditional rate holds. Not used otherwise.
+    random_state : int, RandomState instance or None, default=None
+        Seed of the share, or of the folds where ``cv`` is their number.
+    n_jobs : int, default=None
+        Number of threads that fit one fold each. None means 1, -1 all processors.
+
+    Attributes
+    ----------
+    estimator_ : estimator
+        The detector that was calibrated, where it is one: ``detector`` itself, or its clone.
+    estimators_ : list of estimator
+        All detectors that were calibrated, one a fold.
+    calibration_rows_ : ndarray of shape (n_calibration_samples_,)
+        Rows of ``X`` in ``fit`` that calibrate, ascending.
+    calibration_scores_ : ndarray of shape (n_calibration_samples_,)
+        Their scores, each by the detector that it calibrates.
+    n_calibration_samples_ : int
+        How many there are.
+    offset_ : float
+        Threshold on ``score_samples``, with ``group_by=None``: one of the calibration scores, or
+        -inf where they are too few to reject anything.
+    offsets_ : dict of class to float
+        The threshold of each predicted class, with ``group_by="prediction"``.
+
+    See Also
+    --------
+    TemperatureScaler : Calibrates confidences, not verdicts.
+    skood.Monitor : What ``detector`` is for a network and its inputs.
+
+    Notes
+    -----
+    **Formulas.** Of n calibration scores c, let i be the number of those that are at most the score
+    s of a new sample. The marginal p-value of the sample is ``(1 + i) / (n + 1)``, the
+    training-conditional one the quantile of Beta(i + 1, n - i) at ``confidence``, or 1 where i is
+    n. A sample is rejected where its p-value is at most ``false_alarm_rate``: where s is below the
+    k-th smallest calibration score, for the largest k of which that holds. Marginal, k is
+    ``floor(false_alarm_rate * (n + 1))``, and the mean rate is k / (n + 1) where no scores are
+    equal. Equal scores make it smaller, never larger.
+
+    **Folds.** The p-value is 1 + the number of calibration scores that are at most the sample's
+    score by the detector of their own fold, over n + 1. Rates come out near the wanted one. What is
+    proven is twice that [4]_: where it has to be kept for sure, use a share, or half the rate.
+    A training-conditional guarantee is not known, and is refused.
+
+    **Few rows.** The smallest marginal rate of n rows is 1 / (n + 1): 0.05 needs 19 rows, and a
+    training-conditional one with the confidence 0.95 needs 59. With fewer, nothing is rejected, and
+    ``fit`` warns; so it does of classes with fewer rows. Of a predicted class without any, the
+    p-value is 1.
+
+    **Rows marked -1** never calibrate. Where ``fit`` fits clones, they go to detectors that learn
+    from them, and to searches.
+
+    **Exchangeable** means that calibration rows and new in-distribution samples are as if drawn
+    from one urn. Frames of one video in both, augmented copies of training images, or a drift void
+    the promise.
+
+    References
+    ----------
+    .. [1] V. Vovk, A. Gammerman, G. Shafer, "Algorithmic learning in a random world", Springer,
+       2005. doi:10.1007/b106715
+    .. [2] V. Vovk, "Conditional validity of inductive conformal predictors", Machine Learning 92,
+       349-376, 2013. arXiv:1209.2673
+    .. [3] V. Vovk, "Cross-conformal predictors", Annals of Mathematics and Artificial
+       Intelligence 74, 9-28, 2015. arXiv:1208.0806
+    .. [4] V. Vovk, R. Wang, "Combining p-values via averaging", Biometrika 107, 791-808, 2020.
+       arXiv:1212.4966
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skood.calibration import ConformalDetector
+    >>> from skood.detectors import KNNDetector
+    >>> rng = np.random.default_rng(0)
+    >>> detector = KNNDetector(normalize=False).fit(rng.normal(size=(500, 2)))
+    >>> calibrated = ConformalDetector(detector).fit(rng.normal(size=(199, 2)))
+    >>> float((calibrated.predict(rng.normal(size=(1000, 2))) == -1).mean())
+    0.0...
+    >>> calibrated.p_values([[0.0, 0.0], [9.0, 9.0]])
+    array([..., 0.005])
+    """
+
+    _parameter_constraints: dict = {
+        "detector": [HasMethods("score_samples"), HasMethods("decision_function")],
+        "false_alarm_rate": [Interval(Real, 0, 1, closed="neither")],
+        "cv": [
+            StrOptions({"prefit"}),
+            Interval(Integral, 2, None, closed="left"),
+            Interval(Real, 0, 1, closed="neither"),
+            HasMethods("split"),
+            list,
+        ],
+        "group_by": [StrOptions({"prediction"}), None],
+        "guarantee": [StrOptions(set(GUARANTEES))],
+        "confidence": [Interval(Real, 0, 1, closed="neither")],
+        "random_state": ["random_state"],
+        "n_jobs": [Integral, None],
+    }
+
+    def __init__(
+        self,
+        detector: Any,
+        *,
+        false_alarm_rate: float = 0.05,
+        cv: Any = "prefit",
+        group_by: str | None = None,
+        guarantee: str = "marginal",
+        confidence: float = 0.95,
+        random_state: int | RandomState | None = None,
+        n_jobs: int | None = None,
+    ) -> None:
+        self.detector = detector
+        self.false_alarm_rate = false_alarm_rate
+        self.cv = cv
+        self.group_by = group_by
+        self.guarantee = guarantee
+        self.confidence = confidence
+        self.random_state = random_state
+        self.n_jobs = n_jobs
+
+    @fit_context(prefer_skip_nested_validation=False)
+    def fit(self, X: Any, y: ArrayLike | None = None, *, groups: ArrayLike | None = None) -> Self:
+        """Score the calibration rows and set the threshold, after fitting clones as ``cv`` says.
+
+        Parameters
+        ----------
+        X : array-like, Activations, or inputs that the detector takes
+            With ``cv="prefit"`` all that the detector scores. Otherwise rows are selected: arrays,
+            tensors, data frames or Activations.
+        y : array-like of shape (n_samples,), default=None
+            Class labels; -1 marks an out-of-distribution row.
+        groups : array-like of shape (n_samples,), default=None
+            Sources of the rows, as the splitter takes them.
+
+        Returns
+        -------
+        self : object
+            Calibrated detector.
+
+        Raises
+        ------
+        NotFittedError
+            If ``cv="prefit"`` and the detector is not fitted.
+        ValueError
+            If no row is in-distribution, a score is NaN, predictions are missing that ``group_by``
+            needs, the labels do not fit, splits overlap, or a training-conditional guarantee is
+            wanted over folds.
+
+        Warns
+        -----
+        UserWarning
+            If the calibration rows are too few to reject anything at ``false_alarm_rate``, of one
+            class or all; or if ``X`` comes with marks that were not passed as ``y``.
+        """
+        self._forget()
+        parts = [self._read_prefit(X, y)] if self._is_prefit else self._fit_clones(X, y, groups)
+        self._remember(parts)
+        self._set_thresholds()
+        return self
+
+    @property
+    def _is_prefit(self) -> bool:
+        return isinstance(self.cv, str)
+
+    @property
+    def _learns_from_ood(self) -> bool:
+        """Whether rows marked -1 are of use to ``fit``."""
+        return not self._is_prefit and learns_marks(self.detector)
+
+    @property
+    def _promise(self) -> dict[str, Any]:
+        return {"guarantee": self.guarantee, "confidence": self.confidence}
+
+    def _forget(self) -> None:
+        """Leave nothing of an earlier fit, which may have had other attributes."""
+        for name in [name for name in vars(self) if name.endswith("_") and name[0] != "_"]:
+            delattr(self, name)
+
+    def _read_prefit(self, X: Any, y: Any) -> Fitted:
+        check_prefit(self.detector, type(self).__name__)
+        read = Read.of(self.detector, X, by_class=self.group_by is not None)
+        rows = np.flatnonzero(read_labels_of(read.samples, y, len(read.scores)).is_in)
+        classes = None if read.classes is None else read.classes[rows]
+        return Fitted(self.detector, rows, Read(read.samples, read.scores[rows], classes))
+
+    def _fit_clones(self, X: Any, y: Any, groups: Any) -> list[Fitted]:
+        labels = read_labels_of(X, y, n_rows_of(X))
+        parts = splits(self.cv, X, labels, groups, self.random_state)
+        self._check_guarantee(len(parts))
+        line = users_line()
+
+        def fit_one(split: Any) -> Fitted:
+            with working_for(line):
+                by_class = self.group_by is not None
+                return fit_and_read(self.detector, X, labels, split, by_class=by_class)
+
+        jobs = (delayed(fit_one)(split) for split in parts)
+        return list(Parallel(n_jobs=self.n_jobs, prefer="threads")(jobs))
+
+    def _check_guarantee(self, n_detectors: int) -> None:
+        if n_detectors > 1 and self.guarantee != "marginal":
+            raise ValueError(
+                f"guarantee={self.guarantee!r} needs one detector and its calibration rows, but "
+                f"cv={self.cv!r} makes {n_detectors} detectors, for which none is known. Hold out "
+                "a share, such as cv=0.2, pass a fitted detector, or use guarantee='marginal'."
+            )
+
+    def _remember(self, parts: list[Fitted]) -> None:
+        """Set what the thresholds and p-values come from."""
+        first = parts[0].detector
+        self.estimators_ = [part.detector for part in parts]
+        if len(parts) == 1:
+            self.estimator_ = first
+        for name in FITTED_ON:
+            if hasattr(first, name):
+                setattr(self, name, getattr(first, name))
+        rows = np.concatenate([part.rows for part in parts])
+        scores = np.concatenate([part.read.scores for part in parts])
+        refuse_nan_scores(scores, type(detector_of(first)).__name__, rows)
+        order = np.argsort(rows)
+        self.calibration_rows_ = rows[order]
+        self.calibration_scores_ = scores[order]
+        self.n_calibration_samples_ = len(rows)
+        numbers = np.repeat(np.arange(len(parts)), [len(part.rows) for part in parts])
+        self._pool = self._ranked(scores, numbers)
+        self._classes: dict[Any, RankedScores] = {}
+        if self.group_by is not None:
+            self._network = parts[0].read.network
+            classes = np.concatenate([part.read.classes for part in parts])
+            self._classes = {
+                label: self._ranked(scores[of_class], numbers[of_class])
+                for label, of_class in rows_by_class(classes)
+            }
+
+    def _ranked(self, scores: Floats, numbers: NDArray[np.intp]) -> RankedScores:
+        """Scores of rows, each by the detector of the given number."""
+        by_detector = (np.sort(scores[numbers == i]) for i in range(len(self.estimators_)))
+        rank = conformal_rank(len(scores), self.false_alarm_rate, **self._promise)
+        return RankedScores(tuple(by_detector), rank)
+
+    def _set_thresholds(self) -> None:
+        if self.group_by is not None:
+            self.offsets_ = {label: ranked.threshold for label, ranked in self._classes.items()}
+            self._warn_of_small_classes()
+            return
+        self.offset_ = self._pool.threshold
+        if self._pool.rank == 0:
+            rate = self.false_alarm_rate
+            warn_user(why_none_is_rejected(len(self._pool), rate, **self._promise))
+
+    def _warn_of_small_classes(self) -> None:
+        known = [] if self._network.labels is None else self._network.labels.tolist()
+        counts = dict.fromkeys(known, 0)
+        counts |= {label: len(ranked) for label, ranked in self._classes.items()}
+        few = {
+            label: n
+            for label, n in counts.items()
+            if label not in self._classes or self._classes[label].rank == 0
+        }
+        if few:
+            rate, most = self.false_alarm_rate, max(few.values())
+            warn_user(
+                f"{len(few)} of {len(counts)} predicted classes have too few calibration rows for "
+                f"a false alarm rate of {rate:g}, and nothing of them is rejected: "
+                f"{_listed(few)}. {rate:g} needs at least {rows_needed(rate, **self._promise)} "
+                f"rows of a class; the smallest rate that {most} can give is "
+                f"{smallest_rate(most, **self._promise)}."
+            )
+
+    def _read(self, X: Any) -> tuple[Floats, NDArray | None]:
+        """Scores by each detector, shape (n_detectors, n_samples), and classes where they count."""
+        check_is_fitted(self)
+        by_class = self.group_by is not None
+        reads = [Read.of(detector, X, by_class=by_class) for detector in self.estimators_]
+        if by_class:
+            self._network.check(reads[0].samples, type(self).__name__)
+        for read, detector in zip(reads, self.estimators_, strict=True):
+            refuse_nan_scores(read.scores, type(detector_of(detector)).__name__)
+        return np.stack([read.scores for read in reads]), reads[0].classes
+
+    def _compared(
+        self, n_samples: int, classes: NDArray | None
+    ) -> Iterator[tuple[NDArray[np.intp], RankedScores]]:
+        """Rows, and the calibration scores that they are compared with."""
+        if classes is None:
+            yield np.arange(n_samples), self._pool
+            return
+        unknown, none = {}, self._ranked(np.empty(0), np.empty(0, dtype=np.intp))
+        for label, rows in rows_by_class(classes):
+            if label not in self._classes:
+                unknown[label] = len(rows)
+            yield rows, self._classes.get(label, none)
+        if unknown:
+            warn_user(
+                f"{sum(unknown.values())} of {n_samples} samples are of predicted classes without "
+                f"calibration rows, and cannot be rejected: {_listed(unknown)}. Calibrate with "
+                "rows of these classes, or use group_by=None."
+            )
+
+    def score_samples(self, X: Any) -> Floats:
+        """Score samples: the higher, the more in-distribution.
+
+        Parameters
+        ----------
+        X : array-like, Activations, or inputs that the detector takes
+            Samples.
+
+        Returns
+        -------
+        scores : ndarray of shape (n_samples,)
+            The scores of the detector, with the sign of this package. Of several, one by each fold,
+            the threshold ``offset_`` plus the ``decision_function`` of a rule without classes.
+
+        Raises
+        ------
+        ValueError
+            If the detector refuses the samples, or a score is NaN.
+        """
+        scores, _ = self._read(X)
+        return self._pool.one_score(scores)
+
+    def decision_function(self, X: Any) -> Floats:
+        """Score samples relative to the threshold: negative for those that are rejected.
+
+        Parameters
+        ----------
+        X : array-like, Activations, or inputs that the detector takes
+            Samples.
+
+        Returns
+        -------
+        scores : ndarray of shape (n_samples,)
+            ``score_samples(X) - offset_``, or with ``group_by="prediction"`` less the threshold of
+            the predicted class; infinite where nothing can be rejected. Of several detectors, one
+            by each fold, the k-th largest of the differences between a sample's score and the
+            calibration scores by the same detector, where the threshold is the k-th smallest of
+            these.
+
+        Raises
+        ------
+        ValueError
+            If the detector refuses the samples, a score is NaN, or predictions are missing.
+
+        Warns
+        -----
+        UserWarning
+            If samples are of predicted classes without calibration rows.
+        """
+        scores, classes = self._read(X)
+        decisions = np.empty(scores.shape[1])
+        for rows, ranked in self._compared(len(decisions), classes):
+            decisions[rows] = ranked.decisions(scores[:, rows])
+        return decisions
+
+    def predict(self, X: Any) -> NDArray[np.int64]:
+        """Predict in-distribution (1) or out-of-distribution (-1) for each sample.
+
+        Parameters
+        ----------
+        X : array-like, Activations, or inputs that the detector takes
+            Samples.
+
+        Returns
+        -------
+        labels : ndarray of shape (n_samples,)
+            1 where ``p_values`` is above ``false_alarm_rate``, -1 elsewhere.
+        """
+        return np.where(self.decision_function(X) >= 0, 1, -1)
+
+    def fit_predict(
+        self, X: Any, y: ArrayLike | None = None, *, groups: ArrayLike | None = None
+    ) -> NDArray[np.int64]:
+        """Fit, then predict the same samples, calibration rows among them.
+
+        Parameters
+        ----------
+        X : array-like, Activations, or inputs that the detector takes
+            As in ``fit``.
+        y : array-like of shape (n_samples,), default=None
+            As in ``fit``.
+        groups : array-like of shape (n_samples,), default=None
+            As in ``fit``.
+
+        Returns
+        -------
+        labels : ndarray of shape (n_samples,)
+            1 or -1.
+        """
+        return self.fit(X, y, groups=groups).predict(X)
+
+    def p_values(self, X: Any) -> Floats:
+        """Say how likely an in-distribution sample scores as low: the p-value of each sample.
+
+        Parameters
+        ----------
+        X : array-like, Activations, or inputs that the detector takes
+            Samples.
+
+        Returns
+        -------
+        p_values : ndarray of shape (n_samples,)
+            From 1 / (n + 1), for n calibration rows, to 1. ``predict`` rejects where they are at
+            most ``false_alarm_rate``. By ``guarantee``; see the notes of the class.
+
+        Raises
+        ------
+        ValueError
+            If the detector refuses the samples, a score is NaN, or predictions are missing.
+
+        Warns
+        -----
+        UserWarning
+            If samples are of predicted classes without calibration rows: their p-value is 1.
+        """
+        return self._p_values(X, **self._promise)
+
+    def _p_values(self, X: Any, **promise: Any) -> Floats:
+        scores, classes = self._read(X)
+        p_values = np.empty(scores.shape[1])
+        for rows, ranked in self._compared(len(p_values), classes):
+            ranks = ranked.ranks(scores[:, rows])
+            p_values[rows] = p_values_of_ranks(ranks, len(ranked), **promise)
+        return p_values
+
+    @validate_params(
+        {
+            "X": "no_validation",
+            "fdr": [Interval(Real, 0, 1, closed="neither")],
+            "method": [StrOptions({"bh", "by"})],
+        },
+        prefer_skip_nested_validation=True,
+    )
+    def select(self, X: Any, fdr: float = 0.1, *, method: str = "bh") -> NDArray[np.bool_]:
+        """Select out-of-distribution samples of a batch, of which few are false alarms.
+
+        ``predict`` bounds the share of in-distribution samples that are rejected. Where nearly all
+        samples are in-distribution, most alarms are false even so. This bounds the false discovery
+        rate: the share of false alarms among the alarms of a batch, on average over batches and
+        calibration sets.
+
+        Parameters
+        ----------
+        X : array-like, Activations, or inputs that the detector takes
+            The batch.
+        fdr : float in (0, 1), default=0.1
+            Largest false discovery rate.
+        method : {"bh", "by"}, default="bh"
+            The procedure of Benjamini and Hochberg [1]_, or that of Benjamini and Yekutieli [2]_,
+            which holds for p-values of any dependence and selects fewer. The p-values of one
+            calibration set depend positively, so that the former holds too [3]_. Of several
+            detectors, one by each fold, use the latter with ``fdr / 2`` to be sure.
+
+        Returns
+        -------
+        is_ood : ndarray of shape (n_samples,), dtype bool
+            Whether a sample is selected. It depends on the others in the batch.
+
+        Notes
+        -----
+        The p-values are marginal, whatever ``guarantee``. That of a sample is no smaller than 1 /
+        (n + 1) for n calibration rows: to select a single one of m samples takes about m / fdr of
+        them. The share of in-distribution samples in the batch lowers the rate, too: it is at most
+        ``fdr`` times that share.
+
+        References
+        ----------
+        .. [1] Y. Benjamini, Y. Hochberg, "Controlling the false discovery rate: a practical and
+           powerful approach to multiple testing", Journal of the Royal Statistical Society B 57,
+           289-300, 1995. doi:10.1111/j.2517-6161.1995.tb02031.x
+        .. [2] Y. Benjamini, D. Yekutieli, "The control of the false discovery rate in multiple
+           testing under dependency", Annals of Statistics 29, 1165-1188, 2001.
+           doi:10.1214/aos/1013699998
+        .. [3] S. Bates, E. Candès, L. Lei, Y. Romano, M. Sesia, "Testing for outliers with
+           conformal p-values", Annals of Statistics 51, 149-178, 2023. arXiv:2104.08279
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from skood.calibration import ConformalDetector
+        >>> from skood.detectors import KNNDetector
+        >>> rng = np.random.default_rng(2)
+        >>> detector = KNNDetector(normalize=False).fit(rng.normal(size=(500, 2)))
+        >>> calibrated = ConformalDetector(detector).fit(rng.normal(size=(999, 2)))
+        >>> batch = np.vstack([rng.normal(size=(95, 2)), np.full((5, 2), 9.0)])
+        >>> np.flatnonzero(calibrated.select(batch))
+        array([95, 96, 97, 98, 99])
+        """
+        p_values = self._p_values(X, guarantee="marginal")
+        return np.asarray(false_discovery_control(p_values, method=method) <= fdr)
+
+    def score(self, X: Any, y: ArrayLike) -> float:
+        """Area under the ROC curve of telling in- from out-of-distribution samples.
+
+        Parameters
+        ----------
+        X : array-like, Activations, or inputs that the detector takes
+            Samples.
+        y : array-like of shape (n_samples,)
+            -1 for out-of-distribution samples, anything else for in-distribution ones.
+
+        Returns
+        -------
+        auroc : float
+            1 where every in-distribution sample scores higher, 0.5 for chance. NaN, with
+            scikit-learn's ``UndefinedMetricWarning``, where ``y`` marks all samples or none.
+        """
+        return roc_auc_of_marks(X, y, self.score_samples(X))
+
+    def __sklearn_tags__(self) -> Tags:
+        tags = super().__sklearn_tags__()
+        inner = get_tags(self.detector)
+        tags.input_tags = inner.input_tags
+        tags.target_tags.required = not self._is_prefit and inner.target_tags.required
+        return tags
+
+
+complete(ConformalDetector, {}, FITTED_ON)
+
+
+def read_labels_of(X: Any, y: Any, n_samples: int) -> Labels:
+    """Which of the samples are in-distribution, and the labels of all of them.
+
+    Raises
+    ------
+    ValueError
+        If labels do not fit, or mark all samples.
+    """
+    if y is None:
+        if advice := marks_beside_y(X):
+            warn_user("All rows count as in-distribution." + advice)
+        return Labels(None, np.ones(n_samples, dtype=bool))
+    check_mark_is_no_class(X)
+    rows = in_distribution_rows(y, n_samples)
+    labels = read_labels(y)
+    refuse_another_order(X, labels)
+    return Labels(labels, np.isin(np.arange(n_samples), rows))
+
+
+def _listed(counts: dict[Any, int]) -> str:
+    """Numbers of rows by class, for a message that does not grow with their number."""
+    first = [f"{label!r}: {n}" for label, n in list(counts.items())[:10]]
+    return ", ".join(first + ["..."] * (len(counts) > 10))
