@@ -14,6 +14,7 @@ from sklearn.metrics import roc_auc_score
 from sklearn.neural_network import MLPClassifier, MLPRegressor
 
 from skood import ActivationExtractor, Monitor, make_monitor
+from skood.calibration import ConformalDetector
 from skood.datasets import load_digits_ood, make_noise
 from skood.detectors import KNNDetector, MaxSoftmaxDetector
 from skood.ensemble import AnyAlarmDetector
@@ -205,6 +206,57 @@ def test_marked_rows_of_the_test_are_a_set_of_their_own(digits):
     assert report.false_alarms["n_rows"] == len(rows) - 50
     assert [entry["name"] for entry in report.out_sets] == ["test rows marked -1", "noise"]
     assert_share(report.out_sets[0], monitor.predict(X[rows[-50:]]) == -1)
+
+
+CONFORMAL = {
+    "marginal": {},
+    "of this set": {"guarantee": "training-conditional", "confidence": 0.9},
+    "by class": {"group_by": "prediction", "false_alarm_rate": 0.1},
+    "over folds": {"cv": 4},
+}
+
+
+@pytest.mark.parametrize("params", CONFORMAL.values(), ids=CONFORMAL)
+def test_a_conformal_threshold_is_called_calibrated(digits, params):
+    network, X, y, inside = digits
+    detector = ConformalDetector(KNNDetector(), **{"cv": 0.4, "random_state": 0, **params})
+    monitor = composed(network, detector).fit(X[inside[:600]])
+    report = monitor.report(X[inside[600:]], {"others": X[y == -1]})
+    n_rows = 600 if params == {"cv": 4} else 240
+    assert report.data["n_fitted"] == (450 if params == {"cv": 4} else 360)
+    assert report.threshold["origin"] == "calibrated"
+    assert report.threshold["n_rows"] == n_rows
+    assert_share(report.false_alarms, monitor.predict(X[inside[600:]]) == -1)
+    A = monitor[:-1].transform(X[inside[600:]])
+    for entry in report.calibration_curve:
+        assert_share(entry, detector.p_values(A) <= entry["asked"])
+    scores = [monitor.score_samples(X[rows]) for rows in (inside[600:], y == -1)]
+    labels = np.arange(sum(map(len, scores))) < len(scores[0])
+    auroc = roc_auc_score(labels, np.concatenate(scores))
+    assert report.out_sets[0]["auroc"] == pytest.approx(auroc)
+    text = report.to_markdown()
+    assert f"calibrated on {n_rows} held-out rows" in text
+    assert "exchangeable" in text
+    if "group_by" in params:
+        assert report.threshold["offsets"] == detector.offsets_
+        assert report.limit is None
+        assert "in each predicted class" in text
+        assert "not for each class" not in text
+    else:
+        assert report.threshold["offsets"] == {"": detector.offset_}
+    assert ("holds for 90 % of draws" in text) == ("guarantee" in params)
+
+
+def test_rows_that_are_too_few_to_reject_anything(digits):
+    network, X, y, inside = digits
+    monitor = composed(network, ConformalDetector(KNNDetector(), cv=0.01, random_state=0))
+    with pytest.warns(UserWarning, match="cannot give a false alarm rate"):
+        monitor.fit(X[inside[:600]])
+    report = monitor.report(X[inside[600:]], {"others": X[y == -1]})
+    assert report.false_alarms["rejected"] == report.out_sets[0]["rejected"] == 0
+    # Scores tell the sets apart all the same.
+    assert report.out_sets[0]["auroc"] > 0.8
+    assert "-inf" in report.to_markdown()
 
 
 # What it is given

@@ -9,7 +9,6 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike
 
-from .._foreign import detector_of
 from .._monitor_view import Watcher, network_name
 from .._values import Floats
 from .._versions import installed_versions
@@ -57,7 +56,7 @@ def measure(
             outside.append(_out_set(name, rule, run_network(monitor, X)[1]))
     fields = {
         **_of_monitor(monitor, rule),
-        "data": _of_data(monitor, rows, A),
+        "data": _of_data(rule, rows, A),
         **_of_test(rule, rows),
         **_of_sets(rule, rows, outside),
         "versions": installed_versions(),
@@ -100,10 +99,10 @@ def _of_monitor(monitor: Any, rule: Rule) -> dict[str, Any]:
     }
 
 
-def _of_data(monitor: Any, rows: KnownRows, A: Activations) -> dict[str, Any]:
+def _of_data(rule: Rule, rows: KnownRows, A: Activations) -> dict[str, Any]:
     labels = rows.labels
     return {
-        "n_fitted": getattr(detector_of(monitor), "n_samples_seen_", None),
+        "n_fitted": rule.n_fitted(),
         "n_tested": len(rows.judged.scores),
         "classes": _classes(A),
         "accuracy": None if labels.is_correct is None else float(labels.is_correct.mean()),

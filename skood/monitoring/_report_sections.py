@@ -175,7 +175,7 @@ def _origin(threshold: Mapping[str, Any]) -> str:
     promise = (
         "the rate holds on average over draws of these rows"
         if threshold["guarantee"] == "marginal"
-        else f"the rate holds for {confidence:.0%} of draws of these rows"
+        else f"the rate holds for {100 * confidence:g} % of draws of these rows"
     )
     by_class = " in each predicted class" if threshold["group_by"] else ""
     return f"{how} {n_rows} held-out rows, so that {promise}{by_class}"

@@ -13,6 +13,7 @@ from sklearn.pipeline import Pipeline
 from .._conformal import conformal_threshold
 from .._foreign import detector_of, is_of_pyod
 from .._values import Floats
+from ..calibration import ConformalDetector
 from ._report_rows import in_front_of_detector
 
 Rejected = NDArray[np.bool_]
@@ -42,6 +43,10 @@ class Rule(ABC):
     @abstractmethod
     def rejected_at(self, X: Any, rates: Sequence[float]) -> list[Rejected] | None:
         """What thresholds for other rates of false alarms would reject; None where not known."""
+
+    @abstractmethod
+    def n_fitted(self) -> int | None:
+        """How many rows the detector was given to learn from; None where not known."""
 
     @abstractmethod
     def facts(self) -> dict[str, Any]:
@@ -106,6 +111,9 @@ class OwnRule(Rule):
         members = map(detector_of, self._members.values())
         return all(getattr(member, "validation", None) is not None for member in members)
 
+    def n_fitted(self) -> int | None:
+        return getattr(self._detector, "n_samples_seen_", None)
+
     def facts(self) -> dict[str, Any]:
         scores = self._scores_of_fit
         rates = {name: _rate_of(detector_of(member)) for name, member in self._members.items()}
@@ -123,8 +131,49 @@ class OwnRule(Rule):
         }
 
 
+class ConformalRule(Rule):
+    """That of a threshold from rows that were not learnt from."""
+
+    def __init__(self, calibrated: ConformalDetector) -> None:
+        self._calibrated = calibrated
+        offset = getattr(calibrated, "offset_", -np.inf)
+        self.limit = 0.0 if np.isfinite(offset) else None
+
+    def judge(self, X: Any) -> Judged:
+        decisions = self._calibrated.decision_function(X)
+        # Where a class has a threshold of its own, decisions do not compare, and may be infinite.
+        scores = decisions if self.limit is not None else self._calibrated.score_samples(X)
+        return Judged(scores, decisions < 0)
+
+    def rejected_each(self, X: Any) -> dict[str, Rejected]:
+        return {}
+
+    def rejected_at(self, X: Any, rates: Sequence[float]) -> list[Rejected] | None:
+        p_values = self._calibrated.p_values(X)
+        return [p_values <= rate for rate in rates]
+
+    def n_fitted(self) -> int | None:
+        fitted = detector_of(self._calibrated.estimators_[0])
+        return getattr(fitted, "n_samples_seen_", None)
+
+    def facts(self) -> dict[str, Any]:
+        calibrated = self._calibrated
+        return {
+            "origin": "calibrated",
+            "offsets": _offsets(calibrated),
+            "false_alarm_rate": {"": calibrated.false_alarm_rate},
+            "n_rows": calibrated.n_calibration_samples_,
+            "guarantee": calibrated.guarantee,
+            "confidence": calibrated.confidence,
+            "group_by": calibrated.group_by,
+        }
+
+
 def rule_of(monitor: Pipeline) -> Rule:
     """How the monitor decides."""
+    detector = detector_of(monitor)
+    if isinstance(detector, ConformalDetector):
+        return ConformalRule(detector)
     return OwnRule(monitor)
 
 
