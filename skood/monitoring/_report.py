@@ -13,8 +13,8 @@ from typing import Any, Self
 from numpy.typing import ArrayLike
 
 from .._optional import import_optional
-from .._values import Floats
 from ._report_build import measure
+from ._report_fields import ReportFields
 from ._report_figures import figures_of
 from ._report_markup import Section, escape_markdown, html_fragment, html_page, markdown_page
 from ._report_sections import sections_of, title_of
@@ -27,7 +27,7 @@ _NO_FIGURES = (
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class MonitorReport:
+class MonitorReport(ReportFields):
     """What a monitor does on test rows, as tables, as Markdown and as HTML.
 
     Create it by :meth:`skood.Monitor.report`. A notebook shows it, ``save`` writes it to a folder.
@@ -117,25 +117,6 @@ class MonitorReport:
     >>> print(report.to_markdown().splitlines()[0])
     # Report of a monitor of MLPClassifier
     """
-
-    network: str
-    target: str
-    layers: list[str]
-    detectors: list[dict[str, Any]]
-    data: dict[str, Any]
-    threshold: dict[str, Any]
-    false_alarms: dict[str, Any]
-    calibration_curve: list[dict[str, Any]] | None
-    false_alarms_by_prediction: list[dict[str, Any]] | None
-    false_alarms_by_label: list[dict[str, Any]] | None
-    errors: dict[str, Any] | None
-    out_sets: list[dict[str, Any]]
-    rejected_by_detector: list[dict[str, Any]]
-    scores: list[tuple[str, Floats]]
-    limit: float | None
-    limits: list[str]
-    versions: dict[str, str]
-    date: str
 
     @classmethod
     def from_monitor(

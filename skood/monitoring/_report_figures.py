@@ -12,13 +12,13 @@ import numpy as np
 
 from .._optional import import_optional
 from .._values import Floats
+from ._report_fields import ReportFields
 from ._report_markup import one_line
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-    from ._report import MonitorReport
 
 NewFigure = Callable[..., "Figure"]
 
@@ -28,7 +28,7 @@ _N_PANELS = 12
 """As many sets are drawn; the table of the report has all."""
 
 
-def figures_of(report: MonitorReport) -> dict[str, Callable[[], bytes]]:
+def figures_of(report: ReportFields) -> dict[str, Callable[[], bytes]]:
     """What draws each figure that there are numbers for; nothing where matplotlib is missing."""
     try:
         # Not pyplot, which would keep the figures and may open windows.

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from scipy.stats import beta
 
 from .._conformal import conformal_rank
 from .._monitor_view import TARGETS, listed
+from ._report_fields import ReportFields
 from ._report_markup import Block, Bullets, Paragraph, Picture, Section, Table
 from ._report_shares import CONFIDENCE, CONFIDENCE_TEXT, interval, percent
-
-if TYPE_CHECKING:
-    from ._report import MonitorReport
 
 _SHOWN = 30
 """As many classes or detectors have a row of a table; the attributes of the report hold all."""
@@ -33,12 +31,12 @@ _PASSING = {
 """The rows whose rejection is a false alarm, by whether errors are looked for and known."""
 
 
-def title_of(report: MonitorReport) -> str:
+def title_of(report: ReportFields) -> str:
     return f"Report of a monitor of {report.network}"
 
 
 def sections_of(
-    report: MonitorReport, sources: Mapping[str, str], why_none: str = ""
+    report: ReportFields, sources: Mapping[str, str], why_none: str = ""
 ) -> list[Section]:
     """All sections, with figures at the addresses in ``sources``, or why there are none."""
     pictures = {name: Picture(source, FIGURES[name]) for name, source in sources.items()}
@@ -56,7 +54,7 @@ def sections_of(
     return [Section(title, blocks) for title, blocks in sections.items() if blocks]
 
 
-def _in_short(report: MonitorReport) -> list[Block]:
+def _in_short(report: ReportFields) -> list[Block]:
     lines = [_alarms_in_short(report), f"Threshold: {_origin(report.threshold)}."]
     if report.errors is not None and report.target != "ood":
         errors = report.errors
@@ -79,7 +77,7 @@ def _found(sets: Sequence[Mapping[str, Any]]) -> str:
     return f"from {shares[0]} to {shares[-1]} ({len(shares)} sets)"
 
 
-def _alarms_in_short(report: MonitorReport) -> str:
+def _alarms_in_short(report: ReportFields) -> str:
     alarms = report.false_alarms
     measured = (
         f"False alarms: {percent(alarms['rejected'])} of {alarms['n_rows']} rows "
@@ -98,7 +96,7 @@ def _verdict(entry: Mapping[str, Any]) -> str:
     return "fewer than" if entry["high"] < entry["asked"] else "in agreement with"
 
 
-def _monitor(report: MonitorReport) -> list[Block]:
+def _monitor(report: ReportFields) -> list[Block]:
     are_weighed = any(entry["weight"] is not None for entry in report.detectors)
     shown = _outer(report.detectors)
     facts = [
@@ -139,7 +137,7 @@ def _cut(n_shown: int, n_all: int) -> str:
     return "" if n_shown == n_all else f" ({n_shown} of {n_all})"
 
 
-def _data(report: MonitorReport) -> list[Block]:
+def _data(report: ReportFields) -> list[Block]:
     data, threshold = report.data, report.threshold
     n_others = sum(entry["n_rows"] for entry in report.out_sets)
     rows = [
@@ -181,7 +179,7 @@ def _origin(threshold: Mapping[str, Any]) -> str:
     return f"{how} {n_rows} held-out rows, so that {promise}{by_class}"
 
 
-def _threshold(report: MonitorReport) -> list[Block]:
+def _threshold(report: ReportFields) -> list[Block]:
     threshold = report.threshold
     offsets = [
         [str(name) or "all", f"{offset:.6g}"] for name, offset in threshold["offsets"].items()
@@ -226,7 +224,7 @@ def _realised(
         ]
 
 
-def _false_alarms(report: MonitorReport, pictures: Mapping[str, Picture]) -> list[Block]:
+def _false_alarms(report: ReportFields, pictures: Mapping[str, Picture]) -> list[Block]:
     looked_for = report.errors is not None and report.target != "ood"
     blocks: list[Block] = [
         Paragraph(f"False alarms are rejected {_PASSING[looked_for]}. {_alarms_in_short(report)}"),
@@ -243,7 +241,7 @@ def _false_alarms(report: MonitorReport, pictures: Mapping[str, Picture]) -> lis
     return blocks
 
 
-def _curve(report: MonitorReport, pictures: Mapping[str, Picture]) -> Iterator[Block]:
+def _curve(report: ReportFields, pictures: Mapping[str, Picture]) -> Iterator[Block]:
     if report.calibration_curve is None:
         yield Paragraph(
             "There is no calibration curve: the detector keeps no scores from which thresholds for "
@@ -301,7 +299,7 @@ def _share_cells(entry: Mapping[str, Any]) -> list[str]:
     ]
 
 
-def _errors(report: MonitorReport, pictures: Mapping[str, Picture]) -> list[Block]:
+def _errors(report: ReportFields, pictures: Mapping[str, Picture]) -> list[Block]:
     if report.target == "ood":
         return []
     if (errors := report.errors) is None:
@@ -322,7 +320,7 @@ def _number(value: float) -> str:
     return "-" if np.isnan(value) else f"{value:.3f}"
 
 
-def _out_sets(report: MonitorReport, pictures: Mapping[str, Picture]) -> list[Block]:
+def _out_sets(report: ReportFields, pictures: Mapping[str, Picture]) -> list[Block]:
     blocks: list[Block] = [Paragraph("None was tested.")]
     if report.out_sets:
         blocks = [_out_sets_table(report), Paragraph(_OUT_SETS)]
@@ -348,7 +346,7 @@ _OUT_SETS = (
 )
 
 
-def _out_sets_table(report: MonitorReport) -> Table:
+def _out_sets_table(report: ReportFields) -> Table:
     return Table(
         ["set", "rows", "AUROC", "FPR95", "rejected", "interval"],
         [
@@ -365,6 +363,6 @@ def _out_sets_table(report: MonitorReport) -> Table:
     )
 
 
-def _versions(report: MonitorReport, why_none: str) -> list[Block]:
+def _versions(report: ReportFields, why_none: str) -> list[Block]:
     table = Table(["package", "version"], list(report.versions.items()), n_texts=2)
     return [table, *([Paragraph(why_none)] if why_none else [])]
