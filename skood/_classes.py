@@ -116,6 +116,30 @@ def tells_classes(y: NDArray | None) -> bool:
     return y is not None and len(np.unique(y)) > 1
 
 
+def rows_to_accept(target: str, X: Activations, y: NDArray | None) -> NDArray[np.bool_]:
+    """Which in-distribution rows a detector should accept, by what it is to find.
+
+    Of errors, with the target "misclassified", these are the rows that are classified correctly,
+    as far as labels tell; otherwise all.
+
+    Raises
+    ------
+    ValueError
+        If labels that tell classes are not those of the network, or no prediction is right.
+    """
+    if target != "misclassified" or not tells_classes(y):
+        return np.ones(len(X), dtype=bool)
+    wanted_by = "target='misclassified', whose false alarms are rows that are classified correctly,"
+    check_class_labels(X, y, wanted_by)
+    is_correct = np.asarray(X.predictions == y)
+    if not is_correct.any():
+        raise ValueError(
+            f"{wanted_by} needs some of them to set the threshold, but none of the {len(X)} "
+            "predictions equals its label. Are the labels y classes of the network?"
+        )
+    return is_correct
+
+
 @dataclass(frozen=True)
 class TrainingClasses:
     """The classes of training samples, one entry a sample.

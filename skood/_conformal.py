@@ -15,6 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.special import betaincinv
 
 from ._values import Floats
+from ._warnings import warn_user
 
 GUARANTEES = frozenset({"marginal", "training-conditional"})
 """What may be promised of the rate: its mean over calibration sets, or nearly every set's own."""
@@ -103,6 +104,14 @@ def conformal_threshold(
     scores = np.asarray(scores, dtype=np.float64)
     rank = conformal_rank(len(scores), rate, guarantee=guarantee, confidence=confidence)
     return float(np.partition(scores, rank - 1)[rank - 1]) if rank else -np.inf
+
+
+def held_out_threshold(scores: ArrayLike, rate: float) -> float:
+    """The threshold of rows that are held out; warns where they are too few to reject anything."""
+    n = len(np.asarray(scores))
+    if conformal_rank(n, rate) == 0:
+        warn_user(why_none_is_rejected(n, rate))
+    return conformal_threshold(scores, rate)
 
 
 def conformal_p_values(

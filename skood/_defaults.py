@@ -19,7 +19,9 @@ from .model_selection import DetectorSearchCV
 from .preprocessing import LayerSelector, PercentileBinarizer
 
 
-def default_detector(target: str, false_alarm_rate: float, *, search: bool = False) -> Any:
+def default_detector(
+    target: str, false_alarm_rate: float, *, search: bool = False, validation: Any = None
+) -> Any:
     """The detector for a target: "ood", "misclassified", or "both" with one threshold each.
 
     With ``search``, that of out-of-distribution inputs is one of several, by what rows marked so
@@ -28,10 +30,12 @@ def default_detector(target: str, false_alarm_rate: float, *, search: bool = Fal
     if target == "both":
         of_ood = default_detector("ood", false_alarm_rate, search=search)
         of_errors = default_detector("misclassified", false_alarm_rate)
-        return AnyAlarmDetector([("ood", of_ood), ("misclassified", of_errors)])
+        named = [("ood", of_ood), ("misclassified", of_errors)]
+        return AnyAlarmDetector(named, validation=validation)
+    settings: Any = {"false_alarm_rate": false_alarm_rate, "validation": validation}
     if search:
-        return DetectorSearchCV(candidates(), false_alarm_rate=false_alarm_rate)
-    return AdaptiveEnsembleDetector(target=target, false_alarm_rate=false_alarm_rate)
+        return DetectorSearchCV(candidates(), **settings)
+    return AdaptiveEnsembleDetector(target=target, **settings)
 
 
 def candidates() -> list[tuple[str, Any]]:

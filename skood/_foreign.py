@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -48,6 +49,14 @@ def is_of_pyod(estimator: Any) -> bool:
         base.__name__ == "BaseDetector" and base.__module__.partition(".")[0] == "pyod"
         for base in type(detector_of(estimator)).__mro__
     )
+
+
+def rate_of(estimator: Any) -> float | None:
+    """The share of in-distribution samples that a detector is to reject, where it has a number."""
+    detector = detector_of(estimator)
+    rates = [getattr(detector, name, None) for name in ("false_alarm_rate", "contamination")]
+    numbers = [float(rate) for rate in rates if isinstance(rate, Real)]
+    return numbers[0] if numbers else None
 
 
 def in_distribution_scores(

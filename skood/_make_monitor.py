@@ -6,6 +6,7 @@ from numbers import Integral, Real
 from typing import Any
 
 from ._defaults import default_detector
+from ._held_out import VALIDATION
 from ._monitor import Monitor
 from ._monitor_view import TARGETS
 from ._sklearn import Interval, StrOptions, validate_params
@@ -17,6 +18,7 @@ from .preprocessing import PoolingReducer
     {
         "target": [StrOptions(set(TARGETS))],
         "false_alarm_rate": [Interval(Real, 0, 0.5, closed="right")],
+        "validation": VALIDATION,
         "search": ["boolean"],
         "batch_size": [Interval(Integral, 1, None, closed="left")],
     },
@@ -30,6 +32,7 @@ def make_monitor(
     logits: Any = "auto",
     head: Any = "auto",
     false_alarm_rate: float = 0.05,
+    validation: Any = None,
     search: bool = False,
     batch_size: int = 256,
     device: str = "auto",
@@ -40,7 +43,8 @@ def make_monitor(
     The monitor extracts all layers and pools feature maps and tokens by their mean, and tokens at
     fixed places, such as those of an image, also each over its units, maximum and mean. An
     :class:`~skood.ensemble.AdaptiveEnsembleDetector` weighs distances and patterns of all layers
-    against what logits and head say, by how much the layers know of the classes.
+    against what logits and head say, by how much the layers know of the classes. Where their norms
+    are far from usual, as for inputs on a wrong scale, they count as well.
 
     Parameters
     ----------
@@ -56,7 +60,8 @@ def make_monitor(
           they know the classes, by all layers. It needs the logits of a classifier, and no head.
         - "both": either, by the two detectors side by side, each with its own threshold;
           ``monitor.predict_each`` tells which one rejects. With a ``false_alarm_rate`` of 5 %
-          each, both together reject between 5 % and 10 % of inputs that are neither.
+          each, both together reject between 5 % and 10 % of inputs that are neither, as far as
+          the thresholds hold.
     layers : "auto", str or list of str, default="auto"
         Layers to monitor, as in :class:`ActivationExtractor`.
     logits : "auto", "binary", str, int, tuple or callable, default="auto"
@@ -64,10 +69,17 @@ def make_monitor(
     head : "auto", str or LinearHead, default="auto"
         The last linear layer, as in :class:`ActivationExtractor`.
     false_alarm_rate : float in (0, 0.5], default=0.05
-        Fraction of in-distribution samples that ``predict`` rejects; for ``target="both"``, that
-        each of the two detectors rejects. ``monitor.set_params(detect__false_alarm_rate=0.01)``
+        Fraction of in-distribution samples that ``predict`` is to reject; for ``target="both"``,
+        that each of the two detectors is to reject. Of new samples, ``fit`` alone only estimates
+        it: where the network was trained on the rows of ``fit``, two to six times as many were
+        rejected in measurements. :meth:`Monitor.calibrate` sets thresholds that hold it, by rows
+        that the network has not seen. ``monitor.set_params(detect__false_alarm_rate=0.01)``
         sets another, with ``search=True`` too; for both, ``detect__ood__false_alarm_rate`` and
         ``detect__misclassified__false_alarm_rate``.
+    validation : float in (0, 1) or splitter, default=None
+        Which in-distribution rows of ``fit`` set the threshold and are not learnt from: a random
+        share, or the test part of the first split of a scikit-learn splitter. It calibrates the
+        monitor where the network has not learnt from these rows either.
     search : bool, default=False
         Whether the rows marked -1 in ``fit(X, y)``, which are needed then, choose what detects
         out-of-distribution inputs (:class:`~skood.model_selection.DetectorSearchCV`). Candidates
@@ -138,5 +150,5 @@ def make_monitor(
         device=device,
         verbose=verbose,
     )
-    detector = default_detector(target, false_alarm_rate, search=search)
+    detector = default_detector(target, false_alarm_rate, search=search, validation=validation)
     return Monitor([("extract", extractor), ("detect", detector)], target=target)

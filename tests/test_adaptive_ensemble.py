@@ -5,6 +5,7 @@ import pickle
 import numpy as np
 import pytest
 from sklearn.base import clone
+from sklearn.exceptions import NotFittedError
 from sklearn.preprocessing import normalize
 
 from skood import Activations, HammingNAPDetector
@@ -106,6 +107,28 @@ def test_score_is_made_of_public_parts_as_documented(target):
     assert detector.layer_share_ == pytest.approx(detector.knowledge_.mean() ** 2)
     for new in (network(seed=1), far_from(A)):
         np.testing.assert_allclose(detector.score_samples(new), brute_force(detector, new))
+
+
+@TARGETS
+def test_contributions_add_up_to_the_score(target):
+    A = network()
+    detector = AdaptiveEnsembleDetector(target=target).fit(A)
+    new = far_from(A)
+    added = detector.contributions(new)
+    assert list(added) == list(detector.named_estimators_)
+    np.testing.assert_allclose(sum(added.values()), detector.score_samples(new))
+    with pytest.raises(NotFittedError):
+        clone(detector).contributions(new)
+
+
+def test_contributions_of_scaled_samples_are_those_of_the_norms():
+    A = network(noise=0.2)
+    detector = AdaptiveEnsembleDetector().fit(parts_of(A))
+    scaled = parts_of(A, layers={name: 8 * layer for name, layer in A.items()})
+    added, usual = detector.contributions(scaled), detector.contributions(parts_of(A))
+    np.testing.assert_allclose(added["distances"], usual["distances"])
+    assert np.mean(usual["norms"] == 0) > 0.95
+    assert (added["norms"] < added["distances"] - 10).mean() > 0.95
 
 
 def test_knowledge_is_the_share_nearest_to_the_mean_of_their_class():
@@ -385,9 +408,9 @@ def test_explanation_of_an_informed_ensemble_keeps_its_weights():
 
 
 @TARGETS
-@pytest.mark.parametrize(("width", "n_classes"), [(12, 3), (150, 20)])
-def test_memory_is_bounded_as_documented(target, width, n_classes):
-    n_layers, n_learnt, n_rows = 3, 1000, 1500
+@pytest.mark.parametrize(("n_layers", "width", "n_classes"), [(3, 12, 3), (3, 150, 20), (1, 12, 3)])
+def test_memory_is_bounded_as_documented(target, n_layers, width, n_classes):
+    n_learnt, n_rows = 1000, 1500
     A = network(n_rows, n_classes, n_layers, width)
     detector = AdaptiveEnsembleDetector(target=target, max_samples=n_learnt).fit(A)
     of_distances = 8 * width * (min(width, 2048) + 3 * n_classes)

@@ -40,7 +40,7 @@ def public_methods():
         if inspect.isclass(member)
         for name, method in inspect.getmembers(member, inspect.isroutine)
         if not name.startswith("_")
-        and method.__module__.startswith("skood")
+        and getattr(method, "__module__", "").startswith("skood")
         and not named_by_torch_or_skorch(member, name)
     ]
 

@@ -6,11 +6,13 @@ import numpy as np
 import pytest
 from _estimators import detectors
 from sklearn.base import clone
+from sklearn.datasets import load_digits
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 from sklearn.ensemble import IsolationForest
 from sklearn.exceptions import NotFittedError
 from sklearn.linear_model import LogisticRegression
 from sklearn.neighbors import LocalOutlierFactor
+from sklearn.neural_network import MLPClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.svm import OneClassSVM
 
@@ -20,6 +22,7 @@ from skood import (
     HammingNAPDetector,
     PercentileBinarizer,
     PoolingReducer,
+    make_monitor,
 )
 from skood.activations import LinearHead
 from skood.detectors import (
@@ -618,6 +621,48 @@ def test_report_reads_as_text(data):
         "  neurons that weigh most: none",
     ]
     assert repr(found) == "Explanation(n_samples=2, n_alarms=1, n_neighbors=2, layers=['relu'])"
+
+
+@pytest.mark.parametrize("factor", [1 / 8, 8])
+def test_an_input_on_a_wrong_scale_is_explained_by_norms(factor):
+    X, y = load_digits(return_X_y=True)
+    X = X / 16
+    network = MLPClassifier((40, 20), max_iter=300, random_state=0).fit(X[:1000], y[:1000])
+    monitor = make_monitor(network).fit(X[1000:1600])
+    found = monitor.explain(factor * X[1600:1603], X_train=X[1000:1600])
+    assert found.alarms.all()
+    added = found.contributions
+    np.testing.assert_allclose(sum(added.values()), found.scores)
+    for sample in range(3):
+        name, most = found.top_detectors(sample)[0]
+        assert (name, most) == ("norms", added["norms"][sample])
+        assert most < found.threshold
+        ratios = found.norm_ratios(sample)
+        for layer in monitor.layers_:
+            here = np.linalg.norm(found.values[layer][sample])
+            nearby = np.linalg.norm(found.neighbor_values[layer][sample])
+            assert ratios[layer] == pytest.approx(here / nearby)
+            assert ratios[layer] > 3 if factor > 1 else ratios[layer] < 0.5
+    report = str(found).splitlines()
+    assert f"  detectors that object most: norms {added['norms'][0]:+.3g}" in report[2]
+    first = monitor.layers_[0]
+    (line,) = [line for line in report[:12] if "norms beside those nearby" in line]
+    assert f"{first} x{found.norm_ratios(0)[first]:.3g}" in line
+
+
+def test_usual_norms_and_those_of_silent_examples_are_not_reported():
+    A = Activations({"a": [[3.0, 4.0], [4.0, 3.0]], "dead": np.zeros((2, 2))})
+    new = Activations({"a": [[5.0, 5.0]], "dead": [[1.0, 0.0]]})
+    detector = KNNDetector(n_neighbors=1, normalize=False).fit(A)
+    found = explain(detector, new, n_neighbors=1)
+    assert found.norm_ratios() == {"a": pytest.approx(np.sqrt(2))}
+    assert "norms" not in str(found)
+    assert found.contributions is None
+    assert found.top_detectors() == []
+    assert "object" not in str(found)
+    larger = Activations({"a": [[6.0, 8.0]], "dead": [[1.0, 0.0]]})
+    found = explain(detector, larger, n_neighbors=1)
+    assert "  norms beside those nearby: a x2" in str(found).splitlines()
 
 
 def test_only_as_many_neurons_as_asked_for_are_named(data):

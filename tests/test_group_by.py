@@ -9,7 +9,13 @@ from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 from skood import Activations
 
 BY_CLASS = {type(d).__name__: d for d in detectors() if hasattr(d, "group_by")}
-WITHOUT_LABELS = {"GramDetector", "MahalanobisDetector", "OpenMaxDetector", "SHEDetector"}
+WITHOUT_LABELS = {
+    "ActivationNormDetector",
+    "GramDetector",
+    "MahalanobisDetector",
+    "OpenMaxDetector",
+    "SHEDetector",
+}
 every_detector = pytest.mark.parametrize("name", BY_CLASS)
 
 

@@ -47,6 +47,7 @@ FLOW = [
     "_storage",
     "_tables",
     "activations",
+    "_seen_rows",
     "_output",
     "_layer_names",
     "_known_columns",

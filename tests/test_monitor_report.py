@@ -208,6 +208,23 @@ def test_marked_rows_of_the_test_are_a_set_of_their_own(digits):
     assert_share(report.out_sets[0], monitor.predict(X[rows[-50:]]) == -1)
 
 
+def test_rows_that_are_held_out_set_a_threshold_that_is_no_estimate(digits):
+    network, X, _, inside = digits
+    detector = KNNDetector(validation=0.25)
+    monitor = composed(network, detector).fit(X[inside[:600]])
+    report = monitor.report(X[inside[600:]])
+    assert report.threshold["origin"] == "held-out"
+    assert (report.data["n_fitted"], report.threshold["n_rows"]) == (600, 150)
+    scores, known = monitor.score_samples(X[inside[600:]]), np.sort(detector.training_scores_)
+    for entry in report.calibration_curve:
+        rank = int(np.floor(entry["asked"] * 151 + 1e-9))
+        assert_share(entry, scores < known[rank - 1] if rank else np.zeros(len(scores), bool))
+    own = next(entry for entry in report.calibration_curve if entry["asked"] == 0.05)
+    assert own["rejected"] == report.false_alarms["rejected"]
+    assert "set by 150 rows of fit that the detector has not learnt from" in report.to_markdown()
+    assert not any("Nothing is promised" in sentence for sentence in report.limits)
+
+
 CONFORMAL = {
     "marginal": {},
     "of this set": {"guarantee": "training-conditional", "confidence": 0.9},

@@ -12,9 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from sklearn.datasets import load_digits, make_classification, make_regression
 from sklearn.exceptions import ConvergenceWarning
-from sklearn.neural_network import MLPClassifier, MLPRegressor
 
 from skood import Activations, make_monitor
 
@@ -23,9 +21,10 @@ from ..od_test import sources
 from ..od_test.activations import extract
 from ..od_test.sources import CHOICE, SOURCES, Source
 from ..tokens.training import KINDS, train
+from .further import DATA, makers
+from .tables import HELD_OUT, MIXED, TABLES, TableData, digits, outside_of, regression
 
 CHOSEN, CONFIRMING = "choice", "confirmation"
-HELD_OUT, NOISE, SHUFFLED = "held out", "noise", "shuffled columns"
 
 
 class Sizes(NamedTuple):
@@ -38,6 +37,9 @@ class Sizes(NamedTuple):
     fresh_seeds: tuple[int, ...] = (5, 6, 7, 8, 9)
     choice_seeds_tokens: tuple[int, ...] = (0, 1)
     fresh_seeds_tokens: tuple[int, ...] = (2, 3, 4)
+    choice_seeds_further: tuple[int, ...] = (0, 1)
+    fresh_seeds_further: tuple[int, ...] = (2, 3, 4)
+    further_data: tuple[str, ...] = tuple(DATA)
     share: float = 1.0
     """Of the samples of the transformers."""
 
@@ -48,6 +50,9 @@ QUICK = Sizes(
     fresh_seeds=(5,),
     choice_seeds_tokens=(0,),
     fresh_seeds_tokens=(2,),
+    choice_seeds_further=(0,),
+    fresh_seeds_further=(),
+    further_data=("digits",),
     share=0.15,
 )
 
@@ -76,13 +81,16 @@ class Case:
     near: tuple[str, ...]
     errors_chosen_on: bool
     has_head: bool = True
+    data: str = ""
+    """What a network of a further kind has learnt."""
 
     def part(self, name: str) -> str:
         return CHOSEN if self.chosen_on(name) else CONFIRMING
 
 
-FAMILIES = ("images", "tables", "tokens", "no head")
-NO_HEAD = FAMILIES[-1]
+IMAGES, OF_TABLES, TOKENS = "images", "tables", "tokens"
+FURTHER, NO_HEAD = "further kinds", "no head"
+FAMILIES = (IMAGES, OF_TABLES, TOKENS, FURTHER, NO_HEAD)
 
 
 def all_cases(sizes: Sizes, folder: Path, *, is_quick: bool) -> Iterator[Case]:
@@ -98,9 +106,19 @@ def all_cases(sizes: Sizes, folder: Path, *, is_quick: bool) -> Iterator[Case]:
     for kind, make in TABLES.items():
         for seed in (*sizes.choice_seeds, *sizes.fresh_seeds):
             yield table_case(kind, make, seed, is_chosen=seed in sizes.choice_seeds)
+    yield from _further_cases(sizes)
     for seed in sizes.fresh_seeds:
         yield table_case("digits perceptron, no head", digits, seed, is_chosen=False, strip=True)
         yield table_case("regression perceptron", regression, seed, is_chosen=False, strip=True)
+
+
+def _further_cases(sizes: Sizes) -> Iterator[Case]:
+    chosen = sizes.choice_seeds_further
+    for data in sizes.further_data:
+        for kind, make in makers(data).items():
+            for seed in (*chosen, *sizes.fresh_seeds_further):
+                case = table_case(kind, make, seed, is_chosen=seed in chosen)
+                yield replace(case, family=FURTHER, data=data)
 
 
 def _some_sets(source: Source) -> Source:
@@ -114,7 +132,7 @@ def image_case(source: Source, sizes: Sizes, folder: Path) -> Case:
     return Case(
         source.title,
         0,
-        "images",
+        IMAGES,
         partial(_load_images, source, sizes, folder),
         partial(_is_chosen_on, source),
         source.near,
@@ -144,7 +162,7 @@ def _means(A: Activations, n_samples: int) -> Activations:
 def token_case(kind: str, seed: int, sizes: Sizes, *, is_chosen: bool) -> Case:
     near = ("mixtures",) if kind == "text" else ("held-out classes",)
     load = partial(_load_tokens, kind, seed, sizes)
-    return Case(kind, seed, "tokens", load, lambda name: is_chosen, near, is_chosen)
+    return Case(kind, seed, TOKENS, load, lambda name: is_chosen, near, is_chosen)
 
 
 def _load_tokens(name: str, seed: int, sizes: Sizes) -> Samples:
@@ -164,49 +182,6 @@ def _extract(network: Any, X: Any, X_test: Any, y_test: Any, outside: dict[str, 
     return Samples(extractor.transform(X), test, is_correct, found)
 
 
-class TableData(NamedTuple):
-    """Rows of a table, and a network to train on them."""
-
-    X: NDArray
-    y: NDArray
-    is_known: NDArray[np.bool_]
-    """Rows to learn from or to test with; the others are held out."""
-    network: Any
-
-
-def digits(seed: int) -> TableData:
-    """Without two of the classes."""
-    X, y = load_digits(return_X_y=True)
-    held_out = np.random.default_rng(seed).choice(10, 2, replace=False)
-    return TableData(X / 16, y, ~np.isin(y, held_out), _perceptron(MLPClassifier, seed))
-
-
-def synthetic(seed: int) -> TableData:
-    """Eight classes, one of which is held out."""
-    X, y = make_classification(
-        4000, 20, n_informative=12, n_redundant=4, n_classes=8, n_clusters_per_class=1,
-        random_state=seed,
-    )  # fmt: skip
-    return TableData(X, y, y != seed % 8, _perceptron(MLPClassifier, seed))
-
-
-def regression(seed: int) -> TableData:
-    """Correlated columns; the tenth with the largest targets is held out."""
-    X, y = make_regression(
-        2000, 20, n_informative=10, effective_rank=6, tail_strength=0.1, random_state=seed
-    )
-    y = np.tanh(y / y.std()) + 0.05 * np.random.default_rng(seed).normal(size=len(y))
-    known = y < np.quantile(y, 0.9)
-    return TableData(X / X[known].std(axis=0), y, known, _perceptron(MLPRegressor, seed))
-
-
-TABLES = {"digits perceptron": digits, "synthetic perceptron": synthetic}
-
-
-def _perceptron(kind: Any, seed: int) -> Any:
-    return kind(hidden_layer_sizes=(64, 32), max_iter=300, random_state=seed)
-
-
 def table_case(
     kind: str,
     make: Callable[[int], TableData],
@@ -218,10 +193,10 @@ def table_case(
     return Case(
         kind,
         seed,
-        NO_HEAD if strip else "tables",
+        NO_HEAD if strip else OF_TABLES,
         partial(_load_table, make, seed, strip=strip),
         lambda name: is_chosen,
-        (HELD_OUT,),
+        (HELD_OUT, MIXED),
         is_chosen,
         has_head=not strip,
     )
@@ -235,13 +210,8 @@ def _load_table(make: Callable[[int], TableData], seed: int, *, strip: bool) -> 
     X, X_test = data.X[learnt], data.X[tested]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)
-        network = data.network.fit(X, data.y[learnt])
-    noise = X.mean(axis=0) + X.std(axis=0) * rng.normal(size=X_test.shape)
-    outside = {
-        HELD_OUT: data.X[~data.is_known],
-        NOISE: noise,
-        SHUFFLED: rng.permuted(X_test, axis=0),
-    }
+        network = data.learn(X, data.y[learnt])
+    outside = outside_of(data, X, X_test, data.y[tested], rng)
     found = _extract(network, X, X_test, data.y[tested], outside)
     return _without_head(found) if strip else found
 

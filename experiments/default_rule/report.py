@@ -9,9 +9,10 @@ import pandas as pd
 
 from .._common.tables import Measured, Table
 from ..od_test.sources import CHOICE
-from .networks import CHOSEN, CONFIRMING, FAMILIES, HELD_OUT, NO_HEAD, NOISE, SHUFFLED, Sizes
+from .networks import CHOSEN, CONFIRMING, FAMILIES, FURTHER, IMAGES, NO_HEAD, OF_TABLES, Sizes
 from .scores import ERRORS, N_ERRORS
-from .variants import WHOLE, rules_for_errors, rules_for_ood, single_methods
+from .tables import HELD_OUT, NOISE, SHUFFLED
+from .variants import WHOLE, WITHOUT_NORMS, rules_for_errors, rules_for_ood, single_methods
 
 PARTS = (CHOSEN, CONFIRMING)
 NONE = "-"
@@ -37,15 +38,16 @@ def describe(sizes: Sizes) -> Measured:
     images, tables = sizes.images, sizes.choice_seeds
     return Measured(
         data="the image sets and networks of od_test; scikit-learn's digits without two classes, "
-        "synthetic tables of 8 classes without one, and a regression; the texts and digits of the "
-        "experiment with tokens",
+        "synthetic tables of 8 classes without one, round clusters, a table with one-hot columns, "
+        "and a regression; the texts and digits of the experiment with tokens",
         samples=f"{images.n_train:,} training images to learn from, {images.n_test:,} to test and "
         f"up to {sizes.n_outside} of each OOD set; digits 860, tables 2,100 rows, transformers "
         "1,000 to 1,500 samples to learn from",
         settings=f"chosen on {', '.join(sorted(CHOICE))} with the VGGs and DenseNets, on the seeds "
-        f"{_listed(tables)} of perceptrons and {_listed(sizes.choice_seeds_tokens)} of text and "
-        f"vision transformers; confirmed by all other sets, the ResNets, the seeds "
-        f"{_listed(sizes.fresh_seeds)} and {_listed(sizes.fresh_seeds_tokens)}, Swin, and "
+        f"{_listed(tables)} of perceptrons, {_listed(sizes.choice_seeds_tokens)} of text and "
+        f"vision transformers and {_listed(sizes.choice_seeds_further)} of further kinds; "
+        f"confirmed by all other sets, the ResNets, the seeds {_listed(sizes.fresh_seeds)}, "
+        f"{_listed(sizes.fresh_seeds_tokens)} and {_listed(sizes.fresh_seeds_further)}, Swin, and "
         "perceptrons without head or classes",
     )
 
@@ -64,7 +66,9 @@ def make_tables(cells: pd.DataFrame, shares: pd.DataFrame) -> dict[str, Table]:
         "singles": compare_all(
             ood[ood["is_single"] | (ood["method"] == WHOLE)], [WHOLE, *single_methods()]
         ),
-        "networks": by_network(ood, shares),
+        "networks": by_network(ood[ood["family"] != FURTHER], shares),
+        "further": by_network(ood[ood["family"] == FURTHER], shares),
+        "kinds_of_sets": by_kind_of_set(ood),
         "sets": by_set(ood),
         "floor": beside_floor(ood),
         "errors": compare_all(
@@ -104,8 +108,9 @@ def _compared(cells: pd.DataFrame, method: str, family: str, part: str) -> list[
 
 def _units(cells: pd.DataFrame) -> pd.Series:
     """What counts once in a standard error: a set of a large network, or a small network."""
-    is_image = cells["family"] == "images"
-    place = cells["against"].where(is_image, "seed " + cells["seed"].astype(str))
+    is_image = cells["family"] == IMAGES
+    learnt = cells["data"].where(cells["data"] == "", cells["data"] + ", ")
+    place = cells["against"].where(is_image, learnt + "seed " + cells["seed"].astype(str))
     return cells.groupby([cells["kind"], place])["auroc"].mean()
 
 
@@ -150,7 +155,7 @@ def _beside_best(cells: pd.DataFrame) -> list[str]:
 
 
 def _by_set_and_seed(cells: pd.DataFrame) -> pd.Series:
-    return cells.set_index(["against", "seed"])["auroc"]
+    return cells.set_index(["against", "data", "seed"])["auroc"]
 
 
 def by_set(cells: pd.DataFrame) -> Table:
@@ -160,6 +165,31 @@ def by_set(cells: pd.DataFrame) -> Table:
         for (kind, against, part), some in cells.groupby(["kind", "against", "part"], sort=False)
     ]
     return Table(["Network", "OOD set", "Part", *BESIDE], rows)
+
+
+WITH_KINDS_OF_SETS = (OF_TABLES, FURTHER, NO_HEAD)
+
+
+def by_kind_of_set(cells: pd.DataFrame) -> Table:
+    """The rule, what the norms are worth in it, and the best single method, against one kind."""
+    rows = []
+    for family in WITH_KINDS_OF_SETS:
+        of_family = cells[cells["family"] == family]
+        for against in of_family["against"].drop_duplicates():
+            for part in PARTS:
+                some = of_family[(of_family["against"] == against) & (of_family["part"] == part)]
+                if len(some):
+                    rows.append([family, against, part, *_with_and_without_norms(some)])
+    return Table(["Networks", "OOD set", "Part", "Without norms", "Norms add", *BESIDE], rows)
+
+
+def _with_and_without_norms(cells: pd.DataFrame) -> list[str]:
+    cells = cells.assign(data=cells["kind"] + cells["data"])
+    whole, without = (
+        _by_set_and_seed(cells[cells["method"] == name]) for name in (WHOLE, WITHOUT_NORMS)
+    )
+    added = _with_error(whole - without, "+.2f")
+    return [f"{without.mean():.1f}", added, *_beside_best(cells)]
 
 
 def beside_floor(cells: pd.DataFrame) -> Table:
@@ -177,7 +207,7 @@ def beside_floor(cells: pd.DataFrame) -> Table:
 
 
 def _mean_of_units(cells: pd.DataFrame) -> pd.Series:
-    return cells.groupby(["against", "seed"])["auroc"].mean()
+    return cells.groupby(["against", "data", "seed"])["auroc"].mean()
 
 
 def errors_by_network(cells: pd.DataFrame, kinds: Sequence[str]) -> Table:

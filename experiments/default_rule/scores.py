@@ -44,6 +44,8 @@ class Cell(NamedTuple):
     method: str
     is_single: bool
     auroc: float
+    data: str = ""
+    """What a network of a further kind has learnt."""
 
 
 ERRORS = "errors"
@@ -53,7 +55,7 @@ def score_case(case: Case) -> tuple[list[Cell], dict[str, float]]:
     """AUROCs, and the share of the layers in the score of the whole rule."""
     torch.set_num_threads(1)
     samples = case.load()
-    print(f"{case.kind}, seed {case.seed}", flush=True)
+    print(", ".join(filter(None, (case.kind, case.data, f"seed {case.seed}"))), flush=True)
     with knowledge_kept():
         cells, share = _score_rules(case, samples)
     cells += _score_singles(case, samples)
@@ -108,7 +110,8 @@ def _seen(A: Activations, view: Any) -> Activations:
 def _cell(case: Case, against: str, method: str, auroc: float, *, is_single: bool) -> Cell:
     is_near = against in case.near
     part = case.part(against)
-    return Cell(case.kind, case.family, case.seed, part, against, is_near, method, is_single, auroc)
+    return Cell(case.kind, case.family, case.seed, part, against, is_near, method, is_single, auroc,
+                case.data)  # fmt: skip
 
 
 def _score_singles(case: Case, samples: Samples) -> list[Cell]:
@@ -145,7 +148,7 @@ def _score_errors(case: Case, samples: Samples) -> list[Cell]:
         auroc = _auroc(scores[is_correct], scores[~is_correct])
         cells.append(
             Cell(case.kind, case.family, case.seed, part, ERRORS, False, name,
-                 view is not None, auroc)
+                 view is not None, auroc, case.data)
         )  # fmt: skip
     return cells
 

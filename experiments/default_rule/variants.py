@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from skood import Activations
 from skood.detectors import (
+    ActivationNormDetector,
     COREDetector,
     EnergyDetector,
     FDBDDetector,
@@ -21,7 +22,11 @@ from skood.detectors import (
     ViMDetector,
 )
 from skood.ensemble import AdaptiveEnsembleDetector, LayerEnsembleDetector, _adaptive, _layers
-from skood.ensemble._adaptive_members import feature_detectors, layer_detectors
+from skood.ensemble._adaptive_members import (
+    feature_detectors,
+    joint_detectors,
+    layer_detectors,
+)
 from skood.ensemble._knowledge import class_knowledge, distances
 
 from .remembered import Remembered, fingerprint
@@ -72,6 +77,7 @@ def rules_for_ood(*, have_classes: bool) -> dict[str, AdaptiveEnsembleDetector]:
     default: dict[str, Any] = {
         "layer_detectors": layers,
         "feature_detectors": [(n, Remembered("distances", d)) for n, d in feature_detectors("ood")],
+        "joint_detectors": [(name, Remembered(name, d)) for name, d in joint_detectors("ood")],
         "head_detectors": [BOUNDARIES, ENERGY],
         "max_layers": MOST_LAYERS,
     }
@@ -85,8 +91,11 @@ def rules_for_ood(*, have_classes: bool) -> dict[str, AdaptiveEnsembleDetector]:
         "without features": rule(**{**default, "feature_detectors": []}),
         "without boundaries": rule(**{**default, "head_detectors": [ENERGY]}),
         "without energy": rule(**{**default, "head_detectors": [BOUNDARIES]}),
+        WITHOUT_NORMS: rule(**{**default, "joint_detectors": []}),
         "layers alone": rule(**{**default, "feature_detectors": [], "head_detectors": []}),
-        HEAD_ALONE: rule(**{**default, "layer_detectors": [], "feature_detectors": []}),
+        HEAD_ALONE: rule(
+            **{**default, "layer_detectors": [], "feature_detectors": [], "joint_detectors": []}
+        ),
         "all layers of equal voice": EqualVoices(**default),
         RELATIVE_ADDED: rule(**{**default, "layer_detectors": [*layers, RELATIVE]}),
         "KNN of features added": rule(**{**default, "feature_detectors": [*features, KNN]}),
@@ -97,6 +106,7 @@ def rules_for_ood(*, have_classes: bool) -> dict[str, AdaptiveEnsembleDetector]:
     }
 
 
+WITHOUT_NORMS = "without norms"
 HEAD_ALONE = "head alone"
 RELATIVE_ADDED = "relative distances of layers added"
 NEED_HEAD = (
@@ -132,7 +142,14 @@ def rules_for_errors(*, have_classes: bool) -> dict[str, AdaptiveEnsembleDetecto
 
 
 NAP_OF_LAYERS = "NAP, all layers, mean"
-NEED_LAYERS_ONLY = ("Mahalanobis++, all layers, mean", NAP_OF_LAYERS, "KNN 5", "Mahalanobis++")
+NORMS = "norms of all layers"
+NEED_LAYERS_ONLY = (
+    "Mahalanobis++, all layers, mean",
+    NAP_OF_LAYERS,
+    NORMS,
+    "KNN 5",
+    "Mahalanobis++",
+)
 SOFTMAX_ALONE = "MSP"
 RELATIVE_ALONE = "relative Mahalanobis++"
 
@@ -151,6 +168,7 @@ def single_methods() -> dict[str, Any]:
         RELATIVE_ALONE: RELATIVE[1],
         NEED_LAYERS_ONLY[0]: LayerEnsembleDetector(layers["distances"], combine="mean"),
         NAP_OF_LAYERS: LayerEnsembleDetector(layers["patterns"], combine="mean"),
+        NORMS: Remembered("norms", ActivationNormDetector(group_by="prediction")),
     }
 
 

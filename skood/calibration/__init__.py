@@ -5,11 +5,13 @@ from ._confidence import confidence_categories, prediction_confidence
 from ._conformal import ConformalDetector
 from ._reliability_display import ReliabilityDisplay
 from ._temperature import TemperatureScaler
+from ._uncalibrated import UncalibratedWarning
 
 __all__ = [
     "ConformalDetector",
     "ReliabilityDisplay",
     "TemperatureScaler",
+    "UncalibratedWarning",
     "calibration_bins",
     "confidence_categories",
     "expected_calibration_error",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from numbers import Real
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -103,8 +104,9 @@ class ActivationIntervalDetector(BaseOneClassDetector):
         quantile: float = 0.01,
         group_by: str = "prediction",
         false_alarm_rate: float = 0.05,
+        validation: Any = None,
     ) -> None:
-        super().__init__(false_alarm_rate=false_alarm_rate)
+        super().__init__(false_alarm_rate=false_alarm_rate, validation=validation)
         self.intervals = intervals
         self.quantile = quantile
         self.group_by = group_by

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from numbers import Real
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from .._batches import row_batches
 from .._classes import GROUP_BY
 from .._sklearn import Interval
-from .._values import Floats
+from .._values import SQUARABLE, Floats
+from .._warnings import warn_user
 from ..activations import Activations, PackedBits
 from ._base import BaseOneClassDetector
 from ._mahalanobis import MahalanobisDetector
@@ -22,11 +25,11 @@ _SILENCE = 1e-6
 class ActivationNormDetector(BaseOneClassDetector):
     r"""Distance of the norms of all layers to those of training samples.
 
-    Networks answer to what they do not know by activations that are smaller than usual [1]_, and to
-    inputs on a wrong scale by such that are larger. The logarithms of the Euclidean norms of all
-    layers are one vector for each sample; the score is minus half its squared Mahalanobis distance
-    to the nearest class. It sees what detectors on normalised activations cannot, and costs one
-    number a layer and sample.
+    Networks tend to answer to what they do not know by activations that are smaller than usual
+    [1]_, and to inputs on a wrong scale by such that are larger or smaller. The logarithms of the
+    Euclidean norms of all layers are one vector for each sample; the score is minus half its
+    squared Mahalanobis distance to the nearest class. It sees what detectors on normalised
+    activations cannot, and costs one number a layer and sample.
 
     Parameters
     ----------
@@ -37,9 +40,9 @@ class ActivationNormDetector(BaseOneClassDetector):
     Attributes
     ----------
     mean_norms_ : dict of str to float
-        Mean norm of the training samples in each layer, of those layers where it is not 0.
-    distances_ : MahalanobisDetector
-        The distances of the logarithms, as one layer "norms".
+        Mean norm of the training samples in each layer, of those layers that are read.
+    distances_ : MahalanobisDetector or None
+        The distances of the logarithms, as one layer "log norms"; None where no layer is read.
     training_scores_ : ndarray of shape (n_in_distribution_samples,)
         Scores of the training samples, each with itself left out.
 
@@ -51,8 +54,14 @@ class ActivationNormDetector(BaseOneClassDetector):
     Notes
     -----
     Of the norm :math:`r` of a layer whose mean norm in training is :math:`m`, the logarithm is
-    :math:`\log(r / m + 10^{-6})`, which is finite for samples without any activation. Layers that
-    no training sample activates are left out.
+    :math:`\log(r / m + 10^{-6})`, which is finite for samples without any activation.
+
+    Layers whose norms are the same for all training samples of a class, but for rounding, are not
+    read: those that no sample activates, and normalised ones. Where no layer is left, ``fit``
+    warns, and all scores are 0.
+
+    A network that normalises its first layer, as by a layer norm, gives the same activations on
+    any scale of its inputs, and then their norms tell nothing about it.
 
     References
     ----------
@@ -72,6 +81,7 @@ class ActivationNormDetector(BaseOneClassDetector):
     array([ 1, -1])
     """
 
+    _sizes_of_values = SQUARABLE
     _labels_optional_for = "label"
     _looks_up_classes = False
 
@@ -82,42 +92,63 @@ class ActivationNormDetector(BaseOneClassDetector):
     }
 
     def __init__(
-        self, *, shrinkage: float = 0.1, group_by: str = "label", false_alarm_rate: float = 0.05
+        self,
+        *,
+        shrinkage: float = 0.1,
+        group_by: str = "label",
+        false_alarm_rate: float = 0.05,
+        validation: Any = None,
     ) -> None:
-        super().__init__(false_alarm_rate=false_alarm_rate)
+        super().__init__(false_alarm_rate=false_alarm_rate, validation=validation)
         self.shrinkage = shrinkage
         self.group_by = group_by
 
     def _fit(self, X: Activations, y: NDArray | None) -> NDArray[np.float64]:
-        means = {name: _mean(_norms(layer)) for name, layer in X.items()}
-        self.mean_norms_ = {name: mean for name, mean in means.items() if mean > 0}
+        labels, codes = self._training_classes(X, y).numbered()
+        self._check_any_counts(len(labels))
+        norms = {name: _norms(layer) for name, layer in X.items()}
+        self.mean_norms_ = {
+            name: float(found.mean())
+            for name, found in norms.items()
+            if _vary(found[codes >= 0], codes[codes >= 0], X[name].dtype)
+        }
+        self.distances_ = None
         if not self.mean_norms_:
-            raise ValueError(
-                "All activations of the training samples are 0 in the layers "
-                f"{list(X.layer_names)}: there are no norms to compare with."
-            )
+            self._warn_of_blindness(X)
+            return np.zeros(len(X))
         self.distances_ = MahalanobisDetector(shrinkage=self.shrinkage, group_by=self.group_by)
-        return self.distances_.fit(self._log_norms(X), y).training_scores_
+        return self.distances_.fit(self._log_norms(X, norms), y).training_scores_
 
-    def _log_norms(self, X: Activations) -> Activations:
-        """Logarithms of the norms of all layers as one layer, with what is known of classes."""
-        relative = [_norms(X[name]) / mean for name, mean in self.mean_norms_.items()]
-        norms = np.log(np.column_stack(relative) + _SILENCE)
-        return Activations({"norms": norms}, predictions=X.predictions)
+    def _warn_of_blindness(self, X: Activations) -> None:
+        warn_user(
+            f"The norms of the layers {list(X.layer_names)} do not vary within classes in "
+            "training: ActivationNormDetector is blind, and its score is 0 for all samples. Give "
+            "it layers that are not normalised, or use a detector of the activations themselves, "
+            "such as MahalanobisDetector(normalize=True)."
+        )
+
+    def _log_norms(self, X: Activations, norms: dict[str, Floats]) -> Activations:
+        """Logarithms of the norms as one layer, with what is known of classes."""
+        relative = [norms[name] / mean for name, mean in self.mean_norms_.items()]
+        return X.replace({"log norms": np.log(np.column_stack(relative) + _SILENCE)})
 
     def _score_samples(self, X: Activations) -> Floats:
-        return self.distances_.score_samples(self._log_norms(X))
+        if self.distances_ is None:
+            return np.zeros(len(X))
+        norms = {name: _norms(X[name]) for name in self.mean_norms_}
+        return self.distances_.score_samples(self._log_norms(X, norms))
 
 
 def _norms(layer: NDArray | PackedBits) -> Floats:
-    rows = np.asarray(layer).astype(np.float64, copy=False)
-    rows = rows.reshape(len(rows), -1)
-    # The squares of what is left stay in the range of floats.
-    largest = max(float(np.abs(rows).max(initial=0)), np.finfo(np.float64).tiny)
-    return largest * row_lengths(rows / largest)
+    rows = np.asarray(layer)
+    norms = np.empty(len(rows))
+    for batch in row_batches(*rows.shape):
+        norms[batch] = row_lengths(rows[batch].astype(np.float64, copy=False))
+    return norms
 
 
-def _mean(norms: Floats) -> float:
-    """The mean, also where the sum leaves the range of floats."""
-    largest = norms.max()
-    return float(largest * (norms / largest).mean()) if largest > 0 else 0.0
+def _vary(norms: Floats, codes: NDArray[np.intp], read_as: np.dtype) -> bool:
+    """Whether the norms of a class differ by more than the rounding of values of a type."""
+    precision = np.finfo(read_as if read_as.kind == "f" else np.float64).eps
+    first = norms[np.unique(codes, return_index=True)[1]]
+    return bool((np.abs(norms - first[codes]) > 8 * precision * norms.max()).any())

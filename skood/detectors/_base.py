@@ -19,8 +19,10 @@ from .._classes import (
     refuse_none_correct,
     tells_classes,
 )
+from .._conformal import held_out_threshold
 from .._docstrings import complete
 from .._fit_context import fit_context
+from .._held_out import VALIDATION, Rows, held_out_rows
 from .._marks import (
     in_distribution_rows,
     roc_auc_of_marks,
@@ -95,16 +97,41 @@ class BaseDetector(OutlierMixin, BaseEstimator, metaclass=ABCMeta):
         X = self._validate(X, reset=True)
         self._by_class = self._tells_classes(X)
         self.n_samples_seen_ = len(X)
-        self.training_rows_ = in_distribution_rows(y, len(X))
+        rows = in_distribution_rows(y, len(X))
         if self._learns_from_ood:
-            fit_params["X_ood"] = X[np.setdiff1d(np.arange(len(X)), self.training_rows_)]
-        X, y = take_rows(X, y, self.training_rows_)
+            fit_params["X_ood"] = X[np.setdiff1d(np.arange(len(X)), rows)]
+        X, y = take_rows(X, y, rows)
         with without_overflow_warnings():
-            scores = self._fit(X, y, **fit_params)
-            if scores is None:
-                scores = self._score_samples(X)
+            scores = self._learn_and_score(X, y, rows, fit_params)
         self._set_threshold(scores)
         return self
+
+    def _learn_and_score(
+        self, X: Activations, y: NDArray | None, rows: Rows, fit_params: dict[str, Any]
+    ) -> NDArray[np.float64]:
+        """Learn, and score the samples that set the threshold; they are those of given rows."""
+        split = self._hold_out(len(X), y)
+        if split is None:
+            self.training_rows_ = self.learnt_rows_ = rows
+            scores = self._fit(X, y, **fit_params)
+            return self._score_samples(X) if scores is None else scores
+        learnt, held_out = split
+        self.training_rows_ = self.learnt_rows_ = rows[learnt]
+        self._fit(*rows_of(X, y, learnt), **fit_params)
+        may_set = self._may_set_threshold(*rows_of(X, y, held_out))
+        self.training_rows_ = rows[held_out[may_set]]
+        return self._score_held_out(*rows_of(X, y, held_out[may_set]))
+
+    def _hold_out(self, n_samples: int, y: NDArray | None) -> tuple[Rows, Rows] | None:
+        """Which in-distribution rows are learnt from and which set the threshold, if others do."""
+        return None
+
+    def _may_set_threshold(self, X: Activations, y: NDArray | None) -> NDArray[np.bool_]:
+        """Which of the samples that are held out are such as the threshold should accept."""
+        return np.ones(len(X), dtype=bool)
+
+    def _score_held_out(self, X: Activations, y: NDArray | None) -> NDArray[np.float64]:
+        return self._score_samples(X)
 
     def _forget(self) -> None:
         """Leave nothing of an earlier fit, in particular what the next one may not learn."""
@@ -172,7 +199,7 @@ class BaseDetector(OutlierMixin, BaseEstimator, metaclass=ABCMeta):
         return TrainingClasses.of(X, y, group_by, f"group_by={group_by!r}", lookup)
 
     def _check_any_counts(self, n_counting: int) -> None:
-        refuse_none_correct(n_counting, len(self.training_rows_), type(self).__name__)
+        refuse_none_correct(n_counting, len(self.learnt_rows_), type(self).__name__)
 
     def _set_unknown_class_score(
         self, scores: NDArray[np.float64], is_known: NDArray[np.bool_]
@@ -285,7 +312,9 @@ class BaseDetector(OutlierMixin, BaseEstimator, metaclass=ABCMeta):
             1 where every in-distribution sample scores higher, 0.5 for chance. NaN, with
             scikit-learn's ``UndefinedMetricWarning``, where ``y`` marks all samples or none.
         """
-        return roc_auc_of_marks(X, y, self.decision_function(X))
+        # Relative to a threshold of -inf, which rejects nothing, they have no order.
+        scores = self.score_samples(X) if self.offset_ == -np.inf else self.decision_function(X)
+        return roc_auc_of_marks(X, y, scores)
 
 
 class BaseOneClassDetector(BaseDetector):
@@ -307,14 +336,29 @@ class BaseOneClassDetector(BaseDetector):
     score_error_ : float
         Standard error of the scores by which samples there happen to be in training; 0 where it
         is not known.
+
+    Notes
+    -----
+    With ``validation``, ``_fit`` gets the other rows alone. The threshold then is the exact
+    conformal quantile of the scores of those held out, by ``_score_samples``: new samples of their
+    distribution are rejected at most at the ``false_alarm_rate``, whatever the scores are.
     """
 
-    _parameter_constraints: dict = {"false_alarm_rate": [Interval(Real, 0, 0.5, closed="right")]}
+    _parameter_constraints: dict = {
+        "false_alarm_rate": [Interval(Real, 0, 0.5, closed="right")],
+        "validation": VALIDATION,
+    }
 
-    def __init__(self, *, false_alarm_rate: float = 0.05) -> None:
+    def __init__(self, *, false_alarm_rate: float = 0.05, validation: Any = None) -> None:
         self.false_alarm_rate = false_alarm_rate
+        self.validation = validation
+
+    def _hold_out(self, n_samples: int, y: NDArray | None) -> tuple[Rows, Rows] | None:
+        return held_out_rows(n_samples, y, self.validation, getattr(self, "random_state", 0))
 
     def _threshold(self, training_scores: NDArray[np.float64]) -> float:
+        if self.validation is not None:
+            return held_out_threshold(training_scores, self.false_alarm_rate)
         threshold = float(np.percentile(training_scores, 100.0 * self.false_alarm_rate))
         return max(threshold, self._smallest_known(training_scores))
 
@@ -327,6 +371,11 @@ class BaseOneClassDetector(BaseDetector):
         unknown = self.unknown_class_score_
         known = training_scores[training_scores > unknown]
         return float(known.min() if known.size else np.nextafter(unknown, np.inf))
+
+
+def rows_of(X: Activations, y: NDArray | None, rows: Rows) -> tuple[Activations, NDArray | None]:
+    """Some samples and their labels, where there are any; a view where they are all."""
+    return (X, y) if len(rows) == len(X) else (X[rows], None if y is None else y[rows])
 
 
 def without_overflow_warnings() -> np.errstate:

@@ -11,11 +11,12 @@ from sklearn.utils.validation import check_is_fitted
 
 from .._classes import NetworkClasses
 from .._fit_context import fit_context, unchanged_on_failure
+from .._held_out import Rows, held_out_rows
 from .._known_columns import KnownColumns
 from .._marks import in_distribution_rows, take_rows
 from .._validation import ARRAY_LAYER
 from ..activations import Activations
-from ._base import BaseOneClassDetector, without_overflow_warnings
+from ._base import BaseOneClassDetector, rows_of, without_overflow_warnings
 from ._entries import OF_BATCHES
 
 
@@ -31,10 +32,12 @@ class BaseIncrementalDetector(BaseOneClassDetector):
 
     A subclass says what a batch teaches (``_learn``) and what follows from all that was learnt
     (``_finish``). ``fit``, ``partial_fit`` and ``merge`` are made of these and of the ``merge`` of
-    summaries.
+    summaries. With ``validation``, the samples that are held out are kept: each batch changes what
+    was learnt, and so their scores.
     """
 
     _summary: Any
+    _held_out: Activations
     _entries = {**BaseOneClassDetector._entries, **OF_BATCHES}
 
     @abstractmethod
@@ -49,11 +52,18 @@ class BaseIncrementalDetector(BaseOneClassDetector):
         self._summary = self._learn(X, y)
         return self._finish(self._summary)
 
+    def _score_held_out(self, X: Activations, y: NDArray | None) -> NDArray[np.float64]:
+        # A copy: rows of a batch are a view that would keep all of it.
+        self._held_out = Activations.concatenate([X])
+        return super()._score_held_out(X, y)
+
     @fit_context(prefer_skip_nested_validation=True)
     def partial_fit(self, X: Activations | ArrayLike, y: ArrayLike | None = None) -> Self:
         """Learn from more samples; any batches give what one ``fit`` gives, to rounding.
 
-        The threshold is computed anew from all samples seen so far.
+        The threshold is computed anew from all samples seen so far. With ``validation``, a share of
+        each batch is held out, or the test part of the splitter's first split of each: these are
+        other rows than of one ``fit``, and they are kept.
 
         Parameters
         ----------
@@ -75,12 +85,22 @@ class BaseIncrementalDetector(BaseOneClassDetector):
         if not hasattr(self, "offset_"):
             return self._fit_split(X, y)
         X = self._validate(X, reset=False)
-        rows = in_distribution_rows(y, len(X), allow_none=True)
+        rows, n_samples = in_distribution_rows(y, len(X), allow_none=True), len(X)
+        X, y = take_rows(X, y, rows)
+        learnt, held_out = self._hold_out_of_batch(len(X), y)
         with without_overflow_warnings():
-            batch = self._learn(*take_rows(X, y, rows))
+            batch = self._learn(*rows_of(X, y, learnt))
         self._network_classes = _network_classes_of(self).completed(NetworkClasses.of(X))
         self._known_columns = _known_columns_of(self).completed(KnownColumns.of(X))
-        return self._learn_more(batch, rows, len(X))
+        return self._learn_more(batch, rows[learnt], n_samples, (rows[held_out], X[held_out]))
+
+    def _hold_out_of_batch(self, n_samples: int, y: NDArray | None) -> tuple[Rows, Rows]:
+        """Which rows of a later batch, of which there may be none, are learnt from or held out."""
+        rows, n_held_out = np.arange(n_samples), len(self.training_rows_)
+        before = len(self.learnt_rows_) + n_held_out, n_held_out
+        validation = self.validation if n_samples else None
+        split = held_out_rows(n_samples, y, validation, 0, before=before)
+        return (rows, rows[:0]) if split is None else split
 
     def merge(self, other: Self) -> Self:
         """Learn what another detector has learnt, as if its samples had come to this one.
@@ -110,7 +130,7 @@ class BaseIncrementalDetector(BaseOneClassDetector):
             raise TypeError(f"Only another {name} can be merged, got {type(other).__name__}.")
         check_is_fitted(other)
         for what, mine, theirs in (
-            ("parameters", self.get_params(), other.get_params()),
+            ("parameters", _comparable(self.get_params()), _comparable(other.get_params())),
             ("layers", layers_of(self), layers_of(other)),
             ("feature names", _feature_names_of(self), _feature_names_of(other)),
             ("use of predictions", self._by_class, other._by_class),
@@ -124,18 +144,38 @@ class BaseIncrementalDetector(BaseOneClassDetector):
         with unchanged_on_failure(self):
             self._network_classes = classes.completed(new)
             self._known_columns = columns.completed(others)
-            return self._learn_more(other._summary, other.training_rows_, other.n_samples_seen_)
+            held_out = other.training_rows_, getattr(other, "_held_out", None)
+            more = other._summary, other.learnt_rows_, other.n_samples_seen_
+            return self._learn_more(*more, held_out)
 
-    def _learn_more(self, batch: Summary, rows: NDArray[np.intp], n_samples: int) -> Self:
-        """Add what a batch teaches, whose samples are the given rows of ``n_samples``."""
+    def _learn_more(
+        self, batch: Summary, rows: Rows, n_samples: int, held_out: tuple[Rows, Any]
+    ) -> Self:
+        """Add what a batch teaches, whose samples are the given rows of ``n_samples``.
+
+        Others are held out: their rows and samples, which count where there is a ``validation``.
+        """
         summary = self._summary.merge(batch)
-        self.training_rows_ = np.concatenate([self.training_rows_, self.n_samples_seen_ + rows])
+        start = self.n_samples_seen_
         self.n_samples_seen_ += n_samples
+        self.learnt_rows_ = np.concatenate([self.learnt_rows_, start + rows])
         with without_overflow_warnings():
             scores = self._finish(summary)
+            if self.validation is None:
+                self.training_rows_ = self.learnt_rows_
+            else:
+                held_out_rows, samples = held_out
+                self.training_rows_ = np.concatenate([self.training_rows_, start + held_out_rows])
+                self._held_out = Activations.concatenate([self._held_out, samples])
+                scores = self._score_samples(self._held_out)
         self._summary = summary
         self._set_threshold(scores)
         return self
+
+
+def _comparable(params: dict[str, Any]) -> dict[str, Any]:
+    """Parameters of which two are equal where they say the same: splitters are not."""
+    return {**params, "validation": repr(params["validation"])}
 
 
 def layers_of(detector: Any) -> list[tuple[str, Any]]:

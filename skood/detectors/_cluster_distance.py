@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from numbers import Integral
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -132,9 +133,10 @@ class ClusterDistanceDetector(BaseOneClassDetector):
         kmeans: KMeans | MiniBatchKMeans | None = None,
         reject_mismatch: bool = False,
         false_alarm_rate: float = 0.05,
+        validation: Any = None,
         random_state: int | np.random.RandomState | None = None,
     ) -> None:
-        super().__init__(false_alarm_rate=false_alarm_rate)
+        super().__init__(false_alarm_rate=false_alarm_rate, validation=validation)
         self.n_clusters = n_clusters
         self.kmeans = kmeans
         self.reject_mismatch = reject_mismatch
@@ -153,7 +155,7 @@ class ClusterDistanceDetector(BaseOneClassDetector):
         sizes = np.bincount(self.training_labels_)
         self.mean_distances_ = np.bincount(self.training_labels_, distances) / sizes
         nearest_first = np.lexsort((distances, self.training_labels_))
-        self.center_samples_ = self.training_rows_[nearest_first[np.cumsum(sizes) - sizes]]
+        self.center_samples_ = self.learnt_rows_[nearest_first[np.cumsum(sizes) - sizes]]
         self._learn_classes(X.predictions, distances)
 
     def _partition(self, matrix: NDArray) -> NDArray:

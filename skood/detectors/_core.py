@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -74,8 +76,8 @@ class COREDetector(BaseHeadDetector):
     array([ 1.58, -3.04])
     """
 
-    def __init__(self, *, false_alarm_rate: float = 0.05) -> None:
-        super().__init__(false_alarm_rate=false_alarm_rate)
+    def __init__(self, *, false_alarm_rate: float = 0.05, validation: Any = None) -> None:
+        super().__init__(false_alarm_rate=false_alarm_rate, validation=validation)
 
     def _fit(self, X: Activations, y: NDArray | None) -> Floats:
         self._read_axes = _row_space(self.head_.weight)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from numbers import Real
+from typing import Any
 
 from .._sklearn import Interval
 from .._values import Floats
@@ -46,8 +47,10 @@ class EnergyDetector(BaseLogitDetector):
         "temperature": [Interval(Real, 0, None, closed="neither")],
     }
 
-    def __init__(self, *, temperature: float = 1.0, false_alarm_rate: float = 0.05) -> None:
-        super().__init__(false_alarm_rate=false_alarm_rate)
+    def __init__(
+        self, *, temperature: float = 1.0, false_alarm_rate: float = 0.05, validation: Any = None
+    ) -> None:
+        super().__init__(false_alarm_rate=false_alarm_rate, validation=validation)
         self.temperature = temperature
 
     def _score_logits(self, logits: Floats) -> Floats:

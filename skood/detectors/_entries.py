@@ -21,12 +21,24 @@ LABELS_OPTIONAL = (
 PARAMETERS = {
     "group_by": LABELS_NEEDED,
     "false_alarm_rate": """false_alarm_rate : float in (0, 0.5], default={default}
-    Share of the in-distribution training samples that the threshold rejects.""",
+    Share of the in-distribution training samples that the threshold rejects. Of new ones this is an
+    estimate, which is too low where the network has learnt from the training samples; with
+    ``validation``, or in a :class:`~skood.calibration.ConformalDetector`, it is calibrated.""",
+    "validation": """validation : float in (0, 1) or splitter, default={default}
+    Which in-distribution samples set the threshold and are not learnt from: a random share, or the
+    test part of the first split of a scikit-learn splitter. Then, of new samples of their
+    distribution, at most the ``false_alarm_rate`` is rejected on average; for that the network must
+    not have learnt from them either. By default all are learnt from, and set the threshold each as
+    if it had not been.""",
 }
 
 ATTRIBUTES = {
+    "learnt_rows_": """learnt_rows_ : ndarray of shape (n_learnt_samples,)
+    Rows of ``X`` in ``fit`` that were learnt from: those not marked -1, and with ``validation``
+    those of them that are not held out.""",
     "training_rows_": """training_rows_ : ndarray of shape (n_in_distribution_samples,)
-    Rows of ``X`` in ``fit`` that were learnt from: those not marked -1.""",
+    Rows of ``X`` in ``fit`` that set the threshold: those not marked -1, and with ``validation``
+    those of them that are held out.""",
     "training_scores_": """training_scores_ : ndarray of shape (n_in_distribution_samples,)
     Their scores, which set the threshold.""",
     "offset_": """offset_ : float
@@ -43,8 +55,12 @@ ATTRIBUTES = {
 }
 
 OF_BATCHES = {
+    "learnt_rows_": """learnt_rows_ : ndarray of shape (n_learnt_samples,)
+    Rows that were learnt from: those not marked -1, and with ``validation`` those of them that are
+    not held out, numbered over all batches.""",
     "training_rows_": """training_rows_ : ndarray of shape (n_in_distribution_samples,)
-    Rows that were learnt from: those not marked -1, numbered over all batches.""",
+    Rows that set the threshold: those not marked -1, and with ``validation`` those of them that
+    are held out, numbered over all batches.""",
     "n_samples_seen_": """n_samples_seen_ : int
     Number of rows that ``fit``, ``partial_fit`` and ``merge`` were given.""",
 }

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial.distance import cdist
@@ -76,8 +78,10 @@ class FDBDDetector(BaseHeadDetector):
         "center": [StrOptions({"mean", "origin"})],
     }
 
-    def __init__(self, *, center: str = "mean", false_alarm_rate: float = 0.05) -> None:
-        super().__init__(false_alarm_rate=false_alarm_rate)
+    def __init__(
+        self, *, center: str = "mean", false_alarm_rate: float = 0.05, validation: Any = None
+    ) -> None:
+        super().__init__(false_alarm_rate=false_alarm_rate, validation=validation)
         self.center = center
 
     def _fit(self, X: Activations, y: NDArray | None) -> None:

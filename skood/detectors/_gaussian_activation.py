@@ -101,8 +101,9 @@ class GaussianActivationDetector(BaseIncrementalDetector):
         group_by: str = "prediction",
         n_threshold_samples: int = 10_000,
         false_alarm_rate: float = 0.05,
+        validation: Any = None,
     ) -> None:
-        super().__init__(false_alarm_rate=false_alarm_rate)
+        super().__init__(false_alarm_rate=false_alarm_rate, validation=validation)
         self.variance_floor = variance_floor
         self.group_by = group_by
         self.n_threshold_samples = n_threshold_samples

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from numbers import Integral, Real
+from typing import Any
 
 import numpy as np
 
@@ -60,9 +61,14 @@ class GENDetector(BaseLogitDetector):
     }
 
     def __init__(
-        self, *, gamma: float = 0.1, n_largest: int = 100, false_alarm_rate: float = 0.05
+        self,
+        *,
+        gamma: float = 0.1,
+        n_largest: int = 100,
+        false_alarm_rate: float = 0.05,
+        validation: Any = None,
     ) -> None:
-        super().__init__(false_alarm_rate=false_alarm_rate)
+        super().__init__(false_alarm_rate=false_alarm_rate, validation=validation)
         self.gamma = gamma
         self.n_largest = n_largest
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from numbers import Real
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -61,8 +62,10 @@ class GradNormDetector(BaseHeadDetector):
         "temperature": [Interval(Real, 0, None, closed="neither")],
     }
 
-    def __init__(self, *, temperature: float = 1.0, false_alarm_rate: float = 0.05) -> None:
-        super().__init__(false_alarm_rate=false_alarm_rate)
+    def __init__(
+        self, *, temperature: float = 1.0, false_alarm_rate: float = 0.05, validation: Any = None
+    ) -> None:
+        super().__init__(false_alarm_rate=false_alarm_rate, validation=validation)
         self.temperature = temperature
 
     def _fit(self, X: Activations, y: NDArray | None) -> None:

@@ -98,8 +98,9 @@ class GramDetector(BaseOneClassDetector):
         powers: ArrayLike = (1, 2, 3, 4, 5, 6, 7, 8, 9, 10),
         group_by: str = "label",
         false_alarm_rate: float = 0.05,
+        validation: Any = None,
     ) -> None:
-        super().__init__(false_alarm_rate=false_alarm_rate)
+        super().__init__(false_alarm_rate=false_alarm_rate, validation=validation)
         self.powers = powers
         self.group_by = group_by
 

@@ -70,8 +70,6 @@ class GroupProgressionDetector(StoredSamplesMixin, BaseOneClassDetector):
     estimator_ : estimator
         The fitted classifier or outlier detector; where standardised numbers are averaged, the
         :class:`~sklearn.preprocessing.StandardScaler`.
-    training_rows_ : ndarray of shape (n_in_distribution_samples,)
-        Rows of ``X`` in ``fit`` that groups are made of: those not marked -1.
     training_scores_ : ndarray of shape (n_in_distribution_samples,)
         Their scores. Each sample is left out of its own groups, and a classifier scores samples
         that it has not learnt from.
@@ -154,11 +152,12 @@ class GroupProgressionDetector(StoredSamplesMixin, BaseOneClassDetector):
         estimator: Any = None,
         group_by: str = "prediction",
         false_alarm_rate: float = 0.05,
+        validation: Any = None,
         random_state: int | np.random.RandomState | None = None,
         n_jobs: int | None = None,
         verbose: int = 0,
     ) -> None:
-        super().__init__(false_alarm_rate=false_alarm_rate)
+        super().__init__(false_alarm_rate=false_alarm_rate, validation=validation)
         self.n_neighbors = n_neighbors
         self.features = features
         self.estimator = estimator
@@ -276,7 +275,7 @@ class GroupProgressionDetector(StoredSamplesMixin, BaseOneClassDetector):
         return scores[: len(inside)]
 
     def _nearest_stored(self, X: Activations, n_neighbors: int) -> tuple[NDArray, NDArray[np.intp]]:
-        n_found = min(n_neighbors, len(self.training_rows_))
+        n_found = min(n_neighbors, len(self.learnt_rows_))
         found = self._groups.nearest(pack_layers(X)[-1], n_found)
         return pad_neighbors(*found, n_neighbors, farthest=self._groups.widths[-1])
 
@@ -284,7 +283,7 @@ class GroupProgressionDetector(StoredSamplesMixin, BaseOneClassDetector):
         return dict(zip(X.layer_names, self._groups.patterns(positions), strict=True))
 
     def _stored_rows(self) -> NDArray[np.intp]:
-        return self.training_rows_[self._is_stored]
+        return self.learnt_rows_[self._is_stored]
 
     def _stored_labels(self) -> NDArray | None:
         return self._groups.classes if self._by_class else None

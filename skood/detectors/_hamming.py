@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from numbers import Real
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,8 +31,9 @@ class HammingNAPDetector(StoredSamplesMixin, BaseIncrementalDetector):
     ----------
     tau : float, default=None
         Threshold: a sample is out-of-distribution if its distance is larger, or if no pattern of
-        its class is stored. ``false_alarm_rate`` is then not used. By default the threshold rejects
-        that share of the training samples, each scored with itself left out.
+        its class is stored. Neither ``false_alarm_rate`` nor ``validation`` then sets it. By
+        default the threshold rejects that share of the training samples, each scored with itself
+        left out.
     false_alarm_rate : float in (0, 0.5], default=0.05
         Share of in-distribution samples to reject, where ``tau`` is None.
     group_by : {"prediction", "label", "correct"}, default="prediction"
@@ -100,10 +102,11 @@ class HammingNAPDetector(StoredSamplesMixin, BaseIncrementalDetector):
         *,
         tau: float | None = None,
         false_alarm_rate: float = 0.05,
+        validation: Any = None,
         group_by: str = "prediction",
         break_ties: bool = True,
     ) -> None:
-        super().__init__(false_alarm_rate=false_alarm_rate)
+        super().__init__(false_alarm_rate=false_alarm_rate, validation=validation)
         self.tau = tau
         self.group_by = group_by
         self.break_ties = break_ties
@@ -116,7 +119,7 @@ class HammingNAPDetector(StoredSamplesMixin, BaseIncrementalDetector):
         stored = np.flatnonzero(classes.counts)
         self._check_any_counts(len(stored))
         self.unknown_class_score_ = -float(self.n_features_in_)
-        self.stores_ = build_stores(bits[stored], classes.own[stored], self.training_rows_[stored])
+        self.stores_ = build_stores(bits[stored], classes.own[stored], self.learnt_rows_[stored])
         if self.break_ties:
             errors = [store.n_rows * store.squared_share_error for store in self.stores_.values()]
             self.score_error_ = float(np.sqrt(np.sum(errors) / len(stored)))
@@ -157,7 +160,7 @@ class HammingNAPDetector(StoredSamplesMixin, BaseIncrementalDetector):
         for label, store in self.stores_.items():
             if (rows := np.flatnonzero(lookup == label)).size:
                 distances[rows], found[rows] = store.kneighbors(bits[rows], n_neighbors)
-        return distances, np.where(found < 0, -1, np.searchsorted(self.training_rows_, found))
+        return distances, np.where(found < 0, -1, np.searchsorted(self.learnt_rows_, found))
 
     def _stored_layers(self, X: Activations, positions: NDArray[np.intp]) -> dict[str, NDArray]:
         bits = self._summary.bits[positions.ravel()].unpack()

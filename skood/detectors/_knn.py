@@ -86,9 +86,14 @@ class KNNDetector(StoredSamplesMixin, BaseIncrementalDetector):
     }
 
     def __init__(
-        self, *, n_neighbors: int = 50, normalize: bool = True, false_alarm_rate: float = 0.05
+        self,
+        *,
+        n_neighbors: int = 50,
+        normalize: bool = True,
+        false_alarm_rate: float = 0.05,
+        validation: Any = None,
     ) -> None:
-        super().__init__(false_alarm_rate=false_alarm_rate)
+        super().__init__(false_alarm_rate=false_alarm_rate, validation=validation)
         self.n_neighbors = n_neighbors
         self.normalize = normalize
 

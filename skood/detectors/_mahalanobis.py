@@ -70,8 +70,6 @@ class MahalanobisDetector(BaseOneClassDetector):
         had not been learnt from: how much a layer knows of the classes.
     layer_weights_ : ndarray of shape (n_layers,)
         Weight of each layer's score.
-    training_rows_ : ndarray of shape (n_in_distribution_samples,)
-        Rows of ``X`` in ``fit`` that means and covariances are those of: those not marked -1.
     training_scores_ : ndarray of shape (n_in_distribution_samples,)
         Their scores, by means and covariances of other samples.
 
@@ -166,8 +164,9 @@ class MahalanobisDetector(BaseOneClassDetector):
         n_components: int | None = None,
         group_by: str = "label",
         false_alarm_rate: float = 0.05,
+        validation: Any = None,
     ) -> None:
-        super().__init__(false_alarm_rate=false_alarm_rate)
+        super().__init__(false_alarm_rate=false_alarm_rate, validation=validation)
         self.relative = relative
         self.normalize = normalize
         self.covariance = covariance

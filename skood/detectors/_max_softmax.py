@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from numbers import Real
+from typing import Any
 
 import numpy as np
 
@@ -60,8 +61,10 @@ class MaxSoftmaxDetector(BaseLogitDetector):
         "temperature": [Interval(Real, 0, None, closed="neither")],
     }
 
-    def __init__(self, *, temperature: float = 1.0, false_alarm_rate: float = 0.05) -> None:
-        super().__init__(false_alarm_rate=false_alarm_rate)
+    def __init__(
+        self, *, temperature: float = 1.0, false_alarm_rate: float = 0.05, validation: Any = None
+    ) -> None:
+        super().__init__(false_alarm_rate=false_alarm_rate, validation=validation)
         self.temperature = temperature
 
     def _score_logits(self, logits: Floats) -> Floats:

@@ -96,8 +96,9 @@ class MCDropoutDetector(BaseOneClassDetector):
         statistic: str = "entropy",
         layer: str | None = None,
         false_alarm_rate: float = 0.05,
+        validation: Any = None,
     ) -> None:
-        super().__init__(false_alarm_rate=false_alarm_rate)
+        super().__init__(false_alarm_rate=false_alarm_rate, validation=validation)
         self.statistic = statistic
         self.layer = layer
 

@@ -138,8 +138,9 @@ class NACDetector(BaseOneClassDetector):
         min_fraction: float | Mapping[str, float] | None = None,
         steepness: float | Mapping[str, float] = 100.0,
         false_alarm_rate: float = 0.05,
+        validation: Any = None,
     ) -> None:
-        super().__init__(false_alarm_rate=false_alarm_rate)
+        super().__init__(false_alarm_rate=false_alarm_rate, validation=validation)
         self.gradients = gradients
         self.n_bins = n_bins
         self.min_count = min_count

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from numbers import Real
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -78,8 +79,10 @@ class NCIDetector(BaseHeadDetector):
         "alpha": [Interval(Real, 0, None, closed="left")],
     }
 
-    def __init__(self, *, alpha: float = 0.0001, false_alarm_rate: float = 0.05) -> None:
-        super().__init__(false_alarm_rate=false_alarm_rate)
+    def __init__(
+        self, *, alpha: float = 0.0001, false_alarm_rate: float = 0.05, validation: Any = None
+    ) -> None:
+        super().__init__(false_alarm_rate=false_alarm_rate, validation=validation)
         self.alpha = alpha
 
     def _fit(self, X: Activations, y: NDArray | None) -> None:

@@ -105,8 +105,9 @@ class NeuronCountDetector(BaseOneClassDetector):
         two_sided: bool = False,
         activation_counts: Mapping[str, ArrayLike] | ArrayLike | None = None,
         false_alarm_rate: float = 0.05,
+        validation: Any = None,
     ) -> None:
-        super().__init__(false_alarm_rate=false_alarm_rate)
+        super().__init__(false_alarm_rate=false_alarm_rate, validation=validation)
         self.statistic = statistic
         self.two_sided = two_sided
         self.activation_counts = activation_counts

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from numbers import Integral, Real
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -97,9 +98,10 @@ class NNGuideDetector(StoredSamplesMixin, BaseHeadDetector):
         n_neighbors: int = 10,
         bank_fraction: float = 1.0,
         false_alarm_rate: float = 0.05,
+        validation: Any = None,
         random_state: int | np.random.RandomState | None = None,
     ) -> None:
-        super().__init__(false_alarm_rate=false_alarm_rate)
+        super().__init__(false_alarm_rate=false_alarm_rate, validation=validation)
         self.n_neighbors = n_neighbors
         self.bank_fraction = bank_fraction
         self.random_state = random_state
@@ -110,7 +112,7 @@ class NNGuideDetector(StoredSamplesMixin, BaseHeadDetector):
                 "NNGuideDetector needs at least 2 in-distribution samples, got n_samples = 1."
             )
         self._bank = self._draw(len(X))
-        self.bank_rows_ = self.training_rows_[self._bank]
+        self.bank_rows_ = self.learnt_rows_[self._bank]
         self.n_neighbors_ = int(min(self.n_neighbors, len(self._bank) - 1))
         if self.n_neighbors_ < self.n_neighbors:
             warn_user(

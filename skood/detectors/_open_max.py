@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from numbers import Integral, Real
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -103,8 +104,9 @@ class OpenMaxDetector(BaseLogitDetector):
         cosine_weight: float = 0.0,
         group_by: str = "correct",
         false_alarm_rate: float = 0.05,
+        validation: Any = None,
     ) -> None:
-        super().__init__(false_alarm_rate=false_alarm_rate)
+        super().__init__(false_alarm_rate=false_alarm_rate, validation=validation)
         self.tail_size = tail_size
         self.n_revised = n_revised
         self.cosine_weight = cosine_weight

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -88,8 +90,9 @@ class SHEDetector(BaseOneClassDetector):
         metric: str = "inner_product",
         group_by: str = "correct",
         false_alarm_rate: float = 0.05,
+        validation: Any = None,
     ) -> None:
-        super().__init__(false_alarm_rate=false_alarm_rate)
+        super().__init__(false_alarm_rate=false_alarm_rate, validation=validation)
         self.metric = metric
         self.group_by = group_by
 

@@ -69,7 +69,7 @@ class StoredSamplesMixin:
     from (``_stored_rows``), and their classes, where it knows any (``_stored_labels``).
     """
 
-    training_rows_: NDArray[np.intp]
+    learnt_rows_: NDArray[np.intp]
     _validate: Callable[..., Activations]  # of BaseDetector
 
     def kneighbors(self, X: Any, n_neighbors: int | None = None) -> tuple[NDArray, NDArray]:
@@ -150,7 +150,7 @@ class StoredSamplesMixin:
         """Values of the stored samples at positions of shape (n_samples, n_examples), by layer."""
 
     def _stored_rows(self) -> NDArray[np.intp]:
-        return self.training_rows_
+        return self.learnt_rows_
 
     def _stored_labels(self) -> NDArray | None:
         return None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from numbers import Integral
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -88,8 +89,14 @@ class ViMDetector(BaseHeadDetector):
         "n_components": [Interval(Integral, 0, None, closed="left"), StrOptions({"auto"})],
     }
 
-    def __init__(self, *, n_components: int | str = "auto", false_alarm_rate: float = 0.05) -> None:
-        super().__init__(false_alarm_rate=false_alarm_rate)
+    def __init__(
+        self,
+        *,
+        n_components: int | str = "auto",
+        false_alarm_rate: float = 0.05,
+        validation: Any = None,
+    ) -> None:
+        super().__init__(false_alarm_rate=false_alarm_rate, validation=validation)
         self.n_components = n_components
 
     def _fit(self, X: Activations, y: NDArray | None) -> Floats:

@@ -12,8 +12,9 @@ from sklearn.base import clone
 from sklearn.preprocessing import normalize
 from sklearn.utils import resample
 from sklearn.utils.extmath import row_norms
+from sklearn.utils.validation import check_is_fitted
 
-from .._classes import has_predictions
+from .._classes import has_predictions, rows_to_accept
 from .._foreign import are_named
 from .._layer_names import value_names
 from .._named_detectors import NamedDetectors
@@ -39,7 +40,6 @@ _ERROR_POWER = 4
 """Of the share of the layers: errors are told by the softmax, unless all layers know better."""
 _FAR = np.log(0.01)
 """Log p-value below which what watches all layers at once is heard."""
-_GROUPS = ("layers", "features", "joint", "head")
 _SAME_NORMS = "the norms of all training samples of a class are the same in every layer"
 _ROWS_PER_CLASS = 10
 """With fewer on average, layers are compared with those of samples of all classes."""
@@ -115,6 +115,9 @@ class AdaptiveEnsembleDetector(BaseOneClassDetector, NamedDetectors):
 
     **Score for errors.** The sum for the head, plus the fourth power of a times that for layers.
 
+    **Threshold.** With ``validation`` and ``target="misclassified"``, only rows that are classified
+    correctly set it where ``y`` tells classes: these are the ones to accept.
+
     **Less than a classifier.** Without logits or head, detectors that need them are left out; with
     ``target="misclassified"`` there has to be one. Without predictions, as of a regression network,
     all samples are of one class, layers count alike and in full. With fewer than 10 samples a
@@ -130,9 +133,10 @@ class AdaptiveEnsembleDetector(BaseOneClassDetector, NamedDetectors):
 
     **Limits.** Distances and patterns look at directions: inputs whose activations are those of
     ordinary ones but for a factor are found by their norms, where these are far from all others,
-    and otherwise left to the head. Where the layers know all classes, as in
-    perceptrons on tables, the head is hardly heard, also if it knows more about inputs between two
-    classes. Patterns count as much as distances, also in layers without zeros, as after tanh or
+    and otherwise left to the head. Nothing is to be seen of the scale of an input in a network
+    that takes it away at the beginning, as by a layer norm. Where the layers know all classes, as
+    in perceptrons on tables, the head is hardly heard, also if it knows more about inputs between
+    two classes. Patterns count as much as distances, also in layers without zeros, as after tanh or
     layer normalisation, where they tell less. ``make_monitor(search=True)`` finds out where OOD
     samples are at hand.
 
@@ -203,9 +207,10 @@ class AdaptiveEnsembleDetector(BaseOneClassDetector, NamedDetectors):
         max_layers: int = 24,
         max_samples: int = 10_000,
         false_alarm_rate: float = 0.05,
+        validation: Any = None,
         n_jobs: int | None = None,
     ) -> None:
-        super().__init__(false_alarm_rate=false_alarm_rate)
+        super().__init__(false_alarm_rate=false_alarm_rate, validation=validation)
         self.target = target
         self.layer_detectors = layer_detectors
         self.head_detectors = head_detectors
@@ -236,6 +241,9 @@ class AdaptiveEnsembleDetector(BaseOneClassDetector, NamedDetectors):
         others = np.setdiff1d(np.arange(len(X)), rows)
         training_scores[others] = self._score_samples(X[others])
         return training_scores
+
+    def _may_set_threshold(self, X: Activations, y: NDArray | None) -> NDArray[np.bool_]:
+        return rows_to_accept(self.target, X, y)
 
     def _check_names(self) -> None:
         given = [
@@ -396,24 +404,52 @@ class AdaptiveEnsembleDetector(BaseOneClassDetector, NamedDetectors):
     def _are_of_unknown_class(self, scores: Floats) -> NDArray[np.bool_]:
         return (scores == self._scores_of_unknown).any(axis=1)
 
+    def contributions(self, X: Activations) -> dict[str, Floats]:
+        """What each detector adds to the scores, which is less than 0 where it objects.
+
+        Parameters
+        ----------
+        X : Activations
+            Activations of the layers seen in ``fit``.
+
+        Returns
+        -------
+        dict of str to ndarray of shape (n_samples,)
+            For each of ``named_estimators_``. They add up to what ``score_samples`` gives, but for
+            samples of a predicted class of which nothing was learnt.
+        """
+        check_is_fitted(self)
+        scores = self._member_scores(self._validate(X, reset=False))
+        return dict(zip(self.named_estimators_, self._weigh(scores).T, strict=True))
+
     def _combine(self, scores: Floats, *, left_out: bool = False) -> Floats:
+        return self._weigh(scores, left_out=left_out).sum(axis=1)
+
+    def _weigh(self, scores: Floats, *, left_out: bool = False) -> Floats:
+        """What each member adds to the combined score, by the group that it is of."""
         log_p = self._calibration.log_p_values(scores, left_out=left_out)
-        by_group = {g: log_p[:, np.equal(self._groups, g)] for g in _GROUPS}
-        share, layers, head = self.layer_share_, by_group["layers"], by_group["head"].sum(axis=1)
+        share, alarm = self.layer_share_, np.minimum(log_p - _HINGE, 0)
         if self.target == "misclassified":
-            return head + share**_ERROR_POWER * layers.sum(axis=1)
-        alarms = _below(layers, _HINGE) + _below(by_group["features"], _HINGE)
-        far = _below(by_group["joint"], _FAR)
-        return share * layers.sum(axis=1) + (1 - share) * (head + alarms) + far
+            silence = np.zeros_like(log_p)
+            by_group = {
+                "layers": share**_ERROR_POWER * log_p,
+                "features": silence,
+                "joint": silence,
+                "head": log_p,
+            }
+        else:
+            by_group = {
+                "layers": share * log_p + (1 - share) * alarm,
+                "features": (1 - share) * alarm,
+                "joint": np.minimum(log_p - _FAR, 0),
+                "head": (1 - share) * log_p,
+            }
+        members = enumerate(self._groups)
+        return np.column_stack([by_group[group][:, member] for member, group in members])
 
     def _score_samples(self, X: Activations) -> Floats:
         scores = self._member_scores(X)
         return self._reject_unknown(self._combine(scores), ~self._are_of_unknown_class(scores))
-
-
-def _below(log_p: Floats, edge: float) -> Floats:
-    """How far log p-values are below an edge, summed over detectors."""
-    return np.minimum(log_p - edge, 0).sum(axis=1)
 
 
 def _norms_vary(X: Activations) -> bool:

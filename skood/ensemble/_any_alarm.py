@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -10,13 +10,19 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn.base import clone
 from sklearn.utils.validation import check_is_fitted
 
-from .._foreign import are_named, detector_of, is_of_pyod
+from .._classes import rows_to_accept
+from .._conformal import held_out_threshold
+from .._foreign import are_named, detector_of, is_of_pyod, rate_of
+from .._held_out import VALIDATION, Rows, held_out_rows
 from .._named_detectors import NamedDetectors
 from .._validation import ARRAY_LAYER, check_activations
 from .._values import Floats
 from ..activations import Activations
 from ..detectors import BaseDetector
-from ._members import fit_and_calibrate, member_scores
+from ._members import fit_and_calibrate, fit_member, member_scores
+
+_FAR = 1000.0
+"""Mean excesses below all scores, where a threshold of -inf is taken to be."""
 
 
 class AnyAlarmDetector(BaseDetector, NamedDetectors):
@@ -31,6 +37,12 @@ class AnyAlarmDetector(BaseDetector, NamedDetectors):
         Names, and outlier detectors or pipelines that end in one, which are cloned. Each is given
         all layers. What it rejects is decided by its own threshold, and so by its own
         ``false_alarm_rate``.
+    validation : float in (0, 1) or splitter, default=None
+        Which in-distribution samples set the threshold of each detector and are not learnt from: a
+        random share, or the test part of the first split of a scikit-learn splitter. Then each
+        detector rejects on average at most its own ``false_alarm_rate`` (or ``contamination``) of
+        new samples of their distribution; for that the network must not have learnt from them
+        either. By default each detector has the threshold that it finds itself.
 
     Attributes
     ----------
@@ -39,7 +51,8 @@ class AnyAlarmDetector(BaseDetector, NamedDetectors):
     offsets_ : dict of str to float
         Threshold of each on its own scores, those of :meth:`score_each`.
     training_scores_ : ndarray of shape (n_in_distribution_samples,)
-        Scores of the in-distribution training samples, as if none of them had been learnt from.
+        Scores of the in-distribution training samples, as if none of them had been learnt from;
+        with ``validation`` of those that are held out.
     offset_ : float
         Threshold on ``score_samples``: 0.
 
@@ -65,6 +78,10 @@ class AnyAlarmDetector(BaseDetector, NamedDetectors):
     (``training_scores_``), and otherwise come from 5-fold cross-validation, which fits a detector
     five times more.
 
+    With ``validation`` the scores of the rows that are held out take their place. A detector with
+    ``target="misclassified"`` is to accept those of them that are classified correctly: where ``y``
+    tells classes, only these set its threshold.
+
     Samples marked -1 in ``fit`` are given to those detectors alone that learn from them.
 
     Examples
@@ -89,33 +106,56 @@ class AnyAlarmDetector(BaseDetector, NamedDetectors):
     _learns_from_ood = True
     _lists_of_detectors = ("detectors",)
 
-    _parameter_constraints: dict = {"detectors": [list]}
+    _parameter_constraints: dict = {"detectors": [list], "validation": VALIDATION}
 
-    def __init__(self, detectors: Sequence[tuple[str, Any]]) -> None:
+    def __init__(self, detectors: Sequence[tuple[str, Any]], *, validation: Any = None) -> None:
         self.detectors = detectors
+        self.validation = validation
 
     def _validate(self, X: Any, *, reset: bool) -> Activations:
         return check_activations(self, X, reset=reset, allow_nd=True)
 
+    def _hold_out(self, n_samples: int, y: NDArray | None) -> tuple[Rows, Rows] | None:
+        return held_out_rows(n_samples, y, self.validation, 0)
+
     def _fit(
         self, X: Activations, y: NDArray | None, *, X_ood: Activations | None = None
-    ) -> NDArray[np.float64]:
+    ) -> NDArray[np.float64] | None:
         self._check_detectors()
         self.named_estimators_: dict[str, Any] = {}
-        self.offsets_: dict[str, float] = {}
-        self._relative: dict[str, _RelativeLogP] = {}
-        smallest = np.full(len(X), np.inf)
-        given = self._as_given(X)
+        given, scores = self._as_given(X), {}
         for name, detector in self.detectors:
             outside = None
             if X_ood is not None and getattr(detector_of(detector), "_learns_from_ood", False):
                 outside = self._as_given(X_ood)
-            fitted, scores = fit_and_calibrate(clone(detector), given, y, outside)
+            if self.validation is None:
+                fitted, scores[name] = fit_and_calibrate(clone(detector), given, y, outside)
+            else:
+                fitted = fit_member(clone(detector), given, y, outside)
             self.named_estimators_[name] = fitted
-            self.offsets_[name] = _threshold_of(name, fitted)
-            self._relative[name] = _RelativeLogP(scores, self.offsets_[name])
-            smallest = np.minimum(smallest, self._relative[name](scores))
-        return smallest
+        if self.validation is not None:
+            return None
+        self._set_thresholds(_threshold_of, scores)
+        return self._smallest(scores)
+
+    def _score_held_out(self, X: Activations, y: NDArray | None) -> Floats:
+        def threshold(name: str, fitted: Any) -> float:
+            may_set = rows_to_accept(getattr(detector_of(fitted), "target", "ood"), X, y)
+            return held_out_threshold(scores[name][may_set], _rate_of(name, fitted))
+
+        scores = self._score_each(X)
+        self._set_thresholds(threshold, scores)
+        return self._smallest(scores)
+
+    def _set_thresholds(
+        self, threshold: Callable[[str, Any], float], scores: dict[str, Floats]
+    ) -> None:
+        """Give each detector a threshold, and compare its scores by those of samples."""
+        self.offsets_ = {name: threshold(name, e) for name, e in self.named_estimators_.items()}
+        self._relative = {n: _RelativeLogP(scores[n], self.offsets_[n]) for n in scores}
+
+    def _smallest(self, scores: dict[str, Floats]) -> Floats:
+        return np.min([self._relative[name](scores[name]) for name in scores], axis=0)
 
     def _as_given(self, X: Activations) -> Any:
         """Validated samples as a detector takes them by itself: an array where one was given."""
@@ -133,8 +173,7 @@ class AnyAlarmDetector(BaseDetector, NamedDetectors):
         return 0.0
 
     def _score_samples(self, X: Activations) -> Floats:
-        by_detector = [self._relative[name](scores) for name, scores in self._score_each(X).items()]
-        return np.min(by_detector, axis=0)
+        return self._smallest(self._score_each(X))
 
     def _score_each(self, X: Activations) -> dict[str, Floats]:
         given = self._as_given(X)
@@ -188,6 +227,18 @@ def _threshold_of(name: str, fitted: Any) -> float:
     return np.asarray(offset, dtype=np.float64).item()
 
 
+def _rate_of(name: str, fitted: Any) -> float:
+    """The rate that validation rows are to give a detector."""
+    rate = rate_of(fitted)
+    if rate is None or getattr(detector_of(fitted), "tau", None) is not None:
+        raise ValueError(
+            f"validation sets thresholds by the false_alarm_rate or contamination of detectors, "
+            f"but {name!r}, {detector_of(fitted)!r}, has no such number. Set it, or leave "
+            "validation None."
+        )
+    return rate
+
+
 class _RelativeLogP:
     """Log p-values of scores, less that of a threshold; they rise with the scores everywhere.
 
@@ -206,7 +257,9 @@ class _RelativeLogP:
         self._excess_below = self._mean_excess(low - training_scores)
         self._excess_above = self._mean_excess(training_scores - high)
         self._threshold = threshold
-        self._at_threshold = self._log_p_values(np.array([threshold]))[0]
+        # Of a threshold that rejects nothing, all are above.
+        at = threshold if threshold > -np.inf else self._scores[0] - _FAR * self._excess_below
+        self._at_threshold = self._log_p_values(np.array([at]))[0]
 
     def _mean_excess(self, excess: Floats) -> float:
         """The mean beyond a quantile; where all there are equal, the range of all scores or 1."""

@@ -97,6 +97,8 @@ class AutoNAPDetector(BaseDetector):
         What was tried: "layer", "pooling", "percentile", and their "tau" and "accuracy".
     distinct_settings_ : ndarray of shape (n_settings,), dtype bool
         Which of these to look at: of settings that give the same patterns, the last one.
+    learnt_rows_ : ndarray of shape (n_stored_samples,)
+        The rows of ``X`` in ``fit`` that store a pattern.
     training_rows_ : ndarray of shape (n_validation_samples,)
         The in-distribution rows of ``X`` in ``fit`` that set the thresholds.
     training_scores_ : ndarray of shape (n_validation_samples,)
@@ -238,6 +240,7 @@ class AutoNAPDetector(BaseDetector):
         self._record(X, layers, tried)
         self._settings = self._build_all(X, roles, layers) if self.keep_settings else None
         self._choose(X, roles, layers, tried)
+        self.learnt_rows_ = self.training_rows_[roles.stored]
         self.training_rows_ = self.training_rows_[roles.inside]
         return self._score_samples(X[roles.inside])
 

@@ -13,6 +13,7 @@ from sklearn.base import clone
 from sklearn.metrics import roc_auc_score
 from sklearn.utils.validation import check_is_fitted
 
+from .._conformal import held_out_threshold
 from .._layer_names import layer_list, match_layers, value_names
 from .._marks import marks_beside_y
 from .._sklearn import HasMethods, Interval, StrOptions
@@ -142,9 +143,10 @@ class LayerEnsembleDetector(BaseOneClassDetector):
         n_layers: int | None = None,
         knowledge: ArrayLike | None = None,
         false_alarm_rate: float = 0.05,
+        validation: Any = None,
         n_jobs: int | None = None,
     ) -> None:
-        super().__init__(false_alarm_rate=false_alarm_rate)
+        super().__init__(false_alarm_rate=false_alarm_rate, validation=validation)
         self.detector = detector
         self.layers = layers
         self.combine = combine
@@ -323,9 +325,21 @@ class LayerEnsembleDetector(BaseOneClassDetector):
 
     def _find_vote_level(self, scores: Floats) -> float:
         """The p-value below which a member rejects, so that votes reject ``false_alarm_rate``."""
-        p = np.sort(self._calibration.p_values(scores[:, self._counting], left_out=True), axis=1)
-        # More than half of the members reject a sample where this many p-values are below.
-        return np.percentile(p[:, p.shape[1] // 2], 100.0 * self.false_alarm_rate)
+        votes = self._median_p_values(scores, left_out=True)
+        return np.percentile(votes, 100.0 * self.false_alarm_rate)
+
+    def _median_p_values(self, scores: Floats, *, left_out: bool = False) -> Floats:
+        """The p-value of each sample below which more than half of the members are, at another."""
+        p = self._calibration.p_values(scores[:, self._counting], left_out=left_out)
+        return np.sort(p, axis=1)[:, p.shape[1] // 2]
+
+    def _score_held_out(self, X: Activations, y: NDArray | None) -> Floats:
+        if self.combine == "vote":
+            scores = self._member_scores(X)
+            votes = self._median_p_values(scores)
+            votes[self._are_of_unknown_class(scores)] = 0.0
+            self._vote_level = held_out_threshold(votes, self.false_alarm_rate)
+        return super()._score_held_out(X, y)
 
     def _combine(self, scores: Floats, *, left_out: bool = False) -> Floats:
         scores = scores[:, self._counting]

@@ -44,18 +44,24 @@ def fit_and_calibrate(
     scores : ndarray of shape (n_samples,)
         The higher, the more in-distribution.
     """
-    if is_of_pyod(member):
-        y = None  # PyOD would read class 1 as outliers
-    member.fit(*_with_ood(X, y, X_ood))
+    fit_member(member, X, y, X_ood)
     left_out = getattr(detector_of(member), "training_scores_", np.empty(0))
     if len(left_out) == len(X):  # a detector may set its threshold by some of the rows only
         return member, left_out
     scores = np.empty(len(X))
     for learnt, held_out in KFold(5, shuffle=True, random_state=0).split(X):
         labels = None if y is None else y[learnt]
-        part = clone(member).fit(*_with_ood(X[learnt], labels, X_ood))
+        part = fit_member(clone(member), X[learnt], labels, X_ood)
         scores[held_out] = member_scores(part, X[held_out])
     return member, scores
+
+
+def fit_member(member: Any, X: Samples, y: NDArray | None, X_ood: Samples | None = None) -> Any:
+    """Fit a member, itself and not a clone, on in-distribution rows and those that it learns from.
+
+    Labels are not for PyOD, which would read class 1 as outliers.
+    """
+    return member.fit(*_with_ood(X, None if is_of_pyod(member) else y, X_ood))
 
 
 def member_scores(member: Any, X: Samples) -> Floats:

@@ -22,7 +22,7 @@ from .._sklearn import Interval, validate_params
 from .._validation import ARRAY_LAYER
 from ..activations import Activations, PackedBits
 from ..detectors import NearestExamples
-from ..ensemble import LayerEnsembleDetector
+from ..ensemble import AdaptiveEnsembleDetector, LayerEnsembleDetector
 from ..shaping import BaseShaper
 from ._explanation import Explanation
 from ._nearest_examples import keeps_samples, kept_examples, reference_examples
@@ -115,6 +115,11 @@ def explain(
     :class:`~skood.ensemble.AdaptiveEnsembleDetector`, there are ranks in the bulk only, where
     neurons that change no rank weigh 0.
 
+    **Size.** An input on a wrong scale moves all layers at once, and no layer alone brings it back.
+    The report then names the layers whose norm is twice that of the nearest examples or more, or
+    half of it or less (``norm_ratios``), and, of an ``AdaptiveEnsembleDetector``, the detectors
+    that lower the score, such as "norms" (``contributions``).
+
     Examples
     --------
     >>> import numpy as np
@@ -157,7 +162,12 @@ def explain(
         values={name: _by_unit(np.asarray(layer), axes[name]) for name, layer in A.items()},
         neighbor_values=_mean_values(A, examples),
         n_neurons=n_neurons,
+        contributions=_contributions(detector, shaped),
     )
+
+
+def _contributions(detector: Any, X: Any) -> dict[str, NDArray[np.float64]] | None:
+    return detector.contributions(X) if isinstance(detector, AdaptiveEnsembleDetector) else None
 
 
 def _split(detector: Any, X: Any, X_train: Any) -> tuple[Any, Callable, Any, Any]:

@@ -13,7 +13,10 @@ from .._optional import import_optional
 if TYPE_CHECKING:
     import pandas as pd
 
-_LAYERS_IN_REPORT = 5
+_NAMED_IN_REPORT = 5
+"""Layers, and detectors of an ensemble."""
+_UNUSUAL = 2.0
+"""Norms that differ by this factor or more from those of the nearest examples are reported."""
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -48,6 +51,9 @@ class Explanation:
         What it does on average in the nearest training examples.
     n_neurons : int
         How many neurons the report names.
+    contributions : dict of str to ndarray of shape (n_samples,), default=None
+        What each detector of an :class:`~skood.ensemble.AdaptiveEnsembleDetector` adds to the
+        score; None for other detectors.
 
     See Also
     --------
@@ -80,6 +86,50 @@ class Explanation:
     values: dict[str, NDArray]
     neighbor_values: dict[str, NDArray[np.float64]]
     n_neurons: int
+    contributions: dict[str, NDArray[np.float64]] | None = None
+
+    def top_detectors(self, sample: int = 0) -> list[tuple[str, float]]:
+        """Rank the detectors of the ensemble by how much each lowers the score.
+
+        Parameters
+        ----------
+        sample : int, default=0
+            Which of the samples explained.
+
+        Returns
+        -------
+        list of tuple (detector, contribution)
+            Those with a contribution below 0, the lowest first; empty for a detector that is no
+            such ensemble.
+        """
+        added = [(name, float(part[sample])) for name, part in (self.contributions or {}).items()]
+        return sorted([entry for entry in added if entry[1] < 0], key=lambda entry: entry[1])
+
+    def norm_ratios(self, sample: int = 0) -> dict[str, float]:
+        """Size of the activations of each layer beside that of the nearest examples.
+
+        Parameters
+        ----------
+        sample : int, default=0
+            Which of the samples explained.
+
+        Returns
+        -------
+        dict of str to float
+            The Euclidean norm of ``values`` divided by that of ``neighbor_values``: 1 where the
+            sample is as usual, 8 where all activations are eight times as large. Layers that are
+            silent in the examples, and those of bits, are left out, and so are all where there is
+            no example.
+        """
+        norms = {
+            name: (
+                np.linalg.norm(values[sample]),
+                np.linalg.norm(self.neighbor_values[name][sample]),
+            )
+            for name, values in self.values.items()
+            if values.dtype != bool
+        }
+        return {name: float(here / nearby) for name, (here, nearby) in norms.items() if nearby > 0}
 
     def top_layers(self, sample: int = 0) -> list[tuple[str, float]]:
         """Rank the layers by weight.
@@ -171,14 +221,25 @@ class Explanation:
         lines = [f"Sample {sample}: {verdict} (score {self.scores[sample]:.4g}{limit})"]
         if self.predictions is not None:
             lines.append(f"  predicted class: {self.predictions[sample]}")
-        layers = self.top_layers(sample)[:_LAYERS_IN_REPORT]
-        named = ", ".join(f"{name} {weight:+.3g}" for name, weight in layers)
         return [
             *lines,
+            *self._detector_lines(sample),
             *self._neighbor_lines(sample),
-            f"  layers that weigh most: {named or 'none'}",
+            *self._norm_lines(sample),
+            f"  layers that weigh most: {_listed(self.top_layers(sample)) or 'none'}",
             *self._neuron_lines(sample),
         ]
+
+    def _detector_lines(self, sample: int) -> list[str]:
+        if self.contributions is None:
+            return []
+        return [f"  detectors that object most: {_listed(self.top_detectors(sample)) or 'none'}"]
+
+    def _norm_lines(self, sample: int) -> list[str]:
+        ratios = self.norm_ratios(sample).items()
+        unusual = [f"{n} x{r:.3g}" for n, r in ratios if not 1 / _UNUSUAL < r < _UNUSUAL]
+        named = ", ".join(unusual[:_NAMED_IN_REPORT])
+        return [f"  norms beside those nearby: {named}"] if unusual else []
 
     def _neighbor_lines(self, sample: int) -> list[str]:
         found = np.flatnonzero(self.neighbors[sample] >= 0)
@@ -205,3 +266,7 @@ class Explanation:
             label = f"{name}[{unit}]"
             lines.append(f"    {label:<22} {weight:>+10.3g} {float(here):>8.3g} {nearby:>8.3g}")
         return lines
+
+
+def _listed(ranked: list[tuple[str, float]]) -> str:
+    return ", ".join(f"{name} {weight:+.3g}" for name, weight in ranked[:_NAMED_IN_REPORT])

@@ -20,15 +20,17 @@ from sklearn.utils.validation import check_is_fitted
 
 from .._docstrings import FITTED_ON, complete
 from .._fit_context import fit_context
-from .._foreign import are_named, detector_of, in_distribution_scores
+from .._foreign import are_named, detector_of, in_distribution_scores, rate_of
+from .._held_out import VALIDATION, Rows, held_out_rows
 from .._logits import MissingPartError
-from .._marks import in_distribution, marks_beside_y, read_labels
+from .._marks import in_distribution, marks_beside_y, plain_labels, read_labels
 from .._named_detectors import NamedDetectors
 from .._sklearn import HasMethods, Interval
 from .._validation import check_activations
 from .._values import Floats
 from .._warnings import Line, users_line, warn_user, working_for
 from ..activations import Activations
+from ..calibration import ConformalDetector
 from ..ensemble import LayerEnsembleDetector
 from ..metrics import make_ood_scorer
 from ._split import OODKFold
@@ -68,7 +70,14 @@ class DetectorSearchCV(OutlierMixin, MetaEstimatorMixin, NamedDetectors):
     false_alarm_rate : float in (0, 0.5], default=None
         Share of the in-distribution training samples that the threshold of the choice rejects. It
         takes the place of the ``false_alarm_rate`` of the detectors, each of which keeps its own
-        where this is None; what is used beside the default has that of the default.
+        where this is None; what is used beside the default has that of the default. Of new samples
+        it is an estimate; with ``validation`` it is calibrated.
+    validation : float in (0, 1) or splitter, default=None
+        Which in-distribution samples set the threshold of the choice: a random share, or the test
+        part of the first split of a scikit-learn splitter. They neither choose nor teach. Then, of
+        new samples of their distribution, at most the ``false_alarm_rate`` is rejected on average;
+        for that the network must not have learnt from them either. By default the choice has the
+        threshold that it finds itself.
     n_jobs : int, default=None
         Number of folds to compute at once, in threads. None means 1, -1 all processors.
 
@@ -77,7 +86,8 @@ class DetectorSearchCV(OutlierMixin, MetaEstimatorMixin, NamedDetectors):
     best_name_ : str
         Name of the choice: that of the default, or that of what is used beside it or in its place.
     best_estimator_ : estimator
-        What was chosen, fitted on all rows.
+        What was chosen, fitted on all rows; with ``validation``, on those that are not held out,
+        and calibrated by the others in a :class:`~skood.calibration.ConformalDetector`.
     best_index_ : int
         Its place in ``cv_results_``.
     best_score_ : float
@@ -132,6 +142,7 @@ class DetectorSearchCV(OutlierMixin, MetaEstimatorMixin, NamedDetectors):
     array([False,  True])
     """
 
+    best_estimator_: Any
     _learns_from_ood = True
     _lists_of_detectors = ("detectors",)
 
@@ -142,6 +153,7 @@ class DetectorSearchCV(OutlierMixin, MetaEstimatorMixin, NamedDetectors):
         "cv": [HasMethods("split"), None],
         "min_gain": [Interval(Real, 0, None, closed="left")],
         "false_alarm_rate": [Interval(Real, 0, 0.5, closed="right"), None],
+        "validation": VALIDATION,
         "n_jobs": [Integral, None],
     }
 
@@ -154,6 +166,7 @@ class DetectorSearchCV(OutlierMixin, MetaEstimatorMixin, NamedDetectors):
         cv: Any = None,
         min_gain: float = 0.02,
         false_alarm_rate: float | None = None,
+        validation: Any = None,
         n_jobs: int | None = None,
     ) -> None:
         self.detectors = detectors
@@ -162,6 +175,7 @@ class DetectorSearchCV(OutlierMixin, MetaEstimatorMixin, NamedDetectors):
         self.cv = cv
         self.min_gain = min_gain
         self.false_alarm_rate = false_alarm_rate
+        self.validation = validation
         self.n_jobs = n_jobs
 
     @fit_context(prefer_skip_nested_validation=False)
@@ -192,8 +206,8 @@ class DetectorSearchCV(OutlierMixin, MetaEstimatorMixin, NamedDetectors):
         ------
         ValueError
             If no row is marked -1, or fewer than the splitter needs; if the default cannot be
-            fitted; or if ``false_alarm_rate`` cannot be given to a detector whose threshold may be
-            that of the choice.
+            fitted; if ``false_alarm_rate`` cannot be given to a detector whose threshold may be
+            that of the choice; or with ``validation``, if the choice has no rate.
 
         Warns
         -----
@@ -203,6 +217,33 @@ class DetectorSearchCV(OutlierMixin, MetaEstimatorMixin, NamedDetectors):
         self._check_detectors()
         A = check_activations(self, X, reset=True, allow_nd=True)
         labels = _check_marked(A, y)
+        held_out = self._hold_out(labels)
+        if held_out is None:
+            return self._search(A, labels, groups)
+        rest = np.setdiff1d(np.arange(len(A)), held_out)
+        self._search(A[rest], labels[rest], None if groups is None else np.asarray(groups)[rest])
+        self._calibrate(A[held_out])
+        return self
+
+    def _hold_out(self, labels: NDArray) -> Rows | None:
+        """In-distribution rows that set the threshold, if any are to."""
+        if self.validation is None:
+            return None
+        inside = np.flatnonzero(in_distribution(labels))
+        split = held_out_rows(len(inside), plain_labels(labels[inside]), self.validation, 0)
+        return None if split is None else inside[split[1]]
+
+    def _calibrate(self, held_out: Activations) -> None:
+        chosen = self.best_estimator_
+        rate = rate_of(chosen) if self.false_alarm_rate is None else self.false_alarm_rate
+        if rate is None:
+            raise ValueError(
+                f"validation sets the threshold by a rate, but {self.best_name_!r}, {chosen!r}, "
+                "has none: set false_alarm_rate of the search, or leave validation None."
+            )
+        self.best_estimator_ = ConformalDetector(chosen, false_alarm_rate=rate).fit(held_out)
+
+    def _search(self, A: Activations, labels: NDArray, groups: ArrayLike | None) -> Self:
         cv = self.cv
         if cv is None:
             _check_rows(labels)

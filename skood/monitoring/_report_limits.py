@@ -34,6 +34,10 @@ def _of_threshold(fields: dict[str, Any]) -> Iterator[str]:
         "particular order. After a change of cameras, users, seasons or of the network it has to "
         "be set anew."
     )
+    yield (
+        "It also takes for granted that the network has not learnt from the rows that set the "
+        "threshold. Where it has, it knows them too well, and new inputs are rejected more often."
+    )
     if threshold["guarantee"] == "marginal":
         yield (
             "The rate holds on average over draws of the rows that set the threshold: that of this "

@@ -169,14 +169,18 @@ def _origin(threshold: Mapping[str, Any]) -> str:
         return "an estimate from the rows of fit, which are no guarantee for new ones"
     if threshold["origin"] == "own":
         return "chosen by the detector in fit, without a rate of false alarms that was asked for"
-    how = "calibrated on" if threshold["origin"] == "calibrated" else "set by"
+    if threshold["origin"] == "held-out":
+        return (
+            f"set by {n_rows} rows of fit that the detector has not learnt from, so that the rate "
+            "holds on average over draws of these rows, if the network has not learnt from them"
+        )
     promise = (
         "the rate holds on average over draws of these rows"
         if threshold["guarantee"] == "marginal"
         else f"the rate holds for {100 * confidence:g} % of draws of these rows"
     )
     by_class = " in each predicted class" if threshold["group_by"] else ""
-    return f"{how} {n_rows} held-out rows, so that {promise}{by_class}"
+    return f"calibrated on {n_rows} held-out rows, so that {promise}{by_class}"
 
 
 def _threshold(report: ReportFields) -> list[Block]:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from sklearn.pipeline import Pipeline
 
 from .._conformal import conformal_threshold
-from .._foreign import detector_of, is_of_pyod
+from .._foreign import detector_of, is_of_pyod, rate_of
 from .._values import Floats
 from ..calibration import ConformalDetector
 from ._report_rows import in_front_of_detector
@@ -116,7 +116,7 @@ class OwnRule(Rule):
 
     def facts(self) -> dict[str, Any]:
         scores = self._scores_of_fit
-        rates = {name: _rate_of(detector_of(member)) for name, member in self._members.items()}
+        rates = {name: rate_of(member) for name, member in self._members.items()}
         origin = "estimate" if None not in rates.values() else "own"
         if scores is not None and self._holds_out:
             origin = "held-out"
@@ -189,12 +189,3 @@ def _offsets(detector: Any) -> dict[str, float]:
         return {"": -float(detector.threshold_)}
     offset = getattr(detector, "offset_", None)
     return {} if offset is None else {"": float(np.asarray(offset).item())}
-
-
-def _rate_of(detector: Any) -> float | None:
-    """The rate of false alarms that a detector was asked for, under any library's name for it."""
-    for name in ("false_alarm_rate", "contamination", "nu"):
-        rate = getattr(detector, name, None)
-        if isinstance(rate, float):
-            return rate
-    return None

@@ -1,0 +1,101 @@
+"""Whether samples are among those that something was fitted on."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.spatial import cKDTree
+
+from ._values import Floats
+from .activations import Activations
+
+_N_NUMBERS = 4
+"""Of each row: so many that others are not the same by chance."""
+_SAME = 1e-4
+"""In standard deviations: batches of another size change the last digits of activations."""
+
+
+@dataclass(frozen=True)
+class SeenRows:
+    """A few numbers of each row of activations, by which the row is known again.
+
+    Attributes
+    ----------
+    numbers : ndarray of shape (n_samples, 4)
+        Random combinations of the units of one layer, relative to ``scale``.
+    scale : ndarray of shape (4,)
+        Their standard deviations.
+    """
+
+    numbers: Floats
+    scale: Floats
+
+    @classmethod
+    def of(cls, A: Any) -> SeenRows | None:
+        """Those of rows; None where no layer has enough units to tell rows apart."""
+        numbers = _combinations(A)
+        if numbers is None:
+            return None
+        scale = numbers.std(axis=0)
+        scale[scale == 0] = 1.0
+        return cls(numbers / scale, scale)
+
+    def are_same(self, A: Any) -> bool:
+        """Whether these are the same rows in the same order, and not all alike."""
+        numbers = self._numbers_of(A)
+        if numbers is None or numbers.shape != self.numbers.shape:
+            return False
+        same = np.abs(numbers - self.numbers).max() <= _SAME
+        return bool(same) and self._share_of_repeated() < 0.5
+
+    def share_among(self, A: Any) -> float:
+        """Share of rows that are among them, more than equal ones would be by chance; 0 if few."""
+        numbers = self._numbers_of(A)
+        if numbers is None:
+            return 0.0
+        share = float(np.isfinite(self._tree().query(numbers, **_NEAR)[0]).mean())
+        if share <= 0.05:
+            return 0.0
+        by_chance = self._share_of_repeated()
+        error = np.sqrt(by_chance * (1 - by_chance) / len(numbers))
+        return share if share > by_chance + 0.05 + 3 * error else 0.0
+
+    def _numbers_of(self, A: Any) -> Floats | None:
+        numbers = _combinations(A)
+        return None if numbers is None else numbers / self.scale
+
+    def _tree(self) -> cKDTree:
+        return cKDTree(self.numbers)
+
+    def _share_of_repeated(self) -> float:
+        """How many of the rows are there more than once."""
+        distances = self._tree().query(self.numbers, k=2, **_NEAR)[0]
+        return float(np.isfinite(distances[:, 1]).mean())
+
+
+_NEAR: dict[str, Any] = {"p": np.inf, "distance_upper_bound": _SAME}
+
+
+def _combinations(A: Any) -> Floats | None:
+    rows = _rows_of_a_layer(A)
+    if rows is None or not np.isfinite(rows).all():
+        return None
+    directions = np.random.default_rng(0).normal(size=(rows.shape[1], _N_NUMBERS))
+    return rows @ directions
+
+
+def _rows_of_a_layer(A: Any) -> NDArray | None:
+    """The logits, or the last layer with enough units."""
+    if not isinstance(A, Activations):
+        layers = [np.asarray(A)]
+    elif A.logits is not None and A.logits.shape[1] >= _N_NUMBERS:
+        layers = [np.asarray(A.logits)]
+    else:
+        layers = [A[name] for name in reversed(A.layer_names)]
+    for layer in layers:
+        if isinstance(layer, np.ndarray) and layer[:1].size >= _N_NUMBERS:
+            return layer.reshape(len(layer), -1).astype(np.float64)
+    return None
