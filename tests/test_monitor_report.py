@@ -12,8 +12,16 @@ from sklearn.ensemble import IsolationForest
 from sklearn.exceptions import NotFittedError
 from sklearn.metrics import roc_auc_score
 from sklearn.neural_network import MLPClassifier, MLPRegressor
+from sklearn.pipeline import Pipeline
+from sklearn.preprocessing import FunctionTransformer
 
-from skood import ActivationExtractor, Monitor, make_monitor
+from skood import (
+    ActivationExtractor,
+    HammingNAPDetector,
+    Monitor,
+    PercentileBinarizer,
+    make_monitor,
+)
 from skood.calibration import ConformalDetector
 from skood.datasets import load_digits_ood, make_noise
 from skood.detectors import KNNDetector, MaxSoftmaxDetector
@@ -345,6 +353,34 @@ def test_a_detector_that_keeps_no_scores_has_no_curve(digits):
     assert report.false_alarms["asked"] == 0.1
     assert_share(report.false_alarms, monitor.predict(X[inside[600:]]) == -1)
     assert "There is no calibration curve" in report.to_markdown()
+
+
+def test_a_threshold_that_was_given_is_no_quantile(digits):
+    network, X, _, inside = digits
+    steps = [("binary", PercentileBinarizer()), ("nap", HammingNAPDetector(tau=3))]
+    monitor = composed(network, Pipeline(steps)).fit(X[inside[:600]])
+    report = monitor.report(X[inside[600:]])
+    assert report.threshold["origin"] == "own"
+    assert report.false_alarms["asked"] is None
+    assert report.calibration_curve is None
+    assert_share(report.false_alarms, monitor.predict(X[inside[600:]]) == -1)
+    assert "no rate was asked for" in report.to_markdown()
+
+
+def test_steps_before_and_after_the_extractor(digits):
+    network, X, y, inside = digits
+    steps = [
+        ("scale", FunctionTransformer(np.negative)),
+        ("extract", ActivationExtractor(network)),
+        ("binary", PercentileBinarizer()),
+        ("detect", HammingNAPDetector()),
+    ]
+    monitor = Monitor(steps).fit(-X[inside[:600]])
+    report = monitor.report(-X[inside[600:]], {"others": -X[y == -1]}, y_test=y[inside[600:]])
+    assert_share(report.false_alarms, monitor.predict(-X[inside[600:]]) == -1)
+    assert_share(report.out_sets[0], monitor.predict(-X[y == -1]) == -1)
+    assert report.data["accuracy"] == np.mean(network.predict(X[inside[600:]]) == y[inside[600:]])
+    assert [name for name, _ in monitor.steps] == [name for name, _ in steps]
 
 
 def test_a_search_reports_its_best_detector(digits):

@@ -22,7 +22,7 @@ from ._report_measure import (
     out_set,
     rejected_errors,
 )
-from ._report_rows import Labels, checked_sets, naming, run_network
+from ._report_rows import Labels, checked_sets, naming, split_at_network
 from ._report_shares import rejected_share
 from ._report_threshold import Judged, Rejected, Rule, rule_of
 
@@ -44,19 +44,20 @@ def measure(
     monitor: Any, X_test: Any, out_sets: Mapping[str, Any] | None, y_test: ArrayLike | None
 ) -> dict[str, Any]:
     """All fields of a report; the network runs once over each set."""
-    given_sets = checked_sets(out_sets)
-    rule = rule_of(monitor)
+    sets = checked_sets(out_sets)
+    network, from_extractor = split_at_network(monitor)
+    rule = rule_of(from_extractor)
     with naming("X_test"):
-        A, given = run_network(monitor, X_test)
+        A = network.transform(X_test)
         labels = Labels.of(A, y_test, monitor.target)
-        rows = _known_rows(monitor, rule, A, given, labels)
-        outside = [_out_set(MARKED, rule, given[~labels.is_in])] if not labels.is_in.all() else []
-    for name, X in given_sets.items():
+        rows = _known_rows(monitor.target, rule, A, labels)
+        outside = [_out_set(MARKED, rule, A[~labels.is_in])] if not labels.is_in.all() else []
+    for name, X in sets.items():
         with naming(f"out_sets[{name!r}]"):
-            outside.append(_out_set(name, rule, run_network(monitor, X)[1]))
+            outside.append(_out_set(name, rule, network.transform(X)))
     fields = {
         **_of_monitor(monitor, rule),
-        "data": _of_data(rule, rows, A),
+        "data": _of_data(rule, rows),
         **_of_test(rule, rows),
         **_of_sets(rule, rows, outside),
         "versions": installed_versions(),
@@ -65,17 +66,16 @@ def measure(
     return {**fields, "limits": limits(fields)}
 
 
-def _known_rows(monitor: Any, rule: Rule, A: Activations, given: Any, labels: Labels) -> KnownRows:
-    if not labels.is_in.all():
-        A, given = A[labels.is_in], given[labels.is_in]
+def _known_rows(target: str, rule: Rule, A: Activations, labels: Labels) -> KnownRows:
+    A = A if labels.is_in.all() else A[labels.is_in]
     should_pass = np.ones(len(A), dtype=bool)
-    if monitor.target != "ood" and labels.is_correct is not None:
+    if target != "ood" and labels.is_correct is not None:
         should_pass = labels.is_correct
-    return KnownRows(given, rule.judge(given), A.predictions, labels, should_pass)
+    return KnownRows(A, rule.judge(A), labels, should_pass)
 
 
-def _out_set(name: str, rule: Rule, given: Any) -> OutSet:
-    return OutSet(name, rule.judge(given), rule.rejected_each(given))
+def _out_set(name: str, rule: Rule, A: Activations) -> OutSet:
+    return OutSet(name, rule.judge(A), rule.rejected_each(A))
 
 
 def _of_monitor(monitor: Any, rule: Rule) -> dict[str, Any]:
@@ -99,12 +99,12 @@ def _of_monitor(monitor: Any, rule: Rule) -> dict[str, Any]:
     }
 
 
-def _of_data(rule: Rule, rows: KnownRows, A: Activations) -> dict[str, Any]:
+def _of_data(rule: Rule, rows: KnownRows) -> dict[str, Any]:
     labels = rows.labels
     return {
         "n_fitted": rule.n_fitted(),
         "n_tested": len(rows.judged.scores),
-        "classes": _classes(A),
+        "classes": _classes(rows.A),
         "accuracy": None if labels.is_correct is None else float(labels.is_correct.mean()),
         "why_no_accuracy": labels.why_unknown,
     }
@@ -123,7 +123,7 @@ def _of_test(rule: Rule, rows: KnownRows) -> dict[str, Any]:
     return {
         "false_alarms": {"asked": asked, **rejected_share(rows.judged.rejected[rows.should_pass])},
         "calibration_curve": calibration_curve(rule, rows, asked),
-        "false_alarms_by_prediction": false_alarms_by(rows.predictions, rows),
+        "false_alarms_by_prediction": false_alarms_by(rows.A.predictions, rows),
         "false_alarms_by_label": false_alarms_by(rows.labels.classes, rows),
         "errors": rejected_errors(rows),
         "limit": rule.limit,
@@ -147,7 +147,7 @@ def _scores(rows: KnownRows, outside: list[OutSet]) -> Iterator[tuple[str, Float
 
 def _by_detector(rule: Rule, rows: KnownRows, outside: list[OutSet]) -> Iterator[Entry]:
     """Shares of each set that each of several detectors rejects."""
-    each = rule.rejected_each(rows.given)
+    each = rule.rejected_each(rows.A)
     for name, kept in _parts(rows):
         yield from _entries(name, {detector: found[kept] for detector, found in each.items()})
     for name, _, found_each in outside:

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .._values import Floats
+from ..activations import Activations
 from ..metrics import area_under_risk_coverage_score, fpr_at_tpr_score, ood_roc_auc_score
 from ._report_rows import Labels
 from ._report_shares import rejected_by_class, rejected_share
@@ -26,21 +27,18 @@ class KnownRows:
 
     Attributes
     ----------
-    given : Activations or ndarray
-        What the last step of the monitor is given.
+    A : Activations
+        What the network computes of them.
     judged : Judged
         Their scores, and which of them are rejected.
-    predictions : ndarray of shape (n_samples,) or None
-        Classes that the network predicts.
     labels : Labels
         What their labels tell.
     should_pass : ndarray of shape (n_samples,), dtype bool
         The rows whose rejection is a false alarm; the monitor looks for the others.
     """
 
-    given: Any
+    A: Activations
     judged: Judged
-    predictions: NDArray | None
     labels: Labels
     should_pass: NDArray[np.bool_]
 
@@ -48,7 +46,7 @@ class KnownRows:
 def calibration_curve(rule: Rule, rows: KnownRows, asked: float | None) -> list[Entry] | None:
     """False alarms by the rate that is asked for, among others the one of the monitor."""
     rates = sorted({*RATES, *([] if asked is None else [asked])})
-    at_rates = rule.rejected_at(rows.given, rates)
+    at_rates = rule.rejected_at(rows.A, rates)
     if at_rates is None:
         return None
     return [

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from copy import copy
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,23 +25,17 @@ from ..activations import Activations
 from ..extraction import ActivationExtractor
 
 
-def run_network(monitor: Pipeline, X: Any) -> tuple[Activations, Any]:
-    """What the network of a monitor computes, and what its detector is given."""
-    A = X
-    for _, step in monitor.steps[:-1]:
-        if step is not None and step != "passthrough":
-            X = step.transform(X)
-        if isinstance(step, ActivationExtractor):
-            A = X
-    return A, X
+def split_at_network(monitor: Any) -> tuple[Pipeline, Any]:
+    """The steps up to activations, and the same monitor from the extractor on.
 
-
-def in_front_of_detector(last: Any, X: Any) -> Any:
-    """What the detector at the end of a pipeline or search is given, from what the first is."""
-    last = getattr(last, "best_estimator_", last)
-    if not isinstance(last, Pipeline):
-        return X
-    return in_front_of_detector(last[-1], last[:-1].transform(X) if len(last) > 1 else X)
+    The extractor lets activations pass, so that the network runs once for all that follows.
+    """
+    number = next(
+        i for i, (_, step) in enumerate(monitor.steps) if isinstance(step, ActivationExtractor)
+    )
+    rest = copy(monitor)
+    rest.steps = monitor.steps[number:]
+    return Pipeline(monitor.steps[: number + 1]), rest
 
 
 def checked_sets(out_sets: Mapping[str, Any] | None) -> dict[str, Any]:

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.pipeline import Pipeline
 
-from .._conformal import conformal_threshold
 from .._foreign import detector_of, is_of_pyod, rate_of
 from .._values import Floats
+from ..activations import Activations
 from ..calibration import ConformalDetector
-from ._report_rows import in_front_of_detector
 
 Rejected = NDArray[np.bool_]
 
@@ -27,22 +25,30 @@ class Judged(NamedTuple):
 
 
 class Rule(ABC):
-    """How a fitted monitor decides; ``X`` is what its last step is given."""
+    """How a fitted monitor decides about what its network computed."""
 
-    limit: float | None
+    limit: float | None = 0.0
     """Scores below it are rejected; None where not one threshold decides."""
 
+    def __init__(self, monitor: Any) -> None:
+        self._monitor = monitor
+
     @abstractmethod
-    def judge(self, X: Any) -> Judged:
+    def judge(self, A: Activations) -> Judged:
         """Score rows, and tell which are rejected."""
 
-    @abstractmethod
-    def rejected_each(self, X: Any) -> dict[str, Rejected]:
+    def rejected_each(self, A: Activations) -> dict[str, Rejected]:
         """What each of several detectors rejects, by its name; nothing where there is one."""
+        if not hasattr(self._monitor, "predict_each"):
+            return {}
+        return {name: labels == -1 for name, labels in self._monitor.predict_each(A).items()}
 
     @abstractmethod
-    def rejected_at(self, X: Any, rates: Sequence[float]) -> list[Rejected] | None:
-        """What thresholds for other rates of false alarms would reject; None where not known."""
+    def rejected_at(self, A: Activations, rates: Sequence[float]) -> list[Rejected] | None:
+        """What thresholds for other rates of false alarms would reject; None where not known.
+
+        Each of several detectors has its share of the rate.
+        """
 
     @abstractmethod
     def n_fitted(self) -> int | None:
@@ -56,136 +62,134 @@ class Rule(ABC):
 class OwnRule(Rule):
     """That of the detector itself, from the rows of ``fit``."""
 
-    limit = 0.0
-
-    def __init__(self, monitor: Pipeline) -> None:
-        self._last = monitor[-1]
+    def __init__(self, monitor: Any) -> None:
+        super().__init__(monitor)
         self._detector = detector_of(monitor)
-        several = getattr(self._detector, "named_estimators_", {})
-        self._are_several = hasattr(self._detector, "predict_each")
-        self._members = several if self._are_several else {"": self._last}
+        self._are_several = hasattr(monitor, "predict_each")
+        self._members = self._detector.named_estimators_ if self._are_several else {"": monitor}
 
-    def judge(self, X: Any) -> Judged:
-        if is_of_pyod(self._last):
-            decisions = self._detector.threshold_ - np.asarray(self._last.decision_function(X))
-        else:
-            decisions = np.asarray(self._last.decision_function(X))
+    def judge(self, A: Activations) -> Judged:
+        decisions = np.asarray(self._monitor.decision_function(A))
+        if is_of_pyod(self._monitor):
+            decisions = self._detector.threshold_ - decisions
         return Judged(decisions, decisions < 0)
 
-    def rejected_each(self, X: Any) -> dict[str, Rejected]:
-        if not self._are_several:
-            return {}
-        verdicts = self._detector.predict_each(in_front_of_detector(self._last, X))
-        return {name: labels == -1 for name, labels in verdicts.items()}
-
-    def rejected_at(self, X: Any, rates: Sequence[float]) -> list[Rejected] | None:
-        if (known := self._scores_of_fit) is None:
+    def rejected_at(self, A: Activations, rates: Sequence[float]) -> list[Rejected] | None:
+        if (known := self._scores_of_fit()) is None:
             return None
-        if self._are_several:
-            scores = self._detector.score_each(in_front_of_detector(self._last, X))
-        else:
-            scores = {"": self._last.score_samples(X)}
-        # Each of several detectors has its share of the rate.
+        monitor = self._monitor
+        scores = monitor.score_each(A) if self._are_several else {"": monitor.score_samples(A)}
         shares = [rate / len(known) for rate in rates]
         return [
-            np.any([scores[name] < self._threshold(known[name], share) for name in known], axis=0)
+            np.any([scores[name] < _quantile(known[name], share) for name in known], axis=0)
             for share in shares
         ]
 
-    def _threshold(self, known: Floats, rate: float) -> float:
-        """What a detector would take from the scores that it knows."""
-        if self._holds_out:
-            return conformal_threshold(known, rate)
-        return float(np.percentile(known, 100 * rate))
-
-    @property
     def _scores_of_fit(self) -> dict[str, Floats] | None:
+        """Scores of which the thresholds are quantiles, where the detectors keep them."""
         detectors = {name: detector_of(member) for name, member in self._members.items()}
         if not all(map(_is_quantile, detectors.values())):
             return None
         return {name: detector.training_scores_ for name, detector in detectors.items()}
 
-    @property
-    def _holds_out(self) -> bool:
-        """Whether rows that nothing was learnt from set all thresholds."""
-        members = map(detector_of, self._members.values())
-        return all(getattr(member, "validation", None) is not None for member in members)
-
     def n_fitted(self) -> int | None:
         return getattr(self._detector, "n_samples_seen_", None)
 
     def facts(self) -> dict[str, Any]:
-        scores = self._scores_of_fit
-        rates = {name: rate_of(member) for name, member in self._members.items()}
-        origin = "estimate" if None not in rates.values() else "own"
-        if scores is not None and self._holds_out:
-            origin = "held-out"
+        scores = self._scores_of_fit()
+        rates = {name: _asked_rate(member) for name, member in self._members.items()}
         return {
-            "origin": origin,
-            "offsets": _offsets(self._detector),
+            "origin": "own" if None in rates.values() else "estimate",
+            "offsets": dict(_offsets(self._detector)),
             "false_alarm_rate": rates,
             "n_rows": None if scores is None else min(map(len, scores.values())),
-            "guarantee": "marginal" if origin == "held-out" else None,
+            "guarantee": None,
             "confidence": None,
             "group_by": None,
         }
 
 
-class ConformalRule(Rule):
-    """That of a threshold from rows that were not learnt from."""
+class HeldOutRule(Rule):
+    """That of thresholds from rows that were not learnt from, of one detector or of several."""
 
-    def __init__(self, calibrated: ConformalDetector) -> None:
-        self._calibrated = calibrated
-        offset = getattr(calibrated, "offset_", -np.inf)
-        self.limit = 0.0 if np.isfinite(offset) else None
+    def __init__(self, monitor: Any, by_name: Mapping[str, ConformalDetector]) -> None:
+        super().__init__(monitor)
+        self._by_name = by_name
+        self._first = next(iter(by_name.values()))
+        # Where classes have thresholds of their own, decisions do not compare; where there is no
+        # threshold, they are infinite.
+        if not np.isfinite([getattr(d, "offset_", -np.inf) for d in by_name.values()]).all():
+            self.limit = None
 
-    def judge(self, X: Any) -> Judged:
-        decisions = self._calibrated.decision_function(X)
-        # Where a class has a threshold of its own, decisions do not compare, and may be infinite.
-        scores = decisions if self.limit is not None else self._calibrated.score_samples(X)
+    def judge(self, A: Activations) -> Judged:
+        decisions = self._monitor.decision_function(A)
+        scores = decisions if self.limit is not None else self._monitor.score_samples(A)
         return Judged(scores, decisions < 0)
 
-    def rejected_each(self, X: Any) -> dict[str, Rejected]:
-        return {}
-
-    def rejected_at(self, X: Any, rates: Sequence[float]) -> list[Rejected] | None:
-        p_values = self._calibrated.p_values(X)
+    def rejected_at(self, A: Activations, rates: Sequence[float]) -> list[Rejected] | None:
+        p_values = self._monitor.p_values(A)
         return [p_values <= rate for rate in rates]
 
     def n_fitted(self) -> int | None:
-        fitted = detector_of(self._calibrated.estimators_[0])
+        fitted = detector_of(self._first.estimators_[0])
         return getattr(fitted, "n_samples_seen_", None)
 
     def facts(self) -> dict[str, Any]:
-        calibrated = self._calibrated
+        first, each = self._first, self._by_name.values()
         return {
-            "origin": "calibrated",
-            "offsets": _offsets(calibrated),
-            "false_alarm_rate": {"": calibrated.false_alarm_rate},
-            "n_rows": calibrated.n_calibration_samples_,
-            "guarantee": calibrated.guarantee,
-            "confidence": calibrated.confidence,
-            "group_by": calibrated.group_by,
+            "origin": "held-out" if all(map(_is_by_rows_of_fit, each)) else "calibrated",
+            "offsets": dict(_offsets_each(self._by_name)),
+            "false_alarm_rate": {name: d.false_alarm_rate for name, d in self._by_name.items()},
+            "n_rows": min(detector.n_calibration_samples_ for detector in each),
+            "guarantee": first.guarantee,
+            "confidence": first.confidence,
+            "group_by": first.group_by,
         }
 
 
-def rule_of(monitor: Pipeline) -> Rule:
+def rule_of(monitor: Any) -> Rule:
     """How the monitor decides."""
-    detector = detector_of(monitor)
-    if isinstance(detector, ConformalDetector):
-        return ConformalRule(detector)
-    return OwnRule(monitor)
+    calibration = getattr(monitor, "calibration_", detector_of(monitor))
+    if isinstance(calibration, ConformalDetector):
+        calibration = {"": calibration}
+    return HeldOutRule(monitor, calibration) if isinstance(calibration, dict) else OwnRule(monitor)
+
+
+def _quantile(scores: Floats, rate: float) -> float:
+    return float(np.percentile(scores, 100 * rate))
+
+
+def _asked_rate(estimator: Any) -> float | None:
+    """The rate of false alarms that sets the threshold of a detector, if one does."""
+    is_given = getattr(detector_of(estimator), "tau", None) is not None
+    return None if is_given else rate_of(estimator)
 
 
 def _is_quantile(detector: Any) -> bool:
-    """Whether the threshold is the quantile of scores that the detector keeps."""
-    return hasattr(detector, "training_scores_") and hasattr(detector, "false_alarm_rate")
+    """Whether the threshold is a quantile of scores that the detector keeps."""
+    keeps = hasattr(detector, "training_scores_") and hasattr(detector, "false_alarm_rate")
+    return keeps and _asked_rate(detector) is not None
 
 
-def _offsets(detector: Any) -> dict[str, float]:
+def _is_by_rows_of_fit(calibrated: ConformalDetector) -> bool:
+    """Whether rows that the detector itself held out of those of ``fit`` calibrate it."""
+    detector = detector_of(calibrated.estimators_[0])
+    own = getattr(detector, "training_scores_", np.empty(0))
+    return np.array_equal(np.sort(own), np.sort(calibrated.calibration_scores_))
+
+
+def _offsets(detector: Any) -> Iterator[tuple[str, float]]:
+    """Thresholds by the names of detectors or classes, without a name where there is one."""
     if hasattr(detector, "offsets_"):
-        return {name: float(offset) for name, offset in detector.offsets_.items()}
-    if is_of_pyod(detector):
-        return {"": -float(detector.threshold_)}
-    offset = getattr(detector, "offset_", None)
-    return {} if offset is None else {"": float(np.asarray(offset).item())}
+        for name, offset in detector.offsets_.items():
+            yield str(name), float(offset)
+    elif is_of_pyod(detector):
+        yield "", -float(detector.threshold_)
+    elif hasattr(detector, "offset_"):
+        yield "", float(np.asarray(detector.offset_).item())
+
+
+def _offsets_each(by_name: Mapping[str, ConformalDetector]) -> Iterator[tuple[str, float]]:
+    for detector, calibrated in by_name.items():
+        for name, offset in _offsets(calibrated):
+            yield ", ".join(filter(None, [detector, name])), offset
