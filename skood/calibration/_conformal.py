@@ -122,9 +122,11 @@ class ConformalDetector(OutlierMixin, MetaEstimatorMixin, BaseEstimator):
     equal. Equal scores make it smaller, never larger.
 
     **Folds.** The p-value is 1 + the number of calibration scores that are at most the sample's
-    score by the detector of their own fold, over n + 1. Rates come out near the wanted one. What is
-    proven is twice that [4]_: where it has to be kept for sure, use a share, or half the rate.
-    A training-conditional guarantee is not known, and is refused.
+    score by the detector of their own fold, over n + 1. Rates come out near the wanted rate r, and
+    below it where the detectors of the folds order samples differently. What is proven for K folds
+    of equal size is ``2 r + 2 (1 - r) (K - 1) / (n + K)``, for twice the mean of K p-values is one
+    [4]_: where the rate has to be kept for sure, use a share. A training-conditional guarantee as
+    exact as that of one detector is not known, and is refused.
 
     **Few rows.** The smallest marginal rate of n rows is 1 / (n + 1): 0.05 needs 19 rows, and a
     training-conditional one with the confidence 0.95 needs 59. With fewer, nothing is rejected, and
@@ -170,7 +172,7 @@ class ConformalDetector(OutlierMixin, MetaEstimatorMixin, BaseEstimator):
             StrOptions({"prefit"}),
             Interval(Integral, 2, None, closed="left"),
             Interval(Real, 0, 1, closed="neither"),
-            HasMethods("split"),
+            HasMethods(["split", "get_n_splits"]),
             list,
         ],
         "group_by": [StrOptions({"prediction"}), None],
@@ -538,6 +540,12 @@ class ConformalDetector(OutlierMixin, MetaEstimatorMixin, BaseEstimator):
         is_ood : ndarray of shape (n_samples,), dtype bool
             Whether a sample is selected. It depends on the others in the batch.
 
+        Warns
+        -----
+        UserWarning
+            If the calibration rows are too few to select anything, or samples are of predicted
+            classes without any.
+
         Notes
         -----
         The p-values are marginal, whatever ``guarantee``. That of a sample is no smaller than 1 /
@@ -569,7 +577,18 @@ class ConformalDetector(OutlierMixin, MetaEstimatorMixin, BaseEstimator):
         array([95, 96, 97, 98, 99])
         """
         p_values = self._p_values(X, guarantee="marginal")
+        self._warn_if_none_can_be_selected(len(p_values), fdr, method)
         return np.asarray(false_discovery_control(p_values, method=method) <= fdr)
+
+    def _warn_if_none_can_be_selected(self, n_samples: int, fdr: float, method: str) -> None:
+        most = max((len(ranked) for ranked in self._classes.values()), default=len(self._pool))
+        lowest = np.full(n_samples, 1 / (most + 1))
+        if (reached := false_discovery_control(lowest, method=method)[0]) > fdr:
+            warn_user(
+                f"Nothing can be selected of {n_samples} samples at a false discovery rate of "
+                f"{fdr:g}: with {most} calibration rows the smallest that {method!r} can reach is "
+                f"{reached:.3g}. Calibrate with more rows."
+            )
 
     def score(self, X: Any, y: ArrayLike) -> float:
         """Area under the ROC curve of telling in- from out-of-distribution samples.

@@ -136,7 +136,8 @@ def splits(
     """
     found = []
     for learnt, held_out in _raw_splits(cv, X, labels, groups, random_state):
-        learnt, held_out = np.asarray(learnt), np.asarray(held_out)
+        # Ascending, rows of Activations on a disk are read in order.
+        learnt, held_out = np.sort(learnt), np.sort(held_out)
         _check_apart(cv, learnt, held_out)
         calibrating = held_out[labels.is_in[held_out]]
         if len(calibrating):
