@@ -460,6 +460,12 @@ class Monitor(Pipeline):
         TypeError
             If ``out_sets`` is no mapping.
 
+        Warns
+        -----
+        UserWarning
+            If some rows of ``X_test`` are among those that ``fit`` or ``calibrate`` got, as far as
+            they are known again.
+
         See Also
         --------
         skood.monitoring.MonitorReport : What is in it.

@@ -233,6 +233,76 @@ def test_rows_that_are_held_out_set_a_threshold_that_is_no_estimate(digits):
     assert not any("Nothing is promised" in sentence for sentence in report.limits)
 
 
+CALIBRATIONS = {
+    "marginal": {},
+    "of this set": {"guarantee": "training-conditional", "confidence": 0.9},
+    "by class": {"group_by": "prediction", "false_alarm_rate": 0.2},
+}
+
+
+@pytest.mark.parametrize("params", CALIBRATIONS.values(), ids=CALIBRATIONS)
+@pytest.mark.parametrize("target", ["ood", "misclassified", "both"])
+def test_a_calibrated_monitor(digits, target, params):
+    network, X, y, inside = digits
+    detector = two_detectors() if target == "both" else MaxSoftmaxDetector()
+    monitor = composed(network, detector, target=target).fit(X[inside[:600]], y[inside[:600]])
+    held_out, test = inside[600:1000], inside[1000:]
+    monitor.calibrate(X[held_out], y[held_out], **params)
+    report = monitor.report(X[test], {"others": X[y == -1]}, y_test=y[test])
+    should_pass = np.ones(len(test), dtype=bool)
+    if target != "ood":
+        should_pass = network.predict(X[test]) == y[test]
+    assert report.threshold["origin"] == "calibrated"
+    assert (report.data["n_fitted"], report.threshold["guarantee"]) == (
+        600,
+        params.get("guarantee", "marginal"),
+    )
+    assert_share(report.false_alarms, monitor.predict(X[test])[should_pass] == -1)
+    p_values = monitor.p_values(X[test])[should_pass]
+    for entry in report.calibration_curve:
+        assert_share(entry, p_values <= entry["asked"])
+    n_detectors = 2 if target == "both" else 1
+    assert report.false_alarms["asked"] == n_detectors * params.get("false_alarm_rate", 0.05)
+    for entry in report.rejected_by_detector:
+        if entry["name"] == "others":
+            assert_share(entry, monitor.predict_each(X[y == -1])[entry["detector"]] == -1)
+    assert len(report.rejected_by_detector) == (6 if target == "both" else 0)
+    by_class = "group_by" in params
+    score = monitor.score_samples if by_class else monitor.decision_function
+    scores = np.r_[score(X[test])[should_pass], score(X[y == -1])]
+    auroc = roc_auc_score(np.arange(len(scores)) < should_pass.sum(), scores)
+    assert report.out_sets[0]["auroc"] == pytest.approx(auroc)
+    text = report.to_markdown()
+    assert "an estimate" not in text
+    assert "calibrated on" in text
+
+
+def test_a_calibration_is_no_longer_reported_after_another_fit(digits):
+    network, X, _, inside = digits
+    monitor = composed(network).fit(X[inside[:600]]).calibrate(X[inside[600:1000]])
+    monitor.fit(X[inside[:300]])
+    report = monitor.report(X[inside[1000:]])
+    assert report.threshold["origin"] == "estimate"
+    assert report.threshold["offsets"] == {"": monitor["detect"].offset_}
+
+
+@pytest.mark.parametrize("params", CALIBRATIONS.values(), ids=CALIBRATIONS)
+def test_rows_that_fit_or_calibrate_got_are_known_again(digits, params):
+    network, X, _, inside = digits
+    held_out = X[inside[600:1000]]
+    monitor = composed(network).fit(X[inside[:600]]).calibrate(held_out, **params)
+    with pytest.warns(UserWarning, match="100% of the rows of X_test .* calibrate got"):
+        report = monitor.report(held_out)
+    assert any("the threshold was calibrated on" in sentence for sentence in report.limits)
+    with pytest.warns(UserWarning, match="of the rows of X_test .* fit got"):
+        report = monitor.report(X[inside[400:600]])
+    assert report.data["share_fitted"] > 0.9
+    assert report.data["share_calibrating"] == 0
+    assert any("the monitor was fitted on" in sentence for sentence in report.limits)
+    data = monitor.report(X[inside[1000:]]).data
+    assert data["share_fitted"] == data["share_calibrating"] == 0
+
+
 CONFORMAL = {
     "marginal": {},
     "of this set": {"guarantee": "training-conditional", "confidence": 0.9},
@@ -263,7 +333,8 @@ def test_a_conformal_threshold_is_called_calibrated(digits, params):
     assert f"calibrated on {n_rows} held-out rows" in text
     assert "exchangeable" in text
     if "group_by" in params:
-        assert report.threshold["offsets"] == detector.offsets_
+        by_name = {str(label): offset for label, offset in detector.offsets_.items()}
+        assert report.threshold["offsets"] == by_name
         assert report.limit is None
         assert "in each predicted class" in text
         assert "not for each class" not in text

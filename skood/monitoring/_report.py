@@ -49,7 +49,9 @@ class MonitorReport(ReportFields):
         "left_out". Members of an ensemble follow it, one deeper.
     data : dict
         "n_fitted", the number of rows that ``fit`` was given; "n_tested"; "classes" of the network;
-        its "accuracy" on the test rows, or "why_no_accuracy". None where something is not known.
+        its "accuracy" on the test rows, or "why_no_accuracy", None where something is not known;
+        "share_fitted" and "share_calibrating", the shares of the test rows that are among those
+        that ``fit`` and ``calibrate`` got, as far as they are known again.
     threshold : dict
         Where the threshold comes from: "origin", one of "estimate", "held-out", "calibrated" and
         "own"; "offsets", "false_alarm_rate" that was asked for, both by the name of the detector

@@ -12,6 +12,7 @@ from numpy.typing import ArrayLike
 from .._monitor_view import Watcher, network_name
 from .._values import Floats
 from .._versions import installed_versions
+from .._warnings import warn_user
 from ..activations import Activations
 from ._report_limits import limits
 from ._report_measure import (
@@ -55,9 +56,12 @@ def measure(
     for name, X in sets.items():
         with naming(f"out_sets[{name!r}]"):
             outside.append(_out_set(name, rule, network.transform(X)))
+    data = _of_data(rule, rows)
+    data["share_fitted"] = _share_fitted(monitor, from_extractor[:-1].transform(A))
+    _warn_of_known_rows(data)
     fields = {
         **_of_monitor(monitor, rule),
-        "data": _of_data(rule, rows),
+        "data": data,
         **_of_test(rule, rows),
         **_of_sets(rule, rows, outside),
         "versions": installed_versions(),
@@ -107,7 +111,24 @@ def _of_data(rule: Rule, rows: KnownRows) -> dict[str, Any]:
         "classes": _classes(rows.A),
         "accuracy": None if labels.is_correct is None else float(labels.is_correct.mean()),
         "why_no_accuracy": labels.why_unknown,
+        "share_calibrating": rule.share_calibrating(rows.judged),
     }
+
+
+def _share_fitted(monitor: Any, given: Any) -> float:
+    """Share of rows that are among those of ``fit``, as far as the monitor knows them again."""
+    seen = getattr(monitor, "_seen_rows", None)
+    return 0.0 if seen is None else float(seen.share_among(given))
+
+
+def _warn_of_known_rows(data: dict[str, Any]) -> None:
+    for share, what in ((data["share_fitted"], "fit"), (data["share_calibrating"], "calibrate")):
+        if share > 0.05:
+            warn_user(
+                f"{share:.0%} of the rows of X_test are among those that {what} got: rates that "
+                "are counted on them say little of new inputs. Pass rows that neither the network "
+                "nor the monitor has learnt from."
+            )
 
 
 def _classes(A: Activations) -> list[Any] | None:

@@ -50,6 +50,16 @@ def _of_threshold(fields: dict[str, Any]) -> Iterator[str]:
 
 
 def _of_rows(fields: dict[str, Any]) -> Iterator[str]:
+    data = fields["data"]
+    for share, what in (
+        (data["share_fitted"], "the monitor was fitted on"),
+        (data["share_calibrating"], "the threshold was calibrated on"),
+    ):
+        if share > 0.05:
+            yield (
+                f"{percent(share)} of the rows of the test are among those that {what}: what is "
+                "counted on them says little of new inputs."
+            )
     yield (
         "The intervals hold for rows that are independent of each other: frames of one film or "
         "copies of one image count as far fewer. They also take for granted that neither the "

@@ -50,6 +50,10 @@ class Rule(ABC):
         Each of several detectors has its share of the rate.
         """
 
+    def share_calibrating(self, judged: Judged) -> float:
+        """Share of rows that are among those that set the threshold, as far as scores show it."""
+        return 0.0
+
     @abstractmethod
     def n_fitted(self) -> int | None:
         """How many rows the detector was given to learn from; None where not known."""
@@ -129,6 +133,13 @@ class HeldOutRule(Rule):
     def rejected_at(self, A: Activations, rates: Sequence[float]) -> list[Rejected] | None:
         p_values = self._monitor.p_values(A)
         return [p_values <= rate for rate in rates]
+
+    def share_calibrating(self, judged: Judged) -> float:
+        known = self._first.calibration_scores_
+        if len(self._by_name) > 1 or len(np.unique(known)) < 0.9 * len(known):
+            return 0.0  # equal scores are no sign of equal rows
+        same = known if self.limit is None else known - self._first.offset_
+        return float(np.isin(judged.scores, same).mean())
 
     def n_fitted(self) -> int | None:
         fitted = detector_of(self._first.estimators_[0])
