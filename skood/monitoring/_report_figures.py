@@ -106,7 +106,8 @@ def _calibration_curve(entries: Sequence[dict[str, Any]], new: NewFigure) -> Fig
     ax.set(xscale="log", yscale="log")
     ax.set(xlabel="rate of false alarms asked for", ylabel="rate on the test rows")
     for axis in (ax.xaxis, ax.yaxis):
-        axis.set_ticks(_TICKS, [f"{100 * rate:g} %" for rate in _TICKS])
+        labels = [f"{100 * rate:g} %" for rate in _TICKS]
+        axis.set_ticks([floor, *_TICKS], ["0 %", *labels])
         axis.set_ticks([], minor=True)
     ax.set(xlim=(0.9 * asked.min(), 1.1 * asked.max()), ylim=(floor, 1))
     ax.grid(alpha=0.3)

@@ -14,8 +14,8 @@ from ._report_fields import ReportFields
 from ._report_markup import Block, Bullets, Paragraph, Picture, Section, Table
 from ._report_shares import CONFIDENCE, CONFIDENCE_TEXT, interval, percent
 
-_SHOWN = 30
-"""As many classes or detectors have a row of a table; the attributes of the report hold all."""
+_SHOWN, _DETECTORS_SHOWN = 30, 60
+"""As many classes and detectors have a row of a table; the attributes of the report hold all."""
 
 FIGURES = {
     "scores": "Histograms of the scores of the test rows and of each other set",
@@ -49,6 +49,7 @@ def sections_of(
         "Errors of the network": _errors(report, pictures),
         "Out-of-distribution sets": _out_sets(report, pictures),
         "What this monitor cannot do": [Bullets(report.limits)],
+        "What watches what": _detectors(report),
         "Versions": _versions(report, why_none),
     }
     return [Section(title, blocks) for title, blocks in sections.items() if blocks]
@@ -97,31 +98,35 @@ def _verdict(entry: Mapping[str, Any]) -> str:
 
 
 def _monitor(report: ReportFields) -> list[Block]:
-    are_weighed = any(entry["weight"] is not None for entry in report.detectors)
-    shown = _outer(report.detectors)
     facts = [
         ["network", report.network],
         ["looks for", TARGETS[report.target]],
-        ["layers", f"{len(report.layers)}: {listed(report.layers, 8)}"],
+        ["layers", listed(report.layers, 8)],
         ["date of the report", report.date],
     ]
-    return [
-        Table(["", ""], facts, n_texts=2),
-        Paragraph(f"What watches what{_cut(len(shown), len(report.detectors))}:"),
-        Table(
-            ["detector", "kind", "watches", *(["weight"] if are_weighed else [])],
-            [_detector_row(entry, are_weighed=are_weighed) for entry in shown],
-            n_texts=3,
-        ),
-    ]
+    return [Table(["", ""], facts, n_texts=2)]
+
+
+def _detectors(report: ReportFields) -> list[Block]:
+    are_weighed = any(entry["weight"] is not None for entry in report.detectors)
+    shown = _outer(report.detectors)
+    table = Table(
+        ["detector", "kind", "watches", *(["weight"] if are_weighed else [])],
+        [_detector_row(entry, are_weighed=are_weighed) for entry in shown],
+        n_texts=3,
+    )
+    if len(shown) == len(report.detectors):
+        return [table]
+    n_inner = len(report.detectors) - len(shown)
+    return [table, Paragraph(f"{n_inner} members of these ensembles are not shown.")]
 
 
 def _outer(detectors: Sequence[Mapping[str, Any]]) -> Sequence[Mapping[str, Any]]:
     """All detectors, or those members of ensembles that are not too deep inside to have a row."""
     depth = max(entry["depth"] for entry in detectors)
-    while depth > 1 and sum(entry["depth"] <= depth for entry in detectors) > _SHOWN:
+    while depth > 1 and sum(entry["depth"] <= depth for entry in detectors) > _DETECTORS_SHOWN:
         depth -= 1
-    return [entry for entry in detectors if entry["depth"] <= depth][:_SHOWN]
+    return [entry for entry in detectors if entry["depth"] <= depth][:_DETECTORS_SHOWN]
 
 
 def _detector_row(entry: Mapping[str, Any], *, are_weighed: bool) -> list[str]:
@@ -263,6 +268,11 @@ def _curve(report: ReportFields, pictures: Mapping[str, Picture]) -> Iterator[Bl
         ],
         n_texts=0,
     )
+    if report.threshold["guarantee"]:
+        yield Paragraph(
+            "With n rows that set a threshold, rates below 1 / (n + 1) reject nothing; a "
+            "training-conditional guarantee needs more rows for them."
+        )
     yield from _picture(pictures, "calibration_curve")
 
 
