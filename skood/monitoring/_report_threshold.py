@@ -33,9 +33,12 @@ class Rule(ABC):
     def __init__(self, monitor: Any) -> None:
         self._monitor = monitor
 
-    @abstractmethod
     def judge(self, A: Activations) -> Judged:
         """Score rows, and tell which are rejected."""
+        decisions = np.asarray(self._monitor.decision_function(A))
+        # Decisions by several thresholds do not compare, and without any they are infinite.
+        scores = decisions if self.limit is not None else self._monitor.score_samples(A)
+        return Judged(scores, decisions < 0)
 
     def rejected_each(self, A: Activations) -> dict[str, Rejected]:
         """What each of several detectors rejects, by its name; nothing where there is one."""
@@ -71,11 +74,13 @@ class OwnRule(Rule):
         self._detector = detector_of(monitor)
         self._are_several = hasattr(monitor, "predict_each")
         self._members = self._detector.named_estimators_ if self._are_several else {"": monitor}
+        if not np.isfinite(getattr(self._detector, "offset_", 0.0)).all():
+            self.limit = None
 
     def judge(self, A: Activations) -> Judged:
-        decisions = np.asarray(self._monitor.decision_function(A))
-        if is_of_pyod(self._monitor):
-            decisions = self._detector.threshold_ - decisions
+        if not is_of_pyod(self._monitor):
+            return super().judge(A)
+        decisions = self._detector.threshold_ - np.asarray(self._monitor.decision_function(A))
         return Judged(decisions, decisions < 0)
 
     def rejected_at(self, A: Activations, rates: Sequence[float]) -> list[Rejected] | None:
@@ -120,15 +125,8 @@ class HeldOutRule(Rule):
         super().__init__(monitor)
         self._by_name = by_name
         self._first = next(iter(by_name.values()))
-        # Where classes have thresholds of their own, decisions do not compare; where there is no
-        # threshold, they are infinite.
         if not np.isfinite([getattr(d, "offset_", -np.inf) for d in by_name.values()]).all():
             self.limit = None
-
-    def judge(self, A: Activations) -> Judged:
-        decisions = self._monitor.decision_function(A)
-        scores = decisions if self.limit is not None else self._monitor.score_samples(A)
-        return Judged(scores, decisions < 0)
 
     def rejected_at(self, A: Activations, rates: Sequence[float]) -> list[Rejected] | None:
         p_values = self._monitor.p_values(A)
