@@ -42,8 +42,8 @@ net = MLPClassifier((64, 32), max_iter=500, random_state=0).fit(X[train], y[trai
 # Two reports
 # -----------
 #
-# ``fit`` warns that its threshold is an estimate: the labels show that the network knows
-# these images.
+# ``fit`` warns that its threshold is an estimate: the labels show that the network
+# knows these images.
 
 sets = {
     "digits 1 and 5": X[unknown],

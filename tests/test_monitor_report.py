@@ -426,6 +426,21 @@ def test_a_detector_that_keeps_no_scores_has_no_curve(digits):
     assert "There is no calibration curve" in report.to_markdown()
 
 
+def test_detectors_of_pyod_are_read_with_their_own_sign(digits):
+    pyod = pytest.importorskip("pyod.models.hbos")
+    network, X, y, inside = digits
+    monitor = composed(network, pyod.HBOS(contamination=0.1)).fit(X[inside[:600]])
+    report = monitor.report(X[inside[600:]], {"others": X[y == -1]})
+    assert_share(report.false_alarms, monitor.predict(X[inside[600:]]) == 1)
+    assert_share(report.out_sets[0], monitor.predict(X[y == -1]) == 1)
+    scores = [monitor.decision_function(X[rows]) for rows in (inside[600:], y == -1)]
+    labels = np.arange(sum(map(len, scores))) >= len(scores[0])
+    auroc = roc_auc_score(labels, np.concatenate(scores))
+    assert report.out_sets[0]["auroc"] == pytest.approx(auroc)
+    assert report.threshold["offsets"] == {"": -monitor["detect"].threshold_}
+    assert report.false_alarms["asked"] == 0.1
+
+
 def test_a_threshold_that_was_given_is_no_quantile(digits):
     network, X, _, inside = digits
     steps = [("binary", PercentileBinarizer()), ("nap", HammingNAPDetector(tau=3))]
@@ -494,7 +509,7 @@ def test_targets_of_a_loader_that_are_no_classes_are_not_used():
 
     network = torch.nn.Sequential(torch.nn.Linear(4, 8), torch.nn.ReLU(), torch.nn.Linear(8, 3))
     X = torch.randn(60, 4)
-    monitor = make_monitor(network).fit(X)
+    monitor = composed(network).fit(torch.randn(60, 4))
     report = monitor.report(DataLoader(TensorDataset(X, torch.rand(60)), batch_size=20))
     assert report.data["accuracy"] is None
     assert "are no classes of the network" in report.data["why_no_accuracy"]
