@@ -315,6 +315,31 @@ def test_the_default_has_the_largest_mean_on_each_kind_of_network(kind):
     assert ranks(means)[0] == "whole rule"
 
 
+def test_what_the_norms_are_worth():
+    rows = read("default_rule/kinds_of_sets")
+    added = {
+        (r["Networks"], r["OOD set"], r["Part"]): float(r["Norms add"].split(" ")[0]) for r in rows
+    }
+    for (kind, against, _), points in added.items():
+        if against == "times 3":
+            assert points > 14
+        elif kind != "no head":
+            assert -0.1 < points < 0.3
+    behind = {
+        (r["Networks"], r["Best single method"]): float(r["Rule minus best"].split(" ")[0])
+        for r in rows
+        if r["OOD set"] == "mixed" and r["Part"] == "confirmation"
+    }
+    assert behind["tables", "GEN"] < -9
+    assert -4 < behind["further kinds", "GEN"] < -3
+    normalised = [
+        row
+        for row in read("default_rule/sets")
+        if row["Network"] == "LayerNorm, GELU perceptron" and row["OOD set"] == "times 3"
+    ]
+    assert all(float(row["Its AUROC"]) < 60 for row in normalised)
+
+
 def test_no_single_method_is_second_on_all_kinds_of_networks():
     methods = {row["Method"] for row in read("default_rule/singles")} - {"whole rule"}
     best = {

@@ -4,9 +4,9 @@
 
 The detector of ``make_monitor`` without each of its members, with others added, and beside single
 methods: on the networks of ``od_test``, whose activations it keeps or takes from there, and on
-perceptrons and transformers that are trained in seconds. Sets and networks that the rule was chosen
-on are kept apart from those that confirm it. It takes about a quarter of an hour after the
-activations.
+perceptrons, small convolutional networks and transformers that are trained in seconds. Sets and
+networks that the rule was chosen on are kept apart from those that confirm it. It takes about
+twenty minutes after the activations.
 """
 
 from __future__ import annotations
