@@ -26,7 +26,10 @@ from skood.calibration import ConformalDetector
 from skood.datasets import load_digits_ood, make_noise
 from skood.detectors import KNNDetector, MaxSoftmaxDetector
 from skood.ensemble import AnyAlarmDetector
-from skood.metrics import area_under_risk_coverage_score
+from skood.metrics import (
+    area_under_risk_coverage_score,
+    excess_area_under_risk_coverage_score,
+)
 from skood.monitoring import MonitorReport
 
 HOSTILE = 'a|b`c*d_<script>alert(1)</script>&"$\\frac\n# [x](y) \u202e'
@@ -163,6 +166,13 @@ def test_errors_of_the_network_are_no_false_alarms(digits, target):
     assert report.errors["auroc"] == pytest.approx(roc_auc_score(is_correct, scores))
     area = area_under_risk_coverage_score(is_correct, scores)
     assert report.errors["area_under_risk_coverage"] == area
+    excess = excess_area_under_risk_coverage_score(is_correct, scores)
+    assert report.errors["excess_area_under_risk_coverage"] == excess
+    curve = report.risk_coverage
+    for coverage, risk in zip(curve["coverage"][::9], curve["risk"][::9], strict=True):
+        accepted = scores >= np.sort(scores)[len(scores) - round(coverage * len(scores))]
+        assert risk == pytest.approx(np.mean(~is_correct[accepted]))
+    assert "](figures/risk_coverage.png)" in report.to_markdown()
     assert "## Errors of the network" in report.to_markdown()
     # Sets are told from what should pass alone.
     together = np.r_[scores[is_correct], monitor.decision_function(X[others])]

@@ -70,8 +70,12 @@ class MonitorReport(ReportFields):
         The same by label, where there are labels.
     errors : dict or None
         The share of the misclassified test rows that is rejected, the "accuracy",
-        "accuracy_of_accepted", "n_accepted", "coverage", "area_under_risk_coverage", and the
-        "auroc" of errors against other rows. None where labels do not tell errors.
+        "accuracy_of_accepted", "n_accepted", "coverage", "area_under_risk_coverage",
+        "excess_area_under_risk_coverage", and the "auroc" of errors against other rows. None where
+        labels do not tell errors.
+    risk_coverage : dict or None
+        The error rates among accepted test rows, "risk", and the shares of the rows that are
+        accepted, "coverage", at all thresholds (:func:`~skood.metrics.risk_coverage_curve`).
     out_sets : list of dict
         For each set by its "name" the share that is rejected, the area under the ROC curve "auroc"
         against the test rows that should pass, and "fpr95", the share of these that is rejected

@@ -22,6 +22,7 @@ from ._report_measure import (
     false_alarms_by,
     out_set,
     rejected_errors,
+    risk_coverage,
 )
 from ._report_rows import Labels, checked_sets, naming, split_at_network
 from ._report_shares import rejected_share
@@ -147,6 +148,7 @@ def _of_test(rule: Rule, rows: KnownRows) -> dict[str, Any]:
         "false_alarms_by_prediction": false_alarms_by(rows.A.predictions, rows),
         "false_alarms_by_label": false_alarms_by(rows.labels.classes, rows),
         "errors": rejected_errors(rows),
+        "risk_coverage": risk_coverage(rows),
         "limit": rule.limit,
     }
 

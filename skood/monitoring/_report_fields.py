@@ -23,6 +23,7 @@ class ReportFields:
     false_alarms_by_prediction: list[dict[str, Any]] | None
     false_alarms_by_label: list[dict[str, Any]] | None
     errors: dict[str, Any] | None
+    risk_coverage: dict[str, Floats] | None
     out_sets: list[dict[str, Any]]
     rejected_by_detector: list[dict[str, Any]]
     scores: list[tuple[str, Floats]]

@@ -39,6 +39,9 @@ def figures_of(report: ReportFields) -> dict[str, Callable[[], bytes]]:
     found = {"scores": partial(_scores, report.scores, report.limit)}
     if report.calibration_curve is not None:
         found["calibration_curve"] = partial(_calibration_curve, report.calibration_curve)
+    if report.risk_coverage is not None and report.target != "ood":
+        point = (report.errors or {}).get("coverage", 1.0)
+        found["risk_coverage"] = partial(_risk_coverage, report.risk_coverage, point)
     return {name: partial(_as_png, draw, new) for name, draw in found.items()}
 
 
@@ -110,6 +113,18 @@ def _calibration_curve(entries: Sequence[dict[str, Any]], new: NewFigure) -> Fig
         axis.set_ticks([floor, *_TICKS], ["0 %", *labels])
         axis.set_ticks([], minor=True)
     ax.set(xlim=(0.9 * asked.min(), 1.1 * asked.max()), ylim=(floor, 1))
+    ax.grid(alpha=0.3)
+    ax.legend(loc="upper left")
+    return figure
+
+
+def _risk_coverage(curve: dict[str, Floats], coverage: float, new: NewFigure) -> Figure:
+    figure = new(figsize=(4.6, 3.6))
+    ax = figure.subplots()
+    ax.plot(curve["coverage"], curve["risk"], color=_TEST)
+    ax.axvline(coverage, color=_LINE, linewidth=1, linestyle="--", label="at the threshold")
+    ax.set(xlabel="coverage: share of the rows accepted", ylabel="errors among those accepted")
+    ax.set(xlim=(0, 1.02), ylim=(0, None))
     ax.grid(alpha=0.3)
     ax.legend(loc="upper left")
     return figure

@@ -10,7 +10,13 @@ from numpy.typing import NDArray
 
 from .._values import Floats
 from ..activations import Activations
-from ..metrics import area_under_risk_coverage_score, fpr_at_tpr_score, ood_roc_auc_score
+from ..metrics import (
+    area_under_risk_coverage_score,
+    excess_area_under_risk_coverage_score,
+    fpr_at_tpr_score,
+    ood_roc_auc_score,
+    risk_coverage_curve,
+)
 from ._report_rows import Labels
 from ._report_shares import rejected_by_class, rejected_share
 from ._report_threshold import Judged, Rule
@@ -75,9 +81,20 @@ def rejected_errors(rows: KnownRows) -> Entry | None:
         "coverage": float(accepted.mean()),
         "accuracy_of_accepted": float(is_correct[accepted].mean()) if accepted.any() else np.nan,
         "area_under_risk_coverage": area_under_risk_coverage_score(is_correct, scores),
+        "excess_area_under_risk_coverage": excess_area_under_risk_coverage_score(
+            is_correct, scores
+        ),
         "auroc": _auroc(scores[is_correct], scores[~is_correct]),
         **rejected_share(rejected[~is_correct]),
     }
+
+
+def risk_coverage(rows: KnownRows) -> dict[str, Floats] | None:
+    """The error rate of the rows that every other threshold would accept."""
+    if rows.labels.is_correct is None:
+        return None
+    curve = risk_coverage_curve(rows.labels.is_correct, rows.judged.scores)
+    return {"coverage": curve.coverage, "risk": curve.risk}
 
 
 def out_set(name: str, judged: Judged, rows: KnownRows) -> Entry:

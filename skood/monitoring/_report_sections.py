@@ -325,6 +325,10 @@ def _errors(report: ReportFields, pictures: Mapping[str, Picture]) -> list[Block
         ["accuracy on accepted rows", percent(errors["accuracy_of_accepted"])],
         ["share of the rows that is accepted (coverage)", percent(errors["coverage"])],
         ["area under the risk-coverage curve", _number(errors["area_under_risk_coverage"])],
+        [
+            "its excess over that of perfect scores",
+            _number(errors["excess_area_under_risk_coverage"]),
+        ],
         ["AUROC, errors against rows classified correctly", _number(errors["auroc"])],
     ]
     return [Table(["", ""], rows), *_picture(pictures, "risk_coverage")]
