@@ -10,20 +10,32 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn import get_config
 from sklearn.exceptions import NotFittedError
+from sklearn.frozen import FrozenEstimator
 from sklearn.pipeline import Pipeline
 from sklearn.utils import Tags, estimator_html_repr, get_tags
 from sklearn.utils.validation import check_is_fitted
 
 from ._classes import tells_classes
 from ._fit_context import unchanged_on_failure
-from ._foreign import detector_of
+from ._foreign import detector_of, rate_of
 from ._logits import MissingLogitsError
 from ._marks import in_distribution, read_labels
+from ._monitor_calibration import (
+    HeldOutThresholds,
+    calibrated,
+    estimated_rate,
+    is_set_by_rows_held_out,
+    state_of,
+    warn_of_estimate,
+    why_uncalibrated,
+)
 from ._monitor_view import TARGETS, Watcher, as_html, as_text, listed, memory_of, network_name
+from ._seen_rows import SeenRows
 from ._sklearn import StrOptions, available_if
 from ._tables import memory_text
 from ._warnings import warn_user
 from .activations import Activations
+from .calibration import ConformalDetector, UncalibratedWarning
 from .extraction import ActivationExtractor
 from .inspection import Explanation, explain
 from .metrics import make_ood_scorer, ood_roc_auc_score
@@ -33,6 +45,9 @@ if TYPE_CHECKING:
 
 Labels = NDArray[np.int64]
 Scores = NDArray[np.float64]
+
+_SHOWN = 6
+"""As many thresholds are shown one by one."""
 
 
 def _last_step_has(name: str) -> Any:
@@ -78,11 +93,16 @@ class Monitor(Pipeline):
         Threshold: ``predict`` rejects samples whose score is below it.
     offsets_ : dict of str to float
         Threshold of each detector by its name, where there are several
-        (:class:`~skood.ensemble.AnyAlarmDetector`).
+        (:class:`~skood.ensemble.AnyAlarmDetector`); or of each predicted class, where
+        :meth:`calibrate` had ``group_by="prediction"``.
+    calibration_ : ConformalDetector, or dict of str to ConformalDetector
+        What sets the thresholds, where rows that are held out do: after :meth:`calibrate`, or where
+        the detector has ``validation``. Of several detectors, one by the name of each.
 
     See Also
     --------
     make_monitor : Builds a monitor of a network in one line.
+    skood.calibration.ConformalDetector : What :meth:`calibrate` makes use of.
     skood.inspection.explain : What ``monitor.explain`` calls.
 
     Notes
@@ -92,10 +112,21 @@ class Monitor(Pipeline):
 
     A ``fit`` that fails leaves the steps as they were.
 
+    **Thresholds.** That of ``fit`` is an estimate: the detector leaves out each row that it scores,
+    but the network has learnt from it, where it is one of its training rows, and knows it better
+    than new ones. Of these, two to six times as many were rejected in measurements. ``fit`` warns
+    of it (:class:`~skood.calibration.UncalibratedWarning`) where it gets no class labels, and
+    where these show that the network fits the rows too well: it is more than 97 % sure on average,
+    and yet wrong significantly less often than that; or never, in 500 rows or more. Of rows that
+    are new to a network, at most 5 % of samples do so by chance where its confidence is exact,
+    hardly any where it is overconfident, as most are, and the more where it is right on more than
+    99.5 % of all. No warning is no promise. :meth:`calibrate` makes one.
+
     As text, and in a notebook below scikit-learn's diagram, a monitor shows what it watches: before
     ``fit`` the network, the target and the layers that are wanted; afterwards the number of layers,
-    which detectors watch which of them and with what weight, the thresholds, the number of rows
-    that they come from, and the memory.
+    which detectors watch which of them and with what weight, the number of rows that they have
+    learnt from, the thresholds, the rate of false alarms, an estimate or calibrated by how many
+    held-out rows and with what guarantee, and the memory.
 
     Examples
     --------
@@ -116,6 +147,7 @@ class Monitor(Pipeline):
       layers       1: hidden_1
       learnt from  1433 rows
       threshold    -0.3...
+      alarm rate   0.05, an estimate
       memory       ... KiB
       detect: KNNDetector, reads hidden_1
     >>> monitor.score(X, y) > 0.9
@@ -159,12 +191,14 @@ class Monitor(Pipeline):
     @property
     def offset_(self) -> float:
         """Threshold: ``predict`` rejects samples whose score is below it."""
-        return detector_of(self).offset_
+        thresholds = self._held_out_thresholds()
+        return detector_of(self).offset_ if thresholds is None else thresholds.offset
 
     @property
-    def offsets_(self) -> dict[str, float]:
-        """Threshold of each detector by its name, where there are several."""
-        return detector_of(self).offsets_
+    def offsets_(self) -> dict[Any, Any]:
+        """Threshold of each detector by its name, where there are several, or of each class."""
+        thresholds = self._held_out_thresholds()
+        return detector_of(self).offsets_ if thresholds is None else thresholds.offsets
 
     @property
     def _extractor(self) -> ActivationExtractor:
@@ -202,13 +236,23 @@ class Monitor(Pipeline):
         ValueError
             If a step refuses the samples or labels; if no step is an ``ActivationExtractor``; or if
             the target needs the logits of a classifier, and the network has none.
+
+        Warns
+        -----
+        UncalibratedWarning
+            If nothing says that the network has not learnt from the rows, so that the rate of
+            false alarms may be higher than wanted: see Notes of the class. Call :meth:`calibrate`.
         """
         with self._fitting():
-            return super().fit(X, y, **params)
+            super().fit(X, y, **params)
+            self._after_fit(y)
+        return self
 
     def _fit(self, X: Any, y: ArrayLike | None = None, *args: Any, **kwargs: Any) -> Any:
         """Fit the steps before the detector; what comes out knows the labels of a data set."""
-        A = super()._fit(X, y, *args, **kwargs)
+        if hasattr(self, "calibration_"):
+            del self.calibration_
+        self._given = A = super()._fit(X, y, *args, **kwargs)
         labels = A.labels if y is None and isinstance(A, Activations) else None
         if labels is not None and not in_distribution(labels).all():
             warn_user(
@@ -217,6 +261,38 @@ class Monitor(Pipeline):
                 "monitor[:-1].transform(X).labels are those of a data set or loader."
             )
         return A
+
+    def _after_fit(self, y: ArrayLike | None) -> None:
+        """Calibrate by the rows that a detector has held out, or say that nothing has."""
+        A = self._given
+        del self._given
+        self._seen_rows = SeenRows.of(A)
+        detector = detector_of(self)
+        if is_set_by_rows_held_out(detector):
+            inner, rows = self._inside_last_step(A), detector.training_rows_
+            labels = None if y is None else read_labels(y)[rows]
+            thresholds = calibrated(
+                detector, inner[rows], labels, self.target, ask_for_labels=False
+            )
+            self._set_calibration(thresholds)
+        if reason := why_uncalibrated(detector, A, y):
+            warn_of_estimate(reason, rate_of(detector))
+
+    def _set_calibration(self, thresholds: HeldOutThresholds) -> None:
+        self._calibrated_state = state_of(detector_of(self))
+        self.calibration_ = thresholds.calibration
+
+    def _held_out_thresholds(self) -> HeldOutThresholds | None:
+        """Those that take the place of the detector's own, if any do."""
+        if not hasattr(self, "calibration_"):
+            return None
+        thresholds = HeldOutThresholds.of(self.calibration_)
+        if self._calibrated_state != state_of(detector_of(self)):
+            raise NotFittedError(
+                f"The detector {self.steps[-1][0]!r} was exchanged or fitted anew after calibrate: "
+                "call calibrate again, or fit, which leaves no calibration."
+            )
+        return thresholds
 
     @contextmanager
     def _fitting(self) -> Iterator[None]:
@@ -259,7 +335,203 @@ class Monitor(Pipeline):
             1 or -1.
         """
         with self._fitting():
-            return super().fit_predict(X, y, **params)
+            labels = super().fit_predict(X, y, **params)
+            self._after_fit(y)
+        return labels
+
+    def calibrate(
+        self,
+        X: Any,
+        y: ArrayLike | None = None,
+        *,
+        false_alarm_rate: float | None = None,
+        group_by: str | None = None,
+        guarantee: str = "marginal",
+        confidence: float = 0.95,
+    ) -> Self:
+        """Set the threshold by held-out rows, so that the rate of false alarms holds for new ones.
+
+        The rows are in-distribution, and neither the network nor the monitor has learnt from them.
+        Of new rows that are exchangeable with them, at most the share ``false_alarm_rate`` is
+        rejected on average over calibration sets (conformal prediction:
+        :class:`~skood.calibration.ConformalDetector`). The network runs once. Steps, parameters and
+        scores stay as they are; thresholds, verdicts and :meth:`p_values` go by the rows until
+        another ``calibrate``, or a ``fit``, which leaves no calibration.
+
+        Parameters
+        ----------
+        X : array-like, Tensor, Dataset, DataLoader, dict or Activations
+            Held-out rows, as ``fit`` takes rows.
+        y : array-like of shape (n_samples,), default=None
+            Class labels; a row marked -1 does not calibrate. With the targets "misclassified" and
+            "both", a false alarm is a row that is classified correctly: only these calibrate the
+            detector of errors, by ``y`` or the labels that a loader yields. Without any, all rows
+            do, and a warning says so.
+        false_alarm_rate : float in (0, 1), default=None
+            Share of the rows to accept that may be rejected; of several detectors, by each. By
+            default that of the detector, and 0.05 where it has none.
+        group_by : {"prediction"} or None, default=None
+            With "prediction", each class that the network predicts has a threshold of its own, and
+            the rate holds for each of them.
+        guarantee : {"marginal", "training-conditional"}, default="marginal"
+            Whether the rate holds on average over sets of held-out rows, or for this one with the
+            probability ``confidence`` over draws of it.
+        confidence : float in (0, 1), default=0.95
+            Probability of a training-conditional guarantee.
+
+        Returns
+        -------
+        self : object
+            Calibrated monitor.
+
+        Raises
+        ------
+        NotFittedError
+            If the monitor is not fitted.
+        ValueError
+            If these are the rows that ``fit`` got, in the same order; if no row is in-distribution,
+            or classified correctly where the target is about that; if labels or parameters do not
+            fit; or if a score is NaN.
+
+        Warns
+        -----
+        UncalibratedWarning
+            If some of the rows are among those that ``fit`` got, more than by chance; or if labels
+            are missing that say which rows are classified correctly.
+        UserWarning
+            If the rows are too few to reject anything at the rate: the smallest rate is 1 / (n + 1)
+            for n rows. Or if -1 is among the labels of a loader and ``y`` is None.
+
+        Examples
+        --------
+        >>> import warnings
+        >>> from sklearn.neural_network import MLPClassifier
+        >>> from skood import make_monitor
+        >>> from skood.calibration import UncalibratedWarning
+        >>> from skood.datasets import load_digits_ood
+        >>> X, y = load_digits_ood(return_X_y=True)
+        >>> X = X.reshape(len(X), -1)[y != -1]
+        >>> y = y[y != -1]
+        >>> train, held_out = slice(0, None, 2), slice(1, None, 2)
+        >>> net = MLPClassifier((64, 32), random_state=0).fit(X[train], y[train])
+        >>> with warnings.catch_warnings():
+        ...     warnings.simplefilter("ignore", UncalibratedWarning)
+        ...     monitor = make_monitor(net).fit(X[train])
+        >>> monitor.calibrate(X[held_out]).calibration_.n_calibration_samples_
+        716
+        >>> float((monitor.predict(X[held_out]) == -1).mean()) <= 0.05
+        True
+        """
+        try:
+            check_is_fitted(self)
+        except NotFittedError as error:
+            raise NotFittedError(
+                "This Monitor is not fitted yet: fit it on the rows to learn from before calibrate "
+                "sets its threshold by others."
+            ) from error
+        A = self[:-1].transform(X)
+        self._refuse_seen(A)
+        thresholds = calibrated(
+            detector_of(self),
+            self._inside_last_step(A),
+            y,
+            self.target,
+            false_alarm_rate=false_alarm_rate,
+            group_by=group_by,
+            guarantee=guarantee,
+            confidence=confidence,
+        )
+        self._set_calibration(thresholds)
+        return self
+
+    def _refuse_seen(self, A: Any) -> None:
+        """Rows that ``fit`` has learnt from calibrate nothing, as far as they are known again."""
+        if (seen := getattr(self, "_seen_rows", None)) is None:
+            return
+        if seen.are_same(A):
+            raise ValueError(
+                f"calibrate got the {len(A)} rows that fit got, which say nothing about new ones: "
+                "pass in-distribution rows that neither network nor monitor has learnt from."
+            )
+        if share := seen.share_among(A):
+            warn_user(
+                f"{share:.0%} of the rows that calibrate got are among those that fit got, which "
+                "the monitor knows: the threshold is an estimate, and the rate of false alarms may "
+                "be higher than wanted. Pass rows that neither the network nor the monitor has "
+                "learnt from.",
+                UncalibratedWarning,
+            )
+
+    def p_values(self, X: Any) -> Scores:
+        """Say how likely an in-distribution input scores as low, by held-out rows.
+
+        Only where such rows have set the threshold: after :meth:`calibrate`, or with the parameter
+        ``validation`` of the detector.
+
+        Parameters
+        ----------
+        X : array-like, Tensor, Dataset, DataLoader, dict or Activations
+            Inputs of the network, or activations that were extracted before.
+
+        Returns
+        -------
+        p_values : ndarray of shape (n_samples,)
+            From 1 / (n + 1), for n held-out rows, to 1. ``predict`` rejects where they are at most
+            the rate. Of k detectors with a threshold each, k times the smallest, at most 1
+            (Bonferroni's bound).
+
+        Raises
+        ------
+        NotFittedError
+            If no held-out rows have set the threshold.
+        """
+        source, A = self._source_of_p_values(X)
+        return source.p_values(A)
+
+    def select(self, X: Any, fdr: float = 0.1, *, method: str = "bh") -> NDArray[np.bool_]:
+        """Select the inputs of a batch to alarm about, few of which are false alarms.
+
+        ``predict`` bounds the share of in-distribution inputs that are rejected; this bounds the
+        share of false alarms among the alarms, on average over batches and calibration sets (the
+        false discovery rate). Only where held-out rows have set the threshold, as ``p_values``.
+
+        Parameters
+        ----------
+        X : array-like, Tensor, Dataset, DataLoader, dict or Activations
+            Inputs of the network, or activations that were extracted before: the batch.
+        fdr : float in (0, 1), default=0.1
+            Largest false discovery rate.
+        method : {"bh", "by"}, default="bh"
+            The procedure of Benjamini and Hochberg, or of Benjamini and Yekutieli, which holds
+            under any dependence: see :meth:`skood.calibration.ConformalDetector.select`. For
+            several detectors, with a threshold each, only the latter is proven.
+
+        Returns
+        -------
+        is_ood : ndarray of shape (n_samples,), dtype bool
+            Whether an input is selected. It depends on the others in the batch.
+
+        Raises
+        ------
+        NotFittedError
+            If no held-out rows have set the threshold.
+        """
+        source, A = self._source_of_p_values(X)
+        return source.select(A, fdr, method=method)
+
+    def _source_of_p_values(self, X: Any) -> tuple[Any, Any]:
+        """What compares with held-out rows, and what it is given."""
+        check_is_fitted(self)
+        source = self._held_out_thresholds()
+        if source is None:
+            source = detector_of(self)
+            if not hasattr(source, "p_values"):
+                raise NotFittedError(
+                    "p-values compare with rows that are held out, but none have set the threshold "
+                    "of this Monitor: call calibrate(X) with in-distribution rows that the network "
+                    "has not seen, or use a detector with validation=."
+                )
+        return source, self._activations(X)
 
     def predict(self, X: Any, **params: Any) -> Labels:
         """Predict whether to trust the network (1) or not (-1), sample by sample.
@@ -276,7 +548,10 @@ class Monitor(Pipeline):
         labels : ndarray of shape (n_samples,)
             1 or -1.
         """
-        return super().predict(X, **params)
+        if (thresholds := self._held_out_thresholds()) is None:
+            return super().predict(X, **params)
+        _refuse_params(params)
+        return thresholds.predict(self._activations(X))
 
     def score_samples(self, X: Any) -> Scores:
         """Score samples: the higher, the more the network can be trusted.
@@ -306,9 +581,13 @@ class Monitor(Pipeline):
         Returns
         -------
         scores : ndarray of shape (n_samples,)
-            Scores less the threshold.
+            Scores less the threshold. Of several detectors that are calibrated, the smallest of
+            such differences, each in standard deviations of the detector's scores of held-out rows.
         """
-        return super().decision_function(X, **params)
+        if (thresholds := self._held_out_thresholds()) is None:
+            return super().decision_function(X, **params)
+        _refuse_params(params)
+        return thresholds.decision_function(self._activations(X))
 
     @available_if(_last_step_has("score_each"))
     def score_each(self, X: Any) -> dict[str, Scores]:
@@ -344,12 +623,19 @@ class Monitor(Pipeline):
         labels : dict of str to ndarray of shape (n_samples,)
             1 or -1, by the name of the detector.
         """
-        return detector_of(self).predict_each(self._activations(X))
+        A = self._activations(X)
+        if (thresholds := self._held_out_thresholds()) is None:
+            return detector_of(self).predict_each(A)
+        return thresholds.predict_each(A)
 
     def _activations(self, X: Any) -> Any:
         """What the detector itself is given."""
-        steps = _flat_steps(self)[:-1]
-        return Pipeline(steps).transform(X)
+        return self._inside_last_step(self[:-1].transform(X))
+
+    def _inside_last_step(self, A: Any) -> Any:
+        """What is given to the detector in a pipeline or search that is the last step."""
+        inner = _flat_steps(self)[len(self.steps) - 1 : -1]
+        return Pipeline(inner).transform(A) if inner else A
 
     def score(self, X: Any, y: ArrayLike, **params: Any) -> float:
         """Area under the ROC curve of telling inputs to trust from what the target names.
@@ -418,8 +704,12 @@ class Monitor(Pipeline):
             What was found; ``print`` shows it.
         """
         check_is_fitted(self)
+        steps = _flat_steps(self)
+        name, last = steps[-1]
+        if isinstance(last, ConformalDetector):
+            steps = [*steps[:-1], *_flat_steps(Pipeline([(name, last.estimators_[0])]))]
         return explain(
-            Pipeline(_flat_steps(self)),
+            Pipeline([(f"step_{number}", step) for number, (_, step) in enumerate(steps)]),
             X,
             X_train=X_train,
             y_train=y_train,
@@ -485,12 +775,13 @@ class Monitor(Pipeline):
         Returns
         -------
         n_bytes : int
-            Bytes of all that the fitted detector holds, and the steps between it and the extractor;
+            Bytes of all that the fitted detector holds, the steps between it and the extractor, and
+            what calibrates it;
             almost all of it are arrays. The network is not counted.
         """
         check_is_fitted(self)
         learnt = [step for _, step in self.steps if not isinstance(step, ActivationExtractor)]
-        return memory_of(learnt)
+        return memory_of([*learnt, getattr(self, "calibration_", None)])
 
     def __sklearn_tags__(self) -> Tags:
         tags = super().__sklearn_tags__()
@@ -515,6 +806,17 @@ class Monitor(Pipeline):
             shown["text/html"] = self._repr_html_()
         return shown
 
+    def _described_thresholds(self) -> str:
+        is_calibrated = self._held_out_thresholds() is not None
+        return _thresholds(self if is_calibrated else detector_of(self))
+
+    def _described_rate(self) -> str:
+        """The rate of false alarms, and how many rows stand for it with what promise."""
+        thresholds, detector = self._held_out_thresholds(), detector_of(self)
+        if isinstance(detector, ConformalDetector) and thresholds is None:
+            thresholds = HeldOutThresholds.of(detector)
+        return estimated_rate(detector) if thresholds is None else thresholds.summary()
+
     def _shown(self) -> tuple[dict[str, str], Watcher | None]:
         """Facts by name, and once the monitor is fitted, what watches what."""
         extractor, (name, last) = self._find_extractor(), self.steps[-1]
@@ -529,9 +831,17 @@ class Monitor(Pipeline):
         return facts | {
             "layers": f"{len(self.layers_)}: {listed(self.layers_)}",
             "learnt from": _learnt_from(detector_of(last)),
-            "threshold": _thresholds(detector_of(last)),
+            "threshold": self._described_thresholds(),
+            "alarm rate": self._described_rate(),
             "memory": memory_text(self.memory_usage()),
         }, Watcher.of(name, last)
+
+
+def _refuse_params(params: dict[str, Any]) -> None:
+    if params:
+        raise TypeError(
+            f"A calibrated Monitor takes no parameters for its steps, got {sorted(params)}."
+        )
 
 
 def _is_fitted(estimator: Any) -> bool:
@@ -546,18 +856,30 @@ def _flat_steps(pipeline: Pipeline) -> list[tuple[str, Any]]:
     """Steps of a pipeline and of what is nested in its last one, for a search its best."""
     *before, (_, last) = pipeline.steps
     last = getattr(last, "best_estimator_", last)
+    if isinstance(last, FrozenEstimator):
+        last = last.estimator
     nested = _flat_steps(last) if isinstance(last, Pipeline) else [("", last)]
     steps = [step for _, step in (*before, *nested)]
     return [(f"step_{number}", step) for number, step in enumerate(steps)]
 
 
 def _learnt_from(detector: Any) -> str:
-    rows = getattr(detector, "training_rows_", None)
+    rows = getattr(detector, "learnt_rows_", None)
     return "unknown" if rows is None else f"{len(rows)} rows"
 
 
-def _thresholds(detector: Any) -> str:
-    if hasattr(detector, "offsets_"):
-        return ", ".join(f"{name} {offset:.4g}" for name, offset in detector.offsets_.items())
-    offset = getattr(detector, "offset_", None)
+def _thresholds(fitted: Any) -> str:
+    if hasattr(fitted, "offsets_"):
+        return _named_thresholds(fitted.offsets_)
+    offset = getattr(fitted, "offset_", None)
     return "unknown" if offset is None else f"{np.asarray(offset).item():.4g}"
+
+
+def _named_thresholds(offsets: dict[Any, Any]) -> str:
+    """Thresholds of detectors or of classes, of many the range."""
+    if any(isinstance(offset, dict) for offset in offsets.values()):
+        return "; ".join(f"{name}: {_named_thresholds(by)}" for name, by in offsets.items())
+    if len(offsets) > _SHOWN:
+        values = list(offsets.values())
+        return f"{min(values):.4g} to {max(values):.4g} in {len(values)} classes"
+    return ", ".join(f"{name} {offset:.4g}" for name, offset in offsets.items())

@@ -601,6 +601,34 @@ def test_a_detector_that_is_not_fitted_is_refused_with_words():
     assert clone(frozen).fit(X[30:]).offset_ == detector.fit(X[30:]).offset_
 
 
+def test_a_fitted_object_that_is_no_estimator_is_calibrated_too():
+    class Scores:
+        def score_samples(self, X):
+            return np.asarray(X)[:, 0]
+
+    detector = ConformalDetector(Scores()).fit(column(range(39)))
+    assert detector.offset_ == 1
+    unfitted = FrozenEstimator(make_pipeline(StandardScaler(), KNNDetector()))
+    with pytest.raises(NotFittedError, match="cv='prefit' uses its detector as it is"):
+        ConformalDetector(unfitted).fit(np.zeros((30, 2)))
+
+
+def test_samples_and_scores_have_to_be_there():
+    with pytest.raises(ValueError, match="Found 0 samples in ndarray, but at least 1 is needed"):
+        calibrated([])
+    with pytest.raises(ValueError, match="Found 0 samples"):
+        ConformalDetector(Given(), cv=3).fit(np.zeros((0, 2)))
+    with pytest.raises(ValueError, match=r"too few of them: n_samples=1"):
+        ConformalDetector(Given(), cv=0.5).fit(np.zeros((2, 2)), [0, -1])
+
+    class Dropping(Given):
+        def score_samples(self, X):
+            return super().score_samples(X)[1:]
+
+    with pytest.raises(ValueError, match=r"gives 9 scores for 10 samples"):
+        ConformalDetector(Dropping(), cv=0.5).fit(np.zeros((20, 2)))
+
+
 def scikit_learn_detectors():
     return [
         IsolationForest(n_estimators=20, random_state=0),

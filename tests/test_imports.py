@@ -71,6 +71,7 @@ FLOW = [
     "training",
     "datasets",
     "_defaults",
+    "_monitor_calibration",
     "_monitor",
     "_make_monitor",
 ]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from numbers import Integral, Real
 from typing import Any, Self
 
@@ -27,19 +27,20 @@ from .._conformal import (
 from .._docstrings import FITTED_ON, complete
 from .._fit_context import fit_context
 from .._foreign import detector_of
-from .._marks import (
-    check_mark_is_no_class,
-    in_distribution_rows,
-    marks_beside_y,
-    read_labels,
-    refuse_another_order,
-    roc_auc_of_marks,
-)
+from .._marks import roc_auc_of_marks
 from .._samples import n_rows_of
 from .._sklearn import HasMethods, Interval, StrOptions, validate_params
 from .._values import Floats
 from .._warnings import users_line, warn_user, working_for
-from ._conformal_fits import Fitted, Labels, Read, check_prefit, fit_and_read, learns_marks, splits
+from ._conformal_fits import (
+    Fitted,
+    Labels,
+    Read,
+    fit_and_read,
+    learns_marks,
+    refusing_unfitted,
+    splits,
+)
 from ._ranked_scores import RankedScores, rows_by_class
 
 
@@ -262,14 +263,13 @@ class ConformalDetector(OutlierMixin, MetaEstimatorMixin, BaseEstimator):
             delattr(self, name)
 
     def _read_prefit(self, X: Any, y: Any) -> Fitted:
-        check_prefit(self.detector, type(self).__name__)
-        read = Read.of(self.detector, X, by_class=self.group_by is not None)
-        rows = np.flatnonzero(read_labels_of(read.samples, y, len(read.scores)).is_in)
-        classes = None if read.classes is None else read.classes[rows]
-        return Fitted(self.detector, rows, Read(read.samples, read.scores[rows], classes))
+        with refusing_unfitted(self.detector, type(self).__name__):
+            read = Read.of(self.detector, X, by_class=self.group_by is not None)
+        rows = np.flatnonzero(Labels.read(read.samples, y, len(read.scores)).is_in)
+        return Fitted(self.detector, rows, read.of_rows(rows))
 
     def _fit_clones(self, X: Any, y: Any, groups: Any) -> list[Fitted]:
-        labels = read_labels_of(X, y, n_rows_of(X))
+        labels = Labels.read(X, y, n_rows_of(X))
         parts = splits(self.cv, X, labels, groups, self.random_state)
         self._check_guarantee(len(parts))
         line = users_line()
@@ -286,8 +286,9 @@ class ConformalDetector(OutlierMixin, MetaEstimatorMixin, BaseEstimator):
         if n_detectors > 1 and self.guarantee != "marginal":
             raise ValueError(
                 f"guarantee={self.guarantee!r} needs one detector and its calibration rows, but "
-                f"cv={self.cv!r} makes {n_detectors} detectors, for which none is known. Hold out "
-                "a share, such as cv=0.2, pass a fitted detector, or use guarantee='marginal'."
+                f"cv={self.cv!r} makes {n_detectors} detectors, for which none as exact is known. "
+                "Hold out a share, such as cv=0.2, pass a fitted detector, or use "
+                "guarantee='marginal'."
             )
 
     def _remember(self, parts: list[Fitted]) -> None:
@@ -363,7 +364,15 @@ class ConformalDetector(OutlierMixin, MetaEstimatorMixin, BaseEstimator):
             refuse_nan_scores(read.scores, type(detector_of(detector)).__name__)
         return np.stack([read.scores for read in reads]), reads[0].classes
 
-    def _compared(
+    def _compare(self, X: Any, how: Callable[[RankedScores, Floats], NDArray]) -> NDArray:
+        """What comes of comparing samples with the calibration scores, all or of their class."""
+        scores, classes = self._read(X)
+        found = np.empty(scores.shape[1])
+        for rows, ranked in self._references(len(found), classes):
+            found[rows] = how(ranked, scores[:, rows])
+        return found
+
+    def _references(
         self, n_samples: int, classes: NDArray | None
     ) -> Iterator[tuple[NDArray[np.intp], RankedScores]]:
         """Rows, and the calibration scores that they are compared with."""
@@ -431,11 +440,7 @@ class ConformalDetector(OutlierMixin, MetaEstimatorMixin, BaseEstimator):
         UserWarning
             If samples are of predicted classes without calibration rows.
         """
-        scores, classes = self._read(X)
-        decisions = np.empty(scores.shape[1])
-        for rows, ranked in self._compared(len(decisions), classes):
-            decisions[rows] = ranked.decisions(scores[:, rows])
-        return decisions
+        return self._compare(X, RankedScores.decisions)
 
     def predict(self, X: Any) -> NDArray[np.int64]:
         """Predict in-distribution (1) or out-of-distribution (-1) for each sample.
@@ -450,7 +455,9 @@ class ConformalDetector(OutlierMixin, MetaEstimatorMixin, BaseEstimator):
         labels : ndarray of shape (n_samples,)
             1 where ``p_values`` is above ``false_alarm_rate``, -1 elsewhere.
         """
-        return np.where(self.decision_function(X) >= 0, 1, -1)
+        # By ranks, which are faster over folds than decisions, and have the same sign.
+        is_accepted = self._compare(X, lambda ranked, scores: ranked.ranks(scores) > ranked.rank)
+        return np.where(is_accepted, 1, -1)
 
     def fit_predict(
         self, X: Any, y: ArrayLike | None = None, *, groups: ArrayLike | None = None
@@ -500,12 +507,10 @@ class ConformalDetector(OutlierMixin, MetaEstimatorMixin, BaseEstimator):
         return self._p_values(X, **self._promise)
 
     def _p_values(self, X: Any, **promise: Any) -> Floats:
-        scores, classes = self._read(X)
-        p_values = np.empty(scores.shape[1])
-        for rows, ranked in self._compared(len(p_values), classes):
-            ranks = ranked.ranks(scores[:, rows])
-            p_values[rows] = p_values_of_ranks(ranks, len(ranked), **promise)
-        return p_values
+        def p_values(ranked: RankedScores, scores: Floats) -> Floats:
+            return p_values_of_ranks(ranked.ranks(scores), len(ranked), **promise)
+
+        return self._compare(X, p_values)
 
     @validate_params(
         {
@@ -610,32 +615,14 @@ class ConformalDetector(OutlierMixin, MetaEstimatorMixin, BaseEstimator):
 
     def __sklearn_tags__(self) -> Tags:
         tags = super().__sklearn_tags__()
-        inner = get_tags(self.detector)
-        tags.input_tags = inner.input_tags
-        tags.target_tags.required = not self._is_prefit and inner.target_tags.required
+        if isinstance(self.detector, BaseEstimator):
+            inner = get_tags(self.detector)
+            tags.input_tags = inner.input_tags
+            tags.target_tags.required = not self._is_prefit and inner.target_tags.required
         return tags
 
 
 complete(ConformalDetector, {}, FITTED_ON)
-
-
-def read_labels_of(X: Any, y: Any, n_samples: int) -> Labels:
-    """Which of the samples are in-distribution, and the labels of all of them.
-
-    Raises
-    ------
-    ValueError
-        If labels do not fit, or mark all samples.
-    """
-    if y is None:
-        if advice := marks_beside_y(X):
-            warn_user("All rows count as in-distribution." + advice)
-        return Labels(None, np.ones(n_samples, dtype=bool))
-    check_mark_is_no_class(X)
-    rows = in_distribution_rows(y, n_samples)
-    labels = read_labels(y)
-    refuse_another_order(X, labels)
-    return Labels(labels, np.isin(np.arange(n_samples), rows))
 
 
 def _listed(counts: dict[Any, int]) -> str:

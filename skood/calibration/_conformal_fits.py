@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from numbers import Integral, Real
 from typing import Any
@@ -10,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.random import RandomState
 from numpy.typing import NDArray
-from sklearn.base import clone
+from sklearn.base import BaseEstimator, clone
 from sklearn.exceptions import NotFittedError
 from sklearn.frozen import FrozenEstimator
 from sklearn.model_selection import KFold, StratifiedKFold, check_cv
@@ -26,9 +27,20 @@ from .._foreign import (
     takes_labels,
 )
 from .._held_out import split_held_out
-from .._marks import OOD_LABEL, in_distribution, plain_labels, refuse_missing
+from .._marks import (
+    OOD_LABEL,
+    check_mark_is_no_class,
+    in_distribution,
+    in_distribution_rows,
+    marks_beside_y,
+    plain_labels,
+    read_labels,
+    refuse_another_order,
+    refuse_missing,
+)
 from .._samples import take_samples
 from .._values import Floats
+from .._warnings import warn_user
 from ..activations import Activations
 
 Rows = NDArray[np.intp]
@@ -48,6 +60,27 @@ class Labels:
 
     given: NDArray | None
     is_in: NDArray[np.bool_]
+
+    @classmethod
+    def read(cls, X: Any, y: Any, n_samples: int) -> Labels:
+        """Those of samples, which are all in-distribution without labels.
+
+        Raises
+        ------
+        ValueError
+            If there are no samples, labels do not fit, or they mark all samples.
+        """
+        if n_samples == 0:
+            raise ValueError(f"Found 0 samples in {type(X).__name__}, but at least 1 is needed.")
+        if y is None:
+            if advice := marks_beside_y(X):
+                warn_user("All rows count as in-distribution." + advice)
+            return cls(None, np.ones(n_samples, dtype=bool))
+        check_mark_is_no_class(X)
+        rows = in_distribution_rows(y, n_samples)
+        labels = read_labels(y)
+        refuse_another_order(X, labels)
+        return cls(labels, np.isin(np.arange(n_samples), rows))
 
     @property
     def numbers(self) -> NDArray[np.int64] | None:
@@ -90,6 +123,12 @@ class Read:
         classes = predicted_classes(samples) if by_class else None
         return cls(samples, scores_of(last, samples), classes)
 
+    def of_rows(self, rows: Rows) -> Read:
+        """The same for some of the samples."""
+        return Read(
+            self.samples, self.scores[rows], None if self.classes is None else self.classes[rows]
+        )
+
     @property
     def network(self) -> NetworkClasses:
         """The classes of the network."""
@@ -111,10 +150,13 @@ def learns_marks(detector: Any) -> bool:
     return is_search(last) or bool(getattr(last, "_learns_from_ood", False))
 
 
-def check_prefit(detector: Any, wrapper: str) -> None:
-    """Raise a NotFittedError where a detector that is to be used as it is was never fitted."""
+@contextmanager
+def refusing_unfitted(detector: Any, wrapper: str) -> Iterator[None]:
+    """Say what to do where a detector that is to be used as it is was never fitted."""
     try:
-        check_is_fitted(detector)
+        if isinstance(detector, BaseEstimator):  # others say so themselves
+            check_is_fitted(detector)
+        yield
     except NotFittedError as error:
         raise NotFittedError(
             f"{wrapper} with cv='prefit' uses its detector as it is, but this "
@@ -204,7 +246,12 @@ def fit_and_read(
     if learns_marks(detector):
         learnt = np.sort(np.append(learnt, np.flatnonzero(~labels.is_in)))
     fitted = _fitted(clone(detector), take_samples(X, learnt), labels.of(learnt))
-    return Fitted(fitted, held_out, Read.of(fitted, take_samples(X, held_out), by_class=by_class))
+    read = Read.of(fitted, take_samples(X, held_out), by_class=by_class)
+    if len(read.scores) != len(held_out):
+        raise ValueError(
+            f"{detector_of(fitted)!r} gives {len(read.scores)} scores for {len(held_out)} samples."
+        )
+    return Fitted(fitted, held_out, read)
 
 
 def _fitted(detector: Any, X: Any, y: NDArray | None) -> Any:

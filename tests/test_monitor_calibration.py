@@ -1,0 +1,575 @@
+"""Rates of false alarms that a monitor promises, and those that it only estimates."""
+
+import pickle
+import warnings
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+import torch
+from scipy.stats import false_discovery_control
+from sklearn.base import clone
+from sklearn.ensemble import IsolationForest
+from sklearn.exceptions import NotFittedError
+from sklearn.frozen import FrozenEstimator
+from sklearn.model_selection import GridSearchCV
+from sklearn.neural_network import MLPClassifier, MLPRegressor
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+from sklearn.svm import OneClassSVM
+from torch import nn
+from torch.utils.data import DataLoader, TensorDataset
+
+from skood import ActivationExtractor, HammingNAPDetector, Monitor, make_monitor
+from skood.calibration import ConformalDetector, UncalibratedWarning
+from skood.datasets import load_digits_ood
+from skood.detectors import EnergyDetector, KNNDetector, MahalanobisDetector, MaxSoftmaxDetector
+from skood.ensemble import AdaptiveEnsembleDetector, AnyAlarmDetector, AutoNAPDetector
+from skood.model_selection import DetectorSearchCV, OODKFold
+from skood.preprocessing import LayerSelector
+
+X, Y = load_digits_ood(return_X_y=True)
+X = X.reshape(len(X), -1)
+INSIDE = np.random.default_rng(0).permutation(np.flatnonzero(Y != -1))
+TRAIN, HELD_OUT, NEW = INSIDE[:700], INSIDE[700:1000], INSIDE[1000:]
+OUTSIDE = np.flatnonzero(Y == -1)
+NET = MLPClassifier((64, 32), random_state=0, max_iter=400).fit(X[TRAIN], Y[TRAIN])
+
+
+def monitor_of(detector, **params):
+    steps = [("extract", ActivationExtractor(NET, "penultimate")), ("detect", detector)]
+    return Monitor(steps, **params)
+
+
+def quantile(scores, rate):
+    """The k-th smallest, with the largest k of which k / (n + 1) is not above the rate."""
+    ranks = np.arange(1, len(scores) + 1)
+    return np.sort(scores)[ranks[ranks / (len(scores) + 1) <= rate][-1] - 1]
+
+
+def p_values(calibration, scores):
+    counts = (np.asarray(calibration) <= np.asarray(scores)[:, np.newaxis]).sum(axis=1)
+    return (1 + counts) / (len(calibration) + 1)
+
+
+@pytest.fixture(scope="module")
+def fitted():
+    return pickle.dumps(make_monitor(NET).fit(X[TRAIN], Y[TRAIN]))
+
+
+@pytest.fixture(scope="module")
+def fitted_for_both():
+    return pickle.dumps(make_monitor(NET, target="both").fit(X[TRAIN], Y[TRAIN]))
+
+
+def test_everything_goes_by_the_rows_that_are_held_out(fitted):
+    monitor = pickle.loads(fitted)
+    before = monitor.score_samples(X[NEW])
+    scores = monitor.score_samples(X[HELD_OUT])
+    estimate = monitor.offset_
+    assert monitor.calibrate(X[HELD_OUT]) is monitor
+    assert monitor.offset_ == quantile(scores, 0.05) != estimate
+    np.testing.assert_array_equal(monitor.score_samples(X[NEW]), before)
+    np.testing.assert_array_equal(monitor.decision_function(X[NEW]), before - monitor.offset_)
+    np.testing.assert_array_equal(
+        monitor.predict(X[NEW]), np.where(before < monitor.offset_, -1, 1)
+    )
+    p = p_values(scores, before)
+    np.testing.assert_allclose(monitor.p_values(X[NEW]), p)
+    batch = np.r_[NEW, OUTSIDE]
+    p = p_values(scores, monitor.score_samples(X[batch]))
+    for method in ("bh", "by"):
+        expected = false_discovery_control(p, method=method) <= 0.2
+        found = monitor.select(X[batch], 0.2, method=method)
+        np.testing.assert_array_equal(found, expected)
+    assert monitor.select(X[batch], fdr=0.2).any()
+    # The detector itself is as it was.
+    assert monitor["detect"].offset_ == estimate
+
+
+def test_rate_and_guarantee_are_those_that_are_asked_for(fitted):
+    monitor = pickle.loads(fitted)
+    scores = monitor.score_samples(X[HELD_OUT])
+    monitor.calibrate(X[HELD_OUT], false_alarm_rate=0.2)
+    assert monitor.offset_ == quantile(scores, 0.2)
+    # The later one counts.
+    monitor.calibrate(X[HELD_OUT], guarantee="training-conditional", confidence=0.9)
+    assert monitor.offset_ < quantile(scores, 0.05)
+    assert monitor.calibration_.confidence == 0.9
+    with pytest.raises(ValueError, match="guarantee"):
+        monitor.calibrate(X[HELD_OUT], guarantee="sure")
+    assert monitor.calibration_.confidence == 0.9
+    mine = monitor_of(KNNDetector(false_alarm_rate=0.1)).fit(X[TRAIN])
+    assert mine.calibrate(X[HELD_OUT]).calibration_.false_alarm_rate == 0.1
+    forest = monitor_of(IsolationForest(contamination=0.2, random_state=0)).fit(X[TRAIN])
+    assert forest.calibrate(X[HELD_OUT]).calibration_.false_alarm_rate == 0.2
+    svm = monitor_of(OneClassSVM()).fit(X[TRAIN])
+    assert svm.calibrate(X[HELD_OUT]).calibration_.false_alarm_rate == 0.05
+    assert (svm.predict(X[HELD_OUT]) == -1).sum() == 14  # below the 15th of 300
+
+
+def test_rates_hold_for_new_rows_where_the_estimate_does_not():
+    rng = np.random.default_rng(0)
+    monitor = monitor_of(MaxSoftmaxDetector()).fit(X[TRAIN])
+    A = monitor[:-1].transform(X[np.r_[HELD_OUT, NEW]])
+    estimated = (monitor.predict(A) == -1).mean()
+    rates = []
+    for _ in range(50):
+        order = rng.permutation(len(A))
+        monitor.calibrate(A[order[:200]])
+        rates.append((monitor.predict(A[order[200:]]) == -1).mean())
+    assert estimated > 0.1
+    # 10 of 201 ranks are rejected.
+    assert np.mean(rates) == pytest.approx(10 / 201, abs=0.01)
+
+
+def test_each_predicted_class_may_have_its_own_threshold(fitted):
+    monitor = pickle.loads(fitted)
+    scores, classes = monitor.score_samples(X[HELD_OUT]), NET.predict(X[HELD_OUT])
+    monitor.calibrate(X[HELD_OUT], false_alarm_rate=0.1, group_by="prediction")
+    assert monitor.offsets_ == pytest.approx(
+        {c: quantile(scores[classes == c], 0.1) for c in np.unique(classes)}
+    )
+    assert not hasattr(monitor, "offset_")
+    offsets = np.array([monitor.offsets_[c] for c in NET.predict(X[NEW])])
+    expected = np.where(monitor.score_samples(X[NEW]) < offsets, -1, 1)
+    np.testing.assert_array_equal(monitor.predict(X[NEW]), expected)
+    assert "0.1 of each predicted class, calibrated by 300 held-out rows" in repr(monitor)
+
+
+def test_marked_rows_do_not_calibrate(fitted):
+    monitor = pickle.loads(fitted)
+    rows = np.r_[HELD_OUT, OUTSIDE]
+    expected = quantile(monitor.score_samples(X[HELD_OUT]), 0.05)
+    assert monitor.calibrate(X[rows], Y[rows]).offset_ == pytest.approx(expected)
+    assert monitor.calibration_.n_calibration_samples_ == 300
+    with pytest.raises(ValueError, match="All 5 samples are marked"):
+        monitor.calibrate(X[OUTSIDE[:5]], np.full(5, -1))
+    with pytest.raises(ValueError, match="300 samples, but y has 20"):
+        monitor.calibrate(X[HELD_OUT], Y[:20])
+
+
+def test_of_errors_rows_calibrate_that_are_classified_correctly():
+    monitor = make_monitor(NET, target="misclassified").fit(X[TRAIN], Y[TRAIN])
+    scores = monitor.score_samples(X[HELD_OUT])
+    is_right = NET.predict(X[HELD_OUT]) == Y[HELD_OUT]
+    assert not is_right.all()
+    assert monitor.calibrate(X[HELD_OUT], Y[HELD_OUT]).offset_ == quantile(scores[is_right], 0.05)
+    with pytest.warns(UncalibratedWarning, match="all rows calibrate, wrong ones too"):
+        monitor.calibrate(X[HELD_OUT])
+    assert monitor.offset_ == quantile(scores, 0.05)
+    with pytest.warns(UncalibratedWarning, match="no labels say"):
+        monitor.calibrate(X[HELD_OUT], np.ones(300))
+    with pytest.raises(ValueError, match="needs labels among the classes of the network"):
+        monitor.calibrate(X[HELD_OUT], Y[HELD_OUT] + 100)
+    rows = HELD_OUT[~is_right]
+    with pytest.raises(ValueError, match=r"none of the .* predictions equals its label"):
+        monitor.calibrate(X[rows], Y[rows])
+
+
+def test_of_both_each_detector_has_its_own_rows(fitted_for_both):
+    monitor = pickle.loads(fitted_for_both)
+    each = monitor.score_each(X[HELD_OUT])
+    is_right = NET.predict(X[HELD_OUT]) == Y[HELD_OUT]
+    monitor.calibrate(X[HELD_OUT], Y[HELD_OUT], false_alarm_rate=0.1)
+    assert monitor.offsets_ == {
+        "ood": quantile(each["ood"], 0.1),
+        "misclassified": quantile(each["misclassified"][is_right], 0.1),
+    }
+    assert monitor.offset_ == 0
+    assert set(monitor.calibration_) == {"ood", "misclassified"}
+    scores, verdicts = monitor.score_each(X[NEW]), monitor.predict_each(X[NEW])
+    for name, offset in monitor.offsets_.items():
+        np.testing.assert_array_equal(verdicts[name], np.where(scores[name] < offset, -1, 1))
+    rejected = np.minimum(verdicts["ood"], verdicts["misclassified"])
+    np.testing.assert_array_equal(monitor.predict(X[NEW]), rejected)
+    np.testing.assert_array_equal(monitor.decision_function(X[NEW]) < 0, rejected == -1)
+    p = np.minimum(
+        p_values(each["ood"], scores["ood"]),
+        p_values(each["misclassified"][is_right], scores["misclassified"]),
+    )
+    np.testing.assert_allclose(monitor.p_values(X[NEW]), np.minimum(1, 2 * p))
+    expected = false_discovery_control(np.minimum(1, 2 * p)) <= 0.5
+    np.testing.assert_array_equal(monitor.select(X[NEW], 0.5), expected)
+    monitor.calibrate(X[HELD_OUT], Y[HELD_OUT], guarantee="training-conditional")
+    np.testing.assert_array_equal(monitor.select(X[NEW], 0.5), expected)
+    for wrong in ({"fdr": 0}, {"method": "none"}):
+        with pytest.raises(ValueError, match=r"fdr|method"):
+            monitor.select(X[NEW], **wrong)
+    assert f"calibrated by 300 and {is_right.sum()} held-out rows" in repr(monitor)
+    assert f"calibrated by 300 and {is_right.sum()} held-out rows" in monitor._repr_html_()
+
+
+def test_both_targets_by_class(fitted_for_both):
+    monitor = pickle.loads(fitted_for_both)
+    monitor.calibrate(X[HELD_OUT], Y[HELD_OUT], false_alarm_rate=0.1, group_by="prediction")
+    classes = set(np.unique(Y[TRAIN]).tolist())
+    assert {name: set(by) for name, by in monitor.offsets_.items()} == {
+        "ood": classes,
+        "misclassified": classes,
+    }
+    np.testing.assert_array_equal(
+        monitor.decision_function(X[NEW]) < 0, monitor.predict(X[NEW]) == -1
+    )
+    assert "in 8 classes; misclassified: " in repr(monitor)
+
+
+def test_alarms_that_are_composed_have_a_rate_each():
+    alarms = [
+        ("far", KNNDetector(false_alarm_rate=0.1)),
+        ("forest", IsolationForest(contamination=0.02, random_state=0)),
+    ]
+    monitor = monitor_of(AnyAlarmDetector(alarms)).fit(X[TRAIN])
+    scores = monitor.score_each(X[HELD_OUT])
+    monitor.calibrate(X[HELD_OUT])
+    assert monitor.offsets_ == {
+        "far": quantile(scores["far"], 0.1),
+        "forest": quantile(scores["forest"], 0.02),
+    }
+    assert "0.02 and 0.1, calibrated by 300 held-out rows, marginal" in repr(monitor)
+
+
+def test_inputs_of_every_kind_calibrate(fitted):
+    monitor = pickle.loads(fitted)
+    A = monitor[:-1].transform(X[HELD_OUT])
+    expected = monitor.calibrate(A).offset_
+    assert monitor.calibrate(X[HELD_OUT].tolist()).offset_ == pytest.approx(expected)
+
+
+def torch_monitor(target="ood"):
+    torch.manual_seed(0)
+    network = nn.Sequential(nn.Linear(64, 32), nn.ReLU(), nn.Linear(32, 10))
+    inputs = torch.tensor(X / 16, dtype=torch.float32)
+    optimizer = torch.optim.Adam(network.parameters(), lr=0.01)
+    labels = torch.tensor(np.maximum(Y, 0))
+    for _ in range(100):
+        optimizer.zero_grad()
+        nn.functional.cross_entropy(network(inputs[TRAIN]), labels[TRAIN]).backward()
+        optimizer.step()
+    monitor = make_monitor(network.eval(), target=target)
+    return monitor.fit(inputs[TRAIN], Y[TRAIN]), inputs
+
+
+def test_loaders_and_streams_bring_their_labels():
+    monitor, inputs = torch_monitor("misclassified")
+    A = monitor[:-1].transform(inputs[HELD_OUT])
+    is_right = A.predictions == Y[HELD_OUT]
+    assert 0 < is_right.mean() < 1
+    expected = quantile(monitor.score_samples(A)[is_right], 0.05)
+    data = TensorDataset(inputs[HELD_OUT], torch.tensor(Y[HELD_OUT]))
+    loader = DataLoader(data, batch_size=64)
+    for samples in (data, loader, iter(loader), (batch for batch in loader)):
+        assert monitor.calibrate(samples).offset_ == pytest.approx(expected, abs=1e-3)
+        assert monitor.calibration_.n_calibration_samples_ == is_right.sum()
+    shuffled = DataLoader(data, batch_size=64, shuffle=True)
+    assert monitor.calibrate(shuffled).offset_ == pytest.approx(expected, abs=1e-3)
+    with pytest.raises(ValueError, match="shuffle"):
+        monitor.calibrate(shuffled, Y[HELD_OUT])
+
+
+def test_marks_among_labels_of_a_loader_are_warned_of():
+    monitor, inputs = torch_monitor()
+    rows = np.r_[HELD_OUT, OUTSIDE]
+    data = TensorDataset(inputs[rows], torch.tensor(Y[rows]))
+    with pytest.warns(UserWarning, match=r"All rows count as in-distribution.* pass y=X.labels"):
+        monitor.calibrate(data)
+    assert monitor.calibration_.n_calibration_samples_ == len(rows)
+
+
+class Named(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.net = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 3))
+
+    def forward(self, values):
+        return self.net(values)
+
+
+def test_inputs_by_name_calibrate():
+    torch.manual_seed(0)
+    monitor = make_monitor(Named().eval()).fit({"values": torch.randn(200, 4)})
+    monitor.calibrate({"values": torch.randn(99, 4)})
+    assert monitor.calibration_.n_calibration_samples_ == 99
+
+
+def test_clones_and_new_fits_are_not_calibrated(fitted):
+    monitor = pickle.loads(fitted).calibrate(X[HELD_OUT])
+    copy = pickle.loads(pickle.dumps(monitor))
+    assert copy.offset_ == monitor.offset_
+    np.testing.assert_array_equal(copy.predict(X[NEW]), monitor.predict(X[NEW]))
+    assert not hasattr(clone(monitor), "calibration_")
+    with pytest.raises(ValueError, match="NaN"):
+        copy.fit(np.full((50, 64), np.nan))
+    assert copy.offset_ == monitor.offset_
+    copy.fit(X[TRAIN], Y[TRAIN])
+    assert not hasattr(copy, "calibration_")
+    assert copy.offset_ == copy["detect"].offset_
+    monitor.fit_predict(X[TRAIN], Y[TRAIN])
+    assert not hasattr(monitor, "calibration_")
+
+
+def test_parameters_stay_until_the_next_fit(fitted):
+    monitor = pickle.loads(fitted).calibrate(X[HELD_OUT])
+    before = monitor.predict(X[NEW])
+    monitor.set_params(detect__false_alarm_rate=0.2)
+    np.testing.assert_array_equal(monitor.predict(X[NEW]), before)
+    assert monitor.calibrate(X[HELD_OUT]).calibration_.false_alarm_rate == 0.2
+
+
+def test_another_detector_needs_another_calibration():
+    monitor = monitor_of(KNNDetector()).fit(X[TRAIN]).calibrate(X[HELD_OUT])
+    monitor["detect"].partial_fit(monitor[:-1].transform(X[NEW]))
+    with pytest.raises(NotFittedError, match="exchanged or fitted anew after calibrate"):
+        monitor.predict(X[NEW])
+    assert monitor.calibrate(X[HELD_OUT]).predict(X[NEW]).shape == NEW.shape
+    monitor.set_params(detect=EnergyDetector())
+    with pytest.raises(NotFittedError):
+        monitor.predict(X[NEW])
+    monitor.fit(X[TRAIN])
+    assert monitor.predict(X[NEW]).shape == NEW.shape
+
+
+def test_what_was_not_fitted_is_refused_in_words():
+    with pytest.raises(NotFittedError, match="fit it on the rows to learn from before calibrate"):
+        make_monitor(NET).calibrate(X[HELD_OUT])
+    monitor = monitor_of(KNNDetector()).fit(X[TRAIN])
+    for method in (monitor.p_values, monitor.select):
+        with pytest.raises(NotFittedError, match=r"call calibrate\(X\)"):
+            method(X[NEW])
+    with pytest.raises(NotFittedError):
+        make_monitor(NET).p_values(X[NEW])
+    monitor.calibrate(X[HELD_OUT])
+    with pytest.raises(TypeError, match=r"no parameters for its steps, got \['strange'\]"):
+        monitor.predict(X[NEW], strange=1)
+
+
+def test_one_row_rejects_nothing_and_says_so():
+    monitor = monitor_of(KNNDetector()).fit(X[TRAIN])
+    with pytest.warns(UserWarning, match=r"1 calibration row.* The smallest rate .* 0\.5"):
+        monitor.calibrate(X[HELD_OUT[:1]])
+    assert monitor.offset_ == -np.inf
+    assert (monitor.predict(X[OUTSIDE]) == 1).all()
+    assert monitor.score(X, Y) > 0.8
+    both = make_monitor(NET, target="both").fit(X[TRAIN])
+    right = HELD_OUT[NET.predict(X[HELD_OUT]) == Y[HELD_OUT]][:9]
+    with pytest.warns(UserWarning, match="nothing is rejected"):
+        both.calibrate(X[right], Y[right])
+    assert (both.predict(X[OUTSIDE]) == 1).all()
+
+
+def test_rows_of_fit_are_no_held_out_rows(fitted):
+    monitor = pickle.loads(fitted)
+    with pytest.raises(ValueError, match="the 700 rows that fit got"):
+        monitor.calibrate(X[TRAIN])
+    with pytest.raises(ValueError, match="the 700 rows that fit got"):
+        monitor.calibrate(monitor[:-1].transform(X[TRAIN]), Y[TRAIN])
+    assert not hasattr(monitor, "calibration_")
+    with pytest.warns(UncalibratedWarning, match="25% of the rows .* among those that fit got"):
+        monitor.calibrate(X[np.r_[TRAIN[300:400], HELD_OUT]])
+    with pytest.warns(UncalibratedWarning, match="100% of the rows"):
+        monitor.calibrate(X[TRAIN[200:300]])
+    # In other batches the last digits may differ.
+    with pytest.warns(UncalibratedWarning, match="100% of the rows"):
+        monitor.set_params(extract__batch_size=7).calibrate(X[TRAIN[203:250]])
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        monitor.calibrate(X[np.r_[TRAIN[:3], HELD_OUT]])
+
+
+def test_rows_that_are_equal_by_chance_are_no_reason_to_warn():
+    rng = np.random.default_rng(0)
+    few = rng.integers(0, 2, size=(600, 6)).astype(float)
+    network = MLPClassifier((8,), random_state=0, max_iter=50, tol=1)
+    network.fit(few, few[:, 0].astype(int) + 2 * few[:, 1].astype(int))
+    monitor = make_monitor(network).fit(few[:300])
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        monitor.calibrate(few[300:])
+
+
+@pytest.mark.parametrize(
+    "detector",
+    [
+        OneClassSVM(),
+        make_pipeline(LayerSelector(layers=-1), MahalanobisDetector()),
+        make_pipeline(StandardScaler(), IsolationForest(random_state=0)),
+        GridSearchCV(KNNDetector(), {"n_neighbors": [3, 5]}, cv=OODKFold(3)),
+        DetectorSearchCV([("energy", EnergyDetector()), ("knn", KNNDetector())]),
+    ],
+    ids=lambda detector: type(detector).__name__,
+)
+def test_detectors_of_all_kinds_calibrate(detector):
+    rows = np.r_[TRAIN, OUTSIDE] if hasattr(detector, "cv") else TRAIN
+    monitor = monitor_of(detector).fit(X[rows], Y[rows])
+    scores = monitor.score_samples(X[HELD_OUT])
+    monitor.calibrate(X[HELD_OUT])
+    assert monitor.offset_ == pytest.approx(quantile(scores, 0.05))
+    expected = p_values(scores, monitor.score_samples(X[NEW]))
+    np.testing.assert_allclose(monitor.p_values(X[NEW]), expected, atol=2 / 301)
+
+
+def test_detectors_of_pyod_calibrate():
+    pyod = pytest.importorskip("pyod.models.hbos")
+    monitor = monitor_of(pyod.HBOS(contamination=0.1)).fit(X[TRAIN])
+    A = monitor[:-1].transform(X[HELD_OUT])
+    scores = -monitor["detect"].decision_function(A)
+    monitor.calibrate(A)
+    assert monitor.offset_ == quantile(scores, 0.1)
+    assert set(np.unique(monitor.predict(X[NEW]))) == {-1, 1}
+
+
+def test_a_frozen_detector_calibrates():
+    detector = KNNDetector().fit(monitor_of(KNNDetector())[:-1].fit_transform(X[TRAIN]))
+    monitor = monitor_of(FrozenEstimator(detector)).fit(X[TRAIN])
+    scores = monitor.score_samples(X[HELD_OUT])
+    assert monitor.calibrate(X[HELD_OUT]).offset_ == quantile(scores, 0.05)
+
+
+def test_a_step_may_be_conformal_itself():
+    conformal = ConformalDetector(KNNDetector(), cv=0.3, random_state=0)
+    monitor = monitor_of(conformal).fit(X[np.r_[HELD_OUT, NEW]])
+    assert monitor.p_values(X[TRAIN]).shape == TRAIN.shape
+    A = monitor[:-1].transform(X[OUTSIDE])
+    np.testing.assert_array_equal(monitor.p_values(A), monitor["detect"].p_values(A))
+    np.testing.assert_array_equal(monitor.select(A), monitor["detect"].select(A))
+    n_rows = monitor["detect"].n_calibration_samples_
+    assert f"0.05, calibrated by {n_rows} held-out rows, marginal" in repr(monitor)
+    assert len(monitor.explain(X[OUTSIDE[:1]], n_neighbors=2).neighbors) == 1
+    scores = monitor.score_samples(X[TRAIN])
+    assert monitor.calibrate(X[TRAIN]).offset_ == quantile(scores, 0.05)
+
+
+def test_explanations_are_those_of_the_detector(fitted):
+    monitor = pickle.loads(fitted)
+    before = str(monitor.explain(X[OUTSIDE[:1]], X_train=X[TRAIN]))
+    monitor.calibrate(X[HELD_OUT])
+    assert str(monitor.explain(X[OUTSIDE[:1]], X_train=X[TRAIN])) == before
+    assert monitor.memory_usage() > pickle.loads(fitted).memory_usage() > 0
+
+
+@pytest.mark.parametrize("target", ["ood", "misclassified", "both"])
+def test_rows_that_fit_holds_out_calibrate_too(target):
+    rows = np.r_[HELD_OUT, NEW]
+    monitor = make_monitor(NET, target=target, validation=0.4).fit(X[rows], Y[rows])
+    detector = monitor["detect"]
+    if target == "both":
+        assert monitor.offsets_ == pytest.approx(detector.offsets_)
+    else:
+        assert monitor.offset_ == pytest.approx(detector.offset_)
+        n_rows = len(detector.training_rows_)
+        assert f"0.05, calibrated by {n_rows} held-out rows, marginal" in repr(monitor)
+        assert f"{len(detector.learnt_rows_)} rows" in repr(monitor)
+        expected = p_values(detector.training_scores_, monitor.score_samples(X[TRAIN]))
+        np.testing.assert_allclose(monitor.p_values(X[TRAIN]), expected, atol=2 / n_rows)
+    A = monitor[:-1].transform(X[TRAIN])
+    np.testing.assert_array_equal(monitor.predict(A), detector.predict(A))
+
+
+@pytest.mark.parametrize(
+    "detector", [HammingNAPDetector(tau=3, validation=0.2), AutoNAPDetector(group_by="prediction")]
+)
+def test_thresholds_that_are_no_quantiles_are_left_alone(detector):
+    monitor = monitor_of(detector).fit(X[TRAIN])
+    assert not hasattr(monitor, "calibration_")
+    assert "by rows held out" in repr(monitor)
+    A = monitor[:-1].transform(X[NEW])
+    np.testing.assert_array_equal(monitor.predict(A), monitor["detect"].predict(A))
+
+
+def test_searches_and_threads_calibrate_alone(fitted):
+    grid = GridSearchCV(monitor_of(KNNDetector()), {"detect__n_neighbors": [3, 9]}, cv=OODKFold(3))
+    rows = np.r_[TRAIN, OUTSIDE]
+    monitor = grid.fit(X[rows], Y[rows]).best_estimator_.calibrate(X[HELD_OUT])
+    assert monitor.calibration_.n_calibration_samples_ == 300
+    monitors = [pickle.loads(fitted) for _ in range(4)]
+    with ThreadPoolExecutor(4) as pool:
+        parts = np.array_split(HELD_OUT, 4)
+        pairs = list(zip(monitors, parts, strict=True))
+        found = list(pool.map(lambda pair: pair[0].calibrate(X[pair[1]]).offset_, pairs))
+    expected = [quantile(pickle.loads(fitted).score_samples(X[part]), 0.05) for part in parts]
+    np.testing.assert_allclose(found, expected)
+
+
+def test_monitors_of_networks_without_classes_calibrate():
+    network = MLPRegressor(hidden_layer_sizes=(16,), random_state=0, max_iter=50, tol=1).fit(
+        X[TRAIN], X[TRAIN, 20]
+    )
+    with pytest.warns(UncalibratedWarning, match="no labels say"):
+        monitor = make_monitor(network).fit(X[TRAIN])
+    monitor.calibrate(X[HELD_OUT])
+    with pytest.raises(ValueError, match="rows that fit got"):
+        monitor.calibrate(X[TRAIN])
+
+
+def warnings_of(monitor, *args):
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        monitor.fit(*args)
+    return [str(w.message) for w in caught if w.category is UncalibratedWarning]
+
+
+def test_fit_says_that_the_threshold_is_an_estimate():
+    [message] = warnings_of(make_monitor(NET), X[TRAIN])
+    for part in ("no labels say", "several times the wanted 0.05", "calibrate(X)", "validation="):
+        assert part in message
+    [message] = warnings_of(make_monitor(NET), X[TRAIN], Y[TRAIN])
+    assert "gets 0 of 700 wrong" in message
+    rows = np.r_[TRAIN, OUTSIDE]
+    [message] = warnings_of(make_monitor(NET), X[rows], Y[rows])
+    assert "gets 0 of 700 wrong" in message
+    # Marks alone tell nothing, and labels of other classes neither.
+    assert (
+        "no labels say" in warnings_of(make_monitor(NET), X[rows], np.where(Y[rows] < 0, -1, 1))[0]
+    )
+    assert "no labels say" in warnings_of(make_monitor(NET), X[TRAIN], Y[TRAIN] + 100)[0]
+
+
+def test_the_warning_points_at_the_line_that_fits():
+    with pytest.warns(UncalibratedWarning) as caught:
+        make_monitor(NET).fit(X[TRAIN])
+    assert caught[0].filename == __file__
+
+
+def test_fit_is_silent_about_rows_that_the_network_has_not_seen():
+    for rows in (HELD_OUT, NEW, np.r_[HELD_OUT, NEW]):
+        assert warnings_of(make_monitor(NET), X[rows], Y[rows]) == []
+    assert warnings_of(make_monitor(NET, validation=0.3), X[NEW]) == []
+    assert warnings_of(make_monitor(NET, target="both", validation=0.3), X[NEW]) == []
+    assert warnings_of(monitor_of(ConformalDetector(KNNDetector(), cv=0.3)), X[NEW]) == []
+    # What validation holds out, the network may have learnt all the same.
+    assert len(warnings_of(make_monitor(NET, validation=0.3), X[TRAIN], Y[TRAIN])) == 1
+
+
+def test_confident_networks_that_err_less_than_they_say_know_the_rows():
+    logits = np.zeros((1000, 3))
+    logits[:, 0] = np.log(2 * 99)  # sure by 99 %
+    labels = np.zeros(1000, dtype=int)
+    network = nn.Sequential(nn.Identity())
+    inputs = torch.tensor(logits, dtype=torch.float32)
+    inputs = inputs + 1e-3 * torch.rand(inputs.shape, generator=torch.manual_seed(0))
+
+    def warns(n_wrong, scale=1.0):
+        labels[:] = 0
+        labels[:n_wrong] = 1
+        steps = [("extract", ActivationExtractor(network, "all")), ("detect", EnergyDetector())]
+        return bool(warnings_of(Monitor(steps), scale * inputs, labels))
+
+    # Ten errors are to be expected: five or more are no surprise, four are one.
+    assert [warns(n) for n in (4, 5, 10, 100)] == [True, False, False, False]
+    # Less sure, by 91 %, it may be so for new rows, too.
+    assert not warns(20, 0.57)
+
+
+def test_labels_of_a_loader_are_looked_at():
+    _, inputs = torch_monitor()
+    network = torch_monitor()[0].network
+    data = TensorDataset(inputs[NEW], torch.tensor(Y[NEW]))
+    assert warnings_of(make_monitor(network), data) == []
+
+
+def test_adaptive_members_keep_their_targets():
+    detector = AnyAlarmDetector([("errors", AdaptiveEnsembleDetector(target="misclassified"))])
+    monitor = monitor_of(detector).fit(X[TRAIN])
+    is_right = NET.predict(X[HELD_OUT]) == Y[HELD_OUT]
+    monitor.calibrate(X[HELD_OUT], Y[HELD_OUT])
+    assert monitor.calibration_["errors"].n_calibration_samples_ == is_right.sum()
