@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -39,9 +39,7 @@ from .calibration import ConformalDetector, UncalibratedWarning
 from .extraction import ActivationExtractor
 from .inspection import Explanation, explain
 from .metrics import make_ood_scorer, ood_roc_auc_score
-
-if TYPE_CHECKING:
-    from .monitoring import MonitorReport
+from .monitoring import MonitorReport
 
 Labels = NDArray[np.int64]
 Scores = NDArray[np.float64]
@@ -764,8 +762,6 @@ class Monitor(Pipeline):
         -----
         The network runs once over each set.
         """
-        from .monitoring import MonitorReport
-
         check_is_fitted(self)
         return MonitorReport.from_monitor(self, X_test, out_sets, y_test=y_test)
 

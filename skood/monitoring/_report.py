@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from base64 import b64encode
 from collections.abc import Mapping
-from dataclasses import dataclass
 from functools import cached_property
 from os import PathLike
 from pathlib import Path
@@ -26,7 +25,6 @@ _NO_FIGURES = (
 )
 
 
-@dataclass(frozen=True, eq=False, repr=False)
 class MonitorReport(ReportFields):
     """What a monitor does on test rows, as tables, as Markdown and as HTML.
 
