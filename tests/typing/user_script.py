@@ -26,6 +26,7 @@ from skood import (
 )
 from skood.activations import LinearHead
 from skood.calibration import (
+    ConformalDetector,
     ReliabilityDisplay,
     TemperatureScaler,
     calibration_bins,
@@ -150,6 +151,12 @@ scaler = TemperatureScaler().fit(A, labels)
 assert_type(scaler.temperature_, float)
 assert_type(scaler.transform(A), Activations)
 assert_type(scaler.predict_proba(A), Scores)
+conformal = ConformalDetector(KNNDetector(), cv=0.5, false_alarm_rate=0.5).fit(A, labels)
+assert_type(conformal, ConformalDetector)
+assert_type(conformal.p_values(A), Scores)
+assert_type(conformal.predict(A), NDArray[np.int64])
+assert_type(conformal.select(A, fdr=0.2, method="by"), NDArray[np.bool_])
+assert_type(conformal.offset_, float)
 correct, confidence = A.predictions == labels, prediction_confidence(A)
 assert_type(confidence, Scores)
 assert_type(expected_calibration_error(correct, confidence), float)
