@@ -24,6 +24,7 @@ from skood.inspection import (
     TransferDisplay,
     ValidationTestDisplay,
 )
+from skood.monitoring import DriftDisplay
 
 matplotlib = pytest.importorskip("matplotlib")
 matplotlib.use("Agg")
@@ -42,6 +43,19 @@ MAKE = {
     ),
     ClusterDistanceDisplay: lambda: ClusterDistanceDisplay(
         cluster_distance=VALUES, confidence=RNG.random(80), groups=SETS
+    ),
+    DriftDisplay: lambda: DriftDisplay(
+        history={
+            "row": np.arange(1, 81),
+            "p_value": VALUES,
+            "is_alarm": VALUES < 0.1,
+            "martingale": 1 + VALUES,
+            "alarm_rate": VALUES,
+            "rate_lower_bound": VALUES / 2,
+        },
+        rate_limit=0.2,
+        martingale_limit=200,
+        alarm_time=60,
     ),
     HammingDistanceDisplay: lambda: HammingDistanceDisplay(
         distances=np.arange(80) // 3, groups=SETS, threshold=20
@@ -115,7 +129,7 @@ def _close_figures():
 
 def test_every_display_is_looked_at():
     public = {name for name in skood.inspection.__all__ if name.endswith("Display")}
-    assert {display.__name__ for display in MAKE} == public | {"ReliabilityDisplay"}
+    assert {display.__name__ for display in MAKE} == public | {"ReliabilityDisplay", "DriftDisplay"}
 
 
 def luminance(color):

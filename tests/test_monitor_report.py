@@ -22,7 +22,7 @@ from skood import (
     PercentileBinarizer,
     make_monitor,
 )
-from skood.calibration import ConformalDetector
+from skood.calibration import ConformalDetector, RiskControlledDetector
 from skood.datasets import load_digits_ood, make_noise
 from skood.detectors import KNNDetector, MaxSoftmaxDetector
 from skood.ensemble import AnyAlarmDetector
@@ -363,6 +363,23 @@ def test_rows_that_are_too_few_to_reject_anything(digits):
     # Scores tell the sets apart all the same.
     assert report.out_sets[0]["auroc"] > 0.8
     assert "-inf" in report.to_markdown()
+
+
+def test_a_threshold_of_risk_promises_other_things(digits):
+    network, X, y, inside = digits
+    detector = RiskControlledDetector(MaxSoftmaxDetector(), alpha=0.02, cv=0.5, random_state=0)
+    monitor = composed(network, detector, target="misclassified")
+    report = monitor.fit(X[inside[:900]], y[inside[:900]]).report(
+        X[inside[900:]], {"others": X[y == -1]}, y_test=y[inside[900:]]
+    )
+    assert report.threshold["origin"] == "risk-controlled"
+    assert report.threshold["n_rows"] == detector.n_calibration_samples_
+    is_correct = network.predict(X[inside[900:]]) == y[inside[900:]]
+    rejected = monitor.predict(X[inside[900:]]) == -1
+    assert_share(report.errors, rejected[~is_correct])
+    assert report.calibration_curve is None
+    assert "at most 2.0 % of the rows accepted are misclassified" in report.to_markdown()
+    assert report.limits[0].startswith("Nothing is promised of the rate of false alarms. The bound")
 
 
 # What it is given

@@ -11,6 +11,7 @@ ORDER = [
     "plot_auto_nap.py",
     "plot_od_test.py",
     "plot_thresholds.py",
+    "plot_drift.py",
     "plot_layer_patterns.py",
     "plot_group_progression.py",
     "plot_neuron_measures.py",

@@ -99,6 +99,8 @@ class ConformalDetector(OutlierMixin, MetaEstimatorMixin, BaseEstimator):
         Rows of ``X`` in ``fit`` that calibrate, ascending.
     calibration_scores_ : ndarray of shape (n_calibration_samples_,)
         Their scores, each by the detector that it calibrates.
+    calibration_classes_ : ndarray of shape (n_calibration_samples_,)
+        The classes that the network predicts for them, with ``group_by="prediction"``.
     n_calibration_samples_ : int
         How many there are.
     offset_ : float
@@ -313,6 +315,7 @@ class ConformalDetector(OutlierMixin, MetaEstimatorMixin, BaseEstimator):
         if self.group_by is not None:
             self._network = parts[0].read.network
             classes = np.concatenate([part.read.classes for part in parts])
+            self.calibration_classes_ = classes[order]
             self._classes = {
                 label: self._ranked(scores[of_class], numbers[of_class])
                 for label, of_class in rows_by_class(classes)

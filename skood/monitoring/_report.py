@@ -51,10 +51,11 @@ class MonitorReport(ReportFields):
         "share_fitted" and "share_calibrating", the shares of the test rows that are among those
         that ``fit`` and ``calibrate`` got, as far as they are known again.
     threshold : dict
-        Where the threshold comes from: "origin", one of "estimate", "held-out", "calibrated" and
-        "own"; "offsets", "false_alarm_rate" that was asked for, both by the name of the detector
-        or class, which is empty where there is one for all; "n_rows" that set it; "guarantee",
-        "confidence" and "group_by".
+        Where the threshold comes from: "origin", one of "estimate", "held-out", "calibrated",
+        "risk-controlled" and "own"; "offsets", and the "false_alarm_rate" that was asked for, by
+        the name of the detector or class, which is empty where there is one for all; "n_rows" that
+        set it; "guarantee", "confidence" and "group_by"; and the "alpha" of a risk that is
+        controlled.
     false_alarms : dict
         The share of the rows that should pass and are rejected, beside the rate that was "asked"
         for. Where the monitor looks for errors of the network, and labels tell them, only rows that

@@ -28,6 +28,14 @@ def _of_threshold(fields: dict[str, Any]) -> Iterator[str]:
             "seen."
         )
         return
+    if threshold["origin"] == "risk-controlled":
+        yield (
+            "Nothing is promised of the rate of false alarms. The bound on the errors among "
+            "accepted inputs holds for such as are exchangeable with the rows that set the threshold, and "
+            "which the network has not learnt from: not after a drift, and not among inputs of "
+            "other kinds."
+        )
+        return
     yield (
         "The rate of false alarms holds for inputs that are exchangeable with the rows that set "
         "the threshold: from the same source, recorded and prepared in the same way, in no "

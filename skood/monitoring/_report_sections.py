@@ -174,6 +174,11 @@ def _origin(threshold: Mapping[str, Any]) -> str:
         return "an estimate from the rows of fit, which are no guarantee for new ones"
     if threshold["origin"] == "own":
         return "chosen by the detector in fit, without a rate of false alarms that was asked for"
+    if threshold["origin"] == "risk-controlled":
+        return (
+            f"set by {n_rows} held-out rows, so that at most {percent(threshold['alpha'])} of the "
+            f"rows accepted are misclassified, with a confidence of {100 * confidence:g} %"
+        )
     if threshold["origin"] == "held-out":
         return (
             f"set by {n_rows} rows of fit that the detector has not learnt from, so that the rate "

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from .._foreign import detector_of, is_of_pyod, rate_of
 from .._values import Floats
 from ..activations import Activations
-from ..calibration import ConformalDetector
+from ..calibration import ConformalDetector, RiskControlledDetector
 
 Rejected = NDArray[np.bool_]
 
@@ -102,11 +102,16 @@ class OwnRule(Rule):
         return {name: detector.training_scores_ for name, detector in detectors.items()}
 
     def n_fitted(self) -> int | None:
-        return getattr(self._detector, "n_samples_seen_", None)
+        fitted = self._detector
+        if isinstance(fitted, RiskControlledDetector):
+            fitted = detector_of(fitted.estimator_)
+        return getattr(fitted, "n_samples_seen_", None)
 
     def facts(self) -> dict[str, Any]:
         scores = self._scores_of_fit()
         rates = {name: _asked_rate(member) for name, member in self._members.items()}
+        if isinstance(self._detector, RiskControlledDetector):
+            return self._of_risk(self._detector)
         return {
             "origin": "own" if None in rates.values() else "estimate",
             "offsets": dict(_offsets(self._detector)),
@@ -115,6 +120,18 @@ class OwnRule(Rule):
             "guarantee": None,
             "confidence": None,
             "group_by": None,
+        }
+
+    def _of_risk(self, controlled: RiskControlledDetector) -> dict[str, Any]:
+        return {
+            "origin": "risk-controlled",
+            "offsets": dict(_offsets(controlled)),
+            "false_alarm_rate": {"": None},
+            "n_rows": controlled.n_calibration_samples_,
+            "guarantee": None,
+            "confidence": controlled.confidence,
+            "group_by": None,
+            "alpha": controlled.alpha,
         }
 
 
