@@ -31,9 +31,9 @@ def _of_threshold(fields: dict[str, Any]) -> Iterator[str]:
     if threshold["origin"] == "risk-controlled":
         yield (
             "Nothing is promised of the rate of false alarms. The bound on the errors among "
-            "accepted inputs holds for such as are exchangeable with the rows that set the threshold, and "
-            "which the network has not learnt from: not after a drift, and not among inputs of "
-            "other kinds."
+            "accepted inputs holds for such as are exchangeable with the rows that set the "
+            "threshold, which the network must not have learnt from: not after a drift, and not "
+            "among inputs of other kinds."
         )
         return
     yield (
