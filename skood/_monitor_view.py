@@ -6,12 +6,22 @@ import pickle
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from html import escape
+from os import PathLike
+from pathlib import PurePath
 from typing import Any
 
 import numpy as np
 from sklearn.pipeline import Pipeline
 
 from ._foreign import detector_of
+from .calibration import ConformalDetector
+
+TARGETS = {
+    "ood": "out-of-distribution inputs",
+    "misclassified": "misclassified inputs",
+    "both": "out-of-distribution and misclassified inputs",
+}
+"""What a monitor may look for, in words."""
 
 _SHOWN = 6
 """As many members of one ensemble are shown in text; the table in a notebook shows all."""
@@ -31,7 +41,7 @@ class Watcher:
     @classmethod
     def of(cls, name: str, fitted: Any, weight: float | None = None) -> Watcher:
         """Describe a fitted detector, or a pipeline or search that ends in one."""
-        detector = detector_of(fitted)
+        detector = _watching(fitted)
         members = [cls.of(*member) for member in _members_of(detector)]
         left_out = list(getattr(detector, "left_out_", ()))
         return cls(name, _kind(fitted), _layers_of(fitted), weight, members, left_out)
@@ -73,6 +83,13 @@ class Watcher:
         yield depth, self
         for member in self.members:
             yield from member.rows(depth + 1)
+
+
+def network_name(network: Any) -> str:
+    """What a monitored network is called: its class, or the file of a model."""
+    if isinstance(network, str | PathLike):
+        return f"ONNX model {PurePath(network).name}"
+    return type(detector_of(network)).__name__
 
 
 def memory_of(fitted: Any) -> int:
@@ -157,6 +174,8 @@ def _kind(fitted: Any) -> str:
         return f"{best}, which is {fitted.best_name_!r}, the choice from {n_tried}"
     if hasattr(fitted, "layer_share_"):
         return f"{type(fitted).__name__}, layer share {fitted.layer_share_:.2g}"
+    if isinstance(fitted, ConformalDetector):
+        return f"{type(fitted).__name__} of {_kind(fitted.estimators_[0])}"
     if isinstance(fitted, Pipeline):
         return " > ".join(_kind(step) for _, step in fitted.steps)
     return type(detector_of(fitted)).__name__
@@ -164,7 +183,14 @@ def _kind(fitted: Any) -> str:
 
 def _layers_of(fitted: Any) -> list[str]:
     """Layers that a detector reads, as far as it keeps them."""
-    return list(getattr(detector_of(fitted), "layer_shapes_", ()))
+    return list(getattr(_watching(fitted), "layer_shapes_", ()))
+
+
+def _watching(fitted: Any) -> Any:
+    """What scores in the end, also of a detector that is calibrated; the first of several folds."""
+    detector = detector_of(fitted)
+    is_calibrated = isinstance(detector, ConformalDetector)
+    return _watching(detector.estimators_[0]) if is_calibrated else detector
 
 
 def listed(names: Sequence[str], n_shown: int = 4) -> str:
