@@ -18,6 +18,7 @@ from skood.inspection import (
     ProgressionDisplay,
     ReconstructionDisplay,
     ReconstructionErrorDisplay,
+    RiskCoverageDisplay,
     SettingAccuracyDisplay,
     SharedNeuronDisplay,
     TransferDisplay,
@@ -92,6 +93,11 @@ MAKE = {
     ),
     ReliabilityDisplay: lambda: ReliabilityDisplay(
         bins=calibration_bins([True, False, True], [0.9, 0.6, 0.7], n_bins=4)
+    ),
+    RiskCoverageDisplay: lambda: RiskCoverageDisplay(
+        coverage=dict.fromkeys(NAMES, np.array([0.2, 0.7, 1])),
+        risk=dict.fromkeys(NAMES, np.array([0, 0.1, 0.2])),
+        area=dict.fromkeys(NAMES, 0.1),
     ),
     SettingAccuracyDisplay: lambda: SettingAccuracyDisplay(
         validation_accuracy=VALUES[:70],

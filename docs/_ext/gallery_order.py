@@ -19,6 +19,7 @@ ORDER = [
     "plot_explain_alarm.py",
     "plot_runtime_monitors.py",
     "plot_calibration.py",
+    "plot_monitor_report.py",
     "plot_other_libraries.py",
     "plot_input_perturbation.py",
     "plot_shaping.py",

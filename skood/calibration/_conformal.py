@@ -95,11 +95,11 @@ class ConformalDetector(OutlierMixin, MetaEstimatorMixin, BaseEstimator):
         The detector that was calibrated, where it is one: ``detector`` itself, or its clone.
     estimators_ : list of estimator
         All detectors that were calibrated, one a fold.
-    calibration_rows_ : ndarray of shape (n_calibration_samples_,)
+    calibration_rows_ : ndarray of shape (n_calibration_samples,)
         Rows of ``X`` in ``fit`` that calibrate, ascending.
-    calibration_scores_ : ndarray of shape (n_calibration_samples_,)
+    calibration_scores_ : ndarray of shape (n_calibration_samples,)
         Their scores, each by the detector that it calibrates.
-    calibration_classes_ : ndarray of shape (n_calibration_samples_,)
+    calibration_classes_ : ndarray of shape (n_calibration_samples,)
         The classes that the network predicts for them, with ``group_by="prediction"``.
     n_calibration_samples_ : int
         How many there are.
