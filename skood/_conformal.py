@@ -111,7 +111,7 @@ def conformal_threshold(
     return float(np.partition(scores, rank - 1)[rank - 1]) if rank else -np.inf
 
 
-def less_rounding(scores: ArrayLike, of: ArrayLike, *, rounding: float = ROUNDING) -> Floats:
+def less_rounding(scores: ArrayLike, of: ArrayLike) -> Floats:
     """The lowest values that equal scores may have, but for rounding.
 
     Parameters
@@ -121,8 +121,6 @@ def less_rounding(scores: ArrayLike, of: ArrayLike, *, rounding: float = ROUNDIN
     of : array-like of shape (n,)
         All of them: what is near 0 beside them may be a difference of numbers as large as they are.
         By their median, so that no far outlier makes all others equal.
-    rounding : float
-        Relative error of a score.
 
     Returns
     -------
@@ -133,8 +131,15 @@ def less_rounding(scores: ArrayLike, of: ArrayLike, *, rounding: float = ROUNDIN
     sizes = sizes[np.isfinite(sizes)]
     usual = np.percentile(sizes, 50, method="lower") if sizes.size else 0.0
     with np.errstate(invalid="ignore", over="ignore"):
-        lowest = scores - rounding * np.maximum(np.abs(scores), usual)
+        lowest = scores - ROUNDING * np.maximum(np.abs(scores), usual)
     return np.where(np.isfinite(scores), lowest, scores)
+
+
+def ties_less_rounding(ascending: Floats) -> Floats:
+    """The same of sorted scores that occur more than once; others as they are."""
+    lowest = less_rounding(ascending, of=ascending)
+    equals_next = np.append(lowest[1:] <= ascending[:-1], False)
+    return np.where(equals_next | np.roll(equals_next, 1), lowest, ascending)
 
 
 def lowest_accepted(scores: ArrayLike, threshold: float) -> float:

@@ -20,6 +20,10 @@ THREE_LABELS = (
     "The check gives three labels to data with two columns of logits, and a label without a column "
     "is no class of the network."
 )
+NEEDS_LABELS = (
+    "The check gives no labels, or labels without a column of logits, or a single column: which "
+    "predictions of a classifier are wrong cannot be told."
+)
 
 
 def failed_outlier_checks(reason: str) -> dict[str, str]:
@@ -33,3 +37,15 @@ def failed_label_checks(reason: str) -> dict[str, str]:
     return dict.fromkeys(
         (*(f"check_estimators_{name}" for name in names), "check_readonly_memmap_input"), reason
     )
+
+
+def failed_classifier_checks(reason: str) -> dict[str, str]:
+    """The checks of outlier detectors that do not know the classes of a network, either."""
+    names = (
+        "classifier_data_not_an_array",
+        "estimator_sparse_array",
+        "estimator_sparse_matrix",
+        "fit2d_1feature",
+    )
+    others = dict.fromkeys((f"check_{name}" for name in names), reason)
+    return failed_outlier_checks(reason) | failed_label_checks(reason) | others

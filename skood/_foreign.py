@@ -11,6 +11,8 @@ from numpy.typing import NDArray
 from sklearn.frozen import FrozenEstimator
 from sklearn.pipeline import Pipeline
 
+from .activations import Activations
+
 
 def detector_of(estimator: Any) -> Any:
     """What scores in the end: the last step of a pipeline, the best estimator of a search."""
@@ -62,6 +64,44 @@ def takes_labels(estimator: Any) -> bool:
     return len(by_position) > 1 or inspect.Parameter.VAR_POSITIONAL in kinds
 
 
+def up_to_activations(detector: Any, X: Any) -> tuple[Any, Any]:
+    """What remains of a pipeline, and what its first steps make of raw inputs, once: Activations.
+
+    Where no step makes some, its last step remains.
+    """
+    while not isinstance(X, Activations):
+        if isinstance(detector, FrozenEstimator):
+            detector = detector.estimator
+        elif is_search(detector) and hasattr(detector, "best_estimator_"):
+            detector = detector.best_estimator_
+        elif not isinstance(detector, Pipeline):
+            break
+        elif len(detector.steps) == 1:
+            detector = detector[0]
+        else:
+            X, detector = detector[:1].transform(X), detector[1:]
+    return detector, X
+
+
+def run_to_predictions(estimator: Any, X: Any, wanted_by: str) -> tuple[Any, Activations]:
+    """The same, where the activations have to carry predictions.
+
+    Raises
+    ------
+    ValueError
+        If there are none. The message begins with ``wanted_by``.
+    """
+    detector, samples = up_to_activations(estimator, X)
+    if isinstance(samples, Activations) and samples.predictions is not None:
+        return detector, samples
+    given = f"{samples!r} without any" if isinstance(samples, Activations) else type(X).__name__
+    raise ValueError(
+        f"{wanted_by} needs the network's predictions: X must be Activations with logits or "
+        "predictions, or the estimator a pipeline with a step that makes them, got "
+        f"{given} and {estimator!r}."
+    )
+
+
 def are_named(pairs: Any) -> bool:
     """Whether each of some entries is a name and a detector."""
     return all(
@@ -92,9 +132,11 @@ def in_distribution_scores(
 
     ``score_samples`` is not PyOD's: whoever adds it to one of its detectors gives it our sign.
     """
-    for method in methods:
-        if hasattr(estimator, method):
-            scores = np.asarray(getattr(estimator, method)(X))
+    found = [method for method in methods if hasattr(estimator, method)]
+    for method in found:
+        scores = np.asarray(getattr(estimator, method)(X))
+        # Where no threshold could be set, decisions are infinite and say nothing of the order.
+        if method == found[-1] or not np.isinf(scores).all():
             is_turned = method == "decision_function" and is_of_pyod(estimator)
             return -scores if is_turned else scores
     raise TypeError(f"Expected a detector with one of the methods {methods}, got {estimator!r}.")

@@ -7,7 +7,8 @@ from typing import Any
 
 from ._defaults import default_detector
 from ._held_out import VALIDATION
-from ._monitor import TARGETS, Monitor
+from ._monitor import Monitor
+from ._monitor_view import TARGETS
 from ._sklearn import Interval, StrOptions, validate_params
 from .extraction import ActivationExtractor
 from .preprocessing import PoolingReducer

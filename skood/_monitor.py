@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from os import PathLike
-from pathlib import PurePath
 from typing import Any, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn import get_config
 from sklearn.exceptions import NotFittedError
-from sklearn.frozen import FrozenEstimator
 from sklearn.pipeline import Pipeline
 from sklearn.utils import Tags, estimator_html_repr, get_tags
 from sklearn.utils.validation import check_is_fitted
@@ -31,7 +28,7 @@ from ._monitor_calibration import (
     warn_of_estimate,
     why_uncalibrated,
 )
-from ._monitor_view import Watcher, as_html, as_text, listed, memory_of
+from ._monitor_view import TARGETS, Watcher, as_html, as_text, listed, memory_of, network_name
 from ._seen_rows import SeenRows
 from ._sklearn import StrOptions, available_if
 from ._tables import memory_text
@@ -41,16 +38,11 @@ from .calibration import ConformalDetector, UncalibratedWarning
 from .extraction import ActivationExtractor
 from .inspection import Explanation, explain
 from .metrics import make_ood_scorer, ood_roc_auc_score
+from .monitoring import MonitorReport
 
 Labels = NDArray[np.int64]
 Scores = NDArray[np.float64]
 
-TARGETS = {
-    "ood": "out-of-distribution inputs",
-    "misclassified": "misclassified inputs",
-    "both": "out-of-distribution and misclassified inputs",
-}
-"""What a monitor may look for, in words."""
 _SHOWN = 6
 """As many thresholds are shown one by one."""
 
@@ -720,6 +712,56 @@ class Monitor(Pipeline):
             n_neurons=n_neurons,
         )
 
+    def report(
+        self,
+        X_test: Any,
+        out_sets: Mapping[str, Any] | None = None,
+        *,
+        y_test: ArrayLike | None = None,
+    ) -> MonitorReport:
+        """Report what the monitor does on test rows: false alarms, and what it finds.
+
+        Parameters
+        ----------
+        X_test : array-like, Tensor, Dataset, DataLoader, dict or Activations
+            In-distribution inputs that neither the network nor the monitor has learnt from.
+        out_sets : dict of str to inputs, default=None
+            Sets of out-of-distribution inputs by name, of any kind that ``X_test`` may be.
+        y_test : array-like of shape (n_samples,), default=None
+            Class labels of ``X_test``, which tell the errors of the network; -1 marks rows that are
+            out-of-distribution, and make one more set. By default the labels that came with the
+            inputs, where these are classes of the network.
+
+        Returns
+        -------
+        report : MonitorReport
+            Tables, and the report as Markdown and HTML: ``report.save(folder)``.
+
+        Raises
+        ------
+        ValueError
+            If a set is None or empty, there are more or fewer labels than rows, all rows are marked
+            -1, or a label is no class of a network whose errors are looked for.
+        TypeError
+            If ``out_sets`` is no mapping.
+
+        Warns
+        -----
+        UserWarning
+            If some rows of ``X_test`` are among those that ``fit`` or ``calibrate`` got, as far as
+            they are known again.
+
+        See Also
+        --------
+        skood.monitoring.MonitorReport : What is in it.
+
+        Notes
+        -----
+        The network runs once over each set.
+        """
+        check_is_fitted(self)
+        return MonitorReport.from_monitor(self, X_test, out_sets, y_test=y_test)
+
     def memory_usage(self) -> int:
         """Memory of what the monitor has learnt.
 
@@ -772,7 +814,7 @@ class Monitor(Pipeline):
         """Facts by name, and once the monitor is fitted, what watches what."""
         extractor, (name, last) = self._find_extractor(), self.steps[-1]
         facts = {
-            "network": "none" if extractor is None else _name_of(extractor.network),
+            "network": "none" if extractor is None else network_name(extractor.network),
             "target": TARGETS.get(self.target, repr(self.target)),
         }
         if extractor is None or not _is_fitted(self):
@@ -801,12 +843,6 @@ def _is_fitted(estimator: Any) -> bool:
     except NotFittedError:
         return False
     return True
-
-
-def _name_of(network: Any) -> str:
-    if isinstance(network, str | PathLike):
-        return f"ONNX model {PurePath(network).name}"
-    return type(detector_of(network)).__name__
 
 
 def _learnt_from(fitted: Any) -> str:

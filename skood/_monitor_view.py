@@ -6,12 +6,21 @@ import pickle
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from html import escape
+from os import PathLike
+from pathlib import PurePath
 from typing import Any
 
 import numpy as np
 from sklearn.pipeline import Pipeline
 
 from ._foreign import is_calibrated, scoring_steps
+
+TARGETS = {
+    "ood": "out-of-distribution inputs",
+    "misclassified": "misclassified inputs",
+    "both": "out-of-distribution and misclassified inputs",
+}
+"""What a monitor may look for, in words."""
 
 _SHOWN = 6
 """As many members of one ensemble are shown in text; the table in a notebook shows all."""
@@ -73,6 +82,13 @@ class Watcher:
         yield depth, self
         for member in self.members:
             yield from member.rows(depth + 1)
+
+
+def network_name(network: Any) -> str:
+    """What a monitored network is called: its class, or the file of a model."""
+    if isinstance(network, str | PathLike):
+        return f"ONNX model {PurePath(network).name}"
+    return type(detector_of(network)).__name__
 
 
 def memory_of(fitted: Any) -> int:

@@ -13,6 +13,7 @@ __version__ = "0.1.0"
 
 _NEEDED = ("numpy", "scipy", "scikit-learn", "joblib", "threadpoolctl", "tqdm")
 _OPTIONAL = ("torch", "skorch", "faiss-cpu", "matplotlib", "pandas", "torchvision", "pillow")
+_MISSING = "not installed"
 # The same library under other names: builds for GPUs, and those of conda.
 _ALSO_CALLED = {"faiss-cpu": ("faiss-gpu", "faiss-gpu-cu12", "faiss")}
 
@@ -57,6 +58,12 @@ def _packages() -> list[tuple[str, str]]:
     return [("skood", __version__), *others]
 
 
+def installed_versions() -> dict[str, str]:
+    """Versions of Python and of the packages that are there, by name."""
+    packages = {name: found for name, found in _packages() if found != _MISSING}
+    return {"python": platform.python_version(), **packages}
+
+
 def _installed(distribution: str) -> str:
     """Version of a distribution; with its name, where it is installed under another one."""
     for name in (distribution, *_ALSO_CALLED.get(distribution, ())):
@@ -64,7 +71,7 @@ def _installed(distribution: str) -> str:
             return version(name) if name == distribution else f"{version(name)} ({name})"
         except PackageNotFoundError:
             continue
-    return "not installed"
+    return _MISSING
 
 
 def _thread_pools() -> Iterator[tuple[str, str]]:

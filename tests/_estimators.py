@@ -10,7 +10,7 @@ from sklearn.utils import get_tags
 
 import skood
 from skood import ActivationExtractor, GroupProgressionDetector, HammingNAPDetector, Monitor
-from skood.calibration import ConformalDetector
+from skood.calibration import ConformalDetector, RiskControlledDetector
 from skood.detectors import BaseDetector, KNNDetector, NNGuideDetector, OpenMaxDetector
 from skood.ensemble import AnyAlarmDetector, LayerEnsembleDetector
 from skood.model_selection import DetectorSearchCV
@@ -62,6 +62,8 @@ ARGUMENTS = {
     # Tails of the default size are a quarter of a class there.
     OpenMaxDetector: lambda: {"tail_size": 5},
     LayerEnsembleDetector: lambda: {"detector": HammingNAPDetector()},
+    # Any error rate: the checks give random labels.
+    RiskControlledDetector: lambda: {"detector": construct(Monitor), "cv": 0.5, "alpha": 0.999},
     Monitor: lambda: {
         "steps": [("extract", construct(ActivationExtractor)), ("detect", HammingNAPDetector())]
     },

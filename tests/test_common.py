@@ -26,7 +26,7 @@ from skood import (
     PoolingReducer,
 )
 from skood.activations import LinearHead
-from skood.calibration import ConformalDetector, TemperatureScaler
+from skood.calibration import ConformalDetector, RiskControlledDetector, TemperatureScaler
 from skood.detectors import (
     ActivationIntervalDetector,
     EnergyDetector,
@@ -89,6 +89,7 @@ def variants():
 
 @pytest.mark.filterwarnings("ignore::sklearn.exceptions.UndefinedMetricWarning")
 @pytest.mark.filterwarnings("ignore:n_neighbors=20, but a sample has only")
+@pytest.mark.filterwarnings("ignore:No threshold has an error rate")
 @pytest.mark.filterwarnings("ignore:.* calibration row.s. cannot give a false alarm rate")
 @parametrize_with_checks(
     [*detectors(), *transformers(), *classifiers(), *variants()],
@@ -176,6 +177,7 @@ def test_discovery_finds_the_core_estimators():
         NeuronCountDetector,
         PercentileBinarizer,
         PoolingReducer,
+        RiskControlledDetector,
         TemperatureScaler,
     }
 
@@ -461,7 +463,11 @@ def is_unchanged(estimator, state):
 
 @pytest.mark.parametrize(
     "estimator",
-    [e for e in [*detectors(), *transformers()] if not isinstance(e, LayerSelector)],
+    [
+        e
+        for e in [*detectors(), *transformers()]
+        if not isinstance(e, (LayerSelector, RiskControlledDetector))
+    ],
     ids=name_of,
 )
 def test_a_failed_fit_changes_nothing(estimator, data):

@@ -18,11 +18,13 @@ from skood.inspection import (
     ProgressionDisplay,
     ReconstructionDisplay,
     ReconstructionErrorDisplay,
+    RiskCoverageDisplay,
     SettingAccuracyDisplay,
     SharedNeuronDisplay,
     TransferDisplay,
     ValidationTestDisplay,
 )
+from skood.monitoring import DriftDisplay
 
 matplotlib = pytest.importorskip("matplotlib")
 matplotlib.use("Agg")
@@ -41,6 +43,19 @@ MAKE = {
     ),
     ClusterDistanceDisplay: lambda: ClusterDistanceDisplay(
         cluster_distance=VALUES, confidence=RNG.random(80), groups=SETS
+    ),
+    DriftDisplay: lambda: DriftDisplay(
+        history={
+            "row": np.arange(1, 81),
+            "p_value": VALUES,
+            "is_alarm": VALUES < 0.1,
+            "martingale": 1 + VALUES,
+            "alarm_rate": VALUES,
+            "rate_lower_bound": VALUES / 2,
+        },
+        rate_limit=0.2,
+        martingale_limit=200,
+        alarm_time=60,
     ),
     HammingDistanceDisplay: lambda: HammingDistanceDisplay(
         distances=np.arange(80) // 3, groups=SETS, threshold=20
@@ -79,6 +94,11 @@ MAKE = {
     ReliabilityDisplay: lambda: ReliabilityDisplay(
         bins=calibration_bins([True, False, True], [0.9, 0.6, 0.7], n_bins=4)
     ),
+    RiskCoverageDisplay: lambda: RiskCoverageDisplay(
+        coverage=dict.fromkeys(NAMES, np.array([0.2, 0.7, 1])),
+        risk=dict.fromkeys(NAMES, np.array([0, 0.1, 0.2])),
+        area=dict.fromkeys(NAMES, 0.1),
+    ),
     SettingAccuracyDisplay: lambda: SettingAccuracyDisplay(
         validation_accuracy=VALUES[:70],
         test_accuracy=VALUES[10:],
@@ -109,7 +129,7 @@ def _close_figures():
 
 def test_every_display_is_looked_at():
     public = {name for name in skood.inspection.__all__ if name.endswith("Display")}
-    assert {display.__name__ for display in MAKE} == public | {"ReliabilityDisplay"}
+    assert {display.__name__ for display in MAKE} == public | {"ReliabilityDisplay", "DriftDisplay"}
 
 
 def luminance(color):

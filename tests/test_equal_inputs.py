@@ -73,7 +73,7 @@ def test_states_are_judged_alike_one_by_one(detector):
     decisions = of_ones(calibrated.decision_function)
     np.testing.assert_array_equal(decisions < 0, of_ones(calibrated.p_values) <= 0.2)
     # The states of the calibration rows: each stands for as many of these as are in it.
-    shares = np.array([(HELD_OUT == state).all(axis=1).mean() for state in STATES])
+    shares = np.array([(state == HELD_OUT).all(axis=1).mean() for state in STATES])
     assert shares[of_ones(calibrated.predict) == -1].sum() <= 0.2
 
 

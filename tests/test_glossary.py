@@ -25,6 +25,7 @@ def test_names_with_another_meaning_are_listed():
         ("sparsity", "DICE"),
         ("alpha", "NCIDetector"),
         ("alpha_", "ViMDetector"),
+        ("alpha", "RiskControlledDetector"),
         ("threshold", "ReAct"),
         ("threshold", "NeuronSelector"),
         ("classes_", "DecoyClassClassifier"),

@@ -66,10 +66,11 @@ FLOW = [
     "metrics",
     "model_selection",
     "inspection",
+    "_monitor_view",
+    "monitoring",
     "training",
     "datasets",
     "_defaults",
-    "_monitor_view",
     "_monitor_calibration",
     "_monitor",
     "_make_monitor",
@@ -88,7 +89,7 @@ def imported_modules(*statements):
         "import skood",
         "import skood.networks, skood.extraction, skood.ensemble",
         "import skood.datasets, skood.model_selection",
-        "import skood.calibration, skood.inspection, skood.training",
+        "import skood.calibration, skood.inspection, skood.monitoring, skood.training",
     ],
 )
 def test_importing_skood_is_light(statement):

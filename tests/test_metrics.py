@@ -30,10 +30,12 @@ from skood.detectors import KNNDetector
 from skood.metrics import (
     area_under_risk_coverage_score,
     detection_accuracy_score,
+    excess_area_under_risk_coverage_score,
     fpr_at_tpr_score,
     make_ood_scorer,
     ood_average_precision_score,
     ood_roc_auc_score,
+    risk_coverage_curve,
 )
 from skood.model_selection import OODKFold
 
@@ -231,6 +233,76 @@ def test_risk_coverage_of_extremes():
 def test_risk_coverage_refuses(is_correct, scores, message):
     with pytest.raises(ValueError, match=message):
         area_under_risk_coverage_score(is_correct, scores)
+
+
+def test_curve_by_hand():
+    # One of the two inputs with the second score is wrong: they are accepted together.
+    curve = risk_coverage_curve([1, 0, 1, 0, 1], [5, 4, 4, 3, 2])
+    np.testing.assert_allclose(curve.coverage, [0.2, 0.6, 0.8, 1])
+    np.testing.assert_allclose(curve.risk, [0, 1 / 3, 2 / 4, 2 / 5])
+    np.testing.assert_array_equal(curve.thresholds, [5, 4, 3, 2])
+    coverage, risk, thresholds = risk_coverage_curve([True], [0.5])
+    assert (coverage, risk, thresholds) == ([1], [0], [0.5])
+
+
+@pytest.mark.parametrize("n_values", [3, 10, None])
+def test_points_of_the_curve_are_what_thresholds_accept(n_values):
+    rng = np.random.default_rng(0)
+    is_correct, scores = rng.random(60) < 0.7, rng.normal(size=60)
+    if n_values is not None:
+        scores = np.floor(scores * n_values / 3)
+    coverage, risk, thresholds = risk_coverage_curve(is_correct, scores)
+    assert len(thresholds) == len(set(scores.tolist()))
+    for point, threshold in enumerate(thresholds):
+        accepted = scores >= threshold
+        assert coverage[point] == pytest.approx(accepted.mean())
+        assert risk[point] == pytest.approx(np.mean(~is_correct[accepted]))
+    order = rng.permutation(60)
+    for one, other in zip(
+        risk_coverage_curve(is_correct[order], scores[order]),
+        (coverage, risk, thresholds),
+        strict=True,
+    ):
+        np.testing.assert_array_equal(one, other)
+
+
+def test_the_area_is_the_mean_risk_of_a_curve_without_ties():
+    rng = np.random.default_rng(0)
+    is_correct, scores = rng.random(200) < 0.8, rng.permutation(200)
+    mean = risk_coverage_curve(is_correct, scores).risk.mean()
+    assert area_under_risk_coverage_score(is_correct, scores) == pytest.approx(mean)
+
+
+def test_excess_area_by_hand():
+    # Risks 1, 1/2, 1/3 and 1/2, of which 0, 0, 1/3 and 1/2 are there for perfect scores too.
+    excess = excess_area_under_risk_coverage_score([False, True, True, False], [4, 3, 2, 1])
+    assert excess == pytest.approx((1 + 1 / 2) / 4)
+    assert excess_area_under_risk_coverage_score([1, 1, 0, 0], [4, 3, 2, 1]) == 0
+    assert excess_area_under_risk_coverage_score([1, 0, 1, 0], [2, 1, 2, 1]) == 0
+    for nothing_to_rank in ([True] * 3, [False] * 3):
+        assert excess_area_under_risk_coverage_score(nothing_to_rank, [1, 2, 3]) == 0
+
+
+def test_excess_area_is_what_the_best_of_all_orders_would_save():
+    rng = np.random.default_rng(0)
+    is_correct, scores = rng.random(6) < 0.6, rng.normal(size=6)
+    areas = [area_under_risk_coverage_score(is_correct, order) for order in permutations(range(6))]
+    excess = excess_area_under_risk_coverage_score(is_correct, scores)
+    assert excess == pytest.approx(area_under_risk_coverage_score(is_correct, scores) - min(areas))
+
+
+@pytest.mark.parametrize(
+    "metric", [risk_coverage_curve, excess_area_under_risk_coverage_score], ids=lambda m: m.__name__
+)
+def test_what_the_area_refuses_is_refused(metric):
+    for is_correct, scores, message in (
+        ([True, False], [1.0, np.nan], "NaN"),
+        ([True, False], [1.0], "is_correct must be 1-D with one value for each of the 1"),
+        ([0, 2], [1.0, 2.0], "pass y == predictions, not labels"),
+        ([], [], "0 sample"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            metric(is_correct, scores)
 
 
 def test_risk_coverage_as_a_scorer():

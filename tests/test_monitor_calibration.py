@@ -435,16 +435,20 @@ def test_a_step_may_be_conformal_itself():
     np.testing.assert_array_equal(monitor.select(A), monitor["detect"].select(A))
     n_rows = monitor["detect"].n_calibration_samples_
     assert f"0.05, calibrated by {n_rows} held-out rows, marginal" in repr(monitor)
-    assert len(monitor.explain(X[OUTSIDE[:1]], n_neighbors=2).neighbors) == 1
+    assert "detect: ConformalDetector of KNNDetector, reads hidden_1" in repr(monitor)
+    assert "nearest" in str(monitor.explain(X[OUTSIDE[:1]], n_neighbors=2))
     scores = monitor.score_samples(X[TRAIN])
     assert monitor.calibrate(X[TRAIN]).offset_ == quantile(scores, 0.05)
 
 
 def test_explanations_are_those_of_the_detector(fitted):
     monitor = pickle.loads(fitted)
-    before = str(monitor.explain(X[OUTSIDE[:1]], X_train=X[TRAIN]))
+    first, *before = str(monitor.explain(X[OUTSIDE[:1]], X_train=X[TRAIN])).splitlines()
     monitor.calibrate(X[HELD_OUT])
-    assert str(monitor.explain(X[OUTSIDE[:1]], X_train=X[TRAIN])) == before
+    verdict, *rest = str(monitor.explain(X[OUTSIDE[:1]], X_train=X[TRAIN])).splitlines()
+    assert rest == before
+    start, _, _ = first.partition("threshold")
+    assert verdict == f"{start}threshold {monitor.offset_:.4g})"
     assert monitor.memory_usage() > pickle.loads(fitted).memory_usage() > 0
 
 
@@ -639,3 +643,18 @@ def test_a_monitor_says_how_many_rows_it_learnt_from_and_how_many_set_the_thresh
     monitor = make_monitor(NET, validation=0.25).fit(X[TRAIN])
     assert "learnt from  525 rows" in repr(monitor)
     assert "calibrated by 175 held-out rows" in repr(monitor)
+
+
+def test_a_search_that_holds_rows_out_shows_what_it_chose():
+    rows = np.r_[HELD_OUT, NEW, OUTSIDE]
+    search = DetectorSearchCV(
+        [("energy", EnergyDetector()), ("knn", KNNDetector())], validation=0.3
+    )
+    monitor = monitor_of(search).fit(X[rows], Y[rows])
+    n_rows = monitor["detect"].best_estimator_.n_calibration_samples_
+    text = repr(monitor)
+    assert f"0.05, calibrated by {n_rows} held-out rows, marginal" in text
+    assert "detect: ConformalDetector of " in text
+    p = monitor.p_values(X[TRAIN])
+    np.testing.assert_array_equal(p <= 0.05, monitor.predict(X[TRAIN]) == -1)
+    assert monitor.explain(X[OUTSIDE[:1]], X_train=X[TRAIN]) is not None

@@ -4,12 +4,14 @@ from ._calibration_error import calibration_bins, expected_calibration_error
 from ._confidence import confidence_categories, prediction_confidence
 from ._conformal import ConformalDetector
 from ._reliability_display import ReliabilityDisplay
+from ._risk_detector import RiskControlledDetector
 from ._temperature import TemperatureScaler
 from ._uncalibrated import UncalibratedWarning
 
 __all__ = [
     "ConformalDetector",
     "ReliabilityDisplay",
+    "RiskControlledDetector",
     "TemperatureScaler",
     "UncalibratedWarning",
     "calibration_bins",

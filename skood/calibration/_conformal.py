@@ -96,10 +96,12 @@ class ConformalDetector(OutlierMixin, MetaEstimatorMixin, BaseEstimator):
         The detector that was calibrated, where it is one: ``detector`` itself, or its clone.
     estimators_ : list of estimator
         All detectors that were calibrated, one a fold.
-    calibration_rows_ : ndarray of shape (n_calibration_samples_,)
+    calibration_rows_ : ndarray of shape (n_calibration_samples,)
         Rows of ``X`` in ``fit`` that calibrate, ascending.
-    calibration_scores_ : ndarray of shape (n_calibration_samples_,)
+    calibration_scores_ : ndarray of shape (n_calibration_samples,)
         Their scores, each by the detector that it calibrates.
+    calibration_classes_ : ndarray of shape (n_calibration_samples,)
+        The classes that the network predicts for them, with ``group_by="prediction"``.
     n_calibration_samples_ : int
         How many there are.
     offset_ : float
@@ -321,6 +323,7 @@ class ConformalDetector(OutlierMixin, MetaEstimatorMixin, BaseEstimator):
         if self.group_by is not None:
             self._network = parts[0].read.network
             classes = np.concatenate([part.read.classes for part in parts])
+            self.calibration_classes_ = classes[order]
             self._classes = {
                 label: self._ranked(values[:, of_class], numbers[of_class])
                 for label, of_class in rows_by_class(classes)

@@ -13,9 +13,7 @@ from numpy.random import RandomState
 from numpy.typing import NDArray
 from sklearn.base import BaseEstimator, clone
 from sklearn.exceptions import NotFittedError
-from sklearn.frozen import FrozenEstimator
 from sklearn.model_selection import KFold, StratifiedKFold, check_cv
-from sklearn.pipeline import Pipeline
 from sklearn.utils.validation import check_is_fitted
 
 from .._classes import NetworkClasses
@@ -25,6 +23,7 @@ from .._foreign import (
     is_of_pyod,
     is_search,
     takes_labels,
+    up_to_activations,
 )
 from .._held_out import split_held_out
 from .._marks import (
@@ -261,25 +260,6 @@ def _fitted(detector: Any, X: Any, y: NDArray | None) -> Any:
     else:
         detector.fit(X, y)
     return detector
-
-
-def up_to_activations(detector: Any, X: Any) -> tuple[Any, Any]:
-    """What remains of a pipeline, and what its first steps make of raw inputs, once: Activations.
-
-    Where no step makes some, its last step remains.
-    """
-    while not isinstance(X, Activations):
-        if isinstance(detector, FrozenEstimator):
-            detector = detector.estimator
-        elif is_search(detector) and hasattr(detector, "best_estimator_"):
-            detector = detector.best_estimator_
-        elif not isinstance(detector, Pipeline):
-            break
-        elif len(detector.steps) == 1:
-            detector = detector[0]
-        else:
-            X, detector = detector[:1].transform(X), detector[1:]
-    return detector, X
 
 
 def scores_of(detector: Any, X: Any) -> Floats:

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .._batches import row_batches
-from .._conformal import count_not_above, less_rounding
+from .._conformal import count_not_above
 from .._values import Floats
 
 

@@ -329,7 +329,7 @@ class BaseOneClassDetector(BaseDetector):
     A detector that learns by class takes the classes of training samples from
     ``_training_classes`` and gives samples of a class that nothing was learnt of the score
     ``unknown_class_score_``: the threshold is above it, however many training samples are of such
-    a class.
+    a class. One from ``validation`` is above it as far as the rate allows.
 
     Attributes
     ----------

@@ -75,8 +75,8 @@ class LayerEnsembleDetector(BaseOneClassDetector):
         Layer of each member kept, in forward order; "member 0", ... where ``detector`` is a list.
     estimators_ : list of estimators
         The fitted members.
-    calibration_scores_ : ndarray of shape (n_in_distribution_samples, n_members)
-        Scores of the in-distribution training samples by members that did not learn from them.
+    calibration_scores_ : ndarray of shape (n_learnt_samples, n_members)
+        Scores of the samples that are learnt from, by members that did not learn from them.
     informative_ : ndarray of shape (n_members,)
         False for a member that gives all those samples of a predicted class the same score, but for
         rounding or chance: it cannot separate samples, and is left out, unless all are so.

@@ -15,6 +15,7 @@ from ._pattern_display import PatternDisplay
 from ._progression_display import ProgressionDisplay
 from ._reconstruction_display import ReconstructionDisplay
 from ._reconstruction_error_display import ReconstructionErrorDisplay
+from ._risk_coverage_display import RiskCoverageDisplay
 from ._roc_curve_display import OODRocCurveDisplay
 from ._setting_accuracy_display import SettingAccuracyDisplay
 from ._shared_neuron_display import SharedNeuronDisplay
@@ -35,6 +36,7 @@ __all__ = [
     "ProgressionDisplay",
     "ReconstructionDisplay",
     "ReconstructionErrorDisplay",
+    "RiskCoverageDisplay",
     "SettingAccuracyDisplay",
     "SharedNeuronDisplay",
     "TransferDisplay",

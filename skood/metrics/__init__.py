@@ -11,14 +11,20 @@ from ._ranking import (
     ood_average_precision_score,
     ood_roc_auc_score,
 )
-from ._risk_coverage import area_under_risk_coverage_score
+from ._risk_coverage import (
+    area_under_risk_coverage_score,
+    excess_area_under_risk_coverage_score,
+    risk_coverage_curve,
+)
 from ._scorer import make_ood_scorer
 
 __all__ = [
     "area_under_risk_coverage_score",
     "detection_accuracy_score",
+    "excess_area_under_risk_coverage_score",
     "fpr_at_tpr_score",
     "make_ood_scorer",
     "ood_average_precision_score",
     "ood_roc_auc_score",
+    "risk_coverage_curve",
 ]

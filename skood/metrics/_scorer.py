@@ -11,7 +11,7 @@ from sklearn.base import BaseEstimator, OutlierMixin
 from sklearn.metrics import balanced_accuracy_score, f1_score, matthews_corrcoef
 from sklearn.pipeline import Pipeline
 
-from .._foreign import accepted_rows, in_distribution_scores
+from .._foreign import accepted_rows, in_distribution_scores, run_to_predictions
 from .._marks import (
     IN_A_SEARCH,
     OOD_LABEL,
@@ -22,7 +22,6 @@ from .._marks import (
     refuse_mark_among,
 )
 from .._sklearn import BaseScorer, StrOptions, validate_params
-from ..activations import Activations
 from ._ranking import (
     check_both_present,
     detection_accuracy_score,
@@ -215,7 +214,9 @@ class _MisclassificationScorer:
         self.metric = metric
 
     def __call__(self, estimator: Any, X: Any, y: ArrayLike) -> float:
-        activations, detector = _run_to_activations(estimator, X)
+        detector, activations = run_to_predictions(
+            estimator, X, "Scoring the target 'misclassified'"
+        )
         check_mark_is_no_class(activations)
         is_in = in_distribution_mask(y, len(activations))
         is_correct = np.asarray(activations.predictions == read_labels(y))[is_in]
@@ -268,23 +269,3 @@ def _check_mark_is_no_class(estimator: Any, X: Any) -> None:
         classes = getattr(getattr(step, "network", None), "classes_", None)
         if classes is not None:
             refuse_mark_among(classes)
-
-
-def _run_to_activations(estimator: Any, X: Any) -> tuple[Activations, Any]:
-    """Activations with predictions, and the part of the estimator that scores them.
-
-    The steps of a pipeline up to activations run here, once: their output holds the predictions
-    and is scored by the remaining steps.
-    """
-    estimator = getattr(estimator, "best_estimator_", estimator)
-    detector = estimator
-    while not isinstance(X, Activations) and isinstance(detector, Pipeline) and len(detector) > 1:
-        X, detector = detector[:1].transform(X), detector[1:]
-    if not isinstance(X, Activations) or X.predictions is None:
-        given = f"{X!r} without any" if isinstance(X, Activations) else type(X).__name__
-        raise ValueError(
-            "Scoring the target 'misclassified' needs the network's predictions: X must be "
-            "Activations with logits or predictions, or the estimator a pipeline with a step that "
-            f"makes them, got {given} and {estimator!r}."
-        )
-    return X, detector

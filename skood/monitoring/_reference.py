@@ -1,0 +1,185 @@
+"""What a calibrated detector says of the rows that it was calibrated on, and of others."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.exceptions import NotFittedError
+
+from .._conformal import conformal_rank, conformal_threshold, refuse_nan_scores
+from .._foreign import detector_of
+from .._values import Floats
+from .._warnings import warn_user
+from ._alarm_rate import rate_limit
+
+HOW_TO_CALIBRATE = (
+    "Calibrate it with rows that it has not learnt from: Monitor.calibrate(X), or "
+    "skood.calibration.ConformalDetector(detector).fit(X)."
+)
+
+ONE_SCORE = (
+    "Calibrate its one score with all rows, whether classified correctly or not: "
+    "skood.calibration.ConformalDetector(monitor).fit(X)."
+)
+
+
+@dataclass(frozen=True)
+class Reference:
+    """A calibrated detector, and what of its calibration a stream is compared with."""
+
+    detector: Any
+    member: str | None
+    """Name of the one among several detectors that is watched."""
+    calibrated: Any
+    """What holds the calibration scores."""
+    given: Any
+    """The calibration scores as it has them."""
+    scores: Floats
+    """The same as numbers."""
+    rate: float
+    ranks: tuple[tuple[int, int], ...]
+    """Rank of each threshold, and the number of calibration scores that it is the rank among."""
+    threshold: float | None
+    """The only one, where there is one."""
+
+    @classmethod
+    def of(cls, detector: Any) -> Reference:
+        """Read a detector.
+
+        Raises
+        ------
+        TypeError
+            If it gives no p-values.
+        NotFittedError
+            If it is not calibrated.
+        ValueError
+            If its calibration rows were scored by more than one detector, or a score is NaN.
+        """
+        reference = cls._read(detector)
+        _warn_of_errors_left_out(detector, reference.calibrated)
+        return reference
+
+    @classmethod
+    def _read(cls, detector: Any) -> Reference:
+        calibrated, member = calibrated_part(detector)
+        given = calibrated.calibration_scores_
+        scores = np.asarray(given, dtype=np.float64)
+        _check_scores(scores, calibrated)
+        rate = float(calibrated.false_alarm_rate)
+        options: dict[str, Any] = {
+            "guarantee": getattr(calibrated, "guarantee", "marginal"),
+            "confidence": getattr(calibrated, "confidence", 0.95),
+        }
+        sizes = _group_sizes(calibrated, len(scores))
+        ranks = tuple((conformal_rank(size, rate, **options), size) for size in sizes)
+        is_grouped = getattr(calibrated, "group_by", None) is not None
+        threshold = None if is_grouped else conformal_threshold(scores, rate, **options)
+        return cls(detector, member, calibrated, given, scores, rate, ranks, threshold)
+
+    def limit(self, level: float) -> float:
+        """A rate of alarms that only a calibration set in 1 / level of them exceeds.
+
+        It is at least the promised rate. Where each class has a threshold, it holds for all.
+        """
+        share = level / len(self.ranks)
+        return max(self.rate, *(rate_limit(rank, size, share) for rank, size in self.ranks))
+
+    def judge(self, X: Any) -> tuple[Floats, NDArray[np.bool_]]:
+        """Scores of samples, and which of them are alarms."""
+        scores = np.asarray(self._score(X), dtype=np.float64)
+        refuse_nan_scores(scores, type(self.detector).__name__)
+        if self.threshold is not None:
+            return scores, scores < self.threshold
+        return scores, np.asarray(self._predict(X)) == -1
+
+    def _score(self, X: Any) -> Any:
+        if self.member is None:
+            return self.detector.score_samples(X)
+        return self.detector.score_each(X)[self.member]
+
+    def _predict(self, X: Any) -> Any:
+        if self.member is None:
+            return self.detector.predict(X)
+        return self.detector.predict_each(X)[self.member]
+
+    def still_holds(self) -> bool:
+        """Whether the detector has the calibration that it had."""
+        part, _ = calibrated_part(self.detector)
+        is_same = part is self.calibrated and part.calibration_scores_ is self.given
+        return is_same or Reference._read(self.detector).digest == self.digest
+
+    @property
+    def digest(self) -> str:
+        """Of all that a stream is compared with."""
+        text = repr((self.rate, self.ranks, self.threshold)).encode()
+        ascending = np.sort(self.scores) + 0.0  # the same for both zeros
+        return hashlib.sha256(ascending.tobytes() + text).hexdigest()
+
+
+def calibrated_part(detector: Any) -> tuple[Any, str | None]:
+    """What holds the calibration scores: the detector, what calibrates it, or its last step.
+
+    Of several detectors of a monitor, it is the one of inputs, not errors, beside its name.
+    """
+    if not hasattr(detector, "p_values"):
+        name = type(detector).__name__
+        if hasattr(detector, "calibrate"):
+            raise NotFittedError(f"This {name} is not calibrated. {HOW_TO_CALIBRATE}")
+        raise TypeError(f"Expected a detector with p-values, got {name}. {HOW_TO_CALIBRATE}")
+    if isinstance(of_monitor := getattr(detector, "calibration_", None), dict):
+        return _of_inputs(of_monitor, type(detector).__name__)
+    for part in (detector, of_monitor, detector_of(detector)):
+        if hasattr(part, "calibration_scores_"):
+            return part, None
+    raise NotFittedError(
+        f"This {type(detector).__name__} has no calibration scores. {HOW_TO_CALIBRATE}"
+    )
+
+
+def _of_inputs(by_name: dict[str, Any], owner: str) -> tuple[Any, str]:
+    """Of several calibrated detectors, the only one that does not look for errors."""
+    found = [name for name, part in by_name.items() if target_of(part.detector) == "ood"]
+    if len(found) != 1:
+        raise ValueError(
+            f"This {owner} has several detectors, {sorted(by_name)}, of which {len(found)} look "
+            f"for out-of-distribution inputs; one can be watched. {ONE_SCORE}"
+        )
+    return by_name[found[0]], found[0]
+
+
+def target_of(detector: Any) -> str:
+    """What a detector or monitor looks for: "ood", unless it says otherwise."""
+    return str(getattr(detector, "target", getattr(detector_of(detector), "target", "ood")))
+
+
+def _warn_of_errors_left_out(detector: Any, part: Any) -> None:
+    if part is not detector and target_of(detector) == "misclassified":
+        warn_user(
+            f"This {type(detector).__name__} looks for errors of the network. If it was calibrated "
+            "with labels, it was by rows alone that are classified correctly, and a stream rings "
+            f"for the others although nothing changes. {ONE_SCORE}"
+        )
+
+
+def _check_scores(scores: Floats, calibrated: Any) -> None:
+    if len(getattr(calibrated, "estimators_", ())) > 1:
+        raise ValueError(
+            "The calibration rows were scored by several detectors (cross-conformal), each by one "
+            "that did not learn from it, so their scores and those of a stream are not "
+            "exchangeable. Calibrate one detector on rows that it did not learn from: cv='prefit', "
+            "or a share such as cv=0.3."
+        )
+    if scores.ndim != 1 or not len(scores):
+        raise ValueError(f"Expected calibration scores of shape (n,), got shape {scores.shape}.")
+    refuse_nan_scores(scores, "the calibration rows")
+
+
+def _group_sizes(calibrated: Any, n: int) -> list[int]:
+    """Number of the calibration rows that each threshold comes from."""
+    if getattr(calibrated, "group_by", None) is None:
+        return [n]
+    return np.unique(calibrated.calibration_classes_, return_counts=True)[1].tolist()
