@@ -360,7 +360,7 @@ class RiskControlledDetector(OutlierMixin, MetaEstimatorMixin, BaseEstimator):
         scores = self.score_samples(X)
         if self.offset_ == np.inf:
             return np.full(len(scores), -np.inf)
-        return differences(scores, self.offset_)
+        return differences(scores, self.offset_, self.offset_)
 
     def predict(self, X: Any) -> NDArray[np.int64]:
         """Predict whether to accept (1) or to reject (-1) the network's prediction.
