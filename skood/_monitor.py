@@ -264,6 +264,7 @@ class Monitor(Pipeline):
         A = self._given
         del self._given
         self._seen_rows = SeenRows.of(A)
+        self._n_given, self._is_calibrated_anew = len(A), False
         detector = detector_of(self)
         if is_set_by_rows_held_out(detector):
             inner, rows = self._inside_last_step(A), detector.training_rows_
@@ -439,6 +440,7 @@ class Monitor(Pipeline):
             confidence=confidence,
         )
         self._set_calibration(thresholds)
+        self._is_calibrated_anew = True
         return self
 
     def _refuse_seen(self, A: Any) -> None:

@@ -24,11 +24,10 @@ from ._report_measure import (
     rejected_errors,
     risk_coverage,
 )
-from ._report_rows import Labels, checked_sets, naming, split_at_network
+from ._report_rows import TEST, Labels, checked_sets, naming, split_at_network
 from ._report_shares import rejected_share
 from ._report_threshold import Judged, Rejected, Rule, rule_of
 
-TEST = "test rows"
 ERRORS = "misclassified test rows"
 MARKED = "test rows marked -1"
 """Names of sets in tables."""
@@ -112,7 +111,7 @@ def _of_data(rule: Rule, rows: KnownRows) -> dict[str, Any]:
         "classes": _classes(rows.A),
         "accuracy": None if labels.is_correct is None else float(labels.is_correct.mean()),
         "why_no_accuracy": labels.why_unknown,
-        "share_calibrating": rule.share_calibrating(rows.judged),
+        "share_calibrating": rule.share_calibrating(rows.A),
     }
 
 

@@ -37,7 +37,7 @@ def figures_of(report: ReportFields) -> dict[str, Callable[[], bytes]]:
         return {}
     new = partial(module.Figure, layout="constrained")
     found = {"scores": partial(_scores, report.scores, report.limit)}
-    if report.calibration_curve is not None:
+    if report.calibration_curve is not None and report.false_alarms["n_rows"]:
         found["calibration_curve"] = partial(_calibration_curve, report.calibration_curve)
     if report.risk_coverage is not None and report.target != "ood":
         point = (report.errors or {}).get("coverage", 1.0)
@@ -62,7 +62,8 @@ def _scores(scores: Sequence[tuple[str, Floats]], limit: float | None, new: NewF
     axes = figure.subplots(len(panels), sharex=True, squeeze=False)[:, 0]
     bins = _bins([test, *(values for _, values in panels)])
     for ax, (name, values) in zip(axes, panels, strict=True):
-        _bars(ax, bins, test, color=_TEST, alpha=0.6, label=test_name)
+        if len(test):
+            _bars(ax, bins, test, color=_TEST, alpha=0.6, label=test_name)
         if len(values):
             _bars(ax, bins, values, color=_OTHER, alpha=0.6, label="other set")
         if limit is not None:
