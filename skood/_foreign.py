@@ -26,7 +26,7 @@ def detector_of(estimator: Any) -> Any:
 
 
 def is_calibrated(estimator: Any) -> bool:
-    """Whether an estimator takes the scores of others, and sets their threshold by held-out rows."""
+    """Whether an estimator sets the threshold of others, on their scores, by held-out rows."""
     return hasattr(estimator, "calibration_rows_") and hasattr(estimator, "estimators_")
 
 

@@ -432,10 +432,10 @@ class ConformalDetector(OutlierMixin, MetaEstimatorMixin, BaseEstimator):
         -------
         scores : ndarray of shape (n_samples,)
             ``score_samples(X) - offset_``, or with ``group_by="prediction"`` less the threshold of
-            the predicted class; 0 where a score is lower by rounding only, infinite where nothing can be rejected. Of several detectors, one
-            by each fold, the k-th largest of the differences between a sample's score and the
-            calibration scores by the same detector, where the threshold is the k-th smallest of
-            these.
+            the predicted class; 0 where a score is lower by rounding only, infinite where nothing
+            can be rejected. Of several detectors, one by each fold, the k-th largest of the
+            differences between a sample's score and the calibration scores by the same detector,
+            where the threshold is the k-th smallest of these.
 
         Raises
         ------
