@@ -742,8 +742,10 @@ class Monitor(Pipeline):
         Raises
         ------
         ValueError
-            If a set is None or empty, there are more or fewer labels than rows, all rows are marked
-            -1, or a label is no class of a network whose errors are looked for.
+            If a set is None or empty; if two names of sets are one text, or one is what a
+            report calls rows of the test; if a score is NaN; if there are more or fewer labels than
+            rows, all rows are marked -1, or a label is no class of a network whose errors are
+            looked for.
         TypeError
             If ``out_sets`` is no mapping.
 

@@ -470,9 +470,31 @@ def test_classes_of_too_few_rows_are_named(digits):
     with pytest.warns(UserWarning, match="1 of 8 predicted classes"):
         monitor = composed(network).fit(X[inside[:600]]).calibrate(X[rows], group_by="prediction")
     report = monitor.report(X[inside[:600]] + 0.01)
-    named = "Nothing can be rejected by 1 of 8 thresholds: 3, since too few rows"
+    named = "Of 1 of 8 predicted classes nothing can be rejected: 3, since too few rows"
     assert in_short(report)[0].startswith(named)
-    assert "so that the rate holds" in report.to_markdown()
+    assert report.limits[0] == in_short(report)[0]
+    assert "in each predicted class, some of which are never rejected" in report.to_markdown()
+
+
+@pytest.mark.parametrize("target", ["ood", "both"])
+def test_classes_without_rows_are_named(digits, target):
+    network, X, y, inside = digits
+    held_out = inside[600:1000][network.predict(X[inside[600:1000]]) != 3]
+    monitor = make_monitor(network, target=target).fit(X[inside[:600]])
+    params = {"group_by": "prediction", "false_alarm_rate": 0.2}
+    with pytest.warns(UserWarning, match="1 of 8 predicted classes"):
+        monitor.calibrate(X[held_out], y[held_out], **params)
+    with pytest.warns(UserWarning, match="without calibration rows") as caught:
+        report = monitor.report(X[inside[1000:]], {"others": X[y == -1]}, y_test=y[inside[1000:]])
+    # Of each set once.
+    texts = [str(warning.message) for warning in caught]
+    assert len(texts) == len(set(texts)) == 2
+    names = ["ood, 3", "misclassified, 3"] if target == "both" else ["3"]
+    assert [name for name, offset in report.threshold["offsets"].items() if offset == -np.inf] == (
+        names
+    )
+    first = f"Of {len(names)} of {8 * len(names)} predicted classes nothing can be rejected:"
+    assert in_short(report)[0].startswith(f"{first} {', '.join(names)}, since")
 
 
 def test_a_risk_that_cannot_be_certified_is_said_first(digits):
@@ -509,6 +531,63 @@ def test_a_threshold_of_risk_promises_other_things(digits):
     assert "if the network has not learnt from them" in report.to_markdown()
     assert report.data["n_fitted"] == 900
     assert report.limits[0].startswith("Nothing is promised of the rate of false alarms. The bound")
+
+
+def test_the_risk_that_is_promised_is_compared_with_the_one_measured(digits):
+    network, X, y, inside = digits
+    detector = RiskControlledDetector(MaxSoftmaxDetector(), alpha=0.05, cv=0.5, random_state=0)
+    monitor = composed(network, detector).fit(X[inside[600:1000]], y[inside[600:1000]])
+    rows = inside[1000:]
+    report = monitor.report(X[rows], y_test=y[rows])
+    accepted = monitor.predict(X[rows]) == 1
+    is_correct = network.predict(X[rows]) == y[rows]
+    n, k = accepted.sum(), np.sum(is_correct[accepted])
+    expected = exact_interval(k, n)
+    np.testing.assert_allclose(report.errors["accuracy_of_accepted_interval"], expected, rtol=1e-6)
+    for name, part in (("accuracy", is_correct), ("coverage", accepted)):
+        expected = exact_interval(part.sum(), len(part))
+        np.testing.assert_allclose(report.errors[f"{name}_interval"], expected, rtol=1e-6)
+    text = f"Errors among accepted rows: {100 * (n - k) / n:.1f} % of {n} (95 % interval"
+    said = in_short(report)[-1]
+    assert said.startswith(text)
+    assert said.endswith("in agreement with the 5.0 % that they are to have at most.")
+    assert "## Errors of the network" in report.to_markdown()
+    wrong = monitor.report(X[rows], y_test=(y[rows] + (np.arange(len(rows)) % 4 == 0)) % 8)
+    assert "more than the 5.0 % that they are to have at most" in in_short(wrong)[-1]
+
+
+class Rounded(KNNDetector):
+    """Scores that are infinite where they are far from the others."""
+
+    def score_samples(self, X):
+        scores = super().score_samples(X)
+        middle = np.median(scores)
+        return np.where(scores < middle, -np.inf, np.where(scores > 0.9 * middle, np.inf, scores))
+
+
+def test_infinite_scores_are_ranked(digits):
+    network, X, y, inside = digits
+    detector = ConformalDetector(Rounded(), cv=0.4, random_state=0)
+    monitor = composed(network, detector, target="misclassified").fit(X[inside[:600]])
+    rows = inside[600:]
+    report = monitor.report(X[rows], {"others": X[y == -1]}, y_test=y[rows])
+    assert_share(report.out_sets[0], monitor.predict(X[y == -1]) == -1)
+    is_correct = network.predict(X[rows]) == y[rows]
+    inside_scores = monitor.score_samples(X[rows])
+    outside = monitor.score_samples(X[y == -1])
+    assert np.isinf(np.r_[inside_scores, outside]).any()
+    capped = np.clip(np.r_[inside_scores[is_correct], outside], -1e9, 1e9)
+    labels = np.arange(len(capped)) < is_correct.sum()
+    assert report.out_sets[0]["auroc"] == pytest.approx(roc_auc_score(labels, capped))
+    assert report.to_html()
+
+
+def test_scores_that_are_no_numbers_are_refused(digits):
+    network, X, _, inside = digits
+    monitor = composed(network).fit(X[inside[:600]])
+    monitor.score_samples = monitor.decision_function = lambda X: np.full(len(X), np.nan)
+    with pytest.raises(ValueError, match="is NaN in 833 of 833 rows"):
+        monitor.report(X[inside[600:]])
 
 
 # What it is given
@@ -739,6 +818,21 @@ def test_a_single_label_tells_no_classes(digits):
     report = composed(network).fit(X[inside[:600]]).report(X[inside[600:]], y_test=[1] * 833)
     assert report.false_alarms_by_label is None
     assert report.data["accuracy"] is None
+
+
+@pytest.mark.parametrize("name", ["test rows", "misclassified test rows", "test rows marked -1"])
+def test_sets_with_the_names_of_test_rows_are_refused(reported, name):
+    monitor, _, X, _, _ = reported
+    with pytest.raises(ValueError, match="by which a report calls rows of the test"):
+        monitor.report(X, {name: X[:3]})
+
+
+def test_what_calibrates_a_monitor_has_no_report(digits):
+    network, X, y, inside = digits
+    monitor = composed(network, MaxSoftmaxDetector()).fit(X[inside[:600]])
+    controlled = RiskControlledDetector(monitor, alpha=0.1).fit(X[inside[600:]], y[inside[600:]])
+    with pytest.raises(TypeError, match=r"of a Monitor, got RiskControlledDetector.*the last step"):
+        MonitorReport.from_monitor(controlled, X[inside[:9]])
 
 
 @pytest.mark.parametrize("names", [(7, "7"), (None, "None"), (1.5, "1.5")])

@@ -70,8 +70,9 @@ class MonitorReport(ReportFields):
     false_alarms_by_label : list of dict or None
         The same by label, where there are labels.
     errors : dict or None
-        The share of the misclassified test rows that is rejected, the "accuracy",
-        "accuracy_of_accepted", "n_accepted", "coverage", "area_under_risk_coverage",
+        The share of the misclassified test rows that is rejected; the "accuracy",
+        "accuracy_of_accepted" and "coverage", each with its interval, "accuracy_interval" and so
+        on, a pair; "n_accepted", "area_under_risk_coverage",
         "excess_area_under_risk_coverage", and the "auroc" of errors against other rows. None where
         labels do not tell errors.
     risk_coverage : dict or None
@@ -151,6 +152,11 @@ class MonitorReport(ReportFields):
         -------
         report : MonitorReport
             The report.
+
+        Raises
+        ------
+        TypeError
+            If it is no monitor, but what calibrates one.
         """
         return cls(**measure(monitor, X_test, out_sets, y_test))
 

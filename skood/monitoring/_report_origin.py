@@ -81,6 +81,8 @@ def _of_risk(threshold: Facts) -> str:
 
 def _promise(threshold: Facts) -> str:
     by_class = " in each predicted class" if threshold["group_by"] else ""
+    if _never_rejecting(threshold):
+        by_class += ", some of which are never rejected"
     if threshold["n_folds"] > 1:
         return (
             f"the rate{by_class} is near the one asked for; what is proven is about twice that one"
@@ -99,8 +101,9 @@ def impossible(threshold: Facts) -> Iterator[str]:
         why = _why_nothing(threshold)
         yield f"Nothing can be rejected, whatever the inputs{why}."
     elif names := _never_rejecting(threshold):
+        which = "predicted classes" if threshold["group_by"] else "thresholds"
         yield (
-            f"Nothing can be rejected by {len(names)} of {len(threshold['offsets'])} thresholds: "
+            f"Of {len(names)} of {len(threshold['offsets'])} {which} nothing can be rejected: "
             f"{listed(names, 10)}{_why_nothing(threshold)}."
         )
 

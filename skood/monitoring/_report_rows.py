@@ -25,7 +25,10 @@ from ..activations import Activations
 from ..extraction import ActivationExtractor
 
 TEST = "test rows"
-"""Name of those that should pass in tables."""
+ERRORS = "misclassified test rows"
+MARKED = "test rows marked -1"
+"""Names of rows of the test in tables."""
+_OWN_NAMES = (TEST, ERRORS, MARKED)
 
 _MANY_GROUPS = 20
 """As many different numbers may be groups, however few rows there are."""
@@ -52,7 +55,8 @@ def checked_sets(out_sets: Mapping[str, Any] | None) -> dict[str, Any]:
     TypeError
         If they are no mapping.
     ValueError
-        If a set is None or has no rows, or if two names are one text.
+        If a set is None or has no rows, or if two names are one text, or one is that of rows of
+        the test.
     """
     if out_sets is None:
         return {}
@@ -67,13 +71,18 @@ def checked_sets(out_sets: Mapping[str, Any] | None) -> dict[str, Any]:
             raise ValueError(
                 f"out_sets[{name!r}] is {found}, of which nothing can be reported: leave it out."
             )
-    _refuse_equal_texts(out_sets)
+    _check_names(out_sets)
     return {str(name): X for name, X in out_sets.items()}
 
 
-def _refuse_equal_texts(out_sets: Mapping[Any, Any]) -> None:
+def _check_names(out_sets: Mapping[Any, Any]) -> None:
     names: dict[str, Any] = {}
     for name in out_sets:
+        if str(name) in _OWN_NAMES:
+            raise ValueError(
+                f"out_sets has the name {name!r}, by which a report calls rows of the test: give "
+                "the set another one."
+            )
         if (other := names.setdefault(str(name), name)) is not name:
             raise ValueError(
                 f"out_sets has the names {other!r} and {name!r}, which are the same text: give one "

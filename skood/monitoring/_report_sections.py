@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 
 from .._monitor_view import TARGETS, listed
-from ._report_fields import ReportFields
+from ._report_fields import ReportFields, looks_for_errors
 from ._report_markup import Block, Bullets, Paragraph, Picture, Section, Table
 from ._report_origin import asked, count, impossible, origin_of, realised, rows_by_name
 from ._report_rows import TEST
-from ._report_shares import CONFIDENCE, CONFIDENCE_TEXT, exact_percent, interval, percent
+from ._report_shares import CONFIDENCE, CONFIDENCE_TEXT, between, exact_percent, interval, percent
 
 _SHOWN, _DETECTORS_SHOWN = 30, 60
 """As many classes and detectors have a row of a table; the attributes of the report hold all."""
@@ -23,6 +23,8 @@ FIGURES = {
     "risk_coverage": "Errors among the accepted rows against the share that is accepted",
 }
 """What each figure shows."""
+
+_NO_NAME = "(without a name)"
 
 _PASSING = {
     False: "in-distribution rows of the test",
@@ -61,11 +63,25 @@ def _in_short(report: ReportFields) -> list[Block]:
         _alarms_in_short(report),
         f"Threshold: {origin_of(report.threshold)}.",
     ]
-    if report.errors is not None and report.target != "ood":
+    if report.errors is not None and looks_for_errors(report):
         lines.append(_errors_in_short(report.errors))
+        lines += _risk_in_short(report.errors, report.threshold)
     if report.out_sets:
         lines.append(f"Out-of-distribution sets: rejected are {_found(report.out_sets)}.")
     return [Bullets(lines)]
+
+
+def _risk_in_short(errors: Mapping[str, Any], threshold: Mapping[str, Any]) -> Iterator[str]:
+    """The error rate among accepted rows beside the one that is promised."""
+    if threshold["origin"] != "risk-controlled" or errors["n_accepted"] == 0:
+        return
+    low, high = (1 - end for end in reversed(errors["accuracy_of_accepted_interval"]))
+    verdict = "more than" if low > threshold["alpha"] else "in agreement with"
+    yield (
+        f"Errors among accepted rows: {percent(1 - errors['accuracy_of_accepted'])} of "
+        f"{errors['n_accepted']} ({CONFIDENCE_TEXT} interval {between(low, high)}), {verdict} the "
+        f"{exact_percent(threshold['alpha'])} that they are to have at most."
+    )
 
 
 def _errors_in_short(errors: Mapping[str, Any]) -> str:
@@ -286,16 +302,16 @@ def _share_cells(entry: Mapping[str, Any]) -> list[str]:
 
 
 def _errors(report: ReportFields, pictures: Mapping[str, Picture]) -> list[Block]:
-    if report.target == "ood":
+    if not looks_for_errors(report):
         return []
     if (errors := report.errors) is None:
         return [Paragraph(f"Not known: {report.data['why_no_accuracy']}.")]
     rows = [
         ["errors of the network, on the rows of the test", f"{errors['n_rows']:,}"],
         ["errors that are rejected", f"{percent(errors['rejected'])} ({interval(errors)})"],
-        ["accuracy on all rows", percent(errors["accuracy"])],
-        ["accuracy on accepted rows", percent(errors["accuracy_of_accepted"])],
-        ["share of the rows that is accepted (coverage)", percent(errors["coverage"])],
+        ["accuracy on all rows", _with_interval(errors, "accuracy")],
+        ["accuracy on accepted rows", _with_interval(errors, "accuracy_of_accepted")],
+        ["share of the rows that is accepted (coverage)", _with_interval(errors, "coverage")],
         ["area under the risk-coverage curve", _number(errors["area_under_risk_coverage"])],
         [
             "its excess over that of perfect scores",
@@ -304,6 +320,12 @@ def _errors(report: ReportFields, pictures: Mapping[str, Picture]) -> list[Block
         ["AUROC, errors against rows classified correctly", _number(errors["auroc"])],
     ]
     return [Table(["", ""], rows), *_picture(pictures, "risk_coverage")]
+
+
+def _with_interval(errors: Mapping[str, Any], name: str) -> str:
+    if np.isnan(errors[name]):
+        return "-"
+    return f"{percent(errors[name])} ({between(*errors[f'{name}_interval'])})"
 
 
 def _number(value: float) -> str:
@@ -331,7 +353,7 @@ def _out_sets(report: ReportFields, pictures: Mapping[str, Picture]) -> list[Blo
 
 def _shown_name(report: ReportFields, name: str) -> str:
     is_of_right = name == TEST and report.target != "ood" and report.errors is not None
-    return f"{name} classified correctly" if is_of_right else name
+    return f"{name} classified correctly" if is_of_right else name or _NO_NAME
 
 
 _OUT_SETS = (
@@ -346,7 +368,7 @@ def _out_sets_table(report: ReportFields) -> Table:
         ["set", "rows", "AUROC", "FPR95", "rejected", "interval"],
         [
             [
-                entry["name"],
+                entry["name"] or _NO_NAME,
                 f"{entry['n_rows']:,}",
                 _number(entry["auroc"]),
                 _number(entry["fpr95"]),

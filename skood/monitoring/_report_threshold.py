@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from .._conformal import conformal_threshold
+from .._conformal import conformal_threshold, refuse_nan_scores
 from .._foreign import detector_of, is_of_pyod, rate_of
 from .._values import Floats
 from ..activations import Activations
@@ -39,6 +39,7 @@ class Rule(ABC):
         decisions = np.asarray(self._monitor.decision_function(A))
         # Decisions by several thresholds do not compare, and without any they are infinite.
         scores = decisions if self.limit is not None else self._monitor.score_samples(A)
+        refuse_nan_scores(scores, type(detector_of(self._monitor)).__name__)
         return Judged(scores, decisions < 0)
 
     def rejected_each(self, A: Activations) -> dict[str, Rejected]:
@@ -64,8 +65,8 @@ class Rule(ABC):
         return getattr(detector_of(self._monitor), "n_samples_seen_", given)
 
     @abstractmethod
-    def facts(self) -> dict[str, Any]:
-        """Where the threshold comes from."""
+    def facts(self, classes: Sequence[Any] | None = None) -> dict[str, Any]:
+        """Where the threshold comes from, and which of the network's classes have none."""
 
 
 class OwnRule(Rule):
@@ -106,7 +107,7 @@ class OwnRule(Rule):
         members = map(detector_of, self._members.values())
         return _holds_rows_out(self._detector) or all(map(_holds_rows_out, members))
 
-    def facts(self) -> dict[str, Any]:
+    def facts(self, classes: Sequence[Any] | None = None) -> dict[str, Any]:
         if isinstance(self._detector, RiskControlledDetector):
             return self._of_risk(self._detector)
         rates = {name: _asked_rate(member) for name, member in self._members.items()}
@@ -177,11 +178,11 @@ class HeldOutRule(Rule):
         scores: dict[str, Floats] = self._monitor.score_each(A)
         return scores
 
-    def facts(self) -> dict[str, Any]:
+    def facts(self, classes: Sequence[Any] | None = None) -> dict[str, Any]:
         first, each = self._first, self._by_name
         return {
             "origin": "held-out" if self._is_by_rows_of_fit() else "calibrated",
-            "offsets": dict(_offsets_each(each)),
+            "offsets": dict(_offsets_each(each, classes or [])),
             "false_alarm_rate": {name: d.false_alarm_rate for name, d in each.items()},
             **_numbers_of_rows({name: d.n_calibration_samples_ for name, d in each.items()}),
             "guarantee": first.guarantee,
@@ -251,7 +252,13 @@ def _offsets(detector: Any) -> Iterator[tuple[str, float]]:
         yield "", float(np.asarray(detector.offset_).item())
 
 
-def _offsets_each(by_name: Mapping[str, ConformalDetector]) -> Iterator[tuple[str, float]]:
+def _offsets_each(
+    by_name: Mapping[str, ConformalDetector], classes: Sequence[Any]
+) -> Iterator[tuple[str, float]]:
+    """The same for several detectors; a class without calibration rows is never rejected."""
     for detector, calibrated in by_name.items():
-        for name, offset in _offsets(calibrated):
+        found = dict(_offsets(calibrated))
+        if calibrated.group_by is not None:
+            found = {**{str(label): -np.inf for label in classes}, **found}
+        for name, offset in found.items():
             yield ", ".join(filter(None, [detector, name])), offset
