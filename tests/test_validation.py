@@ -313,6 +313,43 @@ def test_votes_reject_at_most_the_share():
     assert (detector.predict(NEW) == -1).mean() < 0.2
 
 
+def part_held_out_with_a_new_class(n_new):
+    """Rows of classes 0 and 1, and as many of class 2 that are held out; a split and new rows."""
+    rng = np.random.default_rng(0)
+    label = rng.choice(2, 600)
+    label[200 : 200 + n_new] = label[400 : 400 + n_new] = 2
+    layers = {name: rng.normal(size=(600, 4)) + label[:, None] for name in ("a", "b", "c")}
+    part = Activations(layers, predictions=label)
+    return part[:400], PredefinedSplit(np.repeat([-1, 0], 200)), part[400:]
+
+
+def test_votes_reject_new_classes_where_the_rate_allows_it():
+    # At 5 % nine of 200 rows that are held out may be rejected: below the tenth of them.
+    for n_new, n_rejected in ((40, 0), (10, 0), (9, 9), (3, 3)):
+        part, split, new = part_held_out_with_a_new_class(n_new)
+        detector = LayerEnsembleDetector(HammingNAPDetector(), combine="vote", validation=split)
+        rejected = detector.fit(part).predict(part[200:]) == -1
+        assert rejected.sum() <= 9
+        assert rejected[:n_new].sum() == n_rejected
+        assert (detector.decision_function(part[200:]) < 0).sum() == rejected.sum()
+        if n_rejected == 0:
+            assert detector.offset_ == detector.unknown_class_score_
+            assert (detector.predict(new) == 1).all()
+            # They are the least in-distribution all the same.
+            scores = detector.score_samples(new)
+            assert scores[:n_new].max() < scores[n_new:].min()
+
+
+def test_too_few_rows_reject_no_sample_of_a_new_class():
+    part, _, new = part_held_out_with_a_new_class(40)
+    split = PredefinedSplit(np.r_[np.zeros(10), np.full(190, -1)])
+    detector = LayerEnsembleDetector(HammingNAPDetector(), combine="vote", validation=split)
+    with pytest.warns(UserWarning, match="10 calibration row"):
+        detector.fit(part[:200])
+    assert detector.offset_ == -np.inf
+    assert (detector.predict(new) == 1).all()
+
+
 def test_of_errors_only_right_predictions_set_the_threshold():
     wrong = np.flatnonzero(A.predictions != LABEL)
     label = LABEL.copy()

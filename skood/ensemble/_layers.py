@@ -26,6 +26,9 @@ from ._combination import Calibration, informative_members, informed_sum
 from ._knowledge import class_knowledge, knowledge_of_fitted, predicted_classes
 from ._members import fit_and_calibrate, member_scores, of_detector
 
+_BELOW_P_VALUES = -1.0
+"""Stands for the p-value of a sample of a class of which nothing was learnt."""
+
 
 class LayerEnsembleDetector(BaseOneClassDetector):
     """Fit a copy of a detector on each layer and combine their scores.
@@ -337,7 +340,7 @@ class LayerEnsembleDetector(BaseOneClassDetector):
         if self.combine == "vote":
             scores = self._member_scores(X)
             votes = self._median_p_values(scores)
-            votes[self._are_of_unknown_class(scores)] = 0.0
+            votes[self._are_of_unknown_class(scores)] = _BELOW_P_VALUES
             self._vote_level = held_out_threshold(votes, self.false_alarm_rate)
         return super()._score_held_out(X, y)
 
@@ -355,7 +358,12 @@ class LayerEnsembleDetector(BaseOneClassDetector):
         return np.average(self._calibration.standardize(scores), axis=1, weights=weights)
 
     def _threshold(self, training_scores: Floats) -> float:
-        return 0.5 if self.combine == "vote" else super()._threshold(training_scores)
+        if self.combine != "vote":
+            return super()._threshold(training_scores)
+        if self.validation is None or self._vote_level > _BELOW_P_VALUES:
+            return 0.5
+        # Nothing is rejected: of unknown classes are more than may be, or all samples are too few.
+        return self.unknown_class_score_ if np.isfinite(self._vote_level) else -np.inf
 
     def _score_samples(self, X: Activations) -> Floats:
         scores = self._member_scores(X)
