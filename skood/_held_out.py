@@ -77,7 +77,7 @@ def split_held_out(
     n_before, n_held_before = before
     # Rounding makes no row more of .07 * 100.
     n_held_out = ceil(round(float(validation) * (n_before + n_samples), 9)) - n_held_before
-    if n_before and n_samples * validation < 1:
+    if n_before and n_samples * float(validation) < 1:
         # In turn, every fifth row of a periodic stream would be held out.
         chance = check_random_state(random_state).uniform(size=n_samples)
         rows = np.arange(n_samples)

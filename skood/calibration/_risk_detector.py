@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from numbers import Real
 from typing import Any, Self
 
@@ -29,6 +30,7 @@ from ..activations import Activations
 from ._conformal_fits import Fitted, Labels, Read, Rows, fit_and_read, refusing_unfitted, splits
 from ._ranked_scores import differences
 from ._risk_tests import RankedErrors, rows_needed, upper_risk_bound
+from ._uncalibrated import UncalibratedWarning
 
 
 class RiskControlledDetector(OutlierMixin, MetaEstimatorMixin, BaseEstimator):
@@ -259,7 +261,10 @@ class RiskControlledDetector(OutlierMixin, MetaEstimatorMixin, BaseEstimator):
                 "rate for several detectors. Hold out a share, such as cv=0.2, give a splitter of "
                 "one split, such as GroupShuffleSplit(1), or pass a fitted detector."
             )
-        fitted = fit_and_read(self.detector, X, labels, parts[0], by_class=False)
+        with warnings.catch_warnings():
+            # The threshold of the clone itself is not used.
+            warnings.simplefilter("ignore", UncalibratedWarning)
+            fitted = fit_and_read(self.detector, X, labels, parts[0], by_class=False)
         return fitted, labels.of(fitted.rows)
 
     def _labels(self, X: Any, y: Any, n_samples: int) -> Labels:
