@@ -269,9 +269,7 @@ class Monitor(Pipeline):
         if is_set_by_rows_held_out(detector):
             inner, rows = self._inside_last_step(A), detector.training_rows_
             labels = None if y is None else read_labels(y)[rows]
-            thresholds = calibrated(
-                detector, inner[rows], labels, self.target, ask_for_labels=False
-            )
+            thresholds = calibrated(detector, inner[rows], labels, self.target)
             self._set_calibration(thresholds)
         if reason := why_uncalibrated(detector, A, y):
             warn_of_estimate(reason, rate_of(detector))
@@ -563,9 +561,13 @@ class Monitor(Pipeline):
         Returns
         -------
         scores : ndarray of shape (n_samples,)
-            Scores of the detector.
+            Scores of the detector. Of several detectors that are calibrated, what
+            ``decision_function`` gives: new thresholds compare them in another way.
         """
-        return super().score_samples(X)
+        thresholds = self._held_out_thresholds()
+        if thresholds is None or not thresholds.are_several:
+            return super().score_samples(X)
+        return thresholds.decision_function(self._activations(X))
 
     def decision_function(self, X: Any, **params: Any) -> Scores:
         """Score samples relative to the threshold: negative where ``predict`` gives -1.

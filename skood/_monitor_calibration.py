@@ -63,6 +63,11 @@ class HeldOutThresholds:
         return self.by_name.get(_ONE)
 
     @property
+    def are_several(self) -> bool:
+        """Whether there are several detectors, which are compared by their decisions."""
+        return self._alone is None
+
+    @property
     def offset(self) -> float:
         """The threshold; of several detectors 0, that of the decisions."""
         return 0.0 if self._alone is None else self._alone.offset_
@@ -140,7 +145,6 @@ def calibrated(
     target: str,
     *,
     false_alarm_rate: float | None = None,
-    ask_for_labels: bool = True,
     **promise: Any,
 ) -> HeldOutThresholds:
     """Calibrate a fitted detector, or each of several with a threshold of its own.
@@ -158,8 +162,6 @@ def calibrated(
         What the monitor is to find. Of several detectors each has its own.
     false_alarm_rate : float, default=None
         Rate of each detector, by default its own.
-    ask_for_labels : bool, default=True
-        Whether to warn where labels are needed to say which rows are classified correctly.
     **promise : dict
         ``group_by``, ``guarantee`` and ``confidence``.
     """
@@ -174,7 +176,7 @@ def calibrated(
             member, false_alarm_rate=_USUAL_RATE if rate is None else rate, **promise
         )
         counts = _rows_that_count(A, labels, wanted)
-        if counts is None and ask_for_labels:
+        if counts is None:
             _ask_for_labels(wanted)
         thresholds[name] = conformal.fit(
             A if counts is None or len(counts) == len(A) else A[counts]
