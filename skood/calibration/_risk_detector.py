@@ -15,10 +15,10 @@ from sklearn.utils import Tags, get_tags
 from sklearn.utils.validation import check_is_fitted
 
 from .._classes import check_class_labels, check_same_kind
-from .._conformal import refuse_nan_scores
+from .._conformal import lowest_accepted, refuse_nan_scores
 from .._docstrings import FITTED_ON, complete
 from .._estimator_checks import NEEDS_LABELS, failed_classifier_checks
-from .._fit_context import fit_context
+from .._fit_context import fit_context, forget_fit
 from .._foreign import detector_of
 from .._marks import refuse_missing
 from .._samples import n_rows_of, take_samples
@@ -70,7 +70,9 @@ class RiskControlledDetector(OutlierMixin, MetaEstimatorMixin, BaseEstimator):
     estimator_ : estimator
         The detector that was calibrated: ``detector`` itself, or its clone.
     offset_ : float
-        Threshold on ``score_samples``. inf, which rejects all, where no threshold was certified.
+        Threshold on ``score_samples``, above the highest rejected score by no more than rounding;
+        where no row is rejected, as much below the lowest. inf, which rejects all, where no
+        threshold was certified.
     coverage_ : float
         Share of the calibration rows that it accepts.
     risk_ : float
@@ -109,7 +111,9 @@ class RiskControlledDetector(OutlierMixin, MetaEstimatorMixin, BaseEstimator):
     never from the errors. The rows above the k-th largest score are, given that score, independent
     draws from all samples above it. So the confidence holds exactly for scores without ties, also
     where the risk rises and falls with the coverage; and with ties, which are accepted or rejected
-    together, where the risk does not fall as lower scores are accepted.
+    together, where the risk does not fall as lower scores are accepted. Scores that differ by
+    rounding only, as those of equal inputs in batches of other sizes, count as ties: the threshold
+    is above all that rounding may make of the highest rejected score.
 
     **No threshold.** Where none can be certified, all samples are rejected, and ``fit`` warns with
     the smallest ``alpha`` that these rows can certify. Without an error among them, 59 rows certify
@@ -213,7 +217,7 @@ class RiskControlledDetector(OutlierMixin, MetaEstimatorMixin, BaseEstimator):
         UserWarning
             If no threshold can be certified, so that all samples are rejected.
         """
-        self._forget()
+        forget_fit(self)
         if isinstance(self.cv, str):
             fitted, labels = self._read_prefit(X, y)
         else:
@@ -227,13 +231,8 @@ class RiskControlledDetector(OutlierMixin, MetaEstimatorMixin, BaseEstimator):
                 setattr(self, name, getattr(fitted.detector, name))
         self.calibration_rows_ = np.sort(fitted.rows)
         self.n_calibration_samples_ = len(scores)
-        self._set_threshold(RankedErrors(scores, is_wrong))
+        self._set_threshold(RankedErrors(scores, is_wrong), scores)
         return self
-
-    def _forget(self) -> None:
-        """Leave nothing of an earlier fit, which may have had other attributes."""
-        for name in [name for name in vars(self) if name.endswith("_") and name[0] != "_"]:
-            delattr(self, name)
 
     def _read_prefit(self, X: Any, y: Any) -> tuple[Fitted, NDArray | None]:
         with refusing_unfitted(self.detector, type(self).__name__):
@@ -287,13 +286,14 @@ class RiskControlledDetector(OutlierMixin, MetaEstimatorMixin, BaseEstimator):
         check_same_kind(predictions, np.asarray(labels))
         return np.asarray(predictions != labels, dtype=bool)
 
-    def _set_threshold(self, ranked: RankedErrors) -> None:
+    def _set_threshold(self, ranked: RankedErrors, scores: Floats) -> None:
         found = ranked.largest_certified(self.alpha, self.confidence)
         self.offset_, self.coverage_, self.risk_, self.risk_bound_ = np.inf, 0.0, np.nan, 1.0
         if found is None:
             warn_user(self._why_none(ranked))
             return
         self.offset_, n_accepted, n_wrong = found
+        self._lowest_accepted = lowest_accepted(scores, self.offset_)
         self.coverage_ = n_accepted / ranked.n_rows
         self.risk_ = n_wrong / n_accepted
         self.risk_bound_ = upper_risk_bound(n_accepted, n_wrong, self.confidence)
@@ -350,7 +350,8 @@ class RiskControlledDetector(OutlierMixin, MetaEstimatorMixin, BaseEstimator):
         Returns
         -------
         scores : ndarray of shape (n_samples,)
-            ``score_samples(X) - offset_``: -inf for all where no threshold was certified.
+            ``score_samples(X) - offset_``, 0 where a score is lower by rounding only, -inf for all
+            where no threshold was certified.
 
         Raises
         ------
@@ -360,7 +361,7 @@ class RiskControlledDetector(OutlierMixin, MetaEstimatorMixin, BaseEstimator):
         scores = self.score_samples(X)
         if self.offset_ == np.inf:
             return np.full(len(scores), -np.inf)
-        return differences(scores, self.offset_)
+        return differences(scores, self.offset_, self._lowest_accepted)
 
     def predict(self, X: Any) -> NDArray[np.int64]:
         """Predict whether to accept (1) or to reject (-1) the network's prediction.
