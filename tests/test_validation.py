@@ -526,6 +526,25 @@ def test_a_search_takes_the_rate_of_its_choice():
         detector.fit(X, np.repeat([1, -1], 50))
 
 
+@pytest.mark.parametrize("beside_default", [True, False])
+def test_a_search_gives_its_rate_to_detectors_without_one(beside_default):
+    rng = np.random.default_rng(0)
+    X = np.concatenate([rng.normal(size=(400, 3)), rng.normal(5, 1, size=(50, 3))])
+    y = np.repeat([1, -1], [400, 50])
+    without = [("svm", OneClassSVM()), ("forest", IsolationForest(random_state=0))]
+    search = DetectorSearchCV(without, false_alarm_rate=0.2, beside_default=beside_default)
+    with pytest.raises(ValueError, match=r"have none to set.*or set validation"):
+        search.fit(X, y)
+    search.set_params(validation=0.25).fit(X, y)
+    calibrated = search.best_estimator_
+    assert calibrated.false_alarm_rate == 0.2
+    # Of 100 rows that are held out 19 are below the 20th.
+    held_out = np.sort(split_held_out(400, y[:400], 0.25, 0)[1])
+    assert (search.predict(X[held_out]) == -1).sum() == 19
+    rate = (search.predict(rng.normal(size=(1000, 3))) == -1).mean()
+    assert abs(rate - 0.2) < 4 * np.sqrt(0.2 * 0.8 * (1 / 100 + 1 / 1000))
+
+
 @pytest.mark.parametrize("target", ["ood", "misclassified", "both"])
 @pytest.mark.parametrize("search", [False, True])
 def test_monitors_pass_it_on(target, search):
