@@ -562,9 +562,13 @@ class Monitor(Pipeline):
         Returns
         -------
         scores : ndarray of shape (n_samples,)
-            Scores of the detector.
+            Scores of the detector. Of several detectors that are calibrated, what
+            ``decision_function`` gives: new thresholds compare them in another way.
         """
-        return super().score_samples(X)
+        thresholds = self._held_out_thresholds()
+        if thresholds is None or not thresholds.are_several:
+            return super().score_samples(X)
+        return thresholds.decision_function(self._activations(X))
 
     def decision_function(self, X: Any, **params: Any) -> Scores:
         """Score samples relative to the threshold: negative where ``predict`` gives -1.

@@ -67,6 +67,11 @@ class HeldOutThresholds:
         return self.by_name.get(_ONE)
 
     @property
+    def are_several(self) -> bool:
+        """Whether there are several detectors, which are compared by their decisions."""
+        return self._alone is None
+
+    @property
     def offset(self) -> float:
         """The threshold; of several detectors 0, that of the decisions."""
         return 0.0 if self._alone is None else self._alone.offset_

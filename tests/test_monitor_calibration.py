@@ -706,3 +706,28 @@ def test_explanations_name_the_rows_of_fit(kind):
     again = monitor.explain(given[rows], X_train=given, y_train=np.abs(labels), n_neighbors=3)
     np.testing.assert_array_equal(again.neighbors, found.neighbors)
     np.testing.assert_array_equal(again.neighbor_labels, found.neighbors)
+
+
+def test_scores_and_thresholds_of_several_detectors_go_together(fitted_for_both):
+    monitor = pickle.loads(fitted_for_both).calibrate(X[HELD_OUT], Y[HELD_OUT])
+    rows = np.append(NEW, OUTSIDE)
+    scores = monitor.score_samples(X[rows])
+    np.testing.assert_array_equal(scores - monitor.offset_, monitor.decision_function(X[rows]))
+    np.testing.assert_array_equal(scores < monitor.offset_, monitor.predict(X[rows]) == -1)
+
+
+@pytest.mark.parametrize("target", ["misclassified", "both"])
+def test_held_out_rows_without_labels_are_told_of(target):
+    monitor = make_monitor(NET, target=target, validation=0.4)
+    with pytest.warns(UncalibratedWarning, match="no labels say which are: all rows calibrate"):
+        monitor.fit(X[TRAIN])
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", UncalibratedWarning)
+        monitor.fit(X[np.r_[HELD_OUT, NEW]], Y[np.r_[HELD_OUT, NEW]])
+
+
+@pytest.mark.parametrize("cv", [0.3, 3])
+def test_what_is_about_to_be_calibrated_is_not_warned_of(cv):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", UncalibratedWarning)
+        ConformalDetector(monitor_of(KNNDetector()), cv=cv).fit(X[TRAIN])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from numbers import Real
 from typing import Any, Self
 
@@ -15,7 +16,7 @@ from sklearn.utils import Tags, get_tags
 from sklearn.utils.validation import check_is_fitted
 
 from .._classes import check_class_labels, check_same_kind
-from .._conformal import lowest_accepted, refuse_nan_scores
+from .._conformal import refuse_nan_scores
 from .._docstrings import FITTED_ON, complete
 from .._estimator_checks import NEEDS_LABELS, failed_classifier_checks
 from .._fit_context import fit_context, forget_fit
@@ -29,6 +30,7 @@ from ..activations import Activations
 from ._conformal_fits import Fitted, Labels, Read, Rows, fit_and_read, refusing_unfitted, splits
 from ._ranked_scores import differences
 from ._risk_tests import RankedErrors, rows_needed, upper_risk_bound
+from ._uncalibrated import UncalibratedWarning
 
 
 class RiskControlledDetector(OutlierMixin, MetaEstimatorMixin, BaseEstimator):
@@ -231,7 +233,7 @@ class RiskControlledDetector(OutlierMixin, MetaEstimatorMixin, BaseEstimator):
                 setattr(self, name, getattr(fitted.detector, name))
         self.calibration_rows_ = np.sort(fitted.rows)
         self.n_calibration_samples_ = len(scores)
-        self._set_threshold(RankedErrors(scores, is_wrong), scores)
+        self._set_threshold(RankedErrors(scores, is_wrong))
         return self
 
     def _read_prefit(self, X: Any, y: Any) -> tuple[Fitted, NDArray | None]:
@@ -258,7 +260,10 @@ class RiskControlledDetector(OutlierMixin, MetaEstimatorMixin, BaseEstimator):
                 "rate for several detectors. Hold out a share, such as cv=0.2, give a splitter of "
                 "one split, such as GroupShuffleSplit(1), or pass a fitted detector."
             )
-        fitted = fit_and_read(self.detector, X, labels, parts[0], by_class=False)
+        with warnings.catch_warnings():
+            # The threshold of the clone itself is not used.
+            warnings.simplefilter("ignore", UncalibratedWarning)
+            fitted = fit_and_read(self.detector, X, labels, parts[0], by_class=False)
         return fitted, labels.of(fitted.rows)
 
     def _labels(self, X: Any, y: Any, n_samples: int) -> Labels:
@@ -286,14 +291,13 @@ class RiskControlledDetector(OutlierMixin, MetaEstimatorMixin, BaseEstimator):
         check_same_kind(predictions, np.asarray(labels))
         return np.asarray(predictions != labels, dtype=bool)
 
-    def _set_threshold(self, ranked: RankedErrors, scores: Floats) -> None:
+    def _set_threshold(self, ranked: RankedErrors) -> None:
         found = ranked.largest_certified(self.alpha, self.confidence)
         self.offset_, self.coverage_, self.risk_, self.risk_bound_ = np.inf, 0.0, np.nan, 1.0
         if found is None:
             warn_user(self._why_none(ranked))
             return
         self.offset_, n_accepted, n_wrong = found
-        self._lowest_accepted = lowest_accepted(scores, self.offset_)
         self.coverage_ = n_accepted / ranked.n_rows
         self.risk_ = n_wrong / n_accepted
         self.risk_bound_ = upper_risk_bound(n_accepted, n_wrong, self.confidence)
@@ -350,8 +354,7 @@ class RiskControlledDetector(OutlierMixin, MetaEstimatorMixin, BaseEstimator):
         Returns
         -------
         scores : ndarray of shape (n_samples,)
-            ``score_samples(X) - offset_``, 0 where a score is lower by rounding only, -inf for all
-            where no threshold was certified.
+            ``score_samples(X) - offset_``: -inf for all where no threshold was certified.
 
         Raises
         ------
@@ -361,7 +364,7 @@ class RiskControlledDetector(OutlierMixin, MetaEstimatorMixin, BaseEstimator):
         scores = self.score_samples(X)
         if self.offset_ == np.inf:
             return np.full(len(scores), -np.inf)
-        return differences(scores, self.offset_, self._lowest_accepted)
+        return differences(scores, self.offset_, self.offset_)
 
     def predict(self, X: Any) -> NDArray[np.int64]:
         """Predict whether to accept (1) or to reject (-1) the network's prediction.
