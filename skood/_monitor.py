@@ -264,6 +264,7 @@ class Monitor(Pipeline):
         A = self._given
         del self._given
         self._seen_rows = SeenRows.of(A)
+        self._n_given, self._is_calibrated_anew = len(A), False
         detector = detector_of(self)
         if is_set_by_rows_held_out(detector):
             inner, rows = self._inside_last_step(A), detector.training_rows_
@@ -437,6 +438,7 @@ class Monitor(Pipeline):
             confidence=confidence,
         )
         self._set_calibration(thresholds)
+        self._is_calibrated_anew = True
         return self
 
     def _refuse_seen(self, A: Any) -> None:
@@ -742,8 +744,10 @@ class Monitor(Pipeline):
         Raises
         ------
         ValueError
-            If a set is None or empty, there are more or fewer labels than rows, all rows are marked
-            -1, or a label is no class of a network whose errors are looked for.
+            If a set is None or empty; if two names of sets are one text, or one is what a
+            report calls rows of the test; if a score is NaN; if there are more or fewer labels than
+            rows, all rows are marked -1, or a label is no class of a network whose errors are
+            looked for.
         TypeError
             If ``out_sets`` is no mapping.
 
