@@ -239,6 +239,8 @@ class Monitor(Pipeline):
         UncalibratedWarning
             If nothing says that the network has not learnt from the rows, so that the rate of
             false alarms may be higher than wanted: see Notes of the class. Call :meth:`calibrate`.
+            Or if rows that ``validation`` holds out set the threshold of a detector of errors, and
+            labels are missing that say which of them are classified correctly.
         """
         with self._fitting():
             super().fit(X, y, **params)
@@ -277,12 +279,13 @@ class Monitor(Pipeline):
     def _set_calibration(self, thresholds: HeldOutThresholds) -> None:
         self._calibrated_state = state_of(detector_of(self))
         self.calibration_ = thresholds.calibration
+        self._by_right_or_wrong = thresholds.right_or_wrong
 
     def _held_out_thresholds(self) -> HeldOutThresholds | None:
         """Those that take the place of the detector's own, if any do."""
         if not hasattr(self, "calibration_"):
             return None
-        thresholds = HeldOutThresholds.of(self.calibration_)
+        thresholds = HeldOutThresholds.of(self.calibration_, right_or_wrong=self._by_right_or_wrong)
         if self._calibrated_state != state_of(detector_of(self)):
             raise NotFittedError(
                 f"The detector {self.steps[-1][0]!r} was exchanged or fitted anew after calibrate: "
