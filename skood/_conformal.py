@@ -4,6 +4,10 @@ Of n calibration scores, a new score has the rank 1 + #{calibration <= score}, f
 that follows is written once, as the p-value of a rank: a score is rejected where its p-value is at
 most the wanted rate, and the threshold is the calibration score at the largest rank that is. So
 thresholds and p-values agree to the last bit, and rounding decides nothing: ``1 / 20 <= 0.05``.
+
+Scores of equal inputs differ in their last bits where these are scored in batches of other sizes.
+Where scores are discrete, this would make equal ones lower, and break the promise: so a calibration
+score counts as not above a score that is lower by rounding only, which makes p-values larger.
 """
 
 from __future__ import annotations
@@ -14,7 +18,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import betaincinv
 
-from ._values import Floats
+from ._values import ROUNDING, Floats
 from ._warnings import warn_user
 
 GUARANTEES = frozenset({"marginal", "training-conditional"})
@@ -99,11 +103,48 @@ def conformal_threshold(
     Returns
     -------
     threshold : float
-        -inf where the scores are too few to reject anything at this rate.
+        -inf where the scores are too few to reject anything at this rate. Scores that are lower by
+        rounding only are accepted too, those from :func:`lowest_accepted` on.
     """
     scores = np.asarray(scores, dtype=np.float64)
     rank = conformal_rank(len(scores), rate, guarantee=guarantee, confidence=confidence)
     return float(np.partition(scores, rank - 1)[rank - 1]) if rank else -np.inf
+
+
+def less_rounding(scores: ArrayLike, of: ArrayLike) -> Floats:
+    """The lowest values that equal scores may have, but for rounding.
+
+    Parameters
+    ----------
+    scores : array-like
+        Some calibration scores.
+    of : array-like of shape (n,)
+        All of them: what is near 0 beside them may be a difference of numbers as large as they are.
+        By their median, so that no far outlier makes all others equal.
+
+    Returns
+    -------
+    lowest : ndarray
+        In the order of ``scores``, and infinite where these are.
+    """
+    scores, sizes = np.asarray(scores, dtype=np.float64), np.abs(np.asarray(of, dtype=np.float64))
+    sizes = sizes[np.isfinite(sizes)]
+    usual = np.percentile(sizes, 50, method="lower") if sizes.size else 0.0
+    with np.errstate(invalid="ignore", over="ignore"):
+        lowest = scores - ROUNDING * np.maximum(np.abs(scores), usual)
+    return np.where(np.isfinite(scores), lowest, scores)
+
+
+def ties_less_rounding(ascending: Floats) -> Floats:
+    """The same of sorted scores that occur more than once; others as they are."""
+    lowest = less_rounding(ascending, of=ascending)
+    equals_next = np.append(lowest[1:] <= ascending[:-1], False)
+    return np.where(equals_next | np.roll(equals_next, 1), lowest, ascending)
+
+
+def lowest_accepted(scores: ArrayLike, threshold: float) -> float:
+    """The score from which on samples are accepted by a threshold that is one of some scores."""
+    return float(less_rounding(threshold, of=scores))
 
 
 def held_out_threshold(scores: ArrayLike, rate: float) -> float:
@@ -137,16 +178,17 @@ def conformal_p_values(
     Returns
     -------
     p_values : ndarray of shape (n_samples,)
-        At most ``rate`` exactly where the score is below ``conformal_threshold`` at that rate.
+        At most ``rate`` exactly where the score is below ``conformal_threshold`` at that rate, by
+        more than rounding.
     """
-    ascending = np.sort(np.asarray(calibration_scores, dtype=np.float64))
-    ranks = 1 + count_not_above(ascending, scores)
-    return p_values_of_ranks(ranks, len(ascending), guarantee=guarantee, confidence=confidence)
+    lowest = np.sort(less_rounding(calibration_scores, of=calibration_scores))
+    ranks = 1 + count_not_above(lowest, scores)
+    return p_values_of_ranks(ranks, len(lowest), guarantee=guarantee, confidence=confidence)
 
 
-def count_not_above(ascending: Floats, scores: ArrayLike) -> NDArray[np.intp]:
-    """How many of some sorted scores are at most each of the others."""
-    return np.searchsorted(ascending, np.asarray(scores, dtype=np.float64), side="right")
+def count_not_above(lowest: Floats, scores: ArrayLike) -> NDArray[np.intp]:
+    """How many calibration scores, sorted and less rounding, are at most each of some others."""
+    return np.searchsorted(lowest, np.asarray(scores, dtype=np.float64), side="right")
 
 
 def rows_needed(rate: float, *, guarantee: str = "marginal", confidence: float = 0.95) -> int:

@@ -25,6 +25,32 @@ def detector_of(estimator: Any) -> Any:
     return estimator
 
 
+def is_calibrated(estimator: Any) -> bool:
+    """Whether an estimator takes the scores of others, and sets their threshold by held-out rows."""
+    return hasattr(estimator, "calibration_rows_") and hasattr(estimator, "estimators_")
+
+
+def flat_steps(estimator: Any) -> list[Any]:
+    """What is fitted, one after the other, up to what :func:`detector_of` gives."""
+    if isinstance(estimator, Pipeline):
+        *before, (_, last) = estimator.steps
+        steps = [step for _, step in before if step not in (None, "passthrough")]
+        return [*steps, *flat_steps(last)]
+    if isinstance(estimator, FrozenEstimator):
+        return flat_steps(estimator.estimator)
+    if hasattr(estimator, "best_estimator_"):
+        return flat_steps(estimator.best_estimator_)
+    return [estimator]
+
+
+def scoring_steps(estimator: Any) -> list[Any]:
+    """The same, with what is calibrated in place of what calibrates it, of several the first."""
+    steps = flat_steps(estimator)
+    while is_calibrated(steps[-1]):
+        steps = [*steps[:-1], *flat_steps(steps[-1].estimators_[0])]
+    return steps
+
+
 def is_search(estimator: Any) -> bool:
     """Whether an estimator is a search over the parameters of another."""
     return all(hasattr(estimator, name) for name in ("estimator", "cv", "refit"))

@@ -10,14 +10,13 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn import get_config
 from sklearn.exceptions import NotFittedError
-from sklearn.frozen import FrozenEstimator
 from sklearn.pipeline import Pipeline
 from sklearn.utils import Tags, estimator_html_repr, get_tags
 from sklearn.utils.validation import check_is_fitted
 
 from ._classes import tells_classes
 from ._fit_context import unchanged_on_failure
-from ._foreign import detector_of, rate_of
+from ._foreign import detector_of, flat_steps, rate_of, scoring_steps
 from ._logits import MissingLogitsError
 from ._marks import in_distribution, read_labels
 from ._monitor_calibration import (
@@ -632,8 +631,9 @@ class Monitor(Pipeline):
 
     def _inside_last_step(self, A: Any) -> Any:
         """What is given to the detector in a pipeline or search that is the last step."""
-        inner = _flat_steps(self)[len(self.steps) - 1 : -1]
-        return Pipeline(inner).transform(A) if inner else A
+        for step in flat_steps(self.steps[-1][1])[:-1]:
+            A = step.transform(A)
+        return A
 
     def score(self, X: Any, y: ArrayLike, **params: Any) -> float:
         """Area under the ROC curve of telling inputs to trust from what the target names.
@@ -702,12 +702,9 @@ class Monitor(Pipeline):
             What was found; ``print`` shows it.
         """
         check_is_fitted(self)
-        steps = _flat_steps(self)
-        name, last = steps[-1]
-        if isinstance(last, ConformalDetector):
-            steps = [*steps[:-1], *_flat_steps(Pipeline([(name, last.estimators_[0])]))]
+        self._held_out_thresholds()  # refused where the detector is another by now
         return explain(
-            Pipeline([(f"step_{number}", step) for number, (_, step) in enumerate(steps)]),
+            self,
             X,
             X_train=X_train,
             y_train=y_train,
@@ -826,7 +823,7 @@ class Monitor(Pipeline):
             return facts | {"layers": layers, "detector": detector, "state": "not fitted"}, None
         return facts | {
             "layers": f"{len(self.layers_)}: {listed(self.layers_)}",
-            "learnt from": _learnt_from(detector_of(last)),
+            "learnt from": _learnt_from(last),
             "threshold": self._described_thresholds(),
             "alarm rate": self._described_rate(),
             "memory": memory_text(self.memory_usage()),
@@ -848,19 +845,8 @@ def _is_fitted(estimator: Any) -> bool:
     return True
 
 
-def _flat_steps(pipeline: Pipeline) -> list[tuple[str, Any]]:
-    """Steps of a pipeline and of what is nested in its last one, for a search its best."""
-    *before, (_, last) = pipeline.steps
-    last = getattr(last, "best_estimator_", last)
-    if isinstance(last, FrozenEstimator):
-        last = last.estimator
-    nested = _flat_steps(last) if isinstance(last, Pipeline) else [("", last)]
-    steps = [step for _, step in (*before, *nested)]
-    return [(f"step_{number}", step) for number, step in enumerate(steps)]
-
-
-def _learnt_from(detector: Any) -> str:
-    rows = getattr(detector, "learnt_rows_", None)
+def _learnt_from(fitted: Any) -> str:
+    rows = getattr(scoring_steps(fitted)[-1], "learnt_rows_", None)
     return "unknown" if rows is None else f"{len(rows)} rows"
 
 

@@ -13,8 +13,7 @@ from typing import Any
 import numpy as np
 from sklearn.pipeline import Pipeline
 
-from ._foreign import detector_of
-from .calibration import ConformalDetector
+from ._foreign import is_calibrated, scoring_steps
 
 TARGETS = {
     "ood": "out-of-distribution inputs",
@@ -41,7 +40,7 @@ class Watcher:
     @classmethod
     def of(cls, name: str, fitted: Any, weight: float | None = None) -> Watcher:
         """Describe a fitted detector, or a pipeline or search that ends in one."""
-        detector = _watching(fitted)
+        detector = scoring_steps(fitted)[-1]
         members = [cls.of(*member) for member in _members_of(detector)]
         left_out = list(getattr(detector, "left_out_", ()))
         return cls(name, _kind(fitted), _layers_of(fitted), weight, members, left_out)
@@ -172,25 +171,19 @@ def _kind(fitted: Any) -> str:
         n_tried = len(fitted.cv_results_["name"])
         best = _kind(fitted.best_estimator_)
         return f"{best}, which is {fitted.best_name_!r}, the choice from {n_tried}"
+    if is_calibrated(fitted):
+        return f"{type(fitted).__name__} of {_kind(fitted.estimators_[0])}"
     if hasattr(fitted, "layer_share_"):
         return f"{type(fitted).__name__}, layer share {fitted.layer_share_:.2g}"
-    if isinstance(fitted, ConformalDetector):
-        return f"{type(fitted).__name__} of {_kind(fitted.estimators_[0])}"
     if isinstance(fitted, Pipeline):
         return " > ".join(_kind(step) for _, step in fitted.steps)
-    return type(detector_of(fitted)).__name__
+    last = scoring_steps(fitted)[-1]
+    return type(last).__name__ if last is fitted else _kind(last)
 
 
 def _layers_of(fitted: Any) -> list[str]:
     """Layers that a detector reads, as far as it keeps them."""
-    return list(getattr(_watching(fitted), "layer_shapes_", ()))
-
-
-def _watching(fitted: Any) -> Any:
-    """What scores in the end, also of a detector that is calibrated; the first of several folds."""
-    detector = detector_of(fitted)
-    is_calibrated = isinstance(detector, ConformalDetector)
-    return _watching(detector.estimators_[0]) if is_calibrated else detector
+    return list(getattr(scoring_steps(fitted)[-1], "layer_shapes_", ()))
 
 
 def listed(names: Sequence[str], n_shown: int = 4) -> str:

@@ -9,6 +9,8 @@ from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
 
+ROUNDING = 32 * float(np.finfo(np.float32).eps)
+"""Relative error of what may have been computed in float32, in one batch size or another."""
 ANY_SIZE = (0.0, np.inf)
 SQUARABLE = (1e-150, 1e150)
 """Sizes of values whose squares, and sums of many of these, a 64-bit float can hold."""

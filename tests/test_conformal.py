@@ -13,6 +13,7 @@ from skood._conformal import (
     conformal_p_values,
     conformal_rank,
     conformal_threshold,
+    lowest_accepted,
     p_values_of_ranks,
     refuse_nan_scores,
     rows_needed,
@@ -106,7 +107,9 @@ def test_threshold_and_p_values_agree_on_every_score(
     scores = np.array([*scores, *calibration])
     threshold = conformal_threshold(calibration, rate, **settings)
     p = conformal_p_values(calibration, scores, **settings)
-    np.testing.assert_array_equal(scores < threshold, p <= rate)
+    lowest = lowest_accepted(calibration, threshold)
+    assert lowest <= threshold
+    np.testing.assert_array_equal(scores < lowest, p <= rate)
     assert (p > 0).all()
     assert (p <= 1).all()
 

@@ -25,6 +25,7 @@ from skood.calibration import ConformalDetector, UncalibratedWarning
 from skood.datasets import load_digits_ood
 from skood.detectors import EnergyDetector, KNNDetector, MahalanobisDetector, MaxSoftmaxDetector
 from skood.ensemble import AdaptiveEnsembleDetector, AnyAlarmDetector, AutoNAPDetector
+from skood.inspection import explain
 from skood.model_selection import DetectorSearchCV, OODKFold
 from skood.preprocessing import LayerSelector
 
@@ -442,9 +443,12 @@ def test_a_step_may_be_conformal_itself():
 
 def test_explanations_are_those_of_the_detector(fitted):
     monitor = pickle.loads(fitted)
-    before = str(monitor.explain(X[OUTSIDE[:1]], X_train=X[TRAIN]))
+    first, *before = str(monitor.explain(X[OUTSIDE[:1]], X_train=X[TRAIN])).splitlines()
     monitor.calibrate(X[HELD_OUT])
-    assert str(monitor.explain(X[OUTSIDE[:1]], X_train=X[TRAIN])) == before
+    verdict, *rest = str(monitor.explain(X[OUTSIDE[:1]], X_train=X[TRAIN])).splitlines()
+    assert rest == before
+    start, _, _ = first.partition("threshold")
+    assert verdict == f"{start}threshold {monitor.offset_:.4g})"
     assert monitor.memory_usage() > pickle.loads(fitted).memory_usage() > 0
 
 
@@ -574,6 +578,71 @@ def test_adaptive_members_keep_their_targets():
     is_right = NET.predict(X[HELD_OUT]) == Y[HELD_OUT]
     monitor.calibrate(X[HELD_OUT], Y[HELD_OUT])
     assert monitor.calibration_["errors"].n_calibration_samples_ == is_right.sum()
+
+
+def _explained(monitor, rows):
+    found = monitor.explain(X[rows], X_train=X[TRAIN])
+    np.testing.assert_array_equal(found.alarms, monitor.predict(X[rows]) == -1)
+    again = explain(monitor, X[rows], X_train=X[TRAIN])
+    np.testing.assert_array_equal(again.alarms, found.alarms)
+    assert again.threshold == found.threshold
+    return found
+
+
+def test_explanations_go_by_the_calibration(fitted, fitted_for_both):
+    rows = np.append(NEW[:30], OUTSIDE[:10])
+    monitor = pickle.loads(fitted)
+    estimate = _explained(monitor, rows)
+    monitor.calibrate(X[HELD_OUT], false_alarm_rate=0.4)
+    found = _explained(monitor, rows)
+    assert found.threshold == monitor.offset_ > estimate.threshold
+    assert found.alarms.sum() > estimate.alarms.sum()
+    np.testing.assert_array_equal(found.scores, estimate.scores)
+    assert _explained(monitor.calibrate(X[HELD_OUT], group_by="prediction"), rows).threshold is None
+    with pytest.warns(UserWarning, match="nothing is rejected"):
+        monitor.calibrate(X[HELD_OUT[:5]])
+    found = _explained(monitor, rows)
+    assert found.threshold == -np.inf
+    assert not found.alarms.any()
+    monitor = pickle.loads(fitted_for_both).calibrate(X[HELD_OUT], Y[HELD_OUT])
+    assert _explained(monitor, rows).threshold is None
+
+
+@pytest.mark.parametrize("cv", [0.3, 3])
+def test_a_calibrated_detector_is_seen_through(cv):
+    bare = monitor_of(KNNDetector()).fit(X[TRAIN])
+    detector = ConformalDetector(KNNDetector(), cv=cv, random_state=0)
+    monitor = monitor_of(detector).fit(X[TRAIN])
+    inner = detector.estimators_[0]
+    n_learnt = len(inner.learnt_rows_)
+    assert f"learnt from  {n_learnt} rows" in repr(monitor)
+    assert "detect: ConformalDetector of KNNDetector, reads hidden_1" in repr(monitor)
+    found = monitor.explain(X[NEW[:5]])
+    assert found.neighbors.max() < n_learnt
+    np.testing.assert_array_equal(found.alarms, monitor.predict(X[NEW[:5]]) == -1)
+    assert (found.threshold == detector.offset_) if cv == 0.3 else found.threshold is None
+    assert found.layer_weights.keys() == bare.explain(X[NEW[:5]]).layer_weights.keys()
+    # The same of a detector by itself.
+    A = monitor[:-1].transform(X[NEW[:5]])
+    np.testing.assert_array_equal(explain(detector, A).neighbors, found.neighbors)
+
+
+def test_a_search_that_holds_rows_out_shows_and_explains_its_choice():
+    marked = np.append(TRAIN[:300], OUTSIDE[:60])
+    monitor = make_monitor(NET, search=True, validation=0.3).fit(X[marked], Y[marked])
+    assert "learnt from  unknown" not in repr(monitor)
+    if monitor["detect"].best_name_ == "default":
+        assert "layer share" in repr(monitor)
+    inner = monitor["detect"].best_estimator_.estimator_
+    found = monitor.explain(X[OUTSIDE[-2:]], X_train=X[marked], y_train=Y[marked])
+    assert (found.contributions is not None) == isinstance(inner, AdaptiveEnsembleDetector)
+    np.testing.assert_array_equal(found.alarms, monitor.predict(X[OUTSIDE[-2:]]) == -1)
+
+
+def test_a_monitor_says_how_many_rows_it_learnt_from_and_how_many_set_the_threshold():
+    monitor = make_monitor(NET, validation=0.25).fit(X[TRAIN])
+    assert "learnt from  525 rows" in repr(monitor)
+    assert "calibrated by 175 held-out rows" in repr(monitor)
 
 
 def test_a_search_that_holds_rows_out_shows_what_it_chose():

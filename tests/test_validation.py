@@ -389,3 +389,21 @@ def test_monitors_pass_it_on(target, search):
     assert make_monitor(net, target=target, search=search)["detect"].validation is None
     monitor = make_monitor(net, target=target, search=search, validation=0.3)
     assert monitor["detect"].validation == 0.3
+
+
+@pytest.mark.parametrize("combine", ["mean", "fisher", "informed", "vote"])
+def test_rows_of_classes_that_nothing_was_learnt_of_count_as_false_alarms(combine):
+    rng = np.random.default_rng(0)
+    predicted = np.append(rng.choice(2, 200), rng.choice(3, 200, p=(0.4, 0.4, 0.2)))
+    layers = {name: rng.normal(size=(400, 4)) + predicted[:, np.newaxis] for name in "ab"}
+    X = Activations(layers, predictions=predicted)
+    detector = LayerEnsembleDetector(
+        MahalanobisDetector(), combine=combine, validation=PredefinedSplit(np.repeat([-1, 0], 200))
+    )
+    rejected = detector.fit(X).predict(X[200:]) == -1
+    assert rejected.mean() <= 0.05
+    # Too few to reject anything, these neither.
+    few = PredefinedSplit(np.repeat([-1, 0], [390, 10]))
+    with pytest.warns(UserWarning, match="nothing is rejected"):
+        detector.set_params(validation=few).fit(X)
+    assert (detector.predict(Activations(layers, predictions=np.full(400, 2))) == 1).all()

@@ -18,6 +18,7 @@ from sklearn.utils.validation import check_is_fitted
 from .._conformal import (
     GUARANTEES,
     conformal_rank,
+    less_rounding,
     p_values_of_ranks,
     refuse_nan_scores,
     rows_needed,
@@ -123,6 +124,11 @@ class ConformalDetector(OutlierMixin, MetaEstimatorMixin, BaseEstimator):
     k-th smallest calibration score, for the largest k of which that holds. Marginal, k is
     ``floor(false_alarm_rate * (n + 1))``, and the mean rate is k / (n + 1) where no scores are
     equal. Equal scores make it smaller, never larger.
+
+    **Rounding.** The last bits of a score depend on the batch in which it is computed. A score that
+    is below a calibration score by at most four millionths of it, or of the median of their
+    absolute values, counts as equal: otherwise discrete scores would not keep the rate. The
+    ``decision_function`` of what is equal to the threshold ``offset_`` is 0.
 
     **Folds.** The p-value is 1 + the number of calibration scores that are at most the sample's
     score by the detector of their own fold, over n + 1. Rates come out near the wanted rate r, and
@@ -310,22 +316,25 @@ class ConformalDetector(OutlierMixin, MetaEstimatorMixin, BaseEstimator):
         self.calibration_scores_ = scores[order]
         self.n_calibration_samples_ = len(rows)
         numbers = np.repeat(np.arange(len(parts)), [len(part.rows) for part in parts])
-        self._pool = self._ranked(scores, numbers)
+        by_part = [less_rounding(part.read.scores, of=part.read.scores) for part in parts]
+        values = np.stack([scores, np.concatenate(by_part)])
+        self._pool = self._ranked(values, numbers)
         self._classes: dict[Any, RankedScores] = {}
         if self.group_by is not None:
             self._network = parts[0].read.network
             classes = np.concatenate([part.read.classes for part in parts])
             self.calibration_classes_ = classes[order]
             self._classes = {
-                label: self._ranked(scores[of_class], numbers[of_class])
+                label: self._ranked(values[:, of_class], numbers[of_class])
                 for label, of_class in rows_by_class(classes)
             }
 
-    def _ranked(self, scores: Floats, numbers: NDArray[np.intp]) -> RankedScores:
-        """Scores of rows, each by the detector of the given number."""
-        by_detector = (np.sort(scores[numbers == i]) for i in range(len(self.estimators_)))
-        rank = conformal_rank(len(scores), self.false_alarm_rate, **self._promise)
-        return RankedScores(tuple(by_detector), rank)
+    def _ranked(self, values: Floats, numbers: NDArray[np.intp]) -> RankedScores:
+        """Scores of rows and these less rounding, each by the detector of the given number."""
+        parts = [numbers == i for i in range(len(self.estimators_))]
+        scores, lowest = (tuple(np.sort(row[part]) for part in parts) for row in values)
+        rank = conformal_rank(len(numbers), self.false_alarm_rate, **self._promise)
+        return RankedScores(scores, lowest, rank)
 
     def _set_thresholds(self) -> None:
         if self.group_by is not None:
@@ -382,7 +391,7 @@ class ConformalDetector(OutlierMixin, MetaEstimatorMixin, BaseEstimator):
         if classes is None:
             yield np.arange(n_samples), self._pool
             return
-        unknown, none = {}, self._ranked(np.empty(0), np.empty(0, dtype=np.intp))
+        unknown, none = {}, self._ranked(np.empty((2, 0)), np.empty(0, dtype=np.intp))
         for label, rows in rows_by_class(classes):
             if label not in self._classes:
                 unknown[label] = len(rows)
@@ -428,7 +437,7 @@ class ConformalDetector(OutlierMixin, MetaEstimatorMixin, BaseEstimator):
         -------
         scores : ndarray of shape (n_samples,)
             ``score_samples(X) - offset_``, or with ``group_by="prediction"`` less the threshold of
-            the predicted class; infinite where nothing can be rejected. Of several detectors, one
+            the predicted class; 0 where a score is lower by rounding only, infinite where nothing can be rejected. Of several detectors, one
             by each fold, the k-th largest of the differences between a sample's score and the
             calibration scores by the same detector, where the threshold is the k-th smallest of
             these.

@@ -24,11 +24,14 @@ class RankedScores:
     ----------
     by_detector : tuple of ndarray
         Ascending scores, one array a detector.
+    lowest : tuple of ndarray
+        The same less rounding: what is not below counts as equal.
     rank : int
         The rank of the threshold among all of them, 0 where there is none.
     """
 
     by_detector: tuple[Floats, ...]
+    lowest: tuple[Floats, ...]
     rank: int
 
     @property
@@ -44,7 +47,7 @@ class RankedScores:
 
     def ranks(self, scores: Floats) -> NDArray[np.intp]:
         """1 + the number of calibration scores that are not above, each detector's by its own."""
-        pairs = zip(self.by_detector, scores, strict=True)
+        pairs = zip(self.lowest, scores, strict=True)
         return 1 + np.sum([count_not_above(*pair) for pair in pairs], axis=0)
 
     def decisions(self, scores: Floats) -> Floats:
@@ -68,13 +71,15 @@ class RankedScores:
 
         Of one detector, that is the score less the threshold.
         """
-        lowest = [ascending[:rank] for ascending in self.by_detector]
-        if len(lowest) == 1:
-            return differences(scores[0], lowest[0][rank - 1])
+        if len(scores) == 1:
+            of_one = self.by_detector[0][rank - 1], self.lowest[0][rank - 1]
+            return differences(scores[0], *of_one)
+        pairs = list(zip(self.by_detector, self.lowest, strict=True))
+        pairs = [(ascending[:rank], lowest[:rank]) for ascending, lowest in pairs]
         margins = np.empty(scores.shape[1])
-        for rows in row_batches(len(margins), sum(map(len, lowest))):
-            pairs = zip(scores[:, rows], lowest, strict=True)
-            found = np.concatenate([differences(s[:, np.newaxis], c) for s, c in pairs], axis=1)
+        for rows in row_batches(len(margins), sum(len(lowest) for _, lowest in pairs)):
+            columns = zip(scores[:, rows, np.newaxis], pairs, strict=True)
+            found = np.concatenate([differences(s, *pair) for s, pair in columns], axis=1)
             margins[rows] = np.partition(found, -rank, axis=1)[:, -rank]
         return margins
 
@@ -87,7 +92,8 @@ def rows_by_class(classes: NDArray) -> Iterator[tuple[Any, NDArray[np.intp]]]:
     yield from zip(labels.tolist(), np.split(order, ends), strict=True)
 
 
-def differences(scores: Floats, others: Floats | float) -> Floats:
-    """Scores less others: 0 where both are the same infinity."""
+def differences(scores: Floats, others: Floats | float, lowest: Floats | float) -> Floats:
+    """Scores less others: 0 where they are below these by rounding, or both the same infinity."""
+    is_equal = (lowest <= scores) & (scores <= others)
     with np.errstate(invalid="ignore", over="ignore"):
-        return np.where(scores == others, 0.0, np.subtract(scores, others))
+        return np.where(is_equal, 0.0, np.subtract(scores, others))

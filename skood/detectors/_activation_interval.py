@@ -12,7 +12,7 @@ from .._batches import row_batches
 from .._classes import GROUP_BY, find_classes
 from .._estimator_checks import LEFT_OUT, failed_outlier_checks
 from .._sklearn import Interval, StrOptions
-from .._values import Floats
+from .._values import ROUNDING, Floats
 from ..activations import Activations
 from ._base import BaseOneClassDetector
 
@@ -173,7 +173,7 @@ class ActivationIntervalDetector(BaseOneClassDetector):
     def _is_outside(self, samples: Floats, position: NDArray[np.intp]) -> NDArray[np.bool_]:
         if self.intervals == "levels":
             return self._counts(self._levels(samples), position) == 0
-        return (samples < self.lower_[position]) | (samples > self.upper_[position])
+        return _are_outside(samples, self.lower_[position], self.upper_[position])
 
     def _expected_failed_checks(self) -> dict[str, str]:
         return {} if self.intervals == "quantile" else failed_outlier_checks(LEFT_OUT)
@@ -189,8 +189,14 @@ def _left_out_range_scores(rows: Floats, ordered: Floats, quantile: float) -> Fl
     if n_others == 0:
         return np.array([-1.0])
     n_cut = _n_cut(quantile, n_others)
-    is_outside = (rows < ordered[n_cut + 1]) | (rows > ordered[n_others - 1 - n_cut])
+    is_outside = _are_outside(rows, ordered[n_cut + 1], ordered[n_others - 1 - n_cut])
     return -np.mean(is_outside, axis=1)
+
+
+def _are_outside(values: Floats, lower: Floats, upper: Floats) -> NDArray[np.bool_]:
+    """Which values are outside of intervals by more than rounding."""
+    is_below = values < lower - ROUNDING * np.abs(lower)
+    return is_below | (values > upper + ROUNDING * np.abs(upper))
 
 
 def _n_cut(quantile: float, n_samples: int) -> int:

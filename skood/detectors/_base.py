@@ -19,7 +19,7 @@ from .._classes import (
     refuse_none_correct,
     tells_classes,
 )
-from .._conformal import held_out_threshold
+from .._conformal import held_out_threshold, lowest_accepted
 from .._docstrings import complete
 from .._fit_context import fit_context
 from .._held_out import VALIDATION, Rows, held_out_rows
@@ -181,7 +181,7 @@ class BaseDetector(OutlierMixin, BaseEstimator, metaclass=ABCMeta):
     def _set_threshold(self, training_scores: NDArray[np.float64]) -> None:
         self._check_scores(training_scores)
         self.training_scores_ = training_scores
-        self.offset_ = self._threshold(training_scores)
+        self.offset_ = self._lowest_accepted = self._threshold(training_scores)
 
     def _lookup_classes(self, X: Activations) -> NDArray:
         """The class under which each sample is looked up: the predicted one, or 0 for all."""
@@ -258,9 +258,12 @@ class BaseDetector(OutlierMixin, BaseEstimator, metaclass=ABCMeta):
         Returns
         -------
         scores : ndarray of shape (n_samples,)
-            ``score_samples(X) - offset_``.
+            ``score_samples(X) - offset_``. Of a threshold by rows that are held out, 0 where a
+            score is lower by rounding only.
         """
-        return self.score_samples(X) - self.offset_
+        scores = self.score_samples(X)
+        is_equal = (scores >= self._lowest_accepted) & (scores < self.offset_)
+        return np.where(is_equal, 0.0, scores - self.offset_)
 
     def predict(self, X: Activations | ArrayLike) -> NDArray[np.int64]:
         """Predict in-distribution (1) or out-of-distribution (-1) for each sample.
@@ -341,7 +344,8 @@ class BaseOneClassDetector(BaseDetector):
     -----
     With ``validation``, ``_fit`` gets the other rows alone. The threshold then is the exact
     conformal quantile of the scores of those held out, by ``_score_samples``: new samples of their
-    distribution are rejected at most at the ``false_alarm_rate``, whatever the scores are.
+    distribution are rejected at most at the ``false_alarm_rate``, whatever the scores are. What is
+    below the threshold by rounding only is accepted.
     """
 
     _parameter_constraints: dict = {
@@ -355,6 +359,11 @@ class BaseOneClassDetector(BaseDetector):
 
     def _hold_out(self, n_samples: int, y: NDArray | None) -> tuple[Rows, Rows] | None:
         return held_out_rows(n_samples, y, self.validation, getattr(self, "random_state", 0))
+
+    def _set_threshold(self, training_scores: NDArray[np.float64]) -> None:
+        super()._set_threshold(training_scores)
+        if self.validation is not None:
+            self._lowest_accepted = lowest_accepted(training_scores, self.offset_)
 
     def _threshold(self, training_scores: NDArray[np.float64]) -> float:
         if self.validation is not None:

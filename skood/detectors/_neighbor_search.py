@@ -17,6 +17,8 @@ _SPARE_CANDIDATES = 8
 """How many more rows than requested are compared exactly where single precision is not enough."""
 _ROUNDING = 16 * float(np.finfo(np.float32).eps)
 """Error of a squared distance in single precision, relative to the squared norms of both rows."""
+_EQUAL = 16
+"""As many units of the precision of rows, times their largest value, are no distance at all."""
 _FARTHEST = 1e15
 """Where a query is put that is farther away; its square is finite in single precision."""
 
@@ -90,7 +92,9 @@ class EuclideanNeighbors:
 
     The search is in single precision, of rows that are centred and scaled, as their squares are
     subtracted from each other. Distances are then computed in double precision from the rows
-    themselves, so they depend neither on the order of rows nor on the other queries.
+    themselves, so they depend neither on the order of rows nor on the other queries. Equal inputs
+    of a network have activations that differ in their last bits where they come in batches of other
+    sizes: rows that differ by no more have the distance 0.
 
     Parameters
     ----------
@@ -152,6 +156,10 @@ class EuclideanNeighbors:
     def _distances(self, queries: NDArray, found: NDArray[np.int64]) -> NDArray[np.float64]:
         distances = np.empty(found.shape)
         for batch in row_batches(len(queries), found.shape[1] * queries.shape[1]):
-            apart = self.rows[found[batch]].astype(np.float64) - queries[batch, np.newaxis]
-            distances[batch] = np.sqrt(np.einsum("qnf,qnf->qn", apart, apart))
+            rows = self.rows[found[batch]]
+            apart = rows.astype(np.float64) - queries[batch, np.newaxis]
+            rounding = _EQUAL * np.finfo(rows.dtype).eps * np.abs(rows).max(axis=2)
+            is_equal = np.abs(apart).max(axis=2) <= rounding
+            lengths = np.sqrt(np.einsum("qnf,qnf->qn", apart, apart))
+            distances[batch] = np.where(is_equal, 0.0, lengths)
         return distances

@@ -11,7 +11,7 @@ from sklearn.base import clone
 from sklearn.utils.validation import check_is_fitted
 
 from .._classes import rows_to_accept
-from .._conformal import held_out_threshold
+from .._conformal import held_out_threshold, lowest_accepted
 from .._foreign import are_named, detector_of, is_of_pyod, rate_of
 from .._held_out import VALIDATION, Rows, held_out_rows
 from .._named_detectors import NamedDetectors
@@ -152,7 +152,10 @@ class AnyAlarmDetector(BaseDetector, NamedDetectors):
     ) -> None:
         """Give each detector a threshold, and compare its scores by those of samples."""
         self.offsets_ = {name: threshold(name, e) for name, e in self.named_estimators_.items()}
-        self._relative = {n: _RelativeLogP(scores[n], self.offsets_[n]) for n in scores}
+        self._lowest = dict(self.offsets_)
+        if self.validation is not None:
+            self._lowest = {n: lowest_accepted(scores[n], self.offsets_[n]) for n in scores}
+        self._relative = {n: _RelativeLogP(scores[n], self._lowest[n]) for n in scores}
 
     def _smallest(self, scores: dict[str, Floats]) -> Floats:
         return np.min([self._relative[name](scores[name]) for name in scores], axis=0)
@@ -209,7 +212,7 @@ class AnyAlarmDetector(BaseDetector, NamedDetectors):
             1 or -1, by the name of each detector. ``predict`` is the smallest of them.
         """
         scores = self.score_each(X)
-        return {name: np.where(scores[name] >= self.offsets_[name], 1, -1) for name in scores}
+        return {name: np.where(scores[name] >= self._lowest[name], 1, -1) for name in scores}
 
 
 def _threshold_of(name: str, fitted: Any) -> float:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from .._conformal import count_not_above, ties_less_rounding
 from .._values import Floats
 
 _ROUNDING = 1e-6  # scores may have been computed in float32
@@ -32,6 +33,7 @@ class Calibration:
         self._is_constant = np.ptp(scores, axis=0) <= self._rounding
         self._spread = np.where(self._is_constant, 1.0, _scaled_std(scores))
         self._ascending = np.sort(self._without_rounding(scores), axis=0)
+        self._lowest = [ties_less_rounding(column) for column in self._ascending.T]
         self._edges = self._ascending[int(_TAIL * len(scores))]
         self._excess = self._mean_excess()
 
@@ -64,8 +66,8 @@ class Calibration:
             ``(1 + #{calibration <= score}) / (1 + n_calibration)``, or for scores left out
             ``#{calibration <= score} / n_calibration``, which counts the score itself.
         """
-        columns = zip(self._ascending.T, self._without_rounding(scores).T, strict=True)
-        n_not_above = np.column_stack([np.searchsorted(*pair, side="right") for pair in columns])
+        columns = zip(self._lowest, self._without_rounding(scores).T, strict=True)
+        n_not_above = np.column_stack([count_not_above(*pair) for pair in columns])
         return (n_not_above + (not left_out)) / (len(self._ascending) + (not left_out))
 
     def log_p_values(self, scores: NDArray, *, left_out: bool = False) -> Floats:

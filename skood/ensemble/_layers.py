@@ -13,7 +13,7 @@ from sklearn.base import clone
 from sklearn.metrics import roc_auc_score
 from sklearn.utils.validation import check_is_fitted
 
-from .._conformal import held_out_threshold
+from .._conformal import conformal_threshold, held_out_threshold
 from .._layer_names import layer_list, match_layers, value_names
 from .._marks import marks_beside_y
 from .._sklearn import HasMethods, Interval, StrOptions
@@ -355,7 +355,12 @@ class LayerEnsembleDetector(BaseOneClassDetector):
         return np.average(self._calibration.standardize(scores), axis=1, weights=weights)
 
     def _threshold(self, training_scores: Floats) -> float:
-        return 0.5 if self.combine == "vote" else super()._threshold(training_scores)
+        if self.combine != "vote":
+            return super()._threshold(training_scores)
+        if self.validation is not None and self._vote_level <= 0:
+            # Of rows held out, more are of unknown classes than may be rejected: none is.
+            return conformal_threshold(training_scores, self.false_alarm_rate)
+        return 0.5
 
     def _score_samples(self, X: Activations) -> Floats:
         scores = self._member_scores(X)

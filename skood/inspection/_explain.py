@@ -5,17 +5,17 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable
 from copy import copy
+from functools import partial
 from numbers import Integral
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator, is_outlier_detector
-from sklearn.pipeline import Pipeline
 from sklearn.utils.validation import check_is_fitted
 
 from .._batches import row_batches
-from .._foreign import in_distribution_scores
+from .._foreign import detector_of, in_distribution_scores, is_calibrated, scoring_steps
 from .._layer_names import unit_axes
 from .._patterns import pack_layers
 from .._sklearn import Interval, validate_params
@@ -50,8 +50,11 @@ def explain(
 
     Parameters
     ----------
-    detector : fitted outlier detector, or Pipeline that ends in one
-        With ``score_samples`` or ``decision_function``, the higher the more in-distribution.
+    detector : fitted outlier detector, or Pipeline, search or Monitor that ends in one
+        With ``score_samples`` or ``decision_function``, the higher the more in-distribution. Of a
+        :class:`~skood.calibration.ConformalDetector`, and of a monitor that is calibrated, the
+        scores of what it calibrates are explained, of several detectors those of the first; alarms
+        and threshold are its own.
     X : Activations or array-like of shape (n_samples, n_features)
         What the detector, or the pipeline, scores.
     X_train : Activations or array-like of shape (n_training_samples, n_features), default=None
@@ -140,9 +143,12 @@ def explain(
         relu[0]                        +1        0        1
         relu[2]                        +1        1        0
     """
+    whole, given = detector, X
     detector, shape, X, X_train = _split(detector, X, X_train)
     shaped = shape(X)
     scores = _score(detector, shaped)
+    # What calibrates has another threshold than the detector whose scores are explained.
+    decides = (whole, given) if _has_own_threshold(whole) else (detector, shaped)
     A = _as_activations(X)
     examples = _find(detector, A, X, X_train, y_train, n_neighbors)
     A = _as_compared(A, examples)
@@ -151,8 +157,8 @@ def explain(
     layer_weights, neuron_weights = _weigh(score, _with_head(A, detector), examples)
     return Explanation(
         scores=scores,
-        threshold=_threshold(detector, shaped, scores),
-        alarms=np.asarray(detector.predict(shaped)) == -1,
+        threshold=_threshold(*decides, scores),
+        alarms=_alarms(*decides),
         predictions=A.predictions,
         neighbors=examples.rows,
         distances=examples.distances,
@@ -172,25 +178,32 @@ def _contributions(detector: Any, X: Any) -> dict[str, NDArray[np.float64]] | No
 
 def _split(detector: Any, X: Any, X_train: Any) -> tuple[Any, Callable, Any, Any]:
     """The detector, the shaping before it, and what comes into these of ``X`` and ``X_train``."""
-    last = detector[-1] if isinstance(detector, Pipeline) else detector
+    *before, last = scoring_steps(detector)
     if not isinstance(last, BaseEstimator) or not is_outlier_detector(last):
         raise TypeError(f"Expected an outlier detector, got {last!r}.")
     check_is_fitted(last)
-    if not isinstance(detector, Pipeline):
-        return last, _unchanged, X, X_train
-    n_before = len(detector) - 1
+    n_before = len(before)
     if not keeps_samples(last):
-        while n_before and isinstance(detector[n_before - 1], BaseShaper):
+        while n_before and isinstance(before[n_before - 1], BaseShaper):
             n_before -= 1
-    if n_before:
-        X = detector[:n_before].transform(X)
-        X_train = None if X_train is None else detector[:n_before].transform(X_train)
-    shaping = detector[n_before:-1]
-    return last, shaping.transform if len(shaping) else _unchanged, X, X_train
+    first, shaping = before[:n_before], before[n_before:]
+    X_train = None if X_train is None else _transformed(first, X_train)
+    return last, partial(_transformed, shaping), _transformed(first, X), X_train
 
 
-def _unchanged(X: Any) -> Any:
+def _transformed(steps: list[Any], X: Any) -> Any:
+    for step in steps:
+        X = step.transform(X)
     return X
+
+
+def _has_own_threshold(detector: Any) -> bool:
+    """Whether a detector, or a monitor, has another threshold than what gives its scores."""
+    return hasattr(detector, "calibration_") or is_calibrated(detector_of(detector))
+
+
+def _alarms(detector: Any, X: Any) -> NDArray[np.bool_]:
+    return np.asarray(detector.predict(X)) == -1
 
 
 def _as_activations(X: Any) -> Activations:

@@ -370,7 +370,7 @@ def rate(estimator: Any, X: Any) -> Rated:
 
 def _verdicts(estimator: Any, X: Any, scores: NDArray) -> tuple[NDArray[np.bool_] | None, str]:
     if isinstance(estimator, BaseDetector) and _has_plain_verdicts(type(estimator)):
-        return scores >= estimator.offset_, ""
+        return scores >= estimator._lowest_accepted, ""
     try:
         return accepted_rows(estimator, X), ""
     except ValueError as error:

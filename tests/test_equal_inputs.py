@@ -1,0 +1,185 @@
+"""Equal inputs are judged alike, whatever the batch in which they come, though scores are not."""
+
+import itertools
+
+import numpy as np
+import pytest
+from sklearn.base import BaseEstimator, OutlierMixin
+from sklearn.ensemble import IsolationForest
+from sklearn.model_selection import PredefinedSplit
+from sklearn.neural_network import MLPClassifier
+
+from skood import ActivationExtractor, Activations, make_monitor
+from skood._conformal import conformal_p_values, less_rounding
+from skood.calibration import ConformalDetector
+from skood.detectors import (
+    ActivationIntervalDetector,
+    FDBDDetector,
+    GradNormDetector,
+    GramDetector,
+    KNNDetector,
+    MahalanobisDetector,
+    ViMDetector,
+)
+from skood.ensemble import AnyAlarmDetector, LayerEnsembleDetector
+
+STATES = np.array(list(itertools.product([0.0, 1.0], repeat=4)))
+RNG = np.random.default_rng(0)
+TRAIN, HELD_OUT = STATES[RNG.integers(0, 16, 300)], STATES[RNG.integers(0, 16, 199)]
+LABEL = (TRAIN.sum(axis=1) > 2) + (TRAIN[:, 0] > 0).astype(int)
+NET = MLPClassifier((32, 16), random_state=0, max_iter=2000).fit(TRAIN, LABEL)
+EXTRACTOR = ActivationExtractor(NET, "penultimate").fit(TRAIN)
+ONE_BY_ONE = [EXTRACTOR.transform(state[np.newaxis]) for state in STATES]
+DETECTORS = [
+    KNNDetector(),
+    MahalanobisDetector(),
+    ViMDetector(),
+    FDBDDetector(),
+    GradNormDetector(),
+    ActivationIntervalDetector(),
+    GramDetector(),
+    LayerEnsembleDetector(KNNDetector(), combine="fisher"),
+    AnyAlarmDetector([("far", KNNDetector()), ("unsure", FDBDDetector())]),
+]
+
+
+def of_ones(method):
+    return np.concatenate([method(A) for A in ONE_BY_ONE])
+
+
+class LastBits(OutlierMixin, BaseEstimator):
+    """Scores in the first column, by so many units in the last place of float32 lower."""
+
+    def __init__(self, n_units=0):
+        self.n_units = n_units
+
+    def fit(self, X, y=None):
+        self.is_fitted_ = True
+        return self
+
+    def score_samples(self, X):
+        scores = np.asarray(X, dtype=float)[:, 0]
+        return scores - self.n_units * np.finfo(np.float32).eps * np.abs(scores)
+
+
+@pytest.mark.parametrize("detector", DETECTORS, ids=lambda detector: type(detector).__name__)
+def test_states_are_judged_alike_one_by_one(detector):
+    detector = detector.fit(EXTRACTOR.transform(TRAIN), LABEL)
+    A = EXTRACTOR.transform(STATES)
+    calibrated = ConformalDetector(detector, false_alarm_rate=0.2)
+    calibrated.fit(EXTRACTOR.transform(HELD_OUT))
+    np.testing.assert_array_equal(of_ones(calibrated.p_values), calibrated.p_values(A))
+    np.testing.assert_array_equal(of_ones(calibrated.predict), calibrated.predict(A))
+    decisions = of_ones(calibrated.decision_function)
+    np.testing.assert_array_equal(decisions < 0, of_ones(calibrated.p_values) <= 0.2)
+    # The states of the calibration rows: each stands for as many of these as are in it.
+    shares = np.array([(state == HELD_OUT).all(axis=1).mean() for state in STATES])
+    assert shares[of_ones(calibrated.predict) == -1].sum() <= 0.2
+
+
+@pytest.mark.parametrize(
+    "detector",
+    [
+        KNNDetector(),
+        MahalanobisDetector(),
+        FDBDDetector(),
+        AnyAlarmDetector([("far", KNNDetector()), ("unsure", FDBDDetector())]),
+    ],
+    ids=lambda detector: type(detector).__name__,
+)
+def test_thresholds_by_validation_judge_states_alike(detector):
+    split = PredefinedSplit(np.repeat([-1, 0], [300, 199]))
+    if "false_alarm_rate" in detector.get_params():
+        detector.set_params(false_alarm_rate=0.2)
+    detector = detector.set_params(validation=split)
+    labels = NET.predict(HELD_OUT)
+    detector.fit(EXTRACTOR.transform(np.vstack([TRAIN, HELD_OUT])), np.append(LABEL, labels))
+    verdicts = detector.predict(EXTRACTOR.transform(STATES))
+    np.testing.assert_array_equal(of_ones(detector.predict), verdicts)
+    np.testing.assert_array_equal(of_ones(detector.decision_function) < 0, verdicts == -1)
+    held_out = detector.predict(EXTRACTOR.transform(HELD_OUT))
+    assert (held_out == -1).mean() <= 0.2
+
+
+def test_a_device_of_four_states_raises_no_alarm():
+    states = np.random.default_rng(1).normal(size=(4, 5))
+    X = np.repeat(states, 50, axis=0)
+    net = MLPClassifier((32, 16), random_state=0, max_iter=2000).fit(X, X[:, 0] > 0)
+    for monitor in (make_monitor(net, validation=0.5).fit(X), make_monitor(net).fit(X)):
+        if not hasattr(monitor, "calibration_"):
+            monitor.calibrate(X[::2])
+        assert [monitor.predict(state[np.newaxis])[0] for state in states] == [1, 1, 1, 1]
+        assert min(monitor.p_values(state[np.newaxis])[0] for state in states) > 0.2
+
+
+@pytest.mark.parametrize("n_units", [-8, -1, 0, 1, 8, 16])
+def test_last_bits_decide_nothing(n_units):
+    levels = np.array([-3.0, -1.0, 0.5, 7.0])[:, np.newaxis]
+    detector = LastBits().fit(None)
+    calibrated = ConformalDetector(detector, false_alarm_rate=0.3).fit(np.repeat(levels, 25, 0))
+    assert calibrated.offset_ == -1
+    detector.n_units = n_units
+    np.testing.assert_allclose(calibrated.p_values(levels) * 101, [26, 51, 76, 101])
+    np.testing.assert_array_equal(calibrated.predict(levels), [-1, 1, 1, 1])
+    expected = levels[:, 0] + 1
+    np.testing.assert_allclose(calibrated.decision_function(levels), expected, atol=5e-5)
+    np.testing.assert_array_equal(
+        conformal_p_values(np.repeat(levels, 25), detector.score_samples(levels)),
+        calibrated.p_values(levels),
+    )
+    folds = ConformalDetector(LastBits(), false_alarm_rate=0.3, cv=5, random_state=0)
+    folds.fit(np.repeat(levels, 25, 0))
+    for one in folds.estimators_:
+        one.n_units = n_units
+    np.testing.assert_array_equal(folds.predict(levels), [-1, 1, 1, 1])
+    np.testing.assert_array_equal(folds.decision_function(levels) < 0, [True] + 3 * [False])
+
+
+def test_a_difference_above_rounding_decides():
+    calibrated = ConformalDetector(LastBits().fit(None), false_alarm_rate=0.3)
+    calibrated.fit(np.repeat([[1.0], [2.0]], 25, 0))
+    np.testing.assert_array_equal(calibrated.predict([[1.0], [0.9999]]), [1, -1])
+    assert calibrated.decision_function([[0.9999]])[0] == pytest.approx(-1e-4)
+
+
+def test_rounding_goes_by_usual_scores_not_by_an_outlier():
+    scores = np.append(np.arange(20.0), 1e12)
+    lowest = less_rounding(scores, of=scores)
+    np.testing.assert_allclose(lowest[:20], scores[:20], atol=1e-4)
+    assert (np.diff(lowest) > 0).all()
+    np.testing.assert_array_equal(less_rounding([-np.inf, np.inf], of=[-np.inf, 1.0, np.inf]), [
+        -np.inf, np.inf,
+    ])  # fmt: skip
+    assert less_rounding(0.0, of=[0.0, 0.0]) == 0
+
+
+def test_rows_that_differ_in_their_last_bits_have_no_distance():
+    rng = np.random.default_rng(0)
+    rows = np.repeat(rng.normal(size=(5, 8)), 4, axis=0).astype(np.float32)
+    detector = KNNDetector(normalize=False, n_neighbors=2).fit(rows)
+    near = np.nextafter(rows[::4], np.inf, dtype=np.float32)
+    np.testing.assert_array_equal(detector.score_samples(near), 0)
+    far = rows[::4].copy()
+    far[:, 0] += 1e-3
+    np.testing.assert_allclose(detector.score_samples(far), -1e-3, rtol=1e-3)
+    # Of 64-bit rows, far fewer digits are rounding.
+    exact = KNNDetector(normalize=False, n_neighbors=2).fit(rows.astype(float))
+    assert (exact.score_samples(near.astype(float)) < 0).all()
+
+
+def test_values_at_the_ends_of_intervals_are_inside_but_for_rounding():
+    rows = np.repeat([[1.0, -2.0], [3.0, 5.0]], 3, axis=0)
+    ends = [[1 - 1e-6, -2 - 2e-6], [3 + 3e-6, 5 + 5e-6]]
+    detector = ActivationIntervalDetector().fit(rows)
+    np.testing.assert_array_equal(detector.score_samples(ends), 0)
+    np.testing.assert_array_equal(detector.score_samples([[0.999, -2.001]]), -1)
+    A = Activations({"a": rows})
+    gram = GramDetector(powers=(1,)).fit(A)
+    np.testing.assert_array_equal(gram.score_samples(Activations({"a": rows * (1 - 1e-7)})), 0)
+    assert gram.score_samples(Activations({"a": rows * 0.99})).min() < -0.01
+
+
+def test_detectors_of_other_libraries_keep_their_thresholds():
+    forest = IsolationForest(random_state=0).fit(TRAIN)
+    calibrated = ConformalDetector(forest, false_alarm_rate=0.2).fit(HELD_OUT)
+    assert calibrated.offset_ in calibrated.calibration_scores_
