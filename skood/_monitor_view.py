@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from sklearn.pipeline import Pipeline
 
-from ._foreign import is_calibrated, scoring_steps
+from ._foreign import detector_of, is_calibrated, scoring_steps
 
 TARGETS = {
     "ood": "out-of-distribution inputs",
