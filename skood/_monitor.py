@@ -276,9 +276,7 @@ class Monitor(Pipeline):
         if is_set_by_rows_held_out(detector):
             inner, rows = self._inside_last_step(A), detector.training_rows_
             labels = None if y is None else read_labels(y)[rows]
-            thresholds = calibrated(
-                detector, inner[rows], labels, self.target, ask_for_labels=False
-            )
+            thresholds = calibrated(detector, inner[rows], labels, self.target)
             self._set_calibration(thresholds)
         if own_threshold_counts() and (reason := why_uncalibrated(detector, A, y)):
             warn_of_estimate(reason, rate_of(detector))

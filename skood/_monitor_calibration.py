@@ -169,7 +169,6 @@ def calibrated(
     target: str,
     *,
     false_alarm_rate: float | None = None,
-    ask_for_labels: bool = True,
     **promise: Any,
 ) -> HeldOutThresholds:
     """Calibrate a fitted detector, or each of several with a threshold of its own.
@@ -187,8 +186,6 @@ def calibrated(
         What the monitor is to find. Of several detectors each has its own.
     false_alarm_rate : float, default=None
         Rate of each detector, by default its own.
-    ask_for_labels : bool, default=True
-        Whether to warn where labels are needed to say which rows are classified correctly.
     **promise : dict
         ``group_by``, ``guarantee`` and ``confidence``.
     """
@@ -201,7 +198,7 @@ def calibrated(
             member, false_alarm_rate=_USUAL_RATE if rate is None else rate, **promise
         )
         counts = _rows_that_count(A, labels, wanted)
-        if counts is None and ask_for_labels:
+        if counts is None:
             _ask_for_labels(wanted)
         if y is None and counts is not None and wanted != "ood":
             _warn_of_marks(labels, wanted)

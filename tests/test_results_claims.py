@@ -387,3 +387,59 @@ def test_share_of_the_layers():
     }
     assert shares["digits perceptron"] > 0.95
     assert shares["CIFAR-100, DenseNet"] < 0.2
+
+
+def with_error(cell):
+    value, error = cell.split(" ± ")
+    return float(value), float(error)
+
+
+def exceeded(table, name, promise):
+    """The rows of a table of thresholds in which a promise is broken by more than two errors."""
+    measured = [(row, *with_error(row[name])) for row in read(f"thresholds/{table}")]
+    return [row for row, value, error in measured if value > promise(row) + 2 * error]
+
+
+def short_of(table, name, promise):
+    measured = [(row, *with_error(row[name])) for row in read(f"thresholds/{table}")]
+    return [row for row, value, error in measured if value < promise - 2 * error]
+
+
+def test_thresholds_keep_every_promise_within_two_errors():
+    assert exceeded("marginal", "Measured", lambda row: float(row["Asked for"])) == []
+    assert exceeded("classes", "Mean over classes, own thresholds", lambda row: 0.05) == []
+    assert {row["Classes above the rate by two errors"] for row in read("thresholds/classes")} == {
+        "0"
+    }
+    assert short_of("sets", "Sets that keep the rate, training-conditional", 0.95) == []
+    for method in ("bh", "by"):
+        assert exceeded("fdr", f"False among selected, {method}", lambda row: 0.09) == []
+    assert short_of("risk", "Sets that keep it", 0.95) == []
+    assert exceeded("folds", "Measured", lambda row: 0.05) == []
+
+
+def test_thresholds_without_ties_have_the_rate_of_the_formula():
+    rows = [row for row in read("thresholds/marginal") if row["Network"] != "drawn scores"]
+    apart = [
+        abs(value - float(row["Without ties"])) / error
+        for row in rows
+        for value, error in [with_error(row["Measured"])]
+    ]
+    assert len(apart) == 60
+    # Of 60 means, three are expected beyond two errors.
+    assert sum(distance > 2 for distance in apart) <= 6
+    assert max(apart) < 3.5
+
+
+def test_thresholds_from_training_rows_are_too_strict_on_the_densenets_but_for_neighbours():
+    rows = read("thresholds/sources")
+    factors = {
+        (row["Network"], row["Detector"]): float(row["Training rows"]) / 0.05 for row in rows
+    }
+    of_logits = ("MSP", "energy", "fDBD", "monitor")
+    cifar_10 = [factors["CIFAR-10, DenseNet", name] for name in of_logits]
+    cifar_100 = [factors["CIFAR-100, DenseNet", name] for name in of_logits]
+    assert 1.7 < min(cifar_10) < max(cifar_10) < 3.5
+    assert 2.8 < min(cifar_100) < max(cifar_100) < 6.5
+    assert factors["CIFAR-100, DenseNet", "KNN"] < 1
+    assert max(factors["MNIST, VGG", name] for name in of_logits) < 1.2

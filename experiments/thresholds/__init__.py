@@ -1,0 +1,1 @@
+"""What thresholds promise, and what they keep."""
