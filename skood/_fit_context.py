@@ -36,6 +36,13 @@ def fit_context(*, prefer_skip_nested_validation: bool) -> Callable[[Function], 
     return decorate
 
 
+def forget_fit(estimator: Any) -> None:
+    """Leave nothing of an earlier fit, which may have had other attributes."""
+    # Private attributes may be those of scikit-learn.
+    for name in [name for name in vars(estimator) if name.endswith("_") and name[0] != "_"]:
+        delattr(estimator, name)
+
+
 @contextmanager
 def unchanged_on_failure(estimator: Any) -> Iterator[None]:
     """Put the attributes of an estimator back where an exception leaves the block.

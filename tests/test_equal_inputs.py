@@ -11,7 +11,8 @@ from sklearn.neural_network import MLPClassifier
 
 from skood import ActivationExtractor, Activations, make_monitor
 from skood._conformal import conformal_p_values, less_rounding
-from skood.calibration import ConformalDetector
+from skood._levels import Levels
+from skood.calibration import ConformalDetector, RiskControlledDetector
 from skood.detectors import (
     ActivationIntervalDetector,
     FDBDDetector,
@@ -60,6 +61,22 @@ class LastBits(OutlierMixin, BaseEstimator):
     def score_samples(self, X):
         scores = np.asarray(X, dtype=float)[:, 0]
         return scores - self.n_units * np.finfo(np.float32).eps * np.abs(scores)
+
+
+class FirstUnit(OutlierMixin, BaseEstimator):
+    """A detector of tables, for the activations of a layer."""
+
+    def __init__(self, detector):
+        self.detector = detector
+
+    def fit(self, X, y=None):
+        return self
+
+    def __sklearn_is_fitted__(self):
+        return True
+
+    def score_samples(self, X):
+        return self.detector.score_samples(X["a"])
 
 
 @pytest.mark.parametrize("detector", DETECTORS, ids=lambda detector: type(detector).__name__)
@@ -183,3 +200,61 @@ def test_detectors_of_other_libraries_keep_their_thresholds():
     forest = IsolationForest(random_state=0).fit(TRAIN)
     calibrated = ConformalDetector(forest, false_alarm_rate=0.2).fit(HELD_OUT)
     assert calibrated.offset_ in calibrated.calibration_scores_
+
+
+@pytest.mark.parametrize("detector", DETECTORS[:5], ids=lambda detector: type(detector).__name__)
+@pytest.mark.parametrize("n_wrong_states", [0, 3, 8])
+def test_risk_control_judges_states_alike(detector, n_wrong_states):
+    """Errors in the states of the lowest scores: none of them may come back by rounding."""
+    detector = detector.fit(EXTRACTOR.transform(TRAIN), LABEL)
+    scores = detector.score_samples(EXTRACTOR.transform(STATES))
+    is_hard = np.isin(np.arange(16), np.argsort(scores)[:n_wrong_states])
+    rng = np.random.default_rng(1)
+    rows = rng.integers(0, 16, 1000)
+    A = EXTRACTOR.transform(STATES[rows])
+    y = A.predictions.copy()
+    is_wrong = is_hard[rows] & (rng.random(1000) < 0.5)
+    y[is_wrong] = (y[is_wrong] + 1) % 3
+    controlled = RiskControlledDetector(detector, alpha=0.05).fit(A, y)
+    verdicts = controlled.predict(EXTRACTOR.transform(STATES))
+    np.testing.assert_array_equal(of_ones(controlled.predict), verdicts)
+    np.testing.assert_array_equal(of_ones(controlled.decision_function) >= 0, verdicts == 1)
+    accepted = verdicts[rows] == 1
+    assert controlled.coverage_ == accepted.mean()
+    assert controlled.risk_ == is_wrong[accepted].mean() <= 0.05
+    if n_wrong_states == 0:
+        assert (verdicts == 1).all()
+
+
+@pytest.mark.parametrize("n_units", [-8, -1, 0, 1, 8, 16])
+def test_last_bits_decide_nothing_of_the_risk(n_units):
+    levels = np.array([-3.0, -1.0, 0.0, 0.5, 7.0])[:, np.newaxis]
+    A = Activations({"a": np.repeat(levels, 200, 0)}, predictions=np.zeros(1000))
+    detector = LastBits().fit(None)
+    y = np.zeros(1000)
+    y[:400:2] = 1  # half of the two lowest levels
+    controlled = RiskControlledDetector(FirstUnit(detector)).fit(A, y)
+    assert (controlled.coverage_, controlled.risk_) == (0.6, 0)
+    detector.n_units = n_units
+    np.testing.assert_array_equal(controlled.predict(Activations({"a": levels})), [-1, -1, 1, 1, 1])
+    detector.n_units = 0
+    all_right = RiskControlledDetector(FirstUnit(detector)).fit(A, np.zeros(1000))
+    detector.n_units = n_units
+    np.testing.assert_array_equal(all_right.predict(Activations({"a": levels})), 1)
+
+
+def test_levels_are_no_wider_than_rounding():
+    dense = 1 + np.arange(1000) * 1e-6  # a chain of neighbours, each within rounding
+    levels = Levels.of(dense)
+    assert 200 < len(levels.lowest) < 400
+    assert np.ptp(dense[levels.values_of(dense) == 1]) < 4e-6
+    np.testing.assert_array_equal(np.unique(levels.values_of(dense)), levels.lowest)
+    assert (np.abs(levels.values_of(dense) - dense) < 4e-6).all()
+    apart = Levels.of([-np.inf, 1.0, 1 + 1e-7, 2.0, np.inf])
+    np.testing.assert_array_equal(apart.lowest, [-np.inf, 1, 2, np.inf])
+    scores = [-np.inf, -5.0, 1 - 1e-6, 1 + 2e-6, 1.5, 2 - 1e-6, 2 + 1e-6, 9.0, np.inf]
+    np.testing.assert_array_equal(
+        apart.values_of(scores), [-np.inf, -5, 1, 1, 1.5, 2, 2, 9, np.inf]
+    )
+    np.testing.assert_array_equal(Levels.of([np.inf, -np.inf]).values_of([0.0]), [0])
+    np.testing.assert_array_equal(Levels.of([0.0, 0.0]).values_of([0.0, 1e-300]), [0, 1e-300])

@@ -29,6 +29,7 @@ FLOW = [
     "_batches",
     "_values",
     "_conformal",
+    "_levels",
     "_held_out",
     "_pooling",
     "_logits",

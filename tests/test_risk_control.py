@@ -72,7 +72,7 @@ def rejecting_all(scores, is_wrong, **params):
 def test_without_errors_all_are_accepted_from_59_rows_on():
     scores = np.random.default_rng(0).normal(size=59)
     detector = fitted(scores, np.zeros(59))
-    assert detector.offset_ == scores.min()
+    assert scores.min() - 1e-4 < detector.offset_ < scores.min()
     assert detector.coverage_ == 1
     assert detector.risk_ == 0
     assert detector.risk_bound_ == pytest.approx(1 - 0.05 ** (1 / 59))
@@ -90,8 +90,8 @@ def test_errors_below_all_others_are_rejected_and_no_more():
     accepted = round(detector.coverage_ * 1000)
     # Between the sizes that are tested lie 5 rows at most.
     assert 898 <= accepted <= 903
-    # The threshold is just above the highest rejected score.
-    assert detector.offset_ == np.nextafter(999.0 - accepted, np.inf)
+    # The threshold is above the highest rejected score, by no more than rounding.
+    assert 999.0 - accepted < detector.offset_ < 999.01 - accepted
 
 
 def plan_by_hand(n, alpha, level):

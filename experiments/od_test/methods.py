@@ -13,7 +13,6 @@ from torch import nn
 from skood import Activations, HammingNAPDetector, PercentileBinarizer, make_monitor
 from skood.detectors import (
     ActivationIntervalDetector,
-    ActivationNormDetector,
     ClusterDistanceDetector,
     COREDetector,
     EnergyDetector,
@@ -188,7 +187,6 @@ def on_layers(some: list[str]) -> Methods:
         "relative Mahalanobis++, layers, Fisher": LayerEnsembleDetector(
             MahalanobisDetector(normalize=True, relative=True)
         ),
-        "norms of layers": ActivationNormDetector(group_by="prediction"),
         "Gram": GramDetector(),
         "intervals, layers": ActivationIntervalDetector(),
         "neuron coefficient, layers": NeuronCountDetector(statistic="coefficient", two_sided=True),

@@ -26,7 +26,7 @@ from .._conformal import (
     why_none_is_rejected,
 )
 from .._docstrings import FITTED_ON, complete
-from .._fit_context import fit_context
+from .._fit_context import fit_context, forget_fit
 from .._foreign import detector_of
 from .._marks import roc_auc_of_marks
 from .._samples import n_rows_of
@@ -246,7 +246,7 @@ class ConformalDetector(OutlierMixin, MetaEstimatorMixin, BaseEstimator):
             If the calibration rows are too few to reject anything at ``false_alarm_rate``, of one
             class or all; or if ``X`` comes with marks that were not passed as ``y``.
         """
-        self._forget()
+        forget_fit(self)
         parts = [self._read_prefit(X, y)] if self._is_prefit else self._fit_clones(X, y, groups)
         self._remember(parts)
         self._set_thresholds()
@@ -264,11 +264,6 @@ class ConformalDetector(OutlierMixin, MetaEstimatorMixin, BaseEstimator):
     @property
     def _promise(self) -> dict[str, Any]:
         return {"guarantee": self.guarantee, "confidence": self.confidence}
-
-    def _forget(self) -> None:
-        """Leave nothing of an earlier fit, which may have had other attributes."""
-        for name in [name for name in vars(self) if name.endswith("_") and name[0] != "_"]:
-            delattr(self, name)
 
     def _read_prefit(self, X: Any, y: Any) -> Fitted:
         with refusing_unfitted(self.detector, type(self).__name__):

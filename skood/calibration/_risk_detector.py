@@ -18,7 +18,7 @@ from .._classes import check_class_labels, check_same_kind
 from .._conformal import lowest_accepted, refuse_nan_scores
 from .._docstrings import FITTED_ON, complete
 from .._estimator_checks import NEEDS_LABELS, failed_classifier_checks
-from .._fit_context import fit_context
+from .._fit_context import fit_context, forget_fit
 from .._foreign import detector_of
 from .._marks import refuse_missing
 from .._samples import n_rows_of, take_samples
@@ -70,7 +70,9 @@ class RiskControlledDetector(OutlierMixin, MetaEstimatorMixin, BaseEstimator):
     estimator_ : estimator
         The detector that was calibrated: ``detector`` itself, or its clone.
     offset_ : float
-        Threshold on ``score_samples``. inf, which rejects all, where no threshold was certified.
+        Threshold on ``score_samples``, above the highest rejected score by no more than rounding;
+        where no row is rejected, as much below the lowest. inf, which rejects all, where no
+        threshold was certified.
     coverage_ : float
         Share of the calibration rows that it accepts.
     risk_ : float
@@ -109,7 +111,9 @@ class RiskControlledDetector(OutlierMixin, MetaEstimatorMixin, BaseEstimator):
     never from the errors. The rows above the k-th largest score are, given that score, independent
     draws from all samples above it. So the confidence holds exactly for scores without ties, also
     where the risk rises and falls with the coverage; and with ties, which are accepted or rejected
-    together, where the risk does not fall as lower scores are accepted.
+    together, where the risk does not fall as lower scores are accepted. Scores that differ by
+    rounding only, as those of equal inputs in batches of other sizes, count as ties: the threshold
+    is above all that rounding may make of the highest rejected score.
 
     **No threshold.** Where none can be certified, all samples are rejected, and ``fit`` warns with
     the smallest ``alpha`` that these rows can certify. Without an error among them, 59 rows certify
@@ -213,7 +217,7 @@ class RiskControlledDetector(OutlierMixin, MetaEstimatorMixin, BaseEstimator):
         UserWarning
             If no threshold can be certified, so that all samples are rejected.
         """
-        self._forget()
+        forget_fit(self)
         if isinstance(self.cv, str):
             fitted, labels = self._read_prefit(X, y)
         else:
@@ -229,11 +233,6 @@ class RiskControlledDetector(OutlierMixin, MetaEstimatorMixin, BaseEstimator):
         self.n_calibration_samples_ = len(scores)
         self._set_threshold(RankedErrors(scores, is_wrong), scores)
         return self
-
-    def _forget(self) -> None:
-        """Leave nothing of an earlier fit, which may have had other attributes."""
-        for name in [name for name in vars(self) if name.endswith("_") and name[0] != "_"]:
-            delattr(self, name)
 
     def _read_prefit(self, X: Any, y: Any) -> tuple[Fitted, NDArray | None]:
         with refusing_unfitted(self.detector, type(self).__name__):

@@ -14,6 +14,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import betainc, betaincinv
 
+from .._conformal import less_rounding
+from .._levels import Levels
 from .._values import Floats
 
 _N_TESTED = 200
@@ -35,6 +37,8 @@ class Certified(NamedTuple):
 class RankedErrors:
     """How many rows each threshold accepts, and how many of these are misclassified.
 
+    Scores that rounding alone may tell apart are accepted or rejected together.
+
     Parameters
     ----------
     scores : ndarray of shape (n_samples,)
@@ -44,10 +48,13 @@ class RankedErrors:
     """
 
     def __init__(self, scores: Floats, is_wrong: NDArray[np.bool_]) -> None:
-        ascending, position = np.unique(scores, return_inverse=True)
+        levels = Levels.of(scores)
+        values = levels.values_of(scores)
+        ascending, position = np.unique(values, return_inverse=True)
         counts = np.bincount(position, minlength=len(ascending))
         wrong = np.bincount(position[is_wrong], minlength=len(ascending))
-        self._distinct = ascending[::-1]
+        self._tops = levels.top[::-1]
+        self._lowest_accepted = float(less_rounding(ascending[0], of=scores))
         self._accepted = np.cumsum(counts[::-1])
         self._wrong = np.cumsum(wrong[::-1])
 
@@ -83,11 +90,11 @@ class RankedErrors:
         return np.searchsorted(self._accepted, sizes)
 
     def _threshold(self, place: int) -> Certified:
-        offset = self._distinct[place]
-        if place + 1 < len(self._distinct):
-            # What was tested are the rows above the highest rejected one. Those from the lowest
+        offset = self._lowest_accepted
+        if place + 1 < len(self._tops):
+            # What was tested are the rows above the highest rejected level. Those from the lowest
             # accepted one on would be another set, to which that row belongs by its choice.
-            offset = np.nextafter(self._distinct[place + 1], np.inf)
+            offset = np.nextafter(self._tops[place + 1], np.inf)
         return Certified(float(offset), int(self._accepted[place]), int(self._wrong[place]))
 
     def smallest_alpha(self, confidence: float) -> str | None:

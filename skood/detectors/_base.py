@@ -21,7 +21,7 @@ from .._classes import (
 )
 from .._conformal import held_out_threshold, lowest_accepted
 from .._docstrings import complete
-from .._fit_context import fit_context
+from .._fit_context import fit_context, forget_fit
 from .._held_out import VALIDATION, Rows, held_out_rows
 from .._marks import (
     in_distribution_rows,
@@ -135,9 +135,7 @@ class BaseDetector(OutlierMixin, BaseEstimator, metaclass=ABCMeta):
 
     def _forget(self) -> None:
         """Leave nothing of an earlier fit, in particular what the next one may not learn."""
-        # Private attributes may be those of scikit-learn.
-        for name in [name for name in vars(self) if name.endswith("_") and name[0] != "_"]:
-            delattr(self, name)
+        forget_fit(self)
         self.unknown_class_score_ = -np.inf
         self.score_error_ = 0.0
 
