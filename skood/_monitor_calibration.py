@@ -200,7 +200,7 @@ def calibrated(
         counts = _rows_that_count(A, labels, wanted)
         if counts is None:
             _ask_for_labels(wanted)
-        if y is None and counts is not None and wanted != "ood":
+        elif y is None and labels is not None and wanted != "ood":
             _warn_of_marks(labels, wanted)
         thresholds[name] = conformal.fit(
             A if counts is None or len(counts) == len(A) else A[counts]

@@ -553,7 +553,7 @@ def test_fit_is_silent_about_rows_that_the_network_has_not_seen():
     for rows in (HELD_OUT, NEW, np.r_[HELD_OUT, NEW]):
         assert warnings_of(make_monitor(NET), X[rows], Y[rows]) == []
     assert warnings_of(make_monitor(NET, validation=0.3), X[NEW]) == []
-    assert warnings_of(make_monitor(NET, target="both", validation=0.3), X[NEW]) == []
+    assert warnings_of(make_monitor(NET, target="both", validation=0.3), X[NEW], Y[NEW]) == []
     assert warnings_of(monitor_of(ConformalDetector(KNNDetector(), cv=0.3)), X[NEW]) == []
     # What validation holds out, the network may have learnt all the same.
     assert len(warnings_of(make_monitor(NET, validation=0.3), X[TRAIN], Y[TRAIN])) == 1
