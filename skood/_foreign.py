@@ -26,7 +26,11 @@ def detector_of(estimator: Any) -> Any:
 
 
 def is_calibrated(estimator: Any) -> bool:
+<<<<<<< HEAD
     """Whether an estimator sets the threshold of others, on their scores, by held-out rows."""
+=======
+    """Whether an estimator scores as others do, with a threshold from rows that are held out."""
+>>>>>>> mend15
     return hasattr(estimator, "calibration_rows_") and hasattr(estimator, "estimators_")
 
 
@@ -49,6 +53,34 @@ def scoring_steps(estimator: Any) -> list[Any]:
     while is_calibrated(steps[-1]):
         steps = [*steps[:-1], *flat_steps(steps[-1].estimators_[0])]
     return steps
+
+
+def rows_of_fit(estimator: Any) -> tuple[NDArray[np.intp], int] | None:
+    """Rows that what scores was fitted on, and of how many; None where they are all.
+
+    Of what is calibrated and holds rows out itself, and of a search that does.
+    """
+    steps = [estimator]
+    while steps[-1] is not (inner := _inside(steps[-1])):
+        steps.append(inner)
+    known = [step._rows_of_fit for step in steps if getattr(step, "_rows_of_fit", None) is not None]
+    if not known:
+        return None
+    rows, n_rows = known[0]
+    for inner_rows, _ in known[1:]:
+        rows = rows[inner_rows]
+    return rows, n_rows
+
+
+def _inside(estimator: Any) -> Any:
+    """What an estimator has fitted and scores by, itself where it scores."""
+    if isinstance(estimator, Pipeline):
+        return estimator[-1]
+    if isinstance(estimator, FrozenEstimator):
+        return estimator.estimator
+    if hasattr(estimator, "best_estimator_"):
+        return estimator.best_estimator_
+    return estimator.estimators_[0] if is_calibrated(estimator) else estimator
 
 
 def is_search(estimator: Any) -> bool:

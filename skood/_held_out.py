@@ -10,6 +10,7 @@ import numpy as np
 from numpy.random import RandomState
 from numpy.typing import NDArray
 from sklearn.model_selection import train_test_split
+from sklearn.utils import check_random_state
 
 from ._sklearn import HasMethods, Interval
 
@@ -54,10 +55,12 @@ def split_held_out(
     validation : float in (0, 1) or splitter
         A random share, or the test part of the first split of a splitter.
     random_state : int, RandomState instance or None
-        Seed of the random share.
+        Seed of the random share. Each of several batches needs its own: one seed would hold out the
+        same places in all of them, where batches may have an order.
     before : tuple of int, default=(0, 0)
         Where rows come in batches, how many there were before and how many of them were held out:
-        the share is that of all.
+        the share is that of all. Of a batch with less than one row to hold out, each row is held
+        out by chance.
 
     Returns
     -------
@@ -74,6 +77,11 @@ def split_held_out(
     n_before, n_held_before = before
     # Rounding makes no row more of .07 * 100.
     n_held_out = ceil(round(float(validation) * (n_before + n_samples), 9)) - n_held_before
+    if n_before and n_samples * validation < 1:
+        # In turn, every fifth row of a periodic stream would be held out.
+        chance = check_random_state(random_state).uniform(size=n_samples)
+        rows = np.arange(n_samples)
+        return rows[chance >= validation], rows[chance < validation]
     if n_before:
         return _draw(n_samples, labels, int(np.clip(n_held_out, 0, n_samples)), random_state)
     if not 0 < n_held_out < n_samples:

@@ -332,4 +332,6 @@ def roc_auc_of_marks(X: Any, y: ArrayLike, scores: NDArray) -> float:
             UndefinedMetricWarning,
         )
         return np.nan
+    if np.isinf(scores).any() and not np.isnan(scores).any():
+        scores = np.unique(scores, return_inverse=True)[1]
     return float(roc_auc_score(is_in, scores))

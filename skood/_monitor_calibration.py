@@ -101,6 +101,8 @@ class HeldOutThresholds:
         # What is promised of one threshold is no part of a false discovery rate.
         marginal = [copy(d).set_params(guarantee="marginal") for d in self.by_name.values()]
         p_values = _joint([detector.p_values(A) for detector in marginal])
+        if len(p_values) == 0:
+            return np.zeros(0, dtype=bool)
         return np.asarray(false_discovery_control(p_values, method=method) <= fdr)
 
     def summary(self) -> str:

@@ -1002,3 +1002,29 @@ def test_selection_that_cannot_find_anything_is_warned_of():
     for params in ({"fdr": 0.0}, {"fdr": 1.0}, {"method": "bonferroni"}):
         with pytest.raises(ValueError, match=f"The '{next(iter(params))}' parameter of"):
             detector.select(column([0.0]), **params)
+
+
+class Cut(Given):
+    """Scores that are infinite beyond -1 and 1."""
+
+    def score_samples(self, X):
+        scores = super().score_samples(X)
+        return np.where(np.abs(scores) > 1, np.inf * np.sign(scores), scores)
+
+
+@pytest.mark.parametrize("rate", [0.05, 0.5, 0.95])
+def test_scores_over_folds_may_be_infinite(rate):
+    X = np.random.default_rng(0).normal(size=(200, 3))
+    detector = ConformalDetector(Cut(), cv=4, false_alarm_rate=rate, random_state=0).fit(X)
+    scores, own = detector.score_samples(X), Cut().score_samples(X)
+    assert not np.isnan(scores).any()
+    assert (np.diff(scores[np.argsort(own, kind="stable")][np.isfinite(np.sort(own))]) >= 0).all()
+    assert_array_equal(np.isneginf(scores), np.isneginf(own))
+    assert detector.score(np.vstack([X, X - 9]), np.repeat([1, -1], 200)) > 0.8
+
+
+def test_nothing_is_selected_of_an_empty_batch():
+    X = np.random.default_rng(0).normal(size=(50, 3))
+    found = ConformalDetector(Given().fit(None)).fit(X).select(X[:0])
+    assert found.shape == (0,)
+    assert found.dtype == bool

@@ -618,7 +618,7 @@ def test_a_calibrated_detector_is_seen_through(cv):
     assert f"learnt from  {n_learnt} rows" in repr(monitor)
     assert "detect: ConformalDetector of KNNDetector, reads hidden_1" in repr(monitor)
     found = monitor.explain(X[NEW[:5]])
-    assert found.neighbors.max() < n_learnt
+    assert len(TRAIN) > found.neighbors.max() >= n_learnt
     np.testing.assert_array_equal(found.alarms, monitor.predict(X[NEW[:5]]) == -1)
     assert (found.threshold == detector.offset_) if cv == 0.3 else found.threshold is None
     assert found.layer_weights.keys() == bare.explain(X[NEW[:5]]).layer_weights.keys()
@@ -658,3 +658,29 @@ def test_a_search_that_holds_rows_out_shows_what_it_chose():
     p = monitor.p_values(X[TRAIN])
     np.testing.assert_array_equal(p <= 0.05, monitor.predict(X[TRAIN]) == -1)
     assert monitor.explain(X[OUTSIDE[:1]], X_train=X[TRAIN]) is not None
+
+
+@pytest.mark.parametrize("kind", ["share", "folds", "search"])
+def test_explanations_name_the_rows_of_fit(kind):
+    knn = KNNDetector(n_neighbors=2)
+    detector = {
+        "share": ConformalDetector(knn, cv=0.3, random_state=0),
+        "folds": ConformalDetector(knn, cv=3, random_state=0),
+        "search": DetectorSearchCV([("knn", knn)], validation=0.3),
+    }[kind]
+    given, y = np.vstack([X[TRAIN], X[OUTSIDE[:40]]]), np.repeat([1, -1], [len(TRAIN), 40])
+    monitor = monitor_of(detector).fit(given, y)
+    rows = np.arange(0, 60)
+    found = monitor.explain(given[rows], n_neighbors=3)
+    learnt = found.neighbors[:, 0] == rows
+    assert learnt.any()
+    assert not learnt.all()  # of others are held out
+    np.testing.assert_allclose(found.distances[learnt, 0], 0, atol=1e-6)
+    A = monitor[:-1].transform(given)["hidden_1"]
+    directions = A / np.linalg.norm(A, axis=1, keepdims=True)
+    apart = directions[rows, np.newaxis] - directions[found.neighbors]
+    np.testing.assert_allclose(np.linalg.norm(apart, axis=2), found.distances, atol=1e-5)
+    labels = np.arange(len(given)) * y
+    again = monitor.explain(given[rows], X_train=given, y_train=np.abs(labels), n_neighbors=3)
+    np.testing.assert_array_equal(again.neighbors, found.neighbors)
+    np.testing.assert_array_equal(again.neighbor_labels, found.neighbors)

@@ -407,3 +407,31 @@ def test_rows_of_classes_that_nothing_was_learnt_of_count_as_false_alarms(combin
     with pytest.warns(UserWarning, match="nothing is rejected"):
         detector.set_params(validation=few).fit(X)
     assert (detector.predict(Activations(layers, predictions=np.full(400, 2))) == 1).all()
+
+
+@pytest.mark.parametrize("size", [1, 2, 10])
+def test_batches_in_an_order_hold_out_all_of_it(size):
+    # Ten kinds of rows in turn, of which one is wide.
+    def stream(n_samples):
+        kind = np.arange(n_samples) % 10
+        return rng.normal(size=(n_samples, 3)) * np.where(kind == 7, 4.0, 1.0)[:, np.newaxis]
+
+    rng = np.random.default_rng(0)
+    X = stream(600)
+    detector = KNNDetector(normalize=False, n_neighbors=1, validation=0.2)
+    detector.partial_fit(X[:100])
+    for start in range(100, 600, size):
+        detector.partial_fit(X[start : start + size])
+    held_out = np.bincount(detector.training_rows_ % 10, minlength=10)
+    assert held_out.min() >= 4  # of 12 that are expected, four standard deviations lower
+    assert abs(held_out.sum() - 120) < 40
+    assert (detector.predict(stream(4000)) == -1).mean() < 0.1
+
+
+def test_validation_that_is_set_between_batches_is_refused():
+    detector = KNNDetector(n_neighbors=2).fit(A[:60])
+    with pytest.raises(ValueError, match=r"validation=0.3 was set after this KNNDetector"):
+        detector.set_params(validation=0.3).partial_fit(A[60:])
+    detector.fit(A[:100]).set_params(validation=None)
+    with pytest.raises(ValueError, match=r"validation=None was set after"):
+        detector.partial_fit(A[60:])

@@ -298,6 +298,7 @@ class ConformalDetector(OutlierMixin, MetaEstimatorMixin, BaseEstimator):
         """Set what the thresholds and p-values come from."""
         first = parts[0].detector
         self.estimators_ = [part.detector for part in parts]
+        self._rows_of_fit = parts[0].learnt
         if len(parts) == 1:
             self.estimator_ = first
         for name in FITTED_ON:
@@ -589,6 +590,8 @@ class ConformalDetector(OutlierMixin, MetaEstimatorMixin, BaseEstimator):
         array([95, 96, 97, 98, 99])
         """
         p_values = self._p_values(X, guarantee="marginal")
+        if len(p_values) == 0:
+            return np.zeros(0, dtype=bool)
         self._warn_if_none_can_be_selected(len(p_values), fdr, method)
         return np.asarray(false_discovery_control(p_values, method=method) <= fdr)
 

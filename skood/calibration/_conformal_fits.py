@@ -37,7 +37,7 @@ from .._marks import (
     refuse_another_order,
     refuse_missing,
 )
-from .._samples import take_samples
+from .._samples import n_rows_of, take_samples
 from .._values import Floats
 from .._warnings import warn_user
 from ..activations import Activations
@@ -136,11 +136,15 @@ class Read:
 
 @dataclass(frozen=True)
 class Fitted:
-    """A fitted detector, and the rows that calibrate it, as it reads them."""
+    """A fitted detector, and the rows that calibrate it, as it reads them.
+
+    ``learnt`` are the rows that it was fitted on here, and of how many.
+    """
 
     detector: Any
     rows: Rows
     read: Read
+    learnt: tuple[Rows, int] | None = None
 
 
 def learns_marks(detector: Any) -> bool:
@@ -250,7 +254,7 @@ def fit_and_read(
         raise ValueError(
             f"{detector_of(fitted)!r} gives {len(read.scores)} scores for {len(held_out)} samples."
         )
-    return Fitted(fitted, held_out, read)
+    return Fitted(fitted, held_out, read, (learnt, n_rows_of(X)))
 
 
 def _fitted(detector: Any, X: Any, y: NDArray | None) -> Any:

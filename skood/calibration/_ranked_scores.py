@@ -59,11 +59,15 @@ class RankedScores:
     def one_score(self, scores: Floats) -> Floats:
         """One score of those by several detectors, of which the decision is that less a threshold.
 
-        Where there is no threshold, that of the lowest rank takes its place.
+        Where there is no threshold, that of the lowest rank takes its place; of an infinite one,
+        the nearest finite calibration score does.
         """
         if len(scores) == 1:
             return scores[0]
-        rank = max(self.rank, 1)
+        finite = np.flatnonzero(np.isfinite(np.sort(np.concatenate(self.by_detector)))) + 1
+        if len(finite) == 0:
+            return np.sort(scores, axis=0)[len(scores) // 2]
+        rank = int(finite[np.abs(finite - max(self.rank, 1)).argmin()])
         return self._margins(scores, rank) + self._smallest(rank)
 
     def _margins(self, scores: Floats, rank: int) -> Floats:

@@ -49,6 +49,7 @@ class BaseIncrementalDetector(BaseOneClassDetector):
         """Learn from the summary of all batches; returns training scores as ``_fit`` does."""
 
     def _fit(self, X: Activations, y: NDArray | None) -> NDArray[np.float64]:
+        vars(self).pop("_held_out", None)  # of an earlier fit
         self._summary = self._learn(X, y)
         return self._finish(self._summary)
 
@@ -84,6 +85,11 @@ class BaseIncrementalDetector(BaseOneClassDetector):
         """
         if not hasattr(self, "offset_"):
             return self._fit_split(X, y)
+        if (self.validation is not None) != hasattr(self, "_held_out"):
+            raise ValueError(
+                f"validation={self.validation!r} was set after this {type(self).__name__} was "
+                "fitted, with or without rows that are held out: call fit before more batches."
+            )
         X = self._validate(X, reset=False)
         rows, n_samples = in_distribution_rows(y, len(X), allow_none=True), len(X)
         X, y = take_rows(X, y, rows)
@@ -99,7 +105,8 @@ class BaseIncrementalDetector(BaseOneClassDetector):
         rows, n_held_out = np.arange(n_samples), len(self.training_rows_)
         before = len(self.learnt_rows_) + n_held_out, n_held_out
         validation = self.validation if n_samples else None
-        split = held_out_rows(n_samples, y, validation, 0, before=before)
+        seed = self.n_samples_seen_  # another for each batch
+        split = held_out_rows(n_samples, y, validation, seed, before=before)
         return (rows, rows[:0]) if split is None else split
 
     def merge(self, other: Self) -> Self:

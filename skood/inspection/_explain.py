@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable
 from copy import copy
+from dataclasses import replace
 from functools import partial
 from numbers import Integral
 from typing import Any
@@ -15,9 +16,16 @@ from sklearn.base import BaseEstimator, is_outlier_detector
 from sklearn.utils.validation import check_is_fitted
 
 from .._batches import row_batches
-from .._foreign import detector_of, in_distribution_scores, is_calibrated, scoring_steps
+from .._foreign import (
+    detector_of,
+    in_distribution_scores,
+    is_calibrated,
+    rows_of_fit,
+    scoring_steps,
+)
 from .._layer_names import unit_axes
 from .._patterns import pack_layers
+from .._samples import n_rows_of, take_samples
 from .._sklearn import Interval, validate_params
 from .._validation import ARRAY_LAYER
 from ..activations import Activations, PackedBits
@@ -150,7 +158,7 @@ def explain(
     # What calibrates has another threshold than the detector whose scores are explained.
     decides = (whole, given) if _has_own_threshold(whole) else (detector, shaped)
     A = _as_activations(X)
-    examples = _find(detector, A, X, X_train, y_train, n_neighbors)
+    examples = _find_in_fit(whole, detector, A, X, X_train, y_train, n_neighbors)
     A = _as_compared(A, examples)
     axes = unit_axes(A)
     score = _scorer(_without_ranks(detector), shape, X)
@@ -249,6 +257,28 @@ def _threshold(detector: Any, X: Any, scores: NDArray) -> float | None:
     offset = np.asarray(getattr(detector, "offset_", 0.0)).item()
     decides = np.allclose(detector.decision_function(X), scores - offset)
     return float(offset) if decides else None
+
+
+def _find_in_fit(
+    whole: Any,
+    detector: Any,
+    A: Activations,
+    X: Any,
+    X_train: Any,
+    y_train: ArrayLike | None,
+    n_neighbors: int,
+) -> NearestExamples:
+    """Nearest examples by their rows in the ``fit`` of the whole, which may have held out some."""
+    known = rows_of_fit(whole)
+    if known is None or not (keeps_samples(detector) or hasattr(detector, "kneighbors")):
+        return _find(detector, A, X, X_train, y_train, n_neighbors)
+    rows, n_rows = known
+    if X_train is not None and n_rows_of(X_train) == n_rows:
+        X_train = take_samples(X_train, rows)
+    if y_train is not None and len(labels := np.asarray(y_train)) == n_rows:
+        y_train = labels[rows]
+    examples = _find(detector, A, X, X_train, y_train, n_neighbors)
+    return replace(examples, rows=np.where(examples.rows < 0, -1, rows[examples.rows]))
 
 
 def _find(

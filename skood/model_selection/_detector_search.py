@@ -218,11 +218,13 @@ class DetectorSearchCV(OutlierMixin, MetaEstimatorMixin, NamedDetectors):
         A = check_activations(self, X, reset=True, allow_nd=True)
         labels = _check_marked(A, y)
         held_out = self._hold_out(labels)
+        self._rows_of_fit: tuple[Rows, int] | None = None
         if held_out is None:
             return self._search(A, labels, groups)
         rest = np.setdiff1d(np.arange(len(A)), held_out)
         self._search(A[rest], labels[rest], None if groups is None else np.asarray(groups)[rest])
         self._calibrate(A[held_out])
+        self._rows_of_fit = rest, len(A)
         return self
 
     def _hold_out(self, labels: NDArray) -> Rows | None:

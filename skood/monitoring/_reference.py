@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.exceptions import NotFittedError
 
-from .._conformal import conformal_rank, conformal_threshold, refuse_nan_scores
+from .._conformal import conformal_rank, conformal_threshold, lowest_accepted, refuse_nan_scores
 from .._foreign import detector_of
 from .._values import Floats
 from .._warnings import warn_user
@@ -93,7 +93,7 @@ class Reference:
         scores = np.asarray(self._score(X), dtype=np.float64)
         refuse_nan_scores(scores, type(self.detector).__name__)
         if self.threshold is not None:
-            return scores, scores < self.threshold
+            return scores, scores < lowest_accepted(self.scores, self.threshold)
         return scores, np.asarray(self._predict(X)) == -1
 
     def _score(self, X: Any) -> Any:
