@@ -26,11 +26,7 @@ def detector_of(estimator: Any) -> Any:
 
 
 def is_calibrated(estimator: Any) -> bool:
-<<<<<<< HEAD
     """Whether an estimator sets the threshold of others, on their scores, by held-out rows."""
-=======
-    """Whether an estimator scores as others do, with a threshold from rows that are held out."""
->>>>>>> mend15
     return hasattr(estimator, "calibration_rows_") and hasattr(estimator, "estimators_")
 
 
