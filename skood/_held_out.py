@@ -74,14 +74,14 @@ def split_held_out(
     """
     if not isinstance(validation, Real):
         return _first_split(n_samples, labels, validation)
-    n_before, n_held_before = before
+    share, (n_before, n_held_before) = float(validation), before
     # Rounding makes no row more of .07 * 100.
-    n_held_out = ceil(round(float(validation) * (n_before + n_samples), 9)) - n_held_before
-    if n_before and n_samples * validation < 1:
+    n_held_out = ceil(round(share * (n_before + n_samples), 9)) - n_held_before
+    if n_before and n_samples * share < 1:
         # In turn, every fifth row of a periodic stream would be held out.
         chance = check_random_state(random_state).uniform(size=n_samples)
         rows = np.arange(n_samples)
-        return rows[chance >= validation], rows[chance < validation]
+        return rows[chance >= share], rows[chance < share]
     if n_before:
         return _draw(n_samples, labels, int(np.clip(n_held_out, 0, n_samples)), random_state)
     if not 0 < n_held_out < n_samples:

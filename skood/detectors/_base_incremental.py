@@ -49,7 +49,7 @@ class BaseIncrementalDetector(BaseOneClassDetector):
         """Learn from the summary of all batches; returns training scores as ``_fit`` does."""
 
     def _fit(self, X: Activations, y: NDArray | None) -> NDArray[np.float64]:
-        vars(self).pop("_held_out", None)  # of an earlier fit
+        self.__dict__.pop("_held_out", None)  # of an earlier fit
         self._summary = self._learn(X, y)
         return self._finish(self._summary)
 
