@@ -28,6 +28,7 @@ from skood.detectors import (
     ViMDetector,
 )
 from skood.ensemble import AnyAlarmDetector, LayerEnsembleDetector
+from skood.monitoring import DriftMonitor, drift_test
 
 STATES = np.array(list(itertools.product([0.0, 1.0], repeat=4)))
 RNG = np.random.default_rng(0)
@@ -264,6 +265,32 @@ def test_levels_are_no_wider_than_rounding():
     )
     np.testing.assert_array_equal(Levels.of([np.inf, -np.inf]).values_of([0.0]), [0])
     np.testing.assert_array_equal(Levels.of([0.0, 0.0]).values_of([0.0, 1e-300]), [0, 1e-300])
+    ties = Levels.of_ties([1.0, 1 + 1e-7, 2.0])
+    np.testing.assert_array_equal(ties.values_of([1 + 2e-7, 2 + 1e-7]), [1, 2 + 1e-7])
+    np.testing.assert_array_equal(Levels.of_ties([1.0, 2.0]).values_of([2.5]), [2.5])
+
+
+@pytest.mark.parametrize("detector", DETECTORS[:4], ids=lambda detector: type(detector).__name__)
+def test_streams_of_states_one_by_one_are_streams_of_batches(detector):
+    detector = detector.fit(EXTRACTOR.transform(TRAIN), LABEL)
+    A = EXTRACTOR.transform(HELD_OUT)
+    calibrated = ConformalDetector(detector, false_alarm_rate=0.2).fit(A)
+    rows = np.random.default_rng(1).integers(0, 16, 1000)
+    in_batches = DriftMonitor(calibrated).update(EXTRACTOR.transform(STATES[rows]))
+    one_by_one = DriftMonitor(calibrated)
+    for row in rows:
+        one_by_one.update(ONE_BY_ONE[row])
+    assert not one_by_one.alarm_
+    for name, column in in_batches.history_.items():
+        np.testing.assert_array_equal(one_by_one.history_[name], column)
+
+
+def test_drift_tests_take_last_bits_for_equal():
+    detector = LastBits().fit(None)
+    levels = np.repeat([[-3.0], [1.0], [7.0]], 50, 0)
+    calibrated = ConformalDetector(detector).fit(levels)
+    detector.n_units = 4
+    assert drift_test(calibrated, levels[::2]) == (0, 1)
 
 
 @pytest.mark.parametrize("offset", [0.0, 1e3, -1e5, 1e6])
