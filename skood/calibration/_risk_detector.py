@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from numbers import Real
 from typing import Any, Self
 
@@ -30,7 +29,6 @@ from ..activations import Activations
 from ._conformal_fits import Fitted, Labels, Read, Rows, fit_and_read, refusing_unfitted, splits
 from ._ranked_scores import differences
 from ._risk_tests import RankedErrors, rows_needed, upper_risk_bound
-from ._uncalibrated import UncalibratedWarning
 
 
 class RiskControlledDetector(OutlierMixin, MetaEstimatorMixin, BaseEstimator):
@@ -260,10 +258,7 @@ class RiskControlledDetector(OutlierMixin, MetaEstimatorMixin, BaseEstimator):
                 "rate for several detectors. Hold out a share, such as cv=0.2, give a splitter of "
                 "one split, such as GroupShuffleSplit(1), or pass a fitted detector."
             )
-        with warnings.catch_warnings():
-            # The threshold of the clone itself is not used.
-            warnings.simplefilter("ignore", UncalibratedWarning)
-            fitted = fit_and_read(self.detector, X, labels, parts[0], by_class=False)
+        fitted = fit_and_read(self.detector, X, labels, parts[0], by_class=False)
         return fitted, labels.of(fitted.rows)
 
     def _labels(self, X: Any, y: Any, n_samples: int) -> Labels:
