@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from math import ceil
+from dataclasses import dataclass
+from math import ceil, floor
 from numbers import Real
 from typing import Any
 
@@ -10,7 +11,6 @@ import numpy as np
 from numpy.random import RandomState
 from numpy.typing import NDArray
 from sklearn.model_selection import train_test_split
-from sklearn.utils import check_random_state
 
 from ._sklearn import HasMethods, Interval
 
@@ -25,13 +25,11 @@ def held_out_rows(
     labels: NDArray | None,
     validation: Any,
     random_state: int | RandomState | None,
-    *,
-    before: tuple[int, int] = (0, 0),
 ) -> tuple[Rows, Rows] | None:
     """The rows of :func:`split_held_out` in order, or None without ``validation``."""
     if validation is None:
         return None
-    learnt, held_out = split_held_out(n_samples, labels, validation, random_state, before=before)
+    learnt, held_out = split_held_out(n_samples, labels, validation, random_state)
     return np.sort(learnt), np.sort(held_out)
 
 
@@ -40,8 +38,6 @@ def split_held_out(
     labels: NDArray | None,
     validation: Any,
     random_state: int | RandomState | None,
-    *,
-    before: tuple[int, int] = (0, 0),
 ) -> tuple[Rows, Rows]:
     """Rows to learn from, and rows that are held out.
 
@@ -55,12 +51,7 @@ def split_held_out(
     validation : float in (0, 1) or splitter
         A random share, or the test part of the first split of a splitter.
     random_state : int, RandomState instance or None
-        Seed of the random share. Each of several batches needs its own: one seed would hold out the
-        same places in all of them, where batches may have an order.
-    before : tuple of int, default=(0, 0)
-        Where rows come in batches, how many there were before and how many of them were held out:
-        the share is that of all. Of a batch with less than one row to hold out, each row is held
-        out by chance.
+        Seed of the random share.
 
     Returns
     -------
@@ -70,42 +61,91 @@ def split_held_out(
     Raises
     ------
     ValueError
-        If one of both would be empty, or the splitter names rows that there are not.
+        If one of both would be empty, or the splitter cannot split the rows or names others.
     """
     if not isinstance(validation, Real):
         return _first_split(n_samples, labels, validation)
-    share, (n_before, n_held_before) = float(validation), before
     # Rounding makes no row more of .07 * 100.
-    n_held_out = ceil(round(share * (n_before + n_samples), 9)) - n_held_before
-    if n_before and n_samples * share < 1:
-        # In turn, every fifth row of a periodic stream would be held out.
-        chance = check_random_state(random_state).uniform(size=n_samples)
-        rows = np.arange(n_samples)
-        return rows[chance >= share], rows[chance < share]
-    if n_before:
-        return _draw(n_samples, labels, int(np.clip(n_held_out, 0, n_samples)), random_state)
+    n_held_out = ceil(round(float(validation) * n_samples, 9))
     if not 0 < n_held_out < n_samples:
         raise ValueError(
             f"A share of {validation} held out of n_samples = {n_samples} in-distribution samples "
-            "leaves none to learn from: at least 2 are needed."
+            "leaves none to learn from: at least 2 are needed. Of batches only the first needs as "
+            "many."
         )
-    return _draw(n_samples, labels, n_held_out, random_state)
-
-
-def _draw(
-    n_samples: int, labels: NDArray | None, n_held_out: int, random_state: int | RandomState | None
-) -> tuple[Rows, Rows]:
-    rows = np.arange(n_samples)
-    if n_held_out in (0, n_samples):  # of a small batch
-        return rows[n_held_out:], rows[:n_held_out]
-    smaller = min(n_held_out, n_samples - n_held_out)
     learnt, held_out = train_test_split(
-        rows,
+        np.arange(n_samples),
         test_size=n_held_out,
         random_state=random_state,
-        stratify=labels if _can_stratify(labels, smaller) else None,
+        stratify=labels if _can_stratify(labels, min(n_held_out, n_samples - n_held_out)) else None,
     )
     return learnt, held_out
+
+
+def held_out_of_batch(
+    n_samples: int,
+    labels: NDArray | None,
+    validation: Any,
+    seeds: tuple[int, int],
+    n_before: tuple[int, int],
+) -> tuple[Rows, Rows]:
+    """Rows of a later batch to learn from, and those that are held out, both in order.
+
+    Of a share, each row is held out with the same probability, whatever its place in its batch and
+    the size of this, and after any number of batches the share of all rows is kept, to few rows.
+    Classes do not count: shares of them that are rounded alike in each batch would add up.
+
+    Parameters
+    ----------
+    n_samples : int
+        Number of rows, which may be 0 or 1.
+    labels : ndarray of shape (n_samples,) or None
+        Their classes, for a splitter.
+    validation : float in (0, 1) or splitter
+        As in :func:`split_held_out`.
+    seeds : tuple of int
+        Seed of all batches, and that of this one.
+    n_before : tuple of int
+        How many rows there were before, and how many of them were held out.
+    """
+    if not isinstance(validation, Real):
+        learnt, held_out = _first_split(n_samples, labels, validation)
+        return np.sort(learnt), np.sort(held_out)
+    random = RandomState(seeds)
+    share = _ShareOfStream(float(validation), seeds[0])
+    rows = random.permutation(n_samples)
+    n_held_out = share.of_next(n_samples, *n_before, random)
+    return np.sort(rows[n_held_out:]), np.sort(rows[:n_held_out])
+
+
+@dataclass(frozen=True)
+class _ShareOfStream:
+    """How many rows of a stream are held out: the share of each block of rows, rounded at random.
+
+    A block has as many rows as one that is held out, or one that is not, stands for. A batch that
+    ends within a block has as many of those of the block as a random part of it has.
+    """
+
+    share: float
+    seed: int
+
+    def of_next(
+        self, n_samples: int, n_before: int, n_held_before: int, random: RandomState
+    ) -> int:
+        """How many of the next rows, after so many of which so many were held out."""
+        block = ceil(round(1 / min(self.share, 1 - self.share), 9))
+        end = n_before + n_samples
+        last = max(n_before, end // block * block)
+        n_whole = self._missing(last, n_held_before, last - n_before)
+        n_open = (last // block + 1) * block - last
+        missing = self._missing(last + n_open, n_held_before + n_whole, n_open)
+        return n_whole + int((random.permutation(n_open)[: end - last] < missing).sum())
+
+    def _missing(self, end: int, n_held: int, n_rows: int) -> int:
+        """How many of the last rows before the end of a block, where so many are held out."""
+        chance = RandomState((self.seed, end)).random_sample()
+        due = floor(round(self.share * end, 9) + chance)
+        return int(np.clip(due - n_held, 0, n_rows))
 
 
 def _can_stratify(labels: NDArray | None, n_rows: int) -> bool:
@@ -123,7 +163,10 @@ def _first_split(n_samples: int, labels: NDArray | None, splitter: Any) -> tuple
             f"{splitter!r}."
         )
     rows = np.arange(n_samples)
-    parts = [np.asarray(part) for part in next(iter(splitter.split(rows, labels)))]
+    try:
+        parts = [np.asarray(part) for part in next(iter(splitter.split(rows, labels)))]
+    except (TypeError, ValueError) as error:
+        raise ValueError(_why_no_split(n_samples, splitter, error)) from error
     both = np.concatenate(parts)
     n_common = len(both) - len(np.unique(both))
     if min(map(len, parts)) == 0 or n_common:
@@ -137,3 +180,15 @@ def _first_split(n_samples: int, labels: NDArray | None, splitter: Any) -> tuple
             "given: rows marked -1 are left out before."
         )
     return parts[0], parts[1]
+
+
+def _why_no_split(n_samples: int, splitter: Any, error: Exception) -> str:
+    why = f"{splitter!r} cannot split {n_samples} in-distribution rows: {error}"
+    if "group" in str(error).lower():
+        return (
+            f"{why} No groups reach validation. Name the rows of whole groups by "
+            "validation=PredefinedSplit(test_fold), with 0 for those that are held out and -1 for "
+            "others; or calibrate by groups: skood.calibration.ConformalDetector(detector, "
+            "cv=GroupKFold()).fit(X, groups=groups)."
+        )
+    return f"{why} Each batch is split by itself: give larger ones, or validation as a share."

@@ -247,6 +247,8 @@ class Monitor(Pipeline):
         UncalibratedWarning
             If nothing says that the network has not learnt from the rows, so that the rate of
             false alarms may be higher than wanted: see Notes of the class. Call :meth:`calibrate`.
+            Or if rows that ``validation`` holds out set the threshold of a detector of errors, and
+            labels are missing that say which of them are classified correctly.
         """
         with self._fitting():
             super().fit(X, y, **params)
@@ -272,6 +274,7 @@ class Monitor(Pipeline):
         A = self._given
         del self._given
         self._seen_rows = SeenRows.of(A)
+        self._n_given, self._is_calibrated_anew = len(A), False
         detector = detector_of(self)
         if is_set_by_rows_held_out(detector):
             inner, rows = self._inside_last_step(A), detector.training_rows_
@@ -284,6 +287,7 @@ class Monitor(Pipeline):
     def _set_calibration(self, thresholds: HeldOutThresholds) -> None:
         self._calibrated_state = self._state()
         self.calibration_ = thresholds.calibration
+        self._by_right_or_wrong = thresholds.right_or_wrong
 
     def _state(self) -> str:
         """What all scores come from, as far as it is no parameter of extractor or detector."""
@@ -299,7 +303,7 @@ class Monitor(Pipeline):
         """Those that take the place of the detector's own, if any do."""
         if not hasattr(self, "calibration_"):
             return None
-        thresholds = HeldOutThresholds.of(self.calibration_)
+        thresholds = HeldOutThresholds.of(self.calibration_, right_or_wrong=self._by_right_or_wrong)
         is_same = thresholds.are_of(detector_of(self))
         if not is_same or self._calibrated_state != self._state():
             names = [name for name, _ in self.steps]
@@ -459,6 +463,7 @@ class Monitor(Pipeline):
             confidence=confidence,
         )
         self._set_calibration(thresholds)
+        self._is_calibrated_anew = True
         return self
 
     def _refuse_seen(self, A: Any) -> None:
@@ -775,8 +780,10 @@ class Monitor(Pipeline):
         Raises
         ------
         ValueError
-            If a set is None or empty, there are more or fewer labels than rows, all rows are marked
-            -1, or a label is no class of a network whose errors are looked for.
+            If a set is None or empty; if two names of sets are one text, or one is what a
+            report calls rows of the test; if a score is NaN; if there are more or fewer labels than
+            rows, all rows are marked -1, or a label is no class of a network whose errors are
+            looked for.
         TypeError
             If ``out_sets`` is no mapping.
 

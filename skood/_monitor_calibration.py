@@ -44,14 +44,18 @@ class HeldOutThresholds:
     ----------
     by_name : dict of str to ConformalDetector
         Calibrated detectors by name, one without a name where it is alone.
+    right_or_wrong : bool, default=False
+        Whether a detector of errors is calibrated by all rows, as no labels say which are right.
     """
 
     by_name: dict[str, ConformalDetector]
+    right_or_wrong: bool = False
 
     @classmethod
-    def of(cls, calibration: Any) -> HeldOutThresholds:
+    def of(cls, calibration: Any, *, right_or_wrong: bool = False) -> HeldOutThresholds:
         """Those of a fitted attribute: a calibrated detector, or several by name."""
-        return cls(calibration if isinstance(calibration, dict) else {_ONE: calibration})
+        by_name = calibration if isinstance(calibration, dict) else {_ONE: calibration}
+        return cls(by_name, right_or_wrong)
 
     @property
     def calibration(self) -> ConformalDetector | dict[str, ConformalDetector]:
@@ -138,7 +142,10 @@ class HeldOutThresholds:
         if promise != "marginal":
             promise += f" with confidence {first.confidence:g}"
         n_rows = " and ".join(map(str, sizes))
-        return f"{rates}{of_each}, calibrated by {n_rows} held-out rows, {promise}"
+        rows = (
+            "held-out rows, classified right or wrong" if self.right_or_wrong else "held-out rows"
+        )
+        return f"{rates}{of_each}, calibrated by {n_rows} {rows}, {promise}"
 
 
 def _most_rows(detector: ConformalDetector) -> int:
@@ -190,7 +197,7 @@ def calibrated(
         ``group_by``, ``guarantee`` and ``confidence``.
     """
     A, labels = _rows_and_labels(A, y)
-    thresholds = {}
+    thresholds, right_or_wrong = {}, False
     for name, member in members_of(detector).items():
         wanted = target if name == _ONE else getattr(detector_of(member), "target", "ood")
         rate = rate_of(member) if false_alarm_rate is None else false_alarm_rate
@@ -205,7 +212,8 @@ def calibrated(
         thresholds[name] = conformal.fit(
             A if counts is None or len(counts) == len(A) else A[counts]
         )
-    return HeldOutThresholds(thresholds)
+        right_or_wrong |= counts is None
+    return HeldOutThresholds(thresholds, right_or_wrong)
 
 
 def several_of(detector: Any) -> dict[str, Any] | None:

@@ -42,6 +42,10 @@ _threshold_comes_later: ContextVar[bool] = ContextVar("_threshold_comes_later", 
 
 def warn_user(message: str, category: type[Warning] = UserWarning) -> None:
     """Warn as if the nearest caller outside of this package and scikit-learn had done it."""
+    if (said := _said.get()) is not None:
+        if (category, message) in said:
+            return
+        said.add((category, message))
     line = users_line()
     module = sys.modules.get(line.module)
     registry = None if module is None else vars(module).setdefault("__warningregistry__", {})
@@ -58,6 +62,20 @@ def users_line() -> Line:
     return Line(
         frame.f_code.co_filename, frame.f_lineno, frame.f_globals.get("__name__", "<string>")
     )
+
+
+_said: ContextVar[set[tuple[type[Warning], str]] | None] = ContextVar("_said", default=None)
+"""Warnings of a block that says each of them once."""
+
+
+@contextlib.contextmanager
+def warning_once() -> Iterator[None]:
+    """Warn once of what is found more than once in the block."""
+    token = _said.set(set())
+    try:
+        yield
+    finally:
+        _said.reset(token)
 
 
 @contextlib.contextmanager

@@ -171,9 +171,11 @@ def test_of_errors_rows_calibrate_that_are_classified_correctly():
     is_right = NET.predict(X[HELD_OUT]) == Y[HELD_OUT]
     assert not is_right.all()
     assert monitor.calibrate(X[HELD_OUT], Y[HELD_OUT]).offset_ == quantile(scores[is_right], 0.05)
+    assert "held-out rows, marginal" in repr(monitor)
     with pytest.warns(UncalibratedWarning, match="all rows calibrate, wrong ones too"):
         monitor.calibrate(X[HELD_OUT])
     assert monitor.offset_ == quantile(scores, 0.05)
+    assert "calibrated by 300 held-out rows, classified right or wrong, marginal" in repr(monitor)
     with pytest.warns(UncalibratedWarning, match="no labels say"):
         monitor.calibrate(X[HELD_OUT], np.ones(300))
     with pytest.raises(ValueError, match="needs labels among the classes of the network"):
@@ -493,6 +495,26 @@ def test_thresholds_that_are_no_quantiles_are_left_alone(detector):
     assert "by rows held out" in repr(monitor)
     A = monitor[:-1].transform(X[NEW])
     np.testing.assert_array_equal(monitor.predict(A), monitor["detect"].predict(A))
+
+
+@pytest.mark.parametrize("target", ["misclassified", "both"])
+def test_rows_that_fit_holds_out_need_labels_where_errors_are_looked_for(target):
+    rows = np.r_[HELD_OUT, NEW]
+    monitor = make_monitor(NET, target=target, validation=0.4)
+    [message] = warnings_of(monitor, X[rows])
+    assert "no labels say which are: all rows calibrate, wrong ones too" in message
+    held_out = rows[monitor["detect"].training_rows_]
+    right_or_wrong = f"by {len(held_out)} held-out rows, classified right or wrong, marginal"
+    assert right_or_wrong in repr(monitor)
+    assert right_or_wrong in repr(pickle.loads(pickle.dumps(monitor)))
+    # Labels of fit, or a calibration by some, or another target leave nothing to say.
+    monitor.calibrate(X[TRAIN], Y[TRAIN])
+    assert "right or wrong" not in repr(monitor)
+    assert warnings_of(monitor, X[rows], Y[rows]) == []
+    assert "right or wrong" not in repr(monitor)
+    of_inputs = make_monitor(NET, validation=0.4)
+    assert warnings_of(of_inputs, X[rows]) == []
+    assert "right or wrong" not in repr(of_inputs)
 
 
 def test_searches_and_threads_calibrate_alone(fitted):

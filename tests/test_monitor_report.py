@@ -25,12 +25,13 @@ from skood import (
 from skood.calibration import ConformalDetector, RiskControlledDetector
 from skood.datasets import load_digits_ood, make_noise
 from skood.detectors import KNNDetector, MaxSoftmaxDetector
-from skood.ensemble import AnyAlarmDetector
+from skood.ensemble import AnyAlarmDetector, LayerEnsembleDetector
 from skood.metrics import (
     area_under_risk_coverage_score,
     excess_area_under_risk_coverage_score,
 )
 from skood.monitoring import MonitorReport
+from skood.monitoring._report_shares import percent
 
 HOSTILE = 'a|b`c*d_<script>alert(1)</script>&"$\\frac\n# [x](y) \u202e'
 
@@ -189,6 +190,9 @@ def test_without_labels_errors_are_said_to_be_unknown(digits, target):
     assert_share(report.false_alarms, monitor.predict(X[inside[600:]]) == -1)
     assert "Not known: no labels were given" in report.to_markdown()
     assert any("counted as false alarms" in sentence for sentence in report.limits)
+    assert in_short(report)[0].startswith("Alarms: ")
+    for verdict in ("more than the", "fewer than the", "in agreement", "measured is"):
+        assert verdict not in report.to_markdown()
 
 
 def test_what_each_of_several_detectors_rejects(digits):
@@ -241,6 +245,39 @@ def test_rows_that_are_held_out_set_a_threshold_that_is_no_estimate(digits):
     assert own["rejected"] == report.false_alarms["rejected"]
     assert "set by 150 rows of fit that the detector has not learnt from" in report.to_markdown()
     assert not any("Nothing is promised" in sentence for sentence in report.limits)
+
+
+@pytest.mark.parametrize("target", ["ood", "misclassified", "both"])
+def test_rows_of_fit_are_no_calibration_whatever_the_target(digits, target):
+    network, X, y, inside = digits
+    monitor = make_monitor(network, target=target, validation=0.3)
+    monitor.fit(X[inside[600:1000]], y[inside[600:1000]])
+    report = monitor.report(X[inside[1000:]], y_test=y[inside[1000:]])
+    assert (report.threshold["origin"], report.data["n_fitted"]) == ("held-out", 400)
+    calibrated = monitor.calibration_
+    each = calibrated if target == "both" else {"": calibrated}
+    sizes = {name: detector.n_calibration_samples_ for name, detector in each.items()}
+    assert report.threshold["n_rows_each"] == sizes
+    assert report.threshold["n_rows"] == min(sizes.values())
+    numbers = " and ".join(str(n) for n in sorted(set(sizes.values()), reverse=True))
+    text = report.to_markdown()
+    assert f"set by {numbers} rows of fit that the detector has not learnt from" in text
+    assert "if the network has not learnt from them" in text
+    # Rows of another source are more.
+    monitor.calibrate(X[inside[1000:1200]], y[inside[1000:1200]])
+    report = monitor.report(X[inside[1200:]], y_test=y[inside[1200:]])
+    assert (report.threshold["origin"], report.data["n_fitted"]) == ("calibrated", 400)
+
+
+def test_votes_by_rows_held_out_are_no_estimate(digits):
+    network, X, _, inside = digits
+    detector = LayerEnsembleDetector(KNNDetector(), combine="vote", validation=0.3)
+    monitor = Monitor([("extract", ActivationExtractor(network)), ("detect", detector)])
+    report = monitor.fit(X[inside[:600]]).report(X[inside[600:]])
+    assert (report.threshold["origin"], report.threshold["n_rows"]) == ("held-out", 180)
+    assert "an estimate" not in report.to_markdown()
+    # The threshold is a number of votes, and no quantile of those of the rows.
+    assert report.calibration_curve is None
 
 
 CALIBRATIONS = {
@@ -313,6 +350,48 @@ def test_rows_that_fit_or_calibrate_got_are_known_again(digits, params):
     assert data["share_fitted"] == data["share_calibrating"] == 0
 
 
+def test_rows_that_calibrate_several_detectors_are_known_again(digits):
+    network, X, y, inside = digits
+    held_out = inside[600:1000]
+    monitor = make_monitor(network, target="both").fit(X[inside[:600]], y[inside[:600]])
+    monitor.calibrate(X[held_out], y[held_out])
+    with pytest.warns(UserWarning, match="100% of the rows of X_test .* calibrate got"):
+        report = monitor.report(X[held_out], y_test=y[held_out])
+    assert report.data["share_calibrating"] == 1
+    report = monitor.report(X[inside[1000:]], y_test=y[inside[1000:]])
+    assert report.data["share_calibrating"] == 0
+    # The detector of errors is calibrated by rows that are classified correctly.
+    n_right = np.sum(network.predict(X[held_out]) == y[held_out])
+    assert sorted(report.threshold["n_rows_each"].values()) == [n_right, 400]
+    assert f"calibrated on 400 and {n_right} held-out rows" in report.to_markdown()
+    assert "test rows classified correctly" in report.to_markdown()
+
+
+@pytest.mark.parametrize("rate", [0.0004, 0.0125])
+def test_rates_have_all_their_digits(digits, rate):
+    network, X, _, inside = digits
+    monitor = composed(network).fit(X[inside[:600]])
+    monitor = monitor.calibrate(np.tile(X[inside[600:1000]], (10, 1)), false_alarm_rate=rate)
+    report = monitor.report(X[inside[1000:]])
+    assert f"the {100 * rate:g} % that were asked for" in report.to_markdown()
+
+
+@pytest.mark.parametrize(
+    ("share", "text"),
+    [
+        (0, "0.0 %"),
+        (1, "100.0 %"),
+        (0.1234, "12.3 %"),
+        (0.0004, "0.040 %"),
+        (0.99996, "99.9960 %"),
+        (1e-12, "1e-10 %"),
+        (np.nan, "-"),
+    ],
+)
+def test_shares_are_not_rounded_to_none_or_all(share, text):
+    assert percent(share) == text
+
+
 CONFORMAL = {
     "marginal": {},
     "of this set": {"guarantee": "training-conditional", "confidence": 0.9},
@@ -321,15 +400,25 @@ CONFORMAL = {
 }
 
 
+def test_less_is_said_to_be_proven_of_folds(digits):
+    network, X, _, inside = digits
+    for cv, n_folds in ((4, 4), (0.4, 1)):
+        detector = ConformalDetector(KNNDetector(), cv=cv, random_state=0)
+        report = composed(network, detector).fit(X[inside[:600]]).report(X[inside[600:]])
+        assert report.threshold["n_folds"] == n_folds
+        assert ("holds on average" in report.to_markdown()) == (n_folds == 1)
+        assert ("proven is about twice" in report.to_markdown()) == (n_folds == 4)
+
+
 @pytest.mark.parametrize("params", CONFORMAL.values(), ids=CONFORMAL)
-def test_a_conformal_threshold_is_called_calibrated(digits, params):
+def test_a_conformal_threshold_says_that_fit_held_its_rows_out(digits, params):
     network, X, y, inside = digits
     detector = ConformalDetector(KNNDetector(), **{"cv": 0.4, "random_state": 0, **params})
     monitor = composed(network, detector).fit(X[inside[:600]])
     report = monitor.report(X[inside[600:]], {"others": X[y == -1]})
     n_rows = 600 if params == {"cv": 4} else 240
-    assert report.data["n_fitted"] == (450 if params == {"cv": 4} else 360)
-    assert report.threshold["origin"] == "calibrated"
+    assert report.data["n_fitted"] == 600
+    assert report.threshold["origin"] == "held-out"
     assert report.threshold["n_rows"] == n_rows
     assert_share(report.false_alarms, monitor.predict(X[inside[600:]]) == -1)
     A = monitor[:-1].transform(X[inside[600:]])
@@ -340,7 +429,8 @@ def test_a_conformal_threshold_is_called_calibrated(digits, params):
     auroc = roc_auc_score(labels, np.concatenate(scores))
     assert report.out_sets[0]["auroc"] == pytest.approx(auroc)
     text = report.to_markdown()
-    assert f"calibrated on {n_rows} held-out rows" in text
+    assert f"set by {n_rows} rows of fit" in text
+    assert "if the network has not learnt from them" in text
     assert "exchangeable" in text
     if "group_by" in params:
         by_name = {str(label): offset for label, offset in detector.offsets_.items()}
@@ -351,6 +441,7 @@ def test_a_conformal_threshold_is_called_calibrated(digits, params):
     else:
         assert report.threshold["offsets"] == {"": detector.offset_}
     assert ("holds for 90 % of draws" in text) == ("guarantee" in params)
+    assert ("rate that such a threshold has" in text) == (params in ({}, CONFORMAL["of this set"]))
 
 
 def test_rows_that_are_too_few_to_reject_anything(digits):
@@ -363,6 +454,64 @@ def test_rows_that_are_too_few_to_reject_anything(digits):
     # Scores tell the sets apart all the same.
     assert report.out_sets[0]["auroc"] > 0.8
     assert "-inf" in report.to_markdown()
+    first = "Nothing can be rejected, whatever the inputs, since too few rows"
+    assert report.limits[0].startswith(first)
+    assert in_short(report)[0] == report.limits[0]
+    assert "holds on average" not in report.to_markdown()
+    assert "set by 6 rows of fit that the detector has not learnt from, which are too few" in (
+        report.to_markdown()
+    )
+
+
+def test_classes_of_too_few_rows_are_named(digits):
+    network, X, _, inside = digits
+    held_out = inside[600:][network.predict(X[inside[600:]]) != 3]
+    rows = np.r_[held_out, inside[600:][network.predict(X[inside[600:]]) == 3][:5]]
+    with pytest.warns(UserWarning, match="1 of 8 predicted classes"):
+        monitor = composed(network).fit(X[inside[:600]]).calibrate(X[rows], group_by="prediction")
+    report = monitor.report(X[inside[:600]] + 0.01)
+    named = "Of 1 of 8 predicted classes nothing can be rejected: 3, since too few rows"
+    assert in_short(report)[0].startswith(named)
+    assert report.limits[0] == in_short(report)[0]
+    assert "in each predicted class, some of which are never rejected" in report.to_markdown()
+
+
+@pytest.mark.parametrize("target", ["ood", "both"])
+def test_classes_without_rows_are_named(digits, target):
+    network, X, y, inside = digits
+    held_out = inside[600:1000][network.predict(X[inside[600:1000]]) != 3]
+    monitor = make_monitor(network, target=target).fit(X[inside[:600]])
+    params = {"group_by": "prediction", "false_alarm_rate": 0.2}
+    with pytest.warns(UserWarning, match="1 of 8 predicted classes"):
+        monitor.calibrate(X[held_out], y[held_out], **params)
+    with pytest.warns(UserWarning, match="without calibration rows") as caught:
+        report = monitor.report(X[inside[1000:]], {"others": X[y == -1]}, y_test=y[inside[1000:]])
+    # Of each set once.
+    texts = [str(warning.message) for warning in caught]
+    assert len(texts) == len(set(texts)) == 2
+    names = ["ood, 3", "misclassified, 3"] if target == "both" else ["3"]
+    assert [name for name, offset in report.threshold["offsets"].items() if offset == -np.inf] == (
+        names
+    )
+    first = f"Of {len(names)} of {8 * len(names)} predicted classes nothing can be rejected:"
+    assert in_short(report)[0].startswith(f"{first} {', '.join(names)}, since")
+
+
+def test_a_risk_that_cannot_be_certified_is_said_first(digits):
+    network, X, y, inside = digits
+    detector = RiskControlledDetector(MaxSoftmaxDetector(), alpha=0.0003, cv=0.4, random_state=0)
+    monitor = composed(network, detector, target="misclassified")
+    with pytest.warns(UserWarning, match="No threshold has an error rate"):
+        monitor.fit(X[inside[:600]], y[inside[:600]])
+    report = monitor.report(X[inside[600:]], y_test=y[inside[600:]])
+    first = (
+        "Everything is rejected, whatever the inputs: 240 held-out rows certify no threshold for"
+    )
+    assert in_short(report)[0].startswith(f"{first} at most 0.03 % of misclassified rows")
+    assert report.limits[0] == in_short(report)[0]
+    assert "so that at most" not in report.to_markdown()
+    assert "no row is accepted" in report.to_markdown()
+    assert report.data["n_fitted"] == 600
 
 
 def test_a_threshold_of_risk_promises_other_things(digits):
@@ -379,7 +528,66 @@ def test_a_threshold_of_risk_promises_other_things(digits):
     assert_share(report.errors, rejected[~is_correct])
     assert report.calibration_curve is None
     assert "at most 2.0 % of the rows accepted are misclassified" in report.to_markdown()
+    assert "if the network has not learnt from them" in report.to_markdown()
+    assert report.data["n_fitted"] == 900
     assert report.limits[0].startswith("Nothing is promised of the rate of false alarms. The bound")
+
+
+def test_the_risk_that_is_promised_is_compared_with_the_one_measured(digits):
+    network, X, y, inside = digits
+    detector = RiskControlledDetector(MaxSoftmaxDetector(), alpha=0.05, cv=0.5, random_state=0)
+    monitor = composed(network, detector).fit(X[inside[600:1000]], y[inside[600:1000]])
+    rows = inside[1000:]
+    report = monitor.report(X[rows], y_test=y[rows])
+    accepted = monitor.predict(X[rows]) == 1
+    is_correct = network.predict(X[rows]) == y[rows]
+    n, k = accepted.sum(), np.sum(is_correct[accepted])
+    expected = exact_interval(k, n)
+    np.testing.assert_allclose(report.errors["accuracy_of_accepted_interval"], expected, rtol=1e-6)
+    for name, part in (("accuracy", is_correct), ("coverage", accepted)):
+        expected = exact_interval(part.sum(), len(part))
+        np.testing.assert_allclose(report.errors[f"{name}_interval"], expected, rtol=1e-6)
+    text = f"Errors among accepted rows: {100 * (n - k) / n:.1f} % of {n} (95 % interval"
+    said = in_short(report)[-1]
+    assert said.startswith(text)
+    assert said.endswith("in agreement with the 5.0 % that they are to have at most.")
+    assert "## Errors of the network" in report.to_markdown()
+    wrong = monitor.report(X[rows], y_test=(y[rows] + (np.arange(len(rows)) % 4 == 0)) % 8)
+    assert "more than the 5.0 % that they are to have at most" in in_short(wrong)[-1]
+
+
+class Rounded(KNNDetector):
+    """Scores that are infinite where they are far from the others."""
+
+    def score_samples(self, X):
+        scores = super().score_samples(X)
+        middle = np.median(scores)
+        return np.where(scores < middle, -np.inf, np.where(scores > 0.9 * middle, np.inf, scores))
+
+
+def test_infinite_scores_are_ranked(digits):
+    network, X, y, inside = digits
+    detector = ConformalDetector(Rounded(), cv=0.4, random_state=0)
+    monitor = composed(network, detector, target="misclassified").fit(X[inside[:600]])
+    rows = inside[600:]
+    report = monitor.report(X[rows], {"others": X[y == -1]}, y_test=y[rows])
+    assert_share(report.out_sets[0], monitor.predict(X[y == -1]) == -1)
+    is_correct = network.predict(X[rows]) == y[rows]
+    inside_scores = monitor.score_samples(X[rows])
+    outside = monitor.score_samples(X[y == -1])
+    assert np.isinf(np.r_[inside_scores, outside]).any()
+    capped = np.clip(np.r_[inside_scores[is_correct], outside], -1e9, 1e9)
+    labels = np.arange(len(capped)) < is_correct.sum()
+    assert report.out_sets[0]["auroc"] == pytest.approx(roc_auc_score(labels, capped))
+    assert report.to_html()
+
+
+def test_scores_that_are_no_numbers_are_refused(digits):
+    network, X, _, inside = digits
+    monitor = composed(network).fit(X[inside[:600]])
+    monitor.score_samples = monitor.decision_function = lambda X: np.full(len(X), np.nan)
+    with pytest.raises(ValueError, match="is NaN in 833 of 833 rows"):
+        monitor.report(X[inside[600:]])
 
 
 # What it is given
@@ -425,7 +633,39 @@ def test_a_test_without_rows_that_should_pass(digits):
     assert report.false_alarms["n_rows"] == 0
     assert np.isnan(report.false_alarms["rejected"])
     assert np.isnan(report.out_sets[0]["auroc"])
-    assert "- of 0 rows" in report.to_markdown()
+    text = report.to_markdown()
+    assert in_short(report)[0] == (
+        "False alarms: not known, since the test has no rows that should pass."
+    )
+    assert "asked for | measured" not in text
+    assert "by predicted class" not in text
+    assert "in agreement" not in text
+    assert "calibration_curve.png" not in text
+    assert "scores.png" in text
+    assert "nan" not in text
+
+
+def test_a_network_without_errors(digits):
+    network, X, _, inside = digits
+    monitor = composed(network, MaxSoftmaxDetector(), target="misclassified").fit(X[inside[:600]])
+    report = monitor.report(X[inside[600:]], y_test=network.predict(X[inside[600:]]))
+    assert report.errors["n_rows"] == 0
+    assert "Errors of the network: there are none; the accuracy is 100.0 %" in report.to_markdown()
+
+
+def test_numbers_that_a_network_predicts_are_no_groups(digits):
+    _, X, _, inside = digits
+    network = MLPRegressor(hidden_layer_sizes=(16,), random_state=0, max_iter=2000).fit(
+        X[inside], X[inside].mean(1)
+    )
+    monitor = make_monitor(network).fit(X[inside[:600]])
+    rows = inside[600:]
+    for values in (X[rows].mean(1), np.arange(len(rows))):
+        report = monitor.report(X[rows], y_test=values)
+        assert report.false_alarms_by_label is None
+        assert report.false_alarms["n_rows"] == len(rows)
+    report = monitor.report(X[rows], y_test=np.arange(len(rows)) % 3)
+    assert [entry["class"] for entry in report.false_alarms_by_label] == [0, 1, 2]
 
 
 def test_a_network_without_classes(digits):
@@ -580,6 +820,28 @@ def test_a_single_label_tells_no_classes(digits):
     assert report.data["accuracy"] is None
 
 
+@pytest.mark.parametrize("name", ["test rows", "misclassified test rows", "test rows marked -1"])
+def test_sets_with_the_names_of_test_rows_are_refused(reported, name):
+    monitor, _, X, _, _ = reported
+    with pytest.raises(ValueError, match="by which a report calls rows of the test"):
+        monitor.report(X, {name: X[:3]})
+
+
+def test_what_calibrates_a_monitor_has_no_report(digits):
+    network, X, y, inside = digits
+    monitor = composed(network, MaxSoftmaxDetector()).fit(X[inside[:600]])
+    controlled = RiskControlledDetector(monitor, alpha=0.1).fit(X[inside[600:]], y[inside[600:]])
+    with pytest.raises(TypeError, match=r"of a Monitor, got RiskControlledDetector.*the last step"):
+        MonitorReport.from_monitor(controlled, X[inside[:9]])
+
+
+@pytest.mark.parametrize("names", [(7, "7"), (None, "None"), (1.5, "1.5")])
+def test_sets_whose_names_are_one_text_are_refused(reported, names):
+    monitor, _, X, _, _ = reported
+    with pytest.raises(ValueError, match="which are the same text"):
+        monitor.report(X, {names[0]: X[:3], names[1]: 9 * X[:4]})
+
+
 @pytest.mark.parametrize("nothing", [None, [], np.empty((0, 64))])
 def test_sets_without_rows_are_refused_by_name(reported, nothing):
     monitor, _, X, _, _ = reported
@@ -606,6 +868,12 @@ def test_no_sets_are_said_to_be_none(reported):
 
 
 # What it says
+
+
+def in_short(report):
+    """The sentences at the beginning, of a report without marks of Markdown in them."""
+    section = report.to_markdown().split("## The monitor")[0].split("## In short")[1]
+    return [line.removeprefix("- ") for line in section.strip().splitlines()]
 
 
 def tables(markdown):

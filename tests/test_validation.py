@@ -8,7 +8,15 @@ import pytest
 from _estimators import construct, detectors
 from sklearn.base import clone
 from sklearn.ensemble import IsolationForest
-from sklearn.model_selection import KFold, LeavePOut, PredefinedSplit, ShuffleSplit
+from sklearn.model_selection import (
+    GroupKFold,
+    KFold,
+    LeaveOneGroupOut,
+    LeavePOut,
+    PredefinedSplit,
+    ShuffleSplit,
+    StratifiedGroupKFold,
+)
 from sklearn.neural_network import MLPClassifier
 from sklearn.svm import OneClassSVM
 
@@ -19,8 +27,9 @@ from skood import (
     HammingNAPDetector,
     make_monitor,
 )
-from skood._held_out import split_held_out
+from skood._held_out import held_out_of_batch, split_held_out
 from skood.activations import LinearHead
+from skood.calibration import ConformalDetector
 from skood.detectors import (
     EnergyDetector,
     KNNDetector,
@@ -157,7 +166,7 @@ def test_batches_hold_out_their_share_of_all(name):
     detector = clone(ONE_CLASS[name]).set_params(validation=0.25, false_alarm_rate=0.1)
     for batch in (slice(0, 41), slice(41, 42), slice(42, 43), slice(43, 300)):
         detector.partial_fit(A[batch], MARKED[batch])
-    assert len(detector.training_rows_) == 68  # a quarter of 270, rounded up
+    assert len(detector.training_rows_) in (67, 68)  # a quarter of 270
     learnt, held_out = detector.learnt_rows_, detector.training_rows_
     np.testing.assert_array_equal(np.union1d(learnt, held_out), np.flatnonzero(MARKED != -1))
     alone = clone(ONE_CLASS[name]).fit(A[learnt], MARKED[learnt])
@@ -167,6 +176,116 @@ def test_batches_hold_out_their_share_of_all(name):
     outside = np.full(20, -1)
     before = detector.training_scores_
     np.testing.assert_array_equal(detector.partial_fit(A[:20], outside).training_scores_, before)
+
+
+def batches_with_a_wide_place(n_batches, seed):
+    """Batches of ten rows, one of each class in turn, of which class 7 is four times as wide."""
+    rng = np.random.default_rng(seed)
+    return rng.normal(size=(n_batches, 10, 3)) * np.where(np.arange(10) == 7, 4, 1)[:, None]
+
+
+@pytest.mark.parametrize("n_rows", [1, 10, 7])
+@pytest.mark.filterwarnings("ignore:.*calibration row")
+@pytest.mark.parametrize("y", [None, "class", "kind"])
+def test_every_place_of_a_batch_is_held_out_as_often(n_rows, y):
+    rows = batches_with_a_wide_place(100, 0).reshape(-1, 3)
+    label = np.tile(np.arange(10), 100)
+    labels = {None: None, "class": label, "kind": (label > 7).astype(int)}[y]
+    detector = KNNDetector(normalize=False, n_neighbors=1, validation=0.2)
+    for part in np.split(np.arange(1000), [10, *range(10 + n_rows, 1000, n_rows)]):
+        detector.partial_fit(rows[part], None if labels is None else labels[part])
+    held_out = detector.training_rows_
+    assert len(held_out) == 200
+    counts = np.bincount(held_out % 10, minlength=10)
+    # Each place is held out 20 times of 100 on average, with standard deviation 4.
+    assert counts.min() >= 8
+    assert counts.max() <= 32
+    new = batches_with_a_wide_place(300, 1).reshape(-1, 3)
+    rate = (detector.predict(new) == -1).mean()
+    assert rate <= 0.05 + 3 * np.sqrt(0.05 * 0.95 / 200)
+
+
+@pytest.mark.parametrize("share", [0.07, 0.3, 0.35, 0.8])
+@pytest.mark.parametrize("sizes", [[1], [7], [1, 3, 0], [100], [13, 1, 2]])
+def test_batches_of_any_size_keep_the_share(share, sizes):
+    n_rows, n_held_out, rows = 20, int(np.ceil(20 * share)), []
+    for size in sizes * (4000 // sum(sizes)):
+        n_before = n_rows, n_held_out
+        learnt, held_out = held_out_of_batch(size, None, share, (0, n_rows), n_before)
+        np.testing.assert_array_equal(np.sort(np.r_[learnt, held_out]), np.arange(size))
+        rows.append(n_rows + held_out)
+        n_rows, n_held_out = n_rows + size, n_held_out + len(held_out)
+        assert abs(n_held_out - share * n_rows) < 1 + 1 / min(share, 1 - share)
+    for period in (3, 7, 10, 20):
+        counts = np.bincount(np.concatenate(rows) % period, minlength=period)
+        shares = counts / (4000 / period)
+        assert np.abs(shares - share).max() < 4 * np.sqrt(share * (1 - share) * period / 4000)
+
+
+@pytest.mark.filterwarnings("ignore:.*calibration row")
+def test_batches_are_drawn_again_in_the_same_way():
+    def stream():
+        detector = KNNDetector(n_neighbors=1, validation=0.3)
+        for start in range(0, 300, 20):
+            detector.partial_fit(A[start : start + 20])
+        return detector
+
+    first, second = stream(), stream()
+    np.testing.assert_array_equal(first.training_rows_, second.training_rows_)
+    places = [tuple(first.training_rows_[k : k + 6] % 20) for k in range(0, 90, 6)]
+    assert len(set(places)) > 10
+
+
+@pytest.mark.filterwarnings("ignore:.*calibration row")
+def test_only_the_first_batch_cannot_be_a_single_row():
+    detector = KNNDetector(n_neighbors=1, validation=0.2)
+    with pytest.raises(ValueError, match="Of batches only the first needs as many"):
+        detector.partial_fit(A[:1])
+    for part in (slice(0, 4), slice(4, 5), slice(5, 300)):
+        detector.partial_fit(A[part])
+    assert len(detector.training_rows_) == 60
+
+
+@pytest.mark.parametrize("name", IN_BATCHES)
+@pytest.mark.parametrize(("first", "then"), [(None, 0.3), (0.3, None), (0.3, 0.4)])
+def test_batches_are_held_out_as_the_first_one_was(name, first, then):
+    detector = clone(ONE_CLASS[name]).set_params(validation=first).fit(A[:150])
+    expected, other = detector.score_samples(NEW), clone(detector).fit(A[150:])
+    detector.set_params(validation=then)
+    with pytest.raises(ValueError, match=f"{then} was set after .* validation={first}"):
+        detector.partial_fit(A[150:])
+    other.set_params(validation=then)
+    with pytest.raises(ValueError, match=f"{then} was set after .* validation={first}"):
+        detector.merge(other)
+    with pytest.raises(ValueError, match=f"{then} was set after .* validation={first}"):
+        clone(detector).fit(A).merge(other)
+    detector.set_params(validation=first)
+    np.testing.assert_array_equal(detector.score_samples(NEW), expected)
+    detector.partial_fit(A[150:])
+    assert detector.n_samples_seen_ == 300
+    # A new fit may change it.
+    assert detector.set_params(validation=then).fit(A).partial_fit(A[:10]).n_samples_seen_ == 310
+
+
+def test_a_batch_that_a_splitter_cannot_split_is_refused_with_words():
+    detector = KNNDetector(validation=KFold(3), n_neighbors=1).fit(A[:60])
+    with pytest.raises(ValueError, match=r"KFold.* cannot split 2 in-distribution .* larger ones"):
+        detector.partial_fit(A[:2])
+    assert detector.n_samples_seen_ == 60
+
+
+@pytest.mark.parametrize("splitter", [GroupKFold(4), LeaveOneGroupOut(), StratifiedGroupKFold(3)])
+def test_splitters_by_groups_are_refused_with_what_to_do(splitter):
+    for detector in (KNNDetector(), AnyAlarmDetector([("energy", EnergyDetector())])):
+        detector.set_params(validation=splitter)
+        with pytest.raises(ValueError, match=r"PredefinedSplit.*cv=GroupKFold\(\)\)\.fit\(X, gro"):
+            detector.fit(A, LABEL)
+    # What it says to do holds out whole groups.
+    groups = np.arange(300) // 30
+    by_name = KNNDetector(validation=PredefinedSplit(np.where(groups < 3, 0, -1))).fit(A)
+    np.testing.assert_array_equal(by_name.training_rows_, np.arange(90))
+    calibrated = ConformalDetector(KNNDetector(), cv=GroupKFold()).fit(A, groups=groups)
+    assert calibrated.n_calibration_samples_ == 300
 
 
 @pytest.mark.parametrize("name", IN_BATCHES)
@@ -192,6 +311,33 @@ def test_votes_reject_at_most_the_share():
     rejected = detector.predict(A[detector.training_rows_]) == -1
     assert 0 < rejected.sum() <= 8  # of 90: below the 9th of them
     assert (detector.predict(NEW) == -1).mean() < 0.2
+
+
+def part_held_out_with_a_new_class(n_new):
+    """Rows of classes 0 and 1, and as many of class 2 that are held out; a split and new rows."""
+    rng = np.random.default_rng(0)
+    label = rng.choice(2, 600)
+    label[200 : 200 + n_new] = label[400 : 400 + n_new] = 2
+    layers = {name: rng.normal(size=(600, 4)) + label[:, None] for name in ("a", "b", "c")}
+    part = Activations(layers, predictions=label)
+    return part[:400], PredefinedSplit(np.repeat([-1, 0], 200)), part[400:]
+
+
+def test_votes_reject_new_classes_where_the_rate_allows_it():
+    # At 5 % nine of 200 rows that are held out may be rejected: below the tenth of them.
+    for n_new, n_rejected in ((40, 0), (10, 0), (9, 9), (3, 3)):
+        part, split, new = part_held_out_with_a_new_class(n_new)
+        detector = LayerEnsembleDetector(HammingNAPDetector(), combine="vote", validation=split)
+        rejected = detector.fit(part).predict(part[200:]) == -1
+        assert rejected.sum() <= 9
+        assert rejected[:n_new].sum() == n_rejected
+        assert (detector.decision_function(part[200:]) < 0).sum() == rejected.sum()
+        if n_rejected == 0:
+            assert detector.offset_ == detector.unknown_class_score_
+            assert (detector.predict(new) == 1).all()
+            # They are the least in-distribution all the same.
+            scores = detector.score_samples(new)
+            assert scores[:n_new].max() < scores[n_new:].min()
 
 
 def test_of_errors_only_right_predictions_set_the_threshold():
@@ -380,6 +526,25 @@ def test_a_search_takes_the_rate_of_its_choice():
         detector.fit(X, np.repeat([1, -1], 50))
 
 
+@pytest.mark.parametrize("beside_default", [True, False])
+def test_a_search_gives_its_rate_to_detectors_without_one(beside_default):
+    rng = np.random.default_rng(0)
+    X = np.concatenate([rng.normal(size=(400, 3)), rng.normal(5, 1, size=(50, 3))])
+    y = np.repeat([1, -1], [400, 50])
+    without = [("svm", OneClassSVM()), ("forest", IsolationForest(random_state=0))]
+    search = DetectorSearchCV(without, false_alarm_rate=0.2, beside_default=beside_default)
+    with pytest.raises(ValueError, match=r"have none to set.*or set validation"):
+        search.fit(X, y)
+    search.set_params(validation=0.25).fit(X, y)
+    calibrated = search.best_estimator_
+    assert calibrated.false_alarm_rate == 0.2
+    # Of 100 rows that are held out 19 are below the 20th.
+    held_out = np.sort(split_held_out(400, y[:400], 0.25, 0)[1])
+    assert (search.predict(X[held_out]) == -1).sum() == 19
+    rate = (search.predict(rng.normal(size=(1000, 3))) == -1).mean()
+    assert abs(rate - 0.2) < 4 * np.sqrt(0.2 * 0.8 * (1 / 100 + 1 / 1000))
+
+
 @pytest.mark.parametrize("target", ["ood", "misclassified", "both"])
 @pytest.mark.parametrize("search", [False, True])
 def test_monitors_pass_it_on(target, search):
@@ -426,12 +591,3 @@ def test_batches_in_an_order_hold_out_all_of_it(size):
     assert held_out.min() >= 4  # of 12 that are expected, four standard deviations lower
     assert abs(held_out.sum() - 120) < 40
     assert (detector.predict(stream(4000)) == -1).mean() < 0.1
-
-
-def test_validation_that_is_set_between_batches_is_refused():
-    detector = KNNDetector(n_neighbors=2).fit(A[:60])
-    with pytest.raises(ValueError, match=r"validation=0.3 was set after this KNNDetector"):
-        detector.set_params(validation=0.3).partial_fit(A[60:])
-    detector.fit(A[:100]).set_params(validation=None)
-    with pytest.raises(ValueError, match=r"validation=None was set after"):
-        detector.partial_fit(A[60:])

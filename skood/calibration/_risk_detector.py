@@ -15,7 +15,7 @@ from sklearn.utils import Tags, get_tags
 from sklearn.utils.validation import check_is_fitted
 
 from .._classes import check_class_labels, check_same_kind
-from .._conformal import lowest_accepted, refuse_nan_scores
+from .._conformal import refuse_nan_scores
 from .._docstrings import FITTED_ON, complete
 from .._estimator_checks import NEEDS_LABELS, failed_classifier_checks
 from .._fit_context import fit_context, forget_fit
@@ -231,7 +231,7 @@ class RiskControlledDetector(OutlierMixin, MetaEstimatorMixin, BaseEstimator):
                 setattr(self, name, getattr(fitted.detector, name))
         self.calibration_rows_ = np.sort(fitted.rows)
         self.n_calibration_samples_ = len(scores)
-        self._set_threshold(RankedErrors(scores, is_wrong), scores)
+        self._set_threshold(RankedErrors(scores, is_wrong))
         return self
 
     def _read_prefit(self, X: Any, y: Any) -> tuple[Fitted, NDArray | None]:
@@ -286,14 +286,13 @@ class RiskControlledDetector(OutlierMixin, MetaEstimatorMixin, BaseEstimator):
         check_same_kind(predictions, np.asarray(labels))
         return np.asarray(predictions != labels, dtype=bool)
 
-    def _set_threshold(self, ranked: RankedErrors, scores: Floats) -> None:
+    def _set_threshold(self, ranked: RankedErrors) -> None:
         found = ranked.largest_certified(self.alpha, self.confidence)
         self.offset_, self.coverage_, self.risk_, self.risk_bound_ = np.inf, 0.0, np.nan, 1.0
         if found is None:
             warn_user(self._why_none(ranked))
             return
         self.offset_, n_accepted, n_wrong = found
-        self._lowest_accepted = lowest_accepted(scores, self.offset_)
         self.coverage_ = n_accepted / ranked.n_rows
         self.risk_ = n_wrong / n_accepted
         self.risk_bound_ = upper_risk_bound(n_accepted, n_wrong, self.confidence)
@@ -350,8 +349,7 @@ class RiskControlledDetector(OutlierMixin, MetaEstimatorMixin, BaseEstimator):
         Returns
         -------
         scores : ndarray of shape (n_samples,)
-            ``score_samples(X) - offset_``, 0 where a score is lower by rounding only, -inf for all
-            where no threshold was certified.
+            ``score_samples(X) - offset_``: -inf for all where no threshold was certified.
 
         Raises
         ------
@@ -361,7 +359,7 @@ class RiskControlledDetector(OutlierMixin, MetaEstimatorMixin, BaseEstimator):
         scores = self.score_samples(X)
         if self.offset_ == np.inf:
             return np.full(len(scores), -np.inf)
-        return differences(scores, self.offset_, self._lowest_accepted)
+        return differences(scores, self.offset_, self.offset_)
 
     def predict(self, X: Any) -> NDArray[np.int64]:
         """Predict whether to accept (1) or to reject (-1) the network's prediction.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
+from numbers import Integral
 from typing import Any, Protocol, Self
 
 import numpy as np
@@ -11,7 +12,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from .._classes import NetworkClasses
 from .._fit_context import fit_context, unchanged_on_failure
-from .._held_out import Rows, held_out_rows
+from .._held_out import Rows, held_out_of_batch
 from .._known_columns import KnownColumns
 from .._marks import in_distribution_rows, take_rows
 from .._validation import ARRAY_LAYER
@@ -38,6 +39,7 @@ class BaseIncrementalDetector(BaseOneClassDetector):
 
     _summary: Any
     _held_out: Activations
+    _validation_of_first: str
     _entries = {**BaseOneClassDetector._entries, **OF_BATCHES}
 
     @abstractmethod
@@ -50,6 +52,7 @@ class BaseIncrementalDetector(BaseOneClassDetector):
 
     def _fit(self, X: Activations, y: NDArray | None) -> NDArray[np.float64]:
         self.__dict__.pop("_held_out", None)  # of an earlier fit
+        self._validation_of_first = repr(self.validation)
         self._summary = self._learn(X, y)
         return self._finish(self._summary)
 
@@ -63,8 +66,9 @@ class BaseIncrementalDetector(BaseOneClassDetector):
         """Learn from more samples; any batches give what one ``fit`` gives, to rounding.
 
         The threshold is computed anew from all samples seen so far. With ``validation``, a share of
-        each batch is held out, or the test part of the splitter's first split of each: these are
-        other rows than of one ``fit``, and they are kept.
+        all is held out, drawn anew in each batch, of which later ones may be single samples; or the
+        test part of the splitter's first split of each batch. These are other rows than of one
+        ``fit``, and they are kept.
 
         Parameters
         ----------
@@ -81,15 +85,12 @@ class BaseIncrementalDetector(BaseOneClassDetector):
         Raises
         ------
         ValueError
-            As in ``fit``, or if the layers are not those of the first batch.
+            As in ``fit``; if the layers are not those of the first batch; or if ``validation`` is
+            another than in the first batch.
         """
         if not hasattr(self, "offset_"):
             return self._fit_split(X, y)
-        if (self.validation is not None) != hasattr(self, "_held_out"):
-            raise ValueError(
-                f"validation={self.validation!r} was set after this {type(self).__name__} was "
-                "fitted, with or without rows that are held out: call fit before more batches."
-            )
+        self._check_same_validation()
         X = self._validate(X, reset=False)
         rows, n_samples = in_distribution_rows(y, len(X), allow_none=True), len(X)
         X, y = take_rows(X, y, rows)
@@ -102,12 +103,22 @@ class BaseIncrementalDetector(BaseOneClassDetector):
 
     def _hold_out_of_batch(self, n_samples: int, y: NDArray | None) -> tuple[Rows, Rows]:
         """Which rows of a later batch, of which there may be none, are learnt from or held out."""
-        rows, n_held_out = np.arange(n_samples), len(self.training_rows_)
-        before = len(self.learnt_rows_) + n_held_out, n_held_out
-        validation = self.validation if n_samples else None
-        seed = self.n_samples_seen_  # another for each batch
-        split = held_out_rows(n_samples, y, validation, seed, before=before)
-        return (rows, rows[:0]) if split is None else split
+        if self.validation is None or n_samples == 0:
+            rows = np.arange(n_samples)
+            return rows, rows[:0]
+        n_held_out = len(self.training_rows_)
+        n_before = len(self.learnt_rows_) + n_held_out, n_held_out
+        # Another draw for each batch: the same places of each would be no random share of all.
+        seeds = _seed_of(self), self.n_samples_seen_
+        return held_out_of_batch(n_samples, y, self.validation, seeds, n_before)
+
+    def _check_same_validation(self) -> None:
+        if repr(self.validation) != self._validation_of_first:
+            raise ValueError(
+                f"validation={self.validation!r} was set after this {type(self).__name__} was "
+                f"fitted with validation={self._validation_of_first}, but rows that were learnt "
+                "from cannot set the threshold: set it back, or call fit before more batches."
+            )
 
     def merge(self, other: Self) -> Self:
         """Learn what another detector has learnt, as if its samples had come to this one.
@@ -129,7 +140,8 @@ class BaseIncrementalDetector(BaseOneClassDetector):
             If ``other`` is of another class.
         ValueError
             If parameters, layers, what their columns say, feature names or the classes of the
-            network differ, or only one of both knows predicted classes.
+            network differ, only one of both knows predicted classes, or ``validation`` of one is
+            another than in its fit.
         """
         check_is_fitted(self)
         name = type(self).__name__
@@ -144,6 +156,8 @@ class BaseIncrementalDetector(BaseOneClassDetector):
         ):
             if mine != theirs:
                 raise ValueError(f"Merged detectors need the same {what}, got {mine} and {theirs}.")
+        for each in (self, other):
+            each._check_same_validation()
         classes, new = _network_classes_of(self), _network_classes_of(other)
         classes.check_same(new, f"The other {name}", f"this {name}")
         columns, others = _known_columns_of(self), _known_columns_of(other)
@@ -178,6 +192,11 @@ class BaseIncrementalDetector(BaseOneClassDetector):
         self._summary = summary
         self._set_threshold(scores)
         return self
+
+
+def _seed_of(detector: Any) -> int:
+    seed = getattr(detector, "random_state", 0)
+    return int(seed) if isinstance(seed, Integral) else 0
 
 
 def _comparable(params: dict[str, Any]) -> dict[str, Any]:

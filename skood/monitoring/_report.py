@@ -54,8 +54,10 @@ class MonitorReport(ReportFields):
         Where the threshold comes from: "origin", one of "estimate", "held-out", "calibrated",
         "risk-controlled" and "own"; "offsets", and the "false_alarm_rate" that was asked for, by
         the name of the detector or class, which is empty where there is one for all; "n_rows" that
-        set it; "guarantee", "confidence" and "group_by"; and the "alpha" of a risk that is
-        controlled.
+        set it, of several detectors the smallest number, and "n_rows_each" by name; "guarantee",
+        "confidence" and "group_by"; "n_folds", of which each has rows that its detector has not
+        learnt from; and the "alpha" of a risk that is controlled. Rows that the monitor's own
+        ``fit`` held out are "held-out", those of ``calibrate`` "calibrated".
     false_alarms : dict
         The share of the rows that should pass and are rejected, beside the rate that was "asked"
         for. Where the monitor looks for errors of the network, and labels tell them, only rows that
@@ -68,8 +70,9 @@ class MonitorReport(ReportFields):
     false_alarms_by_label : list of dict or None
         The same by label, where there are labels.
     errors : dict or None
-        The share of the misclassified test rows that is rejected, the "accuracy",
-        "accuracy_of_accepted", "n_accepted", "coverage", "area_under_risk_coverage",
+        The share of the misclassified test rows that is rejected; the "accuracy",
+        "accuracy_of_accepted" and "coverage", each with its interval, "accuracy_interval" and so
+        on, a pair; "n_accepted", "area_under_risk_coverage",
         "excess_area_under_risk_coverage", and the "auroc" of errors against other rows. None where
         labels do not tell errors.
     risk_coverage : dict or None
@@ -149,6 +152,11 @@ class MonitorReport(ReportFields):
         -------
         report : MonitorReport
             The report.
+
+        Raises
+        ------
+        TypeError
+            If it is no monitor, but what calibrates one.
         """
         return cls(**measure(monitor, X_test, out_sets, y_test))
 

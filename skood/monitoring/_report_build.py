@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike
 from .._monitor_view import Watcher, network_name
 from .._values import Floats
 from .._versions import installed_versions
-from .._warnings import warn_user
+from .._warnings import warn_user, warning_once
 from ..activations import Activations
 from ._report_limits import limits
 from ._report_measure import (
@@ -24,14 +24,9 @@ from ._report_measure import (
     rejected_errors,
     risk_coverage,
 )
-from ._report_rows import Labels, checked_sets, naming, split_at_network
+from ._report_rows import ERRORS, MARKED, TEST, Labels, checked_sets, naming, split_at_network
 from ._report_shares import rejected_share
 from ._report_threshold import Judged, Rejected, Rule, rule_of
-
-TEST = "test rows"
-ERRORS = "misclassified test rows"
-MARKED = "test rows marked -1"
-"""Names of sets in tables."""
 
 
 class OutSet(NamedTuple):
@@ -42,11 +37,29 @@ class OutSet(NamedTuple):
     each: dict[str, Rejected]
 
 
+def _refuse_wrappers(monitor: Any) -> None:
+    if not hasattr(monitor, "steps") or not hasattr(monitor, "network"):
+        raise TypeError(
+            f"A report is of a Monitor, got {type(monitor).__name__}. Where it calibrates a "
+            "monitor, make it the last step of one instead, as in Monitor([('extract', "
+            "ActivationExtractor(network)), ('detect', RiskControlledDetector(...))]); or call "
+            "monitor.calibrate and monitor.report."
+        )
+
+
 def measure(
     monitor: Any, X_test: Any, out_sets: Mapping[str, Any] | None, y_test: ArrayLike | None
 ) -> dict[str, Any]:
-    """All fields of a report; the network runs once over each set."""
+    """All fields of a report; the network runs once over each set, and warnings come once."""
+    with warning_once():
+        return _measure(monitor, X_test, out_sets, y_test)
+
+
+def _measure(
+    monitor: Any, X_test: Any, out_sets: Mapping[str, Any] | None, y_test: ArrayLike | None
+) -> dict[str, Any]:
     sets = checked_sets(out_sets)
+    _refuse_wrappers(monitor)
     network, from_extractor = split_at_network(monitor)
     rule = rule_of(from_extractor)
     with naming("X_test"):
@@ -61,7 +74,7 @@ def measure(
     data["share_fitted"] = _share_fitted(monitor, from_extractor[:-1].transform(A))
     _warn_of_known_rows(data)
     fields = {
-        **_of_monitor(monitor, rule),
+        **_of_monitor(monitor, rule, data["classes"]),
         "data": data,
         **_of_test(rule, rows),
         **_of_sets(rule, rows, outside),
@@ -83,7 +96,7 @@ def _out_set(name: str, rule: Rule, A: Activations) -> OutSet:
     return OutSet(name, rule.judge(A), rule.rejected_each(A))
 
 
-def _of_monitor(monitor: Any, rule: Rule) -> dict[str, Any]:
+def _of_monitor(monitor: Any, rule: Rule, classes: list[Any] | None) -> dict[str, Any]:
     watchers = Watcher.of(monitor.steps[-1][0], monitor[-1]).rows()
     return {
         "network": network_name(monitor.network),
@@ -100,7 +113,7 @@ def _of_monitor(monitor: Any, rule: Rule) -> dict[str, Any]:
             }
             for depth, watcher in watchers
         ],
-        "threshold": rule.facts(),
+        "threshold": rule.facts(classes),
     }
 
 
@@ -112,7 +125,7 @@ def _of_data(rule: Rule, rows: KnownRows) -> dict[str, Any]:
         "classes": _classes(rows.A),
         "accuracy": None if labels.is_correct is None else float(labels.is_correct.mean()),
         "why_no_accuracy": labels.why_unknown,
-        "share_calibrating": rule.share_calibrating(rows.judged),
+        "share_calibrating": rule.share_calibrating(rows.A),
     }
 
 

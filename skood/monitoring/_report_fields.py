@@ -31,3 +31,8 @@ class ReportFields:
     limits: list[str]
     versions: dict[str, str]
     date: str
+
+
+def looks_for_errors(report: ReportFields) -> bool:
+    """Whether errors of the network are what the monitor looks for, or what it has to bound."""
+    return report.target != "ood" or report.threshold["origin"] == "risk-controlled"

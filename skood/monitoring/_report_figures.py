@@ -12,7 +12,7 @@ import numpy as np
 
 from .._optional import import_optional
 from .._values import Floats
-from ._report_fields import ReportFields
+from ._report_fields import ReportFields, looks_for_errors
 from ._report_markup import one_line
 
 if TYPE_CHECKING:
@@ -37,9 +37,9 @@ def figures_of(report: ReportFields) -> dict[str, Callable[[], bytes]]:
         return {}
     new = partial(module.Figure, layout="constrained")
     found = {"scores": partial(_scores, report.scores, report.limit)}
-    if report.calibration_curve is not None:
+    if report.calibration_curve is not None and report.false_alarms["n_rows"]:
         found["calibration_curve"] = partial(_calibration_curve, report.calibration_curve)
-    if report.risk_coverage is not None and report.target != "ood":
+    if report.risk_coverage is not None and looks_for_errors(report):
         point = (report.errors or {}).get("coverage", 1.0)
         found["risk_coverage"] = partial(_risk_coverage, report.risk_coverage, point)
     return {name: partial(_as_png, draw, new) for name, draw in found.items()}
@@ -62,7 +62,8 @@ def _scores(scores: Sequence[tuple[str, Floats]], limit: float | None, new: NewF
     axes = figure.subplots(len(panels), sharex=True, squeeze=False)[:, 0]
     bins = _bins([test, *(values for _, values in panels)])
     for ax, (name, values) in zip(axes, panels, strict=True):
-        _bars(ax, bins, test, color=_TEST, alpha=0.6, label=test_name)
+        if len(test):
+            _bars(ax, bins, test, color=_TEST, alpha=0.6, label=test_name)
         if len(values):
             _bars(ax, bins, values, color=_OTHER, alpha=0.6, label="other set")
         if limit is not None:
@@ -77,7 +78,9 @@ def _scores(scores: Sequence[tuple[str, Floats]], limit: float | None, new: NewF
 
 def _bins(values: Sequence[Floats]) -> Floats:
     """Edges that hold all but the outermost scores of each set."""
-    edges = [np.percentile(part, [1, 99]) for part in values if len(part)]
+    finite = [part[np.isfinite(part)] for part in values]
+    edges = [np.percentile(part, [1, 99]) for part in finite if len(part)]
+    edges = edges or [np.zeros(2)]
     low, high = np.min(edges), np.max(edges)
     spread = (high - low) or 1.0
     return np.linspace(low - 0.02 * spread, high + 0.02 * spread, 51)

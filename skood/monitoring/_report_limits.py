@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from math import ceil, log
 from typing import Any
 
+from ._report_origin import decides_nothing, impossible
 from ._report_shares import percent
 
 _NAMED = 10
@@ -20,6 +21,9 @@ def limits(fields: dict[str, Any]) -> list[str]:
 
 def _of_threshold(fields: dict[str, Any]) -> Iterator[str]:
     threshold = fields["threshold"]
+    yield from impossible(threshold)
+    if decides_nothing(threshold):
+        return
     if threshold["origin"] in ("estimate", "own"):
         yield (
             "Nothing is promised of the rate of false alarms: the threshold comes from rows that "
@@ -36,8 +40,9 @@ def _of_threshold(fields: dict[str, Any]) -> Iterator[str]:
             "among inputs of other kinds."
         )
         return
+    rate = "The rate of false alarms" if threshold["n_folds"] == 1 else "What is said of the rate"
     yield (
-        "The rate of false alarms holds for inputs that are exchangeable with the rows that set "
+        f"{rate} holds for inputs that are exchangeable with the rows that set "
         "the threshold: from the same source, recorded and prepared in the same way, in no "
         "particular order. After a change of cameras, users, seasons or of the network it has to "
         "be set anew."
@@ -46,7 +51,13 @@ def _of_threshold(fields: dict[str, Any]) -> Iterator[str]:
         "It also takes for granted that the network has not learnt from the rows that set the "
         "threshold. Where it has, it knows them too well, and new inputs are rejected more often."
     )
-    if threshold["guarantee"] == "marginal":
+    if threshold["n_folds"] > 1:
+        yield (
+            f"The threshold is by {threshold['n_folds']} detectors, each calibrated by the rows "
+            "that it has not learnt from. Rates come out near the one asked for, but what is "
+            "proven is about twice that one."
+        )
+    elif threshold["guarantee"] == "marginal":
         yield (
             "The rate holds on average over draws of the rows that set the threshold: that of this "
             "one threshold may be somewhat higher or lower."

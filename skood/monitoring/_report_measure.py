@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.stats import rankdata
 
 from .._values import Floats
 from ..activations import Activations
@@ -73,13 +74,16 @@ def rejected_errors(rows: KnownRows) -> Entry | None:
     is_correct = rows.labels.is_correct
     if is_correct is None:
         return None
-    scores, rejected = rows.judged
+    scores, rejected = _ranked(rows.judged.scores), rows.judged.rejected
     accepted = ~rejected
     return {
         "accuracy": float(is_correct.mean()),
+        "accuracy_interval": _interval(is_correct),
         "n_accepted": int(accepted.sum()),
         "coverage": float(accepted.mean()),
+        "coverage_interval": _interval(accepted),
         "accuracy_of_accepted": float(is_correct[accepted].mean()) if accepted.any() else np.nan,
+        "accuracy_of_accepted_interval": _interval(is_correct[accepted]),
         "area_under_risk_coverage": area_under_risk_coverage_score(is_correct, scores),
         "excess_area_under_risk_coverage": excess_area_under_risk_coverage_score(
             is_correct, scores
@@ -89,11 +93,16 @@ def rejected_errors(rows: KnownRows) -> Entry | None:
     }
 
 
+def _interval(is_true: NDArray[np.bool_]) -> tuple[float, float]:
+    share = rejected_share(is_true)
+    return share["low"], share["high"]
+
+
 def risk_coverage(rows: KnownRows) -> dict[str, Floats] | None:
     """The error rate of the rows that every other threshold would accept."""
     if rows.labels.is_correct is None:
         return None
-    curve = risk_coverage_curve(rows.labels.is_correct, rows.judged.scores)
+    curve = risk_coverage_curve(rows.labels.is_correct, _ranked(rows.judged.scores))
     return {"coverage": curve.coverage, "risk": curve.risk}
 
 
@@ -122,4 +131,9 @@ def _fpr95(inside: Floats, outside: Floats) -> float:
 
 def _marked(inside: Floats, outside: Floats) -> tuple[NDArray[np.int64], Floats]:
     scores = np.concatenate([inside, outside])
-    return np.where(np.arange(len(scores)) < len(inside), 1, -1), scores
+    return np.where(np.arange(len(scores)) < len(inside), 1, -1), _ranked(scores)
+
+
+def _ranked(scores: Floats) -> Floats:
+    """Finite numbers in the order of the scores, of which some may be infinite."""
+    return rankdata(scores, method="dense").astype(np.float64)

@@ -24,6 +24,15 @@ from .._marks import (
 from ..activations import Activations
 from ..extraction import ActivationExtractor
 
+TEST = "test rows"
+ERRORS = "misclassified test rows"
+MARKED = "test rows marked -1"
+"""Names of rows of the test in tables."""
+_OWN_NAMES = (TEST, ERRORS, MARKED)
+
+_MANY_GROUPS = 20
+"""As many different numbers may be groups, however few rows there are."""
+
 
 def split_at_network(monitor: Any) -> tuple[Pipeline, Any]:
     """The steps up to activations, and the same monitor from the extractor on.
@@ -46,7 +55,8 @@ def checked_sets(out_sets: Mapping[str, Any] | None) -> dict[str, Any]:
     TypeError
         If they are no mapping.
     ValueError
-        If a set is None or has no rows.
+        If a set is None or has no rows, or if two names are one text, or one is that of rows of
+        the test.
     """
     if out_sets is None:
         return {}
@@ -61,7 +71,23 @@ def checked_sets(out_sets: Mapping[str, Any] | None) -> dict[str, Any]:
             raise ValueError(
                 f"out_sets[{name!r}] is {found}, of which nothing can be reported: leave it out."
             )
+    _check_names(out_sets)
     return {str(name): X for name, X in out_sets.items()}
+
+
+def _check_names(out_sets: Mapping[Any, Any]) -> None:
+    names: dict[str, Any] = {}
+    for name in out_sets:
+        if str(name) in _OWN_NAMES:
+            raise ValueError(
+                f"out_sets has the name {name!r}, by which a report calls rows of the test: give "
+                "the set another one."
+            )
+        if (other := names.setdefault(str(name), name)) is not name:
+            raise ValueError(
+                f"out_sets has the names {other!r} and {name!r}, which are the same text: give one "
+                "of them another name."
+            )
 
 
 @contextmanager
@@ -114,7 +140,17 @@ class Labels:
         classes = plain_labels(labels[is_in])
         if target != "misclassified" and not tells_classes(classes):
             return cls(is_in, why_unknown="the labels are one and the same for all rows")
+        if A.predictions is None and _are_values(classes):
+            return cls(is_in, why_unknown="the network predicts no classes")
         return cls(is_in, classes, *_correctness(A[is_in], classes, target))
+
+
+def _are_values(labels: NDArray) -> bool:
+    """Whether labels are numbers to be predicted, and no classes or groups of rows."""
+    if labels.dtype.kind not in "biuf":
+        return False
+    is_fractional = bool(np.any(labels != np.floor(labels)))
+    return is_fractional or len(np.unique(labels)) > max(_MANY_GROUPS, len(labels) / 10)
 
 
 def _carried(A: Activations) -> tuple[NDArray | None, str]:

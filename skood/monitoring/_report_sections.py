@@ -6,13 +6,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from scipy.stats import beta
 
-from .._conformal import conformal_rank
 from .._monitor_view import TARGETS, listed
-from ._report_fields import ReportFields
+from ._report_fields import ReportFields, looks_for_errors
 from ._report_markup import Block, Bullets, Paragraph, Picture, Section, Table
-from ._report_shares import CONFIDENCE, CONFIDENCE_TEXT, interval, percent
+from ._report_origin import asked, count, impossible, origin_of, realised, rows_by_name
+from ._report_rows import TEST
+from ._report_shares import CONFIDENCE, CONFIDENCE_TEXT, between, exact_percent, interval, percent
 
 _SHOWN, _DETECTORS_SHOWN = 30, 60
 """As many classes and detectors have a row of a table; the attributes of the report hold all."""
@@ -24,11 +24,13 @@ FIGURES = {
 }
 """What each figure shows."""
 
+_NO_NAME = "(without a name)"
+
 _PASSING = {
     False: "in-distribution rows of the test",
     True: "rows of the test that the network classifies correctly",
 }
-"""The rows whose rejection is a false alarm, by whether errors are looked for and known."""
+"""The rows whose rejection is a false alarm, by whether errors are looked for."""
 
 
 def title_of(report: ReportFields) -> str:
@@ -56,17 +58,41 @@ def sections_of(
 
 
 def _in_short(report: ReportFields) -> list[Block]:
-    lines = [_alarms_in_short(report), f"Threshold: {_origin(report.threshold)}."]
-    if report.errors is not None and report.target != "ood":
-        errors = report.errors
-        lines.append(
-            f"Errors of the network: {percent(errors['rejected'])} of {errors['n_rows']} are "
-            f"rejected; the accuracy is {percent(errors['accuracy'])} on all rows and "
-            f"{percent(errors['accuracy_of_accepted'])} on those accepted."
-        )
+    lines = [
+        *impossible(report.threshold),
+        _alarms_in_short(report),
+        f"Threshold: {origin_of(report.threshold)}.",
+    ]
+    if report.errors is not None and looks_for_errors(report):
+        lines.append(_errors_in_short(report.errors))
+        lines += _risk_in_short(report.errors, report.threshold)
     if report.out_sets:
         lines.append(f"Out-of-distribution sets: rejected are {_found(report.out_sets)}.")
     return [Bullets(lines)]
+
+
+def _risk_in_short(errors: Mapping[str, Any], threshold: Mapping[str, Any]) -> Iterator[str]:
+    """The error rate among accepted rows beside the one that is promised."""
+    if threshold["origin"] != "risk-controlled" or errors["n_accepted"] == 0:
+        return
+    low, high = (1 - end for end in reversed(errors["accuracy_of_accepted_interval"]))
+    verdict = "more than" if low > threshold["alpha"] else "in agreement with"
+    yield (
+        f"Errors among accepted rows: {percent(1 - errors['accuracy_of_accepted'])} of "
+        f"{errors['n_accepted']} ({CONFIDENCE_TEXT} interval {between(low, high)}), {verdict} the "
+        f"{exact_percent(threshold['alpha'])} that they are to have at most."
+    )
+
+
+def _errors_in_short(errors: Mapping[str, Any]) -> str:
+    rejected = "there are none"
+    if errors["n_rows"]:
+        rejected = f"{percent(errors['rejected'])} of {errors['n_rows']} are rejected"
+    accepted = ", and no row is accepted"
+    if errors["n_accepted"]:
+        accepted = f" and {percent(errors['accuracy_of_accepted'])} on those accepted"
+    accuracy = percent(errors["accuracy"])
+    return f"Errors of the network: {rejected}; the accuracy is {accuracy} on all rows{accepted}."
 
 
 def _found(sets: Sequence[Mapping[str, Any]]) -> str:
@@ -79,16 +105,27 @@ def _found(sets: Sequence[Mapping[str, Any]]) -> str:
 
 
 def _alarms_in_short(report: ReportFields) -> str:
-    alarms = report.false_alarms
+    alarms, mixed = report.false_alarms, _holds_errors(report)
+    if alarms["n_rows"] == 0:
+        return "False alarms: not known, since the test has no rows that should pass."
     measured = (
-        f"False alarms: {percent(alarms['rejected'])} of {alarms['n_rows']} rows "
-        f"({CONFIDENCE_TEXT} interval {interval(alarms)})"
+        f"{'Alarms' if mixed else 'False alarms'}: {percent(alarms['rejected'])} of "
+        f"{alarms['n_rows']} rows ({CONFIDENCE_TEXT} interval {interval(alarms)})"
     )
+    if mixed:
+        measured += ", among them right ones, on errors of the network, of which no number is known"
     if alarms["asked"] is None:
         return f"{measured}; no rate was asked for."
     several = ", all detectors together" if len(report.threshold["false_alarm_rate"]) > 1 else ""
-    asked = f"{percent(alarms['asked'])} that were asked for{several}"
-    return f"{measured}, {_verdict(alarms)} the {asked}."
+    wanted = f"{exact_percent(alarms['asked'])} that were asked for{several}"
+    if mixed:
+        return f"{measured}. They do not compare with the {wanted}, which are of false alarms."
+    return f"{measured}, {_verdict(alarms)} the {wanted}."
+
+
+def _holds_errors(report: ReportFields) -> bool:
+    """Whether rows that the monitor looks for may be among those that seem to be false alarms."""
+    return report.target != "ood" and report.errors is None
 
 
 def _verdict(entry: Mapping[str, Any]) -> str:
@@ -146,19 +183,15 @@ def _data(report: ReportFields) -> list[Block]:
     data, threshold = report.data, report.threshold
     n_others = sum(entry["n_rows"] for entry in report.out_sets)
     rows = [
-        ["rows that fit was given", _count(data["n_fitted"])],
-        ["rows that set the threshold", _count(threshold["n_rows"])],
-        ["rows of the test, in-distribution", _count(data["n_tested"])],
-        ["rows of the test, in other sets", _count(n_others)],
+        ["rows that fit was given", count(data["n_fitted"])],
+        ["rows that set the threshold", rows_by_name(threshold)],
+        ["rows of the test, in-distribution", count(data["n_tested"])],
+        ["rows of the test, in other sets", count(n_others)],
         ["classes of the network", _classes(data["classes"])],
     ]
     if data["accuracy"] is not None:
         rows.append(["accuracy of the network on the test", percent(data["accuracy"])])
     return [Table(["", ""], rows)]
-
-
-def _count(number: int | None) -> str:
-    return "not known" if number is None else f"{number:,}"
 
 
 def _classes(classes: Sequence[Any] | None) -> str:
@@ -167,43 +200,16 @@ def _classes(classes: Sequence[Any] | None) -> str:
     return f"{len(classes)}: {listed(list(map(str, classes)), 10)}"
 
 
-def _origin(threshold: Mapping[str, Any]) -> str:
-    """Where a threshold comes from, in words that promise no more than is known."""
-    n_rows, confidence = _count(threshold["n_rows"]), threshold["confidence"]
-    if threshold["origin"] == "estimate":
-        return "an estimate from the rows of fit, which are no guarantee for new ones"
-    if threshold["origin"] == "own":
-        return "chosen by the detector in fit, without a rate of false alarms that was asked for"
-    if threshold["origin"] == "risk-controlled":
-        return (
-            f"set by {n_rows} held-out rows, so that at most {percent(threshold['alpha'])} of the "
-            f"rows accepted are misclassified, with a confidence of {100 * confidence:g} %"
-        )
-    if threshold["origin"] == "held-out":
-        return (
-            f"set by {n_rows} rows of fit that the detector has not learnt from, so that the rate "
-            "holds on average over draws of these rows, if the network has not learnt from them"
-        )
-    promise = (
-        "the rate holds on average over draws of these rows"
-        if threshold["guarantee"] == "marginal"
-        else f"the rate holds for {100 * confidence:g} % of draws of these rows"
-    )
-    by_class = " in each predicted class" if threshold["group_by"] else ""
-    return f"calibrated on {n_rows} held-out rows, so that {promise}{by_class}"
-
-
 def _threshold(report: ReportFields) -> list[Block]:
     threshold = report.threshold
     offsets = [
         [str(name) or "all", f"{offset:.6g}"] for name, offset in threshold["offsets"].items()
     ]
-    rates = threshold["false_alarm_rate"]
     facts = [
-        ["threshold", _origin(threshold)],
-        ["rate of false alarms asked for", _asked(rates)],
+        ["threshold", origin_of(threshold)],
+        ["rate of false alarms asked for", asked(threshold)],
         *([["guarantee", threshold["guarantee"]]] if threshold["guarantee"] else []),
-        *_realised(threshold, rates),
+        *realised(threshold),
     ]
     blocks: list[Block] = [Table(["", ""], facts, n_texts=2)]
     if offsets:
@@ -213,35 +219,12 @@ def _threshold(report: ReportFields) -> list[Block]:
     return blocks
 
 
-def _asked(rates: Mapping[str, float | None]) -> str:
-    return ", ".join(
-        f"{name} {'none' if rate is None else percent(rate)}".strip()
-        for name, rate in rates.items()
-    )
-
-
-def _realised(
-    threshold: Mapping[str, Any], rates: Mapping[str, float | None]
-) -> Iterator[list[str]]:
-    """Between which rates a threshold of so many rows mostly lies."""
-    n_rows, rate = threshold["n_rows"], next(iter(rates.values()))
-    if threshold["guarantee"] is None or threshold["group_by"] or len(rates) > 1 or rate is None:
-        return
-    rank = conformal_rank(
-        n_rows, rate, guarantee=threshold["guarantee"], confidence=threshold["confidence"] or 0.95
-    )
-    if rank:
-        low, high = beta.interval(0.9, rank, n_rows + 1 - rank)
-        yield [
-            "rate that such a threshold has",
-            f"between {100 * low:.1f} and {percent(high)} for 90 % of draws of {n_rows:,} rows",
-        ]
-
-
 def _false_alarms(report: ReportFields, pictures: Mapping[str, Picture]) -> list[Block]:
-    looked_for = report.errors is not None and report.target != "ood"
-    blocks: list[Block] = [
-        Paragraph(f"False alarms are rejected {_PASSING[looked_for]}. {_alarms_in_short(report)}"),
+    passing = f"False alarms are rejected {_PASSING[report.target != 'ood']}."
+    blocks: list[Block] = [Paragraph(f"{passing} {_alarms_in_short(report)}")]
+    if report.false_alarms["n_rows"] == 0:
+        return blocks
+    blocks += [
         Paragraph(f"All intervals are exact (Clopper-Pearson), with {CONFIDENCE_TEXT} confidence."),
         *_curve(report, pictures),
     ]
@@ -251,7 +234,7 @@ def _false_alarms(report: ReportFields, pictures: Mapping[str, Picture]) -> list
     ):
         # Of rows that are classified correctly, both tables are the same.
         if entries is not None and (by != "label" or entries != report.false_alarms_by_prediction):
-            blocks += _by_class(by, entries)
+            blocks += _by_class(by, entries, "Alarms" if _holds_errors(report) else "False alarms")
     return blocks
 
 
@@ -262,18 +245,18 @@ def _curve(report: ReportFields, pictures: Mapping[str, Picture]) -> Iterator[Bl
             "other rates could be taken."
         )
         return
+    mixed = _holds_errors(report)
     yield Paragraph(
-        "The calibration curve: false alarms at the thresholds that other rates would have given."
+        f"The calibration curve: {'all' if mixed else 'false'} alarms at the thresholds that other "
+        "rates would have given."
     )
-    yield Table(
-        ["asked for", "measured", "interval", "measured is"],
-        [
-            [percent(entry["asked"]), percent(entry["rejected"]), interval(entry), _judged(entry)]
-            for entry in report.calibration_curve
-        ],
-        n_texts=0,
-    )
-    if report.threshold["guarantee"]:
+    columns = ["asked for", "measured", "interval", *([] if mixed else ["measured is"])]
+    rows = [
+        [exact_percent(entry["asked"]), percent(entry["rejected"]), interval(entry), _judged(entry)]
+        for entry in report.calibration_curve
+    ]
+    yield Table(columns, [row[: len(columns)] for row in rows], n_texts=0)
+    if report.threshold["guarantee"] and report.threshold["n_folds"] == 1:
         yield Paragraph(
             "With n rows that set a threshold, rates below 1 / (n + 1) reject nothing; a "
             "training-conditional guarantee needs more rows for them."
@@ -290,7 +273,7 @@ def _picture(pictures: Mapping[str, Picture], name: str) -> Iterator[Picture]:
         yield pictures[name]
 
 
-def _by_class(by: str, entries: Sequence[Mapping[str, Any]]) -> list[Block]:
+def _by_class(by: str, entries: Sequence[Mapping[str, Any]], what: str) -> list[Block]:
     """A table of classes; of very many, those with the most false alarms for certain."""
     which = ""
     shown = list(entries)
@@ -299,11 +282,11 @@ def _by_class(by: str, entries: Sequence[Mapping[str, Any]]) -> list[Block]:
         which = f", for the {_SHOWN} of {len(entries)} with the highest lower ends of the interval"
     return [
         Paragraph(
-            f"False alarms by {by}{which}. Each interval misses the true rate by chance once in "
+            f"{what} by {by}{which}. Each interval misses the true rate by chance once in "
             f"{1 / (1 - CONFIDENCE):.0f} times."
         ),
         Table(
-            [by, "rows", "false alarms", "rate", "interval"],
+            [by, "rows", what.lower(), "rate", "interval"],
             [[str(entry["class"]), *_share_cells(entry)] for entry in shown],
         ),
     ]
@@ -319,16 +302,16 @@ def _share_cells(entry: Mapping[str, Any]) -> list[str]:
 
 
 def _errors(report: ReportFields, pictures: Mapping[str, Picture]) -> list[Block]:
-    if report.target == "ood":
+    if not looks_for_errors(report):
         return []
     if (errors := report.errors) is None:
         return [Paragraph(f"Not known: {report.data['why_no_accuracy']}.")]
     rows = [
         ["errors of the network, on the rows of the test", f"{errors['n_rows']:,}"],
         ["errors that are rejected", f"{percent(errors['rejected'])} ({interval(errors)})"],
-        ["accuracy on all rows", percent(errors["accuracy"])],
-        ["accuracy on accepted rows", percent(errors["accuracy_of_accepted"])],
-        ["share of the rows that is accepted (coverage)", percent(errors["coverage"])],
+        ["accuracy on all rows", _with_interval(errors, "accuracy")],
+        ["accuracy on accepted rows", _with_interval(errors, "accuracy_of_accepted")],
+        ["share of the rows that is accepted (coverage)", _with_interval(errors, "coverage")],
         ["area under the risk-coverage curve", _number(errors["area_under_risk_coverage"])],
         [
             "its excess over that of perfect scores",
@@ -337,6 +320,12 @@ def _errors(report: ReportFields, pictures: Mapping[str, Picture]) -> list[Block
         ["AUROC, errors against rows classified correctly", _number(errors["auroc"])],
     ]
     return [Table(["", ""], rows), *_picture(pictures, "risk_coverage")]
+
+
+def _with_interval(errors: Mapping[str, Any], name: str) -> str:
+    if np.isnan(errors[name]):
+        return "-"
+    return f"{percent(errors[name])} ({between(*errors[f'{name}_interval'])})"
 
 
 def _number(value: float) -> str:
@@ -353,13 +342,18 @@ def _out_sets(report: ReportFields, pictures: Mapping[str, Picture]) -> list[Blo
             Table(
                 ["set", "detector", "rows", "rejected", "share", "interval"],
                 [
-                    [entry["name"], entry["detector"], *_share_cells(entry)]
+                    [_shown_name(report, entry["name"]), entry["detector"], *_share_cells(entry)]
                     for entry in report.rejected_by_detector
                 ],
                 n_texts=2,
             ),
         ]
     return [*blocks, *_picture(pictures, "scores")]
+
+
+def _shown_name(report: ReportFields, name: str) -> str:
+    is_of_right = name == TEST and report.target != "ood" and report.errors is not None
+    return f"{name} classified correctly" if is_of_right else name or _NO_NAME
 
 
 _OUT_SETS = (
@@ -374,7 +368,7 @@ def _out_sets_table(report: ReportFields) -> Table:
         ["set", "rows", "AUROC", "FPR95", "rejected", "interval"],
         [
             [
-                entry["name"],
+                entry["name"] or _NO_NAME,
                 f"{entry['n_rows']:,}",
                 _number(entry["auroc"]),
                 _number(entry["fpr95"]),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from math import floor, isclose, log10
 from typing import Any
 
 import numpy as np
@@ -47,12 +48,31 @@ def rejected_by_class(classes: NDArray, rejected: NDArray[np.bool_]) -> list[dic
 
 
 def percent(share: float) -> str:
-    """The share for people, "-" where there is none."""
-    return "-" if np.isnan(share) else f"{100 * share:.1f} %"
+    """The share for people, "-" where there is none; never 0 or 100 % where it is another."""
+    if np.isnan(share):
+        return "-"
+    in_percent = 100 * share
+    distance = min(in_percent, 100 - in_percent)
+    if distance <= 0 or distance >= 0.1:
+        return f"{in_percent:.1f} %"
+    if distance < 1e-6:
+        return f"{in_percent:.12g} %" if share > 0.5 else f"{in_percent:.2g} %"
+    return f"{in_percent:.{1 - floor(log10(distance))}f} %"
+
+
+def exact_percent(rate: float) -> str:
+    """A rate that somebody chose, for people, with all of its digits."""
+    rounded = f"{100 * rate:.1f}"
+    return f"{rounded if isclose(float(rounded), 100 * rate) else format(100 * rate, '.10g')} %"
 
 
 def interval(entry: Mapping[str, Any]) -> str:
     """The interval of an entry for people."""
     if entry["n_rows"] == 0:
         return "-"
-    return f"{100 * entry['low']:.1f} to {percent(entry['high'])}"
+    return between(entry["low"], entry["high"])
+
+
+def between(low: float, high: float, to: str = "to") -> str:
+    """Two shares for people."""
+    return f"{percent(low).removesuffix(' %')} {to} {percent(high)}"

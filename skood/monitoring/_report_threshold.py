@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from .._conformal import conformal_threshold, refuse_nan_scores
 from .._foreign import detector_of, is_of_pyod, rate_of
 from .._values import Floats
 from ..activations import Activations
@@ -38,6 +39,7 @@ class Rule(ABC):
         decisions = np.asarray(self._monitor.decision_function(A))
         # Decisions by several thresholds do not compare, and without any they are infinite.
         scores = decisions if self.limit is not None else self._monitor.score_samples(A)
+        refuse_nan_scores(scores, type(detector_of(self._monitor)).__name__)
         return Judged(scores, decisions < 0)
 
     def rejected_each(self, A: Activations) -> dict[str, Rejected]:
@@ -53,17 +55,18 @@ class Rule(ABC):
         Each of several detectors has its share of the rate.
         """
 
-    def share_calibrating(self, judged: Judged) -> float:
+    def share_calibrating(self, A: Activations) -> float:
         """Share of rows that are among those that set the threshold, as far as scores show it."""
         return 0.0
 
-    @abstractmethod
     def n_fitted(self) -> int | None:
-        """How many rows the detector was given to learn from; None where not known."""
+        """How many rows ``fit`` was given; None where not known."""
+        given = getattr(self._monitor, "_n_given", None)
+        return getattr(detector_of(self._monitor), "n_samples_seen_", given)
 
     @abstractmethod
-    def facts(self) -> dict[str, Any]:
-        """Where the threshold comes from."""
+    def facts(self, classes: Sequence[Any] | None = None) -> dict[str, Any]:
+        """Where the threshold comes from, and which of the network's classes have none."""
 
 
 class OwnRule(Rule):
@@ -84,42 +87,53 @@ class OwnRule(Rule):
         return Judged(decisions, decisions < 0)
 
     def rejected_at(self, A: Activations, rates: Sequence[float]) -> list[Rejected] | None:
-        if (known := self._scores_of_fit()) is None:
+        if (known := self._known_quantiles()) is None:
             return None
         monitor = self._monitor
         scores = monitor.score_each(A) if self._are_several else {"": monitor.score_samples(A)}
         shares = [rate / len(known) for rate in rates]
         return [
-            np.any([scores[name] < _quantile(known[name], share) for name in known], axis=0)
+            np.any([scores[name] < _threshold_at(d, share) for name, d in known.items()], axis=0)
             for share in shares
         ]
 
-    def _scores_of_fit(self) -> dict[str, Floats] | None:
-        """Scores of which the thresholds are quantiles, where the detectors keep them."""
+    def _known_quantiles(self) -> dict[str, Any] | None:
+        """The detectors, where all thresholds are quantiles of scores that these keep."""
         detectors = {name: detector_of(member) for name, member in self._members.items()}
-        if not all(map(_is_quantile, detectors.values())):
-            return None
-        return {name: detector.training_scores_ for name, detector in detectors.items()}
+        return detectors if all(map(_is_quantile, detectors.values())) else None
 
-    def n_fitted(self) -> int | None:
-        fitted = self._detector
-        if isinstance(fitted, RiskControlledDetector):
-            fitted = detector_of(fitted.estimator_)
-        return getattr(fitted, "n_samples_seen_", None)
+    def _holds_rows_out(self) -> bool:
+        """Whether each threshold is by rows that were not learnt from."""
+        members = map(detector_of, self._members.values())
+        return _holds_rows_out(self._detector) or all(map(_holds_rows_out, members))
 
-    def facts(self) -> dict[str, Any]:
-        scores = self._scores_of_fit()
-        rates = {name: _asked_rate(member) for name, member in self._members.items()}
+    def facts(self, classes: Sequence[Any] | None = None) -> dict[str, Any]:
         if isinstance(self._detector, RiskControlledDetector):
             return self._of_risk(self._detector)
+        rates = {name: _asked_rate(member) for name, member in self._members.items()}
+        origin = "held-out" if self._holds_rows_out() else "estimate"
+        if None in rates.values():
+            origin = "own"
         return {
-            "origin": "own" if None in rates.values() else "estimate",
+            "origin": origin,
             "offsets": dict(_offsets(self._detector)),
             "false_alarm_rate": rates,
-            "n_rows": None if scores is None else min(map(len, scores.values())),
-            "guarantee": None,
+            **_numbers_of_rows(self._rows_that_count()),
+            "guarantee": "marginal" if origin == "held-out" else None,
             "confidence": None,
             "group_by": None,
+            "n_folds": 1,
+        }
+
+    def _rows_that_count(self) -> dict[str, int | None]:
+        """How many rows set each threshold, where scores of theirs are kept."""
+        scores = {
+            name: getattr(detector_of(member), "training_scores_", None)
+            for name, member in self._members.items()
+        }
+        return {
+            name: None if found is None or _asked_rate(self._members[name]) is None else len(found)
+            for name, found in scores.items()
         }
 
     def _of_risk(self, controlled: RiskControlledDetector) -> dict[str, Any]:
@@ -127,10 +141,11 @@ class OwnRule(Rule):
             "origin": "risk-controlled",
             "offsets": dict(_offsets(controlled)),
             "false_alarm_rate": {"": None},
-            "n_rows": controlled.n_calibration_samples_,
+            **_numbers_of_rows({"": controlled.n_calibration_samples_}),
             "guarantee": None,
             "confidence": controlled.confidence,
             "group_by": None,
+            "n_folds": 1,
             "alpha": controlled.alpha,
         }
 
@@ -149,28 +164,38 @@ class HeldOutRule(Rule):
         p_values = self._monitor.p_values(A)
         return [p_values <= rate for rate in rates]
 
-    def share_calibrating(self, judged: Judged) -> float:
-        known = self._first.calibration_scores_
-        if len(self._by_name) > 1 or len(np.unique(known)) < 0.9 * len(known):
-            return 0.0  # equal scores are no sign of equal rows
-        same = known if self.limit is None else known - self._first.offset_
-        return float(np.isin(judged.scores, same).mean())
+    def share_calibrating(self, A: Activations) -> float:
+        shares = []
+        for name, scores in self._scores_each(A).items():
+            known = self._by_name[name].calibration_scores_
+            if len(np.unique(known)) >= 0.9 * len(known):  # equal scores are no sign of equal rows
+                shares.append(float(np.isin(scores, known).mean()))
+        return max(shares, default=0.0)
 
-    def n_fitted(self) -> int | None:
-        fitted = detector_of(self._first.estimators_[0])
-        return getattr(fitted, "n_samples_seen_", None)
+    def _scores_each(self, A: Activations) -> dict[str, Floats]:
+        if list(self._by_name) == [""]:
+            return {"": self._monitor.score_samples(A)}
+        scores: dict[str, Floats] = self._monitor.score_each(A)
+        return scores
 
-    def facts(self) -> dict[str, Any]:
-        first, each = self._first, self._by_name.values()
+    def facts(self, classes: Sequence[Any] | None = None) -> dict[str, Any]:
+        first, each = self._first, self._by_name
         return {
-            "origin": "held-out" if all(map(_is_by_rows_of_fit, each)) else "calibrated",
-            "offsets": dict(_offsets_each(self._by_name)),
-            "false_alarm_rate": {name: d.false_alarm_rate for name, d in self._by_name.items()},
-            "n_rows": min(detector.n_calibration_samples_ for detector in each),
+            "origin": "held-out" if self._is_by_rows_of_fit() else "calibrated",
+            "offsets": dict(_offsets_each(each, classes or [])),
+            "false_alarm_rate": {name: d.false_alarm_rate for name, d in each.items()},
+            **_numbers_of_rows({name: d.n_calibration_samples_ for name, d in each.items()}),
             "guarantee": first.guarantee,
             "confidence": first.confidence,
             "group_by": first.group_by,
+            "n_folds": len(first.estimators_),
         }
+
+    def _is_by_rows_of_fit(self) -> bool:
+        """Whether ``fit`` of the monitor held the rows out of its own."""
+        if hasattr(self._monitor, "calibration_"):
+            return not getattr(self._monitor, "_is_calibrated_anew", True)
+        return not isinstance(self._first.cv, str)
 
 
 def rule_of(monitor: Any) -> Rule:
@@ -181,27 +206,39 @@ def rule_of(monitor: Any) -> Rule:
     return HeldOutRule(monitor, calibration) if isinstance(calibration, dict) else OwnRule(monitor)
 
 
-def _quantile(scores: Floats, rate: float) -> float:
-    return float(np.percentile(scores, 100 * rate))
-
-
 def _asked_rate(estimator: Any) -> float | None:
     """The rate of false alarms that sets the threshold of a detector, if one does."""
     is_given = getattr(detector_of(estimator), "tau", None) is not None
     return None if is_given else rate_of(estimator)
 
 
+def _holds_rows_out(detector: Any) -> bool:
+    return getattr(detector, "validation", None) is not None
+
+
 def _is_quantile(detector: Any) -> bool:
     """Whether the threshold is a quantile of scores that the detector keeps."""
-    keeps = hasattr(detector, "training_scores_") and hasattr(detector, "false_alarm_rate")
-    return keeps and _asked_rate(detector) is not None
+    rate = _asked_rate(detector)
+    if rate is None or not hasattr(detector, "training_scores_"):
+        return False
+    counts_votes = getattr(detector, "combine", None) == "vote"
+    # Nor is it one where other rows set it.
+    return not counts_votes and bool(np.isclose(_threshold_at(detector, rate), detector.offset_))
 
 
-def _is_by_rows_of_fit(calibrated: ConformalDetector) -> bool:
-    """Whether rows that the detector itself held out of those of ``fit`` calibrate it."""
-    detector = detector_of(calibrated.estimators_[0])
-    own = getattr(detector, "training_scores_", np.empty(0))
-    return np.array_equal(np.sort(own), np.sort(calibrated.calibration_scores_))
+def _threshold_at(detector: Any, rate: float) -> float:
+    """The threshold by which the detector would have another rate."""
+    if _holds_rows_out(detector):
+        return conformal_threshold(detector.training_scores_, rate)
+    return float(np.percentile(detector.training_scores_, 100 * rate))
+
+
+def _numbers_of_rows(each: Mapping[str, int | None]) -> dict[str, Any]:
+    known = [n_rows for n_rows in each.values() if n_rows is not None]
+    return {
+        "n_rows": min(known) if len(known) == len(each) else None,
+        "n_rows_each": dict(each),
+    }
 
 
 def _offsets(detector: Any) -> Iterator[tuple[str, float]]:
@@ -215,7 +252,13 @@ def _offsets(detector: Any) -> Iterator[tuple[str, float]]:
         yield "", float(np.asarray(detector.offset_).item())
 
 
-def _offsets_each(by_name: Mapping[str, ConformalDetector]) -> Iterator[tuple[str, float]]:
+def _offsets_each(
+    by_name: Mapping[str, ConformalDetector], classes: Sequence[Any]
+) -> Iterator[tuple[str, float]]:
+    """The same for several detectors; a class without calibration rows is never rejected."""
     for detector, calibrated in by_name.items():
-        for name, offset in _offsets(calibrated):
+        found = dict(_offsets(calibrated))
+        if calibrated.group_by is not None:
+            found = {**{str(label): -np.inf for label in classes}, **found}
+        for name, offset in found.items():
             yield ", ".join(filter(None, [detector, name])), offset
