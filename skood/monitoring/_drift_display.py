@@ -203,7 +203,7 @@ class DriftDisplay:
         limit = ax.axhline(self.rate_limit, color=ink(ax), linestyle="--", label="limit")
         self.limit_lines_ = [limit]
         # The share of a few rows is all or nothing, and would be all that is seen.
-        settled = rate[row > _N_UNSETTLED]
+        settled = rate[(row > _N_UNSETTLED) | (row == row[-1])]
         top = max(1.5 * self.rate_limit, 1.1 * max(settled.max(initial=0), bound.max()))
         ax.set(ylabel="alarm rate", ylim=(0, top))
 
