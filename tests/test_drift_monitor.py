@@ -589,3 +589,20 @@ def test_a_detector_in_a_pipeline_or_of_scikit_learn():
     assert drift.update(RNG.normal(size=(100, 3)) + 4).alarm_
     with pytest.raises(NotFittedError, match="ConformalDetector"):
         DriftMonitor(ConformalDetector(forest)).update(X)
+
+
+class Lengths(Calibrated):
+    """Scores texts by their length."""
+
+    def score_samples(self, X):
+        assert isinstance(X, list)
+        return np.array([len(text) for text in X], dtype=float)
+
+
+def test_a_text_is_one_row():
+    texts = ["a", "some words", "more"]
+    by_text = DriftMonitor(Lengths(CALIBRATION))
+    for text in texts:
+        by_text.update(text)
+    assert by_text.n_samples_seen_ == 3
+    assert seen(by_text) == seen(DriftMonitor(Lengths(CALIBRATION)).update(texts))

@@ -305,7 +305,7 @@ class RiskControlledDetector(OutlierMixin, MetaEstimatorMixin, BaseEstimator):
             f"{self.confidence:g} by {ranked.n_rows} calibration row(s), of which {ranked.n_wrong} "
             "are misclassified: all samples are rejected. "
             + (
-                f"The smallest alpha that they can certify is {smallest}."
+                _which_can(float(smallest), self.alpha)
                 if smallest
                 else "They can certify no alpha."
             )
@@ -432,6 +432,16 @@ class RiskControlledDetector(OutlierMixin, MetaEstimatorMixin, BaseEstimator):
 
     def _expected_failed_checks(self) -> dict[str, str]:
         return failed_classifier_checks(NEEDS_LABELS)
+
+
+def _which_can(smallest: float, alpha: float) -> str:
+    if smallest > alpha:
+        return f"The smallest alpha that they can certify is {smallest:.9g}."
+    # Which thresholds are tested follows from alpha, so that chance may favour a smaller one.
+    return (
+        f"By other thresholds, which other values test, they can certify alpha={smallest:.9g}; to "
+        "choose alpha by that costs some of the confidence."
+    )
 
 
 complete(RiskControlledDetector, {}, FITTED_ON)

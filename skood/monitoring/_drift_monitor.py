@@ -195,8 +195,8 @@ class DriftMonitor(BaseEstimator):
         Parameters
         ----------
         X : array-like of shape (n_samples, ...)
-            A batch, as the detector takes it; it may hold a single row. A one-dimensional array
-            is one row, where the detector takes rows of ``n_features_in_`` numbers.
+            A batch, as the detector takes it; it may hold a single row. A text is one row, and so
+            is a one-dimensional array, where the detector takes rows of ``n_features_in_`` numbers.
 
         Returns
         -------
@@ -405,7 +405,9 @@ class DriftMonitor(BaseEstimator):
 
 
 def as_batch(X: Any, detector: Any) -> Any:
-    """A batch of one row, where ``X`` is a row of numbers for a detector of tables."""
+    """A batch of one row, where ``X`` is a text, or a row of numbers for a detector of tables."""
+    if isinstance(X, str):
+        return [X]
     n_features = getattr(detector, "n_features_in_", None)
     if n_features is not None and np.ndim(X) == 1 and len(X) == n_features:
         return np.asarray(X)[np.newaxis]

@@ -9,11 +9,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.exceptions import NotFittedError
+from sklearn.pipeline import Pipeline
 
 from .._conformal import conformal_rank, conformal_threshold, lowest_accepted, refuse_nan_scores
-from .._foreign import detector_of
+from .._foreign import detector_of, up_to_activations
 from .._values import Floats
 from .._warnings import warn_user
+from ..activations import Activations
 from ._alarm_rate import rate_limit
 
 HOW_TO_CALIBRATE = (
@@ -89,11 +91,22 @@ class Reference:
 
     def judge(self, X: Any) -> tuple[Floats, NDArray[np.bool_]]:
         """Scores of samples, and which of them are alarms."""
+        X = self._extracted(X)
         scores = np.asarray(self._score(X), dtype=np.float64)
         refuse_nan_scores(scores, type(self.detector).__name__)
         if self.threshold is not None:
             return scores, scores < lowest_accepted(self.scores, self.threshold)
         return scores, np.asarray(self._predict(X)) == -1
+
+    def _extracted(self, X: Any) -> Any:
+        """What the network makes of samples, where they are given to the detector twice."""
+        if self.threshold is not None:
+            return X
+        extracting = self.detector
+        if not isinstance(extracting, Pipeline):
+            extracting = getattr(extracting, "estimator_", extracting)
+        _, samples = up_to_activations(extracting, X)
+        return samples if isinstance(samples, Activations) else X
 
     def _score(self, X: Any) -> Any:
         if self.member is None:
