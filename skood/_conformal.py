@@ -21,6 +21,8 @@ from scipy.special import betaincinv
 from ._values import ROUNDING, Floats
 from ._warnings import warn_user
 
+_SHARE_OF_RANGE = 1e-3
+"""Of the interquartile range: no more than that is taken for rounding."""
 GUARANTEES = frozenset({"marginal", "training-conditional"})
 """What may be promised of the rate: its mean over calibration sets, or nearly every set's own."""
 
@@ -114,6 +116,9 @@ def conformal_threshold(
 def less_rounding(scores: ArrayLike, of: ArrayLike) -> Floats:
     """The lowest values that equal scores may have, but for rounding.
 
+    Rounding is a share of what scores usually are, and a small one of their interquartile range:
+    a constant that is added to all of them does not make them equal.
+
     Parameters
     ----------
     scores : array-like
@@ -127,11 +132,17 @@ def less_rounding(scores: ArrayLike, of: ArrayLike) -> Floats:
     lowest : ndarray
         In the order of ``scores``, and infinite where these are.
     """
-    scores, sizes = np.asarray(scores, dtype=np.float64), np.abs(np.asarray(of, dtype=np.float64))
-    sizes = sizes[np.isfinite(sizes)]
-    usual = np.percentile(sizes, 50, method="lower") if sizes.size else 0.0
+    scores, all_scores = np.asarray(scores, dtype=np.float64), np.asarray(of, dtype=np.float64)
+    all_scores = all_scores[np.isfinite(all_scores)]
+    usual, most = 0.0, np.inf
+    if all_scores.size:
+        usual = float(np.percentile(np.abs(all_scores), 50, method="lower"))
+        low, high = np.percentile(all_scores, [25, 75], method="lower")
+        # A range that is rounding itself bounds nothing.
+        most = _SHARE_OF_RANGE * (high - low) if high - low > ROUNDING / 4 * usual else np.inf
     with np.errstate(invalid="ignore", over="ignore"):
-        lowest = scores - ROUNDING * np.maximum(np.abs(scores), usual)
+        rounding = np.minimum(ROUNDING * np.maximum(np.abs(scores), usual), most)
+        lowest = scores - rounding
     return np.where(np.isfinite(scores), lowest, scores)
 
 

@@ -187,8 +187,8 @@ def _why_no_split(n_samples: int, splitter: Any, error: Exception) -> str:
     if "group" in str(error).lower():
         return (
             f"{why} No groups reach validation. Name the rows of whole groups by "
-            "validation=PredefinedSplit(test_fold), with 0 for those that are held out and -1 for "
-            "others; or calibrate by groups: skood.calibration.ConformalDetector(detector, "
-            "cv=GroupKFold()).fit(X, groups=groups)."
+            "validation=PredefinedSplit(test_fold), which has for each in-distribution row 0 where "
+            "it is held out and -1 where not; or calibrate by groups: "
+            "skood.calibration.ConformalDetector(detector, cv=GroupKFold()).fit(X, groups=groups)."
         )
     return f"{why} Each batch is split by itself: give larger ones, or validation as a share."

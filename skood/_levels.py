@@ -50,9 +50,19 @@ class Levels:
         end[:-1] = np.fmin(end[:-1], middle)
         return cls(lowest, top, np.minimum(begin, lowest), np.maximum(end, highest))
 
+    @classmethod
+    def of_ties(cls, scores: ArrayLike) -> Levels:
+        """Those alone that hold several scores, as where scores are discrete."""
+        levels = cls.of(scores)
+        is_tie = np.unique(levels.values_of(scores), return_counts=True)[1] > 1
+        ends = (levels.lowest, levels.top, levels._begin, levels._end)
+        return cls(*(values[is_tie] for values in ends))
+
     def values_of(self, scores: ArrayLike) -> Floats:
         """Scores, where those of a level have its value; others as they are."""
         scores = np.asarray(scores, dtype=np.float64)
+        if len(self.lowest) == 0:
+            return scores
         place = np.maximum(np.searchsorted(self._begin, scores, side="right") - 1, 0)
         is_of_level = (self._begin[place] <= scores) & (scores <= self._end[place])
         return np.where(is_of_level, self.lowest[place], scores)

@@ -44,14 +44,18 @@ class HeldOutThresholds:
     ----------
     by_name : dict of str to ConformalDetector
         Calibrated detectors by name, one without a name where it is alone.
+    right_or_wrong : bool, default=False
+        Whether a detector of errors is calibrated by all rows, as no labels say which are right.
     """
 
     by_name: dict[str, ConformalDetector]
+    right_or_wrong: bool = False
 
     @classmethod
-    def of(cls, calibration: Any) -> HeldOutThresholds:
+    def of(cls, calibration: Any, *, right_or_wrong: bool = False) -> HeldOutThresholds:
         """Those of a fitted attribute: a calibrated detector, or several by name."""
-        return cls(calibration if isinstance(calibration, dict) else {_ONE: calibration})
+        by_name = calibration if isinstance(calibration, dict) else {_ONE: calibration}
+        return cls(by_name, right_or_wrong)
 
     @property
     def calibration(self) -> ConformalDetector | dict[str, ConformalDetector]:
@@ -62,15 +66,23 @@ class HeldOutThresholds:
     def _alone(self) -> ConformalDetector | None:
         return self.by_name.get(_ONE)
 
-    @property
-    def are_several(self) -> bool:
-        """Whether there are several detectors, which are compared by their decisions."""
-        return self._alone is None
+    def are_of(self, detector: Any) -> bool:
+        """Whether they are those of a detector, and not of one whose place it took."""
+        members = members_of(detector)
+        return members.keys() == self.by_name.keys() and all(
+            self.by_name[name].detector is member for name, member in members.items()
+        )
 
     @property
     def offset(self) -> float:
-        """The threshold; of several detectors 0, that of the decisions."""
-        return 0.0 if self._alone is None else self._alone.offset_
+        """The threshold, where there is a single one."""
+        if self._alone is None or self._alone.group_by is not None:
+            of = "detector" if self._alone is None else "predicted class"
+            raise AttributeError(
+                f"A Monitor with a threshold for each {of} has no single offset_: see offsets_. "
+                "decision_function is 0 at the threshold."
+            )
+        return self._alone.offset_
 
     @property
     def offsets(self) -> dict[Any, Any]:
@@ -101,14 +113,23 @@ class HeldOutThresholds:
     def select(self, A: Any, fdr: float, method: str) -> NDArray[np.bool_]:
         if self._alone is not None:
             return self._alone.select(A, fdr, method=method)
-        if not 0 < fdr < 1:
-            raise ValueError(f"fdr must be between 0 and 1, got {fdr!r}.")
         # What is promised of one threshold is no part of a false discovery rate.
         marginal = [copy(d).set_params(guarantee="marginal") for d in self.by_name.values()]
         p_values = _joint([detector.p_values(A) for detector in marginal])
         if len(p_values) == 0:
             return np.zeros(0, dtype=bool)
+        self._warn_if_none_can_be_selected(len(p_values), fdr, method)
         return np.asarray(false_discovery_control(p_values, method=method) <= fdr)
+
+    def _warn_if_none_can_be_selected(self, n_samples: int, fdr: float, method: str) -> None:
+        most = [_most_rows(detector) for detector in self.by_name.values()]
+        lowest = _joint([np.full(n_samples, 1 / (n + 1)) for n in most])
+        if (reached := false_discovery_control(lowest, method=method)[0]) > fdr:
+            warn_user(
+                f"Nothing can be selected of {n_samples} samples at a false discovery rate of "
+                f"{fdr:g}: with {len(most)} detectors and {max(most)} calibration rows the "
+                f"smallest that {method!r} can reach is {reached:.3g}. Calibrate with more rows."
+            )
 
     def summary(self) -> str:
         """The rate, how many rows stand for it, and what is promised."""
@@ -121,7 +142,17 @@ class HeldOutThresholds:
         if promise != "marginal":
             promise += f" with confidence {first.confidence:g}"
         n_rows = " and ".join(map(str, sizes))
-        return f"{rates}{of_each}, calibrated by {n_rows} held-out rows, {promise}"
+        rows = (
+            "held-out rows, classified right or wrong" if self.right_or_wrong else "held-out rows"
+        )
+        return f"{rates}{of_each}, calibrated by {n_rows} {rows}, {promise}"
+
+
+def _most_rows(detector: ConformalDetector) -> int:
+    """Rows that a sample is compared with; by class, those of the largest."""
+    if detector.group_by is None:
+        return detector.n_calibration_samples_
+    return int(np.unique(detector.calibration_classes_, return_counts=True)[1].max())
 
 
 def _in_deviations(detector: ConformalDetector, A: Any) -> Floats:
@@ -166,11 +197,9 @@ def calibrated(
         ``group_by``, ``guarantee`` and ``confidence``.
     """
     A, labels = _rows_and_labels(A, y)
-    several = several_of(detector)
-    members = {_ONE: detector} if several is None else several
-    thresholds = {}
-    for name, member in members.items():
-        wanted = target if several is None else getattr(detector_of(member), "target", "ood")
+    thresholds, right_or_wrong = {}, False
+    for name, member in members_of(detector).items():
+        wanted = target if name == _ONE else getattr(detector_of(member), "target", "ood")
         rate = rate_of(member) if false_alarm_rate is None else false_alarm_rate
         conformal = ConformalDetector(
             member, false_alarm_rate=_USUAL_RATE if rate is None else rate, **promise
@@ -178,15 +207,24 @@ def calibrated(
         counts = _rows_that_count(A, labels, wanted)
         if counts is None:
             _ask_for_labels(wanted)
+        elif y is None and labels is not None and wanted != "ood":
+            _warn_of_marks(labels, wanted)
         thresholds[name] = conformal.fit(
             A if counts is None or len(counts) == len(A) else A[counts]
         )
-    return HeldOutThresholds(thresholds)
+        right_or_wrong |= counts is None
+    return HeldOutThresholds(thresholds, right_or_wrong)
 
 
 def several_of(detector: Any) -> dict[str, Any] | None:
     """Detectors by name that have a threshold each; None of one."""
     return detector.named_estimators_ if hasattr(detector, "predict_each") else None
+
+
+def members_of(detector: Any) -> dict[str, Any]:
+    """Detectors that have a threshold each; one alone without a name."""
+    several = several_of(detector)
+    return {_ONE: detector} if several is None else several
 
 
 def _rows_and_labels(A: Any, y: ArrayLike | None) -> tuple[Any, NDArray | None]:
@@ -221,15 +259,18 @@ def _ask_for_labels(target: str) -> None:
     )
 
 
-def state_of(detector: Any) -> tuple[Any, ...]:
-    """What another fit of a detector would change."""
-    names = ("offset_", "offsets_", "threshold_", "n_samples_seen_")
-    return tuple(copy(getattr(detector, name, None)) for name in names)
+def _warn_of_marks(labels: NDArray, target: str) -> None:
+    if n_marked := int((~in_distribution(labels)).sum()):
+        warn_user(
+            f"{n_marked} of {len(labels)} labels that came with the inputs are -1. These rows are "
+            f"not classified correctly, and do not calibrate the detector with target={target!r}. "
+            "Pass the labels as y, so that they calibrate none."
+        )
 
 
 def estimated_rate(detector: Any) -> str:
     """The rate that a detector is to have by its own threshold."""
-    members = (several_of(detector) or {_ONE: detector}).values()
+    members = members_of(detector).values()
     numbers = sorted({rate for member in members if (rate := rate_of(member)) is not None})
     rates = " and ".join(f"{rate:g}" for rate in numbers) or "no number"
     return f"{rates}, by rows held out" if holds_rows_out(detector) else f"{rates}, an estimate"
@@ -258,7 +299,8 @@ def why_uncalibrated(detector: Any, A: Any, y: ArrayLike | None) -> str:
     Labels show it where the network fits the rows better than it fits new ones: in general it is
     surer of new rows than it is right, and never less sure. So it shows where it is surer than
     97 % on average, and yet makes fewer errors than its own confidence lets expect, by more than
-    chance (a test at the level .05); or where it makes no error in 500 rows or more.
+    chance (a test at the level .05); or where it makes no error in 500 rows or more. No error in
+    fewer rows shows neither, and so nothing says that they are held out.
 
     Parameters
     ----------
@@ -277,8 +319,13 @@ def why_uncalibrated(detector: Any, A: Any, y: ArrayLike | None) -> str:
     confidence, is_wrong = compared
     n_rows, n_wrong, expected = len(is_wrong), int(is_wrong.sum()), float((1 - confidence).sum())
     too_few = poisson.cdf(n_wrong, expected) <= _SMALL and expected <= (1 - _SURE) * n_rows
-    if not too_few and (n_wrong or n_rows < _MANY_ROWS):
+    if n_wrong and not too_few:
         return ""
+    if n_rows < _MANY_ROWS and not too_few:
+        return (
+            f"the labels do not show that the rows of fit, {n_rows}, are new to the network, which "
+            "gets none of them wrong, as of rows that it was trained on"
+        )
     return (
         "the labels show that the network fits the rows of fit as those that it was trained on. It "
         f"gets {n_wrong} of {n_rows} wrong, where its own confidence lets expect {expected:.3g}"

@@ -35,8 +35,8 @@ def n_rows_of(X: Any) -> int:
     n_samples = n_samples_of(X)
     if n_samples is None:
         raise TypeError(
-            f"Rows of {type(X).__name__} cannot be selected: pass arrays, Activations that were "
-            "extracted before, or detectors that begin with an ActivationExtractor."
+            f"Rows of {type(X).__name__} cannot be selected: pass arrays, or Activations that an "
+            "ActivationExtractor has made of it before, to a detector without an extractor."
         )
     return n_samples
 

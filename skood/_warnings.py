@@ -21,6 +21,9 @@ _INSIDE = (
 )
 
 
+_VALIDATION = str(Path(sklearn.__file__).parent / "model_selection" / "_validation.py")
+
+
 class Line(NamedTuple):
     """A line of code."""
 
@@ -31,6 +34,10 @@ class Line(NamedTuple):
 
 _working_for: ContextVar[Line | None] = ContextVar("_working_for", default=None)
 """The user's line, in a thread whose frames do not lead there."""
+
+
+_threshold_comes_later: ContextVar[bool] = ContextVar("_threshold_comes_later", default=False)
+"""Whether a clone is fitted whose own threshold nobody uses."""
 
 
 def warn_user(message: str, category: type[Warning] = UserWarning) -> None:
@@ -79,3 +86,28 @@ def working_for(line: Line) -> Iterator[None]:
         yield
     finally:
         _working_for.reset(token)
+
+
+@contextlib.contextmanager
+def threshold_comes_later() -> Iterator[None]:
+    """Fit a clone whose threshold other rows set afterwards, so that its own needs no warning."""
+    token = _threshold_comes_later.set(True)
+    try:
+        yield
+    finally:
+        _threshold_comes_later.reset(token)
+
+
+def own_threshold_counts() -> bool:
+    """Whether what is fitted now is for the user, and not a clone to calibrate or to compare.
+
+    scikit-learn's searches and cross-validation do not tell what they fit that it is a clone.
+    """
+    if _threshold_comes_later.get():
+        return False
+    frame = sys._getframe(1)
+    while frame.f_back is not None:
+        if frame.f_code.co_filename == _VALIDATION and frame.f_code.co_name == "_fit_and_score":
+            return False
+        frame = frame.f_back
+    return True

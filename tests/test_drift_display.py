@@ -65,7 +65,7 @@ def test_it_takes_the_place_of_axes():
 def test_what_is_refused():
     with pytest.raises(TypeError, match="Expected a DriftMonitor"):
         DriftDisplay.from_estimator(Calibrated([0.0]))
-    with pytest.raises(ValueError, match="last must be at least 1"):
+    with pytest.raises(ValueError, match="last must be a whole number"):
         DriftDisplay.from_estimator(monitor(), last=0)
     empty = DriftMonitor(Calibrated([0.0]))
     with pytest.raises(ValueError, match="no rows to draw"):
@@ -76,6 +76,37 @@ def test_what_is_refused():
         DriftDisplay(history=history | {"p_value": [0.5]}, **limits).plot()
     with pytest.raises(ValueError, match=r"lacks.*p_value"):
         DriftDisplay(history={"row": [1]}, **limits).plot()
+
+
+@pytest.mark.parametrize("last", [0, -1, 2.5, "3"])
+def test_other_numbers_of_rows_are_refused(last):
+    with pytest.raises(ValueError, match="last must be a whole number of at least 1"):
+        DriftDisplay.from_estimator(monitor(), last=last)
+
+
+@pytest.mark.parametrize("kind", ["by place", "inset", "of a subfigure"])
+def test_axes_outside_of_a_grid_are_shared_too(kind):
     figure = plt.figure()
-    with pytest.raises(ValueError, match="of a grid"):
-        DriftDisplay(history=history, **limits).plot(figure.add_axes((0, 0, 1, 1)))
+    if kind == "by place":
+        ax = figure.add_axes((0.2, 0.1, 0.6, 0.8))
+    elif kind == "inset":
+        ax = figure.add_subplot().inset_axes((0.2, 0.1, 0.6, 0.8))
+    else:
+        ax = figure.subfigures(1, 2)[1].add_axes((0.2, 0.1, 0.6, 0.8))
+    figure.canvas.draw()
+    place = ax.get_window_extent()
+    display = DriftDisplay.from_estimator(monitor(), ax=ax, last=np.int64(4))
+    assert display.figure_ is figure
+    figure.canvas.draw()
+    boxes = [ax.get_window_extent() for ax in display.axes_]
+    assert boxes[0].y0 > boxes[1].y1 > boxes[1].y0 > boxes[2].y1
+    for box in boxes:
+        assert place.x0 - 1 <= box.x0 < box.x1 <= place.x1 + 1
+        assert place.y0 - 1 <= box.y0 < box.y1 <= place.y1 + 1
+    assert len(display.rate_line_.get_xdata()) == 4
+
+
+def test_one_row_is_seen():
+    display = DriftDisplay.from_estimator(monitor(), last=1)
+    for line in (display.rate_line_, display.bound_line_, display.martingale_line_):
+        assert line.get_marker() == "o"

@@ -17,6 +17,7 @@ from sklearn.exceptions import NotFittedError
 from skood import Activations
 from skood.calibration import ConformalDetector
 from skood.detectors import KNNDetector
+from skood.ensemble import LayerEnsembleDetector
 from skood.monitoring import DriftMonitor, DriftTestResult, drift_test
 
 RNG = np.random.default_rng(0)
@@ -408,6 +409,46 @@ def test_parameters_are_checked(params):
         DriftMonitor(None).update(stream(1))
 
 
+def test_to_look_begins_no_stream():
+    drift = monitor()
+    assert not drift.alarm_
+    assert drift.set_params(alpha=0.5).update(stream(1)).martingale_limit_ == 4
+    empty = monitor().update(stream(1)[:0]).set_params(alpha=0.5)
+    assert empty.martingale_limit_ == empty.update(stream(1)).martingale_limit_ == 4
+    for detector in (Plain(), Uncalibrated(), Folds(CALIBRATION), None):
+        assert not hasattr(DriftMonitor(detector), "alarm_")
+    with pytest.raises(AttributeError, match=r"no stream.*Monitor\.calibrate"):
+        _ = DriftMonitor(Plain()).alarm_
+    assert not hasattr(monitor(alpha=2), "alarm_")
+
+
+@pytest.mark.parametrize("group_by", [None, "prediction"])
+def test_a_rate_that_is_set_after_calibration_is_refused(group_by):
+    A = Activations({"a": RNG.normal(size=(300, 2))}, predictions=np.repeat([0, 1, 2], 100))
+    detector = KNNDetector(normalize=False).fit(A[::2])
+    calibrated = ConformalDetector(detector, group_by=group_by).fit(A[1::2])
+    drift = DriftMonitor(calibrated).update(A[:10])
+    for params in ({"false_alarm_rate": 0.5}, {"guarantee": "training-conditional"}):
+        before = calibrated.get_params(deep=False)
+        calibrated.set_params(**params)
+        for use in (drift.update, DriftMonitor(calibrated).update):
+            with pytest.raises(ValueError, match="set after it was calibrated"):
+                use(A[:10])
+        calibrated.set_params(**before)
+    assert drift.update(A[:10]).n_samples_seen_ == 20
+
+
+def test_ensembles_that_are_not_calibrated_are_told_so():
+    A = Activations({name: RNG.normal(size=(80, 3)) for name in "ab"})
+    for ensemble in (
+        LayerEnsembleDetector(KNNDetector()),
+        LayerEnsembleDetector(KNNDetector(), layers=["a"]),
+        LayerEnsembleDetector(KNNDetector(), combine="vote", validation=0.3),
+    ):
+        with pytest.raises((NotFittedError, TypeError), match="Calibrate it with rows"):
+            DriftMonitor(ensemble.fit(A)).update(A)
+
+
 def test_what_the_stream_is_compared_with_stays():
     drift = monitor().update(stream(10))
     drift.set_params(alpha=0.5)
@@ -448,11 +489,10 @@ def test_a_row_for_a_detector_of_tables_may_have_one_dimension():
         ("ks", "lower", lambda x, c: stats.ks_2samp(x, c, alternative="greater")),
         ("mann-whitney", "lower", lambda x, c: stats.mannwhitneyu(x, c, alternative="less")),
         ("mann-whitney", "two-sided", lambda x, c: stats.mannwhitneyu(x, c)),
-        ("cramer-von-mises", "two-sided", lambda x, c: stats.cramervonmises_2samp(x, c)),
     ],
 )
 def test_drift_test_is_that_of_scipy(method, alternative, expected):
-    rows = stream(50, shift=-0.3)
+    rows = np.round(stream(50, shift=-0.3), 1)
     found = drift_test(Calibrated(CALIBRATION), rows, method=method, alternative=alternative)
     known = expected(rows[:, 0], CALIBRATION)
     assert found == DriftTestResult(known.statistic, known.pvalue)
@@ -477,6 +517,38 @@ def test_what_drift_test_refuses():
         drift_test(detector, stream(5), method="t")
     with pytest.raises(ValueError, match="NaN"):
         drift_test(detector, [[np.nan]])
+    with pytest.raises(ValueError, match=r"at least 2 rows.*1 are in the batch"):
+        drift_test(detector, [[0.0]], method="cramer-von-mises")
+    with pytest.raises(ValueError, match="1 calibrate"):
+        drift_test(Calibrated([0.0]), stream(5), method="cramer-von-mises")
+
+
+def test_drift_test_of_unequal_scores_by_cramer_von_mises_is_that_of_scipy():
+    calibration, rows = np.random.default_rng(0).normal(size=(2, 80))
+    found = drift_test(Calibrated(calibration), rows[:, np.newaxis], method="cramer-von-mises")
+    known = stats.cramervonmises_2samp(rows, calibration)
+    assert found == pytest.approx((known.statistic, known.pvalue), rel=1e-9)
+
+
+@pytest.mark.parametrize("n_values", [2, 5, 30])
+@pytest.mark.parametrize("method", ["ks", "mann-whitney", "cramer-von-mises"])
+def test_p_values_of_discrete_scores_are_none_too_small(method, n_values):
+    rng = np.random.default_rng(0)
+    p_values = [
+        drift_test(
+            Calibrated(rng.integers(0, n_values, 100)),
+            rng.integers(0, n_values, (40, 1)),
+            method=method,
+        ).pvalue
+        for _ in range(200)
+    ]
+    assert np.mean(np.array(p_values) <= 0.1) <= 0.165  # 20 of 200, and three standard deviations
+
+
+@pytest.mark.parametrize("method", ["ks", "mann-whitney", "cramer-von-mises"])
+def test_drift_test_of_equal_scores_finds_nothing(method):
+    result = drift_test(Calibrated([1.0] * 30), np.full((10, 1), 1 + 1e-7), method=method)
+    assert result.pvalue > 0.01
 
 
 def test_a_threshold_for_each_class():
@@ -517,3 +589,20 @@ def test_a_detector_in_a_pipeline_or_of_scikit_learn():
     assert drift.update(RNG.normal(size=(100, 3)) + 4).alarm_
     with pytest.raises(NotFittedError, match="ConformalDetector"):
         DriftMonitor(ConformalDetector(forest)).update(X)
+
+
+class Lengths(Calibrated):
+    """Scores texts by their length."""
+
+    def score_samples(self, X):
+        assert isinstance(X, list)
+        return np.array([len(text) for text in X], dtype=float)
+
+
+def test_a_text_is_one_row():
+    texts = ["a", "some words", "more"]
+    by_text = DriftMonitor(Lengths(CALIBRATION))
+    for text in texts:
+        by_text.update(text)
+    assert by_text.n_samples_seen_ == 3
+    assert seen(by_text) == seen(DriftMonitor(Lengths(CALIBRATION)).update(texts))

@@ -6,7 +6,7 @@ from sklearn.datasets import load_digits
 from sklearn.exceptions import NotFittedError
 from sklearn.neural_network import MLPClassifier
 
-from skood import make_monitor
+from skood import ActivationExtractor, Activations, make_monitor
 from skood.calibration import ConformalDetector
 from skood.monitoring import DriftMonitor, drift_test
 
@@ -40,6 +40,26 @@ def test_each_class_may_have_its_threshold():
     drift = DriftMonitor(monitor).update(X[NEW])
     np.testing.assert_array_equal(drift.history_["is_alarm"], monitor.predict(X[NEW]) == -1)
     assert 0.1 < drift.rate_limit_ < 0.5
+
+
+@pytest.mark.parametrize("wrapped", [False, True])
+def test_the_network_runs_once_where_each_class_has_its_threshold(wrapped, monkeypatch):
+    monitor = fitted()
+    if wrapped:
+        detector = ConformalDetector(monitor, group_by="prediction").fit(X[HELD_OUT])
+    else:
+        detector = monitor.calibrate(X[HELD_OUT], group_by="prediction")
+    expected = detector.predict(X[NEW]) == -1
+    extracted, transform = [], ActivationExtractor.transform
+
+    def counted(extractor, rows):
+        extracted.append(not isinstance(rows, Activations))
+        return transform(extractor, rows)
+
+    monkeypatch.setattr(ActivationExtractor, "transform", counted)
+    drift = DriftMonitor(detector).update(X[NEW])
+    assert sum(extracted) == 1
+    np.testing.assert_array_equal(drift.history_["is_alarm"], expected)
 
 
 def test_another_calibration_is_noticed():

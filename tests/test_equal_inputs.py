@@ -10,7 +10,12 @@ from sklearn.model_selection import PredefinedSplit
 from sklearn.neural_network import MLPClassifier
 
 from skood import ActivationExtractor, Activations, make_monitor
-from skood._conformal import conformal_p_values, less_rounding
+from skood._conformal import (
+    conformal_p_values,
+    conformal_threshold,
+    less_rounding,
+    lowest_accepted,
+)
 from skood._levels import Levels
 from skood.calibration import ConformalDetector, RiskControlledDetector
 from skood.detectors import (
@@ -23,6 +28,7 @@ from skood.detectors import (
     ViMDetector,
 )
 from skood.ensemble import AnyAlarmDetector, LayerEnsembleDetector
+from skood.monitoring import DriftMonitor, drift_test
 
 STATES = np.array(list(itertools.product([0.0, 1.0], repeat=4)))
 RNG = np.random.default_rng(0)
@@ -245,10 +251,11 @@ def test_last_bits_decide_nothing_of_the_risk(n_units):
 
 def test_levels_are_no_wider_than_rounding():
     dense = 1 + np.arange(1000) * 1e-6  # a chain of neighbours, each within rounding
-    levels = Levels.of(dense)
-    assert 200 < len(levels.lowest) < 400
+    levels = Levels.of(np.append(np.linspace(0, 1, 1000, endpoint=False), dense))
+    assert 200 < np.sum(levels.lowest >= 1) < 400
     assert np.ptp(dense[levels.values_of(dense) == 1]) < 4e-6
-    np.testing.assert_array_equal(np.unique(levels.values_of(dense)), levels.lowest)
+    of_dense = levels.lowest[levels.lowest >= 1]
+    np.testing.assert_array_equal(np.unique(levels.values_of(dense)), of_dense)
     assert (np.abs(levels.values_of(dense) - dense) < 4e-6).all()
     apart = Levels.of([-np.inf, 1.0, 1 + 1e-7, 2.0, np.inf])
     np.testing.assert_array_equal(apart.lowest, [-np.inf, 1, 2, np.inf])
@@ -258,3 +265,40 @@ def test_levels_are_no_wider_than_rounding():
     )
     np.testing.assert_array_equal(Levels.of([np.inf, -np.inf]).values_of([0.0]), [0])
     np.testing.assert_array_equal(Levels.of([0.0, 0.0]).values_of([0.0, 1e-300]), [0, 1e-300])
+    ties = Levels.of_ties([1.0, 1 + 1e-7, 2.0])
+    np.testing.assert_array_equal(ties.values_of([1 + 2e-7, 2 + 1e-7]), [1, 2 + 1e-7])
+    np.testing.assert_array_equal(Levels.of_ties([1.0, 2.0]).values_of([2.5]), [2.5])
+
+
+@pytest.mark.parametrize("detector", DETECTORS[:4], ids=lambda detector: type(detector).__name__)
+def test_streams_of_states_one_by_one_are_streams_of_batches(detector):
+    detector = detector.fit(EXTRACTOR.transform(TRAIN), LABEL)
+    A = EXTRACTOR.transform(HELD_OUT)
+    calibrated = ConformalDetector(detector, false_alarm_rate=0.2).fit(A)
+    rows = np.random.default_rng(1).integers(0, 16, 1000)
+    in_batches = DriftMonitor(calibrated).update(EXTRACTOR.transform(STATES[rows]))
+    one_by_one = DriftMonitor(calibrated)
+    for row in rows:
+        one_by_one.update(ONE_BY_ONE[row])
+    assert not one_by_one.alarm_
+    for name, column in in_batches.history_.items():
+        np.testing.assert_array_equal(one_by_one.history_[name], column)
+
+
+def test_drift_tests_take_last_bits_for_equal():
+    detector = LastBits().fit(None)
+    levels = np.repeat([[-3.0], [1.0], [7.0]], 50, 0)
+    calibrated = ConformalDetector(detector).fit(levels)
+    detector.n_units = 4
+    assert drift_test(calibrated, levels[::2]) == (0, 1)
+
+
+@pytest.mark.parametrize("offset", [0.0, 1e3, -1e5, 1e6])
+def test_scores_with_a_large_constant_are_told_apart(offset):
+    rng = np.random.default_rng(0)
+    held_out, new = rng.normal(size=1000), rng.normal(size=4000)
+    plain = conformal_p_values(held_out, new)
+    shifted = conformal_p_values(held_out + offset, new + offset)
+    np.testing.assert_allclose(shifted, plain, atol=0.01)
+    threshold = conformal_threshold(held_out + offset, 0.05)
+    assert lowest_accepted(held_out + offset, threshold) == pytest.approx(threshold, abs=0.002)

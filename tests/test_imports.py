@@ -48,6 +48,7 @@ FLOW = [
     "_storage",
     "_tables",
     "activations",
+    "_fitted_state",
     "_seen_rows",
     "_output",
     "_layer_names",

@@ -3,6 +3,7 @@
 import pickle
 import warnings
 from concurrent.futures import ThreadPoolExecutor
+from copy import deepcopy
 
 import numpy as np
 import pytest
@@ -13,18 +14,31 @@ from sklearn.ensemble import IsolationForest
 from sklearn.exceptions import NotFittedError
 from sklearn.frozen import FrozenEstimator
 from sklearn.model_selection import GridSearchCV
+from sklearn.neighbors import LocalOutlierFactor
 from sklearn.neural_network import MLPClassifier, MLPRegressor
-from sklearn.pipeline import make_pipeline
+from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.svm import OneClassSVM
+from sklearn.utils._param_validation import InvalidParameterError
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
-from skood import ActivationExtractor, HammingNAPDetector, Monitor, make_monitor
-from skood.calibration import ConformalDetector, UncalibratedWarning
+from skood import (
+    ActivationExtractor,
+    HammingNAPDetector,
+    Monitor,
+    PercentileBinarizer,
+    make_monitor,
+)
+from skood.calibration import ConformalDetector, RiskControlledDetector, UncalibratedWarning
 from skood.datasets import load_digits_ood
 from skood.detectors import EnergyDetector, KNNDetector, MahalanobisDetector, MaxSoftmaxDetector
-from skood.ensemble import AdaptiveEnsembleDetector, AnyAlarmDetector, AutoNAPDetector
+from skood.ensemble import (
+    AdaptiveEnsembleDetector,
+    AnyAlarmDetector,
+    AutoNAPDetector,
+    LayerEnsembleDetector,
+)
 from skood.inspection import explain
 from skood.model_selection import DetectorSearchCV, OODKFold
 from skood.preprocessing import LayerSelector
@@ -131,7 +145,8 @@ def test_each_predicted_class_may_have_its_own_threshold(fitted):
     assert monitor.offsets_ == pytest.approx(
         {c: quantile(scores[classes == c], 0.1) for c in np.unique(classes)}
     )
-    assert not hasattr(monitor, "offset_")
+    with pytest.raises(AttributeError, match=r"each predicted class .* see offsets_"):
+        _ = monitor.offset_
     offsets = np.array([monitor.offsets_[c] for c in NET.predict(X[NEW])])
     expected = np.where(monitor.score_samples(X[NEW]) < offsets, -1, 1)
     np.testing.assert_array_equal(monitor.predict(X[NEW]), expected)
@@ -156,9 +171,11 @@ def test_of_errors_rows_calibrate_that_are_classified_correctly():
     is_right = NET.predict(X[HELD_OUT]) == Y[HELD_OUT]
     assert not is_right.all()
     assert monitor.calibrate(X[HELD_OUT], Y[HELD_OUT]).offset_ == quantile(scores[is_right], 0.05)
+    assert "held-out rows, marginal" in repr(monitor)
     with pytest.warns(UncalibratedWarning, match="all rows calibrate, wrong ones too"):
         monitor.calibrate(X[HELD_OUT])
     assert monitor.offset_ == quantile(scores, 0.05)
+    assert "calibrated by 300 held-out rows, classified right or wrong, marginal" in repr(monitor)
     with pytest.warns(UncalibratedWarning, match="no labels say"):
         monitor.calibrate(X[HELD_OUT], np.ones(300))
     with pytest.raises(ValueError, match="needs labels among the classes of the network"):
@@ -177,7 +194,9 @@ def test_of_both_each_detector_has_its_own_rows(fitted_for_both):
         "ood": quantile(each["ood"], 0.1),
         "misclassified": quantile(each["misclassified"][is_right], 0.1),
     }
-    assert monitor.offset_ == 0
+    assert not hasattr(monitor, "offset_")
+    with pytest.raises(AttributeError, match=r"each detector has no single offset_: see offsets_"):
+        _ = monitor.offset_
     assert set(monitor.calibration_) == {"ood", "misclassified"}
     scores, verdicts = monitor.score_each(X[NEW]), monitor.predict_each(X[NEW])
     for name, offset in monitor.offsets_.items():
@@ -194,9 +213,6 @@ def test_of_both_each_detector_has_its_own_rows(fitted_for_both):
     np.testing.assert_array_equal(monitor.select(X[NEW], 0.5), expected)
     monitor.calibrate(X[HELD_OUT], Y[HELD_OUT], guarantee="training-conditional")
     np.testing.assert_array_equal(monitor.select(X[NEW], 0.5), expected)
-    for wrong in ({"fdr": 0}, {"method": "none"}):
-        with pytest.raises(ValueError, match=r"fdr|method"):
-            monitor.select(X[NEW], **wrong)
     assert f"calibrated by 300 and {is_right.sum()} held-out rows" in repr(monitor)
     assert f"calibrated by 300 and {is_right.sum()} held-out rows" in monitor._repr_html_()
 
@@ -481,6 +497,26 @@ def test_thresholds_that_are_no_quantiles_are_left_alone(detector):
     np.testing.assert_array_equal(monitor.predict(A), monitor["detect"].predict(A))
 
 
+@pytest.mark.parametrize("target", ["misclassified", "both"])
+def test_rows_that_fit_holds_out_need_labels_where_errors_are_looked_for(target):
+    rows = np.r_[HELD_OUT, NEW]
+    monitor = make_monitor(NET, target=target, validation=0.4)
+    [message] = warnings_of(monitor, X[rows])
+    assert "no labels say which are: all rows calibrate, wrong ones too" in message
+    held_out = rows[monitor["detect"].training_rows_]
+    right_or_wrong = f"by {len(held_out)} held-out rows, classified right or wrong, marginal"
+    assert right_or_wrong in repr(monitor)
+    assert right_or_wrong in repr(pickle.loads(pickle.dumps(monitor)))
+    # Labels of fit, or a calibration by some, or another target leave nothing to say.
+    monitor.calibrate(X[TRAIN], Y[TRAIN])
+    assert "right or wrong" not in repr(monitor)
+    assert warnings_of(monitor, X[rows], Y[rows]) == []
+    assert "right or wrong" not in repr(monitor)
+    of_inputs = make_monitor(NET, validation=0.4)
+    assert warnings_of(of_inputs, X[rows]) == []
+    assert "right or wrong" not in repr(of_inputs)
+
+
 def test_searches_and_threads_calibrate_alone(fitted):
     grid = GridSearchCV(monitor_of(KNNDetector()), {"detect__n_neighbors": [3, 9]}, cv=OODKFold(3))
     rows = np.r_[TRAIN, OUTSIDE]
@@ -539,7 +575,7 @@ def test_fit_is_silent_about_rows_that_the_network_has_not_seen():
     for rows in (HELD_OUT, NEW, np.r_[HELD_OUT, NEW]):
         assert warnings_of(make_monitor(NET), X[rows], Y[rows]) == []
     assert warnings_of(make_monitor(NET, validation=0.3), X[NEW]) == []
-    assert warnings_of(make_monitor(NET, target="both", validation=0.3), X[NEW]) == []
+    assert warnings_of(make_monitor(NET, target="both", validation=0.3), X[NEW], Y[NEW]) == []
     assert warnings_of(monitor_of(ConformalDetector(KNNDetector(), cv=0.3)), X[NEW]) == []
     # What validation holds out, the network may have learnt all the same.
     assert len(warnings_of(make_monitor(NET, validation=0.3), X[TRAIN], Y[TRAIN])) == 1
@@ -660,6 +696,149 @@ def test_a_search_that_holds_rows_out_shows_what_it_chose():
     assert monitor.explain(X[OUTSIDE[:1]], X_train=X[TRAIN]) is not None
 
 
+@pytest.mark.parametrize("target", ["ood", "both"])
+def test_selections_are_refused_alike(target):
+    monitor = make_monitor(NET, target=target).fit(X[TRAIN]).calibrate(X[HELD_OUT], Y[HELD_OUT])
+    for wrong in ({"fdr": 0}, {"fdr": "a"}, {"method": "holm"}):
+        with pytest.raises(InvalidParameterError, match=next(iter(wrong))):
+            monitor.select(X[NEW], **wrong)
+
+
+def test_a_selection_of_several_detectors_that_can_find_nothing_says_so(fitted_for_both):
+    monitor = pickle.loads(fitted_for_both).calibrate(X[HELD_OUT], Y[HELD_OUT])
+    A = monitor[:-1].transform(X[OUTSIDE])
+    # The smallest p-value, of 300 rows and two detectors, is 2 / 301: .0067 if all have it.
+    with pytest.warns(UserWarning, match=r"2 detectors and 300 .* 'bh' can reach is 0\.00664"):
+        assert not monitor.select(A, 0.006).any()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        monitor.select(A, 0.007)
+
+
+def test_of_both_p_values_at_the_rate_are_rejected_but_not_they_alone(fitted_for_both):
+    monitor = pickle.loads(fitted_for_both).calibrate(X[HELD_OUT], Y[HELD_OUT])
+    is_rejected = monitor.predict(X) == -1
+    is_small = monitor.p_values(X) <= 0.05
+    assert (is_small <= is_rejected).all()
+    assert is_small.sum() < is_rejected.sum()
+    # Scores stay in the order of fit, decisions are negative where either score is too low.
+    np.testing.assert_array_equal(monitor.decision_function(X) < 0, is_rejected)
+    before = pickle.loads(fitted_for_both).score_samples(X)
+    np.testing.assert_array_equal(monitor.score_samples(X), before)
+
+
+@pytest.mark.parametrize(
+    "detector", [LayerEnsembleDetector(KNNDetector(), combine="vote", validation=0.4)]
+)
+def test_rows_that_set_votes_give_no_p_values_and_it_is_said_why(detector):
+    monitor = monitor_of(detector).fit(X[NEW])
+    with pytest.raises(NotFittedError, match=r"LayerEnsembleDetector holds out .* no quantile"):
+        monitor.p_values(X[HELD_OUT])
+    scores = monitor.score_samples(X[HELD_OUT])
+    expected = p_values(scores, monitor.score_samples(X[TRAIN]))
+    np.testing.assert_allclose(monitor.calibrate(X[HELD_OUT]).p_values(X[TRAIN]), expected)
+
+
+@pytest.mark.parametrize(
+    "detector",
+    [
+        IsolationForest(n_estimators=20, random_state=0),
+        LocalOutlierFactor(novelty=True),
+        OneClassSVM(),
+        KNNDetector(),
+        make_pipeline(StandardScaler(), IsolationForest(n_estimators=20, random_state=0)),
+        AnyAlarmDetector([("forest", IsolationForest(n_estimators=20, random_state=0))]),
+    ],
+    ids=lambda detector: type(detector).__name__,
+)
+def test_a_detector_that_is_fitted_anew_needs_another_calibration(detector):
+    monitor = monitor_of(detector).fit(X[TRAIN]).calibrate(X[HELD_OUT])
+    expected = monitor.predict(X[OUTSIDE])
+    for copy in (deepcopy(monitor), pickle.loads(pickle.dumps(monitor))):
+        np.testing.assert_array_equal(copy.predict(X[OUTSIDE]), expected)
+    new = monitor[:-1].transform(X[NEW])
+    exchanged = deepcopy(monitor)
+    exchanged.set_params(detect=clone(detector).fit(new))
+    monitor["detect"].fit(new)
+    for other in (monitor, exchanged):
+        for method in ("predict", "decision_function", "p_values", "select", "explain"):
+            with pytest.raises(NotFittedError, match="exchanged or fitted anew after calibrate"):
+                getattr(other, method)(X[OUTSIDE])
+
+
+def test_a_step_that_is_fitted_anew_or_set_needs_another_calibration():
+    def monitor(step):
+        steps = [("e", ActivationExtractor(NET, "penultimate")), ("b", step), ("d", KNNDetector())]
+        return Monitor(clone(Pipeline(steps)).steps).fit(X[TRAIN]).calibrate(X[HELD_OUT])
+
+    refitted = monitor(StandardScaler())
+    refitted["b"].fit(refitted[:1].transform(X[OUTSIDE]))
+    exchanged = monitor(StandardScaler())
+    exchanged.set_params(b=clone(exchanged["b"]).fit(exchanged[:1].transform(X[OUTSIDE])))
+    # This one learns nothing: its parameters alone count.
+    changed = monitor(PercentileBinarizer(percentile=50)).set_params(b__percentile=90)
+    for other in (refitted, exchanged, changed):
+        with pytest.raises(NotFittedError, match=r"a step before it, of \['e', 'b'\]"):
+            other.predict(X[NEW])
+    for step in (StandardScaler(), PercentileBinarizer(), "passthrough"):
+        assert monitor(step).set_params(e__batch_size=9).predict(X[NEW]).shape == NEW.shape
+
+
+def test_clones_that_something_else_calibrates_are_not_warned_of():
+    rows = np.r_[NEW, HELD_OUT]
+    for wrapper in (
+        ConformalDetector(monitor_of(KNNDetector()), cv=0.3),
+        ConformalDetector(monitor_of(KNNDetector()), cv=3, n_jobs=2),
+        GridSearchCV(
+            ConformalDetector(monitor_of(KNNDetector()), cv=0.3),
+            {"detector__detect__n_neighbors": [1, 3]},
+            cv=OODKFold(2),
+        ),
+    ):
+        labels = () if isinstance(wrapper, ConformalDetector) else (np.where(rows < 0, -1, 1),)
+        if labels:
+            labels[0][-20:] = -1
+        assert warnings_of(wrapper, X[rows], *labels) == []
+    risk = RiskControlledDetector(monitor_of(MaxSoftmaxDetector()), alpha=0.5, cv=0.5)
+    assert warnings_of(risk, X[TRAIN], Y[TRAIN]) == []
+    # What a search fits in the end is the user's.
+    marks = np.where(Y[rows] < 4, -1, 1)
+    grid = GridSearchCV(monitor_of(KNNDetector()), {"detect__n_neighbors": [1, 3]}, cv=OODKFold(2))
+    assert len(warnings_of(grid, X[rows], marks)) == 1
+    assert len(warnings_of(monitor_of(KNNDetector()), X[rows], marks)) == 1
+
+
+def test_few_rows_without_an_error_do_not_show_that_they_are_new():
+    [message] = warnings_of(make_monitor(NET), X[TRAIN[:60]], Y[TRAIN[:60]])
+    assert "the labels do not show that the rows of fit, 60, are new" in message
+    right = HELD_OUT[NET.predict(X[HELD_OUT]) == Y[HELD_OUT]][:60]
+    assert "do not show" in warnings_of(make_monitor(NET), X[right], Y[right])[0]
+    wrong = HELD_OUT[NET.predict(X[HELD_OUT]) != Y[HELD_OUT]]
+    rows = np.append(right, wrong)
+    assert warnings_of(make_monitor(NET), X[rows], Y[rows]) == []
+
+
+@pytest.mark.parametrize("target", ["misclassified", "both"])
+def test_marks_of_a_loader_calibrate_no_detector_of_errors_and_it_is_said(target):
+    monitor, inputs = torch_monitor(target)
+    rows = np.r_[HELD_OUT, OUTSIDE[:30]]
+    data = TensorDataset(inputs[rows], torch.tensor(Y[rows]))
+    is_right = monitor[:-1].transform(inputs[HELD_OUT]).predictions == Y[HELD_OUT]
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        monitor.calibrate(data)
+    messages = [str(w.message) for w in caught]
+    assert sum("30 of 330 labels that came with the inputs are -1" in m for m in messages) == 1
+    counts = {target: monitor.calibration_} if target != "both" else monitor.calibration_
+    assert counts["misclassified"].n_calibration_samples_ == is_right.sum()
+    if target == "both":
+        assert sum("All rows count as in-distribution" in m for m in messages) == 1
+        assert counts["ood"].n_calibration_samples_ == 330
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        monitor.calibrate(data, Y[rows])
+
+
 @pytest.mark.parametrize("kind", ["share", "folds", "search"])
 def test_explanations_name_the_rows_of_fit(kind):
     knn = KNNDetector(n_neighbors=2)
@@ -684,14 +863,6 @@ def test_explanations_name_the_rows_of_fit(kind):
     again = monitor.explain(given[rows], X_train=given, y_train=np.abs(labels), n_neighbors=3)
     np.testing.assert_array_equal(again.neighbors, found.neighbors)
     np.testing.assert_array_equal(again.neighbor_labels, found.neighbors)
-
-
-def test_scores_and_thresholds_of_several_detectors_go_together(fitted_for_both):
-    monitor = pickle.loads(fitted_for_both).calibrate(X[HELD_OUT], Y[HELD_OUT])
-    rows = np.append(NEW, OUTSIDE)
-    scores = monitor.score_samples(X[rows])
-    np.testing.assert_array_equal(scores - monitor.offset_, monitor.decision_function(X[rows]))
-    np.testing.assert_array_equal(scores < monitor.offset_, monitor.predict(X[rows]) == -1)
 
 
 @pytest.mark.parametrize("target", ["misclassified", "both"])

@@ -602,3 +602,29 @@ def test_searches_inside_and_outside(digits):
     assert outer.best_score_ > 0.8
     with pytest.raises(NotFittedError, match="FrozenEstimator"):
         clone(RiskControlledDetector(pipeline[-1])).fit(A, y)
+
+
+def test_infinite_scores_alone_are_accepted_where_they_are_right():
+    detector = fitted(np.full(100, np.inf), np.zeros(100))
+    assert (detector.coverage_, detector.risk_) == (1, 0)
+    np.testing.assert_array_equal(detector.predict(activations([np.inf, 3.0])), [1, -1])
+
+
+def test_the_smallest_levels_need_more_rows_than_there_are():
+    _, message = rejecting_all(np.arange(50.0), np.zeros(50), alpha=1e-300)
+    assert "needs at least" in message
+
+
+def test_words_where_a_smaller_alpha_happens_to_be_certified():
+    """Which thresholds are tested follows from alpha, and chance may favour those of another."""
+    rng = np.random.default_rng(0)
+    for _ in range(300):
+        margin = rng.exponential(1, 100)
+        is_wrong = rng.random(100) < 0.5 * np.exp(-margin)
+        ranked = RankedErrors(margin, is_wrong)
+        smallest = ranked.smallest_alpha(0.95)
+        if smallest and ranked.largest_certified(0.118, 0.95) is None and float(smallest) < 0.118:
+            break
+    _, message = rejecting_all(margin, is_wrong, alpha=0.118)
+    assert f"they can certify alpha={float(smallest):.9g}; to choose" in message
+    assert "The smallest alpha" not in message

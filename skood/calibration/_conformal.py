@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Iterator
 from numbers import Integral, Real
 from typing import Any, Self
@@ -44,7 +43,6 @@ from ._conformal_fits import (
     splits,
 )
 from ._ranked_scores import RankedScores, rows_by_class
-from ._uncalibrated import UncalibratedWarning
 
 
 class ConformalDetector(OutlierMixin, MetaEstimatorMixin, BaseEstimator):
@@ -285,10 +283,7 @@ class ConformalDetector(OutlierMixin, MetaEstimatorMixin, BaseEstimator):
                 return fit_and_read(self.detector, X, labels, split, by_class=by_class)
 
         jobs = (delayed(fit_one)(split) for split in parts)
-        with warnings.catch_warnings():
-            # Thresholds of the clones themselves are not used.
-            warnings.simplefilter("ignore", UncalibratedWarning)
-            return list(Parallel(n_jobs=self.n_jobs, prefer="threads")(jobs))
+        return list(Parallel(n_jobs=self.n_jobs, prefer="threads")(jobs))
 
     def _check_guarantee(self, n_detectors: int) -> None:
         if n_detectors > 1 and self.guarantee != "marginal":

@@ -39,7 +39,7 @@ from .._marks import (
 )
 from .._samples import n_rows_of, take_samples
 from .._values import Floats
-from .._warnings import warn_user
+from .._warnings import threshold_comes_later, warn_user
 from ..activations import Activations
 
 Rows = NDArray[np.intp]
@@ -248,7 +248,8 @@ def fit_and_read(
     learnt = learnt[labels.is_in[learnt]]
     if learns_marks(detector):
         learnt = np.sort(np.append(learnt, np.flatnonzero(~labels.is_in)))
-    fitted = _fitted(clone(detector), take_samples(X, learnt), labels.of(learnt))
+    with threshold_comes_later():
+        fitted = _fitted(clone(detector), take_samples(X, learnt), labels.of(learnt))
     read = Read.of(fitted, take_samples(X, held_out), by_class=by_class)
     if len(read.scores) != len(held_out):
         raise ValueError(

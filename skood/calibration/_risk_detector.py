@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from numbers import Real
 from typing import Any, Self
 
@@ -30,7 +29,6 @@ from ..activations import Activations
 from ._conformal_fits import Fitted, Labels, Read, Rows, fit_and_read, refusing_unfitted, splits
 from ._ranked_scores import differences
 from ._risk_tests import RankedErrors, rows_needed, upper_risk_bound
-from ._uncalibrated import UncalibratedWarning
 
 
 class RiskControlledDetector(OutlierMixin, MetaEstimatorMixin, BaseEstimator):
@@ -260,10 +258,7 @@ class RiskControlledDetector(OutlierMixin, MetaEstimatorMixin, BaseEstimator):
                 "rate for several detectors. Hold out a share, such as cv=0.2, give a splitter of "
                 "one split, such as GroupShuffleSplit(1), or pass a fitted detector."
             )
-        with warnings.catch_warnings():
-            # The threshold of the clone itself is not used.
-            warnings.simplefilter("ignore", UncalibratedWarning)
-            fitted = fit_and_read(self.detector, X, labels, parts[0], by_class=False)
+        fitted = fit_and_read(self.detector, X, labels, parts[0], by_class=False)
         return fitted, labels.of(fitted.rows)
 
     def _labels(self, X: Any, y: Any, n_samples: int) -> Labels:
@@ -310,7 +305,7 @@ class RiskControlledDetector(OutlierMixin, MetaEstimatorMixin, BaseEstimator):
             f"{self.confidence:g} by {ranked.n_rows} calibration row(s), of which {ranked.n_wrong} "
             "are misclassified: all samples are rejected. "
             + (
-                f"The smallest alpha that they can certify is {smallest}."
+                _which_can(float(smallest), self.alpha)
                 if smallest
                 else "They can certify no alpha."
             )
@@ -437,6 +432,16 @@ class RiskControlledDetector(OutlierMixin, MetaEstimatorMixin, BaseEstimator):
 
     def _expected_failed_checks(self) -> dict[str, str]:
         return failed_classifier_checks(NEEDS_LABELS)
+
+
+def _which_can(smallest: float, alpha: float) -> str:
+    if smallest > alpha:
+        return f"The smallest alpha that they can certify is {smallest:.9g}."
+    # Which thresholds are tested follows from alpha, so that chance may favour a smaller one.
+    return (
+        f"By other thresholds, which other values test, they can certify alpha={smallest:.9g}; to "
+        "choose alpha by that costs some of the confidence."
+    )
 
 
 complete(RiskControlledDetector, {}, FITTED_ON)

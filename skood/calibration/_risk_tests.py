@@ -25,6 +25,9 @@ _N_ERRORS = 2
 _LARGEST_START = 0.6
 """Largest coverage at which the sequence begins for the sake of that."""
 
+_MOST_ROWS = 2**53
+"""More than anybody has: where this many rows are too few, how many it takes is not looked for."""
+
 
 class Certified(NamedTuple):
     """A threshold with a certified error rate, and the rows that it accepts."""
@@ -95,7 +98,9 @@ class RankedErrors:
             # What was tested are the rows above the highest rejected level. Those from the lowest
             # accepted one on would be another set, to which that row belongs by its choice.
             offset = np.nextafter(self._tops[place + 1], np.inf)
-        return Certified(float(offset), int(self._accepted[place]), int(self._wrong[place]))
+        # An infinite threshold would reject infinite scores, too.
+        offset = min(float(offset), float(np.finfo(np.float64).max))
+        return Certified(offset, int(self._accepted[place]), int(self._wrong[place]))
 
     def smallest_alpha(self, confidence: float) -> str | None:
         """The smallest error rate that can be certified, in three digits, or None."""
@@ -159,6 +164,8 @@ def _rows_with(n_wrong: int, alpha: float, level: float) -> int:
     enough = n_wrong + 1
     while minus_p_value(enough) < -level:
         enough *= 2
+        if enough > _MOST_ROWS:
+            return enough
     return n_wrong + 1 + bisect_left(range(n_wrong + 1, enough), -level, key=minus_p_value)
 
 

@@ -51,6 +51,7 @@ class BaseIncrementalDetector(BaseOneClassDetector):
         """Learn from the summary of all batches; returns training scores as ``_fit`` does."""
 
     def _fit(self, X: Activations, y: NDArray | None) -> NDArray[np.float64]:
+        self.__dict__.pop("_held_out", None)  # of an earlier fit
         self._validation_of_first = repr(self.validation)
         self._summary = self._learn(X, y)
         return self._finish(self._summary)
@@ -114,9 +115,9 @@ class BaseIncrementalDetector(BaseOneClassDetector):
     def _check_same_validation(self) -> None:
         if repr(self.validation) != self._validation_of_first:
             raise ValueError(
-                f"{type(self).__name__} began with validation={self._validation_of_first}, now it "
-                f"is {self.validation!r}: rows that were learnt from cannot set the threshold "
-                "later. Set it back, or call fit with all samples."
+                f"validation={self.validation!r} was set after this {type(self).__name__} was "
+                f"fitted with validation={self._validation_of_first}, but rows that were learnt "
+                "from cannot set the threshold: set it back, or call fit before more batches."
             )
 
     def merge(self, other: Self) -> Self:

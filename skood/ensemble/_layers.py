@@ -13,7 +13,7 @@ from sklearn.base import clone
 from sklearn.metrics import roc_auc_score
 from sklearn.utils.validation import check_is_fitted
 
-from .._conformal import held_out_threshold
+from .._conformal import conformal_threshold, held_out_threshold
 from .._layer_names import layer_list, match_layers, value_names
 from .._marks import marks_beside_y
 from .._sklearn import HasMethods, Interval, StrOptions
@@ -25,9 +25,6 @@ from ..detectors import BaseOneClassDetector
 from ._combination import Calibration, informative_members, informed_sum
 from ._knowledge import class_knowledge, knowledge_of_fitted, predicted_classes
 from ._members import fit_and_calibrate, member_scores, of_detector
-
-_BELOW_P_VALUES = -1.0
-"""Stands for the p-value of a sample of a class of which nothing was learnt."""
 
 
 class LayerEnsembleDetector(BaseOneClassDetector):
@@ -340,7 +337,7 @@ class LayerEnsembleDetector(BaseOneClassDetector):
         if self.combine == "vote":
             scores = self._member_scores(X)
             votes = self._median_p_values(scores)
-            votes[self._are_of_unknown_class(scores)] = _BELOW_P_VALUES
+            votes[self._are_of_unknown_class(scores)] = 0.0
             self._vote_level = held_out_threshold(votes, self.false_alarm_rate)
         return super()._score_held_out(X, y)
 
@@ -360,10 +357,10 @@ class LayerEnsembleDetector(BaseOneClassDetector):
     def _threshold(self, training_scores: Floats) -> float:
         if self.combine != "vote":
             return super()._threshold(training_scores)
-        if self.validation is None or self._vote_level > _BELOW_P_VALUES:
-            return 0.5
-        # Nothing is rejected: of unknown classes are more than may be, or all samples are too few.
-        return self.unknown_class_score_ if np.isfinite(self._vote_level) else -np.inf
+        if self.validation is not None and self._vote_level <= 0:
+            # Of rows held out, more are of unknown classes than may be rejected: none is.
+            return conformal_threshold(training_scores, self.false_alarm_rate)
+        return 0.5
 
     def _score_samples(self, X: Activations) -> Floats:
         scores = self._member_scores(X)

@@ -206,8 +206,8 @@ class DetectorSearchCV(OutlierMixin, MetaEstimatorMixin, NamedDetectors):
         ------
         ValueError
             If no row is marked -1, or fewer than the splitter needs; if the default cannot be
-            fitted; if ``false_alarm_rate`` cannot be given to a detector whose threshold may be
-            that of the choice; or with ``validation``, if the choice has no rate.
+            fitted; without ``validation``, if ``false_alarm_rate`` cannot be given to a detector
+            whose threshold may be that of the choice; with it, if the choice has no rate.
 
         Warns
         -----
@@ -331,13 +331,16 @@ class DetectorSearchCV(OutlierMixin, MetaEstimatorMixin, NamedDetectors):
         rate = self.false_alarm_rate
         if rate is None:
             return list(self.detectors)
-        # Where others are used beside the default, their thresholds are not.
-        decide = self.detectors[:1] if self.beside_default else self.detectors
+        decide = self.detectors
+        if self.validation is not None:
+            decide = []  # the rows that are held out set the threshold by the rate
+        elif self.beside_default:
+            decide = self.detectors[:1]  # thresholds of others are not used
         if without := [name for name, detector in decide if not _has_rate(detector)]:
             raise ValueError(
                 f"false_alarm_rate={rate} of a search takes the place of that of its detectors, "
                 f"but {without} have none to set. Leave it None, and set their thresholds as "
-                "they have it."
+                "they have it; or set validation: rows that are held out set the threshold."
             )
         return [(name, _with_rate(detector, rate)) for name, detector in self.detectors]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from numbers import Integral
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
@@ -123,12 +124,12 @@ class DriftDisplay:
         TypeError
             If ``monitor`` is no :class:`DriftMonitor`.
         ValueError
-            If it remembers no rows, or ``last`` is below 1.
+            If it remembers no rows, or ``last`` is no whole number of at least 1.
         """
         if not isinstance(monitor, DriftMonitor):
             raise TypeError(f"Expected a DriftMonitor, got {monitor!r}.")
-        if last is not None and last < 1:
-            raise ValueError(f"last must be at least 1, got {last}.")
+        if last is not None and not (isinstance(last, Integral) and last >= 1):
+            raise ValueError(f"last must be a whole number of at least 1, got {last!r}.")
         history = monitor.history_
         display = cls(
             history={name: values[-last if last else None :] for name, values in history.items()},
@@ -178,15 +179,7 @@ class DriftDisplay:
 
     def _make_axes(self, ax: Axes | None) -> None:
         self.figure_, ax = get_axes(ax, "DriftDisplay", (6.4, 6.4))
-        place = ax.get_subplotspec()
-        if place is None:
-            raise ValueError("The axes must be those of a grid, as plt.subplots makes them.")
-        grid = place.subgridspec(3, 1)
-        parent = ax.figure
-        ax.remove()
-        top = parent.add_subplot(grid[0])
-        others = [parent.add_subplot(grid[i], sharex=top) for i in (1, 2)]
-        self.axes_ = np.array([top, *others])
+        self.axes_ = np.array(_three_of(ax))
         for upper in self.axes_[:-1]:
             upper.tick_params(labelbottom=False)
 
@@ -204,18 +197,23 @@ class DriftDisplay:
 
     def _draw_rates(self, ax: Axes, history: dict[str, NDArray]) -> None:
         row, rate, bound = (history[name] for name in ("row", "alarm_rate", "rate_lower_bound"))
-        self.rate_line_ = ax.plot(row, rate, color=_BLUE, label="since the first row")[0]
-        self.bound_line_ = ax.plot(row, bound, color=_ORANGE, label="lower bound")[0]
+        style = _style_of_lines(row)
+        self.rate_line_ = ax.plot(row, rate, color=_BLUE, label="since the first row", **style)[0]
+        self.bound_line_ = ax.plot(row, bound, color=_ORANGE, label="lower bound", **style)[0]
         limit = ax.axhline(self.rate_limit, color=ink(ax), linestyle="--", label="limit")
         self.limit_lines_ = [limit]
         # The share of a few rows is all or nothing, and would be all that is seen.
-        settled = rate[row > _N_UNSETTLED]
+        settled = rate[(row > _N_UNSETTLED) | (row == row[-1])]
         top = max(1.5 * self.rate_limit, 1.1 * max(settled.max(initial=0), bound.max()))
         ax.set(ylabel="alarm rate", ylim=(0, top))
 
     def _draw_evidence(self, ax: Axes, history: dict[str, NDArray]) -> None:
         self.martingale_line_ = ax.plot(
-            history["row"], history["martingale"], color=_BLUE, label="martingale"
+            history["row"],
+            history["martingale"],
+            color=_BLUE,
+            label="martingale",
+            **_style_of_lines(history["row"]),
         )[0]
         limit = ax.axhline(self.martingale_limit, color=ink(ax), linestyle="--", label="limit")
         self.limit_lines_.append(limit)
@@ -228,6 +226,24 @@ class DriftDisplay:
                 ax.axvline(self.alarm_time, color=ink(ax), linestyle=":", label="alarm rings")
                 for ax in self.axes_
             ]
+
+
+def _style_of_lines(row: NDArray) -> dict[str, Any]:
+    """Of one row, a line shows nothing but its marker."""
+    return {"marker": "o", "markersize": 3} if len(row) == 1 else {}
+
+
+def _three_of(ax: Axes) -> list[Axes]:
+    """Axes one below the other, which share the rows, in the place of one."""
+    place, parent = ax.get_subplotspec(), ax.figure
+    if place is None:  # outside of a grid they stay in axes that show nothing themselves
+        ax.axis("off")
+        top = ax.inset_axes((0, 0.72, 1, 0.28))
+        return [top, *(ax.inset_axes((0, low, 1, 0.28), sharex=top) for low in (0.36, 0))]
+    grid = place.subgridspec(3, 1)
+    ax.remove()
+    top = parent.add_subplot(grid[0])
+    return [top, *(parent.add_subplot(grid[i], sharex=top) for i in (1, 2))]
 
 
 def _check_history(history: Mapping[str, ArrayLike]) -> dict[str, NDArray]:

@@ -132,8 +132,8 @@ class DriftMonitor(BaseEstimator):
     given those before, an alarm is more probable than the limit. A change that leaves the scores as
     they are is not noticed.
 
-    Equal scores count as equal only if they are so to the last bit: a network that rounds otherwise
-    in other batches breaks ties by that.
+    Scores that differ by no more than rounding in 32 bits count as equal: those of equal inputs do,
+    where a network rounds otherwise in other batches.
 
     References
     ----------
@@ -195,8 +195,8 @@ class DriftMonitor(BaseEstimator):
         Parameters
         ----------
         X : array-like of shape (n_samples, ...)
-            A batch, as the detector takes it; it may hold a single row. A one-dimensional array
-            is one row, where the detector takes rows of ``n_features_in_`` numbers.
+            A batch, as the detector takes it; it may hold a single row. A text is one row, and so
+            is a one-dimensional array, where the detector takes rows of ``n_features_in_`` numbers.
 
         Returns
         -------
@@ -308,6 +308,8 @@ class DriftMonitor(BaseEstimator):
         if self._running is None:
             return self._start(self.random_state)
         stream, parameters = self._running
+        if stream.n_samples == 0 and parameters != self._parameters():
+            return self._start(self.random_state)
         if parameters != self._parameters() or not stream.reference.still_holds():
             raise ValueError(
                 "A parameter was set or the detector calibrated anew since the stream began, so "
@@ -315,14 +317,27 @@ class DriftMonitor(BaseEstimator):
             )
         return stream
 
+    def _seen(self) -> Stream:
+        """The stream, or one without rows, which does not begin by being looked at."""
+        if self._running is not None and self._running[0].n_samples:
+            return self._stream()
+        try:
+            check_own_parameters(self)
+            return self._new(Reference.read(self.detector), 0)
+        except (TypeError, ValueError) as error:  # such as of a detector without p-values
+            raise AttributeError(f"There is no stream to tell of: {error}") from error
+
     def _start(self, seed: int | None) -> Stream:
         check_own_parameters(self)
         reference = Reference.of(self.detector)
         if seed is None:
             seed = int(np.random.SeedSequence().generate_state(1, np.uint64)[0])
-        stream = Stream(reference, float(self.alpha), int(self.n_history), int(seed))
+        stream = self._new(reference, int(seed))
         self._running = stream, self._parameters()
         return stream
+
+    def _new(self, reference: Reference, seed: int) -> Stream:
+        return Stream(reference, float(self.alpha), int(self.n_history), seed)
 
     def _parameters(self) -> tuple[Any, ...]:
         return self.detector, self.alpha, self.n_history, self.random_state
@@ -340,57 +355,59 @@ class DriftMonitor(BaseEstimator):
     @property
     def alarm_time_(self) -> int | None:
         """Number of rows that had been seen when it rang, that row included."""
-        return self._stream().alarm_time
+        return self._seen().alarm_time
 
     @property
     def alarm_cause_(self) -> str | None:
         """Which watch rang."""
-        return self._stream().cause
+        return self._seen().cause
 
     @property
     def n_samples_seen_(self) -> int:
         """Number of rows so far."""
-        return self._stream().n_samples
+        return self._seen().n_samples
 
     @property
     def statistic_(self) -> float:
         """How near the alarm is, which rings at 1."""
-        return max(self._stream().strengths)
+        return max(self._seen().strengths)
 
     @property
     def martingale_(self) -> float:
         """Capital of the bets against the scores; they ring at 2 / alpha."""
-        return float(self._stream().martingale.value)
+        return float(self._seen().martingale.value)
 
     @property
     def martingale_limit_(self) -> float:
         """What the martingale has to reach for the alarm to ring, 2 / alpha."""
-        return 1 / self._stream().martingale_level
+        return 1 / self._seen().martingale_level
 
     @property
     def alarm_rate_(self) -> float:
         """Share of the rows so far that the detector rejects."""
-        stream = self._stream()
+        stream = self._seen()
         return stream.n_alarms / stream.n_samples if stream.n_samples else float("nan")
 
     @property
     def rate_lower_bound_(self) -> float:
         """Lower bound of the highest probability of an alarm in the stream."""
-        return self._stream().rate.lower_bound
+        return self._seen().rate.lower_bound
 
     @property
     def rate_limit_(self) -> float:
         """The rate that calibration can account for."""
-        return self._stream().limit
+        return self._seen().limit
 
     @property
     def history_(self) -> dict[str, NDArray]:
         """The last rows."""
-        return self._stream().last_rows
+        return self._seen().last_rows
 
 
 def as_batch(X: Any, detector: Any) -> Any:
-    """A batch of one row, where ``X`` is a row of numbers for a detector of tables."""
+    """A batch of one row, where ``X`` is a text, or a row of numbers for a detector of tables."""
+    if isinstance(X, str):
+        return [X]
     n_features = getattr(detector, "n_features_in_", None)
     if n_features is not None and np.ndim(X) == 1 and len(X) == n_features:
         return np.asarray(X)[np.newaxis]

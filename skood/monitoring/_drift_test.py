@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from scipy.stats import cramervonmises_2samp, ks_2samp, mannwhitneyu
 
+from .._levels import Levels
 from .._sklearn import HasMethods, StrOptions, validate_params
 from .._values import Floats
 from ._reference import Reference
@@ -83,8 +84,8 @@ def drift_test(
     NotFittedError
         If it is not calibrated.
     ValueError
-        If a score is NaN, the batch is empty, the calibration rows were scored by several
-        detectors, or the method has no such alternative.
+        If a score is NaN, the batch is empty or has one row for Cramér-von Mises, the calibration
+        rows were scored by several detectors, or the method has no such alternative.
 
     Warns
     -----
@@ -102,7 +103,8 @@ def drift_test(
     A small p-value says that the scores differ, not that the inputs do harm: a batch with other
     shares of the classes differs too. A large one says that this batch shows no difference in the
     scores, and a batch of few rows seldom does. With equal scores the p-values of "ks" are too
-    large, those of the others approximate.
+    large, those of "mann-whitney" approximate; for "cramer-von-mises", random numbers of a fixed
+    seed order them. Scores that differ by rounding only are equal where calibration scores are.
 
     Examples
     --------
@@ -122,7 +124,14 @@ def drift_test(
     scores, _ = reference.judge(X)
     if not len(scores):
         raise ValueError("The batch has no rows.")
-    found = _compare(scores, reference.scores, method, alternative)
+    levels = Levels.of_ties(reference.scores)
+    scores, calibration = levels.values_of(scores), levels.values_of(reference.scores)
+    if method == "cramer-von-mises" and min(len(scores), len(calibration)) < 2:
+        raise ValueError(
+            f"{method!r} needs at least 2 rows on both sides, but {len(scores)} are in the batch "
+            f"and {len(calibration)} calibrate: give more, or use 'ks' or 'mann-whitney'."
+        )
+    found = _compare(scores, calibration, method, alternative)
     return DriftTestResult(float(found.statistic), float(found.pvalue))
 
 
@@ -136,4 +145,13 @@ def _compare(scores: Floats, calibration: Floats, method: str, alternative: str)
         return mannwhitneyu(scores, calibration, alternative=sides[alternative])
     if alternative != "two-sided":
         raise ValueError(f"{method!r} tests for any difference, not for {alternative!r} scores.")
-    return cramervonmises_2samp(np.asarray(scores), calibration)
+    return cramervonmises_2samp(*_ranks(scores, calibration))
+
+
+def _ranks(scores: Floats, calibration: Floats) -> tuple[Floats, Floats]:
+    """Ranks among all, without ties: where SciPy meets any, it gives p-values near 0."""
+    both = np.append(scores, calibration)
+    order = np.lexsort((np.random.default_rng(0).random(len(both)), both))
+    ranks = np.empty(len(both))
+    ranks[order] = np.arange(len(both))
+    return ranks[: len(scores)], ranks[len(scores) :]

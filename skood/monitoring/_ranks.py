@@ -8,6 +8,7 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import NDArray
 
+from .._levels import Levels
 from .._values import Floats
 
 
@@ -15,11 +16,11 @@ class OnlineRanks:
     """Ranks of scores among the calibration scores and all scores before.
 
     The n calibration scores divide the line into n + 1 gaps; equal ones are ordered by random
-    numbers, which every new score gets as well. What is kept of a score is its gap. If all scores
-    are exchangeable, the next one is in each gap with a probability proportional to 1 + the number
-    of scores there, whatever the gaps before were. So the share of the gaps below it, and a uniform
-    share of its own, is uniform and independent of all before. Memory and time do not grow with the
-    stream.
+    numbers, which every new score gets as well; scores that rounding may tell apart are equal. What
+    is kept of a score is its gap. If all scores are exchangeable, the next one is in each gap with
+    a probability proportional to 1 + the number of scores there, whatever the gaps before were. So
+    the share of the gaps below it, and a uniform share of its own, is uniform and independent of
+    all before. Memory and time do not grow with the stream.
 
     Parameters
     ----------
@@ -30,8 +31,9 @@ class OnlineRanks:
     """
 
     def __init__(self, calibration_scores: Floats, rng: np.random.Generator) -> None:
+        self._levels = Levels.of_ties(calibration_scores)
         # Sorted first: the order in which the rows came decides nothing.
-        self._ascending = np.sort(calibration_scores)
+        self._ascending = np.sort(self._levels.values_of(calibration_scores))
         ties = rng.random(len(calibration_scores))
         self._ties: list[float] = ties[np.lexsort((ties, self._ascending))].tolist()
         self.counts = [1] * (len(calibration_scores) + 1)
@@ -70,6 +72,7 @@ class OnlineRanks:
             self._add(gap)
 
     def _gaps(self, scores: Floats, ties: Floats) -> Iterator[int]:
+        scores = self._levels.values_of(scores)
         first = np.searchsorted(self._ascending, scores, side="left").tolist()
         after = np.searchsorted(self._ascending, scores, side="right").tolist()
         for low, high, tie in zip(first, after, ties.tolist(), strict=True):

@@ -9,11 +9,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.exceptions import NotFittedError
+from sklearn.pipeline import Pipeline
 
 from .._conformal import conformal_rank, conformal_threshold, lowest_accepted, refuse_nan_scores
-from .._foreign import detector_of
+from .._foreign import detector_of, up_to_activations
 from .._values import Floats
 from .._warnings import warn_user
+from ..activations import Activations
 from ._alarm_rate import rate_limit
 
 HOW_TO_CALIBRATE = (
@@ -41,6 +43,7 @@ class Reference:
     scores: Floats
     """The same as numbers."""
     rate: float
+    promise: dict[str, Any]
     ranks: tuple[tuple[int, int], ...]
     """Rank of each threshold, and the number of calibration scores that it is the rank among."""
     threshold: float | None
@@ -59,26 +62,24 @@ class Reference:
         ValueError
             If its calibration rows were scored by more than one detector, or a score is NaN.
         """
-        reference = cls._read(detector)
+        reference = cls.read(detector)
         _warn_of_errors_left_out(detector, reference.calibrated)
         return reference
 
     @classmethod
-    def _read(cls, detector: Any) -> Reference:
+    def read(cls, detector: Any) -> Reference:
+        """The same without a word on what a stream may have and the calibration rows have not."""
         calibrated, member = calibrated_part(detector)
         given = calibrated.calibration_scores_
         scores = np.asarray(given, dtype=np.float64)
         _check_scores(scores, calibrated)
-        rate = float(calibrated.false_alarm_rate)
-        options: dict[str, Any] = {
-            "guarantee": getattr(calibrated, "guarantee", "marginal"),
-            "confidence": getattr(calibrated, "confidence", 0.95),
-        }
+        rate, promise = float(calibrated.false_alarm_rate), _promise_of(calibrated)
         sizes = _group_sizes(calibrated, len(scores))
-        ranks = tuple((conformal_rank(size, rate, **options), size) for size in sizes)
+        ranks = tuple((conformal_rank(size, rate, **promise), size) for size in sizes)
         is_grouped = getattr(calibrated, "group_by", None) is not None
-        threshold = None if is_grouped else conformal_threshold(scores, rate, **options)
-        return cls(detector, member, calibrated, given, scores, rate, ranks, threshold)
+        threshold = None if is_grouped else conformal_threshold(scores, rate, **promise)
+        _check_as_fitted(calibrated, scores, rate, promise)
+        return cls(detector, member, calibrated, given, scores, rate, promise, ranks, threshold)
 
     def limit(self, level: float) -> float:
         """A rate of alarms that only a calibration set in 1 / level of them exceeds.
@@ -90,11 +91,22 @@ class Reference:
 
     def judge(self, X: Any) -> tuple[Floats, NDArray[np.bool_]]:
         """Scores of samples, and which of them are alarms."""
+        X = self._extracted(X)
         scores = np.asarray(self._score(X), dtype=np.float64)
         refuse_nan_scores(scores, type(self.detector).__name__)
         if self.threshold is not None:
             return scores, scores < lowest_accepted(self.scores, self.threshold)
         return scores, np.asarray(self._predict(X)) == -1
+
+    def _extracted(self, X: Any) -> Any:
+        """What the network makes of samples, where they are given to the detector twice."""
+        if self.threshold is not None:
+            return X
+        extracting = self.detector
+        if not isinstance(extracting, Pipeline):
+            extracting = getattr(extracting, "estimator_", extracting)
+        _, samples = up_to_activations(extracting, X)
+        return samples if isinstance(samples, Activations) else X
 
     def _score(self, X: Any) -> Any:
         if self.member is None:
@@ -109,8 +121,13 @@ class Reference:
     def still_holds(self) -> bool:
         """Whether the detector has the calibration that it had."""
         part, _ = calibrated_part(self.detector)
-        is_same = part is self.calibrated and part.calibration_scores_ is self.given
-        return is_same or Reference._read(self.detector).digest == self.digest
+        is_same = (
+            part is self.calibrated
+            and part.calibration_scores_ is self.given
+            and float(part.false_alarm_rate) == self.rate
+            and _promise_of(part) == self.promise
+        )
+        return is_same or Reference.read(self.detector).digest == self.digest
 
     @property
     def digest(self) -> str:
@@ -133,7 +150,7 @@ def calibrated_part(detector: Any) -> tuple[Any, str | None]:
     if isinstance(of_monitor := getattr(detector, "calibration_", None), dict):
         return _of_inputs(of_monitor, type(detector).__name__)
     for part in (detector, of_monitor, detector_of(detector)):
-        if hasattr(part, "calibration_scores_"):
+        if hasattr(part, "p_values") and np.ndim(getattr(part, "calibration_scores_", 0)) == 1:
             return part, None
     raise NotFittedError(
         f"This {type(detector).__name__} has no calibration scores. {HOW_TO_CALIBRATE}"
@@ -165,6 +182,13 @@ def _warn_of_errors_left_out(detector: Any, part: Any) -> None:
         )
 
 
+def _promise_of(calibrated: Any) -> dict[str, Any]:
+    return {
+        "guarantee": getattr(calibrated, "guarantee", "marginal"),
+        "confidence": getattr(calibrated, "confidence", 0.95),
+    }
+
+
 def _check_scores(scores: Floats, calibrated: Any) -> None:
     if len(getattr(calibrated, "estimators_", ())) > 1:
         raise ValueError(
@@ -176,6 +200,24 @@ def _check_scores(scores: Floats, calibrated: Any) -> None:
     if scores.ndim != 1 or not len(scores):
         raise ValueError(f"Expected calibration scores of shape (n,), got shape {scores.shape}.")
     refuse_nan_scores(scores, "the calibration rows")
+
+
+def _check_as_fitted(calibrated: Any, scores: Floats, rate: float, promise: dict[str, Any]) -> None:
+    """Refuse thresholds that were set by other parameters than those that are set now."""
+    if getattr(calibrated, "group_by", None) is None:
+        known = {None: getattr(calibrated, "offset_", None)}
+        groups = {None: scores}
+    else:
+        known = calibrated.offsets_
+        groups = {c: scores[calibrated.calibration_classes_ == c] for c in known}
+    for group, of_group in groups.items():
+        expected = conformal_threshold(of_group, rate, **promise)
+        if known[group] not in (None, expected):
+            raise ValueError(
+                f"The threshold of this {type(calibrated).__name__}, {known[group]:g}, is not that "
+                f"of its parameters, {expected:g}: one was set after it was calibrated. Calibrate "
+                "it again."
+            )
 
 
 def _group_sizes(calibrated: Any, n: int) -> list[int]:
