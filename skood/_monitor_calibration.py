@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from copy import copy
 from dataclasses import dataclass
 from typing import Any
 
@@ -116,8 +115,7 @@ class HeldOutThresholds:
         if self._alone is not None:
             return self._alone.select(A, fdr, method=method)
         # What is promised of one threshold is no part of a false discovery rate.
-        marginal = [copy(d).set_params(guarantee="marginal") for d in self.by_name.values()]
-        p_values = _joint([detector.p_values(A) for detector in marginal])
+        p_values = _joint([d._p_values(A, guarantee="marginal") for d in self.by_name.values()])
         if len(p_values) == 0:
             return np.zeros(0, dtype=bool)
         self._warn_if_none_can_be_selected(len(p_values), fdr, method)
@@ -333,8 +331,8 @@ def why_uncalibrated(detector: Any, A: Any, y: ArrayLike | None) -> str:
         )
     return (
         "by the labels, the network fits the rows of fit as those that it was trained on, or is "
-        f"less sure than it is right. It gets {n_wrong} of {n_rows} wrong, where its own confidence "
-        f"lets expect {expected:.3g}"
+        f"less sure than it is right. It gets {n_wrong} of {n_rows} wrong, where its own "
+        f"confidence lets expect {expected:.3g}"
     )
 
 
