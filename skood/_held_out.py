@@ -20,6 +20,38 @@ VALIDATION = [Interval(Real, 0, 1, closed="neither"), HasMethods("split"), None]
 """Constraint of the parameter ``validation``: a share, a splitter, or none."""
 
 
+def row_numbers(part: Any, n_samples: int, splitter: Any) -> Rows:
+    """The rows of one part of a split, given by their numbers or as a Boolean mask.
+
+    Raises
+    ------
+    ValueError
+        If it is neither, or a number is negative or too large.
+    """
+    rows = np.asarray(part)
+    if rows.dtype == bool and rows.shape == (n_samples,):
+        return np.flatnonzero(rows)
+    if rows.ndim != 1 or (rows.dtype.kind not in "iu" and len(rows)):
+        raise ValueError(
+            f"{named(splitter)} must give the rows of each part by their numbers, or as a mask "
+            f"with a truth value for each of {n_samples} rows; got an array of shape {rows.shape} "
+            f"and dtype {rows.dtype}."
+        )
+    outside = rows[(rows < 0) | (rows >= n_samples)]
+    if len(outside):
+        raise ValueError(
+            f"{named(splitter)} names the row {outside[0]}, but rows are numbered from 0 to "
+            f"{n_samples - 1}."
+        )
+    return rows.astype(np.intp)
+
+
+def named(splitter: Any) -> str:
+    """A splitter in a message; of a list of splits, not all of their rows."""
+    is_list = isinstance(splitter, list | tuple)
+    return f"a list of {len(splitter)} splits" if is_list else repr(splitter)
+
+
 def held_out_rows(
     n_samples: int,
     labels: NDArray | None,
@@ -148,6 +180,11 @@ class _ShareOfStream:
         return int(np.clip(due - n_held, 0, n_rows))
 
 
+def needs_labels(splitter: Any) -> bool:
+    """Whether a splitter of scikit-learn splits by classes."""
+    return type(splitter).__name__.startswith("Stratified")
+
+
 def _can_stratify(labels: NDArray | None, n_rows: int) -> bool:
     """Whether each class has two rows, and so many rows can have one of each."""
     if labels is None:
@@ -164,9 +201,10 @@ def _first_split(n_samples: int, labels: NDArray | None, splitter: Any) -> tuple
         )
     rows = np.arange(n_samples)
     try:
-        parts = [np.asarray(part) for part in next(iter(splitter.split(rows, labels)))]
+        first = next(iter(splitter.split(rows, labels)))
     except (TypeError, ValueError) as error:
-        raise ValueError(_why_no_split(n_samples, splitter, error)) from error
+        raise ValueError(_why_no_split(n_samples, splitter, labels, error)) from error
+    parts = _parts(first, n_samples, splitter)
     both = np.concatenate(parts)
     n_common = len(both) - len(np.unique(both))
     if min(map(len, parts)) == 0 or n_common:
@@ -174,15 +212,22 @@ def _first_split(n_samples: int, labels: NDArray | None, splitter: Any) -> tuple
             f"The first split of {splitter!r} must give rows to learn from and others that are "
             f"held out, got {len(parts[0])} and {len(parts[1])} rows with {n_common} in common."
         )
-    if both.min() < 0 or both.max() >= n_samples:
-        raise ValueError(
-            f"{splitter!r} splits other rows than the {n_samples} in-distribution ones that it is "
-            "given: rows marked -1 are left out before."
-        )
     return parts[0], parts[1]
 
 
-def _why_no_split(n_samples: int, splitter: Any, error: Exception) -> str:
+def _parts(split: Any, n_samples: int, splitter: Any) -> list[Rows]:
+    try:
+        return [row_numbers(part, n_samples, splitter) for part in split]
+    except ValueError as error:
+        raise ValueError(
+            f"{splitter!r} splits other rows than the {n_samples} in-distribution ones that it is "
+            f"given: rows marked -1 are left out before. {error}"
+        ) from error
+
+
+def _why_no_split(n_samples: int, splitter: Any, labels: NDArray | None, error: Exception) -> str:
+    if labels is None and needs_labels(splitter):
+        return f"{splitter!r} splits by the classes of the rows: pass class labels as y."
     why = f"{splitter!r} cannot split {n_samples} in-distribution rows: {error}"
     if "group" in str(error).lower():
         return (

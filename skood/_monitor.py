@@ -117,16 +117,18 @@ class Monitor(Pipeline):
     but the network has learnt from it, where it is one of its training rows, and knows it better
     than new ones. Of these, two to six times as many were rejected in measurements. ``fit`` warns
     of it (:class:`~skood.calibration.UncalibratedWarning`) where it gets no class labels, and
-    where these show that the network fits the rows too well: it is more than 97 % sure on average,
-    and yet wrong significantly less often than that; or never, in 500 rows or more. Of rows that
-    are new to a network, at most 5 % of samples do so by chance where its confidence is exact,
-    hardly any where it is overconfident, as most are, and the more where it is right on more than
-    99.5 % of all. ``fit`` warns, too, where the network makes no error in fewer rows, of which the
-    labels tell little: of rows that were new to networks right on 65 % to 97 % of them, 4 % of the
-    samples of 100 rows, or fewer, were without an error in measurements, but up to 54 % of the
-    samples of 20; of training rows nearly all. No warning is no promise. :meth:`calibrate` makes
-    one. Nothing is said of clones that something else calibrates, or that a search or
-    cross-validation of scikit-learn fits to compare them: only of what a search fits in the end.
+    where these show that the network fits the rows too well: it makes at most a fifth of the errors
+    that its confidence lets expect; or it is more than 97 % sure on average, and yet wrong
+    significantly less often than that; or never, in 500 rows or more. Of rows that are new to a
+    network, at most 5 % of samples do so by chance where its confidence is exact, hardly any where
+    it is overconfident, as most are, and the more where it is right on more than 99.5 % of all, or
+    far less sure than it is right, as after strong regularisation. ``fit`` warns, too, where the
+    network makes no error in fewer rows, of which the labels tell little: of rows that were new to
+    networks right on 65 % to 97 % of them, 4 % of the samples of 100 rows, or fewer, were without
+    an error in measurements, but up to 54 % of the samples of 20; of training rows nearly all. No
+    warning is no promise. :meth:`calibrate` makes one. Nothing is said of clones that something
+    else calibrates, or that a search or cross-validation of scikit-learn fits to compare them: only
+    of what a search fits in the end.
 
     As text, and in a notebook below scikit-learn's diagram, a monitor shows what it watches: before
     ``fit`` the network, the target and the layers that are wanted; afterwards the number of layers,
@@ -410,7 +412,7 @@ class Monitor(Pipeline):
         NotFittedError
             If the monitor is not fitted.
         ValueError
-            If these are the rows that ``fit`` got, in the same order; if no row is in-distribution,
+            If these are the rows that ``fit`` got, in any order; if no row is in-distribution,
             or classified correctly where the target is about that; if labels or parameters do not
             fit; or if a score is NaN.
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from copy import copy
 from dataclasses import dataclass
 from typing import Any
 
@@ -32,6 +31,8 @@ _SURE = 0.97
 """Mean confidence from which a network may be one that knows the rows by heart."""
 _SMALL = 0.05
 """Probability below which so few errors are no chance."""
+_FEW = 0.2
+"""Share of the errors to expect that hardly any network makes on new rows."""
 _MANY_ROWS = 500
 """As many rows without an error are too good to be new, for most networks."""
 
@@ -114,8 +115,7 @@ class HeldOutThresholds:
         if self._alone is not None:
             return self._alone.select(A, fdr, method=method)
         # What is promised of one threshold is no part of a false discovery rate.
-        marginal = [copy(d).set_params(guarantee="marginal") for d in self.by_name.values()]
-        p_values = _joint([detector.p_values(A) for detector in marginal])
+        p_values = _joint([d._p_values(A, guarantee="marginal") for d in self.by_name.values()])
         if len(p_values) == 0:
             return np.zeros(0, dtype=bool)
         self._warn_if_none_can_be_selected(len(p_values), fdr, method)
@@ -304,11 +304,13 @@ def is_set_by_rows_held_out(detector: Any) -> bool:
 def why_uncalibrated(detector: Any, A: Any, y: ArrayLike | None) -> str:
     """What says that a threshold from the rows of ``fit`` is an estimate, or nothing.
 
-    Labels show it where the network fits the rows better than it fits new ones: in general it is
-    surer of new rows than it is right, and never less sure. So it shows where it is surer than
-    97 % on average, and yet makes fewer errors than its own confidence lets expect, by more than
-    chance (a test at the level .05); or where it makes no error in 500 rows or more. No error in
-    fewer rows shows neither, and so nothing says that they are held out.
+    Labels tell it where the network fits the rows better than new ones, of which most networks are
+    as sure as they are right, or surer: where it makes at most a fifth of the errors that its own
+    confidence lets expect; where it is surer than 97 % on average, and makes fewer than these at
+    all, by more than chance in both cases (a test at the level .05); or where it makes no error in
+    500 rows or more. No error in fewer rows shows neither, and so nothing says that they are held
+    out. A network that is far less sure than it is right, as a regularised one may be, is taken
+    for one that knows the rows.
 
     Parameters
     ----------
@@ -319,14 +321,15 @@ def why_uncalibrated(detector: Any, A: Any, y: ArrayLike | None) -> str:
     y : array-like of shape (n_samples,) or None
         Their labels, by default those that ``A`` carries.
     """
-    labels = A.labels if y is None and isinstance(A, Activations) else y
-    compared = None if labels is None else _confidence_and_errors(A, read_labels(labels))
-    if compared is None:
+    given = A.labels if y is None and isinstance(A, Activations) else y
+    labels = None if given is None else read_labels(given)
+    if labels is None or (why := _why_labels_tell_nothing(A, labels)):
         none = "no labels say whether the network has seen the rows of fit"
-        return "" if holds_rows_out(detector) else none
-    confidence, is_wrong = compared
+        return "" if holds_rows_out(detector) else none + ("" if labels is None else f": {why}")
+    confidence, is_wrong = _confidence_and_errors(A, labels)
     n_rows, n_wrong, expected = len(is_wrong), int(is_wrong.sum()), float((1 - confidence).sum())
-    too_few = poisson.cdf(n_wrong, expected) <= _SMALL and expected <= (1 - _SURE) * n_rows
+    is_odd = expected <= (1 - _SURE) * n_rows or n_wrong <= _FEW * expected
+    too_few = is_odd and poisson.cdf(n_wrong, expected) <= _SMALL
     if n_wrong and not too_few:
         return ""
     if n_rows < _MANY_ROWS and not too_few:
@@ -335,25 +338,39 @@ def why_uncalibrated(detector: Any, A: Any, y: ArrayLike | None) -> str:
             "gets none of them wrong, as of rows that it was trained on"
         )
     return (
-        "the labels show that the network fits the rows of fit as those that it was trained on. It "
-        f"gets {n_wrong} of {n_rows} wrong, where its own confidence lets expect {expected:.3g}"
+        "by the labels, the network fits the rows of fit as those that it was trained on, or is "
+        f"less sure than it is right. It gets {n_wrong} of {n_rows} wrong, where its own "
+        f"confidence lets expect {expected:.3g}"
     )
 
 
-def _confidence_and_errors(A: Any, labels: NDArray) -> tuple[Floats, NDArray[np.bool_]] | None:
-    """Softmax and errors of rows that are not marked; None where labels are not of its classes."""
+def _why_labels_tell_nothing(A: Any, labels: NDArray) -> str:
+    """Why labels that were given do not say what is right; nothing where they do."""
+    logits = A.logits if isinstance(A, Activations) else None
+    if logits is None or A.classes is None or logits.shape[1] < 2:
+        return "the network has no logits of two classes or more, to which labels could belong"
+    classes = plain_labels(labels[in_distribution(labels)])
+    if not tells_classes(classes):
+        return "all rows that are not marked -1 have the same label"
+    if unknown := unknown_labels(classes, A.classes):
+        return (
+            f"{_first(unknown)} among those given are no classes of the network, which are "
+            f"{_first(A.classes.tolist())}"
+        )
+    return ""
+
+
+def _first(labels: list[Any]) -> str:
+    return ", ".join(map(repr, labels[:3])) + (", ..." if len(labels) > 3 else "")
+
+
+def _confidence_and_errors(A: Activations, labels: NDArray) -> tuple[Floats, NDArray[np.bool_]]:
+    """Softmax and errors of rows that are not marked, with labels of the network's classes."""
     rows = np.flatnonzero(in_distribution(labels))
-    if not isinstance(A, Activations) or A.logits is None or len(labels) != len(A):
-        return None
-    if A.logits.shape[1] < 2:
-        return None
-    classes = plain_labels(labels[rows])
-    if not tells_classes(classes) or A.classes is None or unknown_labels(classes, A.classes):
-        return None
     logits = np.asarray(A.logits, dtype=np.float64)[rows]
     logits = logits - logits.max(axis=1, keepdims=True)
     confidence = 1 / np.exp(logits).sum(axis=1)
-    return confidence, np.asarray(np.asarray(A.predictions)[rows] != classes)
+    return confidence, np.asarray(np.asarray(A.predictions)[rows] != plain_labels(labels[rows]))
 
 
 def warn_of_estimate(reason: str, rate: float | None) -> None:

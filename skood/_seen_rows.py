@@ -44,12 +44,14 @@ class SeenRows:
         return cls(numbers / scale, scale)
 
     def are_same(self, A: Any) -> bool:
-        """Whether these are the same rows in the same order, and not all alike."""
+        """Whether these are the same rows in any order, and not all alike."""
         numbers = self._numbers_of(A)
         if numbers is None or numbers.shape != self.numbers.shape:
             return False
-        same = np.abs(numbers - self.numbers).max() <= _SAME
-        return bool(same) and self._share_of_repeated() < 0.5
+        return self._share_of_repeated() < 0.5 and (
+            bool(np.abs(numbers - self.numbers).max() <= _SAME)
+            or (_all_are_among(numbers, self.numbers) and _all_are_among(self.numbers, numbers))
+        )
 
     def share_among(self, A: Any) -> float:
         """Share of rows that are among them, more than equal ones would be by chance; 0 if few."""
@@ -77,6 +79,10 @@ class SeenRows:
 
 
 _NEAR: dict[str, Any] = {"p": np.inf, "distance_upper_bound": _SAME}
+
+
+def _all_are_among(rows: Floats, others: Floats) -> bool:
+    return bool(np.isfinite(cKDTree(others).query(rows, **_NEAR)[0]).all())
 
 
 def _combinations(A: Any) -> Floats | None:

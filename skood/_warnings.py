@@ -9,7 +9,7 @@ import warnings
 from collections.abc import Iterator
 from contextvars import ContextVar
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import joblib
 import sklearn
@@ -46,10 +46,23 @@ def warn_user(message: str, category: type[Warning] = UserWarning) -> None:
         if (category, message) in said:
             return
         said.add((category, message))
-    line = users_line()
+    line, how = users_line(), _how_warnings_are_shown()
+    if _shown.get((line, category, message)) == how:
+        return
     module = sys.modules.get(line.module)
-    registry = None if module is None else vars(module).setdefault("__warningregistry__", {})
+    registry = {} if module is None else vars(module).setdefault("__warningregistry__", {})
     warnings.warn_explicit(message, category, line.file, line.number, line.module, registry)
+    if (message, category, line.number) in registry:  # by a filter that shows it once
+        _shown[line, category, message] = how
+
+
+_shown: dict[tuple[Line, type[Warning], str], Any] = {}
+"""Warnings that Python has noted as shown, which any ``catch_warnings`` makes it forget."""
+
+
+def _how_warnings_are_shown() -> Any:
+    """The filters, and what records warnings in a test: where they change, all may be shown."""
+    return list(warnings.filters), getattr(warnings, "_showwarnmsg_impl", None)
 
 
 def users_line() -> Line:

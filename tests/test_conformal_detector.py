@@ -1028,3 +1028,66 @@ def test_nothing_is_selected_of_an_empty_batch():
     found = ConformalDetector(Given().fit(None)).fit(X).select(X[:0])
     assert found.shape == (0,)
     assert found.dtype == bool
+
+
+def test_splits_may_be_masks_and_name_no_rows_from_the_end():
+    rng = np.random.default_rng(0)
+    X, mask = rng.normal(size=(200, 3)), np.arange(200) < 120
+    by_mask = ConformalDetector(KNNDetector(normalize=False), cv=[(mask, ~mask)]).fit(X)
+    np.testing.assert_array_equal(by_mask.calibration_rows_, np.arange(120, 200))
+    by_number = ConformalDetector(
+        KNNDetector(normalize=False), cv=[(np.arange(120), np.arange(120, 200))]
+    ).fit(X)
+    np.testing.assert_array_equal(by_mask.calibration_scores_, by_number.calibration_scores_)
+    for held_out, message in (
+        ([-1], "a list of 1 splits names the row -1, but rows are numbered from 0 to 199"),
+        ([200], "names the row 200"),
+        (mask[:50], "a mask with a truth value for each of 200 rows; got .* shape .50,."),
+        ([0.5], "by their numbers"),
+    ):
+        cv = [(np.arange(100), np.array(held_out))]
+        with pytest.raises(ValueError, match=message):
+            ConformalDetector(KNNDetector(normalize=False), cv=cv).fit(X)
+    with pytest.raises(ValueError, match="a list of 1 splits puts 120 rows into both parts"):
+        ConformalDetector(KNNDetector(normalize=False), cv=[(mask, mask)]).fit(X)
+
+
+def test_folds_of_classes_need_labels():
+    X = np.random.default_rng(0).normal(size=(40, 2))
+    with pytest.raises(ValueError, match="splits by the classes of the rows: pass class labels"):
+        ConformalDetector(KNNDetector(normalize=False), cv=StratifiedKFold(4)).fit(X)
+    with pytest.raises(ValueError, match="splits by the classes of the rows: pass class labels"):
+        KNNDetector(normalize=False, validation=StratifiedKFold(4)).fit(X)
+
+
+def test_fitted_detectors_give_one_score_for_each_row():
+    class ThreeScores(OutlierMixin, BaseEstimator):
+        def fit(self, X, y=None):
+            self.is_fitted_ = True
+            return self
+
+        def score_samples(self, X):
+            return np.zeros(3)
+
+    detector = ThreeScores().fit(None)
+    with pytest.raises(ValueError, match=r"ThreeScores.. gives 3 scores for 50 samples"):
+        ConformalDetector(detector).fit(np.zeros((50, 2)))
+
+
+def test_a_frozen_detector_that_was_never_fitted_is_not_to_be_frozen_again():
+    with pytest.raises(NotFittedError, match="KNNDetector is not fitted yet") as error:
+        ConformalDetector(FrozenEstimator(KNNDetector())).fit(np.zeros((50, 2)))
+    assert "wrap it in" not in str(error.value)
+
+
+def test_what_is_set_after_fit_waits_for_the_next():
+    rng = np.random.default_rng(0)
+    detector = KNNDetector(normalize=False).fit(rng.normal(size=(300, 2)))
+    calibrated = ConformalDetector(detector).fit(rng.normal(size=(199, 2)))
+    new = rng.normal(size=(1000, 2))
+    p_values, rejected = calibrated.p_values(new), calibrated.predict(new) == -1
+    np.testing.assert_array_equal(p_values <= 0.05, rejected)
+    for params in ({"guarantee": "training-conditional"}, {"group_by": "prediction"}):
+        calibrated.set_params(**params)
+        np.testing.assert_array_equal(calibrated.p_values(new), p_values)
+        np.testing.assert_array_equal(calibrated.predict(new) == -1, rejected)

@@ -10,8 +10,9 @@ import pytest
 import torch
 from scipy.stats import false_discovery_control
 from sklearn.base import clone
+from sklearn.datasets import make_classification
 from sklearn.ensemble import IsolationForest
-from sklearn.exceptions import NotFittedError
+from sklearn.exceptions import ConvergenceWarning, NotFittedError
 from sklearn.frozen import FrozenEstimator
 from sklearn.model_selection import GridSearchCV
 from sklearn.neighbors import LocalOutlierFactor
@@ -380,6 +381,8 @@ def test_rows_of_fit_are_no_held_out_rows(fitted):
         monitor.calibrate(X[TRAIN])
     with pytest.raises(ValueError, match="the 700 rows that fit got"):
         monitor.calibrate(monitor[:-1].transform(X[TRAIN]), Y[TRAIN])
+    with pytest.raises(ValueError, match="the 700 rows that fit got"):
+        monitor.calibrate(X[TRAIN[::-1]], Y[TRAIN[::-1]])
     assert not hasattr(monitor, "calibration_")
     with pytest.warns(UncalibratedWarning, match="25% of the rows .* among those that fit got"):
         monitor.calibrate(X[np.r_[TRAIN[300:400], HELD_OUT]])
@@ -597,8 +600,54 @@ def test_confident_networks_that_err_less_than_they_say_know_the_rows():
 
     # Ten errors are to be expected: five or more are no surprise, four are one.
     assert [warns(n) for n in (4, 5, 10, 100)] == [True, False, False, False]
-    # Less sure, by 91 %, it may be so for new rows, too.
-    assert not warns(20, 0.57)
+    # Less sure, by 91 %, it may be so for new rows, too: a fifth of 90 errors are too few.
+    assert [warns(n, 0.57) for n in (17, 20)] == [True, False]
+
+
+def test_networks_that_know_noisy_labels_by_heart_are_told_of_whatever_they_are_sure_of():
+    inputs, labels = make_classification(
+        3000, 20, n_informative=6, n_classes=4, flip_y=0.1, random_state=0
+    )
+    inputs = StandardScaler().fit_transform(inputs)
+    network = MLPClassifier((64, 32), alpha=0.5, random_state=0, max_iter=400, n_iter_no_change=400)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        network.fit(inputs[:1500], labels[:1500])
+    confidence = network.predict_proba(inputs[:1500]).max(axis=1)
+    assert confidence.mean() < 0.95
+    n_wrong = (network.predict(inputs[:1500]) != labels[:1500]).sum()
+    assert 0 < 5 * n_wrong < (1 - confidence).sum()
+    monitor = make_monitor(network)
+    [message] = warnings_of(monitor, inputs[:1500], labels[:1500])
+    assert f"gets {n_wrong} of 1500 wrong" in message
+    assert warnings_of(monitor, inputs[1500:], labels[1500:]) == []
+
+
+def test_labels_that_tell_nothing_are_named():
+    [message] = warnings_of(make_monitor(NET), X[TRAIN], Y[TRAIN] + 100)
+    assert "100, 101, 102, ... among those given are no classes of the network" in message
+    [message] = warnings_of(make_monitor(NET), X[TRAIN], np.ones(700))
+    assert "all rows that are not marked -1 have the same label" in message
+    regressor = MLPRegressor(hidden_layer_sizes=(8,), random_state=0, max_iter=20, tol=1).fit(
+        X[TRAIN], Y[TRAIN]
+    )
+    [message] = warnings_of(make_monitor(regressor), X[TRAIN], Y[TRAIN])
+    assert "the network has no logits" in message
+
+
+def test_in_a_loop_the_warning_comes_once_by_the_usual_filters():
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.resetwarnings()
+        for _ in range(3):
+            monitor_of(KNNDetector()).fit(X[TRAIN])
+        monitor_of(KNNDetector()).fit(X[TRAIN])
+        assert len(caught) == 2
+    # Another block has another record.
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        for _ in range(3):
+            monitor_of(KNNDetector()).fit(X[TRAIN])
+        assert len(caught) == 3
 
 
 def test_labels_of_a_loader_are_looked_at():

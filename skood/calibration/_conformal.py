@@ -247,6 +247,7 @@ class ConformalDetector(OutlierMixin, MetaEstimatorMixin, BaseEstimator):
             class or all; or if ``X`` comes with marks that were not passed as ``y``.
         """
         forget_fit(self)
+        self._promised = {"guarantee": self.guarantee, "confidence": self.confidence}
         parts = [self._read_prefit(X, y)] if self._is_prefit else self._fit_clones(X, y, groups)
         self._remember(parts)
         self._set_thresholds()
@@ -263,7 +264,8 @@ class ConformalDetector(OutlierMixin, MetaEstimatorMixin, BaseEstimator):
 
     @property
     def _promise(self) -> dict[str, Any]:
-        return {"guarantee": self.guarantee, "confidence": self.confidence}
+        """What ``fit`` was to promise, whatever is set by now."""
+        return dict(self._promised)
 
     def _read_prefit(self, X: Any, y: Any) -> Fitted:
         with refusing_unfitted(self.detector, type(self).__name__):
@@ -364,7 +366,7 @@ class ConformalDetector(OutlierMixin, MetaEstimatorMixin, BaseEstimator):
     def _read(self, X: Any) -> tuple[Floats, NDArray | None]:
         """Scores by each detector, shape (n_detectors, n_samples), and classes where they count."""
         check_is_fitted(self)
-        by_class = self.group_by is not None
+        by_class = hasattr(self, "calibration_classes_")
         reads = [Read.of(detector, X, by_class=by_class) for detector in self.estimators_]
         if by_class:
             self._network.check(reads[0].samples, type(self).__name__)
@@ -500,7 +502,8 @@ class ConformalDetector(OutlierMixin, MetaEstimatorMixin, BaseEstimator):
         -------
         p_values : ndarray of shape (n_samples,)
             From 1 / (n + 1), for n calibration rows, to 1. ``predict`` rejects where they are at
-            most ``false_alarm_rate``. By ``guarantee``; see the notes of the class.
+            most ``false_alarm_rate``. By ``guarantee``; see the notes of the class. Both go by the
+            parameters that ``fit`` had.
 
         Raises
         ------
@@ -512,6 +515,7 @@ class ConformalDetector(OutlierMixin, MetaEstimatorMixin, BaseEstimator):
         UserWarning
             If samples are of predicted classes without calibration rows: their p-value is 1.
         """
+        check_is_fitted(self)
         return self._p_values(X, **self._promise)
 
     def _p_values(self, X: Any, **promise: Any) -> Floats:

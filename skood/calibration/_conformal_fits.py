@@ -13,6 +13,7 @@ from numpy.random import RandomState
 from numpy.typing import NDArray
 from sklearn.base import BaseEstimator, clone
 from sklearn.exceptions import NotFittedError
+from sklearn.frozen import FrozenEstimator
 from sklearn.model_selection import KFold, StratifiedKFold, check_cv
 from sklearn.utils.validation import check_is_fitted
 
@@ -25,7 +26,7 @@ from .._foreign import (
     takes_labels,
     up_to_activations,
 )
-from .._held_out import split_held_out
+from .._held_out import named, needs_labels, row_numbers, split_held_out
 from .._marks import (
     OOD_LABEL,
     check_mark_is_no_class,
@@ -37,7 +38,7 @@ from .._marks import (
     refuse_another_order,
     refuse_missing,
 )
-from .._samples import n_rows_of, take_samples
+from .._samples import n_rows_of, n_samples_of, take_samples
 from .._values import Floats
 from .._warnings import threshold_comes_later, warn_user
 from ..activations import Activations
@@ -120,7 +121,13 @@ class Read:
     def of(cls, detector: Any, X: Any, *, by_class: bool) -> Read:
         last, samples = up_to_activations(detector, X)
         classes = predicted_classes(samples) if by_class else None
-        return cls(samples, scores_of(last, samples), classes)
+        scores = scores_of(last, samples)
+        n_samples = n_samples_of(samples)
+        if n_samples not in (None, len(scores)):
+            raise ValueError(
+                f"{detector_of(last)!r} gives {len(scores)} scores for {n_samples} samples."
+            )
+        return cls(samples, scores, classes)
 
     def of_rows(self, rows: Rows) -> Read:
         """The same for some of the samples."""
@@ -161,11 +168,19 @@ def refusing_unfitted(detector: Any, wrapper: str) -> Iterator[None]:
             check_is_fitted(detector)
         yield
     except NotFittedError as error:
+        inner, of_clones = (
+            detector,
+            (
+                " A clone, as in a search, loses what a detector has learnt: wrap it in "
+                "sklearn.frozen.FrozenEstimator."
+            ),
+        )
+        if isinstance(detector, FrozenEstimator):
+            inner, of_clones = detector.estimator, " A FrozenEstimator is never fitted: leave it."
         raise NotFittedError(
             f"{wrapper} with cv='prefit' uses its detector as it is, but this "
-            f"{type(detector).__name__} is not fitted yet. Fit it first; to have it fitted here, "
-            "pass the share of rows to hold out, such as cv=0.2, or a splitter. A clone, as in a "
-            "search, loses what a detector has learnt: wrap it in sklearn.frozen.FrozenEstimator."
+            f"{type(inner).__name__} is not fitted yet. Fit it first; to have it fitted here, "
+            f"pass the share of rows to hold out, such as cv=0.2, or a splitter.{of_clones}"
         ) from error
 
 
@@ -180,9 +195,9 @@ def splits(
         If a row calibrates twice, or is fitted on where it calibrates, or none calibrates.
     """
     found = []
-    for learnt, held_out in _raw_splits(cv, X, labels, groups, random_state):
+    for split in _raw_splits(cv, X, labels, groups, random_state):
         # Ascending, rows of Activations on a disk are read in order.
-        learnt, held_out = np.sort(learnt), np.sort(held_out)
+        learnt, held_out = (np.sort(row_numbers(part, len(labels.is_in), cv)) for part in split)
         _check_apart(cv, learnt, held_out)
         calibrating = held_out[labels.is_in[held_out]]
         if len(calibrating):
@@ -197,6 +212,10 @@ def _raw_splits(
     if not isinstance(cv, Real):
         # Of a mapping of inputs, a splitter would count the keys.
         rows = X if hasattr(X, "shape") else np.arange(len(labels.is_in))
+        if labels.given is None and needs_labels(cv):
+            raise ValueError(
+                f"cv={cv!r} splits by the classes of the rows: pass class labels as y."
+            )
         yield from check_cv(cv).split(rows, labels.numbers, groups)
         return
     inside = np.flatnonzero(labels.is_in)
@@ -219,7 +238,7 @@ def _raw_splits(
 def _check_apart(cv: Any, learnt: Rows, held_out: Rows) -> None:
     if n_both := len(np.intersect1d(learnt, held_out)):
         raise ValueError(
-            f"cv={cv!r} puts {n_both} rows into both parts of a split: what the detector has "
+            f"cv={named(cv)} puts {n_both} rows into both parts of a split: what the detector has "
             "learnt cannot calibrate it."
         )
 
@@ -227,10 +246,10 @@ def _check_apart(cv: Any, learnt: Rows, held_out: Rows) -> None:
 def _check_once(cv: Any, parts: list[Rows]) -> None:
     rows = np.concatenate(parts) if parts else np.empty(0, dtype=np.intp)
     if len(rows) == 0:
-        raise ValueError(f"cv={cv!r} leaves no in-distribution row to calibrate with.")
+        raise ValueError(f"cv={named(cv)} leaves no in-distribution row to calibrate with.")
     if len(np.unique(rows)) < len(rows):
         raise ValueError(
-            f"cv={cv!r} holds some rows out more than once: a row that calibrates several "
+            f"cv={named(cv)} holds some rows out more than once: a row that calibrates several "
             "detectors would count several times. Use a splitter with every row in one test part "
             "at most, such as KFold, or a share."
         )
@@ -251,10 +270,6 @@ def fit_and_read(
     with threshold_comes_later():
         fitted = _fitted(clone(detector), take_samples(X, learnt), labels.of(learnt))
     read = Read.of(fitted, take_samples(X, held_out), by_class=by_class)
-    if len(read.scores) != len(held_out):
-        raise ValueError(
-            f"{detector_of(fitted)!r} gives {len(read.scores)} scores for {len(held_out)} samples."
-        )
     return Fitted(fitted, held_out, read, (learnt, n_rows_of(X)))
 
 
