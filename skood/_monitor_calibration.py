@@ -212,6 +212,8 @@ def calibrated(
         thresholds[name] = conformal.fit(
             A if counts is None or len(counts) == len(A) else A[counts]
         )
+        if counts is not None and labels is not None and wanted != "ood":
+            conformal._keep_left_out(A[_errors(labels, counts)])
         right_or_wrong |= counts is None
     return HeldOutThresholds(thresholds, right_or_wrong)
 
@@ -248,6 +250,11 @@ def _rows_that_count(A: Any, labels: NDArray | None, target: str) -> NDArray[np.
     if not tells_classes(classes := plain_labels(labels[rows])):
         return None
     return rows[rows_to_accept("misclassified", A[rows], classes)]
+
+
+def _errors(labels: NDArray, right: NDArray[np.intp]) -> NDArray[np.intp]:
+    """In-distribution rows that are not among those that are classified correctly."""
+    return np.setdiff1d(np.flatnonzero(in_distribution(labels)), right)
 
 
 def _ask_for_labels(target: str) -> None:

@@ -348,13 +348,6 @@ def test_the_calibration_of_a_monitor_is_found():
         drift.update(rows)
 
 
-def test_a_monitor_of_errors_may_be_calibrated_by_correct_rows_alone():
-    drift = DriftMonitor(CalibratedMonitor(Calibrated(CALIBRATION), "misclassified"))
-    with pytest.warns(UserWarning, match="classified correctly"):
-        drift.update(stream(10))
-    assert drift.update(stream(10)).n_samples_seen_ == 20  # it says so once
-
-
 class Part:
     """As a ConformalDetector of one of the detectors of a monitor."""
 

@@ -1,7 +1,10 @@
 """A drift monitor over a monitor of a network, after ``calibrate``."""
 
+import pickle
+
 import numpy as np
 import pytest
+from scipy.stats import beta, binom
 from sklearn.datasets import load_digits
 from sklearn.exceptions import NotFittedError
 from sklearn.neural_network import MLPClassifier
@@ -93,6 +96,101 @@ def test_of_inputs_and_errors_inputs_are_watched():
 
 def test_monitors_of_errors():
     errors = fitted(target="misclassified").calibrate(X[HELD_OUT], Y[HELD_OUT])
-    with pytest.warns(UserWarning, match="classified correctly"):
-        DriftMonitor(errors).update(X[NEW])
-    assert not DriftMonitor(ConformalDetector(errors).fit(X[HELD_OUT])).update(X[NEW]).alarm_
+    drift = DriftMonitor(errors).update(X[NEW])
+    assert not drift.alarm_
+    np.testing.assert_array_equal(drift.history_["is_alarm"], errors.predict(X[NEW]) == -1)
+    # All rows count, so that the evidence is that of a calibration without labels.
+    of_all = DriftMonitor(ConformalDetector(errors).fit(X[HELD_OUT])).update(X[NEW])
+    np.testing.assert_array_equal(drift.history_["p_value"], of_all.history_["p_value"])
+    assert drift_test(errors, X[NEW]) == drift_test(of_all.detector, X[NEW])
+    assert drift_test(errors, X[HELD_OUT]).pvalue > 0.999
+
+
+def three_classes(n, rng):
+    """Classes that overlap, of which a network gets about one row in six wrong."""
+    labels = rng.integers(3, size=n)
+    return np.eye(3)[labels] * 2 + rng.normal(size=(n, 3)), labels
+
+
+@pytest.fixture(scope="module")
+def of_errors():
+    """A monitor of errors, and activations and labels of many rows that it has not seen."""
+    rng = np.random.default_rng(0)
+    rows, labels = three_classes(1000, rng)
+    net = MLPClassifier((8,), max_iter=300, random_state=0).fit(rows, labels)
+    rows, labels = three_classes(500, rng)
+    errors = make_monitor(net, target="misclassified").fit(rows, labels)
+    rows, labels = three_classes(8000, rng)
+    assert 0.7 < net.score(rows, labels) < 0.9
+    return errors, errors[:-1].transform(rows), labels
+
+
+@pytest.mark.parametrize("group_by", [None, "prediction"])
+def test_monitors_of_errors_keep_their_bound_where_nothing_changes(of_errors, group_by):
+    errors, A, labels = of_errors
+    rng, alpha, n_streams = np.random.default_rng(1), 0.2, 200
+    n_rung = n_wrong_limits = 0
+    for _ in range(n_streams):
+        held_out, new = np.split(rng.choice(len(A), 700, replace=False), [300])
+        errors.calibrate(A[held_out], labels[held_out], group_by=group_by, false_alarm_rate=0.1)
+        drift = DriftMonitor(errors, alpha=alpha, n_history=0).update(A[new])
+        n_rung += drift.alarm_
+        n_wrong_limits += np.mean(errors.predict(A) == -1) > drift.rate_limit_
+    assert n_rung <= binom.ppf(0.999, n_streams, alpha)
+    assert n_wrong_limits <= binom.ppf(0.999, n_streams, alpha / 4)
+
+
+def test_monitors_of_errors_notice_what_changes(of_errors):
+    errors, A, labels = of_errors
+    errors.calibrate(A[:1000], labels[:1000])
+    drift = DriftMonitor(errors).update(A[1000:3000])
+    assert not drift.alarm_
+    assert errors.offset_ == errors.calibration_.offset_
+    # More of what is classified wrongly, as it comes.
+    wrong = np.flatnonzero(np.asarray(A.predictions) != labels)
+    assert DriftMonitor(errors).update(A[wrong[:300]]).alarm_
+
+
+def test_the_limit_of_a_monitor_of_errors_is_one_of_all_rows(of_errors):
+    errors, A, labels = of_errors
+    errors.calibrate(A[:1000], labels[:1000])
+    wrong = np.asarray(A.predictions)[:1000] != labels[:1000]
+    n_wrong = int(wrong.sum())
+    n_rejected = int((errors.predict(A[:1000]) == -1)[wrong].sum())
+    n, level = 1000 - n_wrong, 0.01 / 12
+    k = int(0.05 * (n + 1))
+    of_right = beta.ppf(1 - level, k, n + 1 - k)
+    of_wrong = beta.ppf(1 - level, n_rejected + 1, n_wrong - n_rejected)
+    share = beta.ppf(1 - level, n_wrong + 1, n)
+    expected = (1 - share) * of_right + share * of_wrong
+    assert DriftMonitor(errors).update(A[1000:1010]).rate_limit_ == pytest.approx(expected)
+
+
+def test_a_stream_of_errors_goes_on_after_a_save(of_errors, tmp_path):
+    errors, A, labels = of_errors
+    errors.calibrate(A[:500], labels[:500])
+    drift = DriftMonitor(errors).update(A[1000:1200])
+    drift.save(tmp_path / "stream.json")
+    loaded = DriftMonitor.load(tmp_path / "stream.json", pickle.loads(pickle.dumps(errors)))
+    drift.update(A[1200:1300])
+    assert loaded.update(A[1200:1300]).statistic_ == drift.statistic_
+    errors.calibrate(A[:500], np.where(np.arange(500) < 50, -1, labels[:500]))
+    with pytest.raises(ValueError, match="calibrated otherwise"):
+        DriftMonitor.load(tmp_path / "stream.json", errors)
+
+
+def test_without_errors_their_share_is_still_bounded(of_errors):
+    errors, A, labels = of_errors
+    right = np.flatnonzero(np.asarray(A.predictions) == labels)[:400]
+    limit = DriftMonitor(errors.calibrate(A[right], labels[right])).update(A[right[:1]]).rate_limit_
+    share = 1 - (0.01 / 12) ** (1 / 400)
+    of_right = beta.ppf(1 - 0.01 / 12, 20, 381)
+    assert limit == pytest.approx((1 - share) * of_right + share)
+    errors.calibrate(A[right], labels[right], group_by="prediction")
+    predicted = np.asarray(A.predictions)[right]
+    limits, level = [], 0.01 / 36
+    for n in np.unique(predicted, return_counts=True)[1]:
+        share, k = 1 - level ** (1 / n), int(0.05 * (n + 1))
+        limits.append((1 - share) * beta.ppf(1 - level, k, n + 1 - k) + share)
+    limit = DriftMonitor(errors).update(A[right[:1]]).rate_limit_
+    assert limit == pytest.approx(max(limits))

@@ -36,6 +36,7 @@ from .._warnings import users_line, warn_user, working_for
 from ._conformal_fits import (
     Fitted,
     Labels,
+    LeftOut,
     Read,
     fit_and_read,
     learns_marks,
@@ -191,6 +192,9 @@ class ConformalDetector(OutlierMixin, MetaEstimatorMixin, BaseEstimator):
         "n_jobs": [Integral, None],
     }
 
+    # Of errors that a monitor held out, where only what is classified correctly calibrates.
+    _left_out: LeftOut | None = None
+
     def __init__(
         self,
         detector: Any,
@@ -248,6 +252,7 @@ class ConformalDetector(OutlierMixin, MetaEstimatorMixin, BaseEstimator):
         """
         forget_fit(self)
         self._promised = {"guarantee": self.guarantee, "confidence": self.confidence}
+        self._left_out = None
         parts = [self._read_prefit(X, y)] if self._is_prefit else self._fit_clones(X, y, groups)
         self._remember(parts)
         self._set_thresholds()
@@ -326,6 +331,22 @@ class ConformalDetector(OutlierMixin, MetaEstimatorMixin, BaseEstimator):
                 label: self._ranked(values[:, of_class], numbers[of_class])
                 for label, of_class in rows_by_class(classes)
             }
+
+    def _keep_left_out(self, X: Any) -> None:
+        """Keep what is said of rows that a stream has, but that may be rejected: errors."""
+        if len(X) == 0:
+            none = self.calibration_classes_[:0] if self.group_by else None
+            self._left_out = LeftOut(np.empty(0), none, np.empty(0, dtype=bool))
+            return
+        scores, classes = self._read(X)
+        parts = [(np.arange(len(X)), self._pool)]
+        if classes is not None:
+            known = [part for part in rows_by_class(classes) if part[0] in self._classes]
+            parts = [(rows, self._classes[label]) for label, rows in known]
+        is_rejected = np.zeros(len(X), dtype=bool)
+        for rows, ranked in parts:
+            is_rejected[rows] = ranked.ranks(scores[:, rows]) <= ranked.rank
+        self._left_out = LeftOut(scores[0], classes, is_rejected)
 
     def _ranked(self, values: Floats, numbers: NDArray[np.intp]) -> RankedScores:
         """Scores of rows and these less rounding, each by the detector of the given number."""

@@ -154,6 +154,25 @@ class Fitted:
     learnt: tuple[Rows, int] | None = None
 
 
+@dataclass(frozen=True)
+class LeftOut:
+    """Rows that were held out and may be rejected, so that they do not calibrate.
+
+    Attributes
+    ----------
+    scores : ndarray of shape (n_samples,)
+        Their scores.
+    classes : ndarray of shape (n_samples,) or None
+        Predicted classes, where each has a threshold.
+    is_rejected : ndarray of shape (n_samples,), dtype bool
+        What the thresholds say of them.
+    """
+
+    scores: Floats
+    classes: NDArray | None
+    is_rejected: NDArray[np.bool_]
+
+
 def learns_marks(detector: Any) -> bool:
     """Whether rows marked -1 are of use to the ``fit`` of a detector, and known as such."""
     last = detector_of(detector)

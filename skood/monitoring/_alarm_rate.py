@@ -38,6 +38,46 @@ def rate_limit(rank: int, n: int, level: float) -> float:
     return float(betaincinv(rank, n + 1 - rank, 1 - level)) if rank else 0.0
 
 
+def rate_limit_with_errors(
+    rank: int, n: int, level: float, *, n_errors: int, n_rejected: int
+) -> float:
+    """The same over all samples, for a threshold that correctly classified ones have set.
+
+    Three bounds are exceeded with a probability of a third of ``level`` each: of the rate among
+    samples that are classified correctly; of that among others, on whose scores the threshold does
+    not depend; and of their share, the latter two by Clopper and Pearson.
+
+    Parameters
+    ----------
+    rank : int
+        Rank of the threshold among the scores of rows that are classified correctly.
+    n : int
+        Number of these.
+    level : float
+        Probability that the true rate is higher.
+    n_errors : int
+        Number of the other rows that were held out with them.
+    n_rejected : int
+        How many of these have lower scores than the threshold.
+
+    Returns
+    -------
+    limit : float
+        In [0, 1).
+    """
+    if rank == 0:
+        return 0.0
+    of_right = rate_limit(rank, n, level / 3)
+    of_errors = _upper_bound(n_rejected, n_errors, level / 3)
+    share = _upper_bound(n_errors, n + n_errors, level / 3)
+    return max(of_right, of_right + share * (of_errors - of_right))
+
+
+def _upper_bound(k: int, n: int, level: float) -> float:
+    """Of the probability of what k of n independent rows have."""
+    return float(betaincinv(k + 1, n - k, 1 - level)) if k < n else 1.0
+
+
 class AlarmRate:
     """Lower bound of the probability of an alarm, at the row of the stream where it was highest.
 

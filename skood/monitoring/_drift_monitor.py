@@ -38,7 +38,8 @@ class DriftMonitor(BaseEstimator):
     detector : object
         A calibrated detector: a :class:`~skood.calibration.ConformalDetector`, or a
         :class:`~skood.Monitor` after ``calibrate``. It is not changed, and has to stay as it is.
-        Of a monitor of inputs and errors, the detector of inputs is watched. Cross-conformal ones
+        Of a monitor of inputs and errors, the detector of inputs is watched; of one that looks for
+        errors, the stream is compared with all rows of ``calibrate``. Cross-conformal ones
         are refused: several detectors have scored the calibration rows.
     alpha : float in (0, 1), default=0.01
         Largest probability of an alarm over the whole life of a stream in which nothing changes.
@@ -123,6 +124,15 @@ class DriftMonitor(BaseEstimator):
     for each of 49 values of m [3]_. Those that reach 4 / alpha are refuted, and the largest is the
     lower bound, for all rows at once. The watch on scores rings falsely with a probability of at
     most alpha / 2, limit and bound are wrong with alpha / 4 each: together alpha.
+
+    **Errors of the network.** The threshold of a monitor that looks for errors is set by rows that
+    are classified correctly, where ``calibrate`` gets labels. The scores of the stream are ranked
+    among those of all rows that it got. The rate of alarms among all is :math:`(1 - w) a + w b`,
+    with the rates among correct and wrong samples, a and b, and the share of the latter, w. The
+    threshold is chosen by the former rows alone, so that a has the Beta distribution above, and
+    Clopper-Pearson bounds of w and b hold for finite samples. ``rate_limit_`` puts in the upper
+    bounds of all three, each at 1 - alpha / 12: a safe limit, and a wider one than that of the
+    same number of rows that all calibrate.
 
     **What is assumed.** Rows that are independent and of one distribution. The frames of a video
     are not independent of each other: the watch on scores rings for a scene that stays, and should
@@ -213,13 +223,6 @@ class DriftMonitor(BaseEstimator):
             If a score is NaN, in which case the batch is not taken in; if the detector was
             calibrated by several detectors, or anew since the stream began; or a parameter was
             changed since.
-
-        Warns
-        -----
-        UserWarning
-            At the first row, if the detector is a :class:`~skood.Monitor` that looks for errors:
-            its ``calibrate`` leaves out rows that the network classifies wrongly, where it gets
-            labels, but a stream has them.
         """
         stream = self._stream()
         scores, is_alarm = stream.reference.judge(as_batch(X, self.detector))
@@ -257,7 +260,7 @@ class DriftMonitor(BaseEstimator):
                 "seed": stream.seed,
             },
             "reference": {
-                "n_calibration_samples": len(stream.reference.scores),
+                "n_calibration_samples": len(stream.reference.given),
                 "sha256": stream.reference.digest,
             },
             "state": stream.state,
@@ -323,7 +326,7 @@ class DriftMonitor(BaseEstimator):
             return self._stream()
         try:
             check_own_parameters(self)
-            return self._new(Reference.read(self.detector), 0)
+            return self._new(Reference.of(self.detector), 0)
         except (TypeError, ValueError) as error:  # such as of a detector without p-values
             raise AttributeError(f"There is no stream to tell of: {error}") from error
 
@@ -418,6 +421,6 @@ def _check_same_reference(reference: Reference, saved: dict[str, Any]) -> None:
     if saved["sha256"] != reference.digest:
         raise ValueError(
             "it was saved with a detector that was calibrated otherwise, on "
-            f"{saved['n_calibration_samples']} rows; this one has {len(reference.scores)} "
+            f"{saved['n_calibration_samples']} rows; this one has {len(reference.given)} "
             "calibration rows, and other scores, another rate or another guarantee."
         )

@@ -87,12 +87,6 @@ def drift_test(
         If a score is NaN, the batch is empty or has one row for Cramér-von Mises, the calibration
         rows were scored by several detectors, or the method has no such alternative.
 
-    Warns
-    -----
-    UserWarning
-        If the detector is a :class:`~skood.Monitor` that looks for errors, as
-        :meth:`DriftMonitor.update` does.
-
     See Also
     --------
     DriftMonitor : For a stream that is looked at as it goes.

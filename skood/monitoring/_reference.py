@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,9 +14,8 @@ from sklearn.pipeline import Pipeline
 from .._conformal import conformal_rank, conformal_threshold, lowest_accepted, refuse_nan_scores
 from .._foreign import detector_of, up_to_activations
 from .._values import Floats
-from .._warnings import warn_user
 from ..activations import Activations
-from ._alarm_rate import rate_limit
+from ._alarm_rate import rate_limit, rate_limit_with_errors
 
 HOW_TO_CALIBRATE = (
     "Calibrate it with rows that it has not learnt from: Monitor.calibrate(X), or "
@@ -27,6 +26,27 @@ ONE_SCORE = (
     "Calibrate its one score with all rows, whether classified correctly or not: "
     "skood.calibration.ConformalDetector(monitor).fit(X)."
 )
+
+
+class Threshold(NamedTuple):
+    """What bounds the rate of alarms of a threshold."""
+
+    rank: int
+    """Its rank among calibration scores."""
+    size: int
+    """The number of these."""
+    errors: tuple[int, int] | None
+    """Of rows that were held out beside them, as they are classified wrongly: how many there are,
+    and how many of them are rejected. None where all rows calibrate."""
+
+    def limit(self, level: float) -> float:
+        """A rate of alarms that it exceeds with a probability of at most ``level``."""
+        if self.errors is None:
+            return rate_limit(self.rank, self.size, level)
+        n_errors, n_rejected = self.errors
+        return rate_limit_with_errors(
+            self.rank, self.size, level, n_errors=n_errors, n_rejected=n_rejected
+        )
 
 
 @dataclass(frozen=True)
@@ -41,13 +61,14 @@ class Reference:
     given: Any
     """The calibration scores as it has them."""
     scores: Floats
-    """The same as numbers."""
+    """The same as numbers, and those of rows that were held out beside them."""
     rate: float
     promise: dict[str, Any]
-    ranks: tuple[tuple[int, int], ...]
-    """Rank of each threshold, and the number of calibration scores that it is the rank among."""
+    thresholds: tuple[Threshold, ...]
     threshold: float | None
     """The only one, where there is one."""
+    lowest: float | None
+    """The same less rounding."""
 
     @classmethod
     def of(cls, detector: Any) -> Reference:
@@ -62,40 +83,50 @@ class Reference:
         ValueError
             If its calibration rows were scored by more than one detector, or a score is NaN.
         """
-        reference = cls.read(detector)
-        _warn_of_errors_left_out(detector, reference.calibrated)
-        return reference
-
-    @classmethod
-    def read(cls, detector: Any) -> Reference:
-        """The same without a word on what a stream may have and the calibration rows have not."""
         calibrated, member = calibrated_part(detector)
         given = calibrated.calibration_scores_
         scores = np.asarray(given, dtype=np.float64)
         _check_scores(scores, calibrated)
         rate, promise = float(calibrated.false_alarm_rate), _promise_of(calibrated)
-        sizes = _group_sizes(calibrated, len(scores))
-        ranks = tuple((conformal_rank(size, rate, **promise), size) for size in sizes)
+        groups = _groups(calibrated, len(scores))
+        thresholds = tuple(
+            Threshold(conformal_rank(size, rate, **promise), size, errors)
+            for size, errors in groups
+        )
         is_grouped = getattr(calibrated, "group_by", None) is not None
         threshold = None if is_grouped else conformal_threshold(scores, rate, **promise)
         _check_as_fitted(calibrated, scores, rate, promise)
-        return cls(detector, member, calibrated, given, scores, rate, promise, ranks, threshold)
+        lowest = None if threshold is None else lowest_accepted(scores, threshold)
+        if (left_out := _left_out(calibrated)) is not None:
+            scores = np.append(scores, left_out.scores)
+        return cls(
+            detector,
+            member,
+            calibrated,
+            given,
+            scores,
+            rate,
+            promise,
+            thresholds,
+            threshold,
+            lowest,
+        )
 
     def limit(self, level: float) -> float:
         """A rate of alarms that only a calibration set in 1 / level of them exceeds.
 
         It is at least the promised rate. Where each class has a threshold, it holds for all.
         """
-        share = level / len(self.ranks)
-        return max(self.rate, *(rate_limit(rank, size, share) for rank, size in self.ranks))
+        share = level / len(self.thresholds)
+        return max(self.rate, *(threshold.limit(share) for threshold in self.thresholds))
 
     def judge(self, X: Any) -> tuple[Floats, NDArray[np.bool_]]:
         """Scores of samples, and which of them are alarms."""
         X = self._extracted(X)
         scores = np.asarray(self._score(X), dtype=np.float64)
         refuse_nan_scores(scores, type(self.detector).__name__)
-        if self.threshold is not None:
-            return scores, scores < lowest_accepted(self.scores, self.threshold)
+        if self.lowest is not None:
+            return scores, scores < self.lowest
         return scores, np.asarray(self._predict(X)) == -1
 
     def _extracted(self, X: Any) -> Any:
@@ -127,12 +158,12 @@ class Reference:
             and float(part.false_alarm_rate) == self.rate
             and _promise_of(part) == self.promise
         )
-        return is_same or Reference.read(self.detector).digest == self.digest
+        return is_same or Reference.of(self.detector).digest == self.digest
 
     @property
     def digest(self) -> str:
         """Of all that a stream is compared with."""
-        text = repr((self.rate, self.ranks, self.threshold)).encode()
+        text = repr((self.rate, self.thresholds, self.threshold)).encode()
         ascending = np.sort(self.scores) + 0.0  # the same for both zeros
         return hashlib.sha256(ascending.tobytes() + text).hexdigest()
 
@@ -173,15 +204,6 @@ def target_of(detector: Any) -> str:
     return str(getattr(detector, "target", getattr(detector_of(detector), "target", "ood")))
 
 
-def _warn_of_errors_left_out(detector: Any, part: Any) -> None:
-    if part is not detector and target_of(detector) == "misclassified":
-        warn_user(
-            f"This {type(detector).__name__} looks for errors of the network. If it was calibrated "
-            "with labels, it was by rows alone that are classified correctly, and a stream rings "
-            f"for the others although nothing changes. {ONE_SCORE}"
-        )
-
-
 def _promise_of(calibrated: Any) -> dict[str, Any]:
     return {
         "guarantee": getattr(calibrated, "guarantee", "marginal"),
@@ -220,8 +242,22 @@ def _check_as_fitted(calibrated: Any, scores: Floats, rate: float, promise: dict
             )
 
 
-def _group_sizes(calibrated: Any, n: int) -> list[int]:
-    """Number of the calibration rows that each threshold comes from."""
+def _left_out(calibrated: Any) -> Any:
+    """Rows that a stream has as well, but that do not calibrate; None where all do."""
+    return getattr(calibrated, "_left_out", None)
+
+
+def _groups(calibrated: Any, n: int) -> list[tuple[int, tuple[int, int] | None]]:
+    """Of each threshold, the number of rows that it comes from, and what is known of errors."""
+    left_out = _left_out(calibrated)
     if getattr(calibrated, "group_by", None) is None:
-        return [n]
-    return np.unique(calibrated.calibration_classes_, return_counts=True)[1].tolist()
+        return [(n, None if left_out is None else _counts(left_out.is_rejected))]
+    labels, sizes = np.unique(calibrated.calibration_classes_, return_counts=True)
+    if left_out is None:
+        return [(size, None) for size in sizes.tolist()]
+    of_classes = [left_out.is_rejected[left_out.classes == label] for label in labels]
+    return list(zip(sizes.tolist(), map(_counts, of_classes), strict=True))
+
+
+def _counts(is_rejected: NDArray[np.bool_]) -> tuple[int, int]:
+    return len(is_rejected), int(is_rejected.sum())
