@@ -27,7 +27,13 @@ def detector_of(estimator: Any) -> Any:
 
 def is_calibrated(estimator: Any) -> bool:
     """Whether an estimator sets the threshold of others, on their scores, by held-out rows."""
-    return hasattr(estimator, "calibration_rows_") and hasattr(estimator, "estimators_")
+    has_fitted = hasattr(estimator, "estimators_") or hasattr(estimator, "estimator_")
+    return hasattr(estimator, "calibration_rows_") and has_fitted
+
+
+def what_is_calibrated(estimator: Any) -> Any:
+    """What an estimator of that kind has set a threshold for, of several the first."""
+    return estimator.estimators_[0] if hasattr(estimator, "estimators_") else estimator.estimator_
 
 
 def flat_steps(estimator: Any) -> list[Any]:
@@ -47,7 +53,7 @@ def scoring_steps(estimator: Any) -> list[Any]:
     """The same, with what is calibrated in place of what calibrates it, of several the first."""
     steps = flat_steps(estimator)
     while is_calibrated(steps[-1]):
-        steps = [*steps[:-1], *flat_steps(steps[-1].estimators_[0])]
+        steps = [*steps[:-1], *flat_steps(what_is_calibrated(steps[-1]))]
     return steps
 
 
@@ -76,7 +82,7 @@ def _inside(estimator: Any) -> Any:
         return estimator.estimator
     if hasattr(estimator, "best_estimator_"):
         return estimator.best_estimator_
-    return estimator.estimators_[0] if is_calibrated(estimator) else estimator
+    return what_is_calibrated(estimator) if is_calibrated(estimator) else estimator
 
 
 def is_search(estimator: Any) -> bool:

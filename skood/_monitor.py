@@ -20,9 +20,10 @@ from ._fit_context import unchanged_on_failure
 from ._fitted_state import fitted_state
 from ._foreign import detector_of, flat_steps, rate_of, scoring_steps
 from ._logits import MissingLogitsError
-from ._marks import in_distribution, read_labels
+from ._marks import in_distribution, read_labels, roc_auc_of_marks
 from ._monitor_calibration import (
     HeldOutThresholds,
+    bounded_risk,
     calibrated,
     estimated_rate,
     holds_rows_out,
@@ -37,7 +38,7 @@ from ._sklearn import Interval, StrOptions, available_if, validate_params
 from ._tables import memory_text
 from ._warnings import own_threshold_counts, warn_user
 from .activations import Activations
-from .calibration import ConformalDetector, UncalibratedWarning
+from .calibration import ConformalDetector, RiskControlledDetector, UncalibratedWarning
 from .extraction import ActivationExtractor
 from .inspection import Explanation, explain
 from .metrics import make_ood_scorer, ood_roc_auc_score
@@ -743,7 +744,7 @@ class Monitor(Pipeline):
             1 where every input to trust scores higher than all others, 0.5 for chance.
         """
         if self.target == "ood":
-            return super().score(X, y, **params)
+            return self._score_of_marks(X, y, **params)
         if self.target == "misclassified":
             return float(make_ood_scorer(target="misclassified")(self, X, y))
         A = self[:-1].transform(X)
@@ -752,6 +753,13 @@ class Monitor(Pipeline):
         if tells_classes(labels[is_in]):
             is_in &= np.asarray(A.predictions == labels)
         return float(ood_roc_auc_score(np.where(is_in, 1, -1), self[-1].decision_function(A)))
+
+    def _score_of_marks(self, X: Any, y: ArrayLike, **params: Any) -> float:
+        if not isinstance(detector_of(self), RiskControlledDetector):
+            return super().score(X, y, **params)
+        _refuse_params(params)
+        A = self[:-1].transform(X)
+        return roc_auc_of_marks(A, y, self[-1].score_samples(A))  # its own score is of errors
 
     def explain(
         self,
@@ -894,7 +902,11 @@ class Monitor(Pipeline):
         thresholds, detector = self._held_out_thresholds(), detector_of(self)
         if isinstance(detector, ConformalDetector) and thresholds is None:
             thresholds = HeldOutThresholds.of(detector)
-        return estimated_rate(detector) if thresholds is None else thresholds.summary()
+        if thresholds is not None:
+            return thresholds.summary()
+        if isinstance(detector, RiskControlledDetector):
+            return bounded_risk(detector)
+        return estimated_rate(detector)
 
     def _shown(self) -> tuple[dict[str, str], Watcher | None]:
         """Facts by name, and once the monitor is fitted, what watches what."""

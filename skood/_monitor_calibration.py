@@ -24,7 +24,7 @@ from ._marks import (
 from ._values import Floats
 from ._warnings import warn_user
 from .activations import Activations
-from .calibration import ConformalDetector, UncalibratedWarning
+from .calibration import ConformalDetector, RiskControlledDetector, UncalibratedWarning
 
 _ONE = ""
 """Name of the detector where there is one alone."""
@@ -295,6 +295,14 @@ def estimated_rate(detector: Any) -> str:
     numbers = sorted({rate for member in members if (rate := rate_of(member)) is not None})
     rates = " and ".join(f"{rate:g}" for rate in numbers) or "no number"
     return f"{rates}, by rows held out" if holds_rows_out(detector) else f"{rates}, an estimate"
+
+
+def bounded_risk(detector: RiskControlledDetector) -> str:
+    """What a threshold on the errors of the network bounds in place of that rate."""
+    return (
+        f"not bounded, but errors among accepted inputs: at most {detector.alpha:g} with confidence"
+        f" {detector.confidence:g}, by {detector.n_calibration_samples_} held-out rows"
+    )
 
 
 def holds_rows_out(detector: Any) -> bool:

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from sklearn.pipeline import Pipeline
 
-from ._foreign import detector_of, is_calibrated, scoring_steps
+from ._foreign import detector_of, is_calibrated, scoring_steps, what_is_calibrated
 
 TARGETS = {
     "ood": "out-of-distribution inputs",
@@ -172,7 +172,7 @@ def _kind(fitted: Any) -> str:
         best = _kind(fitted.best_estimator_)
         return f"{best}, which is {fitted.best_name_!r}, the choice from {n_tried}"
     if is_calibrated(fitted):
-        return f"{type(fitted).__name__} of {_kind(fitted.estimators_[0])}"
+        return f"{type(fitted).__name__} of {_kind(what_is_calibrated(fitted))}"
     if hasattr(fitted, "layer_share_"):
         return f"{type(fitted).__name__}, layer share {fitted.layer_share_:.2g}"
     if isinstance(fitted, Pipeline):

@@ -962,3 +962,51 @@ def test_what_is_about_to_be_calibrated_is_not_warned_of(cv):
     with warnings.catch_warnings():
         warnings.simplefilter("error", UncalibratedWarning)
         ConformalDetector(monitor_of(KNNDetector()), cv=cv).fit(X[TRAIN])
+
+
+def controlled_and_alone():
+    """A monitor whose last step bounds errors by a share of the rows, and the detector in it."""
+    controlled = RiskControlledDetector(KNNDetector(n_neighbors=3), alpha=0.2, cv=0.4)
+    monitor = monitor_of(controlled.set_params(random_state=0))
+    rows = np.r_[TRAIN, HELD_OUT]
+    monitor.fit(X[rows], Y[rows])
+    return monitor, monitor[-1].estimator_, rows
+
+
+def test_a_bound_on_errors_leaves_the_score_one_of_marked_rows():
+    monitor, alone, _ = controlled_and_alone()
+    batch = np.r_[NEW, OUTSIDE]
+    A = monitor[:-1].transform(X[batch])
+    assert monitor.score(X[batch], Y[batch]) == alone.score(A, Y[batch]) > 0.8
+    errors = RiskControlledDetector(monitor, alpha=0.2).fit(X[HELD_OUT], Y[HELD_OUT])
+    assert errors.score(X[batch], Y[batch]) == monitor[-1].score(A, Y[batch])
+    with pytest.raises(TypeError, match="sample_weight"):
+        monitor.score(X[batch], Y[batch], sample_weight=np.ones(len(batch)))
+
+
+def test_a_bound_on_errors_shows_what_it_bounds():
+    monitor, alone, _ = controlled_and_alone()
+    shown = repr(monitor)
+    assert f"learnt from  {len(alone.learnt_rows_)} rows" in shown
+    assert "RiskControlledDetector of KNNDetector" in shown
+    n = monitor[-1].n_calibration_samples_
+    assert (
+        "alarm rate   not bounded, but errors among accepted inputs: at most 0.2 with confidence "
+        f"0.95, by {n} held-out rows" in shown
+    )
+
+
+def test_explanations_look_through_a_bound_on_errors():
+    monitor, alone, rows = controlled_and_alone()
+    found = monitor.explain(X[OUTSIDE[:3]])
+    A = monitor[:-1].transform(X[OUTSIDE[:3]])
+    expected = explain(alone, A)
+    learnt = np.setdiff1d(np.arange(len(rows)), monitor[-1].calibration_rows_)
+    np.testing.assert_array_equal(found.neighbors, learnt[expected.neighbors])
+    np.testing.assert_array_equal(found.scores, expected.scores)
+    np.testing.assert_array_equal(found.alarms, monitor.predict(X[OUTSIDE[:3]]) == -1)
+    assert found.threshold == monitor[-1].offset_ != alone.offset_
+    around = RiskControlledDetector(monitor, alpha=0.2).fit(X[HELD_OUT], Y[HELD_OUT])
+    outer = explain(around, X[OUTSIDE[:3]])
+    np.testing.assert_array_equal(outer.neighbors, found.neighbors)
+    assert outer.threshold == around.offset_

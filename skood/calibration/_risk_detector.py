@@ -226,6 +226,7 @@ class RiskControlledDetector(OutlierMixin, MetaEstimatorMixin, BaseEstimator):
         scores = fitted.read.scores
         refuse_nan_scores(scores, type(detector_of(fitted.detector)).__name__, fitted.rows)
         self.estimator_ = fitted.detector
+        self._rows_of_fit = fitted.learnt
         for name in FITTED_ON:
             if hasattr(fitted.detector, name):
                 setattr(self, name, getattr(fitted.detector, name))
