@@ -302,9 +302,8 @@ class Monitor(Pipeline):
             warn_user(
                 f"The monitor has target={self.target!r}, by which it is shown and scored, but its "
                 f"detector {self.steps[-1][0]!r} has target {listed_targets} and decides by that. "
-                "A detector does not follow the target of a Monitor: set both, such as "
-                "set_params(target='ood', detect__target='ood'), or build another monitor by "
-                "make_monitor(network, target=...)."
+                "A detector does not follow the target of a Monitor: set that of both, or build "
+                f"another monitor by make_monitor(network, target={self.target!r})."
             )
 
     def _set_calibration(self, thresholds: HeldOutThresholds) -> None:

@@ -12,7 +12,7 @@ from sklearn.frozen import FrozenEstimator
 from sklearn.pipeline import Pipeline
 
 from ._classes import rows_to_accept, tells_classes
-from ._foreign import detector_of, is_calibrated, rate_of
+from ._foreign import detector_of, is_calibrated, rate_of, what_is_calibrated
 from ._labels import unknown_labels
 from ._marks import (
     in_distribution,
@@ -226,7 +226,7 @@ def targets_of(step: Any) -> set[str]:
     """What a fitted detector says itself that it looks for; nothing of one that a search chose."""
     while isinstance(step, Pipeline | FrozenEstimator) or is_calibrated(step):
         if is_calibrated(step):
-            step = step.estimators_[0]
+            step = what_is_calibrated(step)
         else:
             step = step[-1] if isinstance(step, Pipeline) else step.estimator
     several = several_of(step)
