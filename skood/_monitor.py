@@ -28,6 +28,7 @@ from ._monitor_calibration import (
     estimated_rate,
     holds_rows_out,
     is_set_by_rows_held_out,
+    targets_of,
     warn_of_estimate,
     why_uncalibrated,
 )
@@ -74,7 +75,9 @@ class Monitor(Pipeline):
         outlier detector, or a search over some.
     target : {"ood", "misclassified", "both"}, default="ood"
         What a low score stands for: inputs from another distribution, inputs that the network
-        misclassifies, or either. It decides what :meth:`score` measures, and no more.
+        misclassifies, or either. It decides what :meth:`score` measures and which rows
+        :meth:`calibrate` takes, not what the detector looks for: one that has a ``target``, too,
+        has to have the same.
     transform_input : list of str, default=None
         As in :class:`~sklearn.pipeline.Pipeline`.
     memory : str or object with the joblib.Memory interface, default=None
@@ -252,6 +255,8 @@ class Monitor(Pipeline):
             false alarms may be higher than wanted: see Notes of the class. Call :meth:`calibrate`.
             Or if rows that ``validation`` holds out set the threshold of a detector of errors, and
             labels are missing that say which of them are classified correctly.
+        UserWarning
+            If the detector has a ``target`` of its own, which is not that of the monitor.
         """
         with self._fitting():
             super().fit(X, y, **params)
@@ -278,6 +283,7 @@ class Monitor(Pipeline):
         del self._given
         self._seen_rows = SeenRows.of(A)
         self._n_given, self._is_calibrated_anew = len(A), False
+        self._warn_of_another_target()
         detector = detector_of(self)
         if is_set_by_rows_held_out(detector):
             inner, rows = self._inside_last_step(A), detector.training_rows_
@@ -286,6 +292,19 @@ class Monitor(Pipeline):
             self._set_calibration(thresholds)
         if own_threshold_counts() and (reason := why_uncalibrated(detector, A, y)):
             warn_of_estimate(reason, rate_of(detector))
+
+    def _warn_of_another_target(self) -> None:
+        """Say that the detector looks for something else than the monitor is said to look for."""
+        found = targets_of(self.steps[-1][1])
+        is_missed = self.target == "both" and len(found) == 1
+        if is_missed or (self.target != "both" and found - {self.target}):
+            listed_targets = " and ".join(map(repr, sorted(found)))
+            warn_user(
+                f"The monitor has target={self.target!r}, by which it is shown and scored, but its "
+                f"detector {self.steps[-1][0]!r} has target {listed_targets} and decides by that. "
+                "A detector does not follow the target of a Monitor: set that of both, or build "
+                f"another monitor by make_monitor(network, target={self.target!r})."
+            )
 
     def _set_calibration(self, thresholds: HeldOutThresholds) -> None:
         self._calibrated_state = self._state()
@@ -646,6 +665,28 @@ class Monitor(Pipeline):
             Scores by the name of the detector.
         """
         return detector_of(self).score_each(self._activations(X))
+
+    @available_if(_last_step_has("decision_each"))
+    def decision_each(self, X: Any) -> dict[str, Scores]:
+        """Score samples relative to the threshold of each of several detectors.
+
+        Only where the detector has it, as with ``target="both"`` in :func:`make_monitor`.
+
+        Parameters
+        ----------
+        X : array-like, Tensor, Dataset, DataLoader, dict or Activations
+            Inputs of the network, or activations that were extracted before.
+
+        Returns
+        -------
+        scores : dict of str to ndarray of shape (n_samples,)
+            By the name of each detector, negative where it rejects. ``decision_function`` is the
+            smallest of them.
+        """
+        A = self._activations(X)
+        if (thresholds := self._held_out_thresholds()) is None:
+            return detector_of(self).decision_each(A)
+        return thresholds.decision_each(A)
 
     @available_if(_last_step_has("predict_each"))
     def predict_each(self, X: Any) -> dict[str, Labels]:

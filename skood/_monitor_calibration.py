@@ -8,9 +8,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.stats import false_discovery_control, poisson
+from sklearn.frozen import FrozenEstimator
+from sklearn.pipeline import Pipeline
 
 from ._classes import rows_to_accept, tells_classes
-from ._foreign import detector_of, rate_of
+from ._foreign import detector_of, is_calibrated, rate_of, what_is_calibrated
 from ._labels import unknown_labels
 from ._marks import (
     in_distribution,
@@ -106,7 +108,11 @@ class HeldOutThresholds:
         """Scores less thresholds; of several detectors the smallest, each by its own spread."""
         if self._alone is not None:
             return self._alone.decision_function(A)
-        return np.min([_in_deviations(d, A) for d in self.by_name.values()], axis=0)
+        return np.min(list(self.decision_each(A).values()), axis=0)
+
+    def decision_each(self, A: Any) -> dict[str, Floats]:
+        """Scores less thresholds of each of several detectors, by its own spread."""
+        return {name: _in_deviations(detector, A) for name, detector in self.by_name.items()}
 
     def p_values(self, A: Any) -> Floats:
         return _joint([detector.p_values(A) for detector in self.by_name.values()])
@@ -216,6 +222,21 @@ def calibrated(
             conformal._keep_left_out(A[_errors(labels, counts)])
         right_or_wrong |= counts is None
     return HeldOutThresholds(thresholds, right_or_wrong)
+
+
+def targets_of(step: Any) -> set[str]:
+    """What a fitted detector says itself that it looks for; nothing of one that a search chose."""
+    while isinstance(step, Pipeline | FrozenEstimator) or is_calibrated(step):
+        if is_calibrated(step):
+            step = what_is_calibrated(step)
+        else:
+            step = step[-1] if isinstance(step, Pipeline) else step.estimator
+    several = several_of(step)
+    if several is not None:
+        found = set().union(*map(targets_of, several.values()))
+        return found if len(found) > 1 else set()
+    target = getattr(step, "target", None)
+    return {target} if target in ("ood", "misclassified", "both") else set()
 
 
 def several_of(detector: Any) -> dict[str, Any] | None:

@@ -674,6 +674,39 @@ def _explained(monitor, rows):
     return found
 
 
+def test_of_both_an_explanation_names_the_detectors_that_object(fitted_for_both):
+    monitor = pickle.loads(fitted_for_both)
+    inputs = np.vstack([16 * X[NEW[:3]], X[NEW[:40]], X[OUTSIDE[:10]]])
+    for _ in range(2):
+        found, verdicts = monitor.explain(inputs, X_train=X[TRAIN]), monitor.predict_each(inputs)
+        decisions = monitor.decision_each(inputs)
+        for i in range(len(inputs)):
+            objecting = {name for name, labels in verdicts.items() if labels[i] == -1}
+            assert {name for name, _ in found.top_detectors(i)} == objecting
+        np.testing.assert_array_equal(
+            np.min(list(decisions.values()), axis=0), monitor.decision_function(inputs)
+        )
+        assert "detectors that object most: ood -" in str(found)
+        monitor.calibrate(X[HELD_OUT], Y[HELD_OUT], false_alarm_rate=0.2)
+
+
+@pytest.mark.parametrize(
+    ("built", "said"), [("ood", "misclassified"), ("ood", "both"), ("both", "ood")]
+)
+def test_a_target_that_the_detector_does_not_have_is_told_of(built, said):
+    monitor = make_monitor(NET, target=built).set_params(target=said)
+    with pytest.warns(UserWarning, match=f"has target='{said}', .* its detector 'detect' has"):
+        monitor.fit(X[TRAIN], Y[TRAIN])
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        warnings.simplefilter("ignore", UncalibratedWarning)
+        make_monitor(NET, target=built).fit(X[TRAIN], Y[TRAIN])
+        make_monitor(NET).set_params(target="misclassified", detect__target="misclassified").fit(
+            X[TRAIN], Y[TRAIN]
+        )
+        monitor_of(KNNDetector(), target="misclassified").fit(X[TRAIN], Y[TRAIN])
+
+
 def test_explanations_go_by_the_calibration(fitted, fitted_for_both):
     rows = np.append(NEW[:30], OUTSIDE[:10])
     monitor = pickle.loads(fitted)

@@ -34,6 +34,8 @@ class AboutAsPrinted(doctest.OutputChecker):
     fraction = re.compile(r"-?\d+\.\d+")
 
     def check_output(self, want, got, optionflags):
+        if super().check_output(want, got, optionflags):  # as of digits that a page leaves open
+            return True
         expected, found = (map(float, self.fraction.findall(text)) for text in (want, got))
         same_words = super().check_output(
             self.fraction.sub("#", want), self.fraction.sub("#", got), optionflags

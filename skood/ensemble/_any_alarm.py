@@ -158,7 +158,10 @@ class AnyAlarmDetector(BaseDetector, NamedDetectors):
         self._relative = {n: _RelativeLogP(scores[n], self._lowest[n]) for n in scores}
 
     def _smallest(self, scores: dict[str, Floats]) -> Floats:
-        return np.min([self._relative[name](scores[name]) for name in scores], axis=0)
+        return np.min(list(self._relative_each(scores).values()), axis=0)
+
+    def _relative_each(self, scores: dict[str, Floats]) -> dict[str, Floats]:
+        return {name: self._relative[name](scores[name]) for name in scores}
 
     def _as_given(self, X: Activations) -> Any:
         """Validated samples as a detector takes them by itself: an array where one was given."""
@@ -197,6 +200,22 @@ class AnyAlarmDetector(BaseDetector, NamedDetectors):
         """
         check_is_fitted(self)
         return self._score_each(self._validate(X, reset=False))
+
+    def decision_each(self, X: Activations | ArrayLike) -> dict[str, Floats]:
+        """Score samples relative to the threshold of each detector: negative where it rejects.
+
+        Parameters
+        ----------
+        X : Activations or array-like of shape (n_samples, n_features)
+            Activations of the layers seen in ``fit``.
+
+        Returns
+        -------
+        scores : dict of str to ndarray of shape (n_samples,)
+            Differences of log p-values by the name of each detector. ``score_samples`` is the
+            smallest of them.
+        """
+        return self._relative_each(self.score_each(X))
 
     def predict_each(self, X: Activations | ArrayLike) -> dict[str, NDArray[np.int64]]:
         """Tell which detectors reject which samples.

@@ -129,7 +129,8 @@ def explain(
     **Size.** An input on a wrong scale moves all layers at once, and no layer alone brings it back.
     The report then names the layers whose norm is twice that of the nearest examples or more, or
     half of it or less (``norm_ratios``), and, of an ``AdaptiveEnsembleDetector``, the detectors
-    that lower the score, such as "norms" (``contributions``).
+    that lower the score, such as "norms" (``contributions``). Of an
+    :class:`~skood.ensemble.AnyAlarmDetector` it names those that reject the sample.
 
     Examples
     --------
@@ -176,12 +177,18 @@ def explain(
         values={name: _by_unit(np.asarray(layer), axes[name]) for name, layer in A.items()},
         neighbor_values=_mean_values(A, examples),
         n_neurons=n_neurons,
-        contributions=_contributions(detector, shaped),
+        contributions=_contributions(detector, shaped, decides),
     )
 
 
-def _contributions(detector: Any, X: Any) -> dict[str, NDArray[np.float64]] | None:
-    return detector.contributions(X) if isinstance(detector, AdaptiveEnsembleDetector) else None
+def _contributions(
+    detector: Any, X: Any, decides: tuple[Any, Any]
+) -> dict[str, NDArray[np.float64]] | None:
+    """What each detector of an ensemble adds, or by how much it is above a threshold of its own."""
+    if isinstance(detector, AdaptiveEnsembleDetector):
+        return detector.contributions(X)
+    whole, given = decides if hasattr(decides[0], "decision_each") else (detector, X)
+    return whole.decision_each(given) if hasattr(whole, "decision_each") else None
 
 
 def _split(detector: Any, X: Any, X_train: Any) -> tuple[Any, Callable, Any, Any]:

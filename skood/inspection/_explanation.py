@@ -53,7 +53,8 @@ class Explanation:
         How many neurons the report names.
     contributions : dict of str to ndarray of shape (n_samples,), default=None
         What each detector of an :class:`~skood.ensemble.AdaptiveEnsembleDetector` adds to the
-        score; None for other detectors.
+        score; by how much each of an :class:`~skood.ensemble.AnyAlarmDetector` is above its
+        threshold, negative where it rejects (``decision_each``); None for other detectors.
 
     See Also
     --------
@@ -99,8 +100,8 @@ class Explanation:
         Returns
         -------
         list of tuple (detector, contribution)
-            Those with a contribution below 0, the lowest first; empty for a detector that is no
-            such ensemble.
+            Those with a contribution below 0, the lowest first, which of several thresholds are
+            those that reject; empty for a detector that is no such ensemble.
         """
         added = [(name, float(part[sample])) for name, part in (self.contributions or {}).items()]
         return sorted([entry for entry in added if entry[1] < 0], key=lambda entry: entry[1])
