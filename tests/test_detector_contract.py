@@ -26,7 +26,7 @@ def test_fit_methods_have_one_form(cls):
 @every_detector
 def test_private_state_of_the_template_is_written_by_the_template(cls):
     own = {name for name in stored_by(BaseDetector) if name.startswith("_")}
-    assert own == {"_by_class"}
+    assert own == {"_by_class", "_lowest_accepted"}
     for ancestor in cls.__mro__:
         if issubclass(ancestor, BaseDetector) and ancestor is not BaseDetector:
             assert own.isdisjoint(stored_by(ancestor))

@@ -179,7 +179,12 @@ class BaseDetector(OutlierMixin, BaseEstimator, metaclass=ABCMeta):
     def _set_threshold(self, training_scores: NDArray[np.float64]) -> None:
         self._check_scores(training_scores)
         self.training_scores_ = training_scores
-        self.offset_ = self._lowest_accepted = self._threshold(training_scores)
+        self.offset_ = self._threshold(training_scores)
+        self._lowest_accepted = self._less_rounding(self.offset_, training_scores)
+
+    def _less_rounding(self, threshold: float, training_scores: NDArray[np.float64]) -> float:
+        """The lowest score that is accepted, for a threshold that is one of the training scores."""
+        return threshold
 
     def _lookup_classes(self, X: Activations) -> NDArray:
         """The class under which each sample is looked up: the predicted one, or 0 for all."""
@@ -358,10 +363,10 @@ class BaseOneClassDetector(BaseDetector):
     def _hold_out(self, n_samples: int, y: NDArray | None) -> tuple[Rows, Rows] | None:
         return held_out_rows(n_samples, y, self.validation, getattr(self, "random_state", 0))
 
-    def _set_threshold(self, training_scores: NDArray[np.float64]) -> None:
-        super()._set_threshold(training_scores)
-        if self.validation is not None:
-            self._lowest_accepted = lowest_accepted(training_scores, self.offset_)
+    def _less_rounding(self, threshold: float, training_scores: NDArray[np.float64]) -> float:
+        if self.validation is None:
+            return threshold
+        return lowest_accepted(training_scores, threshold)
 
     def _threshold(self, training_scores: NDArray[np.float64]) -> float:
         if self.validation is not None:
