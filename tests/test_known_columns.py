@@ -9,11 +9,19 @@ from sklearn.base import clone
 
 from skood import ActivationExtractor, Activations, PoolingReducer
 from skood.activations import Column, LinearHead
+from skood.calibration import ConformalDetector, RiskControlledDetector
 from skood.detectors import KNNDetector, MCDropoutDetector
 from skood.preprocessing import LayerSelector
 
-# The extractor takes images, a selector any layers beside its own, and passes are of one kind.
-OTHERS = (ActivationExtractor, LayerSelector, MCDropoutDetector)
+# The extractor takes images, a selector any layers beside its own, and passes are of one kind. What
+# is calibrated checks its columns by itself.
+OTHERS = (
+    ActivationExtractor,
+    ConformalDetector,
+    LayerSelector,
+    MCDropoutDetector,
+    RiskControlledDetector,
+)
 ESTIMATORS = {
     type(estimator).__name__: estimator
     for estimator in [*detectors(), *transformers()]

@@ -80,7 +80,7 @@ class RiskControlledDetector(OutlierMixin, MetaEstimatorMixin, BaseEstimator):
     risk_bound_ : float
         Upper bound of Clopper and Pearson [3]_ for that error rate at ``confidence``: at most
         ``alpha`` where a threshold was certified, 1 where none was.
-    calibration_rows_ : ndarray of shape (n_calibration_samples_,)
+    calibration_rows_ : ndarray of shape (n_calibration_samples,)
         Rows of ``X`` in ``fit`` that calibrate, ascending.
     n_calibration_samples_ : int
         How many there are.

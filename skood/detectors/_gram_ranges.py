@@ -127,8 +127,10 @@ def _without(sums: Floats, smallest: Floats, is_own: NDArray[np.bool_]) -> Float
 
 
 def _deviations(sums: Floats, lower: Floats, upper: Floats) -> Floats:
-    below = (lower - sums) / (np.abs(lower) + _EPS)
-    above = (sums - upper) / (np.abs(upper) + _EPS)
-    outside = np.maximum(below, above)
+    return (_excess(lower - sums, lower) + _excess(sums - upper, upper)).sum(axis=(1, 2))
+
+
+def _excess(beyond: Floats, end: Floats) -> Floats:
+    """How far sums are beyond an end of their range, relative to it; 0 for those within."""
     # Equal inputs have sums that differ in their last bits.
-    return np.where(outside > ROUNDING, outside, 0.0).sum(axis=(1, 2))
+    return np.where(beyond > ROUNDING * np.abs(end), beyond, 0.0) / (np.abs(end) + _EPS)

@@ -105,7 +105,7 @@ class MonitorReport(ReportFields):
     References
     ----------
     .. [1] Clopper and Pearson, "The use of confidence or fiducial limits illustrated in the case
-       of the binomial", Biometrika 26, 1934, :doi:`10.1093/biomet/26.4.404`.
+       of the binomial", Biometrika 26, 1934, doi:10.1093/biomet/26.4.404
 
     Examples
     --------
