@@ -54,8 +54,29 @@ def p_values_of_ranks(
     ranks, n = np.asarray(ranks), np.asarray(n)
     if guarantee == "marginal":
         return ranks / (n + 1)
-    quantiles = betaincinv(ranks, np.maximum(n + 1 - ranks, 1), confidence)
-    return np.where(ranks > n, 1.0, quantiles)
+    return upper_bound_of_share(ranks - 1, n, confidence)
+
+
+def upper_bound_of_share(n_found: ArrayLike, n: ArrayLike, confidence: float) -> Floats:
+    """Clopper and Pearson's upper bound of a share, of which ``n_found`` of n draws were.
+
+    Parameters
+    ----------
+    n_found : array-like of int
+        From 0 to n.
+    n : array-like of int
+        Number of independent draws.
+    confidence : float
+        Probability with which the share is at most the bound.
+
+    Returns
+    -------
+    bounds : ndarray
+        Quantiles of Beta(n_found + 1, n - n_found), 1 where all were.
+    """
+    n_found, n = np.asarray(n_found), np.asarray(n)
+    quantiles = betaincinv(n_found + 1, np.maximum(n - n_found, 1), confidence)
+    return np.where(n_found >= n, 1.0, quantiles)
 
 
 def conformal_rank(

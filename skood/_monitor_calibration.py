@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from scipy.special import softmax
 from scipy.stats import false_discovery_control, poisson
 from sklearn.frozen import FrozenEstimator
 from sklearn.pipeline import Pipeline
@@ -314,8 +315,7 @@ def bounded_risk(detector: RiskControlledDetector) -> str:
 
 def holds_rows_out(detector: Any) -> bool:
     """Whether a detector sets its threshold by rows that it has not learnt from."""
-    is_calibrated = type(detector).__module__.startswith("skood.calibration.")
-    return is_calibrated or getattr(detector, "validation", None) is not None
+    return is_calibrated(detector) or getattr(detector, "validation", None) is not None
 
 
 def is_set_by_rows_held_out(detector: Any) -> bool:
@@ -395,9 +395,7 @@ def _first(labels: list[Any]) -> str:
 def _confidence_and_errors(A: Activations, labels: NDArray) -> tuple[Floats, NDArray[np.bool_]]:
     """Softmax and errors of rows that are not marked, with labels of the network's classes."""
     rows = np.flatnonzero(in_distribution(labels))
-    logits = np.asarray(A.logits, dtype=np.float64)[rows]
-    logits = logits - logits.max(axis=1, keepdims=True)
-    confidence = 1 / np.exp(logits).sum(axis=1)
+    confidence = softmax(np.asarray(A.logits, dtype=np.float64)[rows], axis=1).max(axis=1)
     return confidence, np.asarray(np.asarray(A.predictions)[rows] != plain_labels(labels[rows]))
 
 

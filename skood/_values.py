@@ -22,6 +22,13 @@ LOGITS_ADVICE = (
 )
 
 
+def differ_within_classes(rows: Floats, classes: NDArray[np.intp], read_as: np.dtype) -> bool:
+    """Whether rows of a class, of values up to 1, differ by more than the rounding of a type."""
+    precision = np.finfo(read_as if read_as.kind == "f" else np.float64).eps
+    first = np.unique(classes, return_index=True)[1]
+    return bool((np.abs(rows - rows[first[classes]]) > 8 * precision).any())
+
+
 def without_mask(array: Any, name: str) -> Any:
     """The plain array under a masked one that hides nothing; other arrays unchanged.
 

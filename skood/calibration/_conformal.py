@@ -251,7 +251,11 @@ class ConformalDetector(OutlierMixin, MetaEstimatorMixin, BaseEstimator):
             class or all; or if ``X`` comes with marks that were not passed as ``y``.
         """
         forget_fit(self)
-        self._promised = {"guarantee": self.guarantee, "confidence": self.confidence}
+        # Whatever is set later.
+        self._promised: dict[str, Any] = {
+            "guarantee": self.guarantee,
+            "confidence": self.confidence,
+        }
         self._left_out = None
         parts = [self._read_prefit(X, y)] if self._is_prefit else self._fit_clones(X, y, groups)
         self._remember(parts)
@@ -266,11 +270,6 @@ class ConformalDetector(OutlierMixin, MetaEstimatorMixin, BaseEstimator):
     def _learns_from_ood(self) -> bool:
         """Whether rows marked -1 are of use to ``fit``."""
         return not self._is_prefit and learns_marks(self.detector)
-
-    @property
-    def _promise(self) -> dict[str, Any]:
-        """What ``fit`` was to promise, whatever is set by now."""
-        return dict(self._promised)
 
     def _read_prefit(self, X: Any, y: Any) -> Fitted:
         with refusing_unfitted(self.detector, type(self).__name__):
@@ -352,7 +351,7 @@ class ConformalDetector(OutlierMixin, MetaEstimatorMixin, BaseEstimator):
         """Scores of rows and these less rounding, each by the detector of the given number."""
         parts = [numbers == i for i in range(len(self.estimators_))]
         scores, lowest = (tuple(np.sort(row[part]) for part in parts) for row in values)
-        rank = conformal_rank(len(numbers), self.false_alarm_rate, **self._promise)
+        rank = conformal_rank(len(numbers), self.false_alarm_rate, **self._promised)
         return RankedScores(scores, lowest, rank)
 
     def _set_thresholds(self) -> None:
@@ -363,7 +362,7 @@ class ConformalDetector(OutlierMixin, MetaEstimatorMixin, BaseEstimator):
         self.offset_ = self._pool.threshold
         if self._pool.rank == 0:
             rate = self.false_alarm_rate
-            warn_user(why_none_is_rejected(len(self._pool), rate, **self._promise))
+            warn_user(why_none_is_rejected(len(self._pool), rate, **self._promised))
 
     def _warn_of_small_classes(self) -> None:
         known = [] if self._network.labels is None else self._network.labels.tolist()
@@ -379,9 +378,9 @@ class ConformalDetector(OutlierMixin, MetaEstimatorMixin, BaseEstimator):
             warn_user(
                 f"{len(few)} of {len(counts)} predicted classes have too few calibration rows for "
                 f"a false alarm rate of {rate:g}, and nothing of them is rejected: "
-                f"{_listed(few)}. {rate:g} needs at least {rows_needed(rate, **self._promise)} "
+                f"{_listed(few)}. {rate:g} needs at least {rows_needed(rate, **self._promised)} "
                 f"rows of a class; the smallest rate that {most} can give is "
-                f"{smallest_rate(most, **self._promise)}."
+                f"{smallest_rate(most, **self._promised)}."
             )
 
     def _read(self, X: Any) -> tuple[Floats, NDArray | None]:
@@ -537,7 +536,7 @@ class ConformalDetector(OutlierMixin, MetaEstimatorMixin, BaseEstimator):
             If samples are of predicted classes without calibration rows: their p-value is 1.
         """
         check_is_fitted(self)
-        return self._p_values(X, **self._promise)
+        return self._p_values(X, **self._promised)
 
     def _p_values(self, X: Any, **promise: Any) -> Floats:
         def p_values(ranked: RankedScores, scores: Floats) -> Floats:

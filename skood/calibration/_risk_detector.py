@@ -15,7 +15,7 @@ from sklearn.utils import Tags, get_tags
 from sklearn.utils.validation import check_is_fitted
 
 from .._classes import check_class_labels, check_same_kind
-from .._conformal import refuse_nan_scores
+from .._conformal import refuse_nan_scores, upper_bound_of_share
 from .._docstrings import FITTED_ON, complete
 from .._estimator_checks import NEEDS_LABELS, failed_classifier_checks
 from .._fit_context import fit_context, forget_fit
@@ -28,7 +28,7 @@ from .._warnings import warn_user
 from ..activations import Activations
 from ._conformal_fits import Fitted, Labels, Read, Rows, fit_and_read, refusing_unfitted, splits
 from ._ranked_scores import differences
-from ._risk_tests import RankedErrors, rows_needed, upper_risk_bound
+from ._risk_tests import RankedErrors, rows_needed
 
 
 class RiskControlledDetector(OutlierMixin, MetaEstimatorMixin, BaseEstimator):
@@ -296,7 +296,7 @@ class RiskControlledDetector(OutlierMixin, MetaEstimatorMixin, BaseEstimator):
         self.offset_, n_accepted, n_wrong = found
         self.coverage_ = n_accepted / ranked.n_rows
         self.risk_ = n_wrong / n_accepted
-        self.risk_bound_ = upper_risk_bound(n_accepted, n_wrong, self.confidence)
+        self.risk_bound_ = float(upper_bound_of_share(n_wrong, n_accepted, self.confidence))
 
     def _why_none(self, ranked: RankedErrors) -> str:
         smallest = ranked.smallest_alpha(self.confidence)

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.special import betainc, betaincinv
+from scipy.special import betainc
 
 from .._conformal import less_rounding
 from .._levels import Levels
@@ -123,13 +123,6 @@ class RankedErrors:
 def rows_needed(alpha: float, confidence: float) -> int:
     """Number of rows without an error that certify an error rate."""
     return _rows_with(0, alpha, 1 - confidence)
-
-
-def upper_risk_bound(n_accepted: int, n_wrong: int, confidence: float) -> float:
-    """Clopper and Pearson's upper bound of an error rate, 1 where no row is right."""
-    if n_wrong == n_accepted:
-        return 1.0
-    return float(betaincinv(n_wrong + 1, n_accepted - n_wrong, confidence))
 
 
 def _plan(n_rows: int, alpha: float, level: float) -> tuple[NDArray[np.intp], Floats]:

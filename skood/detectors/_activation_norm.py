@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from .._batches import row_batches
 from .._classes import GROUP_BY
 from .._sklearn import Interval
-from .._values import SQUARABLE, Floats
+from .._values import SQUARABLE, Floats, differ_within_classes
 from .._warnings import warn_user
 from ..activations import Activations, PackedBits
 from ._base import BaseOneClassDetector
@@ -149,6 +149,5 @@ def _norms(layer: NDArray | PackedBits) -> Floats:
 
 def _vary(norms: Floats, codes: NDArray[np.intp], read_as: np.dtype) -> bool:
     """Whether the norms of a class differ by more than the rounding of values of a type."""
-    precision = np.finfo(read_as if read_as.kind == "f" else np.float64).eps
-    first = norms[np.unique(codes, return_index=True)[1]]
-    return bool((np.abs(norms - first[codes]) > 8 * precision * norms.max()).any())
+    largest = norms.max()
+    return bool(largest > 0) and differ_within_classes(norms / largest, codes, read_as)

@@ -20,7 +20,7 @@ from .._layer_names import value_names
 from .._named_detectors import NamedDetectors
 from .._sklearn import Interval, StrOptions
 from .._spread import evenly
-from .._values import Floats, below_all
+from .._values import Floats, below_all, differ_within_classes
 from ..activations import Activations
 from ..detectors import BaseOneClassDetector
 from ._adaptive_members import (
@@ -459,7 +459,7 @@ def _norms_vary(X: Activations) -> bool:
         rows = np.asarray(layer)
         largest = max(float(np.abs(rows).max(initial=0)), np.finfo(np.float64).tiny)
         norms = row_norms(rows.astype(np.float64) / largest)[:, np.newaxis]
-        if _differ(norms / max(norms.max(), 1.0), classes, rows.dtype):
+        if differ_within_classes(norms / max(norms.max(), 1.0), classes, rows.dtype):
             return True
     return False
 
@@ -467,14 +467,7 @@ def _norms_vary(X: Activations) -> bool:
 def _varies(layer: Any, classes: NDArray[np.intp]) -> bool:
     """Whether samples of a class differ in more than their norm and its rounding."""
     rows = np.asarray(layer)
-    return _differ(normalize(rows.astype(np.float64)), classes, rows.dtype)
-
-
-def _differ(rows: Floats, classes: NDArray[np.intp], read_as: np.dtype) -> bool:
-    """Whether rows of a class, of values up to 1, differ by more than the rounding of a type."""
-    precision = np.finfo(read_as if read_as.kind == "f" else np.float64).eps
-    first = np.unique(classes, return_index=True)[1]
-    return bool((np.abs(rows - rows[first[classes]]) > 8 * precision).any())
+    return differ_within_classes(normalize(rows.astype(np.float64)), classes, rows.dtype)
 
 
 def _why_no_features(X: Activations) -> str:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import betaincinv
 
+from .._conformal import upper_bound_of_share
 from .._values import Floats
 from ._bets import ODDS_SHARES, alarm_factors
 from ._evidence import Evidence
@@ -35,7 +35,7 @@ def rate_limit(rank: int, n: int, level: float) -> float:
     limit : float
         In [0, 1).
     """
-    return float(betaincinv(rank, n + 1 - rank, 1 - level)) if rank else 0.0
+    return float(upper_bound_of_share(rank - 1, n, 1 - level)) if rank else 0.0
 
 
 def rate_limit_with_errors(
@@ -68,14 +68,10 @@ def rate_limit_with_errors(
     if rank == 0:
         return 0.0
     of_right = rate_limit(rank, n, level / 3)
-    of_errors = _upper_bound(n_rejected, n_errors, level / 3)
-    share = _upper_bound(n_errors, n + n_errors, level / 3)
+    confidence = 1 - level / 3
+    of_errors = float(upper_bound_of_share(n_rejected, n_errors, confidence))
+    share = float(upper_bound_of_share(n_errors, n + n_errors, confidence))
     return max(of_right, of_right + share * (of_errors - of_right))
-
-
-def _upper_bound(k: int, n: int, level: float) -> float:
-    """Of the probability of what k of n independent rows have."""
-    return float(betaincinv(k + 1, n - k, 1 - level)) if k < n else 1.0
 
 
 class AlarmRate:
