@@ -1,5 +1,6 @@
 """How Sphinx builds the site. Nothing here, and nothing on the pages, needs a network."""
 
+import linecache
 import os
 import sys
 import warnings
@@ -85,3 +86,12 @@ sphinx_gallery_conf = {
 }
 # Among them: matplotlib cannot show figures while the gallery is built.
 warnings.filterwarnings("ignore", message=".*FigureCanvasAgg is non-interactive.*")
+
+
+def _without_folders(message, category, filename, lineno, line=None):
+    """A warning as examples print it, without the folders of the machine that builds the site."""
+    line = linecache.getline(filename, lineno) if line is None else line
+    return _format_warning(message, category, Path(filename).name, lineno, line)
+
+
+_format_warning, warnings.formatwarning = warnings.formatwarning, _without_folders
