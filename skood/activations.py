@@ -17,6 +17,7 @@ from ._agreement import (
     check_predictions,
     check_width_of_head,
 )
+from ._batches import row_batches
 from ._column import PARTS, Column, layer_column, part_columns
 from ._column_table import ColumnTable, compact
 from ._concatenate import check_parts, stack, stack_part
@@ -24,6 +25,7 @@ from ._labels import as_labels, largest_logits
 from ._linear_head import LinearHead
 from ._manifest import Manifest
 from ._patterns import PackedBits
+from ._rows import is_on_disk, take
 from ._storage import read_folder, write_folder
 from ._tables import as_frame, as_html
 
@@ -206,8 +208,8 @@ class Activations:
         """
         if (predictions := self._table.part("predictions")) is not None:
             return self._table.read(predictions)
-        logits, classes = self.logits, self.classes
-        return None if logits is None or classes is None else classes[largest_logits(logits)]
+        logits, classes = self._held_part("logits"), self.classes
+        return None if logits is None or classes is None else classes[_largest_logits(logits)]
 
     @property
     def features(self) -> NDArray | None:
@@ -240,6 +242,16 @@ class Activations:
         An extractor without a reducer fills it in where the network takes sequences of any length.
         """
         return self._table.read(self._table.part("mask"))
+
+    def _held_part(self, name: str) -> Any:
+        """A part that is no layer, of which nothing is read; None where there is none."""
+        if name == "features":
+            array = self._what_the_head_reads()[1]
+        else:
+            array = self._table.part(name)
+        if array is None:
+            return self.predictions if name == "predictions" else None
+        return self._table.hold(array)
 
     def items(self) -> Iterator[tuple[str, Layer]]:
         """Iterate over the layers.
@@ -394,9 +406,10 @@ class Activations:
         Returns
         -------
         Activations
-            The samples of all parts, in order, copied. Logits, predictions, labels and the head are
-            kept where every part has them; the classes where any part has them. Masks of another
-            length than the longest end in padding.
+            The samples of all parts, in order. They are copied, except where some of a column are
+            on disk, of which none is read. Logits, predictions, labels and the head are kept where
+            every part has them; the classes where any part has them. Masks of another length than
+            the longest end in padding.
 
         Raises
         ------
@@ -425,7 +438,7 @@ class Activations:
         first = parts[0]
         return cls(
             {
-                name: column.with_array(stack([part[name] for part in parts]))
+                name: column.with_array(stack([p._table.hold(p._table.find(name)) for p in parts]))
                 for name, column in first._table.layers()
             },
             **{name: stack_part(name, parts) for name in PARTS},
@@ -628,6 +641,19 @@ class Activations:
 
     def _repr_html_(self) -> str:
         return as_html(self.columns, self._head, len(self))
+
+
+def _largest_logits(logits: Any) -> NDArray[np.intp]:
+    """Column of the largest logit of each sample, of which only some are read at a time."""
+    if not is_on_disk(logits):
+        return largest_logits(take(logits, range(len(logits))))
+    columns = np.empty(len(logits), dtype=np.intp)
+    sizes = np.empty(len(logits))
+    for rows in row_batches(len(logits), logits.shape[1]):
+        some = take(logits, range(len(logits))[rows])
+        columns[rows], sizes[rows] = some.argmax(axis=1), np.abs(some).max(axis=1)
+    largest_logits(sizes[:, np.newaxis])  # Raises where some are not finite.
+    return columns
 
 
 def read_only(X: Activations) -> Activations:
