@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from sklearn import get_config
 
+from ._memory import memory_left
 from ._warnings import warn_user
 
 _BYTES_PER_VALUE = 8
@@ -13,6 +14,8 @@ _BYTES_IN_CACHE = 2**21
 """Values that a step or two look at are found faster again in a processor's cache."""
 _BYTES_OF_PRODUCTS = 2**25
 """A matrix that is multiplied is read anew for each batch, so these are better larger."""
+_SHARE_OF_MEMORY_LEFT = 1 / 8
+"""What a block may take of it: what is computed of its rows takes as much again, and more."""
 
 
 def row_batches(n_rows: int, n_values: int, *, are_products: bool = False) -> Iterator[slice]:
@@ -37,7 +40,7 @@ def row_batches(n_rows: int, n_values: int, *, are_products: bool = False) -> It
     """
     row_bytes = _BYTES_PER_VALUE * max(1, n_values)
     useful = _BYTES_OF_PRODUCTS if are_products else _BYTES_IN_CACHE
-    allowed = int(get_config()["working_memory"] * 2**20)
+    allowed = block_bytes()
     if allowed < row_bytes:
         warn_user(
             f"One row takes {row_bytes / 2**20:.3g} MiB, but scikit-learn's working_memory is "
@@ -47,3 +50,18 @@ def row_batches(n_rows: int, n_values: int, *, are_products: bool = False) -> It
     n_at_once = max(1, min(useful, allowed) // row_bytes)
     starts = range(0, n_rows, n_at_once)
     return (slice(start, min(start + n_at_once, n_rows)) for start in starts)
+
+
+def block_bytes() -> int:
+    """How much memory a block of rows may take.
+
+    It is scikit-learn's ``working_memory``, or a share of the memory that is left where this is
+    less: by the limits of the process, of its container and of the machine.
+    """
+    allowed = get_config()["working_memory"] * 2**20
+    return int(min(allowed, _SHARE_OF_MEMORY_LEFT * memory_left()))
+
+
+def rows_of_block(n_values: int) -> int:
+    """How many rows of so many values, counted as 64-bit numbers, a block may have: 1 or more."""
+    return max(1, block_bytes() // (_BYTES_PER_VALUE * max(1, n_values)))

@@ -25,8 +25,9 @@ from ._labels import as_labels, largest_logits
 from ._linear_head import LinearHead
 from ._manifest import Manifest
 from ._patterns import PackedBits
-from ._rows import is_on_disk, take
+from ._rows import held_in, is_on_disk, take
 from ._storage import read_folder, write_folder
+from ._store import Stored, StoreWriter, is_store, read_store
 from ._tables import as_frame, as_html
 
 if TYPE_CHECKING:
@@ -485,7 +486,10 @@ class Activations:
 
     @classmethod
     def load(cls, path: str | Path, *, mmap_mode: str | None = None) -> Activations:
-        """Read what :meth:`save` wrote.
+        """Read what :meth:`save` wrote, or an extractor into a folder.
+
+        What an extractor wrote stays on disk: rows are read when they are asked for. A pickle of
+        it holds the path of the folder, and none of the values.
 
         Parameters
         ----------
@@ -493,7 +497,8 @@ class Activations:
             The folder.
         mmap_mode : {None, "r", "c"}, default=None
             As in :func:`numpy.load`: "r" leaves the layers on disk and reads the rows that
-            are needed; of packed layers, the padding of all rows is read once.
+            are needed; of packed layers, the padding of all rows is read once. Not used for what
+            an extractor wrote.
 
         Returns
         -------
@@ -505,12 +510,15 @@ class Activations:
         ValueError
             If the folder was not written by :meth:`save`, or by another version of it; its
             manifest is broken, names other files than :meth:`save` makes or does not fit them;
-            or ``mmap_mode`` is another one.
+            an extraction is not complete; or ``mmap_mode`` is another one. What is damaged in the
+            folder of an extractor is found when it is read.
         FileNotFoundError
             If there is no such folder, or one of its files is missing.
         """
         if mmap_mode not in (None, "r", "c"):
             raise ValueError(f"mmap_mode must be None, 'r' or 'c', got {mmap_mode!r}.")
+        if is_store(Path(path)):
+            return _of_store(read_store(Path(path).absolute()))
         manifest, arrays = read_folder(Path(path), mmap_mode)
         head = None
         if "head_weight" in arrays:
@@ -641,6 +649,53 @@ class Activations:
 
     def _repr_html_(self) -> str:
         return as_html(self.columns, self._head, len(self))
+
+
+def finish_store(writer: StoreWriter, X: Activations) -> None:
+    """Say what the blocks that were written are: columns of activations."""
+    columns = [
+        {
+            "key": held_in(column.array).name,
+            "name": column.name,
+            "role": column.role,
+            "n_bits": column.n_units if column.is_packed else None,
+            **column.metadata(),
+        }
+        for column in X.columns
+    ]
+    arrays = {} if X._classes is None else {"classes": X._classes}
+    if X.head is not None:
+        arrays |= {"head_weight": X.head.weight, "head_bias": X.head.bias}
+    contents = {
+        "n_samples": len(X),
+        "columns": columns,
+        "head_input_layer": X._head_layer,
+        "why_missing": X.why_missing,
+        "order": X._order,
+    }
+    writer.finish(contents, arrays)
+
+
+def _of_store(stored: Stored) -> Activations:
+    """The activations of a folder that was written block by block; reads no block."""
+    layers, parts = {}, {}
+    for said in stored.contents["columns"]:
+        values: Any = stored.blocks.column(said["key"])
+        if said["n_bits"] is not None:
+            values = PackedBits._of(values, said["n_bits"])
+        if said["role"] == "layer":
+            metadata = {key: said[key] for key in Column(None).metadata()}
+            layers[said["name"]] = Column(values, **metadata)
+        else:
+            parts[said["name"]] = values
+    arrays, head = stored.arrays, None
+    if "head_weight" in arrays:
+        reads = stored.contents["head_input_layer"]
+        head = LinearHead(arrays["head_weight"], arrays["head_bias"], reads)
+    why = stored.contents["why_missing"]
+    A = Activations(layers, **parts, head=head, classes=arrays.get("classes"), why_missing=why)
+    A._order = stored.contents["order"]
+    return A
 
 
 def _largest_logits(logits: Any) -> NDArray[np.intp]:
