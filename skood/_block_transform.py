@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from ._blocks import BlockWriter
-from ._column import Column
+from ._column import Column, Role
 from ._row_table import OF_LAYER, RowTable
 from ._rows import is_on_disk, take
 from .activations import Activations, PackedBits, copy_of
@@ -45,7 +45,7 @@ def in_blocks(
     template = None
     for batch in X[table.n_rows :].batches():
         changed = change(batch)
-        template = copy_of(changed[:0]) if template is None else template
+        template = copy_of(changed[:0], get_args(Role)) if template is None else template
         for column in changed.columns:
             table.append(_key(column), _values(column, dtype, table.n_rows))
         table.end_batch(len(changed), {"n_samples": len(changed)})

@@ -5,6 +5,7 @@ from __future__ import annotations
 import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from math import prod
 from pathlib import Path
 from typing import Any, Protocol
@@ -57,7 +58,7 @@ class Piece:
             return _map(file, self.dtype, self.offset, self.shape)
         ends = self._ends(file)
         octets = self._octets(file).tobytes()
-        texts = [octets[i:j].decode() for i, j in zip(ends[:-1], ends[1:], strict=True)]
+        texts = [octets[i:j].decode() for i, j in pairwise(ends)]
         return np.array(texts, dtype=self.dtype)
 
     def is_intact(self, file: Path) -> bool:
@@ -129,7 +130,9 @@ class Blocks:
     @property
     def names(self) -> list[str]:
         """The columns that every block has, in order."""
-        return [name for name in self.blocks[0].pieces if all(name in b.pieces for b in self.blocks)]
+        return [
+            name for name in self.blocks[0].pieces if all(name in b.pieces for b in self.blocks)
+        ]
 
     def read(self, name: str, number: int, rows: Rows) -> NDArray:
         """Rows of a block, counted from its first one.
@@ -168,6 +171,11 @@ class Blocks:
     def __getstate__(self) -> dict[str, Any]:
         # A copy deletes nothing, and looks at the files itself.
         return {**vars(self), "owner": None, "_intact": set()}
+
+
+def _is_alike(name: str, pieces: Mapping[str, Piece], other: Mapping[str, Piece]) -> bool:
+    """Whether both have a column, and numbers there or text."""
+    return name in other and (pieces[name].dtype[1] == "U") == (other[name].dtype[1] == "U")
 
 
 class BlockColumn(LazyArray):
@@ -227,4 +235,4 @@ def checksum_of(array: NDArray, before: int = 0) -> int:
     """CRC-32 of the bytes of an array, which come after others."""
     if not array.size:
         return before
-    return zlib.crc32(contiguous(array).view(np.uint8).reshape(-1), before)
+    return zlib.crc32(contiguous(array).view(np.uint8).reshape(-1).data, before)

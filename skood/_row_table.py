@@ -113,9 +113,7 @@ class RowTable:
         assert self._writer is not None
         n_held = self._n_held
         arrays = {
-            name: buffer.held()
-            for name, buffer in self._buffers.items()
-            if buffer.n_rows == n_held
+            name: buffer.held() for name, buffer in self._buffers.items() if buffer.n_rows == n_held
         }
         self._writer.write(arrays, self._about)
         self._n_written, self._about = self.n_rows, {}

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from math import prod
 from typing import Any
 
@@ -193,8 +192,8 @@ def _by_part(
         for part in range(first, last + 1):
             begin, end = max(rows.start, starts[part]), min(rows.stop, starts[part + 1])
             if begin < end:
-                places = slice(begin - rows.start, end - rows.start)
-                yield part, places, range(begin - starts[part], end - starts[part])
+                among = slice(begin - rows.start, end - rows.start)
+                yield part, among, range(begin - starts[part], end - starts[part])
         return
     wanted = np.asarray(rows, dtype=np.intp)
     of_part = np.searchsorted(starts, wanted, side="right") - 1

@@ -23,7 +23,12 @@ from numpy.typing import NDArray
 from ._blocks import Arrays, Block, Blocks, Piece, checksum_of
 from ._optional import import_optional
 from ._rows import contiguous
-from ._storage import fcntl, new_file, sync_folder
+from ._storage import new_file, sync_folder
+
+try:
+    import fcntl
+except ImportError:  # Windows, which does not delete a file that is open
+    fcntl = None  # type: ignore[assignment]
 
 FORMAT = "skood.Activations.blocks"
 FORMAT_VERSION = 1
@@ -391,11 +396,13 @@ def _places(file: Path, arrays: Arrays) -> dict[str, Piece]:
 
 
 def _place(column: Any, array: NDArray, start: int) -> Piece:
-    *_, ends, values = [None, *column.buffers()]
+    buffers = column.buffers()
+    values = buffers[-1]
     offset = 0 if values is None else values.address - start
     if array.dtype.kind != "U":
         return Piece(offset, array.shape, array.dtype.str, checksum_of(array))
+    ends = buffers[1]
     limits = np.frombuffer(ends, "<i4", len(array) + 1)
-    octets = np.frombuffer(values or b"", np.uint8, limits[-1])
+    octets = np.frombuffer(values or b"", np.uint8, int(limits[-1]))
     checksum = checksum_of(octets, checksum_of(limits))
     return Piece(offset, array.shape, array.dtype.str, checksum, ends.address - start)

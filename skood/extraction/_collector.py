@@ -167,8 +167,10 @@ class Collector:
         return predicted if classes is None else as_labels(classes, "classes")[predicted]
 
     def _classes_of(self, logits: Any) -> NDArray | None:
-        has_as_many = self._classes is not None and logits is not None
-        return self._classes if has_as_many and len(self._classes) == logits.shape[1] else None
+        classes = self._classes
+        if classes is None or logits is None or len(classes) != logits.shape[1]:
+            return None
+        return classes
 
     def _store_labels(self, labels: NDArray | None) -> None:
         """Store labels, unless they are of another kind than before."""

@@ -621,7 +621,7 @@ class ActivationExtractor(ActivationsOutputMixin, BaseEstimator):
             "network": fingerprint.digest,
             "layers": plan.layers,
             "reducer": None if reducer is None else f"{reducer} {joblib.hash(reducer)[:8]}",
-            "logits and head": reader.digest([*chosen, adapter.precision]),
+            "logits and head": reader.digest([*chosen, adapter.precision]).hex(),
             "mask": self.mask or "none",
             "perturbation, gradients and passes": joblib.hash([mode.content(), passes]),
             "dtype": None if dtype is None else dtype.name,

@@ -325,15 +325,13 @@ def checksum_of_some(data: Batch) -> int:
     """CRC-32 of a few samples of arrays, the first and last ones among them, and their shape."""
     n_samples = count_samples(data)
     rows = np.unique(np.linspace(0, n_samples - 1, _N_COMPARED, dtype=np.intp))
-    some = _dense(take_samples(data, rows))
+    some = _dense(take_samples(data, rows.tolist()))
     arrays = some.values() if isinstance(some, Mapping) else [some]
     shapes = [(n_samples, *array.shape[1:]) for array in arrays]
     return zlib.crc32(repr(shapes).encode(), checksum_of_batch(some))
 
 
-def _slice(
-    data: Batch, batch_size: int, estimator: Any, first: int = 0
-) -> Iterator[LabelledBatch]:
+def _slice(data: Batch, batch_size: int, estimator: Any, first: int = 0) -> Iterator[LabelledBatch]:
     n_samples = count_samples(data)
     for start in range(first, n_samples, batch_size):
         rows = slice(start, min(start + batch_size, n_samples))

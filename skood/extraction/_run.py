@@ -55,12 +55,12 @@ def extract(
             dtype=dtype,
             writer=writer,
         )
-        n_done, number, about = 0, 0, None
+        n_done = n_batches = 0
         if writer is not None:
-            n_done, number = writer.n_samples, writer.n_batches
+            n_done, n_batches = writer.n_samples, writer.n_batches
         bar = tqdm(total=batches.n_samples, initial=n_done, unit=" samples", disable=not verbose)
         with bar:
-            for number, (batch, labels) in enumerate(batches.after(writer), start=number):
+            for number, (batch, labels) in enumerate(batches.after(writer), start=n_batches):
                 collector.begin_batch(read_mask(batch, mask, plan.trace, adapter.to_numpy, n_done))
                 with explaining(adapter, batch, known=known):
                     outcome = mode.run(
@@ -73,8 +73,7 @@ def extract(
                         n_at_once=plan.n_at_once,
                     )
                 n_rows = count_samples(batch)
-                if writer is not None:
-                    about = batches.about(batch)
+                about = None if writer is None else batches.about(batch)
                 collector.end_batch(n_rows, outcome, labels, about)
                 n_done += n_rows
                 bar.update(n_rows)
