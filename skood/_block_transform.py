@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, get_args
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, TypeGuard, get_args
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
@@ -11,13 +12,13 @@ from numpy.typing import DTypeLike, NDArray
 from ._blocks import BlockWriter
 from ._column import Column, Role
 from ._row_table import OF_LAYER, RowTable
-from ._rows import is_on_disk, take
+from ._rows import take
 from .activations import Activations, PackedBits, copy_of
 
 
-def is_larger_than_memory(X: Any) -> bool:
-    """Whether activations are to be changed block by block."""
-    return isinstance(X, Activations) and any(is_on_disk(column.array) for column in X.columns)
+def is_larger_than_memory(X: Any) -> TypeGuard[Activations]:
+    """Whether activations are on disk, and are to be changed block by block."""
+    return isinstance(X, Activations) and X._is_larger_than_memory
 
 
 def in_blocks(
@@ -44,7 +45,8 @@ def in_blocks(
     table = RowTable(len(X), writer)
     template = None
     for batch in X[table.n_rows :].batches():
-        changed = change(batch)
+        with _saying_where(table.n_rows, len(batch)):
+            changed = change(batch)
         template = copy_of(changed[:0], get_args(Role)) if template is None else template
         for column in changed.columns:
             table.append(_key(column), _values(column, dtype, table.n_rows))
@@ -52,6 +54,16 @@ def in_blocks(
     if template is None:
         template = change(X[:1])[:0]
     return _collect(table.finish(), template)
+
+
+@contextmanager
+def _saying_where(first: int, n_samples: int) -> Iterator[None]:
+    """Context in which rows that an error speaks of are those of a block, which it says."""
+    try:
+        yield
+    except ValueError as error:
+        last = first + n_samples - 1
+        raise type(error)(f"Of the samples {first} to {last}, counted from 0: {error}") from error
 
 
 def as_float_type(dtype: DTypeLike | None) -> np.dtype | None:

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
+import numpy as np
 from numpy.typing import NDArray
 from sklearn import get_config
 from sklearn.utils.validation import validate_data
 
+from ._block_transform import is_larger_than_memory
 from ._classes import NetworkClasses
+from ._column import Column
 from ._known_columns import KnownColumns
+from ._layer_names import layer_columns
 from ._values import ANY_SIZE, check_finite, check_real, check_size, without_mask
 from .activations import Activations, PackedBits
 
@@ -74,21 +79,42 @@ def check_activations(
         remember_layers(estimator, X)
     else:
         _check_same_layers(estimator, X)
-    for name, layer in X.items():
-        _check_layer(estimator, name, layer, reset=reset, allow_nd=allow_nd, advice=advice)
+    for column in layer_columns(X):
+        _check_axes(estimator, column, allow_nd=allow_nd)
+    for name, layer in _sizes_by_block(X) if is_larger_than_memory(X) else X.items():
+        if not isinstance(layer, PackedBits):
+            _check_values(estimator, name, layer, reset=reset, advice=advice)
     return X
 
 
-def _check_layer(
-    estimator: Any, name: str, layer: Any, *, reset: bool, allow_nd: bool, advice: str
-) -> None:
-    if layer.ndim > 2 and not allow_nd:
+def _check_axes(estimator: Any, column: Column, *, allow_nd: bool) -> None:
+    if len(column.shape) > 2 and not allow_nd:
         raise ValueError(
             f"{_name(estimator)} expects layers of shape (n_samples, n_units), but layer "
-            f"{name!r} has shape {layer.shape}: pool it first, for example by PoolingReducer."
+            f"{column.name!r} has shape {column.shape}: pool it first, for example by "
+            "PoolingReducer."
         )
-    if not isinstance(layer, PackedBits):
-        _check_values(estimator, name, layer, reset=reset, advice=advice)
+
+
+def _sizes_by_block(X: Activations) -> Iterator[tuple[str, Any]]:
+    """The largest size of the values of each sample, for each layer, instead of all values.
+
+    It is NaN or infinite where a value is.
+    """
+    columns = {str(c.name): c for c in layer_columns(X) if not c.is_packed}
+    is_checked = not get_config()["assume_finite"]
+    sizes = {name: np.zeros((len(X), 1), column.dtype) for name, column in columns.items()}
+    first = 0
+    for batch in X[list(columns)].batches() if columns and is_checked else ():
+        for name, values in batch.items():
+            layer = np.asarray(values)
+            axes = tuple(range(1, layer.ndim))
+            if layer.dtype.kind == "f":
+                with np.errstate(invalid="ignore"):
+                    of_rows = np.maximum(layer.max(axis=axes), -layer.min(axis=axes))
+                sizes[name][first : first + len(batch), 0] = of_rows
+        first += len(batch)
+    yield from sizes.items()
 
 
 def _check_values(

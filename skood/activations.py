@@ -292,6 +292,12 @@ class Activations:
         starts = range(0, len(self), n_samples)
         return (self[start : start + n_samples] for start in starts)
 
+    @property
+    def _is_larger_than_memory(self) -> bool:
+        """Whether columns are on disk, and are to be read in several blocks."""
+        is_long = len(self) > rows_of_block(self._table.n_values)
+        return is_long and any(is_on_disk(c.array) for c in self._table.columns.values())
+
     def items(self) -> Iterator[tuple[str, Layer]]:
         """Iterate over the layers.
 
