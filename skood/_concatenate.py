@@ -45,8 +45,8 @@ def check_parts(parts: Parts) -> None:
             "come from different networks?"
         )
     for name in ("predictions", "labels"):
-        labels = [found for part in parts if (found := part._held_part(name)) is not None]
-        _check_same(f"kind of {name}", [label_kind(found) for found in labels], operator.eq)
+        kinds = [kind for part in parts if (kind := _kind_of(name, part)) is not None]
+        _check_same(f"kind of {name}", kinds, operator.eq)
     _check_predictions_are_known(parts)
 
 
@@ -61,8 +61,23 @@ def _check_predictions_are_known(parts: Parts) -> None:
             )
 
 
-def _has_features(part: Any) -> bool:
-    return any(column.role == "features" for column in part.columns)
+def _kind_of(name: str, part: Any) -> str | None:
+    """Whether labels or predictions are text; reads none."""
+    found = [column for column in part.columns if column.name == name and column.role != "layer"]
+    if not found and name == "predictions" and part.classes is not None:
+        return label_kind(part.classes)
+    return label_kind(found[0].array) if found else None
+
+
+def _has(role: str, part: Any) -> bool:
+    return any(column.role == role for column in part.columns)
+
+
+def _follow_from_logits(parts: Parts) -> bool:
+    """Whether predictions are those of logits that stay on disk, and need no column."""
+    if any(_has("prediction", part) or not _has("logits", part) for part in parts):
+        return False
+    return any(is_on_disk(part._held_part("logits")) for part in parts)
 
 
 def _check_same(what: str, values: list[Any], same: Callable[[Any, Any], bool]) -> None:
@@ -102,7 +117,9 @@ def _words(bits: Any) -> Any:
 def stack_part(name: str, parts: Parts) -> Any:
     """A part that is no layer, where every one of several containers has it."""
     # Features that no layer was changed for are those of the layer, and need no column.
-    if name == "features" and not any(map(_has_features, parts)):
+    if name == "features" and not any(_has("features", part) for part in parts):
+        return None
+    if name == "predictions" and _follow_from_logits(parts):
         return None
     arrays = [array for part in parts if (array := part._held_part(name)) is not None]
     if len(arrays) == len(parts):
