@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
 from sklearn import get_config
 from sklearn.utils.validation import validate_data
 
-from ._block_transform import is_larger_than_memory
 from ._classes import NetworkClasses
-from ._column import Column
 from ._known_columns import KnownColumns
-from ._layer_names import layer_columns
-from ._values import ANY_SIZE, check_finite, check_real, check_size, without_mask
+from ._values import (
+    ANY_SIZE,
+    all_finite,
+    check_real,
+    check_size,
+    largest_size,
+    may_leave_range,
+    refuse_not_finite,
+    without_mask,
+)
 from .activations import Activations, PackedBits
 
 ARRAY_LAYER = "X"
@@ -79,54 +82,42 @@ def check_activations(
         remember_layers(estimator, X)
     else:
         _check_same_layers(estimator, X)
-    for column in layer_columns(X):
-        _check_axes(estimator, column, allow_nd=allow_nd)
-    for name, layer in _sizes_by_block(X) if is_larger_than_memory(X) else X.items():
-        if not isinstance(layer, PackedBits):
-            _check_values(estimator, name, layer, reset=reset, advice=advice)
+    if not allow_nd:
+        _refuse_maps(estimator, X)
+    if not get_config()["assume_finite"]:
+        _check_values(estimator, X, reset=reset, advice=advice)
     return X
 
 
-def _check_axes(estimator: Any, column: Column, *, allow_nd: bool) -> None:
-    if len(column.shape) > 2 and not allow_nd:
-        raise ValueError(
-            f"{_name(estimator)} expects layers of shape (n_samples, n_units), but layer "
-            f"{column.name!r} has shape {column.shape}: pool it first, for example by "
-            "PoolingReducer."
-        )
+def _refuse_maps(estimator: Any, X: Activations) -> None:
+    for name, shape in X.layer_shapes.items():
+        if len(shape) > 1:
+            raise ValueError(
+                f"{_name(estimator)} expects layers of shape (n_samples, n_units), but layer "
+                f"{name!r} has shape {(len(X), *shape)}: pool it first, for example by "
+                "PoolingReducer."
+            )
 
 
-def _sizes_by_block(X: Activations) -> Iterator[tuple[str, Any]]:
-    """The largest size of the values of each sample, for each layer, instead of all values.
-
-    It is NaN or infinite where a value is.
-    """
-    columns = {str(c.name): c for c in layer_columns(X) if not c.is_packed}
-    is_checked = not get_config()["assume_finite"]
-    sizes = {name: np.zeros((len(X), 1), column.dtype) for name, column in columns.items()}
-    first = 0
-    for batch in X[list(columns)].batches() if columns and is_checked else ():
-        for name, values in batch.items():
-            layer = np.asarray(values)
-            axes = tuple(range(1, layer.ndim))
-            if layer.dtype.kind == "f":
-                with np.errstate(invalid="ignore"):
-                    of_rows = np.maximum(layer.max(axis=axes), -layer.min(axis=axes))
-                sizes[name][first : first + len(batch), 0] = of_rows
-        first += len(batch)
-    yield from sizes.items()
-
-
-def _check_values(
-    estimator: Any, name: str, layer: NDArray, *, reset: bool, advice: str = _ADVICE
-) -> None:
-    described = f"layer {name!r}"
-    check_real(layer, f"{_name(estimator)}: {described}")
-    if get_config()["assume_finite"]:
-        return
-    check_finite(layer, f"{_name(estimator)}: {described}", advice)
+def _check_values(estimator: Any, X: Activations, *, reset: bool, advice: str = _ADVICE) -> None:
+    """Refuse values that cannot be computed with; a block of rows is read at a time."""
     sizes = getattr(estimator, "_sizes_of_values", ANY_SIZE)
-    check_size(layer, f"{_name(estimator)}: {described}", sizes, reset=reset)
+    largest: dict[str, float] = {}
+    for block in X.batches():
+        for name, layer in block.items():
+            if isinstance(layer, PackedBits):
+                continue
+            if not all_finite(layer):
+                whole = (each[name] for each in X.batches())
+                refuse_not_finite(whole, _described(estimator, name), advice)
+            if may_leave_range(layer.dtype, sizes):
+                largest[name] = max(largest.get(name, 0.0), largest_size(layer))
+    for name, size in largest.items():
+        check_size(size, _described(estimator, name), sizes, reset=reset)
+
+
+def _described(estimator: Any, name: str) -> str:
+    return f"{_name(estimator)}: layer {name!r}"
 
 
 def _check_plain_array(
@@ -148,8 +139,11 @@ def _check_plain_array(
         allow_nd=allow_nd,
         ensure_min_features=ensure_min_features,
     )
-    _check_values(estimator, ARRAY_LAYER, X, reset=reset)
-    return Activations({ARRAY_LAYER: X})
+    check_real(X, _described(estimator, ARRAY_LAYER))
+    as_layer = Activations({ARRAY_LAYER: X})
+    if not get_config()["assume_finite"]:
+        _check_values(estimator, as_layer, reset=reset)
+    return as_layer
 
 
 def remember_layers(estimator: Any, X: Activations) -> None:
