@@ -38,7 +38,7 @@ _LOCK = "extraction.lock"
 _ARRAYS = ("classes", "head_weight", "head_bias")
 
 MadeFrom = Mapping[str, Any]
-"""What decides the values of an extraction, as JSON holds it; None where it is not known."""
+"""What decides the values of an extraction, as JSON holds it."""
 
 
 class StoreWriter:
@@ -211,19 +211,25 @@ def _check_made_from(folder: Path, made_from: MadeFrom) -> None:
     """Raise a ValueError where a folder was made from something else, as far as is known."""
     before = _read_manifest(folder)["made_from"]
     now = json.loads(json.dumps(made_from))
-    known = [key for key in now if None not in (now[key], before.get(key))]
-    differing = [key for key in known if now[key] != before[key]]
-    differing += [key for key in ("dtype",) if now.get(key) != before.get(key)]
+    differing = [
+        key
+        for key in now
+        if now[key] != before.get(key) and not _is_unknown(key, now[key], before.get(key))
+    ]
     if not differing:
         return
     said = ", ".join(
         f"{key} ({_short(before.get(key))} there, {_short(now.get(key))} here)"
-        for key in dict.fromkeys(differing)
+        for key in differing
     )
     raise ValueError(
         f"{folder} belongs to another extraction: these differ: {said}. Choose another folder, or "
         "delete this one."
     )
+
+
+def _is_unknown(key: str, *values: Any) -> bool:
+    return key in ("number of samples", "inputs") and None in values
 
 
 def _short(value: Any) -> str:

@@ -1,6 +1,7 @@
 """Columns whose rows are on disk: what is asked of them is what arrays in memory answer."""
 
 import pickle
+from itertools import pairwise
 
 import joblib
 import numpy as np
@@ -50,7 +51,7 @@ def spilled(A, cuts=(0, 4, 5, 14, N)):
     """The same, with all columns in temporary files."""
     writer = spill.Spill()
     columns = [(f"{column.role}/{column.name}", column) for column in A.columns]
-    for start, stop in zip(cuts[:-1], cuts[1:], strict=True):
+    for start, stop in pairwise(cuts):
         rows = {name: take(c.array, range(start, stop)) for name, c in columns}
         writer.write({name: getattr(array, "words", array) for name, array in rows.items()}, {})
     blocks = writer.close()
@@ -100,7 +101,8 @@ def test_views_of_views_read_nothing(lazy, in_memory, monkeypatch):
         view = lazy[[5, 3, 9]][["fc", "conv"]][::-1]
         both = Activations.concatenate([view, lazy[["fc", "conv"]]])
         parts = list(both.batches(7))
-        assert repr(both) and both.shape == (N + 3, 22)
+        assert repr(both)
+        assert both.shape == (N + 3, 22)
     assert_same(view, in_memory[[9, 3, 5]][["fc", "conv"]])
     assert_same(parts[0], in_memory[["fc", "conv"]][[9, 3, 5, 0, 1, 2, 3]])
 
@@ -141,7 +143,8 @@ def test_shorter_masks_end_in_padding(lazy, in_memory):
 def test_parts_of_other_types_are_promoted():
     parts = [np.ones((2, 3), np.float32), np.full((1, 3), 2.0), np.full((2, 3), 3, np.int8)]
     stacked = Stacked(parts)
-    assert stacked.dtype == np.float64 and stacked.shape == (5, 3)
+    assert stacked.dtype == np.float64
+    assert stacked.shape == (5, 3)
     assert_array_equal(stacked[[4, 0, 2]], [[3] * 3, [1] * 3, [2] * 3])
     assert_array_equal(np.asarray(stacked), np.concatenate(parts))
     with pytest.raises(ValueError, match="need a copy"):
@@ -209,5 +212,5 @@ def test_predictions_of_logits_that_are_not_finite_are_refused(in_memory):
     logits[[17, 20], 1] = [np.nan, np.inf]
     broken = spilled(Activations({"fc": in_memory["fc"], "logits": logits}))
     wrong = Activations({"fc": in_memory["fc"]}, logits=broken.columns[1].array)
-    with pytest.raises(ValueError, match="NaN and infinity in 2 of 23 rows, the first .* row 17"):
+    with pytest.raises(ValueError, match=r"NaN and infinity in 2 of 23 rows, the first .* row 17"):
         wrong.predictions  # noqa: B018
