@@ -42,6 +42,8 @@ _threshold_comes_later: ContextVar[bool] = ContextVar("_threshold_comes_later", 
 
 def warn_user(message: str, category: type[Warning] = UserWarning) -> None:
     """Warn as if the nearest caller outside of this package and scikit-learn had done it."""
+    if _is_silent.get():
+        return
     if (said := _said.get()) is not None:
         if (category, message) in said:
             return
@@ -77,6 +79,10 @@ def users_line() -> Line:
     )
 
 
+_is_silent: ContextVar[bool] = ContextVar("_is_silent", default=False)
+"""Whether all that there is to say was said before."""
+
+
 _said: ContextVar[set[tuple[type[Warning], str]] | None] = ContextVar("_said", default=None)
 """Warnings of a block that says each of them once."""
 
@@ -89,6 +95,16 @@ def warning_once() -> Iterator[None]:
         yield
     finally:
         _said.reset(token)
+
+
+@contextlib.contextmanager
+def saying_nothing() -> Iterator[None]:
+    """Do what was done before, whose warnings were shown then."""
+    token = _is_silent.set(True)
+    try:
+        yield
+    finally:
+        _is_silent.reset(token)
 
 
 @contextlib.contextmanager
