@@ -67,6 +67,8 @@ class BaseIncrementalDetector(BaseOneClassDetector):
     _entries = {**BaseOneClassDetector._entries, **OF_BATCHES}
     _params_after_learning: frozenset[str] = frozenset({"false_alarm_rate"})
     """Parameters that may be set between batches, as no summary depends on them."""
+    _keeps_batches = True
+    """Whether ``fit`` keeps what only more batches need; a member of an ensemble may not."""
     _rejects_unknown_classes = False
     """Whether samples of classes that nothing was learnt of get ``unknown_class_score_``, by
     ``_reject_unknown``. The template then sets it, below the scores that set the threshold."""
@@ -98,6 +100,13 @@ class BaseIncrementalDetector(BaseOneClassDetector):
         """
         return self._score_samples(X)
 
+    def _left_out_width(self) -> int | None:
+        """How many columns ``_left_out_scores`` has; None where it is one-dimensional.
+
+        What has columns becomes scores in ``_complete_scores``, once those of all samples are known.
+        """
+        return None
+
     def _why_not_in_batches(self) -> str:
         """Why the parameters need all samples at once; nothing where they do not."""
         return ""
@@ -107,12 +116,16 @@ class BaseIncrementalDetector(BaseOneClassDetector):
         return None
 
     def _fit(self, X: Activations, y: NDArray | None, *, X_ood: Activations | None = None) -> None:
-        self._params_of_first = _plain_params(self)
-        batches = [(X, y)] if self._why_not_in_batches() else _batches(X, y)
+        self._note_parameters()
+        batches = [(X, y)] if self._why_not_in_batches() else batches_of(X, y)
         summary = merged(self._learn(*batch) for batch in batches)
         if X_ood is not None and len(X_ood):
             summary = merged([summary, *map(self._learn_ood, X_ood.batches())])
         self._finish_all(summary)
+
+    def _note_parameters(self) -> None:
+        """Remember the parameters that batches are learnt from by, which must not change."""
+        self._params_of_first = _plain_params(self)
 
     def _finish_all(self, summary: Any) -> None:
         self.unknown_class_score_ = _UNKNOWN if self._rejects_unknown_classes else -np.inf
@@ -140,24 +153,25 @@ class BaseIncrementalDetector(BaseOneClassDetector):
         self, X: Activations, y: NDArray | None, score: Callable[..., Scores]
     ) -> Scores:
         """Scores of samples that set the threshold, of which some are kept for later batches."""
-        self._sample = self._sample_of(X, y, self.training_rows_)
+        if self._keeps_batches or self._max_threshold_samples() is not None:
+            self._sample = self._sample_of(X, y, self.training_rows_)
         if self._max_threshold_samples() is not None:
             return self._score_sample(score)
-        return self._complete_scores(joined([score(*batch) for batch in _batches(X, y)]))
+        return self._complete_scores(joined([score(*batch) for batch in batches_of(X, y)]))
 
     def _sample_of(self, X: Activations, y: NDArray | None, rows: Rows) -> ThresholdSample:
         max_rows = self._max_threshold_samples()
         starts = np.cumsum([0, *(len(batch) for batch in X.batches())])
         parts = (
             ThresholdSample.of(*batch, rows[start : start + len(batch[0])], max_rows)
-            for start, batch in zip(starts, _batches(X, y), strict=False)
+            for start, batch in zip(starts, batches_of(X, y), strict=False)
         )
         return merged(parts)
 
     def _score_sample(self, score: Callable[..., Scores]) -> Scores:
         """Scores of the samples that are kept, whose rows set the threshold."""
         sample = self._sample
-        scores = joined([score(*batch) for batch in _batches(sample.X, sample.y)])
+        scores = joined([score(*batch) for batch in batches_of(sample.X, sample.y)])
         self.training_rows_, held = sample.counted()
         return self._complete_scores(scores[held])
 
@@ -191,7 +205,7 @@ class BaseIncrementalDetector(BaseOneClassDetector):
             need was dropped.
         """
         if not hasattr(self, "offset_"):
-            return self._fit_split(X, y)
+            return self._fit_first_batch(X, y)
         self._check_can_learn_more()
         X = self._validate(X, reset=False)
         rows, n_samples = in_distribution_rows(y, len(X), allow_none=True), len(X)
@@ -200,9 +214,10 @@ class BaseIncrementalDetector(BaseOneClassDetector):
         X_ood = X[is_ood] if self._learns_from_ood and is_ood.any() else None
         X, y = take_rows(X, y, rows)
         learnt, held_out = self._hold_out_of_batch(len(X), y)
-        setting = learnt if self.validation is None else held_out
+        may_set = self._may_set_threshold(*rows_of(X, y, held_out))
+        setting = learnt if self.validation is None else held_out[may_set]
         with without_overflow_warnings():
-            batches = _batches(*rows_of(X, y, learnt))
+            batches = batches_of(*rows_of(X, y, learnt))
             summaries = [self._learn(*batch) for batch in batches]
             if X_ood is not None:
                 summaries += map(self._learn_ood, X_ood.batches())
@@ -210,6 +225,9 @@ class BaseIncrementalDetector(BaseOneClassDetector):
         self._network_classes = _network_classes_of(self).completed(NetworkClasses.of(X))
         self._known_columns = _known_columns_of(self).completed(KnownColumns.of(X))
         return self._learn_more(merged(summaries), rows[learnt], n_samples, sample)
+
+    def _fit_first_batch(self, X: Any, y: Any) -> Self:
+        return self._fit_split(X, y)
 
     def _hold_out_of_batch(self, n_samples: int, y: NDArray | None) -> tuple[Rows, Rows]:
         """Which rows of a later batch, of which there may be none, are learnt from or held out."""
@@ -335,7 +353,7 @@ def _estimators_in(value: Any) -> Iterator[Any]:
             yield from _estimators_in(each)
 
 
-def _batches(X: Activations, y: NDArray | None) -> Iterator[tuple[Activations, NDArray | None]]:
+def batches_of(X: Activations, y: NDArray | None) -> Iterator[tuple[Activations, NDArray | None]]:
     """Consecutive samples and their labels; one batch of none where there are none."""
     start = 0
     for batch in X.batches() if len(X) else [X]:
