@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from math import ceil
 from numbers import Integral
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -206,7 +206,6 @@ class AdaptiveEnsembleDetector(BaseIncrementalDetector, NamedDetectors):
     }
 
     _params_after_learning = BaseIncrementalDetector._params_after_learning | {"n_jobs"}
-    _begins_stream = False
 
     def __init__(
         self,
@@ -233,7 +232,6 @@ class AdaptiveEnsembleDetector(BaseIncrementalDetector, NamedDetectors):
         self.n_jobs = n_jobs
 
     def _fit(self, X: Activations, y: NDArray | None) -> Floats:
-        self._note_parameters()
         keys = None
         if len(X) > self.max_samples:
             keys = np.concatenate([hash_rows(*batch) for batch in batches_of(X, y)])
@@ -263,7 +261,7 @@ class AdaptiveEnsembleDetector(BaseIncrementalDetector, NamedDetectors):
         for name in ("_summary", "_sample", "_learnt_keys"):  # of an earlier fit
             vars(self).pop(name, None)
         is_small = min(len(X), self._max_kept(X)) * bytes_of_row(X) <= _KEPT_BYTES
-        if not self._keeps_batches or not (is_small or self._begins_stream):
+        if not (self._keeps_batches and is_small):
             return
         self._summary = ThresholdSample.of(X, y, np.arange(len(X)), self._max_kept(X), keys)
         if self.validation is None:
@@ -273,12 +271,9 @@ class AdaptiveEnsembleDetector(BaseIncrementalDetector, NamedDetectors):
     def _max_kept(self, X: Activations) -> int:
         return max(self.max_samples, rows_allowed(X))
 
-    def _fit_first_batch(self, X: Any, y: Any) -> Self:
-        self._begins_stream = True
-        try:
-            return super()._fit_first_batch(X, y)
-        finally:
-            del self._begins_stream
+    def _begin(self) -> None:
+        super()._begin()
+        vars(self).pop("_accepts_right_ones", None)
 
     def _check_can_learn_more(self) -> None:
         if not hasattr(self, "_summary") and self._keeps_batches:
@@ -322,10 +317,10 @@ class AdaptiveEnsembleDetector(BaseIncrementalDetector, NamedDetectors):
             return super()._sample_of(X, y, rows)
         return ThresholdSample.of(X, y, rows, self._max_kept(X))
 
-    def _score_sample(self, score: Callable[..., Floats]) -> Floats:
+    def _score_sample(self) -> Floats:
         if self.validation is None:  # they hold the same samples
             self._sample = replace(self._sample, X=self._summary.X, y=self._summary.y)
-        return super()._score_sample(score)
+        return super()._score_sample()
 
     def _score_held_out(self, X: Activations, y: NDArray | None) -> Floats:
         if not hasattr(self, "_summary"):
@@ -333,9 +328,10 @@ class AdaptiveEnsembleDetector(BaseIncrementalDetector, NamedDetectors):
         return super()._score_held_out(X, y)
 
     def _may_set_threshold(self, X: Activations, y: NDArray | None) -> NDArray[np.bool_]:
-        if not hasattr(self, "offset_"):
+        if not hasattr(self, "_sample"):
             self._accepts_right_ones = self.target == "misclassified" and tells_classes(y)
             return rows_to_accept(self.target, X, y)
+        # Of later batches, which may be small, labels tell no more than those of the first.
         if not self._accepts_right_ones or y is None:
             return np.ones(len(X), dtype=bool)
         return np.asarray(X.predictions == y)

@@ -23,7 +23,7 @@ from .._validation import check_activations
 from .._values import Floats, below_all
 from .._warnings import Line, users_line, working_for
 from ..activations import Activations
-from ..detectors import BaseIncrementalDetector, batches_of, forget_batches
+from ..detectors import BaseIncrementalDetector, batches_of
 from ._combination import Calibration, informative_members, informed_sum
 from ._knowledge import class_knowledge, knowledge_of_fitted, predicted_classes, tell_knowledge
 from ._member_summaries import (
@@ -36,7 +36,7 @@ from ._member_summaries import (
     why_no_summary,
     width,
 )
-from ._members import Batches, fit_and_calibrate, member_scores, of_detector
+from ._members import fit_and_calibrate, member_scores, of_detector
 
 
 class LayerEnsembleDetector(BaseIncrementalDetector):
@@ -206,7 +206,6 @@ class LayerEnsembleDetector(BaseIncrementalDetector):
     ) -> Floats:
         outside = X[:0] if X_ood is None else X_ood
         self._check_needs_ood(X, len(outside))
-        self._note_parameters()
         scores = self._fit_members(X, y)
         self._keep(X, y, outside)
         if self._asks_rows_for_knowledge():
@@ -245,19 +244,22 @@ class LayerEnsembleDetector(BaseIncrementalDetector):
                 steps_of(member)[-1]._check_can_learn_more()
         super()._check_can_learn_more()
 
-    def _fit_first_batch(self, X: Any, y: Any) -> Self:
-        self._batches = Batches.FIRST
-        try:
-            return super()._fit_first_batch(X, y)
-        finally:
-            del self._batches
+    def _begin(self) -> None:
+        super()._begin()
+        self._summary = EnsembleSummary()
 
     def _learn(self, X: Activations, y: NDArray | None) -> EnsembleSummary:
         if len(X) == 0:
             return EnsembleSummary()
-        members = zip(self._summary.members, self._all_inputs, strict=True)
-        learnt = self._in_parallel((member.learn, X[names], y) for member, names in members)
+        members = self._summary.members or self._begun(X)
+        pairs = zip(members, self._all_inputs, strict=True)
+        learnt = self._in_parallel((member.learn, X[names], y) for member, names in pairs)
         return EnsembleSummary(learnt, sample_of(X, y) if self._needs_inside() else None)
+
+    def _begun(self, X: Activations) -> list[LearntMember]:
+        """All members, which have learnt nothing yet."""
+        pairs = zip(self._members_to_fit(X), self._all_inputs, strict=True)
+        return self._in_parallel((LearntMember.begun, clone(m), X[names]) for m, names in pairs)
 
     def _learn_ood(self, X: Activations) -> EnsembleSummary:
         return EnsembleSummary(outside=sample_of(X))
@@ -304,21 +306,23 @@ class LayerEnsembleDetector(BaseIncrementalDetector):
 
     def _fit_members(self, X: Activations, y: NDArray | None) -> Floats:
         """Fit all members; returns their scores of the samples, each sample left out."""
-        if isinstance(self.detector, list):
-            members = self.detector
-            self._all_layers = [f"member {number}" for number in range(len(members))]
-            self._all_inputs = [list(X.layer_names)] * len(members)
-        else:
-            self._all_layers = self._select_layers(X)
-            self._all_inputs = [[name] for name in self._all_layers]
-            members = [self.detector] * len(self._all_layers)
-        batches = getattr(self, "_batches", Batches.MAYBE if self._keeps_batches else Batches.ONCE)
+        pairs = zip(self._members_to_fit(X), self._all_inputs, strict=True)
         fitted = self._in_parallel(
-            (fit_and_calibrate, clone(member), X[names], y, None, batches)
-            for member, names in zip(members, self._all_inputs, strict=True)
+            (fit_and_calibrate, clone(member), X[names], y, None, self._keeps_batches)
+            for member, names in pairs
         )
         self._set_members([estimator for estimator, _ in fitted])
         return np.column_stack([scores for _, scores in fitted])
+
+    def _members_to_fit(self, X: Activations) -> list[Any]:
+        """All members, not fitted; sets what they are called and read."""
+        if isinstance(self.detector, list):
+            self._all_layers = [f"member {number}" for number in range(len(self.detector))]
+            self._all_inputs = [list(X.layer_names)] * len(self.detector)
+            return self.detector
+        self._all_layers = self._select_layers(X)
+        self._all_inputs = [[name] for name in self._all_layers]
+        return [self.detector] * len(self._all_layers)
 
     def _set_members(self, members: list[Any]) -> None:
         """All members and what they read, of which some may be left out later."""
@@ -457,10 +461,10 @@ class LayerEnsembleDetector(BaseIncrementalDetector):
             return self._score_in_batches(X)
         return super()._score_held_out(X, y)
 
-    def _score_sample(self, score: Callable[..., Floats]) -> Floats:
+    def _score_sample(self) -> Floats:
         if self.combine == "vote" and self.validation is not None:
             self._set_vote_level(counted(self._sample)[0])
-        return super()._score_sample(score)
+        return super()._score_sample()
 
     def _set_vote_level(self, X: Activations) -> None:
         """Let votes of samples that are held out reject ``false_alarm_rate`` of them."""

@@ -37,13 +37,24 @@ class LearntMember:
     Attributes
     ----------
     member : estimator
-        It was fitted: steps that learn from no rows, and a detector.
+        Steps that learn from no rows, which were fitted, and a detector that has seen a batch.
     summary : object
         Summary of all batches; None of none.
     """
 
     member: Any
     summary: Any = None
+
+    @classmethod
+    def begun(cls, member: Any, X: Any) -> LearntMember:
+        """A member, a clone, that is to learn from samples such as these."""
+        *before, detector = steps_of(member)
+        for step in before:
+            X = step.fit_transform(X)
+        detector._begin()
+        X = detector._validate(X, reset=True)
+        detector._by_class = detector._tells_classes(X)
+        return cls(member)
 
     @classmethod
     def of_fitted(cls, member: Any) -> LearntMember | None:
@@ -77,7 +88,8 @@ class LearntMember:
         detector = steps_of(member)[-1]
         detector.learnt_rows_ = detector.training_rows_ = np.arange(n_samples)
         detector.n_samples_seen_ = n_samples
-        detector._finish_all(self.summary)
+        detector._summary = self.summary
+        detector._finish_all()
         return member
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from enum import Enum, auto
 from typing import Any
 
 import numpy as np
@@ -11,22 +10,12 @@ from sklearn.base import clone
 from sklearn.model_selection import KFold
 
 from .._foreign import detector_of, in_distribution_scores, is_of_pyod
-from .._streams import partial_fit, steps_of
+from .._streams import steps_of
 from .._values import Floats
 from ..activations import Activations
 from ..detectors import BaseIncrementalDetector
 
 Samples = Activations | NDArray
-
-
-class Batches(Enum):
-    """Whether more samples may come after those that a member is fitted on."""
-
-    ONCE = auto()
-    """None come: nothing is kept for them."""
-    MAYBE = auto()
-    FIRST = auto()
-    """They do: all is kept that they need, however large it is."""
 
 
 def of_detector(member: Any, name: str, default: float) -> float:
@@ -39,7 +28,7 @@ def fit_and_calibrate(
     X: Samples,
     y: NDArray | None,
     X_ood: Samples | None = None,
-    batches: Batches = Batches.ONCE,
+    keep_batches: bool = False,
 ) -> tuple[Any, Floats]:
     """Fit a member and score its training samples as if it had not learnt from them.
 
@@ -53,8 +42,8 @@ def fit_and_calibrate(
         Their labels.
     X_ood : Activations or ndarray of shape (n_ood_samples, n_features), default=None
         Rows marked -1, for a member that learns from them.
-    batches : Batches, default=Batches.ONCE
-        Whether these are all samples.
+    keep_batches : bool, default=False
+        Whether the member keeps what more batches need.
 
     Returns
     -------
@@ -63,11 +52,10 @@ def fit_and_calibrate(
     scores : ndarray of shape (n_samples,)
         The higher, the more in-distribution.
     """
-    fit_member(member, X, y, X_ood, batches)
+    fit_member(member, X, y, X_ood, keep_batches)
     left_out = getattr(detector_of(member), "training_scores_", np.empty(0))
     if len(left_out) == len(X):  # a detector may set its threshold by some of the rows only
         return member, left_out
-    # TODO
     scores = np.empty(len(X))
     for learnt, held_out in KFold(5, shuffle=True, random_state=0).split(X):
         labels = None if y is None else y[learnt]
@@ -81,19 +69,16 @@ def fit_member(
     X: Samples,
     y: NDArray | None,
     X_ood: Samples | None = None,
-    batches: Batches = Batches.ONCE,
+    keep_batches: bool = False,
 ) -> Any:
     """Fit a member, itself and not a clone, on in-distribution rows and those that it learns from.
 
     Labels are not for PyOD, which would read class 1 as outliers.
     """
     samples = _with_ood(X, None if is_of_pyod(member) else y, X_ood)
-    if batches is Batches.FIRST:
-        partial_fit(member, *samples)
-        return member
     detector = steps_of(member)[-1]
-    if batches is Batches.ONCE and isinstance(detector, BaseIncrementalDetector):
-        detector._keeps_batches = False
+    if isinstance(detector, BaseIncrementalDetector):
+        detector._keeps_batches = keep_batches
     return member.fit(*samples)
 
 
