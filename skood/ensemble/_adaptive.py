@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import replace
 from math import ceil
 from numbers import Integral
@@ -25,6 +26,7 @@ from .._spread import evenly
 from .._tables import memory_text
 from .._threshold_sample import ThresholdSample, bytes_of_row, hash_rows, rows_allowed
 from .._values import Floats, below_all, differ_within_classes
+from .._warnings import saying_nothing
 from ..activations import Activations
 from ..detectors import BaseIncrementalDetector, batches_of, forget_batches, rows_of
 from ._adaptive_members import (
@@ -294,8 +296,11 @@ class AdaptiveEnsembleDetector(BaseIncrementalDetector, NamedDetectors):
             keys = hash_rows(summary.X, summary.y) if summary.keys is None else summary.keys
         counts = np.bincount(summary.held, minlength=len(summary.X))
         rows = rows_to_learn_from(keys, counts, self.max_samples)
-        X, y = summary.X[rows], None if summary.y is None else summary.y[rows]
-        self._learn_from(X, y)
+        X, y = rows_of(summary.X, summary.y, rows)
+        # What members say of very few samples is said of the next ones, if it is still so.
+        are_few = len(X) < _ROWS_PER_CLASS * len(np.unique(predicted_classes(X)))
+        with saying_nothing() if are_few else nullcontext():
+            self._learn_from(X, y)
         self._learnt_keys = hash_rows(X, y) if keys is None else keys[rows]
 
     def _left_out_scores(self, X: Activations, y: NDArray | None) -> Floats:

@@ -17,7 +17,6 @@ from .._conformal import conformal_threshold, held_out_threshold
 from .._layer_names import layer_list, match_layers, value_names
 from .._marks import marks_beside_y
 from .._sklearn import HasMethods, Interval, StrOptions
-from .._streams import steps_of
 from .._threshold_sample import hash_labels
 from .._validation import check_activations
 from .._values import Floats, below_all
@@ -29,8 +28,10 @@ from ._knowledge import class_knowledge, knowledge_of_fitted, predicted_classes,
 from ._member_summaries import (
     EnsembleSummary,
     LearntMember,
+    check_can_learn_more,
     completed,
     counted,
+    learnt_members,
     raw_left_out,
     sample_of,
     why_no_summary,
@@ -222,9 +223,7 @@ class LayerEnsembleDetector(BaseIncrementalDetector):
             vars(self).pop(name, None)
         if not self._keeps_batches or self._why_not_in_batches():
             return
-        learnt = [LearntMember.of_fitted(member) for member in self.estimators_]
-        members = [member for member in learnt if member is not None]
-        if len(members) < len(learnt):
+        if (members := learnt_members(self.estimators_)) is None:
             return
         self._summary = EnsembleSummary(
             members,
@@ -240,8 +239,7 @@ class LayerEnsembleDetector(BaseIncrementalDetector):
 
     def _check_can_learn_more(self) -> None:
         if not hasattr(self, "_summary"):
-            for member in self.estimators_:
-                steps_of(member)[-1]._check_can_learn_more()
+            check_can_learn_more(self.estimators_)
         super()._check_can_learn_more()
 
     def _begin(self) -> None:
@@ -250,6 +248,7 @@ class LayerEnsembleDetector(BaseIncrementalDetector):
 
     def _learn(self, X: Activations, y: NDArray | None) -> EnsembleSummary:
         if len(X) == 0:
+            self._members_to_fit(X)
             return EnsembleSummary()
         members = self._summary.members or self._begun(X)
         pairs = zip(members, self._all_inputs, strict=True)
@@ -289,15 +288,15 @@ class LayerEnsembleDetector(BaseIncrementalDetector):
         if scores.ndim == 1:  # of samples that were held out
             return scores
         found = np.column_stack(completed(self.estimators_, scores[:, 1:]))
-        outside = self._summary.outside
-        return self._calibrate_members(
-            found, scores[:, 0], None if outside is None else counted(outside)[0]
-        )
+        sample = self._summary.outside
+        outside = None if sample is None else counted(sample)[0]
+        self._check_needs_ood(None, 0 if outside is None else len(outside))
+        return self._calibrate_members(found, scores[:, 0], outside)
 
     def _validate(self, X: Any, *, reset: bool) -> Activations:
         return check_activations(self, X, reset=reset, allow_nd=True)
 
-    def _check_needs_ood(self, X: Activations, n_outside: int) -> None:
+    def _check_needs_ood(self, X: Activations | None, n_outside: int) -> None:
         if n_outside == 0 and (self.n_layers is not None or self.combine == "weighted"):
             raise ValueError(
                 f"n_layers={self.n_layers} with combine={self.combine!r} needs out-of-distribution "

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from copy import copy
 from dataclasses import dataclass, field, replace
 from typing import Any, Self
@@ -28,6 +28,12 @@ def why_no_summary(member: Any) -> str:
     if detector.validation is not None:
         return f"{type(detector).__name__} holds out rows of its own by validation"
     return ""
+
+
+def check_can_learn_more(members: Iterable[Any]) -> None:
+    """Let fitted members say why they cannot learn more, where they cannot."""
+    for member in members:
+        steps_of(member)[-1]._check_can_learn_more()
 
 
 @dataclass(frozen=True)
@@ -91,6 +97,13 @@ class LearntMember:
         detector._summary = self.summary
         detector._finish_all()
         return member
+
+
+def learnt_members(members: Iterable[Any]) -> list[LearntMember] | None:
+    """What fitted members have learnt; None where not all have kept it."""
+    learnt = [LearntMember.of_fitted(member) for member in members]
+    known = [member for member in learnt if member is not None]
+    return known if len(known) == len(learnt) else None
 
 
 @dataclass(frozen=True)
