@@ -140,7 +140,15 @@ class AdaptiveEnsembleDetector(BaseIncrementalDetector, NamedDetectors):
     reads: at most 8 d (min(d, 2048) + 3 C) bytes for distances to C predicted classes, twice that
     for relative ones, and d + 350 bytes for each of at most ``max_samples`` training samples, for
     patterns and scores. Beside this there are 16 bytes for each sample given to ``fit``, and some
-    KiB for each member.
+    KiB for each member. For more batches, all values of training samples are kept: of up to
+    ``max_samples``, or as many as take 32 MiB if those are more. ``fit`` keeps them if they take no
+    more than 64 MiB, and otherwise none; ``partial_fit`` always does.
+
+    **Batches.** ``partial_fit`` and ``merge`` fit the members anew, on the samples that one ``fit``
+    of all would learn from: all, or those with the smallest hashes. What is learnt is the same for
+    any order and batches; so is the threshold, as long as what is kept are all samples, and otherwise
+    it comes from those that are. Each batch takes as long as a ``fit`` of what is kept, so that few
+    large ones are faster.
 
     **Limits.** Distances and patterns look at directions: inputs whose activations are those of
     ordinary ones but for a factor are found by their norms, where these are far from all others,

@@ -95,6 +95,9 @@ class AnyAlarmDetector(BaseIncrementalDetector, NamedDetectors):
     ``target="misclassified"`` is to accept those of them that are classified correctly: where ``y``
     tells classes, only these set its threshold.
 
+    ``partial_fit`` and ``merge`` are there where all detectors have them; each then learns and sets
+    its threshold as it does alone.
+
     Samples marked -1 in ``fit`` are given to those detectors alone that learn from them.
 
     Examples

@@ -113,6 +113,10 @@ class LayerEnsembleDetector(BaseIncrementalDetector):
     A sample of a predicted class of which a member has learnt nothing is rejected: its score
     is below that of all training samples of other classes.
 
+    ``partial_fit`` and ``merge`` are there where the detector has them, and in front of it stand
+    only steps that learn nothing from samples. Then members are calibrated by the samples that are
+    kept, all of them while they are few.
+
     Where a member has the scores of its training samples with each of them left out
     (``training_scores_``, as all detectors of this package), these calibrate it. Any other
     member is calibrated by 5-fold cross-validation, which fits it five times more.
