@@ -474,7 +474,11 @@ class Monitor(Pipeline):
             return self
         with self._fitting():
             A = self._read_batch(X, y)
-            start = 0 if is_first else getattr(detector_of(self), "n_samples_seen_", self._learnt.n_given)
+            start = (
+                0
+                if is_first
+                else getattr(detector_of(self), "n_samples_seen_", self._learnt.n_given)
+            )
             partial_fit(self.steps[-1][1], A, y)
             if is_first:
                 self._given = A
@@ -584,7 +588,7 @@ class Monitor(Pipeline):
         return self
 
     def _merge_calibration(self, other: Monitor) -> None:
-        """Thresholds by the rows of both; those of ``calibrate`` replace those of ``validation``."""
+        """Thresholds by the rows of both, of which those of ``calibrate`` count first."""
         both = [monitor for monitor in (self, other) if hasattr(monitor, "calibration_")]
         if not both:
             return

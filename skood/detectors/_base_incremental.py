@@ -104,7 +104,7 @@ class BaseIncrementalDetector(BaseOneClassDetector):
     def _left_out_width(self) -> int | None:
         """How many columns ``_left_out_scores`` has; None where it is one-dimensional.
 
-        What has columns becomes scores in ``_complete_scores``, once those of all samples are known.
+        Columns become scores in ``_complete_scores``, once those of all samples are known.
         """
         return None
 
@@ -122,13 +122,16 @@ class BaseIncrementalDetector(BaseOneClassDetector):
         self._params_of_first, self._n_inside = _plain_params(self), len(X)
         return super()._learn_and_score(X, y, rows, fit_params)
 
-    def _fit(self, X: Activations, y: NDArray | None, *, X_ood: Activations | None = None) -> None:
+    def _fit(
+        self, X: Activations, y: NDArray | None, *, X_ood: Activations | None = None
+    ) -> Scores | None:
         batches = [(X, y)] if self._why_not_in_batches() else batches_of(X, y)
         summary = merged(self._learn(*batch) for batch in batches)
         if X_ood is not None and len(X_ood):
             summary = merged([summary, *map(self._learn_ood, X_ood.batches())])
         self._summary = summary
         self._finish_all()
+        return None
 
     def _finish_all(self) -> None:
         self.unknown_class_score_ = _UNKNOWN if self._rejects_unknown_classes else -np.inf
@@ -217,7 +220,7 @@ class BaseIncrementalDetector(BaseOneClassDetector):
             self._check_can_learn_more()
         X = self._validate(X, reset=is_first)
         if is_first:
-            self._by_class = self._tells_classes(X)
+            self._see_classes(X)
         rows = in_distribution_rows(y, len(X), allow_none=allow_none or not is_first)
         ood = np.setdiff1d(np.arange(len(X)), rows) if self._learns_from_ood else rows[:0]
         X_ood, n_samples = X[ood], len(X)

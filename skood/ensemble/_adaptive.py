@@ -146,8 +146,8 @@ class AdaptiveEnsembleDetector(BaseIncrementalDetector, NamedDetectors):
 
     **Batches.** ``partial_fit`` and ``merge`` fit the members anew, on the samples that one ``fit``
     of all would learn from: all, or those with the smallest hashes. What is learnt is the same for
-    any order and batches; so is the threshold, as long as what is kept are all samples, and otherwise
-    it comes from those that are. Each batch takes as long as a ``fit`` of what is kept, so that few
+    any order and batches; so is the threshold as long as all samples are kept, and otherwise it
+    comes from those that are. Each batch takes as long as a ``fit`` of what is kept, so that few
     large ones are faster.
 
     **Limits.** Distances and patterns look at directions: inputs whose activations are those of
@@ -241,7 +241,10 @@ class AdaptiveEnsembleDetector(BaseIncrementalDetector, NamedDetectors):
         self.max_samples = max_samples
         self.n_jobs = n_jobs
 
-    def _fit(self, X: Activations, y: NDArray | None) -> Floats:
+    def _fit(
+        self, X: Activations, y: NDArray | None, *, X_ood: Activations | None = None
+    ) -> Floats:
+        forget_batches(self)
         keys = None
         if len(X) > self.max_samples:
             keys = np.concatenate([hash_rows(*batch) for batch in batches_of(X, y)])
@@ -268,10 +271,8 @@ class AdaptiveEnsembleDetector(BaseIncrementalDetector, NamedDetectors):
 
     def _keep(self, X: Activations, y: NDArray | None, keys: Keys | None) -> None:
         """Keep what more batches need, unless that takes much more memory than all else."""
-        for name in ("_summary", "_sample", "_learnt_keys"):  # of an earlier fit
-            vars(self).pop(name, None)
-        is_small = min(len(X), self._max_kept(X)) * bytes_of_row(X) <= _KEPT_BYTES
-        if not (self._keeps_batches and is_small):
+        self._are_too_large = min(len(X), self._max_kept(X)) * bytes_of_row(X) > _KEPT_BYTES
+        if self._are_too_large or not self._keeps_batches:
             return
         self._summary = ThresholdSample.of(X, y, np.arange(len(X)), self._max_kept(X), keys)
         if self.validation is None:
@@ -283,10 +284,11 @@ class AdaptiveEnsembleDetector(BaseIncrementalDetector, NamedDetectors):
 
     def _begin(self) -> None:
         super()._begin()
-        vars(self).pop("_accepts_right_ones", None)
+        self._are_too_large = False
+        self.__dict__.pop("_accepts_right_ones", None)
 
     def _check_can_learn_more(self) -> None:
-        if not hasattr(self, "_summary") and self._keeps_batches:
+        if self._are_too_large:
             raise ValueError(
                 f"Samples that this {type(self).__name__} learns from, up to max_samples="
                 f"{self.max_samples}, take more than {memory_text(_KEPT_BYTES)}, and so fit has "

@@ -19,17 +19,16 @@ from .._threshold_sample import ThresholdSample
 from .._validation import ARRAY_LAYER, check_activations
 from .._values import Floats
 from ..activations import Activations
-from ..detectors import BaseIncrementalDetector, batches_of
+from ..detectors import BaseIncrementalDetector, batches_of, forget_batches
 from ._member_summaries import (
     EnsembleSummary,
     LearntMember,
-    check_can_learn_more,
     completed,
     counted,
-    learnt_members,
     raw_left_out,
     sample_of,
     why_no_summary,
+    why_nothing_is_kept,
     width,
 )
 from ._members import fit_and_calibrate, fit_member, member_scores
@@ -136,6 +135,7 @@ class AnyAlarmDetector(BaseIncrementalDetector, NamedDetectors):
         self, X: Activations, y: NDArray | None, *, X_ood: Activations | None = None
     ) -> NDArray[np.float64] | None:
         self._check_detectors()
+        forget_batches(self)
         self.named_estimators_: dict[str, Any] = {}
         given, scores = self._as_given(X), {}
         for name, detector in self.detectors:
@@ -161,13 +161,14 @@ class AnyAlarmDetector(BaseIncrementalDetector, NamedDetectors):
 
     def _keep(self, X: Activations, y: NDArray | None) -> None:
         """Keep what more batches need, where all detectors do."""
-        for name in ("_summary", "_sample"):  # of an earlier fit
-            vars(self).pop(name, None)
+        self._why_nothing_is_kept = ""
         if not self._keeps_batches or self._why_not_in_batches():
             return
-        members = learnt_members(self.named_estimators_.values())
-        if members is None:
+        fitted = self.named_estimators_.values()
+        self._why_nothing_is_kept = why_nothing_is_kept(fitted)
+        if self._why_nothing_is_kept:
             return
+        members = [LearntMember.of_fitted(member) for member in fitted]
         self._summary = EnsembleSummary(members, self._inside(X, y))
         if self.validation is None:
             self._sample = self._sample_of(X, y, self.training_rows_)
@@ -177,14 +178,14 @@ class AnyAlarmDetector(BaseIncrementalDetector, NamedDetectors):
         return None if self.validation is None else sample_of(X, y)
 
     def _check_can_learn_more(self) -> None:
-        if not hasattr(self, "_summary"):
-            check_can_learn_more(self.named_estimators_.values())
+        if self._why_nothing_is_kept:
+            raise ValueError(self._why_nothing_is_kept)
         super()._check_can_learn_more()
 
     def _begin(self) -> None:
         self._check_detectors()
         super()._begin()
-        self._summary = EnsembleSummary()
+        self._summary, self._why_nothing_is_kept = EnsembleSummary(), ""
 
     def _learn(self, X: Activations, y: NDArray | None) -> EnsembleSummary:
         if len(X) == 0:
@@ -209,7 +210,9 @@ class AnyAlarmDetector(BaseIncrementalDetector, NamedDetectors):
         members = [member.finished(n_samples) for member in summary.members]
         self.named_estimators_ = dict(zip(names, members, strict=True))
         if summary.inside is not None:
-            found = [self._left_out_scores(*batch) for batch in batches_of(*counted(summary.inside))]
+            found = [
+                self._left_out_scores(*batch) for batch in batches_of(*counted(summary.inside))
+            ]
             completed(members, np.concatenate(found))
 
     def _left_out_scores(self, X: Activations, y: NDArray | None) -> Floats:

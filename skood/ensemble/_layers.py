@@ -22,19 +22,18 @@ from .._validation import check_activations
 from .._values import Floats, below_all
 from .._warnings import Line, users_line, working_for
 from ..activations import Activations
-from ..detectors import BaseIncrementalDetector, batches_of
+from ..detectors import BaseIncrementalDetector, batches_of, forget_batches
 from ._combination import Calibration, informative_members, informed_sum
 from ._knowledge import class_knowledge, knowledge_of_fitted, predicted_classes, tell_knowledge
 from ._member_summaries import (
     EnsembleSummary,
     LearntMember,
-    check_can_learn_more,
     completed,
     counted,
-    learnt_members,
     raw_left_out,
     sample_of,
     why_no_summary,
+    why_nothing_is_kept,
     width,
 )
 from ._members import fit_and_calibrate, member_scores, of_detector
@@ -209,6 +208,7 @@ class LayerEnsembleDetector(BaseIncrementalDetector):
     def _fit(
         self, X: Activations, y: NDArray | None, *, X_ood: Activations | None = None
     ) -> Floats:
+        forget_batches(self)
         outside = X[:0] if X_ood is None else X_ood
         self._check_needs_ood(X, len(outside))
         scores = self._fit_members(X, y)
@@ -223,12 +223,13 @@ class LayerEnsembleDetector(BaseIncrementalDetector):
 
     def _keep(self, X: Activations, y: NDArray | None, outside: Activations) -> None:
         """Keep what more batches need, where all members do."""
-        for name in ("_summary", "_sample"):  # of an earlier fit
-            vars(self).pop(name, None)
+        self._why_nothing_is_kept = ""
         if not self._keeps_batches or self._why_not_in_batches():
             return
-        if (members := learnt_members(self.estimators_)) is None:
+        self._why_nothing_is_kept = why_nothing_is_kept(self.estimators_)
+        if self._why_nothing_is_kept:
             return
+        members = [LearntMember.of_fitted(member) for member in self.estimators_]
         self._summary = EnsembleSummary(
             members,
             sample_of(X, y) if self._needs_inside() else None,
@@ -242,13 +243,13 @@ class LayerEnsembleDetector(BaseIncrementalDetector):
         return self.validation is not None or self._asks_rows_for_knowledge()
 
     def _check_can_learn_more(self) -> None:
-        if not hasattr(self, "_summary"):
-            check_can_learn_more(self.estimators_)
+        if self._why_nothing_is_kept:
+            raise ValueError(self._why_nothing_is_kept)
         super()._check_can_learn_more()
 
     def _begin(self) -> None:
         super()._begin()
-        self._summary = EnsembleSummary()
+        self._summary, self._why_nothing_is_kept = EnsembleSummary(), ""
 
     def _learn(self, X: Activations, y: NDArray | None) -> EnsembleSummary:
         if len(X) == 0:

@@ -30,10 +30,14 @@ def why_no_summary(member: Any) -> str:
     return ""
 
 
-def check_can_learn_more(members: Iterable[Any]) -> None:
-    """Let fitted members say why they cannot learn more, where they cannot."""
+def why_nothing_is_kept(members: Iterable[Any]) -> str:
+    """What fitted members say that cannot learn more; nothing where all can."""
     for member in members:
-        steps_of(member)[-1]._check_can_learn_more()
+        try:
+            steps_of(member)[-1]._check_can_learn_more()
+        except ValueError as error:
+            return str(error)
+    return ""
 
 
 @dataclass(frozen=True)
@@ -63,12 +67,11 @@ class LearntMember:
         return cls(member)
 
     @classmethod
-    def of_fitted(cls, member: Any) -> LearntMember | None:
-        """What a member has learnt in its fit; None where it has not kept that."""
+    def of_fitted(cls, member: Any) -> LearntMember:
+        """What a member has learnt in its fit."""
         detector = steps_of(member)[-1]
-        detector.__dict__.pop("_sample", None)  # the ensemble has its own
-        summary = detector.__dict__.get("_summary")
-        return None if summary is None else cls(member, summary)
+        del detector._sample  # the ensemble has its own
+        return cls(member, detector._summary)
 
     def learn(self, X: Any, y: NDArray | None) -> LearntMember:
         """What one or more samples teach the member."""
@@ -97,13 +100,6 @@ class LearntMember:
         detector._summary = self.summary
         detector._finish_all()
         return member
-
-
-def learnt_members(members: Iterable[Any]) -> list[LearntMember] | None:
-    """What fitted members have learnt; None where not all have kept it."""
-    learnt = [LearntMember.of_fitted(member) for member in members]
-    known = [member for member in learnt if member is not None]
-    return known if len(known) == len(learnt) else None
 
 
 @dataclass(frozen=True)
