@@ -2,17 +2,210 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ._packed_bits import PackedBits
-from ._search import Neighbors, hamming_neighbors
+from ._runs import opaque
+from ._search import Neighbors, Words, hamming_neighbors
+from ._shards import ClassTable, Segment, ShardFolder
 
 
-class PatternStore:
+@dataclass(frozen=True)
+class Part:
+    """Distinct patterns that lie together, in the order in which they win ties.
+
+    ``firsts`` says where, among the numbers of training rows, those of each pattern begin.
+    """
+
+    words: Words
+    counts: NDArray[np.int64]
+    firsts: NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class MappedPart:
+    """The same on disk, mapped when it is asked for."""
+
+    folder: ShardFolder
+    segment: Segment
+
+    def _read(self, name: str) -> NDArray:
+        _, start, stop = self.segment
+        return self.folder.read(self.segment.shard, name)[start:stop]
+
+    @property
+    def words(self) -> Words:
+        return self._read("words")
+
+    @property
+    def counts(self) -> NDArray[np.int64]:
+        return self._read("counts")
+
+    @property
+    def firsts(self) -> NDArray[np.int64]:
+        return self._read("firsts")
+
+
+@dataclass
+class Found:
+    """What a search has found, the nearest first: arrays of shape (n_samples, n_found)."""
+
+    distances: NDArray[np.int64]
+    counts: NDArray[np.int64]
+    firsts: NDArray[np.int64] | None
+
+    def merge(self, later: Found, n_neighbors: int) -> Found:
+        """The nearest of both; of equal ones the more common, then those of this one."""
+        both = [
+            None if mine is None or theirs is None else np.concatenate([mine, theirs], axis=1)
+            for mine, theirs in (
+                (self.distances, later.distances),
+                (self.counts, later.counts),
+                (self.firsts, later.firsts),
+            )
+        ]
+        order = np.lexsort((-both[1], both[0]), axis=1)[:, :n_neighbors]
+        return Found(*(None if a is None else np.take_along_axis(a, order, axis=1) for a in both))
+
+
+class BasePatternStore(ABC):
     """Distinct patterns of one class, and the training rows that showed them.
+
+    Of equally near patterns, the more common one counts as nearest; of equally common ones, that
+    whose octets come first.
+
+    Attributes
+    ----------
+    n_bits : int
+        Number of bits of a pattern.
+    n_rows : int
+        Number of training rows stored.
+    n_patterns : int
+        Number of distinct patterns.
+    squared_share_error : float
+        Mean over the rows of the squared standard error of the share of their pattern.
+    """
+
+    n_bits: int
+    n_rows: int
+    n_patterns: int
+    squared_share_error: float
+
+    @abstractmethod
+    def _parts(self) -> Iterator[Part | MappedPart]:
+        """The patterns, those of earlier parts before all of the same count in later ones."""
+
+    @abstractmethod
+    def _row_numbers(self) -> NDArray[np.int64]:
+        """Numbers of the training rows, pattern after pattern."""
+
+    @property
+    def patterns(self) -> PackedBits:
+        """The distinct patterns, the most common first; those on disk are read."""
+        return PackedBits._of(self._gathered()[0], self.n_bits)
+
+    @property
+    def counts(self) -> NDArray[np.int64]:
+        """How many rows showed each of ``patterns``."""
+        return self._gathered()[1]
+
+    def _gathered(self) -> tuple[Words, NDArray[np.int64]]:
+        parts = [(np.asarray(part.words), np.asarray(part.counts)) for part in self._parts()]
+        if len(parts) == 1:
+            return parts[0]
+        words, counts = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
+        common_first = np.argsort(-counts, kind="stable")
+        return words[common_first], counts[common_first]
+
+    def _find(self, bits: PackedBits, n_neighbors: int, *, with_rows: bool = False) -> Found:
+        """The nearest patterns, as many as there are at most ``n_neighbors``."""
+        found: Found | None = None
+        for part in self._parts():
+            words, counts = part.words, part.counts
+            n_here = min(n_neighbors, len(words))
+            distances, indices = hamming_neighbors(bits.words, words, n_here)
+            here = Found(distances, counts[indices], part.firsts[indices] if with_rows else None)
+            found = here if found is None else found.merge(here, n_neighbors)
+        assert found is not None  # a store has at least one pattern
+        return found
+
+    def nearest(self, bits: PackedBits) -> tuple[NDArray, NDArray]:
+        """Distance to the nearest pattern, and how common that pattern is.
+
+        Returns
+        -------
+        distances : ndarray of shape (n_samples,)
+            Smallest number of bits that differ.
+        shares : ndarray of shape (n_samples,)
+            Share in (0, 1) of the rows that showed the nearest pattern, the most common
+            one on ties.
+        """
+        found = self._find(bits, 1)
+        return found.distances[:, 0], found.counts[:, 0] / (self.n_rows + 1)
+
+    def nearest_left_out(self, bits: PackedBits) -> tuple[NDArray, NDArray]:
+        """What :meth:`nearest` gives for stored rows, each as if it were not stored.
+
+        Parameters
+        ----------
+        bits : PackedBits of shape (n_samples, n_bits)
+            Patterns of some of the rows that are stored.
+
+        Returns
+        -------
+        distances, shares : ndarray of shape (n_samples,)
+            As in :meth:`nearest`. The only row of a class is as far away as a pattern can be, with
+            no share.
+        """
+        _, first, place = np.unique(opaque(bits.words), return_index=True, return_inverse=True)
+        found = self._find(bits[first], 2)
+        counts = found.counts[:, 0]  # of the pattern itself, which is nearest
+        if self.n_patterns == 1:
+            distances, other_counts = np.array([self.n_bits]), np.array([0])
+        else:
+            distances, other_counts = found.distances[:, 1], found.counts[:, 1]
+        repeated = counts > 1
+        distances = np.where(repeated, 0, distances)
+        others_like_it = np.where(repeated, counts - 1, other_counts)
+        # A new sample is compared with one row more. That one is likely to show the pattern of
+        # most rows: counted so, a row left out and a new sample like it tie, for common
+        # patterns and for rare ones. Rows of another pattern than their nearest are not missed.
+        most = repeated & (others_like_it > (self.n_rows - 1) / 2)
+        shares = (others_like_it + most) / (self.n_rows + 1)
+        return distances[place], shares[place]
+
+    def kneighbors(self, bits: PackedBits, n_neighbors: int) -> Neighbors:
+        """Distances to the nearest stored rows, and their numbers in the training data.
+
+        Returns
+        -------
+        distances, rows : ndarray of shape (n_samples, n_neighbors)
+            Ascending distances. Where fewer rows are stored, the distance is the number of bits
+            and the row -1.
+        """
+        n_found = min(n_neighbors, self.n_rows)
+        shape = (len(bits), n_found)
+        found = self._find(bits, n_neighbors, with_rows=True)
+        assert found.firsts is not None
+        before = np.cumsum(found.counts, axis=1) - found.counts
+        taken = np.clip(n_found - before, 0, found.counts)
+        slots = np.repeat(np.arange(taken.size), taken.ravel())
+        nth = np.arange(len(slots)) - np.repeat(np.cumsum(taken) - taken.ravel(), taken.ravel())
+        rows = self._row_numbers()[found.firsts.ravel()[slots] + nth]
+        return (
+            _pad(found.distances.ravel()[slots].reshape(shape), n_neighbors, self.n_bits),
+            _pad(rows.reshape(shape), n_neighbors, -1),
+        )
+
+
+class PatternStore(BasePatternStore):
+    """Distinct patterns of one class in memory, and the training rows that showed them.
 
     Parameters
     ----------
@@ -30,124 +223,93 @@ class PatternStore:
     """
 
     def __init__(self, bits: PackedBits, rows: NDArray) -> None:
-        words = np.ascontiguousarray(bits.words)
-        # One opaque value a row: NumPy sorts these far faster than rows of a matrix.
-        opaque = words.view(np.dtype((np.void, words.itemsize * words.shape[1]))).ravel()
-        _, first, inverse, counts = np.unique(
-            opaque, return_index=True, return_inverse=True, return_counts=True
-        )
+        keys = opaque(bits.words)
+        order = np.argsort(keys, kind="stable")
+        keys = keys[order]
+        first = np.flatnonzero(np.concatenate([[True], keys[1:] != keys[:-1]]))
+        counts = np.diff(np.append(first, len(keys)))
         common_first = np.argsort(-counts, kind="stable")
-        position = np.argsort(common_first)
-        self.patterns = bits[first[common_first]]
-        self.counts = counts[common_first]
-        self._pattern_of_row = position[inverse]
-        self._rows = rows[np.argsort(self._pattern_of_row, kind="stable")]
+        words = bits.words[order[first[common_first]]]
+        self.n_bits = bits.n_bits
+        self.n_rows, self.n_patterns = len(keys), len(first)
+        self._part = Part(words, counts[common_first], first[common_first])
+        self._rows = rows[order]
+        shares = counts / self.n_rows
+        self.squared_share_error = float(shares @ (shares * (1 - shares))) / self.n_rows
 
-    @property
-    def n_rows(self) -> int:
-        """Number of training rows stored."""
-        return len(self._rows)
+    def _parts(self) -> Iterator[Part]:
+        yield self._part
 
-    @property
-    def squared_share_error(self) -> float:
-        """Mean over the rows of the squared standard error of the share of their pattern."""
-        shares = self.counts / self.n_rows
-        return float(shares @ (shares * (1 - shares))) / self.n_rows
-
-    def nearest(self, bits: PackedBits) -> tuple[NDArray, NDArray]:
-        """Distance to the nearest pattern, and how common that pattern is.
-
-        Returns
-        -------
-        distances : ndarray of shape (n_samples,)
-            Smallest number of bits that differ.
-        shares : ndarray of shape (n_samples,)
-            Share in (0, 1) of the rows that showed the nearest pattern, the most common
-            one on ties.
-        """
-        distances, indices = hamming_neighbors(bits.words, self.patterns.words, 1)
-        return distances[:, 0], self.counts[indices[:, 0]] / (self.n_rows + 1)
-
-    def nearest_left_out(self) -> tuple[NDArray, NDArray]:
-        """What :meth:`nearest` gives for each stored row if that row were a new sample.
-
-        Returns
-        -------
-        distances, shares : ndarray of shape (n_rows,)
-            As in :meth:`nearest`, in the order of the rows given. The only row of a class is
-            as far away as a pattern can be, with no share.
-        """
-        if len(self.counts) == 1:
-            distances = np.array([self.patterns.n_bits])
-            other_counts = np.array([0])
-        else:
-            words = self.patterns.words
-            found, indices = hamming_neighbors(words, words, 2)
-            distances, other_counts = found[:, 1], self.counts[indices[:, 1]]
-        repeated = self.counts > 1
-        distances = np.where(repeated, 0, distances)
-        others_like_it = np.where(repeated, self.counts - 1, other_counts)
-        # A new sample is compared with one row more. That one is likely to show the pattern of
-        # most rows: counted so, a row left out and a new sample like it tie, for common
-        # patterns and for rare ones. Rows of another pattern than their nearest are not missed.
-        most = repeated & (others_like_it > (self.n_rows - 1) / 2)
-        shares = (others_like_it + most) / (self.n_rows + 1)
-        return distances[self._pattern_of_row], shares[self._pattern_of_row]
-
-    def kneighbors(self, bits: PackedBits, n_neighbors: int) -> Neighbors:
-        """Distances to the nearest stored rows, and their numbers in the training data.
-
-        Returns
-        -------
-        distances, rows : ndarray of shape (n_samples, n_neighbors)
-            Ascending distances. Where fewer rows are stored, the distance is the number of bits
-            and the row -1.
-        """
-        n_found = min(n_neighbors, self.n_rows)
-        shape = (len(bits), n_found)
-        distances, patterns = hamming_neighbors(
-            bits.words, self.patterns.words, min(n_neighbors, len(self.counts))
-        )
-        counts = self.counts[patterns]
-        before = np.cumsum(counts, axis=1) - counts
-        taken = np.clip(n_found - before, 0, counts)
-        slots = np.repeat(np.arange(taken.size), taken.ravel())
-        nth = np.arange(len(slots)) - np.repeat(np.cumsum(taken) - taken.ravel(), taken.ravel())
-        first_row = np.cumsum(self.counts) - self.counts
-        rows = self._rows[first_row[patterns.ravel()[slots]] + nth]
-        return (
-            _pad(distances.ravel()[slots].reshape(shape), n_neighbors, self.patterns.n_bits),
-            _pad(rows.reshape(shape), n_neighbors, -1),
-        )
+    def _row_numbers(self) -> NDArray[np.int64]:
+        return self._rows
 
 
-def build_stores(bits: PackedBits, labels: NDArray, rows: NDArray) -> dict[Any, PatternStore]:
-    """One store for each label, of the patterns that carry it."""
-    stores = {}
-    for label in np.unique(labels).tolist():
-        chosen = np.flatnonzero(labels == label)
+class MappedPatternStore(BasePatternStore):
+    """Distinct patterns of one class in the shards of a folder.
+
+    Parameters
+    ----------
+    folder : ShardFolder
+        The folder.
+    table : ClassTable
+        What it holds of the class.
+    n_bits : int
+        Number of bits of a pattern.
+    """
+
+    def __init__(self, folder: ShardFolder, table: ClassTable, n_bits: int) -> None:
+        self._folder, self._segments = folder, table.segments
+        self.n_bits, self.n_rows, self.n_patterns = n_bits, table.n_rows, table.n_patterns
+        self.squared_share_error = table.squared_share_error
+
+    def _parts(self) -> Iterator[MappedPart]:
+        for segment in self._segments:
+            yield MappedPart(self._folder, segment)
+
+    def _row_numbers(self) -> NDArray[np.int64]:
+        return self._folder.rows()
+
+
+Stores = Mapping[Any, BasePatternStore]
+
+
+def build_stores(bits: PackedBits, labels: NDArray, rows: NDArray) -> dict[Any, BasePatternStore]:
+    """One store in memory for each label, of the patterns that carry it."""
+    stores: dict[Any, BasePatternStore] = {}
+    for label, chosen in _rows_by_label(labels):
         stores[label] = PatternStore(bits[chosen], rows[chosen])
     return stores
 
 
 def nearest_of_class(
-    stores: dict[Any, PatternStore], bits: PackedBits, lookup_classes: NDArray
+    stores: Stores, bits: PackedBits, lookup_classes: NDArray
 ) -> tuple[NDArray, NDArray]:
     """Look each sample up in the store of its lookup class.
 
     Returns
     -------
     distances, shares : ndarray of shape (n_samples,)
-        As in :meth:`PatternStore.nearest`; for a class that has no store the number of bits
+        As in :meth:`BasePatternStore.nearest`; for a class that has no store the number of bits
         and 0.
     """
     distances = np.full(len(bits), bits.n_bits)
     shares = np.zeros(len(bits))
-    for label in np.unique(lookup_classes).tolist():
+    for label, rows in _rows_by_label(lookup_classes):
         if label in stores:
-            rows = np.flatnonzero(lookup_classes == label)
             distances[rows], shares[rows] = stores[label].nearest(bits[rows])
     return distances, shares
+
+
+def _rows_by_label(labels: NDArray) -> Iterator[tuple[Any, slice | NDArray[np.intp]]]:
+    """Each label, ascending, and the rows that carry it."""
+    known, codes = np.unique(labels, return_inverse=True)
+    if len(known) == 1:
+        yield known.tolist()[0], slice(None)
+        return
+    ends = np.cumsum(np.bincount(codes, minlength=len(known)))
+    # Sorted once: a comparison for each class would look at all rows as often as there are classes.
+    rows = np.argsort(codes, kind="stable")
+    yield from zip(known.tolist(), np.split(rows, ends[:-1]), strict=True)
 
 
 def _pad(array: NDArray, width: int, value: int) -> NDArray:
