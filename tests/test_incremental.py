@@ -174,7 +174,7 @@ def test_arrays_and_tables_are_merged_with_their_like_only(name, data):
 def test_every_parameter_has_to_be_the_same(name, data):
     A, y = data
     detector = unfitted(name).fit(A, y)
-    others = {"prediction": "label", None: 2, 0: 1, 1: 0}
+    others = {"prediction": "label", "flat": "ivf", None: 2, 0: 1, 1: 0}
     for parameter, value in detector.get_params().items():
         other = unfitted(name).fit(A, y)
         changed = others[value] if value in others else value / 2

@@ -29,8 +29,9 @@ class SpilledRun:
     labels: list[Any]
     starts: list[int]
 
-    def open(self) -> PatternRun:
-        """The run, mapped into memory."""
+    def open(self, root: Path) -> PatternRun:
+        """The run, mapped into memory; it may have been moved to ``root``."""
+        self.folder.move_to(root)
         words, rows = (
             np.load(self.folder.path / f"{name}.npy", mmap_mode="r") for name in ("words", "rows")
         )
@@ -105,7 +106,7 @@ class PatternRuns:
 
     def build(self) -> dict[Any, MappedPatternStore]:
         """Write the distinct patterns as a store on the disk; one for each class."""
-        runs = [(run.open() if isinstance(run, SpilledRun) else run, at) for run, at in self.runs]
+        runs = [(run.open(self.root) if isinstance(run, SpilledRun) else run, at) for run, at in self.runs]
         n_words = -(-self.n_bits // 64)
         n_at_once = max(1, RUN_BYTES // (8 * n_words + 8))
         with new_folder(self.root, "patterns") as (scratch, name):

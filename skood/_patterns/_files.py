@@ -34,6 +34,12 @@ class OwnedFolder:
         """Where the folder is now."""
         return self.root / self.name
 
+    def move_to(self, root: Path) -> None:
+        """Look for the folder under its name in another place, if it is there."""
+        if root != self.root and (root / self.name).is_dir():
+            self.keep()
+            self.root = root
+
     def keep(self) -> None:
         """Leave the folder where it is, whoever holds this object."""
         delete = self.__dict__.pop("_delete", None)

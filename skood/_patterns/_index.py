@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -58,14 +59,18 @@ class IndexedPatternStore(BasePatternStore):
         self.n_bits, self.n_rows = store.n_bits, store.n_rows
         self.n_patterns = store.n_patterns
         self.squared_share_error = store.squared_share_error
-        self._counts = np.concatenate([np.asarray(part.counts) for part in self._parts()])
+        self._counts = np.concatenate([part.counts for part in self._parts()])
         held_out = np.linspace(0, self.n_patterns - 1, _N_HELD_OUT + 2).astype(int)[1:-1]
         self._index = _build(kind, self._parts(), held_out, self.n_patterns)
         self._places = np.delete(np.arange(self.n_patterns), held_out)
-        queries = _at(self._parts(), held_out)
+        queries = self._at(held_out, "words")
         self.n_looked_at, self.recall = self._tune(kind, queries, held_out)
         self._index.add(_octets(queries))
         self._places = np.append(self._places, held_out)
+
+    def move_to(self, root: Path) -> None:
+        """As of the store."""
+        self._store.move_to(root)
 
     def _parts(self) -> Iterator[Part | MappedPart]:
         yield from self._store._parts()
@@ -94,17 +99,14 @@ class IndexedPatternStore(BasePatternStore):
         with threads_for(faiss, len(queries) * self.n_patterns // 100):
             return self._index.search(_octets(queries), n_neighbors)
 
-    def _find(self, bits: PackedBits, n_neighbors: int, *, with_rows: bool = False) -> Found:
-        if with_rows:
-            return super()._find(bits, n_neighbors, with_rows=True)
+    def _find(self, bits: PackedBits, n_neighbors: int) -> Found:
         distances, found = self._search(bits.words, n_neighbors + _N_SPARE)
         is_none = found < 0
         places = self._places[np.where(is_none, 0, found)]
         counts = np.where(is_none, 0, self._counts[places])
         distances = np.where(is_none, self.n_bits, distances).astype(np.int64)
         order = np.lexsort((places, -counts, distances), axis=1)[:, :n_neighbors]
-        nearest = [np.take_along_axis(values, order, axis=1) for values in (distances, counts)]
-        return Found(*nearest, None)
+        return Found(*(np.take_along_axis(a, order, axis=1) for a in (distances, counts, places)))
 
     def __getstate__(self) -> dict[str, Any]:
         import faiss
@@ -162,17 +164,6 @@ def _look_at(index: Any, kind: Kind, n_looked_at: int) -> None:
         index.nprobe = n_looked_at
     else:
         index.hnsw.efSearch = n_looked_at
-
-
-def _at(parts: Iterator[Any], places: NDArray) -> Words:
-    """The patterns at ascending places."""
-    found, start = [], 0
-    for part in parts:
-        words = part.words
-        here = places[(places >= start) & (places < start + len(words))] - start
-        found.append(np.asarray(words[here]))
-        start += len(words)
-    return np.concatenate(found)
 
 
 def _nearest_others(parts: Iterator[Any], queries: Words, held_out: NDArray) -> NDArray[np.int64]:

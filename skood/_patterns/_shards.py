@@ -250,18 +250,7 @@ class ShardFolder:
     """
 
     def __init__(self, files: OwnedFolder) -> None:
-        self._files = files
-
-    @property
-    def path(self) -> Path:
-        """Where the folder is now."""
-        return self._files.path
-
-    def move_to(self, root: Path) -> None:
-        """Look for the folder under its name in another place, if it is there."""
-        if root != self._files.root and (root / self._files.name / MANIFEST).exists():
-            self._files.keep()
-            self._files.root = root
+        self.files = files
 
     def read(self, shard: int, name: str) -> NDArray:
         """A file of a shard, mapped into memory."""
@@ -273,10 +262,10 @@ class ShardFolder:
 
     def _map(self, name: str) -> NDArray:
         try:
-            return _mapped(os.fspath(self.path / name))
+            return _mapped(os.fspath(self.files.path / name))
         except FileNotFoundError as error:
             raise FileNotFoundError(
-                f"The stored patterns were in {self.path}, of which {name} is missing. Where the "
+                f"The stored patterns were in {self.files.path}, of which {name} is missing. Where the "
                 "folder has been moved, set the parameter 'store' to where it is now."
             ) from error
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -52,26 +53,23 @@ class MappedPart:
         return self._read("firsts")
 
 
-@dataclass
-class Found:
-    """What a search has found, the nearest first: arrays of shape (n_samples, n_found)."""
+class Found(NamedTuple):
+    """What a search has found, the nearest first: arrays of shape (n_samples, n_found).
+
+    ``places`` are positions among all patterns of the store, part after part.
+    """
 
     distances: NDArray[np.int64]
     counts: NDArray[np.int64]
-    firsts: NDArray[np.int64] | None
+    places: NDArray[np.int64]
 
     def merge(self, later: Found, n_neighbors: int) -> Found:
         """The nearest of both; of equal ones the more common, then those of this one."""
-        both = [
-            None if mine is None or theirs is None else np.concatenate([mine, theirs], axis=1)
-            for mine, theirs in (
-                (self.distances, later.distances),
-                (self.counts, later.counts),
-                (self.firsts, later.firsts),
-            )
-        ]
-        order = np.lexsort((-both[1], both[0]), axis=1)[:, :n_neighbors]
-        return Found(*(None if a is None else np.take_along_axis(a, order, axis=1) for a in both))
+        distances, counts, places = (
+            np.concatenate(pair, axis=1) for pair in zip(self, later, strict=True)
+        )
+        order = np.lexsort((-counts, distances), axis=1)[:, :n_neighbors]
+        return Found(*(np.take_along_axis(a, order, axis=1) for a in (distances, counts, places)))
 
 
 class BasePatternStore(ABC):
@@ -123,17 +121,38 @@ class BasePatternStore(ABC):
         common_first = np.argsort(-counts, kind="stable")
         return words[common_first], counts[common_first]
 
-    def _find(self, bits: PackedBits, n_neighbors: int, *, with_rows: bool = False) -> Found:
+    def move_to(self, root: Path) -> None:
+        """Look for what is on the disk in another folder, if it is there."""
+
+    def _find(self, bits: PackedBits, n_neighbors: int) -> Found:
         """The nearest patterns, as many as there are at most ``n_neighbors``."""
+        return self._find_exactly(bits, n_neighbors)
+
+    def _find_exactly(self, bits: PackedBits, n_neighbors: int) -> Found:
         found: Found | None = None
+        start = 0
         for part in self._parts():
-            words, counts = part.words, part.counts
-            n_here = min(n_neighbors, len(words))
-            distances, indices = hamming_neighbors(bits.words, words, n_here)
-            here = Found(distances, counts[indices], part.firsts[indices] if with_rows else None)
+            words = part.words
+            distances, indices = hamming_neighbors(bits.words, words, min(n_neighbors, len(words)))
+            here = Found(distances, part.counts[indices], indices + start if start else indices)
             found = here if found is None else found.merge(here, n_neighbors)
+            start += len(words)
         assert found is not None  # a store has at least one pattern
         return found
+
+    def _at(self, places: NDArray[np.int64], what: str) -> NDArray:
+        """Words, counts or firsts of the patterns at these places, of any shape."""
+        values: NDArray | None = None
+        start = 0
+        for part in self._parts():
+            here = getattr(part, what)
+            is_here = (places >= start) & (places < start + len(here))
+            if values is None:
+                values = np.empty(places.shape + here.shape[1:], here.dtype)
+            values[is_here] = here[places[is_here] - start]
+            start += len(here)
+        assert values is not None
+        return values
 
     def nearest(self, bits: PackedBits) -> tuple[NDArray, NDArray]:
         """Distance to the nearest pattern, and how common that pattern is.
@@ -189,19 +208,41 @@ class BasePatternStore(ABC):
             Ascending distances. Where fewer rows are stored, the distance is the number of bits
             and the row -1.
         """
+        found, slots, nth = self._neighbors(bits, n_neighbors)
+        shape = (len(bits), min(n_neighbors, self.n_rows))
+        firsts = self._at(found.places, "firsts").ravel()[slots]
+        return (
+            _pad(found.distances.ravel()[slots].reshape(shape), n_neighbors, self.n_bits),
+            _pad(self._row_numbers()[firsts + nth].reshape(shape), n_neighbors, -1),
+        )
+
+    def neighbor_patterns(self, bits: PackedBits, n_neighbors: int) -> NDArray[np.uint64]:
+        """Patterns of the rows that :meth:`kneighbors` finds; zeros where there are fewer.
+
+        Returns
+        -------
+        words : ndarray of shape (n_samples, n_neighbors, n_words)
+            They are read only where they are found.
+        """
+        found, slots, _ = self._neighbors(bits, n_neighbors)
+        words = self._at(found.places, "words")
+        n_words = words.shape[-1]
+        filled = np.zeros((len(bits), n_neighbors, n_words), dtype=np.uint64)
         n_found = min(n_neighbors, self.n_rows)
-        shape = (len(bits), n_found)
-        found = self._find(bits, n_neighbors, with_rows=True)
-        assert found.firsts is not None
+        filled[:, :n_found] = words.reshape(-1, n_words)[slots].reshape(len(bits), n_found, n_words)
+        return filled
+
+    def _neighbors(
+        self, bits: PackedBits, n_neighbors: int
+    ) -> tuple[Found, NDArray[np.intp], NDArray[np.intp]]:
+        """The nearest patterns; which of them each nearest row shows, and as which of its rows."""
+        n_found = min(n_neighbors, self.n_rows)
+        found = self._find_exactly(bits, n_neighbors)
         before = np.cumsum(found.counts, axis=1) - found.counts
         taken = np.clip(n_found - before, 0, found.counts)
         slots = np.repeat(np.arange(taken.size), taken.ravel())
         nth = np.arange(len(slots)) - np.repeat(np.cumsum(taken) - taken.ravel(), taken.ravel())
-        rows = self._row_numbers()[found.firsts.ravel()[slots] + nth]
-        return (
-            _pad(found.distances.ravel()[slots].reshape(shape), n_neighbors, self.n_bits),
-            _pad(rows.reshape(shape), n_neighbors, -1),
-        )
+        return found, slots, nth
 
 
 class PatternStore(BasePatternStore):
@@ -262,6 +303,10 @@ class MappedPatternStore(BasePatternStore):
         self.n_bits, self.n_rows, self.n_patterns = n_bits, table.n_rows, table.n_patterns
         self.squared_share_error = table.squared_share_error
 
+    def move_to(self, root: Path) -> None:
+        """Look for the folder under its name in another one, if it is there."""
+        self._folder.files.move_to(root)
+
     def _parts(self) -> Iterator[MappedPart]:
         for segment in self._segments:
             yield MappedPart(self._folder, segment)
@@ -306,10 +351,10 @@ def _rows_by_label(labels: NDArray) -> Iterator[tuple[Any, slice | NDArray[np.in
     if len(known) == 1:
         yield known.tolist()[0], slice(None)
         return
-    ends = np.cumsum(np.bincount(codes, minlength=len(known)))
+    cuts = np.cumsum(np.bincount(codes, minlength=len(known)))[:-1]
     # Sorted once: a comparison for each class would look at all rows as often as there are classes.
     rows = np.argsort(codes, kind="stable")
-    yield from zip(known.tolist(), np.split(rows, ends[:-1]), strict=True)
+    yield from zip(known.tolist(), np.split(rows, cuts), strict=False)
 
 
 def _pad(array: NDArray, width: int, value: int) -> NDArray:
