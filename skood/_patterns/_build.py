@@ -60,7 +60,9 @@ class PatternRuns:
     runs: tuple[tuple[PatternRun | SpilledRun, int], ...]
 
     @classmethod
-    def of(cls, root: Path, bits: PackedBits, labels: NDArray, rows: NDArray, n: int) -> PatternRuns:
+    def of(
+        cls, root: Path, bits: PackedBits, labels: NDArray, rows: NDArray, n: int
+    ) -> PatternRuns:
         """Of a batch of ``n`` training rows, of which the patterns of some are stored."""
         run = PatternRun.of(bits.words, labels, rows)
         return cls(root, bits.n_bits, n, ((run, 0),))._spilled()
@@ -84,7 +86,8 @@ class PatternRuns:
                 runs[-1] = (last.joined(run, offset - runs[-1][1]), runs[-1][1])
             else:
                 runs.append((run, offset))
-        merged = replace(self, n_rows=self.n_rows + other.n_rows, runs=tuple(runs))
+        # Where batches come to now: the folder may have been moved since the first ones.
+        merged = replace(self, root=other.root, n_rows=self.n_rows + other.n_rows, runs=tuple(runs))
         return merged._spilled()
 
     def _spilled(self) -> PatternRuns:
@@ -106,7 +109,10 @@ class PatternRuns:
 
     def build(self) -> dict[Any, MappedPatternStore]:
         """Write the distinct patterns as a store on the disk; one for each class."""
-        runs = [(run.open(self.root) if isinstance(run, SpilledRun) else run, at) for run, at in self.runs]
+        runs = [
+            (run.open(self.root) if isinstance(run, SpilledRun) else run, at)
+            for run, at in self.runs
+        ]
         n_words = -(-self.n_bits // 64)
         n_at_once = max(1, RUN_BYTES // (8 * n_words + 8))
         with new_folder(self.root, "patterns") as (scratch, name):
@@ -125,6 +131,4 @@ def open_stores(files: OwnedFolder) -> dict[Any, MappedPatternStore]:
     """The stores of a folder, by class."""
     manifest, folder = read_manifest(files.path), ShardFolder(files)
     n_bits = manifest["n_bits"]
-    return {
-        table.label: MappedPatternStore(folder, table, n_bits) for table in manifest["classes"]
-    }
+    return {table.label: MappedPatternStore(folder, table, n_bits) for table in manifest["classes"]}

@@ -6,8 +6,15 @@ import os
 import shutil
 import weakref
 from contextlib import suppress
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+_N_MAPPED = 8
+"""How many files are mapped at a time; more would only take address space."""
 
 
 class OwnedFolder:
@@ -53,7 +60,14 @@ class OwnedFolder:
 
 def _delete(path: Path, owner: int) -> None:
     if os.getpid() == owner:
+        mapped.cache_clear()  # Some systems delete no file that is mapped.
         shutil.rmtree(path, ignore_errors=True)
+
+
+@lru_cache(maxsize=_N_MAPPED)
+def mapped(path: str) -> NDArray:
+    """The array of a file that is never changed, mapped into memory."""
+    return np.load(path, mmap_mode="r")
 
 
 def sync(path: Path) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,8 +14,6 @@ from .._optional import import_optional
 from ._packed_bits import PackedBits
 from ._search import Neighbors, Words, hamming_neighbors
 from ._store import BasePatternStore, Found, MappedPart, Part
-
-Kind = Literal["ivf", "hnsw"]
 
 MIN_PATTERNS = 10_000
 """Among fewer, the exact search is as fast."""
@@ -54,7 +52,7 @@ class IndexedPatternStore(BasePatternStore):
         How many lists, or candidates, are looked at for a query.
     """
 
-    def __init__(self, store: BasePatternStore, kind: Kind) -> None:
+    def __init__(self, store: BasePatternStore, kind: str) -> None:
         self._store = store
         self.n_bits, self.n_rows = store.n_bits, store.n_rows
         self.n_patterns = store.n_patterns
@@ -78,7 +76,7 @@ class IndexedPatternStore(BasePatternStore):
     def _row_numbers(self) -> NDArray[np.int64]:
         return self._store._row_numbers()
 
-    def _tune(self, kind: Kind, queries: Words, held_out: NDArray) -> tuple[int, float]:
+    def _tune(self, kind: str, queries: Words, held_out: NDArray) -> tuple[int, float]:
         """Look at twice as many until half of the queries tell that it is enough.
 
         The others tell the recall.
@@ -124,7 +122,7 @@ def import_faiss() -> Any:
     return import_optional("faiss", "faiss", "An approximate index of patterns")
 
 
-def _build(kind: Kind, parts: Iterator[Any], held_out: NDArray, n_patterns: int) -> Any:
+def _build(kind: str, parts: Iterator[Any], held_out: NDArray, n_patterns: int) -> Any:
     """An index of all patterns but those held out, in order."""
     faiss = import_faiss()
     index = None
@@ -139,7 +137,7 @@ def _build(kind: Kind, parts: Iterator[Any], held_out: NDArray, n_patterns: int)
     return index
 
 
-def _empty(faiss: Any, kind: Kind, words: Words, n_patterns: int) -> Any:
+def _empty(faiss: Any, kind: str, words: Words, n_patterns: int) -> Any:
     n_bits = 64 * words.shape[1]
     if kind == "hnsw":
         index = faiss.IndexBinaryHNSW(n_bits, _LINKS)
@@ -159,7 +157,7 @@ def _empty(faiss: Any, kind: Kind, words: Words, n_patterns: int) -> Any:
     return index
 
 
-def _look_at(index: Any, kind: Kind, n_looked_at: int) -> None:
+def _look_at(index: Any, kind: str, n_looked_at: int) -> None:
     if kind == "ivf":
         index.nprobe = n_looked_at
     else:

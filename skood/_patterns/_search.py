@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from functools import cache
+from functools import cache, partial
 from itertools import pairwise
 from typing import Any
 
@@ -50,9 +51,8 @@ def hamming_neighbors(queries: Words, patterns: Words, n_neighbors: int) -> Neig
     indices : ndarray of shape (n_queries, n_neighbors)
         Position of each neighbour in ``patterns``.
     """
-    try:
-        import faiss
-    except ImportError:
+    faiss = _faiss_or_none()
+    if faiss is None:
         return _matrix_neighbors(queries, patterns, n_neighbors)
     n_words_compared = len(queries) * patterns.size
     if n_neighbors <= _FEW and n_words_compared and _pays(queries):
@@ -62,24 +62,117 @@ def hamming_neighbors(queries: Words, patterns: Words, n_neighbors: int) -> Neig
     return distances.astype(np.int64), indices
 
 
+def nearest_in_groups(queries: Words, stops: Sequence[int], groups: Sequence[Words]) -> Neighbors:
+    """Find the nearest pattern for groups of queries, each among patterns of its own.
+
+    As one call of :func:`hamming_neighbors` for each group, but faster where they are small.
+
+    Parameters
+    ----------
+    queries : ndarray of shape (n_queries, n_words), dtype uint64
+        Queries of all groups, one group after the other.
+    stops : sequence of int
+        Where the queries of each group end; each has at least one.
+    groups : sequence of ndarray of shape (n_patterns, n_words), dtype uint64
+        The patterns of each group, at least one.
+
+    Returns
+    -------
+    distances, indices : ndarray of shape (n_queries,)
+        Number of bits that differ, and the position among the patterns of the group.
+    """
+    faiss = _faiss_or_none()
+    edges = [0, *stops]
+    n_pairs = [
+        (stop - start) * len(patterns)
+        for start, stop, patterns in zip(edges[:-1], stops, groups, strict=True)
+    ]
+    distances = np.empty(len(queries), dtype=np.int64)
+    indices = np.empty(len(queries), dtype=np.int64)
+    asked = _fast_width(queries)
+    tasks = []
+    for first, last in _runs(n_pairs, _DISTANCES_AT_ONCE if faiss else 0):
+        ends = edges[first : last + 1]
+        if faiss is None or n_pairs[first] > _DISTANCES_AT_ONCE:
+            rows = slice(*ends)
+            found = hamming_neighbors(queries[rows], groups[first], 1)
+            distances[rows], indices[rows] = found[0][:, 0], found[1][:, 0]
+        else:
+            fill = partial(_fill_groups, faiss, asked, ends, groups[first:last])
+            tasks.append(partial(fill, distances, indices))
+    if tasks:
+        _run(tasks, n_threads_for(faiss, sum(n_pairs) * queries.shape[1]))
+    return distances, indices
+
+
+def _runs(n_pairs: Sequence[int], n_at_once: int) -> Iterator[tuple[int, int]]:
+    """First and last of consecutive groups with no more pairs together, or of one with more."""
+    first = n_held = 0
+    for group, n in enumerate(n_pairs):
+        if n_held + n > n_at_once and group > first:
+            yield first, group
+            first, n_held = group, 0
+        n_held += n
+    yield first, len(n_pairs)
+
+
+def _faiss_or_none() -> Any:
+    try:
+        import faiss
+    except ImportError:
+        return None
+    return faiss
+
+
+def _fill_groups(
+    faiss: Any,
+    queries: Words,
+    edges: Sequence[int],
+    groups: Sequence[Words],
+    distances: NDArray[np.int64],
+    indices: NDArray[np.int64],
+) -> None:
+    """Write the nearest pattern of each query of small groups, with few steps for each group."""
+    n_octets = 8 * queries.shape[1]
+    asked = queries.view(np.uint8)
+    widths = np.repeat([len(patterns) for patterns in groups], np.diff(edges))
+    cells = np.empty(widths.sum(), dtype=np.int32)
+    first_cell = 0
+    for start, stop, patterns in zip(edges[:-1], edges[1:], groups, strict=True):
+        tile = _fast_width(patterns).view(np.uint8)
+        shape = stop - start, len(tile)
+        here = cells[first_cell : first_cell + shape[0] * shape[1]]
+        first_cell += len(here)
+        at = faiss.swig_ptr(asked[start:stop]), faiss.swig_ptr(tile)
+        faiss.hammings(*at, *shape, n_octets, faiss.swig_ptr(here))
+        here.reshape(shape).argmin(axis=1, out=indices[start:stop])
+    rows = slice(edges[0], edges[-1])
+    distances[rows] = cells[np.cumsum(widths) - widths + indices[rows]]
+
+
 def _few_neighbors(faiss: Any, queries: Words, patterns: Words, n_neighbors: int) -> Neighbors:
     n_queries = len(queries)
     distances = np.empty((n_queries, n_neighbors), dtype=np.int64)
     indices = np.empty((n_queries, n_neighbors), dtype=np.int64)
     n_threads = min(n_threads_for(faiss, n_queries * patterns.size), n_queries)
-    if n_threads == 1:
-        _fill_in(faiss, queries, patterns, distances, indices)
-        return distances, indices
     cuts = [n_queries * part // n_threads for part in range(n_threads + 1)]
+    parts = [slice(*ends) for ends in pairwise(cuts)]
     tasks = [
-        _pool(os.getpid()).submit(
-            _fill_in, faiss, queries[part], patterns, distances[part], indices[part]
-        )
-        for part in (slice(*ends) for ends in pairwise(cuts))
+        partial(_fill_in, faiss, queries[rows], patterns, distances[rows], indices[rows])
+        for rows in parts
     ]
-    for task in tasks:
-        task.result()
+    _run(tasks, n_threads)
     return distances, indices
+
+
+def _run(tasks: Sequence[Callable[[], None]], n_threads: int) -> None:
+    """Run all tasks, on threads where there are several of both."""
+    if min(n_threads, len(tasks)) == 1:
+        for task in tasks:
+            task()
+        return
+    for running in [_pool(os.getpid(), n_threads).submit(task) for task in tasks]:
+        running.result()
 
 
 def _pays(queries: Words) -> bool:
@@ -104,9 +197,9 @@ def _fast_width(words: Words) -> Words:
 
 
 @cache
-def _pool(process: int) -> ThreadPoolExecutor:
+def _pool(process: int, n_threads: int) -> ThreadPoolExecutor:
     """Threads of a process; one that is forked has none of those of its parent."""
-    return ThreadPoolExecutor(os.cpu_count())
+    return ThreadPoolExecutor(n_threads)
 
 
 def _fill_in(

@@ -15,14 +15,13 @@ import secrets
 import shutil
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
-from functools import lru_cache
 from pathlib import Path
 from typing import IO, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ._files import OwnedFolder, sync
+from ._files import OwnedFolder, mapped, sync
 from ._runs import Distinct
 from ._search import Words
 
@@ -36,8 +35,6 @@ FORMAT = "skood patterns"
 VERSION = 1
 _UNDER_WORK = ".work"
 _ROWS = "rows.npy"
-_N_MAPPED = 8
-"""How many files are mapped at a time; more would only take address space."""
 
 
 class Segment(NamedTuple):
@@ -97,7 +94,7 @@ def _lock_of(scratch: Path) -> Path:
 
 def _lock(scratch: Path) -> IO[bytes]:
     """An open file that the system lets go of with this process, however that ends."""
-    file = open(_lock_of(scratch), "xb")
+    file = open(_lock_of(scratch), "xb")  # noqa: SIM115
     if fcntl is not None:
         with suppress(OSError):  # a file system without locks
             fcntl.flock(file, fcntl.LOCK_EX)
@@ -127,7 +124,7 @@ class ShardWriter:
         self._n_shards = 0
         self._n_rows = 0
         self.classes: list[ClassTable] = []
-        self._row_file = open(folder / _ROWS, "xb")
+        self._row_file = open(folder / _ROWS, "xb")  # noqa: SIM115 - closed by `close`
         _write_header(self._row_file, 0)
 
     def add_class(self, label: Any, merged: Iterable[Distinct]) -> None:
@@ -262,14 +259,9 @@ class ShardFolder:
 
     def _map(self, name: str) -> NDArray:
         try:
-            return _mapped(os.fspath(self.files.path / name))
+            return mapped(os.fspath(self.files.path / name))
         except FileNotFoundError as error:
             raise FileNotFoundError(
-                f"The stored patterns were in {self.files.path}, of which {name} is missing. Where the "
-                "folder has been moved, set the parameter 'store' to where it is now."
+                f"The stored patterns were in {self.files.path}, of which {name} is missing. Where "
+                "the folder has been moved, set the parameter 'store' to where it is now."
             ) from error
-
-
-@lru_cache(maxsize=_N_MAPPED)
-def _mapped(path: str) -> NDArray:
-    return np.load(path, mmap_mode="r")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -13,8 +13,11 @@ from numpy.typing import NDArray
 
 from ._packed_bits import PackedBits
 from ._runs import opaque
-from ._search import Neighbors, Words, hamming_neighbors
+from ._search import Neighbors, Words, hamming_neighbors, nearest_in_groups
 from ._shards import ClassTable, Segment, ShardFolder
+
+_COPIED_PER_QUERY = 4
+"""So many numbers for each query are copied faster than they are looked up class by class."""
 
 
 @dataclass(frozen=True)
@@ -121,7 +124,7 @@ class BasePatternStore(ABC):
         common_first = np.argsort(-counts, kind="stable")
         return words[common_first], counts[common_first]
 
-    def move_to(self, root: Path) -> None:
+    def move_to(self, root: Path) -> None:  # noqa: B027 - nothing to do for what is in memory
         """Look for what is on the disk in another folder, if it is there."""
 
     def _find(self, bits: PackedBits, n_neighbors: int) -> Found:
@@ -275,6 +278,8 @@ class PatternStore(BasePatternStore):
         self.n_rows, self.n_patterns = len(keys), len(first)
         self._part = Part(words, counts[common_first], first[common_first])
         self._rows = rows[order]
+        self.words = words
+        self.shares = self._part.counts / (self.n_rows + 1)
         shares = counts / self.n_rows
         self.squared_share_error = float(shares @ (shares * (1 - shares))) / self.n_rows
 
@@ -339,22 +344,59 @@ def nearest_of_class(
     """
     distances = np.full(len(bits), bits.n_bits)
     shares = np.zeros(len(bits))
+    groups = []
     for label, rows in _rows_by_label(lookup_classes):
-        if label in stores:
-            distances[rows], shares[rows] = stores[label].nearest(bits[rows])
+        store = stores.get(label)
+        if isinstance(store, PatternStore):
+            groups.append((store, rows))
+        elif store is not None:
+            distances[rows], shares[rows] = store.nearest(bits[rows])
+    if groups:
+        _look_up_in_memory(groups, bits.words, distances, shares)
     return distances, shares
 
 
-def _rows_by_label(labels: NDArray) -> Iterator[tuple[Any, slice | NDArray[np.intp]]]:
+def _look_up_in_memory(
+    groups: Sequence[tuple[PatternStore, NDArray[np.intp]]],
+    words: Words,
+    distances: NDArray,
+    shares: NDArray,
+) -> None:
+    """Write what is found of each class, searched together.
+
+    For classes of few patterns, one search for each would take longer than the comparisons.
+    """
+    stores, rows_of_each = zip(*groups, strict=True)
+    rows = rows_of_each[0] if len(groups) == 1 else np.concatenate(rows_of_each)
+    stops = np.cumsum([len(each) for each in rows_of_each]).tolist()
+    found, places = nearest_in_groups(words[rows], stops, [store.words for store in stores])
+    distances[rows] = found
+    shares[rows] = _shares_at(stores, stops, places)
+
+
+def _shares_at(
+    stores: Sequence[PatternStore], stops: Sequence[int], places: NDArray[np.int64]
+) -> NDArray[np.float64]:
+    """Shares of the patterns found in each store, whose searches end at ``stops``."""
+    starts = [0, *stops[:-1]]
+    sizes = np.array([store.n_patterns for store in stores])
+    if sizes.sum() <= _COPIED_PER_QUERY * len(places):
+        before = np.repeat(np.cumsum(sizes) - sizes, np.subtract(stops, starts))
+        return np.concatenate([store.shares for store in stores])[before + places]
+    ends = zip(stores, starts, stops, strict=True)
+    return np.concatenate([store.shares[places[first:last]] for store, first, last in ends])
+
+
+def _rows_by_label(labels: NDArray) -> Iterator[tuple[Any, NDArray[np.intp]]]:
     """Each label, ascending, and the rows that carry it."""
     known, codes = np.unique(labels, return_inverse=True)
-    if len(known) == 1:
-        yield known.tolist()[0], slice(None)
-        return
-    cuts = np.cumsum(np.bincount(codes, minlength=len(known)))[:-1]
+    cuts = np.cumsum(np.bincount(codes, minlength=len(known)))
     # Sorted once: a comparison for each class would look at all rows as often as there are classes.
     rows = np.argsort(codes, kind="stable")
-    yield from zip(known.tolist(), np.split(rows, cuts), strict=False)
+    start = 0
+    for label, stop in zip(known.tolist(), cuts.tolist(), strict=True):
+        yield label, rows[start:stop]
+        start = stop
 
 
 def _pad(array: NDArray, width: int, value: int) -> NDArray:

@@ -115,6 +115,7 @@ class HammingNAPDetector(StoredSamplesMixin, BaseIncrementalDetector):
         "tau",
         "break_ties",
         "index",
+        "store",
     }
 
     def __init__(
@@ -144,7 +145,9 @@ class HammingNAPDetector(StoredSamplesMixin, BaseIncrementalDetector):
         rows = np.flatnonzero(classes.counts)
         labels = classes.own[rows]
         root = Path(self.store)
-        return _StoredPatterns(PatternRuns.of(root, bits[rows], labels, rows, len(bits)), labels[:1])
+        return _StoredPatterns(
+            PatternRuns.of(root, bits[rows], labels, rows, len(bits)), labels[:1]
+        )
 
     def _finish(self, summary: _TrainingPatterns | _StoredPatterns) -> None:
         self._check_any_counts(summary.n_stored)
@@ -156,7 +159,7 @@ class HammingNAPDetector(StoredSamplesMixin, BaseIncrementalDetector):
 
     def _set_stores(self, stores: dict[Any, BasePatternStore]) -> None:
         """Keep the stores, and index those of many patterns."""
-        recall = {label: 1.0 for label in stores}
+        recall = dict.fromkeys(stores, 1.0)
         if self.index != "flat":
             for label, store in stores.items():
                 if store.n_patterns >= MIN_PATTERNS:
@@ -255,6 +258,7 @@ class _TrainingPatterns:
         return build_stores(self.bits[rows], self.classes.own[rows], rows)
 
     def merge(self, other: _TrainingPatterns) -> _TrainingPatterns:
+        _check_same_place(self, other)
         words = np.concatenate([self.bits.words, other.bits.words])
         bits = PackedBits(words, self.bits.n_bits)
         return _TrainingPatterns(bits, self.classes.merge(other.classes))
@@ -272,12 +276,21 @@ class _StoredPatterns:
         return self.runs.n_stored
 
     def build_stores(self) -> dict[Any, BasePatternStore]:
-        return self.runs.build()
+        return dict(self.runs.build())
 
     def merge(self, other: _StoredPatterns) -> _StoredPatterns:
+        _check_same_place(self, other)
         check_same_kind(self.a_label, other.a_label)
         a_label = self.a_label if len(self.a_label) else other.a_label
         return _StoredPatterns(self.runs.merge(other.runs), a_label)
+
+
+def _check_same_place(summary: Any, other: Any) -> None:
+    if type(summary) is not type(other):
+        raise ValueError(
+            "Some patterns are kept in memory and others in a folder, which cannot be merged: set "
+            " the parameter 'store' as it was for the first samples, or call fit."
+        )
 
 
 def _pack(X: Activations) -> PackedBits:
