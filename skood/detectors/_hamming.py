@@ -56,12 +56,28 @@ class HammingNAPDetector(StoredSamplesMixin, BaseIncrementalDetector):
     break_ties : bool, default=True
         Break ties of equal distances by how common the nearest pattern was in training. It adds a
         share below 1 to the score, and so never overrules one bit of distance.
+    store : str or path-like, default=None
+        A folder for the patterns, which are written there in pieces and mapped into memory a few at
+        a time; by default they are kept in memory. The answers are the same, bit for bit. Each fit
+        makes folders of its own in it, which are deleted with the detector, unless it was pickled
+        or copied. Where the folder was moved, set the parameter to where it is now.
+    index : {"flat", "ivf", "hnsw"}, default="flat"
+        "flat" compares a sample with all patterns of its class, and is exact. The others, for
+        classes of 10,000 patterns and more, find the nearest pattern for most samples and one a
+        few bits farther for the rest, in far less time: by an inverted file, "ivf", of lists of
+        patterns that are near to one of them; or by a graph of near patterns, "hnsw", which takes
+        long to build. Both need faiss, and memory for all patterns, wherever ``store`` is.
 
     Attributes
     ----------
-    stores_ : dict of label to PatternStore
+    stores_ : dict of label to store
         Stored patterns by class. Each has ``patterns`` (:class:`~skood.activations.PackedBits`, the
-        most common first) and ``counts``. The one key is 0 where ``fit`` saw no predictions.
+        most common first) and ``counts``; with ``store``, both are read when they are asked for.
+        The one key is 0 where ``fit`` saw no predictions.
+    recall_ : float
+        Share of samples for which the search finds a pattern as near as the nearest: 1 for "flat".
+        Otherwise it is measured in ``fit``, by patterns that the index has not been given yet. More
+        lists or candidates are looked at until it is about 0.95.
     training_scores_ : ndarray of shape (n_in_distribution_samples,)
         Their scores, each with itself left out.
 
@@ -78,6 +94,10 @@ class HammingNAPDetector(StoredSamplesMixin, BaseIncrementalDetector):
     such classes are more than the threshold rejects, they are all that it rejects. With
     ``group_by="correct"``, ``tau=gamma`` and patterns from ``PercentileBinarizer(rule="zero")``
     this is the monitor of [2]_.
+
+    An approximate index can only find a pattern that is too far: scores are then too low, and
+    a few more samples are rejected. The threshold comes from the same search. ``kneighbors`` and
+    ``nearest_examples`` are always exact.
 
     A threshold from samples compared with their own stored patterns would be
     far too strict; leaving each one out, as ``LocalOutlierFactor`` does, keeps the share of false
@@ -289,7 +309,7 @@ def _check_same_place(summary: Any, other: Any) -> None:
     if type(summary) is not type(other):
         raise ValueError(
             "Some patterns are kept in memory and others in a folder, which cannot be merged: set "
-            " the parameter 'store' as it was for the first samples, or call fit."
+            "the parameter 'store' as it was for the first samples, or call fit."
         )
 
 
