@@ -276,15 +276,13 @@ class PatternStore(BasePatternStore):
         words = bits.words[order[first[common_first]]]
         self.n_bits = bits.n_bits
         self.n_rows, self.n_patterns = len(keys), len(first)
-        self._part = Part(words, counts[common_first], first[common_first])
+        self.part = Part(words, counts[common_first], first[common_first])
         self._rows = rows[order]
-        self.words = words
-        self.shares = self._part.counts / (self.n_rows + 1)
         shares = counts / self.n_rows
         self.squared_share_error = float(shares @ (shares * (1 - shares))) / self.n_rows
 
     def _parts(self) -> Iterator[Part]:
-        yield self._part
+        yield self.part
 
     def _row_numbers(self) -> NDArray[np.int64]:
         return self._rows
@@ -369,7 +367,7 @@ def _look_up_in_memory(
     stores, rows_of_each = zip(*groups, strict=True)
     rows = rows_of_each[0] if len(groups) == 1 else np.concatenate(rows_of_each)
     stops = np.cumsum([len(each) for each in rows_of_each]).tolist()
-    found, places = nearest_in_groups(words[rows], stops, [store.words for store in stores])
+    found, places = nearest_in_groups(words[rows], stops, [store.part.words for store in stores])
     distances[rows] = found
     shares[rows] = _shares_at(stores, stops, places)
 
@@ -378,13 +376,17 @@ def _shares_at(
     stores: Sequence[PatternStore], stops: Sequence[int], places: NDArray[np.int64]
 ) -> NDArray[np.float64]:
     """Shares of the patterns found in each store, whose searches end at ``stops``."""
-    starts = [0, *stops[:-1]]
+    n_found = np.diff([0, *stops])
     sizes = np.array([store.n_patterns for store in stores])
+    n_rows = np.repeat([store.n_rows for store in stores], n_found)
     if sizes.sum() <= _COPIED_PER_QUERY * len(places):
-        before = np.repeat(np.cumsum(sizes) - sizes, np.subtract(stops, starts))
-        return np.concatenate([store.shares for store in stores])[before + places]
-    ends = zip(stores, starts, stops, strict=True)
-    return np.concatenate([store.shares[places[first:last]] for store, first, last in ends])
+        before = np.repeat(np.cumsum(sizes) - sizes, n_found)
+        counts = np.concatenate([store.part.counts for store in stores])[before + places]
+    else:
+        of_each = np.split(places, stops[:-1])
+        pairs = zip(stores, of_each, strict=True)
+        counts = np.concatenate([store.part.counts[found] for store, found in pairs])
+    return counts / (n_rows + 1)
 
 
 def _rows_by_label(labels: NDArray) -> Iterator[tuple[Any, NDArray[np.intp]]]:
