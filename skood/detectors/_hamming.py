@@ -63,7 +63,7 @@ class HammingNAPDetector(StoredSamplesMixin, BaseIncrementalDetector):
         or copied. Where the folder was moved, set the parameter to where it is now.
     index : {"flat", "ivf", "hnsw"}, default="flat"
         "flat" compares a sample with all patterns of its class, and is exact. The others, for
-        classes of 10,000 patterns and more, find the nearest pattern for most samples and one a
+        classes of 50,000 patterns and more, find the nearest pattern for most samples and one a
         few bits farther for the rest, in far less time: by an inverted file, "ivf", of lists of
         patterns that are near to one of them; or by a graph of near patterns, "hnsw", which takes
         long to build. Both need faiss, and memory for all patterns, wherever ``store`` is.
