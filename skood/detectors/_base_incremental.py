@@ -108,7 +108,7 @@ class BaseIncrementalDetector(BaseOneClassDetector):
 
     def _fit(self, X: Activations, y: NDArray | None, *, X_ood: Activations | None = None) -> None:
         self._params_of_first = _plain_params(self)
-        batches = [(X, y)] if self._why_not_in_batches() else _batches(X, y)
+        batches = [(X, y)] if self._why_not_in_batches() else batches_of(X, y)
         summary = merged(self._learn(*batch) for batch in batches)
         if X_ood is not None and len(X_ood):
             summary = merged([summary, *map(self._learn_ood, X_ood.batches())])
@@ -143,21 +143,21 @@ class BaseIncrementalDetector(BaseOneClassDetector):
         self._sample = self._sample_of(X, y, self.training_rows_)
         if self._max_threshold_samples() is not None:
             return self._score_sample(score)
-        return self._complete_scores(joined([score(*batch) for batch in _batches(X, y)]))
+        return self._complete_scores(joined([score(*batch) for batch in batches_of(X, y)]))
 
     def _sample_of(self, X: Activations, y: NDArray | None, rows: Rows) -> ThresholdSample:
         max_rows = self._max_threshold_samples()
         starts = np.cumsum([0, *(len(batch) for batch in X.batches())])
         parts = (
             ThresholdSample.of(*batch, rows[start : start + len(batch[0])], max_rows)
-            for start, batch in zip(starts, _batches(X, y), strict=False)
+            for start, batch in zip(starts, batches_of(X, y), strict=False)
         )
         return merged(parts)
 
     def _score_sample(self, score: Callable[..., Scores]) -> Scores:
         """Scores of the samples that are kept, whose rows set the threshold."""
         sample = self._sample
-        scores = joined([score(*batch) for batch in _batches(sample.X, sample.y)])
+        scores = joined([score(*batch) for batch in batches_of(sample.X, sample.y)])
         self.training_rows_, held = sample.counted()
         return self._complete_scores(scores[held])
 
@@ -202,7 +202,7 @@ class BaseIncrementalDetector(BaseOneClassDetector):
         learnt, held_out = self._hold_out_of_batch(len(X), y)
         setting = learnt if self.validation is None else held_out
         with without_overflow_warnings():
-            batches = _batches(*rows_of(X, y, learnt))
+            batches = batches_of(*rows_of(X, y, learnt))
             summaries = [self._learn(*batch) for batch in batches]
             if X_ood is not None:
                 summaries += map(self._learn_ood, X_ood.batches())
@@ -335,7 +335,7 @@ def _estimators_in(value: Any) -> Iterator[Any]:
             yield from _estimators_in(each)
 
 
-def _batches(X: Activations, y: NDArray | None) -> Iterator[tuple[Activations, NDArray | None]]:
+def batches_of(X: Activations, y: NDArray | None) -> Iterator[tuple[Activations, NDArray | None]]:
     """Consecutive samples and their labels; one batch of none where there are none."""
     start = 0
     for batch in X.batches() if len(X) else [X]:

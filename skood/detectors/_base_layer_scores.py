@@ -114,10 +114,10 @@ class BaseLayerScoresDetector(BaseIncrementalDetector):
             self._weigh(found[inside.counted()[1]], self._outside())
 
     def _complete_scores(self, scores: Floats) -> Floats:
-        # Those of samples that are held out are weighed already.
-        weighed = scores if scores.ndim == 1 else self._weigh(scores, self._outside())
+        if scores.ndim == 2:
+            scores = self._weigh(scores, self._outside())
         vars(self).pop("_ood", None)
-        return weighed
+        return super()._complete_scores(scores)
 
     def _outside(self) -> Activations | None:
         """Samples marked -1: all of ``fit``, or as many as are kept of batches."""
