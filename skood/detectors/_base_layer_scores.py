@@ -68,9 +68,7 @@ class BaseLayerScoresDetector(BaseIncrementalDetector):
     def _weigh(self, found: Floats, outside: Activations | None) -> Floats:
         """Weigh the layers by left-out scores, and OOD samples if there are; returns the sums."""
 
-    def _fit(
-        self, X: Activations, y: NDArray | None, *, X_ood: Activations | None = None
-    ) -> None:
+    def _fit(self, X: Activations, y: NDArray | None, *, X_ood: Activations | None = None) -> None:
         if X_ood is not None and len(X_ood):
             self._ood = X_ood
         super()._fit(X, y, X_ood=X_ood)

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from .._classes import check_same_kind
 from .._values import Floats
+
+EndsOf = Callable[[Any], tuple[Floats, Floats]]
+"""Gives the lower and the upper ends of the ranges of samples by their rows."""
 
 
 @dataclass(frozen=True)
@@ -56,18 +60,21 @@ class Extremes:
 
     @property
     def lower(self) -> Floats:
-        return self.smallest[0]
+        # A copy, which does not keep the second values.
+        return self.smallest[0].copy()
 
     @property
     def upper(self) -> Floats:
         return -self.negated_largest[0]
 
-    def ends(
-        self, codes: NDArray[np.intp], is_own: NDArray[np.bool_]
-    ) -> tuple[Floats, Floats]:
-        """Ends of the ranges of the class of each sample, without it where it is one of them."""
-        without = is_own.astype(np.intp)
-        return self.smallest[without, codes], -self.negated_largest[without, codes]
+    def ends_of(self, codes: NDArray[np.intp], is_own: NDArray[np.bool_]) -> EndsOf:
+        """The ends for samples of some classes, without a sample where it is one of them."""
+
+        def ends(rows: Any) -> tuple[Floats, Floats]:
+            at = is_own[rows].astype(np.intp), codes[rows]
+            return self.smallest[at], -self.negated_largest[at]
+
+        return ends
 
     def pooled(self, label: NDArray) -> Extremes:
         """Those of the same samples as samples of one class."""
@@ -91,6 +98,11 @@ class Extremes:
             found[0][:, places], found[1][:, places] = part.smallest, part.negated_largest
         pools = (np.concatenate(pair) for pair in zip(*ends, strict=True))
         return Extremes(labels, counts, *map(_two_smallest, pools))
+
+
+def ends_by_class(lower: Floats, upper: Floats, codes: NDArray[np.intp]) -> EndsOf:
+    """The ends for samples of some classes, of arrays of shape (n_classes, ...)."""
+    return lambda rows: (lower[codes[rows]], upper[codes[rows]])
 
 
 def _keep_two_smallest(smallest: Floats, values: Floats) -> None:

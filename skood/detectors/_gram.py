@@ -16,6 +16,7 @@ from .._validation import check_activations
 from .._values import SQUARABLE, Floats
 from ..activations import Activations
 from ._base_layer_scores import BaseLayerScoresDetector
+from ._extremes import Extremes, ends_by_class
 from ._gram_ranges import gram_deviations, gram_extremes
 from ._labels_seen import ByClass
 
@@ -116,7 +117,7 @@ class GramDetector(BaseLayerScoresDetector):
         return ByClass(self._labels_seen(X, y), layers)
 
     def _finish_layers(self, classes: ByClass) -> None:
-        self._powers, self._extremes = _checked_powers(self.powers), classes.layers
+        self._powers = _checked_powers(self.powers)
         self.class_labels_ = next(iter(classes.layers.values())).labels
         self._check_any_counts(len(self.class_labels_))
         self.lower_bounds_ = {name: found.lower for name, found in classes.layers.items()}
@@ -124,8 +125,18 @@ class GramDetector(BaseLayerScoresDetector):
 
     def _left_out_scores(self, X: Activations, y: NDArray | None) -> Floats:
         """The deviations of each layer; infinite for samples of a class that has no others."""
-        classes = self._training_classes(X, y, are_classes=self._summary.classes.seen.tell_classes)
-        return self._deviations(X, self._find(classes.lookup), classes.finds_itself)
+        learnt = self._summary.classes
+        classes = self._training_classes(X, y, are_classes=learnt.seen.tell_classes)
+        codes, is_own = self._find(classes.lookup), classes.finds_itself
+
+        def of_layer(name: str) -> Floats:
+            extremes: Extremes = learnt.layers[name]
+            is_alone = is_own & (extremes.counts[codes] == 1)
+            compared = np.flatnonzero((codes >= 0) & ~is_alone)
+            ends_of = extremes.ends_of(codes, is_own)
+            return gram_deviations(X[name], compared, ends_of, self._powers)
+
+        return np.column_stack([of_layer(name) for name in X.layer_names])
 
     def _weigh(self, found: Floats, outside: Activations | None) -> Floats:
         """Find the mean deviations and return the sums of what they divide."""
@@ -137,16 +148,6 @@ class GramDetector(BaseLayerScoresDetector):
     def _weighed(self, deviations: Floats) -> Floats:
         scores = 0.0 - (deviations / self.mean_deviations_).sum(axis=1)
         return self._reject_unknown(scores, ~np.isneginf(scores))
-
-    def _deviations(
-        self, X: Activations, positions: NDArray[np.intp], is_own: NDArray[np.bool_] | None = None
-    ) -> Floats:
-        return np.column_stack(
-            [
-                gram_deviations(X[name], positions, extremes, self._powers, is_own)
-                for name, extremes in self._extremes.items()
-            ]
-        )
 
     def _find(self, lookup: NDArray) -> NDArray[np.intp]:
         positions, has_ranges = find_classes(lookup, self.class_labels_)
@@ -170,10 +171,19 @@ class GramDetector(BaseLayerScoresDetector):
         return self._layer_scores(self._validate(X, reset=False))
 
     def _layer_scores(self, X: Activations) -> Floats:
-        return 0.0 - self._deviations(X, self._find(self._lookup_classes(X)))
+        return 0.0 - self._deviations(X)
+
+    def _deviations(self, X: Activations) -> Floats:
+        codes = self._find(self._lookup_classes(X))
+
+        def of_layer(name: str) -> Floats:
+            ends_of = ends_by_class(self.lower_bounds_[name], self.upper_bounds_[name], codes)
+            return gram_deviations(X[name], np.flatnonzero(codes >= 0), ends_of, self._powers)
+
+        return np.column_stack([of_layer(name) for name in X.layer_names])
 
     def _score_samples(self, X: Activations) -> Floats:
-        return self._weighed(-self._layer_scores(X))
+        return self._weighed(self._deviations(X))
 
     def _expected_failed_checks(self) -> dict[str, str]:
         return failed_outlier_checks(LEFT_OUT)

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from .._batches import row_batches
 from .._values import ROUNDING, Floats
 from ..activations import Layer
-from ._extremes import Extremes
+from ._extremes import EndsOf, Extremes
 
 _EPS = 1e-6
 """The authors' addition to a bound before it divides: many bounds are 0 after a ReLU."""
@@ -48,11 +48,7 @@ def gram_extremes(
 
 
 def gram_deviations(
-    layer: Layer,
-    codes: NDArray[np.intp],
-    extremes: Extremes,
-    powers: Sequence[int],
-    is_own: NDArray[np.bool_] | None = None,
+    layer: Layer, compared: NDArray[np.intp], ends_of: EndsOf, powers: Sequence[int]
 ) -> Floats:
     """How far each row is outside of the ranges of a class, of shape (n_rows,).
 
@@ -60,21 +56,17 @@ def gram_deviations(
     ----------
     layer : array-like of shape (n_rows, n_channels, ...)
         Activations.
-    codes : ndarray of shape (n_rows,)
-        Number of the class whose ranges a row is compared with. The code -1 stands for a class
-        without ranges, from which rows deviate by infinity.
-    extremes : Extremes
-        The ranges.
+    compared : ndarray of int
+        The rows that there are ranges for; the others deviate by infinity.
+    ends_of : callable
+        Gives the lower and the upper ends for some of these rows, each of shape (n_some, n_powers,
+        n_channels).
     powers : sequence of int
         The orders, ascending.
-    is_own : ndarray of shape (n_rows,), default=None
-        Whether the row took part in these ranges, and is compared with those without it.
     """
-    found = np.full(len(codes), np.inf)
-    is_own = np.zeros(len(codes), dtype=bool) if is_own is None else is_own
-    is_alone = is_own & (extremes.counts[codes] == 1)
-    for rows, sums in _batches(layer, np.flatnonzero((codes >= 0) & ~is_alone), powers):
-        found[rows] = _deviations(sums, *extremes.ends(codes[rows], is_own[rows]))
+    found = np.full(len(layer), np.inf)
+    for rows, sums in _batches(layer, compared, powers):
+        found[rows] = _deviations(sums, *ends_of(rows))
     return found
 
 
