@@ -170,18 +170,14 @@ class ActivationIntervalDetector(BaseIncrementalDetector):
         position, has_intervals = find_classes(self._lookup_classes(X), self.class_labels_)
         starts = np.cumsum([shape[0] for shape in X.layer_shapes.values()])[:-1]
         if self.intervals == "levels":
-            maxima = np.split(self.unit_maxima_, starts)
             counts = np.split(self.level_counts_, starts, axis=1)
+            learnt = zip(np.split(self.unit_maxima_, starts), counts, strict=True)
             nobody = np.zeros(len(X), dtype=bool)
-            are_outside = [
-                _missing(*of_layer, position, nobody)
-                for of_layer in zip(maxima, counts, strict=True)
-            ]
+            are_outside = [_missing(maxima, count, position, nobody) for maxima, count in learnt]
         else:
-            ends = (np.split(ends, starts, axis=1) for ends in (self.lower_, self.upper_))
-            are_outside = [
-                _beyond(ends_by_class(*of_layer, position)) for of_layer in zip(*ends, strict=True)
-            ]
+            lower, upper = (np.split(ends, starts, axis=1) for ends in (self.lower_, self.upper_))
+            ends = zip(lower, upper, strict=True)
+            are_outside = [_beyond(ends_by_class(low, high, position)) for low, high in ends]
         return self._reject_unknown(_scores(X, are_outside), has_intervals)
 
     def _expected_failed_checks(self) -> dict[str, str]:

@@ -106,14 +106,16 @@ class ActivationNormDetector(BaseIncrementalDetector):
         self.group_by = group_by
 
     def _learn(self, X: Activations, y: NDArray | None) -> _NormsSeen:
-        norms = {name: _norms(layer)[:, np.newaxis] for name, layer in X.items()}
+        norms, dtypes = {}, {}
+        for name, layer in X.items():
+            norms[name], dtypes[name] = _norms(layer)[:, np.newaxis], layer.dtype
         predictions = X.predictions
         classes = None if predictions is None else X.classes
         return _NormsSeen(
             Activations(norms, predictions=predictions, classes=classes),
             y,
             LabelsSeen.of(y, len(X)) if self.group_by == "label" else LabelsSeen(),
-            {name: layer.dtype for name, layer in X.items()},
+            dtypes,
         )
 
     def _finish(self, summary: _NormsSeen) -> None:
@@ -121,7 +123,7 @@ class ActivationNormDetector(BaseIncrementalDetector):
         labels, codes = self._training_classes(X, y).numbered()
         self._check_any_counts(len(labels))
         counts = codes >= 0
-        norms = {name: layer[:, 0] for name, layer in X.items()}
+        norms = {name: np.asarray(layer)[:, 0] for name, layer in X.items()}
         self.mean_norms_ = {
             name: float(found.mean())
             for name, found in norms.items()

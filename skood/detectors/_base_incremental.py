@@ -141,7 +141,8 @@ class BaseIncrementalDetector(BaseOneClassDetector):
 
     def _score_and_keep(self, X: Activations, y: NDArray | None) -> Scores:
         """Scores of samples that set the threshold, of which some are kept for later batches."""
-        self._sample = self._sample_of(X, y, self.training_rows_)
+        if not self._why_not_in_batches():
+            self._sample = self._sample_of(X, y, self.training_rows_)
         if self._max_threshold_samples() is not None:
             return self._score_sample()
         scores = joined([self._score_setting(*batch) for batch in batches_of(X, y)])

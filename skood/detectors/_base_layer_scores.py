@@ -114,7 +114,7 @@ class BaseLayerScoresDetector(BaseIncrementalDetector):
     def _complete_scores(self, scores: Floats) -> Floats:
         if scores.ndim == 2:
             scores = self._weigh(scores, self._outside())
-        vars(self).pop("_ood", None)
+        self.__dict__.pop("_ood", None)
         return super()._complete_scores(scores)
 
     def _outside(self) -> Activations | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from math import ceil
 from numbers import Integral, Real
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -179,31 +179,13 @@ class MahalanobisDetector(BaseLayerScoresDetector):
         self.n_components = n_components
         self.group_by = group_by
 
-    def fit(self, X: Activations | ArrayLike, y: ArrayLike | None = None) -> Self:
-        """Learn from the in-distribution samples and set the threshold.
-
-        Parameters
-        ----------
-        X : Activations or array-like of shape (n_samples, n_features)
-            Activations by layer, or those of one layer.
-        y : array-like of shape (n_samples,), default=None
-            Class labels; -1 marks an out-of-distribution sample.
-
-        Returns
-        -------
-        self : object
-            Fitted detector.
-
-        Raises
-        ------
-        ValueError
-            As for all detectors; if ``relative=True`` and there is one class; or if ``shrinkage``
-            and ``covariance`` are given both.
-        """
-        super().fit(X, y)
+    def _learn_and_score(
+        self, X: Activations, y: NDArray | None, rows: NDArray[np.intp], fit_params: dict[str, Any]
+    ) -> Floats:
+        scores = super()._learn_and_score(X, y, rows, fit_params)
         if any(isinstance(part, TiedRows) for part in self._summary.classes.layers.values()):
             forget_batches(self)
-        return self
+        return scores
 
     def _check_can_learn_more(self) -> None:
         widths = [means.shape[1] for means in self.class_means_.values()]
@@ -348,7 +330,7 @@ class MahalanobisDetector(BaseLayerScoresDetector):
             known, numbers = np.unique(codes[kept], return_inverse=True)
             rest = TiedRows.of(name, units[kept], numbers, self.class_labels_[known], rounding)
             if kept is part:
-                rest = learnt.summed().without(rest.summed())
+                rest = learnt.without(rest.summed())
             gaussians = self._fit_layer(rest)
             for batch in _batches(len(part), gaussians):
                 left_out = part[batch]

@@ -184,7 +184,9 @@ class NACDetector(BaseIncrementalDetector):
 
     def _find_states(self, X: Activations, layers: list[str]) -> _States:
         """Where the gradients of which layers come from, and how others are distributed."""
-        names, head, known = {}, None, set()
+        names: dict[str, str] = {}
+        head = None
+        known: set[str] = set()
         if self.gradients:
             names = gradient_names(X)
             _check_widths(X, names)

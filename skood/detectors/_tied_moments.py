@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from .._batches import row_batches
 from .._classes import check_same_kind
 from .._values import Floats
 
@@ -151,8 +152,10 @@ class TiedRows:
     ) -> TiedRows:
         """Of rows of shape (n_rows, n_units), and the number of the label of each: all occur."""
         means = _class_means(rows, codes)
-        residuals = rows - means[codes]
-        _drop_rounding(residuals, rows, rounding)
+        residuals = np.empty(rows.shape)
+        for batch in row_batches(*rows.shape):
+            residuals[batch] = rows[batch] - means[codes[batch]]
+            _drop_rounding(residuals[batch], rows[batch], rounding)
         return cls(name, labels, np.bincount(codes), means, residuals, codes, rounding)
 
     @property
@@ -199,6 +202,13 @@ class TiedRows:
         """
         if not len(other.labels):
             return self
+        return self._summed_of_few_units().merge(other)
+
+    def without(self, other: TiedMoments) -> TiedMoments:
+        """The moments that are left without some of the rows; refused as a merge is."""
+        return self._summed_of_few_units().without(other)
+
+    def _summed_of_few_units(self) -> TiedMoments:
         n_units = self.means.shape[1]
         if n_units > _WIDEST_SCATTER:
             raise ValueError(
@@ -208,7 +218,7 @@ class TiedRows:
                 "(sklearn.set_config) if the rows do not fit; or give the layer fewer units, as by "
                 "PoolingReducer or NeuronSelector."
             )
-        return self.summed().merge(other)
+        return self.summed()
 
 
 def _class_means(rows: Floats, codes: NDArray[np.intp]) -> Floats:
