@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -56,11 +57,34 @@ def float64_batches(
         yield rows, np.asarray(features[rows], dtype=np.float64), logits[rows]
 
 
-def mean_and_rounding(X: Activations) -> tuple[NDArray[np.float64], float]:
-    """Mean of the features, and the smallest distance to it that is more than rounding."""
-    total: NDArray[np.float64] = np.zeros(X.shape[1])
-    total_norm = 0.0
-    for _, features, _ in float64_batches(X):
-        total += features.sum(axis=0)
-        total_norm += row_lengths(features).sum()
-    return total / len(X), np.finfo(np.float64).eps * total_norm / len(X) or 1.0
+@dataclass
+class FeatureSums:
+    """Number of samples, the sum of their features and that of the norms of these."""
+
+    count: int
+    total: NDArray[np.float64]
+    total_norm: float
+
+    @classmethod
+    def of(cls, X: Activations) -> FeatureSums:
+        sums = cls(len(X), np.zeros(X.shape[1]), 0.0)
+        for _, features, _ in float64_batches(X):
+            sums.total += features.sum(axis=0)
+            sums.total_norm += row_lengths(features).sum()
+        return sums
+
+    def merge(self, other: FeatureSums) -> FeatureSums:
+        """The sums over the samples of both."""
+        return FeatureSums(
+            self.count + other.count,
+            self.total + other.total,
+            self.total_norm + other.total_norm,
+        )
+
+    def mean(self) -> NDArray[np.float64]:
+        """Mean of the features."""
+        return self.total / self.count
+
+    def rounding(self) -> float:
+        """The smallest distance to the mean that is more than rounding."""
+        return float(np.finfo(np.float64).eps * self.total_norm / self.count) or 1.0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -25,6 +26,14 @@ def logits_of(X: Activations) -> NDArray[np.float64]:
 def _validated_logits(X: Activations) -> NDArray[np.floating]:
     """The logits as they came: those of ``Activations``, or an ordinary array."""
     return X[ARRAY_LAYER] if X.logits is None else X.logits
+
+
+def logit_batches(X: Activations) -> Iterator[tuple[slice, NDArray[np.float64]]]:
+    """Iterate over row slices of what :class:`BaseLogitDetector` has validated, and logits."""
+    logits = _validated_logits(X)
+    # Differences, exponentials and the like take as much again, several times.
+    for rows in row_batches(len(logits), 4 * logits.shape[1]):
+        yield rows, np.asarray(logits[rows], dtype=np.float64)
 
 
 def predictions_of(X: Activations) -> NDArray:
@@ -56,15 +65,10 @@ class BaseLogitDetector(BaseOneClassDetector):
             advice=LOGITS_ADVICE,
         )
 
-    def _fit(self, X: Activations, y: NDArray | None) -> NDArray[np.float64] | None:
-        return None  # nothing to learn: the score depends on the sample alone
-
     def _score_samples(self, X: Activations) -> NDArray[np.float64]:
-        logits = _validated_logits(X)
-        scores = np.empty(len(logits))
-        # Differences, exponentials and the like take as much again, several times.
-        for rows in row_batches(len(logits), 4 * logits.shape[1]):
-            scores[rows] = self._score_logits(np.asarray(logits[rows], dtype=np.float64))
+        scores = np.empty(len(X))
+        for rows, logits in logit_batches(X):
+            scores[rows] = self._score_logits(logits)
         return scores
 
     @abstractmethod

@@ -6,10 +6,11 @@ import numpy as np
 
 from .._values import Floats
 from ._base_logit import BaseLogitDetector
+from ._base_sample_wise import BaseSampleWiseDetector
 from ._softmax import below_largest
 
 
-class EntropyDetector(BaseLogitDetector):
+class EntropyDetector(BaseLogitDetector, BaseSampleWiseDetector):
     """Minus the entropy of the softmax.
 
     The score ``sum(p * log(p))`` is 0 for a certain prediction and ``-log(n_classes)`` where all

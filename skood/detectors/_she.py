@@ -14,11 +14,12 @@ from .._sklearn import StrOptions
 from .._values import SQUARABLE, Floats
 from .._warnings import warn_user
 from ..activations import Activations
-from ._base import BaseOneClassDetector
+from ._base_incremental import BaseIncrementalDetector, layers_of
+from ._class_sums import ClassSums
 from ._row_lengths import row_lengths
 
 
-class SHEDetector(BaseOneClassDetector):
+class SHEDetector(BaseIncrementalDetector):
     """Similarity with the mean activations of the predicted class.
 
     The mean of a class is that of the training samples that the network rightly predicts to be of
@@ -79,7 +80,7 @@ class SHEDetector(BaseOneClassDetector):
     _labels_optional_for = "correct"
 
     _parameter_constraints: dict = {
-        **BaseOneClassDetector._parameter_constraints,
+        **BaseIncrementalDetector._parameter_constraints,
         "group_by": GROUP_BY,
         "metric": [StrOptions({"inner_product", "cosine", "euclidean"})],
     }
@@ -96,19 +97,15 @@ class SHEDetector(BaseOneClassDetector):
         self.metric = metric
         self.group_by = group_by
 
-    def _fit(self, X: Activations, y: NDArray | None) -> NDArray[np.float64]:
-        self.class_labels_, codes = self._training_classes(X, y).numbered()
-        self._check_any_counts(len(self.class_labels_))
-        matrix = np.asarray(X)
-        self._means = np.array(
-            [
-                matrix[codes == code].mean(axis=0, dtype=np.float64)
-                for code in range(len(self.class_labels_))
-            ]
-        )
-        self.class_means_ = split_layers(self._means, X.layer_shapes)
+    def _learn(self, X: Activations, y: NDArray | None) -> ClassSums:
+        return ClassSums.of(np.asarray(X), *self._training_classes(X, y).numbered())
+
+    def _finish(self, summary: ClassSums) -> None:
+        self._check_any_counts(len(summary.labels))
+        self.class_labels_ = summary.labels
+        self._means = summary.sums / summary.counts[:, np.newaxis]
+        self.class_means_ = split_layers(self._means, dict(layers_of(self)))
         self._warn_of_silent_classes()
-        return self._set_unknown_class_score(*self._similarities(X))
 
     def _warn_of_silent_classes(self) -> None:
         silent = self.class_labels_[~self._means.any(axis=1)]
