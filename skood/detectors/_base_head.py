@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from .._batches import row_batches
 from .._docstrings import OF_HEAD
-from .._head import head_features, validate_head_input
+from .._head import head_blocks, validate_head_input
 from .._values import SQUARABLE
 from ..activations import Activations, LinearHead
 from ._base import BaseOneClassDetector
@@ -22,17 +22,19 @@ from ._row_lengths import row_lengths
 class BaseHeadDetector(BaseOneClassDetector):
     """Base class of the detectors that need features, logits and the head between them.
 
-    ``_fit`` gets Activations with one layer, what the head reads (``head_features``), and with
-    float64 logits. ``head_`` is the head that ``fit`` saw.
+    ``_fit`` or ``_learn`` get Activations with one layer, what the head reads, of which
+    ``float64_batches`` gives features and logits. ``head_`` is the head that ``fit`` saw.
     """
 
     head_: LinearHead
     _min_classes = 1
-    _entries = {**BaseOneClassDetector._entries, **OF_HEAD}
+    _entries = OF_HEAD
     _sizes_of_values = (0.0, SQUARABLE[1])
 
     def _validate(self, X: Any, *, reset: bool) -> Activations:
-        return validate_head_input(self, X, reset=reset, ensure_min_classes=self._min_classes)
+        return validate_head_input(
+            self, X, reset=reset, ensure_min_classes=self._min_classes, in_blocks=True
+        )
 
     def _score_samples(self, X: Activations) -> NDArray[np.float64]:
         scores = np.empty(len(X))
@@ -51,10 +53,10 @@ def float64_batches(
     X: Activations,
 ) -> Iterator[tuple[slice, NDArray[np.float64], NDArray[np.float64]]]:
     """Iterate over row slices of what ``validate_head_input`` gave, their features and logits."""
-    features, logits = head_features(X), np.asarray(X.logits)
-    widest = max(features.shape[1], logits.shape[1])
-    for rows in row_batches(len(X), widest):
-        yield rows, np.asarray(features[rows], dtype=np.float64), logits[rows]
+    for block, features, logits in head_blocks(X):
+        for rows in row_batches(len(logits), max(features.shape[1], logits.shape[1])):
+            of_all = slice(block.start + rows.start, block.start + rows.stop)
+            yield of_all, np.asarray(features[rows], dtype=np.float64), logits[rows]
 
 
 @dataclass

@@ -16,11 +16,12 @@ from .._classes import NetworkClasses
 from .._fit_context import fit_context, unchanged_on_failure
 from .._held_out import Rows, held_out_of_batch
 from .._known_columns import KnownColumns
+from .._linear_head import same_weights
 from .._marks import in_distribution_rows, take_rows
 from .._sklearn import available_if
 from .._threshold_sample import ThresholdSample, merged
 from .._validation import ARRAY_LAYER
-from ..activations import Activations
+from ..activations import Activations, LinearHead
 from ._base import BaseOneClassDetector, joined, rows_of, without_overflow_warnings
 from ._entries import OF_BATCHES
 
@@ -64,7 +65,7 @@ class BaseIncrementalDetector(BaseOneClassDetector):
     _summary: Any
     _sample: ThresholdSample
     _params_of_first: dict[str, Any]
-    _entries = {**BaseOneClassDetector._entries, **OF_BATCHES}
+    _entries = OF_BATCHES
     _params_after_learning: frozenset[str] = frozenset({"false_alarm_rate"})
     """Parameters that may be set between batches, as no summary depends on them."""
     _rejects_unknown_classes = False
@@ -193,7 +194,9 @@ class BaseIncrementalDetector(BaseOneClassDetector):
         if not hasattr(self, "offset_"):
             return self._fit_split(X, y)
         self._check_can_learn_more()
+        head = X.head if isinstance(X, Activations) else None
         X = self._validate(X, reset=False)
+        _check_same_head(self, head, "X")
         rows, n_samples = in_distribution_rows(y, len(X), allow_none=True), len(X)
         is_ood = np.ones(n_samples, dtype=bool)
         is_ood[rows] = False
@@ -282,6 +285,7 @@ class BaseIncrementalDetector(BaseOneClassDetector):
         classes.check_same(new, f"The other {name}", f"this {name}")
         columns, others = _known_columns_of(self), _known_columns_of(other)
         columns.check_same(others, f"the other {name}", f"this {name}")
+        _check_same_head(self, getattr(other, "head_", None), f"The other {name}")
         with unchanged_on_failure(self):
             self._network_classes = classes.completed(new)
             self._known_columns = columns.completed(others)
@@ -370,6 +374,18 @@ def _network_classes_of(detector: Any) -> NetworkClasses:
 
 def _known_columns_of(detector: Any) -> KnownColumns:
     return getattr(detector, "_known_columns", KnownColumns({}))
+
+
+def _check_same_head(detector: Any, head: LinearHead | None, of: str) -> None:
+    """Refuse what comes from a network with another head than a detector has learnt from."""
+    known = getattr(detector, "head_", None)
+    if known is None or head is None or same_weights(known, head):
+        return
+    raise ValueError(
+        f"{of} comes from a network with another head, its last linear layer, than this "
+        f"{type(detector).__name__} has learnt from: their weights or biases differ. What is "
+        "learnt together has to come from one network, as it was at one time of its training."
+    )
 
 
 def _feature_names_of(detector: Any) -> list[str]:

@@ -30,10 +30,14 @@ def _validated_logits(X: Activations) -> NDArray[np.floating]:
 
 def logit_batches(X: Activations) -> Iterator[tuple[slice, NDArray[np.float64]]]:
     """Iterate over row slices of what :class:`BaseLogitDetector` has validated, and logits."""
-    logits = _validated_logits(X)
-    # Differences, exponentials and the like take as much again, several times.
-    for rows in row_batches(len(logits), 4 * logits.shape[1]):
-        yield rows, np.asarray(logits[rows], dtype=np.float64)
+    start = 0
+    for block in X.batches():
+        logits = _validated_logits(block)
+        # Differences, exponentials and the like take as much again, several times.
+        for rows in row_batches(len(logits), 4 * logits.shape[1]):
+            of_all = slice(start + rows.start, start + rows.stop)
+            yield of_all, np.asarray(logits[rows], dtype=np.float64)
+        start += len(block)
 
 
 def predictions_of(X: Activations) -> NDArray:
@@ -46,7 +50,7 @@ class BaseLogitDetector(BaseOneClassDetector):
     """Base class of the detectors whose score is a function of one sample's logits."""
 
     _min_classes = 1
-    _entries = {**BaseOneClassDetector._entries, **OF_LOGITS}
+    _entries = OF_LOGITS
 
     def _validate(self, X: Any, *, reset: bool) -> Activations:
         if isinstance(X, Activations):

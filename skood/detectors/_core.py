@@ -52,6 +52,10 @@ class COREDetector(BaseHeadDetector):
 
     A score that does not vary over the training samples has no part in the sum.
 
+    There is neither ``partial_fit`` nor ``merge``. How much cosines vary is known once the mean
+    residuals are, and these once all samples are: ``fit`` reads them twice, as many at a time as
+    scikit-learn's ``working_memory`` holds.
+
     References
     ----------
     .. [1] J. M. Yang, H.-S. Kim, S. Bahk, "CORE: Robust out-of-distribution detection via

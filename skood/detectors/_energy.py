@@ -31,6 +31,8 @@ class EnergyDetector(BaseLogitDetector, BaseSampleWiseDetector):
     -----
     Reads the logits of ``Activations``; an ordinary array is taken as the logits.
 
+    Only the threshold is learnt: in batches, too, by ``partial_fit`` and ``merge``.
+
     References
     ----------
     .. [1] W. Liu, X. Wang, J. D. Owens, Y. Li, "Energy-based out-of-distribution detection",

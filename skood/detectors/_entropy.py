@@ -27,6 +27,8 @@ class EntropyDetector(BaseLogitDetector, BaseSampleWiseDetector):
     in nats, and keeps its relative precision however near to 0 it is: confident samples keep
     their order until the largest logit is some 700 above the others, where float64 ends.
 
+    Only the threshold is learnt: in batches, too, by ``partial_fit`` and ``merge``.
+
     Examples
     --------
     >>> from skood.detectors import EntropyDetector

@@ -53,6 +53,9 @@ class FDBDDetector(BaseHeadDetector, BaseIncrementalDetector):
     there is no other. Distances to the mean count as no smaller than what rounding can tell from
     0, so that scores are finite.
 
+    Batches, by ``partial_fit`` and ``merge``, add to the sums that the mean is made of. Whatever
+    their order and sizes, the result is that of one ``fit``, to rounding.
+
     References
     ----------
     .. [1] L. Liu, Y. Qin, "Fast decision boundary based out-of-distribution detector", ICML 2024.

@@ -37,6 +37,8 @@ class GENDetector(BaseLogitDetector, BaseSampleWiseDetector):
     ``1 - p`` of the largest probability comes from the other logits, so that it does not
     round to 0.
 
+    Only the threshold is learnt: in batches, too, by ``partial_fit`` and ``merge``.
+
     References
     ----------
     .. [1] X. Liu, Y. Lochman, C. Zach, "GEN: Pushing the limits of softmax-based

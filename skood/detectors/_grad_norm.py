@@ -37,6 +37,8 @@ class GradNormDetector(BaseHeadDetector, BaseSampleWiseDetector):
     Reads the logits of ``Activations``, their head, and the layer that it reads. An ordinary array
     is taken as logits: as features of a head that passes them on unchanged.
 
+    Only the threshold is learnt: in batches, too, by ``partial_fit`` and ``merge``.
+
     References
     ----------
     .. [1] R. Huang, A. Geng, Y. Li, "On the importance of gradients for detecting distributional

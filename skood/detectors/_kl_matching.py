@@ -41,6 +41,9 @@ class KLMatchingDetector(BaseLogitDetector, BaseIncrementalDetector):
     computed from the logarithms of probabilities: scores are finite where a probability is too
     small for a float.
 
+    Batches, by ``partial_fit`` and ``merge``, add to the sums that the mean softmax of a class is
+    made of. Whatever their order and sizes, the result is that of one ``fit``, to rounding.
+
     The authors fit on samples that the network was not trained on. On its training samples its
     softmax is more certain.
 

@@ -22,6 +22,8 @@ class MaxLogitDetector(BaseLogitDetector, BaseSampleWiseDetector):
     -----
     Reads the logits of ``Activations``; an ordinary array is taken as the logits.
 
+    Only the threshold is learnt: in batches, too, by ``partial_fit`` and ``merge``.
+
     References
     ----------
     .. [1] D. Hendrycks, S. Basart, M. Mazeika, A. Zou, J. Kwon, M. Mostajabi, J. Steinhardt,

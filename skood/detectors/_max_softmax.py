@@ -40,6 +40,8 @@ class MaxSoftmaxDetector(BaseLogitDetector, BaseSampleWiseDetector):
 
     With ``temperature=1000`` this is the score of ODIN [2]_, once the inputs are perturbed.
 
+    Only the threshold is learnt: in batches, too, by ``partial_fit`` and ``merge``.
+
     References
     ----------
     .. [1] D. Hendrycks, K. Gimpel, "A baseline for detecting misclassified and

@@ -62,6 +62,8 @@ class MCDropoutDetector(BaseSampleWiseDetector):
     the other statistics are 0 for all samples. Logits of passes that come from elsewhere can be
     scored as ``Activations({"passes": logits})``.
 
+    Only the threshold is learnt: in batches, too, by ``partial_fit`` and ``merge``.
+
     References
     ----------
     .. [1] Y. Gal, Z. Ghahramani, "Dropout as a Bayesian approximation: representing model

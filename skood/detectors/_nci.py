@@ -54,6 +54,9 @@ class NCIDetector(BaseHeadDetector, BaseIncrementalDetector):
     The first term is not divided by the norm of w. Features at their mean, as near as rounding can
     tell, have no direction: for them it is 0.
 
+    Batches, by ``partial_fit`` and ``merge``, add to the sums that the mean is made of. Whatever
+    their order and sizes, the result is that of one ``fit``, to rounding.
+
     References
     ----------
     .. [1] L. Liu, Y. Qin, "Detecting out-of-distribution through the lens of neural collapse",

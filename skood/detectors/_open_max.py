@@ -69,6 +69,10 @@ class OpenMaxDetector(BaseLogitDetector):
     the others, or 1. Any sample is beyond a class without training samples; where its largest logit
     is that of such a class, it scores below all training samples of other classes, and is rejected.
 
+    There is neither ``partial_fit`` nor ``merge``. Which distances are largest is known once the
+    means are, and these once all samples are: ``fit`` reads them several times, as many at a time
+    as scikit-learn's ``working_memory`` holds.
+
     The authors' code adds 1 / 200 of the Euclidean distance to the cosine distance:
     ``cosine_weight=200 / 201``, up to a constant factor.
 

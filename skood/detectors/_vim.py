@@ -62,6 +62,10 @@ class ViMDetector(BaseHeadDetector):
     energy. Where the largest logit is negative on average, its absolute value sets the scale, so
     that a residual always lowers the score.
 
+    There is neither ``partial_fit`` nor ``merge``. The weight of residuals is made of their norms
+    outside of a subspace that is known once all samples are: ``fit`` reads these twice, as many at
+    a time as scikit-learn's ``working_memory`` holds.
+
     References
     ----------
     .. [1] H. Wang, Z. Li, L. Feng, W. Zhang, "ViM: Out-of-distribution with virtual-logit
