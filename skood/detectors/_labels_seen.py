@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 
 from .._classes import check_same_kind
 
+
 def _no_labels() -> NDArray:
     return np.empty(0, dtype=int)
-
 
 
 @dataclass(frozen=True)
