@@ -29,7 +29,7 @@ N = 96
 # Those whose summary holds counts, bits, extremes or stored samples: nothing is rounded.
 EXACT = {"HammingNAPDetector", "KNNDetector"}
 # Those that weigh layers by how samples that were learnt from score in them.
-WEIGH_LAYERS = {"GramDetector", "MahalanobisDetector"}
+WEIGH_LAYERS = {"GramDetector", "LayerEnsembleDetector", "MahalanobisDetector"}
 
 
 def samples(n_samples=N, seed=0, dtype=np.float64, texts=False):
@@ -61,10 +61,12 @@ NEW, _ = samples(40, seed=1)
 
 def unfitted(name, **params):
     """A detector that 96 rows are enough for."""
-    detector = clone(INCREMENTAL[name])
-    if "n_neighbors" in detector.get_params(deep=False):
-        detector.set_params(n_neighbors=5)
-    return detector.set_params(**params)
+    detector, given = clone(INCREMENTAL[name]), {"n_neighbors": 5, **params}
+    names = detector.get_params()
+    for parameter, value in given.items():
+        in_it = [p for p in names if p.endswith(f"__{parameter}")]
+        detector.set_params(**dict.fromkeys([parameter] if parameter in names else in_it, value))
+    return detector
 
 
 def stream(detector, X, y, batches):
@@ -100,11 +102,11 @@ def plain(value):
     if isinstance(value, PackedBits):
         return value.words
     if isinstance(value, BaseEstimator):
-        return public(value)
+        return dict(sorted(public(value).items()))
     if isinstance(value, list | tuple):
         return dict(enumerate(value))
     if hasattr(value, "__dict__"):
-        return vars(value)
+        return dict(sorted(vars(value).items()))
     return value if isinstance(value, dict) else np.asarray(value)
 
 
@@ -282,6 +284,8 @@ def test_the_first_batch_needs_a_row_to_learn_from(name):
 @every_detector
 @pytest.mark.parametrize("validation", [0.25, KFold(4, shuffle=True, random_state=0)])
 def test_rows_that_are_held_out_set_the_threshold(name, validation):
+    if name == "AnyAlarmDetector":
+        pytest.skip("has thresholds of its own for each detector")
     detector = unfitted(name, validation=validation, false_alarm_rate=0.2)
     batches = np.array_split(np.arange(N), 3)
     stream(detector, A, Y, batches)
@@ -312,6 +316,8 @@ def test_rows_that_are_held_out_set_the_threshold(name, validation):
 def test_no_order_changes_the_rows_that_set_the_threshold(name, monkeypatch):
     monkeypatch.setattr(_threshold_sample, "CAPACITY", 0)
     monkeypatch.setattr(_threshold_sample, "MIN_ROWS", 30)
+    if name == "AdaptiveEnsembleDetector":
+        pytest.skip("keeps what it learns from")
     everything = unfitted(name).fit(A, Y)
     rng = np.random.default_rng(0)
     found = []
@@ -377,7 +383,7 @@ def test_what_only_batches_need_can_be_dropped(name):
         lambda: detector.merge(other),
         lambda: other.merge(detector),
     ):
-        with pytest.raises(ValueError, match=f"This {name} was fitted inside of another"):
+        with pytest.raises(ValueError, match="was fitted inside of another|begin with partial_fit"):
             call()
     assert_same(name, detector.fit(A, Y), other)
 
@@ -390,7 +396,9 @@ def other_value(detector, name):
     numbers = [c for c in constraints if isinstance(c, Interval)]
     if isinstance(value, bool):
         return not value
-    if others := sorted(option for option in options if option != value):
+    if isinstance(value, list):
+        return None
+    if others := sorted(set(options) - {value}):
         return others[0]
     candidates = [value / 2, value + 1] if isinstance(value, Number) else [0.5, 2]
     possible = (c for c in candidates for i in numbers if i.is_satisfied_by(c) and c != value)
@@ -608,6 +616,7 @@ def on_disk(tmp_path_factory):
 
 
 STORE_ALL = {name for name, d in INCREMENTAL.items() if hasattr(d, "kneighbors")}
+STORE_ALL |= {"AdaptiveEnsembleDetector", "AnyAlarmDetector"}
 
 
 @pytest.mark.parametrize("name", sorted(set(INCREMENTAL) - STORE_ALL))
