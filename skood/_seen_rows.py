@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -98,21 +99,25 @@ def _all_are_among(rows: Floats, others: Floats) -> bool:
 
 
 def _combinations(A: Any) -> Floats | None:
-    rows = _rows_of_a_layer(A)
-    if rows is None or not np.isfinite(rows).all():
-        return None
-    directions = np.random.default_rng(0).normal(size=(rows.shape[1], _N_NUMBERS))
-    return rows @ directions
+    """Those of all rows, of which no more are read at a time than memory allows."""
+    batches = A.batches() if isinstance(A, Activations) and len(A) else [A]
+    found = []
+    for batch in batches:
+        rows = _rows_of_a_layer(batch)
+        if rows is None or not np.isfinite(rows).all():
+            return None
+        found.append(rows @ np.random.default_rng(0).normal(size=(rows.shape[1], _N_NUMBERS)))
+    return np.concatenate(found)
 
 
 def _rows_of_a_layer(A: Any) -> NDArray | None:
     """The logits, or the last layer with enough units."""
     if not isinstance(A, Activations):
-        layers = [np.asarray(A)]
-    elif A.logits is not None and A.logits.shape[1] >= _N_NUMBERS:
-        layers = [np.asarray(A.logits)]
+        layers: Iterable[Any] = [np.asarray(A)]
+    elif (logits := A.logits) is not None and logits.shape[1] >= _N_NUMBERS:
+        layers = [logits]
     else:
-        layers = [A[name] for name in reversed(A.layer_names)]
+        layers = (A[name] for name in reversed(A.layer_names))
     for layer in layers:
         if isinstance(layer, np.ndarray) and layer[:1].size >= _N_NUMBERS:
             return layer.reshape(len(layer), -1).astype(np.float64)
