@@ -35,7 +35,15 @@ from ._monitor_rows import KEPT_BYTES, CalibrationRows, LearntRows
 from ._monitor_view import TARGETS, Watcher, as_html, as_text, listed, memory_of, network_name
 from ._samples import n_samples_of
 from ._sklearn import Interval, StrOptions, available_if, validate_params
-from ._streams import is_fitted, merge, partial_fit, steps_of, why_not_in_batches, why_steps_learn
+from ._streams import (
+    first_transform,
+    is_fitted,
+    merge,
+    partial_fit,
+    steps_of,
+    why_not_in_batches,
+    why_steps_learn,
+)
 from ._tables import memory_text
 from ._warnings import own_threshold_counts, saying_nothing, warn_user
 from .activations import Activations
@@ -497,7 +505,7 @@ class Monitor(Pipeline):
         is_first = not is_fitted(self)
         for _, step in self.steps[:-1]:
             if step not in (None, "passthrough"):
-                X = step.fit_transform(X, y) if is_first else step.transform(X)
+                X = first_transform(step, X, y) if is_first else step.transform(X)
         _warn_of_marks_that_came(X, y)
         return X
 

@@ -276,6 +276,9 @@ class MahalanobisDetector(BaseLayerScoresDetector):
             for grouping in groupings
         ]
 
+    def _left_out_width(self) -> int:
+        return 2 * super()._left_out_width()
+
     def _left_out_scores(self, X: Activations, y: NDArray | None) -> Floats:
         """The score of each layer, and then for each layer whether the nearest class is their own.
 
