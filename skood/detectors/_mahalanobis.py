@@ -18,13 +18,14 @@ from .._batches import row_batches
 from .._classes import GROUP_BY, class_columns
 from .._estimator_checks import failed_outlier_checks
 from .._sklearn import HasMethods, Interval
+from .._threshold_sample import ThresholdSample
 from .._values import SQUARABLE, Floats
 from .._warnings import warn_user
 from ..activations import Activations
 from ._base import joined
 from ._base_incremental import forget_batches
-from ._base_layer_scores import BaseLayerScoresDetector
-from ._labels_seen import ByClass
+from ._base_layer_scores import BaseLayerScoresDetector, LayersLearnt
+from ._labels_seen import ByClass, LabelsSeen
 from ._row_lengths import unit_rows
 from ._tied_gaussian import TiedGaussian, needs_rows
 from ._tied_moments import TiedMoments, TiedRows
@@ -219,6 +220,10 @@ class MahalanobisDetector(BaseLayerScoresDetector):
             learnt = TiedRows.of(name, self._prepare(rows), codes[counts], labels, rounding)
             layers[name] = learnt if self._needs_rows(rows.shape[1]) else learnt.summed()
         return ByClass(self._labels_seen(X, y), layers)
+
+    def _learn_ood(self, X: Activations) -> LayersLearnt:
+        outside = ThresholdSample.of(X, None, np.arange(len(X)))
+        return LayersLearnt(ByClass(LabelsSeen(), {}), outside=outside)
 
     def _needs_rows(self, n_units: int) -> bool:
         return needs_rows(n_units, self.covariance, self.n_components)
