@@ -27,7 +27,12 @@ every_detector = pytest.mark.parametrize("name", INCREMENTAL)
 N = 96
 
 # Those whose summary holds counts, bits, extremes or stored samples: nothing is rounded.
-EXACT = {"HammingNAPDetector", "KNNDetector"}
+EXACT = {
+    "ActivationIntervalDetector",
+    "HammingNAPDetector",
+    "KNNDetector",
+    "NeuronCountDetector",
+}
 # Those that weigh layers by how samples that were learnt from score in them.
 WEIGH_LAYERS = {"GramDetector", "LayerEnsembleDetector", "MahalanobisDetector"}
 
