@@ -11,6 +11,7 @@ from sklearn.base import BaseEstimator
 from sklearn.utils import Tags
 from sklearn.utils.validation import check_is_fitted
 
+from .._block_transform import in_blocks, is_larger_than_memory
 from .._docstrings import FITTED_ON, OF_HEAD
 from .._fit_context import fit_context
 from .._head import head_features, head_logits, validate_head_input
@@ -90,6 +91,17 @@ class BaseShaper(ActivationsOutputMixin, BaseEstimator, metaclass=ABCMeta):
             are not those of ``fit``.
         """
         check_is_fitted(self, "head_")
+        if is_larger_than_memory(X):
+            return in_blocks(X, self._check_and_shape)
+        return self._check_and_shape(X)
+
+    @overload
+    def _check_and_shape(self, X: Activations) -> Activations: ...
+
+    @overload
+    def _check_and_shape(self, X: ArrayLike) -> NDArray[np.floating]: ...
+
+    def _check_and_shape(self, X: Activations | ArrayLike) -> Activations | NDArray[np.floating]:
         checked = validate_head_input(self, X, reset=False)
         features = head_features(checked)
         with np.errstate(over="ignore", invalid="ignore"):
