@@ -529,7 +529,7 @@ def test_detectors_of_other_networks_are_not_merged(name, mine, theirs):
     assert vars(detector) == before
 
 
-READ_THE_HEAD = [name for name in INCREMENTAL if hasattr(unfitted(name).fit(A, Y), "head_")]
+READ_THE_HEAD = [name for name, d in INCREMENTAL.items() if "head_ : " in type(d).__doc__]
 
 
 @pytest.mark.parametrize("name", READ_THE_HEAD)

@@ -154,9 +154,10 @@ class BaseIncrementalDetector(BaseOneClassDetector):
 
     def _score_and_keep(self, X: Activations, y: NDArray | None) -> Scores:
         """Scores of samples that set the threshold, of which some are kept for later batches."""
-        if self._keeps_batches or self._max_threshold_samples() is not None:
+        is_set_by_sample = self._max_threshold_samples() is not None
+        if is_set_by_sample or (self._keeps_batches and not self._why_not_in_batches()):
             self._sample = self._sample_of(X, y, self.training_rows_)
-        if self._max_threshold_samples() is not None:
+        if is_set_by_sample:
             return self._score_sample()
         scores = joined([self._score_setting(*batch) for batch in batches_of(X, y)])
         return self._complete_scores(scores)
