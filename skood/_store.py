@@ -222,8 +222,7 @@ def _check_made_from(folder: Path, made_from: MadeFrom) -> None:
     if not differing:
         return
     said = ", ".join(
-        f"{key} ({_short(before.get(key))} there, {_short(now.get(key))} here)"
-        for key in differing
+        f"{key} ({_short(before.get(key))} there, {_short(now.get(key))} here)" for key in differing
     )
     raise ValueError(
         f"{folder} belongs to another extraction: these differ: {said}. Choose another folder, or "

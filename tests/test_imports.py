@@ -62,6 +62,7 @@ FLOW = [
     "_known_columns",
     "_marks",
     "_foreign",
+    "_streams",
     "_named_detectors",
     "_classes",
     "_validation",
@@ -81,6 +82,8 @@ FLOW = [
     "datasets",
     "_defaults",
     "_monitor_calibration",
+    "_monitor_rows",
+    "_monitor_merge",
     "_monitor",
     "_make_monitor",
 ]

@@ -16,11 +16,12 @@ from .._classes import NetworkClasses
 from .._fit_context import fit_context, unchanged_on_failure
 from .._held_out import Rows, held_out_of_batch
 from .._known_columns import KnownColumns
+from .._linear_head import same_weights
 from .._marks import in_distribution_rows, take_rows
 from .._sklearn import available_if
 from .._threshold_sample import ThresholdSample, merged
 from .._validation import ARRAY_LAYER
-from ..activations import Activations
+from ..activations import Activations, LinearHead
 from ._base import BaseOneClassDetector, joined, rows_of, without_overflow_warnings
 from ._entries import OF_BATCHES
 
@@ -65,9 +66,11 @@ class BaseIncrementalDetector(BaseOneClassDetector):
     _sample: ThresholdSample
     _params_of_first: dict[str, Any]
     _n_inside: int
-    _entries = {**BaseOneClassDetector._entries, **OF_BATCHES}
+    _entries = OF_BATCHES
     _params_after_learning: frozenset[str] = frozenset({"false_alarm_rate"})
     """Parameters that may be set between batches, as no summary depends on them."""
+    _keeps_batches = True
+    """Whether ``fit`` keeps what only more batches need; a member of an ensemble may not."""
     _rejects_unknown_classes = False
     """Whether samples of classes that nothing was learnt of get ``unknown_class_score_``, by
     ``_reject_unknown``. The template then sets it, below the scores that set the threshold."""
@@ -99,6 +102,13 @@ class BaseIncrementalDetector(BaseOneClassDetector):
         """
         return self._score_samples(X)
 
+    def _left_out_width(self) -> int | None:
+        """How many columns ``_left_out_scores`` has; None where it is one-dimensional.
+
+        Columns become scores in ``_complete_scores``, once those of all samples are known.
+        """
+        return None
+
     def _why_not_in_batches(self) -> str:
         """Why the parameters need all samples at once; nothing where they do not."""
         return ""
@@ -113,13 +123,16 @@ class BaseIncrementalDetector(BaseOneClassDetector):
         self._params_of_first, self._n_inside = _plain_params(self), len(X)
         return super()._learn_and_score(X, y, rows, fit_params)
 
-    def _fit(self, X: Activations, y: NDArray | None, *, X_ood: Activations | None = None) -> None:
+    def _fit(
+        self, X: Activations, y: NDArray | None, *, X_ood: Activations | None = None
+    ) -> Scores | None:
         batches = [(X, y)] if self._why_not_in_batches() else batches_of(X, y)
         summary = merged(self._learn(*batch) for batch in batches)
         if X_ood is not None and len(X_ood):
             summary = merged([summary, *map(self._learn_ood, X_ood.batches())])
         self._summary = summary
         self._finish_all()
+        return None
 
     def _finish_all(self) -> None:
         self.unknown_class_score_ = _UNKNOWN if self._rejects_unknown_classes else -np.inf
@@ -141,8 +154,10 @@ class BaseIncrementalDetector(BaseOneClassDetector):
 
     def _score_and_keep(self, X: Activations, y: NDArray | None) -> Scores:
         """Scores of samples that set the threshold, of which some are kept for later batches."""
-        self._sample = self._sample_of(X, y, self.training_rows_)
-        if self._max_threshold_samples() is not None:
+        is_set_by_sample = self._max_threshold_samples() is not None
+        if is_set_by_sample or (self._keeps_batches and not self._why_not_in_batches()):
+            self._sample = self._sample_of(X, y, self.training_rows_)
+        if is_set_by_sample:
             return self._score_sample()
         scores = joined([self._score_setting(*batch) for batch in batches_of(X, y)])
         return self._complete_scores(scores)
@@ -205,7 +220,9 @@ class BaseIncrementalDetector(BaseOneClassDetector):
             self._begin()
         else:
             self._check_can_learn_more()
+        head = X.head if isinstance(X, Activations) else None
         X = self._validate(X, reset=is_first)
+        _check_same_head(self, head, "X")
         if is_first:
             self._see_classes(X)
         rows = in_distribution_rows(y, len(X), allow_none=allow_none or not is_first)
@@ -325,6 +342,7 @@ class BaseIncrementalDetector(BaseOneClassDetector):
         _network_classes_of(self).check_same(_network_classes_of(other), *ours)
         ours = f"the other {name}", f"this {name}"
         _known_columns_of(self).check_same(_known_columns_of(other), *ours)
+        _check_same_head(self, getattr(other, "head_", None), f"The other {name}")
 
     def _add(
         self, summary: Any, sample: ThresholdSample, rows: Rows, *, n_samples: int, n_inside: int
@@ -415,6 +433,18 @@ def _network_classes_of(detector: Any) -> NetworkClasses:
 
 def _known_columns_of(detector: Any) -> KnownColumns:
     return getattr(detector, "_known_columns", KnownColumns({}))
+
+
+def _check_same_head(detector: Any, head: LinearHead | None, of: str) -> None:
+    """Refuse what comes from a network with another head than a detector has learnt from."""
+    known = getattr(detector, "head_", None)
+    if known is None or head is None or same_weights(known, head):
+        return
+    raise ValueError(
+        f"{of} comes from a network with another head, its last linear layer, than this "
+        f"{type(detector).__name__} has learnt from: their weights or biases differ. What is "
+        "learnt together has to come from one network, as it was at one time of its training."
+    )
 
 
 def _feature_names_of(detector: Any) -> list[str]:
