@@ -12,6 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator, OutlierMixin
 from sklearn.utils.validation import check_is_fitted
 
+from .._by_blocks import by_blocks
 from .._classes import (
     TrainingClasses,
     has_predictions,
@@ -216,6 +217,7 @@ class BaseDetector(OutlierMixin, BaseEstimator, metaclass=ABCMeta):
     ) -> NDArray[np.float64]:
         return np.where(is_known, scores, self.unknown_class_score_)
 
+    @by_blocks("scores")
     def score_samples(self, X: Activations | ArrayLike) -> NDArray[np.float64]:
         """Score samples: the higher, the more in-distribution.
 
@@ -250,6 +252,7 @@ class BaseDetector(OutlierMixin, BaseEstimator, metaclass=ABCMeta):
             "divide the layers by a constant.",
         )
 
+    @by_blocks("scores")
     def decision_function(self, X: Activations | ArrayLike) -> NDArray[np.float64]:
         """Score samples relative to the threshold: negative for out-of-distribution.
 
@@ -268,6 +271,7 @@ class BaseDetector(OutlierMixin, BaseEstimator, metaclass=ABCMeta):
         is_equal = (scores >= self._lowest_accepted) & (scores < self.offset_)
         return np.where(is_equal, 0.0, scores - self.offset_)
 
+    @by_blocks("verdicts")
     def predict(self, X: Activations | ArrayLike) -> NDArray[np.int64]:
         """Predict in-distribution (1) or out-of-distribution (-1) for each sample.
 

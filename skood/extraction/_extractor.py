@@ -12,6 +12,7 @@ from sklearn.base import BaseEstimator, clone
 from sklearn.utils import Tags
 from sklearn.utils.validation import check_is_fitted
 
+from .._by_blocks import by_blocks
 from .._docstrings import FITTED_ON
 from .._fit_context import fit_context
 from .._layer_names import check_layers_exist
@@ -364,6 +365,7 @@ class ActivationExtractor(ActivationsOutputMixin, BaseEstimator):
         self.autocast = autocast
         self.changed_network = changed_network
 
+    @by_blocks("fit_extractor")
     @fit_context(prefer_skip_nested_validation=True)
     def fit(self, X: Any, y: Any = None) -> Self:
         """Find the layers, by running the network on two of the samples.
@@ -403,6 +405,7 @@ class ActivationExtractor(ActivationsOutputMixin, BaseEstimator):
             batches.warn_of_lost_rows()
         return self
 
+    @by_blocks("fit_transform")
     @fit_context(prefer_skip_nested_validation=True)
     def fit_transform(  # type: ignore[override]
         self, X: Any, y: Any = None
@@ -467,6 +470,7 @@ class ActivationExtractor(ActivationsOutputMixin, BaseEstimator):
         self.fingerprint_ = self._same_network.fingerprint.digest
         return plan
 
+    @by_blocks("transform")
     def transform(self, X: Any) -> Activations:
         """Extract the activations, or select among those extracted before.
 
@@ -504,6 +508,16 @@ class ActivationExtractor(ActivationsOutputMixin, BaseEstimator):
             extracted = self._extract(adapter, plan, batches)
         batches.warn_of_rows(extracted.labels)
         return extracted
+
+    def _network_digest(self) -> str | None:
+        """Hash of the network as it is now, once it was compared with that of ``fit``.
+
+        None where not all that it depends on can be read.
+        """
+        adapter, trace = self._adapt(), None if self._plan is None else self._plan.trace
+        self._same_network.check(adapter, trace, self.changed_network)
+        fingerprint = adapter.fingerprint(trace)
+        return None if fingerprint.unread else fingerprint.digest
 
     def _batches(self, adapter: NetworkAdapter, X: Any, *, reset: bool) -> Batches:
         any_length = not reset and self._plan is not None and self._plan.trace.takes_any_length

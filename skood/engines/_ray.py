@@ -1,0 +1,4 @@
+"""Scoring the blocks of Ray's data sets."""
+
+class RayScorer:
+    """TODO."""
