@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from threading import RLock
 from typing import Any, NamedTuple
+from uuid import uuid4
 
 import dask
 from dask.base import get_scheduler
@@ -19,15 +20,57 @@ from ._parcel import Parcel
 _ONE_AT_A_TIME = RLock()
 """A network is put into another mode while it runs, so that threads of a process take turns."""
 
-_SENT: weakref.WeakKeyDictionary[Any, dict[str, Any]] = weakref.WeakKeyDictionary()
-"""Networks that are on the workers of a client, by what they are known by."""
+_N_KEPT = 4
+"""As many networks stay on the workers when nothing refers to them any more."""
+
+
+class NetworkOfCluster:
+    """A network that each worker of a cluster was sent once, also those that join later.
+
+    It is no input of the tasks: what several workers hold of these is freed by the scheduler after
+    a while, and would be sent anew with the next computation.
+
+    Parameters
+    ----------
+    name : str
+        What it is called on the workers; equal for equal networks.
+    network : object
+        The network, which is not pickled with it.
+    """
+
+    def __init__(self, name: str, network: Any) -> None:
+        self._name = name
+        self._here: Any = network
+
+    def open(self) -> Any:
+        """The network, the same in all tasks of a worker."""
+        if self._here is not None:
+            return self._here
+        from distributed import get_worker
+
+        if (found := get_worker().plugins.get(self._name)) is None:
+            raise RuntimeError(
+                "The network is not on the workers any more, as others were sent after it: keep "
+                "the Dask collection that needs it until it is computed."
+            )
+        return found.parcel.open()
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"_name": self._name, "_here": None}
+
+
+_SENT: weakref.WeakKeyDictionary[Any, dict[str, weakref.ref[NetworkOfCluster]]]
+_SENT = weakref.WeakKeyDictionary()
+"""By client, the networks that are on its workers, the last one sent last."""
 
 
 class Worker(NamedTuple):
-    """A fitted estimator as tasks are given it: parcels, or futures of parcels on a cluster."""
+    """A fitted estimator as tasks are given it."""
 
     estimator: Any
+    """A :class:`Parcel`, or the future of one on a cluster."""
     networks: list[Any]
+    """Each a :class:`Parcel`, or a :class:`NetworkOfCluster`."""
 
     @classmethod
     def of(cls, estimator: Any) -> Worker:
@@ -39,20 +82,13 @@ class Worker(NamedTuple):
         return cls(_send(client, parcel), [_send_once(client, *known) for known in networks])
 
 
-def call(
-    estimator: Parcel, networks: Sequence[Parcel], method: str, X: Any, *args: Any
-) -> Any:
+def call(estimator: Parcel, networks: Sequence[Any], method: str, X: Any, *args: Any) -> Any:
     """What a method of an estimator makes of rows, in a task."""
-    opened = opened_on_worker(estimator, networks)
+    opened = estimator.open([network.open() for network in networks])
     if networks and not isinstance(X, Activations):
         with _ONE_AT_A_TIME:
             return getattr(opened, method)(X, *args)
     return getattr(opened, method)(X, *args)
-
-
-def opened_on_worker(estimator: Parcel, networks: Sequence[Parcel]) -> Any:
-    """The estimator of a task, with its networks."""
-    return estimator.open([network.open() for network in networks])
 
 
 def cluster_client() -> Any:
@@ -61,20 +97,14 @@ def cluster_client() -> Any:
         return None
     with suppress(ValueError):  # there is none
         client = distributed.get_client()
-        if get_scheduler() in (None, client.get):
+        if get_scheduler() in (None, client.get) and not client.asynchronous:
             return client
     return None
 
 
-def send(content: Any) -> Any:
-    """A parcel with any object, or the future of one on the workers of a cluster."""
-    client = cluster_client()
-    return Parcel(content) if client is None else _send(client, Parcel.of_now(content, ()))
-
-
 def _send(client: Any, parcel: Parcel) -> Any:
-    """The future of a parcel that the scheduler keeps, should all workers that have it be lost."""
-    # The parcel is sent once: no reason to warn of its size.
+    """The future of a parcel, which the scheduler sends anew if all workers that had it are lost."""
+    # It is sent once: no reason to warn of its size.
     with dask.config.set({"distributed.admin.large-graph-warning-threshold": "1 PB"}):
         return client.submit(_arrived, parcel, pure=False)
 
@@ -83,15 +113,32 @@ def _arrived(parcel: Parcel) -> Parcel:
     return parcel
 
 
-def _send_once(client: Any, network: Any, digest: str | None) -> Any:
-    if digest is None:
-        return _send(client, Parcel.of_now(network, ()))
+def _send_once(client: Any, network: Any, digest: str | None) -> NetworkOfCluster:
+    """A network that is on all workers; one whose content cannot all be read is sent each time."""
     sent = _SENT.setdefault(client, {})
-    if digest not in sent or sent[digest].status in ("cancelled", "error", "lost"):
-        sent[digest] = _send(client, Parcel.of_now(network, ()))
-        with suppress(TypeError):  # a path is not waited for
-            weakref.finalize(network, sent.pop, digest, None)
-    return sent[digest]
+    name = f"skood-network-{digest or uuid4().hex}"
+    known = sent[name]() if name in sent else None
+    if name not in sent:
+        client.register_plugin(_plugin(Parcel.of_now(network, ())), name=name)
+    handle = NetworkOfCluster(name, network) if known is None else known
+    sent.pop(name, None)
+    sent[name] = weakref.ref(handle)
+    _forget_oldest(client, sent)
+    return handle
+
+
+def _forget_oldest(client: Any, sent: dict[str, weakref.ref[NetworkOfCluster]]) -> None:
+    """Free networks that nothing refers to, of more than a few the oldest."""
+    unused = [name for name, handle in sent.items() if handle() is None]
+    for name in unused[: max(0, len(sent) - _N_KEPT)]:
+        del sent[name]
+        client.unregister_worker_plugin(name)
+
+
+def _plugin(parcel: Parcel) -> Any:
+    from ._network_plugin import NetworkPlugin
+
+    return NetworkPlugin(parcel)
 
 
 def extractors_of(estimator: Any) -> list[ActivationExtractor]:
