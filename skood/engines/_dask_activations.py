@@ -273,9 +273,7 @@ class DaskActivations:
     def __dask_postpersist__(self) -> tuple[Callable[..., DaskActivations], tuple[Any, ...]]:
         return self._rebuild, ()
 
-    def _rebuild(
-        self, graph: Any, *, rename: dict[str, str] | None = None
-    ) -> DaskActivations:
+    def _rebuild(self, graph: Any, *, rename: dict[str, str] | None = None) -> DaskActivations:
         name = (rename or {}).get(self._name, self._name)
         if not isinstance(graph, HighLevelGraph):
             graph = HighLevelGraph.from_collections(name, graph)
