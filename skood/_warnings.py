@@ -42,6 +42,9 @@ _threshold_comes_later: ContextVar[bool] = ContextVar("_threshold_comes_later", 
 
 def warn_user(message: str, category: type[Warning] = UserWarning) -> None:
     """Warn as if the nearest caller outside of this package and scikit-learn had done it."""
+    if (collected := _collected.get()) is not None:
+        collected.add((category, message))
+        return
     if (said := _said.get()) is not None:
         if (category, message) in said:
             return
@@ -75,6 +78,25 @@ def users_line() -> Line:
     return Line(
         frame.f_code.co_filename, frame.f_lineno, frame.f_globals.get("__name__", "<string>")
     )
+
+
+Said = frozenset[tuple[type[Warning], str]]
+"""Warnings that are passed on, to be said elsewhere."""
+
+_collected: ContextVar[set[tuple[type[Warning], str]] | None]
+_collected = ContextVar("_collected", default=None)
+"""Warnings that nobody would see here."""
+
+
+@contextlib.contextmanager
+def collecting_warnings() -> Iterator[set[tuple[type[Warning], str]]]:
+    """Block whose warnings are collected, as in another process than the user's."""
+    collected: set[tuple[type[Warning], str]] = set()
+    token = _collected.set(collected)
+    try:
+        yield collected
+    finally:
+        _collected.reset(token)
 
 
 _said: ContextVar[set[tuple[type[Warning], str]] | None] = ContextVar("_said", default=None)

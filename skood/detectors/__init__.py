@@ -3,6 +3,7 @@
 from ._activation_interval import ActivationIntervalDetector
 from ._activation_norm import ActivationNormDetector
 from ._base import BaseDetector, BaseOneClassDetector
+from ._block_fit import BlockFit as BlockFit
 from ._cluster_distance import ClusterDistanceDetector as ClusterDistanceDetector
 from ._core import COREDetector
 from ._energy import EnergyDetector

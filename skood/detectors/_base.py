@@ -64,6 +64,7 @@ class BaseDetector(OutlierMixin, BaseEstimator, metaclass=ABCMeta):
         group_by = LABELS_OPTIONAL if cls._labels_optional_for else LABELS_NEEDED
         complete(cls, {**PARAMETERS, "group_by": group_by}, cls._entries)
 
+    @by_blocks("fit")
     @fit_context(prefer_skip_nested_validation=False)
     def fit(self, X: Activations | ArrayLike, y: ArrayLike | None = None) -> Self:
         """Learn from the in-distribution samples and set the threshold.
@@ -295,6 +296,7 @@ class BaseDetector(OutlierMixin, BaseEstimator, metaclass=ABCMeta):
         """
         return np.where(self.decision_function(X) >= 0, 1, -1)
 
+    @by_blocks("fit_predict")
     def fit_predict(
         self, X: Activations | ArrayLike, y: ArrayLike | None = None
     ) -> NDArray[np.int64]:

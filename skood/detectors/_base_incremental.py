@@ -12,6 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_is_fitted
 
+from .._by_blocks import by_blocks
 from .._classes import NetworkClasses
 from .._fit_context import fit_context, unchanged_on_failure
 from .._held_out import Rows, held_out_of_batch
@@ -107,12 +108,32 @@ class BaseIncrementalDetector(BaseOneClassDetector):
         return None
 
     def _fit(self, X: Activations, y: NDArray | None, *, X_ood: Activations | None = None) -> None:
-        self._params_of_first = _plain_params(self)
-        batches = [(X, y)] if self._why_not_in_batches() else _batches(X, y)
+        self._params_of_first = plain_params(self)
+        batches = [(X, y)] if self._why_not_in_batches() else batches_of(X, y)
         summary = merged(self._learn(*batch) for batch in batches)
         if X_ood is not None and len(X_ood):
             summary = merged([summary, *map(self._learn_ood, X_ood.batches())])
         self._finish_all(summary)
+
+    def _learn_block(
+        self, X: Any, y: Any, learnt: Rows | None, setting: Rows | None, *, keeps_sample: bool
+    ) -> None:
+        """Learn from one of several blocks, without finishing: see :class:`BlockFit`."""
+        self._forget()
+        X = self._validate(X, reset=True)
+        self._by_class = self._tells_classes(X)
+        self._params_of_first = plain_params(self)
+        self.n_samples_seen_ = len(X)
+        inside = in_distribution_rows(y, len(X), allow_none=True)
+        X_ood = X[np.setdiff1d(np.arange(len(X)), inside)] if self._learns_from_ood else X[:0]
+        rows = self.learnt_rows_ = inside if learnt is None else learnt
+        with without_overflow_warnings():
+            summaries = [self._learn(*batch) for batch in batches_of(*take_rows(X, y, rows))]
+            summaries += map(self._learn_ood, X_ood.batches() if len(X_ood) else ())
+            self._summary = merged(summaries)
+            if keeps_sample or self._max_threshold_samples() is not None:
+                rows = rows if setting is None else setting
+                self._sample = self._sample_of(*take_rows(X, y, rows), rows)
 
     def _finish_all(self, summary: Any) -> None:
         self.unknown_class_score_ = _UNKNOWN if self._rejects_unknown_classes else -np.inf
@@ -143,25 +164,26 @@ class BaseIncrementalDetector(BaseOneClassDetector):
         self._sample = self._sample_of(X, y, self.training_rows_)
         if self._max_threshold_samples() is not None:
             return self._score_sample(score)
-        return self._complete_scores(joined([score(*batch) for batch in _batches(X, y)]))
+        return self._complete_scores(joined([score(*batch) for batch in batches_of(X, y)]))
 
     def _sample_of(self, X: Activations, y: NDArray | None, rows: Rows) -> ThresholdSample:
         max_rows = self._max_threshold_samples()
         starts = np.cumsum([0, *(len(batch) for batch in X.batches())])
         parts = (
             ThresholdSample.of(*batch, rows[start : start + len(batch[0])], max_rows)
-            for start, batch in zip(starts, _batches(X, y), strict=False)
+            for start, batch in zip(starts, batches_of(X, y), strict=False)
         )
         return merged(parts)
 
     def _score_sample(self, score: Callable[..., Scores]) -> Scores:
         """Scores of the samples that are kept, whose rows set the threshold."""
         sample = self._sample
-        scores = joined([score(*batch) for batch in _batches(sample.X, sample.y)])
+        scores = joined([score(*batch) for batch in batches_of(sample.X, sample.y)])
         self.training_rows_, held = sample.counted()
         return self._complete_scores(scores[held])
 
     @available_if(_can_learn_in_batches)
+    @by_blocks("partial_fit")
     @fit_context(prefer_skip_nested_validation=True)
     def partial_fit(self, X: Activations | ArrayLike, y: ArrayLike | None = None) -> Self:
         """Learn from more samples; any batches give what one ``fit`` gives, to rounding.
@@ -202,7 +224,7 @@ class BaseIncrementalDetector(BaseOneClassDetector):
         learnt, held_out = self._hold_out_of_batch(len(X), y)
         setting = learnt if self.validation is None else held_out
         with without_overflow_warnings():
-            batches = _batches(*rows_of(X, y, learnt))
+            batches = batches_of(*rows_of(X, y, learnt))
             summaries = [self._learn(*batch) for batch in batches]
             if X_ood is not None:
                 summaries += map(self._learn_ood, X_ood.batches())
@@ -225,7 +247,7 @@ class BaseIncrementalDetector(BaseOneClassDetector):
     def _check_can_learn_more(self) -> None:
         """Refuse where batches would teach something else than before, or cannot be added."""
         name = type(self).__name__
-        now = _plain_params(self)
+        now = plain_params(self)
         for param, first in self._params_of_first.items():
             if now[param] != first and param not in self._params_after_learning:
                 raise ValueError(
@@ -268,26 +290,38 @@ class BaseIncrementalDetector(BaseOneClassDetector):
         if type(other) is not type(self):
             raise TypeError(f"Only another {name} can be merged, got {type(other).__name__}.")
         check_is_fitted(other)
+        mine, theirs = plain_params(self), plain_params(other)
+        if mine != theirs:
+            raise ValueError(f"Merged detectors need the same parameters, got {mine} and {theirs}.")
+        for each in (self, other):
+            each._check_can_learn_more()
+        self._check_same_input(other)
+        with unchanged_on_failure(self):
+            self._complete_input(other)
+            return self._learn_more(
+                other._summary, other.learnt_rows_, other.n_samples_seen_, other._sample
+            )
+
+    def _check_same_input(self, other: Self) -> None:
+        """Raise a ValueError where another detector was fitted on another kind of samples."""
         for what, mine, theirs in (
-            ("parameters", _plain_params(self), _plain_params(other)),
             ("layers", layers_of(self), layers_of(other)),
             ("feature names", _feature_names_of(self), _feature_names_of(other)),
             ("use of predictions", self._by_class, other._by_class),
         ):
             if mine != theirs:
                 raise ValueError(f"Merged detectors need the same {what}, got {mine} and {theirs}.")
-        for each in (self, other):
-            each._check_can_learn_more()
+        name = type(self).__name__
         classes, new = _network_classes_of(self), _network_classes_of(other)
         classes.check_same(new, f"The other {name}", f"this {name}")
         columns, others = _known_columns_of(self), _known_columns_of(other)
         columns.check_same(others, f"the other {name}", f"this {name}")
-        with unchanged_on_failure(self):
-            self._network_classes = classes.completed(new)
-            self._known_columns = columns.completed(others)
-            return self._learn_more(
-                other._summary, other.learnt_rows_, other.n_samples_seen_, other._sample
-            )
+
+    def _complete_input(self, other: Self) -> None:
+        """Add what another detector knows of network and columns."""
+        classes, columns = _network_classes_of(self), _known_columns_of(self)
+        self._network_classes = classes.completed(_network_classes_of(other))
+        self._known_columns = columns.completed(_known_columns_of(other))
 
     def _learn_more(
         self, batch: Summary, rows: Rows, n_samples: int, sample: ThresholdSample
@@ -335,7 +369,7 @@ def _estimators_in(value: Any) -> Iterator[Any]:
             yield from _estimators_in(each)
 
 
-def _batches(X: Activations, y: NDArray | None) -> Iterator[tuple[Activations, NDArray | None]]:
+def batches_of(X: Activations, y: NDArray | None) -> Iterator[tuple[Activations, NDArray | None]]:
     """Consecutive samples and their labels; one batch of none where there are none."""
     start = 0
     for batch in X.batches() if len(X) else [X]:
@@ -349,7 +383,7 @@ def _seed_of(detector: Any) -> int:
     return int(seed) if isinstance(seed, Integral) else 0
 
 
-def _plain_params(detector: Any) -> dict[str, Any]:
+def plain_params(detector: Any) -> dict[str, Any]:
     """Parameters, of which two are equal where they say the same: splitters are not."""
     return {
         name: value if isinstance(value, str | Real | None) else repr(value)

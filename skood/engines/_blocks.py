@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 from uuid import uuid4
 
@@ -68,7 +69,7 @@ class Blocks:
     def _of_array(cls, X: da.Array) -> Blocks:
         if X.ndim == 0:
             raise ValueError("Expected an array of rows, got a single value of Dask.")
-        whole = X.rechunk({axis: -1 for axis in range(1, X.ndim)})
+        whole = X.rechunk(dict.fromkeys(range(1, X.ndim), -1))
         return cls(list(flatten(whole.__dask_keys__())), [whole], list(whole.chunks[0]))
 
     @classmethod
@@ -119,7 +120,7 @@ class Blocks:
             )
         _check_length(len(array), self.n_rows, name)
         ends = np.cumsum([0, *map(int, self.sizes)])
-        parts = [array[start:end] for start, end in zip(ends[:-1], ends[1:], strict=True)]
+        parts = [array[start:end] for start, end in pairwise(ends)]
         return Blocks([Literal(part) for part in parts], [], self.sizes)
 
     def _of_collection(self, values: Any, name: str) -> Blocks:
@@ -181,23 +182,51 @@ def as_array(
     return da.Array(graph, name, chunks, meta=np.empty((0,) * (1 + len(shape)), dtype))
 
 
-def run(what: str, tasks: Sequence[Any], sources: Sequence[Any]) -> list[Any]:
-    """Results of tasks, which are computed at once."""
-    name, graph = new_layer(what, tasks, sources)
-    return list(dask.compute(_Results(name, graph, len(tasks)))[0])
+class Tasks:
+    """A graph that is put together task by task, and computed at once.
+
+    Parameters
+    ----------
+    what : str
+        What the tasks are called.
+    sources : sequence of collection
+        Where the keys that they are given are from.
+    """
+
+    def __init__(self, what: str, sources: Sequence[Any]) -> None:
+        self._name = f"skood-{what}-{uuid4().hex}"
+        self._layer: dict[Any, Any] = {}
+        self._sources = list(sources)
+
+    def add(self, function: Callable[..., Any], *arguments: Any) -> tuple[str, int]:
+        """The key of a call, which others may be given."""
+        key = self._name, len(self._layer)
+        self._layer[key] = (function, *arguments)
+        return key
+
+    def compute(self, keys: Sequence[Any]) -> list[Any]:
+        """Results of some of the tasks."""
+        graph = HighLevelGraph.from_collections(self._name, self._layer, self._sources)
+        return list(dask.base.compute(_Results(self._name, graph, list(keys)))[0])
+
+
+def run(what: str, calls: Sequence[Any], sources: Sequence[Any]) -> list[Any]:
+    """Results of calls, each a function and its arguments."""
+    tasks = Tasks(what, sources)
+    return tasks.compute([tasks.add(*call) for call in calls])
 
 
 class _Results:
     """The results of a layer, as a collection."""
 
-    def __init__(self, name: str, graph: HighLevelGraph, n_tasks: int) -> None:
-        self._name, self._graph, self._n_tasks = name, graph, n_tasks
+    def __init__(self, name: str, graph: HighLevelGraph, keys: list[Any]) -> None:
+        self._name, self._graph, self._keys = name, graph, keys
 
     def __dask_graph__(self) -> HighLevelGraph:
         return self._graph
 
     def __dask_keys__(self) -> list[Any]:
-        return [(self._name, number) for number in range(self._n_tasks)]
+        return self._keys
 
     def __dask_tokenize__(self) -> str:
         return self._name
@@ -206,6 +235,7 @@ class _Results:
         return list, ()
 
     __dask_scheduler__ = staticmethod(dask.threaded.get)
+    __dask_optimize__ = None
 
 
 def n_rows_in(X: Any) -> int:
@@ -258,6 +288,8 @@ def _shortened(sizes: Sequence[Size]) -> str:
     return f"({shown}{', ...' if len(sizes) > 5 else ''})"
 
 
-def offsets(sizes: NDArray[np.intp]) -> Iterator[int]:
-    """The number of the first row of each block."""
-    return iter(np.cumsum([0, *sizes[:-1]]).tolist())
+def split_rows(rows: NDArray[np.intp], sizes: Sequence[int]) -> list[NDArray[np.intp]]:
+    """The numbers that some ascending rows have within each block."""
+    ends = np.cumsum([0, *sizes])
+    parts = np.split(rows, np.searchsorted(rows, ends[1:-1]))
+    return [part - start for part, start in zip(parts, ends[:-1], strict=True)]

@@ -229,7 +229,7 @@ class DaskActivations:
         activations : Activations
             All rows, in order.
         """
-        return dask.compute(self, **kwargs)[0]
+        return dask.base.compute(self, **kwargs)[0]
 
     def persist(self, **kwargs: Any) -> DaskActivations:
         """Compute all blocks and leave them where they are, for later computations.
@@ -244,7 +244,7 @@ class DaskActivations:
         activations : DaskActivations
             The same rows. On a cluster they stay on its workers, else in this process.
         """
-        return dask.persist(self, **kwargs)[0]
+        return dask.base.persist(self, **kwargs)[0]
 
     def _as_blocks(self) -> Blocks:
         return Blocks(self.__dask_keys__(), [self], list(self._sizes))
@@ -262,6 +262,7 @@ class DaskActivations:
         return self._name
 
     __dask_scheduler__ = staticmethod(dask.threaded.get)
+    __dask_optimize__ = None
 
     def __dask_postcompute__(self) -> tuple[Callable[..., Activations], tuple[Any, ...]]:
         return self._gather, ()

@@ -11,9 +11,12 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.utils.validation import check_is_fitted
 
+from .._fit_context import unchanged_on_failure
+from .._sklearn import check_own_parameters
 from ..activations import Activations
 from ._blocks import Blocks, as_array, first_rows, n_rows_in, new_layer, run, some_rows
 from ._dask_activations import DaskActivations, without_rows
+from ._fit import fitted_on, learnt_from, said_by
 from ._parcel import Parcel
 from ._workers import Worker, call
 
@@ -73,6 +76,58 @@ def _transform_first(
     if X is None:
         return None
     return without_rows(_transform(estimator, networks, first_rows(X, n_rows)))
+
+
+def fit(detector: Any, method: str, X: Any, y: Any = None) -> Any:
+    """Fit a detector that learns in batches: as a tree of merges, on the workers.
+
+    Raises
+    ------
+    TypeError
+        If the detector needs all rows at once.
+    """
+    _refuse_all_at_once(detector, X)
+    check_own_parameters(detector)
+    with unchanged_on_failure(detector):
+        _adopt(detector, fitted_on(detector, Blocks.of(X), y))
+    return detector
+
+
+def partial_fit(detector: Any, method: str, X: Any, y: Any = None) -> Any:
+    """Learn from blocks as from more batches."""
+    check_own_parameters(detector)
+    with unchanged_on_failure(detector):
+        part = said_by(learnt_from(detector, Blocks.of(X), y))
+        if hasattr(detector, "offset_"):
+            return part.add_to(detector)
+        _adopt(detector, part.finish(by_sample=True).detector)
+    return detector
+
+
+def fit_predict(detector: Any, method: str, X: Any, y: Any = None) -> da.Array:
+    """Fit, and predict lazily."""
+    return detector.fit(X, y).predict(X)
+
+
+def _adopt(detector: Any, fitted: Any) -> None:
+    """Let a detector have learnt what a clone of it has."""
+    for name in vars(detector).keys() - detector.get_params(deep=False).keys():
+        delattr(detector, name)
+    for name in vars(fitted).keys() - detector.get_params(deep=False).keys():
+        setattr(detector, name, getattr(fitted, name))
+
+
+def _refuse_all_at_once(detector: Any, X: Any) -> None:
+    try:
+        _ = detector.partial_fit
+    except AttributeError as error:
+        why = str(error.__cause__ or "it has no partial_fit")
+        name = type(detector).__name__
+        raise TypeError(
+            f"{name} cannot be fitted block by block: {why}. Where all rows fit into the memory of "
+            f"this process, pass {'A' if isinstance(X, DaskActivations) else 'X'}.compute(); of a "
+            "monitor, monitor[:-1].fit_transform(X).compute() are the activations to fit it on."
+        ) from error
 
 
 def scores(estimator: Any, method: str, X: Any) -> da.Array:

@@ -1,0 +1,136 @@
+"""Fitting a detector on rows in blocks: a tree of merges, and a second pass for the threshold."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike
+from sklearn.base import clone
+
+from .._held_out import Rows
+from .._marks import in_distribution_rows, plain_labels, read_labels
+from .._warnings import warn_user
+from ..detectors import BlockFit
+from ._blocks import Blocks, Literal, Tasks, n_rows_in, opened, run, split_rows
+
+
+class Chosen(NamedTuple):
+    """Of each block, the rows to learn from and those that set the threshold; None for all."""
+
+    learnt: Sequence[Any]
+    setting: Sequence[Any]
+
+
+def fitted_on(detector: Any, blocks: Blocks, y: ArrayLike | None) -> Any:
+    """A clone that is fitted on all rows, all of which set its threshold, as by one ``fit``."""
+    labels = blocks.of_rows(y, "y")
+    chosen = _choose(detector._hold_out, detector, blocks, y)
+    tasks = Tasks("fit", [*blocks.sources, *labels.sources])
+    parts = _learn(tasks, detector, blocks, labels, chosen, keeps_sample=False)
+    finished = tasks.add(_finish, _merged(tasks, parts))
+    if detector._max_threshold_samples() is not None:
+        (part,) = tasks.compute([finished])
+        return said_by(part).detector
+    scored = [
+        tasks.add(_score, finished, *block)
+        for block in zip(blocks.arguments, labels.arguments, chosen.setting, strict=True)
+    ]
+    part, *results = tasks.compute([finished, *scored])
+    scores, rows, sizes = zip(*results, strict=True)
+    starts = np.cumsum([0, *sizes[:-1]])
+    numbered = [start + some for start, some in zip(starts, rows, strict=True)]
+    return said_by(part).complete(np.concatenate(scores), np.concatenate(numbered))
+
+
+def learnt_from(detector: Any, blocks: Blocks, y: ArrayLike | None) -> Any:
+    """A clone that has learnt from all rows and is not finished, with rows for a threshold."""
+    labels = blocks.of_rows(y, "y")
+    hold_out = detector._hold_out_of_batch if hasattr(detector, "offset_") else detector._hold_out
+    chosen = _choose(hold_out, detector, blocks, y)
+    tasks = Tasks("learn", [*blocks.sources, *labels.sources])
+    parts = _learn(tasks, detector, blocks, labels, chosen, keeps_sample=True)
+    return tasks.compute([_merged(tasks, parts)])[0]
+
+
+def said_by(part: BlockFit | None) -> BlockFit:
+    """Warn, in this process, of what blocks have warned of elsewhere."""
+    if part is None:
+        raise ValueError("Found 0 samples in all blocks where at least 1 is needed.")
+    for category, message in sorted(part.said, key=str):
+        warn_user(message, category)
+    return part
+
+
+def _choose(hold_out: Any, detector: Any, blocks: Blocks, y: ArrayLike | None) -> Chosen:
+    """The rows of one ``fit``, which are split by their numbers and labels, without the rows."""
+    if getattr(detector, "validation", None) is None:
+        return Chosen([None] * len(blocks), [None] * len(blocks))
+    sizes = sizes_of(blocks)
+    labels = None if y is None else np.asarray(y)
+    rows = in_distribution_rows(labels, sum(sizes))
+    inside = None if labels is None else plain_labels(read_labels(labels)[rows])
+    learnt, setting = hold_out(len(rows), inside)
+    return Chosen(
+        [Literal(part) for part in split_rows(rows[learnt], sizes)],
+        [Literal(part) for part in split_rows(rows[setting], sizes)],
+    )
+
+
+def sizes_of(blocks: Blocks) -> list[int]:
+    """Number of rows of each block, which are counted where it is not known."""
+    if not math.isnan(sum(blocks.sizes)):
+        return [int(size) for size in blocks.sizes]
+    return run("sizes", [(n_rows_in, block) for block in blocks.arguments], blocks.sources)
+
+
+def _learn(
+    tasks: Tasks,
+    detector: Any,
+    blocks: Blocks,
+    labels: Blocks,
+    chosen: Chosen,
+    *,
+    keeps_sample: bool,
+) -> list[Any]:
+    unfitted = Literal(clone(detector))
+    return [
+        tasks.add(_learn_block, unfitted, *block, keeps_sample)
+        for block in zip(blocks.arguments, labels.arguments, *chosen, strict=True)
+    ]
+
+
+def _merged(tasks: Tasks, parts: Sequence[Any]) -> Any:
+    """A tree of merges, each of two neighbours, so that rows stay in order."""
+    while len(parts) > 1:
+        pairs = [parts[start : start + 2] for start in range(0, len(parts), 2)]
+        parts = [tasks.add(_merge, *pair) if len(pair) == 2 else pair[0] for pair in pairs]
+    return parts[0]
+
+
+def _learn_block(
+    detector: Literal, X: Any, y: Any, learnt: Any, setting: Any, keeps_sample: bool
+) -> BlockFit | None:
+    if X is None or not n_rows_in(X):
+        return None
+    rows = opened(learnt), opened(setting)
+    return BlockFit.learn(detector.values, X, opened(y), *rows, keeps_sample=keeps_sample)
+
+
+def _merge(first: BlockFit | None, second: BlockFit | None) -> BlockFit | None:
+    if first is None or second is None:
+        return second if first is None else first
+    return first.merge(second)
+
+
+def _finish(part: BlockFit | None) -> BlockFit | None:
+    return None if part is None else part.finish()
+
+
+def _score(part: BlockFit, X: Any, y: Any, setting: Any) -> tuple[Any, Rows, int]:
+    """Scores that set the threshold, of which rows, and of how many."""
+    if X is None or not (n_rows := n_rows_in(X)):
+        return np.empty(0), np.empty(0, dtype=np.intp), 0
+    return *part.score(X, opened(y), opened(setting)), n_rows
