@@ -37,11 +37,19 @@ class SeenRows:
     def of(cls, A: Any) -> SeenRows | None:
         """Those of rows; None where no layer has enough units to tell rows apart."""
         numbers = _combinations(A)
-        if numbers is None:
-            return None
-        scale = numbers.std(axis=0)
+        return None if numbers is None else cls._scaled(numbers)
+
+    @classmethod
+    def _scaled(cls, numbers: Floats) -> SeenRows:
+        scale = numbers.std(axis=0) if len(numbers) else np.ones(_N_NUMBERS)
         scale[scale == 0] = 1.0
         return cls(numbers / scale, scale)
+
+    def merge(self, other: SeenRows) -> SeenRows:
+        """Those of the rows of both."""
+        return self._scaled(
+            np.concatenate([self.numbers * self.scale, other.numbers * other.scale])
+        )
 
     def are_same(self, A: Any) -> bool:
         """Whether these are the same rows in any order, and not all alike."""
@@ -53,16 +61,20 @@ class SeenRows:
             or (_all_are_among(numbers, self.numbers) and _all_are_among(self.numbers, numbers))
         )
 
+    def n_among(self, A: Any) -> int:
+        """How many rows are among them."""
+        numbers = self._numbers_of(A)
+        if numbers is None or len(numbers) == 0:
+            return 0
+        return int(np.isfinite(self._tree().query(numbers, **_NEAR)[0]).sum())
+
     def share_among(self, A: Any) -> float:
         """Share of rows that are among them, more than equal ones would be by chance; 0 if few."""
-        numbers = self._numbers_of(A)
-        if numbers is None:
-            return 0.0
-        share = float(np.isfinite(self._tree().query(numbers, **_NEAR)[0]).mean())
+        share = self.n_among(A) / max(1, len(A))
         if share <= 0.05:
             return 0.0
         by_chance = self._share_of_repeated()
-        error = np.sqrt(by_chance * (1 - by_chance) / len(numbers))
+        error = np.sqrt(by_chance * (1 - by_chance) / len(A))
         return share if share > by_chance + 0.05 + 3 * error else 0.0
 
     def _numbers_of(self, A: Any) -> Floats | None:

@@ -114,6 +114,13 @@ def warning_once() -> Iterator[None]:
 
 
 @contextlib.contextmanager
+def saying_nothing() -> Iterator[None]:
+    """Do what was done before, whose warnings were shown then."""
+    with collecting_warnings():
+        yield
+
+
+@contextlib.contextmanager
 def working_for(line: Line) -> Iterator[None]:
     """Let warnings point at the user's line, in a thread that works for it."""
     token = _working_for.set(line)

@@ -56,6 +56,7 @@ FLOW = [
     "_known_columns",
     "_marks",
     "_foreign",
+    "_streams",
     "_named_detectors",
     "_classes",
     "_validation",
@@ -75,6 +76,8 @@ FLOW = [
     "datasets",
     "_defaults",
     "_monitor_calibration",
+    "_monitor_rows",
+    "_monitor_merge",
     "_monitor",
     "_make_monitor",
 ]

@@ -307,6 +307,8 @@ class ActivationExtractor(ActivationsOutputMixin, BaseEstimator):
     penultimate: (96,)}, n_classes=3)
     """
 
+    _learns_from_rows = False
+
     # Inputs have no layers.
     _entries = {"feature_names_in_": FITTED_ON["feature_names_in_"]}
     _parameter_constraints: dict[str, Any] = {

@@ -23,6 +23,8 @@ class LayerwiseTransformer(ActivationsOutputMixin, BaseEstimator, metaclass=ABCM
     """
 
     _allow_nd = False
+    _learns_from_rows = False
+    """Whether what ``transform`` does to a row depends on the rows of ``fit``."""
 
     @fit_context(prefer_skip_nested_validation=True)
     def fit(self, X: Activations | ArrayLike, y: Any = None) -> Self:

@@ -140,6 +140,10 @@ class NeuronSelector(LayerwiseTransformer):
         self.group_by = group_by
         self.by_prediction = by_prediction
 
+    @property
+    def _learns_from_rows(self) -> bool:  # type: ignore[override]
+        return isinstance(self.importance, str) and self.importance == "gradient"
+
     @fit_context(prefer_skip_nested_validation=True)
     def fit(self, X: Activations | ArrayLike, y: ArrayLike | None = None) -> Self:
         """Find the units to keep.
