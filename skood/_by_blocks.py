@@ -7,7 +7,10 @@ from functools import wraps
 from importlib import import_module
 from typing import Any, cast
 
+import numpy as np
+
 from ._sklearn import Function
+from .activations import Activations
 
 
 def is_in_blocks(X: Any) -> bool:
@@ -15,6 +18,21 @@ def is_in_blocks(X: Any) -> bool:
     if isinstance(X, Mapping):
         return any(map(is_in_blocks, X.values()))
     return hasattr(type(X), "__dask_graph__")
+
+
+def are_activations(X: Any) -> bool:
+    """Whether ``X`` holds activations by layer, in memory or in blocks elsewhere."""
+    return isinstance(X, Activations) or (is_in_blocks(X) and hasattr(type(X), "layer_names"))
+
+
+def in_memory(y: Any) -> Any:
+    """Labels in this process, where they are few numbers even if their samples are many."""
+    return np.asarray(y) if is_in_blocks(y) else y
+
+
+def held(A: Any) -> Any:
+    """Activations that are computed once for all that follows; nothing is done with those here."""
+    return engine("keep")(A) if is_in_blocks(A) else A
 
 
 def by_blocks(task: str) -> Callable[[Function], Function]:
@@ -32,10 +50,13 @@ def by_blocks(task: str) -> Callable[[Function], Function]:
         def run(estimator: Any, X: Any, *args: Any, **kwargs: Any) -> Any:
             if not is_in_blocks(X):
                 return method(estimator, X, *args, **kwargs)
-            # Engines build on all estimators, and so are imported by none before they are needed.
-            tasks = import_module("skood.engines._tasks")
-            return getattr(tasks, task)(estimator, method.__name__, X, *args, **kwargs)
+            return engine(task)(estimator, method.__name__, X, *args, **kwargs)
 
         return cast(Function, run)
 
     return decorate
+
+
+def engine(task: str) -> Any:
+    """A function of the engine, which builds on all estimators and is imported by none before."""
+    return getattr(import_module("skood.engines._tasks"), task)

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
+from ._by_blocks import engine, is_in_blocks
 from ._values import Floats
 from .activations import Activations
 
@@ -97,7 +98,10 @@ def _all_are_among(rows: Floats, others: Floats) -> bool:
     return bool(np.isfinite(cKDTree(others).query(rows, **_NEAR)[0]).all())
 
 
-def _combinations(A: Any) -> Floats | None:
+def _combinations(A: Any, y: Any = None) -> Floats | None:
+    if is_in_blocks(A):
+        parts = engine("each_block")(A, _combinations)
+        return None if any(part is None for part in parts) else np.concatenate(parts)
     rows = _rows_of_a_layer(A)
     if rows is None or not np.isfinite(rows).all():
         return None

@@ -14,7 +14,7 @@ from dask.highlevelgraph import HighLevelGraph
 from numpy.typing import NDArray
 
 from ..activations import Activations, LinearHead, PackedBits
-from ._blocks import Blocks, as_array, new_layer, run
+from ._blocks import Blocks, Literal, as_array, new_layer, run, split_rows
 
 
 class DaskActivations:
@@ -129,6 +129,11 @@ class DaskActivations:
         return self._part("features")
 
     @property
+    def labels(self) -> da.Array | None:
+        """Labels that came with the rows, of shape (n_samples,), or None."""
+        return self._part("labels")
+
+    @property
     def shape(self) -> tuple[float, int]:
         """(n_samples, total number of units); NaN samples where their number is not known."""
         return sum(self._sizes), self.template.shape[1]
@@ -159,14 +164,15 @@ class DaskActivations:
         return self
 
     def __getitem__(self, item: Any) -> Any:
-        """A layer as a Dask array, by its name, or some layers, by a list of names.
+        """A layer as a Dask array, by its name; some layers, by a list of names; or some rows.
 
         Raises
         ------
         KeyError
             If there is no such layer.
         TypeError
-            If ``item`` selects rows.
+            If rows are selected that are not in ascending order, or the number of rows is not
+            known.
         """
         if isinstance(item, str):
             values = self.template[item]
@@ -175,10 +181,25 @@ class DaskActivations:
             return self._column(read, np.dtype(bool) if packed else values.dtype, values.shape[1:])
         if isinstance(item, list) and item and all(isinstance(name, str) for name in item):
             return self.map_blocks(partial(_select, names=item), template=self.template[item])
-        raise TypeError(
-            "Blocks give layers by a name or a list of names, no rows: select rows of a layer, "
-            "A['relu1'][:10], of the inputs, or of A.compute()."
-        )
+        rows = np.arange(len(self))[item]
+        if rows.ndim != 1 or (np.diff(rows) <= 0).any():
+            raise TypeError(
+                "Rows of blocks are selected by a slice, a mask or ascending numbers, each once, "
+                "so that each stays in its block: select others of A.compute()."
+            )
+        return self._take(rows)
+
+    def _take(self, rows: NDArray[np.intp]) -> DaskActivations:
+        parts = split_rows(rows, [int(size) for size in self._sizes])
+        tasks = [
+            (_rows_of, key, Literal(part))
+            for key, part in zip(self.__dask_keys__(), parts, strict=True)
+        ]
+        name, graph = new_layer("rows", tasks, [self])
+        return DaskActivations(name, graph, tuple(map(len, parts)), self._template_of)
+
+    def _template_of(self) -> Activations:
+        return self.template
 
     def _part(self, part: str) -> da.Array | None:
         values = getattr(self.template, part)
@@ -196,7 +217,7 @@ class DaskActivations:
     def map_blocks(
         self,
         function: Callable[[Activations], Activations],
-        template: Activations | None = None,
+        template: Activations | Callable[[], Activations] | None = None,
     ) -> DaskActivations:
         """Apply a function to each block that has rows.
 
@@ -204,8 +225,9 @@ class DaskActivations:
         ----------
         function : callable
             Makes Activations with the same rows of Activations.
-        template : Activations, default=None
-            What comes out, without a row; by default it is found out when it is needed.
+        template : Activations or callable, default=None
+            What comes out, without a row, or what makes it; by default it is found out when it is
+            needed.
 
         Returns
         -------
@@ -302,6 +324,10 @@ class DaskActivations:
         n_samples = sum(self._sizes)
         shown = "unknown" if math.isnan(n_samples) else f"{n_samples:g}"
         return f"DaskActivations(n_samples={shown}, n_blocks={len(self._sizes)})"
+
+
+def _rows_of(block: Activations | None, rows: Literal) -> Activations | None:
+    return None if block is None or not len(rows.values) else block[rows.values]
 
 
 def _apply(

@@ -15,6 +15,7 @@ from .._marks import in_distribution_rows, plain_labels, read_labels
 from .._warnings import warn_user
 from ..detectors import BlockFit
 from ._blocks import Blocks, Literal, Tasks, n_rows_in, opened, run, split_rows
+from ._workers import cluster_client
 
 
 class Chosen(NamedTuple):
@@ -30,10 +31,15 @@ def fitted_on(detector: Any, blocks: Blocks, y: ArrayLike | None) -> Any:
     chosen = _choose(detector._hold_out, detector, blocks, y)
     tasks = Tasks("fit", [*blocks.sources, *labels.sources])
     parts = _learn(tasks, detector, blocks, labels, chosen, keeps_sample=False)
-    finished = tasks.add(_finish, _merged(tasks, parts))
-    if detector._max_threshold_samples() is not None:
-        (part,) = tasks.compute([finished])
-        return said_by(part).detector
+    finished: Any = tasks.add(_finish, _merged(tasks, parts))
+    by_sample = detector._max_threshold_samples() is not None
+    if by_sample or cluster_client() is None:
+        part = said_by(tasks.compute([finished])[0])
+        if by_sample:
+            return part.detector
+        # Blocks in one graph would all be held until they are scored.
+        tasks = Tasks("fit", [*blocks.sources, *labels.sources])
+        finished = tasks.add(opened, Literal(part))
     scored = [
         tasks.add(_score, finished, *block)
         for block in zip(blocks.arguments, labels.arguments, chosen.setting, strict=True)

@@ -5,10 +5,15 @@ from __future__ import annotations
 import io
 import pickle
 from collections.abc import Sequence
+from copy import copy
 from threading import RLock
 from typing import Any, Self
 
 import cloudpickle
+from sklearn.base import BaseEstimator
+
+_ROWS = ("_summary", "_sample", "_learnt", "_calibration_rows")
+"""Attributes of estimators that only learning more needs, and that may hold many rows."""
 
 
 class Parcel:
@@ -56,7 +61,7 @@ class Parcel:
 
 
 class _Pickler(cloudpickle.Pickler):
-    """Writes numbers in place of what is sent apart."""
+    """Writes numbers in place of what is sent apart, and of estimators what they score by."""
 
     def __init__(self, file: io.BytesIO, apart: Sequence[Any]) -> None:
         super().__init__(file, protocol=pickle.HIGHEST_PROTOCOL)
@@ -64,6 +69,15 @@ class _Pickler(cloudpickle.Pickler):
 
     def persistent_id(self, obj: Any) -> int | None:
         return self._numbers.get(id(obj))
+
+    def reducer_override(self, obj: Any) -> Any:
+        rows = [name for name in _ROWS if name in getattr(obj, "__dict__", ())]
+        if not rows or not isinstance(obj, BaseEstimator):
+            return super().reducer_override(obj)
+        light = copy(obj)
+        for name in rows:
+            delattr(light, name)
+        return light.__reduce_ex__(pickle.HIGHEST_PROTOCOL)
 
 
 class _Unpickler(pickle.Unpickler):

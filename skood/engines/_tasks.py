@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
@@ -12,22 +12,64 @@ from numpy.typing import NDArray
 from sklearn.utils.validation import check_is_fitted
 
 from .._fit_context import unchanged_on_failure
+from .._foreign import detector_of
 from .._sklearn import check_own_parameters
+from .._streams import learns_from_rows
 from ..activations import Activations
-from ._blocks import Blocks, as_array, first_rows, n_rows_in, new_layer, run, some_rows
+from ._blocks import (
+    Blocks,
+    as_array,
+    first_rows,
+    n_rows_in,
+    new_layer,
+    opened,
+    run,
+    some_rows,
+)
 from ._dask_activations import DaskActivations, without_rows
 from ._fit import fitted_on, learnt_from, said_by
+from ._keep import kept
 from ._parcel import Parcel
-from ._workers import Worker, call
+from ._workers import Worker, call, cluster_client
 
 
 def fit_extractor(extractor: Any, method: str, X: Any, y: Any = None) -> Any:
     """Fit on the first rows, which are all that ``fit`` runs the network on."""
     blocks = Blocks.of(X)
-    blocks.of_rows(y, "y")
+    if y is not None and blocks.n_rows is not None:
+        blocks.of_rows(y, "y")
     if isinstance(X, DaskActivations):
-        return extractor.fit(X.template)
+        return extractor.fit(_few(X))
     return extractor.fit(some_rows(blocks, extractor.batch_size))
+
+
+def fit_on_few(transformer: Any, method: str, X: Any, y: Any = None) -> Any:
+    """Fit a transformer that learns nothing from the rows on a few of them.
+
+    Raises
+    ------
+    TypeError
+        If it does learn from them.
+    """
+    if not isinstance(X, DaskActivations):
+        raise TypeError(
+            f"Of Dask, {type(transformer).__name__} takes activations that an ActivationExtractor "
+            f"gives, got {type(X).__name__}."
+        )
+    if learns_from_rows(transformer):
+        raise TypeError(
+            f"{type(transformer).__name__} learns from all rows at once: fit it on some that fit "
+            "into the memory of this process, such as A[:10000].compute(), and put it into a "
+            "pipeline as sklearn.frozen.FrozenEstimator."
+        )
+    return transformer.fit(_few(X))
+
+
+def _few(A: DaskActivations) -> Activations:
+    """The first rows of a block that has any."""
+    found = some_rows(Blocks.of(A), 2)
+    assert isinstance(found, Activations)
+    return found
 
 
 def fit_transform(extractor: Any, method: str, X: Any, y: Any = None) -> DaskActivations:
@@ -88,6 +130,8 @@ def fit(detector: Any, method: str, X: Any, y: Any = None) -> Any:
     """
     _refuse_all_at_once(detector, X)
     check_own_parameters(detector)
+    if isinstance(X, DaskActivations) and cluster_client() is None:
+        X = kept(X)
     with unchanged_on_failure(detector):
         _adopt(detector, fitted_on(detector, Blocks.of(X), y))
     return detector
@@ -107,6 +151,27 @@ def partial_fit(detector: Any, method: str, X: Any, y: Any = None) -> Any:
 def fit_predict(detector: Any, method: str, X: Any, y: Any = None) -> da.Array:
     """Fit, and predict lazily."""
     return detector.fit(X, y).predict(X)
+
+
+def keep(A: Any) -> Any:
+    """Activations in blocks, computed once for all that follows."""
+    return kept(A) if isinstance(A, DaskActivations) else A
+
+
+def each_block(A: DaskActivations, function: Callable[..., Any], y: Any = None) -> list[Any]:
+    """What a function makes of the rows and labels of each block that has any, on the workers."""
+    blocks = Blocks.of(A)
+    labels = blocks.of_rows(y, "y")
+    pairs = zip(blocks.arguments, labels.arguments, strict=True)
+    calls = [(_on_block, function, *pair) for pair in pairs]
+    found = run("each-block", calls, [*blocks.sources, *labels.sources])
+    return [result for has_rows, result in found if has_rows]
+
+
+def _on_block(function: Callable[..., Any], X: Any, y: Any) -> tuple[bool, Any]:
+    if X is None or not n_rows_in(X):
+        return False, None
+    return True, function(X, opened(y))
 
 
 def _adopt(detector: Any, fitted: Any) -> None:
@@ -140,8 +205,43 @@ def verdicts(estimator: Any, method: str, X: Any) -> da.Array:
     return _numbers(estimator, method, X, np.int64)
 
 
-def _numbers(estimator: Any, method: str, X: Any, dtype: Any) -> da.Array:
+def scores_each(estimator: Any, method: str, X: Any) -> dict[str, da.Array]:
+    """A number for each row by each of several detectors, lazily."""
+    return _numbers_each(estimator, method, X, np.float64)
+
+
+def verdicts_each(estimator: Any, method: str, X: Any) -> dict[str, da.Array]:
+    """1 or -1 for each row by each of several detectors, lazily."""
+    return _numbers_each(estimator, method, X, np.int64)
+
+
+def _numbers_each(estimator: Any, method: str, X: Any, dtype: Any) -> dict[str, da.Array]:
+    _check_ready(estimator, method)
+    worker, blocks = Worker.of(estimator), Blocks.of(X)
+    calls = [(_call_each, *worker, block, method) for block in blocks.arguments]
+    layer, graph = new_layer(method.replace("_", "-"), calls, blocks.sources)
+    source = DaskActivations(layer, graph, tuple(blocks.sizes))
+    return {
+        name: as_array(
+            method.replace("_", "-"),
+            [(_of_one, key, name, dtype) for key in source.__dask_keys__()],
+            blocks,
+            [source],
+            dtype=dtype,
+        )
+        for name in detector_of(estimator).named_estimators_
+    }
+
+
+def _check_ready(estimator: Any, method: str) -> None:
+    """Say now, and not when it is computed, that an estimator cannot do what is asked for."""
     check_is_fitted(estimator)
+    if hasattr(estimator, "_refuse_unready"):
+        estimator._refuse_unready(method)
+
+
+def _numbers(estimator: Any, method: str, X: Any, dtype: Any) -> da.Array:
+    _check_ready(estimator, method)
     worker, blocks = Worker.of(estimator), Blocks.of(X)
     tasks = [(_call, *worker, block, method, dtype) for block in blocks.arguments]
     return as_array(method.replace("_", "-"), tasks, blocks, blocks.sources, dtype=dtype)
@@ -153,3 +253,15 @@ def _call(
     if X is None or not n_rows_in(X):
         return np.empty(0, dtype)
     return call(estimator, networks, method, X)
+
+
+def _call_each(
+    estimator: Parcel, networks: Sequence[Parcel], X: Any, method: str
+) -> dict[str, NDArray]:
+    if X is None or not n_rows_in(X):
+        return {}
+    return call(estimator, networks, method, X)
+
+
+def _of_one(found: dict[str, NDArray], name: str, dtype: Any) -> NDArray:
+    return found.get(name, np.empty(0, dtype))

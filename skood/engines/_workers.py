@@ -103,7 +103,7 @@ def cluster_client() -> Any:
 
 
 def _send(client: Any, parcel: Parcel) -> Any:
-    """The future of a parcel, which the scheduler sends anew if all workers that had it are lost."""
+    """The future of a parcel, which the scheduler keeps should all workers with it be lost."""
     # It is sent once: no reason to warn of its size.
     with dask.config.set({"distributed.admin.large-graph-warning-threshold": "1 PB"}):
         return client.submit(_arrived, parcel, pure=False)

@@ -11,6 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted, column_or_1d
 
+from .._by_blocks import by_blocks
 from .._classes import GROUP_BY, TrainingClasses, tells_classes
 from .._estimator_checks import FEW_PATTERNS, failed_outlier_checks
 from .._fit_context import fit_context
@@ -470,6 +471,7 @@ class AutoNAPDetector(BaseDetector):
         # A sum that cancels is 0, in-distribution, however its terms were rounded.
         return np.round(scores, 9) + 0.0
 
+    @by_blocks("scores")
     def decision_function(self, X: Activations | ArrayLike) -> Floats:
         """Score samples relative to the threshold: negative for out-of-distribution.
 

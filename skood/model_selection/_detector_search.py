@@ -18,6 +18,7 @@ from sklearn.frozen import FrozenEstimator
 from sklearn.pipeline import Pipeline
 from sklearn.utils.validation import check_is_fitted
 
+from .._by_blocks import by_blocks
 from .._docstrings import FITTED_ON, complete
 from .._fit_context import fit_context
 from .._foreign import are_named, detector_of, in_distribution_scores, rate_of
@@ -364,6 +365,7 @@ class DetectorSearchCV(OutlierMixin, MetaEstimatorMixin, NamedDetectors):
         check_is_fitted(self)
         return check_activations(self, X, reset=False, allow_nd=True)
 
+    @by_blocks("verdicts")
     def predict(self, X: Any) -> NDArray[np.int64]:
         """Predict by the detector that was chosen.
 
@@ -399,6 +401,7 @@ class DetectorSearchCV(OutlierMixin, MetaEstimatorMixin, NamedDetectors):
         """
         return self.fit(X, y, **kwargs).predict(X)
 
+    @by_blocks("scores")
     def score_samples(self, X: Any) -> Floats:
         """Score samples by the detector that was chosen.
 
@@ -415,6 +418,7 @@ class DetectorSearchCV(OutlierMixin, MetaEstimatorMixin, NamedDetectors):
         A = self._validate(X)
         return in_distribution_scores(self.best_estimator_, A).astype(np.float64)
 
+    @by_blocks("scores")
     def decision_function(self, X: Any) -> Floats:
         """Score samples relative to the threshold of the detector that was chosen.
 

@@ -10,6 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_is_fitted
 
+from .._by_blocks import by_blocks
 from .._fit_context import fit_context
 from .._output import ActivationsOutputMixin
 from .._validation import ARRAY_LAYER, check_activations
@@ -26,6 +27,7 @@ class LayerwiseTransformer(ActivationsOutputMixin, BaseEstimator, metaclass=ABCM
     _learns_from_rows = False
     """Whether what ``transform`` does to a row depends on the rows of ``fit``."""
 
+    @by_blocks("fit_on_few")
     @fit_context(prefer_skip_nested_validation=True)
     def fit(self, X: Activations | ArrayLike, y: Any = None) -> Self:
         """Check the parameters and remember the layers of ``X``; nothing is learnt.
@@ -53,6 +55,7 @@ class LayerwiseTransformer(ActivationsOutputMixin, BaseEstimator, metaclass=ABCM
     @overload
     def transform(self, X: ArrayLike) -> NDArray: ...
 
+    @by_blocks("transform")
     def transform(self, X: Activations | ArrayLike) -> Activations | NDArray:
         """Transform every layer.
 

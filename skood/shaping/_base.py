@@ -11,6 +11,7 @@ from sklearn.base import BaseEstimator
 from sklearn.utils import Tags
 from sklearn.utils.validation import check_is_fitted
 
+from .._by_blocks import by_blocks
 from .._docstrings import FITTED_ON, OF_HEAD
 from .._fit_context import fit_context
 from .._head import head_features, head_logits, validate_head_input
@@ -35,6 +36,7 @@ class BaseShaper(ActivationsOutputMixin, BaseEstimator, metaclass=ABCMeta):
     _parameter_constraints: dict[str, Any] = {}
     _min_classes = 1
 
+    @by_blocks("fit_on_few")
     @fit_context(prefer_skip_nested_validation=True)
     def fit(self, X: Activations | ArrayLike, y: ArrayLike | None = None) -> Self:
         """Learn from the in-distribution samples.
@@ -68,6 +70,7 @@ class BaseShaper(ActivationsOutputMixin, BaseEstimator, metaclass=ABCMeta):
     @overload
     def transform(self, X: ArrayLike) -> NDArray[np.floating]: ...
 
+    @by_blocks("transform")
     def transform(self, X: Activations | ArrayLike) -> Activations | NDArray[np.floating]:
         """Shape the features and recompute the logits.
 
