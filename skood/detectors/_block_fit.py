@@ -44,8 +44,7 @@ class BlockFit:
         detector: BaseIncrementalDetector,
         X: Any,
         y: NDArray | None,
-        learnt: Rows | None = None,
-        setting: Rows | None = None,
+        split: tuple[Rows, Rows] | None = None,
         *,
         keeps_sample: bool = False,
     ) -> Self:
@@ -59,16 +58,16 @@ class BlockFit:
             The rows of the block, one or more.
         y : ndarray of shape (n_samples,) or None
             Their labels.
-        learnt : ndarray of int, default=None
-            Which of them to learn from, by default all that are in-distribution.
-        setting : ndarray of int, default=None
-            Which of them set the threshold, by default those that are learnt from.
+        split : tuple of two ndarrays of int, default=None
+            Which of the in-distribution rows to learn from, and which are held out and set the
+            threshold; by default all do both.
         keeps_sample : bool, default=False
             Whether to keep some rows, of bounded size, for the threshold after more batches.
         """
         part = clone(detector)
+        keeps_sample = keeps_sample or part._max_threshold_samples() is not None
         with collecting_warnings() as said:
-            part._learn_block(X, y, learnt, setting, keeps_sample=keeps_sample)
+            part._learn_batch(X, y, allow_none=True, split=split, keeps_sample=keeps_sample)
         return cls(part, frozenset(said))
 
     def merge(self, other: Self) -> Self:
@@ -79,25 +78,13 @@ class BlockFit:
         ValueError
             If they have learnt from other layers, or networks.
         """
-        first, second = self.detector, other.detector
-        first._check_same_input(second)
-        both, start = copy(first), first.n_samples_seen_
-        both._complete_input(second)
-        both._summary = first._summary.merge(second._summary)
-        both.n_samples_seen_ = start + second.n_samples_seen_
-        both.learnt_rows_ = np.concatenate([first.learnt_rows_, start + second.learnt_rows_])
-        if hasattr(first, "_sample"):
-            both._sample = first._sample.merge(second._sample.numbered_from(start))
+        both = copy(self.detector)._take_in(other.detector)
         return type(self)(both, self.said | other.said)
 
-    def finish(self, *, by_sample: bool = False) -> Self:
-        """The finished detector; it lacks the threshold where all rows are to set this.
+    def finish(self) -> Self:
+        """The finished detector, without a threshold where the scores of all rows are to set it.
 
-        Parameters
-        ----------
-        by_sample : bool, default=False
-            Whether the rows that are kept set it, as after several batches. Otherwise what more
-            batches need is dropped, since rows may be among it.
+        What only more batches need is dropped, since rows may be among it.
 
         Raises
         ------
@@ -105,20 +92,18 @@ class BlockFit:
             If there was no row to learn from.
         """
         detector = copy(self.detector)
-        if not len(detector.learnt_rows_):
-            n_samples = detector.n_samples_seen_
-            in_distribution_rows(np.full(n_samples, -1), n_samples)  # which says so
-        with without_overflow_warnings():
-            detector._finish_all(detector._summary)
-            if by_sample or detector._max_threshold_samples() is not None:
-                as_new = detector.validation is not None
-                score = detector._as_new if as_new else detector._left_out_scores
-                detector._set_threshold(detector._score_sample(score))
-        if not by_sample:
-            forget_batches(detector)
+        _refuse_none(detector)
+        if detector._max_threshold_samples() is not None:
+            detector._conclude()
+        else:
+            with without_overflow_warnings():
+                detector._finish_all()
+        forget_batches(detector)
         return type(self)(detector, self.said)
 
-    def score(self, X: Any, y: NDArray | None, setting: Rows | None = None) -> tuple[Scores, Rows]:
+    def score(
+        self, X: Any, y: NDArray | None, split: tuple[Rows, Rows] | None = None
+    ) -> tuple[Scores, Rows]:
         """Scores of the rows of a block that set the threshold, and which rows they are.
 
         Parameters
@@ -127,22 +112,22 @@ class BlockFit:
             The rows of the block, one or more.
         y : ndarray of shape (n_samples,) or None
             Their labels.
-        setting : ndarray of int, default=None
-            Rows that were held out of what was learnt; by default all that were learnt from.
+        split : tuple of two ndarrays of int, default=None
+            As in ``learn``.
         """
         detector = self.detector
         X = detector._validate(X, reset=False)
-        rows = in_distribution_rows(y, len(X), allow_none=True) if setting is None else setting
+        rows = in_distribution_rows(y, len(X), allow_none=True)
         X, y = take_rows(X, y, rows)
-        how = detector._left_out_scores
-        if setting is not None and len(rows):
-            may_set = np.flatnonzero(detector._may_set_threshold(X, y))
-            rows, how = rows[may_set], detector._as_new
-            X, y = rows_of(X, y, may_set)
+        if split is not None:
+            held_out = split[1]
+            held_out = held_out[detector._may_set_threshold(*rows_of(X, y, held_out))]
+            rows, (X, y) = rows[held_out], rows_of(X, y, held_out)
         if not len(rows):
             return np.empty(0), rows
         with without_overflow_warnings():
-            return joined([how(*batch) for batch in batches_of(X, y)]), rows
+            scores = [detector._score_setting(*batch) for batch in batches_of(X, y)]
+        return joined(scores), rows
 
     def complete(self, scores: Scores, rows: Rows) -> BaseIncrementalDetector:
         """The detector, its threshold set by the scores of all rows that do."""
@@ -152,12 +137,23 @@ class BlockFit:
             detector._set_threshold(detector._complete_scores(scores))
         return detector
 
+    def concluded(self) -> BaseIncrementalDetector:
+        """The detector as after one ``partial_fit``: the rows that it keeps set the threshold.
+
+        Raises
+        ------
+        ValueError
+            If there was no row to learn from.
+        """
+        _refuse_none(self.detector)
+        return copy(self.detector)._conclude()
+
     def add_to(self, detector: BaseIncrementalDetector) -> BaseIncrementalDetector:
         """Let a fitted detector learn what was learnt here, as from one more batch."""
-        part = self.detector
-        detector._check_can_learn_more()
-        detector._check_same_input(part)
-        detector._complete_input(part)
-        return detector._learn_more(
-            part._summary, part.learnt_rows_, part.n_samples_seen_, part._sample
-        )
+        return detector._take_in(self.detector)._conclude()
+
+
+def _refuse_none(detector: BaseIncrementalDetector) -> None:
+    if not len(detector.learnt_rows_):
+        n_samples = detector.n_samples_seen_
+        in_distribution_rows(np.full(n_samples, -1), n_samples)  # which says so

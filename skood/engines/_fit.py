@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from typing import Any, NamedTuple
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -18,19 +19,12 @@ from ._blocks import Blocks, Literal, Tasks, n_rows_in, opened, run, split_rows
 from ._workers import cluster_client
 
 
-class Chosen(NamedTuple):
-    """Of each block, the rows to learn from and those that set the threshold; None for all."""
-
-    learnt: Sequence[Any]
-    setting: Sequence[Any]
-
-
 def fitted_on(detector: Any, blocks: Blocks, y: ArrayLike | None) -> Any:
     """A clone that is fitted on all rows, all of which set its threshold, as by one ``fit``."""
     labels = blocks.of_rows(y, "y")
-    chosen = _choose(detector._hold_out, detector, blocks, y)
+    splits = _split(detector._hold_out, detector, blocks, y)
     tasks = Tasks("fit", [*blocks.sources, *labels.sources])
-    parts = _learn(tasks, detector, blocks, labels, chosen, keeps_sample=False)
+    parts = _learn(tasks, detector, blocks, labels, splits, keeps_sample=False)
     finished: Any = tasks.add(_finish, _merged(tasks, parts))
     by_sample = detector._max_threshold_samples() is not None
     if by_sample or cluster_client() is None:
@@ -42,7 +36,7 @@ def fitted_on(detector: Any, blocks: Blocks, y: ArrayLike | None) -> Any:
         finished = tasks.add(opened, Literal(part))
     scored = [
         tasks.add(_score, finished, *block)
-        for block in zip(blocks.arguments, labels.arguments, chosen.setting, strict=True)
+        for block in zip(blocks.arguments, labels.arguments, splits, strict=True)
     ]
     part, *results = tasks.compute([finished, *scored])
     scores, rows, sizes = zip(*results, strict=True)
@@ -54,10 +48,10 @@ def fitted_on(detector: Any, blocks: Blocks, y: ArrayLike | None) -> Any:
 def learnt_from(detector: Any, blocks: Blocks, y: ArrayLike | None) -> Any:
     """A clone that has learnt from all rows and is not finished, with rows for a threshold."""
     labels = blocks.of_rows(y, "y")
-    hold_out = detector._hold_out_of_batch if hasattr(detector, "offset_") else detector._hold_out
-    chosen = _choose(hold_out, detector, blocks, y)
+    hold_out = partial(detector._split_batch, is_first=not hasattr(detector, "n_samples_seen_"))
+    splits = _split(hold_out, detector, blocks, y)
     tasks = Tasks("learn", [*blocks.sources, *labels.sources])
-    parts = _learn(tasks, detector, blocks, labels, chosen, keeps_sample=True)
+    parts = _learn(tasks, detector, blocks, labels, splits, keeps_sample=True)
     return tasks.compute([_merged(tasks, parts)])[0]
 
 
@@ -70,19 +64,22 @@ def said_by(part: BlockFit | None) -> BlockFit:
     return part
 
 
-def _choose(hold_out: Any, detector: Any, blocks: Blocks, y: ArrayLike | None) -> Chosen:
-    """The rows of one ``fit``, which are split by their numbers and labels, without the rows."""
-    if getattr(detector, "validation", None) is None:
-        return Chosen([None] * len(blocks), [None] * len(blocks))
+def _split(
+    hold_out: Callable[..., Any], detector: Any, blocks: Blocks, y: ArrayLike | None
+) -> list[Any]:
+    """Of the in-distribution rows of each block, those to learn from and those held out.
+
+    They are the rows of one ``fit``, which are split by their numbers and labels. None is all.
+    """
+    if detector.validation is None:
+        return [None] * len(blocks)
     sizes = sizes_of(blocks)
     labels = None if y is None else np.asarray(y)
     rows = in_distribution_rows(labels, sum(sizes))
     inside = None if labels is None else plain_labels(read_labels(labels)[rows])
-    learnt, setting = hold_out(len(rows), inside)
-    return Chosen(
-        [Literal(part) for part in split_rows(rows[learnt], sizes)],
-        [Literal(part) for part in split_rows(rows[setting], sizes)],
-    )
+    n_inside = [len(part) for part in split_rows(rows, sizes)]
+    learnt, held_out = (split_rows(part, n_inside) for part in hold_out(len(rows), inside))
+    return [Literal(parts) for parts in zip(learnt, held_out, strict=True)]
 
 
 def sizes_of(blocks: Blocks) -> list[int]:
@@ -97,14 +94,14 @@ def _learn(
     detector: Any,
     blocks: Blocks,
     labels: Blocks,
-    chosen: Chosen,
+    splits: Sequence[Any],
     *,
     keeps_sample: bool,
 ) -> list[Any]:
     unfitted = Literal(clone(detector))
     return [
         tasks.add(_learn_block, unfitted, *block, keeps_sample)
-        for block in zip(blocks.arguments, labels.arguments, *chosen, strict=True)
+        for block in zip(blocks.arguments, labels.arguments, splits, strict=True)
     ]
 
 
@@ -117,12 +114,12 @@ def _merged(tasks: Tasks, parts: Sequence[Any]) -> Any:
 
 
 def _learn_block(
-    detector: Literal, X: Any, y: Any, learnt: Any, setting: Any, keeps_sample: bool
+    detector: Literal, X: Any, y: Any, split: Any, keeps_sample: bool
 ) -> BlockFit | None:
     if X is None or not n_rows_in(X):
         return None
-    rows = opened(learnt), opened(setting)
-    return BlockFit.learn(detector.values, X, opened(y), *rows, keeps_sample=keeps_sample)
+    given = X, opened(y), opened(split)
+    return BlockFit.learn(detector.values, *given, keeps_sample=keeps_sample)
 
 
 def _merge(first: BlockFit | None, second: BlockFit | None) -> BlockFit | None:
@@ -135,8 +132,8 @@ def _finish(part: BlockFit | None) -> BlockFit | None:
     return None if part is None else part.finish()
 
 
-def _score(part: BlockFit, X: Any, y: Any, setting: Any) -> tuple[Any, Rows, int]:
+def _score(part: BlockFit, X: Any, y: Any, split: Any) -> tuple[Any, Rows, int]:
     """Scores that set the threshold, of which rows, and of how many."""
     if X is None or not (n_rows := n_rows_in(X)):
         return np.empty(0), np.empty(0, dtype=np.intp), 0
-    return *part.score(X, opened(y), opened(setting)), n_rows
+    return *part.score(X, opened(y), opened(split)), n_rows

@@ -142,9 +142,9 @@ def partial_fit(detector: Any, method: str, X: Any, y: Any = None) -> Any:
     check_own_parameters(detector)
     with unchanged_on_failure(detector):
         part = said_by(learnt_from(detector, Blocks.of(X), y))
-        if hasattr(detector, "offset_"):
+        if hasattr(detector, "n_samples_seen_"):
             return part.add_to(detector)
-        _adopt(detector, part.finish(by_sample=True).detector)
+        _adopt(detector, part.concluded())
     return detector
 
 
