@@ -996,6 +996,7 @@ class Monitor(Pipeline):
         A = self[:-1].transform(X)
         return roc_auc_of_marks(A, y, self[-1].score_samples(A))  # its own score is of errors
 
+    @by_blocks("refuse")
     def explain(
         self,
         X: Any,
@@ -1039,6 +1040,7 @@ class Monitor(Pipeline):
             n_neurons=n_neurons,
         )
 
+    @by_blocks("refuse")
     def report(
         self,
         X_test: Any,

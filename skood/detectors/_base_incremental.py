@@ -237,6 +237,14 @@ class BaseIncrementalDetector(BaseOneClassDetector):
         self._add(merged(summaries), sample, rows[learnt], n_samples=n_samples, n_inside=len(rows))
         return self
 
+    def _become(self, fitted: Self) -> None:
+        """Have learnt what a clone has."""
+        self._begin()
+        for name in ("_network_classes", "_known_columns"):  # of an earlier fit on Activations
+            self.__dict__.pop(name, None)
+        params = fitted.get_params(deep=False).keys()
+        self.__dict__.update({k: v for k, v in vars(fitted).items() if k not in params})
+
     def _begin(self) -> None:
         self._forget()
         forget_batches(self)
@@ -273,8 +281,9 @@ class BaseIncrementalDetector(BaseOneClassDetector):
                 )
         if not hasattr(self, "_summary"):
             raise ValueError(
-                f"This {name} was fitted inside of another estimator, which has dropped what only "
-                "more batches need: fit it alone, or give the batches to that estimator."
+                f"This {name} was fitted inside of another estimator, or on rows in blocks "
+                "elsewhere, and what only more batches need was dropped: fit it alone, begin with "
+                "partial_fit, or give the batches to that estimator."
             )
 
     @available_if(_can_learn_in_batches)

@@ -163,7 +163,7 @@ def new_layer(
 ) -> tuple[str, HighLevelGraph]:
     """The name and graph of tasks, one a block; ``more`` are further numbers of their keys."""
     name = f"skood-{what}-{uuid4().hex}"
-    layer = {(name, number, *more): task for number, task in enumerate(tasks)}
+    layer: dict[Any, Any] = {(name, number, *more): task for number, task in enumerate(tasks)}
     return name, HighLevelGraph.from_collections(name, layer, dependencies=list(sources))
 
 

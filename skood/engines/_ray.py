@@ -86,7 +86,7 @@ class RayScorer:
         keep: Sequence[str] | None = None,
     ) -> None:
         check_is_fitted(estimator)
-        self._estimator = estimator
+        self._fitted = estimator
         self._inputs = inputs
         self._outputs = dict(_OUTPUTS if outputs is None else outputs)
         self._keep = keep
@@ -158,10 +158,10 @@ class RayScorer:
                 name: np.empty(0, np.int64 if method in _INTEGERS else np.float64)
                 for name, method in self._outputs.items()
             }
-        if _begins_with_extraction(self._estimator):
-            X = self._estimator[0].transform(X)
+        if _begins_with_extraction(self._fitted):
+            X = self._fitted[0].transform(X)
         return {
-            name: np.asarray(getattr(self._estimator, method)(X))
+            name: np.asarray(getattr(self._fitted, method)(X))
             for name, method in self._outputs.items()
         }
 

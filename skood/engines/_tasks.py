@@ -133,7 +133,7 @@ def fit(detector: Any, method: str, X: Any, y: Any = None) -> Any:
     if isinstance(X, DaskActivations) and cluster_client() is None:
         X = kept(X)
     with unchanged_on_failure(detector):
-        _adopt(detector, fitted_on(detector, Blocks.of(X), y))
+        detector._become(fitted_on(detector, Blocks.of(X), y))
     return detector
 
 
@@ -144,7 +144,7 @@ def partial_fit(detector: Any, method: str, X: Any, y: Any = None) -> Any:
         part = said_by(learnt_from(detector, Blocks.of(X), y))
         if hasattr(detector, "n_samples_seen_"):
             return part.add_to(detector)
-        _adopt(detector, part.concluded())
+        detector._become(part.concluded())
     return detector
 
 
@@ -172,14 +172,6 @@ def _on_block(function: Callable[..., Any], X: Any, y: Any) -> tuple[bool, Any]:
     if X is None or not n_rows_in(X):
         return False, None
     return True, function(X, opened(y))
-
-
-def _adopt(detector: Any, fitted: Any) -> None:
-    """Let a detector have learnt what a clone of it has."""
-    for name in vars(detector).keys() - detector.get_params(deep=False).keys():
-        delattr(detector, name)
-    for name in vars(fitted).keys() - detector.get_params(deep=False).keys():
-        setattr(detector, name, getattr(fitted, name))
 
 
 def _refuse_all_at_once(detector: Any, X: Any) -> None:
@@ -265,3 +257,17 @@ def _call_each(
 
 def _of_one(found: dict[str, NDArray], name: str, dtype: Any) -> NDArray:
     return found.get(name, np.empty(0, dtype))
+
+
+def refuse(estimator: Any, method: str, X: Any, *args: Any, **kwargs: Any) -> Any:
+    """Say that a method looks at rows in this process.
+
+    Raises
+    ------
+    TypeError
+        Always.
+    """
+    raise TypeError(
+        f"{type(estimator).__name__}.{method} needs its rows in this process, but they lie in "
+        "blocks elsewhere: pass some of them that fit into its memory, such as X[:1000].compute()."
+    )

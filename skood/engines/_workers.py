@@ -48,7 +48,8 @@ class NetworkOfCluster:
             return self._here
         from distributed import get_worker
 
-        if (found := get_worker().plugins.get(self._name)) is None:
+        found: Any = get_worker().plugins.get(self._name)
+        if found is None:
             raise RuntimeError(
                 "The network is not on the workers any more, as others were sent after it: keep "
                 "the Dask collection that needs it until it is computed."

@@ -192,6 +192,7 @@ class AutoNAPDetector(BaseDetector):
         self.keep_settings = keep_settings
         self.random_state = random_state
 
+    @by_blocks("fit")
     @fit_context(prefer_skip_nested_validation=True)
     def fit(
         self,

@@ -179,6 +179,7 @@ class DetectorSearchCV(OutlierMixin, MetaEstimatorMixin, NamedDetectors):
         self.validation = validation
         self.n_jobs = n_jobs
 
+    @by_blocks("refuse")
     @fit_context(prefer_skip_nested_validation=False)
     def fit(
         self,
