@@ -219,7 +219,7 @@ class BaseIncrementalDetector(BaseOneClassDetector):
             self._check_can_learn_more()
         X = self._validate(X, reset=is_first)
         if is_first:
-            self._by_class = self._tells_classes(X)
+            self._see_classes(X)
         rows = in_distribution_rows(y, len(X), allow_none=allow_none or not is_first)
         ood = np.setdiff1d(np.arange(len(X)), rows) if self._learns_from_ood else rows[:0]
         X_ood, n_samples = X[ood], len(X)
