@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from sklearn.frozen import FrozenEstimator
 from sklearn.pipeline import Pipeline
 
-from ._by_blocks import are_activations
+from ._elsewhere import are_activations
 from .activations import Activations
 
 

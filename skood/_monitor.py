@@ -15,8 +15,8 @@ from sklearn.pipeline import Pipeline
 from sklearn.utils import Tags, estimator_html_repr, get_tags
 from sklearn.utils.validation import check_is_fitted
 
-from ._by_blocks import by_blocks, held, in_memory, is_in_blocks
 from ._classes import tells_classes
+from ._elsewhere import held, in_memory, lies_elsewhere, run_elsewhere
 from ._fit_context import unchanged_on_failure
 from ._fitted_state import fitted_state
 from ._foreign import detector_of, flat_steps, rate_of, scoring_steps
@@ -727,7 +727,7 @@ class Monitor(Pipeline):
                 UncalibratedWarning,
             )
 
-    @by_blocks("scores")
+    @run_elsewhere("scores")
     def p_values(self, X: Any) -> Scores:
         """Say how likely an in-distribution input scores as low, by held-out rows.
 
@@ -815,7 +815,7 @@ class Monitor(Pipeline):
                 raise NotFittedError(_why_no_p_values(source))
         return source
 
-    @by_blocks("verdicts")
+    @run_elsewhere("verdicts")
     def predict(self, X: Any, **params: Any) -> Labels:
         """Predict whether to trust the network (1) or not (-1), sample by sample.
 
@@ -836,7 +836,7 @@ class Monitor(Pipeline):
         _refuse_params(params)
         return thresholds.predict(self._activations(X))
 
-    @by_blocks("scores")
+    @run_elsewhere("scores")
     def score_samples(self, X: Any) -> Scores:
         """Score samples: the higher, the more the network can be trusted.
 
@@ -854,7 +854,7 @@ class Monitor(Pipeline):
         """
         return super().score_samples(X)
 
-    @by_blocks("scores")
+    @run_elsewhere("scores")
     def decision_function(self, X: Any, **params: Any) -> Scores:
         """Score samples relative to the threshold: negative where ``predict`` gives -1.
 
@@ -879,7 +879,7 @@ class Monitor(Pipeline):
         return thresholds.decision_function(self._activations(X))
 
     @available_if(_last_step_has("score_each"))
-    @by_blocks("scores_each")
+    @run_elsewhere("scores_each")
     def score_each(self, X: Any) -> dict[str, Scores]:
         """Score samples by each of several detectors alone; see ``offsets_``.
 
@@ -898,7 +898,7 @@ class Monitor(Pipeline):
         return detector_of(self).score_each(self._activations(X))
 
     @available_if(_last_step_has("decision_each"))
-    @by_blocks("scores_each")
+    @run_elsewhere("scores_each")
     def decision_each(self, X: Any) -> dict[str, Scores]:
         """Score samples relative to the threshold of each of several detectors.
 
@@ -921,7 +921,7 @@ class Monitor(Pipeline):
         return thresholds.decision_each(A)
 
     @available_if(_last_step_has("predict_each"))
-    @by_blocks("verdicts_each")
+    @run_elsewhere("verdicts_each")
     def predict_each(self, X: Any) -> dict[str, Labels]:
         """Tell which of several detectors reject which samples.
 
@@ -975,7 +975,7 @@ class Monitor(Pipeline):
         auroc : float
             1 where every input to trust scores higher than all others, 0.5 for chance.
         """
-        if is_in_blocks(X):
+        if lies_elsewhere(X):
             X, y = held(self[:-1].transform(X)), np.asarray(y)
         if self.target == "ood":
             return self._score_of_marks(X, y, **params)
@@ -996,7 +996,7 @@ class Monitor(Pipeline):
         A = self[:-1].transform(X)
         return roc_auc_of_marks(A, y, self[-1].score_samples(A))  # its own score is of errors
 
-    @by_blocks("refuse")
+    @run_elsewhere("refuse")
     def explain(
         self,
         X: Any,
@@ -1040,7 +1040,7 @@ class Monitor(Pipeline):
             n_neurons=n_neurons,
         )
 
-    @by_blocks("refuse")
+    @run_elsewhere("refuse")
     def report(
         self,
         X_test: Any,

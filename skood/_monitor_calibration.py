@@ -13,8 +13,8 @@ from scipy.stats import false_discovery_control, poisson
 from sklearn.frozen import FrozenEstimator
 from sklearn.pipeline import Pipeline
 
-from ._by_blocks import are_activations
 from ._classes import rows_to_accept, tells_classes
+from ._elsewhere import are_activations
 from ._foreign import detector_of, is_calibrated, rate_of, what_is_calibrated
 from ._labels import unknown_labels
 from ._marks import (

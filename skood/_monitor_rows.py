@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ._by_blocks import engine, is_in_blocks
+from ._elsewhere import engine, lies_elsewhere
 from ._marks import read_labels
 from ._monitor_calibration import Evidence, HeldOutThresholds, calibrated, joined
 from ._seen_rows import SeenRows
@@ -40,7 +40,7 @@ class LearntRows:
 
     @classmethod
     def of(cls, A: Any, y: ArrayLike | None) -> LearntRows:
-        if is_in_blocks(A):
+        if lies_elsewhere(A):
             return reduce(cls.merge, engine("each_block")(A, cls.of, y))
         return cls(len(A), SeenRows.of(A), Evidence.of(A, y))
 
@@ -81,7 +81,7 @@ class CalibrationRows:
 
     def kept(self) -> CalibrationRows | None:
         """The rows in memory of their own; None where they are too many, or lie elsewhere."""
-        if any(is_in_blocks(A) for A, _ in self.parts) or self.n_bytes > KEPT_BYTES:
+        if any(lies_elsewhere(A) for A, _ in self.parts) or self.n_bytes > KEPT_BYTES:
             return None
         return CalibrationRows(tuple((joined([A]), y) for A, y in self.parts), self.promise)
 

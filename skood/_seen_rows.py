@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
-from ._by_blocks import engine, is_in_blocks
+from ._elsewhere import engine, lies_elsewhere
 from ._values import Floats
 from .activations import Activations
 
@@ -99,7 +99,7 @@ def _all_are_among(rows: Floats, others: Floats) -> bool:
 
 
 def _combinations(A: Any, y: Any = None) -> Floats | None:
-    if is_in_blocks(A):
+    if lies_elsewhere(A):
         parts = engine("each_block")(A, _combinations)
         return None if any(part is None for part in parts) else np.concatenate(parts)
     rows = _rows_of_a_layer(A)

@@ -178,8 +178,11 @@ def merged(parts: Iterable[Any]) -> Any:
 
 def hash_rows(X: Activations, y: NDArray | None) -> NDArray[np.uint64]:
     """A number for each sample that depends on its values, its class and its label alone."""
+    held = {column.role: column for column in X.columns}
+    # Predictions that come from logits are a column of their own in stacked activations only.
+    roles = [role for role in _READ if role != "prediction" or "logits" not in held]
     everything = range(len(X))
-    columns = [take(column.array, everything) for column in X.columns if column.role in _READ]
+    columns = [take(column.array, everything) for column in X.columns if column.role in roles]
     hashes = np.zeros(len(X), dtype=np.uint64)
     for column in columns if y is None else [*columns, y]:
         hashes = _scramble(hashes + np.uint64(1)) + _hash_column(column)

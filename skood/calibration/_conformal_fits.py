@@ -17,8 +17,8 @@ from sklearn.frozen import FrozenEstimator
 from sklearn.model_selection import KFold, StratifiedKFold, check_cv
 from sklearn.utils.validation import check_is_fitted
 
-from .._by_blocks import are_activations
 from .._classes import NetworkClasses
+from .._elsewhere import are_activations
 from .._foreign import (
     detector_of,
     in_distribution_scores,

@@ -12,7 +12,6 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator, OutlierMixin
 from sklearn.utils.validation import check_is_fitted
 
-from .._by_blocks import by_blocks
 from .._classes import (
     TrainingClasses,
     has_predictions,
@@ -22,6 +21,7 @@ from .._classes import (
 )
 from .._conformal import held_out_threshold, lowest_accepted
 from .._docstrings import complete
+from .._elsewhere import run_elsewhere
 from .._fit_context import fit_context, forget_fit
 from .._held_out import VALIDATION, Rows, held_out_rows
 from .._marks import (
@@ -64,7 +64,7 @@ class BaseDetector(OutlierMixin, BaseEstimator, metaclass=ABCMeta):
         group_by = LABELS_OPTIONAL if cls._labels_optional_for else LABELS_NEEDED
         complete(cls, {**PARAMETERS, "group_by": group_by}, cls._entries)
 
-    @by_blocks("fit")
+    @run_elsewhere("fit")
     @fit_context(prefer_skip_nested_validation=False)
     def fit(self, X: Activations | ArrayLike, y: ArrayLike | None = None) -> Self:
         """Learn from the in-distribution samples and set the threshold.
@@ -229,7 +229,7 @@ class BaseDetector(OutlierMixin, BaseEstimator, metaclass=ABCMeta):
     ) -> NDArray[np.float64]:
         return np.where(is_known, scores, self.unknown_class_score_)
 
-    @by_blocks("scores")
+    @run_elsewhere("scores")
     def score_samples(self, X: Activations | ArrayLike) -> NDArray[np.float64]:
         """Score samples: the higher, the more in-distribution.
 
@@ -264,7 +264,7 @@ class BaseDetector(OutlierMixin, BaseEstimator, metaclass=ABCMeta):
             "divide the layers by a constant.",
         )
 
-    @by_blocks("scores")
+    @run_elsewhere("scores")
     def decision_function(self, X: Activations | ArrayLike) -> NDArray[np.float64]:
         """Score samples relative to the threshold: negative for out-of-distribution.
 
@@ -283,7 +283,7 @@ class BaseDetector(OutlierMixin, BaseEstimator, metaclass=ABCMeta):
         is_equal = (scores >= self._lowest_accepted) & (scores < self.offset_)
         return np.where(is_equal, 0.0, scores - self.offset_)
 
-    @by_blocks("verdicts")
+    @run_elsewhere("verdicts")
     def predict(self, X: Activations | ArrayLike) -> NDArray[np.int64]:
         """Predict in-distribution (1) or out-of-distribution (-1) for each sample.
 
@@ -299,7 +299,7 @@ class BaseDetector(OutlierMixin, BaseEstimator, metaclass=ABCMeta):
         """
         return np.where(self.decision_function(X) >= 0, 1, -1)
 
-    @by_blocks("fit_predict")
+    @run_elsewhere("fit_predict")
     def fit_predict(
         self, X: Activations | ArrayLike, y: ArrayLike | None = None
     ) -> NDArray[np.int64]:

@@ -12,8 +12,8 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_is_fitted
 
-from .._by_blocks import by_blocks
 from .._classes import NetworkClasses
+from .._elsewhere import run_elsewhere
 from .._fit_context import fit_context, unchanged_on_failure
 from .._held_out import Rows, held_out_of_batch
 from .._known_columns import KnownColumns
@@ -166,7 +166,7 @@ class BaseIncrementalDetector(BaseOneClassDetector):
         return self._left_out_scores(X, y) if self.validation is None else self._score_samples(X)
 
     @available_if(_can_learn_in_batches)
-    @by_blocks("partial_fit")
+    @run_elsewhere("partial_fit")
     @fit_context(prefer_skip_nested_validation=True)
     def partial_fit(self, X: Activations | ArrayLike, y: ArrayLike | None = None) -> Self:
         """Learn from more samples; any batches give what one ``fit`` gives, to rounding.

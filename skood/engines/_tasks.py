@@ -18,6 +18,7 @@ from .._streams import learns_from_rows
 from ..activations import Activations
 from ._blocks import (
     Blocks,
+    Literal,
     as_array,
     first_rows,
     n_rows_in,
@@ -72,21 +73,37 @@ def _few(A: DaskActivations) -> Activations:
     return found
 
 
-def fit_transform(extractor: Any, method: str, X: Any, y: Any = None) -> DaskActivations:
+def fit_transform(
+    extractor: Any, method: str, X: Any, y: Any = None, **options: Any
+) -> DaskActivations:
     """Fit on the first rows, and extract the activations of all lazily."""
-    return fit_extractor(extractor, method, X, y).transform(X)
+    return fit_extractor(extractor, method, X, y).transform(X, **options)
 
 
-def transform(transformer: Any, method: str, X: Any) -> DaskActivations:
-    """Activations of each block, lazily; the network is sent once to each worker."""
+def transform(
+    transformer: Any, method: str, X: Any, *, out: Any = None, dtype: Any = None
+) -> DaskActivations:
+    """Activations of each block, lazily; the network is sent once to each worker.
+
+    Raises
+    ------
+    TypeError
+        If they are to be written into a folder.
+    """
+    if out is not None:
+        raise TypeError(
+            f"out={out!r} is for inputs in this process. Rows in blocks of Dask stay on its "
+            "workers: call persist(), or write layers, as by A['relu1'].to_zarr(...)."
+        )
     check_is_fitted(transformer)
     worker, blocks = Worker.of(transformer), Blocks.of(X)
+    options = {} if dtype is None else {"dtype": dtype}
     name, graph = new_layer(
         "activations",
-        [(_transform, *worker, block) for block in blocks.arguments],
+        [(_transform, *worker, block, Literal(options)) for block in blocks.arguments],
         blocks.sources,
     )
-    template = partial(_template, worker, blocks, _rows_at_once(transformer))
+    template = partial(_template, worker, blocks, _rows_at_once(transformer), options)
     return DaskActivations(name, graph, tuple(blocks.sizes), template)
 
 
@@ -96,28 +113,30 @@ def _rows_at_once(transformer: Any) -> int:
     return 2 if plan is None else plan.n_at_once
 
 
-def _template(worker: Worker, blocks: Blocks, n_rows: int) -> Activations:
+def _template(worker: Worker, blocks: Blocks, n_rows: int, options: dict[str, Any]) -> Activations:
     """What comes out, without a row: found out on a worker, by the first rows that there are."""
     for argument, size in zip(blocks.arguments, blocks.sizes, strict=True):
         if size != 0:
-            task = (_transform_first, *worker, argument, n_rows)
+            task = (_transform_first, *worker, argument, Literal(options), n_rows)
             if (found := run("template", [task], blocks.sources)[0]) is not None:
                 return found
     raise ValueError("Found 0 samples in all blocks where at least 1 is needed.")
 
 
-def _transform(estimator: Parcel, networks: Sequence[Parcel], X: Any) -> Activations | None:
+def _transform(
+    estimator: Parcel, networks: Sequence[Any], X: Any, options: Literal
+) -> Activations | None:
     if X is None or not n_rows_in(X):
         return None
-    return call(estimator, networks, "transform", X)
+    return call(estimator, networks, "transform", X, **options.values)
 
 
 def _transform_first(
-    estimator: Parcel, networks: Sequence[Parcel], X: Any, n_rows: int
+    estimator: Parcel, networks: Sequence[Any], X: Any, options: Literal, n_rows: int
 ) -> Activations | None:
     if X is None:
         return None
-    return without_rows(_transform(estimator, networks, first_rows(X, n_rows)))
+    return without_rows(_transform(estimator, networks, first_rows(X, n_rows), options))
 
 
 def fit(detector: Any, method: str, X: Any, y: Any = None) -> Any:
@@ -239,16 +258,14 @@ def _numbers(estimator: Any, method: str, X: Any, dtype: Any) -> da.Array:
     return as_array(method.replace("_", "-"), tasks, blocks, blocks.sources, dtype=dtype)
 
 
-def _call(
-    estimator: Parcel, networks: Sequence[Parcel], X: Any, method: str, dtype: Any
-) -> NDArray:
+def _call(estimator: Parcel, networks: Sequence[Any], X: Any, method: str, dtype: Any) -> NDArray:
     if X is None or not n_rows_in(X):
         return np.empty(0, dtype)
     return call(estimator, networks, method, X)
 
 
 def _call_each(
-    estimator: Parcel, networks: Sequence[Parcel], X: Any, method: str
+    estimator: Parcel, networks: Sequence[Any], X: Any, method: str
 ) -> dict[str, NDArray]:
     if X is None or not n_rows_in(X):
         return {}

@@ -83,13 +83,13 @@ class Worker(NamedTuple):
         return cls(_send(client, parcel), [_send_once(client, *known) for known in networks])
 
 
-def call(estimator: Parcel, networks: Sequence[Any], method: str, X: Any, *args: Any) -> Any:
+def call(estimator: Parcel, networks: Sequence[Any], method: str, X: Any, **options: Any) -> Any:
     """What a method of an estimator makes of rows, in a task."""
     opened = estimator.open([network.open() for network in networks])
     if networks and not isinstance(X, Activations):
         with _ONE_AT_A_TIME:
-            return getattr(opened, method)(X, *args)
-    return getattr(opened, method)(X, *args)
+            return getattr(opened, method)(X, **options)
+    return getattr(opened, method)(X, **options)
 
 
 def cluster_client() -> Any:

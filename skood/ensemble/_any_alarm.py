@@ -10,9 +10,9 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn.base import clone
 from sklearn.utils.validation import check_is_fitted
 
-from .._by_blocks import by_blocks
 from .._classes import rows_to_accept
 from .._conformal import held_out_threshold, lowest_accepted
+from .._elsewhere import run_elsewhere
 from .._foreign import are_named, detector_of, is_of_pyod, rate_of
 from .._held_out import VALIDATION, Rows, held_out_rows
 from .._named_detectors import NamedDetectors
@@ -186,7 +186,7 @@ class AnyAlarmDetector(BaseDetector, NamedDetectors):
         given = self._as_given(X)
         return {name: member_scores(e, given) for name, e in self.named_estimators_.items()}
 
-    @by_blocks("scores_each")
+    @run_elsewhere("scores_each")
     def score_each(self, X: Activations | ArrayLike) -> dict[str, Floats]:
         """Score samples by each detector alone: the higher, the more in-distribution.
 
@@ -203,7 +203,7 @@ class AnyAlarmDetector(BaseDetector, NamedDetectors):
         check_is_fitted(self)
         return self._score_each(self._validate(X, reset=False))
 
-    @by_blocks("scores_each")
+    @run_elsewhere("scores_each")
     def decision_each(self, X: Activations | ArrayLike) -> dict[str, Floats]:
         """Score samples relative to the threshold of each detector: negative where it rejects.
 
@@ -220,7 +220,7 @@ class AnyAlarmDetector(BaseDetector, NamedDetectors):
         """
         return self._relative_each(self.score_each(X))
 
-    @by_blocks("verdicts_each")
+    @run_elsewhere("verdicts_each")
     def predict_each(self, X: Activations | ArrayLike) -> dict[str, NDArray[np.int64]]:
         """Tell which detectors reject which samples.
 

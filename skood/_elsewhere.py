@@ -13,29 +13,29 @@ from ._sklearn import Function
 from .activations import Activations
 
 
-def is_in_blocks(X: Any) -> bool:
+def lies_elsewhere(X: Any) -> bool:
     """Whether ``X`` is a collection of Dask, or a mapping of inputs of which some are."""
     if isinstance(X, Mapping):
-        return any(map(is_in_blocks, X.values()))
+        return any(map(lies_elsewhere, X.values()))
     return hasattr(type(X), "__dask_graph__")
 
 
 def are_activations(X: Any) -> bool:
     """Whether ``X`` holds activations by layer, in memory or in blocks elsewhere."""
-    return isinstance(X, Activations) or (is_in_blocks(X) and hasattr(type(X), "layer_names"))
+    return isinstance(X, Activations) or (lies_elsewhere(X) and hasattr(type(X), "layer_names"))
 
 
 def in_memory(y: Any) -> Any:
     """Labels in this process, where they are few numbers even if their samples are many."""
-    return np.asarray(y) if is_in_blocks(y) else y
+    return np.asarray(y) if lies_elsewhere(y) else y
 
 
 def held(A: Any) -> Any:
     """Activations that are computed once for all that follows; nothing is done with those here."""
-    return engine("keep")(A) if is_in_blocks(A) else A
+    return engine("keep")(A) if lies_elsewhere(A) else A
 
 
-def by_blocks(task: str) -> Callable[[Function], Function]:
+def run_elsewhere(task: str) -> Callable[[Function], Function]:
     """Decorate a method that takes rows: those in blocks are given to an engine.
 
     Parameters
@@ -48,7 +48,7 @@ def by_blocks(task: str) -> Callable[[Function], Function]:
     def decorate(method: Function) -> Function:
         @wraps(method)
         def run(estimator: Any, X: Any, *args: Any, **kwargs: Any) -> Any:
-            if not is_in_blocks(X):
+            if not lies_elsewhere(X):
                 return method(estimator, X, *args, **kwargs)
             return engine(task)(estimator, method.__name__, X, *args, **kwargs)
 
