@@ -114,7 +114,7 @@ def is_store(folder: Path) -> bool:
     """Whether a folder was written block by block, whole or not."""
     try:
         content = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return False
     return isinstance(content, dict) and content.get("format") == FORMAT
 
