@@ -592,7 +592,7 @@ class Monitor(Pipeline):
         return self
 
     def _merge_calibration(self, other: Monitor) -> None:
-        """Thresholds by the rows of both; those of ``calibrate`` replace those of ``validation``."""
+        """Thresholds by the rows of both, of which those of ``calibrate`` count first."""
         both = [monitor for monitor in (self, other) if hasattr(monitor, "calibration_")]
         if not both:
             return

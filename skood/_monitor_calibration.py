@@ -211,9 +211,8 @@ def calibrated(
         conformal = ConformalDetector(
             member, false_alarm_rate=_USUAL_RATE if rate is None else rate, **promise
         )
-        counts = [rows.that_count(wanted) for rows in read]
-        pairs = list(zip(read, counts, strict=True))
-        if are_missing := any(count is None for count in counts):
+        pairs = [(rows, rows.that_count(wanted)) for rows in read]
+        if are_missing := any(count is None for _, count in pairs):
             _ask_for_labels(wanted)
         thresholds[name] = conformal.fit(_one_of([rows.take(count) for rows, count in pairs]))
         if wanted != "ood" and not are_missing:
@@ -306,8 +305,10 @@ class _ReadRows:
         """Some of the rows, or all."""
         return self.A if rows is None or len(rows) == len(self.A) else self.A[rows]
 
-    def errors(self, right: NDArray[np.intp]) -> Any:
+    def errors(self, right: NDArray[np.intp] | None) -> Any:
         """In-distribution rows that are not among those that are classified correctly."""
+        assert self.labels is not None
+        assert right is not None
         return self.A[np.setdiff1d(np.flatnonzero(in_distribution(self.labels)), right)]
 
 

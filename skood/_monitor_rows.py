@@ -46,12 +46,10 @@ class LearntRows:
 
     def merge(self, other: LearntRows) -> LearntRows:
         """That of the rows of both."""
-        is_known = self.seen is not None and other.seen is not None
-        return LearntRows(
-            self.n_given + other.n_given,
-            self.seen.merge(other.seen) if is_known else None,
-            self.evidence.merge(other.evidence),
-        )
+        mine, theirs = self.seen, other.seen
+        seen = None if mine is None or theirs is None else mine.merge(theirs)
+        evidence = self.evidence.merge(other.evidence)
+        return LearntRows(self.n_given + other.n_given, seen, evidence)
 
 
 @dataclass(frozen=True)
@@ -99,12 +97,14 @@ class CalibrationRows:
                 f"{self.promise} and {other.promise}."
             )
         both = [*self.parts, *other.parts]
-        given, none = ([part for part in both if (part[1] is not None) == is_] for is_ in (1, 0))
-        parts = []
-        if given:
-            parts.append((joined([A for A, _ in given]), _joined_labels([y for _, y in given])))
-        if none:
-            parts.append((joined([A for A, _ in none]), None))
+        labelled = [(A, y) for A, y in both if y is not None]
+        others = [A for A, y in both if y is None]
+        parts: list[tuple[Any, NDArray | None]] = []
+        if labelled:
+            rows, labels = zip(*labelled, strict=True)
+            parts.append((joined(list(rows)), _joined_labels(list(labels))))
+        if others:
+            parts.append((joined(others), None))
         return CalibrationRows(tuple(parts), self.promise)
 
     def calibrate(
@@ -130,9 +130,8 @@ def _bytes_of(A: Any) -> int:
     return int(A.nbytes)
 
 
-def _joined_labels(labels: list[NDArray | None]) -> NDArray:
+def _joined_labels(labels: list[NDArray]) -> NDArray:
     """Labels one after the other; texts beside marks are objects."""
-    given = [part for part in labels if part is not None]
-    if len({part.dtype.kind for part in given} & set("UO")) > 1:
-        given = [part.astype(object) for part in given]
-    return np.concatenate(given)
+    if len({part.dtype.kind for part in labels} & set("UO")) > 1:
+        labels = [part.astype(object) for part in labels]
+    return np.concatenate(labels)

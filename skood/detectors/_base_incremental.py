@@ -69,6 +69,8 @@ class BaseIncrementalDetector(BaseOneClassDetector):
     _entries = {**BaseOneClassDetector._entries, **OF_BATCHES}
     _params_after_learning: frozenset[str] = frozenset({"false_alarm_rate"})
     """Parameters that may be set between batches, as no summary depends on them."""
+    _keeps_batches = True
+    """Whether ``fit`` keeps what only more batches need; a member of an ensemble may not."""
     _rejects_unknown_classes = False
     """Whether samples of classes that nothing was learnt of get ``unknown_class_score_``, by
     ``_reject_unknown``. The template then sets it, below the scores that set the threshold."""
@@ -100,6 +102,13 @@ class BaseIncrementalDetector(BaseOneClassDetector):
         """
         return self._score_samples(X)
 
+    def _left_out_width(self) -> int | None:
+        """How many columns ``_left_out_scores`` has; None where it is one-dimensional.
+
+        Columns become scores in ``_complete_scores``, once those of all samples are known.
+        """
+        return None
+
     def _why_not_in_batches(self) -> str:
         """Why the parameters need all samples at once; nothing where they do not."""
         return ""
@@ -114,13 +123,16 @@ class BaseIncrementalDetector(BaseOneClassDetector):
         self._params_of_first, self._n_inside = _plain_params(self), len(X)
         return super()._learn_and_score(X, y, rows, fit_params)
 
-    def _fit(self, X: Activations, y: NDArray | None, *, X_ood: Activations | None = None) -> None:
+    def _fit(
+        self, X: Activations, y: NDArray | None, *, X_ood: Activations | None = None
+    ) -> Scores | None:
         batches = [(X, y)] if self._why_not_in_batches() else batches_of(X, y)
         summary = merged(self._learn(*batch) for batch in batches)
         if X_ood is not None and len(X_ood):
             summary = merged([summary, *map(self._learn_ood, X_ood.batches())])
         self._summary = summary
         self._finish_all()
+        return None
 
     def _finish_all(self) -> None:
         self.unknown_class_score_ = _UNKNOWN if self._rejects_unknown_classes else -np.inf
@@ -142,7 +154,8 @@ class BaseIncrementalDetector(BaseOneClassDetector):
 
     def _score_and_keep(self, X: Activations, y: NDArray | None) -> Scores:
         """Scores of samples that set the threshold, of which some are kept for later batches."""
-        self._sample = self._sample_of(X, y, self.training_rows_)
+        if self._keeps_batches or self._max_threshold_samples() is not None:
+            self._sample = self._sample_of(X, y, self.training_rows_)
         if self._max_threshold_samples() is not None:
             return self._score_sample()
         scores = joined([self._score_setting(*batch) for batch in batches_of(X, y)])
