@@ -174,6 +174,14 @@ class BaseIncrementalDetector(BaseOneClassDetector):
         self.training_rows_, held = sample.counted()
         return self._complete_scores(scores[held])
 
+    def _held_out_scores(self, X: Activations) -> NDArray:
+        """What an engine is told of held-out samples, a row each: mostly their scores."""
+        return self._score_samples(X)
+
+    def _complete_held_out(self, found: NDArray, X: Activations, y: NDArray | None) -> Scores:
+        """Scores by what was told of held-out samples, whose ``X`` may hold predictions alone."""
+        return self._complete_scores(found)
+
     def _score_setting(self, X: Activations, y: NDArray | None) -> Scores:
         """Scores of samples that set the threshold; those of unknown classes are not yet known."""
         return self._left_out_scores(X, y) if self.validation is None else self._score_samples(X)
@@ -242,7 +250,7 @@ class BaseIncrementalDetector(BaseOneClassDetector):
             summaries = [self._learn(*batch) for batch in batches_of(*rows_of(X, y, learnt))]
             summaries += map(self._learn_ood, X_ood.batches())
             setting = learnt
-            if self.validation is not None:
+            if self.validation is not None and keeps_sample:
                 setting = held_out[self._may_set_threshold(*rows_of(X, y, held_out))]
             setting = setting if keeps_sample else setting[:0]
             sample = self._sample_of(*rows_of(X, y, setting), rows[setting])

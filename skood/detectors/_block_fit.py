@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from copy import copy
 from dataclasses import dataclass
 from typing import Any, Self
@@ -13,10 +14,36 @@ from sklearn.base import clone
 from .._held_out import Rows
 from .._marks import in_distribution_rows, take_rows
 from .._warnings import Said, collecting_warnings
+from ..activations import Activations
 from ._base import joined, rows_of, without_overflow_warnings
 from ._base_incremental import BaseIncrementalDetector, batches_of, forget_batches
 
 Scores = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class BlockScores:
+    """What a detector says of the rows of a block that may set its threshold.
+
+    Attributes
+    ----------
+    found : ndarray or None
+        A row for each of them, of which scores are made when all are known; None without any.
+    rows : ndarray of int
+        Their numbers in the block.
+    n_samples : int
+        Number of all rows of the block.
+    said : Activations or None
+        The predictions of the network for them, where they are held out.
+    y : ndarray or None
+        Their labels.
+    """
+
+    found: NDArray | None
+    rows: Rows
+    n_samples: int
+    said: Activations | None
+    y: NDArray | None
 
 
 @dataclass(frozen=True)
@@ -82,9 +109,7 @@ class BlockFit:
         return type(self)(both, self.said | other.said)
 
     def finish(self) -> Self:
-        """The finished detector, without a threshold where the scores of all rows are to set it.
-
-        What only more batches need is dropped, since rows may be among it.
+        """The finished detector, whose threshold is not set.
 
         Raises
         ------
@@ -93,18 +118,20 @@ class BlockFit:
         """
         detector = copy(self.detector)
         _refuse_none(detector)
-        if detector._max_threshold_samples() is not None:
-            detector._conclude()
-        else:
-            with without_overflow_warnings():
-                detector._finish_all()
+        with without_overflow_warnings():
+            detector._finish_all()
+        return type(self)(detector, self.said)
+
+    def light(self) -> Self:
+        """The same without what only more batches need, which may hold many rows."""
+        detector = copy(self.detector)
         forget_batches(detector)
         return type(self)(detector, self.said)
 
     def score(
         self, X: Any, y: NDArray | None, split: tuple[Rows, Rows] | None = None
-    ) -> tuple[Scores, Rows]:
-        """Scores of the rows of a block that set the threshold, and which rows they are.
+    ) -> BlockScores:
+        """What the finished detector says of the rows of a block that may set the threshold.
 
         Parameters
         ----------
@@ -116,26 +143,34 @@ class BlockFit:
             As in ``learn``.
         """
         detector = self.detector
-        X = detector._validate(X, reset=False)
-        rows = in_distribution_rows(y, len(X), allow_none=True)
+        X, n_samples = detector._validate(X, reset=False), len(X)
+        rows = in_distribution_rows(y, n_samples, allow_none=True)
         X, y = take_rows(X, y, rows)
-        if split is not None:
-            held_out = split[1]
-            held_out = held_out[detector._may_set_threshold(*rows_of(X, y, held_out))]
-            rows, (X, y) = rows[held_out], rows_of(X, y, held_out)
-        if not len(rows):
-            return np.empty(0), rows
+        if split is None:
+            how = detector._left_out_scores
+        else:
+            rows, (X, y) = rows[split[1]], rows_of(X, y, split[1])
+            how = _as_held_out(detector)
         with without_overflow_warnings():
-            scores = [detector._score_setting(*batch) for batch in batches_of(X, y)]
-        return joined(scores), rows
+            found = [how(*batch) for batch in batches_of(X, y)] if len(rows) else []
+        said = None if split is None else _what_the_network_said(X)
+        return BlockScores(joined(found) if found else None, rows, n_samples, said, y)
 
-    def complete(self, scores: Scores, rows: Rows) -> BaseIncrementalDetector:
-        """The detector, its threshold set by the scores of all rows that do."""
+    def complete(self, parts: Sequence[BlockScores]) -> Self:
+        """The detector, its threshold set by all rows that do, as by one ``fit``."""
         detector = copy(self.detector)
-        detector.training_rows_ = rows
+        starts = np.cumsum([0, *(part.n_samples for part in parts)])
+        rows = [start + part.rows for start, part in zip(starts, parts, strict=False)]
+        some = [part for part in parts if part.found is not None]
+        detector.training_rows_ = np.concatenate(rows)
+        found = np.concatenate([part.found for part in some])
         with without_overflow_warnings():
-            detector._set_threshold(detector._complete_scores(scores))
-        return detector
+            if detector.validation is None:
+                scores = detector._complete_scores(found)
+            else:
+                scores = _complete_held_out(detector, found, some)
+            detector._set_threshold(scores)
+        return type(self)(detector, self.said).light()
 
     def concluded(self) -> BaseIncrementalDetector:
         """The detector as after one ``partial_fit``: the rows that it keeps set the threshold.
@@ -157,3 +192,29 @@ def _refuse_none(detector: BaseIncrementalDetector) -> None:
     if not len(detector.learnt_rows_):
         n_samples = detector.n_samples_seen_
         in_distribution_rows(np.full(n_samples, -1), n_samples)  # which says so
+
+
+def _as_held_out(detector: BaseIncrementalDetector) -> Callable[..., NDArray]:
+    def score(X: Activations, y: NDArray | None) -> NDArray:
+        return detector._held_out_scores(X)
+
+    return score
+
+
+def _what_the_network_said(X: Activations) -> Activations:
+    """The same rows with predictions and classes alone."""
+    nothing = {"none": np.zeros((len(X), 1))}
+    return Activations(nothing, predictions=X.predictions, classes=X.classes)
+
+
+def _complete_held_out(
+    detector: BaseIncrementalDetector, found: NDArray, parts: Sequence[BlockScores]
+) -> Scores:
+    """Scores of those rows that are held out and may set the threshold, which are noted."""
+    X = Activations.concatenate([part.said for part in parts if part.said is not None])
+    labels = [part.y for part in parts if part.y is not None]
+    y = np.concatenate(labels) if labels else None
+    detector.__dict__.pop("_sample", None)  # these are the first rows to set it
+    may_set = np.flatnonzero(detector._may_set_threshold(X, y))
+    detector.training_rows_ = detector.training_rows_[may_set]
+    return detector._complete_held_out(found[may_set], *rows_of(X, y, may_set))

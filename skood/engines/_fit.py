@@ -11,10 +11,9 @@ import numpy as np
 from numpy.typing import ArrayLike
 from sklearn.base import clone
 
-from .._held_out import Rows
 from .._marks import in_distribution_rows, plain_labels, read_labels
 from .._warnings import warn_user
-from ..detectors import BlockFit
+from ..detectors import BlockFit, BlockScores
 from ._blocks import Blocks, Literal, Tasks, n_rows_in, opened, run, split_rows
 from ._workers import cluster_client
 
@@ -25,24 +24,21 @@ def fitted_on(detector: Any, blocks: Blocks, y: ArrayLike | None) -> Any:
     splits = _split(detector._hold_out, detector, blocks, y)
     tasks = Tasks("fit", [*blocks.sources, *labels.sources])
     parts = _learn(tasks, detector, blocks, labels, splits, keeps_sample=False)
+    if detector._max_threshold_samples() is not None:
+        root = tasks.add(_conclude, _merged(tasks, parts))
+        return said_by(tasks.compute([root])[0]).detector
     finished: Any = tasks.add(_finish, _merged(tasks, parts))
-    by_sample = detector._max_threshold_samples() is not None
-    if by_sample or cluster_client() is None:
-        part = said_by(tasks.compute([finished])[0])
-        if by_sample:
-            return part.detector
+    if cluster_client() is None:
         # Blocks in one graph would all be held until they are scored.
+        finished = Literal(said_by(tasks.compute([finished])[0]))
         tasks = Tasks("fit", [*blocks.sources, *labels.sources])
-        finished = tasks.add(opened, Literal(part))
+    light = tasks.add(_light, finished)
     scored = [
-        tasks.add(_score, finished, *block)
+        tasks.add(_score, light, *block)
         for block in zip(blocks.arguments, labels.arguments, splits, strict=True)
     ]
-    part, *results = tasks.compute([finished, *scored])
-    scores, rows, sizes = zip(*results, strict=True)
-    starts = np.cumsum([0, *sizes[:-1]])
-    numbered = [start + some for start, some in zip(starts, rows, strict=True)]
-    return said_by(part).complete(np.concatenate(scores), np.concatenate(numbered))
+    completed = tasks.add(_complete, finished, scored)
+    return said_by(tasks.compute([completed])[0]).detector
 
 
 def learnt_from(detector: Any, blocks: Blocks, y: ArrayLike | None) -> Any:
@@ -132,8 +128,21 @@ def _finish(part: BlockFit | None) -> BlockFit | None:
     return None if part is None else part.finish()
 
 
-def _score(part: BlockFit, X: Any, y: Any, split: Any) -> tuple[Any, Rows, int]:
-    """Scores that set the threshold, of which rows, and of how many."""
-    if X is None or not (n_rows := n_rows_in(X)):
-        return np.empty(0), np.empty(0, dtype=np.intp), 0
-    return *part.score(X, opened(y), opened(split)), n_rows
+def _conclude(part: BlockFit | None) -> BlockFit | None:
+    return None if part is None else BlockFit(part.concluded(), part.said).light()
+
+
+def _light(finished: Any) -> BlockFit | None:
+    part = opened(finished)
+    return None if part is None else part.light()
+
+
+def _score(light: BlockFit | None, X: Any, y: Any, split: Any) -> BlockScores | None:
+    if light is None or X is None or not n_rows_in(X):
+        return None
+    return light.score(X, opened(y), opened(split))
+
+
+def _complete(finished: Any, scores: Sequence[BlockScores | None]) -> BlockFit | None:
+    part = opened(finished)
+    return None if part is None else part.complete([each for each in scores if each is not None])

@@ -244,13 +244,18 @@ class AnyAlarmDetector(BaseIncrementalDetector, NamedDetectors):
 
     def _set_by_held_out(self, X: Activations, y: NDArray | None) -> Floats:
         """Thresholds of all detectors by samples that are held out; returns the scores of these."""
+        found = [self._held_out_scores(batch) for batch in X.batches()]
+        return self._complete_held_out(np.concatenate(found), X, y)
 
+    def _held_out_scores(self, X: Activations) -> Floats:
+        return np.column_stack(list(self._score_each(X).values()))
+
+    def _complete_held_out(self, found: Floats, X: Activations, y: NDArray | None) -> Floats:
         def threshold(name: str, fitted: Any) -> float:
             may_set = rows_to_accept(getattr(detector_of(fitted), "target", "ood"), X, y)
             return held_out_threshold(scores[name][may_set], _rate_of(name, fitted))
 
-        parts = [self._score_each(batch) for batch in X.batches()]
-        scores = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+        scores = dict(zip(self.named_estimators_, found.T, strict=True))
         self._set_thresholds(threshold, scores)
         return self._smallest(scores)
 
