@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -9,12 +10,17 @@ from numpy.typing import NDArray
 
 from ._logits import MissingPartError
 from ._validation import ARRAY_LAYER, check_activations
-from ._values import LOGITS_ADVICE, all_finite, check_finite, check_real
+from ._values import LOGITS_ADVICE, all_finite, check_finite, check_real, refuse_not_finite
 from .activations import Activations, LinearHead
 
 
 def validate_head_input(
-    estimator: Any, X: Any, *, reset: bool, ensure_min_classes: int = 1
+    estimator: Any,
+    X: Any,
+    *,
+    reset: bool,
+    ensure_min_classes: int = 1,
+    in_blocks: bool = False,
 ) -> Activations:
     """Validate the layer that the head reads, and the logits; no other layer is read.
 
@@ -31,6 +37,9 @@ def validate_head_input(
         True in ``fit``: the head is stored. False later: the layer of the stored one is checked.
     ensure_min_classes : int, default=1
         Smallest number of classes.
+    in_blocks : bool, default=False
+        Whether logits are checked alone and left as they are: :func:`head_blocks` reads them, of
+        no more samples than memory should hold at a time.
 
     Returns
     -------
@@ -44,7 +53,8 @@ def validate_head_input(
         logits have another number of classes, or values are not finite.
     """
     if isinstance(X, Activations) and (reset or hasattr(estimator, "layer_shapes_")):
-        return _check_extracted(estimator, X, reset=reset, ensure_min_classes=ensure_min_classes)
+        X, head = _check_extracted(estimator, X, reset=reset, min_classes=ensure_min_classes)
+        return _with_logits(estimator, X, head, in_blocks=in_blocks)
     X = check_activations(
         estimator, X, reset=reset, ensure_min_features=ensure_min_classes if reset else 1
     )
@@ -54,14 +64,13 @@ def validate_head_input(
 
 
 def _check_extracted(
-    estimator: Any, X: Activations, *, reset: bool, ensure_min_classes: int
-) -> Activations:
+    estimator: Any, X: Activations, *, reset: bool, min_classes: int
+) -> tuple[Activations, LinearHead]:
     name = type(estimator).__name__
     head = _head_of(X, name) if reset else estimator.head_
-    if len(head.weight) < ensure_min_classes:
+    if len(head.weight) < min_classes:
         raise ValueError(
-            f"{name} needs at least {ensure_min_classes} classes, "
-            f"but the head has {len(head.weight)}."
+            f"{name} needs at least {min_classes} classes, but the head has {len(head.weight)}."
         )
     if (layer := head.input_layer) is None or layer not in X:
         raise ValueError(
@@ -72,7 +81,43 @@ def _check_extracted(
         _check_n_classes(len(X.classes), head, name)
     X = check_activations(estimator, X[[layer]], reset=reset)
     estimator.head_ = head
-    return X.assign(logits=float64_logits(estimator, X, head), head=head)
+    return X, head
+
+
+def _with_logits(
+    estimator: Any, X: Activations, head: LinearHead, *, in_blocks: bool
+) -> Activations:
+    if not in_blocks:
+        return X.assign(logits=float64_logits(estimator, X, head), head=head)
+    described = _described(estimator)
+    for block in X.batches():
+        logits = _logits(estimator, block, head)
+        if not all_finite(logits):
+            whole = (_logits(estimator, each, head) for each in X.batches())
+            refuse_not_finite(whole, described, LOGITS_ADVICE)
+    is_made = len(logits) == len(X) and all(column.role != "logits" for column in X.columns)
+    return X.assign(logits=logits if is_made else None, head=head)
+
+
+def head_blocks(
+    X: Activations,
+) -> Iterator[tuple[slice, NDArray[np.floating], NDArray[np.float64]]]:
+    """What the head reads and its logits, of as many validated samples as memory should hold.
+
+    Yields
+    ------
+    rows, features, logits : tuple of slice and two ndarrays of shape (n_rows, ...)
+        Consecutive rows, :func:`head_features` of these, and the logits of these as float64.
+    """
+    start = 0
+    for block in X.batches():
+        features, rows = head_features(block), slice(start, start + len(block))
+        logits = block.logits
+        if logits is None:
+            assert X.head is not None  # of validated Activations
+            logits = head_logits(X.head, np.asarray(block[block.layer_names[0]]))
+        yield rows, features, np.asarray(logits, dtype=np.float64)
+        start = rows.stop
 
 
 def float64_logits(estimator: Any, X: Activations, head: LinearHead) -> NDArray[np.float64]:
@@ -83,14 +128,23 @@ def float64_logits(estimator: Any, X: Activations, head: LinearHead) -> NDArray[
     ValueError
         If they have another number of classes than the head, or are not finite.
     """
-    name = type(estimator).__name__
-    logits = (
-        head_logits(head, np.asarray(X[str(head.input_layer)])) if X.logits is None else X.logits
-    )
-    _check_n_classes(logits.shape[1], head, name)
-    check_real(logits, f"{name}: layer 'logits'")
-    check_finite(logits, f"{name}: layer 'logits'", LOGITS_ADVICE)
+    logits = _logits(estimator, X, head)
+    check_finite(logits, _described(estimator), LOGITS_ADVICE)
     return logits.astype(np.float64, copy=False)
+
+
+def _logits(estimator: Any, X: Activations, head: LinearHead) -> NDArray[np.floating]:
+    """Logits that ``X`` carries, or else those that the head makes, as numbers of any type."""
+    logits = X.logits
+    if logits is None:
+        logits = head_logits(head, np.asarray(X[str(head.input_layer)]))
+    _check_n_classes(logits.shape[1], head, type(estimator).__name__)
+    check_real(logits, _described(estimator))
+    return logits
+
+
+def _described(estimator: Any) -> str:
+    return f"{type(estimator).__name__}: layer 'logits'"
 
 
 def _check_n_classes(n_classes: int, head: LinearHead, name: str) -> None:
@@ -145,8 +199,9 @@ def _check_makes_logits(head: LinearHead, X: Activations, wanted_by: str) -> Non
     layer = str(head.input_layer)
     if X.logits is None or X.layer_shapes[layer] != head.shape[1:]:
         return
-    features = np.asarray(X[layer][:_N_COMPARED], dtype=np.float64)
-    known = np.asarray(X.logits[:_N_COMPARED], dtype=np.float64).ravel()
+    few = X[:_N_COMPARED]
+    features = np.asarray(few[layer], dtype=np.float64)
+    known = np.asarray(few.logits, dtype=np.float64).ravel()
     made = head.logits(features).ravel()
     # Logits may be those of the head up to a scale.
     scale = known @ made / max(made @ made, np.finfo(np.float64).tiny)

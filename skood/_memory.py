@@ -52,18 +52,24 @@ def _known() -> Iterator[float]:
         yield available
 
 
-def _of_process() -> Iterator[float]:
-    """What the limits of this process leave (``ulimit -v`` and ``ulimit -d``)."""
+def has_limit() -> bool:
+    """Whether a limit of its own says how much memory the process may take."""
+    return bool(_limits())
+
+
+def _limits() -> dict[str, float]:
+    """The limits of this process (``ulimit -v`` and ``ulimit -d``), by what counts against them."""
     if resource is None:
-        return
-    limits = {"VmSize": resource.RLIMIT_AS, "VmData": resource.RLIMIT_DATA}
-    soft = {name: resource.getrlimit(kind)[0] for name, kind in limits.items()}
-    if all(limit == resource.RLIM_INFINITY for limit in soft.values()):
-        return
-    taken = _sizes(_STATUS)
-    for name, limit in soft.items():
-        if limit != resource.RLIM_INFINITY and name in taken:
-            yield limit - taken[name]
+        return {}
+    kinds = {"VmSize": resource.RLIMIT_AS, "VmData": resource.RLIMIT_DATA}
+    soft = {name: resource.getrlimit(kind)[0] for name, kind in kinds.items()}
+    return {name: limit for name, limit in soft.items() if limit != resource.RLIM_INFINITY}
+
+
+def _of_process() -> Iterator[float]:
+    if limits := _limits():
+        taken = _sizes(_STATUS)
+        yield from (limit - taken[name] for name, limit in limits.items() if name in taken)
 
 
 def _sizes(file: Path) -> dict[str, float]:

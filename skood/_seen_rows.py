@@ -9,7 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
+from ._batches import row_batches
 from ._elsewhere import engine, lies_elsewhere
+from ._layer_names import layer_columns
+from ._rows import take
 from ._values import Floats
 from .activations import Activations
 
@@ -102,22 +105,31 @@ def _combinations(A: Any, y: Any = None) -> Floats | None:
     if lies_elsewhere(A):
         parts = engine("each_block")(A, _combinations)
         return None if any(part is None for part in parts) else np.concatenate(parts)
-    rows = _rows_of_a_layer(A)
-    if rows is None or not np.isfinite(rows).all():
+    layer = _layer_that_tells(A)
+    if layer is None:
         return None
-    directions = np.random.default_rng(0).normal(size=(rows.shape[1], _N_NUMBERS))
-    return rows @ directions
+    combined, directions = [], None
+    for rows in row_batches(len(layer), int(np.prod(layer.shape[1:]))):
+        some = take(layer, range(len(layer))[rows])
+        flat = some.reshape(len(some), -1).astype(np.float64)
+        if not np.isfinite(flat).all():
+            return None
+        if directions is None:
+            directions = np.random.default_rng(0).normal(size=(flat.shape[1], _N_NUMBERS))
+        combined.append(flat @ directions)
+    return np.concatenate(combined)
 
 
-def _rows_of_a_layer(A: Any) -> NDArray | None:
-    """The logits, or the last layer with enough units."""
+def _layer_that_tells(A: Any) -> Any:
+    """The logits, or the last layer with enough units, of which nothing is read."""
     if not isinstance(A, Activations):
         layers = [np.asarray(A)]
-    elif A.logits is not None and A.logits.shape[1] >= _N_NUMBERS:
-        layers = [np.asarray(A.logits)]
     else:
-        layers = [A[name] for name in reversed(A.layer_names)]
+        columns = {column.role: column for column in A.columns if column.role == "logits"}
+        has_logits = "logits" in columns and columns["logits"].n_units >= _N_NUMBERS
+        named = [columns["logits"]] if has_logits else reversed(layer_columns(A))
+        layers = [column.array for column in named if not column.is_packed]
     for layer in layers:
-        if isinstance(layer, np.ndarray) and layer[:1].size >= _N_NUMBERS:
-            return layer.reshape(len(layer), -1).astype(np.float64)
+        if len(layer) and np.prod(layer.shape[1:]) >= _N_NUMBERS:
+            return layer
     return None

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import astuple, dataclass
@@ -21,6 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ._blocks import Arrays, Block, Blocks, Piece, checksum_of
+from ._memory import has_limit
 from ._optional import import_optional
 from ._rows import contiguous
 from ._storage import new_file, sync_folder
@@ -35,6 +37,7 @@ FORMAT_VERSION = 1
 MANIFEST = "manifest.json"
 JOURNAL = "journal.jsonl"
 _LOCK = "extraction.lock"
+_POOL = "ARROW_DEFAULT_MEMORY_POOL"
 _ARRAYS = ("classes", "head_weight", "head_bias")
 
 MadeFrom = Mapping[str, Any]
@@ -171,7 +174,7 @@ def begin_store(folder: Path, made_from: MadeFrom) -> Iterator[StoreWriter | Non
         _check_made_from(folder, made_from)
         yield None
         return
-    import_optional("pyarrow", "store", "ActivationExtractor.transform(X, out=...)")
+    _arrow()
     _check_may_be_filled(folder)
     folder.mkdir(parents=True, exist_ok=True)
     with _locked(folder):
@@ -355,9 +358,22 @@ def _read_array(folder: Path, name: str) -> NDArray:
 # Arrow
 
 
-def _write_arrow(file: Path, arrays: Arrays, about: Mapping[str, Any]) -> None:
-    import pyarrow as pa
+def _arrow() -> Any:
+    """The module pyarrow."""
+    if "pyarrow" in sys.modules or not has_limit() or _POOL in os.environ:
+        return import_optional("pyarrow", "store", "ActivationExtractor.transform(X, out=...)")
+    # Its own pool of memory would take up to a gigabyte at once of what the process may take.
+    os.environ[_POOL] = "system"
+    try:
+        arrow = import_optional("pyarrow", "store", "ActivationExtractor.transform(X, out=...)")
+        arrow.default_memory_pool()
+    finally:
+        del os.environ[_POOL]
+    return arrow
 
+
+def _write_arrow(file: Path, arrays: Arrays, about: Mapping[str, Any]) -> None:
+    pa = _arrow()
     columns = [_as_arrow(name, array) for name, array in arrays.items()]
     fields = [pa.field(name, column.type) for name, column in zip(arrays, columns, strict=True)]
     schema = pa.schema(fields, metadata={"skood": json.dumps(about)})
@@ -369,8 +385,7 @@ def _write_arrow(file: Path, arrays: Arrays, about: Mapping[str, Any]) -> None:
 
 def _as_arrow(name: str, array: NDArray) -> Any:
     """An array of Arrow that shares the values, except of text."""
-    import pyarrow as pa
-
+    pa = _arrow()
     if array.dtype.kind == "U":
         return pa.array(array.tolist(), pa.string())
     if array.dtype.kind not in "biuf" or array.dtype.itemsize > 8:
@@ -389,8 +404,7 @@ def _as_arrow(name: str, array: NDArray) -> Any:
 
 def _places(file: Path, arrays: Arrays) -> dict[str, Piece]:
     """Where the values of columns are in a file."""
-    import pyarrow as pa
-
+    pa = _arrow()
     with pa.memory_map(str(file)) as mapped:
         whole = mapped.read_buffer()
         batch = pa.ipc.open_file(pa.BufferReader(whole)).get_batch(0)

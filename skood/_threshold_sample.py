@@ -209,15 +209,20 @@ def _hash_column(column: Any) -> NDArray[np.uint64]:
     drawn = np.random.default_rng(0).integers(2**63, size=values.shape[1], dtype=np.uint64)
     weights = 2 * drawn + np.uint64(1)
     for batch in row_batches(*values.shape):
-        hashes[batch] = _scramble(_as_words(values[batch])) @ weights
+        hashes[batch] = np.einsum("rv,v->r", _as_words(values[batch]), weights)
     return hashes
 
 
 def _as_words(values: NDArray) -> NDArray[np.uint64]:
+    """New words of the values, of which low bits depend on high ones; products reach upwards."""
     if values.dtype == np.uint64:
-        return values
-    # Adding 0 makes a zero of -0.
-    return (np.ascontiguousarray(values, dtype=np.float64) + 0.0).view(np.uint64)
+        words = values.copy()
+    else:
+        # Adding 0 makes a zero of -0.
+        words = (np.ascontiguousarray(values, dtype=np.float64) + 0.0).view(np.uint64)
+    for n_bits in (32, 21):
+        words ^= words >> np.uint64(n_bits)
+    return words
 
 
 def hash_labels(array: NDArray) -> NDArray[np.uint64]:

@@ -57,12 +57,16 @@ class BaseDetector(OutlierMixin, BaseEstimator, metaclass=ABCMeta):
     If not, labels need not be classes of the network."""
 
     _entries: ClassVar[Mapping[str, str]] = ATTRIBUTES
-    """Docstring entries of attributes that a class does not describe itself."""
+    """Docstring entries of attributes that a class does not describe itself, beside those of its
+    parents."""
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
         group_by = LABELS_OPTIONAL if cls._labels_optional_for else LABELS_NEEDED
-        complete(cls, {**PARAMETERS, "group_by": group_by}, cls._entries)
+        entries: dict[str, str] = {}
+        for parent in reversed(cls.__mro__):
+            entries |= vars(parent).get("_entries", {})
+        complete(cls, {**PARAMETERS, "group_by": group_by}, entries)
 
     @run_elsewhere("fit")
     @fit_context(prefer_skip_nested_validation=False)
@@ -203,16 +207,25 @@ class BaseDetector(OutlierMixin, BaseEstimator, metaclass=ABCMeta):
         """The class under which each sample is looked up: the predicted one, or 0 for all."""
         return lookup_classes(self, X, by_class=self._by_class)
 
-    def _training_classes(self, X: Activations, y: NDArray | None) -> TrainingClasses:
-        """The classes under which training samples are looked up and count, by ``group_by``."""
+    def _training_classes(
+        self, X: Activations, y: NDArray | None, *, are_classes: bool | None = None
+    ) -> TrainingClasses:
+        """The classes under which training samples are looked up and count, by ``group_by``.
+
+        ``are_classes`` says whether labels are, which those of a part of all samples may not tell.
+        """
         group_by = self.group_by
-        can_look_up = self._by_class or not self._looks_up_classes
-        if group_by == self._labels_optional_for and not (tells_classes(y) and can_look_up):
+        are_classes = tells_classes(y) if are_classes is None else are_classes
+        if group_by == self._labels_optional_for and not (are_classes and self._can_look_up()):
             group_by = "prediction"
         if group_by == "label" and not self._looks_up_classes:
             return TrainingClasses.all_count(np.asarray(y))
         lookup = self._lookup_classes(X)
         return TrainingClasses.of(X, y, group_by, f"group_by={group_by!r}", lookup)
+
+    def _can_look_up(self) -> bool:
+        """Whether samples that count for labelled classes are found under them again."""
+        return self._by_class or not self._looks_up_classes
 
     def _check_any_counts(self, n_counting: int) -> None:
         refuse_none_correct(n_counting, len(self.learnt_rows_), type(self).__name__)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -11,10 +12,28 @@ from numpy.typing import NDArray
 from .._batches import row_batches
 from .._docstrings import OF_LOGITS
 from .._logits import MissingLogitsError
-from .._validation import ARRAY_LAYER, check_activations
+from .._validation import check_activations
 from .._values import LOGITS_ADVICE, on_logits
 from ..activations import Activations
 from ._base import BaseOneClassDetector
+
+
+def logits_as_layer(X: Activations, wanted_by: str) -> Activations:
+    """The logits as the only layer; nothing is read, and all other layers may stay on disk.
+
+    Raises
+    ------
+    MissingLogitsError
+        If there are none. The message begins with ``wanted_by``.
+    """
+    held = {column.role: column.array for column in X.columns if column.role != "layer"}
+    if "logits" not in held:
+        raise MissingLogitsError(
+            f"{wanted_by} needs logits, but {X!r} carries none: "
+            f"{on_logits(X.why_missing.get('logits'))}."
+        )
+    predictions = held.get("prediction")
+    return Activations({"logits": held["logits"]}, predictions=predictions, classes=X.classes)
 
 
 def logits_of(X: Activations) -> NDArray[np.float64]:
@@ -24,30 +43,40 @@ def logits_of(X: Activations) -> NDArray[np.float64]:
 
 def _validated_logits(X: Activations) -> NDArray[np.floating]:
     """The logits as they came: those of ``Activations``, or an ordinary array."""
-    return X[ARRAY_LAYER] if X.logits is None else X.logits
+    return np.asarray(X[X.layer_names[0]])
+
+
+def logit_batches(X: Activations) -> Iterator[tuple[slice, NDArray[np.float64]]]:
+    """Iterate over row slices of what :class:`BaseLogitDetector` has validated, and logits."""
+    start = 0
+    for block in X.batches():
+        logits = _validated_logits(block)
+        # Differences, exponentials and the like take as much again, several times.
+        for rows in row_batches(len(logits), 4 * logits.shape[1]):
+            of_all = slice(start + rows.start, start + rows.stop)
+            yield of_all, np.asarray(logits[rows], dtype=np.float64)
+        start += len(block)
 
 
 def predictions_of(X: Activations) -> NDArray:
     """The network's own predictions; for an ordinary array, the columns of the largest logits."""
-    predictions = X.predictions
-    return logits_of(X).argmax(axis=1) if predictions is None else predictions
+    if (predictions := X.predictions) is not None:
+        return predictions
+    largest = [np.empty(0, dtype=np.intp)]
+    largest += [logits.argmax(axis=1) for _, logits in logit_batches(X)]
+    columns = np.concatenate(largest)
+    return columns if X.classes is None else X.classes[columns]
 
 
 class BaseLogitDetector(BaseOneClassDetector):
     """Base class of the detectors whose score is a function of one sample's logits."""
 
     _min_classes = 1
-    _entries = {**BaseOneClassDetector._entries, **OF_LOGITS}
+    _entries = OF_LOGITS
 
     def _validate(self, X: Any, *, reset: bool) -> Activations:
         if isinstance(X, Activations):
-            if X.logits is None:
-                raise MissingLogitsError(
-                    f"{type(self).__name__} needs logits, but {X!r} carries none: "
-                    f"{on_logits(X.why_missing.get('logits'))}."
-                )
-            # Layers that are not read here may stay on disk.
-            X = X.replace({"logits": X.logits})
+            X = logits_as_layer(X, type(self).__name__)
         return check_activations(
             self,
             X,
@@ -56,15 +85,10 @@ class BaseLogitDetector(BaseOneClassDetector):
             advice=LOGITS_ADVICE,
         )
 
-    def _fit(self, X: Activations, y: NDArray | None) -> NDArray[np.float64] | None:
-        return None  # nothing to learn: the score depends on the sample alone
-
     def _score_samples(self, X: Activations) -> NDArray[np.float64]:
-        logits = _validated_logits(X)
-        scores = np.empty(len(logits))
-        # Differences, exponentials and the like take as much again, several times.
-        for rows in row_batches(len(logits), 4 * logits.shape[1]):
-            scores[rows] = self._score_logits(np.asarray(logits[rows], dtype=np.float64))
+        scores = np.empty(len(X))
+        for rows, logits in logit_batches(X):
+            scores[rows] = self._score_logits(logits)
         return scores
 
     @abstractmethod

@@ -287,7 +287,9 @@ class AutoNAPDetector(BaseDetector):
         rows_outside = len(X) + np.arange(len(outside))
         return RowRoles(stored, validating, rows_outside, classes.own, lookup)
 
-    def _training_classes(self, X: Activations, y: NDArray | None) -> TrainingClasses:
+    def _training_classes(
+        self, X: Activations, y: NDArray | None, *, are_classes: bool | None = None
+    ) -> TrainingClasses:
         if not self._by_class:
             return TrainingClasses.all_count(self._lookup_classes(X))
         classes = super()._training_classes(X, y)
