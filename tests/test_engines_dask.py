@@ -7,11 +7,16 @@ import dask.array as da
 import numpy as np
 import pytest
 from _counting_network import CountingNetwork, kill_once
+from dask.highlevelgraph import HighLevelGraph
 from sklearn.base import clone
 from sklearn.datasets import load_digits
 from sklearn.exceptions import NotFittedError
 from sklearn.neural_network import MLPClassifier
 from sklearn.pipeline import make_pipeline
+from test_incremental import INCREMENTAL, unfitted
+from test_incremental import A as TRAINING
+from test_incremental import Y as MARKED
+from test_incremental import assert_same as assert_learnt_as_by_one_fit
 
 from skood import ActivationExtractor, Activations, Monitor, PoolingReducer
 from skood.calibration import ConformalDetector
@@ -383,3 +388,20 @@ def test_detectors_without_batches_score_blocks(digits):
     detector = MaxSoftmaxDetector().fit(A)
     blocks = ActivationExtractor(net).fit(X).transform(blocks_of(X))
     np.testing.assert_array_equal(detector.predict(blocks).compute(), detector.predict(A))
+
+
+def in_blocks(A, size):
+    """Activations in memory as blocks."""
+    starts = range(0, len(A), size)
+    layer = {("given", number): A[s : s + size] for number, s in enumerate(starts)}
+    graph = HighLevelGraph.from_collections("given", layer)
+    return DaskActivations("given", graph, tuple(len(part) for part in layer.values()))
+
+
+@pytest.mark.parametrize("validation", [None, 0.3])
+@pytest.mark.parametrize("name", INCREMENTAL)
+def test_every_detector_that_learns_in_batches_learns_by_blocks(name, validation):
+    one = unfitted(name, validation=validation).fit(TRAINING, MARKED)
+    with dask.config.set(scheduler="synchronous"):
+        tree = unfitted(name, validation=validation).fit(in_blocks(TRAINING, 20), MARKED)
+    assert_learnt_as_by_one_fit(name, tree, one)

@@ -143,7 +143,9 @@ def test_searches_run_on_its_workers(ray):
     one = clone(search).fit(A["fc"], y)
     with joblib.parallel_config("ray"):
         far = clone(search).fit(A["fc"], y)
-    np.testing.assert_array_equal(far.cv_results_["mean_test_score"], one.cv_results_["mean_test_score"])
+    np.testing.assert_array_equal(
+        far.cv_results_["mean_test_score"], one.cv_results_["mean_test_score"]
+    )
 
 
 def test_tables_of_od_test_run_on_its_workers(ray, tmp_path):

@@ -122,12 +122,6 @@ class BlockFit:
             detector._finish_all()
         return type(self)(detector, self.said)
 
-    def light(self) -> Self:
-        """The same without what only more batches need, which may hold many rows."""
-        detector = copy(self.detector)
-        forget_batches(detector)
-        return type(self)(detector, self.said)
-
     def score(
         self, X: Any, y: NDArray | None, split: tuple[Rows, Rows] | None = None
     ) -> BlockScores:
@@ -157,7 +151,10 @@ class BlockFit:
         return BlockScores(joined(found) if found else None, rows, n_samples, said, y)
 
     def complete(self, parts: Sequence[BlockScores]) -> Self:
-        """The detector, its threshold set by all rows that do, as by one ``fit``."""
+        """The detector, its threshold set by all rows that do, as by one ``fit``.
+
+        What only more batches need is dropped, since rows may be among it.
+        """
         detector = copy(self.detector)
         starts = np.cumsum([0, *(part.n_samples for part in parts)])
         rows = [start + part.rows for start, part in zip(starts, parts, strict=False)]
@@ -170,9 +167,10 @@ class BlockFit:
             else:
                 scores = _complete_held_out(detector, found, some)
             detector._set_threshold(scores)
-        return type(self)(detector, self.said).light()
+        forget_batches(detector)
+        return type(self)(detector, self.said)
 
-    def concluded(self) -> BaseIncrementalDetector:
+    def concluded(self) -> Self:
         """The detector as after one ``partial_fit``: the rows that it keeps set the threshold.
 
         Raises
@@ -181,7 +179,7 @@ class BlockFit:
             If there was no row to learn from.
         """
         _refuse_none(self.detector)
-        return copy(self.detector)._conclude()
+        return type(self)(copy(self.detector)._conclude(), self.said)
 
     def add_to(self, detector: BaseIncrementalDetector) -> BaseIncrementalDetector:
         """Let a fitted detector learn what was learnt here, as from one more batch."""

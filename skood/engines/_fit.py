@@ -13,7 +13,7 @@ from sklearn.base import clone
 
 from .._marks import in_distribution_rows, plain_labels, read_labels
 from .._warnings import warn_user
-from ..detectors import BlockFit, BlockScores
+from ..detectors import BlockFit, BlockScores, forget_batches
 from ._blocks import Blocks, Literal, Tasks, n_rows_in, opened, run, split_rows
 from ._workers import cluster_client
 
@@ -32,9 +32,8 @@ def fitted_on(detector: Any, blocks: Blocks, y: ArrayLike | None) -> Any:
         # Blocks in one graph would all be held until they are scored.
         finished = Literal(said_by(tasks.compute([finished])[0]))
         tasks = Tasks("fit", [*blocks.sources, *labels.sources])
-    light = tasks.add(_light, finished)
     scored = [
-        tasks.add(_score, light, *block)
+        tasks.add(_score, finished, *block)
         for block in zip(blocks.arguments, labels.arguments, splits, strict=True)
     ]
     completed = tasks.add(_complete, finished, scored)
@@ -129,18 +128,18 @@ def _finish(part: BlockFit | None) -> BlockFit | None:
 
 
 def _conclude(part: BlockFit | None) -> BlockFit | None:
-    return None if part is None else BlockFit(part.concluded(), part.said).light()
-
-
-def _light(finished: Any) -> BlockFit | None:
-    part = opened(finished)
-    return None if part is None else part.light()
-
-
-def _score(light: BlockFit | None, X: Any, y: Any, split: Any) -> BlockScores | None:
-    if light is None or X is None or not n_rows_in(X):
+    if part is None:
         return None
-    return light.score(X, opened(y), opened(split))
+    concluded = part.concluded()
+    forget_batches(concluded.detector)
+    return concluded
+
+
+def _score(finished: Any, X: Any, y: Any, split: Any) -> BlockScores | None:
+    part = opened(finished)
+    if part is None or X is None or not n_rows_in(X):
+        return None
+    return part.score(X, opened(y), opened(split))
 
 
 def _complete(finished: Any, scores: Sequence[BlockScores | None]) -> BlockFit | None:

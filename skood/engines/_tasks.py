@@ -163,7 +163,7 @@ def partial_fit(detector: Any, method: str, X: Any, y: Any = None) -> Any:
         part = said_by(learnt_from(detector, Blocks.of(X), y))
         if hasattr(detector, "n_samples_seen_"):
             return part.add_to(detector)
-        detector._become(part.concluded())
+        detector._become(part.concluded().detector)
     return detector
 
 
