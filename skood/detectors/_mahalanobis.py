@@ -202,8 +202,9 @@ class MahalanobisDetector(BaseLayerScoresDetector):
         return scores
 
     def _check_can_learn_more(self) -> None:
-        widths = [means.shape[1] for means in self.class_means_.values()]
-        if not hasattr(self, "_summary") and any(map(self._needs_rows, widths)):
+        means = {} if hasattr(self, "_summary") else self.class_means_
+        widths = [each.shape[1] for each in means.values()]
+        if any(map(self._needs_rows, widths)):
             raise ValueError(
                 f"Of layers of more units than n_components={self.n_components} and 2,048, such as "
                 f"one of {max(widths):,}, fit keeps the axes alone and nothing that more batches "
