@@ -344,7 +344,7 @@ def test_no_order_changes_the_rows_that_set_the_threshold(name, monkeypatch):
     # The threshold of fit comes from all rows, also where few are kept.
     assert len(everything.training_rows_) == np.sum(Y != -1)
     of_few = np.isin(everything.training_rows_, first.training_rows_)
-    if name not in WEIGHED:
+    if name not in WEIGHED and not first._learns_from_ood:
         np.testing.assert_allclose(
             everything.training_scores_[of_few], first.training_scores_, rtol=1e-7
         )
