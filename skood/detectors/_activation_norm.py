@@ -142,7 +142,8 @@ class ActivationNormDetector(BaseIncrementalDetector):
 
     def _score_learnt(self, X: Activations, y: NDArray | None) -> Floats:
         # Those of all samples are known: their norms need not be computed again.
-        self._sample = self._sample_of(X, y, self.training_rows_)
+        if self._keeps_batches:
+            self._sample = self._sample_of(X, y, self.training_rows_)
         return self._left_out
 
     def _left_out_scores(self, X: Activations, y: NDArray | None) -> Floats:

@@ -65,6 +65,10 @@ class BaseLayerScoresDetector(BaseIncrementalDetector):
         """Set what follows from all samples but for the weights of layers."""
 
     @abstractmethod
+    def _left_out_width(self) -> int:
+        """How many columns left-out scores have."""
+
+    @abstractmethod
     def _weigh(self, found: Floats, outside: Activations | None) -> Floats:
         """Weigh the layers by left-out scores, and OOD samples if there are; returns the sums."""
 
@@ -77,6 +81,9 @@ class BaseLayerScoresDetector(BaseIncrementalDetector):
         inside = self._summary.inside
         if inside is None or len(inside.X) < inside.n_seen:
             self._weigh(self._left_out_scores_of(X, y), self._outside())
+
+    def _left_out_width(self) -> int:
+        return len(self._summary.classes.layers)
 
     def _left_out_scores_of(self, X: Activations, y: NDArray | None) -> Floats:
         """Of any number of samples, a batch of them at a time."""

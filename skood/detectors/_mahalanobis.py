@@ -202,8 +202,9 @@ class MahalanobisDetector(BaseLayerScoresDetector):
         return scores
 
     def _check_can_learn_more(self) -> None:
-        widths = [means.shape[1] for means in self.class_means_.values()]
-        if not hasattr(self, "_summary") and any(map(self._needs_rows, widths)):
+        means = {} if hasattr(self, "_summary") else self.class_means_
+        widths = [each.shape[1] for each in means.values()]
+        if any(map(self._needs_rows, widths)):
             raise ValueError(
                 f"Of layers of more units than n_components={self.n_components} and 2,048, such as "
                 f"one of {max(widths):,}, fit keeps the axes alone and nothing that more batches "
@@ -294,6 +295,9 @@ class MahalanobisDetector(BaseLayerScoresDetector):
             for grouping in groupings
         ]
 
+    def _left_out_width(self) -> int:
+        return 2 * super()._left_out_width()
+
     def _left_out_scores(self, X: Activations, y: NDArray | None) -> Floats:
         """The score of each layer, and then for each layer whether the nearest class is their own.
 
@@ -356,6 +360,9 @@ class MahalanobisDetector(BaseLayerScoresDetector):
                 scores[left_out], nearest = _score(found)
                 is_right[left_out] = rest.labels[nearest] == self.class_labels_[codes[left_out]]
         return scores, is_right
+
+    def _left_out_width(self) -> int:
+        return 2 * len(self._gaussians)
 
     def _weigh(self, found: Floats, outside: Activations | None) -> Floats:
         left_out, is_right = map(np.ascontiguousarray, np.split(found, 2, axis=1))
