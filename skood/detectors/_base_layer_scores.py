@@ -65,10 +65,6 @@ class BaseLayerScoresDetector(BaseIncrementalDetector):
         """Set what follows from all samples but for the weights of layers."""
 
     @abstractmethod
-    def _left_out_width(self) -> int:
-        """How many columns left-out scores have."""
-
-    @abstractmethod
     def _weigh(self, found: Floats, outside: Activations | None) -> Floats:
         """Weigh the layers by left-out scores, and OOD samples if there are; returns the sums."""
 

@@ -143,9 +143,6 @@ class GramDetector(BaseLayerScoresDetector):
 
         return np.column_stack([of_layer(name) for name in X.layer_names])
 
-    def _left_out_width(self) -> int:
-        return len(self.lower_bounds_)
-
     def _weigh(self, found: Floats, outside: Activations | None) -> Floats:
         """Find the mean deviations and return the sums of what they divide."""
         known = found[np.isfinite(found).all(axis=1)]

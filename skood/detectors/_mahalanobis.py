@@ -361,9 +361,6 @@ class MahalanobisDetector(BaseLayerScoresDetector):
                 is_right[left_out] = rest.labels[nearest] == self.class_labels_[codes[left_out]]
         return scores, is_right
 
-    def _left_out_width(self) -> int:
-        return 2 * len(self._gaussians)
-
     def _weigh(self, found: Floats, outside: Activations | None) -> Floats:
         left_out, is_right = map(np.ascontiguousarray, np.split(found, 2, axis=1))
         self.class_accuracy_ = {
