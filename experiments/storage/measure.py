@@ -1,6 +1,6 @@
 """Times, sizes and address space of one format, in a process of its own.
 
-    python -m experiments.storage.measure FORMAT N_SAMPLES
+python -m experiments.storage.measure FORMAT N_SAMPLES
 """
 
 from __future__ import annotations
