@@ -15,6 +15,7 @@ from sklearn.pipeline import Pipeline
 
 from ._classes import rows_to_accept, tells_classes
 from ._column import Role
+from ._elsewhere import are_activations
 from ._foreign import detector_of, is_calibrated, rate_of, what_is_calibrated
 from ._labels import unknown_labels
 from ._marks import (
@@ -281,10 +282,10 @@ class _ReadRows:
     @classmethod
     def of(cls, A: Any, y: ArrayLike | None) -> _ReadRows:
         if y is None:
-            labels = A.labels if isinstance(A, Activations) else None
+            labels = A.labels if are_activations(A) else None
             return cls(A, None if labels is None else read_labels(labels), False)
         rows = in_distribution_rows(y, len(A))
-        if isinstance(A, Activations):
+        if are_activations(A):
             return cls(*take_rows(A, y, rows), True)
         return cls(A[rows], plain_labels(read_labels(y)[rows]), True)
 
@@ -292,7 +293,7 @@ class _ReadRows:
         """Rows to accept, with errors as target those that are right; None without labels."""
         if target == "ood":
             return np.arange(len(self.A))
-        if self.labels is None or not isinstance(self.A, Activations):
+        if self.labels is None or not are_activations(self.A):
             return None
         rows = np.flatnonzero(in_distribution(self.labels))
         if not tells_classes(classes := plain_labels(self.labels[rows])):

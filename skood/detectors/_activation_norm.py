@@ -62,6 +62,10 @@ class ActivationNormDetector(BaseIncrementalDetector):
     read: those that no sample activates, and normalised ones. Where no layer is left, ``fit``
     warns, and all scores are 0.
 
+    Batches of ``partial_fit``, and what is merged, give what one ``fit`` gives: the norms of all
+    samples are kept, in 64 bits for each layer and sample, as their logarithms change with the
+    mean norm.
+
     A network that normalises its first layer, as by a layer norm, gives the same activations on
     any scale of its inputs, and then their norms tell nothing about it.
 

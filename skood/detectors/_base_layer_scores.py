@@ -104,10 +104,6 @@ class BaseLayerScoresDetector(BaseIncrementalDetector):
             return LabelsSeen()
         return LabelsSeen.of(y, len(X))
 
-    def _learn_ood(self, X: Activations) -> LayersLearnt:
-        outside = ThresholdSample.of(X, None, np.arange(len(X)))
-        return LayersLearnt(ByClass(LabelsSeen(), {}), outside=outside)
-
     def _finish(self, summary: LayersLearnt) -> None:
         self._finish_layers(summary.classes)
         if (inside := summary.inside) is not None:
