@@ -550,6 +550,23 @@ def test_detectors_of_other_networks_are_not_merged(name, mine, theirs):
     assert vars(detector) == before
 
 
+READ_THE_HEAD = [name for name, d in INCREMENTAL.items() if "head_ : " in type(d).__doc__]
+
+
+@pytest.mark.parametrize("name", READ_THE_HEAD)
+def test_what_comes_from_a_network_with_another_head_is_refused(name):
+    detector = unfitted(name).fit(A, Y)
+    before = dict(vars(detector))
+    others = A.assign(head=LinearHead(A.head.weight + 1, input_layer="b"))
+    with pytest.raises(ValueError, match=f"The other {name} .* another head.* than this {name}"):
+        detector.merge(unfitted(name).fit(others, Y))
+    with pytest.raises(ValueError, match=f"X .* another head.* than this {name}"):
+        detector.partial_fit(others, Y)
+    assert vars(detector) == before
+    # A batch without a head is read by the one that is known.
+    detector.partial_fit(A.assign(head=None), Y)
+
+
 @pytest.mark.parametrize("name", OF_LAYERS)
 @pytest.mark.parametrize("way", ["merge", "partial_fit"])
 def test_classes_of_a_later_batch_are_known_from_then_on(name, way):

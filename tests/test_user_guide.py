@@ -88,3 +88,16 @@ def test_adapter_written_as_the_guide_says_gives_what_the_network_computes():
     np.testing.assert_allclose(A.logits, network(X))
     np.testing.assert_allclose(A["rectified_0"], np.maximum(X @ network.weights[0], 0))
     np.testing.assert_allclose(A.head.logits(A["rectified_0"]), network(X))
+
+
+def test_the_lists_of_detectors_that_learn_in_batches_are_those_of_the_code(monkeypatch):
+    pytest.importorskip("docutils")
+    monkeypatch.syspath_prepend(DOCS / "_ext")
+    in_batches, others = importlib.import_module("in_batches").by_learning()
+    assert {"EnergyDetector", "FDBDDetector", "HammingNAPDetector"} <= set(in_batches)
+    assert {"COREDetector", "GroupProgressionDetector", "ViMDetector"} <= set(others)
+    assert set(in_batches).isdisjoint(others)
+    page = (DOCS / "user_guide" / "detectors.rst").read_text(encoding="utf-8")
+    assert ".. in-batches::" in page
+    tables = set(re.findall(r":class:`~?(?:skood\.)?(\w+Detector)`", page))
+    assert {*in_batches, *others} <= tables
