@@ -16,6 +16,7 @@ from sklearn.utils import Tags, estimator_html_repr, get_tags
 from sklearn.utils.validation import check_is_fitted
 
 from ._classes import tells_classes
+from ._elsewhere import held, in_memory, lies_elsewhere, run_elsewhere
 from ._fit_context import unchanged_on_failure
 from ._fitted_state import fitted_state
 from ._foreign import detector_of, flat_steps, rate_of, scoring_steps
@@ -35,7 +36,15 @@ from ._monitor_rows import KEPT_BYTES, CalibrationRows, LearntRows
 from ._monitor_view import TARGETS, Watcher, as_html, as_text, listed, memory_of, network_name
 from ._samples import n_samples_of
 from ._sklearn import Interval, StrOptions, available_if, validate_params
-from ._streams import is_fitted, merge, partial_fit, steps_of, why_not_in_batches, why_steps_learn
+from ._streams import (
+    first_transform,
+    is_fitted,
+    merge,
+    partial_fit,
+    steps_of,
+    why_not_in_batches,
+    why_steps_learn,
+)
 from ._tables import memory_text
 from ._warnings import own_threshold_counts, saying_nothing, warn_user
 from .activations import Activations
@@ -272,6 +281,7 @@ class Monitor(Pipeline):
         UserWarning
             If the detector has a ``target`` of its own, which is not that of the monitor.
         """
+        y = in_memory(y)
         with self._fitting():
             super().fit(X, y, **params)
             self._after_fit(y)
@@ -281,7 +291,7 @@ class Monitor(Pipeline):
         """Fit the steps before the detector; what comes out knows the labels of a data set."""
         if hasattr(self, "calibration_"):
             del self.calibration_
-        self._given = A = super()._fit(X, y, *args, **kwargs)
+        self._given = A = held(super()._fit(X, y, *args, **kwargs))
         _warn_of_marks_that_came(A, y)
         return A
 
@@ -468,6 +478,7 @@ class Monitor(Pipeline):
         True
         """
         self._refuse_steps_that_learn()
+        y = in_memory(y)
         is_first = not is_fitted(self)
         self._held_out_thresholds()  # refused where the detector is another by now
         if not is_first and n_samples_of(X) == 0:
@@ -497,7 +508,8 @@ class Monitor(Pipeline):
         is_first = not is_fitted(self)
         for _, step in self.steps[:-1]:
             if step not in (None, "passthrough"):
-                X = step.fit_transform(X, y) if is_first else step.transform(X)
+                X = first_transform(step, X, y) if is_first else step.transform(X)
+        X = held(X)
         _warn_of_marks_that_came(X, y)
         return X
 
@@ -693,7 +705,7 @@ class Monitor(Pipeline):
                 "This Monitor is not fitted yet: fit it on the rows to learn from before calibrate "
                 "sets its threshold by others."
             ) from error
-        A = self[:-1].transform(X)
+        A = held(self[:-1].transform(X))
         self._refuse_seen(A)
         rows = CalibrationRows.of(
             A,
@@ -723,6 +735,7 @@ class Monitor(Pipeline):
                 UncalibratedWarning,
             )
 
+    @run_elsewhere("scores")
     def p_values(self, X: Any) -> Scores:
         """Say how likely an in-distribution input scores as low, by held-out rows.
 
@@ -748,8 +761,7 @@ class Monitor(Pipeline):
         NotFittedError
             If no held-out rows have set the threshold.
         """
-        source, A = self._source_of_p_values(X)
-        return source.p_values(A)
+        return self._source_of_p_values().p_values(self._activations(X))
 
     @validate_params(
         {
@@ -792,19 +804,26 @@ class Monitor(Pipeline):
         UserWarning
             If the held-out rows are too few to select anything.
         """
-        source, A = self._source_of_p_values(X)
-        return source.select(A, fdr, method=method)
+        source = self._source_of_p_values()
+        return source.select(held(self._activations(X)), fdr, method=method)
 
-    def _source_of_p_values(self, X: Any) -> tuple[Any, Any]:
-        """What compares with held-out rows, and what it is given."""
+    def _refuse_unready(self, method: str) -> None:
+        """Raise a NotFittedError where the monitor lacks what a method needs."""
+        self._held_out_thresholds()  # refused where the detector is another by now
+        if method == "p_values":
+            self._source_of_p_values()
+
+    def _source_of_p_values(self) -> Any:
+        """What compares with held-out rows."""
         check_is_fitted(self)
         source = self._held_out_thresholds()
         if source is None:
             source = detector_of(self)
             if not hasattr(source, "p_values"):
                 raise NotFittedError(_why_no_p_values(source))
-        return source, self._activations(X)
+        return source
 
+    @run_elsewhere("verdicts")
     def predict(self, X: Any, **params: Any) -> Labels:
         """Predict whether to trust the network (1) or not (-1), sample by sample.
 
@@ -825,6 +844,7 @@ class Monitor(Pipeline):
         _refuse_params(params)
         return thresholds.predict(self._activations(X))
 
+    @run_elsewhere("scores")
     def score_samples(self, X: Any) -> Scores:
         """Score samples: the higher, the more the network can be trusted.
 
@@ -842,6 +862,7 @@ class Monitor(Pipeline):
         """
         return super().score_samples(X)
 
+    @run_elsewhere("scores")
     def decision_function(self, X: Any, **params: Any) -> Scores:
         """Score samples relative to the threshold: negative where ``predict`` gives -1.
 
@@ -866,6 +887,7 @@ class Monitor(Pipeline):
         return thresholds.decision_function(self._activations(X))
 
     @available_if(_last_step_has("score_each"))
+    @run_elsewhere("scores_each")
     def score_each(self, X: Any) -> dict[str, Scores]:
         """Score samples by each of several detectors alone; see ``offsets_``.
 
@@ -884,6 +906,7 @@ class Monitor(Pipeline):
         return detector_of(self).score_each(self._activations(X))
 
     @available_if(_last_step_has("decision_each"))
+    @run_elsewhere("scores_each")
     def decision_each(self, X: Any) -> dict[str, Scores]:
         """Score samples relative to the threshold of each of several detectors.
 
@@ -906,6 +929,7 @@ class Monitor(Pipeline):
         return thresholds.decision_each(A)
 
     @available_if(_last_step_has("predict_each"))
+    @run_elsewhere("verdicts_each")
     def predict_each(self, X: Any) -> dict[str, Labels]:
         """Tell which of several detectors reject which samples.
 
@@ -959,6 +983,8 @@ class Monitor(Pipeline):
         auroc : float
             1 where every input to trust scores higher than all others, 0.5 for chance.
         """
+        if lies_elsewhere(X):
+            X, y = held(self[:-1].transform(X)), np.asarray(y)
         if self.target == "ood":
             return self._score_of_marks(X, y, **params)
         if self.target == "misclassified":
@@ -968,7 +994,8 @@ class Monitor(Pipeline):
         is_in = in_distribution(labels)
         if tells_classes(labels[is_in]):
             is_in &= np.asarray(A.predictions == labels)
-        return float(ood_roc_auc_score(np.where(is_in, 1, -1), self[-1].decision_function(A)))
+        decisions = np.asarray(self[-1].decision_function(A))
+        return float(ood_roc_auc_score(np.where(is_in, 1, -1), decisions))
 
     def _score_of_marks(self, X: Any, y: ArrayLike, **params: Any) -> float:
         if not isinstance(detector_of(self), RiskControlledDetector):
@@ -977,6 +1004,7 @@ class Monitor(Pipeline):
         A = self[:-1].transform(X)
         return roc_auc_of_marks(A, y, self[-1].score_samples(A))  # its own score is of errors
 
+    @run_elsewhere("refuse")
     def explain(
         self,
         X: Any,
@@ -1020,6 +1048,7 @@ class Monitor(Pipeline):
             n_neurons=n_neurons,
         )
 
+    @run_elsewhere("refuse")
     def report(
         self,
         X_test: Any,

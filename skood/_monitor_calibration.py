@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -14,6 +14,8 @@ from sklearn.frozen import FrozenEstimator
 from sklearn.pipeline import Pipeline
 
 from ._classes import rows_to_accept, tells_classes
+from ._column import Role
+from ._elsewhere import are_activations
 from ._foreign import detector_of, is_calibrated, rate_of, what_is_calibrated
 from ._labels import unknown_labels
 from ._marks import (
@@ -25,7 +27,7 @@ from ._marks import (
 )
 from ._values import Floats
 from ._warnings import warn_user
-from .activations import Activations
+from .activations import Activations, copy_of
 from .calibration import ConformalDetector, RiskControlledDetector, UncalibratedWarning
 
 _ONE = ""
@@ -229,7 +231,7 @@ def _one_of(parts: list[Any]) -> Any:
 def joined(parts: list[Any]) -> Any:
     """All rows of several parts, in memory of their own."""
     if isinstance(parts[0], Activations):
-        return Activations.concatenate(parts)
+        return copy_of(Activations.concatenate(parts), get_args(Role))
     return np.concatenate(parts)
 
 
@@ -280,10 +282,10 @@ class _ReadRows:
     @classmethod
     def of(cls, A: Any, y: ArrayLike | None) -> _ReadRows:
         if y is None:
-            labels = A.labels if isinstance(A, Activations) else None
+            labels = A.labels if are_activations(A) else None
             return cls(A, None if labels is None else read_labels(labels), False)
         rows = in_distribution_rows(y, len(A))
-        if isinstance(A, Activations):
+        if are_activations(A):
             return cls(*take_rows(A, y, rows), True)
         return cls(A[rows], plain_labels(read_labels(y)[rows]), True)
 
@@ -291,7 +293,7 @@ class _ReadRows:
         """Rows to accept, with errors as target those that are right; None without labels."""
         if target == "ood":
             return np.arange(len(self.A))
-        if self.labels is None or not isinstance(self.A, Activations):
+        if self.labels is None or not are_activations(self.A):
             return None
         rows = np.flatnonzero(in_distribution(self.labels))
         if not tells_classes(classes := plain_labels(self.labels[rows])):
@@ -396,9 +398,9 @@ class Evidence:
             return cls()
         if why := _why_labels_tell_nothing(A, classes):
             return cls(why)
-        confidence, is_wrong = _confidence_and_errors(A, labels)
         two = frozenset(np.unique(classes)[:2].tolist())
-        return cls(None, two, len(is_wrong), int(is_wrong.sum()), float((1 - confidence).sum()))
+        n_wrong, expected = _errors(A, labels)
+        return cls(None, two, len(classes), n_wrong, expected)
 
     def merge(self, other: Evidence) -> Evidence:
         """That of the rows of both."""
@@ -454,7 +456,7 @@ class Evidence:
 
 def _why_labels_tell_nothing(A: Any, classes: NDArray) -> str:
     """Why labels of in-distribution rows do not say what is right; nothing where they do."""
-    logits = A.logits if isinstance(A, Activations) else None
+    logits = A[:1].logits if isinstance(A, Activations) else None  # none of the others is read
     if logits is None or A.classes is None or logits.shape[1] < 2:
         return "the network has no logits of two classes or more, to which labels could belong"
     if unknown := unknown_labels(classes, A.classes):
@@ -471,11 +473,17 @@ def _first(labels: list[Any]) -> str:
     return ", ".join(map(repr, labels[:3])) + (", ..." if len(labels) > 3 else "")
 
 
-def _confidence_and_errors(A: Activations, labels: NDArray) -> tuple[Floats, NDArray[np.bool_]]:
-    """Softmax and errors of rows that are not marked, with labels of the network's classes."""
-    rows = np.flatnonzero(in_distribution(labels))
-    confidence = softmax(np.asarray(A.logits, dtype=np.float64)[rows], axis=1).max(axis=1)
-    return confidence, np.asarray(np.asarray(A.predictions)[rows] != plain_labels(labels[rows]))
+def _errors(A: Activations, labels: NDArray) -> tuple[int, float]:
+    """How many rows that are not marked are classified wrongly, and how many by the softmax."""
+    n_wrong, expected, start = 0, 0.0, 0
+    for batch in A.batches():
+        of_batch = labels[start : start + len(batch)]
+        rows = np.flatnonzero(in_distribution(of_batch))
+        confidence = softmax(np.asarray(batch.logits, dtype=np.float64)[rows], axis=1).max(axis=1)
+        is_wrong = np.asarray(batch.predictions)[rows] != plain_labels(of_batch[rows])
+        n_wrong, expected = n_wrong + int(is_wrong.sum()), expected + float((1 - confidence).sum())
+        start += len(batch)
+    return n_wrong, expected
 
 
 def warn_of_estimate(reason: str, rate: float | None) -> None:

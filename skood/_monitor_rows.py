@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import reduce
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from ._elsewhere import engine, lies_elsewhere
 from ._marks import read_labels
 from ._monitor_calibration import Evidence, HeldOutThresholds, calibrated, joined
 from ._seen_rows import SeenRows
@@ -38,6 +40,8 @@ class LearntRows:
 
     @classmethod
     def of(cls, A: Any, y: ArrayLike | None) -> LearntRows:
+        if lies_elsewhere(A):
+            return reduce(cls.merge, engine("each_block")(A, cls.of, y))
         return cls(len(A), SeenRows.of(A), Evidence.of(A, y))
 
     def merge(self, other: LearntRows) -> LearntRows:
@@ -74,8 +78,8 @@ class CalibrationRows:
         return sum(_bytes_of(A) for A, _ in self.parts)
 
     def kept(self) -> CalibrationRows | None:
-        """The rows in memory of their own; None where they are too many to keep."""
-        if self.n_bytes > KEPT_BYTES:
+        """The rows in memory of their own; None where they are too many, or lie elsewhere."""
+        if any(lies_elsewhere(A) for A, _ in self.parts) or self.n_bytes > KEPT_BYTES:
             return None
         return CalibrationRows(tuple((joined([A]), y) for A, y in self.parts), self.promise)
 

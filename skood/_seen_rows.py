@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
 from ._batches import row_batches
+from ._elsewhere import engine, lies_elsewhere
 from ._layer_names import layer_columns
 from ._rows import take
 from ._values import Floats
@@ -100,7 +100,10 @@ def _all_are_among(rows: Floats, others: Floats) -> bool:
     return bool(np.isfinite(cKDTree(others).query(rows, **_NEAR)[0]).all())
 
 
-def _combinations(A: Any) -> Floats | None:
+def _combinations(A: Any, y: Any = None) -> Floats | None:
+    if lies_elsewhere(A):
+        parts = engine("each_block")(A, _combinations)
+        return None if any(part is None for part in parts) else np.concatenate(parts)
     layer = _layer_that_tells(A)
     if layer is None:
         return None

@@ -69,9 +69,15 @@ def steps_of(estimator: Any) -> list[Any]:
 def partial_fit(estimator: Any, X: Any, y: Any) -> None:
     """Let an estimator, or what a pipeline ends in, learn from one more batch."""
     *before, last = steps_of(estimator)
+    is_first = not is_fitted(last)
     for step in before:
-        X = step.transform(X) if is_fitted(step) else step.fit_transform(X, y)
+        X = first_transform(step, X, y) if is_first else step.transform(X)
     last.partial_fit(X, y)
+
+
+def first_transform(step: Any, X: Any, y: Any = None) -> Any:
+    """Fit a transformer to the first batch, unless it is frozen, and transform this."""
+    return step.transform(X) if isinstance(step, FrozenEstimator) else step.fit_transform(X, y)
 
 
 def merge(estimator: Any, other: Any) -> None:

@@ -29,8 +29,10 @@ CAPACITY = 2**25
 MIN_ROWS = 1000
 
 _MULTIPLIER = np.uint64(0x9E3779B97F4A7C15)
-_READ: tuple[Role, ...] = ("layer", "logits", "prediction", "features")
-"""Roles of the columns that detectors read, by which rows are told apart."""
+_HASHED: tuple[Role, ...] = ("layer", "logits", "features")
+"""Roles of the columns by which rows are told apart, beside their predictions."""
+_READ: tuple[Role, ...] = (*_HASHED, "prediction")
+"""Roles of the columns that detectors read."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -189,15 +191,21 @@ def merged(parts: Iterable[Any]) -> Any:
 
 def hash_rows(X: Activations, y: NDArray | None) -> NDArray[np.uint64]:
     """A number for each sample that depends on its values, its class and its label alone."""
-    held = {column.role: column for column in X.columns}
-    # Predictions that come from logits are a column of their own in stacked activations only.
-    roles = [role for role in _READ if role != "prediction" or "logits" not in held]
     everything = range(len(X))
-    columns = [take(column.array, everything) for column in X.columns if column.role in roles]
+    columns = [take(column.array, everything) for column in X.columns if column.role in _HASHED]
+    # Whether predictions are a column of their own or come from the logits makes no difference.
+    labels = [each for each in (_predictions_of(X), y) if each is not None]
     hashes = np.zeros(len(X), dtype=np.uint64)
-    for column in columns if y is None else [*columns, y]:
+    for column in [*columns, *labels]:
         hashes = _scramble(hashes + np.uint64(1)) + _hash_column(column)
     return _scramble(hashes)
+
+
+def _predictions_of(X: Activations) -> NDArray | None:
+    try:
+        return X.predictions
+    except ValueError:  # of logits that are not finite, which no detector may read
+        return None
 
 
 def _hash_column(column: Any) -> NDArray[np.uint64]:

@@ -43,6 +43,9 @@ _threshold_comes_later: ContextVar[bool] = ContextVar("_threshold_comes_later", 
 
 def warn_user(message: str, category: type[Warning] = UserWarning) -> None:
     """Warn as if the nearest caller outside of this package and scikit-learn had done it."""
+    if (collected := _collected.get()) is not None:
+        collected.add((category, message))
+        return
     if (line := users_line()).is_silent:
         return
     if (said := _said.get()) is not None:
@@ -82,6 +85,25 @@ def users_line() -> Line:
 
 _is_silent: ContextVar[bool] = ContextVar("_is_silent", default=False)
 """Whether all that there is to say was said before."""
+
+
+Said = frozenset[tuple[type[Warning], str]]
+"""Warnings that are passed on, to be said elsewhere."""
+
+_collected: ContextVar[set[tuple[type[Warning], str]] | None]
+_collected = ContextVar("_collected", default=None)
+"""Warnings that nobody would see here."""
+
+
+@contextlib.contextmanager
+def collecting_warnings() -> Iterator[set[tuple[type[Warning], str]]]:
+    """Block whose warnings are collected, as in another process than the user's."""
+    collected: set[tuple[type[Warning], str]] = set()
+    token = _collected.set(collected)
+    try:
+        yield collected
+    finally:
+        _collected.reset(token)
 
 
 _said: ContextVar[set[tuple[type[Warning], str]] | None] = ContextVar("_said", default=None)

@@ -53,6 +53,7 @@ FLOW = [
     "_row_table",
     "_tables",
     "activations",
+    "_elsewhere",
     "_block_transform",
     "_fitted_state",
     "_seen_rows",
@@ -86,6 +87,7 @@ FLOW = [
     "_monitor_merge",
     "_monitor",
     "_make_monitor",
+    "engines",
 ]
 
 
@@ -102,12 +104,14 @@ def imported_modules(*statements):
         "import skood.networks, skood.extraction, skood.ensemble",
         "import skood.datasets, skood.model_selection",
         "import skood.calibration, skood.inspection, skood.monitoring, skood.training",
+        "import skood.engines",
     ],
 )
 def test_importing_skood_is_light(statement):
     modules = imported_modules(statement)
     assert "skood.activations" in modules
-    assert not modules & {"torch", "skorch", "onnx", "onnxruntime", "faiss", "matplotlib"}
+    heavy = {"torch", "skorch", "onnx", "onnxruntime", "faiss", "matplotlib", "dask", "ray"}
+    assert not modules & heavy
 
 
 def test_a_multilayer_perceptron_needs_no_torch():

@@ -10,7 +10,7 @@ from numbers import Number
 import numpy as np
 import pytest
 from _estimators import detectors
-from hypothesis import given, settings
+from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 from sklearn import config_context
 from sklearn.base import BaseEstimator, clone
@@ -27,7 +27,14 @@ every_detector = pytest.mark.parametrize("name", INCREMENTAL)
 N = 96
 
 # Those whose summary holds counts, bits, extremes or stored samples: nothing is rounded.
-EXACT = {"HammingNAPDetector", "KNNDetector"}
+EXACT = {
+    "ActivationIntervalDetector",
+    "HammingNAPDetector",
+    "KNNDetector",
+    "NeuronCountDetector",
+}
+# Those that weigh layers by how samples that were learnt from score in them.
+WEIGH_LAYERS = {"GramDetector", "LayerEnsembleDetector", "MahalanobisDetector"}
 
 
 def samples(n_samples=N, seed=0, dtype=np.float64, texts=False):
@@ -84,29 +91,28 @@ def tree_of_merges(name, X, y, parts, rng):
 
 def assert_alike(found, expected, rtol, path=""):
     """The same values in all attributes, whatever holds them."""
-    if isinstance(expected, np.ndarray):
-        if expected.dtype.kind == "f" and rtol:
-            np.testing.assert_allclose(found, expected, rtol=rtol, atol=rtol, err_msg=path)
-        else:
-            np.testing.assert_array_equal(found, expected, err_msg=path)
-    elif isinstance(expected, PackedBits):
-        np.testing.assert_array_equal(found.words, expected.words, err_msg=path)
-    elif isinstance(expected, dict):
-        assert list(found) == list(expected), path
-        for key in expected:
-            assert_alike(found[key], expected[key], rtol, f"{path}[{key!r}]")
-    elif isinstance(expected, list | tuple):
-        assert len(found) == len(expected), path
-        for place, (one, other) in enumerate(zip(found, expected, strict=True)):
-            assert_alike(one, other, rtol, f"{path}[{place}]")
-    elif isinstance(expected, Number):
-        assert found == pytest.approx(expected, rel=rtol, abs=rtol, nan_ok=True), path
-    elif isinstance(expected, BaseEstimator):
-        assert_learnt_alike(found, expected, rtol, path)
-    elif hasattr(expected, "__dict__"):
-        assert_alike(vars(found), vars(expected), rtol, path)
+    mine, theirs = plain(found), plain(expected)
+    if isinstance(theirs, dict):
+        assert list(mine) == list(theirs), path
+        for key in theirs:
+            assert_alike(mine[key], theirs[key], rtol, f"{path}.{key}")
+    elif isinstance(theirs, np.ndarray) and theirs.dtype.kind == "f" and rtol:
+        np.testing.assert_allclose(mine, theirs, rtol=rtol, atol=rtol, err_msg=path)
     else:
-        assert found == expected, path
+        np.testing.assert_array_equal(mine, theirs, err_msg=path)
+
+
+def plain(value):
+    """A dict of what an object or a list holds, or an array."""
+    if isinstance(value, PackedBits):
+        return value.words
+    if isinstance(value, BaseEstimator):
+        return dict(sorted(public(value).items()))
+    if isinstance(value, list | tuple):
+        return dict(enumerate(value))
+    if hasattr(value, "__dict__"):
+        return dict(sorted(vars(value).items()))
+    return value if isinstance(value, dict) else np.asarray(value)
 
 
 def public(detector):
@@ -142,7 +148,7 @@ some_splits = st.lists(st.integers(0, N), max_size=5).map(sorted)
 
 
 @every_detector
-@settings(max_examples=4)
+@settings(max_examples=3, phases=[Phase.explicit, Phase.generate])
 @given(cuts=some_splits, seed=st.integers(0, 99))
 def test_any_batches_and_any_tree_of_merges_are_one_fit(name, cuts, seed):
     expected = unfitted(name).fit(A, Y)
@@ -152,7 +158,7 @@ def test_any_batches_and_any_tree_of_merges_are_one_fit(name, cuts, seed):
         parts = [np.arange(len(parts[0]) + 8), *(rows[rows >= len(parts[0]) + 8] for rows in parts)]
         parts = [rows for rows in parts if len(rows)]
     assert_same(name, stream(unfitted(name), A, Y, parts), expected)
-    large = [rows for rows in np.array_split(np.arange(N), 2 + seed % 3)]
+    large = np.array_split(np.arange(N), 2 + seed % 3)
     rng = np.random.default_rng(seed)
     assert_same(name, tree_of_merges(name, A, Y, large, rng), expected)
 
@@ -336,11 +342,13 @@ def test_no_order_changes_the_rows_that_set_the_threshold(name, monkeypatch):
         )
     # The threshold of fit comes from all rows, also where few are kept.
     assert len(everything.training_rows_) == np.sum(Y != -1)
-    of_few = np.isin(everything.training_rows_, first.training_rows_)
-    if not first._learns_from_ood:  # whose samples weigh the layers, too
+    if np.allclose(everything.score_samples(NEW), first.score_samples(NEW), rtol=1e-7):
+        of_few = np.isin(everything.training_rows_, first.training_rows_)
         np.testing.assert_allclose(
             everything.training_scores_[of_few], first.training_scores_, rtol=1e-7
         )
+    else:  # The samples that are kept weigh the layers, too.
+        assert name in WEIGH_LAYERS
 
 
 # Life of a detector
@@ -380,7 +388,7 @@ def test_what_only_batches_need_can_be_dropped(name):
         lambda: detector.merge(other),
         lambda: other.merge(detector),
     ):
-        with pytest.raises(ValueError, match=f"This {name} was fitted inside of another"):
+        with pytest.raises(ValueError, match="was fitted inside of another|begin with partial_fit"):
             call()
     assert_same(name, detector.fit(A, Y), other)
 
@@ -398,7 +406,8 @@ def other_value(detector, name):
     if others := sorted(set(options) - {value}):
         return others[0]
     candidates = [value / 2, value + 1] if isinstance(value, Number) else [0.5, 2]
-    return next((c for c in candidates for i in numbers if i.is_satisfied_by(c)), None)
+    possible = (c for c in candidates for i in numbers if i.is_satisfied_by(c) and c != value)
+    return next(possible, None)
 
 
 def parameters(name):
@@ -416,18 +425,18 @@ def test_parameters_change_between_batches_only_where_nothing_learnt_depends_on_
     detector = unfitted(name).partial_fit(A[:50], Y[:50])
     before = dict(vars(detector))
     detector.set_params(**{parameter: value})
-    if detector._why_not_in_batches():
-        assert not hasattr(detector, "partial_fit")
-        return
-    if parameter not in detector._params_after_learning:
+    if not hasattr(detector, "partial_fit"):
+        assert "all" in detector._why_not_in_batches()
+    elif parameter not in detector._params_after_learning:
         with pytest.raises(ValueError, match=f"{parameter}=.* was set after this {name} was"):
             detector.partial_fit(A[50:], Y[50:])
         assert vars(detector) == {**before, parameter: value}
     else:
         expected = unfitted(name, **{parameter: value}).fit(A, Y)
         assert_same(name, detector.partial_fit(A[50:], Y[50:]), expected)
-    with pytest.raises(ValueError, match=f"same parameters.*{parameter}"):
-        detector.merge(unfitted(name).fit(A, Y))
+    if hasattr(detector, "merge"):
+        with pytest.raises(ValueError, match=f"same parameters.*{parameter}"):
+            detector.merge(unfitted(name).fit(A, Y))
 
 
 @every_detector

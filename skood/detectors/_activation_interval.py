@@ -73,6 +73,10 @@ class ActivationIntervalDetector(BaseIncrementalDetector):
     score of -1 is always below the threshold; where more training samples have it than the
     threshold rejects, they are all that it rejects.
 
+    With ``intervals="minmax"``, ends of batches are those of all their samples, bit by bit:
+    ``partial_fit`` and ``merge`` are there. Quantiles and levels need all values of a unit, and
+    ``fit`` reads one layer at a time.
+
     The score has as many values as there are units, and one more. Samples with equal scores
     are separated neither by the threshold nor by a ROC curve.
 

@@ -62,6 +62,10 @@ class ActivationNormDetector(BaseIncrementalDetector):
     read: those that no sample activates, and normalised ones. Where no layer is left, ``fit``
     warns, and all scores are 0.
 
+    Batches of ``partial_fit``, and what is merged, give what one ``fit`` gives: the norms of all
+    samples are kept, in 64 bits for each layer and sample, as their logarithms change with the
+    mean norm.
+
     A network that normalises its first layer, as by a layer norm, gives the same activations on
     any scale of its inputs, and then their norms tell nothing about it.
 
@@ -138,7 +142,8 @@ class ActivationNormDetector(BaseIncrementalDetector):
 
     def _score_learnt(self, X: Activations, y: NDArray | None) -> Floats:
         # Those of all samples are known: their norms need not be computed again.
-        self._sample = self._sample_of(X, y, self.training_rows_)
+        if self._keeps_batches:
+            self._sample = self._sample_of(X, y, self.training_rows_)
         return self._left_out
 
     def _left_out_scores(self, X: Activations, y: NDArray | None) -> Floats:

@@ -21,6 +21,7 @@ from .._classes import (
 )
 from .._conformal import held_out_threshold, lowest_accepted
 from .._docstrings import complete
+from .._elsewhere import run_elsewhere
 from .._fit_context import fit_context, forget_fit
 from .._held_out import VALIDATION, Rows, held_out_rows
 from .._marks import (
@@ -67,6 +68,7 @@ class BaseDetector(OutlierMixin, BaseEstimator, metaclass=ABCMeta):
             entries |= vars(parent).get("_entries", {})
         complete(cls, {**PARAMETERS, "group_by": group_by}, entries)
 
+    @run_elsewhere("fit")
     @fit_context(prefer_skip_nested_validation=False)
     def fit(self, X: Activations | ArrayLike, y: ArrayLike | None = None) -> Self:
         """Learn from the in-distribution samples and set the threshold.
@@ -240,6 +242,7 @@ class BaseDetector(OutlierMixin, BaseEstimator, metaclass=ABCMeta):
     ) -> NDArray[np.float64]:
         return np.where(is_known, scores, self.unknown_class_score_)
 
+    @run_elsewhere("scores")
     def score_samples(self, X: Activations | ArrayLike) -> NDArray[np.float64]:
         """Score samples: the higher, the more in-distribution.
 
@@ -274,6 +277,7 @@ class BaseDetector(OutlierMixin, BaseEstimator, metaclass=ABCMeta):
             "divide the layers by a constant.",
         )
 
+    @run_elsewhere("scores")
     def decision_function(self, X: Activations | ArrayLike) -> NDArray[np.float64]:
         """Score samples relative to the threshold: negative for out-of-distribution.
 
@@ -292,6 +296,7 @@ class BaseDetector(OutlierMixin, BaseEstimator, metaclass=ABCMeta):
         is_equal = (scores >= self._lowest_accepted) & (scores < self.offset_)
         return np.where(is_equal, 0.0, scores - self.offset_)
 
+    @run_elsewhere("verdicts")
     def predict(self, X: Activations | ArrayLike) -> NDArray[np.int64]:
         """Predict in-distribution (1) or out-of-distribution (-1) for each sample.
 
@@ -307,6 +312,7 @@ class BaseDetector(OutlierMixin, BaseEstimator, metaclass=ABCMeta):
         """
         return np.where(self.decision_function(X) >= 0, 1, -1)
 
+    @run_elsewhere("fit_predict")
     def fit_predict(
         self, X: Activations | ArrayLike, y: ArrayLike | None = None
     ) -> NDArray[np.int64]:

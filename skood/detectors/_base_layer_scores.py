@@ -78,6 +78,9 @@ class BaseLayerScoresDetector(BaseIncrementalDetector):
         if inside is None or len(inside.X) < inside.n_seen:
             self._weigh(self._left_out_scores_of(X, y), self._outside())
 
+    def _left_out_width(self) -> int:
+        return len(self._summary.classes.layers)
+
     def _left_out_scores_of(self, X: Activations, y: NDArray | None) -> Floats:
         """Of any number of samples, a batch of them at a time."""
         if self._why_not_in_batches():
@@ -100,10 +103,6 @@ class BaseLayerScoresDetector(BaseIncrementalDetector):
         if self.group_by != self._labels_optional_for or not self._can_look_up():
             return LabelsSeen()
         return LabelsSeen.of(y, len(X))
-
-    def _learn_ood(self, X: Activations) -> LayersLearnt:
-        outside = ThresholdSample.of(X, None, np.arange(len(X)))
-        return LayersLearnt(ByClass(LabelsSeen(), {}), outside=outside)
 
     def _finish(self, summary: LayersLearnt) -> None:
         self._finish_layers(summary.classes)

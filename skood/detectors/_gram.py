@@ -69,6 +69,11 @@ class GramDetector(BaseLayerScoresDetector):
     scored with each of them left out, which is exact and needs only the next value at either
     end of every range. This takes a second pass over the layers in ``fit``.
 
+    Ranges of batches are those of all their samples, bit by bit. The mean deviations come from the
+    samples that set the threshold, which after ``partial_fit`` and ``merge`` are all samples while
+    these are few, and from then on a random part of 32 MiB or 1,000 samples; with ``validation``,
+    from as many of those that are learnt from.
+
     References
     ----------
     .. [1] C. S. Sastry, S. Oore, "Detecting out-of-distribution examples with Gram matrices",
@@ -108,10 +113,10 @@ class GramDetector(BaseLayerScoresDetector):
         self.group_by = group_by
 
     def _validate(self, X: Any, *, reset: bool) -> Activations:
-        return units_second(check_activations(self, X, reset=reset, allow_nd=True))
+        return check_activations(self, X, reset=reset, allow_nd=True)
 
     def _learn_classes(self, X: Activations, y: NDArray | None) -> ByClass:
-        powers = _checked_powers(self.powers)
+        X, powers = units_second(X), _checked_powers(self.powers)
         labels, codes = self._training_classes(X, y).numbered()
         layers = {name: gram_extremes(layer, codes, labels, powers) for name, layer in X.items()}
         return ByClass(self._labels_seen(X, y), layers)
@@ -125,7 +130,7 @@ class GramDetector(BaseLayerScoresDetector):
 
     def _left_out_scores(self, X: Activations, y: NDArray | None) -> Floats:
         """The deviations of each layer; infinite for samples of a class that has no others."""
-        learnt = self._summary.classes
+        X, learnt = units_second(X), self._summary.classes
         classes = self._training_classes(X, y, are_classes=learnt.seen.tell_classes)
         codes, is_own = self._find(classes.lookup), classes.finds_itself
 
@@ -174,6 +179,7 @@ class GramDetector(BaseLayerScoresDetector):
         return 0.0 - self._deviations(X)
 
     def _deviations(self, X: Activations) -> Floats:
+        X = units_second(X)
         codes = self._find(self._lookup_classes(X))
 
         def of_layer(name: str) -> Floats:

@@ -18,13 +18,14 @@ from .._batches import row_batches
 from .._classes import GROUP_BY, class_columns
 from .._estimator_checks import failed_outlier_checks
 from .._sklearn import HasMethods, Interval
+from .._threshold_sample import ThresholdSample
 from .._values import SQUARABLE, Floats
 from .._warnings import warn_user
 from ..activations import Activations
 from ._base import joined
 from ._base_incremental import forget_batches
-from ._base_layer_scores import BaseLayerScoresDetector
-from ._labels_seen import ByClass
+from ._base_layer_scores import BaseLayerScoresDetector, LayersLearnt
+from ._labels_seen import ByClass, LabelsSeen
 from ._row_lengths import unit_rows
 from ._tied_gaussian import TiedGaussian, needs_rows
 from ._tied_moments import TiedMoments, TiedRows
@@ -71,7 +72,7 @@ class MahalanobisDetector(BaseLayerScoresDetector):
     class_labels_ : ndarray of shape (n_classes,)
         The classes, ascending; one class 0 where there are neither labels nor predictions.
     class_accuracy_ : dict of str to float
-        Share of the training samples that are nearest to the mean of their own class, each as if it
+        Share of the training samples, of batches of those that set the threshold, that are nearest to the mean of their own class, each as if it
         had not been learnt from: how much a layer knows of the classes.
     layer_weights_ : ndarray of shape (n_layers,)
         Weight of each layer's score.
@@ -88,7 +89,8 @@ class MahalanobisDetector(BaseLayerScoresDetector):
     -----
     Classes are the labels ``y``; where it is not given or holds one label only, as 1 for
     in-distribution beside -1, those that the network predicted; and without predictions, as in an
-    ordinary array, all samples are of one class.
+    ordinary array, all samples are of one class. Batches of one label each are classes as soon as
+    there are two.
 
     Where rows are marked -1 and there are several layers, the scores of layers are weighted by a
     logistic regression that separates these rows from the others, as in [1]_; it is regularised,
@@ -117,6 +119,16 @@ class MahalanobisDetector(BaseLayerScoresDetector):
     with fewer samples than several times the units the threshold then rejects too few: keep all
     axes where memory allows, or set the threshold on held-out samples.
 
+    Counts, class means and the products of residuals of batches add up exactly [5]_, so that
+    ``partial_fit`` and ``merge`` give what one ``fit`` gives, to rounding; rows marked -1 are kept up
+    to 32 MiB, and weigh the layers. Beside what :class:`MahalanobisDetector` needs to score, a matrix
+    of all pairs of its units is kept of each layer. With ``covariance`` all rows are needed, and
+    there are no such methods. Of layers of more units than ``n_components`` and 2,048, ``fit`` reads
+    all rows at once where memory holds them, and keeps nothing that batches could be added to:
+    begin with ``partial_fit``. Batches of these add up for up to 8,192 units, and find the same
+    leading axes as ``fit``, the last ones as nearly; the samples that set the threshold are left out
+    a fifth of all samples at a time, or fewer.
+
     References
     ----------
     .. [1] K. Lee, K. Lee, H. Lee, J. Shin, "A simple unified framework for detecting
@@ -127,6 +139,8 @@ class MahalanobisDetector(BaseLayerScoresDetector):
        ICML 2025. arXiv:2505.18032
     .. [4] M. E. Tipping, C. M. Bishop, "Probabilistic principal component analysis", Journal of the
        Royal Statistical Society B 61 (3), 1999. doi:10.1111/1467-9868.00196
+    .. [5] T. F. Chan, G. H. Golub, R. J. LeVeque, "Updating formulae and a pairwise algorithm for
+       computing sample variances", COMPSTAT 1982. https://doi.org/10.1007/978-3-642-51461-6_3
 
     Examples
     --------
@@ -188,8 +202,9 @@ class MahalanobisDetector(BaseLayerScoresDetector):
         return scores
 
     def _check_can_learn_more(self) -> None:
-        widths = [means.shape[1] for means in self.class_means_.values()]
-        if not hasattr(self, "_summary") and any(map(self._needs_rows, widths)):
+        means = {} if hasattr(self, "_summary") else self.class_means_
+        widths = [each.shape[1] for each in means.values()]
+        if any(map(self._needs_rows, widths)):
             raise ValueError(
                 f"Of layers of more units than n_components={self.n_components} and 2,048, such as "
                 f"one of {max(widths):,}, fit keeps the axes alone and nothing that more batches "
@@ -219,6 +234,10 @@ class MahalanobisDetector(BaseLayerScoresDetector):
             learnt = TiedRows.of(name, self._prepare(rows), codes[counts], labels, rounding)
             layers[name] = learnt if self._needs_rows(rows.shape[1]) else learnt.summed()
         return ByClass(self._labels_seen(X, y), layers)
+
+    def _learn_ood(self, X: Activations) -> LayersLearnt:
+        outside = ThresholdSample.of(X, None, np.arange(len(X)))
+        return LayersLearnt(ByClass(LabelsSeen(), {}), outside=outside)
 
     def _needs_rows(self, n_units: int) -> bool:
         return needs_rows(n_units, self.covariance, self.n_components)
@@ -275,6 +294,9 @@ class MahalanobisDetector(BaseLayerScoresDetector):
             )
             for grouping in groupings
         ]
+
+    def _left_out_width(self) -> int:
+        return 2 * super()._left_out_width()
 
     def _left_out_scores(self, X: Activations, y: NDArray | None) -> Floats:
         """The score of each layer, and then for each layer whether the nearest class is their own.

@@ -95,6 +95,9 @@ class NACDetector(BaseIncrementalDetector):
     at 0 and 1, as in the authors' code, which counts two more for the same bins: their M is
     ``n_bins + 2``. Without gradients bins are equally wide.
 
+    Counts of batches add up where bins do not depend on the samples: ``partial_fit`` and ``merge``
+    are there with ``gradients=True``.
+
     Feature maps have to be pooled first. The authors sum activations and gradients over space,
     ``PoolingReducer(pooling="sum")``.
 

@@ -70,6 +70,11 @@ class NeuronCountDetector(BaseIncrementalDetector):
     Feature maps have to be pooled first. After ``PoolingReducer(pooling="max")``, a channel
     is active where any of its positions is.
 
+    Activation counts of batches add up, so that ``partial_fit`` and ``merge`` give what one ``fit``
+    gives. A median of a statistic that changes with these counts does not: the methods are missing
+    with ``two_sided=True`` then, and otherwise ``median_`` is that of the samples that set the
+    threshold.
+
     "count" and "coefficient" are whole numbers, so that many samples tie, and a threshold may
     reject a smaller share of the training samples than ``false_alarm_rate``. They also
     grow with the width of a layer: over several layers, the widest ones decide.

@@ -12,6 +12,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from .._classes import rows_to_accept
 from .._conformal import held_out_threshold, lowest_accepted
+from .._elsewhere import run_elsewhere
 from .._foreign import are_named, detector_of, is_of_pyod, rate_of
 from .._held_out import VALIDATION
 from .._named_detectors import NamedDetectors
@@ -243,13 +244,18 @@ class AnyAlarmDetector(BaseIncrementalDetector, NamedDetectors):
 
     def _set_by_held_out(self, X: Activations, y: NDArray | None) -> Floats:
         """Thresholds of all detectors by samples that are held out; returns the scores of these."""
+        found = [self._held_out_scores(batch) for batch in X.batches()]
+        return self._complete_held_out(np.concatenate(found), X, y)
 
+    def _held_out_scores(self, X: Activations) -> Floats:
+        return np.column_stack(list(self._score_each(X).values()))
+
+    def _complete_held_out(self, found: Floats, X: Activations, y: NDArray | None) -> Floats:
         def threshold(name: str, fitted: Any) -> float:
             may_set = rows_to_accept(getattr(detector_of(fitted), "target", "ood"), X, y)
             return held_out_threshold(scores[name][may_set], _rate_of(name, fitted))
 
-        parts = [self._score_each(batch) for batch in X.batches()]
-        scores = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+        scores = dict(zip(self.named_estimators_, found.T, strict=True))
         self._set_thresholds(threshold, scores)
         return self._smallest(scores)
 
@@ -294,6 +300,7 @@ class AnyAlarmDetector(BaseIncrementalDetector, NamedDetectors):
         given = self._as_given(X)
         return {name: member_scores(e, given) for name, e in self.named_estimators_.items()}
 
+    @run_elsewhere("scores_each")
     def score_each(self, X: Activations | ArrayLike) -> dict[str, Floats]:
         """Score samples by each detector alone: the higher, the more in-distribution.
 
@@ -310,6 +317,7 @@ class AnyAlarmDetector(BaseIncrementalDetector, NamedDetectors):
         check_is_fitted(self)
         return self._score_each(self._validate(X, reset=False))
 
+    @run_elsewhere("scores_each")
     def decision_each(self, X: Activations | ArrayLike) -> dict[str, Floats]:
         """Score samples relative to the threshold of each detector: negative where it rejects.
 
@@ -326,6 +334,7 @@ class AnyAlarmDetector(BaseIncrementalDetector, NamedDetectors):
         """
         return self._relative_each(self.score_each(X))
 
+    @run_elsewhere("verdicts_each")
     def predict_each(self, X: Activations | ArrayLike) -> dict[str, NDArray[np.int64]]:
         """Tell which detectors reject which samples.
 

@@ -472,7 +472,11 @@ class LayerEnsembleDetector(BaseIncrementalDetector):
 
     def _set_vote_level(self, X: Activations) -> None:
         """Let votes of samples that are held out reject ``false_alarm_rate`` of them."""
-        scores = np.concatenate([self._member_scores(batch) for batch in X.batches()])
+        self._set_vote_level_by(
+            np.concatenate([self._member_scores(batch) for batch in X.batches()])
+        )
+
+    def _set_vote_level_by(self, scores: Floats) -> None:
         votes = self._median_p_values(scores)
         votes[self._are_of_unknown_class(scores)] = 0.0
         self._vote_level = held_out_threshold(votes, self.false_alarm_rate)
@@ -498,8 +502,18 @@ class LayerEnsembleDetector(BaseIncrementalDetector):
             return conformal_threshold(training_scores, self.false_alarm_rate)
         return 0.5
 
+    def _held_out_scores(self, X: Activations) -> Floats:
+        return self._member_scores(X)
+
+    def _complete_held_out(self, found: Floats, X: Activations, y: NDArray | None) -> Floats:
+        if self.combine == "vote":
+            self._set_vote_level_by(found)
+        return self._combined(found)
+
     def _score_samples(self, X: Activations) -> Floats:
-        scores = self._member_scores(X)
+        return self._combined(self._member_scores(X))
+
+    def _combined(self, scores: Floats) -> Floats:
         unknown = self._are_of_unknown_class(scores)
         return self._reject_unknown(self._combine(scores), ~unknown)
 

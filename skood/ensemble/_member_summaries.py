@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.pipeline import Pipeline
 
-from .._streams import steps_of, why_not_in_batches
+from .._streams import first_transform, steps_of, why_not_in_batches
 from .._threshold_sample import ThresholdSample
 from .._values import Floats
 from ..activations import Activations
@@ -60,7 +60,7 @@ class LearntMember:
         """A member, a clone, that is to learn from samples such as these."""
         *before, detector = steps_of(member)
         for step in before:
-            X = step.fit_transform(X)
+            X = first_transform(step, X)
         detector._begin()
         X = detector._validate(X, reset=True)
         detector._by_class = detector._tells_classes(X)

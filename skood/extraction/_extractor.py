@@ -19,6 +19,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from .._block_transform import as_float_type, in_blocks
 from .._docstrings import FITTED_ON
+from .._elsewhere import run_elsewhere
 from .._fit_context import fit_context
 from .._layer_names import check_layers_exist
 from .._output import ActivationsOutputMixin
@@ -373,6 +374,7 @@ class ActivationExtractor(ActivationsOutputMixin, BaseEstimator):
         self.autocast = autocast
         self.changed_network = changed_network
 
+    @run_elsewhere("fit_extractor")
     @fit_context(prefer_skip_nested_validation=True)
     def fit(self, X: Any, y: Any = None) -> Self:
         """Find the layers, by running the network on two of the samples.
@@ -412,6 +414,7 @@ class ActivationExtractor(ActivationsOutputMixin, BaseEstimator):
             batches.warn_of_lost_rows()
         return self
 
+    @run_elsewhere("fit_transform")
     @fit_context(prefer_skip_nested_validation=True)
     def fit_transform(  # type: ignore[override]
         self,
@@ -486,6 +489,7 @@ class ActivationExtractor(ActivationsOutputMixin, BaseEstimator):
         self.fingerprint_ = self._same_network.fingerprint.digest
         return plan
 
+    @run_elsewhere("transform")
     def transform(
         self,
         X: Any,
@@ -550,6 +554,16 @@ class ActivationExtractor(ActivationsOutputMixin, BaseEstimator):
             extracted = self._extract(adapter, plan, batches, out, dtype)
         batches.warn_of_rows(extracted.labels)
         return extracted
+
+    def _network_digest(self) -> str | None:
+        """Hash of the network as it is now, once it was compared with that of ``fit``.
+
+        None where not all that it depends on can be read.
+        """
+        adapter, trace = self._adapt(), None if self._plan is None else self._plan.trace
+        self._same_network.check(adapter, trace, self.changed_network)
+        fingerprint = adapter.fingerprint(trace)
+        return None if fingerprint.unread else fingerprint.digest
 
     def _batches(self, adapter: NetworkAdapter, X: Any, *, reset: bool) -> Batches:
         any_length = not reset and self._plan is not None and self._plan.trace.takes_any_length

@@ -11,6 +11,7 @@ from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_is_fitted
 
 from .._block_transform import in_blocks, is_larger_than_memory
+from .._elsewhere import run_elsewhere
 from .._fit_context import fit_context
 from .._output import ActivationsOutputMixin
 from .._validation import ARRAY_LAYER, check_activations
@@ -27,6 +28,7 @@ class LayerwiseTransformer(ActivationsOutputMixin, BaseEstimator, metaclass=ABCM
     _learns_from_rows = False
     """Whether what ``transform`` does to a row depends on the rows of ``fit``."""
 
+    @run_elsewhere("fit_on_few")
     @fit_context(prefer_skip_nested_validation=True)
     def fit(self, X: Activations | ArrayLike, y: Any = None) -> Self:
         """Check the parameters and remember the layers of ``X``; nothing is learnt.
@@ -54,6 +56,7 @@ class LayerwiseTransformer(ActivationsOutputMixin, BaseEstimator, metaclass=ABCM
     @overload
     def transform(self, X: ArrayLike) -> NDArray: ...
 
+    @run_elsewhere("transform")
     def transform(self, X: Activations | ArrayLike) -> Activations | NDArray:
         """Transform every layer.
 
