@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -129,7 +130,10 @@ def measure_patterns(sizes: Sizes) -> Outcome:
 RUNS: dict[str, Callable[[Sizes], Outcome]] = {
     "extraction": lambda sizes: measure_ratios(compare_extraction(sizes)),
     "families": lambda sizes: measure_ratios(compare_families(sizes)),
-    "search": lambda sizes: measure_ratios(compare_search(10, sizes), compare_search(1, sizes)),
+    "search": lambda sizes: measure_ratios(
+        *(compare_search(n_classes, sizes) for n_classes in (1, 10, 100)),
+        *(compare_search(n, replace(sizes, n_stored=sizes.n_stored // 10)) for n in (1, 10)),
+    ),
     "patterns": measure_patterns,
     "progression": lambda sizes: measure_ratios(compare_progression(sizes)),
     "unchanged": lambda sizes: measure_ratios(compare_looks(sizes)),
