@@ -39,6 +39,7 @@ __all__ = [
     "check_feature_names_in",
     "check_own_parameters",
     "check_parameters",
+    "check_steps",
     "copy_settings",
     "num_samples",
     "safe_indexing",
@@ -69,6 +70,12 @@ def check_parameters(*, prefer_skip_nested_validation: bool) -> Callable[[Functi
 def check_own_parameters(estimator: Any) -> None:
     """Check the parameters of an estimator, outside of ``fit``."""
     estimator._validate_params()
+
+
+def check_steps(pipeline: Any) -> None:
+    """Check the parameters of a pipeline and its steps, as its ``fit`` does."""
+    check_own_parameters(pipeline)
+    pipeline._validate_steps()
 
 
 def validate_params(

@@ -75,7 +75,9 @@ def test_no_order_and_no_split_change_what_is_learnt_of_many_rows():
             [np.arange(400)],
         )
     )
-    halves = [AdaptiveEnsembleDetector(max_samples=120).fit(X[r], y[r]) for r in (order[:90], order[90:])]
+    halves = [
+        AdaptiveEnsembleDetector(max_samples=120).fit(X[r], y[r]) for r in (order[:90], order[90:])
+    ]
     for found in (first, second, third, halves[1].merge(halves[0])):
         np.testing.assert_array_equal(found.score_samples(NEW), expected.score_samples(NEW))
         assert found.offset_ == expected.offset_
@@ -137,7 +139,10 @@ def test_layers_of_the_sample_are_read_one_by_one(tmp_path, monkeypatch):
 def test_ensembles_say_which_member_needs_all_rows():
     for detector, reason in (
         (LayerEnsembleDetector(IsolationForest()), "IsolationForest"),
-        (LayerEnsembleDetector(make_pipeline(ReAct(), KNNDetector())), "ReAct learns from the rows"),
+        (
+            LayerEnsembleDetector(make_pipeline(ReAct(), KNNDetector())),
+            "ReAct learns from the rows",
+        ),
         (LayerEnsembleDetector([NAP, KNNDetector(validation=0.5)]), "holds out rows of its own"),
         (AnyAlarmDetector([("a", NAP), ("b", IsolationForest())]), "IsolationForest"),
     ):
@@ -153,7 +158,11 @@ def test_ensembles_say_which_member_needs_all_rows():
 
 def test_members_are_weighed_by_marked_rows_of_all_batches():
     y = np.where(np.arange(300) % 6 == 0, -1, Y)
-    for settings in ({"combine": "weighted"}, {"n_layers": 2}, {"combine": "informed", "n_layers": 1}):
+    for settings in (
+        {"combine": "weighted"},
+        {"n_layers": 2},
+        {"combine": "informed", "n_layers": 1},
+    ):
         expected = LayerEnsembleDetector(NAP, **settings).fit(A, y)
         found = LayerEnsembleDetector(NAP, **settings)
         for rows in (np.arange(100), np.arange(100, 300)):
