@@ -8,7 +8,7 @@ from typing import Any
 from .._sklearn import Interval
 from .._values import Floats
 from ._base_logit import BaseLogitDetector
-from ._softmax import log_sum_exp
+from ._softmax import log_sum_exp, tempered
 
 
 class EnergyDetector(BaseLogitDetector):
@@ -54,4 +54,4 @@ class EnergyDetector(BaseLogitDetector):
         self.temperature = temperature
 
     def _score_logits(self, logits: Floats) -> Floats:
-        return self.temperature * log_sum_exp(logits / self.temperature)
+        return self.temperature * log_sum_exp(tempered(logits, self.temperature))

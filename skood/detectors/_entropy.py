@@ -6,7 +6,7 @@ import numpy as np
 
 from .._values import Floats
 from ._base_logit import BaseLogitDetector
-from ._softmax import below_largest
+from ._softmax import below_largest, row_sums
 
 
 class EntropyDetector(BaseLogitDetector):
@@ -41,6 +41,6 @@ class EntropyDetector(BaseLogitDetector):
 
     def _score_logits(self, logits: Floats) -> Floats:
         below, others = below_largest(logits)
-        total = others.sum(axis=1)
+        total = row_sums(others)
         # The two terms have the same sign: nothing cancels.
         return np.einsum("sk,sk->s", others, below) / (1 + total) - np.log1p(total)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from .._values import Floats
 from ._base_logit import BaseLogitDetector
+from ._softmax import row_maxima
 
 
 class MaxLogitDetector(BaseLogitDetector):
@@ -35,4 +36,4 @@ class MaxLogitDetector(BaseLogitDetector):
     """
 
     def _score_logits(self, logits: Floats) -> Floats:
-        return logits.max(axis=1)
+        return row_maxima(logits)

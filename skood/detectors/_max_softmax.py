@@ -10,7 +10,7 @@ import numpy as np
 from .._sklearn import Interval
 from .._values import Floats
 from ._base_logit import BaseLogitDetector
-from ._softmax import below_largest, log_sum_exp
+from ._softmax import log_sum_exp, odds_against_largest, tempered
 
 
 class MaxSoftmaxDetector(BaseLogitDetector):
@@ -68,8 +68,8 @@ class MaxSoftmaxDetector(BaseLogitDetector):
         self.temperature = temperature
 
     def _score_logits(self, logits: Floats) -> Floats:
-        logits = logits / self.temperature
-        others = below_largest(logits)[1].sum(axis=1)
+        logits = tempered(logits, self.temperature)
+        others = odds_against_largest(logits)
         # Where the exponentials are too small for a float, relative to the second largest.
         is_small = others < 1e-280
         others[is_small] = 1
