@@ -37,7 +37,7 @@ def row_batches(n_rows: int, n_values: int, *, are_products: bool = False) -> It
     """
     row_bytes = _BYTES_PER_VALUE * max(1, n_values)
     useful = _BYTES_OF_PRODUCTS if are_products else _BYTES_IN_CACHE
-    allowed = int(get_config()["working_memory"] * 2**20)
+    allowed = block_bytes()
     if allowed < row_bytes:
         warn_user(
             f"One row takes {row_bytes / 2**20:.3g} MiB, but scikit-learn's working_memory is "
@@ -47,3 +47,13 @@ def row_batches(n_rows: int, n_values: int, *, are_products: bool = False) -> It
     n_at_once = max(1, min(useful, allowed) // row_bytes)
     starts = range(0, n_rows, n_at_once)
     return (slice(start, min(start + n_at_once, n_rows)) for start in starts)
+
+
+def block_bytes() -> int:
+    """How much memory a block of rows may take: scikit-learn's ``working_memory``."""
+    return int(get_config()["working_memory"] * 2**20)
+
+
+def rows_of_block(n_values: int) -> int:
+    """How many rows of so many values, counted as 64-bit numbers, a block may have: 1 or more."""
+    return max(1, block_bytes() // (_BYTES_PER_VALUE * max(1, n_values)))

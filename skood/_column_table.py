@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from difflib import get_close_matches
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ._column import PARTS, Column, changed
+from ._column import PARTS, Column, Role, changed
 from ._patterns import PackedBits
 from ._rows import LazyRows, Rows, contiguous, is_everything, read_only, resolve, row_index, take
 
@@ -101,6 +101,20 @@ class ColumnTable:
         }
         return ColumnTable(columns, self.rows)
 
+    def copy(self, roles: Container[Role]) -> ColumnTable:
+        """The held rows of the columns of some roles, in arrays of their own."""
+        columns = {
+            key: changed(column, array=_own(self.read(column.array), column.array))
+            for key, column in self.columns.items()
+            if column.role in roles
+        }
+        return ColumnTable(columns, range(len(self)))
+
+    @property
+    def n_values(self) -> int:
+        """How many values all columns have of a sample; reads nothing."""
+        return sum(column.n_units for column in self.columns.values())
+
     def select_rows(self, item: Any) -> ColumnTable:
         """Some of the rows; the columns are shared.
 
@@ -149,6 +163,14 @@ class ColumnTable:
             changed(column, array=compact(self.read(column.array)))
             for column in self.columns.values()
         ]
+
+
+def _own(array: Any, held: Any) -> Any:
+    """An array, copied where it is a view of the one that it was read from."""
+    if isinstance(array, PackedBits):
+        return PackedBits._of(array.words.copy(), array.n_bits)
+    is_view = not isinstance(held, np.ndarray) or np.may_share_memory(array, held)
+    return np.array(array, copy=is_view)
 
 
 def compact(array: Any) -> Any:

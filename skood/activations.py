@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 from math import prod
+from numbers import Integral
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, overload
 
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
+from sklearn.utils import check_scalar
 
 from ._agreement import (
     check_as_many_classes,
@@ -17,7 +19,8 @@ from ._agreement import (
     check_predictions,
     check_width_of_head,
 )
-from ._column import PARTS, Column, layer_column, part_columns
+from ._batches import rows_of_block
+from ._column import PARTS, Column, Role, layer_column, part_columns
 from ._column_table import ColumnTable, compact
 from ._concatenate import check_parts, stack, stack_part
 from ._labels import as_labels, largest_logits
@@ -240,6 +243,44 @@ class Activations:
         An extractor without a reducer fills it in where the network takes sequences of any length.
         """
         return self._table.read(self._table.part("mask"))
+
+    def batches(self, n_samples: int | None = None) -> Iterator[Activations]:
+        """Iterate over the samples, some consecutive ones at a time.
+
+        Parameters
+        ----------
+        n_samples : int, default=None
+            How many samples at a time. By default as many as scikit-learn's ``working_memory``
+            (:func:`sklearn.set_config`) holds of the values of all columns, as 64-bit numbers.
+
+        Returns
+        -------
+        iterator of Activations
+            Views of so many samples, of which the last one may have fewer; none of no samples.
+
+        Raises
+        ------
+        TypeError
+            If ``n_samples`` is no integer.
+        ValueError
+            If it is below 1.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from skood import Activations
+        >>> A = Activations({"fc": np.zeros((5, 2))})
+        >>> [len(batch) for batch in A.batches(2)]
+        [2, 2, 1]
+        """
+        if n_samples is None:
+            n_samples = rows_of_block(self._table.n_values)
+        else:
+            check_scalar(n_samples, "n_samples", Integral, min_val=1)
+        if n_samples >= len(self):
+            return iter([self] if len(self) else [])
+        starts = range(0, len(self), n_samples)
+        return (self[start : start + n_samples] for start in starts)
 
     def items(self) -> Iterator[tuple[str, Layer]]:
         """Iterate over the layers.
@@ -633,3 +674,8 @@ class Activations:
 def read_only(X: Activations) -> Activations:
     """The same activations, in arrays that cannot be written into; copies nothing."""
     return X._view(X._table.read_only())
+
+
+def copy_of(X: Activations, roles: Container[Role]) -> Activations:
+    """The columns of some roles, in arrays of their own, which hold these rows and no others."""
+    return X._view(X._table.copy(roles))

@@ -52,6 +52,7 @@ FLOW = [
     "_seen_rows",
     "_output",
     "_layer_names",
+    "_threshold_sample",
     "_known_columns",
     "_marks",
     "_foreign",

@@ -30,18 +30,14 @@ class PatternStore:
     """
 
     def __init__(self, bits: PackedBits, rows: NDArray) -> None:
-        words = np.ascontiguousarray(bits.words)
-        # One opaque value a row: NumPy sorts these far faster than rows of a matrix.
-        opaque = words.view(np.dtype((np.void, words.itemsize * words.shape[1]))).ravel()
         _, first, inverse, counts = np.unique(
-            opaque, return_index=True, return_inverse=True, return_counts=True
+            _opaque(bits), return_index=True, return_inverse=True, return_counts=True
         )
         common_first = np.argsort(-counts, kind="stable")
-        position = np.argsort(common_first)
+        self._ascending = np.argsort(common_first)
         self.patterns = bits[first[common_first]]
         self.counts = counts[common_first]
-        self._pattern_of_row = position[inverse]
-        self._rows = rows[np.argsort(self._pattern_of_row, kind="stable")]
+        self._rows = rows[np.argsort(self._ascending[inverse], kind="stable")]
 
     @property
     def n_rows(self) -> int:
@@ -68,31 +64,40 @@ class PatternStore:
         distances, indices = hamming_neighbors(bits.words, self.patterns.words, 1)
         return distances[:, 0], self.counts[indices[:, 0]] / (self.n_rows + 1)
 
-    def nearest_left_out(self) -> tuple[NDArray, NDArray]:
-        """What :meth:`nearest` gives for each stored row if that row were a new sample.
+    def nearest_left_out(self, bits: PackedBits) -> tuple[NDArray, NDArray]:
+        """What :meth:`nearest` gives for stored rows, each as if it were not stored.
+
+        Parameters
+        ----------
+        bits : PackedBits of shape (n_samples, n_bits)
+            Patterns of some of the rows that are stored.
 
         Returns
         -------
-        distances, shares : ndarray of shape (n_rows,)
-            As in :meth:`nearest`, in the order of the rows given. The only row of a class is
-            as far away as a pattern can be, with no share.
+        distances, shares : ndarray of shape (n_samples,)
+            As in :meth:`nearest`. The only row of a class is as far away as a pattern can be, with
+            no share.
         """
+        ascending = _opaque(self.patterns)[self._ascending]
+        stored = self._ascending[np.searchsorted(ascending, _opaque(bits))]
+        needed, place = np.unique(stored, return_inverse=True)
         if len(self.counts) == 1:
             distances = np.array([self.patterns.n_bits])
             other_counts = np.array([0])
         else:
             words = self.patterns.words
-            found, indices = hamming_neighbors(words, words, 2)
+            found, indices = hamming_neighbors(words[needed], words, 2)
             distances, other_counts = found[:, 1], self.counts[indices[:, 1]]
-        repeated = self.counts > 1
+        counts = self.counts[needed]
+        repeated = counts > 1
         distances = np.where(repeated, 0, distances)
-        others_like_it = np.where(repeated, self.counts - 1, other_counts)
+        others_like_it = np.where(repeated, counts - 1, other_counts)
         # A new sample is compared with one row more. That one is likely to show the pattern of
         # most rows: counted so, a row left out and a new sample like it tie, for common
         # patterns and for rare ones. Rows of another pattern than their nearest are not missed.
         most = repeated & (others_like_it > (self.n_rows - 1) / 2)
         shares = (others_like_it + most) / (self.n_rows + 1)
-        return distances[self._pattern_of_row], shares[self._pattern_of_row]
+        return distances[place], shares[place]
 
     def kneighbors(self, bits: PackedBits, n_neighbors: int) -> Neighbors:
         """Distances to the nearest stored rows, and their numbers in the training data.
@@ -148,6 +153,12 @@ def nearest_of_class(
             rows = np.flatnonzero(lookup_classes == label)
             distances[rows], shares[rows] = stores[label].nearest(bits[rows])
     return distances, shares
+
+
+def _opaque(bits: PackedBits) -> NDArray[np.void]:
+    """One opaque value a row: NumPy sorts these far faster than rows of a matrix."""
+    words = np.ascontiguousarray(bits.words)
+    return words.view(np.dtype((np.void, words.itemsize * words.shape[1]))).ravel()
 
 
 def _pad(array: NDArray, width: int, value: int) -> NDArray:

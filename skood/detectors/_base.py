@@ -114,13 +114,17 @@ class BaseDetector(OutlierMixin, BaseEstimator, metaclass=ABCMeta):
         if split is None:
             self.training_rows_ = self.learnt_rows_ = rows
             scores = self._fit(X, y, **fit_params)
-            return self._score_samples(X) if scores is None else scores
+            return self._score_learnt(X, y) if scores is None else scores
         learnt, held_out = split
         self.training_rows_ = self.learnt_rows_ = rows[learnt]
         self._fit(*rows_of(X, y, learnt), **fit_params)
         may_set = self._may_set_threshold(*rows_of(X, y, held_out))
         self.training_rows_ = rows[held_out[may_set]]
         return self._score_held_out(*rows_of(X, y, held_out[may_set]))
+
+    def _score_learnt(self, X: Activations, y: NDArray | None) -> NDArray[np.float64]:
+        """Scores of all samples that were learnt from, where ``_fit`` gives none."""
+        return self._score_in_batches(X)
 
     def _hold_out(self, n_samples: int, y: NDArray | None) -> tuple[Rows, Rows] | None:
         """Which in-distribution rows are learnt from and which set the threshold, if others do."""
@@ -131,7 +135,11 @@ class BaseDetector(OutlierMixin, BaseEstimator, metaclass=ABCMeta):
         return np.ones(len(X), dtype=bool)
 
     def _score_held_out(self, X: Activations, y: NDArray | None) -> NDArray[np.float64]:
-        return self._score_samples(X)
+        return self._score_in_batches(X)
+
+    def _score_in_batches(self, X: Activations) -> NDArray[np.float64]:
+        """Scores of validated samples, of which no more are read at a time than memory allows."""
+        return joined([self._score_samples(batch) for batch in X.batches()])
 
     def _forget(self) -> None:
         """Leave nothing of an earlier fit, in particular what the next one may not learn."""
@@ -238,7 +246,7 @@ class BaseDetector(OutlierMixin, BaseEstimator, metaclass=ABCMeta):
         check_is_fitted(self)
         X = self._validate(X, reset=False)
         with without_overflow_warnings():
-            scores = self._score_samples(X)
+            scores = self._score_in_batches(X)
         self._check_scores(scores)
         return scores
 
@@ -388,6 +396,11 @@ class BaseOneClassDetector(BaseDetector):
 def rows_of(X: Activations, y: NDArray | None, rows: Rows) -> tuple[Activations, NDArray | None]:
     """Some samples and their labels, where there are any; a view where they are all."""
     return (X, y) if len(rows) == len(X) else (X[rows], None if y is None else y[rows])
+
+
+def joined(scores: list[NDArray[np.float64]]) -> NDArray[np.float64]:
+    """The scores of consecutive batches as one array, which is not copied where it is one."""
+    return scores[0] if len(scores) == 1 else np.concatenate(scores)
 
 
 def without_overflow_warnings() -> np.errstate:

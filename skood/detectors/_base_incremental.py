@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from numbers import Integral
+from collections.abc import Callable, Iterator
+from numbers import Integral, Real
 from typing import Any, Protocol, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_is_fitted
 
 from .._classes import NetworkClasses
@@ -15,10 +17,17 @@ from .._fit_context import fit_context, unchanged_on_failure
 from .._held_out import Rows, held_out_of_batch
 from .._known_columns import KnownColumns
 from .._marks import in_distribution_rows, take_rows
+from .._sklearn import available_if
+from .._threshold_sample import ThresholdSample, merged
 from .._validation import ARRAY_LAYER
 from ..activations import Activations
-from ._base import BaseOneClassDetector, rows_of, without_overflow_warnings
+from ._base import BaseOneClassDetector, joined, rows_of, without_overflow_warnings
 from ._entries import OF_BATCHES
+
+Scores = NDArray[np.float64]
+
+_UNKNOWN = -np.finfo(np.float64).max
+"""Stands for the score of samples of unknown classes until all others are known."""
 
 
 class Summary(Protocol):
@@ -28,47 +37,139 @@ class Summary(Protocol):
         """The summary of the samples of both, those of ``other`` last; neither is changed."""
 
 
-class BaseIncrementalDetector(BaseOneClassDetector):
-    """Template of the detectors that learn in batches.
+def _can_learn_in_batches(detector: Any) -> bool:
+    if reason := detector._why_not_in_batches():
+        raise AttributeError(f"{type(detector).__name__} learns from all samples at once: {reason}")
+    return True
 
-    A subclass says what a batch teaches (``_learn``) and what follows from all that was learnt
-    (``_finish``). ``fit``, ``partial_fit`` and ``merge`` are made of these and of the ``merge`` of
-    summaries. With ``validation``, the samples that are held out are kept: each batch changes what
-    was learnt, and so their scores.
+
+class BaseIncrementalDetector(BaseOneClassDetector):
+    """Template of the detectors that learn in batches: learn, merge, finish.
+
+    A subclass says what a batch teaches (``_learn``), what follows from all that was learnt
+    (``_finish``), and, where the score of a sample that was learnt from is another than that of a
+    new one, how it is scored as if it had not been (``_left_out_scores``). ``fit``, ``partial_fit``
+    and ``merge`` are made of these and of the ``merge`` of summaries.
+
+    The summary of several batches must be that of one with all of their samples, in any order and
+    any split: to rounding, or bit by bit where it holds counts, bits, extremes or samples.
+
+    ``fit`` learns from batches of as many samples as scikit-learn's ``working_memory`` holds, and
+    scores all samples in a second pass, so that all set the threshold. ``partial_fit`` and
+    ``merge`` see their samples once: the threshold comes from a sample of them, which is of bounded
+    size and holds all while they are few (:class:`~skood._threshold_sample.ThresholdSample`). With
+    ``validation`` this is a sample of those that are held out.
     """
 
     _summary: Any
-    _held_out: Activations
-    _validation_of_first: str
+    _sample: ThresholdSample
+    _params_of_first: dict[str, Any]
     _entries = {**BaseOneClassDetector._entries, **OF_BATCHES}
+    _params_after_learning: frozenset[str] = frozenset({"false_alarm_rate"})
+    """Parameters that may be set between batches, as no summary depends on them."""
+    _rejects_unknown_classes = False
+    """Whether samples of classes that nothing was learnt of get ``unknown_class_score_``, by
+    ``_reject_unknown``. The template then sets it, below the scores that set the threshold."""
 
     @abstractmethod
     def _learn(self, X: Activations, y: NDArray | None) -> Any:
         """Summary of validated in-distribution samples, of which a later batch may have none."""
 
+    def _learn_ood(self, X: Activations) -> Any:
+        """Summary of samples marked -1, one or more, to be merged with the others.
+
+        A class that declares ``_learns_from_ood`` has it.
+        """
+        raise NotImplementedError
+
     @abstractmethod
-    def _finish(self, summary: Any) -> NDArray[np.float64]:
-        """Learn from the summary of all batches; returns training scores as ``_fit`` does."""
+    def _finish(self, summary: Any) -> None:
+        """Set what follows from the summary of all batches, which is not changed.
 
-    def _fit(self, X: Activations, y: NDArray | None) -> NDArray[np.float64]:
-        self.__dict__.pop("_held_out", None)  # of an earlier fit
-        self._validation_of_first = repr(self.validation)
-        self._summary = self._learn(X, y)
-        return self._finish(self._summary)
+        ``learnt_rows_`` are the rows that it is of. What was finished before may still be set, but
+        ``unknown_class_score_`` and ``score_error_`` are not.
+        """
 
-    def _score_held_out(self, X: Activations, y: NDArray | None) -> NDArray[np.float64]:
-        # A copy: rows of a batch are a view that would keep all of it.
-        self._held_out = Activations.concatenate([X])
-        return super()._score_held_out(X, y)
+    def _left_out_scores(self, X: Activations, y: NDArray | None) -> Scores:
+        """Scores of samples that were learnt from, each as if it had not been.
 
+        Any of them may be asked for, in any order: a sample is found by what it holds. By default
+        as new ones, for scores that do not depend on a single sample.
+        """
+        return self._score_samples(X)
+
+    def _why_not_in_batches(self) -> str:
+        """Why the parameters need all samples at once; nothing where they do not."""
+        return ""
+
+    def _max_threshold_samples(self) -> int | None:
+        """How many samples set the threshold, of ``fit``, too; None for all that there are."""
+        return None
+
+    def _fit(self, X: Activations, y: NDArray | None, *, X_ood: Activations | None = None) -> None:
+        self._params_of_first = _plain_params(self)
+        batches = [(X, y)] if self._why_not_in_batches() else _batches(X, y)
+        summary = merged(self._learn(*batch) for batch in batches)
+        if X_ood is not None and len(X_ood):
+            summary = merged([summary, *map(self._learn_ood, X_ood.batches())])
+        self._finish_all(summary)
+
+    def _finish_all(self, summary: Any) -> None:
+        self.unknown_class_score_ = _UNKNOWN if self._rejects_unknown_classes else -np.inf
+        self.score_error_ = 0.0
+        self._summary = summary
+        self._finish(summary)
+
+    def _complete_scores(self, scores: Scores) -> Scores:
+        """The scores that set the threshold, those of unknown classes below all others."""
+        if not self._rejects_unknown_classes:
+            return scores
+        is_known = scores != _UNKNOWN
+        return self._set_unknown_class_score(np.where(is_known, scores, 0.0), is_known)
+
+    def _score_learnt(self, X: Activations, y: NDArray | None) -> Scores:
+        return self._score_and_keep(X, y, self._left_out_scores)
+
+    def _score_held_out(self, X: Activations, y: NDArray | None) -> Scores:
+        return self._score_and_keep(X, y, self._as_new)
+
+    def _as_new(self, X: Activations, y: NDArray | None) -> Scores:
+        return self._score_samples(X)
+
+    def _score_and_keep(
+        self, X: Activations, y: NDArray | None, score: Callable[..., Scores]
+    ) -> Scores:
+        """Scores of samples that set the threshold, of which some are kept for later batches."""
+        self._sample = self._sample_of(X, y, self.training_rows_)
+        if self._max_threshold_samples() is not None:
+            return self._score_sample(score)
+        return self._complete_scores(joined([score(*batch) for batch in _batches(X, y)]))
+
+    def _sample_of(self, X: Activations, y: NDArray | None, rows: Rows) -> ThresholdSample:
+        max_rows = self._max_threshold_samples()
+        starts = np.cumsum([0, *(len(batch) for batch in X.batches())])
+        parts = (
+            ThresholdSample.of(*batch, rows[start : start + len(batch[0])], max_rows)
+            for start, batch in zip(starts, _batches(X, y), strict=False)
+        )
+        return merged(parts)
+
+    def _score_sample(self, score: Callable[..., Scores]) -> Scores:
+        """Scores of the samples that are kept, whose rows set the threshold."""
+        sample = self._sample
+        scores = joined([score(*batch) for batch in _batches(sample.X, sample.y)])
+        self.training_rows_, held = sample.counted()
+        return self._complete_scores(scores[held])
+
+    @available_if(_can_learn_in_batches)
     @fit_context(prefer_skip_nested_validation=True)
     def partial_fit(self, X: Activations | ArrayLike, y: ArrayLike | None = None) -> Self:
         """Learn from more samples; any batches give what one ``fit`` gives, to rounding.
 
-        The threshold is computed anew from all samples seen so far. With ``validation``, a share of
-        all is held out, drawn anew in each batch, of which later ones may be single samples; or the
-        test part of the splitter's first split of each batch. These are other rows than of one
-        ``fit``, and they are kept.
+        The threshold is computed anew from all samples seen so far; of more than 32 MiB of them
+        (and more than 1,000), from a random part. With ``validation``, a share of all is held out,
+        drawn anew in each batch, of which later ones may be single samples; or the test part of the
+        splitter's first split of each batch. These are other rows than of one ``fit``.
 
         Parameters
         ----------
@@ -85,41 +186,60 @@ class BaseIncrementalDetector(BaseOneClassDetector):
         Raises
         ------
         ValueError
-            As in ``fit``; if the layers are not those of the first batch; or if ``validation`` is
-            another than in the first batch.
+            As in ``fit``; if the layers are not those of the first batch; if a parameter on which
+            depends what batches teach is another than in the first one; or if what later batches
+            need was dropped.
         """
         if not hasattr(self, "offset_"):
             return self._fit_split(X, y)
-        self._check_same_validation()
+        self._check_can_learn_more()
         X = self._validate(X, reset=False)
         rows, n_samples = in_distribution_rows(y, len(X), allow_none=True), len(X)
+        is_ood = np.ones(n_samples, dtype=bool)
+        is_ood[rows] = False
+        X_ood = X[is_ood] if self._learns_from_ood and is_ood.any() else None
         X, y = take_rows(X, y, rows)
         learnt, held_out = self._hold_out_of_batch(len(X), y)
+        setting = learnt if self.validation is None else held_out
         with without_overflow_warnings():
-            batch = self._learn(*rows_of(X, y, learnt))
+            batches = _batches(*rows_of(X, y, learnt))
+            summaries = [self._learn(*batch) for batch in batches]
+            if X_ood is not None:
+                summaries += map(self._learn_ood, X_ood.batches())
+            sample = self._sample_of(*rows_of(X, y, setting), rows[setting])
         self._network_classes = _network_classes_of(self).completed(NetworkClasses.of(X))
         self._known_columns = _known_columns_of(self).completed(KnownColumns.of(X))
-        return self._learn_more(batch, rows[learnt], n_samples, (rows[held_out], X[held_out]))
+        return self._learn_more(merged(summaries), rows[learnt], n_samples, sample)
 
     def _hold_out_of_batch(self, n_samples: int, y: NDArray | None) -> tuple[Rows, Rows]:
         """Which rows of a later batch, of which there may be none, are learnt from or held out."""
         if self.validation is None or n_samples == 0:
             rows = np.arange(n_samples)
             return rows, rows[:0]
-        n_held_out = len(self.training_rows_)
+        n_held_out = self._sample.n_seen
         n_before = len(self.learnt_rows_) + n_held_out, n_held_out
         # Another draw for each batch: the same places of each would be no random share of all.
         seeds = _seed_of(self), self.n_samples_seen_
         return held_out_of_batch(n_samples, y, self.validation, seeds, n_before)
 
-    def _check_same_validation(self) -> None:
-        if repr(self.validation) != self._validation_of_first:
+    def _check_can_learn_more(self) -> None:
+        """Refuse where batches would teach something else than before, or cannot be added."""
+        name = type(self).__name__
+        now = _plain_params(self)
+        for param, first in self._params_of_first.items():
+            if now[param] != first and param not in self._params_after_learning:
+                raise ValueError(
+                    f"{param}={now[param]!r} was set after this {name} was fitted with "
+                    f"{param}={first!r}, but what was learnt depends on it: set it back, or call "
+                    "fit before more batches."
+                )
+        if not hasattr(self, "_summary"):
             raise ValueError(
-                f"validation={self.validation!r} was set after this {type(self).__name__} was "
-                f"fitted with validation={self._validation_of_first}, but rows that were learnt "
-                "from cannot set the threshold: set it back, or call fit before more batches."
+                f"This {name} was fitted inside of another estimator, which has dropped what only "
+                "more batches need: fit it alone, or give the batches to that estimator."
             )
 
+    @available_if(_can_learn_in_batches)
     def merge(self, other: Self) -> Self:
         """Learn what another detector has learnt, as if its samples had come to this one.
 
@@ -140,8 +260,8 @@ class BaseIncrementalDetector(BaseOneClassDetector):
             If ``other`` is of another class.
         ValueError
             If parameters, layers, what their columns say, feature names or the classes of the
-            network differ, only one of both knows predicted classes, or ``validation`` of one is
-            another than in its fit.
+            network differ, only one of both knows predicted classes, a parameter of one is
+            another than in its fit, or what later batches need was dropped.
         """
         check_is_fitted(self)
         name = type(self).__name__
@@ -149,7 +269,7 @@ class BaseIncrementalDetector(BaseOneClassDetector):
             raise TypeError(f"Only another {name} can be merged, got {type(other).__name__}.")
         check_is_fitted(other)
         for what, mine, theirs in (
-            ("parameters", _comparable(self.get_params()), _comparable(other.get_params())),
+            ("parameters", _plain_params(self), _plain_params(other)),
             ("layers", layers_of(self), layers_of(other)),
             ("feature names", _feature_names_of(self), _feature_names_of(other)),
             ("use of predictions", self._by_class, other._by_class),
@@ -157,7 +277,7 @@ class BaseIncrementalDetector(BaseOneClassDetector):
             if mine != theirs:
                 raise ValueError(f"Merged detectors need the same {what}, got {mine} and {theirs}.")
         for each in (self, other):
-            each._check_same_validation()
+            each._check_can_learn_more()
         classes, new = _network_classes_of(self), _network_classes_of(other)
         classes.check_same(new, f"The other {name}", f"this {name}")
         columns, others = _known_columns_of(self), _known_columns_of(other)
@@ -165,33 +285,63 @@ class BaseIncrementalDetector(BaseOneClassDetector):
         with unchanged_on_failure(self):
             self._network_classes = classes.completed(new)
             self._known_columns = columns.completed(others)
-            held_out = other.training_rows_, getattr(other, "_held_out", None)
-            more = other._summary, other.learnt_rows_, other.n_samples_seen_
-            return self._learn_more(*more, held_out)
+            return self._learn_more(
+                other._summary, other.learnt_rows_, other.n_samples_seen_, other._sample
+            )
 
     def _learn_more(
-        self, batch: Summary, rows: Rows, n_samples: int, held_out: tuple[Rows, Any]
+        self, batch: Summary, rows: Rows, n_samples: int, sample: ThresholdSample
     ) -> Self:
         """Add what a batch teaches, whose samples are the given rows of ``n_samples``.
 
-        Others are held out: their rows and samples, which count where there is a ``validation``.
+        Some of its rows, whose numbers count from 0 too, set the threshold.
         """
         summary = self._summary.merge(batch)
         start = self.n_samples_seen_
         self.n_samples_seen_ += n_samples
         self.learnt_rows_ = np.concatenate([self.learnt_rows_, start + rows])
+        self._sample = self._sample.merge(sample.numbered_from(start))
         with without_overflow_warnings():
-            scores = self._finish(summary)
-            if self.validation is None:
-                self.training_rows_ = self.learnt_rows_
-            else:
-                held_out_rows, samples = held_out
-                self.training_rows_ = np.concatenate([self.training_rows_, start + held_out_rows])
-                self._held_out = Activations.concatenate([self._held_out, samples])
-                scores = self._score_samples(self._held_out)
-        self._summary = summary
+            self._finish_all(summary)
+            as_new = self.validation is not None
+            scores = self._score_sample(self._as_new if as_new else self._left_out_scores)
         self._set_threshold(scores)
         return self
+
+
+def forget_batches(estimator: Any) -> None:
+    """Drop what only ``partial_fit`` and ``merge`` need, of an estimator and all in it."""
+    for part in _parts_of(estimator):
+        forget_batches(part)
+    if isinstance(estimator, BaseIncrementalDetector):
+        for name in ("_summary", "_sample"):
+            estimator.__dict__.pop(name, None)
+
+
+def _parts_of(estimator: Any) -> Iterator[Any]:
+    """Fitted estimators that an estimator holds."""
+    for value in getattr(estimator, "__dict__", {}).values():
+        yield from _estimators_in(value)
+
+
+def _estimators_in(value: Any) -> Iterator[Any]:
+    if isinstance(value, BaseEstimator):
+        yield value
+    elif isinstance(value, dict):
+        for each in value.values():
+            yield from _estimators_in(each)
+    elif isinstance(value, list | tuple):
+        for each in value:
+            yield from _estimators_in(each)
+
+
+def _batches(X: Activations, y: NDArray | None) -> Iterator[tuple[Activations, NDArray | None]]:
+    """Consecutive samples and their labels; one batch of none where there are none."""
+    start = 0
+    for batch in X.batches() if len(X) else [X]:
+        stop = start + len(batch)
+        yield batch, None if y is None else y[start:stop]
+        start = stop
 
 
 def _seed_of(detector: Any) -> int:
@@ -199,9 +349,12 @@ def _seed_of(detector: Any) -> int:
     return int(seed) if isinstance(seed, Integral) else 0
 
 
-def _comparable(params: dict[str, Any]) -> dict[str, Any]:
-    """Parameters of which two are equal where they say the same: splitters are not."""
-    return {**params, "validation": repr(params["validation"])}
+def _plain_params(detector: Any) -> dict[str, Any]:
+    """Parameters, of which two are equal where they say the same: splitters are not."""
+    return {
+        name: value if isinstance(value, str | Real | None) else repr(value)
+        for name, value in detector.get_params(deep=False).items()
+    }
 
 
 def layers_of(detector: Any) -> list[tuple[str, Any]]:

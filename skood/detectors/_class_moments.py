@@ -1,18 +1,14 @@
-"""What batches of samples teach of the classes: moments, and some samples for the threshold."""
+"""What batches of samples teach of the classes: their moments."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from hashlib import blake2b
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from .._batches import row_batches
-from .._classes import check_same_kind
-
-_MULTIPLIER = np.uint64(0x9E3779B97F4A7C15)
+from .._classes import TrainingClasses, check_same_kind
 
 
 @dataclass
@@ -40,64 +36,23 @@ class Moments:
 
 
 @dataclass
-class ThresholdSamples:
-    """Training samples that are kept for the threshold, one entry a sample."""
-
-    rows: NDArray
-    lookup: NDArray  # the class under which the sample is scored
-    is_own: NDArray[np.bool_]  # whether it counts for that class
-    hashes: NDArray[np.uint64]
-
-    def _parts(self) -> tuple[NDArray, ...]:
-        return self.rows, self.lookup, self.is_own, self.hashes
-
-    def take_some(self, n_samples: int) -> ThresholdSamples:
-        """The samples with the smallest hashes, in order."""
-        rows = np.sort(np.argsort(self.hashes, kind="stable")[:n_samples])
-        return ThresholdSamples(*(part[rows] for part in self._parts()))
-
-    def append(self, other: ThresholdSamples) -> ThresholdSamples:
-        """These samples and then the others."""
-        pairs = zip(self._parts(), other._parts(), strict=True)
-        return ThresholdSamples(*(np.concatenate(pair) for pair in pairs))
-
-
-@dataclass
 class ClassMoments:
-    """Moments of each class, and up to ``n_stored`` samples."""
+    """Moments of each class that has samples."""
 
     moments: dict[Any, Moments]
-    stored: ThresholdSamples
-    n_stored: int
 
-    def __post_init__(self) -> None:
-        self.stored = self.stored.take_some(self.n_stored)
+    @classmethod
+    def of(cls, rows: NDArray, classes: TrainingClasses) -> ClassMoments:
+        """Moments of the rows that count, by the classes for which they do."""
+        labels = np.unique(classes.own[classes.counts])
+        chosen = ((label, classes.counts & (classes.own == label)) for label in labels)
+        return cls({label: Moments.of(rows[is_own]) for label, is_own in chosen})
 
     def merge(self, other: ClassMoments) -> ClassMoments:
-        """The moments of the samples of both; which of these are stored depends on no order."""
+        """The moments of the samples of both."""
         mine, theirs = (np.array(list(part.moments)) for part in (self, other))
         check_same_kind(mine, theirs)
         moments = dict(self.moments)
         for label, more in other.moments.items():
             moments[label] = moments[label].merge(more) if label in moments else more
-        return ClassMoments(moments, self.stored.append(other.stored), self.n_stored)
-
-
-def hash_rows(rows: NDArray, lookup: NDArray) -> NDArray[np.uint64]:
-    """A number for each sample that depends on its values and its class alone."""
-    labels, codes = np.unique(lookup, return_inverse=True)
-    digests = [blake2b(str(label).encode(), digest_size=8).digest() for label in labels]
-    hashes = np.frombuffer(b"".join(digests), dtype="<u8").astype(np.uint64)[codes]
-    weights = np.random.default_rng(0).integers(2**63, size=rows.shape[1], dtype=np.uint64)
-    for batch in row_batches(*rows.shape):
-        # Adding 0 makes a zero of -0.
-        values = np.ascontiguousarray(rows[batch], dtype=np.float64) + 0.0
-        hashes[batch] += _scramble(values.view(np.uint64)) @ (2 * weights + np.uint64(1))
-    return _scramble(hashes)
-
-
-def _scramble(words: NDArray[np.uint64]) -> NDArray[np.uint64]:
-    """Let all bits of a number depend on all others; products alone only reach upwards."""
-    for _ in range(2):
-        words = (words ^ (words >> np.uint64(32))) * _MULTIPLIER
-    return words ^ (words >> np.uint64(32))
+        return ClassMoments(moments)

@@ -12,10 +12,10 @@ from sklearn.utils.validation import check_is_fitted, column_or_1d
 from .._batches import row_batches
 from .._classes import GROUP_BY, find_classes
 from .._sklearn import Interval
-from .._values import SQUARABLE, Floats, below_all
+from .._values import SQUARABLE, Floats
 from ..activations import Activations
 from ._base_incremental import BaseIncrementalDetector, layers_of
-from ._class_moments import ClassMoments, Moments, ThresholdSamples, hash_rows
+from ._class_moments import ClassMoments, Moments
 
 
 class GaussianActivationDetector(BaseIncrementalDetector):
@@ -29,8 +29,9 @@ class GaussianActivationDetector(BaseIncrementalDetector):
     ----------
     variance_floor : float, default=0.01
         Smallest variance, relative to the mean variance within classes of the units of the layer.
-    n_threshold_samples : int, default=10000
-        How many training samples to store. They set the threshold.
+    n_threshold_samples : int, default=None
+        How many training samples set the threshold, of ``fit`` and of batches alike. By default all
+        do in ``fit``, and for later batches as many are stored as for any detector.
 
     Attributes
     ----------
@@ -42,8 +43,8 @@ class GaussianActivationDetector(BaseIncrementalDetector):
         Number of training samples of each class.
     class_labels_ : ndarray of shape (n_classes,)
         The classes, ascending; one class 0 where ``fit`` saw no predictions.
-    training_scores_ : ndarray of shape (n_stored_samples,)
-        Scores of the stored samples, in the order of rows, each with itself left out.
+    training_scores_ : ndarray of shape (n_in_distribution_samples,)
+        Their scores, each with itself left out.
 
     See Also
     --------
@@ -59,11 +60,11 @@ class GaussianActivationDetector(BaseIncrementalDetector):
     means, variances and scores are those of one ``fit`` but for rounding, in any order.
     The threshold needs scores under the final Gaussians, and for these some samples are stored.
     A hash of their values selects them, so that the choice depends neither on chance nor on the
-    order. Up to ``n_threshold_samples`` all are stored.
+    order.
 
-    A sample whose predicted class has no Gaussian scores one below 0 and below every stored sample
-    of another class, and is rejected. Where the training samples of such classes are more
-    than the threshold rejects, they are all that it rejects.
+    A sample whose predicted class has no Gaussian scores one below every training sample of another
+    class, and is rejected. Where the training samples of such classes are more than the threshold
+    rejects, they are all that it rejects.
 
     References
     ----------
@@ -86,12 +87,14 @@ class GaussianActivationDetector(BaseIncrementalDetector):
     """
 
     _sizes_of_values = SQUARABLE
+    _rejects_unknown_classes = True
+    _params_after_learning = BaseIncrementalDetector._params_after_learning | {"variance_floor"}
 
     _parameter_constraints: dict = {
         **BaseIncrementalDetector._parameter_constraints,
         "variance_floor": [Interval(Real, 0, None, closed="neither")],
         "group_by": GROUP_BY,
-        "n_threshold_samples": [Interval(Integral, 1, None, closed="left")],
+        "n_threshold_samples": [Interval(Integral, 1, None, closed="left"), None],
     }
 
     def __init__(
@@ -99,7 +102,7 @@ class GaussianActivationDetector(BaseIncrementalDetector):
         *,
         variance_floor: float = 0.01,
         group_by: str = "prediction",
-        n_threshold_samples: int = 10_000,
+        n_threshold_samples: int | None = None,
         false_alarm_rate: float = 0.05,
         validation: Any = None,
     ) -> None:
@@ -109,17 +112,9 @@ class GaussianActivationDetector(BaseIncrementalDetector):
         self.n_threshold_samples = n_threshold_samples
 
     def _learn(self, X: Activations, y: NDArray | None) -> ClassMoments:
-        classes, rows = self._training_classes(X, y), np.asarray(X)
-        moments = {
-            label: Moments.of(rows[classes.counts & (classes.own == label)])
-            for label in np.unique(classes.own[classes.counts])
-        }
-        # Equal samples that count for different classes get different hashes, too.
-        hashes = hash_rows(rows, classes.lookup) + classes.finds_itself
-        stored = ThresholdSamples(rows, classes.lookup, classes.finds_itself, hashes)
-        return ClassMoments(moments, stored, self.n_threshold_samples)
+        return ClassMoments.of(np.asarray(X), self._training_classes(X, y))
 
-    def _finish(self, summary: ClassMoments) -> NDArray[np.float64]:
+    def _finish(self, summary: ClassMoments) -> None:
         self._check_any_counts(len(summary.moments))
         self.class_labels_ = np.unique(list(summary.moments))
         moments = [summary.moments[label] for label in self.class_labels_]
@@ -128,7 +123,9 @@ class GaussianActivationDetector(BaseIncrementalDetector):
         self._squares = np.array([m.squares for m in moments])
         self._floor = self._find_floor()
         self.variances_ = np.maximum(self._squares / self.class_counts_[:, np.newaxis], self._floor)
-        return self._left_out_scores(summary.stored)
+
+    def _max_threshold_samples(self) -> int | None:
+        return self.n_threshold_samples
 
     def _find_floor(self) -> Floats:
         """Smallest variance of each unit, one value in a layer."""
@@ -143,23 +140,23 @@ class GaussianActivationDetector(BaseIncrementalDetector):
         floor = np.where(spread > np.finfo(float).eps * size, self.variance_floor * spread, 1.0)
         return floor[layer_of_unit]
 
-    def _left_out_scores(self, stored: ThresholdSamples) -> NDArray[np.float64]:
-        position, has_gaussian = find_classes(stored.lookup, self.class_labels_)
-        scores = np.empty(len(stored.rows))
-        for rows in row_batches(len(scores), 2 * self.n_features_in_):
-            samples = np.asarray(stored.rows[rows], dtype=np.float64)
-            inside = self._log_densities(samples, position[rows])
-            left_out = self._left_out_log_densities(samples, position[rows])
-            scores[rows] = np.where(stored.is_own[rows], left_out, inside)
-        self.unknown_class_score_ = below_all([*scores[has_gaussian], 0.0])
-        return self._reject_unknown(scores, has_gaussian)
+    def _left_out_scores(self, X: Activations, y: NDArray | None) -> Floats:
+        is_own = self._training_classes(X, y).finds_itself
+        return self._scores(X, is_own)
 
     def _score_samples(self, X: Activations) -> Floats:
+        return self._scores(X, np.zeros(len(X), dtype=bool))
+
+    def _scores(self, X: Activations, is_left_out: NDArray[np.bool_]) -> Floats:
+        """Log densities, of some samples by the others of their class."""
         position, has_gaussian = find_classes(self._lookup_classes(X), self.class_labels_)
         scores = np.empty(len(X))
         for rows in row_batches(len(X), 2 * self.n_features_in_):
             samples = np.asarray(X[rows], dtype=np.float64)
             scores[rows] = self._log_densities(samples, position[rows])
+            if is_left_out[rows].any():
+                left_out = self._left_out_log_densities(samples, position[rows])
+                scores[rows] = np.where(is_left_out[rows], left_out, scores[rows])
         return self._reject_unknown(scores, has_gaussian)
 
     def _log_densities(self, samples: Floats, position: NDArray[np.intp]) -> Floats:

@@ -114,16 +114,16 @@ class HammingNAPDetector(StoredSamplesMixin, BaseIncrementalDetector):
     def _learn(self, X: Activations, y: NDArray | None) -> _TrainingPatterns:
         return _TrainingPatterns(_pack(X), self._training_classes(X, y))
 
-    def _finish(self, summary: _TrainingPatterns) -> NDArray[np.float64]:
+    def _finish(self, summary: _TrainingPatterns) -> None:
         bits, classes = summary.bits, summary.classes
         stored = np.flatnonzero(classes.counts)
         self._check_any_counts(len(stored))
         self.unknown_class_score_ = -float(self.n_features_in_)
         self.stores_ = build_stores(bits[stored], classes.own[stored], self.learnt_rows_[stored])
+        self._patterns, self._own_classes = bits, classes.own
         if self.break_ties:
             errors = [store.n_rows * store.squared_share_error for store in self.stores_.values()]
             self.score_error_ = float(np.sqrt(np.sum(errors) / len(stored)))
-        return self._left_out_scores(bits, classes)
 
     def _threshold(self, training_scores: Floats) -> float:
         if self.tau is None:
@@ -132,16 +132,16 @@ class HammingNAPDetector(StoredSamplesMixin, BaseIncrementalDetector):
         above_unknown = float(np.nextafter(self.unknown_class_score_, 0.0))
         return max(-float(np.floor(self.tau)), above_unknown)
 
-    def _left_out_scores(self, bits: PackedBits, classes: TrainingClasses) -> NDArray[np.float64]:
+    def _left_out_scores(self, X: Activations, y: NDArray | None) -> Floats:
         # A sample is left out of the store in which it would find itself.
+        bits, classes = _pack(X), self._training_classes(X, y)
+        scores = np.empty(len(X))
         elsewhere = np.flatnonzero(~classes.finds_itself)
-        scores = np.empty(len(classes.lookup))
         scores[elsewhere] = self._look_up(bits[elsewhere], classes.lookup[elsewhere])
         for label, store in self.stores_.items():
-            in_store = classes.counts & (classes.own == label)
-            left_out = self._similarity(*store.nearest_left_out())
-            own = classes.finds_itself[in_store]
-            scores[np.flatnonzero(in_store)[own]] = left_out[own]
+            rows = np.flatnonzero(classes.finds_itself & (classes.own == label))
+            if len(rows):
+                scores[rows] = self._similarity(*store.nearest_left_out(bits[rows]))
         return scores
 
     def _look_up(self, bits: PackedBits, lookup: NDArray) -> Floats:
@@ -163,11 +163,11 @@ class HammingNAPDetector(StoredSamplesMixin, BaseIncrementalDetector):
         return distances, np.where(found < 0, -1, np.searchsorted(self.learnt_rows_, found))
 
     def _stored_layers(self, X: Activations, positions: NDArray[np.intp]) -> dict[str, NDArray]:
-        bits = self._summary.bits[positions.ravel()].unpack()
+        bits = self._patterns[positions.ravel()].unpack()
         return split_layers(bits.reshape(*positions.shape, -1), X.layer_shapes)
 
     def _stored_labels(self) -> NDArray | None:
-        return self._summary.classes.own if self._by_class else None
+        return self._own_classes if self._by_class else None
 
     def _expected_failed_checks(self) -> dict[str, str]:
         if not self.break_ties:

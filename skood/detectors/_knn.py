@@ -78,6 +78,7 @@ class KNNDetector(StoredSamplesMixin, BaseIncrementalDetector):
     """
 
     _sizes_of_values = SQUARABLE
+    _params_after_learning = BaseIncrementalDetector._params_after_learning | {"n_neighbors"}
 
     _parameter_constraints: dict = {
         **BaseIncrementalDetector._parameter_constraints,
@@ -100,7 +101,7 @@ class KNNDetector(StoredSamplesMixin, BaseIncrementalDetector):
     def _learn(self, X: Activations, y: NDArray | None) -> _TrainingRows:
         return _TrainingRows(self._as_rows(X))
 
-    def _finish(self, summary: _TrainingRows) -> NDArray[np.float64]:
+    def _finish(self, summary: _TrainingRows) -> None:
         rows = summary.rows
         if len(rows) < 2:
             raise ValueError(
@@ -114,8 +115,10 @@ class KNNDetector(StoredSamplesMixin, BaseIncrementalDetector):
                 "the farthest one counts."
             )
         self._neighbors = EuclideanNeighbors(rows)
+
+    def _left_out_scores(self, X: Activations, y: NDArray | None) -> Floats:
         # No row is nearer to a sample than its own, so the next one is the k-th of the others.
-        return -self._neighbors.kth_distances(rows, self.n_neighbors_ + 1)
+        return -self._neighbors.kth_distances(self._as_rows(X), self.n_neighbors_ + 1)
 
     def _as_rows(self, X: Activations) -> NDArray:
         """Layers side by side, in the precision of the input, single or double."""

@@ -1,0 +1,226 @@
+"""The rows that set a threshold after several batches: a bounded sample that no order changes.
+
+``fit`` sees all rows twice, and its threshold comes from all of them. A batch of ``partial_fit`` is
+gone when the next one comes, and each changes the scores of all rows before. So rows are kept, all
+of them while they are few, and from then on those whose hash is smallest. This is the one place
+that says how many.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from hashlib import blake2b
+from math import ceil, prod
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ._batches import row_batches
+from ._column import Column, Role
+from ._layer_names import layer_columns
+from ._patterns import PackedBits
+from ._rows import n_bytes, take
+from .activations import Activations, copy_of
+
+CAPACITY = 2**25
+"""Bytes of rows that are kept: 32 MiB, but never fewer than ``MIN_ROWS`` rows."""
+MIN_ROWS = 1000
+
+_MULTIPLIER = np.uint64(0x9E3779B97F4A7C15)
+_READ: tuple[Role, ...] = ("layer", "logits", "prediction", "features")
+"""Roles of the columns that detectors read, by which rows are told apart."""
+
+
+@dataclass(frozen=True, eq=False)
+class ThresholdSample:
+    """Rows that stand for all that were seen.
+
+    While all rows fit, all are held, in the order in which they came. Where they do not, equal rows
+    are held once, and of the different ones those with the smallest hashes of what they hold. As a
+    hash depends on the row alone, the sample depends neither on the order of rows nor on the
+    batches that they come in, and any row has the same chance. A row that is held counts as often
+    as it was seen, but for one that was seen more often than the rows for which each one stands on
+    average: so many it counts as, so that no row that is repeated without end decides alone.
+    No more rows count than may be held.
+
+    Attributes
+    ----------
+    X : Activations
+        The rows that are held, in arrays of their own.
+    y : ndarray of shape (len(X),) or None
+        Their labels.
+    rows : ndarray of shape (n_rows,)
+        Numbers of all rows that equal a row that is held.
+    held : ndarray of shape (n_rows,)
+        Which row of ``X`` each of them is.
+    n_seen : int
+        How many rows the sample stands for.
+    keys : ndarray of shape (len(X),) or None
+        Hashes of the rows of ``X``; None while all rows are held.
+    max_rows : int or None
+        How many rows may be held; None for as many as ``CAPACITY`` allows.
+    """
+
+    X: Activations
+    y: NDArray | None
+    rows: NDArray[np.intp]
+    held: NDArray[np.intp]
+    n_seen: int
+    keys: NDArray[np.uint64] | None = None
+    max_rows: int | None = None
+
+    @classmethod
+    def of(
+        cls,
+        X: Activations,
+        y: NDArray | None,
+        rows: NDArray[np.intp],
+        max_rows: int | None = None,
+    ) -> ThresholdSample:
+        """A sample of rows, whose numbers are given; nothing of ``X`` is shared."""
+        everything = cls(X, y, rows, np.arange(len(X)), len(X), max_rows=max_rows)
+        if len(X) <= everything._n_allowed():
+            return replace(everything, X=copy_of(X, _READ))
+        return everything._reduced()
+
+    def merge(self, other: ThresholdSample) -> ThresholdSample:
+        """The sample of the rows of both; neither is changed."""
+        if self.n_seen == 0 or other.n_seen == 0:
+            return other if self.n_seen == 0 else self
+        if (self.keys is None) != (other.keys is None):
+            return self._with_keys().merge(other._with_keys())
+        keys = None
+        if self.keys is not None and other.keys is not None:
+            keys = np.concatenate([self.keys, other.keys])
+        both = ThresholdSample(
+            Activations.concatenate(_said_alike(self.X, other.X)),
+            None if self.y is None or other.y is None else np.concatenate([self.y, other.y]),
+            np.concatenate([self.rows, other.rows]),
+            np.concatenate([self.held, len(self.X) + other.held]),
+            self.n_seen + other.n_seen,
+            keys,
+            self.max_rows,
+        )
+        return both if keys is None and len(both.X) <= both._n_allowed() else both._reduced()
+
+    def numbered_from(self, start: int) -> ThresholdSample:
+        """The same sample, with ``start`` added to the numbers of rows."""
+        return replace(self, rows=self.rows + start)
+
+    def counted(self) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+        """The numbers of the rows that count, ascending, and which row of ``X`` each is."""
+        order = np.argsort(self.rows, kind="stable")
+        if len(self.rows) < self.n_seen:
+            most = ceil(self.n_seen / len(self.X))
+            by_key = order[np.argsort(self.held[order], kind="stable")]
+            counting = by_key[_place_in_run(self.held[by_key]) < most][: self._n_allowed()]
+            order = counting[np.argsort(self.rows[counting])]
+        return self.rows[order], self.held[order]
+
+    def _n_allowed(self) -> int:
+        if self.max_rows is not None:
+            return self.max_rows
+        row_bytes = sum(n_bytes(column.array, range(1)) for column in self.X.columns)
+        return max(MIN_ROWS, CAPACITY // max(1, row_bytes))
+
+    def _with_keys(self) -> ThresholdSample:
+        return self if self.keys is not None else replace(self, keys=hash_rows(self.X, self.y))
+
+    def _reduced(self) -> ThresholdSample:
+        """Equal rows once, and no more rows than are allowed."""
+        keys, first, same = np.unique(
+            self._with_keys().keys, return_index=True, return_inverse=True
+        )
+        n_held = self._n_allowed()
+        first, same = first[:n_held], same[self.held]
+        is_kept = same < n_held
+        return replace(
+            self,
+            X=copy_of(self.X[first], _READ),
+            y=None if self.y is None else self.y[first],
+            rows=self.rows[is_kept],
+            held=same[is_kept],
+            keys=keys[:n_held],
+        )
+
+
+def _said_alike(X: Activations, other: Activations) -> list[Activations]:
+    """Two containers, of whose layers is said what any of them says."""
+    columns = [*layer_columns(other), *layer_columns(X)]
+    said = {column.name: column.metadata() for column in columns if not column.is_plain}
+    if not said:
+        return [X, other]
+    return [
+        part.replace(
+            {str(c.name): Column(c.array, **said.get(c.name, {})) for c in layer_columns(part)}
+        )
+        for part in (X, other)
+    ]
+
+
+def merged(parts: Iterable[Any]) -> Any:
+    """One summary of the rows of several, in order; they are merged two and two.
+
+    A long line of merges would copy what it holds already with each one.
+    """
+    waiting: list[tuple[int, Any]] = []
+    for part in parts:
+        level = 0
+        while waiting and waiting[-1][0] == level:
+            part, level = waiting.pop()[1].merge(part), level + 1
+        waiting.append((level, part))
+    _, whole = waiting.pop()
+    while waiting:
+        whole = waiting.pop()[1].merge(whole)
+    return whole
+
+
+def hash_rows(X: Activations, y: NDArray | None) -> NDArray[np.uint64]:
+    """A number for each sample that depends on its values, its class and its label alone."""
+    everything = range(len(X))
+    columns = [take(column.array, everything) for column in X.columns if column.role in _READ]
+    hashes = np.zeros(len(X), dtype=np.uint64)
+    for column in columns if y is None else [*columns, y]:
+        hashes = _scramble(hashes + np.uint64(1)) + _hash_column(column)
+    return _scramble(hashes)
+
+
+def _hash_column(column: Any) -> NDArray[np.uint64]:
+    if column.ndim == 1:
+        return _hash_labels(column)
+    values = column.words if isinstance(column, PackedBits) else column
+    values = values.reshape(len(values), prod(values.shape[1:]))
+    hashes = np.empty(len(values), dtype=np.uint64)
+    drawn = np.random.default_rng(0).integers(2**63, size=values.shape[1], dtype=np.uint64)
+    weights = 2 * drawn + np.uint64(1)
+    for batch in row_batches(*values.shape):
+        hashes[batch] = _scramble(_as_words(values[batch])) @ weights
+    return hashes
+
+
+def _as_words(values: NDArray) -> NDArray[np.uint64]:
+    if values.dtype == np.uint64:
+        return values
+    # Adding 0 makes a zero of -0.
+    return (np.ascontiguousarray(values, dtype=np.float64) + 0.0).view(np.uint64)
+
+
+def _hash_labels(array: NDArray) -> NDArray[np.uint64]:
+    labels, codes = np.unique(array, return_inverse=True)
+    digests = [blake2b(str(label).encode(), digest_size=8).digest() for label in labels]
+    return np.frombuffer(b"".join(digests), dtype="<u8").astype(np.uint64)[codes]
+
+
+def _scramble(words: NDArray[np.uint64]) -> NDArray[np.uint64]:
+    """Let all bits of a number depend on all others; products alone only reach upwards."""
+    for _ in range(2):
+        words = (words ^ (words >> np.uint64(32))) * _MULTIPLIER
+    return words ^ (words >> np.uint64(32))
+
+
+def _place_in_run(groups: NDArray[np.intp]) -> NDArray[np.intp]:
+    """How many entries before each, of sorted ones, are equal to it."""
+    starts = np.flatnonzero(np.diff(groups, prepend=-1))
+    return np.arange(len(groups)) - np.repeat(starts, np.diff(starts, append=len(groups)))
