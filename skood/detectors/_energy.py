@@ -8,7 +8,7 @@ from typing import Any
 from .._sklearn import Interval
 from .._values import Floats
 from ._base_logit import BaseLogitDetector
-from ._softmax import log_sum_exp, tempered
+from ._softmax import Logits, log_sum_exp, tempered
 
 
 class EnergyDetector(BaseLogitDetector):
@@ -53,5 +53,5 @@ class EnergyDetector(BaseLogitDetector):
         super().__init__(false_alarm_rate=false_alarm_rate, validation=validation)
         self.temperature = temperature
 
-    def _score_logits(self, logits: Floats) -> Floats:
+    def _score_logits(self, logits: Logits) -> Floats:
         return self.temperature * log_sum_exp(tempered(logits, self.temperature))

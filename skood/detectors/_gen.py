@@ -10,7 +10,7 @@ import numpy as np
 from .._sklearn import Interval
 from .._values import Floats
 from ._base_logit import BaseLogitDetector
-from ._softmax import log_sum_exp
+from ._softmax import Logits, log_sum_exp
 
 
 class GENDetector(BaseLogitDetector):
@@ -72,9 +72,9 @@ class GENDetector(BaseLogitDetector):
         self.gamma = gamma
         self.n_largest = n_largest
 
-    def _score_logits(self, logits: Floats) -> Floats:
+    def _score_logits(self, logits: Logits) -> Floats:
         n_others = min(self.n_largest, logits.shape[1]) - 1
-        ascending = np.partition(logits, [-1 - n_others, -1], axis=1)
+        ascending = np.partition(logits, [-1 - n_others, -1], axis=1).astype(np.float64, copy=False)
         below = ascending[:, :-1] - ascending[:, -1:]
         log_odds_against = log_sum_exp(below)
         log_largest = -np.logaddexp(0, log_odds_against)

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from .._values import Floats
 from ._base_logit import BaseLogitDetector
-from ._softmax import row_maxima
+from ._softmax import Logits, row_maxima
 
 
 class MaxLogitDetector(BaseLogitDetector):
@@ -35,5 +34,5 @@ class MaxLogitDetector(BaseLogitDetector):
     array([2.])
     """
 
-    def _score_logits(self, logits: Floats) -> Floats:
+    def _score_logits(self, logits: Logits) -> Logits:
         return row_maxima(logits)
