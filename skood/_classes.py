@@ -108,7 +108,7 @@ def check_class_labels(X: Activations, y: NDArray | None, wanted_by: str) -> Non
 
 def has_predictions(X: Activations) -> bool:
     """Whether ``X`` carries predictions, or the logits that they come from; computes nothing."""
-    return X.logits is not None or X.predictions is not None
+    return any(column.role in ("logits", "prediction") for column in X.columns)
 
 
 def tells_classes(y: NDArray | None) -> bool:

@@ -130,9 +130,8 @@ class ThresholdSample:
 
     def _reduced(self) -> ThresholdSample:
         """Equal rows once, and no more rows than are allowed."""
-        keys, first, same = np.unique(
-            self._with_keys().keys, return_index=True, return_inverse=True
-        )
+        hashes = hash_rows(self.X, self.y) if self.keys is None else self.keys
+        keys, first, same = np.unique(hashes, return_index=True, return_inverse=True)
         n_held = self._n_allowed()
         first, same = first[:n_held], same[self.held]
         is_kept = same < n_held

@@ -4,13 +4,21 @@ from __future__ import annotations
 
 from typing import Any
 
-from numpy.typing import NDArray
 from sklearn import get_config
 from sklearn.utils.validation import validate_data
 
 from ._classes import NetworkClasses
 from ._known_columns import KnownColumns
-from ._values import ANY_SIZE, check_finite, check_real, check_size, without_mask
+from ._values import (
+    ANY_SIZE,
+    all_finite,
+    check_real,
+    check_size,
+    largest_size,
+    may_leave_range,
+    refuse_not_finite,
+    without_mask,
+)
 from .activations import Activations, PackedBits
 
 ARRAY_LAYER = "X"
@@ -74,33 +82,42 @@ def check_activations(
         remember_layers(estimator, X)
     else:
         _check_same_layers(estimator, X)
-    for name, layer in X.items():
-        _check_layer(estimator, name, layer, reset=reset, allow_nd=allow_nd, advice=advice)
+    if not allow_nd:
+        _refuse_maps(estimator, X)
+    if not get_config()["assume_finite"]:
+        _check_values(estimator, X, reset=reset, advice=advice)
     return X
 
 
-def _check_layer(
-    estimator: Any, name: str, layer: Any, *, reset: bool, allow_nd: bool, advice: str
-) -> None:
-    if layer.ndim > 2 and not allow_nd:
-        raise ValueError(
-            f"{_name(estimator)} expects layers of shape (n_samples, n_units), but layer "
-            f"{name!r} has shape {layer.shape}: pool it first, for example by PoolingReducer."
-        )
-    if not isinstance(layer, PackedBits):
-        _check_values(estimator, name, layer, reset=reset, advice=advice)
+def _refuse_maps(estimator: Any, X: Activations) -> None:
+    for name, shape in X.layer_shapes.items():
+        if len(shape) > 1:
+            raise ValueError(
+                f"{_name(estimator)} expects layers of shape (n_samples, n_units), but layer "
+                f"{name!r} has shape {(len(X), *shape)}: pool it first, for example by "
+                "PoolingReducer."
+            )
 
 
-def _check_values(
-    estimator: Any, name: str, layer: NDArray, *, reset: bool, advice: str = _ADVICE
-) -> None:
-    described = f"layer {name!r}"
-    check_real(layer, f"{_name(estimator)}: {described}")
-    if get_config()["assume_finite"]:
-        return
-    check_finite(layer, f"{_name(estimator)}: {described}", advice)
+def _check_values(estimator: Any, X: Activations, *, reset: bool, advice: str = _ADVICE) -> None:
+    """Refuse values that cannot be computed with; a block of rows is read at a time."""
     sizes = getattr(estimator, "_sizes_of_values", ANY_SIZE)
-    check_size(layer, f"{_name(estimator)}: {described}", sizes, reset=reset)
+    largest: dict[str, float] = {}
+    for block in X.batches():
+        for name, layer in block.items():
+            if isinstance(layer, PackedBits):
+                continue
+            if not all_finite(layer):
+                whole = (each[name] for each in X.batches())
+                refuse_not_finite(whole, _described(estimator, name), advice)
+            if may_leave_range(layer.dtype, sizes):
+                largest[name] = max(largest.get(name, 0.0), largest_size(layer))
+    for name, size in largest.items():
+        check_size(size, _described(estimator, name), sizes, reset=reset)
+
+
+def _described(estimator: Any, name: str) -> str:
+    return f"{_name(estimator)}: layer {name!r}"
 
 
 def _check_plain_array(
@@ -122,8 +139,11 @@ def _check_plain_array(
         allow_nd=allow_nd,
         ensure_min_features=ensure_min_features,
     )
-    _check_values(estimator, ARRAY_LAYER, X, reset=reset)
-    return Activations({ARRAY_LAYER: X})
+    check_real(X, _described(estimator, ARRAY_LAYER))
+    as_layer = Activations({ARRAY_LAYER: X})
+    if not get_config()["assume_finite"]:
+        _check_values(estimator, as_layer, reset=reset)
+    return as_layer
 
 
 def remember_layers(estimator: Any, X: Activations) -> None:

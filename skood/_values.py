@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Iterable
+from typing import Any, NoReturn
 
 import numpy as np
 from numpy.typing import NDArray
@@ -81,26 +82,40 @@ def _sum_that_shows(array: NDArray) -> Any:
 
 def check_finite(array: NDArray, name: str, advice: str = "") -> None:
     """Raise a ValueError that says which rows of an array of numbers are not finite."""
-    if all_finite(array):
-        return
-    rows = np.flatnonzero(~np.isfinite(array).reshape(len(array), -1).all(axis=1))
-    found = " and ".join(
-        text for text, has in (("NaN", np.isnan), ("infinity", np.isinf)) if has(array).any()
-    )
+    if not all_finite(array):
+        refuse_not_finite([array], name, advice)
+
+
+def refuse_not_finite(blocks: Iterable[NDArray], name: str, advice: str = "") -> NoReturn:
+    """Raise a ValueError that says which rows of an array, given in blocks, are not finite."""
+    is_finite, found = [], {"NaN": False, "infinity": False}
+    for block in blocks:
+        is_finite.append(np.isfinite(block).reshape(len(block), -1).all(axis=1))
+        found["NaN"] |= bool(np.isnan(block).any())
+        found["infinity"] |= bool(np.isinf(block).any())
+    rows = np.flatnonzero(~np.concatenate(is_finite))
+    kinds = " and ".join(kind for kind, is_there in found.items() if is_there)
     raise ValueError(
-        f"{name} contains {found} in {len(rows)} of {len(array)} rows, the first of them row "
-        f"{rows[0]}. {advice}".rstrip()
+        f"{name} contains {kinds} in {len(rows)} of {sum(map(len, is_finite))} rows, the first of "
+        f"them row {rows[0]}. {advice}".rstrip()
     )
 
 
-def check_size(array: NDArray, name: str, sizes: tuple[float, float], *, reset: bool) -> None:
+def may_leave_range(dtype: np.dtype, sizes: tuple[float, float]) -> bool:
+    """Whether values of a type may be of sizes that cannot be computed with."""
+    return sizes != ANY_SIZE and dtype.kind == "f" and dtype.itemsize >= 8
+
+
+def largest_size(array: NDArray) -> float:
+    """The size of the largest of some finite values."""
+    return float(max(array.max(), -array.min()))
+
+
+def check_size(largest: float, name: str, sizes: tuple[float, float], *, reset: bool) -> None:
     """Raise a ValueError where finite values are larger, or all smaller, than can be computed with.
 
     Rows of new samples may be as small as they like: they are compared with larger ones.
     """
-    if sizes == ANY_SIZE or array.dtype.kind != "f" or array.dtype.itemsize < 8:
-        return
-    largest = float(max(array.max(), -array.min()))
     if largest > sizes[1] or (reset and 0 < largest < sizes[0]):
         raise ValueError(
             f"{name} holds values of a size of up to {largest:.1e}, whose squares leave the range "

@@ -9,6 +9,7 @@ import pytest
 from _estimators import detectors
 
 from skood.detectors import BaseDetector, BaseOneClassDetector
+from skood.detectors._base_incremental import BaseIncrementalDetector
 
 every_detector = pytest.mark.parametrize("cls", [type(d) for d in detectors()])
 
@@ -20,7 +21,16 @@ def test_fit_methods_have_one_form(cls):
     more = others[1:]
     assert all(p.kind is p.KEYWORD_ONLY and p.default is None for p in more)
     public = set(inspect.signature(cls.fit).parameters) - {"self", "X", "y"}
-    assert {p.name for p in more} == public | ({"X_ood"} if cls._learns_from_ood else set())
+    # The template of batches has one `_fit` for all, and `_learn_ood` for those that learn so.
+    takes_ood = cls._learns_from_ood or cls._fit is BaseIncrementalDetector._fit
+    assert {p.name for p in more} == public | ({"X_ood"} if takes_ood else set())
+
+
+@every_detector
+def test_detectors_that_learn_from_ood_rows_in_batches_say_what_these_teach(cls):
+    if issubclass(cls, BaseIncrementalDetector):
+        own = cls._learn_ood is not BaseIncrementalDetector._learn_ood
+        assert own == cls._learns_from_ood
 
 
 @every_detector

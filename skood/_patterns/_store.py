@@ -80,7 +80,9 @@ class PatternStore:
         """
         ascending = _opaque(self.patterns)[self._ascending]
         stored = self._ascending[np.searchsorted(ascending, _opaque(bits))]
-        needed, place = np.unique(stored, return_inverse=True)
+        is_needed = np.zeros(len(self.counts), dtype=bool)
+        is_needed[stored] = True
+        needed, place = np.flatnonzero(is_needed), np.cumsum(is_needed)[stored] - 1
         if len(self.counts) == 1:
             distances = np.array([self.patterns.n_bits])
             other_counts = np.array([0])

@@ -95,7 +95,7 @@ class BaseDetector(OutlierMixin, BaseEstimator, metaclass=ABCMeta):
         """
         self._forget()
         X = self._validate(X, reset=True)
-        self._by_class = self._tells_classes(X)
+        self._see_classes(X)
         self.n_samples_seen_ = len(X)
         rows = in_distribution_rows(y, len(X))
         if self._learns_from_ood:
@@ -149,6 +149,9 @@ class BaseDetector(OutlierMixin, BaseEstimator, metaclass=ABCMeta):
 
     def _validate(self, X: Any, *, reset: bool) -> Activations:
         return check_activations(self, X, reset=reset)
+
+    def _see_classes(self, X: Activations) -> None:
+        self._by_class = self._tells_classes(X)
 
     def _tells_classes(self, X: Activations) -> bool:
         """Whether samples like those of ``fit`` have predicted classes to be looked up under."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from numbers import Integral, Real
 from typing import Any, Protocol, Self
 
@@ -64,6 +64,7 @@ class BaseIncrementalDetector(BaseOneClassDetector):
     _summary: Any
     _sample: ThresholdSample
     _params_of_first: dict[str, Any]
+    _n_inside: int
     _entries = {**BaseOneClassDetector._entries, **OF_BATCHES}
     _params_after_learning: frozenset[str] = frozenset({"false_alarm_rate"})
     """Parameters that may be set between batches, as no summary depends on them."""
@@ -106,19 +107,24 @@ class BaseIncrementalDetector(BaseOneClassDetector):
         """How many samples set the threshold, of ``fit``, too; None for all that there are."""
         return None
 
+    def _learn_and_score(
+        self, X: Activations, y: NDArray | None, rows: Rows, fit_params: dict[str, Any]
+    ) -> Scores:
+        self._params_of_first, self._n_inside = _plain_params(self), len(X)
+        return super()._learn_and_score(X, y, rows, fit_params)
+
     def _fit(self, X: Activations, y: NDArray | None, *, X_ood: Activations | None = None) -> None:
-        self._params_of_first = _plain_params(self)
-        batches = [(X, y)] if self._why_not_in_batches() else _batches(X, y)
+        batches = [(X, y)] if self._why_not_in_batches() else batches_of(X, y)
         summary = merged(self._learn(*batch) for batch in batches)
         if X_ood is not None and len(X_ood):
             summary = merged([summary, *map(self._learn_ood, X_ood.batches())])
-        self._finish_all(summary)
+        self._summary = summary
+        self._finish_all()
 
-    def _finish_all(self, summary: Any) -> None:
+    def _finish_all(self) -> None:
         self.unknown_class_score_ = _UNKNOWN if self._rejects_unknown_classes else -np.inf
         self.score_error_ = 0.0
-        self._summary = summary
-        self._finish(summary)
+        self._finish(self._summary)
 
     def _complete_scores(self, scores: Scores) -> Scores:
         """The scores that set the threshold, those of unknown classes below all others."""
@@ -128,38 +134,35 @@ class BaseIncrementalDetector(BaseOneClassDetector):
         return self._set_unknown_class_score(np.where(is_known, scores, 0.0), is_known)
 
     def _score_learnt(self, X: Activations, y: NDArray | None) -> Scores:
-        return self._score_and_keep(X, y, self._left_out_scores)
+        return self._score_and_keep(X, y)
 
     def _score_held_out(self, X: Activations, y: NDArray | None) -> Scores:
-        return self._score_and_keep(X, y, self._as_new)
+        return self._score_and_keep(X, y)
 
-    def _as_new(self, X: Activations, y: NDArray | None) -> Scores:
-        return self._score_samples(X)
-
-    def _score_and_keep(
-        self, X: Activations, y: NDArray | None, score: Callable[..., Scores]
-    ) -> Scores:
+    def _score_and_keep(self, X: Activations, y: NDArray | None) -> Scores:
         """Scores of samples that set the threshold, of which some are kept for later batches."""
         self._sample = self._sample_of(X, y, self.training_rows_)
         if self._max_threshold_samples() is not None:
-            return self._score_sample(score)
-        return self._complete_scores(joined([score(*batch) for batch in _batches(X, y)]))
+            return self._score_sample()
+        scores = joined([self._score_setting(*batch) for batch in batches_of(X, y)])
+        return self._complete_scores(scores)
 
     def _sample_of(self, X: Activations, y: NDArray | None, rows: Rows) -> ThresholdSample:
         max_rows = self._max_threshold_samples()
-        starts = np.cumsum([0, *(len(batch) for batch in X.batches())])
-        parts = (
-            ThresholdSample.of(*batch, rows[start : start + len(batch[0])], max_rows)
-            for start, batch in zip(starts, _batches(X, y), strict=False)
-        )
-        return merged(parts)
+        numbered = zip(batches_of(X, y), batches_of(X, rows), strict=True)
+        return merged(ThresholdSample.of(*batch, each, max_rows) for batch, (_, each) in numbered)
 
-    def _score_sample(self, score: Callable[..., Scores]) -> Scores:
+    def _score_sample(self) -> Scores:
         """Scores of the samples that are kept, whose rows set the threshold."""
         sample = self._sample
-        scores = joined([score(*batch) for batch in _batches(sample.X, sample.y)])
+        batches = batches_of(sample.X, sample.y)
+        scores = joined([self._score_setting(*batch) for batch in batches])
         self.training_rows_, held = sample.counted()
         return self._complete_scores(scores[held])
+
+    def _score_setting(self, X: Activations, y: NDArray | None) -> Scores:
+        """Scores of samples that set the threshold; those of unknown classes are not yet known."""
+        return self._left_out_scores(X, y) if self.validation is None else self._score_samples(X)
 
     @available_if(_can_learn_in_batches)
     @fit_context(prefer_skip_nested_validation=True)
@@ -190,37 +193,59 @@ class BaseIncrementalDetector(BaseOneClassDetector):
             depends what batches teach is another than in the first one; or if what later batches
             need was dropped.
         """
-        if not hasattr(self, "offset_"):
-            return self._fit_split(X, y)
-        self._check_can_learn_more()
-        X = self._validate(X, reset=False)
-        rows, n_samples = in_distribution_rows(y, len(X), allow_none=True), len(X)
-        is_ood = np.ones(n_samples, dtype=bool)
-        is_ood[rows] = False
-        X_ood = X[is_ood] if self._learns_from_ood and is_ood.any() else None
-        X, y = take_rows(X, y, rows)
-        learnt, held_out = self._hold_out_of_batch(len(X), y)
-        setting = learnt if self.validation is None else held_out
-        with without_overflow_warnings():
-            batches = _batches(*rows_of(X, y, learnt))
-            summaries = [self._learn(*batch) for batch in batches]
-            if X_ood is not None:
-                summaries += map(self._learn_ood, X_ood.batches())
-            sample = self._sample_of(*rows_of(X, y, setting), rows[setting])
-        self._network_classes = _network_classes_of(self).completed(NetworkClasses.of(X))
-        self._known_columns = _known_columns_of(self).completed(KnownColumns.of(X))
-        return self._learn_more(merged(summaries), rows[learnt], n_samples, sample)
+        return self._learn_batch(X, y)._conclude()
 
-    def _hold_out_of_batch(self, n_samples: int, y: NDArray | None) -> tuple[Rows, Rows]:
-        """Which rows of a later batch, of which there may be none, are learnt from or held out."""
+    def _learn_batch(self, X: Any, y: Any, *, allow_none: bool = False) -> Self:
+        """Learn from a batch, the first or a later one, and finish nothing yet.
+
+        The first may have no in-distribution sample where that is allowed.
+        """
+        is_first = not hasattr(self, "n_samples_seen_")
+        if is_first:
+            self._begin()
+        else:
+            self._check_can_learn_more()
+        X = self._validate(X, reset=is_first)
+        if is_first:
+            self._see_classes(X)
+        rows = in_distribution_rows(y, len(X), allow_none=allow_none or not is_first)
+        ood = np.setdiff1d(np.arange(len(X)), rows) if self._learns_from_ood else rows[:0]
+        X_ood, n_samples = X[ood], len(X)
+        X, y = take_rows(X, y, rows)
+        learnt, held_out = self._split_batch(len(X), y, is_first=is_first)
+        with without_overflow_warnings():
+            summaries = [self._learn(*batch) for batch in batches_of(*rows_of(X, y, learnt))]
+            summaries += map(self._learn_ood, X_ood.batches())
+            setting = learnt
+            if self.validation is not None:
+                setting = held_out[self._may_set_threshold(*rows_of(X, y, held_out))]
+            sample = self._sample_of(*rows_of(X, y, setting), rows[setting])
+        self._know_of(NetworkClasses.of(X), KnownColumns.of(X))
+        self._add(merged(summaries), sample, rows[learnt], n_samples=n_samples, n_inside=len(rows))
+        return self
+
+    def _begin(self) -> None:
+        self._forget()
+        forget_batches(self)
+        self._params_of_first = _plain_params(self)
+
+    def _split_batch(
+        self, n_samples: int, y: NDArray | None, *, is_first: bool
+    ) -> tuple[Rows, Rows]:
+        """Which rows of a batch are learnt from or held out; a later one may have none."""
+        rows = np.arange(n_samples)
         if self.validation is None or n_samples == 0:
-            rows = np.arange(n_samples)
             return rows, rows[:0]
-        n_held_out = self._sample.n_seen
-        n_before = len(self.learnt_rows_) + n_held_out, n_held_out
+        if is_first:
+            return self._hold_out(n_samples, y) or (rows, rows[:0])
+        n_before = self._n_inside, self._n_inside - len(self.learnt_rows_)
         # Another draw for each batch: the same places of each would be no random share of all.
         seeds = _seed_of(self), self.n_samples_seen_
         return held_out_of_batch(n_samples, y, self.validation, seeds, n_before)
+
+    def _know_of(self, classes: NetworkClasses, columns: KnownColumns) -> None:
+        self._network_classes = _network_classes_of(self).completed(classes)
+        self._known_columns = _known_columns_of(self).completed(columns)
 
     def _check_can_learn_more(self) -> None:
         """Refuse where batches would teach something else than before, or cannot be added."""
@@ -264,6 +289,26 @@ class BaseIncrementalDetector(BaseOneClassDetector):
             another than in its fit, or what later batches need was dropped.
         """
         check_is_fitted(self)
+        with unchanged_on_failure(self):
+            return self._take_in(other)._conclude()
+
+    def _take_in(self, other: Any) -> Self:
+        """Add what another detector has learnt, finished or not, and finish nothing yet."""
+        self._check_same(other)
+        for each in (self, other):
+            each._check_can_learn_more()
+        self._know_of(_network_classes_of(other), _known_columns_of(other))
+        self._add(
+            other._summary,
+            other._sample,
+            other.learnt_rows_,
+            n_samples=other.n_samples_seen_,
+            n_inside=other._n_inside,
+        )
+        return self
+
+    def _check_same(self, other: Any) -> None:
+        """Refuse what does not stand for other samples of the same kind."""
         name = type(self).__name__
         if type(other) is not type(self):
             raise TypeError(f"Only another {name} can be merged, got {type(other).__name__}.")
@@ -276,35 +321,32 @@ class BaseIncrementalDetector(BaseOneClassDetector):
         ):
             if mine != theirs:
                 raise ValueError(f"Merged detectors need the same {what}, got {mine} and {theirs}.")
-        for each in (self, other):
-            each._check_can_learn_more()
-        classes, new = _network_classes_of(self), _network_classes_of(other)
-        classes.check_same(new, f"The other {name}", f"this {name}")
-        columns, others = _known_columns_of(self), _known_columns_of(other)
-        columns.check_same(others, f"the other {name}", f"this {name}")
-        with unchanged_on_failure(self):
-            self._network_classes = classes.completed(new)
-            self._known_columns = columns.completed(others)
-            return self._learn_more(
-                other._summary, other.learnt_rows_, other.n_samples_seen_, other._sample
-            )
+        ours = f"The other {name}", f"this {name}"
+        _network_classes_of(self).check_same(_network_classes_of(other), *ours)
+        ours = f"the other {name}", f"this {name}"
+        _known_columns_of(self).check_same(_known_columns_of(other), *ours)
 
-    def _learn_more(
-        self, batch: Summary, rows: Rows, n_samples: int, sample: ThresholdSample
-    ) -> Self:
-        """Add what a batch teaches, whose samples are the given rows of ``n_samples``.
+    def _add(
+        self, summary: Any, sample: ThresholdSample, rows: Rows, *, n_samples: int, n_inside: int
+    ) -> None:
+        """Add what a batch teaches, of which the given rows were learnt from.
 
-        Some of its rows, whose numbers count from 0 too, set the threshold.
+        These and those of the sample, whose rows set the threshold, count from 0.
         """
-        summary = self._summary.merge(batch)
-        start = self.n_samples_seen_
-        self.n_samples_seen_ += n_samples
-        self.learnt_rows_ = np.concatenate([self.learnt_rows_, start + rows])
-        self._sample = self._sample.merge(sample.numbered_from(start))
+        start = getattr(self, "n_samples_seen_", 0)
+        if start:
+            summary = self._summary.merge(summary)
+            sample = self._sample.merge(sample.numbered_from(start))
+            rows = np.concatenate([self.learnt_rows_, start + rows])
+            n_inside += self._n_inside
+        self._summary, self._sample, self.learnt_rows_ = summary, sample, rows
+        self.n_samples_seen_, self._n_inside = start + n_samples, n_inside
+
+    def _conclude(self) -> Self:
+        """Finish what was learnt so far; the samples that are kept set the threshold."""
         with without_overflow_warnings():
-            self._finish_all(summary)
-            as_new = self.validation is not None
-            scores = self._score_sample(self._as_new if as_new else self._left_out_scores)
+            self._finish_all()
+            scores = self._score_sample()
         self._set_threshold(scores)
         return self
 
@@ -319,9 +361,10 @@ def forget_batches(estimator: Any) -> None:
 
 
 def _parts_of(estimator: Any) -> Iterator[Any]:
-    """Fitted estimators that an estimator holds."""
-    for value in getattr(estimator, "__dict__", {}).values():
-        yield from _estimators_in(value)
+    """Estimators that an estimator has fitted itself."""
+    for name, value in getattr(estimator, "__dict__", {}).items():
+        if name.endswith("_") or name == "steps":
+            yield from _estimators_in(value)
 
 
 def _estimators_in(value: Any) -> Iterator[Any]:
@@ -335,8 +378,8 @@ def _estimators_in(value: Any) -> Iterator[Any]:
             yield from _estimators_in(each)
 
 
-def _batches(X: Activations, y: NDArray | None) -> Iterator[tuple[Activations, NDArray | None]]:
-    """Consecutive samples and their labels; one batch of none where there are none."""
+def batches_of(X: Activations, y: NDArray | None) -> Iterator[tuple[Activations, Any]]:
+    """Consecutive samples and what is said of each; one batch of none where there are none."""
     start = 0
     for batch in X.batches() if len(X) else [X]:
         stop = start + len(batch)
@@ -351,9 +394,11 @@ def _seed_of(detector: Any) -> int:
 
 def _plain_params(detector: Any) -> dict[str, Any]:
     """Parameters, of which two are equal where they say the same: splitters are not."""
+    # `get_params` looks at the signature each time, which takes longer than a small fit.
     return {
-        name: value if isinstance(value, str | Real | None) else repr(value)
-        for name, value in detector.get_params(deep=False).items()
+        name: value if value is None or isinstance(value, str | Real) else repr(value)
+        for name, value in vars(detector).items()
+        if not name.startswith("_") and not name.endswith("_")
     }
 
 

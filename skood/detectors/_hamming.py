@@ -135,11 +135,11 @@ class HammingNAPDetector(StoredSamplesMixin, BaseIncrementalDetector):
     def _left_out_scores(self, X: Activations, y: NDArray | None) -> Floats:
         # A sample is left out of the store in which it would find itself.
         bits, classes = _pack(X), self._training_classes(X, y)
-        scores = np.empty(len(X))
-        elsewhere = np.flatnonzero(~classes.finds_itself)
-        scores[elsewhere] = self._look_up(bits[elsewhere], classes.lookup[elsewhere])
+        scores, finds_itself = np.empty(len(X)), classes.finds_itself
+        if len(elsewhere := np.flatnonzero(~finds_itself)):
+            scores[elsewhere] = self._look_up(bits[elsewhere], classes.lookup[elsewhere])
         for label, store in self.stores_.items():
-            rows = np.flatnonzero(classes.finds_itself & (classes.own == label))
+            rows = np.flatnonzero(finds_itself & (classes.own == label))
             if len(rows):
                 scores[rows] = self._similarity(*store.nearest_left_out(bits[rows]))
         return scores
