@@ -69,25 +69,23 @@ PACKAGES = ("skood", "torch", "faiss-cpu", "scikit-learn", "numpy", "pytorch-ood
 
 
 class Outcome(NamedTuple):
-    """What a comparison prints, and the table that the site shows, with its name."""
+    """What a comparison prints, and the tables that the site shows, by their names."""
 
     comparisons: Sequence[Comparison]
-    name: str
-    table: Table
+    tables: dict[str, Table]
 
 
 def measure_ratios(*comparisons: Comparison) -> Outcome:
-    return Outcome(comparisons, "ratios", tabulate_ratios(comparisons))
+    return Outcome(comparisons, {"ratios": tabulate_ratios(comparisons)})
 
 
 def measure_methods(sizes: Sizes) -> Outcome:
-    comparisons, table = compare_methods(sizes)
-    return Outcome(comparisons, "methods", table)
+    return Outcome(*compare_methods(sizes))
 
 
 def measure_line(sizes: Sizes) -> Outcome:
     comparison, table = compare_line(sizes)
-    return Outcome([comparison], "memory", table)
+    return Outcome([comparison], {"memory": table})
 
 
 RUNS: dict[str, Callable[[Sizes], Outcome]] = {
@@ -151,7 +149,7 @@ def main() -> None:
         for comparison in outcome.comparisons:
             print(comparison.to_markdown(), flush=True)
         if folder is not None:
-            write_tables(folder / name, describe(outcome), {outcome.name: outcome.table})
+            write_tables(folder / name, describe(outcome), outcome.tables)
 
 
 if __name__ == "__main__":

@@ -1,9 +1,9 @@
 """Sums of exponentials of logits that keep their precision, and are fast.
 
-Three things make them so. Rows are summed by ``einsum``, whose loop over short rows costs a third of
-that of ``sum``, and gives a row the same sum among any others. The largest of short rows is found in
-columns. And where no exponential leaves the range of floats, ``log_sum_exp`` does not subtract the
-largest logit, so that a sum near 0 keeps its digits too, as SciPy's does.
+Three things make them so. Rows are summed by ``einsum``, whose loop over short rows costs a third
+of that of ``sum``, and gives a row the same sum among any others. The largest of short rows is
+found in columns. And where no exponential leaves the range of floats, ``log_sum_exp`` does not
+subtract the largest logit, so that a sum near 0 keeps its digits too, as that of SciPy does.
 
 Exponentials are computed in the precision of the logits, 32 or 64 bits; what is made of their sums
 is float64, so that it does not saturate.
@@ -30,7 +30,8 @@ def row_maxima(values: Logits) -> Logits:
 
 def row_sums(values: Logits) -> Floats:
     """Sum of each row."""
-    return np.einsum("sk->s", values).astype(np.float64, copy=False)
+    sums: Floats = np.einsum("sk->s", values).astype(np.float64, copy=False)
+    return sums
 
 
 def smallest_sum(dtype: np.dtype) -> float:
@@ -55,7 +56,8 @@ def _shifted_log_sum_exp(logits: Floats) -> Floats:
     """The same, where the exponentials of the logits themselves are too large or too small."""
     largest = row_maxima(logits)
     below = logits - largest[:, np.newaxis]
-    return largest + np.log(row_sums(np.exp(below, out=below)))
+    sums: Floats = largest + np.log(row_sums(np.exp(below, out=below)))
+    return sums
 
 
 def tempered(logits: Logits, temperature: float) -> Logits:
