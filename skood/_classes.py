@@ -97,11 +97,14 @@ def check_class_labels(X: Activations, y: NDArray | None, wanted_by: str) -> Non
     if y is None:
         raise ValueError(f"{wanted_by} needs the class labels y, got None.")
     check_mark_is_no_class(X)
-    if X.classes is None:
-        return
-    if unknown := unknown_labels(y, X.classes):
+    refuse_unknown_labels(y, X.classes, wanted_by)
+
+
+def refuse_unknown_labels(y: NDArray, classes: NDArray | None, wanted_by: str) -> None:
+    """Raise a ValueError where a label is not among the classes of the network, if known."""
+    if classes is not None and (unknown := unknown_labels(y, classes)):
         raise ValueError(
-            f"{wanted_by} needs labels among the classes of the network, {X.classes.tolist()}, "
+            f"{wanted_by} needs labels among the classes of the network, {classes.tolist()}, "
             f"or -1 for out-of-distribution; got {unknown}."
         )
 

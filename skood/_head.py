@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,12 @@ from .activations import Activations, LinearHead
 
 
 def validate_head_input(
-    estimator: Any, X: Any, *, reset: bool, ensure_min_classes: int = 1
+    estimator: Any,
+    X: Any,
+    *,
+    reset: bool,
+    ensure_min_classes: int = 1,
+    in_blocks: bool = False,
 ) -> Activations:
     """Validate the layer that the head reads, and the logits; no other layer is read.
 
@@ -31,6 +37,9 @@ def validate_head_input(
         True in ``fit``: the head is stored. False later: the layer of the stored one is checked.
     ensure_min_classes : int, default=1
         Smallest number of classes.
+    in_blocks : bool, default=False
+        Whether the logits of more samples than memory should hold at once are checked alone, and
+        left as they are: :func:`head_blocks` reads them.
 
     Returns
     -------
@@ -44,7 +53,8 @@ def validate_head_input(
         logits have another number of classes, or values are not finite.
     """
     if isinstance(X, Activations) and (reset or hasattr(estimator, "layer_shapes_")):
-        return _check_extracted(estimator, X, reset=reset, ensure_min_classes=ensure_min_classes)
+        X, head = _check_extracted(estimator, X, reset=reset, min_classes=ensure_min_classes)
+        return _with_logits(estimator, X, head, in_blocks=in_blocks)
     X = check_activations(
         estimator, X, reset=reset, ensure_min_features=ensure_min_classes if reset else 1
     )
@@ -54,14 +64,13 @@ def validate_head_input(
 
 
 def _check_extracted(
-    estimator: Any, X: Activations, *, reset: bool, ensure_min_classes: int
-) -> Activations:
+    estimator: Any, X: Activations, *, reset: bool, min_classes: int
+) -> tuple[Activations, LinearHead]:
     name = type(estimator).__name__
     head = _head_of(X, name) if reset else estimator.head_
-    if len(head.weight) < ensure_min_classes:
+    if len(head.weight) < min_classes:
         raise ValueError(
-            f"{name} needs at least {ensure_min_classes} classes, "
-            f"but the head has {len(head.weight)}."
+            f"{name} needs at least {min_classes} classes, but the head has {len(head.weight)}."
         )
     if (layer := head.input_layer) is None or layer not in X:
         raise ValueError(
@@ -72,7 +81,38 @@ def _check_extracted(
         _check_n_classes(len(X.classes), head, name)
     X = check_activations(estimator, X[[layer]], reset=reset)
     estimator.head_ = head
-    return X.assign(logits=float64_logits(estimator, X, head), head=head)
+    return X, head
+
+
+def _with_logits(
+    estimator: Any, X: Activations, head: LinearHead, *, in_blocks: bool
+) -> Activations:
+    blocks = list(X.batches()) if in_blocks else [X]
+    if len(blocks) == 1:
+        return X.assign(logits=float64_logits(estimator, X, head), head=head)
+    for block in blocks:
+        float64_logits(estimator, block, head)
+    return X.assign(head=head)
+
+
+def head_blocks(
+    X: Activations,
+) -> Iterator[tuple[slice, NDArray[np.floating], NDArray[np.float64]]]:
+    """What the head reads and its logits, of as many validated samples as memory should hold.
+
+    Yields
+    ------
+    rows, features, logits : tuple of slice and two ndarrays of shape (n_rows, ...)
+        Consecutive rows, :func:`head_features` of these, and the logits of these as float64.
+    """
+    start = 0
+    for block in X.batches():
+        features, rows = head_features(block), slice(start, start + len(block))
+        logits = block.logits
+        if logits is None and X.head is not None:
+            logits = head_logits(X.head, np.asarray(block[block.layer_names[0]]))
+        yield rows, features, np.asarray(logits, dtype=np.float64)
+        start = rows.stop
 
 
 def float64_logits(estimator: Any, X: Activations, head: LinearHead) -> NDArray[np.float64]:
@@ -145,8 +185,9 @@ def _check_makes_logits(head: LinearHead, X: Activations, wanted_by: str) -> Non
     layer = str(head.input_layer)
     if X.logits is None or X.layer_shapes[layer] != head.shape[1:]:
         return
-    features = np.asarray(X[layer][:_N_COMPARED], dtype=np.float64)
-    known = np.asarray(X.logits[:_N_COMPARED], dtype=np.float64).ravel()
+    few = X[:_N_COMPARED]
+    features = np.asarray(few[layer], dtype=np.float64)
+    known = np.asarray(few.logits, dtype=np.float64).ravel()
     made = head.logits(features).ravel()
     # Logits may be those of the head up to a scale.
     scale = known @ made / max(made @ made, np.finfo(np.float64).tiny)

@@ -91,10 +91,14 @@ class LinearHead:
 
 def same_head(a: LinearHead, b: LinearHead) -> bool:
     """Whether two heads read the same layer and have equal weights and biases."""
-    if a is b:
-        return True
-    same = a.input_layer == b.input_layer and np.array_equal(a.weight, b.weight)
-    return same and np.array_equal(np.asarray(a.bias), np.asarray(b.bias))
+    return a is b or (a.input_layer == b.input_layer and same_weights(a, b))
+
+
+def same_weights(a: LinearHead, b: LinearHead) -> bool:
+    """Whether two heads have equal weights and biases, whatever layer they read."""
+    return np.array_equal(a.weight, b.weight) and np.array_equal(
+        np.asarray(a.bias), np.asarray(b.bias)
+    )
 
 
 def _read_part(values: ArrayLike, name: str) -> NDArray:

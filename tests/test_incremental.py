@@ -7,6 +7,7 @@ from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
 
 from skood import Activations
+from skood.activations import LinearHead
 
 INCREMENTAL = {type(d).__name__: d for d in detectors() if hasattr(d, "partial_fit")}
 every_detector = pytest.mark.parametrize("name", INCREMENTAL)
@@ -19,12 +20,42 @@ def data():
     y[::7] = -1
     layer = np.maximum(rng.normal(size=(3, 12))[y] + 0.4 * rng.normal(size=(90, 12)), 0)
     predictions = np.where(rng.random(90) < 0.8, np.abs(y), (y + 1) % 3)
-    return Activations({"relu": layer}, predictions=predictions), y
+    return with_outputs(layer, predictions=predictions), y
+
+
+def with_outputs(layer, n_classes=3, seed=1, **parts):
+    """Activations of one layer, which the head of a network reads."""
+    weight = np.random.default_rng(seed).normal(size=(n_classes, layer.shape[1]))
+    head = LinearHead(weight, input_layer="relu")
+    return Activations({"relu": layer}, logits=head.logits(layer), head=head, **parts)
+
+
+def without_outputs(A):
+    return Activations(dict(A.items()), predictions=A.predictions)
 
 
 def unfitted(name, **params):
     detector = clone(INCREMENTAL[name]).set_params(**params)
     return detector.set_params(n_neighbors=5) if hasattr(detector, "n_neighbors") else detector
+
+
+def needs_outputs(name):
+    """Whether a detector reads logits, and not the layers that were selected."""
+    layer = np.random.default_rng(0).normal(size=(20, 3))
+    try:
+        unfitted(name).fit(Activations({"relu": layer}))
+    except ValueError as error:
+        return "logits" in str(error) or "head" in str(error)
+    return False
+
+
+def reads_the_head(name):
+    return hasattr(unfitted(name).fit(np.random.default_rng(0).normal(size=(20, 3))), "head_")
+
+
+every_reader_of_layers = pytest.mark.parametrize(
+    "name", [name for name in INCREMENTAL if not needs_outputs(name)]
+)
 
 
 def assert_learnt_alike(found, expected, A):
@@ -37,9 +68,21 @@ def assert_learnt_alike(found, expected, A):
 
 def test_all_of_them_are_found():
     assert set(INCREMENTAL) == {
+        "EnergyDetector",
+        "EntropyDetector",
+        "FDBDDetector",
+        "GENDetector",
         "GaussianActivationDetector",
+        "GradNormDetector",
         "HammingNAPDetector",
+        "KLMatchingDetector",
         "KNNDetector",
+        "MCDropoutDetector",
+        "MaxLogitDetector",
+        "MaxSoftmaxDetector",
+        "NCIDetector",
+        "NNGuideDetector",
+        "SHEDetector",
     }
 
 
@@ -77,27 +120,56 @@ def test_a_refused_merge_changes_nothing(name, data):
     A, y = data
     detector = unfitted(name).fit(A, y)
     before = dict(vars(detector))
-    texts = Activations(dict(A.items()), predictions=A.predictions.astype(str))
+    wider = with_outputs(np.hstack([A["relu"], A["relu"]]), n_classes=4)
     for other, error, message in (
         (unfitted(name, false_alarm_rate=0.2).fit(A, y), ValueError, "same parameters"),
-        (unfitted(name).fit(A.replace({"other": A["relu"]}), y), ValueError, "same layers"),
-        (unfitted(name).fit(Activations(dict(A.items()))), ValueError, "same use of predictions"),
+        (unfitted(name).fit(wider), ValueError, "same layers"),
         (unfitted(name), NotFittedError, "not fitted yet"),
         (A, TypeError, f"Only another {name}"),
     ):
         with pytest.raises(error, match=message):
             detector.merge(other)
-    if hasattr(detector, "group_by"):
-        with pytest.raises(ValueError, match="Class labels must be of one kind"):
-            detector.merge(unfitted(name).fit(texts))
     assert vars(detector) == before
+
+
+@every_reader_of_layers
+def test_predictions_of_another_kind_or_none_are_refused(name, data):
+    A, y = data
+    A = without_outputs(A)
+    detector = unfitted(name).fit(A, y)
+    before = dict(vars(detector))
+    others = Activations({"other": A["relu"]}, predictions=A.predictions)
+    texts = Activations({"relu": A["relu"]}, predictions=A.predictions.astype(str))
+    for other, message in (
+        (unfitted(name).fit(others, y), "same layers"),
+        (unfitted(name).fit(Activations(dict(A.items()))), "same use of predictions"),
+        (unfitted(name).fit(texts), "Class labels must be of one kind"),
+    ):
+        if hasattr(detector, "group_by") or "kind" not in message:
+            with pytest.raises(ValueError, match=message):
+                detector.merge(other)
+    assert vars(detector) == before
+
+
+@pytest.mark.parametrize("name", [name for name in INCREMENTAL if reads_the_head(name)])
+def test_detectors_of_another_head_are_not_merged(name, data):
+    A, y = data
+    detector = unfitted(name).fit(A, y)
+    before = dict(vars(detector))
+    others = with_outputs(A["relu"], seed=2)
+    with pytest.raises(ValueError, match=f"The other {name} .* another head.* than this {name}"):
+        detector.merge(unfitted(name).fit(others, y))
+    with pytest.raises(ValueError, match=f"X .* another head.* than this {name}"):
+        detector.partial_fit(others, y)
+    assert vars(detector) == before
+    # A batch that comes without a head is read by the one that is known.
+    detector.partial_fit(Activations({"relu": A["relu"]}, logits=A.logits), y)
 
 
 def of_network(classes, rows=slice(None), **parts):
     """Activations of a network with three classes; of another one for other classes."""
-    rng = np.random.default_rng(0)
-    layer, logits = rng.normal(size=(60, 12)), rng.normal(size=(60, 3))
-    return Activations({"relu": layer}, logits=logits, classes=classes, **parts)[rows]
+    layer = np.random.default_rng(0).normal(size=(60, 12))
+    return with_outputs(layer, classes=classes, **parts)[rows]
 
 
 NETWORKS = {
@@ -130,12 +202,11 @@ def test_detectors_of_other_networks_are_not_merged(name, mine, theirs, message)
     assert vars(detector) == before
 
 
-@every_detector
+@every_reader_of_layers
 @pytest.mark.parametrize("way", ["merge", "partial_fit"])
 def test_classes_of_a_later_batch_are_known_from_then_on(name, way):
     A = of_network(["a", "b", "c"])
-    bare = Activations(dict(A.items()), predictions=A.predictions)
-    detector = unfitted(name).fit(bare)
+    detector = unfitted(name).fit(without_outputs(A))
     if way == "merge":
         detector.merge(unfitted(name).fit(A))
     else:
@@ -144,6 +215,12 @@ def test_classes_of_a_later_batch_are_known_from_then_on(name, way):
         detector.merge(unfitted(name).fit(of_network(["a", "b", "d"])))
     with pytest.raises(ValueError, match=r"classes \['a', 'b', 'd'\], but .*\['a', 'b', 'c'\]"):
         detector.score_samples(of_network(["a", "b", "d"]))
+
+
+def as_logits(layer, rows):
+    """Activations of which a detector of outputs reads what it reads of an array."""
+    head = LinearHead(np.eye(rows.shape[1]), input_layer=layer)
+    return Activations({layer: rows}, logits=rows, predictions=np.zeros(len(rows), int), head=head)
 
 
 @every_detector
@@ -158,8 +235,8 @@ def test_arrays_and_tables_are_merged_with_their_like_only(name, data):
     )
     for other, message in (
         (unfitted(name).fit(rows[:, 1:]), "same layers"),
-        (unfitted(name).fit(Activations({"relu": rows})), "same layers"),
-        (unfitted(name).fit(Activations({"X": rows})), "same layers"),
+        (unfitted(name).fit(as_logits("relu", rows)), "same layers"),
+        (unfitted(name).fit(as_logits("X", rows)), "same layers"),
         (unfitted(name).fit(table), "same feature names"),
     ):
         with pytest.raises(ValueError, match=message):
@@ -177,7 +254,8 @@ def test_every_parameter_has_to_be_the_same(name, data):
     others = {"prediction": "label", None: 2, 0: 1, 1: 0}
     for parameter, value in detector.get_params().items():
         other = unfitted(name).fit(A, y)
-        changed = others[value] if value in others else value / 2
+        changed = value / 2 if isinstance(value, int | float) else f"not {value}"
+        changed = others.get(value, changed)
         with pytest.raises(ValueError, match=f"same parameters.*{parameter}"):
             detector.merge(other.set_params(**{parameter: changed}))
 

@@ -235,3 +235,37 @@ def test_the_number_of_neighbours_can_be_searched(A):
 def test_parameters_out_of_range_are_refused(A, params):
     with pytest.raises(ValueError, match=next(iter(params))):
         NNGuideDetector(**params).fit(A)
+
+
+# Batches
+
+
+@pytest.mark.parametrize("ends", [[20, 40], [4, 5, 6], [59]], ids=str)
+def test_batches_guide_as_one_fit_does(A, ends):
+    expected = NNGuideDetector(n_neighbors=3).fit(A)
+    first, *others = np.split(np.arange(60), ends)
+    found = NNGuideDetector(n_neighbors=1).fit(A[first]).set_params(n_neighbors=3)
+    for rows in others:
+        found.partial_fit(A[rows])
+    np.testing.assert_array_equal(found.bank_rows_, np.arange(60))
+    np.testing.assert_array_equal(found.training_scores_, expected.training_scores_)
+    np.testing.assert_array_equal(found.score_samples(A), expected.score_samples(A))
+
+
+def test_of_samples_that_are_there_twice_one_is_left_out(A):
+    rows = np.r_[np.arange(10), np.arange(10), 3]
+    detector = NNGuideDetector(n_neighbors=2).fit(A[rows])
+    for place, row in enumerate(rows):
+        others = np.delete(rows, place)
+        expected = brute_score(2, A["fc"][others], A.logits[others], A["fc"][row], A.logits[row])
+        assert detector.training_scores_[place] == pytest.approx(expected, rel=1e-5)
+
+
+def test_a_bank_that_is_drawn_from_all_samples_needs_these_at_once(A):
+    detector = NNGuideDetector(n_neighbors=3, bank_fraction=0.5, random_state=0).fit(A)
+    for method in ("partial_fit", "merge"):
+        assert hasattr(NNGuideDetector(), method)
+        assert not hasattr(detector, method)
+    with pytest.raises(AttributeError) as refusal:
+        detector.merge(detector)
+    assert "bank_fraction=0.5 draws from all of them" in str(refusal.value.__cause__)

@@ -213,3 +213,47 @@ def test_the_threshold_is_that_of_the_classes_that_have_a_pattern():
     assert detector.training_scores_.tolist() == [16] * 4 + [15] * 6
     assert detector.offset_ == 16
     assert detector.predict(A).tolist() == [1] * 4 + [-1] * 6
+
+
+# Batches
+
+
+def one_class_at_a_time(A, y):
+    return [np.flatnonzero(y == label) for label in np.unique(y)[::-1]]
+
+
+@pytest.mark.parametrize("merge", [False, True], ids=["partial_fit", "merge"])
+def test_one_label_in_a_batch_is_a_class_as_soon_as_there_is_another(data, merge):
+    A, y = data
+    A, y = A[:90], y[:90]
+    expected = SHEDetector().fit(A, y)
+    batches = one_class_at_a_time(A, y)
+    found = SHEDetector()
+    for rows in batches:
+        if merge and hasattr(found, "offset_"):
+            found.merge(SHEDetector().fit(A[rows], y[rows]))
+        else:
+            found.partial_fit(A[rows], y[rows])
+    for name, means in expected.class_means_.items():
+        np.testing.assert_allclose(found.class_means_[name], means, rtol=1e-12)
+    assert found.offset_ == pytest.approx(expected.offset_, rel=1e-12)
+
+
+def test_one_label_in_all_batches_is_no_class(data):
+    A, _ = data
+    A, y = A[:90], np.ones(90, dtype=int)
+    expected = SHEDetector().fit(A, y)
+    found = SHEDetector().fit(A[:40], y[:40]).partial_fit(A[40:], y[40:])
+    for name, means in expected.class_means_.items():
+        np.testing.assert_allclose(found.class_means_[name], means, rtol=1e-12)
+
+
+def test_labels_that_turn_out_to_be_no_classes_of_the_network_are_refused(data):
+    A, y = data
+    A, y = A[:90], y[:90]
+    known = Activations(dict(A.items()), predictions=A.predictions, classes=[0, 1, 2])
+    detector = SHEDetector().fit(known[:10], np.full(10, 7))
+    before = dict(vars(detector))
+    with pytest.raises(ValueError, match=r"labels among the classes .*\[0, 1, 2\].*got \[7\]"):
+        detector.partial_fit(known[10:], y[10:])
+    assert vars(detector) == before

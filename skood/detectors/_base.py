@@ -56,12 +56,16 @@ class BaseDetector(OutlierMixin, BaseEstimator, metaclass=ABCMeta):
     If not, labels need not be classes of the network."""
 
     _entries: ClassVar[Mapping[str, str]] = ATTRIBUTES
-    """Docstring entries of attributes that a class does not describe itself."""
+    """Docstring entries of attributes that a class does not describe itself, beside those of its
+    parents."""
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
         group_by = LABELS_OPTIONAL if cls._labels_optional_for else LABELS_NEEDED
-        complete(cls, {**PARAMETERS, "group_by": group_by}, cls._entries)
+        entries: dict[str, str] = {}
+        for parent in reversed(cls.__mro__):
+            entries |= vars(parent).get("_entries", {})
+        complete(cls, {**PARAMETERS, "group_by": group_by}, entries)
 
     @fit_context(prefer_skip_nested_validation=False)
     def fit(self, X: Activations | ArrayLike, y: ArrayLike | None = None) -> Self:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,7 @@ from numpy.typing import NDArray
 
 from .._batches import row_batches
 from .._docstrings import OF_HEAD
-from .._head import head_features, validate_head_input
+from .._head import head_blocks, validate_head_input
 from .._values import SQUARABLE
 from ..activations import Activations, LinearHead
 from ._base import BaseOneClassDetector
@@ -21,17 +22,19 @@ from ._row_lengths import row_lengths
 class BaseHeadDetector(BaseOneClassDetector):
     """Base class of the detectors that need features, logits and the head between them.
 
-    ``_fit`` gets Activations with one layer, what the head reads (``head_features``), and with
-    float64 logits. ``head_`` is the head that ``fit`` saw.
+    ``_fit`` or ``_learn`` get Activations with one layer, what the head reads, of which
+    ``float64_batches`` gives features and logits. ``head_`` is the head that ``fit`` saw.
     """
 
     head_: LinearHead
     _min_classes = 1
-    _entries = {**BaseOneClassDetector._entries, **OF_HEAD}
+    _entries = OF_HEAD
     _sizes_of_values = (0.0, SQUARABLE[1])
 
     def _validate(self, X: Any, *, reset: bool) -> Activations:
-        return validate_head_input(self, X, reset=reset, ensure_min_classes=self._min_classes)
+        return validate_head_input(
+            self, X, reset=reset, ensure_min_classes=self._min_classes, in_blocks=True
+        )
 
     def _score_samples(self, X: Activations) -> NDArray[np.float64]:
         scores = np.empty(len(X))
@@ -50,17 +53,40 @@ def float64_batches(
     X: Activations,
 ) -> Iterator[tuple[slice, NDArray[np.float64], NDArray[np.float64]]]:
     """Iterate over row slices of what ``validate_head_input`` gave, their features and logits."""
-    features, logits = head_features(X), np.asarray(X.logits)
-    widest = max(features.shape[1], logits.shape[1])
-    for rows in row_batches(len(X), widest):
-        yield rows, np.asarray(features[rows], dtype=np.float64), logits[rows]
+    for block, features, logits in head_blocks(X):
+        for rows in row_batches(len(logits), max(features.shape[1], logits.shape[1])):
+            of_all = slice(block.start + rows.start, block.start + rows.stop)
+            yield of_all, np.asarray(features[rows], dtype=np.float64), logits[rows]
 
 
-def mean_and_rounding(X: Activations) -> tuple[NDArray[np.float64], float]:
-    """Mean of the features, and the smallest distance to it that is more than rounding."""
-    total: NDArray[np.float64] = np.zeros(X.shape[1])
-    total_norm = 0.0
-    for _, features, _ in float64_batches(X):
-        total += features.sum(axis=0)
-        total_norm += row_lengths(features).sum()
-    return total / len(X), np.finfo(np.float64).eps * total_norm / len(X) or 1.0
+@dataclass
+class FeatureSums:
+    """Number of samples, the sum of their features and that of the norms of these."""
+
+    count: int
+    total: NDArray[np.float64]
+    total_norm: float
+
+    @classmethod
+    def of(cls, X: Activations) -> FeatureSums:
+        sums = cls(len(X), np.zeros(X.shape[1]), 0.0)
+        for _, features, _ in float64_batches(X):
+            sums.total += features.sum(axis=0)
+            sums.total_norm += row_lengths(features).sum()
+        return sums
+
+    def merge(self, other: FeatureSums) -> FeatureSums:
+        """The sums over the samples of both."""
+        return FeatureSums(
+            self.count + other.count,
+            self.total + other.total,
+            self.total_norm + other.total_norm,
+        )
+
+    def mean(self) -> NDArray[np.float64]:
+        """Mean of the features."""
+        return self.total / self.count
+
+    def rounding(self) -> float:
+        """The smallest distance to the mean that is more than rounding."""
+        return float(np.finfo(np.float64).eps * self.total_norm / self.count) or 1.0

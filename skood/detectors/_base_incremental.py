@@ -16,11 +16,12 @@ from .._classes import NetworkClasses
 from .._fit_context import fit_context, unchanged_on_failure
 from .._held_out import Rows, held_out_of_batch
 from .._known_columns import KnownColumns
+from .._linear_head import same_weights
 from .._marks import in_distribution_rows, take_rows
 from .._sklearn import available_if
 from .._threshold_sample import ThresholdSample, merged
 from .._validation import ARRAY_LAYER
-from ..activations import Activations
+from ..activations import Activations, LinearHead
 from ._base import BaseOneClassDetector, joined, rows_of, without_overflow_warnings
 from ._entries import OF_BATCHES
 
@@ -65,7 +66,7 @@ class BaseIncrementalDetector(BaseOneClassDetector):
     _sample: ThresholdSample
     _params_of_first: dict[str, Any]
     _n_inside: int
-    _entries = {**BaseOneClassDetector._entries, **OF_BATCHES}
+    _entries = OF_BATCHES
     _params_after_learning: frozenset[str] = frozenset({"false_alarm_rate"})
     """Parameters that may be set between batches, as no summary depends on them."""
     _rejects_unknown_classes = False
@@ -205,7 +206,9 @@ class BaseIncrementalDetector(BaseOneClassDetector):
             self._begin()
         else:
             self._check_can_learn_more()
+        head = X.head if isinstance(X, Activations) else None
         X = self._validate(X, reset=is_first)
+        _check_same_head(self, head, "X")
         if is_first:
             self._see_classes(X)
         rows = in_distribution_rows(y, len(X), allow_none=allow_none or not is_first)
@@ -325,6 +328,7 @@ class BaseIncrementalDetector(BaseOneClassDetector):
         _network_classes_of(self).check_same(_network_classes_of(other), *ours)
         ours = f"the other {name}", f"this {name}"
         _known_columns_of(self).check_same(_known_columns_of(other), *ours)
+        _check_same_head(self, getattr(other, "head_", None), f"The other {name}")
 
     def _add(
         self, summary: Any, sample: ThresholdSample, rows: Rows, *, n_samples: int, n_inside: int
@@ -415,6 +419,18 @@ def _network_classes_of(detector: Any) -> NetworkClasses:
 
 def _known_columns_of(detector: Any) -> KnownColumns:
     return getattr(detector, "_known_columns", KnownColumns({}))
+
+
+def _check_same_head(detector: Any, head: LinearHead | None, of: str) -> None:
+    """Refuse what comes from a network with another head than a detector has learnt from."""
+    known = getattr(detector, "head_", None)
+    if known is None or head is None or same_weights(known, head):
+        return
+    raise ValueError(
+        f"{of} comes from a network with another head, its last linear layer, than this "
+        f"{type(detector).__name__} has learnt from: their weights or biases differ. What is "
+        "learnt together has to come from one network, as it was at one time of its training."
+    )
 
 
 def _feature_names_of(detector: Any) -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -29,6 +30,18 @@ def _validated_logits(X: Activations) -> NDArray[np.floating]:
     return X[ARRAY_LAYER] if X.logits is None else X.logits
 
 
+def logit_batches(X: Activations) -> Iterator[tuple[slice, NDArray[np.float64]]]:
+    """Iterate over row slices of what :class:`BaseLogitDetector` has validated, and logits."""
+    start = 0
+    for block in X.batches():
+        logits = _validated_logits(block)
+        # Differences, exponentials and the like take as much again, several times.
+        for rows in row_batches(len(logits), 4 * logits.shape[1]):
+            of_all = slice(start + rows.start, start + rows.stop)
+            yield of_all, np.asarray(logits[rows], dtype=np.float64)
+        start += len(block)
+
+
 def predictions_of(X: Activations) -> NDArray:
     """The network's own predictions; for an ordinary array, the columns of the largest logits."""
     predictions = X.predictions
@@ -39,7 +52,7 @@ class BaseLogitDetector(BaseOneClassDetector):
     """Base class of the detectors whose score is a function of one sample's logits."""
 
     _min_classes = 1
-    _entries = {**BaseOneClassDetector._entries, **OF_LOGITS}
+    _entries = OF_LOGITS
 
     def _validate(self, X: Any, *, reset: bool) -> Activations:
         if isinstance(X, Activations):
@@ -57,9 +70,6 @@ class BaseLogitDetector(BaseOneClassDetector):
             ensure_min_features=self._min_classes if reset else 1,
             advice=LOGITS_ADVICE,
         )
-
-    def _fit(self, X: Activations, y: NDArray | None) -> NDArray[np.float64] | None:
-        return None  # nothing to learn: the score depends on the sample alone
 
     def _score_samples(self, X: Activations) -> NDArray[np.float64]:
         logits = _validated_logits(X)

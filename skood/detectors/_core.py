@@ -52,6 +52,10 @@ class COREDetector(BaseHeadDetector):
 
     A score that does not vary over the training samples has no part in the sum.
 
+    There is neither ``partial_fit`` nor ``merge``. How much cosines vary is known once the mean
+    residuals are, and these once all samples are: ``fit`` reads them twice, as many at a time as
+    scikit-learn's ``working_memory`` holds.
+
     References
     ----------
     .. [1] J. M. Yang, H.-S. Kim, S. Bahk, "CORE: Robust out-of-distribution detection via
@@ -81,21 +85,26 @@ class COREDetector(BaseHeadDetector):
 
     def _fit(self, X: Activations, y: NDArray | None) -> Floats:
         self._read_axes = _row_space(self.head_.weight)
-        sums, all_logits = np.zeros(self.head_.shape), np.asarray(X.logits)
-        for _, features, logits in float64_batches(X):
-            is_predicted = logits.argmax(axis=1) == np.arange(len(sums))[:, np.newaxis]
-            sums += is_predicted.astype(np.float64) @ self._residuals(features)
-        self.class_counts_ = np.bincount(all_logits.argmax(axis=1), minlength=len(sums))
-        self.residual_means_ = sums / np.maximum(self.class_counts_, 1)[:, np.newaxis]
-        energies = log_sum_exp(all_logits)
-        self._moments = [_mean_and_factor(energies), _mean_and_factor(self._all_cosines(X))]
-        scores = self._combine(energies, self._all_cosines(X, leave_out=True))
+        energies = self._average_residuals(X)
+        cosines, of_others = np.empty((2, len(X)))
+        for rows, *batch in float64_batches(X):
+            cosines[rows] = self._cosines(*batch)
+            of_others[rows] = self._cosines(*batch, leave_out=True)
+        self._moments = [_mean_and_factor(energies), _mean_and_factor(cosines)]
+        scores = self._combine(energies, of_others)
         return self._set_unknown_class_score(scores, ~np.isneginf(scores))
 
-    def _all_cosines(self, X: Activations, *, leave_out: bool = False) -> Floats:
-        return np.concatenate(
-            [self._cosines(*batch, leave_out=leave_out) for _, *batch in float64_batches(X)]
-        )
+    def _average_residuals(self, X: Activations) -> Floats:
+        """Learn the mean residuals of the classes, and return the energies of the samples."""
+        sums, energies = np.zeros(self.head_.shape), np.empty(len(X))
+        self.class_counts_ = np.zeros(len(sums), dtype=np.intp)
+        for rows, features, logits in float64_batches(X):
+            is_predicted = logits.argmax(axis=1) == np.arange(len(sums))[:, np.newaxis]
+            sums += is_predicted.astype(np.float64) @ self._residuals(features)
+            self.class_counts_ += np.count_nonzero(is_predicted, axis=1)
+            energies[rows] = log_sum_exp(logits)
+        self.residual_means_ = sums / np.maximum(self.class_counts_, 1)[:, np.newaxis]
+        return energies
 
     def _score_rows(self, features: Floats, logits: Floats) -> Floats:
         scores = self._combine(log_sum_exp(logits), self._cosines(features, logits))

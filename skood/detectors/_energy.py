@@ -8,10 +8,11 @@ from typing import Any
 from .._sklearn import Interval
 from .._values import Floats
 from ._base_logit import BaseLogitDetector
+from ._base_sample_wise import BaseSampleWiseDetector
 from ._softmax import Logits, log_sum_exp, tempered
 
 
-class EnergyDetector(BaseLogitDetector):
+class EnergyDetector(BaseLogitDetector, BaseSampleWiseDetector):
     """Negative free energy of the logits.
 
     The score is ``T * logsumexp(logits / T)`` [1]_.
@@ -29,6 +30,8 @@ class EnergyDetector(BaseLogitDetector):
     Notes
     -----
     Reads the logits of ``Activations``; an ordinary array is taken as the logits.
+
+    Only the threshold is learnt: in batches, too, by ``partial_fit`` and ``merge``.
 
     References
     ----------

@@ -6,10 +6,11 @@ import numpy as np
 
 from .._values import Floats
 from ._base_logit import BaseLogitDetector
+from ._base_sample_wise import BaseSampleWiseDetector
 from ._softmax import Logits, below_largest, row_sums, smallest_sum
 
 
-class EntropyDetector(BaseLogitDetector):
+class EntropyDetector(BaseLogitDetector, BaseSampleWiseDetector):
     """Minus the entropy of the softmax.
 
     The score ``sum(p * log(p))`` is 0 for a certain prediction and ``-log(n_classes)`` where all
@@ -25,6 +26,8 @@ class EntropyDetector(BaseLogitDetector):
     Reads the logits of ``Activations``; an ordinary array is taken as the logits. The entropy is
     in nats, and keeps its relative precision however near to 0 it is: confident samples keep
     their order until the largest logit is some 700 above the others, where float64 ends.
+
+    Only the threshold is learnt: in batches, too, by ``partial_fit`` and ``merge``.
 
     Examples
     --------

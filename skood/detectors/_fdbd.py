@@ -11,11 +11,12 @@ from scipy.spatial.distance import cdist
 from .._sklearn import StrOptions
 from .._values import Floats
 from ..activations import Activations
-from ._base_head import BaseHeadDetector, mean_and_rounding
+from ._base_head import BaseHeadDetector, FeatureSums
+from ._base_incremental import BaseIncrementalDetector
 from ._row_lengths import row_lengths
 
 
-class FDBDDetector(BaseHeadDetector):
+class FDBDDetector(BaseHeadDetector, BaseIncrementalDetector):
     """Mean distance of the features to the decision boundaries of the predicted class.
 
     The fast decision boundary detector (fDBD) [1]_ asks how far the features would have to move for
@@ -52,6 +53,9 @@ class FDBDDetector(BaseHeadDetector):
     there is no other. Distances to the mean count as no smaller than what rounding can tell from
     0, so that scores are finite.
 
+    Batches, by ``partial_fit`` and ``merge``, add to the sums that the mean is made of. Whatever
+    their order and sizes, the result is that of one ``fit``, to rounding.
+
     References
     ----------
     .. [1] L. Liu, Y. Qin, "Fast decision boundary based out-of-distribution detector", ICML 2024.
@@ -84,8 +88,11 @@ class FDBDDetector(BaseHeadDetector):
         super().__init__(false_alarm_rate=false_alarm_rate, validation=validation)
         self.center = center
 
-    def _fit(self, X: Activations, y: NDArray | None) -> None:
-        self.mean_, self._least_distance = mean_and_rounding(X)
+    def _learn(self, X: Activations, y: NDArray | None) -> FeatureSums:
+        return FeatureSums.of(X)
+
+    def _finish(self, summary: FeatureSums) -> None:
+        self.mean_, self._least_distance = summary.mean(), summary.rounding()
         weight = self.head_.weight.astype(np.float64)
         apart = cdist(weight, weight)
         # 0, which leaves a pair out, where there is no boundary.

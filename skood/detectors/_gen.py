@@ -10,10 +10,11 @@ import numpy as np
 from .._sklearn import Interval
 from .._values import Floats
 from ._base_logit import BaseLogitDetector
+from ._base_sample_wise import BaseSampleWiseDetector
 from ._softmax import Logits, log_sum_exp
 
 
-class GENDetector(BaseLogitDetector):
+class GENDetector(BaseLogitDetector, BaseSampleWiseDetector):
     """Minus the generalised entropy of the softmax.
 
     The score is minus the sum of ``p ** gamma * (1 - p) ** gamma`` over the largest probabilities
@@ -35,6 +36,8 @@ class GENDetector(BaseLogitDetector):
     Reads the logits of ``Activations``; an ordinary array is taken as the logits. The complement
     ``1 - p`` of the largest probability comes from the other logits, so that it does not
     round to 0.
+
+    Only the threshold is learnt: in batches, too, by ``partial_fit`` and ``merge``.
 
     References
     ----------

@@ -6,16 +6,15 @@ from numbers import Real
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.special import softmax
 
 from .._sklearn import Interval
 from .._values import Floats
-from ..activations import Activations
 from ._base_head import BaseHeadDetector
+from ._base_sample_wise import BaseSampleWiseDetector
 
 
-class GradNormDetector(BaseHeadDetector):
+class GradNormDetector(BaseHeadDetector, BaseSampleWiseDetector):
     """Size of the gradient that would make the prediction of a sample uniform.
 
     The score is the L1 norm of the gradient of ``KL(uniform || softmax(logits / T))`` with respect
@@ -37,6 +36,8 @@ class GradNormDetector(BaseHeadDetector):
     -----
     Reads the logits of ``Activations``, their head, and the layer that it reads. An ordinary array
     is taken as logits: as features of a head that passes them on unchanged.
+
+    Only the threshold is learnt: in batches, too, by ``partial_fit`` and ``merge``.
 
     References
     ----------
@@ -67,9 +68,6 @@ class GradNormDetector(BaseHeadDetector):
     ) -> None:
         super().__init__(false_alarm_rate=false_alarm_rate, validation=validation)
         self.temperature = temperature
-
-    def _fit(self, X: Activations, y: NDArray | None) -> None:
-        """Nothing to learn: the score depends on the sample alone."""
 
     def _score_rows(self, features: Floats, logits: Floats) -> Floats:
         gradients = softmax(logits / self.temperature, axis=1) - 1 / logits.shape[1]

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 from numpy.typing import NDArray
 from scipy.special import logsumexp
 
 from .._values import Floats
 from ..activations import Activations
-from ._base_logit import BaseLogitDetector, logits_of, predictions_of
+from ._base_incremental import BaseIncrementalDetector
+from ._base_logit import BaseLogitDetector, logit_batches, predictions_of
+from ._class_sums import ClassSums
 from ._softmax import Logits, below_largest, row_sums
 
 
-class KLMatchingDetector(BaseLogitDetector):
+class KLMatchingDetector(BaseLogitDetector, BaseIncrementalDetector):
     """Divergence from the nearest class's typical softmax.
 
     The mean softmax of the training samples that the network predicts as a class is what is typical
@@ -38,6 +42,9 @@ class KLMatchingDetector(BaseLogitDetector):
     computed from the logarithms of probabilities: scores are finite where a probability is too
     small for a float.
 
+    Batches, by ``partial_fit`` and ``merge``, add to the sums that the mean softmax of a class is
+    made of. Whatever their order and sizes, the result is that of one ``fit``, to rounding.
+
     The authors fit on samples that the network was not trained on. On its training samples its
     softmax is more certain.
 
@@ -60,13 +67,15 @@ class KLMatchingDetector(BaseLogitDetector):
 
     _min_classes = 2
 
-    def _fit(self, X: Activations, y: NDArray | None) -> None:
-        log_probabilities = _log_softmax(logits_of(X))
-        self.class_labels_, codes, counts = np.unique(
-            predictions_of(X), return_inverse=True, return_counts=True
-        )
-        groups = np.split(log_probabilities[codes.argsort(kind="stable")], counts.cumsum()[:-1])
-        self._log_distributions = np.array([_log_mean(group) for group in groups])
+    def _learn(self, X: Activations, y: NDArray | None) -> _LogSums:
+        log_probabilities = np.empty(X.shape)
+        for rows, logits in logit_batches(X):
+            log_probabilities[rows] = _log_softmax(logits)
+        return _LogSums.of(log_probabilities, *np.unique(predictions_of(X), return_inverse=True))
+
+    def _finish(self, summary: _LogSums) -> None:
+        self.class_labels_ = summary.labels
+        self._log_distributions = summary.log_means()
         self.class_distributions_ = np.exp(self._log_distributions)
 
     def _score_logits(self, logits: Logits) -> Floats:
@@ -103,12 +112,24 @@ def _log_softmax(logits: NDArray) -> NDArray:
     return below - np.log1p(row_sums(others)[:, np.newaxis])
 
 
-def _log_mean(log_probabilities: NDArray) -> NDArray:
-    """Logarithms of the mean of distributions, precise where a probability rounds to 1."""
-    log_mean = logsumexp(log_probabilities, axis=0) - np.log(len(log_probabilities))
-    top = log_mean.argmax()
-    log_mean[top] = np.log1p(-np.exp(np.delete(log_mean, top)).sum())
-    return log_mean
+@dataclass
+class _LogSums(ClassSums):
+    """Sums of the softmax of the samples predicted as each class: ``sums`` holds logarithms."""
+
+    _add = np.logaddexp
+    _nothing = -np.inf
+
+    @staticmethod
+    def _sum(rows: NDArray) -> Floats:
+        return np.asarray(logsumexp(rows, axis=0))
+
+    def log_means(self) -> Floats:
+        """Logarithms of the mean distributions, precise where a probability rounds to 1."""
+        log_means = self.sums - np.log(self.counts)[:, np.newaxis]
+        for log_mean in log_means:
+            top = log_mean.argmax()
+            log_mean[top] = np.log1p(-np.exp(np.delete(log_mean, top)).sum())
+        return log_means
 
 
 def _divergences(log_p: NDArray, log_q: NDArray) -> NDArray:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from ._base_logit import BaseLogitDetector
+from ._base_sample_wise import BaseSampleWiseDetector
 from ._softmax import Logits, row_maxima
 
 
-class MaxLogitDetector(BaseLogitDetector):
+class MaxLogitDetector(BaseLogitDetector, BaseSampleWiseDetector):
     """Largest logit.
 
     Unlike the softmax, it does not fall where two classes are likely at once, which is common with
@@ -20,6 +21,8 @@ class MaxLogitDetector(BaseLogitDetector):
     Notes
     -----
     Reads the logits of ``Activations``; an ordinary array is taken as the logits.
+
+    Only the threshold is learnt: in batches, too, by ``partial_fit`` and ``merge``.
 
     References
     ----------

@@ -10,10 +10,11 @@ import numpy as np
 from .._sklearn import Interval
 from .._values import Floats
 from ._base_logit import BaseLogitDetector
+from ._base_sample_wise import BaseSampleWiseDetector
 from ._softmax import Logits, log_sum_exp, odds_against_largest, smallest_sum, tempered
 
 
-class MaxSoftmaxDetector(BaseLogitDetector):
+class MaxSoftmaxDetector(BaseLogitDetector, BaseSampleWiseDetector):
     """Largest softmax probability, as log-odds.
 
     The score ``log(p / (1 - p))`` ranks samples as the maximum softmax probability p (MSP) [1]_
@@ -38,6 +39,8 @@ class MaxSoftmaxDetector(BaseLogitDetector):
     ones: fit on samples that the network was not trained on where false alarms matter.
 
     With ``temperature=1000`` this is the score of ODIN [2]_, once the inputs are perturbed.
+
+    Only the threshold is learnt: in batches, too, by ``partial_fit`` and ``merge``.
 
     References
     ----------

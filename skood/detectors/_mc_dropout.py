@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.special import xlog1py, xlogy
 
 from .._batches import row_batches
@@ -15,11 +14,11 @@ from .._sklearn import StrOptions
 from .._validation import check_activations
 from .._values import LOGITS_ADVICE, Floats
 from ..activations import Activations
-from ._base import BaseOneClassDetector
+from ._base_sample_wise import BaseSampleWiseDetector
 from ._softmax import below_largest
 
 
-class MCDropoutDetector(BaseOneClassDetector):
+class MCDropoutDetector(BaseSampleWiseDetector):
     """Minus the uncertainty of the predictions by Monte Carlo dropout.
 
     A network runs several times on each sample with dropout active: in each of these stochastic
@@ -63,6 +62,8 @@ class MCDropoutDetector(BaseOneClassDetector):
     the other statistics are 0 for all samples. Logits of passes that come from elsewhere can be
     scored as ``Activations({"passes": logits})``.
 
+    Only the threshold is learnt: in batches, too, by ``partial_fit`` and ``merge``.
+
     References
     ----------
     .. [1] Y. Gal, Z. Ghahramani, "Dropout as a Bayesian approximation: representing model
@@ -85,7 +86,7 @@ class MCDropoutDetector(BaseOneClassDetector):
     """
 
     _parameter_constraints: dict = {
-        **BaseOneClassDetector._parameter_constraints,
+        **BaseSampleWiseDetector._parameter_constraints,
         "statistic": [StrOptions({"entropy", "mutual_information", "variation_ratio", "variance"})],
         "layer": [str, None],
     }
@@ -140,9 +141,6 @@ class MCDropoutDetector(BaseOneClassDetector):
             return self.layer
         column = find_passes(X)
         return usual_name("", "pass") if column is None else str(column.name)
-
-    def _fit(self, X: Activations, y: NDArray | None) -> None:
-        """Nothing to learn: the score depends on the sample alone."""
 
     def _score_samples(self, X: Activations) -> Floats:
         (layer,) = X.layer_names

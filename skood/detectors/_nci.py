@@ -11,11 +11,12 @@ from numpy.typing import NDArray
 from .._sklearn import Interval
 from .._values import Floats
 from ..activations import Activations
-from ._base_head import BaseHeadDetector, mean_and_rounding
+from ._base_head import BaseHeadDetector, FeatureSums
+from ._base_incremental import BaseIncrementalDetector
 from ._row_lengths import unit_rows
 
 
-class NCIDetector(BaseHeadDetector):
+class NCIDetector(BaseHeadDetector, BaseIncrementalDetector):
     """Proximity of the features to the weights of the predicted class, and size of the features.
 
     Where training goes on long enough, features of a class gather, about their common mean, along
@@ -53,6 +54,9 @@ class NCIDetector(BaseHeadDetector):
     The first term is not divided by the norm of w. Features at their mean, as near as rounding can
     tell, have no direction: for them it is 0.
 
+    Batches, by ``partial_fit`` and ``merge``, add to the sums that the mean is made of. Whatever
+    their order and sizes, the result is that of one ``fit``, to rounding.
+
     References
     ----------
     .. [1] L. Liu, Y. Qin, "Detecting out-of-distribution through the lens of neural collapse",
@@ -85,8 +89,11 @@ class NCIDetector(BaseHeadDetector):
         super().__init__(false_alarm_rate=false_alarm_rate, validation=validation)
         self.alpha = alpha
 
-    def _fit(self, X: Activations, y: NDArray | None) -> None:
-        self.mean_, self._least_distance = mean_and_rounding(X)
+    def _learn(self, X: Activations, y: NDArray | None) -> FeatureSums:
+        return FeatureSums.of(X)
+
+    def _finish(self, summary: FeatureSums) -> None:
+        self.mean_, self._least_distance = summary.mean(), summary.rounding()
 
     def _score_rows(self, features: Floats, logits: Floats) -> Floats:
         weights = self.head_.weight[logits.argmax(axis=1)].astype(np.float64)

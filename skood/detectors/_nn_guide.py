@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from numbers import Integral, Real
 from typing import Any
 
@@ -11,12 +12,13 @@ from scipy.special import logsumexp
 from sklearn.utils import check_random_state
 
 from .._batches import row_batches
-from .._head import head_features
+from .._head import head_blocks
 from .._sklearn import Interval
 from .._values import Floats
 from .._warnings import warn_user
 from ..activations import Activations
 from ._base_head import BaseHeadDetector, float64_batches
+from ._base_incremental import BaseIncrementalDetector
 from ._neighbor_search import search_rows
 from ._row_lengths import row_lengths
 from ._stored_samples import StoredSamplesMixin, pad_neighbors
@@ -25,7 +27,7 @@ _SPARE_CANDIDATES = 8
 """How many more rows than requested are compared in double precision."""
 
 
-class NNGuideDetector(StoredSamplesMixin, BaseHeadDetector):
+class NNGuideDetector(StoredSamplesMixin, BaseHeadDetector, BaseIncrementalDetector):
     """Energy of the logits, guided by the nearest training samples.
 
     The energy of a sample, ``logsumexp(logits)``, is multiplied by how much training samples of
@@ -69,6 +71,10 @@ class NNGuideDetector(StoredSamplesMixin, BaseHeadDetector):
     ``kneighbors`` and ``nearest_examples`` find the stored samples that guide a sample most. Their
     distance is minus the guidance, the cosine times the energy of the stored sample.
 
+    Batches, by ``partial_fit`` and ``merge``, add to the stored samples. They give what one ``fit``
+    gives, but with a ``bank_fraction`` below 1, which draws from all samples at once: then there
+    is neither.
+
     The search is exact; it uses faiss where that is installed, and matrix products otherwise.
 
     References
@@ -84,6 +90,8 @@ class NNGuideDetector(StoredSamplesMixin, BaseHeadDetector):
     >>> detector.score_samples([[6.0, 0.0], [6.0, 6.0]]).round(2)
     array([39.03, 33.13])
     """
+
+    _params_after_learning = BaseIncrementalDetector._params_after_learning | {"n_neighbors"}
 
     _parameter_constraints: dict = {
         **BaseHeadDetector._parameter_constraints,
@@ -106,60 +114,87 @@ class NNGuideDetector(StoredSamplesMixin, BaseHeadDetector):
         self.bank_fraction = bank_fraction
         self.random_state = random_state
 
-    def _fit(self, X: Activations, y: NDArray | None) -> Floats:
-        if len(X) < 2:
-            raise ValueError(
-                "NNGuideDetector needs at least 2 in-distribution samples, got n_samples = 1."
-            )
-        self._bank = self._draw(len(X))
-        self.bank_rows_ = self.learnt_rows_[self._bank]
-        self.n_neighbors_ = int(min(self.n_neighbors, len(self._bank) - 1))
-        if self.n_neighbors_ < self.n_neighbors:
-            warn_user(
-                f"n_neighbors={self.n_neighbors}, but a sample has only {len(self._bank) - 1} "
-                "others: all of them count."
-            )
-        self._keep_rows(X[self._bank])
-        own = np.full(len(X), -1)
-        own[self._bank] = np.arange(len(self._bank))
-        scores = np.empty(len(X))
-        for rows, features, logits in float64_batches(X):
-            scores[rows] = self._score_rows(features, logits, own[rows])
-        return scores
+    def _why_not_in_batches(self) -> str:
+        if self.bank_fraction == 1:
+            return ""
+        return f"bank_fraction={self.bank_fraction} draws from all of them. Set it to 1."
+
+    def _learn(self, X: Activations, y: NDArray | None) -> _Bank:
+        places = self._draw(len(X))
+        blocks = list(head_blocks(X if len(places) == len(X) else X[places]))
+        features, energies = np.empty((0, X.shape[1]), dtype=np.float32), np.empty(0)
+        if blocks:
+            features = np.concatenate([features for _, features, _ in blocks])
+            energies = np.concatenate([logsumexp(logits, axis=1) for *_, logits in blocks])
+        return _Bank(features, energies, places, len(X))
 
     def _draw(self, n_samples: int) -> NDArray[np.intp]:
-        """Positions of the stored samples among those of ``fit``."""
+        """Positions of the stored samples among those of a batch, of ``fit`` where not all are."""
         n_stored = max(2, round(self.bank_fraction * n_samples))
-        if n_stored == n_samples:
+        if n_stored >= n_samples:
             return np.arange(n_samples)
         random = check_random_state(self.random_state)
         return np.sort(random.choice(n_samples, n_stored, replace=False))
 
-    def _keep_rows(self, X: Activations) -> None:
-        self._features = np.array(head_features(X))
-        self._factors = np.empty(len(X))
-        self._search_rows = np.empty(self._features.shape, dtype=np.float32)
-        if not self._features.any():
+    def _finish(self, summary: _Bank) -> None:
+        n_others = len(summary.places) - 1
+        if n_others < 1:
+            raise ValueError(
+                "NNGuideDetector needs at least 2 in-distribution samples, got n_samples = 1."
+            )
+        self.bank_rows_ = self.learnt_rows_[summary.places]
+        self.n_neighbors_ = int(min(self.n_neighbors, n_others))
+        if self.n_neighbors_ < self.n_neighbors:
+            warn_user(
+                f"n_neighbors={self.n_neighbors}, but a sample has only {n_others} others: all of "
+                "them count."
+            )
+        self._prepare_search(summary.features, summary.energies)
+
+    def _prepare_search(self, features: NDArray, energies: Floats) -> None:
+        self._features, self._factors = features, np.empty(len(features))
+        self._search_rows = np.empty(features.shape, dtype=np.float32)
+        if not features.any():
             warn_user(
                 "The features of all stored samples are 0: NNGuideDetector is blind, and the score "
                 "of all samples is 0. Use EnergyDetector, which needs no features."
             )
-        energies = logsumexp(X.logits, axis=1)
         # Keeps rows within the range of single precision.
         largest = np.abs(energies).max() or 1.0
-        for rows, features, _ in float64_batches(X):
-            directions, norms = _normalized(features)
+        for rows in row_batches(*features.shape):
+            directions, norms = _normalized(features[rows].astype(np.float64, copy=False))
             self._factors[rows] = energies[rows] / norms
             self._search_rows[rows] = directions * (energies[rows] / largest)[:, np.newaxis]
 
-    def _score_rows(
-        self, features: Floats, logits: Floats, own: int | NDArray[np.intp] = -1
-    ) -> Floats:
-        # Without the sample's own place in the bank, where it has one.
+    def _left_out_scores(self, X: Activations, y: NDArray | None) -> Floats:
+        scores = np.empty(len(X))
+        for rows, features, logits in float64_batches(X):
+            scores[rows] = self._score_rows(features, logits, leave_out=True)
+        return scores
+
+    def _score_rows(self, features: Floats, logits: Floats, *, leave_out: bool = False) -> Floats:
         guidance, found = self._candidates(features, self.n_neighbors_ + 1)
-        guidance[found == np.reshape(own, (-1, 1))] = -np.inf
+        energies = logsumexp(logits, axis=1)
+        if leave_out:
+            guidance[self._own_places(features, energies, guidance, found)] = -np.inf
         guidance.sort(axis=1)
-        return guidance[:, -self.n_neighbors_ :].mean(axis=1) * logsumexp(logits, axis=1)
+        return guidance[:, -self.n_neighbors_ :].mean(axis=1) * energies
+
+    def _own_places(
+        self, features: Floats, energies: Floats, guidance: Floats, found: NDArray[np.int64]
+    ) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+        """Samples that find themselves among those found, and at which place; of equals the first.
+
+        A sample guides itself by its own energy.
+        """
+        energies = energies[:, np.newaxis]
+        rows, places = np.nonzero(np.abs(guidance - energies) <= 1e-9 * np.abs(energies))
+        is_own = np.empty(len(rows), dtype=bool)
+        for pairs in row_batches(len(rows), 2 * features.shape[1]):
+            stored = self._features[found[rows[pairs], places[pairs]]]
+            is_own[pairs] = (stored == features[rows[pairs]]).all(axis=1)
+        samples, first = np.unique(rows[is_own], return_index=True)
+        return samples, places[is_own][first]
 
     def _candidates(self, features: Floats, n_neighbors: int) -> tuple[Floats, NDArray[np.int64]]:
         """Guidance by at least so many of the stored samples that guide most, and their places."""
@@ -194,6 +229,24 @@ class NNGuideDetector(StoredSamplesMixin, BaseHeadDetector):
             features = self._features[found[batch]].astype(np.float64, copy=False)
             guidance[batch] = np.einsum("snf,sf->sn", features, directions[batch])
         return guidance * self._factors[found]
+
+
+@dataclass
+class _Bank:
+    """Stored samples, and which of how many samples they are."""
+
+    features: NDArray
+    energies: Floats
+    places: NDArray[np.intp]
+    n_samples: int
+
+    def merge(self, other: _Bank) -> _Bank:
+        return _Bank(
+            np.concatenate([self.features, other.features]),
+            np.concatenate([self.energies, other.energies]),
+            np.concatenate([self.places, self.n_samples + other.places]),
+            self.n_samples + other.n_samples,
+        )
 
 
 def _normalized(features: Floats) -> tuple[Floats, Floats]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import reduce
 from numbers import Integral, Real
 from typing import Any
 
@@ -15,7 +16,8 @@ from .._classes import GROUP_BY, class_columns
 from .._sklearn import Interval
 from .._values import SQUARABLE, Floats
 from ..activations import Activations
-from ._base_logit import BaseLogitDetector, logits_of, predictions_of
+from ._base_logit import BaseLogitDetector, logit_batches, logits_of, predictions_of
+from ._class_sums import ClassSums
 from ._softmax import Logits, log_sum_exp
 
 _SHIFT = 10_000.0
@@ -67,6 +69,10 @@ class OpenMaxDetector(BaseLogitDetector):
     the others, or 1. Any sample is beyond a class without training samples; where its largest logit
     is that of such a class, it scores below all training samples of other classes, and is rejected.
 
+    There is neither ``partial_fit`` nor ``merge``. Which distances are largest is known once the
+    means are, and these once all samples are: ``fit`` reads them several times, as many at a time
+    as scikit-learn's ``working_memory`` holds.
+
     The authors' code adds 1 / 200 of the Euclidean distance to the cosine distance:
     ``cosine_weight=200 / 201``, up to a constant factor.
 
@@ -113,15 +119,16 @@ class OpenMaxDetector(BaseLogitDetector):
         self.group_by = group_by
 
     def _fit(self, X: Activations, y: NDArray | None) -> NDArray[np.float64]:
-        logits, columns = logits_of(X), self._columns(X, y)
-        known = np.unique(columns[columns >= 0])
+        columns = self._columns(X, y)
+        sums = self._sums(X, columns)
+        known = np.flatnonzero(sums.counts)
         self._check_any_counts(len(known))
-        self._means = np.full((logits.shape[1], logits.shape[1]), np.nan)
-        self.tails_ = np.full((logits.shape[1], 3), np.nan)
+        self._means, self.tails_ = np.full_like(sums.sums, np.nan), np.full((X.shape[1], 3), np.nan)
+        self._means[known] = sums.sums[known] / sums.counts[known, np.newaxis]
+        distances = self._distances_to_own(X, columns)
         for column in known:
-            members = logits[columns == column]
-            self._means[column] = members.mean(axis=0)
-            self.tails_[column] = self._fit_tail(members, self._means[column])
+            own = distances[columns == column]
+            self.tails_[column] = self._fit_tail(own, self._means[column])
         _lend_spreads(self.tails_)
         self.class_means_ = dict.fromkeys(X.layer_names, self._means)
         scores, has_tail = super()._score_samples(X), self._has_tail(X)
@@ -133,13 +140,30 @@ class OpenMaxDetector(BaseLogitDetector):
 
     def _columns(self, X: Activations, y: NDArray | None) -> NDArray[np.intp]:
         """Column of the class that each sample counts for, or -1."""
-        X = Activations(dict(X.items()), predictions=predictions_of(X), classes=X.classes)
+        layers = {str(column.name): column for column in X.columns if column.role == "layer"}
+        X = Activations(layers, predictions=predictions_of(X), classes=X.classes)
         classes = self._training_classes(X, y)
         labels = np.arange(X.shape[1]) if X.classes is None else X.classes
         return np.where(classes.counts, class_columns(classes.own, labels), -1)
 
-    def _fit_tail(self, members: Floats, mean: Floats) -> tuple[float, float, float]:
-        distances = np.sort(_distances(members, mean, self.cosine_weight))
+    def _sums(self, X: Activations, columns: NDArray[np.intp]) -> ClassSums:
+        """Sums of the logits of the samples that count for each class, which may be none."""
+        classes = np.arange(X.shape[1])
+        return reduce(
+            ClassSums.merge,
+            (ClassSums.of(logits, classes, columns[rows]) for rows, logits in logit_batches(X)),
+        )
+
+    def _distances_to_own(self, X: Activations, columns: NDArray[np.intp]) -> Floats:
+        """Distance of each sample to the mean of the class that it counts for; NaN for none."""
+        distances = np.full(len(X), np.nan)
+        for rows, logits in logit_batches(X):
+            means = self._means[columns[rows]]
+            distances[rows] = _distances(logits, means, self.cosine_weight)
+        return np.where(columns < 0, np.nan, distances)
+
+    def _fit_tail(self, distances: Floats, mean: Floats) -> tuple[float, float, float]:
+        distances = np.sort(distances)
         rounding = 1e-12 * ((1 - self.cosine_weight) * np.linalg.norm(mean) + self.cosine_weight)
         return _fit_weibull(distances[-self.tail_size :], rounding + 1e-12 * distances[-1])
 
@@ -164,7 +188,9 @@ class OpenMaxDetector(BaseLogitDetector):
 
     def _has_tail(self, X: Activations) -> NDArray[np.bool_]:
         """Whether something was learnt of the class of the largest logit."""
-        return ~np.isnan(self.tails_[logits_of(X).argmax(axis=1), 0])
+        has_tail = ~np.isnan(self.tails_[:, 0])
+        largest = [logits.argmax(axis=1) for _, logits in logit_batches(X)]
+        return has_tail[np.concatenate(largest)]
 
     def _lowered(self, scores: Floats, has_tail: NDArray[np.bool_]) -> Floats:
         return np.where(has_tail, scores, np.minimum(scores, self.unknown_class_score_))
@@ -191,7 +217,7 @@ class OpenMaxDetector(BaseLogitDetector):
 
 
 def _distances(rows: NDArray, means: NDArray, cosine_weight: float) -> NDArray:
-    """Distance of each row to its mean, or to the one mean; a row of zeros has the cosine 0."""
+    """Distance of each row to its mean; a row of zeros has the cosine 0."""
     euclidean = np.linalg.norm(rows - means, axis=1)
     if cosine_weight == 0:
         return euclidean

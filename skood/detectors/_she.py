@@ -2,23 +2,26 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from .._batches import row_batches
-from .._classes import GROUP_BY, find_classes
+from .._classes import GROUP_BY, find_classes, refuse_unknown_labels
 from .._side_by_side import split_layers
 from .._sklearn import StrOptions
 from .._values import SQUARABLE, Floats
 from .._warnings import warn_user
 from ..activations import Activations
-from ._base import BaseOneClassDetector
+from ._base_incremental import BaseIncrementalDetector, layers_of
+from ._class_sums import ClassSums
+from ._labels_seen import LabelsSeen
 from ._row_lengths import row_lengths
 
 
-class SHEDetector(BaseOneClassDetector):
+class SHEDetector(BaseIncrementalDetector):
     """Similarity with the mean activations of the predicted class.
 
     The mean of a class is that of the training samples that the network rightly predicts to be of
@@ -56,6 +59,10 @@ class SHEDetector(BaseOneClassDetector):
     Several layers are put side by side. The cosine with a mean or a sample that is 0 everywhere
     is 0.
 
+    Batches, by ``partial_fit`` and ``merge``, add to the sums that the means are made of. Whatever
+    their order and sizes, the result is that of one ``fit``, to rounding. One label for all samples
+    of a batch is no class until another batch has another label, as in one ``fit``.
+
     References
     ----------
     .. [1] J. Zhang, Q. Fu, X. Chen, L. Du, Z. Li, G. Wang, X. Liu, S. Han, D. Zhang,
@@ -77,9 +84,10 @@ class SHEDetector(BaseOneClassDetector):
 
     _sizes_of_values = SQUARABLE
     _labels_optional_for = "correct"
+    _rejects_unknown_classes = True
 
     _parameter_constraints: dict = {
-        **BaseOneClassDetector._parameter_constraints,
+        **BaseIncrementalDetector._parameter_constraints,
         "group_by": GROUP_BY,
         "metric": [StrOptions({"inner_product", "cosine", "euclidean"})],
     }
@@ -96,19 +104,27 @@ class SHEDetector(BaseOneClassDetector):
         self.metric = metric
         self.group_by = group_by
 
-    def _fit(self, X: Activations, y: NDArray | None) -> NDArray[np.float64]:
-        self.class_labels_, codes = self._training_classes(X, y).numbered()
-        self._check_any_counts(len(self.class_labels_))
-        matrix = np.asarray(X)
-        self._means = np.array(
-            [
-                matrix[codes == code].mean(axis=0, dtype=np.float64)
-                for code in range(len(self.class_labels_))
-            ]
-        )
-        self.class_means_ = split_layers(self._means, X.layer_shapes)
+    def _learn(self, X: Activations, y: NDArray | None) -> _Patterns:
+        rows, classes = np.asarray(X), self._training_classes(X, y)
+        everything = right = ClassSums.of(rows, *classes.numbered())
+        if self.group_by != "correct" or not self._by_class:
+            return _Patterns(LabelsSeen(), everything, right)
+        seen = LabelsSeen.of(y, len(X))
+        if y is not None and not seen.tell_classes:
+            of_label = replace(classes, counts=np.asarray(classes.lookup == y))
+            right = ClassSums.of(rows, *of_label.numbered())
+        return _Patterns(seen, everything, right)
+
+    def _finish(self, summary: _Patterns) -> None:
+        known = summary.known()
+        if summary.seen.tell_classes and hasattr(self, "_network_classes"):
+            classes = self._network_classes.labels
+            refuse_unknown_labels(summary.seen.labels, classes, "group_by='correct'")
+        self._check_any_counts(len(known.labels))
+        self.class_labels_ = known.labels
+        self._means = known.sums / known.counts[:, np.newaxis]
+        self.class_means_ = split_layers(self._means, dict(layers_of(self)))
         self._warn_of_silent_classes()
-        return self._set_unknown_class_score(*self._similarities(X))
 
     def _warn_of_silent_classes(self) -> None:
         silent = self.class_labels_[~self._means.any(axis=1)]
@@ -139,3 +155,26 @@ class SHEDetector(BaseOneClassDetector):
             return products
         norms = row_lengths(samples) * row_lengths(means)
         return np.divide(products, norms, out=np.zeros(len(products)), where=norms > 0)
+
+
+@dataclass(frozen=True)
+class _Patterns:
+    """Sums by predicted class: of all samples, and of those that are predicted rightly.
+
+    Until labels are known to be classes, which one batch alone may not show, all count.
+    """
+
+    seen: LabelsSeen
+    everything: ClassSums
+    right: ClassSums
+
+    def merge(self, other: _Patterns) -> _Patterns:
+        return _Patterns(
+            self.seen.merge(other.seen),
+            self.everything.merge(other.everything),
+            self.right.merge(other.right),
+        )
+
+    def known(self) -> ClassSums:
+        """The sums of the samples that count."""
+        return self.right if self.seen.tell_classes else self.everything

@@ -56,8 +56,7 @@ def _shifted_log_sum_exp(logits: Floats) -> Floats:
     """The same, where the exponentials of the logits themselves are too large or too small."""
     largest = row_maxima(logits)
     below = logits - largest[:, np.newaxis]
-    sums: Floats = largest + np.log(row_sums(np.exp(below, out=below)))
-    return sums
+    return np.log(row_sums(np.exp(below, out=below))) + largest.astype(np.float64, copy=False)
 
 
 def tempered(logits: Logits, temperature: float) -> Logits:

@@ -62,6 +62,10 @@ class ViMDetector(BaseHeadDetector):
     energy. Where the largest logit is negative on average, its absolute value sets the scale, so
     that a residual always lowers the score.
 
+    There is neither ``partial_fit`` nor ``merge``. The weight of residuals is made of their norms
+    outside of a subspace that is known once all samples are: ``fit`` reads these twice, as many at
+    a time as scikit-learn's ``working_memory`` holds.
+
     References
     ----------
     .. [1] H. Wang, Z. Li, L. Feng, W. Zhang, "ViM: Out-of-distribution with virtual-logit
@@ -132,16 +136,19 @@ class ViMDetector(BaseHeadDetector):
 
     def _score_weighed(self, X: Activations) -> Floats:
         """Find the weight of residuals and return the scores."""
-        logits = np.asarray(X.logits)
-        norms = np.concatenate([self._residual_norms(rows) for _, rows, _ in float64_batches(X)])
+        norms, energies, largest = np.empty((3, len(X)))
+        for rows, features, logits in float64_batches(X):
+            norms[rows] = self._residual_norms(features)
+            energies[rows] = logsumexp(logits, axis=1)
+            largest[rows] = logits.max(axis=1)
         norm = max(norms.mean(), self._least_norm)
         if norm == 0:
             warn_user(
                 "The features of all training samples are where the logits vanish: there is no "
                 "residual to compare with, and the score of ViMDetector is the energy alone."
             )
-        self.alpha_ = float(abs(logits.max(axis=1).mean()) / norm) if norm > 0 else 0.0
-        return logsumexp(logits, axis=1) - self.alpha_ * norms
+        self.alpha_ = float(abs(largest.mean()) / norm) if norm > 0 else 0.0
+        return energies - self.alpha_ * norms
 
     def _residual_norms(self, features: Floats) -> Floats:
         return row_norms((features - self.origin_) @ self._residual_axes)
