@@ -110,7 +110,7 @@ def of_features(n_units: int, n_neighbors: int) -> list[Method]:
         Method("SHE", pairs.she(), lambda library: library.SHE(eps=0), rule_differs=(OODEEL,)),
         Method("GradNorm", pairs.grad_norm(), learns=False, is_slow=True),
         Method("NNGuide", pairs.nn_guide()),
-        Method("fDBD", pairs.fdbd(), has_single=True),
+        Method("fDBD", pairs.fdbd()),
         Method("NCI", pairs.nci(0.01)),
     ]
 

@@ -65,7 +65,7 @@ def set_config(*, precision: str) -> None:
     does. Thresholds that were learnt before stay as they are.
 
     The detectors that read the logits alone take it into account, except ``GENDetector`` and
-    ``OpenMaxDetector``, and so do ``ViMDetector`` and ``FDBDDetector``. ``KNNDetector`` and
+    ``OpenMaxDetector``, and so does ``ViMDetector``. ``KNNDetector`` and
     ``NNGuideDetector`` search in single precision always, and compute what they find in double.
 
     Each process has its own choice: make it in the workers of joblib or Dask, too.
