@@ -4,14 +4,16 @@
     python -m benchmarks --quick    # small sizes
     python -m benchmarks --check    # smaller still: does everything run, and agree?
 
-Prints Markdown, and writes the tables of the site. What is compared takes turns within the one run,
+Prints Markdown, and writes the tables of the site, and speed.json with all of them. What is compared takes turns within the one run,
 so that the ratios hold where absolute times vary, and its results are compared before it is timed.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 from collections.abc import Callable, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import NamedTuple
 
@@ -24,11 +26,13 @@ from experiments._common.tables import (
     write_tables,
 )
 
+from .extractors import compare_extractors
 from .families import compare_families
 from .line import compare_line
 from .measure import Comparison, Sizes, tabulate_ratios
 from .monitor import compare_monitor
 from .network import compare_extraction, compare_grid, compare_latency
+from .peaks import compare_peaks
 from .peers import compare_methods
 from .progression import compare_progression
 from .recorder import compare_recorder
@@ -65,7 +69,7 @@ CHECK = Sizes(
     n_processes=1,
     repetitions=1,
 )
-PACKAGES = ("skood", "torch", "faiss-cpu", "scikit-learn", "numpy", "pytorch-ood", "oodeel")
+PACKAGES = ("skood", "torch", "faiss-cpu", "scikit-learn", "numpy", "pytorch-ood", "oodeel", "pyod")
 
 
 class Outcome(NamedTuple):
@@ -88,8 +92,14 @@ def measure_line(sizes: Sizes) -> Outcome:
     return Outcome([comparison], {"memory": table})
 
 
+def measure_peaks(sizes: Sizes) -> Outcome:
+    comparison, table = compare_peaks(sizes)
+    return Outcome([comparison], {"peaks": table})
+
+
 RUNS: dict[str, Callable[[Sizes], Outcome]] = {
     "extraction": lambda sizes: measure_ratios(compare_extraction(sizes)),
+    "extractors": lambda sizes: measure_ratios(compare_extractors(sizes)),
     "families": lambda sizes: measure_ratios(compare_families(sizes)),
     "search": lambda sizes: measure_ratios(compare_search(10, sizes), compare_search(1, sizes)),
     "progression": lambda sizes: measure_ratios(compare_progression(sizes)),
@@ -99,6 +109,7 @@ RUNS: dict[str, Callable[[Sizes], Outcome]] = {
     "recorder": lambda sizes: measure_ratios(compare_recorder(sizes)),
     "monitor": lambda sizes: measure_ratios(compare_monitor(sizes)),
     "methods": measure_methods,
+    "peaks": measure_peaks,
     "line": measure_line,
 }
 
@@ -139,6 +150,16 @@ def describe(outcome: Outcome) -> Measured:
     )
 
 
+def write_all(file: Path, name: str, outcome: Outcome) -> None:
+    """Put times, ratios, and how they were measured, into the one file of all comparisons."""
+    known = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
+    known[name] = {
+        "about": {row[0]: row[1] for row in describe(outcome).to_table().rows},
+        "comparisons": [asdict(comparison) for comparison in outcome.comparisons],
+    }
+    file.write_text(json.dumps(known, indent=1) + "\n", encoding="utf-8")
+
+
 def main() -> None:
     arguments = parse_arguments()
     folder = find_folder(arguments)
@@ -150,6 +171,7 @@ def main() -> None:
             print(comparison.to_markdown(), flush=True)
         if folder is not None:
             write_tables(folder / name, describe(outcome), outcome.tables)
+            write_all(folder / "speed.json", name, outcome)
 
 
 if __name__ == "__main__":
