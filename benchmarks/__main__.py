@@ -4,8 +4,9 @@
     python -m benchmarks --quick    # small sizes
     python -m benchmarks --check    # smaller still: does everything run, and agree?
 
-Prints Markdown, and writes the tables of the site, and speed.json with all of them. What is compared takes turns within the one run,
-so that the ratios hold where absolute times vary, and its results are compared before it is timed.
+Prints Markdown, and writes the tables of the site, and speed.json with all of them. What is
+compared takes turns within the one run, so that the ratios hold where absolute times vary, and its
+results are compared before it is timed.
 """
 
 from __future__ import annotations
@@ -29,9 +30,10 @@ from experiments._common.tables import (
 from .extractors import compare_extractors
 from .families import compare_families
 from .line import compare_line
-from .measure import Comparison, Sizes, tabulate_ratios
+from .measure import Comparison, Line, Sizes, tabulate_ratios
 from .monitor import compare_monitor
 from .network import compare_extraction, compare_grid, compare_latency
+from .patterns import N_BITS, compare_sizes, draw, tabulate
 from .peaks import compare_peaks
 from .peers import compare_methods
 from .progression import compare_progression
@@ -44,6 +46,8 @@ QUICK = Sizes(
     n_stored=4_000,
     n_queries=1_000,
     n_slow_queries=100,
+    n_patterns=(1_000, 10_000, 100_000),
+    n_asked=50,
     n_progressions=2_000,
     n_neighbors=60,
     n_scored=2_000,
@@ -59,6 +63,8 @@ CHECK = Sizes(
     n_stored=1_000,
     n_queries=200,
     n_slow_queries=20,
+    n_patterns=(500, 2_000),
+    n_asked=20,
     n_progressions=200,
     n_neighbors=10,
     n_scored=200,
@@ -69,14 +75,25 @@ CHECK = Sizes(
     n_processes=1,
     repetitions=1,
 )
-PACKAGES = ("skood", "torch", "faiss-cpu", "scikit-learn", "numpy", "pytorch-ood", "oodeel", "pyod")
+PACKAGES = (
+    "skood",
+    "torch",
+    "faiss-cpu",
+    "scikit-learn",
+    "numpy",
+    "numkong",
+    "pytorch-ood",
+    "oodeel",
+    "pyod",
+)
 
 
 class Outcome(NamedTuple):
-    """What a comparison prints, and the tables that the site shows, by their names."""
+    """What a comparison prints, the tables of the site by their names, and what draws figures."""
 
     comparisons: Sequence[Comparison]
     tables: dict[str, Table]
+    draw: Callable[[Path], None] | None = None
 
 
 def measure_ratios(*comparisons: Comparison) -> Outcome:
@@ -97,11 +114,33 @@ def measure_peaks(sizes: Sizes) -> Outcome:
     return Outcome([comparison], {"peaks": table})
 
 
+def measure_patterns(sizes: Sizes) -> Outcome:
+    costs = compare_sizes(sizes)
+    numbers = ", ".join(f"{n:,}" for n in sizes.n_patterns)
+    comparison = Comparison(
+        "Nearest patterns among ever more",
+        f"{sizes.n_asked} queries among {numbers} patterns of {N_BITS} bits, one class.",
+        "times skood's, in memory",
+        [
+            Line(
+                f"{cost.name}, {cost.n_patterns:,}",
+                cost.batch,
+                cost.ratio,
+                note=f"{cost.memory:.0f} MiB",
+            )
+            for cost in costs
+        ],
+    )
+    table = tabulate(costs, sizes)
+    return Outcome([comparison], {"costs": table}, lambda folder: draw(costs, folder))
+
+
 RUNS: dict[str, Callable[[Sizes], Outcome]] = {
     "extraction": lambda sizes: measure_ratios(compare_extraction(sizes)),
     "extractors": lambda sizes: measure_ratios(compare_extractors(sizes)),
     "families": lambda sizes: measure_ratios(compare_families(sizes)),
     "search": lambda sizes: measure_ratios(compare_search(10, sizes), compare_search(1, sizes)),
+    "patterns": measure_patterns,
     "progression": lambda sizes: measure_ratios(compare_progression(sizes)),
     "unchanged": lambda sizes: measure_ratios(compare_looks(sizes)),
     "grid": lambda sizes: measure_ratios(compare_grid(sizes)),
@@ -172,6 +211,8 @@ def main() -> None:
         if folder is not None:
             write_tables(folder / name, describe(outcome), outcome.tables)
             write_all(folder / "speed.json", name, outcome)
+            if outcome.draw is not None:
+                outcome.draw(folder / name)
 
 
 if __name__ == "__main__":

@@ -17,6 +17,8 @@ class Sizes:
     n_stored: int = 20_000
     n_queries: int = 4_000
     n_slow_queries: int = 400  # where all of them would take minutes
+    n_patterns: tuple[int, ...] = (10**4, 10**5, 10**6, 10**7)  # stored in one class
+    n_asked: int = 200  # queries among them
     n_progressions: int = 10_000  # samples followed through the layers, among as many
     n_neighbors: int = 300
     n_scored: int = 5_000  # by the methods of several libraries, after learning from as many

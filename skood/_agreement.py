@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from ._labels import unknown_labels
 from ._linear_head import LinearHead
-from ._rows import LazyRows
+from ._rows import LazyArray
 
 
 def check_classes(classes: NDArray | None, logits: Any) -> None:
@@ -64,7 +64,7 @@ def check_width_of_head(head: LinearHead | None, what: str, read: Any) -> None:
 def check_predictions(predictions: Any, classes: NDArray | None) -> None:
     """Raise a ValueError where predictions are not among the classes."""
     # Rows of other Activations have been checked there.
-    if predictions is None or classes is None or isinstance(predictions, LazyRows):
+    if predictions is None or classes is None or isinstance(predictions, LazyArray):
         return
     if unknown := unknown_labels(predictions, classes):
         raise ValueError(

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from sklearn import get_config
 
+from ._memory import memory_left
 from ._warnings import warn_user
 
 _BYTES_PER_VALUE = 8
@@ -13,6 +14,8 @@ _BYTES_IN_CACHE = 2**21
 """Values that a step or two look at are found faster again in a processor's cache."""
 _BYTES_OF_PRODUCTS = 2**25
 """A matrix that is multiplied is read anew for each batch, so these are better larger."""
+_SHARE_OF_MEMORY_LEFT = 1 / 8
+"""What a block may take of it: what is computed of its rows takes as much again, and more."""
 
 
 def row_batches(n_rows: int, n_values: int, *, are_products: bool = False) -> Iterator[slice]:
@@ -50,8 +53,13 @@ def row_batches(n_rows: int, n_values: int, *, are_products: bool = False) -> It
 
 
 def block_bytes() -> int:
-    """How much memory a block of rows may take: scikit-learn's ``working_memory``."""
-    return int(get_config()["working_memory"] * 2**20)
+    """How much memory a block of rows may take.
+
+    It is scikit-learn's ``working_memory``, or a share of the memory that is left where this is
+    less: by the limits of the process, of its container and of the machine.
+    """
+    allowed = get_config()["working_memory"] * 2**20
+    return int(min(allowed, _SHARE_OF_MEMORY_LEFT * memory_left()))
 
 
 def rows_of_block(n_values: int) -> int:

@@ -14,7 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from ._labels import as_labels
 from ._patterns import PackedBits
-from ._rows import LazyRows, n_bytes
+from ._rows import LazyArray, LazyRows, n_bytes
 from ._values import is_real, without_mask
 
 Kind = Literal["value", "gradient", "pass"]
@@ -222,7 +222,7 @@ def as_numbers(what: str, array: Any, columns: str = "n_units, ...") -> Any:
     ValueError
         If it is no array of numbers of at least two dimensions, or is masked.
     """
-    if isinstance(array, PackedBits | LazyRows):
+    if isinstance(array, PackedBits | LazyArray):
         return array
     try:
         numbers = np.asanyarray(without_mask(array, what))
@@ -248,7 +248,7 @@ def _as_features(given: Any, name: str) -> Any:
 
 def _as_mask(given: Any, name: str) -> Any:
     mask = as_numbers(name, given, "n_tokens")
-    if isinstance(mask, LazyRows):  # of a mask that was checked
+    if isinstance(mask, LazyArray):  # of a mask that was checked
         return mask
     if mask.ndim != 2 or not ((mask == 0) | (mask == 1)).all():
         raise ValueError(

@@ -11,7 +11,18 @@ from numpy.typing import NDArray
 
 from ._column import PARTS, Column, Role, changed
 from ._patterns import PackedBits
-from ._rows import LazyRows, Rows, contiguous, is_everything, read_only, resolve, row_index, take
+from ._rows import (
+    LazyArray,
+    LazyRows,
+    Rows,
+    contiguous,
+    held_in,
+    is_everything,
+    read_only,
+    resolve,
+    row_index,
+    take,
+)
 
 
 class ColumnTable:
@@ -158,11 +169,17 @@ class ColumnTable:
         return any(isinstance(a, np.ndarray) and np.may_share_memory(a, array) for a in arrays)
 
     def compact_columns(self) -> list[Column]:
-        """Columns of contiguous plain arrays that hold the held rows and no others."""
+        """Columns of contiguous plain arrays that hold the held rows and no others.
+
+        What is read when it is asked for decides on its own how it is pickled.
+        """
         return [
-            changed(column, array=compact(self.read(column.array)))
-            for column in self.columns.values()
+            changed(column, array=self._compact(column.array)) for column in self.columns.values()
         ]
+
+    def _compact(self, array: Any) -> Any:
+        held = self.hold(array)
+        return held if isinstance(held_in(held), LazyArray) else compact(self.read(array))
 
 
 def _own(array: Any, held: Any) -> Any:

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from ._labels import label_kind, unknown_labels
 from ._linear_head import same_head
 from ._patterns import PackedBits
+from ._rows import LazyRows, Stacked, is_on_disk, take
 
 # They are `Activations`, whose module imports this one.
 Parts = Sequence[Any]
@@ -44,8 +45,8 @@ def check_parts(parts: Parts) -> None:
             "come from different networks?"
         )
     for name in ("predictions", "labels"):
-        labels = [found for part in parts if (found := getattr(part, name)) is not None]
-        _check_same(f"kind of {name}", [label_kind(found) for found in labels], operator.eq)
+        kinds = [kind for part in parts if (kind := _kind_of(name, part)) is not None]
+        _check_same(f"kind of {name}", kinds, operator.eq)
     _check_predictions_are_known(parts)
 
 
@@ -60,8 +61,23 @@ def _check_predictions_are_known(parts: Parts) -> None:
             )
 
 
-def _has_features(part: Any) -> bool:
-    return any(column.role == "features" for column in part.columns)
+def _kind_of(name: str, part: Any) -> str | None:
+    """Whether labels or predictions are text; reads none."""
+    found = [column for column in part.columns if column.name == name and column.role != "layer"]
+    if not found and name == "predictions" and part.classes is not None:
+        return label_kind(part.classes)
+    return label_kind(found[0].array) if found else None
+
+
+def _has(role: str, part: Any) -> bool:
+    return any(column.role == role for column in part.columns)
+
+
+def _follow_from_logits(parts: Parts) -> bool:
+    """Whether predictions are those of logits that stay on disk, and need no column."""
+    if any(_has("prediction", part) or not _has("logits", part) for part in parts):
+        return False
+    return any(is_on_disk(part._held_part("logits")) for part in parts)
 
 
 def _check_same(what: str, values: list[Any], same: Callable[[Any, Any], bool]) -> None:
@@ -74,24 +90,41 @@ def _same_array(a: NDArray, b: NDArray) -> bool:
     return label_kind(a) == label_kind(b) and np.array_equal(a, b)
 
 
-def stack(arrays: Sequence[NDArray | PackedBits]) -> NDArray | PackedBits:
-    """The rows of several arrays, or of packed bits, in order."""
-    packed = [array for array in arrays if isinstance(array, PackedBits)]
+def stack(arrays: Sequence[Any]) -> Any:
+    """The rows of several arrays, or of packed bits, in order; not read where some are on disk."""
+    packed = [array for array in arrays if array.dtype == bool and hasattr(_whole(array), "words")]
     if not packed:
-        return np.concatenate(arrays)
+        return _stack_arrays(arrays)
     if len(packed) < len(arrays):
         raise ValueError("A layer is packed bits in some of the parts only.")
-    return PackedBits._of(np.concatenate([bits.words for bits in packed]), packed[0].n_bits)
+    return PackedBits._of(_stack_arrays([_words(bits) for bits in packed]), packed[0].shape[1])
 
 
-def stack_part(name: str, parts: Parts) -> NDArray | None:
+def _stack_arrays(arrays: Sequence[Any]) -> Any:
+    if any(map(is_on_disk, arrays)):
+        return Stacked(arrays)
+    return np.concatenate([take(array, range(len(array))) for array in arrays])
+
+
+def _whole(array: Any) -> Any:
+    return array.array if isinstance(array, LazyRows) else array
+
+
+def _words(bits: Any) -> Any:
+    return LazyRows(bits.array.words, bits.rows) if isinstance(bits, LazyRows) else bits.words
+
+
+def stack_part(name: str, parts: Parts) -> Any:
     """A part that is no layer, where every one of several containers has it."""
     # Features that no layer was changed for are those of the layer, and need no column.
-    if name == "features" and not any(map(_has_features, parts)):
+    if name == "features" and not any(_has("features", part) for part in parts):
         return None
-    arrays = [array for part in parts if (array := getattr(part, name)) is not None]
+    if name == "predictions" and _follow_from_logits(parts):
+        return None
+    arrays = [array for part in parts if (array := part._held_part(name)) is not None]
     if len(arrays) == len(parts):
-        return np.concatenate(pad_masks(arrays) if name == "mask" else arrays)
+        is_short = name == "mask" and not any(map(is_on_disk, arrays))
+        return stack(pad_masks(arrays) if is_short else arrays)
     if name in _NEVER_DROPPED and arrays:
         raise ValueError(f"Some parts carry {_NEVER_DROPPED[name]}, and others carry none.")
     return None

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from sklearn.frozen import FrozenEstimator
 from sklearn.pipeline import Pipeline
 
+from ._elsewhere import are_activations
 from .activations import Activations
 
 
@@ -103,7 +104,7 @@ def up_to_activations(detector: Any, X: Any) -> tuple[Any, Any]:
 
     Where no step makes some, its last step remains.
     """
-    while not isinstance(X, Activations):
+    while not are_activations(X):
         if isinstance(detector, FrozenEstimator):
             detector = detector.estimator
         elif is_search(detector) and hasattr(detector, "best_estimator_"):
@@ -126,7 +127,7 @@ def run_to_predictions(estimator: Any, X: Any, wanted_by: str) -> tuple[Any, Act
         If there are none. The message begins with ``wanted_by``.
     """
     detector, samples = up_to_activations(estimator, X)
-    if isinstance(samples, Activations) and samples.predictions is not None:
+    if are_activations(samples) and samples.predictions is not None:
         return detector, samples
     given = f"{samples!r} without any" if isinstance(samples, Activations) else type(X).__name__
     raise ValueError(

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from ._logits import MissingPartError
 from ._validation import ARRAY_LAYER, check_activations
-from ._values import LOGITS_ADVICE, all_finite, check_finite, check_real
+from ._values import LOGITS_ADVICE, all_finite, check_finite, check_real, refuse_not_finite
 from .activations import Activations, LinearHead
 
 
@@ -38,8 +38,8 @@ def validate_head_input(
     ensure_min_classes : int, default=1
         Smallest number of classes.
     in_blocks : bool, default=False
-        Whether the logits of more samples than memory should hold at once are checked alone, and
-        left as they are: :func:`head_blocks` reads them.
+        Whether logits are checked alone and left as they are: :func:`head_blocks` reads them, of
+        no more samples than memory should hold at a time.
 
     Returns
     -------
@@ -87,12 +87,16 @@ def _check_extracted(
 def _with_logits(
     estimator: Any, X: Activations, head: LinearHead, *, in_blocks: bool
 ) -> Activations:
-    blocks = list(X.batches()) if in_blocks else [X]
-    if len(blocks) == 1:
+    if not in_blocks:
         return X.assign(logits=float64_logits(estimator, X, head), head=head)
-    for block in blocks:
-        float64_logits(estimator, block, head)
-    return X.assign(head=head)
+    described = _described(estimator)
+    for block in X.batches():
+        logits = _logits(estimator, block, head)
+        if not all_finite(logits):
+            whole = (_logits(estimator, each, head) for each in X.batches())
+            refuse_not_finite(whole, described, LOGITS_ADVICE)
+    is_made = len(logits) == len(X) and all(column.role != "logits" for column in X.columns)
+    return X.assign(logits=logits if is_made else None, head=head)
 
 
 def head_blocks(
@@ -109,7 +113,8 @@ def head_blocks(
     for block in X.batches():
         features, rows = head_features(block), slice(start, start + len(block))
         logits = block.logits
-        if logits is None and X.head is not None:
+        if logits is None:
+            assert X.head is not None  # of validated Activations
             logits = head_logits(X.head, np.asarray(block[block.layer_names[0]]))
         yield rows, features, np.asarray(logits, dtype=np.float64)
         start = rows.stop
@@ -123,14 +128,23 @@ def float64_logits(estimator: Any, X: Activations, head: LinearHead) -> NDArray[
     ValueError
         If they have another number of classes than the head, or are not finite.
     """
-    name = type(estimator).__name__
-    logits = (
-        head_logits(head, np.asarray(X[str(head.input_layer)])) if X.logits is None else X.logits
-    )
-    _check_n_classes(logits.shape[1], head, name)
-    check_real(logits, f"{name}: layer 'logits'")
-    check_finite(logits, f"{name}: layer 'logits'", LOGITS_ADVICE)
+    logits = _logits(estimator, X, head)
+    check_finite(logits, _described(estimator), LOGITS_ADVICE)
     return logits.astype(np.float64, copy=False)
+
+
+def _logits(estimator: Any, X: Activations, head: LinearHead) -> NDArray[np.floating]:
+    """Logits that ``X`` carries, or else those that the head makes, as numbers of any type."""
+    logits = X.logits
+    if logits is None:
+        logits = head_logits(head, np.asarray(X[str(head.input_layer)]))
+    _check_n_classes(logits.shape[1], head, type(estimator).__name__)
+    check_real(logits, _described(estimator))
+    return logits
+
+
+def _described(estimator: Any) -> str:
+    return f"{type(estimator).__name__}: layer 'logits'"
 
 
 def _check_n_classes(n_classes: int, head: LinearHead, name: str) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ._rows import LazyRows
+from ._rows import LazyArray
 from ._values import LOGITS_ADVICE, check_finite, check_real, without_mask
 
 
@@ -19,7 +19,7 @@ def as_labels(labels: Any, name: str) -> Any:
     ValueError
         If they are masked or not 1-D, or text and other things come in one list.
     """
-    if isinstance(labels, LazyRows):
+    if isinstance(labels, LazyArray):
         return labels
     array = np.asarray(without_mask(labels, name))
     if array.ndim != 1:

@@ -323,6 +323,7 @@ def roc_auc_of_marks(X: Any, y: ArrayLike, scores: NDArray) -> float:
         If -1 is a class of the network, or ``y`` has another length or order than ``X``.
     """
     check_mark_is_no_class(X)
+    scores = np.asarray(scores)  # in this process, where they are computed elsewhere
     is_in = in_distribution_mask(y, len(scores))
     refuse_another_order(X, read_labels(y))
     if is_in.all() or not is_in.any():

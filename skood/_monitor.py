@@ -16,6 +16,7 @@ from sklearn.utils import Tags, estimator_html_repr, get_tags
 from sklearn.utils.validation import check_is_fitted
 
 from ._classes import tells_classes
+from ._elsewhere import held, in_memory, lies_elsewhere, run_elsewhere
 from ._fit_context import unchanged_on_failure
 from ._fitted_state import fitted_state
 from ._foreign import detector_of, flat_steps, rate_of, scoring_steps
@@ -24,19 +25,28 @@ from ._marks import in_distribution, read_labels, roc_auc_of_marks
 from ._monitor_calibration import (
     HeldOutThresholds,
     bounded_risk,
-    calibrated,
     estimated_rate,
     holds_rows_out,
     is_set_by_rows_held_out,
     targets_of,
     warn_of_estimate,
-    why_uncalibrated,
 )
+from ._monitor_merge import check_mergeable
+from ._monitor_rows import KEPT_BYTES, CalibrationRows, LearntRows
 from ._monitor_view import TARGETS, Watcher, as_html, as_text, listed, memory_of, network_name
-from ._seen_rows import SeenRows
+from ._samples import n_samples_of
 from ._sklearn import Interval, StrOptions, available_if, validate_params
+from ._streams import (
+    first_transform,
+    is_fitted,
+    merge,
+    partial_fit,
+    steps_of,
+    why_not_in_batches,
+    why_steps_learn,
+)
 from ._tables import memory_text
-from ._warnings import own_threshold_counts, warn_user
+from ._warnings import own_threshold_counts, saying_nothing, warn_user
 from .activations import Activations
 from .calibration import ConformalDetector, RiskControlledDetector, UncalibratedWarning
 from .extraction import ActivationExtractor
@@ -47,6 +57,10 @@ from .monitoring import MonitorReport
 Labels = NDArray[np.int64]
 Scores = NDArray[np.float64]
 
+_KNOWN_ROWS = (
+    "the threshold is an estimate, and the rate of false alarms may be higher than wanted. Pass "
+    "rows that neither the network nor the monitor has learnt from."
+)
 _SHOWN = 6
 """As many thresholds are shown one by one."""
 
@@ -54,6 +68,15 @@ _SHOWN = 6
 def _last_step_has(name: str) -> Any:
     def check(monitor: Monitor) -> bool:
         getattr(detector_of(monitor), name)  # whose error says what is missing
+        return True
+
+    return check
+
+
+def _last_step_learns(name: str) -> Any:
+    def check(monitor: Monitor) -> bool:
+        if why := why_not_in_batches(monitor.steps[-1][1], name):
+            raise AttributeError(f"This Monitor has no {name}: {why}.")
         return True
 
     return check
@@ -258,6 +281,7 @@ class Monitor(Pipeline):
         UserWarning
             If the detector has a ``target`` of its own, which is not that of the monitor.
         """
+        y = in_memory(y)
         with self._fitting():
             super().fit(X, y, **params)
             self._after_fit(y)
@@ -267,30 +291,44 @@ class Monitor(Pipeline):
         """Fit the steps before the detector; what comes out knows the labels of a data set."""
         if hasattr(self, "calibration_"):
             del self.calibration_
-        self._given = A = super()._fit(X, y, *args, **kwargs)
-        labels = A.labels if y is None and isinstance(A, Activations) else None
-        if labels is not None and not in_distribution(labels).all():
-            warn_user(
-                "The inputs came with labels, of which some are -1, but fit got no y: all rows are "
-                "learnt from, those marked out-of-distribution too. Pass the labels as y; "
-                "monitor[:-1].transform(X).labels are those of a data set or loader."
-            )
+        self._given = A = held(super()._fit(X, y, *args, **kwargs))
+        _warn_of_marks_that_came(A, y)
         return A
 
     def _after_fit(self, y: ArrayLike | None) -> None:
         """Calibrate by the rows that a detector has held out, or say that nothing has."""
         A = self._given
         del self._given
-        self._seen_rows = SeenRows.of(A)
-        self._n_given, self._is_calibrated_anew = len(A), False
+        self._learnt = LearntRows.of(A, y)
+        self._is_calibrated_anew = self._has_warned = False
         self._warn_of_another_target()
+        if (held_out := self._held_out_of_batch(A, y, 0)) is not None:
+            self._calibrate_by(held_out)
+        self._warn_if_estimated()
+
+    def _held_out_of_batch(self, A: Any, y: ArrayLike | None, start: int) -> CalibrationRows | None:
+        """The rows of a batch, numbered from ``start``, that ``validation`` holds out, if any."""
         detector = detector_of(self)
-        if is_set_by_rows_held_out(detector):
-            inner, rows = self._inside_last_step(A), detector.training_rows_
-            labels = None if y is None else read_labels(y)[rows]
-            thresholds = calibrated(detector, inner[rows], labels, self.target)
-            self._set_calibration(thresholds)
-        if own_threshold_counts() and (reason := why_uncalibrated(detector, A, y)):
+        if not is_set_by_rows_held_out(detector):
+            return None
+        rows = detector.training_rows_
+        rows = rows[rows >= start] - start
+        return CalibrationRows.of(A[rows], None if y is None else read_labels(y)[rows])
+
+    def _calibrate_by(self, rows: CalibrationRows) -> None:
+        """Set thresholds by rows that are held out, and keep these where there may be more."""
+        thresholds = rows.calibrate(detector_of(self), self.target, self._inside_last_step)
+        self._set_calibration(thresholds)
+        can_learn_more = not why_not_in_batches(self.steps[-1][1], "partial_fit")
+        self._calibration_rows = rows.kept() if can_learn_more else None
+
+    def _warn_if_estimated(self) -> None:
+        """Say once that the threshold comes from rows that the network may know."""
+        if self._has_warned or self._is_calibrated_anew or not own_threshold_counts():
+            return
+        detector = detector_of(self)
+        if reason := self._learnt.evidence.why_uncalibrated(detector):
+            self._has_warned = True
             warn_of_estimate(reason, rate_of(detector))
 
     def _warn_of_another_target(self) -> None:
@@ -342,7 +380,7 @@ class Monitor(Pipeline):
         _ = self._extractor  # there has to be one
         with ExitStack() as stack:
             stack.enter_context(unchanged_on_failure(self))
-            for _, step in self.steps:
+            for step in [*(step for _, step in self.steps), *steps_of(self)]:
                 if hasattr(step, "__dict__"):  # "passthrough" has none
                     stack.enter_context(unchanged_on_failure(step))
             try:
@@ -380,6 +418,201 @@ class Monitor(Pipeline):
             labels = super().fit_predict(X, y, **params)
             self._after_fit(y)
         return labels
+
+    @available_if(_last_step_learns("partial_fit"))
+    def partial_fit(self, X: Any, y: ArrayLike | None = None) -> Self:
+        """Learn from one more batch; any batches give what one ``fit`` gives.
+
+        Only where the detector learns in batches, as the default one does. The network runs over
+        the batch alone, which may have any number of rows. What held-out rows have set, by
+        :meth:`calibrate` or ``validation``, is set anew by the same rows, which the monitor keeps
+        up to 64 MiB of their activations.
+
+        Parameters
+        ----------
+        X : array-like, Tensor, Dataset, DataLoader, dict or Activations
+            The batch, as ``fit`` takes rows. The first one has to show the extractor what the
+            network is like, and so has one row or more.
+        y : array-like of shape (n_samples,), default=None
+            As in ``fit``.
+
+        Returns
+        -------
+        self : object
+            Fitted monitor.
+
+        Raises
+        ------
+        ValueError
+            As in ``fit``; if the network is not that of the first batch; if layers are others; or
+            if a step before the detector learns from the rows of its ``fit``.
+        NotFittedError
+            If the detector of a calibrated monitor was exchanged or fitted by itself.
+
+        Warns
+        -----
+        UncalibratedWarning
+            As in ``fit``, once for all batches. Or if rows that have calibrated the monitor are
+            among those that it learns from now; or if they took more than 64 MiB, and so no
+            calibration remains.
+
+        Notes
+        -----
+        Learnt are the same thresholds, scores and p-values as by one ``fit`` of all rows, to
+        rounding and as far as the detector says so of itself. With ``validation`` other rows are
+        held out than of one ``fit``.
+
+        Examples
+        --------
+        >>> from sklearn.neural_network import MLPClassifier
+        >>> from skood import make_monitor
+        >>> from skood.datasets import load_digits_ood
+        >>> X, y = load_digits_ood(return_X_y=True)
+        >>> X, y = X.reshape(len(X), -1)[y != -1], y[y != -1]
+        >>> net = MLPClassifier((64, 32), random_state=0, max_iter=20, tol=1).fit(X[:700], y[:700])
+        >>> stream = make_monitor(net)
+        >>> for rows in (slice(700, 1000), slice(1000, 1433)):
+        ...     stream = stream.partial_fit(X[rows], y[rows])
+        >>> at_once = make_monitor(net).fit(X[700:], y[700:])
+        >>> bool(abs(stream.score_samples(X) - at_once.score_samples(X)).max() < 1e-6)
+        True
+        """
+        self._refuse_steps_that_learn()
+        y = in_memory(y)
+        is_first = not is_fitted(self)
+        self._held_out_thresholds()  # refused where the detector is another by now
+        if not is_first and n_samples_of(X) == 0:
+            return self
+        with self._fitting():
+            A = self._read_batch(X, y)
+            start = (
+                0
+                if is_first
+                else getattr(detector_of(self), "n_samples_seen_", self._learnt.n_given)
+            )
+            partial_fit(self.steps[-1][1], A, y)
+            if is_first:
+                self._given = A
+                self._after_fit(y)
+            else:
+                self._after_batch(A, y, start)
+        return self
+
+    def _refuse_steps_that_learn(self) -> None:
+        *before, _ = steps_of(self)
+        if why := why_steps_learn(before):
+            raise ValueError(f"A Monitor that learns in batches needs other steps: {why}.")
+
+    def _read_batch(self, X: Any, y: ArrayLike | None) -> Any:
+        """What the last step is given; in the first batch, the steps before see what comes."""
+        is_first = not is_fitted(self)
+        for _, step in self.steps[:-1]:
+            if step not in (None, "passthrough"):
+                X = first_transform(step, X, y) if is_first else step.transform(X)
+        X = held(X)
+        _warn_of_marks_that_came(X, y)
+        return X
+
+    def _after_batch(self, A: Any, y: ArrayLike | None, start: int) -> None:
+        """Remember the rows of a batch, and calibrate anew by rows that are held out."""
+        batch = LearntRows.of(A, y)
+        self._learnt = self._learnt.merge(batch)
+        if hasattr(self, "calibration_"):
+            rows = self._calibration_rows
+            if self._is_calibrated_anew:
+                self._warn_if_learnt(rows, batch)
+            elif rows is not None and (more := self._held_out_of_batch(A, y, start)) is not None:
+                rows = rows.merge(more)
+            self._calibrate_again(rows)
+        self._warn_if_estimated()
+
+    def _warn_if_learnt(self, rows: CalibrationRows | None, new: LearntRows) -> None:
+        """Say where rows that calibrate are among those that the monitor learns from."""
+        seen = self._learnt.seen
+        if rows is None or new.seen is None or seen is None or not rows.are_any_in(new.seen):
+            return
+        if share := rows.share_in(seen):
+            warn_user(
+                f"{share:.0%} of the rows that calibrate got are among those that the monitor "
+                f"learns from: {_KNOWN_ROWS}",
+                UncalibratedWarning,
+            )
+
+    def _calibrate_again(self, rows: CalibrationRows | None) -> None:
+        """Set thresholds anew by rows that are kept, after the detector has changed."""
+        if rows is None:
+            self.__dict__.pop("calibration_", None)
+            self._is_calibrated_anew = False
+            warn_user(
+                "The monitor learns more, which changes the scores of the rows that calibrated it. "
+                f"These took more than {memory_text(KEPT_BYTES)} and are not kept: it has the "
+                "thresholds of its detector now. Call calibrate again.",
+                UncalibratedWarning,
+            )
+            return
+        with saying_nothing():  # that was not said of these rows before
+            self._calibrate_by(rows)
+
+    @available_if(_last_step_learns("merge"))
+    def merge(self, other: Monitor) -> Self:
+        """Learn what another monitor of the same network has learnt, as if its rows had come here.
+
+        Only where the detector learns in batches, as the default one does. So monitors that were
+        fitted on parts of the rows, on several machines, become one. What held-out rows have set,
+        by :meth:`calibrate` or ``validation``, is set anew by the rows of both.
+
+        Parameters
+        ----------
+        other : Monitor
+            Fitted on other rows, with the same steps and parameters. It is unchanged.
+
+        Returns
+        -------
+        self : object
+            This monitor, changed.
+
+        Raises
+        ------
+        TypeError
+            If ``other`` is no monitor, or its detector of another class.
+        ValueError
+            If the networks, layers, steps or parameters differ, or both were calibrated with
+            different promises.
+        NotFittedError
+            If one of both is not fitted, or its detector was exchanged after it was calibrated.
+
+        Warns
+        -----
+        UncalibratedWarning
+            As :meth:`partial_fit` does.
+        """
+        check_is_fitted(self)
+        check_mergeable(self, other)
+        self._refuse_steps_that_learn()
+        for monitor in (self, other):
+            monitor._held_out_thresholds()  # refused where the detector is another by now
+        with self._fitting():
+            merge(self.steps[-1][1], other.steps[-1][1])
+            self._learnt = self._learnt.merge(other._learnt)
+            self._has_warned |= other._has_warned
+            self._merge_calibration(other)
+            self._warn_if_estimated()
+        return self
+
+    def _merge_calibration(self, other: Monitor) -> None:
+        """Thresholds by the rows of both, of which those of ``calibrate`` count first."""
+        both = [monitor for monitor in (self, other) if hasattr(monitor, "calibration_")]
+        if not both:
+            return
+        is_anew = any(monitor._is_calibrated_anew for monitor in both)
+        kept = [m._calibration_rows for m in both if m._is_calibrated_anew == is_anew]
+        rows = kept[0]
+        if rows is not None and len(kept) > 1:
+            rows = None if kept[1] is None else rows.merge(kept[1])
+        self._is_calibrated_anew = is_anew
+        if is_anew:
+            self._warn_if_learnt(rows, self._learnt)
+        self._calibrate_again(rows)
 
     def calibrate(
         self,
@@ -472,25 +705,23 @@ class Monitor(Pipeline):
                 "This Monitor is not fitted yet: fit it on the rows to learn from before calibrate "
                 "sets its threshold by others."
             ) from error
-        A = self[:-1].transform(X)
+        A = held(self[:-1].transform(X))
         self._refuse_seen(A)
-        thresholds = calibrated(
-            detector_of(self),
-            self._inside_last_step(A),
+        rows = CalibrationRows.of(
+            A,
             y,
-            self.target,
             false_alarm_rate=false_alarm_rate,
             group_by=group_by,
             guarantee=guarantee,
             confidence=confidence,
         )
-        self._set_calibration(thresholds)
+        self._calibrate_by(rows)
         self._is_calibrated_anew = True
         return self
 
     def _refuse_seen(self, A: Any) -> None:
         """Rows that ``fit`` has learnt from calibrate nothing, as far as they are known again."""
-        if (seen := getattr(self, "_seen_rows", None)) is None:
+        if not hasattr(self, "_learnt") or (seen := self._learnt.seen) is None:
             return
         if seen.are_same(A):
             raise ValueError(
@@ -500,12 +731,11 @@ class Monitor(Pipeline):
         if share := seen.share_among(A):
             warn_user(
                 f"{share:.0%} of the rows that calibrate got are among those that fit got, which "
-                "the monitor knows: the threshold is an estimate, and the rate of false alarms may "
-                "be higher than wanted. Pass rows that neither the network nor the monitor has "
-                "learnt from.",
+                f"the monitor knows: {_KNOWN_ROWS}",
                 UncalibratedWarning,
             )
 
+    @run_elsewhere("scores")
     def p_values(self, X: Any) -> Scores:
         """Say how likely an in-distribution input scores as low, by held-out rows.
 
@@ -531,8 +761,7 @@ class Monitor(Pipeline):
         NotFittedError
             If no held-out rows have set the threshold.
         """
-        source, A = self._source_of_p_values(X)
-        return source.p_values(A)
+        return self._source_of_p_values().p_values(self._activations(X))
 
     @validate_params(
         {
@@ -575,19 +804,26 @@ class Monitor(Pipeline):
         UserWarning
             If the held-out rows are too few to select anything.
         """
-        source, A = self._source_of_p_values(X)
-        return source.select(A, fdr, method=method)
+        source = self._source_of_p_values()
+        return source.select(held(self._activations(X)), fdr, method=method)
 
-    def _source_of_p_values(self, X: Any) -> tuple[Any, Any]:
-        """What compares with held-out rows, and what it is given."""
+    def _refuse_unready(self, method: str) -> None:
+        """Raise a NotFittedError where the monitor lacks what a method needs."""
+        self._held_out_thresholds()  # refused where the detector is another by now
+        if method == "p_values":
+            self._source_of_p_values()
+
+    def _source_of_p_values(self) -> Any:
+        """What compares with held-out rows."""
         check_is_fitted(self)
         source = self._held_out_thresholds()
         if source is None:
             source = detector_of(self)
             if not hasattr(source, "p_values"):
                 raise NotFittedError(_why_no_p_values(source))
-        return source, self._activations(X)
+        return source
 
+    @run_elsewhere("verdicts")
     def predict(self, X: Any, **params: Any) -> Labels:
         """Predict whether to trust the network (1) or not (-1), sample by sample.
 
@@ -608,6 +844,7 @@ class Monitor(Pipeline):
         _refuse_params(params)
         return thresholds.predict(self._activations(X))
 
+    @run_elsewhere("scores")
     def score_samples(self, X: Any) -> Scores:
         """Score samples: the higher, the more the network can be trusted.
 
@@ -625,6 +862,7 @@ class Monitor(Pipeline):
         """
         return super().score_samples(X)
 
+    @run_elsewhere("scores")
     def decision_function(self, X: Any, **params: Any) -> Scores:
         """Score samples relative to the threshold: negative where ``predict`` gives -1.
 
@@ -649,6 +887,7 @@ class Monitor(Pipeline):
         return thresholds.decision_function(self._activations(X))
 
     @available_if(_last_step_has("score_each"))
+    @run_elsewhere("scores_each")
     def score_each(self, X: Any) -> dict[str, Scores]:
         """Score samples by each of several detectors alone; see ``offsets_``.
 
@@ -667,6 +906,7 @@ class Monitor(Pipeline):
         return detector_of(self).score_each(self._activations(X))
 
     @available_if(_last_step_has("decision_each"))
+    @run_elsewhere("scores_each")
     def decision_each(self, X: Any) -> dict[str, Scores]:
         """Score samples relative to the threshold of each of several detectors.
 
@@ -689,6 +929,7 @@ class Monitor(Pipeline):
         return thresholds.decision_each(A)
 
     @available_if(_last_step_has("predict_each"))
+    @run_elsewhere("verdicts_each")
     def predict_each(self, X: Any) -> dict[str, Labels]:
         """Tell which of several detectors reject which samples.
 
@@ -742,6 +983,8 @@ class Monitor(Pipeline):
         auroc : float
             1 where every input to trust scores higher than all others, 0.5 for chance.
         """
+        if lies_elsewhere(X):
+            X, y = held(self[:-1].transform(X)), np.asarray(y)
         if self.target == "ood":
             return self._score_of_marks(X, y, **params)
         if self.target == "misclassified":
@@ -751,7 +994,8 @@ class Monitor(Pipeline):
         is_in = in_distribution(labels)
         if tells_classes(labels[is_in]):
             is_in &= np.asarray(A.predictions == labels)
-        return float(ood_roc_auc_score(np.where(is_in, 1, -1), self[-1].decision_function(A)))
+        decisions = np.asarray(self[-1].decision_function(A))
+        return float(ood_roc_auc_score(np.where(is_in, 1, -1), decisions))
 
     def _score_of_marks(self, X: Any, y: ArrayLike, **params: Any) -> float:
         if not isinstance(detector_of(self), RiskControlledDetector):
@@ -760,6 +1004,7 @@ class Monitor(Pipeline):
         A = self[:-1].transform(X)
         return roc_auc_of_marks(A, y, self[-1].score_samples(A))  # its own score is of errors
 
+    @run_elsewhere("refuse")
     def explain(
         self,
         X: Any,
@@ -803,6 +1048,7 @@ class Monitor(Pipeline):
             n_neurons=n_neurons,
         )
 
+    @run_elsewhere("refuse")
     def report(
         self,
         X_test: Any,
@@ -867,7 +1113,8 @@ class Monitor(Pipeline):
         """
         check_is_fitted(self)
         learnt = [step for _, step in self.steps if not isinstance(step, ActivationExtractor)]
-        return memory_of([*learnt, getattr(self, "calibration_", None)])
+        kept = [getattr(self, name, None) for name in ("calibration_", "_calibration_rows")]
+        return memory_of([*learnt, *kept])
 
     def __sklearn_tags__(self) -> Tags:
         tags = super().__sklearn_tags__()
@@ -914,7 +1161,7 @@ class Monitor(Pipeline):
             "network": "none" if extractor is None else network_name(extractor.network),
             "target": TARGETS.get(self.target, repr(self.target)),
         }
-        if extractor is None or not _is_fitted(self):
+        if extractor is None or not is_fitted(self):
             layers = "none" if extractor is None else repr(extractor.layers)
             detector = last if isinstance(last, str) else type(last).__name__
             return facts | {"layers": layers, "detector": detector, "state": "not fitted"}, None
@@ -925,6 +1172,16 @@ class Monitor(Pipeline):
             "alarm rate": self._described_rate(),
             "memory": memory_text(self.memory_usage()),
         }, Watcher.of(name, last)
+
+
+def _warn_of_marks_that_came(A: Any, y: ArrayLike | None) -> None:
+    labels = A.labels if y is None and isinstance(A, Activations) else None
+    if labels is not None and not in_distribution(labels).all():
+        warn_user(
+            "The inputs came with labels, of which some are -1, but fit got no y: all rows are "
+            "learnt from, those marked out-of-distribution too. Pass the labels as y; "
+            "monitor[:-1].transform(X).labels are those of a data set or loader."
+        )
 
 
 def _refuse_params(params: dict[str, Any]) -> None:
@@ -946,14 +1203,6 @@ def _why_no_p_values(detector: Any) -> str:
         "p-values compare with rows that are held out, but none have set the threshold of this "
         f"Monitor: {advice}, or use a detector with validation=."
     )
-
-
-def _is_fitted(estimator: Any) -> bool:
-    try:
-        check_is_fitted(estimator)
-    except NotFittedError:
-        return False
-    return True
 
 
 def _learnt_from(fitted: Any) -> str:

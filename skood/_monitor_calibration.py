@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -13,6 +14,8 @@ from sklearn.frozen import FrozenEstimator
 from sklearn.pipeline import Pipeline
 
 from ._classes import rows_to_accept, tells_classes
+from ._column import Role
+from ._elsewhere import are_activations
 from ._foreign import detector_of, is_calibrated, rate_of, what_is_calibrated
 from ._labels import unknown_labels
 from ._marks import (
@@ -24,7 +27,7 @@ from ._marks import (
 )
 from ._values import Floats
 from ._warnings import warn_user
-from .activations import Activations
+from .activations import Activations, copy_of
 from .calibration import ConformalDetector, RiskControlledDetector, UncalibratedWarning
 
 _ONE = ""
@@ -36,6 +39,7 @@ _SMALL = 0.05
 """Probability below which so few errors are no chance."""
 _FEW = 0.2
 """Share of the errors to expect that hardly any network makes on new rows."""
+_ONE_LABEL = "all rows that are not marked -1 have the same label"
 _MANY_ROWS = 500
 """As many rows without an error are too good to be new, for most networks."""
 
@@ -178,8 +182,7 @@ def _joint(p_values: list[Floats]) -> Floats:
 
 def calibrated(
     detector: Any,
-    A: Any,
-    y: ArrayLike | None,
+    parts: Sequence[tuple[Any, ArrayLike | None]],
     target: str,
     *,
     false_alarm_rate: float | None = None,
@@ -191,11 +194,9 @@ def calibrated(
     ----------
     detector : estimator
         What scores activations in the end. It is left as it is.
-    A : Activations or ndarray
-        The rows, as it takes them.
-    y : array-like of shape (n_samples,) or None
-        Their labels; -1 marks a row that does not calibrate. By default those that ``A`` carries
-        say which rows are classified correctly.
+    parts : sequence of (Activations or ndarray, array-like of shape (n_samples,) or None)
+        Rows, as it takes them, and their labels; -1 marks a row that does not calibrate. By
+        default those that ``Activations`` carry say which rows are classified correctly.
     target : {"ood", "misclassified", "both"}
         What the monitor is to find. Of several detectors each has its own.
     false_alarm_rate : float, default=None
@@ -203,7 +204,7 @@ def calibrated(
     **promise : dict
         ``group_by``, ``guarantee`` and ``confidence``.
     """
-    A, labels = _rows_and_labels(A, y)
+    read = [_ReadRows.of(A, y) for A, y in parts]
     thresholds, right_or_wrong = {}, False
     for name, member in members_of(detector).items():
         wanted = target if name == _ONE else getattr(detector_of(member), "target", "ood")
@@ -211,18 +212,27 @@ def calibrated(
         conformal = ConformalDetector(
             member, false_alarm_rate=_USUAL_RATE if rate is None else rate, **promise
         )
-        counts = _rows_that_count(A, labels, wanted)
-        if counts is None:
+        pairs = [(rows, rows.that_count(wanted)) for rows in read]
+        if are_missing := any(count is None for _, count in pairs):
             _ask_for_labels(wanted)
-        elif y is None and labels is not None and wanted != "ood":
-            _warn_of_marks(labels, wanted)
-        thresholds[name] = conformal.fit(
-            A if counts is None or len(counts) == len(A) else A[counts]
-        )
-        if counts is not None and labels is not None and wanted != "ood":
-            conformal._keep_left_out(A[_errors(labels, counts)])
-        right_or_wrong |= counts is None
+        thresholds[name] = conformal.fit(_one_of([rows.take(count) for rows, count in pairs]))
+        if wanted != "ood" and not are_missing:
+            conformal._keep_left_out(_one_of([rows.errors(count) for rows, count in pairs]))
+        right_or_wrong |= are_missing
     return HeldOutThresholds(thresholds, right_or_wrong)
+
+
+def _one_of(parts: list[Any]) -> Any:
+    """All rows of several parts; those of one, where others have none, are not copied."""
+    some = [part for part in parts if len(part)] or parts[:1]
+    return some[0] if len(some) == 1 else joined(some)
+
+
+def joined(parts: list[Any]) -> Any:
+    """All rows of several parts, in memory of their own."""
+    if isinstance(parts[0], Activations):
+        return copy_of(Activations.concatenate(parts), get_args(Role))
+    return np.concatenate(parts)
 
 
 def targets_of(step: Any) -> set[str]:
@@ -251,32 +261,56 @@ def members_of(detector: Any) -> dict[str, Any]:
     return {_ONE: detector} if several is None else several
 
 
-def _rows_and_labels(A: Any, y: ArrayLike | None) -> tuple[Any, NDArray | None]:
-    """The rows that are not marked, and labels that they were given or carry."""
-    if y is not None:
+@dataclass(frozen=True)
+class _ReadRows:
+    """Rows to calibrate with, but those that labels which were given mark -1.
+
+    Attributes
+    ----------
+    A : Activations or ndarray
+        The rows.
+    labels : ndarray or None
+        Labels that they were given or carry.
+    are_given : bool
+        Whether they were given, so that none is a mark.
+    """
+
+    A: Any
+    labels: NDArray | None
+    are_given: bool
+
+    @classmethod
+    def of(cls, A: Any, y: ArrayLike | None) -> _ReadRows:
+        if y is None:
+            labels = A.labels if are_activations(A) else None
+            return cls(A, None if labels is None else read_labels(labels), False)
         rows = in_distribution_rows(y, len(A))
-        if isinstance(A, Activations):
-            return take_rows(A, y, rows)
-        return A[rows], plain_labels(read_labels(y)[rows])
-    labels = A.labels if isinstance(A, Activations) else None
-    return A, None if labels is None else read_labels(labels)
+        if are_activations(A):
+            return cls(*take_rows(A, y, rows), True)
+        return cls(A[rows], plain_labels(read_labels(y)[rows]), True)
 
+    def that_count(self, target: str) -> NDArray[np.intp] | None:
+        """Rows to accept, with errors as target those that are right; None without labels."""
+        if target == "ood":
+            return np.arange(len(self.A))
+        if self.labels is None or not are_activations(self.A):
+            return None
+        rows = np.flatnonzero(in_distribution(self.labels))
+        if not tells_classes(classes := plain_labels(self.labels[rows])):
+            return None
+        if not self.are_given:
+            _warn_of_marks(self.labels, target)
+        return rows[rows_to_accept("misclassified", self.A[rows], classes)]
 
-def _rows_that_count(A: Any, labels: NDArray | None, target: str) -> NDArray[np.intp] | None:
-    """Rows to accept, with errors as target those that are right; None where labels are needed."""
-    if target == "ood":
-        return np.arange(len(A))
-    rows = np.flatnonzero(in_distribution(labels)) if labels is not None else np.arange(0)
-    if labels is None or not isinstance(A, Activations):
-        return None
-    if not tells_classes(classes := plain_labels(labels[rows])):
-        return None
-    return rows[rows_to_accept("misclassified", A[rows], classes)]
+    def take(self, rows: NDArray[np.intp] | None) -> Any:
+        """Some of the rows, or all."""
+        return self.A if rows is None or len(rows) == len(self.A) else self.A[rows]
 
-
-def _errors(labels: NDArray, right: NDArray[np.intp]) -> NDArray[np.intp]:
-    """In-distribution rows that are not among those that are classified correctly."""
-    return np.setdiff1d(np.flatnonzero(in_distribution(labels)), right)
+    def errors(self, right: NDArray[np.intp] | None) -> Any:
+        """In-distribution rows that are not among those that are classified correctly."""
+        assert self.labels is not None
+        assert right is not None
+        return self.A[np.setdiff1d(np.flatnonzero(in_distribution(self.labels)), right)]
 
 
 def _ask_for_labels(target: str) -> None:
@@ -329,58 +363,105 @@ def is_set_by_rows_held_out(detector: Any) -> bool:
     return has_rate and not has_rule and getattr(detector, "validation", None) is not None
 
 
-def why_uncalibrated(detector: Any, A: Any, y: ArrayLike | None) -> str:
-    """What says that a threshold from the rows of ``fit`` is an estimate, or nothing.
+@dataclass(frozen=True)
+class Evidence:
+    """What labels of the rows that were learnt from say of whether the network knows these rows.
 
-    Labels tell it where the network fits the rows better than new ones, of which most networks are
-    as sure as they are right, or surer: where it makes at most a fifth of the errors that its own
-    confidence lets expect; where it is surer than 97 % on average, and makes fewer than these at
-    all, by more than chance in both cases (a test at the level .05); or where it makes no error in
-    500 rows or more. No error in fewer rows shows neither, and so nothing says that they are held
-    out. A network that is far less sure than it is right, as a regularised one may be, is taken
-    for one that knows the rows.
-
-    Parameters
+    Attributes
     ----------
-    detector : estimator
-        What was fitted in the end.
-    A : Activations or ndarray
-        The rows of ``fit``.
-    y : array-like of shape (n_samples,) or None
-        Their labels, by default those that ``A`` carries.
+    untold : str or None
+        Why some rows have no labels that tell; None where all have, and nothing where there are
+        just none.
+    labels : frozenset
+        Two different labels, or as many as there are.
+    n_rows, n_wrong : int
+        In-distribution rows, and how many of them the network gets wrong.
+    expected : float
+        How many errors its own confidence lets expect.
     """
-    given = A.labels if y is None and isinstance(A, Activations) else y
-    labels = None if given is None else read_labels(given)
-    if labels is None or (why := _why_labels_tell_nothing(A, labels)):
-        none = "no labels say whether the network has seen the rows of fit"
-        return "" if holds_rows_out(detector) else none + ("" if labels is None else f": {why}")
-    confidence, is_wrong = _confidence_and_errors(A, labels)
-    n_rows, n_wrong, expected = len(is_wrong), int(is_wrong.sum()), float((1 - confidence).sum())
-    is_odd = expected <= (1 - _SURE) * n_rows or n_wrong <= _FEW * expected
-    too_few = is_odd and poisson.cdf(n_wrong, expected) <= _SMALL
-    if n_wrong and not too_few:
-        return ""
-    if n_rows < _MANY_ROWS and not too_few:
-        return (
-            f"the labels do not show that the rows of fit, {n_rows}, are new to the network, which "
-            "gets none of them wrong, as of rows that it was trained on"
+
+    untold: str | None = None
+    labels: frozenset[Any] = frozenset()
+    n_rows: int = 0
+    n_wrong: int = 0
+    expected: float = 0.0
+
+    @classmethod
+    def of(cls, A: Any, y: ArrayLike | None) -> Evidence:
+        """That of rows, by labels that are given, or that these carry."""
+        given = A.labels if y is None and isinstance(A, Activations) else y
+        if given is None:
+            return cls("")
+        labels = read_labels(given)
+        classes = plain_labels(labels[in_distribution(labels)])
+        if len(classes) == 0:
+            return cls()
+        if why := _why_labels_tell_nothing(A, classes):
+            return cls(why)
+        two = frozenset(np.unique(classes)[:2].tolist())
+        n_wrong, expected = _errors(A, labels)
+        return cls(None, two, len(classes), n_wrong, expected)
+
+    def merge(self, other: Evidence) -> Evidence:
+        """That of the rows of both."""
+        return Evidence(
+            other.untold if self.untold is None else self.untold,
+            frozenset(sorted(self.labels | other.labels)[:2]),
+            self.n_rows + other.n_rows,
+            self.n_wrong + other.n_wrong,
+            self.expected + other.expected,
         )
-    return (
-        "by the labels, the network fits the rows of fit as those that it was trained on, or is "
-        f"less sure than it is right. It gets {n_wrong} of {n_rows} wrong, where its own "
-        f"confidence lets expect {expected:.3g}"
-    )
+
+    def why_uncalibrated(self, detector: Any) -> str:
+        """What says that a threshold from these rows is an estimate, or nothing.
+
+        Labels tell it where the network fits the rows better than new ones, of which most networks
+        are as sure as they are right, or surer: where it makes at most a fifth of the errors that
+        its own confidence lets expect; where it is surer than 97 % on average, and makes fewer than
+        these at all, by more than chance in both cases (a test at the level .05); or where it makes
+        no error in 500 rows or more. No error in fewer rows shows neither, and so nothing says that
+        they are held out. A network that is far less sure than it is right, as a regularised one
+        may be, is taken for one that knows the rows.
+
+        Parameters
+        ----------
+        detector : estimator
+            What was fitted in the end.
+        """
+        why = self.untold
+        if why is None and len(self.labels) < 2:
+            why = _ONE_LABEL
+        if why is not None:
+            none = "no labels say whether the network has seen the rows of fit"
+            return "" if holds_rows_out(detector) else none + (f": {why}" if why else "")
+        return self._why_known_by_heart()
+
+    def _why_known_by_heart(self) -> str:
+        n_rows, n_wrong, expected = self.n_rows, self.n_wrong, self.expected
+        is_odd = expected <= (1 - _SURE) * n_rows or n_wrong <= _FEW * expected
+        too_few = is_odd and poisson.cdf(n_wrong, expected) <= _SMALL
+        if n_wrong and not too_few:
+            return ""
+        if n_rows < _MANY_ROWS and not too_few:
+            return (
+                f"the labels do not show that the rows of fit, {n_rows}, are new to the network, "
+                "which gets none of them wrong, as of rows that it was trained on"
+            )
+        return (
+            "by the labels, the network fits the rows of fit as those that it was trained on, or "
+            f"is less sure than it is right. It gets {n_wrong} of {n_rows} wrong, where its own "
+            f"confidence lets expect {expected:.3g}"
+        )
 
 
-def _why_labels_tell_nothing(A: Any, labels: NDArray) -> str:
-    """Why labels that were given do not say what is right; nothing where they do."""
-    logits = A.logits if isinstance(A, Activations) else None
+def _why_labels_tell_nothing(A: Any, classes: NDArray) -> str:
+    """Why labels of in-distribution rows do not say what is right; nothing where they do."""
+    logits = A[:1].logits if isinstance(A, Activations) else None  # none of the others is read
     if logits is None or A.classes is None or logits.shape[1] < 2:
         return "the network has no logits of two classes or more, to which labels could belong"
-    classes = plain_labels(labels[in_distribution(labels)])
-    if not tells_classes(classes):
-        return "all rows that are not marked -1 have the same label"
     if unknown := unknown_labels(classes, A.classes):
+        if not tells_classes(classes):
+            return _ONE_LABEL
         return (
             f"{_first(unknown)} among those given are no classes of the network, which are "
             f"{_first(A.classes.tolist())}"
@@ -392,11 +473,17 @@ def _first(labels: list[Any]) -> str:
     return ", ".join(map(repr, labels[:3])) + (", ..." if len(labels) > 3 else "")
 
 
-def _confidence_and_errors(A: Activations, labels: NDArray) -> tuple[Floats, NDArray[np.bool_]]:
-    """Softmax and errors of rows that are not marked, with labels of the network's classes."""
-    rows = np.flatnonzero(in_distribution(labels))
-    confidence = softmax(np.asarray(A.logits, dtype=np.float64)[rows], axis=1).max(axis=1)
-    return confidence, np.asarray(np.asarray(A.predictions)[rows] != plain_labels(labels[rows]))
+def _errors(A: Activations, labels: NDArray) -> tuple[int, float]:
+    """How many rows that are not marked are classified wrongly, and how many by the softmax."""
+    n_wrong, expected, start = 0, 0.0, 0
+    for batch in A.batches():
+        of_batch = labels[start : start + len(batch)]
+        rows = np.flatnonzero(in_distribution(of_batch))
+        confidence = softmax(np.asarray(batch.logits, dtype=np.float64)[rows], axis=1).max(axis=1)
+        is_wrong = np.asarray(batch.predictions)[rows] != plain_labels(of_batch[rows])
+        n_wrong, expected = n_wrong + int(is_wrong.sum()), expected + float((1 - confidence).sum())
+        start += len(batch)
+    return n_wrong, expected
 
 
 def warn_of_estimate(reason: str, rate: float | None) -> None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Sequence
 from math import prod
 from typing import Any
 
@@ -43,37 +44,163 @@ def row_index(item: Any, n_samples: int) -> slice | NDArray:
     return rows
 
 
-@dataclass(frozen=True)
-class LazyRows:
-    """Some rows of an array, cut out when they are read and not before."""
+class LazyArray(ABC):
+    """An array whose rows are read when they are asked for, and not before.
 
-    array: Any
-    rows: Rows
+    A subclass has a ``shape`` and a ``dtype``, and reads rows.
+    """
 
-    @property
-    def shape(self) -> tuple[int, ...]:
-        return (len(self.rows), *self.array.shape[1:])
+    shape: tuple[int, ...]
+    dtype: np.dtype
+    is_kept = False
+    """Whether what it reads outlives the process, so that a pickle need only say where it is."""
+
+    @abstractmethod
+    def read(self, rows: Rows) -> NDArray:
+        """The given rows, from 0, in an array of their own."""
 
     @property
     def ndim(self) -> int:
-        return self.array.ndim
-
-    @property
-    def dtype(self) -> np.dtype:
-        return self.array.dtype
+        return len(self.shape)
 
     def __len__(self) -> int:
-        return len(self.rows)
+        return self.shape[0]
 
-    def __getstate__(self) -> dict[str, Any]:
-        # What is pickled is these rows, not all of the array.
-        rows = range(len(self))
-        return {"array": take(self, rows), "rows": rows}
+    def __getitem__(self, item: Any) -> NDArray:
+        index = row_index(item, len(self))
+        if isinstance(index, slice):
+            return self.read(range(len(self))[index])
+        return self.read(np.arange(len(self))[index])
+
+    # Python would otherwise ask for row 0, 1, ... and take the refusal as the end.
+    __iter__ = None
 
     def __array__(self, dtype: DTypeLike | None = None, copy: bool | None = None) -> NDArray:
         if copy is False:
-            raise ValueError("Rows that are cut out when they are read need a copy.")
-        return np.asarray(take(self, range(len(self))), dtype=dtype)
+            raise ValueError("Rows that are read when they are asked for need a copy.")
+        return np.asarray(self.read(range(len(self))), dtype=dtype)
+
+    def __reduce__(self) -> Any:
+        return by_reference(self) if self.is_kept else self._by_content()
+
+    def _by_content(self) -> Any:
+        """How it is pickled where what it reads may be gone when it is unpickled."""
+        return np.asarray, (contiguous(self.read(range(len(self)))),)
+
+
+def by_reference(array: LazyArray) -> Any:
+    """How it is pickled for whoever reads it while what it reads is there."""
+    return _rebuild, (type(array), vars(array))
+
+
+def _rebuild(kind: type[LazyArray], attributes: dict[str, Any]) -> LazyArray:
+    array = object.__new__(kind)
+    vars(array).update(attributes)
+    return array
+
+
+class LazyRows(LazyArray):
+    """Some rows of an array, cut out when they are read and not before."""
+
+    def __init__(self, array: Any, rows: Rows) -> None:
+        self.array, self.rows = array, rows
+
+    @property
+    def shape(self) -> tuple[int, ...]:  # type: ignore[override]
+        return (len(self.rows), *self.array.shape[1:])
+
+    @property
+    def dtype(self) -> np.dtype:  # type: ignore[override]
+        return self.array.dtype
+
+    @property
+    def is_kept(self) -> bool:  # type: ignore[override]
+        return is_kept(self.array)
+
+    def read(self, rows: Rows) -> Any:
+        return take(*resolve(self, rows))
+
+    def _by_content(self) -> Any:
+        # What is pickled is these rows, not all of the array.
+        rows = range(len(self))
+        return LazyRows, (take(self, rows), rows)
+
+
+class Stacked(LazyArray):
+    """The rows of several arrays, one after the other, which stay where they are.
+
+    Where one is shorter than another along another axis, zeros follow; text is as long as the
+    longest.
+    """
+
+    def __init__(self, parts: Sequence[Any]) -> None:
+        self.parts = tuple(parts)
+        lengths = [len(part) for part in parts]
+        self.starts = np.concatenate([[0], np.cumsum(lengths, dtype=np.intp)])
+        inner = [max(sizes) for sizes in zip(*(part.shape[1:] for part in parts), strict=True)]
+        self.shape = (sum(lengths), *inner)
+        self.dtype = np.result_type(*(part.dtype for part in parts))
+
+    @property
+    def is_kept(self) -> bool:  # type: ignore[override]
+        return any(map(is_kept, self.parts))
+
+    def read(self, rows: Rows) -> NDArray:
+        def of_part(number: int, rows: Rows) -> NDArray:
+            return np.asarray(take(self.parts[number], rows))
+
+        return gather(rows, self.starts, self.shape[1:], self.dtype, of_part)
+
+
+def gather(
+    rows: Rows,
+    starts: NDArray[np.intp],
+    shape: tuple[int, ...],
+    dtype: np.dtype,
+    read: Callable[[int, Rows], NDArray],
+) -> NDArray:
+    """Rows of parts that follow each other, in one array, with zeros where a part is smaller.
+
+    Parameters
+    ----------
+    rows : range or ndarray of int
+        The rows, from 0.
+    starts : ndarray of shape (n_parts + 1,)
+        The first row of each part, and the number of all rows.
+    shape : tuple of int
+        Shape of one row.
+    dtype : dtype
+        Type of the values.
+    read : callable
+        Given the number of a part, and rows counted from its first one, returns these.
+    """
+    gathered = np.zeros((len(rows), *shape), dtype)
+    for part, places, its_rows in _by_part(rows, starts):
+        values = read(part, its_rows)
+        gathered[(places, *map(slice, values.shape[1:]))] = values
+    return gathered
+
+
+def _by_part(
+    rows: Rows, starts: NDArray[np.intp]
+) -> Iterator[tuple[int, slice | NDArray[np.intp], Rows]]:
+    """The parts that hold some rows, where among the rows theirs are, and which of theirs."""
+    if len(rows) == 0:
+        return
+    if isinstance(rows, range) and rows.step == 1:
+        first, last = np.searchsorted(starts, [rows.start, rows.stop - 1], side="right") - 1
+        for part in range(first, last + 1):
+            begin, end = max(rows.start, starts[part]), min(rows.stop, starts[part + 1])
+            if begin < end:
+                among = slice(begin - rows.start, end - rows.start)
+                yield part, among, range(begin - starts[part], end - starts[part])
+        return
+    wanted = np.asarray(rows, dtype=np.intp)
+    of_part = np.searchsorted(starts, wanted, side="right") - 1
+    order = np.argsort(of_part, kind="stable")
+    parts, begins = np.unique(of_part[order], return_index=True)
+    for part, places in zip(parts.tolist(), np.split(order, begins[1:]), strict=True):
+        yield part, places, wanted[places] - starts[part]
 
 
 def resolve(array: Any, rows: Rows) -> tuple[Any, Rows]:
@@ -88,9 +215,26 @@ def resolve(array: Any, rows: Rows) -> tuple[Any, Rows]:
 def take(array: Any, rows: Rows) -> Any:
     """The given rows; a view of the array where they are a range."""
     array, rows = resolve(array, rows)
-    if is_everything(array, rows):
+    if is_everything(array, rows) and not isinstance(held_in(array), LazyArray):
         return array
     return array[_as_slice(rows) if isinstance(rows, range) else rows]
+
+
+def held_in(array: Any) -> Any:
+    """What holds the values of an array: the words of packed bits, and the array of its rows."""
+    array = array.array if isinstance(array, LazyRows) else array
+    return getattr(array, "words", array)
+
+
+def is_kept(array: Any) -> bool:
+    """Whether the values of an array are kept elsewhere, so that a pickle says where they are."""
+    held = held_in(array)
+    return isinstance(held, LazyArray) and held.is_kept
+
+
+def is_on_disk(array: Any) -> bool:
+    """Whether the values of an array are not in memory until they are read."""
+    return isinstance(held_in(array), LazyArray | np.memmap)
 
 
 def is_everything(array: Any, rows: Rows) -> bool:
@@ -112,7 +256,7 @@ def read_only(array: Any) -> Any:
 def n_bytes(array: Any, rows: Rows) -> int:
     """Size of the given rows of an array or of packed bits, which is not read."""
     array, rows = resolve(array, rows)
-    array = getattr(array, "words", array)
+    array = held_in(array)
     return len(rows) * prod(array.shape[1:]) * array.dtype.itemsize
 
 

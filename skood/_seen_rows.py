@@ -6,9 +6,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
+from ._batches import row_batches
+from ._elsewhere import engine, lies_elsewhere
+from ._layer_names import layer_columns
+from ._rows import take
 from ._values import Floats
 from .activations import Activations
 
@@ -37,11 +40,19 @@ class SeenRows:
     def of(cls, A: Any) -> SeenRows | None:
         """Those of rows; None where no layer has enough units to tell rows apart."""
         numbers = _combinations(A)
-        if numbers is None:
-            return None
-        scale = numbers.std(axis=0)
+        return None if numbers is None else cls._scaled(numbers)
+
+    @classmethod
+    def _scaled(cls, numbers: Floats) -> SeenRows:
+        scale = numbers.std(axis=0) if len(numbers) else np.ones(_N_NUMBERS)
         scale[scale == 0] = 1.0
         return cls(numbers / scale, scale)
+
+    def merge(self, other: SeenRows) -> SeenRows:
+        """Those of the rows of both."""
+        return self._scaled(
+            np.concatenate([self.numbers * self.scale, other.numbers * other.scale])
+        )
 
     def are_same(self, A: Any) -> bool:
         """Whether these are the same rows in any order, and not all alike."""
@@ -53,16 +64,20 @@ class SeenRows:
             or (_all_are_among(numbers, self.numbers) and _all_are_among(self.numbers, numbers))
         )
 
+    def n_among(self, A: Any) -> int:
+        """How many rows are among them."""
+        numbers = self._numbers_of(A)
+        if numbers is None or len(numbers) == 0:
+            return 0
+        return int(np.isfinite(self._tree().query(numbers, **_NEAR)[0]).sum())
+
     def share_among(self, A: Any) -> float:
         """Share of rows that are among them, more than equal ones would be by chance; 0 if few."""
-        numbers = self._numbers_of(A)
-        if numbers is None:
-            return 0.0
-        share = float(np.isfinite(self._tree().query(numbers, **_NEAR)[0]).mean())
+        share = self.n_among(A) / max(1, len(A))
         if share <= 0.05:
             return 0.0
         by_chance = self._share_of_repeated()
-        error = np.sqrt(by_chance * (1 - by_chance) / len(numbers))
+        error = np.sqrt(by_chance * (1 - by_chance) / len(A))
         return share if share > by_chance + 0.05 + 3 * error else 0.0
 
     def _numbers_of(self, A: Any) -> Floats | None:
@@ -85,23 +100,35 @@ def _all_are_among(rows: Floats, others: Floats) -> bool:
     return bool(np.isfinite(cKDTree(others).query(rows, **_NEAR)[0]).all())
 
 
-def _combinations(A: Any) -> Floats | None:
-    rows = _rows_of_a_layer(A)
-    if rows is None or not np.isfinite(rows).all():
+def _combinations(A: Any, y: Any = None) -> Floats | None:
+    if lies_elsewhere(A):
+        parts = engine("each_block")(A, _combinations)
+        return None if any(part is None for part in parts) else np.concatenate(parts)
+    layer = _layer_that_tells(A)
+    if layer is None:
         return None
-    directions = np.random.default_rng(0).normal(size=(rows.shape[1], _N_NUMBERS))
-    return rows @ directions
+    combined, directions = [], None
+    for rows in row_batches(len(layer), int(np.prod(layer.shape[1:]))):
+        some = take(layer, range(len(layer))[rows])
+        flat = some.reshape(len(some), -1).astype(np.float64)
+        if not np.isfinite(flat).all():
+            return None
+        if directions is None:
+            directions = np.random.default_rng(0).normal(size=(flat.shape[1], _N_NUMBERS))
+        combined.append(flat @ directions)
+    return np.concatenate(combined)
 
 
-def _rows_of_a_layer(A: Any) -> NDArray | None:
-    """The logits, or the last layer with enough units."""
+def _layer_that_tells(A: Any) -> Any:
+    """The logits, or the last layer with enough units, of which nothing is read."""
     if not isinstance(A, Activations):
         layers = [np.asarray(A)]
-    elif A.logits is not None and A.logits.shape[1] >= _N_NUMBERS:
-        layers = [np.asarray(A.logits)]
     else:
-        layers = [A[name] for name in reversed(A.layer_names)]
+        columns = {column.role: column for column in A.columns if column.role == "logits"}
+        has_logits = "logits" in columns and columns["logits"].n_units >= _N_NUMBERS
+        named = [columns["logits"]] if has_logits else reversed(layer_columns(A))
+        layers = [column.array for column in named if not column.is_packed]
     for layer in layers:
-        if isinstance(layer, np.ndarray) and layer[:1].size >= _N_NUMBERS:
-            return layer.reshape(len(layer), -1).astype(np.float64)
+        if len(layer) and np.prod(layer.shape[1:]) >= _N_NUMBERS:
+            return layer
     return None

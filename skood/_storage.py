@@ -16,12 +16,14 @@ import stat
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import replace
+from math import prod
 from pathlib import Path
 from typing import IO, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ._batches import rows_of_block
 from ._manifest import LATER_FILE, MANIFEST, SAVE_ID, Manifest
 from ._patterns import PackedBits
 from ._rows import Rows, resolve, take
@@ -81,20 +83,20 @@ def _make(path: Path, manifest: Manifest, arrays: Stored) -> bool:
             finally:
                 shutil.rmtree(scratch, ignore_errors=True)
     finally:
-        _sweep_beside(path)
+        sweep_beside(path)
 
 
 def _fill_and_rename(scratch: Path, path: Path, manifest: Manifest, arrays: Stored) -> bool:
     _write_arrays(scratch, manifest, arrays)
     _write_manifest(scratch / MANIFEST, manifest)
-    _sync_folder(scratch)
+    sync_folder(scratch)
     try:
         scratch.rename(path)
     except OSError:
         if not os.path.lexists(path):
             raise
         return False
-    _sync_folder(path.parent)
+    sync_folder(path.parent)
     return True
 
 
@@ -109,12 +111,12 @@ def _refill(path: Path, manifest: Manifest, arrays: Stored) -> None:
             new = path / f"manifest.{save_id}.json"
             _write_manifest(new, manifest)
             # Before the manifest names them, the files have to be there after a power cut too.
-            _sync_folder(path)
+            sync_folder(path)
             new.replace(path / MANIFEST)
-            _sync_folder(path)
+            sync_folder(path)
     finally:
         _sweep(path)
-        _sweep_beside(path)
+        sweep_beside(path)
 
 
 def _check_holds_nothing_else(path: Path) -> None:
@@ -149,7 +151,7 @@ def _first_files(path: Path) -> tuple[str, ...]:
 def _write_arrays(folder: Path, manifest: Manifest, arrays: Stored) -> None:
     for stem, array in arrays.items():
         held, rows = resolve(array, range(len(array)))
-        with _new_file(folder / manifest.file_of(stem)) as file:
+        with new_file(folder / manifest.file_of(stem)) as file:
             _write_array(file, held.words if isinstance(held, PackedBits) else held, rows)
 
 
@@ -163,19 +165,20 @@ def _write_array(file: IO[bytes], array: Any, rows: Rows) -> None:
             "shape": (len(rows), *array.shape[1:]),
         },
     )
-    for start in range(0, len(rows), _ROWS_PER_WRITE):
-        batch = take(array, rows[start : start + _ROWS_PER_WRITE])
+    n_at_once = min(_ROWS_PER_WRITE, rows_of_block(prod(array.shape[1:])))
+    for start in range(0, len(rows), n_at_once):
+        batch = take(array, rows[start : start + n_at_once])
         # Not through a memory map, for which a full disk is the end of the process.
         np.ascontiguousarray(batch).tofile(file)
 
 
 def _write_manifest(file: Path, manifest: Manifest) -> None:
-    with _new_file(file) as stream:
+    with new_file(file) as stream:
         stream.write(manifest.to_json().encode())
 
 
 @contextmanager
-def _new_file(file: Path) -> Iterator[IO[bytes]]:
+def new_file(file: Path) -> Iterator[IO[bytes]]:
     """A file to write, which is on the disk when it is closed."""
     with open(file, "xb") as stream:
         yield stream
@@ -183,7 +186,7 @@ def _new_file(file: Path) -> Iterator[IO[bytes]]:
         os.fsync(stream.fileno())
 
 
-def _sync_folder(folder: Path) -> None:
+def sync_folder(folder: Path) -> None:
     # A power cut may otherwise undo a renaming. Some systems do not open or sync folders.
     with suppress(OSError):
         descriptor = os.open(folder, os.O_RDONLY)
@@ -199,7 +202,7 @@ def _sync_folder(folder: Path) -> None:
 @contextmanager
 def _at_work(folder: Path, prefix: str) -> Iterator[str]:
     """An id for a new save, for which `_has_ended` is False until it ends, however it ends."""
-    save_id, file = _lock(folder, prefix)
+    save_id, file = hold_lock(folder, prefix)
     try:
         yield save_id
     finally:
@@ -207,7 +210,8 @@ def _at_work(folder: Path, prefix: str) -> Iterator[str]:
         (folder / f"{prefix}{save_id}.lock").unlink(missing_ok=True)
 
 
-def _lock(folder: Path, prefix: str) -> tuple[str, IO[bytes]]:
+def hold_lock(folder: Path, prefix: str) -> tuple[str, IO[bytes]]:
+    """A new id, and the open file whose lock others can tell a process at work by."""
     while True:
         save_id = secrets.token_hex(8)
         name = folder / f"{prefix}{save_id}.lock"
@@ -238,7 +242,7 @@ def _has_ended(lock: Path) -> bool:
     return True
 
 
-def _sweep_beside(path: Path) -> None:
+def sweep_beside(path: Path) -> None:
     """Delete what killed processes have left of folders that were to get the name ``path``."""
     name = re.compile(rf"\.{re.escape(path.name)}-({SAVE_ID})(?:\.lock)?")
     found: list[str] = []

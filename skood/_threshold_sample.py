@@ -29,8 +29,10 @@ CAPACITY = 2**25
 MIN_ROWS = 1000
 
 _MULTIPLIER = np.uint64(0x9E3779B97F4A7C15)
-_READ: tuple[Role, ...] = ("layer", "logits", "prediction", "features")
-"""Roles of the columns that detectors read, by which rows are told apart."""
+_HASHED: tuple[Role, ...] = ("layer", "logits", "features")
+"""Roles of the columns by which rows are told apart, beside their predictions."""
+_READ: tuple[Role, ...] = (*_HASHED, "prediction")
+"""Roles of the columns that detectors read."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -78,11 +80,15 @@ class ThresholdSample:
         y: NDArray | None,
         rows: NDArray[np.intp],
         max_rows: int | None = None,
+        keys: NDArray[np.uint64] | None = None,
     ) -> ThresholdSample:
-        """A sample of rows, whose numbers are given; nothing of ``X`` is shared."""
-        everything = cls(X, y, rows, np.arange(len(X)), len(X), max_rows=max_rows)
+        """A sample of rows, whose numbers are given; nothing of ``X`` is shared.
+
+        ``keys`` are their hashes, where these are known.
+        """
+        everything = cls(X, y, rows, np.arange(len(X)), len(X), keys, max_rows)
         if len(X) <= everything._n_allowed():
-            return replace(everything, X=copy_of(X, _READ))
+            return replace(everything, X=copy_of(X, _READ), keys=None)
         return everything._reduced()
 
     def merge(self, other: ThresholdSample) -> ThresholdSample:
@@ -120,10 +126,7 @@ class ThresholdSample:
         return self.rows[order], self.held[order]
 
     def _n_allowed(self) -> int:
-        if self.max_rows is not None:
-            return self.max_rows
-        row_bytes = sum(n_bytes(column.array, range(1)) for column in self.X.columns)
-        return max(MIN_ROWS, CAPACITY // max(1, row_bytes))
+        return rows_allowed(self.X) if self.max_rows is None else self.max_rows
 
     def _with_keys(self) -> ThresholdSample:
         return self if self.keys is not None else replace(self, keys=hash_rows(self.X, self.y))
@@ -159,6 +162,16 @@ def _said_alike(X: Activations, other: Activations) -> list[Activations]:
     ]
 
 
+def rows_allowed(X: Activations) -> int:
+    """How many rows a sample may hold."""
+    return max(MIN_ROWS, CAPACITY // bytes_of_row(X))
+
+
+def bytes_of_row(X: Activations) -> int:
+    """How much memory a row takes, at least 1."""
+    return max(1, sum(n_bytes(column.array, range(1)) for column in X.columns))
+
+
 def merged(parts: Iterable[Any]) -> Any:
     """One summary of the rows of several, in order; they are merged two and two.
 
@@ -179,34 +192,49 @@ def merged(parts: Iterable[Any]) -> Any:
 def hash_rows(X: Activations, y: NDArray | None) -> NDArray[np.uint64]:
     """A number for each sample that depends on its values, its class and its label alone."""
     everything = range(len(X))
-    columns = [take(column.array, everything) for column in X.columns if column.role in _READ]
+    columns = [take(column.array, everything) for column in X.columns if column.role in _HASHED]
+    # Whether predictions are a column of their own or come from the logits makes no difference.
+    labels = [each for each in (_predictions_of(X), y) if each is not None]
     hashes = np.zeros(len(X), dtype=np.uint64)
-    for column in columns if y is None else [*columns, y]:
+    for column in [*columns, *labels]:
         hashes = _scramble(hashes + np.uint64(1)) + _hash_column(column)
     return _scramble(hashes)
 
 
+def _predictions_of(X: Activations) -> NDArray | None:
+    try:
+        return X.predictions
+    except ValueError:  # of logits that are not finite, which no detector may read
+        return None
+
+
 def _hash_column(column: Any) -> NDArray[np.uint64]:
     if column.ndim == 1:
-        return _hash_labels(column)
+        return hash_labels(column)
     values = column.words if isinstance(column, PackedBits) else column
     values = values.reshape(len(values), prod(values.shape[1:]))
     hashes = np.empty(len(values), dtype=np.uint64)
     drawn = np.random.default_rng(0).integers(2**63, size=values.shape[1], dtype=np.uint64)
     weights = 2 * drawn + np.uint64(1)
     for batch in row_batches(*values.shape):
-        hashes[batch] = _scramble(_as_words(values[batch])) @ weights
+        hashes[batch] = np.einsum("rv,v->r", _as_words(values[batch]), weights)
     return hashes
 
 
 def _as_words(values: NDArray) -> NDArray[np.uint64]:
+    """New words of the values, of which low bits depend on high ones; products reach upwards."""
     if values.dtype == np.uint64:
-        return values
-    # Adding 0 makes a zero of -0.
-    return (np.ascontiguousarray(values, dtype=np.float64) + 0.0).view(np.uint64)
+        words = values.copy()
+    else:
+        # Adding 0 makes a zero of -0.
+        words = (np.ascontiguousarray(values, dtype=np.float64) + 0.0).view(np.uint64)
+    for n_bits in (32, 21):
+        words ^= words >> np.uint64(n_bits)
+    return words
 
 
-def _hash_labels(array: NDArray) -> NDArray[np.uint64]:
+def hash_labels(array: NDArray) -> NDArray[np.uint64]:
+    """A number for each label, numbers or texts, that depends on the label alone."""
     labels, codes = np.unique(array, return_inverse=True)
     digests = [blake2b(str(label).encode(), digest_size=8).digest() for label in labels]
     return np.frombuffer(b"".join(digests), dtype="<u8").astype(np.uint64)[codes]

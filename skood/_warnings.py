@@ -25,11 +25,12 @@ _VALIDATION = str(Path(sklearn.__file__).parent / "model_selection" / "_validati
 
 
 class Line(NamedTuple):
-    """A line of code."""
+    """A line of code, and whether what it has been warned of is not said again."""
 
     file: str
     number: int
     module: str
+    is_silent: bool = False
 
 
 _working_for: ContextVar[Line | None] = ContextVar("_working_for", default=None)
@@ -42,11 +43,16 @@ _threshold_comes_later: ContextVar[bool] = ContextVar("_threshold_comes_later", 
 
 def warn_user(message: str, category: type[Warning] = UserWarning) -> None:
     """Warn as if the nearest caller outside of this package and scikit-learn had done it."""
+    if (collected := _collected.get()) is not None:
+        collected.add((category, message))
+        return
+    if (line := users_line()).is_silent:
+        return
     if (said := _said.get()) is not None:
         if (category, message) in said:
             return
         said.add((category, message))
-    line, how = users_line(), _how_warnings_are_shown()
+    how = _how_warnings_are_shown()
     if _shown.get((line, category, message)) == how:
         return
     module = sys.modules.get(line.module)
@@ -67,14 +73,37 @@ def _how_warnings_are_shown() -> Any:
 
 def users_line() -> Line:
     """The nearest line outside of this package and scikit-learn that leads here."""
+    is_silent = _is_silent.get()
     if (line := _working_for.get()) is not None:
-        return line
+        return line._replace(is_silent=line.is_silent or is_silent)
     frame = sys._getframe(1)
     while frame.f_back is not None and frame.f_code.co_filename.startswith(_INSIDE):
         frame = frame.f_back
-    return Line(
-        frame.f_code.co_filename, frame.f_lineno, frame.f_globals.get("__name__", "<string>")
-    )
+    module = frame.f_globals.get("__name__", "<string>")
+    return Line(frame.f_code.co_filename, frame.f_lineno, module, is_silent)
+
+
+_is_silent: ContextVar[bool] = ContextVar("_is_silent", default=False)
+"""Whether all that there is to say was said before."""
+
+
+Said = frozenset[tuple[type[Warning], str]]
+"""Warnings that are passed on, to be said elsewhere."""
+
+_collected: ContextVar[set[tuple[type[Warning], str]] | None]
+_collected = ContextVar("_collected", default=None)
+"""Warnings that nobody would see here."""
+
+
+@contextlib.contextmanager
+def collecting_warnings() -> Iterator[set[tuple[type[Warning], str]]]:
+    """Block whose warnings are collected, as in another process than the user's."""
+    collected: set[tuple[type[Warning], str]] = set()
+    token = _collected.set(collected)
+    try:
+        yield collected
+    finally:
+        _collected.reset(token)
 
 
 _said: ContextVar[set[tuple[type[Warning], str]] | None] = ContextVar("_said", default=None)
@@ -89,6 +118,16 @@ def warning_once() -> Iterator[None]:
         yield
     finally:
         _said.reset(token)
+
+
+@contextlib.contextmanager
+def saying_nothing() -> Iterator[None]:
+    """Do what was done before, whose warnings were shown then."""
+    token = _is_silent.set(True)
+    try:
+        yield
+    finally:
+        _is_silent.reset(token)
 
 
 @contextlib.contextmanager

@@ -19,7 +19,7 @@ from ._agreement import (
     check_predictions,
     check_width_of_head,
 )
-from ._batches import rows_of_block
+from ._batches import row_batches, rows_of_block
 from ._column import PARTS, Column, Role, layer_column, part_columns
 from ._column_table import ColumnTable, compact
 from ._concatenate import check_parts, stack, stack_part
@@ -27,7 +27,9 @@ from ._labels import as_labels, largest_logits
 from ._linear_head import LinearHead
 from ._manifest import Manifest
 from ._patterns import PackedBits
+from ._rows import held_in, is_on_disk, take
 from ._storage import read_folder, write_folder
+from ._store import Stored, StoreWriter, is_store, read_store
 from ._tables import as_frame, as_html
 
 if TYPE_CHECKING:
@@ -209,8 +211,8 @@ class Activations:
         """
         if (predictions := self._table.part("predictions")) is not None:
             return self._table.read(predictions)
-        logits, classes = self.logits, self.classes
-        return None if logits is None or classes is None else classes[largest_logits(logits)]
+        logits, classes = self._held_part("logits"), self.classes
+        return None if logits is None or classes is None else classes[_largest_logits(logits)]
 
     @property
     def features(self) -> NDArray | None:
@@ -243,6 +245,14 @@ class Activations:
         An extractor without a reducer fills it in where the network takes sequences of any length.
         """
         return self._table.read(self._table.part("mask"))
+
+    def _held_part(self, name: str) -> Any:
+        """A part that is no layer, of which nothing is read; None where there is none."""
+        is_read = name == "features"
+        array = self._what_the_head_reads()[1] if is_read else self._table.part(name)
+        if array is None:
+            return self.predictions if name == "predictions" else None
+        return self._table.hold(array)
 
     def batches(self, n_samples: int | None = None) -> Iterator[Activations]:
         """Iterate over the samples, some consecutive ones at a time.
@@ -281,6 +291,12 @@ class Activations:
             return iter([self] if len(self) else [])
         starts = range(0, len(self), n_samples)
         return (self[start : start + n_samples] for start in starts)
+
+    @property
+    def _is_larger_than_memory(self) -> bool:
+        """Whether columns are on disk, and are to be read in several blocks."""
+        is_long = len(self) > rows_of_block(self._table.n_values)
+        return is_long and any(is_on_disk(c.array) for c in self._table.columns.values())
 
     def items(self) -> Iterator[tuple[str, Layer]]:
         """Iterate over the layers.
@@ -435,9 +451,10 @@ class Activations:
         Returns
         -------
         Activations
-            The samples of all parts, in order, copied. Logits, predictions, labels and the head are
-            kept where every part has them; the classes where any part has them. Masks of another
-            length than the longest end in padding.
+            The samples of all parts, in order. They are copied, except where some of a column are
+            on disk, of which none is read. Logits, predictions, labels and the head are kept where
+            every part has them; the classes where any part has them. Masks of another length than
+            the longest end in padding.
 
         Raises
         ------
@@ -466,7 +483,7 @@ class Activations:
         first = parts[0]
         return cls(
             {
-                name: column.with_array(stack([part[name] for part in parts]))
+                name: column.with_array(stack([p._table.hold(p._table.find(name)) for p in parts]))
                 for name, column in first._table.layers()
             },
             **{name: stack_part(name, parts) for name in PARTS},
@@ -513,7 +530,10 @@ class Activations:
 
     @classmethod
     def load(cls, path: str | Path, *, mmap_mode: str | None = None) -> Activations:
-        """Read what :meth:`save` wrote.
+        """Read what :meth:`save` wrote, or an extractor into a folder.
+
+        What an extractor wrote stays on disk: rows are read when they are asked for. A pickle of
+        it holds the path of the folder, and none of the values.
 
         Parameters
         ----------
@@ -521,7 +541,8 @@ class Activations:
             The folder.
         mmap_mode : {None, "r", "c"}, default=None
             As in :func:`numpy.load`: "r" leaves the layers on disk and reads the rows that
-            are needed; of packed layers, the padding of all rows is read once.
+            are needed; of packed layers, the padding of all rows is read once. Not used for what
+            an extractor wrote.
 
         Returns
         -------
@@ -533,12 +554,15 @@ class Activations:
         ValueError
             If the folder was not written by :meth:`save`, or by another version of it; its
             manifest is broken, names other files than :meth:`save` makes or does not fit them;
-            or ``mmap_mode`` is another one.
+            an extraction is not complete; or ``mmap_mode`` is another one. What is damaged in the
+            folder of an extractor is found when it is read.
         FileNotFoundError
             If there is no such folder, or one of its files is missing.
         """
         if mmap_mode not in (None, "r", "c"):
             raise ValueError(f"mmap_mode must be None, 'r' or 'c', got {mmap_mode!r}.")
+        if is_store(Path(path)):
+            return _of_store(read_store(Path(path).absolute()))
         manifest, arrays = read_folder(Path(path), mmap_mode)
         head = None
         if "head_weight" in arrays:
@@ -669,6 +693,66 @@ class Activations:
 
     def _repr_html_(self) -> str:
         return as_html(self.columns, self._head, len(self))
+
+
+def finish_store(writer: StoreWriter, X: Activations) -> None:
+    """Say what the blocks that were written are: columns of activations."""
+    columns = [
+        {
+            "key": held_in(column.array).name,
+            "name": column.name,
+            "role": column.role,
+            "n_bits": column.n_units if column.is_packed else None,
+            **column.metadata(),
+        }
+        for column in X.columns
+    ]
+    arrays: dict[str, Any] = {} if X._classes is None else {"classes": X._classes}
+    if X.head is not None:
+        arrays |= {"head_weight": X.head.weight, "head_bias": X.head.bias}
+    contents = {
+        "n_samples": len(X),
+        "columns": columns,
+        "head_input_layer": X._head_layer,
+        "why_missing": X.why_missing,
+        "order": X._order,
+    }
+    writer.finish(contents, arrays)
+
+
+def _of_store(stored: Stored) -> Activations:
+    """The activations of a folder that was written block by block; reads no block."""
+    layers, parts = {}, {}
+    for said in stored.contents["columns"]:
+        values: Any = stored.blocks.column(said["key"])
+        if said["n_bits"] is not None:
+            values = PackedBits._of(values, said["n_bits"])
+        if said["role"] == "layer":
+            metadata = {key: said[key] for key in Column(None).metadata()}
+            layers[said["name"]] = Column(values, **metadata)
+        else:
+            parts[said["name"]] = values
+    arrays, head = stored.arrays, None
+    if "head_weight" in arrays:
+        reads = stored.contents["head_input_layer"]
+        head = LinearHead(arrays["head_weight"], arrays["head_bias"], reads)
+    why = stored.contents["why_missing"]
+    A = Activations(layers, **parts, head=head, classes=arrays.get("classes"), why_missing=why)
+    A._order = stored.contents["order"]
+    return A
+
+
+def _largest_logits(logits: Any) -> NDArray[np.intp]:
+    """Column of the largest logit of each sample, of which only some are read at a time."""
+    if not is_on_disk(logits):
+        return largest_logits(take(logits, range(len(logits))))
+    columns = np.empty(len(logits), dtype=np.intp)
+    sizes = np.empty(len(logits))
+    for rows in row_batches(len(logits), logits.shape[1]):
+        some = take(logits, range(len(logits))[rows])
+        columns[rows], sizes[rows] = some.argmax(axis=1), np.abs(some).max(axis=1)
+    largest_logits(sizes[:, np.newaxis])  # Raises where some are not finite.
+    return columns
 
 
 def read_only(X: Activations) -> Activations:

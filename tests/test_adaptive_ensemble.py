@@ -12,7 +12,7 @@ from skood import Activations, HammingNAPDetector
 from skood._logits import MissingLogitsError
 from skood._monitor_view import memory_of
 from skood.activations import LinearHead
-from skood.detectors import EnergyDetector, KNNDetector, MahalanobisDetector
+from skood.detectors import EnergyDetector, KNNDetector, MahalanobisDetector, forget_batches
 from skood.ensemble import AdaptiveEnsembleDetector, LayerEnsembleDetector
 from skood.ensemble._combination import Calibration, informed_sum
 from skood.inspection import explain
@@ -417,6 +417,9 @@ def test_memory_is_bounded_as_documented(target, n_layers, width, n_classes):
     of_distances *= 2 if target == "misclassified" else 1
     for_each = of_distances + (width + 350) * n_learnt
     bound = (n_layers + 1) * for_each + 16 * n_rows + n_layers * 4 * 8 * 1024
+    of_samples = n_rows * (4 * n_layers * width + 8 * n_classes + 8 + 16)
+    assert 0.3 * bound < memory_of(detector) - of_samples < bound
+    forget_batches(detector)
     assert 0.3 * bound < memory_of(detector) < bound
 
 

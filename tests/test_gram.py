@@ -280,8 +280,9 @@ def test_wide_maps_need_little_memory():
     GramDetector().fit(Activations({"conv": maps})).score_samples(Activations({"conv": maps}))
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
-    # A matrix for each sample and order would take 1.6 GB, the maps in double precision 22 MB.
-    assert peak < 16e6
+    # A matrix for each sample and order would take 1.6 GB, the maps in double precision 22 MB; and
+    # for later batches the maps are kept, in 11 MB.
+    assert peak < 22e6
 
 
 # Parameters

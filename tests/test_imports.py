@@ -27,6 +27,7 @@ FLOW = [
     "_axes",
     "_side_by_side",
     "_config",
+    "_memory",
     "_batches",
     "_threads",
     "_values",
@@ -38,6 +39,7 @@ FLOW = [
     "_spread",
     "networks",
     "_rows",
+    "_blocks",
     "_labels",
     "_faiss",
     "_patterns",
@@ -48,8 +50,13 @@ FLOW = [
     "_concatenate",
     "_manifest",
     "_storage",
+    "_store",
+    "_spill",
+    "_row_table",
     "_tables",
     "activations",
+    "_elsewhere",
+    "_block_transform",
     "_fitted_state",
     "_seen_rows",
     "_output",
@@ -58,6 +65,7 @@ FLOW = [
     "_known_columns",
     "_marks",
     "_foreign",
+    "_streams",
     "_named_detectors",
     "_classes",
     "_validation",
@@ -77,8 +85,11 @@ FLOW = [
     "datasets",
     "_defaults",
     "_monitor_calibration",
+    "_monitor_rows",
+    "_monitor_merge",
     "_monitor",
     "_make_monitor",
+    "engines",
 ]
 
 
@@ -95,12 +106,14 @@ def imported_modules(*statements):
         "import skood.networks, skood.extraction, skood.ensemble",
         "import skood.datasets, skood.model_selection",
         "import skood.calibration, skood.inspection, skood.monitoring, skood.training",
+        "import skood.engines",
     ],
 )
 def test_importing_skood_is_light(statement):
     modules = imported_modules(statement)
     assert "skood.activations" in modules
-    assert not modules & {"torch", "skorch", "onnx", "onnxruntime", "faiss", "matplotlib"}
+    heavy = {"torch", "skorch", "onnx", "onnxruntime", "faiss", "matplotlib", "dask", "ray"}
+    assert not modules & heavy
 
 
 def test_a_multilayer_perceptron_needs_no_torch():

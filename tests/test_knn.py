@@ -4,7 +4,7 @@ import sys
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 from scipy.spatial.distance import cdist
 from sklearn.exceptions import NotFittedError
@@ -14,6 +14,7 @@ from sklearn.pipeline import make_pipeline
 from skood import Activations
 from skood.activations import PackedBits
 from skood.detectors import KNNDetector, _neighbor_search
+from skood.detectors._bounded_rows import hash_layers
 from skood.model_selection import OODKFold
 from skood.preprocessing import LayerSelector
 
@@ -300,3 +301,70 @@ def test_parameters_out_of_range_are_refused(params):
 def test_an_unfitted_detector_says_so(data):
     with pytest.raises(NotFittedError):
         KNNDetector().kneighbors(data[0])
+
+
+# Bounded memory
+
+
+def smallest_hashes(rows, max_samples):
+    hashes = hash_layers(Activations({"X": rows}))
+    return np.argsort(hashes)[:max_samples]
+
+
+@pytest.mark.parametrize("normalize", [True, False])
+def test_with_max_samples_the_rows_with_the_smallest_hashes_are_stored(normalize):
+    rng = np.random.default_rng(0)
+    rows, new = rng.random((200, 5)), rng.random((30, 5))
+    params = {"n_neighbors": 7, "normalize": normalize}
+    detector = KNNDetector(max_samples=50, **params).fit(rows)
+    stored = smallest_hashes(rows, 50)
+    assert sorted(detector.stored_rows_) == sorted(stored)
+    expected = KNNDetector(**params).fit(rows[np.sort(stored)])
+    np.testing.assert_allclose(detector.score_samples(new), expected.score_samples(new))
+    # A stored sample is left out; another is compared with all that are stored.
+    scores = np.empty(200)
+    scores[np.sort(stored)] = expected.training_scores_
+    others = np.setdiff1d(np.arange(200), stored)
+    scores[others] = expected.score_samples(rows[others])
+    np.testing.assert_allclose(detector.training_scores_, scores)
+    found = detector.kneighbors(new, 3)
+    nearest = expected.kneighbors(new, 3)
+    np.testing.assert_allclose(found[0], nearest[0])
+    np.testing.assert_array_equal(found[1], np.sort(stored)[nearest[1]])
+
+
+def test_as_many_samples_as_may_be_stored_change_nothing():
+    rng = np.random.default_rng(0)
+    rows = np.repeat(rng.random((30, 4)), 2, axis=0)
+    expected = KNNDetector(n_neighbors=5).fit(rows)
+    detector = KNNDetector(n_neighbors=5, max_samples=60).fit(rows)
+    np.testing.assert_array_equal(detector.training_scores_, expected.training_scores_)
+    np.testing.assert_array_equal(detector.stored_rows_, np.arange(60))
+    # Of more, equal ones are stored once.
+    fewer = KNNDetector(n_neighbors=5, max_samples=40).fit(rows)
+    np.testing.assert_array_equal(np.sort(fewer.stored_rows_), np.arange(0, 60, 2))
+
+
+@given(
+    order=st.permutations(range(40)),
+    cuts=st.lists(st.integers(1, 39), max_size=3),
+    max_samples=st.sampled_from([2, 10, 25, 100]),
+)
+def test_what_is_stored_depends_on_neither_order_nor_batches(order, cuts, max_samples):
+    rows = np.random.default_rng(1).integers(0, 4, (40, 3)).astype(float)  # some are equal
+    whole = KNNDetector(n_neighbors=1, max_samples=max_samples).fit(rows)
+    batched = KNNDetector(n_neighbors=1, max_samples=max_samples)
+    mixed = rows[list(order)]
+    starts = np.unique([0, *(cut for cut in cuts if 2 <= cut <= 38)])
+    assume(min(np.diff([*starts, 40])) >= 2)
+    for part in np.split(np.arange(40), starts[1:]):
+        batched.partial_fit(mixed[part])
+    np.testing.assert_array_equal(batched.score_samples(rows), whole.score_samples(rows))
+    stored = [rows[whole.stored_rows_], mixed[batched.stored_rows_]]
+    np.testing.assert_array_equal(*(np.unique(each, axis=0) for each in stored))
+
+
+@pytest.mark.parametrize("max_samples", [1, 0, 2.5, "all"])
+def test_a_number_of_samples_that_is_none_is_refused(max_samples):
+    with pytest.raises(ValueError, match="max_samples"):
+        KNNDetector(max_samples=max_samples).fit(np.eye(4))

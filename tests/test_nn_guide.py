@@ -13,6 +13,7 @@ from sklearn.model_selection import GridSearchCV
 from skood import Activations
 from skood.activations import LinearHead
 from skood.detectors import NNGuideDetector
+from skood.detectors._bounded_rows import hash_layers
 from skood.model_selection import OODKFold
 
 
@@ -269,3 +270,39 @@ def test_a_bank_that_is_drawn_from_all_samples_needs_these_at_once(A):
     with pytest.raises(AttributeError) as refusal:
         detector.merge(detector)
     assert "bank_fraction=0.5 draws from all of them" in str(refusal.value.__cause__)
+
+
+# Bounded memory
+
+
+def test_with_max_samples_the_rows_with_the_smallest_hashes_guide(A):
+    detector = NNGuideDetector(n_neighbors=3, max_samples=20).fit(A)
+    stored = np.sort(np.argsort(hash_layers(A))[:20])
+    np.testing.assert_array_equal(np.sort(detector.bank_rows_), stored)
+    expected = NNGuideDetector(n_neighbors=3).fit(A[stored])
+    np.testing.assert_allclose(detector.score_samples(A), expected.score_samples(A))
+    scores = expected.score_samples(A)
+    scores[stored] = expected.training_scores_
+    np.testing.assert_allclose(detector.training_scores_, scores)
+    enough = NNGuideDetector(n_neighbors=3, max_samples=60).fit(A)
+    exact = NNGuideDetector(n_neighbors=3).fit(A)
+    np.testing.assert_array_equal(enough.training_scores_, exact.training_scores_)
+
+
+def test_max_samples_are_the_same_of_any_batches_and_merges(A):
+    whole = NNGuideDetector(n_neighbors=3, max_samples=20).fit(A)
+    order = np.random.default_rng(0).permutation(60)
+    batched = NNGuideDetector(n_neighbors=3, max_samples=20)
+    for rows in np.split(order, [30, 34, 35]):
+        batched.partial_fit(A[rows])
+    first, other = (
+        NNGuideDetector(n_neighbors=3, max_samples=20).fit(A[rows]) for rows in np.split(order, [9])
+    )
+    for found in (batched, first.merge(other)):
+        np.testing.assert_allclose(found.score_samples(A), whole.score_samples(A), rtol=1e-12)
+        assert sorted(order[found.bank_rows_]) == sorted(whole.bank_rows_)
+
+
+def test_two_bounds_of_what_is_stored_are_refused(A):
+    with pytest.raises(ValueError, match=r"bank_fraction=0.5 and max_samples=20 both"):
+        NNGuideDetector(bank_fraction=0.5, max_samples=20).fit(A)

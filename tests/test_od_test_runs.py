@@ -318,21 +318,6 @@ def test_dask_gives_the_same(expected, tmp_path):
     assert_same(table, expected)
 
 
-def test_ray_gives_the_same(expected, tmp_path):
-    ray = pytest.importorskip("ray")
-    from ray.util.joblib import register_ray
-
-    A, y, sets = small()
-    register_ray()
-    ray.init(num_cpus=2, include_dashboard=False)
-    try:
-        with joblib.parallel_config("ray"):
-            table = od_test(parts(), A, sets, y=y, target="both", results=tmp_path)
-    finally:
-        ray.shutdown()
-    assert_same(table, expected)
-
-
 def test_the_order_of_detectors_and_sets_makes_no_difference(expected):
     A, y, sets = small()
     detectors = dict(reversed(parts().items()))

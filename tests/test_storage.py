@@ -99,7 +99,9 @@ def killed_before(step, work):
     uses = itertools.count(1)
 
     def count(event, args=()):
-        if event in COUNTED and next(uses) == step:
+        # How much memory is left is looked up from time to time, there.
+        is_of_system = event == "open" and str(args[0]).startswith(("/proc/", "/sys/"))
+        if event in COUNTED and not is_of_system and next(uses) == step:
             os.kill(os.getpid(), signal.SIGKILL)
 
     # A kill loses nothing that was written, so that nothing need be waited for.

@@ -1,17 +1,31 @@
-"""Binary patterns, used by several subpackages: packed bits, rules, store and search."""
+"""Binary patterns, used by several subpackages: packed bits, rules, stores and search."""
 
+from ._build import PatternRuns
+from ._index import MIN_PATTERNS, IndexedPatternStore, import_faiss
 from ._packed_bits import PackedBits
 from ._rules import pack_layers, quantile_bits, top_share
 from ._search import Neighbors, Words, hamming_neighbors
-from ._store import PatternStore, build_stores, nearest_of_class
+from ._store import (
+    BasePatternStore,
+    MappedPatternStore,
+    PatternStore,
+    build_stores,
+    nearest_of_class,
+)
 
 __all__ = [
+    "MIN_PATTERNS",
+    "BasePatternStore",
+    "IndexedPatternStore",
+    "MappedPatternStore",
     "Neighbors",
     "PackedBits",
+    "PatternRuns",
     "PatternStore",
     "Words",
     "build_stores",
     "hamming_neighbors",
+    "import_faiss",
     "nearest_of_class",
     "pack_layers",
     "quantile_bits",

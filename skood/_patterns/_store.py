@@ -2,53 +2,160 @@
 
 from __future__ import annotations
 
-from typing import Any
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ._packed_bits import PackedBits
-from ._search import Neighbors, hamming_neighbors
+from ._runs import opaque
+from ._search import Neighbors, Words, hamming_neighbors, nearest_in_groups
+from ._shards import ClassTable, Segment, ShardFolder
+
+_COPIED_PER_QUERY = 4
+"""So many numbers for each query are copied faster than they are looked up class by class."""
 
 
-class PatternStore:
+@dataclass(frozen=True)
+class Part:
+    """Distinct patterns that lie together, in the order in which they win ties.
+
+    ``firsts`` says where, among the numbers of training rows, those of each pattern begin.
+    """
+
+    words: Words
+    counts: NDArray[np.int64]
+    firsts: NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class MappedPart:
+    """The same on disk, mapped when it is asked for."""
+
+    folder: ShardFolder
+    segment: Segment
+
+    def _read(self, name: str) -> NDArray:
+        _, start, stop = self.segment
+        return self.folder.read(self.segment.shard, name)[start:stop]
+
+    @property
+    def words(self) -> Words:
+        return self._read("words")
+
+    @property
+    def counts(self) -> NDArray[np.int64]:
+        return self._read("counts")
+
+    @property
+    def firsts(self) -> NDArray[np.int64]:
+        return self._read("firsts")
+
+
+class Found(NamedTuple):
+    """What a search has found, the nearest first: arrays of shape (n_samples, n_found).
+
+    ``places`` are positions among all patterns of the store, part after part.
+    """
+
+    distances: NDArray[np.int64]
+    counts: NDArray[np.int64]
+    places: NDArray[np.int64]
+
+    def merge(self, later: Found, n_neighbors: int) -> Found:
+        """The nearest of both; of equal ones the more common, then those of this one."""
+        distances, counts, places = (
+            np.concatenate(pair, axis=1) for pair in zip(self, later, strict=True)
+        )
+        order = np.lexsort((-counts, distances), axis=1)[:, :n_neighbors]
+        return Found(*(np.take_along_axis(a, order, axis=1) for a in (distances, counts, places)))
+
+
+class BasePatternStore(ABC):
     """Distinct patterns of one class, and the training rows that showed them.
 
-    Parameters
-    ----------
-    bits : PackedBits of shape (n_rows, n_bits)
-        Patterns of the training rows, at least one.
-    rows : ndarray of shape (n_rows,)
-        Number of each row in the training data.
+    Of equally near patterns, the more common one counts as nearest; of equally common ones, that
+    whose octets come first.
 
     Attributes
     ----------
-    patterns : PackedBits of shape (n_patterns, n_bits)
-        The distinct patterns, the most common first.
-    counts : ndarray of shape (n_patterns,)
-        How many rows showed each pattern.
+    n_bits : int
+        Number of bits of a pattern.
+    n_rows : int
+        Number of training rows stored.
+    n_patterns : int
+        Number of distinct patterns.
+    squared_share_error : float
+        Mean over the rows of the squared standard error of the share of their pattern.
     """
 
-    def __init__(self, bits: PackedBits, rows: NDArray) -> None:
-        _, first, inverse, counts = np.unique(
-            _opaque(bits), return_index=True, return_inverse=True, return_counts=True
-        )
+    n_bits: int
+    n_rows: int
+    n_patterns: int
+    squared_share_error: float
+
+    @abstractmethod
+    def _parts(self) -> Iterator[Part | MappedPart]:
+        """The patterns, those of earlier parts before all of the same count in later ones."""
+
+    @abstractmethod
+    def _row_numbers(self) -> NDArray[np.int64]:
+        """Numbers of the training rows, pattern after pattern."""
+
+    @property
+    def patterns(self) -> PackedBits:
+        """The distinct patterns, the most common first; those on disk are read."""
+        return PackedBits._of(self._gathered()[0], self.n_bits)
+
+    @property
+    def counts(self) -> NDArray[np.int64]:
+        """How many rows showed each of ``patterns``."""
+        return self._gathered()[1]
+
+    def _gathered(self) -> tuple[Words, NDArray[np.int64]]:
+        parts = [(np.asarray(part.words), np.asarray(part.counts)) for part in self._parts()]
+        if len(parts) == 1:
+            return parts[0]
+        words, counts = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
         common_first = np.argsort(-counts, kind="stable")
-        self._ascending = np.argsort(common_first)
-        self.patterns = bits[first[common_first]]
-        self.counts = counts[common_first]
-        self._rows = rows[np.argsort(self._ascending[inverse], kind="stable")]
+        return words[common_first], counts[common_first]
 
-    @property
-    def n_rows(self) -> int:
-        """Number of training rows stored."""
-        return len(self._rows)
+    def move_to(self, root: Path) -> None:  # noqa: B027 - nothing to do for what is in memory
+        """Look for what is on the disk in another folder, if it is there."""
 
-    @property
-    def squared_share_error(self) -> float:
-        """Mean over the rows of the squared standard error of the share of their pattern."""
-        shares = self.counts / self.n_rows
-        return float(shares @ (shares * (1 - shares))) / self.n_rows
+    def _find(self, bits: PackedBits, n_neighbors: int) -> Found:
+        """The nearest patterns, as many as there are at most ``n_neighbors``."""
+        return self._find_exactly(bits, n_neighbors)
+
+    def _find_exactly(self, bits: PackedBits, n_neighbors: int) -> Found:
+        found: Found | None = None
+        start = 0
+        for part in self._parts():
+            words = part.words
+            distances, indices = hamming_neighbors(bits.words, words, min(n_neighbors, len(words)))
+            here = Found(distances, part.counts[indices], indices + start if start else indices)
+            found = here if found is None else found.merge(here, n_neighbors)
+            start += len(words)
+        assert found is not None  # a store has at least one pattern
+        return found
+
+    def _at(self, places: NDArray[np.int64], what: str) -> NDArray:
+        """Words, counts or firsts of the patterns at these places, of any shape."""
+        values: NDArray | None = None
+        start = 0
+        for part in self._parts():
+            here = getattr(part, what)
+            is_here = (places >= start) & (places < start + len(here))
+            if values is None:
+                values = np.empty(places.shape + here.shape[1:], here.dtype)
+            values[is_here] = here[places[is_here] - start]
+            start += len(here)
+        assert values is not None
+        return values
 
     def nearest(self, bits: PackedBits) -> tuple[NDArray, NDArray]:
         """Distance to the nearest pattern, and how common that pattern is.
@@ -61,8 +168,8 @@ class PatternStore:
             Share in (0, 1) of the rows that showed the nearest pattern, the most common
             one on ties.
         """
-        distances, indices = hamming_neighbors(bits.words, self.patterns.words, 1)
-        return distances[:, 0], self.counts[indices[:, 0]] / (self.n_rows + 1)
+        found = self._find(bits, 1)
+        return found.distances[:, 0], found.counts[:, 0] / (self.n_rows + 1)
 
     def nearest_left_out(self, bits: PackedBits) -> tuple[NDArray, NDArray]:
         """What :meth:`nearest` gives for stored rows, each as if it were not stored.
@@ -78,19 +185,13 @@ class PatternStore:
             As in :meth:`nearest`. The only row of a class is as far away as a pattern can be, with
             no share.
         """
-        ascending = _opaque(self.patterns)[self._ascending]
-        stored = self._ascending[np.searchsorted(ascending, _opaque(bits))]
-        is_needed = np.zeros(len(self.counts), dtype=bool)
-        is_needed[stored] = True
-        needed, place = np.flatnonzero(is_needed), np.cumsum(is_needed)[stored] - 1
-        if len(self.counts) == 1:
-            distances = np.array([self.patterns.n_bits])
-            other_counts = np.array([0])
+        _, first, place = np.unique(opaque(bits.words), return_index=True, return_inverse=True)
+        found = self._find(bits[first], 2)
+        counts = found.counts[:, 0]  # of the pattern itself, which is nearest
+        if self.n_patterns == 1:
+            distances, other_counts = np.array([self.n_bits]), np.array([0])
         else:
-            words = self.patterns.words
-            found, indices = hamming_neighbors(words[needed], words, 2)
-            distances, other_counts = found[:, 1], self.counts[indices[:, 1]]
-        counts = self.counts[needed]
+            distances, other_counts = found.distances[:, 1], found.counts[:, 1]
         repeated = counts > 1
         distances = np.where(repeated, 0, distances)
         others_like_it = np.where(repeated, counts - 1, other_counts)
@@ -110,57 +211,194 @@ class PatternStore:
             Ascending distances. Where fewer rows are stored, the distance is the number of bits
             and the row -1.
         """
-        n_found = min(n_neighbors, self.n_rows)
-        shape = (len(bits), n_found)
-        distances, patterns = hamming_neighbors(
-            bits.words, self.patterns.words, min(n_neighbors, len(self.counts))
+        found, slots, nth = self._neighbors(bits, n_neighbors)
+        shape = (len(bits), min(n_neighbors, self.n_rows))
+        firsts = self._at(found.places, "firsts").ravel()[slots]
+        return (
+            _pad(found.distances.ravel()[slots].reshape(shape), n_neighbors, self.n_bits),
+            _pad(self._row_numbers()[firsts + nth].reshape(shape), n_neighbors, -1),
         )
-        counts = self.counts[patterns]
-        before = np.cumsum(counts, axis=1) - counts
-        taken = np.clip(n_found - before, 0, counts)
+
+    def neighbor_patterns(self, bits: PackedBits, n_neighbors: int) -> NDArray[np.uint64]:
+        """Patterns of the rows that :meth:`kneighbors` finds; zeros where there are fewer.
+
+        Returns
+        -------
+        words : ndarray of shape (n_samples, n_neighbors, n_words)
+            They are read only where they are found.
+        """
+        found, slots, _ = self._neighbors(bits, n_neighbors)
+        words = self._at(found.places, "words")
+        n_words = words.shape[-1]
+        filled = np.zeros((len(bits), n_neighbors, n_words), dtype=np.uint64)
+        n_found = min(n_neighbors, self.n_rows)
+        filled[:, :n_found] = words.reshape(-1, n_words)[slots].reshape(len(bits), n_found, n_words)
+        return filled
+
+    def _neighbors(
+        self, bits: PackedBits, n_neighbors: int
+    ) -> tuple[Found, NDArray[np.intp], NDArray[np.intp]]:
+        """The nearest patterns; which of them each nearest row shows, and as which of its rows."""
+        n_found = min(n_neighbors, self.n_rows)
+        found = self._find_exactly(bits, n_neighbors)
+        before = np.cumsum(found.counts, axis=1) - found.counts
+        taken = np.clip(n_found - before, 0, found.counts)
         slots = np.repeat(np.arange(taken.size), taken.ravel())
         nth = np.arange(len(slots)) - np.repeat(np.cumsum(taken) - taken.ravel(), taken.ravel())
-        first_row = np.cumsum(self.counts) - self.counts
-        rows = self._rows[first_row[patterns.ravel()[slots]] + nth]
-        return (
-            _pad(distances.ravel()[slots].reshape(shape), n_neighbors, self.patterns.n_bits),
-            _pad(rows.reshape(shape), n_neighbors, -1),
-        )
+        return found, slots, nth
 
 
-def build_stores(bits: PackedBits, labels: NDArray, rows: NDArray) -> dict[Any, PatternStore]:
-    """One store for each label, of the patterns that carry it."""
-    stores = {}
-    for label in np.unique(labels).tolist():
-        chosen = np.flatnonzero(labels == label)
+class PatternStore(BasePatternStore):
+    """Distinct patterns of one class in memory, and the training rows that showed them.
+
+    Parameters
+    ----------
+    bits : PackedBits of shape (n_rows, n_bits)
+        Patterns of the training rows, at least one.
+    rows : ndarray of shape (n_rows,)
+        Number of each row in the training data.
+
+    Attributes
+    ----------
+    patterns : PackedBits of shape (n_patterns, n_bits)
+        The distinct patterns, the most common first.
+    counts : ndarray of shape (n_patterns,)
+        How many rows showed each pattern.
+    """
+
+    def __init__(self, bits: PackedBits, rows: NDArray) -> None:
+        keys = opaque(bits.words)
+        order = np.argsort(keys, kind="stable")
+        keys = keys[order]
+        first = np.flatnonzero(np.concatenate([[True], keys[1:] != keys[:-1]]))
+        counts = np.diff(np.append(first, len(keys)))
+        common_first = np.argsort(-counts, kind="stable")
+        words = bits.words[order[first[common_first]]]
+        self.n_bits = bits.n_bits
+        self.n_rows, self.n_patterns = len(keys), len(first)
+        self.part = Part(words, counts[common_first], first[common_first])
+        self._rows = rows[order]
+        shares = counts / self.n_rows
+        self.squared_share_error = float(shares @ (shares * (1 - shares))) / self.n_rows
+
+    def _parts(self) -> Iterator[Part]:
+        yield self.part
+
+    def _row_numbers(self) -> NDArray[np.int64]:
+        return self._rows
+
+
+class MappedPatternStore(BasePatternStore):
+    """Distinct patterns of one class in the shards of a folder.
+
+    Parameters
+    ----------
+    folder : ShardFolder
+        The folder.
+    table : ClassTable
+        What it holds of the class.
+    n_bits : int
+        Number of bits of a pattern.
+    """
+
+    def __init__(self, folder: ShardFolder, table: ClassTable, n_bits: int) -> None:
+        self._folder, self._segments = folder, table.segments
+        self.n_bits, self.n_rows, self.n_patterns = n_bits, table.n_rows, table.n_patterns
+        self.squared_share_error = table.squared_share_error
+
+    def move_to(self, root: Path) -> None:
+        """Look for the folder under its name in another one, if it is there."""
+        self._folder.files.move_to(root)
+
+    def _parts(self) -> Iterator[MappedPart]:
+        for segment in self._segments:
+            yield MappedPart(self._folder, segment)
+
+    def _row_numbers(self) -> NDArray[np.int64]:
+        return self._folder.rows()
+
+
+Stores = Mapping[Any, BasePatternStore]
+
+
+def build_stores(bits: PackedBits, labels: NDArray, rows: NDArray) -> dict[Any, BasePatternStore]:
+    """One store in memory for each label, of the patterns that carry it."""
+    stores: dict[Any, BasePatternStore] = {}
+    for label, chosen in _rows_by_label(labels):
         stores[label] = PatternStore(bits[chosen], rows[chosen])
     return stores
 
 
 def nearest_of_class(
-    stores: dict[Any, PatternStore], bits: PackedBits, lookup_classes: NDArray
+    stores: Stores, bits: PackedBits, lookup_classes: NDArray
 ) -> tuple[NDArray, NDArray]:
     """Look each sample up in the store of its lookup class.
 
     Returns
     -------
     distances, shares : ndarray of shape (n_samples,)
-        As in :meth:`PatternStore.nearest`; for a class that has no store the number of bits
+        As in :meth:`BasePatternStore.nearest`; for a class that has no store the number of bits
         and 0.
     """
     distances = np.full(len(bits), bits.n_bits)
     shares = np.zeros(len(bits))
-    for label in np.unique(lookup_classes).tolist():
-        if label in stores:
-            rows = np.flatnonzero(lookup_classes == label)
-            distances[rows], shares[rows] = stores[label].nearest(bits[rows])
+    groups = []
+    for label, rows in _rows_by_label(lookup_classes):
+        store = stores.get(label)
+        if isinstance(store, PatternStore):
+            groups.append((store, rows))
+        elif store is not None:
+            distances[rows], shares[rows] = store.nearest(bits[rows])
+    if groups:
+        _look_up_in_memory(groups, bits.words, distances, shares)
     return distances, shares
 
 
-def _opaque(bits: PackedBits) -> NDArray[np.void]:
-    """One opaque value a row: NumPy sorts these far faster than rows of a matrix."""
-    words = np.ascontiguousarray(bits.words)
-    return words.view(np.dtype((np.void, words.itemsize * words.shape[1]))).ravel()
+def _look_up_in_memory(
+    groups: Sequence[tuple[PatternStore, NDArray[np.intp]]],
+    words: Words,
+    distances: NDArray,
+    shares: NDArray,
+) -> None:
+    """Write what is found of each class, searched together.
+
+    For classes of few patterns, one search for each would take longer than the comparisons.
+    """
+    stores, rows_of_each = zip(*groups, strict=True)
+    rows = rows_of_each[0] if len(groups) == 1 else np.concatenate(rows_of_each)
+    stops = np.cumsum([len(each) for each in rows_of_each]).tolist()
+    found, places = nearest_in_groups(words[rows], stops, [store.part.words for store in stores])
+    distances[rows] = found
+    shares[rows] = _shares_at(stores, stops, places)
+
+
+def _shares_at(
+    stores: Sequence[PatternStore], stops: Sequence[int], places: NDArray[np.int64]
+) -> NDArray[np.float64]:
+    """Shares of the patterns found in each store, whose searches end at ``stops``."""
+    n_found = np.diff([0, *stops])
+    sizes = np.array([store.n_patterns for store in stores])
+    n_rows = np.repeat([store.n_rows for store in stores], n_found)
+    if sizes.sum() <= _COPIED_PER_QUERY * len(places):
+        before = np.repeat(np.cumsum(sizes) - sizes, n_found)
+        counts = np.concatenate([store.part.counts for store in stores])[before + places]
+    else:
+        of_each = np.split(places, stops[:-1])
+        pairs = zip(stores, of_each, strict=True)
+        counts = np.concatenate([store.part.counts[found] for store, found in pairs])
+    return counts / (n_rows + 1)
+
+
+def _rows_by_label(labels: NDArray) -> Iterator[tuple[Any, NDArray[np.intp]]]:
+    """Each label, ascending, and the rows that carry it."""
+    known, codes = np.unique(labels, return_inverse=True)
+    cuts = np.cumsum(np.bincount(codes, minlength=len(known)))
+    # Sorted once: a comparison for each class would look at all rows as often as there are classes.
+    rows = np.argsort(codes, kind="stable")
+    start = 0
+    for label, stop in zip(known.tolist(), cuts.tolist(), strict=True):
+        yield label, rows[start:stop]
+        start = stop
 
 
 def _pad(array: NDArray, width: int, value: int) -> NDArray:

@@ -26,6 +26,7 @@ from .._conformal import (
     why_none_is_rejected,
 )
 from .._docstrings import FITTED_ON, complete
+from .._elsewhere import run_elsewhere
 from .._fit_context import fit_context, forget_fit
 from .._foreign import detector_of
 from .._marks import roc_auc_of_marks
@@ -421,6 +422,7 @@ class ConformalDetector(OutlierMixin, MetaEstimatorMixin, BaseEstimator):
                 "rows of these classes, or use group_by=None."
             )
 
+    @run_elsewhere("scores")
     def score_samples(self, X: Any) -> Floats:
         """Score samples: the higher, the more in-distribution.
 
@@ -443,6 +445,7 @@ class ConformalDetector(OutlierMixin, MetaEstimatorMixin, BaseEstimator):
         scores, _ = self._read(X)
         return self._pool.one_score(scores)
 
+    @run_elsewhere("scores")
     def decision_function(self, X: Any) -> Floats:
         """Score samples relative to the threshold: negative for those that are rejected.
 
@@ -472,6 +475,7 @@ class ConformalDetector(OutlierMixin, MetaEstimatorMixin, BaseEstimator):
         """
         return self._compare(X, RankedScores.decisions)
 
+    @run_elsewhere("verdicts")
     def predict(self, X: Any) -> NDArray[np.int64]:
         """Predict in-distribution (1) or out-of-distribution (-1) for each sample.
 
@@ -510,6 +514,7 @@ class ConformalDetector(OutlierMixin, MetaEstimatorMixin, BaseEstimator):
         """
         return self.fit(X, y, groups=groups).predict(X)
 
+    @run_elsewhere("scores")
     def p_values(self, X: Any) -> Floats:
         """Say how likely an in-distribution sample scores as low: the p-value of each sample.
 

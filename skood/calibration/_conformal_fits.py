@@ -18,6 +18,7 @@ from sklearn.model_selection import KFold, StratifiedKFold, check_cv
 from sklearn.utils.validation import check_is_fitted
 
 from .._classes import NetworkClasses
+from .._elsewhere import are_activations
 from .._foreign import (
     detector_of,
     in_distribution_scores,
@@ -41,7 +42,6 @@ from .._marks import (
 from .._samples import n_rows_of, n_samples_of, take_samples
 from .._values import Floats
 from .._warnings import threshold_comes_later, warn_user
-from ..activations import Activations
 
 Rows = NDArray[np.intp]
 
@@ -326,12 +326,13 @@ def predicted_classes(X: Any) -> NDArray:
     ValueError
         If ``X`` carries no predictions, or some that are missing.
     """
-    predictions = X.predictions if isinstance(X, Activations) else None
+    predictions = X.predictions if are_activations(X) else None
     if predictions is None:
         raise ValueError(
             "group_by='prediction' needs the classes that the network predicts, but "
             f"{type(X).__name__} carries none: give Activations of a classifier, or inputs to a "
             "pipeline that starts with an ActivationExtractor, or use group_by=None."
         )
+    predictions = np.asarray(predictions)  # in this process, where they lie in blocks elsewhere
     refuse_missing(predictions, "predictions")
     return predictions

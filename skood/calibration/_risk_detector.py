@@ -17,6 +17,7 @@ from sklearn.utils.validation import check_is_fitted
 from .._classes import check_class_labels, check_same_kind
 from .._conformal import refuse_nan_scores, upper_bound_of_share
 from .._docstrings import FITTED_ON, complete
+from .._elsewhere import run_elsewhere
 from .._estimator_checks import NEEDS_LABELS, failed_classifier_checks
 from .._fit_context import fit_context, forget_fit
 from .._foreign import detector_of
@@ -313,6 +314,7 @@ class RiskControlledDetector(OutlierMixin, MetaEstimatorMixin, BaseEstimator):
             + f" alpha={self.alpha:g} needs at least {needed} rows, more where some are wrong."
         )
 
+    @run_elsewhere("scores")
     def score_samples(self, X: Any) -> Floats:
         """Score samples: the higher, the more in-distribution.
 
@@ -339,6 +341,7 @@ class RiskControlledDetector(OutlierMixin, MetaEstimatorMixin, BaseEstimator):
         refuse_nan_scores(read.scores, type(detector_of(self.estimator_)).__name__)
         return read
 
+    @run_elsewhere("scores")
     def decision_function(self, X: Any) -> Floats:
         """Score samples relative to the threshold: negative for those that are rejected.
 
@@ -362,6 +365,7 @@ class RiskControlledDetector(OutlierMixin, MetaEstimatorMixin, BaseEstimator):
             return np.full(len(scores), -np.inf)
         return differences(scores, self.offset_, self.offset_)
 
+    @run_elsewhere("verdicts")
     def predict(self, X: Any) -> NDArray[np.int64]:
         """Predict whether to accept (1) or to reject (-1) the network's prediction.
 

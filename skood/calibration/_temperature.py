@@ -15,6 +15,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from .._classes import check_class_labels, class_columns
 from .._docstrings import FITTED_ON, OF_LOGITS
+from .._elsewhere import run_elsewhere
 from .._estimator_checks import THREE_LABELS, failed_label_checks
 from .._fit_context import fit_context
 from .._marks import in_distribution_rows, take_rows
@@ -96,6 +97,7 @@ class TemperatureScaler(ActivationsOutputMixin, BaseEstimator):
         # The bases have no types, so that a type checker would take any parameters.
         pass
 
+    @run_elsewhere("fit_on_few")
     @fit_context(prefer_skip_nested_validation=True)
     def fit(self, X: Activations | ArrayLike, y: ArrayLike) -> Self:
         """Find the temperature of the largest likelihood.
@@ -148,6 +150,7 @@ class TemperatureScaler(ActivationsOutputMixin, BaseEstimator):
     @overload
     def transform(self, X: ArrayLike) -> NDArray[np.float64]: ...
 
+    @run_elsewhere("transform")
     def transform(self, X: Activations | ArrayLike) -> Activations | NDArray[np.float64]:
         """Divide the logits by the temperature.
 

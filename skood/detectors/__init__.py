@@ -3,6 +3,12 @@
 from ._activation_interval import ActivationIntervalDetector
 from ._activation_norm import ActivationNormDetector
 from ._base import BaseDetector, BaseOneClassDetector
+from ._base import rows_of as rows_of
+from ._base_incremental import BaseIncrementalDetector as BaseIncrementalDetector
+from ._base_incremental import batches_of as batches_of
+from ._base_incremental import forget_batches as forget_batches
+from ._block_fit import BlockFit as BlockFit
+from ._block_fit import BlockScores as BlockScores
 from ._cluster_distance import ClusterDistanceDetector as ClusterDistanceDetector
 from ._core import COREDetector
 from ._energy import EnergyDetector

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
 from numbers import Real
 from typing import Any
 
@@ -14,12 +16,16 @@ from .._estimator_checks import LEFT_OUT, failed_outlier_checks
 from .._sklearn import Interval, StrOptions
 from .._values import ROUNDING, Floats
 from ..activations import Activations
-from ._base import BaseOneClassDetector
+from ._base_incremental import BaseIncrementalDetector
+from ._extremes import EndsOf, Extremes, ends_by_class
 
 _N_LEVELS = 4
 
+IsOutside = Callable[[slice, Floats], NDArray[np.bool_]]
+"""Tells of rows, and values of theirs in one layer, which of these are outside."""
 
-class ActivationIntervalDetector(BaseOneClassDetector):
+
+class ActivationIntervalDetector(BaseIncrementalDetector):
     """Share of units outside the intervals of the predicted class.
 
     Each class has an interval for each unit, in which the activations of its training samples
@@ -67,6 +73,10 @@ class ActivationIntervalDetector(BaseOneClassDetector):
     score of -1 is always below the threshold; where more training samples have it than the
     threshold rejects, they are all that it rejects.
 
+    With ``intervals="minmax"``, ends of batches are those of all their samples, bit by bit:
+    ``partial_fit`` and ``merge`` are there. Quantiles and levels need all values of a unit, and
+    ``fit`` reads one layer at a time.
+
     The score has as many values as there are units, and one more. Samples with equal scores
     are separated neither by the threshold nor by a ROC curve.
 
@@ -91,7 +101,7 @@ class ActivationIntervalDetector(BaseOneClassDetector):
     """
 
     _parameter_constraints: dict = {
-        **BaseOneClassDetector._parameter_constraints,
+        **BaseIncrementalDetector._parameter_constraints,
         "intervals": [StrOptions({"minmax", "quantile", "levels"})],
         "quantile": [Interval(Real, 0, 0.5, closed="left")],
         "group_by": GROUP_BY,
@@ -111,86 +121,163 @@ class ActivationIntervalDetector(BaseOneClassDetector):
         self.quantile = quantile
         self.group_by = group_by
 
-    def _fit(self, X: Activations, y: NDArray | None) -> NDArray[np.float64]:
-        classes = self._training_classes(X, y)
-        self._check_any_counts(int(classes.counts.sum()))
-        self.unknown_class_score_ = -1.0
-        self.class_labels_ = np.unique(classes.own[classes.counts])
-        rows = np.asarray(X, dtype=np.float64)
-        members = [
-            np.flatnonzero(classes.counts & (classes.own == label)) for label in self.class_labels_
-        ]
+    def _why_not_in_batches(self) -> str:
+        if self.intervals == "minmax":
+            return ""
+        return f"intervals={self.intervals!r} come from all values of a unit; 'minmax' do not."
+
+    def _learn(self, X: Activations, y: NDArray | None) -> _Intervals:
+        labels, codes = self._training_classes(X, y).numbered()
+        layers = {}
+        for name in X.layer_names:
+            rows = np.asarray(X[name], dtype=np.float64)
+            layers[name] = self._learn_layer(rows, codes, labels)
+        return _Intervals(layers)
+
+    def _learn_layer(
+        self, rows: Floats, codes: NDArray[np.intp], labels: NDArray
+    ) -> Extremes | _Levels:
         if self.intervals == "levels":
-            left_out = self._fit_levels(rows, members)
+            return _Levels.of(rows, codes, labels)
+        if self.intervals == "quantile":
+            return _quantiles(rows, codes, labels, self.quantile)
+        return Extremes.of([(codes, rows)], labels, rows.shape[1:])
+
+    def _finish(self, summary: _Intervals) -> None:
+        layers = list(summary.layers.values())
+        self.class_labels_ = layers[0].labels
+        self._check_any_counts(len(self.class_labels_))
+        self.unknown_class_score_ = -1.0
+        if self.intervals == "levels":
+            self.unit_maxima_ = np.concatenate([found.maxima for found in layers])
+            self.level_counts_ = np.concatenate([found.level_counts for found in layers], axis=1)
         else:
-            left_out = self._fit_ranges(rows, members)
-        return np.where(classes.finds_itself, left_out, self._score_samples(X))
+            self.lower_ = np.concatenate([found.lower for found in layers], axis=1)
+            self.upper_ = np.concatenate([found.upper for found in layers], axis=1)
 
-    def _fit_ranges(self, rows: Floats, members: list[NDArray[np.intp]]) -> Floats:
-        quantile = self.quantile if self.intervals == "quantile" else 0.0
-        shape = len(members), rows.shape[1]
-        self.lower_, self.upper_ = np.empty(shape), np.empty(shape)
-        scores = np.full(len(rows), np.nan)  # of samples that do not count
-        for position, own in enumerate(members):
-            ordered = np.sort(rows[own], axis=0)
-            n_cut = _n_cut(quantile, len(own))
-            self.lower_[position] = ordered[n_cut]
-            self.upper_[position] = ordered[-1 - n_cut]
-            scores[own] = _left_out_range_scores(rows[own], ordered, quantile)
-        return scores
-
-    def _fit_levels(self, rows: Floats, members: list[NDArray[np.intp]]) -> Floats:
-        self.unit_maxima_ = np.maximum(rows.max(axis=0), 0.0)
-        levels = self._levels(rows)
-        self.level_counts_ = np.array(
-            [[np.sum(levels[own] == k, axis=0) for k in range(_N_LEVELS)] for own in members]
-        ).transpose(0, 2, 1)
-        scores = np.full(len(rows), np.nan)  # of samples that do not count
-        for position, own in enumerate(members):
-            # The only sample of a level takes the level with it.
-            scores[own] = -np.mean(self._counts(levels[own], position) == 1, axis=1)
-        return scores
-
-    def _levels(self, samples: Floats) -> NDArray[np.intp]:
-        edges = (0.0, self.unit_maxima_ / 3, 2 * self.unit_maxima_ / 3)
-        return np.sum([samples > edge for edge in edges], axis=0, dtype=np.intp)
-
-    def _counts(
-        self, levels: NDArray[np.intp], position: int | NDArray[np.intp]
-    ) -> NDArray[np.intp]:
-        """Number of training samples of the class that are in the level of a sample."""
-        units = np.arange(levels.shape[1])
-        return self.level_counts_[np.reshape(position, (-1, 1)), units, levels]
+    def _left_out_scores(self, X: Activations, y: NDArray | None) -> Floats:
+        classes = self._training_classes(X, y)
+        position, has_intervals = find_classes(classes.lookup, self.class_labels_)
+        learnt, is_own = list(self._summary.layers.values()), classes.finds_itself
+        if self.intervals == "levels":
+            are_outside = [
+                _missing(found.maxima, found.level_counts, position, is_own) for found in learnt
+            ]
+        else:
+            are_outside = [_beyond(found.ends_of(position, is_own)) for found in learnt]
+        scores = _scores(X, are_outside)
+        # The only sample of its class leaves no intervals.
+        is_alone = is_own & (learnt[0].counts[position] == 1)
+        return self._reject_unknown(scores, has_intervals & ~is_alone)
 
     def _score_samples(self, X: Activations) -> Floats:
         position, has_intervals = find_classes(self._lookup_classes(X), self.class_labels_)
-        scores = np.empty(len(X))
-        for rows in row_batches(len(X), 2 * X.shape[1]):
-            samples = np.asarray(X[rows], dtype=np.float64)
-            scores[rows] = -np.mean(self._is_outside(samples, position[rows]), axis=1)
-        return self._reject_unknown(scores, has_intervals)
-
-    def _is_outside(self, samples: Floats, position: NDArray[np.intp]) -> NDArray[np.bool_]:
+        starts = np.cumsum([shape[0] for shape in X.layer_shapes.values()])[:-1]
         if self.intervals == "levels":
-            return self._counts(self._levels(samples), position) == 0
-        return _are_outside(samples, self.lower_[position], self.upper_[position])
+            counts = np.split(self.level_counts_, starts, axis=1)
+            learnt = zip(np.split(self.unit_maxima_, starts), counts, strict=True)
+            nobody = np.zeros(len(X), dtype=bool)
+            are_outside = [_missing(maxima, count, position, nobody) for maxima, count in learnt]
+        else:
+            lower, upper = (np.split(ends, starts, axis=1) for ends in (self.lower_, self.upper_))
+            ends = zip(lower, upper, strict=True)
+            are_outside = [_beyond(ends_by_class(low, high, position)) for low, high in ends]
+        return self._reject_unknown(_scores(X, are_outside), has_intervals)
 
     def _expected_failed_checks(self) -> dict[str, str]:
         return {} if self.intervals == "quantile" else failed_outlier_checks(LEFT_OUT)
 
 
-def _left_out_range_scores(rows: Floats, ordered: Floats, quantile: float) -> Floats:
-    """Scores of the samples of a class by the ranges of the others.
+@dataclass(frozen=True)
+class _Intervals:
+    """What there is to know of each layer."""
+
+    layers: dict[str, Any]
+
+    def merge(self, other: _Intervals) -> _Intervals:
+        """What the samples of both teach."""
+        return _Intervals(
+            {name: own.merge(other.layers[name]) for name, own in self.layers.items()}
+        )
+
+
+@dataclass(frozen=True)
+class _Levels:
+    """Largest values of units, and how many samples of each class are in each of four levels."""
+
+    labels: NDArray
+    counts: NDArray[np.intp]
+    maxima: Floats
+    level_counts: NDArray[np.intp]
+
+    @classmethod
+    def of(cls, rows: Floats, codes: NDArray[np.intp], labels: NDArray) -> _Levels:
+        """Of all samples of a layer, whose number of a class is -1 where they do not count."""
+        maxima = np.maximum(rows.max(axis=0), 0.0)
+        levels = _levels(rows, maxima)
+        level_counts = [
+            [np.sum(levels[codes == code] == level, axis=0) for level in range(_N_LEVELS)]
+            for code in range(len(labels))
+        ]
+        counts = np.bincount(codes[codes >= 0])
+        return cls(labels, counts, maxima, np.array(level_counts).transpose(0, 2, 1))
+
+
+def _quantiles(rows: Floats, codes: NDArray[np.intp], labels: NDArray, quantile: float) -> Extremes:
+    """Quantiles of all samples of a layer, and those that any one sample leaves to the others.
 
     Without a sample that is below the lower end, the next larger value is the end; a sample
     that is not below is inside with or without itself. So one pair of ends serves all.
     """
-    n_others = len(rows) - 1
-    if n_others == 0:
-        return np.array([-1.0])
-    n_cut = _n_cut(quantile, n_others)
-    is_outside = _are_outside(rows, ordered[n_cut + 1], ordered[n_others - 1 - n_cut])
-    return -np.mean(is_outside, axis=1)
+    smallest, negated = np.full((2, 2, len(labels), rows.shape[1]), np.inf)
+    counts = np.bincount(codes[codes >= 0])
+    for code, n_own in enumerate(counts):
+        ordered = np.sort(rows[codes == code], axis=0)
+        n_cut, n_cut_of_others = _n_cut(quantile, n_own), _n_cut(quantile, n_own - 1)
+        smallest[0, code], negated[0, code] = ordered[n_cut], -ordered[-1 - n_cut]
+        if n_own > 1:
+            smallest[1, code] = ordered[n_cut_of_others + 1]
+            negated[1, code] = -ordered[n_own - 2 - n_cut_of_others]
+    return Extremes(labels, counts, smallest, negated)
+
+
+def _scores(X: Activations, are_outside: list[IsOutside]) -> Floats:
+    """Minus the share of units that are outside, one function a layer."""
+    n_outside = np.zeros(len(X))
+    for name, is_outside in zip(X.layer_names, are_outside, strict=True):
+        layer = X[name]
+        for rows in row_batches(len(X), 2 * layer.shape[1]):
+            values = np.asarray(layer[rows], dtype=np.float64)
+            n_outside[rows] += is_outside(rows, values).sum(axis=1)
+    return -(n_outside / X.shape[1])
+
+
+def _beyond(ends_of: EndsOf) -> IsOutside:
+    """Whether values of some rows are beyond the ends of their ranges."""
+    return lambda rows, values: _are_outside(values, *ends_of(rows))
+
+
+def _missing(
+    maxima: Floats,
+    level_counts: NDArray[np.intp],
+    position: NDArray[np.intp],
+    is_own: NDArray,
+) -> IsOutside:
+    """Whether no training sample of the class but the row itself is in the level of a value."""
+    units = np.arange(len(maxima))
+
+    def is_missing(rows: slice, values: Floats) -> NDArray[np.bool_]:
+        levels = _levels(values, maxima)
+        counts = level_counts[position[rows, np.newaxis], units, levels]
+        return counts <= is_own[rows, np.newaxis]
+
+    return is_missing
+
+
+def _levels(values: Floats, maxima: Floats) -> NDArray[np.intp]:
+    return np.sum(
+        [values > edge for edge in (0.0, maxima / 3, 2 * maxima / 3)], axis=0, dtype=np.intp
+    )
 
 
 def _are_outside(values: Floats, lower: Floats, upper: Floats) -> NDArray[np.bool_]:

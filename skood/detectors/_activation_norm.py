@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from numbers import Real
 from typing import Any
 
@@ -14,7 +15,8 @@ from .._sklearn import Interval
 from .._values import SQUARABLE, Floats, differ_within_classes
 from .._warnings import warn_user
 from ..activations import Activations, PackedBits
-from ._base import BaseOneClassDetector
+from ._base_incremental import BaseIncrementalDetector
+from ._labels_seen import LabelsSeen
 from ._mahalanobis import MahalanobisDetector
 from ._row_lengths import row_lengths
 
@@ -22,7 +24,7 @@ _SILENCE = 1e-6
 """Added to norms in units of their mean: samples without any activation need a logarithm, too."""
 
 
-class ActivationNormDetector(BaseOneClassDetector):
+class ActivationNormDetector(BaseIncrementalDetector):
     r"""Distance of the norms of all layers to those of training samples.
 
     Networks tend to answer to what they do not know by activations that are smaller than usual
@@ -60,6 +62,10 @@ class ActivationNormDetector(BaseOneClassDetector):
     read: those that no sample activates, and normalised ones. Where no layer is left, ``fit``
     warns, and all scores are 0.
 
+    Batches of ``partial_fit``, and what is merged, give what one ``fit`` gives: the norms of all
+    samples are kept, in 64 bits for each layer and sample, as their logarithms change with the
+    mean norm.
+
     A network that normalises its first layer, as by a layer norm, gives the same activations on
     any scale of its inputs, and then their norms tell nothing about it.
 
@@ -86,7 +92,7 @@ class ActivationNormDetector(BaseOneClassDetector):
     _looks_up_classes = False
 
     _parameter_constraints: dict = {
-        **BaseOneClassDetector._parameter_constraints,
+        **BaseIncrementalDetector._parameter_constraints,
         "shrinkage": [Interval(Real, 0, 1, closed="left")],
         "group_by": GROUP_BY,
     }
@@ -103,21 +109,48 @@ class ActivationNormDetector(BaseOneClassDetector):
         self.shrinkage = shrinkage
         self.group_by = group_by
 
-    def _fit(self, X: Activations, y: NDArray | None) -> NDArray[np.float64]:
+    def _learn(self, X: Activations, y: NDArray | None) -> _NormsSeen:
+        norms, dtypes = {}, {}
+        for name, layer in X.items():
+            norms[name], dtypes[name] = _norms(layer)[:, np.newaxis], layer.dtype
+        predictions = X.predictions
+        classes = None if predictions is None else X.classes
+        return _NormsSeen(
+            Activations(norms, predictions=predictions, classes=classes),
+            y,
+            LabelsSeen.of(y, len(X)) if self.group_by == "label" else LabelsSeen(),
+            dtypes,
+        )
+
+    def _finish(self, summary: _NormsSeen) -> None:
+        X, y = summary.X, summary.y
         labels, codes = self._training_classes(X, y).numbered()
         self._check_any_counts(len(labels))
-        norms = {name: _norms(layer) for name, layer in X.items()}
+        counts = codes >= 0
+        norms = {name: np.asarray(layer)[:, 0] for name, layer in X.items()}
         self.mean_norms_ = {
             name: float(found.mean())
             for name, found in norms.items()
-            if _vary(found[codes >= 0], codes[codes >= 0], X[name].dtype)
+            if _vary(found[counts], codes[counts], summary.dtypes[name])
         }
-        self.distances_ = None
+        self.distances_, self._left_out = None, np.zeros(len(X))
         if not self.mean_norms_:
             self._warn_of_blindness(X)
-            return np.zeros(len(X))
+            return
         self.distances_ = MahalanobisDetector(shrinkage=self.shrinkage, group_by=self.group_by)
-        return self.distances_.fit(self._log_norms(X, norms), y).training_scores_
+        self._left_out = self.distances_.fit(self._log_norms(X, norms), y).training_scores_
+
+    def _score_learnt(self, X: Activations, y: NDArray | None) -> Floats:
+        # Those of all samples are known: their norms need not be computed again.
+        if self._keeps_batches:
+            self._sample = self._sample_of(X, y, self.training_rows_)
+        return self._left_out
+
+    def _left_out_scores(self, X: Activations, y: NDArray | None) -> Floats:
+        if self.distances_ is None:
+            return np.zeros(len(X))
+        norms = {name: _norms(X[name]) for name in self.mean_norms_}
+        return self.distances_._left_out_scores(self._log_norms(X, norms), y)[:, 0]
 
     def _warn_of_blindness(self, X: Activations) -> None:
         warn_user(
@@ -137,6 +170,44 @@ class ActivationNormDetector(BaseOneClassDetector):
             return np.zeros(len(X))
         norms = {name: _norms(X[name]) for name in self.mean_norms_}
         return self.distances_.score_samples(self._log_norms(X, norms))
+
+
+@dataclass(frozen=True)
+class _NormsSeen:
+    """Norms of samples: one number for each layer and sample.
+
+    Attributes
+    ----------
+    X : Activations
+        The norms of each layer, of shape (n_samples, 1), and predictions.
+    y : ndarray of shape (n_samples,) or None
+        Labels, where all samples have one.
+    seen : LabelsSeen
+        The labels, where these may be marks.
+    dtypes : dict of str to dtype
+        Type of the values of each layer, of several the one that rounds most.
+    """
+
+    X: Activations
+    y: NDArray | None
+    seen: LabelsSeen
+    dtypes: dict[str, np.dtype]
+
+    def merge(self, other: _NormsSeen) -> _NormsSeen:
+        """The norms of the samples of both, one after the other."""
+        if not len(self.X) or not len(other.X):
+            return self if len(self.X) else other
+        both = [part.y for part in (self, other) if part.y is not None]
+        return _NormsSeen(
+            Activations.concatenate([self.X, other.X]),
+            np.concatenate(both) if len(both) == 2 else None,
+            self.seen.merge(other.seen),
+            {name: max(dtype, other.dtypes[name], key=_eps) for name, dtype in self.dtypes.items()},
+        )
+
+
+def _eps(dtype: np.dtype) -> float:
+    return float(np.finfo(dtype if dtype.kind == "f" else np.float64).eps)
 
 
 def _norms(layer: NDArray | PackedBits) -> Floats:

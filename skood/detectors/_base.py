@@ -21,6 +21,7 @@ from .._classes import (
 )
 from .._conformal import held_out_threshold, lowest_accepted
 from .._docstrings import complete
+from .._elsewhere import run_elsewhere
 from .._fit_context import fit_context, forget_fit
 from .._held_out import VALIDATION, Rows, held_out_rows
 from .._marks import (
@@ -67,6 +68,7 @@ class BaseDetector(OutlierMixin, BaseEstimator, metaclass=ABCMeta):
             entries |= vars(parent).get("_entries", {})
         complete(cls, {**PARAMETERS, "group_by": group_by}, entries)
 
+    @run_elsewhere("fit")
     @fit_context(prefer_skip_nested_validation=False)
     def fit(self, X: Activations | ArrayLike, y: ArrayLike | None = None) -> Self:
         """Learn from the in-distribution samples and set the threshold.
@@ -205,16 +207,25 @@ class BaseDetector(OutlierMixin, BaseEstimator, metaclass=ABCMeta):
         """The class under which each sample is looked up: the predicted one, or 0 for all."""
         return lookup_classes(self, X, by_class=self._by_class)
 
-    def _training_classes(self, X: Activations, y: NDArray | None) -> TrainingClasses:
-        """The classes under which training samples are looked up and count, by ``group_by``."""
+    def _training_classes(
+        self, X: Activations, y: NDArray | None, *, are_classes: bool | None = None
+    ) -> TrainingClasses:
+        """The classes under which training samples are looked up and count, by ``group_by``.
+
+        ``are_classes`` says whether labels are, which those of a part of all samples may not tell.
+        """
         group_by = self.group_by
-        can_look_up = self._by_class or not self._looks_up_classes
-        if group_by == self._labels_optional_for and not (tells_classes(y) and can_look_up):
+        are_classes = tells_classes(y) if are_classes is None else are_classes
+        if group_by == self._labels_optional_for and not (are_classes and self._can_look_up()):
             group_by = "prediction"
         if group_by == "label" and not self._looks_up_classes:
             return TrainingClasses.all_count(np.asarray(y))
         lookup = self._lookup_classes(X)
         return TrainingClasses.of(X, y, group_by, f"group_by={group_by!r}", lookup)
+
+    def _can_look_up(self) -> bool:
+        """Whether samples that count for labelled classes are found under them again."""
+        return self._by_class or not self._looks_up_classes
 
     def _check_any_counts(self, n_counting: int) -> None:
         refuse_none_correct(n_counting, len(self.learnt_rows_), type(self).__name__)
@@ -231,6 +242,7 @@ class BaseDetector(OutlierMixin, BaseEstimator, metaclass=ABCMeta):
     ) -> NDArray[np.float64]:
         return np.where(is_known, scores, self.unknown_class_score_)
 
+    @run_elsewhere("scores")
     def score_samples(self, X: Activations | ArrayLike) -> NDArray[np.float64]:
         """Score samples: the higher, the more in-distribution.
 
@@ -265,6 +277,7 @@ class BaseDetector(OutlierMixin, BaseEstimator, metaclass=ABCMeta):
             "divide the layers by a constant.",
         )
 
+    @run_elsewhere("scores")
     def decision_function(self, X: Activations | ArrayLike) -> NDArray[np.float64]:
         """Score samples relative to the threshold: negative for out-of-distribution.
 
@@ -283,6 +296,7 @@ class BaseDetector(OutlierMixin, BaseEstimator, metaclass=ABCMeta):
         is_equal = (scores >= self._lowest_accepted) & (scores < self.offset_)
         return np.where(is_equal, 0.0, scores - self.offset_)
 
+    @run_elsewhere("verdicts")
     def predict(self, X: Activations | ArrayLike) -> NDArray[np.int64]:
         """Predict in-distribution (1) or out-of-distribution (-1) for each sample.
 
@@ -298,6 +312,7 @@ class BaseDetector(OutlierMixin, BaseEstimator, metaclass=ABCMeta):
         """
         return np.where(self.decision_function(X) >= 0, 1, -1)
 
+    @run_elsewhere("fit_predict")
     def fit_predict(
         self, X: Activations | ArrayLike, y: ArrayLike | None = None
     ) -> NDArray[np.int64]:

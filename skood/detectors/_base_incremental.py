@@ -13,6 +13,7 @@ from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_is_fitted
 
 from .._classes import NetworkClasses
+from .._elsewhere import run_elsewhere
 from .._fit_context import fit_context, unchanged_on_failure
 from .._held_out import Rows, held_out_of_batch
 from .._known_columns import KnownColumns
@@ -69,6 +70,8 @@ class BaseIncrementalDetector(BaseOneClassDetector):
     _entries = OF_BATCHES
     _params_after_learning: frozenset[str] = frozenset({"false_alarm_rate"})
     """Parameters that may be set between batches, as no summary depends on them."""
+    _keeps_batches = True
+    """Whether ``fit`` keeps what only more batches need; a member of an ensemble may not."""
     _rejects_unknown_classes = False
     """Whether samples of classes that nothing was learnt of get ``unknown_class_score_``, by
     ``_reject_unknown``. The template then sets it, below the scores that set the threshold."""
@@ -100,6 +103,13 @@ class BaseIncrementalDetector(BaseOneClassDetector):
         """
         return self._score_samples(X)
 
+    def _left_out_width(self) -> int | None:
+        """How many columns ``_left_out_scores`` has; None where it is one-dimensional.
+
+        Columns become scores in ``_complete_scores``, once those of all samples are known.
+        """
+        return None
+
     def _why_not_in_batches(self) -> str:
         """Why the parameters need all samples at once; nothing where they do not."""
         return ""
@@ -114,13 +124,16 @@ class BaseIncrementalDetector(BaseOneClassDetector):
         self._params_of_first, self._n_inside = _plain_params(self), len(X)
         return super()._learn_and_score(X, y, rows, fit_params)
 
-    def _fit(self, X: Activations, y: NDArray | None, *, X_ood: Activations | None = None) -> None:
+    def _fit(
+        self, X: Activations, y: NDArray | None, *, X_ood: Activations | None = None
+    ) -> Scores | None:
         batches = [(X, y)] if self._why_not_in_batches() else batches_of(X, y)
         summary = merged(self._learn(*batch) for batch in batches)
         if X_ood is not None and len(X_ood):
             summary = merged([summary, *map(self._learn_ood, X_ood.batches())])
         self._summary = summary
         self._finish_all()
+        return None
 
     def _finish_all(self) -> None:
         self.unknown_class_score_ = _UNKNOWN if self._rejects_unknown_classes else -np.inf
@@ -142,8 +155,10 @@ class BaseIncrementalDetector(BaseOneClassDetector):
 
     def _score_and_keep(self, X: Activations, y: NDArray | None) -> Scores:
         """Scores of samples that set the threshold, of which some are kept for later batches."""
-        self._sample = self._sample_of(X, y, self.training_rows_)
-        if self._max_threshold_samples() is not None:
+        is_set_by_sample = self._max_threshold_samples() is not None
+        if is_set_by_sample or (self._keeps_batches and not self._why_not_in_batches()):
+            self._sample = self._sample_of(X, y, self.training_rows_)
+        if is_set_by_sample:
             return self._score_sample()
         scores = joined([self._score_setting(*batch) for batch in batches_of(X, y)])
         return self._complete_scores(scores)
@@ -161,11 +176,20 @@ class BaseIncrementalDetector(BaseOneClassDetector):
         self.training_rows_, held = sample.counted()
         return self._complete_scores(scores[held])
 
+    def _held_out_scores(self, X: Activations) -> NDArray:
+        """What an engine is told of held-out samples, a row each: mostly their scores."""
+        return self._score_samples(X)
+
+    def _complete_held_out(self, found: NDArray, X: Activations, y: NDArray | None) -> Scores:
+        """Scores by what was told of held-out samples, whose ``X`` may hold predictions alone."""
+        return self._complete_scores(found)
+
     def _score_setting(self, X: Activations, y: NDArray | None) -> Scores:
         """Scores of samples that set the threshold; those of unknown classes are not yet known."""
         return self._left_out_scores(X, y) if self.validation is None else self._score_samples(X)
 
     @available_if(_can_learn_in_batches)
+    @run_elsewhere("partial_fit")
     @fit_context(prefer_skip_nested_validation=True)
     def partial_fit(self, X: Activations | ArrayLike, y: ArrayLike | None = None) -> Self:
         """Learn from more samples; any batches give what one ``fit`` gives, to rounding.
@@ -196,10 +220,20 @@ class BaseIncrementalDetector(BaseOneClassDetector):
         """
         return self._learn_batch(X, y)._conclude()
 
-    def _learn_batch(self, X: Any, y: Any, *, allow_none: bool = False) -> Self:
+    def _learn_batch(
+        self,
+        X: Any,
+        y: Any,
+        *,
+        allow_none: bool = False,
+        split: tuple[Rows, Rows] | None = None,
+        keeps_sample: bool = True,
+    ) -> Self:
         """Learn from a batch, the first or a later one, and finish nothing yet.
 
-        The first may have no in-distribution sample where that is allowed.
+        The first may have no in-distribution sample where that is allowed. ``split`` says which of
+        the in-distribution samples are learnt from, and which are held out. Without the sample that
+        sets the threshold, ``_conclude`` cannot set it.
         """
         is_first = not hasattr(self, "n_samples_seen_")
         if is_first:
@@ -215,17 +249,26 @@ class BaseIncrementalDetector(BaseOneClassDetector):
         ood = np.setdiff1d(np.arange(len(X)), rows) if self._learns_from_ood else rows[:0]
         X_ood, n_samples = X[ood], len(X)
         X, y = take_rows(X, y, rows)
-        learnt, held_out = self._split_batch(len(X), y, is_first=is_first)
+        learnt, held_out = split or self._split_batch(len(X), y, is_first=is_first)
         with without_overflow_warnings():
             summaries = [self._learn(*batch) for batch in batches_of(*rows_of(X, y, learnt))]
             summaries += map(self._learn_ood, X_ood.batches())
             setting = learnt
-            if self.validation is not None:
+            if self.validation is not None and keeps_sample:
                 setting = held_out[self._may_set_threshold(*rows_of(X, y, held_out))]
+            setting = setting if keeps_sample else setting[:0]
             sample = self._sample_of(*rows_of(X, y, setting), rows[setting])
         self._know_of(NetworkClasses.of(X), KnownColumns.of(X))
         self._add(merged(summaries), sample, rows[learnt], n_samples=n_samples, n_inside=len(rows))
         return self
+
+    def _become(self, fitted: Self) -> None:
+        """Have learnt what a clone has."""
+        self._begin()
+        for name in ("_network_classes", "_known_columns"):  # of an earlier fit on Activations
+            self.__dict__.pop(name, None)
+        params = fitted.get_params(deep=False).keys()
+        self.__dict__.update({k: v for k, v in vars(fitted).items() if k not in params})
 
     def _begin(self) -> None:
         self._forget()
@@ -263,8 +306,9 @@ class BaseIncrementalDetector(BaseOneClassDetector):
                 )
         if not hasattr(self, "_summary"):
             raise ValueError(
-                f"This {name} was fitted inside of another estimator, which has dropped what only "
-                "more batches need: fit it alone, or give the batches to that estimator."
+                f"This {name} was fitted inside of another estimator, or on rows in blocks "
+                "elsewhere, and what only more batches need was dropped: fit it alone, begin with "
+                "partial_fit, or give the batches to that estimator."
             )
 
     @available_if(_can_learn_in_batches)

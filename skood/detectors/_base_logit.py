@@ -14,10 +14,28 @@ from .._config import working_dtype
 from .._docstrings import OF_LOGITS
 from .._logits import MissingLogitsError
 from .._threads import for_each_batch
-from .._validation import ARRAY_LAYER, check_activations
+from .._validation import check_activations
 from .._values import LOGITS_ADVICE, on_logits
 from ..activations import Activations
 from ._base import BaseOneClassDetector
+
+
+def logits_as_layer(X: Activations, wanted_by: str) -> Activations:
+    """The logits as the only layer; nothing is read, and all other layers may stay on disk.
+
+    Raises
+    ------
+    MissingLogitsError
+        If there are none. The message begins with ``wanted_by``.
+    """
+    held = {column.role: column.array for column in X.columns if column.role != "layer"}
+    if "logits" not in held:
+        raise MissingLogitsError(
+            f"{wanted_by} needs logits, but {X!r} carries none: "
+            f"{on_logits(X.why_missing.get('logits'))}."
+        )
+    predictions = held.get("prediction")
+    return Activations({"logits": held["logits"]}, predictions=predictions, classes=X.classes)
 
 
 def logits_of(X: Activations) -> NDArray[np.float64]:
@@ -27,7 +45,7 @@ def logits_of(X: Activations) -> NDArray[np.float64]:
 
 def _validated_logits(X: Activations) -> NDArray[np.floating]:
     """The logits as they came: those of ``Activations``, or an ordinary array."""
-    return X[ARRAY_LAYER] if X.logits is None else X.logits
+    return np.asarray(X[X.layer_names[0]])
 
 
 def logit_batches(X: Activations) -> Iterator[tuple[slice, NDArray[np.float64]]]:
@@ -44,8 +62,12 @@ def logit_batches(X: Activations) -> Iterator[tuple[slice, NDArray[np.float64]]]
 
 def predictions_of(X: Activations) -> NDArray:
     """The network's own predictions; for an ordinary array, the columns of the largest logits."""
-    predictions = X.predictions
-    return logits_of(X).argmax(axis=1) if predictions is None else predictions
+    if (predictions := X.predictions) is not None:
+        return predictions
+    largest = [np.empty(0, dtype=np.intp)]
+    largest += [logits.argmax(axis=1) for _, logits in logit_batches(X)]
+    columns = np.concatenate(largest)
+    return columns if X.classes is None else X.classes[columns]
 
 
 class BaseLogitDetector(BaseOneClassDetector):
@@ -56,13 +78,7 @@ class BaseLogitDetector(BaseOneClassDetector):
 
     def _validate(self, X: Any, *, reset: bool) -> Activations:
         if isinstance(X, Activations):
-            if X.logits is None:
-                raise MissingLogitsError(
-                    f"{type(self).__name__} needs logits, but {X!r} carries none: "
-                    f"{on_logits(X.why_missing.get('logits'))}."
-                )
-            # Layers that are not read here may stay on disk.
-            X = X.replace({"logits": X.logits})
+            X = logits_as_layer(X, type(self).__name__)
         return check_activations(
             self,
             X,

@@ -92,6 +92,8 @@ class ClusterDistanceDetector(BaseOneClassDetector):
     clusters on these; then it clusters all samples with the best one. With fewer than three
     distinct samples there is one cluster.
 
+    k-means needs all samples at once, side by side in memory: there is no ``partial_fit``.
+
     A cluster whose samples are all the same has a mean distance of 0. Distances to its centre are
     divided by the smallest positive mean distance of another cluster, or by 1 if there is none.
 

@@ -15,11 +15,13 @@ from .._layer_names import units_second
 from .._validation import check_activations
 from .._values import SQUARABLE, Floats
 from ..activations import Activations
-from ._base import BaseOneClassDetector
-from ._gram_ranges import GramRanges
+from ._base_layer_scores import BaseLayerScoresDetector
+from ._extremes import Extremes, ends_by_class
+from ._gram_ranges import gram_deviations, gram_extremes
+from ._labels_seen import ByClass
 
 
-class GramDetector(BaseOneClassDetector):
+class GramDetector(BaseLayerScoresDetector):
     """How far the correlations between channels are outside of their ranges in training.
 
     The Gram matrix of a layer shows which of its channels, or units, are active together. For every
@@ -67,6 +69,11 @@ class GramDetector(BaseOneClassDetector):
     scored with each of them left out, which is exact and needs only the next value at either
     end of every range. This takes a second pass over the layers in ``fit``.
 
+    Ranges of batches are those of all their samples, bit by bit. The mean deviations come from the
+    samples that set the threshold, which after ``partial_fit`` and ``merge`` are all samples while
+    these are few, and from then on a random part of 32 MiB or 1,000 samples; with ``validation``,
+    from as many of those that are learnt from.
+
     References
     ----------
     .. [1] C. S. Sastry, S. Oore, "Detecting out-of-distribution examples with Gram matrices",
@@ -85,9 +92,10 @@ class GramDetector(BaseOneClassDetector):
 
     _sizes_of_values = SQUARABLE
     _labels_optional_for = "label"
+    _rejects_unknown_classes = True
 
     _parameter_constraints: dict = {
-        **BaseOneClassDetector._parameter_constraints,
+        **BaseLayerScoresDetector._parameter_constraints,
         "powers": ["array-like"],
         "group_by": GROUP_BY,
     }
@@ -105,33 +113,46 @@ class GramDetector(BaseOneClassDetector):
         self.group_by = group_by
 
     def _validate(self, X: Any, *, reset: bool) -> Activations:
-        return units_second(check_activations(self, X, reset=reset, allow_nd=True))
+        return check_activations(self, X, reset=reset, allow_nd=True)
 
-    def _fit(self, X: Activations, y: NDArray | None) -> NDArray[np.float64]:
-        powers = _checked_powers(self.powers)
-        classes = self._training_classes(X, y)
-        self._check_any_counts(int(classes.counts.sum()))
-        self.class_labels_, codes = classes.numbered()
-        self._ranges = {name: GramRanges(layer, codes, powers) for name, layer in X.items()}
-        left_out = np.column_stack(
-            [
-                self._ranges[name].left_out_deviations(layer, self._find(classes.lookup), codes)
-                for name, layer in X.items()
-            ]
-        )
-        for ranges in self._ranges.values():
-            ranges.forget_second()
-        self.lower_bounds_ = {name: ranges.lower for name, ranges in self._ranges.items()}
-        self.upper_bounds_ = {name: ranges.upper for name, ranges in self._ranges.items()}
-        return self._weighed(left_out)
+    def _learn_classes(self, X: Activations, y: NDArray | None) -> ByClass:
+        X, powers = units_second(X), _checked_powers(self.powers)
+        labels, codes = self._training_classes(X, y).numbered()
+        layers = {name: gram_extremes(layer, codes, labels, powers) for name, layer in X.items()}
+        return ByClass(self._labels_seen(X, y), layers)
 
-    def _weighed(self, left_out: NDArray[np.float64]) -> NDArray[np.float64]:
+    def _finish_layers(self, classes: ByClass) -> None:
+        self._powers = _checked_powers(self.powers)
+        self.class_labels_ = next(iter(classes.layers.values())).labels
+        self._check_any_counts(len(self.class_labels_))
+        self.lower_bounds_ = {name: found.lower for name, found in classes.layers.items()}
+        self.upper_bounds_ = {name: found.upper for name, found in classes.layers.items()}
+
+    def _left_out_scores(self, X: Activations, y: NDArray | None) -> Floats:
+        """The deviations of each layer; infinite for samples of a class that has no others."""
+        X, learnt = units_second(X), self._summary.classes
+        classes = self._training_classes(X, y, are_classes=learnt.seen.tell_classes)
+        codes, is_own = self._find(classes.lookup), classes.finds_itself
+
+        def of_layer(name: str) -> Floats:
+            extremes: Extremes = learnt.layers[name]
+            is_alone = is_own & (extremes.counts[codes] == 1)
+            compared = np.flatnonzero((codes >= 0) & ~is_alone)
+            ends_of = extremes.ends_of(codes, is_own)
+            return gram_deviations(X[name], compared, ends_of, self._powers)
+
+        return np.column_stack([of_layer(name) for name in X.layer_names])
+
+    def _weigh(self, found: Floats, outside: Activations | None) -> Floats:
         """Find the mean deviations and return the sums of what they divide."""
-        known = left_out[np.isfinite(left_out).all(axis=1)]
-        means = known.mean(axis=0) if len(known) else np.zeros(left_out.shape[1])
+        known = found[np.isfinite(found).all(axis=1)]
+        means = known.mean(axis=0) if len(known) else np.zeros(found.shape[1])
         self.mean_deviations_ = np.where(means > 0, means, 1)
-        scores = 0.0 - (left_out / self.mean_deviations_).sum(axis=1)
-        return self._set_unknown_class_score(scores, ~np.isneginf(scores))
+        return self._weighed(found)
+
+    def _weighed(self, deviations: Floats) -> Floats:
+        scores = 0.0 - (deviations / self.mean_deviations_).sum(axis=1)
+        return self._reject_unknown(scores, ~np.isneginf(scores))
 
     def _find(self, lookup: NDArray) -> NDArray[np.intp]:
         positions, has_ranges = find_classes(lookup, self.class_labels_)
@@ -155,14 +176,20 @@ class GramDetector(BaseOneClassDetector):
         return self._layer_scores(self._validate(X, reset=False))
 
     def _layer_scores(self, X: Activations) -> Floats:
-        positions = self._find(self._lookup_classes(X))
-        return 0.0 - np.column_stack(
-            [self._ranges[name].deviations(layer, positions) for name, layer in X.items()]
-        )
+        return 0.0 - self._deviations(X)
+
+    def _deviations(self, X: Activations) -> Floats:
+        X = units_second(X)
+        codes = self._find(self._lookup_classes(X))
+
+        def of_layer(name: str) -> Floats:
+            ends_of = ends_by_class(self.lower_bounds_[name], self.upper_bounds_[name], codes)
+            return gram_deviations(X[name], np.flatnonzero(codes >= 0), ends_of, self._powers)
+
+        return np.column_stack([of_layer(name) for name in X.layer_names])
 
     def _score_samples(self, X: Activations) -> Floats:
-        scores = (self._layer_scores(X) / self.mean_deviations_).sum(axis=1)
-        return self._reject_unknown(scores, ~np.isneginf(scores))
+        return self._weighed(self._deviations(X))
 
     def _expected_failed_checks(self) -> dict[str, str]:
         return failed_outlier_checks(LEFT_OUT)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from numbers import Integral
 from typing import Any
 
@@ -15,6 +14,7 @@ from .._values import SQUARABLE, Floats
 from .._warnings import warn_user
 from ..activations import Activations
 from ._base_incremental import BaseIncrementalDetector
+from ._bounded_rows import BoundedRows, are_held
 from ._neighbor_search import EuclideanNeighbors
 from ._row_lengths import row_lengths
 from ._stored_samples import StoredSamplesMixin, pad_neighbors
@@ -33,9 +33,16 @@ class KNNDetector(StoredSamplesMixin, BaseIncrementalDetector):
     normalize : bool, default=True
         Whether to divide the activations of each sample, layer by layer, by their Euclidean norm.
         Samples without any activation are not changed.
+    max_samples : int, default=None
+        How many training samples are stored at most; all by default. Of more, equal ones are stored
+        once, and of the different ones those whose hash is smallest: a random sample that depends
+        neither on the order of the samples nor on the batches that they come in. ``n_neighbors``
+        counts stored samples.
 
     Attributes
     ----------
+    stored_rows_ : ndarray of shape (n_stored_samples,)
+        Rows of ``X`` in ``fit`` that are stored.
     n_neighbors_ : int
         The k that is used: ``n_neighbors``, or fewer if there are too few samples.
     training_scores_ : ndarray of shape (n_in_distribution_samples,)
@@ -57,8 +64,9 @@ class KNNDetector(StoredSamplesMixin, BaseIncrementalDetector):
     The authors use k = 50 for 50,000 training images in 10 classes, and 1,000 for a million in
     1,000 classes. Where there are not k other training samples, the farthest of them counts.
 
-    All training samples are stored. The search is exact; it uses faiss where that is installed,
-    and scikit-learn otherwise. Where activations are
+    All training samples are stored, but for ``max_samples``: :ref:`what that costs
+    <many_patterns_subsampling>` was measured. The search is exact; it uses faiss where that is
+    installed, and scikit-learn otherwise. Where activations are
     normalised, ``nearest_examples`` gives them the norm of the sample that they are found for.
 
     References
@@ -84,6 +92,7 @@ class KNNDetector(StoredSamplesMixin, BaseIncrementalDetector):
         **BaseIncrementalDetector._parameter_constraints,
         "n_neighbors": [Interval(Integral, 1, None, closed="left")],
         "normalize": ["boolean"],
+        "max_samples": [Interval(Integral, 2, None, closed="left"), None],
     }
 
     def __init__(
@@ -91,18 +100,20 @@ class KNNDetector(StoredSamplesMixin, BaseIncrementalDetector):
         *,
         n_neighbors: int = 50,
         normalize: bool = True,
+        max_samples: int | None = None,
         false_alarm_rate: float = 0.05,
         validation: Any = None,
     ) -> None:
         super().__init__(false_alarm_rate=false_alarm_rate, validation=validation)
         self.n_neighbors = n_neighbors
         self.normalize = normalize
+        self.max_samples = max_samples
 
-    def _learn(self, X: Activations, y: NDArray | None) -> _TrainingRows:
-        return _TrainingRows(self._as_rows(X))
+    def _learn(self, X: Activations, y: NDArray | None) -> BoundedRows:
+        return BoundedRows.of(X, (self._as_rows(X),), self.max_samples)
 
-    def _finish(self, summary: _TrainingRows) -> None:
-        rows = summary.rows
+    def _finish(self, summary: BoundedRows) -> None:
+        (rows,) = summary.columns
         if len(rows) < 2:
             raise ValueError(
                 "KNNDetector needs at least 2 in-distribution samples, "
@@ -114,11 +125,18 @@ class KNNDetector(StoredSamplesMixin, BaseIncrementalDetector):
                 f"n_neighbors={self.n_neighbors}, but a sample has only {len(rows) - 1} others: "
                 "the farthest one counts."
             )
+        self.stored_rows_ = self.learnt_rows_[summary.places]
+        self._keys_of_part = summary.keys_of_part
         self._neighbors = EuclideanNeighbors(rows)
 
     def _left_out_scores(self, X: Activations, y: NDArray | None) -> Floats:
+        rows, is_stored = self._as_rows(X), are_held(X, self._keys_of_part)
+        scores = np.empty(len(rows))
         # No row is nearer to a sample than its own, so the next one is the k-th of the others.
-        return -self._neighbors.kth_distances(self._as_rows(X), self.n_neighbors_ + 1)
+        for chosen, k in ((is_stored, self.n_neighbors_ + 1), (~is_stored, self.n_neighbors_)):
+            if chosen.any():
+                scores[chosen] = -self._neighbors.kth_distances(rows[chosen], k)
+        return scores
 
     def _as_rows(self, X: Activations) -> NDArray:
         """Layers side by side, in the precision of the input, single or double."""
@@ -132,6 +150,9 @@ class KNNDetector(StoredSamplesMixin, BaseIncrementalDetector):
 
     def _score_samples(self, X: Activations) -> Floats:
         return -self._neighbors.kth_distances(self._as_rows(X), self.n_neighbors_)
+
+    def _stored_rows(self) -> NDArray[np.intp]:
+        return self.stored_rows_
 
     def _nearest_stored(self, X: Activations, n_neighbors: int) -> tuple[NDArray, NDArray[np.intp]]:
         n_found = min(n_neighbors, len(self._neighbors.rows))
@@ -155,16 +176,6 @@ def _as_long_as(samples: Any, examples: NDArray) -> NDArray:
     # What was divided and multiplied again is not the same to the last bit.
     own = np.asarray(samples)[:, np.newaxis]
     return np.where(np.isclose(scaled, own, rtol=1e-6, atol=0), own, scaled)
-
-
-@dataclass
-class _TrainingRows:
-    """In-distribution training samples, layers side by side."""
-
-    rows: NDArray
-
-    def merge(self, other: _TrainingRows) -> _TrainingRows:
-        return _TrainingRows(np.concatenate([self.rows, other.rows]))
 
 
 def _scale_rows(rows: NDArray, length: float, dtype: type[np.floating]) -> NDArray:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from math import ceil
 from numbers import Integral, Real
 from typing import Any
 
@@ -14,18 +15,23 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.utils.validation import check_is_fitted
 
 from .._batches import row_batches
-from .._classes import GROUP_BY
+from .._classes import GROUP_BY, class_columns
 from .._estimator_checks import failed_outlier_checks
 from .._sklearn import HasMethods, Interval
+from .._threshold_sample import ThresholdSample
 from .._values import SQUARABLE, Floats
 from .._warnings import warn_user
 from ..activations import Activations
-from ._base import BaseOneClassDetector
+from ._base import joined
+from ._base_incremental import forget_batches
+from ._base_layer_scores import BaseLayerScoresDetector, LayersLearnt
+from ._labels_seen import ByClass, LabelsSeen
 from ._row_lengths import unit_rows
-from ._tied_gaussian import TiedGaussian
+from ._tied_gaussian import TiedGaussian, needs_rows
+from ._tied_moments import TiedMoments, TiedRows
 
 
-class MahalanobisDetector(BaseOneClassDetector):
+class MahalanobisDetector(BaseLayerScoresDetector):
     r"""Mahalanobis distance to the nearest class.
 
     In each layer, every class is a Gaussian with a mean of its own and a covariance that all
@@ -66,7 +72,7 @@ class MahalanobisDetector(BaseOneClassDetector):
     class_labels_ : ndarray of shape (n_classes,)
         The classes, ascending; one class 0 where there are neither labels nor predictions.
     class_accuracy_ : dict of str to float
-        Share of the training samples that are nearest to the mean of their own class, each as if it
+        Share of the training samples, of batches of those that set the threshold, that are nearest to the mean of their own class, each as if it
         had not been learnt from: how much a layer knows of the classes.
     layer_weights_ : ndarray of shape (n_layers,)
         Weight of each layer's score.
@@ -83,7 +89,8 @@ class MahalanobisDetector(BaseOneClassDetector):
     -----
     Classes are the labels ``y``; where it is not given or holds one label only, as 1 for
     in-distribution beside -1, those that the network predicted; and without predictions, as in an
-    ordinary array, all samples are of one class.
+    ordinary array, all samples are of one class. Batches of one label each are classes as soon as
+    there are two.
 
     Where rows are marked -1 and there are several layers, the scores of layers are weighted by a
     logistic regression that separates these rows from the others, as in [1]_; it is regularised,
@@ -112,6 +119,16 @@ class MahalanobisDetector(BaseOneClassDetector):
     with fewer samples than several times the units the threshold then rejects too few: keep all
     axes where memory allows, or set the threshold on held-out samples.
 
+    Counts, class means and the products of residuals of batches add up exactly [5]_, so that
+    ``partial_fit`` and ``merge`` give what one ``fit`` gives, to rounding; rows marked -1 are kept up
+    to 32 MiB, and weigh the layers. Beside what :class:`MahalanobisDetector` needs to score, a matrix
+    of all pairs of its units is kept of each layer. With ``covariance`` all rows are needed, and
+    there are no such methods. Of layers of more units than ``n_components`` and 2,048, ``fit`` reads
+    all rows at once where memory holds them, and keeps nothing that batches could be added to:
+    begin with ``partial_fit``. Batches of these add up for up to 8,192 units, and find the same
+    leading axes as ``fit``, the last ones as nearly; the samples that set the threshold are left out
+    a fifth of all samples at a time, or fewer.
+
     References
     ----------
     .. [1] K. Lee, K. Lee, H. Lee, J. Shin, "A simple unified framework for detecting
@@ -122,6 +139,8 @@ class MahalanobisDetector(BaseOneClassDetector):
        ICML 2025. arXiv:2505.18032
     .. [4] M. E. Tipping, C. M. Bishop, "Probabilistic principal component analysis", Journal of the
        Royal Statistical Society B 61 (3), 1999. doi:10.1111/1467-9868.00196
+    .. [5] T. F. Chan, G. H. Golub, R. J. LeVeque, "Updating formulae and a pairwise algorithm for
+       computing sample variances", COMPSTAT 1982. https://doi.org/10.1007/978-3-642-51461-6_3
 
     Examples
     --------
@@ -145,7 +164,7 @@ class MahalanobisDetector(BaseOneClassDetector):
     _looks_up_classes = False
 
     _parameter_constraints: dict = {
-        **BaseOneClassDetector._parameter_constraints,
+        **BaseLayerScoresDetector._parameter_constraints,
         "relative": ["boolean"],
         "group_by": GROUP_BY,
         "normalize": ["boolean"],
@@ -174,47 +193,74 @@ class MahalanobisDetector(BaseOneClassDetector):
         self.n_components = n_components
         self.group_by = group_by
 
-    def _fit(
-        self, X: Activations, y: NDArray | None, *, X_ood: Activations | None = None
-    ) -> NDArray[np.float64]:
+    def _learn_and_score(
+        self, X: Activations, y: NDArray | None, rows: NDArray[np.intp], fit_params: dict[str, Any]
+    ) -> Floats:
+        scores = super()._learn_and_score(X, y, rows, fit_params)
+        if any(isinstance(part, TiedRows) for part in self._summary.classes.layers.values()):
+            forget_batches(self)
+        return scores
+
+    def _check_can_learn_more(self) -> None:
+        means = {} if hasattr(self, "_summary") else self.class_means_
+        widths = [each.shape[1] for each in means.values()]
+        if any(map(self._needs_rows, widths)):
+            raise ValueError(
+                f"Of layers of more units than n_components={self.n_components} and 2,048, such as "
+                f"one of {max(widths):,}, fit keeps the axes alone and nothing that more batches "
+                "could be added to: begin with partial_fit."
+            )
+        super()._check_can_learn_more()
+
+    def _why_not_in_batches(self) -> str:
+        if self.covariance is None:
+            return ""
+        return f"the covariance estimator {self.covariance!r} is fitted on all rows."
+
+    def _learn_classes(self, X: Activations, y: NDArray | None) -> ByClass:
         if self.shrinkage and self.covariance is not None:
             raise ValueError(
                 f"shrinkage={self.shrinkage} shrinks the covariance of the samples, but "
                 f"covariance={self.covariance!r} is to estimate it. Leave one of them at its "
                 "default: an estimator such as LedoitWolf or ShrunkCovariance shrinks by itself."
             )
-        left_out = self._fit_layers(X, y)
-        self.layer_weights_ = np.ones(len(X.layer_names))
-        if X_ood is not None and len(X_ood) and len(X.layer_names) > 1:
-            self.layer_weights_ = _learn_weights(left_out, self._layer_scores(X_ood))
-        return left_out @ self.layer_weights_
+        classes = self._training_classes(X, y)
+        labels, codes = classes.numbered()
+        counts = codes >= 0
+        layers = {}
+        for name, layer in X.items():
+            rows = np.asarray(layer)
+            rows, rounding = rows if counts.all() else rows[counts], self._rounding(rows.dtype)
+            learnt = TiedRows.of(name, self._prepare(rows), codes[counts], labels, rounding)
+            layers[name] = learnt if self._needs_rows(rows.shape[1]) else learnt.summed()
+        return ByClass(self._labels_seen(X, y), layers)
 
-    def _fit_layers(self, X: Activations, y: NDArray | None) -> NDArray[np.float64]:
-        """Learn means and covariances; returns layer scores with each sample left out."""
-        self.class_labels_, codes = self._training_classes(X, y).numbered()
-        self._check_any_counts(len(self.class_labels_))
-        if self.relative and len(self.class_labels_) == 1:
+    def _learn_ood(self, X: Activations) -> LayersLearnt:
+        outside = ThresholdSample.of(X, None, np.arange(len(X)))
+        return LayersLearnt(ByClass(LabelsSeen(), {}), outside=outside)
+
+    def _needs_rows(self, n_units: int) -> bool:
+        return needs_rows(n_units, self.covariance, self.n_components)
+
+    def _rounding(self, dtype: np.dtype) -> float:
+        """Share by which rows in proportion differ once they are divided, which is no variance."""
+        precision = np.finfo(dtype if dtype.kind == "f" else np.float64).eps
+        return 4 * float(precision) if self.normalize else 0.0
+
+    def _finish_layers(self, classes: ByClass) -> None:
+        first = next(iter(classes.layers.values()))
+        self.class_labels_ = first.labels
+        self._check_any_counts(len(first.labels))
+        if self.relative and len(first.labels) == 1:
             raise ValueError(
                 "relative=True needs samples of several classes, by labels or predictions: of "
-                f"{len(X)} samples, all are of the class {self.class_labels_[0]}."
+                f"{first.n_rows} samples, all are of the class {first.labels[0]}."
             )
-        self._gaussians, left_out = {}, np.empty((len(X), len(X.layer_names)))
-        self.class_accuracy_ = {}
-        counts = codes >= 0
-        for scores, (name, layer) in zip(left_out.T, X.items(), strict=True):
-            rows = np.asarray(layer)
-            learnt = rows if counts.all() else rows[counts]
-            units = self._prepare(learnt)
-            rounding = _rounding(rows.dtype) if self.normalize else 0.0
-            gaussians = self._fit_layer(units, codes[counts], rounding)
-            self._warn_if_blind(name, gaussians[0])
-            self._gaussians[name] = gaussians
-            scores[counts], self.class_accuracy_[name] = self._left_out_scores(
-                gaussians, units, codes[counts], rounding
-            )
-            scores[~counts] = self._score_rows(gaussians, rows[~counts])
+        self._gaussians = {}
+        for name, learnt in classes.layers.items():
+            self._gaussians[name] = self._fit_layer(learnt)
+            self._warn_if_blind(name, self._gaussians[name][0])
         self.class_means_ = {name: tied.means for name, (tied, *_) in self._gaussians.items()}
-        return left_out
 
     def _prepare(self, rows: NDArray) -> Floats:
         """Rows as numbers, normalised if so."""
@@ -236,61 +282,96 @@ class MahalanobisDetector(BaseOneClassDetector):
                 "KNNDetector."
             )
 
-    def _fit_layer(
-        self, rows: Floats, codes: NDArray[np.intp], rounding: float
-    ) -> list[TiedGaussian]:
+    def _fit_layer(self, learnt: TiedMoments | TiedRows) -> list[TiedGaussian]:
         """The Gaussians of the classes and, for relative distances, the one of all rows."""
+        groupings = [learnt, learnt.pooled(learnt.labels[:1])] if self.relative else [learnt]
         return [
             TiedGaussian(
-                rows,
-                groups,
+                grouping,
                 self.covariance,
                 shrinkage=self.shrinkage,
                 n_components=self.n_components,
-                rounding=rounding,
             )
-            for groups in self._groupings(codes)
+            for grouping in groupings
         ]
 
-    def _groupings(self, codes: NDArray[np.intp]) -> list[NDArray[np.intp]]:
-        return [codes, np.zeros_like(codes)] if self.relative else [codes]
+    def _left_out_width(self) -> int:
+        return 2 * super()._left_out_width()
 
-    def _left_out_scores(
-        self, gaussians: list[TiedGaussian], rows: Floats, codes: NDArray[np.intp], rounding: float
-    ) -> tuple[Floats, float]:
-        """The scores, and the share of rows that are nearest to the mean of their own class."""
+    def _left_out_scores(self, X: Activations, y: NDArray | None) -> Floats:
+        """The score of each layer, and then for each layer whether the nearest class is their own.
+
+        That is NaN for samples that do not count.
+        """
+        classes = self._training_classes(X, y, are_classes=self._summary.classes.seen.tell_classes)
+        codes = class_columns(classes.own, self.class_labels_)
+        codes[~classes.counts] = -1
+        found = np.empty((2, len(self._gaussians), len(X)))
+        for number, name in enumerate(self._gaussians):
+            found[:, number] = self._left_out_of_layer(name, np.asarray(X[name]), codes)
+        return np.concatenate(found).T
+
+    def _left_out_of_layer(
+        self, name: str, rows: NDArray, codes: NDArray[np.intp]
+    ) -> tuple[Floats, Floats]:
+        gaussians, counts = self._gaussians[name], codes >= 0
+        scores, is_right = np.full((2, len(rows)), np.nan)
+        scores[~counts] = self._score_rows(gaussians, rows[~counts])
+        rows, codes = rows if counts.all() else rows[counts], codes[counts]
         if self.covariance is not None or any(tied.is_truncated for tied in gaussians):
-            return self._cross_validated_scores(rows, codes, rounding)
-        scores = np.empty(len(rows))
-        is_right = np.empty(len(rows), dtype=bool)
-        groupings = [(groups, np.bincount(groups)) for groups in self._groupings(codes)]
+            scores[counts], is_right[counts] = self._left_out_by_parts(name, rows, codes)
+        else:
+            scores[counts], is_right[counts] = self._left_out_one_by_one(gaussians, rows, codes)
+        return scores, is_right
+
+    def _left_out_one_by_one(
+        self, gaussians: list[TiedGaussian], rows: NDArray, codes: NDArray[np.intp]
+    ) -> tuple[Floats, NDArray[np.bool_]]:
+        scores, is_right = np.empty(len(rows)), np.empty(len(rows), dtype=bool)
+        groupings = codes, np.zeros_like(codes)
         for batch in _batches(len(rows), gaussians):
+            units = self._prepare(rows[batch])
             found = [
-                tied.left_out_distances(rows[batch], groups[batch], sizes)
-                for tied, (groups, sizes) in zip(gaussians, groupings, strict=True)
+                tied.left_out_distances(units, groups[batch])
+                for tied, groups in zip(gaussians, groupings, strict=False)
             ]
             scores[batch], nearest = _score(found)
             is_right[batch] = nearest == codes[batch]
-        return scores, float(is_right.mean())
+        return scores, is_right
 
-    def _cross_validated_scores(
-        self, rows: Floats, codes: NDArray[np.intp], rounding: float
-    ) -> tuple[Floats, float]:
-        if len(rows) == 1:
-            return np.zeros(1), 1.0
-        scores = np.empty(len(rows))
-        is_right = np.empty(len(rows), dtype=bool)
-        folds = KFold(min(5, len(rows)), shuffle=True, random_state=0)
-        for learnt, held_out in folds.split(rows):
-            # Numbered anew, as some classes may have no row in this part.
-            known, codes_learnt = np.unique(codes[learnt], return_inverse=True)
-            part = self._fit_layer(rows[learnt], codes_learnt, rounding)
-            for batch in _batches(len(held_out), part):
-                numbers = held_out[batch]
-                found = [tied.squared_distances(rows[numbers]) for tied in part]
-                scores[numbers], nearest = _score(found)
-                is_right[numbers] = known[nearest] == codes[numbers]
-        return scores, float(is_right.mean())
+    def _left_out_by_parts(
+        self, name: str, rows: NDArray, codes: NDArray[np.intp]
+    ) -> tuple[Floats, NDArray[np.bool_]]:
+        """Each scored by what was learnt without a part of these rows that it is in."""
+        scores, is_right = np.zeros(len(rows)), np.ones(len(rows), dtype=bool)
+        learnt = self._summary.classes.layers[name]
+        units, rounding = self._prepare(rows), self._rounding(rows.dtype)
+        for part in _parts(len(rows), learnt.n_rows):
+            kept = np.setdiff1d(np.arange(len(rows)), part) if len(rows) == learnt.n_rows else part
+            # Numbered anew, as some classes may have no row here.
+            known, numbers = np.unique(codes[kept], return_inverse=True)
+            rest = TiedRows.of(name, units[kept], numbers, self.class_labels_[known], rounding)
+            if kept is part:
+                rest = learnt.without(rest.summed())
+            gaussians = self._fit_layer(rest)
+            for batch in _batches(len(part), gaussians):
+                left_out = part[batch]
+                found = [tied.squared_distances(units[left_out]) for tied in gaussians]
+                scores[left_out], nearest = _score(found)
+                is_right[left_out] = rest.labels[nearest] == self.class_labels_[codes[left_out]]
+        return scores, is_right
+
+    def _weigh(self, found: Floats, outside: Activations | None) -> Floats:
+        left_out, is_right = map(np.ascontiguousarray, np.split(found, 2, axis=1))
+        self.class_accuracy_ = {
+            name: float(column[~np.isnan(column)].mean())
+            for name, column in zip(self._gaussians, is_right.T, strict=True)
+        }
+        self.layer_weights_ = np.ones(len(self._gaussians))
+        if outside is not None and len(outside) and len(self._gaussians) > 1:
+            scores = joined([self._layer_scores(batch) for batch in outside.batches()])
+            self.layer_weights_ = _learn_weights(left_out, scores)
+        return left_out @ self.layer_weights_
 
     def layer_scores(self, X: Activations | ArrayLike) -> Floats:
         """Score samples in each layer by itself.
@@ -339,9 +420,15 @@ def _batches(n_rows: int, gaussians: list[TiedGaussian]) -> Iterator[slice]:
     return row_batches(n_rows, 2 * max(gaussians[0].means.shape), are_products=True)
 
 
-def _rounding(dtype: np.dtype) -> float:
-    """Share by which rows in proportion differ once they are divided, which is no variance."""
-    return 4 * float(np.finfo(dtype if dtype.kind == "f" else np.float64).eps)
+def _parts(n_rows: int, n_learnt: int) -> list[NDArray[np.intp]]:
+    """Numbers of rows to leave out at a time: parts of at most a fifth of all that were learnt."""
+    if n_rows == 0 or n_learnt == 1:
+        return []
+    n_parts = min(n_rows, ceil(5 * n_rows / n_learnt))
+    if n_parts == 1:
+        return [np.arange(n_rows)]
+    folds = KFold(n_parts, shuffle=True, random_state=0).split(np.arange(n_rows))
+    return [part for _, part in folds]
 
 
 def _score(

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from numbers import Integral, Real
 from typing import Any
 
@@ -17,7 +18,7 @@ from .._logits import uniform_kl_gradient
 from .._sklearn import Interval, StrOptions, validate_parameter_constraints
 from .._values import SQUARABLE, Floats
 from ..activations import Activations, LinearHead
-from ._base import BaseOneClassDetector
+from ._base_incremental import BaseIncrementalDetector
 
 _EDGE_CURVATURE = np.sqrt(1000.0)
 """How much narrower the authors' bins are at a state of 0.5 than at 0 and 1."""
@@ -34,7 +35,7 @@ _OF_LAYER: dict = {
 }
 
 
-class NACDetector(BaseOneClassDetector):
+class NACDetector(BaseIncrementalDetector):
     """How usual the states of a sample's neurons are: neuron activation coverage (NAC).
 
     The state of a unit is a number from 0 to 1. The detector counts how often the training samples
@@ -94,6 +95,9 @@ class NACDetector(BaseOneClassDetector):
     at 0 and 1, as in the authors' code, which counts two more for the same bins: their M is
     ``n_bins + 2``. Without gradients bins are equally wide.
 
+    Counts of batches add up where bins do not depend on the samples: ``partial_fit`` and ``merge``
+    are there with ``gradients=True``.
+
     Feature maps have to be pooled first. The authors sum activations and gradients over space,
     ``PoolingReducer(pooling="sum")``.
 
@@ -124,7 +128,7 @@ class NACDetector(BaseOneClassDetector):
     _sizes_of_values = SQUARABLE
 
     _parameter_constraints: dict = {
-        **BaseOneClassDetector._parameter_constraints,
+        **BaseIncrementalDetector._parameter_constraints,
         "gradients": ["boolean", StrOptions({"auto"})],
         **{name: [*constraints, dict] for name, constraints in _OF_LAYER.items()},
     }
@@ -147,49 +151,63 @@ class NACDetector(BaseOneClassDetector):
         self.min_fraction = min_fraction
         self.steepness = steepness
 
-    def _fit(self, X: Activations, y: NDArray | None) -> Floats:
+    def _why_not_in_batches(self) -> str:
+        if self.gradients is True:
+            return ""
+        return (
+            "the states of units without gradients are relative to the mean and deviation of all "
+            "samples. With gradients=True it learns in batches."
+        )
+
+    def _learn(self, X: Activations, y: NDArray | None) -> _Covered:
         layers = [str(column.name) for column in layer_columns(X) if column.kind != "gradient"]
         if not layers:
             raise ValueError(f"NACDetector needs a layer beside gradients, but got {X!r}.")
-        self._find_gradients(X, layers)
-        n_bins, enough = self._by_layer("n_bins", layers), self._enough(layers, len(X))
-        self._steepness = self._by_layer("steepness", layers)
-        self._standards = {
-            name: _standard(X, name) for name in layers if name not in self.gradient_layers_
-        }
-        self._coverages = {}
+        states = self._find_states(X, layers)
+        n_bins = self._by_layer("n_bins", layers)
+        covered = {}
         for name in layers:
-            is_plain = name in self._standards
-            edges = np.linspace(0, 1, n_bins[name] + 1) if is_plain else _edges(n_bins[name])
-            self._coverages[name] = _Coverage(X.layer_shapes[name][0], edges, enough[name])
-        for rows in row_batches(*X.shape):
-            part = X[rows]
-            for name, coverage in self._coverages.items():
-                coverage.count(self._signals(part, name))
-        self.counts_ = {name: coverage.counts for name, coverage in self._coverages.items()}
-        return self._mean_coverage(X, but_itself=True)
+            has_gradients = name not in states.standards
+            edges = _edges(n_bins[name]) if has_gradients else np.linspace(0, 1, n_bins[name] + 1)
+            covered[name] = _Bins.of(X.layer_shapes[name][0], edges)
+        for batch in X.batches():
+            for name, bins in covered.items():
+                for _, signals in self._signals(batch, name, states):
+                    bins.count(signals)
+        return _Covered(len(X), covered, states)
 
-    def _find_gradients(self, X: Activations, layers: list[str]) -> None:
-        """Where the gradients of which layers come from."""
-        self._gradient_names = {}
+    def _finish(self, summary: _Covered) -> None:
+        self._states, self._bins = summary.states, summary.bins
+        if summary.states.head is not None:
+            self.head_ = summary.states.head
+        layers = list(summary.bins)
+        self.gradient_layers_ = tuple(name for name in layers if name not in self._states.standards)
+        self._enough = self._find_enough(layers, summary.n_samples)
+        self.counts_ = {name: bins.counts for name, bins in summary.bins.items()}
+
+    def _find_states(self, X: Activations, layers: list[str]) -> _States:
+        """Where the gradients of which layers come from, and how others are distributed."""
+        names: dict[str, str] = {}
+        head = None
         known: set[str] = set()
         if self.gradients:
-            self._gradient_names = gradient_names(X)
-            _check_widths(X, self._gradient_names)
-            known.update(self._gradient_names)
+            names = gradient_names(X)
+            _check_widths(X, names)
+            known.update(names)
             of_head = _layer_of_head(X, layers)
             if X.head is not None and of_head is not None and of_head not in known:
-                self.head_ = LinearHead(X.head.weight, X.head.bias, of_head)
+                head = LinearHead(X.head.weight, X.head.bias, of_head)
                 known.add(of_head)
-        self.gradient_layers_ = tuple(name for name in layers if name in known)
         missing = [name for name in layers if name not in known]
-        if missing and self.gradients and self.gradients != "auto":
+        if missing and self.gradients is True:
             raise ValueError(
                 f"gradients=True needs the gradients of all layers, but X has none of {missing}: "
                 "extract them by ActivationExtractor(gradients=True)."
             )
+        standards = {name: _standard(X, name) for name in missing}
+        return _States(names, head, standards, self._by_layer("steepness", layers))
 
-    def _enough(self, layers: list[str], n_samples: int) -> Mapping[str, float]:
+    def _find_enough(self, layers: list[str], n_samples: int) -> Mapping[str, float]:
         """How many training samples cover a bin of each layer."""
         if self.min_fraction is None:
             return self._by_layer("min_count", layers)
@@ -208,63 +226,115 @@ class NACDetector(BaseOneClassDetector):
         validate_parameter_constraints(constraints, named, caller_name=type(self).__name__)
         return given
 
-    def _signals(self, part: Activations, name: str) -> Floats:
-        """What the sigmoid would turn into states, ndarray of shape (n_samples, n_units)."""
-        values = np.asarray(part[name], dtype=np.float64)
-        if name in self._standards:
-            mean, deviation = self._standards[name]
-            return (values - mean) / deviation + _ROUNDING
-        return self._steepness[name] * values * self._gradients(part, name)
+    def _signals(
+        self, X: Activations, name: str, states: _States
+    ) -> Iterator[tuple[slice, Floats]]:
+        """What the sigmoid would turn into states, for some samples at a time."""
+        layer = X[name]
+        gradients = self._gradients(X, name, states)
+        for rows in row_batches(len(X), layer.shape[1]):
+            values = np.asarray(layer[rows], dtype=np.float64)
+            if name in states.standards:
+                mean, deviation = states.standards[name]
+                yield rows, (values - mean) / deviation + _ROUNDING
+            else:
+                yield rows, states.steepness[name] * values * gradients(rows)
 
-    def _gradients(self, part: Activations, name: str) -> Floats:
-        if name in self._gradient_names:
-            return np.asarray(part[self._gradient_names[name]], dtype=np.float64)
-        logits = float64_logits(self, part, self.head_)
-        return uniform_kl_gradient(logits) @ self.head_.weight.astype(np.float64)
+    def _gradients(self, X: Activations, name: str, states: _States) -> Callable[[slice], Floats]:
+        if name in states.gradient_names:
+            given = X[states.gradient_names[name]]
+            return lambda rows: np.asarray(given[rows], dtype=np.float64)
+        if states.head is None or name in states.standards:
+            return lambda rows: np.empty(0)
+        logits = float64_logits(self, X, states.head)
+        weight = states.head.weight.astype(np.float64)
+        return lambda rows: uniform_kl_gradient(logits[rows]) @ weight
+
+    def _left_out_scores(self, X: Activations, y: NDArray | None) -> Floats:
+        return self._mean_coverage(X, but_itself=True)
 
     def _score_samples(self, X: Activations) -> Floats:
         return self._mean_coverage(X)
 
     def _mean_coverage(self, X: Activations, *, but_itself: bool = False) -> Floats:
-        scores = np.empty(len(X))
-        for rows in row_batches(*X.shape):
-            part = X[rows]
-            by_layer = [
-                coverage.of(self._signals(part, name), but_itself=but_itself)
-                for name, coverage in self._coverages.items()
-            ]
-            scores[rows] = np.mean(by_layer, axis=0)
-        return scores
+        by_layer = np.empty((len(self._bins), len(X)))
+        for scores, (name, bins) in zip(by_layer, self._bins.items(), strict=True):
+            for rows, signals in self._signals(X, name, self._states):
+                counts = bins.counts_of(signals) - int(but_itself)
+                scores[rows] = np.minimum(counts / self._enough[name], 1).mean(axis=1)
+        return by_layer.mean(axis=0)
 
 
-class _Coverage:
+@dataclass(frozen=True)
+class _States:
+    """Where the states of units come from.
+
+    Attributes
+    ----------
+    gradient_names : dict of str to str
+        The layer of the gradients of each layer that has one.
+    head : LinearHead or None
+        What the gradients of one more layer are computed from.
+    standards : dict of str to tuple of ndarray
+        Means and deviations of the units of the other layers.
+    steepness : mapping of str to float
+        How steeply states rise, by layer.
+    """
+
+    gradient_names: dict[str, str]
+    head: LinearHead | None
+    standards: dict[str, tuple[Floats, Floats]]
+    steepness: Mapping[str, float]
+
+
+@dataclass(frozen=True)
+class _Bins:
     """Histograms of the states of one layer's units.
 
     States themselves are not computed: edges of bins are turned to where they would be before the
     sigmoid. There no state is rounded to 0, 0.5 or 1.
     """
 
-    def __init__(self, n_units: int, edges: Floats, enough: float) -> None:
-        self.counts = np.zeros((n_units, len(edges) - 1), dtype=np.int64)
-        self._enough = enough
-        self._inner_edges = logit(edges[1:-1])
+    counts: NDArray[np.int64]
+    inner_edges: Floats
+
+    @classmethod
+    def of(cls, n_units: int, edges: Floats) -> _Bins:
+        return cls(np.zeros((n_units, len(edges) - 1), dtype=np.int64), logit(edges[1:-1]))
 
     def count(self, signals: Floats) -> None:
-        """Add samples to the counts."""
-        found = np.bincount(self._bins(signals).ravel(), minlength=self.counts.size)
-        self.counts += found.reshape(self.counts.shape)
+        """Add samples to the counts, in place."""
+        found = np.bincount(self._positions(signals).ravel(), minlength=self.counts.size)
+        np.add(self.counts, found.reshape(self.counts.shape), out=self.counts)
 
-    def of(self, signals: Floats, *, but_itself: bool) -> Floats:
-        """Mean coverage of the units of each sample, itself counted or not."""
-        counts = self.counts.ravel()[self._bins(signals)] - int(but_itself)
-        return np.minimum(counts / self._enough, 1).mean(axis=1)
+    def counts_of(self, signals: Floats) -> NDArray[np.int64]:
+        """How many samples were in the bin of each state."""
+        return self.counts.ravel()[self._positions(signals)]
 
-    def _bins(self, signals: Floats) -> NDArray[np.intp]:
+    def merge(self, other: _Bins) -> _Bins:
+        """The histograms of the samples of both."""
+        return replace(self, counts=self.counts + other.counts)
+
+    def _positions(self, signals: Floats) -> NDArray[np.intp]:
         """Position in the flat counts of the bin of each state."""
         n_units, n_bins = self.counts.shape
         # A state on an edge belongs to the upper bin.
-        within = np.searchsorted(self._inner_edges, signals, side="right")
+        within = np.searchsorted(self.inner_edges, signals, side="right")
         return within + n_bins * np.arange(n_units)
+
+
+@dataclass(frozen=True)
+class _Covered:
+    """How many of some samples were in each bin."""
+
+    n_samples: int
+    bins: dict[str, _Bins]
+    states: _States
+
+    def merge(self, other: _Covered) -> _Covered:
+        """The counts of the samples of both, whose states come from the same place."""
+        bins = {name: mine.merge(other.bins[name]) for name, mine in self.bins.items()}
+        return _Covered(self.n_samples + other.n_samples, bins, self.states)
 
 
 def _edges(n_bins: int) -> Floats:
@@ -305,8 +375,12 @@ def _standard(X: Activations, name: str) -> tuple[Floats, Floats]:
     """Mean and standard deviation of each unit of a layer."""
 
     def mean_of(function: Callable[[Floats], Floats]) -> Floats:
-        batches = row_batches(len(X), X.layer_shapes[name][0])
-        parts = (np.asarray(X[rows][name], dtype=np.float64) for rows in batches)
+        layers = (batch[name] for batch in X.batches())
+        parts = (
+            np.asarray(layer[rows], dtype=np.float64)
+            for layer in layers
+            for rows in row_batches(*layer.shape)
+        )
         return sum(function(values).sum(axis=0) for values in parts) / len(X)
 
     mean = mean_of(np.asarray)

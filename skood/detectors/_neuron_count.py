@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -16,10 +18,10 @@ from .._validation import ARRAY_LAYER
 from .._values import Floats
 from .._warnings import warn_user
 from ..activations import Activations, Layer, PackedBits
-from ._base import BaseOneClassDetector
+from ._base_incremental import BaseIncrementalDetector, layers_of
 
 
-class NeuronCountDetector(BaseOneClassDetector):
+class NeuronCountDetector(BaseIncrementalDetector):
     """Number of active neurons, plain or weighted by how often each was active in training.
 
     A neuron is active where its output is above 0. Out-of-distribution samples are expected to
@@ -68,6 +70,11 @@ class NeuronCountDetector(BaseOneClassDetector):
     Feature maps have to be pooled first. After ``PoolingReducer(pooling="max")``, a channel
     is active where any of its positions is.
 
+    Activation counts of batches add up, so that ``partial_fit`` and ``merge`` give what one ``fit``
+    gives. A median of a statistic that changes with these counts does not: the methods are missing
+    with ``two_sided=True`` then, and otherwise ``median_`` is that of the samples that set the
+    threshold.
+
     "count" and "coefficient" are whole numbers, so that many samples tie, and a threshold may
     reject a smaller share of the training samples than ``false_alarm_rate``. They also
     grow with the width of a layer: over several layers, the widest ones decide.
@@ -92,7 +99,7 @@ class NeuronCountDetector(BaseOneClassDetector):
     """
 
     _parameter_constraints: dict = {
-        **BaseOneClassDetector._parameter_constraints,
+        **BaseIncrementalDetector._parameter_constraints,
         "statistic": [StrOptions({"count", "coefficient", "mean_activation_count"})],
         "two_sided": ["boolean"],
         "activation_counts": [dict, "array-like", None],
@@ -112,15 +119,44 @@ class NeuronCountDetector(BaseOneClassDetector):
         self.two_sided = two_sided
         self.activation_counts = activation_counts
 
-    def _fit(self, X: Activations, y: NDArray | None) -> None:
-        counts = _count_activations(X) if self.activation_counts is None else self._given_counts(X)
-        self.largest_count_ = max(layer.max(initial=0) for layer in counts.values()).item()
+    def _why_not_in_batches(self) -> str:
+        if not self.two_sided or self._is_fixed():
+            return ""
+        return (
+            f"the {self.statistic!r} statistic of each, of which two_sided=True takes the median, "
+            "changes with the activation counts. statistic='count' does not, nor do any "
+            "activation_counts that are given."
+        )
+
+    def _is_fixed(self) -> bool:
+        """Whether the statistic of a sample does not depend on the others."""
+        return self.statistic == "count" or self.activation_counts is not None
+
+    def _learn(self, X: Activations, y: NDArray | None) -> _Activated:
+        is_given = self.activation_counts is not None
+        counts = self._given_counts(X) if is_given else _count_activations(X)
+        statistics = None
+        if self._is_fixed() or self.two_sided:
+            own = {name: counts[name] for name in X.layer_names}
+            statistics = Counter(self._statistic(X, own, _largest(counts)).tolist())
+        return _Activated(counts, is_given, statistics)
+
+    def _finish(self, summary: _Activated) -> None:
+        counts = summary.counts
+        self.largest_count_ = _largest(counts)
+        own = {name: counts[name] for name, _ in layers_of(self)}
         is_by_layer = hasattr(self, "layer_shapes_")
         self.activation_counts_: dict[str, NDArray] | NDArray = (
-            {name: counts[name] for name in X.layer_names} if is_by_layer else counts[ARRAY_LAYER]
+            own if is_by_layer else own[ARRAY_LAYER]
         )
         self._warn_of_dead_neurons()
-        self.median_ = float(np.median(self._statistic(X)))
+        if summary.statistics is not None:
+            self.median_ = _median(summary.statistics)
+
+    def _complete_scores(self, scores: Floats) -> Floats:
+        if not self._is_fixed() and not self.two_sided:
+            self.median_ = float(np.median(scores if self._is_high_inside() else -scores))
+        return super()._complete_scores(scores)
 
     def _warn_of_dead_neurons(self) -> None:
         if self.statistic != "count" and self.largest_count_ == 0:
@@ -147,21 +183,24 @@ class NeuronCountDetector(BaseOneClassDetector):
             for name, counts in given.items()
         }
 
-    def _statistic(self, X: Activations) -> Floats:
-        counts = self.activation_counts_
-        counts = counts if isinstance(counts, dict) else {ARRAY_LAYER: counts}
+    def _statistic(self, X: Activations, counts: dict[str, NDArray], largest: float) -> Floats:
         if self.statistic == "coefficient":
-            return _sum_over_active(X, {n: self.largest_count_ - c for n, c in counts.items()})
-        n_active = _sum_over_active(X, {n: np.ones(len(c)) for n, c in counts.items()})
+            return _sum_over_active(X, {name: largest - count for name, count in counts.items()})
+        n_active = _sum_over_active(X, {name: np.ones(len(c)) for name, c in counts.items()})
         if self.statistic == "count":
             return n_active
         return _sum_over_active(X, counts) / np.maximum(n_active, 1)
 
+    def _is_high_inside(self) -> bool:
+        return self.statistic == "mean_activation_count"
+
     def _score_samples(self, X: Activations) -> Floats:
-        statistic = self._statistic(X)
+        counts = self.activation_counts_
+        counts = counts if isinstance(counts, dict) else {ARRAY_LAYER: counts}
+        statistic = self._statistic(X, counts, self.largest_count_)
         if self.two_sided:
             return -np.abs(statistic - self.median_)
-        return statistic if self.statistic == "mean_activation_count" else -statistic
+        return statistic if self._is_high_inside() else -statistic
 
     def _expected_failed_checks(self) -> dict[str, str]:
         if self.two_sided or self.statistic == "mean_activation_count":
@@ -170,6 +209,47 @@ class NeuronCountDetector(BaseOneClassDetector):
             "The data of the check have two neurons, of which none, one or both are active: no "
             "threshold rejects only a few samples."
         )
+
+
+@dataclass(frozen=True)
+class _Activated:
+    """How often samples activate each neuron, and what statistics they have.
+
+    Attributes
+    ----------
+    counts : dict of str to ndarray of shape (n_units,)
+        Activation counts by layer.
+    are_given : bool
+        Whether these are not those of the samples.
+    statistics : Counter or None
+        How many samples have each value of the statistic, where it is known.
+    """
+
+    counts: dict[str, NDArray]
+    are_given: bool
+    statistics: Counter[float] | None
+
+    def merge(self, other: _Activated) -> _Activated:
+        """Those of the samples of both."""
+        counts = self.counts
+        if not self.are_given:
+            counts = {name: count + other.counts[name] for name, count in counts.items()}
+        statistics = None
+        if self.statistics is not None and other.statistics is not None:
+            statistics = self.statistics + other.statistics
+        return _Activated(counts, self.are_given, statistics)
+
+
+def _largest(counts: Mapping[str, NDArray]) -> float:
+    return max(layer.max(initial=0) for layer in counts.values()).item()
+
+
+def _median(numbers: Counter[float]) -> float:
+    """Median of values, by how many there are of each."""
+    values = np.array(sorted(numbers))
+    last = np.cumsum([numbers[value] for value in values])
+    middle = np.searchsorted(last, [(last[-1] - 1) // 2, last[-1] // 2], side="right")
+    return float(values[middle].mean())
 
 
 def _check_counts(counts: Any, name: str, shape: tuple[int, ...] | None) -> Floats:
@@ -186,10 +266,12 @@ def _check_counts(counts: Any, name: str, shape: tuple[int, ...] | None) -> Floa
 
 def _count_activations(X: Activations) -> dict[str, NDArray]:
     """How many samples activate each neuron, by layer."""
-    return {
-        name: sum(np.count_nonzero(active, axis=0) for _, active in _active_batches(layer))
-        for name, layer in X.items()
-    }
+    counts = {}
+    for name, layer in X.items():
+        counts[name] = np.zeros(layer.shape[1], dtype=np.intp)
+        for _, active in _active_batches(layer):
+            counts[name] += np.count_nonzero(active, axis=0)
+    return counts
 
 
 def _sum_over_active(X: Activations, weights: Mapping[str, NDArray]) -> Floats:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from numbers import Integral, Real
 from typing import Any
 
@@ -19,6 +18,7 @@ from .._warnings import warn_user
 from ..activations import Activations
 from ._base_head import BaseHeadDetector, float64_batches
 from ._base_incremental import BaseIncrementalDetector
+from ._bounded_rows import BoundedRows
 from ._neighbor_search import search_rows
 from ._row_lengths import row_lengths
 from ._stored_samples import StoredSamplesMixin, pad_neighbors
@@ -42,6 +42,11 @@ class NNGuideDetector(StoredSamplesMixin, BaseHeadDetector, BaseIncrementalDetec
     bank_fraction : float in (0, 1], default=1.0
         Share of the training samples that are stored, drawn at random. The authors store 1% of the
         1.3 million of ImageNet.
+    max_samples : int, default=None
+        How many training samples are stored at most; all by default. Of more, equal ones are stored
+        once, and of the different ones those whose hash is smallest: a random sample that depends
+        neither on the order of the samples nor on the batches that they come in, so that there are
+        ``partial_fit`` and ``merge``. ``bank_fraction`` has to be 1 then.
     random_state : int, RandomState instance or None, default=None
         Draws the stored samples, where ``bank_fraction`` is below 1. Pass an int for the same ones
         in every call.
@@ -75,7 +80,9 @@ class NNGuideDetector(StoredSamplesMixin, BaseHeadDetector, BaseIncrementalDetec
     gives, but with a ``bank_fraction`` below 1, which draws from all samples at once: then there
     is neither.
 
-    The search is exact; it uses faiss where that is installed, and matrix products otherwise.
+    What a part of the samples costs :ref:`was measured <many_patterns_subsampling>`. The search
+    among those that are stored is exact; it uses faiss where that is installed, and matrix products
+    otherwise.
 
     References
     ----------
@@ -97,6 +104,7 @@ class NNGuideDetector(StoredSamplesMixin, BaseHeadDetector, BaseIncrementalDetec
         **BaseHeadDetector._parameter_constraints,
         "n_neighbors": [Interval(Integral, 1, None, closed="left")],
         "bank_fraction": [Interval(Real, 0, 1, closed="right")],
+        "max_samples": [Interval(Integral, 2, None, closed="left"), None],
         "random_state": ["random_state"],
     }
 
@@ -105,6 +113,7 @@ class NNGuideDetector(StoredSamplesMixin, BaseHeadDetector, BaseIncrementalDetec
         *,
         n_neighbors: int = 10,
         bank_fraction: float = 1.0,
+        max_samples: int | None = None,
         false_alarm_rate: float = 0.05,
         validation: Any = None,
         random_state: int | np.random.RandomState | None = None,
@@ -112,6 +121,7 @@ class NNGuideDetector(StoredSamplesMixin, BaseHeadDetector, BaseIncrementalDetec
         super().__init__(false_alarm_rate=false_alarm_rate, validation=validation)
         self.n_neighbors = n_neighbors
         self.bank_fraction = bank_fraction
+        self.max_samples = max_samples
         self.random_state = random_state
 
     def _why_not_in_batches(self) -> str:
@@ -119,14 +129,21 @@ class NNGuideDetector(StoredSamplesMixin, BaseHeadDetector, BaseIncrementalDetec
             return ""
         return f"bank_fraction={self.bank_fraction} draws from all of them. Set it to 1."
 
-    def _learn(self, X: Activations, y: NDArray | None) -> _Bank:
+    def _learn(self, X: Activations, y: NDArray | None) -> BoundedRows:
+        if self.max_samples is not None and self.bank_fraction < 1:
+            raise ValueError(
+                f"bank_fraction={self.bank_fraction} and max_samples={self.max_samples} both say "
+                "how many samples are stored: leave one of them as it is by default."
+            )
         places = self._draw(len(X))
         blocks = list(head_blocks(X if len(places) == len(X) else X[places]))
         features, energies = np.empty((0, X.shape[1]), dtype=np.float32), np.empty(0)
         if blocks:
             features = np.concatenate([features for _, features, _ in blocks])
             energies = np.concatenate([logsumexp(logits, axis=1) for *_, logits in blocks])
-        return _Bank(features, energies, places, len(X))
+        if len(places) < len(X):
+            return BoundedRows((features, energies), places, len(X), None, None)
+        return BoundedRows.of(X, (features, energies), self.max_samples)
 
     def _draw(self, n_samples: int) -> NDArray[np.intp]:
         """Positions of the stored samples among those of a batch, of ``fit`` where not all are."""
@@ -136,7 +153,7 @@ class NNGuideDetector(StoredSamplesMixin, BaseHeadDetector, BaseIncrementalDetec
         random = check_random_state(self.random_state)
         return np.sort(random.choice(n_samples, n_stored, replace=False))
 
-    def _finish(self, summary: _Bank) -> None:
+    def _finish(self, summary: BoundedRows) -> None:
         n_others = len(summary.places) - 1
         if n_others < 1:
             raise ValueError(
@@ -149,7 +166,7 @@ class NNGuideDetector(StoredSamplesMixin, BaseHeadDetector, BaseIncrementalDetec
                 f"n_neighbors={self.n_neighbors}, but a sample has only {n_others} others: all of "
                 "them count."
             )
-        self._prepare_search(summary.features, summary.energies)
+        self._prepare_search(*summary.columns)
 
     def _prepare_search(self, features: NDArray, energies: Floats) -> None:
         self._features, self._factors = features, np.empty(len(features))
@@ -229,24 +246,6 @@ class NNGuideDetector(StoredSamplesMixin, BaseHeadDetector, BaseIncrementalDetec
             features = self._features[found[batch]].astype(np.float64, copy=False)
             guidance[batch] = np.einsum("snf,sf->sn", features, directions[batch])
         return guidance * self._factors[found]
-
-
-@dataclass
-class _Bank:
-    """Stored samples, and which of how many samples they are."""
-
-    features: NDArray
-    energies: Floats
-    places: NDArray[np.intp]
-    n_samples: int
-
-    def merge(self, other: _Bank) -> _Bank:
-        return _Bank(
-            np.concatenate([self.features, other.features]),
-            np.concatenate([self.energies, other.energies]),
-            np.concatenate([self.places, self.n_samples + other.places]),
-            self.n_samples + other.n_samples,
-        )
 
 
 def _normalized(features: Floats) -> tuple[Floats, Floats]:

@@ -148,11 +148,12 @@ class OpenMaxDetector(BaseLogitDetector):
 
     def _sums(self, X: Activations, columns: NDArray[np.intp]) -> ClassSums:
         """Sums of the logits of the samples that count for each class, which may be none."""
-        classes = np.arange(X.shape[1])
-        return reduce(
-            ClassSums.merge,
-            (ClassSums.of(logits, classes, columns[rows]) for rows, logits in logit_batches(X)),
-        )
+        classes, start, parts = np.arange(X.shape[1]), 0, []
+        for block in X.batches():
+            stop = start + len(block)
+            parts.append(ClassSums.of(logits_of(block), classes, columns[start:stop]))
+            start = stop
+        return reduce(ClassSums.merge, parts)
 
     def _distances_to_own(self, X: Activations, columns: NDArray[np.intp]) -> Floats:
         """Distance of each sample to the mean of the class that it counts for; NaN for none."""

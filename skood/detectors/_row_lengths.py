@@ -6,6 +6,8 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.utils.extmath import row_norms
 
+from .._batches import row_batches
+
 _LEAST_PRECISE = 1e-140
 """Below this, the squares that a norm is made of begin to lose digits."""
 
@@ -24,10 +26,16 @@ def row_lengths(rows: NDArray) -> NDArray[np.float64]:
 
 def unit_rows(rows: NDArray) -> NDArray[np.float64]:
     """Rows of floating-point numbers divided by their Euclidean norm; rows of zeros stay so."""
+    units = np.empty(rows.shape)
+    for batch in row_batches(*rows.shape):
+        _divide_by_norms(rows[batch], units[batch])
+    return units
+
+
+def _divide_by_norms(rows: NDArray, units: NDArray[np.float64]) -> None:
     # First by the largest value, as squares of very large or small ones leave the range of floats.
     largest = np.maximum(rows.max(axis=1, initial=0), -rows.min(axis=1, initial=0))
     largest = largest[:, np.newaxis].astype(np.float64)
     # Long doubles are not for linear algebra.
-    units = (rows / np.where(largest > 0, largest, 1)).astype(np.float64, copy=False)
+    np.divide(rows, np.where(largest > 0, largest, 1), out=units, casting="same_kind")
     units /= np.where(largest > 0, row_norms(units)[:, np.newaxis], 1)
-    return units

@@ -134,7 +134,7 @@ class StoredSamplesMixin:
         return NearestExamples(
             distances,
             self._rows_at(positions),
-            labels_at(self._stored_labels(), positions),
+            self._labels_of(X, positions),
             self._stored_layers(X, np.maximum(positions, 0)),
         )
 
@@ -151,6 +151,10 @@ class StoredSamplesMixin:
 
     def _stored_rows(self) -> NDArray[np.intp]:
         return self.learnt_rows_
+
+    def _labels_of(self, X: Activations, positions: NDArray[np.intp]) -> NDArray | None:
+        """Classes of the stored samples at the positions that were found for ``X``."""
+        return labels_at(self._stored_labels(), positions)
 
     def _stored_labels(self) -> NDArray | None:
         return None

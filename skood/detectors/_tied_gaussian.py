@@ -7,9 +7,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.base import clone
-from sklearn.utils.extmath import randomized_svd, row_norms
+from sklearn.utils.extmath import randomized_range_finder, randomized_svd, row_norms
 
 from .._values import Floats
+from ._tied_moments import TiedMoments, TiedRows
 
 _LEAST_REMAINING = 1e-6
 """Share of a row's variance in the others below which they are taken to have none there."""
@@ -30,10 +31,8 @@ class TiedGaussian:
 
     Parameters
     ----------
-    rows : ndarray of shape (n_rows, n_units), dtype float64
-        The rows.
-    codes : ndarray of shape (n_rows,)
-        Class of each, 0 to ``n_classes - 1``, all of which are there.
+    learnt : TiedMoments or TiedRows
+        What the rows teach, or these themselves where :func:`needs_rows` says so.
     covariance : estimator, default=None
         Covariance estimator, which is cloned and fitted on the rows minus their class mean. By
         default the mean of their outer products.
@@ -41,8 +40,6 @@ class TiedGaussian:
         Share of the identity, times the mean variance of all units, in the covariance.
     n_components : int, default=None
         How many principal axes have a variance of their own, by default all.
-    rounding : float, default=0.0
-        Differences from the class mean up to this share of the value are taken for rounding.
 
     Attributes
     ----------
@@ -54,21 +51,15 @@ class TiedGaussian:
 
     def __init__(
         self,
-        rows: Floats,
-        codes: NDArray[np.intp],
+        learnt: TiedMoments | TiedRows,
         covariance: Any = None,
         *,
         shrinkage: float = 0.0,
         n_components: int | None = None,
-        rounding: float = 0.0,
     ) -> None:
-        self.means = _class_means(rows, codes)
-        residuals = rows - self.means[codes]
-        if rounding:
-            residuals[np.abs(residuals) <= rounding * np.abs(rows)] = 0
-        varying = np.asarray(residuals.any(axis=0))
-        residuals = residuals if varying.all() else residuals[:, varying]
-        variances, axes, unexplained = _principal_axes(residuals, covariance, n_components)
+        self.means, self._sizes = learnt.means, learnt.counts
+        varying = learnt.varying
+        variances, axes, unexplained = _principal_axes(learnt, varying, covariance, n_components)
         # Far from the origin, distances would be small differences of large numbers.
         self._center = self.means.mean(axis=0)
         self._shrinkage = shrinkage
@@ -130,7 +121,7 @@ class TiedGaussian:
         return row_norms(residuals, squared=True) + outside, nearest
 
     def left_out_distances(
-        self, rows: Floats, codes: NDArray[np.intp], sizes: NDArray[np.intp]
+        self, rows: Floats, codes: NDArray[np.intp]
     ) -> tuple[Floats, NDArray[np.intp]]:
         """Squared distances of the rows given, each as if it had not been one of those learnt.
 
@@ -142,9 +133,7 @@ class TiedGaussian:
         rows : ndarray of shape (n_rows, n_units)
             Some of the rows that were learnt.
         codes : ndarray of shape (n_rows,)
-            Their classes.
-        sizes : ndarray of shape (n_classes,)
-            How many rows of each class were learnt.
+            The numbers of their classes.
 
         Returns
         -------
@@ -153,7 +142,8 @@ class TiedGaussian:
         nearest : ndarray of shape (n_rows,)
             The class that it is of.
         """
-        n_learnt = sizes.sum()
+        sizes = self._sizes
+        n_learnt = int(sizes.sum())
         if n_learnt == 1:
             return np.zeros(len(rows)), codes
         growth = (sizes / np.maximum(sizes - 1, 1))[codes]
@@ -237,35 +227,36 @@ def _products(directions: Floats, projected: Floats, means: Floats) -> Floats:
     return with_row[:, np.newaxis] - directions @ means.T
 
 
-def _class_means(rows: Floats, codes: NDArray[np.intp]) -> Floats:
-    """Taken relative to one row of the class, so that the mean of equal rows is exactly theirs."""
-    means = []
-    by_class = np.argsort(codes, kind="stable")
-    for of_class in np.split(by_class, np.cumsum(np.bincount(codes))[:-1]):
-        members = rows[of_class]
-        means.append(members[0] + (members - members[0]).mean(axis=0))
-    return np.array(means)
-
-
 def _further_directions(axes: Floats, means: Floats) -> Floats:
     """Orthonormal directions in which means differ beside orthonormal axes, in the columns."""
     # Reflections keep all columns orthogonal, also if there is no further direction.
     return np.linalg.qr(np.hstack([axes, (means[1:] - means[0]).T]))[0][:, axes.shape[1] :]
 
 
+def needs_rows(n_units: int, covariance: Any, n_components: int | None) -> bool:
+    """Whether a Gaussian of all rows at once is made of these, and not of their moments."""
+    return covariance is not None or (
+        n_components is not None and n_units > max(n_components, _WIDEST_MATRIX)
+    )
+
+
 def _principal_axes(
-    residuals: Floats, covariance: Any, n_components: int | None
+    learnt: TiedMoments | TiedRows,
+    varying: NDArray[np.bool_],
+    covariance: Any,
+    n_components: int | None,
 ) -> tuple[Floats, Floats, float]:
     """Largest variances that are not 0 but for rounding, their directions, and what is left."""
-    size = max(residuals.shape)
-    if residuals.shape[1] == 0:
+    n_units = int(varying.sum())
+    size = max(learnt.n_rows, n_units)
+    if n_units == 0:
         return np.empty(0), np.empty((0, 0)), 0.0
     if covariance is not None:
-        variances, axes = _estimated_axes(residuals, covariance)
+        variances, axes = _estimated_axes(_residuals(learnt, varying), covariance)
         total = variances.sum()
     else:
-        variances, axes = _positive_part(*_sample_axes(residuals, n_components), size)
-        total = np.einsum("ru,ru->", residuals, residuals) / len(residuals)
+        variances, axes, total = _sample_axes(learnt, varying, n_components)
+        variances, axes = _positive_part(variances, axes, size)
     if n_components is None:
         return variances, axes, 0.0
     largest = np.argsort(variances)[-n_components:]
@@ -274,19 +265,49 @@ def _principal_axes(
     return variances[largest], axes[:, largest], 0.0 if is_rounding else float(unexplained)
 
 
-def _sample_axes(residuals: Floats, n_components: int | None) -> tuple[Floats, Floats]:
-    """Variances, ascending, and principal axes: all, or the leading ones of very many units."""
-    n_rows, n_units = residuals.shape
-    if n_components is None or n_units <= max(n_components, _WIDEST_MATRIX):
-        return np.linalg.eigh(residuals.T @ residuals / n_rows)
-    if n_rows <= n_components:
+def _sample_axes(
+    learnt: TiedMoments | TiedRows, varying: NDArray[np.bool_], n_components: int | None
+) -> tuple[Floats, Floats, float]:
+    """Variances, ascending, and principal axes; and the sum of all variances.
+
+    All axes, or the leading ones of very many units.
+    """
+    is_wide = needs_rows(int(varying.sum()), None, n_components)
+    if is_wide and isinstance(learnt, TiedRows):
+        residuals = _residuals(learnt, varying)
+        total = np.einsum("ru,ru->", residuals, residuals) / learnt.n_rows
+        return *_leading_of_rows(residuals, int(n_components or 0)), total
+    scatter = learnt.summed().scatter
+    covariance = (scatter if varying.all() else scatter[np.ix_(varying, varying)]) / learnt.n_rows
+    total = float(covariance.trace())
+    if is_wide:
+        return *_leading_of_matrix(covariance, int(n_components or 0)), total
+    return *np.linalg.eigh(covariance), total
+
+
+def _residuals(learnt: TiedMoments | TiedRows, varying: NDArray[np.bool_]) -> Floats:
+    """Rows minus the mean of their class, in the units in which they vary."""
+    assert isinstance(learnt, TiedRows)  # as `needs_rows` says
+    return learnt.residuals if varying.all() else learnt.residuals[:, varying]
+
+
+def _leading_of_rows(residuals: Floats, n_components: int) -> tuple[Floats, Floats]:
+    if len(residuals) <= n_components:
         axes, lengths, _ = np.linalg.svd(residuals.T, full_matrices=False)
     else:
         # Not transposed, so that the variances are exactly those along the axes that are found.
         axes, lengths, _ = randomized_svd(
             residuals.T, n_components, n_iter=4, transpose=False, flip_sign=False, random_state=0
         )
-    return lengths[::-1] ** 2 / n_rows, axes[:, ::-1]
+    return lengths[::-1] ** 2 / len(residuals), axes[:, ::-1]
+
+
+def _leading_of_matrix(covariance: Floats, n_components: int) -> tuple[Floats, Floats]:
+    """By the same method, whose steps go twice as far with products of the whole covariance."""
+    size = min(n_components + 10, len(covariance))
+    some = randomized_range_finder(covariance, size=size, n_iter=4, random_state=0)
+    variances, axes = np.linalg.eigh(some.T @ covariance @ some)
+    return variances[-n_components:], some @ axes[:, -n_components:]
 
 
 def _estimated_axes(residuals: Floats, covariance: Any) -> tuple[Floats, Floats]:

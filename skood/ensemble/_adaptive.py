@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import nullcontext
+from dataclasses import replace
+from math import ceil
 from numbers import Integral
 from typing import Any
 
@@ -10,19 +13,22 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.base import clone
 from sklearn.preprocessing import normalize
-from sklearn.utils import resample
 from sklearn.utils.extmath import row_norms
 from sklearn.utils.validation import check_is_fitted
 
-from .._classes import has_predictions, rows_to_accept
+from .._classes import has_predictions, rows_to_accept, tells_classes
 from .._foreign import are_named
-from .._layer_names import value_names
+from .._held_out import Rows
+from .._layer_names import layer_columns, value_names
 from .._named_detectors import NamedDetectors
 from .._sklearn import Interval, StrOptions
 from .._spread import evenly
+from .._tables import memory_text
+from .._threshold_sample import ThresholdSample, bytes_of_row, hash_rows, rows_allowed
 from .._values import Floats, below_all, differ_within_classes
+from .._warnings import saying_nothing
 from ..activations import Activations
-from ..detectors import BaseOneClassDetector
+from ..detectors import BaseIncrementalDetector, batches_of, forget_batches, rows_of
 from ._adaptive_members import (
     feature_detectors,
     head_detectors,
@@ -34,6 +40,8 @@ from ._knowledge import class_knowledge, predicted_classes
 from ._layers import LayerEnsembleDetector
 from ._members import fit_and_calibrate, member_scores, of_detector
 
+Keys = NDArray[np.uint64]
+
 _HINGE = np.log(0.1)
 """Log p-value above which what watches layers is silent beside a head that knows more."""
 _ERROR_POWER = 4
@@ -41,11 +49,13 @@ _ERROR_POWER = 4
 _FAR = np.log(0.01)
 """Log p-value below which what watches all layers at once is heard."""
 _SAME_NORMS = "the norms of all training samples of a class are the same in every layer"
+_KEPT_BYTES = 2**26
+"""Of samples, which ``fit`` keeps for more batches: 64 MiB."""
 _ROWS_PER_CLASS = 10
 """With fewer on average, layers are compared with those of samples of all classes."""
 
 
-class AdaptiveEnsembleDetector(BaseOneClassDetector, NamedDetectors):
+class AdaptiveEnsembleDetector(BaseIncrementalDetector, NamedDetectors):
     """Layers and head of a network, each with the voice that the network itself gives it.
 
     No single method is good on every network: distances and patterns of all layers are best where
@@ -75,8 +85,9 @@ class AdaptiveEnsembleDetector(BaseOneClassDetector, NamedDetectors):
     max_layers : int, default=24
         Layers to watch, at most: of more, so many are taken in even steps.
     max_samples : int, default=10000
-        Training samples to learn from, at most: of more, a random part in which each predicted
-        class has its share. It bounds memory and time.
+        Training samples to learn from, at most: of more, those with the smallest hashes of their
+        values, which are a random part and the same in any order or batches. It bounds memory and
+        time.
     n_jobs : int, default=None
         Number of threads that fit and score the members of each layer. None means 1, -1 all
         processors.
@@ -129,7 +140,15 @@ class AdaptiveEnsembleDetector(BaseOneClassDetector, NamedDetectors):
     reads: at most 8 d (min(d, 2048) + 3 C) bytes for distances to C predicted classes, twice that
     for relative ones, and d + 350 bytes for each of at most ``max_samples`` training samples, for
     patterns and scores. Beside this there are 16 bytes for each sample given to ``fit``, and some
-    KiB for each member.
+    KiB for each member. For more batches, all values of training samples are kept: of up to
+    ``max_samples``, or as many as take 32 MiB if those are more. ``fit`` keeps them if they take no
+    more than 64 MiB, and otherwise none; ``partial_fit`` always does.
+
+    **Batches.** ``partial_fit`` and ``merge`` fit the members anew, on the samples that one ``fit``
+    of all would learn from: all, or those with the smallest hashes. What is learnt is the same for
+    any order and batches; so is the threshold as long as all samples are kept, and otherwise it
+    comes from those that are. Each batch takes as long as a ``fit`` of what is kept, so that few
+    large ones are faster.
 
     **Limits.** Distances and patterns look at directions: inputs whose activations are those of
     ordinary ones but for a factor are found by their norms, where these are far from all others,
@@ -185,7 +204,7 @@ class AdaptiveEnsembleDetector(BaseOneClassDetector, NamedDetectors):
     )
 
     _parameter_constraints: dict = {
-        **BaseOneClassDetector._parameter_constraints,
+        **BaseIncrementalDetector._parameter_constraints,
         "target": [StrOptions({"ood", "misclassified"})],
         "layer_detectors": [list, None],
         "head_detectors": [list, None],
@@ -195,6 +214,8 @@ class AdaptiveEnsembleDetector(BaseOneClassDetector, NamedDetectors):
         "max_samples": [Interval(Integral, 2, None, closed="left")],
         "n_jobs": [Integral, None],
     }
+
+    _params_after_learning = BaseIncrementalDetector._params_after_learning | {"n_jobs"}
 
     def __init__(
         self,
@@ -220,30 +241,115 @@ class AdaptiveEnsembleDetector(BaseOneClassDetector, NamedDetectors):
         self.max_samples = max_samples
         self.n_jobs = n_jobs
 
-    def _fit(self, X: Activations, y: NDArray | None) -> NDArray[np.float64]:
+    def _fit(
+        self, X: Activations, y: NDArray | None, *, X_ood: Activations | None = None
+    ) -> Floats:
+        forget_batches(self)
+        keys = None
+        if len(X) > self.max_samples:
+            keys = np.concatenate([hash_rows(*batch) for batch in batches_of(X, y)])
+        rows = rows_to_learn_from(keys, np.ones(len(X), dtype=np.intp), self.max_samples)
+        self._learn_from(*rows_of(X, y, rows))
+        self._keep(X, y, keys)
+        if keys is None:
+            return self._learnt_scores
+        return self._scores_by_key(X, keys, keys[rows])
+
+    def _learn_from(self, X: Activations, y: NDArray | None) -> None:
+        """Fit the members on all samples; sets the combined scores of these, each left out."""
         self._check_names()
-        rows = self._rows_to_learn_from(X)
-        learnt, labels = X[rows], None if y is None else y[rows]
         self.left_out_: dict[str, str] = {}
         self.named_estimators_: dict[str, Any] = {}
         self._groups: list[str] = []
         scores = [
-            *self._fit_layers(learnt, labels),
-            *self._fit_features(learnt, labels),
-            *self._fit_joint(learnt, labels),
-            *self._fit_head(learnt, labels),
+            *self._fit_layers(X, y),
+            *self._fit_features(X, y),
+            *self._fit_joint(X, y),
+            *self._fit_head(X, y),
         ]
-        combined = self._calibrate(np.column_stack(scores))
-        if len(rows) == len(X):
-            return combined
-        training_scores = np.empty(len(X))
-        training_scores[rows] = combined
-        others = np.setdiff1d(np.arange(len(X)), rows)
-        training_scores[others] = self._score_samples(X[others])
-        return training_scores
+        self._learnt_scores = self._calibrate(np.column_stack(scores))
+
+    def _keep(self, X: Activations, y: NDArray | None, keys: Keys | None) -> None:
+        """Keep what more batches need, unless that takes much more memory than all else."""
+        self._are_too_large = min(len(X), self._max_kept(X)) * bytes_of_row(X) > _KEPT_BYTES
+        if self._are_too_large or not self._keeps_batches:
+            return
+        self._summary = ThresholdSample.of(X, y, np.arange(len(X)), self._max_kept(X), keys)
+        if self.validation is None:
+            rows = self.training_rows_[self._summary.rows]
+            self._sample = replace(self._summary, rows=rows)
+
+    def _max_kept(self, X: Activations) -> int:
+        return max(self.max_samples, rows_allowed(X))
+
+    def _begin(self) -> None:
+        super()._begin()
+        self._are_too_large = False
+        self.__dict__.pop("_accepts_right_ones", None)
+
+    def _check_can_learn_more(self) -> None:
+        if self._are_too_large:
+            raise ValueError(
+                f"Samples that this {type(self).__name__} learns from, up to max_samples="
+                f"{self.max_samples}, take more than {memory_text(_KEPT_BYTES)}, and so fit has "
+                "kept none that more could be added to: begin with partial_fit, which does, or set "
+                "max_samples lower."
+            )
+        super()._check_can_learn_more()
+
+    def _learn(self, X: Activations, y: NDArray | None) -> ThresholdSample:
+        return ThresholdSample.of(X, y, np.arange(len(X)), self._max_kept(X))
+
+    def _finish(self, summary: ThresholdSample) -> None:
+        keys = None
+        if summary.n_seen > self.max_samples:
+            keys = hash_rows(summary.X, summary.y) if summary.keys is None else summary.keys
+        counts = np.bincount(summary.held, minlength=len(summary.X))
+        rows = rows_to_learn_from(keys, counts, self.max_samples)
+        X, y = rows_of(summary.X, summary.y, rows)
+        # What members say of very few samples is said of the next ones, if it is still so.
+        are_few = len(X) < _ROWS_PER_CLASS * len(np.unique(predicted_classes(X)))
+        with saying_nothing() if are_few else nullcontext():
+            self._learn_from(X, y)
+        self._learnt_keys = hash_rows(X, y) if keys is None else keys[rows]
+
+    def _left_out_scores(self, X: Activations, y: NDArray | None) -> Floats:
+        return self._scores_by_key(X, hash_rows(X, y), self._learnt_keys)
+
+    def _scores_by_key(self, X: Activations, keys: Keys, learnt: Keys) -> Floats:
+        """Scores of samples, of which those with the keys of learnt ones are left out."""
+        order = np.argsort(learnt, kind="stable")
+        places = np.minimum(np.searchsorted(learnt[order], keys), len(learnt) - 1)
+        is_learnt = learnt[order[places]] == keys
+        scores = np.empty(len(X))
+        scores[is_learnt] = self._learnt_scores[order[places[is_learnt]]]
+        if not is_learnt.all():
+            scores[~is_learnt] = self._score_in_batches(X[~is_learnt])
+        return scores
+
+    def _sample_of(self, X: Activations, y: NDArray | None, rows: Rows) -> ThresholdSample:
+        if self.validation is not None:
+            return super()._sample_of(X, y, rows)
+        return ThresholdSample.of(X, y, rows, self._max_kept(X))
+
+    def _score_sample(self) -> Floats:
+        if self.validation is None:  # they hold the same samples
+            self._sample = replace(self._sample, X=self._summary.X, y=self._summary.y)
+        return super()._score_sample()
+
+    def _score_held_out(self, X: Activations, y: NDArray | None) -> Floats:
+        if not hasattr(self, "_summary"):
+            return self._score_in_batches(X)
+        return super()._score_held_out(X, y)
 
     def _may_set_threshold(self, X: Activations, y: NDArray | None) -> NDArray[np.bool_]:
-        return rows_to_accept(self.target, X, y)
+        if not hasattr(self, "_sample"):
+            self._accepts_right_ones = self.target == "misclassified" and tells_classes(y)
+            return rows_to_accept(self.target, X, y)
+        # Of later batches, which may be small, labels tell no more than those of the first.
+        if not self._accepts_right_ones or y is None:
+            return np.ones(len(X), dtype=bool)
+        return np.asarray(X.predictions == y)
 
     def _check_names(self) -> None:
         given = [
@@ -271,19 +377,6 @@ class AdaptiveEnsembleDetector(BaseOneClassDetector, NamedDetectors):
                 f"{[name for default in defaults for name, _ in default]}; got {given}."
             )
         self._validate_names([name for name, _ in pairs])
-
-    def _rows_to_learn_from(self, X: Activations) -> NDArray[np.intp]:
-        rows = np.arange(len(X))
-        if len(X) <= self.max_samples:
-            return rows
-        drawn = resample(
-            rows,
-            replace=False,
-            n_samples=self.max_samples,
-            stratify=predicted_classes(X),
-            random_state=0,
-        )
-        return np.sort(drawn)
 
     def _fit_layers(self, X: Activations, y: NDArray | None) -> list[Floats]:
         """Learn from the layers; returns each detector's scores with each sample left out."""
@@ -329,7 +422,8 @@ class AdaptiveEnsembleDetector(BaseOneClassDetector, NamedDetectors):
         layers = X[self.layers_]
         if self._looks_at_classes or not has_predictions(X):
             return layers
-        return Activations(dict(layers.items()))
+        # Columns that are read later, one after the other.
+        return Activations({str(column.name): column for column in layer_columns(layers)})
 
     def _fit_features(self, X: Activations, y: NDArray | None) -> list[Floats]:
         named = self.feature_detectors
@@ -378,7 +472,9 @@ class AdaptiveEnsembleDetector(BaseOneClassDetector, NamedDetectors):
     def _fit_member(
         self, group: str, name: str, detector: Any, X: Activations, y: NDArray | None
     ) -> Floats:
-        self.named_estimators_[name], scores = fit_and_calibrate(clone(detector), X, y)
+        fitted, scores = fit_and_calibrate(clone(detector), X, y)
+        forget_batches(fitted)
+        self.named_estimators_[name] = fitted
         self._groups.append(group)
         return scores
 
@@ -450,6 +546,35 @@ class AdaptiveEnsembleDetector(BaseOneClassDetector, NamedDetectors):
     def _score_samples(self, X: Activations) -> Floats:
         scores = self._member_scores(X)
         return self._reject_unknown(self._combine(scores), ~self._are_of_unknown_class(scores))
+
+
+def rows_to_learn_from(keys: Keys | None, counts: Rows, max_samples: int) -> Rows:
+    """Which rows to learn from, some of them several times; depends on no order of them.
+
+    Without keys, all. Otherwise equal rows have the same key, and the different ones with the
+    smallest keys are learnt from, as often as they were seen. A row counts no more often than each
+    of those is to stand for on average, and if they are too many even so, evenly fewer.
+
+    Parameters
+    ----------
+    keys : ndarray of shape (n_rows,) or None
+        Hashes of the rows.
+    counts : ndarray of shape (n_rows,)
+        How often each was seen.
+    max_samples : int
+        How many rows to learn from, at most.
+    """
+    if keys is None:
+        return np.repeat(np.arange(len(counts)), counts)
+    _, first, same = np.unique(keys, return_index=True, return_inverse=True)
+    times = np.bincount(same, counts).astype(np.intp)[:max_samples]
+    if len(first) > max_samples:
+        times = np.minimum(times, ceil(counts.sum() / max_samples))
+    ends = np.cumsum(times)
+    places = np.arange(ends[-1])
+    if len(places) > max_samples:
+        places = (np.arange(max_samples) + 0.5) * (ends[-1] / max_samples)
+    return first[np.searchsorted(ends, places, side="right")]
 
 
 def _norms_vary(X: Activations) -> bool:

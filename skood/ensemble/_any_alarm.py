@@ -12,20 +12,33 @@ from sklearn.utils.validation import check_is_fitted
 
 from .._classes import rows_to_accept
 from .._conformal import held_out_threshold, lowest_accepted
+from .._elsewhere import run_elsewhere
 from .._foreign import are_named, detector_of, is_of_pyod, rate_of
-from .._held_out import VALIDATION, Rows, held_out_rows
+from .._held_out import VALIDATION
 from .._named_detectors import NamedDetectors
+from .._threshold_sample import ThresholdSample
 from .._validation import ARRAY_LAYER, check_activations
 from .._values import Floats
 from ..activations import Activations
-from ..detectors import BaseDetector
+from ..detectors import BaseIncrementalDetector, batches_of, forget_batches
+from ._member_summaries import (
+    EnsembleSummary,
+    LearntMember,
+    completed,
+    counted,
+    raw_left_out,
+    sample_of,
+    why_no_summary,
+    why_nothing_is_kept,
+    width,
+)
 from ._members import fit_and_calibrate, fit_member, member_scores
 
 _FAR = 1000.0
 """Mean excesses below all scores, where a threshold of -inf is taken to be."""
 
 
-class AnyAlarmDetector(BaseDetector, NamedDetectors):
+class AnyAlarmDetector(BaseIncrementalDetector, NamedDetectors):
     """Reject what any of several detectors rejects, each with a threshold of its own.
 
     Out-of-distribution inputs and misclassified ones are found best by different scores. Where
@@ -82,6 +95,9 @@ class AnyAlarmDetector(BaseDetector, NamedDetectors):
     ``target="misclassified"`` is to accept those of them that are classified correctly: where ``y``
     tells classes, only these set its threshold.
 
+    ``partial_fit`` and ``merge`` are there where all detectors have them; each then learns and sets
+    its threshold as it does alone.
+
     Samples marked -1 in ``fit`` are given to those detectors alone that learn from them.
 
     Examples
@@ -105,6 +121,7 @@ class AnyAlarmDetector(BaseDetector, NamedDetectors):
 
     _learns_from_ood = True
     _lists_of_detectors = ("detectors",)
+    _params_after_learning: frozenset[str] = frozenset()
 
     _parameter_constraints: dict = {"detectors": [list], "validation": VALIDATION}
 
@@ -115,35 +132,130 @@ class AnyAlarmDetector(BaseDetector, NamedDetectors):
     def _validate(self, X: Any, *, reset: bool) -> Activations:
         return check_activations(self, X, reset=reset, allow_nd=True)
 
-    def _hold_out(self, n_samples: int, y: NDArray | None) -> tuple[Rows, Rows] | None:
-        return held_out_rows(n_samples, y, self.validation, 0)
-
     def _fit(
         self, X: Activations, y: NDArray | None, *, X_ood: Activations | None = None
     ) -> NDArray[np.float64] | None:
         self._check_detectors()
+        forget_batches(self)
         self.named_estimators_: dict[str, Any] = {}
         given, scores = self._as_given(X), {}
         for name, detector in self.detectors:
             outside = None
             if X_ood is not None and getattr(detector_of(detector), "_learns_from_ood", False):
                 outside = self._as_given(X_ood)
+            member = clone(detector), given, y, outside, self._keeps_batches
             if self.validation is None:
-                fitted, scores[name] = fit_and_calibrate(clone(detector), given, y, outside)
+                fitted, scores[name] = fit_and_calibrate(*member)
             else:
-                fitted = fit_member(clone(detector), given, y, outside)
+                fitted = fit_member(*member)
             self.named_estimators_[name] = fitted
+        self._keep(X, y)
         if self.validation is not None:
             return None
         self._set_thresholds(_threshold_of, scores)
         return self._smallest(scores)
 
+    def _why_not_in_batches(self) -> str:
+        if not self.detectors or not are_named(self.detectors):
+            return "it has no detectors"
+        return next(filter(None, (why_no_summary(member) for _, member in self.detectors)), "")
+
+    def _keep(self, X: Activations, y: NDArray | None) -> None:
+        """Keep what more batches need, where all detectors do."""
+        self._why_nothing_is_kept = ""
+        if not self._keeps_batches or self._why_not_in_batches():
+            return
+        fitted = self.named_estimators_.values()
+        self._why_nothing_is_kept = why_nothing_is_kept(fitted)
+        if self._why_nothing_is_kept:
+            return
+        members = [LearntMember.of_fitted(member) for member in fitted]
+        self._summary = EnsembleSummary(members, self._inside(X, y))
+        if self.validation is None:
+            self._sample = self._sample_of(X, y, self.training_rows_)
+
+    def _inside(self, X: Activations, y: NDArray | None) -> ThresholdSample | None:
+        """Samples that set the detectors' own thresholds, where others set those that count."""
+        return None if self.validation is None else sample_of(X, y)
+
+    def _check_can_learn_more(self) -> None:
+        if self._why_nothing_is_kept:
+            raise ValueError(self._why_nothing_is_kept)
+        super()._check_can_learn_more()
+
+    def _begin(self) -> None:
+        self._check_detectors()
+        super()._begin()
+        self._summary, self._why_nothing_is_kept = EnsembleSummary(), ""
+
+    def _learn(self, X: Activations, y: NDArray | None) -> EnsembleSummary:
+        if len(X) == 0:
+            return EnsembleSummary()
+        given = self._as_given(X)
+        learnt = [member.learn(given, y) for member in self._members_of(given)]
+        return EnsembleSummary(learnt, self._inside(X, y))
+
+    def _learn_ood(self, X: Activations) -> EnsembleSummary:
+        given = self._as_given(X)
+        return EnsembleSummary([member.learn_ood(given) for member in self._members_of(given)])
+
+    def _members_of(self, given: Any) -> list[LearntMember]:
+        """All detectors, in the first batch such as have learnt nothing yet."""
+        if members := self._summary.members:
+            return members
+        return [LearntMember.begun(clone(detector), given) for _, detector in self.detectors]
+
+    def _finish(self, summary: EnsembleSummary) -> None:
+        n_samples = len(self.learnt_rows_)
+        names = [name for name, _ in self.detectors]
+        members = [member.finished(n_samples) for member in summary.members]
+        self.named_estimators_ = dict(zip(names, members, strict=True))
+        if summary.inside is not None:
+            found = [
+                self._left_out_scores(*batch) for batch in batches_of(*counted(summary.inside))
+            ]
+            completed(members, np.concatenate(found))
+
+    def _left_out_scores(self, X: Activations, y: NDArray | None) -> Floats:
+        given = self._as_given(X)
+        return np.column_stack(
+            [raw_left_out(member, given, y) for member in self.named_estimators_.values()]
+        )
+
+    def _left_out_width(self) -> int:
+        return sum(map(width, self.named_estimators_.values()))
+
+    def _complete_scores(self, scores: Floats) -> Floats:
+        found = completed(list(self.named_estimators_.values()), scores)
+        by_name = dict(zip(self.named_estimators_, found, strict=True))
+        self._set_thresholds(_threshold_of, by_name)
+        return self._smallest(by_name)
+
     def _score_held_out(self, X: Activations, y: NDArray | None) -> Floats:
+        if hasattr(self, "_summary"):
+            self._sample = self._sample_of(X, y, self.training_rows_)
+        return self._set_by_held_out(X, y)
+
+    def _score_sample(self) -> Floats:
+        if self.validation is None:
+            return super()._score_sample()
+        self.training_rows_, _ = self._sample.counted()
+        return self._set_by_held_out(*counted(self._sample))
+
+    def _set_by_held_out(self, X: Activations, y: NDArray | None) -> Floats:
+        """Thresholds of all detectors by samples that are held out; returns the scores of these."""
+        found = [self._held_out_scores(batch) for batch in X.batches()]
+        return self._complete_held_out(np.concatenate(found), X, y)
+
+    def _held_out_scores(self, X: Activations) -> Floats:
+        return np.column_stack(list(self._score_each(X).values()))
+
+    def _complete_held_out(self, found: Floats, X: Activations, y: NDArray | None) -> Floats:
         def threshold(name: str, fitted: Any) -> float:
             may_set = rows_to_accept(getattr(detector_of(fitted), "target", "ood"), X, y)
             return held_out_threshold(scores[name][may_set], _rate_of(name, fitted))
 
-        scores = self._score_each(X)
+        scores = dict(zip(self.named_estimators_, found.T, strict=True))
         self._set_thresholds(threshold, scores)
         return self._smallest(scores)
 
@@ -178,6 +290,9 @@ class AnyAlarmDetector(BaseDetector, NamedDetectors):
     def _threshold(self, training_scores: NDArray[np.float64]) -> float:
         return 0.0
 
+    def _less_rounding(self, threshold: float, training_scores: NDArray[np.float64]) -> float:
+        return threshold
+
     def _score_samples(self, X: Activations) -> Floats:
         return self._smallest(self._score_each(X))
 
@@ -185,6 +300,7 @@ class AnyAlarmDetector(BaseDetector, NamedDetectors):
         given = self._as_given(X)
         return {name: member_scores(e, given) for name, e in self.named_estimators_.items()}
 
+    @run_elsewhere("scores_each")
     def score_each(self, X: Activations | ArrayLike) -> dict[str, Floats]:
         """Score samples by each detector alone: the higher, the more in-distribution.
 
@@ -201,6 +317,7 @@ class AnyAlarmDetector(BaseDetector, NamedDetectors):
         check_is_fitted(self)
         return self._score_each(self._validate(X, reset=False))
 
+    @run_elsewhere("scores_each")
     def decision_each(self, X: Activations | ArrayLike) -> dict[str, Floats]:
         """Score samples relative to the threshold of each detector: negative where it rejects.
 
@@ -217,6 +334,7 @@ class AnyAlarmDetector(BaseDetector, NamedDetectors):
         """
         return self._relative_each(self.score_each(X))
 
+    @run_elsewhere("verdicts_each")
     def predict_each(self, X: Activations | ArrayLike) -> dict[str, NDArray[np.int64]]:
         """Tell which detectors reject which samples.
 

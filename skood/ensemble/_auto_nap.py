@@ -12,6 +12,7 @@ from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted, column_or_1d
 
 from .._classes import GROUP_BY, TrainingClasses, tells_classes
+from .._elsewhere import run_elsewhere
 from .._estimator_checks import FEW_PATTERNS, failed_outlier_checks
 from .._fit_context import fit_context
 from .._held_out import split_held_out
@@ -191,6 +192,7 @@ class AutoNAPDetector(BaseDetector):
         self.keep_settings = keep_settings
         self.random_state = random_state
 
+    @run_elsewhere("fit")
     @fit_context(prefer_skip_nested_validation=True)
     def fit(
         self,
@@ -285,7 +287,9 @@ class AutoNAPDetector(BaseDetector):
         rows_outside = len(X) + np.arange(len(outside))
         return RowRoles(stored, validating, rows_outside, classes.own, lookup)
 
-    def _training_classes(self, X: Activations, y: NDArray | None) -> TrainingClasses:
+    def _training_classes(
+        self, X: Activations, y: NDArray | None, *, are_classes: bool | None = None
+    ) -> TrainingClasses:
         if not self._by_class:
             return TrainingClasses.all_count(self._lookup_classes(X))
         classes = super()._training_classes(X, y)
@@ -470,6 +474,7 @@ class AutoNAPDetector(BaseDetector):
         # A sum that cancels is 0, in-distribution, however its terms were rounded.
         return np.round(scores, 9) + 0.0
 
+    @run_elsewhere("scores")
     def decision_function(self, X: Activations | ArrayLike) -> Floats:
         """Score samples relative to the threshold: negative for out-of-distribution.
 

@@ -42,19 +42,25 @@ def class_knowledge(X: Activations) -> NDArray[np.float64]:
         return np.ones(len(X.layer_names))
     if n_classes == len(X):  # no sample is there to be near to
         return np.zeros(len(X.layer_names))
-    return _above_chance([*distances().fit(X).class_accuracy_.values()], X)
+    return _above_chance([*distances().fit(X).class_accuracy_.values()], n_classes)
 
 
-def knowledge_of_fitted(members: Sequence[Any], X: Activations) -> NDArray[np.float64] | None:
-    """The same, where fitted members, one a layer, are the very distances; None otherwise."""
+def tell_knowledge(members: Sequence[Any]) -> bool:
+    """Whether members, one a layer, are the very distances by which this is found."""
     wanted = distances().get_params()
-    if len(np.unique(predicted_classes(X))) < 2 or any(
-        type(member) is not MahalanobisDetector
-        or {**member.get_params(), "false_alarm_rate": wanted["false_alarm_rate"]} != wanted
+    return all(
+        type(member) is MahalanobisDetector
+        and {**member.get_params(), "false_alarm_rate": wanted["false_alarm_rate"]} == wanted
         for member in members
-    ):
-        return None
-    return _above_chance([*chain.from_iterable(m.class_accuracy_.values() for m in members)], X)
+    )
+
+
+def knowledge_of_fitted(members: Sequence[Any], n_classes: int) -> NDArray[np.float64]:
+    """The same of such members, which were fitted on samples of so many predicted classes."""
+    if n_classes < 2:
+        return np.ones(len(members))
+    found = [*chain.from_iterable(member.class_accuracy_.values() for member in members)]
+    return _above_chance(found, n_classes)
 
 
 def distances(*, relative: bool = False) -> MahalanobisDetector:
@@ -64,6 +70,6 @@ def distances(*, relative: bool = False) -> MahalanobisDetector:
     )
 
 
-def _above_chance(accuracy: Sequence[float], X: Activations) -> NDArray[np.float64]:
-    chance = 1 / len(np.unique(predicted_classes(X)))
+def _above_chance(accuracy: Sequence[float], n_classes: int) -> NDArray[np.float64]:
+    chance = 1 / n_classes
     return np.clip((np.array(accuracy) - chance) / (1 - chance), 0, 1)

@@ -17,17 +17,29 @@ from .._conformal import conformal_threshold, held_out_threshold
 from .._layer_names import layer_list, match_layers, value_names
 from .._marks import marks_beside_y
 from .._sklearn import HasMethods, Interval, StrOptions
+from .._threshold_sample import hash_labels
 from .._validation import check_activations
 from .._values import Floats, below_all
 from .._warnings import Line, users_line, working_for
 from ..activations import Activations
-from ..detectors import BaseOneClassDetector
+from ..detectors import BaseIncrementalDetector, batches_of, forget_batches
 from ._combination import Calibration, informative_members, informed_sum
-from ._knowledge import class_knowledge, knowledge_of_fitted, predicted_classes
+from ._knowledge import class_knowledge, knowledge_of_fitted, predicted_classes, tell_knowledge
+from ._member_summaries import (
+    EnsembleSummary,
+    LearntMember,
+    completed,
+    counted,
+    raw_left_out,
+    sample_of,
+    why_no_summary,
+    why_nothing_is_kept,
+    width,
+)
 from ._members import fit_and_calibrate, member_scores, of_detector
 
 
-class LayerEnsembleDetector(BaseOneClassDetector):
+class LayerEnsembleDetector(BaseIncrementalDetector):
     """Fit a copy of a detector on each layer and combine their scores.
 
     No single layer detects every kind of out-of-distribution sample; together they do far better.
@@ -100,6 +112,10 @@ class LayerEnsembleDetector(BaseOneClassDetector):
     A sample of a predicted class of which a member has learnt nothing is rejected: its score
     is below that of all training samples of other classes.
 
+    ``partial_fit`` and ``merge`` are there where the detector has them, and in front of it stand
+    only steps that learn nothing from samples. Then members are calibrated by the samples that are
+    kept, all of them while they are few.
+
     Where a member has the scores of its training samples with each of them left out
     (``training_scores_``, as all detectors of this package), these calibrate it. Any other
     member is calibrated by 5-fold cross-validation, which fits it five times more.
@@ -123,9 +139,10 @@ class LayerEnsembleDetector(BaseOneClassDetector):
     """
 
     _learns_from_ood = True
+    _params_after_learning = BaseIncrementalDetector._params_after_learning | {"n_jobs"}
 
     _parameter_constraints: dict = {
-        **BaseOneClassDetector._parameter_constraints,
+        **BaseIncrementalDetector._parameter_constraints,
         "detector": [HasMethods(["fit"]), list],
         "layers": [str, Integral, slice, "array-like"],
         "combine": [StrOptions({"fisher", "informed", "mean", "vote", "weighted"})],
@@ -190,53 +207,161 @@ class LayerEnsembleDetector(BaseOneClassDetector):
 
     def _fit(
         self, X: Activations, y: NDArray | None, *, X_ood: Activations | None = None
-    ) -> NDArray[np.float64]:
+    ) -> Floats:
+        forget_batches(self)
         outside = X[:0] if X_ood is None else X_ood
         self._check_needs_ood(X, len(outside))
-        self._fit_members(X, y)
-        if self.combine == "informed":
-            self.knowledge_ = self._find_knowledge(X)
-        if len(outside):
-            self._weigh(outside)
-        return self._calibrate()
+        scores = self._fit_members(X, y)
+        self._keep(X, y, outside)
+        if self._asks_rows_for_knowledge():
+            self._knowledge_of_rows = class_knowledge(X[self.layers_])
+        return self._calibrate_members(scores, _groups_of(X), outside)
+
+    def _why_not_in_batches(self) -> str:
+        members = self.detector if isinstance(self.detector, list) else [self.detector]
+        return next(filter(None, map(why_no_summary, members)), "")
+
+    def _keep(self, X: Activations, y: NDArray | None, outside: Activations) -> None:
+        """Keep what more batches need, where all members do."""
+        self._why_nothing_is_kept = ""
+        if not self._keeps_batches or self._why_not_in_batches():
+            return
+        self._why_nothing_is_kept = why_nothing_is_kept(self.estimators_)
+        if self._why_nothing_is_kept:
+            return
+        members = [LearntMember.of_fitted(member) for member in self.estimators_]
+        self._summary = EnsembleSummary(
+            members,
+            sample_of(X, y) if self._needs_inside() else None,
+            sample_of(outside) if len(outside) else None,
+        )
+        if self.validation is None:
+            self._sample = self._sample_of(X, y, self.training_rows_)
+
+    def _needs_inside(self) -> bool:
+        """Whether samples that were learnt from are read again, beside setting the threshold."""
+        return self.validation is not None or self._asks_rows_for_knowledge()
+
+    def _check_can_learn_more(self) -> None:
+        if self._why_nothing_is_kept:
+            raise ValueError(self._why_nothing_is_kept)
+        super()._check_can_learn_more()
+
+    def _begin(self) -> None:
+        super()._begin()
+        self._summary, self._why_nothing_is_kept = EnsembleSummary(), ""
+
+    def _learn(self, X: Activations, y: NDArray | None) -> EnsembleSummary:
+        if len(X) == 0:
+            self._members_to_fit(X)
+            return EnsembleSummary()
+        members = self._summary.members or self._begun(X)
+        pairs = zip(members, self._all_inputs, strict=True)
+        learnt = self._in_parallel((member.learn, X[names], y) for member, names in pairs)
+        return EnsembleSummary(learnt, sample_of(X, y) if self._needs_inside() else None)
+
+    def _begun(self, X: Activations) -> list[LearntMember]:
+        """All members, which have learnt nothing yet."""
+        pairs = zip(self._members_to_fit(X), self._all_inputs, strict=True)
+        return self._in_parallel((LearntMember.begun, clone(m), X[names]) for m, names in pairs)
+
+    def _learn_ood(self, X: Activations) -> EnsembleSummary:
+        return EnsembleSummary(outside=sample_of(X))
+
+    def _finish(self, summary: EnsembleSummary) -> None:
+        n_samples = len(self.learnt_rows_)
+        members = self._in_parallel((member.finished, n_samples) for member in summary.members)
+        self._set_members(members)
+        inside = summary.inside
+        if self._asks_rows_for_knowledge() and inside is not None:
+            self._knowledge_of_rows = class_knowledge(counted(inside)[0][self.layers_])
+        if self.validation is not None and inside is not None:
+            found = [self._left_out_scores(*batch) for batch in batches_of(*counted(inside))]
+            self._complete_scores(np.concatenate(found))
+
+    def _left_out_scores(self, X: Activations, y: NDArray | None) -> Floats:
+        """What each of all members says, beside a number for the predicted class."""
+        members = zip(self.estimators_, self._inputs, strict=True)
+        found = self._in_parallel((raw_left_out, e, X[names], y) for e, names in members)
+        groups = (hash_labels(_groups_of(X)) >> np.uint64(11)).astype(np.float64)  # exact
+        return np.column_stack([groups, *found])
+
+    def _left_out_width(self) -> int:
+        return 1 + sum(map(width, self.estimators_))
+
+    def _complete_scores(self, scores: Floats) -> Floats:
+        if scores.ndim == 1:  # of samples that were held out
+            return scores
+        found = np.column_stack(completed(self.estimators_, scores[:, 1:]))
+        sample = self._summary.outside
+        outside = None if sample is None else counted(sample)[0]
+        self._check_needs_ood(None, 0 if outside is None else len(outside))
+        return self._calibrate_members(found, scores[:, 0], outside)
 
     def _validate(self, X: Any, *, reset: bool) -> Activations:
         return check_activations(self, X, reset=reset, allow_nd=True)
 
-    def _check_needs_ood(self, X: Activations, n_outside: int) -> None:
+    def _check_needs_ood(self, X: Activations | None, n_outside: int) -> None:
         if n_outside == 0 and (self.n_layers is not None or self.combine == "weighted"):
             raise ValueError(
                 f"n_layers={self.n_layers} with combine={self.combine!r} needs out-of-distribution "
                 "samples (y == -1) to rank or weigh the members by, got none." + marks_beside_y(X)
             )
 
-    def _fit_members(self, X: Activations, y: NDArray | None) -> None:
-        if isinstance(self.detector, list):
-            members = self.detector
-            self.layers_ = [f"member {number}" for number in range(len(members))]
-            self._inputs = [list(X.layer_names)] * len(members)
-        else:
-            self.layers_ = self._select_layers(X)
-            self._inputs = [[name] for name in self.layers_]
-            members = [self.detector] * len(self.layers_)
+    def _fit_members(self, X: Activations, y: NDArray | None) -> Floats:
+        """Fit all members; returns their scores of the samples, each sample left out."""
+        pairs = zip(self._members_to_fit(X), self._all_inputs, strict=True)
         fitted = self._in_parallel(
-            (fit_and_calibrate, clone(member), X[names], y)
-            for member, names in zip(members, self._inputs, strict=True)
+            (fit_and_calibrate, clone(member), X[names], y, None, self._keeps_batches)
+            for member, names in pairs
         )
-        self.estimators_ = [estimator for estimator, _ in fitted]
-        self.calibration_scores_ = np.column_stack([scores for _, scores in fitted])
-        self._check_finite(self.calibration_scores_)
+        self._set_members([estimator for estimator, _ in fitted])
+        return np.column_stack([scores for _, scores in fitted])
+
+    def _members_to_fit(self, X: Activations) -> list[Any]:
+        """All members, not fitted; sets what they are called and read."""
+        if isinstance(self.detector, list):
+            self._all_layers = [f"member {number}" for number in range(len(self.detector))]
+            self._all_inputs = [list(X.layer_names)] * len(self.detector)
+            return self.detector
+        self._all_layers = self._select_layers(X)
+        self._all_inputs = [[name] for name in self._all_layers]
+        return [self.detector] * len(self._all_layers)
+
+    def _set_members(self, members: list[Any]) -> None:
+        """All members and what they read, of which some may be left out later."""
+        self.estimators_ = members
+        self.layers_, self._inputs = list(self._all_layers), list(self._all_inputs)
+
+    def _calibrate_members(
+        self, scores: Floats, groups: NDArray, outside: Activations | None
+    ) -> Floats:
+        """Compare members by scores of samples of some predicted classes; returns the combined."""
+        self.calibration_scores_ = scores
+        self._check_finite(scores)
         errors = np.array([of_detector(e, "score_error_", 0.0) for e in self.estimators_])
-        self.informative_ = informative_members(self.calibration_scores_, _groups_of(X), errors)
+        self.informative_ = informative_members(scores, groups, errors)
         # For an ensemble that this one is a member of.
         self.score_error_ = 0.0 if self.informative_.any() else np.inf
+        if self.combine == "informed":
+            self.knowledge_ = self._find_knowledge(len(np.unique(groups)))
+        if outside is not None and len(outside):
+            self._weigh(outside)
+        return self._calibrate()
 
-    def _find_knowledge(self, X: Activations) -> Floats:
+    def _asks_rows_for_knowledge(self) -> bool:
+        """Whether no member tells how well its layer knows the classes, and nobody else does."""
+        are_asked = self.combine == "informed" and self.knowledge is None
+        is_one = not isinstance(self.detector, list)
+        return are_asked and is_one and not tell_knowledge([self.detector])
+
+    def _find_knowledge(self, n_classes: int) -> Floats:
         if isinstance(self.detector, list):
             return np.ones(len(self.detector))
         if self.knowledge is None:
-            found = knowledge_of_fitted(self.estimators_, X)
-            return class_knowledge(X[self.layers_]) if found is None else found
+            if self._asks_rows_for_knowledge():
+                return self._knowledge_of_rows
+            return knowledge_of_fitted(self.estimators_, n_classes)
         knowledge = np.asarray(self.knowledge, dtype=np.float64)
         if (
             knowledge.shape != (len(self.layers_),)
@@ -335,11 +460,26 @@ class LayerEnsembleDetector(BaseOneClassDetector):
 
     def _score_held_out(self, X: Activations, y: NDArray | None) -> Floats:
         if self.combine == "vote":
-            scores = self._member_scores(X)
-            votes = self._median_p_values(scores)
-            votes[self._are_of_unknown_class(scores)] = 0.0
-            self._vote_level = held_out_threshold(votes, self.false_alarm_rate)
+            self._set_vote_level(X)
+        if not hasattr(self, "_summary"):
+            return self._score_in_batches(X)
         return super()._score_held_out(X, y)
+
+    def _score_sample(self) -> Floats:
+        if self.combine == "vote" and self.validation is not None:
+            self._set_vote_level(counted(self._sample)[0])
+        return super()._score_sample()
+
+    def _set_vote_level(self, X: Activations) -> None:
+        """Let votes of samples that are held out reject ``false_alarm_rate`` of them."""
+        self._set_vote_level_by(
+            np.concatenate([self._member_scores(batch) for batch in X.batches()])
+        )
+
+    def _set_vote_level_by(self, scores: Floats) -> None:
+        votes = self._median_p_values(scores)
+        votes[self._are_of_unknown_class(scores)] = 0.0
+        self._vote_level = held_out_threshold(votes, self.false_alarm_rate)
 
     def _combine(self, scores: Floats, *, left_out: bool = False) -> Floats:
         scores = scores[:, self._counting]
@@ -362,8 +502,18 @@ class LayerEnsembleDetector(BaseOneClassDetector):
             return conformal_threshold(training_scores, self.false_alarm_rate)
         return 0.5
 
+    def _held_out_scores(self, X: Activations) -> Floats:
+        return self._member_scores(X)
+
+    def _complete_held_out(self, found: Floats, X: Activations, y: NDArray | None) -> Floats:
+        if self.combine == "vote":
+            self._set_vote_level_by(found)
+        return self._combined(found)
+
     def _score_samples(self, X: Activations) -> Floats:
-        scores = self._member_scores(X)
+        return self._combined(self._member_scores(X))
+
+    def _combined(self, scores: Floats) -> Floats:
         unknown = self._are_of_unknown_class(scores)
         return self._reject_unknown(self._combine(scores), ~unknown)
 

@@ -10,8 +10,10 @@ from sklearn.base import clone
 from sklearn.model_selection import KFold
 
 from .._foreign import detector_of, in_distribution_scores, is_of_pyod
+from .._streams import steps_of
 from .._values import Floats
 from ..activations import Activations
+from ..detectors import BaseIncrementalDetector
 
 Samples = Activations | NDArray
 
@@ -22,7 +24,11 @@ def of_detector(member: Any, name: str, default: float) -> float:
 
 
 def fit_and_calibrate(
-    member: Any, X: Samples, y: NDArray | None, X_ood: Samples | None = None
+    member: Any,
+    X: Samples,
+    y: NDArray | None,
+    X_ood: Samples | None = None,
+    keep_batches: bool = False,
 ) -> tuple[Any, Floats]:
     """Fit a member and score its training samples as if it had not learnt from them.
 
@@ -36,6 +42,8 @@ def fit_and_calibrate(
         Their labels.
     X_ood : Activations or ndarray of shape (n_ood_samples, n_features), default=None
         Rows marked -1, for a member that learns from them.
+    keep_batches : bool, default=False
+        Whether the member keeps what more batches need.
 
     Returns
     -------
@@ -44,7 +52,7 @@ def fit_and_calibrate(
     scores : ndarray of shape (n_samples,)
         The higher, the more in-distribution.
     """
-    fit_member(member, X, y, X_ood)
+    fit_member(member, X, y, X_ood, keep_batches)
     left_out = getattr(detector_of(member), "training_scores_", np.empty(0))
     if len(left_out) == len(X):  # a detector may set its threshold by some of the rows only
         return member, left_out
@@ -56,12 +64,22 @@ def fit_and_calibrate(
     return member, scores
 
 
-def fit_member(member: Any, X: Samples, y: NDArray | None, X_ood: Samples | None = None) -> Any:
+def fit_member(
+    member: Any,
+    X: Samples,
+    y: NDArray | None,
+    X_ood: Samples | None = None,
+    keep_batches: bool = False,
+) -> Any:
     """Fit a member, itself and not a clone, on in-distribution rows and those that it learns from.
 
     Labels are not for PyOD, which would read class 1 as outliers.
     """
-    return member.fit(*_with_ood(X, None if is_of_pyod(member) else y, X_ood))
+    samples = _with_ood(X, None if is_of_pyod(member) else y, X_ood)
+    detector = steps_of(member)[-1]
+    if isinstance(detector, BaseIncrementalDetector):
+        detector._keeps_batches = keep_batches
+    return member.fit(*samples)
 
 
 def member_scores(member: Any, X: Samples) -> Floats:

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .._layer_names import layer_columns
-from .._patterns import PackedBits, PatternStore, build_stores, nearest_of_class, quantile_bits
+from .._patterns import BasePatternStore, PackedBits, build_stores, nearest_of_class, quantile_bits
 from .._pooling import fitting_mask, pool
 from ..activations import Activations
 from ._nap_configuration import choose_threshold
@@ -146,7 +146,7 @@ class Member:
 
     source: Source
     percentile: float
-    stores: dict[Any, PatternStore]
+    stores: dict[Any, BasePatternStore]
 
     @classmethod
     def build(cls, X: Activations, roles: RowRoles, source: Source, percentile: float) -> Member:

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable
-from functools import cache
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from .._concatenate import pad_masks
-from .._labels import label_kind, largest_logits
+from .._block_transform import cast
+from .._blocks import BlockWriter
+from .._labels import as_labels, label_kind, largest_logits
 from .._layer_names import unit_axes
 from .._pooling import fitting_mask
+from .._row_table import OF_LAYER, RowTable
 from ..activations import Activations, Column, LinearHead, PackedBits
+from ._head_check import HeadCheck
 from ._masks import Mask, shorten
 from ._mode import Outcome, Source
 from ._plan import Plan, as_columns
@@ -37,6 +38,16 @@ class Collector:
         What comes, and what it is called.
     predict : callable
         Makes numbers of classes of logits; None where these are those of the largest logits.
+    head : LinearHead, default=None
+        The head of the network, which may not yield the logits of all samples.
+    classes : ndarray, default=None
+        Labels of the columns of the logits.
+    head_rounding : float, default=0
+        What rounding may do to logits that the head makes.
+    dtype : dtype, default=None
+        Type of the values of layers that are floating-point numbers; by default their own.
+    writer : BlockWriter, default=None
+        Where the rows go; by default they stay in memory as long as it holds them.
     """
 
     def __init__(
@@ -46,22 +57,29 @@ class Collector:
         n_samples: int | None,
         plan: Plan,
         predict: Callable[[Any], NDArray | None] = lambda logits: None,
+        *,
+        head: LinearHead | None = None,
+        classes: NDArray | None = None,
+        head_rounding: float = 0.0,
+        dtype: np.dtype | None = None,
+        writer: BlockWriter | None = None,
     ) -> None:
         self._reducer = reducer
         self._to_numpy = to_numpy
-        self._n_expected = n_samples
         self._plan = plan
         self._predict = predict
-        self._n_rows = 0
+        self._head, self._classes = head, classes
+        self._dtype = dtype
+        self._table = RowTable(n_samples, writer)
         self._batch: dict[Source, NDArray] = {}
-        self._layers: dict[str, _RowBuffer] = {}
-        self._n_bytes = 0
+        self._layers: dict[str, None] = {}
         self._n_bits: dict[str, int] = {}
-        self._logits: _RowBuffer | None = None
-        self._predicted: _RowBuffer | None = None
-        self._labels: list[NDArray | None] = []
+        self._features: NDArray | None = None
+        self._check = HeadCheck(head, head_rounding, writer)
+        self._kind_of_labels: str | None = None
         self._mask: Mask | None = None
-        self._masks: list[Mask] = []
+        written = writer.blocks if writer is not None else []
+        self._n_masked = sum(block.n_samples for block in written if "mask" in block.pieces)
 
     def begin_batch(self, mask: Mask | None) -> None:
         """Say which tokens of the batch that comes are no padding, where there are tokens."""
@@ -92,7 +110,13 @@ class Collector:
             return self._reducer.pool_tokens({name: value}, mask)
         return self._reducer.pool_layers({name: value})
 
-    def end_batch(self, n_rows: int, outcome: Outcome, labels: NDArray | None) -> None:
+    def end_batch(
+        self,
+        n_rows: int,
+        outcome: Outcome,
+        labels: NDArray | None,
+        about: Mapping[str, Any] | None = None,
+    ) -> None:
         """Take what the current batch yields beside its layers, and close it.
 
         Predictions are made of the logits before a perturbation, where there was one. The passes
@@ -105,41 +129,67 @@ class Collector:
         """
         logits, logits_before, passes = outcome
         predicted = self._predicted_by(logits, logits_before)
-        self._labels.append(labels)
         if logits is not None:
             logits = self._to_numpy(logits)
-            self._logits = self._logits or _RowBuffer("logits", logits, self._n_expected)
-            self._logits.append(logits)
-        if predicted is not None:
-            self._predicted = self._predicted or _RowBuffer(
-                "predictions", predicted, self._n_expected
-            )
-            self._predicted.append(predicted)
+            self._table.append("logits", logits)
         if self._batch:
             layers = as_columns(self._batch, self._plan.names, self._plan.trace)
             batch = Activations(layers, logits=logits, predictions=predicted, mask=self._mask)
             self._batch = {}
             self._store_reduced(reduce_activations(self._reducer, batch))
-        elif self._reducer is None and self._mask is not None:
-            self._masks.append(self._mask)
+        elif self._reducer is None:
+            self._store_mask(self._mask)
         if passes is not None:
             self._store(self._plan.passes_name, self._to_numpy(passes))
-        self._n_rows += n_rows
-        buffers = {**self._layers, **({} if self._logits is None else {"logits": self._logits})}
-        for name, buffer in buffers.items():
-            if buffer.n_rows != self._n_rows:
-                advice = ": leave it out, and name the others by layers=[...]."
+        if predicted is not None:
+            self._table.append("predictions", self._as_classes(predicted, logits))
+        self._store_labels(labels)
+        self._check_rows(n_rows, logits)
+        n_wrong = self._check.count(self._features, logits)
+        self._features = None
+        self._table.end_batch(n_rows, {**(about or {}), "n_without_head": n_wrong})
+
+    def _check_rows(self, n_rows: int, logits: NDArray | None) -> None:
+        n_expected = self._table.n_rows + n_rows
+        names = [OF_LAYER + name for name in self._layers] + ["logits"] * (logits is not None)
+        for name in names:
+            if (n_found := self._table.n_rows_of(name)) != n_expected:
+                is_layer = name != "logits"
+                advice = ": leave it out, and name the others by layers=[...]." if is_layer else "."
                 raise ValueError(
-                    f"Layer {name!r} must have a row for each sample, but has {buffer.n_rows} "
-                    f"rows after {self._n_rows} samples{advice if name in self._layers else '.'}"
+                    f"Layer {name.removeprefix(OF_LAYER)!r} must have a row for each sample, but "
+                    f"has {n_found} rows after {n_expected} samples{advice}"
                 )
+
+    def _as_classes(self, predicted: NDArray, logits: NDArray | None) -> NDArray:
+        """Labels of the classes of given numbers, where they are those of the logits."""
+        classes = self._classes_of(logits)
+        return predicted if classes is None else as_labels(classes, "classes")[predicted]
+
+    def _classes_of(self, logits: Any) -> NDArray | None:
+        classes = self._classes
+        if classes is None or logits is None or len(classes) != logits.shape[1]:
+            return None
+        return classes
+
+    def _store_labels(self, labels: NDArray | None) -> None:
+        """Store labels, unless they are of another kind than before."""
+        if labels is None:
+            return
+        kind = self._kind_of_labels = self._kind_of_labels or label_kind(labels)
+        if label_kind(labels) == kind:
+            self._table.append("labels", labels)
+
+    def _store_mask(self, mask: Mask | None) -> None:
+        if mask is not None:
+            self._n_masked += len(mask)
+            self._table.append("mask", mask, token_axis=1)
 
     def _store_reduced(self, reduced: Activations) -> None:
         axes, self._mask = unit_axes(reduced), reduced.mask
         for name, values in reduced.items():
             self._store(name, values, axes[name])
-        if self._mask is not None:
-            self._masks.append(self._mask)
+        self._store_mask(self._mask)
 
     def _predicted_by(self, logits: Any, logits_before: Any) -> NDArray | None:
         """Predictions, where they are not those of the largest of the logits."""
@@ -153,10 +203,12 @@ class Collector:
         if isinstance(values, PackedBits):
             self._n_bits[name] = values.n_bits
             values = values.words
-        if name not in self._layers:
-            self._check_memory(values)
-            self._layers[name] = _RowBuffer(name, values, self._n_expected)
-        self._layers[name].append(values, self._token_axis(values, unit_axis))
+        if name == self._plan.head_input:
+            # The network may write over its own values.
+            self._features = values if self._head is None else np.array(values)
+        self._layers[name] = None
+        values = cast(name, values, self._dtype, self._table.n_rows)
+        self._table.append(OF_LAYER + name, values, self._token_axis(values, unit_axis))
 
     def _token_axis(self, values: NDArray, unit_axis: int) -> int | None:
         """The axis of the tokens that the mask is about; None where there is none."""
@@ -165,42 +217,29 @@ class Collector:
         axis = 3 - unit_axis
         return axis if values.shape[axis] == self._mask.shape[1] else None
 
-    def _check_memory(self, first: NDArray) -> None:
-        # Memory is promised first and taken when used: without this, it runs out long after.
-        self._n_bytes += first.nbytes * (self._n_expected or len(first)) // len(first)
-        if self._n_bytes > (present := _physical_memory()):
-            raise MemoryError(
-                f"The layers take {self._n_bytes / 2**30:.1f} GiB or more, but the machine has "
-                f"{present / 2**30:.1f} GiB: pass reducer=PoolingReducer(), or name fewer layers."
-            )
-
-    def collect(self, head: LinearHead | None, classes: NDArray | None) -> Activations:
+    def collect(self) -> Activations:
         """All that was kept; head and classes only where they belong to the logits."""
-        logits = None if self._logits is None else self._logits.finish()
-        layers = {name: self._column(name) for name in self._layers}
-        labels, mask = self._all_labels(), self._all_masks(layers)
-        if logits is None:
-            return Activations(
-                layers,
-                labels=labels,
-                mask=mask,
-                why_missing=self._why_missing(["head", "logits"]),
-            )
-        if classes is not None and len(classes) != logits.shape[1]:
-            classes = None
-        predictions = None if self._predicted is None else self._predicted.finish()
-        if predictions is not None and classes is not None:
-            predictions = classes[predictions]
-        return Activations(
+        arrays = self._table.finish()
+        layers = {
+            (name := key.removeprefix(OF_LAYER)): self._column(name, array)
+            for key, array in arrays.items()
+            if key.startswith(OF_LAYER)
+        }
+        logits, has_logits = arrays.get("logits"), "logits" in arrays
+        labels, mask = arrays.get("labels"), self._all_masks(layers, arrays.get("mask"))
+        head = self._head if has_logits else None
+        missing = ([] if head is not None else ["head"]) + ([] if has_logits else ["logits"])
+        extracted = Activations(
             layers,
             logits=logits,
-            predictions=predictions,
+            predictions=arrays.get("predictions"),
             head=head,
-            classes=classes,
+            classes=self._classes_of(logits),
             labels=labels,
-            why_missing={} if head is not None else self._why_missing(["head"]),
+            why_missing=self._why_missing(missing),
             mask=mask,
         )
+        return self._check.without_false_head(extracted)
 
     def _why_missing(self, parts: list[str]) -> dict[str, str]:
         """Why parts are not there, as far as that is known."""
@@ -208,13 +247,15 @@ class Collector:
         why = {"head": trace.why_no_head or trace.why_no_logits, "logits": trace.why_no_logits}
         return {part: why[part] for part in parts if why[part]}
 
-    def _column(self, name: str) -> Column:
-        array = self._layers[name].finish()
-        values = PackedBits(array, self._n_bits[name]) if name in self._n_bits else array
-        template = self._plan.template
-        return template[name].with_array(values) if name in template else Column(values)
+    def _column(self, name: str, array: Any) -> Column:
+        known = self._plan.template.get(name)
+        n_bits = self._n_bits.get(name)
+        if known is not None and known.is_packed:
+            n_bits = known.n_units
+        values = array if n_bits is None else PackedBits._of(array, n_bits)
+        return Column(values) if known is None else known.with_array(values)
 
-    def _all_masks(self, layers: dict[str, Column]) -> Mask | None:
+    def _all_masks(self, layers: dict[str, Column], mask: Any) -> Any:
         """The masks of all batches, where there are layers that may need them.
 
         Raises
@@ -222,71 +263,11 @@ class Collector:
         ValueError
             If some batches have a mask and others have none.
         """
-        if not self._masks or all(len(column.shape) < 3 for column in layers.values()):
+        if not self._n_masked or all(len(column.shape) < 3 for column in layers.values()):
             return None
-        if (n_rows := sum(map(len, self._masks))) < self._n_rows:
+        if self._n_masked < self._table.n_rows:
             raise ValueError(
-                f"The inputs say what is padding for {n_rows} of {self._n_rows} samples, and "
-                "nothing for the others: give a mask for all of them."
+                f"The inputs say what is padding for {self._n_masked} of {self._table.n_rows} "
+                "samples, and nothing for the others: give a mask for all of them."
             )
-        return np.concatenate(pad_masks(self._masks))
-
-    def _all_labels(self) -> NDArray | None:
-        """The labels of all batches; None where some have none, or they are of several kinds."""
-        labels = [found for found in self._labels if found is not None]
-        if len(labels) < len(self._labels) or len({label_kind(found) for found in labels}) != 1:
-            return None
-        return np.concatenate(labels)
-
-
-class _RowBuffer:
-    """An array that is filled row by row; allocated once where their number is known."""
-
-    def __init__(self, name: str, first: NDArray, n_expected: int | None) -> None:
-        capacity = len(first) if n_expected is None else n_expected
-        self._name = name
-        self._array = np.empty((capacity, *first.shape[1:]), first.dtype)
-        self.n_rows = 0
-
-    def append(self, rows: NDArray, token_axis: int | None = None) -> None:
-        """Add rows; fewer tokens, or those that are there already, are padded by zeros."""
-        if token_axis is not None and self._array.ndim == rows.ndim:
-            length = max(rows.shape[token_axis], self._array.shape[token_axis])
-            rows = _padded(rows, token_axis, length)
-            self._array = _padded(self._array, token_axis, length)
-        if rows.shape[1:] != self._array.shape[1:]:
-            raise ValueError(
-                f"Layer {self._name!r} has shape {self._array.shape[1:]} for some samples and "
-                f"{rows.shape[1:]} for others: bring the inputs to the same size, or pass "
-                "reducer=PoolingReducer(), which makes one size of sequences."
-            )
-        end = self.n_rows + len(rows)
-        if end > len(self._array):
-            self._resize(max(end, 2 * len(self._array)))
-        self._array[self.n_rows : end] = rows
-        self.n_rows = end
-
-    def finish(self) -> NDArray:
-        self._resize(self.n_rows)
-        return self._array
-
-    def _resize(self, n_rows: int) -> None:
-        if n_rows != len(self._array):
-            # In place, so that no second copy is needed; nobody else refers to the array yet.
-            self._array.resize((n_rows, *self._array.shape[1:]), refcheck=False)
-
-
-def _padded(array: NDArray, axis: int, length: int) -> NDArray:
-    if array.shape[axis] == length:
-        return array
-    padding = [(0, 0)] * array.ndim
-    padding[axis] = (0, length - array.shape[axis])
-    return np.pad(array, padding)
-
-
-@cache
-def _physical_memory() -> float:
-    try:
-        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    except (AttributeError, ValueError):  # unknown on this system
-        return float("inf")
+        return mask

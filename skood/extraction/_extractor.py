@@ -5,14 +5,21 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import partial
 from numbers import Integral
+from os import PathLike
+from pathlib import Path
 from typing import Any, Self
 
+import joblib
+import numpy as np
 from numpy.random import RandomState
+from numpy.typing import DTypeLike
 from sklearn.base import BaseEstimator, clone
 from sklearn.utils import Tags
 from sklearn.utils.validation import check_is_fitted
 
+from .._block_transform import as_float_type, in_blocks
 from .._docstrings import FITTED_ON
+from .._elsewhere import run_elsewhere
 from .._fit_context import fit_context
 from .._layer_names import check_layers_exist
 from .._output import ActivationsOutputMixin
@@ -26,6 +33,7 @@ from ._inputs import (
     as_batches,
     check_labels,
     check_number_of_labels,
+    checksum_of_some,
 )
 from ._mode import Mode
 from ._passes import Passes, draw_seed, with_passes
@@ -33,7 +41,7 @@ from ._perturbation import ODIN, MahalanobisPerturbation
 from ._plan import AUTO, Plan, fits, make_plan, summarize, template_of
 from ._raw_inputs import forget_features
 from ._reduction import reduce_activations
-from ._run import Cache, extract
+from ._run import Cache, extract, store
 from ._same_network import SameNetwork
 from ._selection import find_extracted, match_extracted, refuse_numbers
 from ._shapes import SHAPE_OF_FIT, samples_of
@@ -306,6 +314,8 @@ class ActivationExtractor(ActivationsOutputMixin, BaseEstimator):
     penultimate: (96,)}, n_classes=3)
     """
 
+    _learns_from_rows = False
+
     # Inputs have no layers.
     _entries = {"feature_names_in_": FITTED_ON["feature_names_in_"]}
     _parameter_constraints: dict[str, Any] = {
@@ -364,6 +374,7 @@ class ActivationExtractor(ActivationsOutputMixin, BaseEstimator):
         self.autocast = autocast
         self.changed_network = changed_network
 
+    @run_elsewhere("fit_extractor")
     @fit_context(prefer_skip_nested_validation=True)
     def fit(self, X: Any, y: Any = None) -> Self:
         """Find the layers, by running the network on two of the samples.
@@ -403,9 +414,15 @@ class ActivationExtractor(ActivationsOutputMixin, BaseEstimator):
             batches.warn_of_lost_rows()
         return self
 
+    @run_elsewhere("fit_transform")
     @fit_context(prefer_skip_nested_validation=True)
     def fit_transform(  # type: ignore[override]
-        self, X: Any, y: Any = None
+        self,
+        X: Any,
+        y: Any = None,
+        *,
+        out: str | PathLike[str] | None = None,
+        dtype: DTypeLike | None = None,
     ) -> Activations:
         """Find the layers, and extract the activations; inputs are read once, and whole.
 
@@ -416,6 +433,10 @@ class ActivationExtractor(ActivationsOutputMixin, BaseEstimator):
             loader does.
         y : array-like of shape (n_samples,), default=None
             Labels of the samples for the estimators that follow. Only their number is read.
+        out : str or path, default=None
+            As in ``transform``.
+        dtype : dtype, default=None
+            As in ``transform``.
 
         Returns
         -------
@@ -424,16 +445,17 @@ class ActivationExtractor(ActivationsOutputMixin, BaseEstimator):
 
         Raises
         ------
-        TypeError, ValueError, NotFittedError, MemoryError
+        TypeError, ValueError, NotFittedError, MemoryError, OSError
             As ``fit`` and ``transform`` do.
         """
+        dtype = as_float_type(dtype)
         adapter, batches = self._begin_fit(X, y)
         if batches is None:
             self._fit_extracted(adapter, X)
-            return self._select(X)
+            return self._select_into(X, out, dtype)
         plan = self._fit(adapter, batches)
         with self._same_network.running(adapter, plan.trace):
-            extracted = self._extract(adapter, plan, batches)
+            extracted = self._extract(adapter, plan, batches, out, dtype)
         check_number_of_labels(y, len(extracted))
         return extracted
 
@@ -467,8 +489,19 @@ class ActivationExtractor(ActivationsOutputMixin, BaseEstimator):
         self.fingerprint_ = self._same_network.fingerprint.digest
         return plan
 
-    def transform(self, X: Any) -> Activations:
+    @run_elsewhere("transform")
+    def transform(
+        self,
+        X: Any,
+        *,
+        out: str | PathLike[str] | None = None,
+        dtype: DTypeLike | None = None,
+    ) -> Activations:
         """Extract the activations, or select among those extracted before.
+
+        Where memory would not hold them, they go to temporary files, from which the rows are read
+        that are asked for. With ``out`` they go to a folder that stays, and a call that was killed
+        goes on where it was: see :ref:`on_disk`.
 
         Parameters
         ----------
@@ -476,6 +509,12 @@ class ActivationExtractor(ActivationsOutputMixin, BaseEstimator):
             Inputs of the network, of shape (n_samples, n_features, ...). Of
             ``Activations``, the layers are selected, and reduced unless they have the names,
             kinds and shapes of reduced ones.
+        out : str or path, default=None
+            A folder to make, or to go on with. :meth:`Activations.load <skood.Activations.load>`
+            reads it later.
+        dtype : {"float16", "float32", "float64"} or dtype, default=None
+            Type in which floating-point values of layers are kept; by default each its own. Logits
+            keep theirs.
 
         Returns
         -------
@@ -486,13 +525,24 @@ class ActivationExtractor(ActivationsOutputMixin, BaseEstimator):
         ------
         ValueError
             If values are not finite, the number of features is not that of ``fit``, a sample is
-            padding alone, activations lack a layer, or the network is not that of ``fit``.
+            padding alone, activations lack a layer, or the network is not that of ``fit``; if a
+            value is beyond the largest number of ``dtype``, or this is no type of floating-point
+            numbers; or if ``out`` was made from another network, other layers, settings or inputs,
+            as far as these can be told apart, is damaged, or can not be gone on with, since a
+            loader shuffles.
         MemoryError
-            If the layers need more memory than the machine has.
+            If neither memory nor the folder for temporary files can hold the layers.
+        FileExistsError
+            If ``out`` holds something else.
+        BlockingIOError
+            If another process writes to ``out``.
+        ImportError
+            If ``out`` is given and pyarrow is not installed.
         """
         check_is_fitted(self, "layers_")
+        dtype = as_float_type(dtype)
         if isinstance(X, Activations):
-            return self._select(X)
+            return self._select_into(X, out, dtype)
         adapter, plan, batches = self._adapt(), self._plan, None
         if plan is None:
             batches = self._batches(adapter, X, reset=False)
@@ -501,9 +551,19 @@ class ActivationExtractor(ActivationsOutputMixin, BaseEstimator):
         self._same_network.check(adapter, plan.trace, self.changed_network)
         with self._same_network.running(adapter, plan.trace):
             batches = batches or self._batches(adapter, X, reset=False)
-            extracted = self._extract(adapter, plan, batches)
+            extracted = self._extract(adapter, plan, batches, out, dtype)
         batches.warn_of_rows(extracted.labels)
         return extracted
+
+    def _network_digest(self) -> str | None:
+        """Hash of the network as it is now, once it was compared with that of ``fit``.
+
+        None where not all that it depends on can be read.
+        """
+        adapter, trace = self._adapt(), None if self._plan is None else self._plan.trace
+        self._same_network.check(adapter, trace, self.changed_network)
+        fingerprint = adapter.fingerprint(trace)
+        return None if fingerprint.unread else fingerprint.digest
 
     def _batches(self, adapter: NetworkAdapter, X: Any, *, reset: bool) -> Batches:
         any_length = not reset and self._plan is not None and self._plan.trace.takes_any_length
@@ -523,11 +583,18 @@ class ActivationExtractor(ActivationsOutputMixin, BaseEstimator):
             autocast=self.autocast,
         )
 
-    def _extract(self, adapter: NetworkAdapter, plan: Plan, batches: Batches) -> Activations:
+    def _extract(
+        self,
+        adapter: NetworkAdapter,
+        plan: Plan,
+        batches: Batches,
+        out: str | PathLike[str] | None,
+        dtype: np.dtype | None,
+    ) -> Activations:
         mode, key = self._mode(draw_seed(self.random_state)), None
         is_repeatable = self.n_passes is None or self.random_state is not None
-        if self.memory is not None and batches.data is not None and is_repeatable:
-            key = self._cache_key(adapter, plan, mode, batches.data)
+        if self.memory is not None and out is None and batches.data is not None and is_repeatable:
+            key = self._cache_key(adapter, plan, mode, batches.data, dtype)
         seen = getattr(self, SHAPE_OF_FIT, None)
         known = "" if seen is None else f"inputs of shape {samples_of(seen)}"
         if plan.n_at_once > 2:
@@ -542,14 +609,44 @@ class ActivationExtractor(ActivationsOutputMixin, BaseEstimator):
             mask=self.mask,
             verbose=self.verbose,
             known=known,
+            dtype=dtype,
         )
+        order = "" if batches.loader is None else batches.loader.order
+        if out is not None:
+            made_from = self._made_from(adapter, plan, mode, batches, dtype)
+            return store(Path(out), made_from, compute, batches.refuse_another_order, order)
         extracted = compute() if key is None else Cache(self.memory).get(key, compute)
         if batches.loader is not None:
-            extracted._order = batches.loader.order
+            extracted._order = order
         return self._in_order(extracted)
 
+    def _made_from(
+        self,
+        adapter: NetworkAdapter,
+        plan: Plan,
+        mode: Mode,
+        batches: Batches,
+        dtype: np.dtype | None,
+    ) -> dict[str, Any]:
+        """What decides what a folder holds, as far as it can be compared."""
+        fingerprint, reader = adapter.fingerprint(plan.trace), ContentReader()
+        chosen = [type(adapter).__name__, self.logits, self.head, adapter.classes]
+        reducer = clone(self.reducer, safe=False)
+        passes = self.batch_size if self.n_passes is not None else None
+        return {
+            "network": fingerprint.digest,
+            "layers": plan.layers,
+            "reducer": None if reducer is None else f"{reducer} {joblib.hash(reducer)[:8]}",
+            "logits and head": reader.digest([*chosen, adapter.precision]).hex(),
+            "mask": self.mask or "none",
+            "perturbation, gradients and passes": joblib.hash([mode.content(), passes]),
+            "dtype": None if dtype is None else dtype.name,
+            "number of samples": batches.n_samples,
+            "inputs": None if batches.data is None else checksum_of_some(batches.data),
+        }
+
     def _cache_key(
-        self, adapter: NetworkAdapter, plan: Plan, mode: Mode, data: Any
+        self, adapter: NetworkAdapter, plan: Plan, mode: Mode, data: Any, dtype: np.dtype | None
     ) -> tuple[Any, ...] | None:
         """What the result depends on; None, and a warning, where not all of it is known."""
         fingerprint, reader = adapter.fingerprint(plan.trace), ContentReader()
@@ -564,7 +661,24 @@ class ActivationExtractor(ActivationsOutputMixin, BaseEstimator):
         reducer = clone(self.reducer, safe=False)  # what it was fitted to makes no difference
         inputs = as_arrays(data)
         network = (fingerprint.digest, logits, sorted(reader.versions.items()))
-        return network, inputs, mode.content(), plan.layers, reducer, self.mask
+        return network, inputs, mode.content(), plan.layers, reducer, self.mask, dtype
+
+    def _select_into(
+        self, X: Activations, out: str | PathLike[str] | None, dtype: np.dtype | None
+    ) -> Activations:
+        """The layers of activations extracted before, in a folder or a type that is wanted."""
+        if out is None and dtype is None:
+            return self._select(X)
+        make = partial(in_blocks, X, self._select, dtype=dtype)
+        if out is None:
+            return make()
+        made_from = {
+            "network": self.fingerprint_,
+            "layers": list(self._template),
+            "dtype": None if dtype is None else dtype.name,
+            "number of samples": len(X),
+        }
+        return store(Path(out), made_from, make, lambda: None, X._order)
 
     def _select(self, X: Activations) -> Activations:
         if fits(X, self._template):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import KW_ONLY, dataclass, field, replace
@@ -12,10 +13,12 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import issparse
 from sklearn import get_config
-from sklearn.utils import assert_all_finite, gen_batches
+from sklearn.utils import assert_all_finite
 from sklearn.utils.validation import validate_data
 
+from .._blocks import checksum_of
 from .._sklearn import num_samples
+from .._store import StoreWriter
 from .._values import without_mask
 from .._warnings import warn_user
 from ..networks import (
@@ -37,6 +40,9 @@ from ._shapes import check_like_fit
 LabelledBatch = tuple[Batch, NDArray | None]
 """A batch with its labels, where there are any."""
 
+_N_COMPARED = 32
+"""Samples by which inputs are told from others: to read all takes as long as the network may."""
+
 
 @dataclass
 class Batches:
@@ -50,6 +56,8 @@ class Batches:
     """All inputs, where they are in memory or mapped."""
     loader: Loader | None = None
     """What yields the batches, where something does."""
+    start_at: Callable[[int], Iterator[LabelledBatch]] | None = None
+    """The batches from a sample of a given number on, where those before need not be read."""
     _begun: tuple[LabelledBatch, Iterator[LabelledBatch]] | None = field(default=None, init=False)
     """The first batch, where it was looked at and would be lost, and the others."""
 
@@ -84,6 +92,53 @@ class Batches:
         if self.loader is not None and self.loader.read_once is not False:
             exhausted = " A stream that can be read once only may be exhausted: make it anew."
         raise ValueError(f"Found 0 samples where at least 1 is needed.{exhausted}")
+
+    def after(self, writer: StoreWriter | None) -> Iterator[LabelledBatch]:
+        """The batches after those of an earlier call, whose rows a folder holds.
+
+        Raises
+        ------
+        ValueError
+            If the rows come in another order each time, or are not those of the earlier call.
+        """
+        if writer is None or not writer.n_samples:
+            return iter(self)
+        self.refuse_another_order()
+        if writer.n_samples == self.n_samples:
+            return iter(())
+        if self.start_at is not None:
+            return self.start_at(writer.n_samples)
+        return self._read_past(writer.said("n_samples"), writer.said("inputs"))
+
+    def refuse_another_order(self) -> None:
+        """Raise a ValueError where the rows may be others than those that a folder holds."""
+        if self.loader is not None and self.loader.order:
+            raise ValueError(
+                "The folder holds rows of an earlier call, but the loader yields its samples in an "
+                f"order of its own, that of {self.loader.order}: nothing tells which ones are "
+                "there. Make the loader with shuffle=False, or choose a new folder; what an "
+                "earlier call has finished is read by Activations.load."
+            )
+
+    def _read_past(self, sizes: list[int], checksums: list[int]) -> Iterator[LabelledBatch]:
+        """The batches after those of some sizes and content, which are read, but do not pass."""
+        batches, n_read = iter(self), 0
+        for expected in zip(sizes, checksums, strict=True):
+            found = next(batches, None)
+            if found is None or (count_samples(found[0]), checksum_of_batch(found[0])) != expected:
+                raise ValueError(
+                    "The folder holds rows of an earlier call, but these inputs are others from "
+                    f"sample {n_read} on, or come in batches of another size: pass the same again, "
+                    "or choose a new folder. Inputs that are changed at random each time cannot go "
+                    "on."
+                )
+            n_read += expected[0]
+        yield from batches
+
+    def about(self, batch: Batch) -> dict[str, Any]:
+        """What another call needs to know of a batch to go on after it."""
+        checksum = None if self.start_at is not None else checksum_of_batch(batch)
+        return {"n_samples": count_samples(batch), "inputs": checksum}
 
     def refuse_reading_on(self) -> None:
         """Refuse to look at the first batch alone, where others would not find it any more.
@@ -196,13 +251,16 @@ def as_batches(
         adapter, X = None, prepared
     reader = _Reader(estimator, adapter, reset=reset, any_length=any_length)
     if (loader := as_loader(X, batch_size)) is not None:
-        return Batches(partial(_load, loader, reader), loader.n_samples, loader=loader)
+        start_at = None if loader.after is None else partial(_load_after, loader, reader)
+        generate = partial(_load, loader, reader)
+        return Batches(generate, loader.n_samples, loader=loader, start_at=start_at)
     if isinstance(X, Mapping) and not issparse(X):  # a sparse matrix may be a dict
         data: Batch = as_columns(X)
     else:
         refuse_no_array(X)
         data = reader.read(X, "X")
-    return Batches(partial(_slice, data, batch_size, estimator), count_samples(data), data)
+    start_at = partial(_slice, data, batch_size, estimator)
+    return Batches(start_at, count_samples(data), data, start_at=start_at)
 
 
 def as_arrays(data: Batch) -> Any:
@@ -254,15 +312,40 @@ class _Reader:
         return X if is_foreign else validated
 
 
-def _slice(data: Batch, batch_size: int, estimator: Any) -> Iterator[LabelledBatch]:
-    for rows in gen_batches(count_samples(data), batch_size):
+def checksum_of_batch(batch: Batch) -> int:
+    """CRC-32 of the values of a batch."""
+    arrays = batch.values() if isinstance(batch, Mapping) else [batch]
+    checksum = 0
+    for array in arrays:
+        checksum = checksum_of(to_array(array), checksum)
+    return checksum
+
+
+def checksum_of_some(data: Batch) -> int:
+    """CRC-32 of a few samples of arrays, the first and last ones among them, and their shape."""
+    n_samples = count_samples(data)
+    rows = np.unique(np.linspace(0, n_samples - 1, _N_COMPARED, dtype=np.intp))
+    some = _dense(take_samples(data, rows.tolist()))
+    arrays = some.values() if isinstance(some, Mapping) else [some]
+    shapes = [(n_samples, *array.shape[1:]) for array in arrays]
+    return zlib.crc32(repr(shapes).encode(), checksum_of_batch(some))
+
+
+def _slice(data: Batch, batch_size: int, estimator: Any, first: int = 0) -> Iterator[LabelledBatch]:
+    n_samples = count_samples(data)
+    for start in range(first, n_samples, batch_size):
+        rows = slice(start, min(start + batch_size, n_samples))
         batch = _dense(take_samples(data, rows))
         _check_finite(estimator, batch, rows.start)
         yield batch, labels_among(batch)
 
 
-def _load(loader: Loader, reader: _Reader) -> Iterator[LabelledBatch]:
-    n_read = 0
+def _load_after(loader: Loader, reader: _Reader, n_samples: int) -> Iterator[LabelledBatch]:
+    assert loader.after is not None
+    return _load(replace(loader, batches=loader.after(n_samples)), reader, n_samples)
+
+
+def _load(loader: Loader, reader: _Reader, n_read: int = 0) -> Iterator[LabelledBatch]:
     for item in loader.batches:
         batch, labels = read_item(item, loader, reader.prepare)
         batch = _dense(batch)

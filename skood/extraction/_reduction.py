@@ -2,21 +2,29 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 from sklearn.base import clone
 
+from .._block_transform import in_blocks, is_larger_than_memory
 from ..activations import Activations
 
 
 def reduce_activations(reducer: Any, activations: Activations) -> Activations:
-    """Apply a reducer, whose ``fit`` learns nothing.
+    """Apply a reducer, whose ``fit`` learns nothing; block by block to what memory does not hold.
 
     Raises
     ------
     TypeError
         If it does not return Activations.
     """
+    if is_larger_than_memory(activations):
+        return in_blocks(activations, partial(_reduce, reducer))
+    return _reduce(reducer, activations)
+
+
+def _reduce(reducer: Any, activations: Activations) -> Activations:
     reduced = clone(reducer).fit(activations).transform(activations)
     if not isinstance(reduced, Activations):
         raise TypeError(

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 from sklearn.utils.validation import check_memory
 from tqdm import tqdm
 
-from .._batches import row_batches
+from .._rows import is_on_disk
+from .._store import StoreWriter, begin_store
 from .._warnings import warn_user
-from ..activations import Activations, LinearHead
+from ..activations import Activations, LinearHead, finish_store
 from ..networks import NetworkAdapter, count_samples
 from ._collector import Collector
 from ._failures import explaining
@@ -33,37 +34,56 @@ def extract(
     mask: str | None,
     verbose: int,
     known: str = "",
+    dtype: np.dtype | None = None,
+    writer: StoreWriter | None = None,
 ) -> Activations:
-    """Run the network over all batches; ``known`` is what it ran on in ``fit``."""
-    predict = partial(adapter.predictions, trace=plan.trace)
-    collector = Collector(reducer, adapter.to_numpy, batches.n_samples, plan, predict)
-    bar = tqdm(total=batches.n_samples, unit=" samples", disable=not verbose)
-    with bar, adapter.untouched():
-        n_done = 0
-        for number, (batch, labels) in enumerate(batches):
-            collector.begin_batch(read_mask(batch, mask, plan.trace, adapter.to_numpy, n_done))
-            keep, layers = collector.keep, plan.layers
-            with explaining(adapter, batch, known=known):
-                outcome = mode.run(
-                    adapter,
-                    batch,
-                    plan.trace,
-                    layers,
-                    keep,
-                    number=number,
-                    n_at_once=plan.n_at_once,
-                )
-            n_rows = count_samples(batch)
-            collector.end_batch(n_rows, outcome, labels)
-            n_done += n_rows
-            bar.update(n_rows)
+    """Run the network over all batches; ``known`` is what it ran on in ``fit``.
+
+    Where a ``writer`` has blocks already, their samples do not pass.
+    """
+    with adapter.untouched():
         head = adapter.head(plan.trace)
-    extracted = collector.collect(head and LinearHead(*head, plan.head_input), adapter.classes)
-    return _without_false_head(extracted, plan.trace.head_rounding)
+        collector = Collector(
+            reducer,
+            adapter.to_numpy,
+            batches.n_samples,
+            plan,
+            partial(adapter.predictions, trace=plan.trace),
+            head=head and LinearHead(*head, plan.head_input),
+            classes=adapter.classes,
+            head_rounding=plan.trace.head_rounding,
+            dtype=dtype,
+            writer=writer,
+        )
+        n_done = n_batches = 0
+        if writer is not None:
+            n_done, n_batches = writer.n_samples, writer.n_batches
+        bar = tqdm(total=batches.n_samples, initial=n_done, unit=" samples", disable=not verbose)
+        with bar:
+            for number, (batch, labels) in enumerate(batches.after(writer), start=n_batches):
+                collector.begin_batch(read_mask(batch, mask, plan.trace, adapter.to_numpy, n_done))
+                with explaining(adapter, batch, known=known):
+                    outcome = mode.run(
+                        adapter,
+                        batch,
+                        plan.trace,
+                        plan.layers,
+                        collector.keep,
+                        number=number,
+                        n_at_once=plan.n_at_once,
+                    )
+                n_rows = count_samples(batch)
+                about = None if writer is None else batches.about(batch)
+                collector.end_batch(n_rows, outcome, labels, about)
+                n_done += n_rows
+                bar.update(n_rows)
+    return collector.collect()
 
 
 class Cache:
     """Results on disk, by all that they depend on.
+
+    What memory does not hold is not kept, with a warning.
 
     Parameters
     ----------
@@ -76,46 +96,58 @@ class Cache:
 
     def get(self, key: tuple[Any, ...], compute: Callable[[], Activations]) -> Activations:
         """The result that was kept under a key, which is hashed, or else the one computed now."""
-        return self._recall(key, compute)
+        try:
+            return self._recall(key, compute)
+        except _TooLargeError as found:
+            warn_user(
+                "These activations are larger than memory and are not put into the cache: pass a "
+                "folder, as in extractor.transform(X, out=folder), to keep them."
+            )
+            return found.extracted
+
+
+class _TooLargeError(Exception):
+    """Carries a result past the cache, which would read all of it."""
+
+    def __init__(self, extracted: Activations) -> None:
+        super().__init__()
+        self.extracted = extracted
 
 
 def _compute(key: tuple[Any, ...], compute: Callable[[], Activations]) -> Activations:
-    return compute()
+    extracted = compute()
+    if any(is_on_disk(column.array) for column in extracted.columns):
+        raise _TooLargeError(extracted)
+    return extracted
 
 
-def _without_false_head(extracted: Activations, rounding: float) -> Activations:
-    """The same, without a head that does not yield the logits of all samples, and a warning then.
+def store(
+    folder: Path,
+    made_from: dict[str, Any],
+    compute: Callable[..., Activations],
+    check_going_on: Callable[[], None],
+    order: str,
+) -> Activations:
+    """What a folder holds, once the rows are there that it lacks.
 
-    What clips or chooses among several layers may show in other samples than those of the trace.
+    Parameters
+    ----------
+    folder : Path
+        The folder.
+    made_from : dict of str to object
+        What decides its content.
+    compute : callable
+        Given a ``writer``, writes the rows that are lacking, and returns all.
+    check_going_on : callable
+        Raises an error where rows of an earlier call may be others.
+    order : str
+        What decided the order of the samples.
     """
-    head, features, logits = extracted.head, extracted.features, extracted.logits
-    if head is None or features is None or logits is None:
-        return extracted
-    wrong = 0
-    for rows in row_batches(len(features), max(features.shape[1], logits.shape[1])):
-        some = np.asarray(features[rows], dtype=logits.dtype)
-        wrong += _count_wrong(head, some, logits[rows], rounding)
-    if not wrong:
-        return extracted
-    why = (
-        f"the last linear layer does not yield the logits of {wrong} of {len(features)} samples: "
-        "its input or output is clipped, or another layer takes its place"
-    )
-    warn_user(
-        f"{why.capitalize()}. These activations carry no head, and detectors that read it compute "
-        "with what it is for the other samples."
-    )
-    return extracted.assign(head=None, why_missing={"head": why})
-
-
-def _count_wrong(head: LinearHead, features: NDArray, logits: NDArray, rounding: float) -> int:
-    """Number of samples of whose features the head makes other logits."""
-    made = head.logits(features)
-    off = np.abs(made - logits)
-    # What the sums would be without signs, for what rounding may do to them, is no less than this.
-    wrong = off > rounding * np.abs(made)
-    if (columns := wrong.any(axis=0)).any():
-        scale = np.abs(features) @ np.abs(head.weight[columns].T)
-        scale += np.abs(np.asarray(head.bias)[columns])
-        wrong[:, columns] = off[:, columns] > rounding * scale
-    return int(wrong.any(axis=1).sum())
+    with begin_store(folder, made_from) as writer:
+        if writer is None or writer.n_samples:
+            check_going_on()
+        if writer is not None:
+            extracted = compute(writer=writer)
+            extracted._order = order
+            finish_store(writer, extracted)
+    return Activations.load(folder)

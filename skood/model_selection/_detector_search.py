@@ -19,6 +19,7 @@ from sklearn.pipeline import Pipeline
 from sklearn.utils.validation import check_is_fitted
 
 from .._docstrings import FITTED_ON, complete
+from .._elsewhere import run_elsewhere
 from .._fit_context import fit_context
 from .._foreign import are_named, detector_of, in_distribution_scores, rate_of
 from .._held_out import VALIDATION, Rows, held_out_rows
@@ -178,6 +179,7 @@ class DetectorSearchCV(OutlierMixin, MetaEstimatorMixin, NamedDetectors):
         self.validation = validation
         self.n_jobs = n_jobs
 
+    @run_elsewhere("refuse")
     @fit_context(prefer_skip_nested_validation=False)
     def fit(
         self,
@@ -364,6 +366,7 @@ class DetectorSearchCV(OutlierMixin, MetaEstimatorMixin, NamedDetectors):
         check_is_fitted(self)
         return check_activations(self, X, reset=False, allow_nd=True)
 
+    @run_elsewhere("verdicts")
     def predict(self, X: Any) -> NDArray[np.int64]:
         """Predict by the detector that was chosen.
 
@@ -399,6 +402,7 @@ class DetectorSearchCV(OutlierMixin, MetaEstimatorMixin, NamedDetectors):
         """
         return self.fit(X, y, **kwargs).predict(X)
 
+    @run_elsewhere("scores")
     def score_samples(self, X: Any) -> Floats:
         """Score samples by the detector that was chosen.
 
@@ -415,6 +419,7 @@ class DetectorSearchCV(OutlierMixin, MetaEstimatorMixin, NamedDetectors):
         A = self._validate(X)
         return in_distribution_scores(self.best_estimator_, A).astype(np.float64)
 
+    @run_elsewhere("scores")
     def decision_function(self, X: Any) -> Floats:
         """Score samples relative to the threshold of the detector that was chosen.
 

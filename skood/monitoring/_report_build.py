@@ -131,7 +131,7 @@ def _of_data(rule: Rule, rows: KnownRows) -> dict[str, Any]:
 
 def _share_fitted(monitor: Any, given: Any) -> float:
     """Share of rows that are among those of ``fit``, as far as the monitor knows them again."""
-    seen = getattr(monitor, "_seen_rows", None)
+    seen = getattr(getattr(monitor, "_learnt", None), "seen", None)
     return 0.0 if seen is None else float(seen.share_among(given))
 
 

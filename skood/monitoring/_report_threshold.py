@@ -61,7 +61,7 @@ class Rule(ABC):
 
     def n_fitted(self) -> int | None:
         """How many rows ``fit`` was given; None where not known."""
-        given = getattr(self._monitor, "_n_given", None)
+        given = getattr(getattr(self._monitor, "_learnt", None), "n_given", None)
         return getattr(detector_of(self._monitor), "n_samples_seen_", given)
 
     @abstractmethod

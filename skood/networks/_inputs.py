@@ -34,6 +34,8 @@ class Loader:
         What to do about a column that is not made of numbers.
     label_columns : tuple of str, default=()
         Names among those of a mapping that are labels and not for the network.
+    after : callable, default=None
+        Given a number of samples, yields the batches that come after these, none of which is read.
 
     See Also
     --------
@@ -55,6 +57,7 @@ class Loader:
     read_once: bool | None = False
     advice: str = "leave this column out, or turn it into numbers"
     label_columns: tuple[str, ...] = ()
+    after: Callable[[int], Iterable[Any]] | None = None
 
 
 class InputReader:

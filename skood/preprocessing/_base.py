@@ -10,6 +10,8 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_is_fitted
 
+from .._block_transform import in_blocks, is_larger_than_memory
+from .._elsewhere import run_elsewhere
 from .._fit_context import fit_context
 from .._output import ActivationsOutputMixin
 from .._validation import ARRAY_LAYER, check_activations
@@ -23,7 +25,10 @@ class LayerwiseTransformer(ActivationsOutputMixin, BaseEstimator, metaclass=ABCM
     """
 
     _allow_nd = False
+    _learns_from_rows = False
+    """Whether what ``transform`` does to a row depends on the rows of ``fit``."""
 
+    @run_elsewhere("fit_on_few")
     @fit_context(prefer_skip_nested_validation=True)
     def fit(self, X: Activations | ArrayLike, y: Any = None) -> Self:
         """Check the parameters and remember the layers of ``X``; nothing is learnt.
@@ -51,6 +56,7 @@ class LayerwiseTransformer(ActivationsOutputMixin, BaseEstimator, metaclass=ABCM
     @overload
     def transform(self, X: ArrayLike) -> NDArray: ...
 
+    @run_elsewhere("transform")
     def transform(self, X: Activations | ArrayLike) -> Activations | NDArray:
         """Transform every layer.
 
@@ -65,6 +71,17 @@ class LayerwiseTransformer(ActivationsOutputMixin, BaseEstimator, metaclass=ABCM
             The transformed layers; an array where ``X`` is one.
         """
         check_is_fitted(self)
+        if is_larger_than_memory(X):
+            return in_blocks(X, self._check_and_transform)
+        return self._check_and_transform(X)
+
+    @overload
+    def _check_and_transform(self, X: Activations) -> Activations: ...
+
+    @overload
+    def _check_and_transform(self, X: ArrayLike) -> NDArray: ...
+
+    def _check_and_transform(self, X: Activations | ArrayLike) -> Activations | NDArray:
         checked = check_activations(self, X, reset=False, allow_nd=self._allow_nd)
         transformed = self._transform(checked)
         return transformed if isinstance(X, Activations) else np.asarray(transformed[ARRAY_LAYER])

@@ -12,6 +12,7 @@ from sklearn.utils import assert_all_finite, check_array
 from sklearn.utils.validation import check_is_fitted
 
 from .._classes import GROUP_BY, TrainingClasses, class_columns
+from .._elsewhere import run_elsewhere
 from .._fit_context import fit_context
 from .._head import validate_head_input
 from .._labels import unknown_labels
@@ -140,6 +141,11 @@ class NeuronSelector(LayerwiseTransformer):
         self.group_by = group_by
         self.by_prediction = by_prediction
 
+    @property
+    def _learns_from_rows(self) -> bool:  # type: ignore[override]
+        return isinstance(self.importance, str) and self.importance == "gradient"
+
+    @run_elsewhere("fit_on_few")
     @fit_context(prefer_skip_nested_validation=True)
     def fit(self, X: Activations | ArrayLike, y: ArrayLike | None = None) -> Self:
         """Find the units to keep.
@@ -263,6 +269,7 @@ class NeuronSelector(LayerwiseTransformer):
     @overload
     def transform(self, X: ArrayLike) -> NDArray: ...
 
+    @run_elsewhere("transform")
     def transform(self, X: Activations | ArrayLike) -> Activations | NDArray:
         """Cut the layers to the units that are kept.
 

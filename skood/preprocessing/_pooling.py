@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn.utils import Tags
 
+from .._elsewhere import run_elsewhere
 from .._fit_context import fit_context
 from .._layer_names import layer_columns, units_second
 from .._pooling import ENDS, POOLINGS, fitting_mask, pool, pool_units
@@ -115,6 +116,7 @@ class PoolingReducer(LayerwiseTransformer):
         self.output_size = output_size
         self.token_pooling = token_pooling
 
+    @run_elsewhere("fit_on_few")
     @fit_context(prefer_skip_nested_validation=True)
     def fit(self, X: Activations | ArrayLike, y: Any = None) -> Self:
         """Check the parameters and remember the layers of ``X``; nothing is learnt.

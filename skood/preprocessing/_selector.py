@@ -9,6 +9,7 @@ from typing import Any, Self, overload
 from numpy.typing import ArrayLike, NDArray
 from sklearn.utils.validation import check_is_fitted
 
+from .._elsewhere import run_elsewhere
 from .._fit_context import fit_context
 from .._layer_names import check_layers_exist, match_layers
 from .._validation import ARRAY_LAYER, remember_layers
@@ -59,6 +60,7 @@ class LayerSelector(LayerwiseTransformer):
     def __init__(self, *, layers: Layers = "all") -> None:
         self.layers = layers
 
+    @run_elsewhere("fit_on_few")
     @fit_context(prefer_skip_nested_validation=True)
     def fit(self, X: Activations | ArrayLike, y: Any = None) -> Self:
         """Find the layers to keep.
@@ -94,6 +96,7 @@ class LayerSelector(LayerwiseTransformer):
     @overload
     def transform(self, X: ArrayLike) -> NDArray: ...
 
+    @run_elsewhere("transform")
     def transform(self, X: Activations | ArrayLike) -> Activations | NDArray:
         """Keep the selected layers.
 

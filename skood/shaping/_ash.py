@@ -23,6 +23,7 @@ class _SampleShaper(FeatureShaper):
     percentile: float
 
     _parameter_constraints: dict[str, Any] = {"percentile": [Interval(Real, 0, 100, closed="both")]}
+    _learns_from_rows = False
 
     def _fit(self, X: Activations, y: NDArray | None) -> None:
         """Nothing depends on other samples."""

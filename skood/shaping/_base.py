@@ -11,7 +11,9 @@ from sklearn.base import BaseEstimator
 from sklearn.utils import Tags
 from sklearn.utils.validation import check_is_fitted
 
+from .._block_transform import in_blocks, is_larger_than_memory
 from .._docstrings import FITTED_ON, OF_HEAD
+from .._elsewhere import run_elsewhere
 from .._fit_context import fit_context
 from .._head import head_features, head_logits, validate_head_input
 from .._marks import in_distribution_rows, take_rows
@@ -35,6 +37,7 @@ class BaseShaper(ActivationsOutputMixin, BaseEstimator, metaclass=ABCMeta):
     _parameter_constraints: dict[str, Any] = {}
     _min_classes = 1
 
+    @run_elsewhere("fit_on_few")
     @fit_context(prefer_skip_nested_validation=True)
     def fit(self, X: Activations | ArrayLike, y: ArrayLike | None = None) -> Self:
         """Learn from the in-distribution samples.
@@ -68,6 +71,7 @@ class BaseShaper(ActivationsOutputMixin, BaseEstimator, metaclass=ABCMeta):
     @overload
     def transform(self, X: ArrayLike) -> NDArray[np.floating]: ...
 
+    @run_elsewhere("transform")
     def transform(self, X: Activations | ArrayLike) -> Activations | NDArray[np.floating]:
         """Shape the features and recompute the logits.
 
@@ -90,6 +94,17 @@ class BaseShaper(ActivationsOutputMixin, BaseEstimator, metaclass=ABCMeta):
             are not those of ``fit``.
         """
         check_is_fitted(self, "head_")
+        if is_larger_than_memory(X):
+            return in_blocks(X, self._check_and_shape)
+        return self._check_and_shape(X)
+
+    @overload
+    def _check_and_shape(self, X: Activations) -> Activations: ...
+
+    @overload
+    def _check_and_shape(self, X: ArrayLike) -> NDArray[np.floating]: ...
+
+    def _check_and_shape(self, X: Activations | ArrayLike) -> Activations | NDArray[np.floating]:
         checked = validate_head_input(self, X, reset=False)
         features = head_features(checked)
         with np.errstate(over="ignore", invalid="ignore"):

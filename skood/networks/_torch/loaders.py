@@ -3,14 +3,22 @@
 from __future__ import annotations
 
 import traceback
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn.utils.rnn import PackedSequence
-from torch.utils.data import BatchSampler, DataLoader, Dataset, IterableDataset, SequentialSampler
+from torch.utils.data import (
+    BatchSampler,
+    DataLoader,
+    Dataset,
+    IterableDataset,
+    SequentialSampler,
+    Subset,
+)
 
 from .._inputs import InputReader, Loader
 from .random_numbers import SOURCES, drawing, drawn_apart
@@ -41,7 +49,11 @@ class TorchInputs(InputReader):
         if isinstance(X, Dataset):
             loader = DataLoader(X, batch_size=batch_size)
             n_samples = _n_samples(loader)
-            return Loader(_Collated(loader), n_samples, read_once=_is_read_once(loader))
+            is_stream = isinstance(X, IterableDataset)
+            after = None if is_stream else partial(_after, X, batch_size)
+            return Loader(
+                _Collated(loader), n_samples, read_once=_is_read_once(loader), after=after
+            )
         return None
 
     def is_array(self, X: Any) -> bool:
@@ -54,6 +66,12 @@ class TorchInputs(InputReader):
         # One kind of half precision is none of NumPy's.
         is_half = array.is_floating_point() and array.element_size() < 4
         return (array.float() if is_half else array).numpy(force=True)
+
+
+def _after(dataset: Dataset, batch_size: int, n_samples: int) -> Iterable[Any]:
+    """The batches of a data set after its first samples, which are not read."""
+    rows = range(n_samples, len(dataset))  # type: ignore[arg-type]
+    return _Collated(DataLoader(Subset(dataset, rows), batch_size=batch_size))
 
 
 class _Apart:

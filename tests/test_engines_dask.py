@@ -1,0 +1,407 @@
+"""Rows in blocks of Dask: the same as in one process, and what is sent where."""
+
+from collections import Counter
+
+import dask
+import dask.array as da
+import numpy as np
+import pytest
+from _counting_network import CountingNetwork, kill_once
+from dask.highlevelgraph import HighLevelGraph
+from sklearn.base import clone
+from sklearn.datasets import load_digits
+from sklearn.exceptions import NotFittedError
+from sklearn.neural_network import MLPClassifier
+from sklearn.pipeline import make_pipeline
+from test_incremental import INCREMENTAL, unfitted
+from test_incremental import A as TRAINING
+from test_incremental import Y as MARKED
+from test_incremental import assert_same as assert_learnt_as_by_one_fit
+
+from skood import ActivationExtractor, Activations, Monitor, PoolingReducer
+from skood.calibration import ConformalDetector
+from skood.detectors import (
+    GaussianActivationDetector,
+    HammingNAPDetector,
+    KNNDetector,
+    MaxSoftmaxDetector,
+    MCDropoutDetector,
+)
+from skood.engines import DaskActivations
+from skood.preprocessing import LayerSelector, PercentileBinarizer
+from skood.shaping import ReAct
+
+torch = pytest.importorskip("torch")
+pytest.importorskip("dask.array")
+distributed = pytest.importorskip("distributed")
+
+DETECTORS = {
+    "nearest": KNNDetector(),
+    "nearest, held out": KNNDetector(validation=0.2),
+    "patterns": HammingNAPDetector(),
+    "patterns by label": HammingNAPDetector(group_by="label"),
+    "moments": GaussianActivationDetector(),
+    "moments, held out": GaussianActivationDetector(validation=0.3),
+}
+
+
+@pytest.fixture(scope="module")
+def digits():
+    X, y = load_digits(return_X_y=True)
+    net = MLPClassifier((16, 8), max_iter=40, tol=1, random_state=0).fit(X[:600], y[:600])
+    marked = y.copy()
+    marked[::17] = -1
+    return X, marked, net
+
+
+@pytest.fixture(scope="module")
+def client():
+    with (
+        distributed.LocalCluster(
+            n_workers=2, threads_per_worker=1, dashboard_address=None, memory_limit=None
+        ) as cluster,
+        distributed.Client(cluster, timeout=30, set_as_default=False) as client,
+    ):
+        yield client
+
+
+@pytest.fixture(params=["synchronous", "threads", "cluster"])
+def scheduler(request):
+    if request.param == "cluster":
+        with request.getfixturevalue("client").as_current():
+            yield "cluster"
+    else:
+        with dask.config.set(scheduler=request.param):
+            yield request.param
+
+
+def blocks_of(X, size=300):
+    return da.from_array(X, chunks=(size, *X.shape[1:]))
+
+
+def without_small_rows(X, blocks):
+    """The same selection of rows of an array, and of blocks, whose sizes are not known then."""
+    return X[X.sum(axis=1) > 280], blocks[blocks.sum(axis=1) > 280]
+
+
+def assert_same(A, expected):
+    assert A.layer_names == expected.layer_names
+    for name, values in expected.items():
+        np.testing.assert_array_equal(A[name], values)
+        assert A[name].dtype == values.dtype
+    np.testing.assert_array_equal(A.logits, expected.logits)
+    np.testing.assert_array_equal(A.predictions, expected.predictions)
+
+
+def by_blocks(extractor, X, size=300):
+    """Activations of the same blocks, one after the other, in this process."""
+    starts = range(0, len(X), size)
+    return Activations.concatenate([extractor.transform(X[s : s + size]) for s in starts])
+
+
+def test_blocks_are_extracted_as_in_one_process_bit_for_bit(digits, scheduler):
+    X, _, net = digits
+    A = ActivationExtractor(net).fit_transform(blocks_of(X))
+    assert isinstance(A, DaskActivations)
+    assert A.layer_names == ("hidden_0", "hidden_1")
+    assert (len(A), A.shape) == (len(X), (len(X), 24))
+    expected = by_blocks(ActivationExtractor(net).fit(X), X)
+    assert_same(A.compute(), expected)
+    layer = A["hidden_1"]
+    assert (layer.shape, layer.chunks[0], layer.dtype) == ((1797, 8), (300,) * 5 + (297,), float)
+    np.testing.assert_array_equal(layer.compute(), expected["hidden_1"])
+    assert A[["hidden_0"]].compute().layer_names == ("hidden_0",)
+    np.testing.assert_array_equal(A[250:900:3].compute().logits, expected.logits[250:900:3])
+
+
+def test_convolutional_networks_are_pooled_block_by_block():
+    from torch import nn
+
+    torch.manual_seed(0)
+    net = nn.Sequential(
+        nn.Conv2d(1, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(4 * 36, 3, dtype=torch.float32)
+    )
+    X = np.random.default_rng(0).normal(size=(90, 1, 8, 8)).astype(np.float32)
+    extractor = ActivationExtractor(net, reducer=PoolingReducer())
+    # Chunks of other axes than that of the rows are put together.
+    A = extractor.fit_transform(da.from_array(X, chunks=(40, 1, 4, 8)))
+    assert A.layer_shapes == {"1": (4,), "penultimate": (144,)}
+    assert A.head is not None
+    assert_same(A.compute(), by_blocks(extractor, X, 40))
+
+
+def test_blocks_of_unknown_size_and_without_rows(digits, scheduler):
+    X, _, net = digits
+    wanted = (X.sum(axis=1) > 280) & (np.arange(len(X)) // 100 % 17 > 0)
+    some = X[wanted]
+    extractor = ActivationExtractor(net).fit(X)
+    A = extractor.transform(blocks_of(X, 100)[da.from_array(wanted, chunks=100)])
+    with pytest.raises(TypeError, match="compute_chunk_sizes"):
+        len(A)
+    assert repr(A).startswith("DaskActivations(n_samples=unknown")
+    counts = A.compute_chunk_sizes().block_sizes
+    assert (counts[0], counts[-1], sum(counts)) == (0, 0, len(some))
+    np.testing.assert_array_equal(A["hidden_0"].compute(), extractor.transform(some)["hidden_0"])
+    detector = KNNDetector().fit(extractor.transform(X))
+    np.testing.assert_array_equal(
+        detector.predict(A).compute(), detector.predict(extractor.transform(some))
+    )
+
+
+def test_no_row_in_any_block_is_refused(digits):
+    X, _, net = digits
+    nothing = blocks_of(X)[X[:, 0] > 99]
+    with pytest.raises(ValueError, match="Found 0 samples in all blocks"):
+        ActivationExtractor(net).fit(nothing)
+    A = ActivationExtractor(net).fit(X).transform(nothing)
+    with pytest.raises(ValueError, match="Found 0 samples in all blocks"):
+        A.compute()
+    with pytest.raises(ValueError, match="Found 0 samples in all blocks"):
+        KNNDetector().fit(A)
+
+
+@pytest.mark.parametrize(
+    ("name", "scheduler"),
+    [
+        *((name, "threads") for name in DETECTORS),
+        *((name, "cluster") for name in ("nearest", "patterns", "moments, held out")),
+    ],
+    indirect=["scheduler"],
+)
+def test_a_tree_of_merges_learns_what_one_fit_does(digits, name, scheduler):
+    X, y, net = digits
+    extractor = ActivationExtractor(net, "hidden_0").fit(X)
+    A, blocks = extractor.transform(X), extractor.transform(blocks_of(X))
+    one = clone(DETECTORS[name]).fit(A, y)
+    tree = clone(DETECTORS[name]).fit(blocks, da.from_array(y, chunks=300))
+    exact = not name.startswith("moments")
+    compare = np.testing.assert_array_equal if exact else np.testing.assert_allclose
+    compare(tree.offset_, one.offset_)
+    compare(tree.training_scores_, one.training_scores_)
+    compare(tree.score_samples(blocks).compute(), one.score_samples(A))
+    compare(tree.decision_function(A), one.decision_function(A))
+    np.testing.assert_array_equal(tree.training_rows_, one.training_rows_)
+    np.testing.assert_array_equal(tree.learnt_rows_, one.learnt_rows_)
+    scores = tree.score_samples(blocks)
+    assert isinstance(scores, da.Array)
+    assert (scores.dtype, scores.shape) == (np.float64, (len(X),))
+
+
+def test_labels_in_memory_and_plain_arrays_of_features(digits):
+    X, y, _ = digits
+    one = GaussianActivationDetector().fit(X, y)
+    tree = GaussianActivationDetector().fit(blocks_of(X), y)
+    np.testing.assert_allclose(tree.offset_, one.offset_)
+    assert tree.n_features_in_ == 64
+    some, blocks = without_small_rows(X, blocks_of(X))
+    labels = da.from_array(y, chunks=300)[blocks_of(X).sum(axis=1) > 280]
+    tree = KNNDetector(validation=0.5).fit(blocks, labels)
+    one = KNNDetector(validation=0.5).fit(some, y[X.sum(axis=1) > 280])
+    assert tree.offset_ == one.offset_
+    with pytest.raises(ValueError, match="chunks of unknown size"):
+        KNNDetector().fit(blocks, y)
+    with pytest.raises(ValueError, match="inconsistent numbers of samples"):
+        KNNDetector().fit(blocks_of(X), y[1:])
+
+
+def test_all_rows_marked_are_refused_and_leave_the_detector_as_it_was(digits):
+    X, y, _ = digits
+    detector = KNNDetector().fit(X[:100])
+    before = detector.offset_
+    with pytest.raises(ValueError, match="All 1797 samples are marked"):
+        detector.fit(blocks_of(X), np.full(len(X), -1))
+    assert detector.offset_ == before
+    # A block may have marked rows alone.
+    y = np.where(np.arange(len(X)) < 600, -1, y)
+    assert KNNDetector().fit(blocks_of(X), y).offset_ == KNNDetector().fit(X, y).offset_
+
+
+def test_blocks_are_batches_of_a_stream(digits):
+    X, y, _ = digits
+    blocks = blocks_of(X)
+    stream = (
+        HammingNAPDetector().partial_fit(blocks[:900], y[:900]).partial_fit(blocks[900:], y[900:])
+    )
+    stream.partial_fit(X[:100], y[:100])
+    one = HammingNAPDetector().fit(np.vstack([X, X[:100]]), np.append(y, y[:100]))
+    assert stream.offset_ == one.offset_
+    with pytest.raises(ValueError, match="begin with partial_fit"):
+        HammingNAPDetector().fit(blocks).partial_fit(X)
+
+
+def test_detectors_that_need_all_rows_say_how_to_have_them(digits):
+    X, _, net = digits
+    A = ActivationExtractor(net).fit_transform(blocks_of(X))
+    with pytest.raises(TypeError, match=r"MCDropout\w* cannot be fitted block by block.*compute"):
+        MCDropoutDetector().fit(A)
+    with pytest.raises(TypeError, match=r"pass A\.compute\(\)"):
+        np.asarray(A)
+    with pytest.raises(TypeError, match="FrozenEstimator"):
+        ReAct().fit(A)
+    with pytest.raises(AttributeError, match=r"A\.compute\(\)"):
+        _ = A.mask
+    with pytest.raises(TypeError, match="ascending"):
+        A[[3, 1]]
+
+
+def test_steps_before_the_detector_work_by_blocks(digits):
+    X, y, net = digits
+    steps = LayerSelector(layers="hidden_0"), PercentileBinarizer(), HammingNAPDetector()
+    tree = make_pipeline(ActivationExtractor(net), *steps).fit(blocks_of(X), y)
+    steps = LayerSelector(layers="hidden_0"), PercentileBinarizer(), HammingNAPDetector()
+    one = make_pipeline(ActivationExtractor(net), *steps).fit(X, y)
+    np.testing.assert_array_equal(tree.predict(blocks_of(X)).compute(), one.predict(X))
+
+
+def build(net, **params):
+    detector = GaussianActivationDetector(**params)
+    return Monitor([("extract", ActivationExtractor(net)), ("detect", detector)])
+
+
+@pytest.mark.parametrize(
+    ("params", "scheduler"),
+    [({}, "threads"), ({"validation": 0.3}, "threads"), ({}, "cluster")],
+    indirect=["scheduler"],
+)
+def test_monitors_learn_and_calibrate_by_blocks(digits, params, scheduler):
+    X, y, net = digits
+    blocks, labels = blocks_of(X[600:], 200), da.from_array(y[600:], chunks=200)
+    one = build(net, **params).fit(X[600:], y[600:])
+    tree = build(net, **params).fit(blocks, labels)
+    np.testing.assert_allclose(tree.offset_, one.offset_)
+    np.testing.assert_array_equal(tree.predict(blocks).compute(), one.predict(X[600:]))
+    assert tree.score(blocks, labels) == one.score(X[600:], y[600:])
+    if params:
+        np.testing.assert_allclose(tree.p_values(blocks).compute(), one.p_values(X[600:]))
+    else:
+        with pytest.raises(NotFittedError, match="p-values"):
+            tree.p_values(blocks)
+    with pytest.raises(ValueError, match="rows that fit got"):
+        tree.calibrate(blocks)
+    tree.calibrate(blocks_of(X[:600]), y[:600])
+    one.calibrate(X[:600], y[:600])
+    np.testing.assert_allclose(tree.p_values(blocks).compute(), one.p_values(X[600:]))
+    np.testing.assert_array_equal(tree.select(blocks), one.select(X[600:]))
+    with pytest.raises(TypeError, match="report needs its rows in this process"):
+        tree.report(blocks)
+
+
+def test_monitors_continue_with_blocks(digits):
+    X, y, net = digits
+    blocks = blocks_of(X)
+    stream = build(net).partial_fit(blocks[:900], y[:900]).partial_fit(blocks[900:], y[900:])
+    np.testing.assert_allclose(stream.offset_, build(net).fit(X, y).offset_)
+
+
+def test_calibrated_detectors_score_by_blocks(digits):
+    X, _, _ = digits
+    detector = KNNDetector().fit(X[:900])
+    tree = ConformalDetector(detector).fit(blocks_of(X[900:]))
+    one = ConformalDetector(detector).fit(X[900:])
+    np.testing.assert_array_equal(tree.p_values(blocks_of(X)).compute(), one.p_values(X))
+
+
+def test_scores_are_those_of_the_time_when_they_were_asked_for(digits):
+    X, _, _ = digits
+    detector = KNNDetector().fit(X[:500])
+    expected, lazy = detector.score_samples(X), detector.score_samples(blocks_of(X))
+    detector.fit(X[500:])
+    np.testing.assert_array_equal(lazy.compute(), expected)
+
+
+def test_large_activations_wait_for_the_second_pass_on_the_disk(digits, monkeypatch, tmp_path):
+    import sklearn
+
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    X, y, net = digits
+    with dask.config.set(scheduler="synchronous"), sklearn.config_context(working_memory=0.05):
+        tree = build(net).fit(blocks_of(X), y)
+    np.testing.assert_allclose(tree.offset_, build(net).fit(X, y).offset_)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_several_inputs_need_blocks_of_the_same_rows(digits):
+    X, _, net = digits
+    with pytest.raises(ValueError, match=r"call rechunk"):
+        ActivationExtractor(net).fit({"a": blocks_of(X), "b": blocks_of(X, 200)})
+    with pytest.raises(TypeError, match="'b' is ndarray"):
+        ActivationExtractor(net).fit({"a": blocks_of(X), "b": X})
+
+
+def counted(log):
+    return Counter(line.split()[0] for line in log.read_text(encoding="utf-8").splitlines())
+
+
+def counting(tmp_path):
+    torch.manual_seed(0)
+    return CountingNetwork(tmp_path / "log").eval(), tmp_path / "log"
+
+
+def test_the_network_is_sent_once_to_each_worker_and_no_activations_to_the_client(client, tmp_path):
+    net, log = counting(tmp_path)
+    X = np.random.default_rng(0).normal(size=(2000, 20)).astype(np.float32)
+    log.write_text("", encoding="utf-8")
+    came, restore = [], Activations.__setstate__
+
+    def noted(self, state):
+        restore(self, state)
+        came.append(len(self))
+
+    with client.as_current(), pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Activations, "__setstate__", noted)
+        monitor = build(net).fit(da.from_array(X, chunks=(50, -1)))
+        for _ in range(2):
+            monitor.predict(da.from_array(X, chunks=(50, -1))).compute()
+        A = monitor[:-1].transform(da.from_array(X, chunks=(50, -1)))
+        assert A["body.1"].sum().compute() > 0
+    assert counted(log) == {"packed": 1, "unpacked": 2}
+    assert set(came) <= {0, 2}  # which layers there are, and two rows to fit the extractor on
+
+
+def test_a_worker_that_is_killed_changes_nothing(client, tmp_path):
+    net, _ = counting(tmp_path)
+    X = np.random.default_rng(0).normal(size=(2000, 20)).astype(np.float32)
+    blocks = da.from_array(X, chunks=(100, -1))
+    extractor = ActivationExtractor(net).fit(X)
+    expected = KNNDetector().fit(by_blocks(extractor, X, 100))
+    with client.as_current():
+        deadly = blocks.map_blocks(kill_once, str(tmp_path / "killed"), meta=blocks._meta)
+        detector = KNNDetector().fit(extractor.transform(deadly))
+    assert (tmp_path / "killed").exists()
+    np.testing.assert_array_equal(detector.training_scores_, expected.training_scores_)
+    assert detector.offset_ == expected.offset_
+
+
+def test_changed_networks_are_refused_before_anything_is_sent(digits):
+    X, _, net = digits
+    extractor = ActivationExtractor(net).fit(X)
+    extractor.network = MLPClassifier((16, 8), max_iter=2, random_state=1)
+    with pytest.warns(UserWarning, match="converged"):
+        extractor.network.fit(X[:100], np.arange(100) % 10)
+    with pytest.raises(ValueError, match="The network is not what it was in fit"):
+        extractor.transform(blocks_of(X))
+
+
+def test_detectors_without_batches_score_blocks(digits):
+    X, _, net = digits
+    A = ActivationExtractor(net).fit_transform(X)
+    detector = MaxSoftmaxDetector().fit(A)
+    blocks = ActivationExtractor(net).fit(X).transform(blocks_of(X))
+    np.testing.assert_array_equal(detector.predict(blocks).compute(), detector.predict(A))
+
+
+def in_blocks(A, size):
+    """Activations in memory as blocks."""
+    starts = range(0, len(A), size)
+    layer = {("given", number): A[s : s + size] for number, s in enumerate(starts)}
+    graph = HighLevelGraph.from_collections("given", layer)
+    return DaskActivations("given", graph, tuple(len(part) for part in layer.values()))
+
+
+@pytest.mark.parametrize("validation", [None, 0.3])
+@pytest.mark.parametrize("name", INCREMENTAL)
+def test_every_detector_that_learns_in_batches_learns_by_blocks(name, validation):
+    one = unfitted(name, validation=validation).fit(TRAINING, MARKED)
+    with dask.config.set(scheduler="synchronous"):
+        tree = unfitted(name, validation=validation).fit(in_blocks(TRAINING, 20), MARKED)
+    assert_learnt_as_by_one_fit(name, tree, one)
