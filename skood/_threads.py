@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import copy_context
 
-from sklearn.utils._openmp_helpers import _openmp_effective_n_threads
+from ._sklearn import n_openmp_threads
 
 _VALUES_PER_THREAD = 2**17
 """Fewer are computed with sooner than another thread is woken."""
@@ -28,9 +28,9 @@ def for_each_batch(task: Callable[[slice], None], batches: Iterable[slice], n_va
         How many values there are in all batches, which says how many threads are worth it.
     """
     batches = list(batches)
-    n_threads = min(len(batches), 1 + n_values // _VALUES_PER_THREAD)
+    n_threads = max(1, min(len(batches), n_values // _VALUES_PER_THREAD))
     if n_threads > 1:
-        n_threads = min(n_threads, int(_openmp_effective_n_threads()))
+        n_threads = min(n_threads, int(n_openmp_threads()))
 
     def run(first: int) -> None:
         for batch in batches[first::n_threads]:
@@ -45,7 +45,7 @@ def for_each_batch(task: Callable[[slice], None], batches: Iterable[slice], n_va
 
 def _pool() -> ThreadPoolExecutor:
     if not _pools:
-        n_threads = max(1, int(_openmp_effective_n_threads()) - 1)
+        n_threads = max(1, int(n_openmp_threads()) - 1)
         _pools.append(ThreadPoolExecutor(n_threads, thread_name_prefix="skood"))
     return _pools[0]
 
