@@ -21,7 +21,7 @@ def test_fit_methods_have_one_form(cls):
     more = others[1:]
     assert all(p.kind is p.KEYWORD_ONLY and p.default is None for p in more)
     public = set(inspect.signature(cls.fit).parameters) - {"self", "X", "y"}
-    # The template of batches has one form of `_fit` for all, and `_learn_ood` for those that use it.
+    # The template of batches has one form of `_fit` for all; some have `_learn_ood`, too.
     takes_ood = cls._learns_from_ood or issubclass(cls, BaseIncrementalDetector)
     assert {p.name for p in more} == public | ({"X_ood"} if takes_ood else set())
 
