@@ -34,7 +34,12 @@ EXACT = {
     "NeuronCountDetector",
 }
 # Those that weigh layers by how samples that were learnt from score in them.
-WEIGH_LAYERS = {"GramDetector", "LayerEnsembleDetector", "MahalanobisDetector"}
+WEIGH_LAYERS = {
+    "AnyAlarmDetector",
+    "GramDetector",
+    "LayerEnsembleDetector",
+    "MahalanobisDetector",
+}
 
 
 def samples(n_samples=N, seed=0, dtype=np.float64, texts=False):
