@@ -56,10 +56,11 @@ def block_bytes() -> int:
     """How much memory a block of rows may take.
 
     It is scikit-learn's ``working_memory``, or a share of the memory that is left where this is
-    less: by the limits of the process, of its container and of the machine.
+    less: by the limits of the process, of its container and of the machine. Blocks of less than
+    2 MiB would take too long, and save nothing beside what else a computation takes.
     """
     allowed = get_config()["working_memory"] * 2**20
-    return int(min(allowed, _SHARE_OF_MEMORY_LEFT * memory_left()))
+    return int(min(allowed, max(_BYTES_IN_CACHE, _SHARE_OF_MEMORY_LEFT * memory_left())))
 
 
 def rows_of_block(n_values: int) -> int:
