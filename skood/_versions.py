@@ -13,8 +13,14 @@ __version__ = "0.1.0"
 
 _NEEDED = ("numpy", "scipy", "scikit-learn", "joblib", "threadpoolctl", "tqdm")
 _OPTIONAL = (
-    *("torch", "skorch", "faiss-cpu", "matplotlib", "pandas", "pyarrow"),
-    *("torchvision", "pillow"),
+    "torch",
+    "skorch",
+    "faiss-cpu",
+    "matplotlib",
+    "pandas",
+    "pyarrow",
+    "torchvision",
+    "pillow",
 )
 _MISSING = "not installed"
 # The same library under other names: builds for GPUs, and those of conda.
