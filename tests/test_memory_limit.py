@@ -9,7 +9,7 @@ import pytest
 resource = pytest.importorskip("resource")
 pytest.importorskip("torch")
 
-MIB = 24
+MIB = 12
 
 # A process of its own, as a limit holds for all of one and cannot be raised again.
 CODE = """
@@ -22,7 +22,7 @@ from skood import make_monitor
 from skood._memory import memory_left
 
 limit, mib, file = sys.argv[1], int(sys.argv[2]), sys.argv[3]
-N_LAYERS, N_UNITS = 3, 512
+N_LAYERS, N_UNITS = 4, 192
 torch.set_num_threads(1)
 torch.manual_seed(0)
 layers = [nn.Linear(8, N_UNITS), nn.ReLU()]
