@@ -16,6 +16,7 @@ from sklearn.preprocessing import normalize
 from sklearn.utils.extmath import row_norms
 from sklearn.utils.validation import check_is_fitted
 
+from .._batches import block_bytes
 from .._classes import has_predictions, rows_to_accept, tells_classes
 from .._foreign import are_named
 from .._held_out import Rows
@@ -269,7 +270,8 @@ class AdaptiveEnsembleDetector(BaseIncrementalDetector, NamedDetectors):
 
     def _keep(self, X: Activations, y: NDArray | None, keys: Keys | None) -> None:
         """Keep what more batches need, unless that takes much more memory than all else."""
-        self._are_too_large = min(len(X), self._max_kept(X)) * bytes_of_row(X) > _KEPT_BYTES
+        allowed = min(_KEPT_BYTES, block_bytes())
+        self._are_too_large = min(len(X), self._max_kept(X)) * bytes_of_row(X) > allowed
         if self._are_too_large or not self._keeps_batches:
             return
         self._summary = ThresholdSample.of(X, y, np.arange(len(X)), self._max_kept(X), keys)
@@ -289,9 +291,9 @@ class AdaptiveEnsembleDetector(BaseIncrementalDetector, NamedDetectors):
         if self._are_too_large:
             raise ValueError(
                 f"Samples that this {type(self).__name__} learns from, up to max_samples="
-                f"{self.max_samples}, take more than {memory_text(_KEPT_BYTES)}, and so fit has "
-                "kept none that more could be added to: begin with partial_fit, which does, or set "
-                "max_samples lower."
+                f"{self.max_samples}, take more than {memory_text(_KEPT_BYTES)}, or than memory "
+                "allows, and so fit has kept none that more could be added to: begin with "
+                "partial_fit, which does, or set max_samples lower."
             )
         super()._check_can_learn_more()
 
