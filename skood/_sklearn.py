@@ -13,6 +13,7 @@ from sklearn.base import _fit_context, clone
 from sklearn.metrics._scorer import _BaseScorer as BaseScorer
 from sklearn.utils import _param_validation
 from sklearn.utils import _safe_indexing as safe_indexing
+from sklearn.utils._openmp_helpers import _openmp_effective_n_threads as n_openmp_threads
 from sklearn.utils._param_validation import (
     HasMethods,
     InvalidParameterError,
@@ -41,6 +42,7 @@ __all__ = [
     "check_parameters",
     "check_steps",
     "copy_settings",
+    "n_openmp_threads",
     "num_samples",
     "safe_indexing",
     "set_container",

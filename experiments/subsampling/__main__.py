@@ -88,14 +88,23 @@ def measure(source: Source, seen: Seen) -> Iterator[Loss]:
         for rule in RULES:
             for share in SHARES:
                 n_stored = max(2, round(share * n_train))
-                n_neighbors = max(1, round(k * share)) if rule == RULES[1] else k
-                detector = kind(n_neighbors=min(n_neighbors, n_stored - 1), max_samples=n_stored)
+                detector = kind(
+                    n_neighbors=_neighbors_given(kind, k, rule, share, n_stored),
+                    max_samples=n_stored,
+                )
                 aurocs = whole if share == 1 else _aurocs(detector, seen)
                 print(f"{source.title}, {name}, {share:.0%}, k {rule}", flush=True)
                 for chosen_on, names in _parts(source, seen):
                     auroc, all_stored = (np.mean([a[n] for n in names]) for a in (aurocs, whole))
                     what = source.title, chosen_on, name, rule, share, n_stored
                     yield Loss(*what, float(auroc), float(all_stored - auroc))
+
+
+def _neighbors_given(kind: type, k: int, rule: str, share: float, n_stored: int) -> int:
+    """The parameter with which a detector looks for as many neighbours as the rule wants."""
+    wanted = min(max(1, round(k * share)) if rule == RULES[1] else k, n_stored - 1)
+    # KNN goes by the share itself.
+    return round(wanted / share) if kind is KNNDetector else wanted
 
 
 def _parts(source: Source, seen: Seen) -> Iterator[tuple[bool, list[str]]]:
