@@ -40,7 +40,7 @@ def main() -> None:
     rows, one = [], None
     for name, block_size, engine in cases(n_samples):
         with engine() as is_here:
-            given = X if is_here else da.from_array(X, chunks=(block_size, *SHAPE))
+            given = X if is_here else da.from_array(X, chunks=(block_size, *SHAPE)).persist()
             seconds = measure(network, given, n_times)
         one = seconds if one is None else one
         ratios = [f"{first / now:.2f}" for first, now in zip(one, seconds, strict=True)]
@@ -53,8 +53,8 @@ def main() -> None:
         data=f"random images of {' x '.join(map(str, SHAPE))} values, an untrained network of four "
         "convolutions, the default monitor",
         samples=f"{n_samples} rows",
-        settings=f"one thread in torch and in each worker, least of {REPETITIONS} repetitions; the "
-        "workers have imported skood and have the network",
+        settings=f"one thread in torch and in each worker, least of {REPETITIONS} repetitions; the images "
+        "lie where they are computed with, and workers have imported skood and have the network",
         packages=("skood", "dask", "distributed", "torch", "numpy"),
     )
     write_tables(folder, about, {"seconds": table})
