@@ -15,6 +15,7 @@ import sys
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from time import process_time
@@ -182,14 +183,10 @@ def measure(n_patterns: int, n_queries: int, n_slow: int, repetitions: int) -> l
                 building[name] = process_time() - start
                 memory[name] = resident() - before
         n_asked = {name: n_slow if name == SKLEARN else n_queries for name in searches}
-        timings = Timings(
-            {
-                name: lambda search=search, n=n_asked[name]: search(queries[:n])
-                for name, search in searches.items()
-            },
-            repetitions,
-            process_time,
-        )
+        tasks: dict[str, Callable[[], Any]] = {
+            name: partial(search, queries[: n_asked[name]]) for name, search in searches.items()
+        }
+        timings = Timings(tasks, repetitions, process_time)
         exact = {id(asked): searches[FLAT](asked) for asked in (queries, random)}
 
         def misses(name: str, asked: NDArray) -> tuple[float, float]:

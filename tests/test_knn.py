@@ -315,8 +315,10 @@ def smallest_hashes(rows, max_samples):
 def test_with_max_samples_the_rows_with_the_smallest_hashes_are_stored(normalize):
     rng = np.random.default_rng(0)
     rows, new = rng.random((200, 5)), rng.random((30, 5))
+    # A quarter of the samples is stored, and so a quarter of the neighbours is looked for.
+    detector = KNNDetector(n_neighbors=28, max_samples=50, normalize=normalize).fit(rows)
+    assert detector.n_neighbors_ == 7
     params = {"n_neighbors": 7, "normalize": normalize}
-    detector = KNNDetector(max_samples=50, **params).fit(rows)
     stored = smallest_hashes(rows, 50)
     assert sorted(detector.stored_rows_) == sorted(stored)
     expected = KNNDetector(**params).fit(rows[np.sort(stored)])
@@ -340,6 +342,7 @@ def test_as_many_samples_as_may_be_stored_change_nothing():
     detector = KNNDetector(n_neighbors=5, max_samples=60).fit(rows)
     np.testing.assert_array_equal(detector.training_scores_, expected.training_scores_)
     np.testing.assert_array_equal(detector.stored_rows_, np.arange(60))
+    assert detector.n_neighbors_ == 5
     # Of more, equal ones are stored once.
     fewer = KNNDetector(n_neighbors=5, max_samples=40).fit(rows)
     np.testing.assert_array_equal(np.sort(fewer.stored_rows_), np.arange(0, 60, 2))

@@ -164,8 +164,7 @@ def _empty(faiss: Any, kind: str, words: Words, n_patterns: int) -> Any:
 
 
 def _add(index: Any, words: Words) -> None:
-    import faiss
-
+    faiss = import_faiss()
     if not isinstance(index, faiss.IndexBinaryIVF):
         index.add(_octets(words))
         return

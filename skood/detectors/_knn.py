@@ -36,15 +36,16 @@ class KNNDetector(StoredSamplesMixin, BaseIncrementalDetector):
     max_samples : int, default=None
         How many training samples are stored at most; all by default. Of more, equal ones are stored
         once, and of the different ones those whose hash is smallest: a random sample that depends
-        neither on the order of the samples nor on the batches that they come in. ``n_neighbors``
-        counts stored samples.
+        neither on the order of the samples nor on the batches that they come in. k is then
+        ``n_neighbors`` times the share of the samples that is stored, and at least 1.
 
     Attributes
     ----------
     stored_rows_ : ndarray of shape (n_stored_samples,)
         Rows of ``X`` in ``fit`` that are stored.
     n_neighbors_ : int
-        The k that is used: ``n_neighbors``, or fewer if there are too few samples.
+        The k that is used: ``n_neighbors``, or fewer if there are too few samples or not all are
+        stored.
     training_scores_ : ndarray of shape (n_in_distribution_samples,)
         Their scores, each with itself left out.
 
@@ -119,8 +120,10 @@ class KNNDetector(StoredSamplesMixin, BaseIncrementalDetector):
                 "KNNDetector needs at least 2 in-distribution samples, "
                 f"got n_samples = {len(rows)}."
             )
-        self.n_neighbors_ = int(min(self.n_neighbors, len(rows) - 1))
-        if self.n_neighbors_ < self.n_neighbors:
+        share = len(rows) / summary.n_seen if summary.keys_of_part is not None else 1
+        wanted = max(1, round(self.n_neighbors * share))
+        self.n_neighbors_ = int(min(wanted, len(rows) - 1))
+        if self.n_neighbors_ < wanted:
             warn_user(
                 f"n_neighbors={self.n_neighbors}, but a sample has only {len(rows) - 1} others: "
                 "the farthest one counts."
