@@ -4,15 +4,17 @@
     python -m benchmarks --quick    # small sizes
     python -m benchmarks --check    # smaller still: does everything run, and agree?
 
-Prints Markdown, and writes the tables of the site. What is compared takes turns within the one run,
-so that the ratios hold where absolute times vary, and its results are compared before it is timed.
+Prints Markdown, and writes the tables of the site, and speed.json with all of them. What is
+compared takes turns within the one run, so that the ratios hold where absolute times vary, and its
+results are compared before it is timed.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -25,12 +27,14 @@ from experiments._common.tables import (
     write_tables,
 )
 
+from .extractors import compare_extractors
 from .families import compare_families
 from .line import compare_line
 from .measure import Comparison, Line, Sizes, tabulate_ratios
 from .monitor import compare_monitor
 from .network import compare_extraction, compare_grid, compare_latency
 from .patterns import N_BITS, compare_sizes, draw, tabulate
+from .peaks import compare_peaks
 from .peers import compare_methods
 from .progression import compare_progression
 from .recorder import compare_recorder
@@ -80,30 +84,34 @@ PACKAGES = (
     "numkong",
     "pytorch-ood",
     "oodeel",
+    "pyod",
 )
 
 
 class Outcome(NamedTuple):
-    """What a comparison prints, and the table that the site shows, with its name, and figures."""
+    """What a comparison prints, the tables of the site by their names, and what draws figures."""
 
     comparisons: Sequence[Comparison]
-    name: str
-    table: Table
+    tables: dict[str, Table]
     draw: Callable[[Path], None] | None = None
 
 
 def measure_ratios(*comparisons: Comparison) -> Outcome:
-    return Outcome(comparisons, "ratios", tabulate_ratios(comparisons))
+    return Outcome(comparisons, {"ratios": tabulate_ratios(comparisons)})
 
 
 def measure_methods(sizes: Sizes) -> Outcome:
-    comparisons, table = compare_methods(sizes)
-    return Outcome(comparisons, "methods", table)
+    return Outcome(*compare_methods(sizes))
 
 
 def measure_line(sizes: Sizes) -> Outcome:
     comparison, table = compare_line(sizes)
-    return Outcome([comparison], "memory", table)
+    return Outcome([comparison], {"memory": table})
+
+
+def measure_peaks(sizes: Sizes) -> Outcome:
+    comparison, table = compare_peaks(sizes)
+    return Outcome([comparison], {"peaks": table})
 
 
 def measure_patterns(sizes: Sizes) -> Outcome:
@@ -124,11 +132,12 @@ def measure_patterns(sizes: Sizes) -> Outcome:
         ],
     )
     table = tabulate(costs, sizes)
-    return Outcome([comparison], "costs", table, lambda folder: draw(costs, folder))
+    return Outcome([comparison], {"costs": table}, lambda folder: draw(costs, folder))
 
 
 RUNS: dict[str, Callable[[Sizes], Outcome]] = {
     "extraction": lambda sizes: measure_ratios(compare_extraction(sizes)),
+    "extractors": lambda sizes: measure_ratios(compare_extractors(sizes)),
     "families": lambda sizes: measure_ratios(compare_families(sizes)),
     "search": lambda sizes: measure_ratios(
         *(compare_search(n_classes, sizes) for n_classes in (1, 10, 100)),
@@ -142,6 +151,7 @@ RUNS: dict[str, Callable[[Sizes], Outcome]] = {
     "recorder": lambda sizes: measure_ratios(compare_recorder(sizes)),
     "monitor": lambda sizes: measure_ratios(compare_monitor(sizes)),
     "methods": measure_methods,
+    "peaks": measure_peaks,
     "line": measure_line,
 }
 
@@ -182,6 +192,16 @@ def describe(outcome: Outcome) -> Measured:
     )
 
 
+def write_all(file: Path, name: str, outcome: Outcome) -> None:
+    """Put times, ratios, and how they were measured, into the one file of all comparisons."""
+    known = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
+    known[name] = {
+        "about": {row[0]: row[1] for row in describe(outcome).to_table().rows},
+        "comparisons": [asdict(comparison) for comparison in outcome.comparisons],
+    }
+    file.write_text(json.dumps(known, indent=1) + "\n", encoding="utf-8")
+
+
 def main() -> None:
     arguments = parse_arguments()
     folder = find_folder(arguments)
@@ -192,7 +212,8 @@ def main() -> None:
         for comparison in outcome.comparisons:
             print(comparison.to_markdown(), flush=True)
         if folder is not None:
-            write_tables(folder / name, describe(outcome), {outcome.name: outcome.table})
+            write_tables(folder / name, describe(outcome), outcome.tables)
+            write_all(folder / "speed.json", name, outcome)
             if outcome.draw is not None:
                 outcome.draw(folder / name)
 

@@ -17,7 +17,7 @@ from torch import nn
 from torch.utils.data import BatchSampler, DataLoader, SequentialSampler, TensorDataset
 
 from experiments._common.torchvision import import_torchvision
-from skood import Activations
+from skood import Activations, config_context
 from skood.activations import LinearHead
 
 from .pairs import LOGITS, MAPS, Pair
@@ -51,6 +51,11 @@ class Samples:
     def first(self, n_new: int) -> Samples:
         """The same training samples, and fewer to score."""
         return replace(self, new=self.new[:n_new])
+
+    def of_one_class(self) -> Samples:
+        """Features alone, all of one class."""
+        train, new = (Activations({"fc": A["fc"]}) for A in (self.train, self.new))
+        return Samples(train, np.zeros_like(self.labels), new)
 
     @property
     def layer(self) -> nn.Linear:
@@ -145,6 +150,41 @@ class Oodeel:
 
     def score(self) -> NDArray:
         return -self._detector.score(self._new)[0]
+
+
+class Plain:
+    """An estimator that takes arrays, as those of PyOD and scikit-learn do.
+
+    ``scores`` gives scores of an array by a fitted estimator, large for in-distribution samples.
+    """
+
+    def __init__(
+        self, estimator: Any, scores: Callable[[Any, NDArray], NDArray], samples: Samples
+    ) -> None:
+        self._estimator, self._scores = estimator, scores
+        self._train, self._new = np.asarray(samples.train), np.asarray(samples.new)
+
+    def fit(self) -> Any:
+        self._estimator.fit(self._train)
+        return self._scores(self._estimator, self._train)
+
+    def score(self) -> NDArray:
+        return self._scores(self._estimator, self._new)
+
+
+class InSinglePrecision:
+    """A contestant that scores in single precision."""
+
+    def __init__(self, contestant: Contestant) -> None:
+        self._contestant = contestant
+
+    def fit(self) -> Any:
+        with config_context(precision="single"):
+            return self._contestant.fit()
+
+    def score(self) -> NDArray:
+        with config_context(precision="single"):
+            return self._contestant.score()
 
 
 def import_pytorch_ood() -> Any:

@@ -183,7 +183,7 @@ def measure(n_patterns: int, n_queries: int, n_slow: int, repetitions: int) -> l
                 building[name] = process_time() - start
                 memory[name] = resident() - before
         n_asked = {name: n_slow if name == SKLEARN else n_queries for name in searches}
-        tasks = {
+        tasks: dict[str, Callable[[], Any]] = {
             name: partial(search, queries[: n_asked[name]]) for name, search in searches.items()
         }
         timings = Timings(tasks, repetitions, process_time)

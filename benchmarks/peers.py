@@ -1,10 +1,11 @@
-"""The methods of other libraries on the same features: skood against pytorch-ood and oodeel."""
+"""The same methods of several libraries on the same features, in double and in single precision."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
+from time import process_time
 from typing import Any
 
 import numpy as np
@@ -14,11 +15,12 @@ from scipy.stats import spearmanr
 from experiments._common.tables import Table
 from experiments._common.timing import Timings
 
-from . import pairs
 from .libraries import (
     OODEEL_BATCH,
     Contestant,
+    InSinglePrecision,
     Oodeel,
+    Plain,
     PytorchOOD,
     Samples,
     Skood,
@@ -26,81 +28,15 @@ from .libraries import (
     import_pytorch_ood,
 )
 from .measure import Comparison, Line, Sizes
-from .pairs import LOGITS, Pair
+from .methods import OODEEL, PYOD, SKLEARN, Method, make_methods
+from .pairs import LOGITS
 
-SKOOD, PYTORCH_OOD, OODEEL = "skood", "pytorch-ood", "oodeel"
+SKOOD, PYTORCH_OOD = "skood", "pytorch-ood"
+SINGLE = "skood in single precision"
 DOUBLE = "pytorch-ood in double precision"
+BOTH_SINGLE = "pytorch-ood, both in single precision"
+PEERS = (PYTORCH_OOD, DOUBLE, BOTH_SINGLE, OODEEL, PYOD, SKLEARN)
 SCORE, FIT = "score", "fit"
-
-
-@dataclass(frozen=True)
-class Method:
-    """A method of skood and of pytorch-ood, and how oodeel constructs its own, if it has one.
-
-    ``rule_differs`` names libraries whose scores are not only skood's on another scale. Where
-    nothing is learnt, ``fit`` is not timed.
-    """
-
-    name: str
-    pair: Pair
-    oodeel: Callable[[Any], Any] | None = None
-    rule_differs: tuple[str, ...] = ()
-    learns: bool = True
-    is_slow: bool = False
-
-
-def make_methods(n_units: int) -> list[Method]:
-    """All of them, for features of as many units."""
-    differs = (OODEEL,)
-    return [
-        Method("MSP", pairs.max_softmax(), learns=False),
-        Method("MaxLogit", pairs.max_logit(), lambda library: library.MLS(), learns=False),
-        Method("energy", pairs.energy(), lambda library: library.Energy(), learns=False),
-        Method("entropy", pairs.entropy(), lambda library: library.Entropy(), learns=False),
-        Method("GEN", pairs.gen(), lambda library: library.GEN(), learns=False),
-        Method("KL matching", pairs.kl_matching()),
-        Method("OpenMax", pairs.open_max(), is_slow=True),
-        Method(
-            "Mahalanobis",
-            pairs.mahalanobis(),
-            lambda library: library.Mahalanobis(eps=0),
-            is_slow=True,
-        ),
-        Method(
-            "relative Mahalanobis",
-            pairs.relative_mahalanobis(),
-            lambda library: library.RMDS(eps=0),
-            is_slow=True,
-        ),
-        Method("KNN", pairs.knn(), lambda library: library.DKNN(nearest=50)),
-        Method("ViM", pairs.vim(n_units // 2)),
-        Method("SHE", pairs.she(), lambda library: library.SHE(eps=0), rule_differs=differs),
-        Method("GradNorm", pairs.grad_norm(), learns=False, is_slow=True),
-        Method("NNGuide", pairs.nn_guide()),
-        Method("fDBD", pairs.fdbd()),
-        Method(
-            "ReAct and energy",
-            pairs.react(),
-            lambda library: library.Energy(use_react=True, react_quantile=0.9),
-        ),
-        Method("ASH-p and energy", pairs.ash("p"), learns=False),
-        Method("ASH-b and energy", pairs.ash("b"), learns=False),
-        Method(
-            "ASH-s and energy",
-            pairs.ash("s"),
-            lambda library: library.Energy(use_ash=True),
-            rule_differs=differs,
-            learns=False,
-        ),
-        Method(
-            "SCALE and energy",
-            pairs.scale(),
-            lambda library: library.Energy(use_scale=True),
-            rule_differs=differs,
-            learns=False,
-        ),
-        Method("DICE and energy", pairs.dice(), is_slow=True),
-    ]
 
 
 @dataclass(frozen=True)
@@ -115,31 +51,34 @@ class Timed:
     note: str
 
     def to_line(self) -> Line:
-        aim = "" if self.library == SKOOD else ">= 1"
-        return Line(f"{self.method}, {self.library}", self.seconds, self.ratio, aim, self.note)
+        is_ours = self.library in (SKOOD, SINGLE)
+        reference = "" if self.library == SKOOD else SKOOD
+        if self.library == BOTH_SINGLE:
+            reference = SINGLE
+        return Line(
+            f"{self.method}, {self.library}",
+            self.seconds,
+            self.ratio,
+            "" if is_ours else ">= 1",
+            self.note,
+            reference,
+        )
 
 
-def compare_methods(sizes: Sizes) -> tuple[list[Comparison], Table]:
+def compare_methods(sizes: Sizes) -> tuple[list[Comparison], dict[str, Table]]:
     """Time every method of every library, after comparing its scores."""
     samples = Samples.draw(sizes.n_scored, sizes.n_units, sizes.n_classes)
     libraries = {PYTORCH_OOD: import_pytorch_ood(), OODEEL: import_oodeel()}
     timed: list[Timed] = []
     for method in make_methods(sizes.n_units):
-        part = samples.first(len(samples.new) // 10) if method.is_slow else samples
-        contestants = find_contestants(method, part, libraries)
-        notes = compare_scores(method, contestants)
-        repetitions = min(2 if method.is_slow else 5, sizes.repetitions)
-        tasks = {name: contestant.score for name, contestant in contestants.items()}
-        timed += collect(method, SCORE, Timings(tasks, repetitions), notes)
-        if method.learns:
-            tasks = {name: contestant.fit for name, contestant in contestants.items()}
-            timed += collect(method, FIT, Timings(tasks, repetitions), notes)
+        timed += time_method(method, samples, libraries, sizes)
     missing = [name for name, library in libraries.items() if library is None]
     settings = (
         f"{sizes.n_scored} samples, {sizes.n_units} units, {sizes.n_classes} classes, of which all "
-        "libraries get features and logits in single precision. skood scores in double precision. "
-        "pytorch-ood computes the logits anew where it reads features; oodeel does so always, "
-        f"in batches of {OODEEL_BATCH}. Where another library is slow, a tenth is scored."
+        "libraries get features and logits in single precision. skood scores in double precision "
+        "where nothing else is said. pytorch-ood computes the logits anew where it reads features; "
+        f"oodeel does so always, in batches of {OODEEL_BATCH}. Where another library is slow, a "
+        f"tenth is scored. Time of the process, with {torch.get_num_threads()} threads."
     )
     comparisons = [
         Comparison(
@@ -153,19 +92,44 @@ def compare_methods(sizes: Sizes) -> tuple[list[Comparison], Table]:
         )
         for what in (SCORE, FIT)
     ]
-    return comparisons, tabulate_methods(timed)
+    return comparisons, {what: tabulate_methods(timed, what) for what in (SCORE, FIT)}
 
 
-def tabulate_methods(timed: Sequence[Timed]) -> Table:
+def time_method(
+    method: Method, samples: Samples, libraries: dict[str, Any], sizes: Sizes
+) -> list[Timed]:
+    """What each library takes to score, and to learn where the method learns."""
+    part = samples.first(len(samples.new) // 10) if method.is_slow else samples
+    part = part.of_one_class() if method.one_class else part
+    contestants = find_contestants(method, part, libraries)
+    notes = compare_scores(method, contestants)
+    repetitions = min(2, sizes.repetitions) if method.is_slow else sizes.repetitions
+    # A few milliseconds are soon measured many times.
+    n_turns = repetitions if method.is_slow else min(5 * repetitions, count_turns(contestants))
+    tasks = {name: contestant.score for name, contestant in contestants.items()}
+    timed = collect(method, SCORE, Timings(tasks, n_turns, process_time), notes)
+    if method.learns:
+        tasks = {name: contestant.fit for name, contestant in contestants.items()}
+        timed += collect(method, FIT, Timings(tasks, min(5, repetitions), process_time), notes)
+    return timed
+
+
+def count_turns(contestants: dict[str, Contestant]) -> int:
+    """How many turns take a second or two; 5 at least."""
+    tasks = {name: contestant.score for name, contestant in contestants.items()}
+    timings = Timings(tasks, 1, process_time)
+    return max(5, int(2 / sum(timings.seconds(name) for name in timings.names)))
+
+
+def tabulate_methods(timed: Sequence[Timed], what: str) -> Table:
     """Times of the other libraries as multiples of skood's, a line for each method."""
-    ratios = {(one.method, one.what, one.library): one.ratio for one in timed}
-    columns = [(SCORE, PYTORCH_OOD), (SCORE, DOUBLE), (SCORE, OODEEL)]
-    columns += [(FIT, PYTORCH_OOD), (FIT, DOUBLE), (FIT, OODEEL)]
+    ratios = {(one.method, one.library): one.ratio for one in timed if one.what == what}
+    libraries = [name for name in PEERS if any(library == name for _, library in ratios)]
     rows = [
-        [method, *(format_ratio(ratios.get((method, *column))) for column in columns)]
-        for method in dict.fromkeys(one.method for one in timed)
+        [method, *(format_ratio(ratios.get((method, library))) for library in libraries)]
+        for method in dict.fromkeys(method for method, _ in ratios)
     ]
-    return Table(["Method", *(f"{what}, {library}" for what, library in columns)], rows)
+    return Table(["Method", *libraries], rows)
 
 
 def format_ratio(ratio: float | None) -> str:
@@ -178,12 +142,16 @@ def find_contestants(
     """The method in each library that is installed and has it, fitted."""
     pair = method.pair
     contestants: dict[str, Contestant] = {SKOOD: Skood(pair.estimator, samples)}
-    if (library := libraries[PYTORCH_OOD]) is not None:
+    if method.has_single:
+        contestants[SINGLE] = InSinglePrecision(Skood(pair.estimator, samples))
+    if (library := libraries[PYTORCH_OOD]) is not None and not method.one_class:
         contestants[PYTORCH_OOD] = PytorchOOD(library, pair, samples)
         if pair.reads == LOGITS and not method.is_slow:
             contestants[DOUBLE] = PytorchOOD(library, pair, samples, torch.float64)
     if (library := libraries[OODEEL]) is not None and method.oodeel is not None:
         contestants[OODEEL] = Oodeel(partial(method.oodeel, library), samples)
+    for name, (make, scores) in method.plain.items():
+        contestants[name] = Plain(make(), scores, samples)
     for contestant in contestants.values():
         contestant.fit()
     return contestants
@@ -204,7 +172,8 @@ def compare_scores(method: Method, contestants: dict[str, Contestant]) -> dict[s
 
 
 def collect(method: Method, what: str, timings: Timings, notes: dict[str, str]) -> list[Timed]:
-    return [
+    """The times of each library; pytorch-ood once more beside skood in single precision."""
+    timed = [
         Timed(
             method.name,
             what,
@@ -215,3 +184,7 @@ def collect(method: Method, what: str, timings: Timings, notes: dict[str, str]) 
         )
         for name in timings.names
     ]
+    if {SINGLE, PYTORCH_OOD} <= set(timings.names):
+        seconds, ratio = timings.seconds(PYTORCH_OOD), timings.ratio(PYTORCH_OOD, SINGLE)
+        timed.append(Timed(method.name, what, BOTH_SINGLE, seconds, ratio, ""))
+    return timed

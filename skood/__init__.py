@@ -1,5 +1,6 @@
 """Find the inputs that a trained network should not be trusted on, from its activations."""
 
+from ._config import config_context, get_config, set_config
 from ._make_monitor import make_monitor
 from ._monitor import Monitor
 from ._versions import __version__ as __version__
@@ -24,6 +25,9 @@ __all__ = [
     "NeuronCountDetector",
     "PercentileBinarizer",
     "PoolingReducer",
+    "config_context",
+    "get_config",
     "make_monitor",
+    "set_config",
     "show_versions",
 ]

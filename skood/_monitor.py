@@ -35,7 +35,7 @@ from ._monitor_merge import check_mergeable
 from ._monitor_rows import KEPT_BYTES, CalibrationRows, LearntRows
 from ._monitor_view import TARGETS, Watcher, as_html, as_text, listed, memory_of, network_name
 from ._samples import n_samples_of
-from ._sklearn import Interval, StrOptions, available_if, validate_params
+from ._sklearn import Interval, StrOptions, available_if, check_steps, validate_params
 from ._streams import (
     first_transform,
     is_fitted,
@@ -479,7 +479,8 @@ class Monitor(Pipeline):
         """
         self._refuse_steps_that_learn()
         y = in_memory(y)
-        is_first = not is_fitted(self)
+        if is_first := not is_fitted(self):
+            check_steps(self)
         self._held_out_thresholds()  # refused where the detector is another by now
         if not is_first and n_samples_of(X) == 0:
             return self

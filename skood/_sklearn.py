@@ -13,6 +13,7 @@ from sklearn.base import _fit_context, clone
 from sklearn.metrics._scorer import _BaseScorer as BaseScorer
 from sklearn.utils import _param_validation
 from sklearn.utils import _safe_indexing as safe_indexing
+from sklearn.utils._openmp_helpers import _openmp_effective_n_threads as n_openmp_threads
 from sklearn.utils._param_validation import (
     HasMethods,
     InvalidParameterError,
@@ -39,7 +40,9 @@ __all__ = [
     "check_feature_names_in",
     "check_own_parameters",
     "check_parameters",
+    "check_steps",
     "copy_settings",
+    "n_openmp_threads",
     "num_samples",
     "safe_indexing",
     "set_container",
@@ -69,6 +72,12 @@ def check_parameters(*, prefer_skip_nested_validation: bool) -> Callable[[Functi
 def check_own_parameters(estimator: Any) -> None:
     """Check the parameters of an estimator, outside of ``fit``."""
     estimator._validate_params()
+
+
+def check_steps(pipeline: Any) -> None:
+    """Check the parameters of a pipeline and its steps, as its ``fit`` does."""
+    check_own_parameters(pipeline)
+    pipeline._validate_steps()
 
 
 def validate_params(

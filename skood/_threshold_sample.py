@@ -162,6 +162,31 @@ def _said_alike(X: Activations, other: Activations) -> list[Activations]:
     ]
 
 
+def shared(sample: ThresholdSample, others: Iterable[ThresholdSample]) -> ThresholdSample:
+    """The sample, with the rows of another that holds the same, so that memory has them once."""
+    for other in others:
+        if _hold_the_same(sample.X, other.X):
+            return replace(sample, X=other.X)
+    return sample
+
+
+def _hold_the_same(X: Activations, other: Activations) -> bool:
+    pairs = zip(X.columns, other.columns, strict=False)
+    return len(X.columns) == len(other.columns) and all(
+        mine.role == theirs.role
+        and mine.name == theirs.name
+        and mine.metadata() == theirs.metadata()
+        and mine.dtype == theirs.dtype
+        and np.array_equal(_words_of(mine), _words_of(theirs))
+        for mine, theirs in pairs
+    )
+
+
+def _words_of(column: Column) -> NDArray:
+    array = column.array
+    return array.words if isinstance(array, PackedBits) else np.asarray(array)
+
+
 def rows_allowed(X: Activations) -> int:
     """How many rows a sample may hold."""
     return max(MIN_ROWS, CAPACITY // bytes_of_row(X))

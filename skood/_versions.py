@@ -12,7 +12,16 @@ from threadpoolctl import threadpool_info
 __version__ = "0.1.0"
 
 _NEEDED = ("numpy", "scipy", "scikit-learn", "joblib", "threadpoolctl", "tqdm")
-_OPTIONAL = ("torch", "skorch", "faiss-cpu", "matplotlib", "pandas", "torchvision", "pillow")
+_OPTIONAL = (
+    "torch",
+    "skorch",
+    "faiss-cpu",
+    "matplotlib",
+    "pandas",
+    "pyarrow",
+    "torchvision",
+    "pillow",
+)
 _MISSING = "not installed"
 # The same library under other names: builds for GPUs, and those of conda.
 _ALSO_CALLED = {"faiss-cpu": ("faiss-gpu", "faiss-gpu-cu12", "faiss")}

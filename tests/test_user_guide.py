@@ -22,6 +22,7 @@ PAGES = [
 ]
 sys.path.insert(0, str(DOCS / "user_guide"))
 nearest_mean = importlib.import_module("nearest_mean_detector")
+batch_mean = importlib.import_module("batch_mean_detector")
 chain = importlib.import_module("chain_adapter")
 
 # Training is not the same to the last digit on every machine, and no more are its results.
@@ -64,12 +65,14 @@ def test_examples_of_a_page_print_what_it_says(page):
     assert not report, "".join(report)
 
 
-@parametrize_with_checks([nearest_mean.NearestMeanDetector()])
+@parametrize_with_checks([nearest_mean.NearestMeanDetector(), batch_mean.BatchMeanDetector()])
 def test_detector_written_as_the_guide_says_passes_all_checks(estimator, check):
     check(estimator)
 
 
-@pytest.mark.parametrize("module", [nearest_mean, chain], ids=lambda module: module.__name__)
+@pytest.mark.parametrize(
+    "module", [nearest_mean, batch_mean, chain], ids=lambda module: module.__name__
+)
 def test_examples_in_the_docstrings_of_what_the_guide_builds_run(module):
     n_failed, n_run = doctest.testmod(module)
     assert n_failed == 0
@@ -85,3 +88,16 @@ def test_adapter_written_as_the_guide_says_gives_what_the_network_computes():
     np.testing.assert_allclose(A.logits, network(X))
     np.testing.assert_allclose(A["rectified_0"], np.maximum(X @ network.weights[0], 0))
     np.testing.assert_allclose(A.head.logits(A["rectified_0"]), network(X))
+
+
+def test_the_lists_of_detectors_that_learn_in_batches_are_those_of_the_code(monkeypatch):
+    pytest.importorskip("docutils")
+    monkeypatch.syspath_prepend(DOCS / "_ext")
+    in_batches, others = importlib.import_module("in_batches").by_learning()
+    assert {"EnergyDetector", "FDBDDetector", "HammingNAPDetector"} <= set(in_batches)
+    assert {"COREDetector", "GroupProgressionDetector", "ViMDetector"} <= set(others)
+    assert set(in_batches).isdisjoint(others)
+    page = (DOCS / "user_guide" / "detectors.rst").read_text(encoding="utf-8")
+    assert ".. in-batches::" in page
+    tables = set(re.findall(r":class:`~?(?:skood\.)?(\w+Detector)`", page))
+    assert {*in_batches, *others} <= tables

@@ -33,7 +33,10 @@ def main() -> None:
     n_samples = 2 * N_AT_ONCE if arguments.quick else 40 * N_AT_ONCE
     table = Table(HEADER, [row_of(name, n_samples) for name in FORMATS])
     about = Measured(
-        data=f"a layer of {N_UNITS} float32 units, half of them zero, {4 * N_UNITS * n_samples / 1e6:.0f} MB",
+        data=(
+            f"a layer of {N_UNITS} float32 units, half of them zero, "
+            f"{4 * N_UNITS * n_samples / 1e6:.0f} MB"
+        ),
         samples=f"{n_samples} rows in blocks of {N_AT_ONCE}",
         settings=(
             f"each format in a process of its own, medians of {REPETITIONS}; what is read was just "

@@ -10,6 +10,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
@@ -17,7 +18,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from .formats import FORMATS
+from .formats import FORMATS, Reader
 
 N_UNITS = 1024
 N_AT_ONCE = 4096
@@ -33,6 +34,18 @@ def blocks(n_samples: int) -> Iterator[NDArray]:
         yield block[: min(N_AT_ONCE, n_samples - start)]
 
 
+def read_random(open_rows: Callable[..., Reader], folder: Path, shape: tuple[int, int]) -> None:
+    """Some rows, right after opening."""
+    rows = np.random.default_rng(1).choice(shape[0], N_RANDOM, replace=False)
+    open_rows(folder, shape)(np.sort(rows))
+
+
+def read_all(reader: Reader, n_samples: int) -> None:
+    """All rows in order, of which one value is looked at in each block."""
+    for start in range(0, n_samples, N_AT_ONCE):
+        reader(slice(start, start + N_AT_ONCE))[-1, -1]
+
+
 def measure(name: str, n_samples: int) -> dict[str, float]:
     """Seconds, MB and MiB, by what they are of; none where the package is not installed."""
     package, write, open_rows = FORMATS[name]
@@ -41,18 +54,14 @@ def measure(name: str, n_samples: int) -> dict[str, float]:
     shape, before = (n_samples, N_UNITS), status()
     if package is not None:
         import_module(package)
-    found: dict[str, list[float]] = {"write": [], "read": [], "random": []}
+    found: dict[str, list[float]] = {"write": [], "random": [], "read": []}
     for _ in range(REPETITIONS):
-        with tempfile.TemporaryDirectory() as folder:
-            found["write"].append(seconds(lambda: write(Path(folder), blocks(n_samples), shape)))
-            rows = np.sort(np.random.default_rng(1).choice(n_samples, N_RANDOM, replace=False))
-            found["random"].append(seconds(lambda: open_rows(Path(folder), shape)(rows)))
-            reader = open_rows(Path(folder), shape)
-            starts = range(0, n_samples, N_AT_ONCE)
-            found["read"].append(
-                seconds(lambda: [reader(slice(i, i + N_AT_ONCE))[-1, -1] for i in starts])
-            )
-            size = sum(file.stat().st_size for file in Path(folder).rglob("*") if file.is_file())
+        with tempfile.TemporaryDirectory() as name_of_folder:
+            folder = Path(name_of_folder)
+            found["write"].append(seconds(partial(write, folder, blocks(n_samples), shape)))
+            found["random"].append(seconds(partial(read_random, open_rows, folder, shape)))
+            found["read"].append(seconds(partial(read_all, open_rows(folder, shape), n_samples)))
+            size = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
     after = status()
     medians = {what: float(np.median(times)) for what, times in found.items()}
     space = (after["VmPeak"] - before["VmPeak"]) / 2**10

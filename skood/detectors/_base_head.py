@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,6 +17,9 @@ from .._values import SQUARABLE
 from ..activations import Activations, LinearHead
 from ._base import BaseOneClassDetector
 from ._row_lengths import row_lengths
+
+HeadBatch = tuple[slice, NDArray[Any], NDArray[np.float64]]
+"""Rows, what the head reads of them, and their logits."""
 
 
 class BaseHeadDetector(BaseOneClassDetector):
@@ -38,9 +41,13 @@ class BaseHeadDetector(BaseOneClassDetector):
 
     def _score_samples(self, X: Activations) -> NDArray[np.float64]:
         scores = np.empty(len(X))
-        for rows, features, logits in float64_batches(X):
+        for rows, features, logits in self._batches_to_score(X):
             scores[rows] = self._score_rows(features, logits)
         return scores
+
+    def _batches_to_score(self, X: Activations) -> Iterator[HeadBatch]:
+        """Slices of rows, their float64 features and logits."""
+        return float64_batches(X)
 
     @abstractmethod
     def _score_rows(
@@ -49,14 +56,20 @@ class BaseHeadDetector(BaseOneClassDetector):
         """Scores of float64 features (n_samples, n_units), logits (n_samples, n_classes)."""
 
 
-def float64_batches(
-    X: Activations,
-) -> Iterator[tuple[slice, NDArray[np.float64], NDArray[np.float64]]]:
+def float64_batches(X: Activations) -> Iterator[HeadBatch]:
     """Iterate over row slices of what ``validate_head_input`` gave, their features and logits."""
+    return head_batches(X, lambda dtype: np.float64)
+
+
+def head_batches(
+    X: Activations, dtype_for: Callable[[np.dtype], type[np.floating]]
+) -> Iterator[HeadBatch]:
+    """The same, with features of the type that is computed with for the type that they have."""
     for block, features, logits in head_blocks(X):
+        dtype = dtype_for(features.dtype)
         for rows in row_batches(len(logits), max(features.shape[1], logits.shape[1])):
             of_all = slice(block.start + rows.start, block.start + rows.stop)
-            yield of_all, np.asarray(features[rows], dtype=np.float64), logits[rows]
+            yield of_all, np.asarray(features[rows], dtype=dtype), logits[rows]
 
 
 @dataclass

@@ -10,8 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .._batches import row_batches
+from .._config import working_dtype
 from .._docstrings import OF_LOGITS
 from .._logits import MissingLogitsError
+from .._threads import for_each_batch
 from .._validation import check_activations
 from .._values import LOGITS_ADVICE, on_logits
 from ..activations import Activations
@@ -86,11 +88,20 @@ class BaseLogitDetector(BaseOneClassDetector):
         )
 
     def _score_samples(self, X: Activations) -> NDArray[np.float64]:
-        scores = np.empty(len(X))
-        for rows, logits in logit_batches(X):
-            scores[rows] = self._score_logits(logits)
+        logits = _validated_logits(X)
+        scores = np.empty(len(logits))
+        dtype = working_dtype(logits.dtype)
+
+        def score(rows: slice) -> None:
+            scores[rows] = self._score_logits(np.asarray(logits[rows], dtype=dtype))
+
+        # Differences, exponentials and the like take as much again, several times.
+        for_each_batch(score, row_batches(len(logits), 4 * logits.shape[1]), logits.size)
         return scores
 
     @abstractmethod
-    def _score_logits(self, logits: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Scores of logits of shape (n_samples, n_classes), in float64."""
+    def _score_logits(self, logits: NDArray[np.floating]) -> NDArray[np.floating]:
+        """Scores of logits of shape (n_samples, n_classes).
+
+        Logits are in float32 only where less than double precision is asked for.
+        """

@@ -9,7 +9,7 @@ from .._sklearn import Interval
 from .._values import Floats
 from ._base_logit import BaseLogitDetector
 from ._base_sample_wise import BaseSampleWiseDetector
-from ._softmax import log_sum_exp
+from ._softmax import Logits, log_sum_exp, tempered
 
 
 class EnergyDetector(BaseLogitDetector, BaseSampleWiseDetector):
@@ -56,5 +56,5 @@ class EnergyDetector(BaseLogitDetector, BaseSampleWiseDetector):
         super().__init__(false_alarm_rate=false_alarm_rate, validation=validation)
         self.temperature = temperature
 
-    def _score_logits(self, logits: Floats) -> Floats:
-        return self.temperature * log_sum_exp(logits / self.temperature)
+    def _score_logits(self, logits: Logits) -> Floats:
+        return self.temperature * log_sum_exp(tempered(logits, self.temperature))

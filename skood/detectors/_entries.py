@@ -60,7 +60,8 @@ OF_BATCHES = {
     not held out, numbered over all batches.""",
     "training_rows_": """training_rows_ : ndarray of shape (n_in_distribution_samples,)
     Rows that set the threshold: those not marked -1, and with ``validation`` those of them that
-    are held out, numbered over all batches.""",
+    are held out, numbered over all batches. After ``partial_fit`` or ``merge``, of more than 32 MiB
+    of them (and more than 1,000) those that are kept.""",
     "n_samples_seen_": """n_samples_seen_ : int
     Number of rows that ``fit``, ``partial_fit`` and ``merge`` were given.""",
 }

@@ -7,7 +7,7 @@ import numpy as np
 from .._values import Floats
 from ._base_logit import BaseLogitDetector
 from ._base_sample_wise import BaseSampleWiseDetector
-from ._softmax import below_largest
+from ._softmax import Logits, below_largest, row_sums, smallest_sum
 
 
 class EntropyDetector(BaseLogitDetector, BaseSampleWiseDetector):
@@ -42,8 +42,12 @@ class EntropyDetector(BaseLogitDetector, BaseSampleWiseDetector):
 
     _min_classes = 2
 
-    def _score_logits(self, logits: Floats) -> Floats:
-        below, others = below_largest(logits)
-        total = others.sum(axis=1)
+    def _score_logits(self, logits: Logits) -> Floats:
+        below, others, _ = below_largest(logits)
+        total = row_sums(others)
         # The two terms have the same sign: nothing cancels.
-        return np.einsum("sk,sk->s", others, below) / (1 + total) - np.log1p(total)
+        scores = np.einsum("sk,sk->s", others, below) / (1 + total) - np.log1p(total)
+        if logits.dtype != np.float64:
+            is_small = total < smallest_sum(logits.dtype)
+            scores[is_small] = self._score_logits(logits[is_small].astype(np.float64))
+        return scores

@@ -11,7 +11,7 @@ from .._sklearn import Interval
 from .._values import Floats
 from ._base_logit import BaseLogitDetector
 from ._base_sample_wise import BaseSampleWiseDetector
-from ._softmax import log_sum_exp
+from ._softmax import Logits, log_sum_exp
 
 
 class GENDetector(BaseLogitDetector, BaseSampleWiseDetector):
@@ -75,9 +75,9 @@ class GENDetector(BaseLogitDetector, BaseSampleWiseDetector):
         self.gamma = gamma
         self.n_largest = n_largest
 
-    def _score_logits(self, logits: Floats) -> Floats:
+    def _score_logits(self, logits: Logits) -> Floats:
         n_others = min(self.n_largest, logits.shape[1]) - 1
-        ascending = np.partition(logits, [-1 - n_others, -1], axis=1)
+        ascending = np.partition(logits, [-1 - n_others, -1], axis=1).astype(np.float64, copy=False)
         below = ascending[:, :-1] - ascending[:, -1:]
         log_odds_against = log_sum_exp(below)
         log_largest = -np.logaddexp(0, log_odds_against)

@@ -13,6 +13,7 @@ from ..activations import Activations
 from ._base_incremental import BaseIncrementalDetector
 from ._base_logit import BaseLogitDetector, logit_batches, predictions_of
 from ._class_sums import ClassSums
+from ._softmax import Logits, below_largest, row_sums
 
 
 class KLMatchingDetector(BaseLogitDetector, BaseIncrementalDetector):
@@ -77,17 +78,29 @@ class KLMatchingDetector(BaseLogitDetector, BaseIncrementalDetector):
         self._log_distributions = summary.log_means()
         self.class_distributions_ = np.exp(self._log_distributions)
 
-    def _score_logits(self, logits: Floats) -> Floats:
-        log_p = _log_softmax(logits)
-        p = np.exp(log_p)
-        products = p @ self._log_distributions.T
+    def _score_logits(self, logits: Logits) -> Floats:
+        below, odds, at_largest = below_largest(logits)
+        total = row_sums(odds)
+        minus_entropies = np.einsum("sk,sk->s", odds, below) / (1 + total) - np.log1p(total)
+        odds.reshape(-1)[at_largest] = 1
+        products = odds @ self._distributions_in(logits.dtype)
         nearest = products.argmax(axis=1)
-        scores = products.max(axis=1) - np.einsum("sk,sk->s", p, log_p)
+        scores = products[np.arange(len(logits)), nearest] / (1 + total) - minus_entropies
         # Differences of larger numbers are precise enough unless they are small.
-        is_small = scores > -1e-3
-        of_nearest = self._log_distributions[nearest[is_small]]
-        scores[is_small] = -_divergences(log_p[is_small], of_nearest)
+        if logits.dtype == np.float64:
+            is_small = scores > -1e-3
+            of_nearest = self._log_distributions[nearest[is_small]]
+            log_p = below[is_small] - np.log1p(total[is_small, np.newaxis])
+            scores[is_small] = -_divergences(log_p, of_nearest)
+        else:
+            is_small = scores > -1e-2
+            scores[is_small] = self._score_logits(logits[is_small].astype(np.float64))
         return scores
+
+    def _distributions_in(self, dtype: np.dtype) -> Logits:
+        """Logarithms of the distributions in a precision, which has to hold them, by column."""
+        least = np.finfo(dtype).min / 2
+        return np.maximum(self._log_distributions, least).astype(dtype).T
 
 
 def _log_softmax(logits: NDArray) -> NDArray:
@@ -95,11 +108,8 @@ def _log_softmax(logits: NDArray) -> NDArray:
 
     SciPy's, and a difference of logits and ``log_sum_exp``, give 0 there.
     """
-    top = logits.argmax(axis=1)[:, None]
-    below = logits - np.take_along_axis(logits, top, axis=1)
-    others = np.exp(below)
-    np.put_along_axis(others, top, 0, axis=1)
-    return below - np.log1p(others.sum(axis=1, keepdims=True))
+    below, others, _ = below_largest(logits)
+    return below - np.log1p(row_sums(others)[:, np.newaxis])
 
 
 @dataclass

@@ -72,8 +72,9 @@ class MahalanobisDetector(BaseLayerScoresDetector):
     class_labels_ : ndarray of shape (n_classes,)
         The classes, ascending; one class 0 where there are neither labels nor predictions.
     class_accuracy_ : dict of str to float
-        Share of the training samples, of batches of those that set the threshold, that are nearest to the mean of their own class, each as if it
-        had not been learnt from: how much a layer knows of the classes.
+        Share of the training samples that are nearest to the mean of their own class, each as if it
+        had not been learnt from: how much a layer knows of the classes. After ``partial_fit`` and
+        ``merge``, of those that set the threshold.
     layer_weights_ : ndarray of shape (n_layers,)
         Weight of each layer's score.
     training_scores_ : ndarray of shape (n_in_distribution_samples,)
@@ -120,14 +121,13 @@ class MahalanobisDetector(BaseLayerScoresDetector):
     axes where memory allows, or set the threshold on held-out samples.
 
     Counts, class means and the products of residuals of batches add up exactly [5]_, so that
-    ``partial_fit`` and ``merge`` give what one ``fit`` gives, to rounding; rows marked -1 are kept up
-    to 32 MiB, and weigh the layers. Beside what :class:`MahalanobisDetector` needs to score, a matrix
-    of all pairs of its units is kept of each layer. With ``covariance`` all rows are needed, and
-    there are no such methods. Of layers of more units than ``n_components`` and 2,048, ``fit`` reads
-    all rows at once where memory holds them, and keeps nothing that batches could be added to:
-    begin with ``partial_fit``. Batches of these add up for up to 8,192 units, and find the same
-    leading axes as ``fit``, the last ones as nearly; the samples that set the threshold are left out
-    a fifth of all samples at a time, or fewer.
+    ``partial_fit`` and ``merge`` give what one ``fit`` gives, to rounding. Of rows marked -1 they
+    keep 32 MiB, or 1,000, which weigh the layers; and of each layer a matrix of all pairs of units.
+    With ``covariance`` all rows are needed, and there are no such methods. Of layers of more units
+    than ``n_components`` and 2,048, ``fit`` reads all rows at once where memory holds them, and
+    keeps nothing that batches could be added to: begin with ``partial_fit``. Batches of these add
+    up for up to 8,192 units, and find the same leading axes, the last ones as nearly; samples that
+    set the threshold are left out a fifth of all samples at a time, or fewer.
 
     References
     ----------

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from .._values import Floats
 from ._base_logit import BaseLogitDetector
 from ._base_sample_wise import BaseSampleWiseDetector
+from ._softmax import Logits, row_maxima
 
 
 class MaxLogitDetector(BaseLogitDetector, BaseSampleWiseDetector):
@@ -37,5 +37,5 @@ class MaxLogitDetector(BaseLogitDetector, BaseSampleWiseDetector):
     array([2.])
     """
 
-    def _score_logits(self, logits: Floats) -> Floats:
-        return logits.max(axis=1)
+    def _score_logits(self, logits: Logits) -> Logits:
+        return row_maxima(logits)

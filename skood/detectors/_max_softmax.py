@@ -11,7 +11,7 @@ from .._sklearn import Interval
 from .._values import Floats
 from ._base_logit import BaseLogitDetector
 from ._base_sample_wise import BaseSampleWiseDetector
-from ._softmax import below_largest, log_sum_exp
+from ._softmax import Logits, log_sum_exp, odds_against_largest, smallest_sum, tempered
 
 
 class MaxSoftmaxDetector(BaseLogitDetector, BaseSampleWiseDetector):
@@ -70,14 +70,14 @@ class MaxSoftmaxDetector(BaseLogitDetector, BaseSampleWiseDetector):
         super().__init__(false_alarm_rate=false_alarm_rate, validation=validation)
         self.temperature = temperature
 
-    def _score_logits(self, logits: Floats) -> Floats:
-        logits = logits / self.temperature
-        others = below_largest(logits)[1].sum(axis=1)
+    def _score_logits(self, logits: Logits) -> Floats:
+        logits = tempered(logits, self.temperature)
+        others = odds_against_largest(logits)
         # Where the exponentials are too small for a float, relative to the second largest.
-        is_small = others < 1e-280
+        is_small = others < smallest_sum(logits.dtype)
         others[is_small] = 1
         scores = 0.0 - np.log(others)  # not -0.0
         if is_small.any():
-            largest_last = np.partition(logits[is_small], -1, axis=1)
+            largest_last = np.partition(logits[is_small].astype(np.float64), -1, axis=1)
             scores[is_small] = largest_last[:, -1] - log_sum_exp(largest_last[:, :-1])
         return scores

@@ -18,7 +18,7 @@ from .._values import SQUARABLE, Floats
 from ..activations import Activations
 from ._base_logit import BaseLogitDetector, logit_batches, logits_of, predictions_of
 from ._class_sums import ClassSums
-from ._softmax import log_sum_exp
+from ._softmax import Logits, log_sum_exp
 
 _SHIFT = 10_000.0
 """Added to distances beyond the start of a tail before a Weibull is fitted, as libMR does."""
@@ -196,8 +196,8 @@ class OpenMaxDetector(BaseLogitDetector):
     def _lowered(self, scores: Floats, has_tail: NDArray[np.bool_]) -> Floats:
         return np.where(has_tail, scores, np.minimum(scores, self.unknown_class_score_))
 
-    def _score_logits(self, logits: Floats) -> Floats:
-        revised = self._revise(logits)
+    def _score_logits(self, logits: Logits) -> Floats:
+        revised = self._revise(logits.astype(np.float64, copy=False))
         return log_sum_exp(revised[:, 1:]) - revised[:, 0]
 
     def openmax(self, X: Activations | ArrayLike) -> Floats:

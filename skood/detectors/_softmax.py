@@ -1,10 +1,12 @@
-"""Sums of exponentials of logits that keep their precision.
+"""Sums of exponentials of logits that keep their precision, and are fast.
 
-``log_sum_exp`` takes a third to a fifth of the time of ``scipy.special.logsumexp``, measured in one
-thread on 10 000 rows of 1000 and of 10 logits. The two differ by rounding alone, a bit or two of
-the largest logit, which is many bits of a sum near 0: SciPy's is more precise there. NNGuide and
-ViM use SciPy's, and with this one the last bits of their scores would be others. So does KL
-matching, which sums over samples.
+Three things make them so. Rows are summed by ``einsum``, whose loop over short rows costs a third
+of that of ``sum``, and gives a row the same sum among any others. The largest of short rows is
+found in columns. And where no exponential leaves the range of floats, ``log_sum_exp`` does not
+subtract the largest logit, so that a sum near 0 keeps its digits too, as that of SciPy does.
+
+Exponentials are computed in the precision of the logits, 32 or 64 bits; what is made of their sums
+is float64, so that it does not saturate.
 """
 
 from __future__ import annotations
@@ -12,20 +14,77 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+Logits = NDArray[np.floating]
+Floats = NDArray[np.float64]
 
-def log_sum_exp(logits: NDArray[np.float64]) -> NDArray[np.float64]:
+_SHORT = 32
+"""Rows of fewer values are compared faster a column at a time."""
+
+
+def row_maxima(values: Logits) -> Logits:
+    """Largest value of each row."""
+    if values.shape[1] < _SHORT:
+        return np.ascontiguousarray(values.T).max(axis=0)
+    return values.max(axis=1)
+
+
+def row_sums(values: Logits) -> Floats:
+    """Sum of each row."""
+    sums: Floats = np.einsum("sk->s", values).astype(np.float64, copy=False)
+    return sums
+
+
+def smallest_sum(dtype: np.dtype) -> float:
+    """A sum of smaller exponentials may lack some that are too small for a float of their own."""
+    return 1e-280 if dtype.itemsize > 4 else 1e-30
+
+
+def log_sum_exp(logits: Logits) -> Floats:
     """Logarithm of the sum of exponentials of each row."""
-    largest = logits.max(axis=1, keepdims=True)
-    below = logits - largest
-    return largest[:, 0] + np.log(np.exp(below, out=below).sum(axis=1))
+    with np.errstate(over="ignore", under="ignore"):
+        sums = row_sums(np.exp(logits))
+    least = smallest_sum(logits.dtype)
+    is_plain = (sums > least) & (sums < 1 / least)
+    if is_plain.all():
+        return np.log(sums)
+    sums[is_plain] = np.log(sums[is_plain])
+    sums[~is_plain] = _shifted_log_sum_exp(logits[~is_plain].astype(np.float64, copy=False))
+    return sums
 
 
-def below_largest(
-    logits: NDArray[np.float64],
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Logits minus the largest of their row, and exponentials of these: 0 for the largest."""
-    rows, top = np.arange(len(logits)), logits.argmax(axis=1)
-    below = logits - logits[rows, top, np.newaxis]
-    others = np.exp(below)
-    others[rows, top] = 0
-    return below, others
+def _shifted_log_sum_exp(logits: Floats) -> Floats:
+    """The same, where the exponentials of the logits themselves are too large or too small."""
+    largest = row_maxima(logits)
+    below = logits - largest[:, np.newaxis]
+    return np.log(row_sums(np.exp(below, out=below))) + largest.astype(np.float64, copy=False)
+
+
+def tempered(logits: Logits, temperature: float) -> Logits:
+    """Logits divided by a temperature."""
+    return logits if temperature == 1 else logits / temperature
+
+
+def below_largest(logits: Logits) -> tuple[Logits, Logits, NDArray[np.intp]]:
+    """Logits minus the largest of their row, and exponentials of these: 0 for the largest.
+
+    The third array is where the largest ones are, among all values in the order of rows.
+    """
+    at_largest = _positions_of_largest(logits)
+    below = logits - logits.reshape(-1)[at_largest, np.newaxis]
+    others = np.exp(below, order="C")
+    others.reshape(-1)[at_largest] = 0
+    return below, others, at_largest
+
+
+def odds_against_largest(logits: Logits) -> Floats:
+    """How likely all other classes are together, relative to that of the largest logit."""
+    at_largest = _positions_of_largest(logits)
+    others = np.subtract(logits, logits.reshape(-1)[at_largest, np.newaxis], order="C")
+    np.exp(others, out=others)
+    others.reshape(-1)[at_largest] = 0
+    return row_sums(others)
+
+
+def _positions_of_largest(logits: Logits) -> NDArray[np.intp]:
+    """Where the largest logit of each row is, among all values in the order of rows."""
+    return np.arange(len(logits)) * logits.shape[1] + logits.argmax(axis=1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from numbers import Integral
 from typing import Any
 
@@ -10,11 +11,12 @@ from numpy.typing import NDArray
 from scipy.special import logsumexp
 from sklearn.utils.extmath import row_norms
 
+from .._config import working_dtype
 from .._sklearn import Interval, StrOptions
 from .._values import Floats
 from .._warnings import warn_user
 from ..activations import Activations, LinearHead
-from ._base_head import BaseHeadDetector, float64_batches
+from ._base_head import BaseHeadDetector, HeadBatch, float64_batches, head_batches
 
 _EPS = np.finfo(np.float64).eps
 
@@ -150,8 +152,14 @@ class ViMDetector(BaseHeadDetector):
         self.alpha_ = float(abs(largest.mean()) / norm) if norm > 0 else 0.0
         return energies - self.alpha_ * norms
 
-    def _residual_norms(self, features: Floats) -> Floats:
-        return row_norms((features - self.origin_) @ self._residual_axes)
+    def _batches_to_score(self, X: Activations) -> Iterator[HeadBatch]:
+        return head_batches(X, working_dtype)
+
+    def _residual_norms(self, features: NDArray[np.floating]) -> Floats:
+        origin, axes = (
+            part.astype(features.dtype, copy=False) for part in (self.origin_, self._residual_axes)
+        )
+        return row_norms((features - origin) @ axes).astype(np.float64, copy=False)
 
     def _score_rows(self, features: Floats, logits: Floats) -> Floats:
         return logsumexp(logits, axis=1) - self.alpha_ * self._residual_norms(features)

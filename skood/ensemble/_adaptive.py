@@ -241,9 +241,7 @@ class AdaptiveEnsembleDetector(BaseIncrementalDetector, NamedDetectors):
         self.max_samples = max_samples
         self.n_jobs = n_jobs
 
-    def _fit(
-        self, X: Activations, y: NDArray | None, *, X_ood: Activations | None = None
-    ) -> Floats:
+    def _fit(self, X: Activations, y: NDArray | None) -> Floats:  # type: ignore[override]
         forget_batches(self)
         keys = None
         if len(X) > self.max_samples:

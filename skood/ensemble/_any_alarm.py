@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,8 @@ from .._elsewhere import run_elsewhere
 from .._foreign import are_named, detector_of, is_of_pyod, rate_of
 from .._held_out import VALIDATION
 from .._named_detectors import NamedDetectors
-from .._threshold_sample import ThresholdSample
+from .._streams import steps_of
+from .._threshold_sample import ThresholdSample, shared
 from .._validation import ARRAY_LAYER, check_activations
 from .._values import Floats
 from ..activations import Activations
@@ -28,6 +30,7 @@ from ._member_summaries import (
     counted,
     raw_left_out,
     sample_of,
+    sharing_rows,
     why_no_summary,
     why_nothing_is_kept,
     width,
@@ -169,10 +172,17 @@ class AnyAlarmDetector(BaseIncrementalDetector, NamedDetectors):
         self._why_nothing_is_kept = why_nothing_is_kept(fitted)
         if self._why_nothing_is_kept:
             return
-        members = [LearntMember.of_fitted(member) for member in fitted]
+        members = sharing_rows(map(LearntMember.of_fitted, fitted))
+        for learnt in members:
+            steps_of(learnt.member)[-1]._summary = learnt.summary
         self._summary = EnsembleSummary(members, self._inside(X, y))
         if self.validation is None:
-            self._sample = self._sample_of(X, y, self.training_rows_)
+            self._share_sample(self._sample_of(X, y, self.training_rows_))
+
+    def _share_sample(self, sample: ThresholdSample) -> None:
+        """Let the samples that set the threshold be those that a detector keeps, if it does."""
+        kept = [member.summary for member in self._summary.members]
+        self._sample = shared(sample, [each for each in kept if isinstance(each, ThresholdSample)])
 
     def _inside(self, X: Activations, y: NDArray | None) -> ThresholdSample | None:
         """Samples that set the detectors' own thresholds, where others set those that count."""
@@ -208,7 +218,9 @@ class AnyAlarmDetector(BaseIncrementalDetector, NamedDetectors):
     def _finish(self, summary: EnsembleSummary) -> None:
         n_samples = len(self.learnt_rows_)
         names = [name for name, _ in self.detectors]
-        members = [member.finished(n_samples) for member in summary.members]
+        learnt = [member.finished(n_samples) for member in sharing_rows(summary.members)]
+        self._summary = replace(summary, members=learnt)
+        members = [each.member for each in learnt]
         self.named_estimators_ = dict(zip(names, members, strict=True))
         if summary.inside is not None:
             found = [
@@ -238,6 +250,7 @@ class AnyAlarmDetector(BaseIncrementalDetector, NamedDetectors):
 
     def _score_sample(self) -> Floats:
         if self.validation is None:
+            self._share_sample(self._sample)
             return super()._score_sample()
         self.training_rows_, _ = self._sample.counted()
         return self._set_by_held_out(*counted(self._sample))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from numbers import Integral
 from typing import Any, Self
 
@@ -271,7 +272,8 @@ class LayerEnsembleDetector(BaseIncrementalDetector):
     def _finish(self, summary: EnsembleSummary) -> None:
         n_samples = len(self.learnt_rows_)
         members = self._in_parallel((member.finished, n_samples) for member in summary.members)
-        self._set_members(members)
+        self._summary = replace(summary, members=members)
+        self._set_members([learnt.member for learnt in members])
         inside = summary.inside
         if self._asks_rows_for_knowledge() and inside is not None:
             self._knowledge_of_rows = class_knowledge(counted(inside)[0][self.layers_])

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from sklearn.pipeline import Pipeline
 
 from .._streams import first_transform, steps_of, why_not_in_batches
-from .._threshold_sample import ThresholdSample
+from .._threshold_sample import ThresholdSample, shared
 from .._values import Floats
 from ..activations import Activations
 from ..detectors import BaseIncrementalDetector
@@ -91,15 +91,15 @@ class LearntMember:
             return other if self.summary is None else self
         return replace(self, summary=self.summary.merge(other.summary))
 
-    def finished(self, n_samples: int) -> Any:
-        """The member that has learnt so many samples; a new one."""
+    def finished(self, n_samples: int) -> LearntMember:
+        """A new member that has learnt so many samples, and the same summary."""
         member = _copied(self.member)
         detector = steps_of(member)[-1]
         detector.learnt_rows_ = detector.training_rows_ = np.arange(n_samples)
         detector.n_samples_seen_ = n_samples
         detector._summary = self.summary
         detector._finish_all()
-        return member
+        return LearntMember(member, detector._summary)
 
 
 @dataclass(frozen=True)
@@ -130,6 +130,19 @@ class EnsembleSummary:
             inside=_of_both(self.inside, other.inside),
             outside=_of_both(self.outside, other.outside),
         )
+
+
+def sharing_rows(members: Iterable[LearntMember]) -> list[LearntMember]:
+    """The same, of which those that keep the same rows have them once in memory."""
+    known: list[ThresholdSample] = []
+    found = []
+    for member in members:
+        if isinstance(member.summary, ThresholdSample):
+            known.append(shared(member.summary, known))
+            found.append(replace(member, summary=known[-1]))
+        else:
+            found.append(member)
+    return found
 
 
 def sample_of(X: Activations, y: NDArray | None = None) -> ThresholdSample:
