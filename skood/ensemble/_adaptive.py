@@ -16,7 +16,6 @@ from sklearn.preprocessing import normalize
 from sklearn.utils.extmath import row_norms
 from sklearn.utils.validation import check_is_fitted
 
-from .._batches import block_bytes
 from .._classes import has_predictions, rows_to_accept, tells_classes
 from .._foreign import are_named
 from .._held_out import Rows
