@@ -9,7 +9,7 @@ import pytest
 resource = pytest.importorskip("resource")
 pytest.importorskip("torch")
 
-MIB = 8
+MIB = 12
 
 # A process of its own, as a limit holds for all of one and cannot be raised again.
 CODE = """
