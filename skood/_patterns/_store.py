@@ -391,14 +391,15 @@ def _shares_at(
 
 def _rows_by_label(labels: NDArray) -> Iterator[tuple[Any, NDArray[np.intp]]]:
     """Each label, ascending, and the rows that carry it."""
-    known, codes = np.unique(labels, return_inverse=True)
-    cuts = np.cumsum(np.bincount(codes, minlength=len(known)))
     # Sorted once: a comparison for each class would look at all rows as often as there are classes.
-    rows = np.argsort(codes, kind="stable")
-    start = 0
-    for label, stop in zip(known.tolist(), cuts.tolist(), strict=True):
+    rows = np.argsort(labels, kind="stable")
+    ordered = labels[rows]
+    starts = [0, *(np.flatnonzero(ordered[1:] != ordered[:-1]) + 1).tolist()]
+    ends = [*starts[1:], len(rows)]
+    for label, start, stop in zip(
+        ordered[starts[: len(rows)]].tolist(), starts, ends, strict=False
+    ):
         yield label, rows[start:stop]
-        start = stop
 
 
 def _pad(array: NDArray, width: int, value: int) -> NDArray:
