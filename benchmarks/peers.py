@@ -103,14 +103,14 @@ def time_method(
     part = part.of_one_class() if method.one_class else part
     contestants = find_contestants(method, part, libraries)
     notes = compare_scores(method, contestants)
-    repetitions = min(2, sizes.repetitions) if method.is_slow else sizes.repetitions
+    repetitions = 1 if method.is_slow else sizes.repetitions
     # A few milliseconds are soon measured many times.
-    n_turns = repetitions if method.is_slow else min(5 * repetitions, count_turns(contestants))
+    n_turns = min(5 * repetitions, count_turns(contestants))
     tasks = {name: contestant.score for name, contestant in contestants.items()}
     timed = collect(method, SCORE, Timings(tasks, n_turns, process_time), notes)
     if method.learns:
         tasks = {name: contestant.fit for name, contestant in contestants.items()}
-        timed += collect(method, FIT, Timings(tasks, min(5, repetitions), process_time), notes)
+        timed += collect(method, FIT, Timings(tasks, min(3, repetitions), process_time), notes)
     return timed
 
 

@@ -40,14 +40,14 @@ def row_batches(n_rows: int, n_values: int, *, are_products: bool = False) -> It
     """
     row_bytes = _BYTES_PER_VALUE * max(1, n_values)
     useful = _BYTES_OF_PRODUCTS if are_products else _BYTES_IN_CACHE
-    allowed = block_bytes()
+    allowed = int(get_config()["working_memory"] * 2**20)
     if allowed < row_bytes:
         warn_user(
             f"One row takes {row_bytes / 2**20:.3g} MiB, but scikit-learn's working_memory is "
             f"{allowed / 2**20:.3g} MiB: rows are taken one at a time. Allow more by "
             "sklearn.set_config(working_memory=...)."
         )
-    n_at_once = max(1, min(useful, allowed) // row_bytes)
+    n_at_once = max(1, min(useful, block_bytes()) // row_bytes)
     starts = range(0, n_rows, n_at_once)
     return (slice(start, min(start + n_at_once, n_rows)) for start in starts)
 
@@ -56,10 +56,11 @@ def block_bytes() -> int:
     """How much memory a block of rows may take.
 
     It is scikit-learn's ``working_memory``, or a share of the memory that is left where this is
-    less: by the limits of the process, of its container and of the machine.
+    less: by the limits of the process, of its container and of the machine. Blocks of less than
+    2 MiB would take too long, and save nothing beside what else a computation takes.
     """
     allowed = get_config()["working_memory"] * 2**20
-    return int(min(allowed, _SHARE_OF_MEMORY_LEFT * memory_left()))
+    return int(min(allowed, max(_BYTES_IN_CACHE, _SHARE_OF_MEMORY_LEFT * memory_left())))
 
 
 def rows_of_block(n_values: int) -> int:

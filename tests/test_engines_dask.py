@@ -7,7 +7,6 @@ import dask.array as da
 import numpy as np
 import pytest
 from _counting_network import CountingNetwork, kill_once
-from dask.highlevelgraph import HighLevelGraph
 from sklearn.base import clone
 from sklearn.datasets import load_digits
 from sklearn.exceptions import NotFittedError
@@ -328,6 +327,18 @@ def test_several_inputs_need_blocks_of_the_same_rows(digits):
         ActivationExtractor(net).fit({"a": blocks_of(X), "b": X})
 
 
+def test_activations_on_disk_are_read_by_the_workers(digits, scheduler, tmp_path):
+    X, y, net = digits
+    ActivationExtractor(net).fit_transform(X).save(tmp_path / "saved")
+    A = Activations.load(tmp_path / "saved", mmap_mode="r")
+    blocks = DaskActivations.from_activations(A, 500)
+    assert blocks.block_sizes == (500, 500, 500, 297)
+    assert_same(blocks.compute(), A)
+    assert KNNDetector().fit(blocks, y).offset_ == KNNDetector().fit(A, y).offset_
+    with pytest.raises(ValueError, match="at least 1"):
+        DaskActivations.from_activations(A, 0)
+
+
 def counted(log):
     return Counter(line.split()[0] for line in log.read_text(encoding="utf-8").splitlines())
 
@@ -390,18 +401,10 @@ def test_detectors_without_batches_score_blocks(digits):
     np.testing.assert_array_equal(detector.predict(blocks).compute(), detector.predict(A))
 
 
-def in_blocks(A, size):
-    """Activations in memory as blocks."""
-    starts = range(0, len(A), size)
-    layer = {("given", number): A[s : s + size] for number, s in enumerate(starts)}
-    graph = HighLevelGraph.from_collections("given", layer)
-    return DaskActivations("given", graph, tuple(len(part) for part in layer.values()))
-
-
 @pytest.mark.parametrize("validation", [None, 0.3])
 @pytest.mark.parametrize("name", INCREMENTAL)
 def test_every_detector_that_learns_in_batches_learns_by_blocks(name, validation):
     one = unfitted(name, validation=validation).fit(TRAINING, MARKED)
     with dask.config.set(scheduler="synchronous"):
-        tree = unfitted(name, validation=validation).fit(in_blocks(TRAINING, 20), MARKED)
+        tree = unfitted(name, validation=validation).fit(DaskActivations.from_activations(TRAINING, 20), MARKED)
     assert_learnt_as_by_one_fit(name, tree, one)

@@ -6,6 +6,7 @@ import tracemalloc
 import numpy as np
 import pytest
 from sklearn import config_context
+from sklearn.base import clone
 from sklearn.ensemble import IsolationForest
 from sklearn.pipeline import make_pipeline
 from test_adaptive_ensemble import network
@@ -99,7 +100,7 @@ def test_what_is_kept_is_bounded(monkeypatch):
     kept = memory_of(found)
     forget_batches(found)
     assert kept - memory_of(found) < 100 * (3 * 12 * 4 + 3 * 8 + 8 * 8) + 5000
-    with pytest.raises(ValueError, match="dropped what only more batches need"):
+    with pytest.raises(ValueError, match="what only more batches need"):
         found.partial_fit(A)
 
 
@@ -172,6 +173,23 @@ def test_members_are_weighed_by_marked_rows_of_all_batches():
         np.testing.assert_array_equal(found.score_samples(NEW), expected.score_samples(NEW))
     with pytest.raises(ValueError, match=r"needs out-of-distribution samples \(y == -1\)"):
         LayerEnsembleDetector(NAP, n_layers=2).partial_fit(A)
+
+
+def test_batches_may_be_concluded_once_whatever_the_first_one_holds():
+    y = np.where(np.arange(300) % 6 == 0, -1, Y)
+    y[:40] = -1
+    weighted = LayerEnsembleDetector(NAP, combine="weighted")
+    for detector in (weighted, AnyAlarmDetector([("weighted", weighted), ("knn", KNNDetector())])):
+        expected = clone(detector).fit(A, y)
+        first, *others = (
+            clone(detector)._learn_batch(A[rows], y[rows], allow_none=True)
+            for rows in np.split(np.arange(300), [40, 100])
+        )
+        for other in others:
+            first._take_in(other)
+        found = first._conclude()
+        np.testing.assert_allclose(found.score_samples(NEW), expected.score_samples(NEW))
+        assert found.offset_ == pytest.approx(expected.offset_)
 
 
 def test_knowledge_of_layers_comes_from_the_rows_that_are_kept():

@@ -365,6 +365,11 @@ def test_layers_of_very_many_units_are_refused_with_advice(wide, monkeypatch):
     detector = MahalanobisDetector(**WIDE).partial_fit(A[:200])
     with pytest.raises(ValueError, match=r"Layer 'fc' has 30 units, .* may be 20.*PoolingReducer"):
         detector.partial_fit(A[200:])
+    # A part of no rows adds nothing.
+    labels = np.unique(y)
+    nothing = TiedRows.of("fc", rows[:0], y[:0], labels[:0])
+    everything = TiedRows.of("fc", rows, y, labels)
+    assert nothing.merge(everything) is everything.merge(nothing) is everything
     # All at once is as well as ever.
     MahalanobisDetector(**WIDE).fit(A)
     # Where all axes are kept, the matrix is needed anyway.

@@ -60,7 +60,6 @@ with torch.no_grad():
     SAID = CONV(IMAGES).argmax(1).numpy()
 LABELS = np.where(Y == -1, -1, np.where(np.arange(len(Y)) % 5 == 0, (SAID + 1) % 10, SAID))
 NETWORKS = {"mlp": (MLP, X, Y), "conv": (CONV, IMAGES, LABELS)}
-EVERY_NETWORK = pytest.mark.parametrize("name", NETWORKS)
 
 
 def monitor_of(detector=None, network=MLP, **params):
@@ -80,12 +79,7 @@ def assert_same(found, expected, inputs, *, calibrated=True):
     assert repr(found).splitlines()[1:6] == repr(expected).splitlines()[1:6]
 
 
-@pytest.fixture(scope="module", params=["ood", "both"])
-def target(request):
-    return request.param
-
-
-@EVERY_NETWORK
+@pytest.mark.parametrize(("name", "target"), [("mlp", "ood"), ("mlp", "both"), ("conv", "both")])
 def test_batches_and_trees_of_merges_are_one_fit(name, target):
     network, inputs, labels = NETWORKS[name]
 
@@ -157,7 +151,8 @@ def test_merged_monitors_are_calibrated_by_the_rows_of_both():
     one.calibrate(X[HELD_OUT])
     with pytest.raises(ValueError, match=r"calibrated alike.*0\.3"):
         one.merge(two.calibrate(X[HELD_OUT], false_alarm_rate=0.3))
-    assert one.calibration_.n_calibration_samples_ == 150
+    assert one.calibration_.n_calibration_samples_ == one["detect"].n_samples_seen_ == 150
+    assert one.predict(X).shape == Y.shape
 
 
 def test_labels_of_errors_calibrate_what_is_merged():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from random import Random
 from statistics import median
 from time import perf_counter
 from typing import Any
@@ -11,7 +12,9 @@ from typing import Any
 class Timings:
     """Times of some tasks, which took turns.
 
-    A machine that is slow for a while is then slow for all of them. The first turn is not counted.
+    A machine that is slow for a while is then slow for all of them. Each turn has an order of its
+    own, as one that runs after another finds what both read in the processor's cache. The first
+    turn is not counted.
 
     Parameters
     ----------
@@ -30,10 +33,11 @@ class Timings:
         clock: Callable[[], float] = perf_counter,
     ) -> None:
         self._seconds: dict[str, list[float]] = {name: [] for name in tasks}
+        shuffle = Random(0).sample
         for turn in range(repetitions + 1):
-            for name, task in tasks.items():
+            for name in shuffle(list(tasks), len(tasks)):
                 start = clock()
-                task()
+                tasks[name]()
                 if turn > 0:
                     self._seconds[name].append(clock() - start)
 

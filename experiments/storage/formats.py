@@ -23,7 +23,7 @@ Reader = Callable[[slice | NDArray], NDArray]
 def write_store(folder: Path, blocks: Blocks, shape: Shape) -> None:
     """What ``ActivationExtractor.transform(X, out=folder)`` writes."""
     with begin_store(folder / "store", {}) as writer:
-        assert writer is not None  # as it would be for a folder that is complete
+        assert writer is not None  # of a new folder
         table = RowTable(shape[0], writer)
         for block in blocks:
             table.append(f"{OF_LAYER}layer", block)

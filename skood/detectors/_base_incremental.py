@@ -121,7 +121,9 @@ class BaseIncrementalDetector(BaseOneClassDetector):
     def _learn_and_score(
         self, X: Activations, y: NDArray | None, rows: Rows, fit_params: dict[str, Any]
     ) -> Scores:
-        self._params_of_first, self._n_inside = _plain_params(self), len(X)
+        self._n_inside = len(X)
+        # Their text takes longer than a small fit.
+        self._params_of_first = _plain_params(self) if self._keeps_batches else {}
         return super()._learn_and_score(X, y, rows, fit_params)
 
     def _fit(

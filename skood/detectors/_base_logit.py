@@ -90,7 +90,7 @@ class BaseLogitDetector(BaseOneClassDetector):
     def _score_samples(self, X: Activations) -> NDArray[np.float64]:
         logits = _validated_logits(X)
         scores = np.empty(len(logits))
-        dtype = working_dtype(logits.dtype)
+        dtype = self._computes_in(logits.dtype)
 
         def score(rows: slice) -> None:
             scores[rows] = self._score_logits(np.asarray(logits[rows], dtype=dtype))
@@ -98,6 +98,10 @@ class BaseLogitDetector(BaseOneClassDetector):
         # Differences, exponentials and the like take as much again, several times.
         for_each_batch(score, row_batches(len(logits), 4 * logits.shape[1]), logits.size)
         return scores
+
+    def _computes_in(self, dtype: np.dtype) -> np.dtype:
+        """The type of floats in which scores of logits of a type are computed."""
+        return np.dtype(working_dtype(dtype))
 
     @abstractmethod
     def _score_logits(self, logits: NDArray[np.floating]) -> NDArray[np.floating]:

@@ -313,20 +313,21 @@ class MahalanobisDetector(BaseLayerScoresDetector):
 
     def _left_out_of_layer(
         self, name: str, rows: NDArray, codes: NDArray[np.intp]
-    ) -> tuple[Floats, Floats]:
+    ) -> tuple[Floats, NDArray]:
         gaussians, counts = self._gaussians[name], codes >= 0
+        by_parts = self.covariance is not None or any(tied.is_truncated for tied in gaussians)
+        left_out = self._left_out_by_parts if by_parts else self._left_out_one_by_one
+        if counts.all():
+            return left_out(name, rows, codes)
         scores, is_right = np.full((2, len(rows)), np.nan)
         scores[~counts] = self._score_rows(gaussians, rows[~counts])
-        rows, codes = rows if counts.all() else rows[counts], codes[counts]
-        if self.covariance is not None or any(tied.is_truncated for tied in gaussians):
-            scores[counts], is_right[counts] = self._left_out_by_parts(name, rows, codes)
-        else:
-            scores[counts], is_right[counts] = self._left_out_one_by_one(gaussians, rows, codes)
+        scores[counts], is_right[counts] = left_out(name, rows[counts], codes[counts])
         return scores, is_right
 
     def _left_out_one_by_one(
-        self, gaussians: list[TiedGaussian], rows: NDArray, codes: NDArray[np.intp]
+        self, name: str, rows: NDArray, codes: NDArray[np.intp]
     ) -> tuple[Floats, NDArray[np.bool_]]:
+        gaussians = self._gaussians[name]
         scores, is_right = np.empty(len(rows)), np.empty(len(rows), dtype=bool)
         groupings = codes, np.zeros_like(codes)
         for batch in _batches(len(rows), gaussians):

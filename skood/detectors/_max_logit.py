@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import numpy as np
+
 from ._base_logit import BaseLogitDetector
 from ._base_sample_wise import BaseSampleWiseDetector
 from ._softmax import Logits, row_maxima
@@ -36,6 +38,10 @@ class MaxLogitDetector(BaseLogitDetector, BaseSampleWiseDetector):
     >>> MaxLogitDetector().fit([[0.0, 5.0], [9.0, 1.0]]).score_samples([[0.0, 2.0]])
     array([2.])
     """
+
+    def _computes_in(self, dtype: np.dtype) -> np.dtype:
+        # The largest of them is one of them.
+        return np.result_type(dtype, np.float32) if dtype.kind == "f" else np.dtype(np.float64)
 
     def _score_logits(self, logits: Logits) -> Logits:
         return row_maxima(logits)

@@ -6,8 +6,6 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.utils.extmath import row_norms
 
-from .._batches import row_batches
-
 _LEAST_PRECISE = 1e-140
 """Below this, the squares that a norm is made of begin to lose digits."""
 
@@ -26,16 +24,18 @@ def row_lengths(rows: NDArray) -> NDArray[np.float64]:
 
 def unit_rows(rows: NDArray) -> NDArray[np.float64]:
     """Rows of floating-point numbers divided by their Euclidean norm; rows of zeros stay so."""
-    units = np.empty(rows.shape)
-    for batch in row_batches(*rows.shape):
-        _divide_by_norms(rows[batch], units[batch])
+    # Long doubles are not for linear algebra.
+    units = rows.astype(np.float64)
+    lengths = row_norms(units)
+    is_precise = (lengths > _LEAST_PRECISE) & (lengths < np.inf)
+    units /= np.where(is_precise, lengths, 1)[:, np.newaxis]
+    if not is_precise.all():
+        units[~is_precise] = _unit_rows_of_any_size(units[~is_precise])
     return units
 
 
-def _divide_by_norms(rows: NDArray, units: NDArray[np.float64]) -> None:
+def _unit_rows_of_any_size(rows: NDArray[np.float64]) -> NDArray[np.float64]:
     # First by the largest value, as squares of very large or small ones leave the range of floats.
-    largest = np.maximum(rows.max(axis=1, initial=0), -rows.min(axis=1, initial=0))
-    largest = largest[:, np.newaxis].astype(np.float64)
-    # Long doubles are not for linear algebra.
-    np.divide(rows, np.where(largest > 0, largest, 1), out=units, casting="same_kind")
-    units /= np.where(largest > 0, row_norms(units)[:, np.newaxis], 1)
+    largest = np.abs(rows).max(axis=1, initial=0, keepdims=True)
+    relative = rows / np.where(largest > 0, largest, 1)
+    return relative / np.where(largest > 0, row_norms(relative)[:, np.newaxis], 1)

@@ -200,8 +200,8 @@ class TiedRows:
         ValueError
             If there are too many units for a matrix of all pairs of them.
         """
-        if not len(other.labels):
-            return self
+        if not len(self.labels) or not len(other.labels):
+            return self if len(self.labels) else other
         return self._summed_of_few_units().merge(other)
 
     def without(self, other: TiedMoments) -> TiedMoments:

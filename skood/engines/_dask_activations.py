@@ -14,7 +14,7 @@ from dask.highlevelgraph import HighLevelGraph
 from numpy.typing import NDArray
 
 from ..activations import Activations, LinearHead, PackedBits
-from ._blocks import Blocks, Literal, as_array, new_layer, run, split_rows
+from ._blocks import Blocks, Literal, as_array, new_layer, opened, run, split_rows
 
 
 class DaskActivations:
@@ -71,6 +71,36 @@ class DaskActivations:
         self._graph = graph
         self._sizes = sizes
         self._make_template = template
+
+    @classmethod
+    def from_activations(cls, A: Activations, n_samples: int = 10_000) -> Self:
+        """Cut activations that were extracted before into blocks.
+
+        Parameters
+        ----------
+        A : Activations
+            Of a folder that :meth:`ActivationExtractor.transform
+            <skood.ActivationExtractor.transform>` has written, only the path is sent: each worker
+            reads its rows, where it sees the same file system. Others are sent themselves.
+        n_samples : int, default=10000
+            Rows of a block.
+
+        Returns
+        -------
+        activations : DaskActivations
+            The same rows.
+
+        Raises
+        ------
+        ValueError
+            If ``n_samples`` is not positive.
+        """
+        if n_samples < 1:
+            raise ValueError(f"n_samples must be at least 1, got {n_samples}.")
+        parts = [A[start : start + n_samples] for start in range(0, len(A), n_samples)]
+        tasks = [(opened, Literal(part)) for part in parts]
+        name, graph = new_layer("given", tasks, [])
+        return cls(name, graph, tuple(map(len, parts)), A[:0])
 
     @cached_property
     def template(self) -> Activations:

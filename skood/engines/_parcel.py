@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import pickle
+import sys
 from collections.abc import Sequence
 from copy import copy
 from threading import RLock
@@ -71,6 +72,8 @@ class _Pickler(cloudpickle.Pickler):
         return self._numbers.get(id(obj))
 
     def reducer_override(self, obj: Any) -> Any:
+        if _is_program(obj):  # whose own pickles cannot be read
+            return _read_program, (_written_program(obj),)
         rows = [name for name in _ROWS if name in getattr(obj, "__dict__", ())]
         if not rows or not isinstance(obj, BaseEstimator):
             return super().reducer_override(obj)
@@ -89,6 +92,26 @@ class _Unpickler(pickle.Unpickler):
 
     def persistent_load(self, pid: int) -> Any:
         return self._apart[pid]
+
+
+def _is_program(obj: Any) -> bool:
+    """Whether an object is a program of ``torch.export``; imports nothing."""
+    export = sys.modules.get("torch.export")
+    return export is not None and isinstance(obj, export.ExportedProgram)
+
+
+def _written_program(program: Any) -> bytes:
+    from torch.export import save
+
+    file = io.BytesIO()
+    save(program, file)
+    return file.getvalue()
+
+
+def _read_program(written: bytes) -> Any:
+    from torch.export import load
+
+    return load(io.BytesIO(written))
 
 
 def _pack(content: Any, apart: Sequence[Any]) -> bytes:

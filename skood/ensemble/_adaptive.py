@@ -20,6 +20,7 @@ from .._classes import has_predictions, rows_to_accept, tells_classes
 from .._foreign import are_named
 from .._held_out import Rows
 from .._layer_names import layer_columns, value_names
+from .._memory import memory_left
 from .._named_detectors import NamedDetectors
 from .._sklearn import Interval, StrOptions
 from .._spread import evenly
@@ -51,6 +52,8 @@ _FAR = np.log(0.01)
 _SAME_NORMS = "the norms of all training samples of a class are the same in every layer"
 _KEPT_BYTES = 2**26
 """Of samples, which ``fit`` keeps for more batches: 64 MiB."""
+_SHARE_OF_MEMORY_LEFT = 1 / 8
+"""What these may take of it."""
 _ROWS_PER_CLASS = 10
 """With fewer on average, layers are compared with those of samples of all classes."""
 
@@ -142,7 +145,8 @@ class AdaptiveEnsembleDetector(BaseIncrementalDetector, NamedDetectors):
     patterns and scores. Beside this there are 16 bytes for each sample given to ``fit``, and some
     KiB for each member. For more batches, all values of training samples are kept: of up to
     ``max_samples``, or as many as take 32 MiB if those are more. ``fit`` keeps them if they take no
-    more than 64 MiB, and otherwise none; ``partial_fit`` always does.
+    more than 64 MiB and an eighth of the memory that is left, and otherwise none; ``partial_fit``
+    always does.
 
     **Batches.** ``partial_fit`` and ``merge`` fit the members anew, on the samples that one ``fit``
     of all would learn from: all, or those with the smallest hashes. What is learnt is the same for
@@ -269,7 +273,8 @@ class AdaptiveEnsembleDetector(BaseIncrementalDetector, NamedDetectors):
 
     def _keep(self, X: Activations, y: NDArray | None, keys: Keys | None) -> None:
         """Keep what more batches need, unless that takes much more memory than all else."""
-        self._are_too_large = min(len(X), self._max_kept(X)) * bytes_of_row(X) > _KEPT_BYTES
+        n_bytes = min(len(X), self._max_kept(X)) * bytes_of_row(X)
+        self._are_too_large = n_bytes > min(_KEPT_BYTES, _SHARE_OF_MEMORY_LEFT * memory_left())
         if self._are_too_large or not self._keeps_batches:
             return
         self._summary = ThresholdSample.of(X, y, np.arange(len(X)), self._max_kept(X), keys)
@@ -289,9 +294,9 @@ class AdaptiveEnsembleDetector(BaseIncrementalDetector, NamedDetectors):
         if self._are_too_large:
             raise ValueError(
                 f"Samples that this {type(self).__name__} learns from, up to max_samples="
-                f"{self.max_samples}, take more than {memory_text(_KEPT_BYTES)}, and so fit has "
-                "kept none that more could be added to: begin with partial_fit, which does, or set "
-                "max_samples lower."
+                f"{self.max_samples}, take more than {memory_text(_KEPT_BYTES)}, or than an eighth "
+                "of the memory that was left, and so fit has kept none that more could be added "
+                "to: begin with partial_fit, which does, or set max_samples lower."
             )
         super()._check_can_learn_more()
 

@@ -114,6 +114,9 @@ class AutoNAPDetector(BaseDetector):
 
     Notes
     -----
+    Settings are chosen by all samples at once, so that there is neither ``partial_fit`` nor
+    ``merge``.
+
     Layers may be unpooled maps, or pooled before by ``PoolingReducer(pooling=["max", "avg"])``:
     columns of one layer of the network with the poolings "max" and "avg" count as two poolings of
     that layer. Gradients and stochastic passes, which are columns of another ``kind``, are not

@@ -267,6 +267,7 @@ class LayerEnsembleDetector(BaseIncrementalDetector):
         return self._in_parallel((LearntMember.begun, clone(m), X[names]) for m, names in pairs)
 
     def _learn_ood(self, X: Activations) -> EnsembleSummary:
+        self._members_to_fit(X)
         return EnsembleSummary(outside=sample_of(X))
 
     def _finish(self, summary: EnsembleSummary) -> None:

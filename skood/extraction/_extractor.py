@@ -15,6 +15,7 @@ from numpy.random import RandomState
 from numpy.typing import DTypeLike
 from sklearn.base import BaseEstimator, clone
 from sklearn.utils import Tags
+from sklearn.utils.metadata_routing import UNUSED
 from sklearn.utils.validation import check_is_fitted
 
 from .._block_transform import as_float_type, in_blocks
@@ -316,6 +317,8 @@ class ActivationExtractor(ActivationsOutputMixin, BaseEstimator):
 
     _learns_from_rows = False
 
+    # Both are for the user's own calls, and no pipeline passes them on.
+    __metadata_request__transform = {"out": UNUSED, "dtype": UNUSED}
     # Inputs have no layers.
     _entries = {"feature_names_in_": FITTED_ON["feature_names_in_"]}
     _parameter_constraints: dict[str, Any] = {

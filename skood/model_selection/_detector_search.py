@@ -110,6 +110,9 @@ class DetectorSearchCV(OutlierMixin, MetaEstimatorMixin, NamedDetectors):
 
     Notes
     -----
+    Candidates are compared by splits of all rows: there is neither ``partial_fit`` nor ``merge``.
+    What is chosen, ``best_estimator_``, has them where it learns in batches.
+
     The differences between candidates are paired: both are scored on the same rows. As training
     parts overlap, the standard error over k folds is that of Nadeau and Bengio [1]_, ``s *
     sqrt(1 / k + n_test / n_train)`` with the standard deviation s of the differences. Of several

@@ -1,0 +1,1 @@
+"""Formats for activations on disk, side by side."""
