@@ -55,9 +55,9 @@ if limit != "none":
         "data": (resource.RLIMIT_DATA, "VmData"), "as": (resource.RLIMIT_AS, "VmSize")
     }[limit]
     resource.setrlimit(kind, (taken(what) + mib * 2**20,) * 2)
-    time.sleep(0.2)  # a reading is used again for a tenth of a second
+    time.sleep(0.2)  # what is left is looked at ten times a second
     assert memory_left() <= mib * 2**20
-scores = monitor.fit(Rows(n_samples, 0)).score_samples(Rows(n_samples // 8, 1))
+scores = monitor.fit(Rows(n_samples, 0)).score_samples(Rows(n_samples // 16, 1))
 np.save(file, [*scores, monitor["detect"].offset_])
 """
 
