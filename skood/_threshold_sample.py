@@ -197,21 +197,36 @@ def bytes_of_row(X: Activations) -> int:
     return max(1, sum(n_bytes(column.array, range(1)) for column in X.columns))
 
 
-def merged(parts: Iterable[Any]) -> Any:
-    """One summary of the rows of several, in order; they are merged two and two.
+class Merging:
+    """Several summaries, in order, that become one; they are merged two and two.
 
     A long line of merges would copy what it holds already with each one.
     """
-    waiting: list[tuple[int, Any]] = []
-    for part in parts:
+
+    def __init__(self) -> None:
+        self._waiting: list[tuple[int, Any]] = []
+
+    def add(self, part: Any) -> None:
+        """Add the next summary."""
         level = 0
-        while waiting and waiting[-1][0] == level:
-            part, level = waiting.pop()[1].merge(part), level + 1
-        waiting.append((level, part))
-    _, whole = waiting.pop()
-    while waiting:
-        whole = waiting.pop()[1].merge(whole)
-    return whole
+        while self._waiting and self._waiting[-1][0] == level:
+            part, level = self._waiting.pop()[1].merge(part), level + 1
+        self._waiting.append((level, part))
+
+    def whole(self) -> Any:
+        """The summary of all that were added, at least one."""
+        _, whole = self._waiting.pop()
+        while self._waiting:
+            whole = self._waiting.pop()[1].merge(whole)
+        return whole
+
+
+def merged(parts: Iterable[Any]) -> Any:
+    """One summary of several, in order."""
+    merging = Merging()
+    for part in parts:
+        merging.add(part)
+    return merging.whole()
 
 
 def hash_rows(X: Activations, y: NDArray | None) -> NDArray[np.uint64]:

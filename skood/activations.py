@@ -760,6 +760,13 @@ def read_only(X: Activations) -> Activations:
     return X._view(X._table.read_only())
 
 
+def read_once(X: Activations) -> Activations:
+    """The same activations in memory, for who looks at them several times."""
+    if not any(is_on_disk(X._table.hold(column.array)) for column in X._table.columns.values()):
+        return X
+    return X._view(X._table.copy({"layer", *(part.role for part in PARTS.values())}))
+
+
 def copy_of(X: Activations, roles: Container[Role]) -> Activations:
     """The columns of some roles, in arrays of their own, which hold these rows and no others."""
     return X._view(X._table.copy(roles))

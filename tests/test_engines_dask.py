@@ -20,11 +20,11 @@ from test_incremental import assert_same as assert_learnt_as_by_one_fit
 from skood import ActivationExtractor, Activations, Monitor, PoolingReducer
 from skood.calibration import ConformalDetector
 from skood.detectors import (
+    COREDetector,
     GaussianActivationDetector,
     HammingNAPDetector,
     KNNDetector,
     MaxSoftmaxDetector,
-    MCDropoutDetector,
 )
 from skood.engines import DaskActivations
 from skood.preprocessing import LayerSelector, PercentileBinarizer
@@ -56,10 +56,11 @@ def digits():
 @pytest.fixture(scope="module")
 def client():
     with (
+        dask.config.set({"distributed.comm.timeouts.connect": "120s"}),  # of a busy machine
         distributed.LocalCluster(
             n_workers=2, threads_per_worker=1, dashboard_address=None, memory_limit=None
         ) as cluster,
-        distributed.Client(cluster, timeout=30, set_as_default=False) as client,
+        distributed.Client(cluster, timeout=120, set_as_default=False) as client,
     ):
         yield client
 
@@ -231,8 +232,8 @@ def test_blocks_are_batches_of_a_stream(digits):
 def test_detectors_that_need_all_rows_say_how_to_have_them(digits):
     X, _, net = digits
     A = ActivationExtractor(net).fit_transform(blocks_of(X))
-    with pytest.raises(TypeError, match=r"MCDropout\w* cannot be fitted block by block.*compute"):
-        MCDropoutDetector().fit(A)
+    with pytest.raises(TypeError, match=r"CORE\w* cannot be fitted block by block.*compute"):
+        COREDetector().fit(A)
     with pytest.raises(TypeError, match=r"pass A\.compute\(\)"):
         np.asarray(A)
     with pytest.raises(TypeError, match="FrozenEstimator"):
@@ -406,5 +407,9 @@ def test_detectors_without_batches_score_blocks(digits):
 def test_every_detector_that_learns_in_batches_learns_by_blocks(name, validation):
     one = unfitted(name, validation=validation).fit(TRAINING, MARKED)
     with dask.config.set(scheduler="synchronous"):
-        tree = unfitted(name, validation=validation).fit(DaskActivations.from_activations(TRAINING, 20), MARKED)
-    assert_learnt_as_by_one_fit(name, tree, one)
+        tree = unfitted(name, validation=validation).fit(
+            DaskActivations.from_activations(TRAINING, 20), MARKED
+        )
+    # Scores of single blocks differ in the last digits, where a matrix product makes them.
+    exact = name in ("KNNDetector", "HammingNAPDetector")
+    assert_learnt_as_by_one_fit(name, tree, one, rtol=0 if exact else 1e-7)

@@ -3,9 +3,16 @@
 import numpy as np
 import pytest
 from sklearn import config_context
+from sklearn.base import clone
 
 from skood import Activations
-from skood.detectors import EnergyDetector, GaussianActivationDetector, KNNDetector
+from skood._rows import LazyArray
+from skood.detectors import (
+    EnergyDetector,
+    GaussianActivationDetector,
+    KNNDetector,
+    MahalanobisDetector,
+)
 from skood.preprocessing import PercentileBinarizer
 
 FEW = {"working_memory": 8 * 12 * 20 / 2**20}
@@ -87,3 +94,33 @@ def test_blocks_are_as_long_as_memory_allows(monkeypatch):
     for wrong, error in ((0, ValueError), (2.5, TypeError)):
         with pytest.raises(error):
             A.batches(wrong)
+
+
+class Counted(LazyArray):
+    """Rows of an array, of which it is counted how many are read, and how many at a time."""
+
+    def __init__(self, values):
+        self.values, self.shape, self.dtype = values, values.shape, values.dtype
+        self.n_read, self.most = 0, 0
+
+    def read(self, rows):
+        self.n_read += len(rows)
+        self.most = max(self.most, len(rows))
+        return self.values[np.asarray(rows, dtype=np.intp)]
+
+
+@pytest.mark.parametrize(
+    "detector", [GaussianActivationDetector(), MahalanobisDetector(), KNNDetector(n_neighbors=2)]
+)
+def test_rows_on_disk_are_read_once_to_check_once_to_learn_and_once_to_score(detector):
+    rows, label = layers(), np.arange(50) % 3
+    on_disk = Counted(rows)
+    A = Activations({"a": on_disk}, predictions=label)
+    expected = clone(detector).fit(Activations({"a": rows}, predictions=label), label)
+    with config_context(working_memory=14 * 8 * 20 / 2**20):
+        found = clone(detector).fit(A, label)
+        assert (on_disk.n_read, on_disk.most) == (3 * 50, 21)
+        scores = found.score_samples(A)
+        assert (on_disk.n_read, on_disk.most) == (5 * 50, 21)
+    np.testing.assert_allclose(scores, expected.score_samples(A), rtol=1e-9)
+    assert found.offset_ == pytest.approx(expected.offset_, rel=1e-9)

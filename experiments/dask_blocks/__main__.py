@@ -53,8 +53,9 @@ def main() -> None:
         data=f"random images of {' x '.join(map(str, SHAPE))} values, an untrained network of four "
         "convolutions, the default monitor",
         samples=f"{n_samples} rows",
-        settings=f"one thread in torch and in each worker, least of {REPETITIONS} repetitions; the images "
-        "lie where they are computed with, and workers have imported skood and have the network",
+        settings=f"one thread in torch and in each worker, least of {REPETITIONS} repetitions; the "
+        "images lie where they are computed with, and workers have imported skood and have the "
+        "network",
         packages=("skood", "dask", "distributed", "torch", "numpy"),
     )
     write_tables(folder, about, {"seconds": table})

@@ -20,9 +20,9 @@ from .._known_columns import KnownColumns
 from .._linear_head import same_weights
 from .._marks import in_distribution_rows, take_rows
 from .._sklearn import available_if
-from .._threshold_sample import ThresholdSample, merged
+from .._threshold_sample import Merging, ThresholdSample, merged
 from .._validation import ARRAY_LAYER
-from ..activations import Activations, LinearHead
+from ..activations import Activations, LinearHead, read_once
 from ._base import BaseOneClassDetector, joined, rows_of, without_overflow_warnings
 from ._entries import OF_BATCHES
 
@@ -157,18 +157,27 @@ class BaseIncrementalDetector(BaseOneClassDetector):
 
     def _score_and_keep(self, X: Activations, y: NDArray | None) -> Scores:
         """Scores of samples that set the threshold, of which some are kept for later batches."""
-        is_set_by_sample = self._max_threshold_samples() is not None
-        if is_set_by_sample or (self._keeps_batches and not self._why_not_in_batches()):
+        if self._max_threshold_samples() is not None:
             self._sample = self._sample_of(X, y, self.training_rows_)
-        if is_set_by_sample:
             return self._score_sample()
-        scores = joined([self._score_setting(*batch) for batch in batches_of(X, y)])
-        return self._complete_scores(scores)
+        if self._keeps_batches and not self._why_not_in_batches():
+            return self._complete_scores(self._score_and_sample(X, y))
+        scores = [self._score_setting(*batch) for batch in batches_of(X, y)]
+        return self._complete_scores(joined(scores))
+
+    def _score_and_sample(self, X: Activations, y: NDArray | None) -> Scores:
+        """Both for each batch at a time, which is read once."""
+        scores, samples = [], Merging()
+        for batch, labels, rows in numbered_batches(X, y, self.training_rows_):
+            scores.append(self._score_setting(batch, labels))
+            samples.add(ThresholdSample.of(batch, labels, rows))
+        self._sample = samples.whole()
+        return joined(scores)
 
     def _sample_of(self, X: Activations, y: NDArray | None, rows: Rows) -> ThresholdSample:
         max_rows = self._max_threshold_samples()
-        numbered = zip(batches_of(X, y), batches_of(X, rows), strict=True)
-        return merged(ThresholdSample.of(*batch, each, max_rows) for batch, (_, each) in numbered)
+        batches = numbered_batches(X, y, rows)
+        return merged(ThresholdSample.of(*batch, max_rows) for batch in batches)
 
     def _score_sample(self) -> Scores:
         """Scores of the samples that are kept, whose rows set the threshold."""
@@ -428,12 +437,19 @@ def _estimators_in(value: Any) -> Iterator[Any]:
             yield from _estimators_in(each)
 
 
-def batches_of(X: Activations, y: NDArray | None) -> Iterator[tuple[Activations, Any]]:
-    """Consecutive samples and what is said of each; one batch of none where there are none."""
+def batches_of(X: Activations, y: NDArray | None) -> Iterator[tuple[Activations, NDArray | None]]:
+    """Consecutive samples, in memory, and their labels; one batch of none where there are none."""
+    return (batch[:2] for batch in numbered_batches(X, y, np.arange(len(X))))
+
+
+def numbered_batches(
+    X: Activations, y: NDArray | None, rows: Rows
+) -> Iterator[tuple[Activations, NDArray | None, Rows]]:
+    """The same, and the numbers of the samples."""
     start = 0
     for batch in X.batches() if len(X) else [X]:
         stop = start + len(batch)
-        yield batch, None if y is None else y[start:stop]
+        yield read_once(batch), None if y is None else y[start:stop], rows[start:stop]
         start = stop
 
 

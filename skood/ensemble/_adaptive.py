@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import replace
 from math import ceil
@@ -16,6 +16,7 @@ from sklearn.preprocessing import normalize
 from sklearn.utils.extmath import row_norms
 from sklearn.utils.validation import check_is_fitted
 
+from .._batches import row_batches
 from .._classes import has_predictions, rows_to_accept, tells_classes
 from .._foreign import are_named
 from .._held_out import Rows
@@ -585,8 +586,10 @@ def _norms_vary(X: Activations) -> bool:
     classes = np.unique(predicted_classes(X), return_inverse=True)[1]
     for _, layer in X.items():
         rows = np.asarray(layer)
-        largest = max(float(np.abs(rows).max(initial=0)), np.finfo(np.float64).tiny)
-        norms = row_norms(rows.astype(np.float64) / largest)[:, np.newaxis]
+        ends = float(rows.max(initial=0)), -float(rows.min(initial=0))
+        largest = max(*ends, np.finfo(np.float64).tiny)
+        parts = [row_norms(part / largest) for part in _parts(rows)]
+        norms = np.concatenate(parts)[:, np.newaxis]
         if differ_within_classes(norms / max(norms.max(), 1.0), classes, rows.dtype):
             return True
     return False
@@ -595,7 +598,21 @@ def _norms_vary(X: Activations) -> bool:
 def _varies(layer: Any, classes: NDArray[np.intp]) -> bool:
     """Whether samples of a class differ in more than their norm and its rounding."""
     rows = np.asarray(layer)
-    return differ_within_classes(normalize(rows.astype(np.float64)), classes, rows.dtype)
+    first, start = normalize(rows[np.unique(classes, return_index=True)[1]].astype(np.float64)), 0
+    for part in _parts(rows):
+        both = np.concatenate([first, normalize(part)])
+        stop = start + len(part)
+        codes = np.concatenate([np.arange(len(first)), classes[start:stop]])
+        if differ_within_classes(both, codes, rows.dtype):
+            return True
+        start = stop
+    return False
+
+
+def _parts(rows: NDArray) -> Iterator[Floats]:
+    """All rows as 64-bit numbers, some at a time."""
+    batches = row_batches(len(rows), rows[:1].size)
+    return (rows[batch].astype(np.float64) for batch in batches)
 
 
 def _why_no_features(X: Activations) -> str:
