@@ -704,6 +704,8 @@ class Monitor(Pipeline):
         try:
             check_is_fitted(self)
         except NotFittedError as error:
+            if has_begun(self):
+                raise
             raise NotFittedError(
                 "This Monitor is not fitted yet: fit it on the rows to learn from before calibrate "
                 "sets its threshold by others."
@@ -1118,6 +1120,12 @@ class Monitor(Pipeline):
         learnt = [step for _, step in self.steps if not isinstance(step, ActivationExtractor)]
         kept = [getattr(self, name, None) for name in ("calibration_", "_calibration_rows")]
         return memory_of([*learnt, *kept])
+
+    def __sklearn_is_fitted__(self) -> bool:
+        last = steps_of(self)[-1]
+        if has_begun(last):
+            check_is_fitted(last)  # which says what is missing
+        return bool(super().__sklearn_is_fitted__())
 
     def __sklearn_tags__(self) -> Tags:
         tags = super().__sklearn_tags__()

@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn.linear_model import LogisticRegression
-from sklearn.model_selection import KFold
 from sklearn.preprocessing import StandardScaler
 from sklearn.utils.validation import check_is_fitted
 
@@ -18,7 +17,7 @@ from .._batches import row_batches
 from .._classes import GROUP_BY, class_columns
 from .._estimator_checks import failed_outlier_checks
 from .._sklearn import HasMethods, Interval
-from .._threshold_sample import ThresholdSample
+from .._threshold_sample import ThresholdSample, hash_rows
 from .._too_few import TooFewSamplesError
 from .._values import SQUARABLE, Floats
 from .._warnings import warn_user
@@ -348,7 +347,7 @@ class MahalanobisDetector(BaseLayerScoresDetector):
         scores, is_right = np.zeros(len(rows)), np.ones(len(rows), dtype=bool)
         learnt = self._summary.classes.layers[name]
         units, rounding = self._prepare(rows), self._rounding(rows.dtype)
-        for part in _parts(len(rows), learnt.n_rows):
+        for part in _parts(rows, codes, learnt.n_rows):
             kept = np.setdiff1d(np.arange(len(rows)), part) if len(rows) == learnt.n_rows else part
             # Numbered anew, as some classes may have no row here.
             known, numbers = np.unique(codes[kept], return_inverse=True)
@@ -422,15 +421,16 @@ def _batches(n_rows: int, gaussians: list[TiedGaussian]) -> Iterator[slice]:
     return row_batches(n_rows, 2 * max(gaussians[0].means.shape), are_products=True)
 
 
-def _parts(n_rows: int, n_learnt: int) -> list[NDArray[np.intp]]:
-    """Numbers of rows to leave out at a time: parts of at most a fifth of all that were learnt."""
+def _parts(rows: NDArray, codes: NDArray[np.intp], n_learnt: int) -> list[NDArray[np.intp]]:
+    """Numbers of rows to leave out at a time: parts of at most a fifth of all that were learnt.
+
+    What a row holds decides which part it is in, and not its place among the others.
+    """
+    n_rows = len(rows)
     if n_rows == 0 or n_learnt == 1:
         return []
-    n_parts = min(n_rows, ceil(5 * n_rows / n_learnt))
-    if n_parts == 1:
-        return [np.arange(n_rows)]
-    folds = KFold(n_parts, shuffle=True, random_state=0).split(np.arange(n_rows))
-    return [part for _, part in folds]
+    by_hash = np.argsort(hash_rows(Activations({"layer": rows}), codes), kind="stable")
+    return np.array_split(by_hash, min(n_rows, ceil(5 * n_rows / n_learnt)))
 
 
 def _score(
