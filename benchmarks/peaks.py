@@ -81,7 +81,7 @@ def main() -> None:
     n_samples, n_units, n_classes = map(int, sizes)
     method = {method.name: method for method in make_methods(n_units)}[name]
     # What a library loads when it is first used is not what it takes for the samples.
-    warm = make_contestant(library, method, Samples.draw(100, n_units, n_classes))
+    warm = make_contestant(library, method, Samples.draw(20 * n_classes, n_units, n_classes))
     warm.fit()
     warm.score()
     samples = Samples.draw(n_samples, n_units, n_classes)
