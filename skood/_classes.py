@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from ._labels import unknown_labels
 from ._marks import check_mark_is_no_class, refuse_missing
 from ._sklearn import StrOptions
+from ._too_few import TooFewSamplesError
 from .activations import Activations
 
 GROUP_BY = [StrOptions({"prediction", "label", "correct"})]
@@ -251,7 +252,7 @@ def check_same_kind(labels: NDArray, others: NDArray) -> None:
 def refuse_none_correct(n_counting: int, n_samples: int, wanted_by: str) -> None:
     """Raise a ValueError where no sample counts, as ``group_by`` "correct" may have it."""
     if n_counting == 0:
-        raise ValueError(
+        raise TooFewSamplesError(
             f"{wanted_by} with group_by='correct' learns from correctly classified samples, but "
             f"none of the {n_samples} predictions equals its label. Are the labels y classes of "
             "the network?"

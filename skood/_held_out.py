@@ -102,8 +102,7 @@ def split_held_out(
     if not 0 < n_held_out < n_samples:
         raise ValueError(
             f"A share of {validation} held out of n_samples = {n_samples} in-distribution samples "
-            "leaves none to learn from: at least 2 are needed. Of batches only the first needs as "
-            "many."
+            "leaves none to learn from: at least 2 are needed."
         )
     learnt, held_out = train_test_split(
         np.arange(n_samples),

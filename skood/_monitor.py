@@ -38,6 +38,8 @@ from ._samples import n_samples_of
 from ._sklearn import Interval, StrOptions, available_if, check_steps, validate_params
 from ._streams import (
     first_transform,
+    check_has_begun,
+    has_begun,
     is_fitted,
     merge,
     partial_fit,
@@ -479,7 +481,7 @@ class Monitor(Pipeline):
         """
         self._refuse_steps_that_learn()
         y = in_memory(y)
-        if is_first := not is_fitted(self):
+        if is_first := not has_begun(self):
             check_steps(self)
         self._held_out_thresholds()  # refused where the detector is another by now
         if not is_first and n_samples_of(X) == 0:
@@ -506,7 +508,7 @@ class Monitor(Pipeline):
 
     def _read_batch(self, X: Any, y: ArrayLike | None) -> Any:
         """What the last step is given; in the first batch, the steps before see what comes."""
-        is_first = not is_fitted(self)
+        is_first = not has_begun(self)
         for _, step in self.steps[:-1]:
             if step not in (None, "passthrough"):
                 X = first_transform(step, X, y) if is_first else step.transform(X)
@@ -587,7 +589,7 @@ class Monitor(Pipeline):
         UncalibratedWarning
             As :meth:`partial_fit` does.
         """
-        check_is_fitted(self)
+        check_has_begun(self)
         check_mergeable(self, other)
         self._refuse_steps_that_learn()
         for monitor in (self, other):
@@ -702,6 +704,8 @@ class Monitor(Pipeline):
         try:
             check_is_fitted(self)
         except NotFittedError as error:
+            if has_begun(self):
+                raise
             raise NotFittedError(
                 "This Monitor is not fitted yet: fit it on the rows to learn from before calibrate "
                 "sets its threshold by others."
@@ -1116,6 +1120,12 @@ class Monitor(Pipeline):
         learnt = [step for _, step in self.steps if not isinstance(step, ActivationExtractor)]
         kept = [getattr(self, name, None) for name in ("calibration_", "_calibration_rows")]
         return memory_of([*learnt, *kept])
+
+    def __sklearn_is_fitted__(self) -> bool:
+        last = steps_of(self)[-1]
+        if has_begun(last):
+            check_is_fitted(last)  # which says what is missing
+        return bool(super().__sklearn_is_fitted__())
 
     def __sklearn_tags__(self) -> Tags:
         tags = super().__sklearn_tags__()

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from sklearn.utils.validation import check_is_fitted
-
-from ._streams import check_same_steps
+from ._streams import check_has_begun, check_same_steps
 from .extraction import ActivationExtractor
 
 _MAY_DIFFER = {
@@ -38,7 +36,7 @@ def check_mergeable(monitor: Any, other: Any) -> None:
         raise TypeError(
             f"Only another {type(monitor).__name__} can be merged, got {type(other).__name__}."
         )
-    check_is_fitted(other)
+    check_has_begun(other)
     if monitor.target != other.target:
         raise ValueError(
             f"Merged monitors need the same target, got {monitor.target!r} and {other.target!r}."

@@ -69,7 +69,7 @@ def steps_of(estimator: Any) -> list[Any]:
 def partial_fit(estimator: Any, X: Any, y: Any) -> None:
     """Let an estimator, or what a pipeline ends in, learn from one more batch."""
     *before, last = steps_of(estimator)
-    is_first = not is_fitted(last)
+    is_first = not has_begun(last)
     for step in before:
         X = first_transform(step, X, y) if is_first else step.transform(X)
     last.partial_fit(X, y)
@@ -110,6 +110,18 @@ def check_same_steps(steps: list[Any], others: list[Any]) -> None:
 def _described(step: Any) -> tuple[str, str]:
     params = step.get_params() if hasattr(step, "get_params") else {}
     return repr(sorted(params.items())), fitted_state(step)
+
+
+def has_begun(estimator: Any) -> bool:
+    """Whether an estimator, or what a pipeline ends in, has seen a batch, enough for it or not."""
+    *_, last = steps_of(estimator)
+    return hasattr(last, "n_samples_seen_") or is_fitted(last)
+
+
+def check_has_begun(estimator: Any) -> None:
+    """Raise a NotFittedError where an estimator has seen no batch."""
+    if not has_begun(estimator):
+        check_is_fitted(estimator)
 
 
 def is_fitted(estimator: Any) -> bool:

@@ -31,6 +31,7 @@ FLOW = [
     "_batches",
     "_threads",
     "_values",
+    "_too_few",
     "_conformal",
     "_levels",
     "_held_out",

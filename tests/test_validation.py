@@ -6,6 +6,7 @@ import pickle
 import numpy as np
 import pytest
 from _estimators import construct, detectors
+from sklearn.exceptions import NotFittedError
 from sklearn.base import clone
 from sklearn.ensemble import IsolationForest
 from sklearn.model_selection import (
@@ -237,11 +238,14 @@ def test_batches_are_drawn_again_in_the_same_way():
 
 
 @pytest.mark.filterwarnings("ignore:.*calibration row")
-def test_only_the_first_batch_cannot_be_a_single_row():
+def test_the_first_batch_may_be_a_single_row():
     detector = KNNDetector(n_neighbors=1, validation=0.2)
-    with pytest.raises(ValueError, match="Of batches only the first needs as many"):
-        detector.partial_fit(A[:1])
-    for part in (slice(0, 4), slice(4, 5), slice(5, 300)):
+    with pytest.raises(ValueError, match="leaves none to learn from"):
+        detector.fit(A[:1])
+    detector.partial_fit(A[:1])
+    with pytest.raises(NotFittedError, match="Of 1 in-distribution samples"):
+        detector.predict(NEW)
+    for part in (slice(1, 4), slice(4, 5), slice(5, 300)):
         detector.partial_fit(A[part])
     assert len(detector.training_rows_) == 60
 

@@ -10,6 +10,7 @@ from typing import Any, Protocol, Self
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator
+from sklearn.exceptions import NotFittedError
 from sklearn.utils.validation import check_is_fitted
 
 from .._classes import NetworkClasses
@@ -21,6 +22,7 @@ from .._linear_head import same_weights
 from .._marks import in_distribution_rows, take_rows
 from .._sklearn import available_if
 from .._threshold_sample import Merging, ThresholdSample, merged
+from .._too_few import TooFewSamplesError
 from .._validation import ARRAY_LAYER
 from ..activations import Activations, LinearHead, read_once
 from ._base import BaseOneClassDetector, joined, rows_of, without_overflow_warnings
@@ -61,12 +63,18 @@ class BaseIncrementalDetector(BaseOneClassDetector):
     ``merge`` see their samples once: the threshold comes from a sample of them, which is of bounded
     size and holds all while they are few (:class:`~skood._threshold_sample.ThresholdSample`). With
     ``validation`` this is a sample of those that are held out.
+
+    Where the samples so far are too few, ``_finish`` and what sets the threshold raise a
+    :class:`~skood._too_few.TooFewSamplesError`. ``fit`` fails then; ``partial_fit`` and ``merge``
+    keep the summary, and the detector is not fitted until more samples complete it.
     """
 
     _summary: Any
     _sample: ThresholdSample
     _params_of_first: dict[str, Any]
     _n_inside: int
+    _missing = ""
+    """What keeps samples seen so far from being scored; nothing in a fitted detector."""
     _entries = OF_BATCHES
     _params_after_learning: frozenset[str] = frozenset({"false_alarm_rate"})
     """Parameters that may be set between batches, as no summary depends on them."""
@@ -117,6 +125,16 @@ class BaseIncrementalDetector(BaseOneClassDetector):
     def _max_threshold_samples(self) -> int | None:
         """How many samples set the threshold, of ``fit``, too; None for all that there are."""
         return None
+
+    def __sklearn_is_fitted__(self) -> bool:
+        # Whoever asks learns why: scikit-learn's own words would tell to call fit.
+        if self._missing:
+            raise NotFittedError(self._missing)
+        return hasattr(self, "n_samples_seen_")
+
+    def _forget(self) -> None:
+        super()._forget()
+        self.__dict__.pop("_missing", None)
 
     def _learn_and_score(
         self, X: Activations, y: NDArray | None, rows: Rows, fit_params: dict[str, Any]
@@ -205,8 +223,12 @@ class BaseIncrementalDetector(BaseOneClassDetector):
     def partial_fit(self, X: Activations | ArrayLike, y: ArrayLike | None = None) -> Self:
         """Learn from more samples; any batches give what one ``fit`` gives, to rounding.
 
+        Samples that are too few for scores, as one where distances to others count, are kept, and
+        the detector is not fitted until later batches complete it.
+
         The threshold is computed anew from all samples seen so far; of more than 32 MiB of them
-        (and more than 1,000), from a random part. With ``validation``, a share of all is held out,
+        (and more than 1,000), from a random part. This takes as long for one sample as for many:
+        collect single ones into batches of some hundred or more. With ``validation``, a share of all is held out,
         drawn anew in each batch, of which later ones may be single samples; or the test part of the
         splitter's first split of each batch. These are other rows than of one ``fit``.
 
@@ -293,11 +315,12 @@ class BaseIncrementalDetector(BaseOneClassDetector):
         rows = np.arange(n_samples)
         if self.validation is None or n_samples == 0:
             return rows, rows[:0]
-        if is_first:
+        if is_first and n_samples > 1:
             return self._hold_out(n_samples, y) or (rows, rows[:0])
-        n_before = self._n_inside, self._n_inside - len(self.learnt_rows_)
+        n_inside = 0 if is_first else self._n_inside
+        n_before = n_inside, n_inside - (0 if is_first else len(self.learnt_rows_))
         # Another draw for each batch: the same places of each would be no random share of all.
-        seeds = _seed_of(self), self.n_samples_seen_
+        seeds = _seed_of(self), getattr(self, "n_samples_seen_", 0)
         return held_out_of_batch(n_samples, y, self.validation, seeds, n_before)
 
     def _know_of(self, classes: NetworkClasses, columns: KnownColumns) -> None:
@@ -346,7 +369,7 @@ class BaseIncrementalDetector(BaseOneClassDetector):
             network differ, only one of both knows predicted classes, a parameter of one is
             another than in its fit, or what later batches need was dropped.
         """
-        check_is_fitted(self)
+        check_is_fitted(self, "n_samples_seen_")
         with unchanged_on_failure(self):
             return self._take_in(other)._conclude()
 
@@ -370,7 +393,7 @@ class BaseIncrementalDetector(BaseOneClassDetector):
         name = type(self).__name__
         if type(other) is not type(self):
             raise TypeError(f"Only another {name} can be merged, got {type(other).__name__}.")
-        check_is_fitted(other)
+        check_is_fitted(other, "n_samples_seen_")
         for what, mine, theirs in (
             ("parameters", _plain_params(self), _plain_params(other)),
             ("layers", layers_of(self), layers_of(other)),
@@ -402,12 +425,35 @@ class BaseIncrementalDetector(BaseOneClassDetector):
         self.n_samples_seen_, self._n_inside = start + n_samples, n_inside
 
     def _conclude(self) -> Self:
+        """Finish what was learnt so far, where it is enough for that; otherwise keep it."""
+        self.__dict__.pop("_missing", None)
+        try:
+            with unchanged_on_failure(self):
+                self._finish_by_sample()
+        except TooFewSamplesError as error:
+            # Of an earlier finish nothing may be taken for what holds now.
+            self.__dict__.pop("offset_", None)
+            self._missing = (
+                f"This {type(self).__name__} is not fitted yet: it has seen {self.n_samples_seen_} "
+                f"samples, which are too few. {error} It keeps them: give it more by partial_fit "
+                "or merge."
+            )
+        return self
+
+    def _finish_by_sample(self) -> None:
         """Finish what was learnt so far; the samples that are kept set the threshold."""
+        self._refuse_none_learnt_or_held_out()
         with without_overflow_warnings():
             self._finish_all()
             scores = self._score_sample()
         self._set_threshold(scores)
-        return self
+
+    def _refuse_none_learnt_or_held_out(self) -> None:
+        if not len(self.learnt_rows_) or not self._sample.n_seen:
+            raise TooFewSamplesError(
+                f"Of {self._n_inside} in-distribution samples, {len(self.learnt_rows_)} are there "
+                f"to learn from and {self._sample.n_seen} to set the threshold by."
+            )
 
 
 def forget_batches(estimator: Any) -> None:

@@ -171,19 +171,31 @@ class BlockFit:
         return type(self)(detector, self.said)
 
     def concluded(self) -> Self:
-        """The detector as after one ``partial_fit``: the rows that it keeps set the threshold.
+        """The finished detector; the rows that it keeps set the threshold.
 
         Raises
         ------
         ValueError
-            If there was no row to learn from.
+            If there was no row to learn from, or too few.
         """
-        _refuse_none(self.detector)
-        return type(self)(copy(self.detector)._conclude(), self.said)
+        detector = copy(self.detector)
+        _refuse_none(detector)
+        detector._finish_by_sample()
+        return type(self)(detector, self.said)
 
     def add_to(self, detector: BaseIncrementalDetector) -> BaseIncrementalDetector:
-        """Let a fitted detector learn what was learnt here, as from one more batch."""
-        return detector._take_in(self.detector)._conclude()
+        """Let a detector learn what was learnt here, as from its first or one more batch.
+
+        Raises
+        ------
+        ValueError
+            If there was no row to learn from in the first, or it learnt from others.
+        """
+        if hasattr(detector, "n_samples_seen_"):
+            return detector._take_in(self.detector)._conclude()
+        _refuse_none(self.detector)
+        detector._become(self.detector)
+        return detector._conclude()
 
 
 def _refuse_none(detector: BaseIncrementalDetector) -> None:

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from .._side_by_side import split_layers
 from .._sklearn import Interval
+from .._too_few import TooFewSamplesError
 from .._values import SQUARABLE, Floats
 from .._warnings import warn_user
 from ..activations import Activations
@@ -116,7 +117,7 @@ class KNNDetector(StoredSamplesMixin, BaseIncrementalDetector):
     def _finish(self, summary: BoundedRows) -> None:
         (rows,) = summary.columns
         if len(rows) < 2:
-            raise ValueError(
+            raise TooFewSamplesError(
                 "KNNDetector needs at least 2 in-distribution samples, "
                 f"got n_samples = {len(rows)}."
             )

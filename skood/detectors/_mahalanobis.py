@@ -18,6 +18,7 @@ from .._classes import GROUP_BY, class_columns
 from .._estimator_checks import failed_outlier_checks
 from .._sklearn import HasMethods, Interval
 from .._threshold_sample import ThresholdSample, hash_rows
+from .._too_few import TooFewSamplesError
 from .._values import SQUARABLE, Floats
 from .._warnings import warn_user
 from ..activations import Activations
@@ -251,7 +252,7 @@ class MahalanobisDetector(BaseLayerScoresDetector):
         self.class_labels_ = first.labels
         self._check_any_counts(len(first.labels))
         if self.relative and len(first.labels) == 1:
-            raise ValueError(
+            raise TooFewSamplesError(
                 "relative=True needs samples of several classes, by labels or predictions: of "
                 f"{first.n_rows} samples, all are of the class {first.labels[0]}."
             )

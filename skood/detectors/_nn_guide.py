@@ -13,6 +13,7 @@ from sklearn.utils import check_random_state
 from .._batches import row_batches
 from .._head import head_blocks
 from .._sklearn import Interval
+from .._too_few import TooFewSamplesError
 from .._values import Floats
 from .._warnings import warn_user
 from ..activations import Activations
@@ -156,7 +157,7 @@ class NNGuideDetector(StoredSamplesMixin, BaseHeadDetector, BaseIncrementalDetec
     def _finish(self, summary: BoundedRows) -> None:
         n_others = len(summary.places) - 1
         if n_others < 1:
-            raise ValueError(
+            raise TooFewSamplesError(
                 "NNGuideDetector needs at least 2 in-distribution samples, got n_samples = 1."
             )
         self.bank_rows_ = self.learnt_rows_[summary.places]

@@ -160,11 +160,7 @@ def partial_fit(detector: Any, method: str, X: Any, y: Any = None) -> Any:
     """Learn from blocks as from more batches."""
     check_own_parameters(detector)
     with unchanged_on_failure(detector):
-        part = said_by(learnt_from(detector, Blocks.of(X), y))
-        if hasattr(detector, "n_samples_seen_"):
-            return part.add_to(detector)
-        detector._become(part.concluded().detector)
-    return detector
+        return said_by(learnt_from(detector, Blocks.of(X), y)).add_to(detector)
 
 
 def fit_predict(detector: Any, method: str, X: Any, y: Any = None) -> da.Array:

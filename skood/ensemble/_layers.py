@@ -19,6 +19,7 @@ from .._layer_names import layer_list, match_layers, value_names
 from .._marks import marks_beside_y
 from .._sklearn import HasMethods, Interval, StrOptions
 from .._threshold_sample import hash_labels
+from .._too_few import TooFewSamplesError
 from .._validation import check_activations
 from .._values import Floats, below_all
 from .._warnings import Line, users_line, working_for
@@ -306,7 +307,7 @@ class LayerEnsembleDetector(BaseIncrementalDetector):
 
     def _check_needs_ood(self, X: Activations | None, n_outside: int) -> None:
         if n_outside == 0 and (self.n_layers is not None or self.combine == "weighted"):
-            raise ValueError(
+            raise TooFewSamplesError(
                 f"n_layers={self.n_layers} with combine={self.combine!r} needs out-of-distribution "
                 "samples (y == -1) to rank or weigh the members by, got none." + marks_beside_y(X)
             )
