@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, TypeGuard, get_args
@@ -9,11 +10,14 @@ from typing import Any, TypeGuard, get_args
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-from ._blocks import BlockWriter
+from ._blocks import BlockWriter, checksum_of
 from ._column import Column, Role
 from ._row_table import OF_LAYER, RowTable
 from ._rows import take
 from .activations import Activations, PackedBits, copy_of
+
+_N_COMPARED = 8
+"""Samples by which activations are told from others: each may be in another file, read whole."""
 
 
 def is_larger_than_memory(X: Any) -> TypeGuard[Activations]:
@@ -54,6 +58,17 @@ def in_blocks(
     if template is None:
         template = change(X[:1])[:0]
     return _collect(table.finish(), template)
+
+
+def checksum_of_some_rows(X: Activations) -> int:
+    """CRC-32 of a few rows of each column, the first and last ones among them."""
+    checksum = 0
+    rows = np.unique(np.linspace(0, len(X) - 1, min(_N_COMPARED, len(X)), dtype=np.intp))
+    for column in X[rows].columns:
+        values = _values(column, None, 0)
+        said = f"{_key(column)} {values.shape} {values.dtype}"
+        checksum = checksum_of(values, zlib.crc32(said.encode(), checksum))
+    return checksum
 
 
 @contextmanager

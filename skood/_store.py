@@ -12,7 +12,7 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import astuple, dataclass
 from pathlib import Path
@@ -42,6 +42,8 @@ _ARRAYS = ("classes", "head_weight", "head_bias")
 
 MadeFrom = Mapping[str, Any]
 """What decides the values of an extraction, as JSON holds it."""
+Said = Callable[[str], list[Any]]
+"""What was said of each batch in a folder, given what is asked for."""
 
 
 class StoreWriter:
@@ -63,7 +65,7 @@ class StoreWriter:
 
     def said(self, what: str) -> list[Any]:
         """What was said of each batch."""
-        return [value for about in self._about for value in about.get(what, [])]
+        return _said(self._about, what)
 
     def total(self, what: str) -> int:
         """Sum of numbers that were said of all batches that others have written."""
@@ -120,6 +122,15 @@ def is_store(folder: Path) -> bool:
     except (OSError, ValueError, RecursionError):
         return False
     return isinstance(content, dict) and content.get("format") == FORMAT
+
+
+def said_in(folder: Path, what: str) -> list[Any]:
+    """What was said of each batch that is in a folder."""
+    return _said([line["about"] for line in _read_journal(folder)], what)
+
+
+def _said(abouts: Sequence[Mapping[str, Sequence[Any]]], what: str) -> list[Any]:
+    return [value for about in abouts for value in about.get(what, [])]
 
 
 def read_store(folder: Path) -> Stored:

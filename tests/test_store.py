@@ -161,7 +161,8 @@ def test_finished_samples_of_data_sets_are_not_read(extractor, inputs, tmp_path)
     killed_after(extractor, Counted(inputs), tmp_path / "store", n_batches=4)
     dataset = Counted(inputs)
     extractor.transform(dataset, out=tmp_path / "store")
-    assert dataset.read == list(range(16, N))
+    # But for the first ones of the four finished batches, by which they are told from others.
+    assert dataset.read == [0, 4, 8, 12, *range(16, N)]
 
 
 def test_finished_blocks_are_not_written_again(extractor, inputs, tmp_path):
@@ -280,6 +281,62 @@ def test_loader_with_other_inputs_is_refused(extractor, inputs, tmp_path):
     for other in (batches(changed), batches(inputs, 3), batches(inputs[:10])):
         with pytest.raises(ValueError, match=r"others from sample \d on"):
             extractor.transform(other, out=tmp_path / "store")
+
+
+KINDS = ["dataset", "loader", "pairs", "iterator", "activations", "array"]
+
+
+@pytest.mark.parametrize("is_whole", [True, False])
+@pytest.mark.parametrize("kind", KINDS)
+def test_other_inputs_are_refused_by_folders(
+    kind, is_whole, extractor, inputs, in_memory, tmp_path
+):
+    labels = np.arange(N)
+
+    def make(X, y=labels, kind=kind):
+        data = TensorDataset(torch.from_numpy(X), *([torch.from_numpy(y)] * (kind != "loader")))
+        return {
+            "dataset": lambda: data,
+            "loader": lambda: DataLoader(data, batch_size=BATCH),
+            "pairs": lambda: DataLoader(data, batch_size=BATCH),
+            "iterator": lambda: ((X[i : i + 4], y[i : i + 4]) for i in range(0, len(X), 4)),
+            "activations": lambda: extractor.transform(X).assign(labels=y),
+            "array": lambda: X,
+        }[kind]()
+
+    folder = tmp_path / "store"
+    if kind == "activations" or is_whole:
+        extractor.transform(make(inputs), out=folder)
+    else:
+        killed_after(extractor, make(inputs), folder, n_batches=4)
+    wrong, swapped = inputs + np.float32(1), labels[::-1].copy()
+    others = [make(wrong), make(wrong[:10])]
+    others += [make(inputs, swapped)] if kind not in ("array", "loader") else []
+    others += [make(wrong, kind=other) for other in KINDS if other != kind]
+    for other in others:
+        with pytest.raises(ValueError, match="these inputs are others|another extraction"):
+            extractor.transform(other, out=folder)
+    assert len(extractor.transform(make(inputs), out=folder)) == N
+
+
+def test_other_inputs_are_found_beyond_the_first_batch(extractor, inputs, tmp_path):
+    extractor.transform(TensorDataset(torch.from_numpy(inputs)), out=tmp_path / "store")
+    changed = inputs.copy()
+    changed[20] += 1  # the first one of the last batch
+    with pytest.raises(ValueError, match="others: the inputs of sample 20 differ"):
+        extractor.transform(TensorDataset(torch.from_numpy(changed)), out=tmp_path / "store")
+    with pytest.raises(ValueError, match="others: the labels of sample 0 differ"):
+        extractor.transform(
+            TensorDataset(torch.from_numpy(inputs), torch.arange(N)), out=tmp_path / "store"
+        )
+
+
+def test_other_reducer_of_activations_is_refused(network, inputs, in_memory, tmp_path):
+    make = partial(ActivationExtractor, network, "1", batch_size=BATCH)
+    make(reducer=PoolingReducer("max")).fit(inputs).transform(in_memory, out=tmp_path / "store")
+    mean = make(reducer=PoolingReducer("mean")).fit(inputs)
+    with pytest.raises(ValueError, match="these differ: reducer"):
+        mean.transform(in_memory, out=tmp_path / "store")
 
 
 def test_foreign_folders_are_left_alone(extractor, inputs, in_memory, tmp_path):

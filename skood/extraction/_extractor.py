@@ -18,7 +18,7 @@ from sklearn.utils import Tags
 from sklearn.utils.metadata_routing import UNUSED
 from sklearn.utils.validation import check_is_fitted
 
-from .._block_transform import as_float_type, in_blocks
+from .._block_transform import as_float_type, checksum_of_some_rows, in_blocks
 from .._docstrings import FITTED_ON
 from .._elsewhere import run_elsewhere
 from .._fit_context import fit_context
@@ -617,7 +617,7 @@ class ActivationExtractor(ActivationsOutputMixin, BaseEstimator):
         order = "" if batches.loader is None else batches.loader.order
         if out is not None:
             made_from = self._made_from(adapter, plan, mode, batches, dtype)
-            return store(Path(out), made_from, compute, batches.refuse_another_order, order)
+            return store(Path(out), made_from, compute, batches.refuse_others, order)
         extracted = compute() if key is None else Cache(self.memory).get(key, compute)
         if batches.loader is not None:
             extracted._order = order
@@ -634,19 +634,23 @@ class ActivationExtractor(ActivationsOutputMixin, BaseEstimator):
         """What decides what a folder holds, as far as it can be compared."""
         fingerprint, reader = adapter.fingerprint(plan.trace), ContentReader()
         chosen = [type(adapter).__name__, self.logits, self.head, adapter.classes]
-        reducer = clone(self.reducer, safe=False)
         passes = self.batch_size if self.n_passes is not None else None
         return {
             "network": fingerprint.digest,
             "layers": plan.layers,
-            "reducer": None if reducer is None else f"{reducer} {joblib.hash(reducer)[:8]}",
+            "reducer": self._said_reducer(),
             "logits and head": reader.digest([*chosen, adapter.precision]).hex(),
             "mask": self.mask or "none",
             "perturbation, gradients and passes": joblib.hash([mode.content(), passes]),
             "dtype": None if dtype is None else dtype.name,
+            "kind of inputs": "those of the network",
             "number of samples": batches.n_samples,
             "inputs": None if batches.data is None else checksum_of_some(batches.data),
         }
+
+    def _said_reducer(self) -> str | None:
+        reducer = clone(self.reducer, safe=False)
+        return None if reducer is None else f"{reducer} {joblib.hash(reducer)[:8]}"
 
     def _cache_key(
         self, adapter: NetworkAdapter, plan: Plan, mode: Mode, data: Any, dtype: np.dtype | None
@@ -678,10 +682,13 @@ class ActivationExtractor(ActivationsOutputMixin, BaseEstimator):
         made_from = {
             "network": self.fingerprint_,
             "layers": list(self._template),
+            "reducer": self._said_reducer(),
             "dtype": None if dtype is None else dtype.name,
+            "kind of inputs": "Activations",
             "number of samples": len(X),
+            "inputs": checksum_of_some_rows(X),
         }
-        return store(Path(out), made_from, make, lambda: None, X._order)
+        return store(Path(out), made_from, make, lambda said, is_whole: None, X._order)
 
     def _select(self, X: Activations) -> Activations:
         if fits(X, self._template):

@@ -18,7 +18,7 @@ from sklearn.utils.validation import validate_data
 
 from .._blocks import checksum_of
 from .._sklearn import num_samples
-from .._store import StoreWriter
+from .._store import Said, StoreWriter
 from .._values import without_mask
 from .._warnings import warn_user
 from ..networks import (
@@ -33,7 +33,14 @@ from ..networks import (
     take_samples,
     to_array,
 )
-from ._items import as_columns, labels_among, naming_columns, read_item, refuse_no_array
+from ._items import (
+    LABEL_COLUMNS,
+    as_columns,
+    labels_among,
+    naming_columns,
+    read_item,
+    refuse_no_array,
+)
 from ._raw_inputs import forget_features, stand_in_for
 from ._shapes import check_like_fit
 
@@ -42,6 +49,8 @@ LabelledBatch = tuple[Batch, NDArray | None]
 
 _N_COMPARED = 32
 """Samples by which inputs are told from others: to read all takes as long as the network may."""
+_N_READ_AGAIN = 8
+"""The same, where a sample may be a file of its own that is decoded."""
 
 
 @dataclass
@@ -58,6 +67,8 @@ class Batches:
     """What yields the batches, where something does."""
     start_at: Callable[[int], Iterator[LabelledBatch]] | None = None
     """The batches from a sample of a given number on, where those before need not be read."""
+    one_by_one: Callable[[int], Iterator[LabelledBatch]] | None = None
+    """The same, in batches of one sample."""
     _begun: tuple[LabelledBatch, Iterator[LabelledBatch]] | None = field(default=None, init=False)
     """The first batch, where it was looked at and would be lost, and the others."""
 
@@ -77,12 +88,15 @@ class Batches:
         ValueError
             If there is no sample.
         """
+        return self._first()[0]
+
+    def _first(self) -> LabelledBatch:
         if self._begun is not None:
-            return self._begun[0][0]
+            return self._begun[0]
         first, others = self._begin()
         if self.loader is not None and self.loader.read_once is not False:
             self._begun = (first, others)
-        return first[0]
+        return first
 
     def _begin(self) -> tuple[LabelledBatch, Iterator[LabelledBatch]]:
         batches = self.generate()
@@ -99,18 +113,45 @@ class Batches:
         Raises
         ------
         ValueError
-            If the rows come in another order each time, or are not those of the earlier call.
+            If the rows are not those of the earlier call.
         """
         if writer is None or not writer.n_samples:
             return iter(self)
-        self.refuse_another_order()
         if writer.n_samples == self.n_samples:
             return iter(())
         if self.start_at is not None:
             return self.start_at(writer.n_samples)
-        return self._read_past(writer.said("n_samples"), writer.said("inputs"))
+        return self._read_past(writer.said)
 
-    def refuse_another_order(self) -> None:
+    def refuse_others(self, said: Said, *, is_whole: bool) -> None:
+        """Refuse inputs that are not those of a folder, as far as a few samples tell.
+
+        Raises
+        ------
+        ValueError
+            If these are others, or may come in another order.
+        """
+        self._refuse_another_order()
+        sizes = said("n_samples")
+        n_there = sum(sizes)
+        n_here = n_there if self.n_samples is None else self.n_samples
+        if n_there > n_here or (is_whole and n_there < n_here):
+            raise _others(f": there are {n_here} samples, and {n_there} in the folder")
+        starts = np.cumsum([0, *sizes])
+        for number, (batch, labels) in self._some_again(starts[:-1]):
+            expected = {key: said(key)[number] for key in _OF_BATCH}
+            if what := _differing(batch, labels, expected):
+                raise _others(f": the {what} of sample {starts[number]} differ")
+
+    def _some_again(self, starts: NDArray[np.intp]) -> Iterator[tuple[int, LabelledBatch]]:
+        """The first sample of some batches, which begin there, or all of the first batch."""
+        if self.one_by_one is None:
+            yield 0, self._first()
+            return
+        for number in np.unique(np.linspace(0, len(starts) - 1, _N_READ_AGAIN, dtype=np.intp)):
+            yield int(number), next(self.one_by_one(int(starts[number])))
+
+    def _refuse_another_order(self) -> None:
         """Raise a ValueError where the rows may be others than those that a folder holds."""
         if self.loader is not None and self.loader.order:
             raise ValueError(
@@ -120,25 +161,23 @@ class Batches:
                 "earlier call has finished is read by Activations.load."
             )
 
-    def _read_past(self, sizes: list[int], checksums: list[int]) -> Iterator[LabelledBatch]:
-        """The batches after those of some sizes and content, which are read, but do not pass."""
+    def _read_past(self, said: Said) -> Iterator[LabelledBatch]:
+        """The batches after those of an earlier call, which are read, but do not pass."""
         batches, n_read = iter(self), 0
-        for expected in zip(sizes, checksums, strict=True):
-            found = next(batches, None)
-            if found is None or (count_samples(found[0]), checksum_of_batch(found[0])) != expected:
-                raise ValueError(
-                    "The folder holds rows of an earlier call, but these inputs are others from "
-                    f"sample {n_read} on, or come in batches of another size: pass the same again, "
-                    "or choose a new folder. Inputs that are changed at random each time cannot go "
-                    "on."
-                )
-            n_read += expected[0]
+        for values in zip(*map(said, _OF_BATCH), strict=True):
+            expected, found = dict(zip(_OF_BATCH, values, strict=True)), next(batches, None)
+            n_found = 0 if found is None else count_samples(found[0])
+            if found is None or n_found != expected["n_samples"] or _differing(*found, expected):
+                raise _others(f" from sample {n_read} on, or come in batches of another size")
+            n_read += n_found
         yield from batches
 
-    def about(self, batch: Batch) -> dict[str, Any]:
+    def about(self, batch: Batch, labels: NDArray | None) -> dict[str, Any]:
         """What another call needs to know of a batch to go on after it."""
         checksum = None if self.start_at is not None else checksum_of_batch(batch)
-        return {"n_samples": count_samples(batch), "inputs": checksum}
+        first = {"first input": _checksum_of_first(batch), "first label": _first_label(labels)}
+        known = {"n_samples": count_samples(batch), "inputs": checksum, **first}
+        return {**known, "labels": None if labels is None else checksum_of(labels)}
 
     def refuse_reading_on(self) -> None:
         """Refuse to look at the first batch alone, where others would not find it any more.
@@ -252,15 +291,22 @@ def as_batches(
     reader = _Reader(estimator, adapter, reset=reset, any_length=any_length)
     if (loader := as_loader(X, batch_size)) is not None:
         start_at = None if loader.after is None else partial(_load_after, loader, reader)
-        generate = partial(_load, loader, reader)
-        return Batches(generate, loader.n_samples, loader=loader, start_at=start_at)
+        single = None if start_at is None else as_loader(X, 1)
+        return Batches(
+            partial(_load, loader, reader),
+            loader.n_samples,
+            loader=loader,
+            start_at=start_at,
+            one_by_one=None if single is None else partial(_load_after, single, reader),
+        )
     if isinstance(X, Mapping) and not issparse(X):  # a sparse matrix may be a dict
         data: Batch = as_columns(X)
     else:
         refuse_no_array(X)
         data = reader.read(X, "X")
     start_at = partial(_slice, data, batch_size, estimator)
-    return Batches(start_at, count_samples(data), data, start_at=start_at)
+    one_by_one = partial(_slice, data, 1, estimator)
+    return Batches(start_at, count_samples(data), data, start_at=start_at, one_by_one=one_by_one)
 
 
 def as_arrays(data: Batch) -> Any:
@@ -329,6 +375,49 @@ def checksum_of_some(data: Batch) -> int:
     arrays = some.values() if isinstance(some, Mapping) else [some]
     shapes = [(n_samples, *array.shape[1:]) for array in arrays]
     return zlib.crc32(repr(shapes).encode(), checksum_of_batch(some))
+
+
+_OF_BATCH = ("n_samples", "inputs", "first input", "first label", "labels")
+"""What a folder says of each batch of inputs."""
+
+
+def _checksum_of_first(batch: Batch) -> int:
+    """CRC-32 of the first sample of a batch, the same for any type of numbers that holds it."""
+    named = batch if isinstance(batch, Mapping) else {"": batch}
+    checksum = 0
+    for name in sorted(set(named) - set(LABEL_COLUMNS)):
+        row = to_array(named[name][:1])
+        row = row.astype(np.float64) if row.dtype.kind in "biuf" else row
+        checksum = checksum_of(row, zlib.crc32(f"{name}{row.shape}".encode(), checksum))
+    return checksum
+
+
+def _first_label(labels: NDArray | None) -> Any:
+    """The label of the first sample, as text."""
+    return None if labels is None else repr(labels[0].item())
+
+
+def _differing(batch: Batch, labels: NDArray | None, expected: Mapping[str, Any]) -> str:
+    """What differs from a batch in a folder, whose first sample is also that of this one."""
+    if _checksum_of_first(batch) != expected["first input"]:
+        return "inputs"
+    if _first_label(labels) != expected["first label"]:
+        return "labels"
+    if count_samples(batch) != expected["n_samples"]:
+        return ""  # nothing is known of the others
+    known = expected["inputs"]
+    if known is not None and checksum_of_batch(batch) != known:
+        return "inputs"
+    is_same = labels is None or checksum_of(labels) == expected["labels"]
+    return "" if is_same else "labels"
+
+
+def _others(how: str) -> ValueError:
+    return ValueError(
+        f"The folder holds rows of an earlier call, but these inputs are others{how}. Pass the "
+        "same again, or choose a new folder. Inputs that are changed at random each time are never "
+        "the same. What an earlier call has finished is read by Activations.load."
+    )
 
 
 def _slice(data: Batch, batch_size: int, estimator: Any, first: int = 0) -> Iterator[LabelledBatch]:

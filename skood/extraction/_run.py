@@ -12,7 +12,7 @@ from sklearn.utils.validation import check_memory
 from tqdm import tqdm
 
 from .._rows import is_on_disk
-from .._store import StoreWriter, begin_store
+from .._store import StoreWriter, begin_store, said_in
 from .._warnings import warn_user
 from ..activations import Activations, LinearHead, finish_store
 from ..networks import NetworkAdapter, count_samples
@@ -73,7 +73,7 @@ def extract(
                         n_at_once=plan.n_at_once,
                     )
                 n_rows = count_samples(batch)
-                about = None if writer is None else batches.about(batch)
+                about = None if writer is None else batches.about(batch, labels)
                 collector.end_batch(n_rows, outcome, labels, about)
                 n_done += n_rows
                 bar.update(n_rows)
@@ -125,7 +125,7 @@ def store(
     folder: Path,
     made_from: dict[str, Any],
     compute: Callable[..., Activations],
-    check_going_on: Callable[[], None],
+    check_inputs: Callable[..., None],
     order: str,
 ) -> Activations:
     """What a folder holds, once the rows are there that it lacks.
@@ -138,14 +138,15 @@ def store(
         What decides its content.
     compute : callable
         Given a ``writer``, writes the rows that are lacking, and returns all.
-    check_going_on : callable
-        Raises an error where rows of an earlier call may be others.
+    check_inputs : callable
+        Given what is said of the batches in the folder, and whether ``is_whole``, raises an error
+        where those of an earlier call may be others.
     order : str
         What decided the order of the samples.
     """
     with begin_store(folder, made_from) as writer:
         if writer is None or writer.n_samples:
-            check_going_on()
+            check_inputs(partial(said_in, folder), is_whole=writer is None)
         if writer is not None:
             extracted = compute(writer=writer)
             extracted._order = order
