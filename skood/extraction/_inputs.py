@@ -168,9 +168,7 @@ class Batches:
             expected, found = dict(zip(_OF_BATCH, values, strict=True)), next(batches, None)
             n_found = 0 if found is None else count_samples(found[0])
             if found is None or n_found != expected["n_samples"] or _differing(*found, expected):
-                raise _others(
-                    f" from sample {n_read} on, or come in batches of another size"
-                )
+                raise _others(f" from sample {n_read} on, or come in batches of another size")
             n_read += n_found
         yield from batches
 
