@@ -37,8 +37,8 @@ from ._monitor_view import TARGETS, Watcher, as_html, as_text, listed, memory_of
 from ._samples import n_samples_of
 from ._sklearn import Interval, StrOptions, available_if, check_steps, validate_params
 from ._streams import (
-    first_transform,
     check_has_begun,
+    first_transform,
     has_begun,
     is_fitted,
     merge,

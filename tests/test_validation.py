@@ -6,9 +6,9 @@ import pickle
 import numpy as np
 import pytest
 from _estimators import construct, detectors
-from sklearn.exceptions import NotFittedError
 from sklearn.base import clone
 from sklearn.ensemble import IsolationForest
+from sklearn.exceptions import NotFittedError
 from sklearn.model_selection import (
     GroupKFold,
     KFold,
