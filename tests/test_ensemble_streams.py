@@ -8,6 +8,7 @@ import pytest
 from sklearn import config_context
 from sklearn.base import clone
 from sklearn.ensemble import IsolationForest
+from sklearn.exceptions import NotFittedError
 from sklearn.pipeline import make_pipeline
 from test_adaptive_ensemble import network
 
@@ -172,7 +173,14 @@ def test_members_are_weighed_by_marked_rows_of_all_batches():
         np.testing.assert_array_equal(found.aurocs_, expected.aurocs_)
         np.testing.assert_array_equal(found.score_samples(NEW), expected.score_samples(NEW))
     with pytest.raises(ValueError, match=r"needs out-of-distribution samples \(y == -1\)"):
-        LayerEnsembleDetector(NAP, n_layers=2).partial_fit(A)
+        LayerEnsembleDetector(NAP, n_layers=2).fit(A)
+    # They may come in a later batch.
+    found = LayerEnsembleDetector(NAP, n_layers=2).partial_fit(A[:100])
+    with pytest.raises(NotFittedError, match=r"needs out-of-distribution samples \(y == -1\)"):
+        found.predict(A)
+    expected = LayerEnsembleDetector(NAP, n_layers=2).fit(A, np.where(np.arange(300) < 100, 1, y))
+    found.partial_fit(A[100:], y[100:])
+    np.testing.assert_array_equal(found.score_samples(NEW), expected.score_samples(NEW))
 
 
 def test_batches_may_be_concluded_once_whatever_the_first_one_holds():

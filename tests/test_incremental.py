@@ -320,7 +320,7 @@ CLASS_FIRST = np.argsort(np.where(Y == -1, 9, A.predictions), kind="stable")
         (HammingNAPDetector(group_by="correct"), WRONG_FIRST, 1),
         (MahalanobisDetector(relative=True, group_by="prediction"), CLASS_FIRST, 20),
         (LayerEnsembleDetector(KNNDetector(n_neighbors=5)), OUTSIDE_FIRST, 1),
-        (LayerEnsembleDetector(KNNDetector(), combine="weighted"), OUTSIDE_FIRST, 40),
+        (LayerEnsembleDetector(KNNDetector(n_neighbors=5), combine="weighted"), OUTSIDE_FIRST, 40),
         (AnyAlarmDetector([("knn", KNNDetector(n_neighbors=5))]), OUTSIDE_FIRST, 1),
     ],
 )
