@@ -264,6 +264,37 @@ def test_a_killed_build_leaves_nothing_that_reads_as_whole(tmp_path):
     assert not list(tmp_path.glob("*.work*"))
 
 
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
+def test_finished_folders_of_killed_processes_are_deleted(in_pieces, tmp_path):
+    X = draw_patterns(np.random.default_rng(0), 60, 8)
+    alive = HammingNAPDetector(store=tmp_path).fit(X)
+    ours = set(tmp_path.iterdir())
+    if os.fork() == 0:
+        detector = HammingNAPDetector(store=tmp_path).partial_fit(X)
+        pickled = HammingNAPDetector(store=tmp_path).fit(X)
+        (tmp_path / "pickled").write_bytes(pickle.dumps(pickled))
+        os.kill(os.getpid(), signal.SIGKILL if detector else 0)
+    os.wait()
+    left = {path for path in tmp_path.glob("*-*") if path.is_dir()} - ours
+    HammingNAPDetector(store=tmp_path).fit(X)
+    gc.collect()
+    kept = {path for path in tmp_path.glob("*-*") if path.is_dir()} - ours
+    assert 0 < len(kept) < len(left)
+    with open(tmp_path / "pickled", "rb") as file:
+        assert_same(pickle.load(file), alive, X)
+    assert len(list(tmp_path.glob("*.lock"))) == 1
+    del alive
+    gc.collect()
+    assert {path for path in tmp_path.iterdir() if path.is_dir()} == kept
+
+
+def test_a_file_is_no_store(tmp_path):
+    (tmp_path / "file").write_text("mine")
+    for place in (tmp_path / "file", tmp_path / "file" / "below"):
+        with pytest.raises(OSError, match=r"store='.*file.*' is no folder.*choose another place"):
+            HammingNAPDetector(store=place).fit(np.eye(3))
+
+
 def test_an_error_in_a_build_leaves_nothing(in_pieces, tmp_path, monkeypatch):
     X = draw_patterns(np.random.default_rng(0), 60, 8)
 
