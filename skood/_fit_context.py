@@ -29,6 +29,8 @@ def fit_context(*, prefer_skip_nested_validation: bool) -> Callable[[Function], 
         @wraps(fit_method)
         def fit(estimator: Any, *args: Any, **kwargs: Any) -> Any:
             with unchanged_on_failure(estimator):
+                # scikit-learn asks whether the estimator is fitted, which says what was missing.
+                vars(estimator).pop("_missing", None)
                 return fit_checked(estimator, *args, **kwargs)
 
         return cast(Function, fit)

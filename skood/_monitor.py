@@ -291,8 +291,8 @@ class Monitor(Pipeline):
 
     def _fit(self, X: Any, y: ArrayLike | None = None, *args: Any, **kwargs: Any) -> Any:
         """Fit the steps before the detector; what comes out knows the labels of a data set."""
-        if hasattr(self, "calibration_"):
-            del self.calibration_
+        for name in ("calibration_", "_calibration_rows"):
+            self.__dict__.pop(name, None)
         self._given = A = held(super()._fit(X, y, *args, **kwargs))
         _warn_of_marks_that_came(A, y)
         return A
@@ -319,6 +319,10 @@ class Monitor(Pipeline):
 
     def _calibrate_by(self, rows: CalibrationRows) -> None:
         """Set thresholds by rows that are held out, and keep these where there may be more."""
+        if not is_fitted(self.steps[-1][1]):  # until more batches complete it
+            self.__dict__.pop("calibration_", None)
+            self._calibration_rows = rows.kept()
+            return
         thresholds = rows.calibrate(detector_of(self), self.target, self._inside_last_step)
         self._set_calibration(thresholds)
         can_learn_more = not why_not_in_batches(self.steps[-1][1], "partial_fit")
@@ -520,7 +524,7 @@ class Monitor(Pipeline):
         """Remember the rows of a batch, and calibrate anew by rows that are held out."""
         batch = LearntRows.of(A, y)
         self._learnt = self._learnt.merge(batch)
-        if hasattr(self, "calibration_"):
+        if self._has_rows_to_calibrate:
             rows = self._calibration_rows
             if self._is_calibrated_anew:
                 self._warn_if_learnt(rows, batch)
@@ -528,6 +532,11 @@ class Monitor(Pipeline):
                 rows = rows.merge(more)
             self._calibrate_again(rows)
         self._warn_if_estimated()
+
+    @property
+    def _has_rows_to_calibrate(self) -> bool:
+        """Whether rows calibrate the monitor, or will once its detector has learnt enough."""
+        return hasattr(self, "calibration_") or getattr(self, "_calibration_rows", None) is not None
 
     def _warn_if_learnt(self, rows: CalibrationRows | None, new: LearntRows) -> None:
         """Say where rows that calibrate are among those that the monitor learns from."""
@@ -604,7 +613,7 @@ class Monitor(Pipeline):
 
     def _merge_calibration(self, other: Monitor) -> None:
         """Thresholds by the rows of both, of which those of ``calibrate`` count first."""
-        both = [monitor for monitor in (self, other) if hasattr(monitor, "calibration_")]
+        both = [monitor for monitor in (self, other) if monitor._has_rows_to_calibrate]
         if not both:
             return
         is_anew = any(monitor._is_calibrated_anew for monitor in both)

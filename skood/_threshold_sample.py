@@ -28,6 +28,9 @@ CAPACITY = 2**25
 """Bytes of rows that are kept: 32 MiB, but never fewer than ``MIN_ROWS`` rows."""
 MIN_ROWS = 1000
 
+_BYTES_OF_NUMBER = 32
+"""Of a row that counts: its number, which row it is, and in a detector its number and score."""
+
 _MULTIPLIER = np.uint64(0x9E3779B97F4A7C15)
 _HASHED: tuple[Role, ...] = ("layer", "logits", "features")
 """Roles of the columns by which rows are told apart, beside their predictions."""
@@ -45,7 +48,9 @@ class ThresholdSample:
     batches that they come in, and any row has the same chance. A row that is held counts as often
     as it was seen, but for one that was seen more often than the rows for which each one stands on
     average: so many it counts as, so that no row that is repeated without end decides alone.
-    No more rows count than may be held.
+    No more rows count than may be held, or, while all different ones are, than 32 bytes each take
+    ``CAPACITY`` of: if there are more, evenly fewer. However long a stream repeats rows, a sample
+    takes no more memory than that.
 
     Attributes
     ----------
@@ -54,9 +59,11 @@ class ThresholdSample:
     y : ndarray of shape (len(X),) or None
         Their labels.
     rows : ndarray of shape (n_rows,)
-        Numbers of all rows that equal a row that is held.
+        Numbers of rows that equal a row that is held: the first ones, as many as count.
     held : ndarray of shape (n_rows,)
         Which row of ``X`` each of them is.
+    counts : ndarray of shape (len(X),)
+        How often each row of ``X`` was seen.
     n_seen : int
         How many rows the sample stands for.
     keys : ndarray of shape (len(X),) or None
@@ -69,6 +76,7 @@ class ThresholdSample:
     y: NDArray | None
     rows: NDArray[np.intp]
     held: NDArray[np.intp]
+    counts: NDArray[np.intp]
     n_seen: int
     keys: NDArray[np.uint64] | None = None
     max_rows: int | None = None
@@ -86,7 +94,8 @@ class ThresholdSample:
 
         ``keys`` are their hashes, where these are known.
         """
-        everything = cls(X, y, rows, np.arange(len(X)), len(X), keys, max_rows)
+        held, counts = np.arange(len(X)), np.ones(len(X), dtype=np.intp)
+        everything = cls(X, y, rows, held, counts, len(X), keys, max_rows)
         if len(X) <= everything._n_allowed():
             return replace(everything, X=copy_of(X, _READ), keys=None)
         return everything._reduced()
@@ -105,6 +114,7 @@ class ThresholdSample:
             None if self.y is None or other.y is None else np.concatenate([self.y, other.y]),
             np.concatenate([self.rows, other.rows]),
             np.concatenate([self.held, len(self.X) + other.held]),
+            np.concatenate([self.counts, other.counts]),
             self.n_seen + other.n_seen,
             keys,
             self.max_rows,
@@ -116,14 +126,25 @@ class ThresholdSample:
         return replace(self, rows=self.rows + start)
 
     def counted(self) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
-        """The numbers of the rows that count, ascending, and which row of ``X`` each is."""
-        order = np.argsort(self.rows, kind="stable")
-        if len(self.rows) < self.n_seen:
-            most = ceil(self.n_seen / len(self.X))
-            by_key = order[np.argsort(self.held[order], kind="stable")]
-            counting = by_key[_place_in_run(self.held[by_key]) < most][: self._n_allowed()]
-            order = counting[np.argsort(self.rows[counting])]
-        return self.rows[order], self.held[order]
+        """The numbers of the rows that count, ascending, and which row of ``X`` each is.
+
+        A number is there several times where that of an equal row was not kept.
+        """
+        numbers = self.rows[np.lexsort((self.rows, self.held))]
+        n_kept = np.bincount(self.held, minlength=len(self.X))
+        held = np.repeat(np.arange(len(self.X)), self._times())
+        starts = np.cumsum(n_kept) - n_kept
+        rows = numbers[starts[held] + _place_in_run(held) % n_kept[held]]
+        order = np.argsort(rows, kind="stable")
+        return rows[order], held[order]
+
+    def _times(self) -> NDArray[np.intp]:
+        """How often each row of ``X`` counts."""
+        if self.counts.sum() == self.n_seen:  # all different rows are held
+            n_numbers = CAPACITY // _BYTES_OF_NUMBER if self.max_rows is None else 0
+            return evenly_fewer(self.counts, max(self._n_allowed(), n_numbers))
+        most = ceil(self.n_seen / len(self.X))
+        return evenly_fewer(np.minimum(self.counts, most), self._n_allowed())
 
     def _n_allowed(self) -> int:
         return rows_allowed(self.X) if self.max_rows is None else self.max_rows
@@ -136,16 +157,32 @@ class ThresholdSample:
         hashes = hash_rows(self.X, self.y) if self.keys is None else self.keys
         keys, first, same = np.unique(hashes, return_index=True, return_inverse=True)
         n_held = self._n_allowed()
-        first, same = first[:n_held], same[self.held]
-        is_kept = same < n_held
+        first, counts = first[:n_held], np.bincount(same, self.counts).astype(np.intp)
         return replace(
             self,
             X=copy_of(self.X[first], _READ),
             y=None if self.y is None else self.y[first],
-            rows=self.rows[is_kept],
-            held=same[is_kept],
+            held=same[self.held],
+            counts=counts[:n_held],
             keys=keys[:n_held],
-        )
+        )._with_few_numbers()
+
+    def _with_few_numbers(self) -> ThresholdSample:
+        """Of each row that is held the first numbers, as many as count, but one or more."""
+        order = np.lexsort((self.rows, self.held))
+        order = order[: np.searchsorted(self.held[order], len(self.X))]
+        held = self.held[order]
+        order = order[_place_in_run(held) < np.maximum(self._times(), 1)[held]]
+        return replace(self, rows=self.rows[order], held=self.held[order])
+
+
+def evenly_fewer(times: NDArray[np.intp], n_most: int) -> NDArray[np.intp]:
+    """How often each of some rows counts, in proportion to given times, but so often in all."""
+    ends = np.cumsum(times)
+    if len(ends) == 0 or ends[-1] <= n_most:
+        return times
+    places = (np.arange(n_most) + 0.5) * (ends[-1] / n_most)
+    return np.bincount(np.searchsorted(ends, places, side="right"), minlength=len(times))
 
 
 def _said_alike(X: Activations, other: Activations) -> list[Activations]:

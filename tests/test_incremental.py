@@ -20,7 +20,16 @@ from sklearn.model_selection import KFold
 from skood import Activations, _threshold_sample
 from skood._sklearn import Interval, StrOptions
 from skood.activations import LinearHead, PackedBits
+from skood.detectors import (
+    GaussianActivationDetector,
+    HammingNAPDetector,
+    KNNDetector,
+    MahalanobisDetector,
+    NNGuideDetector,
+    SHEDetector,
+)
 from skood.detectors._base_incremental import BaseIncrementalDetector, forget_batches
+from skood.ensemble import AnyAlarmDetector, LayerEnsembleDetector
 
 INCREMENTAL = {type(d).__name__: d for d in detectors() if hasattr(d, "partial_fit")}
 every_detector = pytest.mark.parametrize("name", INCREMENTAL)
@@ -294,6 +303,61 @@ def test_the_first_batch_needs_a_row_to_learn_from(name):
     with pytest.raises(ValueError, match="none is left"):
         detector.partial_fit(A[:5], np.full(5, -1))
     assert public(detector) == {}
+
+
+OUTSIDE_FIRST = np.argsort(Y == -1, kind="stable")
+WRONG_FIRST = np.argsort((A.predictions == LABEL) | (Y == -1), kind="stable")
+CLASS_FIRST = np.argsort(np.where(Y == -1, 9, A.predictions), kind="stable")
+
+
+@pytest.mark.parametrize(
+    ("detector", "order", "n_first"),
+    [
+        (KNNDetector(n_neighbors=5), OUTSIDE_FIRST, 1),
+        (NNGuideDetector(n_neighbors=5), OUTSIDE_FIRST, 1),
+        (SHEDetector(), WRONG_FIRST, 2),
+        (GaussianActivationDetector(group_by="correct"), WRONG_FIRST, 1),
+        (HammingNAPDetector(group_by="correct"), WRONG_FIRST, 1),
+        (MahalanobisDetector(relative=True, group_by="prediction"), CLASS_FIRST, 20),
+        (LayerEnsembleDetector(KNNDetector(n_neighbors=5)), OUTSIDE_FIRST, 1),
+        (LayerEnsembleDetector(KNNDetector(), combine="weighted"), OUTSIDE_FIRST, 40),
+        (AnyAlarmDetector([("knn", KNNDetector(n_neighbors=5))]), OUTSIDE_FIRST, 1),
+    ],
+)
+def test_what_is_too_little_for_scores_is_kept_until_more_comes(detector, order, n_first):
+    name = type(detector).__name__
+    first, others = order[:n_first], order[n_first:]
+    with pytest.raises(ValueError, match=r"needs|none of the"):
+        clone(detector).fit(A[first], Y[first])
+    expected = clone(detector).fit(A[order], Y[order])
+    found = clone(detector).partial_fit(A[first], Y[first])
+    for call in (found.score_samples, found.predict):
+        with pytest.raises(
+            NotFittedError, match=rf"seen, {n_first}, are too few\. .*partial_fit or merge"
+        ):
+            call(NEW)
+    before = dict(vars(found))
+    with pytest.raises(ValueError, match="but y has"):
+        found.partial_fit(A, Y[1:])
+    assert vars(found) == before
+    begun, copy = pickle.loads(pickle.dumps(found)), pickle.loads(pickle.dumps(found))
+    assert_same(name, found.partial_fit(A[others], Y[others]), expected)
+    rest = clone(detector).partial_fit(A[others], Y[others])
+    assert_same(name, begun.merge(rest), expected)
+    # As a leaf of a tree of merges, on the right, too.
+    merged = rest.merge(copy)
+    np.testing.assert_allclose(merged.score_samples(NEW), expected.score_samples(NEW), rtol=1e-7)
+    assert_same(name, copy.fit(A[order], Y[order]), expected)
+
+
+def test_a_detector_that_turns_out_to_know_too_little_is_not_fitted_any_more():
+    wrong = WRONG_FIRST[:2]
+    assert len(set(LABEL[wrong])) == 2
+    detector = SHEDetector().partial_fit(A[wrong[:1]], Y[wrong[:1]])
+    detector.predict(NEW)  # one label for all is no class
+    detector.partial_fit(A[wrong[1:]], Y[wrong[1:]])
+    with pytest.raises(NotFittedError, match="none of the 2 predictions equals its label"):
+        detector.predict(NEW)
 
 
 # Rows that are held out

@@ -401,3 +401,37 @@ def test_memory_is_that_of_what_is_kept():
     monitor.partial_fit(X[TRAIN[:100]])
     assert_same(copied, monitor, X)
     assert "400 rows" in repr(copied)
+
+
+@pytest.mark.parametrize("validation", [None, 0.25])
+def test_a_stream_may_begin_with_a_single_row(validation):
+    def knn():
+        detector = KNNDetector(n_neighbors=3, validation=validation)
+        return Monitor([("extract", ActivationExtractor(MLP)), ("detect", detector)])
+
+    stream, inputs, labels = knn(), X[ROWS], Y[ROWS]
+    stream.partial_fit(inputs[:1], labels[:1])
+    for call in (stream.predict, stream.score_samples, stream.calibrate, stream.p_values):
+        with pytest.raises(NotFittedError, match="seen, 1, are too few"):
+            call(X[HELD_OUT])
+    learnt = stream._extractor
+    other = knn().partial_fit(inputs[1:2], labels[1:2])
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", ".*(n_neighbors|calibration row)")
+        stream.merge(other)
+        stream.partial_fit(inputs[2:200], labels[2:200])
+    assert stream._extractor is learnt
+    stream.partial_fit(inputs[200:], labels[200:])
+    scores = stream.score_samples(X[HELD_OUT])
+    if validation is None:
+        expected = knn().fit(inputs, labels)
+        np.testing.assert_array_equal(scores, expected.score_samples(X[HELD_OUT]))
+        np.testing.assert_array_equal(stream.predict(X), expected.predict(X))
+        return
+    detector = stream["detect"]
+    assert len(detector.training_rows_) + len(detector.learnt_rows_) == len(ROWS)
+    assert stream.calibration_.n_calibration_samples_ == len(detector.training_rows_) >= 70
+    held_out = inputs[detector.training_rows_]
+    again = knn().set_params(detect__validation=None)
+    again.fit(inputs[detector.learnt_rows_], labels[detector.learnt_rows_]).calibrate(held_out)
+    np.testing.assert_allclose(stream.p_values(X), again.p_values(X))

@@ -132,10 +132,6 @@ class BaseIncrementalDetector(BaseOneClassDetector):
             raise NotFittedError(self._missing)
         return hasattr(self, "n_samples_seen_")
 
-    def _forget(self) -> None:
-        super()._forget()
-        self.__dict__.pop("_missing", None)
-
     def _learn_and_score(
         self, X: Activations, y: NDArray | None, rows: Rows, fit_params: dict[str, Any]
     ) -> Scores:
@@ -227,10 +223,12 @@ class BaseIncrementalDetector(BaseOneClassDetector):
         the detector is not fitted until later batches complete it.
 
         The threshold is computed anew from all samples seen so far; of more than 32 MiB of them
-        (and more than 1,000), from a random part. This takes as long for one sample as for many:
-        collect single ones into batches of some hundred or more. With ``validation``, a share of all is held out,
-        drawn anew in each batch, of which later ones may be single samples; or the test part of the
-        splitter's first split of each batch. These are other rows than of one ``fit``.
+        (and more than 1,000), from a random part. That scores all of these, for a batch of one as
+        for one of a thousand: collect single samples into batches of some hundred or more.
+
+        With ``validation``, a share of all is held out, drawn anew in each batch, which may be a
+        single sample; or the test part of the splitter's first split of each batch. These are other
+        rows than of one ``fit``.
 
         Parameters
         ----------
@@ -433,10 +431,11 @@ class BaseIncrementalDetector(BaseOneClassDetector):
         except TooFewSamplesError as error:
             # Of an earlier finish nothing may be taken for what holds now.
             self.__dict__.pop("offset_", None)
+            self.training_rows_, _ = self._sample.counted()
             self._missing = (
-                f"This {type(self).__name__} is not fitted yet: it has seen {self.n_samples_seen_} "
-                f"samples, which are too few. {error} It keeps them: give it more by partial_fit "
-                "or merge."
+                f"This {type(self).__name__} is not fitted yet: the samples that it has seen, "
+                f"{self.n_samples_seen_}, are too few. {error} It keeps what they teach: give it "
+                "more by partial_fit or merge."
             )
         return self
 

@@ -26,7 +26,13 @@ from .._named_detectors import NamedDetectors
 from .._sklearn import Interval, StrOptions
 from .._spread import evenly
 from .._tables import memory_text
-from .._threshold_sample import ThresholdSample, bytes_of_row, hash_rows, rows_allowed
+from .._threshold_sample import (
+    ThresholdSample,
+    bytes_of_row,
+    evenly_fewer,
+    hash_rows,
+    rows_allowed,
+)
 from .._values import Floats, below_all, differ_within_classes
 from .._warnings import saying_nothing
 from ..activations import Activations
@@ -308,8 +314,7 @@ class AdaptiveEnsembleDetector(BaseIncrementalDetector, NamedDetectors):
         keys = None
         if summary.n_seen > self.max_samples:
             keys = hash_rows(summary.X, summary.y) if summary.keys is None else summary.keys
-        counts = np.bincount(summary.held, minlength=len(summary.X))
-        rows = rows_to_learn_from(keys, counts, self.max_samples)
+        rows = rows_to_learn_from(keys, summary.counts, self.max_samples)
         X, y = rows_of(summary.X, summary.y, rows)
         # What members say of very few samples is said of the next ones, if it is still so.
         are_few = len(X) < _ROWS_PER_CLASS * len(np.unique(predicted_classes(X)))
@@ -574,11 +579,7 @@ def rows_to_learn_from(keys: Keys | None, counts: Rows, max_samples: int) -> Row
     times = np.bincount(same, counts).astype(np.intp)[:max_samples]
     if len(first) > max_samples:
         times = np.minimum(times, ceil(counts.sum() / max_samples))
-    ends = np.cumsum(times)
-    places = np.arange(ends[-1])
-    if len(places) > max_samples:
-        places = (np.arange(max_samples) + 0.5) * (ends[-1] / max_samples)
-    return first[np.searchsorted(ends, places, side="right")]
+    return np.repeat(first, evenly_fewer(times, max_samples))
 
 
 def _norms_vary(X: Activations) -> bool:
