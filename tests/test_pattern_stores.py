@@ -333,7 +333,7 @@ runs = None
 PackedBits.pack(np.ones((1, 128)))
 before = resident()
 tracemalloc.start()
-for start in range(0, 500_000, 20_000):
+for start in range(0, 300_000, 20_000):
     words = rng.integers(0, 2**63, (20_000, 2), dtype=np.uint64)
     rows = np.arange(20_000)
     part = PatternRuns.of(Path(sys.argv[1]), PackedBits(words, 128), 0 * rows, rows, 20_000)
@@ -341,14 +341,14 @@ for start in range(0, 500_000, 20_000):
 store = runs.build()[0]
 queries = PackedBits(words[:5], 128)
 distances, _ = store.nearest(queries)
-assert (distances == 0).all() and store.n_patterns == 500_000
+assert (distances == 0).all() and store.n_patterns == 300_000
 print(tracemalloc.get_traced_memory()[1] // 2**20, resident() - before)
 """
 
 
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="reads /proc")
 def test_a_store_is_neither_built_nor_read_in_memory(tmp_path):
-    # The patterns and the numbers of their rows, in runs and shards, are 30 MiB.
+    # The patterns and the numbers of their rows, in runs and shards, are 18 MiB.
     command = [sys.executable, "-c", textwrap.dedent(MEASURED), str(tmp_path)]
     output = subprocess.check_output(command, text=True)
     traced, resident = map(int, output.split())

@@ -579,7 +579,7 @@ def rows_to_learn_from(keys: Keys | None, counts: Rows, max_samples: int) -> Row
     times = np.bincount(same, counts).astype(np.intp)[:max_samples]
     if len(first) > max_samples:
         times = np.minimum(times, ceil(counts.sum() / max_samples))
-    return np.repeat(first, evenly_fewer(times, max_samples))
+    return np.repeat(first[:max_samples], evenly_fewer(times, max_samples))
 
 
 def _norms_vary(X: Activations) -> bool:
