@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
 from sklearn import get_config
 from sklearn.utils.validation import validate_data
 
@@ -101,7 +103,7 @@ def _refuse_maps(estimator: Any, X: Activations) -> None:
 
 def _check_values(estimator: Any, X: Activations, *, reset: bool, advice: str = _ADVICE) -> None:
     """Refuse values that cannot be computed with; a block of rows is read at a time."""
-    sizes = getattr(estimator, "_sizes_of_values", ANY_SIZE)
+    sizes = _sizes(estimator)
     largest: dict[str, float] = {}
     for block in X.batches():
         for name, layer in block.items():
@@ -114,6 +116,11 @@ def _check_values(estimator: Any, X: Activations, *, reset: bool, advice: str = 
                 largest[name] = max(largest.get(name, 0.0), largest_size(layer))
     for name, size in largest.items():
         check_size(size, _described(estimator, name), sizes, reset=reset)
+
+
+def _sizes(estimator: Any) -> tuple[float, float]:
+    sizes: tuple[float, float] = getattr(estimator, "_sizes_of_values", ANY_SIZE)
+    return sizes
 
 
 def _described(estimator: Any, name: str) -> str:
@@ -132,6 +139,8 @@ def _check_plain_array(
             f"{_name(estimator)} was fitted on Activations with the layers "
             f"{list(estimator.layer_shapes_)}, but got {type(X).__name__}."
         )
+    if not reset and _is_usual(estimator, X):
+        return _as_layer(estimator, X, reset=reset)
     X = validate_data(
         estimator,
         without_mask(X, "X"),
@@ -140,8 +149,29 @@ def _check_plain_array(
         ensure_min_features=ensure_min_features,
     )
     check_real(X, _described(estimator, ARRAY_LAYER))
+    return _as_layer(estimator, X, reset=reset)
+
+
+def _is_usual(estimator: Any, X: Any) -> bool:
+    """Whether ``validate_data`` would return an array of new samples as it is, and say nothing.
+
+    That takes it longer than many detectors take to score a sample.
+    """
+    return (
+        type(X) is np.ndarray
+        and X.dtype.char in "fd"
+        and X.ndim == 2
+        and len(X) > 0
+        and X.shape[1] == getattr(estimator, "n_features_in_", None)
+        and not hasattr(estimator, "feature_names_in_")
+        and (get_config()["assume_finite"] or all_finite(X))
+    )
+
+
+def _as_layer(estimator: Any, X: NDArray, *, reset: bool) -> Activations:
+    """A validated array as the one layer, whose values are refused where they are too large."""
     as_layer = Activations({ARRAY_LAYER: X})
-    if not get_config()["assume_finite"]:
+    if may_leave_range(X.dtype, _sizes(estimator)) and not get_config()["assume_finite"]:
         _check_values(estimator, as_layer, reset=reset)
     return as_layer
 

@@ -20,7 +20,7 @@ from ._agreement import (
     check_width_of_head,
 )
 from ._batches import row_batches, rows_of_block
-from ._column import PARTS, Column, Role, layer_column, part_columns
+from ._column import PARTS, Column, Role, changed, layer_column, part_columns
 from ._column_table import ColumnTable, compact
 from ._concatenate import check_parts, stack, stack_part
 from ._labels import as_labels, largest_logits
@@ -758,6 +758,22 @@ def _largest_logits(logits: Any) -> NDArray[np.intp]:
 def read_only(X: Activations) -> Activations:
     """The same activations, in arrays that cannot be written into; copies nothing."""
     return X._view(X._table.read_only())
+
+
+def logits_alone(X: Activations) -> Activations | None:
+    """The logits as the only layer, and any predictions and classes; None where there are none.
+
+    Nothing is read, or checked again.
+    """
+    columns = X._table.columns
+    if (logits := columns.get(("logits", "logits"))) is None:
+        return None
+    chosen = {("layer", "logits"): changed(logits, role="layer", layer="logits")}
+    if (predictions := columns.get(("prediction", "predictions"))) is not None:
+        chosen["prediction", "predictions"] = predictions
+    alone = X._view(ColumnTable(chosen, X._table.rows))
+    alone._head, alone._classes, alone._why_missing = None, X.classes, {}
+    return alone
 
 
 def read_once(X: Activations) -> Activations:

@@ -96,7 +96,7 @@ def test_dask_sends_activations_once_and_not_with_each_task():
     with (
         pytest.MonkeyPatch.context() as patch,
         distributed.LocalCluster(
-            n_workers=2, threads_per_worker=1, dashboard_address=None
+            n_workers=2, threads_per_worker=1, dashboard_address=":0"
         ) as cluster,
         distributed.Client(cluster),
         joblib.parallel_config(backend="dask"),

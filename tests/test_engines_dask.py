@@ -58,7 +58,7 @@ def client():
     with (
         dask.config.set({"distributed.comm.timeouts.connect": "120s"}),  # of a busy machine
         distributed.LocalCluster(
-            n_workers=2, threads_per_worker=1, dashboard_address=None, memory_limit=None
+            n_workers=2, threads_per_worker=1, dashboard_address=":0", memory_limit=None
         ) as cluster,
         distributed.Client(cluster, timeout=120, set_as_default=False) as client,
     ):

@@ -656,3 +656,39 @@ def test_skorch_net_and_its_module_do_not_share_results(tmp_path):
     net = skorch.NeuralNetBinaryClassifier(module).initialize()
     assert extract(net.module_, vectors(), memory=str(tmp_path)).logits is None
     assert extract(net, vectors(), memory=str(tmp_path)).logits.shape == (11, 2)
+
+
+def test_a_class_that_is_pickled_by_value_stays_what_it_is():
+    pickle = pytest.importorskip("cloudpickle")
+
+    class Local(nn.Module):
+        scale = 2.0
+
+        class Part(nn.Linear):
+            pass
+
+        def __init__(self):
+            super().__init__()
+            self.part, self.settings = self.Part(6, 3), Options()
+
+        def forward(self, x):
+            return self.part(x) * self.scale * self.settings.scale
+
+    class Options:
+        scale = 1.0
+
+    network = Local()
+    packed = pickle.dumps(network)
+    known = pickle.cloudpickle._DYNAMIC_CLASS_TRACKER_BY_ID
+    before = dict(known)
+    known.clear()  # as in another process
+    try:
+        other = pickle.loads(packed)
+    finally:
+        known.update(before)
+    assert type(other) is not Local
+    assert type(other).__qualname__ != Local.__qualname__
+    extractors = [ActivationExtractor(net).fit(vectors()) for net in (network, other)]
+    assert extractors[0].fingerprint_ == extractors[1].fingerprint_
+    Local.scale = 3.0
+    assert extractors[0].fit(vectors()).fingerprint_ != extractors[1].fingerprint_

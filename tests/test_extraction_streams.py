@@ -264,3 +264,25 @@ def test_items_that_do_not_go_into_a_batch_are_refused():
 
     with pytest.raises(RuntimeError, match=r"^broken file"):
         ActivationExtractor(net()).fit_transform(broken())
+
+
+class NamedInput(nn.Module):
+    def __init__(self, inner):
+        super().__init__()
+        self.inner = inner
+
+    def forward(self, x):
+        return self.inner(x)
+
+
+def test_text_labels_of_mappings_are_labels_in_any_kind_of_input():
+    network, inputs = NamedInput(net()).eval(), torch.from_numpy(np.asarray(X, np.float32))
+    texts = ["a", "bb", "c", "a", "", "bb", "a", "a", "c", "c", "d"]
+    rows = [{"x": row, "label": text} for row, text in zip(inputs, texts, strict=True)]
+    whole = {"x": inputs, "label": texts}
+    parts = [{key: values[i : i + 4] for key, values in whole.items()} for i in (0, 4, 8)]
+    array = {**whole, "label": np.array(texts)}
+    for source in (DataLoader(rows, batch_size=4), iter(parts), whole, array):
+        A = ActivationExtractor(network, batch_size=4).fit_transform(source)
+        assert_array_equal(A.labels, texts)
+        np.testing.assert_allclose(A.logits, network(inputs).detach(), rtol=1e-5, atol=1e-6)

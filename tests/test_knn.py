@@ -348,6 +348,17 @@ def test_as_many_samples_as_may_be_stored_change_nothing():
     np.testing.assert_array_equal(np.sort(fewer.stored_rows_), np.arange(0, 60, 2))
 
 
+def test_equal_rows_alone_are_neighbours_of_each_other():
+    rows = np.ones((100, 3))
+    detector = KNNDetector(max_samples=10, n_neighbors=1, normalize=False).fit(rows)
+    np.testing.assert_array_equal(detector.training_scores_, np.zeros(100))
+    np.testing.assert_allclose(detector.score_samples(rows[:1] * [1, 1, 0]), [-1])
+    batched = KNNDetector(max_samples=10, n_neighbors=1, normalize=False)
+    for part in (rows[:60], np.eye(3), rows[60:]):
+        batched.partial_fit(part)
+    assert len(batched.stored_rows_) == 4
+
+
 @given(
     order=st.permutations(range(40)),
     cuts=st.lists(st.integers(1, 39), max_size=3),

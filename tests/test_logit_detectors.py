@@ -21,7 +21,7 @@ from skood.detectors import (
     MaxSoftmaxDetector,
     OpenMaxDetector,
 )
-from skood.detectors._softmax import log_sum_exp
+from skood.detectors._softmax import log_sum_exp, row_maxima
 
 SCORES_ALONE = [
     MaxSoftmaxDetector(),
@@ -302,6 +302,15 @@ def test_logits_that_are_not_finite_are_refused(A, detector):
         detector.fit(A.assign(logits=A.logits * np.nan))
 
 
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("n_rows", [1, 40])
+def test_new_logits_that_are_not_finite_are_refused(A, detector, value, n_rows):
+    broken = A.logits.copy()
+    broken[n_rows - 1, broken[n_rows - 1].argmin()] = value
+    with pytest.raises(ValueError, match=f"1 of {n_rows} rows, the first of them row {n_rows - 1}"):
+        detector.fit(A).score_samples(A.assign(logits=broken)[:n_rows])
+
+
 def test_a_layer_called_logits_is_a_layer_as_any_other(A, detector):
     clash = A.assign({"logits": np.full((len(A), 7), np.nan)})
     expected = clone(detector).fit(A).score_samples(A)
@@ -336,3 +345,11 @@ def test_log_sum_exp_is_scipys_but_for_rounding(n_classes, size):
     expected = logsumexp(logits, axis=1)
     largest = np.maximum(np.abs(logits).max(axis=1), np.abs(expected))
     assert (np.abs(log_sum_exp(logits) - expected) <= 4 * np.spacing(largest)).all()
+
+
+@pytest.mark.parametrize("shape", [(0, 40), (1, 1), (1, 40), (7, 31), (7, 32), (7, 100)])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_row_maxima_are_the_largest_values_of_rows(shape, dtype):
+    values = np.random.default_rng(0).normal(size=shape).astype(dtype)
+    for same in (values, np.asfortranarray(values), values[::-1][::-1]):
+        np.testing.assert_array_equal(row_maxima(same), values.max(axis=1))

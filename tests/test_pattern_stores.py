@@ -264,6 +264,37 @@ def test_a_killed_build_leaves_nothing_that_reads_as_whole(tmp_path):
     assert not list(tmp_path.glob("*.work*"))
 
 
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
+def test_finished_folders_of_killed_processes_are_deleted(in_pieces, tmp_path):
+    X = draw_patterns(np.random.default_rng(0), 60, 8)
+    alive = HammingNAPDetector(store=tmp_path).fit(X)
+    ours = set(tmp_path.iterdir())
+    if os.fork() == 0:
+        detector = HammingNAPDetector(store=tmp_path).partial_fit(X)
+        pickled = HammingNAPDetector(store=tmp_path).fit(X)
+        (tmp_path / "pickled").write_bytes(pickle.dumps(pickled))
+        os.kill(os.getpid(), signal.SIGKILL if detector else 0)
+    os.wait()
+    left = {path for path in tmp_path.glob("*-*") if path.is_dir()} - ours
+    HammingNAPDetector(store=tmp_path).fit(X)
+    gc.collect()
+    kept = {path for path in tmp_path.glob("*-*") if path.is_dir()} - ours
+    assert 0 < len(kept) < len(left)
+    with open(tmp_path / "pickled", "rb") as file:
+        assert_same(pickle.load(file), alive, X)
+    assert len(list(tmp_path.glob("*.lock"))) == 1
+    del alive
+    gc.collect()
+    assert {path for path in tmp_path.iterdir() if path.is_dir()} == kept
+
+
+def test_a_file_is_no_store(tmp_path):
+    (tmp_path / "file").write_text("mine")
+    for place in (tmp_path / "file", tmp_path / "file" / "below"):
+        with pytest.raises(OSError, match=r"store='.*file.*' is no folder.*choose another place"):
+            HammingNAPDetector(store=place).fit(np.eye(3))
+
+
 def test_an_error_in_a_build_leaves_nothing(in_pieces, tmp_path, monkeypatch):
     X = draw_patterns(np.random.default_rng(0), 60, 8)
 
@@ -302,7 +333,7 @@ runs = None
 PackedBits.pack(np.ones((1, 128)))
 before = resident()
 tracemalloc.start()
-for start in range(0, 500_000, 20_000):
+for start in range(0, 300_000, 20_000):
     words = rng.integers(0, 2**63, (20_000, 2), dtype=np.uint64)
     rows = np.arange(20_000)
     part = PatternRuns.of(Path(sys.argv[1]), PackedBits(words, 128), 0 * rows, rows, 20_000)
@@ -310,14 +341,14 @@ for start in range(0, 500_000, 20_000):
 store = runs.build()[0]
 queries = PackedBits(words[:5], 128)
 distances, _ = store.nearest(queries)
-assert (distances == 0).all() and store.n_patterns == 500_000
+assert (distances == 0).all() and store.n_patterns == 300_000
 print(tracemalloc.get_traced_memory()[1] // 2**20, resident() - before)
 """
 
 
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="reads /proc")
 def test_a_store_is_neither_built_nor_read_in_memory(tmp_path):
-    # The patterns and the numbers of their rows, in runs and shards, are 30 MiB.
+    # The patterns and the numbers of their rows, in runs and shards, are 18 MiB.
     command = [sys.executable, "-c", textwrap.dedent(MEASURED), str(tmp_path)]
     output = subprocess.check_output(command, text=True)
     traced, resident = map(int, output.split())

@@ -294,13 +294,14 @@ def test_other_inputs_are_refused_by_folders(
     labels = np.arange(N)
 
     def make(X, y=labels, kind=kind):
-        data = TensorDataset(torch.from_numpy(X), *([torch.from_numpy(y)] * (kind != "loader")))
+        arrays = [X] if kind == "loader" else [X, y[: len(X)]]
+        data = TensorDataset(*map(torch.from_numpy, arrays))
         return {
             "dataset": lambda: data,
             "loader": lambda: DataLoader(data, batch_size=BATCH),
             "pairs": lambda: DataLoader(data, batch_size=BATCH),
             "iterator": lambda: ((X[i : i + 4], y[i : i + 4]) for i in range(0, len(X), 4)),
-            "activations": lambda: extractor.transform(X).assign(labels=y),
+            "activations": lambda: extractor.transform(X).assign(labels=y[: len(X)]),
             "array": lambda: X,
         }[kind]()
 
@@ -314,7 +315,7 @@ def test_other_inputs_are_refused_by_folders(
     others += [make(inputs, swapped)] if kind not in ("array", "loader") else []
     others += [make(wrong, kind=other) for other in KINDS if other != kind]
     for other in others:
-        with pytest.raises(ValueError, match="these inputs are others|another extraction"):
+        with pytest.raises(ValueError, match=r"inputs are others|another extraction"):
             extractor.transform(other, out=folder)
     assert len(extractor.transform(make(inputs), out=folder)) == N
 
@@ -333,8 +334,10 @@ def test_other_inputs_are_found_beyond_the_first_batch(extractor, inputs, tmp_pa
 
 def test_other_reducer_of_activations_is_refused(network, inputs, in_memory, tmp_path):
     make = partial(ActivationExtractor, network, "1", batch_size=BATCH)
-    make(reducer=PoolingReducer("max")).fit(inputs).transform(in_memory, out=tmp_path / "store")
-    mean = make(reducer=PoolingReducer("mean")).fit(inputs)
+    make(reducer=PoolingReducer(pooling="max")).fit(inputs).transform(
+        in_memory, out=tmp_path / "store"
+    )
+    mean = make(reducer=PoolingReducer(pooling="avg")).fit(inputs)
     with pytest.raises(ValueError, match="these differ: reducer"):
         mean.transform(in_memory, out=tmp_path / "store")
 

@@ -1,1 +1,1 @@
-"""Formats for activations on disk, side by side."""
+"""Rows in blocks of Dask: what they gain, and what they cost."""

@@ -98,7 +98,7 @@ def two_threads() -> Iterator[bool]:
 
 @contextmanager
 def two_workers() -> Iterator[bool]:
-    settings: dict[str, Any] = {"n_workers": 2, "threads_per_worker": 1, "dashboard_address": None}
+    settings: dict[str, Any] = {"n_workers": 2, "threads_per_worker": 1, "dashboard_address": ":0"}
     with LocalCluster(**settings) as cluster, Client(cluster) as client:
         # Of a user's cluster, which lives longer than one computation.
         client.run(make_network)

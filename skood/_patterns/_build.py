@@ -101,11 +101,11 @@ class PatternRuns:
         return replace(self, runs=tuple(runs))
 
     def _spill(self, run: PatternRun) -> SpilledRun:
-        with new_folder(self.root, "run") as (scratch, name):
+        with new_folder(self.root, "run") as (scratch, folder):
             for part, array in (("words", run.words), ("rows", run.rows)):
                 np.save(scratch / f"{part}.npy", array)
                 sync(scratch / f"{part}.npy")
-        return SpilledRun(OwnedFolder(self.root, name), run.labels, run.starts)
+        return SpilledRun(folder, run.labels, run.starts)
 
     def build(self) -> dict[Any, MappedPatternStore]:
         """Write the distinct patterns as a store on the disk; one for each class."""
@@ -115,7 +115,7 @@ class PatternRuns:
         ]
         n_words = -(-self.n_bits // 64)
         n_at_once = max(1, RUN_BYTES // (8 * n_words + 8))
-        with new_folder(self.root, "patterns") as (scratch, name):
+        with new_folder(self.root, "patterns") as (scratch, folder):
             writer = ShardWriter(scratch, n_words, SHARD_BYTES)
             try:
                 for label in self.labels():
@@ -124,7 +124,7 @@ class PatternRuns:
                 writer.finish(self.n_bits)
             finally:
                 writer.close()
-        return open_stores(OwnedFolder(self.root, name))
+        return open_stores(folder)
 
 
 def open_stores(files: OwnedFolder) -> dict[Any, MappedPatternStore]:

@@ -14,21 +14,16 @@ import os
 import secrets
 import shutil
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ._files import OwnedFolder, mapped, sync
+from ._files import OwnedFolder, mapped, sweep_of_killed, sync
 from ._runs import Distinct
 from ._search import Words
-
-try:
-    import fcntl
-except ImportError:  # Windows, which does not delete a file that is open
-    fcntl = None  # type: ignore[assignment]
 
 MANIFEST = "patterns.json"
 FORMAT = "skood patterns"
@@ -56,49 +51,33 @@ class ClassTable(NamedTuple):
 
 
 @contextmanager
-def new_folder(root: Path, kind: str) -> Iterator[tuple[Path, str]]:
-    """A folder to fill, and the name it gets in ``root`` when it is whole.
+def new_folder(root: Path, kind: str) -> Iterator[tuple[Path, OwnedFolder]]:
+    """A folder to fill, and what it becomes in ``root`` when it is whole.
 
     What processes that were killed have left in ``root`` is deleted.
     """
-    root.mkdir(parents=True, exist_ok=True)
-    sweep(root)
-    name = f"{kind}-{secrets.token_hex(8)}"
-    scratch = root / f"{name}{_UNDER_WORK}"
-    lock = _lock(scratch)
+    _make(root)
+    sweep_of_killed(root)
+    folder = OwnedFolder(root, f"{kind}-{secrets.token_hex(8)}")
+    scratch = root / f"{folder.name}{_UNDER_WORK}"
     try:
         scratch.mkdir()
-        yield scratch, name
+        folder.sign(scratch)
+        yield scratch, folder
         sync(scratch)
-        scratch.rename(root / name)
+        scratch.rename(folder.path)
         sync(root)
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
-        lock.close()
-        _lock_of(scratch).unlink(missing_ok=True)
 
 
-def sweep(root: Path) -> None:
-    """Delete the folders that nobody fills any more."""
-    for scratch in root.glob(f"*-*{_UNDER_WORK}"):
-        with suppress(OSError), open(_lock_of(scratch), "r+b") as file:
-            if fcntl is not None:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            shutil.rmtree(scratch, ignore_errors=True)
-            _lock_of(scratch).unlink(missing_ok=True)
-
-
-def _lock_of(scratch: Path) -> Path:
-    return scratch.with_name(f"{scratch.name}.lock")
-
-
-def _lock(scratch: Path) -> IO[bytes]:
-    """An open file that the system lets go of with this process, however that ends."""
-    file = open(_lock_of(scratch), "xb")  # noqa: SIM115
-    if fcntl is not None:
-        with suppress(OSError):  # a file system without locks
-            fcntl.flock(file, fcntl.LOCK_EX)
-    return file
+def _make(root: Path) -> None:
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+    except (FileExistsError, NotADirectoryError) as error:
+        raise type(error)(
+            f"store={str(root)!r} is no folder, and none can be made there: choose another place."
+        ) from error
 
 
 class ShardWriter:

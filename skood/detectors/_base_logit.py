@@ -16,7 +16,7 @@ from .._logits import MissingLogitsError
 from .._threads import for_each_batch
 from .._validation import check_activations
 from .._values import LOGITS_ADVICE, on_logits
-from ..activations import Activations
+from ..activations import Activations, logits_alone
 from ._base import BaseOneClassDetector
 
 
@@ -28,14 +28,12 @@ def logits_as_layer(X: Activations, wanted_by: str) -> Activations:
     MissingLogitsError
         If there are none. The message begins with ``wanted_by``.
     """
-    held = {column.role: column.array for column in X.columns if column.role != "layer"}
-    if "logits" not in held:
+    if (logits := logits_alone(X)) is None:
         raise MissingLogitsError(
             f"{wanted_by} needs logits, but {X!r} carries none: "
             f"{on_logits(X.why_missing.get('logits'))}."
         )
-    predictions = held.get("prediction")
-    return Activations({"logits": held["logits"]}, predictions=predictions, classes=X.classes)
+    return logits
 
 
 def logits_of(X: Activations) -> NDArray[np.float64]:
@@ -96,7 +94,8 @@ class BaseLogitDetector(BaseOneClassDetector):
             scores[rows] = self._score_logits(np.asarray(logits[rows], dtype=dtype))
 
         # Differences, exponentials and the like take as much again, several times.
-        for_each_batch(score, row_batches(len(logits), 4 * logits.shape[1]), logits.size)
+        n_values = 4 * logits.shape[1] * dtype.itemsize // 8
+        for_each_batch(score, row_batches(len(logits), n_values), logits.size)
         return scores
 
     def _computes_in(self, dtype: np.dtype) -> np.dtype:

@@ -15,7 +15,8 @@ from ..activations import Activations
 class BoundedRows:
     """Rows of some arrays, all while they are no more than ``max_rows``.
 
-    Of more, equal rows are held once, and of the different ones those whose hashes are smallest. A
+    Of more, equal rows are held once, twice if there are no others, and of the different ones those
+    whose hashes are smallest. A
     hash depends on the row alone, so that the rows held are a random sample of all, which depends
     neither on their order nor on the batches that they come in.
 
@@ -69,6 +70,8 @@ class BoundedRows:
             return self
         keys, first = np.unique(self.keys, return_index=True)
         keys, first = keys[: self.max_rows], first[: self.max_rows]
+        if len(keys) == 1:  # a row has a neighbour that equals it
+            keys, first = self.keys[:2], np.arange(len(self.keys))[:2]
         columns = tuple(column[first] for column in self.columns)
         return replace(self, columns=columns, places=self.places[first], keys=keys)
 

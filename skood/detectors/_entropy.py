@@ -47,7 +47,7 @@ class EntropyDetector(BaseLogitDetector, BaseSampleWiseDetector):
         total = row_sums(others)
         # The two terms have the same sign: nothing cancels.
         scores = np.einsum("sk,sk->s", others, below) / (1 + total) - np.log1p(total)
-        if logits.dtype != np.float64:
-            is_small = total < smallest_sum(logits.dtype)
+        is_small = total < smallest_sum(logits.dtype)
+        if logits.dtype != np.float64 and is_small.any():
             scores[is_small] = self._score_logits(logits[is_small].astype(np.float64))
         return scores

@@ -25,7 +25,10 @@ def row_maxima(values: Logits) -> Logits:
     """Largest value of each row."""
     if values.shape[1] < _SHORT:
         return np.ascontiguousarray(values.T).max(axis=0)
-    return values.max(axis=1)
+    # Of one long row after the other, `max` along an axis takes twice as long.
+    starts = np.arange(0, values.size, values.shape[1])
+    largest: Logits = np.maximum.reduceat(values.reshape(-1), starts)
+    return largest
 
 
 def row_sums(values: Logits) -> Floats:

@@ -36,10 +36,12 @@ from ..networks import (
 from ._items import (
     LABEL_COLUMNS,
     as_columns,
+    as_labels,
     labels_among,
     naming_columns,
     read_item,
     refuse_no_array,
+    without_text_labels,
 )
 from ._raw_inputs import forget_features, stand_in_for
 from ._shapes import check_like_fit
@@ -299,13 +301,16 @@ def as_batches(
             start_at=start_at,
             one_by_one=None if single is None else partial(_load_after, single, reader),
         )
+    texts = None
     if isinstance(X, Mapping) and not issparse(X):  # a sparse matrix may be a dict
+        X, texts = without_text_labels(X)
         data: Batch = as_columns(X)
+        texts = None if texts is None else as_labels(texts, count_samples(data))
     else:
         refuse_no_array(X)
         data = reader.read(X, "X")
-    start_at = partial(_slice, data, batch_size, estimator)
-    one_by_one = partial(_slice, data, 1, estimator)
+    start_at = partial(_slice, data, batch_size, estimator, texts=texts)
+    one_by_one = partial(_slice, data, 1, estimator, texts=texts)
     return Batches(start_at, count_samples(data), data, start_at=start_at, one_by_one=one_by_one)
 
 
@@ -420,13 +425,20 @@ def _others(how: str) -> ValueError:
     )
 
 
-def _slice(data: Batch, batch_size: int, estimator: Any, first: int = 0) -> Iterator[LabelledBatch]:
+def _slice(
+    data: Batch,
+    batch_size: int,
+    estimator: Any,
+    first: int = 0,
+    *,
+    texts: NDArray | None = None,
+) -> Iterator[LabelledBatch]:
     n_samples = count_samples(data)
     for start in range(first, n_samples, batch_size):
         rows = slice(start, min(start + batch_size, n_samples))
         batch = _dense(take_samples(data, rows))
         _check_finite(estimator, batch, rows.start)
-        yield batch, labels_among(batch)
+        yield batch, labels_among(batch) if texts is None else texts[rows]
 
 
 def _load_after(loader: Loader, reader: _Reader, n_samples: int) -> Iterator[LabelledBatch]:

@@ -44,8 +44,9 @@ def read_item(
     batch, read = prepare(batch)
     labels = None
     if isinstance(batch, Mapping):
+        batch, labels = without_text_labels(batch)
         batch = as_columns(batch, loader.advice)
-        labels = labels_among(batch)
+        labels = labels_among(batch) if labels is None else as_labels(labels, count_samples(batch))
         batch = {key: values for key, values in batch.items() if key not in loader.label_columns}
         _refuse_nothing(batch, loader)
     elif is_array(batch) or hasattr(batch, "__array__") or issparse(batch):
@@ -68,6 +69,17 @@ def _refuse_nothing(batch: Mapping[str, Any], loader: Loader) -> None:
             "The data set has no inputs, but only labels in the columns "
             f"{list(loader.label_columns)}."
         )
+
+
+def without_text_labels(named: Mapping[str, Any]) -> tuple[Mapping[str, Any], Any]:
+    """A mapping without labels that are texts, which no network takes; and these, or None."""
+    for key in LABEL_COLUMNS:
+        values: Any = named.get(key)
+        is_array_of_text = isinstance(values, np.ndarray) and values.dtype.kind == "U"
+        is_list = isinstance(values, list | tuple) and len(values) > 0
+        if is_array_of_text or (is_list and all(isinstance(value, str) for value in values)):
+            return {name: named[name] for name in named if name != key}, values
+    return named, None
 
 
 def labels_among(batch: Batch) -> NDArray | None:

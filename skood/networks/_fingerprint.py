@@ -264,7 +264,7 @@ class ContentReader:
         return hashlib.blake2b(digest + later, digest_size=16).digest()
 
     def _hash_parts(self, value: Any) -> bytes:
-        name = type(value).__qualname__.encode()
+        name = type(value).__name__.encode()
         content = hashlib.blake2b(name, digest_size=16)
         self._depth += 1
         try:
@@ -365,7 +365,7 @@ class ContentReader:
         if _is_library(kind.__module__):
             yield f"{self._library(kind.__module__)} {kind.__qualname__}"
             return
-        yield kind.__qualname__
+        yield kind.__name__
         yield from self._all(kind.__bases__)
         for name, value in self._attributes_of_class(kind):
             yield name

@@ -156,7 +156,7 @@ def _attributes(network: nn.Module) -> Iterator[tuple[str, Any]]:
             yield f"{name}.{key}", value
         for kind in reversed(type(module).__mro__):  # the last of one name counts
             for key, value in _records_of_class(kind):
-                yield f"{name}.{kind.__qualname__}.{key}", value
+                yield f"{name}.{kind.__name__}.{key}", value
         has_state = type(module).get_extra_state is not nn.Module.get_extra_state
         if has_state and not _is_scripted(module):
             try:
