@@ -21,6 +21,7 @@ from torch.utils.data import DataLoader, TensorDataset
 from skood import ActivationExtractor, Activations, Monitor, make_monitor
 from skood.datasets import load_digits_ood, make_noise
 from skood.detectors import EnergyDetector, KNNDetector, MaxSoftmaxDetector
+from skood.detectors._base_incremental import forget_batches
 from skood.ensemble import AnyAlarmDetector, LayerEnsembleDetector
 from skood.inspection import explain
 from skood.model_selection import DetectorSearchCV, OODKFold
@@ -307,10 +308,13 @@ def test_explanations_are_those_of_the_last_step(digits, target):
 def test_memory_is_that_of_the_arrays_of_the_detector(digits):
     network, X, _, inside = digits
     train = X[inside[:300]]
-    usage = {
-        name: composed(network, detector).fit(train).memory_usage()
-        for name, detector in {"knn": KNNDetector(), "softmax": MaxSoftmaxDetector()}.items()
-    }
+    usage = {}
+    for name, detector in {"knn": KNNDetector(), "softmax": MaxSoftmaxDetector()}.items():
+        monitor = composed(network, detector).fit(train)
+        with_rows_for_batches = monitor.memory_usage()
+        forget_batches(monitor[-1])
+        usage[name] = monitor.memory_usage()
+        assert with_rows_for_batches > usage[name]
     # 300 rows of 64 + 32 units in double precision, their scores and row numbers in 8 bytes each.
     knn, softmax = 300 * 96 * 8 + 300 * 16, 300 * 16
     assert knn < usage["knn"] < knn + 4096
