@@ -42,6 +42,17 @@ def test_a_batch_gets_scores_and_verdicts_beside_what_it_holds(detector):
     assert list(kept) == ["x", "score", "prediction"]
 
 
+def test_columns_of_lists_become_a_matrix(detector):
+    X = batch_of(30)["x"]
+    lists = np.empty(30, object)
+    lists[:] = list(X)
+    scored = RayScorer(detector, "x")({"x": lists})
+    np.testing.assert_array_equal(scored["score"], detector.score_samples(X))
+    lists[3] = X[3, :5]
+    with pytest.raises(ValueError, match=r"column 'x' need one shape, got \(5,\) and \(20,\)"):
+        RayScorer(detector, "x")({"x": lists})
+
+
 def test_columns_of_numbers_become_a_matrix(detector):
     X = batch_of(30)["x"]
     batch = {f"unit_{number}": X[:, number] for number in range(20)}
