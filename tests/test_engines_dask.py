@@ -67,7 +67,7 @@ def client():
         yield client
 
 
-@pytest.fixture(params=["synchronous", "threads", "cluster"])
+@pytest.fixture(params=["threads", "cluster"])
 def scheduler(request):
     if request.param == "cluster":
         with request.getfixturevalue("client").as_current():
@@ -422,7 +422,7 @@ def counting(tmp_path):
 
 def test_the_network_is_sent_once_to_each_worker_and_no_activations_to_the_client(client, tmp_path):
     net, log = counting(tmp_path)
-    X = np.random.default_rng(0).normal(size=(2000, 20)).astype(np.float32)
+    X = np.random.default_rng(0).normal(size=(500, 20)).astype(np.float32)
     log.write_text("", encoding="utf-8")
     came, restore = [], Activations.__setstate__
 

@@ -131,7 +131,8 @@ def test_each_actor_gets_the_network_once(ray, tmp_path):
     steps = [("extract", ActivationExtractor(net)), ("detect", KNN)]
     monitor = Monitor(steps).fit(batch["x"])
     (tmp_path / "log").write_text("", encoding="utf-8")
-    rows = ray.data.from_items([{"x": x, "id": i} for x, i in zip(*batch.values(), strict=True)])
+    items = [{"x": x, "id": i} for x, i in zip(*batch.values(), strict=True)]
+    rows = ray.data.from_items(items, override_num_blocks=8)
     scored = rows.map_batches(
         RayScorer, fn_constructor_args=(monitor, "x"), concurrency=2, batch_size=25
     ).to_pandas()
