@@ -153,8 +153,10 @@ def test_searches_run_on_its_workers(ray):
     y = np.where(np.arange(len(y)) % 3 == 0, -1, y)
     search = GridSearchCV(KNN, {"n_neighbors": [1, 5]}, cv=OODKFold(3))
     one = clone(search).fit(A["fc"], y)
-    with joblib.parallel_config("ray"):
+    with joblib.parallel_config("ray", n_jobs=2):
+        processes = joblib.Parallel()(joblib.delayed(os.getpid)() for _ in range(2))
         far = clone(search).fit(A["fc"], y)
+    assert os.getpid() not in processes
     np.testing.assert_array_equal(
         far.cv_results_["mean_test_score"], one.cv_results_["mean_test_score"]
     )
@@ -166,6 +168,6 @@ def test_tables_of_od_test_run_on_its_workers(ray, tmp_path):
     register_ray()
     A, y, sets = small()
     expected = od_test(parts(), A, sets, y=y, target="both")
-    with joblib.parallel_config("ray"):
+    with joblib.parallel_config("ray", n_jobs=2):
         table = od_test(parts(), A, sets, y=y, target="both", results=tmp_path)
     assert_same(table, expected)
