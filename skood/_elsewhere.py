@@ -26,8 +26,38 @@ def are_activations(X: Any) -> bool:
 
 
 def in_memory(y: Any) -> Any:
-    """Labels in this process, where they are few numbers even if their samples are many."""
-    return np.asarray(y) if lies_elsewhere(y) else y
+    """Labels in this process, where they are few numbers even if their samples are many.
+
+    Raises
+    ------
+    TypeError
+        If they are a value of Dask without rows.
+    """
+    if not lies_elsewhere(y):
+        return y
+    refuse_without_rows(y, "y")
+    return np.asarray(y)
+
+
+def refuse_without_rows(values: Any, name: str) -> None:
+    """Refuse what a call will give, of which nothing says how many rows it has.
+
+    Raises
+    ------
+    TypeError
+        If it is that.
+    """
+    kinds = {kind.__name__ for kind in type(values).__mro__}
+    if "Delayed" in kinds:  # which has each attribute that it is asked for
+        raise TypeError(
+            f"{name} is a Delayed of Dask, which has no rows before it is computed: pass "
+            f"{name}.compute(), or dask.array.from_delayed of it, with its shape."
+        )
+
+
+def gathered(A: Any) -> Any:
+    """Activations or arrays in this process, into whose memory they have to fit."""
+    return A.compute() if lies_elsewhere(A) else A
 
 
 def held(A: Any) -> Any:

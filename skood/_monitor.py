@@ -529,7 +529,8 @@ class Monitor(Pipeline):
             if self._is_calibrated_anew:
                 self._warn_if_learnt(rows, batch)
             elif rows is not None and (more := self._held_out_of_batch(A, y, start)) is not None:
-                rows = rows.merge(more)
+                more = more.here()
+                rows = None if more is None else rows.merge(more)
             self._calibrate_again(rows)
         self._warn_if_estimated()
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ._elsewhere import engine, lies_elsewhere
+from ._elsewhere import engine, gathered, lies_elsewhere
 from ._marks import read_labels
 from ._monitor_calibration import Evidence, HeldOutThresholds, calibrated, joined
 from ._seen_rows import SeenRows
@@ -73,15 +73,20 @@ class CalibrationRows:
         return cls(((A, None if y is None else read_labels(y)),), promise)
 
     @property
-    def n_bytes(self) -> int:
-        """Size of the rows, none of which is read."""
+    def n_bytes(self) -> float:
+        """Size of the rows, none of which is read; NaN where it is not known."""
         return sum(_bytes_of(A) for A, _ in self.parts)
 
     def kept(self) -> CalibrationRows | None:
-        """The rows in memory of their own; None where they are too many, or lie elsewhere."""
-        if any(lies_elsewhere(A) for A, _ in self.parts) or self.n_bytes > KEPT_BYTES:
+        """The rows in memory of their own, also those that lie elsewhere; None of too many."""
+        if not self.n_bytes <= KEPT_BYTES:
             return None
-        return CalibrationRows(tuple((joined([A]), y) for A, y in self.parts), self.promise)
+        parts = tuple((joined([gathered(A)]), y) for A, y in self.parts)
+        return CalibrationRows(parts, self.promise)
+
+    def here(self) -> CalibrationRows | None:
+        """The rows in this process, as ``kept`` where some lie elsewhere."""
+        return self.kept() if any(lies_elsewhere(A) for A, _ in self.parts) else self
 
     def merge(self, other: CalibrationRows) -> CalibrationRows:
         """The rows of both.
@@ -123,11 +128,11 @@ class CalibrationRows:
         return max(seen.share_among(A) for A, _ in self.parts)
 
 
-def _bytes_of(A: Any) -> int:
-    """Size of rows, none of which is read."""
+def _bytes_of(A: Any) -> float:
+    """Size of rows, none of which is read; NaN where it is not known."""
     if isinstance(A, Activations):
         return sum(column.nbytes for column in A.columns)
-    return int(A.nbytes)
+    return engine("n_bytes")(A) if lies_elsewhere(A) else A.nbytes
 
 
 def _joined_labels(labels: list[NDArray]) -> NDArray:

@@ -1,7 +1,6 @@
-"""A network that notes when it is packed and unpacked, and blocks that kill their worker."""
+"""A network that notes when it is packed and unpacked."""
 
 import os
-import signal
 
 import torch
 from torch import nn
@@ -30,12 +29,3 @@ class CountingNetwork(nn.Module):
     def note(self, what):
         with open(self.log, "a", encoding="utf-8") as file:
             file.write(f"{what} {os.getpid()}\n")
-
-
-def kill_once(block, flag):
-    """The same block; the first worker that comes here dies."""
-    try:
-        os.close(os.open(flag, os.O_CREAT | os.O_EXCL))
-    except FileExistsError:
-        return block
-    os.kill(os.getpid(), signal.SIGKILL)

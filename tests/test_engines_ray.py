@@ -42,6 +42,17 @@ def test_a_batch_gets_scores_and_verdicts_beside_what_it_holds(detector):
     assert list(kept) == ["x", "score", "prediction"]
 
 
+def test_columns_of_lists_become_a_matrix(detector):
+    X = batch_of(30)["x"]
+    lists = np.empty(30, object)
+    lists[:] = list(X)
+    scored = RayScorer(detector, "x")({"x": lists})
+    np.testing.assert_array_equal(scored["score"], detector.score_samples(X))
+    lists[3] = X[3, :5]
+    with pytest.raises(ValueError, match=r"column 'x' need one shape, got \(5,\) and \(20,\)"):
+        RayScorer(detector, "x")({"x": lists})
+
+
 def test_columns_of_numbers_become_a_matrix(detector):
     X = batch_of(30)["x"]
     batch = {f"unit_{number}": X[:, number] for number in range(20)}
@@ -120,7 +131,8 @@ def test_each_actor_gets_the_network_once(ray, tmp_path):
     steps = [("extract", ActivationExtractor(net)), ("detect", KNN)]
     monitor = Monitor(steps).fit(batch["x"])
     (tmp_path / "log").write_text("", encoding="utf-8")
-    rows = ray.data.from_items([{"x": x, "id": i} for x, i in zip(*batch.values(), strict=True)])
+    items = [{"x": x, "id": i} for x, i in zip(*batch.values(), strict=True)]
+    rows = ray.data.from_items(items, override_num_blocks=8)
     scored = rows.map_batches(
         RayScorer, fn_constructor_args=(monitor, "x"), concurrency=2, batch_size=25
     ).to_pandas()
@@ -141,8 +153,10 @@ def test_searches_run_on_its_workers(ray):
     y = np.where(np.arange(len(y)) % 3 == 0, -1, y)
     search = GridSearchCV(KNN, {"n_neighbors": [1, 5]}, cv=OODKFold(3))
     one = clone(search).fit(A["fc"], y)
-    with joblib.parallel_config("ray"):
+    with joblib.parallel_config("ray", n_jobs=2):
+        processes = joblib.Parallel()(joblib.delayed(os.getpid)() for _ in range(2))
         far = clone(search).fit(A["fc"], y)
+    assert os.getpid() not in processes
     np.testing.assert_array_equal(
         far.cv_results_["mean_test_score"], one.cv_results_["mean_test_score"]
     )
@@ -154,6 +168,6 @@ def test_tables_of_od_test_run_on_its_workers(ray, tmp_path):
     register_ray()
     A, y, sets = small()
     expected = od_test(parts(), A, sets, y=y, target="both")
-    with joblib.parallel_config("ray"):
+    with joblib.parallel_config("ray", n_jobs=2):
         table = od_test(parts(), A, sets, y=y, target="both", results=tmp_path)
     assert_same(table, expected)

@@ -2,7 +2,8 @@
 
     python -m experiments.dask_blocks
 
-draws its images and its network, and needs no files. It takes some minutes.
+draws its images and its network, and needs no files. It takes some minutes. With ``--quick`` it
+starts no workers.
 """
 
 from __future__ import annotations
@@ -38,7 +39,7 @@ def main() -> None:
     X = np.random.default_rng(0).normal(size=(n_samples, *SHAPE)).astype(np.float32)
     network = make_network()
     rows, one = [], None
-    for name, block_size, engine in cases(n_samples):
+    for name, block_size, engine in cases(n_samples, with_workers=not arguments.quick):
         with engine() as is_here:
             given = X if is_here else da.from_array(X, chunks=(block_size, *SHAPE)).persist()
             seconds = measure(network, given, n_times)
@@ -61,14 +62,15 @@ def main() -> None:
     write_tables(folder, about, {"seconds": table})
 
 
-def cases(n_samples: int) -> Iterator[tuple[str, int, Callable[[], Any]]]:
+def cases(n_samples: int, *, with_workers: bool) -> Iterator[tuple[str, int, Callable[[], Any]]]:
     """What is measured: a name, the size of a block, and what computes."""
     yield "An array in one process", n_samples, in_this_process
-    for n_blocks in (8, 80):
+    for n_blocks in (8, 80) if with_workers else (8,):
         size = n_samples // n_blocks
         yield f"{n_blocks} blocks, one thread", size, one_thread
         yield f"{n_blocks} blocks, two threads", size, two_threads
-        yield f"{n_blocks} blocks, two workers", size, two_workers
+        if with_workers:
+            yield f"{n_blocks} blocks, two workers", size, two_workers
 
 
 def make_network() -> nn.Module:

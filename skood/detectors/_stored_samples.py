@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from sklearn.utils import check_scalar
 from sklearn.utils.validation import check_is_fitted
 
+from .._elsewhere import run_elsewhere
 from .._marks import labels_at
 from ..activations import Activations
 
@@ -72,6 +73,7 @@ class StoredSamplesMixin:
     learnt_rows_: NDArray[np.intp]
     _validate: Callable[..., Activations]  # of BaseDetector
 
+    @run_elsewhere("refuse")
     def kneighbors(self, X: Any, n_neighbors: int | None = None) -> tuple[NDArray, NDArray]:
         """Find the nearest training samples, among those that a sample is compared with.
 
@@ -105,6 +107,7 @@ class StoredSamplesMixin:
         distances, positions = self._nearest_stored(self._validate(X, reset=False), n_neighbors)
         return distances, self._rows_at(positions)
 
+    @run_elsewhere("refuse")
     def nearest_examples(self, X: Any, n_examples: int = 5) -> NearestExamples:
         """Find the nearest training samples, and what their neurons do.
 

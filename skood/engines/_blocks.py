@@ -12,10 +12,12 @@ from uuid import uuid4
 import dask
 import dask.array as da
 import numpy as np
+from dask.array.optimization import optimize
 from dask.core import flatten
 from dask.highlevelgraph import HighLevelGraph
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
+from .._elsewhere import refuse_without_rows
 from .._samples import n_samples_of
 
 Size = float
@@ -41,8 +43,8 @@ class Blocks:
     sizes: list[Size]
 
     @classmethod
-    def of(cls, X: Any) -> Blocks:
-        """Those of inputs or activations.
+    def of(cls, X: Any, name: str = "X") -> Blocks:
+        """Those of inputs or activations, or of what belongs to them, which errors call ``name``.
 
         Raises
         ------
@@ -53,16 +55,17 @@ class Blocks:
         """
         if isinstance(X, Mapping):
             return cls._of_mapping(X)
+        refuse_without_rows(X, name)
         if hasattr(X, "_as_blocks"):
             return X._as_blocks()
         if isinstance(X, da.Array):
             return cls._of_array(X)
-        if hasattr(X, "npartitions") and hasattr(X, "columns"):
+        if hasattr(type(X), "npartitions") and hasattr(type(X), "columns"):
             keys = list(flatten(X.__dask_keys__()))
             return cls(keys, [X], [math.nan] * len(keys))
         raise TypeError(
-            f"Of Dask, arrays, data frames and dicts of arrays are taken, got {type(X).__name__}: "
-            "its rows have no order in blocks."
+            f"Of Dask, arrays, data frames and dicts of arrays are taken, but {name} is "
+            f"{type(X).__name__}: its rows have no order in blocks."
         )
 
     @classmethod
@@ -94,6 +97,12 @@ class Blocks:
         return len(self.arguments)
 
     @property
+    def places(self) -> list[Place]:
+        """Where each block is, in the same order."""
+        starts = np.cumsum([0, *self.sizes])
+        return [Place(number, start) for number, start in enumerate(starts[:-1])]
+
+    @property
     def n_rows(self) -> int | None:
         """Number of all rows, where it is known."""
         total = sum(self.sizes)
@@ -115,8 +124,9 @@ class Blocks:
         if self.n_rows is None:
             raise ValueError(
                 f"{name} lies in memory, but X has chunks of unknown size, so that nothing says "
-                f"which rows belong together: call X.compute_chunk_sizes(), or pass {name} as a "
-                "Dask array with the same chunks."
+                f"which rows belong together: call X.compute_chunk_sizes(), of a data frame pass "
+                f"X.to_dask_array(lengths=True), or pass {name} as a Dask array with the same "
+                "chunks."
             )
         _check_length(len(array), self.n_rows, name)
         ends = np.cumsum([0, *map(int, self.sizes)])
@@ -124,7 +134,7 @@ class Blocks:
         return Blocks([Literal(part) for part in parts], [], self.sizes)
 
     def _of_collection(self, values: Any, name: str) -> Blocks:
-        known = None not in (self.n_rows, n_known := Blocks.of(values).n_rows)
+        known = None not in (self.n_rows, n_known := Blocks.of(values, name).n_rows)
         if known:
             _check_length(int(n_known or 0), int(self.n_rows or 0), name)
             if isinstance(values, da.Array) and values.chunks[0] != tuple(self.sizes):
@@ -143,6 +153,46 @@ class Literal:
 
     def __init__(self, values: Any) -> None:
         self.values = values
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a block is among all, which errors about its rows say.
+
+    Attributes
+    ----------
+    number : int
+        Its number.
+    start : float
+        Number of rows before it; NaN where it is not known.
+    """
+
+    number: int
+    start: float
+
+    def run(self, function: Callable[..., Any], *arguments: Any) -> Any:
+        """What a function makes of the block.
+
+        Raises
+        ------
+        ValueError
+            If the function refuses rows, whose numbers are those within the block.
+        """
+        try:
+            return function(*arguments)
+        except ValueError as error:
+            if len(error.args) == 1:
+                error.args = (f"{error} {self._said}",)
+            raise
+
+    @property
+    def _said(self) -> str:
+        if math.isnan(self.start):
+            return f"(Of block {self.number} of X; samples are counted within it.)"
+        return (
+            f"(Of block {self.number} of X; samples are counted within it, and its first one is "
+            f"number {self.start:.0f} of all.)"
+        )
 
 
 def opened(values: Any) -> Any:
@@ -235,12 +285,27 @@ class _Results:
         return list, ()
 
     __dask_scheduler__ = staticmethod(dask.threaded.get)
-    __dask_optimize__ = None
+    # As arrays are, whose tasks of the same names a cluster may know.
+    __dask_optimize__ = staticmethod(optimize)
 
 
 def n_rows_in(X: Any) -> int:
     """Number of rows of a block."""
     return n_samples_of(X) or 0
+
+
+def has_rows(X: Any, y: Any) -> bool:
+    """Whether a block has any rows, of which ``y`` are the labels, if any.
+
+    Raises
+    ------
+    ValueError
+        If there are labels and no rows.
+    """
+    n_rows = 0 if X is None else n_rows_in(X)
+    if n_rows == 0 and (labels := opened(y)) is not None:
+        _check_length(len(labels), 0, "y")
+    return n_rows > 0
 
 
 def first_rows(X: Any, n_rows: int) -> Any:

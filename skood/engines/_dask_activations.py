@@ -10,6 +10,7 @@ from typing import Any, Self
 import dask
 import dask.array as da
 import numpy as np
+from dask.array.optimization import optimize
 from dask.highlevelgraph import HighLevelGraph
 from numpy.typing import NDArray
 
@@ -97,7 +98,8 @@ class DaskActivations:
         """
         if n_samples < 1:
             raise ValueError(f"n_samples must be at least 1, got {n_samples}.")
-        parts = [A[start : start + n_samples] for start in range(0, len(A), n_samples)]
+        starts = range(0, max(1, len(A)), n_samples)  # without rows there is one block, too
+        parts = [A[start : start + n_samples] for start in starts]
         tasks = [(opened, Literal(part)) for part in parts]
         name, graph = new_layer("given", tasks, [])
         return cls(name, graph, tuple(map(len, parts)), A[:0])
@@ -314,7 +316,7 @@ class DaskActivations:
         return self._name
 
     __dask_scheduler__ = staticmethod(dask.threaded.get)
-    __dask_optimize__ = None
+    __dask_optimize__ = staticmethod(optimize)
 
     def __dask_postcompute__(self) -> tuple[Callable[..., Activations], tuple[Any, ...]]:
         return self._gather, ()

@@ -14,7 +14,7 @@ from sklearn.base import clone
 from .._marks import in_distribution_rows, plain_labels, read_labels
 from .._warnings import warn_user
 from ..detectors import BlockFit, BlockScores, forget_batches
-from ._blocks import Blocks, Literal, Tasks, n_rows_in, opened, run, split_rows
+from ._blocks import Blocks, Literal, Tasks, has_rows, n_rows_in, opened, run, split_rows
 from ._workers import cluster_client
 
 
@@ -33,8 +33,10 @@ def fitted_on(detector: Any, blocks: Blocks, y: ArrayLike | None) -> Any:
         finished = Literal(said_by(tasks.compute([finished])[0]))
         tasks = Tasks("fit", [*blocks.sources, *labels.sources])
     scored = [
-        tasks.add(_score, finished, *block)
-        for block in zip(blocks.arguments, labels.arguments, splits, strict=True)
+        tasks.add(place.run, _score, finished, *block)
+        for place, *block in zip(
+            blocks.places, blocks.arguments, labels.arguments, splits, strict=True
+        )
     ]
     completed = tasks.add(_complete, finished, scored)
     return said_by(tasks.compute([completed])[0]).detector
@@ -95,8 +97,10 @@ def _learn(
 ) -> list[Any]:
     unfitted = Literal(clone(detector))
     return [
-        tasks.add(_learn_block, unfitted, *block, keeps_sample)
-        for block in zip(blocks.arguments, labels.arguments, splits, strict=True)
+        tasks.add(place.run, _learn_block, unfitted, *block, keeps_sample)
+        for place, *block in zip(
+            blocks.places, blocks.arguments, labels.arguments, splits, strict=True
+        )
     ]
 
 
@@ -111,7 +115,7 @@ def _merged(tasks: Tasks, parts: Sequence[Any]) -> Any:
 def _learn_block(
     detector: Literal, X: Any, y: Any, split: Any, keeps_sample: bool
 ) -> BlockFit | None:
-    if X is None or not n_rows_in(X):
+    if not has_rows(X, y):
         return None
     given = X, opened(y), opened(split)
     return BlockFit.learn(detector.values, *given, keeps_sample=keeps_sample)

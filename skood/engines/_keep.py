@@ -7,6 +7,7 @@ import weakref
 from math import isnan, prod
 from pathlib import Path
 from tempfile import mkdtemp
+from typing import Any
 
 from sklearn import get_config
 
@@ -28,12 +29,17 @@ def kept(A: DaskActivations) -> DaskActivations:
 
 
 def _fits_into_memory(A: DaskActivations) -> bool:
-    n_rows = sum(A.block_sizes)
-    if isnan(n_rows):
-        return False
+    return bool(n_bytes(A) <= get_config()["working_memory"] * 2**20)
+
+
+def n_bytes(A: Any) -> float:
+    """Size of all rows, none of which is read; NaN where their number is not known."""
+    if not isinstance(A, DaskActivations):
+        return float(A.nbytes)
+    if isnan(n_rows := sum(A.block_sizes)):
+        return n_rows
     columns = [column.array for column in A.template.columns]
-    one_row = sum(array.dtype.itemsize * prod(array.shape[1:]) for array in columns)
-    return bool(n_rows * one_row <= get_config()["working_memory"] * 2**20)
+    return n_rows * sum(array.dtype.itemsize * prod(array.shape[1:]) for array in columns)
 
 
 def _on_disk(block: Activations) -> Activations:

@@ -112,8 +112,8 @@ class RayScorer:
         TypeError
             If the batch is of another format.
         ValueError
-            If the inputs are not among its columns, or an output has the name of a column that is
-            kept.
+            If the inputs are not among its columns, or their rows differ in shape; or if an output
+            has the name of a column that is kept.
         """
         if not isinstance(batch, Mapping):
             raise TypeError(
@@ -143,9 +143,9 @@ class RayScorer:
         read = _columns_of(inputs)
         self._check_columns(batch, read)
         if isinstance(inputs, str):
-            return np.asarray(batch[inputs]), read
+            return _as_numbers(batch, inputs), read
         if isinstance(inputs, Mapping):
-            return {key: np.asarray(batch[column]) for key, column in inputs.items()}, read
+            return {key: _as_numbers(batch, column) for key, column in inputs.items()}, read
         return np.column_stack([batch[column] for column in read]), read
 
     def _check_columns(self, batch: Mapping[str, NDArray], wanted: Sequence[str]) -> None:
@@ -170,6 +170,20 @@ def _columns_of(inputs: str | Sequence[str] | Mapping[str, str]) -> list[str]:
     if isinstance(inputs, str):
         return [inputs]
     return list(inputs.values() if isinstance(inputs, Mapping) else inputs)
+
+
+def _as_numbers(batch: Mapping[str, NDArray], column: str) -> NDArray:
+    """A column as one array; one of lists, as a file may have, holds an array for each row."""
+    values = np.asarray(batch[column])
+    if values.dtype != object or not len(values):
+        return values
+    rows = [np.asarray(row) for row in values]
+    if len(shapes := {row.shape for row in rows}) > 1:
+        raise ValueError(
+            f"The rows of column {column!r} need one shape, got {sorted(shapes)[0]} and "
+            f"{sorted(shapes)[1]}, which are no inputs of one network."
+        )
+    return np.stack(rows)
 
 
 def _begins_with_extraction(estimator: Any) -> bool:

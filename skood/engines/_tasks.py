@@ -21,6 +21,7 @@ from ._blocks import (
     Literal,
     as_array,
     first_rows,
+    has_rows,
     n_rows_in,
     new_layer,
     opened,
@@ -30,6 +31,7 @@ from ._blocks import (
 from ._dask_activations import DaskActivations, without_rows
 from ._fit import fitted_on, learnt_from, said_by
 from ._keep import kept
+from ._keep import n_bytes as n_bytes
 from ._parcel import Parcel
 from ._workers import Worker, call, cluster_client
 
@@ -100,7 +102,10 @@ def transform(
     options = {} if dtype is None else {"dtype": dtype}
     name, graph = new_layer(
         "activations",
-        [(_transform, *worker, block, Literal(options)) for block in blocks.arguments],
+        [
+            (place.run, _transform, *worker, block, Literal(options))
+            for place, block in zip(blocks.places, blocks.arguments, strict=True)
+        ],
         blocks.sources,
     )
     template = partial(_template, worker, blocks, _rows_at_once(transformer), options)
@@ -177,14 +182,14 @@ def each_block(A: DaskActivations, function: Callable[..., Any], y: Any = None) 
     """What a function makes of the rows and labels of each block that has any, on the workers."""
     blocks = Blocks.of(A)
     labels = blocks.of_rows(y, "y")
-    pairs = zip(blocks.arguments, labels.arguments, strict=True)
-    calls = [(_on_block, function, *pair) for pair in pairs]
+    given = zip(blocks.places, blocks.arguments, labels.arguments, strict=True)
+    calls = [(place.run, _on_block, function, *pair) for place, *pair in given]
     found = run("each-block", calls, [*blocks.sources, *labels.sources])
     return [result for has_rows, result in found if has_rows]
 
 
 def _on_block(function: Callable[..., Any], X: Any, y: Any) -> tuple[bool, Any]:
-    if X is None or not n_rows_in(X):
+    if not has_rows(X, y):
         return False, None
     return True, function(X, opened(y))
 
@@ -225,7 +230,10 @@ def verdicts_each(estimator: Any, method: str, X: Any) -> dict[str, da.Array]:
 def _numbers_each(estimator: Any, method: str, X: Any, dtype: Any) -> dict[str, da.Array]:
     _check_ready(estimator, method)
     worker, blocks = Worker.of(estimator), Blocks.of(X)
-    calls = [(_call_each, *worker, block, method) for block in blocks.arguments]
+    calls = [
+        (place.run, _call_each, *worker, block, method)
+        for place, block in zip(blocks.places, blocks.arguments, strict=True)
+    ]
     layer, graph = new_layer(method.replace("_", "-"), calls, blocks.sources)
     source = DaskActivations(layer, graph, tuple(blocks.sizes))
     return {
@@ -250,7 +258,10 @@ def _check_ready(estimator: Any, method: str) -> None:
 def _numbers(estimator: Any, method: str, X: Any, dtype: Any) -> da.Array:
     _check_ready(estimator, method)
     worker, blocks = Worker.of(estimator), Blocks.of(X)
-    tasks = [(_call, *worker, block, method, dtype) for block in blocks.arguments]
+    tasks = [
+        (place.run, _call, *worker, block, method, dtype)
+        for place, block in zip(blocks.places, blocks.arguments, strict=True)
+    ]
     return as_array(method.replace("_", "-"), tasks, blocks, blocks.sources, dtype=dtype)
 
 
