@@ -18,7 +18,9 @@ _SHARE_OF_MEMORY_LEFT = 1 / 8
 """What a block may take of it: what is computed of its rows takes as much again, and more."""
 
 
-def row_batches(n_rows: int, n_values: int, *, are_products: bool = False) -> Iterator[slice]:
+def row_batches(
+    n_rows: int, n_values: int, *, are_products: bool = False, n_copies: int = 1
+) -> Iterator[slice]:
     """Slices of as many rows as may be held at a time.
 
     They take no more than is of any use, and at most scikit-learn's ``working_memory``
@@ -32,6 +34,8 @@ def row_batches(n_rows: int, n_values: int, *, are_products: bool = False) -> It
         How many values are held for each row, counted as 64-bit numbers.
     are_products : bool, default=False
         Whether a batch is multiplied by, or compared with, a large matrix.
+    n_copies : int, default=1
+        How many arrays of this size are computed of a batch, which are to share the cache.
 
     Returns
     -------
@@ -47,7 +51,7 @@ def row_batches(n_rows: int, n_values: int, *, are_products: bool = False) -> It
             f"{allowed / 2**20:.3g} MiB: rows are taken one at a time. Allow more by "
             "sklearn.set_config(working_memory=...)."
         )
-    n_at_once = max(1, min(useful, block_bytes()) // row_bytes)
+    n_at_once = max(1, min(useful // n_copies, block_bytes()) // row_bytes)
     starts = range(0, n_rows, n_at_once)
     return (slice(start, min(start + n_at_once, n_rows)) for start in starts)
 

@@ -47,7 +47,8 @@ class BaseHeadDetector(BaseOneClassDetector):
 
     def _batches_to_score(self, X: Activations) -> Iterator[HeadBatch]:
         """Slices of rows, their float64 features and logits."""
-        return float64_batches(X)
+        # What is computed of features is as large as they are, several times.
+        return head_batches(X, lambda dtype: np.float64, n_copies=4)
 
     @abstractmethod
     def _score_rows(
@@ -62,12 +63,16 @@ def float64_batches(X: Activations) -> Iterator[HeadBatch]:
 
 
 def head_batches(
-    X: Activations, dtype_for: Callable[[np.dtype], type[np.floating]]
+    X: Activations, dtype_for: Callable[[np.dtype], type[np.floating]], n_copies: int = 1
 ) -> Iterator[HeadBatch]:
-    """The same, with features of the type that is computed with for the type that they have."""
+    """The same, with features of the type that is computed with for the type that they have.
+
+    ``n_copies`` is as for :func:`row_batches`.
+    """
     for block, features, logits in head_blocks(X):
         dtype = dtype_for(features.dtype)
-        for rows in row_batches(len(logits), max(features.shape[1], logits.shape[1])):
+        n_values = max(features.shape[1], logits.shape[1])
+        for rows in row_batches(len(logits), n_values, n_copies=n_copies):
             of_all = slice(block.start + rows.start, block.start + rows.stop)
             yield of_all, np.asarray(features[rows], dtype=dtype), logits[rows]
 

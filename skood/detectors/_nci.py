@@ -14,6 +14,7 @@ from ..activations import Activations
 from ._base_head import BaseHeadDetector, FeatureSums
 from ._base_incremental import BaseIncrementalDetector
 from ._row_lengths import unit_rows
+from ._softmax import row_maxima, row_sums
 
 
 class NCIDetector(BaseHeadDetector, BaseIncrementalDetector):
@@ -98,6 +99,6 @@ class NCIDetector(BaseHeadDetector, BaseIncrementalDetector):
     def _score_rows(self, features: Floats, logits: Floats) -> Floats:
         weights = self.head_.weight[logits.argmax(axis=1)].astype(np.float64)
         from_mean = features - self.mean_
-        from_mean[np.abs(from_mean).max(axis=1) <= self._least_distance] = 0
+        from_mean[row_maxima(np.abs(from_mean)) <= self._least_distance] = 0
         proximity = np.einsum("sf,sf->s", weights, unit_rows(from_mean))
-        return proximity + self.alpha * np.abs(features).sum(axis=1)
+        return proximity + self.alpha * row_sums(np.abs(features))
