@@ -276,7 +276,7 @@ class DaskActivations:
         Parameters
         ----------
         **kwargs : dict
-            As in :func:`dask.compute`, such as ``scheduler``.
+            As in ``dask.compute``, such as ``scheduler``.
 
         Returns
         -------
@@ -291,7 +291,7 @@ class DaskActivations:
         Parameters
         ----------
         **kwargs : dict
-            As in :func:`dask.persist`.
+            As in ``dask.persist``.
 
         Returns
         -------
