@@ -761,7 +761,7 @@ def read_only(X: Activations) -> Activations:
 
 
 def logits_alone(X: Activations) -> Activations | None:
-    """The logits as the only layer, and any predictions and classes; None where there are none.
+    """The logits as the only layer, any predictions, classes, labels; None where there are none.
 
     Nothing is read, or checked again.
     """
@@ -769,8 +769,10 @@ def logits_alone(X: Activations) -> Activations | None:
     if (logits := columns.get(("logits", "logits"))) is None:
         return None
     chosen = {("layer", "logits"): changed(logits, role="layer", layer="logits")}
-    if (predictions := columns.get(("prediction", "predictions"))) is not None:
-        chosen["prediction", "predictions"] = predictions
+    # By the labels it is known whether others, given beside, are in the same order.
+    for kept in (("prediction", "predictions"), ("label", "labels")):
+        if (column := columns.get(kept)) is not None:
+            chosen[kept] = column
     alone = X._view(ColumnTable(chosen, X._table.rows))
     alone._head, alone._classes, alone._why_missing = None, X.classes, {}
     return alone

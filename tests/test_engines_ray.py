@@ -110,6 +110,8 @@ def ray():
         warnings.simplefilter("ignore")
         # Its workers are started by other processes, which do not know where the tests lie.
         patch.setenv("PYTHONPATH", os.pathsep.join(filter(None, sys.path)))
+        # It would put a function of its own in the place of `print`, for good.
+        patch.setenv("RAY_TQDM_PATCH_PRINT", "0")
         ray.init(
             num_cpus=2,
             include_dashboard=False,
