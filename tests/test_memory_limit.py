@@ -9,7 +9,7 @@ import pytest
 resource = pytest.importorskip("resource")
 pytest.importorskip("torch")
 
-MIB = 12
+MIB = 16
 
 # A process of its own, as a limit holds for all of one.
 CODE = """
@@ -22,7 +22,7 @@ from skood import make_monitor
 from skood._memory import memory_left
 
 limit, mib, file = sys.argv[1], int(sys.argv[2]), sys.argv[3]
-N_LAYERS, N_UNITS = 4, 384
+N_LAYERS, N_UNITS = 12, 128
 torch.set_num_threads(1)
 torch.manual_seed(0)
 layers = [nn.Linear(8, N_UNITS), nn.ReLU()]
@@ -59,7 +59,7 @@ for allowed in (taken(what) + mib * 2**20, before[0]):
     resource.setrlimit(kind, (allowed, before[1]))
     time.sleep(0.2)  # what is left is looked at ten times a second
     assert found or memory_left() <= mib * 2**20
-    scores = monitor.fit(Rows(n_samples, 0)).score_samples(Rows(n_samples // 16, 1))
+    scores = monitor.fit(Rows(n_samples, 0)).score_samples(Rows(n_samples // 32, 1))
     found.append([*scores, monitor["detect"].offset_])
 np.save(file, found)
 """
