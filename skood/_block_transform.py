@@ -5,7 +5,7 @@ from __future__ import annotations
 import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any, TypeGuard, get_args
+from typing import Any, get_args
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
@@ -20,9 +20,13 @@ _N_COMPARED = 8
 """Samples by which activations are told from others: each may be in another file, read whole."""
 
 
-def is_larger_than_memory(X: Any) -> TypeGuard[Activations]:
-    """Whether activations are on disk, and are to be changed block by block."""
-    return isinstance(X, Activations) and X._is_larger_than_memory
+def in_blocks_if_larger(X: Any, change: Callable[[Any], Any]) -> Any:
+    """What a function that treats each sample on its own makes of any input.
+
+    Activations that are on disk, and larger than memory, are changed block by block.
+    """
+    is_larger = isinstance(X, Activations) and X._is_larger_than_memory
+    return in_blocks(X, change) if is_larger else change(X)
 
 
 def in_blocks(

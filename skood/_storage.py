@@ -24,14 +24,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ._batches import rows_of_block
+from ._disk import fcntl, new_locked, sync
 from ._manifest import LATER_FILE, MANIFEST, SAVE_ID, Manifest
 from ._patterns import PackedBits
 from ._rows import Rows, resolve, take
-
-try:
-    import fcntl
-except ImportError:  # Windows, which does not delete a file that is open
-    fcntl = None  # type: ignore[assignment]
 
 _ROWS_PER_WRITE = 4096
 
@@ -89,14 +85,14 @@ def _make(path: Path, manifest: Manifest, arrays: Stored) -> bool:
 def _fill_and_rename(scratch: Path, path: Path, manifest: Manifest, arrays: Stored) -> bool:
     _write_arrays(scratch, manifest, arrays)
     _write_manifest(scratch / MANIFEST, manifest)
-    sync_folder(scratch)
+    sync(scratch)
     try:
         scratch.rename(path)
     except OSError:
         if not os.path.lexists(path):
             raise
         return False
-    sync_folder(path.parent)
+    sync(path.parent)
     return True
 
 
@@ -111,9 +107,9 @@ def _refill(path: Path, manifest: Manifest, arrays: Stored) -> None:
             new = path / f"manifest.{save_id}.json"
             _write_manifest(new, manifest)
             # Before the manifest names them, the files have to be there after a power cut too.
-            sync_folder(path)
+            sync(path)
             new.replace(path / MANIFEST)
-            sync_folder(path)
+            sync(path)
     finally:
         _sweep(path)
         sweep_beside(path)
@@ -186,16 +182,6 @@ def new_file(file: Path) -> Iterator[IO[bytes]]:
         os.fsync(stream.fileno())
 
 
-def sync_folder(folder: Path) -> None:
-    # A power cut may otherwise undo a renaming. Some systems do not open or sync folders.
-    with suppress(OSError):
-        descriptor = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
-
-
 # Cleaning up
 
 
@@ -215,12 +201,8 @@ def hold_lock(folder: Path, prefix: str) -> tuple[str, IO[bytes]]:
     while True:
         save_id = secrets.token_hex(8)
         name = folder / f"{prefix}{save_id}.lock"
-        file = open(name, "xb")  # noqa: SIM115
-        if fcntl is None:
-            return save_id, file
         # Without locks on this file system, `_has_ended` does not know either, and returns False.
-        with suppress(OSError):
-            fcntl.flock(file, fcntl.LOCK_EX)
+        file = new_locked(name)
         if name.exists():
             return save_id, file
         file.close()  # another save came in between, and took it for that of a dead process

@@ -22,15 +22,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ._blocks import Arrays, Block, Blocks, Piece, checksum_of
+from ._disk import fcntl, sync
 from ._memory import has_limit
 from ._optional import import_optional
 from ._rows import contiguous
-from ._storage import new_file, sync_folder
-
-try:
-    import fcntl
-except ImportError:  # Windows, which does not delete a file that is open
-    fcntl = None  # type: ignore[assignment]
+from ._storage import new_file
 
 FORMAT = "skood.Activations.blocks"
 FORMAT_VERSION = 1
@@ -81,7 +77,7 @@ class StoreWriter:
         block = Block(name, n_samples, _places(new, arrays))
         size = new.stat().st_size
         new.replace(file)
-        sync_folder(self._folder)
+        sync(self._folder)
         line = {"file": name, "size": size, "n_samples": n_samples, "about": about}
         line["columns"] = {key: astuple(piece) for key, piece in block.pieces.items()}
         self._journal.write(json.dumps(line).encode() + b"\n")
@@ -307,7 +303,7 @@ def _write_manifest(folder: Path, content: Mapping[str, Any]) -> None:
     with new_file(new) as stream:
         stream.write(json.dumps(content, indent=1).encode())
     new.replace(folder / MANIFEST)
-    sync_folder(folder)
+    sync(folder)
 
 
 def _read_manifest(folder: Path) -> dict[str, Any]:

@@ -9,10 +9,12 @@ import warnings
 from collections.abc import Iterator
 from contextvars import ContextVar
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import joblib
 import sklearn
+
+T = TypeVar("T")
 
 # With a separator at the end, as a folder of the user may begin like one of these.
 _INSIDE = (
@@ -96,14 +98,21 @@ _collected = ContextVar("_collected", default=None)
 
 
 @contextlib.contextmanager
+def _set_to(variable: ContextVar[T], value: T) -> Iterator[None]:
+    """Block in which a variable has a value."""
+    token = variable.set(value)
+    try:
+        yield
+    finally:
+        variable.reset(token)
+
+
+@contextlib.contextmanager
 def collecting_warnings() -> Iterator[set[tuple[type[Warning], str]]]:
     """Block whose warnings are collected, as in another process than the user's."""
     collected: set[tuple[type[Warning], str]] = set()
-    token = _collected.set(collected)
-    try:
+    with _set_to(_collected, collected):
         yield collected
-    finally:
-        _collected.reset(token)
 
 
 _said: ContextVar[set[tuple[type[Warning], str]] | None] = ContextVar("_said", default=None)
@@ -113,41 +122,29 @@ _said: ContextVar[set[tuple[type[Warning], str]] | None] = ContextVar("_said", d
 @contextlib.contextmanager
 def warning_once() -> Iterator[None]:
     """Warn once of what is found more than once in the block."""
-    token = _said.set(set())
-    try:
+    with _set_to(_said, set()):
         yield
-    finally:
-        _said.reset(token)
 
 
 @contextlib.contextmanager
 def saying_nothing() -> Iterator[None]:
     """Do what was done before, whose warnings were shown then."""
-    token = _is_silent.set(True)
-    try:
+    with _set_to(_is_silent, True):
         yield
-    finally:
-        _is_silent.reset(token)
 
 
 @contextlib.contextmanager
 def working_for(line: Line) -> Iterator[None]:
     """Let warnings point at the user's line, in a thread that works for it."""
-    token = _working_for.set(line)
-    try:
+    with _set_to(_working_for, line):
         yield
-    finally:
-        _working_for.reset(token)
 
 
 @contextlib.contextmanager
 def threshold_comes_later() -> Iterator[None]:
     """Fit a clone whose threshold other rows set afterwards, so that its own needs no warning."""
-    token = _threshold_comes_later.set(True)
-    try:
+    with _set_to(_threshold_comes_later, True):
         yield
-    finally:
-        _threshold_comes_later.reset(token)
 
 
 def own_threshold_counts() -> bool:

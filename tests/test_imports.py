@@ -27,6 +27,7 @@ FLOW = [
     "_axes",
     "_side_by_side",
     "_config",
+    "_disk",
     "_memory",
     "_batches",
     "_threads",

@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ._files import OwnedFolder, sync
+from .._disk import sync
+from ._files import OwnedFolder
 from ._packed_bits import PackedBits
 from ._runs import PatternRun, merge_runs
 from ._shards import ShardFolder, ShardWriter, new_folder, read_manifest

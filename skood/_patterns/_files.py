@@ -16,10 +16,7 @@ from typing import IO, Any
 import numpy as np
 from numpy.typing import NDArray
 
-try:
-    import fcntl
-except ImportError:  # Windows, which does not delete a file that is open
-    fcntl = None  # type: ignore[assignment]
+from .._disk import fcntl, new_locked
 
 _OWNER = "owner"
 """File in a folder that names the process that will delete it."""
@@ -89,7 +86,7 @@ class _Owner:
     def __init__(self, root: Path) -> None:
         # Another machine may see the file, but not whether it is locked.
         self.name = f"{platform.node()}-{secrets.token_hex(8)}"
-        lock = locked(root / f"{self.name}{_LOCK}")
+        lock = new_locked(root / f"{self.name}{_LOCK}")
         self._end = weakref.finalize(self, _unlock, root / f"{self.name}{_LOCK}", lock, os.getpid())
 
     @classmethod
@@ -99,15 +96,6 @@ class _Owner:
         if owner is None:
             owner = cls._known[root, os.getpid()] = cls(root)
         return owner
-
-
-def locked(path: Path) -> IO[bytes]:
-    """A new file that is open, and locked until this process ends."""
-    file = open(path, "xb")  # noqa: SIM115
-    if fcntl is not None:
-        with suppress(OSError):  # a file system without locks
-            fcntl.flock(file, fcntl.LOCK_EX)
-    return file
 
 
 def _unlock(path: Path, lock: IO[bytes], owner: int) -> None:
@@ -147,13 +135,3 @@ def _delete(path: Path, owner: int, _: _Owner) -> None:
 def mapped(path: str) -> NDArray:
     """The array of a file that is never changed, mapped into memory."""
     return np.load(path, mmap_mode="r")
-
-
-def sync(path: Path) -> None:
-    """Wait until a file or folder is on the disk, where the system can tell."""
-    with suppress(OSError):
-        descriptor = os.open(path, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)

@@ -21,7 +21,8 @@ from typing import IO, Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from ._files import OwnedFolder, mapped, sweep_of_killed, sync
+from .._disk import sync
+from ._files import OwnedFolder, mapped, sweep_of_killed
 from ._runs import Distinct
 from ._search import Words
 

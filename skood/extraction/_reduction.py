@@ -7,7 +7,7 @@ from typing import Any
 
 from sklearn.base import clone
 
-from .._block_transform import in_blocks, is_larger_than_memory
+from .._block_transform import in_blocks_if_larger
 from ..activations import Activations
 
 
@@ -19,9 +19,8 @@ def reduce_activations(reducer: Any, activations: Activations) -> Activations:
     TypeError
         If it does not return Activations.
     """
-    if is_larger_than_memory(activations):
-        return in_blocks(activations, partial(_reduce, reducer))
-    return _reduce(reducer, activations)
+    reduced: Activations = in_blocks_if_larger(activations, partial(_reduce, reducer))
+    return reduced
 
 
 def _reduce(reducer: Any, activations: Activations) -> Activations:

@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_is_fitted
 
-from .._block_transform import in_blocks, is_larger_than_memory
+from .._block_transform import in_blocks_if_larger
 from .._elsewhere import run_elsewhere
 from .._fit_context import fit_context
 from .._output import ActivationsOutputMixin
@@ -71,15 +71,7 @@ class LayerwiseTransformer(ActivationsOutputMixin, BaseEstimator, metaclass=ABCM
             The transformed layers; an array where ``X`` is one.
         """
         check_is_fitted(self)
-        if is_larger_than_memory(X):
-            return in_blocks(X, self._check_and_transform)
-        return self._check_and_transform(X)
-
-    @overload
-    def _check_and_transform(self, X: Activations) -> Activations: ...
-
-    @overload
-    def _check_and_transform(self, X: ArrayLike) -> NDArray: ...
+        return in_blocks_if_larger(X, self._check_and_transform)
 
     def _check_and_transform(self, X: Activations | ArrayLike) -> Activations | NDArray:
         checked = check_activations(self, X, reset=False, allow_nd=self._allow_nd)

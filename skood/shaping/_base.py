@@ -11,7 +11,7 @@ from sklearn.base import BaseEstimator
 from sklearn.utils import Tags
 from sklearn.utils.validation import check_is_fitted
 
-from .._block_transform import in_blocks, is_larger_than_memory
+from .._block_transform import in_blocks_if_larger
 from .._docstrings import FITTED_ON, OF_HEAD
 from .._elsewhere import run_elsewhere
 from .._fit_context import fit_context
@@ -94,15 +94,7 @@ class BaseShaper(ActivationsOutputMixin, BaseEstimator, metaclass=ABCMeta):
             are not those of ``fit``.
         """
         check_is_fitted(self, "head_")
-        if is_larger_than_memory(X):
-            return in_blocks(X, self._check_and_shape)
-        return self._check_and_shape(X)
-
-    @overload
-    def _check_and_shape(self, X: Activations) -> Activations: ...
-
-    @overload
-    def _check_and_shape(self, X: ArrayLike) -> NDArray[np.floating]: ...
+        return in_blocks_if_larger(X, self._check_and_shape)
 
     def _check_and_shape(self, X: Activations | ArrayLike) -> Activations | NDArray[np.floating]:
         checked = validate_head_input(self, X, reset=False)
