@@ -12,6 +12,7 @@ from ._store import (
     build_stores,
     nearest_of_class,
 )
+from ._table import PatternTable
 
 __all__ = [
     "MIN_PATTERNS",
@@ -22,6 +23,7 @@ __all__ = [
     "PackedBits",
     "PatternRuns",
     "PatternStore",
+    "PatternTable",
     "Words",
     "build_stores",
     "hamming_neighbors",

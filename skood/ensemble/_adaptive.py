@@ -20,7 +20,7 @@ from .._batches import row_batches
 from .._classes import has_predictions, rows_to_accept, tells_classes
 from .._foreign import are_named
 from .._held_out import Rows
-from .._layer_names import layer_columns, value_names
+from .._layer_names import value_names
 from .._memory import memory_left
 from .._named_detectors import NamedDetectors
 from .._sklearn import Interval, StrOptions
@@ -431,8 +431,7 @@ class AdaptiveEnsembleDetector(BaseIncrementalDetector, NamedDetectors):
         layers = X[self.layers_]
         if self._looks_at_classes or not has_predictions(X):
             return layers
-        # Columns that are read later, one after the other.
-        return Activations({str(column.name): column for column in layer_columns(layers)})
+        return layers._layers_alone()
 
     def _fit_features(self, X: Activations, y: NDArray | None) -> list[Floats]:
         named = self.feature_detectors
@@ -454,6 +453,8 @@ class AdaptiveEnsembleDetector(BaseIncrementalDetector, NamedDetectors):
                 f"AdaptiveEnsembleDetector was fitted with the features that the head reads, but X "
                 f"has neither features nor a layer {layer!r}."
             )
+        if X._trust is not None:
+            return X._with_layers({"features": features})
         return Activations({"features": features}, predictions=X.predictions)
 
     def _fit_joint(self, X: Activations, y: NDArray | None) -> list[Floats]:

@@ -39,6 +39,7 @@ from ._member_summaries import (
     width,
 )
 from ._members import fit_and_calibrate, member_scores, of_detector
+from ._together import FEW, Together
 
 
 class LayerEnsembleDetector(BaseIncrementalDetector):
@@ -417,13 +418,19 @@ class LayerEnsembleDetector(BaseIncrementalDetector):
         self.calibration_scores_ = self.calibration_scores_[:, kept]
 
     def _member_scores(self, X: Activations) -> Floats:
-        by_member = self._in_parallel(
-            (member_scores, estimator, X[names])
-            for estimator, names in zip(self.estimators_, self._inputs, strict=True)
-        )
-        scores = np.column_stack(by_member)
+        if X._trust is not None and len(X) <= FEW:
+            scores = X._trust.once(self, self._together).scores(X)
+        else:
+            by_member = self._in_parallel(
+                (member_scores, estimator, X[names])
+                for estimator, names in zip(self.estimators_, self._inputs, strict=True)
+            )
+            scores = np.column_stack(by_member)
         self._check_finite(scores)
         return scores
+
+    def _together(self) -> Together:
+        return Together(self.estimators_, self._inputs, LayerEnsembleDetector)
 
     def _in_parallel(self, tasks: Iterable[tuple[Any, ...]]) -> list[Any]:
         # Threads share the activations, and the searches and matrix products release the GIL.

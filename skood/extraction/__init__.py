@@ -2,5 +2,7 @@
 
 from ._extractor import ActivationExtractor as ActivationExtractor
 from ._perturbation import ODIN, MahalanobisPerturbation
+from ._session import ExtractionSession as ExtractionSession
+from ._session import may_hurry as may_hurry
 
 __all__ = ["ODIN", "MahalanobisPerturbation"]

@@ -22,6 +22,7 @@ from ._inputs import is_finite as is_finite
 from ._inputs import is_stream as is_stream
 from ._inputs import refuse_unreadable as refuse_unreadable
 from ._inputs import to_array as to_array
+from ._session import NetworkSession
 
 if TYPE_CHECKING:
     from ._torch import TorchAdapter as TorchAdapter
@@ -36,6 +37,7 @@ __all__ = [
     "Loader",
     "LossGradients",
     "NetworkAdapter",
+    "NetworkSession",
     "Perturbation",
     "Trace",
     "adapt",

@@ -1,0 +1,176 @@
+"""Extraction from inputs like earlier ones, without the checks that these have passed."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn import get_config
+
+from .._values import SQUARABLE, all_finite, largest_size
+from ..activations import Activations, LinearHead, Trust, trusted_like, without_rows
+from ._collector import pooled_by
+from ._head_check import count_wrong
+from ._inputs import all_are_finite
+from ._plan import Plan
+from ._shapes import SHAPE_OF_FIT
+
+if TYPE_CHECKING:
+    from ._extractor import ActivationExtractor
+
+_VALUES_AT_ONCE = 2**16
+"""So few values are looked at together; of more, each array is."""
+
+
+class ExtractionSession:
+    """Reads a network for a fitted extractor, in haste for inputs like those that it has read.
+
+    Parameters
+    ----------
+    extractor : ActivationExtractor
+        The extractor, of which :func:`may_hurry` is true.
+
+    Attributes
+    ----------
+    trust : Trust
+        Mark of what is extracted.
+    """
+
+    def __init__(self, extractor: ActivationExtractor) -> None:
+        assert extractor._plan is not None  # of one that may hurry
+        self._adapter, self._plan = extractor._adapt(), extractor._plan
+        self._trace = self._plan.trace
+        self._reducer, self._same = extractor.reducer, extractor._same_network
+        self._shape, self._most = getattr(extractor, SHAPE_OF_FIT), extractor.batch_size
+        self._network = self._adapter.session(self._trace, self._plan.layers)
+        self._like: Activations | None = None
+        self._dtypes: set[Any] = set()
+        self._is_open = False
+        self.trust = Trust()
+
+    def learn(self, X: Any, extracted: Activations) -> None:
+        """See what the extractor itself has made of inputs, and what reads that has checked."""
+        if extracted.mask is not None or self._adapter.prepare(X) is not X:
+            return
+        if self._like is None:
+            self._like = without_rows(extracted)
+        self._dtypes.add(X.dtype)
+
+    def suits(self, X: Any) -> bool:
+        """Whether inputs are few, and of the shape of those of ``fit``; not yet whether finite."""
+        is_array = type(X) is np.ndarray or type(X).__qualname__ == "Tensor"
+        return is_array and tuple(X.shape[1:]) == self._shape and 0 < len(X) <= self._most
+
+    def open(self) -> None:
+        """Let what listens to the network stay there."""
+        self._is_open = True
+        self._network.open()
+
+    def close(self) -> None:
+        """Leave nothing there."""
+        self._is_open = False
+        self._network.close()
+
+    def extract(self, X: Any) -> Activations | None:
+        """Activations of inputs that are like earlier ones in all that is checked.
+
+        None where they are not, or anything else is unusual, of which the extractor itself says
+        what it is.
+        """
+        if self._like is None or X.dtype not in self._dtypes or not self.suits(X):
+            return None
+        if not (get_config()["assume_finite"] or all_are_finite(X)):
+            return None
+        at_a_glance = self._is_open
+        if not self._same.is_known(self._adapter, self._trace, at_a_glance=at_a_glance):
+            return None
+        start = time.perf_counter()
+        kept: dict[tuple[str, str], Any] = {}
+        try:
+            logits = self._network.run(X, lambda layer, value: self._keep(kept, layer, value))
+        except Exception:  # the extractor runs it again, and explains the error
+            return None
+        seconds = time.perf_counter() - start
+        self._same.has_run(self._adapter, self._trace, seconds, at_a_glance=at_a_glance)
+        return self._finish(kept, logits, len(X))
+
+    def _keep(self, kept: dict[tuple[str, str], Any], layer: str, value: Any) -> None:
+        """Keep what is extracted of a layer: an array of its own, since the value may change."""
+        name = self._plan.names[layer, "value"]
+        n_axes = self._trace.n_axes.get(layer, value.ndim)
+        if value.ndim != n_axes:
+            raise ValueError(f"Layer {layer!r} has {value.ndim} axes, not {n_axes}.")
+        pooled = {name: value}
+        if self._reducer is not None:
+            axis, step = (
+                self._trace.unit_axes.get(layer, 1),
+                self._trace.token_steps.get(layer, 0),
+            )
+            pooled = pooled_by(self._reducer, name, value, axis, step, None)
+        for pooled_name, part in pooled.items():
+            kept["layer", pooled_name] = np.array(self._adapter.to_numpy(part))
+
+    def _finish(
+        self, kept: dict[tuple[str, str], Any], logits: Any, n_rows: int
+    ) -> Activations | None:
+        assert self._like is not None
+        arrays: dict[tuple[str, str], NDArray] = {
+            key: kept[key] for key in self._like._table.columns if key in kept
+        }
+        predicted = None
+        if logits is not None:
+            predicted = self._adapter.predictions(logits, self._trace)
+            logits = arrays["logits", "logits"] = self._adapter.to_numpy(logits)
+        if len(arrays) < len(kept) or any(len(array) != n_rows for array in arrays.values()):
+            return None
+        if not _are_finite(list(arrays.values())):
+            return None
+        if logits is not None and not self._makes(arrays, logits, self._like.head):
+            return None
+        if logits is not None:
+            numbers = logits.argmax(axis=1) if predicted is None else predicted
+            classes = self._like._classes
+            arrays["prediction", "predictions"] = numbers if classes is None else classes[numbers]
+        return trusted_like(self._like, arrays, self.trust)
+
+    def _makes(
+        self, arrays: dict[tuple[str, str], NDArray], logits: NDArray, head: LinearHead | None
+    ) -> bool:
+        """Whether the head, if there is one, makes the logits of all samples."""
+        features = arrays.get(("layer", str(self._plan.head_input)))
+        if head is None or features is None:
+            return True
+        some = np.asarray(features, dtype=logits.dtype)
+        return count_wrong(head, some, logits, self._trace.head_rounding) == 0
+
+
+def may_hurry(extractor: Any) -> bool:
+    """Whether a fitted extractor extracts values alone, of arrays, each layer by itself."""
+    plan: Plan | None = getattr(extractor, "_plan", None)
+    return (
+        plan is not None
+        and not plan.trace.takes_any_length
+        and extractor.memory is None
+        and extractor.perturbation is None
+        and extractor.n_passes is None
+        and not extractor.gradients
+        and not extractor.verbose
+        and hasattr(extractor, SHAPE_OF_FIT)
+        and not hasattr(extractor, "feature_names_in_")
+        and (extractor.reducer is None or hasattr(extractor.reducer, "pool_layers"))
+    )
+
+
+def _are_finite(arrays: list[NDArray]) -> bool:
+    """Whether all values can be computed with, as far as that depends on their size alone."""
+    floats = [array for array in arrays if array.dtype.kind == "f"]
+    if sum(array.size for array in floats) <= _VALUES_AT_ONCE:
+        floats = [np.concatenate([array.reshape(-1) for array in floats])]
+    for array in floats:
+        if not all_finite(array):
+            return False
+        if array.dtype.itemsize >= 8 and largest_size(array) > SQUARABLE[1]:
+            return False
+    return True
