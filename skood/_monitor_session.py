@@ -13,6 +13,7 @@ from sklearn.utils.validation import check_is_fitted
 from ._fitted_state import fitted_state
 from ._look import Look
 from .activations import Activations
+from .detectors import BaseDetector
 from .extraction import ActivationExtractor, ExtractionSession, may_hurry
 
 
@@ -119,7 +120,14 @@ class SessionMixin(BaseEstimator):
             return
         A = self.steps[0][1].transform(X)
         yield A
-        session.extraction.learn(X, A)
+        session.extraction.learn(X, A, self._layers_to_read())
+
+    def _layers_to_read(self) -> set[str] | None:
+        """Names of the layers that the detector reads, or None for all."""
+        (_, last) = self.steps[-1]
+        if len(self.steps) != 2 or not isinstance(last, BaseDetector):
+            return None
+        return last._layers_to_read()
 
     def _current_session(self) -> _Session | None:
         """What reads inputs of these very steps, or None where they have no use for one."""

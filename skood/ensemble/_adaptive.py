@@ -46,7 +46,7 @@ from ._adaptive_members import (
 from ._combination import Calibration
 from ._knowledge import class_knowledge, predicted_classes
 from ._layers import LayerEnsembleDetector
-from ._members import fit_and_calibrate, member_scores, of_detector
+from ._members import fit_and_calibrate, layers_to_read, member_scores, of_detector
 
 Keys = NDArray[np.uint64]
 
@@ -552,6 +552,11 @@ class AdaptiveEnsembleDetector(BaseIncrementalDetector, NamedDetectors):
             }
         members = enumerate(self._groups)
         return np.column_stack([by_group[group][:, member] for member, group in members])
+
+    def _layers_to_read(self) -> set[str] | None:
+        members = zip(self.named_estimators_.values(), self._groups, strict=True)
+        read = layers_to_read([member for member, group in members if group == "head"])
+        return None if read is None else read.union(self.layers_, [str(self._features_layer)])
 
     def _score_samples(self, X: Activations) -> Floats:
         scores = self._member_scores(X)

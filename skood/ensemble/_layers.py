@@ -521,6 +521,9 @@ class LayerEnsembleDetector(BaseIncrementalDetector):
             self._set_vote_level_by(found)
         return self._combined(found)
 
+    def _layers_to_read(self) -> set[str]:
+        return {name for names in self._inputs for name in names}
+
     def _score_samples(self, X: Activations) -> Floats:
         return self._combined(self._member_scores(X))
 

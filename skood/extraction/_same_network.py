@@ -92,15 +92,17 @@ class SameNetwork:
         trace: Trace | None,
         seconds: float,
         *,
-        at_a_glance: bool = False,
+        look: bool = True,
     ) -> None:
-        """Note that the network has run for so long; what it has written is no change."""
+        """Note that the network has run for so long; what it is seen to have written is no change.
+
+        It is looked at if so, as where nothing is known of what it writes.
+        """
         self._seconds += seconds
         has_cheap_stamp = type(adapter).stamp is not NetworkAdapter.stamp
-        if not has_cheap_stamp or self._verdict.error:
+        if not look or not has_cheap_stamp or self._verdict.error:
             return
-        look = adapter.glance if at_a_glance else adapter.stamp
-        if look(trace) == self._stamp:
+        if adapter.stamp(trace) == self._stamp:
             return
         now, known = adapter.fingerprint(trace), self.fingerprint
         by_pass = all(map(_may_be_written, _differing(known.settings, now.settings, now.left_out)))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Set
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -10,6 +11,7 @@ from numpy.typing import NDArray
 from sklearn import get_config
 
 from .._values import SQUARABLE, all_finite, largest_size
+from .._rows import Unread
 from ..activations import Activations, LinearHead, Trust, trusted_like, without_rows
 from ._collector import pooled_by
 from ._head_check import count_wrong
@@ -46,17 +48,44 @@ class ExtractionSession:
         self._shape, self._most = getattr(extractor, SHAPE_OF_FIT), extractor.batch_size
         self._network = self._adapter.session(self._trace, self._plan.layers)
         self._like: Activations | None = None
+        self._read: set[tuple[str, str]] = set()
+        self._sizes: set[int] = set()
         self._dtypes: set[Any] = set()
         self._is_open = False
         self.trust = Trust()
 
-    def learn(self, X: Any, extracted: Activations) -> None:
-        """See what the extractor itself has made of inputs, and what reads that has checked."""
+    def learn(self, X: Any, extracted: Activations, wanted: Set[str] | None = None) -> None:
+        """See what the extractor itself has made of inputs, and what reads that has checked.
+
+        Parameters
+        ----------
+        X : ndarray or Tensor
+            Inputs.
+        extracted : Activations
+            What it has made of them.
+        wanted : set of str, default=None
+            The columns of layers that anybody reads; by default all.
+        """
         if extracted.mask is not None or self._adapter.prepare(X) is not X:
             return
-        if self._like is None:
-            self._like = without_rows(extracted)
         self._dtypes.add(X.dtype)
+        if self._like is not None:
+            return
+        self._like = without_rows(extracted)
+        columns = self._like._table.columns
+        if wanted is not None:
+            wanted = {*wanted, str(self._plan.head_input)}
+        self._read = {key for key in columns if wanted is None or key[1] in wanted}
+        layers = {str(columns[key].layer) for key in self._read}
+        self._listen_to([layer for layer in self._plan.layers if layer in layers])
+
+    def _listen_to(self, layers: list[str]) -> None:
+        if layers == self._plan.layers:
+            return
+        self._network.close()
+        self._network = self._adapter.session(self._trace, layers)
+        if self._is_open:
+            self._network.open()
 
     def suits(self, X: Any) -> bool:
         """Whether inputs are few, and of the shape of those of ``fit``; not yet whether finite."""
@@ -81,7 +110,7 @@ class ExtractionSession:
         """
         if self._like is None or X.dtype not in self._dtypes or not self.suits(X):
             return None
-        if not (get_config()["assume_finite"] or all_are_finite(X)):
+        if not (get_config()["assume_finite"] or _is_finite(X)):
             return None
         at_a_glance = self._is_open
         if not self._same.is_known(self._adapter, self._trace, at_a_glance=at_a_glance):
@@ -92,8 +121,14 @@ class ExtractionSession:
             logits = self._network.run(X, lambda layer, value: self._keep(kept, layer, value))
         except Exception:  # the extractor runs it again, and explains the error
             return None
-        seconds = time.perf_counter() - start
-        self._same.has_run(self._adapter, self._trace, seconds, at_a_glance=at_a_glance)
+        # What it writes of itself, it does at once, or where a batch is larger.
+        self._same.has_run(
+            self._adapter,
+            self._trace,
+            time.perf_counter() - start,
+            look=len(X) not in self._sizes,
+        )
+        self._sizes.add(len(X))
         return self._finish(kept, logits, len(X))
 
     def _keep(self, kept: dict[tuple[str, str], Any], layer: str, value: Any) -> None:
@@ -116,16 +151,20 @@ class ExtractionSession:
         self, kept: dict[tuple[str, str], Any], logits: Any, n_rows: int
     ) -> Activations | None:
         assert self._like is not None
-        arrays: dict[tuple[str, str], NDArray] = {
-            key: kept[key] for key in self._like._table.columns if key in kept
-        }
+        arrays: dict[tuple[str, str], Any] = {}
+        for key, column in self._like._table.columns.items():
+            if key in self._read and key in kept:
+                arrays[key] = kept[key]
+            elif key[0] == "layer":
+                arrays[key] = Unread((n_rows, *column.shape[1:]), column.dtype)
         predicted = None
         if logits is not None:
             predicted = self._adapter.predictions(logits, self._trace)
             logits = arrays["logits", "logits"] = self._adapter.to_numpy(logits)
-        if len(arrays) < len(kept) or any(len(array) != n_rows for array in arrays.values()):
+        there = [array for array in arrays.values() if isinstance(array, np.ndarray)]
+        if len(there) < len(self._read) or any(len(array) != n_rows for array in there):
             return None
-        if not _are_finite(list(arrays.values())):
+        if not _are_finite(there):
             return None
         if logits is not None and not self._makes(arrays, logits, self._like.head):
             return None
@@ -144,6 +183,13 @@ class ExtractionSession:
             return True
         some = np.asarray(features, dtype=logits.dtype)
         return count_wrong(head, some, logits, self._trace.head_rounding) == 0
+
+
+def _is_finite(X: Any) -> bool:
+    """Whether no value of an array or tensor is NaN or infinite; fast for few."""
+    if not isinstance(X, np.ndarray) and X.device.type == "cpu" and X.dtype.itemsize >= 4:
+        X = X.detach().numpy()
+    return all_finite(X) if isinstance(X, np.ndarray) else all_are_finite(X)
 
 
 def may_hurry(extractor: Any) -> bool:
