@@ -27,11 +27,14 @@ class Look:
     """
 
     def __init__(self, *roots: Any) -> None:
+        self._roots = roots
         self._holders = list(_holders_in(roots, set()))
         self._seen = self._held()
 
-    def is_same(self) -> bool:
-        """Whether they hold the very same objects."""
+    def is_same(self, *roots: Any) -> bool:
+        """Whether these are the same, and hold the very same objects."""
+        if len(roots) != len(self._roots) or not all(map(operator.is_, roots, self._roots)):
+            return False
         held = self._held()
         return len(held) == len(self._seen) and all(map(operator.is_, held, self._seen))
 

@@ -149,7 +149,7 @@ class SessionMixin(BaseEstimator):
     def _look(self) -> Look:
         """The last look at the steps, if nothing has changed, or a new one."""
         look = self._looked
-        if look is None or not look.is_same():
+        if look is None or not look.is_same(self.steps):
             look = self._looked = Look(self.steps)
         return look
 

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    from ._base import Batch, LayerCallback, NetworkAdapter
+from collections.abc import Callable, Sequence
+from typing import Any
 
 
 class NetworkSession:
@@ -36,10 +33,10 @@ class NetworkSession:
     {'hidden_0': (1, 8), 'hidden_1': (1, 5)}
     """
 
-    def __init__(self, adapter: NetworkAdapter, trace: Any, layers: Sequence[str]) -> None:
+    def __init__(self, adapter: Any, trace: Any, layers: Sequence[str]) -> None:
         self._adapter, self._trace, self._layers = adapter, trace, layers
 
-    def run(self, batch: Batch, keep: LayerCallback) -> Any | None:
+    def run(self, batch: Any, keep: Callable[[str, Any], None]) -> Any | None:
         """Run on a batch, as ``forward`` in ``untouched`` does.
 
         Parameters

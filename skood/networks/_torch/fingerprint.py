@@ -175,7 +175,8 @@ def _own_attributes(module: nn.Module) -> Iterator[tuple[str, Any]]:
             continue
         if key.endswith(("_hooks", "_hooks_with_kwargs", "_hooks_always_called")):
             # The keys are numbers that differ between processes.
-            if hooks := [hook for number, hook in value.items() if number not in own]:
+            pairs = value.items() if isinstance(value, dict) else enumerate(value)
+            if hooks := [hook for number, hook in pairs if number not in own]:
                 yield key, hooks
         elif not is_wrapper:
             yield key, value
@@ -183,9 +184,8 @@ def _own_attributes(module: nn.Module) -> Iterator[tuple[str, Any]]:
 
 def _numbers_of_own_hooks(module: nn.Module) -> set[int]:
     """Those of hooks by which an open monitor listens, and that change nothing."""
-    hooks = chain.from_iterable(
-        vars(module).get(key, {}).items() for key in ("_forward_hooks", "_forward_pre_hooks")
-    )
+    held = [vars(module).get(key) for key in ("_forward_hooks", "_forward_pre_hooks")]
+    hooks = chain.from_iterable(hooks.items() for hooks in held if isinstance(hooks, dict))
     return {number for number, hook in hooks if isinstance(hook, StandingHook)}
 
 
