@@ -17,7 +17,18 @@ _REASONS: dict[type, str] = {}
 
 
 class ExportError(ValueError):
-    """Something has no form in tensors; the message names it, and the reason."""
+    """Something has no form in tensors; the message names it, and the reason.
+
+    Examples
+    --------
+    >>> from sklearn.svm import OneClassSVM
+    >>> from skood.export import ExportError, form
+    >>> try:
+    ...     form(OneClassSVM())
+    ... except ExportError as error:
+    ...     print(str(error)[:34])
+    OneClassSVM cannot be exported: sk
+    """
 
 
 def form_of(estimator_class: type) -> Callable[[Maker], Maker]:

@@ -67,6 +67,14 @@ class TensorActivations:
         What the head reads in the network; by default the layer that it reads.
     mask : Tensor of shape (n_samples, n_tokens), dtype bool, default=None
         True at tokens, False at padding.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from skood.export import TensorActivations
+    >>> A = TensorActivations({"relu": torch.ones(3, 2), "fc": torch.zeros(3, 4)})
+    >>> A.matrix().shape
+    torch.Size([3, 6])
     """
 
     layers: Mapping[str, Tensor]
