@@ -78,6 +78,7 @@ FLOW = [
     "detectors",
     "ensemble",
     "calibration",
+    "export",
     "metrics",
     "model_selection",
     "inspection",
