@@ -19,9 +19,8 @@ from .._sklearn import Interval, StrOptions, validate_params
 from ..monitoring import DriftMonitor
 from ._reading import JSON, NPY, Reader
 from ._refusal import RefusalError
-from ._service import Service
+from ._service import BUSY, Service
 
-_BUSY = {"Retry-After": "1"}
 _CLOSE = {"Connection": "close"}
 _READ_ON = 8
 """As many times the largest body are read of a larger one, so that its sender gets the answer."""
@@ -143,38 +142,46 @@ def create_app(
         max_waiting=max_waiting,
         timeout=timeout,
     )
-
-    @asynccontextmanager
-    async def running(app: FastAPI) -> AsyncIterator[None]:
-        service.start()
-        yield
-        await asyncio.to_thread(service.close)
-
     # No pages that describe the interface: they load scripts from elsewhere.
-    app = FastAPI(lifespan=running, openapi_url=None, docs_url=None, redoc_url=None)
-
-    @app.post("/predict")
-    async def predict(request: Request) -> Response:
-        try:
-            guard.check(request)
-            answer = await _answer(service, request, max_body)
-        except RefusalError as refusal:
-            service.answers[refusal.status] += 1
-            return _refused(refusal)
-        service.answers[200] += 1
-        return Response(answer, media_type=JSON)
-
-    @app.get("/health")
-    async def health(request: Request) -> Response:
-        try:
-            guard.check(request)
-            service.refuse_forked()
-        except RefusalError as refusal:
-            return _refused(refusal)
-        is_ready, state = service.health()
-        return JSONResponse(state, 200 if is_ready else 503)
-
+    app = FastAPI(
+        lifespan=_running, openapi_url=None, docs_url=None, redoc_url=None, redirect_slashes=False
+    )
+    # The functions know it by the application alone, since fastapi never forgets a function.
+    app.state.guard, app.state.service, app.state.max_body = guard, service, max_body
+    app.add_api_route("/predict", _predict, methods=["POST"])
+    app.add_api_route("/health", _health, methods=["GET"])
     return app
+
+
+@asynccontextmanager
+async def _running(app: FastAPI) -> AsyncIterator[None]:
+    service: Service = app.state.service
+    service.start()
+    yield
+    await asyncio.to_thread(service.close)
+
+
+async def _predict(request: Request) -> Response:
+    state = request.app.state
+    try:
+        state.guard.check(request)
+        answer = await _answer(state.service, request, state.max_body)
+    except RefusalError as refusal:
+        state.service.answers[refusal.status] += 1
+        return _refused(refusal)
+    state.service.answers[200] += 1
+    return Response(answer, media_type=JSON)
+
+
+async def _health(request: Request) -> Response:
+    state = request.app.state
+    try:
+        state.guard.check(request)
+        state.service.refuse_forked()
+    except RefusalError as refusal:
+        return _refused(refusal)
+    is_ready, told = state.service.health()
+    return JSONResponse(told, 200 if is_ready else 503)
 
 
 class _Guard:
@@ -204,9 +211,7 @@ class _Guard:
 
 async def _answer(service: Service, request: Request, max_body: int) -> bytes:
     media_type = _media_type(request)
-    service.refuse_forked()
-    if not service.places.acquire(blocking=False):
-        raise RefusalError(503, "too many requests are waiting: come again", _BUSY)
+    service.enter()
     is_submitted = False
     try:
         body = await _within(
@@ -214,13 +219,13 @@ async def _answer(service: Service, request: Request, max_body: int) -> bytes:
         )
         future = service.submit(body, media_type)
         # The place is free once a thread is, and not when the client is not waited for any more.
-        future.add_done_callback(lambda _: service.places.release())
+        future.add_done_callback(lambda _: service.leave())
         is_submitted = True
     finally:
         if not is_submitted:
-            service.places.release()
+            service.leave()
     return await _within(
-        service.timeout, asyncio.wrap_future(future), 504, "there were no scores", _BUSY
+        service.timeout, asyncio.wrap_future(future), 504, "there were no scores", BUSY
     )
 
 

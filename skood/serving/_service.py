@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.exceptions import NotFittedError
+from sklearn.utils.validation import check_is_fitted
 
 from .._monitor import Monitor
 from .._versions import installed_versions
@@ -25,6 +26,7 @@ from ._reading import Reader, Rows, described, form_of
 from ._refusal import RefusalError
 from ._workers import Workers
 
+BUSY = {"Retry-After": "1"}
 LOG = logging.getLogger("skood.serving")
 
 _NOT_READY = "the monitor is not ready: the log of the service says why"
@@ -59,19 +61,33 @@ class Service:
         max_waiting: int,
         timeout: float,
     ) -> None:
+        check_is_fitted(monitor)
         monitor._refuse_unready("predict")
         self.monitor, self._reader, self.timeout = monitor, reader, timeout
         self.drift, self.why_no_drift = _drift_of(monitor, drift)
         self.is_calibrated = _is_calibrated(monitor)
-        self.places = threading.BoundedSemaphore(n_threads + max_waiting)
+        self._n_open, self._most_open = 0, n_threads + max_waiting
         self.answers: Counter[int] = Counter()
         self._n_threads, self._process, self._started = n_threads, os.getpid(), time.time()
         self._workers: Workers | None = None
-        self._starting, self._counting = threading.Lock(), threading.Lock()
+        self._starting, self._counting, self._watching = (threading.Lock() for _ in range(3))
         self._n_rows = self._n_alarms = 0
         self._drift_state = self._read_drift()
         self._known_forms: set[Any] = set()
         self._why_not_ready = ""
+
+    def enter(self) -> None:
+        """Take the place of one request, or raise a RefusalError."""
+        self.refuse_forked()
+        with self._counting:
+            if self._n_open == self._most_open:
+                raise RefusalError(503, "too many requests are waiting: come again", BUSY)
+            self._n_open += 1
+
+    def leave(self) -> None:
+        """Give a place back, in any thread."""
+        with self._counting:
+            self._n_open -= 1
 
     def submit(self, body: bytes, media_type: str) -> Future[bytes]:
         """Answer a request in one of the threads."""
@@ -133,7 +149,7 @@ class Service:
 
     def _count(self, A: Any, verdicts: NDArray) -> None:
         """Take rows into the counts and the stream, in the order in which they are scored."""
-        with self._counting:
+        with self._watching:
             self._n_rows += len(verdicts)
             self._n_alarms += int(np.sum(np.asarray(verdicts) == -1))
             if self.drift is not None:
@@ -185,6 +201,7 @@ class Service:
                 "id": os.getpid(),
                 "seconds": round(time.time() - self._started, 3),
                 "threads": self._n_threads,
+                "open_requests": self._n_open,
             },
             "answers": {str(status): n for status, n in sorted(self.answers.items())},
             "rows": self._n_rows,
