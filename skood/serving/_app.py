@@ -127,9 +127,9 @@ def create_app(
     ...     answer = client.post("/predict", json={"rows": X[:2].tolist()})
     ...     health = client.get("/health")
     >>> for prediction in answer.json()["predictions"]:
-    ...     print(prediction["verdict"], sorted(prediction))
-    1 ['label', 'p_value', 'score', 'verdict']
-    1 ['label', 'p_value', 'score', 'verdict']
+    ...     print(prediction)
+    {'label': 0, 'verdict': 1, 'score': -..., 'p_value': ...}
+    {'label': 6, 'verdict': ..., 'score': -..., 'p_value': ...}
     >>> health.json()["rows"], health.json()["drift"]["alarm"]
     (2, False)
     """
