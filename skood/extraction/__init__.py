@@ -1,7 +1,9 @@
 """From a trained network and its inputs to the activations of its layers."""
 
 from ._extractor import ActivationExtractor as ActivationExtractor
+from ._failures import InputError as InputError
 from ._perturbation import ODIN, MahalanobisPerturbation
+from ._same_network import ChangedNetworkError as ChangedNetworkError
 from ._session import ExtractionSession as ExtractionSession
 from ._session import may_hurry as may_hurry
 
