@@ -40,7 +40,7 @@ class Look:
 
     def _held(self) -> list[Any]:
         # In loops that Python itself runs: there are thousands of attributes.
-        return list(chain.from_iterable(holder() for holder in self._holders))
+        return list(chain.from_iterable(map(operator.call, self._holders)))
 
 
 def _holders_in(values: Iterable[Any], known: set[int]) -> Iterator[Any]:

@@ -31,8 +31,8 @@ from ._monitor_calibration import (
     warn_of_estimate,
 )
 from ._monitor_merge import check_mergeable
-from ._monitor_session import SessionMixin
 from ._monitor_rows import KEPT_BYTES, CalibrationRows, LearntRows
+from ._monitor_session import SessionMixin
 from ._monitor_view import TARGETS, Watcher, as_html, as_text, listed, memory_of, network_name
 from ._samples import n_samples_of
 from ._sklearn import Interval, StrOptions, available_if, check_steps, validate_params

@@ -777,7 +777,7 @@ def trusted_like(
 
 
 def without_rows(X: Activations) -> Activations:
-    """The layers and logits without a sample, in arrays of their own; what is said of them stays."""
+    """The layers and logits without a sample; what is said of them stays."""
     columns = {
         key: changed(column, array=np.empty((0, *column.shape[1:]), column.dtype))
         for key, column in X._table.columns.items()

@@ -130,9 +130,7 @@ class _Group:
         for start, (_, store) in zip(starts, stores, strict=True):
             part = store.part.words
             words[: part.shape[1], start : start + len(part)] = part.T
-        return _OfClass(
-            words, np.concatenate(shares), np.repeat(present, sizes), starts, present
-        )
+        return _OfClass(words, np.concatenate(shares), np.repeat(present, sizes), starts, present)
 
     def _stores(self) -> Iterable[tuple[int, Mapping[Any, PatternStore]]]:
         return ((number, stores) for number, (_, _, _, stores, _) in enumerate(self._entries))

@@ -10,6 +10,7 @@ from sklearn.base import clone
 from sklearn.utils.extmath import randomized_range_finder, randomized_svd, row_norms
 
 from .._values import Floats
+from ._row_lengths import squared_lengths
 from ._tied_moments import TiedMoments, TiedRows
 
 _LEAST_REMAINING = 1e-6
@@ -126,7 +127,7 @@ class TiedGaussian:
         nearest = relative.argmin(axis=1)
         # Not from the expanded square, whose rounding depends on the other rows.
         residuals = projected - self._projected_means[nearest]
-        return row_norms(residuals, squared=True) + outside, nearest
+        return squared_lengths(residuals) + outside, nearest
 
     def left_out_distances(
         self, rows: Floats, codes: NDArray[np.intp]

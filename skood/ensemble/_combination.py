@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -36,6 +38,14 @@ class Calibration:
         self._lowest = [ties_less_rounding(column) for column in self._ascending.T]
         self._edges = self._ascending[int(_TAIL * len(scores))]
         self._excess = self._mean_excess()
+
+    @classmethod
+    def side_by_side(cls, parts: Sequence[Calibration]) -> Calibration:
+        """One for the members of several, which standardizes scores and gives no p-values."""
+        whole = object.__new__(cls)
+        for name in ("_mean", "_rounding", "_is_constant", "_spread"):
+            setattr(whole, name, np.concatenate([getattr(part, name) for part in parts]))
+        return whole
 
     def _mean_excess(self) -> NDArray[np.floating]:
         """How far scores below the edge are below it on average; their spread if none is."""

@@ -78,7 +78,9 @@ class SameNetwork:
 
         A glance tells a change of what it is made of by the objects and their versions alone.
         """
-        if self._verdict != _Verdict() or self._is_due():
+        if self._is_due():
+            self._compare(adapter, trace)
+        if self._verdict != _Verdict():
             return False
         look = adapter.glance if at_a_glance else adapter.stamp
         return bool(look(trace) == self._stamp)

@@ -10,9 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn import get_config
 
-from .._values import SQUARABLE, all_finite, largest_size
 from .._rows import Unread
-from ..activations import Activations, LinearHead, Trust, trusted_like, without_rows
+from .._values import SQUARABLE, all_finite, largest_size
+from ..activations import Activations, Trust, trusted_like, without_rows
 from ._collector import pooled_by
 from ._head_check import count_wrong
 from ._inputs import all_are_finite
@@ -139,34 +139,24 @@ class ExtractionSession:
             raise ValueError(f"Layer {layer!r} has {value.ndim} axes, not {n_axes}.")
         pooled = {name: value}
         if self._reducer is not None:
-            axis, step = (
-                self._trace.unit_axes.get(layer, 1),
-                self._trace.token_steps.get(layer, 0),
-            )
-            pooled = pooled_by(self._reducer, name, value, axis, step, None)
+            axis = self._trace.unit_axes.get(layer, 1)
+            pooled = pooled_by(self._reducer, name, value, axis, 0, None)
         for pooled_name, part in pooled.items():
             kept["layer", pooled_name] = np.array(self._adapter.to_numpy(part))
 
     def _finish(
         self, kept: dict[tuple[str, str], Any], logits: Any, n_rows: int
     ) -> Activations | None:
+        """What was kept as activations; None where it is not like what was learnt."""
         assert self._like is not None
-        arrays: dict[tuple[str, str], Any] = {}
-        for key, column in self._like._table.columns.items():
-            if key in self._read and key in kept:
-                arrays[key] = kept[key]
-            elif key[0] == "layer":
-                arrays[key] = Unread((n_rows, *column.shape[1:]), column.dtype)
+        arrays = self._columns(self._like, kept, n_rows)
         predicted = None
         if logits is not None:
             predicted = self._adapter.predictions(logits, self._trace)
             logits = arrays["logits", "logits"] = self._adapter.to_numpy(logits)
         there = [array for array in arrays.values() if isinstance(array, np.ndarray)]
-        if len(there) < len(self._read) or any(len(array) != n_rows for array in there):
-            return None
-        if not _are_finite(there):
-            return None
-        if logits is not None and not self._makes(arrays, logits, self._like.head):
+        have_rows = len(there) >= len(self._read) and all(len(a) == n_rows for a in there)
+        if not (have_rows and _are_finite(there) and self._head_makes(arrays)):
             return None
         if logits is not None:
             numbers = logits.argmax(axis=1) if predicted is None else predicted
@@ -174,12 +164,22 @@ class ExtractionSession:
             arrays["prediction", "predictions"] = numbers if classes is None else classes[numbers]
         return trusted_like(self._like, arrays, self.trust)
 
-    def _makes(
-        self, arrays: dict[tuple[str, str], NDArray], logits: NDArray, head: LinearHead | None
-    ) -> bool:
+    def _columns(
+        self, like: Activations, kept: dict[tuple[str, str], Any], n_rows: int
+    ) -> dict[tuple[str, str], Any]:
+        """All layers in their order, those that are not read as well."""
+        return {
+            key: kept[key] if key in kept else Unread((n_rows, *column.shape[1:]), column.dtype)
+            for key, column in like._table.columns.items()
+            if key[0] == "layer"
+        }
+
+    def _head_makes(self, arrays: dict[tuple[str, str], Any]) -> bool:
         """Whether the head, if there is one, makes the logits of all samples."""
+        assert self._like is not None
+        head, logits = self._like.head, arrays.get(("logits", "logits"))
         features = arrays.get(("layer", str(self._plan.head_input)))
-        if head is None or features is None:
+        if head is None or features is None or logits is None:
             return True
         some = np.asarray(features, dtype=logits.dtype)
         return count_wrong(head, some, logits, self._trace.head_rounding) == 0

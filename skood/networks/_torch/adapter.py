@@ -21,7 +21,6 @@ from .._base import (
     Batch,
     LayerCallback,
     NetworkAdapter,
-    NetworkSession,
     Perturbation,
     check_reached,
     count_samples,
@@ -29,6 +28,7 @@ from .._base import (
     two_class_head,
 )
 from .._fingerprint import Fingerprint
+from .._session import NetworkSession
 from .autocast import Autocast, lower_precision
 from .calls import uncompiled
 from .chosen_head import WantedHead
@@ -51,7 +51,7 @@ from .gradients import (
     recording,
     weights_recorded,
 )
-from .inputs import Integers, call, find_integers, to_inputs
+from .inputs import Integers, call, find_integers, holds_any_integers, to_inputs
 from .outputs import AUTO, BINARY, Wanted, describe_output, select_output
 from .random_numbers import drawing
 from .reading import LayerReader
@@ -441,7 +441,7 @@ class TorchAdapter(NetworkAdapter):
         return call(self.network, inputs)
 
     def _to_inputs(self, batch: Batch, integers: Integers) -> Inputs:
-        if integers is Integers.NOT_TRIED:
+        if integers is Integers.NOT_TRIED and holds_any_integers(batch):
             integers = find_integers(self.network, take_samples(batch, [0, -1]), self._run)
         return to_inputs(batch, integers, self._dtype, self._device)
 

@@ -63,7 +63,9 @@ class Untouched:
         held = [m._buffers for m in self._modules if not isinstance(m, torch.jit.ScriptModule)]
         self._buffers = [buffers for buffers in held if buffers]
         # These embeddings rescale the rows that they look up, in place.
-        self._embeddings = [m for m in self._modules if isinstance(m, nn.Embedding | nn.EmbeddingBag)]
+        self._embeddings = [
+            m for m in self._modules if isinstance(m, nn.Embedding | nn.EmbeddingBag)
+        ]
         self._copies = _Copies([])
 
     @contextmanager
