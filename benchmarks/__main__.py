@@ -29,10 +29,11 @@ from experiments._common.tables import (
 
 from .extractors import compare_extractors
 from .families import compare_families
+from .latency import compare_latency
 from .line import compare_line
 from .measure import Comparison, Line, Sizes, tabulate_ratios
 from .monitor import compare_monitor
-from .network import compare_extraction, compare_grid, compare_latency
+from .network import compare_extraction, compare_grid
 from .patterns import N_BITS, compare_sizes, draw, tabulate
 from .peaks import compare_peaks
 from .peers import compare_methods

@@ -127,6 +127,17 @@ class Calibration:
         return np.clip(deviations, _LOWEST, _HIGHEST) - np.log1p(excess)
 
 
+def mean_of_members(scores: Floats) -> Floats:
+    """Mean over the last axis, which is added up in its order whatever lies where in memory.
+
+    So equal samples have equal means, alone and among others, which ranks depend on.
+    """
+    total = scores[..., 0].copy()
+    for member in range(1, scores.shape[-1]):
+        total += scores[..., member]
+    return np.asarray(total / scores.shape[-1])
+
+
 def informed_sum(log_p: Floats, knowledge: Floats) -> Floats:
     """Weighted mean of log p-values of layers, each by what it knows, and in the tail in full.
 

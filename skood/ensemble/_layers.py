@@ -25,7 +25,12 @@ from .._values import Floats, below_all
 from .._warnings import Line, users_line, working_for
 from ..activations import Activations
 from ..detectors import BaseIncrementalDetector, batches_of, forget_batches
-from ._combination import Calibration, informative_members, informed_sum
+from ._combination import (
+    Calibration,
+    informative_members,
+    informed_sum,
+    mean_of_members,
+)
 from ._knowledge import class_knowledge, knowledge_of_fitted, predicted_classes, tell_knowledge
 from ._member_summaries import (
     EnsembleSummary,
@@ -502,8 +507,10 @@ class LayerEnsembleDetector(BaseIncrementalDetector):
             if self.combine == "vote":
                 return (p >= self._vote_level).mean(axis=1)
             return np.log(p, out=np.full(p.shape, -np.inf), where=p > 0).sum(axis=1)
-        weights = self.weights_[self._counting] if self.combine == "weighted" else None
-        return np.average(self._calibration.standardize(scores), axis=1, weights=weights)
+        standardized = self._calibration.standardize(scores)
+        if self.combine == "mean":
+            return mean_of_members(standardized)
+        return np.average(standardized, axis=1, weights=self.weights_[self._counting])
 
     def _threshold(self, training_scores: Floats) -> float:
         if self.combine != "vote":

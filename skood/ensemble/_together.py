@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -13,7 +13,7 @@ from .._values import Floats
 from ..activations import Activations
 from ..detectors import HammingNAPDetector
 from ..preprocessing import PercentileBinarizer
-from ._combination import Calibration
+from ._combination import Calibration, mean_of_members
 from ._members import member_scores
 
 FEW = 32
@@ -38,16 +38,19 @@ class Together:
     ) -> None:
         self._ensemble = ensemble
         self._patterns: list[tuple[str, Any]] = []
+        self._mean_nodes: list[_Node] = []
         self._nodes = [self._node(*pair) for pair in zip(members, inputs, strict=True)]
-        means = [node for node in self._nodes if isinstance(node, _Node) and node.is_mean]
-        self._means = _Means(means) if means else None
+        self._means = _Means.of(self._mean_nodes)
         self._table: PatternTable | None = None
 
     def _node(self, member: Any, names: list[str]) -> Any:
         """How a member is evaluated: by the number of its patterns, by its members, by itself."""
         if type(member) is self._ensemble:
             pairs = zip(member.estimators_, member._inputs, strict=True)
-            return _Node(member, [self._node(*pair) for pair in pairs])
+            node = _Node(member, [self._node(*pair) for pair in pairs])
+            if node.is_mean:
+                self._mean_nodes.append(node)
+            return node
         if len(names) == 1 and _finds_patterns(member) and self._fits_in(member[-1]):
             self._patterns.append((names[0], member))
             return len(self._patterns) - 1
@@ -60,18 +63,19 @@ class Together:
     def scores(self, X: Activations) -> Floats:
         """Scores of samples by each member, of shape (n_samples, n_members)."""
         found = self._scores_of_patterns(X) if self._patterns else np.empty((len(X), 0))
-        means = iter(() if self._means is None else self._means.scores(found).T)
+        means = [each.scores(found) for each in self._means]
         return np.column_stack([self._score(node, X, found, means) for node in self._nodes])
 
-    def _score(self, node: Any, X: Activations, found: Floats, means: Iterator[Floats]) -> Floats:
+    def _score(self, node: Any, X: Activations, found: Floats, means: list[Floats]) -> Floats:
         if isinstance(node, int):
             return found[:, node]
         if not isinstance(node, _Node):
             member, names = node
             return member_scores(member, X[names])
-        if node.is_mean:
-            return next(means)
-        scores = np.column_stack([self._score(each, X, found, iter(())) for each in node.inside])
+        if node.place is not None:
+            group, column = node.place
+            return means[group][:, column]
+        scores = np.column_stack([self._score(each, X, found, means) for each in node.inside])
         return np.asarray(node.ensemble._combined(scores))
 
     def _scores_of_patterns(self, X: Activations) -> Floats:
@@ -91,6 +95,8 @@ class _Node:
 
     def __init__(self, ensemble: Any, inside: list[Any]) -> None:
         self.ensemble, self.inside = ensemble, inside
+        self.place: tuple[int, int] | None = None
+        """Among the means, by which group and in which column it is computed, if there."""
 
     @property
     def is_mean(self) -> bool:
@@ -103,26 +109,33 @@ class _Means:
 
     def __init__(self, nodes: list[_Node]) -> None:
         ensembles = [node.ensemble for node in nodes]
-        self._all = np.concatenate([node.inside for node in nodes])
-        self._unknown = np.concatenate([each._scores_of_unknown for each in ensembles])
-        self._starts = _starts([len(node.inside) for node in nodes])
-        counting = [np.array(node.inside)[node.ensemble._counting] for node in nodes]
-        self._counting = np.concatenate(counting)
-        self._n_counting = np.array([len(each) for each in counting])
-        self._starts_counting = _starts(self._n_counting)
+        self._inside = np.array([node.inside for node in nodes])
+        self._unknown = np.stack([each._scores_of_unknown for each in ensembles])
+        self._counting = np.stack(
+            [np.array(node.inside)[node.ensemble._counting] for node in nodes]
+        )
         self._calibration = Calibration.side_by_side([each._calibration for each in ensembles])
         self._score_of_unknown = np.array([each.unknown_class_score_ for each in ensembles])
 
+    @classmethod
+    def of(cls, nodes: list[_Node]) -> list[_Means]:
+        """Those of as many members, and as many that count, together."""
+        by_size: dict[tuple[int, int], list[_Node]] = {}
+        for node in nodes:
+            size = len(node.inside), int(node.ensemble._counting.sum())
+            by_size.setdefault(size, []).append(node)
+        for group, alike in enumerate(by_size.values()):
+            for column, node in enumerate(alike):
+                node.place = group, column
+        return [cls(alike) for alike in by_size.values()]
+
     def scores(self, found: Floats) -> Floats:
         """Scores by each ensemble, of those of all patterns."""
-        standardized = self._calibration.standardize(found[:, self._counting])
-        sums = np.add.reduceat(standardized, self._starts_counting, axis=1)
-        is_unknown = np.logical_or.reduceat(found[:, self._all] == self._unknown, self._starts, 1)
-        return np.where(is_unknown, self._score_of_unknown, sums / self._n_counting)
-
-
-def _starts(sizes: Any) -> Any:
-    return np.cumsum(sizes) - sizes
+        scores = found[:, self._counting.reshape(-1)]
+        standardized = self._calibration.standardize(scores)
+        means = mean_of_members(standardized.reshape(len(found), *self._counting.shape))
+        is_unknown = (found[:, self._inside] == self._unknown).any(axis=2)
+        return np.where(is_unknown, self._score_of_unknown, means)
 
 
 def _finds_patterns(member: Any) -> bool:
