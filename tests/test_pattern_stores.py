@@ -18,10 +18,17 @@ from sklearn.base import clone
 from sklearn.model_selection import cross_val_score
 
 from skood import Activations, HammingNAPDetector
-from skood._patterns import PatternRuns, PatternStore, _build, _files, _index, build_stores
+from skood._patterns import (
+    PatternRuns,
+    PatternStore,
+    _build,
+    _files,
+    _index,
+    build_stores,
+    nearest_of_class,
+)
 from skood._patterns._files import OwnedFolder
 from skood._patterns._shards import MANIFEST, read_manifest
-from skood._patterns._store import nearest_of_class
 from skood.activations import PackedBits
 
 

@@ -9,8 +9,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn.utils.validation import check_is_fitted
 
-from .._classes import GROUP_BY, find_classes
+from .._classes import GROUP_BY
 from .._estimator_checks import LEFT_OUT, failed_outlier_checks
+from .._labels import find_classes
 from .._layer_names import units_second
 from .._validation import check_activations
 from .._values import SQUARABLE, Floats
