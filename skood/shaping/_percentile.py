@@ -34,6 +34,36 @@ def percentile_below(values: NDArray, percentile: float, axis: int | None = None
     return np.partition(values, position, axis=axis).take(position, axis=axis)
 
 
+def percentile_of_all(values: NDArray, percentile: float) -> float:
+    """What ``numpy.percentile`` gives for all values together, to the last digit.
+
+    A random sample of them estimates it, so that only the few values near it are sorted.
+    """
+    flat = values.reshape(-1)
+    exact = (flat.size - 1) * (np.float64(percentile) / 100)
+    position = int(exact)
+    if flat.size > _N_SAMPLED:
+        drawn = flat[np.random.default_rng(0).integers(flat.size, size=_N_SAMPLED)]
+        n_below, between = _between(values, *_bracket(drawn, percentile))
+        place = position - n_below
+        if place >= 0 and place + 1 < len(between):
+            neighbors = np.partition(between, (place, place + 1))[place : place + 2]
+            return float(np.quantile(neighbors, exact - position))
+    return float(np.percentile(flat, np.float64(percentile)))
+
+
+def _between(values: NDArray, low: float, high: float) -> tuple[int, NDArray]:
+    """How many values are below a range, and those in it."""
+    n_below, near = 0, []
+    for rows in row_batches(len(values), values[0].size):
+        block = values[rows]
+        is_near = block >= low
+        n_below += block.size - int(np.count_nonzero(is_near))
+        is_near &= block <= high
+        near.append(block[is_near])
+    return n_below, np.concatenate(near)
+
+
 def percentiles_of_products(weight: NDArray, scales: NDArray, percentile: float) -> NDArray:
     """``percentile_below(scale * weight, percentile)`` for each of many scales.
 
