@@ -12,7 +12,7 @@ from .._head import head_features
 from .._sklearn import Interval
 from ..activations import Activations
 from ._base import FeatureShaper, warn_if_all_clipped
-from ._percentile import percentile_of_all
+from ._percentile import interpolated_percentile
 
 
 class VRA(FeatureShaper):
@@ -84,9 +84,9 @@ class VRA(FeatureShaper):
                 f"low_percentile={low}, high_percentile={high}."
             )
         features = head_features(X)
-        alpha, beta = (percentile_of_all(features, percentile) for percentile in (low, high))
+        alpha, beta = (interpolated_percentile(features, percent) for percent in (low, high))
         warn_if_all_clipped(self, features, beta, "a higher high_percentile")
-        self.thresholds_ = alpha, beta
+        self.thresholds_ = float(alpha), float(beta)
 
     def _shape_features(self, features: NDArray[np.floating]) -> NDArray[np.floating]:
         alpha, beta = self.thresholds_
