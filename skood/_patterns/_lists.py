@@ -32,11 +32,6 @@ class PatternLists:
         The library.
     groups : sequence of ndarray of shape (n_patterns, n_words), dtype uint64
         The patterns of each group, at least one of each.
-
-    Attributes
-    ----------
-    n_at_least : int
-        How many queries there have to be.
     """
 
     def __init__(self, faiss: Any, groups: Sequence[Words]) -> None:
@@ -52,8 +47,7 @@ class PatternLists:
                 place, len(octets), faiss.swig_ptr(positions), faiss.swig_ptr(octets)
             )
         self._faiss, self._index = faiss, index
-        # faiss refuses to sort fewer queries than there are lists, or as many.
-        self.n_at_least = n_lists + 1
+        self._n_groups = len(groups)
 
     def nearest(self, queries: Words, places: NDArray[np.int64], n_pairs: int) -> Neighbors:
         """Find the nearest pattern of the group of each query, the earlier one on ties.
@@ -61,7 +55,7 @@ class PatternLists:
         Parameters
         ----------
         queries : ndarray of shape (n_queries, n_words), dtype uint64
-            At least ``n_at_least``.
+            At least ``n_at_least(n_groups)``.
         places : ndarray of shape (n_queries,)
             Which of the groups that of each query is, or their number for none.
         n_pairs : int
@@ -76,7 +70,7 @@ class PatternLists:
         distances = np.empty(n_queries, dtype=np.int32)
         indices = np.empty(n_queries, dtype=np.int64)
         n_threads = n_threads_for(self._faiss, n_pairs * n_words)
-        n_threads = min(n_threads, n_queries // self.n_at_least)
+        n_threads = min(n_threads, n_queries // n_at_least(self._n_groups))
         cuts = [n_queries * part // n_threads for part in range(n_threads + 1)]
         octets, places = fast_width(queries).view(np.uint8), np.ascontiguousarray(places)
         parts = [slice(*ends) for ends in pairwise(cuts)]
@@ -99,6 +93,11 @@ class PatternLists:
         )
         # Distances to the centres of lists are not looked at.
         self._index.search_preassigned_c(len(octets), asked, 1, lists, None, nearest, found, False)
+
+
+def n_at_least(n_groups: int) -> int:
+    """How many queries faiss needs to sort them by group: more than there are lists."""
+    return n_groups + 2
 
 
 def n_fast_words(n_words: int) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from functools import cached_property
 from typing import Any, TypeGuard
 from weakref import WeakKeyDictionary, ref
 
@@ -11,7 +12,7 @@ from numpy.typing import NDArray
 
 from .._faiss import faiss_or_none
 from .._labels import find_classes
-from ._lists import FASTEST, PatternLists, Words, n_fast_words
+from ._lists import FASTEST, PatternLists, Words, n_at_least, n_fast_words
 from ._packed_bits import PackedBits
 from ._search import nearest_in_groups
 from ._store import BasePatternStore, PatternStore
@@ -47,13 +48,15 @@ def nearest_of_class(
         and 0.
     """
     found = None
-    if (faiss := faiss_or_none()) is not None and _fit_in_lists(stores):
-        found = _class_lists(faiss, stores).nearest(bits, lookup_classes)
+    if len(bits) >= n_at_least(len(stores)) and _fit_in_lists(stores):
+        found = _class_lists(stores).nearest(bits, lookup_classes)
     return _look_up_by_class(stores, bits, lookup_classes) if found is None else found
 
 
 def _fit_in_lists(stores: Stores) -> TypeGuard[Mapping[Any, PatternStore]]:
-    """Whether all patterns are in memory, and few enough to be kept there twice."""
+    """Whether faiss is there, and all patterns are in memory and few enough to be twice there."""
+    if faiss_or_none() is None:
+        return False
     n_bits = 0
     for store in stores.values():
         n_bits += store.n_patterns * store.n_bits
@@ -65,19 +68,23 @@ def _fit_in_lists(stores: Stores) -> TypeGuard[Mapping[Any, PatternStore]]:
 class _ClassLists:
     """The patterns of all classes in lists of faiss, and how common they are."""
 
-    def __init__(self, faiss: Any, stores: Mapping[Any, PatternStore]) -> None:
+    def __init__(self, stores: Mapping[Any, PatternStore]) -> None:
         parts = [store.part for store in stores.values()]
         self._labels = np.array(list(stores))
-        self._lists = PatternLists(faiss, [part.words for part in parts])
+        self._words = [part.words for part in parts]
         self._counts = np.concatenate([part.counts for part in parts])
         self._sizes = np.array([store.n_patterns for store in stores.values()])
         self._firsts = np.cumsum(self._sizes) - self._sizes
         self._n_rows = np.array([store.n_rows for store in stores.values()])
 
+    @cached_property
+    def _lists(self) -> PatternLists:
+        return PatternLists(faiss_or_none(), self._words)
+
     def nearest(self, bits: PackedBits, lookup_classes: NDArray) -> tuple[NDArray, NDArray] | None:
         """As :func:`nearest_of_class`; None where a call for each class takes less time."""
         labels, n_words = self._labels, n_fast_words(bits.words.shape[1])
-        if len(bits) < self._lists.n_at_least or labels.dtype.kind != lookup_classes.dtype.kind:
+        if labels.dtype.kind != lookup_classes.dtype.kind:
             return None
         places, is_known = find_classes(lookup_classes, labels)
         n_pairs = int(self._sizes[places].sum())
@@ -102,12 +109,12 @@ _known_lists = WeakKeyDictionary()
 """Lists by the store of the first class, with those of all classes."""
 
 
-def _class_lists(faiss: Any, stores: Mapping[Any, PatternStore]) -> _ClassLists:
+def _class_lists(stores: Mapping[Any, PatternStore]) -> _ClassLists:
     """The lists of some stores, made when they are first asked for; they go when the stores go."""
     first = next(iter(stores.values()))
     of, lists = _known_lists.get(first, ([], None))
     if lists is None or [store() for store in of] != list(stores.values()):
-        lists = _ClassLists(faiss, stores)
+        lists = _ClassLists(stores)
         _known_lists[first] = [ref(store) for store in stores.values()], lists
     return lists
 
