@@ -11,12 +11,12 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
-from sklearn.utils.validation import check_is_fitted
 
 from .._batches import row_batches
 from .._classes import GROUP_BY, class_columns
 from .._estimator_checks import failed_outlier_checks
 from .._sklearn import HasMethods, Interval
+from .._streams import check_fitted
 from .._threshold_sample import ThresholdSample, hash_rows
 from .._too_few import TooFewSamplesError
 from .._values import SQUARABLE, Floats
@@ -388,7 +388,7 @@ class MahalanobisDetector(BaseLayerScoresDetector):
             Minus half the squared distances. ``score_samples`` gives their sum weighted by
             ``layer_weights_``.
         """
-        check_is_fitted(self)
+        check_fitted(self)
         return self._layer_scores(self._validate(X, reset=False))
 
     def _layer_scores(self, X: Activations) -> Floats:
