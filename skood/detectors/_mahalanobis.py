@@ -369,7 +369,9 @@ class MahalanobisDetector(BaseLayerScoresDetector):
             kept = np.setdiff1d(np.arange(len(rows)), part) if len(rows) == learnt.n_rows else part
             # Numbered anew, as some classes may have no row here.
             known, numbers = np.unique(codes[kept], return_inverse=True)
-            rest = TiedRows.of(name, units[kept], numbers, self.class_labels_[known], rounding)
+            rest: TiedMoments | TiedRows = TiedRows.of(
+                name, units[kept], numbers, self.class_labels_[known], rounding
+            )
             if kept is part:
                 rest = learnt.without(rest.summed())
             gaussians = self._fit_layer(rest)
