@@ -86,7 +86,7 @@ def _map(file: Path, dtype: str, offset: int, shape: tuple[int, ...]) -> NDArray
     if not prod(shape):
         return np.empty(shape, dtype)  # nothing can be mapped
     # One column of one block at a time: all of it would count against a limit of address space.
-    # Blocks are read often, and np.memmap takes several times as long, to find the file's real name.
+    # Blocks are read often, and np.memmap takes three times as long, to find the file's real name.
     start = offset - offset % mmap.ALLOCATIONGRANULARITY
     kind, n_values = np.dtype(dtype), prod(shape)
     length = offset - start + n_values * kind.itemsize
