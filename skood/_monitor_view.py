@@ -88,8 +88,8 @@ def network_name(network: Any) -> str:
     """What a monitored network is called: its class, or the file of a model."""
     if isinstance(network, str | PathLike):
         return f"ONNX model {PurePath(network).name}"
-    if name := getattr(network, "file_name", ""):  # of a model that was loaded with a monitor
-        return f"ONNX model {name}"
+    if isinstance(network, bytes) and hasattr(network, "called"):  # loaded with a monitor
+        return str(network.called)
     return type(detector_of(network)).__name__
 
 

@@ -28,13 +28,13 @@ from sklearn.utils.validation import _check_feature_names_in as check_feature_na
 from sklearn.utils.validation import _num_samples as num_samples
 
 __all__ = [
+    "PRIVATE_CLASSES",
     "BaseComposition",
     "BaseScorer",
     "Function",
     "HasMethods",
     "Interval",
     "InvalidParameterError",
-    "PRIVATE_CLASSES",
     "RealNotInt",
     "StrOptions",
     "available_if",

@@ -194,7 +194,7 @@ class SavedFolder:
                 )
         for name in self._files:
             if name not in found:
-                raise FileFormatError(f"{self.data / name}, which the {MANIFEST} names, is missing.")
+                raise FileFormatError(f"{self.data / name} is missing, which {MANIFEST} names.")
 
     @contextmanager
     def open(self, name: str) -> Iterator[IO[bytes]]:
@@ -265,7 +265,7 @@ def _checked(manifest: Any, file: Path) -> Fields:
             "version of skood."
         )
     if manifest.get("checksum") != _checksum(manifest):
-        raise FileFormatError(f"{file} is damaged, or was changed by hand: its checksum is another.")
+        raise FileFormatError(f"{file} is damaged or was changed by hand: its checksum differs.")
     with reading(str(file)):
         names = [manifest["data"], *manifest["files"]]
         if not _DATA.fullmatch(names[0]) or not all(map(_FILE.fullmatch, names[1:])):

@@ -56,9 +56,10 @@ def _write_tree(value: Any, encoder: Encoder) -> Fields:
 def _read_tree(node: Fields, decoder: Decoder, keep: Keep) -> Any:
     state = decoder.value(node["state"])
     _check_nodes(state["nodes"], node["n_features"])
-    made = class_of("sklearn.state.Tree")(
-        node["n_features"], decoder.value(node["n_classes"]), node["n_outputs"]
-    )
+    n_classes = np.ascontiguousarray(decoder.value(node["n_classes"]), dtype=np.intp)
+    if n_classes.shape != (node["n_outputs"],) or (n_classes < 1).any():
+        raise FileFormatError("A decision tree says of how many classes it is in another way.")
+    made = class_of("sklearn.state.Tree")(node["n_features"], n_classes, node["n_outputs"])
     made.__setstate__(state)
     return made
 

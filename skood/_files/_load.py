@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -116,8 +117,8 @@ def _given_networks(network: Any, n_networks: int) -> list[Any]:
     if n_networks > 1:
         if not isinstance(network, list | tuple) or len(network) != n_networks:
             raise ValueError(
-                f"The file holds {n_networks} networks: pass a list of as many, with None for those "
-                f"that the file holds itself, in the order that its {MANIFEST} has."
+                f"The file holds {n_networks} networks: pass a list of as many, in the order of "
+                f"its {MANIFEST}, with None for those that the file holds itself."
             )
         return list(network)
     return [network] * n_networks
@@ -185,7 +186,7 @@ class _Reading:
             return Decoder(AllKinds(is_network), self).value(self._states[number])
         if entry["kept"] == networks.MODEL:
             model = networks.ModelBytes(self._saved.read(f"network-{number}.onnx"))
-            model.file_name = str(entry["name"])
+            model.called = str(entry["called"])
             return model
         raise ValueError(missing)
 
@@ -203,5 +204,7 @@ class _Reading:
 
     def check_networks(self) -> None:
         """Raise a ValueError where an extractor was saved with another network."""
+        is_given = any(network is not None for network in self._given)
         for extractor in self._extractors:
-            extractor._check_network()
+            with nullcontext() if is_given else reading("The network in the file"):
+                extractor._check_network()

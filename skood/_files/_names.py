@@ -38,6 +38,10 @@ _STATE = {
     "ActivationLevels": "skood.detectors._activation_interval:_Levels",
     "AlarmRate": "skood.monitoring._alarm_rate:AlarmRate",
     "BoundedRows": "skood.detectors._bounded_rows:BoundedRows",
+    "CalibrationFitted": "skood.calibration._conformal_fits:Fitted",
+    "CalibrationLabels": "skood.calibration._conformal_fits:Labels",
+    "CalibrationLeftOut": "skood.calibration._conformal_fits:LeftOut",
+    "CalibrationRead": "skood.calibration._conformal_fits:Read",
     "CalibrationRows": "skood._monitor_rows:CalibrationRows",
     "ChosenRuns": "skood._patterns._runs:PatternRun",
     "ClassMoments": "skood.detectors._class_moments:ClassMoments",
@@ -285,7 +289,7 @@ def _public_estimator(package: str, name: str) -> type | None:
     """A public estimator of a package of skood, but for networks, which are no state."""
     module = importlib.import_module(package)
     found = getattr(module, name, None) if name in module.__all__ else None
-    is_estimator = isinstance(found, type) and issubclass(found, BaseEstimator)
-    if not is_estimator or any(k.__module__.startswith("skorch.") for k in found.__mro__):
+    if not isinstance(found, type) or not issubclass(found, BaseEstimator):
         return None
-    return found
+    is_network = any(parent.__module__.startswith("skorch.") for parent in found.__mro__)
+    return None if is_network else found

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from sklearn.exceptions import NotFittedError
 
 from ..networks import NetworkAdapter, adapt, is_network
-from ._errors import FileFormatError
+from ._errors import FileFormatError, reading
 from ._tree import Fields, text_of
 
 NOTHING, STATE, WEIGHTS, MODEL = "nothing", "state", "weights", "model"
@@ -26,9 +26,9 @@ _HOW_TO_PASS = {
 
 
 class ModelBytes(bytes):
-    """A serialised ONNX model that has the name of the file that it was in."""
+    """A serialised ONNX model that a file held, and what it was called there."""
 
-    file_name = ""
+    called = ""
 
 
 def adapter_of(network: Any) -> NetworkAdapter | None:
@@ -41,16 +41,13 @@ def adapter_of(network: Any) -> NetworkAdapter | None:
 
 def about(network: Any, adapter: NetworkAdapter | None) -> Fields:
     """What a manifest says of a network, for people and for messages."""
-    inner = network if adapter is None else adapter.network
-    return {
-        "class": _class_of(inner if inner is not None else network),
-        "kind": "unknown" if adapter is None else adapter.kind,
-        "name": PurePath(network).name if isinstance(network, str | PathLike) else "",
-    }
+    return {"called": _called(network), "kind": "unknown" if adapter is None else adapter.kind}
 
 
-def _class_of(network: Any) -> str:
-    return "" if isinstance(network, str | PathLike | bytes) else type(network).__name__
+def _called(network: Any) -> str:
+    if isinstance(network, str | PathLike):
+        return f"ONNX model {PurePath(network).name}"
+    return network.called if isinstance(network, ModelBytes) else type(network).__name__
 
 
 def write_weights(network: Any, put: Callable[[NDArray], str]) -> list[list[str]]:
@@ -81,12 +78,12 @@ def fill_weights(made: Any, entry: Fields, get: Callable[[str], NDArray]) -> Non
     adapter = adapt(made)
     if adapter.kept_as != WEIGHTS:
         raise TypeError(
-            f"The file holds the weights of a {entry['class']} of torch, but the function that was "
-            f"passed returned {adapter.kind}."
+            f"The file holds the weights of a {entry['called']} of torch, but the function that "
+            f"was passed returned {adapter.kind}."
         )
-    load_weights(
-        adapter.network, {name: StoredTensor(dtype, get(key)) for name, dtype, key in entry["tensors"]}
-    )
+    with reading("The weights in the file"):
+        stored = {name: StoredTensor(dtype, get(key)) for name, dtype, key in entry["tensors"]}
+    load_weights(adapter.network, stored)
 
 
 def is_factory(value: Any) -> bool:
@@ -115,6 +112,5 @@ def explain_missing(entry: Fields) -> str:
     kept = text_of(entry, "kept")
     if kept not in _HOW_TO_PASS:
         raise FileFormatError(f"A network is kept as {kept!r} in the file, which is not known.")
-    name = entry["class"] or "ONNX model"
     why = f" It is not in the file: {entry['why']}" if "why" in entry else ""
-    return f"The monitor watches a {name}, but {_HOW_TO_PASS[kept]}.{why}"
+    return f"The monitor watches a {entry['called']}, but {_HOW_TO_PASS[kept]}.{why}"

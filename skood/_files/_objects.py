@@ -8,12 +8,14 @@ from typing import Any
 from ._names import class_of, name_of
 from ._tree import Decoder, Encoder, Fields, Keep, Kind
 
+_NEW = getattr(copyreg, "__newobj__")  # noqa: B009 - which type checkers do not know
+
 
 def _write(value: Any, encoder: Encoder) -> Fields:
     """What pickle would keep of an object: arguments of its class, and attributes."""
     kind = type(value)
     make, arguments, *more = value.__reduce_ex__(4)
-    if make is copyreg.__newobj__:
+    if make is _NEW:
         arguments = arguments[1:]
     elif make is not kind:
         raise TypeError(
@@ -60,7 +62,7 @@ def _read(node: Fields, decoder: Decoder, keep: Keep) -> Any:
     return made
 
 
-def _make(kind: type, arguments: list[Any]) -> Any:
+def _make(kind: Any, arguments: list[Any]) -> Any:
     """An object without attributes; of arguments, by its own ``__init__``."""
     if not arguments:
         return kind.__new__(kind)

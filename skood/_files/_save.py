@@ -27,9 +27,7 @@ _OWNER = "owner"
 """File by which the folder of a process is known, which the copy is not."""
 
 
-def save(
-    estimator: Any, folder: str | PathLike[str], *, network: str | None = "auto"
-) -> None:
+def save(estimator: Any, folder: str | PathLike[str], *, network: str | None = "auto") -> None:
     """Write an estimator to a folder of JSON and arrays, in which nothing is ever executed.
 
     All estimators of skood can be saved, fitted or not, and many of scikit-learn, alone or in
@@ -98,7 +96,11 @@ def save(
             f"Estimators are saved, got {estimator!r}. Activations have a method of their own, "
             "Activations.save."
         )
-    name = name_of(type(estimator))
+    if (name := name_of(type(estimator))) is None:
+        raise TypeError(
+            f"A {type(estimator).__module__}.{type(estimator).__qualname__} cannot be saved: files "
+            "hold the estimators of skood but for networks, and many of scikit-learn."
+        )
     about: Fields = {
         "kind": name,
         "skood": __version__,

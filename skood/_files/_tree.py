@@ -15,8 +15,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from numpy.typing import NDArray
-
 from ._errors import FileFormatError, reading
 
 Node = Any
@@ -25,7 +23,7 @@ Fields = dict[str, Any]
 Keep = Callable[[Any], Any]
 """Takes an object before what it holds is read, which may refer to it."""
 
-_DEEPEST = 120
+_DEEPEST = 100
 """So many nodes may lie in each other; the limit of Python's stack is not much further."""
 _MOST_DIGITS = 10**18
 """Integers beyond are written as text: other readers of JSON would round them, if no worse."""
@@ -95,15 +93,11 @@ class Encoder:
         ValueError
             If it holds objects in objects beyond all measure.
         """
-        kind = type(value)
-        if value is None or kind is bool:
+        if type(value) in (int, float):
+            return _number(value)
+        is_text = type(value) is str and self._texts.setdefault(value, value) is value
+        if is_text or value is None or type(value) is bool:
             return value
-        if kind is str and self._texts.setdefault(value, value) is value:
-            return value
-        if kind is int:
-            return value if abs(value) < _MOST_DIGITS else {"type": "integer", "hex": hex(value)}
-        if kind is float:
-            return value if math.isfinite(value) else {"type": "float", "value": repr(value)}
         if id(value) in self._known:
             return self._again(self._known[id(value)][1])
         return self._new(value)
@@ -179,20 +173,15 @@ class Decoder:
         FileFormatError
             If it is no node that an encoder makes.
         """
-        if isinstance(node, str):
-            return self._texts.setdefault(node, node)
-        if node is None or isinstance(node, bool | int | float):
-            return node
+        if node is None or isinstance(node, bool | int | float | str):
+            return self._texts.setdefault(node, node) if isinstance(node, str) else node
         if not isinstance(node, dict) or not isinstance(node.get("type"), str):
             raise FileFormatError(f"Expected a value or a typed node, got {_short(node)}.")
         name = node["type"]
-        if name == "same":
-            return self._same(node)
-        if name == "integer":
-            return int(text_of(node, "hex"), 16)
-        if name == "float":
-            return _special_float(node)
-        return self._made(name, node)
+        if name in _SPECIAL:
+            with reading("A number in the file"):
+                return _SPECIAL[name](node)
+        return self._same(node) if name == "same" else self._made(name, node)
 
     def _same(self, node: Fields) -> Any:
         known = node.get("as")
@@ -242,16 +231,20 @@ def _special_float(node: Fields) -> float:
     return float(text)
 
 
+def _large_integer(node: Fields) -> int:
+    return int(text_of(node, "hex"), 16)
+
+
+_SPECIAL: dict[str, Callable[[Fields], Any]] = {"float": _special_float, "integer": _large_integer}
+"""How numbers are read that do not stand for themselves."""
+
+
+def _number(value: Any) -> Node:
+    if type(value) is int:
+        return value if abs(value) < _MOST_DIGITS else {"type": "integer", "hex": hex(value)}
+    return value if math.isfinite(value) else {"type": "float", "value": repr(value)}
+
+
 def _short(value: Any) -> str:
     text = repr(value)
     return text if len(text) < 80 else f"{text[:77]}..."
-
-
-class ArrayFiles(Protocol):
-    """Takes and yields arrays."""
-
-    def put(self, array: NDArray) -> str:
-        """Keep an array, and return its key."""
-
-    def get(self, key: str) -> NDArray:
-        """The array of a key."""

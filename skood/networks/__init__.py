@@ -27,8 +27,8 @@ from ._inputs import refuse_unreadable as refuse_unreadable
 from ._inputs import to_array as to_array
 
 if TYPE_CHECKING:
-    from ._torch import TorchAdapter as TorchAdapter
     from ._torch import StoredTensor as StoredTensor
+    from ._torch import TorchAdapter as TorchAdapter
     from ._torch import WeightLayer as WeightLayer
     from ._torch import find_weight_layers as find_weight_layers
     from ._torch import load_weights as load_weights

@@ -37,10 +37,11 @@ def read_weights(network: nn.Module) -> dict[str, StoredTensor]:
     found = {}
     for name, tensor in network.state_dict().items():
         _check_plain(name, tensor)
-        key = (tensor.data_ptr(), tensor.shape, tensor.stride(), tensor.dtype) if len(
-            tensor.shape
-        ) else name
-        found[name] = known.setdefault(key, _stored(tensor))
+        place = (tensor.data_ptr(), tensor.shape, tensor.stride(), tensor.dtype)
+        key = place if tensor.numel() else name
+        if key not in known:
+            known[key] = _stored(tensor)
+        found[name] = known[key]
     return found
 
 
@@ -60,13 +61,9 @@ def _check_plain(name: str, tensor: object) -> None:
 def _stored(tensor: Tensor) -> StoredTensor:
     dtype = str(tensor.dtype).removeprefix("torch.")
     tensor = tensor.detach().resolve_conj().resolve_neg().cpu()
-    if not _is_known_to_numpy(dtype):
+    if not hasattr(np, dtype):
         tensor = tensor.contiguous().view(_SAME_SIZE[tensor.element_size()])
     return StoredTensor(dtype, tensor.numpy().copy())
-
-
-def _is_known_to_numpy(dtype: str) -> bool:
-    return hasattr(np, dtype) and dtype != "bool" or dtype == "bool"
 
 
 def load_weights(network: nn.Module, stored: Mapping[str, StoredTensor]) -> None:
