@@ -1,6 +1,7 @@
 """Binary patterns, used by several subpackages: packed bits, rules, stores and search."""
 
 from ._build import PatternRuns
+from ._files import OwnedFolder
 from ._index import MIN_PATTERNS, IndexedPatternStore, import_faiss
 from ._packed_bits import PackedBits
 from ._rules import pack_layers, quantile_bits, top_share
@@ -19,6 +20,7 @@ __all__ = [
     "IndexedPatternStore",
     "MappedPatternStore",
     "Neighbors",
+    "OwnedFolder",
     "PackedBits",
     "PatternRuns",
     "PatternStore",

@@ -219,8 +219,13 @@ class NetworkAdapter(ABC):
         Label of each column of the logits, where the network knows them.
     network : object or None
         What runs, inside of whatever the user gave.
+    kept_as : {"nothing", "state", "weights", "model"}
+        What :func:`skood.save` may keep of the network: nothing but its fingerprint, by default;
+        the estimator that it is; the tensors of ``network``, a torch module; or a model, which
+        the method ``whole_model`` returns as bytes.
     """
 
+    kept_as: str = "nothing"
     capabilities: frozenset[str] = frozenset()
     classes: NDArray | None = None
     network: Any = None

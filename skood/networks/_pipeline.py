@@ -86,6 +86,10 @@ class PipelineAdapter(NetworkAdapter):
         self.network = inner.network
 
     @property
+    def kept_as(self) -> str:  # type: ignore[override]
+        return self._inner.kept_as if self._inner.kept_as == "state" else "nothing"
+
+    @property
     def precision(self) -> str:
         return self._inner.precision
 

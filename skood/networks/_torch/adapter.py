@@ -76,6 +76,7 @@ def _written(trace: Any) -> Written:
 class TorchAdapter(NetworkAdapter):
     """Runs a module, or a copy of it where that is wanted on another device."""
 
+    kept_as = "weights"
     capabilities = frozenset({"gradients", "dropout", "perturbation", "device", "logits", "head"})
 
     _returns_log_odds = False
