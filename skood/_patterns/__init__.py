@@ -1,6 +1,7 @@
 """Binary patterns, used by several subpackages: packed bits, rules, stores and search."""
 
 from ._build import PatternRuns
+from ._files import OwnedFolder
 from ._index import MIN_PATTERNS, IndexedPatternStore, import_faiss
 from ._lists import Neighbors, Words
 from ._lookup import build_stores, nearest_of_class
@@ -19,6 +20,7 @@ __all__ = [
     "IndexedPatternStore",
     "MappedPatternStore",
     "Neighbors",
+    "OwnedFolder",
     "PackedBits",
     "PatternRuns",
     "PatternStore",
