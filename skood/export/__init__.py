@@ -1,0 +1,9 @@
+"""A fitted monitor as one module of tensors: for torch, and for ONNX.
+
+Nothing of it imports torch before something is exported.
+"""
+
+from ._registry import ExportError, form, form_of
+from ._tensors import TensorActivations
+
+__all__ = ["ExportError", "TensorActivations", "form", "form_of"]
