@@ -28,6 +28,10 @@ class Sizes:
     n_calls: int = 200  # of a single image
     n_processes: int = 3  # that measure memory
     repetitions: int = 9
+    device: str = "cuda"
+    n_device_images: int = 20_000
+    n_device_patterns: int = 10**6
+    n_device_queries: int = 1024
 
 
 @dataclass(frozen=True)
