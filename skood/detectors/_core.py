@@ -80,6 +80,8 @@ class COREDetector(BaseHeadDetector):
     array([ 1.58, -3.04])
     """
 
+    _rounding = _ROUNDING
+
     def __init__(self, *, false_alarm_rate: float = 0.05, validation: Any = None) -> None:
         super().__init__(false_alarm_rate=false_alarm_rate, validation=validation)
 
