@@ -91,6 +91,7 @@ class OpenMaxDetector(BaseLogitDetector):
     """
 
     _min_classes = 2
+    _shift_of_tails = _SHIFT
     _sizes_of_values = (0.0, SQUARABLE[1])
     _labels_optional_for = "correct"
 
