@@ -8,7 +8,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..detectors import COREDetector, GradNormDetector, NCIDetector, ViMDetector
+from ..detectors import (
+    RESIDUAL_ROUNDING,
+    COREDetector,
+    GradNormDetector,
+    NCIDetector,
+    ViMDetector,
+)
 from ._arrays import Form, is_of_array
 from ._lookup import unit_rows
 from ._registry import form_of
@@ -128,7 +134,7 @@ class COREForm(HeadForm):
         self.keep("has_members", detector.class_counts_ > 0, torch.bool)
         self.keep("moments", detector._moments)
         self.keep("unknown", detector.unknown_class_score_)
-        self.keep("rounding", detector._rounding)
+        self.keep("rounding", RESIDUAL_ROUNDING)
 
     def score(self, features: Tensor, logits: Tensor) -> Tensor:
         predicted = logits.argmax(dim=1)

@@ -8,7 +8,7 @@ import torch
 from numpy.typing import ArrayLike
 from torch import Tensor
 
-from ._arrays import Form, class_codes
+from ._arrays import Form, class_codes, is_of_array
 from ._tensors import TensorActivations
 
 
@@ -71,3 +71,10 @@ def unit_rows(rows: Tensor) -> Tensor:
     relative = rows / torch.where(largest > 0, largest, 1.0)
     lengths = relative.square().sum(dim=1, keepdim=True).sqrt()
     return relative / torch.where(lengths > 0, lengths, 1.0)
+
+
+def unit_axis_of(estimator: Any, layer: str) -> int:
+    """The axis of the units of a layer that an estimator was fitted on."""
+    if is_of_array(estimator):
+        return 1
+    return int(estimator._known_columns.said.get(layer, {}).get("unit_axis", 1))

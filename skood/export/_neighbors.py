@@ -6,8 +6,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..detectors import KNNDetector, NNGuideDetector
-from ._arrays import Form
+from ..detectors import ClusterDistanceDetector, KNNDetector, NNGuideDetector
+from ._arrays import Form, class_codes
 from ._head_scores import HeadForm
 from ._lookup import row_lengths
 from ._registry import form_of
@@ -89,3 +89,52 @@ class NNGuideForm(HeadForm):
         guidance = (directions @ self.features.T) * self.factors
         largest = guidance.topk(self.k, dim=1, sorted=False).values
         return largest.mean(dim=1) * torch.logsumexp(logits, dim=1)
+
+
+@form_of(ClusterDistanceDetector)
+class ClusterDistanceForm(Form):
+    """Minus the distance to the nearest cluster, relative to the distances of its members."""
+
+    origin: Tensor
+    centres: Tensor
+    squares: Tensor
+    scales: Tensor
+    penalty: Tensor
+    codes: Tensor
+    dominant: Tensor
+
+    def __init__(self, detector: ClusterDistanceDetector) -> None:
+        super().__init__()
+        centres = detector.cluster_centers_
+        origin = centres.mean(axis=0)
+        self.keep("origin", origin)
+        self.keep("centres", centres - origin)
+        self.keep("squares", np.square(centres - origin).sum(axis=1))
+        n_clusters = len(centres)
+        ones, each = np.ones(n_clusters), np.arange(n_clusters)
+        self.keep("scales", 1 / detector._coefficients(each, ones))
+        self.n_candidates = min(n_clusters, _UNSURE)
+        self.reject_mismatch = detector.reject_mismatch
+        if self.reject_mismatch:
+            known, dominant = np.unique(detector.dominant_classes_, return_inverse=True)
+            self.keep("codes", class_codes(detector, known), torch.int64)
+            self.keep("dominant", dominant, torch.int64)
+            self.keep("penalty", 1 + detector._largest_matching)
+
+    def forward(self, A: TensorActivations) -> Tensor:
+        """Scores of samples, of shape (n_samples,)."""
+        cluster, distances = self._nearest(A.matrix() - self.origin)
+        scores = -(distances / self.scales[cluster])
+        if not self.reject_mismatch:
+            return scores
+        matches = self.codes[A.predictions] == self.dominant[cluster]
+        return torch.where(matches, scores, scores - self.penalty)
+
+    def _nearest(self, samples: Tensor) -> tuple[Tensor, Tensor]:
+        """The nearest cluster, of equal ones the first, and the distance to its centre."""
+        squares = self.squares - 2 * samples @ self.centres.T
+        found = squares.topk(self.n_candidates, dim=1, largest=False, sorted=False).indices
+        distances = (samples[:, None] - self.centres[found]).square().sum(dim=2).sqrt()
+        nearest = distances.amin(dim=1, keepdim=True)
+        first = torch.where(distances == nearest, found, len(self.centres)).amin(dim=1)
+        return first, nearest[:, 0]

@@ -6,10 +6,19 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..detectors import GENDetector, KLMatchingDetector, OpenMaxDetector
+from .._validation import ARRAY_LAYER
+from ..detectors import (
+    TAIL_SHIFT,
+    GENDetector,
+    KLMatchingDetector,
+    MCDropoutDetector,
+    OpenMaxDetector,
+)
+from ._arrays import Form
 from ._logit import LogitForm, below_largest
 from ._lookup import row_lengths
 from ._registry import form_of
+from ._tensors import TensorActivations
 
 _LARGEST_EXPONENT = 700
 """From here on the probability of a tail is 1, and the exponential would overflow."""
@@ -91,7 +100,7 @@ class OpenMaxForm(LogitForm):
         self.keep("tails", np.where(has_tail[:, np.newaxis], detector.tails_, [0, 0, 1]))
         self.keep("cosine_weight", detector.cosine_weight)
         self.keep("unknown", detector.unknown_class_score_)
-        self.keep("shift", detector._shift_of_tails)
+        self.keep("shift", TAIL_SHIFT)
         self.keep("least", np.nextafter(-1, 0))
         n_revised = min(detector.n_revised, len(has_tail))
         self.keep("shares", 1 - np.arange(n_revised) / n_revised)
@@ -125,3 +134,76 @@ class OpenMaxForm(LogitForm):
         lengths = row_lengths(logits) * row_lengths(means)
         cosines = (logits * means).sum(dim=1) / torch.where(lengths == 0, 1.0, lengths)
         return (1 - self.cosine_weight) * euclidean + self.cosine_weight * (1 - cosines)
+
+
+@form_of(MCDropoutDetector)
+class MCDropoutForm(Form):
+    """Minus the uncertainty over passes, which a layer holds, or of the logits alone."""
+
+    n_free: Tensor
+
+    def __init__(self, detector: MCDropoutDetector) -> None:
+        super().__init__()
+        shapes = getattr(detector, "layer_shapes_", {ARRAY_LAYER: (detector.n_features_in_,)})
+        ((self.layer, shape),) = shapes.items()
+        self.statistic = _STATISTICS[detector.statistic]
+        n_passes = 1 if len(shape) == 1 else shape[0]
+        self.keep("n_free", max(n_passes - 1, 1) * shape[-1])
+
+    def forward(self, A: TensorActivations) -> Tensor:
+        """Scores of samples, of shape (n_samples,)."""
+        logits = A.layers.get(self.layer, A.logits)
+        assert logits is not None
+        logits = logits.to(torch.float64)
+        passes = logits if logits.ndim == 3 else logits[:, None]
+        return 0.0 - self.statistic(passes, self.n_free)
+
+
+def _mean_and_deviations(logits: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean softmax over passes, and the deviation of each pass from it."""
+    probabilities = torch.softmax(logits, dim=2)
+    deviations = probabilities - probabilities[:, :1]
+    mean_deviation = deviations.mean(dim=1, keepdim=True)
+    return probabilities[:, 0] + mean_deviation[:, 0], deviations - mean_deviation
+
+
+def _entropy(logits: Tensor, n_free: Tensor) -> Tensor:
+    mean, _ = _mean_and_deviations(logits)
+    others = mean.scatter(1, mean.argmax(dim=1, keepdim=True), 0.0)
+    complement = others.sum(dim=1)
+    of_largest = _times_log1p(1 - complement, -complement)
+    logs = torch.log(torch.where(others > 0, others, 1.0))
+    return -(others * logs).sum(dim=1) - of_largest
+
+
+def _mutual_information(logits: Tensor, n_free: Tensor) -> Tensor:
+    mean, deviations = _mean_and_deviations(logits)
+    mean = mean.clamp(min=float(np.finfo(np.float64).tiny))[:, None]
+    relative = (deviations / mean).clamp(min=-1)
+    terms = mean * (_times_log1p(1 + relative, relative) - relative).clamp(min=0)
+    return terms.sum(dim=2).mean(dim=1)
+
+
+def _variation_ratio(logits: Tensor, n_free: Tensor) -> Tensor:
+    classes = torch.arange(logits.shape[2], device=logits.device)
+    votes = (logits.argmax(dim=2, keepdim=True) == classes).to(torch.float64)
+    return 1 - votes.mean(dim=1).amax(dim=1)
+
+
+def _variance(logits: Tensor, n_free: Tensor) -> Tensor:
+    _, deviations = _mean_and_deviations(logits)
+    return deviations.square().sum(dim=(1, 2)) / n_free
+
+
+_STATISTICS = {
+    "entropy": _entropy,
+    "mutual_information": _mutual_information,
+    "variation_ratio": _variation_ratio,
+    "variance": _variance,
+}
+
+
+def _times_log1p(factors: Tensor, values: Tensor) -> Tensor:
+    """Factors times ``log(1 + values)``; 0 where a factor is 0."""
+    logs = torch.log1p(torch.where(factors > 0, values, 0.0))
+    return torch.where(factors > 0, factors * logs, 0.0)
