@@ -10,7 +10,8 @@ from torch import Tensor
 
 from .._values import ROUNDING
 from ..detectors import ActivationIntervalDetector, GaussianActivationDetector, SHEDetector
-from ._lookup import KnownClassForm, row_lengths
+from ._arrays import row_lengths
+from ._lookup import KnownClassForm
 from ._registry import form_of
 from ._tensors import TensorActivations
 

@@ -25,6 +25,10 @@ class GramLayer(Form):
 
     lower: Tensor
     upper: Tensor
+    lower_sizes: Tensor
+    upper_sizes: Tensor
+    rounding: Tensor
+    roots: Tensor
 
     def __init__(self, detector: GramDetector, name: str) -> None:
         super().__init__()
@@ -87,7 +91,10 @@ class NACLayer(Form):
     mean: Tensor
     deviation: Tensor
     steepness: Tensor
+    rounding: Tensor
     weight: Tensor
+    bias: Tensor
+    uniform: Tensor
     edges: Tensor
     coverage: Tensor
     starts: Tensor
@@ -104,8 +111,9 @@ class NACLayer(Form):
         else:
             self.keep("steepness", states.steepness[name])
         if not self.is_standard and self.gradients is None:
+            assert states.head is not None  # or it would be standardised
             self.keep("weight", states.head.weight)
-            self.keep("bias", states.head.bias)
+            self.keep("bias", np.asarray(states.head.bias))
             self.keep("uniform", 1 / len(states.head.weight))
         self.keep("edges", bins.inner_edges)
         n_units, n_bins = bins.counts.shape

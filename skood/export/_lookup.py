@@ -58,21 +58,6 @@ class KnownClassForm(Form):
         raise NotImplementedError
 
 
-def row_lengths(rows: Tensor) -> Tensor:
-    """Euclidean norms of float64 rows, which neither overflow nor vanish."""
-    largest = rows.abs().amax(dim=1)
-    scale = torch.where(largest > 0, largest, 1.0)
-    return largest * (rows / scale[:, None]).square().sum(dim=1).sqrt()
-
-
-def unit_rows(rows: Tensor) -> Tensor:
-    """Float64 rows divided by their Euclidean norm; rows of zeros stay so."""
-    largest = rows.abs().amax(dim=1, keepdim=True)
-    relative = rows / torch.where(largest > 0, largest, 1.0)
-    lengths = relative.square().sum(dim=1, keepdim=True).sqrt()
-    return relative / torch.where(lengths > 0, lengths, 1.0)
-
-
 def unit_axis_of(estimator: Any, layer: str) -> int:
     """The axis of the units of a layer that an estimator was fitted on."""
     if is_of_array(estimator):

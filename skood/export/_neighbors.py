@@ -7,9 +7,8 @@ import torch
 from torch import Tensor
 
 from ..detectors import ClusterDistanceDetector, KNNDetector, NNGuideDetector
-from ._arrays import Form, class_codes
-from ._head_scores import HeadForm
-from ._lookup import row_lengths
+from ._arrays import Form, class_codes, row_lengths
+from ._head import HeadForm
 from ._registry import form_of
 from ._tensors import TensorActivations
 

@@ -14,9 +14,8 @@ from ..detectors import (
     MCDropoutDetector,
     OpenMaxDetector,
 )
-from ._arrays import Form
+from ._arrays import Form, row_lengths
 from ._logit import LogitForm, below_largest
-from ._lookup import row_lengths
 from ._registry import form_of
 from ._tensors import TensorActivations
 
