@@ -29,9 +29,9 @@ class Judgement(NamedTuple):
 class OwnThreshold(Form):
     """A detector with the threshold that ``fit`` has set."""
 
-    def __init__(self, detector: Any) -> None:
+    def __init__(self, detector: Any, made: nn.Module) -> None:
         super().__init__()
-        self.detector = form(detector)
+        self.detector = made
         # What is lower by rounding only is accepted.
         self.lowest = min(float(detector.offset_), float(detector._lowest_accepted))
 
@@ -201,6 +201,5 @@ def judge_of(detector: Any, by_name: dict[str, ConformalDetector] | None) -> nn.
     """What says of activations what a monitor says; ``by_name`` is what calibrates it, if any."""
     if by_name is not None:
         return HeldOutForm(detector, by_name)
-    if isinstance(detector, ConformalDetector | RiskControlledDetector):
-        return form(detector)
-    return OwnThreshold(detector)
+    made = form(detector)
+    return made if hasattr(made, "judge") else OwnThreshold(detector, made)
