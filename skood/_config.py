@@ -57,7 +57,10 @@ def set_config(*, precision: str) -> None:
 
     Notes
     -----
-    Single precision concerns scores, never what is learnt, and never what came in double precision.
+    Single precision concerns scores, also those of training samples, and never what came in double
+    precision. Nor does it concern what is learnt, except the weight of ViM's residuals, which is
+    made of their norms and then agrees to about seven digits.
+
     It computes with what a network yields as the network itself does. Scores then differ in about
     the seventh digit, from one batch to another too, and samples may tie whose logits differ in the
     last bits. They are log-odds and logarithms all the same, and what is too small for a 32-bit

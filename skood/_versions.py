@@ -15,7 +15,10 @@ _NEEDED = ("numpy", "scipy", "scikit-learn", "joblib", "threadpoolctl", "tqdm")
 _OPTIONAL = (
     "torch",
     "skorch",
+    "onnxruntime",
     "faiss-cpu",
+    "fastapi",
+    "uvicorn",
     "matplotlib",
     "pandas",
     "pyarrow",

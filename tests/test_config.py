@@ -139,6 +139,30 @@ def test_what_is_learnt_is_learnt_in_double_precision():
     np.testing.assert_array_equal(found, expected)
 
 
+def test_the_weight_of_residuals_alone_is_made_of_scores_in_single_precision():
+    train = draw(300, 1.0, 1)
+    expected = ViMDetector(n_components=8).fit(train)
+    found = in_single(ViMDetector(n_components=8).fit, train)
+    np.testing.assert_array_equal(found.components_, expected.components_)
+    np.testing.assert_allclose(found.alpha_, expected.alpha_, rtol=1e-6)
+    scores = in_single(found.score_samples, train)
+    np.testing.assert_allclose(found.training_scores_, scores, rtol=0, atol=1e-12)
+
+
+def test_residuals_that_drown_in_the_rounding_of_features_are_those_of_double_precision():
+    rng = np.random.default_rng(0)
+    inside = rng.integers(-9, 10, size=(200, 4)) @ rng.integers(-9, 10, size=(4, 12))
+    features = np.float32(inside + 1e-3 * rng.normal(size=inside.shape))
+    head = LinearHead(rng.normal(size=(5, 12)).astype(np.float32), input_layer="fc")
+    A = Activations({"fc": features}, logits=head.logits(features), head=head)
+    detector = ViMDetector(n_components=4).fit(A)
+    expected = detector.score_samples(A)
+    found = in_single(detector.score_samples, A)
+    np.testing.assert_allclose(found, expected, atol=1e-5 * np.abs(A.logits).max())
+    alpha = in_single(ViMDetector(n_components=4).fit, A).alpha_
+    np.testing.assert_allclose(alpha, detector.alpha_, rtol=1e-9)
+
+
 @pytest.mark.parametrize("n_rows", [0, 1, 7, 3000])
 def test_batches_in_threads_are_each_run_once(n_rows):
     counts = np.zeros(n_rows, dtype=int)

@@ -1,4 +1,4 @@
-"""The search of the site shows the page on thresholds first for the words of users.
+"""The search of the site shows the pages on some tasks first for the words of users.
 
 Sphinx gives the highest score to the main entries of the index, which the terms of the glossary are
 too, and orders pages of equal scores by their titles.
@@ -14,7 +14,28 @@ PAGES = [*DOCS.glob("*.rst"), *DOCS.glob("user_guide/*.rst"), *DOCS.glob("result
 if not PAGES:
     pytest.skip("the documentation is not installed", allow_module_level=True)
 
-PAGE = "Choosing a threshold"
+WORDS = {
+    "Choosing a threshold": [
+        "threshold",
+        "thresholds",
+        "false alarm",
+        "false alarms",
+        "false alarm rate",
+        "calibration",
+    ],
+    "Deploy: save, load, serve, export": [
+        "deploy",
+        "deployment",
+        "production",
+        "load model",
+        "save model",
+        "ONNX",
+        "latency",
+        "GPU",
+        "serve",
+        "MLflow",
+    ],
+}
 
 
 def title_of(text):
@@ -29,11 +50,10 @@ def main_entries(text):
 
 
 @pytest.mark.parametrize(
-    "word",
-    ["threshold", "thresholds", "false alarm", "false alarms", "false alarm rate", "calibration"],
+    ("page", "word"), [(page, word) for page, words in WORDS.items() for word in words]
 )
-def test_the_page_on_thresholds_comes_first(word):
-    texts = [page.read_text(encoding="utf-8") for page in PAGES]
+def test_the_page_on_a_task_comes_first(page, word):
+    texts = [path.read_text(encoding="utf-8") for path in PAGES]
     found = [title_of(text) for text in texts if word in main_entries(text)]
-    assert PAGE in found
-    assert min(found, key=str.lower) == PAGE
+    assert page in found
+    assert min(found, key=str.lower) == page

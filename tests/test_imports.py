@@ -95,6 +95,7 @@ FLOW = [
     "_monitor",
     "_make_monitor",
     "engines",
+    "serving",
 ]
 
 
@@ -112,12 +113,14 @@ def imported_modules(*statements):
         "import skood.datasets, skood.model_selection",
         "import skood.calibration, skood.inspection, skood.monitoring, skood.training",
         "import skood.engines",
+        "import skood.serving",
     ],
 )
 def test_importing_skood_is_light(statement):
     modules = imported_modules(statement)
     assert "skood.activations" in modules
     heavy = {"torch", "skorch", "onnx", "onnxruntime", "faiss", "matplotlib", "dask", "ray"}
+    heavy |= {"fastapi", "starlette", "uvicorn", "pydantic"}
     assert not modules & heavy
 
 

@@ -244,6 +244,22 @@ def test_percentiles_of_products_are_exact_whatever_the_sample(
     assert_array_equal(found, expected)
 
 
+@brackets
+@pytest.mark.parametrize("percentile", [0, 10, 37.5, 90, 99.99, 100])
+@pytest.mark.parametrize("n_samples", [41, 42])
+def test_an_interpolated_percentile_is_that_of_numpy_whatever_the_sample(
+    bracket, percentile, n_samples, monkeypatch, hold_at_most
+):
+    monkeypatch.setattr(_percentile, "_N_SAMPLED", 2000)
+    hold_at_most(500)
+    if bracket is not None:
+        monkeypatch.setattr(_percentile, "_bracket", lambda *_: bracket)
+    drawn = np.random.default_rng(0).normal(size=(n_samples, 101)).astype(np.float32)
+    for values in (drawn, drawn.T, np.maximum(drawn, 0), np.float64(drawn), drawn[:20]):
+        found = _percentile.interpolated_percentile(values, percentile)
+        assert found == np.percentile(values, np.float64(percentile))
+
+
 # Bounds
 
 

@@ -10,7 +10,7 @@ from sklearn.pipeline import make_pipeline
 
 from skood import Activations
 from skood.activations import LinearHead
-from skood.detectors import ViMDetector
+from skood.detectors import EnergyDetector, ViMDetector
 from skood.model_selection import OODKFold
 from skood.preprocessing import LayerSelector
 
@@ -133,7 +133,10 @@ def test_without_a_residual_the_energy_is_left(A):
     live = A["fc"][:, :9]
     head = LinearHead(A.head.weight[:, :9], A.head.bias, "fc")
     everything = ViMDetector(n_components=9).fit(Activations({"fc": live}, head=head))
-    np.testing.assert_array_equal(everything.training_scores_, logsumexp(head.logits(live), axis=1))
+    logits = head.logits(live)
+    energies = EnergyDetector().fit(logits).training_scores_
+    np.testing.assert_array_equal(everything.training_scores_, energies)
+    np.testing.assert_allclose(energies, logsumexp(logits, axis=1), rtol=1e-14)
 
 
 def test_a_dead_unit_that_comes_to_life_outweighs_the_energy(A):

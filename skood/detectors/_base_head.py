@@ -63,16 +63,22 @@ def float64_batches(X: Activations) -> Iterator[HeadBatch]:
 
 
 def head_batches(
-    X: Activations, dtype_for: Callable[[np.dtype], type[np.floating]], n_copies: int = 1
+    X: Activations,
+    dtype_for: Callable[[np.dtype], type[np.floating]],
+    *,
+    are_products: bool = False,
+    n_copies: int = 1,
 ) -> Iterator[HeadBatch]:
     """The same, with features of the type that is computed with for the type that they have.
 
-    ``n_copies`` is as for :func:`row_batches`.
+    ``are_products`` and ``n_copies`` are as for :func:`row_batches`.
     """
     for block, features, logits in head_blocks(X):
         dtype = dtype_for(features.dtype)
         n_values = max(features.shape[1], logits.shape[1])
-        for rows in row_batches(len(logits), n_values, n_copies=n_copies):
+        for rows in row_batches(
+            len(logits), n_values, are_products=are_products, n_copies=n_copies
+        ):
             of_all = slice(block.start + rows.start, block.start + rows.stop)
             yield of_all, np.asarray(features[rows], dtype=dtype), logits[rows]
 

@@ -12,7 +12,7 @@ from ..activations import Activations
 from ._base_incremental import BaseIncrementalDetector
 from ._base_logit import BaseLogitDetector, logit_batches, predictions_of
 from ._class_sums import ClassSums
-from ._softmax import Logits, below_largest, row_sums
+from ._softmax import Logits, below_largest, row_sums, smallest_sum
 
 
 class KLMatchingDetector(BaseLogitDetector, BaseIncrementalDetector):
@@ -120,7 +120,9 @@ class _LogSums(ClassSums):
 
     @staticmethod
     def _sum(rows: NDArray) -> Floats:
-        # That of SciPy takes longer for a few rows than all else.
+        sums = np.exp(rows).sum(axis=0)
+        if sums.min() > smallest_sum(sums.dtype):
+            return np.asarray(np.log(sums))
         largest = np.maximum(rows.max(axis=0), np.finfo(np.float64).min)
         with np.errstate(divide="ignore"):
             return np.asarray(largest + np.log(np.exp(rows - largest).sum(axis=0)))
@@ -128,9 +130,10 @@ class _LogSums(ClassSums):
     def log_means(self) -> Floats:
         """Logarithms of the mean distributions, precise where a probability rounds to 1."""
         log_means = self.sums - np.log(self.counts)[:, np.newaxis]
-        for log_mean in log_means:
-            top = log_mean.argmax()
-            log_mean[top] = np.log1p(-np.exp(np.delete(log_mean, top)).sum())
+        top = np.arange(len(log_means)), log_means.argmax(axis=1)
+        others = np.exp(log_means)
+        others[top] = 0
+        log_means[top] = np.log1p(-row_sums(others))
         return log_means
 
 

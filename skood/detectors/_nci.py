@@ -13,7 +13,7 @@ from .._values import Floats
 from ..activations import Activations
 from ._base_head import BaseHeadDetector, FeatureSums
 from ._base_incremental import BaseIncrementalDetector
-from ._row_lengths import unit_rows
+from ._row_lengths import row_lengths
 from ._softmax import row_maxima, row_sums
 
 
@@ -99,6 +99,9 @@ class NCIDetector(BaseHeadDetector, BaseIncrementalDetector):
     def _score_rows(self, features: Floats, logits: Floats) -> Floats:
         weights = self.head_.weight[logits.argmax(axis=1)].astype(np.float64)
         from_mean = features - self.mean_
-        from_mean[row_maxima(np.abs(from_mean)) <= self._least_distance] = 0
-        proximity = np.einsum("sf,sf->s", weights, unit_rows(from_mean))
+        distances = row_lengths(from_mean)
+        near = np.flatnonzero(distances <= self._least_distance * np.sqrt(from_mean.shape[1]))
+        from_mean[near[row_maxima(np.abs(from_mean[near])) <= self._least_distance]] = 0
+        distances[distances == 0] = 1
+        proximity = np.einsum("sf,sf->s", weights, from_mean) / distances
         return proximity + self.alpha * row_sums(np.abs(features))

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from numbers import Integral, Real
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import logsumexp
 from sklearn.utils import check_random_state
 
 from .._batches import row_batches
@@ -17,11 +17,12 @@ from .._too_few import TooFewSamplesError
 from .._values import Floats
 from .._warnings import warn_user
 from ..activations import Activations
-from ._base_head import BaseHeadDetector, float64_batches
+from ._base_head import BaseHeadDetector, HeadBatch, head_batches
 from ._base_incremental import BaseIncrementalDetector
 from ._bounded_rows import BoundedRows
 from ._neighbor_search import search_rows
 from ._row_lengths import row_lengths
+from ._softmax import log_sum_exp
 from ._stored_samples import StoredSamplesMixin, pad_neighbors
 
 _SPARE_CANDIDATES = 8
@@ -141,7 +142,7 @@ class NNGuideDetector(StoredSamplesMixin, BaseHeadDetector, BaseIncrementalDetec
         features, energies = np.empty((0, X.shape[1]), dtype=np.float32), np.empty(0)
         if blocks:
             features = np.concatenate([features for _, features, _ in blocks])
-            energies = np.concatenate([logsumexp(logits, axis=1) for *_, logits in blocks])
+            energies = np.concatenate([log_sum_exp(logits) for *_, logits in blocks])
         if len(places) < len(X):
             return BoundedRows((features, energies), places, len(X), None, None)
         return BoundedRows.of(X, (features, energies), self.max_samples)
@@ -184,15 +185,19 @@ class NNGuideDetector(StoredSamplesMixin, BaseHeadDetector, BaseIncrementalDetec
             self._factors[rows] = energies[rows] / norms
             self._search_rows[rows] = directions * (energies[rows] / largest)[:, np.newaxis]
 
+    def _batches_to_score(self, X: Activations) -> Iterator[HeadBatch]:
+        # A search among many rows takes twice as long for a few queries at a time.
+        return head_batches(X, lambda dtype: np.float64, are_products=True)
+
     def _left_out_scores(self, X: Activations, y: NDArray | None) -> Floats:
         scores = np.empty(len(X))
-        for rows, features, logits in float64_batches(X):
+        for rows, features, logits in self._batches_to_score(X):
             scores[rows] = self._score_rows(features, logits, leave_out=True)
         return scores
 
     def _score_rows(self, features: Floats, logits: Floats, *, leave_out: bool = False) -> Floats:
         guidance, found = self._candidates(features, self.n_neighbors_ + 1)
-        energies = logsumexp(logits, axis=1)
+        energies = log_sum_exp(logits)
         if leave_out:
             guidance[self._own_places(features, energies, guidance, found)] = -np.inf
         guidance.sort(axis=1)
@@ -227,7 +232,7 @@ class NNGuideDetector(StoredSamplesMixin, BaseHeadDetector, BaseIncrementalDetec
         n_found = min(n_neighbors, len(self._factors))
         distances = np.empty((len(X), n_found))
         positions = np.empty((len(X), n_found), dtype=np.intp)
-        for rows, features, _ in float64_batches(X):
+        for rows, features, _ in self._batches_to_score(X):
             guidance, found = self._candidates(features, n_found)
             order = np.lexsort((found, -guidance))[:, :n_found]
             distances[rows] = -np.take_along_axis(guidance, order, axis=1)

@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import logsumexp
 from sklearn.utils.extmath import row_norms
 
 from .._config import working_dtype
@@ -16,9 +15,12 @@ from .._sklearn import Interval, StrOptions
 from .._values import Floats
 from .._warnings import warn_user
 from ..activations import Activations, LinearHead
-from ._base_head import BaseHeadDetector, HeadBatch, float64_batches, head_batches
+from ._base_head import BaseHeadDetector, HeadBatch, head_batches
+from ._softmax import log_sum_exp, row_maxima
 
 _EPS = np.finfo(np.float64).eps
+_LEAST_PRECISE_SHARE = 0.03
+"""Smaller residuals, relative to the features, show the rounding of single precision."""
 
 
 class ViMDetector(BaseHeadDetector):
@@ -131,7 +133,7 @@ class ViMDetector(BaseHeadDetector):
 
     def _second_moments(self, X: Activations) -> Floats:
         moments = np.zeros((X.shape[1], X.shape[1]))
-        for _, features, _ in float64_batches(X):
+        for _, features, _ in head_batches(X, lambda dtype: np.float64, are_products=True):
             relative = features - self.origin_
             moments += relative.T @ relative
         return moments / len(X)
@@ -139,10 +141,10 @@ class ViMDetector(BaseHeadDetector):
     def _score_weighed(self, X: Activations) -> Floats:
         """Find the weight of residuals and return the scores."""
         norms, energies, largest = np.empty((3, len(X)))
-        for rows, features, logits in float64_batches(X):
+        for rows, features, logits in self._batches_to_score(X):
             norms[rows] = self._residual_norms(features)
-            energies[rows] = logsumexp(logits, axis=1)
-            largest[rows] = logits.max(axis=1)
+            energies[rows] = log_sum_exp(logits)
+            largest[rows] = row_maxima(logits)
         norm = max(norms.mean(), self._least_norm)
         if norm == 0:
             warn_user(
@@ -159,10 +161,15 @@ class ViMDetector(BaseHeadDetector):
         origin, axes = (
             part.astype(features.dtype, copy=False) for part in (self.origin_, self._residual_axes)
         )
-        return row_norms((features - origin) @ axes).astype(np.float64, copy=False)
+        norms = row_norms((features - origin) @ axes).astype(np.float64, copy=False)
+        if features.dtype != np.float64:
+            sizes = row_norms(features) + np.linalg.norm(origin)
+            is_small = norms < _LEAST_PRECISE_SHARE * sizes
+            norms[is_small] = self._residual_norms(features[is_small].astype(np.float64))
+        return norms
 
     def _score_rows(self, features: Floats, logits: Floats) -> Floats:
-        return logsumexp(logits, axis=1) - self.alpha_ * self._residual_norms(features)
+        return log_sum_exp(logits) - self.alpha_ * self._residual_norms(features)
 
 
 def _origin(head: LinearHead) -> Floats:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import ceil, sqrt
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,11 @@ from ._tensors import TensorActivations
 
 
 class Form(nn.Module):
-    """Base class of forms: a module whose arrays are buffers."""
+    """Base class of forms: a module whose arrays are buffers.
+
+    So are numbers that are learnt: ONNX rounds those that are written in code to 32 bits, and what
+    is compared would no longer be equal.
+    """
 
     def keep(self, name: str, values: ArrayLike, dtype: torch.dtype = torch.float64) -> None:
         """Hold a copy of an array as the buffer of a name."""
@@ -75,43 +80,52 @@ class SortedTable(Form):
         Ascending, of any lengths.
     """
 
+    blocks: Tensor
+    first: Tensor
+
     def __init__(self, columns: Sequence[NDArray]) -> None:
         super().__init__()
         longest = max((len(column) for column in columns), default=0)
-        self.n_steps = max(int(longest).bit_length(), 1)
-        self.width = 2**self.n_steps - 1
+        self.width = max(ceil(sqrt(longest)), 1)
         # No number is at least NaN: what fills up is never counted.
-        table = np.full((len(columns), self.width), np.nan)
+        table = np.full((len(columns), self.width**2), np.nan)
         for row, column in zip(table, columns, strict=True):
             row[: len(column)] = column
-        self.keep("table", table.ravel())
+        self.keep("blocks", table.reshape(-1, self.width))
+        self.keep("first", table[:, :: self.width])
 
     def count_not_above(self, values: Tensor, columns: Tensor) -> Tensor:
-        """How many numbers of given columns are at most each of some values, of the same shape.
+        """How many numbers of given columns are at most each of some values.
 
-        By halving, for which graphs have all that it takes, and no search of their own.
+        First among the first numbers of blocks and then in one block, as graphs have no search of
+        their own, and to compare with all numbers takes much memory.
+
+        Parameters
+        ----------
+        values : Tensor of shape (n_values,)
+            The values.
+        columns : Tensor of shape (n_values,), dtype int64
+            In which column to look each of them up.
         """
-        start = columns * self.width
-        found = torch.zeros_like(start.expand(values.shape))
-        for step in reversed(range(self.n_steps)):
-            further = found + 2**step
-            is_above = self.table[start + further - 1] <= values
-            found = torch.where(is_above, further, found)
-        return found
+        own = values[:, None]
+        n_begun = (self.first.index_select(0, columns) <= own).sum(dim=1)
+        block = (n_begun - 1).clamp(min=0)
+        inside = self.blocks.index_select(0, columns * self.width + block) <= own
+        return block * self.width + inside.sum(dim=1)
 
 
 def unit_rows(rows: Tensor) -> Tensor:
-    """Rows divided by their Euclidean norm; rows of zeros stay so."""
+    """Rows, along the last axis, divided by their Euclidean norm; rows of zeros stay so."""
     # First by the largest value, as squares of very large or small ones leave the range of floats.
-    largest = rows.abs().amax(dim=1, keepdim=True)
-    relative = rows / torch.where(largest > 0, largest, 1.0)
-    lengths = (relative * relative).sum(dim=1, keepdim=True).sqrt()
-    return relative / torch.where(largest > 0, lengths, 1.0)
+    largest = rows.abs().amax(dim=-1, keepdim=True)
+    is_zero = largest == 0
+    relative = rows / largest.masked_fill(is_zero, 1)
+    lengths = (relative * relative).sum(dim=-1, keepdim=True).sqrt()
+    return relative / lengths.masked_fill(is_zero, 1)
 
 
 def row_lengths(rows: Tensor) -> Tensor:
     """Euclidean norm of each row, which neither overflows nor vanishes."""
     largest = rows.abs().amax(dim=1)
-    scale = torch.where(largest > 0, largest, 1.0)
-    relative = rows / scale[:, None]
-    return scale * (relative * relative).sum(dim=1).sqrt()
+    relative = rows / largest.masked_fill(largest == 0, 1)[:, None]
+    return largest * (relative * relative).sum(dim=1).sqrt()

@@ -55,7 +55,9 @@ class CalibrationForm(Form):
 
     def p_values(self, scores: Tensor) -> Tensor:
         """Conformal p-value of each score."""
-        n_not_above = self.table.count_not_above(self.without_rounding(scores), self.columns)
+        scores = self.without_rounding(scores)
+        columns = self.columns.expand(scores.shape).flatten()
+        n_not_above = self.table.count_not_above(scores.flatten(), columns).reshape(scores.shape)
         return (n_not_above + 1).to(torch.float64) / (self.n_calibration + 1)
 
     def log_p_values(self, scores: Tensor) -> Tensor:
@@ -205,7 +207,10 @@ class RelativeLogPForm(Form):
         self.keep("log_p", relative._log_p)
         self.table = SortedTable([relative._scores])
         self.excess_below, self.excess_above = relative._excess_below, relative._excess_above
-        self.threshold, self.at_threshold = relative._threshold, float(relative._at_threshold)
+        self.threshold, self.at_threshold = (
+            float(relative._threshold),
+            float(relative._at_threshold),
+        )
         self.last = len(relative._scores) - 1
 
     def forward(self, scores: Tensor) -> Tensor:

@@ -6,19 +6,51 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from .._patterns import PackedBits
 from .._pooling import pool
 from ..detectors import GroupProgressionDetector
 from ..ensemble import AutoNAPDetector
+from ..preprocessing import PercentileBinarizer
 from ._arrays import Form
 from ._calibrated import Judgement
 from ._lookup import ClassLookup
-from ._patterns import StoredBits, StoresForm, bits_above
+from ._patterns import PercentileBinarizerForm
 from ._registry import form_of
 from ._sklearn import rating_of
 from ._tensors import TensorActivations
+
+
+class StoredBits(Form):
+    """Patterns, held as one bit a neuron, to which distances are measured by one product.
+
+    Parameters
+    ----------
+    bits : ndarray of shape (n_patterns, n_bits), dtype bool
+        The patterns.
+    """
+
+    octets: Tensor
+    powers: Tensor
+    sizes: Tensor
+
+    def __init__(self, bits: NDArray[np.bool_]) -> None:
+        super().__init__()
+        self.n_bits = bits.shape[1]
+        self.keep("octets", np.packbits(bits, axis=1), torch.uint8)
+        self.keep("powers", 2 ** np.arange(8)[::-1], torch.uint8)
+        self.keep("sizes", bits.sum(axis=1, dtype=np.int64), torch.float32)
+
+    def forward(self, bits: Tensor) -> Tensor:
+        """Numbers of bits that differ, float64, of shape (n_samples, n_patterns)."""
+        asked = bits.to(torch.float32)
+        stored = (self.octets[:, :, None] & self.powers).to(torch.bool).flatten(1)
+        # Products of bits are sums of so many ones, which 32-bit floats hold exactly.
+        products = asked @ stored[:, : self.n_bits].to(torch.float32).T
+        distances = asked.sum(dim=1, keepdim=True) + self.sizes - 2 * products
+        return distances.to(torch.float64)
 
 
 @form_of(GroupProgressionDetector)
@@ -32,12 +64,12 @@ class GroupProgressionForm(Form):
 
     def __init__(self, detector: GroupProgressionDetector) -> None:
         super().__init__()
-        groups, name = detector._groups, type(detector).__name__
+        groups = detector._groups
         self.features, self.k = detector.features, groups._n_neighbors
         self.lookup = ClassLookup(detector, groups._known)
         words = zip(groups._words, groups.widths, strict=True)
         patterns = [PackedBits(*pair).unpack() for pair in words]
-        self.stored = nn.ModuleList(StoredBits(bits, name) for bits in patterns)
+        self.stored = nn.ModuleList(StoredBits(bits) for bits in patterns)
         self.keep("codes", groups._codes, torch.int64)
         self.keep("places", np.arange(len(groups._codes)))
         self.keep("widths", groups.widths)
@@ -74,17 +106,24 @@ class GroupProgressionForm(Form):
 class NAPMember(Form):
     """Distances of one layer's patterns, pooled and cut at a percentile, to those of the class."""
 
+    numbers: Tensor
+
     def __init__(self, detector: AutoNAPDetector, member: Any) -> None:
         super().__init__()
-        self.source, self.percentile = member.source, float(member.percentile)
-        self.stores = StoresForm(detector, member.stores)
+        self.source, stores = member.source, member.stores
+        self.binarizer = PercentileBinarizerForm(PercentileBinarizer(percentile=member.percentile))
+        bits = np.concatenate([store.patterns.unpack() for store in stores.values()])
+        self.stored = StoredBits(bits)
+        n_patterns = [store.n_patterns for store in stores.values()]
+        self.keep("numbers", np.repeat(np.arange(len(stores)), n_patterns), torch.int64)
+        self.lookup = ClassLookup(detector, list(stores))
 
     def forward(self, A: TensorActivations) -> Tensor:
         """Distances of samples, of shape (n_samples,)."""
         units = A.layers[self.source.name].movedim(self.source.unit_axis, 1)
-        bits = bits_above(pool(units, self.source.pooling), self.percentile)
-        scores: Tensor = self.stores(bits, A, break_ties=False)
-        return -scores
+        distances = self.stored(self.binarizer.bits(pool(units, self.source.pooling)))
+        is_own = self.lookup(A)[:, None] == self.numbers
+        return torch.where(is_own, distances, float(self.stored.n_bits)).amin(dim=1)
 
 
 @form_of(AutoNAPDetector)

@@ -23,6 +23,10 @@ _WHAT_TO_DO = (
 )
 
 
+class ChangedNetworkError(ValueError):
+    """A network is not the one that ``fit`` saw."""
+
+
 @dataclass(frozen=True)
 class _Verdict:
     """What is to be said of a network."""
@@ -56,7 +60,7 @@ class SameNetwork:
 
         Raises
         ------
-        ValueError
+        ChangedNetworkError
             If it is another one, or has changed, and ``on_change`` is "raise".
         """
         if on_change == "ignore":
@@ -65,7 +69,7 @@ class SameNetwork:
         if self._is_due() or adapter.stamp(trace) != self._stamp:
             verdict = self._compare(adapter, trace)
         if verdict.error and on_change == "raise":
-            raise ValueError(f"{verdict.error} {_WHAT_TO_DO}")
+            raise ChangedNetworkError(f"{verdict.error} {_WHAT_TO_DO}")
         if text := verdict.error or verdict.warning:
             warn_user(f"{text} {_WHAT_TO_DO}")
 

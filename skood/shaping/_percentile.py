@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -34,6 +36,39 @@ def percentile_below(values: NDArray, percentile: float, axis: int | None = None
     return np.partition(values, position, axis=axis).take(position, axis=axis)
 
 
+def interpolated_percentile(values: NDArray, percentile: float) -> np.float64:
+    """What ``np.percentile`` gives for all values together, bit for bit and several times faster.
+
+    A random sample estimates the percentile, so that only the few values near it are ordered.
+
+    Parameters
+    ----------
+    values : ndarray of shape (n_samples, n_units)
+        Finite floating-point numbers.
+    percentile : float in [0, 100]
+        The percentile.
+
+    Returns
+    -------
+    float
+        The percentile, interpolated between two values where it falls between them.
+    """
+    share = np.float64(percentile) / 100
+    place = (values.size - 1) * share
+    first = int(place)
+    found = None
+    if values.size > _N_SAMPLED and first + 1 < values.size:
+        sample = values.flat[np.random.default_rng(0).integers(values.size, size=_N_SAMPLED)]
+        batches = (values[rows] for rows in row_batches(*values.shape))
+        found = _values_at([first, first + 1], batches, _bracket(sample, percentile))
+    if found is None:
+        return np.float64(np.percentile(values, np.float64(percentile)))
+    below, above = found
+    beyond, between = place - first, above - below
+    # The two forms of NumPy, of which each is exact at its end.
+    return below + between * beyond if beyond < 0.5 else above - between * (1 - beyond)
+
+
 def percentiles_of_products(weight: NDArray, scales: NDArray, percentile: float) -> NDArray:
     """``percentile_below(scale * weight, percentile)`` for each of many scales.
 
@@ -59,12 +94,14 @@ def percentiles_of_products(weight: NDArray, scales: NDArray, percentile: float)
     drawn = np.random.default_rng(0).integers(weight.size, size=_N_SAMPLED)
     sampled, units = weight.ravel()[drawn], drawn % weight.shape[1]
     position = _position(weight.size, percentile)
-    return np.array(
-        [
-            _value_at(position, weight, scale, _bracket(scale[units] * sampled, percentile))
-            for scale in scales
-        ]
-    )
+    found: list[np.floating] = []
+    for scale in scales:
+        products = (scale * weight[rows] for rows in row_batches(*weight.shape))
+        values = _values_at([position], products, _bracket(scale[units] * sampled, percentile))
+        if values is None:
+            values = np.partition((scale * weight).ravel(), position)[[position]]
+        found.extend(values)
+    return np.array(found)
 
 
 def _position(n_values: int, percentile: float) -> int:
@@ -82,19 +119,19 @@ def _bracket(sample: NDArray, percentile: float) -> tuple[float, float]:
     return low, high
 
 
-def _value_at(
-    position: int, weight: NDArray, scale: NDArray, bracket: tuple[float, float]
-) -> np.floating:
-    """The product at a position in ascending order, quickly if it is within the bracket."""
+def _values_at(
+    positions: Sequence[int], batches: Iterable[NDArray], bracket: tuple[float, float]
+) -> NDArray | None:
+    """The values at positions in ascending order of all, or None if they are not in the bracket."""
     low, high = bracket
     n_below, near = 0, []
-    for rows in row_batches(*weight.shape):
-        products = scale * weight[rows]
-        is_near = products >= low
-        n_below += products.size - np.count_nonzero(is_near)
-        is_near &= products <= high
-        near.append(products[is_near])
+    for values in batches:
+        is_near = values >= low
+        n_below += values.size - int(np.count_nonzero(is_near))
+        is_near &= values <= high
+        near.append(values[is_near])
     between = np.concatenate(near)
-    if 0 <= position - n_below < len(between):
-        return np.partition(between, position - n_below)[position - n_below]
-    return np.partition((scale * weight).ravel(), position)[position]
+    places = np.asarray(positions) - n_below
+    if places.min() < 0 or places.max() >= len(between):
+        return None
+    return np.partition(between, places)[places]

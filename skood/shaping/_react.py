@@ -12,6 +12,7 @@ from .._head import head_features
 from .._sklearn import Interval
 from ..activations import Activations
 from ._base import FeatureShaper, warn_if_all_clipped
+from ._percentile import interpolated_percentile
 
 
 class ReAct(FeatureShaper):
@@ -72,7 +73,7 @@ class ReAct(FeatureShaper):
             self.threshold_ = float(self.threshold)
         else:
             features = head_features(X)
-            self.threshold_ = float(np.percentile(features, np.float64(self.percentile)))
+            self.threshold_ = float(interpolated_percentile(features, self.percentile))
             warn_if_all_clipped(self, features, self.threshold_, "a higher percentile")
 
     def _shape_features(self, features: NDArray[np.floating]) -> NDArray[np.floating]:

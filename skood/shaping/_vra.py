@@ -12,6 +12,7 @@ from .._head import head_features
 from .._sklearn import Interval
 from ..activations import Activations
 from ._base import FeatureShaper, warn_if_all_clipped
+from ._percentile import interpolated_percentile
 
 
 class VRA(FeatureShaper):
@@ -82,9 +83,8 @@ class VRA(FeatureShaper):
                 "low_percentile must not be above high_percentile, got "
                 f"low_percentile={low}, high_percentile={high}."
             )
-        percentiles = np.array([low, high], dtype=np.float64)
         features = head_features(X)
-        alpha, beta = np.percentile(features, percentiles)
+        alpha, beta = (interpolated_percentile(features, percent) for percent in (low, high))
         warn_if_all_clipped(self, features, beta, "a higher high_percentile")
         self.thresholds_ = float(alpha), float(beta)
 

@@ -1,0 +1,262 @@
+"""A monitor in service: what it answers, what it has seen, and how it is."""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+import os
+import threading
+import time
+from collections import Counter
+from concurrent.futures import Future
+from functools import partial
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.exceptions import NotFittedError
+from sklearn.utils.validation import check_is_fitted
+
+from .._monitor import Monitor
+from .._versions import installed_versions
+from ..extraction import ActivationExtractor, ChangedNetworkError, InputError
+from ..monitoring import DriftMonitor
+from ._reading import Reader, Rows, described, form_of
+from ._refusal import RefusalError
+from ._workers import Workers
+
+BUSY = {"Retry-After": "1"}
+LOG = logging.getLogger("skood.serving")
+
+_NOT_READY = "the monitor is not ready: the log of the service says why"
+
+
+class Service:
+    """Answers requests in a few threads, one place in the queue for each.
+
+    Parameters
+    ----------
+    monitor : Monitor
+        Fitted.
+    drift : "auto", DriftMonitor or None
+        What watches the stream of all rows that are scored.
+    reader : Reader
+        Reads the rows of a request.
+    n_threads : int
+        Number of threads that score.
+    max_waiting : int
+        Number of requests that may wait for a thread.
+    timeout : float
+        Seconds after which a request is not waited for.
+    """
+
+    def __init__(
+        self,
+        monitor: Monitor,
+        drift: Any,
+        reader: Reader,
+        *,
+        n_threads: int,
+        max_waiting: int,
+        timeout: float,
+    ) -> None:
+        check_is_fitted(monitor)
+        monitor._refuse_unready("predict")
+        self.monitor, self._reader, self.timeout = monitor, reader, timeout
+        self.drift, self.why_no_drift = _drift_of(monitor, drift)
+        self.is_calibrated = _is_calibrated(monitor)
+        self._n_open, self._most_open = 0, n_threads + max_waiting
+        self.answers: Counter[int] = Counter()
+        self._n_threads, self._process, self._started = n_threads, os.getpid(), time.time()
+        self._workers: Workers | None = None
+        self._starting, self._counting, self._watching = (threading.Lock() for _ in range(3))
+        self._n_rows = self._n_alarms = 0
+        self._drift_state = self._read_drift()
+        self._known_forms: set[Any] = set()
+        self._why_not_ready = ""
+
+    def enter(self) -> None:
+        """Take the place of one request, or raise a RefusalError."""
+        self.refuse_forked()
+        with self._counting:
+            if self._n_open == self._most_open:
+                raise RefusalError(503, "too many requests are waiting: come again", BUSY)
+            self._n_open += 1
+
+    def leave(self) -> None:
+        """Give a place back, in any thread."""
+        with self._counting:
+            self._n_open -= 1
+
+    def submit(self, body: bytes, media_type: str) -> Future[bytes]:
+        """Answer a request in one of the threads."""
+        return self._running().submit(partial(self._answer, body, media_type))
+
+    def refuse_forked(self) -> None:
+        """Raise a RefusalError in a copy of the process that made this service."""
+        if os.getpid() != self._process:
+            raise RefusalError(
+                503,
+                "this process was forked from one that had loaded the monitor; threads, and locks "
+                "of libraries, do not survive that: let each process load it, as "
+                "python -m skood.serving --workers does",
+            )
+
+    def start(self) -> None:
+        """Start the threads, if they have not."""
+        self._running()
+
+    def _running(self) -> Workers:
+        self.refuse_forked()
+        with self._starting:
+            if self._workers is None:
+                self._workers = Workers(self._n_threads)
+            return self._workers
+
+    def close(self) -> None:
+        """End the threads, once they have done what they are at, or after the time limit."""
+        workers, self._workers = self._workers, None
+        if workers is not None and not workers.close(self.timeout):
+            LOG.warning(
+                "A thread did not end within %g s, and ends with the process.", self.timeout
+            )
+
+    def _answer(self, body: bytes, media_type: str) -> bytes:
+        rows = self._reader.read(body, media_type)
+        return json.dumps({"predictions": self._judge(rows)}, allow_nan=False).encode()
+
+    def _judge(self, rows: Rows) -> list[dict[str, Any]]:
+        """Label, verdict, score and p-value of each row."""
+        try:
+            A = self.monitor[:-1].transform(rows)
+            verdicts, scores = self.monitor.predict(A), self.monitor.score_samples(A)
+            p_values = self.monitor.p_values(A) if self.is_calibrated else None
+        except Exception as error:
+            raise self._refusal(rows, error) from error
+        self._known_forms.add(form_of(rows))
+        self._count(A, verdicts)
+        n_rows = len(verdicts)
+        labels = [None] * n_rows if A.predictions is None else np.asarray(A.predictions).tolist()
+        parts = (
+            [_number(label) for label in labels],
+            np.asarray(verdicts).tolist(),
+            [_number(score) for score in np.asarray(scores).tolist()],
+            [None] * n_rows if p_values is None else np.asarray(p_values).tolist(),
+        )
+        names = ("label", "verdict", "score", "p_value")
+        return [dict(zip(names, row, strict=True)) for row in zip(*parts, strict=True)]
+
+    def _count(self, A: Any, verdicts: NDArray) -> None:
+        """Take rows into the counts and the stream, in the order in which they are scored."""
+        with self._watching:
+            self._n_rows += len(verdicts)
+            self._n_alarms += int(np.sum(np.asarray(verdicts) == -1))
+            if self.drift is not None:
+                self.drift.update(A)
+                self._drift_state = self._read_drift()
+
+    def _refusal(self, rows: Rows, error: Exception) -> RefusalError:
+        """What the client is told of an error, of whose text nothing."""
+        if isinstance(error, ChangedNetworkError | NotFittedError):
+            LOG.error("The monitor is not ready.", exc_info=error)
+            self._why_not_ready = _NOT_READY
+            return RefusalError(500, _NOT_READY)
+        is_of_network = isinstance(error, InputError) or not isinstance(
+            error, ValueError | TypeError
+        )
+        if is_of_network and form_of(rows) in self._known_forms:
+            LOG.error("The network failed on rows of a form that it takes.", exc_info=error)
+            return RefusalError(500, "the network failed on these rows: the log says why")
+        LOG.info("Rows of %s were refused.", described(rows), exc_info=error)
+        return RefusalError(422, f"the monitor takes no rows of {described(rows)}{self._of_fit()}")
+
+    def _of_fit(self) -> str:
+        shape = getattr(self._extractor, "_shape_of_fit", None)
+        return "" if shape is None else f"; those that it was fitted on had shape {shape}"
+
+    @property
+    def _extractor(self) -> ActivationExtractor:
+        steps = (step for _, step in self.monitor.steps)
+        return next(step for step in steps if isinstance(step, ActivationExtractor))
+
+    def health(self) -> tuple[bool, dict[str, Any]]:
+        """Whether the process is ready, and all there is to say of it."""
+        workers = self._workers
+        why_not = self._why_not_ready
+        if workers is not None and workers.are_stuck(self.timeout):
+            why_not = f"every thread has been at one request for more than {self.timeout:g} s"
+        extractor = self._extractor
+        return not why_not, {
+            "ready": not why_not,
+            "why_not_ready": why_not or None,
+            "versions": installed_versions(),
+            "network": {
+                "kind": type(extractor.network).__name__,
+                "fingerprint": extractor.fingerprint_,
+            },
+            "calibrated": self.is_calibrated,
+            "process": {
+                "scope": "counts and drift are those of this process alone",
+                "id": os.getpid(),
+                "seconds": round(time.time() - self._started, 3),
+                "threads": self._n_threads,
+                "open_requests": self._n_open,
+            },
+            "answers": {str(status): n for status, n in sorted(self.answers.items())},
+            "rows": self._n_rows,
+            "alarms": self._n_alarms,
+            "drift": self._drift_state,
+            "why_no_drift": self.why_no_drift,
+        }
+
+    def _read_drift(self) -> dict[str, Any] | None:
+        if (drift := self.drift) is None:
+            return None
+        return {
+            "alarm": drift.alarm_,
+            "alarm_time": drift.alarm_time_,
+            "alarm_cause": drift.alarm_cause_,
+            "rows": drift.n_samples_seen_,
+            "statistic": _number(drift.statistic_),
+            "alarm_rate": None if math.isnan(drift.alarm_rate_) else drift.alarm_rate_,
+            "rate_lower_bound": _number(drift.rate_lower_bound_),
+            "rate_limit": _number(drift.rate_limit_),
+            "alpha": float(drift.alpha),
+        }
+
+
+def _number(value: Any) -> Any:
+    """A value that JSON has: numbers that are not finite become texts."""
+    if isinstance(value, float) and not math.isfinite(value):
+        return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
+    return value
+
+
+def _is_calibrated(monitor: Monitor) -> bool:
+    try:
+        monitor._refuse_unready("p_values")
+    except NotFittedError:
+        return False
+    return True
+
+
+def _drift_of(monitor: Monitor, drift: Any) -> tuple[DriftMonitor | None, str | None]:
+    """What watches the stream, or why nothing does."""
+    if drift is None:
+        return None, "it was not asked for"
+    if isinstance(drift, DriftMonitor):
+        if drift.detector is not monitor:
+            raise ValueError(
+                "drift watches another detector than the monitor that is served: pass "
+                "DriftMonitor(monitor)."
+            )
+        return drift, None
+    if not _is_calibrated(monitor):
+        return None, "the monitor is not calibrated"
+    watching = DriftMonitor(monitor)
+    try:
+        watching.statistic_  # noqa: B018 (which says whether there can be a stream)
+    except AttributeError as error:
+        return None, str(error)
+    return watching, None
