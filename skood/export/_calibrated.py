@@ -29,11 +29,13 @@ class Judgement(NamedTuple):
 class OwnThreshold(Form):
     """A detector with the threshold that ``fit`` has set."""
 
+    lowest: Tensor
+
     def __init__(self, detector: Any, made: nn.Module) -> None:
         super().__init__()
         self.detector = made
         # What is lower by rounding only is accepted.
-        self.lowest = min(float(detector.offset_), float(detector._lowest_accepted))
+        self.keep("lowest", [min(detector.offset_, detector._lowest_accepted)])
 
     def judge(self, A: TensorActivations) -> Judgement:
         """Score, p-value and verdict."""
@@ -85,7 +87,7 @@ class RanksForm(Form):
             assert isinstance(table, SortedTable)
             not_above = not_above + table.count_not_above(score, group)
         is_accepted = not_above + 1 > self.least.index_select(0, group)
-        return self.p_values[group * self.width + not_above], is_accepted
+        return self.p_values.index_select(0, group * self.width + not_above), is_accepted
 
 
 def ranks_of(detector: ConformalDetector) -> RanksForm:
@@ -103,6 +105,8 @@ def ranks_of(detector: ConformalDetector) -> RanksForm:
 class ConformalForm(Form):
     """Scores of a calibrated detector, and of several by folds one of all."""
 
+    threshold: Tensor
+
     def __init__(self, detector: ConformalDetector) -> None:
         super().__init__()
         self.detectors = nn.ModuleList(form(each) for each in detector.estimators_)
@@ -114,7 +118,7 @@ class ConformalForm(Form):
         """What :meth:`~skood.calibration.RankedScores.one_score` compares several scores with."""
         rank = pool.rank_of_one_score
         self.rank = 0 if rank is None else rank
-        self.threshold = pool._smallest(self.rank) if self.rank else 0.0
+        self.keep("threshold", [pool._smallest(self.rank) if self.rank else 0.0])
         for number, pair in enumerate(zip(pool.by_detector, pool.lowest, strict=True)):
             for name, values in zip(("ascending", "lowest"), pair, strict=True):
                 self.keep(f"{name}_{number}", values[: self.rank])
@@ -147,10 +151,13 @@ class ConformalForm(Form):
 class RiskControlledForm(Form):
     """A detector with a threshold that bounds the error rate of what is accepted."""
 
+    offset: Tensor
+
     def __init__(self, detector: RiskControlledDetector) -> None:
         super().__init__()
         self.detector = form(detector.estimator_)
-        self.offset = float(detector.offset_)
+        self.is_certified = bool(detector.offset_ < np.inf)
+        self.keep("offset", [detector.offset_])
 
     def forward(self, A: TensorActivations) -> Tensor:
         """Scores of samples, of shape (n_samples,)."""
@@ -161,7 +168,7 @@ class RiskControlledForm(Form):
         """Score, p-value and verdict."""
         score = self(A)
         # Where no threshold was certified, nothing is accepted, however high its score is.
-        is_accepted = (score >= self.offset) & (self.offset < np.inf)
+        is_accepted = (score >= self.offset) & self.is_certified
         return Judgement(score, torch.full_like(score, torch.nan), is_accepted)
 
 
@@ -190,11 +197,14 @@ class HeldOutForm(Form):
         else:
             score = self.detector(A)
             each = dict.fromkeys(self.names, score)
-        pairs = zip(self.names, self.ranks, strict=True)
-        p_values, are_accepted = zip(*(ranks([each[n]], A) for n, ranks in pairs), strict=True)
+        p_values, are_accepted = [], []
+        for name, ranks in zip(self.names, self.ranks, strict=True):
+            p_value, is_accepted = ranks([each[name]], A)
+            p_values.append(p_value)
+            are_accepted.append(is_accepted)
         # Several tests of the same samples, by Bonferroni's bound.
-        p_value = (len(p_values) * torch.stack(p_values).amin(dim=0)).clamp(max=1)
-        return Judgement(score, p_value, torch.stack(are_accepted).all(dim=0))
+        joint = (len(p_values) * torch.stack(p_values).amin(dim=0)).clamp(max=1)
+        return Judgement(score, joint, torch.stack(are_accepted).all(dim=0))
 
 
 def judge_of(detector: Any, by_name: dict[str, ConformalDetector] | None) -> nn.Module:

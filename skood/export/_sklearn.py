@@ -50,7 +50,8 @@ class MatrixForm(Form):
         """What is made of a matrix; activations become those of an ordinary array."""
         if isinstance(A, Tensor):
             return self.change(_as_floats(A))
-        return TensorActivations({ARRAY_LAYER: self.change(_side_by_side(A))})
+        # scikit-learn reads what has no type of its own, as activations have none, as 64-bit floats.
+        return TensorActivations({ARRAY_LAYER: self.change(A.matrix())})
 
     def change(self, rows: Tensor) -> Tensor:
         """Rows of shape (n_samples, n_features) as others."""
@@ -60,13 +61,6 @@ class MatrixForm(Form):
 def _as_floats(rows: Tensor) -> Tensor:
     """Rows as scikit-learn computes with them: 32-bit floats stay so, all else is 64 bits."""
     return rows if rows.dtype == torch.float32 else rows.to(torch.float64)
-
-
-def _side_by_side(A: TensorActivations) -> Tensor:
-    """Layers as one matrix, in their own precision."""
-    rows = A.matrix()
-    is_single = all(layer.dtype == torch.float32 for layer in A.layers.values())
-    return rows.to(torch.float32) if is_single else rows
 
 
 class ScalerForm(MatrixForm):
