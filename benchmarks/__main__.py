@@ -39,6 +39,7 @@ from .peers import compare_methods
 from .progression import compare_progression
 from .recorder import compare_recorder
 from .search import compare_search
+from .service import compare_service
 from .unchanged import compare_looks
 
 QUICK = Sizes(
@@ -56,6 +57,7 @@ QUICK = Sizes(
     large_head=(200, 512),
     n_calls=50,
     n_processes=1,
+    n_seconds=2,
     repetitions=3,
 )
 CHECK = Sizes(
@@ -73,6 +75,8 @@ CHECK = Sizes(
     large_head=(20, 32),
     n_calls=3,
     n_processes=1,
+    loads=((2, 4),),
+    n_seconds=0.5,
     repetitions=1,
 )
 PACKAGES = (
@@ -85,6 +89,8 @@ PACKAGES = (
     "pytorch-ood",
     "oodeel",
     "pyod",
+    "fastapi",
+    "uvicorn",
 )
 
 
@@ -112,6 +118,11 @@ def measure_line(sizes: Sizes) -> Outcome:
 def measure_peaks(sizes: Sizes) -> Outcome:
     comparison, table = compare_peaks(sizes)
     return Outcome([comparison], {"peaks": table})
+
+
+def measure_service(sizes: Sizes) -> Outcome:
+    comparison, table = compare_service(sizes)
+    return Outcome([comparison], {"latency": table})
 
 
 def measure_patterns(sizes: Sizes) -> Outcome:
@@ -153,6 +164,7 @@ RUNS: dict[str, Callable[[Sizes], Outcome]] = {
     "methods": measure_methods,
     "peaks": measure_peaks,
     "line": measure_line,
+    "service": measure_service,
 }
 
 
