@@ -215,7 +215,8 @@ def ask(
     seed: int,
 ) -> tuple[list[float], int]:
     """Ask for one row after the other, in a random order; a wrong score is an error."""
-    rng, times, n_refused = np.random.default_rng(seed), [], 0
+    rng, n_refused = np.random.default_rng(seed), 0
+    times: list[float] = []
     bodies = [to_npy(row[np.newaxis]) for row in rows]
     connection = HTTPConnection("127.0.0.1", port, timeout=60)
     while time.monotonic() < until or not times:
