@@ -1,5 +1,6 @@
 """A monitor behind HTTP, in one process: what requests are answered, and what they cannot do."""
 
+import asyncio
 import gc
 import io
 import json
@@ -286,6 +287,29 @@ def test_bodies_without_a_length_are_limited_too(client, monitor):
     assert_right(answer, monitor, X[:1])
     answer = client.post("/predict", content=parts(b" " * 60_000, 2), headers=JSON)
     assert answer.status_code == 413
+
+
+def test_a_body_that_does_not_come_is_not_waited_for(monitor):
+    app, answers = create_app(monitor, timeout=0.2), []
+    headers = [(b"content-type", b"application/json"), (b"content-length", b"1000")]
+    scope = {"type": "http", "method": "POST", "path": "/predict", "headers": headers}
+    scope |= {"query_string": b"", "root_path": "", "scheme": "http", "http_version": "1.1"}
+    parts = iter([{"type": "http.request", "body": b"[[", "more_body": True}])
+
+    async def receive():
+        for part in parts:
+            return part
+        await asyncio.sleep(60)
+
+    async def send_on(message):
+        answers.append(message)
+
+    asyncio.run(app(scope, receive, send_on))
+    start = answers[0]
+    assert start["status"] == 408
+    assert (b"connection", b"close") in [(k.lower(), v) for k, v in start["headers"]]
+    assert b"within 0.2 s" in answers[1]["body"]
+    assert send(TestClient(app), X[:1]).status_code == 200
 
 
 def test_there_are_two_endpoints_and_no_more(client):
