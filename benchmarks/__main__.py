@@ -40,6 +40,7 @@ from .peers import compare_methods
 from .progression import compare_progression
 from .recorder import compare_recorder
 from .search import compare_search
+from .service import compare_service
 from .unchanged import compare_looks
 
 QUICK = Sizes(
@@ -57,6 +58,7 @@ QUICK = Sizes(
     large_head=(200, 512),
     n_calls=50,
     n_processes=1,
+    n_seconds=2,
     repetitions=3,
     n_device_images=512,
     n_device_patterns=20_000,
@@ -77,6 +79,8 @@ CHECK = Sizes(
     large_head=(20, 32),
     n_calls=3,
     n_processes=1,
+    loads=((2, 4),),
+    n_seconds=0.5,
     repetitions=1,
     device="cpu",
     n_device_images=64,
@@ -93,6 +97,8 @@ PACKAGES = (
     "pytorch-ood",
     "oodeel",
     "pyod",
+    "fastapi",
+    "uvicorn",
 )
 
 
@@ -120,6 +126,11 @@ def measure_line(sizes: Sizes) -> Outcome:
 def measure_peaks(sizes: Sizes) -> Outcome:
     comparison, table = compare_peaks(sizes)
     return Outcome([comparison], {"peaks": table})
+
+
+def measure_service(sizes: Sizes) -> Outcome:
+    comparison, table = compare_service(sizes)
+    return Outcome([comparison], {"latency": table})
 
 
 def measure_patterns(sizes: Sizes) -> Outcome:
@@ -168,6 +179,7 @@ RUNS: dict[str, Callable[[Sizes], Outcome]] = {
     "peaks": measure_peaks,
     "line": measure_line,
     "gpu": measure_on_device,
+    "service": measure_service,
 }
 
 
