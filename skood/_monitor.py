@@ -30,6 +30,8 @@ from ._monitor_calibration import (
     targets_of,
     warn_of_estimate,
 )
+from ._monitor_export import ExportMixin
+from ._monitor_files import FilesMixin
 from ._monitor_merge import check_mergeable
 from ._monitor_rows import KEPT_BYTES, CalibrationRows, LearntRows
 from ._monitor_view import TARGETS, Watcher, as_html, as_text, listed, memory_of, network_name
@@ -84,7 +86,7 @@ def _last_step_learns(name: str) -> Any:
     return check
 
 
-class Monitor(Pipeline):
+class Monitor(FilesMixin, ExportMixin, Pipeline):
     """A pipeline from the inputs of a trained network to verdicts: whether to trust it on them.
 
     :func:`make_monitor` builds one with good defaults. A monitor of other parts is composed as any

@@ -1,6 +1,7 @@
 """Detectors of inputs that a network should not be trusted on."""
 
 from ._activation_interval import ActivationIntervalDetector
+from ._activation_norm import SILENCE as SILENCE
 from ._activation_norm import ActivationNormDetector
 from ._base import BaseDetector, BaseOneClassDetector
 from ._base import rows_of as rows_of

@@ -10,7 +10,8 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn.utils.validation import column_or_1d
 
 from .._batches import row_batches
-from .._classes import GROUP_BY, find_classes
+from .._classes import GROUP_BY
+from .._labels import find_classes
 from .._sklearn import Interval
 from .._streams import check_fitted
 from .._values import SQUARABLE, Floats

@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from .._classes import GROUP_BY, find_classes
+from .._classes import GROUP_BY
 from .._estimator_checks import LEFT_OUT, failed_outlier_checks
+from .._labels import find_classes
 from .._layer_names import units_second
 from .._streams import check_fitted
 from .._validation import check_activations

@@ -3,7 +3,8 @@
 Nothing of it imports torch before something is exported.
 """
 
-from ._registry import ExportError, form, form_of
+from .._export_error import ExportError
+from ._registry import form, form_of
 from ._tensors import TensorActivations
 
 __all__ = ["ExportError", "TensorActivations", "form", "form_of"]

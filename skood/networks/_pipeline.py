@@ -13,7 +13,7 @@ from sklearn.exceptions import NotFittedError
 from sklearn.pipeline import Pipeline
 
 from .._sklearn import num_samples
-from ._base import Batch, LayerCallback, NetworkAdapter, Perturbation, Trace
+from ._base import Batch, LayerCallback, LayerReading, NetworkAdapter, Perturbation, Trace
 from ._fingerprint import SCALARS, ContentReader, Fingerprint, sample_octets, with_settings
 from ._inputs import is_stream
 
@@ -86,6 +86,10 @@ class PipelineAdapter(NetworkAdapter):
         self.network = inner.network
 
     @property
+    def kept_as(self) -> str:  # type: ignore[override]
+        return self._inner.kept_as if self._inner.kept_as == "state" else "nothing"
+
+    @property
     def precision(self) -> str:
         return self._inner.precision
 
@@ -132,6 +136,15 @@ class PipelineAdapter(NetworkAdapter):
         self, batch: Batch, trace: Any, layers: Sequence[str], keep: LayerCallback
     ) -> Any | None:
         return self._inner.forward(batch, trace, layers, keep)
+
+    @property
+    def steps(self) -> list[Any]:
+        """The transformers before the network."""
+        return [step for _, step in self._steps]
+
+    def as_module(self, batch: Batch, trace: Any, layers: Sequence[str], read: LayerReading) -> Any:
+        # Of what the steps make of the inputs, as for `forward`.
+        return self._inner.as_module(batch, trace, layers, read)
 
     def forward_with_gradients(
         self,

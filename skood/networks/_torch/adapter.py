@@ -19,6 +19,7 @@ from ..._logits import require_logits, uniform_kl_gradient
 from .._base import (
     Batch,
     LayerCallback,
+    LayerReading,
     NetworkAdapter,
     Perturbation,
     check_reached,
@@ -29,6 +30,7 @@ from .._base import (
 from .._fingerprint import Fingerprint
 from .autocast import Autocast, lower_precision
 from .calls import uncompiled
+from .captured import CapturedNetwork, capture
 from .chosen_head import WantedHead
 from .dropout import draw_themselves, dropout_layers, dropping_out, seed_global
 from .failures import explain_failure
@@ -76,6 +78,7 @@ def _written(trace: Any) -> Written:
 class TorchAdapter(NetworkAdapter):
     """Runs a module, or a copy of it where that is wanted on another device."""
 
+    kept_as = "weights"
     capabilities = frozenset({"gradients", "dropout", "perturbation", "device", "logits", "head"})
 
     _returns_log_odds = False
@@ -241,6 +244,20 @@ class TorchAdapter(NetworkAdapter):
         inputs = self._to_inputs(batch, trace.integers)
         with self._drawing(batch, trace, trace.draws):
             return self._listen(inputs, trace, layers, keep)
+
+    def as_module(
+        self, batch: Batch, trace: TorchTrace, layers: Sequence[str], read: LayerReading
+    ) -> CapturedNetwork:
+        return capture(self, batch, trace, layers, read)
+
+    def codes(self, logits: Tensor, trace: TorchTrace) -> Tensor | None:
+        """Numbers of predicted classes, where these are not those of the largest logits."""
+        return None
+
+    def predictions(self, logits: Any, trace: TorchTrace) -> NDArray | None:
+        with torch.no_grad():
+            codes = self.codes(torch.as_tensor(logits), trace)
+        return None if codes is None else self.to_numpy(codes)
 
     def forward_with_gradients(
         self,
