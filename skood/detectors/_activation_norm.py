@@ -23,7 +23,7 @@ from ._row_lengths import lengths_side_by_side, row_lengths
 
 _FEW_VALUES = 2**16
 """So few are copied to have the norms of all layers at once."""
-_SILENCE = 1e-6
+SILENCE = 1e-6
 """Added to norms in units of their mean: samples without any activation need a logarithm, too."""
 
 
@@ -166,7 +166,7 @@ class ActivationNormDetector(BaseIncrementalDetector):
     def _log_norms(self, X: Activations, norms: dict[str, Floats]) -> Activations:
         """Logarithms of the norms as one layer, with what is known of classes."""
         relative = [norms[name] / mean for name, mean in self.mean_norms_.items()]
-        return X._with_layers({"log norms": np.log(np.column_stack(relative) + _SILENCE)})
+        return X._with_layers({"log norms": np.log(np.column_stack(relative) + SILENCE)})
 
     def _score_samples(self, X: Activations) -> Floats:
         if self.distances_ is None:
