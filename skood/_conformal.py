@@ -23,6 +23,8 @@ from ._warnings import warn_user
 
 _SHARE_OF_RANGE = 1e-3
 """Of the interquartile range: no more than that is taken for rounding."""
+_ORDER_OF_SUMS = 1e-13
+"""Relative error of sums of 64-bit floats in one order or another."""
 GUARANTEES = frozenset({"marginal", "training-conditional"})
 """What may be promised of the rate: its mean over calibration sets, or nearly every set's own."""
 
@@ -168,10 +170,16 @@ def less_rounding(scores: ArrayLike, of: ArrayLike) -> Floats:
 
 
 def ties_less_rounding(ascending: Floats) -> Floats:
-    """The same of sorted scores that occur more than once; others as they are."""
+    """The same of sorted scores that occur more than once; others less that of 64-bit floats.
+
+    Sums in another order differ by that, and what is the same score must not be a lower one.
+    """
     lowest = less_rounding(ascending, of=ascending)
     equals_next = np.append(lowest[1:] <= ascending[:-1], False)
-    return np.where(equals_next | np.roll(equals_next, 1), lowest, ascending)
+    sizes = np.where(np.isfinite(ascending), np.abs(ascending), 0)
+    # What is near 0 may be a sum of numbers as large as the others.
+    alone = ascending - _ORDER_OF_SUMS * np.maximum(sizes, np.median(sizes))
+    return np.where(equals_next | np.roll(equals_next, 1), lowest, alone)
 
 
 def lowest_accepted(scores: ArrayLike, threshold: float) -> float:

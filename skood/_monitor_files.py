@@ -7,7 +7,7 @@ from os import PathLike
 from ._files import save
 
 
-class MonitorFiles:
+class FilesMixin:
     """Adds the writing of files to a monitor."""
 
     def save(self, folder: str | PathLike[str], *, network: str | None = "auto") -> None:

@@ -65,6 +65,7 @@ _STATE = {
     "Fingerprint": "skood.networks:Fingerprint",
     "HeldOutThresholds": "skood._monitor_calibration:HeldOutThresholds",
     "IndexedPatternStore": "skood._patterns._index:IndexedPatternStore",
+    "InputKind": "skood.extraction._plan:InputKind",
     "Intervals": "skood.detectors._activation_interval:_Intervals",
     "KnownColumns": "skood._known_columns:KnownColumns",
     "LabelsByClass": "skood.detectors._labels_seen:ByClass",

@@ -3,6 +3,7 @@
 from ._calibration_error import calibration_bins, expected_calibration_error
 from ._confidence import confidence_categories, prediction_confidence
 from ._conformal import ConformalDetector
+from ._ranked_scores import RankedScores as RankedScores
 from ._reliability_display import ReliabilityDisplay
 from ._risk_detector import RiskControlledDetector
 from ._temperature import TemperatureScaler

@@ -64,11 +64,15 @@ class RankedScores:
         """
         if len(scores) == 1:
             return scores[0]
-        finite = np.flatnonzero(np.isfinite(np.sort(np.concatenate(self.by_detector)))) + 1
-        if len(finite) == 0:
+        if (rank := self.rank_of_one_score) is None:
             return np.sort(scores, axis=0)[len(scores) // 2]
-        rank = int(finite[np.abs(finite - max(self.rank, 1)).argmin()])
         return self._margins(scores, rank) + self._smallest(rank)
+
+    @property
+    def rank_of_one_score(self) -> int | None:
+        """The rank of the finite calibration score nearest to the threshold, if there is one."""
+        finite = np.flatnonzero(np.isfinite(np.sort(np.concatenate(self.by_detector)))) + 1
+        return int(finite[np.abs(finite - max(self.rank, 1)).argmin()]) if len(finite) else None
 
     def _margins(self, scores: Floats, rank: int) -> Floats:
         """The ``rank``-th largest difference of a score and the detector's calibration scores.

@@ -20,7 +20,7 @@ from ._labels_seen import LabelsSeen
 from ._mahalanobis import MahalanobisDetector
 from ._row_lengths import row_lengths
 
-_SILENCE = 1e-6
+SILENCE = 1e-6
 """Added to norms in units of their mean: samples without any activation need a logarithm, too."""
 
 
@@ -163,7 +163,7 @@ class ActivationNormDetector(BaseIncrementalDetector):
     def _log_norms(self, X: Activations, norms: dict[str, Floats]) -> Activations:
         """Logarithms of the norms as one layer, with what is known of classes."""
         relative = [norms[name] / mean for name, mean in self.mean_norms_.items()]
-        return X.replace({"log norms": np.log(np.column_stack(relative) + _SILENCE)})
+        return X.replace({"log norms": np.log(np.column_stack(relative) + SILENCE)})
 
     def _score_samples(self, X: Activations) -> Floats:
         if self.distances_ is None:

@@ -14,7 +14,6 @@ from numpy.typing import NDArray
 from sklearn.base import clone
 from sklearn.preprocessing import normalize
 from sklearn.utils.extmath import row_norms
-from sklearn.utils.validation import check_is_fitted
 
 from .._batches import row_batches
 from .._classes import has_predictions, rows_to_accept, tells_classes
@@ -25,6 +24,7 @@ from .._memory import memory_left
 from .._named_detectors import NamedDetectors
 from .._sklearn import Interval, StrOptions
 from .._spread import evenly
+from .._streams import check_fitted
 from .._tables import memory_text
 from .._threshold_sample import (
     ThresholdSample,
@@ -50,11 +50,11 @@ from ._members import fit_and_calibrate, member_scores, of_detector
 
 Keys = NDArray[np.uint64]
 
-_HINGE = np.log(0.1)
+HINGE = np.log(0.1)
 """Log p-value above which what watches layers is silent beside a head that knows more."""
-_ERROR_POWER = 4
+ERROR_POWER = 4
 """Of the share of the layers: errors are told by the softmax, unless all layers know better."""
-_FAR = np.log(0.01)
+FAR = np.log(0.01)
 """Log p-value below which what watches all layers at once is heard."""
 _SAME_NORMS = "the norms of all training samples of a class are the same in every layer"
 _KEPT_BYTES = 2**26
@@ -523,7 +523,7 @@ class AdaptiveEnsembleDetector(BaseIncrementalDetector, NamedDetectors):
             For each of ``named_estimators_``. They add up to what ``score_samples`` gives, but for
             samples of a predicted class of which nothing was learnt.
         """
-        check_is_fitted(self)
+        check_fitted(self)
         scores = self._member_scores(self._validate(X, reset=False))
         return dict(zip(self.named_estimators_, self._weigh(scores).T, strict=True))
 
@@ -533,11 +533,11 @@ class AdaptiveEnsembleDetector(BaseIncrementalDetector, NamedDetectors):
     def _weigh(self, scores: Floats, *, left_out: bool = False) -> Floats:
         """What each member adds to the combined score, by the group that it is of."""
         log_p = self._calibration.log_p_values(scores, left_out=left_out)
-        share, alarm = self.layer_share_, np.minimum(log_p - _HINGE, 0)
+        share, alarm = self.layer_share_, np.minimum(log_p - HINGE, 0)
         if self.target == "misclassified":
             silence = np.zeros_like(log_p)
             by_group = {
-                "layers": share**_ERROR_POWER * log_p,
+                "layers": share**ERROR_POWER * log_p,
                 "features": silence,
                 "joint": silence,
                 "head": log_p,
@@ -546,7 +546,7 @@ class AdaptiveEnsembleDetector(BaseIncrementalDetector, NamedDetectors):
             by_group = {
                 "layers": share * log_p + (1 - share) * alarm,
                 "features": (1 - share) * alarm,
-                "joint": np.minimum(log_p - _FAR, 0),
+                "joint": np.minimum(log_p - FAR, 0),
                 "head": (1 - share) * log_p,
             }
         members = enumerate(self._groups)

@@ -9,10 +9,10 @@ from .._conformal import count_not_above, ties_less_rounding
 from .._values import Floats
 
 _ROUNDING = 1e-6  # scores may have been computed in float32
-_LOWEST, _HIGHEST = -30.0, 10.0
-_TAIL = 0.1
+LOWEST, HIGHEST = -30.0, 10.0
+TAIL = 0.1
 """Below this quantile of in-distribution scores, p-values come from an exponential tail."""
-_EDGE = 0.01
+EDGE = 0.01
 """p-value below which a layer is heard whatever it knows of the classes."""
 
 
@@ -34,7 +34,9 @@ class Calibration:
         self._spread = np.where(self._is_constant, 1.0, _scaled_std(scores))
         self._ascending = np.sort(self._without_rounding(scores), axis=0)
         self._lowest = [ties_less_rounding(column) for column in self._ascending.T]
-        self._edges = self._ascending[int(_TAIL * len(scores))]
+        edge = int(TAIL * len(scores))
+        self._edges = self._ascending[edge]
+        self._lowest_edges = np.array([column[edge] for column in self._lowest])
         self._excess = self._mean_excess()
 
     def _mean_excess(self) -> NDArray[np.floating]:
@@ -89,11 +91,12 @@ class Calibration:
         log_p : ndarray of shape (n_samples, n_members)
             The logarithms.
         """
-        p = self.p_values(scores, left_out=left_out)
-        beyond = (self._edges - self._without_rounding(scores)) / self._excess
-        log_p = np.where(beyond > 0, np.log(_TAIL) - beyond, np.log(np.maximum(p, _TAIL)))
-        excess = np.maximum(_LOWEST - log_p, 0.0)
-        return np.maximum(log_p, _LOWEST) - np.log1p(excess)
+        p, scores = self.p_values(scores, left_out=left_out), self._without_rounding(scores)
+        beyond = (self._edges - scores) / self._excess
+        is_beyond = scores < self._lowest_edges
+        log_p = np.where(is_beyond, np.log(TAIL) - beyond, np.log(np.maximum(p, TAIL)))
+        excess = np.maximum(LOWEST - log_p, 0.0)
+        return np.maximum(log_p, LOWEST) - np.log1p(excess)
 
     def standardize(self, scores: NDArray) -> NDArray[np.floating]:
         """Scores in standard deviations of the calibration scores above their mean, within bounds.
@@ -113,8 +116,8 @@ class Calibration:
             Standardised scores.
         """
         deviations = (self._without_rounding(scores) - self._mean) / self._spread
-        excess = np.maximum(_LOWEST - deviations, 0.0)
-        return np.clip(deviations, _LOWEST, _HIGHEST) - np.log1p(excess)
+        excess = np.maximum(LOWEST - deviations, 0.0)
+        return np.clip(deviations, LOWEST, HIGHEST) - np.log1p(excess)
 
 
 def informed_sum(log_p: Floats, knowledge: Floats) -> Floats:
@@ -138,7 +141,7 @@ def informed_sum(log_p: Floats, knowledge: Floats) -> Floats:
     """
     if not knowledge.any():
         knowledge = np.ones_like(knowledge)
-    beyond = np.minimum(log_p - np.log(_EDGE), 0)
+    beyond = np.minimum(log_p - np.log(EDGE), 0)
     return (log_p @ knowledge + beyond @ (1 - knowledge)) / knowledge.sum()
 
 

@@ -39,9 +39,11 @@ class MaxLogitForm(LogitForm):
 
 @form_of(EnergyDetector)
 class EnergyForm(LogitForm):
+    temperature: Tensor
+
     def __init__(self, detector: EnergyDetector) -> None:
         super().__init__(detector)
-        self.temperature = float(detector.temperature)
+        self.keep("temperature", [detector.temperature])
 
     def score(self, logits: Tensor) -> Tensor:
         return self.temperature * torch.logsumexp(logits / self.temperature, dim=1)
@@ -49,9 +51,11 @@ class EnergyForm(LogitForm):
 
 @form_of(MaxSoftmaxDetector)
 class MaxSoftmaxForm(LogitForm):
+    temperature: Tensor
+
     def __init__(self, detector: MaxSoftmaxDetector) -> None:
         super().__init__(detector)
-        self.temperature = float(detector.temperature)
+        self.keep("temperature", [detector.temperature])
 
     def score(self, logits: Tensor) -> Tensor:
         return log_odds_of_largest(logits / self.temperature)

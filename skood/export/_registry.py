@@ -7,6 +7,8 @@ from importlib import import_module
 from pkgutil import iter_modules
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from .._export_error import ExportError
+
 if TYPE_CHECKING:
     from torch import nn
 
@@ -14,21 +16,6 @@ Maker = TypeVar("Maker", bound=Callable[[Any], Any])
 
 _FORMS: dict[type, Callable[[Any], Any]] = {}
 _REASONS: dict[type, str] = {}
-
-
-class ExportError(ValueError):
-    """Something has no form in tensors; the message names it, and the reason.
-
-    Examples
-    --------
-    >>> from sklearn.svm import OneClassSVM
-    >>> from skood.export import ExportError, form
-    >>> try:
-    ...     form(OneClassSVM())
-    ... except ExportError as error:
-    ...     print(str(error)[:34])
-    OneClassSVM cannot be exported: sk
-    """
 
 
 def form_of(estimator_class: type) -> Callable[[Maker], Maker]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -122,6 +122,21 @@ class TensorActivations:
             With the logits, predictions, head and mask of these, and the features as they were.
         """
         return replace(self, layers=layers, features=self.read_by_head())
+
+    def select(self, names: Sequence[str]) -> TensorActivations:
+        """Some of the layers, with all that is beside them.
+
+        Parameters
+        ----------
+        names : sequence of str
+            Layers.
+
+        Returns
+        -------
+        TensorActivations
+            The same samples.
+        """
+        return self.with_layers({name: self.layers[name] for name in names})
 
     def read_by_head(self) -> Tensor | None:
         """What the head reads in the network, where it is known.

@@ -2,7 +2,11 @@
 
 from ._extractor import ActivationExtractor as ActivationExtractor
 from ._failures import InputError as InputError
+from ._masks import KNOWN_MASKS as KNOWN_MASKS
+from ._masks import MARKS_PADDING as MARKS_PADDING
+from ._masks import mask_name as mask_name
 from ._perturbation import ODIN, MahalanobisPerturbation
+from ._plan import Plan as Plan
 from ._same_network import ChangedNetworkError as ChangedNetworkError
 
 __all__ = ["ODIN", "MahalanobisPerturbation"]

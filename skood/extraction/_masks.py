@@ -15,8 +15,8 @@ from ..networks import Batch, Trace, count_samples
 AUTO = "auto"
 
 _MARKS_TOKENS = ("attention_mask",)
-_MARKS_PADDING = ("src_key_padding_mask", "key_padding_mask", "padding_mask")
-KNOWN_MASKS = (*_MARKS_TOKENS, *_MARKS_PADDING)
+MARKS_PADDING = ("src_key_padding_mask", "key_padding_mask", "padding_mask")
+KNOWN_MASKS = (*_MARKS_TOKENS, *MARKS_PADDING)
 """Names of inputs that ``mask="auto"`` reads."""
 
 Mask = NDArray[np.bool_]
@@ -53,7 +53,7 @@ def read_mask(
         If there is no input of the wanted name, it has another shape, or marks no token of a
         sample.
     """
-    name = _find_name(batch, wanted)
+    name = mask_name(batch, wanted)
     if name is None:
         return _all_tokens(batch, trace) if trace.takes_any_length else None
     given = batch[name]
@@ -65,7 +65,7 @@ def read_mask(
             f"mask={wanted!r} must name an input of shape (n_samples, n_tokens), but it has shape "
             f"{values.shape}."
         )
-    mask = values == 0 if name in _MARKS_PADDING else values != 0
+    mask = values == 0 if name in MARKS_PADDING else values != 0
     check_tokens(mask, f"The input {name!r}", first_row)
     return mask
 
@@ -87,7 +87,7 @@ def warn_of_padding(
     batch: Batch, wanted: str | None, trace: Trace, layers: Sequence[str], reducer: Any
 ) -> None:
     """Warn where the mask does not tell which tokens of a layer are padding."""
-    name = _find_name(batch, wanted)
+    name = mask_name(batch, wanted)
     other = [layer for layer in layers if layer in trace.token_steps]
     unknown = [layer for layer in other if not trace.token_steps[layer]]
     is_shortened = hasattr(reducer, "pool_tokens")
@@ -104,7 +104,14 @@ def warn_of_padding(
     )
 
 
-def _find_name(batch: Batch, wanted: str | None) -> str | None:
+def mask_name(batch: Batch, wanted: str | None) -> str | None:
+    """Name of the input that says what is padding, if there is one.
+
+    Raises
+    ------
+    ValueError
+        If there is no input of the wanted name.
+    """
     if wanted is None:
         return None
     names = list(batch) if isinstance(batch, Mapping) else []

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.sparse import issparse
 
 from .._column import free_name, usual_name
 from .._layer_names import layer_columns, match_layers
@@ -26,6 +27,41 @@ AUTO = "auto"
 
 Template = dict[str, Column]
 """Columns by name, without a row."""
+
+
+@dataclass(frozen=True)
+class InputKind:
+    """What one input of a network is like, of which no value is kept but the ends of two samples.
+
+    Attributes
+    ----------
+    shape : tuple of int
+        Shape of one sample.
+    dtype : dtype
+        Type of its values, of those that NumPy has.
+    lowest, highest : float
+        The smallest and the largest value.
+    """
+
+    shape: tuple[int, ...]
+    dtype: np.dtype
+    lowest: float
+    highest: float
+
+    @classmethod
+    def of(cls, values: Any, to_numpy: Callable[[Any], NDArray]) -> InputKind:
+        """That of some samples."""
+        array = values.toarray() if issparse(values) else np.asarray(to_numpy(values))
+        ends = float(array.real.min()), float(array.real.max())
+        return cls(array.shape[1:], array.dtype, *ends)
+
+    def draw(self, n_samples: int, random: np.random.Generator) -> NDArray:
+        """Samples of this kind, of values between the ends."""
+        shape = n_samples, *self.shape
+        if self.dtype.kind in "iub":
+            ends = int(self.lowest), int(self.highest) + 1
+            return random.integers(*ends, size=shape).astype(self.dtype)
+        return random.uniform(self.lowest, self.highest, shape).astype(self.dtype)
 
 
 @dataclass(frozen=True)
@@ -45,6 +81,8 @@ class Plan:
     """What is extracted, reduced."""
     n_at_once: int = 2
     """Number of samples that the network was run on."""
+    inputs: dict[str | None, InputKind] = field(default_factory=dict)
+    """Inputs by their names, of one without a name by None, as the network takes them."""
 
     def __getstate__(self) -> dict[str, Any]:
         # Files of JSON, such as those of skops, have no pairs for keys.
@@ -105,7 +143,16 @@ def make_plan(
     head_input = next(holds_features, None)
     template = template_of(reduced)
     n_at_once = count_samples(some)
-    return Plan(trace, layers, names, passes_name, head_input, template, n_at_once)
+    inputs = _kinds_of(some, adapter)
+    return Plan(trace, layers, names, passes_name, head_input, template, n_at_once, inputs)
+
+
+def _kinds_of(some: Batch, adapter: NetworkAdapter) -> dict[str | None, InputKind]:
+    def to_numpy(values: Any) -> NDArray:
+        return values if isinstance(values, np.ndarray) else adapter.to_numpy(values)
+
+    named = some.items() if isinstance(some, Mapping) else [(None, some)]
+    return {name: InputKind.of(values, to_numpy) for name, values in named}
 
 
 def _trace(adapter: NetworkAdapter, batches: Batches) -> tuple[Batch, tuple[Trace, dict[str, Any]]]:

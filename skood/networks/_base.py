@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import issparse
 
+from .._export_error import ExportError
 from ._fingerprint import Fingerprint
 
 PENULTIMATE = "penultimate"
@@ -28,6 +29,9 @@ OF_COSINES = (
 
 Batch = Any
 """An array, a tensor, or a mapping of names to these."""
+
+LayerReading = Callable[[str, Any, Any], dict[str, Any]]
+"""Given the name of a layer, its value and the inputs of the network: what to keep, by name."""
 
 LayerCallback = Callable[[str, Any], None]
 """Called with the name of a layer and its value."""
@@ -357,6 +361,43 @@ class NetworkAdapter(ABC):
         """
         return None
 
+    @property
+    def steps(self) -> list[Any]:
+        """Fitted transformers that change the inputs before the network gets them."""
+        return []
+
+    def as_module(self, batch: Batch, trace: Any, layers: Sequence[str], read: LayerReading) -> Any:
+        """Make a module of torch that computes what ``forward`` does, with weights of its own.
+
+        It is called in ``untouched``. The module takes the inputs, of a mapping one after the
+        other, and returns a tuple: the logits or None; the number of the predicted class of each
+        sample, or None where it is that of the largest logit; and a dict of tensors by name, all
+        that ``read`` makes of the layers.
+
+        Parameters
+        ----------
+        batch : array, tensor or mapping
+            A few samples, of which nothing but shapes and types counts.
+        trace : Trace
+            What ``trace`` has returned.
+        layers : sequence of str
+            Names of layers.
+        read : callable
+            Given the name of a layer, its value and the inputs, each of them tensors; returns a
+            dict of tensors, which do not share the memory of the value.
+
+        Returns
+        -------
+        module : torch.nn.Module
+            It can be traced by torch, and changes nothing in the network.
+
+        Raises
+        ------
+        ExportError
+            If there is no such module; the message says why.
+        """
+        raise ExportError(f"The network cannot be exported: {self.kind} has no form in tensors.")
+
     @abstractmethod
     def fingerprint(self, trace: Any = None) -> Fingerprint:
         """Hash of what decides the values, equal for copies of the network.
@@ -552,6 +593,27 @@ class NetworkAdapter(ABC):
             The same numbers; it may share their memory.
         """
         return np.asarray(value)
+
+    @property
+    def overlaps(self) -> bool:
+        """Whether the network computes elsewhere, and goes on while ``send`` copies a value."""
+        return False
+
+    def send(self, value: Any) -> Callable[[], NDArray]:
+        """Begin to copy a value to where arrays are, where the adapter ``overlaps``.
+
+        Parameters
+        ----------
+        value : array
+            Of a layer, or logits. It may be overwritten at once.
+
+        Returns
+        -------
+        receive : callable
+            Waits until the copy is complete, and returns what ``to_numpy`` would have.
+        """
+        array = np.array(self.to_numpy(value))
+        return lambda: array
 
 
 def count_samples(batch: Batch) -> int:

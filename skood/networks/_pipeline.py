@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence, Sized
+from collections.abc import Callable, Sequence, Sized
 from contextlib import AbstractContextManager
 from typing import Any
 
@@ -13,7 +13,7 @@ from sklearn.exceptions import NotFittedError
 from sklearn.pipeline import Pipeline
 
 from .._sklearn import num_samples
-from ._base import Batch, LayerCallback, NetworkAdapter, Perturbation, Trace
+from ._base import Batch, LayerCallback, LayerReading, NetworkAdapter, Perturbation, Trace
 from ._fingerprint import SCALARS, ContentReader, Fingerprint, sample_octets, with_settings
 from ._inputs import is_stream
 
@@ -137,6 +137,15 @@ class PipelineAdapter(NetworkAdapter):
     ) -> Any | None:
         return self._inner.forward(batch, trace, layers, keep)
 
+    @property
+    def steps(self) -> list[Any]:
+        """The transformers before the network."""
+        return [step for _, step in self._steps]
+
+    def as_module(self, batch: Batch, trace: Any, layers: Sequence[str], read: LayerReading) -> Any:
+        # Of what the steps make of the inputs, as for `forward`.
+        return self._inner.as_module(batch, trace, layers, read)
+
     def forward_with_gradients(
         self,
         batch: Batch,
@@ -166,6 +175,13 @@ class PipelineAdapter(NetworkAdapter):
 
     def to_numpy(self, value: Any) -> NDArray:
         return self._inner.to_numpy(value)
+
+    @property
+    def overlaps(self) -> bool:
+        return self._inner.overlaps
+
+    def send(self, value: Any) -> Callable[[], NDArray]:
+        return self._inner.send(value)
 
 
 _LONG = 1000

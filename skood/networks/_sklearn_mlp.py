@@ -17,6 +17,7 @@ from ._base import (
     Batch,
     GivenHead,
     LayerCallback,
+    LayerReading,
     NetworkAdapter,
     Perturbation,
     Trace,
@@ -158,6 +159,13 @@ class MLPAdapter(NetworkAdapter):
         for name in layers:
             keep(name, values[name])
         return self._as_logits(output)
+
+    def as_module(
+        self, batch: Batch, trace: Trace, layers: Sequence[str], read: LayerReading
+    ) -> Any:
+        from ._mlp_module import MLPModule  # torch takes seconds to import
+
+        return MLPModule(self._mlp, layers, read, has_logits=self._has_logits)
 
     def forward_with_gradients(
         self,

@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from sklearn.exceptions import NotFittedError
 from skorch import NeuralNet, NeuralNetBinaryClassifier, NeuralNetClassifier, NeuralNetRegressor
 from skorch.dataset import Dataset
@@ -114,18 +113,17 @@ class SkorchAdapter(TorchAdapter):
         for name in ("dataset", "iterator_valid"):
             yield f"{name} of the net, its parameters", net.get_params_for(name)
 
-    def predictions(self, logits: Any, trace: TorchTrace) -> NDArray | None:
+    def codes(self, logits: Tensor, trace: TorchTrace) -> Tensor | None:
         if self._wanted != AUTO or not isinstance(self._net, NeuralNetClassifier):
             return None
         if not callable(self._net.predict_nonlinearity):
             return None
-        return self._probabilities(logits, trace).argmax(axis=1)
+        return self._probabilities(logits, trace).argmax(dim=1)
 
-    def _probabilities(self, logits: Any, trace: TorchTrace) -> NDArray:
+    def _probabilities(self, logits: Tensor, trace: TorchTrace) -> Tensor:
         """What the net's ``predict_proba`` makes of the output of its module."""
-        with torch.no_grad():
-            output = self._squash(torch.as_tensor(logits), trace)
-            return self.to_numpy(self._net._get_predict_nonlinearity()(output))
+        output = self._squash(logits, trace)
+        return torch.as_tensor(self._net._get_predict_nonlinearity()(output))
 
     def _squash(self, logits: Tensor, trace: TorchTrace) -> Tensor:
         """The output of the module, which may end in a softmax or sigmoid."""
@@ -156,13 +154,13 @@ class _BinaryAdapter(SkorchAdapter):
 
     _returns_log_odds = True
 
-    def predictions(self, logits: Any, trace: TorchTrace) -> NDArray | None:
+    def codes(self, logits: Tensor, trace: TorchTrace) -> Tensor | None:
         if self._wanted != AUTO:
             return None
-        probabilities = self._probabilities(torch.as_tensor(logits)[:, 1], trace)
+        probabilities = self._probabilities(logits[:, 1], trace)
         if probabilities.ndim != 2:  # of a criterion that skorch does not know
             return None
-        return (probabilities[:, 1] > self._net.threshold).astype(np.int64)
+        return (probabilities[:, 1] > self._net.threshold).to(torch.int64)
 
 
 class _RegressorAdapter(SkorchAdapter):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Collection, Iterator, Mapping, Sequence, Set
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence, Set
 from contextlib import AbstractContextManager, suppress
 from dataclasses import replace
 from functools import partial
@@ -19,6 +19,7 @@ from ..._logits import require_logits, uniform_kl_gradient
 from .._base import (
     Batch,
     LayerCallback,
+    LayerReading,
     NetworkAdapter,
     Perturbation,
     check_reached,
@@ -29,6 +30,7 @@ from .._base import (
 from .._fingerprint import Fingerprint
 from .autocast import Autocast, lower_precision
 from .calls import uncompiled
+from .captured import CapturedNetwork, capture
 from .chosen_head import WantedHead
 from .dropout import draw_themselves, dropout_layers, dropping_out, seed_global
 from .failures import explain_failure
@@ -64,6 +66,7 @@ from .sequences import (
 )
 from .stamp import find_stamp, make_stamp
 from .trace import TorchTrace, TraceResult, trace_calls
+from .transfers import transfers_of
 from .unit_axes import axes_by_size
 from .untouched import alone, untouched
 
@@ -108,6 +111,7 @@ class TorchAdapter(NetworkAdapter):
         if device != "auto":
             self._move_to(torch.empty(0, device=device).device)
         self._lower = lower_precision(autocast, self._device)
+        self._transfers = transfers_of(self._device)
 
     @property
     def precision(self) -> str:
@@ -242,6 +246,20 @@ class TorchAdapter(NetworkAdapter):
         inputs = self._to_inputs(batch, trace.integers)
         with self._drawing(batch, trace, trace.draws):
             return self._listen(inputs, trace, layers, keep)
+
+    def as_module(
+        self, batch: Batch, trace: TorchTrace, layers: Sequence[str], read: LayerReading
+    ) -> CapturedNetwork:
+        return capture(self, batch, trace, layers, read)
+
+    def codes(self, logits: Tensor, trace: TorchTrace) -> Tensor | None:
+        """Numbers of predicted classes, where these are not those of the largest logits."""
+        return None
+
+    def predictions(self, logits: Any, trace: TorchTrace) -> NDArray | None:
+        with torch.no_grad():
+            codes = self.codes(torch.as_tensor(logits), trace)
+        return None if codes is None else self.to_numpy(codes)
 
     def forward_with_gradients(
         self,
@@ -384,10 +402,15 @@ class TorchAdapter(NetworkAdapter):
         return self.to_numpy(weight).copy(), copied_bias
 
     def to_numpy(self, value: Tensor) -> NDArray:
-        # NumPy does not know bfloat16 and computes slowly in half precision.
-        value = value.dequantize() if value.is_quantized else value
-        is_short = value.is_floating_point() and value.element_size() < 4
-        return (value.float() if is_short else value).numpy(force=True)
+        return _of_a_type_of_numpy(value).numpy(force=True)
+
+    @property
+    def overlaps(self) -> bool:
+        return self._transfers.overlap
+
+    def send(self, value: Tensor) -> Callable[[], NDArray]:
+        receive = self._transfers.begin(_of_a_type_of_numpy(value))
+        return lambda: receive().numpy(force=True)
 
     def _as_logits(self, output: Tensor | None) -> Tensor | None:
         if output is None or not self._may_be_logits(output):
@@ -430,7 +453,14 @@ class TorchAdapter(NetworkAdapter):
     def _to_inputs(self, batch: Batch, integers: Integers) -> Inputs:
         if integers is Integers.NOT_TRIED:
             integers = find_integers(self.network, take_samples(batch, [0, -1]), self._run)
-        return to_inputs(batch, integers, self._dtype, self._device)
+        return to_inputs(batch, integers, self._dtype, self._transfers)
+
+
+def _of_a_type_of_numpy(value: Tensor) -> Tensor:
+    """The same numbers: NumPy does not know bfloat16 and computes slowly in half precision."""
+    value = value.dequantize() if value.is_quantized else value
+    is_short = value.is_floating_point() and value.element_size() < 4
+    return value.float() if is_short else value
 
 
 def _own_tensors(network: nn.Module) -> Iterator[Tensor]:

@@ -1,0 +1,136 @@
+"""A fitted monitor as one module."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from .._foreign import flat_steps
+from ..extraction import ActivationExtractor
+from ._calibrated import judge_of
+from ._network import ExtractionForm, draw_inputs
+from ._registry import form
+
+
+class MonitorModule(nn.Module):
+    """The network and its monitor in one pass: what :meth:`skood.Monitor.to_torch` returns.
+
+    Parameters
+    ----------
+    monitor : Monitor
+        Fitted.
+    X : array-like, Tensor, Dataset, DataLoader or dict, default=None
+        Some inputs, where the monitor was fitted on activations.
+    """
+
+    def __init__(self, monitor: Any, X: Any = None) -> None:
+        super().__init__()
+        thresholds = monitor._held_out_thresholds()  # refused where the detector is another by now
+        *steps, detector = flat_steps(monitor)
+        place = next(i for i, s in enumerate(steps) if isinstance(s, ActivationExtractor))
+        self.before = nn.ModuleList(form(step) for step in steps[:place])
+        self.extraction = ExtractionForm(steps[place], X)
+        self.after = nn.ModuleList(form(step) for step in steps[place + 1 :])
+        self.judge: Any = judge_of(detector, None if thresholds is None else thresholds.by_name)
+        self.n_features = int(getattr(steps[0], "n_features_in_", 0))
+        self.requires_grad_(False)
+        self.training = False
+
+    @property
+    def input_names(self) -> list[str]:
+        """Names of the inputs, in the order in which they are taken."""
+        names = list(self.extraction.plan.inputs)
+        return ["input"] if names == [None] else [str(name) for name in names]
+
+    def forward(self, *inputs: Any) -> dict[str, Tensor]:
+        """Logits, score, p-value and verdict of samples.
+
+        Parameters
+        ----------
+        *inputs : Tensor
+            Inputs of the network, one after the other, or a dict of them by name.
+
+        Returns
+        -------
+        said : dict of str to Tensor
+            "logits", where the network has some, of shape (n_samples, n_classes); "score",
+            "p_value" and "verdict", of shape (n_samples,).
+        """
+        if len(inputs) == 1 and isinstance(inputs[0], Mapping):
+            inputs = tuple(inputs[0][name] for name in self.input_names)
+        for step in self.before:
+            inputs = (step(*inputs),)
+        A = self.extraction(*inputs)
+        logits = A.logits
+        for step in self.after:
+            A = step(A)
+        score, p_value, is_accepted = self.judge.judge(A)
+        said = {} if logits is None else {"logits": logits}
+        verdict = torch.where(is_accepted, 1, -1)
+        return said | {"score": score, "p_value": p_value, "verdict": verdict}
+
+    def train(self, mode: bool = True) -> MonitorModule:
+        """Nothing: a monitor evaluates."""
+        return self
+
+    def example_inputs(self, n_samples: int) -> tuple[Tensor, ...]:
+        """Inputs to trace with, of values such as ``fit`` has seen.
+
+        Parameters
+        ----------
+        n_samples : int
+            How many.
+
+        Returns
+        -------
+        inputs : tuple of Tensor
+            One after the other.
+        """
+        if self.before or self.extraction.steps:  # which take matrices
+            drawn: Any = np.random.default_rng(0).normal(size=(n_samples, self.n_features))
+        else:
+            drawn = draw_inputs(self.extraction.plan, n_samples, self.extraction.mask)
+        return self.as_tensors(drawn.values() if isinstance(drawn, Mapping) else [drawn], n_samples)
+
+    def as_tensors(self, inputs: Iterable[Any], n_samples: int) -> tuple[Tensor, ...]:
+        """The first samples of inputs as tensors, of the floats that the network takes.
+
+        Parameters
+        ----------
+        inputs : iterable of array-like or Tensor
+            One after the other.
+        n_samples : int
+            How many samples to take.
+
+        Returns
+        -------
+        inputs : tuple of Tensor
+            In memory of their own.
+        """
+        tensors = [torch.as_tensor(np.array(each[:n_samples])) for each in inputs]
+        if self.before or self.extraction.steps:
+            return tuple(tensors)
+        dtypes = getattr(self.extraction.network, "dtypes", [each.dtype for each in tensors])
+        pairs = zip(tensors, dtypes, strict=True)
+        return tuple(x.to(dtype) if x.is_floating_point() else x for x, dtype in pairs)
+
+    def as_given(self, rows: tuple[Tensor, ...]) -> Any:
+        """Inputs as a monitor takes them: an array, or a dict of arrays by name.
+
+        Parameters
+        ----------
+        rows : tuple of Tensor
+            One after the other.
+
+        Returns
+        -------
+        inputs : ndarray or dict of str to ndarray
+            Of the same numbers.
+        """
+        names = list(self.extraction.plan.inputs)
+        arrays = [value.numpy() for value in rows]
+        return arrays[0] if names == [None] else dict(zip(names, arrays, strict=True))
