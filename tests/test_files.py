@@ -188,7 +188,7 @@ def same(one, other):
     return repr(one) == repr(other)  # which tells 0.0 from -0.0
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=15, deadline=None)
 @given(value=VALUES)
 def test_any_value_is_the_same(value, tmp_path_factory):
     assert same(through_a_file(value, tmp_path_factory.mktemp("values") / "v"), value)
