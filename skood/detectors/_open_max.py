@@ -10,17 +10,17 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.optimize import brentq
 from scipy.special import softmax
-from sklearn.utils.validation import check_is_fitted
 
 from .._classes import GROUP_BY, class_columns
 from .._sklearn import Interval
+from .._streams import check_fitted
 from .._values import SQUARABLE, Floats
 from ..activations import Activations
 from ._base_logit import BaseLogitDetector, logit_batches, logits_of, predictions_of
 from ._class_sums import ClassSums
 from ._softmax import Logits, log_sum_exp
 
-_SHIFT = 10_000.0
+TAIL_SHIFT = 10_000.0
 """Added to distances beyond the start of a tail before a Weibull is fitted, as libMR does."""
 
 
@@ -213,7 +213,7 @@ class OpenMaxDetector(BaseLogitDetector):
         probabilities : ndarray of shape (n_samples, 1 + n_classes)
             The first column is the unknown class. Rows sum to 1.
         """
-        check_is_fitted(self)
+        check_fitted(self)
         return softmax(self._revise(logits_of(self._validate(X, reset=False))), axis=1)
 
 
@@ -228,8 +228,8 @@ def _distances(rows: NDArray, means: NDArray, cosine_weight: float) -> NDArray:
 
 
 def _shift(beyond_start: NDArray) -> NDArray:
-    """``s(d)``, given ``d - start``; distances below ``-_SHIFT`` have no Weibull probability."""
-    return _SHIFT * np.log1p(np.maximum(beyond_start / _SHIFT, np.nextafter(-1, 0)))
+    """``s(d)``, given ``d - start``; distances below ``-TAIL_SHIFT`` have no Weibull probability."""
+    return TAIL_SHIFT * np.log1p(np.maximum(beyond_start / TAIL_SHIFT, np.nextafter(-1, 0)))
 
 
 def _fit_weibull(tail: NDArray, rounding: float) -> tuple[float, float, float]:
