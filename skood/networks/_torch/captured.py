@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from types import FunctionType
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -19,9 +19,6 @@ from ..._export_error import ExportError
 from .._base import Batch, LayerReading
 from .gradients import Inputs
 from .trace import TorchTrace
-
-if TYPE_CHECKING:
-    from .adapter import TorchAdapter
 
 Values = tuple[Tensor | None, Tensor | None, dict[str, Tensor]]
 """Logits, numbers of predicted classes, and what is read of layers, by name."""
@@ -92,7 +89,7 @@ class _Reading(nn.Module):
 
     def __init__(
         self,
-        adapter: TorchAdapter,
+        adapter: Any,
         trace: TorchTrace,
         layers: Sequence[str],
         read: LayerReading,
@@ -127,7 +124,7 @@ class _Reading(nn.Module):
 
 
 def capture(
-    adapter: TorchAdapter,
+    adapter: Any,
     batch: Batch,
     trace: TorchTrace,
     layers: Sequence[str],
@@ -151,7 +148,7 @@ def capture(
     return CapturedNetwork(graph, noted[-1], [value.dtype for value in values], token_axes)
 
 
-def _refuse(adapter: TorchAdapter, trace: TorchTrace) -> None:
+def _refuse(adapter: Any, trace: TorchTrace) -> None:
     if trace.draws:
         raise ExportError(
             "The network cannot be exported: it draws random numbers in evaluation mode, so that "
