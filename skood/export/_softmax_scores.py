@@ -38,7 +38,7 @@ class GENForm(LogitForm):
         below, is_largest = below_largest(logits)
         below = below.masked_fill(is_largest, -torch.inf)
         log_odds_against = torch.logsumexp(below, dim=1, keepdim=True)
-        log_largest = -torch.nn.functional.softplus(log_odds_against, threshold=1e6)
+        log_largest = -torch.log1p(log_odds_against.exp())
         largest = torch.exp(self.gamma * (2 * log_largest + log_odds_against))
         log_others = self._largest_of(below) + log_largest
         others = torch.exp(self.gamma * (log_others + torch.log1p(-torch.exp(log_others))))
