@@ -11,6 +11,7 @@ from ._base_incremental import forget_batches as forget_batches
 from ._block_fit import BlockFit as BlockFit
 from ._block_fit import BlockScores as BlockScores
 from ._cluster_distance import ClusterDistanceDetector as ClusterDistanceDetector
+from ._core import RESIDUAL_ROUNDING as RESIDUAL_ROUNDING
 from ._core import COREDetector
 from ._energy import EnergyDetector
 from ._entropy import EntropyDetector
@@ -19,6 +20,7 @@ from ._gaussian_activation import GaussianActivationDetector
 from ._gen import GENDetector
 from ._grad_norm import GradNormDetector
 from ._gram import GramDetector
+from ._gram_ranges import end_sizes as end_sizes
 from ._group_progression import GroupProgressionDetector as GroupProgressionDetector
 from ._hamming import HammingNAPDetector as HammingNAPDetector
 from ._kl_matching import KLMatchingDetector
@@ -27,10 +29,12 @@ from ._mahalanobis import MahalanobisDetector
 from ._max_logit import MaxLogitDetector
 from ._max_softmax import MaxSoftmaxDetector
 from ._mc_dropout import MCDropoutDetector
+from ._nac import STATE_ROUNDING as STATE_ROUNDING
 from ._nac import NACDetector
 from ._nci import NCIDetector
 from ._neuron_count import NeuronCountDetector as NeuronCountDetector
 from ._nn_guide import NNGuideDetector
+from ._open_max import TAIL_SHIFT as TAIL_SHIFT
 from ._open_max import OpenMaxDetector
 from ._she import SHEDetector
 from ._stored_samples import NearestExamples

@@ -13,7 +13,7 @@ from ._base_head import BaseHeadDetector, float64_batches
 from ._row_lengths import unit_rows
 from ._softmax import log_sum_exp
 
-_ROUNDING = 1e-12
+RESIDUAL_ROUNDING = 1e-12
 """Residuals that are smaller, relative to the features, have no direction but that of rounding."""
 
 
@@ -130,7 +130,7 @@ class COREDetector(BaseHeadDetector):
     def _residuals(self, features: Floats) -> Floats:
         residuals = features - (features @ self._read_axes) @ self._read_axes.T
         sizes, of_features = (np.abs(rows).max(axis=1) for rows in (residuals, features))
-        residuals[sizes <= _ROUNDING * of_features] = 0
+        residuals[sizes <= RESIDUAL_ROUNDING * of_features] = 0
         return residuals
 
 
@@ -144,5 +144,5 @@ def _row_space(weight: NDArray) -> Floats:
 def _mean_and_factor(values: Floats) -> tuple[float, float]:
     """Mean, and 1 divided by the standard deviation: 0 where that is no more than rounding."""
     deviation = values.std()
-    is_spread = deviation > _ROUNDING * np.abs(values).max()
+    is_spread = deviation > RESIDUAL_ROUNDING * np.abs(values).max()
     return values.mean(), 1 / deviation if is_spread else 0.0

@@ -103,4 +103,9 @@ def _deviations(sums: Floats, lower: Floats, upper: Floats) -> Floats:
 def _excess(beyond: Floats, end: Floats) -> Floats:
     """How far sums are beyond an end of their range, relative to it; 0 for those within."""
     # Equal inputs have sums that differ in their last bits.
-    return np.where(beyond > ROUNDING * np.abs(end), beyond, 0.0) / (np.abs(end) + _EPS)
+    return np.where(beyond > ROUNDING * np.abs(end), beyond, 0.0) / end_sizes(end)
+
+
+def end_sizes(ends: Floats) -> Floats:
+    """What deviations from ends of ranges are divided by."""
+    return np.abs(ends) + _EPS

@@ -24,7 +24,7 @@ _EDGE_CURVATURE = np.sqrt(1000.0)
 """How much narrower the authors' bins are at a state of 0.5 than at 0 and 1."""
 _LEAST_DEVIATION = 1e-10
 """Deviation of a unit that never varies, relative to what it could be mistaken for by rounding."""
-_ROUNDING = 1e-9
+STATE_ROUNDING = 1e-9
 """By how much a standardised activation may be off: those on an edge all belong to one bin."""
 
 _OF_LAYER: dict = {
@@ -236,7 +236,7 @@ class NACDetector(BaseIncrementalDetector):
             values = np.asarray(layer[rows], dtype=np.float64)
             if name in states.standards:
                 mean, deviation = states.standards[name]
-                yield rows, (values - mean) / deviation + _ROUNDING
+                yield rows, (values - mean) / deviation + STATE_ROUNDING
             else:
                 yield rows, states.steepness[name] * values * gradients(rows)
 

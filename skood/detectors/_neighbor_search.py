@@ -162,6 +162,10 @@ class EuclideanNeighbors:
             distances[is_unsure] = ranked[:, k - 1]
         return distances
 
+    def equal_up_to(self) -> NDArray[np.floating]:
+        """By how much values may differ from those of each row that are no distance from it."""
+        return _equal_up_to(self.rows)
+
     def _search(self, single: NDArray[np.float32], n_neighbors: int) -> NDArray[np.int64]:
         """Some more rows than are asked for, as only their exact distances tell which they are."""
         n_candidates = min(n_neighbors + _SPARE_CANDIDATES, len(self.rows))
@@ -182,8 +186,13 @@ class EuclideanNeighbors:
         for batch in row_batches(len(queries), found.shape[1] * queries.shape[1]):
             rows = self.rows[found[batch]]
             apart = rows.astype(np.float64) - queries[batch, np.newaxis]
-            rounding = _EQUAL * np.finfo(rows.dtype).eps * np.abs(rows).max(axis=2)
-            is_equal = np.abs(apart).max(axis=2) <= rounding
+            is_equal = np.abs(apart).max(axis=2) <= _equal_up_to(rows)
             lengths = np.sqrt(np.einsum("qnf,qnf->qn", apart, apart))
             distances[batch] = np.where(is_equal, 0.0, lengths)
         return distances
+
+
+def _equal_up_to(rows: NDArray) -> NDArray[np.floating]:
+    """Of rows in the last axis: by how much values may differ that are no distance apart."""
+    unit: NDArray[np.floating] = _EQUAL * np.finfo(rows.dtype).eps * np.abs(rows).max(axis=-1)
+    return unit

@@ -20,7 +20,7 @@ from ._base_logit import BaseLogitDetector, logit_batches, logits_of, prediction
 from ._class_sums import ClassSums
 from ._softmax import Logits, log_sum_exp
 
-_SHIFT = 10_000.0
+TAIL_SHIFT = 10_000.0
 """Added to distances beyond the start of a tail before a Weibull is fitted, as libMR does."""
 
 
@@ -228,8 +228,8 @@ def _distances(rows: NDArray, means: NDArray, cosine_weight: float) -> NDArray:
 
 
 def _shift(beyond_start: NDArray) -> NDArray:
-    """``s(d)``, given ``d - start``; distances below ``-_SHIFT`` have no Weibull probability."""
-    return _SHIFT * np.log1p(np.maximum(beyond_start / _SHIFT, np.nextafter(-1, 0)))
+    """``s(d)``, given ``d - start``; distances below ``-TAIL_SHIFT`` have no Weibull probability."""
+    return TAIL_SHIFT * np.log1p(np.maximum(beyond_start / TAIL_SHIFT, np.nextafter(-1, 0)))
 
 
 def _fit_weibull(tail: NDArray, rounding: float) -> tuple[float, float, float]:

@@ -31,9 +31,9 @@ class OwnThreshold(Form):
 
     lowest: Tensor
 
-    def __init__(self, detector: Any) -> None:
+    def __init__(self, detector: Any, made: nn.Module) -> None:
         super().__init__()
-        self.detector = form(detector)
+        self.detector = made
         # What is lower by rounding only is accepted.
         self.keep("lowest", [min(detector.offset_, detector._lowest_accepted)])
 
@@ -211,6 +211,5 @@ def judge_of(detector: Any, by_name: dict[str, ConformalDetector] | None) -> nn.
     """What says of activations what a monitor says; ``by_name`` is what calibrates it, if any."""
     if by_name is not None:
         return HeldOutForm(detector, by_name)
-    if isinstance(detector, ConformalDetector | RiskControlledDetector):
-        return form(detector)
-    return OwnThreshold(detector)
+    made = form(detector)
+    return made if hasattr(made, "judge") else OwnThreshold(detector, made)

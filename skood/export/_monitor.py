@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -35,8 +35,8 @@ class MonitorModule(nn.Module):
         self.before = nn.ModuleList(form(step) for step in steps[:place])
         self.extraction = ExtractionForm(steps[place], X)
         self.after = nn.ModuleList(form(step) for step in steps[place + 1 :])
-        self.judge = judge_of(detector, None if thresholds is None else thresholds.by_name)
-        self.n_features = getattr(steps[0], "n_features_in_", None)
+        self.judge: Any = judge_of(detector, None if thresholds is None else thresholds.by_name)
+        self.n_features = int(getattr(steps[0], "n_features_in_", 0))
         self.requires_grad_(False)
         self.training = False
 
@@ -94,5 +94,43 @@ class MonitorModule(nn.Module):
             drawn: Any = np.random.default_rng(0).normal(size=(n_samples, self.n_features))
         else:
             drawn = draw_inputs(self.extraction.plan, n_samples, self.extraction.mask)
-        arrays = drawn.values() if isinstance(drawn, Mapping) else [drawn]
-        return tuple(torch.as_tensor(np.ascontiguousarray(array)) for array in arrays)
+        return self.as_tensors(drawn.values() if isinstance(drawn, Mapping) else [drawn], n_samples)
+
+    def as_tensors(self, inputs: Iterable[Any], n_samples: int) -> tuple[Tensor, ...]:
+        """The first samples of inputs as tensors, of the floats that the network takes.
+
+        Parameters
+        ----------
+        inputs : iterable of array-like or Tensor
+            One after the other.
+        n_samples : int
+            How many samples to take.
+
+        Returns
+        -------
+        inputs : tuple of Tensor
+            In memory of their own.
+        """
+        tensors = [torch.as_tensor(np.array(each[:n_samples])) for each in inputs]
+        if self.before or self.extraction.steps:
+            return tuple(tensors)
+        dtypes = getattr(self.extraction.network, "dtypes", [each.dtype for each in tensors])
+        pairs = zip(tensors, dtypes, strict=True)
+        return tuple(x.to(dtype) if x.is_floating_point() else x for x, dtype in pairs)
+
+    def as_given(self, rows: tuple[Tensor, ...]) -> Any:
+        """Inputs as a monitor takes them: an array, or a dict of arrays by name.
+
+        Parameters
+        ----------
+        rows : tuple of Tensor
+            One after the other.
+
+        Returns
+        -------
+        inputs : ndarray or dict of str to ndarray
+            Of the same numbers.
+        """
+        names = list(self.extraction.plan.inputs)
+        arrays = [value.numpy() for value in rows]
+        return arrays[0] if names == [None] else dict(zip(names, arrays, strict=True))

@@ -51,7 +51,7 @@ class ExtractionForm(Form):
             layers = self.plan.layers
             self.network = adapter.as_module(batch, self.plan.trace, layers, self._read)
             head = adapter.head(self.plan.trace)
-        self.has_head = head is not None and self.plan.trace.n_classes != 0
+        self.has_head = head is not None
         if head is not None:
             weight, bias = head
             self.keep("head_weight", weight)
@@ -110,7 +110,7 @@ class ExtractionForm(Form):
         if self.reducer is None or isinstance(self.reducer, PoolingReducer):
             return None
         trace = self.plan.trace
-        values = {}
+        values: dict[str, Any] = {}
         with adapter.untouched():
             adapter.forward(batch, trace, self.plan.layers, values.__setitem__)
             columns = {

@@ -594,6 +594,27 @@ class NetworkAdapter(ABC):
         """
         return np.asarray(value)
 
+    @property
+    def overlaps(self) -> bool:
+        """Whether the network computes elsewhere, and goes on while ``send`` copies a value."""
+        return False
+
+    def send(self, value: Any) -> Callable[[], NDArray]:
+        """Begin to copy a value to where arrays are, where the adapter ``overlaps``.
+
+        Parameters
+        ----------
+        value : array
+            Of a layer, or logits. It may be overwritten at once.
+
+        Returns
+        -------
+        receive : callable
+            Waits until the copy is complete, and returns what ``to_numpy`` would have.
+        """
+        array = np.array(self.to_numpy(value))
+        return lambda: array
+
 
 def count_samples(batch: Batch) -> int:
     """Number of samples."""

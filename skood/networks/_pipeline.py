@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence, Sized
+from collections.abc import Callable, Sequence, Sized
 from contextlib import AbstractContextManager
 from typing import Any
 
@@ -175,6 +175,13 @@ class PipelineAdapter(NetworkAdapter):
 
     def to_numpy(self, value: Any) -> NDArray:
         return self._inner.to_numpy(value)
+
+    @property
+    def overlaps(self) -> bool:
+        return self._inner.overlaps
+
+    def send(self, value: Any) -> Callable[[], NDArray]:
+        return self._inner.send(value)
 
 
 _LONG = 1000

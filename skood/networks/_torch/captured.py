@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import builtins
 import copy
 import inspect
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -37,13 +39,19 @@ class CapturedNetwork(nn.Module):
         What these are: "logits" and "codes", where there are such, and the names of layers.
     dtypes : sequence of torch.dtype
         Types of the inputs, which others are cast to.
+    token_axes : sequence of tuple of int
+        Of each input, the axis that may have any length, if one may.
     """
 
     def __init__(
-        self, graph: Any, names: Sequence[tuple[str, str]], dtypes: Sequence[torch.dtype]
+        self,
+        graph: Any,
+        names: Sequence[tuple[str, str]],
+        dtypes: Sequence[torch.dtype],
+        token_axes: Sequence[tuple[int, ...]],
     ) -> None:
         super().__init__()
-        self.graph = graph
+        self.graph, self.token_axes = graph, list(token_axes)
         self.names, self.dtypes = list(names), list(dtypes)
         self.training = False
 
@@ -138,8 +146,9 @@ def capture(
     # No attribute of the module, as torch puts these back after it has traced.
     noted: list[list[tuple[str, str]]] = []
     reading = _Reading(adapter, trace, layers, read, names, noted.append)
-    graph = copy.deepcopy(_export(reading, values, _sequence(inputs, trace))).requires_grad_(False)
-    return CapturedNetwork(graph, noted[-1], [value.dtype for value in values])
+    graph, token_axes = _export(reading, values, _token_axes(inputs, trace))
+    graph = copy.deepcopy(graph).requires_grad_(False)
+    return CapturedNetwork(graph, noted[-1], [value.dtype for value in values], token_axes)
 
 
 def _refuse(adapter: TorchAdapter, trace: TorchTrace) -> None:
@@ -155,38 +164,58 @@ def _refuse(adapter: TorchAdapter, trace: TorchTrace) -> None:
         )
 
 
-def _sequence(inputs: Inputs, trace: TorchTrace) -> list[bool]:
-    """Of each input, whether its second axis may have another size."""
+def _token_axes(inputs: Inputs, trace: TorchTrace) -> list[tuple[int, ...]]:
+    """Of each input, its axis of tokens, if it may have another size."""
     values = list(inputs.values()) if isinstance(inputs, Mapping) else [inputs]
     if not trace.takes_any_length:
-        return [False] * len(values)
+        return [()] * len(values)
     sequence = inputs.get(trace.sequence) if isinstance(inputs, Mapping) else inputs
     length = None if sequence is None else sequence.shape[1]
-    return [value.ndim > 1 and value.shape[1] == length for value in values]
+    return [(1,) if value.ndim > 1 and value.shape[1] == length else () for value in values]
 
 
-def _export(reading: nn.Module, values: list[Tensor], are_sequences: list[bool]) -> Any:
-    """The graph, for sequences of any length if that is possible."""
+def _export(
+    reading: nn.Module, values: list[Tensor], token_axes: list[tuple[int, ...]]
+) -> tuple[Any, list[tuple[int, ...]]]:
+    """The graph, for sequences of any length if that is possible, and the axes of these."""
+    n_samples, n_tokens = map(torch.export.Dim, ("n_samples", "n_tokens"))
+    of_one_length: list[tuple[int, ...]] = [()] * len(values)
     errors = []
-    for of_any_length in [True, False] if any(are_sequences) else [False]:
-        shapes = [
-            {0: torch.export.Dim("n_samples")}
-            | ({1: torch.export.Dim("n_tokens")} if is_one and of_any_length else {})
-            for is_one in are_sequences
-        ]
+    for axes in [token_axes, of_one_length] if any(token_axes) else [of_one_length]:
+        shapes = tuple({0: n_samples} | dict.fromkeys(each, n_tokens) for each in axes)
         try:
-            with warnings.catch_warnings():
+            with warnings.catch_warnings(), _symbolic_lengths():
                 warnings.simplefilter("ignore")  # of torch's, about what it does
                 program = torch.export.export(
-                    reading, tuple(values), dynamic_shapes=(tuple(shapes),), strict=False
+                    reading, tuple(values), dynamic_shapes=(shapes,), strict=False
                 )
-                return _as_module(program)
+                return _as_module(program), axes
         except Exception as error:
             errors.append(error)
     raise ExportError(
         "The network cannot be exported: torch.export cannot trace it for any number of samples: "
         f"{_first_lines(errors[-1])}"
     ) from errors[-1]
+
+
+@contextmanager
+def _symbolic_lengths() -> Iterator[None]:
+    """Let ``len`` of a tensor be the size of its first axis, which may stand for any number.
+
+    What torch traces may have such a size, and Python's ``len`` makes one number of it. For all
+    else, other threads too, it stays what it was.
+    """
+    of_python = builtins.len
+
+    def length(held: Any, /) -> Any:
+        is_traced = isinstance(held, Tensor) and held.ndim and not isinstance(held.shape[0], int)
+        return held.shape[0] if is_traced else of_python(held)
+
+    builtins.len = length
+    try:
+        yield
+    finally:
+        builtins.len = of_python
 
 
 def _as_module(program: Any) -> Any:
