@@ -114,12 +114,11 @@ def measure(name: str, sizes: Sizes) -> Iterator[Load]:
     with TemporaryDirectory() as scratch:
         folder = Path(scratch) / "monitor"
         monitor.save(folder)
-        for n_processes, n_clients in sizes.loads:
+        for n_processes, numbers in sizes.loads:
             with serving(folder, NETWORKS[name], n_processes) as port:
-                seconds, n_refused, duration = ask_all(
-                    port, asked, expected, n_clients, sizes.n_seconds
-                )
-            yield Load(name, n_processes, n_clients, seconds, n_refused, duration, direct)
+                for n_clients in numbers:
+                    seen = ask_all(port, asked, expected, n_clients, sizes.n_seconds)
+                    yield Load(name, n_processes, n_clients, *seen, direct)
 
 
 def inputs_of(name: str, n_rows: int) -> NDArray[np.float32]:
