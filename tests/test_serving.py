@@ -618,6 +618,26 @@ def test_threads_end_with_the_application(monitor):
     until(lambda: gc.collect() is not None and not new & set(own_threads()))
 
 
+@pytest.mark.skipif(not hasattr(Monitor, "open"), reason="monitors cannot be opened")
+def test_the_monitor_is_open_while_it_serves(gated):
+    torch = pytest.importorskip("torch")
+
+    def hooks():
+        modules = gated.network.modules()
+        return sum(len(m._forward_hooks) + len(m._forward_pre_hooks) for m in modules)
+
+    with serving(gated) as client:
+        assert send(client, ONES).status_code == 200
+        assert isinstance(gated.network, torch.nn.Module)
+        assert hooks() > 0
+    assert hooks() == 0
+    forgotten = create_app(gated)
+    send(TestClient(forgotten), ONES)
+    assert hooks() > 0
+    del forgotten
+    until(lambda: gc.collect() is not None and hooks() == 0)
+
+
 def test_an_application_may_be_started_again(monitor):
     app = create_app(monitor)
     for _ in range(2):
