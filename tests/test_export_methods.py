@@ -335,7 +335,9 @@ def test_steps_of_scikit_learn(scaler):
 
 
 def test_what_has_no_form_is_named():
-    forest = GroupProgressionDetector(n_neighbors=9, estimator=RandomForestClassifier(n_estimators=2))
+    forest = GroupProgressionDetector(
+        n_neighbors=9, estimator=RandomForestClassifier(n_estimators=2)
+    )
     with pytest.raises(ExportError, match="RandomForestClassifier cannot be exported as the class"):
         form(forest.fit(TRAIN, MARKED))
     with pytest.raises(ExportError, match="IsolationForest cannot be exported"):
