@@ -23,7 +23,8 @@ def _seeded():
     random.seed(SEED)
     np.random.seed(SEED)  # noqa: NPY002
     if torch:
-        torch.manual_seed(SEED)
+        # `torch.manual_seed` writes down the whole stack each time, for GPUs that are not used yet.
+        torch.default_generator.manual_seed(SEED)
     try:
         yield
     finally:

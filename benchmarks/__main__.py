@@ -29,6 +29,7 @@ from experiments._common.tables import (
 
 from .extractors import compare_extractors
 from .families import compare_families
+from .gpu import compare_on_device
 from .line import compare_line
 from .measure import Comparison, Line, Sizes, tabulate_ratios
 from .monitor import compare_monitor
@@ -39,6 +40,7 @@ from .peers import compare_methods
 from .progression import compare_progression
 from .recorder import compare_recorder
 from .search import compare_search
+from .service import compare_service
 from .unchanged import compare_looks
 
 QUICK = Sizes(
@@ -56,7 +58,11 @@ QUICK = Sizes(
     large_head=(200, 512),
     n_calls=50,
     n_processes=1,
+    n_seconds=2,
     repetitions=3,
+    n_device_images=512,
+    n_device_patterns=20_000,
+    n_device_queries=256,
 )
 CHECK = Sizes(
     n_images=64,
@@ -73,7 +79,13 @@ CHECK = Sizes(
     large_head=(20, 32),
     n_calls=3,
     n_processes=1,
+    loads=((2, 4),),
+    n_seconds=0.5,
     repetitions=1,
+    device="cpu",
+    n_device_images=64,
+    n_device_patterns=500,
+    n_device_queries=20,
 )
 PACKAGES = (
     "skood",
@@ -85,6 +97,8 @@ PACKAGES = (
     "pytorch-ood",
     "oodeel",
     "pyod",
+    "fastapi",
+    "uvicorn",
 )
 
 
@@ -114,6 +128,11 @@ def measure_peaks(sizes: Sizes) -> Outcome:
     return Outcome([comparison], {"peaks": table})
 
 
+def measure_service(sizes: Sizes) -> Outcome:
+    comparison, table = compare_service(sizes)
+    return Outcome([comparison], {"latency": table})
+
+
 def measure_patterns(sizes: Sizes) -> Outcome:
     costs = compare_sizes(sizes)
     numbers = ", ".join(f"{n:,}" for n in sizes.n_patterns)
@@ -135,6 +154,12 @@ def measure_patterns(sizes: Sizes) -> Outcome:
     return Outcome([comparison], {"costs": table}, lambda folder: draw(costs, folder))
 
 
+def measure_on_device(sizes: Sizes) -> Outcome:
+    comparisons = compare_on_device(sizes)
+    ratios = tabulate_ratios(comparisons)
+    return Outcome(comparisons, {"ratios": ratios} if ratios.rows else {})
+
+
 RUNS: dict[str, Callable[[Sizes], Outcome]] = {
     "extraction": lambda sizes: measure_ratios(compare_extraction(sizes)),
     "extractors": lambda sizes: measure_ratios(compare_extractors(sizes)),
@@ -153,6 +178,8 @@ RUNS: dict[str, Callable[[Sizes], Outcome]] = {
     "methods": measure_methods,
     "peaks": measure_peaks,
     "line": measure_line,
+    "gpu": measure_on_device,
+    "service": measure_service,
 }
 
 
@@ -167,10 +194,16 @@ def parse_arguments() -> argparse.Namespace:
     size.add_argument("--check", action="store_true", help="the smallest sizes, one repetition")
     parser.add_argument("--only", choices=RUNS, nargs="+", help="run some of the comparisons")
     parser.add_argument(
+        "--device",
+        choices=["cpu", "cuda"],
+        help="where `gpu` runs; by default on a CUDA device, where there is one, and with --check "
+        "on the CPU",
+    )
+    parser.add_argument(
         "--tables",
         type=Path,
         help="folder for the CSV files that the site shows, by default docs/results/speed; with "
-        "--quick and --check they are not written by default",
+        "--quick, --check and --device cpu they are not written by default",
     )
     return parser.parse_args()
 
@@ -179,7 +212,8 @@ def find_folder(arguments: argparse.Namespace) -> Path | None:
     """Where the tables go; None for nowhere."""
     if arguments.tables is not None:
         return arguments.tables
-    return None if arguments.quick or arguments.check else SITE / "speed"
+    is_full = not (arguments.quick or arguments.check or arguments.device == "cpu")
+    return SITE / "speed" if is_full else None
 
 
 def describe(outcome: Outcome) -> Measured:
@@ -206,12 +240,13 @@ def main() -> None:
     arguments = parse_arguments()
     folder = find_folder(arguments)
     sizes = CHECK if arguments.check else QUICK if arguments.quick else Sizes()
+    sizes = replace(sizes, device=arguments.device or sizes.device)
     print(f"# Speed\n\n{describe_machine()}; {describe_versions(PACKAGES)}.\n")
     for name in arguments.only or RUNS:
         outcome = RUNS[name](sizes)
         for comparison in outcome.comparisons:
             print(comparison.to_markdown(), flush=True)
-        if folder is not None:
+        if folder is not None and outcome.tables:
             write_tables(folder / name, describe(outcome), outcome.tables)
             write_all(folder / "speed.json", name, outcome)
             if outcome.draw is not None:

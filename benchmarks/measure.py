@@ -27,7 +27,13 @@ class Sizes:
     large_head: tuple[int, int] = (1000, 2048)  # classes and units
     n_calls: int = 200  # of a single image
     n_processes: int = 3  # that measure memory
+    loads: tuple[tuple[int, int], ...] = ((1, 1), (1, 8), (2, 8))  # processes and clients
+    n_seconds: float = 8  # of each of these
     repetitions: int = 9
+    device: str = "cuda"
+    n_device_images: int = 20_000
+    n_device_patterns: int = 10**6
+    n_device_queries: int = 1024
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,7 @@
 """Find the inputs that a trained network should not be trusted on, from its activations."""
 
 from ._config import config_context, get_config, set_config
+from ._files import FileFormatError, load, save
 from ._make_monitor import make_monitor
 from ._monitor import Monitor
 from ._versions import __version__ as __version__
@@ -19,6 +20,7 @@ __all__ = [
     "ActivationExtractor",
     "Activations",
     "ClusterDistanceDetector",
+    "FileFormatError",
     "GroupProgressionDetector",
     "HammingNAPDetector",
     "Monitor",
@@ -27,7 +29,9 @@ __all__ = [
     "PoolingReducer",
     "config_context",
     "get_config",
+    "load",
     "make_monitor",
+    "save",
     "set_config",
     "show_versions",
 ]

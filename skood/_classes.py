@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ._labels import unknown_labels
+from ._labels import find_classes, unknown_labels
 from ._marks import check_mark_is_no_class, refuse_missing
 from ._sklearn import StrOptions
 from ._too_few import TooFewSamplesError
@@ -257,16 +257,6 @@ def refuse_none_correct(n_counting: int, n_samples: int, wanted_by: str) -> None
             f"none of the {n_samples} predictions equals its label. Are the labels y classes of "
             "the network?"
         )
-
-
-def find_classes(lookup: NDArray, labels: NDArray) -> tuple[NDArray[np.intp], NDArray[np.bool_]]:
-    """A position among ascending labels for each lookup class, and whether it is that class's.
-
-    Positions of classes that are missing are within bounds all the same.
-    """
-    # Without the last label, no position is beyond them.
-    positions = np.searchsorted(labels[:-1], lookup)
-    return positions, labels[positions] == lookup
 
 
 def class_columns(labels: Any, classes: Any) -> NDArray[np.intp]:

@@ -2,11 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import os
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from functools import cache
 from typing import Any
 
 _WORDS_PER_THREAD = 2**20
+
+
+def faiss_or_none() -> Any:
+    """The module, where it is installed."""
+    try:
+        import faiss
+    except ImportError:
+        return None
+    return faiss
 
 
 def n_threads_for(faiss: Any, n_words_compared: int) -> int:
@@ -24,3 +36,19 @@ def threads_for(faiss: Any, n_words_compared: int) -> Iterator[None]:
         yield
     finally:
         faiss.omp_set_num_threads(n_threads)
+
+
+def run_tasks(tasks: Sequence[Callable[[], None]], n_threads: int) -> None:
+    """Run all tasks, on threads where there are several of both."""
+    if min(n_threads, len(tasks)) == 1:
+        for task in tasks:
+            task()
+        return
+    for running in [_pool(os.getpid(), n_threads).submit(task) for task in tasks]:
+        running.result()
+
+
+@cache
+def _pool(process: int, n_threads: int) -> ThreadPoolExecutor:
+    """Threads of a process; one that is forked has none of those of its parent."""
+    return ThreadPoolExecutor(n_threads)

@@ -44,6 +44,16 @@ def unknown_labels(labels: NDArray, classes: NDArray) -> list[Any]:
     return sorted(unknown, key=lambda label: (str(type(label)), label))
 
 
+def find_classes(lookup: NDArray, labels: NDArray) -> tuple[NDArray[np.intp], NDArray[np.bool_]]:
+    """A position among ascending labels for each lookup class, and whether it is that class's.
+
+    Positions of classes that are missing are within bounds all the same.
+    """
+    # Without the last label, no position is beyond them.
+    positions = np.searchsorted(labels[:-1], lookup)
+    return positions, labels[positions] == lookup
+
+
 def label_kind(labels: NDArray) -> str:
     """Whether labels are "text", "bytes", "objects" or "numbers"."""
     return {"U": "text", "S": "bytes", "O": "objects"}.get(labels.dtype.kind, "numbers")

@@ -13,7 +13,6 @@ from sklearn import get_config
 from sklearn.exceptions import NotFittedError
 from sklearn.pipeline import Pipeline
 from sklearn.utils import Tags, estimator_html_repr, get_tags
-from sklearn.utils.validation import check_is_fitted
 
 from ._classes import tells_classes
 from ._elsewhere import held, in_memory, lies_elsewhere, run_elsewhere
@@ -32,12 +31,14 @@ from ._monitor_calibration import (
     warn_of_estimate,
 )
 from ._monitor_export import ExportMixin
+from ._monitor_files import FilesMixin
 from ._monitor_merge import check_mergeable
 from ._monitor_rows import KEPT_BYTES, CalibrationRows, LearntRows
 from ._monitor_view import TARGETS, Watcher, as_html, as_text, listed, memory_of, network_name
 from ._samples import n_samples_of
 from ._sklearn import Interval, StrOptions, available_if, check_steps, validate_params
 from ._streams import (
+    check_fitted,
     check_has_begun,
     first_transform,
     has_begun,
@@ -85,7 +86,7 @@ def _last_step_learns(name: str) -> Any:
     return check
 
 
-class Monitor(ExportMixin, Pipeline):
+class Monitor(FilesMixin, ExportMixin, Pipeline):
     """A pipeline from the inputs of a trained network to verdicts: whether to trust it on them.
 
     :func:`make_monitor` builds one with good defaults. A monitor of other parts is composed as any
@@ -713,7 +714,7 @@ class Monitor(ExportMixin, Pipeline):
         True
         """
         try:
-            check_is_fitted(self)
+            check_fitted(self)
         except NotFittedError as error:
             if has_begun(self):
                 raise
@@ -831,7 +832,7 @@ class Monitor(ExportMixin, Pipeline):
 
     def _source_of_p_values(self) -> Any:
         """What compares with held-out rows."""
-        check_is_fitted(self)
+        check_fitted(self)
         source = self._held_out_thresholds()
         if source is None:
             source = detector_of(self)
@@ -855,6 +856,7 @@ class Monitor(ExportMixin, Pipeline):
         labels : ndarray of shape (n_samples,)
             1 or -1.
         """
+        check_fitted(self)
         if (thresholds := self._held_out_thresholds()) is None:
             return super().predict(X, **params)
         _refuse_params(params)
@@ -876,6 +878,7 @@ class Monitor(ExportMixin, Pipeline):
             go by the thresholds of ``fit``: compare ``score_each`` with ``offsets_``, or
             ``decision_function`` with 0.
         """
+        check_fitted(self)
         return super().score_samples(X)
 
     @run_elsewhere("scores")
@@ -897,6 +900,7 @@ class Monitor(ExportMixin, Pipeline):
             in standard deviations of the detector's scores of held-out rows: their order is not
             that of ``score_samples``, which stays as it was before.
         """
+        check_fitted(self)
         if (thresholds := self._held_out_thresholds()) is None:
             return super().decision_function(X, **params)
         _refuse_params(params)
@@ -1053,7 +1057,7 @@ class Monitor(ExportMixin, Pipeline):
         Explanation
             What was found; ``print`` shows it.
         """
-        check_is_fitted(self)
+        check_fitted(self)
         self._held_out_thresholds()  # refused where the detector is another by now
         return explain(
             self,
@@ -1114,7 +1118,7 @@ class Monitor(ExportMixin, Pipeline):
         -----
         The network runs once over each set.
         """
-        check_is_fitted(self)
+        check_fitted(self)
         return MonitorReport.from_monitor(self, X_test, out_sets, y_test=y_test)
 
     def memory_usage(self) -> int:
@@ -1127,16 +1131,10 @@ class Monitor(ExportMixin, Pipeline):
             what calibrates it;
             almost all of it are arrays. The network is not counted.
         """
-        check_is_fitted(self)
+        check_fitted(self)
         learnt = [step for _, step in self.steps if not isinstance(step, ActivationExtractor)]
         kept = [getattr(self, name, None) for name in ("calibration_", "_calibration_rows")]
         return memory_of([*learnt, *kept])
-
-    def __sklearn_is_fitted__(self) -> bool:
-        last = steps_of(self)[-1]
-        if has_begun(last):
-            check_is_fitted(last)  # which says what is missing
-        return bool(super().__sklearn_is_fitted__())
 
     def __sklearn_tags__(self) -> Tags:
         tags = super().__sklearn_tags__()

@@ -129,18 +129,16 @@ class ExportMixin:
         Examples
         --------
         >>> import tempfile
-        >>> from pathlib import Path
+        >>> import numpy as np
         >>> from sklearn.neural_network import MLPClassifier
-        >>> from skood import Monitor, ActivationExtractor
-        >>> from skood.datasets import load_digits_ood
+        >>> from skood import ActivationExtractor, Monitor
         >>> from skood.detectors import EnergyDetector
-        >>> X, y = load_digits_ood(return_X_y=True)
-        >>> X, y = X[y != -1].reshape(-1, 64), y[y != -1]
-        >>> net = MLPClassifier((16,), random_state=0, max_iter=20).fit(X, y)  # doctest: +SKIP
-        >>> steps = [("extract", ActivationExtractor(net)), ("detect", EnergyDetector())]
-        ... # doctest: +SKIP
-        >>> monitor = Monitor(steps).fit(X)  # doctest: +SKIP
-        >>> monitor.to_onnx("monitor.onnx", X)  # doctest: +SKIP
+        >>> X = np.random.default_rng(0).normal(size=(200, 4))
+        >>> net = MLPClassifier((8,), tol=0.1, random_state=0).fit(X, X[:, 0] > 0)
+        >>> detector = EnergyDetector(validation=0.5)
+        >>> monitor = Monitor([("extract", ActivationExtractor(net)), ("detect", detector)]).fit(X)
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     monitor.to_onnx(f"{folder}/monitor.onnx", X)
         """
         from .export import write_onnx
 

@@ -88,18 +88,21 @@ def network_name(network: Any) -> str:
     """What a monitored network is called: its class, or the file of a model."""
     if isinstance(network, str | PathLike):
         return f"ONNX model {PurePath(network).name}"
+    if isinstance(network, bytes) and hasattr(network, "called"):  # loaded with a monitor
+        return str(network.called)
     return type(detector_of(network)).__name__
 
 
 def memory_of(fitted: Any) -> int:
     """Bytes of what an estimator holds, arrays above all, each of them counted once."""
     counter = _Counter()
-    pickle.Pickler(counter, protocol=5, buffer_callback=counter.count).dump(fitted)
-    return counter.n_bytes
+    pickler = _Pickler(counter, protocol=5)
+    pickler.dump(fitted)
+    return counter.n_bytes + pickler.n_bytes
 
 
 class _Counter:
-    """A file that keeps nothing and counts; arrays do not pass through it, but are told of."""
+    """A file that keeps nothing and counts."""
 
     n_bytes = 0
 
@@ -108,9 +111,17 @@ class _Counter:
         self.n_bytes += n_new
         return n_new
 
-    def count(self, buffer: pickle.PickleBuffer) -> bool:
-        self.n_bytes += buffer.raw().nbytes
-        return False
+
+class _Pickler(pickle.Pickler):
+    """Writes no arrays, but counts their bytes, however they lie in memory."""
+
+    n_bytes = 0
+
+    def reducer_override(self, value: Any) -> Any:
+        if not isinstance(value, np.ndarray) or value.dtype.hasobject:
+            return NotImplemented
+        self.n_bytes += value.nbytes
+        return np.ndarray, (0,)
 
 
 def as_text(facts: dict[str, str], watcher: Watcher | None) -> str:

@@ -28,6 +28,7 @@ from sklearn.utils.validation import _check_feature_names_in as check_feature_na
 from sklearn.utils.validation import _num_samples as num_samples
 
 __all__ = [
+    "PRIVATE_CLASSES",
     "BaseComposition",
     "BaseScorer",
     "Function",
@@ -51,6 +52,19 @@ __all__ = [
 ]
 
 Function = TypeVar("Function", bound=Callable[..., Any])
+
+PRIVATE_CLASSES = {
+    "sklearn.state.AdamOptimizer": "sklearn.neural_network._stochastic_optimizers:AdamOptimizer",
+    "sklearn.state.CalibratedClassifier": "sklearn.calibration:_CalibratedClassifier",
+    "sklearn.state.ConstantPredictor": "sklearn.multiclass:_ConstantPredictor",
+    "sklearn.state.MetadataRequest": "sklearn.utils._metadata_requests:MetadataRequest",
+    "sklearn.state.MethodMetadataRequest": "sklearn.utils._metadata_requests:MethodMetadataRequest",
+    "sklearn.state.PassthroughScorer": "sklearn.metrics._scorer:_PassthroughScorer",
+    "sklearn.state.SGDOptimizer": "sklearn.neural_network._stochastic_optimizers:SGDOptimizer",
+    "sklearn.state.SigmoidCalibration": "sklearn.calibration:_SigmoidCalibration",
+    "sklearn.state.Tree": "sklearn.tree._tree:Tree",
+}
+"""Classes of what its fitted estimators hold, by names of our own, and where they are."""
 
 
 class Interval(_Interval):

@@ -124,6 +124,17 @@ def check_has_begun(estimator: Any) -> None:
         check_is_fitted(estimator)
 
 
+def check_fitted(estimator: Any) -> None:
+    """Raise a NotFittedError where an estimator cannot score; of a stream, it says what is missing.
+
+    scikit-learn's own words would tell to call fit, which forgets what was learnt so far.
+    """
+    *_, last = steps_of(estimator)
+    if missing := getattr(last, "_missing", ""):
+        raise NotFittedError(missing)
+    check_is_fitted(estimator)
+
+
 def is_fitted(estimator: Any) -> bool:
     """Whether an estimator was fitted."""
     try:

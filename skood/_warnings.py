@@ -61,11 +61,17 @@ def warn_user(message: str, category: type[Warning] = UserWarning) -> None:
     registry = {} if module is None else vars(module).setdefault("__warningregistry__", {})
     warnings.warn_explicit(message, category, line.file, line.number, line.module, registry)
     if (message, category, line.number) in registry:  # by a filter that shows it once
+        if len(_shown) >= _MOST_SHOWN:
+            _shown.clear()
         _shown[line, category, message] = how
 
 
 _shown: dict[tuple[Line, type[Warning], str], Any] = {}
 """Warnings that Python has noted as shown, which any ``catch_warnings`` makes it forget."""
+
+_MOST_SHOWN = 1000
+"""A stream may go on for years, and each of its messages name another number. Where so many are
+noted, all are forgotten: to show one of them again does less harm than to keep them."""
 
 
 def _how_warnings_are_shown() -> Any:

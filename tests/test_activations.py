@@ -696,9 +696,15 @@ def test_a_pickle_in_the_folder_is_not_run(A, tmp_path):
 # Packed bits
 
 
-@given(n_samples=st.integers(0, 5), n_bits=st.integers(0, 200), seed=st.integers(0, 99))
-def test_packing_takes_one_bit_a_neuron_and_loses_nothing(n_samples, n_bits, seed):
+@given(
+    n_samples=st.integers(0, 5),
+    n_bits=st.integers(0, 200) | st.sampled_from([64, 128]),
+    seed=st.integers(0, 99),
+    order=st.sampled_from("CF"),
+)
+def test_packing_takes_one_bit_a_neuron_and_loses_nothing(n_samples, n_bits, seed, order):
     bits = np.random.default_rng(seed).random((n_samples, n_bits)) < 0.5
+    bits = np.asarray(bits, order=order)
     packed = PackedBits.pack(bits)
     np.testing.assert_array_equal(packed.unpack(), bits, strict=True)
     np.testing.assert_array_equal(np.asarray(packed), bits, strict=True)

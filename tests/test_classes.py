@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from skood import Activations
-from skood._classes import TrainingClasses, class_columns, find_classes
+from skood._classes import TrainingClasses, class_columns
+from skood._labels import find_classes
 from skood._side_by_side import split_layers
 from skood.detectors import OpenMaxDetector
 

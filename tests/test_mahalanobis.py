@@ -26,6 +26,7 @@ from skood import Activations
 from skood.activations import PackedBits
 from skood.detectors import MahalanobisDetector
 from skood.detectors._mahalanobis import _parts
+from skood.detectors._tied_moments import N_PARTS, number_parts
 from skood.model_selection import OODKFold
 from skood.preprocessing import LayerSelector
 
@@ -499,6 +500,75 @@ def test_samples_are_left_out_by_parts_where_variance_is_left_over(wide):
         part = MahalanobisDetector(**params).fit(X[learnt], labels[learnt])
         expected[held_out] = part.score_samples(X[held_out])
     np.testing.assert_allclose(detector.training_scores_, expected, rtol=1e-6)
+
+
+@pytest.fixture(scope="module")
+def many():
+    """Samples of three classes in two layers of 12 and of 20 units."""
+    rng = np.random.default_rng(2)
+    labels = np.arange(300) % 3
+    layers = {}
+    for name, n_units in {"a": 12, "b": 20}.items():
+        units = rng.normal(size=(300, n_units)) * np.geomspace(3, 0.1, n_units)
+        layers[name] = units + rng.normal(size=(3, n_units))[labels]
+    return Activations(layers), labels
+
+
+def test_a_fifth_of_many_samples_is_left_out_at_a_time(many):
+    A, labels = many
+    params = {"shrinkage": 0.1, "n_components": 3}
+    detector = MahalanobisDetector(**params).fit(A["a"], labels)
+    numbers = number_parts(A["a"])
+    assert np.bincount(numbers).min() > 300 / N_PARTS / 2
+    for number in range(N_PARTS):
+        learnt, left_out = numbers != number, numbers == number
+        part = MahalanobisDetector(**params).fit(A["a"][learnt], labels[learnt])
+        np.testing.assert_allclose(
+            detector.training_scores_[left_out], part.score_samples(A["a"][left_out]), rtol=1e-8
+        )
+
+
+@pytest.mark.parametrize("n_held", [90, 30, 8])
+@pytest.mark.parametrize(
+    "params",
+    [
+        {"n_components": 3},
+        {"n_components": 3, "shrinkage": 0.1, "normalize": True},
+        {"n_components": 15, "relative": True},
+        {"covariance": LedoitWolf()},
+    ],
+    ids=str,
+)
+def test_thresholds_do_not_depend_on_how_many_rows_are_held(many, hold_at_most, params, n_held):
+    A, labels = many
+    expected = MahalanobisDetector(**params).fit(A, labels)
+    hold_at_most(n_held * 32)
+    found = MahalanobisDetector(**params).fit(A, labels)
+    np.testing.assert_allclose(found.training_scores_, expected.training_scores_, rtol=1e-8)
+    assert found.offset_ == pytest.approx(expected.offset_, rel=1e-8)
+    assert found.class_accuracy_ == expected.class_accuracy_
+
+
+def test_streams_leave_out_the_same_parts(many):
+    A, labels = many
+    params = {"n_components": 3, "shrinkage": 0.1}
+    expected = MahalanobisDetector(**params).fit(A, labels)
+    first, second = MahalanobisDetector(**params), MahalanobisDetector(**params)
+    for rows in np.array_split(np.arange(200), 3):
+        first.partial_fit(A[rows], labels[rows])
+    found = first.merge(second.fit(A[200:], labels[200:]))
+    np.testing.assert_allclose(found.training_scores_, expected.training_scores_, rtol=1e-8)
+    assert found.offset_ == pytest.approx(expected.offset_, rel=1e-8)
+
+
+def test_of_rows_that_repeat_no_part_holds_most():
+    """A row that is there a hundred times is in one part, without which little is left."""
+    rng = np.random.default_rng(0)
+    X = np.vstack([np.repeat(rng.normal(size=(1, 12)), 100, axis=0), rng.normal(size=(40, 12))])
+    detector = MahalanobisDetector(shrinkage=0.1, n_components=3).fit(X)
+    # So parts of all rows are left out that are alike in size.
+    assert np.median(detector.training_scores_[:100]) > np.median(detector.training_scores_[100:])
+    assert detector.offset_ < detector.training_scores_[:100].min()
 
 
 @pytest.mark.parametrize(

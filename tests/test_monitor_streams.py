@@ -13,6 +13,7 @@ from sklearn.frozen import FrozenEstimator
 from sklearn.linear_model import SGDOneClassSVM
 from sklearn.neural_network import MLPClassifier
 from sklearn.pipeline import make_pipeline
+from sklearn.utils.validation import check_is_fitted
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
@@ -414,6 +415,10 @@ def test_a_stream_may_begin_with_a_single_row(validation):
     for call in (stream.predict, stream.score_samples, stream.calibrate, stream.p_values):
         with pytest.raises(NotFittedError, match="seen, 1, are too few"):
             call(X[HELD_OUT])
+    for unfitted in (stream, stream["detect"]):
+        assert not unfitted.__sklearn_is_fitted__()
+        with pytest.raises(NotFittedError):
+            check_is_fitted(unfitted)
     learnt = stream._extractor
     other = knn().partial_fit(inputs[1:2], labels[1:2])
     with warnings.catch_warnings():
@@ -422,6 +427,7 @@ def test_a_stream_may_begin_with_a_single_row(validation):
         stream.partial_fit(inputs[2:200], labels[2:200])
     assert stream._extractor is learnt
     stream.partial_fit(inputs[200:], labels[200:])
+    assert stream.__sklearn_is_fitted__()
     scores = stream.score_samples(X[HELD_OUT])
     if validation is None:
         expected = knn().fit(inputs, labels)

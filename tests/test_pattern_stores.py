@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import textwrap
+import weakref
 from pathlib import Path
 
 import numpy as np
@@ -18,10 +19,19 @@ from sklearn.base import clone
 from sklearn.model_selection import cross_val_score
 
 from skood import Activations, HammingNAPDetector
-from skood._patterns import PatternRuns, PatternStore, _build, _files, _index, build_stores
+from skood._patterns import (
+    PatternRuns,
+    PatternStore,
+    _build,
+    _files,
+    _index,
+    build_stores,
+    hamming_neighbors,
+    nearest_of_class,
+)
 from skood._patterns._files import OwnedFolder
+from skood._patterns._lists import PatternLists
 from skood._patterns._shards import MANIFEST, read_manifest
-from skood._patterns._store import nearest_of_class
 from skood.activations import PackedBits
 
 
@@ -434,8 +444,11 @@ def test_without_faiss_an_index_is_refused(kind, monkeypatch):
     n_rows=st.integers(1, 300),
     seed=st.integers(0, 99),
     at_once=st.sampled_from([1, 50, 2**17]),
+    n_bits_in_lists=st.sampled_from([0, 2**25]),
 )
-def test_classes_are_searched_together_as_each_alone(n_classes, n_bits, n_rows, seed, at_once):
+def test_classes_are_searched_together_as_each_alone(
+    n_classes, n_bits, n_rows, seed, at_once, n_bits_in_lists
+):
     rng = np.random.default_rng(seed)
     X = draw_patterns(rng, n_rows, n_bits, n_classes)
     queries = draw_patterns(rng, 40, n_bits, n_classes)
@@ -443,6 +456,7 @@ def test_classes_are_searched_together_as_each_alone(n_classes, n_bits, n_rows, 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("skood._patterns._search._DISTANCES_AT_ONCE", at_once)
         patch.setattr("skood._patterns._search._PATTERNS_AT_ONCE", at_once)
+        patch.setattr("skood._patterns._lookup._BITS_IN_LISTS", n_bits_in_lists)
         distances, shares = nearest_of_class(stores, queries["a"], queries.predictions)
     bits, asked = X["a"].unpack(), queries["a"].unpack()
     for query, label, distance, share in zip(
@@ -457,6 +471,84 @@ def test_classes_are_searched_together_as_each_alone(n_classes, n_bits, n_rows, 
         count = max((own == pattern).all(axis=1).sum() for pattern in nearest)
         assert distance == apart.min()
         assert share == count / (len(own) + 1)
+
+
+@pytest.fixture
+def counted_lists(monkeypatch):
+    """The lists that are made, as weak references."""
+    pytest.importorskip("faiss")
+    made = []
+
+    class Counted(PatternLists):
+        def __init__(self, *args):
+            super().__init__(*args)
+            made.append(weakref.ref(self))
+
+    monkeypatch.setattr("skood._patterns._lookup.PatternLists", Counted)
+    return made
+
+
+def test_lists_are_made_once_for_the_same_stores_and_go_with_them(counted_lists):
+    rng = np.random.default_rng(0)
+    X, queries = draw_patterns(rng, 90, 70), draw_patterns(rng, 30, 70)
+    stores = build_stores(X["a"], X.predictions, np.arange(90))
+    before = nearest_of_class(stores, queries["a"], queries.predictions)
+    nearest_of_class(stores, queries["a"], queries.predictions)
+    assert len(counted_lists) == 1
+    stores[2] = build_stores(X["a"], np.full(90, 2), np.arange(90))[2]
+    after = nearest_of_class(stores, queries["a"], queries.predictions)
+    assert len(counted_lists) == 2
+    is_other = queries.predictions == 2
+    for old, new in zip(before, after, strict=True):
+        np.testing.assert_array_equal(new[~is_other], old[~is_other])
+    expected = HammingNAPDetector().fit(X["a"].unpack()).score_samples(queries["a"].unpack())
+    np.testing.assert_array_equal((after[1] - after[0])[is_other], expected[is_other])
+    del stores
+    gc.collect()
+    assert not any(lists() for lists in counted_lists)
+
+
+def test_lists_are_not_part_of_a_detector(counted_lists):
+    rng = np.random.default_rng(0)
+    X, queries = draw_patterns(rng, 90, 70), draw_patterns(rng, 30, 70)
+    detector = HammingNAPDetector().fit(X)
+    size = len(pickle.dumps(detector))
+    scores = detector.score_samples(queries)
+    assert len(counted_lists) == 1
+    assert len(pickle.dumps(detector)) == size
+    copy = pickle.loads(pickle.dumps(detector))
+    np.testing.assert_array_equal(copy.score_samples(queries), scores)
+
+
+@pytest.mark.parametrize("n_queries", [1, 4, 5, 40])
+def test_fewer_samples_than_classes_find_the_same(n_queries):
+    rng = np.random.default_rng(0)
+    X, queries = draw_patterns(rng, 90, 70), draw_patterns(rng, 40, 70, n_classes=5)
+    stores = build_stores(X["a"], X.predictions, np.arange(90))
+    every = nearest_of_class(stores, queries["a"], queries.predictions)
+    some = nearest_of_class(stores, queries["a"][:n_queries], queries.predictions[:n_queries])
+    for found, expected in zip(some, every, strict=True):
+        np.testing.assert_array_equal(found, expected[:n_queries])
+
+
+def test_text_is_no_class_where_classes_are_numbers():
+    bits = PackedBits.pack(np.eye(20, 70) > 0)
+    stores = build_stores(bits, np.repeat([1, 2], 10), np.arange(20))
+    distances, shares = nearest_of_class(stores, bits, np.repeat(["1", "2"], 10))
+    assert (distances == 70).all()
+    assert (shares == 0).all()
+
+
+@pytest.mark.parametrize("n_patterns", [5, 40, 41])
+def test_tiles_of_patterns_find_the_earlier_one_first_on_ties(n_patterns, monkeypatch):
+    pytest.importorskip("faiss")
+    monkeypatch.setattr("skood._patterns._search._PATTERNS_IN_A_LIST", 8)
+    rng = np.random.default_rng(0)
+    stored, queries = (rng.integers(0, 3, (n, 8), dtype=np.uint64) for n in (n_patterns, 50))
+    every = np.bitwise_count(queries[:, np.newaxis] ^ stored).sum(axis=2)
+    distances, indices = hamming_neighbors(queries, stored, 1)
+    np.testing.assert_array_equal(distances[:, 0], every.min(axis=1))
+    np.testing.assert_array_equal(indices[:, 0], every.argmin(axis=1))
 
 
 def test_threads_find_what_one_finds(monkeypatch):

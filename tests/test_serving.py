@@ -1,5 +1,6 @@
 """A monitor behind HTTP, in one process: what requests are answered, and what they cannot do."""
 
+import asyncio
 import gc
 import io
 import json
@@ -288,6 +289,29 @@ def test_bodies_without_a_length_are_limited_too(client, monitor):
     assert answer.status_code == 413
 
 
+def test_a_body_that_does_not_come_is_not_waited_for(monitor):
+    app, answers = create_app(monitor, timeout=0.2), []
+    headers = [(b"content-type", b"application/json"), (b"content-length", b"1000")]
+    scope = {"type": "http", "method": "POST", "path": "/predict", "headers": headers}
+    scope |= {"query_string": b"", "root_path": "", "scheme": "http", "http_version": "1.1"}
+    parts = iter([{"type": "http.request", "body": b"[[", "more_body": True}])
+
+    async def receive():
+        for part in parts:
+            return part
+        await asyncio.sleep(60)
+
+    async def send_on(message):
+        answers.append(message)
+
+    asyncio.run(app(scope, receive, send_on))
+    start = answers[0]
+    assert start["status"] == 408
+    assert (b"connection", b"close") in [(k.lower(), v) for k, v in start["headers"]]
+    assert b"within 0.2 s" in answers[1]["body"]
+    assert send(TestClient(app), X[:1]).status_code == 200
+
+
 def test_there_are_two_endpoints_and_no_more(client):
     for path in ("/", "/docs", "/redoc", "/openapi.json", "/predict/", "/metrics"):
         assert client.post(path).status_code == 404
@@ -525,8 +549,9 @@ def test_many_clients_at_once_get_their_own_answers(monitor):
 
     def ask(client, seed):
         rng = np.random.default_rng(seed)
-        for number in range(15):
-            rows = rng.integers(len(X), size=rng.integers(1, 9))
+        for number in range(10):
+            # Rows that it has learnt from may be equal to a percentile but for rounding.
+            rows = rng.integers(700, size=rng.integers(1, 9))
             answer = (send, send_npy)[number % 2](client, X[rows])
             np.testing.assert_allclose(columns(answer)["score"], expected[rows], rtol=1e-9)
         return number + 1
@@ -535,9 +560,9 @@ def test_many_clients_at_once_get_their_own_answers(monitor):
         TestClient(create_app(monitor, threads=4)) as client,
         ThreadPoolExecutor(8) as clients,
     ):
-        assert sum(clients.map(partial(ask, client), range(8))) == 120
+        assert sum(clients.map(partial(ask, client), range(8))) == 80
         health = client.get("/health").json()
-    assert health["answers"] == {"200": 120}
+    assert health["answers"] == {"200": 80}
     assert health["drift"]["rows"] == health["rows"]
 
 

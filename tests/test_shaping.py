@@ -606,3 +606,15 @@ def test_a_head_without_weights_is_told(data):
     with pytest.warns(UserWarning, match=r"DICE keeps no weight: .* the biases as logits"):
         shaped = DICE().fit_transform(Activations({"fc": np.zeros((9, 12))}, head=A.head))
     assert_array_equal(shaped.logits, np.tile(A.head.bias, (9, 1)))
+
+
+@every_shaper
+def test_logits_of_a_head_are_made_whatever_memory_holds(shaper, data, hold_at_most):
+    A, _ = data
+    without = Activations({"fc": A["fc"]}, head=A.head)
+    fitted = clone(shaper).fit(without)
+    expected = fitted.transform(without)
+    hold_at_most(200)
+    shaped = fitted.transform(without)
+    assert_allclose(shaped.logits, expected.logits, rtol=1e-6)
+    assert_array_equal(shaped.predictions, A.predictions)

@@ -8,6 +8,7 @@ import runpy
 import subprocess
 import sys
 import typing
+from functools import cache
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -93,6 +94,7 @@ def is_ours(function):
 FUNCTIONS = public_functions()
 
 
+@cache
 def names_for_type_checkers(module):
     """What a module imports for type checkers alone, as if it were imported."""
     namespace = dict(vars(module))

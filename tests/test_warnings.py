@@ -11,7 +11,7 @@ import pytest
 import sklearn
 
 import skood
-from skood import Activations
+from skood import Activations, _warnings
 from skood._warnings import warn_user
 from skood.detectors import KNNDetector
 from skood.ensemble import LayerEnsembleDetector
@@ -61,3 +61,15 @@ def test_warnings_of_members_in_threads_point_at_the_line_of_the_user(n_jobs):
         warnings.simplefilter("default")
         LayerEnsembleDetector(KNNDetector(), n_jobs=n_jobs).fit(A)
     assert len(caught) == 1
+
+
+def test_what_was_shown_is_remembered_of_so_many_messages(monkeypatch):
+    monkeypatch.setattr(_warnings, "_MOST_SHOWN", 3)
+    monkeypatch.setattr(_warnings, "_shown", {})
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("default")
+        for number in range(10):
+            for _ in range(2):
+                warn_user(f"Row {number}.")
+            assert len(_warnings._shown) <= 3
+    assert [str(warning.message) for warning in caught] == [f"Row {n}." for n in range(10)]

@@ -186,8 +186,18 @@ def _read(folder: Path, file: ImageFile) -> tuple[NDArray[np.uint8], NDArray[np.
             f"The file '{path}' is not the expected one: its SHA-256 sum is {found}, not "
             f"{file.sha256}."
         )
+    return _unpacked(path, status.st_mtime_ns, status.st_size)
+
+
+# An experiment reads some of the files for several networks.
+@cache
+def _unpacked(
+    path: Path, modified_ns: int, size: int
+) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
     with np.load(path) as archive:
-        return archive["x"], archive["y"]
+        x, y = archive["x"], archive["y"]
+    x.flags.writeable = y.flags.writeable = False
+    return x, y
 
 
 # The time and size make a file that was replaced a new entry: each version is summed up once.

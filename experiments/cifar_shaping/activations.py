@@ -98,5 +98,7 @@ def extract_set(
     if not folder.exists():
         X, _ = load_images(task, name, n_samples, seed)
         print(f"{task.title}: {len(X)} images, {name}")
-        extractor.fit_transform(X).save(folder)
+        if not hasattr(extractor, "layers_"):
+            extractor.fit(X[:2])
+        extractor.transform(X).save(folder)
     return Activations.load(folder, mmap_mode="r")

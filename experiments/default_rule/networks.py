@@ -41,7 +41,7 @@ class Sizes(NamedTuple):
     fresh_seeds_further: tuple[int, ...] = (2, 3, 4)
     further_data: tuple[str, ...] = tuple(DATA)
     share: float = 1.0
-    """Of the samples of the transformers."""
+    """Of the samples of the transformers and of the tables."""
 
 
 QUICK = Sizes(
@@ -105,11 +105,13 @@ def all_cases(sizes: Sizes, folder: Path, *, is_quick: bool) -> Iterator[Case]:
             yield token_case(kind, seed, sizes, is_chosen=seed in chosen)
     for kind, make in TABLES.items():
         for seed in (*sizes.choice_seeds, *sizes.fresh_seeds):
-            yield table_case(kind, make, seed, is_chosen=seed in sizes.choice_seeds)
+            is_chosen = seed in sizes.choice_seeds
+            yield table_case(kind, make, seed, sizes.share, is_chosen=is_chosen)
     yield from _further_cases(sizes)
+    no_head = {"digits perceptron, no head": digits, "regression perceptron": regression}
     for seed in sizes.fresh_seeds:
-        yield table_case("digits perceptron, no head", digits, seed, is_chosen=False, strip=True)
-        yield table_case("regression perceptron", regression, seed, is_chosen=False, strip=True)
+        for kind, make in no_head.items():
+            yield table_case(kind, make, seed, sizes.share, is_chosen=False, strip=True)
 
 
 def _further_cases(sizes: Sizes) -> Iterator[Case]:
@@ -117,7 +119,7 @@ def _further_cases(sizes: Sizes) -> Iterator[Case]:
     for data in sizes.further_data:
         for kind, make in makers(data).items():
             for seed in (*chosen, *sizes.fresh_seeds_further):
-                case = table_case(kind, make, seed, is_chosen=seed in chosen)
+                case = table_case(kind, make, seed, sizes.share, is_chosen=seed in chosen)
                 yield replace(case, family=FURTHER, data=data)
 
 
@@ -186,6 +188,7 @@ def table_case(
     kind: str,
     make: Callable[[int], TableData],
     seed: int,
+    share: float,
     *,
     is_chosen: bool,
     strip: bool = False,
@@ -194,7 +197,7 @@ def table_case(
         kind,
         seed,
         NO_HEAD if strip else OF_TABLES,
-        partial(_load_table, make, seed, strip=strip),
+        partial(_load_table, make, seed, share, strip=strip),
         lambda name: is_chosen,
         (HELD_OUT, MIXED),
         is_chosen,
@@ -202,8 +205,10 @@ def table_case(
     )
 
 
-def _load_table(make: Callable[[int], TableData], seed: int, *, strip: bool) -> Samples:
-    data = make(seed)
+def _load_table(
+    make: Callable[[int], TableData], seed: int, share: float, *, strip: bool
+) -> Samples:
+    data = _some_rows(make(seed), share)
     rng = np.random.default_rng(seed)
     order = rng.permutation(np.flatnonzero(data.is_known))
     learnt, tested = np.split(order, [int(0.6 * len(order))])
@@ -214,6 +219,12 @@ def _load_table(make: Callable[[int], TableData], seed: int, *, strip: bool) -> 
     outside = outside_of(data, X, X_test, data.y[tested], rng)
     found = _extract(network, X, X_test, data.y[tested], outside)
     return _without_head(found) if strip else found
+
+
+def _some_rows(data: TableData, share: float) -> TableData:
+    """The first ones; the order of all is random, but for digits, where it is that of writers."""
+    n_rows = int(share * len(data.X))
+    return data._replace(X=data.X[:n_rows], y=data.y[:n_rows], is_known=data.is_known[:n_rows])
 
 
 def _without_head(found: Samples) -> Samples:

@@ -65,7 +65,7 @@ def main() -> None:
     epochs = 1 if arguments.quick else arguments.epochs
     rng = np.random.default_rng(arguments.seed)
     X, y = read_images("mnist", "train")
-    X_test, y_test = read_images("mnist", "test")
+    X_test, y_test = (part[: sizes.n_test] for part in read_images("mnist", "test"))
     net = trained_net(
         X[: sizes.n_net],
         y[: sizes.n_net],

@@ -41,9 +41,11 @@ class Sizes(NamedTuple):
     """The images after those of the net, on which detectors are configured."""
     n_per_set: int = 2_000
     """Test digits, and images of each other kind, at most."""
+    n_test: int | None = None
+    """Digits that the net is tested on; all by default."""
 
 
-QUICK = Sizes(n_net=2_000, n_fit=300, n_validation=80, n_per_set=50)
+QUICK = Sizes(n_net=1_000, n_fit=300, n_validation=80, n_per_set=50, n_test=200)
 
 
 def load_outside(n_per_set: int, rng: np.random.Generator) -> dict[str, Images]:

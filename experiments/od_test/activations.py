@@ -57,6 +57,7 @@ def _load_or_extract(
             X = load_outside(source, name, n_images)
             y = np.full(len(X), -1)
         print(f"{source.title}: {len(X)} images, {name}", flush=True)
-        A = extractor.fit(X[:2]).transform(X)
-        A.assign(labels=y).save(folder)
+        if not hasattr(extractor, "layers_"):
+            extractor.fit(X[:2])
+        extractor.transform(X).assign(labels=y).save(folder)
     return Activations.load(folder, mmap_mode="r")

@@ -47,11 +47,11 @@ class Sizes(NamedTuple):
 
 
 QUICK = Sizes(
-    images=sources.QUICK._replace(n_train=150, n_test=150, n_outside=20, n_network=300),
+    images=sources.QUICK._replace(n_train=100, n_test=90, n_outside=10, n_network=300),
     n_drawn=400,
-    n_calibrating=(20, 60),
-    n_by_class=(60, 100),
-    n_risk=(60, 100),
+    n_calibrating=(20, 45),
+    n_by_class=(40, 60),
+    n_risk=(40, 60),
     batch=(45, 5),
     repetitions=3,
 )

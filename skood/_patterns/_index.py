@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 
 from .._faiss import threads_for
 from .._optional import import_optional
+from ._lists import Neighbors, Words
 from ._packed_bits import PackedBits
-from ._search import Neighbors, Words, hamming_neighbors
+from ._search import hamming_neighbors
 from ._store import BasePatternStore, Found, MappedPart, Part
 
 MIN_PATTERNS = 50_000

@@ -155,7 +155,11 @@ class PackedBits:
 
 
 def _pack_words(bits: NDArray[np.bool_]) -> NDArray[np.uint64]:
+    n_rows, n_bits = bits.shape
+    if n_bits % 64 == 0 and bits.flags.c_contiguous:
+        # Row by row takes longer, and here no row ends within a word.
+        return np.packbits(bits.reshape(-1)).view(np.uint64).reshape(n_rows, n_bits // 64)
     octets = np.packbits(bits, axis=1)
-    padded = np.zeros((len(bits), 8 * -(-bits.shape[1] // 64)), dtype=np.uint8)
+    padded = np.zeros((n_rows, 8 * -(-n_bits // 64)), dtype=np.uint8)
     padded[:, : octets.shape[1]] = octets
     return padded.view(np.uint64)

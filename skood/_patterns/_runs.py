@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ._search import Words
+from ._lists import Words
 
 _Rows = NDArray[np.int64]
 

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from functools import cache, partial
+from collections.abc import Iterator, Sequence
+from functools import partial
 from itertools import pairwise
 from typing import Any
 
@@ -13,10 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .._batches import row_batches
-from .._faiss import n_threads_for, threads_for
-
-Words = NDArray[np.uint64]
-Neighbors = tuple[NDArray[np.int64], NDArray[np.int64]]
+from .._faiss import faiss_or_none, n_threads_for, run_tasks, threads_for
+from ._lists import FASTEST, Neighbors, PatternLists, Words, fast_width, n_fast_words
 
 _FEW = 2
 """Up to so many neighbours, all distances and then their minima are faster than faiss's heaps."""
@@ -24,6 +20,9 @@ _PATTERNS_AT_ONCE = 2**12
 _DISTANCES_AT_ONCE = 2**17
 """Patterns and distances of these numbers stay in a processor's cache."""
 _QUERIES_FOR_A_COPY = 16
+_QUERIES_FOR_LISTS = 32
+"""So many share the copy of all patterns that lists take."""
+_PATTERNS_IN_A_LIST = 2**14
 _TAKEN = np.iinfo(np.int32).max
 
 
@@ -33,7 +32,8 @@ def hamming_neighbors(queries: Words, patterns: Words, n_neighbors: int) -> Neig
     Uses faiss where it can be imported, and otherwise a product of matrices of -1 and 1, which
     is exact too and several times slower. For one or two neighbours, faiss computes the distances
     to a few thousand patterns at a time, of which NumPy takes the smallest: that takes from a
-    quarter to three quarters of the time of faiss's own search.
+    quarter to three quarters of the time of faiss's own search. For one neighbour of patterns of
+    eight words, :class:`PatternLists` take less.
 
     Parameters
     ----------
@@ -51,12 +51,15 @@ def hamming_neighbors(queries: Words, patterns: Words, n_neighbors: int) -> Neig
     indices : ndarray of shape (n_queries, n_neighbors)
         Position of each neighbour in ``patterns``.
     """
-    faiss = _faiss_or_none()
+    faiss = faiss_or_none()
     if faiss is None:
         return _matrix_neighbors(queries, patterns, n_neighbors)
     n_words_compared = len(queries) * patterns.size
+    is_fast_in_lists = n_fast_words(queries.shape[1]) == FASTEST
+    if n_neighbors == 1 and is_fast_in_lists and len(queries) >= _QUERIES_FOR_LISTS:
+        return _nearest_in_tiles(faiss, queries, patterns)
     if n_neighbors <= _FEW and n_words_compared and _pays(queries):
-        return _few_neighbors(faiss, _fast_width(queries), patterns, n_neighbors)
+        return _few_neighbors(faiss, fast_width(queries), patterns, n_neighbors)
     with threads_for(faiss, n_words_compared):
         distances, indices = faiss.knn_hamming(_octets(queries), _octets(patterns), n_neighbors)
     return distances.astype(np.int64), indices
@@ -81,7 +84,7 @@ def nearest_in_groups(queries: Words, stops: Sequence[int], groups: Sequence[Wor
     distances, indices : ndarray of shape (n_queries,)
         Number of bits that differ, and the position among the patterns of the group.
     """
-    faiss = _faiss_or_none()
+    faiss = faiss_or_none()
     edges = [0, *stops]
     n_pairs = [
         (stop - start) * len(patterns)
@@ -89,7 +92,7 @@ def nearest_in_groups(queries: Words, stops: Sequence[int], groups: Sequence[Wor
     ]
     distances = np.empty(len(queries), dtype=np.int64)
     indices = np.empty(len(queries), dtype=np.int64)
-    asked = _fast_width(queries)
+    asked = fast_width(queries)
     tasks = []
     for first, last in _runs(n_pairs, _DISTANCES_AT_ONCE if faiss else 0):
         ends = edges[first : last + 1]
@@ -101,7 +104,7 @@ def nearest_in_groups(queries: Words, stops: Sequence[int], groups: Sequence[Wor
             fill = partial(_fill_groups, faiss, asked, ends, groups[first:last])
             tasks.append(partial(fill, distances, indices))
     if tasks:
-        _run(tasks, n_threads_for(faiss, sum(n_pairs) * queries.shape[1]))
+        run_tasks(tasks, n_threads_for(faiss, sum(n_pairs) * queries.shape[1]))
     return distances, indices
 
 
@@ -114,14 +117,6 @@ def _runs(n_pairs: Sequence[int], n_at_once: int) -> Iterator[tuple[int, int]]:
             first, n_held = group, 0
         n_held += n
     yield first, len(n_pairs)
-
-
-def _faiss_or_none() -> Any:
-    try:
-        import faiss
-    except ImportError:
-        return None
-    return faiss
 
 
 def _fill_groups(
@@ -139,7 +134,7 @@ def _fill_groups(
     cells = np.empty(widths.sum(), dtype=np.int32)
     first_cell = 0
     for start, stop, patterns in zip(edges[:-1], edges[1:], groups, strict=True):
-        tile = _fast_width(patterns).view(np.uint8)
+        tile = fast_width(patterns).view(np.uint8)
         shape = stop - start, len(tile)
         here = cells[first_cell : first_cell + shape[0] * shape[1]]
         first_cell += len(here)
@@ -161,45 +156,27 @@ def _few_neighbors(faiss: Any, queries: Words, patterns: Words, n_neighbors: int
         partial(_fill_in, faiss, queries[rows], patterns, distances[rows], indices[rows])
         for rows in parts
     ]
-    _run(tasks, n_threads)
+    run_tasks(tasks, n_threads)
     return distances, indices
 
 
-def _run(tasks: Sequence[Callable[[], None]], n_threads: int) -> None:
-    """Run all tasks, on threads where there are several of both."""
-    if min(n_threads, len(tasks)) == 1:
-        for task in tasks:
-            task()
-        return
-    for running in [_pool(os.getpid(), n_threads).submit(task) for task in tasks]:
-        running.result()
+def _nearest_in_tiles(faiss: Any, queries: Words, patterns: Words) -> Neighbors:
+    """The nearest pattern of each query, by lists of some patterns at a time."""
+    places = np.zeros(len(queries), dtype=np.int64)
+    distances, indices = np.full(len(queries), _TAKEN, dtype=np.int64), places.copy()
+    for start in range(0, len(patterns), _PATTERNS_IN_A_LIST):
+        tile = patterns[start : start + _PATTERNS_IN_A_LIST]
+        lists = PatternLists(faiss, [tile])
+        found, positions = lists.nearest(queries, places, len(queries) * len(tile))
+        is_nearer = found < distances
+        distances[is_nearer] = found[is_nearer]
+        indices[is_nearer] = positions[is_nearer] + start
+    return distances[:, np.newaxis], indices[:, np.newaxis]
 
 
 def _pays(queries: Words) -> bool:
     """Whether so many queries share the copy that patterns of other widths take."""
-    return len(queries) >= _QUERIES_FOR_A_COPY or _n_fast(queries.shape[1]) == queries.shape[1]
-
-
-def _n_fast(n_words: int) -> int:
-    """The next number of words that faiss has fast code for: 1, 2, 4, and multiples of 8."""
-    return 1 << (n_words - 1).bit_length() if n_words < 8 else -(-n_words // 8) * 8
-
-
-def _fast_width(words: Words) -> Words:
-    """The same bits, side by side in memory, in as many words as faiss has fast code for."""
-    n_rows, n_words = words.shape
-    n_fast = _n_fast(n_words)
-    if n_fast == n_words:
-        return np.ascontiguousarray(words)
-    padded = np.zeros((n_rows, n_fast), dtype=np.uint64)
-    padded[:, :n_words] = words
-    return padded
-
-
-@cache
-def _pool(process: int, n_threads: int) -> ThreadPoolExecutor:
-    """Threads of a process; one that is forked has none of those of its parent."""
-    return ThreadPoolExecutor(n_threads)
+    return len(queries) >= _QUERIES_FOR_A_COPY or n_fast_words(queries.shape[1]) == queries.shape[1]
 
 
 def _fill_in(
@@ -217,7 +194,7 @@ def _fill_in(
     blocks = [slice(first, first + height) for first in range(0, n_queries, height)]
     asked = [queries[rows] for rows in blocks]
     for start in range(0, len(patterns), n_at_once):
-        tile = _fast_width(patterns[start : start + n_at_once])
+        tile = fast_width(patterns[start : start + n_at_once])
         pointer = faiss.swig_ptr(tile.view(np.uint8))
         for rows, block in zip(blocks, asked, strict=True):
             shape = len(block), len(tile)

@@ -23,8 +23,8 @@ from numpy.typing import NDArray
 
 from .._disk import sync
 from ._files import OwnedFolder, mapped, sweep_of_killed
+from ._lists import Words
 from ._runs import Distinct
-from ._search import Words
 
 MANIFEST = "patterns.json"
 FORMAT = "skood patterns"

@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ._lists import Neighbors, Words
 from ._packed_bits import PackedBits
 from ._runs import opaque
-from ._search import Neighbors, Words, hamming_neighbors, nearest_in_groups
+from ._search import hamming_neighbors
 from ._shards import ClassTable, Segment, ShardFolder
-
-_COPIED_PER_QUERY = 4
-"""So many numbers for each query are copied faster than they are looked up class by class."""
 
 
 @dataclass(frozen=True)
@@ -316,90 +314,6 @@ class MappedPatternStore(BasePatternStore):
 
     def _row_numbers(self) -> NDArray[np.int64]:
         return self._folder.rows()
-
-
-Stores = Mapping[Any, BasePatternStore]
-
-
-def build_stores(bits: PackedBits, labels: NDArray, rows: NDArray) -> dict[Any, BasePatternStore]:
-    """One store in memory for each label, of the patterns that carry it."""
-    stores: dict[Any, BasePatternStore] = {}
-    for label, chosen in _rows_by_label(labels):
-        stores[label] = PatternStore(bits[chosen], rows[chosen])
-    return stores
-
-
-def nearest_of_class(
-    stores: Stores, bits: PackedBits, lookup_classes: NDArray
-) -> tuple[NDArray, NDArray]:
-    """Look each sample up in the store of its lookup class.
-
-    Returns
-    -------
-    distances, shares : ndarray of shape (n_samples,)
-        As in :meth:`BasePatternStore.nearest`; for a class that has no store the number of bits
-        and 0.
-    """
-    distances = np.full(len(bits), bits.n_bits)
-    shares = np.zeros(len(bits))
-    groups = []
-    for label, rows in _rows_by_label(lookup_classes):
-        store = stores.get(label)
-        if isinstance(store, PatternStore):
-            groups.append((store, rows))
-        elif store is not None:
-            distances[rows], shares[rows] = store.nearest(bits[rows])
-    if groups:
-        _look_up_in_memory(groups, bits.words, distances, shares)
-    return distances, shares
-
-
-def _look_up_in_memory(
-    groups: Sequence[tuple[PatternStore, NDArray[np.intp]]],
-    words: Words,
-    distances: NDArray,
-    shares: NDArray,
-) -> None:
-    """Write what is found of each class, searched together.
-
-    For classes of few patterns, one search for each would take longer than the comparisons.
-    """
-    stores, rows_of_each = zip(*groups, strict=True)
-    rows = rows_of_each[0] if len(groups) == 1 else np.concatenate(rows_of_each)
-    stops = np.cumsum([len(each) for each in rows_of_each]).tolist()
-    found, places = nearest_in_groups(words[rows], stops, [store.part.words for store in stores])
-    distances[rows] = found
-    shares[rows] = _shares_at(stores, stops, places)
-
-
-def _shares_at(
-    stores: Sequence[PatternStore], stops: Sequence[int], places: NDArray[np.int64]
-) -> NDArray[np.float64]:
-    """Shares of the patterns found in each store, whose searches end at ``stops``."""
-    n_found = np.diff([0, *stops])
-    sizes = np.array([store.n_patterns for store in stores])
-    n_rows = np.repeat([store.n_rows for store in stores], n_found)
-    if sizes.sum() <= _COPIED_PER_QUERY * len(places):
-        before = np.repeat(np.cumsum(sizes) - sizes, n_found)
-        counts = np.concatenate([store.part.counts for store in stores])[before + places]
-    else:
-        of_each = np.split(places, stops[:-1])
-        pairs = zip(stores, of_each, strict=True)
-        counts = np.concatenate([store.part.counts[found] for store, found in pairs])
-    return counts / (n_rows + 1)
-
-
-def _rows_by_label(labels: NDArray) -> Iterator[tuple[Any, NDArray[np.intp]]]:
-    """Each label, ascending, and the rows that carry it."""
-    # Sorted once: a comparison for each class would look at all rows as often as there are classes.
-    rows = np.argsort(labels, kind="stable")
-    ordered = labels[rows]
-    starts = [0, *(np.flatnonzero(ordered[1:] != ordered[:-1]) + 1).tolist()]
-    ends = [*starts[1:], len(rows)]
-    for label, start, stop in zip(
-        ordered[starts[: len(rows)]].tolist(), starts, ends, strict=False
-    ):
-        yield label, rows[start:stop]
 
 
 def _pad(array: NDArray, width: int, value: int) -> NDArray:

@@ -11,8 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .._batches import row_batches
-from .._classes import GROUP_BY, find_classes
+from .._classes import GROUP_BY
 from .._estimator_checks import LEFT_OUT, failed_outlier_checks
+from .._labels import find_classes
 from .._sklearn import Interval, StrOptions
 from .._values import ROUNDING, Floats
 from ..activations import Activations

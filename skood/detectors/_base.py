@@ -10,7 +10,6 @@ from typing import Any, ClassVar, Self
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator, OutlierMixin
-from sklearn.utils.validation import check_is_fitted
 
 from .._classes import (
     TrainingClasses,
@@ -30,6 +29,7 @@ from .._marks import (
     take_rows,
 )
 from .._sklearn import Interval
+from .._streams import check_fitted
 from .._validation import check_activations
 from .._values import ANY_SIZE, below_all, check_finite
 from ..activations import Activations
@@ -262,7 +262,7 @@ class BaseDetector(OutlierMixin, BaseEstimator, metaclass=ABCMeta):
             If values are not finite, the layers or the classes of the network are not those of
             ``fit``, or a score is not finite, because values are too large.
         """
-        check_is_fitted(self)
+        check_fitted(self)
         X = self._validate(X, reset=False)
         with without_overflow_warnings():
             scores = self._score_in_batches(X)

@@ -10,7 +10,6 @@ from typing import Any, Protocol, Self
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator
-from sklearn.exceptions import NotFittedError
 from sklearn.utils.validation import check_is_fitted
 
 from .._classes import NetworkClasses
@@ -127,10 +126,7 @@ class BaseIncrementalDetector(BaseOneClassDetector):
         return None
 
     def __sklearn_is_fitted__(self) -> bool:
-        # Whoever asks learns why: scikit-learn's own words would tell to call fit.
-        if self._missing:
-            raise NotFittedError(self._missing)
-        return hasattr(self, "n_samples_seen_")
+        return hasattr(self, "n_samples_seen_") and not self._missing
 
     def _learn_and_score(
         self, X: Activations, y: NDArray | None, rows: Rows, fit_params: dict[str, Any]

@@ -12,10 +12,10 @@ from sklearn.base import clone
 from sklearn.cluster import KMeans, MiniBatchKMeans
 from sklearn.metrics import pairwise_distances, silhouette_score
 from sklearn.utils import resample
-from sklearn.utils.validation import check_is_fitted
 
 from .._batches import row_batches
 from .._sklearn import Interval, StrOptions
+from .._streams import check_fitted
 from .._values import SQUARABLE, Floats
 from ..activations import Activations
 from ._base import BaseOneClassDetector
@@ -242,7 +242,7 @@ class ClusterDistanceDetector(BaseOneClassDetector):
             Distance to the nearest cluster centre, as a multiple of the mean distance of that
             cluster's training samples.
         """
-        check_is_fitted(self)
+        check_fitted(self)
         X = self._validate(X, reset=False)
         return self._coefficients(*_nearest(X, self.cluster_centers_))
 
@@ -264,7 +264,7 @@ class ClusterDistanceDetector(BaseOneClassDetector):
         ValueError
             If ``X``, or the samples of ``fit``, carry no predictions.
         """
-        check_is_fitted(self)
+        check_fitted(self)
         X = self._validate(X, reset=False)
         return self._matches(X, _nearest(X, self.cluster_centers_)[0])
 

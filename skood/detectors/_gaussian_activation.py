@@ -7,11 +7,13 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from sklearn.utils.validation import check_is_fitted, column_or_1d
+from sklearn.utils.validation import column_or_1d
 
 from .._batches import row_batches
-from .._classes import GROUP_BY, find_classes
+from .._classes import GROUP_BY
+from .._labels import find_classes
 from .._sklearn import Interval
+from .._streams import check_fitted
 from .._values import SQUARABLE, Floats
 from ..activations import Activations
 from ._base_incremental import BaseIncrementalDetector, layers_of
@@ -209,7 +211,7 @@ class GaussianActivationDetector(BaseIncrementalDetector):
         >>> detector.kl_divergence([[0.0], [2.0], [1.0], [3.0]], groups=["a", "a", "b", "b"])
         {'a': 0.0, 'b': 0.5}
         """
-        check_is_fitted(self)
+        check_fitted(self)
         X = self._validate(X, reset=False)
         groups = self._check_groups(X, groups)
         rows, divergences = np.asarray(X), {}

@@ -7,11 +7,12 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from sklearn.utils.validation import check_is_fitted
 
-from .._classes import GROUP_BY, find_classes
+from .._classes import GROUP_BY
 from .._estimator_checks import LEFT_OUT, failed_outlier_checks
+from .._labels import find_classes
 from .._layer_names import units_second
+from .._streams import check_fitted
 from .._validation import check_activations
 from .._values import SQUARABLE, Floats
 from ..activations import Activations
@@ -172,7 +173,7 @@ class GramDetector(BaseLayerScoresDetector):
             Minus the deviations, not divided by ``mean_deviations_``; -inf where the predicted
             class has no ranges.
         """
-        check_is_fitted(self)
+        check_fitted(self)
         return self._layer_scores(self._validate(X, reset=False))
 
     def _layer_scores(self, X: Activations) -> Floats:

@@ -14,13 +14,13 @@ from sklearn.model_selection import StratifiedKFold
 from sklearn.neural_network import MLPClassifier
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
-from sklearn.utils.validation import check_is_fitted
 from threadpoolctl import threadpool_limits
 from tqdm import tqdm
 
 from .._classes import GROUP_BY
 from .._patterns import pack_layers
 from .._sklearn import HasMethods, Interval, StrOptions
+from .._streams import check_fitted
 from .._values import Floats
 from .._warnings import warn_user
 from ..activations import Activations
@@ -303,7 +303,7 @@ class GroupProgressionDetector(StoredSamplesMixin, BaseOneClassDetector):
         matching : ndarray of shape (n_samples, n_layers)
             Share of the layer's group whose class is the one predicted for the sample.
         """
-        check_is_fitted(self)
+        check_fitted(self)
         return self._progression(self._validate(X, reset=False))
 
     def _progression(self, X: Activations, after_batch: Callable[[int], Any] = bool) -> Progression:

@@ -11,12 +11,12 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
-from sklearn.utils.validation import check_is_fitted
 
 from .._batches import row_batches
 from .._classes import GROUP_BY, class_columns
 from .._estimator_checks import failed_outlier_checks
 from .._sklearn import HasMethods, Interval
+from .._streams import check_fitted
 from .._threshold_sample import ThresholdSample, hash_rows
 from .._too_few import TooFewSamplesError
 from .._values import SQUARABLE, Floats
@@ -28,7 +28,7 @@ from ._base_layer_scores import BaseLayerScoresDetector, LayersLearnt
 from ._labels_seen import ByClass, LabelsSeen
 from ._row_lengths import unit_rows
 from ._tied_gaussian import TiedGaussian, needs_rows
-from ._tied_moments import TiedMoments, TiedRows
+from ._tied_moments import TiedMoments, TiedParts, TiedRows, number_parts
 
 
 class MahalanobisDetector(BaseLayerScoresDetector):
@@ -122,7 +122,9 @@ class MahalanobisDetector(BaseLayerScoresDetector):
 
     Counts, class means and the products of residuals of batches add up exactly [5]_, so that
     ``partial_fit`` and ``merge`` give what one ``fit`` gives, to rounding. Of rows marked -1 they
-    keep 32 MiB, or 1,000, which weigh the layers; and of each layer a matrix of all pairs of units.
+    keep 32 MiB, or 1,000, which weigh the layers; and of each layer a matrix of all pairs of units,
+    or five, where ``n_components`` leaves out some of its axes: one for each fifth of the samples,
+    which what they hold decides, and not the batch that they come in.
     With ``covariance`` all rows are needed, and there are no such methods. Of layers of more units
     than ``n_components`` and 2,048, ``fit`` reads all rows at once where memory holds them, and
     keeps nothing that batches could be added to: begin with ``partial_fit``. Batches of these add
@@ -231,9 +233,20 @@ class MahalanobisDetector(BaseLayerScoresDetector):
         for name, layer in X.items():
             rows = np.asarray(layer)
             rows, rounding = rows if counts.all() else rows[counts], self._rounding(rows.dtype)
-            learnt = TiedRows.of(name, self._prepare(rows), codes[counts], labels, rounding)
-            layers[name] = learnt if self._needs_rows(rows.shape[1]) else learnt.summed()
+            known = name, self._prepare(rows), codes[counts], labels, rounding
+            layers[name] = self._learn_layer(rows, known)
         return ByClass(self._labels_seen(X, y), layers)
+
+    def _learn_layer(
+        self, rows: NDArray, known: tuple[str, Floats, NDArray[np.intp], NDArray, float]
+    ) -> TiedMoments | TiedParts | TiedRows:
+        """What is kept of rows, of which is known what :meth:`TiedRows.of` takes."""
+        n_units = rows.shape[1]
+        if self._needs_rows(n_units):
+            return TiedRows.of(*known)
+        if self.n_components is None or n_units <= self.n_components:
+            return TiedRows.of(*known).summed()
+        return TiedParts.of(*known, number_parts(rows))
 
     def _learn_ood(self, X: Activations) -> LayersLearnt:
         outside = ThresholdSample.of(X, None, np.arange(len(X)))
@@ -248,7 +261,7 @@ class MahalanobisDetector(BaseLayerScoresDetector):
         return 4 * float(precision) if self.normalize else 0.0
 
     def _finish_layers(self, classes: ByClass) -> None:
-        first = next(iter(classes.layers.values()))
+        first = _together(next(iter(classes.layers.values())))
         self.class_labels_ = first.labels
         self._check_any_counts(len(first.labels))
         if self.relative and len(first.labels) == 1:
@@ -256,6 +269,7 @@ class MahalanobisDetector(BaseLayerScoresDetector):
                 "relative=True needs samples of several classes, by labels or predictions: of "
                 f"{first.n_rows} samples, all are of the class {first.labels[0]}."
             )
+        self.__dict__.pop("_without", None)
         self._gaussians = {}
         for name, learnt in classes.layers.items():
             self._gaussians[name] = self._fit_layer(learnt)
@@ -282,8 +296,9 @@ class MahalanobisDetector(BaseLayerScoresDetector):
                 "KNNDetector."
             )
 
-    def _fit_layer(self, learnt: TiedMoments | TiedRows) -> list[TiedGaussian]:
+    def _fit_layer(self, learnt: TiedMoments | TiedParts | TiedRows) -> list[TiedGaussian]:
         """The Gaussians of the classes and, for relative distances, the one of all rows."""
+        learnt = _together(learnt)
         groupings = [learnt, learnt.pooled(learnt.labels[:1])] if self.relative else [learnt]
         return [
             TiedGaussian(
@@ -346,12 +361,17 @@ class MahalanobisDetector(BaseLayerScoresDetector):
         """Each scored by what was learnt without a part of these rows that it is in."""
         scores, is_right = np.zeros(len(rows)), np.ones(len(rows), dtype=bool)
         learnt = self._summary.classes.layers[name]
+        if isinstance(learnt, TiedParts) and learnt.can_be_left_out:
+            return self._left_out_by_known_parts(name, rows, codes)
+        learnt = _together(learnt)
         units, rounding = self._prepare(rows), self._rounding(rows.dtype)
         for part in _parts(rows, codes, learnt.n_rows):
             kept = np.setdiff1d(np.arange(len(rows)), part) if len(rows) == learnt.n_rows else part
             # Numbered anew, as some classes may have no row here.
             known, numbers = np.unique(codes[kept], return_inverse=True)
-            rest = TiedRows.of(name, units[kept], numbers, self.class_labels_[known], rounding)
+            rest: TiedMoments | TiedRows = TiedRows.of(
+                name, units[kept], numbers, self.class_labels_[known], rounding
+            )
             if kept is part:
                 rest = learnt.without(rest.summed())
             gaussians = self._fit_layer(rest)
@@ -362,7 +382,35 @@ class MahalanobisDetector(BaseLayerScoresDetector):
                 is_right[left_out] = rest.labels[nearest] == self.class_labels_[codes[left_out]]
         return scores, is_right
 
+    def _left_out_by_known_parts(
+        self, name: str, rows: NDArray, codes: NDArray[np.intp]
+    ) -> tuple[Floats, NDArray[np.bool_]]:
+        """Each scored by what was learnt without the fifth of all rows that it is in."""
+        scores, is_right = np.empty(len(rows)), np.empty(len(rows), dtype=bool)
+        units, numbers = self._prepare(rows), number_parts(rows)
+        for number in np.unique(numbers):
+            labels, gaussians = self._without_part(name, int(number))
+            part = np.flatnonzero(numbers == number)
+            for batch in _batches(len(part), gaussians):
+                left_out = part[batch]
+                found = [tied.squared_distances(units[left_out]) for tied in gaussians]
+                scores[left_out], nearest = _score(found)
+                is_right[left_out] = labels[nearest] == self.class_labels_[codes[left_out]]
+        return scores, is_right
+
+    def _without_part(self, name: str, number: int) -> tuple[NDArray, list[TiedGaussian]]:
+        """The classes and Gaussians of all rows of a layer but for those of a part.
+
+        They are kept until all rows are scored, since each batch has rows of all parts.
+        """
+        known = self.__dict__.setdefault("_without", {})
+        if (name, number) not in known:
+            rest = self._summary.classes.layers[name].without_part(number)
+            known[name, number] = rest.labels, self._fit_layer(rest)
+        return known[name, number]
+
     def _weigh(self, found: Floats, outside: Activations | None) -> Floats:
+        self.__dict__.pop("_without", None)
         left_out, is_right = map(np.ascontiguousarray, np.split(found, 2, axis=1))
         self.class_accuracy_ = {
             name: float(column[~np.isnan(column)].mean())
@@ -388,7 +436,7 @@ class MahalanobisDetector(BaseLayerScoresDetector):
             Minus half the squared distances. ``score_samples`` gives their sum weighted by
             ``layer_weights_``.
         """
-        check_is_fitted(self)
+        check_fitted(self)
         return self._layer_scores(self._validate(X, reset=False))
 
     def _layer_scores(self, X: Activations) -> Floats:
@@ -415,6 +463,10 @@ class MahalanobisDetector(BaseLayerScoresDetector):
         return failed_outlier_checks(
             "A relative distance needs several classes, and the check gives no labels."
         )
+
+
+def _together(learnt: TiedMoments | TiedParts | TiedRows) -> TiedMoments | TiedRows:
+    return learnt.whole if isinstance(learnt, TiedParts) else learnt
 
 
 def _batches(n_rows: int, gaussians: list[TiedGaussian]) -> Iterator[slice]:

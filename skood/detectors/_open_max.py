@@ -10,10 +10,10 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.optimize import brentq
 from scipy.special import softmax
-from sklearn.utils.validation import check_is_fitted
 
 from .._classes import GROUP_BY, class_columns
 from .._sklearn import Interval
+from .._streams import check_fitted
 from .._values import SQUARABLE, Floats
 from ..activations import Activations
 from ._base_logit import BaseLogitDetector, logit_batches, logits_of, predictions_of
@@ -213,7 +213,7 @@ class OpenMaxDetector(BaseLogitDetector):
         probabilities : ndarray of shape (n_samples, 1 + n_classes)
             The first column is the unknown class. Rows sum to 1.
         """
-        check_is_fitted(self)
+        check_fitted(self)
         return softmax(self._revise(logits_of(self._validate(X, reset=False))), axis=1)
 
 

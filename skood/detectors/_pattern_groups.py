@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .._batches import row_batches
-from .._classes import find_classes
+from .._labels import find_classes
 from .._patterns import Neighbors, PackedBits, Words, hamming_neighbors
 
 

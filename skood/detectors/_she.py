@@ -9,7 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .._batches import row_batches
-from .._classes import GROUP_BY, find_classes, refuse_unknown_labels
+from .._classes import GROUP_BY, refuse_unknown_labels
+from .._labels import find_classes
 from .._side_by_side import split_layers
 from .._sklearn import StrOptions
 from .._values import SQUARABLE, Floats

@@ -11,10 +11,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.utils import check_scalar
-from sklearn.utils.validation import check_is_fitted
 
 from .._elsewhere import run_elsewhere
 from .._marks import labels_at
+from .._streams import check_fitted
 from ..activations import Activations
 
 _N_WITHOUT_OWN_NUMBER = 5
@@ -100,7 +100,7 @@ class StoredSamplesMixin:
         ValueError
             If ``n_neighbors`` is below 1, or ``X`` is refused as by ``score_samples``.
         """
-        check_is_fitted(self)
+        check_fitted(self)
         if n_neighbors is None:
             n_neighbors = getattr(self, "n_neighbors_", _N_WITHOUT_OWN_NUMBER)
         n_neighbors = _as_count(n_neighbors, "n_neighbors")
@@ -130,7 +130,7 @@ class StoredSamplesMixin:
         ValueError
             If ``n_examples`` is below 1, or ``X`` is refused as by ``score_samples``.
         """
-        check_is_fitted(self)
+        check_fitted(self)
         n_examples = _as_count(n_examples, "n_examples")
         X = self._validate(X, reset=False)
         distances, positions = self._nearest_stored(X, n_examples)

@@ -9,7 +9,9 @@ from numpy.typing import NDArray
 
 from .._batches import row_batches
 from .._classes import check_same_kind
+from .._threshold_sample import hash_rows, merged
 from .._values import Floats
+from ..activations import Activations
 
 _WIDEST_SCATTER = 8192
 """Of so many units, the products of all pairs take 512 MiB."""
@@ -219,6 +221,80 @@ class TiedRows:
                 "PoolingReducer or NeuronSelector."
             )
         return self.summed()
+
+
+N_PARTS = 5
+_FEWEST_IN_PARTS = 50
+"""Of fewer rows, parts by chance are too unlike in size."""
+
+
+@dataclass(frozen=True)
+class TiedParts:
+    """Moments of rows in five parts, of which each can be left out of all.
+
+    What a row holds decides which part it is in: neither its place among others nor the batch that
+    it comes in.
+
+    Attributes
+    ----------
+    parts : tuple of TiedMoments
+        Of no rows, some of them.
+    """
+
+    parts: tuple[TiedMoments, ...]
+
+    @classmethod
+    def of(
+        cls,
+        name: str,
+        rows: Floats,
+        codes: NDArray[np.intp],
+        labels: NDArray,
+        rounding: float,
+        numbers: NDArray[np.intp],
+    ) -> TiedParts:
+        """As of :class:`TiedRows`, with the number of the part of each row."""
+        parts = []
+        for number in range(N_PARTS):
+            members = np.flatnonzero(numbers == number)
+            known, own = np.unique(codes[members], return_inverse=True)
+            learnt = TiedRows.of(name, rows[members], own, labels[known], rounding)
+            parts.append(learnt.summed())
+        return cls(tuple(parts))
+
+    @property
+    def n_rows(self) -> int:
+        return sum(part.n_rows for part in self.parts)
+
+    @property
+    def whole(self) -> TiedMoments:
+        """The moments of all rows."""
+        return merged(self.parts)
+
+    @property
+    def can_be_left_out(self) -> bool:
+        """Whether there are many rows, and no part holds most of them, as where rows repeat."""
+        most = max(part.n_rows for part in self.parts)
+        return self.n_rows >= _FEWEST_IN_PARTS and 2 * most <= self.n_rows
+
+    def without_part(self, number: int) -> TiedMoments:
+        """The moments of the rows of the other parts."""
+        return merged([*self.parts[:number], *self.parts[number + 1 :]])
+
+    def pooled(self, label: NDArray) -> TiedParts:
+        """The same rows as rows of one class, whose label is the one in an array."""
+        return TiedParts(tuple(part.pooled(label) for part in self.parts))
+
+    def merge(self, other: TiedParts) -> TiedParts:
+        """The moments of the rows of both."""
+        pairs = zip(self.parts, other.parts, strict=True)
+        return TiedParts(tuple(mine.merge(theirs) for mine, theirs in pairs))
+
+
+def number_parts(rows: NDArray) -> NDArray[np.intp]:
+    """The part of each row, by what it holds."""
+    hashes = hash_rows(Activations({"layer": rows}), None)
+    return ((hashes >> np.uint64(32)) * np.uint64(N_PARTS) >> np.uint64(32)).astype(np.intp)
 
 
 def _class_means(rows: Floats, codes: NDArray[np.intp]) -> Floats:

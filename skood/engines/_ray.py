@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.pipeline import Pipeline
-from sklearn.utils.validation import check_is_fitted
 
+from .._streams import check_fitted
 from ..extraction import ActivationExtractor
 
 _OUTPUTS = {"score": "score_samples", "prediction": "predict"}
@@ -85,7 +85,7 @@ class RayScorer:
         outputs: Mapping[str, str] | None = None,
         keep: Sequence[str] | None = None,
     ) -> None:
-        check_is_fitted(estimator)
+        check_fitted(estimator)
         self._fitted = estimator
         self._inputs = inputs
         self._outputs = dict(_OUTPUTS if outputs is None else outputs)

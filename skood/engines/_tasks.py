@@ -14,7 +14,7 @@ from sklearn.utils.validation import check_is_fitted
 from .._fit_context import unchanged_on_failure
 from .._foreign import detector_of
 from .._sklearn import check_own_parameters
-from .._streams import learns_from_rows
+from .._streams import check_fitted, learns_from_rows
 from ..activations import Activations
 from ._blocks import (
     Blocks,
@@ -250,7 +250,7 @@ def _numbers_each(estimator: Any, method: str, X: Any, dtype: Any) -> dict[str, 
 
 def _check_ready(estimator: Any, method: str) -> None:
     """Say now, and not when it is computed, that an estimator cannot do what is asked for."""
-    check_is_fitted(estimator)
+    check_fitted(estimator)
     if hasattr(estimator, "_refuse_unready"):
         estimator._refuse_unready(method)
 

@@ -14,7 +14,6 @@ from numpy.typing import NDArray
 from sklearn.base import clone
 from sklearn.preprocessing import normalize
 from sklearn.utils.extmath import row_norms
-from sklearn.utils.validation import check_is_fitted
 
 from .._batches import row_batches
 from .._classes import has_predictions, rows_to_accept, tells_classes
@@ -25,6 +24,7 @@ from .._memory import memory_left
 from .._named_detectors import NamedDetectors
 from .._sklearn import Interval, StrOptions
 from .._spread import evenly
+from .._streams import check_fitted
 from .._tables import memory_text
 from .._threshold_sample import (
     ThresholdSample,
@@ -523,7 +523,7 @@ class AdaptiveEnsembleDetector(BaseIncrementalDetector, NamedDetectors):
             For each of ``named_estimators_``. They add up to what ``score_samples`` gives, but for
             samples of a predicted class of which nothing was learnt.
         """
-        check_is_fitted(self)
+        check_fitted(self)
         scores = self._member_scores(self._validate(X, reset=False))
         return dict(zip(self.named_estimators_, self._weigh(scores).T, strict=True))
 

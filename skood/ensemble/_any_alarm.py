@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn.base import clone
-from sklearn.utils.validation import check_is_fitted
 
 from .._classes import rows_to_accept
 from .._conformal import held_out_threshold, lowest_accepted
@@ -17,7 +16,7 @@ from .._elsewhere import run_elsewhere
 from .._foreign import are_named, detector_of, is_of_pyod, rate_of
 from .._held_out import VALIDATION
 from .._named_detectors import NamedDetectors
-from .._streams import steps_of
+from .._streams import check_fitted, steps_of
 from .._threshold_sample import ThresholdSample, shared
 from .._validation import ARRAY_LAYER, check_activations
 from .._values import Floats
@@ -327,7 +326,7 @@ class AnyAlarmDetector(BaseIncrementalDetector, NamedDetectors):
         scores : dict of str to ndarray of shape (n_samples,)
             Its own scores by the name of each detector, to compare with ``offsets_``.
         """
-        check_is_fitted(self)
+        check_fitted(self)
         return self._score_each(self._validate(X, reset=False))
 
     @run_elsewhere("scores_each")

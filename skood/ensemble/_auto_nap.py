@@ -9,7 +9,7 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn.utils import check_random_state
-from sklearn.utils.validation import check_is_fitted, column_or_1d
+from sklearn.utils.validation import column_or_1d
 
 from .._classes import GROUP_BY, TrainingClasses, tells_classes
 from .._elsewhere import run_elsewhere
@@ -19,6 +19,7 @@ from .._held_out import split_held_out
 from .._marks import in_distribution_mask
 from .._pooling import ENDS, POOLINGS
 from .._sklearn import HasMethods, Interval, StrOptions
+from .._streams import check_fitted
 from .._validation import check_activations
 from .._values import Floats
 from ..activations import Activations, PackedBits
@@ -426,7 +427,7 @@ class AutoNAPDetector(BaseDetector):
             Hamming distance to the nearest pattern of the predicted class, in the order of
             ``layers_``, dtype int. Above ``taus_`` it means out-of-distribution.
         """
-        check_is_fitted(self)
+        check_fitted(self)
         return self._distances(self._validate(X, reset=False))
 
     def score_settings(self, X: Activations | ArrayLike, y: ArrayLike) -> Floats:
@@ -451,7 +452,7 @@ class AutoNAPDetector(BaseDetector):
             If the detector was fitted without ``keep_settings=True``, or one of the two kinds of
             samples is missing.
         """
-        check_is_fitted(self)
+        check_fitted(self)
         if self._settings is None:
             raise ValueError(
                 "The patterns of the settings that were not chosen are gone: fit "
@@ -494,7 +495,7 @@ class AutoNAPDetector(BaseDetector):
         """
         if self.combine == "weighted":
             return super().decision_function(X)
-        check_is_fitted(self)
+        check_fitted(self)
         distances = self._distances(self._validate(X, reset=False))
         return 0.5 - (distances > self.taus_).mean(axis=1)
 

@@ -60,7 +60,7 @@ class MonitorModule(nn.Module):
             "logits", where the network has some, of shape (n_samples, n_classes); "score",
             "p_value" and "verdict", of shape (n_samples,).
         """
-        if len(inputs) == 1 and isinstance(inputs[0], Mapping):
+        if len(inputs) == 1 and not isinstance(inputs[0], Tensor):
             inputs = tuple(inputs[0][name] for name in self.input_names)
         for step in self.before:
             inputs = (step(*inputs),)
@@ -111,7 +111,12 @@ class MonitorModule(nn.Module):
         inputs : tuple of Tensor
             In memory of their own.
         """
-        tensors = [torch.as_tensor(np.array(each[:n_samples])) for each in inputs]
+        tensors = [
+            x[:n_samples].detach().cpu().clone()
+            if isinstance(x, Tensor)
+            else torch.as_tensor(np.array(x[:n_samples]))
+            for x in inputs
+        ]
         if self.before or self.extraction.steps:
             return tuple(tensors)
         dtypes = getattr(self.extraction.network, "dtypes", [each.dtype for each in tensors])

@@ -63,8 +63,9 @@ class ExtractionForm(Form):
         for step in self.steps:
             inputs = (step(*inputs),)
         logits, codes, layers = self.network(*inputs)
-        if logits is not None and codes is None:
-            codes = logits.argmax(dim=1)
+        if logits is not None:
+            logits = _widened(logits)
+            codes = logits.argmax(dim=1) if codes is None else codes
         head = None
         if self.has_head:
             head = TensorHead(self.head_weight, self.head_bias, self.plan.head_input)
@@ -82,16 +83,15 @@ class ExtractionForm(Form):
     def _read(self, layer: str, value: Tensor, inputs: Any) -> dict[str, Tensor]:
         """What is kept of a layer as soon as it has its value."""
         value = value.dequantize() if value.is_quantized else value
-        value = value.float() if value.is_floating_point() and value.element_size() < 4 else value
         name = self.plan.names[layer, "value"]
         if not isinstance(self.reducer, PoolingReducer):
-            return {name: value.clone()}
+            return {name: _widened(value.clone())}
         unit_axis, mask = self.plan.trace.unit_axes.get(layer, 1), self._mask(inputs)
         step = self.plan.trace.token_steps.get(layer, 0)
         if mask is not None and step > 1:
             mask = shorten(mask, value.shape[1 if unit_axis != 1 else 2], step)
         pooled = pool_layer(self.reducer, name, value, unit_axis, mask)
-        return {key: array.clone() for key, array in pooled.items()}
+        return {key: _widened(array.clone()) for key, array in pooled.items()}
 
     def _mask(self, inputs: Any) -> Tensor | None:
         """True at tokens and False at padding; None where samples are no sequences."""
@@ -120,6 +120,11 @@ class ExtractionForm(Form):
                 for layer, value in values.items()
             }
         return form(clone(self.reducer).fit(Activations(columns)))
+
+
+def _widened(value: Tensor) -> Tensor:
+    """Half precision as single precision, as an adapter gives it to NumPy."""
+    return value.float() if value.is_floating_point() and value.element_size() < 4 else value
 
 
 def _refuse(extractor: ActivationExtractor) -> None:

@@ -15,7 +15,6 @@ if TYPE_CHECKING:
 Maker = TypeVar("Maker", bound=Callable[[Any], Any])
 
 _FORMS: dict[type, Callable[[Any], Any]] = {}
-_REASONS: dict[type, str] = {}
 
 
 def form_of(estimator_class: type) -> Callable[[Maker], Maker]:
@@ -59,19 +58,6 @@ def form_of(estimator_class: type) -> Callable[[Maker], Maker]:
     return register
 
 
-def has_no_form(cls: type, reason: str) -> None:
-    """Say why estimators of a class have no form in tensors.
-
-    Parameters
-    ----------
-    cls : type
-        The class.
-    reason : str
-        Part of a sentence that follows "since".
-    """
-    _REASONS[cls] = reason
-
-
 def form(estimator: Any) -> nn.Module:
     """The form in tensors of a fitted estimator.
 
@@ -101,31 +87,19 @@ def form(estimator: Any) -> nn.Module:
     """
     make = forms().get(type(estimator))
     if make is None:
-        raise ExportError(_why_not(estimator))
+        name = type(estimator).__name__
+        raise ExportError(
+            f"{name} cannot be exported: skood knows no form of {type(estimator).__module__}.{name}"
+            " in tensors. Register one by skood.export.form_of, or leave this part out."
+        )
     module: nn.Module = make(estimator)
     return module
-
-
-def _why_not(estimator: Any) -> str:
-    name = type(estimator).__name__
-    if reason := _REASONS.get(type(estimator)):
-        return f"{name} cannot be exported, since {reason}."
-    return (
-        f"{name} cannot be exported: skood knows no form of {type(estimator).__module__}.{name} in "
-        "tensors. Register one by skood.export.form_of, or leave this part out."
-    )
 
 
 def forms() -> dict[type, Callable[[Any], Any]]:
     """What makes forms, by the class of what they are the form of."""
     _load()
     return _FORMS
-
-
-def reasons() -> dict[type, str]:
-    """Why estimators have no form, by class."""
-    _load()
-    return _REASONS
 
 
 def _load() -> None:

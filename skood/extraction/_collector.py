@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,7 @@ from .._layer_names import unit_axes
 from .._pooling import fitting_mask
 from .._row_table import OF_LAYER, RowTable
 from ..activations import Activations, Column, LinearHead, PackedBits
+from ._deliveries import Deliveries
 from ._head_check import HeadCheck
 from ._masks import Mask, shorten
 from ._mode import Outcome, Source
@@ -30,8 +32,8 @@ class Collector:
     reducer : transformer or None
         Called for each layer at once where it has ``pool_layers``, and otherwise for the
         Activations of each batch.
-    to_numpy : callable
-        Makes an array of a value of the network.
+    deliveries : Deliveries
+        Makes arrays of the values of the network.
     n_samples : int or None
         Number of samples to expect, where known.
     plan : Plan
@@ -53,7 +55,7 @@ class Collector:
     def __init__(
         self,
         reducer: Any,
-        to_numpy: Callable[[Any], NDArray],
+        deliveries: Deliveries,
         n_samples: int | None,
         plan: Plan,
         predict: Callable[[Any], NDArray | None] = lambda logits: None,
@@ -65,7 +67,7 @@ class Collector:
         writer: BlockWriter | None = None,
     ) -> None:
         self._reducer = reducer
-        self._to_numpy = to_numpy
+        self._deliveries = deliveries
         self._plan = plan
         self._predict = predict
         self._head, self._classes = head, classes
@@ -78,31 +80,37 @@ class Collector:
         self._check = HeadCheck(head, head_rounding, writer)
         self._kind_of_labels: str | None = None
         self._mask: Mask | None = None
+        self._mask_of_values: Mask | None = None
         written = writer.blocks if writer is not None else []
         self._n_masked = sum(block.n_samples for block in written if "mask" in block.pieces)
 
     def begin_batch(self, mask: Mask | None) -> None:
         """Say which tokens of the batch that comes are no padding, where there are tokens."""
-        self._mask = mask
+        self._mask_of_values = mask
+        self._deliveries.then(partial(setattr, self, "_mask", self._deliveries.kept(mask)))
 
     def keep(self, source: Source, value: Any) -> None:
         """Take what is extracted of a layer for the current batch; nothing of it is shared."""
         name, unit_axis = self._plan.names[source], self._plan.trace.unit_axes.get(source[0], 1)
         if self._reducer is None:
-            self._store(name, self._to_numpy(value), unit_axis)
+            self._store_later(name, value, unit_axis)
         elif hasattr(self._reducer, "pool_layers"):
             step = self._plan.trace.token_steps.get(source[0], 0)
             for pooled_name, pooled in self._pool(name, value, unit_axis, step).items():
-                self._store(pooled_name, self._to_numpy(pooled))
+                self._store_later(pooled_name, pooled)
         else:
-            self._batch[source] = np.array(self._to_numpy(value))
+            self._batch[source] = np.array(self._deliveries.array(value))
+
+    def _store_later(self, name: str, value: Any, unit_axis: int = 1) -> None:
+        receive = self._deliveries.send(value)
+        self._deliveries.then(lambda: self._store(name, receive(), unit_axis))
 
     def _pool(self, name: str, value: Any, unit_axis: int, step: int) -> dict[str, Any]:
         """What a reducer makes of the value of a layer, as soon as it is there."""
         # Swapping neighbours until the units come second leaves all others in order.
         for axis in range(unit_axis, 1, -1):
             value = value.swapaxes(axis - 1, axis)
-        mask = self._mask
+        mask = self._mask_of_values
         if mask is not None and step > 1:
             mask = shorten(mask, value.shape[2], step)
         are_tokens = unit_axis != 1 or fitting_mask(mask, value) is not None
@@ -129,8 +137,24 @@ class Collector:
         """
         logits, logits_before, passes = outcome
         predicted = self._predicted_by(logits, logits_before)
+        of_logits, of_passes = map(self._deliveries.send, (logits, passes))
+        labels = self._deliveries.kept(labels)
+        self._deliveries.then(
+            lambda: self._close(n_rows, of_logits(), of_passes(), predicted, labels, about)
+        )
+        self._deliveries.end_batch()
+
+    def _close(
+        self,
+        n_rows: int,
+        logits: NDArray | None,
+        passes: NDArray | None,
+        predicted: NDArray | None,
+        labels: NDArray | None,
+        about: Mapping[str, Any] | None,
+    ) -> None:
+        """Add what a batch yields beside its layers, which were added."""
         if logits is not None:
-            logits = self._to_numpy(logits)
             self._table.append("logits", logits)
         if self._batch:
             layers = as_columns(self._batch, self._plan.names, self._plan.trace)
@@ -140,7 +164,7 @@ class Collector:
         elif self._reducer is None:
             self._store_mask(self._mask)
         if passes is not None:
-            self._store(self._plan.passes_name, self._to_numpy(passes))
+            self._store(self._plan.passes_name, passes)
         if predicted is not None:
             self._table.append("predictions", self._as_classes(predicted, logits))
         self._store_labels(labels)
@@ -196,7 +220,7 @@ class Collector:
         decisive = logits if logits_before is None else logits_before
         predicted = None if decisive is None else self._predict(decisive)
         if predicted is None and logits_before is not None:
-            return largest_logits(self._to_numpy(logits_before))
+            return largest_logits(self._deliveries.array(logits_before))
         return predicted
 
     def _store(self, name: str, values: NDArray | PackedBits, unit_axis: int = 1) -> None:
@@ -219,6 +243,7 @@ class Collector:
 
     def collect(self) -> Activations:
         """All that was kept; head and classes only where they belong to the logits."""
+        self._deliveries.finish()
         arrays = self._table.finish()
         layers = {
             (name := key.removeprefix(OF_LAYER)): self._column(name, array)

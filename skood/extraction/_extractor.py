@@ -27,7 +27,7 @@ from .._output import ActivationsOutputMixin
 from .._sklearn import HasMethods, Interval, StrOptions, copy_settings
 from .._warnings import warn_user
 from ..activations import Activations, LinearHead
-from ..networks import ContentReader, NetworkAdapter, adapt
+from ..networks import ContentReader, NetworkAdapter, adapt, explain_difference
 from ._inputs import (
     Batches,
     as_arrays,
@@ -567,6 +567,23 @@ class ActivationExtractor(ActivationsOutputMixin, BaseEstimator):
         self._same_network.check(adapter, trace, self.changed_network)
         fingerprint = adapter.fingerprint(trace)
         return None if fingerprint.unread else fingerprint.digest
+
+    def _check_network(self) -> None:
+        """Raise a ValueError where the network is not that of ``fit``, and say what differs."""
+        if not hasattr(self, "_same_network") or self.changed_network == "ignore":
+            return
+        adapter = adapt(self.network, logits=self.logits, head=self.head)
+        trace = None if self._plan is None else self._plan.trace
+        try:
+            self._same_network.check(adapter, trace, self.changed_network)
+        except ValueError as error:
+            before, now = self._same_network.fingerprint, adapter.fingerprint(trace)
+            raise ValueError(
+                f"The network is not the one that fit saw. It differs in "
+                f"{explain_difference(before, now) or 'a part that is not known'}. Pass that "
+                "network; or save the monitor with changed_network='ignore' or 'warn' in its "
+                "extractor, where the change is meant."
+            ) from error
 
     def _batches(self, adapter: NetworkAdapter, X: Any, *, reset: bool) -> Batches:
         any_length = not reset and self._plan is not None and self._plan.trace.takes_any_length

@@ -84,6 +84,14 @@ class Plan:
     inputs: dict[str | None, InputKind] = field(default_factory=dict)
     """Inputs by their names, of one without a name by None, as the network takes them."""
 
+    def __getstate__(self) -> dict[str, Any]:
+        # Files of JSON, such as those of skops, have no pairs for keys.
+        return {**vars(self), "names": [[*source, name] for source, name in self.names.items()]}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        names = {(layer, kind): name for layer, kind, name in state["names"]}
+        vars(self).update({**state, "names": names})
+
 
 def make_plan(
     adapter: NetworkAdapter,

@@ -17,6 +17,7 @@ from .._warnings import warn_user
 from ..activations import Activations, LinearHead, finish_store
 from ..networks import NetworkAdapter, count_samples
 from ._collector import Collector
+from ._deliveries import Deliveries
 from ._failures import explaining
 from ._inputs import Batches
 from ._masks import read_mask
@@ -45,7 +46,7 @@ def extract(
         head = adapter.head(plan.trace)
         collector = Collector(
             reducer,
-            adapter.to_numpy,
+            Deliveries(adapter, pooled=hasattr(reducer, "pool_layers")),
             batches.n_samples,
             plan,
             partial(adapter.predictions, trace=plan.trace),

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
 from .._warnings import warn_user
-from ..networks import Fingerprint, NetworkAdapter, Trace
+from ..networks import Fingerprint, NetworkAdapter, Trace, differing
 
 _SHARE = 0.005
 """Of the time of extraction, what may be spent on fingerprints that no stamp asks for."""
@@ -85,8 +85,8 @@ class SameNetwork:
         if adapter.stamp(trace) == self._stamp:
             return
         now, known = adapter.fingerprint(trace), self.fingerprint
-        by_pass = all(map(_may_be_written, _differing(known.settings, now.settings, now.left_out)))
-        if by_pass and not _differing(known.weights, now.weights, now.left_out):
+        by_pass = all(map(_may_be_written, differing(known.settings, now.settings, now.left_out)))
+        if by_pass and not differing(known.weights, now.weights, now.left_out):
             self.fingerprint = replace(known, digest=now.digest, settings=now.settings)
             self._note(adapter, trace, self._verdict)
 
@@ -121,8 +121,8 @@ def _judge(before: Fingerprint, now: Fingerprint) -> _Verdict:
     if before.digest == now.digest:
         return _Verdict()
     left_out = before.left_out | now.left_out
-    weights = _differing(before.weights, now.weights, left_out)
-    settings = _differing(before.settings, now.settings, left_out)
+    weights = differing(before.weights, now.weights, left_out)
+    settings = differing(before.settings, now.settings, left_out)
     # A library that only one of the two leads to is no other version, but other code.
     versions = sorted(
         name
@@ -146,13 +146,6 @@ def _judge(before: Fingerprint, now: Fingerprint) -> _Verdict:
 def _may_be_written(place: str) -> bool:
     """Whether a pass may have written there."""
     return not place.endswith(_NOT_WRITTEN)
-
-
-def _differing(
-    before: Mapping[str, Any], now: Mapping[str, Any], left_out: frozenset[str] = frozenset()
-) -> list[str]:
-    places = [*now, *(place for place in before if place not in now)]
-    return [p for p in places if p not in left_out and before.get(p) != now.get(p)]
 
 
 def _name(places: list[str]) -> str:

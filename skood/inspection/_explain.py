@@ -13,7 +13,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator, is_outlier_detector
-from sklearn.utils.validation import check_is_fitted
 
 from .._batches import row_batches
 from .._foreign import (
@@ -27,6 +26,7 @@ from .._layer_names import unit_axes
 from .._patterns import pack_layers
 from .._samples import n_rows_of, take_samples
 from .._sklearn import Interval, validate_params
+from .._streams import check_fitted
 from .._validation import ARRAY_LAYER
 from ..activations import Activations, PackedBits
 from ..detectors import NearestExamples
@@ -196,7 +196,7 @@ def _split(detector: Any, X: Any, X_train: Any) -> tuple[Any, Callable, Any, Any
     *before, last = scoring_steps(detector)
     if not isinstance(last, BaseEstimator) or not is_outlier_detector(last):
         raise TypeError(f"Expected an outlier detector, got {last!r}.")
-    check_is_fitted(last)
+    check_fitted(last)
     n_before = len(before)
     if not keeps_samples(last):
         while n_before and isinstance(before[n_before - 1], BaseShaper):

@@ -7,6 +7,7 @@ logits and head it has. Another framework is one more adapter, and a call of :fu
 from typing import TYPE_CHECKING, Any
 
 from ._adapt import adapt, register
+from ._adapt import is_network as is_network
 from ._base import PENULTIMATE as PENULTIMATE
 from ._base import Batch as Batch
 from ._base import LayerCallback as LayerCallback
@@ -14,6 +15,8 @@ from ._base import LossGradients, NetworkAdapter, Perturbation, Trace
 from ._base import count_samples as count_samples
 from ._base import take_samples as take_samples
 from ._checks import check_adapter
+from ._difference import differing as differing
+from ._difference import explain_difference as explain_difference
 from ._fingerprint import ContentReader, Fingerprint
 from ._inputs import InputReader, Loader, register_inputs
 from ._inputs import as_loader as as_loader
@@ -24,10 +27,13 @@ from ._inputs import refuse_unreadable as refuse_unreadable
 from ._inputs import to_array as to_array
 
 if TYPE_CHECKING:
+    from ._torch import StoredTensor as StoredTensor
     from ._torch import TorchAdapter as TorchAdapter
     from ._torch import WeightLayer as WeightLayer
     from ._torch import find_weight_layers as find_weight_layers
+    from ._torch import load_weights as load_weights
     from ._torch import n_units_of_norm as n_units_of_norm
+    from ._torch import read_weights as read_weights
 
 __all__ = [
     "ContentReader",
@@ -45,10 +51,13 @@ __all__ = [
 ]
 
 _OF_TORCH = {
+    "StoredTensor",
     "TorchAdapter",
     "WeightLayer",
     "find_weight_layers",
+    "load_weights",
     "n_units_of_norm",
+    "read_weights",
 }
 
 

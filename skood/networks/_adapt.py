@@ -121,6 +121,11 @@ def adapt(network: Any, **options: Any) -> NetworkAdapter:
     return adapter
 
 
+def is_network(value: Any) -> bool:
+    """Whether a value is of a kind that :func:`adapt` knows, or an adapter itself."""
+    return isinstance(value, NetworkAdapter) or _find_known(value) is not None
+
+
 def _find(network: Any) -> AdapterFactory:
     if isinstance(network, NetworkAdapter):
         return _unchanged

@@ -223,8 +223,13 @@ class NetworkAdapter(ABC):
         Label of each column of the logits, where the network knows them.
     network : object or None
         What runs, inside of whatever the user gave.
+    kept_as : {"nothing", "state", "weights", "model"}
+        What :func:`skood.save` may keep of the network: nothing but its fingerprint, by default;
+        the estimator that it is; the tensors of ``network``, a torch module; or a model, which
+        the method ``whole_model`` returns as bytes.
     """
 
+    kept_as: str = "nothing"
     capabilities: frozenset[str] = frozenset()
     classes: NDArray | None = None
     network: Any = None
@@ -588,6 +593,27 @@ class NetworkAdapter(ABC):
             The same numbers; it may share their memory.
         """
         return np.asarray(value)
+
+    @property
+    def overlaps(self) -> bool:
+        """Whether the network computes elsewhere, and goes on while ``send`` copies a value."""
+        return False
+
+    def send(self, value: Any) -> Callable[[], NDArray]:
+        """Begin to copy a value to where arrays are, where the adapter ``overlaps``.
+
+        Parameters
+        ----------
+        value : array
+            Of a layer, or logits. It may be overwritten at once.
+
+        Returns
+        -------
+        receive : callable
+            Waits until the copy is complete, and returns what ``to_numpy`` would have.
+        """
+        array = np.array(self.to_numpy(value))
+        return lambda: array
 
 
 def count_samples(batch: Batch) -> int:

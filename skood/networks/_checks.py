@@ -154,6 +154,10 @@ def _run(
 def _to_numpy(adapter: NetworkAdapter, value: Any) -> NDArray:
     array = adapter.to_numpy(value)
     _require(isinstance(array, np.ndarray), f"to_numpy returns a {type(array).__name__}")
+    _require(
+        not adapter.overlaps or np.array_equal(adapter.send(value)(), array, equal_nan=True),
+        "send yields other values than to_numpy",
+    )
     return array
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence, Sized
+from collections.abc import Callable, Sequence, Sized
 from contextlib import AbstractContextManager
 from typing import Any
 
@@ -84,6 +84,10 @@ class PipelineAdapter(NetworkAdapter):
         self.capabilities = inner.capabilities
         self.classes = inner.classes
         self.network = inner.network
+
+    @property
+    def kept_as(self) -> str:  # type: ignore[override]
+        return self._inner.kept_as if self._inner.kept_as == "state" else "nothing"
 
     @property
     def precision(self) -> str:
@@ -171,6 +175,13 @@ class PipelineAdapter(NetworkAdapter):
 
     def to_numpy(self, value: Any) -> NDArray:
         return self._inner.to_numpy(value)
+
+    @property
+    def overlaps(self) -> bool:
+        return self._inner.overlaps
+
+    def send(self, value: Any) -> Callable[[], NDArray]:
+        return self._inner.send(value)
 
 
 _LONG = 1000

@@ -61,6 +61,7 @@ class MLPAdapter(NetworkAdapter):
     Its layers are "hidden_0", "hidden_1", ... and "output", after their activation functions.
     """
 
+    kept_as = "state"
     capabilities = frozenset({"gradients", "perturbation", "head"})
 
     def __init__(

@@ -15,10 +15,10 @@ from .._block_transform import in_blocks_if_larger
 from .._docstrings import FITTED_ON, OF_HEAD
 from .._elsewhere import run_elsewhere
 from .._fit_context import fit_context
-from .._head import head_features, head_logits, validate_head_input
+from .._head import float64_logits, head_features, head_logits, validate_head_input
 from .._marks import in_distribution_rows, take_rows
 from .._output import ActivationsOutputMixin
-from .._values import check_finite
+from .._values import all_finite, check_finite
 from .._warnings import warn_user
 from ..activations import Activations, LinearHead
 
@@ -97,19 +97,23 @@ class BaseShaper(ActivationsOutputMixin, BaseEstimator, metaclass=ABCMeta):
         return in_blocks_if_larger(X, self._check_and_shape)
 
     def _check_and_shape(self, X: Activations | ArrayLike) -> Activations | NDArray[np.floating]:
-        checked = validate_head_input(self, X, reset=False)
+        checked = validate_head_input(self, X, reset=False, in_blocks=True)
         features = head_features(checked)
         with np.errstate(over="ignore", invalid="ignore"):
             shaped, logits = self._shape(features)
-        for array, name in ((shaped, "shaped features"), (logits, "logits of shaped features")):
-            check_finite(array, f"{type(self).__name__}: {name}", "Divide the layer by a constant.")
+        self._check_shaped(shaped, logits)
         if not isinstance(X, Activations):
             return logits.astype(features.dtype, copy=False)
         # Predictions and ``A.features`` of the network itself come from these from here on.
-        X = X.assign(logits=checked.logits if X.logits is None else None, head=self.head_)
+        made = None if X.logits is not None else float64_logits(self, checked, self.head_)
+        X = X.assign(logits=made, head=self.head_)
         layer = self.head_.input_layer
         assert layer is not None  # validate_head_input names it
         return X.assign({layer: shaped}, logits=logits, head=self._shaped_head())
+
+    def _check_shaped(self, shaped: NDArray[np.floating], logits: NDArray[np.floating]) -> None:
+        for array, name in ((shaped, "shaped features"), (logits, "logits of shaped features")):
+            check_finite(array, f"{type(self).__name__}: {name}", "Divide the layer by a constant.")
 
     @abstractmethod
     def _fit(self, X: Activations, y: NDArray | None) -> None:
@@ -142,6 +146,11 @@ class FeatureShaper(BaseShaper):
     ) -> tuple[NDArray[np.floating], NDArray[np.floating]]:
         shaped = self._shape_features(features)
         return shaped, self._head_logits(shaped)
+
+    def _check_shaped(self, shaped: NDArray[np.floating], logits: NDArray[np.floating]) -> None:
+        # A shaped feature that is not finite makes logits that are not, even with a weight of 0.
+        if not all_finite(logits):
+            super()._check_shaped(shaped, logits)
 
     @abstractmethod
     def _shape_features(self, features: NDArray[np.floating]) -> NDArray[np.floating]:

@@ -73,6 +73,7 @@ class OnnxAdapter(NetworkAdapter):
         The name of the node that is the last linear layer, or weight and bias themselves.
     """
 
+    kept_as = "model"
     capabilities = frozenset({"device", "logits", "head"})
     kind = "an ONNX model"
 
@@ -93,8 +94,12 @@ class OnnxAdapter(NetworkAdapter):
     def stamp(self, trace: Any = None) -> Any:
         return self._model.stamp
 
+    def whole_model(self) -> bytes:
+        """The model itself, with its weights."""
+        return self._model.whole()
+
     def fingerprint(self, trace: Any = None) -> Fingerprint:
-        return Fingerprint(self._model.digest, [])
+        return self._model.fingerprint
 
     def trace(self, batch: Batch) -> tuple[OnnxTrace, _Values]:
         graph = self._graph

@@ -22,7 +22,9 @@ import numpy as np
 import onnxruntime as ort
 from numpy.typing import NDArray
 from onnx import GraphProto, ModelProto, TensorProto, ValueInfoProto, numpy_helper
+from onnx.external_data_helper import load_external_data_for_model
 
+from .._fingerprint import Fingerprint
 from .graph import Graph, read_graph, tensors_of
 
 _N_MODELS, _N_SESSIONS = 8, 4
@@ -198,18 +200,38 @@ class Model:
             raise FileNotFoundError(f"The weights of the ONNX model are missing: {missing}.")
 
     @cached_property
-    def digest(self) -> str:
-        """Hash of the content, the same wherever the model comes from."""
+    def fingerprint(self) -> Fingerprint:
+        """Hash of the content, the same wherever the model comes from, and of its parts."""
         model = _parse(self.source.read())
-        content = hashlib.blake2b(f"onnxruntime {ort.__version__}".encode(), digest_size=16)
+        tensors: dict[str, bytes] = {}
         for tensor in _all_tensors(model):
+            content = hashlib.blake2b(digest_size=16)
             content.update(f"{tensor.name} {tensor.data_type} {list(tensor.dims)}".encode())
             for chunk in self._data_of(tensor):
                 content.update(chunk)
+            tensors[f"{len(tensors)} {tensor.name}"] = content.digest()
             for part in ("raw_data", "external_data", "data_location", *_TYPED):
                 tensor.ClearField(part)
-        content.update(model.SerializeToString(deterministic=True))
-        return content.hexdigest()
+        graph = model.SerializeToString(deterministic=True)
+        settings = {"graph": hashlib.blake2b(graph, digest_size=16).digest()}
+        versions = {"onnxruntime": ort.__version__}
+        said = f"{sorted(versions.items())} {list(tensors.items())} {settings}"
+        digest = hashlib.blake2b(said.encode(), digest_size=16).hexdigest()
+        return Fingerprint(digest, [], tensors, settings, versions)
+
+    def whole(self) -> bytes:
+        """The serialised model with its weights, also where these lie in other files.
+
+        Raises
+        ------
+        ValueError
+            If it is beyond what one file may hold.
+        """
+        if not self._files:
+            return self.source.read()
+        model = _parse(self.source.read())
+        load_external_data_for_model(model, str(self._folder))
+        return _Proto(model).read()
 
     def _data_of(self, tensor: TensorProto) -> Iterator[bytes]:
         if tensor.data_location != TensorProto.EXTERNAL:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Collection, Iterator, Mapping, Sequence, Set
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence, Set
 from contextlib import AbstractContextManager, suppress
 from dataclasses import replace
 from functools import partial
@@ -66,6 +66,7 @@ from .sequences import (
 )
 from .stamp import find_stamp, make_stamp
 from .trace import TorchTrace, TraceResult, trace_calls
+from .transfers import transfers_of
 from .unit_axes import axes_by_size
 from .untouched import alone, untouched
 
@@ -78,6 +79,7 @@ def _written(trace: Any) -> Written:
 class TorchAdapter(NetworkAdapter):
     """Runs a module, or a copy of it where that is wanted on another device."""
 
+    kept_as = "weights"
     capabilities = frozenset({"gradients", "dropout", "perturbation", "device", "logits", "head"})
 
     _returns_log_odds = False
@@ -109,6 +111,7 @@ class TorchAdapter(NetworkAdapter):
         if device != "auto":
             self._move_to(torch.empty(0, device=device).device)
         self._lower = lower_precision(autocast, self._device)
+        self._transfers = transfers_of(self._device)
 
     @property
     def precision(self) -> str:
@@ -399,10 +402,15 @@ class TorchAdapter(NetworkAdapter):
         return self.to_numpy(weight).copy(), copied_bias
 
     def to_numpy(self, value: Tensor) -> NDArray:
-        # NumPy does not know bfloat16 and computes slowly in half precision.
-        value = value.dequantize() if value.is_quantized else value
-        is_short = value.is_floating_point() and value.element_size() < 4
-        return (value.float() if is_short else value).numpy(force=True)
+        return _of_a_type_of_numpy(value).numpy(force=True)
+
+    @property
+    def overlaps(self) -> bool:
+        return self._transfers.overlap
+
+    def send(self, value: Tensor) -> Callable[[], NDArray]:
+        receive = self._transfers.begin(_of_a_type_of_numpy(value))
+        return lambda: receive().numpy(force=True)
 
     def _as_logits(self, output: Tensor | None) -> Tensor | None:
         if output is None or not self._may_be_logits(output):
@@ -445,7 +453,14 @@ class TorchAdapter(NetworkAdapter):
     def _to_inputs(self, batch: Batch, integers: Integers) -> Inputs:
         if integers is Integers.NOT_TRIED:
             integers = find_integers(self.network, take_samples(batch, [0, -1]), self._run)
-        return to_inputs(batch, integers, self._dtype, self._device)
+        return to_inputs(batch, integers, self._dtype, self._transfers)
+
+
+def _of_a_type_of_numpy(value: Tensor) -> Tensor:
+    """The same numbers: NumPy does not know bfloat16 and computes slowly in half precision."""
+    value = value.dequantize() if value.is_quantized else value
+    is_short = value.is_floating_point() and value.element_size() < 4
+    return value.float() if is_short else value
 
 
 def _own_tensors(network: nn.Module) -> Iterator[Tensor]:

@@ -2,25 +2,23 @@
 
 from __future__ import annotations
 
-import builtins
 import copy
 import inspect
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from types import FunctionType
+from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.fx.graph import CodeGen
 
 from ..._export_error import ExportError
 from .._base import Batch, LayerReading
 from .gradients import Inputs
 from .trace import TorchTrace
-
-if TYPE_CHECKING:
-    from .adapter import TorchAdapter
 
 Values = tuple[Tensor | None, Tensor | None, dict[str, Tensor]]
 """Logits, numbers of predicted classes, and what is read of layers, by name."""
@@ -91,7 +89,7 @@ class _Reading(nn.Module):
 
     def __init__(
         self,
-        adapter: TorchAdapter,
+        adapter: Any,
         trace: TorchTrace,
         layers: Sequence[str],
         read: LayerReading,
@@ -126,7 +124,7 @@ class _Reading(nn.Module):
 
 
 def capture(
-    adapter: TorchAdapter,
+    adapter: Any,
     batch: Batch,
     trace: TorchTrace,
     layers: Sequence[str],
@@ -147,11 +145,10 @@ def capture(
     noted: list[list[tuple[str, str]]] = []
     reading = _Reading(adapter, trace, layers, read, names, noted.append)
     graph, token_axes = _export(reading, values, _token_axes(inputs, trace))
-    graph = copy.deepcopy(graph).requires_grad_(False)
     return CapturedNetwork(graph, noted[-1], [value.dtype for value in values], token_axes)
 
 
-def _refuse(adapter: TorchAdapter, trace: TorchTrace) -> None:
+def _refuse(adapter: Any, trace: TorchTrace) -> None:
     if trace.draws:
         raise ExportError(
             "The network cannot be exported: it draws random numbers in evaluation mode, so that "
@@ -175,7 +172,7 @@ def _token_axes(inputs: Inputs, trace: TorchTrace) -> list[tuple[int, ...]]:
 
 
 def _export(
-    reading: nn.Module, values: list[Tensor], token_axes: list[tuple[int, ...]]
+    reading: _Reading, values: list[Tensor], token_axes: list[tuple[int, ...]]
 ) -> tuple[Any, list[tuple[int, ...]]]:
     """The graph, for sequences of any length if that is possible, and the axes of these."""
     n_samples, n_tokens = map(torch.export.Dim, ("n_samples", "n_tokens"))
@@ -184,7 +181,7 @@ def _export(
     for axes in [token_axes, of_one_length] if any(token_axes) else [of_one_length]:
         shapes = tuple({0: n_samples} | dict.fromkeys(each, n_tokens) for each in axes)
         try:
-            with warnings.catch_warnings(), _symbolic_lengths():
+            with warnings.catch_warnings(), _symbolic_lengths(reading.network):
                 warnings.simplefilter("ignore")  # of torch's, about what it does
                 program = torch.export.export(
                     reading, tuple(values), dynamic_shapes=(shapes,), strict=False
@@ -199,30 +196,53 @@ def _export(
 
 
 @contextmanager
-def _symbolic_lengths() -> Iterator[None]:
-    """Let ``len`` of a tensor be the size of its first axis, which may stand for any number.
+def _symbolic_lengths(network: nn.Module) -> Iterator[None]:
+    """Let ``len`` of a tensor, in the code of a network, be the size of its first axis.
 
-    What torch traces may have such a size, and Python's ``len`` makes one number of it. For all
-    else, other threads too, it stays what it was.
+    What torch traces may have a size that stands for any number, and Python's ``len`` makes one
+    number of it. All else has the length that it has, and torch's own code Python's ``len``.
     """
-    of_python = builtins.len
-
-    def length(held: Any, /) -> Any:
-        is_traced = isinstance(held, Tensor) and held.ndim and not isinstance(held.shape[0], int)
-        return held.shape[0] if is_traced else of_python(held)
-
-    builtins.len = length
+    namespaces = _namespaces(network)
+    for names in namespaces:
+        names["len"] = _length
     try:
         yield
     finally:
-        builtins.len = of_python
+        for names in namespaces:
+            names.pop("len", None)
+
+
+def _length(held: Any, /) -> Any:
+    is_traced = isinstance(held, Tensor) and held.ndim and not isinstance(held.shape[0], int)
+    return held.shape[0] if is_traced else len(held)
+
+
+def _namespaces(network: nn.Module) -> list[dict[str, Any]]:
+    """Global names of the files in which the classes of a network are written."""
+    classes = {cls for module in network.modules() for cls in type(module).__mro__}
+    functions = (value for cls in classes for value in vars(cls).values())
+    found = {id(f.__globals__): f.__globals__ for f in functions if isinstance(f, FunctionType)}
+    packages = "torch", __name__.partition(".")[0]
+    return [
+        names
+        for names in found.values()
+        if "len" not in names and str(names.get("__name__")).partition(".")[0] not in packages
+    ]
 
 
 def _as_module(program: Any) -> Any:
-    """Without guards, which are about the shapes of a first call, where they can be left out."""
+    """A copy without guards, which are about the shapes of a first call, if they can be left out.
+
+    It takes and returns plain tensors: what describes nested inputs warns when it is copied.
+    """
     if "check_guards" in inspect.signature(program.module).parameters:
-        return program.module(check_guards=False)
-    return program.module()
+        module = program.module(check_guards=False)
+    else:
+        module = program.module()
+    module.graph.set_codegen(CodeGen())
+    module.recompile()
+    copied: Any = copy.deepcopy(module)
+    return copied.requires_grad_(False)
 
 
 def _first_lines(error: Exception) -> str:

@@ -58,6 +58,8 @@ def adapt_graph(module: fx.GraphModule, **options: Any) -> TorchAdapter:
 class ExportedAdapter(TorchAdapter):
     """Runs a graph of operators, and names their values after the modules that they come from."""
 
+    # What torch writes of a program runs code when it is loaded.
+    kept_as = "nothing"
     capabilities = frozenset({"gradients", "perturbation", "logits", "head"})
 
     def __init__(

@@ -93,8 +93,9 @@ Attributes = dict[str, tuple[Any, bytes]]
 
 def read_attributes(network: nn.Module) -> Attributes:
     """Attributes, buffers and what code refers to, and their hashes."""
+    of_buffers = TorchReader(network)
     buffers = {
-        place: (tensor, TorchReader(network).digest(tensor))
+        place: (tensor, of_buffers.digest(tensor))
         for place, tensor in _weights(network)
         if isinstance(tensor, Tensor) and not isinstance(tensor, nn.Parameter)
     }

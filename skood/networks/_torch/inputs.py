@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from .._base import Batch
 from .calls import readable_modules, uncompiled
 from .gradients import Inputs
+from .transfers import Transfers
 
 
 class Integers(Enum):
@@ -54,14 +55,16 @@ def _unknown(network: nn.Module, names: Iterable[str]) -> set[str]:
     return set(names) - set(parameters)
 
 
-def to_inputs(batch: Batch, integers: Integers, dtype: torch.dtype, device: torch.device) -> Inputs:
+def to_inputs(batch: Batch, integers: Integers, dtype: torch.dtype, transfers: Transfers) -> Inputs:
     """Copies on the device, since a network may overwrite its inputs; floats as ``dtype``."""
     if isinstance(batch, Mapping):
-        return {key: _to_tensor(values, integers, dtype, device) for key, values in batch.items()}
-    return _to_tensor(batch, integers, dtype, device)
+        return {
+            key: _to_tensor(values, integers, dtype, transfers) for key, values in batch.items()
+        }
+    return _to_tensor(batch, integers, dtype, transfers)
 
 
-def _to_tensor(values: Any, integers: Integers, dtype: torch.dtype, device: torch.device) -> Tensor:
+def _to_tensor(values: Any, integers: Integers, dtype: torch.dtype, transfers: Transfers) -> Tensor:
     if holds_integers(values) and integers is not Integers.AS_FLOATS:
         dtype = torch.bool if values.dtype in (bool, torch.bool) else torch.int64
         if integers is Integers.UNCHANGED:
@@ -70,9 +73,9 @@ def _to_tensor(values: Any, integers: Integers, dtype: torch.dtype, device: torc
         # Through a type that both NumPy and torch have.
         is_float = dtype.is_floating_point and dtype is not torch.float64
         copied = np.array(values, np.float32 if is_float else _numpy_dtype(dtype))
-        return torch.from_numpy(copied).to(device, dtype)
+        return transfers.to_device(torch.from_numpy(copied), dtype, copy=False)
     # Of complex numbers, others would be the real parts alone.
-    return values.to(device, values.dtype if values.is_complex() else dtype, copy=True)
+    return transfers.to_device(values, values.dtype if values.is_complex() else dtype, copy=True)
 
 
 def find_integers(

@@ -1,0 +1,83 @@
+"""Arrays and trees of SciPy and scikit-learn that are no plain objects."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import sparse
+
+from ._errors import FileFormatError
+from ._names import class_of
+from ._tree import Decoder, Encoder, Fields, Keep, Kind
+
+_COMPRESSED = ("csr", "csc", "bsr")
+
+
+def _write_sparse(value: Any, encoder: Encoder) -> Fields:
+    if value.format not in (*_COMPRESSED, "coo"):
+        value = value.tocsr()
+    parts = ["data", "indices", "indptr"] if value.format in _COMPRESSED else ["data", "row", "col"]
+    return {
+        "format": value.format,
+        "is_matrix": isinstance(value, sparse.spmatrix),
+        "shape": list(value.shape),
+        "parts": encoder.parts([getattr(value, part) for part in parts]),
+    }
+
+
+def _read_sparse(node: Fields, decoder: Decoder, keep: Keep) -> Any:
+    kind = getattr(sparse, f"{_format(node)}_{'matrix' if node['is_matrix'] else 'array'}")
+    data, one, other = decoder.values(node["parts"])
+    if _format(node) == "coo":
+        return kind((data, (one, other)), shape=tuple(node["shape"]))
+    made = kind((data, one, other), shape=tuple(node["shape"]))
+    made.check_format(full_check=True)  # places beyond the ends would be read from elsewhere
+    return made
+
+
+def _format(node: Fields) -> str:
+    if node["format"] not in (*_COMPRESSED, "coo"):
+        raise FileFormatError(f"{node['format']!r} is no format of sparse arrays.")
+    return str(node["format"])
+
+
+def _write_tree(value: Any, encoder: Encoder) -> Fields:
+    _, (n_features, n_classes, n_outputs), state = value.__reduce__()
+    return {
+        "n_features": int(n_features),
+        "n_classes": encoder.part(n_classes, ".n_classes"),
+        "n_outputs": int(n_outputs),
+        "state": encoder.part(state, ""),
+    }
+
+
+def _read_tree(node: Fields, decoder: Decoder, keep: Keep) -> Any:
+    state = decoder.value(node["state"])
+    _check_nodes(state["nodes"], node["n_features"])
+    n_classes = np.ascontiguousarray(decoder.value(node["n_classes"]), dtype=np.intp)
+    if n_classes.shape != (node["n_outputs"],) or (n_classes < 1).any():
+        raise FileFormatError("A decision tree says of how many classes it is in another way.")
+    made = class_of("sklearn.state.Tree")(node["n_features"], n_classes, node["n_outputs"])
+    made.__setstate__(state)
+    return made
+
+
+def _check_nodes(nodes: NDArray, n_features: int) -> None:
+    """Raise where a walk through a tree would leave it, which compiled code does not check."""
+    left, right, feature = (nodes[name] for name in ("left_child", "right_child", "feature"))
+    is_inner = left != -1
+    places = np.arange(len(nodes))[is_inner]
+    for children in (left[is_inner], right[is_inner]):
+        if (children <= places).any() or (children >= len(nodes)).any():
+            raise FileFormatError("A decision tree has branches that lead nowhere.")
+    if (feature[is_inner] < 0).any() or (feature[is_inner] >= n_features).any():
+        raise FileFormatError(f"A decision tree asks for features beyond its {n_features}.")
+
+
+FOREIGN = {
+    "sparse": Kind("sparse", _write_sparse, _read_sparse),
+    "Tree": Kind("tree", _write_tree, _read_tree),
+}
+"""Kinds by name; those of classes by the name of the class."""
