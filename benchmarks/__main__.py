@@ -30,10 +30,11 @@ from experiments._common.tables import (
 from .extractors import compare_extractors
 from .families import compare_families
 from .gpu import compare_on_device
+from .latency import compare_latency
 from .line import compare_line
 from .measure import Comparison, Line, Sizes, tabulate_ratios
 from .monitor import compare_monitor
-from .network import compare_extraction, compare_grid, compare_latency
+from .network import compare_extraction, compare_grid
 from .patterns import N_BITS, compare_sizes, draw, tabulate
 from .peaks import compare_peaks
 from .peers import compare_methods
@@ -79,7 +80,7 @@ CHECK = Sizes(
     large_head=(20, 32),
     n_calls=3,
     n_processes=1,
-    loads=((2, 4),),
+    loads=((2, (4,)),),
     n_seconds=0.5,
     repetitions=1,
     device="cpu",

@@ -27,8 +27,8 @@ class Sizes:
     large_head: tuple[int, int] = (1000, 2048)  # classes and units
     n_calls: int = 200  # of a single image
     n_processes: int = 3  # that measure memory
-    loads: tuple[tuple[int, int], ...] = ((1, 1), (1, 8), (2, 8))  # processes and clients
-    n_seconds: float = 8  # of each of these
+    loads: tuple[tuple[int, tuple[int, ...]], ...] = ((1, (1, 8)), (2, (8,)))  # processes, clients
+    n_seconds: float = 5  # of each of these
     repetitions: int = 9
     device: str = "cuda"
     n_device_images: int = 20_000

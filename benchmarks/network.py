@@ -1,4 +1,4 @@
-"""What skood costs beside the network: extraction, auto-configuration, single images.
+"""What skood costs beside the network: extraction and auto-configuration.
 
     python -m benchmarks.network N_IMAGES POOLINGS
 
@@ -15,12 +15,11 @@ from statistics import median
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from sklearn.pipeline import Pipeline
 from torch import nn
 
 from experiments._common.networks import predicted_classes
 from experiments._common.timing import Timings
-from skood import ActivationExtractor, Activations, PoolingReducer, make_monitor
+from skood import ActivationExtractor, Activations, PoolingReducer
 from skood.datasets import make_noise
 from skood.ensemble import AutoNAPDetector
 
@@ -153,47 +152,6 @@ def compare_grid(sizes: Sizes) -> Comparison:
         f"{n_outside} are out-of-distribution and a fifth of the others sets thresholds."
     )
     return Comparison("The whole auto-configuration", settings, "over one extraction pass", lines)
-
-
-def compare_latency(sizes: Sizes) -> Comparison:
-    """``predict`` of a fitted monitor over the bare forward pass, for one image and for a batch."""
-    network, images = vgg(), make_images(sizes.n_images)
-    monitor = make_monitor(network).fit(images)
-    lines = [
-        *time_monitor(monitor, network, images[:1], sizes.n_calls),
-        *time_monitor(monitor, network, images[:BATCH_SIZE], sizes.repetitions),
-    ]
-    settings = (
-        f"`make_monitor(vgg).fit(X)` with {sizes.n_images} images: {len(monitor[-1].layers_)} "
-        f"pooled layers. {sizes.n_calls} calls with one image, "
-        f"{sizes.repetitions} with several."
-    )
-    return Comparison("`predict` of a fitted monitor", settings, "over the bare pass", lines)
-
-
-def time_monitor(
-    monitor: Pipeline, network: nn.Module, images: Images, repetitions: int
-) -> list[Line]:
-    extract, detector = monitor[:-1], monitor[-1]
-    A = extract.transform(images)
-    np.testing.assert_array_equal(monitor.predict(images), detector.predict(A))
-    tasks = {
-        BARE: lambda: forward(network, images),
-        "`monitor.predict`": lambda: monitor.predict(images),
-        "its extraction": lambda: extract.transform(images),
-        "its detector": lambda: detector.predict(A),
-    }
-    timings = Timings(tasks, repetitions)
-    count = f"{len(images)} image" + "s" * (len(images) > 1)
-    return [
-        Line(
-            f"{name}, {count}",
-            timings.seconds(name),
-            timings.ratio(name, BARE),
-            reference="" if name == BARE else BARE,
-        )
-        for name in tasks
-    ]
 
 
 def main() -> None:

@@ -12,6 +12,7 @@ from ._warnings import warn_user
 _BYTES_PER_VALUE = 8
 _BYTES_IN_CACHE = 2**21
 """Values that a step or two look at are found faster again in a processor's cache."""
+_BYTES_OF_FEW = 2**16
 _BYTES_OF_PRODUCTS = 2**25
 """A matrix that is multiplied is read anew for each batch, so these are better larger."""
 _SHARE_OF_MEMORY_LEFT = 1 / 8
@@ -51,6 +52,8 @@ def row_batches(
             f"{allowed / 2**20:.3g} MiB: rows are taken one at a time. Allow more by "
             "sklearn.set_config(working_memory=...)."
         )
+    if n_rows * row_bytes <= min(_BYTES_OF_FEW, allowed):  # to ask for memory takes longer
+        return iter([slice(0, n_rows)] if n_rows else [])
     n_at_once = max(1, min(useful // n_copies, block_bytes()) // row_bytes)
     starts = range(0, n_rows, n_at_once)
     return (slice(start, min(start + n_at_once, n_rows)) for start in starts)

@@ -52,6 +52,8 @@ def validate_head_input(
         If there is no head, it has too few classes, its layer is missing or of another shape,
         logits have another number of classes, or values are not finite.
     """
+    if in_blocks and not reset and isinstance(X, Activations) and X._trust is not None:
+        return X[[estimator.head_.input_layer]]._with_head(estimator.head_)
     if isinstance(X, Activations) and (reset or hasattr(estimator, "layer_shapes_")):
         X, head = _check_extracted(estimator, X, reset=reset, min_classes=ensure_min_classes)
         return _with_logits(estimator, X, head, in_blocks=in_blocks)

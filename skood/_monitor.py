@@ -17,7 +17,6 @@ from sklearn.utils import Tags, estimator_html_repr, get_tags
 from ._classes import tells_classes
 from ._elsewhere import held, in_memory, lies_elsewhere, run_elsewhere
 from ._fit_context import unchanged_on_failure
-from ._fitted_state import fitted_state
 from ._foreign import detector_of, flat_steps, rate_of, scoring_steps
 from ._logits import MissingLogitsError
 from ._marks import in_distribution, read_labels, roc_auc_of_marks
@@ -34,6 +33,7 @@ from ._monitor_export import ExportMixin
 from ._monitor_files import FilesMixin
 from ._monitor_merge import check_mergeable
 from ._monitor_rows import KEPT_BYTES, CalibrationRows, LearntRows
+from ._monitor_session import SessionMixin
 from ._monitor_view import TARGETS, Watcher, as_html, as_text, listed, memory_of, network_name
 from ._samples import n_samples_of
 from ._sklearn import Interval, StrOptions, available_if, check_steps, validate_params
@@ -86,7 +86,7 @@ def _last_step_learns(name: str) -> Any:
     return check
 
 
-class Monitor(FilesMixin, ExportMixin, Pipeline):
+class Monitor(SessionMixin, FilesMixin, ExportMixin, Pipeline):
     """A pipeline from the inputs of a trained network to verdicts: whether to trust it on them.
 
     :func:`make_monitor` builds one with good defaults. A monitor of other parts is composed as any
@@ -356,16 +356,6 @@ class Monitor(FilesMixin, ExportMixin, Pipeline):
         self._calibrated_state = self._state()
         self.calibration_ = thresholds.calibration
         self._by_right_or_wrong = thresholds.right_or_wrong
-
-    def _state(self) -> str:
-        """What all scores come from, as far as it is no parameter of extractor or detector."""
-        between = [step for _, step in self.steps[:-1] if hasattr(step, "get_params")]
-        parameters = [
-            (type(step).__name__, step.get_params(deep=False))
-            for step in between
-            if not isinstance(step, ActivationExtractor)
-        ]
-        return fitted_state(*(step for _, step in self.steps), repr(parameters))
 
     def _held_out_thresholds(self) -> HeldOutThresholds | None:
         """Those that take the place of the detector's own, if any do."""
@@ -778,7 +768,9 @@ class Monitor(FilesMixin, ExportMixin, Pipeline):
         NotFittedError
             If no held-out rows have set the threshold.
         """
-        return self._source_of_p_values().p_values(self._activations(X))
+        source = self._source_of_p_values()
+        with self._reading(X) as A:
+            return source.p_values(self._activations(A))
 
     @validate_params(
         {
@@ -857,10 +849,12 @@ class Monitor(FilesMixin, ExportMixin, Pipeline):
             1 or -1.
         """
         check_fitted(self)
-        if (thresholds := self._held_out_thresholds()) is None:
-            return super().predict(X, **params)
-        _refuse_params(params)
-        return thresholds.predict(self._activations(X))
+        thresholds = self._held_out_thresholds()
+        with self._reading(X) as A:
+            if thresholds is None:
+                return super().predict(A, **params)
+            _refuse_params(params)
+            return thresholds.predict(self._activations(A))
 
     @run_elsewhere("scores")
     def score_samples(self, X: Any) -> Scores:
@@ -879,7 +873,8 @@ class Monitor(FilesMixin, ExportMixin, Pipeline):
             ``decision_function`` with 0.
         """
         check_fitted(self)
-        return super().score_samples(X)
+        with self._reading(X) as A:
+            return super().score_samples(A)
 
     @run_elsewhere("scores")
     def decision_function(self, X: Any, **params: Any) -> Scores:
@@ -901,10 +896,12 @@ class Monitor(FilesMixin, ExportMixin, Pipeline):
             that of ``score_samples``, which stays as it was before.
         """
         check_fitted(self)
-        if (thresholds := self._held_out_thresholds()) is None:
-            return super().decision_function(X, **params)
-        _refuse_params(params)
-        return thresholds.decision_function(self._activations(X))
+        thresholds = self._held_out_thresholds()
+        with self._reading(X) as A:
+            if thresholds is None:
+                return super().decision_function(A, **params)
+            _refuse_params(params)
+            return thresholds.decision_function(self._activations(A))
 
     @available_if(_last_step_has("score_each"))
     @run_elsewhere("scores_each")
@@ -923,7 +920,8 @@ class Monitor(FilesMixin, ExportMixin, Pipeline):
         scores : dict of str to ndarray of shape (n_samples,)
             Scores by the name of the detector.
         """
-        return detector_of(self).score_each(self._activations(X))
+        with self._reading(X) as A:
+            return detector_of(self).score_each(self._activations(A))
 
     @available_if(_last_step_has("decision_each"))
     @run_elsewhere("scores_each")
@@ -943,10 +941,10 @@ class Monitor(FilesMixin, ExportMixin, Pipeline):
             By the name of each detector, negative where it rejects. ``decision_function`` is the
             smallest of them.
         """
-        A = self._activations(X)
-        if (thresholds := self._held_out_thresholds()) is None:
-            return detector_of(self).decision_each(A)
-        return thresholds.decision_each(A)
+        thresholds = self._held_out_thresholds()
+        source = detector_of(self) if thresholds is None else thresholds
+        with self._reading(X) as A:
+            return source.decision_each(self._activations(A))
 
     @available_if(_last_step_has("predict_each"))
     @run_elsewhere("verdicts_each")
@@ -965,10 +963,10 @@ class Monitor(FilesMixin, ExportMixin, Pipeline):
         labels : dict of str to ndarray of shape (n_samples,)
             1 or -1, by the name of the detector.
         """
-        A = self._activations(X)
-        if (thresholds := self._held_out_thresholds()) is None:
-            return detector_of(self).predict_each(A)
-        return thresholds.predict_each(A)
+        thresholds = self._held_out_thresholds()
+        source = detector_of(self) if thresholds is None else thresholds
+        with self._reading(X) as A:
+            return source.predict_each(self._activations(A))
 
     def _activations(self, X: Any) -> Any:
         """What the detector itself is given."""

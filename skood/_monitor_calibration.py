@@ -68,10 +68,11 @@ class HeldOutThresholds:
     @property
     def calibration(self) -> ConformalDetector | dict[str, ConformalDetector]:
         """What they are as a fitted attribute."""
-        return self.by_name if self._alone is None else self._alone
+        return self.by_name if self.alone is None else self.alone
 
     @property
-    def _alone(self) -> ConformalDetector | None:
+    def alone(self) -> ConformalDetector | None:
+        """The only one, where there is one."""
         return self.by_name.get(_ONE)
 
     def are_of(self, detector: Any) -> bool:
@@ -84,19 +85,19 @@ class HeldOutThresholds:
     @property
     def offset(self) -> float:
         """The threshold, where there is a single one."""
-        if self._alone is None or self._alone.group_by is not None:
-            of = "detector" if self._alone is None else "predicted class"
+        if self.alone is None or self.alone.group_by is not None:
+            of = "detector" if self.alone is None else "predicted class"
             raise AttributeError(
                 f"A Monitor with a threshold for each {of} has no single offset_: see offsets_. "
                 "decision_function is 0 at the threshold."
             )
-        return self._alone.offset_
+        return self.alone.offset_
 
     @property
     def offsets(self) -> dict[Any, Any]:
         """Thresholds by detector, by class, or by both."""
-        if self._alone is not None:
-            return self._alone.offsets_
+        if self.alone is not None:
+            return self.alone.offsets_
         return {
             name: detector.offset_ if detector.group_by is None else detector.offsets_
             for name, detector in self.by_name.items()
@@ -111,8 +112,8 @@ class HeldOutThresholds:
 
     def decision_function(self, A: Any) -> Floats:
         """Scores less thresholds; of several detectors the smallest, each by its own spread."""
-        if self._alone is not None:
-            return self._alone.decision_function(A)
+        if self.alone is not None:
+            return self.alone.decision_function(A)
         return np.min(list(self.decision_each(A).values()), axis=0)
 
     def decision_each(self, A: Any) -> dict[str, Floats]:
@@ -123,8 +124,8 @@ class HeldOutThresholds:
         return _joint([detector.p_values(A) for detector in self.by_name.values()])
 
     def select(self, A: Any, fdr: float, method: str) -> NDArray[np.bool_]:
-        if self._alone is not None:
-            return self._alone.select(A, fdr, method=method)
+        if self.alone is not None:
+            return self.alone.select(A, fdr, method=method)
         # What is promised of one threshold is no part of a false discovery rate.
         p_values = _joint([d._p_values(A, guarantee="marginal") for d in self.by_name.values()])
         if len(p_values) == 0:

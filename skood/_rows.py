@@ -126,6 +126,19 @@ class LazyRows(LazyArray):
         return LazyRows, (take(self, rows), rows)
 
 
+class Unread(LazyArray):
+    """In place of an array that nobody reads, and that was not made."""
+
+    def __init__(self, shape: tuple[int, ...], dtype: np.dtype) -> None:
+        self.shape, self.dtype = shape, dtype
+
+    def read(self, rows: Rows) -> NDArray:
+        raise RuntimeError(
+            f"Values of the shape {self.shape} were not extracted, as a detector did not say that "
+            "it reads them: a fault of its _layers_to_read."
+        )
+
+
 class Stacked(LazyArray):
     """The rows of several arrays, one after the other, which stay where they are.
 

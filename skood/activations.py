@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from math import prod
 from numbers import Integral
 from pathlib import Path
@@ -110,7 +110,7 @@ class Activations:
     (2, 5)
     """
 
-    __slots__ = ("__weakref__", "_classes", "_head", "_order", "_table", "_why_missing")
+    __slots__ = ("__weakref__", "_classes", "_head", "_order", "_table", "_trust", "_why_missing")
 
     ndim = 2
 
@@ -120,6 +120,8 @@ class Activations:
     _why_missing: Mapping[str, str]
     _order: str
     """What decided the order of the samples, where a loader did not keep that of its data."""
+    _trust: Trust | None
+    """Says that all is known of the values that estimators check."""
 
     def __init__(
         self,
@@ -147,7 +149,7 @@ class Activations:
         self._table = ColumnTable.of(columns + part_columns(parts))
         self._head = head
         self._why_missing = dict(why_missing or {})
-        self._order = ""
+        self._order, self._trust = "", None
         self._classes = None if classes is None else as_labels(classes, "classes")
         check_classes(self._classes, self._table.part("logits"))
         known = self.classes
@@ -655,7 +657,43 @@ class Activations:
         view = object.__new__(Activations)
         view._table, view._head, view._classes = table, self._head, self._classes
         view._why_missing, view._order = self._why_missing, self._order
+        view._trust = self._trust
         return view
+
+    def _with_head(self, head: LinearHead) -> Activations:
+        """The same with another head, which is known to fit."""
+        view = self._view(self._table)
+        view._head = head
+        return view
+
+    def _layers_alone(self) -> Activations:
+        """The layers and nothing beside them: no predictions, no head."""
+        if self._trust is None:
+            return Activations(
+                {name: self._table.held(column) for name, column in self._table.layers()}
+            )
+        columns = {key: c for key, c in self._table.columns.items() if key[0] == "layer"}
+        view = self._view(ColumnTable(columns, self._table.rows))
+        view._head = view._classes = None
+        return view
+
+    def _with_layers(self, layers: Mapping[str, Layer]) -> Activations:
+        """As ``replace`` by plain arrays, of which nothing is checked where these are trusted."""
+        if self._trust is None:
+            return self.replace(layers)
+        held, present = self._table, dict(self._table.layers())
+        columns = {
+            ("layer", name): present[name].with_array(array)
+            if name in present
+            else Column(array, layer=name, name=name)
+            for name, array in layers.items()
+        }
+        parts = {key: held.held(c) for key, c in held.columns.items() if key[0] != "layer"}
+        reads = self._head_layer
+        if reads in layers and ("features", "features") not in parts and reads in present:
+            features = held.held(present[str(reads)])
+            parts["features", "features"] = Column(features.array, name="features", role="features")
+        return self._view(ColumnTable(columns | parts, range(len(self))))
 
     def _ipython_key_completions_(self) -> list[str]:
         return list(self.layer_names)
@@ -684,6 +722,7 @@ class Activations:
         self._table = ColumnTable.of(state["columns"])
         self._head, self._classes = state["head"], state["classes"]
         self._why_missing, self._order = state["why_missing"], state["order"]
+        self._trust = None
 
     def __repr__(self) -> str:
         layers = ", ".join(f"{name}: {shape}" for name, shape in self.layer_shapes.items())
@@ -693,6 +732,61 @@ class Activations:
 
     def _repr_html_(self) -> str:
         return as_html(self.columns, self._head, len(self))
+
+
+class Trust:
+    """Mark of activations that come as others came that were checked, with values that are finite.
+
+    What checks activations of others takes these as they are. It holds as long as nothing changes
+    in the estimators that read them; what they prepare once for all such activations is kept here.
+    """
+
+    def __init__(self) -> None:
+        self._prepared: dict[int, tuple[Any, Any]] = {}
+
+    def once(self, owner: Any, prepare: Callable[[], Any]) -> Any:
+        """What an estimator has prepared, now if it has not before."""
+        known = self._prepared.get(id(owner))
+        if known is None:  # the owner is held, so that no other can get its address
+            known = self._prepared[id(owner)] = (owner, prepare())
+        return known[1]
+
+
+def trusted_like(
+    X: Activations, arrays: Mapping[tuple[str, str], Any], trust: Trust
+) -> Activations:
+    """Other samples with the columns of checked activations, and the predictions beside these.
+
+    Parameters
+    ----------
+    X : Activations
+        Checked ones.
+    arrays : dict of (str, str) to ndarray
+        Values by role and name, in the order of the columns.
+    trust : Trust
+        Says that the values are finite.
+    """
+    known = X._table.columns
+    columns = {
+        key: changed(known.get(key, _PREDICTED), array=array) for key, array in arrays.items()
+    }
+    n_samples = len(next(iter(arrays.values())))
+    new = X._view(ColumnTable(columns, range(n_samples)))
+    new._trust = trust
+    return new
+
+
+def without_rows(X: Activations) -> Activations:
+    """The layers and logits without a sample; what is said of them stays."""
+    columns = {
+        key: changed(column, array=np.empty((0, *column.shape[1:]), column.dtype))
+        for key, column in X._table.columns.items()
+        if key[0] in ("layer", "logits")
+    }
+    return X._view(ColumnTable(columns, range(0)))
+
+
+_PREDICTED = Column(None, name="predictions", role="prediction")
 
 
 def finish_store(writer: StoreWriter, X: Activations) -> None:

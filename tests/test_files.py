@@ -106,6 +106,8 @@ def test_what_learns_in_batches_learns_on(estimator, few, tmp_path):
     [
         IsolationForest(n_estimators=3, random_state=0),
         LocalOutlierFactor(n_neighbors=5, novelty=True, algorithm="brute"),
+        LocalOutlierFactor(n_neighbors=5, novelty=True, algorithm="kd_tree", leaf_size=7),
+        LocalOutlierFactor(n_neighbors=5, novelty=True, algorithm="ball_tree", p=3),
         make_pipeline(StandardScaler(), PCA(3, random_state=0), KNNDetector(n_neighbors=3)),
         make_pipeline(SelectKBest(f_classif, k=4), LogisticRegression()),
         MahalanobisDetector(covariance=LedoitWolf()),
@@ -186,7 +188,7 @@ def same(one, other):
     return repr(one) == repr(other)  # which tells 0.0 from -0.0
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=15, deadline=None)
 @given(value=VALUES)
 def test_any_value_is_the_same(value, tmp_path_factory):
     assert same(through_a_file(value, tmp_path_factory.mktemp("values") / "v"), value)

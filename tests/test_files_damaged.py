@@ -224,6 +224,15 @@ def test_branches_of_trees_that_lead_nowhere_are_refused(X, tmp_path):
         refused(folder, "decision tree")
 
 
+@pytest.mark.parametrize("name", ["sklearn.state.Tree", "sklearn.neighbors.KDTree"])
+def test_compiled_trees_are_not_made_of_anything(name, copy):
+    file = data_of(copy) / "state.json"
+    node = {"type": "object", "class": name, "arguments": [2, 3, 4]}
+    file.write_text(json.dumps({"estimator": node, "networks": []}))
+    sign(copy, networks=[])
+    refused(copy, "not made of attributes")
+
+
 def exchange_array(folder, array):
     """Put another array of records into a file in place of the one that is there."""
     path = data_of(folder) / "arrays.npz"

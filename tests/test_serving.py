@@ -128,6 +128,28 @@ def test_json_is_read_in_the_type_that_is_asked_for(monitor):
         assert_right(send(client, np.ones((1, 64))), monitor, np.ones((1, 64)))
 
 
+def test_json_is_read_in_the_type_of_the_rows_of_fit(monitor):
+    single = X[:400].astype(np.float32)
+    monitor = make_monitor(monitor.network).fit(single[:200], Y[:200]).calibrate(single[200:])
+    client = TestClient(create_app(monitor))
+    assert_right(send(client, single[:20]), monitor, single[:20])
+    assert_right(send(client, np.round(single[:2]).astype(int)), monitor, np.round(single[:2]))
+
+
+@pytest.mark.parametrize("settings", [{"target": "both"}, {"validation": 0.3}, {}])
+def test_answers_of_all_kinds_of_thresholds_are_those_of_the_methods(monitor, settings):
+    other = make_monitor(monitor.network, **settings).fit(X[700:1000], LETTERS[Y[700:1000]])
+    if "validation" not in settings:
+        by = {} if settings else {"group_by": "prediction", "false_alarm_rate": 0.2}
+        other.calibrate(X[1000:], LETTERS[Y[1000:]], **by)
+    client, rows = TestClient(create_app(other)), np.vstack([X[:20], UNKNOWN[:20]])
+    assert_right(send(client, rows), other, rows)
+    alone = DriftMonitor(other).update(rows)
+    drift = client.get("/health").json()["drift"]
+    assert drift["statistic"] == pytest.approx(alone.statistic_)
+    assert drift["alarm_rate"] == pytest.approx(alone.alarm_rate_)
+
+
 def test_without_calibration_there_is_no_p_value_and_no_drift(monitor):
     bare = make_monitor(monitor.network).fit(X[700:], LETTERS[Y[700:]])
     client = TestClient(create_app(bare))
@@ -540,6 +562,17 @@ def test_a_stream_may_be_given_or_not_be_watched(monitor):
         create_app(monitor, drift=DriftMonitor(other))
 
 
+def test_a_stream_that_cannot_go_on_leaves_the_verdicts(monitor, caplog):
+    drift = DriftMonitor(monitor, alpha=0.1).update(X[:5])
+    client = TestClient(create_app(monitor, drift=drift))
+    drift.set_params(alpha=0.01)
+    assert_right(send(client, X[:2]), monitor, X[:2])
+    health = client.get("/health").json()
+    assert health["drift"] is None
+    assert "error" in health["why_no_drift"]
+    assert "A parameter was set" in caplog.text
+
+
 # Threads
 
 
@@ -583,6 +616,26 @@ def test_threads_end_with_the_application(monitor):
     assert len(new) == 3
     del forgotten
     until(lambda: gc.collect() is not None and not new & set(own_threads()))
+
+
+@pytest.mark.skipif(not hasattr(Monitor, "open"), reason="monitors cannot be opened")
+def test_the_monitor_is_open_while_it_serves(gated):
+    torch = pytest.importorskip("torch")
+
+    def hooks():
+        modules = gated.network.modules()
+        return sum(len(m._forward_hooks) + len(m._forward_pre_hooks) for m in modules)
+
+    with serving(gated) as client:
+        assert send(client, ONES).status_code == 200
+        assert isinstance(gated.network, torch.nn.Module)
+        assert hooks() > 0
+    assert hooks() == 0
+    forgotten = create_app(gated)
+    send(TestClient(forgotten), ONES)
+    assert hooks() > 0
+    del forgotten
+    until(lambda: gc.collect() is not None and hooks() == 0)
 
 
 def test_an_application_may_be_started_again(monitor):

@@ -24,7 +24,7 @@ from skood.datasets import load_digits_ood
 pytest.importorskip("fastapi")
 httpx = pytest.importorskip("httpx")
 pytest.importorskip("uvicorn")
-from skood.serving._command import TOKEN, Settings, is_loopback, main  # noqa: E402
+from skood.serving._command import TOKEN, Settings, _parser, is_loopback, main  # noqa: E402
 
 PROC = Path("/proc")
 JSON = {"content-type": "application/json"}
@@ -335,3 +335,20 @@ def test_a_forked_process_refuses_to_serve(folder):
         assert status == 503
         assert "forked" in reason
     assert started == "RefusalError"
+
+
+CONTAINER = Path(__file__).parents[1] / "examples" / "service" / "Containerfile"
+
+
+@pytest.mark.skipif(not CONTAINER.exists(), reason="the examples are not installed")
+def test_the_container_has_exact_versions_no_rights_and_no_secrets():
+    text = CONTAINER.read_text(encoding="utf-8")
+    assert re.search(r"^FROM \S+/python:3\.\d+\.\d+-\S+$", text, flags=re.MULTILINE)
+    assert "-c /source/constraints.txt" in text
+    user = re.findall(r"^USER (\d+)$", text, flags=re.MULTILINE)
+    assert int(user[-1]) > 0
+    assert text.rindex("USER") < text.index("ENTRYPOINT")
+    assert not re.search(r"^(ENV|ARG) .*TOKEN", text, flags=re.MULTILINE)
+    command = json.loads(re.search(r"^ENTRYPOINT (.+)$", text, flags=re.MULTILINE)[1])
+    assert command[:3] == ["python", "-m", "skood.serving"]
+    assert vars(_parser().parse_args(command[3:]))["host"] == "0.0.0.0"

@@ -36,7 +36,7 @@ class Sizes(NamedTuple):
     """Training digits of each class that real values are compared with, one by one."""
 
 
-QUICK = Sizes(n_train=3_000, n_test=1_000, n_outside=100, n_compared=20)
+QUICK = Sizes(n_train=3_000, n_test=1_000, n_outside=200, n_compared=20)
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from scipy import sparse
 
 from ._errors import FileFormatError
-from ._names import class_of
+from ._names import COMPILED, class_of, name_of
 from ._tree import Decoder, Encoder, Fields, Keep, Kind
 
 _COMPRESSED = ("csr", "csc", "bsr")
@@ -76,7 +76,46 @@ def _check_nodes(nodes: NDArray, n_features: int) -> None:
         raise FileFormatError(f"A decision tree asks for features beyond its {n_features}.")
 
 
+_METRICS = {
+    "ChebyshevDistance": "chebyshev",
+    "EuclideanDistance": "euclidean",
+    "ManhattanDistance": "manhattan",
+    "MinkowskiDistance": "minkowski",
+}
+
+
+def _write_neighbors(value: Any, encoder: Encoder) -> Fields:
+    """What a tree of neighbours was made of, which makes the same one again."""
+    _, _, _, _, leaf_size, *_, metric, weights = value.__getstate__()
+    name = _METRICS.get(type(metric).__name__.removesuffix("64"))
+    if name is None or weights is not None:
+        raise TypeError(
+            f"{encoder.place} is a {type(value).__name__} with weights or the distance "
+            f"{type(metric).__name__}, which is not written: set algorithm='brute'."
+        )
+    return {
+        "class": name_of(type(value)),
+        "data": encoder.part(np.asarray(value.data), ".data"),
+        "leaf_size": int(leaf_size),
+        "metric": name,
+        "p": encoder.part(float(metric.__getstate__()[0]), ".p"),
+    }
+
+
+def _read_neighbors(node: Fields, decoder: Decoder, keep: Keep) -> Any:
+    if node["class"] not in COMPILED or node["metric"] not in _METRICS.values():
+        raise FileFormatError(f"{node['class']!r} is no tree of neighbours.")
+    more = {"p": decoder.value(node["p"])} if node["metric"] == "minkowski" else {}
+    data = decoder.value(node["data"])
+    make: Any = class_of(node["class"])
+    return make(data, leaf_size=node["leaf_size"], metric=node["metric"], **more)
+
+
+_NEIGHBORS = Kind("tree of neighbors", _write_neighbors, _read_neighbors)
+
 FOREIGN = {
+    "BallTree": _NEIGHBORS,
+    "KDTree": _NEIGHBORS,
     "sparse": Kind("sparse", _write_sparse, _read_sparse),
     "Tree": Kind("tree", _write_tree, _read_tree),
 }

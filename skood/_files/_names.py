@@ -161,8 +161,8 @@ _FOREIGN = {
     "StratifiedKFold StratifiedShuffleSplit TimeSeriesSplit",
     "multiclass": "OneVsOneClassifier OneVsRestClassifier",
     "naive_bayes": "BernoulliNB ComplementNB GaussianNB MultinomialNB",
-    "neighbors": "KNeighborsClassifier KNeighborsRegressor KernelDensity LocalOutlierFactor "
-    "NearestCentroid NearestNeighbors RadiusNeighborsClassifier",
+    "neighbors": "BallTree KDTree KNeighborsClassifier KNeighborsRegressor KernelDensity "
+    "LocalOutlierFactor NearestCentroid NearestNeighbors RadiusNeighborsClassifier",
     "neural_network": "MLPClassifier MLPRegressor",
     "pipeline": "FeatureUnion Pipeline",
     "preprocessing": "Binarizer FunctionTransformer KBinsDiscretizer KernelCenterer LabelBinarizer "
@@ -196,6 +196,10 @@ _FUNCTIONS = {
     },
 }
 
+COMPILED = frozenset(
+    {"sklearn.neighbors.BallTree", "sklearn.neighbors.KDTree", "sklearn.state.Tree"}
+)
+"""Classes whose code trusts what they hold, so that they are made in a way of their own."""
 _STATE_PREFIX = "skood.state."
 
 

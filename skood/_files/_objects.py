@@ -5,7 +5,8 @@ from __future__ import annotations
 import copyreg
 from typing import Any
 
-from ._names import class_of, name_of
+from ._errors import FileFormatError
+from ._names import COMPILED, class_of, name_of
 from ._tree import Decoder, Encoder, Fields, Keep, Kind
 
 _NEW = getattr(copyreg, "__newobj__")  # noqa: B009 - which type checkers do not know
@@ -50,6 +51,8 @@ def _write_attribute(owner: Any, name: str, held: Any, encoder: Encoder) -> Any:
 
 
 def _read(node: Fields, decoder: Decoder, keep: Keep) -> Any:
+    if node["class"] in COMPILED:
+        raise FileFormatError(f"A {node['class']} is not made of attributes.")
     kind = class_of(node["class"])
     arguments = decoder.values(node.get("arguments", []))
     made = keep(_make(kind, arguments))

@@ -13,6 +13,7 @@ from ._store import (
     MappedPatternStore,
     PatternStore,
 )
+from ._table import PatternTable
 
 __all__ = [
     "MIN_PATTERNS",
@@ -24,6 +25,7 @@ __all__ = [
     "PackedBits",
     "PatternRuns",
     "PatternStore",
+    "PatternTable",
     "Words",
     "build_stores",
     "hamming_neighbors",

@@ -31,11 +31,15 @@ def quantile_bits(array: NDArray, percentiles: Sequence[float]) -> Iterator[NDAr
     An interpolated quantile lies between two neighbouring values of the sample, so a value
     is above it exactly if it is above the lower one: no interpolation is needed.
     """
-    last = array.shape[1] - 1
-    lower = [int(percentile * last / 100) for percentile in percentiles]
+    lower = [rank_of_percentile(array.shape[1], percentile) for percentile in percentiles]
     ordered = np.partition(array, sorted(set(lower)), axis=1)
     for rank in lower:
         yield array > np.maximum(ordered[:, rank, np.newaxis], 0)
+
+
+def rank_of_percentile(n_units: int, percentile: float) -> int:
+    """The rank, from 0, of the value of a sample that its percentile is not below."""
+    return int(percentile * (n_units - 1) / 100)
 
 
 def top_share(array: NDArray, percentile: float) -> NDArray[np.bool_]:

@@ -397,7 +397,12 @@ class ConformalDetector(OutlierMixin, MetaEstimatorMixin, BaseEstimator):
 
     def _compare(self, X: Any, how: Callable[[RankedScores, Floats], NDArray]) -> NDArray:
         """What comes of comparing samples with the calibration scores, all or of their class."""
-        scores, classes = self._read(X)
+        return self._compared(self._read(X), how)
+
+    def _compared(
+        self, read: tuple[Floats, NDArray | None], how: Callable[[RankedScores, Floats], NDArray]
+    ) -> NDArray:
+        scores, classes = read
         found = np.empty(scores.shape[1])
         for rows, ranked in self._references(len(found), classes):
             found[rows] = how(ranked, scores[:, rows])
@@ -489,9 +494,14 @@ class ConformalDetector(OutlierMixin, MetaEstimatorMixin, BaseEstimator):
         labels : ndarray of shape (n_samples,)
             1 where ``p_values`` is above ``false_alarm_rate``, -1 elsewhere.
         """
-        # By ranks, which are faster over folds than decisions, and have the same sign.
-        is_accepted = self._compare(X, lambda ranked, scores: ranked.ranks(scores) > ranked.rank)
-        return np.where(is_accepted, 1, -1)
+        return np.where(self._compare(X, _are_accepted), 1, -1)
+
+    def _judge(self, X: Any) -> tuple[Floats, NDArray[np.int64], Floats]:
+        """Scores, verdicts and p-values of samples that are scored once."""
+        read = self._read(X)
+        verdicts = np.where(self._compared(read, _are_accepted), 1, -1)
+        p_values = self._compared(read, _p_values_by(**self._promised))
+        return self._pool.one_score(read[0]), verdicts, p_values
 
     def fit_predict(
         self, X: Any, y: ArrayLike | None = None, *, groups: ArrayLike | None = None
@@ -544,10 +554,7 @@ class ConformalDetector(OutlierMixin, MetaEstimatorMixin, BaseEstimator):
         return self._p_values(X, **self._promised)
 
     def _p_values(self, X: Any, **promise: Any) -> Floats:
-        def p_values(ranked: RankedScores, scores: Floats) -> Floats:
-            return p_values_of_ranks(ranked.ranks(scores), len(ranked), **promise)
-
-        return self._compare(X, p_values)
+        return self._compare(X, _p_values_by(**promise))
 
     @validate_params(
         {
@@ -668,3 +675,13 @@ def _listed(counts: dict[Any, int]) -> str:
     """Numbers of rows by class, for a message that does not grow with their number."""
     first = [f"{label!r}: {n}" for label, n in list(counts.items())[:10]]
     return ", ".join(first + ["..."] * (len(counts) > 10))
+
+
+def _are_accepted(ranked: RankedScores, scores: Floats) -> NDArray[np.bool_]:
+    # By ranks, which are faster over folds than decisions, and have the same sign.
+    return ranked.ranks(scores) > ranked.rank
+
+
+def _p_values_by(**promise: Any) -> Callable[[RankedScores, Floats], Floats]:
+    """What gives the p-values of scores."""
+    return lambda ranked, scores: p_values_of_ranks(ranked.ranks(scores), len(ranked), **promise)

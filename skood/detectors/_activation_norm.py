@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from numbers import Real
 from typing import Any
@@ -18,8 +19,10 @@ from ..activations import Activations, PackedBits
 from ._base_incremental import BaseIncrementalDetector
 from ._labels_seen import LabelsSeen
 from ._mahalanobis import MahalanobisDetector
-from ._row_lengths import row_lengths
+from ._row_lengths import lengths_side_by_side, row_lengths
 
+_FEW_VALUES = 2**16
+"""So few are copied to have the norms of all layers at once."""
 SILENCE = 1e-6
 """Added to norms in units of their mean: samples without any activation need a logarithm, too."""
 
@@ -149,7 +152,7 @@ class ActivationNormDetector(BaseIncrementalDetector):
     def _left_out_scores(self, X: Activations, y: NDArray | None) -> Floats:
         if self.distances_ is None:
             return np.zeros(len(X))
-        norms = {name: _norms(X[name]) for name in self.mean_norms_}
+        norms = _norms_of(X, self.mean_norms_)
         return self.distances_._left_out_scores(self._log_norms(X, norms), y)[:, 0]
 
     def _warn_of_blindness(self, X: Activations) -> None:
@@ -163,13 +166,12 @@ class ActivationNormDetector(BaseIncrementalDetector):
     def _log_norms(self, X: Activations, norms: dict[str, Floats]) -> Activations:
         """Logarithms of the norms as one layer, with what is known of classes."""
         relative = [norms[name] / mean for name, mean in self.mean_norms_.items()]
-        return X.replace({"log norms": np.log(np.column_stack(relative) + SILENCE)})
+        return X._with_layers({"log norms": np.log(np.column_stack(relative) + SILENCE)})
 
     def _score_samples(self, X: Activations) -> Floats:
         if self.distances_ is None:
             return np.zeros(len(X))
-        norms = {name: _norms(X[name]) for name in self.mean_norms_}
-        return self.distances_.score_samples(self._log_norms(X, norms))
+        return self.distances_.score_samples(self._log_norms(X, _norms_of(X, self.mean_norms_)))
 
 
 @dataclass(frozen=True)
@@ -208,6 +210,13 @@ class _NormsSeen:
 
 def _eps(dtype: np.dtype) -> float:
     return float(np.finfo(dtype if dtype.kind == "f" else np.float64).eps)
+
+
+def _norms_of(X: Activations, names: Iterable[str]) -> dict[str, Floats]:
+    layers = {name: np.asarray(X[name]) for name in names}
+    if sum(layer.size for layer in layers.values()) > _FEW_VALUES:
+        return {name: _norms(layer) for name, layer in layers.items()}
+    return dict(zip(layers, lengths_side_by_side(list(layers.values())).T, strict=True))
 
 
 def _norms(layer: NDArray | PackedBits) -> Floats:

@@ -31,7 +31,7 @@ from .._marks import (
 from .._sklearn import Interval
 from .._streams import check_fitted
 from .._validation import check_activations
-from .._values import ANY_SIZE, below_all, check_finite
+from .._values import ANY_SIZE, all_finite, below_all, refuse_not_finite
 from ..activations import Activations
 from ._entries import ATTRIBUTES, LABELS_NEEDED, LABELS_OPTIONAL, PARAMETERS
 
@@ -156,6 +156,10 @@ class BaseDetector(OutlierMixin, BaseEstimator, metaclass=ABCMeta):
     def _validate(self, X: Any, *, reset: bool) -> Activations:
         return check_activations(self, X, reset=reset)
 
+    def _layers_to_read(self) -> set[str] | None:
+        """Names of the layers that the fitted detector reads of samples, or None for all."""
+        return None
+
     def _see_classes(self, X: Activations) -> None:
         self._by_class = self._tells_classes(X)
 
@@ -262,6 +266,8 @@ class BaseDetector(OutlierMixin, BaseEstimator, metaclass=ABCMeta):
             If values are not finite, the layers or the classes of the network are not those of
             ``fit``, or a score is not finite, because values are too large.
         """
+        if isinstance(X, Activations) and X._trust is not None:
+            return self._score_trusted(X)
         check_fitted(self)
         X = self._validate(X, reset=False)
         with without_overflow_warnings():
@@ -269,9 +275,18 @@ class BaseDetector(OutlierMixin, BaseEstimator, metaclass=ABCMeta):
         self._check_scores(scores)
         return scores
 
+    def _score_trusted(self, X: Activations) -> NDArray[np.float64]:
+        """The same for samples like others that were validated, of which there are not many."""
+        with without_overflow_warnings():
+            scores = self._score_samples(self._validate(X, reset=False))
+        self._check_scores(scores)
+        return scores
+
     def _check_scores(self, scores: NDArray[np.float64]) -> None:
-        check_finite(
-            scores,
+        if all_finite(scores):
+            return
+        refuse_not_finite(
+            [scores],
             f"The score of {type(self).__name__}",
             "The values of these samples are too large or too small for it: look at them, or "
             "divide the layers by a constant.",

@@ -39,6 +39,9 @@ class BaseHeadDetector(BaseOneClassDetector):
             self, X, reset=reset, ensure_min_classes=self._min_classes, in_blocks=True
         )
 
+    def _layers_to_read(self) -> set[str]:
+        return {str(self.head_.input_layer)}
+
     def _score_samples(self, X: Activations) -> NDArray[np.float64]:
         scores = np.empty(len(X))
         for rows, features, logits in self._batches_to_score(X):

@@ -85,6 +85,9 @@ class BaseLogitDetector(BaseOneClassDetector):
             advice=LOGITS_ADVICE,
         )
 
+    def _layers_to_read(self) -> set[str]:
+        return set()
+
     def _score_samples(self, X: Activations) -> NDArray[np.float64]:
         logits = _validated_logits(X)
         scores = np.empty(len(logits))

@@ -20,6 +20,7 @@ from .._patterns import (
     IndexedPatternStore,
     PackedBits,
     PatternRuns,
+    PatternStore,
     build_stores,
     import_faiss,
     nearest_of_class,
@@ -188,6 +189,11 @@ class HammingNAPDetector(StoredSamplesMixin, BaseIncrementalDetector):
         self.stores_ = stores
         n_rows = [store.n_rows for store in stores.values()]
         self.recall_ = float(np.average(list(recall.values()), weights=n_rows))
+
+    @property
+    def _are_in_memory(self) -> bool:
+        """Whether all patterns are in memory, and searched one by one."""
+        return all(type(store) is PatternStore for store in self.stores_.values())
 
     def _threshold(self, training_scores: Floats) -> float:
         if self.tau is None:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from .._values import Floats
 from ..activations import Activations
 from ._base_incremental import BaseIncrementalDetector
-from ._base_logit import BaseLogitDetector, logit_batches, predictions_of
+from ._base_logit import BaseLogitDetector, logit_batches, logits_of, predictions_of
 from ._class_sums import ClassSums
 from ._softmax import Logits, below_largest, row_sums, smallest_sum
 
@@ -67,10 +67,18 @@ class KLMatchingDetector(BaseLogitDetector, BaseIncrementalDetector):
     _min_classes = 2
 
     def _learn(self, X: Activations, y: NDArray | None) -> _LogSums:
-        log_probabilities = np.empty(X.shape)
+        labels, codes = np.unique(predictions_of(X), return_inverse=True)
+        probabilities = np.empty(X.shape)
         for rows, logits in logit_batches(X):
-            log_probabilities[rows] = _log_softmax(logits)
-        return _LogSums.of(log_probabilities, *np.unique(predictions_of(X), return_inverse=True))
+            probabilities[rows] = _softmax(logits)
+        sums = ClassSums.of(probabilities, labels, codes)
+        with np.errstate(divide="ignore"):
+            logs = _LogSums(labels, sums.counts, np.log(sums.sums))
+        # Where probabilities are too small for a float, their logarithms are not.
+        is_small = sums.sums.min(axis=1) <= smallest_sum(sums.sums.dtype)
+        for number in np.flatnonzero(is_small):
+            logs.sums[number] = logs._sum(_log_softmax(logits_of(X[codes == number])))
+        return logs
 
     def _finish(self, summary: _LogSums) -> None:
         self.class_labels_ = summary.labels
@@ -102,6 +110,13 @@ class KLMatchingDetector(BaseLogitDetector, BaseIncrementalDetector):
         return np.maximum(self._log_distributions, least).astype(dtype).T
 
 
+def _softmax(logits: NDArray) -> Floats:
+    _, odds, at_largest = below_largest(logits)
+    total = row_sums(odds)
+    odds.reshape(-1)[at_largest] = 1
+    return odds / (1 + total[:, np.newaxis])
+
+
 def _log_softmax(logits: NDArray) -> NDArray:
     """Logarithms of the softmax, precise where a probability rounds to 1.
 
@@ -120,9 +135,7 @@ class _LogSums(ClassSums):
 
     @staticmethod
     def _sum(rows: NDArray) -> Floats:
-        sums = np.exp(rows).sum(axis=0)
-        if sums.min() > smallest_sum(sums.dtype):
-            return np.asarray(np.log(sums))
+        # That of SciPy takes longer for a few rows than all else.
         largest = np.maximum(rows.max(axis=0), np.finfo(np.float64).min)
         with np.errstate(divide="ignore"):
             return np.asarray(largest + np.log(np.exp(rows - largest).sum(axis=0)))

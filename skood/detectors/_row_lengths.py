@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.utils.extmath import row_norms
@@ -22,11 +24,28 @@ def row_lengths(rows: NDArray) -> NDArray[np.float64]:
     return lengths
 
 
+def squared_lengths(rows: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Squared Euclidean norm of each row, as scikit-learn's ``row_norms`` computes it."""
+    # Of one row, what that function looks at before takes ten times as long.
+    return np.asarray(np.einsum("ij,ij->i", rows, rows))
+
+
+def lengths_side_by_side(arrays: Sequence[NDArray]) -> NDArray[np.float64]:
+    """The same of several arrays of the same rows, of shape (n_rows, n_arrays); fast for few."""
+    rows = np.concatenate(arrays, axis=1, dtype=np.float64)
+    sizes = [array.shape[1] for array in arrays]
+    squares = np.add.reduceat(np.square(rows, out=rows), np.cumsum(sizes) - sizes, axis=1)
+    lengths = np.sqrt(squares)
+    if (lengths < _LEAST_PRECISE).any():
+        return np.column_stack([row_lengths(array) for array in arrays])
+    return lengths
+
+
 def unit_rows(rows: NDArray) -> NDArray[np.float64]:
     """Rows of floating-point numbers divided by their Euclidean norm; rows of zeros stay so."""
     # Long doubles are not for linear algebra.
     units = rows.astype(np.float64)
-    lengths = row_norms(units)
+    lengths = np.sqrt(squared_lengths(units))
     is_precise = (lengths > _LEAST_PRECISE) & (lengths < np.inf)
     units /= np.where(is_precise, lengths, 1)[:, np.newaxis]
     if not is_precise.all():

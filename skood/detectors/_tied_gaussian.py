@@ -10,6 +10,7 @@ from sklearn.base import clone
 from sklearn.utils.extmath import randomized_range_finder, randomized_svd, row_norms
 
 from .._values import Floats
+from ._row_lengths import squared_lengths
 from ._tied_moments import TiedMoments, TiedRows
 
 _LEAST_REMAINING = 1e-6
@@ -94,6 +95,12 @@ class TiedGaussian:
             self._variances = np.r_[self._variances, np.full(others.shape[1], self._other)]
         self._factor = directions / np.sqrt(self._variances)
         self._projected_means = (self.means - self._center) @ self._factor
+        self._squared_means = row_norms(self._projected_means, squared=True)
+        if self._other:
+            self._per_unit, self._per_axis = (
+                self._counting / self._other,
+                self._variances / self._other,
+            )
 
     @property
     def is_blind(self) -> bool:
@@ -115,10 +122,12 @@ class TiedGaussian:
         Both of shape (n_rows,).
         """
         projected, outside = self._project(rows)
-        nearest = _squares(projected, self._projected_means).argmin(axis=1)
+        # Without the squares of the row itself, which are the same for all means.
+        relative = self._squared_means - 2 * (projected @ self._projected_means.T)
+        nearest = relative.argmin(axis=1)
         # Not from the expanded square, whose rounding depends on the other rows.
         residuals = projected - self._projected_means[nearest]
-        return row_norms(residuals, squared=True) + outside, nearest
+        return squared_lengths(residuals) + outside, nearest
 
     def left_out_distances(
         self, rows: Floats, codes: NDArray[np.intp]
@@ -206,8 +215,8 @@ class TiedGaussian:
         projected = centered @ self._factor
         if not self._other:
             return projected, np.zeros(len(rows))
-        outside = centered**2 @ (self._counting / self._other)
-        outside -= projected**2 @ (self._variances / self._other)
+        outside = centered**2 @ self._per_unit
+        outside -= projected**2 @ self._per_axis
         return projected, np.maximum(outside, 0)
 
 

@@ -19,7 +19,7 @@ from .._batches import row_batches
 from .._classes import has_predictions, rows_to_accept, tells_classes
 from .._foreign import are_named
 from .._held_out import Rows
-from .._layer_names import layer_columns, value_names
+from .._layer_names import value_names
 from .._memory import memory_left
 from .._named_detectors import NamedDetectors
 from .._sklearn import Interval, StrOptions
@@ -46,7 +46,7 @@ from ._adaptive_members import (
 from ._combination import Calibration
 from ._knowledge import class_knowledge, predicted_classes
 from ._layers import LayerEnsembleDetector
-from ._members import fit_and_calibrate, member_scores, of_detector
+from ._members import fit_and_calibrate, layers_to_read, member_scores, of_detector
 
 Keys = NDArray[np.uint64]
 
@@ -431,8 +431,7 @@ class AdaptiveEnsembleDetector(BaseIncrementalDetector, NamedDetectors):
         layers = X[self.layers_]
         if self._looks_at_classes or not has_predictions(X):
             return layers
-        # Columns that are read later, one after the other.
-        return Activations({str(column.name): column for column in layer_columns(layers)})
+        return layers._layers_alone()
 
     def _fit_features(self, X: Activations, y: NDArray | None) -> list[Floats]:
         named = self.feature_detectors
@@ -454,6 +453,8 @@ class AdaptiveEnsembleDetector(BaseIncrementalDetector, NamedDetectors):
                 f"AdaptiveEnsembleDetector was fitted with the features that the head reads, but X "
                 f"has neither features nor a layer {layer!r}."
             )
+        if X._trust is not None:
+            return X._with_layers({"features": features})
         return Activations({"features": features}, predictions=X.predictions)
 
     def _fit_joint(self, X: Activations, y: NDArray | None) -> list[Floats]:
@@ -551,6 +552,11 @@ class AdaptiveEnsembleDetector(BaseIncrementalDetector, NamedDetectors):
             }
         members = enumerate(self._groups)
         return np.column_stack([by_group[group][:, member] for member, group in members])
+
+    def _layers_to_read(self) -> set[str] | None:
+        members = zip(self.named_estimators_.values(), self._groups, strict=True)
+        read = layers_to_read([member for member, group in members if group == "head"])
+        return None if read is None else read.union(self.layers_, [str(self._features_layer)])
 
     def _score_samples(self, X: Activations) -> Floats:
         scores = self._member_scores(X)

@@ -34,7 +34,7 @@ from ._member_summaries import (
     why_nothing_is_kept,
     width,
 )
-from ._members import fit_and_calibrate, fit_member, member_scores
+from ._members import fit_and_calibrate, fit_member, layers_to_read, member_scores
 
 _FAR = 1000.0
 """Mean excesses below all scores, where a threshold of -inf is taken to be."""
@@ -304,6 +304,9 @@ class AnyAlarmDetector(BaseIncrementalDetector, NamedDetectors):
 
     def _less_rounding(self, threshold: float, training_scores: NDArray[np.float64]) -> float:
         return threshold
+
+    def _layers_to_read(self) -> set[str] | None:
+        return layers_to_read(list(self.named_estimators_.values()))
 
     def _score_samples(self, X: Activations) -> Floats:
         return self._smallest(self._score_each(X))

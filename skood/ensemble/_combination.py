@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -38,6 +40,14 @@ class Calibration:
         self._edges = self._ascending[edge]
         self._lowest_edges = np.array([column[edge] for column in self._lowest])
         self._excess = self._mean_excess()
+
+    @classmethod
+    def side_by_side(cls, parts: Sequence[Calibration]) -> Calibration:
+        """One for the members of several, which standardizes scores and gives no p-values."""
+        whole = object.__new__(cls)
+        for name in ("_mean", "_rounding", "_is_constant", "_spread"):
+            setattr(whole, name, np.concatenate([getattr(part, name) for part in parts]))
+        return whole
 
     def _mean_excess(self) -> NDArray[np.floating]:
         """How far scores below the edge are below it on average; their spread if none is."""
@@ -118,6 +128,17 @@ class Calibration:
         deviations = (self._without_rounding(scores) - self._mean) / self._spread
         excess = np.maximum(LOWEST - deviations, 0.0)
         return np.clip(deviations, LOWEST, HIGHEST) - np.log1p(excess)
+
+
+def mean_of_members(scores: Floats) -> Floats:
+    """Mean over the last axis, which is added up in its order whatever lies where in memory.
+
+    So equal samples have equal means, alone and among others, which ranks depend on.
+    """
+    total = scores[..., 0].copy()
+    for member in range(1, scores.shape[-1]):
+        total += scores[..., member]
+    return np.asarray(total / scores.shape[-1])
 
 
 def informed_sum(log_p: Floats, knowledge: Floats) -> Floats:

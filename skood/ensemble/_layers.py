@@ -25,7 +25,12 @@ from .._values import Floats, below_all
 from .._warnings import Line, users_line, working_for
 from ..activations import Activations
 from ..detectors import BaseIncrementalDetector, batches_of, forget_batches
-from ._combination import Calibration, informative_members, informed_sum
+from ._combination import (
+    Calibration,
+    informative_members,
+    informed_sum,
+    mean_of_members,
+)
 from ._knowledge import class_knowledge, knowledge_of_fitted, predicted_classes, tell_knowledge
 from ._member_summaries import (
     EnsembleSummary,
@@ -39,6 +44,7 @@ from ._member_summaries import (
     width,
 )
 from ._members import fit_and_calibrate, member_scores, of_detector
+from ._together import FEW, Together
 
 
 class LayerEnsembleDetector(BaseIncrementalDetector):
@@ -417,13 +423,19 @@ class LayerEnsembleDetector(BaseIncrementalDetector):
         self.calibration_scores_ = self.calibration_scores_[:, kept]
 
     def _member_scores(self, X: Activations) -> Floats:
-        by_member = self._in_parallel(
-            (member_scores, estimator, X[names])
-            for estimator, names in zip(self.estimators_, self._inputs, strict=True)
-        )
-        scores = np.column_stack(by_member)
+        if X._trust is not None and len(X) <= FEW:
+            scores = X._trust.once(self, self._together).scores(X)
+        else:
+            by_member = self._in_parallel(
+                (member_scores, estimator, X[names])
+                for estimator, names in zip(self.estimators_, self._inputs, strict=True)
+            )
+            scores = np.column_stack(by_member)
         self._check_finite(scores)
         return scores
+
+    def _together(self) -> Together:
+        return Together(self.estimators_, self._inputs, LayerEnsembleDetector)
 
     def _in_parallel(self, tasks: Iterable[tuple[Any, ...]]) -> list[Any]:
         # Threads share the activations, and the searches and matrix products release the GIL.
@@ -495,8 +507,10 @@ class LayerEnsembleDetector(BaseIncrementalDetector):
             if self.combine == "vote":
                 return (p >= self._vote_level).mean(axis=1)
             return np.log(p, out=np.full(p.shape, -np.inf), where=p > 0).sum(axis=1)
-        weights = self.weights_[self._counting] if self.combine == "weighted" else None
-        return np.average(self._calibration.standardize(scores), axis=1, weights=weights)
+        standardized = self._calibration.standardize(scores)
+        if self.combine == "mean":
+            return mean_of_members(standardized)
+        return np.average(standardized, axis=1, weights=self.weights_[self._counting])
 
     def _threshold(self, training_scores: Floats) -> float:
         if self.combine != "vote":
@@ -513,6 +527,9 @@ class LayerEnsembleDetector(BaseIncrementalDetector):
         if self.combine == "vote":
             self._set_vote_level_by(found)
         return self._combined(found)
+
+    def _layers_to_read(self) -> set[str]:
+        return {name for names in self._inputs for name in names}
 
     def _score_samples(self, X: Activations) -> Floats:
         return self._combined(self._member_scores(X))

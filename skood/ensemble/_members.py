@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,7 @@ from .._foreign import detector_of, in_distribution_scores, is_of_pyod
 from .._streams import steps_of
 from .._values import Floats
 from ..activations import Activations
-from ..detectors import BaseIncrementalDetector
+from ..detectors import BaseDetector, BaseIncrementalDetector
 
 Samples = Activations | NDArray
 
@@ -84,7 +85,20 @@ def fit_member(
 
 def member_scores(member: Any, X: Samples) -> Floats:
     """Scores of a fitted member, the higher the more in-distribution."""
+    if isinstance(member, BaseDetector) and isinstance(X, Activations) and X._trust is not None:
+        return member._score_trusted(X)
     return in_distribution_scores(member, X).astype(np.float64)
+
+
+def layers_to_read(members: Sequence[Any]) -> set[str] | None:
+    """Names of the layers that fitted members read, or None for all."""
+    read: set[str] = set()
+    for member in members:
+        known = member._layers_to_read() if isinstance(member, BaseDetector) else None
+        if known is None:
+            return None
+        read |= known
+    return read
 
 
 def _with_ood(

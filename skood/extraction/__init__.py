@@ -8,5 +8,7 @@ from ._masks import mask_name as mask_name
 from ._perturbation import ODIN, MahalanobisPerturbation
 from ._plan import Plan as Plan
 from ._same_network import ChangedNetworkError as ChangedNetworkError
+from ._session import ExtractionSession as ExtractionSession
+from ._session import may_hurry as may_hurry
 
 __all__ = ["ODIN", "MahalanobisPerturbation"]

@@ -96,27 +96,16 @@ class Collector:
             self._store_later(name, value, unit_axis)
         elif hasattr(self._reducer, "pool_layers"):
             step = self._plan.trace.token_steps.get(source[0], 0)
-            for pooled_name, pooled in self._pool(name, value, unit_axis, step).items():
-                self._store_later(pooled_name, pooled)
+            mask = self._mask_of_values
+            pooled = pooled_by(self._reducer, name, value, unit_axis, step, mask)
+            for pooled_name, part in pooled.items():
+                self._store_later(pooled_name, part)
         else:
             self._batch[source] = np.array(self._deliveries.array(value))
 
     def _store_later(self, name: str, value: Any, unit_axis: int = 1) -> None:
         receive = self._deliveries.send(value)
         self._deliveries.then(lambda: self._store(name, receive(), unit_axis))
-
-    def _pool(self, name: str, value: Any, unit_axis: int, step: int) -> dict[str, Any]:
-        """What a reducer makes of the value of a layer, as soon as it is there."""
-        # Swapping neighbours until the units come second leaves all others in order.
-        for axis in range(unit_axis, 1, -1):
-            value = value.swapaxes(axis - 1, axis)
-        mask = self._mask_of_values
-        if mask is not None and step > 1:
-            mask = shorten(mask, value.shape[2], step)
-        are_tokens = unit_axis != 1 or fitting_mask(mask, value) is not None
-        if are_tokens and hasattr(self._reducer, "pool_tokens"):
-            return self._reducer.pool_tokens({name: value}, mask)
-        return self._reducer.pool_layers({name: value})
 
     def end_batch(
         self,
@@ -296,3 +285,34 @@ class Collector:
                 "samples, and nothing for the others: give a mask for all of them."
             )
         return mask
+
+
+def pooled_by(
+    reducer: Any, name: str, value: Any, unit_axis: int, step: int, mask: Mask | None
+) -> dict[str, Any]:
+    """What a reducer with ``pool_layers`` makes of the value of a layer, as soon as it is there.
+
+    Parameters
+    ----------
+    reducer : transformer
+        The reducer.
+    name : str
+        Name of the column.
+    value : array or tensor
+        The value.
+    unit_axis : int
+        Its axis of units.
+    step : int
+        For how many tokens of the inputs each of its own stands, if for several.
+    mask : ndarray or None
+        Which tokens of the inputs are no padding, where there are tokens.
+    """
+    # Swapping neighbours until the units come second leaves all others in order.
+    for axis in range(unit_axis, 1, -1):
+        value = value.swapaxes(axis - 1, axis)
+    if mask is not None and step > 1:
+        mask = shorten(mask, value.shape[2], step)
+    are_tokens = unit_axis != 1 or fitting_mask(mask, value) is not None
+    if are_tokens and hasattr(reducer, "pool_tokens"):
+        return dict(reducer.pool_tokens({name: value}, mask))
+    return dict(reducer.pool_layers({name: value}))

@@ -708,6 +708,8 @@ class ActivationExtractor(ActivationsOutputMixin, BaseEstimator):
         return store(Path(out), made_from, make, lambda said, is_whole: None, X._order)
 
     def _select(self, X: Activations) -> Activations:
+        if X._trust is not None:  # just extracted
+            return X
         if fits(X, self._template):
             return X[list(self._template)]
         names = find_extracted(self._mode().sources(self.layers_), X)

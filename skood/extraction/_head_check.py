@@ -34,7 +34,7 @@ class HeadCheck:
         if self._head is None or features is None or logits is None:
             return 0
         some = np.asarray(features, dtype=logits.dtype)
-        n_wrong = _count_wrong(self._head, some, logits, self._rounding)
+        n_wrong = count_wrong(self._head, some, logits, self._rounding)
         self._n_wrong += n_wrong
         return n_wrong
 
@@ -54,7 +54,7 @@ class HeadCheck:
         return extracted.assign(head=None, why_missing={"head": why})
 
 
-def _count_wrong(head: LinearHead, features: NDArray, logits: NDArray, rounding: float) -> int:
+def count_wrong(head: LinearHead, features: NDArray, logits: NDArray, rounding: float) -> int:
     """Number of samples of whose features the head makes other logits."""
     made = head.logits(features)
     off = np.abs(made - logits)

@@ -462,7 +462,7 @@ def _dense(batch: Batch) -> Batch:
 def _check_finite(estimator: Any, batch: Batch, n_before: int) -> None:
     """Raise a ValueError that names the samples with values that are not finite."""
     for name, values in batch.items() if isinstance(batch, Mapping) else [("", batch)]:
-        if get_config()["assume_finite"] or _is_finite(values):
+        if get_config()["assume_finite"] or all_are_finite(values):
             continue
         array = to_array(values)
         wrong = np.flatnonzero(~np.isfinite(array.reshape(len(array), -1)).all(axis=1))
@@ -475,7 +475,8 @@ def _check_finite(estimator: Any, batch: Batch, n_before: int) -> None:
         )
 
 
-def _is_finite(values: Any) -> bool:
+def all_are_finite(values: Any) -> bool:
+    """Whether no value of an array or tensor is NaN or infinite."""
     if not isinstance(values, np.ndarray):
         return is_finite(values)
     try:  # faster for arrays

@@ -73,14 +73,40 @@ class SameNetwork:
         if text := verdict.error or verdict.warning:
             warn_user(f"{text} {_WHAT_TO_DO}")
 
+    def is_known(self, adapter: NetworkAdapter, trace: Trace | None, *, at_a_glance: bool) -> bool:
+        """Whether a look shows the network of ``fit``, and nothing is to be said of it.
+
+        A glance tells a change of what it is made of by the objects and their versions alone.
+        """
+        if self._is_due():
+            self._compare(adapter, trace)
+        if self._verdict != _Verdict():
+            return False
+        look = adapter.glance if at_a_glance else adapter.stamp
+        return bool(look(trace) == self._stamp)
+
     @contextmanager
     def running(self, adapter: NetworkAdapter, trace: Trace | None) -> Iterator[None]:
         """Block in which the network runs; what it writes meanwhile is no change."""
         start = time.perf_counter()
         yield
-        self._seconds += time.perf_counter() - start
+        self.has_run(adapter, trace, time.perf_counter() - start)
+
+    def has_run(
+        self,
+        adapter: NetworkAdapter,
+        trace: Trace | None,
+        seconds: float,
+        *,
+        look: bool = True,
+    ) -> None:
+        """Note that the network has run for so long; what it is seen to have written is no change.
+
+        It is looked at if so, as where nothing is known of what it writes.
+        """
+        self._seconds += seconds
         has_cheap_stamp = type(adapter).stamp is not NetworkAdapter.stamp
-        if not has_cheap_stamp or self._verdict.error:
+        if not look or not has_cheap_stamp or self._verdict.error:
             return
         if adapter.stamp(trace) == self._stamp:
             return

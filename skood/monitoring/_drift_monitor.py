@@ -229,6 +229,11 @@ class DriftMonitor(BaseEstimator):
         stream.add(scores, is_alarm)
         return self
 
+    def _update_judged(self, scores: NDArray, verdicts: NDArray) -> None:
+        """Take in samples that the detector, which has one score, has judged already."""
+        stream = self._stream()
+        stream.add(*stream.reference.judged(scores, verdicts))
+
     def reset(self) -> Self:
         """Forget the stream, and begin another: the next row is the first.
 

@@ -129,6 +129,11 @@ class Reference:
             return scores, scores < self.lowest
         return scores, np.asarray(self._predict(X)) == -1
 
+    def judged(self, scores: Floats, verdicts: NDArray) -> tuple[Floats, NDArray[np.bool_]]:
+        """The same of samples whose scores and verdicts are known."""
+        refuse_nan_scores(scores, type(self.detector).__name__)
+        return scores, verdicts == -1 if self.lowest is None else scores < self.lowest
+
     def _extracted(self, X: Any) -> Any:
         """What the network makes of samples, where they are given to the detector twice."""
         if self.threshold is not None:

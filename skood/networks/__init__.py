@@ -25,6 +25,7 @@ from ._inputs import is_finite as is_finite
 from ._inputs import is_stream as is_stream
 from ._inputs import refuse_unreadable as refuse_unreadable
 from ._inputs import to_array as to_array
+from ._session import NetworkSession
 
 if TYPE_CHECKING:
     from ._torch import StoredTensor as StoredTensor
@@ -42,6 +43,7 @@ __all__ = [
     "Loader",
     "LossGradients",
     "NetworkAdapter",
+    "NetworkSession",
     "Perturbation",
     "Trace",
     "adapt",

@@ -14,6 +14,7 @@ from scipy.sparse import issparse
 
 from .._export_error import ExportError
 from ._fingerprint import Fingerprint
+from ._session import NetworkSession
 
 PENULTIMATE = "penultimate"
 """Name of the input of the head, where no other layer holds it."""
@@ -326,6 +327,38 @@ class NetworkAdapter(ABC):
             By default the fingerprint's digest.
         """
         return self.fingerprint(trace).digest
+
+    def glance(self, trace: Any = None) -> Any:
+        """As ``stamp``, cheaper still: it may miss values that were changed behind all counts.
+
+        Parameters
+        ----------
+        trace : Trace, default=None
+            As for ``fingerprint``.
+
+        Returns
+        -------
+        stamp : object
+            Equal to a stamp of before. By default a stamp.
+        """
+        return self.stamp(trace)
+
+    def session(self, trace: Any, layers: Sequence[str]) -> NetworkSession:
+        """What runs the network again and again, for the same layers.
+
+        Parameters
+        ----------
+        trace : Trace
+            What ``trace`` has returned.
+        layers : sequence of str
+            Names of layers.
+
+        Returns
+        -------
+        session : NetworkSession
+            By default one that calls ``forward`` in ``untouched``.
+        """
+        return NetworkSession(self, trace, layers)
 
     def predictions(self, logits: Any, trace: Any) -> NDArray | None:
         """Number of the predicted class of each sample.

@@ -75,7 +75,7 @@ class PercentileBinarizer(LayerwiseTransformer):
         self.rule = rule
 
     def _transform(self, X: Activations) -> Activations:
-        return X.replace(
+        return X._with_layers(
             {
                 name: layer if isinstance(layer, PackedBits) else PackedBits.pack(self._bits(layer))
                 for name, layer in X.items()

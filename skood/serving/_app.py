@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import hmac
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from numbers import Integral, Real
 from typing import Any
 
+import numpy as np
 from fastapi import FastAPI, Request, Response
 from fastapi.responses import JSONResponse
 from numpy.typing import DTypeLike
@@ -17,6 +18,7 @@ from starlette.requests import ClientDisconnect
 from .._monitor import Monitor
 from .._sklearn import Interval, StrOptions, validate_params
 from ..monitoring import DriftMonitor
+from ._judging import float_types_of_fit
 from ._reading import JSON, NPY, Reader
 from ._refusal import RefusalError
 from ._service import BUSY, Service
@@ -71,10 +73,9 @@ def create_app(
         monitor is calibrated. One that is given, say to go on with a saved stream, watches this
         monitor; None watches nothing.
     dtype : dtype, default=None
-        Type of the rows of a request in JSON, which has numbers of one kind only. By default 64-bit
-        floats, or 64-bit integers where no number has a fraction; networks of torch and ONNX models
-        cast both as ever. A perceptron of scikit-learn that has learnt from 32-bit floats computes
-        the same to the last digit with "float32".
+        Type of the rows of a request in JSON, which has numbers of one kind only. By default that
+        of the rows of ``fit``, where these were floats; else 64-bit floats, or integers where no
+        number has a fraction.
     max_batch : int, default=1024
         Largest number of rows of a request.
     max_body : int, default=16777216
@@ -136,7 +137,7 @@ def create_app(
     service = Service(
         monitor,
         drift,
-        Reader(max_batch, dtype),
+        Reader(max_batch, _types(monitor, dtype)),
         n_threads=threads,
         max_waiting=max_waiting,
         timeout=timeout,
@@ -181,6 +182,15 @@ async def _health(request: Request) -> Response:
         return _refused(refusal)
     is_ready, told = state.service.health()
     return JSONResponse(told, 200 if is_ready else 503)
+
+
+def _types(monitor: Monitor, dtype: DTypeLike | None) -> Callable[[str | None], np.dtype | None]:
+    """What gives the type of rows that come as JSON, by the name of the input."""
+    if dtype is None:
+        return float_types_of_fit(monitor).get
+    if (found := np.dtype(dtype)).kind not in "biuf":
+        raise ValueError(f"dtype has to be a type of numbers, got {found}.")
+    return lambda _: found
 
 
 class _Guard:

@@ -7,8 +7,10 @@ import json
 import logging
 import multiprocessing
 import os
+import signal
 import socket
 import sys
+import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from importlib import import_module
@@ -66,7 +68,15 @@ class Settings:
 
 def make_app() -> FastAPI:
     """The application by the settings in the environment, for each worker process by itself."""
+    if (parent := multiprocessing.parent_process()) is not None:
+        threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
     return Settings(**json.loads(os.environ[SETTINGS])).app()
+
+
+def _end_with(parent: Any) -> None:
+    """Let a worker end as by a signal once nobody is left who would end it."""
+    parent.join()
+    os.kill(os.getpid(), signal.SIGTERM)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

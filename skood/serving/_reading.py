@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 import math
 import re
+from collections.abc import Callable
 from itertools import chain
 from typing import Any, Literal, NoReturn
 
 import numpy as np
-from numpy.typing import DTypeLike, NDArray
+from numpy.typing import NDArray
 
 from ._refusal import RefusalError
 
@@ -37,15 +38,13 @@ class Reader:
     ----------
     max_batch : int
         Largest number of rows.
-    dtype : dtype or None
-        Type of rows that come as JSON; by default the one that holds them.
+    dtype_of : callable
+        Given the name of an input, None where it has none, the type of rows that come as JSON, or
+        None for 64-bit floats, or integers where no number has a fraction.
     """
 
-    def __init__(self, max_batch: int, dtype: DTypeLike | None) -> None:
-        self._max_batch = max_batch
-        self._dtype = None if dtype is None else np.dtype(dtype)
-        if self._dtype is not None and self._dtype.kind not in "biuf":
-            raise ValueError(f"dtype has to be a type of numbers, got {self._dtype}.")
+    def __init__(self, max_batch: int, dtype_of: Callable[[str | None], np.dtype | None]) -> None:
+        self._max_batch, self._dtype_of = max_batch, dtype_of
 
     def read(self, body: bytes, media_type: str) -> Rows:
         """Read the rows of a request.
@@ -72,20 +71,21 @@ class Reader:
         rows = _from_json(body) if media_type == JSON else _from_npy(body)
         _check_number(rows, self._max_batch)
         if isinstance(rows, dict):
-            return {name: self._checked(v, media_type, f" of {name!r}") for name, v in rows.items()}
-        return self._checked(rows, media_type, "") if isinstance(rows, np.ndarray) else rows
+            return {name: self._checked(v, media_type, name) for name, v in rows.items()}
+        return self._checked(rows, media_type) if isinstance(rows, np.ndarray) else rows
 
-    def _checked(self, values: NDArray, media_type: str, of: str) -> NDArray:
+    def _checked(self, values: NDArray, media_type: str, name: str | None = None) -> NDArray:
+        of = "" if name is None else f" of {name!r}"
         _check_values(values, of)
-        if self._dtype is None or media_type != JSON:
+        dtype = self._dtype_of(name) if media_type == JSON else None
+        if dtype is None:
             return values
         with np.errstate(over="ignore"):
-            cast = values.astype(self._dtype)
-        if self._dtype.kind == "f" and np.isfinite(cast).all():
+            cast = values.astype(dtype)
+        is_right = np.isfinite(cast) if dtype.kind == "f" else cast == values
+        if is_right.all():
             return cast
-        if self._dtype.kind != "f" and np.array_equal(cast, values):
-            return cast
-        raise RefusalError(422, f"the rows{of} hold numbers that are no {self._dtype}")
+        raise RefusalError(422, f"the rows{of} hold numbers that are no {dtype}")
 
 
 def form_of(rows: Rows) -> Any:

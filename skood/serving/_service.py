@@ -8,20 +8,22 @@ import math
 import os
 import threading
 import time
+import weakref
 from collections import Counter
+from collections.abc import Callable
 from concurrent.futures import Future
 from functools import partial
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 from sklearn.exceptions import NotFittedError
 from sklearn.utils.validation import check_is_fitted
 
 from .._monitor import Monitor
 from .._versions import installed_versions
-from ..extraction import ActivationExtractor, ChangedNetworkError, InputError
+from ..extraction import ChangedNetworkError, InputError
 from ..monitoring import DriftMonitor
+from ._judging import Judged, extractor_of, judge
 from ._reading import Reader, Rows, described, form_of
 from ._refusal import RefusalError
 from ._workers import Workers
@@ -64,12 +66,14 @@ class Service:
         check_is_fitted(monitor)
         monitor._refuse_unready("predict")
         self.monitor, self._reader, self.timeout = monitor, reader, timeout
+        self.drift: Any
         self.drift, self.why_no_drift = _drift_of(monitor, drift)
         self.is_calibrated = _is_calibrated(monitor)
         self._n_open, self._most_open = 0, n_threads + max_waiting
         self.answers: Counter[int] = Counter()
         self._n_threads, self._process, self._started = n_threads, os.getpid(), time.time()
         self._workers: Workers | None = None
+        self._close_monitor: Callable[[], Any] = _nothing
         self._starting, self._counting, self._watching = (threading.Lock() for _ in range(3))
         self._n_rows = self._n_alarms = 0
         self._drift_state = self._read_drift()
@@ -111,16 +115,23 @@ class Service:
         self.refuse_forked()
         with self._starting:
             if self._workers is None:
+                self._open_monitor()
                 self._workers = Workers(self._n_threads)
             return self._workers
 
+    def _open_monitor(self) -> None:
+        """Let what listens to the network stay there, until the service ends, or is forgotten."""
+        if hasattr(self.monitor, "open") and not self.monitor._is_open:
+            self._close_monitor = weakref.finalize(self, self.monitor.open().close)
+
     def close(self) -> None:
-        """End the threads, once they have done what they are at, or after the time limit."""
+        """End the threads once they have done what they are at, and leave the network alone."""
         workers, self._workers = self._workers, None
         if workers is not None and not workers.close(self.timeout):
             LOG.warning(
                 "A thread did not end within %g s, and ends with the process.", self.timeout
             )
+        self._close_monitor()
 
     def _answer(self, body: bytes, media_type: str) -> bytes:
         rows = self._reader.read(body, media_type)
@@ -129,32 +140,38 @@ class Service:
     def _judge(self, rows: Rows) -> list[dict[str, Any]]:
         """Label, verdict, score and p-value of each row."""
         try:
-            A = self.monitor[:-1].transform(rows)
-            verdicts, scores = self.monitor.predict(A), self.monitor.score_samples(A)
-            p_values = self.monitor.p_values(A) if self.is_calibrated else None
+            judged = judge(self.monitor, rows, is_calibrated=self.is_calibrated)
         except Exception as error:
             raise self._refusal(rows, error) from error
         self._known_forms.add(form_of(rows))
-        self._count(A, verdicts)
-        n_rows = len(verdicts)
-        labels = [None] * n_rows if A.predictions is None else np.asarray(A.predictions).tolist()
+        self._count(judged)
+        none = [None] * len(judged.verdicts)
         parts = (
-            [_number(label) for label in labels],
-            np.asarray(verdicts).tolist(),
-            [_number(score) for score in np.asarray(scores).tolist()],
-            [None] * n_rows if p_values is None else np.asarray(p_values).tolist(),
+            none if judged.labels is None else map(_number, np.asarray(judged.labels).tolist()),
+            np.asarray(judged.verdicts).tolist(),
+            map(_number, np.asarray(judged.scores).tolist()),
+            none if judged.p_values is None else np.asarray(judged.p_values).tolist(),
         )
         names = ("label", "verdict", "score", "p_value")
         return [dict(zip(names, row, strict=True)) for row in zip(*parts, strict=True)]
 
-    def _count(self, A: Any, verdicts: NDArray) -> None:
+    def _count(self, judged: Judged) -> None:
         """Take rows into the counts and the stream, in the order in which they are scored."""
         with self._watching:
-            self._n_rows += len(verdicts)
-            self._n_alarms += int(np.sum(np.asarray(verdicts) == -1))
+            self._n_rows += len(judged.verdicts)
+            self._n_alarms += int(np.sum(np.asarray(judged.verdicts) == -1))
             if self.drift is not None:
-                self.drift.update(A)
-                self._drift_state = self._read_drift()
+                self._watch(judged)
+
+    def _watch(self, judged: Judged) -> None:
+        """Take rows into the stream; where it cannot go on, verdicts do."""
+        try:
+            judged.watch(self.drift)
+            self._drift_state = self._read_drift()
+        except Exception as error:
+            LOG.error("The stream is not watched any more.", exc_info=error)
+            self.drift = self._drift_state = None
+            self.why_no_drift = "it ended with an error: the log says which"
 
     def _refusal(self, rows: Rows, error: Exception) -> RefusalError:
         """What the client is told of an error, of whose text nothing."""
@@ -165,20 +182,24 @@ class Service:
         is_of_network = isinstance(error, InputError) or not isinstance(
             error, ValueError | TypeError
         )
-        if is_of_network and form_of(rows) in self._known_forms:
+        if is_of_network and self._is_known(rows):
             LOG.error("The network failed on rows of a form that it takes.", exc_info=error)
             return RefusalError(500, "the network failed on these rows: the log says why")
         LOG.info("Rows of %s were refused.", described(rows), exc_info=error)
         return RefusalError(422, f"the monitor takes no rows of {described(rows)}{self._of_fit()}")
 
+    def _is_known(self, rows: Rows) -> bool:
+        """Whether the network takes rows of this form, as far as it has been seen."""
+        is_like_fit = isinstance(rows, np.ndarray) and rows.shape[1:] == self._shape_of_fit
+        return is_like_fit or form_of(rows) in self._known_forms
+
     def _of_fit(self) -> str:
-        shape = getattr(self._extractor, "_shape_of_fit", None)
+        shape = self._shape_of_fit
         return "" if shape is None else f"; those that it was fitted on had shape {shape}"
 
     @property
-    def _extractor(self) -> ActivationExtractor:
-        steps = (step for _, step in self.monitor.steps)
-        return next(step for step in steps if isinstance(step, ActivationExtractor))
+    def _shape_of_fit(self) -> Any:
+        return getattr(extractor_of(self.monitor), "_shape_of_fit", None)
 
     def health(self) -> tuple[bool, dict[str, Any]]:
         """Whether the process is ready, and all there is to say of it."""
@@ -186,7 +207,7 @@ class Service:
         why_not = self._why_not_ready
         if workers is not None and workers.are_stuck(self.timeout):
             why_not = f"every thread has been at one request for more than {self.timeout:g} s"
-        extractor = self._extractor
+        extractor = extractor_of(self.monitor)
         return not why_not, {
             "ready": not why_not,
             "why_not_ready": why_not or None,
@@ -224,6 +245,10 @@ class Service:
             "rate_limit": _number(drift.rate_limit_),
             "alpha": float(drift.alpha),
         }
+
+
+def _nothing() -> None:
+    """What is to be done at the end of a service that has not begun."""
 
 
 def _number(value: Any) -> Any:

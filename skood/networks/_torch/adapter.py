@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import weakref
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence, Set
 from contextlib import AbstractContextManager, suppress
 from dataclasses import replace
@@ -28,6 +29,7 @@ from .._base import (
     two_class_head,
 )
 from .._fingerprint import Fingerprint
+from .._session import NetworkSession
 from .autocast import Autocast, lower_precision
 from .calls import uncompiled
 from .captured import CapturedNetwork, capture
@@ -51,7 +53,7 @@ from .gradients import (
     recording,
     weights_recorded,
 )
-from .inputs import Integers, call, find_integers, to_inputs
+from .inputs import Integers, call, find_integers, holds_any_integers, to_inputs
 from .outputs import AUTO, BINARY, Wanted, describe_output, select_output
 from .random_numbers import drawing
 from .reading import LayerReader
@@ -68,7 +70,7 @@ from .stamp import find_stamp, make_stamp
 from .trace import TorchTrace, TraceResult, trace_calls
 from .transfers import transfers_of
 from .unit_axes import axes_by_size
-from .untouched import alone, untouched
+from .untouched import Untouched, alone
 
 
 def _written(trace: Any) -> Written:
@@ -123,7 +125,7 @@ class TorchAdapter(NetworkAdapter):
             self._device = device
 
     def untouched(self) -> AbstractContextManager[None]:
-        return untouched(self.network, self._lower, self._device)
+        return Untouched(self.network, self._lower, self._device).context()
 
     def fingerprint(self, trace: TorchTrace | None = None) -> Fingerprint:
         with alone():
@@ -138,6 +140,15 @@ class TorchAdapter(NetworkAdapter):
             if found is None:
                 self.fingerprint(trace)
         return found or self._stamp
+
+    def glance(self, trace: TorchTrace | None = None) -> Any:
+        written = _written(trace)
+        with alone():
+            found = find_stamp(self._original, written.records | written.unclear, at_a_glance=True)
+        return found or self.stamp(trace)
+
+    def session(self, trace: TorchTrace, layers: Sequence[str]) -> NetworkSession:
+        return TorchSession(self, trace, layers)
 
     def trace(self, batch: Batch) -> tuple[TorchTrace, dict[str, Tensor]]:
         with drawing(again=partial(self._run, batch, Integers.NOT_TRIED)) as drew:
@@ -373,7 +384,10 @@ class TorchAdapter(NetworkAdapter):
 
         ``mark`` is given the value as it is in the network.
         """
-        reader = LayerReader(trace, layers, keep, mark)
+        return self._read(inputs, trace, LayerReader(trace, layers, keep, mark))
+
+    def _read(self, inputs: Inputs, trace: TorchTrace, reader: LayerReader) -> Tensor | None:
+        """Call the network for a reader."""
         with reader.listen(self.network):
             returned = self._call(inputs)
         source = reader.finish(returned, self._wanted)
@@ -451,7 +465,7 @@ class TorchAdapter(NetworkAdapter):
         return call(self.network, inputs)
 
     def _to_inputs(self, batch: Batch, integers: Integers) -> Inputs:
-        if integers is Integers.NOT_TRIED:
+        if integers is Integers.NOT_TRIED and holds_any_integers(batch):
             integers = find_integers(self.network, take_samples(batch, [0, -1]), self._run)
         return to_inputs(batch, integers, self._dtype, self._transfers)
 
@@ -489,3 +503,41 @@ def _readable(network: Any) -> nn.Module:
     if inner is not network:
         return _readable(inner)
     return inner
+
+
+class TorchSession(NetworkSession):
+    """Runs a network of torch, of whose modules, hooks and buffers a list is made once."""
+
+    _adapter: TorchAdapter
+    _trace: TorchTrace
+
+    def __init__(self, adapter: TorchAdapter, trace: TorchTrace, layers: Sequence[str]) -> None:
+        super().__init__(adapter, trace, layers)
+        network = adapter.network
+        self._reader = LayerReader(trace, layers, lambda layer, value: None)
+        self._post = self._reader.post(network)
+        written = trace.written
+        self._untouched = Untouched(
+            network,
+            adapter._lower,
+            adapter._device,
+            writes=bool(written.records | written.unclear),
+        )
+        # Where nobody has closed it.
+        weakref.finalize(self, self._post.leave)
+
+    def run(self, batch: Batch, keep: LayerCallback) -> Tensor | None:
+        adapter, trace = self._adapter, self._trace
+        with self._untouched.context():
+            inputs = adapter._to_inputs(batch, trace.integers)
+            with adapter._drawing(batch, trace, trace.draws):
+                return adapter._read(inputs, trace, self._reader.again(keep))
+
+    def open(self) -> None:
+        with alone():
+            if not self._post.is_manned:
+                self._post.man()
+
+    def close(self) -> None:
+        with alone():
+            self._post.leave()

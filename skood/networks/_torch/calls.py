@@ -137,6 +137,98 @@ class Call:
         return (self.name, self.number)
 
 
+class StandingHook:
+    """A hook that reports to the listener of the thread that runs, or does nothing.
+
+    A copy of a network has hooks that never do anything.
+    """
+
+    def __init__(self, here: Any, report: Callable[..., Tensor | None]) -> None:
+        self._here, self._report = here, report
+
+    def __call__(self, module: nn.Module, args: tuple, *others: Any) -> Tensor | None:
+        listener = getattr(self._here, "listener", None)
+        return None if listener is None else self._report(listener, args, *others)
+
+    def __reduce__(self) -> Any:
+        return _unheard_hook, ()
+
+    def __deepcopy__(self, memo: dict) -> StandingHook:
+        return _unheard_hook()
+
+
+def _unheard_hook() -> StandingHook:
+    return StandingHook(None, lambda listener, *call: None)
+
+
+class ListeningPost:
+    """Hooks on modules of a network, for one listener of each thread.
+
+    Parameters
+    ----------
+    network : torch.nn.Module
+        The network.
+    names : collection of str, default=None
+        Names of the calls to report; by default all.
+    quiet : collection of str, default=()
+        Names of modules in which a listener to functions pauses.
+    """
+
+    def __init__(
+        self, network: Any, names: Collection[str] | None = None, quiet: Collection[str] = ()
+    ) -> None:
+        self._network, self._names, self._quiet = network, names, quiet
+        self._names_by_id: dict[int, str] = {}
+        self._handles: list[torch.utils.hooks.RemovableHandle] = []
+        self.here = threading.local()
+        """Of each thread, the ``listener``."""
+
+    @property
+    def names_by_id(self) -> dict[int, str]:
+        """The name of each module whose calls can be observed, by its identity."""
+        self._names_by_id = self._names_by_id or _names_by_id(self._network)
+        return self._names_by_id
+
+    @property
+    def is_manned(self) -> bool:
+        """Whether the hooks are there."""
+        return bool(self._handles)
+
+    def man(self) -> None:
+        """Add the hooks."""
+        try:
+            for name, module in self._modules_to_hook():
+                report = partial(CallListener.module_left, name=name, called=uncompiled(module))
+                self._add(nn.Module.register_forward_hook, module, report, with_kwargs=True)
+            for name in self._quiet:
+                module = self._network.get_submodule(name)
+                self._add(nn.Module.register_forward_pre_hook, module, CallListener.pause)
+                self._add(nn.Module.register_forward_hook, module, CallListener.go_on)
+        except BaseException:
+            self.leave()
+            raise
+
+    def leave(self) -> None:
+        """Remove the hooks."""
+        while self._handles:
+            self._handles.pop().remove()
+
+    def _add(
+        self, register: Callable[..., Any], module: nn.Module, report: Any, **kwargs: Any
+    ) -> None:
+        # The method of nn.Module: scripted modules refuse theirs, but call the hooks.
+        self._handles.append(register(module, StandingHook(self.here, report), **kwargs))
+
+    def _modules_to_hook(self) -> Iterator[tuple[str, nn.Module]]:
+        if self._names is None:
+            yield from readable_modules(self._network)
+            return
+        for name in self._names:
+            # There is no such module where this is the name of a function.
+            with suppress(AttributeError):
+                yield name, self._network.get_submodule(name)
+
+
 class CallListener:
     """Context manager that reports each call of a module or function in a forward pass.
 
@@ -153,6 +245,8 @@ class CallListener:
     callers : Callers, default=None
         Where the functions among ``names`` are called, if that is known; to listen there alone
         costs less.
+    post : ListeningPost, default=None
+        Where it listens, for the same names and callers, with hooks that may be there already.
     """
 
     def __init__(
@@ -162,6 +256,7 @@ class CallListener:
         *,
         names: Collection[str] | None = None,
         callers: Callers | None = None,
+        post: ListeningPost | None = None,
     ) -> None:
         self._network = network
         self._on_call = on_call
@@ -169,30 +264,26 @@ class CallListener:
         self._functions = _REPORTED_FUNCTIONS
         if names is not None:
             self._functions &= {name.rpartition(".")[2].removesuffix("()") for name in names}
-        self._quiet = frozenset() if callers is None else callers.quiet
+        quiet = frozenset() if callers is None else callers.quiet
         listens = callers is None or callers.outer
         self._function_listener = _FunctionListener(self._function_called) if listens else None
-        self._handles: list[torch.utils.hooks.RemovableHandle] = []
+        self._post = ListeningPost(network, names, quiet) if post is None else post
+        self._mans_post = False
         self._names_by_id: dict[int, str] = {}
         self._counts: Counter[str] = Counter()
         self._reporting = False
-        self._thread = threading.get_ident()
 
     def __enter__(self) -> CallListener:
         if hasattr(self._network, "report"):
             # It calls no modules, and reports what it was made from itself.
             self._network.report = self._report
             return self
-        try:
-            for name, module in self._modules_to_hook():
-                self._add_hooks(name, module)
-            for name in self._quiet:
-                self._add_pauses(self._network.get_submodule(name))
-        except BaseException:
-            self._remove_hooks()
-            raise
+        if not self._post.is_manned:
+            self._post.man()
+            self._mans_post = True
+        self._post.here.listener = self
         if self._function_listener is not None:
-            self._names_by_id = _names_by_id(self._network)
+            self._names_by_id = self._post.names_by_id
             self._function_listener.__enter__()
         return self
 
@@ -207,45 +298,24 @@ class CallListener:
             return
         if self._function_listener is not None:
             self._function_listener.__exit__(kind, error, traceback)
-        self._remove_hooks()
+        self._post.here.listener = None
+        if self._mans_post:
+            self._post.leave()
 
-    def _remove_hooks(self) -> None:
-        for handle in self._handles:
-            handle.remove()
+    def pause(self, *args: Any) -> None:
+        """Hear no functions while a module runs."""
+        if self._function_listener is not None:
+            self._function_listener.pause()
 
-    def _modules_to_hook(self) -> Iterator[tuple[str, nn.Module]]:
-        if self._names is None:
-            yield from readable_modules(self._network)
-            return
-        for name in self._names:
-            # There is no such module where this is the name of a function.
-            with suppress(AttributeError):
-                yield name, self._network.get_submodule(name)
+    def go_on(self, *args: Any) -> None:
+        """Hear them again."""
+        if self._function_listener is not None:
+            self._function_listener.go_on()
 
-    def _add_hooks(self, name: str, module: nn.Module) -> None:
-        # The method of nn.Module: scripted modules refuse theirs, but call the hooks.
-        leave = partial(self._module_left, name, uncompiled(module))
-        self._handles.append(nn.Module.register_forward_hook(module, leave, with_kwargs=True))
-
-    def _add_pauses(self, module: nn.Module) -> None:
-        """Pause the listener to functions while a module runs."""
-        for register, action in (
-            (nn.Module.register_forward_pre_hook, "pause"),
-            (nn.Module.register_forward_hook, "go_on"),
-        ):
-            self._handles.append(register(module, partial(self._switch, action)))
-
-    def _switch(self, action: str, *args: Any) -> None:
-        if threading.get_ident() == self._thread:
-            getattr(self._function_listener, action)()
-
-    def _module_left(
-        self, name: str, called: nn.Module, module: nn.Module, args: tuple, *others: Any
+    def module_left(
+        self, args: tuple, kwargs: dict, output: Any, *, name: str, called: nn.Module
     ) -> Tensor | None:
-        if threading.get_ident() != self._thread:
-            # Such a call has no keyword arguments where this hook was just added or removed.
-            return None
-        kwargs, output = others
+        """Report a call of a module."""
         return self._report(name, called, args, kwargs, output)
 
     def _function_called(

@@ -27,6 +27,7 @@ from .._fingerprint import (
     fingerprint_of_parts,
     hash_octets,
 )
+from .calls import StandingHook
 
 # They have no effect on a pass, or are read separately.
 _ATTRIBUTES_LEFT_OUT = frozenset(
@@ -169,15 +170,24 @@ def _attributes(network: nn.Module) -> Iterator[tuple[str, Any]]:
 def _own_attributes(module: nn.Module) -> Iterator[tuple[str, Any]]:
     """Attributes of one module, and its hooks."""
     is_wrapper = _COMPILED in module._modules or _is_scripted(module)
+    own = _numbers_of_own_hooks(module)
     for key, value in sorted(vars(module).items()):
         if key in _ATTRIBUTES_LEFT_OUT:
             continue
         if key.endswith(("_hooks", "_hooks_with_kwargs", "_hooks_always_called")):
             # The keys are numbers that differ between processes.
-            if value:
-                yield key, list(value.values())
+            pairs = value.items() if isinstance(value, dict) else enumerate(value)
+            if hooks := [hook for number, hook in pairs if number not in own]:
+                yield key, hooks
         elif not is_wrapper:
             yield key, value
+
+
+def _numbers_of_own_hooks(module: nn.Module) -> set[int]:
+    """Those of hooks by which an open monitor listens, and that change nothing."""
+    held = [vars(module).get(key) for key in ("_forward_hooks", "_forward_pre_hooks")]
+    hooks = chain.from_iterable(hooks.items() for hooks in held if isinstance(hooks, dict))
+    return {number for number, hook in hooks if isinstance(hook, StandingHook)}
 
 
 def _records_of_class(kind: type) -> list[tuple[str, Any]]:

@@ -86,8 +86,7 @@ def find_integers(
     They stay integers where they reach an embedding, and in a mapping unless only floats run.
     """
     is_mapping = isinstance(batch, Mapping)
-    values = batch.values() if isinstance(batch, Mapping) else [batch]
-    if not any(map(holds_integers, values)):
+    if not holds_any_integers(batch):
         return Integers.AS_INT64 if is_mapping else Integers.NOT_TRIED
     ways = [Integers.UNCHANGED, Integers.AS_INT64, Integers.AS_FLOATS]
     if not (is_mapping or any(True for _ in network.parameters())):
@@ -123,6 +122,11 @@ def _reporting_weights(
     finally:
         for handle in handles:
             handle.remove()
+
+
+def holds_any_integers(batch: Batch) -> bool:
+    """Whether some of the inputs are integers or truth values."""
+    return any(map(holds_integers, batch.values() if isinstance(batch, Mapping) else [batch]))
 
 
 def holds_integers(values: Any) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
@@ -9,7 +10,7 @@ from typing import Any, NamedTuple
 from torch import Tensor, nn
 
 from .._base import LayerCallback
-from .calls import Call, CallListener
+from .calls import Call, CallListener, ListeningPost
 from .gradients import Mark
 from .outputs import Wanted, select_output
 from .recorded import Location
@@ -73,15 +74,33 @@ class LayerReader:
                 self._followed[location.call[0]].append(layer)
             else:
                 self._awaited[location.call].append(layer)
+        self._names = {location.call[0] for location in self._locations.values()}
+        self._callers = trace.callers(self._names)
+        self._post: ListeningPost | None = None
+        self._begin()
+
+    def _begin(self) -> None:
         self._held: defaultdict[str, list[_Reading | None]] = defaultdict(list)
         self._squashed: list[Tensor | None] = []
         self._several: dict[str, tuple[Tensor, Tensor]] = {}
 
+    def post(self, network: nn.Module) -> ListeningPost:
+        """Where this reader, and those that :meth:`again` makes from now on, listen."""
+        self._post = ListeningPost(network, self._names, self._callers.quiet)
+        return self._post
+
+    def again(self, keep: LayerCallback) -> LayerReader:
+        """A reader of the same layers for another call of the network."""
+        new = copy.copy(self)
+        new._keep, new._awaited = keep, self._awaited.copy()
+        new._begin()
+        return new
+
     def listen(self, network: nn.Module) -> CallListener:
         """Context in which the network is to be called once."""
-        names = {location.call[0] for location in self._locations.values()}
-        callers = self._trace.callers(names)
-        return CallListener(network, self._on_call, names=names, callers=callers)
+        return CallListener(
+            network, self._on_call, names=self._names, callers=self._callers, post=self._post
+        )
 
     def _on_call(self, call: Call) -> None:
         marks = self._mark is not None

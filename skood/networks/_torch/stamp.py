@@ -43,12 +43,17 @@ _LATEST: WeakValueDictionary[int, Stamp] = WeakValueDictionary()
 _NOT_LOOKED_INTO = (*SCALARS, types.ModuleType, types.CodeType, Tensor, np.ndarray, type)
 
 
-def find_stamp(network: nn.Module, left_out: Set[str]) -> Stamp | None:
-    """A stamp of now, equal to the latest one if all seems unchanged; None if there was none."""
+def find_stamp(
+    network: nn.Module, left_out: Set[str], *, at_a_glance: bool = False
+) -> Stamp | None:
+    """A stamp of now, equal to the latest one if all seems unchanged; None if there was none.
+
+    At a glance, no values of tensors are looked at.
+    """
     latest = _LATEST.get(id(network))
     if latest is None or not latest.fits(network, left_out):
         return None
-    now = latest.renewed()
+    now = latest.renewed(at_a_glance=at_a_glance)
     return latest if now == latest else now
 
 
@@ -94,11 +99,12 @@ class Stamp:
         """Whether it is a stamp of this very network."""
         return network is self._network and left_out == self._left_out
 
-    def renewed(self) -> Stamp:
+    def renewed(self, *, at_a_glance: bool = False) -> Stamp:
         """A stamp of now."""
         new = object.__new__(Stamp)
         vars(new).update(vars(self))
-        new._held, new._seen = self._holders.look(), self._tensors.look(self._seen)
+        new._held = self._holders.look()
+        new._seen = self._tensors.look(self._seen, at_a_glance=at_a_glance)
         return new
 
     def __deepcopy__(self, memo: dict) -> Stamp:
@@ -263,11 +269,14 @@ class _Tensors:
             views[tensor.dtype, tensor.device].extend(parts)
         self._views = list(views.values())
 
-    def look(self, last: _Seen | None = None) -> _Seen:
+    def look(self, last: _Seen | None = None, *, at_a_glance: bool = False) -> _Seen:
+        """What is seen now; of what ``last`` was seen, the values at a glance."""
         places = [tensor.data_ptr() for tensor in self._tensors]
         versions = [tensor._version for tensor in self._counted]
         if last is not None and last.places != places:
             return _Seen(places, versions, None)  # the memory of the views may be gone
+        if last is not None and at_a_glance:
+            return _Seen(places, versions, last.samples)
         with torch.no_grad():
             samples = [torch.cat(views).view(torch.uint8).cpu() for views in self._views]
         return _Seen(places, versions, [sample.numpy().tobytes() for sample in samples])

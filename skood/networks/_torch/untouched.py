@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import operator
 import sys
 import threading
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from itertools import chain
 
 import torch
 from torch import Tensor, nn
@@ -25,11 +27,8 @@ def alone() -> AbstractContextManager:
     return _LOCK
 
 
-@contextmanager
-def untouched(
-    network: nn.Module, precision: torch.dtype | None = None, device: torch.device = _CPU
-) -> Iterator[None]:
-    """Evaluate a network without gradients; leave it and all random states as they were.
+class Untouched:
+    """Evaluates a network without gradients; leaves it and all random states as they were.
 
     Other threads may call it meanwhile. Where it is in evaluation mode already, they see no change.
 
@@ -39,75 +38,113 @@ def untouched(
     Parameters
     ----------
     network : torch.nn.Module
-        The network.
+        The network, of the modules that it has now.
     precision : torch.dtype, default=None
         What to cast to in automatic mixed precision; by default nothing is cast.
     device : torch.device
         Where the network is.
+    writes : bool, default=True
+        Whether a pass may write to tensors of the network behind their counts of versions. If not,
+        the values of those whose version stays the same are not compared.
     """
-    modules = list(network.modules())
-    with (
-        _LOCK,
-        numbers_given_back(),
-        _tensors_kept(modules),
-        _evaluation_mode(modules),
-        _transformer_fast_path_off(),
-        _compiled_code_off(network),
-        casting(precision, device),
-        torch.no_grad(),
-    ):
-        yield
+
+    def __init__(
+        self,
+        network: nn.Module,
+        precision: torch.dtype | None = None,
+        device: torch.device = _CPU,
+        *,
+        writes: bool = True,
+    ) -> None:
+        self._network, self._precision, self._device = network, precision, device
+        self._writes = writes
+        self._modules = list(network.modules())
+        # Scripted ones make new objects at every look.
+        held = [m._buffers for m in self._modules if not isinstance(m, torch.jit.ScriptModule)]
+        self._buffers = [buffers for buffers in held if buffers]
+        # These embeddings rescale the rows that they look up, in place.
+        self._embeddings = [
+            m for m in self._modules if isinstance(m, nn.Embedding | nn.EmbeddingBag)
+        ]
+        self._copies = _Copies([])
+
+    @contextmanager
+    def context(self) -> Iterator[None]:
+        """Block in which the network may be run."""
+        with (
+            _LOCK,
+            numbers_given_back(),
+            self._tensors_kept(),
+            _evaluation_mode(self._modules),
+            _transformer_fast_path_off(),
+            _compiled_code_off(self._network),
+            casting(self._precision, self._device),
+            torch.no_grad(),
+        ):
+            yield
+
+    @contextmanager
+    def _tensors_kept(self) -> Iterator[None]:
+        """Undo what ``forward`` may write even in evaluation mode, such as counts in buffers."""
+        before = [list(held.items()) for held in self._buffers]
+        written = self._written_in_forward()
+        if self._writes or not self._copies.are_of(written):
+            self._copies = _Copies(written)
+        try:
+            yield
+        finally:
+            for present, held in zip(self._buffers, before, strict=True):
+                if [*map(id, present.values())] != [id(tensor) for _, tensor in held]:
+                    present.clear()
+                    present.update(held)
+            if self._writes or not self._copies.are_of(written):
+                self._copies.write_back()
+
+    def _written_in_forward(self) -> list[Tensor]:
+        """What a pass may write to: each buffer, and weights that are rescaled, once."""
+        found = chain.from_iterable(map(dict.values, self._buffers))
+        rescaled = (m.weight for m in self._embeddings if m.max_norm is not None)
+        return list({id(t): t for t in chain(found, rescaled) if t is not None}.values())
 
 
 @contextmanager
 def _evaluation_mode(modules: list[nn.Module]) -> Iterator[None]:
-    # A frozen scripted module has no mode.
-    modes = [(m, m.training) for m in modules if hasattr(m, "training")]
+    training = _in_training(modules)
     try:
         # Not by network.eval(), which may be overridden to do more than can be undone here.
-        for module, _ in modes:
-            _set_mode(module, training=False)
+        for module in training:
+            module.training = False
         yield
     finally:
-        for module, training in modes:
-            _set_mode(module, training=training)
+        for module in _in_training(modules):
+            module.training = False
+        for module in training:
+            module.training = True
 
 
-def _set_mode(module: nn.Module, *, training: bool) -> None:
-    if module.training != training:  # to set an attribute of a module is slow
-        module.training = training
-
-
-@contextmanager
-def _tensors_kept(modules: list[nn.Module]) -> Iterator[None]:
-    """Undo what ``forward`` may write even in evaluation mode, such as counts in buffers."""
-    buffers = [
-        (module._buffers, dict(module._buffers))
-        for module in modules
-        if not isinstance(module, torch.jit.ScriptModule)  # makes new objects at every look
-    ]
-    written = list({id(tensor): tensor for tensor in _written_in_forward(modules)}.values())
-    copies = _Copies(written)
-    try:
-        yield
-    finally:
-        for present, before in buffers:
-            if list(map(id, present.values())) != list(map(id, before.values())):
-                present.clear()
-                present.update(before)
-        copies.write_back()
+def _in_training(modules: list[nn.Module]) -> list[nn.Module]:
+    # A frozen scripted module has no mode.
+    return [module for module in modules if getattr(module, "training", False)]
 
 
 class _Copies:
     """Copies of many small tensors, as a few large ones."""
 
     def __init__(self, tensors: list[Tensor]) -> None:
+        self._tensors, self._versions = tensors, _versions(tensors)
         kinds: dict[tuple[object, ...], list[Tensor]] = {}
         for tensor in tensors:
             is_plain = type(tensor) in (Tensor, nn.Parameter) and tensor.layout is torch.strided
             kind = (tensor.dtype, tensor.device) if is_plain else (id(tensor),)
             kinds.setdefault(kind, []).append(tensor)
         self._copies = [(alike, _joined(alike)) for alike in kinds.values()]
+
+    def are_of(self, tensors: list[Tensor]) -> bool:
+        """Whether they are of these very tensors, to which nothing was written since, by counts."""
+        is_same = len(tensors) == len(self._tensors) and all(
+            map(operator.is_, tensors, self._tensors)
+        )
+        return is_same and self._versions is not None and self._versions == _versions(tensors)
 
     def write_back(self) -> None:
         """Undo all changes since."""
@@ -125,20 +162,20 @@ class _Copies:
                         tensor.copy_(copy)
 
 
+def _versions(tensors: list[Tensor]) -> list[int] | None:
+    """How often each was written to; None where some do not count that."""
+    try:
+        return [tensor._version for tensor in tensors]
+    except RuntimeError:  # of inference mode
+        return None
+
+
 def _joined(tensors: list[Tensor]) -> Tensor:
     if len(tensors) == 1:
         return tensors[0].detach().clone()
     # To reshape all of them takes longer than to copy them.
     with torch.no_grad():
         return torch.cat([t if t.ndim == 1 else t.reshape(-1) for t in tensors])
-
-
-def _written_in_forward(modules: list[nn.Module]) -> Iterator[Tensor]:
-    for module in modules:
-        yield from (tensor for tensor in module._buffers.values() if tensor is not None)
-        # These embeddings rescale the rows that they look up, in place.
-        if isinstance(module, nn.Embedding | nn.EmbeddingBag) and module.max_norm is not None:
-            yield module.weight
 
 
 @contextmanager

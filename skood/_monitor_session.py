@@ -1,0 +1,182 @@
+"""A monitor in use: few inputs at a time, read without what earlier ones have settled."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import TracebackType
+from typing import Any, Self
+
+from sklearn.base import BaseEstimator
+from sklearn.utils.validation import check_is_fitted
+
+from ._fitted_state import fitted_state
+from ._look import Look
+from .activations import Activations
+from .detectors import BaseDetector
+from .extraction import ActivationExtractor, ExtractionSession, may_hurry
+
+
+class SessionMixin(BaseEstimator):
+    """What a monitor keeps between the calls on inputs, to be fast on the next ones.
+
+    Nothing of it is a parameter or learnt: copies, clones and pickles begin without.
+    """
+
+    steps: list[tuple[str, Any]]
+    _session: _Session | None = None
+    _is_open = False
+    _looked: Look | None = None
+    _known_state: tuple[Look, str] | None = None
+
+    def open(self) -> Self:
+        """Keep what listens to the network in place, for many calls on few inputs each.
+
+        What a call does beside a pass of the network is then done once: its hooks stay in place,
+        the network is compared with that of ``fit`` now, and in later calls by a glance at what it
+        is made of. Scores are the same as without. Several threads may call a monitor.
+
+        Returns
+        -------
+        self : object
+            The monitor, which is also a context manager that closes it.
+
+        Raises
+        ------
+        NotFittedError
+            If the monitor is not fitted.
+        ValueError
+            If the network is not that of ``fit``.
+
+        See Also
+        --------
+        Monitor.close : Takes the hooks away.
+
+        Notes
+        -----
+        Networks of torch alone have hooks. The network computes what it computes without them; to
+        train it on, or save the whole module, close the monitor first. Whether it is open is no
+        part of what is saved, copied or cloned. If the network is put into training mode
+        meanwhile, it is still read in evaluation mode; if its weights, code or other hooks change,
+        the next call raises the error that it would raise without.
+
+        Examples
+        --------
+        >>> from sklearn.neural_network import MLPClassifier
+        >>> from skood import make_monitor
+        >>> from skood.datasets import load_digits_ood
+        >>> X, y = load_digits_ood(return_X_y=True)
+        >>> X, y = X.reshape(len(X), -1)[y != -1], y[y != -1]
+        >>> net = MLPClassifier((64, 32), random_state=0, max_iter=20, tol=1).fit(X[:700], y[:700])
+        >>> monitor = make_monitor(net).fit(X[700:], y[700:])
+        >>> with monitor.open():
+        ...     verdicts = [monitor.predict(x[None]).item() for x in X[:3]]
+        >>> verdicts
+        [1, 1, 1]
+        """
+        check_is_fitted(self)
+        self._is_open = True
+        session = self._current_session()
+        if session is not None:
+            session.extraction.open()
+        return self
+
+    def close(self) -> None:
+        """Leave nothing in place at the network; a monitor that is not open stays so.
+
+        See Also
+        --------
+        Monitor.open : Is undone by this.
+        """
+        self.__dict__.pop("_is_open", None)
+        session, self._session = self._session, None
+        if session is not None:
+            session.extraction.close()
+
+    def __enter__(self) -> Self:
+        return self if self._is_open else self.open()
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    @contextmanager
+    def _reading(self, X: Any) -> Iterator[Any]:
+        """Block in which inputs are read: yields their activations, if these can be had in haste.
+
+        If not, it yields the inputs, or what the extractor makes of them; what comes out of the
+        block without an error has been checked by all that read it, and like inputs need not be.
+        """
+        session = None if isinstance(X, Activations) else self._current_session()
+        if session is None or not session.extraction.suits(X):
+            yield X
+            return
+        if (A := session.extraction.extract(X)) is not None:
+            yield A
+            return
+        A = self.steps[0][1].transform(X)
+        yield A
+        session.extraction.learn(X, A, self._layers_to_read())
+
+    def _layers_to_read(self) -> set[str] | None:
+        """Names of the layers that the detector reads, or None for all."""
+        (_, last) = self.steps[-1]
+        if len(self.steps) != 2 or not isinstance(last, BaseDetector):
+            return None
+        return last._layers_to_read()
+
+    def _current_session(self) -> _Session | None:
+        """What reads inputs of these very steps, or None where they have no use for one."""
+        look = self._look()
+        session = self._session
+        if session is None or session.look is not look:
+            if session is not None:
+                session.extraction.close()
+            extractor = self.steps[0][1]
+            is_first = isinstance(extractor, ActivationExtractor)
+            if not is_first or not may_hurry(extractor):
+                self._session = None
+                return None
+            session = self._session = _Session(look, ExtractionSession(extractor))
+            if self._is_open:
+                session.extraction.open()
+        return session
+
+    def _look(self) -> Look:
+        """The last look at the steps, if nothing has changed, or a new one."""
+        look = self._looked
+        if look is None or not look.is_same(self.steps):
+            look = self._looked = Look(self.steps)
+        return look
+
+    def _state(self) -> str:
+        """What all scores come from, as far as it is no parameter of extractor or detector."""
+        look, known = self._look(), self._known_state
+        if known is None or known[0] is not look:
+            between = [step for _, step in self.steps[:-1] if hasattr(step, "get_params")]
+            parameters = [
+                (type(step).__name__, step.get_params(deep=False))
+                for step in between
+                if not isinstance(step, ActivationExtractor)
+            ]
+            state = fitted_state(*(step for _, step in self.steps), repr(parameters))
+            known = self._known_state = (look, state)
+        return known[1]
+
+    def __getstate__(self) -> dict[str, Any]:
+        # Copies of the network are to have no hooks of ours.
+        if (session := self._session) is not None:
+            session.extraction.close()
+        left_out = ("_session", "_is_open", "_looked", "_known_state")
+        return {key: value for key, value in super().__getstate__().items() if key not in left_out}
+
+
+class _Session:
+    """What reads inputs, and the look at the steps for which it does."""
+
+    def __init__(self, look: Look, extraction: ExtractionSession) -> None:
+        self.look, self.extraction = look, extraction

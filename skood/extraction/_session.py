@@ -1,0 +1,222 @@
+"""Extraction from inputs like earlier ones, without the checks that these have passed."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Set
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn import get_config
+
+from .._rows import Unread
+from .._values import SQUARABLE, all_finite, largest_size
+from ..activations import Activations, Trust, trusted_like, without_rows
+from ._collector import pooled_by
+from ._head_check import count_wrong
+from ._inputs import all_are_finite
+from ._plan import Plan
+from ._shapes import SHAPE_OF_FIT
+
+if TYPE_CHECKING:
+    from ._extractor import ActivationExtractor
+
+_VALUES_AT_ONCE = 2**16
+"""So few values are looked at together; of more, each array is."""
+
+
+class ExtractionSession:
+    """Reads a network for a fitted extractor, in haste for inputs like those that it has read.
+
+    Parameters
+    ----------
+    extractor : ActivationExtractor
+        The extractor, of which :func:`may_hurry` is true.
+
+    Attributes
+    ----------
+    trust : Trust
+        Mark of what is extracted.
+    """
+
+    def __init__(self, extractor: ActivationExtractor) -> None:
+        assert extractor._plan is not None  # of one that may hurry
+        self._adapter, self._plan = extractor._adapt(), extractor._plan
+        self._trace = self._plan.trace
+        self._reducer, self._same = extractor.reducer, extractor._same_network
+        self._shape, self._most = getattr(extractor, SHAPE_OF_FIT), extractor.batch_size
+        self._network = self._adapter.session(self._trace, self._plan.layers)
+        self._like: Activations | None = None
+        self._read: set[tuple[str, str]] = set()
+        self._sizes: set[int] = set()
+        self._dtypes: set[Any] = set()
+        self._is_open = False
+        self.trust = Trust()
+
+    def learn(self, X: Any, extracted: Activations, wanted: Set[str] | None = None) -> None:
+        """See what the extractor itself has made of inputs, and what reads that has checked.
+
+        Parameters
+        ----------
+        X : ndarray or Tensor
+            Inputs.
+        extracted : Activations
+            What it has made of them.
+        wanted : set of str, default=None
+            The columns of layers that anybody reads; by default all.
+        """
+        if extracted.mask is not None or self._adapter.prepare(X) is not X:
+            return
+        self._dtypes.add(X.dtype)
+        if self._like is not None:
+            return
+        self._like = without_rows(extracted)
+        columns = self._like._table.columns
+        if wanted is not None:
+            wanted = {*wanted, str(self._plan.head_input)}
+        self._read = {key for key in columns if wanted is None or key[1] in wanted}
+        layers = {str(columns[key].layer) for key in self._read}
+        self._listen_to([layer for layer in self._plan.layers if layer in layers])
+
+    def _listen_to(self, layers: list[str]) -> None:
+        if layers == self._plan.layers:
+            return
+        self._network.close()
+        self._network = self._adapter.session(self._trace, layers)
+        if self._is_open:
+            self._network.open()
+
+    def suits(self, X: Any) -> bool:
+        """Whether inputs are few, and of the shape of those of ``fit``; not yet whether finite."""
+        is_array = type(X) is np.ndarray or type(X).__qualname__ == "Tensor"
+        return is_array and tuple(X.shape[1:]) == self._shape and 0 < len(X) <= self._most
+
+    def open(self) -> None:
+        """Let what listens to the network stay there."""
+        self._is_open = True
+        self._network.open()
+
+    def close(self) -> None:
+        """Leave nothing there."""
+        self._is_open = False
+        self._network.close()
+
+    def extract(self, X: Any) -> Activations | None:
+        """Activations of inputs that are like earlier ones in all that is checked.
+
+        None where they are not, or anything else is unusual, of which the extractor itself says
+        what it is.
+        """
+        if self._like is None or X.dtype not in self._dtypes or not self.suits(X):
+            return None
+        if not (get_config()["assume_finite"] or _is_finite(X)):
+            return None
+        at_a_glance = self._is_open
+        if not self._same.is_known(self._adapter, self._trace, at_a_glance=at_a_glance):
+            return None
+        start = time.perf_counter()
+        kept: dict[tuple[str, str], Any] = {}
+        try:
+            logits = self._network.run(X, lambda layer, value: self._keep(kept, layer, value))
+        except Exception:  # the extractor runs it again, and explains the error
+            return None
+        # What it writes of itself, it does at once, or where a batch is larger.
+        self._same.has_run(
+            self._adapter,
+            self._trace,
+            time.perf_counter() - start,
+            look=len(X) not in self._sizes,
+        )
+        self._sizes.add(len(X))
+        return self._finish(kept, logits, len(X))
+
+    def _keep(self, kept: dict[tuple[str, str], Any], layer: str, value: Any) -> None:
+        """Keep what is extracted of a layer: an array of its own, since the value may change."""
+        name = self._plan.names[layer, "value"]
+        n_axes = self._trace.n_axes.get(layer, value.ndim)
+        if value.ndim != n_axes:
+            raise ValueError(f"Layer {layer!r} has {value.ndim} axes, not {n_axes}.")
+        pooled = {name: value}
+        if self._reducer is not None:
+            axis = self._trace.unit_axes.get(layer, 1)
+            pooled = pooled_by(self._reducer, name, value, axis, 0, None)
+        for pooled_name, part in pooled.items():
+            kept["layer", pooled_name] = np.array(self._adapter.to_numpy(part))
+
+    def _finish(
+        self, kept: dict[tuple[str, str], Any], logits: Any, n_rows: int
+    ) -> Activations | None:
+        """What was kept as activations; None where it is not like what was learnt."""
+        assert self._like is not None
+        arrays = self._columns(self._like, kept, n_rows)
+        predicted = None
+        if logits is not None:
+            predicted = self._adapter.predictions(logits, self._trace)
+            logits = arrays["logits", "logits"] = self._adapter.to_numpy(logits)
+        there = [array for array in arrays.values() if isinstance(array, np.ndarray)]
+        have_rows = len(there) >= len(self._read) and all(len(a) == n_rows for a in there)
+        if not (have_rows and _are_finite(there) and self._head_makes(arrays)):
+            return None
+        if logits is not None:
+            numbers = logits.argmax(axis=1) if predicted is None else predicted
+            classes = self._like._classes
+            arrays["prediction", "predictions"] = numbers if classes is None else classes[numbers]
+        return trusted_like(self._like, arrays, self.trust)
+
+    def _columns(
+        self, like: Activations, kept: dict[tuple[str, str], Any], n_rows: int
+    ) -> dict[tuple[str, str], Any]:
+        """All layers in their order, those that are not read as well."""
+        return {
+            key: kept[key] if key in kept else Unread((n_rows, *column.shape[1:]), column.dtype)
+            for key, column in like._table.columns.items()
+            if key[0] == "layer"
+        }
+
+    def _head_makes(self, arrays: dict[tuple[str, str], Any]) -> bool:
+        """Whether the head, if there is one, makes the logits of all samples."""
+        assert self._like is not None
+        head, logits = self._like.head, arrays.get(("logits", "logits"))
+        features = arrays.get(("layer", str(self._plan.head_input)))
+        if head is None or features is None or logits is None:
+            return True
+        some = np.asarray(features, dtype=logits.dtype)
+        return count_wrong(head, some, logits, self._trace.head_rounding) == 0
+
+
+def _is_finite(X: Any) -> bool:
+    """Whether no value of an array or tensor is NaN or infinite; fast for few."""
+    if not isinstance(X, np.ndarray) and X.device.type == "cpu" and X.dtype.itemsize >= 4:
+        X = X.detach().numpy()
+    return all_finite(X) if isinstance(X, np.ndarray) else all_are_finite(X)
+
+
+def may_hurry(extractor: Any) -> bool:
+    """Whether a fitted extractor extracts values alone, of arrays, each layer by itself."""
+    plan: Plan | None = getattr(extractor, "_plan", None)
+    return (
+        plan is not None
+        and not plan.trace.takes_any_length
+        and extractor.memory is None
+        and extractor.perturbation is None
+        and extractor.n_passes is None
+        and not extractor.gradients
+        and not extractor.verbose
+        and hasattr(extractor, SHAPE_OF_FIT)
+        and not hasattr(extractor, "feature_names_in_")
+        and (extractor.reducer is None or hasattr(extractor.reducer, "pool_layers"))
+    )
+
+
+def _are_finite(arrays: list[NDArray]) -> bool:
+    """Whether all values can be computed with, as far as that depends on their size alone."""
+    floats = [array for array in arrays if array.dtype.kind == "f"]
+    if sum(array.size for array in floats) <= _VALUES_AT_ONCE:
+        floats = [np.concatenate([array.reshape(-1) for array in floats])]
+    for array in floats:
+        if not all_finite(array):
+            return False
+        if array.dtype.itemsize >= 8 and largest_size(array) > SQUARABLE[1]:
+            return False
+    return True
