@@ -318,6 +318,23 @@ def test_monitors_that_were_fitted_on_activations_need_inputs():
     )
 
 
+def test_networks_of_onnx_have_no_module(tmp_path):
+    onnx = pytest.importorskip("onnx")
+    pytest.importorskip("onnxruntime")
+    weight = onnx.numpy_helper.from_array(rows(6)[:, :3].copy(), "w")
+    tensors = [
+        onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, ["n", size])
+        for name, size in (("x", 6), ("y", 3))
+    ]
+    node = onnx.helper.make_node("MatMul", ["x", "w"], ["y"])
+    graph = onnx.helper.make_graph([node], "g", tensors[:1], tensors[1:], [weight])
+    opsets = [onnx.helper.make_opsetid("", 18)]
+    network = onnx.helper.make_model(graph, opset_imports=opsets, ir_version=10)
+    monitor = of_steps(network, EnergyDetector(), "penultimate").fit(rows(60))
+    with pytest.raises(ExportError, match=r"ONNX.* has no form in tensors"):
+        monitor.to_torch()
+
+
 class OfValues(nn.Module):
     """Computes by its values."""
 

@@ -106,6 +106,10 @@ def test_scores_of_a_form_are_those_of_the_detector(name):
     np.testing.assert_allclose(traced_scores(detector, new), detector.score_samples(new), rtol=1e-9)
 
 
+def test_every_detector_has_a_form():
+    assert list(DETECTORS) == WITH_FORM
+
+
 def test_what_is_not_known_is_refused_by_name():
     class Strange:
         pass

@@ -228,7 +228,7 @@ def _distances(rows: NDArray, means: NDArray, cosine_weight: float) -> NDArray:
 
 
 def _shift(beyond_start: NDArray) -> NDArray:
-    """``s(d)``, given ``d - start``; distances below ``-TAIL_SHIFT`` have no Weibull probability."""
+    """``s(d)``, by ``d - start``; distances below ``-TAIL_SHIFT`` have no Weibull probability."""
     return TAIL_SHIFT * np.log1p(np.maximum(beyond_start / TAIL_SHIFT, np.nextafter(-1, 0)))
 
 

@@ -10,7 +10,6 @@ import torch
 from torch import Tensor, nn
 
 from .._foreign import flat_steps
-from ..extraction import ActivationExtractor
 from ._calibrated import judge_of
 from ._network import ExtractionForm, draw_inputs
 from ._registry import form
@@ -30,10 +29,10 @@ class MonitorModule(nn.Module):
     def __init__(self, monitor: Any, X: Any = None) -> None:
         super().__init__()
         thresholds = monitor._held_out_thresholds()  # refused where the detector is another by now
-        *steps, detector = flat_steps(monitor)
-        place = next(i for i, s in enumerate(steps) if isinstance(s, ActivationExtractor))
+        (*steps, detector), extractor = flat_steps(monitor), monitor._extractor
+        place = next(i for i, step in enumerate(steps) if step is extractor)
         self.before = nn.ModuleList(form(step) for step in steps[:place])
-        self.extraction = ExtractionForm(steps[place], X)
+        self.extraction = ExtractionForm(extractor, X)
         self.after = nn.ModuleList(form(step) for step in steps[place + 1 :])
         self.judge: Any = judge_of(detector, None if thresholds is None else thresholds.by_name)
         self.n_features = int(getattr(steps[0], "n_features_in_", 0))

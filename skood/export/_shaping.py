@@ -152,6 +152,8 @@ class ASHForm(_SampleShaperForm):
 
 def _in_range_of(features: Tensor, values: Tensor) -> Tensor:
     """Values in the precision of features, which holds no larger ones than these."""
+    if features.dtype == torch.float64:
+        return values
     largest = torch.finfo(features.dtype).max
     return values.clamp(-largest, largest).to(features.dtype)
 
@@ -168,7 +170,7 @@ def _factor(features: Tensor, largest: Tensor) -> Tensor:
 
 
 def _sums(rows: Tensor) -> Tensor:
-    return rows.to(torch.float64).sum(dim=1).nan_to_num()
+    return rows.to(torch.float64).sum(dim=1)
 
 
 @form_of(DICE)

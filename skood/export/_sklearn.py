@@ -50,7 +50,7 @@ class MatrixForm(Form):
         """What is made of a matrix; activations become those of an ordinary array."""
         if isinstance(A, Tensor):
             return self.change(_as_floats(A))
-        # Activations have no type, and scikit-learn reads such as 64-bit floats.
+        # What has no type of its own, as activations have none, is read as 64-bit floats.
         return TensorActivations({ARRAY_LAYER: self.change(A.matrix())})
 
     def change(self, rows: Tensor) -> Tensor:
