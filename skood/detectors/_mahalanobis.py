@@ -30,6 +30,9 @@ from ._row_lengths import unit_rows
 from ._tied_gaussian import TiedGaussian, needs_rows
 from ._tied_moments import TiedMoments, TiedParts, TiedRows, number_parts
 
+_FEW_VALUES = 2**12
+"""So few values are scored at once."""
+
 
 class MahalanobisDetector(BaseLayerScoresDetector):
     r"""Mahalanobis distance to the nearest class.
@@ -440,14 +443,20 @@ class MahalanobisDetector(BaseLayerScoresDetector):
         return self._layer_scores(self._validate(X, reset=False))
 
     def _layer_scores(self, X: Activations) -> Floats:
-        return np.column_stack(
-            [
-                self._score_rows(gaussians, np.asarray(X[name]))
-                for name, gaussians in self._gaussians.items()
-            ]
-        )
+        scores = np.empty((len(X), len(self._gaussians)))
+        for number, (name, gaussians) in enumerate(self._gaussians.items()):
+            scores[:, number] = self._score_rows(gaussians, np.asarray(X[name]))
+        return scores
+
+    def _score_layer(self, rows: NDArray) -> Floats:
+        """Scores of validated rows of the only layer."""
+        (gaussians,) = self._gaussians.values()
+        return self._score_rows(gaussians, rows) * self.layer_weights_[0]
 
     def _score_rows(self, gaussians: list[TiedGaussian], rows: NDArray) -> Floats:
+        if rows.size <= _FEW_VALUES:  # to cut them into batches takes longer
+            units = self._prepare(rows)
+            return _score([g.squared_distances(units) for g in gaussians])[0]
         scores = np.empty(len(rows))
         for batch in _batches(len(rows), gaussians):
             units = self._prepare(rows[batch])

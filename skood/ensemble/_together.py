@@ -11,7 +11,7 @@ from sklearn.pipeline import Pipeline
 from .._patterns import PatternTable
 from .._values import Floats
 from ..activations import Activations
-from ..detectors import HammingNAPDetector
+from ..detectors import HammingNAPDetector, MahalanobisDetector
 from ..preprocessing import PercentileBinarizer
 from ._combination import Calibration, mean_of_members
 from ._members import member_scores
@@ -71,6 +71,8 @@ class Together:
             return found[:, node]
         if not isinstance(node, _Node):
             member, names = node
+            if len(names) == 1 and type(member) is MahalanobisDetector:
+                return member._score_layer(X[names[0]])
             return member_scores(member, X[names])
         if node.place is not None:
             group, column = node.place
