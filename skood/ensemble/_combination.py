@@ -130,7 +130,7 @@ class Calibration:
         return np.clip(deviations, LOWEST, HIGHEST) - np.log1p(excess)
 
 
-def mean_of_members(scores: Floats) -> Floats:
+def mean_of_members(scores: NDArray[np.floating]) -> NDArray[np.floating]:
     """Mean over the last axis, which is added up in its order whatever lies where in memory.
 
     So equal samples have equal means, alone and among others, which ranks depend on.

@@ -509,7 +509,7 @@ class LayerEnsembleDetector(BaseIncrementalDetector):
             return np.log(p, out=np.full(p.shape, -np.inf), where=p > 0).sum(axis=1)
         standardized = self._calibration.standardize(scores)
         if self.combine == "mean":
-            return mean_of_members(standardized)
+            return np.asarray(mean_of_members(standardized), dtype=np.float64)
         return np.average(standardized, axis=1, weights=self.weights_[self._counting])
 
     def _threshold(self, training_scores: Floats) -> float:

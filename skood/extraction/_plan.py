@@ -85,12 +85,13 @@ class Plan:
     """Inputs by their names, of one without a name by None, as the network takes them."""
 
     def __getstate__(self) -> dict[str, Any]:
-        # Files of JSON, such as those of skops, have no pairs for keys.
-        return {**vars(self), "names": [[*source, name] for source, name in self.names.items()]}
+        # Objects of JSON, such as those of skops, have texts for keys, and neither pairs nor None.
+        names = [[*source, name] for source, name in self.names.items()]
+        return {**vars(self), "names": names, "inputs": list(self.inputs.items())}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         names = {(layer, kind): name for layer, kind, name in state["names"]}
-        vars(self).update({**state, "names": names})
+        vars(self).update({**state, "names": names, "inputs": dict(state["inputs"])})
 
 
 def make_plan(
