@@ -1,12 +1,14 @@
 """Estimators in folders: what is saved is the same when it is loaded."""
 
 import collections
+import pickle
 import tarfile
 from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from _estimators import classifiers, detectors, transformers
 from _saved_nets import SmallNet, few_activations, responses
 from hypothesis import given, settings
@@ -24,6 +26,8 @@ from sklearn.neighbors import LocalOutlierFactor
 from sklearn.neural_network import MLPClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer, StandardScaler
+from torch import nn
+from torch.nn.utils import prune
 
 import skood
 from skood import ActivationExtractor, Monitor, PercentileBinarizer, make_monitor
@@ -493,3 +497,76 @@ def test_every_detector_is_among_the_files_of_the_first_version(first_version):
     known = {path.name for path in first_version.iterdir()}
     # Those that came later have their own file, once one is made.
     assert {type(e).__name__ for e in detectors()} - known == set()
+
+
+# Kinds of objects that defaults do not have
+
+
+@pytest.mark.parametrize(
+    "detector",
+    [
+        MahalanobisDetector(n_components=3),
+        make_pipeline(StandardScaler(), PCA(2), KNNDetector(n_neighbors=3), memory="cache"),
+    ],
+    ids=["parts", "cache"],
+)
+def test_what_was_pickled_and_has_other_parameters(detector, few, tmp_path):
+    A, y = few
+    X = np.asarray(A)
+    if isinstance(detector, MahalanobisDetector):
+        detector.partial_fit(X, y).partial_fit(X, y)
+    else:
+        detector.set_params(memory=None).fit(X, y).set_params(memory=str(tmp_path / "cache"))
+    loaded = reloaded(pickle.loads(pickle.dumps(detector)), tmp_path / "saved")
+    np.testing.assert_array_equal(loaded.score_samples(X), detector.score_samples(X))
+    assert getattr(loaded, "memory", None) is None
+
+
+def test_a_pickled_monitor_is_the_same(perceptron, tmp_path):
+    net, X, y = perceptron
+    monitor = make_monitor(net).fit(X[:80], y[:80])
+    loaded = reloaded(pickle.loads(pickle.dumps(monitor)), tmp_path / "saved")
+    np.testing.assert_array_equal(loaded.score_samples(X), monitor.score_samples(X))
+
+
+def test_a_key_that_occurs_in_its_value(tmp_path):
+    key = ("a", 1)
+    text = "".join(["k", "ey"])
+    loaded = through_a_file(["key", {key: [key], text: [text]}], tmp_path / "v")
+    assert loaded == ["key", {key: [key], "key": ["key"]}]
+
+
+def test_devices_and_types_of_torch(tmp_path):
+    value = [torch.device("cpu"), torch.bfloat16]
+    assert through_a_file(value, tmp_path / "v") == value
+    with pytest.raises(TypeError, match=r"value'\] is a torch.Tensor"):
+        skood.save(holding(torch.zeros(2)), tmp_path / "t")
+
+
+@pytest.mark.parametrize("weights", [nn.utils.weight_norm, nn.utils.spectral_norm, "pruned"])
+@pytest.mark.filterwarnings("ignore:.*weight_norm.*:FutureWarning")
+def test_weights_that_hooks_compute(weights, tmp_path):
+    def make():
+        net = nn.Sequential(nn.Linear(6, 16), nn.ReLU(), nn.Linear(16, 3))
+        if weights == "pruned":
+            prune.l1_unstructured(net[0], "weight", 0.5)
+        else:
+            weights(net[0])
+        return net.eval()
+
+    X = np.random.default_rng(0).normal(size=(60, 6)).astype(np.float32)
+    net = make()
+    net(torch.zeros(1, 6))
+    monitor = make_monitor(net).fit(X)
+    loaded = reloaded(monitor, tmp_path / "saved", make)
+    np.testing.assert_allclose(loaded.score_samples(X), monitor.score_samples(X), rtol=1e-6)
+
+
+def test_a_save_through_a_link_and_into_a_folder_that_is_used(tmp_path, monkeypatch):
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "empty")
+    monkeypatch.chdir(tmp_path / "empty")
+    for n_neighbors, folder in ((1, "."), (2, tmp_path / "link")):
+        skood.save(KNNDetector(n_neighbors=n_neighbors), folder)
+        assert skood.load(".").n_neighbors == n_neighbors
+    assert len(list((tmp_path / "empty").iterdir())) == 2

@@ -393,3 +393,16 @@ def test_a_process_that_is_killed_leaves_a_whole_save(is_new, tmp_path):
 
 def found(folder):
     return skood.load(folder).n_neighbors
+
+
+@pytest.mark.parametrize("networks", [[1], [None], [{}], [{"kept": "state", "kind": "MLP"}]])
+def test_entries_of_networks_that_are_none(networks, copy):
+    sign(copy, networks=networks)
+    refused(copy, "what networks there are")
+
+
+def test_a_folder_in_the_place_of_a_file(copy):
+    file = data_of(copy) / "state.json"
+    file.unlink()
+    file.mkdir()
+    refused(copy, "state.json is missing")

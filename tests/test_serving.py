@@ -618,7 +618,6 @@ def test_threads_end_with_the_application(monitor):
     until(lambda: gc.collect() is not None and not new & set(own_threads()))
 
 
-@pytest.mark.skipif(not hasattr(Monitor, "open"), reason="monitors cannot be opened")
 def test_the_monitor_is_open_while_it_serves(gated):
     torch = pytest.importorskip("torch")
 
@@ -643,3 +642,26 @@ def test_an_application_may_be_started_again(monitor):
     for _ in range(2):
         with TestClient(app) as client:
             assert_right(send(client, X[:2]), monitor, X[:2])
+
+
+def test_values_that_the_network_cannot_take_are_the_fault_of_the_request():
+    torch = pytest.importorskip("torch")
+    nn = torch.nn
+
+    class Texts(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.words, self.hidden = nn.Embedding(20, 8), nn.Linear(8, 10)
+            self.head = nn.Linear(10, 3)
+
+        def forward(self, x):
+            return self.head(torch.relu(self.hidden(self.words(x).mean(1))))
+
+    tokens = np.random.default_rng(0).integers(0, 20, (60, 7))
+    app = create_app(make_monitor(Texts()).fit(tokens))
+    with TestClient(app, raise_server_exceptions=False) as client:
+        answers = [
+            client.post("/predict", json=rows).status_code
+            for rows in (tokens[:2].tolist(), [[25] * 7], [[0.5] * 7], tokens[:2].tolist())
+        ]
+    assert answers == [200, 422, 422, 200]

@@ -30,6 +30,9 @@ MANIFEST = "manifest.json"
 _DATA = re.compile(r"data-[0-9a-f]{16}")
 _FILE = re.compile(r"(?:[a-z][a-z0-9-]*/)?[A-Za-z0-9][A-Za-z0-9_.-]*")
 """Names of files in it, at most one folder deep, none of which leads out of it."""
+_INSIDE = "save"
+_UNFINISHED = re.compile(r"\.save-[0-9a-f]{16}(?:\.lock)?|data-[0-9a-f]{16}|lost\+found")
+"""What lies in a folder that a save has not filled; the last, in an empty file system."""
 _CHUNK = 2**22
 _LARGEST_MANIFEST = 2**28
 
@@ -87,10 +90,12 @@ def new_save(folder: Path, about: Fields) -> Iterator[Path]:
         If the folder is there and holds something else than a save.
     """
     check_free(folder)
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    sweep_beside(folder)
-    save_id, lock = hold_lock(folder.parent, f".{folder.name}-")
-    scratch = folder.parent / f".{folder.name}-{save_id}"
+    # Inside a folder that is there, which may be a mounted volume: all is on one file system.
+    place = folder / _INSIDE if folder.is_dir() else folder
+    place.parent.mkdir(parents=True, exist_ok=True)
+    sweep_beside(place)
+    save_id, lock = hold_lock(place.parent, f".{place.name}-")
+    scratch = place.with_name(f".{place.name}-{save_id}")
     try:
         data = scratch / f"data-{save_id}"
         data.mkdir(parents=True)
@@ -107,9 +112,9 @@ def check_free(folder: Path) -> None:
     """Raise a FileExistsError where a folder holds something else than a save."""
     if not os.path.lexists(folder):
         return
-    if folder.is_symlink() or not folder.is_dir():
+    if not folder.is_dir():
         raise FileExistsError(f"{folder} is there and no folder: choose another name.")
-    if not os.listdir(folder):
+    if all(map(_UNFINISHED.fullmatch, os.listdir(folder))):
         return
     try:
         manifest = read_manifest(folder)
@@ -135,9 +140,10 @@ def _write_manifest(scratch: Path, data: Path, about: Fields) -> None:
 
 def _put_in_place(scratch: Path, name: str, folder: Path) -> None:
     with suppress(OSError):
-        scratch.rename(folder)  # where there is none, or an empty one
-        sync(folder.parent)
-        return
+        if scratch.parent == folder.parent:
+            scratch.rename(folder)  # where there is none
+            sync(folder.parent)
+            return
     check_free(folder)
     with _alone(folder):
         (scratch / name).rename(folder / name)
@@ -193,7 +199,7 @@ class SavedFolder:
                     f"{path} is not named in the {MANIFEST}: delete it, if it was put there since."
                 )
         for name in self._files:
-            if name not in found:
+            if name not in found or not found[name].is_file():
                 raise FileFormatError(f"{self.data / name} is missing, which {MANIFEST} names.")
 
     @contextmanager
@@ -270,15 +276,21 @@ def _checked(manifest: Any, file: Path) -> Fields:
         names = [manifest["data"], *manifest["files"]]
         if not _DATA.fullmatch(names[0]) or not all(map(_FILE.fullmatch, names[1:])):
             raise FileFormatError(f"{file} names files that skood does not write: {names}.")
-        if not isinstance(manifest["networks"], list):
+        networks = manifest["networks"]
+        if not isinstance(networks, list) or not all(map(_is_network_entry, networks)):
             raise FileFormatError(f"{file} does not say what networks there are.")
     return manifest
+
+
+def _is_network_entry(entry: Any) -> bool:
+    names = ("called", "kind", "kept")
+    return isinstance(entry, dict) and all(isinstance(entry.get(name), str) for name in names)
 
 
 def _refuse_foreign(folder: Path, data: str) -> None:
     """Raise where something lies beside the manifest that no save has put there."""
     for name in os.listdir(folder):
-        if name.startswith(".") or _DATA.fullmatch(name):
+        if name.startswith(".") or _UNFINISHED.fullmatch(name):
             continue
         if name != MANIFEST:
             raise FileFormatError(f"{folder} holds {name!r} beside what skood.save has written.")

@@ -62,7 +62,8 @@ def _read_dict_as(make: Callable[[], Any]) -> Callable[[Fields, Decoder, Keep], 
     def read(node: Fields, decoder: Decoder, keep: Keep) -> Any:
         made = keep(make())
         for key, held in node["items"]:
-            made[decoder.value(key)] = decoder.value(held)
+            name = decoder.value(key)  # before what it holds, as it was written
+            made[name] = decoder.value(held)
         return made
 
     return read
@@ -261,6 +262,7 @@ def _read_lazy(node: Fields, decoder: Decoder, keep: Keep) -> Any:
 
 # Random numbers
 
+_LARGEST_POOL = 2**16
 _BIT_GENERATORS = {
     name: getattr(np.random, name) for name in ("MT19937", "PCG64", "PCG64DXSM", "Philox", "SFC64")
 }
@@ -291,9 +293,11 @@ def _write_bit_generator(value: BitGenerator, encoder: Encoder) -> Fields:
 
 
 def _read_bit_generator(node: Fields, decoder: Decoder, keep: Keep) -> Any:
-    seed = decoder.value(node["seed"])
+    state, seed = decoder.value(node["state"]), decoder.value(node["seed"])
+    if seed is not None and seed["pool_size"] > _LARGEST_POOL:
+        raise FileFormatError(f"A pool of {seed['pool_size']} numbers of seeds is too large.")
     made = _BIT_GENERATORS[node["generator"]](None if seed is None else SeedSequence(**seed))
-    made.state = decoder.value(node["state"])
+    made.state = state
     return made
 
 
@@ -325,6 +329,25 @@ def _read_network(node: Fields, decoder: Decoder, keep: Keep) -> Any:
 
 
 NETWORK = Kind("network", _write_network, _read_network)
+
+
+def _write_torch(value: Any, encoder: Encoder) -> Fields:
+    return {"name": str(value).removeprefix("torch.")}
+
+
+def _read_device(node: Fields, decoder: Decoder, keep: Keep) -> Any:
+    import torch
+
+    return torch.device(text_of(node, "name"))
+
+
+def _read_torch_dtype(node: Fields, decoder: Decoder, keep: Keep) -> Any:
+    import torch
+
+    found = getattr(torch, text_of(node, "name"), None)
+    if not isinstance(found, torch.dtype):
+        raise FileFormatError(f"{node['name']!r} is no type of tensors.")
+    return found
 
 
 def _write_path(value: PurePath, encoder: Encoder) -> Fields:
@@ -367,6 +390,12 @@ _PATH = Kind("path", _write_path, _read_path)
 _BITS = Kind("bit generator", _write_bit_generator, _read_bit_generator)
 _UFUNC = Kind("ufunc", _write_ufunc, _read_ufunc)
 
+_OF_TORCH = {
+    "device": Kind("torch device", _write_torch, _read_device),
+    "dtype": Kind("torch dtype", _write_torch, _read_torch_dtype),
+}
+"""By names of classes, since torch need not be there."""
+
 _BY_TYPE: dict[type, Kind] = {
     list: _LIST,
     tuple: _TUPLE,
@@ -405,6 +434,7 @@ _BY_NAME = {
         *_BY_TYPE.values(),
         *(kind for _, kind in _BY_PARENT),
         *FOREIGN.values(),
+        *_OF_TORCH.values(),
         _ARRAY,
         _CLASS,
         _ENUM,
@@ -440,7 +470,8 @@ class AllKinds:
             return _FUNCTION
         if name_of(type(value)) is not None:
             return FOREIGN.get(type(value).__name__) or _kind_of_object(value)
-        return NETWORK if self._is_network(value) else None
+        is_part = type(value).__module__ == "torch"  # of networks, and none itself
+        return NETWORK if not is_part and self._is_network(value) else None
 
     def named(self, name: str) -> Kind | None:
         """The kind of nodes of a type; None where there is none."""
@@ -458,6 +489,8 @@ def _kind_of_array(value: Any) -> Kind | None:
 
 
 def _kind_by_parent(value: Any) -> Kind | None:
+    if type(value).__module__ == "torch":
+        return _OF_TORCH.get(type(value).__name__)
     kind = next((kind for parent, kind in _BY_PARENT if isinstance(value, parent)), None)
     if kind is _SCALAR and (value.dtype.hasobject or value.dtype.names or not value.itemsize):
         return None

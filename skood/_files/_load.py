@@ -97,7 +97,7 @@ def load(folder: str | PathLike[str], network: Any = None) -> Any:
     >>> bool((loaded.predict(X) == monitor.predict(X)).all())
     True
     """
-    folder = Path(folder).absolute()
+    folder = Path(folder).resolve()
     saved = SavedFolder(folder)
     given = _given_networks(network, len(saved.manifest["networks"]))
     tree = read_json(saved.read(STATE), STATE)

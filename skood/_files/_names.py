@@ -120,6 +120,8 @@ _STATE = {
     "ThresholdSample": "skood._threshold_sample:ThresholdSample",
     "TiedGaussian": "skood.detectors._tied_gaussian:TiedGaussian",
     "TiedMoments": "skood.detectors._tied_moments:TiedMoments",
+    "TiedParts": "skood.detectors._tied_moments:TiedParts",
+    "TiedRows": "skood.detectors._tied_moments:TiedRows",
     "TorchHead": "skood.networks._torch.heads:Head",
     "TorchIntegers": "skood.networks._torch.inputs:Integers",
     "TorchLocation": "skood.networks._torch.recorded:Location",

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import copyreg
+import re
+from fractions import Fraction
 from typing import Any
 
 from ._errors import FileFormatError
 from ._names import COMPILED, class_of, name_of
 from ._tree import Decoder, Encoder, Fields, Keep, Kind
 
+_CACHE = "memory"
+"""Parameter for a folder of pickles, which is no part of what was learnt."""
+_RATIO = re.compile(r"-?\d{1,1000}(?:/\d{1,1000})?")
 _NEW = getattr(copyreg, "__newobj__")  # noqa: B009 - which type checkers do not know
 
 
@@ -44,6 +49,8 @@ def _write_state(value: Any, state: Any, encoder: Encoder) -> Fields:
 
 
 def _write_attribute(owner: Any, name: str, held: Any, encoder: Encoder) -> Any:
+    if name == _CACHE:
+        return None
     with encoder.at(f".{name}"):
         if encoder.files.is_network_of(owner, name):
             return {"type": "network", "number": encoder.files.put_network(held, owner)}
@@ -65,12 +72,18 @@ def _read(node: Fields, decoder: Decoder, keep: Keep) -> Any:
     return made
 
 
+def _is_integral(value: Any) -> bool:
+    return type(value) is int or (isinstance(value, str) and bool(_RATIO.fullmatch(value)))
+
+
 def _make(kind: Any, arguments: list[Any]) -> Any:
     """An object without attributes; of arguments, by its own ``__init__``."""
     if not arguments:
         return kind.__new__(kind)
     if issubclass(kind, tuple):
         return kind.__new__(kind, *arguments)
+    if kind is Fraction and not all(map(_is_integral, arguments)):  # such as 1e1000000000
+        raise FileFormatError(f"{arguments} makes no fraction of two integers.")
     return kind(*arguments)
 
 
@@ -79,6 +92,8 @@ def _set_state(made: Any, state: Any) -> None:
         made.__setstate__(state)
     else:
         vars(made).update(state)
+    if getattr(made, "__dict__", {}).get(_CACHE) is not None:
+        vars(made)[_CACHE] = None  # in a file that was made on purpose
 
 
 OBJECT = Kind("object", _write, _read)

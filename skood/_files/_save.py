@@ -17,7 +17,7 @@ from ..extraction import ActivationExtractor
 from ..networks import NetworkAdapter, is_network
 from . import _networks as networks
 from ._arrays import ArrayWriter
-from ._folder import new_name, new_save, write_json
+from ._folder import check_free, new_name, new_save, write_json
 from ._kinds import AllKinds
 from ._names import name_of
 from ._tree import Encoder, Fields
@@ -50,7 +50,8 @@ def save(estimator: Any, folder: str | PathLike[str], *, network: str | None = "
           networks, such as programs of ``torch.export``, nothing.
         - None: nothing. :func:`load` needs the network.
 
-        In any case the fingerprint is kept, by which :func:`load` knows the network again.
+        In any case the fingerprint is kept, by which :func:`load` knows the network again. A
+        ``memory`` for caches is not kept: it is None in what is loaded.
 
     Raises
     ------
@@ -108,6 +109,8 @@ def save(estimator: Any, folder: str | PathLike[str], *, network: str | None = "
         "networks": [],
     }
     folder = Path(folder).absolute()
+    check_free(folder)
+    folder = folder.resolve()
     with new_save(folder, about) as data:
         written = _Writing(data, keeps_networks=network == "auto")
         written.write(estimator)

@@ -221,7 +221,9 @@ class Decoder:
 def text_of(node: Fields, name: str) -> str:
     """A field of a node that is a text."""
     if not isinstance(text := node.get(name), str):
-        raise FileFormatError(f"{name!r} of a node {node['type']!r} must be a text, got {text!r}.")
+        raise FileFormatError(
+            f"{name!r} of a node {node.get('type')!r} must be a text, got {text!r}."
+        )
     return text
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import nullcontext
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -43,7 +42,7 @@ def float_types_of_fit(monitor: Monitor) -> dict[str | None, np.dtype]:
 
 def judge(monitor: Monitor, rows: Rows, *, is_calibrated: bool) -> Judged:
     """What a monitor says of rows: the same as its methods, at the cost of one of them."""
-    with getattr(monitor, "_reading", nullcontext)(rows) as read:
+    with monitor._reading(rows) as read:
         A = read if isinstance(read, Activations) else monitor[:-1].transform(rows)
         thresholds = monitor._held_out_thresholds()
         if thresholds is not None and thresholds.alone is not None:

@@ -95,6 +95,13 @@ def form_of(rows: Rows) -> Any:
     return "text" if isinstance(rows, list) else (rows.shape[1:], rows.dtype.kind)
 
 
+def first_of(rows: Rows) -> Rows:
+    """The first row alone, in memory of its own."""
+    if isinstance(rows, dict):
+        return {name: values[:1].copy() for name, values in rows.items()}
+    return rows[:1].copy()
+
+
 def described(rows: Rows) -> str:
     """The form of rows, in words."""
     if isinstance(rows, dict):

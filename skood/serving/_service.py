@@ -24,7 +24,7 @@ from .._versions import installed_versions
 from ..extraction import ChangedNetworkError, InputError
 from ..monitoring import DriftMonitor
 from ._judging import Judged, extractor_of, judge
-from ._reading import Reader, Rows, described, form_of
+from ._reading import Reader, Rows, described, first_of, form_of
 from ._refusal import RefusalError
 from ._workers import Workers
 
@@ -77,7 +77,7 @@ class Service:
         self._starting, self._counting, self._watching = (threading.Lock() for _ in range(3))
         self._n_rows = self._n_alarms = 0
         self._drift_state = self._read_drift()
-        self._known_forms: set[Any] = set()
+        self._known_rows: dict[Any, Rows] = {}
         self._why_not_ready = ""
 
     def enter(self) -> None:
@@ -121,7 +121,7 @@ class Service:
 
     def _open_monitor(self) -> None:
         """Let what listens to the network stay there, until the service ends, or is forgotten."""
-        if hasattr(self.monitor, "open") and not self.monitor._is_open:
+        if not self.monitor._is_open:
             self._close_monitor = weakref.finalize(self, self.monitor.open().close)
 
     def close(self) -> None:
@@ -143,7 +143,7 @@ class Service:
             judged = judge(self.monitor, rows, is_calibrated=self.is_calibrated)
         except Exception as error:
             raise self._refusal(rows, error) from error
-        self._known_forms.add(form_of(rows))
+        self._known_rows.setdefault(form_of(rows), first_of(rows))
         self._count(judged)
         none = [None] * len(judged.verdicts)
         parts = (
@@ -182,16 +182,31 @@ class Service:
         is_of_network = isinstance(error, InputError) or not isinstance(
             error, ValueError | TypeError
         )
+        is_other = form_of(rows) not in self._known_rows or _is_of_place(error)
+        if is_of_network and is_other and self._still_takes(rows):
+            LOG.info("The network failed on some rows alone.", exc_info=error)
+            return RefusalError(422, "the network fails on such values, and not on others")
         if is_of_network and self._is_known(rows):
             LOG.error("The network failed on rows of a form that it takes.", exc_info=error)
             return RefusalError(500, "the network failed on these rows: the log says why")
         LOG.info("Rows of %s were refused.", described(rows), exc_info=error)
         return RefusalError(422, f"the monitor takes no rows of {described(rows)}{self._of_fit()}")
 
+    def _still_takes(self, rows: Rows) -> bool:
+        """Whether rows that it took before are taken now, where one of this form is known."""
+        shape = _shapes_of(form_of(rows))
+        known = [row for form, row in list(self._known_rows.items()) if _shapes_of(form) == shape]
+        try:
+            for row in known[:1]:
+                judge(self.monitor, row, is_calibrated=self.is_calibrated)
+        except Exception:  # whatever fails, it fails on what has been right
+            return False
+        return bool(known)
+
     def _is_known(self, rows: Rows) -> bool:
         """Whether the network takes rows of this form, as far as it has been seen."""
         is_like_fit = isinstance(rows, np.ndarray) and rows.shape[1:] == self._shape_of_fit
-        return is_like_fit or form_of(rows) in self._known_forms
+        return is_like_fit or form_of(rows) in self._known_rows
 
     def _of_fit(self) -> str:
         shape = self._shape_of_fit
@@ -245,6 +260,21 @@ class Service:
             "rate_limit": _number(drift.rate_limit_),
             "alpha": float(drift.alpha),
         }
+
+
+def _shapes_of(form: Any) -> Any:
+    """A form without the kinds of values."""
+    if isinstance(form, str):
+        return form
+    is_of_one = not form or not isinstance(form[0], tuple) or isinstance(form[-1], str)
+    return form[0] if is_of_one else tuple((name, _shapes_of(inner)) for name, inner in form)
+
+
+def _is_of_place(error: BaseException | None) -> bool:
+    """Whether an error comes of a place that is not there, such as a token beyond a vocabulary."""
+    return error is not None and (
+        isinstance(error, IndexError) or _is_of_place(error.__cause__ or error.__context__)
+    )
 
 
 def _nothing() -> None:

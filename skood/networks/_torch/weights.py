@@ -91,6 +91,16 @@ def load_weights(network: nn.Module, stored: Mapping[str, StoredTensor]) -> None
         )
     network.load_state_dict({name: _tensor(held) for name, held in stored.items()})
     network.eval()
+    _compute_anew(network)
+
+
+def _compute_anew(network: nn.Module) -> None:
+    """Compute what hooks of ``torch.nn.utils`` make of parameters before each call."""
+    with torch.no_grad():
+        for module in network.modules():
+            for hook in list(module._forward_pre_hooks.values()):
+                if type(hook).__module__.startswith("torch.nn.utils."):
+                    hook(module, ())
 
 
 def _described(held: StoredTensor) -> str:
