@@ -33,7 +33,7 @@ from ._monitor_export import ExportMixin
 from ._monitor_files import FilesMixin
 from ._monitor_merge import check_mergeable
 from ._monitor_rows import KEPT_BYTES, CalibrationRows, LearntRows
-from ._monitor_session import SessionMixin
+from ._monitor_session import SessionMixin, is_trusted
 from ._monitor_view import TARGETS, Watcher, as_html, as_text, listed, memory_of, network_name
 from ._samples import n_samples_of
 from ._sklearn import Interval, StrOptions, available_if, check_steps, validate_params
@@ -848,9 +848,11 @@ class Monitor(SessionMixin, FilesMixin, ExportMixin, Pipeline):
         labels : ndarray of shape (n_samples,)
             1 or -1.
         """
-        check_fitted(self)
         thresholds = self._held_out_thresholds()
         with self._reading(X) as A:
+            if thresholds is None and is_trusted(A) and not params:
+                return self._call("predict", A)
+            check_fitted(self)
             if thresholds is None:
                 return super().predict(A, **params)
             _refuse_params(params)
@@ -872,8 +874,10 @@ class Monitor(SessionMixin, FilesMixin, ExportMixin, Pipeline):
             go by the thresholds of ``fit``: compare ``score_each`` with ``offsets_``, or
             ``decision_function`` with 0.
         """
-        check_fitted(self)
         with self._reading(X) as A:
+            if is_trusted(A):
+                return self._call("score_samples", A)
+            check_fitted(self)
             return super().score_samples(A)
 
     @run_elsewhere("scores")
@@ -895,9 +899,11 @@ class Monitor(SessionMixin, FilesMixin, ExportMixin, Pipeline):
             in standard deviations of the detector's scores of held-out rows: their order is not
             that of ``score_samples``, which stays as it was before.
         """
-        check_fitted(self)
         thresholds = self._held_out_thresholds()
         with self._reading(X) as A:
+            if thresholds is None and is_trusted(A) and not params:
+                return self._call("decision_function", A)
+            check_fitted(self)
             if thresholds is None:
                 return super().decision_function(A, **params)
             _refuse_params(params)

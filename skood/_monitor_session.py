@@ -129,6 +129,13 @@ class SessionMixin(BaseEstimator):
             return None
         return last._layers_to_read()
 
+    def _call(self, method: str, A: Any) -> Any:
+        """What the last step says of activations that the extractor has just made in haste."""
+        for _, step in self.steps[1:-1]:
+            if step not in (None, "passthrough"):
+                A = step.transform(A)
+        return getattr(self.steps[-1][1], method)(A)
+
     def _current_session(self) -> _Session | None:
         """What reads inputs of these very steps, or None where they have no use for one."""
         look = self._look()
@@ -173,6 +180,11 @@ class SessionMixin(BaseEstimator):
             session.extraction.close()
         left_out = ("_session", "_is_open", "_looked", "_known_state")
         return {key: value for key, value in super().__getstate__().items() if key not in left_out}
+
+
+def is_trusted(A: Any) -> bool:
+    """Whether these are activations that were extracted in haste."""
+    return isinstance(A, Activations) and A._trust is not None
 
 
 class _Session:

@@ -114,11 +114,13 @@ def _dtype_of_sum(flat: Any) -> Any:
 
 def _take_end(flat: Any, pooling: str, mask: NDArray | None) -> Any:
     """A copy of the first or last token of each row, that is no padding."""
+    if mask is None:
+        end = flat[:, :, 0 if pooling == "first" else -1]
+        return end.copy() if isinstance(end, np.ndarray) else end.clone()
     if pooling == "first":
-        places = np.zeros(len(flat), np.intp) if mask is None else mask.argmax(axis=1)
+        places = mask.argmax(axis=1)
     else:
-        n_after = 0 if mask is None else mask[:, ::-1].argmax(axis=1)
-        places = np.full(len(flat), flat.shape[2] - 1) - n_after
+        places = flat.shape[2] - 1 - mask[:, ::-1].argmax(axis=1)
     return flat[np.arange(len(flat)), :, places]
 
 

@@ -37,6 +37,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Column", "LinearHead", "PackedBits"]
 
+_FEW = 32
+"""Trusted samples that are never more than memory holds."""
 Layer = np.ndarray | PackedBits
 """What a layer is read as."""
 
@@ -286,6 +288,8 @@ class Activations:
         [2, 2, 1]
         """
         if n_samples is None:
+            if self._trust is not None and len(self) <= _FEW:  # to ask for memory takes longer
+                return iter([self] if len(self) else [])
             n_samples = rows_of_block(self._table.n_values)
         else:
             check_scalar(n_samples, "n_samples", Integral, min_val=1)

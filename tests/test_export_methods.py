@@ -316,6 +316,27 @@ def test_pooling_of_maps_and_tokens(pooling):
         np.testing.assert_allclose(found.layers[name].numpy(), layer)
 
 
+@pytest.mark.parametrize("pooling", ["first", "last"])
+def test_one_token_of_batches_of_any_size(pooling):
+    reducer = PoolingReducer(pooling=pooling).fit(maps(0)[["tokens"]])
+
+    class OfTokens(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.pool = form(reducer)
+
+        def forward(self, tokens):
+            return self.pool(TensorActivations({"tokens": tokens})).layers["tokens"]
+
+    tokens = torch.as_tensor(maps(1)["tokens"])
+    n_rows = {0: torch.export.Dim("n_rows")}
+    with torch.no_grad():
+        program = torch.export.export(OfTokens(), (tokens[:7],), dynamic_shapes=(n_rows,))
+        found = program.module()(tokens).numpy()
+    expected = tokens.numpy()[:, 0 if pooling == "first" else -1]
+    np.testing.assert_array_equal(found, expected)
+
+
 SCALERS = [
     StandardScaler(),
     StandardScaler(with_mean=False, with_std=False),
