@@ -436,7 +436,7 @@ def test_a_file_that_says_something_else_is_not_written(tmp_path, monkeypatch):
         (
             nn.AdaptiveMaxPool2d(2),
             torch.float32,
-            r"aten\.adaptive_max_pool2d, in '1\.0' \(AdaptiveMaxPool2d\) of the network, has no form",
+            r"aten\.adaptive_max_pool2d, in '1\.0' \(AdaptiveMaxPool2d\)",
         ),
         (nn.AvgPool2d(2), torch.float64, r"watch network\.float\(\).*implementation for Conv"),
     ],
