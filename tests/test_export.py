@@ -429,6 +429,30 @@ def test_a_file_that_says_something_else_is_not_written(tmp_path, monkeypatch):
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.usefixtures("needs_onnx")
+@pytest.mark.parametrize(
+    ("pooling", "precision", "message"),
+    [
+        (
+            nn.AdaptiveMaxPool2d(2),
+            torch.float32,
+            r"aten\.adaptive_max_pool2d, in '1\.0' \(AdaptiveMaxPool2d\)",
+        ),
+        (nn.AvgPool2d(2), torch.float64, r"watch network\.float\(\).*implementation for Conv"),
+    ],
+    ids=["operator", "precision"],
+)
+def test_what_onnx_cannot_express_is_named(pooling, precision, message, tmp_path):
+    pooled = nn.Sequential(pooling, nn.Flatten())
+    network = seeded(lambda: nn.Sequential(nn.Conv2d(3, 2, 4), pooled, nn.Linear(8, 3)))
+    monitor = of_steps(network.to(precision), EnergyDetector()).fit(images(30).to(precision))
+    with pytest.raises(ExportError, match=message) as caught:
+        monitor.to_onnx(tmp_path / "monitor.onnx")
+    assert "\x1b" not in str(caught.value)
+    assert "PyTorch" not in str(caught.value)
+    assert list(tmp_path.iterdir()) == []
+
+
 @pytest.mark.parametrize("opset", [17, 18.0, True])
 def test_opsets_that_are_too_old_or_none(opset, tmp_path):
     monitor = of_steps(perceptron(), EnergyDetector()).fit(rows(60))

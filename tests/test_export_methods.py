@@ -16,6 +16,7 @@ from skood import (
     Activations,
     ClusterDistanceDetector,
     GroupProgressionDetector,
+    HammingNAPDetector,
     NeuronCountDetector,
     PercentileBinarizer,
     PoolingReducer,
@@ -47,7 +48,6 @@ from skood.preprocessing import LayerSelector, NeuronSelector
 from skood.shaping import ASH, DICE, SCALE, VRA, LINe, ReAct
 
 torch = pytest.importorskip("torch")
-
 from test_export_detectors import (  # noqa: E402
     OfTensors,
     assert_same_scores,
@@ -55,6 +55,7 @@ from test_export_detectors import (  # noqa: E402
     small,
     tensors,
 )
+from torch.utils._python_dispatch import TorchDispatchMode  # noqa: E402
 
 from skood.export import ExportError, TensorActivations, form  # noqa: E402
 from skood.export._registry import forms  # noqa: E402
@@ -429,3 +430,46 @@ def test_onnxruntime_gives_the_same_scores():
             np.testing.assert_allclose(
                 scores, expected, rtol=1e-6, atol=1e-6, err_msg=repr(detector)
             )
+
+
+class LargestTensor(TorchDispatchMode):
+    """Notes how many numbers the largest tensor has that is made."""
+
+    n_numbers = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        made = func(*args, **(kwargs or {}))
+        for value in made if isinstance(made, tuple | list) else [made]:
+            self.n_numbers = max(self.n_numbers, getattr(value, "numel", int)())
+        return made
+
+
+MANY, SOME_NEW = samples(1200), samples(30, seed=1)
+IN_PARTS = [
+    (HammingNAPDetector(break_ties=True), "_patterns._MOST_NUMBERS", 60_000),
+    (AutoNAPDetector(), "_patterns._MOST_NUMBERS", 60_000),
+    (GroupProgressionDetector(n_neighbors=9), "_patterns._MOST_NUMBERS", 60_000),
+    (KNNDetector(n_neighbors=3), "_neighbors._MOST_ROWS", 200),
+    (NNGuideDetector(n_neighbors=3, bank_fraction=1.0), "_neighbors._MOST_ROWS", 200),
+]
+
+
+@pytest.mark.parametrize(("detector", "name", "bound"), IN_PARTS, ids=repr)
+def test_what_is_stored_is_gone_through_in_parts(detector, name, bound, monkeypatch):
+    train, new = MANY, SOME_NEW
+    if isinstance(detector, KNNDetector):
+        train, new = (Activations({"fc": A["fc"]}) for A in (train, new))
+    labels = np.where(np.arange(1200) % 5 == 0, -1, MANY.predictions)
+    is_marked = isinstance(detector, GroupProgressionDetector)
+    detector.fit(train, labels if is_marked else MANY.predictions)
+    expected, largest = detector.score_samples(new), []
+    for most in (2**25, bound):
+        monkeypatch.setattr(f"skood.export.{name}", most)
+        module = form(detector)
+        with torch.no_grad(), LargestTensor() as mode:
+            scores = module(tensors(new)).numpy()
+        np.testing.assert_allclose(scores, expected, rtol=1e-6)
+        largest.append(mode.n_numbers)
+    # Distances of 30 samples to all of them are what groups are made from.
+    assert largest[1] <= (36_000 if is_marked else 20_000)
+    assert largest[1] < largest[0] / 1.5

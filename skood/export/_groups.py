@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import reduce
 from typing import Any
 
 import numpy as np
@@ -17,14 +18,14 @@ from ..preprocessing import PercentileBinarizer
 from ._arrays import Form
 from ._calibrated import Judgement
 from ._lookup import ClassLookup
-from ._patterns import PercentileBinarizerForm
+from ._patterns import PercentileBinarizerForm, parts_of
 from ._registry import form_of
 from ._sklearn import rating_of
 from ._tensors import TensorActivations
 
 
 class StoredBits(Form):
-    """Patterns, held as one bit a neuron, to which distances are measured by one product.
+    """Patterns, held as one bit a neuron, to which distances are measured by products.
 
     Parameters
     ----------
@@ -43,13 +44,19 @@ class StoredBits(Form):
         self.keep("powers", 2 ** np.arange(8)[::-1], torch.uint8)
         self.keep("sizes", bits.sum(axis=1, dtype=np.int64), torch.float32)
 
+        self.parts = parts_of(len(bits), self.n_bits)
+
     def forward(self, bits: Tensor) -> Tensor:
         """Numbers of bits that differ, float64, of shape (n_samples, n_patterns)."""
+        return torch.cat([self.distances(bits, some) for some in self.parts], dim=1)
+
+    def distances(self, bits: Tensor, some: slice) -> Tensor:
+        """Numbers of bits that differ from some of the patterns."""
         asked = bits.to(torch.float32)
-        stored = (self.octets[:, :, None] & self.powers).to(torch.bool).flatten(1)
+        stored = (self.octets[some, :, None] & self.powers).to(torch.bool).flatten(1)
         # Products of bits are sums of so many ones, which 32-bit floats hold exactly.
         products = asked @ stored[:, : self.n_bits].to(torch.float32).T
-        distances = asked.sum(dim=1, keepdim=True) + self.sizes - 2 * products
+        distances = asked.sum(dim=1, keepdim=True) + self.sizes[some] - 2 * products
         return distances.to(torch.float64)
 
 
@@ -121,8 +128,13 @@ class NAPMember(Form):
     def forward(self, A: TensorActivations) -> Tensor:
         """Distances of samples, of shape (n_samples,)."""
         units = A.layers[self.source.name].movedim(self.source.unit_axis, 1)
-        distances = self.stored(self.binarizer.bits(pool(units, self.source.pooling)))
-        is_own = self.lookup(A)[:, None] == self.numbers
+        bits, own = self.binarizer.bits(pool(units, self.source.pooling)), self.lookup(A)[:, None]
+        nearest = [self._nearest(bits, own, some) for some in self.stored.parts]
+        return reduce(torch.minimum, nearest)
+
+    def _nearest(self, bits: Tensor, own: Tensor, some: slice) -> Tensor:
+        distances = self.stored.distances(bits, some)
+        is_own = own == self.numbers[some]
         return torch.where(is_own, distances, float(self.stored.n_bits)).amin(dim=1)
 
 

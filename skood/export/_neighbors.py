@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -14,8 +16,34 @@ from ._tensors import TensorActivations
 
 _UNSURE = 8
 """So many places before and after the k-th are ranked by differences, and not by products."""
+_MOST_ROWS = 2**17
+"""A batch is compared with so many stored samples at a time, 256 rows in 256 MiB."""
 _IN_DOUBLE = (torch.float64, torch.int64, torch.int32)
 """Types of layers that are stored in double precision."""
+
+
+def _largest(compare: Callable[[slice], Tensor], n_rows: int, k: int) -> tuple[Tensor, Tensor]:
+    """The k largest of what compares a batch with stored samples, and the places of these.
+
+    Parameters
+    ----------
+    compare : callable
+        Maps a slice of stored samples to an array of shape (n_samples, n_stored).
+    n_rows : int
+        How many samples are stored.
+    k : int
+        How many to find, the largest first.
+    """
+    parts = []
+    for start in range(0, n_rows, _MOST_ROWS):
+        stop = min(start + _MOST_ROWS, n_rows)
+        values, places = compare(slice(start, stop)).topk(min(k, stop - start), dim=1)
+        parts.append((values, places + start))
+    if len(parts) == 1:
+        return parts[0]
+    values, places = (torch.cat(each, dim=1) for each in zip(*parts, strict=True))
+    found = values.topk(k, dim=1)
+    return found.values, places.gather(1, found.indices)
 
 
 @form_of(KNNDetector)
@@ -45,9 +73,12 @@ class KNNForm(Form):
     def forward(self, A: TensorActivations) -> Tensor:
         """Scores of samples, of shape (n_samples,)."""
         queries = self._side_by_side(A) - self.centre
-        # Squares by products are differences of larger numbers: good enough to rank most rows.
-        squares = self.squares - 2 * queries @ self.rows.T
-        found = squares.topk(self.last, dim=1, largest=False).indices[:, self.first :]
+
+        def closeness(some: slice) -> Tensor:
+            # Squares by products are differences of larger numbers: good enough to rank most rows.
+            return 2 * queries @ self.rows[some].T - self.squares[some]
+
+        found = _largest(closeness, len(self.rows), self.last)[1][:, self.first :]
         apart = self.rows[found] - queries[:, None]
         distances = apart.square().sum(dim=2).sqrt()
         is_equal = apart.abs().amax(dim=2) <= self.no_distance[found]
@@ -85,8 +116,11 @@ class NNGuideForm(HeadForm):
     def score(self, features: Tensor, logits: Tensor) -> Tensor:
         lengths = row_lengths(features)
         directions = features / torch.where(lengths > 0, lengths, 1.0)[:, None]
-        guidance = (directions @ self.features.T) * self.factors
-        largest = guidance.topk(self.k, dim=1, sorted=False).values
+
+        def guidance(some: slice) -> Tensor:
+            return (directions @ self.features[some].T) * self.factors[some]
+
+        largest, _ = _largest(guidance, len(self.features), self.k)
         return largest.mean(dim=1) * torch.logsumexp(logits, dim=1)
 
 

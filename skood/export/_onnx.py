@@ -19,6 +19,7 @@ from .._export_error import ExportError
 from .._optional import import_optional
 from .._versions import __version__
 from ._monitor import MonitorModule
+from ._onnx_errors import not_run, not_written
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -82,10 +83,7 @@ def _to_program(module: MonitorModule, rows: list[Tensor], opset: int) -> Any:
                 verbose=False,
             )
         except Exception as error:
-            raise ExportError(
-                "The monitor cannot be written to ONNX: something in the network has no form "
-                f"there. {type(error).__name__}: {str(error).strip()[:500]}"
-            ) from error
+            raise not_written(error, module.extraction.network) from error
     program.model.metadata_props.update(_metadata())
     return program
 
@@ -131,13 +129,20 @@ def _first_rows(monitor: Any, module: MonitorModule, X: Any) -> tuple[Tensor, ..
 def _compare(monitor: Any, module: MonitorModule, path: Path, rows: tuple[Tensor, ...]) -> None:
     """Raise an ExportError where a file says something else than the monitor of some rows."""
     onnxruntime = import_optional("onnxruntime", "onnx", "Monitor.to_onnx")
-    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
-    for n_rows in (len(rows[0]), 1):
-        some = tuple(value[:n_rows] for value in rows)
-        feeds = {name: v.numpy() for name, v in zip(module.input_names, some, strict=True)}
-        names = [output.name for output in session.get_outputs()]
-        found = dict(zip(names, session.run(None, feeds), strict=True))
-        _check_scores(monitor, module, some, found)
+    some_rows = [tuple(value[:n_rows] for value in rows) for n_rows in (len(rows[0]), 1)]
+    try:
+        session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+        found = [_run(session, module.input_names, some) for some in some_rows]
+    except Exception as error:
+        raise not_run(error, module.extraction.network) from error
+    for some, said in zip(some_rows, found, strict=True):
+        _check_scores(monitor, module, some, said)
+
+
+def _run(session: Any, input_names: list[str], rows: tuple[Tensor, ...]) -> dict[str, NDArray]:
+    feeds = {name: value.numpy() for name, value in zip(input_names, rows, strict=True)}
+    names = [output.name for output in session.get_outputs()]
+    return dict(zip(names, session.run(None, feeds), strict=True))
 
 
 def _check_scores(

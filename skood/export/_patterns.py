@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import reduce
 from typing import Any
 
 import numpy as np
@@ -20,6 +21,10 @@ from ._tensors import TensorActivations
 
 _LARGEST_EXACT = 2**24
 """Products of this many bits and more are not exact in 32-bit floats."""
+_MOST_NUMBERS = 2**25
+"""So many bits are unpacked at a time, 128 MiB of floats, and as many products of a batch made."""
+_N_ROWS = 256
+"""Rows of such a batch."""
 
 
 @form_of(PercentileBinarizer)
@@ -63,8 +68,8 @@ class PercentileBinarizerForm(Form):
 class StoredPatterns(Form):
     """Distances to all patterns of several stores by products of bits; those of a class count.
 
-    The patterns are held as one bit a neuron. Products of bits are sums of so many ones, which
-    32-bit floats hold exactly.
+    The patterns are held as one bit a neuron, and are unpacked some at a time. Products of bits are
+    sums of so many ones, which 32-bit floats hold exactly.
 
     Parameters
     ----------
@@ -97,20 +102,31 @@ class StoredPatterns(Form):
         codes = [class_codes(d, list(e)) if self.by_class else np.zeros(1) for d, e in pairs]
         self.keep("codes", np.stack(codes)[:, :, None], torch.int64)
         self.keep("farthest", [-self.n_bits])
+        self.parts = parts_of(self.octets.shape[1], self.n_bits, len(bits))
 
     def forward(self, bits: Tensor, A: TensorActivations) -> Tensor:
         """Scores of bits of shape (n_stores, n_samples, n_bits), as (n_samples, n_stores)."""
-        bits = bits.to(torch.float32)
-        patterns = (self.octets[:, :, :, None] & self.powers).to(torch.bool).flatten(2)
-        products = bits @ patterns[:, :, : self.n_bits].to(torch.float32).mT
-        distances = bits.sum(dim=2, keepdim=True) + self.sizes - 2 * products
-        # A share is below 1: the most common of the nearest patterns has the highest score.
-        scores = self.shares - distances.to(torch.float64)
-        codes = self.codes
+        bits, codes = bits.to(torch.float32), self.codes
         if self.by_class:
             assert A.predictions is not None
             codes = codes.index_select(1, A.predictions)
-        return torch.where(codes == self.numbers, scores, self.farthest).amax(dim=2).mT
+        highest = [self._highest(bits, codes, some) for some in self.parts]
+        return reduce(torch.maximum, highest).mT
+
+    def _highest(self, bits: Tensor, codes: Tensor, some: slice) -> Tensor:
+        """Highest score by some of the patterns, of shape (n_stores, n_samples)."""
+        patterns = (self.octets[:, some, :, None] & self.powers).to(torch.bool).flatten(2)
+        products = bits @ patterns[:, :, : self.n_bits].to(torch.float32).mT
+        distances = bits.sum(dim=2, keepdim=True) + self.sizes[:, :, some] - 2 * products
+        # A share is below 1: the most common of the nearest patterns has the highest score.
+        scores = self.shares[:, :, some] - distances.to(torch.float64)
+        return torch.where(codes == self.numbers[:, :, some], scores, self.farthest).amax(dim=2)
+
+
+def parts_of(n_patterns: int, n_bits: int, n_stores: int = 1) -> list[slice]:
+    """Parts of stored patterns, each of as many as are unpacked at a time."""
+    n_at_once = max(_MOST_NUMBERS // (n_stores * max(n_bits, _N_ROWS)), 1)
+    return [slice(start, start + n_at_once) for start in range(0, n_patterns, n_at_once)]
 
 
 def _stack(arrays: Sequence[NDArray], filler: float = 0) -> NDArray:
