@@ -29,6 +29,8 @@ from .methods import Method, make_methods
 
 METHODS = ("energy", "KNN", "ViM", "SHE", "NNGuide")
 SKOOD, PYTORCH_OOD, OODEEL = "skood", "pytorch-ood", "oodeel"
+LEAST = 1
+"""Peaks below so many MiB are the allocator's."""
 
 
 def compare_peaks(sizes: Sizes) -> tuple[Comparison, Table]:
@@ -43,10 +45,11 @@ def compare_peaks(sizes: Sizes) -> tuple[Comparison, Table]:
         has = [one for one in libraries if one != OODEEL or methods[name].oodeel is not None]
         peaks = {one: measure_peak(one, name, sizes) for one in has}
         for one, peak in peaks.items():
-            ratio = peak / max(peaks[SKOOD], 0.1)
-            rows.append([name, one, f"{peak:.0f}", f"{ratio:.3g}"])
+            ratio = max(peak, LEAST) / max(peaks[SKOOD], LEAST)
+            shown = f"{peak:.0f}" if peak >= LEAST else f"below {LEAST}"
+            rows.append([name, one, shown, f"{ratio:.3g}"])
             reference = "" if one == SKOOD else SKOOD
-            lines.append(Line(f"{name}, {one}", None, ratio, "", f"{peak:.0f} MiB", reference))
+            lines.append(Line(f"{name}, {one}", None, ratio, "", f"{shown} MiB", reference))
     settings = (
         f"{sizes.n_scored} samples to learn from and as many to score, {sizes.n_units} units, "
         f"{sizes.n_classes} classes; a process each; the samples are not counted."

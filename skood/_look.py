@@ -35,8 +35,10 @@ class Look:
         """Whether these are the same, and hold the very same objects."""
         if len(roots) != len(self._roots) or not all(map(operator.is_, roots, self._roots)):
             return False
-        held = self._held()
-        return len(held) == len(self._seen) and all(map(operator.is_, held, self._seen))
+        try:  # of lists, the items that are the same objects are equal
+            return self._held() == self._seen
+        except Exception:  # arrays that are not the same say nothing of being equal
+            return False
 
     def _held(self) -> list[Any]:
         # In loops that Python itself runs: there are thousands of attributes.

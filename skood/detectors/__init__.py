@@ -25,7 +25,9 @@ from ._group_progression import GroupProgressionDetector as GroupProgressionDete
 from ._hamming import HammingNAPDetector as HammingNAPDetector
 from ._kl_matching import KLMatchingDetector
 from ._knn import KNNDetector
+from ._mahalanobis import DistancesSideBySide as DistancesSideBySide
 from ._mahalanobis import MahalanobisDetector
+from ._mahalanobis import may_stand as may_stand
 from ._max_logit import MaxLogitDetector
 from ._max_softmax import MaxSoftmaxDetector
 from ._mc_dropout import MCDropoutDetector

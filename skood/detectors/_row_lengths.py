@@ -8,14 +8,14 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.utils.extmath import row_norms
 
-_LEAST_PRECISE = 1e-140
+LEAST_PRECISE = 1e-140
 """Below this, the squares that a norm is made of begin to lose digits."""
 
 
 def row_lengths(rows: NDArray) -> NDArray[np.float64]:
     """Euclidean norm of each row of floating-point numbers or bits, of shape (n_rows,)."""
     lengths = np.sqrt(np.einsum("rf,rf->r", rows, rows, dtype=np.float64))
-    small = np.flatnonzero(lengths < _LEAST_PRECISE)
+    small = np.flatnonzero(lengths < LEAST_PRECISE)
     largest = np.abs(rows[small]).max(axis=1, initial=0).astype(np.float64)
     # Rows of zeros stay out.
     small, largest = small[largest > 0], largest[largest > 0]
@@ -36,7 +36,7 @@ def lengths_side_by_side(arrays: Sequence[NDArray]) -> NDArray[np.float64]:
     sizes = [array.shape[1] for array in arrays]
     squares = np.add.reduceat(np.square(rows, out=rows), np.cumsum(sizes) - sizes, axis=1)
     lengths = np.sqrt(squares)
-    if (lengths < _LEAST_PRECISE).any():
+    if (lengths < LEAST_PRECISE).any():
         return np.column_stack([row_lengths(array) for array in arrays])
     return lengths
 
@@ -46,7 +46,7 @@ def unit_rows(rows: NDArray) -> NDArray[np.float64]:
     # Long doubles are not for linear algebra.
     units = rows.astype(np.float64)
     lengths = np.sqrt(squared_lengths(units))
-    is_precise = (lengths > _LEAST_PRECISE) & (lengths < np.inf)
+    is_precise = (lengths > LEAST_PRECISE) & (lengths < np.inf)
     units /= np.where(is_precise, lengths, 1)[:, np.newaxis]
     if not is_precise.all():
         units[~is_precise] = _unit_rows_of_any_size(units[~is_precise])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -96,11 +97,8 @@ class TiedGaussian:
         self._factor = directions / np.sqrt(self._variances)
         self._projected_means = (self.means - self._center) @ self._factor
         self._squared_means = row_norms(self._projected_means, squared=True)
-        if self._other:
-            self._per_unit, self._per_axis = (
-                self._counting / self._other,
-                self._variances / self._other,
-            )
+        self._per_unit = self._counting / self._other if self._other else None
+        self._per_axis = self._variances / self._other if self._other else None
 
     @property
     def is_blind(self) -> bool:
@@ -213,11 +211,69 @@ class TiedGaussian:
         """Coordinates of rows, and their squared distances from the space of all coordinates."""
         centered = rows - self._center
         projected = centered @ self._factor
-        if not self._other:
+        if self._per_unit is None or self._per_axis is None:
             return projected, np.zeros(len(rows))
         outside = centered**2 @ self._per_unit
         outside -= projected**2 @ self._per_axis
         return projected, np.maximum(outside, 0)
+
+
+class SideBySide:
+    """Tied Gaussians of several layers with as many classes each, for few rows at a time.
+
+    Parameters
+    ----------
+    gaussians : sequence of TiedGaussian
+        Those of the layers, none of which is blind.
+    """
+
+    def __init__(self, gaussians: Sequence[TiedGaussian]) -> None:
+        self._gaussians = gaussians
+        units = [len(each._center) for each in gaussians]
+        axes = [each._factor.shape[1] for each in gaussians]
+        self._units, self._axes = _stretches(units), _stretches(axes)
+        self._first_units = [stretch.start for stretch in self._units]
+        self._first_axes = [stretch.start for stretch in self._axes]
+        self._layer_of_axis = np.repeat(np.arange(len(axes)), axes)
+        self._all_axes = np.arange(sum(axes))
+        self._center = np.concatenate([each._center for each in gaussians])
+        self._means = np.concatenate([each._projected_means for each in gaussians], axis=1)
+        self._squared_means = np.stack([each._squared_means for each in gaussians])
+        self._per_unit = _joined([each._per_unit for each in gaussians], units)
+        self._per_axis = _joined([each._per_axis for each in gaussians], axes)
+
+    def squared_distances(self, rows: Floats) -> Floats:
+        """Squared distance to the nearest mean in each layer, of shape (n_rows, n_layers).
+
+        Parameters
+        ----------
+        rows : ndarray of shape (n_rows, n_units)
+            The rows of all layers, side by side.
+        """
+        centered = rows - self._center
+        projected = np.empty((len(rows), len(self._all_axes)))
+        products = np.empty((len(rows), *self._squared_means.shape))
+        for number, each in enumerate(self._gaussians):
+            part = projected[:, self._axes[number]]
+            part[:] = centered[:, self._units[number]] @ each._factor
+            products[:, number] = part @ each._projected_means.T
+        nearest = (self._squared_means - 2 * products).argmin(axis=2)
+        residuals = projected - self._means[nearest[:, self._layer_of_axis], self._all_axes]
+        outside = np.add.reduceat(centered**2 * self._per_unit, self._first_units, axis=1)
+        outside -= np.add.reduceat(projected**2 * self._per_axis, self._first_axes, axis=1)
+        distances = np.add.reduceat(residuals**2, self._first_axes, axis=1)
+        return np.asarray(distances + np.maximum(outside, 0))
+
+
+def _stretches(sizes: list[int]) -> list[slice]:
+    stops = np.cumsum(sizes).tolist()
+    return [slice(stop - size, stop) for stop, size in zip(stops, sizes, strict=True)]
+
+
+def _joined(parts: Sequence[Floats | None], sizes: list[int]) -> Floats:
+    """Arrays one after the other, zeros for those that are missing."""
+    pairs = zip(parts, sizes, strict=True)
+    return np.concatenate([np.zeros(size) if part is None else part for part, size in pairs])
 
 
 def _squares(projected: Floats, means: Floats) -> Floats:

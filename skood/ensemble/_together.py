@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from sklearn.pipeline import Pipeline
@@ -11,7 +11,7 @@ from sklearn.pipeline import Pipeline
 from .._patterns import PatternTable
 from .._values import Floats
 from ..activations import Activations
-from ..detectors import HammingNAPDetector, MahalanobisDetector
+from ..detectors import DistancesSideBySide, HammingNAPDetector, may_stand
 from ..preprocessing import PercentileBinarizer
 from ._combination import Calibration, mean_of_members
 from ._members import member_scores
@@ -39,6 +39,8 @@ class Together:
         self._ensemble = ensemble
         self._patterns: list[tuple[str, Any]] = []
         self._mean_nodes: list[_Node] = []
+        self._gaussians: list[tuple[str, Any]] = []
+        self._side_by_side: DistancesSideBySide | None = None
         self._nodes = [self._node(*pair) for pair in zip(members, inputs, strict=True)]
         self._means = _Means.of(self._mean_nodes)
         self._table: PatternTable | None = None
@@ -54,6 +56,9 @@ class Together:
         if len(names) == 1 and _finds_patterns(member) and self._fits_in(member[-1]):
             self._patterns.append((names[0], member))
             return len(self._patterns) - 1
+        beside = self._gaussians[0][1] if self._gaussians else member
+        if len(names) == 1 and may_stand(member, beside):
+            self._gaussians.append((names[0], member))
         return member, names
 
     def _fits_in(self, detector: Any) -> bool:
@@ -64,20 +69,32 @@ class Together:
         """Scores of samples by each member, of shape (n_samples, n_members)."""
         found = self._scores_of_patterns(X) if self._patterns else np.empty((len(X), 0))
         means = [each.scores(found) for each in self._means]
-        return np.column_stack([self._score(node, X, found, means) for node in self._nodes])
+        known = _Known(found, means, self._distances(X))
+        return np.column_stack([self._score(node, X, known) for node in self._nodes])
 
-    def _score(self, node: Any, X: Activations, found: Floats, means: list[Floats]) -> Floats:
+    def _distances(self, X: Activations) -> dict[int, Floats]:
+        """Scores by those members whose distances are found together, by their identities."""
+        if len(self._gaussians) < 2:
+            return {}
+        if self._side_by_side is None:
+            self._side_by_side = DistancesSideBySide([member for _, member in self._gaussians])
+        scores = self._side_by_side.scores([np.asarray(X[name]) for name, _ in self._gaussians])
+        if scores is None:
+            return {}
+        ids = [id(member) for _, member in self._gaussians]
+        return dict(zip(ids, scores.T, strict=True))
+
+    def _score(self, node: Any, X: Activations, known: _Known) -> Floats:
         if isinstance(node, int):
-            return found[:, node]
+            return known.of_patterns[:, node]
         if not isinstance(node, _Node):
             member, names = node
-            if len(names) == 1 and type(member) is MahalanobisDetector:
-                return member._score_layer(X[names[0]])
-            return member_scores(member, X[names])
+            scores = known.distances.get(id(member))
+            return member_scores(member, X[names]) if scores is None else scores
         if node.place is not None:
             group, column = node.place
-            return means[group][:, column]
-        scores = np.column_stack([self._score(each, X, found, means) for each in node.inside])
+            return known.means[group][:, column]
+        scores = np.column_stack([self._score(each, X, known) for each in node.inside])
         return np.asarray(node.ensemble._combined(scores))
 
     def _scores_of_patterns(self, X: Activations) -> Floats:
@@ -90,6 +107,14 @@ class Together:
             )
         lookup = self._patterns[0][1][-1]._lookup_classes(X)
         return self._table.similarities(X, lookup)
+
+
+class _Known(NamedTuple):
+    """Scores that were found together."""
+
+    of_patterns: Floats
+    means: list[Floats]
+    distances: dict[int, Floats]
 
 
 class _Node:
