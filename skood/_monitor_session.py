@@ -33,8 +33,8 @@ class SessionMixin(BaseEstimator):
         """Keep what listens to the network in place, for many calls on few inputs each.
 
         What a call does beside a pass of the network is then done once: its hooks stay in place,
-        the network is compared with that of ``fit`` now, and in later calls by a glance at what it
-        is made of. Scores are the same as without. Several threads may call a monitor.
+        the network is compared with that of ``fit`` in full now, and in later calls by a glance at
+        what it is made of. Scores are the same as without. Several threads may call a monitor.
 
         Returns
         -------
@@ -46,7 +46,7 @@ class SessionMixin(BaseEstimator):
         NotFittedError
             If the monitor is not fitted.
         ValueError
-            If the network is not that of ``fit``.
+            If the network is not that of ``fit``; nothing is then left in place.
 
         See Also
         --------
@@ -57,8 +57,15 @@ class SessionMixin(BaseEstimator):
         Networks of torch alone have hooks. The network computes what it computes without them; to
         train it on, or save the whole module, close the monitor first. Whether it is open is no
         part of what is saved, copied or cloned. If the network is put into training mode
-        meanwhile, it is still read in evaluation mode; if its weights, code or other hooks change,
-        the next call raises the error that it would raise without.
+        meanwhile, it is still read in evaluation mode.
+
+        If its weights are changed as training does, or its code or other hooks, the next call
+        raises the error that it would raise without. What is written behind the counts of torch,
+        through ``.data`` or a NumPy view, shows in values: some of each tensor, all of networks of
+        up to 20,000, are looked at in each call where that takes less than 0.1 ms; of larger
+        networks when 50 times as long has passed as the last look took, and each second at most.
+        A few values that are written so between those looked at show when all are compared
+        again, on which 0.5 % of the time of extraction is spent, or at the next ``open``.
 
         Examples
         --------
@@ -75,10 +82,10 @@ class SessionMixin(BaseEstimator):
         [1, 1, 1]
         """
         check_is_fitted(self)
+        if isinstance(extractor := self.steps[0][1], ActivationExtractor):
+            extractor._check_network_in_full()
         self._is_open = True
-        session = self._current_session()
-        if session is not None:
-            session.extraction.open()
+        self._current_session()
         return self
 
     def close(self) -> None:
@@ -149,8 +156,8 @@ class SessionMixin(BaseEstimator):
                 self._session = None
                 return None
             session = self._session = _Session(look, ExtractionSession(extractor))
-            if self._is_open:
-                session.extraction.open()
+        if self._is_open:
+            session.extraction.open()
         return session
 
     def _look(self) -> Look:
@@ -177,7 +184,7 @@ class SessionMixin(BaseEstimator):
     def __getstate__(self) -> dict[str, Any]:
         # Copies of the network are to have no hooks of ours.
         if (session := self._session) is not None:
-            session.extraction.close()
+            session.extraction.close()  # until the next call
         left_out = ("_session", "_is_open", "_looked", "_known_state")
         return {key: value for key, value in super().__getstate__().items() if key not in left_out}
 

@@ -4,6 +4,7 @@ import copy
 import gc
 import pickle
 import threading
+import time
 from contextlib import contextmanager
 from itertools import pairwise
 
@@ -353,6 +354,59 @@ def test_a_network_that_changes_is_noticed(is_open):
     with pytest.raises(ValueError, match="not what it was in fit"):
         monitor.predict(images[:1])
     monitor.close()
+
+
+@pytest.mark.parametrize("make", [perceptron, lambda: perceptron().insert(0, nn.Linear(6, 6))])
+def test_a_changed_network_is_not_opened(make, rows):
+    X, _ = rows
+    network = make().eval()
+    monitor = make_monitor(network).fit(X[:100])
+    network[0].weight.data[0, 5] += 1
+    with pytest.raises(ValueError, match=r"'0\.weight' differs"):
+        monitor.open()
+    assert not monitor._is_open
+    assert not any(module._forward_hooks for module in network.modules())
+
+
+def test_what_is_written_behind_the_counts_of_torch_shows_while_open(rows):
+    X, _ = rows
+    network = perceptron()
+    monitor = make_monitor(network).fit(X[:100])
+    ways = [
+        lambda by: network[2].weight.data.add_(by),
+        lambda by: np.add(w := network[2].weight.detach().numpy(), by, out=w),
+    ]
+    for write in ways:
+        kept = network[2].weight.detach().clone()
+        with monitor.open():
+            monitor.score_samples(X[:1])
+            monitor.score_samples(X[:1])
+            write(1)
+            time.sleep(0.2)  # a look at the values may have taken 4 ms on a busy machine
+            with pytest.raises(ValueError, match=r"'2\.weight' differs"):
+                monitor.score_samples(X[:1])
+            network[2].weight.data.copy_(kept)
+        monitor.score_samples(X[:1])
+
+
+def test_copies_made_while_a_monitor_is_open(rows):
+    X, _ = rows
+    network = perceptron()
+    n_hooks = lambda net: sum(len(m._forward_hooks) for m in net.modules())  # noqa: E731
+    monitor = make_monitor(network).fit(X[:100]).open()
+    monitor.predict(X[:1])
+    there = n_hooks(network)
+    twin, expected = copy.deepcopy(network), network(torch.from_numpy(X[:5]))
+    for _ in range(2):  # the hooks of a copy go with its first call
+        assert torch.equal(twin(torch.from_numpy(X[:5])), expected)
+        assert n_hooks(twin) == 0
+        assert not any(m._forward_hooks_with_kwargs for m in twin.modules())
+    pickle.dumps(monitor)
+    assert n_hooks(network) == 0
+    monitor.predict(X[:1])
+    assert n_hooks(network) == there > 0
+    monitor.close()
+    assert n_hooks(network) == 0
 
 
 def test_whatever_is_fitted_or_set_anew_counts(rows):

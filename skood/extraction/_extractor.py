@@ -568,6 +568,12 @@ class ActivationExtractor(ActivationsOutputMixin, BaseEstimator):
         fingerprint = adapter.fingerprint(trace)
         return None if fingerprint.unread else fingerprint.digest
 
+    def _check_network_in_full(self) -> None:
+        """Compare all of the network with that of ``fit``, as ``transform`` does at a look."""
+        if self.changed_network != "ignore":
+            trace = None if self._plan is None else self._plan.trace
+            self._same_network.check(self._adapt(), trace, self.changed_network, in_full=True)
+
     def _check_network(self) -> None:
         """Raise a ValueError where the network is not that of ``fit``, and say what differs."""
         if not hasattr(self, "_same_network") or self.changed_network == "ignore":

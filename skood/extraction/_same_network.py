@@ -13,6 +13,10 @@ from ..networks import Fingerprint, NetworkAdapter, Trace, differing
 
 _SHARE = 0.005
 """Of the time of extraction, what may be spent on fingerprints that no stamp asks for."""
+_SHARE_OF_LOOKS = 0.02
+"""Of the time that passes while a monitor is open, what may be spent on looks at values."""
+_CHEAP, _AT_LEAST_EACH = 1e-4, 1.0
+"""Seconds: a look that takes less is always taken, and another one when so many have passed."""
 _N_NAMED = 5
 _NOT_WRITTEN = ("_hooks", "_hooks_with_kwargs", ".forward", ":class", ":forward", ":script")
 """Ends of the places of code and hooks, which others may change while a network runs."""
@@ -47,6 +51,7 @@ class SameNetwork:
     """
 
     _stamp: Any
+    _next_look: float
 
     def __init__(self, adapter: NetworkAdapter, trace: Trace | None) -> None:
         start = time.perf_counter()
@@ -55,8 +60,15 @@ class SameNetwork:
         self._cost = time.perf_counter() - start
         self._note(adapter, trace, _Verdict())
 
-    def check(self, adapter: NetworkAdapter, trace: Trace | None, on_change: str) -> None:
-        """Compare a network with that of ``fit``.
+    def check(
+        self,
+        adapter: NetworkAdapter,
+        trace: Trace | None,
+        on_change: str,
+        *,
+        in_full: bool = False,
+    ) -> None:
+        """Compare a network with that of ``fit``; if in full, whatever its stamp says.
 
         Raises
         ------
@@ -66,7 +78,7 @@ class SameNetwork:
         if on_change == "ignore":
             return
         verdict = self._verdict
-        if self._is_due() or adapter.stamp(trace) != self._stamp:
+        if in_full or self._is_due() or adapter.stamp(trace) != self._stamp:
             verdict = self._compare(adapter, trace)
         if verdict.error and on_change == "raise":
             raise ChangedNetworkError(f"{verdict.error} {_WHAT_TO_DO}")
@@ -76,14 +88,21 @@ class SameNetwork:
     def is_known(self, adapter: NetworkAdapter, trace: Trace | None, *, at_a_glance: bool) -> bool:
         """Whether a look shows the network of ``fit``, and nothing is to be said of it.
 
-        A glance tells a change of what it is made of by the objects and their versions alone.
+        A glance tells a change of what it is made of by the objects and their versions alone; it
+        becomes a look at values as well where these are cheap to look at, and now and then.
         """
         if self._is_due():
             self._compare(adapter, trace)
         if self._verdict != _Verdict():
             return False
-        look = adapter.glance if at_a_glance else adapter.stamp
-        return bool(look(trace) == self._stamp)
+        start = time.perf_counter()
+        if at_a_glance and start < self._next_look:
+            return bool(adapter.glance(trace) == self._stamp)
+        is_same = bool(adapter.stamp(trace) == self._stamp)
+        end = time.perf_counter()
+        pause = min((end - start) / _SHARE_OF_LOOKS, _AT_LEAST_EACH)
+        self._next_look = end + pause if end - start > _CHEAP else end
+        return is_same
 
     @contextmanager
     def running(self, adapter: NetworkAdapter, trace: Trace | None) -> Iterator[None]:
@@ -133,6 +152,7 @@ class SameNetwork:
     def _forget(self) -> None:
         self._stamp, self._verdict = None, _Verdict()
         self._seconds, self._cost = 0.0, float("inf")
+        self._next_look = 0.0
 
     def __getstate__(self) -> dict[str, Any]:
         # A stamp is of objects that have no copies.

@@ -94,8 +94,9 @@ class ExtractionSession:
 
     def open(self) -> None:
         """Let what listens to the network stay there."""
-        self._is_open = True
-        self._network.open()
+        if not self._is_open:
+            self._network.open()
+            self._is_open = True
 
     def close(self) -> None:
         """Leave nothing there."""

@@ -140,15 +140,25 @@ class Call:
 class StandingHook:
     """A hook that reports to the listener of the thread that runs, or does nothing.
 
-    A copy of a network has hooks that never do anything.
+    A copy of a network has hooks that only take themselves away, at the first call.
     """
 
     def __init__(self, here: Any, report: Callable[..., Tensor | None]) -> None:
         self._here, self._report = here, report
 
     def __call__(self, module: nn.Module, args: tuple, *others: Any) -> Tensor | None:
+        if self._here is None:
+            self._leave(module)
+            return None
         listener = getattr(self._here, "listener", None)
         return None if listener is None else self._report(listener, args, *others)
+
+    def _leave(self, module: nn.Module) -> None:
+        for kind in ("_forward_hooks", "_forward_pre_hooks"):
+            hooks = vars(module)[kind]
+            for number in [number for number, hook in hooks.items() if hook is self]:
+                del hooks[number]
+                module._forward_hooks_with_kwargs.pop(number, None)
 
     def __reduce__(self) -> Any:
         return _unheard_hook, ()
