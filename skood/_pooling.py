@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator
 from itertools import product
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -37,26 +38,32 @@ def pool(array: Any, pooling: str, output_size: int = 1, mask: NDArray | None = 
     """
     if array.ndim == 2:
         return array
-    flat = array.reshape(*array.shape[:2], -1)
+    flat = _joined(array, 2)
     if pooling == "flatten":
-        return flat.reshape(len(array), -1)
+        return _joined(array, 1)
     if pooling in ENDS:
         return _take_end(flat, pooling, mask)
     if output_size == 1:
         return _reduce(flat, pooling, mask)
     if mask is None:
         cells = [
-            _reduce(array[(..., *cell)].reshape(*array.shape[:2], -1), pooling)
+            _reduce(_joined(array[(..., *cell)], 2), pooling)
             for cell in product(*(_cuts(size, output_size) for size in array.shape[2:]))
         ]
     else:
         cells = [_reduce(flat, pooling, cell) for cell in _cut_tokens(mask, output_size)]
-    return _library(array).stack(cells, axis=2).reshape(len(array), -1)
+    return _joined(_library(array).stack(cells, axis=2), 1)
+
+
+def _joined(array: Any, n_kept: int) -> Any:
+    """The array with all axes but the first ones in one, also where there are no samples."""
+    kept, joined = array.shape[:n_kept], array.shape[n_kept:]
+    return array.reshape(*kept, prod(joined))
 
 
 def pool_units(array: Any, pooling: str) -> Any:
     """Pool (n_samples, n_units, ...) over the units, to one value for each position."""
-    return _reduce(array.reshape(*array.shape[:2], -1).swapaxes(1, 2), pooling)
+    return _reduce(_joined(array, 2).swapaxes(1, 2), pooling)
 
 
 def fitting_mask(mask: NDArray | None, array: Any) -> NDArray | None:

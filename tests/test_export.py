@@ -1,6 +1,7 @@
 """Monitors as one module of torch, and as a file of ONNX."""
 
 import copy
+import pickle
 import warnings
 
 import numpy as np
@@ -209,6 +210,38 @@ def test_a_module_is_in_evaluation_mode_and_moves_with_all_that_it_holds(module)
     assert on_meta(X.to("meta"))["score"].shape == (40,)
 
 
+def test_samples_that_are_not_finite_are_rejected(vgg):
+    # Patterns of NaN are as good as any.
+    detector = make_pipeline(PercentileBinarizer(), HammingNAPDetector())
+    reducer = PoolingReducer(pooling="avg")
+    monitor = of_steps(vgg, detector, reducer=reducer).fit(images(60))
+    X = images(4, 3)
+    module = monitor.to_torch()
+    scores = module(X)["score"]
+    X[1, 0, 0, 0], X[2, 0, 0, 0] = torch.nan, torch.inf
+    said = module(X)
+    assert torch.isnan(said["score"]).tolist() == [False, True, True, False]
+    assert torch.equal(said["score"][[0, 3]], scores[[0, 3]])
+    assert said["verdict"][1:3].tolist() == [-1, -1]
+
+
+def test_a_module_keeps_its_types_and_is_pickled_and_takes_no_samples(module):
+    X = some_images()
+    said = module(X)["score"]
+    changed = copy.deepcopy(module).half().double().float()
+    assert torch.equal(changed(X)["score"], said)
+    assert torch.equal(pickle.loads(pickle.dumps(module))(X)["score"], said)
+    assert {name: len(values) for name, values in module(X[:0]).items()} == dict.fromkeys(
+        ["logits", "score", "p_value", "verdict"], 0
+    )
+
+
+def test_pooling_into_cells(vgg):
+    reducer = PoolingReducer(output_size=2)
+    monitor = of_steps(vgg, MahalanobisDetector(n_components=3), reducer=reducer).fit(images(60))
+    assert_says_the_same(monitor, some_images())
+
+
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 def test_scores_on_a_gpu(monitor):
     X = some_images()
@@ -376,6 +409,7 @@ def onnx_scores(path, X):
     session = onnxruntime.InferenceSession(str(path))
     names = [output.name for output in session.get_outputs()]
     (given,) = session.get_inputs()
+    assert given.shape[0] == "n_samples"
     return dict(zip(names, session.run(None, {given.name: np.asarray(X)}), strict=True))
 
 
@@ -408,6 +442,10 @@ def test_a_file_of_onnx_says_the_same(name, tmp_path):
         np.testing.assert_allclose(said["score"], monitor.score_samples(X), rtol=1e-4, atol=1e-4)
         np.testing.assert_array_equal(said["verdict"], monitor.predict(X))
         np.testing.assert_allclose(said["p_value"], monitor.p_values(X))
+    X[0, 0, 0, 0] = torch.nan
+    said = onnx_scores(path, X)
+    assert np.isnan(said["score"]).tolist() == [True]
+    assert said["verdict"].tolist() == [-1]
 
 
 @pytest.mark.usefixtures("needs_onnx")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -57,23 +57,36 @@ class MonitorModule(nn.Module):
         -------
         said : dict of str to Tensor
             "logits", where the network has some, of shape (n_samples, n_classes); "score",
-            "p_value" and "verdict", of shape (n_samples,).
+            "p_value" and "verdict", of shape (n_samples,). A graph raises no error: a sample with a
+            value in inputs or layers that is not finite, which a monitor refuses, is rejected, with
+            a score of NaN.
         """
         if len(inputs) == 1 and not isinstance(inputs[0], Tensor):
             inputs = tuple(inputs[0][name] for name in self.input_names)
         for step in self.before:
             inputs = (step(*inputs),)
         A = self.extraction(*inputs)
+        is_finite = _are_finite([*inputs, *A.layers.values()])
         logits = A.logits
         for step in self.after:
             A = step(A)
         score, p_value, is_accepted = self.judge.judge(A)
         said = {} if logits is None else {"logits": logits}
-        verdict = torch.where(is_accepted, 1, -1)
-        return said | {"score": score, "p_value": p_value, "verdict": verdict}
+        said |= {"score": _where(is_finite, score), "p_value": _where(is_finite, p_value)}
+        return said | {"verdict": torch.where(is_accepted & is_finite, 1, -1)}
 
     def train(self, mode: bool = True) -> MonitorModule:
         """Nothing: a monitor evaluates."""
+        return self
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> MonitorModule:
+        """Move to other devices; numbers keep their types, without which scores are others."""
+
+        def move(values: Tensor) -> Tensor:
+            moved = fn(values)
+            return moved if moved.dtype == values.dtype else values.to(moved.device)
+
+        super()._apply(move, recurse)
         return self
 
     def example_inputs(self, n_samples: int) -> tuple[Tensor, ...]:
@@ -138,3 +151,14 @@ class MonitorModule(nn.Module):
         names = list(self.extraction.plan.inputs)
         arrays = [value.numpy() for value in rows]
         return arrays[0] if names == [None] else dict(zip(names, arrays, strict=True))
+
+
+def _are_finite(values: Sequence[Tensor]) -> Tensor:
+    """Whether all numbers of each sample are."""
+    floats = [array for array in values if array.is_floating_point()]
+    parts = [torch.isfinite(array).unsqueeze(-1).flatten(1).all(dim=1) for array in floats]
+    return torch.stack(parts).all(dim=0)
+
+
+def _where(is_finite: Tensor, values: Tensor) -> Tensor:
+    return torch.where(is_finite, values, torch.nan)

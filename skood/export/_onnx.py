@@ -84,6 +84,8 @@ def _to_program(module: MonitorModule, rows: list[Tensor], opset: int) -> Any:
             )
         except Exception as error:
             raise not_written(error, module.extraction.network) from error
+    for value in (*program.model.graph.inputs, *program.model.graph.outputs):
+        value.shape[0] = "n_samples"  # which torch calls by a number of its own
     program.model.metadata_props.update(_metadata())
     return program
 

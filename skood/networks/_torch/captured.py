@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.fx import Tracer
 from torch.fx.graph import CodeGen
 
 from ..._export_error import ExportError
@@ -240,6 +241,7 @@ def _as_module(program: Any) -> Any:
     else:
         module = program.module()
     module.graph.set_codegen(CodeGen())
+    module.graph._tracer_cls = Tracer  # That of torch.export is not made again from a pickle.
     module.recompile()
     copied: Any = copy.deepcopy(module)
     return copied.requires_grad_(False)
