@@ -228,7 +228,7 @@ def conformal_p_values(
 
 def count_not_above(lowest: Floats, scores: ArrayLike) -> NDArray[np.intp]:
     """How many calibration scores, sorted and less rounding, are at most each of some others."""
-    return np.searchsorted(lowest, np.asarray(scores, dtype=np.float64), side="right")
+    return lowest.searchsorted(np.asarray(scores, dtype=np.float64), side="right")
 
 
 def rows_needed(rate: float, *, guarantee: str = "marginal", confidence: float = 0.95) -> int:

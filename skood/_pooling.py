@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
+from functools import lru_cache
 from itertools import product
 from math import prod
 from typing import Any
@@ -75,11 +76,17 @@ def fitting_mask(mask: NDArray | None, array: Any) -> NDArray | None:
 
 def _library(array: Any) -> Any:
     """The library whose functions take an array: that of its type, or of one it derives from."""
-    for kind in type(array).__mro__:
+    kind: Any = type(array)
+    return _library_of(kind)
+
+
+@lru_cache(maxsize=32)
+def _library_of(type_: type) -> Any:
+    for kind in type_.__mro__:
         library = sys.modules[kind.__module__.partition(".")[0]]
         if hasattr(library, "amax"):
             return library
-    raise TypeError(f"Only arrays and tensors can be pooled, got {type(array).__name__}.")
+    raise TypeError(f"Only arrays and tensors can be pooled, got {type_.__name__}.")
 
 
 def _reduce(flat: Any, pooling: str, mask: NDArray | None = None) -> Any:

@@ -227,6 +227,8 @@ def resolve(array: Any, rows: Rows) -> tuple[Any, Rows]:
 
 def take(array: Any, rows: Rows) -> Any:
     """The given rows; a view of the array where they are a range."""
+    if type(array) is np.ndarray and is_everything(array, rows):
+        return array
     array, rows = resolve(array, rows)
     if is_everything(array, rows) and not isinstance(held_in(array), LazyArray):
         return array

@@ -140,8 +140,9 @@ class ActivationNormDetector(BaseIncrementalDetector):
         if not self.mean_norms_:
             self._warn_of_blindness(X)
             return
+        counting = np.column_stack([norms[name] for name in self.mean_norms_])
         self.distances_ = MahalanobisDetector(shrinkage=self.shrinkage, group_by=self.group_by)
-        self._left_out = self.distances_.fit(self._log_norms(X, norms), y).training_scores_
+        self._left_out = self.distances_.fit(self._log_norms(X, counting), y).training_scores_
 
     def _score_learnt(self, X: Activations, y: NDArray | None) -> Floats:
         # Those of all samples are known: their norms need not be computed again.
@@ -163,10 +164,10 @@ class ActivationNormDetector(BaseIncrementalDetector):
             "such as MahalanobisDetector(normalize=True)."
         )
 
-    def _log_norms(self, X: Activations, norms: dict[str, Floats]) -> Activations:
+    def _log_norms(self, X: Activations, norms: Floats) -> Activations:
         """Logarithms of the norms as one layer, with what is known of classes."""
-        relative = [norms[name] / mean for name, mean in self.mean_norms_.items()]
-        return X._with_layers({"log norms": np.log(np.column_stack(relative) + SILENCE)})
+        relative = norms / list(self.mean_norms_.values())
+        return X._with_layers({"log norms": np.log(relative + SILENCE)})
 
     def _score_samples(self, X: Activations) -> Floats:
         if self.distances_ is None:
@@ -212,11 +213,12 @@ def _eps(dtype: np.dtype) -> float:
     return float(np.finfo(dtype if dtype.kind == "f" else np.float64).eps)
 
 
-def _norms_of(X: Activations, names: Iterable[str]) -> dict[str, Floats]:
-    layers = {name: np.asarray(X[name]) for name in names}
-    if sum(layer.size for layer in layers.values()) > _FEW_VALUES:
-        return {name: _norms(layer) for name, layer in layers.items()}
-    return dict(zip(layers, lengths_side_by_side(list(layers.values())).T, strict=True))
+def _norms_of(X: Activations, names: Iterable[str]) -> Floats:
+    """Norms of some layers, of shape (n_samples, n_layers)."""
+    layers = [np.asarray(X[name]) for name in names]
+    if sum(layer.size for layer in layers) > _FEW_VALUES:
+        return np.column_stack([_norms(layer) for layer in layers])
+    return lengths_side_by_side(layers)
 
 
 def _norms(layer: NDArray | PackedBits) -> Floats:

@@ -486,6 +486,8 @@ class DistancesSideBySide:
         gaussians = [_only_gaussian(detector) for detector in detectors]
         self._gaussians = SideBySide([each for each in gaussians if each is not None])
         self._normalize = detectors[0].normalize
+        units = [len(each._center) for each in gaussians if each is not None]
+        self._layer_of_unit = np.repeat(np.arange(len(units)), units)
         self._weights = np.array([-0.5 * each.layer_weights_[0] for each in detectors])
 
     def scores(self, layers: Sequence[NDArray]) -> Floats | None:
@@ -495,7 +497,7 @@ class DistancesSideBySide:
             lengths = lengths_side_by_side(layers)
             if not ((lengths > LEAST_PRECISE) & (lengths < np.inf)).all():
                 return None
-            rows /= np.repeat(lengths, [layer.shape[1] for layer in layers], axis=1)
+            rows /= lengths[:, self._layer_of_unit]
         return self._gaussians.squared_distances(rows) * self._weights
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import accumulate
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,9 +34,8 @@ def squared_lengths(rows: NDArray[np.float64]) -> NDArray[np.float64]:
 def lengths_side_by_side(arrays: Sequence[NDArray]) -> NDArray[np.float64]:
     """The same of several arrays of the same rows, of shape (n_rows, n_arrays); fast for few."""
     rows = np.concatenate(arrays, axis=1, dtype=np.float64)
-    sizes = [array.shape[1] for array in arrays]
-    squares = np.add.reduceat(np.square(rows, out=rows), np.cumsum(sizes) - sizes, axis=1)
-    lengths = np.sqrt(squares)
+    starts = list(accumulate((array.shape[1] for array in arrays[:-1]), initial=0))
+    lengths = np.sqrt(np.add.reduceat(np.square(rows, out=rows), starts, axis=1))
     if (lengths < LEAST_PRECISE).any():
         return np.column_stack([row_lengths(array) for array in arrays])
     return lengths

@@ -228,12 +228,15 @@ class SideBySide:
     """
 
     def __init__(self, gaussians: Sequence[TiedGaussian]) -> None:
-        self._gaussians = gaussians
         units = [len(each._center) for each in gaussians]
         axes = [each._factor.shape[1] for each in gaussians]
-        self._units, self._axes = _stretches(units), _stretches(axes)
-        self._first_units = [stretch.start for stretch in self._units]
-        self._first_axes = [stretch.start for stretch in self._axes]
+        of_units, of_axes = _stretches(units), _stretches(axes)
+        self._parts = [
+            (*stretches, each._factor, each._projected_means.T)
+            for *stretches, each in zip(of_units, of_axes, gaussians, strict=True)
+        ]
+        self._first_units = [stretch.start for stretch in of_units]
+        self._first_axes = [stretch.start for stretch in of_axes]
         self._layer_of_axis = np.repeat(np.arange(len(axes)), axes)
         self._all_axes = np.arange(sum(axes))
         self._center = np.concatenate([each._center for each in gaussians])
@@ -253,10 +256,10 @@ class SideBySide:
         centered = rows - self._center
         projected = np.empty((len(rows), len(self._all_axes)))
         products = np.empty((len(rows), *self._squared_means.shape))
-        for number, each in enumerate(self._gaussians):
-            part = projected[:, self._axes[number]]
-            part[:] = centered[:, self._units[number]] @ each._factor
-            products[:, number] = part @ each._projected_means.T
+        for number, (units, axes, factor, means) in enumerate(self._parts):
+            part = projected[:, axes]
+            np.matmul(centered[:, units], factor, out=part)
+            np.matmul(part, means, out=products[:, number])
         nearest = (self._squared_means - 2 * products).argmin(axis=2)
         residuals = projected - self._means[nearest[:, self._layer_of_axis], self._all_axes]
         outside = np.add.reduceat(centered**2 * self._per_unit, self._first_units, axis=1)

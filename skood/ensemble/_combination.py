@@ -78,8 +78,11 @@ class Calibration:
             ``(1 + #{calibration <= score}) / (1 + n_calibration)``, or for scores left out
             ``#{calibration <= score} / n_calibration``, which counts the score itself.
         """
-        columns = zip(self._lowest, self._without_rounding(scores).T, strict=True)
-        n_not_above = np.column_stack([count_not_above(*pair) for pair in columns])
+        return self._p_values(self._without_rounding(scores), left_out=left_out)
+
+    def _p_values(self, scores: NDArray, *, left_out: bool) -> NDArray[np.floating]:
+        columns = zip(self._lowest, scores.T, strict=True)
+        n_not_above = np.array([count_not_above(*pair) for pair in columns]).T
         return (n_not_above + (not left_out)) / (len(self._ascending) + (not left_out))
 
     def log_p_values(self, scores: NDArray, *, left_out: bool = False) -> Floats:
@@ -101,7 +104,8 @@ class Calibration:
         log_p : ndarray of shape (n_samples, n_members)
             The logarithms.
         """
-        p, scores = self.p_values(scores, left_out=left_out), self._without_rounding(scores)
+        scores = self._without_rounding(scores)
+        p = self._p_values(scores, left_out=left_out)
         beyond = (self._edges - scores) / self._excess
         is_beyond = scores < self._lowest_edges
         log_p = np.where(is_beyond, np.log(TAIL) - beyond, np.log(np.maximum(p, TAIL)))

@@ -7,7 +7,6 @@ import threading
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
 from functools import partial
 from types import FrameType, TracebackType
 from typing import Any, NamedTuple
@@ -113,8 +112,7 @@ Report = Callable[[str, "nn.Module | str", tuple, dict, Any], Tensor | None]
 returns itself takes the place of this."""
 
 
-@dataclass(frozen=True)
-class Call:
+class Call(NamedTuple):
     """One call of a module or of a function, as it has just returned."""
 
     name: str
