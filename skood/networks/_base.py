@@ -329,7 +329,7 @@ class NetworkAdapter(ABC):
         return self.fingerprint(trace).digest
 
     def glance(self, trace: Any = None) -> Any:
-        """As ``stamp``, cheaper still: it may miss values that were changed behind all counts.
+        """Cheaper than ``stamp``, it may miss values that were changed behind all counts.
 
         Parameters
         ----------
