@@ -240,6 +240,36 @@ def test_wrapped_networks_have_the_same_weights(rows, tmp_path):
     assert_same(skood.load(tmp_path / "saved", perceptron), monitor, rows[0])
 
 
+def make_small():
+    return nn.Sequential(nn.Linear(6, 16), nn.ReLU(), nn.Linear(16, 3))
+
+
+def test_weights_fill_a_network_without_memory_and_need_shapes(rows, tmp_path):
+    X = rows[0]
+    monitor = watching(make_small(), X)
+    monitor.save(tmp_path / "file")
+
+    def on_meta():
+        with torch.device("meta"):
+            return make_small()
+
+    assert_same(skood.load(tmp_path / "file", on_meta), monitor, X)
+    with pytest.raises(ValueError, match="shapes are not known yet: let it call the network once"):
+        skood.load(tmp_path / "file", lambda: nn.Sequential(nn.LazyLinear(16), nn.ReLU()))
+
+
+def test_what_is_passed_for_a_network_is_told_apart(rows, tmp_path):
+    X, network = rows[0], make_small()
+    monitor = watching(network, X)
+    monitor.save(tmp_path / "file")
+    assert_same(skood.load(tmp_path / "file", [network]), monitor, X)
+    with pytest.raises(TypeError, match="of weights alone no network can be made"):
+        skood.load(tmp_path / "file", network.state_dict())
+    monitor.save(tmp_path / "file", network=None)
+    with pytest.raises(ValueError, match=r"differs in .* holds no weights of the Sequential"):
+        skood.load(tmp_path / "file", make_small)
+
+
 def test_a_state_that_is_no_tensor_is_not_kept(rows, tmp_path):
     class WithState(nn.Sequential):
         def get_extra_state(self):

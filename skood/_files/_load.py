@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from contextlib import nullcontext
 from os import PathLike
 from pathlib import Path
@@ -114,8 +115,15 @@ def load(folder: str | PathLike[str], network: Any = None) -> Any:
 def _given_networks(network: Any, n_networks: int) -> list[Any]:
     if network is None:
         return [None] * n_networks
-    if n_networks > 1:
-        if not isinstance(network, list | tuple) or len(network) != n_networks:
+    if isinstance(network, Mapping):
+        raise TypeError(
+            f"network must be a network or a function that makes one, got a "
+            f"{type(network).__name__}: of weights alone no network can be made. Pass a function "
+            "without arguments that makes the architecture; the weights are in the file."
+        )
+    is_list = isinstance(network, list | tuple)
+    if n_networks > 1 or (is_list and n_networks == 1):
+        if not is_list or len(network) != n_networks:
             raise ValueError(
                 f"The file holds {n_networks} networks: pass a list of as many, in the order of "
                 f"its {MANIFEST}, with None for those that the file holds itself."
@@ -133,6 +141,7 @@ class _Reading:
         self._networks: dict[int, Any] = {}
         self._arrays: dict[str, dict[str, NDArray]] = {}
         self._extractors: list[ActivationExtractor] = []
+        self._without_weights: list[str] = []
         self._decoder = Decoder(AllKinds(is_network), self)
 
     def estimator(self, node: Any) -> Any:
@@ -179,6 +188,8 @@ class _Reading:
         made = networks.made_by(factory)
         if entry["kept"] == networks.WEIGHTS:
             networks.fill_weights(made, entry, lambda key: self._array(WEIGHTS, key))
+        elif entry["kept"] == networks.NOTHING:
+            self._without_weights.append(networks.explain_no_weights(entry))
         return made
 
     def _kept(self, number: int, entry: Fields, missing: str) -> Any:
@@ -207,4 +218,9 @@ class _Reading:
         is_given = any(network is not None for network in self._given)
         for extractor in self._extractors:
             with nullcontext() if is_given else reading("The network in the file"):
-                extractor._check_network()
+                try:
+                    extractor._check_network()
+                except ValueError as error:
+                    if not self._without_weights:
+                        raise
+                    raise ValueError(" ".join([str(error), *self._without_weights])) from error

@@ -75,7 +75,14 @@ def fill_weights(made: Any, entry: Fields, get: Callable[[str], NDArray]) -> Non
     """
     from ..networks import StoredTensor, load_weights
 
-    adapter = adapt(made)
+    try:
+        adapter = adapt(made)
+    except NotFittedError as error:
+        raise ValueError(
+            f"The function that was passed returned a {type(made).__name__} with parameters whose "
+            "shapes are not known yet: let it call the network once, on inputs of any values, "
+            "before it returns it."
+        ) from error
     if adapter.kept_as != WEIGHTS:
         raise TypeError(
             f"The file holds the weights of a {entry['called']} of torch, but the function that "
@@ -114,3 +121,12 @@ def explain_missing(entry: Fields) -> str:
         raise FileFormatError(f"A network is kept as {kept!r} in the file, which is not known.")
     why = f" It is not in the file: {entry['why']}" if "why" in entry else ""
     return f"The monitor watches a {entry['called']}, but {_HOW_TO_PASS[kept]}.{why}"
+
+
+def explain_no_weights(entry: Fields) -> str:
+    """Why the network that a function makes has to be the trained one."""
+    why = f": {entry['why']}" if "why" in entry else "."
+    return (
+        f"The file holds no weights of the {entry['called']}, so that the function that was passed "
+        f"has to return the trained network{why}"
+    )

@@ -89,7 +89,9 @@ def load_weights(network: nn.Module, stored: Mapping[str, StoredTensor]) -> None
         raise ValueError(
             f"The architecture differs: this {type(network).__name__} {'; it '.join(said)}."
         )
-    network.load_state_dict({name: _tensor(held) for name, held in stored.items()})
+    tensors = {name: _tensor(held) for name, held in stored.items()}
+    # Those of the device "meta" have no memory that values could be copied to.
+    network.load_state_dict(tensors, assign=any(t.is_meta for t in present.values()))
     network.eval()
     _compute_anew(network)
 
