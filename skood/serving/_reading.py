@@ -254,8 +254,10 @@ def _header(body: bytes) -> tuple[tuple[int, ...], bool, np.dtype, int]:
         raise RefusalError(400, "the body is no array in NumPy's format .npy")
     header = body[start : min(end, start + _LONGEST_HEADER)].decode("latin-1")
     found = [re.search(rf"""["']{name}["'] *: *{value}""", header) for name, value in _HEADER]
-    if any(match is None for match in found):
+    if found[0] is None:
         raise RefusalError(422, "the array holds more than one value in each place")
+    if any(match is None for match in found):
+        raise RefusalError(422, "the array has an order or shape that no array has")
     descr, order, shape = (match[1] for match in found if match is not None)
     try:
         sizes = tuple(int(size) for size in shape.split(",") if size.strip())

@@ -190,6 +190,12 @@ class Service:
             LOG.error("The network failed on rows of a form that it takes.", exc_info=error)
             return RefusalError(500, "the network failed on these rows: the log says why")
         LOG.info("Rows of %s were refused.", described(rows), exc_info=error)
+        if self._is_known(rows):
+            return RefusalError(
+                422,
+                "the monitor takes rows of this shape and type, but not of these values: what the "
+                "network makes of them may not be finite",
+            )
         return RefusalError(422, f"the monitor takes no rows of {described(rows)}{self._of_fit()}")
 
     def _still_takes(self, rows: Rows) -> bool:
@@ -210,7 +216,10 @@ class Service:
 
     def _of_fit(self) -> str:
         shape = self._shape_of_fit
-        return "" if shape is None else f"; those that it was fitted on had shape {shape}"
+        plan = getattr(extractor_of(self.monitor), "_plan", None)
+        if shape is None and plan is not None and None not in plan.inputs:
+            shape = ", ".join(f"{kind.shape} for {name!r}" for name, kind in plan.inputs.items())
+        return f"; those that it was fitted on had shape {shape}" if shape else ""
 
     @property
     def _shape_of_fit(self) -> Any:
