@@ -14,6 +14,10 @@ from _tiny_originals import WRITERS
 SEED = int(os.environ.get("SKOOD_TEST_SEED", "0"))
 
 
+# Ray would put a function of its own in the place of print, for good.
+os.environ.setdefault("RAY_TQDM_PATCH_PRINT", "0")
+
+
 @contextmanager
 def _seeded():
     """Start the global random generators from the seed; they go on afterwards as before."""

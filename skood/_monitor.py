@@ -303,6 +303,7 @@ class Monitor(SessionMixin, FilesMixin, ExportMixin, Pipeline):
         """Calibrate by the rows that a detector has held out, or say that nothing has."""
         A = self._given
         del self._given
+        self._looked = None  # so that calls on inputs add nothing to what is held
         self._learnt = LearntRows.of(A, y)
         self._is_calibrated_anew = self._has_warned = False
         self._warn_of_another_target()

@@ -16,6 +16,24 @@ from .activations import Activations
 from .detectors import BaseDetector
 from .extraction import ActivationExtractor, ExtractionSession, may_hurry
 
+_IN_USE = "_in_use"
+
+
+class _Kept:
+    """An attribute that lies beside the others of a monitor, in one dict that stays the same."""
+
+    def __init__(self, default: Any) -> None:
+        self._default = default
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self._name = name
+
+    def __get__(self, monitor: Any, owner: type | None = None) -> Any:
+        return vars(monitor).get(_IN_USE, {}).get(self._name, self._default)
+
+    def __set__(self, monitor: Any, value: Any) -> None:
+        vars(monitor).setdefault(_IN_USE, {})[self._name] = value
+
 
 class SessionMixin(BaseEstimator):
     """What a monitor keeps between the calls on inputs, to be fast on the next ones.
@@ -24,10 +42,10 @@ class SessionMixin(BaseEstimator):
     """
 
     steps: list[tuple[str, Any]]
-    _session: _Session | None = None
-    _is_open = False
-    _looked: Look | None = None
-    _known_state: tuple[Look, str] | None = None
+    _session = _Kept(None)
+    _is_open = _Kept(False)
+    _looked = _Kept(None)
+    _known_state = _Kept(None)
 
     def open(self) -> Self:
         """Keep what listens to the network in place, for many calls on few inputs each.
@@ -95,7 +113,7 @@ class SessionMixin(BaseEstimator):
         --------
         Monitor.open : Is undone by this.
         """
-        self.__dict__.pop("_is_open", None)
+        self._is_open = False
         session, self._session = self._session, None
         if session is not None:
             session.extraction.close()
@@ -185,8 +203,7 @@ class SessionMixin(BaseEstimator):
         # Copies of the network are to have no hooks of ours.
         if (session := self._session) is not None:
             session.extraction.close()  # until the next call
-        left_out = ("_session", "_is_open", "_looked", "_known_state")
-        return {key: value for key, value in super().__getstate__().items() if key not in left_out}
+        return {key: value for key, value in super().__getstate__().items() if key != _IN_USE}
 
 
 def is_trusted(A: Any) -> bool:

@@ -121,6 +121,8 @@ def test_public_functions_are_annotated(path):
 OF_OPTIONAL_PACKAGES = {
     "Axes": object,
     "DataFrame": object,
+    "Tensor": object,
+    "nn": SimpleNamespace(Module=object),
     "pd": SimpleNamespace(DataFrame=object),
 }
 """What annotations name of packages that are imported where they are needed, and not before."""

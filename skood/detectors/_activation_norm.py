@@ -216,7 +216,8 @@ def _eps(dtype: np.dtype) -> float:
 def _norms_of(X: Activations, names: Iterable[str]) -> Floats:
     """Norms of some layers, of shape (n_samples, n_layers)."""
     layers = [np.asarray(X[name]) for name in names]
-    if sum(layer.size for layer in layers) > _FEW_VALUES:
+    # Learnt scores are to be the same to the last bit, however many samples come at a time.
+    if X._trust is None or sum(layer.size for layer in layers) > _FEW_VALUES:
         return np.column_stack([_norms(layer) for layer in layers])
     return lengths_side_by_side(layers)
 

@@ -49,9 +49,13 @@ class InputKind:
     highest: float
 
     @classmethod
-    def of(cls, values: Any, to_numpy: Callable[[Any], NDArray]) -> InputKind:
-        """That of some samples."""
+    def of(cls, values: Any, to_numpy: Callable[[Any], NDArray]) -> InputKind | None:
+        """That of some samples, or None where they are no numbers."""
+        if hasattr(values, "detach"):
+            values = values.detach()
         array = values.toarray() if issparse(values) else np.asarray(to_numpy(values))
+        if array.dtype.kind not in "biufc":
+            return None
         ends = float(array.real.min()), float(array.real.max())
         return cls(array.shape[1:], array.dtype, *ends)
 
@@ -153,7 +157,8 @@ def _kinds_of(some: Batch, adapter: NetworkAdapter) -> dict[str | None, InputKin
         return values if isinstance(values, np.ndarray) else adapter.to_numpy(values)
 
     named = some.items() if isinstance(some, Mapping) else [(None, some)]
-    return {name: InputKind.of(values, to_numpy) for name, values in named}
+    kinds = {name: InputKind.of(values, to_numpy) for name, values in named}
+    return {name: kind for name, kind in kinds.items() if kind is not None}
 
 
 def _trace(adapter: NetworkAdapter, batches: Batches) -> tuple[Batch, tuple[Trace, dict[str, Any]]]:
