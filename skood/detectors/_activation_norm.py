@@ -21,6 +21,8 @@ from ._labels_seen import LabelsSeen
 from ._mahalanobis import MahalanobisDetector
 from ._row_lengths import lengths_side_by_side, row_lengths
 
+_FEW = 32
+"""Of so few samples, all layers are looked at together, in a monitor that is in use."""
 _FEW_VALUES = 2**16
 """So few are copied to have the norms of all layers at once."""
 SILENCE = 1e-6
@@ -217,7 +219,7 @@ def _norms_of(X: Activations, names: Iterable[str]) -> Floats:
     """Norms of some layers, of shape (n_samples, n_layers)."""
     layers = [np.asarray(X[name]) for name in names]
     # Learnt scores are to be the same to the last bit, however many samples come at a time.
-    if X._trust is None or sum(layer.size for layer in layers) > _FEW_VALUES:
+    if X._trust is None or len(X) > _FEW or sum(layer.size for layer in layers) > _FEW_VALUES:
         return np.column_stack([_norms(layer) for layer in layers])
     return lengths_side_by_side(layers)
 
