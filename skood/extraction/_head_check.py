@@ -56,7 +56,9 @@ class HeadCheck:
 
 def count_wrong(head: LinearHead, features: NDArray, logits: NDArray, rounding: float) -> int:
     """Number of samples of whose features the head makes other logits."""
-    made = head.logits(features)
+    # Some processors flag products of numbers beside those that count; what is wrong is counted.
+    with np.errstate(invalid="ignore", over="ignore"):
+        made = head.logits(features)
     off = np.abs(made - logits)
     # What the sums would be without signs, for what rounding may do to them, is no less than this.
     wrong = off > rounding * np.abs(made)
