@@ -849,15 +849,7 @@ class Monitor(SessionMixin, FilesMixin, ExportMixin, Pipeline):
         labels : ndarray of shape (n_samples,)
             1 or -1.
         """
-        thresholds = self._held_out_thresholds()
-        with self._reading(X) as A:
-            if thresholds is None and is_trusted(A) and not params:
-                return self._call("predict", A)
-            check_fitted(self)
-            if thresholds is None:
-                return super().predict(A, **params)
-            _refuse_params(params)
-            return thresholds.predict(self._activations(A))
+        return self._decide("predict", X, params)
 
     @run_elsewhere("scores")
     def score_samples(self, X: Any) -> Scores:
@@ -900,15 +892,7 @@ class Monitor(SessionMixin, FilesMixin, ExportMixin, Pipeline):
             in standard deviations of the detector's scores of held-out rows: their order is not
             that of ``score_samples``, which stays as it was before.
         """
-        thresholds = self._held_out_thresholds()
-        with self._reading(X) as A:
-            if thresholds is None and is_trusted(A) and not params:
-                return self._call("decision_function", A)
-            check_fitted(self)
-            if thresholds is None:
-                return super().decision_function(A, **params)
-            _refuse_params(params)
-            return thresholds.decision_function(self._activations(A))
+        return self._decide("decision_function", X, params)
 
     @available_if(_last_step_has("score_each"))
     @run_elsewhere("scores_each")
@@ -948,10 +932,7 @@ class Monitor(SessionMixin, FilesMixin, ExportMixin, Pipeline):
             By the name of each detector, negative where it rejects. ``decision_function`` is the
             smallest of them.
         """
-        thresholds = self._held_out_thresholds()
-        source = detector_of(self) if thresholds is None else thresholds
-        with self._reading(X) as A:
-            return source.decision_each(self._activations(A))
+        return self._decide_each("decision_each", X)
 
     @available_if(_last_step_has("predict_each"))
     @run_elsewhere("verdicts_each")
@@ -970,10 +951,26 @@ class Monitor(SessionMixin, FilesMixin, ExportMixin, Pipeline):
         labels : dict of str to ndarray of shape (n_samples,)
             1 or -1, by the name of the detector.
         """
+        return self._decide_each("predict_each", X)
+
+    def _decide(self, method: str, X: Any, params: dict[str, Any]) -> Any:
+        """What a method says by the thresholds of held-out rows, if these set some."""
+        thresholds = self._held_out_thresholds()
+        with self._reading(X) as A:
+            if thresholds is None and is_trusted(A) and not params:
+                return self._call(method, A)
+            check_fitted(self)
+            if thresholds is None:
+                return getattr(super(), method)(A, **params)
+            _refuse_params(params)
+            return getattr(thresholds, method)(self._activations(A))
+
+    def _decide_each(self, method: str, X: Any) -> Any:
+        """As ``_decide``, for each of several detectors."""
         thresholds = self._held_out_thresholds()
         source = detector_of(self) if thresholds is None else thresholds
         with self._reading(X) as A:
-            return source.predict_each(self._activations(A))
+            return getattr(source, method)(self._activations(A))
 
     def _activations(self, X: Any) -> Any:
         """What the detector itself is given."""

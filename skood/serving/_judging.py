@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 
 from .._monitor import Monitor
 from ..activations import Activations
-from ..extraction import ActivationExtractor
 from ..monitoring import DriftMonitor
 from ._reading import Rows
 
@@ -27,15 +26,9 @@ class Judged(NamedTuple):
     """Takes the rows into a stream."""
 
 
-def extractor_of(monitor: Monitor) -> ActivationExtractor:
-    """The step that reads the network."""
-    steps = (step for _, step in monitor.steps)
-    return next(step for step in steps if isinstance(step, ActivationExtractor))
-
-
 def float_types_of_fit(monitor: Monitor) -> dict[str | None, np.dtype]:
     """Types of the inputs of ``fit`` that are floats, by their names."""
-    plan = getattr(extractor_of(monitor), "_plan", None)
+    plan = getattr(monitor._extractor, "_plan", None)
     kinds = {} if plan is None else plan.inputs
     return {name: kind.dtype for name, kind in kinds.items() if kind.dtype.kind == "f"}
 

@@ -23,7 +23,7 @@ from .._monitor import Monitor
 from .._versions import installed_versions
 from ..extraction import ChangedNetworkError, InputError
 from ..monitoring import DriftMonitor
-from ._judging import Judged, extractor_of, judge
+from ._judging import Judged, judge
 from ._reading import Reader, Rows, described, first_of, form_of
 from ._refusal import RefusalError
 from ._workers import Workers
@@ -216,14 +216,14 @@ class Service:
 
     def _of_fit(self) -> str:
         shape = self._shape_of_fit
-        plan = getattr(extractor_of(self.monitor), "_plan", None)
+        plan = getattr(self.monitor._extractor, "_plan", None)
         if shape is None and plan is not None and None not in plan.inputs:
             shape = ", ".join(f"{kind.shape} for {name!r}" for name, kind in plan.inputs.items())
         return f"; those that it was fitted on had shape {shape}" if shape else ""
 
     @property
     def _shape_of_fit(self) -> Any:
-        return getattr(extractor_of(self.monitor), "_shape_of_fit", None)
+        return getattr(self.monitor._extractor, "_shape_of_fit", None)
 
     def health(self) -> tuple[bool, dict[str, Any]]:
         """Whether the process is ready, and all there is to say of it."""
@@ -231,7 +231,7 @@ class Service:
         why_not = self._why_not_ready
         if workers is not None and workers.are_stuck(self.timeout):
             why_not = f"every thread has been at one request for more than {self.timeout:g} s"
-        extractor = extractor_of(self.monitor)
+        extractor = self.monitor._extractor
         return not why_not, {
             "ready": not why_not,
             "why_not_ready": why_not or None,
