@@ -29,6 +29,8 @@ class _Kept:
         self._name = name
 
     def __get__(self, monitor: Any, owner: type | None = None) -> Any:
+        if monitor is None:  # asked of the class, as inspect.getmembers does
+            return self
         return vars(monitor).get(_IN_USE, {}).get(self._name, self._default)
 
     def __set__(self, monitor: Any, value: Any) -> None:
