@@ -1,7 +1,7 @@
 """
-================================================
+=================================================
 Tabular data: faulty rows, and misclassified ones
-================================================
+=================================================
 
 A perceptron tells benign from malignant tumours by the thirty columns of a table. Then
 somebody changes a unit, or fills missing cells with zeros. The network still answers,
