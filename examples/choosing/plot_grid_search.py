@@ -94,7 +94,7 @@ print(search.best_params_)
 # pooling, layer.
 
 found = search.cv_results_["mean_test_score"].reshape(5, 2, len(A.layer_names))
-fig, axes = plt.subplots(1, 2, figsize=(8, 3.2), sharey=True, layout="constrained")
+fig, axes = plt.subplots(1, 2, figsize=(8, 3.6), sharey=True, layout="constrained")
 for ax, pooling, values in zip(
     axes, grid["pool__pooling"], np.moveaxis(found, 1, 0), strict=True
 ):

@@ -23,6 +23,7 @@ members, the one that is best on average included.
 # The network is trained on eight of the ten digits. Its layers are extracted once,
 # under both poolings, for the digits and for images of noise.
 
+# sphinx_gallery_thumbnail_number = 2
 import matplotlib.pyplot as plt
 import numpy as np
 from sklearn.pipeline import make_pipeline

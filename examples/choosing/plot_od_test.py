@@ -95,7 +95,8 @@ print(table[columns].sample(5, random_state=0).round(3).to_string(index=False))
 
 summary = summarize(table, by="detector", metrics=["auroc", "accuracy"])
 print(summary.sort_values("auroc", ascending=False).round(3).to_string(index=False))
-MeanPerformanceDisplay.from_table(table)
+display = MeanPerformanceDisplay.from_table(table)
+display.figure_.suptitle("means over unknown inputs")
 
 # %%
 # Differences
@@ -116,7 +117,8 @@ print(differences[columns].round(3).to_string(index=False))
 # A point is a detector with one network and one validation set. To the right, it is
 # good on that set, and at the top, it is good on the others.
 
-ValidationTestDisplay.from_table(table, metric="auroc")
+display = ValidationTestDisplay.from_table(table, metric="auroc")
+display.ax_.set_title("validation and test")
 
 # %%
 # One detector in detail: what ``AutoNAPDetector`` chooses by one set (a row), on the

@@ -23,6 +23,7 @@ digits that the network knows.
 #
 # The digits 1 and 5 are held out. The last hidden layer is ``relu3``.
 
+# sphinx_gallery_thumbnail_number = 2
 import matplotlib.pyplot as plt
 import numpy as np
 from pyod.models.ecod import ECOD

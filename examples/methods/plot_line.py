@@ -110,6 +110,7 @@ display = SharedNeuronDisplay.from_contributions(
         for number, (A_some, y_some, *_) in enumerate(networks[:2])
     }
 )
+display.ax_.set_title("how many classes share a top unit")
 
 # %%
 # A sample before and after
@@ -256,6 +257,6 @@ for values, label, color in zip(
 ):
     ax.plot(clips, values.T, color=color, linewidth=0.8, alpha=0.5)
     ax.plot(clips, values.mean(axis=0), "o-", color=color, linewidth=2, label=label)
-ax.set(xlabel="clip", ylabel="AUROC (cross-validation)")
+ax.set(title="where to clip", xlabel="clip", ylabel="AUROC (cross-validation)")
 ax.legend()
 plt.show()

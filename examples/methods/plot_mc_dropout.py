@@ -97,7 +97,7 @@ uncertainty = {
     for statistic in statistics
 }
 rng = np.random.default_rng(0)
-fig, axes = plt.subplots(1, 2, figsize=(10, 4), layout="constrained")
+fig, axes = plt.subplots(1, 2, figsize=(9, 4.4), layout="constrained")
 for place, name in enumerate(kinds):
     style = {"s": 10, "alpha": 0.6, "color": colors[name], "label": name}
     axes[0].scatter(
@@ -107,9 +107,13 @@ for place, name in enumerate(kinds):
     axes[1].scatter(place + rng.uniform(-0.3, 0.3, len(ratios)), ratios, **style)
     votes_agree = np.mean(ratios == 0)
     print(f"{name}: all passes vote for one class in {votes_agree:.0%} of the images")
-axes[0].set(xlabel="mutual information (nats)", ylabel="entropy (nats)")
+axes[0].set(
+    title="two statistics of 50 passes",
+    xlabel="mutual information (nats)",
+    ylabel="entropy (nats)",
+)
 axes[0].legend()
-axes[1].set(ylabel="variation ratio")
+axes[1].set(title="votes for another class", ylabel="variation ratio")
 axes[1].set_xticks(range(len(kinds)), kinds)
 
 # %%

@@ -30,6 +30,7 @@ wrote the digits, are fed to the networks.
 # in front of the output. ``conv2`` has the values of the second convolution before its
 # ReLU.
 
+# sphinx_gallery_thumbnail_number = 4
 import matplotlib.pyplot as plt
 import numpy as np
 from scipy.spatial.distance import cdist

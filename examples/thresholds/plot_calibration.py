@@ -82,7 +82,8 @@ scaled = scaler.transform(A)
 print(f"temperature: {scaler.temperature_:.0f}")
 print(f"predictions changed: {np.sum(scaled.predictions != A.predictions)}")
 
-fig, axes = plt.subplots(1, 2, figsize=(9, 4.6), layout="constrained")
+fig, axes = plt.subplots(1, 2, figsize=(9, 4.9), layout="constrained")
+fig.suptitle("accuracy by confidence, before and after temperature scaling")
 for ax, name, activations in zip(axes, ("before", "after"), (A, scaled), strict=True):
     confidence = prediction_confidence(activations[test])
     print(f"ECE {name}: {expected_calibration_error(correct, confidence):.2f}")
@@ -141,6 +142,7 @@ for kind, color, line, by_calibration, by_temperature in zip(
 marks = np.full(len(calibrated), ax.get_ylim()[0])
 ax.plot(calibrated, marks, "k|", markersize=14, label="calibrated temperatures")
 ax.axhline(0, color="black", linewidth=0.8)
+ax.set(title="detection by the confidence at other temperatures")
 ax.set(xscale="log", xlabel="temperature", ylabel="change of the AUROC")
 ax.xaxis.set_major_formatter("{x:g}")
 ax.legend(loc="upper left")

@@ -108,6 +108,7 @@ ax.plot(history["row"], history["martingale"], color="#d55e00", label="sorted by
 ax.axhline(
     drift.martingale_limit_, color=ax.yaxis.label.get_color(), ls="--", label="limit"
 )
+ax.set(title="the same images in other orders")
 ax.set(yscale="log", xlabel="row of the stream", ylabel="evidence")
 ax.legend()
 plt.show()

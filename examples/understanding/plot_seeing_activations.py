@@ -16,6 +16,7 @@ is nearest to it, with the neurons that caused the alarm.
 #
 # The digits 8 and 9 are held out, so that class 3 is the digit 3, and so on.
 
+# sphinx_gallery_thumbnail_number = 2
 import matplotlib.pyplot as plt
 import numpy as np
 
@@ -100,6 +101,7 @@ hidden = A[["relu3"]]
 rows = np.concatenate([test, unknown])
 names = np.where(y == -1, "unknown ", "") + digits.digit.astype(str)
 display = PatternDisplay.from_activations(hidden[rows], names[rows])
+display.ax_.set_title("patterns by digit")
 never = ~np.any(hidden["relu3"] > 0, axis=0)
 print(f"{never.sum()} of {never.size} neurons are never active")
 
