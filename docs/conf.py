@@ -27,6 +27,7 @@ extensions = [
     "sphinx_design",
     "sphinx_gallery.gen_gallery",
     "any_path",
+    "gallery_thumbnails",
     "in_batches",
     "measured",
     "mathml",
@@ -81,6 +82,7 @@ sphinx_gallery_conf = {
     # Two processes, which read nothing of this file.
     "parallel": 2,
     "reset_modules": ("matplotlib", "gallery_warnings.set_up"),
+    "image_scrapers": ("gallery_thumbnails.scrape",),
     "abort_on_example_error": True,
     "capture_repr": (),
     "remove_config_comments": True,

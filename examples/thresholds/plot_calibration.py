@@ -29,6 +29,7 @@ is better on average, though not for each network; for misclassified ones it is 
 # others, without any regularisation. The images that are left are shuffled and divided
 # in two: one half is for the scaler, the other for testing.
 
+# sphinx_gallery_thumbnail_number = 2
 import matplotlib.pyplot as plt
 import numpy as np
 from sklearn.model_selection import train_test_split

@@ -17,6 +17,7 @@ stream in which nothing changes it ever rings with a probability of at most ``al
 # the rest will come in as a stream. ``fit`` would warn that its threshold is an
 # estimate: it is calibrated right after.
 
+# sphinx_gallery_thumbnail_number = 3
 import warnings
 
 import matplotlib.pyplot as plt
