@@ -159,8 +159,8 @@ print(f"largest difference of a logit: {difference:.0e}")
 # Unusual sessions
 # ----------------
 #
-# All but one of these kinds consist of known events. The monitor has the advantage where
-# a session is unlike all others and the network is sure all the same. Of what is
+# All but one of these kinds consist of known events. The monitor has the advantage
+# where a session is unlike all others and the network is sure all the same. Of what is
 # unusual in one place only, a single unknown event, or a change of users, little is
 # left in the mean over all tokens: most of these sessions pass.
 
@@ -175,7 +175,7 @@ unusual = {
         for one, other in zip(new, new[1:] + new[:1], strict=True)
     ],
     "one event repeated": [log[:1] * len(log) for log in new],
-    "an unknown event": [log[:4] + [9] + log[5:] for log in new],
+    "an unknown event": [[*log[:4], 9, *log[5:]] for log in new],
     "twice as long": [log + log for log in new],
     "four events": [log[:4] for log in new],
 }
