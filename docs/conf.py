@@ -28,6 +28,7 @@ extensions = [
     "sphinx_gallery.gen_gallery",
     "any_path",
     "gallery_thumbnails",
+    "gallery_warnings",
     "in_batches",
     "measured",
     "mathml",

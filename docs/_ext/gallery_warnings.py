@@ -12,8 +12,6 @@ def set_up(gallery_conf, fname):
         warnings.simplefilter("ignore", hidden)
     # Matplotlib cannot show figures while the gallery is built.
     warnings.filterwarnings("ignore", message=".*FigureCanvasAgg is non-interactive.*")
-    # joblib replaces a process whose memory has grown.
-    warnings.filterwarnings("ignore", message="A worker stopped while some jobs were given")
     warnings.formatwarning = _without_folders
 
 
@@ -24,3 +22,9 @@ def _without_folders(message, category, filename, lineno, line=None):
 
 
 _format_warning = warnings.formatwarning
+
+
+def setup(app):
+    # joblib replaces a process whose memory has grown, and says so.
+    warnings.filterwarnings("ignore", message="A worker stopped while some jobs were given")
+    return {"parallel_read_safe": True, "parallel_write_safe": True}
