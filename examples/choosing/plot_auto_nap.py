@@ -1,7 +1,7 @@
 """
-==========================================
-The published auto-configuration, AutoNAP
-==========================================
+=========================================
+AutoNAP, the published auto-configuration
+=========================================
 
 :class:`skood.ensemble.AutoNAPDetector` configures itself as Olber et al. (CVPR 2023,
 `arXiv:2212.14268 <https://arxiv.org/abs/2212.14268>`_) do. For every layer, pooling and

@@ -1,7 +1,7 @@
 """
-============================
-Why no single layer is best
-============================
+======================================
+Which layer? Why no single one is best
+======================================
 
 Which layer of a network reveals an out-of-distribution input? It depends on the input,
 and so does the best percentile to binarise activations. Here, a monitor is built from

@@ -1,6 +1,6 @@
 """
 ==================================================
-Testing detectors on inputs that they do not know
+OD-test: detectors on inputs that they do not know
 ==================================================
 
 Which detector is good, and is it better than another by more than luck? What a monitor

@@ -1,7 +1,7 @@
 """
-==================
-LINe, step by step
-==================
+========================================
+Activation shaping by LINe, step by step
+========================================
 
 :class:`~skood.shaping.LINe` (Ahn et al., CVPR 2023,
 `arXiv:2303.13995 <https://arxiv.org/abs/2303.13995>`_) finds out which units of the

@@ -1,7 +1,7 @@
 """
-===================
-Monte Carlo dropout
-===================
+=====================================
+Monte Carlo dropout: how many passes?
+=====================================
 
 In Monte Carlo dropout (MC dropout), dropout stays active after training, so that every
 forward pass of a network gives other values (Gal and Ghahramani, ICML 2016,

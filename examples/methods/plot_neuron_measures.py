@@ -1,7 +1,7 @@
 """
-======================
-What single neurons do
-======================
+=======================================
+Neuron measures: what single neurons do
+=======================================
 
 How often does a neuron fire, is the network right when it does, what did it learn, and
 how much does the output depend on it? :class:`skood.inspection.NeuronStatistics` holds

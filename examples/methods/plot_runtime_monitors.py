@@ -1,7 +1,7 @@
 """
-================
-Runtime monitors
-================
+=====================================
+Boolean and Gaussian runtime monitors
+=====================================
 
 A runtime monitor stores the neuron activation patterns of a layer for training samples,
 and raises an alarm for a new pattern. The Boolean monitor (Cheng et al., DATE 2019,

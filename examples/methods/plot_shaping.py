@@ -1,7 +1,7 @@
 """
-=======================
-Composing shaping steps
-=======================
+==============================================
+Activation shaping: ReAct, DICE, ASH and SCALE
+==============================================
 
 Shaping changes what the last layer reads, or its weights, and computes the logits anew,
 in the hope that unknown inputs lose more by it than known ones. Every method is a

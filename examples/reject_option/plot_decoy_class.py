@@ -1,7 +1,7 @@
 """
-=========================================
-A decoy class, and which outliers to give
-=========================================
+=====================================================
+Outlier exposure with a reject class: which outliers?
+=====================================================
 
 :class:`skood.training.DecoyClassClassifier` trains a network with one more output, for
 outliers (outlier exposure with a reject class). What it then rejects depends on the

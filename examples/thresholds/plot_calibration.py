@@ -1,7 +1,7 @@
 """
-======================================
-Confidence that can be taken literally
-======================================
+============================================
+Calibrated confidence by temperature scaling
+============================================
 
 A network that was trained until it made no more errors on its training images is
 overconfident: it is confident on nearly every image, also where it is wrong.

@@ -1,7 +1,7 @@
 """
-===================
-When the data drift
-===================
+=============================
+Drift of the data in a stream
+=============================
 
 A monitor is calibrated on digits, and then watches a stream of others. From row 300 on
 the light fades: each image is a little darker than the one before.

@@ -1,7 +1,7 @@
 """
-=====================
-A report of a monitor
-=====================
+==========================
+A report before deployment
+==========================
 
 Before a monitor is put to use, somebody wants to know how often it will ring, what it
 finds and what it does not. :meth:`skood.Monitor.report` measures that and says it with

@@ -1,7 +1,7 @@
 """
-===================
-Explaining an alarm
-===================
+============================================
+Why an input is flagged: explaining an alarm
+============================================
 
 A detector of out-of-distribution images gives an alarm. Why?
 :func:`skood.inspection.explain` answers with training images and with neurons: which

@@ -1,7 +1,7 @@
 """
-==================
-Seeing activations
-==================
+============================
+Activation maps and patterns
+============================
 
 What does a network compute from an image, and what does a monitor read of it? This
 example inspects a small convolutional network that knows the digits 0 to 7. It draws
