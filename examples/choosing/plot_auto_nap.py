@@ -37,7 +37,6 @@ no patterns.
 # which the network has not seen either, set the thresholds, against as many images of
 # smooth noise. The others train the network and store patterns.
 
-# sphinx_gallery_thumbnail_number = 4
 import matplotlib.pyplot as plt
 import numpy as np
 from sklearn.base import clone

@@ -168,7 +168,7 @@ ClusterDistanceDisplay.from_estimator(
     n_categories=5,
     ax=ax,
 )
-ax.set_title("distance to the centre of the cluster, by confidence")
+ax.set_title("distance to the cluster, by confidence")
 plt.show()
 
 # %%

@@ -24,6 +24,7 @@ clip must be neither too low nor too high.
 # Each is trained on other digits than 1 and 5, with a division and initial weights of
 # its own.
 
+# sphinx_gallery_thumbnail_number = 6
 import matplotlib.pyplot as plt
 import numpy as np
 from sklearn.model_selection import GridSearchCV, train_test_split

@@ -143,7 +143,7 @@ for kind, color, line, by_calibration, by_temperature in zip(
 marks = np.full(len(calibrated), ax.get_ylim()[0])
 ax.plot(calibrated, marks, "k|", markersize=14, label="calibrated temperatures")
 ax.axhline(0, color="black", linewidth=0.8)
-ax.set(title="detection by the confidence at other temperatures")
+ax.set(title="detection at other temperatures")
 ax.set(xscale="log", xlabel="temperature", ylabel="change of the AUROC")
 ax.xaxis.set_major_formatter("{x:g}")
 ax.legend(loc="upper left")
