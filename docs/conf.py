@@ -10,6 +10,8 @@ import skood
 
 sys.path.insert(0, str(Path(__file__).parent / "_ext"))
 
+from gallery_order import SECTIONS
+
 # Networks as small as those of the gallery run faster on one thread.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
@@ -77,6 +79,7 @@ sphinx_gallery_conf = {
     "gallery_dirs": "auto_examples",
     "backreferences_dir": "api/generated/backreferences",
     "doc_module": ("skood",),
+    "subsection_order": [*SECTIONS, "*"],
     "within_subsection_order": "gallery_order.GalleryOrder",
     "abort_on_example_error": True,
     "capture_repr": (),
