@@ -43,8 +43,9 @@ class Row(NamedTuple):
 
 def owners():
     """Public classes of estimators, and the function that builds a monitor, by name."""
-    import skood
     from sklearn.base import BaseEstimator
+
+    import skood
 
     found = {}
     subpackages = (m.name for m in pkgutil.iter_modules(skood.__path__) if m.name[0] != "_")
@@ -103,7 +104,7 @@ class Defaults(Directive):
     def run(self):
         self.state.document.settings.env.note_dependency(str(REASONS))
         group = nodes.tgroup(cols=3)
-        group += [nodes.colspec(colwidth=width) for width in (30, 14, 56)]
+        group += [nodes.colspec(colwidth=width) for width in (30, 16, 54)]
         head = nodes.row()
         head += [_entry(nodes.paragraph(text=text)) for text in ("Default", "Whose", "Why")]
         group += nodes.thead("", head)
