@@ -323,10 +323,10 @@ def their_class(table, row):
 
 
 def defaults_in(cell):
-    """Parameters and values that a cell names; None for a parameter that "has none"."""
-    found = {name: value for name, value in re.findall(r"``(\w+)=([^`]+)``", cell)}
+    """Parameters and values that a cell names, and parameters that it says to have none."""
+    found = re.findall(r"``(\w+)=([^`]+)``", cell)
     required = re.findall(r"``(\w+)`` has none", cell)
-    return {name: ast.literal_eval(value) for name, value in found.items()}, required
+    return {name: ast.literal_eval(value) for name, value in found}, required
 
 
 @pytest.mark.parametrize("table", ["pytorch_ood", "oodeel", "pyod"])
