@@ -3,12 +3,15 @@
 import linecache
 import os
 import sys
+import tomllib
 import warnings
 from pathlib import Path
 
 import skood
 
-sys.path.insert(0, str(Path(__file__).parent / "_ext"))
+DOCS = Path(__file__).parent
+sys.path.insert(0, str(DOCS / "_ext"))
+from linked_types import linked_types  # noqa: E402
 
 # Networks as small as those of the gallery run faster on one thread.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -18,30 +21,50 @@ author = "The skood developers"
 copyright = author
 release = skood.__version__
 version = ".".join(release.split(".")[:2])
+addresses = tomllib.loads((DOCS.parent / "pyproject.toml").read_text())["project"]["urls"]
 
 extensions = [
     "sphinx.ext.autodoc",
     "sphinx.ext.autosummary",
+    "sphinx.ext.intersphinx",
+    "sphinx.ext.viewcode",
     "numpydoc",
     "sphinx_copybutton",
     "sphinx_design",
     "sphinx_gallery.gen_gallery",
     "any_path",
     "in_batches",
+    "link_names",
     "measured",
     "mathml",
 ]
 templates_path = ["_templates"]
 exclude_patterns = ["_build", "auto_examples/**.ipynb", "auto_examples/**.py"]
 nitpicky = True
-# Classes of other libraries: their sites are not asked at build time.
-nitpick_ignore_regex = [("py:.*", r"(joblib|numpy|pandas|scipy|skorch|sklearn|torch)\..*")]
 
 autosummary_generate = True
 autodoc_typehints = "none"
 toc_object_entries_show_parents = "hide"
 numpydoc_show_class_members = False
-numpydoc_xref_param_type = False
+numpydoc_xref_param_type = True
+# Of the words in the types of parameters, only those below become links.
+numpydoc_xref_ignore = "all"
+numpydoc_xref_aliases = linked_types()
+# The lists of their objects are kept here: python docs/make_inventories.py.
+intersphinx_mapping = {
+    name: (address, f"inventories/{name}.inv")
+    for name, address in {
+        "joblib": "https://joblib.readthedocs.io/en/stable/",
+        "matplotlib": "https://matplotlib.org/stable/",
+        "numpy": "https://numpy.org/doc/stable/",
+        "pandas": "https://pandas.pydata.org/docs/",
+        "python": "https://docs.python.org/3/",
+        "scipy": "https://docs.scipy.org/doc/scipy/",
+        "sklearn": "https://scikit-learn.org/stable/",
+        "skorch": "https://skorch.readthedocs.io/en/stable/",
+        "torch": "https://docs.pytorch.org/docs/stable/",
+    }.items()
+}
 
 html_theme = "pydata_sphinx_theme"
 html_title = "skood"
