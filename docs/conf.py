@@ -13,6 +13,8 @@ DOCS = Path(__file__).parent
 sys.path.insert(0, str(DOCS / "_ext"))
 from linked_types import linked_types  # noqa: E402
 
+from gallery_order import SECTIONS
+
 # Networks as small as those of the gallery run faster on one thread.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
@@ -99,6 +101,7 @@ sphinx_gallery_conf = {
     "gallery_dirs": "auto_examples",
     "backreferences_dir": "api/generated/backreferences",
     "doc_module": ("skood",),
+    "subsection_order": [*SECTIONS, "*"],
     "within_subsection_order": "gallery_order.GalleryOrder",
     "abort_on_example_error": True,
     "capture_repr": (),
