@@ -11,9 +11,8 @@ import skood
 
 DOCS = Path(__file__).parent
 sys.path.insert(0, str(DOCS / "_ext"))
+from gallery_order import SECTIONS  # noqa: E402
 from linked_types import linked_types  # noqa: E402
-
-from gallery_order import SECTIONS
 
 # Networks as small as those of the gallery run faster on one thread.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -37,6 +36,7 @@ extensions = [
     "any_path",
     "in_batches",
     "link_names",
+    "markdown_file",
     "measured",
     "mathml",
 ]
@@ -72,12 +72,17 @@ html_theme = "pydata_sphinx_theme"
 html_title = "skood"
 html_static_path = ["_static"]
 html_css_files = ["custom.css"]
+html_js_files = ["scrolling.js"]
+# The theme complains in the console of browsers where it is not set.
+html_context = {"default_mode": "auto", "addresses": addresses}
 html_logo = "_static/logo.svg"
 html_favicon = "_static/logo.svg"
 html_show_sourcelink = False
 html_copy_source = False
 html_math_renderer = "mathml"
 html_sidebars = {
+    "about": [],
+    "changelog": [],
     "install": [],
     "getting_started": [],
     "conventions": [],
@@ -86,9 +91,12 @@ html_sidebars = {
 }
 html_theme_options = {
     "logo": {"text": "skood"},
-    "navbar_end": ["theme-switcher"],
+    "navbar_end": ["theme-switcher", "navbar-icon-links"],
+    "icon_links": [
+        {"name": "Source", "url": addresses["Source"], "icon": "fa-brands fa-github"},
+    ],
     "footer_start": ["copyright"],
-    "footer_end": [],
+    "footer_end": ["footer-links"],
     "show_prev_next": True,
     "secondary_sidebar_items": ["page-toc"],
     "check_switcher": False,

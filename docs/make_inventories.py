@@ -27,9 +27,9 @@ FOLDER = Path(__file__).parent / "inventories"
 class Library:
     """Where the pages of a library's public names are, below the root of its site.
 
-    ``page`` is where a name has a page of its own, and ``page_of_module`` a module; ``shared`` names
-    the pages of modules, and of single objects, that describe several. ``terms`` are words of its
-    glossary.
+    ``page`` is where a name has a page of its own, and ``page_of_module`` a module; ``shared``
+    names the pages of modules, and of single objects, that describe several. ``terms`` are words of
+    its glossary.
     """
 
     modules: tuple[str, ...]
