@@ -24,6 +24,12 @@ release = skood.__version__
 version = ".".join(release.split(".")[:2])
 addresses = tomllib.loads((DOCS.parent / "pyproject.toml").read_text())["project"]["urls"]
 
+# The addresses of the project, for its pages.
+rst_epilog = f"""
+.. _source: {addresses["Source"]}
+.. _issues: {addresses["Issues"]}
+"""
+
 extensions = [
     "sphinx.ext.autodoc",
     "sphinx.ext.autosummary",

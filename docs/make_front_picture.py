@@ -36,7 +36,7 @@ THEMES = {
     "dark": ("#dfe4ea", "#7f8895", "#56b4e9", "#f08a4b"),
 }
 # The images shown are those whose scores are nearest to the first number, at the second one.
-KNOWN = ((-7.0, -7.6), (-4.6, -4.2), (-2.9, -2.3), (-0.9, -0.4))
+KNOWN = ((-7.0, -7.6), (-4.6, -4.35), (-2.9, -2.3), (-0.9, -0.25))
 UNKNOWN = ((-14.9, -15.3), (-12.5, -13.1), (-10.2, -10.7), (-7.6, -8.1), (-2.4, -3.0))
 LEFT, RIGHT = -16.5, 0.6
 
