@@ -126,7 +126,7 @@ class TiedGaussian:
             others = np.linalg.qr(directions, mode="complete")[0][:, n_axes:]
             whole[self._counting, n_axes:] = others / np.sqrt(self._other)
         triangle = np.zeros((n_units, n_units))
-        triangle[:, : whole.shape[1]] = np.linalg.qr(whole.T, mode="r").T
+        triangle[:, : whole.shape[1]] = np.asarray(np.linalg.qr(whole.T, mode="r")).T
         return triangle
 
     def squared_distances(self, rows: Floats) -> tuple[Floats, NDArray[np.intp]]:

@@ -228,6 +228,7 @@ class AdaptiveEnsembleDetector(BaseIncrementalDetector, NamedDetectors):
         "n_jobs": [Integral, None],
     }
 
+    _prototypes = frozenset(_lists_of_detectors)
     _params_after_learning = BaseIncrementalDetector._params_after_learning | {"n_jobs"}
 
     def __init__(

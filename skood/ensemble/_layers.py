@@ -148,6 +148,7 @@ class LayerEnsembleDetector(BaseIncrementalDetector):
     """
 
     _learns_from_ood = True
+    _prototypes = frozenset({"detector"})
     _params_after_learning = BaseIncrementalDetector._params_after_learning | {"n_jobs"}
 
     _parameter_constraints: dict = {
