@@ -33,7 +33,7 @@ from skood.datasets import load_digits_ood
 from skood.metrics import ood_roc_auc_score
 from skood.monitoring import DriftMonitor
 
-# ``partial_fit`` says that a threshold from few rows is an estimate: calibration follows.
+# ``partial_fit`` says that its threshold is an estimate: calibration follows.
 warnings.simplefilter("ignore", UncalibratedWarning)
 
 X, y = load_digits_ood(held_out=(1, 5), return_X_y=True)
