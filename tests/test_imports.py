@@ -22,6 +22,7 @@ FLOW = [
     "_sklearn",
     "_samples",
     "_warnings",
+    "_progress",
     "_fit_context",
     "_od_table",
     "_axes",

@@ -28,7 +28,7 @@ from .._marks import (
     roc_auc_of_marks,
     take_rows,
 )
-from .._sklearn import Interval
+from .._sklearn import CallbackSupportMixin, Interval
 from .._streams import check_fitted
 from .._validation import check_activations
 from .._values import ANY_SIZE, all_finite, below_all, refuse_not_finite
@@ -36,7 +36,7 @@ from ..activations import Activations
 from ._entries import ATTRIBUTES, LABELS_NEEDED, LABELS_OPTIONAL, PARAMETERS
 
 
-class BaseDetector(OutlierMixin, BaseEstimator, metaclass=ABCMeta):
+class BaseDetector(CallbackSupportMixin, OutlierMixin, BaseEstimator, metaclass=ABCMeta):
     """Template of all detectors.
 
     A subclass says what to learn (``_fit``), how to score (``_score_samples``) and where the

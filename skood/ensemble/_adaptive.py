@@ -22,6 +22,7 @@ from .._held_out import Rows
 from .._layer_names import value_names
 from .._memory import memory_left
 from .._named_detectors import NamedDetectors
+from .._progress import Progress, steps
 from .._sklearn import Interval, StrOptions
 from .._spread import evenly
 from .._streams import check_fitted
@@ -101,6 +102,8 @@ class AdaptiveEnsembleDetector(BaseIncrementalDetector, NamedDetectors):
     n_jobs : int, default=None
         Number of threads that fit and score the members of each layer. None means 1, -1 all
         processors.
+    verbose : int, default=0
+        Whether to show which of the detectors are fitted; see :ref:`progress`.
 
     Attributes
     ----------
@@ -224,9 +227,11 @@ class AdaptiveEnsembleDetector(BaseIncrementalDetector, NamedDetectors):
         "max_layers": [Interval(Integral, 1, None, closed="left")],
         "max_samples": [Interval(Integral, 2, None, closed="left")],
         "n_jobs": [Integral, None],
+        "verbose": ["verbose"],
     }
 
-    _params_after_learning = BaseIncrementalDetector._params_after_learning | {"n_jobs"}
+    _params_after_learning = BaseIncrementalDetector._params_after_learning | {"n_jobs", "verbose"}
+    _n_stages_of_fit = 1
 
     def __init__(
         self,
@@ -241,6 +246,7 @@ class AdaptiveEnsembleDetector(BaseIncrementalDetector, NamedDetectors):
         false_alarm_rate: float = 0.05,
         validation: Any = None,
         n_jobs: int | None = None,
+        verbose: int = 0,
     ) -> None:
         super().__init__(false_alarm_rate=false_alarm_rate, validation=validation)
         self.target = target
@@ -251,6 +257,7 @@ class AdaptiveEnsembleDetector(BaseIncrementalDetector, NamedDetectors):
         self.max_layers = max_layers
         self.max_samples = max_samples
         self.n_jobs = n_jobs
+        self.verbose = verbose
 
     def _fit(self, X: Activations, y: NDArray | None) -> Floats:  # type: ignore[override]
         forget_batches(self)
@@ -270,13 +277,25 @@ class AdaptiveEnsembleDetector(BaseIncrementalDetector, NamedDetectors):
         self.left_out_: dict[str, str] = {}
         self.named_estimators_: dict[str, Any] = {}
         self._groups: list[str] = []
-        scores = [
-            *self._fit_layers(X, y),
-            *self._fit_features(X, y),
-            *self._fit_joint(X, y),
-            *self._fit_head(X, y),
-        ]
+        with steps(self, self._n_detectors(), "detectors") as told:
+            scores = [
+                *self._fit_layers(X, y, told),
+                *self._fit_features(X, y, told),
+                *self._fit_joint(X, y, told),
+                *self._fit_head(X, y, told),
+            ]
         self._learnt_scores = self._calibrate(np.column_stack(scores))
+
+    def _n_detectors(self) -> int:
+        """How many there are to fit, some of which may be left out."""
+        defaults = {
+            "layer_detectors": layer_detectors(self.target, have_classes=True),
+            "feature_detectors": feature_detectors(self.target),
+            "joint_detectors": joint_detectors(self.target),
+            "head_detectors": head_detectors(self.target),
+        }
+        given = {name: getattr(self, name) for name in defaults}
+        return sum(len(defaults[name] if given[name] is None else given[name]) for name in given)
 
     def _keep(self, X: Activations, y: NDArray | None, keys: Keys | None) -> None:
         """Keep what more batches need, unless that takes much more memory than all else."""
@@ -387,7 +406,7 @@ class AdaptiveEnsembleDetector(BaseIncrementalDetector, NamedDetectors):
             )
         self._validate_names([name for name, _ in pairs])
 
-    def _fit_layers(self, X: Activations, y: NDArray | None) -> list[Floats]:
+    def _fit_layers(self, X: Activations, y: NDArray | None, told: Progress) -> list[Floats]:
         """Learn from the layers; returns each detector's scores with each sample left out."""
         n_classes = len(np.unique(predicted_classes(X)))
         self.layers_ = self._layers_to_watch(X)
@@ -402,7 +421,7 @@ class AdaptiveEnsembleDetector(BaseIncrementalDetector, NamedDetectors):
             knowledge = class_knowledge(X[self.layers_])
         for name, detector in named:
             ensemble = self._of_all_layers(detector, knowledge)
-            scores.append(self._fit_member("layers", name, ensemble, layers, y))
+            scores.append(self._fit_member("layers", name, ensemble, layers, y, told))
             # The first of them finds it, from its own distances where it can.
             knowledge = self.named_estimators_[name].knowledge_
         self.knowledge_ = np.asarray(knowledge)
@@ -433,7 +452,7 @@ class AdaptiveEnsembleDetector(BaseIncrementalDetector, NamedDetectors):
             return layers
         return layers._layers_alone()
 
-    def _fit_features(self, X: Activations, y: NDArray | None) -> list[Floats]:
+    def _fit_features(self, X: Activations, y: NDArray | None, told: Progress) -> list[Floats]:
         named = self.feature_detectors
         named = feature_detectors(self.target) if named is None else named
         if reason := _why_no_features(X):
@@ -441,7 +460,7 @@ class AdaptiveEnsembleDetector(BaseIncrementalDetector, NamedDetectors):
             named = []
         self._features_layer = None if X.head is None else X.head.input_layer
         features = self._read_features(X) if named else X
-        return [self._fit_member("features", *pair, features, y) for pair in named]
+        return [self._fit_member("features", *pair, features, y, told) for pair in named]
 
     def _read_features(self, X: Activations) -> Activations:
         """The features alone; of activations without a head, the layer that it reads."""
@@ -457,7 +476,7 @@ class AdaptiveEnsembleDetector(BaseIncrementalDetector, NamedDetectors):
             return X._with_layers({"features": features})
         return Activations({"features": features}, predictions=X.predictions)
 
-    def _fit_joint(self, X: Activations, y: NDArray | None) -> list[Floats]:
+    def _fit_joint(self, X: Activations, y: NDArray | None, told: Progress) -> list[Floats]:
         named = self.joint_detectors
         layers = self._read_layers(X)
         if named is None:
@@ -465,14 +484,14 @@ class AdaptiveEnsembleDetector(BaseIncrementalDetector, NamedDetectors):
             if not _norms_vary(layers):
                 self.left_out_.update((name, _SAME_NORMS) for name, _ in named)
                 named = []
-        return [self._fit_member("joint", *pair, layers, y) for pair in named]
+        return [self._fit_member("joint", *pair, layers, y, told) for pair in named]
 
-    def _fit_head(self, X: Activations, y: NDArray | None) -> list[Floats]:
+    def _fit_head(self, X: Activations, y: NDArray | None, told: Progress) -> list[Floats]:
         named = self.head_detectors
         scores = []
         for name, detector in head_detectors(self.target) if named is None else named:
             try:
-                scores.append(self._fit_member("head", name, detector, X, y))
+                scores.append(self._fit_member("head", name, detector, X, y, told))
             except ValueError as error:
                 if self.target == "misclassified" or _has_parts_of_head(X):
                     raise
@@ -480,9 +499,17 @@ class AdaptiveEnsembleDetector(BaseIncrementalDetector, NamedDetectors):
         return scores
 
     def _fit_member(
-        self, group: str, name: str, detector: Any, X: Activations, y: NDArray | None
+        self,
+        group: str,
+        name: str,
+        detector: Any,
+        X: Activations,
+        y: NDArray | None,
+        told: Progress,
     ) -> Floats:
-        fitted, scores = fit_and_calibrate(clone(detector), X, y)
+        member = clone(detector)
+        with told.step(name, member):
+            fitted, scores = fit_and_calibrate(member, X, y)
         forget_batches(fitted)
         self.named_estimators_[name] = fitted
         self._groups.append(group)

@@ -16,6 +16,7 @@ from .._elsewhere import run_elsewhere
 from .._foreign import are_named, detector_of, is_of_pyod, rate_of
 from .._held_out import VALIDATION
 from .._named_detectors import NamedDetectors
+from .._progress import steps
 from .._streams import check_fitted, steps_of
 from .._threshold_sample import ThresholdSample, shared
 from .._validation import ARRAY_LAYER, check_activations
@@ -58,6 +59,8 @@ class AnyAlarmDetector(BaseIncrementalDetector, NamedDetectors):
         detector rejects on average at most its own ``false_alarm_rate`` (or ``contamination``) of
         new samples of their distribution; for that the network must not have learnt from them
         either. By default each detector has the threshold that it finds itself.
+    verbose : int, default=0
+        Whether to show which of the detectors are fitted; see :ref:`progress`.
 
     Attributes
     ----------
@@ -123,13 +126,21 @@ class AnyAlarmDetector(BaseIncrementalDetector, NamedDetectors):
 
     _learns_from_ood = True
     _lists_of_detectors = ("detectors",)
-    _params_after_learning: frozenset[str] = frozenset()
+    _params_after_learning: frozenset[str] = frozenset({"verbose"})
+    _n_stages_of_fit = 1
 
-    _parameter_constraints: dict = {"detectors": [list], "validation": VALIDATION}
+    _parameter_constraints: dict = {
+        "detectors": [list],
+        "validation": VALIDATION,
+        "verbose": ["verbose"],
+    }
 
-    def __init__(self, detectors: Sequence[tuple[str, Any]], *, validation: Any = None) -> None:
+    def __init__(
+        self, detectors: Sequence[tuple[str, Any]], *, validation: Any = None, verbose: int = 0
+    ) -> None:
         self.detectors = detectors
         self.validation = validation
+        self.verbose = verbose
 
     def _validate(self, X: Any, *, reset: bool) -> Activations:
         return check_activations(self, X, reset=reset, allow_nd=True)
@@ -141,16 +152,19 @@ class AnyAlarmDetector(BaseIncrementalDetector, NamedDetectors):
         forget_batches(self)
         self.named_estimators_: dict[str, Any] = {}
         given, scores = self._as_given(X), {}
-        for name, detector in self.detectors:
-            outside = None
-            if X_ood is not None and getattr(detector_of(detector), "_learns_from_ood", False):
-                outside = self._as_given(X_ood)
-            member = clone(detector), given, y, outside, self._keeps_batches
-            if self.validation is None:
-                fitted, scores[name] = fit_and_calibrate(*member)
-            else:
-                fitted = fit_member(*member)
-            self.named_estimators_[name] = fitted
+        with steps(self, len(self.detectors), "detectors") as told:
+            for name, detector in self.detectors:
+                outside = None
+                if X_ood is not None and getattr(detector_of(detector), "_learns_from_ood", False):
+                    outside = self._as_given(X_ood)
+                member = clone(detector)
+                self.named_estimators_[name] = member
+                data = given, y, outside, self._keeps_batches
+                with told.step(name, member):
+                    if self.validation is None:
+                        _, scores[name] = fit_and_calibrate(member, *data)
+                    else:
+                        fit_member(member, *data)
         self._keep(X, y)
         if self.validation is not None:
             return None

@@ -18,7 +18,13 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 from .._docstrings import FITTED_ON, complete
 from .._fit_context import fit_context
 from .._marks import in_distribution_rows, plain_labels, read_labels
-from .._sklearn import HasMethods, Interval, StrOptions, check_own_parameters
+from .._sklearn import (
+    CallbackSupportMixin,
+    HasMethods,
+    Interval,
+    StrOptions,
+    check_own_parameters,
+)
 from .._warnings import warn_user
 from ._outliers import OUTLIER_KINDS, OutlierKind, make_outliers
 from ._rejection import RejectingClassifierMixin, label_rejected
@@ -33,7 +39,11 @@ _ROUNDING = 1e-6
 
 
 class DecoyClassClassifier(
-    RejectingClassifierMixin, ClassifierMixin, MetaEstimatorMixin, BaseEstimator
+    CallbackSupportMixin,
+    RejectingClassifierMixin,
+    ClassifierMixin,
+    MetaEstimatorMixin,
+    BaseEstimator,
 ):
     """Classifier with a decoy class (background or reject class) that is trained on outliers.
 
