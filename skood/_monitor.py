@@ -15,6 +15,7 @@ from sklearn.pipeline import Pipeline
 from sklearn.utils import Tags, estimator_html_repr, get_tags
 
 from ._classes import tells_classes
+from ._diagram import DocLinkMixin
 from ._elsewhere import held, in_memory, lies_elsewhere, run_elsewhere
 from ._fit_context import unchanged_on_failure
 from ._foreign import detector_of, flat_steps, rate_of, scoring_steps
@@ -87,7 +88,7 @@ def _last_step_learns(name: str) -> Any:
     return check
 
 
-class Monitor(SessionMixin, FilesMixin, ExportMixin, Pipeline):
+class Monitor(DocLinkMixin, SessionMixin, FilesMixin, ExportMixin, Pipeline):
     """A pipeline from the inputs of a trained network to verdicts: whether to trust it on them.
 
     :func:`make_monitor` builds one with good defaults. A monitor of other parts is composed as any

@@ -23,7 +23,7 @@ from joblib import Parallel
 from joblib.parallel import get_active_backend
 from tqdm import tqdm
 
-from ._sklearn import Function, new_callback_context, passing_callbacks
+from ._sklearn import Function, has_callbacks, new_callback_context, passing_callbacks
 
 LOG = logging.getLogger("skood")
 LOG.addHandler(logging.NullHandler())
@@ -34,12 +34,13 @@ _SECONDS = 0.1
 """So often is a bar drawn anew while steps of its steps go on."""
 _WIDTH = 40
 """So many characters beside a bar say what is being done."""
-_REPORT = "_report_of_fit"
 
 _asked: ContextVar[int] = ContextVar("_asked", default=0)
 """The ``verbose`` of what runs all else here."""
 _running: ContextVar[Steps | None] = ContextVar("_running", default=None)
 """The steps that this thread works on."""
+_reports: dict[int, FitReport] = {}
+"""What callbacks are told of estimators that are being fitted, by the ``id`` of these."""
 _bar_is_shown = Lock()
 """Bars of several things at once would tear each other up: there is one at a time."""
 
@@ -48,8 +49,7 @@ class Progress(Protocol):
     """What is told of steps, by whatever does them."""
 
     def step(self, label: str = "", estimator: Any = None) -> AbstractContextManager[Any]:
-        """Block that is one step, perhaps in another thread, which fits an estimator if one is
-        given."""
+        """Block that is one step, perhaps in another thread, and may fit an estimator."""
 
     def advance(self, n_steps: int = 1) -> None:
         """Note that more steps are done."""
@@ -86,7 +86,7 @@ def steps(
         Whether the log tells of their beginning and end as it does of single steps.
     """
     wanted = max(_asked.get(), int(getattr(of, "verbose", 0) if verbose is None else verbose))
-    report, outer = getattr(of, _REPORT, None), _running.get()
+    report, outer = _reports.get(id(of)), _running.get()
     if not wanted and report is None and outer is None and not LOG.isEnabledFor(logging.INFO):
         yield _NOBODY
         return
@@ -388,11 +388,14 @@ class StageReport:
 
 @contextmanager
 def telling_callbacks(estimator: Any, X: Any = None, y: Any = None) -> Iterator[None]:
-    """Block that is the ``fit`` of an estimator, told to its callbacks, of which it has some."""
+    """Block that is the ``fit`` of an estimator, told to its callbacks where it has some."""
+    if not has_callbacks(estimator):
+        yield
+        return
     report = FitReport(estimator, new_callback_context(estimator), {"X": X, "y": y})
-    vars(estimator)[_REPORT] = report
+    _reports[id(estimator)] = report
     try:
         yield
     finally:
-        vars(estimator).pop(_REPORT, None)
+        del _reports[id(estimator)]
     report.end()

@@ -29,6 +29,10 @@ from sklearn.utils.validation import _check_feature_names_in as check_feature_na
 from sklearn.utils.validation import _num_samples as num_samples
 
 try:
+    from sklearn.utils._repr_html.estimator import _VisualBlock as VisualBlock
+except ImportError:  # before scikit-learn 1.8
+    from sklearn.utils._estimator_html_repr import _VisualBlock as VisualBlock
+try:
     from sklearn.callback import CallbackSupportMixin
     from sklearn.callback._callback_support import callback_management_context
 except ImportError:  # before scikit-learn 1.9
@@ -52,6 +56,7 @@ __all__ = [
     "InvalidParameterError",
     "RealNotInt",
     "StrOptions",
+    "VisualBlock",
     "available_if",
     "callback_management_context",
     "check_feature_names_in",

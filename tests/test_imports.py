@@ -23,6 +23,7 @@ FLOW = [
     "_samples",
     "_warnings",
     "_progress",
+    "_diagram",
     "_fit_context",
     "_od_table",
     "_axes",

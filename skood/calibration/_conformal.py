@@ -26,6 +26,7 @@ from .._conformal import (
     smallest_rate,
     why_none_is_rejected,
 )
+from .._diagram import EstimatorMixin, MembersMixin, copies_shown
 from .._docstrings import FITTED_ON, complete
 from .._elsewhere import run_elsewhere
 from .._fit_context import fit_context, forget_fit
@@ -33,7 +34,7 @@ from .._foreign import detector_of
 from .._marks import roc_auc_of_marks
 from .._progress import steps
 from .._samples import n_rows_of
-from .._sklearn import CallbackSupportMixin, HasMethods, Interval, StrOptions, validate_params
+from .._sklearn import HasMethods, Interval, StrOptions, validate_params
 from .._values import Floats
 from .._warnings import users_line, warn_user, working_for
 from ._conformal_fits import (
@@ -49,7 +50,9 @@ from ._conformal_fits import (
 from ._ranked_scores import RankedScores, rows_by_class
 
 
-class ConformalDetector(CallbackSupportMixin, OutlierMixin, MetaEstimatorMixin, BaseEstimator):
+class ConformalDetector(
+    EstimatorMixin, MembersMixin, OutlierMixin, MetaEstimatorMixin, BaseEstimator
+):
     """Give a detector a threshold that keeps its rate of false alarms, and p-values.
 
     A detector's own threshold comes from rows that it, or the network that it watches, has learnt
@@ -268,6 +271,13 @@ class ConformalDetector(CallbackSupportMixin, OutlierMixin, MetaEstimatorMixin, 
         self._remember(parts)
         self._set_thresholds()
         return self
+
+    def _members_shown(self) -> list[tuple[str, Any]]:
+        fitted = getattr(self, "estimators_", [])
+        if len(fitted) <= 1:
+            return super()._members_shown()
+        names = [f"split {number}" for number in range(len(fitted))]
+        return copies_shown(names, fitted, "splits")
 
     @property
     def _is_prefit(self) -> bool:

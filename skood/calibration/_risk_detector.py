@@ -16,6 +16,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from .._classes import check_class_labels, check_same_kind
 from .._conformal import refuse_nan_scores, upper_bound_of_share
+from .._diagram import EstimatorMixin, MembersMixin
 from .._docstrings import FITTED_ON, complete
 from .._elsewhere import run_elsewhere
 from .._estimator_checks import NEEDS_LABELS, failed_classifier_checks
@@ -24,7 +25,7 @@ from .._foreign import detector_of
 from .._marks import refuse_missing
 from .._progress import steps
 from .._samples import n_rows_of, take_samples
-from .._sklearn import CallbackSupportMixin, HasMethods, Interval, StrOptions
+from .._sklearn import HasMethods, Interval, StrOptions
 from .._values import Floats
 from .._warnings import warn_user
 from ..activations import Activations
@@ -33,7 +34,9 @@ from ._ranked_scores import differences
 from ._risk_tests import RankedErrors, rows_needed
 
 
-class RiskControlledDetector(CallbackSupportMixin, OutlierMixin, MetaEstimatorMixin, BaseEstimator):
+class RiskControlledDetector(
+    EstimatorMixin, MembersMixin, OutlierMixin, MetaEstimatorMixin, BaseEstimator
+):
     """Give a detector a threshold that bounds the error rate on the samples it accepts.
 
     A sample that is accepted is one on which the network's prediction is used. The risk of a

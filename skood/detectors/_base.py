@@ -19,6 +19,7 @@ from .._classes import (
     tells_classes,
 )
 from .._conformal import held_out_threshold, lowest_accepted
+from .._diagram import EstimatorMixin
 from .._docstrings import complete
 from .._elsewhere import run_elsewhere
 from .._fit_context import fit_context, forget_fit
@@ -28,7 +29,7 @@ from .._marks import (
     roc_auc_of_marks,
     take_rows,
 )
-from .._sklearn import CallbackSupportMixin, Interval
+from .._sklearn import Interval
 from .._streams import check_fitted
 from .._validation import check_activations
 from .._values import ANY_SIZE, all_finite, below_all, refuse_not_finite
@@ -36,7 +37,7 @@ from ..activations import Activations
 from ._entries import ATTRIBUTES, LABELS_NEEDED, LABELS_OPTIONAL, PARAMETERS
 
 
-class BaseDetector(CallbackSupportMixin, OutlierMixin, BaseEstimator, metaclass=ABCMeta):
+class BaseDetector(EstimatorMixin, OutlierMixin, BaseEstimator, metaclass=ABCMeta):
     """Template of all detectors.
 
     A subclass says what to learn (``_fit``), how to score (``_score_samples``) and where the

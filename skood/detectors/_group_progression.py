@@ -17,6 +17,7 @@ from sklearn.preprocessing import StandardScaler
 from threadpoolctl import threadpool_limits
 
 from .._classes import GROUP_BY
+from .._diagram import MembersMixin
 from .._patterns import pack_layers
 from .._progress import CountingParallel, steps
 from .._sklearn import HasMethods, Interval, StrOptions
@@ -29,7 +30,7 @@ from ._pattern_groups import PatternGroups, Progression
 from ._stored_samples import StoredSamplesMixin, pad_neighbors
 
 
-class GroupProgressionDetector(StoredSamplesMixin, BaseOneClassDetector):
+class GroupProgressionDetector(MembersMixin, StoredSamplesMixin, BaseOneClassDetector):
     """Groups of nearest training patterns, followed through the layers.
 
     In each layer, the training samples whose patterns are nearest to that of a sample are its

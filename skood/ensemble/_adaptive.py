@@ -17,6 +17,7 @@ from sklearn.utils.extmath import row_norms
 
 from .._batches import row_batches
 from .._classes import has_predictions, rows_to_accept, tells_classes
+from .._diagram import MembersMixin
 from .._foreign import are_named
 from .._held_out import Rows
 from .._layer_names import value_names
@@ -66,7 +67,7 @@ _ROWS_PER_CLASS = 10
 """With fewer on average, layers are compared with those of samples of all classes."""
 
 
-class AdaptiveEnsembleDetector(BaseIncrementalDetector, NamedDetectors):
+class AdaptiveEnsembleDetector(MembersMixin, BaseIncrementalDetector, NamedDetectors):
     """Layers and head of a network, each with the voice that the network itself gives it.
 
     No single method is good on every network: distances and patterns of all layers are best where
@@ -277,7 +278,8 @@ class AdaptiveEnsembleDetector(BaseIncrementalDetector, NamedDetectors):
         self.left_out_: dict[str, str] = {}
         self.named_estimators_: dict[str, Any] = {}
         self._groups: list[str] = []
-        with steps(self, self._n_detectors(), "detectors") as told:
+        n_detectors = sum(map(len, self._all_detectors().values()))
+        with steps(self, n_detectors, "detectors") as told:
             scores = [
                 *self._fit_layers(X, y, told),
                 *self._fit_features(X, y, told),
@@ -286,8 +288,8 @@ class AdaptiveEnsembleDetector(BaseIncrementalDetector, NamedDetectors):
             ]
         self._learnt_scores = self._calibrate(np.column_stack(scores))
 
-    def _n_detectors(self) -> int:
-        """How many there are to fit, some of which may be left out."""
+    def _all_detectors(self) -> dict[str, list[tuple[str, Any]]]:
+        """Those to fit by parameter, some of which may be left out."""
         defaults = {
             "layer_detectors": layer_detectors(self.target, have_classes=True),
             "feature_detectors": feature_detectors(self.target),
@@ -295,7 +297,14 @@ class AdaptiveEnsembleDetector(BaseIncrementalDetector, NamedDetectors):
             "head_detectors": head_detectors(self.target),
         }
         given = {name: getattr(self, name) for name in defaults}
-        return sum(len(defaults[name] if given[name] is None else given[name]) for name in given)
+        return {name: defaults[name] if given[name] is None else given[name] for name in given}
+
+    def _members_shown(self) -> list[tuple[str, Any]]:
+        if hasattr(self, "named_estimators_"):
+            return list(self.named_estimators_.items())
+        of_layers, *others = self._all_detectors().values()
+        watching = [(name, self._of_all_layers(detector, None)) for name, detector in of_layers]
+        return [*watching, *(pair for pairs in others for pair in pairs)]
 
     def _keep(self, X: Activations, y: NDArray | None, keys: Keys | None) -> None:
         """Keep what more batches need, unless that takes much more memory than all else."""

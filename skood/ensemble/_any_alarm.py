@@ -12,6 +12,7 @@ from sklearn.base import clone
 
 from .._classes import rows_to_accept
 from .._conformal import held_out_threshold, lowest_accepted
+from .._diagram import MembersMixin
 from .._elsewhere import run_elsewhere
 from .._foreign import are_named, detector_of, is_of_pyod, rate_of
 from .._held_out import VALIDATION
@@ -41,7 +42,7 @@ _FAR = 1000.0
 """Mean excesses below all scores, where a threshold of -inf is taken to be."""
 
 
-class AnyAlarmDetector(BaseIncrementalDetector, NamedDetectors):
+class AnyAlarmDetector(MembersMixin, BaseIncrementalDetector, NamedDetectors):
     """Reject what any of several detectors rejects, each with a threshold of its own.
 
     Out-of-distribution inputs and misclassified ones are found best by different scores. Where
@@ -318,6 +319,9 @@ class AnyAlarmDetector(BaseIncrementalDetector, NamedDetectors):
 
     def _less_rounding(self, threshold: float, training_scores: NDArray[np.float64]) -> float:
         return threshold
+
+    def _members_shown(self) -> list[tuple[str, Any]]:
+        return list(getattr(self, "named_estimators_", dict(self.detectors)).items())
 
     def _layers_to_read(self) -> set[str] | None:
         return layers_to_read(list(self.named_estimators_.values()))

@@ -16,6 +16,7 @@ from sklearn.metrics import roc_auc_score
 from sklearn.utils.validation import check_is_fitted
 
 from .._conformal import conformal_threshold, held_out_threshold
+from .._diagram import MembersMixin, copies_shown
 from .._layer_names import layer_list, match_layers, value_names
 from .._marks import marks_beside_y
 from .._progress import steps
@@ -49,7 +50,7 @@ from ._members import fit_and_calibrate, member_scores, of_detector
 from ._together import FEW, Together
 
 
-class LayerEnsembleDetector(BaseIncrementalDetector):
+class LayerEnsembleDetector(MembersMixin, BaseIncrementalDetector):
     """Fit a copy of a detector on each layer and combine their scores.
 
     No single layer detects every kind of out-of-distribution sample; together they do far better.
@@ -547,6 +548,14 @@ class LayerEnsembleDetector(BaseIncrementalDetector):
         if self.combine == "vote":
             self._set_vote_level_by(found)
         return self._combined(found)
+
+    def _members_shown(self) -> list[tuple[str, Any]]:
+        members = getattr(self, "estimators_", self.detector)
+        if not isinstance(members, list):
+            return [("detector", members)]
+        if isinstance(self.detector, list):
+            return [(f"member {number}", member) for number, member in enumerate(members)]
+        return copies_shown(self.layers_, members, "layers")
 
     def _layers_to_read(self) -> set[str]:
         return {name for names in self._inputs for name in names}

@@ -40,7 +40,8 @@ def extract(
 ) -> Activations:
     """Run the network over all batches; ``known`` is what it ran on in ``fit``.
 
-    ``told_by``, the extractor, tells how far it has come. Where a ``writer`` has blocks already, their samples do not pass.
+    ``told_by``, the extractor, tells how far it has come. Where a ``writer`` has blocks already,
+    their samples do not pass.
     """
     with adapter.untouched():
         head = adapter.head(plan.trace)

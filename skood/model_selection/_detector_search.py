@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from numbers import Integral, Real
 from time import perf_counter
 from typing import Any, Self
@@ -18,6 +19,7 @@ from sklearn.frozen import FrozenEstimator
 from sklearn.pipeline import Pipeline
 from sklearn.utils.validation import check_is_fitted
 
+from .._diagram import EstimatorMixin, MembersMixin
 from .._docstrings import FITTED_ON, complete
 from .._elsewhere import run_elsewhere
 from .._fit_context import fit_context
@@ -27,7 +29,7 @@ from .._logits import MissingPartError
 from .._marks import in_distribution, marks_beside_y, plain_labels, read_labels
 from .._named_detectors import NamedDetectors
 from .._progress import Progress, steps
-from .._sklearn import CallbackSupportMixin, HasMethods, Interval
+from .._sklearn import HasMethods, Interval
 from .._validation import check_activations
 from .._values import Floats
 from .._warnings import Line, users_line, warn_user, working_for
@@ -42,7 +44,9 @@ _N_TRIED = 64
 """A detector that needs a part which is missing says so on as few rows."""
 
 
-class DetectorSearchCV(CallbackSupportMixin, OutlierMixin, MetaEstimatorMixin, NamedDetectors):
+class DetectorSearchCV(
+    EstimatorMixin, MembersMixin, OutlierMixin, MetaEstimatorMixin, NamedDetectors
+):
     """Choose among detectors by rows marked out-of-distribution; the first unless another helps.
 
     The first detector is the default. Each other one is tried beside it, with the mean of both
@@ -315,7 +319,9 @@ class DetectorSearchCV(CallbackSupportMixin, OutlierMixin, MetaEstimatorMixin, N
         with working_for(line):
             for name, detector in detectors:
                 try:
-                    fitted, *cells = self._score_candidate(name, detector, default, *parts, told)
+                    fitted = clone(detector)
+                    step = told.step(name, fitted)
+                    cells = self._score_candidate(fitted, step, default, *parts)
                 except Exception as error:
                     if default is None:
                         raise
@@ -327,19 +333,19 @@ class DetectorSearchCV(CallbackSupportMixin, OutlierMixin, MetaEstimatorMixin, N
 
     def _score_candidate(
         self,
-        name: str,
         detector: Any,
+        step: AbstractContextManager[Any],
         default: Any,
         train: tuple[Activations, NDArray],
         test: tuple[Activations, NDArray],
-        told: Progress,
-    ) -> tuple[Any, float, float]:
+    ) -> list[float]:
         start = perf_counter()
-        fitted = _fit(clone(detector), *train, told, name)
+        with step:
+            detector.fit(*train)
         seconds = perf_counter() - start
         is_beside = default is not None and self.beside_default
-        candidate = self._beside(default, fitted, *train) if is_beside else fitted
-        return fitted, float(self._scorer()(candidate, *test)), seconds
+        candidate = self._beside(default, detector, *train) if is_beside else detector
+        return [float(self._scorer()(candidate, *test)), seconds]
 
     def _beside(
         self, default: Any, other: Any, X: Activations, y: NDArray
@@ -396,6 +402,11 @@ class DetectorSearchCV(CallbackSupportMixin, OutlierMixin, MetaEstimatorMixin, N
             else:
                 usable.append((name, detector))
         return usable
+
+    def _members_shown(self) -> list[tuple[str, Any]]:
+        if hasattr(self, "best_estimator_"):
+            return [("best_estimator_", self.best_estimator_)]
+        return list(self.detectors)
 
     def _validate(self, X: Any) -> Activations:
         check_is_fitted(self)

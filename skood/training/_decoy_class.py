@@ -15,11 +15,12 @@ from sklearn.utils import check_random_state, check_X_y
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, validate_data
 
+from .._diagram import EstimatorMixin, MembersMixin
 from .._docstrings import FITTED_ON, complete
 from .._fit_context import fit_context
 from .._marks import in_distribution_rows, plain_labels, read_labels
+from .._progress import steps
 from .._sklearn import (
-    CallbackSupportMixin,
     HasMethods,
     Interval,
     StrOptions,
@@ -39,7 +40,8 @@ _ROUNDING = 1e-6
 
 
 class DecoyClassClassifier(
-    CallbackSupportMixin,
+    EstimatorMixin,
+    MembersMixin,
     RejectingClassifierMixin,
     ClassifierMixin,
     MetaEstimatorMixin,
@@ -161,6 +163,7 @@ class DecoyClassClassifier(
     }
 
     _learns_from_ood = True
+    _n_stages_of_fit = 1
 
     def __init__(
         self,
@@ -222,12 +225,14 @@ class DecoyClassClassifier(
         # In random order, for a part of the rows may be split off, to stop training early.
         order = rng.permutation(len(samples) + n_outliers)
         targets = np.concatenate([codes, np.full(n_outliers, len(self.classes_))])
-        self.estimator_ = _fit(
-            clone(self.estimator),
-            np.concatenate([samples, outliers])[order],
-            targets.astype(np.int64)[order],
-            n_outputs=len(self.classes_) + 1,
-        )
+        estimator = clone(self.estimator)
+        with steps(self, 1, "fits") as told, told.step("", estimator):
+            self.estimator_ = _fit(
+                estimator,
+                np.concatenate([samples, outliers])[order],
+                targets.astype(np.int64)[order],
+                n_outputs=len(self.classes_) + 1,
+            )
         self.offset_ = self._threshold(samples)
         return self
 
