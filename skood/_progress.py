@@ -304,7 +304,7 @@ class FitReport:
     """
 
     def __init__(self, estimator: Any, context: Any, data: dict[str, Any]) -> None:
-        self._estimator, self._context, self._data = estimator, context, data
+        self._fitted, self._context, self._data = estimator, context, data
         n_stages = getattr(estimator, "_n_stages_of_fit", 0)
         self._has_begun, self._n_stages_left = False, n_stages
         if n_stages != 1:
@@ -313,7 +313,7 @@ class FitReport:
     def _begin(self, n_steps: int | None) -> None:
         self._has_begun = True
         self._context.max_subtasks = n_steps
-        self._context.call_on_fit_task_begin(estimator=self._estimator, **self._data)
+        self._context.call_on_fit_task_begin(estimator=self._fitted, **self._data)
 
     def stage(self, n_steps: int | None, unit: str) -> StageReport | None:
         """Tell that steps begin; None where there are more than were announced."""
@@ -322,17 +322,17 @@ class FitReport:
         self._n_stages_left -= 1
         if not self._has_begun:
             self._begin(n_steps)
-            return StageReport(self._estimator, self._context, n_steps, is_whole=True)
+            return StageReport(self._fitted, self._context, n_steps, is_whole=True)
         context = self._context.subcontext(task_name=unit, max_subtasks=n_steps)
-        context.call_on_fit_task_begin(estimator=self._estimator)
-        return StageReport(self._estimator, context, n_steps, is_whole=False)
+        context.call_on_fit_task_begin(estimator=self._fitted)
+        return StageReport(self._fitted, context, n_steps, is_whole=False)
 
     def end(self) -> None:
         """Tell that the estimator is fitted."""
         if not self._has_begun:
             self._begin(0)
         self._context.call_on_fit_task_end(
-            estimator=self._estimator, **self._data, reconstruction_attributes=dict
+            estimator=self._fitted, **self._data, reconstruction_attributes=dict
         )
 
 
@@ -354,7 +354,7 @@ class StageReport:
     def __init__(
         self, estimator: Any, context: Any, n_steps: int | None, *, is_whole: bool
     ) -> None:
-        self._estimator, self._context, self._is_whole = estimator, context, is_whole
+        self._fitted, self._context, self._is_whole = estimator, context, is_whole
         self._n_steps, self._n_begun = n_steps, 0
 
     def step(self, label: str, estimator: Any) -> AbstractContextManager[Any]:
@@ -367,9 +367,9 @@ class StageReport:
     @contextmanager
     def _told(self, context: Any, estimator: Any) -> Iterator[None]:
         with passing_callbacks(context, estimator):
-            context.call_on_fit_task_begin(estimator=self._estimator)
+            context.call_on_fit_task_begin(estimator=self._fitted)
             yield
-            context.call_on_fit_task_end(estimator=self._estimator)
+            context.call_on_fit_task_end(estimator=self._fitted)
 
     def advance(self, share: float | None, label: str) -> None:
         """Tell of as many steps as are a share of all, or of one where that is not known."""
@@ -383,7 +383,7 @@ class StageReport:
     def end(self) -> None:
         """Tell that all is done."""
         if not self._is_whole:
-            self._context.call_on_fit_task_end(estimator=self._estimator)
+            self._context.call_on_fit_task_end(estimator=self._fitted)
 
 
 @contextmanager

@@ -231,7 +231,6 @@ class AdaptiveEnsembleDetector(MembersMixin, BaseIncrementalDetector, NamedDetec
         "verbose": ["verbose"],
     }
 
-    _params_after_learning = BaseIncrementalDetector._params_after_learning | {"n_jobs", "verbose"}
     _n_stages_of_fit = 1
 
     def __init__(

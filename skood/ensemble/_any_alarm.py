@@ -127,7 +127,7 @@ class AnyAlarmDetector(MembersMixin, BaseIncrementalDetector, NamedDetectors):
 
     _learns_from_ood = True
     _lists_of_detectors = ("detectors",)
-    _params_after_learning: frozenset[str] = frozenset({"verbose"})
+    _params_after_learning: frozenset[str] = frozenset()
     _n_stages_of_fit = 1
 
     _parameter_constraints: dict = {

@@ -152,7 +152,6 @@ class LayerEnsembleDetector(MembersMixin, BaseIncrementalDetector):
     """
 
     _learns_from_ood = True
-    _params_after_learning = BaseIncrementalDetector._params_after_learning | {"n_jobs", "verbose"}
     _n_stages_of_fit = 1
 
     _parameter_constraints: dict = {
