@@ -31,10 +31,16 @@ WORDS = {
         "save model",
         "ONNX",
         "latency",
-        "GPU",
         "serve",
         "MLflow",
     ],
+    "Choosing a method": ["choose", "which method", "best method", "cost"],
+    "Comparing methods on your data": ["compare", "od_test", "AUROC", "FPR95", "benchmark"],
+    "Drift": ["drift", "data drift", "distribution shift", "stream"],
+    "GPU": ["GPU", "CUDA", "mixed precision", "DataParallel"],
+    "Larger than memory, and clusters": ["out of memory", "memory-mapped", "Dask", "Ray", "Spark"],
+    "Tabular data": ["tabular", "pandas", "regression", "MLPClassifier", "categories"],
+    "Text and tokens": ["BERT", "transformer", "bag of words", "text"],
 }
 
 
