@@ -218,7 +218,7 @@ class Monitor(DocLinkMixin, SessionMixin, FilesMixin, ExportMixin, Pipeline):
             return super().__getitem__(key)
         if key.step not in (None, 1):
             raise ValueError("A slice of a Monitor must hold steps that follow each other.")
-        return Pipeline(self.steps[key], memory=self.memory, verbose=self.verbose)
+        return Pipeline(self.steps[key], memory=self.memory, verbose=bool(self.verbose))
 
     @property
     def network(self) -> Any:

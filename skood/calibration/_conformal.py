@@ -96,6 +96,8 @@ class ConformalDetector(
         Seed of the share, or of the folds where ``cv`` is their number.
     n_jobs : int, default=None
         Number of threads that fit one fold each. None means 1, -1 all processors.
+    verbose : int, default=0
+        Whether to show how many of the clones are fitted; see :ref:`progress`.
 
     Attributes
     ----------

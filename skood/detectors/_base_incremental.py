@@ -518,11 +518,12 @@ def _plain(value: Any) -> Any:
     if value is None or isinstance(value, str | Real):
         return value
     if isinstance(value, list | tuple):
-        return [_plain(part) for part in value]
+        return repr([_plain(part) for part in value])
     if not isinstance(value, BaseEstimator):
         return repr(value)
     params = value.get_params(deep=False).items()
-    return type(value).__name__, {n: _plain(v) for n, v in params if n not in _CHANGE_NOTHING}
+    said = {n: _plain(v) for n, v in params if n not in _CHANGE_NOTHING}
+    return f"{type(value).__name__}({said})"
 
 
 def layers_of(detector: Any) -> list[tuple[str, Any]]:
