@@ -1,7 +1,7 @@
 """
-===========================================
-A monitor in service: one image, one answer
-===========================================
+================================================
+Serving a monitor over HTTP: save, load, latency
+================================================
 
 A network is trained in one process, by one script, and is in use in another, where
 inputs come one at a time. How does a monitor get there, and how long does it keep them

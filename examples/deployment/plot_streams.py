@@ -1,6 +1,6 @@
 """
 =====================================================
-Streams: learn in batches, calibrate, watch, learn on
+Streams: learn in batches, calibrate, watch for drift
 =====================================================
 
 Images come in day by day, and nobody keeps them all. Can a monitor learn from them as
