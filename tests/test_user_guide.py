@@ -52,6 +52,8 @@ def skip_without_libraries_of(text):
     for library in ("torch", "skorch", "onnx", "pandas"):
         if re.search(rf"^>>> (from|import) {library}\b", text, re.MULTILINE):
             pytest.importorskip(library)
+    if "load_digits_network" in text:
+        pytest.importorskip("torch")
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(DOCS)))
