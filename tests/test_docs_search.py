@@ -61,7 +61,7 @@ WORDS = {
         "serve",
         "MLflow",
     ],
-    "Choosing a method": ["choose", "which method", "best method", "cost"],
+    "Choosing a method": ["choose", "which method", "best method"],
     "Comparing methods on your data": ["compare", "od_test", "AUROC", "FPR95", "benchmark"],
     "Drift": ["drift", "data drift", "distribution shift", "stream"],
     "GPU": ["GPU", "CUDA", "mixed precision", "DataParallel"],
