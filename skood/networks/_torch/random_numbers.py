@@ -12,7 +12,7 @@ import random
 import sys
 import threading
 from collections.abc import Callable, Iterator, Set
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from functools import wraps
 from itertools import count
 from typing import Any
@@ -78,7 +78,7 @@ def drawing(
         before = _States()
         listener = _Listener(SOURCES if listen and _has_company() else drawn.unclear)
         try:
-            with listener.active():
+            with listener.active() if listener.sources else nullcontext():
                 yield found
         finally:
             if changed := before.changed():

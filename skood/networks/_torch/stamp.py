@@ -371,10 +371,8 @@ def _hold_same(held: list[Any], others: list[Any]) -> bool:
 
 def _is_same(one: Any, other: Any) -> bool:
     """Whether what a pass may have made anew is what was there before."""
-    if one is other:
-        return True
-    if type(one) is not type(other):
-        return False
+    if one is other or type(one) is not type(other):
+        return one is other
     if isinstance(one, Tensor):
         return _is_plain(one) and _is_plain(other) and torch.equal(one, other)
     if isinstance(one, dict):
