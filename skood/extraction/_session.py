@@ -15,7 +15,7 @@ from .._pooling import pooler
 from .._values import SQUARABLE, all_finite, largest_size
 from ..activations import Activations, Trust, trusted_like, unread_like, without_rows
 from ._collector import pooled_by
-from ._head_check import count_wrong
+from ._head_check import makes_all
 from ._inputs import all_are_finite
 from ._plan import Plan
 from ._shapes import SHAPE_OF_FIT
@@ -114,8 +114,6 @@ class ExtractionSession:
         """
         if self._like is None or X.dtype not in self._dtypes or not self.suits(X):
             return None
-        if not (get_config()["assume_finite"] or _is_finite(X)):
-            return None
         at_a_glance = self._is_open
         if not self._same.is_known(self._adapter, self._trace, at_a_glance=at_a_glance):
             return None
@@ -124,6 +122,9 @@ class ExtractionSession:
         try:
             logits = self._network.run(X, partial(self._keep, kept))
         except Exception:  # the extractor runs it again, and explains the error
+            return None
+        # What looks at values has not run since the last pass, and runs twice now.
+        if not (_is_finite(X) or get_config()["assume_finite"]):
             return None
         # What it writes of itself, it does at once, or where a batch is larger.
         self._same.has_run(
@@ -206,8 +207,7 @@ class ExtractionSession:
         features = arrays.get(("layer", str(self._plan.head_input)))
         if head is None or features is None or logits is None:
             return True
-        some = np.asarray(features, dtype=logits.dtype)
-        return count_wrong(head, some, logits, self._trace.head_rounding) == 0
+        return makes_all(head, features, logits, self._trace.head_rounding)
 
 
 def _is_finite(X: Any) -> bool:
@@ -237,8 +237,8 @@ def may_hurry(extractor: Any) -> bool:
 def _are_finite(arrays: list[NDArray]) -> bool:
     """Whether all values can be computed with, as far as that depends on their size alone."""
     floats = [array for array in arrays if array.dtype.kind == "f"]
-    if sum(array.size for array in floats) <= _VALUES_AT_ONCE:
-        floats = [np.concatenate([array.reshape(-1) for array in floats])] if floats else []
+    if len(floats) > 1 and sum(array.size for array in floats) <= _VALUES_AT_ONCE:
+        floats = [np.concatenate([array.reshape(-1) for array in floats])]
     for array in floats:
         if not all_finite(array):
             return False

@@ -273,6 +273,8 @@ class TorchAdapter(NetworkAdapter):
         return None
 
     def predictions(self, logits: Any, trace: TorchTrace) -> NDArray | None:
+        if type(self).codes is TorchAdapter.codes:
+            return None
         with torch.no_grad():
             codes = self.codes(torch.as_tensor(logits), trace)
         return None if codes is None else self.to_numpy(codes)
@@ -545,7 +547,7 @@ class TorchSession(NetworkSession):
 
     def run(self, batch: Batch, keep: LayerCallback) -> Tensor | None:
         adapter, trace = self._adapter, self._trace
-        with self._untouched.context():
+        with self._untouched.context_without_draws():
             inputs = adapter._to_inputs(batch, trace.integers)
             with adapter._drawing(batch, trace, trace.draws):
                 return adapter._read(inputs, trace, self._reader.again(keep))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
@@ -107,7 +106,8 @@ class LayerReader:
 
     def again(self, keep: LayerCallback) -> LayerReader:
         """A reader of the same layers for another call of the network."""
-        new = copy.copy(self)
+        new = object.__new__(type(self))
+        vars(new).update(vars(self))
         new._keep, new._awaited = keep, self._awaited.copy()
         new._begin()
         return new

@@ -5,7 +5,7 @@ from __future__ import annotations
 import operator
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from itertools import chain, compress, repeat
 from typing import Any
@@ -74,21 +74,34 @@ class Untouched:
     @contextmanager
     def context(self) -> Iterator[None]:
         """Block in which the network may be run."""
+        with numbers_given_back(), self.context_without_draws():
+            yield
+
+    @contextmanager
+    def context_without_draws(self) -> Iterator[None]:
+        """The same where what is drawn in it is given back otherwise."""
+        # One generator in place of several: each takes long that has not run since the last pass.
         with (
             _LOCK,
-            numbers_given_back(),
-            self._tensors_kept(),
-            _evaluation_mode(self._modules),
-            _transformer_fast_path_off(),
             _compiled_code_off(self._network),
             casting(self._precision, self._device),
             torch.no_grad(),
         ):
-            yield
+            give_back = self._keep_tensors()
+            training, ask = self._modules.in_training(), mha.get_fastpath_enabled
+            try:
+                # Not by network.eval(), which may be overridden to do more than can be undone here.
+                _set_mode(training, is_training=False)
+                mha.get_fastpath_enabled = _off_for_this_thread(ask)
+                yield
+            finally:
+                mha.get_fastpath_enabled = ask
+                _set_mode(self._modules.in_training(), is_training=False)
+                _set_mode(training, is_training=True)
+                give_back()
 
-    @contextmanager
-    def _tensors_kept(self) -> Iterator[None]:
-        """Undo what ``forward`` may write even in evaluation mode, such as counts in buffers."""
+    def _keep_tensors(self) -> Callable[[], None]:
+        """What undoes what ``forward`` writes even in evaluation mode, such as to buffers."""
         present = self._buffers_now()
         if not _are_the_same(present, self._present) or not self._items:
             self._present = present
@@ -97,16 +110,18 @@ class Untouched:
         rescaled = [m.weight for m in self._embeddings if m.max_norm is not None]
         if self._writes or not self._copies.are_of(present, rescaled):
             self._copies = _Copies(present, rescaled)
-        try:
-            yield
-        finally:
+        copies = self._copies
+
+        def give_back() -> None:
             if not _are_the_same(self._buffers_now(), present):
                 for held, items in zip(self._buffers, before, strict=True):
                     if [*map(id, held.values())] != [id(tensor) for _, tensor in items]:
                         held.clear()
                         held.update(items)
-            if self._writes or not self._copies.are_of(present, rescaled):
-                self._copies.write_back()
+            if self._writes or not copies.are_of(present, rescaled):
+                copies.write_back()
+
+        return give_back
 
     def _buffers_now(self) -> list[Tensor | None]:
         return list(chain.from_iterable(map(dict.values, self._buffers)))
@@ -133,19 +148,9 @@ class _Modules:
         return training + [m for m in self._others if getattr(m, "training", False)]
 
 
-@contextmanager
-def _evaluation_mode(modules: _Modules) -> Iterator[None]:
-    training = modules.in_training()
-    try:
-        # Not by network.eval(), which may be overridden to do more than can be undone here.
-        for module in training:
-            module.training = False
-        yield
-    finally:
-        for module in modules.in_training():
-            module.training = False
-        for module in training:
-            module.training = True
+def _set_mode(modules: list[nn.Module], *, is_training: bool) -> None:
+    for module in modules:
+        module.training = is_training
 
 
 class _Copies:
@@ -207,22 +212,14 @@ def _joined(tensors: list[Tensor]) -> Tensor:
         return torch.cat([t if t.ndim == 1 else t.reshape(-1) for t in tensors])
 
 
-@contextmanager
-def _transformer_fast_path_off() -> Iterator[None]:
-    """On its fast path a transformer layer computes everything at once, calling no submodule.
+def _off_for_this_thread(ask: Callable[[], bool]) -> Callable[[], bool]:
+    """What says whether transformer layers may go their fast path, which here they may not.
 
-    The switch of torch is that of all threads, so that what asks for it is exchanged.
+    There they compute everything at once, calling no submodule. The switch of torch is that of all
+    threads, so that what asks for it is exchanged.
     """
-    reader, ask = threading.get_ident(), mha.get_fastpath_enabled
-
-    def is_enabled() -> bool:
-        return threading.get_ident() != reader and ask()
-
-    mha.get_fastpath_enabled = is_enabled
-    try:
-        yield
-    finally:
-        mha.get_fastpath_enabled = ask
+    reader = threading.get_ident()
+    return lambda: threading.get_ident() != reader and ask()
 
 
 def _compiled_code_off(network: nn.Module) -> AbstractContextManager:
