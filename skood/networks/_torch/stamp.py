@@ -147,7 +147,7 @@ class _Holders:
         ]
         self._dicts += [getattr(nn.modules.module, name) for name in GLOBAL_HOOKS]
         self._known = set(map(id, self._dicts))
-        self._empty: list[dict[Any, Any]] = []
+        self._vacant: list[dict[Any, Any]] = []
         """Of the dicts those that held nothing at first, as most that are for hooks."""
         self._classes: list[Mapping[str, Any]] = []
         self._rows: list[tuple[type, Any]] = []
@@ -161,8 +161,8 @@ class _Holders:
                 break
             with suppress(Exception):  # objects of others may do anything where they are looked at
                 self._add(value)
-        self._empty = [held for held in self._dicts if type(held) in _PLAIN_DICTS and not held]
-        empty = set(map(id, self._empty))
+        self._vacant = [held for held in self._dicts if type(held) in _PLAIN_DICTS and not held]
+        empty = set(map(id, self._vacant))
         self._dicts = [held for held in self._dicts if id(held) not in empty]
         self._decided = [place for place, value in enumerate(self.look()) if _decides(value)]
         """Which of the objects say themselves what they are equal to."""
@@ -236,8 +236,8 @@ class _Holders:
                 held[position] = None
         held += map(type, self._typed)
         held += chain.from_iterable(map(dict.values, self._dicts))
-        if any(self._empty):
-            held += chain.from_iterable(map(dict.values, self._empty))
+        if any(self._vacant):
+            held += chain.from_iterable(map(dict.values, self._vacant))
         for attributes_of_one in self._classes:
             held.extend(attributes_of_one.values())
         for kind, row in self._rows:
@@ -388,8 +388,9 @@ def _are_same(ones: Iterable[Any], others: Iterable[Any]) -> bool:
 
 def _decides(value: Any) -> bool:
     """Whether an object that is not the same may be called equal without being like it."""
-    if isinstance(value, tuple):
-        return any(map(_decides, value))
-    if isinstance(value, np.ndarray):
+    kind = type(value)  # what it says of its class may be an error
+    if issubclass(kind, tuple):
+        return any(map(_decides, tuple.__iter__(value)))
+    if issubclass(kind, np.ndarray):
         return True
-    return isinstance(type(value).__eq__, types.FunctionType) and not isinstance(value, Tensor)
+    return isinstance(kind.__eq__, types.FunctionType) and not issubclass(kind, Tensor)
