@@ -5,6 +5,7 @@ sets of images, which torchvision downloads where they are missing.
 """
 
 from ._digits import load_digits_ood
+from ._digits_network import load_digits_network
 from ._fetch import (
     fetch_cifar10,
     fetch_cifar100,
@@ -31,6 +32,7 @@ __all__ = [
     "fetch_svhn",
     "fetch_textures",
     "fetch_usps",
+    "load_digits_network",
     "load_digits_ood",
     "make_noise",
     "make_triangles",

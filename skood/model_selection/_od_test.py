@@ -99,7 +99,7 @@ def od_test(
         Folder in which finished cells are kept, and from which they are taken: a run that was
         killed goes on where it was, also if there are more detectors or sets. See the notes.
     n_jobs : int, default=None
-        How many fits run at once, by joblib: with :func:`joblib.parallel_config` in threads,
+        How many fits run at once, by joblib: with :class:`joblib.parallel_config` in threads,
         processes or on a cluster. None means 1, -1 all processors.
     verbose : int, default=0
         1 reports the progress, 2 also each fit.
