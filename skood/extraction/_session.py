@@ -196,9 +196,10 @@ class ExtractionSession:
     def _unread_like(self, n_rows: int) -> Activations:
         """So many samples without values."""
         assert self._like is not None
-        if self._unread is None or len(self._unread) != n_rows:
-            self._unread = unread_like(self._like, n_rows)
-        return self._unread
+        unread = self._unread  # another thread may read other inputs meanwhile
+        if unread is None or len(unread) != n_rows:
+            unread = self._unread = unread_like(self._like, n_rows)
+        return unread
 
     def _head_makes(self, arrays: dict[tuple[str, str], Any]) -> bool:
         """Whether the head, if there is one, makes the logits of all samples."""
