@@ -13,7 +13,7 @@ INSTALLED := build/installed
 ONE_THREAD := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test test-lowest coverage lint format types docs bench-check zoo dist test-dist \
+.PHONY: help venv demo test test-lowest coverage lint format types docs site-check bench-check zoo dist test-dist \
 	clean
 
 help:  ## show the targets
@@ -61,6 +61,9 @@ types: $(VENV)/installed  ## check the type annotations
 
 docs: $(VENV)/installed  ## build the site in docs/_build/html; a warning is an error
 	$(VENV)/bin/sphinx-build -W --keep-going -b html docs docs/_build/html
+
+site-check: docs  ## walk through the built site in headless Chromium, if that is installed
+	SKOOD_SITE=docs/_build/html $(VENV)/bin/python -m pytest -p no:cacheprovider tests/test_site.py
 
 bench-check: $(VENV)/installed  ## check that the benchmarks run and agree with each other
 	$(ONE_THREAD) $(VENV)/bin/python -m benchmarks --check

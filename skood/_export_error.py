@@ -16,3 +16,5 @@ class ExportError(ValueError):
     ...     print(str(error)[:34])
     OneClassSVM cannot be exported: sk
     """
+
+    __module__ = "skood.export"  # where it is public, as tracebacks show it

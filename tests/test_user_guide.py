@@ -4,7 +4,9 @@ import doctest
 import importlib
 import re
 import sys
+import warnings
 from pathlib import Path
+from textwrap import dedent
 
 import numpy as np
 import pytest
@@ -47,7 +49,7 @@ class AboutAsPrinted(doctest.OutputChecker):
 
 
 def skip_without_libraries_of(text):
-    for library in ("torch", "skorch", "onnx"):
+    for library in ("torch", "skorch", "onnx", "pandas"):
         if re.search(rf"^>>> (from|import) {library}\b", text, re.MULTILINE):
             pytest.importorskip(library)
     if "load_digits_network" in text:
@@ -65,6 +67,76 @@ def test_examples_of_a_page_print_what_it_says(page):
     )
     runner.run(test, out=report.append)
     assert not report, "".join(report)
+
+
+def block_that_imports(library):
+    """The block of "Getting started" that is no doctest and imports a library."""
+    text = (DOCS / "getting_started.rst").read_text(encoding="utf-8")
+    blocks = re.findall(r"^\.\. code-block:: python\n\n((?: {3}.*\n|\n)+)", text, re.MULTILINE)
+    wanted = re.compile(rf"^(import|from) {re.escape(library)}\b", re.MULTILINE)
+    (block,) = (dedent(block) for block in blocks if wanted.search(dedent(block)))
+    return block
+
+
+def names_for_transformers():
+    """A tiny model that the library has written to a folder, and texts in its words."""
+    transformers = pytest.importorskip("transformers")
+    from tokenizers import Tokenizer, models, pre_tokenizers
+
+    words = {"[PAD]": 0, "[UNK]": 1, **{f"w{i}": i for i in range(2, 30)}}
+    tokenizer = Tokenizer(models.WordLevel(words, unk_token="[UNK]"))
+    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+    transformers.PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, pad_token="[PAD]", unk_token="[UNK]", model_max_length=20
+    ).save_pretrained("model")
+    sizes = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
+    config = transformers.BertConfig(vocab_size=30, intermediate_size=32, **sizes)
+    transformers.BertForSequenceClassification(config).save_pretrained("model")
+    rng = np.random.default_rng(0)
+    texts = [" ".join(rng.choice(list(words)[2:], rng.integers(3, 9))) for _ in range(160)]
+    parts = {"train": texts[:100], "held_out": texts[100:140], "new": texts[140:]}
+    return {"name": "model", **{f"{part}_texts": part_texts for part, part_texts in parts.items()}}
+
+
+def names_for_lightning():
+    pytest.importorskip("lightning")
+    from torch import arange, rand
+    from torch.utils.data import DataLoader, TensorDataset
+
+    images = rand(160, 1, 8, 8)
+    loader = DataLoader(TensorDataset(images[:100], arange(100) % 8), batch_size=32)
+    held_out_loader = DataLoader(TensorDataset(images[100:140]), batch_size=40)
+    return {"train_loader": loader, "held_out_loader": held_out_loader, "new_images": images[140:]}
+
+
+def names_for_onnx():
+    pytest.importorskip("onnx")
+    pytest.importorskip("onnxscript")
+    from torch import nn, rand
+
+    network = nn.Sequential(nn.Flatten(), nn.Linear(64, 16), nn.ReLU(), nn.Linear(16, 8)).eval()
+    rows = {"train": range(100), "held_out": range(100, 140), "test": range(140, 160)}
+    named = {part: list(at) for part, at in rows.items()}
+    return {"network": network, "images": rand(160, 1, 8, 8), "path": "network.onnx", **named}
+
+
+@pytest.mark.parametrize(
+    ("library", "make_names"),
+    [
+        ("transformers", names_for_transformers),
+        ("lightning", names_for_lightning),
+        ("torch.onnx", names_for_onnx),
+    ],
+)
+def test_blocks_of_other_libraries_run(library, make_names, tmp_path, monkeypatch):
+    pytest.importorskip("torch")
+    monkeypatch.chdir(tmp_path)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of the libraries
+        names = {"folder": "monitor", **make_names()}
+        exec(block_that_imports(library), names)
+    assert set(names["verdicts"]) <= {1, -1}
+    assert len(names["verdicts"]) == 20
 
 
 @parametrize_with_checks([nearest_mean.NearestMeanDetector(), batch_mean.BatchMeanDetector()])

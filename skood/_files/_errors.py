@@ -23,6 +23,8 @@ class FileFormatError(ValueError):
     folder was not written by skood.save, or not to its end: it has no manifest.json.
     """
 
+    __module__ = "skood"  # where it is public, as tracebacks show it
+
 
 @contextmanager
 def reading(what: str) -> Iterator[None]:

@@ -14,7 +14,26 @@ _BATCH_SIZES = (1, 3, 4, 5, 8, 10, 12, 16, 20, 24, 25, 32, 48, 50, 64, 96, 100, 
 
 
 class InputError(ValueError, RuntimeError):
-    """A network failed on its inputs; also what torch raises then."""
+    """A network failed on its inputs.
+
+    The message names the module that failed, the shape that it was given and, where one was found
+    by trying, the change of the axes on which the network runs. It is a ``RuntimeError``, as what
+    torch raises then.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from skood import ActivationExtractor
+    >>> from skood.extraction import InputError
+    >>> network = torch.nn.Sequential(torch.nn.Linear(4, 8), torch.nn.ReLU(), torch.nn.Linear(8, 2))
+    >>> try:
+    ...     ActivationExtractor(network).fit(torch.ones(10, 5))
+    ... except InputError as error:
+    ...     print(str(error)[:48])
+    The network failed on inputs of shape (2, 5): it
+    """
+
+    __module__ = "skood.extraction"  # where it is public, as tracebacks show it
 
 
 @contextmanager

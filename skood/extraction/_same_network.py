@@ -28,7 +28,29 @@ _WHAT_TO_DO = (
 
 
 class ChangedNetworkError(ValueError):
-    """A network is not the one that ``fit`` saw."""
+    """A network is not the one that ``fit`` saw.
+
+    The message names the parts that differ. See ``changed_network`` of
+    :class:`~skood.ActivationExtractor`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from sklearn.neural_network import MLPClassifier
+    >>> from skood import ActivationExtractor
+    >>> from skood.extraction import ChangedNetworkError
+    >>> X = np.random.default_rng(0).normal(size=(40, 3))
+    >>> network = MLPClassifier((5,), tol=1.0).fit(X, X[:, 0] > 0)
+    >>> extractor = ActivationExtractor(network).fit(X)
+    >>> network.coefs_[0] *= 2
+    >>> try:
+    ...     extractor.transform(X)
+    ... except ChangedNetworkError as error:
+    ...     print(str(error)[:39])
+    The network is not what it was in fit:
+    """
+
+    __module__ = "skood.extraction"  # where it is public, as tracebacks show it
 
 
 @dataclass(frozen=True)

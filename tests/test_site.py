@@ -1,0 +1,278 @@
+"""The built site as a reader sees it: every page in headless Chromium, links, and the search.
+
+``make site-check`` builds the site and runs this file on it; other runs skip it, since the site may
+be an old one. Without Chromium, it is skipped as well.
+"""
+
+import os
+import shutil
+from pathlib import Path
+from urllib.parse import unquote, urldefrag, urlsplit
+
+import pytest
+from _site_browser import NARROW, WIDE, Reader, anchors_of, chromium, served
+
+SITE = os.environ.get("SKOOD_SITE")
+BROWSERS = ("chromium", "chromium-browser", "google-chrome")
+BROWSER = next(filter(None, map(shutil.which, BROWSERS)), "")
+if not SITE:
+    pytest.skip("no site to look at: run `make site-check`", allow_module_level=True)
+if not BROWSER:
+    pytest.skip("Chromium is not installed", allow_module_level=True)
+pytest.importorskip("playwright")
+
+FOLDER = Path(SITE).resolve()
+PAGES = sorted(
+    name
+    for path in FOLDER.rglob("*.html")
+    if not (name := str(path.relative_to(FOLDER))).startswith("_static/")
+)
+# One of each kind.
+KINDS = [
+    "index.html",
+    "getting_started.html",
+    "user_guide/index.html",
+    "user_guide/feature_detectors.html",
+    "user_guide/deploy.html",
+    "auto_examples/index.html",
+    "auto_examples/first_steps/plot_quickstart.html",
+    "api/index.html",
+    "api/generated/skood.Monitor.html",
+    "api/generated/skood.detectors.HammingNAPDetector.html",
+    "results/speed.html",
+    "results/default_rule.html",
+    "glossary.html",
+    "search.html",
+    "genindex.html",
+]
+
+
+@pytest.fixture(scope="module")
+def address():
+    with served(FOLDER) as address:
+        yield address
+
+
+@pytest.fixture(scope="module")
+def browser():
+    with chromium(BROWSER) as browser:
+        yield browser
+
+
+@pytest.fixture
+def reader(browser, address):
+    reader = Reader(browser, address)
+    yield reader
+    reader.close()
+
+
+def none_of(faults):
+    """Whether nothing was found; what was, one in each line."""
+    assert not faults, f"{len(faults)} faults:\n" + "\n".join(faults)
+
+
+def test_pages_of_every_kind_are_there():
+    assert set(KINDS) <= set(PAGES)
+
+
+PICTURES_THAT_DO_NOT_SHOW = """() => {
+    const shown = image => image.complete && image.naturalWidth > 0;
+    return [...document.images].filter(image => !shown(image)).map(image => image.src);
+}"""
+PICTURES_WITHOUT_WORDS = """() =>
+    [...document.images].filter(image => !image.hasAttribute("alt")).map(image => image.src)
+"""
+# Positions to the right of the window that no box with a scroll bar of its own holds.
+WIDER_THAN_THE_WINDOW = """() => {
+    const root = document.scrollingElement;
+    return root.scrollWidth > root.clientWidth + 1 ? root.scrollWidth : 0;
+}"""
+
+
+def test_every_page_shows_all_it_has_wide_and_narrow(reader):
+    faults = reader.faults
+    for page in PAGES:
+        reader.resize(WIDE)
+        reader.open(page)
+        # Pictures further down are fetched when they are near.
+        reader.run("() => [...document.images].forEach(image => image.loading = 'eager')")
+        reader.tab.wait_for_function("() => [...document.images].every(image => image.complete)")
+        faults += [f"{page}: does not show: {p}" for p in reader.run(PICTURES_THAT_DO_NOT_SHOW)]
+        faults += [f"{page}: without alt: {p}" for p in reader.run(PICTURES_WITHOUT_WORDS)]
+        reader.resize(NARROW)
+        if width := reader.run(WIDER_THAN_THE_WINDOW):
+            faults.append(f"{page}: {width} pixels wide in a window of {NARROW}")
+    none_of(faults)
+
+
+def test_no_link_inside_the_site_is_broken():
+    anchors = {page: anchors_of(FOLDER / page) for page in PAGES}
+    broken = []
+    for page, (_, links) in anchors.items():
+        for link in links:
+            target, fragment = urldefrag(link)
+            if urlsplit(target).scheme or target.startswith("//"):
+                continue
+            path = (FOLDER / page).parent / unquote(target) if target else FOLDER / page
+            name = os.path.relpath(path.resolve(), FOLDER)
+            is_there = path.exists() and not name.startswith("..")
+            ids = anchors[name][0] if name in anchors else None
+            if not is_there or (fragment and ids is not None and unquote(fragment) not in ids):
+                broken.append(f"{page}: {link}")
+    none_of(broken)
+
+
+def fonts_of(reader, selector):
+    """Names of the fonts in which the first few elements are drawn."""
+    session = reader.tab.context.new_cdp_session(reader.tab)
+    session.send("DOM.enable")
+    session.send("CSS.enable")
+    root = session.send("DOM.getDocument")["root"]["nodeId"]
+    nodes = session.send("DOM.querySelectorAll", {"nodeId": root, "selector": selector})["nodeIds"]
+    fonts = [
+        session.send("CSS.getPlatformFontsForNode", {"nodeId": n})["fonts"] for n in nodes[:40]
+    ]
+    return {font["familyName"] for found in fonts for font in found}
+
+
+def test_formulas_are_drawn_in_the_font_that_the_site_ships(reader):
+    reader.open("user_guide/feature_detectors.html", wait="networkidle")
+    reader.run("() => document.fonts.ready.then(() => true)")
+    assert fonts_of(reader, "math mi, math mo, math mn") == {"Latin Modern Math"}
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+@pytest.mark.parametrize("width", [WIDE, NARROW])
+def test_pages_of_every_kind_are_accessible(browser, address, width, theme):
+    """Rules of WCAG 2 A and AA that axe-core can tell: contrast, names, order, keyboard."""
+    axe = pytest.importorskip("axe_playwright_python.sync_playwright").Axe()
+    reader = Reader(browser, address, width=width, theme=theme)
+    rules = {"runOnly": ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa"], "resultTypes": ["violations"]}
+    faults = reader.faults
+    for page in KINDS:
+        reader.open(page)
+        reader.tab.wait_for_function(f"() => document.documentElement.dataset.theme == '{theme}'")
+        for found in axe.run(reader.tab, options=rules).response["violations"]:
+            where = [" ".join(map(str, node["target"])) for node in found["nodes"]]
+            faults.append(f"{page}: {found['id']} ({found['help']}): {where[:5]} of {len(where)}")
+    reader.close()
+    none_of(faults)
+
+
+def test_keys_alone_lead_to_the_content_the_search_and_the_theme(reader):
+    reader.open("index.html")
+    reader.tab.keyboard.press("Tab")
+    assert "skip" in reader.run("() => document.activeElement.textContent").lower()
+    reader.tab.keyboard.press("Enter")
+    assert reader.run("() => location.hash") == "#main-content"
+    reader.tab.keyboard.press("Control+k")
+    reader.tab.keyboard.type("threshold")
+    reader.tab.keyboard.press("Enter")
+    reader.tab.wait_for_url("**/search.html?q=threshold*")
+    none_of(reader.faults)
+
+
+# What people type, and a page that is to be among the first three.
+SEARCHES = {
+    "deploy": "user_guide/deploy.html",
+    "deployment": "user_guide/deploy.html",
+    "production": "user_guide/deploy.html",
+    "save": "user_guide/deploy.html",
+    "save model": "user_guide/deploy.html",
+    "load": "user_guide/deploy.html",
+    "load model": "user_guide/deploy.html",
+    "pickle": "user_guide/deploy.html",
+    "ONNX": "user_guide/deploy.html",
+    "MLflow": "user_guide/deploy.html",
+    "latency": "user_guide/deploy.html",
+    "REST API": "user_guide/deploy.html",
+    "docker": "user_guide/deploy.html",
+    "GPU": "user_guide/gpu.html",
+    "cuda": "user_guide/gpu.html",
+    "threshold": "user_guide/choosing_a_threshold.html",
+    "false alarm": "user_guide/choosing_a_threshold.html",
+    "false positive rate": "user_guide/choosing_a_threshold.html",
+    "conformal": "user_guide/choosing_a_threshold.html",
+    "p-value": "user_guide/choosing_a_threshold.html",
+    "DataLoader": "getting_started.html",
+    "quickstart": "getting_started.html",
+    "pytorch": "getting_started.html",
+    "lightning": "getting_started.html",
+    "Hugging Face": "getting_started.html",
+    "skorch": "getting_started.html",
+    "BERT": "user_guide/text_and_tokens.html",
+    "transformer": "user_guide/text_and_tokens.html",
+    "text": "user_guide/text_and_tokens.html",
+    "NLP": "user_guide/text_and_tokens.html",
+    "tabular": "user_guide/tabular.html",
+    "pandas": "user_guide/tabular.html",
+    "regression": "user_guide/tabular.html",
+    "drift": "user_guide/monitoring.html",
+    "distribution shift": "user_guide/monitoring.html",
+    "compare": "user_guide/comparing_methods.html",
+    "benchmark": "user_guide/comparing_methods.html",
+    "AUROC": "user_guide/metrics.html",
+    "FPR95": "user_guide/metrics.html",
+    "which method": "user_guide/choosing.html",
+    "best method": "user_guide/choosing.html",
+    "out of memory": "user_guide/larger_than_memory.html",
+    "larger than memory": "user_guide/larger_than_memory.html",
+    "dask": "user_guide/larger_than_memory.html",
+    "ray": "user_guide/larger_than_memory.html",
+    "spark": "user_guide/larger_than_memory.html",
+    "partial_fit": "user_guide/larger_than_memory.html",
+    "stream": "user_guide/larger_than_memory.html",
+    "pytorch-ood": "user_guide/coming_from.html",
+    "OpenOOD": "user_guide/coming_from.html",
+    "oodeel": "user_guide/coming_from.html",
+    "PyOD": "user_guide/coming_from.html",
+    "defaults": "user_guide/defaults.html",
+    "error": "user_guide/troubleshooting.html",
+    "troubleshooting": "user_guide/troubleshooting.html",
+    "FAQ": "user_guide/faq.html",
+    "anomaly detection": "glossary.html",
+    "outlier exposure": "user_guide/decoy_class.html",
+    "reject option": "user_guide/decoy_class.html",
+    "Mahalanobis": "user_guide/feature_detectors.html",
+    "KNN": "user_guide/feature_detectors.html",
+    "ViM": "user_guide/feature_detectors.html",
+    "energy": "user_guide/output_detectors.html",
+    "MSP": "user_guide/output_detectors.html",
+    "ODIN": "user_guide/output_detectors.html",
+    "ReAct": "user_guide/shaping.html",
+    "neuron activation patterns": "user_guide/layer_patterns.html",
+    "grid search": "user_guide/model_selection.html",
+    "cross-validation": "user_guide/model_selection.html",
+    "dropout": "user_guide/mc_dropout.html",
+    "temperature scaling": "user_guide/calibration.html",
+    "explain": "user_guide/explaining_an_alarm.html",
+    "ensemble": "user_guide/ensemble.html",
+    "own detector": "user_guide/adding_a_detector.html",
+    "verbose": "user_guide/monitor.html",
+    "progress bar": "user_guide/monitor.html",
+    "install": "install.html",
+    "changelog": "changelog.html",
+}
+
+
+def found_by(reader, words):
+    """Pages that the search lists first, each once."""
+    reader.open(f"search.html?q={words.replace(' ', '+')}")
+    reader.tab.wait_for_function(
+        """() => /found|did not match/.test(document.querySelector(
+            "#search-results .search-summary, #search-results p").textContent)"""
+    )
+    reader.tab.wait_for_load_state("networkidle")  # the lines below the results are fetched
+    links = reader.run(
+        "() => [...document.querySelectorAll('#search-results li > a')].map(a => a.pathname)"
+    )
+    return list(dict.fromkeys(link.removeprefix("/") for link in links))
+
+
+def test_the_search_shows_the_page_among_the_first_three(reader):
+    faults = []
+    for words, page in SEARCHES.items():
+        found = found_by(reader, words)[:3]
+        if page not in found:
+            faults.append(f"{words}: {page} is not among {found}")
+    none_of(faults + reader.faults)
