@@ -14,6 +14,8 @@ from sphinx.util.nodes import nested_parse_with_titles
 
 N_PAGES = 8
 PAGES = ("getting_started.rst", "conventions.rst", "user_guide/*.rst", "results/*.rst")
+# They name everything, and teach the use of nothing.
+LISTS = re.compile(r"coming_from|defaults|faq|troubleshooting|results/")
 
 
 def read_pages(app):
@@ -26,13 +28,16 @@ def read_pages(app):
 
 
 def pages_that_use(full_name, texts):
-    """Names of pages, those that use it most often first."""
+    """Names of pages, those that use it most often first, and lists last."""
     name = re.escape(full_name.rpartition(".")[2])
     if not re.search(r"[A-Z]", name):  # an ordinary word, where it stands alone
-        name = rf"(`[~!]?([\w.]+\.)?{name}`|\bskood\.([\w.]+\.)?{name}|import\b.*\b{name}|\b{name}\()"
+        name = (
+            rf"(`[~!]?([\w.]+\.)?{name}`|\bskood\.([\w.]+\.)?{name}|import\b.*\b{name}|\b{name}\()"
+        )
     pattern = re.compile(rf"(?<!\w){name}(?!\w)" if name[0] != "(" else name)
     counts = Counter({page: len(pattern.findall(text)) for page, text in texts.items()})
-    return [page for page, count in counts.most_common(N_PAGES) if count]
+    pages = [page for page, count in counts.most_common() if count]
+    return sorted(pages, key=lambda page: bool(LISTS.search(page)))[:N_PAGES]
 
 
 class UsedIn(Directive):
