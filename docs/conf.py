@@ -40,6 +40,7 @@ extensions = [
     "sphinx_design",
     "sphinx_gallery.gen_gallery",
     "any_path",
+    "counterparts",
     "defaults",
     "in_batches",
     "link_names",

@@ -224,12 +224,17 @@ def network_features(X: Activations) -> NDArray:
 
 
 def head_features(X: Activations) -> NDArray[np.floating]:
-    """What the head of checked Activations reads, ndarray of shape (n_samples, n_units).
+    """What the head of checked Activations reads, ndarray of shape (n_samples, n_units)."""
+    return as_head_features(X[X.layer_names[0]])
+
+
+def as_head_features(layer: Any) -> NDArray[np.floating]:
+    """A layer as numbers that the head can be applied to.
 
     Bits and integers are given as 64-bit floats, half precision, whose sums soon leave its range,
     as single precision.
     """
-    features = np.asarray(X[X.layer_names[0]])
+    features = np.asarray(layer)
     if features.dtype.kind != "f":
         return features.astype(np.float64)
     return features.astype(np.result_type(features, np.float32), copy=False)

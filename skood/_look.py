@@ -3,14 +3,41 @@
 from __future__ import annotations
 
 import operator
-from collections.abc import Iterable, Iterator
-from itertools import chain
+from collections.abc import Callable, Iterable, Iterator
+from itertools import chain, count
 from typing import Any
 
 from sklearn.base import BaseEstimator
 
 _N_LOOKED_INTO = 4
 """Of a container, as many of the first items tell whether it holds estimators."""
+
+
+class ShowsChanges:
+    """Estimators of which some lie in others by the hundred: they count what is set in any of them.
+
+    As long as the count of all is the same, nobody need look at their attributes.
+    """
+
+    _prototypes: frozenset[str] = frozenset()
+    """Parameters of which only clones are fitted: what becomes of them later changes no score."""
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        super().__setattr__(name, value)
+        _count_change()
+
+    def __delattr__(self, name: str) -> None:
+        super().__delattr__(name)
+        _count_change()
+
+
+_numbers = count(1)
+_last_change = 0
+
+
+def _count_change() -> None:
+    global _last_change
+    _last_change = next(_numbers)  # a new one for each thread
 
 
 class Look:
@@ -27,14 +54,33 @@ class Look:
     """
 
     def __init__(self, *roots: Any) -> None:
-        self._roots = roots
-        self._holders = list(_holders_in(roots, set()))
-        self._seen = self._held()
+        self._roots, self._change = roots, _last_change
+        holders = list(_holders_in(roots, set()))
+        self._all = _Holders([values for _, values in holders])
+        self._silent = _Holders([v for holder, v in holders if not _tells(holder)])
 
     def is_same(self, *roots: Any) -> bool:
         """Whether these are the same, and hold the very same objects."""
         if len(roots) != len(self._roots) or not all(map(operator.is_, roots, self._roots)):
             return False
+        change = _last_change
+        if change == self._change:
+            return self._silent.are_same()
+        if not self._all.are_same():
+            return False
+        self._change = change
+        return True
+
+
+class _Holders:
+    """Estimators and containers, and the objects in them."""
+
+    def __init__(self, holders: list[Callable[[], Iterable[Any]]]) -> None:
+        self._holders = holders
+        self._seen = self._held()
+
+    def are_same(self) -> bool:
+        """Whether they hold the very same objects."""
         try:  # of lists, the items that are the same objects are equal
             return self._held() == self._seen
         except Exception:  # arrays that are not the same say nothing of being equal
@@ -45,8 +91,15 @@ class Look:
         return list(chain.from_iterable(map(operator.call, self._holders)))
 
 
-def _holders_in(values: Iterable[Any], known: set[int]) -> Iterator[Any]:
-    """What lists the objects in each estimator and container, itself and those inside."""
+def _tells(holder: Any) -> bool:
+    """Whether what a holder holds cannot change without being counted."""
+    return isinstance(holder, ShowsChanges | tuple)
+
+
+def _holders_in(
+    values: Iterable[Any], known: set[int]
+) -> Iterator[tuple[Any, Callable[[], Iterable[Any]]]]:
+    """Each estimator and container, itself and those inside, and what lists the objects in it."""
     for value in values:
         if id(value) in known:
             continue
@@ -58,8 +111,14 @@ def _holders_in(values: Iterable[Any], known: set[int]) -> Iterator[Any]:
             continue
         known.add(id(value))
         inside = held.values if isinstance(held, dict) else held.__iter__
-        yield inside
-        yield from _holders_in(list(inside()), known)
+        yield value, inside
+        yield from _holders_in(_looked_into(value, inside), known)
+
+
+def _looked_into(holder: Any, inside: Callable[[], Iterable[Any]]) -> list[Any]:
+    if not isinstance(holder, ShowsChanges):
+        return list(inside())
+    return [held for name, held in vars(holder).items() if name not in holder._prototypes]
 
 
 def _holds_estimators(container: Any) -> bool:

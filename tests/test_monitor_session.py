@@ -438,6 +438,45 @@ def test_whatever_is_fitted_or_set_anew_counts(rows):
         calibrated.predict(X[:1])
 
 
+def fit_a_member(ensemble, A):
+    ensemble.named_estimators_["distances"].fit(A[ensemble.layers_])
+
+
+def set_a_parameter_far_inside(ensemble, A):
+    ensemble.named_estimators_["patterns"].estimators_[1].estimators_[0][-1].break_ties = False
+
+
+def exchange_a_step_in_place(ensemble, A):
+    pipeline = ensemble.named_estimators_["patterns"].estimators_[1].estimators_[0]
+    bits = pipeline[0].transform(A[ensemble.layers_[1:2]])
+    pipeline.steps[1] = ("hammingnapdetector", HammingNAPDetector().fit(bits))
+
+
+def exchange_a_member_in_place(ensemble, A):
+    members = ensemble.named_estimators_["distances"].estimators_
+    members[1] = clone(members[1]).fit(A[ensemble.layers_[1:2]])
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        fit_a_member,
+        set_a_parameter_far_inside,
+        exchange_a_step_in_place,
+        exchange_a_member_in_place,
+    ],
+)
+def test_what_changes_far_inside_the_detector_shows(change, rows):
+    X, _ = rows
+    monitor = make_monitor(perceptron()).fit(X[:100])
+    for _ in range(3):
+        first = monitor.score_samples(X[200:210])
+    change(monitor[-1], monitor[:-1].transform(X[100:150]))
+    expected = monitor[-1].score_samples(monitor[:-1].transform(X[200:210]))
+    assert not np.allclose(first, expected)
+    assert_allclose(monitor.score_samples(X[200:210]), expected, rtol=1e-9)
+
+
 def test_threads_share_an_open_monitor():
     network = convolutions()
     images = torch.from_numpy(np.random.default_rng(0).normal(size=(120, 1, 8, 8))).float()

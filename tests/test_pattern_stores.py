@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from numpy.testing import assert_array_equal
 from sklearn.base import clone
 from sklearn.model_selection import cross_val_score
 
@@ -22,12 +23,14 @@ from skood import Activations, HammingNAPDetector
 from skood._patterns import (
     PatternRuns,
     PatternStore,
+    PatternTable,
     _build,
     _files,
     _index,
     build_stores,
     hamming_neighbors,
     nearest_of_class,
+    quantile_bits,
 )
 from skood._patterns._files import OwnedFolder
 from skood._patterns._lists import PatternLists
@@ -564,3 +567,33 @@ def test_threads_find_what_one_finds(monkeypatch):
     np.testing.assert_array_equal(
         HammingNAPDetector().fit(X).training_scores_, detector.training_scores_
     )
+
+
+def test_a_table_finds_what_each_store_finds():
+    rng = np.random.default_rng(0)
+    widths = {"narrow": 20, "word": 64, "wide": 300}
+    draw = lambda n: {  # noqa: E731
+        name: np.maximum(rng.normal(size=(n, width)), -0.2).astype(np.float32)
+        for name, width in widths.items()
+    }
+    layers, labels = draw(60), rng.integers(0, 4, 60)
+    entries, of_each = [], []
+    for name, width in widths.items():
+        for percentile in (30, 70):
+            (bits,) = quantile_bits(layers[name], [percentile])
+            rows = np.flatnonzero((labels != 3) | (name != "word"))
+            stores = build_stores(PackedBits.pack(bits)[rows], labels[rows], rows)
+            entries.append((name, width, percentile, stores, percentile == 70))
+            of_each.append(stores)
+    new = draw(6)
+    for name, values in new.items():
+        values[0] = layers[name][0]
+    lookup = np.array([labels[0], 1, 2, 3, 0, 9])
+    expected = []
+    for (name, _, percentile, _, breaks_ties), stores in zip(entries, of_each, strict=True):
+        (bits,) = quantile_bits(new[name], [percentile])
+        distances, shares = nearest_of_class(stores, PackedBits.pack(bits), lookup)
+        expected.append(shares * breaks_ties - distances)
+    table = PatternTable(entries)
+    for _ in range(2):
+        assert_array_equal(table.similarities(new, lookup), np.column_stack(expected))

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -12,7 +11,7 @@ from numpy.typing import NDArray
 from ._rules import rank_of_percentile
 from ._store import PatternStore
 
-Entry = tuple[str, int, float, Mapping[Any, PatternStore], bool]
+Entry = tuple[Any, int, float, Mapping[Any, PatternStore], bool]
 """Layer, its number of units, the percentile, the patterns of each class, and whether ties are
 broken by how common a pattern is."""
 
@@ -27,118 +26,126 @@ class PatternTable:
 
     Parameters
     ----------
-    entries : sequence of (str, int, float, dict, bool)
-        What each detector stores.
+    entries : sequence of (layer, int, float, dict, bool)
+        What each detector stores. Layers are what :meth:`similarities` is to find them by.
     """
 
     def __init__(self, entries: Sequence[Entry]) -> None:
-        by_width: defaultdict[int, list[int]] = defaultdict(list)
-        for number, entry in enumerate(entries):
-            by_width[_padded_width(entry[1])].append(number)
-        self._groups = [
-            _Group(width, np.array(numbers), [entries[number] for number in numbers])
-            for width, numbers in by_width.items()
-        ]
-        self._n_entries = len(entries)
+        self._entries = entries
+        self._layers = list(dict.fromkeys(layer for layer, *_ in entries))
+        widths = {layer: n_units for layer, n_units, *_ in entries}
+        stops = np.cumsum([widths[layer] for layer in self._layers]).tolist()
+        self._stretches = {
+            layer: slice(stop - widths[layer], stop)
+            for layer, stop in zip(self._layers, stops, strict=True)
+        }
+        firsts = [self._stretches[layer].start for layer, *_ in entries]
+        self._ranks = np.array(
+            [
+                first + rank_of_percentile(n_units, percentile)
+                for first, (_, n_units, percentile, *_) in zip(firsts, entries, strict=True)
+            ]
+        )
+        self._farthest = np.array([-float(n_units) for _, n_units, *_ in entries])
+        n_words = np.array([-(-n_units // _WORD) for _, n_units, *_ in entries])
+        # Those of most words first: what has a word of some number then comes before all others.
+        self._order = np.argsort(-n_words, kind="stable")
+        self._n_words = n_words[self._order]
+        # Bits beside the units of an entry are those of a last value, which is below all others.
+        self._unit_of_bit = np.full(int(n_words.sum()) * _WORD, stops[-1])
+        begins = (np.cumsum(n_words) - n_words) * _WORD
+        for begin, first, (_, n_units, *_) in zip(begins.tolist(), firsts, entries, strict=True):
+            self._unit_of_bit[begin : begin + n_units] = np.arange(first, first + n_units)
+        self._bits_of_entries = n_words * _WORD
+        planes = range(int(n_words.max()))
+        self._words = np.concatenate(
+            [begins[self._order[self._n_words > plane]] // _WORD + plane for plane in planes]
+        )
+        self._classes: dict[Any, _OfClass | None] = {}
 
-    def similarities(self, layers: Any, lookup: NDArray) -> NDArray[np.float64]:
+    def similarities(self, layers: Mapping[Any, NDArray], lookup: NDArray) -> NDArray[np.float64]:
         """Share of the nearest pattern less its distance, of shape (n_samples, n_entries).
 
         Parameters
         ----------
-        layers : mapping of str to ndarray of shape (n_samples, n_units)
+        layers : mapping of ndarray of shape (n_samples, n_units)
             Finite values of the layers.
         lookup : ndarray of shape (n_samples,)
             The class under which each sample is looked up.
         """
-        found = np.empty((len(lookup), self._n_entries))
-        labels = lookup.tolist()
-        for group in self._groups:
-            words = group.pack(layers)
-            for row, label in enumerate(labels):
-                found[row, group.numbers] = group.look_up(label, words[row])
+        found = np.tile(self._farthest, (len(lookup), 1))
+        words = self._pack([layers[layer] for layer in self._layers])
+        for row, label in enumerate(lookup.tolist()):
+            if label not in self._classes:
+                self._classes[label] = self._gather(label)
+            if (of_class := self._classes[label]) is not None:
+                found[row, of_class.present] = of_class.look_up(words[row])
         return found
+
+    def _pack(self, arrays: Sequence[NDArray]) -> NDArray[np.uint64]:
+        """The words of all patterns of each sample, those of one number after the others."""
+        dtype = np.result_type(np.float32, *arrays)
+        last = np.full((len(arrays[0]), 1), -np.inf, dtype)
+        values = np.concatenate([*arrays, last], axis=1, dtype=dtype)
+        ordered = values.copy()
+        for stretch in self._stretches.values():
+            ordered[:, stretch].sort(axis=1)
+        least = np.maximum(ordered.take(self._ranks, axis=1), 0)
+        bits = values.take(self._unit_of_bit, axis=1) > least.repeat(self._bits_of_entries, axis=1)
+        return np.packbits(bits, axis=1).view(np.uint64).take(self._words, axis=1)
+
+    def _gather(self, label: Any) -> _OfClass | None:
+        """The patterns of a class, in the order of the entries that have most words first."""
+        numbers = [n for n in self._order.tolist() if label in self._entries[n][3]]
+        if not numbers:
+            return None
+        stores = [self._entries[number][3][label] for number in numbers]
+        sizes = np.array([store.n_patterns for store in stores])
+        shares = [
+            store.part.counts / (store.n_rows + 1) * self._entries[number][4]
+            for number, store in zip(numbers, stores, strict=True)
+        ]
+        planes, repeats = [], []
+        has_some = np.isin(self._order, numbers)
+        for plane in range(int(self._n_words.max())):
+            words = [s.part.words[:, plane] for s in stores if s.part.words.shape[1] > plane]
+            planes.append(np.concatenate([np.empty(0, np.uint64), *words]))
+            n_patterns = np.zeros(len(self._order), np.intp)
+            n_patterns[has_some] = sizes
+            repeats.append(n_patterns[self._n_words > plane])
+        return _OfClass(
+            np.concatenate(planes),
+            [len(words) for words in planes],
+            np.concatenate(repeats),
+            np.concatenate(shares),
+            np.cumsum(sizes) - sizes,
+            np.array(numbers),
+        )
 
 
 class _OfClass(NamedTuple):
     """The patterns of one class: those of each entry that has some, one after the other."""
 
     words: NDArray[np.uint64]
-    """Of shape (n_words, n_patterns)."""
+    """The first word of each of them, then the second one of those that have two, and so on."""
+    n_of_plane: list[int]
+    """How many patterns have a first word, a second one, and so on: the first ones do."""
+    repeats: NDArray[np.intp]
+    """With how many of these each word of a sample is compared."""
     shares: NDArray[np.float64]
-    owners: NDArray[np.intp]
-    """The entry of each pattern."""
     starts: NDArray[np.intp]
     """Where those of each entry begin."""
     present: NDArray[np.intp]
     """The entries that have some."""
 
-
-class _Group:
-    """Entries whose patterns take as many words."""
-
-    def __init__(self, width: int, numbers: NDArray[np.intp], entries: list[Entry]) -> None:
-        self.numbers = numbers
-        self._width, self._entries = width, entries
-        self._layers = list(dict.fromkeys(name for name, *_ in entries))
-        self._layer_of_entry = np.array([self._layers.index(name) for name, *_ in entries])
-        # Padding is below all values, and so comes first among those that are sorted.
-        self._ranks = np.array(
-            [width - n + rank_of_percentile(n, percentile) for _, n, percentile, *_ in entries]
-        )
-        self._farthest = np.array([-float(n) for _, n, *_ in entries])
-        self._classes: dict[Any, _OfClass | None] = {}
-
-    def pack(self, layers: Any) -> NDArray[np.uint64]:
-        """Words of the patterns, of shape (n_samples, n_words, n_entries)."""
-        arrays = [layers[name] for name in self._layers]
-        shape = len(arrays[0]), len(arrays), self._width
-        values = np.full(shape, -np.inf, np.result_type(np.float32, *arrays))
-        for number, array in enumerate(arrays):
-            values[:, number, : array.shape[1]] = array
-        ordered = np.sort(values, axis=2)[:, self._layer_of_entry, self._ranks]
-        bits = values[:, self._layer_of_entry] > np.maximum(ordered, 0)[:, :, np.newaxis]
-        words = np.packbits(bits, axis=2).view(np.uint64)
-        return words.swapaxes(1, 2)
-
-    def look_up(self, label: Any, words: NDArray[np.uint64]) -> NDArray[np.float64]:
-        """Similarities of one sample by each entry."""
-        if label not in self._classes:
-            self._classes[label] = self._gather(label)
-        of_class, found = self._classes[label], self._farthest.copy()
-        if of_class is not None:
-            differing = np.take(words, of_class.owners, axis=1)
-            differing ^= of_class.words
-            distances = np.bitwise_count(differing).sum(axis=0, dtype=np.int32)
-            similar = of_class.shares - distances
-            found[of_class.present] = np.maximum.reduceat(similar, of_class.starts)
-        return found
-
-    def _gather(self, label: Any) -> _OfClass | None:
-        stores = [(number, stores[label]) for number, stores in self._stores() if label in stores]
-        if not stores:
-            return None
-        present = np.array([number for number, _ in stores])
-        sizes = np.array([store.n_patterns for _, store in stores])
-        shares = [
-            store.part.counts / (store.n_rows + 1) * self._entries[number][4]
-            for number, store in stores
-        ]
-        n_words = self._width // _WORD
-        words = np.zeros((n_words, sizes.sum()), np.uint64)
-        starts = np.cumsum(sizes) - sizes
-        for start, (_, store) in zip(starts, stores, strict=True):
-            part = store.part.words
-            words[: part.shape[1], start : start + len(part)] = part.T
-        return _OfClass(words, np.concatenate(shares), np.repeat(present, sizes), starts, present)
-
-    def _stores(self) -> Iterable[tuple[int, Mapping[Any, PatternStore]]]:
-        return ((number, stores) for number, (_, _, _, stores, _) in enumerate(self._entries))
-
-
-def _padded_width(n_units: int) -> int:
-    """The next of some multiples of 64, no more than half as large again."""
-    step = _WORD
-    while n_units > 4 * step:
-        step *= 2
-    return -(-n_units // step) * step
+    def look_up(self, words: NDArray[np.uint64]) -> NDArray[np.float64]:
+        """Similarities of a sample by each of these entries."""
+        differing = words.repeat(self.repeats)
+        differing ^= self.words
+        counts = np.bitwise_count(differing)
+        distances, stop = counts[: self.n_of_plane[0]].astype(np.int32), self.n_of_plane[0]
+        for n_patterns in self.n_of_plane[1:]:
+            distances[:n_patterns] += counts[stop : stop + n_patterns]
+            stop += n_patterns
+        similar: NDArray[np.float64] = np.maximum.reduceat(self.shares - distances, self.starts)
+        return similar

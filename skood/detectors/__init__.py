@@ -16,6 +16,10 @@ from ._core import COREDetector
 from ._energy import EnergyDetector
 from ._entropy import EntropyDetector
 from ._fdbd import FDBDDetector
+from ._few_rows import DistancesSideBySide as DistancesSideBySide
+from ._few_rows import RowsSideBySide as RowsSideBySide
+from ._few_rows import may_stand as may_stand
+from ._few_rows import say_the_same as say_the_same
 from ._gaussian_activation import GaussianActivationDetector
 from ._gen import GENDetector
 from ._grad_norm import GradNormDetector
@@ -25,9 +29,7 @@ from ._group_progression import GroupProgressionDetector as GroupProgressionDete
 from ._hamming import HammingNAPDetector as HammingNAPDetector
 from ._kl_matching import KLMatchingDetector
 from ._knn import KNNDetector
-from ._mahalanobis import DistancesSideBySide as DistancesSideBySide
 from ._mahalanobis import MahalanobisDetector
-from ._mahalanobis import may_stand as may_stand
 from ._max_logit import MaxLogitDetector
 from ._max_softmax import MaxSoftmaxDetector
 from ._mc_dropout import MCDropoutDetector

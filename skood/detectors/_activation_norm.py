@@ -17,9 +17,10 @@ from .._values import SQUARABLE, Floats, differ_within_classes
 from .._warnings import warn_user
 from ..activations import Activations, PackedBits
 from ._base_incremental import BaseIncrementalDetector
+from ._few_rows import RowsSideBySide
 from ._labels_seen import LabelsSeen
 from ._mahalanobis import MahalanobisDetector
-from ._row_lengths import lengths_side_by_side, row_lengths
+from ._row_lengths import row_lengths
 
 _FEW = 32
 """Of so few samples, all layers are looked at together, in a monitor that is in use."""
@@ -168,8 +169,16 @@ class ActivationNormDetector(BaseIncrementalDetector):
 
     def _log_norms(self, X: Activations, norms: Floats) -> Activations:
         """Logarithms of the norms as one layer, with what is known of classes."""
-        relative = norms / list(self.mean_norms_.values())
-        return X._with_layers({"log norms": np.log(relative + SILENCE)})
+        return X._with_layers({"log norms": self._logarithms(norms)})
+
+    def _logarithms(self, norms: Floats) -> Floats:
+        return np.asarray(np.log(norms / list(self.mean_norms_.values()) + SILENCE))
+
+    def _score_norms(self, norms: Floats) -> Floats:
+        """Scores of samples by their norms in the layers of ``mean_norms_``, (n_rows, n_layers)."""
+        if self.distances_ is None:
+            return np.zeros(len(norms))
+        return self.distances_._score_only_layer(self._logarithms(norms))
 
     def _score_samples(self, X: Activations) -> Floats:
         if self.distances_ is None:
@@ -221,7 +230,8 @@ def _norms_of(X: Activations, names: Iterable[str]) -> Floats:
     # Learnt scores are to be the same to the last bit, however many samples come at a time.
     if X._trust is None or len(X) > _FEW or sum(layer.size for layer in layers) > _FEW_VALUES:
         return np.column_stack([_norms(layer) for layer in layers])
-    return lengths_side_by_side(layers)
+    side_by_side = RowsSideBySide([layer.shape[1] for layer in layers])
+    return side_by_side.lengths(side_by_side.join(layers))
 
 
 def _norms(layer: NDArray | PackedBits) -> Floats:

@@ -23,6 +23,7 @@ from .._docstrings import complete
 from .._elsewhere import run_elsewhere
 from .._fit_context import fit_context, forget_fit
 from .._held_out import VALIDATION, Rows, held_out_rows
+from .._look import ShowsChanges
 from .._marks import (
     in_distribution_rows,
     roc_auc_of_marks,
@@ -35,8 +36,11 @@ from .._values import ANY_SIZE, all_finite, below_all, refuse_not_finite
 from ..activations import Activations
 from ._entries import ATTRIBUTES, LABELS_NEEDED, LABELS_OPTIONAL, PARAMETERS
 
+_FEW = 32
+"""So many samples take less to be scored than to be looked at."""
 
-class BaseDetector(OutlierMixin, BaseEstimator, metaclass=ABCMeta):
+
+class BaseDetector(ShowsChanges, OutlierMixin, BaseEstimator, metaclass=ABCMeta):
     """Template of all detectors.
 
     A subclass says what to learn (``_fit``), how to score (``_score_samples``) and where the
@@ -278,10 +282,16 @@ class BaseDetector(OutlierMixin, BaseEstimator, metaclass=ABCMeta):
     def _score_trusted(self, X: Activations) -> NDArray[np.float64]:
         """The same for samples like others that were validated, of which there are not many."""
         with without_overflow_warnings():
-            scores = self._score_samples(self._validate(X, reset=False))
+            scores = self._score_few(X) if len(X) <= _FEW else None
+            if scores is None:
+                scores = self._score_samples(self._validate(X, reset=False))
         if not np.isfinite(scores).all():
             self._check_scores(scores)
         return scores
+
+    def _score_few(self, X: Activations) -> NDArray[np.float64] | None:
+        """The same of few samples, where they need not go through what is there for many."""
+        return None
 
     def _check_scores(self, scores: NDArray[np.float64]) -> None:
         if all_finite(scores):

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from .._batches import row_batches
 from .._docstrings import OF_HEAD
-from .._head import head_blocks, validate_head_input
+from .._head import as_head_features, head_blocks, validate_head_input
 from .._values import SQUARABLE
 from ..activations import Activations, LinearHead
 from ._base import BaseOneClassDetector
@@ -48,10 +48,22 @@ class BaseHeadDetector(BaseOneClassDetector):
             scores[rows] = self._score_rows(features, logits)
         return scores
 
+    def _score_few(self, X: Activations) -> NDArray[np.float64] | None:
+        logits = X.logits
+        if logits is None:
+            return None
+        features = as_head_features(X[str(self.head_.input_layer)])
+        computed: Any = np.asarray(features, dtype=self._computes_in(features.dtype))
+        return self._score_rows(computed, np.asarray(logits, dtype=np.float64))
+
+    def _computes_in(self, dtype: np.dtype) -> type[np.floating]:
+        """The type of floats in which features of a type are computed with."""
+        return np.float64
+
     def _batches_to_score(self, X: Activations) -> Iterator[HeadBatch]:
-        """Slices of rows, their float64 features and logits."""
+        """Slices of rows, their features in the type that is computed with, and logits."""
         # What is computed of features is as large as they are, several times.
-        return head_batches(X, lambda dtype: np.float64, n_copies=4)
+        return head_batches(X, self._computes_in, n_copies=4)
 
     @abstractmethod
     def _score_rows(

@@ -101,6 +101,13 @@ class BaseLogitDetector(BaseOneClassDetector):
         for_each_batch(score, row_batches(len(logits), n_values), logits.size)
         return scores
 
+    def _score_few(self, X: Activations) -> NDArray[np.float64] | None:
+        logits = X.logits
+        if logits is None:
+            return None
+        logits = np.asarray(logits, dtype=self._computes_in(logits.dtype))
+        return np.asarray(self._score_logits(logits), dtype=np.float64)
+
     def _computes_in(self, dtype: np.dtype) -> np.dtype:
         """The type of floats in which scores of logits of a type are computed."""
         return np.dtype(working_dtype(dtype))

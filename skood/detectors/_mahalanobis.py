@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from math import ceil
 from numbers import Integral, Real
 from typing import Any
@@ -26,8 +26,8 @@ from ._base import joined
 from ._base_incremental import forget_batches
 from ._base_layer_scores import BaseLayerScoresDetector, LayersLearnt
 from ._labels_seen import ByClass, LabelsSeen
-from ._row_lengths import LEAST_PRECISE, lengths_side_by_side, unit_rows
-from ._tied_gaussian import SideBySide, TiedGaussian, needs_rows
+from ._row_lengths import unit_rows
+from ._tied_gaussian import TiedGaussian, needs_rows
 from ._tied_moments import TiedMoments, TiedParts, TiedRows, number_parts
 
 _FEW_VALUES = 2**12
@@ -458,6 +458,11 @@ class MahalanobisDetector(BaseLayerScoresDetector):
             scores[batch], _ = _score([g.squared_distances(units) for g in gaussians])
         return scores
 
+    def _score_only_layer(self, rows: NDArray) -> Floats:
+        """Scores of the rows of the only layer."""
+        (gaussians,) = self._gaussians.values()
+        return self._score_rows(gaussians, rows) * self.layer_weights_[0]
+
     def _score_samples(self, X: Activations) -> Floats:
         return self._layer_scores(X) @ self.layer_weights_
 
@@ -471,51 +476,6 @@ class MahalanobisDetector(BaseLayerScoresDetector):
 
 def _together(learnt: TiedMoments | TiedParts | TiedRows) -> TiedMoments | TiedRows:
     return learnt.whole if isinstance(learnt, TiedParts) else learnt
-
-
-class DistancesSideBySide:
-    """Scores of few rows by fitted detectors of one layer each, which :func:`may_stand` allows.
-
-    Parameters
-    ----------
-    detectors : sequence of MahalanobisDetector
-        The detectors.
-    """
-
-    def __init__(self, detectors: Sequence[MahalanobisDetector]) -> None:
-        gaussians = [_only_gaussian(detector) for detector in detectors]
-        self._gaussians = SideBySide([each for each in gaussians if each is not None])
-        self._normalize = detectors[0].normalize
-        units = [len(each._center) for each in gaussians if each is not None]
-        self._layer_of_unit = np.repeat(np.arange(len(units)), units)
-        self._weights = np.array([-0.5 * each.layer_weights_[0] for each in detectors])
-
-    def scores(self, layers: Sequence[NDArray]) -> Floats | None:
-        """Scores of each layer, (n_rows, n_layers); None where rows are too short for that."""
-        rows = np.concatenate(layers, axis=1, dtype=np.float64)
-        if self._normalize:
-            lengths = lengths_side_by_side(layers)
-            if not ((lengths > LEAST_PRECISE) & (lengths < np.inf)).all():
-                return None
-            rows /= lengths[:, self._layer_of_unit]
-        return self._gaussians.squared_distances(rows) * self._weights
-
-
-def may_stand(detector: Any, beside: Any) -> bool:
-    """Whether a detector reads one layer, as another one does, and can be scored beside it."""
-    if type(detector) is not MahalanobisDetector or (own := _only_gaussian(detector)) is None:
-        return False
-    other = _only_gaussian(beside)
-    is_alike = other is not None and len(own.means) == len(other.means)
-    return is_alike and detector.normalize == beside.normalize
-
-
-def _only_gaussian(detector: MahalanobisDetector) -> TiedGaussian | None:
-    """The Gaussian of a detector that has one alone, which tells directions apart."""
-    of_layers = list(detector._gaussians.values())
-    if len(of_layers) != 1 or len(of_layers[0]) != 1 or of_layers[0][0]._factor.shape[1] == 0:
-        return None
-    return of_layers[0][0]
 
 
 def _batches(n_rows: int, gaussians: list[TiedGaussian]) -> Iterator[slice]:

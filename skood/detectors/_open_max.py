@@ -187,6 +187,9 @@ class OpenMaxDetector(BaseLogitDetector):
     def _score_samples(self, X: Activations) -> Floats:
         return self._lowered(super()._score_samples(X), self._has_tail(X))
 
+    def _score_few(self, X: Activations) -> None:
+        return None  # the classes of the largest logits are asked for, too
+
     def _has_tail(self, X: Activations) -> NDArray[np.bool_]:
         """Whether something was learnt of the class of the largest logit."""
         has_tail = ~np.isnan(self.tails_[:, 0])

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from itertools import accumulate
-
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.utils.extmath import row_norms
@@ -29,16 +26,6 @@ def squared_lengths(rows: NDArray[np.float64]) -> NDArray[np.float64]:
     """Squared Euclidean norm of each row, as scikit-learn's ``row_norms`` computes it."""
     # Of one row, what that function looks at before takes ten times as long.
     return np.asarray(np.einsum("ij,ij->i", rows, rows))
-
-
-def lengths_side_by_side(arrays: Sequence[NDArray]) -> NDArray[np.float64]:
-    """The same of several arrays of the same rows, of shape (n_rows, n_arrays); fast for few."""
-    rows = np.concatenate(arrays, axis=1, dtype=np.float64)
-    starts = list(accumulate((array.shape[1] for array in arrays[:-1]), initial=0))
-    lengths = np.sqrt(np.add.reduceat(np.square(rows, out=rows), starts, axis=1))
-    if (lengths < LEAST_PRECISE).any():
-        return np.column_stack([row_lengths(array) for array in arrays])
-    return lengths
 
 
 def unit_rows(rows: NDArray) -> NDArray[np.float64]:

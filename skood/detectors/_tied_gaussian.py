@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -114,6 +113,22 @@ class TiedGaussian:
         inverse[np.diag_indices_from(inverse)] += self._counting / self._other
         return inverse
 
+    def triangle(self) -> Floats:
+        """Lower triangular matrix L whose product L L' is the precision, (n_units, n_units).
+
+        Rows times it have the coordinates of all directions that count, but for a rotation.
+        """
+        n_units, n_axes = self._factor.shape
+        whole = np.zeros((n_units, int(self._counting.sum()) if self._other else n_axes))
+        whole[:, :n_axes] = self._factor
+        if self._other:
+            directions = (self._factor * np.sqrt(self._variances))[self._counting]
+            others = np.linalg.qr(directions, mode="complete")[0][:, n_axes:]
+            whole[self._counting, n_axes:] = others / np.sqrt(self._other)
+        triangle = np.zeros((n_units, n_units))
+        triangle[:, : whole.shape[1]] = np.asarray(np.linalg.qr(whole.T, mode="r")).T
+        return triangle
+
     def squared_distances(self, rows: Floats) -> tuple[Floats, NDArray[np.intp]]:
         """Squared Mahalanobis distance of each row to the nearest mean, and the class of that.
 
@@ -216,67 +231,6 @@ class TiedGaussian:
         outside = centered**2 @ self._per_unit
         outside -= projected**2 @ self._per_axis
         return projected, np.maximum(outside, 0)
-
-
-class SideBySide:
-    """Tied Gaussians of several layers with as many classes each, for few rows at a time.
-
-    Parameters
-    ----------
-    gaussians : sequence of TiedGaussian
-        Those of the layers, none of which is blind.
-    """
-
-    def __init__(self, gaussians: Sequence[TiedGaussian]) -> None:
-        units = [len(each._center) for each in gaussians]
-        axes = [each._factor.shape[1] for each in gaussians]
-        of_units, of_axes = _stretches(units), _stretches(axes)
-        self._parts = [
-            (*stretches, each._factor, each._projected_means.T)
-            for *stretches, each in zip(of_units, of_axes, gaussians, strict=True)
-        ]
-        self._first_units = [stretch.start for stretch in of_units]
-        self._first_axes = [stretch.start for stretch in of_axes]
-        self._layer_of_axis = np.repeat(np.arange(len(axes)), axes)
-        self._all_axes = np.arange(sum(axes))
-        self._center = np.concatenate([each._center for each in gaussians])
-        self._means = np.concatenate([each._projected_means for each in gaussians], axis=1)
-        self._squared_means = np.stack([each._squared_means for each in gaussians])
-        self._per_unit = _joined([each._per_unit for each in gaussians], units)
-        self._per_axis = _joined([each._per_axis for each in gaussians], axes)
-
-    def squared_distances(self, rows: Floats) -> Floats:
-        """Squared distance to the nearest mean in each layer, of shape (n_rows, n_layers).
-
-        Parameters
-        ----------
-        rows : ndarray of shape (n_rows, n_units)
-            The rows of all layers, side by side.
-        """
-        centered = rows - self._center
-        projected = np.empty((len(rows), len(self._all_axes)))
-        products = np.empty((len(rows), *self._squared_means.shape))
-        for number, (units, axes, factor, means) in enumerate(self._parts):
-            part = projected[:, axes]
-            np.matmul(centered[:, units], factor, out=part)
-            np.matmul(part, means, out=products[:, number])
-        nearest = (self._squared_means - 2 * products).argmin(axis=2)
-        residuals = projected - self._means[nearest[:, self._layer_of_axis], self._all_axes]
-        outside = np.add.reduceat(centered**2 * self._per_unit, self._first_units, axis=1)
-        outside -= np.add.reduceat(projected**2 * self._per_axis, self._first_axes, axis=1)
-        distances = np.add.reduceat(residuals**2, self._first_axes, axis=1)
-        return np.asarray(distances + np.maximum(outside, 0))
-
-
-def _stretches(sizes: list[int]) -> list[slice]:
-    stops = np.cumsum(sizes).tolist()
-    return [slice(stop - size, stop) for stop, size in zip(stops, sizes, strict=True)]
-
-
-def _joined(parts: Sequence[Floats | None], sizes: list[int]) -> Floats:
-    """Arrays one after the other, zeros for those that are missing."""
-    pairs = zip(parts, sizes, strict=True)
-    return np.concatenate([np.zeros(size) if part is None else part for part, size in pairs])
 
 
 def _squares(projected: Floats, means: Floats) -> Floats:

@@ -154,8 +154,11 @@ class ViMDetector(BaseHeadDetector):
         self.alpha_ = float(abs(largest.mean()) / norm) if norm > 0 else 0.0
         return energies - self.alpha_ * norms
 
+    def _computes_in(self, dtype: np.dtype) -> type[np.floating]:
+        return working_dtype(dtype)
+
     def _batches_to_score(self, X: Activations) -> Iterator[HeadBatch]:
-        return head_batches(X, working_dtype)
+        return head_batches(X, self._computes_in)
 
     def _residual_norms(self, features: NDArray[np.floating]) -> Floats:
         origin, axes = (

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import replace
+from functools import partial
 from math import ceil
 from numbers import Integral
 from typing import Any
@@ -47,6 +48,7 @@ from ._combination import Calibration
 from ._knowledge import class_knowledge, predicted_classes
 from ._layers import LayerEnsembleDetector
 from ._members import fit_and_calibrate, layers_to_read, member_scores, of_detector
+from ._together import FEW, Reading, Together
 
 Keys = NDArray[np.uint64]
 
@@ -226,6 +228,7 @@ class AdaptiveEnsembleDetector(BaseIncrementalDetector, NamedDetectors):
         "n_jobs": [Integral, None],
     }
 
+    _prototypes = frozenset(_lists_of_detectors)
     _params_after_learning = BaseIncrementalDetector._params_after_learning | {"n_jobs"}
 
     def __init__(
@@ -489,12 +492,31 @@ class AdaptiveEnsembleDetector(BaseIncrementalDetector, NamedDetectors):
         return scores
 
     def _member_scores(self, X: Activations) -> Floats:
+        if X._trust is not None and len(X) <= FEW:
+            together = X._trust.once(self, partial(self._together, X))
+            if (found := together.scores(X)) is not None:
+                return found
         layers = self._read_layers(X)
         read = {"layers": layers, "joint": layers, "head": X}
         if "features" in self._groups:
             read["features"] = self._read_features(X)
         members = zip(self.named_estimators_.values(), self._groups, strict=True)
         return np.column_stack([member_scores(member, read[group]) for member, group in members])
+
+    def _together(self, X: Activations) -> Together:
+        layers = Reading(self._read_layers, self.layers_)
+        readings = {"layers": layers, "joint": layers, "head": Reading(lambda X: X, X.layer_names)}
+        if "features" in self._groups:
+            features, layer = self._read_features(X)["features"], self._features_layer
+            # Where they are a layer, that may be watched, too.
+            key = layer if layer in X.layer_names and X[layer] is features else None
+            readings["features"] = Reading(self._read_features, ["features"], {"features": key})
+        return Together(
+            [*self.named_estimators_.values()],
+            [readings[group] for group in self._groups],
+            LayerEnsembleDetector,
+            X,
+        )
 
     def _calibrate(self, scores: Floats) -> Floats:
         """Combined scores of the training samples, those of unknown classes below all others."""
@@ -534,24 +556,13 @@ class AdaptiveEnsembleDetector(BaseIncrementalDetector, NamedDetectors):
     def _weigh(self, scores: Floats, *, left_out: bool = False) -> Floats:
         """What each member adds to the combined score, by the group that it is of."""
         log_p = self._calibration.log_p_values(scores, left_out=left_out)
-        share, alarm = self.layer_share_, np.minimum(log_p - HINGE, 0)
-        if self.target == "misclassified":
-            silence = np.zeros_like(log_p)
-            by_group = {
-                "layers": share**ERROR_POWER * log_p,
-                "features": silence,
-                "joint": silence,
-                "head": log_p,
-            }
-        else:
-            by_group = {
-                "layers": share * log_p + (1 - share) * alarm,
-                "features": (1 - share) * alarm,
-                "joint": np.minimum(log_p - FAR, 0),
-                "head": (1 - share) * log_p,
-            }
-        members = enumerate(self._groups)
-        return np.column_stack([by_group[group][:, member] for member, group in members])
+        groups = [_weights(self.target, group, self.layer_share_) for group in self._groups]
+        plain, alarmed, far = np.array(groups).T
+        return np.asarray(
+            plain * log_p
+            + alarmed * np.minimum(log_p - HINGE, 0)
+            + far * np.minimum(log_p - FAR, 0)
+        )
 
     def _layers_to_read(self) -> set[str] | None:
         members = zip(self.named_estimators_.values(), self._groups, strict=True)
@@ -561,6 +572,18 @@ class AdaptiveEnsembleDetector(BaseIncrementalDetector, NamedDetectors):
     def _score_samples(self, X: Activations) -> Floats:
         scores = self._member_scores(X)
         return self._reject_unknown(self._combine(scores), ~self._are_of_unknown_class(scores))
+
+
+def _weights(target: str, group: str, share: float) -> tuple[float, float, float]:
+    """Of log p-values of members of a group, and of how far these are below two levels."""
+    if target == "misclassified":
+        return {"layers": share**ERROR_POWER, "head": 1.0}.get(group, 0.0), 0.0, 0.0
+    return {
+        "layers": (share, 1 - share, 0.0),
+        "features": (0.0, 1 - share, 0.0),
+        "joint": (0.0, 0.0, 1.0),
+        "head": (1 - share, 0.0, 0.0),
+    }[group]
 
 
 def rows_to_learn_from(keys: Keys | None, counts: Rows, max_samples: int) -> Rows:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import chain
 
 import numpy as np
 from numpy.typing import NDArray
@@ -41,14 +42,6 @@ class Calibration:
         self._lowest_edges = np.array([column[edge] for column in self._lowest])
         self._excess = self._mean_excess()
 
-    @classmethod
-    def side_by_side(cls, parts: Sequence[Calibration]) -> Calibration:
-        """One for the members of several, which standardizes scores and gives no p-values."""
-        whole = object.__new__(cls)
-        for name in ("_mean", "_rounding", "_is_constant", "_spread"):
-            setattr(whole, name, np.concatenate([getattr(part, name) for part in parts]))
-        return whole
-
     def _mean_excess(self) -> NDArray[np.floating]:
         """How far scores below the edge are below it on average; their spread if none is."""
         excess = np.maximum(self._edges - self._ascending, 0)
@@ -83,7 +76,11 @@ class Calibration:
     def _p_values(self, scores: NDArray, *, left_out: bool) -> NDArray[np.floating]:
         columns = zip(self._lowest, scores.T, strict=True)
         n_not_above = np.array([count_not_above(*pair) for pair in columns]).T
-        return (n_not_above + (not left_out)) / (len(self._ascending) + (not left_out))
+        return (n_not_above + (not left_out)) / (self._sizes() + (not left_out))
+
+    def _sizes(self) -> int | NDArray[np.intp]:
+        """How many scores there are, of all members or of each."""
+        return len(self._ascending)
 
     def log_p_values(self, scores: NDArray, *, left_out: bool = False) -> Floats:
         """Logarithm of the p-value of each score, of an exponential tail where it is below 0.1.
@@ -134,6 +131,37 @@ class Calibration:
         return np.clip(deviations, LOWEST, HIGHEST) - np.log1p(excess)
 
 
+class CalibrationsSideBySide(Calibration):
+    """Those of several ensembles as one of all their members.
+
+    Parameters
+    ----------
+    parts : sequence of Calibration
+        Those of the ensembles.
+    """
+
+    def __init__(self, parts: Sequence[Calibration]) -> None:
+        for name in _BY_MEMBER:
+            setattr(self, name, np.concatenate([getattr(part, name) for part in parts]))
+        self._lowest = [*chain.from_iterable(part._lowest for part in parts)]
+        n_members = [len(part._mean) for part in parts]
+        self._n_scores = np.repeat([part._sizes() for part in parts], n_members)
+
+    def _sizes(self) -> NDArray[np.intp]:
+        return self._n_scores
+
+
+_BY_MEMBER = (
+    "_mean",
+    "_rounding",
+    "_is_constant",
+    "_spread",
+    "_edges",
+    "_lowest_edges",
+    "_excess",
+)
+
+
 def mean_of_members(scores: NDArray[np.floating]) -> NDArray[np.floating]:
     """Mean over the last axis, which is added up in its order whatever lies where in memory.
 
@@ -164,10 +192,20 @@ def informed_sum(log_p: Floats, knowledge: Floats) -> Floats:
         The sum of ``knowledge * log_p`` and of ``1 - knowledge`` times how far log p-values are
         below log 0.01, divided by the sum of ``knowledge``.
     """
+    plain, beyond = informed_weights(knowledge)
+    return log_p @ plain + below_edge(log_p) @ beyond
+
+
+def informed_weights(knowledge: Floats) -> tuple[Floats, Floats]:
+    """What log p-values, and how far these are below the edge, are multiplied by."""
     if not knowledge.any():
         knowledge = np.ones_like(knowledge)
-    beyond = np.minimum(log_p - np.log(EDGE), 0)
-    return (log_p @ knowledge + beyond @ (1 - knowledge)) / knowledge.sum()
+    return knowledge / knowledge.sum(), (1 - knowledge) / knowledge.sum()
+
+
+def below_edge(log_p: Floats) -> Floats:
+    """How far log p-values are below log 0.01, as numbers of at most 0."""
+    return np.asarray(np.minimum(log_p - np.log(EDGE), 0))
 
 
 def informative_members(

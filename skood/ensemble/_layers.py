@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
+from functools import partial
 from numbers import Integral
 from typing import Any, Self
 
@@ -44,7 +45,7 @@ from ._member_summaries import (
     width,
 )
 from ._members import fit_and_calibrate, member_scores, of_detector
-from ._together import FEW, Together
+from ._together import FEW, Together, reads_layers
 
 
 class LayerEnsembleDetector(BaseIncrementalDetector):
@@ -147,6 +148,7 @@ class LayerEnsembleDetector(BaseIncrementalDetector):
     """
 
     _learns_from_ood = True
+    _prototypes = frozenset({"detector"})
     _params_after_learning = BaseIncrementalDetector._params_after_learning | {"n_jobs"}
 
     _parameter_constraints: dict = {
@@ -424,18 +426,20 @@ class LayerEnsembleDetector(BaseIncrementalDetector):
 
     def _member_scores(self, X: Activations) -> Floats:
         if X._trust is not None and len(X) <= FEW:
-            scores = X._trust.once(self, self._together).scores(X)
-        else:
-            by_member = self._in_parallel(
-                (member_scores, estimator, X[names])
-                for estimator, names in zip(self.estimators_, self._inputs, strict=True)
-            )
-            scores = np.column_stack(by_member)
+            together = X._trust.once(self, partial(self._together, X))
+            if (found := together.scores(X)) is not None:
+                return found
+        by_member = self._in_parallel(
+            (member_scores, estimator, X[names])
+            for estimator, names in zip(self.estimators_, self._inputs, strict=True)
+        )
+        scores = np.column_stack(by_member)
         self._check_finite(scores)
         return scores
 
-    def _together(self) -> Together:
-        return Together(self.estimators_, self._inputs, LayerEnsembleDetector)
+    def _together(self, X: Activations) -> Together:
+        readings = [reads_layers(names) for names in self._inputs]
+        return Together(self.estimators_, readings, LayerEnsembleDetector, X)
 
     def _in_parallel(self, tasks: Iterable[tuple[Any, ...]]) -> list[Any]:
         # Threads share the activations, and the searches and matrix products release the GIL.

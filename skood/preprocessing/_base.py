@@ -13,12 +13,13 @@ from sklearn.utils.validation import check_is_fitted
 from .._block_transform import in_blocks_if_larger
 from .._elsewhere import run_elsewhere
 from .._fit_context import fit_context
+from .._look import ShowsChanges
 from .._output import ActivationsOutputMixin
 from .._validation import ARRAY_LAYER, check_activations
 from ..activations import Activations
 
 
-class LayerwiseTransformer(ActivationsOutputMixin, BaseEstimator, metaclass=ABCMeta):
+class LayerwiseTransformer(ShowsChanges, ActivationsOutputMixin, BaseEstimator, metaclass=ABCMeta):
     """Validate, then apply ``_transform`` to ``Activations``.
 
     An ordinary array is treated as one layer and comes back as an array.
