@@ -1,7 +1,7 @@
 """The pages of the guide that use a public name, on its page of the reference.
 
 ``.. used-in:: skood.detectors.KNNDetector`` lists those that name it most often, under a heading of
-their own; where there are none, it leaves nothing. The examples of the gallery have a list of theirs.
+their own; where there are none, it leaves nothing. The gallery's examples have a list of theirs.
 """
 
 import re
