@@ -1,7 +1,7 @@
 """Link names that are written as code, such as ``GridSearchCV``, to where they are described.
 
 Full names of skood and of other libraries become links, with or without a call, and so does the
-last part of those of skood and scikit-learn that is no ordinary word: the first one of each section.
+last part of those of skood and scikit-learn that is no ordinary word: the first in each section.
 """
 
 import re
