@@ -13,7 +13,7 @@ ORDER = {
         "auto_nap",
         "other_libraries",
     ],
-    "thresholds": ["thresholds", "calibration", "monitor_report", "drift"],
+    "thresholds": ["thresholds", "choosing_a_rate", "calibration", "monitor_report", "drift"],
     "methods": [
         "layer_patterns",
         "group_progression",
