@@ -66,7 +66,7 @@ train, held_out, test = np.split(np.arange(len(X)), [700, 1100])
 # -------------------
 #
 # Layers of the network are maps of channels and times. The monitor takes the mean over
-# time of each channel, among others, as it does with images.
+# time of each channel, as it takes the mean of a channel's map for images.
 
 torch.manual_seed(0)
 net = nn.Sequential(
