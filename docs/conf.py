@@ -1,10 +1,8 @@
 """How Sphinx builds the site. Nothing here, and nothing on the pages, needs a network."""
 
-import linecache
 import os
 import sys
 import tomllib
-import warnings
 from pathlib import Path
 
 import skood
@@ -40,7 +38,10 @@ extensions = [
     "sphinx_design",
     "sphinx_gallery.gen_gallery",
     "any_path",
+    "counterparts",
     "defaults",
+    "gallery_thumbnails",
+    "gallery_warnings",
     "in_batches",
     "link_names",
     "markdown_file",
@@ -118,6 +119,10 @@ sphinx_gallery_conf = {
     "doc_module": ("skood",),
     "subsection_order": [*SECTIONS, "*"],
     "within_subsection_order": "gallery_order.GalleryOrder",
+    # Two processes, which read nothing of this file.
+    "parallel": 2,
+    "reset_modules": ("matplotlib", "gallery_warnings.set_up"),
+    "image_scrapers": ("gallery_thumbnails.scrape",),
     "abort_on_example_error": True,
     "capture_repr": (),
     "remove_config_comments": True,
@@ -126,14 +131,3 @@ sphinx_gallery_conf = {
     "download_all_examples": False,
     "write_computation_times": False,
 }
-# Among them: matplotlib cannot show figures while the gallery is built.
-warnings.filterwarnings("ignore", message=".*FigureCanvasAgg is non-interactive.*")
-
-
-def _without_folders(message, category, filename, lineno, line=None):
-    """A warning as examples print it, without the folders of the machine that builds the site."""
-    line = linecache.getline(filename, lineno) if line is None else line
-    return _format_warning(message, category, Path(filename).name, lineno, line)
-
-
-_format_warning, warnings.formatwarning = warnings.formatwarning, _without_folders

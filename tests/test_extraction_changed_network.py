@@ -130,6 +130,16 @@ def test_the_first_call_of_a_compiled_forward_is_no_change():
     assert ActivationExtractor(network).fit(X).fingerprint_ == known
 
 
+@pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")
+def test_a_network_that_torchscript_has_compiled_a_copy_of_is_the_same():
+    network = cnn().eval()
+    extractor = ActivationExtractor(network).fit(images())
+    known = extractor.fingerprint_
+    torch.jit.script(network)
+    extractor.transform(images())
+    assert ActivationExtractor(network).fit(images()).fingerprint_ == known
+
+
 def test_a_monitor_notices_a_network_that_was_trained_on():
     network = Net()
     monitor = make_monitor(network).fit(X)

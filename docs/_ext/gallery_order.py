@@ -5,8 +5,15 @@ from pathlib import Path
 ORDER = {
     "first_steps": ["quickstart", "skorch", "sklearn_mlp"],
     "kinds_of_data": ["tabular", "bag_of_words", "tiny_transformer", "time_series", "regression"],
-    "choosing": ["no_single_best_layer", "grid_search", "od_test", "od_test_own", "auto_nap", "other_libraries"],
-    "thresholds": ["thresholds", "calibration", "monitor_report", "drift"],
+    "choosing": [
+        "no_single_best_layer",
+        "grid_search",
+        "od_test",
+        "od_test_own",
+        "auto_nap",
+        "other_libraries",
+    ],
+    "thresholds": ["thresholds", "choosing_a_rate", "calibration", "monitor_report", "drift"],
     "methods": [
         "layer_patterns",
         "group_progression",

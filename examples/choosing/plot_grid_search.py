@@ -14,23 +14,19 @@ tests the result on four kinds of unknown inputs that the search has not seen. T
 single setting finds the other kinds of noise, but is worse than the softmax output
 against unknown digits: it was chosen for noise.
 :meth:`~skood.ensemble.LayerEnsembleDetector.from_search` combines the best setting of
-each layer. This ensemble is the best of the four monitors against digits and against
-uniform noise, and perfect against constant noise.
+each layer. This ensemble is the best of the four monitors against the digit 1 and
+against noise, which it finds without an error. Against the digit 5 it is far better
+than the single setting, and not quite as good as the output alone.
 """
 
 # %%
 # A network, its activations, and unknown inputs
 # ----------------------------------------------
 
-from collections import OrderedDict
-
 import matplotlib.pyplot as plt
 import numpy as np
-import torch
-from sklearn.model_selection import GridSearchCV, train_test_split
+from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import Pipeline
-from skorch import NeuralNetClassifier
-from torch import nn
 
 from skood import (
     ActivationExtractor,
@@ -39,50 +35,22 @@ from skood import (
     PercentileBinarizer,
     PoolingReducer,
 )
-from skood.datasets import load_digits_ood, make_noise
+from skood.datasets import load_digits_network, make_noise
 from skood.detectors import EnergyDetector, MaxSoftmaxDetector
 from skood.ensemble import LayerEnsembleDetector
 from skood.metrics import make_ood_scorer
 from skood.model_selection import OODKFold
 from skood.preprocessing import LayerSelector
 
-digits = load_digits_ood(held_out=(1, 5))
-X, y = digits.data, digits.target
-train, test = train_test_split(np.flatnonzero(y != -1), test_size=400, random_state=0)
-
-torch.manual_seed(0)
-module = nn.Sequential(
-    OrderedDict(
-        conv1=nn.Conv2d(1, 16, 3, padding=1),
-        relu1=nn.ReLU(),
-        conv2=nn.Conv2d(16, 32, 3, padding=1),
-        relu2=nn.ReLU(),
-        pool=nn.MaxPool2d(2),
-        conv3=nn.Conv2d(32, 64, 3, padding=1),
-        relu3=nn.ReLU(),
-        flatten=nn.Flatten(),
-        linear4=nn.Linear(64 * 4 * 4, 64),
-        relu4=nn.ReLU(),
-        linear5=nn.Linear(64, 8),
-    )
-)
-net = NeuralNetClassifier(
-    module,
-    criterion=nn.CrossEntropyLoss,
-    optimizer=torch.optim.Adam,
-    lr=0.001,
-    batch_size=64,
-    max_epochs=20,
-    train_split=None,
-    verbose=0,
-).fit(X[train], y[train])
+digits = load_digits_network(held_out=(1, 5), n_calibration=0, n_test=400)
+X, y, train, test = digits.data, digits.target, digits.train, digits.test
 
 noise = {
     kind: make_noise(kind, (200, 1, 8, 8), random_state=0)
     for kind in ("blobs", "uniform", "constant")
 }
 
-extractor = ActivationExtractor(net)
+extractor = ActivationExtractor(digits.network)
 A = extractor.fit_transform(X)
 A_noise = {kind: extractor.transform(images) for kind, images in noise.items()}
 print(A)
@@ -126,7 +94,7 @@ print(search.best_params_)
 # pooling, layer.
 
 found = search.cv_results_["mean_test_score"].reshape(5, 2, len(A.layer_names))
-fig, axes = plt.subplots(1, 2, figsize=(8, 3.2), sharey=True, layout="constrained")
+fig, axes = plt.subplots(1, 2, figsize=(8, 3.6), sharey=True, layout="constrained")
 for ax, pooling, values in zip(
     axes, grid["pool__pooling"], np.moveaxis(found, 1, 0), strict=True
 ):
@@ -185,6 +153,10 @@ for number, ((name, monitor), color) in enumerate(
     bars = ax.bar(place, aurocs, width=0.18, color=color, label=name)
     ax.bar_label(bars, fmt="%.2f", fontsize=8)
 ax.set_xticks(range(len(unseen)), unseen)
-ax.set(ylim=(0.5, 1.03), ylabel="AUROC (0.5 is chance)")
+ax.set(
+    title="unknown inputs that the search has not seen",
+    ylim=(0.5, 1.03),
+    ylabel="AUROC (0.5 is chance)",
+)
 ax.legend(ncols=4, loc="upper center", bbox_to_anchor=(0.5, -0.1), fontsize=8)
 plt.show()

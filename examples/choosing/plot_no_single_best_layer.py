@@ -1,7 +1,7 @@
 """
-============================
-Why no single layer is best
-============================
+======================================
+Which layer? Why no single one is best
+======================================
 
 Which layer of a network reveals an out-of-distribution input? It depends on the input,
 and so does the best percentile to binarise activations. Here, a monitor is built from
@@ -9,8 +9,8 @@ every layer with every percentile, and each is measured against five kinds of in
 that the network does not know.
 
 The first figure shows one map for each kind. The best setting, marked by a star, is in
-another place for nearly every kind, and a setting that finds one kind almost perfectly
-may be near or below chance for another. So the best setting cannot be chosen without
+another place for every kind, and a setting that finds one kind almost perfectly may be
+little better than chance for another. So the best setting cannot be chosen without
 knowing the future inputs. The second figure shows the solution: the ensemble of all
 settings, with nothing chosen at all, does better on every kind than each of its
 members, the one that is best on average included.
@@ -23,15 +23,10 @@ members, the one that is best on average included.
 # The network is trained on eight of the ten digits. Its layers are extracted once,
 # under both poolings, for the digits and for images of noise.
 
-from collections import OrderedDict
-
+# sphinx_gallery_thumbnail_number = 2
 import matplotlib.pyplot as plt
 import numpy as np
-import torch
-from sklearn.model_selection import train_test_split
 from sklearn.pipeline import make_pipeline
-from skorch import NeuralNetClassifier
-from torch import nn
 
 from skood import (
     ActivationExtractor,
@@ -39,47 +34,21 @@ from skood import (
     PercentileBinarizer,
     PoolingReducer,
 )
-from skood.datasets import load_digits_ood, make_noise
+from skood.datasets import load_digits_network, make_noise
 from skood.ensemble import LayerEnsembleDetector
 from skood.metrics import ood_roc_auc_score
 from skood.preprocessing import LayerSelector
 
-digits = load_digits_ood(held_out=(1, 5))
-X, y = digits.data, digits.target
-train, test = train_test_split(np.flatnonzero(y != -1), test_size=400, random_state=0)
-
-torch.manual_seed(0)
-module = nn.Sequential(
-    OrderedDict(
-        conv1=nn.Conv2d(1, 16, 3, padding=1),
-        relu1=nn.ReLU(),
-        conv2=nn.Conv2d(16, 32, 3, padding=1),
-        relu2=nn.ReLU(),
-        pool=nn.MaxPool2d(2),
-        conv3=nn.Conv2d(32, 64, 3, padding=1),
-        relu3=nn.ReLU(),
-        flatten=nn.Flatten(),
-        linear4=nn.Linear(64 * 4 * 4, 64),
-        relu4=nn.ReLU(),
-        linear5=nn.Linear(64, 8),
-    )
-)
-net = NeuralNetClassifier(
-    module,
-    criterion=nn.CrossEntropyLoss,
-    optimizer=torch.optim.Adam,
-    lr=0.001,
-    batch_size=64,
-    max_epochs=20,
-    train_split=None,
-    verbose=0,
-).fit(X[train], y[train])
+digits = load_digits_network(held_out=(1, 5), n_calibration=0, n_test=400)
+X, y, train, test = digits.data, digits.target, digits.train, digits.test
 
 unknown = {"digit 1": X[digits.digit == 1], "digit 5": X[digits.digit == 5]}
 for kind in ("uniform", "blobs", "constant"):
     unknown[f"{kind} noise"] = make_noise(kind, (200, 1, 8, 8), random_state=0)
 
-extractor = ActivationExtractor(net, reducer=PoolingReducer(pooling=["max", "avg"]))
+extractor = ActivationExtractor(
+    digits.network, reducer=PoolingReducer(pooling=["max", "avg"])
+)
 A = extractor.fit_transform(X)
 A_unknown = {kind: extractor.transform(images) for kind, images in unknown.items()}
 
@@ -156,7 +125,7 @@ ax.plot(
 ax.plot(place - 0.12, ensemble, "D", color="#0072b2", label="ensemble of all of them")
 ax.axhline(0.5, color="black", linestyle=":", linewidth=1)
 ax.set_xticks(place, unknown)
-ax.set_ylabel("AUROC (0.5 is chance)")
+ax.set(title="one setting, and all together", ylabel="AUROC (0.5 is chance)")
 ax.legend(loc="lower right")
 plt.show()
 

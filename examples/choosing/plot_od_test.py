@@ -1,6 +1,6 @@
 """
 ==================================================
-Testing detectors on inputs that they do not know
+OD-test: detectors on inputs that they do not know
 ==================================================
 
 Which detector is good, and is it better than another by more than luck? What a monitor
@@ -95,7 +95,8 @@ print(table[columns].sample(5, random_state=0).round(3).to_string(index=False))
 
 summary = summarize(table, by="detector", metrics=["auroc", "accuracy"])
 print(summary.sort_values("auroc", ascending=False).round(3).to_string(index=False))
-MeanPerformanceDisplay.from_table(table)
+display = MeanPerformanceDisplay.from_table(table)
+display.figure_.suptitle("means over unknown inputs")
 
 # %%
 # Differences
@@ -116,7 +117,8 @@ print(differences[columns].round(3).to_string(index=False))
 # A point is a detector with one network and one validation set. To the right, it is
 # good on that set, and at the top, it is good on the others.
 
-ValidationTestDisplay.from_table(table, metric="auroc")
+display = ValidationTestDisplay.from_table(table, metric="auroc")
+display.ax_.set_title("validation and test")
 
 # %%
 # One detector in detail: what ``AutoNAPDetector`` chooses by one set (a row), on the

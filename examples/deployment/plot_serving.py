@@ -1,7 +1,7 @@
 """
-===========================================
-A monitor in service: one image, one answer
-===========================================
+================================================
+Serving a monitor over HTTP: save, load, latency
+================================================
 
 A network is trained in one process, by one script, and is in use in another, where
 inputs come one at a time. How does a monitor get there, and how long does it keep them
@@ -107,8 +107,8 @@ print(json.dumps(ask(X[unknown[:1]]), indent=1))
 # Known digits are in the upper row, unknown ones in the lower. Flagged ones are orange.
 
 rng = np.random.default_rng(0)
-shown = np.r_[rng.choice(test, 7, replace=False), rng.choice(unknown, 7, replace=False)]
-fig, axes = plt.subplots(2, 7, figsize=(8, 3.6), layout="constrained")
+shown = np.r_[rng.choice(test, 5, replace=False), rng.choice(unknown, 5, replace=False)]
+fig, axes = plt.subplots(2, 5, figsize=(7, 4), layout="constrained")
 for ax, row, said in zip(axes.flat, shown, ask(X[shown]), strict=True):
     color = "#0072b2" if said["verdict"] == 1 else "#d55e00"
     ax.imshow(X[row].reshape(8, 8), cmap="gray_r")
@@ -163,9 +163,9 @@ for name, times in taken.items():
 # What the service knows of its stream
 # ------------------------------------
 #
-# Many a single unknown digit passes, as the figure shows. But where nothing but unknown
-# digits come in, more are flagged than known digits account for, and the service says
-# that the stream has changed: ``alarm_time`` is the row at which it rang.
+# Some unknown digits pass, as the figure shows. But where nothing but unknown digits
+# come in, more are flagged than known digits account for, and the service says that the
+# stream has changed: ``alarm_time`` is the row at which it rang.
 
 
 def drift():

@@ -1,6 +1,6 @@
 """
 =====================================================
-Streams: learn in batches, calibrate, watch, learn on
+Streams: learn in batches, calibrate, watch for drift
 =====================================================
 
 Images come in day by day, and nobody keeps them all. Can a monitor learn from them as
@@ -11,7 +11,7 @@ The first figure is the life of a monitor, row by row. It learns in batches, is
 calibrated, and watches. Then the lamp is exchanged for a dimmer one: the network still
 reads most digits rightly, but the monitor has never seen such images, flags many, and
 rings. It learns from dimmer images, is calibrated again, and is quiet. The second
-figure shows what it has found after each batch: a few are enough for most of it.
+figure shows how well it tells unknown digits from known ones after each batch.
 """
 
 # %%
@@ -21,28 +21,34 @@ figure shows what it has found after each batch: a few are enough for most of it
 # The network has learnt eight digits, and never sees a 1 or a 5 in training. Its
 # monitor gets rows that are new to the network, each of them once.
 
+import warnings
+
 import matplotlib.pyplot as plt
 import numpy as np
 from sklearn.neural_network import MLPClassifier
 
 from skood import make_monitor
+from skood.calibration import UncalibratedWarning
 from skood.datasets import load_digits_ood
 from skood.metrics import ood_roc_auc_score
 from skood.monitoring import DriftMonitor
+
+# ``partial_fit`` says that its threshold is an estimate: calibration follows.
+warnings.simplefilter("ignore", UncalibratedWarning)
 
 X, y = load_digits_ood(held_out=(1, 5), return_X_y=True)
 X = X.reshape(len(X), -1)
 unknown = np.flatnonzero(y == -1)
 known = np.random.default_rng(0).permutation(np.flatnonzero(y != -1))
 sizes = {
-    "network": 350,
-    "learn": 240,
-    "calibrate": 240,
-    "watch": 180,
-    "dim: watch": 100,
-    "dim: learn": 120,
-    "dim: calibrate": 100,
-    "dim: watch again": 103,
+    "network": 330,
+    "learn": 200,
+    "calibrate": 200,
+    "watch": 200,
+    "dim: watch": 120,
+    "dim: learn on": 120,
+    "dim: calibrate": 120,
+    "dim: watch again": 143,
 }
 phases = dict(
     zip(sizes, np.split(known, np.cumsum(list(sizes.values()))), strict=False)
@@ -62,7 +68,7 @@ dim = 0.75 * X
 later = np.r_[phases["watch"], unknown]
 monitor = make_monitor(net)
 learnt, auroc = [], []
-for batch in np.split(phases["learn"], 12):
+for batch in np.split(phases["learn"], 10):
     monitor.partial_fit(X[batch], y[batch])
     learnt.append(20 * (len(learnt) + 1))
     auroc.append(ood_roc_auc_score(y[later], monitor.score_samples(X[later])))
@@ -107,7 +113,7 @@ for name, images in (("watch", X), ("dim: watch", dim)):
 # The threshold holds for dim images only if it is set by such, and so the monitor is
 # calibrated anew. A new watch begins with it.
 
-for batch in np.split(phases["dim: learn"], 6):
+for batch in np.split(phases["dim: learn on"], 6):
     monitor.partial_fit(dim[batch], y[batch])
 monitor.calibrate(dim[phases["dim: calibrate"]], false_alarm_rate=0.05)
 scores_again = monitor.decision_function(dim[phases["dim: watch again"]])
@@ -128,6 +134,7 @@ print(
 
 ends = np.cumsum([size for name, size in sizes.items() if name != "network"])
 fig, (ax, below) = plt.subplots(2, sharex=True, figsize=(9, 5.2), layout="constrained")
+fig.suptitle("scores and evidence in a stream, while a lamp fades")
 for start, found, seen in (
     (ends[1], scores, history),
     (ends[5], scores_again, again.history_),
@@ -141,10 +148,10 @@ below.axhline(limit, color="0.5", linestyle="--", label="limit")
 for axes in (ax, below):
     axes.axvspan(ends[2], ends[-1], color="0.5", alpha=0.15, linewidth=0)
     axes.axvline(ends[1] + alarm, color="#d55e00", label="alarm")
+across = ax.get_xaxis_transform()
 for start, end, name in zip([0, *ends], ends, list(sizes)[1:], strict=False):
-    middle = (start + end) / 2
-    ax.text(middle, 1.02, name.removeprefix("dim: "), ha="center", va="bottom",
-        transform=ax.get_xaxis_transform(), fontsize=9)  # fmt: skip
+    short = name.removeprefix("dim: ").removesuffix(" again")
+    ax.text((start + end) / 2, 1.04, short, ha="center", fontsize=9, transform=across)
     ax.axvline(end, color="0.8", linewidth=0.7, zorder=0)
 ax.set(ylabel="score, less threshold", xlim=(0, ends[-1]))
 below.set(xlabel="row of the stream; the lamp is dim where it is grey", yscale="log")
@@ -158,4 +165,5 @@ below.legend(loc="upper left")
 fig, ax = plt.subplots(figsize=(6, 3.6), layout="constrained")
 ax.plot(learnt, auroc, "o-", color="#0072b2")
 ax.set(xlabel="rows learnt from", ylabel="AUROC, digits 1 and 5")
+ax.set_title("what is learnt by each batch")
 plt.show()

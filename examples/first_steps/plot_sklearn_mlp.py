@@ -74,5 +74,9 @@ for (name, monitor), (color, line) in zip(monitors.items(), styles, strict=True)
         ax=ax,
         curve_kwargs={"color": color, "linestyle": line},
     )
-ax.set(xlabel="known digits flagged (share)", ylabel="unknown digits flagged (share)")
+ax.set(
+    title="unknown digits found, by false alarms",
+    xlabel="known digits flagged (share)",
+    ylabel="unknown digits flagged (share)",
+)
 plt.show()

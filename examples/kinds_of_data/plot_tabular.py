@@ -61,9 +61,9 @@ def calibrated(net, train, held_out):
     )
     table = make_pipeline(StandardScaler(), MahalanobisDetector()).fit(X_train)
     return {
-        "confidence of the network": softmax.fit(X_train).calibrate(X_held_out),
-        "monitor of its neurons": make_monitor(net).fit(X_train).calibrate(X_held_out),
-        "detector on the table": ConformalDetector(table).fit(X_held_out),
+        "confidence": softmax.fit(X_train).calibrate(X_held_out),
+        "monitor": make_monitor(net).fit(X_train).calibrate(X_held_out),
+        "table": ConformalDetector(table).fit(X_held_out),
     }
 
 
@@ -84,7 +84,7 @@ methods = list(detectors[0])
 # array has none.
 
 try:
-    detectors[0]["monitor of its neurons"].predict(tests[0].iloc[:, ::-1])
+    detectors[0]["monitor"].predict(tests[0].iloc[:, ::-1])
 except ValueError as error:
     print(error)
 
@@ -152,6 +152,7 @@ for shift, method in zip([-0.27, 0, 0.27], methods, strict=True):
     shares = 100 * np.array(flagged[method])
     ax.barh(places + shift, shares, 0.27, color=colors[method], label=method)
 ax.set(xlabel="rows flagged (%)", yticks=places, yticklabels=faults)
+ax.set_title("faulty rows that are flagged")
 ax.invert_yaxis()
 fig.legend(loc="outside upper center", ncols=3)
 
@@ -165,12 +166,12 @@ fig.legend(loc="outside upper center", ncols=3)
 # smallest p-values first, finds most errors soon. There are few errors: small
 # differences between curves are luck.
 
-p_values = {method: [] for method in ["monitor of its errors", *methods]}
+p_values = {method: [] for method in ["monitor of errors", *methods]}
 wrong = []
 for number, (net, by_name, rows) in enumerate(zip(nets, detectors, tests, strict=True)):
     _, held_out, *others = fifths[number:] + fifths[:number]
     train = np.concatenate(others)
-    by_name["monitor of its errors"] = (
+    by_name["monitor of errors"] = (
         make_monitor(net, target="misclassified")
         .fit(X.iloc[train], y[train])
         .calibrate(X.iloc[held_out], y[held_out])
@@ -182,7 +183,7 @@ wrong = np.concatenate(wrong)
 print(f"rows that the networks get wrong: {wrong.sum()} of {len(wrong)}")
 
 fig, ax = plt.subplots(figsize=(6, 4.4), layout="constrained")
-colors["monitor of its errors"] = "#009e73"
+colors["monitor of errors"] = "#009e73"
 looked_at = 100 * np.arange(len(wrong) + 1) / len(wrong)
 for method, found in p_values.items():
     errors = wrong[np.argsort(np.concatenate(found), kind="stable")]
@@ -190,5 +191,6 @@ for method, found in p_values.items():
     ax.plot(looked_at, share, color=colors[method], label=method)
 ax.plot([0, 100], [0, 100], color="0.5", linestyle="--", label="in any order")
 ax.set(xlabel="rows looked at again (%)", ylabel="errors found (%)")
+ax.set_title("errors of the network that are found")
 ax.legend(loc="lower right")
 plt.show()

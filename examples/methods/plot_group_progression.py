@@ -79,6 +79,7 @@ detector = GroupProgressionDetector(n_neighbors=30).fit(patterns[train])
 
 fig, ax = plt.subplots(figsize=(7, 4.5), layout="constrained")
 ProgressionDisplay.from_estimator(detector, patterns[shown], groups[shown], ax=ax)
+ax.set_title("distance to the final group")
 
 # %%
 # How many of the layer group have the predicted class
@@ -93,6 +94,7 @@ fig, ax = plt.subplots(figsize=(7, 4.5), layout="constrained")
 ProgressionDisplay.from_estimator(
     detector, patterns[shown], groups[shown], feature="matching", ax=ax
 )
+ax.set_title("agreement with the predicted class")
 
 # %%
 # Detection of unknown inputs

@@ -1,7 +1,7 @@
 """
-==========================
-Input perturbation by ODIN
-==========================
+=================================================
+Input perturbation by ODIN: is it worth its cost?
+=================================================
 
 :class:`~skood.extraction.ODIN` (Liang et al., ICLR 2018,
 `arXiv:1706.02690 <https://arxiv.org/abs/1706.02690>`_) moves every input a little,

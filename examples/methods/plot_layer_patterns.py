@@ -20,6 +20,7 @@ should not be trusted, compared with the network's own confidence?
 # kept: its confidence cannot detect them. All of it is done for five random divisions
 # of the digits.
 
+# sphinx_gallery_thumbnail_number = 2
 import matplotlib.pyplot as plt
 import numpy as np
 from sklearn.neural_network import MLPClassifier
@@ -167,6 +168,7 @@ ClusterDistanceDisplay.from_estimator(
     n_categories=5,
     ax=ax,
 )
+ax.set_title("distance to the cluster, by confidence")
 plt.show()
 
 # %%

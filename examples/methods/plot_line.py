@@ -1,7 +1,7 @@
 """
-==================
-LINe, step by step
-==================
+========================================
+Activation shaping by LINe, step by step
+========================================
 
 :class:`~skood.shaping.LINe` (Ahn et al., CVPR 2023,
 `arXiv:2303.13995 <https://arxiv.org/abs/2303.13995>`_) finds out which units of the
@@ -24,6 +24,7 @@ clip must be neither too low nor too high.
 # Each is trained on other digits than 1 and 5, with a division and initial weights of
 # its own.
 
+# sphinx_gallery_thumbnail_number = 6
 import matplotlib.pyplot as plt
 import numpy as np
 from sklearn.model_selection import GridSearchCV, train_test_split
@@ -110,6 +111,7 @@ display = SharedNeuronDisplay.from_contributions(
         for number, (A_some, y_some, *_) in enumerate(networks[:2])
     }
 )
+display.ax_.set_title("how many classes share a top unit")
 
 # %%
 # A sample before and after
@@ -256,6 +258,6 @@ for values, label, color in zip(
 ):
     ax.plot(clips, values.T, color=color, linewidth=0.8, alpha=0.5)
     ax.plot(clips, values.mean(axis=0), "o-", color=color, linewidth=2, label=label)
-ax.set(xlabel="clip", ylabel="AUROC (cross-validation)")
+ax.set(title="where to clip", xlabel="clip", ylabel="AUROC (cross-validation)")
 ax.legend()
 plt.show()

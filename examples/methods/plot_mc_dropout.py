@@ -1,7 +1,7 @@
 """
-===================
-Monte Carlo dropout
-===================
+=====================================
+Monte Carlo dropout: how many passes?
+=====================================
 
 In Monte Carlo dropout (MC dropout), dropout stays active after training, so that every
 forward pass of a network gives other values (Gal and Ghahramani, ICML 2016,
@@ -15,7 +15,7 @@ that the network knows, and contradict each other for most others. The second on
 how many passes it takes. Ten are near the best for all statistics but the variation
 ratio, which is still rising at 50. It also shows a single pass without dropout, whose
 entropy is as good as that of 50 passes for misclassified and for unknown digits. Only
-noise is detected better by Monte Carlo dropout, with an AUROC of 0.88 against 0.83.
+noise is detected better by Monte Carlo dropout, with an AUROC of 0.90 against 0.88.
 Measure both before you pay for many passes.
 """
 
@@ -29,68 +29,39 @@ Measure both before you pay for many passes.
 
 import matplotlib.pyplot as plt
 import numpy as np
-import torch
-from sklearn.model_selection import train_test_split
-from skorch import NeuralNetClassifier
-from torch import nn
 
 from skood import ActivationExtractor
-from skood.datasets import load_digits_ood, make_noise
+from skood.datasets import load_digits_network, make_noise
 from skood.detectors import EntropyDetector, MCDropoutDetector
 from skood.metrics import ood_roc_auc_score
 
-torch.set_num_threads(1)
-digits = load_digits_ood(held_out=(1, 5))
-X, y = digits.data.reshape(len(digits.data), -1), digits.target
-noise = make_noise("uniform", (200, 64), random_state=0)
+noise = make_noise("uniform", (200, 1, 8, 8), random_state=0)
 n_passes = 50
 statistics = ("entropy", "mutual_information", "variation_ratio", "variance")
 
 
-class DigitNet(nn.Module):
-    """Two hidden layers, each followed by dropout."""
-
-    def __init__(self):
-        super().__init__()
-        self.layers = nn.Sequential(
-            nn.Linear(64, 128),
-            nn.ReLU(),
-            nn.Dropout(0.3),
-            nn.Linear(128, 64),
-            nn.ReLU(),
-            nn.Dropout(0.3),
-            nn.Linear(64, 8),
-        )
-
-    def forward(self, pixels):
-        """Logits of the eight digits."""
-        return self.layers(pixels)
-
-
 def make_samples(seed):
     """Held out digits; right, wrong, unknown digits and noise, with their passes."""
-    train, rest = train_test_split(
-        np.flatnonzero(y != -1), train_size=500, random_state=seed
+    digits = load_digits_network(
+        held_out=(1, 5),
+        channels=(),
+        hidden=(128, 64),
+        dropout=0.3,
+        n_train=500,
+        n_calibration=250,
+        n_test=683,
+        n_epochs=60,
+        random_state=seed,
     )
-    held_out, test = train_test_split(rest, train_size=250, random_state=seed)
-    torch.manual_seed(seed)
-    net = NeuralNetClassifier(
-        DigitNet,
-        criterion=nn.CrossEntropyLoss,
-        optimizer=torch.optim.Adam,
-        lr=0.002,
-        batch_size=32,
-        max_epochs=30,
-        train_split=None,
-        verbose=0,
-    ).fit(X[train], y[train])
-    extractor = ActivationExtractor(net, n_passes=n_passes, random_state=seed)
-    A = extractor.fit_transform(X)[["passes"]]
-    is_right = A.predictions == y
-    return A[held_out], {
+    extractor = ActivationExtractor(
+        digits.network, n_passes=n_passes, random_state=seed
+    )
+    A = extractor.fit_transform(digits.data)[["passes"]]
+    test, is_right = digits.test, A.predictions == digits.target
+    return A[digits.calibration], {
         "right": A[test[is_right[test]]],
         "misclassified": A[test[~is_right[test]]],
-        "digits 1 and 5": A[y == -1],
+        "digits 1 and 5": A[digits.unknown],
         "noise": extractor.transform(noise)[["passes"]],
     }
 
@@ -109,7 +80,7 @@ print("images of network 0:", {name: len(A) for name, A in networks[0][1].items(
 # left edge, where hardly any image is: here the two statistics say nearly the same.
 # Noise lies further right than digits of the same entropy. On the right, the variation
 # ratio, the share of passes that do not vote for the most frequent class. It is 0 for
-# 82 % of the correct digits, which it cannot rank.
+# 79 % of the correct digits, which it cannot rank.
 
 held_out, sets = networks[0]
 colors = {
@@ -126,7 +97,7 @@ uncertainty = {
     for statistic in statistics
 }
 rng = np.random.default_rng(0)
-fig, axes = plt.subplots(1, 2, figsize=(10, 4), layout="constrained")
+fig, axes = plt.subplots(1, 2, figsize=(9, 4.4), layout="constrained")
 for place, name in enumerate(kinds):
     style = {"s": 10, "alpha": 0.6, "color": colors[name], "label": name}
     axes[0].scatter(
@@ -136,10 +107,14 @@ for place, name in enumerate(kinds):
     axes[1].scatter(place + rng.uniform(-0.3, 0.3, len(ratios)), ratios, **style)
     votes_agree = np.mean(ratios == 0)
     print(f"{name}: all passes vote for one class in {votes_agree:.0%} of the images")
-axes[0].set(xlabel="mutual information (nats)", ylabel="entropy (nats)")
+axes[0].set(
+    title="two statistics of 50 passes",
+    xlabel="mutual information (nats)",
+    ylabel="entropy (nats)",
+)
 axes[0].legend()
-axes[1].set(ylabel="variation ratio")
-axes[1].set_xticks(range(len(kinds)), kinds)
+axes[1].set(title="votes for another class", ylabel="variation ratio")
+axes[1].set_xticks(range(len(kinds)), kinds, fontsize=8)
 
 # %%
 # How many passes

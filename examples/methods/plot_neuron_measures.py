@@ -1,7 +1,7 @@
 """
-======================
-What single neurons do
-======================
+=======================================
+Neuron measures: what single neurons do
+=======================================
 
 How often does a neuron fire, is the network right when it does, what did it learn, and
 how much does the output depend on it? :class:`skood.inspection.NeuronStatistics` holds
@@ -23,6 +23,7 @@ each other than like the known digits.
 # thesis that the measures come from [1]_, its biases begin at 1. The recorder counts
 # how often each neuron is active, and averages the gradients of its incoming weights.
 
+# sphinx_gallery_thumbnail_number = 3
 from collections import OrderedDict
 
 import matplotlib.pyplot as plt

@@ -1,7 +1,7 @@
 """
-=======================
-Composing shaping steps
-=======================
+==============================================
+Activation shaping: ReAct, DICE, ASH and SCALE
+==============================================
 
 Shaping changes what the last layer reads, or its weights, and computes the logits anew,
 in the hope that unknown inputs lose more by it than known ones. Every method is a
@@ -26,6 +26,7 @@ spare. The third figure shows the search for percentiles that fit.
 # its own. Of the activations the shaping reads the hidden layer, the one in front of
 # the last.
 
+# sphinx_gallery_thumbnail_number = 3
 import matplotlib.pyplot as plt
 import numpy as np
 from sklearn.model_selection import GridSearchCV, train_test_split
@@ -200,7 +201,11 @@ for (row, column), value in np.ndenumerate(table):
     ax.text(column, row, f"{value:.2f}", ha="center", va="center", color=color)
 ax.set_xticks(range(6), grid["react__percentile"])
 ax.set_yticks(range(6), grid["dice__sparsity"])
-ax.set(xlabel="ReAct: percentile (%)", ylabel="DICE: sparsity (%)")
+ax.set(
+    title="ReAct and DICE composed",
+    xlabel="ReAct: percentile (%)",
+    ylabel="DICE: sparsity (%)",
+)
 fig.colorbar(image, label="AUROC against smooth noise")
 
 # %%

@@ -1,7 +1,7 @@
 """
-=========================================
-A decoy class, and which outliers to give
-=========================================
+=====================================================
+Outlier exposure with a reject class: which outliers?
+=====================================================
 
 :class:`skood.training.DecoyClassClassifier` trains a network with one more output, for
 outliers (outlier exposure with a reject class). What it then rejects depends on the
@@ -98,7 +98,8 @@ sources = {
     "ones": None,
 }
 
-fig, axes = plt.subplots(4, 10, figsize=(8, 3.6), layout="constrained")
+fig, axes = plt.subplots(4, 8, figsize=(7, 4.1), layout="constrained")
+fig.suptitle("outliers in training")
 for row, name in zip(axes, ("noise", "mixed", "rotated", "ones"), strict=True):
     classifier = DecoyClassClassifier(
         make_net(9, 0), outliers=sources[name], random_state=0

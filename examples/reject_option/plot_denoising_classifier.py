@@ -21,6 +21,7 @@ other digits better than the classifier does.
 # skorch. Nine in ten of the training images are learnt from, the others set the
 # thresholds. Half of the images of a batch are covered with noise and a square.
 
+# sphinx_gallery_thumbnail_number = 3
 import matplotlib.pyplot as plt
 import numpy as np
 from scipy.special import logit
@@ -56,7 +57,7 @@ history = classifier.history
 figure, axes = plt.subplots(1, 2, figsize=(9, 3.2), layout="constrained")
 for kind, style in [("train", "--"), ("valid", "-")]:
     axes[0].plot(history[:, f"{kind}_loss"], style, label=f"{kind} loss")
-axes[0].set(xlabel="epoch", ylabel="loss", ylim=(0, None))
+axes[0].set(title="loss", xlabel="epoch", ylabel="loss", ylim=(0, None))
 axes[0].legend()
 axes[1].plot(history[:, "valid_acc"], color="#009e73", label="accuracy")
 axes[1].plot(
@@ -64,7 +65,7 @@ axes[1].plot(
     color="#d55e00",
     label="10 x squared error",
 )
-axes[1].set(xlabel="epoch", ylabel="of the images held out", ylim=(0, 1))
+axes[1].set(title="images held out", xlabel="epoch", ylabel="share, error", ylim=(0, 1))
 axes[1].legend(loc="center right")
 plt.show()
 
@@ -102,7 +103,8 @@ plt.show()
 # follow: the three largest errors of each class.
 
 rows = np.append(test, np.flatnonzero(y == 0))
-ReconstructionErrorDisplay.from_estimator(classifier, X[rows], y[rows])
+display = ReconstructionErrorDisplay.from_estimator(classifier, X[rows], y[rows])
+display.ax_.set_title("error of the reconstruction, by digit")
 ReconstructionDisplay.from_estimator(classifier, X[rows], y[rows], n_images=3)
 plt.show()
 
@@ -127,7 +129,8 @@ for (name, color), marker in zip(colors.items(), "o^sD", strict=True):
     ax.plot(log_odds, error, marker, color=color, ms=4, alpha=0.6, label=name)
 ax.axvline(logit(classifier.softmax_threshold_), color="black", ls=":")
 ax.axhline(classifier.error_threshold_, color="black", ls=":")
-ax.set(xlabel="log-odds of the predicted class", ylabel="error", yscale="log")
+ax.set(title="accepted in the lower right quarter", yscale="log")
+ax.set(xlabel="log-odds of the predicted class", ylabel="error")
 ax.legend()
 plt.show()
 

@@ -1,7 +1,7 @@
 """
-======================================
-Confidence that can be taken literally
-======================================
+============================================
+Calibrated confidence by temperature scaling
+============================================
 
 A network that was trained until it made no more errors on its training images is
 overconfident: it is confident on nearly every image, also where it is wrong.
@@ -29,6 +29,7 @@ is better on average, though not for each network; for misclassified ones it is 
 # others, without any regularisation. The images that are left are shuffled and divided
 # in two: one half is for the scaler, the other for testing.
 
+# sphinx_gallery_thumbnail_number = 2
 import matplotlib.pyplot as plt
 import numpy as np
 from sklearn.model_selection import train_test_split
@@ -82,7 +83,8 @@ scaled = scaler.transform(A)
 print(f"temperature: {scaler.temperature_:.0f}")
 print(f"predictions changed: {np.sum(scaled.predictions != A.predictions)}")
 
-fig, axes = plt.subplots(1, 2, figsize=(9, 4.6), layout="constrained")
+fig, axes = plt.subplots(1, 2, figsize=(9, 4.9), layout="constrained")
+fig.suptitle("accuracy by confidence, before and after temperature scaling")
 for ax, name, activations in zip(axes, ("before", "after"), (A, scaled), strict=True):
     confidence = prediction_confidence(activations[test])
     print(f"ECE {name}: {expected_calibration_error(correct, confidence):.2f}")
@@ -141,6 +143,7 @@ for kind, color, line, by_calibration, by_temperature in zip(
 marks = np.full(len(calibrated), ax.get_ylim()[0])
 ax.plot(calibrated, marks, "k|", markersize=14, label="calibrated temperatures")
 ax.axhline(0, color="black", linewidth=0.8)
+ax.set(title="detection at other temperatures")
 ax.set(xscale="log", xlabel="temperature", ylabel="change of the AUROC")
 ax.xaxis.set_major_formatter("{x:g}")
 ax.legend(loc="upper left")

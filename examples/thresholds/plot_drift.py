@@ -1,7 +1,7 @@
 """
-===================
-When the data drift
-===================
+=============================
+Drift of the data in a stream
+=============================
 
 A monitor is calibrated on digits, and then watches a stream of others. From row 300 on
 the light fades: each image is a little darker than the one before.
@@ -17,6 +17,7 @@ stream in which nothing changes it ever rings with a probability of at most ``al
 # the rest will come in as a stream. ``fit`` would warn that its threshold is an
 # estimate: it is calibrated right after.
 
+# sphinx_gallery_thumbnail_number = 3
 import warnings
 
 import matplotlib.pyplot as plt
@@ -108,6 +109,7 @@ ax.plot(history["row"], history["martingale"], color="#d55e00", label="sorted by
 ax.axhline(
     drift.martingale_limit_, color=ax.yaxis.label.get_color(), ls="--", label="limit"
 )
+ax.set(title="the same images in other orders")
 ax.set(yscale="log", xlabel="row of the stream", ylabel="evidence")
 ax.legend()
 plt.show()

@@ -1,7 +1,7 @@
 """
-=====================
-A report of a monitor
-=====================
+==========================
+A report before deployment
+==========================
 
 Before a monitor is put to use, somebody wants to know how often it will ring, what it
 finds and what it does not. :meth:`skood.Monitor.report` measures that and says it with
@@ -68,7 +68,11 @@ for report, label, color, marker in (
     ax.plot(asked, measured, color=color, marker=marker, label=label)
     ax.fill_between(asked, np.maximum(low, 1e-3), high, color=color, alpha=0.15)
 ax.set(xscale="log", yscale="log", ylim=(0.002, 1))
-ax.set(xlabel="rate of false alarms asked for", ylabel="rate on new images")
+ax.set(
+    title="false alarms: measured, and asked for",
+    xlabel="rate of false alarms asked for",
+    ylabel="rate on new images",
+)
 ax.legend()
 plt.show()
 

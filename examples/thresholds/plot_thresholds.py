@@ -106,6 +106,7 @@ ax.set(
     xscale="log",
     yscale="log",
     ylim=(0.5, 50),
+    title="false alarms: measured, and asked for",
     xlabel="rate asked for, false_alarm_rate (%)",
     ylabel="false alarms on new digits (%)",
 )

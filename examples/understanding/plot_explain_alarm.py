@@ -1,7 +1,7 @@
 """
-===================
-Explaining an alarm
-===================
+============================================
+Why an input is flagged: explaining an alarm
+============================================
 
 A detector of out-of-distribution images gives an alarm. Why?
 :func:`skood.inspection.explain` answers with training images and with neurons: which
@@ -184,6 +184,7 @@ fig, ax = plt.subplots(figsize=(6, 3.4), layout="constrained")
 ax.plot(factors, named, "o-", color="#0072b2", label="stuck neuron named first")
 ax.plot(factors, flagged, "s--", color="#d55e00", label="flagged")
 ax.set(
+    title="does the explanation name the stuck neuron?",
     xlabel="output of the stuck neuron, as a multiple of its largest in training",
     ylabel="share of the digits",
     ylim=(0, 1.03),

@@ -1,7 +1,7 @@
 """
-==================
-Seeing activations
-==================
+============================
+Activation maps and patterns
+============================
 
 What does a network compute from an image, and what does a monitor read of it? This
 example inspects a small convolutional network that knows the digits 0 to 7. It draws
@@ -16,48 +16,27 @@ is nearest to it, with the neurons that caused the alarm.
 #
 # The digits 8 and 9 are held out, so that class 3 is the digit 3, and so on.
 
-from collections import OrderedDict
-
+# sphinx_gallery_thumbnail_number = 2
 import matplotlib.pyplot as plt
 import numpy as np
-import torch
-from sklearn.model_selection import train_test_split
-from torch import nn
 
 from skood import ActivationExtractor, Activations, HammingNAPDetector
-from skood.datasets import load_digits_ood, make_noise
+from skood.datasets import load_digits_network, make_noise
 from skood.inspection import ActivationMapDisplay, PatternDisplay
 
-digits = load_digits_ood(held_out=(8, 9))
-X, y = digits.data, digits.target
-unknown = np.flatnonzero(y == -1)
-train, test = train_test_split(np.flatnonzero(y != -1), test_size=400, random_state=0)
-
-torch.manual_seed(0)
-net = nn.Sequential(
-    OrderedDict(
-        conv1=nn.Conv2d(1, 16, 3, padding=1),
-        relu1=nn.ReLU(),
-        conv2=nn.Conv2d(16, 32, 3, padding=1),
-        relu2=nn.ReLU(),
-        pool=nn.MaxPool2d(2),
-        flatten=nn.Flatten(),
-        linear1=nn.Linear(32 * 4 * 4, 48),
-        relu3=nn.ReLU(),
-        dropout=nn.Dropout(0.5),
-        output=nn.Linear(48, 8),
-    )
+digits = load_digits_network(
+    held_out=(8, 9),
+    channels=(16, 32),
+    hidden=(48,),
+    dropout=0.5,
+    n_calibration=0,
+    n_test=400,
+    n_epochs=30,
 )
-optimizer = torch.optim.Adam(net.parameters())
-images, labels = torch.from_numpy(X[train]), torch.from_numpy(y[train])
-for _ in range(30):
-    for batch in torch.randperm(len(train)).split(64):
-        optimizer.zero_grad()
-        nn.functional.cross_entropy(net(images[batch]), labels[batch]).backward()
-        optimizer.step()
-net.eval()
+X, y = digits.data, digits.target
+train, test, unknown = digits.train, digits.test, digits.unknown
 
-extractor = ActivationExtractor(net, layers=["conv1", "relu2", "relu3"])
+extractor = ActivationExtractor(digits.network, layers=["conv1", "relu2", "relu3"])
 A = extractor.fit_transform(X)
 print(A)
 print(f"accuracy on test digits: {np.mean(A.predictions[test] == y[test]):.1%}")
@@ -122,6 +101,7 @@ hidden = A[["relu3"]]
 rows = np.concatenate([test, unknown])
 names = np.where(y == -1, "unknown ", "") + digits.digit.astype(str)
 display = PatternDisplay.from_activations(hidden[rows], names[rows])
+display.ax_.set_title("patterns by digit")
 never = ~np.any(hidden["relu3"] > 0, axis=0)
 print(f"{never.sum()} of {never.size} neurons are never active")
 
@@ -140,8 +120,8 @@ print(f"unknown digits flagged: {np.mean(verdict[unknown] == -1):.1%}")
 # %%
 # Two of the alarms: the known digits that were flagged although the network got them
 # right, and the unknown ones, each by the image farthest from its class. The unusual 3
-# differs from the nearest training image of a 3 in 5 neurons, three of them active
-# where they should not be; the 8 that was taken for a 6 differs in 10.
+# differs from the nearest training image of a 3 in 5 neurons, all of them active where
+# they should not be; the 8 that was taken for a 2 differs in 10.
 
 distances = detector.kneighbors(hidden, 1)[0][:, 0]
 is_right = A.predictions[test] == y[test]

@@ -288,7 +288,7 @@ class NeuronMeasureDisplay:
         return {layer: scale.to_rgba(np.ma.masked_invalid(v)) for layer, v in numbers.items()}
 
     def _write_at_line(self, reference: float, label: str) -> None:
-        # Above the right end, where the bars are lowest.
+        # Above the right end, where the bars are lowest, but some may reach up to it.
         axes = self.axes_[-1]
         axes.text(
             0.98,
@@ -298,6 +298,7 @@ class NeuronMeasureDisplay:
             ha="right",
             va="bottom",
             color=ink(axes),
+            bbox={"facecolor": axes.get_facecolor(), "linewidth": 0, "alpha": 0.8, "pad": 1},
         )
 
 

@@ -33,6 +33,7 @@ from .calls import StandingHook
 _ATTRIBUTES_LEFT_OUT = frozenset(
     {
         "training",
+        "__overloads__",  # of TorchScript, which notes there what it has looked for
         "_buffers",
         "_compiled_call_impl",
         "_is_torch_compile",
