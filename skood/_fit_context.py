@@ -7,7 +7,8 @@ from contextlib import contextmanager
 from functools import wraps
 from typing import Any, cast
 
-from ._sklearn import Function, check_parameters
+from ._progress import telling_callbacks
+from ._sklearn import Function, check_parameters, has_callbacks
 
 
 def fit_context(*, prefer_skip_nested_validation: bool) -> Callable[[Function], Function]:
@@ -24,7 +25,8 @@ def fit_context(*, prefer_skip_nested_validation: bool) -> Callable[[Function], 
     check = check_parameters(prefer_skip_nested_validation=prefer_skip_nested_validation)
 
     def decorate(fit_method: Function) -> Function:
-        fit_checked = check(fit_method)
+        is_told = not fit_method.__name__.startswith("partial")
+        fit_checked = check(_told(fit_method) if is_told else fit_method)
 
         @wraps(fit_method)
         def fit(estimator: Any, *args: Any, **kwargs: Any) -> Any:
@@ -36,6 +38,20 @@ def fit_context(*, prefer_skip_nested_validation: bool) -> Callable[[Function], 
         return cast(Function, fit)
 
     return decorate
+
+
+def _told(fit_method: Function) -> Function:
+    """The method, of which the callbacks of the estimator are told."""
+
+    @wraps(fit_method)
+    def fit(estimator: Any, *args: Any, **kwargs: Any) -> Any:
+        if not has_callbacks(estimator):
+            return fit_method(estimator, *args, **kwargs)
+        given = dict(zip(("X", "y"), args, strict=False)) | kwargs
+        with telling_callbacks(estimator, given.get("X"), given.get("y")):
+            return fit_method(estimator, *args, **kwargs)
+
+    return cast(Function, fit)
 
 
 def forget_fit(estimator: Any) -> None:

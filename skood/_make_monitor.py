@@ -96,7 +96,8 @@ def make_monitor(
     device : str, default="auto"
         Where the network runs, as in :class:`ActivationExtractor`.
     verbose : int, default=0
-        Whether to show a progress bar.
+        Whether the monitor and its parts show what is done, and how far it is; see
+        :ref:`progress`.
 
     Returns
     -------
@@ -151,4 +152,5 @@ def make_monitor(
         verbose=verbose,
     )
     detector = default_detector(target, false_alarm_rate, search=search, validation=validation)
-    return Monitor([("extract", extractor), ("detect", detector)], target=target)
+    detector.set_params(verbose=verbose)
+    return Monitor([("extract", extractor), ("detect", detector)], target=target, verbose=verbose)

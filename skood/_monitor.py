@@ -15,6 +15,7 @@ from sklearn.pipeline import Pipeline
 from sklearn.utils import Tags, estimator_html_repr, get_tags
 
 from ._classes import tells_classes
+from ._diagram import DocLinkMixin
 from ._elsewhere import held, in_memory, lies_elsewhere, run_elsewhere
 from ._fit_context import unchanged_on_failure
 from ._foreign import detector_of, flat_steps, rate_of, scoring_steps
@@ -35,6 +36,7 @@ from ._monitor_merge import check_mergeable
 from ._monitor_rows import KEPT_BYTES, CalibrationRows, LearntRows
 from ._monitor_session import SessionMixin, is_trusted
 from ._monitor_view import TARGETS, Watcher, as_html, as_text, listed, memory_of, network_name
+from ._progress import shown_as_asked
 from ._samples import n_samples_of
 from ._sklearn import Interval, StrOptions, available_if, check_steps, validate_params
 from ._streams import (
@@ -86,7 +88,7 @@ def _last_step_learns(name: str) -> Any:
     return check
 
 
-class Monitor(SessionMixin, FilesMixin, ExportMixin, Pipeline):
+class Monitor(DocLinkMixin, SessionMixin, FilesMixin, ExportMixin, Pipeline):
     """A pipeline from the inputs of a trained network to verdicts: whether to trust it on them.
 
     :func:`make_monitor` builds one with good defaults. A monitor of other parts is composed as any
@@ -110,8 +112,9 @@ class Monitor(SessionMixin, FilesMixin, ExportMixin, Pipeline):
     memory : str or object with the joblib.Memory interface, default=None
         As in :class:`~sklearn.pipeline.Pipeline`. The cache that saves runs of the network is that
         of the extractor, ``extract__memory``.
-    verbose : bool, default=False
-        As in :class:`~sklearn.pipeline.Pipeline`.
+    verbose : int, default=False
+        Whether all that is run shows what is done, whatever the ``verbose`` of the steps, and how
+        long each step took, as in :class:`~sklearn.pipeline.Pipeline`; see :ref:`progress`.
 
     Attributes
     ----------
@@ -194,6 +197,7 @@ class Monitor(SessionMixin, FilesMixin, ExportMixin, Pipeline):
 
     _parameter_constraints: dict = {
         **Pipeline._parameter_constraints,
+        "verbose": ["verbose"],
         "target": [StrOptions(set(TARGETS))],
     }
 
@@ -204,7 +208,7 @@ class Monitor(SessionMixin, FilesMixin, ExportMixin, Pipeline):
         target: str = "ood",
         transform_input: list[str] | None = None,
         memory: Any = None,
-        verbose: bool = False,
+        verbose: int = False,
     ) -> None:
         super().__init__(steps, transform_input=transform_input, memory=memory, verbose=verbose)
         self.target = target
@@ -214,7 +218,7 @@ class Monitor(SessionMixin, FilesMixin, ExportMixin, Pipeline):
             return super().__getitem__(key)
         if key.step not in (None, 1):
             raise ValueError("A slice of a Monitor must hold steps that follow each other.")
-        return Pipeline(self.steps[key], memory=self.memory, verbose=self.verbose)
+        return Pipeline(self.steps[key], memory=self.memory, verbose=bool(self.verbose))
 
     @property
     def network(self) -> Any:
@@ -250,6 +254,7 @@ class Monitor(SessionMixin, FilesMixin, ExportMixin, Pipeline):
     def _find_extractor(self) -> ActivationExtractor | None:
         return next((step for _, step in self.steps if isinstance(step, ActivationExtractor)), None)
 
+    @shown_as_asked
     def fit(self, X: Any, y: ArrayLike | None = None, **params: Any) -> Self:
         """Run the network, and learn what its activations are like in-distribution.
 
@@ -396,6 +401,7 @@ class Monitor(SessionMixin, FilesMixin, ExportMixin, Pipeline):
             "needs none."
         )
 
+    @shown_as_asked
     def fit_predict(self, X: Any, y: ArrayLike | None = None, **params: Any) -> Labels:
         """Fit, then predict the same samples; the network runs once.
 
@@ -419,6 +425,7 @@ class Monitor(SessionMixin, FilesMixin, ExportMixin, Pipeline):
         return labels
 
     @available_if(_last_step_learns("partial_fit"))
+    @shown_as_asked
     def partial_fit(self, X: Any, y: ArrayLike | None = None) -> Self:
         """Learn from one more batch; any batches give what one ``fit`` gives.
 
@@ -620,6 +627,7 @@ class Monitor(SessionMixin, FilesMixin, ExportMixin, Pipeline):
             self._warn_if_learnt(rows, self._learnt)
         self._calibrate_again(rows)
 
+    @shown_as_asked
     def calibrate(
         self,
         X: Any,
@@ -1027,6 +1035,7 @@ class Monitor(SessionMixin, FilesMixin, ExportMixin, Pipeline):
         return roc_auc_of_marks(A, y, self[-1].score_samples(A))  # its own score is of errors
 
     @run_elsewhere("refuse")
+    @shown_as_asked
     def explain(
         self,
         X: Any,
@@ -1035,6 +1044,7 @@ class Monitor(SessionMixin, FilesMixin, ExportMixin, Pipeline):
         y_train: ArrayLike | None = None,
         n_neighbors: int = 5,
         n_neurons: int = 10,
+        verbose: int = 0,
     ) -> Explanation:
         """Explain the score of a few samples: by training examples, neurons and layers.
 
@@ -1053,6 +1063,8 @@ class Monitor(SessionMixin, FilesMixin, ExportMixin, Pipeline):
             How many training examples to find for each sample.
         n_neurons : int, default=10
             How many neurons to name in the report.
+        verbose : int, default=0
+            Whether to show the progress; so does the ``verbose`` of the monitor.
 
         Returns
         -------
@@ -1068,9 +1080,11 @@ class Monitor(SessionMixin, FilesMixin, ExportMixin, Pipeline):
             y_train=y_train,
             n_neighbors=n_neighbors,
             n_neurons=n_neurons,
+            verbose=verbose,
         )
 
     @run_elsewhere("refuse")
+    @shown_as_asked
     def report(
         self,
         X_test: Any,

@@ -10,6 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn.base import TransformerMixin
 from sklearn.utils.validation import check_is_fitted
 
+from ._diagram import EstimatorMixin
 from ._docstrings import FITTED_ON, complete
 from ._sklearn import available_if, check_feature_names_in, set_container
 from .activations import Activations
@@ -22,7 +23,7 @@ def has_feature_names(transformer: Any) -> bool:
     return transformer._returns_table()
 
 
-class ActivationsOutputMixin(TransformerMixin):
+class ActivationsOutputMixin(EstimatorMixin, TransformerMixin):
     """Transformers that return ``Activations`` for ``Activations``, and arrays for arrays.
 
     scikit-learn wraps what comes out of a transformer with names of features into the container

@@ -6,7 +6,8 @@ what they decorate say so to type checkers, which scikit-learn's own do not.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any, TypeVar
 
 from sklearn.base import _fit_context, clone
@@ -27,28 +28,53 @@ from sklearn.utils.metaestimators import available_if as _available_if
 from sklearn.utils.validation import _check_feature_names_in as check_feature_names_in
 from sklearn.utils.validation import _num_samples as num_samples
 
+try:
+    from sklearn.utils._repr_html.estimator import _VisualBlock as VisualBlock
+except ImportError:  # before scikit-learn 1.8
+    from sklearn.utils._estimator_html_repr import _VisualBlock as VisualBlock
+try:
+    from sklearn.callback import CallbackSupportMixin
+    from sklearn.callback._callback_support import callback_management_context
+except ImportError:  # before scikit-learn 1.9
+
+    class CallbackSupportMixin:  # type: ignore[no-redef]
+        """Adds nothing to an estimator: there are no callbacks to set."""
+
+    def callback_management_context(estimator: Any) -> AbstractContextManager[None]:
+        """Block around ``fit``, which does nothing."""
+        return nullcontext()
+
+
 __all__ = [
     "PRIVATE_CLASSES",
     "BaseComposition",
     "BaseScorer",
+    "CallbackSupportMixin",
     "Function",
     "HasMethods",
     "Interval",
     "InvalidParameterError",
     "RealNotInt",
     "StrOptions",
+    "VisualBlock",
     "available_if",
+    "callback_management_context",
     "check_feature_names_in",
     "check_own_parameters",
     "check_parameters",
     "check_steps",
     "copy_settings",
+    "has_callbacks",
     "n_openmp_threads",
+    "new_callback_context",
     "num_samples",
+    "passing_callbacks",
     "safe_indexing",
     "set_container",
     "validate_parameter_constraints",
     "validate_params",
+    "without_callbacks",
+    "without_callbacks_in",
 ]
 
 Function = TypeVar("Function", bound=Callable[..., Any])
@@ -119,7 +145,48 @@ def set_container(transformer: Any, container: str) -> None:
 
 
 def copy_settings(new: Any, estimator: Any) -> None:
-    """Give a clone the metadata requests and the container of outputs, as ``clone`` does."""
+    """Give a clone the metadata requests, the container of outputs and the callbacks.
+
+    This is what ``clone`` does itself; callbacks are shared.
+    """
     for name in ("_metadata_request", "_sklearn_output_config"):
         if name in vars(estimator):
             setattr(new, name, clone(vars(estimator)[name], safe=False))
+    if _CALLBACKS in vars(estimator):
+        setattr(new, _CALLBACKS, vars(estimator)[_CALLBACKS])
+
+
+_CALLBACKS = "_skl_callbacks"
+
+
+def has_callbacks(estimator: Any) -> bool:
+    """Whether callbacks are to be told of the ``fit`` of an estimator, its own or another's."""
+    state = vars(estimator)
+    is_free = "_callback_fit_ctx" not in state  # of an outer call of the same estimator
+    return is_free and (_CALLBACKS in state or "_parent_callback_ctx" in state)
+
+
+def new_callback_context(estimator: Any) -> Any:
+    """The context of a ``fit`` that begins now; its callbacks are ready."""
+    return estimator._init_callback_context(max_subtasks=None)
+
+
+@contextmanager
+def passing_callbacks(context: Any, estimator: Any) -> Iterator[None]:
+    """Block in which an estimator is fitted as a step of another one, and has its callbacks."""
+    if estimator is None:
+        yield
+        return
+    with context.propagate_callback_context(estimator):
+        yield
+
+
+def without_callbacks(estimator: Any) -> Any:
+    """The estimator itself, to be fitted beside what callbacks are told of."""
+    vars(estimator).pop(_CALLBACKS, None)
+    return estimator
+
+
+def without_callbacks_in(state: dict[str, Any]) -> dict[str, Any]:
+    """The state of an estimator that says nothing of who looks on."""
+    return {name: value for name, value in state.items() if name != _CALLBACKS}

@@ -25,8 +25,7 @@ def order(monkeypatch):
 
 def test_every_example_has_one_place_in_the_order_of_the_gallery(order):
     named = [f"{section}/plot_{name}.py" for section, names in order.items() for name in names]
-    assert len(named) == len(set(named))
-    assert set(NAMES) <= set(named)
+    assert sorted(named) == NAMES
 
 
 def test_every_section_has_a_header_with_a_label_and_a_title(order):

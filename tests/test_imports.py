@@ -22,6 +22,8 @@ FLOW = [
     "_sklearn",
     "_samples",
     "_warnings",
+    "_progress",
+    "_diagram",
     "_fit_context",
     "_od_table",
     "_axes",

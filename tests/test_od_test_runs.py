@@ -336,7 +336,8 @@ def test_progress_is_reported(capsys):
     od_test(parts(), A, sets, y=y, verbose=2)
     said = capsys.readouterr()
     assert "[od_test] Mahalanobis on in-distribution, learning from x: 2 cells" in said.out
-    assert "5 out of   5" in said.out + said.err
+    assert "od_test: 100%" in said.err
+    assert "| 5/5 " in said.err
 
 
 # Results that are kept.

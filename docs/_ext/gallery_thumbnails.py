@@ -41,15 +41,16 @@ def save_small(figure, path):
     """Save a figure in the size of a thumbnail; the figure itself stays as it is."""
     size, n_axes = figure.get_size_inches().copy(), len(figure.axes)
     figure.set_size_inches(SIZE_OF_SEVERAL if n_axes > 1 else SIZE)
-    titles = titles_of(figure) if n_axes > MAX_TITLES else []
-    for title in titles:
-        title.set_visible(False)
+    # Legends beside the axes are as wide as ever, too.
+    hidden = figure.legends + (titles_of(figure) if n_axes > MAX_TITLES else [])
+    for artist in hidden:
+        artist.set_visible(False)
     with warnings.catch_warnings():
         # Of many small axes little is left; the picture shows whether too little.
         warnings.simplefilter("ignore")
         figure.savefig(path, dpi=600 / figure.get_size_inches()[0])
-    for title in titles:
-        title.set_visible(True)
+    for artist in hidden:
+        artist.set_visible(True)
     figure.set_size_inches(size)
 
 

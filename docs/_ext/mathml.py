@@ -1,16 +1,27 @@
 """Write formulas as MathML, which browsers show by themselves: no script, no font, no network."""
 
+import re
+
 from docutils import nodes
 from docutils.utils.math.latex2mathml import tex2mathml
 
 
+def to_mathml(formula, **options):
+    """The formula, in which both bars of a norm are as high as a letter.
+
+    Of a norm with an index, the first bar alone would grow with what is within.
+    """
+    written = tex2mathml(formula, **options)
+    return re.sub(r"<mo([^>]*)>‖</mo>", r'<mo\1 stretchy="false">‖</mo>', written)
+
+
 def visit_inline(translator, node):
-    translator.body.append(tex2mathml(node.astext()))
+    translator.body.append(to_mathml(node.astext()))
     raise nodes.SkipNode
 
 
 def visit_block(translator, node):
-    formula = tex2mathml(node.astext(), as_block=True)
+    formula = to_mathml(node.astext(), as_block=True)
     translator.body.append(f'<div class="math">{formula}</div>\n')
     raise nodes.SkipNode
 

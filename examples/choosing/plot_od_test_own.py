@@ -50,9 +50,11 @@ class CosineDetector(BaseOneClassDetector):
     """Cosine of the angle to the nearest class mean."""
 
     def _fit(self, X, y):
-        values, predicted = np.asarray(X, dtype=np.float64), self._lookup_classes(X)
-        groups = [values[predicted == label] for label in np.unique(predicted)]
-        self.means_ = np.array([group.mean(axis=0) for group in groups])
+        values = np.asarray(X, dtype=np.float64)
+        labels, number = np.unique(self._lookup_classes(X), return_inverse=True)
+        self.means_ = np.array(
+            [values[number == k].mean(axis=0) for k in range(len(labels))]
+        )
 
     def _score_samples(self, X):
         values = np.asarray(X, dtype=np.float64)

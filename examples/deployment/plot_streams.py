@@ -134,6 +134,7 @@ print(
 
 ends = np.cumsum([size for name, size in sizes.items() if name != "network"])
 fig, (ax, below) = plt.subplots(2, sharex=True, figsize=(9, 5.2), layout="constrained")
+fig.suptitle("scores and evidence in a stream, while a lamp fades")
 for start, found, seen in (
     (ends[1], scores, history),
     (ends[5], scores_again, again.history_),
@@ -164,4 +165,5 @@ below.legend(loc="upper left")
 fig, ax = plt.subplots(figsize=(6, 3.6), layout="constrained")
 ax.plot(learnt, auroc, "o-", color="#0072b2")
 ax.set(xlabel="rows learnt from", ylabel="AUROC, digits 1 and 5")
+ax.set_title("what is learnt by each batch")
 plt.show()

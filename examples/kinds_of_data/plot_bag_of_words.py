@@ -152,6 +152,7 @@ for shift, color, method in zip(shifts, colors, monitors, strict=True):
     for row in auroc:
         ax.scatter(places + shift, row, s=10, color="black", zorder=3)
 ax.set(ylim=(0.5, 1.01), ylabel="AUROC", xticks=places, xticklabels=unseen)
+ax.set_title("how well unseen topics are found")
 fig.legend(loc="outside upper center", ncols=3)
 
 # %%

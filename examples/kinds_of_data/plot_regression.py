@@ -83,6 +83,7 @@ ax.plot(x[train], y[train], ".", color="0.5", markersize=4, label="training data
 ax.plot(places, curve(places), "--", color="#009e73", label="true curve")
 ax.plot(places, net.predict(places[:, np.newaxis]), color="#0072b2", label="network")
 ax.set(xlabel="input", ylabel="output", ylim=(-5, 5), xlim=(-7, 7))
+ax.set_title("a network beyond its training data")
 ax.legend(loc="upper left", ncols=2)
 
 # %%
@@ -158,6 +159,7 @@ below.plot(middles, by_group(errors), "o-", color="0.5")
 for axes in (ax, below):
     axes.axvline(limit, color="black", linestyle="--", label="heaviest in training")
 ax.set(ylabel="patients flagged (%)", ylim=(0, 100))
+ax.set_title("alarms and errors by body mass index")
 below.set(xlabel="body mass index", ylabel="error of the network", ylim=(0, None))
 ax.legend(loc="upper left")
 plt.show()

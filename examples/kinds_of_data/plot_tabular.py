@@ -152,6 +152,7 @@ for shift, method in zip([-0.27, 0, 0.27], methods, strict=True):
     shares = 100 * np.array(flagged[method])
     ax.barh(places + shift, shares, 0.27, color=colors[method], label=method)
 ax.set(xlabel="rows flagged (%)", yticks=places, yticklabels=faults)
+ax.set_title("faulty rows that are flagged")
 ax.invert_yaxis()
 fig.legend(loc="outside upper center", ncols=3)
 
@@ -190,5 +191,6 @@ for method, found in p_values.items():
     ax.plot(looked_at, share, color=colors[method], label=method)
 ax.plot([0, 100], [0, 100], color="0.5", linestyle="--", label="in any order")
 ax.set(xlabel="rows looked at again (%)", ylabel="errors found (%)")
+ax.set_title("errors of the network that are found")
 ax.legend(loc="lower right")
 plt.show()

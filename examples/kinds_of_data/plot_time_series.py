@@ -66,7 +66,7 @@ train, held_out, test = np.split(np.arange(len(X)), [700, 1100])
 # -------------------
 #
 # Layers of the network are maps of channels and times. The monitor takes the mean over
-# time of each channel, among others, as it does with images.
+# time of each channel, as it takes the mean of a channel's map for images.
 
 torch.manual_seed(0)
 net = nn.Sequential(
@@ -124,6 +124,7 @@ with torch.no_grad():
 fig, (ax, middle, below) = plt.subplots(
     3, sharex=True, figsize=(8, 5.5), height_ratios=[2, 1, 2], layout="constrained"
 )
+fig.suptitle("a sensor, what the network says, and the score of the monitor")
 ax.plot(series, color="0.4", linewidth=0.7)
 ax.set(ylabel="sensor", xlim=(0, len(series)))
 middle.plot(ends, named + 1, ".", color="#0072b2", markersize=4)
@@ -185,6 +186,7 @@ for detector, shift, color, name in (
     shares = [100 * np.mean(detector.predict(rows) == -1) for rows in faults.values()]
     ax.barh(places + shift, shares, 0.38, color=color, label=name)
 ax.set(xlabel="windows flagged (%)", yticks=places, yticklabels=faults)
+ax.set_title("odd windows that are flagged")
 ax.invert_yaxis()
 fig.legend(loc="outside upper center", ncols=2)
 with torch.no_grad():

@@ -141,6 +141,7 @@ for one, color, name in (
     alarms = [np.mean(one.predict(batch(new, length)) == -1) for length in lengths]
     ax.plot(lengths, 100 * np.array(alarms), "o-", color=color, label=name)
 ax.set(
+    title="false alarms by the length of the padding",
     xlabel="tokens that the same sessions are padded to",
     ylabel="sessions flagged (%)",
     xticks=lengths,
@@ -192,6 +193,7 @@ for one, shift, color, name in (
     shares = [np.mean(one.predict(batch(logs, 48)) == -1) for logs in unusual.values()]
     ax.barh(places + shift, 100 * np.array(shares), 0.38, color=color, label=name)
 ax.set(xlabel="sessions flagged (%)", yticks=places, yticklabels=unusual)
+ax.set_title("unusual sessions that are flagged")
 ax.invert_yaxis()
 fig.legend(loc="outside upper center", ncols=2)
 plt.show()

@@ -53,8 +53,10 @@ class EqualVoices(AdaptiveEnsembleDetector):
         equal = np.ones(len(self.layers_))
         return LayerEnsembleDetector(detector, combine="informed", knowledge=equal)
 
-    def _fit_layers(self, X: Activations, y: NDArray | None) -> list[NDArray[np.float64]]:
-        scores = super()._fit_layers(X, y)
+    def _fit_layers(
+        self, X: Activations, y: NDArray | None, told: Any
+    ) -> list[NDArray[np.float64]]:
+        scores = super()._fit_layers(X, y, told)
         # What decides how much all of them count together stays.
         self.knowledge_ = class_knowledge(X[self.layers_])
         return scores

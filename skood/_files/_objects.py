@@ -7,6 +7,7 @@ import re
 from fractions import Fraction
 from typing import Any
 
+from .._sklearn import without_callbacks_in
 from ._errors import FileFormatError
 from ._names import COMPILED, class_of, name_of
 from ._tree import Decoder, Encoder, Fields, Keep, Kind
@@ -43,7 +44,7 @@ def _write_state(value: Any, state: Any, encoder: Encoder) -> Fields:
         return {"state": encoder.part(state, " (its state)")}
     attributes = {
         encoder.name(name): _write_attribute(value, name, held, encoder)
-        for name, held in state.items()
+        for name, held in without_callbacks_in(state).items()
     }
     return {"attributes": attributes}
 

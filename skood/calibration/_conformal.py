@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from numbers import Integral, Real
 from typing import Any, Self
 
@@ -11,7 +12,7 @@ from joblib import Parallel, delayed
 from numpy.random import RandomState
 from numpy.typing import ArrayLike, NDArray
 from scipy.stats import false_discovery_control
-from sklearn.base import BaseEstimator, MetaEstimatorMixin, OutlierMixin
+from sklearn.base import BaseEstimator, MetaEstimatorMixin, OutlierMixin, clone
 from sklearn.utils import Tags, get_tags
 from sklearn.utils.validation import check_is_fitted
 
@@ -25,11 +26,13 @@ from .._conformal import (
     smallest_rate,
     why_none_is_rejected,
 )
+from .._diagram import EstimatorMixin, MembersMixin, copies_shown
 from .._docstrings import FITTED_ON, complete
 from .._elsewhere import run_elsewhere
 from .._fit_context import fit_context, forget_fit
 from .._foreign import detector_of
 from .._marks import roc_auc_of_marks
+from .._progress import steps
 from .._samples import n_rows_of
 from .._sklearn import HasMethods, Interval, StrOptions, validate_params
 from .._values import Floats
@@ -47,7 +50,9 @@ from ._conformal_fits import (
 from ._ranked_scores import RankedScores, rows_by_class
 
 
-class ConformalDetector(OutlierMixin, MetaEstimatorMixin, BaseEstimator):
+class ConformalDetector(
+    EstimatorMixin, MembersMixin, OutlierMixin, MetaEstimatorMixin, BaseEstimator
+):
     """Give a detector a threshold that keeps its rate of false alarms, and p-values.
 
     A detector's own threshold comes from rows that it, or the network that it watches, has learnt
@@ -91,6 +96,8 @@ class ConformalDetector(OutlierMixin, MetaEstimatorMixin, BaseEstimator):
         Seed of the share, or of the folds where ``cv`` is their number.
     n_jobs : int, default=None
         Number of threads that fit one fold each. None means 1, -1 all processors.
+    verbose : int, default=0
+        Whether to show how many of the clones are fitted; see :ref:`progress`.
 
     Attributes
     ----------
@@ -191,7 +198,9 @@ class ConformalDetector(OutlierMixin, MetaEstimatorMixin, BaseEstimator):
         "confidence": [Interval(Real, 0, 1, closed="neither")],
         "random_state": ["random_state"],
         "n_jobs": [Integral, None],
+        "verbose": ["verbose"],
     }
+    _n_stages_of_fit = 1
 
     # Of errors that a monitor held out, where only what is classified correctly calibrates.
     _left_out: LeftOut | None = None
@@ -207,6 +216,7 @@ class ConformalDetector(OutlierMixin, MetaEstimatorMixin, BaseEstimator):
         confidence: float = 0.95,
         random_state: int | RandomState | None = None,
         n_jobs: int | None = None,
+        verbose: int = 0,
     ) -> None:
         self.detector = detector
         self.false_alarm_rate = false_alarm_rate
@@ -216,6 +226,7 @@ class ConformalDetector(OutlierMixin, MetaEstimatorMixin, BaseEstimator):
         self.confidence = confidence
         self.random_state = random_state
         self.n_jobs = n_jobs
+        self.verbose = verbose
 
     @fit_context(prefer_skip_nested_validation=False)
     def fit(self, X: Any, y: ArrayLike | None = None, *, groups: ArrayLike | None = None) -> Self:
@@ -263,6 +274,13 @@ class ConformalDetector(OutlierMixin, MetaEstimatorMixin, BaseEstimator):
         self._set_thresholds()
         return self
 
+    def _members_shown(self) -> list[tuple[str, Any]]:
+        fitted = getattr(self, "estimators_", [])
+        if len(fitted) <= 1:
+            return super()._members_shown()
+        names = [f"split {number}" for number in range(len(fitted))]
+        return copies_shown(names, fitted, "splits")
+
     @property
     def _is_prefit(self) -> bool:
         return isinstance(self.cv, str)
@@ -284,13 +302,18 @@ class ConformalDetector(OutlierMixin, MetaEstimatorMixin, BaseEstimator):
         self._check_guarantee(len(parts))
         line = users_line()
 
-        def fit_one(split: Any) -> Fitted:
-            with working_for(line):
-                by_class = self.group_by is not None
-                return fit_and_read(self.detector, X, labels, split, by_class=by_class)
+        by_class, clones = self.group_by is not None, [clone(self.detector) for _ in parts]
 
-        jobs = (delayed(fit_one)(split) for split in parts)
-        return list(Parallel(n_jobs=self.n_jobs, prefer="threads")(jobs))
+        def fit_one(step: AbstractContextManager, detector: Any, split: Any) -> Fitted:
+            with working_for(line), step:
+                return fit_and_read(detector, X, labels, split, by_class=by_class)
+
+        with steps(self, len(parts), "splits") as told:
+            jobs = (
+                delayed(fit_one)(told.step("", detector), detector, split)
+                for detector, split in zip(clones, parts, strict=True)
+            )
+            return list(Parallel(n_jobs=self.n_jobs, prefer="threads")(jobs))
 
     def _check_guarantee(self, n_detectors: int) -> None:
         if n_detectors > 1 and self.guarantee != "marginal":

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.random import RandomState
 from numpy.typing import NDArray
-from sklearn.base import BaseEstimator, clone
+from sklearn.base import BaseEstimator
 from sklearn.exceptions import NotFittedError
 from sklearn.frozen import FrozenEstimator
 from sklearn.model_selection import KFold, StratifiedKFold, check_cv
@@ -277,7 +277,7 @@ def _check_once(cv: Any, parts: list[Rows]) -> None:
 def fit_and_read(
     detector: Any, X: Any, labels: Labels, split: tuple[Rows, Rows], *, by_class: bool
 ) -> Fitted:
-    """Fit a clone on a part of the rows, and score those that calibrate it.
+    """Fit a detector, itself and not a clone, on some rows, and score those that calibrate it.
 
     Rows marked -1 go to every fit to which they are of use. Other libraries' detectors would take
     them for in-distribution.
@@ -287,18 +287,17 @@ def fit_and_read(
     if learns_marks(detector):
         learnt = np.sort(np.append(learnt, np.flatnonzero(~labels.is_in)))
     with threshold_comes_later():
-        fitted = _fitted(clone(detector), take_samples(X, learnt), labels.of(learnt))
-    read = Read.of(fitted, take_samples(X, held_out), by_class=by_class)
-    return Fitted(fitted, held_out, read, (learnt, n_rows_of(X)))
+        _fit(detector, take_samples(X, learnt), labels.of(learnt))
+    read = Read.of(detector, take_samples(X, held_out), by_class=by_class)
+    return Fitted(detector, held_out, read, (learnt, n_rows_of(X)))
 
 
-def _fitted(detector: Any, X: Any, y: NDArray | None) -> Any:
+def _fit(detector: Any, X: Any, y: NDArray | None) -> None:
     # PyOD would read class 1 as outliers.
     if y is None or is_of_pyod(detector) or not takes_labels(detector):
         detector.fit(X)
     else:
         detector.fit(X, y)
-    return detector
 
 
 def scores_of(detector: Any, X: Any) -> Floats:

@@ -8,7 +8,7 @@ from typing import Any, Self
 import numpy as np
 from numpy.random import RandomState
 from numpy.typing import ArrayLike, NDArray
-from sklearn.base import BaseEstimator, MetaEstimatorMixin, OutlierMixin
+from sklearn.base import BaseEstimator, MetaEstimatorMixin, OutlierMixin, clone
 from sklearn.exceptions import UndefinedMetricWarning
 from sklearn.metrics import roc_auc_score
 from sklearn.utils import Tags, get_tags
@@ -16,12 +16,14 @@ from sklearn.utils.validation import check_is_fitted
 
 from .._classes import check_class_labels, check_same_kind
 from .._conformal import refuse_nan_scores, upper_bound_of_share
+from .._diagram import EstimatorMixin, MembersMixin
 from .._docstrings import FITTED_ON, complete
 from .._elsewhere import run_elsewhere
 from .._estimator_checks import NEEDS_LABELS, failed_classifier_checks
 from .._fit_context import fit_context, forget_fit
 from .._foreign import detector_of
 from .._marks import refuse_missing
+from .._progress import steps
 from .._samples import n_rows_of, take_samples
 from .._sklearn import HasMethods, Interval, StrOptions
 from .._values import Floats
@@ -32,7 +34,9 @@ from ._ranked_scores import differences
 from ._risk_tests import RankedErrors, rows_needed
 
 
-class RiskControlledDetector(OutlierMixin, MetaEstimatorMixin, BaseEstimator):
+class RiskControlledDetector(
+    EstimatorMixin, MembersMixin, OutlierMixin, MetaEstimatorMixin, BaseEstimator
+):
     """Give a detector a threshold that bounds the error rate on the samples it accepts.
 
     A sample that is accepted is one on which the network's prediction is used. The risk of a
@@ -169,6 +173,7 @@ class RiskControlledDetector(OutlierMixin, MetaEstimatorMixin, BaseEstimator):
         ],
         "random_state": ["random_state"],
     }
+    _n_stages_of_fit = 1
 
     def __init__(
         self,
@@ -260,7 +265,10 @@ class RiskControlledDetector(OutlierMixin, MetaEstimatorMixin, BaseEstimator):
                 "rate for several detectors. Hold out a share, such as cv=0.2, give a splitter of "
                 "one split, such as GroupShuffleSplit(1), or pass a fitted detector."
             )
-        fitted = fit_and_read(self.detector, X, labels, parts[0], by_class=False)
+        with steps(self, 1, "fits") as told:
+            detector = clone(self.detector)
+            with told.step("", detector):
+                fitted = fit_and_read(detector, X, labels, parts[0], by_class=False)
         return fitted, labels.of(fitted.rows)
 
     def _labels(self, X: Any, y: Any, n_samples: int) -> Labels:

@@ -19,6 +19,7 @@ from .._classes import (
     tells_classes,
 )
 from .._conformal import held_out_threshold, lowest_accepted
+from .._diagram import EstimatorMixin
 from .._docstrings import complete
 from .._elsewhere import run_elsewhere
 from .._fit_context import fit_context, forget_fit
@@ -40,7 +41,7 @@ _FEW = 32
 """So many samples take less to be scored than to be looked at."""
 
 
-class BaseDetector(ShowsChanges, OutlierMixin, BaseEstimator, metaclass=ABCMeta):
+class BaseDetector(ShowsChanges, EstimatorMixin, OutlierMixin, BaseEstimator, metaclass=ABCMeta):
     """Template of all detectors.
 
     A subclass says what to learn (``_fit``), how to score (``_score_samples``) and where the

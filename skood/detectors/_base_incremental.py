@@ -33,6 +33,10 @@ _UNKNOWN = -np.finfo(np.float64).max
 """Stands for the score of samples of unknown classes until all others are known."""
 
 
+_CHANGE_NOTHING = frozenset({"n_jobs", "verbose"})
+"""Parameters that make no difference to what is learnt."""
+
+
 class Summary(Protocol):
     """What batches of samples teach; a summary may hold samples, counts or moments."""
 
@@ -503,10 +507,23 @@ def _plain_params(detector: Any) -> dict[str, Any]:
     """Parameters, of which two are equal where they say the same: splitters are not."""
     # `get_params` looks at the signature each time, which takes longer than a small fit.
     return {
-        name: value if value is None or isinstance(value, str | Real) else repr(value)
+        name: _plain(value)
         for name, value in vars(detector).items()
-        if not name.startswith("_") and not name.endswith("_")
+        if not name.startswith("_") and not name.endswith("_") and name not in _CHANGE_NOTHING
     }
+
+
+def _plain(value: Any) -> Any:
+    """A parameter as something that can be compared, whatever shows progress in it."""
+    if value is None or isinstance(value, str | Real):
+        return value
+    if isinstance(value, list | tuple):
+        return repr([_plain(part) for part in value])
+    if not isinstance(value, BaseEstimator):
+        return repr(value)
+    params = value.get_params(deep=False).items()
+    said = {n: _plain(v) for n, v in params if n not in _CHANGE_NOTHING}
+    return f"{type(value).__name__}({said})"
 
 
 def layers_of(detector: Any) -> list[tuple[str, Any]]:

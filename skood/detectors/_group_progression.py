@@ -7,7 +7,7 @@ from numbers import Integral
 from typing import Any
 
 import numpy as np
-from joblib import Parallel, delayed
+from joblib import delayed
 from numpy.typing import ArrayLike, NDArray
 from sklearn.base import clone, is_classifier, is_outlier_detector
 from sklearn.model_selection import StratifiedKFold
@@ -15,10 +15,11 @@ from sklearn.neural_network import MLPClassifier
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
 from threadpoolctl import threadpool_limits
-from tqdm import tqdm
 
 from .._classes import GROUP_BY
+from .._diagram import MembersMixin
 from .._patterns import pack_layers
+from .._progress import CountingParallel, steps
 from .._sklearn import HasMethods, Interval, StrOptions
 from .._streams import check_fitted
 from .._values import Floats
@@ -29,7 +30,7 @@ from ._pattern_groups import PatternGroups, Progression
 from ._stored_samples import StoredSamplesMixin, pad_neighbors
 
 
-class GroupProgressionDetector(StoredSamplesMixin, BaseOneClassDetector):
+class GroupProgressionDetector(MembersMixin, StoredSamplesMixin, BaseOneClassDetector):
     """Groups of nearest training patterns, followed through the layers.
 
     In each layer, the training samples whose patterns are nearest to that of a sample are its
@@ -59,7 +60,8 @@ class GroupProgressionDetector(StoredSamplesMixin, BaseOneClassDetector):
         Number of processes that fit a classifier, for the folds of its cross-validation. None
         means 1, -1 all processors.
     verbose : int, default=0
-        Whether ``fit`` shows progress bars: one for the groups, and one for the classifiers.
+        Whether ``fit`` shows progress bars: one for the groups, and one for the classifiers; see
+        :ref:`progress`.
 
     Attributes
     ----------
@@ -132,6 +134,7 @@ class GroupProgressionDetector(StoredSamplesMixin, BaseOneClassDetector):
     """
 
     _learns_from_ood = True
+    _n_stages_of_fit = 2
 
     _parameter_constraints: dict = {
         **BaseOneClassDetector._parameter_constraints,
@@ -183,10 +186,10 @@ class GroupProgressionDetector(StoredSamplesMixin, BaseOneClassDetector):
     def _training_features(self, X: Activations, outside: Activations) -> list[Floats]:
         """The numbers of the training samples, each left out of its groups, and those of others."""
         n_samples = len(X) + len(outside)
-        with tqdm(total=n_samples, unit=" samples", disable=not self.verbose) as bar:
-            progressions = [self._progression_left_out(X, bar.update)]
+        with steps(self, n_samples, "samples", are_counted=True) as told:
+            progressions = [self._progression_left_out(X, told.advance)]
             if len(outside):
-                progressions.append(self._progression(outside, bar.update))
+                progressions.append(self._progression(outside, told.advance))
         return [self._features(progression) for progression in progressions]
 
     def _progression_left_out(self, X: Activations, after_batch: Callable) -> Progression:
@@ -263,11 +266,13 @@ class GroupProgressionDetector(StoredSamplesMixin, BaseOneClassDetector):
         folds = StratifiedKFold(min(5, len(inside), len(outside)), shuffle=True, random_state=0)
         splits = list(folds.split(samples, is_ood))
         parts = [*(learnt for learnt, _ in splits), np.arange(len(samples))]
-        bar = tqdm(parts, unit=" classifiers", disable=not self.verbose)
         # More threads than one only wait for each other in products of a dozen numbers.
-        with threadpool_limits(1 if self.estimator is None else None):
-            *of_folds, self.estimator_ = Parallel(n_jobs=self.n_jobs)(
-                delayed(clone(self.estimator_).fit)(samples[rows], is_ood[rows]) for rows in bar
+        with (
+            threadpool_limits(1 if self.estimator is None else None),
+            steps(self, len(parts), "classifiers", are_counted=True) as told,
+        ):
+            *of_folds, self.estimator_ = CountingParallel(told, n_jobs=self.n_jobs)(
+                delayed(clone(self.estimator_).fit)(samples[rows], is_ood[rows]) for rows in parts
             )
         scores = np.empty(len(samples))
         for classifier, (_, held_out) in zip(of_folds, splits, strict=True):

@@ -18,11 +18,13 @@ from sklearn.utils.extmath import row_norms
 
 from .._batches import row_batches
 from .._classes import has_predictions, rows_to_accept, tells_classes
+from .._diagram import MembersMixin
 from .._foreign import are_named
 from .._held_out import Rows
 from .._layer_names import value_names
 from .._memory import memory_left
 from .._named_detectors import NamedDetectors
+from .._progress import Progress, steps
 from .._sklearn import Interval, StrOptions
 from .._spread import evenly
 from .._streams import check_fitted
@@ -67,7 +69,7 @@ _ROWS_PER_CLASS = 10
 """With fewer on average, layers are compared with those of samples of all classes."""
 
 
-class AdaptiveEnsembleDetector(BaseIncrementalDetector, NamedDetectors):
+class AdaptiveEnsembleDetector(MembersMixin, BaseIncrementalDetector, NamedDetectors):
     """Layers and head of a network, each with the voice that the network itself gives it.
 
     No single method is good on every network: distances and patterns of all layers are best where
@@ -103,6 +105,8 @@ class AdaptiveEnsembleDetector(BaseIncrementalDetector, NamedDetectors):
     n_jobs : int, default=None
         Number of threads that fit and score the members of each layer. None means 1, -1 all
         processors.
+    verbose : int, default=0
+        Whether to show which of the detectors are fitted; see :ref:`progress`.
 
     Attributes
     ----------
@@ -226,10 +230,11 @@ class AdaptiveEnsembleDetector(BaseIncrementalDetector, NamedDetectors):
         "max_layers": [Interval(Integral, 1, None, closed="left")],
         "max_samples": [Interval(Integral, 2, None, closed="left")],
         "n_jobs": [Integral, None],
+        "verbose": ["verbose"],
     }
 
     _prototypes = frozenset(_lists_of_detectors)
-    _params_after_learning = BaseIncrementalDetector._params_after_learning | {"n_jobs"}
+    _n_stages_of_fit = 1
 
     def __init__(
         self,
@@ -244,6 +249,7 @@ class AdaptiveEnsembleDetector(BaseIncrementalDetector, NamedDetectors):
         false_alarm_rate: float = 0.05,
         validation: Any = None,
         n_jobs: int | None = None,
+        verbose: int = 0,
     ) -> None:
         super().__init__(false_alarm_rate=false_alarm_rate, validation=validation)
         self.target = target
@@ -254,6 +260,7 @@ class AdaptiveEnsembleDetector(BaseIncrementalDetector, NamedDetectors):
         self.max_layers = max_layers
         self.max_samples = max_samples
         self.n_jobs = n_jobs
+        self.verbose = verbose
 
     def _fit(self, X: Activations, y: NDArray | None) -> Floats:  # type: ignore[override]
         forget_batches(self)
@@ -273,13 +280,33 @@ class AdaptiveEnsembleDetector(BaseIncrementalDetector, NamedDetectors):
         self.left_out_: dict[str, str] = {}
         self.named_estimators_: dict[str, Any] = {}
         self._groups: list[str] = []
-        scores = [
-            *self._fit_layers(X, y),
-            *self._fit_features(X, y),
-            *self._fit_joint(X, y),
-            *self._fit_head(X, y),
-        ]
+        n_detectors = sum(map(len, self._all_detectors().values()))
+        with steps(self, n_detectors, "detectors") as told:
+            scores = [
+                *self._fit_layers(X, y, told),
+                *self._fit_features(X, y, told),
+                *self._fit_joint(X, y, told),
+                *self._fit_head(X, y, told),
+            ]
         self._learnt_scores = self._calibrate(np.column_stack(scores))
+
+    def _all_detectors(self) -> dict[str, list[tuple[str, Any]]]:
+        """Those to fit by parameter, some of which may be left out."""
+        defaults = {
+            "layer_detectors": layer_detectors(self.target, have_classes=True),
+            "feature_detectors": feature_detectors(self.target),
+            "joint_detectors": joint_detectors(self.target),
+            "head_detectors": head_detectors(self.target),
+        }
+        given = {name: getattr(self, name) for name in defaults}
+        return {name: defaults[name] if given[name] is None else given[name] for name in given}
+
+    def _members_shown(self) -> list[tuple[str, Any]]:
+        if hasattr(self, "named_estimators_"):
+            return list(self.named_estimators_.items())
+        of_layers, *others = self._all_detectors().values()
+        watching = [(name, self._of_all_layers(detector, None)) for name, detector in of_layers]
+        return [*watching, *(pair for pairs in others for pair in pairs)]
 
     def _keep(self, X: Activations, y: NDArray | None, keys: Keys | None) -> None:
         """Keep what more batches need, unless that takes much more memory than all else."""
@@ -390,7 +417,7 @@ class AdaptiveEnsembleDetector(BaseIncrementalDetector, NamedDetectors):
             )
         self._validate_names([name for name, _ in pairs])
 
-    def _fit_layers(self, X: Activations, y: NDArray | None) -> list[Floats]:
+    def _fit_layers(self, X: Activations, y: NDArray | None, told: Progress) -> list[Floats]:
         """Learn from the layers; returns each detector's scores with each sample left out."""
         n_classes = len(np.unique(predicted_classes(X)))
         self.layers_ = self._layers_to_watch(X)
@@ -405,7 +432,7 @@ class AdaptiveEnsembleDetector(BaseIncrementalDetector, NamedDetectors):
             knowledge = class_knowledge(X[self.layers_])
         for name, detector in named:
             ensemble = self._of_all_layers(detector, knowledge)
-            scores.append(self._fit_member("layers", name, ensemble, layers, y))
+            scores.append(self._fit_member("layers", name, ensemble, layers, y, told))
             # The first of them finds it, from its own distances where it can.
             knowledge = self.named_estimators_[name].knowledge_
         self.knowledge_ = np.asarray(knowledge)
@@ -436,7 +463,7 @@ class AdaptiveEnsembleDetector(BaseIncrementalDetector, NamedDetectors):
             return layers
         return layers._layers_alone()
 
-    def _fit_features(self, X: Activations, y: NDArray | None) -> list[Floats]:
+    def _fit_features(self, X: Activations, y: NDArray | None, told: Progress) -> list[Floats]:
         named = self.feature_detectors
         named = feature_detectors(self.target) if named is None else named
         if reason := _why_no_features(X):
@@ -444,7 +471,7 @@ class AdaptiveEnsembleDetector(BaseIncrementalDetector, NamedDetectors):
             named = []
         self._features_layer = None if X.head is None else X.head.input_layer
         features = self._read_features(X) if named else X
-        return [self._fit_member("features", *pair, features, y) for pair in named]
+        return [self._fit_member("features", *pair, features, y, told) for pair in named]
 
     def _read_features(self, X: Activations) -> Activations:
         """The features alone; of activations without a head, the layer that it reads."""
@@ -460,7 +487,7 @@ class AdaptiveEnsembleDetector(BaseIncrementalDetector, NamedDetectors):
             return X._with_layers({"features": features})
         return Activations({"features": features}, predictions=X.predictions)
 
-    def _fit_joint(self, X: Activations, y: NDArray | None) -> list[Floats]:
+    def _fit_joint(self, X: Activations, y: NDArray | None, told: Progress) -> list[Floats]:
         named = self.joint_detectors
         layers = self._read_layers(X)
         if named is None:
@@ -468,14 +495,14 @@ class AdaptiveEnsembleDetector(BaseIncrementalDetector, NamedDetectors):
             if not _norms_vary(layers):
                 self.left_out_.update((name, _SAME_NORMS) for name, _ in named)
                 named = []
-        return [self._fit_member("joint", *pair, layers, y) for pair in named]
+        return [self._fit_member("joint", *pair, layers, y, told) for pair in named]
 
-    def _fit_head(self, X: Activations, y: NDArray | None) -> list[Floats]:
+    def _fit_head(self, X: Activations, y: NDArray | None, told: Progress) -> list[Floats]:
         named = self.head_detectors
         scores = []
         for name, detector in head_detectors(self.target) if named is None else named:
             try:
-                scores.append(self._fit_member("head", name, detector, X, y))
+                scores.append(self._fit_member("head", name, detector, X, y, told))
             except ValueError as error:
                 if self.target == "misclassified" or _has_parts_of_head(X):
                     raise
@@ -483,9 +510,17 @@ class AdaptiveEnsembleDetector(BaseIncrementalDetector, NamedDetectors):
         return scores
 
     def _fit_member(
-        self, group: str, name: str, detector: Any, X: Activations, y: NDArray | None
+        self,
+        group: str,
+        name: str,
+        detector: Any,
+        X: Activations,
+        y: NDArray | None,
+        told: Progress,
     ) -> Floats:
-        fitted, scores = fit_and_calibrate(clone(detector), X, y)
+        member = clone(detector)
+        with told.step(name, member):
+            fitted, scores = fit_and_calibrate(member, X, y)
         forget_batches(fitted)
         self.named_estimators_[name] = fitted
         self._groups.append(group)

@@ -12,10 +12,12 @@ from sklearn.base import clone
 
 from .._classes import rows_to_accept
 from .._conformal import held_out_threshold, lowest_accepted
+from .._diagram import MembersMixin
 from .._elsewhere import run_elsewhere
 from .._foreign import are_named, detector_of, is_of_pyod, rate_of
 from .._held_out import VALIDATION
 from .._named_detectors import NamedDetectors
+from .._progress import steps
 from .._streams import check_fitted, steps_of
 from .._threshold_sample import ThresholdSample, shared
 from .._validation import ARRAY_LAYER, check_activations
@@ -40,7 +42,7 @@ _FAR = 1000.0
 """Mean excesses below all scores, where a threshold of -inf is taken to be."""
 
 
-class AnyAlarmDetector(BaseIncrementalDetector, NamedDetectors):
+class AnyAlarmDetector(MembersMixin, BaseIncrementalDetector, NamedDetectors):
     """Reject what any of several detectors rejects, each with a threshold of its own.
 
     Out-of-distribution inputs and misclassified ones are found best by different scores. Where
@@ -58,6 +60,8 @@ class AnyAlarmDetector(BaseIncrementalDetector, NamedDetectors):
         detector rejects on average at most its own ``false_alarm_rate`` (or ``contamination``) of
         new samples of their distribution; for that the network must not have learnt from them
         either. By default each detector has the threshold that it finds itself.
+    verbose : int, default=0
+        Whether to show which of the detectors are fitted; see :ref:`progress`.
 
     Attributes
     ----------
@@ -124,12 +128,20 @@ class AnyAlarmDetector(BaseIncrementalDetector, NamedDetectors):
     _learns_from_ood = True
     _lists_of_detectors = ("detectors",)
     _params_after_learning: frozenset[str] = frozenset()
+    _n_stages_of_fit = 1
 
-    _parameter_constraints: dict = {"detectors": [list], "validation": VALIDATION}
+    _parameter_constraints: dict = {
+        "detectors": [list],
+        "validation": VALIDATION,
+        "verbose": ["verbose"],
+    }
 
-    def __init__(self, detectors: Sequence[tuple[str, Any]], *, validation: Any = None) -> None:
+    def __init__(
+        self, detectors: Sequence[tuple[str, Any]], *, validation: Any = None, verbose: int = 0
+    ) -> None:
         self.detectors = detectors
         self.validation = validation
+        self.verbose = verbose
 
     def _validate(self, X: Any, *, reset: bool) -> Activations:
         return check_activations(self, X, reset=reset, allow_nd=True)
@@ -141,16 +153,19 @@ class AnyAlarmDetector(BaseIncrementalDetector, NamedDetectors):
         forget_batches(self)
         self.named_estimators_: dict[str, Any] = {}
         given, scores = self._as_given(X), {}
-        for name, detector in self.detectors:
-            outside = None
-            if X_ood is not None and getattr(detector_of(detector), "_learns_from_ood", False):
-                outside = self._as_given(X_ood)
-            member = clone(detector), given, y, outside, self._keeps_batches
-            if self.validation is None:
-                fitted, scores[name] = fit_and_calibrate(*member)
-            else:
-                fitted = fit_member(*member)
-            self.named_estimators_[name] = fitted
+        with steps(self, len(self.detectors), "detectors") as told:
+            for name, detector in self.detectors:
+                outside = None
+                if X_ood is not None and getattr(detector_of(detector), "_learns_from_ood", False):
+                    outside = self._as_given(X_ood)
+                member = clone(detector)
+                self.named_estimators_[name] = member
+                data = given, y, outside, self._keeps_batches
+                with told.step(name, member):
+                    if self.validation is None:
+                        _, scores[name] = fit_and_calibrate(member, *data)
+                    else:
+                        fit_member(member, *data)
         self._keep(X, y)
         if self.validation is not None:
             return None
@@ -304,6 +319,9 @@ class AnyAlarmDetector(BaseIncrementalDetector, NamedDetectors):
 
     def _less_rounding(self, threshold: float, training_scores: NDArray[np.float64]) -> float:
         return threshold
+
+    def _members_shown(self) -> list[tuple[str, Any]]:
+        return list(getattr(self, "named_estimators_", dict(self.detectors)).items())
 
     def _layers_to_read(self) -> set[str] | None:
         return layers_to_read(list(self.named_estimators_.values()))

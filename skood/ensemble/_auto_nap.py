@@ -18,6 +18,7 @@ from .._fit_context import fit_context
 from .._held_out import split_held_out
 from .._marks import in_distribution_mask
 from .._pooling import ENDS, POOLINGS
+from .._progress import Progress, steps
 from .._sklearn import HasMethods, Interval, StrOptions
 from .._streams import check_fitted
 from .._validation import check_activations
@@ -80,6 +81,8 @@ class AutoNAPDetector(BaseDetector):
         done. It takes as many times the memory as there are settings to each one combined.
     random_state : int, RandomState instance or None, default=None
         Seed of the random share, and of the stand-ins for missing OOD samples.
+    verbose : int, default=0
+        Whether to show which layers are tried; see :ref:`progress`.
 
     Attributes
     ----------
@@ -171,7 +174,10 @@ class AutoNAPDetector(BaseDetector):
         "group_by": GROUP_BY,
         "keep_settings": ["boolean"],
         "random_state": ["random_state"],
+        "verbose": ["verbose"],
     }
+
+    _n_stages_of_fit = 1
 
     def __init__(
         self,
@@ -185,6 +191,7 @@ class AutoNAPDetector(BaseDetector):
         group_by: str = "label",
         keep_settings: bool = False,
         random_state: int | np.random.RandomState | None = None,
+        verbose: int = 0,
     ) -> None:
         self.percentiles = percentiles
         self.poolings = poolings
@@ -195,6 +202,7 @@ class AutoNAPDetector(BaseDetector):
         self.group_by = group_by
         self.keep_settings = keep_settings
         self.random_state = random_state
+        self.verbose = verbose
 
     @run_elsewhere("fit")
     @fit_context(prefer_skip_nested_validation=True)
@@ -242,10 +250,13 @@ class AutoNAPDetector(BaseDetector):
         outside = X[:0] if X_ood is None else X_ood
         roles = self._assign_rows(X, y, outside, sample_split)
         layers = sources_by_layer(X, self.poolings)
-        tried = self._try_all((X, outside), roles, layers)
-        self._record(X, layers, tried)
-        self._settings = self._build_all(X, roles, layers) if self.keep_settings else None
-        self._choose(X, roles, layers, tried)
+        n_sources = sum(map(len, layers))
+        with steps(self, n_sources * (1 + self.keep_settings) + 1, "pooled layers") as told:
+            tried = self._try_all((X, outside), roles, layers, told)
+            self._record(X, layers, tried)
+            self._settings = self._build_all(X, roles, layers, told) if self.keep_settings else None
+            with told.step("the best"):
+                self._choose(X, roles, layers, tried)
         self.learnt_rows_ = self.training_rows_[roles.stored]
         self.training_rows_ = self.training_rows_[roles.inside]
         return self._score_samples(X[roles.inside])
@@ -327,7 +338,11 @@ class AutoNAPDetector(BaseDetector):
         return stored, validating
 
     def _try_all(
-        self, parts: tuple[Activations, Activations], roles: RowRoles, layers: list[list[Source]]
+        self,
+        parts: tuple[Activations, Activations],
+        roles: RowRoles,
+        layers: list[list[Source]],
+        told: Progress,
     ) -> Tried:
         """Thresholds and accuracies: a list a layer, a pair of arrays a pooling."""
         X, outside = parts
@@ -335,8 +350,8 @@ class AutoNAPDetector(BaseDetector):
         tried = []
         for sources in layers:
             outcomes = {}
-            for source in sources:
-                if source.key(X) not in outcomes:
+            for source in (source for source in sources if source.key(X) not in outcomes):
+                with told.step(source.label):
                     values, rows = source.values(X), roles
                     if len(outside):
                         values = np.concatenate([values, source.values(outside)])
@@ -364,15 +379,17 @@ class AutoNAPDetector(BaseDetector):
         self.distinct_settings_ = np.repeat(is_last, len(self.percentiles))
 
     def _build_all(
-        self, X: Activations, roles: RowRoles, layers: list[list[Source]]
+        self, X: Activations, roles: RowRoles, layers: list[list[Source]], told: Progress
     ) -> list[Member]:
         """The members that all settings would be, in the order of ``results_``."""
         built = {}
         for source in (source for sources in layers for source in sources):
             if source.key(X) not in built:
-                built[source.key(X)] = [
-                    Member.build(X, roles, source, percentile) for percentile in self.percentiles
-                ]
+                with told.step(source.label):
+                    built[source.key(X)] = [
+                        Member.build(X, roles, source, percentile)
+                        for percentile in self.percentiles
+                    ]
         return [member for sources in layers for s in sources for member in built[s.key(X)]]
 
     def _choose(

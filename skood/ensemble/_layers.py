@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from functools import partial
 from numbers import Integral
@@ -16,8 +17,10 @@ from sklearn.metrics import roc_auc_score
 from sklearn.utils.validation import check_is_fitted
 
 from .._conformal import conformal_threshold, held_out_threshold
+from .._diagram import MembersMixin, copies_shown
 from .._layer_names import layer_list, match_layers, value_names
 from .._marks import marks_beside_y
+from .._progress import steps
 from .._sklearn import HasMethods, Interval, StrOptions
 from .._threshold_sample import hash_labels
 from .._too_few import TooFewSamplesError
@@ -48,7 +51,7 @@ from ._members import fit_and_calibrate, member_scores, of_detector
 from ._together import FEW, Together, reads_layers
 
 
-class LayerEnsembleDetector(BaseIncrementalDetector):
+class LayerEnsembleDetector(MembersMixin, BaseIncrementalDetector):
     """Fit a copy of a detector on each layer and combine their scores.
 
     No single layer detects every kind of out-of-distribution sample; together they do far better.
@@ -89,6 +92,8 @@ class LayerEnsembleDetector(BaseIncrementalDetector):
         values, on a scale where that of guessing is 0.
     n_jobs : int, default=None
         Number of threads that fit and score members. None means 1, -1 all processors.
+    verbose : int, default=0
+        Whether to show which of the members are fitted; see :ref:`progress`.
 
     Attributes
     ----------
@@ -149,7 +154,7 @@ class LayerEnsembleDetector(BaseIncrementalDetector):
 
     _learns_from_ood = True
     _prototypes = frozenset({"detector"})
-    _params_after_learning = BaseIncrementalDetector._params_after_learning | {"n_jobs"}
+    _n_stages_of_fit = 1
 
     _parameter_constraints: dict = {
         **BaseIncrementalDetector._parameter_constraints,
@@ -159,6 +164,7 @@ class LayerEnsembleDetector(BaseIncrementalDetector):
         "n_layers": [Interval(Integral, 1, None, closed="left"), None],
         "knowledge": ["array-like", None],
         "n_jobs": [Integral, None],
+        "verbose": ["verbose"],
     }
 
     def __init__(
@@ -172,6 +178,7 @@ class LayerEnsembleDetector(BaseIncrementalDetector):
         false_alarm_rate: float = 0.05,
         validation: Any = None,
         n_jobs: int | None = None,
+        verbose: int = 0,
     ) -> None:
         super().__init__(false_alarm_rate=false_alarm_rate, validation=validation)
         self.detector = detector
@@ -180,6 +187,7 @@ class LayerEnsembleDetector(BaseIncrementalDetector):
         self.n_layers = n_layers
         self.knowledge = knowledge
         self.n_jobs = n_jobs
+        self.verbose = verbose
 
     @classmethod
     def from_search(
@@ -267,7 +275,7 @@ class LayerEnsembleDetector(BaseIncrementalDetector):
             return EnsembleSummary()
         members = self._summary.members or self._begun(X)
         pairs = zip(members, self._all_inputs, strict=True)
-        learnt = self._in_parallel((member.learn, X[names], y) for member, names in pairs)
+        learnt = self._in_steps([(member.learn, X[names], y) for member, names in pairs])
         return EnsembleSummary(learnt, sample_of(X, y) if self._needs_inside() else None)
 
     def _begun(self, X: Activations) -> list[LearntMember]:
@@ -281,7 +289,7 @@ class LayerEnsembleDetector(BaseIncrementalDetector):
 
     def _finish(self, summary: EnsembleSummary) -> None:
         n_samples = len(self.learnt_rows_)
-        members = self._in_parallel((member.finished, n_samples) for member in summary.members)
+        members = self._in_steps([(member.finished, n_samples) for member in summary.members])
         self._summary = replace(summary, members=members)
         self._set_members([learnt.member for learnt in members])
         inside = summary.inside
@@ -322,11 +330,13 @@ class LayerEnsembleDetector(BaseIncrementalDetector):
 
     def _fit_members(self, X: Activations, y: NDArray | None) -> Floats:
         """Fit all members; returns their scores of the samples, each sample left out."""
-        pairs = zip(self._members_to_fit(X), self._all_inputs, strict=True)
-        fitted = self._in_parallel(
-            (fit_and_calibrate, clone(member), X[names], y, None, self._keeps_batches)
+        members = [clone(member) for member in self._members_to_fit(X)]
+        pairs = zip(members, self._all_inputs, strict=True)
+        tasks = [
+            (fit_and_calibrate, member, X[names], y, None, self._keeps_batches)
             for member, names in pairs
-        )
+        ]
+        fitted = self._in_steps(tasks, members)
         self._set_members([estimator for estimator, _ in fitted])
         return np.column_stack([scores for _, scores in fitted])
 
@@ -441,6 +451,16 @@ class LayerEnsembleDetector(BaseIncrementalDetector):
         readings = [reads_layers(names) for names in self._inputs]
         return Together(self.estimators_, readings, LayerEnsembleDetector, X)
 
+    def _in_steps(self, tasks: Sequence[tuple[Any, ...]], fitted: Any = None) -> list[Any]:
+        """Do something with each of all members, which is told; perhaps they are fitted."""
+        unit = "members" if isinstance(self.detector, list) else "layers"
+        members = fitted or [None] * len(tasks)
+        with steps(self, len(tasks), unit) as told:
+            return self._in_parallel(
+                (_in_step, told.step(name, member), *task)
+                for name, member, task in zip(self._all_layers, members, tasks, strict=True)
+            )
+
     def _in_parallel(self, tasks: Iterable[tuple[Any, ...]]) -> list[Any]:
         # Threads share the activations, and the searches and matrix products release the GIL.
         line = users_line()
@@ -532,6 +552,14 @@ class LayerEnsembleDetector(BaseIncrementalDetector):
             self._set_vote_level_by(found)
         return self._combined(found)
 
+    def _members_shown(self) -> list[tuple[str, Any]]:
+        members = getattr(self, "estimators_", self.detector)
+        if not isinstance(members, list):
+            return [("detector", members)]
+        if isinstance(self.detector, list):
+            return [(f"member {number}", member) for number, member in enumerate(members)]
+        return copies_shown(self.layers_, members, "layers")
+
     def _layers_to_read(self) -> set[str]:
         return {name for names in self._inputs for name in names}
 
@@ -554,6 +582,11 @@ def _groups_of(X: Activations) -> NDArray:
 def _call_for(line: Line, function: Callable[..., Any], *arguments: Any) -> Any:
     """Call a function for a line of the user, which its warnings point at."""
     with working_for(line):
+        return function(*arguments)
+
+
+def _in_step(step: AbstractContextManager, function: Callable[..., Any], *arguments: Any) -> Any:
+    with step:
         return function(*arguments)
 
 

@@ -11,6 +11,7 @@ from sklearn.base import clone
 from sklearn.model_selection import KFold
 
 from .._foreign import detector_of, in_distribution_scores, is_of_pyod
+from .._sklearn import without_callbacks
 from .._streams import steps_of
 from .._values import Floats
 from ..activations import Activations
@@ -60,7 +61,7 @@ def fit_and_calibrate(
     scores = np.empty(len(X))
     for learnt, held_out in KFold(5, shuffle=True, random_state=0).split(X):
         labels = None if y is None else y[learnt]
-        part = fit_member(clone(member), X[learnt], labels, X_ood)
+        part = fit_member(without_callbacks(clone(member)), X[learnt], labels, X_ood)
         scores[held_out] = member_scores(part, X[held_out])
     return member, scores
 

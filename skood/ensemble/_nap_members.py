@@ -36,6 +36,11 @@ class Source:
     name: str  # of the column that it is made from
     unit_axis: int = 1
 
+    @property
+    def label(self) -> str:
+        """What it is, for people."""
+        return f"{self.layer}, {self.pooling}"
+
     def values(self, X: Activations) -> NDArray:
         """Pooled activations of shape (n_samples, n_units)."""
         units = np.moveaxis(np.asarray(X[self.name]), self.unit_axis, 1)

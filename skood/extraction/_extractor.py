@@ -103,7 +103,8 @@ class ActivationExtractor(ActivationsOutputMixin, BaseEstimator):
         something in the network cannot be read, such as an object of compiled code, a warning names
         it, and nothing is cached.
     verbose : int, default=0
-        Whether to show a progress bar, and what "auto" takes and leaves out.
+        Whether to show a progress bar, and what "auto" takes and leaves out; see
+        :ref:`progress`.
     perturbation : ODIN or MahalanobisPerturbation, default=None
         Change of the inputs before the layers and logits are computed, for example
         :class:`~skood.extraction.ODIN`. The predictions stay those for the unchanged inputs.
@@ -316,6 +317,7 @@ class ActivationExtractor(ActivationsOutputMixin, BaseEstimator):
     """
 
     _learns_from_rows = False
+    _n_stages_of_fit = 1
 
     # Both are for the user's own calls, and no pipeline passes them on.
     __metadata_request__transform = {"out": UNUSED, "dtype": UNUSED}
@@ -633,7 +635,7 @@ class ActivationExtractor(ActivationsOutputMixin, BaseEstimator):
             self.reducer,
             mode,
             mask=self.mask,
-            verbose=self.verbose,
+            told_by=self,
             known=known,
             dtype=dtype,
         )

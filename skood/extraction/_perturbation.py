@@ -13,12 +13,13 @@ from scipy.special import softmax
 from sklearn.base import BaseEstimator, clone
 from sklearn.utils.validation import check_is_fitted
 
+from .._diagram import DocLinkMixin
 from .._logits import require_logits
 from .._sklearn import Interval, check_own_parameters
 from ..networks import LossGradients, Perturbation
 
 
-class BasePerturbation(BaseEstimator, Perturbation):
+class BasePerturbation(DocLinkMixin, BaseEstimator, Perturbation):
     """Moves inputs by ``epsilon / std`` against the sign of the gradient of a loss.
 
     Parameters

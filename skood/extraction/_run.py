@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 from sklearn.utils.validation import check_memory
-from tqdm import tqdm
 
+from .._progress import steps
 from .._rows import is_on_disk
 from .._store import StoreWriter, begin_store, said_in
 from .._warnings import warn_user
@@ -33,14 +33,15 @@ def extract(
     mode: Mode,
     *,
     mask: str | None,
-    verbose: int,
+    told_by: Any,
     known: str = "",
     dtype: np.dtype | None = None,
     writer: StoreWriter | None = None,
 ) -> Activations:
     """Run the network over all batches; ``known`` is what it ran on in ``fit``.
 
-    Where a ``writer`` has blocks already, their samples do not pass.
+    ``told_by``, the extractor, tells how far it has come. Where a ``writer`` has blocks already,
+    their samples do not pass.
     """
     with adapter.untouched():
         head = adapter.head(plan.trace)
@@ -59,8 +60,11 @@ def extract(
         n_done = n_batches = 0
         if writer is not None:
             n_done, n_batches = writer.n_samples, writer.n_batches
-        bar = tqdm(total=batches.n_samples, initial=n_done, unit=" samples", disable=not verbose)
-        with bar:
+        n = batches.n_samples
+        is_quick = n is not None and n <= told_by.batch_size
+        with steps(
+            told_by, n, "samples", n_done=n_done, are_counted=True, is_quick=is_quick
+        ) as told:
             for number, (batch, labels) in enumerate(batches.after(writer), start=n_batches):
                 collector.begin_batch(read_mask(batch, mask, plan.trace, adapter.to_numpy, n_done))
                 with explaining(adapter, batch, known=known):
@@ -77,7 +81,7 @@ def extract(
                 about = None if writer is None else batches.about(batch, labels)
                 collector.end_batch(n_rows, outcome, labels, about)
                 n_done += n_rows
-                bar.update(n_rows)
+                told.advance(n_rows)
     return collector.collect()
 
 

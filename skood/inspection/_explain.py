@@ -24,6 +24,7 @@ from .._foreign import (
 )
 from .._layer_names import unit_axes
 from .._patterns import pack_layers
+from .._progress import steps
 from .._samples import n_rows_of, take_samples
 from .._sklearn import Interval, validate_params
 from .._streams import check_fitted
@@ -42,6 +43,7 @@ Score = Callable[[Activations], NDArray]
     {
         "n_neighbors": [Interval(Integral, 1, None, closed="left")],
         "n_neurons": [Interval(Integral, 1, None, closed="left")],
+        "verbose": ["verbose"],
     },
     prefer_skip_nested_validation=True,
 )
@@ -53,6 +55,7 @@ def explain(
     y_train: ArrayLike | None = None,
     n_neighbors: int = 5,
     n_neurons: int = 10,
+    verbose: int = 0,
 ) -> Explanation:
     """Explain the score of a few samples: by training examples, neurons and layers.
 
@@ -76,6 +79,8 @@ def explain(
         How many training examples to find for each sample.
     n_neurons : int, default=10
         How many neurons to name in the report. The weights of all are kept.
+    verbose : int, default=0
+        Whether to show the progress; see :ref:`progress`.
 
     Returns
     -------
@@ -163,7 +168,7 @@ def explain(
     A = _as_compared(A, examples)
     axes = unit_axes(A)
     score = _scorer(_without_ranks(detector), shape, X)
-    layer_weights, neuron_weights = _weigh(score, _with_head(A, detector), examples)
+    layer_weights, neuron_weights = _weigh(score, _with_head(A, detector), examples, verbose)
     return Explanation(
         scores=scores,
         threshold=_threshold(*decides, scores),
@@ -324,22 +329,26 @@ def _as_compared(A: Activations, examples: NearestExamples) -> Activations:
 
 
 def _weigh(
-    score: Score, A: Activations, examples: NearestExamples
+    score: Score, A: Activations, examples: NearestExamples, verbose: int
 ) -> tuple[dict[str, NDArray], dict[str, NDArray]]:
     A = _in_double(A)
     layer_weights = {name: np.full(len(A), np.nan) for name in A.layer_names}
     axes, neuron_weights = unit_axes(A), _unknown_by_unit(A)
-    for i in np.flatnonzero(examples.rows[:, 0] >= 0):
-        sample = A[[i]]
-        own_score = score(sample)
-        for name in A.layer_names:
-            # Of layers that the detector does not read, examples may hold nothing.
-            example = examples.layers[name][i, 0] if name in examples.layers else sample[name][0]
-            rises = _score_changes(score, sample, own_score, name, example, axes[name])
-            rises -= own_score
-            # One row and many are not rounded alike.
-            rises[np.abs(rises) <= 1e-12 * np.abs(own_score)] = 0
-            neuron_weights[name][i], layer_weights[name][i] = rises[:-1], rises[-1]
+    rows = np.flatnonzero(examples.rows[:, 0] >= 0)
+    with steps("explain", len(rows), "samples", verbose=verbose, are_counted=True) as told:
+        for i in rows:
+            sample = A[[i]]
+            own_score = score(sample)
+            for name in A.layer_names:
+                # Of layers that the detector does not read, examples may hold nothing.
+                kept = examples.layers.get(name)
+                example = sample[name][0] if kept is None else kept[i, 0]
+                rises = _score_changes(score, sample, own_score, name, example, axes[name])
+                rises -= own_score
+                # One row and many are not rounded alike.
+                rises[np.abs(rises) <= 1e-12 * np.abs(own_score)] = 0
+                neuron_weights[name][i], layer_weights[name][i] = rises[:-1], rises[-1]
+            told.advance()
     return layer_weights, neuron_weights
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from numbers import Integral, Real
 from time import perf_counter
 from typing import Any, Self
@@ -18,6 +19,7 @@ from sklearn.frozen import FrozenEstimator
 from sklearn.pipeline import Pipeline
 from sklearn.utils.validation import check_is_fitted
 
+from .._diagram import EstimatorMixin, MembersMixin
 from .._docstrings import FITTED_ON, complete
 from .._elsewhere import run_elsewhere
 from .._fit_context import fit_context
@@ -26,6 +28,7 @@ from .._held_out import VALIDATION, Rows, held_out_rows
 from .._logits import MissingPartError
 from .._marks import in_distribution, marks_beside_y, plain_labels, read_labels
 from .._named_detectors import NamedDetectors
+from .._progress import Progress, steps
 from .._sklearn import HasMethods, Interval
 from .._validation import check_activations
 from .._values import Floats
@@ -41,7 +44,9 @@ _N_TRIED = 64
 """A detector that needs a part which is missing says so on as few rows."""
 
 
-class DetectorSearchCV(OutlierMixin, MetaEstimatorMixin, NamedDetectors):
+class DetectorSearchCV(
+    EstimatorMixin, MembersMixin, OutlierMixin, MetaEstimatorMixin, NamedDetectors
+):
     """Choose among detectors by rows marked out-of-distribution; the first unless another helps.
 
     The first detector is the default. Each other one is tried beside it, with the mean of both
@@ -81,6 +86,8 @@ class DetectorSearchCV(OutlierMixin, MetaEstimatorMixin, NamedDetectors):
         threshold that it finds itself.
     n_jobs : int, default=None
         Number of folds to compute at once, in threads. None means 1, -1 all processors.
+    verbose : int, default=0
+        Whether to show which of the detectors are fitted; see :ref:`progress`.
 
     Attributes
     ----------
@@ -159,7 +166,9 @@ class DetectorSearchCV(OutlierMixin, MetaEstimatorMixin, NamedDetectors):
         "false_alarm_rate": [Interval(Real, 0, 0.5, closed="right"), None],
         "validation": VALIDATION,
         "n_jobs": [Integral, None],
+        "verbose": ["verbose"],
     }
+    _n_stages_of_fit = 1
 
     def __init__(
         self,
@@ -172,6 +181,7 @@ class DetectorSearchCV(OutlierMixin, MetaEstimatorMixin, NamedDetectors):
         false_alarm_rate: float | None = None,
         validation: Any = None,
         n_jobs: int | None = None,
+        verbose: int = 0,
     ) -> None:
         self.detectors = detectors
         self.beside_default = beside_default
@@ -181,6 +191,7 @@ class DetectorSearchCV(OutlierMixin, MetaEstimatorMixin, NamedDetectors):
         self.false_alarm_rate = false_alarm_rate
         self.validation = validation
         self.n_jobs = n_jobs
+        self.verbose = verbose
 
     @run_elsewhere("refuse")
     @fit_context(prefer_skip_nested_validation=False)
@@ -256,21 +267,42 @@ class DetectorSearchCV(OutlierMixin, MetaEstimatorMixin, NamedDetectors):
             _check_rows(labels)
             cv = OODKFold(_N_FOLDS, shuffle=True, random_state=0, ood_in_train=True)
         splits = list(cv.split(A, labels, groups))
-        usable = self._usable(A, labels)
+        n_fits = len(self.detectors) * (1 + len(splits)) + 2
+        with steps(self, n_fits, "fits") as told:
+            usable = self._usable(A, labels, told)
+            self._compare(A, labels, usable, splits, told)
+            self._fit_best(A, labels, usable, told)
+        return self
+
+    def _compare(
+        self,
+        A: Activations,
+        labels: NDArray,
+        usable: list[tuple[str, Any]],
+        splits: list[tuple[NDArray, NDArray]],
+        told: Progress,
+    ) -> None:
+        """Score all candidates in all folds, and find the one to take."""
         line = users_line()
         folds = Parallel(n_jobs=self.n_jobs, prefer="threads")(
-            delayed(self._score_fold)(line, usable, A, labels, split) for split in splits
+            delayed(self._score_fold)(line, usable, A, labels, split, told) for split in splits
         )
         share = float(np.mean([len(test) / len(train) for train, test in splits]))
         self.cv_results_ = _tabulate([name for name, _ in usable], folds, share)
         self.best_index_ = _choose(self.cv_results_, self.min_gain)
-        self.best_name_, best = usable[self.best_index_]
         self.best_score_ = float(self.cv_results_["mean_test_score"][self.best_index_])
-        chosen = clone(best).fit(A, labels)
+
+    def _fit_best(
+        self, A: Activations, labels: NDArray, usable: list[tuple[str, Any]], told: Progress
+    ) -> None:
+        """Fit what was found on all rows, perhaps beside the default."""
+        self.best_name_, best = usable[self.best_index_]
+        chosen = _fit(clone(best), A, labels, told, f"{self.best_name_} on all rows")
         if self.best_index_ > 0 and self.beside_default:
-            chosen = self._beside(clone(usable[0][1]).fit(A, labels), chosen, A, labels)
+            default_name, default = usable[0]
+            default = _fit(clone(default), A, labels, told, f"{default_name} on all rows")
+            chosen = self._beside(default, chosen, A, labels)
         self.best_estimator_ = chosen
-        return self
 
     def _score_fold(
         self,
@@ -279,6 +311,7 @@ class DetectorSearchCV(OutlierMixin, MetaEstimatorMixin, NamedDetectors):
         A: Activations,
         labels: NDArray,
         split: tuple[NDArray, NDArray],
+        told: Progress,
     ) -> Floats:
         """For each candidate its score on a test part, and how long its detector took to fit."""
         parts = [(A[rows], labels[rows]) for rows in split]
@@ -286,7 +319,9 @@ class DetectorSearchCV(OutlierMixin, MetaEstimatorMixin, NamedDetectors):
         with working_for(line):
             for name, detector in detectors:
                 try:
-                    fitted, *cells = self._score_candidate(detector, default, *parts)
+                    fitted = clone(detector)
+                    step = told.step(name, fitted)
+                    cells = self._score_candidate(fitted, step, default, *parts)
                 except Exception as error:
                     if default is None:
                         raise
@@ -299,16 +334,18 @@ class DetectorSearchCV(OutlierMixin, MetaEstimatorMixin, NamedDetectors):
     def _score_candidate(
         self,
         detector: Any,
+        step: AbstractContextManager[Any],
         default: Any,
         train: tuple[Activations, NDArray],
         test: tuple[Activations, NDArray],
-    ) -> tuple[Any, float, float]:
+    ) -> list[float]:
         start = perf_counter()
-        fitted = clone(detector).fit(*train)
+        with step:
+            detector.fit(*train)
         seconds = perf_counter() - start
         is_beside = default is not None and self.beside_default
-        candidate = self._beside(default, fitted, *train) if is_beside else fitted
-        return fitted, float(self._scorer()(candidate, *test)), seconds
+        candidate = self._beside(default, detector, *train) if is_beside else detector
+        return [float(self._scorer()(candidate, *test)), seconds]
 
     def _beside(
         self, default: Any, other: Any, X: Activations, y: NDArray
@@ -349,14 +386,15 @@ class DetectorSearchCV(OutlierMixin, MetaEstimatorMixin, NamedDetectors):
             )
         return [(name, _with_rate(detector, rate)) for name, detector in self.detectors]
 
-    def _usable(self, A: Activations, labels: NDArray) -> list[tuple[str, Any]]:
+    def _usable(self, A: Activations, labels: NDArray, told: Progress) -> list[tuple[str, Any]]:
         """The detectors that need no part of the network which is missing."""
         rows = _some_rows(labels)
         self.left_out_: dict[str, str] = {}
         usable = []
         for number, (name, detector) in enumerate(self._at_rate()):
             try:
-                _try(detector, A[rows], labels[rows])
+                with told.step(f"{name} on few rows"):
+                    _try(detector, A[rows], labels[rows])
             except MissingPartError as error:
                 if number == 0:
                     raise
@@ -364,6 +402,11 @@ class DetectorSearchCV(OutlierMixin, MetaEstimatorMixin, NamedDetectors):
             else:
                 usable.append((name, detector))
         return usable
+
+    def _members_shown(self) -> list[tuple[str, Any]]:
+        if hasattr(self, "best_estimator_"):
+            return [("best_estimator_", self.best_estimator_)]
+        return list(self.detectors)
 
     def _validate(self, X: Any) -> Activations:
         check_is_fitted(self)
@@ -458,6 +501,12 @@ class DetectorSearchCV(OutlierMixin, MetaEstimatorMixin, NamedDetectors):
 
 
 complete(DetectorSearchCV, {}, FITTED_ON)
+
+
+def _fit(detector: Any, A: Activations, y: NDArray, told: Progress, label: str) -> Any:
+    """The detector itself, fitted in a step of its own."""
+    with told.step(label, detector):
+        return detector.fit(A, y)
 
 
 def _decides(detector: Any) -> Any:

@@ -102,7 +102,7 @@ def od_test(
         How many fits run at once, by joblib: with :class:`joblib.parallel_config` in threads,
         processes or on a cluster. None means 1, -1 all processors.
     verbose : int, default=0
-        1 reports the progress, 2 also each fit.
+        1 shows the progress, 2 also each fit; see :ref:`progress`.
 
     Returns
     -------

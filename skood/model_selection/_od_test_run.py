@@ -7,10 +7,11 @@ from math import isnan
 from typing import Any
 
 import numpy as np
-from joblib import Parallel, delayed
+from joblib import delayed
 from numpy.typing import NDArray
 from sklearn.exceptions import FitFailedWarning
 
+from .._progress import CountingParallel, steps
 from .._warnings import users_line, warn_user
 from ..activations import Activations
 from ._od_test_cells import Cell, CellFolder, Keys, key_of_estimator
@@ -114,9 +115,11 @@ class Run:
                 except Exception as error:
                     self._take(fit, dict.fromkeys(tests, failed_cell(error)))
             more = users_line(), max(0, verbose - 1)
-            done = Parallel(n_jobs=n_jobs, verbose=verbose)(
-                delayed(run)(task.without_sets(), *more, *task.sets()) for task in tasks.values()
-            )
+            with steps("od_test", len(tasks), "fits", verbose=verbose, are_counted=True) as told:
+                done = CountingParallel(told, n_jobs=n_jobs)(
+                    delayed(run)(task.without_sets(), *more, *task.sets())
+                    for task in tasks.values()
+                )
         for fit, cells in zip(tasks, done, strict=True):
             self._take(fit, cells)
 

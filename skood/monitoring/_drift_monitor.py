@@ -11,13 +11,14 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.base import BaseEstimator
 
+from .._diagram import DocLinkMixin
 from .._sklearn import HasMethods, Interval, check_own_parameters
 from ._reference import Reference
 from ._state_file import read_state, write_state
 from ._stream import Stream
 
 
-class DriftMonitor(BaseEstimator):
+class DriftMonitor(DocLinkMixin, BaseEstimator):
     r"""Watch a stream of samples for a change, with a bound on false alarms over its whole life.
 
     The reference are the rows that a detector or monitor was calibrated on. As long as the samples

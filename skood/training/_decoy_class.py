@@ -15,10 +15,17 @@ from sklearn.utils import check_random_state, check_X_y
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, validate_data
 
+from .._diagram import EstimatorMixin, MembersMixin
 from .._docstrings import FITTED_ON, complete
 from .._fit_context import fit_context
 from .._marks import in_distribution_rows, plain_labels, read_labels
-from .._sklearn import HasMethods, Interval, StrOptions, check_own_parameters
+from .._progress import steps
+from .._sklearn import (
+    HasMethods,
+    Interval,
+    StrOptions,
+    check_own_parameters,
+)
 from .._warnings import warn_user
 from ._outliers import OUTLIER_KINDS, OutlierKind, make_outliers
 from ._rejection import RejectingClassifierMixin, label_rejected
@@ -33,7 +40,12 @@ _ROUNDING = 1e-6
 
 
 class DecoyClassClassifier(
-    RejectingClassifierMixin, ClassifierMixin, MetaEstimatorMixin, BaseEstimator
+    EstimatorMixin,
+    MembersMixin,
+    RejectingClassifierMixin,
+    ClassifierMixin,
+    MetaEstimatorMixin,
+    BaseEstimator,
 ):
     """Classifier with a decoy class (background or reject class) that is trained on outliers.
 
@@ -151,6 +163,7 @@ class DecoyClassClassifier(
     }
 
     _learns_from_ood = True
+    _n_stages_of_fit = 1
 
     def __init__(
         self,
@@ -212,12 +225,14 @@ class DecoyClassClassifier(
         # In random order, for a part of the rows may be split off, to stop training early.
         order = rng.permutation(len(samples) + n_outliers)
         targets = np.concatenate([codes, np.full(n_outliers, len(self.classes_))])
-        self.estimator_ = _fit(
-            clone(self.estimator),
-            np.concatenate([samples, outliers])[order],
-            targets.astype(np.int64)[order],
-            n_outputs=len(self.classes_) + 1,
-        )
+        estimator = clone(self.estimator)
+        with steps(self, 1, "fits") as told, told.step("", estimator):
+            self.estimator_ = _fit(
+                estimator,
+                np.concatenate([samples, outliers])[order],
+                targets.astype(np.int64)[order],
+                n_outputs=len(self.classes_) + 1,
+            )
         self.offset_ = self._threshold(samples)
         return self
 

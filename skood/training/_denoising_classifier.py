@@ -17,7 +17,13 @@ from skorch.dataset import ValidSplit
 from skorch.utils import is_dataset, to_numpy
 from torch import Tensor, nn
 
-from .._sklearn import Interval, StrOptions, validate_parameter_constraints
+from .._progress import telling_callbacks
+from .._sklearn import (
+    Interval,
+    StrOptions,
+    callback_management_context,
+    validate_parameter_constraints,
+)
 from ._denoising_training import DenoisingTraining, ResidualDenoiser
 from ._images import (
     add_noise,
@@ -100,8 +106,8 @@ class DenoisingClassifier(RejectingClassifierMixin, DenoisingTraining):
         the thresholds come from the training images.
     **kwargs
         Further parameters of ``skorch.NeuralNetClassifier``: ``max_epochs=10``,
-        ``batch_size=128``, ``callbacks=None``, ``device="cpu"``, ``verbose=1``,
-        ``warm_start=False``, ``iterator_train__shuffle=True``, and others.
+        ``batch_size=128``, ``callbacks=None``, ``device="cpu"``, ``verbose=0`` (1 prints a table of
+        the epochs), ``warm_start=False``, ``iterator_train__shuffle=True``, and others.
 
     Attributes
     ----------
@@ -208,6 +214,7 @@ class DenoisingClassifier(RejectingClassifierMixin, DenoisingTraining):
         **kwargs: Any,
     ) -> None:
         kwargs.setdefault("iterator_train__shuffle", True)
+        kwargs.setdefault("verbose", 0)
         trained_by = {"optimizer": optimizer, "lr": lr, "train_split": train_split}
         super().__init__(module, criterion=criterion, **trained_by, **kwargs)
         self.reconstruction_weight = reconstruction_weight
@@ -248,7 +255,7 @@ class DenoisingClassifier(RejectingClassifierMixin, DenoisingTraining):
         """
         if not (self.warm_start and self.initialized_):
             self._learn_classes(X, y)
-        with self._seeded():
+        with callback_management_context(self), telling_callbacks(self, X, y), self._seeded():
             return super().fit(X, y, **fit_params)
 
     def partial_fit(

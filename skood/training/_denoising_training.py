@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextvars import ContextVar
 from typing import Any, Self
 
 import torch
@@ -12,18 +13,66 @@ from skorch.utils import is_dataset, to_tensor
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
+from .._diagram import EstimatorMixin
+from .._progress import Progress, steps
 from ._images import add_noise, check_images, cover_square
 from ._penalties import SpreadPenalty
 from ._rejection import encode_classes
 
+_told: ContextVar[Progress] = ContextVar("_told")
+"""What is told of the epochs of the training in this thread."""
 
-class DenoisingTraining(NeuralNetClassifier):
+
+class DenoisingTraining(EstimatorMixin, NeuralNetClassifier):
     """Hooks of skorch, which describes them; the parameters are those of DenoisingClassifier."""
 
     square: tuple[float, float]
     noise_std: float
     clean_fraction: float
     image_shape_: tuple[int, ...]
+
+    _n_stages_of_fit = 1
+
+    def fit_loop(self, X: Any, y: Any = None, epochs: int | None = None, **fit_params: Any) -> Self:
+        """Train for some epochs, which are told to the log and to callbacks.
+
+        Parameters
+        ----------
+        X : array-like or Dataset
+            Images, or a data set of them.
+        y : array-like, default=None
+            Their labels.
+        epochs : int, default=None
+            How many; by default ``max_epochs``.
+        **fit_params : dict
+            Further arguments of the module.
+
+        Returns
+        -------
+        self : object
+            The classifier.
+        """
+        n_epochs = self.max_epochs if epochs is None else epochs
+        # With ``verbose``, skorch prints a table.
+        with steps(self, n_epochs, "epochs", verbose=0, are_counted=True) as told:
+            token = _told.set(told)
+            try:
+                return super().fit_loop(X, y, epochs, **fit_params)
+            finally:
+                _told.reset(token)
+
+    def on_epoch_end(self, net: Any, **kwargs: Any) -> None:
+        """Note that an epoch is over.
+
+        Parameters
+        ----------
+        net : object
+            The classifier.
+        **kwargs : dict
+            What skorch passes to callbacks.
+        """
+        super().on_epoch_end(net, **kwargs)
+        _told.get().advance()
 
     def initialize_module(self) -> Self:
         """Make the network, with the channels of the images and the number of classes.
