@@ -54,7 +54,8 @@ class SessionMixin(BaseEstimator):
 
         What a call does beside a pass of the network is then done once: its hooks stay in place,
         the network is compared with that of ``fit`` in full now, and in later calls by a glance at
-        what it is made of. Scores are the same as without. Several threads may call a monitor.
+        what it is made of. Scores are the same as without. Several threads may call a monitor,
+        as long as none of them fits it, wholly or in part.
 
         Returns
         -------
@@ -75,9 +76,9 @@ class SessionMixin(BaseEstimator):
         Notes
         -----
         Networks of torch alone have hooks. The network computes what it computes without them; to
-        train it on, or save the whole module, close the monitor first. Whether it is open is no
-        part of what is saved, copied or cloned. If the network is put into training mode
-        meanwhile, it is still read in evaluation mode.
+        train it on, script it, or save the whole module, close the monitor first. Whether it is
+        open is no part of what is saved, copied or cloned. If the network is put into training
+        mode meanwhile, it is still read in evaluation mode.
 
         If its weights are changed as training does, or its code or other hooks, the next call
         raises the error that it would raise without. What is written behind the counts of torch,

@@ -130,8 +130,10 @@ class SameNetwork:
     def running(self, adapter: NetworkAdapter, trace: Trace | None) -> Iterator[None]:
         """Block in which the network runs; what it writes meanwhile is no change."""
         start = time.perf_counter()
-        yield
-        self.has_run(adapter, trace, time.perf_counter() - start)
+        try:
+            yield
+        finally:  # a pass that fails may have written, too
+            self.has_run(adapter, trace, time.perf_counter() - start)
 
     def has_run(
         self,
@@ -139,17 +141,18 @@ class SameNetwork:
         trace: Trace | None,
         seconds: float,
         *,
-        look: bool = True,
+        at_a_glance: bool = False,
     ) -> None:
         """Note that the network has run for so long; what it is seen to have written is no change.
 
-        It is looked at if so, as where nothing is known of what it writes.
+        A glance does where it is known what it writes to its tensors.
         """
         self._seconds += seconds
         has_cheap_stamp = type(adapter).stamp is not NetworkAdapter.stamp
-        if not look or not has_cheap_stamp or self._verdict.error:
+        if not (adapter.written_by_passes and has_cheap_stamp) or self._verdict.error:
             return
-        if adapter.stamp(trace) == self._stamp:
+        look = adapter.glance if at_a_glance else adapter.stamp
+        if look(trace) == self._stamp:
             return
         now, known = adapter.fingerprint(trace), self.fingerprint
         by_pass = all(map(_may_be_written, differing(known.settings, now.settings, now.left_out)))

@@ -14,6 +14,7 @@ from sklearn import get_config
 from .._pooling import pooler
 from .._values import SQUARABLE, all_finite, largest_size
 from ..activations import Activations, Trust, trusted_like, unread_like, without_rows
+from ..networks import NetworkAdapter
 from ._collector import pooled_by
 from ._head_check import makes_all
 from ._inputs import all_are_finite
@@ -44,6 +45,9 @@ class ExtractionSession:
     def __init__(self, extractor: ActivationExtractor) -> None:
         assert extractor._plan is not None  # of one that may hurry
         self._adapter, self._plan = extractor._adapt(), extractor._plan
+        # One without a stamp of its own may know only the network that it was made of.
+        has_stamp = type(self._adapter).stamp is not NetworkAdapter.stamp
+        self._adapt_anew = None if has_stamp else extractor._adapt
         self._trace = self._plan.trace
         self._reducer, self._same = extractor.reducer, extractor._same_network
         self._shape, self._most = getattr(extractor, SHAPE_OF_FIT), extractor.batch_size
@@ -114,8 +118,8 @@ class ExtractionSession:
         """
         if self._like is None or X.dtype not in self._dtypes or not self.suits(X):
             return None
-        at_a_glance = self._is_open
-        if not self._same.is_known(self._adapter, self._trace, at_a_glance=at_a_glance):
+        adapter = self._adapter if self._adapt_anew is None else self._adapt_anew()
+        if not self._same.is_known(adapter, self._trace, at_a_glance=self._is_open):
             return None
         start = time.perf_counter()
         kept: dict[tuple[str, str], Any] = {}
@@ -123,17 +127,18 @@ class ExtractionSession:
             logits = self._network.run(X, partial(self._keep, kept))
         except Exception:  # the extractor runs it again, and explains the error
             return None
+        finally:
+            # To tensors it writes at once, or where a batch is larger; elsewhere for some inputs.
+            self._same.has_run(
+                self._adapter,
+                self._trace,
+                time.perf_counter() - start,
+                at_a_glance=len(X) in self._sizes,
+            )
+            self._sizes.add(len(X))
         # What looks at values has not run since the last pass, and runs twice now.
         if not (_is_finite(X) or get_config()["assume_finite"]):
             return None
-        # What it writes of itself, it does at once, or where a batch is larger.
-        self._same.has_run(
-            self._adapter,
-            self._trace,
-            time.perf_counter() - start,
-            look=len(X) not in self._sizes,
-        )
-        self._sizes.add(len(X))
         return self._finish(kept, logits, len(X))
 
     def _keep(self, kept: dict[tuple[str, str], Any], layer: str, value: Any) -> None:
@@ -183,8 +188,10 @@ class ExtractionSession:
             return None
         found, blocks = self._network.arrays(list(kept.values()))
         arrays = dict(zip(kept, found, strict=True))
-        have_rows = all(len(array) == n_rows for array in found)
-        if not (have_rows and _are_finite(blocks) and self._head_makes(arrays)):
+        # Also of how many units: a width may depend on the values of an input.
+        columns = like._table.columns
+        have_shapes = all(columns[key].shape == array.shape for key, array in arrays.items())
+        if not (have_shapes and _are_finite(blocks) and self._head_makes(arrays)):
             return None
         if logits is not None:
             logits = arrays["logits", "logits"]

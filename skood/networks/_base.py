@@ -228,12 +228,15 @@ class NetworkAdapter(ABC):
         What :func:`skood.save` may keep of the network: nothing but its fingerprint, by default;
         the estimator that it is; the tensors of ``network``, a torch module; or a model, which
         the method ``whole_model`` returns as bytes.
+    written_by_passes : bool
+        Whether a pass may leave something in the network, such as a count; by default it may.
     """
 
     kept_as: str = "nothing"
     capabilities: frozenset[str] = frozenset()
     classes: NDArray | None = None
     network: Any = None
+    written_by_passes: bool = True
 
     @property
     def precision(self) -> str:
@@ -314,7 +317,9 @@ class NetworkAdapter(ABC):
         """Something that compares equal as long as the network seems not to have changed.
 
         It may be cheaper than the fingerprint, which decides where stamps differ; and it may
-        miss a change, since a fingerprint is taken now and then in any case.
+        miss a change, since a fingerprint is taken now and then in any case. One adapter is asked
+        again and again, also where it was made of something, such as a file or a wrapper, that
+        holds another network by now: both are to tell that.
 
         Parameters
         ----------

@@ -125,6 +125,9 @@ class PipelineAdapter(NetworkAdapter):
     def stamp(self, trace: Any = None) -> Any:
         return self._inner.stamp(trace), _stamp(self._steps)
 
+    def glance(self, trace: Any = None) -> Any:
+        return self._inner.glance(trace), _stamp(self._steps)
+
     def fingerprint(self, trace: Any = None) -> Fingerprint:
         steps = [(f"step {name}", step) for name, step in self._steps]
         return with_settings(self._inner.fingerprint(trace), ContentReader(), steps)

@@ -63,6 +63,7 @@ class MLPAdapter(NetworkAdapter):
 
     kept_as = "state"
     capabilities = frozenset({"gradients", "perturbation", "head"})
+    written_by_passes = False
 
     def __init__(
         self,
@@ -87,7 +88,7 @@ class MLPAdapter(NetworkAdapter):
         # Where a sample may have several labels, the outputs are no logits of classes.
         several = mlp.out_activation_ == "logistic" and mlp.n_outputs_ > 1
         self._has_logits = isinstance(mlp, MLPClassifier) and not several
-        self.classes = mlp.classes_ if self._has_logits else None
+        self.classes = self._classes()
 
     @property
     def kind(self) -> str:
@@ -105,14 +106,17 @@ class MLPAdapter(NetworkAdapter):
             "class": type(mlp).__name__,
             "activation": mlp.activation,
             "out_activation_": mlp.out_activation_,
-            "classes_": self.classes,
+            "classes_": self._classes(),
         }
         return fingerprint_of_parts(ContentReader(), self._weights(), settings.items())
 
     def stamp(self, trace: Trace | None = None) -> Any:
         mlp = self._mlp
         weights = {name: sample_octets(array) for name, array in self._weights().items()}
-        return type(mlp), mlp.activation, mlp.out_activation_, repr(self.classes), weights
+        return type(mlp), mlp.activation, mlp.out_activation_, repr(self._classes()), weights
+
+    def _classes(self) -> NDArray | None:
+        return self._mlp.classes_ if self._has_logits else None
 
     def _weights(self) -> dict[str, NDArray]:
         kinds = {"coefs_": self._mlp.coefs_, "intercepts_": self._mlp.intercepts_}

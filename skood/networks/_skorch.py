@@ -101,8 +101,13 @@ class SkorchAdapter(TorchAdapter):
         return with_settings(super().fingerprint(trace), ContentReader(), self._settings())
 
     def stamp(self, trace: TorchTrace | None = None) -> Any:
-        settings = [value for _, value in self._settings()]
-        return super().stamp(trace), ContentReader().digest(settings)
+        return super().stamp(trace), self._digest()
+
+    def glance(self, trace: TorchTrace | None = None) -> Any:
+        return super().glance(trace), self._digest()
+
+    def _digest(self) -> bytes:
+        return ContentReader().digest([value for _, value in self._settings()])
 
     def _settings(self) -> Iterator[tuple[str, Any]]:
         """What of the net itself decides values and predictions."""

@@ -75,6 +75,7 @@ class OnnxAdapter(NetworkAdapter):
 
     kept_as = "model"
     capabilities = frozenset({"device", "logits", "head"})
+    written_by_passes = False
     kind = "an ONNX model"
 
     def __init__(
@@ -92,14 +93,15 @@ class OnnxAdapter(NetworkAdapter):
         _refuse_training(self._graph)
 
     def stamp(self, trace: Any = None) -> Any:
-        return self._model.stamp
+        # The file, or the model in memory, may have changed since it was opened.
+        return self._model.stamp_of(self.network)
 
     def whole_model(self) -> bytes:
         """The model itself, with its weights."""
         return self._model.whole()
 
     def fingerprint(self, trace: Any = None) -> Fingerprint:
-        return self._model.fingerprint
+        return open_model(self.network).fingerprint
 
     def trace(self, batch: Batch) -> tuple[OnnxTrace, _Values]:
         graph = self._graph

@@ -186,6 +186,12 @@ class Model:
             return self.source.stamp(self._files) == self.stamp
         return False
 
+    def stamp_of(self, network: Any) -> Stamp:
+        """What the stamp of a network is now that was this model; empty where it is gone."""
+        with suppress(OSError):
+            return _source_of(network).stamp(self._files)
+        return ()
+
     def _check_files(self) -> None:
         if not self._files:
             return

@@ -94,13 +94,14 @@ class TorchAdapter(NetworkAdapter):
 
     def __init__(
         self,
-        network: nn.Module,
+        network: nn.Module | torch.export.ExportedProgram,
         device: Any = "auto",
         logits: Wanted = AUTO,
         head: WantedHead = AUTO,
         autocast: Autocast = False,
     ) -> None:
-        self.network = self._original = _readable(network)
+        self._given: Any = network
+        self.network = self._original
         self._stamp: Any = None
         tensors = list(_own_tensors(self.network))
         if any(nn.parameter.is_lazy(tensor) for tensor in tensors):
@@ -121,6 +122,11 @@ class TorchAdapter(NetworkAdapter):
         self._transfers = transfers_of(self._device)
 
     @property
+    def _original(self) -> nn.Module:
+        """The module that is to be read now; a wrapper may be given another one."""
+        return _readable(self._given)
+
+    @property
     def precision(self) -> str:
         return "" if self._lower is None else str(self._lower)
 
@@ -134,8 +140,9 @@ class TorchAdapter(NetworkAdapter):
 
     def fingerprint(self, trace: TorchTrace | None = None) -> Fingerprint:
         with alone():
-            found, met = fingerprint_of(self._original, _written(trace))
-            self._stamp = make_stamp(self._original, met, found.left_out)
+            network = self._original
+            found, met = fingerprint_of(network, _written(trace))
+            self._stamp = make_stamp(network, met, found.left_out)
         return found
 
     def stamp(self, trace: TorchTrace | None = None) -> Any:
@@ -550,7 +557,9 @@ class TorchSession(NetworkSession):
         with self._untouched.context_without_draws():
             inputs = adapter._to_inputs(batch, trace.integers)
             with adapter._drawing(batch, trace, trace.draws):
-                return adapter._read(inputs, trace, self._reader.again(keep))
+                logits = adapter._read(inputs, trace, self._reader.again(keep))
+            # They may lie in a buffer, which is given back now.
+            return None if logits is None else logits.clone()
 
     def arrays(self, values: Sequence[Any]) -> tuple[list[NDArray], list[NDArray]]:
         if not _are_alike(values):

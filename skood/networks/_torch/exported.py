@@ -44,7 +44,7 @@ def adapt_program(
     program: torch.export.ExportedProgram, logits: Wanted = AUTO, head: WantedHead = AUTO
 ) -> ExportedAdapter:
     """The adapter of an exported program."""
-    return ExportedAdapter(program.module(), logits, head)
+    return ExportedAdapter(program, logits, head)
 
 
 def adapt_graph(module: fx.GraphModule, **options: Any) -> TorchAdapter:
@@ -63,9 +63,12 @@ class ExportedAdapter(TorchAdapter):
     capabilities = frozenset({"gradients", "perturbation", "logits", "head"})
 
     def __init__(
-        self, network: fx.GraphModule, logits: Wanted = AUTO, head: WantedHead = AUTO
+        self,
+        network: fx.GraphModule | torch.export.ExportedProgram,
+        logits: Wanted = AUTO,
+        head: WantedHead = AUTO,
     ) -> None:
-        super().__init__(ExportedNetwork(network), "auto", logits, head)
+        super().__init__(network, "auto", logits, head)
         if self.network.n_rows is not None:
             self.capabilities -= {"gradients"}
 
@@ -73,10 +76,22 @@ class ExportedAdapter(TorchAdapter):
     def kind(self) -> str:
         return "an exported program"
 
+    @property
+    def _original(self) -> nn.Module:
+        given = self._given
+        return ExportedNetwork(given if isinstance(given, fx.GraphModule) else given.module())
+
     def stamp(self, trace: Any = None) -> Any:
-        # The module around the program is made anew, and its tensors are the program's own.
-        tensors = [*self.network.parameters(), *self.network.buffers()]
-        return self.network.code, look_at(tensors)
+        given = self._given
+        if isinstance(given, fx.GraphModule):
+            return _codes_of(given), look_at([tensor for *_, tensor in _tensors_of(given)])
+        # The module around a program takes long to make, and its tensors are the program's own.
+        held = [*given.state_dict.values(), *given.constants.values()]
+        tensors = [value for value in held if isinstance(value, Tensor)]
+        return _codes_of(given.graph_module), look_at(tensors)
+
+    def glance(self, trace: Any = None) -> Any:
+        return self.stamp(trace)
 
     def trace(self, batch: Batch) -> tuple[TorchTrace, dict[str, Tensor]]:
         if self.network.n_rows is None:
@@ -127,7 +142,7 @@ class ExportedNetwork(nn.Module):
     def __init__(self, program: fx.GraphModule) -> None:
         super().__init__()
         _check_mode(program)
-        self.code = [m.code for m in program.modules() if isinstance(m, fx.GraphModule)]
+        self.code = _codes_of(program)
         self._program = program.graph, dict(program.named_modules())
         self.report: Report | None = None
         """What is told of each call, while somebody listens."""
@@ -139,14 +154,12 @@ class ExportedNetwork(nn.Module):
 
     def _add_weights(self, program: fx.GraphModule) -> None:
         """Take parameters and buffers, under the names that they have in the program."""
-        for name, owner in program.named_modules(remove_duplicate=False):
-            if isinstance(owner, fx.GraphModule) and name:
-                continue
-            attributes = {k: v for k, v in vars(owner).items() if isinstance(v, Tensor)}
-            for key, value in {**owner._buffers, **attributes}.items():
-                _holder(self, name).register_buffer(key, value)
-            for key, parameter in owner._parameters.items():
-                _holder(self, name).register_parameter(key, parameter)
+        for name, key, value in _tensors_of(program):
+            holder = _holder(self, name)
+            if isinstance(value, nn.Parameter):
+                holder.register_parameter(key, value)
+            else:
+                holder.register_buffer(key, value)
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         """Run the program, on a batch of any size."""
@@ -188,6 +201,20 @@ class ExportedNetwork(nn.Module):
                     f"got {found}: export it with dynamic_shapes for axes that change."
                 )
         return given
+
+
+def _codes_of(program: nn.Module) -> list[str]:
+    return [module.code for module in program.modules() if isinstance(module, fx.GraphModule)]
+
+
+def _tensors_of(program: nn.Module) -> Iterator[tuple[str, str, Tensor]]:
+    """The name of each module, and the names and values of its buffers and parameters."""
+    for name, owner in program.named_modules(remove_duplicate=False):
+        if isinstance(owner, fx.GraphModule) and name:
+            continue
+        attributes = {k: v for k, v in vars(owner).items() if isinstance(v, Tensor)}
+        held = {**owner._buffers, **attributes, **owner._parameters}
+        yield from ((name, key, value) for key, value in held.items() if value is not None)
 
 
 def _holder(network: nn.Module, path: str) -> nn.Module:
