@@ -44,9 +44,13 @@ class SeenRows:
 
     @classmethod
     def _scaled(cls, numbers: Floats) -> SeenRows:
-        scale = numbers.std(axis=0) if len(numbers) else np.ones(_N_NUMBERS)
+        """Of combinations, which are divided in place: they may be many."""
+        scale = np.ones(_N_NUMBERS)
+        if len(numbers):
+            scale[:] = [column.std() for column in numbers.T]
         scale[scale == 0] = 1.0
-        return cls(numbers / scale, scale)
+        numbers /= scale
+        return cls(numbers, scale)
 
     def merge(self, other: SeenRows) -> SeenRows:
         """Those of the rows of both."""
@@ -82,7 +86,9 @@ class SeenRows:
 
     def _numbers_of(self, A: Any) -> Floats | None:
         numbers = _combinations(A)
-        return None if numbers is None else numbers / self.scale
+        if numbers is not None:
+            numbers /= self.scale
+        return numbers
 
     def _tree(self) -> cKDTree:
         return cKDTree(self.numbers)
@@ -107,16 +113,16 @@ def _combinations(A: Any, y: Any = None) -> Floats | None:
     layer = _layer_that_tells(A)
     if layer is None:
         return None
-    combined, directions = [], None
-    for rows in row_batches(len(layer), int(np.prod(layer.shape[1:]))):
+    n_values = int(np.prod(layer.shape[1:]))
+    directions = np.random.default_rng(0).normal(size=(n_values, _N_NUMBERS))
+    combined = np.empty((len(layer), _N_NUMBERS))
+    for rows in row_batches(len(layer), n_values, n_copies=4):
         some = take(layer, range(len(layer))[rows])
         flat = some.reshape(len(some), -1).astype(np.float64)
         if not np.isfinite(flat).all():
             return None
-        if directions is None:
-            directions = np.random.default_rng(0).normal(size=(flat.shape[1], _N_NUMBERS))
-        combined.append(flat @ directions)
-    return np.concatenate(combined)
+        combined[rows] = flat @ directions
+    return combined
 
 
 def _layer_that_tells(A: Any) -> Any:
