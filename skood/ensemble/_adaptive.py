@@ -40,7 +40,7 @@ from .._threshold_sample import (
 from .._values import Floats, below_all, differ_within_classes
 from .._warnings import saying_nothing
 from ..activations import Activations, read_once
-from ..detectors import BaseIncrementalDetector, batches_of, forget_batches, rows_of
+from ..detectors import BaseIncrementalDetector, batches_of, forget_batches, joined, rows_of
 from ._adaptive_members import (
     feature_detectors,
     head_detectors,
@@ -606,6 +606,10 @@ class AdaptiveEnsembleDetector(MembersMixin, BaseIncrementalDetector, NamedDetec
             + alarmed * np.minimum(log_p - HINGE, 0)
             + far * np.minimum(log_p - FAR, 0)
         )
+
+    def _score_in_batches(self, X: Activations) -> Floats:
+        # Each batch is read once for all members.
+        return joined([self._score_samples(read_once(batch)) for batch in X.batches()])
 
     def _layers_to_read(self) -> set[str] | None:
         members = zip(self.named_estimators_.values(), self._groups, strict=True)
