@@ -67,7 +67,7 @@ class SeenRows:
             return False
         return self._share_of_repeated() < 0.5 and (
             bool(np.abs(numbers - self.numbers).max() <= _SAME)
-            or all(_n_near(*pair).all() for pair in permutations((numbers, self.numbers)))
+            or all(_n_near(a, b).all() for a, b in permutations((numbers, self.numbers)))
         )
 
     def n_among(self, A: Any) -> int:
