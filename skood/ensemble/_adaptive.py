@@ -159,9 +159,9 @@ class AdaptiveEnsembleDetector(MembersMixin, BaseIncrementalDetector, NamedDetec
     patterns and scores. Beside this there are 16 bytes for each sample given to ``fit``, and some
     KiB for each member. A monitor that scores single inputs keeps half of the distances and the
     patterns once more, in the order in which it reads them. For more batches, all values of
-    training samples are kept: of up to ``max_samples``, or as many as take 32 MiB if those are more. ``fit`` keeps them if they take no
-    more than 64 MiB and an eighth of the memory that is left, and otherwise none; ``partial_fit``
-    always does.
+    training samples are kept: of up to ``max_samples``, or as many as take 32 MiB if those are
+    more. ``fit`` keeps them if they take no more than 64 MiB and an eighth of the memory that is
+    left, and otherwise none; ``partial_fit`` always does.
 
     **Batches.** ``partial_fit`` and ``merge`` fit the members anew, on the samples that one ``fit``
     of all would learn from: all, or those with the smallest hashes. What is learnt is the same for
