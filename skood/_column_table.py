@@ -21,6 +21,7 @@ from ._rows import (
     read_only,
     resolve,
     row_index,
+    rows_at,
     take,
 )
 
@@ -137,7 +138,7 @@ class ColumnTable:
         index = row_index(item, len(self))
         if isinstance(index, slice):
             return ColumnTable(self.columns, self.rows[index])
-        return ColumnTable(self.columns, np.asarray(self.rows, dtype=np.intp)[index])
+        return ColumnTable(self.columns, rows_at(self.rows, index))
 
     def check_known(self, names: Sequence[str]) -> None:
         """Raise a KeyError that names the layers there are where others are selected."""

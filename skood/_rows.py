@@ -70,7 +70,7 @@ class LazyArray(ABC):
         index = row_index(item, len(self))
         if isinstance(index, slice):
             return self.read(range(len(self))[index])
-        return self.read(np.arange(len(self))[index])
+        return self.read(rows_at(range(len(self)), index))
 
     # Python would otherwise ask for row 0, 1, ... and take the refusal as the end.
     __iter__ = None
@@ -222,7 +222,26 @@ def resolve(array: Any, rows: Rows) -> tuple[Any, Rows]:
         return array, rows
     if isinstance(rows, range):
         return array.array, array.rows[_as_slice(rows)]
-    return array.array, np.asarray(array.rows, dtype=np.intp)[rows]
+    return array.array, rows_at(array.rows, rows)
+
+
+def rows_at(rows: Rows, index: NDArray) -> NDArray[np.intp]:
+    """Some of the rows, by their places or a mask; those of a range without a list of all of them.
+
+    Raises
+    ------
+    IndexError
+        If there is no such place.
+    """
+    if not isinstance(rows, range):
+        return np.asarray(rows, dtype=np.intp)[index]
+    places = np.flatnonzero(index) if index.dtype.kind == "b" else index
+    n_rows = len(rows)
+    if (beyond := (places < -n_rows) | (places >= n_rows)).any():
+        raise IndexError(
+            f"Index {places[beyond][0]} is out of bounds for {n_rows} rows, counted from 0."
+        )
+    return np.asarray(rows.start + rows.step * np.where(places < 0, places + n_rows, places))
 
 
 def take(array: Any, rows: Rows) -> Any:

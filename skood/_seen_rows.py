@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import permutations
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
 from ._batches import row_batches
@@ -44,9 +46,13 @@ class SeenRows:
 
     @classmethod
     def _scaled(cls, numbers: Floats) -> SeenRows:
-        scale = numbers.std(axis=0) if len(numbers) else np.ones(_N_NUMBERS)
+        """Of combinations, which are divided in place: they may be many."""
+        scale = np.ones(_N_NUMBERS)
+        if len(numbers):
+            scale[:] = [column.std() for column in numbers.T]
         scale[scale == 0] = 1.0
-        return cls(numbers / scale, scale)
+        numbers /= scale
+        return cls(numbers, scale)
 
     def merge(self, other: SeenRows) -> SeenRows:
         """Those of the rows of both."""
@@ -61,7 +67,7 @@ class SeenRows:
             return False
         return self._share_of_repeated() < 0.5 and (
             bool(np.abs(numbers - self.numbers).max() <= _SAME)
-            or (_all_are_among(numbers, self.numbers) and _all_are_among(self.numbers, numbers))
+            or all(_n_near(a, b).all() for a, b in permutations((numbers, self.numbers)))
         )
 
     def n_among(self, A: Any) -> int:
@@ -69,7 +75,7 @@ class SeenRows:
         numbers = self._numbers_of(A)
         if numbers is None or len(numbers) == 0:
             return 0
-        return int(np.isfinite(self._tree().query(numbers, **_NEAR)[0]).sum())
+        return int(_n_near(numbers, self.numbers).sum())
 
     def share_among(self, A: Any) -> float:
         """Share of rows that are among them, more than equal ones would be by chance; 0 if few."""
@@ -82,22 +88,33 @@ class SeenRows:
 
     def _numbers_of(self, A: Any) -> Floats | None:
         numbers = _combinations(A)
-        return None if numbers is None else numbers / self.scale
-
-    def _tree(self) -> cKDTree:
-        return cKDTree(self.numbers)
+        if numbers is not None:
+            numbers /= self.scale
+        return numbers
 
     def _share_of_repeated(self) -> float:
-        """How many of the rows are there more than once."""
-        distances = self._tree().query(self.numbers, k=2, **_NEAR)[0]
-        return float(np.isfinite(distances[:, 1]).mean())
+        """How many of the rows are there more than once; of very many, some are looked at."""
+        n_rows = len(self.numbers)
+        some = np.linspace(0, n_rows - 1, min(n_rows, _ROWS_OF_TREE), dtype=np.intp)
+        return float((_n_near(self.numbers[some], self.numbers, most=2) == 2).mean())
 
 
 _NEAR: dict[str, Any] = {"p": np.inf, "distance_upper_bound": _SAME}
+_ROWS_OF_TREE = 2**16
+"""A tree takes as much memory as its rows."""
 
 
-def _all_are_among(rows: Floats, others: Floats) -> bool:
-    return bool(np.isfinite(cKDTree(others).query(rows, **_NEAR)[0]).all())
+def _n_near(rows: Floats, others: Floats, most: int = 1) -> NDArray[np.int8]:
+    """How many of some others each row is the same as, counted up to ``most``."""
+    n_near = np.zeros(len(rows), dtype=np.int8)
+    for start in range(0, len(others), _ROWS_OF_TREE):
+        tree = cKDTree(others[start : start + _ROWS_OF_TREE])
+        wanted = np.flatnonzero(n_near < most)
+        for batch in row_batches(len(wanted), _N_NUMBERS, n_copies=2):
+            some = wanted[batch]
+            distances, _ = tree.query(rows[some], k=np.arange(1, most + 1), **_NEAR)
+            n_near[some] += np.isfinite(distances).sum(axis=1, dtype=np.int8)
+    return np.minimum(n_near, np.int8(most))
 
 
 def _combinations(A: Any, y: Any = None) -> Floats | None:
@@ -107,16 +124,16 @@ def _combinations(A: Any, y: Any = None) -> Floats | None:
     layer = _layer_that_tells(A)
     if layer is None:
         return None
-    combined, directions = [], None
-    for rows in row_batches(len(layer), int(np.prod(layer.shape[1:]))):
+    n_values = int(np.prod(layer.shape[1:]))
+    directions = np.random.default_rng(0).normal(size=(n_values, _N_NUMBERS))
+    combined = np.empty((len(layer), _N_NUMBERS))
+    for rows in row_batches(len(layer), n_values, n_copies=4):
         some = take(layer, range(len(layer))[rows])
         flat = some.reshape(len(some), -1).astype(np.float64)
         if not np.isfinite(flat).all():
             return None
-        if directions is None:
-            directions = np.random.default_rng(0).normal(size=(flat.shape[1], _N_NUMBERS))
-        combined.append(flat @ directions)
-    return np.concatenate(combined)
+        combined[rows] = flat @ directions
+    return combined
 
 
 def _layer_that_tells(A: Any) -> Any:

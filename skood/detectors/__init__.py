@@ -4,6 +4,7 @@ from ._activation_interval import ActivationIntervalDetector
 from ._activation_norm import SILENCE as SILENCE
 from ._activation_norm import ActivationNormDetector
 from ._base import BaseDetector, BaseOneClassDetector
+from ._base import joined as joined
 from ._base import rows_of as rows_of
 from ._base_incremental import BaseIncrementalDetector as BaseIncrementalDetector
 from ._base_incremental import batches_of as batches_of

@@ -57,7 +57,8 @@ ATTRIBUTES = {
 OF_BATCHES = {
     "learnt_rows_": """learnt_rows_ : ndarray of shape (n_learnt_samples,)
     Rows that were learnt from: those not marked -1, and with ``validation`` those of them that are
-    not held out, numbered over all batches.""",
+    not held out, numbered over all batches. All are named, 8 bytes for each, as the rows that are
+    stored or held out are looked up by them: over a long stream they are what grows.""",
     "training_rows_": """training_rows_ : ndarray of shape (n_in_distribution_samples,)
     Rows that set the threshold: those not marked -1, and with ``validation`` those of them that
     are held out, numbered over all batches. After ``partial_fit`` or ``merge``, of more than 32 MiB

@@ -17,6 +17,7 @@ from sklearn.preprocessing import normalize
 from sklearn.utils.extmath import row_norms
 
 from .._batches import row_batches
+from .._block_transform import in_blocks_if_larger
 from .._classes import has_predictions, rows_to_accept, tells_classes
 from .._diagram import MembersMixin
 from .._foreign import are_named
@@ -38,8 +39,8 @@ from .._threshold_sample import (
 )
 from .._values import Floats, below_all, differ_within_classes
 from .._warnings import saying_nothing
-from ..activations import Activations
-from ..detectors import BaseIncrementalDetector, batches_of, forget_batches, rows_of
+from ..activations import Activations, read_once
+from ..detectors import BaseIncrementalDetector, batches_of, forget_batches, joined, rows_of
 from ._adaptive_members import (
     feature_detectors,
     head_detectors,
@@ -269,7 +270,10 @@ class AdaptiveEnsembleDetector(MembersMixin, BaseIncrementalDetector, NamedDetec
         if len(X) > self.max_samples:
             keys = np.concatenate([hash_rows(*batch) for batch in batches_of(X, y)])
         rows = rows_to_learn_from(keys, np.ones(len(X), dtype=np.intp), self.max_samples)
-        self._learn_from(*rows_of(X, y, rows))
+        learnt, labels = rows_of(X, y, rows)
+        # All members read them, which lie far apart in files of all samples.
+        self._learn_from(in_blocks_if_larger(learnt, read_once), labels)
+        del learnt
         self._keep(X, y, keys)
         if keys is None:
             return self._learnt_scores
@@ -602,6 +606,10 @@ class AdaptiveEnsembleDetector(MembersMixin, BaseIncrementalDetector, NamedDetec
             + alarmed * np.minimum(log_p - HINGE, 0)
             + far * np.minimum(log_p - FAR, 0)
         )
+
+    def _score_in_batches(self, X: Activations) -> Floats:
+        # Each batch is read once for all members.
+        return joined([self._score_samples(read_once(batch)) for batch in X.batches()])
 
     def _layers_to_read(self) -> set[str] | None:
         members = zip(self.named_estimators_.values(), self._groups, strict=True)
