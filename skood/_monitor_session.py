@@ -80,6 +80,9 @@ class SessionMixin(BaseEstimator):
         open is no part of what is saved, copied or cloned. If the network is put into training
         mode meanwhile, it is still read in evaluation mode.
 
+        A monitor that was fitted on Activations, or on data frames, has not seen what arrays its
+        network takes: nothing stays in place then, and its calls are as slow as without.
+
         If its weights are changed as training does, or its code or other hooks, the next call
         raises the error that it would raise without. What is written behind the counts of torch,
         through ``.data`` or a NumPy view, shows in values: some of each tensor, all of networks of

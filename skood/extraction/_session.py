@@ -188,10 +188,13 @@ class ExtractionSession:
             return None
         found, blocks = self._network.arrays(list(kept.values()))
         arrays = dict(zip(kept, found, strict=True))
-        # Also of how many units: a width may depend on the values of an input.
+        # How many units there are, and of which numbers, may depend on the values of an input.
         columns = like._table.columns
-        have_shapes = all(columns[key].shape == array.shape for key, array in arrays.items())
-        if not (have_shapes and _are_finite(blocks) and self._head_makes(arrays)):
+        are_alike = all(
+            columns[key].shape == array.shape and columns[key].dtype.kind == array.dtype.kind
+            for key, array in arrays.items()
+        )
+        if not (are_alike and _are_finite(blocks) and self._head_makes(arrays)):
             return None
         if logits is not None:
             logits = arrays["logits", "logits"]
