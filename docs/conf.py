@@ -44,9 +44,12 @@ extensions = [
     "gallery_warnings",
     "in_batches",
     "link_names",
+    "llms_txt",
     "markdown_file",
     "measured",
     "mathml",
+    "result_tables",
+    "search_entries",
 ]
 templates_path = ["_templates"]
 exclude_patterns = ["_build", "auto_examples/**.ipynb", "auto_examples/**.py"]
@@ -88,6 +91,7 @@ html_favicon = "_static/logo.svg"
 html_show_sourcelink = False
 html_copy_source = False
 html_math_renderer = "mathml"
+html_search_scorer = str(DOCS / "_ext" / "search_order.js")
 html_sidebars = {
     "about": [],
     "changelog": [],

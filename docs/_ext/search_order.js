@@ -1,0 +1,166 @@
+/* The order of what a search finds; it takes the place of Sphinx's own, in which each page that has a
+   word is as good as any other, and one page may fill the list.
+
+   A page is scored by where it has each of the words: as a main entry of the index, which is what its
+   author says that it is about, in its title, in the name of what it describes, in the title of a
+   section, or in its text. Rare words count for more. Each page is shown once, with the place in it that
+   fits best. */
+"use strict";
+
+const WEIGHTS = { main: 100, title: 70, object: 60, section: 40, entry: 35, member: 20, text: 8 };
+/* Pages by the beginnings of their names: reports of measurements, examples and the list of changes have
+   all words, and few people look for them. */
+const PAGES = [
+  ["changelog", 0.3],
+  ["results/", 0.6],
+  ["auto_examples/", 0.7],
+  ["api/generated/", 0.8],
+  ["api/", 0.7],
+];
+const MAX_RESULTS = 30;
+const EMPTY_WORDS = new Set(
+  "a an am can do does did get has have how i me my should there use using want was we what when where why you your".split(" "),
+);
+const stemmer = new Stemmer();
+const stems = new Map();
+let labels = null;
+
+function stem(word) {
+  if (!stems.has(word)) stems.set(word, stemmer.stemWord(word));
+  return stems.get(word);
+}
+
+const wordsOf = (text) => splitQuery(text.toLowerCase()).map(stem);
+const listOf = (value) => (Array.isArray(value) ? value : [value]);
+const splitName = (name) => name.replace(/([a-z0-9])([A-Z])|([A-Z])([A-Z][a-z])/g, "$1$3 $2$4");
+
+function factorOf(docname) {
+  const found = PAGES.find(([beginning]) => docname.startsWith(beginning));
+  return found ? found[1] : 1;
+}
+
+/* All that a page is found by, but for its text. */
+function readLabels(index) {
+  const read = [];
+  const add = (doc, kind, text, anchor, name) =>
+    read.push({ doc, kind, anchor, name, words: [...new Set(wordsOf(text))] });
+  for (const [entry, places] of Object.entries(index.indexentries))
+    for (const [doc, id, isMain] of places)
+      // Those that objects make have the kind of the object in brackets.
+      if (isMain || !entry.includes("("))
+        add(doc, isMain ? "main" : "entry", entry, id ? `#${id}` : "", null);
+  for (const [title, places] of Object.entries(index.alltitles))
+    for (const [doc, id] of places) {
+      const isWhole = index.titles[doc] === title;
+      add(doc, isWhole ? "title" : "section", title, isWhole || !id ? "" : `#${id}`, title);
+    }
+  for (const [prefix, objects] of Object.entries(index.objects))
+    for (const [doc, type, , id, name] of objects) {
+      const [domain, kind] = index.objnames[type];
+      if (domain !== "py") continue;
+      const full = prefix ? `${prefix}.${name}` : name;
+      const anchor = `#${id === "" ? full : id === "-" ? `${kind}-${full}` : id}`;
+      const isOwn = index.docnames[doc].endsWith(`/${full}`);
+      const object = { full, descr: index.objnames[type][2] };
+      add(doc, isOwn ? "object" : "member", name, anchor, object);
+      if (isOwn) add(doc, "object", splitName(name), anchor, object);
+    }
+  return read;
+}
+
+/* Words of the index for a word of the reader: itself, two written as one, or those that begin alike. */
+function spellings(word, next, known) {
+  const found = new Map([[stem(word), 1]]);
+  if (next) for (const joined of [word + next, `${word}_${next}`]) if (known(stem(joined))) found.set(stem(joined), 1);
+  if (!known(stem(word)) && word.length > 2)
+    for (const other of known.all()) if (other.startsWith(stem(word))) found.set(other, 0.6);
+  return found;
+}
+
+function vocabulary(index) {
+  const all = new Set([...Object.keys(index.terms), ...Object.keys(index.titleterms)]);
+  for (const label of labels) for (const word of label.words) all.add(word);
+  const known = (word) => all.has(word);
+  known.all = () => all;
+  return known;
+}
+
+function readQuery(query, known) {
+  const all = splitQuery(query.toLowerCase()).flatMap((word) =>
+    known(stem(word)) ? [word] : word.split("_").filter(Boolean),
+  );
+  const full = all.filter((word) => !stopwords.has(word) && !EMPTY_WORDS.has(word));
+  const words = full.length ? full : all;
+  return words.map((word, i) => spellings(word, words[i + 1], known));
+}
+
+/* What is found for one word: the best evidence on each page. */
+function evidenceOf(spelled, index, asked) {
+  const best = new Map();
+  const note = (doc, value, label) => {
+    if (value > (best.get(doc)?.value ?? 0)) best.set(doc, { value, label });
+  };
+  for (const [word, likeness] of spelled)
+    for (const table of [index.terms, index.titleterms])
+      if (Object.hasOwn(table, word))
+        for (const doc of listOf(table[word]))
+          note(doc, likeness * WEIGHTS.text * factorOf(index.docnames[doc]), null);
+  for (const label of labels) {
+    const likeness = Math.max(0, ...label.words.map((word) => spelled.get(word) ?? 0));
+    if (!likeness) continue;
+    const share = label.words.filter((word) => asked.has(word)).length / label.words.length;
+    const factor = label.kind === "main" ? share : Math.sqrt(share) * factorOf(index.docnames[label.doc]);
+    note(label.doc, likeness * WEIGHTS[label.kind] * factor, label);
+  }
+  return best;
+}
+
+function scorePages(query, index) {
+  const words = readQuery(query, vocabulary(index));
+  const asked = new Set(words.flatMap((spelled) => [...spelled.keys()]));
+  const phrase = wordsOf(query).join(" ");
+  const pages = new Map();
+  const found = words.map((spelled) => evidenceOf(spelled, index, asked));
+  const rarity = found.map((best) => Math.log(1 + index.docnames.length / (best.size || 1)));
+  const total = rarity.reduce((a, b) => a + b, 0);
+  found.forEach((best, i) => {
+    for (const [doc, { value, label }] of best) {
+      const page = pages.get(doc) ?? { doc, score: 0, share: 0, value: 0, label: null };
+      page.score += (value * rarity[i]) / total;
+      page.share += rarity[i] / total;
+      if (label && value * rarity[i] > page.value) Object.assign(page, { value: value * rarity[i], label });
+      pages.set(doc, page);
+    }
+  });
+  for (const page of pages.values()) page.score *= page.share;
+  for (const label of labels)
+    if (pages.has(label.doc) && label.words.join(" ") === phrase) {
+      const page = pages.get(label.doc);
+      page.score += 0.3 * WEIGHTS[label.kind] * factorOf(index.docnames[label.doc]);
+    }
+  return [...pages.values()];
+}
+
+function asResult({ doc, score, label }, index) {
+  const title = index.titles[doc];
+  const name = label?.name;
+  const anchor = label?.anchor ?? "";
+  const kind = !label ? "text" : ["object", "member"].includes(label.kind) ? "object" : ["main", "entry"].includes(label.kind) ? "index" : "title";
+  const shown = kind === "object" ? name.full : label?.kind === "section" ? `${title} > ${name}` : title;
+  const descr = kind === "object" ? name.descr : null;
+  return [index.docnames[doc], shown, anchor, descr, score, index.filenames[doc], kind];
+}
+
+Search._performSearch = (query) => {
+  const index = Search._index;
+  labels ??= readLabels(index);
+  _removeChildren(document.getElementById("search-progress"));
+  const pages = scorePages(query, index);
+  const results = pages.map((page) => asResult(page, index));
+  // The last one is shown first.
+  return results.sort(_orderResultsByScoreThenName).slice(-MAX_RESULTS);
+};
+
+/* Entries of the index are empty, and terms of the glossary say nothing: show the text of the page. */
+const textAt = Search.htmlToText;
+Search.htmlToText = (html, anchor) => textAt(html, /^#(index|term)-/.test(anchor) ? "" : anchor);
