@@ -60,7 +60,7 @@ types: $(VENV)/installed  ## check the type annotations
 	$(VENV)/bin/mypy
 
 docs: $(VENV)/installed  ## build the site in docs/_build/html; a warning is an error
-	$(VENV)/bin/sphinx-build -W --keep-going -b html docs docs/_build/html
+	$(VENV)/bin/sphinx-build -W --keep-going -j auto -b html docs docs/_build/html
 
 site-check: docs  ## walk through the built site in headless Chromium, if that is installed
 	SKOOD_SITE=docs/_build/html $(VENV)/bin/python -m pytest -p no:cacheprovider tests/test_site.py

@@ -50,6 +50,7 @@ extensions = [
     "mathml",
     "result_tables",
     "search_entries",
+    "used_in",
 ]
 templates_path = ["_templates"]
 exclude_patterns = ["_build", "auto_examples/**.ipynb", "auto_examples/**.py"]
@@ -110,7 +111,7 @@ html_theme_options = {
     "footer_start": ["copyright"],
     "footer_end": ["footer-links"],
     "show_prev_next": True,
-    "secondary_sidebar_items": ["page-toc"],
+    "secondary_sidebar_items": {"**": ["page-toc"], "index": []},
     "check_switcher": False,
 }
 copybutton_prompt_text = r">>> |\.\.\. |\$ "

@@ -36,8 +36,8 @@ THEMES = {
     "dark": ("#dfe4ea", "#7f8895", "#56b4e9", "#f08a4b"),
 }
 # The images shown are those whose scores are nearest to the first number, at the second one.
-KNOWN = ((-7.0, -7.6), (-4.6, -4.35), (-2.9, -2.3), (-0.9, -0.25))
-UNKNOWN = ((-14.9, -15.3), (-12.5, -13.1), (-10.2, -10.7), (-7.6, -8.1), (-2.4, -3.0))
+KNOWN = ((-7.0, -8.0), (-3.2, -3.6), (-0.9, -0.9))
+UNKNOWN = ((-14.9, -15.2), (-12.5, -12.2), (-7.6, -8.4), (-2.4, -3.0))
 LEFT, RIGHT = -16.5, 0.6
 
 
@@ -75,8 +75,8 @@ def judged(monitor: Monitor, digits: Bunch, rows: NDArray) -> Kind:
 
 def draw(known: Kind, unknown: Kind, threshold: float, theme: str) -> None:
     text, line, blue, orange = THEMES[theme]
-    with mpl.rc_context({"text.color": text, "font.size": 11.5}):
-        figure, ax = plt.subplots(figsize=(10, 5.2))
+    with mpl.rc_context({"text.color": text, "font.size": 12}):
+        figure, ax = plt.subplots(figsize=(7.6, 4.8))
         draw_scores(ax, known, blue, up=True)
         draw_scores(ax, unknown, orange, up=False)
         ax.axhline(0, color=line, linewidth=1)
@@ -108,7 +108,7 @@ def draw_images(
         row = nearest(kind, score)
         ax.plot([x, kind.scores[row]], [sign * 1.6, 0], color=colour, linewidth=1)
         ax.plot(kind.scores[row], 0, "o", color=colour, markersize=6)
-        image = OffsetImage(kind.images[row, 0], zoom=5.5, cmap="gray_r", interpolation="nearest")
+        image = OffsetImage(kind.images[row, 0], zoom=5, cmap="gray_r", interpolation="nearest")
         frame = {"edgecolor": colour, "linewidth": 2.5, "boxstyle": "square,pad=0.05"}
         ax.add_artist(AnnotationBbox(image, (x, sign * 1.75), pad=0, bboxprops=frame))
         says = f"\u201c{kind.answers[row]}\u201d, {100 * kind.confidence[row]:.0f} %"
@@ -122,9 +122,9 @@ def nearest(kind: Kind, place: float) -> int:
 
 def write(ax: Axes, threshold: float, blue: str, orange: str) -> None:
     title = {"weight": "bold", "va": "center"}
-    ax.text(LEFT, 2.05, "Digits that the network has learnt", color=blue, **title)
+    ax.text(LEFT, 2.0, "Digits that the network\nhas learnt", color=blue, **title)
     ax.text(LEFT, -2.85, "Digits that it has never seen: 1 and 5", color=orange, **title)
-    ax.text(LEFT, 1.65, "\u201canswer\u201d, and how sure the network is of it", va="center")
+    ax.text(LEFT, 1.2, "\u201canswer\u201d, how sure it is", va="center")
     ax.text(threshold - 0.2, 2.85, "monitor: do not trust", ha="right", **title)
     ax.text(threshold + 0.2, 2.85, "trust", **title)
 

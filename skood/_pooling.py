@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
-from functools import lru_cache
+from collections.abc import Callable, Iterator
+from functools import lru_cache, partial
 from itertools import product
 from math import prod
 from typing import Any
@@ -54,6 +54,29 @@ def pool(array: Any, pooling: str, output_size: int = 1, mask: NDArray | None = 
     else:
         cells = [_reduce(flat, pooling, cell) for cell in _cut_tokens(mask, output_size)]
     return _joined(_library(array).stack(cells, axis=2), 1)
+
+
+def pooler(pooling: str | None, output_size: int) -> Callable[[Any], Any]:
+    """What pools arrays or tensors as ``pool`` does, without a mask, to memory of their own.
+
+    Parameters
+    ----------
+    pooling : str or None
+        One of ``POOLINGS``, for those that have an axis of space; None for others.
+    output_size : int
+        Number of parts.
+    """
+    if pooling is None:
+        return _copied
+    if pooling == "flatten":
+        return lambda array: _copied(_joined(array, 1))
+    if pooling in ENDS or output_size > 1:
+        return partial(pool, pooling=pooling, output_size=output_size)
+    return lambda array: _reduce(_joined(array, 2), pooling)
+
+
+def _copied(array: Any) -> Any:
+    return array.copy() if isinstance(array, np.ndarray) else array.clone()
 
 
 def _joined(array: Any, n_kept: int) -> Any:

@@ -27,7 +27,7 @@ from ._labels import as_labels, largest_logits
 from ._linear_head import LinearHead
 from ._manifest import Manifest
 from ._patterns import PackedBits
-from ._rows import held_in, is_on_disk, take
+from ._rows import Unread, held_in, is_on_disk, take
 from ._storage import read_folder, write_folder
 from ._store import Stored, StoreWriter, is_store, read_store
 from ._tables import as_frame, as_html
@@ -759,23 +759,21 @@ class Trust:
 def trusted_like(
     X: Activations, arrays: Mapping[tuple[str, str], Any], trust: Trust
 ) -> Activations:
-    """Other samples with the columns of checked activations, and the predictions beside these.
+    """The same samples with values in some of their columns, and the predictions beside these.
 
     Parameters
     ----------
     X : Activations
-        Checked ones.
+        Like checked ones, as ``unread_like`` makes them.
     arrays : dict of (str, str) to ndarray
-        Values by role and name, in the order of the columns.
+        Values by role and name.
     trust : Trust
         Says that the values are finite.
     """
-    known = X._table.columns
-    columns = {
-        key: changed(known.get(key, _PREDICTED), array=array) for key, array in arrays.items()
-    }
-    n_samples = len(next(iter(arrays.values())))
-    new = X._view(ColumnTable(columns, range(n_samples)))
+    columns = dict(X._table.columns)
+    for key, array in arrays.items():
+        columns[key] = changed(columns.get(key, _PREDICTED), array=array)
+    new = X._view(ColumnTable(columns, X._table.rows))
     new._trust = trust
     return new
 
@@ -788,6 +786,15 @@ def without_rows(X: Activations) -> Activations:
         if key[0] in ("layer", "logits")
     }
     return X._view(ColumnTable(columns, range(0)))
+
+
+def unread_like(X: Activations, n_samples: int) -> Activations:
+    """Some samples with the layers and logits of others, without their values."""
+    columns = {
+        key: changed(column, array=Unread((n_samples, *column.shape[1:]), column.dtype))
+        for key, column in X._table.columns.items()
+    }
+    return X._view(ColumnTable(columns, range(n_samples)))
 
 
 _PREDICTED = Column(None, name="predictions", role="prediction")

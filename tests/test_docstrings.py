@@ -86,6 +86,18 @@ def test_docstring_has_an_example(named):
     assert ">>> " in member.__doc__, path
 
 
+@pytest.mark.parametrize(
+    "named", [pair for pair in public_names() if pair[0].endswith("Detector")], ids=ids
+)
+def test_detectors_name_their_source(named):
+    _, member = named
+    # An alarm of any of several detectors is no method of anybody's.
+    if inspect.isabstract(member) or member.__name__.startswith(("Base", "AnyAlarm")):
+        pytest.skip("a template or a combination")
+    parsed = numpydoc.docscrape.NumpyDocString(inspect.cleandoc(member.__doc__))
+    assert ".. [1]" in "\n".join(parsed["References"])
+
+
 def described(member, section):
     """Names that a section of a docstring describes."""
     parsed = numpydoc.docscrape.NumpyDocString(inspect.cleandoc(member.__doc__))

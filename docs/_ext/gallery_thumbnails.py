@@ -1,6 +1,7 @@
-"""Thumbnails that can be read: the figure is drawn anew in a small size, with letters as large.
+"""Figures of the gallery: thumbnails that can be read, and a text for those who cannot see them.
 
-sphinx-gallery shrinks the picture of the page instead, and with it the letters.
+For a thumbnail the figure is drawn anew in a small size, with letters as large; sphinx-gallery
+shrinks the picture of the page instead, and with it the letters.
 """
 
 import re
@@ -23,6 +24,11 @@ def scrape(block, block_vars, gallery_conf):
     paths, source = block_vars["image_path_iterator"], Path(block_vars["src_file"])
     first = len(paths.paths) + 1
     for number, figure in enumerate(map(plt.figure, plt.get_fignums()), start=first):
+        if not any(title.get_text() for title in titles_of(figure)):
+            raise ValueError(
+                f"Figure {number} of {source.name} has no title, which would be its alternative "
+                "text. Give one to its axes, or to the figure by suptitle."
+            )
         if number == chosen_number(source):
             folder = Path(paths.image_path).parent / FOLDER
             folder.mkdir(exist_ok=True)
@@ -41,16 +47,15 @@ def save_small(figure, path):
     """Save a figure in the size of a thumbnail; the figure itself stays as it is."""
     size, n_axes = figure.get_size_inches().copy(), len(figure.axes)
     figure.set_size_inches(SIZE_OF_SEVERAL if n_axes > 1 else SIZE)
-    # Legends beside the axes are as wide as ever, too.
-    hidden = figure.legends + (titles_of(figure) if n_axes > MAX_TITLES else [])
-    for artist in hidden:
-        artist.set_visible(False)
+    titles = titles_of(figure) if n_axes > MAX_TITLES else []
+    for title in titles:
+        title.set_visible(False)
     with warnings.catch_warnings():
         # Of many small axes little is left; the picture shows whether too little.
         warnings.simplefilter("ignore")
         figure.savefig(path, dpi=600 / figure.get_size_inches()[0])
-    for artist in hidden:
-        artist.set_visible(True)
+    for title in titles:
+        title.set_visible(True)
     figure.set_size_inches(size)
 
 

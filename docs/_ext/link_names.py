@@ -1,7 +1,7 @@
 """Link names that are written as code, such as ``GridSearchCV``, to where they are described.
 
-Full names of other libraries become links, and the last part of those of scikit-learn and of public
-classes of skood, where it stands for one object alone. In each section only the first one does.
+Full names of skood and of other libraries become links, with or without a call, and so does the
+last part of those of skood and scikit-learn that is no ordinary word: the first in each section.
 """
 
 import re
@@ -22,23 +22,28 @@ def describe(env):
         library: [name for kind in KINDS for name in inventory.get(kind, ())]
         for library, inventory in InventoryAdapter(env).named_inventory.items()
     }
-    of_skood = {
-        name: f"{module.__name__}.{name}" for module in public_modules() for name in module.__all__
-    }
+    full_names["skood"] = [f"{m.__name__}.{name}" for m in public_modules() for name in m.__all__]
     words = {name: name for names in full_names.values() for name in names if "." in name}
-    # The shortest path to a name is the one that its pages are under.
-    for name in sorted(full_names.get("sklearn", ()), key=len, reverse=True):
-        word = name.rpartition(".")[2]
-        if re.search(r"[a-z][A-Z]|_", word) and word not in of_skood:
-            words[word] = name
-    return words | {word: name for word, name in of_skood.items() if re.search(r"[a-z][A-Z]", word)}
+    for library in ("sklearn", "skood"):
+        # The shortest path to a name is the one that its page is under.
+        for name in sorted(full_names.get(library, ()), key=len, reverse=True):
+            word = name.rpartition(".")[2]
+            if is_unusual(word):
+                words[word] = name
+    return words
+
+
+def is_unusual(word):
+    """Whether it has an underscore or two capitals, and is not taken for a word of the text."""
+    return "_" in word or len(re.findall("[A-Z]", word)) > 1
 
 
 def link(app, doctree):
     words = app.env.words_to_link
     linked = set()
     for literal in list(doctree.findall(nodes.literal)):
-        target = words.get(literal.astext().removesuffix("()"))
+        named = re.fullmatch(r"([\w.]+)(\(.*\))?", literal.astext(), flags=re.DOTALL)
+        target = words.get(named[1]) if named else None
         section = parent_of_kind(literal, nodes.section)
         known = (section, target) in linked or app.env.docname.endswith(f"/{target}")
         if target and not known and not parent_of_kind(literal, NOT_IN):

@@ -114,7 +114,8 @@ detectors = {
     "local outlier factor": make_pipeline(last, LocalOutlierFactor(novelty=True)),
 }
 table = od_test(detectors, in_distribution, out_sets, y=labels)
-MeanPerformanceDisplay.from_table(table)
+display = MeanPerformanceDisplay.from_table(table)
+display.figure_.suptitle("means over unknown inputs")
 
 # %%
 # Kind by kind

@@ -64,6 +64,7 @@ for (name, found), color in zip(p_values.items(), colors, strict=True):
     ax.plot(rates, shares, color=color, drawstyle="steps-post", label=name)
 ax.plot(rates, rates, color="0.5", linestyle="--", label="as asked for")
 ax.set(xscale="log", xlabel="false_alarm_rate", ylabel="flagged", ylim=(0, 1.02))
+ax.set_title("flagged, by the rate of false alarms")
 for axis in (ax.xaxis, ax.yaxis):
     axis.set_major_formatter(PercentFormatter(1, decimals=0))
 fig.legend(loc="outside upper center", ncols=2)
@@ -117,6 +118,7 @@ for shift, color, guarantee in (
     drawn["boxes"][0].set_label(guarantee)
 ax.axhline(0.05, color="0.5", linestyle="--", label="as asked for")
 ax.set(xlabel="held-out rows", ylabel="actual rate of false alarms", ylim=(0, None))
+ax.set_title("200 thresholds for a rate of 5 %")
 ax.set_xticks(range(len(numbers)), numbers)
 ax.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
 ax.legend()
@@ -151,6 +153,7 @@ for shift, color, (name, found) in zip(
     ax.bar(np.arange(8) + shift, found, 0.38, color=color, label=name)
 ax.axhline(0.1, color="0.5", linestyle="--", label="as asked for")
 ax.set(xlabel="digit that the network names", ylabel="false alarms")
+ax.set_title("false alarms of each class")
 ax.set_xticks(range(8), digits)
 ax.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
 ax.legend()

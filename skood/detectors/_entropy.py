@@ -29,6 +29,13 @@ class EntropyDetector(BaseLogitDetector, BaseSampleWiseDetector):
 
     Only the threshold is learnt: in batches, too, by ``partial_fit`` and ``merge``.
 
+    References
+    ----------
+    The measure is Shannon's [1]_; as a score of doubt, it has been used as long as the softmax.
+
+    .. [1] C. E. Shannon, "A mathematical theory of communication", Bell System Technical Journal
+       27(3), 1948, pp. 379-423. doi:10.1002/j.1538-7305.1948.tb01338.x
+
     Examples
     --------
     >>> from skood.detectors import EntropyDetector

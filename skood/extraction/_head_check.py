@@ -9,6 +9,8 @@ from .._blocks import BlockWriter
 from .._warnings import warn_user
 from ..activations import Activations, LinearHead
 
+_N_FEW = 100
+
 
 class HeadCheck:
     """Counts the samples of whose features the head makes other logits than the network.
@@ -52,6 +54,18 @@ class HeadCheck:
             "compute with what it is for the other samples."
         )
         return extracted.assign(head=None, why_missing={"head": why})
+
+
+def makes_all(head: LinearHead, features: NDArray, logits: NDArray, rounding: float) -> bool:
+    """Whether the head makes the logits of all samples of these features."""
+    some = np.asarray(features, dtype=logits.dtype)
+    if logits.size <= _N_FEW:  # as numbers of Python: arrays take longer that were not used lately
+        with np.errstate(invalid="ignore", over="ignore"):
+            made = head.logits(some).ravel().tolist()
+        pairs = zip(made, logits.ravel().tolist(), strict=True)
+        if all(abs(one - other) <= rounding * abs(one) for one, other in pairs):
+            return True
+    return count_wrong(head, some, logits, rounding) == 0
 
 
 def count_wrong(head: LinearHead, features: NDArray, logits: NDArray, rounding: float) -> int:

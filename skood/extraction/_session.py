@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Set
+from collections.abc import Callable, Set
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 from sklearn import get_config
 
-from .._rows import Unread
+from .._pooling import pooler
 from .._values import SQUARABLE, all_finite, largest_size
-from ..activations import Activations, Trust, trusted_like, without_rows
+from ..activations import Activations, Trust, trusted_like, unread_like, without_rows
 from ._collector import pooled_by
-from ._head_check import count_wrong
+from ._head_check import makes_all
 from ._inputs import all_are_finite
 from ._plan import Plan
 from ._shapes import SHAPE_OF_FIT
@@ -49,6 +50,8 @@ class ExtractionSession:
         self._network = self._adapter.session(self._trace, self._plan.layers)
         self._like: Activations | None = None
         self._read: set[tuple[str, str]] = set()
+        self._unread: Activations | None = None
+        self._poolers: dict[str, dict[tuple[str, str], Callable[[Any], Any]]] = {}
         self._sizes: set[int] = set()
         self._dtypes: set[Any] = set()
         self._is_open = False
@@ -111,16 +114,17 @@ class ExtractionSession:
         """
         if self._like is None or X.dtype not in self._dtypes or not self.suits(X):
             return None
-        if not (get_config()["assume_finite"] or _is_finite(X)):
-            return None
         at_a_glance = self._is_open
         if not self._same.is_known(self._adapter, self._trace, at_a_glance=at_a_glance):
             return None
         start = time.perf_counter()
         kept: dict[tuple[str, str], Any] = {}
         try:
-            logits = self._network.run(X, lambda layer, value: self._keep(kept, layer, value))
+            logits = self._network.run(X, partial(self._keep, kept))
         except Exception:  # the extractor runs it again, and explains the error
+            return None
+        # What looks at values has not run since the last pass, and runs twice now.
+        if not (_is_finite(X) or get_config()["assume_finite"]):
             return None
         # What it writes of itself, it does at once, or where a batch is larger.
         self._same.has_run(
@@ -133,14 +137,36 @@ class ExtractionSession:
         return self._finish(kept, logits, len(X))
 
     def _keep(self, kept: dict[tuple[str, str], Any], layer: str, value: Any) -> None:
-        """Keep what is extracted of a layer: an array of its own, since the value may change."""
-        name = self._plan.names[layer, "value"]
+        """Keep what is extracted of a layer: numbers of their own, since the value may change."""
         n_axes = self._trace.n_axes.get(layer, value.ndim)
         if value.ndim != n_axes:
             raise ValueError(f"Layer {layer!r} has {value.ndim} axes, not {n_axes}.")
+        poolers = self._poolers.get(layer)
+        if poolers is None:
+            poolers = self._poolers[layer] = self._poolers_of(layer)
+        for key, pool in poolers.items():
+            kept[key] = pool(value)
+        if not poolers:
+            self._keep_reduced(kept, layer, value)
+
+    def _poolers_of(self, layer: str) -> dict[tuple[str, str], Callable[[Any], Any]]:
+        """What pools a layer, by the columns that it makes; none where that is not known."""
+        n_axes = self._trace.n_axes.get(layer)
+        if n_axes is None or self._trace.unit_axes.get(layer, 1) != 1:
+            return {}
+        name = self._plan.names[layer, "value"]
+        if self._reducer is None:
+            return {("layer", name): pooler(None, 1)}
+        if not hasattr(self._reducer, "_poolers"):
+            return {}
+        poolers = self._reducer._poolers(name, n_axes)
+        return {("layer", pooled): pool for pooled, pool in poolers.items()}
+
+    def _keep_reduced(self, kept: dict[tuple[str, str], Any], layer: str, value: Any) -> None:
+        """Keep what the reducer makes of a layer, of which only the reducer knows what that is."""
+        name, axis = self._plan.names[layer, "value"], self._trace.unit_axes.get(layer, 1)
         pooled = {name: value}
         if self._reducer is not None:
-            axis = self._trace.unit_axes.get(layer, 1)
             pooled = pooled_by(self._reducer, name, value, axis, 0, None)
         for pooled_name, part in pooled.items():
             kept["layer", pooled_name] = np.array(self._adapter.to_numpy(part))
@@ -149,31 +175,31 @@ class ExtractionSession:
         self, kept: dict[tuple[str, str], Any], logits: Any, n_rows: int
     ) -> Activations | None:
         """What was kept as activations; None where it is not like what was learnt."""
-        assert self._like is not None
-        arrays = self._columns(self._like, kept, n_rows)
-        predicted = None
+        like, predicted = self._unread_like(n_rows), None
         if logits is not None:
             predicted = self._adapter.predictions(logits, self._trace)
-            logits = arrays["logits", "logits"] = self._adapter.to_numpy(logits)
-        there = [array for array in arrays.values() if isinstance(array, np.ndarray)]
-        have_rows = len(there) >= len(self._read) and all(len(a) == n_rows for a in there)
-        if not (have_rows and _are_finite(there) and self._head_makes(arrays)):
+            kept["logits", "logits"] = logits
+        if not self._read <= kept.keys() <= like._table.columns.keys():
+            return None
+        found, blocks = self._network.arrays(list(kept.values()))
+        arrays = dict(zip(kept, found, strict=True))
+        have_rows = all(len(array) == n_rows for array in found)
+        if not (have_rows and _are_finite(blocks) and self._head_makes(arrays)):
             return None
         if logits is not None:
+            logits = arrays["logits", "logits"]
             numbers = logits.argmax(axis=1) if predicted is None else predicted
-            classes = self._like._classes
+            classes = like._classes
             arrays["prediction", "predictions"] = numbers if classes is None else classes[numbers]
-        return trusted_like(self._like, arrays, self.trust)
+        return trusted_like(like, arrays, self.trust)
 
-    def _columns(
-        self, like: Activations, kept: dict[tuple[str, str], Any], n_rows: int
-    ) -> dict[tuple[str, str], Any]:
-        """All layers in their order, those that are not read as well."""
-        return {
-            key: kept[key] if key in kept else Unread((n_rows, *column.shape[1:]), column.dtype)
-            for key, column in like._table.columns.items()
-            if key[0] == "layer"
-        }
+    def _unread_like(self, n_rows: int) -> Activations:
+        """So many samples without values."""
+        assert self._like is not None
+        unread = self._unread  # another thread may read other inputs meanwhile
+        if unread is None or len(unread) != n_rows:
+            unread = self._unread = unread_like(self._like, n_rows)
+        return unread
 
     def _head_makes(self, arrays: dict[tuple[str, str], Any]) -> bool:
         """Whether the head, if there is one, makes the logits of all samples."""
@@ -182,8 +208,7 @@ class ExtractionSession:
         features = arrays.get(("layer", str(self._plan.head_input)))
         if head is None or features is None or logits is None:
             return True
-        some = np.asarray(features, dtype=logits.dtype)
-        return count_wrong(head, some, logits, self._trace.head_rounding) == 0
+        return makes_all(head, features, logits, self._trace.head_rounding)
 
 
 def _is_finite(X: Any) -> bool:
@@ -213,7 +238,7 @@ def may_hurry(extractor: Any) -> bool:
 def _are_finite(arrays: list[NDArray]) -> bool:
     """Whether all values can be computed with, as far as that depends on their size alone."""
     floats = [array for array in arrays if array.dtype.kind == "f"]
-    if sum(array.size for array in floats) <= _VALUES_AT_ONCE:
+    if len(floats) > 1 and sum(array.size for array in floats) <= _VALUES_AT_ONCE:
         floats = [np.concatenate([array.reshape(-1) for array in floats])]
     for array in floats:
         if not all_finite(array):

@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 
 class NetworkSession:
     """Runs a network for the same layers again and again, until it is closed.
@@ -53,6 +56,25 @@ class NetworkSession:
         """
         with self._adapter.untouched():
             return self._adapter.forward(batch, self._trace, self._layers, keep)
+
+    def arrays(self, values: Sequence[Any]) -> tuple[list[NDArray], list[NDArray]]:
+        """What was kept of a run, as arrays.
+
+        Parameters
+        ----------
+        values : sequence of array or tensor
+            Values that nothing else writes to.
+
+        Returns
+        -------
+        arrays : list of ndarray
+            The values.
+        blocks : list of ndarray
+            Arrays that hold the same numbers, and no others; few of them where the values are few.
+        """
+        to_numpy = self._adapter.to_numpy
+        arrays = [v if isinstance(v, np.ndarray) else to_numpy(v) for v in values]
+        return arrays, arrays
 
     def open(self) -> None:
         """Let what listens to the network stay there between the runs; by default nothing does."""

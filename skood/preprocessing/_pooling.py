@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Container, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from numbers import Integral
 from typing import Any, Self
 
@@ -13,7 +13,7 @@ from sklearn.utils import Tags
 from .._elsewhere import run_elsewhere
 from .._fit_context import fit_context
 from .._layer_names import layer_columns, units_second
-from .._pooling import ENDS, POOLINGS, fitting_mask, pool, pool_units
+from .._pooling import ENDS, POOLINGS, fitting_mask, pool, pool_units, pooler
 from .._sklearn import Interval, StrOptions
 from .._values import check_finite
 from ..activations import Activations, Column, PackedBits
@@ -203,6 +203,18 @@ class PoolingReducer(LayerwiseTransformer):
             several axes of space.
         """
         return self._pool_layers(layers, self._origins(layers))
+
+    def _poolers(self, name: str, n_axes: int) -> dict[str, Callable[[Any], Any]]:
+        """What ``pool_layers`` makes of a layer with so many axes, as functions of its values.
+
+        Their results share no memory with these. None are known of a subclass.
+        """
+        if type(self) is not PoolingReducer:
+            return {}
+        origins = self._origins({name: np.empty((0,) * n_axes)})
+        return {
+            pooled: pooler(pooling, self.output_size) for pooled, (_, pooling) in origins.items()
+        }
 
     def pool_tokens(self, layers: Mapping[str, Any], mask: NDArray | None) -> dict[str, Any]:
         """Pool layers of tokens, as ``pool_layers`` pools those of maps.

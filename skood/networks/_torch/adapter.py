@@ -8,6 +8,8 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence, S
 from contextlib import AbstractContextManager, suppress
 from dataclasses import replace
 from functools import partial
+from itertools import accumulate
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -71,6 +73,9 @@ from .trace import TorchTrace, TraceResult, trace_calls
 from .transfers import transfers_of
 from .unit_axes import axes_by_size
 from .untouched import Untouched, alone
+
+_N_JOINED = 2**13
+"""Tensors of no more numbers are copied into one."""
 
 
 def _written(trace: Any) -> Written:
@@ -268,6 +273,8 @@ class TorchAdapter(NetworkAdapter):
         return None
 
     def predictions(self, logits: Any, trace: TorchTrace) -> NDArray | None:
+        if type(self).codes is TorchAdapter.codes:
+            return None
         with torch.no_grad():
             codes = self.codes(torch.as_tensor(logits), trace)
         return None if codes is None else self.to_numpy(codes)
@@ -505,6 +512,18 @@ def _readable(network: Any) -> nn.Module:
     return inner
 
 
+def _are_alike(values: Sequence[Any]) -> bool:
+    """Whether values are few numbers in tensors of one type, on one device."""
+    first = values[0] if values else None
+    return isinstance(first, Tensor) and all(
+        type(value) is Tensor
+        and value.dtype is first.dtype
+        and value.device == first.device
+        and value.numel() <= _N_JOINED
+        for value in values
+    )
+
+
 class TorchSession(NetworkSession):
     """Runs a network of torch, of whose modules, hooks and buffers a list is made once."""
 
@@ -528,10 +547,21 @@ class TorchSession(NetworkSession):
 
     def run(self, batch: Batch, keep: LayerCallback) -> Tensor | None:
         adapter, trace = self._adapter, self._trace
-        with self._untouched.context():
+        with self._untouched.context_without_draws():
             inputs = adapter._to_inputs(batch, trace.integers)
             with adapter._drawing(batch, trace, trace.draws):
                 return adapter._read(inputs, trace, self._reader.again(keep))
+
+    def arrays(self, values: Sequence[Any]) -> tuple[list[NDArray], list[NDArray]]:
+        if not _are_alike(values):
+            return super().arrays(values)
+        shapes = [value.shape for value in values]
+        with torch.no_grad():
+            joined = self._adapter.to_numpy(torch.cat([value.reshape(-1) for value in values]))
+        stops = list(accumulate(map(prod, shapes)))
+        starts = [0, *stops]
+        cuts = zip(starts, stops, shapes, strict=False)
+        return [joined[start:stop].reshape(shape) for start, stop, shape in cuts], [joined]
 
     def open(self) -> None:
         with alone():

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 
 import torch
 
@@ -47,13 +47,17 @@ def _type_of(device: torch.device) -> torch.dtype:
     )
 
 
-@contextmanager
-def casting(dtype: torch.dtype | None, device: torch.device) -> Iterator[None]:
+def casting(dtype: torch.dtype | None, device: torch.device) -> AbstractContextManager[None]:
     """Compute in lower precision, or for None in that of the weights, whatever the caller does.
 
     What a network turns on or off itself counts, as it always does.
     """
     surrounded = [kind for kind in sorted({"cpu", device.type}) if _is_on(kind)]
+    return nullcontext() if dtype is None and not surrounded else _cast(dtype, device, surrounded)
+
+
+@contextmanager
+def _cast(dtype: torch.dtype | None, device: torch.device, surrounded: list[str]) -> Iterator[None]:
     with ExitStack() as stack:
         for kind in surrounded:
             stack.enter_context(torch.autocast(kind, enabled=False))

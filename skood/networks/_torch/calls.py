@@ -7,7 +7,6 @@ import threading
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import suppress
-from functools import partial
 from types import FrameType, TracebackType
 from typing import Any, NamedTuple
 
@@ -139,17 +138,28 @@ class StandingHook:
     """A hook that reports to the listener of the thread that runs, or does nothing.
 
     A copy of a network has hooks that only take themselves away, at the first call.
+
+    Parameters
+    ----------
+    here : threading.local or None
+        Of each thread, the ``listener``; None in a copy.
+    report : callable
+        Given the listener, the name, and what the module was given and returned.
+    name : str
+        Name of the module.
     """
 
-    def __init__(self, here: Any, report: Callable[..., Tensor | None]) -> None:
-        self._here, self._report = here, report
+    __slots__ = ("_here", "_name", "_report")
 
-    def __call__(self, module: nn.Module, args: tuple, *others: Any) -> Tensor | None:
+    def __init__(self, here: Any, report: Callable[..., Tensor | None], name: str) -> None:
+        self._here, self._report, self._name = here, report, name
+
+    def __call__(self, module: nn.Module, *call: Any) -> Tensor | None:
         if self._here is None:
             self._leave(module)
             return None
         listener = getattr(self._here, "listener", None)
-        return None if listener is None else self._report(listener, args, *others)
+        return None if listener is None else self._report(listener, self._name, module, *call)
 
     def _leave(self, module: nn.Module) -> None:
         for kind in ("_forward_hooks", "_forward_pre_hooks"):
@@ -166,7 +176,7 @@ class StandingHook:
 
 
 def _unheard_hook() -> StandingHook:
-    return StandingHook(None, lambda listener, *call: None)
+    return StandingHook(None, lambda listener, *call: None, "")
 
 
 class ListeningPost:
@@ -180,12 +190,19 @@ class ListeningPost:
         Names of the calls to report; by default all.
     quiet : collection of str, default=()
         Names of modules in which a listener to functions pauses.
+    certain : collection of str, default=()
+        Of ``names``, those of modules whose calls are heard as they are.
     """
 
     def __init__(
-        self, network: Any, names: Collection[str] | None = None, quiet: Collection[str] = ()
+        self,
+        network: Any,
+        names: Collection[str] | None = None,
+        quiet: Collection[str] = (),
+        certain: Collection[str] = (),
     ) -> None:
         self._network, self._names, self._quiet = network, names, quiet
+        self._certain = certain
         self._names_by_id: dict[int, str] = {}
         self._handles: list[torch.utils.hooks.RemovableHandle] = []
         self.here = threading.local()
@@ -206,12 +223,13 @@ class ListeningPost:
         """Add the hooks."""
         try:
             for name, module in self._modules_to_hook():
-                report = partial(CallListener.module_left, name=name, called=uncompiled(module))
-                self._add(nn.Module.register_forward_hook, module, report, with_kwargs=True)
+                is_certain = name in self._certain
+                report = CallListener.module_heard if is_certain else CallListener.module_left
+                self._add(nn.Module.register_forward_hook, module, report, name, with_kwargs=True)
             for name in self._quiet:
                 module = self._network.get_submodule(name)
-                self._add(nn.Module.register_forward_pre_hook, module, CallListener.pause)
-                self._add(nn.Module.register_forward_hook, module, CallListener.go_on)
+                self._add(nn.Module.register_forward_pre_hook, module, CallListener.pause, name)
+                self._add(nn.Module.register_forward_hook, module, CallListener.go_on, name)
         except BaseException:
             self.leave()
             raise
@@ -222,10 +240,10 @@ class ListeningPost:
             self._handles.pop().remove()
 
     def _add(
-        self, register: Callable[..., Any], module: nn.Module, report: Any, **kwargs: Any
+        self, register: Callable[..., Any], module: nn.Module, report: Any, name: str, **kwargs: Any
     ) -> None:
         # The method of nn.Module: scripted modules refuse theirs, but call the hooks.
-        self._handles.append(register(module, StandingHook(self.here, report), **kwargs))
+        self._handles.append(register(module, StandingHook(self.here, report, name), **kwargs))
 
     def _modules_to_hook(self) -> Iterator[tuple[str, nn.Module]]:
         if self._names is None:
@@ -255,6 +273,9 @@ class CallListener:
         costs less.
     post : ListeningPost, default=None
         Where it listens, for the same names and callers, with hooks that may be there already.
+    hear : callable, default=None
+        Called in place of ``on_call`` where a module is among ``certain`` of the post: with its
+        name, what it was given by position and by keyword, and what it returned.
     """
 
     def __init__(
@@ -265,16 +286,18 @@ class CallListener:
         names: Collection[str] | None = None,
         callers: Callers | None = None,
         post: ListeningPost | None = None,
+        hear: Callable[[str, tuple, dict, Any], None] | None = None,
     ) -> None:
         self._network = network
-        self._on_call = on_call
+        self._on_call, self._hear = on_call, hear
         self._names = names
         self._functions = _REPORTED_FUNCTIONS
-        if names is not None:
-            self._functions &= {name.rpartition(".")[2].removesuffix("()") for name in names}
+        self._function_listener: _FunctionListener | None = None
+        if callers is None or callers.outer:
+            self._function_listener = _FunctionListener(self._function_called)
+            if names is not None:
+                self._functions &= {name.rpartition(".")[2].removesuffix("()") for name in names}
         quiet = frozenset() if callers is None else callers.quiet
-        listens = callers is None or callers.outer
-        self._function_listener = _FunctionListener(self._function_called) if listens else None
         self._post = ListeningPost(network, names, quiet) if post is None else post
         self._mans_post = False
         self._names_by_id: dict[int, str] = {}
@@ -320,11 +343,22 @@ class CallListener:
         if self._function_listener is not None:
             self._function_listener.go_on()
 
+    def module_heard(
+        self, name: str, module: nn.Module, args: tuple, kwargs: dict, output: Any
+    ) -> None:
+        """Hear a call of a module of which all is known that can be."""
+        assert self._hear is not None
+        self._reporting = True
+        try:
+            self._hear(name, args, kwargs, output)
+        finally:
+            self._reporting = False
+
     def module_left(
-        self, args: tuple, kwargs: dict, output: Any, *, name: str, called: nn.Module
+        self, name: str, module: nn.Module, args: tuple, kwargs: dict, output: Any
     ) -> Tensor | None:
         """Report a call of a module."""
-        return self._report(name, called, args, kwargs, output)
+        return self._report(name, uncompiled(module), args, kwargs, output)
 
     def _function_called(
         self, function: str, args: tuple, kwargs: dict, output: Any
@@ -344,7 +378,7 @@ class CallListener:
             return None
         number = self._counts[name]
         self._counts[name] += 1
-        inputs = [value for value in (*args, *kwargs.values()) if isinstance(value, Tensor)]
+        inputs = tensors_in(args, kwargs)
         running: tuple[str, ...] = ()
         if self._names is None:
             modules = _running_modules(self._names_by_id)
@@ -475,6 +509,11 @@ def uncompiled(module: nn.Module) -> nn.Module:
     while "_orig_mod" in module._modules:
         module = module._modules["_orig_mod"]  # type: ignore[assignment]
     return module
+
+
+def tensors_in(args: tuple, kwargs: dict) -> list[Tensor]:
+    """The tensors that a call is given."""
+    return [value for value in (*args, *kwargs.values()) if isinstance(value, Tensor)]
 
 
 def first_tensor(value: Any) -> Tensor | None:

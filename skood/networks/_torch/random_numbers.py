@@ -12,7 +12,7 @@ import random
 import sys
 import threading
 from collections.abc import Callable, Iterator, Set
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from functools import wraps
 from itertools import count
 from typing import Any
@@ -78,7 +78,7 @@ def drawing(
         before = _States()
         listener = _Listener(SOURCES if listen and _has_company() else drawn.unclear)
         try:
-            with listener.active():
+            with listener.active() if listener.sources else nullcontext():
                 yield found
         finally:
             if changed := before.changed():
@@ -134,18 +134,18 @@ class _States:
 
     def __init__(self) -> None:
         self._torch = _states_of_torch()
+        self._octets = [_octets(state) for state in self._torch]
         self._numpy = _state_of_numpy()
         self._random = random.getstate()
 
     def changed(self) -> set[str]:
         now = _States()
-        same_torch = all(map(torch.equal, self._torch, now._torch))
-        changed = {"torch"} - ({"torch"} if same_torch else set())
-        if self._numpy != now._numpy:
-            changed.add("numpy")
-        if self._random != now._random:
-            changed.add("random")
-        return changed
+        is_other = {
+            "torch": self._octets != now._octets,
+            "numpy": self._numpy != now._numpy,
+            "random": self._random != now._random,
+        }
+        return {source for source in is_other if is_other[source]}
 
     def restore(self, source: str) -> None:
         if source == "random":
@@ -161,6 +161,11 @@ class _States:
 def _states_of_torch() -> list[torch.Tensor]:
     devices = range(torch.cuda.device_count()) if torch.cuda.is_initialized() else ()
     return [torch.get_rng_state(), *map(torch.cuda.get_rng_state, devices)]
+
+
+def _octets(state: torch.Tensor) -> bytes:
+    """A state as an object of Python, which is compared in no time."""
+    return ctypes.string_at(state.data_ptr(), state.numel())
 
 
 def _state_of_numpy() -> Any:

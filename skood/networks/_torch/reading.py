@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
@@ -75,23 +74,40 @@ class LayerReader:
             else:
                 self._awaited[location.call].append(layer)
         self._names = {location.call[0] for location in self._locations.values()}
+        self._certain = self._certain_names()
         self._callers = trace.callers(self._names)
         self._post: ListeningPost | None = None
         self._begin()
 
+    def _certain_names(self) -> set[str]:
+        """Names of modules of whose calls nothing is wanted but values, as they come."""
+        if self._mark is not None:
+            return set()
+        unclear = {
+            location.call[0]
+            for layer, location in self._locations.items()
+            if layer == _LOGITS or not location.is_certain
+        }
+        return self._names - unclear - self._trace.functions.keys()
+
     def _begin(self) -> None:
+        self._counts: defaultdict[str, int] = defaultdict(int)
         self._held: defaultdict[str, list[_Reading | None]] = defaultdict(list)
         self._squashed: list[Tensor | None] = []
         self._several: dict[str, tuple[Tensor, Tensor]] = {}
 
     def post(self, network: nn.Module) -> ListeningPost:
         """Where this reader, and those that :meth:`again` makes from now on, listen."""
-        self._post = ListeningPost(network, self._names, self._callers.quiet)
+        self._post = self._new_post(network)
         return self._post
+
+    def _new_post(self, network: nn.Module) -> ListeningPost:
+        return ListeningPost(network, self._names, self._callers.quiet, self._certain)
 
     def again(self, keep: LayerCallback) -> LayerReader:
         """A reader of the same layers for another call of the network."""
-        new = copy.copy(self)
+        new = object.__new__(type(self))
+        vars(new).update(vars(self))
         new._keep, new._awaited = keep, self._awaited.copy()
         new._begin()
         return new
@@ -99,8 +115,20 @@ class LayerReader:
     def listen(self, network: nn.Module) -> CallListener:
         """Context in which the network is to be called once."""
         return CallListener(
-            network, self._on_call, names=self._names, callers=self._callers, post=self._post
+            network,
+            self._on_call,
+            names=self._names,
+            callers=self._callers,
+            post=self._post or self._new_post(network),
+            hear=self._hear,
         )
+
+    def _hear(self, name: str, args: tuple, kwargs: dict, output: Any) -> None:
+        """Keep what comes with a call of which no more is to be known."""
+        number = self._counts[name]
+        self._counts[name] = number + 1
+        for layer in self._awaited.pop((name, number), ()):
+            self._keep(layer, self._locations[layer].rows_in(args, kwargs, output))
 
     def _on_call(self, call: Call) -> None:
         marks = self._mark is not None

@@ -6,6 +6,7 @@ from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from enum import Enum, auto
 from fractions import Fraction
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -17,6 +18,8 @@ from .calls import (
     SQUASHING_FUNCTIONS,
     SQUASHING_MODULES,
     Call,
+    first_tensor,
+    tensors_in,
 )
 
 
@@ -61,8 +64,21 @@ class Location:
 
     def read(self, call: Call) -> Tensor | None:
         """The value, given the call of this key."""
-        value = call.inputs[self.index] if self.before else call.output
-        return value.dequantize() if value is not None and value.is_quantized else value
+        return _plain_numbers(call.inputs[self.index] if self.before else call.output)
+
+    def rows_in(self, args: tuple, kwargs: dict, output: Any) -> Tensor | None:
+        """The value as it is to be kept, given what the call of this key was given and returned."""
+        if self.before:
+            value = _plain_numbers(tensors_in(args, kwargs)[self.index])
+        else:
+            value = _plain_numbers(first_tensor(output))
+        return value if value is None else self.rows_of(value)
+
+    @property
+    def is_certain(self) -> bool:
+        """Whether the call alone tells what is to be kept, without later ones or the logits."""
+        positions = self.positions
+        return not self.n_calls and (positions is None or not positions.is_other_for_each)
 
     def rows_of(self, value: Tensor) -> Tensor:
         """A value as it is to be kept, except where one of several vectors is."""
@@ -80,6 +96,10 @@ class Location:
     def vectors_of(self, value: Tensor) -> Tensor:
         """Several vectors for each sample as (n_samples, ..., n_units)."""
         return value.movedim(1, -1) if self.has_units_first else value
+
+
+def _plain_numbers(value: Tensor | None) -> Tensor | None:
+    return value.dequantize() if value is not None and value.is_quantized else value
 
 
 class RecordedCall:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import operator
 import types
-from collections import defaultdict, deque
+from collections import OrderedDict, defaultdict, deque
 from collections.abc import Iterable, Iterator, Mapping, Set
 from contextlib import suppress
 from itertools import chain, starmap
@@ -40,6 +40,7 @@ _N_HELD = 20_000
 _COST_OF_SLOT, _COST_OF_FUNCTION, _COST_OF_ARRAY = 3, 10, 100
 # Those that nobody holds any more are of no use.
 _LATEST: WeakValueDictionary[int, Stamp] = WeakValueDictionary()
+_PLAIN_DICTS = (dict, OrderedDict)
 _NOT_LOOKED_INTO = (*SCALARS, types.ModuleType, types.CodeType, Tensor, np.ndarray, type)
 
 
@@ -53,8 +54,9 @@ def find_stamp(
     latest = _LATEST.get(id(network))
     if latest is None or not latest.fits(network, left_out):
         return None
-    now = latest.renewed(at_a_glance=at_a_glance)
-    return latest if now == latest else now
+    if latest.is_current(at_a_glance=at_a_glance):
+        return latest
+    return latest.renewed(at_a_glance=at_a_glance)
 
 
 def make_stamp(network: nn.Module, met: list[Any], left_out: Set[str]) -> Stamp:
@@ -99,6 +101,12 @@ class Stamp:
         """Whether it is a stamp of this very network."""
         return network is self._network and left_out == self._left_out
 
+    def is_current(self, *, at_a_glance: bool = False) -> bool:
+        """Whether a stamp of now would be equal; fast where nothing has changed."""
+        return self._holders.hold(self._held) and self._tensors.show(
+            self._seen, at_a_glance=at_a_glance
+        )
+
     def renewed(self, *, at_a_glance: bool = False) -> Stamp:
         """A stamp of now."""
         new = object.__new__(Stamp)
@@ -139,6 +147,8 @@ class _Holders:
         ]
         self._dicts += [getattr(nn.modules.module, name) for name in GLOBAL_HOOKS]
         self._known = set(map(id, self._dicts))
+        self._vacant: list[dict[Any, Any]] = []
+        """Of the dicts those that held nothing at first, as most that are for hooks."""
         self._classes: list[Mapping[str, Any]] = []
         self._rows: list[tuple[type, Any]] = []
         self._slots: list[tuple[types.MemberDescriptorType, Any]] = []
@@ -151,6 +161,21 @@ class _Holders:
                 break
             with suppress(Exception):  # objects of others may do anything where they are looked at
                 self._add(value)
+        self._vacant = [held for held in self._dicts if type(held) in _PLAIN_DICTS and not held]
+        empty = set(map(id, self._vacant))
+        self._dicts = [held for held in self._dicts if id(held) not in empty]
+        self._decided = [place for place, value in enumerate(self.look()) if _decides(value)]
+        """Which of the objects say themselves what they are equal to."""
+
+    def hold(self, known: list[Any]) -> bool:
+        """Whether they hold what they were seen to hold."""
+        held = self.look()
+        try:  # of lists, the items that are the same objects are equal; others are here and there
+            if held == known:
+                return all(_is_same(held[place], known[place]) for place in self._decided)
+        except Exception:  # tensors that are not the same say nothing of being equal
+            pass
+        return _hold_same(held, known)
 
     def _has_room(self, n: int) -> bool:
         """Whether a number of values more can be looked at; counts them if so."""
@@ -210,7 +235,9 @@ class _Holders:
             if position < len(held):
                 held[position] = None
         held += map(type, self._typed)
-        held += chain.from_iterable(map(dict.values, filter(dict.__len__, self._dicts)))
+        held += chain.from_iterable(map(dict.values, self._dicts))
+        if any(self._vacant):
+            held += chain.from_iterable(map(dict.values, self._vacant))
         for attributes_of_one in self._classes:
             held.extend(attributes_of_one.values())
         for kind, row in self._rows:
@@ -245,8 +272,8 @@ def _in_slot(slot: types.MemberDescriptorType, value: Any) -> Any:
 class _Seen:
     """What was seen of tensors."""
 
-    def __init__(self, places: list[Any], versions: list[Any], samples: list[bytes] | None) -> None:
-        self.places, self.versions, self.samples = places, versions, samples
+    def __init__(self, marks: list[int], samples: list[bytes] | None) -> None:
+        self.marks, self.samples = marks, samples
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, _Seen) and vars(self) == vars(other)
@@ -259,27 +286,48 @@ class _Tensors:
 
     def __init__(self, tensors: list[Tensor]) -> None:
         is_small = sum(tensor.numel() for tensor in tensors) <= _N_SMALL
-        self._tensors = [tensor for tensor in tensors if _is_plain(tensor)]
+        plain = [tensor for tensor in tensors if _is_plain(tensor)]
         # Those of inference mode have no version.
-        self._counted = [tensor for tensor in tensors if not tensor.is_inference()]
+        self._tensors = [tensor for tensor in plain if not tensor.is_inference()]
+        self._uncounted = [tensor for tensor in plain if tensor.is_inference()]
+        self._others = [t for t in tensors if not (_is_plain(t) or t.is_inference())]
         views = defaultdict(list)
-        step = -(-len(self._tensors) // _N_SAMPLED)
-        for tensor in self._tensors[:: max(step, 1)]:
+        step = -(-len(plain) // _N_SAMPLED)
+        for tensor in plain[:: max(step, 1)]:
             parts = _some_of(tensor.detach(), in_whole=is_small)
             views[tensor.dtype, tensor.device].extend(parts)
         self._views = list(views.values())
 
     def look(self, last: _Seen | None = None, *, at_a_glance: bool = False) -> _Seen:
         """What is seen now; of what ``last`` was seen, the values at a glance."""
-        places = [tensor.data_ptr() for tensor in self._tensors]
-        versions = [tensor._version for tensor in self._counted]
-        if last is not None and last.places != places:
-            return _Seen(places, versions, None)  # the memory of the views may be gone
+        marks = self._marks()
+        if last is not None and self._places_in(marks) != self._places_in(last.marks):
+            return _Seen(marks, None)  # the memory of the views may be gone
         if last is not None and at_a_glance:
-            return _Seen(places, versions, last.samples)
+            return _Seen(marks, last.samples)
+        return _Seen(marks, self._samples())
+
+    def show(self, seen: _Seen, *, at_a_glance: bool) -> bool:
+        """Whether they show what was seen; at a glance, no values are looked at."""
+        if self._marks() != seen.marks:
+            return False
+        return at_a_glance or self._samples() == seen.samples
+
+    def _marks(self) -> list[int]:
+        """The versions of tensors and where they are, side by side as these are in memory."""
+        marks = [mark for tensor in self._tensors for mark in (tensor._version, tensor.data_ptr())]
+        marks += [tensor.data_ptr() for tensor in self._uncounted]
+        marks += [tensor._version for tensor in self._others]
+        return marks
+
+    def _places_in(self, marks: list[int]) -> list[int]:
+        n = 2 * len(self._tensors)
+        return marks[1:n:2] + marks[n : n + len(self._uncounted)]
+
+    def _samples(self) -> list[bytes]:
         with torch.no_grad():
             samples = [torch.cat(views).view(torch.uint8).cpu() for views in self._views]
-        return _Seen(places, versions, [sample.numpy().tobytes() for sample in samples])
+        return [sample.numpy().tobytes() for sample in samples]
 
 
 def _tensors_of(network: nn.Module, met: list[Any], left_out: Set[str]) -> list[Tensor]:
@@ -318,13 +366,13 @@ def _hold_same(held: list[Any], others: list[Any]) -> bool:
         return False
     if all(map(operator.is_, held, others)):
         return True
-    return all(_is_same(a, b) for a, b in zip(held, others, strict=True) if a is not b)
+    return _are_same(held, others)
 
 
 def _is_same(one: Any, other: Any) -> bool:
     """Whether what a pass may have made anew is what was there before."""
-    if type(one) is not type(other):
-        return False
+    if one is other or type(one) is not type(other):
+        return one is other
     if isinstance(one, Tensor):
         return _is_plain(one) and _is_plain(other) and torch.equal(one, other)
     if isinstance(one, dict):
@@ -336,3 +384,13 @@ def _is_same(one: Any, other: Any) -> bool:
 
 def _are_same(ones: Iterable[Any], others: Iterable[Any]) -> bool:
     return all(a is b or _is_same(a, b) for a, b in zip(ones, others, strict=True))
+
+
+def _decides(value: Any) -> bool:
+    """Whether an object that is not the same may be called equal without being like it."""
+    kind = type(value)  # what it says of its class may be an error
+    if issubclass(kind, tuple):
+        return any(map(_decides, tuple.__iter__(value)))
+    if issubclass(kind, np.ndarray):
+        return True
+    return isinstance(kind.__eq__, types.FunctionType) and not issubclass(kind, Tensor)

@@ -5,9 +5,10 @@ from __future__ import annotations
 import operator
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from itertools import chain
+from itertools import chain, compress, repeat
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -58,79 +59,114 @@ class Untouched:
     ) -> None:
         self._network, self._precision, self._device = network, precision, device
         self._writes = writes
-        self._modules = list(network.modules())
+        self._modules = _Modules(network)
         # Scripted ones make new objects at every look.
-        held = [m._buffers for m in self._modules if not isinstance(m, torch.jit.ScriptModule)]
+        held = [m._buffers for m in network.modules() if not isinstance(m, torch.jit.ScriptModule)]
         self._buffers = [buffers for buffers in held if buffers]
+        self._present: list[Tensor | None] = []
+        self._items: list[list[tuple[str, Tensor | None]]] = []
         # These embeddings rescale the rows that they look up, in place.
         self._embeddings = [
-            m for m in self._modules if isinstance(m, nn.Embedding | nn.EmbeddingBag)
+            m for m in network.modules() if isinstance(m, nn.Embedding | nn.EmbeddingBag)
         ]
-        self._copies = _Copies([])
+        self._copies = _Copies([], [])
 
     @contextmanager
     def context(self) -> Iterator[None]:
         """Block in which the network may be run."""
+        with numbers_given_back(), self.context_without_draws():
+            yield
+
+    @contextmanager
+    def context_without_draws(self) -> Iterator[None]:
+        """The same where what is drawn in it is given back otherwise."""
+        # One generator in place of several: each takes long that has not run since the last pass.
         with (
             _LOCK,
-            numbers_given_back(),
-            self._tensors_kept(),
-            _evaluation_mode(self._modules),
-            _transformer_fast_path_off(),
             _compiled_code_off(self._network),
             casting(self._precision, self._device),
             torch.no_grad(),
         ):
-            yield
+            give_back = self._keep_tensors()
+            training, ask = self._modules.in_training(), mha.get_fastpath_enabled
+            try:
+                # Not by network.eval(), which may be overridden to do more than can be undone here.
+                _set_mode(training, is_training=False)
+                mha.get_fastpath_enabled = _off_for_this_thread(ask)
+                yield
+            finally:
+                mha.get_fastpath_enabled = ask
+                _set_mode(self._modules.in_training(), is_training=False)
+                _set_mode(training, is_training=True)
+                give_back()
 
-    @contextmanager
-    def _tensors_kept(self) -> Iterator[None]:
-        """Undo what ``forward`` may write even in evaluation mode, such as counts in buffers."""
-        before = [list(held.items()) for held in self._buffers]
-        written = self._written_in_forward()
-        if self._writes or not self._copies.are_of(written):
-            self._copies = _Copies(written)
-        try:
-            yield
-        finally:
-            for present, held in zip(self._buffers, before, strict=True):
-                if [*map(id, present.values())] != [id(tensor) for _, tensor in held]:
-                    present.clear()
-                    present.update(held)
-            if self._writes or not self._copies.are_of(written):
-                self._copies.write_back()
+    def _keep_tensors(self) -> Callable[[], None]:
+        """What undoes what ``forward`` writes even in evaluation mode, such as to buffers."""
+        present = self._buffers_now()
+        if not _are_the_same(present, self._present) or not self._items:
+            self._present = present
+            self._items = [list(held.items()) for held in self._buffers]
+        before = self._items
+        rescaled = [m.weight for m in self._embeddings if m.max_norm is not None]
+        if self._writes or not self._copies.are_of(present, rescaled):
+            self._copies = _Copies(present, rescaled)
+        copies = self._copies
 
-    def _written_in_forward(self) -> list[Tensor]:
-        """What a pass may write to: each buffer, and weights that are rescaled, once."""
-        found = chain.from_iterable(map(dict.values, self._buffers))
-        rescaled = (m.weight for m in self._embeddings if m.max_norm is not None)
-        return list({id(t): t for t in chain(found, rescaled) if t is not None}.values())
+        def give_back() -> None:
+            if not _are_the_same(self._buffers_now(), present):
+                for held, items in zip(self._buffers, before, strict=True):
+                    if [*map(id, held.values())] != [id(tensor) for _, tensor in items]:
+                        held.clear()
+                        held.update(items)
+            if self._writes or not copies.are_of(present, rescaled):
+                copies.write_back()
 
+        return give_back
 
-@contextmanager
-def _evaluation_mode(modules: list[nn.Module]) -> Iterator[None]:
-    training = _in_training(modules)
-    try:
-        # Not by network.eval(), which may be overridden to do more than can be undone here.
-        for module in training:
-            module.training = False
-        yield
-    finally:
-        for module in _in_training(modules):
-            module.training = False
-        for module in training:
-            module.training = True
+    def _buffers_now(self) -> list[Tensor | None]:
+        return list(chain.from_iterable(map(dict.values, self._buffers)))
 
 
-def _in_training(modules: list[nn.Module]) -> list[nn.Module]:
-    # A frozen scripted module has no mode.
-    return [module for module in modules if getattr(module, "training", False)]
+def _are_the_same(ones: list[Any], others: list[Any]) -> bool:
+    return len(ones) == len(others) and all(map(operator.is_, ones, others))
+
+
+class _Modules:
+    """The modules of a network, of which a few look up their mode in their own way."""
+
+    def __init__(self, network: nn.Module) -> None:
+        modules = list(network.modules())
+        self._plain = [module for module in modules if "training" in vars(module)]
+        # A frozen scripted module has no mode.
+        self._others = [module for module in modules if "training" not in vars(module)]
+
+    def in_training(self) -> list[nn.Module]:
+        """Those that are in training mode."""
+        # In a loop that Python itself runs: there are hundreds, and mostly none is.
+        modes = list(map(dict.get, map(vars, self._plain), repeat("training")))
+        training = list(compress(self._plain, modes)) if any(modes) else []
+        return training + [m for m in self._others if getattr(m, "training", False)]
+
+
+def _set_mode(modules: list[nn.Module], *, is_training: bool) -> None:
+    for module in modules:
+        module.training = is_training
 
 
 class _Copies:
-    """Copies of many small tensors, as a few large ones."""
+    """Copies of many small tensors, as a few large ones: what a pass may write to.
 
-    def __init__(self, tensors: list[Tensor]) -> None:
+    Parameters
+    ----------
+    buffers : list of Tensor or None
+        Buffers, of which some may be there twice.
+    rescaled : list of Tensor
+        Weights.
+    """
+
+    def __init__(self, buffers: list[Tensor | None], rescaled: list[Tensor]) -> None:
+        self._held = [*buffers, *rescaled]
+        tensors = list({id(t): t for t in self._held if t is not None}.values())
         self._tensors, self._versions = tensors, _versions(tensors)
         kinds: dict[tuple[object, ...], list[Tensor]] = {}
         for tensor in tensors:
@@ -139,12 +175,10 @@ class _Copies:
             kinds.setdefault(kind, []).append(tensor)
         self._copies = [(alike, _joined(alike)) for alike in kinds.values()]
 
-    def are_of(self, tensors: list[Tensor]) -> bool:
+    def are_of(self, buffers: list[Tensor | None], rescaled: list[Tensor]) -> bool:
         """Whether they are of these very tensors, to which nothing was written since, by counts."""
-        is_same = len(tensors) == len(self._tensors) and all(
-            map(operator.is_, tensors, self._tensors)
-        )
-        return is_same and self._versions is not None and self._versions == _versions(tensors)
+        is_same = _are_the_same([*buffers, *rescaled], self._held)
+        return is_same and self._versions is not None and self._versions == _versions(self._tensors)
 
     def write_back(self) -> None:
         """Undo all changes since."""
@@ -178,22 +212,14 @@ def _joined(tensors: list[Tensor]) -> Tensor:
         return torch.cat([t if t.ndim == 1 else t.reshape(-1) for t in tensors])
 
 
-@contextmanager
-def _transformer_fast_path_off() -> Iterator[None]:
-    """On its fast path a transformer layer computes everything at once, calling no submodule.
+def _off_for_this_thread(ask: Callable[[], bool]) -> Callable[[], bool]:
+    """What says whether transformer layers may go their fast path, which here they may not.
 
-    The switch of torch is that of all threads, so that what asks for it is exchanged.
+    There they compute everything at once, calling no submodule. The switch of torch is that of all
+    threads, so that what asks for it is exchanged.
     """
-    reader, ask = threading.get_ident(), mha.get_fastpath_enabled
-
-    def is_enabled() -> bool:
-        return threading.get_ident() != reader and ask()
-
-    mha.get_fastpath_enabled = is_enabled
-    try:
-        yield
-    finally:
-        mha.get_fastpath_enabled = ask
+    reader = threading.get_ident()
+    return lambda: threading.get_ident() != reader and ask()
 
 
 def _compiled_code_off(network: nn.Module) -> AbstractContextManager:

@@ -1,0 +1,121 @@
+"""What the site adds to Sphinx: links of names, lists of pages, files in Markdown, inventories."""
+
+import importlib
+import re
+import sys
+import zlib
+from pathlib import Path
+
+import pytest
+
+DOCS = Path(__file__).parents[1] / "docs"
+if not DOCS.exists():
+    pytest.skip("the documentation is not installed", allow_module_level=True)
+pytest.importorskip("numpydoc")
+pytest.importorskip("sphinx")
+sys.path.insert(0, str(DOCS / "_ext"))
+link_names, linked_types, markdown_file, used_in = map(
+    importlib.import_module, ("link_names", "linked_types", "markdown_file", "used_in")
+)
+
+
+def addresses(library):
+    """Where the objects of a library are described, by role and name."""
+    content = (DOCS / "inventories" / f"{library}.inv").read_bytes()
+    *_, compressed = content.split(b"\n", 4)
+    found = {}
+    for line in zlib.decompress(compressed).decode().splitlines():
+        name, role, _, address, _ = re.fullmatch(r"(.+) (\S+) (\S+) (\S+) (\S+)", line).groups()
+        found[role, name] = address.replace("$", name)
+    return found
+
+
+@pytest.mark.parametrize(
+    ("library", "role", "name", "address"),
+    [
+        (
+            "sklearn",
+            "py:class",
+            "sklearn.neighbors.LocalOutlierFactor",
+            "modules/generated/sklearn.neighbors.LocalOutlierFactor.html"
+            "#sklearn.neighbors.LocalOutlierFactor",
+        ),
+        ("torch", "py:class", "torch.nn.Module", "generated/torch.nn.Module.html#torch.nn.Module"),
+        ("torch", "py:class", "torch.Tensor", "tensors.html#torch.Tensor"),
+        (
+            "torch",
+            "py:class",
+            "torch.utils.data.DataLoader",
+            "data.html#torch.utils.data.DataLoader",
+        ),
+        ("numpy", "std:term", "array_like", "glossary.html#term-array_like"),
+        ("python", "py:exception", "ValueError", "library/exceptions.html#ValueError"),
+        ("python", "py:class", "pathlib.Path", "library/pathlib.html#pathlib.Path"),
+    ],
+)
+def test_inventories_know_where_objects_are_described(library, role, name, address):
+    assert addresses(library)[role, name] == address
+
+
+def test_types_in_docstrings_link_to_what_exists():
+    targets = linked_types.linked_types()
+    assert targets["Activations"] == "skood.Activations"
+    assert targets["Tensor"] == "torch.Tensor"
+    assert targets["None"] == "None"
+    for word, target in targets.items():
+        if "." not in target or target.startswith(("skood.", ":term:")):
+            continue
+        name = target.removeprefix(":class:").strip("`")
+        library = "python" if name.startswith("pathlib") else name.split(".")[0]
+        known = {name for _, name in addresses(library)}
+        assert name in known, word
+
+
+@pytest.mark.parametrize(
+    ("word", "unusual"),
+    [("GridSearchCV", True), ("train_test_split", True), ("Pipeline", False), ("save", False)],
+)
+def test_only_unusual_words_stand_for_an_object(word, unusual):
+    assert link_names.is_unusual(word) == unusual
+
+
+def test_pages_that_use_a_name_come_in_the_order_of_use_and_lists_last():
+    texts = {
+        "user_guide/faq": "KNNDetector " * 9,
+        "user_guide/features": ":class:`KNNDetector` and ``KNNDetector(n_neighbors=5)``",
+        "user_guide/monitor": "a KNNDetector",
+        "user_guide/shaping": "MyKNNDetectors save time",
+        "user_guide/deploy": ">>> skood.save(monitor)\n:func:`~skood.save`",
+    }
+    assert used_in.pages_that_use("skood.detectors.KNNDetector", texts) == [
+        "user_guide/features",
+        "user_guide/monitor",
+        "user_guide/faq",
+    ]
+    assert used_in.pages_that_use("skood.save", texts) == ["user_guide/deploy"]
+    assert used_in.pages_that_use("skood.Activations", texts) == []
+
+
+def test_markdown_becomes_restructuredtext():
+    text = "# Changes\n\nOf all.\n\n## [0.1]\n\n### Added\n\n- `a_b`s of [SPDX](https://spdx.org)\n"
+    assert markdown_file.to_rst(text) == [
+        "",
+        "0.1",
+        "===",
+        "",
+        "Added",
+        "-----",
+        "",
+        r"- ``a_b``\ s of `SPDX <https://spdx.org>`__",
+    ]
+
+
+def test_files_that_style_sheet_and_front_page_name_are_there():
+    style = (DOCS / "_static" / "custom.css").read_text(encoding="utf-8")
+    files = [DOCS / "_static" / name for name in re.findall(r'url\("([^"]+)"\)', style)]
+    front = (DOCS / "index.rst").read_text(encoding="utf-8")
+    files += [DOCS / name for name in re.findall(r"image:: (\S+)", front)]
+    readme = (DOCS.parent / "README.md").read_text(encoding="utf-8")
+    files += [DOCS.parent / name for name in re.findall(r'src(?:set)?="([^"]+)"', readme)]
+    assert len(files) == 5
+    assert all(file.exists() for file in files)
