@@ -37,6 +37,7 @@ extensions = [
     "sphinx_copybutton",
     "sphinx_design",
     "sphinx_gallery.gen_gallery",
+    "accessible",
     "any_path",
     "counterparts",
     "defaults",
@@ -84,7 +85,7 @@ html_theme = "pydata_sphinx_theme"
 html_title = "skood"
 html_static_path = ["_static"]
 html_css_files = ["custom.css"]
-html_js_files = ["scrolling.js"]
+html_js_files = ["names.js", "scrolling.js"]
 # The theme complains in the console of browsers where it is not set.
 html_context = {"default_mode": "auto", "addresses": addresses}
 html_logo = "_static/logo.svg"

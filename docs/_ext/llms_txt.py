@@ -6,7 +6,7 @@ are many, there is the index alone.
 
 import re
 from pathlib import Path
-from posixpath import dirname, join, normpath, relpath
+from posixpath import dirname, join, normpath
 from urllib.parse import urlsplit
 
 from docutils import nodes
@@ -137,10 +137,9 @@ class Markdown:
         return "\n".join(f"> {line}".rstrip() for line in self.blocks(node).splitlines())
 
     def of_Admonition(self, node):
-        title = "" if isinstance(node, nodes.admonition) else f"**{type(node).__name__.title()}**\n\n"
-        return self.of_block_quote(nodes.block_quote("", nodes.Text(""))) if not node.children else (
-            "\n".join(f"> {line}".rstrip() for line in (title + self.blocks(node)).splitlines())
-        )
+        has_title = isinstance(node, nodes.admonition)
+        title = "" if has_title else f"> **{type(node).__name__.title()}**\n>\n"
+        return title + self.of_block_quote(node)
 
     def of_line(self, node):
         return self.inline(node) + "  "
@@ -173,10 +172,11 @@ def write_page(app, doctree, docname):
         path.write_text(Markdown(docname, documents).blocks(doctree) + "\n", encoding="utf-8")
 
 
-def first_sentence(env, docname):
-    """What the page begins with, for its line in the list."""
-    paragraphs = env.get_doctree(docname).findall(nodes.paragraph)
-    text = " ".join(next((p.astext() for p in paragraphs), "").split())
+def first_sentence(path):
+    """What a page begins with, for its line in the list."""
+    blocks = path.read_text(encoding="utf-8").split("\n\n")
+    text = next((block for block in blocks if re.match(r"[\w*`\[(]", block)), "")
+    text = re.sub(r"\[([^]]*)\]\([^)]*\)", r"\1", text.strip("*"))
     return re.split(r"(?<=[.:?]) (?=[A-Z])", text)[0].rstrip(":")
 
 
@@ -194,14 +194,18 @@ def write_list(app, exception):
         return
     env = app.env
     documents = pages_of(env)
+
+    def about(name):
+        return first_sentence(Path(app.outdir, name + ".md"))
+
     order = [name for name in in_order(env, env.config.root_doc, []) if name in documents]
-    lines = [f"# {app.config.project}", "", f"> {first_sentence(env, env.config.root_doc)}"]
+    lines = [f"# {app.config.project}", "", f"> {about(env.config.root_doc)}"]
     for section, beginnings in SECTIONS.items():
         lines += ["", f"## {section}", ""]
         for name in order:
             if name.startswith(tuple([beginnings] if isinstance(beginnings, str) else beginnings)):
                 title = env.titles[name].astext()
-                lines.append(f"- [{title}]({name}.md): {first_sentence(env, name)}")
+                lines.append(f"- [{title}]({name}.md): {about(name)}")
     Path(app.outdir, "llms.txt").write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 

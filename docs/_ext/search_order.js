@@ -31,6 +31,14 @@ function stem(word) {
 }
 
 const wordsOf = (text) => splitQuery(text.toLowerCase()).map(stem);
+
+/* The words of a text, or of a query, that say something. */
+function fullWords(text) {
+  const all = [...new Set(splitQuery(text.toLowerCase()))];
+  const full = all.filter((word) => !stopwords.has(word) && !EMPTY_WORDS.has(word));
+  return full.length ? full : all;
+}
+
 const listOf = (value) => (Array.isArray(value) ? value : [value]);
 const splitName = (name) => name.replace(/([a-z0-9])([A-Z])|([A-Z])([A-Z][a-z])/g, "$1$3 $2$4");
 
@@ -43,7 +51,7 @@ function factorOf(docname) {
 function readLabels(index) {
   const read = [];
   const add = (doc, kind, text, anchor, name) =>
-    read.push({ doc, kind, anchor, name, words: [...new Set(wordsOf(text))] });
+    read.push({ doc, kind, anchor, name, phrase: wordsOf(text).join(" "), words: fullWords(text).map(stem) });
   for (const [entry, places] of Object.entries(index.indexentries))
     for (const [doc, id, isMain] of places)
       // Those that objects make have the kind of the object in brackets.
@@ -68,30 +76,45 @@ function readLabels(index) {
   return read;
 }
 
-/* Words of the index for a word of the reader: itself, two written as one, or those that begin alike. */
-function spellings(word, next, known) {
-  const found = new Map([[stem(word), 1]]);
-  if (next) for (const joined of [word + next, `${word}_${next}`]) if (known(stem(joined))) found.set(stem(joined), 1);
-  if (!known(stem(word)) && word.length > 2)
-    for (const other of known.all()) if (other.startsWith(stem(word))) found.set(other, 0.6);
-  return found;
+/* How many letters must be changed, left out, added or swapped with the next one. */
+function distance(a, b) {
+  let [before, row] = [[], [...Array(b.length + 1).keys()]];
+  for (let i = 1; i <= a.length; i++) {
+    const next = [i];
+    for (let j = 1; j <= b.length; j++) {
+      next[j] = Math.min(row[j] + 1, next[j - 1] + 1, row[j - 1] + (a[i - 1] !== b[j - 1]));
+      if (i > 1 && j > 1 && a[i - 1] === b[j - 2] && a[i - 2] === b[j - 1])
+        next[j] = Math.min(next[j], before[j - 2] + 1);
+    }
+    [before, row] = [row, next];
+  }
+  return row[b.length];
 }
 
-function vocabulary(index) {
-  const all = new Set([...Object.keys(index.terms), ...Object.keys(index.titleterms)]);
-  for (const label of labels) for (const word of label.words) all.add(word);
-  const known = (word) => all.has(word);
-  known.all = () => all;
-  return known;
+/* Words of the index for a word of the reader, which may be two in one: itself, or else those that begin
+   with it, or else those that are spelled alike. */
+function spellings(word, next, vocabulary) {
+  const stemmed = stem(word);
+  const joined = next ? [word + next, `${word}_${next}`].map(stem) : [];
+  const exact = [stemmed, ...joined].filter((one) => vocabulary.has(one));
+  if (exact.length) return new Map(exact.map((one) => [one, 1]));
+  const alike = (isAlike) => new Map([...vocabulary].filter(isAlike).map((one) => [one, 0.6]));
+  const begun = word.length > 2 ? alike((one) => one.startsWith(stemmed)) : new Map();
+  if (begun.size || word.length < 5) return begun;
+  const most = word.length < 8 ? 1 : 2;
+  return alike((one) => Math.abs(one.length - stemmed.length) <= most && distance(one, stemmed) <= most);
 }
 
-function readQuery(query, known) {
-  const all = splitQuery(query.toLowerCase()).flatMap((word) =>
-    known(stem(word)) ? [word] : word.split("_").filter(Boolean),
+function wordsThatAreKnown(index) {
+  const tables = [...Object.keys(index.terms), ...Object.keys(index.titleterms)];
+  return new Set([...tables, ...labels.flatMap((label) => label.words)]);
+}
+
+function readQuery(query, vocabulary) {
+  const words = fullWords(query).flatMap((word) =>
+    vocabulary.has(stem(word)) ? [word] : word.split("_").filter(Boolean),
   );
-  const full = all.filter((word) => !stopwords.has(word) && !EMPTY_WORDS.has(word));
-  const words = full.length ? full : all;
-  return words.map((word, i) => spellings(word, words[i + 1], known));
+  return words.map((word, i) => spellings(word, words[i + 1], vocabulary));
 }
 
 /* What is found for one word: the best evidence on each page. */
@@ -116,7 +139,7 @@ function evidenceOf(spelled, index, asked) {
 }
 
 function scorePages(query, index) {
-  const words = readQuery(query, vocabulary(index));
+  const words = readQuery(query, wordsThatAreKnown(index));
   const asked = new Set(words.flatMap((spelled) => [...spelled.keys()]));
   const phrase = wordsOf(query).join(" ");
   const pages = new Map();
@@ -134,7 +157,7 @@ function scorePages(query, index) {
   });
   for (const page of pages.values()) page.score *= page.share;
   for (const label of labels)
-    if (pages.has(label.doc) && label.words.join(" ") === phrase) {
+    if (pages.has(label.doc) && label.phrase === phrase) {
       const page = pages.get(label.doc);
       page.score += 0.3 * WEIGHTS[label.kind] * factorOf(index.docnames[label.doc]);
     }
