@@ -13,7 +13,7 @@ INSTALLED := build/installed
 ONE_THREAD := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test test-lowest coverage lint format types docs site-check bench-check zoo dist test-dist \
+.PHONY: help venv demo test test-slow test-lowest coverage lint format types docs site-check bench-check zoo dist test-dist \
 	clean
 
 help:  ## show the targets
@@ -44,6 +44,9 @@ test: $(VENV)/installed  ## run the tests and the examples in the docstrings
 
 coverage: TEST_OPTIONS := --cov
 coverage: test  ## run the tests and measure which lines of skood they reach
+
+test-slow: TEST_OPTIONS := --slow -m slow tests/test_results.py
+test-slow: test  ## run what takes half a minute or more each: small versions of all experiments
 
 test-lowest: $(LOWEST)/installed  ## run them against the lowest supported versions
 	$(ONE_THREAD) $(LOWEST)/bin/python -m pytest -n $(WORKERS)

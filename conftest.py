@@ -60,6 +60,18 @@ def pytest_runtest_protocol():
         return (yield)
 
 
+def pytest_addoption(parser):
+    parser.addoption("--slow", action="store_true", help="run the tests that are marked as slow")
+
+
+def pytest_collection_modifyitems(config, items):
+    if not config.getoption("--slow"):
+        reason = pytest.mark.skip(reason="slow: `make test-slow` runs it")
+        for item in items:
+            if "slow" in item.keywords:
+                item.add_marker(reason)
+
+
 @pytest.fixture(scope="session")
 def tiny_originals(tmp_path_factory):
     """Folder with a few images of every public data set, as torchvision lays them out."""

@@ -68,3 +68,13 @@ def test_lengths_of_rows_of_any_size():
     lengths = rows.lengths(joined)
     assert_allclose(lengths, [[5, 5e-200, 0]], rtol=1e-14)
     assert_allclose(rows.units(joined, lengths), [[0.6, 0.8, 0.6, 0.8, 0, 0, 0]], rtol=1e-14)
+
+
+def test_wide_layers_whose_numbers_take_large_pages():
+    wide = fitted(800, 900, 3, {"shrinkage": 0.1})
+    low_rank = fitted(700, 120, 3, {"shrinkage": 0.1})
+    side_by_side = DistancesSideBySide([wide, low_rank])
+    arrays = [np.random.default_rng(1).normal(size=(2, n)) for n in (800, 700)]
+    found = side_by_side.scores(np.hstack(arrays), None)
+    expected = [d.score_samples(a) for d, a in zip([wide, low_rank], arrays, strict=True)]
+    assert_allclose(found, np.column_stack(expected), rtol=1e-10)

@@ -23,6 +23,8 @@ PAGES = [
 ]
 TABLES = sorted(RESULTS.rglob("*.csv"))
 EXPERIMENTS = sorted(path.parent.name for path in (ROOT / "experiments").glob("*/__main__.py"))
+# They fit nearly every detector many times: half a minute or more each, however few the rows are.
+SLOW = {"auto_layers", "cifar_shaping", "default_rule", "layer_patterns", "od_test", "thresholds"}
 
 spec = importlib.util.spec_from_file_location("measured", DOCS / "_ext" / "measured.py")
 measured = importlib.util.module_from_spec(spec)
@@ -201,7 +203,11 @@ def run(*arguments):
     )
 
 
-@pytest.mark.parametrize("name", EXPERIMENTS)
+def marked_if_slow(name):
+    return pytest.param(name, marks=[pytest.mark.slow] * (name in SLOW))
+
+
+@pytest.mark.parametrize("name", list(map(marked_if_slow, EXPERIMENTS)))
 def test_an_experiment_writes_the_tables_that_the_site_shows(name, tmp_path):
     for library in ("torch", "skorch", "matplotlib"):
         pytest.importorskip(library)

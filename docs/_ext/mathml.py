@@ -1,4 +1,4 @@
-"""Write formulas as MathML, which browsers show by themselves: no script, no font, no network."""
+"""Write formulas as MathML, which browsers show by themselves, in a font that the site brings."""
 
 import re
 

@@ -143,7 +143,9 @@ class _OfClass(NamedTuple):
         differing = words.repeat(self.repeats)
         differing ^= self.words
         counts = np.bitwise_count(differing)
-        distances, stop = counts[: self.n_of_plane[0]].astype(np.int32), self.n_of_plane[0]
+        stop = self.n_of_plane[0]
+        # The type of fewest octets takes the least time to add to.
+        distances = counts[:stop].astype(np.min_scalar_type(len(self.n_of_plane) * _WORD))
         for n_patterns in self.n_of_plane[1:]:
             distances[:n_patterns] += counts[stop : stop + n_patterns]
             stop += n_patterns

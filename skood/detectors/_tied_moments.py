@@ -155,7 +155,7 @@ class TiedRows:
         """Of rows of shape (n_rows, n_units), and the number of the label of each: all occur."""
         means = _class_means(rows, codes)
         residuals = np.empty(rows.shape)
-        for batch in row_batches(*rows.shape):
+        for batch in row_batches(*rows.shape, n_copies=4):
             residuals[batch] = rows[batch] - means[codes[batch]]
             _drop_rounding(residuals[batch], rows[batch], rounding)
         return cls(name, labels, np.bincount(codes), means, residuals, codes, rounding)
@@ -304,8 +304,10 @@ def _class_means(rows: Floats, codes: NDArray[np.intp]) -> Floats:
     means = []
     by_class = np.argsort(codes, kind="stable")
     for of_class in np.split(by_class, np.cumsum(np.bincount(codes))[:-1]):
-        members = rows[of_class]
-        means.append(members[0] + (members - members[0]).mean(axis=0))
+        members = rows[of_class]  # a copy, which is changed
+        first = members[0].copy()
+        members -= first
+        means.append(first + members.mean(axis=0))
     return np.array(means)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import replace
 from functools import partial
@@ -156,10 +156,11 @@ class AdaptiveEnsembleDetector(MembersMixin, BaseIncrementalDetector, NamedDetec
     reads: at most 8 d (min(d, 2048) + 3 C) bytes for distances to C predicted classes, twice that
     for relative ones, and d + 350 bytes for each of at most ``max_samples`` training samples, for
     patterns and scores. Beside this there are 16 bytes for each sample given to ``fit``, and some
-    KiB for each member. For more batches, all values of training samples are kept: of up to
-    ``max_samples``, or as many as take 32 MiB if those are more. ``fit`` keeps them if they take no
-    more than 64 MiB and an eighth of the memory that is left, and otherwise none; ``partial_fit``
-    always does.
+    KiB for each member. A monitor that scores single inputs keeps half of the distances and the
+    patterns once more, in the order in which it reads them. For more batches, all values of
+    training samples are kept: of up to ``max_samples``, or as many as take 32 MiB if those are
+    more. ``fit`` keeps them if they take no more than 64 MiB and an eighth of the memory that is
+    left, and otherwise none; ``partial_fit`` always does.
 
     **Batches.** ``partial_fit`` and ``merge`` fit the members anew, on the samples that one ``fit``
     of all would learn from: all, or those with the smallest hashes. What is learnt is the same for
@@ -357,13 +358,16 @@ class AdaptiveEnsembleDetector(MembersMixin, BaseIncrementalDetector, NamedDetec
 
     def _scores_by_key(self, X: Activations, keys: Keys, learnt: Keys) -> Floats:
         """Scores of samples, of which those with the keys of learnt ones are left out."""
-        order = np.argsort(learnt, kind="stable")
-        places = np.minimum(np.searchsorted(learnt[order], keys), len(learnt) - 1)
-        is_learnt = learnt[order[places]] == keys
-        scores = np.empty(len(X))
-        scores[is_learnt] = self._learnt_scores[order[places[is_learnt]]]
-        if not is_learnt.all():
-            scores[~is_learnt] = self._score_in_batches(X[~is_learnt])
+        order, scores, start = np.argsort(learnt, kind="stable"), np.empty(len(X)), 0
+        ordered = learnt[order]
+        for block in X.batches():
+            own, found = keys[start : start + len(block)], scores[start : start + len(block)]
+            places = np.minimum(np.searchsorted(ordered, own), len(learnt) - 1)
+            is_learnt = ordered[places] == own
+            found[is_learnt] = self._learnt_scores[order[places[is_learnt]]]
+            if not is_learnt.all():
+                found[~is_learnt] = self._score_in_batches(block[~is_learnt])
+            start += len(block)
         return scores
 
     def _sample_of(self, X: Activations, y: NDArray | None, rows: Rows) -> ThresholdSample:
@@ -447,7 +451,7 @@ class AdaptiveEnsembleDetector(MembersMixin, BaseIncrementalDetector, NamedDetec
         names = value_names(X)
         classes = np.unique(predicted_classes(X), return_inverse=True)[1]
         # Where nothing varies, nothing better is to be had.
-        varying = [name for name in names if _varies(X[name], classes)] or names
+        varying = [name for name in names if _varies(X[[name]], _only_layer, classes)] or names
         kept = evenly(varying, self.max_layers)
         for name in names:
             if name not in varying:
@@ -475,16 +479,16 @@ class AdaptiveEnsembleDetector(MembersMixin, BaseIncrementalDetector, NamedDetec
 
     def _read_features(self, X: Activations) -> Activations:
         """The features alone; of activations without a head, the layer that it reads."""
-        features, layer = X.features, self._features_layer
+        features, layer = X._held_part("features"), self._features_layer
         if features is None and layer is not None and layer in X:
-            features = np.asarray(X[layer])
+            features = X._table.hold(X._table.find(layer))
         if features is None:
             raise ValueError(
                 f"AdaptiveEnsembleDetector was fitted with the features that the head reads, but X "
                 f"has neither features nor a layer {layer!r}."
             )
         if X._trust is not None:
-            return X._with_layers({"features": features})
+            return X._with_layers({"features": np.asarray(features)})
         return Activations({"features": features}, predictions=X.predictions)
 
     def _fit_joint(self, X: Activations, y: NDArray | None, told: Progress) -> list[Floats]:
@@ -649,26 +653,40 @@ def rows_to_learn_from(keys: Keys | None, counts: Rows, max_samples: int) -> Row
 def _norms_vary(X: Activations) -> bool:
     """Whether samples of a class differ in the norm of any layer by more than its rounding."""
     classes = np.unique(predicted_classes(X), return_inverse=True)[1]
-    for _, layer in X.items():
-        rows = np.asarray(layer)
-        ends = float(rows.max(initial=0)), -float(rows.min(initial=0))
-        largest = max(*ends, np.finfo(np.float64).tiny)
-        parts = [row_norms(part / largest) for part in _parts(rows)]
-        norms = np.concatenate(parts)[:, np.newaxis]
-        if differ_within_classes(norms / max(norms.max(), 1.0), classes, rows.dtype):
+    for name in X.layer_names:
+        layer = X[[name]]
+        parts = (part for block in layer.batches() for part in _parts(_only_layer(block)))
+        largest = max(np.finfo(np.float64).tiny, *(float(np.abs(part).max()) for part in parts))
+        parts = (part for block in layer.batches() for part in _parts(_only_layer(block)))
+        norms = np.concatenate([row_norms(part / largest) for part in parts])[:, np.newaxis]
+        dtype = _only_layer(X[:1][[name]]).dtype
+        if differ_within_classes(norms / max(norms.max(), 1.0), classes, dtype):
             return True
     return False
 
 
-def _varies(layer: Any, classes: NDArray[np.intp]) -> bool:
-    """Whether samples of a class differ in more than their norm and its rounding."""
-    rows = np.asarray(layer)
-    first, start = normalize(rows[np.unique(classes, return_index=True)[1]].astype(np.float64)), 0
-    for part in _parts(rows):
+def _only_layer(X: Activations) -> NDArray:
+    return np.asarray(X[X.layer_names[0]])
+
+
+def _features(X: Activations) -> NDArray:
+    return np.asarray(X.features)
+
+
+def _varies(
+    X: Activations, read: Callable[[Activations], NDArray], classes: NDArray[np.intp]
+) -> bool:
+    """Whether samples of a class differ in more than their norm and its rounding.
+
+    No more of what is read of them is held at a time than memory should hold.
+    """
+    rows = read(X[np.unique(classes, return_index=True)[1]])
+    first, dtype, start = normalize(rows.astype(np.float64)), rows.dtype, 0
+    for part in (part for block in X.batches() for part in _parts(read(block))):
         both = np.concatenate([first, normalize(part)])
         stop = start + len(part)
         codes = np.concatenate([np.arange(len(first)), classes[start:stop]])
-        if differ_within_classes(both, codes, rows.dtype):
+        if differ_within_classes(both, codes, dtype):
             return True
         start = stop
     return False
@@ -682,10 +700,10 @@ def _parts(rows: NDArray) -> Iterator[Floats]:
 
 def _why_no_features(X: Activations) -> str:
     """The reason, or nothing where there are features that can be told apart."""
-    if X.features is not None:
+    if X._held_part("features") is not None:
         classes = np.unique(predicted_classes(X), return_inverse=True)[1]
         same = "the features of all training samples of a class are the same"
-        return "" if _varies(X.features, classes) else same
+        return "" if _varies(X, _features, classes) else same
     if X.head is not None:
         return f"the layer that the head reads is not among the layers {list(X.layer_names)}"
     return X.why_missing.get("head", "there is no head")
