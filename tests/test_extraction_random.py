@@ -313,3 +313,36 @@ def test_monitor_of_one_sample_at_a_time_beside_several_servers_that_draw():
     assert_array_equal(found, alone)
     assert all(same for same, _ in first)
     assert all(second)
+
+
+class AddsNormals(nn.Module):
+    """Adds normal numbers to what it computes, of which generators make two at a time."""
+
+    def __init__(self, draw):
+        super().__init__()
+        self.hidden, self.head, self.draw = nn.Linear(6, 12), nn.Linear(12, 3), draw
+
+    def forward(self, x):
+        return self.head(F.relu(self.hidden(x))) + self.draw()
+
+
+NORMALS = {
+    "torch": (lambda: torch.randn(()).item(), torch.manual_seed),
+    "numpy": (lambda: float(np.random.randn()), np.random.seed),  # noqa: NPY002
+    "random": (lambda: random.gauss(0, 1), random.seed),
+}
+
+
+@pytest.mark.parametrize(("draw", "seed"), NORMALS.values(), ids=NORMALS)
+@pytest.mark.parametrize("n_before", [0, 1, 2])
+def test_a_normal_number_kept_for_the_next_call_is_given_back(draw, seed, n_before):
+    X = np.random.default_rng(0).normal(size=(40, 6)).astype(np.float32)
+    monitor = make_monitor(AddsNormals(draw).eval()).fit(X)
+    seed(3)
+    expected = [draw() for _ in range(n_before + 3)][n_before:]
+    seed(3)
+    for _ in range(n_before):
+        draw()
+    scores = {monitor.score_samples(X[:1]).item() for _ in range(4)}
+    assert len(scores) == 1
+    assert [draw() for _ in range(3)] == expected

@@ -135,7 +135,7 @@ class _States:
     def __init__(self) -> None:
         self._torch = _states_of_torch()
         self._octets = [_octets(state) for state in self._torch]
-        self._numpy = _state_of_numpy()
+        self._numpy = _OF_GLOBAL_NUMPY.state()
         self._random = random.getstate()
 
     def changed(self) -> set[str]:
@@ -151,7 +151,7 @@ class _States:
         if source == "random":
             random.setstate(self._random)
         elif source == "numpy":
-            _set_state_of_numpy(self._numpy)
+            _OF_GLOBAL_NUMPY.restore(self._numpy)
         else:
             torch.set_rng_state(self._torch[0])
             for number, state in enumerate(self._torch[1:]):
@@ -168,27 +168,47 @@ def _octets(state: torch.Tensor) -> bytes:
     return ctypes.string_at(state.data_ptr(), state.numel())
 
 
-def _state_of_numpy() -> Any:
-    generator = _generator_of_numpy()
-    if type(generator).__name__ != _OF_NUMPY:
-        return generator.state
-    # Its own way to read the state takes longer than small networks do.
-    return ctypes.string_at(generator.ctypes.state_address, _N_OCTETS)
+class _NumPy:
+    """State of the global generator of NumPy, read in no time where nothing has been drawn.
 
+    Beside its key and its position stands the normal number that it keeps for the next call, which
+    is drawn without a change of them. Only its own way to read the state tells of that, and takes
+    longer than small networks do; so it is asked once for each key and position with none kept.
+    """
 
-def _set_state_of_numpy(state: Any) -> None:
-    if isinstance(state, bytes):
-        # What its normal distribution keeps for its next number is beside this state.
-        now: Any = np.random.get_state()  # noqa: NPY002
-        numbers = np.frombuffer(state, np.uint32)
-        before = (_OF_NUMPY, numbers[:-1], int(numbers[-1]), *now[3:])
+    _none_kept_at = b""
+
+    def state(self) -> Any:
+        generator = _generator_of_numpy()
+        if type(generator).__name__ != _OF_NUMPY:
+            return generator.state, self._kept()
+        octets = ctypes.string_at(generator.ctypes.state_address, _N_OCTETS)
+        if octets == self._none_kept_at:
+            return octets, (0, 0.0)
+        kept = self._kept()
+        self._none_kept_at = b"" if kept[0] else octets
+        return octets, kept
+
+    def restore(self, state: Any) -> None:
+        self._none_kept_at = b""
+        octets, kept = state
+        if isinstance(octets, bytes):
+            numbers = np.frombuffer(octets, np.uint32)
+            before: Any = (_OF_NUMPY, numbers[:-1], int(numbers[-1]), *kept)
+        else:
+            before = {**octets, "has_gauss": kept[0], "gauss": kept[1]}
         np.random.set_state(before)  # noqa: NPY002
-    else:
-        _generator_of_numpy().state = state
+
+    def _kept(self) -> tuple[int, float]:
+        state: Any = np.random.get_state(legacy=False)  # noqa: NPY002
+        return (state["has_gauss"], state["gauss"]) if state["has_gauss"] else (0, 0.0)
 
 
 def _generator_of_numpy() -> Any:
     return np.random.get_bit_generator()  # type: ignore[attr-defined]
+
+
+_OF_GLOBAL_NUMPY = _NumPy()
 
 
 class _Listener:
