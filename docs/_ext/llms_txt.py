@@ -86,7 +86,9 @@ class Markdown:
         return f"$$\n{node.astext().strip()}\n$$"
 
     def of_literal_block(self, node):
-        language = {"default": "python", "none": "text"}.get(node.get("language"), node.get("language"))
+        language = {"default": "python", "none": "text"}.get(
+            node.get("language"), node.get("language")
+        )
         return f"```{language or ''}\n{node.astext()}\n```"
 
     def of_doctest_block(self, node):
@@ -111,7 +113,9 @@ class Markdown:
 
     def of_list_item(self, node, mark="-"):
         indent = " " * (len(mark) + 1)
-        return f"{mark} " + self.blocks(node).replace("\n", f"\n{indent}").replace(f"\n{indent}\n", "\n\n")
+        return f"{mark} " + self.blocks(node).replace("\n", f"\n{indent}").replace(
+            f"\n{indent}\n", "\n\n"
+        )
 
     def of_bullet_list(self, node):
         return "\n".join(map(self.of_list_item, node.children))
@@ -124,7 +128,9 @@ class Markdown:
     def of_definition_list_item(self, node):
         terms = ", ".join(f"**{self.inline(term)}**" for term in node.findall(nodes.term))
         definition = next(node.findall(nodes.definition))
-        return self.of_list_item(nodes.list_item("", *definition.children)).replace("- ", f"- {terms}: ", 1)
+        return self.of_list_item(nodes.list_item("", *definition.children)).replace(
+            "- ", f"- {terms}: ", 1
+        )
 
     def of_definition_list(self, node):
         return "\n".join(map(self.of_definition_list_item, node.children))

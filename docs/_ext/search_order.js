@@ -7,7 +7,9 @@
    fits best. */
 "use strict";
 
-const WEIGHTS = { main: 100, title: 70, object: 60, section: 40, entry: 35, member: 20, text: 8 };
+const WEIGHTS = { main: 100, title: 70, name: 125, object: 60, section: 40, entry: 35, member: 20, text: 8 };
+/* What a theme can show each kind by. */
+const KINDS = { main: "index", title: "title", name: "object", object: "object", section: "title", entry: "index", member: "object", text: "text" };
 /* Pages by the beginnings of their names: reports of measurements, examples and the list of changes have
    all words, and few people look for them. */
 const PAGES = [
@@ -70,7 +72,7 @@ function readLabels(index) {
       const anchor = `#${id === "" ? full : id === "-" ? `${kind}-${full}` : id}`;
       const isOwn = index.docnames[doc].endsWith(`/${full}`);
       const object = { full, descr: index.objnames[type][2] };
-      add(doc, isOwn ? "object" : "member", name, anchor, object);
+      add(doc, isOwn ? "name" : "member", name, anchor, object);
       if (isOwn) add(doc, "object", splitName(name), anchor, object);
     }
   return read;
@@ -168,7 +170,7 @@ function asResult({ doc, score, label }, index) {
   const title = index.titles[doc];
   const name = label?.name;
   const anchor = label?.anchor ?? "";
-  const kind = !label ? "text" : ["object", "member"].includes(label.kind) ? "object" : ["main", "entry"].includes(label.kind) ? "index" : "title";
+  const kind = KINDS[label?.kind ?? "text"];
   const shown = kind === "object" ? name.full : label?.kind === "section" ? `${title} > ${name}` : title;
   const descr = kind === "object" ? name.descr : null;
   return [index.docnames[doc], shown, anchor, descr, score, index.filenames[doc], kind];
