@@ -1,7 +1,7 @@
 """The search of the site shows the pages on some tasks first for the words of users.
 
-It gives the highest score to the main entries of the index, which the terms of the glossary are too,
-and orders pages of equal scores by their titles. test_site.py asks it in a browser.
+It gives the highest score to the main entries of the index, which the terms of the glossary are
+too, and orders pages of equal scores by their titles. test_site.py asks it in a browser.
 """
 
 import re

@@ -2,7 +2,7 @@
 
 
 def mend_roles(app, pagename, templatename, context, doctree):
-    """References are items of their list, as its role demands; the role that docutils gives is gone."""
+    """References are items of a list, whatever docutils calls them."""
     if body := context.get("body"):
         context["body"] = body.replace('role="doc-biblioentry"', 'role="listitem"')
 

@@ -1,7 +1,7 @@
 """The pages in Markdown, beside those in HTML, and ``llms.txt``, which lists those of the guide.
 
-Language models read Markdown better than HTML: see https://llmstxt.org. Of the reference, whose pages
-are many, there is the index alone.
+Language models read Markdown better than HTML: see https://llmstxt.org. Of the reference, whose
+pages are many, there is the index alone.
 """
 
 import re
@@ -43,7 +43,7 @@ class Markdown:
         if isinstance(node, SKIPPED):
             return ""
         for kind in type(node).__mro__:
-            if write := getattr(self, f"of_{kind.__name__}", None):
+            if write := getattr(self, f"of_{kind.__name__.lower()}", None):
                 return write(node)
         is_inline = isinstance(node, (nodes.Inline, nodes.TextElement))
         return self.inline(node) if is_inline else self.blocks(node)
@@ -54,7 +54,7 @@ class Markdown:
     def blocks(self, node):
         return "\n\n".join(filter(None, (self.of(child).strip("\n") for child in node.children)))
 
-    def of_Text(self, node):
+    def of_text(self, node):
         return re.sub(r"\s+", " ", node.astext())
 
     def of_section(self, node):
@@ -105,7 +105,7 @@ class Markdown:
         uri = node.get("refuri") or (f"#{node['refid']}" if node.get("refid") else "")
         if not uri or uri.startswith("#") or urlsplit(uri).scheme:
             return uri
-        path, _, fragment = uri.partition("#")
+        path, _, _ = uri.partition("#")
         target = normpath(join(dirname(self.docname), path)).removesuffix(".html")
         if target in self.documents:
             return path.removesuffix(".html") + ".md"
@@ -142,7 +142,7 @@ class Markdown:
     def of_block_quote(self, node):
         return "\n".join(f"> {line}".rstrip() for line in self.blocks(node).splitlines())
 
-    def of_Admonition(self, node):
+    def of_admonition(self, node):
         has_title = isinstance(node, nodes.admonition)
         title = "" if has_title else f"> **{type(node).__name__.title()}**\n>\n"
         return title + self.of_block_quote(node)

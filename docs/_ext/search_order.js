@@ -95,9 +95,10 @@ function distance(a, b) {
 
 /* Words of the index for a word of the reader, which may be two in one: itself, or else those that begin
    with it, or else those that are spelled alike. */
-function spellings(word, next, vocabulary) {
+function spellings(word, before, after, vocabulary) {
   const stemmed = stem(word);
-  const joined = next ? [word + next, `${word}_${next}`].map(stem) : [];
+  const pairs = [[before, word], [word, after]].filter((pair) => pair.every(Boolean));
+  const joined = pairs.flatMap((pair) => [pair.join(""), pair.join("_")]).map(stem);
   const exact = [stemmed, ...joined].filter((one) => vocabulary.has(one));
   if (exact.length) return new Map(exact.map((one) => [one, 1]));
   const alike = (isAlike) => new Map([...vocabulary].filter(isAlike).map((one) => [one, 0.6]));
@@ -116,7 +117,7 @@ function readQuery(query, vocabulary) {
   const words = fullWords(query).flatMap((word) =>
     vocabulary.has(stem(word)) ? [word] : word.split("_").filter(Boolean),
   );
-  return words.map((word, i) => spellings(word, words[i + 1], vocabulary));
+  return words.map((word, i) => spellings(word, words[i - 1], words[i + 1], vocabulary));
 }
 
 /* What is found for one word: the best evidence on each page. */
