@@ -187,6 +187,12 @@ Search._performSearch = (query) => {
   return results.sort(_orderResultsByScoreThenName).slice(-MAX_RESULTS);
 };
 
-/* Entries of the index are empty, and terms of the glossary say nothing: show the text of the page. */
-const textAt = Search.htmlToText;
-Search.htmlToText = (html, anchor) => textAt(html, /^#(index|term)-/.test(anchor) ? "" : anchor);
+/* The text of which a result shows a part: of a section, or of a page without its title and the path to it.
+   Entries of the index are empty, and terms of the glossary say nothing: for them, that of the page. */
+Search.htmlToText = (html, anchor) => {
+  const page = new DOMParser().parseFromString(html, "text/html");
+  page.querySelectorAll(".headerlink, script, style, h1").forEach((element) => element.remove());
+  const isPlace = anchor && !/^#(index|term)-/.test(anchor);
+  const place = isPlace ? page.getElementById(anchor.slice(1)) : null;
+  return (place ?? page.querySelector("article.bd-article"))?.textContent.replace(/\s+/g, " ") ?? "";
+};
