@@ -37,6 +37,7 @@ extensions = [
     "sphinx_copybutton",
     "sphinx_design",
     "sphinx_gallery.gen_gallery",
+    "accessible",
     "any_path",
     "counterparts",
     "defaults",
@@ -44,9 +45,12 @@ extensions = [
     "gallery_warnings",
     "in_batches",
     "link_names",
+    "llms_txt",
     "markdown_file",
     "measured",
     "mathml",
+    "result_tables",
+    "search_entries",
     "used_in",
 ]
 templates_path = ["_templates"]
@@ -81,7 +85,7 @@ html_theme = "pydata_sphinx_theme"
 html_title = "skood"
 html_static_path = ["_static"]
 html_css_files = ["custom.css"]
-html_js_files = ["scrolling.js"]
+html_js_files = ["names.js", "scrolling.js"]
 # The theme complains in the console of browsers where it is not set.
 html_context = {"default_mode": "auto", "addresses": addresses}
 html_logo = "_static/logo.svg"
@@ -89,6 +93,7 @@ html_favicon = "_static/logo.svg"
 html_show_sourcelink = False
 html_copy_source = False
 html_math_renderer = "mathml"
+html_search_scorer = str(DOCS / "_ext" / "search_order.js")
 html_sidebars = {
     "about": [],
     "changelog": [],

@@ -66,13 +66,17 @@ class Reader:
 
     def _listen(self):
         self.tab.on("pageerror", lambda error: self._note(f"error: {error}"))
-        self.tab.on("requestfailed", lambda request: self._note(f"failed: {request.url}"))
+        self.tab.on("requestfailed", self._failed)
         self.tab.on("console", self._heard)
         self.tab.on("response", self._answered)
         self.tab.on("request", self._asked)
 
     def _note(self, fault):
         self.faults.append(f"{self.tab.url.removeprefix(self._address)}: {fault}")
+
+    def _failed(self, request):
+        if request.failure != "net::ERR_ABORTED":  # the reader has turned to the next page
+            self._note(f"failed: {request.url}: {request.failure}")
 
     def _heard(self, message):
         if message.type in ("error", "warning"):
