@@ -134,18 +134,18 @@ class _States:
 
     def __init__(self) -> None:
         self._torch = _states_of_torch()
-        self._octets = [_octets(state) for state in self._torch]
         self._numpy = _OF_GLOBAL_NUMPY.state()
         self._random = random.getstate()
 
     def changed(self) -> set[str]:
-        now = _States()
-        is_other = {
-            "torch": self._octets != now._octets,
-            "numpy": self._numpy != now._numpy,
-            "random": self._random != now._random,
+        torch_now = _states_of_torch()
+        is_same = {
+            "torch": len(torch_now) == len(self._torch)
+            and all(map(_are_equal, self._torch, torch_now)),
+            "numpy": self._numpy == _OF_GLOBAL_NUMPY.state(),
+            "random": self._random == random.getstate(),
         }
-        return {source for source in is_other if is_other[source]}
+        return {source for source in is_same if not is_same[source]}
 
     def restore(self, source: str) -> None:
         if source == "random":
@@ -163,9 +163,9 @@ def _states_of_torch() -> list[torch.Tensor]:
     return [torch.get_rng_state(), *map(torch.cuda.get_rng_state, devices)]
 
 
-def _octets(state: torch.Tensor) -> bytes:
-    """A state as an object of Python, which is compared in no time."""
-    return ctypes.string_at(state.data_ptr(), state.numel())
+def _are_equal(state: torch.Tensor, other: torch.Tensor) -> bool:
+    """Whether two states are, in no time: each is many octets, looked at eight at a time."""
+    return np.array_equal(state.numpy().view(np.uint64), other.numpy().view(np.uint64))
 
 
 class _NumPy:
