@@ -51,6 +51,7 @@ extensions = [
     "mathml",
     "result_tables",
     "search_entries",
+    "source_links",
     "used_in",
 ]
 templates_path = ["_templates"]

@@ -236,7 +236,9 @@ class _Listener:
         previous = sys.getprofile()
 
         def heard(frame: Any, event: Any, called: Any) -> None:
-            if event == "c_call" and getattr(called, "__self__", None) is _RANDOM:
+            is_draw = event == "c_call" and getattr(called, "__self__", None) is _RANDOM
+            # A number that it keeps for the next call is drawn without a call of the generator.
+            if is_draw or (event == "call" and _is_gauss(frame)):
                 self.drew.add("random")
             if callable(previous):  # what else measures
                 previous(frame, event, called)
@@ -272,6 +274,10 @@ class _Listener:
             return function(*args, **kwargs)
 
         return reporting
+
+
+def _is_gauss(frame: Any) -> bool:
+    return frame.f_code is random.Random.gauss.__code__ and frame.f_locals.get("self") is _RANDOM
 
 
 _RANDOM = random.random.__self__  # type: ignore[attr-defined]
