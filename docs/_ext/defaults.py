@@ -17,6 +17,8 @@ from docutils import nodes
 from docutils.parsers.rst import Directive
 from docutils.statemachine import StringList
 
+from skood._diagram import public_path
+
 REASONS = Path(__file__).parents[1] / "user_guide" / "defaults.toml"
 EVERYWHERE = "everywhere"
 WHOSE = {
@@ -122,7 +124,7 @@ class Defaults(Directive):
         text = "The same in all estimators"
         if owner != EVERYWHERE:
             role = "func" if owner == "make_monitor" else "class"
-            text = f":{role}:`~{_path(owner)}`"
+            text = f":{role}:`~{public_path(owners()[owner])}`"
         entry = nodes.entry("", *self._parsed(text), morecols=2, classes=["defaults-of"])
         return nodes.row("", entry, ids=[f"defaults-{owner}"])
 
@@ -144,7 +146,7 @@ class Advice(Directive):
         lines = []
         for row in rows():
             if row.advice:
-                name = f":class:`~{_path(row.owner)}`"
+                name = f":class:`~{public_path(owners()[row.owner])}`"
                 lines += [f"- {name}, ``{row.parameter}={row.shown}``: {row.advice}"]
         node = nodes.container()
         self.state.nested_parse(StringList([*lines, ""]), 0, node)
@@ -153,16 +155,6 @@ class Advice(Directive):
 
 def _entry(*children):
     return nodes.entry("", *children)
-
-
-def _path(owner):
-    """The name by which the reference lists it."""
-    import skood
-
-    if owner in skood.__all__:
-        return f"skood.{owner}"
-    cls = owners()[owner]
-    return f"{'.'.join(cls.__module__.split('.')[:2])}.{owner}"
 
 
 def setup(app):

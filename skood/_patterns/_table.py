@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from .._side_by_side import stretches
 from ._rules import rank_of_percentile
 from ._store import PatternStore
 
@@ -32,13 +33,9 @@ class PatternTable:
 
     def __init__(self, entries: Sequence[Entry]) -> None:
         self._entries = entries
-        self._layers = list(dict.fromkeys(layer for layer, *_ in entries))
         widths = {layer: n_units for layer, n_units, *_ in entries}
-        stops = np.cumsum([widths[layer] for layer in self._layers]).tolist()
-        self._stretches = {
-            layer: slice(stop - widths[layer], stop)
-            for layer, stop in zip(self._layers, stops, strict=True)
-        }
+        self._layers = list(widths)
+        self._stretches = dict(zip(widths, stretches(widths.values()), strict=True))
         firsts = [self._stretches[layer].start for layer, *_ in entries]
         self._ranks = np.array(
             [
@@ -52,7 +49,7 @@ class PatternTable:
         self._order = np.argsort(-n_words, kind="stable")
         self._n_words = n_words[self._order]
         # Bits beside the units of an entry are those of a last value, which is below all others.
-        self._unit_of_bit = np.full(int(n_words.sum()) * _WORD, stops[-1])
+        self._unit_of_bit = np.full(int(n_words.sum()) * _WORD, sum(widths.values()))
         begins = (np.cumsum(n_words) - n_words) * _WORD
         for begin, first, (_, n_units, *_) in zip(begins.tolist(), firsts, entries, strict=True):
             self._unit_of_bit[begin : begin + n_units] = np.arange(first, first + n_units)

@@ -8,13 +8,14 @@ from __future__ import annotations
 import mmap
 from collections.abc import Sequence
 from functools import cached_property
-from itertools import accumulate, chain
+from itertools import chain
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.linalg.blas import dtpmv
 
+from .._side_by_side import stretches
 from .._values import Floats
 from ._mahalanobis import MahalanobisDetector
 from ._row_lengths import LEAST_PRECISE, row_lengths, unit_rows
@@ -41,7 +42,7 @@ class RowsSideBySide:
     """
 
     def __init__(self, widths: Sequence[int]) -> None:
-        self.stretches = _stretches(widths)
+        self.stretches = stretches(widths)
         self.starts = [stretch.start for stretch in self.stretches]
         self._widths = widths
 
@@ -267,8 +268,3 @@ def say_the_same(first: MahalanobisDetector, second: MahalanobisDetector) -> boo
 def _are_equal(first: TiedGaussian, second: TiedGaussian) -> bool:
     names = "means", "_factor", "_variances", "_counting", "_other"
     return all(np.array_equal(getattr(first, name), getattr(second, name)) for name in names)
-
-
-def _stretches(sizes: Sequence[int]) -> list[slice]:
-    stops = list(accumulate(sizes))
-    return [slice(stop - size, stop) for stop, size in zip(stops, sizes, strict=True)]

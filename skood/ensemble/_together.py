@@ -12,6 +12,7 @@ from scipy.linalg import block_diag
 from sklearn.pipeline import Pipeline
 
 from .._patterns import PatternTable
+from .._side_by_side import stretches
 from .._values import Floats
 from ..activations import Activations
 from ..detectors import (
@@ -99,10 +100,10 @@ class Together:
         self._ensembles: list[_Node] = []
         nodes = [self._node(*pair) for pair in zip(members, readings, strict=True)]
         of_kinds = self._patterns, self._gaussians, self._norms, self._others
-        stops = np.cumsum([len(some) for some in of_kinds]).tolist()
-        self._columns = [slice(a, b) for a, b in zip([0, *stops], stops, strict=False)]
-        self._n_first, self._n_columns = stops[-1], stops[-1] + len(self._ensembles)
-        for column, node in enumerate(self._ensembles, stops[-1]):
+        self._columns = stretches([len(some) for some in of_kinds])
+        self._n_first = self._columns[-1].stop
+        self._n_columns = self._n_first + len(self._ensembles)
+        for column, node in enumerate(self._ensembles, self._n_first):
             node.column = column
         self._of_members = [self._column(node) for node in nodes]
         for each in self._ensembles:

@@ -8,7 +8,6 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence, S
 from contextlib import AbstractContextManager, suppress
 from dataclasses import replace
 from functools import partial
-from itertools import accumulate
 from math import prod
 from typing import Any
 
@@ -19,6 +18,7 @@ from sklearn.exceptions import NotFittedError
 from torch import Tensor, nn
 
 from ..._logits import require_logits, uniform_kl_gradient
+from ..._side_by_side import stretches
 from .._base import (
     Batch,
     LayerCallback,
@@ -567,10 +567,8 @@ class TorchSession(NetworkSession):
         shapes = [value.shape for value in values]
         with torch.no_grad():
             joined = self._adapter.to_numpy(torch.cat([value.reshape(-1) for value in values]))
-        stops = list(accumulate(map(prod, shapes)))
-        starts = [0, *stops]
-        cuts = zip(starts, stops, shapes, strict=False)
-        return [joined[start:stop].reshape(shape) for start, stop, shape in cuts], [joined]
+        cuts = zip(stretches(map(prod, shapes)), shapes, strict=True)
+        return [joined[stretch].reshape(shape) for stretch, shape in cuts], [joined]
 
     def open(self) -> None:
         with alone():
