@@ -172,9 +172,13 @@ class TiedRows:
     def summed(self) -> TiedMoments:
         """The moments, without the rows."""
         varying = self.varying
-        residuals = self.residuals if varying.all() else self.residuals[:, varying]
-        scatter = residuals.T @ residuals
-        if not varying.all():
+        n_varying = int(varying.sum())
+        scatter = np.zeros((n_varying, n_varying))
+        # Units that do not vary are left out of some rows at a time: a copy of all is as large.
+        for batch in row_batches(self.n_rows, n_varying, are_products=True):
+            some = self.residuals[batch] if varying.all() else self.residuals[batch][:, varying]
+            scatter += some.T @ some
+        if n_varying < len(varying):
             of_varying, scatter = scatter, np.zeros((len(varying), len(varying)))
             scatter[np.ix_(varying, varying)] = of_varying
         return TiedMoments(self.labels, self.counts, self.means, scatter, self.rounding)
