@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -277,9 +278,8 @@ class TiedParts:
 
     @property
     def can_be_left_out(self) -> bool:
-        """Whether there are many rows, and no part holds most of them, as where rows repeat."""
-        most = max(part.n_rows for part in self.parts)
-        return self.n_rows >= _FEWEST_IN_PARTS and 2 * most <= self.n_rows
+        """Whether there are many rows, and no part holds most of them."""
+        return can_be_left_out([part.n_rows for part in self.parts], self.n_rows)
 
     def without_part(self, number: int) -> TiedMoments:
         """The moments of the rows of the other parts."""
@@ -293,6 +293,11 @@ class TiedParts:
         """The moments of the rows of both."""
         pairs = zip(self.parts, other.parts, strict=True)
         return TiedParts(tuple(mine.merge(theirs) for mine, theirs in pairs))
+
+
+def can_be_left_out(sizes: Iterable[int], n_rows: int) -> bool:
+    """Whether there are many rows, and no part holds most of them, as where rows repeat."""
+    return n_rows >= _FEWEST_IN_PARTS and 2 * max(sizes) <= n_rows
 
 
 def number_parts(rows: NDArray) -> NDArray[np.intp]:
