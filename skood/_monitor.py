@@ -1243,7 +1243,7 @@ def _why_no_p_values(detector: Any) -> str:
 
 
 def _learnt_from(fitted: Any) -> str:
-    rows = getattr(scoring_steps(fitted)[-1], "learnt_rows_", None)
+    rows = getattr(scoring_steps(fitted)[-1], "_learnt_runs", None)
     return "unknown" if rows is None else f"{len(rows)} rows"
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import permutations
 from typing import Any
 
 import numpy as np
@@ -90,11 +89,11 @@ class SeenRows:
         others = self.of(A)
         if others is None or others.n_seen != self.n_seen:
             return False
-        numbers = [each.numbers / self._scale() for each in (self, others)]
+        mine, theirs = (each.numbers / self._scale() for each in (self, others))
         # Where a part is kept, rounding decides of a few rows whether they are among it.
         wanted = 1.0 if self._are_all else 1 - _MANY
         return self._share_of_repeated() < 0.5 and all(
-            (_n_near(*pair) > 0).mean() >= wanted for pair in permutations(numbers)
+            (_n_near(a, b) > 0).mean() >= wanted for a, b in ((mine, theirs), (theirs, mine))
         )
 
     def n_among(self, A: Any) -> int:
@@ -108,8 +107,10 @@ class SeenRows:
         if share <= _MANY:
             return 0.0
         by_chance = self._share_of_repeated()
-        if not self._are_all and binom.sf(n_known - 1, n_looked_for, by_chance + _MANY) > _BY_CHANCE:
-            return 0.0
+        if not self._are_all:
+            at_most = by_chance + _MANY
+            if binom.sf(n_known - 1, n_looked_for, at_most) > _BY_CHANCE:
+                return 0.0
         error = np.sqrt(by_chance * (1 - by_chance) / n_looked_for)
         return share if share > by_chance + _MANY + 3 * error else 0.0
 

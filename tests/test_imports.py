@@ -44,6 +44,7 @@ FLOW = [
     "_spread",
     "networks",
     "_rows",
+    "_row_runs",
     "_blocks",
     "_labels",
     "_faiss",

@@ -19,7 +19,6 @@ def rows(n_samples, seed):
     return np.random.default_rng(seed).normal(size=(n_samples, 8)) + 3
 
 
-
 @pytest.mark.usefixtures("few_are_kept")
 def test_the_rows_that_are_kept_are_bounded_and_the_same_in_any_order_and_batches():
     X = rows(6000, 0)

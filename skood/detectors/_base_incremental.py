@@ -19,6 +19,7 @@ from .._held_out import Rows, held_out_of_batch
 from .._known_columns import KnownColumns
 from .._linear_head import same_weights
 from .._marks import in_distribution_rows, take_rows
+from .._row_runs import RowRuns
 from .._sklearn import available_if
 from .._threshold_sample import Merging, ThresholdSample, merged
 from .._too_few import TooFewSamplesError
@@ -290,7 +291,8 @@ class BaseIncrementalDetector(BaseOneClassDetector):
             setting = setting if keeps_sample else setting[:0]
             sample = self._sample_of(*rows_of(X, y, setting), rows[setting])
         self._know_of(NetworkClasses.of(X), KnownColumns.of(X))
-        self._add(merged(summaries), sample, rows[learnt], n_samples=n_samples, n_inside=len(rows))
+        runs = RowRuns.of(rows[learnt])
+        self._add(merged(summaries), sample, runs, n_samples=n_samples, n_inside=len(rows))
         return self
 
     def _become(self, fitted: Self) -> None:
@@ -316,7 +318,7 @@ class BaseIncrementalDetector(BaseOneClassDetector):
         if is_first and n_samples > 1:
             return self._hold_out(n_samples, y) or (rows, rows[:0])
         n_inside = 0 if is_first else self._n_inside
-        n_before = n_inside, n_inside - (0 if is_first else len(self.learnt_rows_))
+        n_before = n_inside, n_inside - (0 if is_first else len(self._learnt_runs))
         # Another draw for each batch: the same places of each would be no random share of all.
         seeds = _seed_of(self), getattr(self, "n_samples_seen_", 0)
         return held_out_of_batch(n_samples, y, self.validation, seeds, n_before)
@@ -380,7 +382,7 @@ class BaseIncrementalDetector(BaseOneClassDetector):
         self._add(
             other._summary,
             other._sample,
-            other.learnt_rows_,
+            other._learnt_runs,
             n_samples=other.n_samples_seen_,
             n_inside=other._n_inside,
         )
@@ -407,7 +409,7 @@ class BaseIncrementalDetector(BaseOneClassDetector):
         _check_same_head(self, getattr(other, "head_", None), f"The other {name}")
 
     def _add(
-        self, summary: Any, sample: ThresholdSample, rows: Rows, *, n_samples: int, n_inside: int
+        self, summary: Any, sample: ThresholdSample, runs: RowRuns, *, n_samples: int, n_inside: int
     ) -> None:
         """Add what a batch teaches, of which the given rows were learnt from.
 
@@ -417,9 +419,9 @@ class BaseIncrementalDetector(BaseOneClassDetector):
         if start:
             summary = self._summary.merge(summary)
             sample = self._sample.merge(sample.numbered_from(start))
-            rows = np.concatenate([self.learnt_rows_, start + rows])
+            runs = self._learnt_runs.followed_by(runs, start)
             n_inside += self._n_inside
-        self._summary, self._sample, self.learnt_rows_ = summary, sample, rows
+        self._summary, self._sample, self._learnt_runs = summary, sample, runs
         self.n_samples_seen_, self._n_inside = start + n_samples, n_inside
 
     def _conclude(self) -> Self:
@@ -448,9 +450,9 @@ class BaseIncrementalDetector(BaseOneClassDetector):
         self._set_threshold(scores)
 
     def _refuse_none_learnt_or_held_out(self) -> None:
-        if not len(self.learnt_rows_) or not self._sample.n_seen:
+        if not len(self._learnt_runs) or not self._sample.n_seen:
             raise TooFewSamplesError(
-                f"Of {self._n_inside} in-distribution samples, {len(self.learnt_rows_)} are there "
+                f"Of {self._n_inside} in-distribution samples, {len(self._learnt_runs)} are there "
                 f"to learn from and {self._sample.n_seen} to set the threshold by."
             )
 

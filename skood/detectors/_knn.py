@@ -131,7 +131,7 @@ class KNNDetector(StoredSamplesMixin, BaseIncrementalDetector):
                 f"n_neighbors={self.n_neighbors}, but a sample has only {len(rows) - 1} others: "
                 "the farthest one counts."
             )
-        self.stored_rows_ = self.learnt_rows_[summary.places]
+        self.stored_rows_ = self._learnt_runs.at(summary.places)
         self._keys_of_part = summary.keys_of_part
         self._neighbors = EuclideanNeighbors(rows)
 

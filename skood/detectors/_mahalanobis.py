@@ -334,7 +334,7 @@ class MahalanobisDetector(BaseLayerScoresDetector):
         return np.concatenate(found).T
 
     def _codes(self, X: Activations, y: NDArray | None) -> NDArray[np.intp]:
-        """The numbers of the classes under which samples were learnt; -1 where they do not count."""
+        """Numbers of the classes under which samples were learnt; -1 where they do not count."""
         classes = self._training_classes(X, y, are_classes=self._summary.classes.seen.tell_classes)
         codes = class_columns(classes.own, self.class_labels_)
         codes[~classes.counts] = -1
