@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import reduce
 from typing import Any
 
 import numpy as np
@@ -15,12 +16,12 @@ from ._batches import row_batches
 from ._elsewhere import engine, lies_elsewhere
 from ._layer_names import layer_columns
 from ._rows import take
-from ._threshold_sample import hash_rows, merged
+from ._threshold_sample import hash_rows
 from ._values import Floats
 from .activations import Activations
 
-MAX_ROWS = 2**16
-"""So many rows are known again at most: 2 MiB of numbers, and a tree that takes as much."""
+MAX_ROWS = 2**15
+"""So many rows are known again at most: 1.25 MiB, and a tree that takes as much."""
 _N_NUMBERS = 4
 """Of each row: so many that others are not the same by chance."""
 _SAME = 1e-4
@@ -45,11 +46,14 @@ class SeenRows:
     ----------
     numbers : ndarray of shape (n_kept, 4)
         Random combinations of the units of one layer.
+    hashes : ndarray of shape (n_kept,)
+        Hashes of these numbers, but for their last digits.
     n_seen : int
         How many rows there were.
     """
 
     numbers: Floats
+    hashes: NDArray[np.uint64]
     n_seen: int
 
     @classmethod
@@ -57,28 +61,36 @@ class SeenRows:
         """Those of rows; None where no layer has enough units to tell rows apart."""
         if lies_elsewhere(A):
             parts = engine("each_block")(A, _of_block)
-            return None if any(part is None for part in parts) else merged(parts)
+            return None if any(part is None for part in parts) else reduce(cls.merge, parts)
         layer = _layer_that_tells(A)
         if layer is None:
             return None
-        parts = []
+        seen = cls(np.empty((0, _N_NUMBERS)), np.empty(0, np.uint64), 0)
         for numbers in _combinations(layer):
             if not np.isfinite(numbers).all():
                 return None
-            parts.append(cls._bounded(numbers, len(numbers)))
-        return merged(parts)
+            seen = seen.merge(cls(numbers, _hashes(numbers), len(numbers))._bounded())
+        return seen
 
-    @classmethod
-    def _bounded(cls, numbers: Floats, n_seen: int) -> SeenRows:
-        if len(numbers) > MAX_ROWS:
-            smallest = np.argpartition(_hashes(numbers), MAX_ROWS)[:MAX_ROWS]
-            numbers = numbers[np.sort(smallest)]
-        return cls(numbers, n_seen)
+    def _bounded(self) -> SeenRows:
+        """With no more rows than are kept."""
+        if len(self.numbers) <= MAX_ROWS:
+            return self
+        smallest = np.sort(np.argpartition(self.hashes, MAX_ROWS)[:MAX_ROWS])
+        return SeenRows(self.numbers[smallest], self.hashes[smallest], self.n_seen)
 
     def merge(self, other: SeenRows) -> SeenRows:
         """Those of the rows of both."""
-        numbers = np.concatenate([self.numbers, other.numbers])
-        return self._bounded(numbers, self.n_seen + other.n_seen)
+        some = other._looked_for_by(self) if len(self.numbers) == MAX_ROWS else slice(None)
+        return SeenRows(
+            np.concatenate([self.numbers, other.numbers[some]]),
+            np.concatenate([self.hashes, other.hashes[some]]),
+            self.n_seen + other.n_seen,
+        )._bounded()
+
+    def _looked_for_by(self, other: SeenRows) -> NDArray[np.bool_]:
+        """Which rows have hashes as small as those that the other keeps."""
+        return self.hashes <= other.hashes.max()
 
     @property
     def _are_all(self) -> bool:
@@ -121,7 +133,7 @@ class SeenRows:
             return 0, 0
         numbers = others.numbers
         if not self._are_all:
-            numbers = numbers[_hashes(numbers) <= _hashes(self.numbers).max()]
+            numbers = numbers[others._looked_for_by(self)]
         scale = self._scale()
         return int(_n_near(numbers / scale, self.numbers / scale).sum()), len(numbers)
 
