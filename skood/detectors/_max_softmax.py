@@ -76,7 +76,7 @@ class MaxSoftmaxDetector(BaseLogitDetector, BaseSampleWiseDetector):
         sums = row_sums(others)
         is_plain = are_plain(sums, logits.dtype)
         sums[~is_plain] = 1
-        scores: Floats = largest - np.log(sums)
+        scores = largest.astype(np.float64, copy=False) - np.log(sums)
         if not is_plain.all():
             largest_last = np.partition(logits[~is_plain].astype(np.float64), -1, axis=1)
             scores[~is_plain] = largest_last[:, -1] - log_sum_exp(largest_last[:, :-1])
