@@ -46,7 +46,7 @@ def memory_left() -> float:
     return _last[1]
 
 
-def may_be_kept(n_bytes: float, most: int) -> bool:
+def may_be_kept(n_bytes: float, most: float = float("inf")) -> bool:
     """Whether so many bytes may stay for later: at most a number, and a share of what is left.
 
     What is not known, NaN, may not.

@@ -460,6 +460,17 @@ def test_what_was_given_may_change_afterwards(name):
 
 
 @every_detector
+def test_fit_keeps_no_samples_that_memory_does_not_allow(name, monkeypatch):
+    expected = unfitted(name).fit(A, Y)
+    monkeypatch.setattr("skood._memory.memory_left", lambda: 0.0)
+    detector = unfitted(name).fit(A, Y)
+    assert_same(name, detector, expected)
+    with pytest.raises(ValueError, match=r"begin with partial_fit"):
+        detector.partial_fit(A, Y)
+    assert_same(name, detector, expected)
+
+
+@every_detector
 def test_what_only_batches_need_can_be_dropped(name):
     detector, other = (unfitted(name).fit(A, Y) for _ in range(2))
     scores = detector.score_samples(NEW)

@@ -19,9 +19,10 @@ from .._held_out import Rows, held_out_of_batch
 from .._known_columns import KnownColumns
 from .._linear_head import same_weights
 from .._marks import in_distribution_rows, take_rows
+from .._memory import may_be_kept
 from .._row_runs import RowRuns
 from .._sklearn import available_if
-from .._threshold_sample import Merging, ThresholdSample, merged
+from .._threshold_sample import Merging, ThresholdSample, merged, most_bytes
 from .._too_few import TooFewSamplesError
 from .._validation import ARRAY_LAYER
 from ..activations import Activations, LinearHead, read_once
@@ -175,10 +176,14 @@ class BaseIncrementalDetector(BaseOneClassDetector):
         if self._max_threshold_samples() is not None:
             self._sample = self._sample_of(X, y, self.training_rows_)
             return self._score_sample()
-        if self._keeps_batches and not self._why_not_in_batches():
+        keeps = self._keeps_batches and not self._why_not_in_batches()
+        if keeps and may_be_kept(most_bytes(X)):
             return self._complete_scores(self._score_and_sample(X, y))
         scores = [self._score_setting(*batch) for batch in batches_of(X, y)]
-        return self._complete_scores(joined(scores))
+        completed = self._complete_scores(joined(scores))
+        if keeps:
+            forget_batches(self)  # without the sample, more batches would set no threshold
+        return completed
 
     def _score_and_sample(self, X: Activations, y: NDArray | None) -> Scores:
         """Both for each batch at a time, which is read once."""
@@ -340,9 +345,11 @@ class BaseIncrementalDetector(BaseOneClassDetector):
                 )
         if not hasattr(self, "_summary"):
             raise ValueError(
-                f"This {name} was fitted inside of another estimator, or on rows in blocks "
-                "elsewhere, and what only more batches need was dropped: fit it alone, begin with "
-                "partial_fit, or give the batches to that estimator."
+                f"This {name} was fitted inside of another estimator, on rows in blocks "
+                "elsewhere, or where the samples that more batches need, up to 32 MiB, took more "
+                "than an eighth of the memory that was left, and what only more batches need was "
+                "dropped: begin with partial_fit, fit it alone and with more memory, or give the "
+                "batches to that estimator."
             )
 
     @available_if(_can_learn_in_batches)

@@ -209,7 +209,8 @@ class MahalanobisDetector(BaseLayerScoresDetector):
         self, X: Activations, y: NDArray | None, rows: NDArray[np.intp], fit_params: dict[str, Any]
     ) -> Floats:
         scores = super()._learn_and_score(X, y, rows, fit_params)
-        if any(isinstance(part, TiedRows) for part in self._summary.classes.layers.values()):
+        learnt = self._summary.classes.layers if hasattr(self, "_summary") else {}
+        if any(isinstance(part, TiedRows) for part in learnt.values()):
             forget_batches(self)
         return scores
 
