@@ -98,7 +98,12 @@ def test_a_missing_value_of_a_table_is_a_dash_and_no_list():
     page = new_document("page", get_default_settings(Parser))
     Parser().parse('.. result-table::\n\n   whole rule,-,"-0.12 ± 0.13",a - b\n', page)
     (row,) = page.findall(lambda node: node.tagname == "row")
-    assert [entry.astext() for entry in row] == ["whole rule", "\N{EN DASH}", "-0.12 ± 0.13", "a - b"]
+    assert [entry.astext() for entry in row] == [
+        "whole rule",
+        "\N{EN DASH}",
+        "-0.12 ± 0.13",
+        "a - b",
+    ]
 
 
 def test_pages_that_use_a_name_come_in_the_order_of_use_and_lists_last():
