@@ -145,15 +145,17 @@ class SameNetwork:
     ) -> None:
         """Note that the network has run for so long; what it is seen to have written is no change.
 
-        A glance does where it is known what it writes to its tensors.
+        A glance does where it is known what it writes to its weights.
         """
         self._seconds += seconds
         has_cheap_stamp = type(adapter).stamp is not NetworkAdapter.stamp
         if not (adapter.written_by_passes and has_cheap_stamp) or self._verdict.error:
             return
-        look = adapter.glance if at_a_glance else adapter.stamp
-        if look(trace) == self._stamp:
+        if at_a_glance and adapter.glance(trace, after_pass=not self._is_written) == self._stamp:
             return
+        if adapter.stamp(trace) == self._stamp:
+            return
+        self._is_written = True  # perhaps weights, with the same values, in each pass
         now, known = adapter.fingerprint(trace), self.fingerprint
         by_pass = all(map(_may_be_written, differing(known.settings, now.settings, now.left_out)))
         if by_pass and not differing(known.weights, now.weights, now.left_out):
@@ -178,6 +180,7 @@ class SameNetwork:
         self._stamp, self._verdict = None, _Verdict()
         self._seconds, self._cost = 0.0, float("inf")
         self._next_look = 0.0
+        self._is_written = False
 
     def __getstate__(self) -> dict[str, Any]:
         # A stamp is of objects that have no copies.

@@ -125,8 +125,8 @@ class PipelineAdapter(NetworkAdapter):
     def stamp(self, trace: Any = None) -> Any:
         return self._inner.stamp(trace), _stamp(self._steps)
 
-    def glance(self, trace: Any = None) -> Any:
-        return self._inner.glance(trace), _stamp(self._steps)
+    def glance(self, trace: Any = None, *, after_pass: bool = False) -> Any:
+        return self._inner.glance(trace, after_pass=after_pass), _stamp(self._steps)
 
     def fingerprint(self, trace: Any = None) -> Fingerprint:
         steps = [(f"step {name}", step) for name, step in self._steps]

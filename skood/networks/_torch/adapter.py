@@ -153,10 +153,11 @@ class TorchAdapter(NetworkAdapter):
                 self.fingerprint(trace)
         return found or self._stamp
 
-    def glance(self, trace: TorchTrace | None = None) -> Any:
+    def glance(self, trace: TorchTrace | None = None, *, after_pass: bool = False) -> Any:
         written = _written(trace)
+        left_out = written.records | written.unclear
         with alone():
-            found = find_stamp(self._original, written.records | written.unclear, at_a_glance=True)
+            found = find_stamp(self._original, left_out, at_a_glance=True, after_pass=after_pass)
         return found or self.stamp(trace)
 
     def session(self, trace: TorchTrace, layers: Sequence[str]) -> NetworkSession:
