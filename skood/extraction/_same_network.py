@@ -70,8 +70,14 @@ class SameNetwork:
         Reads the network of ``fit``.
     trace : Trace or None
         What was found out of it, where it has run.
+
+    Attributes
+    ----------
+    noted : object
+        Another one as soon as the network has been looked at in full, as it seemed to change.
     """
 
+    noted: object
     _stamp: Any
     _next_look: float
 
@@ -175,12 +181,13 @@ class SameNetwork:
 
     def _note(self, adapter: NetworkAdapter, trace: Trace | None, verdict: _Verdict) -> None:
         self._stamp, self._verdict = adapter.stamp(trace), verdict
+        self.noted = object()
 
     def _forget(self) -> None:
         self._stamp, self._verdict = None, _Verdict()
         self._seconds, self._cost = 0.0, float("inf")
         self._next_look = 0.0
-        self._is_written = False
+        self._is_written, self.noted = False, object()
 
     def __getstate__(self) -> dict[str, Any]:
         # A stamp is of objects that have no copies.

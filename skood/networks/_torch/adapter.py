@@ -72,7 +72,7 @@ from .stamp import find_stamp, make_stamp
 from .trace import TorchTrace, TraceResult, trace_calls
 from .transfers import transfers_of
 from .unit_axes import axes_by_size
-from .untouched import Untouched, alone
+from .untouched import Untouched, alone, are_the_same
 
 _N_JOINED = 2**13
 """Tensors of no more numbers are copied into one."""
@@ -541,6 +541,7 @@ class TorchSession(NetworkSession):
     def __init__(self, adapter: TorchAdapter, trace: TorchTrace, layers: Sequence[str]) -> None:
         super().__init__(adapter, trace, layers)
         network = adapter.network
+        self._modules = list(network.modules())
         self._reader = LayerReader(trace, layers, lambda layer, value: None)
         self._post = self._reader.post(network)
         written = trace.written
@@ -570,6 +571,12 @@ class TorchSession(NetworkSession):
             joined = self._adapter.to_numpy(torch.cat([value.reshape(-1) for value in values]))
         cuts = zip(stretches(map(prod, shapes)), shapes, strict=True)
         return [joined[stretch].reshape(shape) for stretch, shape in cuts], [joined]
+
+    def is_current(self) -> bool:
+        network = self._adapter._original
+        if network is not self._adapter.network:  # of which it may run a copy
+            return False
+        return are_the_same(list(network.modules()), self._modules)
 
     def open(self) -> None:
         with alone():

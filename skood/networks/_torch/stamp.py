@@ -236,9 +236,11 @@ class _Holders:
         # In loops that Python itself runs, and by no code of others: there are many objects.
         attributes = map(dict.values, map(vars, self._modules))
         held: list[Any] = list(chain.from_iterable(attributes))
-        for position in self._hidden:
-            if position < len(held):
-                held[position] = None
+        hidden = self._hidden
+        if hidden and hidden[-1] >= len(held):  # where attributes are gone
+            hidden = [position for position in hidden if position < len(held)]
+        for position in hidden:
+            held[position] = None
         held += self._in_records.values()
         for attributes_of_one in self._classes:
             held.extend(attributes_of_one.values())

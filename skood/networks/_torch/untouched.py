@@ -103,7 +103,7 @@ class Untouched:
     def _keep_tensors(self) -> Callable[[], None]:
         """What undoes what ``forward`` writes even in evaluation mode, such as to buffers."""
         present = self._buffers_now()
-        if not _are_the_same(present, self._present) or not self._items:
+        if not are_the_same(present, self._present) or not self._items:
             self._present = present
             self._items = [list(held.items()) for held in self._buffers]
         before = self._items
@@ -113,7 +113,7 @@ class Untouched:
         copies = self._copies
 
         def give_back() -> None:
-            if not _are_the_same(self._buffers_now(), present):
+            if not are_the_same(self._buffers_now(), present):
                 for held, items in zip(self._buffers, before, strict=True):
                     if [*map(id, held.values())] != [id(tensor) for _, tensor in items]:
                         held.clear()
@@ -127,7 +127,7 @@ class Untouched:
         return list(chain.from_iterable(map(dict.values, self._buffers)))
 
 
-def _are_the_same(ones: list[Any], others: list[Any]) -> bool:
+def are_the_same(ones: list[Any], others: list[Any]) -> bool:
     return len(ones) == len(others) and all(map(operator.is_, ones, others))
 
 
@@ -177,7 +177,7 @@ class _Copies:
 
     def are_of(self, buffers: list[Tensor | None], rescaled: list[Tensor]) -> bool:
         """Whether they are of these very tensors, to which nothing was written since, by counts."""
-        is_same = _are_the_same([*buffers, *rescaled], self._held)
+        is_same = are_the_same([*buffers, *rescaled], self._held)
         return is_same and self._versions is not None and self._versions == _versions(self._tensors)
 
     def write_back(self) -> None:
