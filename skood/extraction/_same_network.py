@@ -80,6 +80,8 @@ class SameNetwork:
     noted: object
     _stamp: Any
     _next_look: float
+    _is_written: bool
+    """Whether a pass has left other marks behind than it found, if only at weights."""
 
     def __init__(self, adapter: NetworkAdapter, trace: Trace | None) -> None:
         start = time.perf_counter()

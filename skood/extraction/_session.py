@@ -130,17 +130,15 @@ class ExtractionSession:
         """
         if self._like is None or X.dtype not in self._dtypes or not self.suits(X):
             return None
-        adapter = self._adapter if self._adapt_anew is None else self._adapt_anew()
-        if not self._same.is_known(adapter, self._trace, at_a_glance=self._is_open):
+        if not self._knows_network():
             return None
-        if self._noted is not self._same.noted:
-            self._noted = self._same.noted
-            if not self._network.is_current():
-                self._begin_again()
         start = time.perf_counter()
         kept: dict[tuple[str, str], Any] = {}
+        logits = None
         try:
-            logits = self._network.run(X, partial(self._keep, kept))
+            # Steps before the network may change these inputs, and not the earlier ones.
+            if is_as_given := self._adapter.prepare(X) is X:
+                logits = self._network.run(X, partial(self._keep, kept))
         except Exception:  # the extractor runs it again, and explains the error
             return None
         finally:
@@ -153,9 +151,20 @@ class ExtractionSession:
             )
             self._sizes.add(len(X))
         # What looks at values has not run since the last pass, and runs twice now.
-        if not (_is_finite(X) or get_config()["assume_finite"]):
+        if not (is_as_given and (_is_finite(X) or get_config()["assume_finite"])):
             return None
         return self._finish(kept, logits, len(X))
+
+    def _knows_network(self) -> bool:
+        """Whether the network seems to be that of ``fit``; it is then read as it is made up now."""
+        adapter = self._adapter if self._adapt_anew is None else self._adapt_anew()
+        if not self._same.is_known(adapter, self._trace, at_a_glance=self._is_open):
+            return False
+        if self._noted is not self._same.noted:
+            self._noted = self._same.noted
+            if not self._network.is_current():
+                self._begin_again()
+        return True
 
     def _keep(self, kept: dict[tuple[str, str], Any], layer: str, value: Any) -> None:
         """Keep what is extracted of a layer: numbers of their own, since the value may change."""
@@ -254,7 +263,6 @@ def may_hurry(extractor: Any) -> bool:
         and extractor.perturbation is None
         and extractor.n_passes is None
         and not extractor.gradients
-        and not extractor.verbose
         and hasattr(extractor, SHAPE_OF_FIT)
         and not hasattr(extractor, "feature_names_in_")
         and (extractor.reducer is None or hasattr(extractor.reducer, "pool_layers"))

@@ -427,7 +427,7 @@ def _octets_of(flat: Tensor) -> memoryview | None:
     lies_here = flat.device.type == "cpu" and flat.is_contiguous()
     if not lies_here or flat.is_conj() or flat.is_neg():
         return None
-    octets = flat.view(torch.uint8).numpy()
+    octets: Any = flat.view(torch.uint8).numpy()
     return memoryview(octets.reshape(len(flat), flat.element_size()))
 
 
