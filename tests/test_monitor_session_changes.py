@@ -267,7 +267,8 @@ def test_wherever_a_pass_writes_for_some_inputs_alone_it_is_no_change(odd, is_op
     monitor = monitor_of(network)
     if is_open:
         monitor.open()
-    expected = monitor.score_samples(X[:1])
+    for _ in range(3):  # until no more than a glance is taken
+        expected = monitor.score_samples(X[:1])
     for _ in range(2):
         monitor.score_samples(ODD)
         for _ in range(2):
