@@ -27,6 +27,7 @@ from .._fingerprint import (
     fingerprint_of_parts,
     hash_octets,
 )
+from .._notes import is_note
 from .calls import StandingHook
 
 # They have no effect on a pass, or are read separately.
@@ -173,7 +174,7 @@ def _own_attributes(module: nn.Module) -> Iterator[tuple[str, Any]]:
     is_wrapper = _COMPILED in module._modules or _is_scripted(module)
     own = _numbers_of_own_hooks(module)
     for key, value in sorted(vars(module).items()):
-        if key in _ATTRIBUTES_LEFT_OUT:
+        if key in _ATTRIBUTES_LEFT_OUT or is_note(type(module), key, value):
             continue
         if key.endswith(("_hooks", "_hooks_with_kwargs", "_hooks_always_called")):
             # The keys are numbers that differ between processes.
