@@ -1,9 +1,9 @@
 """What libraries note on networks while they train, load and save them, and no pass reads.
 
-Such a note says nothing of what a network computes, and differs between the network that was trained and
-the same one in another process: the trainer, the name of a file, what was last logged. It is known by
-the library whose class defines it, and by its name, since a network of the user may mean something else
-by the same name.
+Such a note says nothing of what a network computes, and differs between the network that was
+trained and the same one in another process: the trainer, the name of a file, what was last logged.
+It is known by the library whose class defines it, and by its name, since a network of the user may
+mean something else by the same name.
 """
 
 from __future__ import annotations
@@ -12,13 +12,13 @@ import functools
 
 _ALL = "*"
 _LIGHTNING = (
-    "_automatic_optimization _compiler_ctx _current_fx_name _device_mesh _example_input_array _fabric "
-    "_fabric_optimizers _hparams_initial _log_hyperparams _metric_attributes "
+    "_automatic_optimization _compiler_ctx _current_fx_name _device_mesh _example_input_array "
+    "_fabric _fabric_optimizers _hparams_initial _log_hyperparams _metric_attributes "
     "_param_requires_grad_state _strict_loading _trainer"
 )
 _CONFIG = (
-    "_auto_class _commit_hash _name_or_path architectures dtype model_type problem_type torch_dtype "
-    "transformers_version use_cache"
+    "_auto_class _commit_hash _name_or_path architectures dtype model_type problem_type "
+    "torch_dtype transformers_version use_cache"
 )
 _NOTES = {
     # Whether hooks of gradients get all of them; accelerate and transformers mark any module.
@@ -27,10 +27,11 @@ _NOTES = {
     "pytorch_lightning.LightningModule": _LIGHTNING,
     # It rates a network, and sums up what it was given.
     "torchmetrics.Metric": _ALL,
-    "transformers.PreTrainedModel": "_auto_class _gradient_checkpointing_func _require_grads_hook "
-    "_require_grads_hooks _use_kernels _weight_conversions generation_config gradient_checkpointing "
-    "model_tags name_or_path warnings_issued",
-    "transformers.GradientCheckpointingLayer": "_gradient_checkpointing_func gradient_checkpointing",
+    "transformers.PreTrainedModel": "_auto_class _gradient_checkpointing_func "
+    "_require_grads_hook _require_grads_hooks _use_kernels _weight_conversions "
+    "generation_config gradient_checkpointing model_tags name_or_path warnings_issued",
+    "transformers.GradientCheckpointingLayer": "_gradient_checkpointing_func "
+    "gradient_checkpointing",
     "transformers.PreTrainedConfig": _CONFIG,
     "transformers.PretrainedConfig": _CONFIG,
     # On which devices weights lie, and where in memory.
