@@ -458,11 +458,17 @@ def test_the_default_monitor_of_a_perceptron_in_onnx(tmp_path):
 
 
 @pytest.mark.usefixtures("needs_onnx")
-def test_a_file_that_says_something_else_is_not_written(tmp_path, monkeypatch):
-    monitor = of_steps(perceptron(), EnergyDetector()).fit(rows(60))
+@pytest.mark.parametrize(
+    ("precision", "why"),
+    [(torch.float32, "This is a defect"), (torch.float16, r"torch .* half precision .* network\.float\(\)")],
+    ids=str,
+)
+def test_a_file_that_says_something_else_is_not_written(precision, why, tmp_path, monkeypatch):
+    X = torch.as_tensor(rows(60)).to(precision)
+    monitor = of_steps(perceptron().to(precision), EnergyDetector()).fit(X)
     right = EnergyDetector._score_logits
-    monkeypatch.setattr(EnergyDetector, "_score_logits", lambda *args: right(*args) + 1e-3)
-    with pytest.raises(ExportError, match=r"other scores than the monitor in .* by up to 0\.001"):
+    monkeypatch.setattr(EnergyDetector, "_score_logits", lambda *args: right(*args) + 0.1)
+    with pytest.raises(ExportError, match=rf"other scores than the .* by up to 0\.1.*\. {why}"):
         monitor.to_onnx(tmp_path / "monitor.onnx")
     assert list(tmp_path.iterdir()) == []
 
@@ -476,9 +482,10 @@ def test_a_file_that_says_something_else_is_not_written(tmp_path, monkeypatch):
             torch.float32,
             r"aten\.adaptive_max_pool2d, in '1\.0' \(AdaptiveMaxPool2d\)",
         ),
-        (nn.AvgPool2d(2), torch.float64, r"watch network\.float\(\).*implementation for Conv"),
+        (nn.AvgPool2d(2), torch.float64, r"double .*network\.float\(\).*implementation for Conv"),
+        (nn.AvgPool2d(2), torch.bfloat16, r"half .*network\.float\(\).*bfloat16"),
     ],
-    ids=["operator", "precision"],
+    ids=["operator", "double", "half"],
 )
 def test_what_onnx_cannot_express_is_named(pooling, precision, message, tmp_path):
     pooled = nn.Sequential(pooling, nn.Flatten())
