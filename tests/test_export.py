@@ -460,7 +460,10 @@ def test_the_default_monitor_of_a_perceptron_in_onnx(tmp_path):
 @pytest.mark.usefixtures("needs_onnx")
 @pytest.mark.parametrize(
     ("precision", "why"),
-    [(torch.float32, "This is a defect"), (torch.float16, r"torch .* half precision .* network\.float\(\)")],
+    [
+        (torch.float32, "This is a defect"),
+        (torch.float16, r"torch .* half precision .* network\.float\(\)"),
+    ],
     ids=str,
 )
 def test_a_file_that_says_something_else_is_not_written(precision, why, tmp_path, monkeypatch):

@@ -21,8 +21,8 @@ _CONFIG = (
     "torch_dtype transformers_version use_cache"
 )
 _NOTES = {
-    # Whether hooks of gradients get all of them; accelerate and transformers mark any module.
-    "torch.Module": "_is_accelerate_prepared _is_full_backward_hook _is_hf_initialized",
+    # accelerate and transformers mark any module.
+    "torch.Module": "_is_accelerate_prepared _is_hf_initialized",
     "lightning.LightningModule": _LIGHTNING,
     "pytorch_lightning.LightningModule": _LIGHTNING,
     # It rates a network, and sums up what it was given.
@@ -68,7 +68,12 @@ def is_note(kind: type, name: str, value: object = None) -> bool:
         What it holds.
     """
     notes = _notes_of(kind)
-    return name in notes or _ALL in notes or not _TRAINERS.isdisjoint(_names_of(type(value)))
+    return name in notes or _ALL in notes or _is_trainer(type(value))
+
+
+@functools.lru_cache(maxsize=10_000)
+def _is_trainer(kind: type) -> bool:
+    return not _TRAINERS.isdisjoint(_names_of(kind))
 
 
 @functools.lru_cache(maxsize=10_000)
@@ -78,7 +83,6 @@ def _notes_of(kind: type) -> frozenset[str]:
     )
 
 
-@functools.lru_cache(maxsize=10_000)
 def _names_of(kind: type) -> frozenset[str]:
     """Library and name of a class and of those that it is derived from."""
     return frozenset(f"{k.__module__.partition('.')[0]}.{k.__name__}" for k in kind.__mro__)

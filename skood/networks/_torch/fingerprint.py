@@ -51,6 +51,7 @@ _ATTRIBUTES_LEFT_OUT = frozenset(
         "_state_dict_pre_hooks",
     }
 )
+_HOW_HOOKS_ARE_CALLED = "_is_full_backward_hook"
 _COMPILED = "_orig_mod"
 """What torch.compile calls the module that it wraps."""
 GLOBAL_HOOKS = [f"_global_{kind}_hooks" for kind in ("forward", "forward_pre", "backward")]
@@ -182,7 +183,9 @@ def _own_attributes(module: nn.Module) -> Iterator[tuple[str, Any]]:
             if hooks := [hook for number, hook in pairs if number not in own]:
                 yield key, hooks
         elif not is_wrapper:
-            yield key, value
+            # Where no hook of gradients is left, it is as before the first one.
+            says_nothing = key == _HOW_HOOKS_ARE_CALLED and not module._backward_hooks
+            yield key, None if says_nothing else value
 
 
 def _numbers_of_own_hooks(module: nn.Module) -> set[int]:
