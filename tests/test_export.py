@@ -398,6 +398,26 @@ def test_what_a_graph_of_values_cannot_say_is_refused(settings, message):
         monitor.to_torch()
 
 
+class LastState(nn.Module):
+    """A recurrent network, whose first state is as large as the batch."""
+
+    def __init__(self):
+        super().__init__()
+        self.lstm, self.head = nn.LSTM(4, 8, batch_first=True), nn.Linear(8, 3)
+
+    def forward(self, x):
+        return self.head(self.lstm(x)[0][:, -1])
+
+
+def test_a_module_that_makes_tensors_by_the_number_of_samples_is_pickled():
+    X = torch.randn(60, 5, 4, generator=torch.Generator().manual_seed(0))
+    module = of_steps(seeded(LastState), EnergyDetector()).fit(X).to_torch()
+    again = pickle.loads(pickle.dumps(module))
+    for n_rows in (1, 7, 60):
+        assert torch.equal(again(X[:n_rows])["score"], module(X[:n_rows])["score"])
+    assert torch.equal(pickle.loads(pickle.dumps(again))(X)["score"], module(X)["score"])
+
+
 def test_networks_that_torch_cannot_trace_are_refused():
     monitor = of_steps(seeded(OfValues), EnergyDetector()).fit(rows(60))
     with pytest.raises(ExportError, match=r"torch\.export cannot trace it"):
