@@ -95,6 +95,21 @@ class ImageModel(PreTrainedModel):
         self.layers[0]._is_hf_initialized = True
 
 
+class WithoutHyperparameters(Classifier):
+    """Its hyperparameters are there once the trainer has asked for them."""
+
+    def __init__(self):
+        super().__init__()
+        del self._hparams
+
+    def forward(self, x):
+        return self.layers(x)
+
+    def train_some(self):
+        super().train_some()
+        self._hparams = {}
+
+
 class OfTheUser(nn.Module):
     """One that keeps its optimiser, and has a trainer that is none."""
 
@@ -112,7 +127,7 @@ class OfTheUser(nn.Module):
         self.scheduler = torch.optim.lr_scheduler.StepLR(self.optimizer, 1)
 
 
-NETWORKS = [Classifier, ImageModel, OfTheUser]
+NETWORKS = [Classifier, WithoutHyperparameters, ImageModel, OfTheUser]
 X = np.random.default_rng(0).normal(size=(160, 6)).astype(np.float32)
 
 

@@ -9,11 +9,12 @@ mean something else by the same name.
 from __future__ import annotations
 
 import functools
+from typing import Any
 
-_ALL = "*"
+_ALL, _IF_EMPTY = "*", "?"
 _LIGHTNING = (
     "_automatic_optimization _compiler_ctx _current_fx_name _device_mesh _example_input_array "
-    "_fabric _fabric_optimizers _hparams_initial _log_hyperparams _metric_attributes "
+    "_fabric _fabric_optimizers _hparams? _hparams_initial _log_hyperparams _metric_attributes "
     "_param_requires_grad_state _strict_loading _trainer"
 )
 _CONFIG = (
@@ -40,7 +41,10 @@ _NOTES = {
     # An address.
     "sklearn._VectorizerMixin": "_stop_words_id",
 }
-"""Attributes that have no part in a pass, by library and class."""
+"""Attributes that have no part in a pass, by library and class.
+
+With a ``?``, only where they are empty: Lightning makes them for whoever asks, as its trainer does.
+"""
 _TRAINERS = frozenset(
     {
         "accelerate.Accelerator",
@@ -55,7 +59,7 @@ _TRAINERS = frozenset(
 """What trains networks, some of which hold it."""
 
 
-def is_note(kind: type, name: str, value: object = None) -> bool:
+def is_note(kind: type, name: str, value: Any = None) -> bool:
     """Whether an attribute of objects of a class has no part in what a network computes.
 
     Parameters
@@ -68,7 +72,9 @@ def is_note(kind: type, name: str, value: object = None) -> bool:
         What it holds.
     """
     notes = _notes_of(kind)
-    return name in notes or _ALL in notes or _is_trainer(type(value))
+    held: type = type(value)
+    is_empty = f"{name}{_IF_EMPTY}" in notes and not value
+    return name in notes or _ALL in notes or is_empty or _is_trainer(held)
 
 
 @functools.lru_cache(maxsize=10_000)
