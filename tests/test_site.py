@@ -453,7 +453,7 @@ def test_every_page_says_what_it_is_about():
             text = (FOLDER / page).read_text(encoding="utf-8")
             found = re.search(r'<meta name="description" content="([^"]+)"', text)
             said[page] = found[1] if found else ""
-    none_of([f"{page}: {text!r}" for page, text in said.items() if len(text) < 15])
+    none_of([f"{page}: {text!r}" for page, text in said.items() if len(text) < 10])
     guide = [text for page, text in said.items() if page.startswith("user_guide/")]
     assert len(set(guide)) == len(guide)
 
