@@ -167,7 +167,11 @@ RUNS: dict[str, Callable[[Sizes], Outcome]] = {
     "families": lambda sizes: measure_ratios(compare_families(sizes)),
     "search": lambda sizes: measure_ratios(
         *(compare_search(n_classes, sizes) for n_classes in (1, 10, 100)),
-        *(compare_search(n, replace(sizes, n_stored=sizes.n_stored // 10)) for n in (1, 10)),
+        *(
+            compare_search(n_classes, replace(sizes, n_stored=sizes.n_stored // divisor))
+            for divisor in (5, 50)
+            for n_classes in (1, 10)
+        ),
     ),
     "patterns": measure_patterns,
     "progression": lambda sizes: measure_ratios(compare_progression(sizes)),

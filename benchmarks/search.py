@@ -4,7 +4,8 @@ Three things are compared. The search in the stores, from a private module of sk
 search of other libraries, whose queries are packed and grouped by class before time is taken. The
 detector, which is given packed patterns, with the same. And the detector, given activations, with
 what a user of faiss does by hand for the same distances: compare with 0, pack, group by class,
-search, and put distances back into the order of the samples.
+search, and put distances back into the order of the samples. What the detector checks before is
+timed by itself, too.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from sklearn.utils import gen_batches
 from experiments._common.timing import Timings
 from skood import Activations, HammingNAPDetector, PercentileBinarizer
 from skood._patterns import nearest_of_class
+from skood._validation import check_activations
 from skood.activations import PackedBits
 
 from .measure import Comparison, Line, Sizes
@@ -120,6 +122,7 @@ def search_numpy(stored: NDArray[np.uint64], queries: NDArray[np.uint64]) -> NDA
 
 SKOOD = "`HammingNAPDetector.score_samples`"
 ALONE = "skood's search without the detector"
+CHECKS = "the detector's checks of samples, layers and classes"
 WHOLE = "`HammingNAPDetector.score_samples` of activations"
 BY_HAND = "the same by hand, with NumPy and faiss"
 FAISS = Method("faiss `IndexBinaryFlat`", octets, build_faiss, search_faiss, ">= 1")
@@ -163,7 +166,10 @@ def compare_search(n_classes: int, sizes: Sizes) -> Comparison:
     slow_tasks = {name: task for name, task in tasks.items() if name in slow or name == SKOOD}
     fast = Timings(fast_tasks, _MORE_TURNS * sizes.repetitions, process_time)
     all_slow = Timings(slow_tasks, sizes.repetitions, process_time)
-    lines = [Line(SKOOD, fast.seconds(SKOOD), 1.0), to_line(ALONE, SKOOD, fast, sizes, n_classes)]
+    lines = [
+        Line(SKOOD, fast.seconds(SKOOD), 1.0),
+        *(to_line(name, SKOOD, fast, sizes, n_classes) for name in (ALONE, CHECKS)),
+    ]
     title = f"Nearest patterns by Hamming distance, {_described(sizes, n_classes)}"
     for method in methods:
         timings = all_slow if method.is_slow else fast
@@ -218,13 +224,14 @@ def _described(sizes: Sizes, n_classes: int) -> str:
 
 def detector_tasks(
     detector: HammingNAPDetector, queries: list[PackedBits]
-) -> dict[str, Callable[[], NDArray]]:
-    """Scoring packed patterns by a detector, and its search by itself."""
+) -> dict[str, Callable[[], Any]]:
+    """Scoring packed patterns by a detector, its search by itself, and its checks."""
     A = as_activations(queries)
     bits, classes, stores = A["relu"], np.asarray(A.predictions), detector.stores_
     return {
         SKOOD: lambda: detector.score_samples(A),
         ALONE: lambda: nearest_of_class(stores, bits, classes)[0],
+        CHECKS: lambda: check_activations(detector, A, reset=False),
     }
 
 

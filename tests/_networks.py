@@ -203,6 +203,17 @@ def trained_perceptron(X, y, hidden=(4,), *, kind=MLPClassifier, n_steps=20, **p
     return network
 
 
+def with_exact_sums(perceptron):
+    """The perceptron with weights of few bits: of rows of few bits, its sums are exact.
+
+    So a row has the same activations in batches of every size on every processor, where sums of
+    any numbers may be added up in another order, and differ in their last bits.
+    """
+    for arrays in (perceptron.coefs_, perceptron.intercepts_):
+        arrays[:] = [np.round(array.astype(np.float64) * 64) / 64 for array in arrays]
+    return perceptron
+
+
 class Counting(nn.Module):
     """Counts the samples that a network sees."""
 

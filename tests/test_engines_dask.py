@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from _counting_network import CountingNetwork
 from _killing import kill_once
+from _networks import with_exact_sums
 from sklearn.base import clone
 from sklearn.datasets import load_digits
 from sklearn.exceptions import NotFittedError
@@ -49,7 +50,9 @@ DETECTORS = {
 def digits():
     X, y = load_digits(return_X_y=True)
     X, y = X[:897], y[:897]
-    net = MLPClassifier((16, 8), max_iter=20, tol=1, random_state=0).fit(X[:300], y[:300])
+    net = with_exact_sums(
+        MLPClassifier((16, 8), max_iter=20, tol=1, random_state=0).fit(X[:300], y[:300])
+    )
     marked = y.copy()
     marked[::17] = -1
     return X, marked, net

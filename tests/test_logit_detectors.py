@@ -10,7 +10,7 @@ from scipy.stats import entropy, rankdata
 from sklearn.base import clone
 from sklearn.metrics import roc_auc_score
 
-from skood import Activations
+from skood import Activations, config_context
 from skood.detectors import (
     EnergyDetector,
     EntropyDetector,
@@ -194,6 +194,19 @@ def test_what_all_logits_share_changes_no_score_of_the_softmax(logits, shift):
         expected = clone(detector).fit(logits).score_samples(logits)
         found = clone(detector).fit(logits + shift).score_samples(logits + shift)
         np.testing.assert_allclose(found, expected, rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize(("precision", "rtol"), [("double", 1e-12), ("single", 2e-5)])
+@pytest.mark.parametrize("detector", [MaxSoftmaxDetector(), EntropyDetector()], ids=str)
+def test_exponentials_beyond_the_range_of_floats_change_no_score(detector, precision, rtol):
+    logits = np.array([[0.0, 1.0, -2.0], [1.0, 1.0, 1.0], [-30.0, 9.0, 3.0]], dtype=np.float32)
+    shifts = np.array([0.0, -60, 60, -80, 80, -640, 640, -1000, 1000], dtype=np.float32)
+    with config_context(precision=precision):
+        expected = scores(clone(detector), logits)
+        # All of them at once, so that each row is computed as it has to be.
+        shifted = (logits + shifts[:, np.newaxis, np.newaxis]).reshape(-1, 3)
+        found = scores(clone(detector), shifted).reshape(-1, 3)
+    np.testing.assert_allclose(found, np.tile(expected, (len(shifts), 1)), rtol=rtol, atol=rtol)
 
 
 @given(logits=logits_within[100])

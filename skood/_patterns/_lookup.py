@@ -24,6 +24,8 @@ _BITS_IN_LISTS = 2**25
 """Patterns of no more bits, which is 4 MiB, are kept in lists beside the stores."""
 _WORDS_IN_LISTS = 2**16
 """Words compared in a class, up to which a call for each takes longer than slower comparisons."""
+_CLASSES_TO_SORT = 2
+"""Sorting samples by class takes as long as so many calls."""
 
 Stores = Mapping[Any, BasePatternStore]
 
@@ -69,13 +71,13 @@ class _ClassLists:
     """The patterns of all classes in lists of faiss, and how common they are."""
 
     def __init__(self, stores: Mapping[Any, PatternStore]) -> None:
-        parts = [store.part for store in stores.values()]
         self._labels = np.array(list(stores))
-        self._words = [part.words for part in parts]
-        self._counts = np.concatenate([part.counts for part in parts])
+        self._words = [store.part.words for store in stores.values()]
+        self._shares = np.concatenate(
+            [store.part.counts / (store.n_rows + 1) for store in stores.values()]
+        )
         self._sizes = np.array([store.n_patterns for store in stores.values()])
         self._firsts = np.cumsum(self._sizes) - self._sizes
-        self._n_rows = np.array([store.n_rows for store in stores.values()])
 
     @cached_property
     def _lists(self) -> PatternLists:
@@ -88,20 +90,18 @@ class _ClassLists:
             return None
         places, is_known = find_classes(lookup_classes, labels)
         n_pairs = int(self._sizes[places].sum())
-        if n_words != FASTEST and n_pairs * n_words > _WORDS_IN_LISTS * len(labels):
+        n_calls = len(labels) + _CLASSES_TO_SORT
+        if n_words != FASTEST and n_pairs * n_words > _WORDS_IN_LISTS * n_calls:
             return None
         if is_known.all():
             distances, found = self._lists.nearest(bits.words, places, n_pairs)
-            return distances, self._shares(places, found)
+            return distances, self._shares[self._firsts[places] + found]
         asked = np.where(is_known, places, len(labels))
         distances, found = self._lists.nearest(bits.words, asked, n_pairs)
         return (
             np.where(is_known, distances, bits.n_bits),
-            np.where(is_known, self._shares(places, found), 0.0),
+            np.where(is_known, self._shares[self._firsts[places] + found], 0.0),
         )
-
-    def _shares(self, places: NDArray[np.intp], found: NDArray[np.int64]) -> NDArray[np.float64]:
-        return self._counts[self._firsts[places] + found] / (self._n_rows[places] + 1)
 
 
 _known_lists: WeakKeyDictionary[PatternStore, tuple[list[ref[PatternStore]], _ClassLists]]

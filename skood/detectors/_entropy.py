@@ -7,7 +7,7 @@ import numpy as np
 from .._values import Floats
 from ._base_logit import BaseLogitDetector
 from ._base_sample_wise import BaseSampleWiseDetector
-from ._softmax import Logits, below_largest, row_sums, smallest_sum
+from ._softmax import Logits, are_plain, below_largest, exp_of_others, row_sums
 
 
 class EntropyDetector(BaseLogitDetector, BaseSampleWiseDetector):
@@ -50,11 +50,22 @@ class EntropyDetector(BaseLogitDetector, BaseSampleWiseDetector):
     _min_classes = 2
 
     def _score_logits(self, logits: Logits) -> Floats:
-        below, others, _ = below_largest(logits)
-        total = row_sums(others)
-        # The two terms have the same sign: nothing cancels.
-        scores = np.einsum("sk,sk->s", others, below) / (1 + total) - np.log1p(total)
-        is_small = total < smallest_sum(logits.dtype)
-        if logits.dtype != np.float64 and is_small.any():
-            scores[is_small] = self._score_logits(logits[is_small].astype(np.float64))
+        others, largest = exp_of_others(logits)
+        largest = largest.astype(np.float64, copy=False)
+        with np.errstate(over="ignore", under="ignore", invalid="ignore"):
+            of_largest, sums = np.exp(largest), row_sums(others)
+            below = np.einsum("sk,sk->s", others, logits) - largest * sums
+            # The two terms have the same sign: nothing cancels.
+            scores: Floats = below / (of_largest + sums) - np.log1p(sums / of_largest)
+        is_plain = are_plain(sums, logits.dtype) & are_plain(of_largest, logits.dtype)
+        if not is_plain.all():
+            scores[~is_plain] = _shifted(logits[~is_plain].astype(np.float64, copy=False))
         return scores
+
+
+def _shifted(logits: Floats) -> Floats:
+    """The same, where the exponentials of the logits themselves are too large or too small."""
+    below, others, _ = below_largest(logits)
+    total = row_sums(others)
+    scores: Floats = np.einsum("sk,sk->s", others, below) / (1 + total) - np.log1p(total)
+    return scores

@@ -11,7 +11,7 @@ from .._sklearn import Interval
 from .._values import Floats
 from ._base_logit import BaseLogitDetector
 from ._base_sample_wise import BaseSampleWiseDetector
-from ._softmax import Logits, log_sum_exp, odds_against_largest, smallest_sum, tempered
+from ._softmax import Logits, are_plain, exp_of_others, log_sum_exp, row_sums, tempered
 
 
 class MaxSoftmaxDetector(BaseLogitDetector, BaseSampleWiseDetector):
@@ -72,12 +72,12 @@ class MaxSoftmaxDetector(BaseLogitDetector, BaseSampleWiseDetector):
 
     def _score_logits(self, logits: Logits) -> Floats:
         logits = tempered(logits, self.temperature)
-        others = odds_against_largest(logits)
-        # Where the exponentials are too small for a float, relative to the second largest.
-        is_small = others < smallest_sum(logits.dtype)
-        others[is_small] = 1
-        scores = 0.0 - np.log(others)  # not -0.0
-        if is_small.any():
-            largest_last = np.partition(logits[is_small].astype(np.float64), -1, axis=1)
-            scores[is_small] = largest_last[:, -1] - log_sum_exp(largest_last[:, :-1])
+        others, largest = exp_of_others(logits)
+        sums = row_sums(others)
+        is_plain = are_plain(sums, logits.dtype)
+        sums[~is_plain] = 1
+        scores = largest.astype(np.float64, copy=False) - np.log(sums)
+        if not is_plain.all():
+            largest_last = np.partition(logits[~is_plain].astype(np.float64), -1, axis=1)
+            scores[~is_plain] = largest_last[:, -1] - log_sum_exp(largest_last[:, :-1])
         return scores

@@ -14,6 +14,7 @@ from sklearn.utils.extmath import row_norms
 
 from .._batches import row_batches
 from .._faiss import threads_for
+from .._values import largest_size
 
 _SPARE_CANDIDATES = 8
 """How many more rows than requested are compared exactly where single precision is not enough."""
@@ -134,9 +135,13 @@ class EuclideanNeighbors:
         self._largest_square = float(row_norms(self._centered, squared=True).max())
 
     def _single(self, rows: NDArray) -> NDArray[np.float32]:
+        single = np.empty(rows.shape, dtype=np.float32)
         with np.errstate(over="ignore"):
-            scaled = (rows - self._center) / self._scale
-        return np.ascontiguousarray(np.clip(scaled, -_FARTHEST, _FARTHEST), dtype=np.float32)
+            for batch in row_batches(*rows.shape, n_copies=2):
+                scaled = rows[batch] - self._center
+                scaled /= self._scale
+                np.clip(scaled, -_FARTHEST, _FARTHEST, out=single[batch])
+        return single
 
     def kneighbors(
         self, queries: NDArray, n_neighbors: int
@@ -145,20 +150,20 @@ class EuclideanNeighbors:
 
         Both have the shape (n_queries, n_neighbors).
         """
-        return self._rank(queries, self._search(self._single(queries), n_neighbors), n_neighbors)
+        _, candidates = self._search(self._single(queries), n_neighbors)
+        return self._rank(queries, candidates, n_neighbors)
 
     def kth_distances(self, queries: NDArray, k: int) -> NDArray[np.float64]:
         """Distance to the k-th nearest row, ndarray of shape (n_queries,)."""
         single = self._single(queries)
-        squares, found = search_rows(single, self._centered, min(k + 1, len(self.rows)))
+        squares, found = self._search(single, k)
         distances = self._distances(queries, found[:, k - 1 : k])[:, 0]
         # Where its neighbours are as near but for rounding, another row may be the k-th.
         margins = np.diff(squares[:, max(k - 2, 0) : k + 1], axis=1)
         rounding = _ROUNDING * (row_norms(single, squared=True) + self._largest_square)
         is_unsure = np.flatnonzero((margins <= rounding[:, np.newaxis]).any(axis=1))
         if is_unsure.size:
-            candidates = self._search(single[is_unsure], k)
-            ranked, _ = self._rank(queries[is_unsure], candidates, k)
+            ranked, _ = self._rank(queries[is_unsure], found[is_unsure], k)
             distances[is_unsure] = ranked[:, k - 1]
         return distances
 
@@ -166,10 +171,12 @@ class EuclideanNeighbors:
         """By how much values may differ from those of each row that are no distance from it."""
         return _equal_up_to(self.rows)
 
-    def _search(self, single: NDArray[np.float32], n_neighbors: int) -> NDArray[np.int64]:
+    def _search(
+        self, single: NDArray[np.float32], n_neighbors: int
+    ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
         """Some more rows than are asked for, as only their exact distances tell which they are."""
         n_candidates = min(n_neighbors + _SPARE_CANDIDATES, len(self.rows))
-        return search_rows(single, self._centered, n_candidates)[1]
+        return search_rows(single, self._centered, n_candidates)
 
     def _rank(
         self, queries: NDArray, candidates: NDArray[np.int64], n_neighbors: int
@@ -182,17 +189,24 @@ class EuclideanNeighbors:
         )
 
     def _distances(self, queries: NDArray, found: NDArray[np.int64]) -> NDArray[np.float64]:
-        distances = np.empty(found.shape)
-        for batch in row_batches(len(queries), found.shape[1] * queries.shape[1]):
+        distances, root = np.empty(found.shape), np.sqrt(queries.shape[1])
+        for batch in row_batches(len(queries), found.shape[1] * queries.shape[1], n_copies=2):
             rows = self.rows[found[batch]]
-            apart = rows.astype(np.float64) - queries[batch, np.newaxis]
-            is_equal = np.abs(apart).max(axis=2) <= _equal_up_to(rows)
+            apart = np.subtract(rows, queries[batch, np.newaxis], dtype=np.float64)
             lengths = np.sqrt(np.einsum("qnf,qnf->qn", apart, apart))
-            distances[batch] = np.where(is_equal, 0.0, lengths)
+            # Of rows that are farther apart, a value differs by more.
+            near = np.nonzero(lengths <= 2 * _unit(rows, largest_size(rows)) * root)
+            is_equal = np.abs(apart[near]).max(axis=1, initial=0) <= _equal_up_to(rows[near])
+            lengths[near] = np.where(is_equal, 0.0, lengths[near])
+            distances[batch] = lengths
         return distances
 
 
 def _equal_up_to(rows: NDArray) -> NDArray[np.floating]:
     """Of rows in the last axis: by how much values may differ that are no distance apart."""
-    unit: NDArray[np.floating] = _EQUAL * np.finfo(rows.dtype).eps * np.abs(rows).max(axis=-1)
-    return unit
+    return np.asarray(_unit(rows, np.abs(rows).max(axis=-1)))
+
+
+def _unit(rows: NDArray, largest: Any) -> Any:
+    """The same for values of rows of a size."""
+    return _EQUAL * np.finfo(rows.dtype).eps * largest

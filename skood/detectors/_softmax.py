@@ -2,8 +2,9 @@
 
 Three things make them so. Rows are summed by ``einsum``, whose loop over short rows costs a third
 of that of ``sum``, and gives a row the same sum among any others. The largest of short rows is
-found in columns. And where no exponential leaves the range of floats, ``log_sum_exp`` does not
-subtract the largest logit, so that a sum near 0 keeps its digits too, as that of SciPy does.
+found in columns. And where no sum of exponentials leaves the range of floats, the largest logit is
+not subtracted before: that is a pass less, and a logarithm of a sum that is near 0 keeps its digits
+too, as that of SciPy does.
 
 Exponentials are computed in the precision of the logits, 32 or 64 bits; what is made of their sums
 is float64, so that it does not saturate.
@@ -42,12 +43,17 @@ def smallest_sum(dtype: np.dtype) -> float:
     return 1e-280 if dtype.itemsize > 4 else 1e-30
 
 
+def are_plain(sums: Floats, dtype: np.dtype) -> NDArray[np.bool_]:
+    """Whether sums of exponentials that are computed in a type are all that they should be."""
+    least = smallest_sum(dtype)
+    return (sums > least) & (sums < 1 / least)
+
+
 def log_sum_exp(logits: Logits) -> Floats:
     """Logarithm of the sum of exponentials of each row."""
     with np.errstate(over="ignore", under="ignore"):
         sums = row_sums(np.exp(logits))
-    least = smallest_sum(logits.dtype)
-    is_plain = (sums > least) & (sums < 1 / least)
+    is_plain = are_plain(sums, logits.dtype)
     if is_plain.all():
         return np.log(sums)
     sums[is_plain] = np.log(sums[is_plain])
@@ -79,13 +85,16 @@ def below_largest(logits: Logits) -> tuple[Logits, Logits, NDArray[np.intp]]:
     return below, others, at_largest
 
 
-def odds_against_largest(logits: Logits) -> Floats:
-    """How likely all other classes are together, relative to that of the largest logit."""
+def exp_of_others(logits: Logits) -> tuple[Logits, Logits]:
+    """Exponentials of logits, with 0 for the largest of each row, and these largest logits.
+
+    Exponentials of others may leave the range of floats: then their sum is not plain.
+    """
     at_largest = _positions_of_largest(logits)
-    others = np.subtract(logits, logits.reshape(-1)[at_largest, np.newaxis], order="C")
-    np.exp(others, out=others)
+    with np.errstate(over="ignore", under="ignore"):
+        others = np.exp(logits, order="C")
     others.reshape(-1)[at_largest] = 0
-    return row_sums(others)
+    return others, logits.reshape(-1)[at_largest]
 
 
 def _positions_of_largest(logits: Logits) -> NDArray[np.intp]:
