@@ -17,9 +17,17 @@ if not DOCS.exists():
 pytest.importorskip("numpydoc")
 pytest.importorskip("sphinx")
 sys.path.insert(0, str(DOCS / "_ext"))
-descriptions, link_names, linked_types, markdown_file, paper_links, used_in = map(
+descriptions, link_names, linked_types, markdown_file, paper_links, result_tables, used_in = map(
     importlib.import_module,
-    ("descriptions", "link_names", "linked_types", "markdown_file", "paper_links", "used_in"),
+    (
+        "descriptions",
+        "link_names",
+        "linked_types",
+        "markdown_file",
+        "paper_links",
+        "result_tables",
+        "used_in",
+    ),
 )
 
 
@@ -81,6 +89,32 @@ def test_types_in_docstrings_link_to_what_exists():
 )
 def test_only_unusual_words_stand_for_an_object(word, unusual):
     assert link_names.is_unusual(word) == unusual
+
+
+@pytest.mark.parametrize(("classes", "linked"), [([], True), (["names-of-others"], False)])
+def test_names_in_tables_of_other_libraries_are_no_links(classes, linked):
+    from docutils import nodes
+
+    literal = nodes.literal(text="ReAct")
+    nodes.table("", nodes.entry("", nodes.paragraph("", "", literal)), classes=classes)
+    assert link_names.may_be_linked(literal) == linked
+
+
+def test_a_missing_value_of_a_table_is_a_dash_and_no_list():
+    from docutils.frontend import get_default_settings
+    from docutils.parsers.rst import Parser, directives
+    from docutils.utils import new_document
+
+    directives.register_directive("result-table", result_tables.ResultTable)
+    page = new_document("page", get_default_settings(Parser))
+    Parser().parse('.. result-table::\n\n   whole rule,-,"-0.12 ± 0.13",a - b\n', page)
+    (row,) = page.findall(lambda node: node.tagname == "row")
+    assert [entry.astext() for entry in row] == [
+        "whole rule",
+        "\N{EN DASH}",
+        "-0.12 ± 0.13",
+        "a - b",
+    ]
 
 
 def test_pages_that_use_a_name_come_in_the_order_of_use_and_lists_last():
