@@ -4,6 +4,7 @@
 be an old one. Without Chromium, it is skipped as well.
 """
 
+import csv
 import os
 import re
 import shutil
@@ -152,7 +153,8 @@ def test_formulas_are_drawn_in_the_font_that_the_site_ships(reader):
     assert fonts_of(reader, "math mi, math mo, math mn") == {"Latin Modern Math"}
 
 
-@pytest.mark.parametrize(("width", "theme"), [(WIDE, "light"), (WIDE, "dark"), (NARROW, "light")])
+@pytest.mark.parametrize("theme", ["light", "dark"])
+@pytest.mark.parametrize("width", [WIDE, NARROW])
 def test_pages_of_every_kind_are_accessible(browser, address, width, theme):
     """Rules of WCAG 2 A and AA that axe-core can tell: contrast, names, order, keyboard."""
     axe = pytest.importorskip("axe_playwright_python.sync_playwright").Axe()
@@ -361,6 +363,38 @@ def test_the_search_shows_the_page_among_the_first_three(reader):
     none_of(faults + reader.faults)
 
 
+def test_the_search_knows_the_words_of_many_readers(reader):
+    """A thousand more, asked of the search itself rather than of its page."""
+    with (Path(__file__).parent / "data" / "searches.csv").open(encoding="utf-8") as file:
+        wanted = {row["Words"]: row["Page"] for row in csv.DictReader(file)}
+    reader.open("search.html")
+    found = reader.run(
+        "all => all.map(words => Search._performSearch(words).slice(-3).map(result => result[0]))",
+        list(wanted),
+    )
+    assert len(wanted) > 1000
+    pages = zip(wanted.items(), found, strict=True)
+    none_of(
+        [
+            f"{words}: {page} is not among {first}"
+            for (words, page), first in pages
+            if page.removesuffix(".html") not in first
+        ]
+    )
+
+
+def test_a_short_stem_finds_no_words_that_begin_with_it(reader):
+    reader.open("search.html")
+    assert found_by(reader, "ins") == []  # and not "inputs"
+    assert found_by(reader, "insta")  # "install"
+
+
+def test_a_result_shows_the_place_that_is_about_the_words(reader):
+    reader.open("search.html?q=prometheus")
+    reader.tab.wait_for_selector("#search-results li .context")
+    assert "GET /health" in reader.tab.locator("#search-results li .context").first.inner_text()
+
+
 def test_the_search_finds_each_page_once(reader):
     reader.open("search.html?q=threshold")
     reader.tab.wait_for_selector("#search-results li .context")
@@ -409,6 +443,38 @@ def test_llms_txt_lists_pages_in_markdown():
     guide = {f"{page.removesuffix('.html')}.md" for page in PAGES if page.startswith("user_guide/")}
     assert guide <= set(pages)
     assert all((FOLDER / page).is_file() for page in pages)
+
+
+def test_markdown_lists_the_names_of_the_reference():
+    text = (FOLDER / "api" / "index.md").read_text(encoding="utf-8")
+    names = [page.removeprefix("api/generated/").removesuffix(".html") for page in PAGES]
+    names = [name for name in names if name.startswith("skood.") and "/" not in name]
+    assert len(names) > 100
+    assert [name for name in names if f"](generated/{name}.html#{name})" not in text] == []
+
+
+def test_tables_in_markdown_have_as_many_cells_in_each_row():
+    faults = []
+    for path in FOLDER.rglob("*.md"):
+        tables = re.findall(r"(?:^\|.*\|$\n?)+", path.read_text(encoding="utf-8"), re.MULTILINE)
+        for table in tables:
+            sizes = {len(re.findall(r"(?<!\\)\|", row)) for row in table.splitlines()}
+            if len(sizes) > 1:
+                faults.append(f"{path.relative_to(FOLDER)}: {sizes} in {table[:80]!r}")
+    none_of(faults)
+
+
+def test_every_page_says_what_it_is_about():
+    """For search engines, and in its own words."""
+    said = {}
+    for page in PAGES:
+        if not page.startswith(("_modules/", "search", "genindex")):
+            text = (FOLDER / page).read_text(encoding="utf-8")
+            found = re.search(r'<meta name="description" content="([^"]+)"', text)
+            said[page] = found[1] if found else ""
+    none_of([f"{page}: {text!r}" for page, text in said.items() if len(text) < 10])
+    guide = [text for page, text in said.items() if page.startswith("user_guide/")]
+    assert len(set(guide)) == len(guide)
 
 
 def test_code_and_formulas_are_whole_in_markdown():
