@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from experiments._common.tables import Table
-from experiments._common.timing import format_time
+from experiments._common.timing import format_number, format_time
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ class Line:
 
     def to_markdown(self) -> str:
         """The line, cell by cell."""
-        ratio = "-" if self.ratio is None else f"{self.ratio:.3g}"
+        ratio = "-" if self.ratio is None else format_number(self.ratio)
         cells = (self.name, format_time(self.seconds), ratio, self.reference, self.aim, self.note)
         return f"| {' | '.join(cells)} |"
 
@@ -79,7 +79,7 @@ class Comparison:
 def tabulate_ratios(comparisons: Sequence[Comparison]) -> Table:
     """The ratios alone, for the site: times differ more between machines."""
     rows = [
-        [line.name.replace("`", ""), line.reference, f"{line.ratio:.3g}", line.note]
+        [line.name.replace("`", ""), line.reference, format_number(line.ratio), line.note]
         for comparison in comparisons
         for line in comparison.lines
         if line.ratio is not None and line.reference

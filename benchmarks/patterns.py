@@ -28,7 +28,7 @@ from numpy.typing import NDArray
 from sklearn.model_selection import PredefinedSplit
 
 from experiments._common.tables import Table
-from experiments._common.timing import Timings, format_time
+from experiments._common.timing import Timings, format_number, format_time
 from skood import Activations, HammingNAPDetector
 from skood.activations import PackedBits
 from skood.detectors._base_incremental import forget_batches
@@ -255,7 +255,7 @@ def tabulate(costs: list[Cost], sizes: Sizes) -> Table:
             f"{cost.n_patterns:,}",
             cost.name,
             format_time(cost.batch),
-            f"{cost.ratio:.2g}",
+            format_number(cost.ratio, 2),
             format_time(cost.build),
             _shown(max(cost.memory, 0.0)),
             _shown(cost.recall),
@@ -268,7 +268,7 @@ def tabulate(costs: list[Cost], sizes: Sizes) -> Table:
 
 
 def _shown(value: float) -> str:
-    return "-" if np.isnan(value) else f"{value:.3g}"
+    return "-" if np.isnan(value) else format_number(value)
 
 
 def draw(costs: list[Cost], folder: Path) -> None:

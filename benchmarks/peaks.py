@@ -13,6 +13,7 @@ from functools import partial
 from pathlib import Path
 
 from experiments._common.tables import Table
+from experiments._common.timing import format_number
 
 from .libraries import (
     Contestant,
@@ -47,7 +48,7 @@ def compare_peaks(sizes: Sizes) -> tuple[Comparison, Table]:
         for one, peak in peaks.items():
             ratio = max(peak, LEAST) / max(peaks[SKOOD], LEAST)
             shown = f"{peak:.0f}" if peak >= LEAST else f"below {LEAST}"
-            rows.append([name, one, shown, f"{ratio:.3g}"])
+            rows.append([name, one, shown, format_number(ratio)])
             reference = "" if one == SKOOD else SKOOD
             lines.append(Line(f"{name}, {one}", None, ratio, "", f"{shown} MiB", reference))
     settings = (

@@ -13,7 +13,7 @@ import torch
 from scipy.stats import spearmanr
 
 from experiments._common.tables import Table
-from experiments._common.timing import Timings
+from experiments._common.timing import Timings, format_number
 
 from .libraries import (
     OODEEL_BATCH,
@@ -133,7 +133,7 @@ def tabulate_methods(timed: Sequence[Timed], what: str) -> Table:
 
 
 def format_ratio(ratio: float | None) -> str:
-    return "" if ratio is None else f"{ratio:.3g}"
+    return "" if ratio is None else format_number(ratio)
 
 
 def find_contestants(

@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from experiments._common.tables import Table
+from experiments._common.timing import format_number
 from skood import Monitor, make_monitor
 from skood.calibration import UncalibratedWarning
 
@@ -68,13 +69,14 @@ class Load(NamedTuple):
         times = np.percentile(self.seconds, PERCENTILES) * 1000
         rate = len(self.seconds) / self.duration
         counts = (str(self.n_processes), str(self.n_clients), f"{rate:.0f}")
-        return [self.network, *counts, *(f"{t:.3g}" for t in times), str(self.n_refused)]
+        return [self.network, *counts, *map(format_number, times), str(self.n_refused)]
 
     def to_line(self) -> Line:
         """The line of the comparison."""
         median = float(np.median(self.seconds))
         last = np.percentile(self.seconds, PERCENTILES[-1]) * 1000
-        note = f"{len(self.seconds) / self.duration:.0f} requests per second, 99 % in {last:.3g} ms"
+        rate = f"{len(self.seconds) / self.duration:.0f} requests per second"
+        note = f"{rate}, 99 % in {format_number(last)} ms"
         return Line(self.name, median, median / self.direct, "", note, DIRECT)
 
 

@@ -23,8 +23,9 @@ from ._warnings import warn_user
 
 _SHARE_OF_RANGE = 1e-3
 """Of the interquartile range: no more than that is taken for rounding."""
-_ORDER_OF_SUMS = 1e-13
-"""Relative error of sums of 64-bit floats in one order or another."""
+_ROUNDING_OF_ONE = 1 / 16
+"""As much of what is taken for rounding is that of a score which no other one is equal to: a row
+that was learnt from has other last bits in a batch of another size, or by another program."""
 GUARANTEES = frozenset({"marginal", "training-conditional"})
 """What may be promised of the rate: its mean over calibration sets, or nearly every set's own."""
 
@@ -170,15 +171,13 @@ def less_rounding(scores: ArrayLike, of: ArrayLike) -> Floats:
 
 
 def ties_less_rounding(ascending: Floats) -> Floats:
-    """The same of sorted scores that occur more than once; others less that of 64-bit floats.
-
-    Sums in another order differ by that, and what is the same score must not be a lower one.
-    """
+    """The same of sorted scores that occur more than once; others less a part of that."""
     lowest = less_rounding(ascending, of=ascending)
     equals_next = np.append(lowest[1:] <= ascending[:-1], False)
-    sizes = np.where(np.isfinite(ascending), np.abs(ascending), 0)
-    # What is near 0 may be a sum of numbers as large as the others.
-    alone = ascending - _ORDER_OF_SUMS * np.maximum(sizes, np.median(sizes))
+    with np.errstate(invalid="ignore"):
+        alone = np.where(
+            np.isfinite(lowest), ascending - _ROUNDING_OF_ONE * (ascending - lowest), lowest
+        )
     return np.where(equals_next | np.roll(equals_next, 1), lowest, alone)
 
 

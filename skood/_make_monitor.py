@@ -96,8 +96,8 @@ def make_monitor(
     device : str, default="auto"
         Where the network runs, as in :class:`ActivationExtractor`.
     verbose : int, default=0
-        Whether the monitor and its parts show what is done, and how far it is; see
-        :ref:`progress`.
+        Whether the monitor and its parts show what is done, and how far it is: in ``fit``, and of
+        later calls in those that read more rows than one batch; see :ref:`progress`.
 
     Returns
     -------

@@ -824,7 +824,8 @@ class Monitor(DocLinkMixin, SessionMixin, FilesMixin, ExportMixin, Pipeline):
             If the held-out rows are too few to select anything.
         """
         source = self._source_of_p_values()
-        return source.select(held(self._activations(X)), fdr, method=method)
+        with self._reading(X) as A:
+            return source.select(held(self._activations(A)), fdr, method=method)
 
     def _refuse_unready(self, method: str) -> None:
         """Raise a NotFittedError where the monitor lacks what a method needs."""

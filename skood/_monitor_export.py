@@ -69,7 +69,7 @@ class ExportMixin:
         >>> from skood import make_monitor
         >>> from skood.datasets import load_digits_ood
         >>> X, y = load_digits_ood(return_X_y=True)
-        >>> X = torch.as_tensor(X[y != -1], dtype=torch.float32).flatten(1) / 16
+        >>> X = torch.as_tensor(X[y != -1], dtype=torch.float32).flatten(1)
         >>> network = nn.Sequential(nn.Linear(64, 32), nn.ReLU(), nn.Linear(32, 8))
         >>> monitor = make_monitor(network, validation=0.2).fit(X)
         >>> module = monitor.to_torch()

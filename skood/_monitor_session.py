@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from threading import Lock
 from types import TracebackType
 from typing import Any, Self
 
@@ -12,11 +13,13 @@ from sklearn.utils.validation import check_is_fitted
 
 from ._fitted_state import fitted_state
 from ._look import Look
+from ._progress import quick_unseen
 from .activations import Activations
 from .detectors import BaseDetector
 from .extraction import ActivationExtractor, ExtractionSession, may_hurry
 
 _IN_USE = "_in_use"
+_COUNTING_BLOCKS = Lock()
 
 
 class _Kept:
@@ -46,6 +49,7 @@ class SessionMixin(BaseEstimator):
     steps: list[tuple[str, Any]]
     _session = _Kept(None)
     _is_open = _Kept(False)
+    _n_blocks = _Kept(0)
     _looked = _Kept(None)
     _known_state = _Kept(None)
 
@@ -60,7 +64,8 @@ class SessionMixin(BaseEstimator):
         Returns
         -------
         self : object
-            The monitor, which is also a context manager that closes it.
+            The monitor, which is also a context manager that closes it. Of blocks in each other, or
+            of several threads at once, the one that ends last does.
 
         Raises
         ------
@@ -90,6 +95,10 @@ class SessionMixin(BaseEstimator):
         networks when 50 times as long has passed as the last look took, and each second at most.
         A few values that are written so between those looked at show when all are compared
         again, on which 0.5 % of the time of extraction is spent, or at the next ``open``.
+
+        What the network itself writes so to its buffers, for some inputs and not for those of
+        ``fit``, is given back where these buffers have up to 64 KiB together. Those of layers of
+        torch's own are not counted: they write none in evaluation mode.
 
         Examples
         --------
@@ -125,7 +134,11 @@ class SessionMixin(BaseEstimator):
             session.extraction.close()
 
     def __enter__(self) -> Self:
-        return self if self._is_open else self.open()
+        if not self._is_open:
+            self.open()
+        with _COUNTING_BLOCKS:
+            self._n_blocks += 1
+        return self
 
     def __exit__(
         self,
@@ -133,7 +146,11 @@ class SessionMixin(BaseEstimator):
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        self.close()
+        with _COUNTING_BLOCKS:
+            self._n_blocks -= 1
+            is_last = self._n_blocks == 0
+        if is_last:
+            self.close()
 
     @contextmanager
     def _reading(self, X: Any) -> Iterator[Any]:
@@ -144,12 +161,14 @@ class SessionMixin(BaseEstimator):
         """
         session = None if isinstance(X, Activations) else self._current_session()
         if session is None or not session.extraction.suits(X):
-            yield X
+            with quick_unseen():
+                yield X
             return
         if (A := session.extraction.extract(X)) is not None:
             yield A
             return
-        A = self.steps[0][1].transform(X)
+        with quick_unseen():
+            A = self.steps[0][1].transform(X)
         yield A
         session.extraction.learn(X, A, self._layers_to_read())
 

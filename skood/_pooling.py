@@ -39,13 +39,13 @@ def pool(array: Any, pooling: str, output_size: int = 1, mask: NDArray | None = 
     """
     if array.ndim == 2:
         return array
-    flat = _joined(array, 2)
     if pooling == "flatten":
         return _joined(array, 1)
     if pooling in ENDS:
-        return _take_end(flat, pooling, mask)
+        return _take_end(_joined(array, 2), pooling, mask)
     if output_size == 1:
-        return _reduce(flat, pooling, mask)
+        return _reduce_maps(array, pooling, mask)
+    flat = _joined(array, 2)
     if mask is None:
         cells = [
             _reduce(_joined(array[(..., *cell)], 2), pooling)
@@ -72,7 +72,7 @@ def pooler(pooling: str | None, output_size: int) -> Callable[[Any], Any]:
         return lambda array: _copied(_joined(array, 1))
     if pooling in ENDS or output_size > 1:
         return partial(pool, pooling=pooling, output_size=output_size)
-    return lambda array: _reduce(_joined(array, 2), pooling)
+    return partial(_reduce_maps, pooling=pooling)
 
 
 def _copied(array: Any) -> Any:
@@ -112,17 +112,26 @@ def _library_of(type_: type) -> Any:
     raise TypeError(f"Only arrays and tensors can be pooled, got {type_.__name__}.")
 
 
-def _reduce(flat: Any, pooling: str, mask: NDArray | None = None) -> Any:
-    library = _library(flat)
+def _reduce_maps(array: Any, pooling: str, mask: NDArray | None = None) -> Any:
+    """Pool (n_samples, n_units, ...) over all axes of space."""
+    if mask is not None or isinstance(array, np.ndarray):
+        return _reduce(_joined(array, 2), pooling, mask)
+    return _reduce(array, pooling, axis=tuple(range(2, array.ndim)))
+
+
+def _reduce(
+    array: Any, pooling: str, mask: NDArray | None = None, axis: int | tuple[int, ...] = 2
+) -> Any:
+    library = _library(array)
     if mask is not None:
-        return _reduce_tokens(flat, pooling, mask)
+        return _reduce_tokens(array, pooling, mask)
     if pooling == "max":
-        return library.amax(flat, axis=2)
+        return library.amax(array, axis=axis)
     if pooling == "sum":
-        return library.sum(flat, axis=2, dtype=_dtype_of_sum(flat))
-    mean = library.mean(flat, axis=2)
-    if isinstance(flat, np.ndarray) and not all_finite(mean):
-        return (flat / flat.shape[2]).sum(2)
+        return library.sum(array, axis=axis, dtype=_dtype_of_sum(array))
+    mean = library.mean(array, axis=axis)
+    if isinstance(array, np.ndarray) and not all_finite(mean):
+        return (array / array.shape[2]).sum(2)
     return mean
 
 

@@ -37,6 +37,8 @@ _WIDTH = 40
 
 _asked: ContextVar[int] = ContextVar("_asked", default=0)
 """The ``verbose`` of what runs all else here."""
+_is_quick_shown: ContextVar[bool] = ContextVar("_is_quick_shown", default=True)
+"""Whether what is done at once shows a bar where only its own ``verbose`` asks for one."""
 _running: ContextVar[Steps | None] = ContextVar("_running", default=None)
 """The steps that this thread works on."""
 _reports: dict[int, FitReport] = {}
@@ -83,9 +85,11 @@ def steps(
     are_counted : bool, default=False
         Whether they are counted by ``advance`` alone, and may be very many.
     is_quick : bool, default=False
-        Whether the log tells of their beginning and end as it does of single steps.
+        Whether they are done at once: the log tells of their beginning and end as it does of single
+        steps.
     """
-    wanted = max(_asked.get(), int(getattr(of, "verbose", 0) if verbose is None else verbose))
+    own = int(getattr(of, "verbose", 0) if verbose is None else verbose)
+    wanted = max(_asked.get(), own if _is_quick_shown.get() or not is_quick else 0)
     report, outer = _reports.get(id(of)), _running.get()
     if not wanted and report is None and outer is None and not LOG.isEnabledFor(logging.INFO):
         yield _NOBODY
@@ -106,6 +110,16 @@ def asking_for(verbose: int) -> Iterator[None]:
         yield
     finally:
         _asked.reset(token)
+
+
+@contextmanager
+def quick_unseen() -> Iterator[None]:
+    """Block in which what is done at once shows no bar by its own ``verbose``."""
+    token = _is_quick_shown.set(False)
+    try:
+        yield
+    finally:
+        _is_quick_shown.reset(token)
 
 
 def shown_as_asked(method: Function) -> Function:

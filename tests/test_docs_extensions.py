@@ -1,7 +1,10 @@
 """What the site adds to Sphinx: links of names, lists of pages, files in Markdown, inventories."""
 
 import importlib
+import json
+import os
 import re
+import subprocess
 import sys
 import zlib
 from pathlib import Path
@@ -14,8 +17,17 @@ if not DOCS.exists():
 pytest.importorskip("numpydoc")
 pytest.importorskip("sphinx")
 sys.path.insert(0, str(DOCS / "_ext"))
-link_names, linked_types, markdown_file, used_in = map(
-    importlib.import_module, ("link_names", "linked_types", "markdown_file", "used_in")
+descriptions, link_names, linked_types, markdown_file, paper_links, result_tables, used_in = map(
+    importlib.import_module,
+    (
+        "descriptions",
+        "link_names",
+        "linked_types",
+        "markdown_file",
+        "paper_links",
+        "result_tables",
+        "used_in",
+    ),
 )
 
 
@@ -79,6 +91,32 @@ def test_only_unusual_words_stand_for_an_object(word, unusual):
     assert link_names.is_unusual(word) == unusual
 
 
+@pytest.mark.parametrize(("classes", "linked"), [([], True), (["names-of-others"], False)])
+def test_names_in_tables_of_other_libraries_are_no_links(classes, linked):
+    from docutils import nodes
+
+    literal = nodes.literal(text="ReAct")
+    nodes.table("", nodes.entry("", nodes.paragraph("", "", literal)), classes=classes)
+    assert link_names.may_be_linked(literal) == linked
+
+
+def test_a_missing_value_of_a_table_is_a_dash_and_no_list():
+    from docutils.frontend import get_default_settings
+    from docutils.parsers.rst import Parser, directives
+    from docutils.utils import new_document
+
+    directives.register_directive("result-table", result_tables.ResultTable)
+    page = new_document("page", get_default_settings(Parser))
+    Parser().parse('.. result-table::\n\n   whole rule,-,"-0.12 ± 0.13",a - b\n', page)
+    (row,) = page.findall(lambda node: node.tagname == "row")
+    assert [entry.astext() for entry in row] == [
+        "whole rule",
+        "\N{EN DASH}",
+        "-0.12 ± 0.13",
+        "a - b",
+    ]
+
+
 def test_pages_that_use_a_name_come_in_the_order_of_use_and_lists_last():
     texts = {
         "user_guide/faq": "KNNDetector " * 9,
@@ -119,3 +157,63 @@ def test_files_that_style_sheet_and_front_page_name_are_there():
     files += [DOCS.parent / name for name in re.findall(r'src(?:set)?="([^"]+)"', readme)]
     assert len(files) == 5
     assert all(file.exists() for file in files)
+
+
+@pytest.mark.parametrize(
+    ("text", "links"),
+    [
+        ("ICML 2022. arXiv:2204.06507", ["https://arxiv.org/abs/2204.06507"]),
+        ("arXiv:1805.08206.", ["https://arxiv.org/abs/1805.08206"]),
+        ("arXiv:1208.0806, doi:10.1007/b106715.", ["https://arxiv.org/abs/1208.0806", "https://doi.org/10.1007/b106715"]),
+        ("doi:10.1111/j.2517-6161.1995.tb02031.x", ["https://doi.org/10.1111/j.2517-6161.1995.tb02031.x"]),
+        ("doi:10.1023/A:1024068626366", ["https://doi.org/10.1023/A:1024068626366"]),
+        ("arXiv: a preprint", []),
+    ],
+)  # fmt: skip
+def test_publications_become_links(text, links):
+    parts = paper_links.with_links(text)
+    assert "".join(part.astext() for part in parts) == text
+    assert [part["refuri"] for part in parts if hasattr(part, "attributes")] == links
+
+
+def test_descriptions_are_cut_between_words():
+    assert descriptions.shortened("one\n two ") == "one two"
+    cut = descriptions.shortened("word " * 100)
+    assert len(cut) <= descriptions.N_CHARACTERS
+    assert cut.endswith("word\N{HORIZONTAL ELLIPSIS}")
+
+
+def entries_in_the_search(folder):
+    """What the search of a built site is given of the index: page, entry and whether it is main."""
+    text = (folder / "searchindex.js").read_text(encoding="utf-8")
+    index = json.loads(text.removeprefix("Search.setIndex(").removesuffix(")"))
+    return {
+        (index["docnames"][page], entry, bool(is_main))
+        for entry, places in index["indexentries"].items()
+        for page, _, is_main in places
+    }
+
+
+def test_entries_of_pages_that_are_not_read_again_stay_in_the_search(tmp_path):
+    source, built = tmp_path / "source", tmp_path / "built"
+    (source / "api" / "generated").mkdir(parents=True)
+    pages = {
+        "index": ".. index:: ! first, second\n\nFirst\n=====\n\nText.\n",
+        "other": ".. index:: ! third\n\nOther\n=====\n\nText.\n",
+        "api/generated/skood.detectors.KNNDetector": "KNNDetector\n===========\n\nText.\n",
+    }
+    for name, text in pages.items():
+        (source / f"{name}.rst").write_text(":orphan:\n\n" + text)
+    (source / "conf.py").write_text('extensions = ["search_entries"]\n')
+    build = [sys.executable, "-m", "sphinx", "-q", "-W", "-b", "html", source, built]
+    paths = os.pathsep.join(map(str, [DOCS / "_ext", DOCS.parent]))
+    environment = {**os.environ, "PYTHONPATH": paths}
+    subprocess.run(build, env=environment, check=True)
+    reference = "api/generated/skood.detectors.KNNDetector"
+    wanted = {("index", "first", True), ("index", "second", False), ("other", "third", True)}
+    found = entries_in_the_search(built)
+    assert wanted | {(reference, "n_neighbors", False)} <= found
+    (source / "other.rst").write_text(":orphan:\n\n" + pages["other"].replace("third", "fourth"))
+    subprocess.run(build, env=environment, check=True)
+    changed = found - {("other", "third", True)} | {("other", "fourth", True)}
+    assert entries_in_the_search(built) == changed

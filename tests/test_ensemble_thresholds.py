@@ -334,3 +334,13 @@ def test_wide_layers_in_which_few_rows_differ_from_the_most_common_pattern(combi
         rejected.append((fitted.predict(samples(2000)) == -1).mean())
     standard_error = np.sqrt(0.05 * 0.95 * (1 / 400 + 1 / 2000) / len(SEEDS))
     assert np.mean(rejected) < 0.05 + 2 * standard_error
+
+
+def test_what_float32_rounds_changes_no_rank():
+    rng = np.random.default_rng(0)
+    scores = rng.normal(size=(500, 3)) * [1, 1e3, 1e-3]
+    calibration = Calibration(scores)
+    rounded = scores * (1 + rng.uniform(-2e-7, 2e-7, scores.shape))
+    np.testing.assert_array_equal(calibration.p_values(rounded), calibration.p_values(scores))
+    ranks = np.argsort(np.argsort(scores, axis=0), axis=0)
+    np.testing.assert_array_equal(calibration.p_values(scores), (ranks + 2) / 501)

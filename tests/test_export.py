@@ -398,6 +398,26 @@ def test_what_a_graph_of_values_cannot_say_is_refused(settings, message):
         monitor.to_torch()
 
 
+class LastState(nn.Module):
+    """A recurrent network, whose first state is as large as the batch."""
+
+    def __init__(self):
+        super().__init__()
+        self.lstm, self.head = nn.LSTM(4, 8, batch_first=True), nn.Linear(8, 3)
+
+    def forward(self, x):
+        return self.head(self.lstm(x)[0][:, -1])
+
+
+def test_a_module_that_makes_tensors_by_the_number_of_samples_is_pickled():
+    X = torch.randn(60, 5, 4, generator=torch.Generator().manual_seed(0))
+    module = of_steps(seeded(LastState), EnergyDetector()).fit(X).to_torch()
+    again = pickle.loads(pickle.dumps(module))
+    for n_rows in (1, 7, 60):
+        assert torch.equal(again(X[:n_rows])["score"], module(X[:n_rows])["score"])
+    assert torch.equal(pickle.loads(pickle.dumps(again))(X)["score"], module(X)["score"])
+
+
 def test_networks_that_torch_cannot_trace_are_refused():
     monitor = of_steps(seeded(OfValues), EnergyDetector()).fit(rows(60))
     with pytest.raises(ExportError, match=r"torch\.export cannot trace it"):
@@ -452,17 +472,28 @@ def test_a_file_of_onnx_says_the_same(name, tmp_path):
 def test_the_default_monitor_of_a_perceptron_in_onnx(tmp_path):
     monitor = make_monitor(perceptron()).fit(rows(120))
     monitor.to_onnx(tmp_path / "monitor.onnx")
-    said = onnx_scores(tmp_path / "monitor.onnx", 2 * rows(50, 3))
-    np.testing.assert_allclose(said["score"], monitor.score_samples(2 * rows(50, 3)), atol=1e-4)
-    assert np.isnan(said["p_value"]).all()
+    # Rows that were learnt from have the very scores that they are compared with.
+    for inputs in (2 * rows(50, 3), rows(120)):
+        said = onnx_scores(tmp_path / "monitor.onnx", inputs)
+        np.testing.assert_allclose(said["score"], monitor.score_samples(inputs), atol=1e-5)
+        assert np.isnan(said["p_value"]).all()
 
 
 @pytest.mark.usefixtures("needs_onnx")
-def test_a_file_that_says_something_else_is_not_written(tmp_path, monkeypatch):
-    monitor = of_steps(perceptron(), EnergyDetector()).fit(rows(60))
+@pytest.mark.parametrize(
+    ("precision", "why"),
+    [
+        (torch.float32, "This is a defect"),
+        (torch.float16, r"torch .* half precision .* network\.float\(\)"),
+    ],
+    ids=str,
+)
+def test_a_file_that_says_something_else_is_not_written(precision, why, tmp_path, monkeypatch):
+    X = torch.as_tensor(rows(60)).to(precision)
+    monitor = of_steps(perceptron().to(precision), EnergyDetector()).fit(X)
     right = EnergyDetector._score_logits
-    monkeypatch.setattr(EnergyDetector, "_score_logits", lambda *args: right(*args) + 1e-3)
-    with pytest.raises(ExportError, match=r"other scores than the monitor in .* by up to 0\.001"):
+    monkeypatch.setattr(EnergyDetector, "_score_logits", lambda *args: right(*args) + 0.1)
+    with pytest.raises(ExportError, match=rf"other scores than the .* by up to 0\.1.*\. {why}"):
         monitor.to_onnx(tmp_path / "monitor.onnx")
     assert list(tmp_path.iterdir()) == []
 
@@ -476,9 +507,10 @@ def test_a_file_that_says_something_else_is_not_written(tmp_path, monkeypatch):
             torch.float32,
             r"aten\.adaptive_max_pool2d, in '1\.0' \(AdaptiveMaxPool2d\)",
         ),
-        (nn.AvgPool2d(2), torch.float64, r"watch network\.float\(\).*implementation for Conv"),
+        (nn.AvgPool2d(2), torch.float64, r"double .*network\.float\(\).*implementation for Conv"),
+        (nn.AvgPool2d(2), torch.bfloat16, r"half .*network\.float\(\).*bfloat16"),
     ],
-    ids=["operator", "precision"],
+    ids=["operator", "double", "half"],
 )
 def test_what_onnx_cannot_express_is_named(pooling, precision, message, tmp_path):
     pooled = nn.Sequential(pooling, nn.Flatten())

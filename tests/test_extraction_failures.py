@@ -4,12 +4,26 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from _networks import Returning, cnn, extract, images, run, untouched, vectors
+from _networks import (
+    Returning,
+    cnn,
+    extract,
+    images,
+    run,
+    trained_perceptron,
+    untouched,
+    vectors,
+)
 from numpy.testing import assert_allclose
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import FunctionTransformer
 from torch import nn
+from torch.utils.data import DataLoader, Dataset, Subset
 
 from skood import ActivationExtractor, make_monitor
-from skood.extraction import ODIN
+from skood.extraction import ODIN, InputError
+
+pytestmark = pytest.mark.filterwarnings("ignore::skood.calibration.UncalibratedWarning")
 
 
 class ChannelsLast(nn.Module):
@@ -195,3 +209,69 @@ def test_samples_that_are_not_finite_are_named(make, value, kind):
     extractor = ActivationExtractor(Returning(lambda logits: logits), batch_size=4)
     with pytest.raises(ValueError, match=f"X{of} contains {kind} in sample 5 and 1 more of its"):
         extractor.fit_transform(make(X))
+
+
+class Stopping(nn.Module):
+    """Asks an iterator for more than it has, for some inputs."""
+
+    def __init__(self, n=64):
+        super().__init__()
+        self.inner = perceptron(n)
+
+    def forward(self, x):
+        if x[0, 0] > 5:
+            next(iter(()))
+        return self.inner(x)
+
+
+STOPS = np.full((300, 64), 9, np.float32)
+FINE = np.random.default_rng(0).normal(size=(300, 64)).astype(np.float32)
+
+
+@pytest.mark.parametrize("n_rows", [1, 300])
+@pytest.mark.parametrize("is_open", [False, True])
+def test_a_network_that_raises_what_ends_a_loop(n_rows, is_open):
+    with pytest.raises(InputError, match=r"failed at `next\(iter\(\(\)\)\)`.* was StopIteration"):
+        make_monitor(Stopping().eval()).fit(STOPS)
+    monitor = make_monitor(Stopping().eval()).fit(FINE)
+    if is_open:
+        monitor.open()
+    for _ in range(2):
+        with pytest.raises(InputError, match="StopIteration") as caught:
+            list(map(monitor.predict, [STOPS[:n_rows]]))
+        assert isinstance(caught.value.__cause__, StopIteration)
+        monitor.predict(FINE[:n_rows])
+    monitor.close()
+
+
+@pytest.mark.parametrize("n_rows", [1, 300])
+def test_a_step_that_raises_what_ends_a_loop(n_rows):
+    def refuse(rows):
+        return next(iter(())) if (rows > 5).any() else rows
+
+    network = trained_perceptron(FINE, FINE[:, 0] > 0)
+    monitor = make_monitor(make_pipeline(FunctionTransformer(refuse), network)).fit(FINE)
+    monitor.predict(FINE[:1])
+    with pytest.raises(RuntimeError, match=r"step 'functiontransformer' .* raised StopIteration"):
+        list(map(monitor.predict, [STOPS[:n_rows]]))
+
+
+class Ending(Dataset):
+    """Raises what ends a loop at one of its items."""
+
+    def __len__(self):
+        return 300
+
+    def __getitem__(self, item):
+        return FINE[item] if item < 150 else next(iter(()))
+
+
+@pytest.mark.parametrize("batch_size", [16, None])
+def test_rows_are_not_lost_where_a_data_set_raises_what_ends_a_loop(batch_size):
+    X = Ending() if batch_size is None else DataLoader(Ending(), batch_size)
+    with pytest.raises(RuntimeError, match=r"ended after \d of \d+ batches: .*StopIteration"):
+        make_monitor(perceptron().eval()).fit(X)
+    extractor = ActivationExtractor(perceptron().eval()).fit(FINE)
+    with pytest.raises(RuntimeError, match="StopIteration"):
+        extractor.transform(X)
+    assert len(extractor.transform(DataLoader(Subset(Ending(), range(140)), 16))) == 140

@@ -142,6 +142,18 @@ def test_other_outputs_are_no_logits(pack, n_outputs):
     assert A.logits is A.predictions is A.head is A.classes is None
 
 
+def test_outputs_of_one_sample_each_are_no_logits_of_all():
+    """As networks that detect objects return them: boxes and scores, in a list."""
+    network = Returning(lambda z: [{"scores": row[None]} for row in z], 3)
+    said = (
+        "logits must have a row for each sample, but has 1 rows after 11 samples: name the output"
+    )
+    with pytest.raises(ValueError, match=said):
+        extract(network, vectors())
+    rows = extract(network, vectors(), logits=lambda out: torch.cat([one["scores"] for one in out]))
+    assert_array_equal(rows.logits, extract(Returning(lambda z: z), vectors()).logits)
+
+
 def test_network_without_a_linear_output_has_no_head():
     network = nn.Sequential(nn.Linear(6, 5), nn.ReLU(), nn.Linear(5, 3), nn.Hardtanh())
     A = extract(network, vectors())

@@ -15,6 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays, scalar_dtypes
 from scipy import sparse
+from scipy.special import expit, log1p
 from sklearn.covariance import LedoitWolf
 from sklearn.decomposition import PCA
 from sklearn.ensemble import IsolationForest
@@ -209,6 +210,8 @@ def test_any_value_is_the_same(value, tmp_path_factory):
         np.float32(1.1),
         np.int8(-3),
         np.str_("text"),
+        np.str_(""),
+        np.bytes_(b""),
         np.longdouble(1) / 3,
         np.datetime64("2020-01-01", "ns"),
         np.dtype("<U7"),
@@ -338,6 +341,12 @@ class MyDetector(KNNDetector):
         (object(), "builtins.object"),
         (np.array([1]).view(np.recarray), "recarray"),
         (collections.defaultdict(lambda: 0), "by code"),
+        (expit, "the function 'expit' of another library"),
+        (log1p, "the function 'log1p' of another library"),
+        (np.frompyfunc(lambda x: x, 1, 1), "of another library than NumPy"),
+        (np.floating, "the class numpy.floating"),
+        (np.array(["a", None], np.dtypes.StringDType(na_object=None)), "na_object=None"),
+        (np.zeros(1, [("a", "O")]), r"of the type dtype\(\[\('a', 'O'\)\]\)"),
     ],
     ids=lambda value: str(type(value).__name__),
 )

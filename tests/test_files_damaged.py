@@ -6,8 +6,11 @@ import os
 import random
 import shutil
 import signal
+import subprocess
+import sys
 import warnings
 import zipfile
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -389,6 +392,52 @@ def test_a_process_that_is_killed_leaves_a_whole_save(is_new, tmp_path):
     # What the killed ones have left is gone.
     assert [path.name for path in tmp_path.iterdir()] == ["saved"]
     assert len(list(folder.iterdir())) == 2
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs locks of folders")
+def test_a_folder_is_read_whole_while_others_write_it(tmp_path):
+    folder, n_saves = tmp_path / "saved", 25
+    skood.save(KNNDetector(n_neighbors=1), folder)
+
+    def save(n_neighbors):
+        detector = KNNDetector(n_neighbors=n_neighbors)
+        detector.extra_ = np.full(1000, n_neighbors)
+        for _ in range(n_saves):
+            skood.save(detector, folder)
+
+    with ThreadPoolExecutor(2) as pool:
+        writers = [pool.submit(save, n_neighbors) for n_neighbors in (2, 3)]
+        while not all(writer.done() for writer in writers):
+            loaded = skood.load(folder)
+            assert np.all(getattr(loaded, "extra_", 1) == loaded.n_neighbors)
+    assert [writer.result() for writer in writers] == [None, None]
+    assert len(list(folder.iterdir())) == 2
+
+
+WITHOUT_ROOM = """
+import resource, signal, sys
+import numpy as np
+import skood
+from skood.detectors import KNNDetector
+
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+detector = KNNDetector(n_neighbors=7)
+detector.extra_ = np.zeros(10**6)
+resource.setrlimit(resource.RLIMIT_FSIZE, (2**21, 2**21))
+try:
+    skood.save(detector, sys.argv[1])
+except OSError:
+    sys.exit(3)
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs limits of processes")
+def test_a_save_that_finds_no_room_leaves_the_old_one(copy):
+    command = [sys.executable, "-W", "ignore", "-c", WITHOUT_ROOM, str(copy)]
+    ended = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (ended.returncode, ended.stderr) == (3, "")
+    assert isinstance(skood.load(copy), Monitor)
+    assert len(list(copy.iterdir())) == 2
 
 
 def found(folder):

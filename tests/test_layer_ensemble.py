@@ -131,7 +131,9 @@ def test_members_may_be_any_outlier_detector_and_are_calibrated_held_out(data):
     calibration = ensemble.calibration_scores_[:, 0]
     assert not np.allclose(calibration, plain.score_samples(A["good"][:300]))
     p = (1 + (calibration[:, None] <= plain.score_samples(A["good"])).sum(axis=0)) / 301
-    np.testing.assert_allclose(ensemble.score_samples(A), np.log(p))
+    found = np.exp(ensemble.score_samples(A))
+    np.testing.assert_allclose(found, p, atol=1.01 / 301)
+    assert np.isclose(found, p).mean() > 0.99  # but for a score that another is near in float32
 
 
 def test_members_that_score_only_some_training_rows_are_cross_validated(data):

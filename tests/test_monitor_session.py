@@ -316,6 +316,51 @@ def test_an_open_monitor_leaves_nothing_behind(make, rows):
         gc.collect()
 
 
+def test_a_block_in_another_leaves_the_monitor_open(rows):
+    network, (X, _) = perceptron(), rows
+    monitor = make_monitor(network).fit(X[:100])
+
+    def n_hooks():
+        monitor.predict(X[:1])
+        return sum(len(module._forward_hooks) for module in network.modules())
+
+    n_open = 0
+    with monitor.open():
+        n_open = n_hooks()
+        with monitor.open():
+            assert n_hooks() == n_open
+        with pytest.raises(ZeroDivisionError), monitor:
+            raise ZeroDivisionError
+        assert n_hooks() == n_open > 0
+    assert n_hooks() == 0
+    with monitor.open(), monitor:
+        monitor.close()  # at once, whatever blocks there are
+        assert n_hooks() == 0
+    with monitor.open():
+        assert n_hooks() == n_open
+    assert n_hooks() == 0
+
+
+def test_the_block_that_ends_last_closes_it_in_whatever_thread(rows):
+    network, (X, _) = perceptron(), rows
+    monitor = make_monitor(network).fit(X[:100])
+    is_inside, may_leave = threading.Event(), threading.Event()
+
+    def work():
+        with monitor.open():
+            is_inside.set()
+            may_leave.wait(60)
+
+    thread = threading.Thread(target=work)
+    with monitor.open():
+        thread.start()
+        is_inside.wait(60)
+    assert monitor._is_open
+    may_leave.set()
+    thread.join(60)
+    assert not monitor._is_open
+
+
 def test_calls_of_the_network_itself_are_not_heard(rows):
     network, (X, _) = perceptron(), rows
     monitor = make_monitor(network).fit(X[:100])

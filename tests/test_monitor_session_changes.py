@@ -236,6 +236,140 @@ def test_what_a_pass_writes_for_some_inputs_alone_is_no_change(odd, is_open):
     monitor.close()
 
 
+class OfAClass:
+    total = 0
+
+
+def write_in_place(network, x):
+    network.trail += 1
+
+
+def write_to_a_class(network, x):
+    OfAClass.total += 1
+    network.kind = OfAClass  # so that it is known that the network leads there
+
+
+def exchange_a_part(network, x):
+    network.beside = nn.LeakyReLU(network.beside.negative_slope + 0.1)
+
+
+def mark_alone(network, x):
+    network.fc.weight.data = network.fc.weight.data.clone()
+    with torch.no_grad():
+        network.out.bias.mul_(1)
+
+
+@pytest.mark.parametrize("is_open", [False, True])
+@pytest.mark.parametrize("odd", [write_in_place, write_to_a_class, exchange_a_part, mark_alone])
+def test_wherever_a_pass_writes_for_some_inputs_alone_it_is_no_change(odd, is_open):
+    network = Odd(odd).eval()
+    network.trail, network.kind, network.beside = torch.zeros(2), OfAClass, nn.LeakyReLU(0.1)
+    monitor = monitor_of(network)
+    if is_open:
+        monitor.open()
+    for _ in range(3):  # until no more than a glance is taken
+        expected = monitor.score_samples(X[:1])
+    for _ in range(2):
+        monitor.score_samples(ODD)
+        for _ in range(2):
+            assert_array_equal(monitor.score_samples(X[:1]), expected)
+        assert extracted(monitor, X[:1]) is not None
+    monitor.close()
+
+
+class Marking(nn.Module):
+    """Writes to a weight in each pass what it held."""
+
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(0)
+        self.fc, self.relu, self.out = nn.Linear(5, 6), nn.ReLU(), nn.Linear(6, 3)
+
+    def forward(self, x):
+        with torch.no_grad():
+            self.out.bias.mul_(1)
+        return self.out(self.relu(self.fc(x)))
+
+
+def test_a_network_that_marks_its_weights_in_each_pass_is_read_in_haste():
+    monitor = monitor_of(Marking().eval())
+    with monitor.open():
+        for _ in range(4):
+            monitor.score_samples(X[:1])
+        for _ in range(3):
+            assert extracted(monitor, X[:1]) is not None
+
+
+class Dropping(nn.Module):
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(0)
+        self.fc, self.drop, self.relu = nn.Linear(5, 6), nn.Dropout(0.5), nn.ReLU()
+        self.out = nn.Linear(6, 3)
+
+    def forward(self, x):
+        return self.out(self.relu(self.drop(self.fc(x))))
+
+
+@pytest.mark.parametrize("is_open", [False, True])
+def test_an_equal_part_in_the_place_of_another_is_read_in_evaluation_mode(is_open):
+    network = Dropping().eval()
+    monitor = monitor_of(network)
+    if is_open:
+        monitor.open()
+    expected = monitor.score_samples(X[:1])
+    network.drop, network.relu = nn.Dropout(0.5), nn.ReLU()  # in training mode, as new ones are
+    for _ in range(4):
+        assert_array_equal(monitor.score_samples(X[:1]), expected)
+    assert extracted(monitor, X[:1]) is not None
+    assert network.drop.training
+    monitor.close()
+    assert not any(part._forward_hooks for part in network.modules())
+
+
+class Holding(Odd):
+    """Has a buffer, of which nothing is known but its name."""
+
+    def __init__(self, odd):
+        super().__init__(odd)
+        self.register_buffer("table", torch.arange(4.0))
+
+
+def write_to_data(network, x):
+    network.table.data.add_(1)
+
+
+def write_to_a_view(network, x):
+    network.table.numpy()[1] = 7
+
+
+@pytest.mark.parametrize("is_open", [False, True])
+@pytest.mark.parametrize("odd", [write_to_data, write_to_a_view])
+def test_what_a_pass_writes_behind_the_counts_is_given_back(odd, is_open):
+    network = Holding(odd).eval()
+    monitor = monitor_of(network)
+    if is_open:
+        monitor.open()
+    expected = monitor.score_samples(X[:1])
+    assert extracted(monitor, ODD) is not None
+    assert_array_equal(network.table, torch.arange(4.0))
+    monitor.score_samples(ODD)
+    assert_array_equal(network.table, torch.arange(4.0))
+    assert_array_equal(monitor.score_samples(X[:1]), expected)
+    monitor.close()
+
+
+def test_steps_that_change_some_rows_alone_change_them_when_alone():
+    def clip(rows):
+        return rows.clip(max=5) if rows.max() > 5 else rows
+
+    monitor = monitor_of(make_pipeline(FunctionTransformer(clip), perceptron()))
+    monitor.score_samples(X[:1])
+    assert extracted(monitor, X[:1]) is not None
+    clipped = ODD.clip(max=5)
+    assert_array_equal(monitor.score_samples(ODD), monitor.score_samples(clipped))
+
+
 def test_a_width_that_depends_on_the_input_is_refused_as_among_many():
     monitor = monitor_of(Odd().eval(), ActivationNormDetector())
     monitor.score_samples(X[:1])

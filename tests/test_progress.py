@@ -244,6 +244,25 @@ def test_a_monitor_shows_what_it_runs(network, capsys):
     assert "explain: 100%" in capsys.readouterr().err
 
 
+METHODS = ("predict", "score_samples", "decision_function", "p_values", "select")
+
+
+def test_calls_on_rows_of_one_batch_are_quiet_and_as_fast(network, capsys):
+    net, X, y = network
+    monitor = make_monitor(net, batch_size=40, verbose=1).fit(X, y).calibrate(X + 0.1)
+    capsys.readouterr()
+    for method in METHODS:
+        for _ in range(2):  # the first one goes through the extractor
+            getattr(monitor, method)(X[:30])
+    assert monitor._current_session().extraction.extract(X[:1]) is not None
+    monitor.predict(X[:30].tolist())
+    assert capsys.readouterr() == ("", "")
+    monitor.predict(X)
+    assert "ActivationExtractor: 100%" in capsys.readouterr().err
+    monitor[0].transform(X[:30])  # a call of what was given verbose itself
+    assert "ActivationExtractor: 100%" in capsys.readouterr().err
+
+
 def test_verbose_is_no_part_of_what_was_learnt(network):
     one, other = ensemble().partial_fit(INSIDE[:30]), ensemble(verbose=1).partial_fit(INSIDE[30:])
     np.testing.assert_allclose(one.merge(other).offset_, ensemble().fit(INSIDE).offset_)

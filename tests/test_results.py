@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from experiments._common.tables import ABOUT, Measured, Table, write_tables
+from experiments._common.timing import format_number
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
@@ -29,6 +30,19 @@ SLOW = {"auto_layers", "cifar_shaping", "default_rule", "layer_patterns", "od_te
 spec = importlib.util.spec_from_file_location("measured", DOCS / "_ext" / "measured.py")
 measured = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(measured)
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"), [(0.01234, "0.0123"), (99.96, "100"), (999.6, "1,000"), (1048.2, "1,050")]
+)
+def test_numbers_of_tables_have_no_exponents(value, shown):
+    assert format_number(value) == shown
+    assert format_number(110.4, 2) == "110"
+
+
+@pytest.mark.parametrize("file", TABLES, ids=lambda path: path.stem)
+def test_large_numbers_are_written_out(file):
+    assert not re.search(r"\de\+\d", file.read_text(encoding="utf-8"))
 
 
 def name_of(path):

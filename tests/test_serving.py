@@ -201,6 +201,7 @@ BAD = {
     "no body": (b"", JSON, 400, "no body"),
     "no JSON": (b"[[1, 2", JSON, 400, "no JSON: .* column 7"),
     "no UTF-8": (b"\xff\xfe", JSON, 400, "UTF-8"),
+    "twice": (b'{"rows": [[1]], "rows": [[2]]}', JSON, 400, "several entries of one name"),
     "nested": (b"[" * 90_000, JSON, 400, "nested|no JSON"),
     "digits": (b"[[" + b"9" * 5000 + b"]]", JSON, 400, "digits"),
     "long integer": (b"[[" + b"9" * 30 + b"]]", JSON, 422, "64 bits"),

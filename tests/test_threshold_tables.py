@@ -8,7 +8,7 @@ from scipy.stats import beta
 
 from skood._conformal import conformal_rank, rows_needed
 
-PAGE = Path(__file__).parents[1] / "docs" / "user_guide" / "choosing_a_threshold.rst"
+PAGE = Path(__file__).parents[1] / "docs" / "user_guide" / "held_out_rows.rst"
 if not PAGE.exists():
     pytest.skip("the documentation is not installed", allow_module_level=True)
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from docutils import nodes
 from docutils.parsers.rst import Directive
 from docutils.statemachine import StringList
+from link_names import OTHERS
 
 TABLES = Path(__file__).parents[1] / "user_guide" / "coming_from"
 
@@ -22,7 +23,13 @@ class Counterparts(Directive):
         self.state.document.settings.env.note_dependency(str(path))
         with path.open(encoding="utf-8", newline="") as file:
             (theirs, ours, _, _, scores), *rows = csv.reader(file)
-        lines = [".. list-table::", "   :header-rows: 1", "   :widths: 29 35 36", ""]
+        lines = [
+            ".. list-table::",
+            f"   :class: {OTHERS}",
+            "   :header-rows: 1",
+            "   :widths: 29 35 36",
+            "",
+        ]
         lines += _row([theirs], [ours], [scores])
         for theirs, ours, their_defaults, our_defaults, scores in rows:
             lines += _row([theirs, their_defaults], [ours, our_defaults], [scores])

@@ -14,6 +14,8 @@ from sphinx.ext.intersphinx import InventoryAdapter
 KINDS = ("py:class", "py:exception", "py:function")
 # Already links, or headings, or names of what the page itself describes.
 NOT_IN = (nodes.reference, nodes.title, addnodes.pending_xref, addnodes.desc_signature)
+# Class of tables with names of other libraries, of which some are those of skood, too.
+OTHERS = "names-of-others"
 
 
 def describe(env):
@@ -46,9 +48,15 @@ def link(app, doctree):
         target = words.get(named[1]) if named else None
         section = parent_of_kind(literal, nodes.section)
         known = (section, target) in linked or app.env.docname.endswith(f"/{target}")
-        if target and not known and not parent_of_kind(literal, NOT_IN):
+        if target and not known and may_be_linked(literal):
             linked.add((section, target))
             replace(literal, target, app.env.docname)
+
+
+def may_be_linked(literal):
+    table = parent_of_kind(literal, nodes.table)
+    is_of_others = table is not None and OTHERS in table["classes"]
+    return not is_of_others and parent_of_kind(literal, NOT_IN) is None
 
 
 def parent_of_kind(node, kinds):

@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 
 from docutils import nodes
 from sphinx import addnodes
+from sphinx.ext.autosummary import autosummary_table
 
 LEFT_OUT = ("api/generated/", "search", "genindex")
 SECTIONS = {
@@ -40,7 +41,8 @@ class Markdown:
 
     def of(self, node):
         """Text of a node; kinds of nodes without a method of their own are what they consist of."""
-        if isinstance(node, SKIPPED):
+        # A table of names is a comment to all writers but that of HTML.
+        if isinstance(node, SKIPPED) and not isinstance(node, autosummary_table):
             return ""
         for kind in type(node).__mro__:
             if write := getattr(self, f"of_{kind.__name__.lower()}", None):
@@ -102,8 +104,9 @@ class Markdown:
         return f"[{text}]({address})" if text and address else text
 
     def address(self, node):
-        uri = node.get("refuri") or (f"#{node['refid']}" if node.get("refid") else "")
-        if not uri or uri.startswith("#") or urlsplit(uri).scheme:
+        # Markdown has no names for places on the same page.
+        uri = node.get("refuri", "")
+        if not uri or urlsplit(uri).scheme:
             return uri
         path, _, _ = uri.partition("#")
         target = normpath(join(dirname(self.docname), path)).removesuffix(".html")
@@ -158,9 +161,22 @@ class Markdown:
 
     def of_table(self, node):
         titles = [f"**{self.inline(title)}**" for title in node.findall(nodes.title)]
-        rows = [[self.cell(entry) for entry in row.children] for row in node.findall(nodes.row)]
+        rows = [self.cells(row) for row in node.findall(nodes.row)]
         rows[1:1] = [["---"] * len(rows[0])]
         return "\n\n".join([*titles, "\n".join(f"| {' | '.join(row)} |" for row in rows)])
+
+    def of_autosummary_table(self, node):
+        """A list, as the table has no titles of its columns."""
+        rows = (self.cells(row) for row in node.findall(nodes.row))
+        return "\n".join(f"- {name}: {summary}" for name, summary in rows)
+
+    def cells(self, row):
+        """One for each column: those that a wider one spans are empty."""
+        return [
+            text
+            for entry in row.children
+            for text in [self.cell(entry)] + [""] * entry.get("morecols", 0)
+        ]
 
     def cell(self, entry):
         return self.blocks(entry).replace("|", "\\|").replace("\n\n", "<br>").replace("\n", " ")

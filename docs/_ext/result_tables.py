@@ -23,6 +23,14 @@ class ResultTable(CSVTable):
             tables[0]["classes"].append("sortable")
         return made + self.origin(Path(path))
 
+    def parse_csv_data_into_rows(self, csv_data, dialect, source):
+        """As docutils does; a lone hyphen, where there is no value, is no bullet of a list."""
+        rows, n_columns = super().parse_csv_data_into_rows(csv_data, dialect, source)
+        for *_, lines in (cell for row in rows for cell in row):
+            if list(lines) == ["-"]:
+                lines[0] = "\N{EN DASH}"
+        return rows, n_columns
+
     def origin(self, path):
         """The line below the table; nothing, where no run is described."""
         about = path.with_name("about.csv")

@@ -26,6 +26,10 @@ const EMPTY_WORDS = new Set(
 const stemmer = new Stemmer();
 const stems = new Map();
 let labels = null;
+/* Words of the labels as they are written, which have more letters than their stems. */
+const written = new Map();
+/* Labels of several words, run together: "heatmap" for "heat map". */
+const runTogether = new Map();
 
 function stem(word) {
   if (!stems.has(word)) stems.set(word, stemmer.stemWord(word));
@@ -52,8 +56,13 @@ function factorOf(docname) {
 /* All that a page is found by, but for its text. */
 function readLabels(index) {
   const read = [];
-  const add = (doc, kind, text, anchor, name) =>
-    read.push({ doc, kind, anchor, name, phrase: wordsOf(text).join(" "), words: fullWords(text).map(stem) });
+  const add = (doc, kind, text, anchor, name) => {
+    const all = splitQuery(text.toLowerCase());
+    const full = fullWords(text);
+    full.forEach((word) => written.set(word, stem(word)));
+    if (all.length > 1) runTogether.set(all.join(""), all);
+    read.push({ doc, kind, anchor, name, phrase: all.map(stem).join(" "), words: full.map(stem) });
+  };
   for (const [entry, places] of Object.entries(index.indexentries))
     for (const [doc, id, isMain] of places)
       // Those that objects make have the kind of the object in brackets.
@@ -94,18 +103,31 @@ function distance(a, b) {
 }
 
 /* Words of the index for a word of the reader, which may be two in one: itself, or else those that begin
-   with it, or else those that are spelled alike. */
+   with it, or else those that are spelled most alike. */
 function spellings(word, before, after, vocabulary) {
   const stemmed = stem(word);
   const pairs = [[before, word], [word, after]].filter((pair) => pair.every(Boolean));
-  const joined = pairs.flatMap((pair) => [pair.join(""), pair.join("_")]).map(stem);
-  const exact = [stemmed, ...joined].filter((one) => vocabulary.has(one));
+  const joined = pairs.flatMap((pair) => [pair.join(""), pair.join("_")]);
+  const bare = word.replace(/^_+|_+$/g, "");
+  const exact = [word, bare, ...joined].map(stem).filter((one) => vocabulary.has(one));
   if (exact.length) return new Map(exact.map((one) => [one, 1]));
-  const alike = (isAlike) => new Map([...vocabulary].filter(isAlike).map((one) => [one, 0.6]));
-  const begun = word.length > 2 ? alike((one) => one.startsWith(stemmed)) : new Map();
-  if (begun.size || word.length < 5) return begun;
-  const most = word.length < 8 ? 1 : 2;
-  return alike((one) => Math.abs(one.length - stemmed.length) <= most && distance(one, stemmed) <= most);
+  const begun = [...vocabulary].filter((one) => one.startsWith(stemmed));
+  const found = stemmed.length > 2 && begun.length ? begun : spelledAlike(word, vocabulary);
+  return new Map(found.map((one) => [one, 0.6]));
+}
+
+/* The words that differ from one in the fewest letters, if these are few. */
+function spelledAlike(word, vocabulary) {
+  if (word.length < 5) return [];
+  let most = word.length < 7 ? 1 : 2;
+  let nearest = [];
+  for (const [one, stemmed] of [...written, ...[...vocabulary].map((term) => [term, term])]) {
+    if (Math.abs(one.length - word.length) > most) continue;
+    const letters = distance(one, word);
+    if (letters < most) [most, nearest] = [letters, []];
+    if (letters <= most) nearest.push(stemmed);
+  }
+  return nearest;
 }
 
 function wordsThatAreKnown(index) {
@@ -115,7 +137,7 @@ function wordsThatAreKnown(index) {
 
 function readQuery(query, vocabulary) {
   const words = fullWords(query).flatMap((word) =>
-    vocabulary.has(stem(word)) ? [word] : word.split("_").filter(Boolean),
+    vocabulary.has(stem(word)) ? [word] : runTogether.get(word) ?? word.split("_").filter(Boolean),
   );
   return words.map((word, i) => spellings(word, words[i - 1], words[i + 1], vocabulary));
 }
@@ -188,11 +210,12 @@ Search._performSearch = (query) => {
 };
 
 /* The text of which a result shows a part: of a section, or of a page without its title and the path to it.
-   Entries of the index are empty, and terms of the glossary say nothing: for them, that of the page. */
+   Entries of the index are at a paragraph, or in a section, that is about them. Terms of the glossary say
+   nothing: for them, the text of the page. */
 Search.htmlToText = (html, anchor) => {
   const page = new DOMParser().parseFromString(html, "text/html");
   page.querySelectorAll(".headerlink, script, style, h1").forEach((element) => element.remove());
-  const isPlace = anchor && !/^#(index|term)-/.test(anchor);
-  const place = isPlace ? page.getElementById(anchor.slice(1)) : null;
+  const target = anchor && !anchor.startsWith("#term-") ? page.getElementById(anchor.slice(1)) : null;
+  const place = target?.textContent ? target : target?.closest("section");
   return (place ?? page.querySelector("article.bd-article"))?.textContent.replace(/\s+/g, " ") ?? "";
 };

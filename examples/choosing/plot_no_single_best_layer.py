@@ -124,7 +124,7 @@ ax.plot(
 )
 ax.plot(place - 0.12, ensemble, "D", color="#0072b2", label="ensemble of all of them")
 ax.axhline(0.5, color="black", linestyle=":", linewidth=1)
-ax.set_xticks(place, unknown)
+ax.set_xticks(place, [kind.replace(" ", "\n") for kind in unknown])
 ax.set(title="one setting, and all together", ylabel="AUROC (0.5 is chance)")
 ax.legend(loc="lower right")
 plt.show()

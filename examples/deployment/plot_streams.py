@@ -150,8 +150,16 @@ for axes in (ax, below):
     axes.axvline(ends[1] + alarm, color="#d55e00", label="alarm")
 across = ax.get_xaxis_transform()
 for start, end, name in zip([0, *ends], ends, list(sizes)[1:], strict=False):
-    short = name.removeprefix("dim: ").removesuffix(" again")
-    ax.text((start + end) / 2, 1.04, short, ha="center", fontsize=9, transform=across)
+    short = name.removeprefix("dim: ").removesuffix(" again").replace(" ", "\n")
+    ax.text(
+        (start + end) / 2,
+        1.02,
+        short,
+        ha="center",
+        va="bottom",
+        fontsize=9,
+        transform=across,
+    )
     ax.axvline(end, color="0.8", linewidth=0.7, zorder=0)
 ax.set(ylabel="score, less threshold", xlim=(0, ends[-1]))
 below.set(xlabel="row of the stream; the lamp is dim where it is grey", yscale="log")

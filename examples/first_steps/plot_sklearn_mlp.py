@@ -79,4 +79,5 @@ ax.set(
     xlabel="known digits flagged (share)",
     ylabel="unknown digits flagged (share)",
 )
+ax.legend(loc="lower right", fontsize=8)
 plt.show()

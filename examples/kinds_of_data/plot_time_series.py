@@ -139,11 +139,18 @@ below.legend(loc="lower left", ncols=3)
 for (start, end), name in (
     (drift, "drift"),
     (stuck, "stuck"),
-    (unknown, "unknown gear"),
+    (unknown, "unknown\ngear"),
 ):
     for axes in (ax, middle, below):
         axes.axvspan(start, end, color="#d55e00", alpha=0.15, linewidth=0)
-    ax.text((start + end) / 2, series.max(), name, ha="center", va="top")
+    ax.text(
+        (start + end) / 2,
+        1.02,
+        name,
+        ha="center",
+        va="bottom",
+        transform=ax.get_xaxis_transform(),
+    )
 
 # %%
 # Which faults are found

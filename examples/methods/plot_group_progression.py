@@ -79,7 +79,7 @@ detector = GroupProgressionDetector(n_neighbors=30).fit(patterns[train])
 
 fig, ax = plt.subplots(figsize=(7, 4.5), layout="constrained")
 ProgressionDisplay.from_estimator(detector, patterns[shown], groups[shown], ax=ax)
-ax.set_title("distance to the final group")
+ax.set(title="distance to the final group", ylabel="mean distance (% of the bits)")
 
 # %%
 # How many of the layer group have the predicted class

@@ -168,7 +168,10 @@ ClusterDistanceDisplay.from_estimator(
     n_categories=5,
     ax=ax,
 )
-ax.set_title("distance to the cluster, by confidence")
+ax.set(
+    title="distance to the cluster, by confidence",
+    ylabel="cluster distance\ncoefficient",
+)
 plt.show()
 
 # %%

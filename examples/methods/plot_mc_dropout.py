@@ -114,7 +114,7 @@ axes[0].set(
 )
 axes[0].legend()
 axes[1].set(title="votes for another class", ylabel="variation ratio")
-axes[1].set_xticks(range(len(kinds)), kinds, fontsize=8)
+axes[1].set_xticks(range(len(kinds)), kinds, fontsize=8, rotation=20)
 
 # %%
 # How many passes

@@ -104,7 +104,7 @@ plt.show()
 
 rows = np.append(test, np.flatnonzero(y == 0))
 display = ReconstructionErrorDisplay.from_estimator(classifier, X[rows], y[rows])
-display.ax_.set_title("error of the reconstruction, by digit")
+display.ax_.set(title="error of the reconstruction, by digit", ylim=(0, 0.12))
 ReconstructionDisplay.from_estimator(classifier, X[rows], y[rows], n_images=3)
 plt.show()
 

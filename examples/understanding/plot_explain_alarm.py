@@ -97,7 +97,7 @@ def draw_weights(found, sample, fig):
     by_layer, by_neuron, values = fig.subplots(1, 3, width_ratios=[1, 1.6, 1.6])
     for layer, weights in found.layer_weights.items():
         by_layer.barh(layer, weights[sample], color=COLORS[layer])
-    by_layer.set(title="layers", xlabel="weight (rise of the score)")
+    by_layer.set(title="layers", xlabel="weight: rise\nof the score")
     for layer, unit, weight in found.top_neurons(sample):
         name = f"{layer}[{unit}]"
         by_neuron.barh(name, weight, color=COLORS[layer])
@@ -106,8 +106,8 @@ def draw_weights(found, sample, fig):
         values.plot([here, nearby], [name, name], color="#999999", zorder=1)
         values.scatter(nearby, name, color="white", edgecolor="#666666", zorder=2)
         values.scatter(here, name, color="#d55e00", zorder=2)
-    by_neuron.set(title="neurons that weigh most", xlabel="weight (rise of the score)")
-    values.set(title="what they do", xlabel="output of the neuron")
+    by_neuron.set(title="neurons that weigh most", xlabel="weight: rise\nof the score")
+    values.set(title="what they do", xlabel="output of\nthe neuron")
     values.set_yticks(values.get_yticks(), [])
     fig.legend(
         [values.collections[1], values.collections[0]],
@@ -118,7 +118,7 @@ def draw_weights(found, sample, fig):
     )
     for ax in (by_layer, by_neuron, values):
         ax.invert_yaxis()
-        ax.locator_params(axis="x", nbins=4)
+        ax.locator_params(axis="x", nbins=2)
 
 
 def draw(found, sample, image, title):

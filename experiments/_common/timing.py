@@ -56,11 +56,17 @@ class Timings:
         return median(time / other for time, other in pairs)
 
 
+def format_number(value: float, n_digits: int = 3) -> str:
+    """As many digits, and noughts up to the point: 0.0123, 1.05, 1,050."""
+    text = f"{value:.{n_digits}g}"
+    return f"{float(text):,.0f}" if "e+" in text else text
+
+
 def format_time(seconds: float | None) -> str:
     """Three digits, in a unit that suits."""
     if seconds is None:
         return "-"
     for unit, factor in (("s", 1), ("ms", 1e3)):
         if seconds * factor >= 1:
-            return f"{seconds * factor:.3g} {unit}"
-    return f"{seconds * 1e6:.3g} µs"
+            return f"{format_number(seconds * factor)} {unit}"
+    return f"{format_number(seconds * 1e6)} µs"

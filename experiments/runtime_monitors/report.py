@@ -9,6 +9,7 @@ import numpy as np
 
 from .._common.quality import BySet
 from .._common.tables import Measured, Table
+from .._common.timing import format_number
 from .alarms import AlarmTable
 from .groups import SIZES as GROUP_SIZES
 from .groups import STRANGERS, Groups
@@ -170,5 +171,7 @@ def tabulate_noticed(groups: Groups) -> Table:
 
 
 def tabulate_seconds(seconds: dict[str, tuple[float, float]]) -> Table:
-    rows = [[name, *(f"{1e3 * time:.3g}" for time in times)] for name, times in seconds.items()]
+    rows = [
+        [name, *(format_number(1e3 * time) for time in times)] for name, times in seconds.items()
+    ]
     return Table(["Step", "1,000 images, ms", "One image, ms"], rows)

@@ -15,7 +15,7 @@ import secrets
 import shutil
 import stat
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import IO, Any
 
@@ -114,16 +114,17 @@ def check_free(folder: Path) -> None:
         return
     if not folder.is_dir():
         raise FileExistsError(f"{folder} is there and no folder: choose another name.")
-    if all(map(_UNFINISHED.fullmatch, os.listdir(folder))):
-        return
-    try:
-        manifest = read_manifest(folder)
-        _refuse_foreign(folder, manifest["data"])
-    except FileFormatError as error:
-        raise FileExistsError(
-            f"{folder} is not overwritten, since it holds something else than what skood.save "
-            f"writes: {error}"
-        ) from error
+    with unchanged(folder):
+        if all(map(_UNFINISHED.fullmatch, os.listdir(folder))):
+            return
+        try:
+            manifest = read_manifest(folder)
+            _refuse_foreign(folder, manifest["data"])
+        except FileFormatError as error:
+            raise FileExistsError(
+                f"{folder} is not overwritten, since it holds something else than what skood.save "
+                f"writes: {error}"
+            ) from error
 
 
 def _write_manifest(scratch: Path, data: Path, about: Fields) -> None:
@@ -156,18 +157,28 @@ def _put_in_place(scratch: Path, name: str, folder: Path) -> None:
 
 
 @contextmanager
-def _alone(folder: Path) -> Iterator[None]:
-    """Block in which no other process exchanges what a folder holds, where the system can tell."""
+def _locked(folder: Path, *, shared: bool) -> Iterator[None]:
+    """Block that holds the lock of a folder, where the system has such."""
     if fcntl is None:
         yield
         return
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         with suppress(OSError):  # a file system without locks
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            fcntl.flock(descriptor, fcntl.LOCK_SH if shared else fcntl.LOCK_EX)
         yield
     finally:
         os.close(descriptor)
+
+
+def _alone(folder: Path) -> AbstractContextManager[None]:
+    """Block in which no other process exchanges or reads what a folder holds."""
+    return _locked(folder, shared=False)
+
+
+def unchanged(folder: Path) -> AbstractContextManager[None]:
+    """Block in which no process exchanges what a folder holds, if it is there."""
+    return _locked(folder, shared=True) if folder.is_dir() else nullcontext()
 
 
 # Reading

@@ -85,6 +85,8 @@ def _read_default(node: Fields, decoder: Decoder, keep: Keep) -> Any:
     return _read_dict_as(lambda: defaultdict(factory))(node, decoder, keep)
 
 
+_SCALAR_TYPES = frozenset(np.sctypeDict.values())
+"""Those of NumPy, without the classes that they are derived from."""
 _FACTORIES: dict[str, Any] = {"dict": dict, "float": float, "int": int, "list": list, "set": set}
 _BUILTIN = {
     kind.__name__: kind
@@ -134,7 +136,7 @@ def _read_enum(node: Fields, decoder: Decoder, keep: Keep) -> Any:
 
 
 def _write_class(value: type, encoder: Encoder) -> Fields:
-    if issubclass(value, np.generic):
+    if value in _SCALAR_TYPES:
         return {"class": f"numpy.{np.dtype(value).name}"}
     if _BUILTIN.get(value.__name__) is value:
         return {"class": f"builtins.{value.__name__}"}
@@ -166,6 +168,11 @@ def _read_function(node: Fields, decoder: Decoder, keep: Keep) -> Any:
 
 
 def _write_ufunc(value: np.ufunc, encoder: Encoder) -> Fields:
+    if getattr(np, value.__name__, None) is not value:
+        raise TypeError(
+            f"{encoder.place} is the function {value.__name__!r} of another library than NumPy, "
+            "which skood does not write into files: these hold no code."
+        )
     return {"name": value.__name__}
 
 
@@ -178,9 +185,13 @@ def _read_ufunc(node: Fields, decoder: Decoder, keep: Keep) -> np.ufunc:
 
 # Arrays
 
+_TEXT_TYPE = np.dtypes.StringDType()
+
 
 def _write_array(value: NDArray, encoder: Encoder) -> Fields:
     array = np.asarray(value)
+    if not is_writable(array.dtype):
+        raise _not_written(array.dtype, encoder)
     # The order of the axes in memory decides how sums are rounded.
     axes = sorted(range(array.ndim), key=lambda axis: (-abs(array.strides[axis]), axis))
     is_plain = axes == list(range(array.ndim))
@@ -191,6 +202,10 @@ def _write_array(value: NDArray, encoder: Encoder) -> Fields:
 def _read_array(node: Fields, decoder: Decoder, keep: Keep) -> NDArray:
     array: NDArray = decoder.files.get(text_of(node, "key"))
     return array.transpose(np.argsort(node["axes"])) if "axes" in node else array
+
+
+def _not_written(dtype: np.dtype, encoder: Encoder) -> TypeError:
+    return TypeError(f"{encoder.place} is an array of the type {dtype!r}, which is not written.")
 
 
 def _write_objects(value: NDArray, encoder: Encoder) -> Fields:
@@ -205,8 +220,14 @@ def _read_objects(node: Fields, decoder: Decoder, keep: Keep) -> NDArray:
     return array
 
 
+def _write_texts(value: NDArray, encoder: Encoder) -> Fields:
+    if value.dtype != _TEXT_TYPE:  # with something that stands for missing texts
+        raise _not_written(value.dtype, encoder)
+    return _write_objects(value, encoder)
+
+
 def _read_texts(node: Fields, decoder: Decoder, keep: Keep) -> NDArray:
-    texts = np.array(decoder.values(node["items"]), dtype=np.dtypes.StringDType())
+    texts = np.array(decoder.values(node["items"]), dtype=_TEXT_TYPE)
     return texts.reshape(node["shape"])
 
 
@@ -226,7 +247,9 @@ def _write_scalar(value: np.generic, encoder: Encoder) -> Fields:
 
 
 def _read_scalar(node: Fields, decoder: Decoder, keep: Keep) -> Any:
-    return np.frombuffer(bytes.fromhex(node["hex"]), _plain_dtype(node["dtype"]))[0]
+    # NumPy reads no items without octets, such as an empty text.
+    octets, dtype = bytes.fromhex(node["hex"]), _plain_dtype(node["dtype"])
+    return np.frombuffer(octets, dtype)[0] if dtype.itemsize else dtype.type()
 
 
 def _write_dtype(value: np.dtype, encoder: Encoder) -> Fields:
@@ -382,7 +405,7 @@ _ENUM = Kind("enum", _write_enum, _read_enum)
 _FUNCTION = Kind("function", _write_function, _read_function)
 _ARRAY = Kind("array", _write_array, _read_array)
 _OBJECTS = Kind("objects", _write_objects, _read_objects)
-_TEXTS = Kind("texts", _write_objects, _read_texts)
+_TEXTS = Kind("texts", _write_texts, _read_texts)
 _DTYPE = Kind("dtype", _write_dtype, _read_dtype)
 _SCALAR = Kind("scalar", _write_scalar, _read_scalar)
 _LAZY = Kind("rows", _write_lazy, _read_lazy)
@@ -483,16 +506,14 @@ def _kind_of_array(value: Any) -> Kind | None:
         return None
     if value.dtype.kind == "T":
         return _TEXTS
-    if value.dtype == object:
-        return _OBJECTS
-    return _ARRAY if is_writable(value.dtype) else None
+    return _OBJECTS if value.dtype == object else _ARRAY
 
 
 def _kind_by_parent(value: Any) -> Kind | None:
     if type(value).__module__ == "torch":
         return _OF_TORCH.get(type(value).__name__)
     kind = next((kind for parent, kind in _BY_PARENT if isinstance(value, parent)), None)
-    if kind is _SCALAR and (value.dtype.hasobject or value.dtype.names or not value.itemsize):
+    if kind is _SCALAR and (value.dtype.hasobject or value.dtype.names or value.dtype == "V0"):
         return None
     return kind
 

@@ -17,7 +17,7 @@ from ..networks import is_network
 from . import _networks as networks
 from ._arrays import ArrayReader
 from ._errors import FileFormatError, reading
-from ._folder import MANIFEST, SavedFolder, read_json
+from ._folder import MANIFEST, SavedFolder, read_json, unchanged
 from ._kinds import AllKinds
 from ._save import ARRAYS, STATE, WEIGHTS
 from ._tree import Decoder, Fields
@@ -99,6 +99,11 @@ def load(folder: str | PathLike[str], network: Any = None) -> Any:
     True
     """
     folder = Path(folder).resolve()
+    with unchanged(folder):
+        return _load(folder, network)
+
+
+def _load(folder: Path, network: Any) -> Any:
     saved = SavedFolder(folder)
     given = _given_networks(network, len(saved.manifest["networks"]))
     tree = read_json(saved.read(STATE), STATE)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from contextlib import ExitStack, closing
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -124,22 +125,23 @@ class _Archive:
     def __init__(self, file: Path) -> None:
         self._file = file
         self._writer: ArrayWriter | None = None
-        self._context: Any = None
+        self._opened = ExitStack()
         self._n = 0
+
+    def __enter__(self) -> _Archive:
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        self._opened.__exit__(*error)
 
     def put(self, array: NDArray) -> str:
         if self._writer is None:
-            self._context = new_file(self._file)
-            self._writer = ArrayWriter(self._context.__enter__())
+            stream = self._opened.enter_context(new_file(self._file))
+            self._writer = self._opened.enter_context(closing(ArrayWriter(stream)))
         key = str(self._n)
         self._n += 1
         self._writer.write(key, array)
         return key
-
-    def close(self) -> None:
-        if self._writer is not None:
-            self._writer.close()
-            self._context.__exit__(None, None, None)
 
 
 class _Writing:
@@ -156,11 +158,8 @@ class _Writing:
 
     def write(self, estimator: Any) -> None:
         """Write the tree, and all that is beside it."""
-        try:
+        with self._arrays, self._weights:
             tree = Encoder(AllKinds(is_network), self).node(estimator)
-        finally:
-            self._arrays.close()
-            self._weights.close()
         write_json(self._data / STATE, {"estimator": tree, "networks": self._states})
 
     def put(self, array: NDArray) -> str:

@@ -42,7 +42,7 @@ class GENDetector(BaseLogitDetector, BaseSampleWiseDetector):
     References
     ----------
     .. [1] X. Liu, Y. Lochman, C. Zach, "GEN: Pushing the limits of softmax-based
-       out-of-distribution detection", CVPR 2023.
+       out-of-distribution detection", CVPR 2023. https://openreview.net/forum?id=Sie7oeTABS
 
     Examples
     --------

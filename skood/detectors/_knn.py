@@ -136,7 +136,7 @@ class KNNDetector(StoredSamplesMixin, BaseIncrementalDetector):
         self._neighbors = EuclideanNeighbors(rows)
 
     def _warn_if_too_few_are_stored(self, n_stored: int, share: float) -> None:
-        if self.n_neighbors > 1 and round(self.n_neighbors * share) == 0:
+        if self.n_neighbors > 1 and self.n_neighbors * share < 0.5:
             warn_user(
                 f"max_samples={self.max_samples} stores {n_stored} of {n_stored / share:.0f} "
                 f"samples, equal ones once: n_neighbors={self.n_neighbors} of all are less than "

@@ -19,7 +19,7 @@ from .._export_error import ExportError
 from .._optional import import_optional
 from .._versions import __version__
 from ._monitor import MonitorModule
-from ._onnx_errors import not_run, not_written
+from ._onnx_errors import not_run, not_written, other_scores
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -156,11 +156,7 @@ def _check_scores(
     allowed = _TOLERANCE * np.maximum(1, np.abs(scores)) + _effect_of_rounding(module, rows)
     off = np.abs(found["score"] - scores)
     if (is_wrong := ~(off <= allowed)).any():
-        raise ExportError(
-            f"The ONNX file would give other scores than the monitor in {is_wrong.sum()} of "
-            f"{len(scores)} rows, by up to {off.max():.3g}: it was not written. This is a defect "
-            "of skood, torch or onnxruntime."
-        )
+        raise other_scores(is_wrong.sum(), len(scores), off.max(), module.extraction.network)
     away = np.abs(np.asarray(monitor.decision_function(A))) > allowed
     if (found["verdict"] != np.asarray(monitor.predict(A)))[away].any():
         raise ExportError(

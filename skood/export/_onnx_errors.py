@@ -47,14 +47,44 @@ def not_run(error: Exception, network: Any) -> ExportError:
     network : Module
         The captured network, whose inputs have a precision.
     """
-    is_double = torch.float64 in getattr(network, "dtypes", [])
-    advice = (
-        ", and has few operators for double precision: watch network.float()" if is_double else ""
-    )
+    advice = ""
+    if precision := _other_precision(network):
+        advice = f", and has few operators for {precision} precision: watch network.float()"
     return ExportError(
         f"The monitor was not written to ONNX, as onnxruntime cannot run the graph{advice}. "
         f"{_summary(error)}"
     )
+
+
+def other_scores(n_wrong: int, n_rows: int, largest: float, network: Any) -> ExportError:
+    """The error for a graph that gives other scores than the monitor.
+
+    Parameters
+    ----------
+    n_wrong, n_rows : int
+        How many of how many rows differ by more than they may.
+    largest : float
+        By how much at most.
+    network : Module
+        The captured network, whose inputs have a precision.
+    """
+    why = "This is a defect of skood, torch or onnxruntime."
+    if _other_precision(network) == "half":
+        why = (
+            "torch and onnxruntime round half precision in other places: watch network.float(), "
+            "with a monitor that is fitted on it."
+        )
+    return ExportError(
+        f"The ONNX file would give other scores than the monitor in {n_wrong} of {n_rows} rows, by "
+        f"up to {largest:.3g}: it was not written. {why}"
+    )
+
+
+def _other_precision(network: Any) -> str:
+    """What the precision of a network's inputs is called where it is not single."""
+    called = {torch.float64: "double", torch.float16: "half", torch.bfloat16: "half"}
+    found = [called[dtype] for dtype in getattr(network, "dtypes", []) if dtype in called]
+    return found[0] if found else ""
 
 
 def _causes(error: BaseException | None) -> Iterator[BaseException]:

@@ -23,6 +23,12 @@ from ._mode import Outcome, Source
 from ._plan import Plan, as_columns
 from ._reduction import reduce_activations
 
+_WITHOUT_ROWS = "leave it out, and name the others by layers=[...]."
+_NO_LOGITS = (
+    "name the output that holds the logits by logits=, or give a function there that takes them "
+    "from what the network returns."
+)
+
 
 class Collector:
     """Reduces the values of layers as they come, and stacks them.
@@ -167,11 +173,12 @@ class Collector:
         names = [OF_LAYER + name for name in self._layers] + ["logits"] * (logits is not None)
         for name in names:
             if (n_found := self._table.n_rows_of(name)) != n_expected:
-                is_layer = name != "logits"
-                advice = ": leave it out, and name the others by layers=[...]." if is_layer else "."
+                what, advice = f"Layer {name.removeprefix(OF_LAYER)!r}", _WITHOUT_ROWS
+                if name == "logits":
+                    what, advice = "What is taken for the logits", _NO_LOGITS
                 raise ValueError(
-                    f"Layer {name.removeprefix(OF_LAYER)!r} must have a row for each sample, but "
-                    f"has {n_found} rows after {n_expected} samples{advice}"
+                    f"{what} must have a row for each sample, but has {n_found} rows after "
+                    f"{n_expected} samples: {advice}"
                 )
 
     def _as_classes(self, predicted: NDArray, logits: NDArray | None) -> NDArray:

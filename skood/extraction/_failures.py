@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from types import TracebackType
 from typing import Any
 
 from ..networks import Batch, NetworkAdapter, count_samples, take_samples
@@ -36,11 +36,10 @@ class InputError(ValueError, RuntimeError):
     __module__ = "skood.extraction"  # where it is public, as tracebacks show it
 
 
-@contextmanager
-def explaining(
-    adapter: NetworkAdapter, batch: Batch, whole: Batch | None = None, known: str = ""
-) -> Iterator[None]:
+class Explaining:
     """Context in which an error of the network says which part failed on what, and what to do.
+
+    It raises an InputError in place of an error that comes of the network's own code.
 
     Parameters
     ----------
@@ -52,22 +51,35 @@ def explaining(
         All inputs, where they may be one sample.
     known : str, default=""
         What the network ran on in ``fit``.
-
-    Raises
-    ------
-    InputError
-        In place of an error that comes of the network's own code.
     """
-    try:
-        yield
-    except Exception as error:
-        where = adapter.explain(error)
+
+    # No generator: contextlib raises a StopIteration itself in place of what it has caused.
+    def __init__(
+        self, adapter: NetworkAdapter, batch: Batch, whole: Batch | None = None, known: str = ""
+    ) -> None:
+        self._adapter, self._batch, self._known = adapter, batch, known
+        self._whole = batch if whole is None else whole
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if not isinstance(error, Exception):
+            return
+        where = self._adapter.explain(error)
+        if where is None and isinstance(error, StopIteration):  # ends loops without an error
+            where = "its code raised what ends a loop"
         if where is None:
-            raise
-        advice = _advise(adapter, batch, batch if whole is None else whole, known)
+            return
+        advice = _advise(self._adapter, self._batch, self._whole, self._known)
         raise InputError(
-            f"The network failed on inputs of shape {_shape(batch)}: {where}.{advice} The error "
-            f"was {type(error).__name__}: {error}"
+            f"The network failed on inputs of shape {_shape(self._batch)}: {where}.{advice} The "
+            f"error was {type(error).__name__}: {error}"
         ) from error
 
 

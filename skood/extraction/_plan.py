@@ -17,7 +17,7 @@ from .._column import free_name, usual_name
 from .._layer_names import layer_columns, match_layers
 from ..activations import Activations, Column, PackedBits
 from ..networks import PENULTIMATE, Batch, NetworkAdapter, Trace, count_samples, take_samples
-from ._failures import explaining
+from ._failures import Explaining
 from ._inputs import Batches
 from ._masks import read_mask, warn_of_padding
 from ._mode import Mode, Source
@@ -165,7 +165,7 @@ def _trace(adapter: NetworkAdapter, batches: Batches) -> tuple[Batch, tuple[Trac
     """A run on two samples, or on the first batch where the network takes no fewer."""
     first = batches.first()
     two = take_samples(first, [0, -1])
-    with explaining(adapter, two, first if batches.data is None else batches.data):
+    with Explaining(adapter, two, first if batches.data is None else batches.data):
         try:
             return two, adapter.trace(two)
         except Exception as error:

@@ -18,7 +18,7 @@ from ..activations import Activations, LinearHead, finish_store
 from ..networks import NetworkAdapter, count_samples
 from ._collector import Collector
 from ._deliveries import Deliveries
-from ._failures import explaining
+from ._failures import Explaining
 from ._inputs import Batches
 from ._masks import read_mask
 from ._mode import Mode
@@ -67,7 +67,7 @@ def extract(
         ) as told:
             for number, (batch, labels) in enumerate(batches.after(writer), start=n_batches):
                 collector.begin_batch(read_mask(batch, mask, plan.trace, adapter.to_numpy, n_done))
-                with explaining(adapter, batch, known=known):
+                with Explaining(adapter, batch, known=known):
                     outcome = mode.run(
                         adapter,
                         batch,

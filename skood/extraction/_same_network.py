@@ -70,10 +70,18 @@ class SameNetwork:
         Reads the network of ``fit``.
     trace : Trace or None
         What was found out of it, where it has run.
+
+    Attributes
+    ----------
+    noted : object
+        Another one as soon as the network has been looked at in full, as it seemed to change.
     """
 
+    noted: object
     _stamp: Any
     _next_look: float
+    _is_written: bool
+    """Whether a pass has left other marks behind than it found, if only at weights."""
 
     def __init__(self, adapter: NetworkAdapter, trace: Trace | None) -> None:
         start = time.perf_counter()
@@ -145,15 +153,17 @@ class SameNetwork:
     ) -> None:
         """Note that the network has run for so long; what it is seen to have written is no change.
 
-        A glance does where it is known what it writes to its tensors.
+        A glance does where it is known what it writes to its weights.
         """
         self._seconds += seconds
         has_cheap_stamp = type(adapter).stamp is not NetworkAdapter.stamp
         if not (adapter.written_by_passes and has_cheap_stamp) or self._verdict.error:
             return
-        look = adapter.glance if at_a_glance else adapter.stamp
-        if look(trace) == self._stamp:
+        if at_a_glance and adapter.glance(trace, after_pass=not self._is_written) == self._stamp:
             return
+        if adapter.stamp(trace) == self._stamp:
+            return
+        self._is_written = True  # perhaps weights, with the same values, in each pass
         now, known = adapter.fingerprint(trace), self.fingerprint
         by_pass = all(map(_may_be_written, differing(known.settings, now.settings, now.left_out)))
         if by_pass and not differing(known.weights, now.weights, now.left_out):
@@ -173,11 +183,13 @@ class SameNetwork:
 
     def _note(self, adapter: NetworkAdapter, trace: Trace | None, verdict: _Verdict) -> None:
         self._stamp, self._verdict = adapter.stamp(trace), verdict
+        self.noted = object()
 
     def _forget(self) -> None:
         self._stamp, self._verdict = None, _Verdict()
         self._seconds, self._cost = 0.0, float("inf")
         self._next_look = 0.0
+        self._is_written, self.noted = False, object()
 
     def __getstate__(self) -> dict[str, Any]:
         # A stamp is of objects that have no copies.

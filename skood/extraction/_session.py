@@ -44,22 +44,36 @@ class ExtractionSession:
 
     def __init__(self, extractor: ActivationExtractor) -> None:
         assert extractor._plan is not None  # of one that may hurry
-        self._adapter, self._plan = extractor._adapt(), extractor._plan
+        self._adapt, self._plan = extractor._adapt, extractor._plan
+        self._trace, self._layers = self._plan.trace, self._plan.layers
+        self._reducer, self._same = extractor.reducer, extractor._same_network
+        self._shape, self._most = getattr(extractor, SHAPE_OF_FIT), extractor.batch_size
+        self._is_open = False
+        self._begin()
         # One without a stamp of its own may know only the network that it was made of.
         has_stamp = type(self._adapter).stamp is not NetworkAdapter.stamp
         self._adapt_anew = None if has_stamp else extractor._adapt
-        self._trace = self._plan.trace
-        self._reducer, self._same = extractor.reducer, extractor._same_network
-        self._shape, self._most = getattr(extractor, SHAPE_OF_FIT), extractor.batch_size
-        self._network = self._adapter.session(self._trace, self._plan.layers)
         self._like: Activations | None = None
         self._read: set[tuple[str, str]] = set()
         self._unread: Activations | None = None
         self._poolers: dict[str, dict[tuple[str, str], Callable[[Any], Any]]] = {}
         self._sizes: set[int] = set()
         self._dtypes: set[Any] = set()
-        self._is_open = False
         self.trust = Trust()
+
+    def _begin(self) -> None:
+        """Read the network as it is made up now."""
+        self._noted = self._same.noted
+        self._adapter = self._adapt()
+        self._network = self._adapter.session(self._trace, self._layers)
+        if self._is_open:
+            self._network.open()
+
+    def _begin_again(self) -> None:
+        """The same, in place of what it was before."""
+        before = self._network
+        self._begin()
+        before.close()
 
     def learn(self, X: Any, extracted: Activations, wanted: Set[str] | None = None) -> None:
         """See what the extractor itself has made of inputs, and what reads that has checked.
@@ -89,10 +103,8 @@ class ExtractionSession:
     def _listen_to(self, layers: list[str]) -> None:
         if layers == self._plan.layers:
             return
-        self._network.close()
-        self._network = self._adapter.session(self._trace, layers)
-        if self._is_open:
-            self._network.open()
+        self._layers = layers
+        self._begin_again()
 
     def suits(self, X: Any) -> bool:
         """Whether inputs are few, and of the shape of those of ``fit``; not yet whether finite."""
@@ -118,13 +130,15 @@ class ExtractionSession:
         """
         if self._like is None or X.dtype not in self._dtypes or not self.suits(X):
             return None
-        adapter = self._adapter if self._adapt_anew is None else self._adapt_anew()
-        if not self._same.is_known(adapter, self._trace, at_a_glance=self._is_open):
+        if not self._knows_network():
             return None
         start = time.perf_counter()
         kept: dict[tuple[str, str], Any] = {}
+        logits = None
         try:
-            logits = self._network.run(X, partial(self._keep, kept))
+            # Steps before the network may change these inputs, and not the earlier ones.
+            if is_as_given := self._adapter.prepare(X) is X:
+                logits = self._network.run(X, partial(self._keep, kept))
         except Exception:  # the extractor runs it again, and explains the error
             return None
         finally:
@@ -137,9 +151,20 @@ class ExtractionSession:
             )
             self._sizes.add(len(X))
         # What looks at values has not run since the last pass, and runs twice now.
-        if not (_is_finite(X) or get_config()["assume_finite"]):
+        if not (is_as_given and (_is_finite(X) or get_config()["assume_finite"])):
             return None
         return self._finish(kept, logits, len(X))
+
+    def _knows_network(self) -> bool:
+        """Whether the network seems to be that of ``fit``; it is then read as it is made up now."""
+        adapter = self._adapter if self._adapt_anew is None else self._adapt_anew()
+        if not self._same.is_known(adapter, self._trace, at_a_glance=self._is_open):
+            return False
+        if self._noted is not self._same.noted:
+            self._noted = self._same.noted
+            if not self._network.is_current():
+                self._begin_again()
+        return True
 
     def _keep(self, kept: dict[tuple[str, str], Any], layer: str, value: Any) -> None:
         """Keep what is extracted of a layer: numbers of their own, since the value may change."""
@@ -238,7 +263,6 @@ def may_hurry(extractor: Any) -> bool:
         and extractor.perturbation is None
         and extractor.n_passes is None
         and not extractor.gradients
-        and not extractor.verbose
         and hasattr(extractor, SHAPE_OF_FIT)
         and not hasattr(extractor, "feature_names_in_")
         and (extractor.reducer is None or hasattr(extractor.reducer, "pool_layers"))

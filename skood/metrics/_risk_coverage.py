@@ -186,6 +186,7 @@ def risk_coverage_curve(is_correct: ArrayLike, scores: ArrayLike) -> RiskCoverag
     ----------
     .. [1] R. El-Yaniv, Y. Wiener, "On the foundations of noise-free selective classification",
        Journal of Machine Learning Research 11, 1605-1641, 2010.
+       https://jmlr.org/papers/v11/el-yaniv10a.html
 
     Examples
     --------

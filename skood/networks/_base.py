@@ -333,13 +333,16 @@ class NetworkAdapter(ABC):
         """
         return self.fingerprint(trace).digest
 
-    def glance(self, trace: Any = None) -> Any:
+    def glance(self, trace: Any = None, *, after_pass: bool = False) -> Any:
         """Like ``stamp``, but cheaper: it may miss values that were changed behind all counts.
 
         Parameters
         ----------
         trace : Trace, default=None
             As for ``fingerprint``.
+        after_pass : bool, default=False
+            Whether only that counts which a pass that has just run may have left behind, such as
+            counts and caches: the weights, hooks and code need not be looked at.
 
         Returns
         -------

@@ -26,6 +26,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ._notes import is_note
+
 SCALARS = (bool, int, float, complex, str, bytes, type(None), type(...), range, slice)
 _COMPILED_FUNCTIONS = (
     types.BuiltinFunctionType,
@@ -50,8 +52,6 @@ _CLASS_ATTRIBUTES_LEFT_OUT = frozenset(
         "_abc_impl",
     }
 )
-# Attributes of the vectorizers of scikit-learn, which differ in each copy and process.
-_ADDRESSES = frozenset({"_stop_words_id"})
 _LIBRARY_FOLDERS = tuple(
     {
         *(sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")),
@@ -395,13 +395,13 @@ class ContentReader:
         if isinstance(parts, str):
             yield parts
         else:
-            yield from self._all(_lasting(part) for part in parts)
+            yield from self._all(_without_notes(type(value), part) for part in parts)
 
 
-def _lasting(part: Any) -> Any:
-    """A part of what pickle would keep, without the addresses of objects."""
-    if isinstance(part, dict) and not _ADDRESSES.isdisjoint(part):
-        return {name: value for name, value in part.items() if name not in _ADDRESSES}
+def _without_notes(kind: type, part: Any) -> Any:
+    """A part of what pickle would keep, without what has no part in what a network computes."""
+    if isinstance(part, dict):
+        return {name: value for name, value in part.items() if not is_note(kind, name, value)}
     return list(part) if isinstance(part, Iterator) else part
 
 

@@ -102,7 +102,12 @@ class PipelineAdapter(NetworkAdapter):
             return X  # whose batches are prepared one by one
         n_samples = num_samples(X)
         for name, step in self._steps:
-            X = step.transform(X)
+            try:
+                X = step.transform(X)
+            except StopIteration as error:  # which would end the loop of a caller without an error
+                raise RuntimeError(
+                    f"The step {name!r} of the Pipeline raised {error!r}."
+                ) from error
             if num_samples(X) != n_samples:
                 raise ValueError(
                     f"The step {name!r} of the Pipeline makes {num_samples(X)} rows of {n_samples} "
@@ -125,8 +130,8 @@ class PipelineAdapter(NetworkAdapter):
     def stamp(self, trace: Any = None) -> Any:
         return self._inner.stamp(trace), _stamp(self._steps)
 
-    def glance(self, trace: Any = None) -> Any:
-        return self._inner.glance(trace), _stamp(self._steps)
+    def glance(self, trace: Any = None, *, after_pass: bool = False) -> Any:
+        return self._inner.glance(trace, after_pass=after_pass), _stamp(self._steps)
 
     def fingerprint(self, trace: Any = None) -> Fingerprint:
         steps = [(f"step {name}", step) for name, step in self._steps]

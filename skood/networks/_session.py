@@ -76,6 +76,19 @@ class NetworkSession:
         arrays = [v if isinstance(v, np.ndarray) else to_numpy(v) for v in values]
         return arrays, arrays
 
+    def is_current(self) -> bool:
+        """Whether it reads what the network is made of now; by default it is not known to.
+
+        It is asked where the network was found to be what it was after it had seemed to change, as
+        where equal parts have taken the place of others.
+
+        Returns
+        -------
+        is_current : bool
+            If not, another session takes its place.
+        """
+        return False
+
     def open(self) -> None:
         """Let what listens to the network stay there between the runs; by default nothing does."""
 

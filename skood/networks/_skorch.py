@@ -103,8 +103,8 @@ class SkorchAdapter(TorchAdapter):
     def stamp(self, trace: TorchTrace | None = None) -> Any:
         return super().stamp(trace), self._digest()
 
-    def glance(self, trace: TorchTrace | None = None) -> Any:
-        return super().glance(trace), self._digest()
+    def glance(self, trace: TorchTrace | None = None, *, after_pass: bool = False) -> Any:
+        return super().glance(trace, after_pass=after_pass), self._digest()
 
     def _digest(self) -> bytes:
         return ContentReader().digest([value for _, value in self._settings()])

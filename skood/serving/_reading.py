@@ -169,7 +169,9 @@ def _from_json(body: bytes) -> Rows:
 
 def _parse(body: bytes) -> Any:
     try:
-        return json.loads(body.decode("utf-8-sig"), parse_constant=_refuse_constant)
+        return json.loads(
+            body.decode("utf-8-sig"), object_pairs_hook=_entries, parse_constant=_refuse_constant
+        )
     except UnicodeDecodeError:
         reason = "the body is not UTF-8"
     except json.JSONDecodeError as error:
@@ -179,6 +181,13 @@ def _parse(body: bytes) -> Any:
     except ValueError:  # of Python's limit to the digits of integers
         reason = "the body holds a number of too many digits"
     raise RefusalError(400, reason)
+
+
+def _entries(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    entries = dict(pairs)
+    if len(entries) < len(pairs):
+        raise RefusalError(400, "the body holds an object with several entries of one name")
+    return entries
 
 
 def _refuse_constant(name: str) -> NoReturn:

@@ -72,7 +72,7 @@ from .stamp import find_stamp, make_stamp
 from .trace import TorchTrace, TraceResult, trace_calls
 from .transfers import transfers_of
 from .unit_axes import axes_by_size
-from .untouched import Untouched, alone
+from .untouched import Untouched, alone, are_the_same
 
 _N_JOINED = 2**13
 """Tensors of no more numbers are copied into one."""
@@ -153,10 +153,11 @@ class TorchAdapter(NetworkAdapter):
                 self.fingerprint(trace)
         return found or self._stamp
 
-    def glance(self, trace: TorchTrace | None = None) -> Any:
+    def glance(self, trace: TorchTrace | None = None, *, after_pass: bool = False) -> Any:
         written = _written(trace)
+        left_out = written.records | written.unclear
         with alone():
-            found = find_stamp(self._original, written.records | written.unclear, at_a_glance=True)
+            found = find_stamp(self._original, left_out, at_a_glance=True, after_pass=after_pass)
         return found or self.stamp(trace)
 
     def session(self, trace: TorchTrace, layers: Sequence[str]) -> NetworkSession:
@@ -540,6 +541,7 @@ class TorchSession(NetworkSession):
     def __init__(self, adapter: TorchAdapter, trace: TorchTrace, layers: Sequence[str]) -> None:
         super().__init__(adapter, trace, layers)
         network = adapter.network
+        self._modules = list(network.modules())
         self._reader = LayerReader(trace, layers, lambda layer, value: None)
         self._post = self._reader.post(network)
         written = trace.written
@@ -569,6 +571,12 @@ class TorchSession(NetworkSession):
             joined = self._adapter.to_numpy(torch.cat([value.reshape(-1) for value in values]))
         cuts = zip(stretches(map(prod, shapes)), shapes, strict=True)
         return [joined[stretch].reshape(shape) for stretch, shape in cuts], [joined]
+
+    def is_current(self) -> bool:
+        network = self._adapter._original
+        if network is not self._adapter.network:  # of which it may run a copy
+            return False
+        return are_the_same(list(network.modules()), self._modules)
 
     def open(self) -> None:
         with alone():

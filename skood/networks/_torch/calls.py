@@ -204,6 +204,7 @@ class ListeningPost:
         self._network, self._names, self._quiet = network, names, quiet
         self._certain = certain
         self._names_by_id: dict[int, str] = {}
+        self._hooked: list[tuple[str, nn.Module]] | None = None
         self._handles: list[torch.utils.hooks.RemovableHandle] = []
         self.here = threading.local()
         """Of each thread, the ``listener``."""
@@ -222,7 +223,9 @@ class ListeningPost:
     def man(self) -> None:
         """Add the hooks."""
         try:
-            for name, module in self._modules_to_hook():
+            if self._hooked is None:
+                self._hooked = list(self._modules_to_hook())
+            for name, module in self._hooked:
                 is_certain = name in self._certain
                 report = CallListener.module_heard if is_certain else CallListener.module_left
                 self._add(nn.Module.register_forward_hook, module, report, name, with_kwargs=True)

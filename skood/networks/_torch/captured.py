@@ -13,8 +13,10 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.fx import Tracer
+from torch.fx import Proxy, Tracer
 from torch.fx.graph import CodeGen
+from torch.overrides import TorchFunctionMode
+from torch.utils._pytree import tree_leaves
 
 from ..._export_error import ExportError
 from .._base import Batch, LayerReading
@@ -71,6 +73,29 @@ class CapturedNetwork(nn.Module):
         # Tensors that the graph makes itself, such as positions, are to be made there, too.
         _make_on(self.graph, fn(torch.empty(0)).device)
         return applied
+
+
+class CodeTracer(Tracer):
+    """Makes a graph again from its code, as torch does when it is unpickled."""
+
+    def trace(self, *arguments: Any, **settings: Any) -> Any:
+        """The graph of a module."""
+        with _CallsWithSizes(self):
+            return super().trace(*arguments, **settings)
+
+
+class _CallsWithSizes(TorchFunctionMode):
+    """Lets a tracer see calls of operators that are given no tensor, but a size that it traces."""
+
+    def __init__(self, tracer: Tracer) -> None:
+        super().__init__()
+        self._tracer = tracer
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        given = (args, kwargs or {})
+        if any(isinstance(value, Proxy) for value in tree_leaves(given)):
+            return self._tracer.create_proxy("call_function", func, *given)
+        return func(*given[0], **given[1])
 
 
 def _make_on(graph: Any, device: torch.device) -> None:
@@ -241,7 +266,7 @@ def _as_module(program: Any) -> Any:
     else:
         module = program.module()
     module.graph.set_codegen(CodeGen())
-    module.graph._tracer_cls = Tracer  # That of torch.export is not made again from a pickle.
+    module.graph._tracer_cls = CodeTracer  # That of torch.export is not made again from a pickle.
     module.recompile()
     copied: Any = copy.deepcopy(module)
     return copied.requires_grad_(False)

@@ -90,7 +90,7 @@ class ExportedAdapter(TorchAdapter):
         tensors = [value for value in held if isinstance(value, Tensor)]
         return _codes_of(given.graph_module), look_at(tensors)
 
-    def glance(self, trace: Any = None) -> Any:
+    def glance(self, trace: Any = None, *, after_pass: bool = False) -> Any:
         return self.stamp(trace)
 
     def trace(self, batch: Batch) -> tuple[TorchTrace, dict[str, Tensor]]:

@@ -27,6 +27,7 @@ from .._fingerprint import (
     fingerprint_of_parts,
     hash_octets,
 )
+from .._notes import is_note
 from .calls import StandingHook
 
 # They have no effect on a pass, or are read separately.
@@ -50,6 +51,7 @@ _ATTRIBUTES_LEFT_OUT = frozenset(
         "_state_dict_pre_hooks",
     }
 )
+_HOW_HOOKS_ARE_CALLED = "_is_full_backward_hook"
 _COMPILED = "_orig_mod"
 """What torch.compile calls the module that it wraps."""
 GLOBAL_HOOKS = [f"_global_{kind}_hooks" for kind in ("forward", "forward_pre", "backward")]
@@ -173,7 +175,7 @@ def _own_attributes(module: nn.Module) -> Iterator[tuple[str, Any]]:
     is_wrapper = _COMPILED in module._modules or _is_scripted(module)
     own = _numbers_of_own_hooks(module)
     for key, value in sorted(vars(module).items()):
-        if key in _ATTRIBUTES_LEFT_OUT:
+        if key in _ATTRIBUTES_LEFT_OUT or is_note(type(module), key, value):
             continue
         if key.endswith(("_hooks", "_hooks_with_kwargs", "_hooks_always_called")):
             # The keys are numbers that differ between processes.
@@ -181,7 +183,9 @@ def _own_attributes(module: nn.Module) -> Iterator[tuple[str, Any]]:
             if hooks := [hook for number, hook in pairs if number not in own]:
                 yield key, hooks
         elif not is_wrapper:
-            yield key, value
+            # Where no hook of gradients is left, it is as before the first one.
+            says_nothing = key == _HOW_HOOKS_ARE_CALLED and not module._backward_hooks
+            yield key, None if says_nothing else value
 
 
 def _numbers_of_own_hooks(module: nn.Module) -> set[int]:

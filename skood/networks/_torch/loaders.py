@@ -81,7 +81,16 @@ class _Apart:
         self._loader = loader
 
     def __iter__(self) -> Iterator[Any]:
-        return drawn_apart(self._loader)
+        n_yielded, n_batches = 0, _n_batches(self._loader)
+        for item in drawn_apart(self._loader):
+            yield item
+            n_yielded += 1
+        if n_yielded < n_batches:
+            raise RuntimeError(
+                f"The loader ended after {n_yielded} of {n_batches} batches: its data set has "
+                "raised StopIteration, which ends a loop without an error, or its sampler yields "
+                "less than its length. Let the data set raise another error, or mend that length."
+            )
 
 
 class _Collated(_Apart):
@@ -118,6 +127,12 @@ def _n_drawn(loader: DataLoader) -> int | None:
         return len(loader.dataset if is_stream else batches.sampler)  # type: ignore[arg-type]
     except TypeError:  # of unknown length
         return None
+
+
+def _n_batches(loader: DataLoader) -> int:
+    """How many batches a pass yields at least."""
+    is_stream = isinstance(loader.dataset, IterableDataset)
+    return 0 if is_stream or _n_samples(loader) is None else len(loader)
 
 
 def _n_samples(loader: DataLoader) -> int | None:

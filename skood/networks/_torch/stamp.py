@@ -5,7 +5,7 @@ from __future__ import annotations
 import operator
 import types
 from collections import OrderedDict, defaultdict, deque
-from collections.abc import Iterable, Iterator, Mapping, Set
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from contextlib import suppress
 from itertools import chain, starmap
 from typing import Any
@@ -19,15 +19,15 @@ from torch import Tensor, nn
 from .._fingerprint import SCALARS, attributes_of_class, held_by, sample_octets, used_by
 from .fingerprint import GLOBAL_HOOKS, name_uncompiled
 
-_LOOKED_INTO = (
+_WEIGHTS_AND_HOOKS = (
     "_parameters",
     "_buffers",
-    "_modules",
     "_forward_hooks",
     "_forward_pre_hooks",
     "_backward_hooks",
     "_backward_pre_hooks",
 )
+_VERSION = operator.attrgetter("_version")
 _N_CHUNKS, _CHUNK = 3, 8
 """Of a tensor, how many parts are looked at, of how many values: what lies side by side is fast."""
 _N_SMALL = 20_000
@@ -45,16 +45,16 @@ _NOT_LOOKED_INTO = (*SCALARS, types.ModuleType, types.CodeType, Tensor, np.ndarr
 
 
 def find_stamp(
-    network: nn.Module, left_out: Set[str], *, at_a_glance: bool = False
+    network: nn.Module, left_out: Set[str], *, at_a_glance: bool = False, after_pass: bool = False
 ) -> Stamp | None:
     """A stamp of now, equal to the latest one if all seems unchanged; None if there was none.
 
-    At a glance, no values of tensors are looked at.
+    At a glance, no values of tensors are looked at, and after a pass no weights, hooks and types.
     """
     latest = _LATEST.get(id(network))
     if latest is None or not latest.fits(network, left_out):
         return None
-    if latest.is_current(at_a_glance=at_a_glance):
+    if latest.is_current(at_a_glance=at_a_glance, after_pass=after_pass):
         return latest
     return latest.renewed(at_a_glance=at_a_glance)
 
@@ -93,17 +93,27 @@ class Stamp:
         self._network = network
         self._left_out = left_out
         self._holders = _Holders(network, met, left_out)
-        self._tensors = _Tensors(_tensors_of(network, met, left_out))
-        self._held = self._holders.look()
-        self._seen = self._tensors.look()
+        weights, others = _tensors_of(network, met, left_out)
+        self._tensors = _Tensors([*weights, *others])
+        self._marks_of_others = _Marks(others)
+        self._look_anew(None, at_a_glance=False)
+
+    def _look_anew(self, last: _Seen | None, *, at_a_glance: bool) -> None:
+        self._records, self._parts = self._holders.records.look(), self._holders.parts.look()
+        self._of_others = self._marks_of_others.look()
+        self._seen = self._tensors.look(last, at_a_glance=at_a_glance)
 
     def fits(self, network: nn.Module, left_out: Set[str]) -> bool:
         """Whether it is a stamp of this very network."""
         return network is self._network and left_out == self._left_out
 
-    def is_current(self, *, at_a_glance: bool = False) -> bool:
+    def is_current(self, *, at_a_glance: bool = False, after_pass: bool = False) -> bool:
         """Whether a stamp of now would be equal; fast where nothing has changed."""
-        return self._holders.hold(self._held) and self._tensors.show(
+        if not self._holders.records.hold(self._records):
+            return False
+        if after_pass:
+            return self._marks_of_others.look() == self._of_others
+        return self._holders.parts.hold(self._parts) and self._tensors.show(
             self._seen, at_a_glance=at_a_glance
         )
 
@@ -111,8 +121,7 @@ class Stamp:
         """A stamp of now."""
         new = object.__new__(Stamp)
         vars(new).update(vars(self))
-        new._held = self._holders.look()
-        new._seen = self._tensors.look(self._seen, at_a_glance=at_a_glance)
+        new._look_anew(self._seen, at_a_glance=at_a_glance)
         return new
 
     def __deepcopy__(self, memo: dict) -> Stamp:
@@ -123,7 +132,11 @@ class Stamp:
             return True
         if not isinstance(other, Stamp) or other._holders is not self._holders:
             return False
-        return self._seen == other._seen and _hold_same(self._held, other._held)
+        return (
+            self._seen == other._seen
+            and _hold_same(self._records, other._records)
+            and _hold_same(self._parts, other._parts)
+        )
 
     __hash__ = None  # type: ignore[assignment]
 
@@ -132,6 +145,13 @@ class _Holders:
     """Objects that may be changed in place, and how to look at what they hold.
 
     Where there is more than a look has time for, the last ones that were met are left out.
+
+    Attributes
+    ----------
+    records : _Objects
+        All that a pass may exchange, but for weights.
+    parts : _Objects
+        Weights, hooks and types: what these are is no matter of a pass.
     """
 
     def __init__(self, network: nn.Module, met: list[Any], left_out: Set[str]) -> None:
@@ -139,16 +159,10 @@ class _Holders:
         self._hidden = list(_positions_left_out(network, self._modules, left_out))
         """Which of the attributes of all modules are no settings."""
         self._typed: list[Any] = [*self._modules]
-        self._dicts: list[dict[Any, Any]] = [
-            held
-            for module in self._modules
-            for key in _LOOKED_INTO
-            if isinstance(held := vars(module).get(key), dict)
-        ]
-        self._dicts += [getattr(nn.modules.module, name) for name in GLOBAL_HOOKS]
-        self._known = set(map(id, self._dicts))
-        self._vacant: list[dict[Any, Any]] = []
-        """Of the dicts those that held nothing at first, as most that are for hooks."""
+        self._dicts = self._own_dicts(["_modules"])
+        dicts_of_parts = self._own_dicts(_WEIGHTS_AND_HOOKS)
+        dicts_of_parts += [getattr(nn.modules.module, name) for name in GLOBAL_HOOKS]
+        self._known = set(map(id, [*self._dicts, *dicts_of_parts]))
         self._classes: list[Mapping[str, Any]] = []
         self._rows: list[tuple[type, Any]] = []
         self._slots: list[tuple[types.MemberDescriptorType, Any]] = []
@@ -161,21 +175,13 @@ class _Holders:
                 break
             with suppress(Exception):  # objects of others may do anything where they are looked at
                 self._add(value)
-        self._vacant = [held for held in self._dicts if type(held) in _PLAIN_DICTS and not held]
-        empty = set(map(id, self._vacant))
-        self._dicts = [held for held in self._dicts if id(held) not in empty]
-        self._decided = [place for place, value in enumerate(self.look()) if _decides(value)]
-        """Which of the objects say themselves what they are equal to."""
+        self._in_records, self._in_parts = _Dicts(self._dicts), _Dicts(dicts_of_parts)
+        self.records, self.parts = _Objects(self._look_at_records), _Objects(self._look_at_parts)
 
-    def hold(self, known: list[Any]) -> bool:
-        """Whether they hold what they were seen to hold."""
-        held = self.look()
-        try:  # of lists, the items that are the same objects are equal; others are here and there
-            if held == known:
-                return all(_is_same(held[place], known[place]) for place in self._decided)
-        except Exception:  # tensors that are not the same say nothing of being equal
-            pass
-        return _hold_same(held, known)
+    def _own_dicts(self, kinds: Sequence[str]) -> list[dict[Any, Any]]:
+        """Those of some kinds that all modules have."""
+        held = (vars(module).get(kind) for module in self._modules for kind in kinds)
+        return [value for value in held if isinstance(value, dict)]
 
     def _has_room(self, n: int) -> bool:
         """Whether a number of values more can be looked at; counts them if so."""
@@ -226,18 +232,16 @@ class _Holders:
         if slots and self._has_room(_COST_OF_SLOT * len(slots)):
             self._slots += [(slot, value) for slot in slots]
 
-    def look(self) -> list[Any]:
-        """All that they hold, in one order."""
+    def _look_at_records(self) -> list[Any]:
         # In loops that Python itself runs, and by no code of others: there are many objects.
         attributes = map(dict.values, map(vars, self._modules))
         held: list[Any] = list(chain.from_iterable(attributes))
-        for position in self._hidden:
-            if position < len(held):
-                held[position] = None
-        held += map(type, self._typed)
-        held += chain.from_iterable(map(dict.values, self._dicts))
-        if any(self._vacant):
-            held += chain.from_iterable(map(dict.values, self._vacant))
+        hidden = self._hidden
+        if hidden and hidden[-1] >= len(held):  # where attributes are gone
+            hidden = [position for position in hidden if position < len(held)]
+        for position in hidden:
+            held[position] = None
+        held += self._in_records.values()
         for attributes_of_one in self._classes:
             held.extend(attributes_of_one.values())
         for kind, row in self._rows:
@@ -249,6 +253,48 @@ class _Holders:
         held += starmap(_in_slot, self._slots)
         held += map(sample_octets, self._arrays)
         return held
+
+    def _look_at_parts(self) -> list[Any]:
+        return [*map(type, self._typed), *self._in_parts.values()]
+
+
+class _Dicts:
+    """Dicts, of which most may be for hooks that nobody has added."""
+
+    def __init__(self, dicts: list[dict[Any, Any]]) -> None:
+        self._vacant = [held for held in dicts if type(held) in _PLAIN_DICTS and not held]
+        empty = set(map(id, self._vacant))
+        self._others = [held for held in dicts if id(held) not in empty]
+
+    def values(self) -> Iterator[Any]:
+        """All that they hold, in one order."""
+        held = chain(self._others, self._vacant) if any(self._vacant) else self._others
+        return chain.from_iterable(map(dict.values, held))
+
+
+class _Objects:
+    """What is found in some places, again and again.
+
+    Parameters
+    ----------
+    look : callable
+        Returns a list of it, in one order.
+    """
+
+    def __init__(self, look: Callable[[], list[Any]]) -> None:
+        self.look = look
+        self._decided = [place for place, value in enumerate(look()) if _decides(value)]
+        """Which of the objects say themselves what they are equal to."""
+
+    def hold(self, known: list[Any]) -> bool:
+        """Whether the places hold what they were seen to hold."""
+        held = self.look()
+        try:  # of lists, the items that are the same objects are equal; others are here and there
+            if held == known:
+                return all(_is_same(held[place], known[place]) for place in self._decided)
+        except Exception:  # tensors that are not the same say nothing of being equal
+            pass
+        return _hold_same(held, known)
 
 
 def _positions_left_out(
@@ -269,6 +315,29 @@ def _in_slot(slot: types.MemberDescriptorType, value: Any) -> Any:
         return None
 
 
+class _Marks:
+    """By what it shows that tensors were written to, or lie elsewhere."""
+
+    def __init__(self, tensors: list[Tensor]) -> None:
+        # Those of inference mode have no version.
+        plain = [tensor for tensor in tensors if _is_plain(tensor)]
+        self._tensors = [tensor for tensor in plain if not tensor.is_inference()]
+        self._uncounted = [tensor for tensor in plain if tensor.is_inference()]
+        self._others = [t for t in tensors if not (_is_plain(t) or t.is_inference())]
+
+    def look(self) -> list[int]:
+        """The versions of tensors and where they are."""
+        marks = [*map(_VERSION, self._tensors), *map(Tensor.data_ptr, self._tensors)]
+        marks += map(Tensor.data_ptr, self._uncounted)
+        marks += map(_VERSION, self._others)
+        return marks
+
+    def places_in(self, marks: list[int]) -> list[int]:
+        """Those of the marks that say where tensors are."""
+        n = len(self._tensors)
+        return marks[n : 2 * n + len(self._uncounted)]
+
+
 class _Seen:
     """What was seen of tensors."""
 
@@ -287,21 +356,25 @@ class _Tensors:
     def __init__(self, tensors: list[Tensor]) -> None:
         is_small = sum(tensor.numel() for tensor in tensors) <= _N_SMALL
         plain = [tensor for tensor in tensors if _is_plain(tensor)]
-        # Those of inference mode have no version.
-        self._tensors = [tensor for tensor in plain if not tensor.is_inference()]
-        self._uncounted = [tensor for tensor in plain if tensor.is_inference()]
-        self._others = [t for t in tensors if not (_is_plain(t) or t.is_inference())]
+        self._marks = _Marks(tensors)
+        self._octets: list[memoryview] = []
+        """Values in the memory of this process, which are sooner read without torch."""
         views = defaultdict(list)
         step = -(-len(plain) // _N_SAMPLED)
         for tensor in plain[:: max(step, 1)]:
-            parts = _some_of(tensor.detach(), in_whole=is_small)
-            views[tensor.dtype, tensor.device].extend(parts)
+            flat = _flat(tensor.detach())
+            octets = _octets_of(flat)
+            for chunk in [slice(None)] if is_small else _chunks(len(flat)):
+                if octets is None:
+                    views[tensor.dtype, tensor.device].append(flat[chunk])
+                else:
+                    self._octets.append(octets[chunk])
         self._views = list(views.values())
 
     def look(self, last: _Seen | None = None, *, at_a_glance: bool = False) -> _Seen:
         """What is seen now; of what ``last`` was seen, the values at a glance."""
-        marks = self._marks()
-        if last is not None and self._places_in(marks) != self._places_in(last.marks):
+        marks, places_in = self._marks.look(), self._marks.places_in
+        if last is not None and places_in(marks) != places_in(last.marks):
             return _Seen(marks, None)  # the memory of the views may be gone
         if last is not None and at_a_glance:
             return _Seen(marks, last.samples)
@@ -309,33 +382,25 @@ class _Tensors:
 
     def show(self, seen: _Seen, *, at_a_glance: bool) -> bool:
         """Whether they show what was seen; at a glance, no values are looked at."""
-        if self._marks() != seen.marks:
+        if self._marks.look() != seen.marks:
             return False
         return at_a_glance or self._samples() == seen.samples
-
-    def _marks(self) -> list[int]:
-        """The versions of tensors and where they are, side by side as these are in memory."""
-        marks = [mark for tensor in self._tensors for mark in (tensor._version, tensor.data_ptr())]
-        marks += [tensor.data_ptr() for tensor in self._uncounted]
-        marks += [tensor._version for tensor in self._others]
-        return marks
-
-    def _places_in(self, marks: list[int]) -> list[int]:
-        n = 2 * len(self._tensors)
-        return marks[1:n:2] + marks[n : n + len(self._uncounted)]
 
     def _samples(self) -> list[bytes]:
         with torch.no_grad():
             samples = [torch.cat(views).view(torch.uint8).cpu() for views in self._views]
-        return [sample.numpy().tobytes() for sample in samples]
+        return [b"".join(self._octets), *(sample.numpy().tobytes() for sample in samples)]
 
 
-def _tensors_of(network: nn.Module, met: list[Any], left_out: Set[str]) -> list[Tensor]:
+def _tensors_of(
+    network: nn.Module, met: list[Any], left_out: Set[str]
+) -> tuple[list[Tensor], list[Tensor]]:
+    """Weights and buffers, and the tensors beside them that were met."""
     named = chain(network.named_parameters(), network.named_buffers())
-    tensors = [tensor for name, tensor in named if name_uncompiled(name) not in left_out]
-    known = set(map(id, tensors))
+    weights = [tensor for name, tensor in named if name_uncompiled(name) not in left_out]
+    known = set(map(id, weights))
     others = (value for value in met if isinstance(value, Tensor) and id(value) not in known)
-    return [*tensors, *others]
+    return weights, list(others)
 
 
 def _is_plain(tensor: Tensor) -> bool:
@@ -348,17 +413,30 @@ def _is_plain(tensor: Tensor) -> bool:
     )
 
 
-def _some_of(tensor: Tensor, *, in_whole: bool) -> list[Tensor]:
-    """Views of some of the values, or of all; one after the other where they lie so."""
+def _flat(tensor: Tensor) -> Tensor:
+    """A view of all values, or where these do not lie side by side of those along one axis."""
     if not tensor.is_contiguous():
         # Along the longest axis.
         axis = max(range(tensor.ndim), key=tensor.shape.__getitem__)
         tensor = tensor[tuple(slice(None) if i == axis else 0 for i in range(tensor.ndim))]
-    flat = tensor.view(-1) if tensor.is_contiguous() else tensor
-    if in_whole or len(flat) <= _N_CHUNKS * _CHUNK:
-        return [flat]
-    starts = [i * (len(flat) - _CHUNK) // (_N_CHUNKS - 1) for i in range(_N_CHUNKS)]
-    return [flat[start : start + _CHUNK] for start in starts]
+    return tensor.view(-1) if tensor.is_contiguous() else tensor
+
+
+def _octets_of(flat: Tensor) -> memoryview | None:
+    """The octets of each value, where these lie side by side in the memory of this process."""
+    lies_here = flat.device.type == "cpu" and flat.is_contiguous()
+    if not lies_here or flat.is_conj() or flat.is_neg():
+        return None
+    octets: Any = flat.view(torch.uint8).numpy()
+    return memoryview(octets.reshape(len(flat), flat.element_size()))
+
+
+def _chunks(n_values: int) -> list[slice]:
+    """Which of so many values are looked at."""
+    if n_values <= _N_CHUNKS * _CHUNK:
+        return [slice(None)]
+    starts = [i * (n_values - _CHUNK) // (_N_CHUNKS - 1) for i in range(_N_CHUNKS)]
+    return [slice(start, start + _CHUNK) for start in starts]
 
 
 def _hold_same(held: list[Any], others: list[Any]) -> bool:

@@ -21,6 +21,8 @@ from .random_numbers import numbers_given_back
 # observe it, for the network's own.
 _LOCK = threading.RLock()
 _CPU = torch.device("cpu")
+_N_OCTETS_COMPARED = 2**16
+"""Of buffers whose values are compared after each pass, whatever their counts say."""
 
 
 def alone() -> AbstractContextManager:
@@ -46,7 +48,7 @@ class Untouched:
         Where the network is.
     writes : bool, default=True
         Whether a pass may write to tensors of the network behind their counts of versions. If not,
-        the values of those whose version stays the same are not compared.
+        the values of those whose version stays the same are not compared, but of a few buffers.
     """
 
     def __init__(
@@ -61,8 +63,14 @@ class Untouched:
         self._writes = writes
         self._modules = _Modules(network)
         # Scripted ones make new objects at every look.
-        held = [m._buffers for m in network.modules() if not isinstance(m, torch.jit.ScriptModule)]
-        self._buffers = [buffers for buffers in held if buffers]
+        unscripted = [m for m in network.modules() if not isinstance(m, torch.jit.ScriptModule)]
+        self._buffers = [module._buffers for module in unscripted if module._buffers]
+        # Layers of torch write none in evaluation mode.
+        self._of_users = [
+            module._buffers
+            for module in unscripted
+            if module._buffers and not type(module).__module__.startswith("torch.nn.modules.")
+        ]
         self._present: list[Tensor | None] = []
         self._items: list[list[tuple[str, Tensor | None]]] = []
         # These embeddings rescale the rows that they look up, in place.
@@ -102,32 +110,48 @@ class Untouched:
 
     def _keep_tensors(self) -> Callable[[], None]:
         """What undoes what ``forward`` writes even in evaluation mode, such as to buffers."""
-        present = self._buffers_now()
-        if not _are_the_same(present, self._present) or not self._items:
-            self._present = present
-            self._items = [list(held.items()) for held in self._buffers]
-        before = self._items
-        rescaled = [m.weight for m in self._embeddings if m.max_norm is not None]
+        present, rescaled = self._buffers_now(), self._rescaled_now()
+        before = self._items_of(present)
         if self._writes or not self._copies.are_of(present, rescaled):
             self._copies = _Copies(present, rescaled)
-        copies = self._copies
+        copies, of_few = self._copies, None if self._writes else self._copies_of_few()
 
         def give_back() -> None:
-            if not _are_the_same(self._buffers_now(), present):
+            if not are_the_same(self._buffers_now(), present):
                 for held, items in zip(self._buffers, before, strict=True):
                     if [*map(id, held.values())] != [id(tensor) for _, tensor in items]:
                         held.clear()
                         held.update(items)
             if self._writes or not copies.are_of(present, rescaled):
                 copies.write_back()
+            if of_few is not None:
+                of_few.write_back()
 
         return give_back
+
+    def _items_of(self, present: list[Tensor | None]) -> list[list[tuple[str, Tensor | None]]]:
+        """The buffers that are present, by their names in each module that has some."""
+        if not are_the_same(present, self._present) or not self._items:
+            self._present = present
+            self._items = [list(held.items()) for held in self._buffers]
+        return self._items
+
+    def _copies_of_few(self) -> _Copies | None:
+        """Copies of what code of users may write to behind the counts, if it is little."""
+        held = chain.from_iterable(map(dict.values, self._of_users))
+        tensors = [tensor for tensor in held if tensor is not None]
+        if not tensors or sum(tensor.nbytes for tensor in tensors) > _N_OCTETS_COMPARED:
+            return None
+        return _Copies([], tensors)
+
+    def _rescaled_now(self) -> list[Tensor]:
+        return [m.weight for m in self._embeddings if m.max_norm is not None]
 
     def _buffers_now(self) -> list[Tensor | None]:
         return list(chain.from_iterable(map(dict.values, self._buffers)))
 
 
-def _are_the_same(ones: list[Any], others: list[Any]) -> bool:
+def are_the_same(ones: list[Any], others: list[Any]) -> bool:
     return len(ones) == len(others) and all(map(operator.is_, ones, others))
 
 
@@ -177,7 +201,7 @@ class _Copies:
 
     def are_of(self, buffers: list[Tensor | None], rescaled: list[Tensor]) -> bool:
         """Whether they are of these very tensors, to which nothing was written since, by counts."""
-        is_same = _are_the_same([*buffers, *rescaled], self._held)
+        is_same = are_the_same([*buffers, *rescaled], self._held)
         return is_same and self._versions is not None and self._versions == _versions(self._tensors)
 
     def write_back(self) -> None:
