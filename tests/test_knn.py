@@ -360,12 +360,12 @@ def test_where_less_than_one_neighbour_is_left_the_nearest_counts_with_a_warning
     with pytest.warns(UserWarning, match=re.escape(said)):
         detector = KNNDetector(max_samples=500, normalize=False).fit(few)
     assert detector.n_neighbors_ == 1
-    with pytest.warns(UserWarning, match="stores 10 of 1000 samples"):
-        KNNDetector(max_samples=10, normalize=False).fit(rng.normal(size=(1000, 5)))
+    with pytest.warns(UserWarning, match="stores 5 of 1000 samples"):
+        KNNDetector(max_samples=5, normalize=False).fit(rng.normal(size=(1000, 5)))
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         assert KNNDetector(max_samples=500, n_neighbors=250).fit(few).n_neighbors_ == 1
-        assert KNNDetector(max_samples=20).fit(rng.normal(size=(1000, 5))).n_neighbors_ == 1
+        assert KNNDetector(max_samples=10).fit(rng.normal(size=(1000, 5))).n_neighbors_ == 1
         KNNDetector(max_samples=10, n_neighbors=1).fit(rng.normal(size=(1000, 5)))
 
 
