@@ -12,6 +12,8 @@ except ImportError:  # Windows
     resource = None  # type: ignore[assignment]
 
 _KIB = 1024
+_SHARE_TO_KEEP = 1 / 8
+"""Of the memory that is left: what is kept for later may not be in the way of what comes next."""
 _SECONDS = 0.1
 """How long a reading is used again: single samples are scored in less time than one takes."""
 _STATUS = Path("/proc/self/status")
@@ -42,6 +44,14 @@ def memory_left() -> float:
     if now - _last[0] >= _SECONDS:
         _last = now, max(0.0, min(_known(), default=float("inf")))
     return _last[1]
+
+
+def may_be_kept(n_bytes: float, most: float = float("inf")) -> bool:
+    """Whether so many bytes may stay for later: at most a number, and a share of what is left.
+
+    What is not known, NaN, may not.
+    """
+    return n_bytes <= min(most, _SHARE_TO_KEEP * memory_left())
 
 
 def _known() -> Iterator[float]:

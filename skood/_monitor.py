@@ -432,7 +432,7 @@ class Monitor(DocLinkMixin, SessionMixin, FilesMixin, ExportMixin, Pipeline):
         Only where the detector learns in batches, as the default one does. The network runs over
         the batch alone, which may have any number of rows. What held-out rows have set, by
         :meth:`calibrate` or ``validation``, is set anew by the same rows, which the monitor keeps
-        up to 64 MiB of their activations.
+        up to 64 MiB of their activations, or an eighth of the memory that is left.
 
         Parameters
         ----------
@@ -459,7 +459,7 @@ class Monitor(DocLinkMixin, SessionMixin, FilesMixin, ExportMixin, Pipeline):
         -----
         UncalibratedWarning
             As in ``fit``, once for all batches. Or if rows that have calibrated the monitor are
-            among those that it learns from now; or if they took more than 64 MiB, and so no
+            among those that it learns from now; or if they took more memory than that, and so no
             calibration remains.
 
         Notes
@@ -558,8 +558,9 @@ class Monitor(DocLinkMixin, SessionMixin, FilesMixin, ExportMixin, Pipeline):
             self._is_calibrated_anew = False
             warn_user(
                 "The monitor learns more, which changes the scores of the rows that calibrated it. "
-                f"These took more than {memory_text(KEPT_BYTES)} and are not kept: it has the "
-                "thresholds of its detector now. Call calibrate again.",
+                f"These took more than {memory_text(KEPT_BYTES)}, or than an eighth of the memory "
+                "that was left, and are not kept: it has the thresholds of its detector now. Call "
+                "calibrate again.",
                 UncalibratedWarning,
             )
             return
@@ -1243,7 +1244,7 @@ def _why_no_p_values(detector: Any) -> str:
 
 
 def _learnt_from(fitted: Any) -> str:
-    rows = getattr(scoring_steps(fitted)[-1], "learnt_rows_", None)
+    rows = getattr(scoring_steps(fitted)[-1], "_learnt_runs", None)
     return "unknown" if rows is None else f"{len(rows)} rows"
 
 

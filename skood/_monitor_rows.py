@@ -12,6 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from ._elsewhere import engine, gathered, lies_elsewhere
 from ._marks import read_labels
+from ._memory import may_be_kept
 from ._monitor_calibration import Evidence, HeldOutThresholds, calibrated, joined
 from ._seen_rows import SeenRows
 from .activations import Activations
@@ -79,7 +80,7 @@ class CalibrationRows:
 
     def kept(self) -> CalibrationRows | None:
         """The rows in memory of their own, also those that lie elsewhere; None of too many."""
-        if not self.n_bytes <= KEPT_BYTES:
+        if not may_be_kept(self.n_bytes, KEPT_BYTES):
             return None
         parts = tuple((joined([gathered(A)]), y) for A, y in self.parts)
         return CalibrationRows(parts, self.promise)

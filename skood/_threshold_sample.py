@@ -229,6 +229,11 @@ def rows_allowed(X: Activations) -> int:
     return max(MIN_ROWS, CAPACITY // bytes_of_row(X))
 
 
+def most_bytes(X: Activations) -> int:
+    """How much memory the rows of a sample of ``X`` take at most."""
+    return min(len(X), rows_allowed(X)) * bytes_of_row(X)
+
+
 def bytes_of_row(X: Activations) -> int:
     """How much memory a row takes, at least 1."""
     return max(1, sum(n_bytes(column.array, range(1)) for column in X.columns))

@@ -1,5 +1,7 @@
 """A default monitor on twenty times the memory that it is given, and once more without a limit.
 
+It is fitted, calibrated by rows that are held out, and scores.
+
 A process of its own, as a limit holds for all of one. With the default ``max_samples`` it takes
 some minutes:
 
@@ -57,13 +59,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     for name, default in {"mib": 40, "layers": 2, "units": 384, "classes": 10}.items():
         parser.add_argument(f"--{name}", type=int, default=default)
+    parser.add_argument("--held-out", type=int, default=80_000)
     parser.add_argument("--max-samples", type=int, default=10_000)
     given = parser.parse_args()
     torch.set_num_threads(1)
     warnings.simplefilter("ignore")  # of a monitor that is not calibrated
     network = make_network(given.layers, given.units, given.classes)
     monitor = make_monitor(network).set_params(detect__max_samples=given.max_samples)
-    monitor.fit(Rows(300, 2)).score_samples(Rows(10, 3))  # imports what is needed
+    monitor.fit(Rows(300, 2)).calibrate(Rows(300, 3)).p_values(Rows(10, 4))  # imports what it needs
 
     row_bytes = 4 * (given.layers * given.units + given.classes)
     n_samples = 20 * given.mib * 2**20 // row_bytes
@@ -74,10 +77,13 @@ def main() -> None:
         time.sleep(0.2)  # what is left is looked at ten times a second
         assert found or memory_left() <= given.mib * 2**20
         scores = monitor.fit(Rows(n_samples, 0)).score_samples(Rows(n_samples // 32, 1))
-        found.append([*scores, monitor["detect"].offset_])
-        print(f"{n_samples} rows, {allowed=}: threshold {found[-1][-1]:.6g}", flush=True)
-    np.testing.assert_allclose(*found, rtol=1e-5, atol=1e-5)
-    print(f"the same {len(scores)} scores")
+        thresholds = [monitor.offset_, monitor.calibrate(Rows(given.held_out, 5)).offset_]
+        p_values = monitor.p_values(Rows(n_samples // 32, 1))
+        found.append(np.concatenate([scores, p_values, thresholds]))
+        print(f"{n_samples} rows, {allowed=}: thresholds {thresholds}", flush=True)
+    # A score that is rounded may be on the other side of a calibration score or two.
+    np.testing.assert_allclose(*found, rtol=1e-5, atol=max(1e-5, 3 / given.held_out))
+    print(f"the same {len(scores)} scores and p-values")
 
 
 if __name__ == "__main__":

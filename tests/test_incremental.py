@@ -139,7 +139,9 @@ def plain(value):
 
 
 def public(detector):
-    return {k: v for k, v in vars(detector).items() if k.endswith("_") and k[0] != "_"}
+    names = [*vars(detector), "learnt_rows_", "training_rows_"]  # made when they are asked for
+    public_names = [name for name in names if name.endswith("_") and name[0] != "_"]
+    return {name: getattr(detector, name) for name in public_names if hasattr(detector, name)}
 
 
 def assert_learnt_alike(found, expected, rtol, path=""):
@@ -455,6 +457,17 @@ def test_what_was_given_may_change_afterwards(name):
     for array in (*layers.values(), logits):
         array[:50] = 9
     assert_same(name, detector.partial_fit(X[50:], Y[50:]), unfitted(name).fit(A, Y))
+
+
+@every_detector
+def test_fit_keeps_no_samples_that_memory_does_not_allow(name, monkeypatch):
+    expected = unfitted(name).fit(A, Y)
+    monkeypatch.setattr("skood._memory.memory_left", lambda: 0.0)
+    detector = unfitted(name).fit(A, Y)
+    assert_same(name, detector, expected)
+    with pytest.raises(ValueError, match=r"begin with partial_fit"):
+        detector.partial_fit(A, Y)
+    assert_same(name, detector, expected)
 
 
 @every_detector

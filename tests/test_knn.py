@@ -1,6 +1,8 @@
 """The nearest-neighbour detector against references and brute force."""
 
+import re
 import sys
+import warnings
 
 import numpy as np
 import pytest
@@ -346,6 +348,25 @@ def test_as_many_samples_as_may_be_stored_change_nothing():
     # Of more, equal ones are stored once.
     fewer = KNNDetector(n_neighbors=5, max_samples=40).fit(rows)
     np.testing.assert_array_equal(np.sort(fewer.stored_rows_), np.arange(0, 60, 2))
+
+
+def test_where_less_than_one_neighbour_is_left_the_nearest_counts_with_a_warning():
+    rng = np.random.default_rng(0)
+    few = np.repeat(rng.normal(size=(4, 5)), 250, axis=0)
+    said = (
+        "max_samples=500 stores 4 of 1000 samples, equal ones once: n_neighbors=50 of all are less "
+        "than one of these. The nearest one counts, as if n_neighbors were about 250."
+    )
+    with pytest.warns(UserWarning, match=re.escape(said)):
+        detector = KNNDetector(max_samples=500, normalize=False).fit(few)
+    assert detector.n_neighbors_ == 1
+    with pytest.warns(UserWarning, match="stores 10 of 1000 samples"):
+        KNNDetector(max_samples=10, normalize=False).fit(rng.normal(size=(1000, 5)))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert KNNDetector(max_samples=500, n_neighbors=250).fit(few).n_neighbors_ == 1
+        assert KNNDetector(max_samples=20).fit(rng.normal(size=(1000, 5))).n_neighbors_ == 1
+        KNNDetector(max_samples=10, n_neighbors=1).fit(rng.normal(size=(1000, 5)))
 
 
 def test_equal_rows_alone_are_neighbours_of_each_other():

@@ -346,15 +346,34 @@ def test_some_rows_of_a_stream_are_left_out_by_parts(wide, monkeypatch):
     assert found.training_scores_[0] == pytest.approx(alone[0], rel=0.05)
 
 
-def test_fit_in_several_batches_finds_the_same_axes(wide, hold_at_most):
+@pytest.mark.parametrize("relative", [False, True])
+@pytest.mark.parametrize("n_rows", [60, 90, 250])
+def test_how_many_rows_memory_holds_changes_neither_axes_nor_threshold(
+    wide, hold_at_most, n_rows, relative
+):
     rows, y = wide
-    expected = MahalanobisDetector(**WIDE).fit(rows, y)
+    expected = MahalanobisDetector(relative=relative, **WIDE).fit(rows, y)
+    streamed = MahalanobisDetector(relative=relative, **WIDE).partial_fit(rows, y)
     scores = expected.score_samples(rows)
-    hold_at_most(90 * 30)
-    found = MahalanobisDetector(**WIDE).fit(rows, y)
+    hold_at_most(n_rows * 30)
+    found = MahalanobisDetector(relative=relative, **WIDE).fit(rows, y)
     np.testing.assert_allclose(found.score_samples(rows), scores, rtol=1e-3)
-    # The parts that are left out are smaller.
-    assert found.offset_ == pytest.approx(expected.offset_, rel=0.05)
+    # The same fifth of the rows is left out with each.
+    np.testing.assert_allclose(found.training_scores_, expected.training_scores_, rtol=1e-3)
+    assert found.class_accuracy_ == expected.class_accuracy_
+    batches = MahalanobisDetector(relative=relative, **WIDE).partial_fit(rows, y)
+    np.testing.assert_allclose(batches.training_scores_, streamed.training_scores_, rtol=1e-3)
+
+
+def test_how_many_rows_memory_holds_changes_no_weights_beside_rows_held_out(wide, hold_at_most):
+    rows, y = wide
+    A = Activations({"wide": rows, "other": rows[:, ::-1] + 1}, predictions=y)
+    marked = np.where(np.arange(400) % 7 == 0, -1, y)
+    expected = MahalanobisDetector(validation=0.2, **WIDE).fit(A, marked)
+    hold_at_most(90 * 30)
+    found = MahalanobisDetector(validation=0.2, **WIDE).fit(A, marked)
+    np.testing.assert_allclose(found.layer_weights_, expected.layer_weights_, rtol=1e-2)
+    assert found.offset_ == pytest.approx(expected.offset_, rel=1e-2)
 
 
 def test_wide_layers_are_streamed_from_the_first_batch_on(wide):

@@ -111,6 +111,7 @@ _STATE = {
     "RankedErrors": "skood.calibration._risk_tests:RankedErrors",
     "RankedScores": "skood.calibration._ranked_scores:RankedScores",
     "RelativeLogP": "skood.ensemble._any_alarm:_RelativeLogP",
+    "RowRuns": "skood._row_runs:RowRuns",
     "SameNetwork": "skood.extraction._same_network:SameNetwork",
     "SeenRows": "skood._seen_rows:SeenRows",
     "Segment": "skood._patterns._shards:Segment",

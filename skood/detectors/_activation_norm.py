@@ -12,11 +12,13 @@ from numpy.typing import NDArray
 
 from .._batches import row_batches
 from .._classes import GROUP_BY
+from .._memory import may_be_kept
 from .._sklearn import Interval
+from .._threshold_sample import most_bytes
 from .._values import SQUARABLE, Floats, differ_within_classes
 from .._warnings import warn_user
 from ..activations import Activations, PackedBits
-from ._base_incremental import BaseIncrementalDetector
+from ._base_incremental import BaseIncrementalDetector, forget_batches
 from ._few_rows import RowsSideBySide
 from ._labels_seen import LabelsSeen
 from ._mahalanobis import MahalanobisDetector
@@ -145,12 +147,17 @@ class ActivationNormDetector(BaseIncrementalDetector):
             return
         counting = np.column_stack([norms[name] for name in self.mean_norms_])
         self.distances_ = MahalanobisDetector(shrinkage=self.shrinkage, group_by=self.group_by)
+        self.distances_._keeps_batches = False  # it is fitted anew on more rows
         self._left_out = self.distances_.fit(self._log_norms(X, counting), y).training_scores_
 
     def _score_learnt(self, X: Activations, y: NDArray | None) -> Floats:
         # Those of all samples are known: their norms need not be computed again.
-        if self._keeps_batches:
+        if not self._keeps_batches:
+            return self._left_out
+        if may_be_kept(most_bytes(X)):
             self._sample = self._sample_of(X, y, self.training_rows_)
+        else:
+            forget_batches(self)
         return self._left_out
 
     def _left_out_scores(self, X: Activations, y: NDArray | None) -> Floats:

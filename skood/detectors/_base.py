@@ -25,11 +25,8 @@ from .._elsewhere import run_elsewhere
 from .._fit_context import fit_context, forget_fit
 from .._held_out import VALIDATION, Rows, held_out_rows
 from .._look import ShowsChanges
-from .._marks import (
-    in_distribution_rows,
-    roc_auc_of_marks,
-    take_rows,
-)
+from .._marks import in_distribution_rows, roc_auc_of_marks, take_rows
+from .._row_runs import KeptAsRuns, RowRuns
 from .._sklearn import Interval
 from .._streams import check_fitted
 from .._validation import check_activations
@@ -48,6 +45,11 @@ class BaseDetector(ShowsChanges, EstimatorMixin, OutlierMixin, BaseEstimator, me
     threshold is (``_threshold``). Validation, the rows that are marked out-of-distribution, the
     classes of samples and all that follows from the scores are here.
     """
+
+    learnt_rows_ = KeptAsRuns()
+    training_rows_ = KeptAsRuns()
+    _learnt_runs: RowRuns
+    _training_runs: RowRuns
 
     _sizes_of_values = ANY_SIZE
     """Bounds of the largest value of a layer, for detectors that compute squares."""
@@ -155,6 +157,8 @@ class BaseDetector(ShowsChanges, EstimatorMixin, OutlierMixin, BaseEstimator, me
     def _forget(self) -> None:
         """Leave nothing of an earlier fit, in particular what the next one may not learn."""
         forget_fit(self)
+        for name in ("_learnt_runs", "_training_runs"):
+            self.__dict__.pop(name, None)
         self.unknown_class_score_ = -np.inf
         self.score_error_ = 0.0
 
@@ -237,7 +241,7 @@ class BaseDetector(ShowsChanges, EstimatorMixin, OutlierMixin, BaseEstimator, me
         return self._by_class or not self._looks_up_classes
 
     def _check_any_counts(self, n_counting: int) -> None:
-        refuse_none_correct(n_counting, len(self.learnt_rows_), type(self).__name__)
+        refuse_none_correct(n_counting, len(self._learnt_runs), type(self).__name__)
 
     def _set_unknown_class_score(
         self, scores: NDArray[np.float64], is_known: NDArray[np.bool_]

@@ -19,8 +19,10 @@ from .._held_out import Rows, held_out_of_batch
 from .._known_columns import KnownColumns
 from .._linear_head import same_weights
 from .._marks import in_distribution_rows, take_rows
+from .._memory import may_be_kept
+from .._row_runs import RowRuns
 from .._sklearn import available_if
-from .._threshold_sample import Merging, ThresholdSample, merged
+from .._threshold_sample import Merging, ThresholdSample, merged, most_bytes
 from .._too_few import TooFewSamplesError
 from .._validation import ARRAY_LAYER
 from ..activations import Activations, LinearHead, read_once
@@ -174,10 +176,14 @@ class BaseIncrementalDetector(BaseOneClassDetector):
         if self._max_threshold_samples() is not None:
             self._sample = self._sample_of(X, y, self.training_rows_)
             return self._score_sample()
-        if self._keeps_batches and not self._why_not_in_batches():
+        keeps = self._keeps_batches and not self._why_not_in_batches()
+        if keeps and may_be_kept(most_bytes(X)):
             return self._complete_scores(self._score_and_sample(X, y))
         scores = [self._score_setting(*batch) for batch in batches_of(X, y)]
-        return self._complete_scores(joined(scores))
+        completed = self._complete_scores(joined(scores))
+        if keeps:
+            forget_batches(self)  # without the sample, more batches would set no threshold
+        return completed
 
     def _score_and_sample(self, X: Activations, y: NDArray | None) -> Scores:
         """Both for each batch at a time, which is read once."""
@@ -290,7 +296,8 @@ class BaseIncrementalDetector(BaseOneClassDetector):
             setting = setting if keeps_sample else setting[:0]
             sample = self._sample_of(*rows_of(X, y, setting), rows[setting])
         self._know_of(NetworkClasses.of(X), KnownColumns.of(X))
-        self._add(merged(summaries), sample, rows[learnt], n_samples=n_samples, n_inside=len(rows))
+        runs = RowRuns.of(rows[learnt])
+        self._add(merged(summaries), sample, runs, n_samples=n_samples, n_inside=len(rows))
         return self
 
     def _become(self, fitted: Self) -> None:
@@ -316,7 +323,7 @@ class BaseIncrementalDetector(BaseOneClassDetector):
         if is_first and n_samples > 1:
             return self._hold_out(n_samples, y) or (rows, rows[:0])
         n_inside = 0 if is_first else self._n_inside
-        n_before = n_inside, n_inside - (0 if is_first else len(self.learnt_rows_))
+        n_before = n_inside, n_inside - (0 if is_first else len(self._learnt_runs))
         # Another draw for each batch: the same places of each would be no random share of all.
         seeds = _seed_of(self), getattr(self, "n_samples_seen_", 0)
         return held_out_of_batch(n_samples, y, self.validation, seeds, n_before)
@@ -338,9 +345,11 @@ class BaseIncrementalDetector(BaseOneClassDetector):
                 )
         if not hasattr(self, "_summary"):
             raise ValueError(
-                f"This {name} was fitted inside of another estimator, or on rows in blocks "
-                "elsewhere, and what only more batches need was dropped: fit it alone, begin with "
-                "partial_fit, or give the batches to that estimator."
+                f"This {name} was fitted inside of another estimator, on rows in blocks "
+                "elsewhere, or where the samples that more batches need, up to 32 MiB, took more "
+                "than an eighth of the memory that was left, and what only more batches need was "
+                "dropped: begin with partial_fit, fit it alone and with more memory, or give the "
+                "batches to that estimator."
             )
 
     @available_if(_can_learn_in_batches)
@@ -380,7 +389,7 @@ class BaseIncrementalDetector(BaseOneClassDetector):
         self._add(
             other._summary,
             other._sample,
-            other.learnt_rows_,
+            other._learnt_runs,
             n_samples=other.n_samples_seen_,
             n_inside=other._n_inside,
         )
@@ -407,7 +416,7 @@ class BaseIncrementalDetector(BaseOneClassDetector):
         _check_same_head(self, getattr(other, "head_", None), f"The other {name}")
 
     def _add(
-        self, summary: Any, sample: ThresholdSample, rows: Rows, *, n_samples: int, n_inside: int
+        self, summary: Any, sample: ThresholdSample, runs: RowRuns, *, n_samples: int, n_inside: int
     ) -> None:
         """Add what a batch teaches, of which the given rows were learnt from.
 
@@ -417,9 +426,9 @@ class BaseIncrementalDetector(BaseOneClassDetector):
         if start:
             summary = self._summary.merge(summary)
             sample = self._sample.merge(sample.numbered_from(start))
-            rows = np.concatenate([self.learnt_rows_, start + rows])
+            runs = self._learnt_runs.followed_by(runs, start)
             n_inside += self._n_inside
-        self._summary, self._sample, self.learnt_rows_ = summary, sample, rows
+        self._summary, self._sample, self._learnt_runs = summary, sample, runs
         self.n_samples_seen_, self._n_inside = start + n_samples, n_inside
 
     def _conclude(self) -> Self:
@@ -448,9 +457,9 @@ class BaseIncrementalDetector(BaseOneClassDetector):
         self._set_threshold(scores)
 
     def _refuse_none_learnt_or_held_out(self) -> None:
-        if not len(self.learnt_rows_) or not self._sample.n_seen:
+        if not len(self._learnt_runs) or not self._sample.n_seen:
             raise TooFewSamplesError(
-                f"Of {self._n_inside} in-distribution samples, {len(self.learnt_rows_)} are there "
+                f"Of {self._n_inside} in-distribution samples, {len(self._learnt_runs)} are there "
                 f"to learn from and {self._sample.n_seen} to set the threshold by."
             )
 

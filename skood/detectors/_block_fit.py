@@ -199,7 +199,7 @@ class BlockFit:
 
 
 def _refuse_none(detector: BaseIncrementalDetector) -> None:
-    if not len(detector.learnt_rows_):
+    if not len(detector._learnt_runs):
         n_samples = detector.n_samples_seen_
         in_distribution_rows(np.full(n_samples, -1), n_samples)  # which says so
 

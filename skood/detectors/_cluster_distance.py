@@ -157,7 +157,7 @@ class ClusterDistanceDetector(BaseOneClassDetector):
         sizes = np.bincount(self.training_labels_)
         self.mean_distances_ = np.bincount(self.training_labels_, distances) / sizes
         nearest_first = np.lexsort((distances, self.training_labels_))
-        self.center_samples_ = self.learnt_rows_[nearest_first[np.cumsum(sizes) - sizes]]
+        self.center_samples_ = self._learnt_runs.at(nearest_first[np.cumsum(sizes) - sizes])
         self._learn_classes(X.predictions, distances)
 
     def _partition(self, matrix: NDArray) -> NDArray:

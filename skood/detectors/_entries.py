@@ -57,8 +57,10 @@ ATTRIBUTES = {
 OF_BATCHES = {
     "learnt_rows_": """learnt_rows_ : ndarray of shape (n_learnt_samples,)
     Rows that were learnt from: those not marked -1, and with ``validation`` those of them that are
-    not held out, numbered over all batches. All are named, 8 bytes for each, as the rows that are
-    stored or held out are looked up by them: over a long stream they are what grows.""",
+    not held out, numbered over all batches. Runs of them are kept, 16 bytes for each run, and the
+    numbers made when they are asked for: where all rows of a stream are learnt from, that is one
+    run, however long it is, and where rows are held out or marked here and there, one for each of
+    these at most.""",
     "training_rows_": """training_rows_ : ndarray of shape (n_in_distribution_samples,)
     Rows that set the threshold: those not marked -1, and with ``validation`` those of them that
     are held out, numbered over all batches. After ``partial_fit`` or ``merge``, of more than 32 MiB

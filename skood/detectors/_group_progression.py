@@ -280,7 +280,7 @@ class GroupProgressionDetector(MembersMixin, StoredSamplesMixin, BaseOneClassDet
         return scores[: len(inside)]
 
     def _nearest_stored(self, X: Activations, n_neighbors: int) -> tuple[NDArray, NDArray[np.intp]]:
-        n_found = min(n_neighbors, len(self.learnt_rows_))
+        n_found = min(n_neighbors, len(self._learnt_runs))
         found = self._groups.nearest(pack_layers(X)[-1], n_found)
         return pad_neighbors(*found, n_neighbors, farthest=self._groups.widths[-1])
 
@@ -288,7 +288,7 @@ class GroupProgressionDetector(MembersMixin, StoredSamplesMixin, BaseOneClassDet
         return dict(zip(X.layer_names, self._groups.patterns(positions), strict=True))
 
     def _stored_rows(self) -> NDArray[np.intp]:
-        return self.learnt_rows_[self._is_stored]
+        return self._learnt_runs.at(np.flatnonzero(self._is_stored))
 
     def _stored_labels(self) -> NDArray | None:
         return self._groups.classes if self._by_class else None

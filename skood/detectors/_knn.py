@@ -38,7 +38,8 @@ class KNNDetector(StoredSamplesMixin, BaseIncrementalDetector):
         How many training samples are stored at most; all by default. Of more, equal ones are stored
         once, and of the different ones those whose hash is smallest: a random sample that depends
         neither on the order of the samples nor on the batches that they come in. k is then
-        ``n_neighbors`` times the share of the samples that is stored, and at least 1.
+        ``n_neighbors`` times the share of the samples that is stored. Where that is less than one
+        half, as it may be where few samples differ, k is 1, and a warning says so.
 
     Attributes
     ----------
@@ -123,15 +124,26 @@ class KNNDetector(StoredSamplesMixin, BaseIncrementalDetector):
             )
         share = len(rows) / summary.n_seen if summary.keys_of_part is not None else 1
         wanted = max(1, round(self.n_neighbors * share))
+        self._warn_if_too_few_are_stored(len(rows), share)
         self.n_neighbors_ = int(min(wanted, len(rows) - 1))
         if self.n_neighbors_ < wanted:
             warn_user(
                 f"n_neighbors={self.n_neighbors}, but a sample has only {len(rows) - 1} others: "
                 "the farthest one counts."
             )
-        self.stored_rows_ = self.learnt_rows_[summary.places]
+        self.stored_rows_ = self._learnt_runs.at(summary.places)
         self._keys_of_part = summary.keys_of_part
         self._neighbors = EuclideanNeighbors(rows)
+
+    def _warn_if_too_few_are_stored(self, n_stored: int, share: float) -> None:
+        if self.n_neighbors > 1 and self.n_neighbors * share < 0.5:
+            warn_user(
+                f"max_samples={self.max_samples} stores {n_stored} of {n_stored / share:.0f} "
+                f"samples, equal ones once: n_neighbors={self.n_neighbors} of all are less than "
+                "one of these. The nearest one counts, as if n_neighbors were about "
+                f"{1 / share:.0f}. Set n_neighbors to that or more, or store all samples by "
+                "max_samples=None."
+            )
 
     def _left_out_scores(self, X: Activations, y: NDArray | None) -> Floats:
         rows, is_stored = self._as_rows(X), are_held(X, self._keys_of_part)

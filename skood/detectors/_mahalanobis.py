@@ -17,18 +17,25 @@ from .._classes import GROUP_BY, class_columns
 from .._estimator_checks import failed_outlier_checks
 from .._sklearn import HasMethods, Interval
 from .._streams import check_fitted
-from .._threshold_sample import ThresholdSample, hash_rows
+from .._threshold_sample import ThresholdSample, hash_rows, merged
 from .._too_few import TooFewSamplesError
 from .._values import SQUARABLE, Floats
 from .._warnings import warn_user
 from ..activations import Activations
 from ._base import joined
-from ._base_incremental import forget_batches
+from ._base_incremental import batches_of, forget_batches
 from ._base_layer_scores import BaseLayerScoresDetector, LayersLearnt
 from ._labels_seen import ByClass, LabelsSeen
 from ._row_lengths import unit_rows
 from ._tied_gaussian import TiedGaussian, needs_rows
-from ._tied_moments import TiedMoments, TiedParts, TiedRows, number_parts
+from ._tied_moments import (
+    N_PARTS,
+    TiedMoments,
+    TiedParts,
+    TiedRows,
+    can_be_left_out,
+    number_parts,
+)
 
 _FEW_VALUES = 2**12
 """So few values are scored at once."""
@@ -202,7 +209,8 @@ class MahalanobisDetector(BaseLayerScoresDetector):
         self, X: Activations, y: NDArray | None, rows: NDArray[np.intp], fit_params: dict[str, Any]
     ) -> Floats:
         scores = super()._learn_and_score(X, y, rows, fit_params)
-        if any(isinstance(part, TiedRows) for part in self._summary.classes.layers.values()):
+        learnt = self._summary.classes.layers if hasattr(self, "_summary") else {}
+        if any(isinstance(part, TiedRows) for part in learnt.values()):
             forget_batches(self)
         return scores
 
@@ -321,13 +329,58 @@ class MahalanobisDetector(BaseLayerScoresDetector):
 
         That is NaN for samples that do not count.
         """
-        classes = self._training_classes(X, y, are_classes=self._summary.classes.seen.tell_classes)
-        codes = class_columns(classes.own, self.class_labels_)
-        codes[~classes.counts] = -1
-        found = np.empty((2, len(self._gaussians), len(X)))
+        codes, found = self._codes(X, y), np.empty((2, len(self._gaussians), len(X)))
         for number, name in enumerate(self._gaussians):
             found[:, number] = self._left_out_of_layer(name, np.asarray(X[name]), codes)
         return np.concatenate(found).T
+
+    def _codes(self, X: Activations, y: NDArray | None) -> NDArray[np.intp]:
+        """Numbers of the classes under which samples were learnt; -1 where they do not count."""
+        classes = self._training_classes(X, y, are_classes=self._summary.classes.seen.tell_classes)
+        codes = class_columns(classes.own, self.class_labels_)
+        codes[~classes.counts] = -1
+        return codes
+
+    def _left_out_scores_of(self, X: Activations, y: NDArray | None) -> Floats:
+        self._learn_without_parts(X, y)
+        return super()._left_out_scores_of(X, y)
+
+    def _score_learnt(self, X: Activations, y: NDArray | None) -> Floats:
+        self._learn_without_parts(X, y)
+        return super()._score_learnt(X, y)
+
+    def _score_sample(self) -> Floats:
+        if self.validation is None:
+            self._learn_without_parts(self._sample.X, self._sample.y)
+        return super()._score_sample()
+
+    def _learn_without_parts(self, X: Activations, y: NDArray | None) -> None:
+        """Learn wide layers without each fifth of the samples that are to be left out.
+
+        So which of them are left out together depends on what they hold, and not on how many are
+        read at a time.
+        """
+        for name, gaussians in self._gaussians.items():
+            learnt = self._summary.classes.layers[name]
+            if not isinstance(learnt, TiedMoments) or not any(g.is_truncated for g in gaussians):
+                continue
+            without, sizes = {}, []
+            for number in range(N_PARTS):
+                batches = batches_of(X[[name]], y)
+                part = merged(self._moments_of_part(name, number, *batch) for batch in batches)
+                rest = learnt.without(part)
+                without[name, number] = rest.labels, self._fit_layer(rest)
+                sizes.append(part.n_rows)
+            if can_be_left_out(sizes, learnt.n_rows):
+                self.__dict__.setdefault("_without", {}).update(without)
+
+    def _moments_of_part(
+        self, name: str, number: int, X: Activations, y: NDArray | None
+    ) -> TiedMoments:
+        """What the samples of a batch that are in a part teach of a layer."""
+        rows, codes = np.asarray(X[name]), self._codes(X, y)
+        part = np.flatnonzero((number_parts(rows) == number) & (codes >= 0))
+        return self._rows_of_part(name, rows, self._prepare(rows[part]), codes[part]).summed()
 
     def _left_out_of_layer(
         self, name: str, rows: NDArray, codes: NDArray[np.intp]
@@ -364,17 +417,14 @@ class MahalanobisDetector(BaseLayerScoresDetector):
         """Each scored by what was learnt without a part of these rows that it is in."""
         scores, is_right = np.zeros(len(rows)), np.ones(len(rows), dtype=bool)
         learnt = self._summary.classes.layers[name]
-        if isinstance(learnt, TiedParts) and learnt.can_be_left_out:
+        has_parts = isinstance(learnt, TiedParts) and learnt.can_be_left_out
+        if has_parts or (name, 0) in self.__dict__.get("_without", {}):
             return self._left_out_by_known_parts(name, rows, codes)
         learnt = _together(learnt)
-        units, rounding = self._prepare(rows), self._rounding(rows.dtype)
+        units = self._prepare(rows)
         for part in _parts(rows, codes, learnt.n_rows):
             kept = np.setdiff1d(np.arange(len(rows)), part) if len(rows) == learnt.n_rows else part
-            # Numbered anew, as some classes may have no row here.
-            known, numbers = np.unique(codes[kept], return_inverse=True)
-            rest: TiedMoments | TiedRows = TiedRows.of(
-                name, units[kept], numbers, self.class_labels_[known], rounding
-            )
+            rest: TiedMoments | TiedRows = self._rows_of_part(name, rows, units[kept], codes[kept])
             if kept is part:
                 rest = learnt.without(rest.summed())
             gaussians = self._fit_layer(rest)
@@ -384,6 +434,15 @@ class MahalanobisDetector(BaseLayerScoresDetector):
                 scores[left_out], nearest = _score(found)
                 is_right[left_out] = rest.labels[nearest] == self.class_labels_[codes[left_out]]
         return scores, is_right
+
+    def _rows_of_part(
+        self, name: str, rows: NDArray, units: Floats, codes: NDArray[np.intp]
+    ) -> TiedRows:
+        """Some rows, prepared as ``units``, with the numbers of their classes."""
+        # Numbered anew, as some classes may have no row among them.
+        known, numbers = np.unique(codes, return_inverse=True)
+        rounding = self._rounding(rows.dtype)
+        return TiedRows.of(name, units, numbers, self.class_labels_[known], rounding)
 
     def _left_out_by_known_parts(
         self, name: str, rows: NDArray, codes: NDArray[np.intp]
@@ -483,13 +542,16 @@ def _batches(n_rows: int, gaussians: list[TiedGaussian]) -> Iterator[slice]:
 
 
 def _parts(rows: NDArray, codes: NDArray[np.intp], n_learnt: int) -> list[NDArray[np.intp]]:
-    """Numbers of rows to leave out at a time: parts of at most a fifth of all that were learnt.
+    """Numbers of rows to leave out at a time: parts of about a fifth of all that were learnt.
 
     What a row holds decides which part it is in, and not its place among the others.
     """
     n_rows = len(rows)
     if n_rows == 0 or n_learnt == 1:
         return []
+    numbers = number_parts(rows)
+    if n_rows == n_learnt and can_be_left_out(np.bincount(numbers, minlength=N_PARTS), n_learnt):
+        return [np.flatnonzero(numbers == number) for number in range(N_PARTS)]
     by_hash = np.argsort(hash_rows(Activations({"layer": rows}), codes), kind="stable")
     return np.array_split(by_hash, min(n_rows, ceil(5 * n_rows / n_learnt)))
 

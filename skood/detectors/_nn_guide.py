@@ -161,7 +161,7 @@ class NNGuideDetector(StoredSamplesMixin, BaseHeadDetector, BaseIncrementalDetec
             raise TooFewSamplesError(
                 "NNGuideDetector needs at least 2 in-distribution samples, got n_samples = 1."
             )
-        self.bank_rows_ = self.learnt_rows_[summary.places]
+        self.bank_rows_ = self._learnt_runs.at(summary.places)
         self.n_neighbors_ = int(min(self.n_neighbors, n_others))
         if self.n_neighbors_ < self.n_neighbors:
             warn_user(

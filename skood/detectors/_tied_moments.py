@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -172,9 +173,13 @@ class TiedRows:
     def summed(self) -> TiedMoments:
         """The moments, without the rows."""
         varying = self.varying
-        residuals = self.residuals if varying.all() else self.residuals[:, varying]
-        scatter = residuals.T @ residuals
-        if not varying.all():
+        n_varying = int(varying.sum())
+        scatter = np.zeros((n_varying, n_varying))
+        # Units that do not vary are left out of some rows at a time: a copy of all is as large.
+        for batch in row_batches(self.n_rows, n_varying, are_products=True):
+            some = self.residuals[batch] if varying.all() else self.residuals[batch][:, varying]
+            scatter += some.T @ some
+        if n_varying < len(varying):
             of_varying, scatter = scatter, np.zeros((len(varying), len(varying)))
             scatter[np.ix_(varying, varying)] = of_varying
         return TiedMoments(self.labels, self.counts, self.means, scatter, self.rounding)
@@ -273,9 +278,8 @@ class TiedParts:
 
     @property
     def can_be_left_out(self) -> bool:
-        """Whether there are many rows, and no part holds most of them, as where rows repeat."""
-        most = max(part.n_rows for part in self.parts)
-        return self.n_rows >= _FEWEST_IN_PARTS and 2 * most <= self.n_rows
+        """Whether there are many rows, and no part holds most of them."""
+        return can_be_left_out([part.n_rows for part in self.parts], self.n_rows)
 
     def without_part(self, number: int) -> TiedMoments:
         """The moments of the rows of the other parts."""
@@ -289,6 +293,11 @@ class TiedParts:
         """The moments of the rows of both."""
         pairs = zip(self.parts, other.parts, strict=True)
         return TiedParts(tuple(mine.merge(theirs) for mine, theirs in pairs))
+
+
+def can_be_left_out(sizes: Iterable[int], n_rows: int) -> bool:
+    """Whether there are many rows, and no part holds most of them, as where rows repeat."""
+    return n_rows >= _FEWEST_IN_PARTS and 2 * max(sizes) <= n_rows
 
 
 def number_parts(rows: NDArray) -> NDArray[np.intp]:

@@ -23,7 +23,7 @@ from .._diagram import MembersMixin
 from .._foreign import are_named
 from .._held_out import Rows
 from .._layer_names import value_names
-from .._memory import memory_left
+from .._memory import may_be_kept
 from .._named_detectors import NamedDetectors
 from .._progress import Progress, steps
 from .._sklearn import Interval, StrOptions
@@ -64,8 +64,6 @@ FAR = np.log(0.01)
 _SAME_NORMS = "the norms of all training samples of a class are the same in every layer"
 _KEPT_BYTES = 2**26
 """Of samples, which ``fit`` keeps for more batches: 64 MiB."""
-_SHARE_OF_MEMORY_LEFT = 1 / 8
-"""What these may take of it."""
 _ROWS_PER_CLASS = 10
 """With fewer on average, layers are compared with those of samples of all classes."""
 
@@ -316,7 +314,7 @@ class AdaptiveEnsembleDetector(MembersMixin, BaseIncrementalDetector, NamedDetec
     def _keep(self, X: Activations, y: NDArray | None, keys: Keys | None) -> None:
         """Keep what more batches need, unless that takes much more memory than all else."""
         n_bytes = min(len(X), self._max_kept(X)) * bytes_of_row(X)
-        self._are_too_large = n_bytes > min(_KEPT_BYTES, _SHARE_OF_MEMORY_LEFT * memory_left())
+        self._are_too_large = not may_be_kept(n_bytes, _KEPT_BYTES)
         if self._are_too_large or not self._keeps_batches:
             return
         self._summary = ThresholdSample.of(X, y, np.arange(len(X)), self._max_kept(X), keys)

@@ -230,7 +230,7 @@ class AnyAlarmDetector(MembersMixin, BaseIncrementalDetector, NamedDetectors):
         return [LearntMember.begun(clone(detector), given) for _, detector in self.detectors]
 
     def _finish(self, summary: EnsembleSummary) -> None:
-        n_samples = len(self.learnt_rows_)
+        n_samples = len(self._learnt_runs)
         names = [name for name, _ in self.detectors]
         learnt = [member.finished(n_samples) for member in sharing_rows(summary.members)]
         self._summary = replace(summary, members=learnt)

@@ -288,7 +288,7 @@ class LayerEnsembleDetector(MembersMixin, BaseIncrementalDetector):
         return EnsembleSummary(outside=sample_of(X))
 
     def _finish(self, summary: EnsembleSummary) -> None:
-        n_samples = len(self.learnt_rows_)
+        n_samples = len(self._learnt_runs)
         members = self._in_steps([(member.finished, n_samples) for member in summary.members])
         self._summary = replace(summary, members=members)
         self._set_members([learnt.member for learnt in members])

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.pipeline import Pipeline
 
+from .._row_runs import RowRuns
 from .._streams import first_transform, steps_of, why_not_in_batches
 from .._threshold_sample import ThresholdSample, shared
 from .._values import Floats
@@ -95,7 +96,7 @@ class LearntMember:
         """A new member that has learnt so many samples, and the same summary."""
         member = _copied(self.member)
         detector = steps_of(member)[-1]
-        detector.learnt_rows_ = detector.training_rows_ = np.arange(n_samples)
+        detector._learnt_runs = detector._training_runs = RowRuns.first(n_samples)
         detector.n_samples_seen_ = n_samples
         detector._summary = self.summary
         detector._finish_all()
