@@ -66,7 +66,7 @@ docs: $(VENV)/installed  ## build the site in docs/_build/html; a warning is an 
 	$(VENV)/bin/sphinx-build -W --keep-going -j auto -b html docs docs/_build/html
 
 site-check: docs  ## walk through the built site in headless Chromium, if that is installed
-	SKOOD_SITE=docs/_build/html $(VENV)/bin/python -m pytest -p no:cacheprovider tests/test_site.py
+	SKOOD_SITE=docs/_build/html $(VENV)/bin/python -m pytest -n $(WORKERS) -p no:cacheprovider tests/test_site.py
 
 bench-check: $(VENV)/installed  ## check that the benchmarks run and agree with each other
 	$(ONE_THREAD) $(VENV)/bin/python -m benchmarks --check
