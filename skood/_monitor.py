@@ -686,8 +686,9 @@ class Monitor(DocLinkMixin, SessionMixin, FilesMixin, ExportMixin, Pipeline):
         Warns
         -----
         UncalibratedWarning
-            If some of the rows are among those that ``fit`` got, more than by chance; or if labels
-            are missing that say which rows are classified correctly.
+            If some of the rows are among those that ``fit`` got, more than by chance, as told by up
+            to 32,768 of these; or if labels are missing that say which rows are classified
+            correctly.
         UserWarning
             If the rows are too few to reject anything at the rate: the smallest rate is 1 / (n + 1)
             for n rows. Or if -1 is among the labels of a loader and ``y`` is None: such rows
