@@ -465,8 +465,10 @@ class Monitor(DocLinkMixin, SessionMixin, FilesMixin, ExportMixin, Pipeline):
         Notes
         -----
         Learnt are the same thresholds, scores and p-values as by one ``fit`` of all rows, to
-        rounding and as far as the detector says so of itself. With ``validation`` other rows are
-        held out than of one ``fit``.
+        rounding and as far as the detector says so of itself. Networks round as well, on some
+        processors otherwise in a batch of another size: then ranks among training rows, which some
+        scores are made of, may move by one. With ``validation`` other rows are held out than of
+        one ``fit``.
 
         Examples
         --------
@@ -480,7 +482,7 @@ class Monitor(DocLinkMixin, SessionMixin, FilesMixin, ExportMixin, Pipeline):
         >>> for rows in (slice(700, 1000), slice(1000, 1433)):
         ...     stream = stream.partial_fit(X[rows], y[rows])
         >>> at_once = make_monitor(net).fit(X[700:], y[700:])
-        >>> bool(abs(stream.score_samples(X) - at_once.score_samples(X)).max() < 1e-6)
+        >>> bool(abs(stream.score_samples(X) - at_once.score_samples(X)).max() < 0.01)
         True
         """
         self._refuse_steps_that_learn()
