@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Self, overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -66,7 +66,13 @@ class KeptAsRuns:
     def __set_name__(self, owner: type, name: str) -> None:
         self._name, self._kept_as = name, f"_{name.removesuffix('rows_')}runs"
 
-    def __get__(self, owner: Any, kind: type | None = None) -> Any:
+    @overload
+    def __get__(self, owner: None, kind: type | None = None) -> Self: ...
+
+    @overload
+    def __get__(self, owner: object, kind: type | None = None) -> NDArray[np.intp]: ...
+
+    def __get__(self, owner: object, kind: type | None = None) -> Self | NDArray[np.intp]:
         if owner is None:  # asked of the class, as inspect.getmembers does
             return self
         if (runs := vars(owner).get(self._kept_as)) is None:

@@ -199,6 +199,8 @@ class _Reading:
 
     def _kept(self, number: int, entry: Fields, missing: str) -> Any:
         if entry["kept"] == networks.STATE:
+            if number >= len(self._states):
+                raise FileFormatError(f"The file holds no network {number}, which it refers to.")
             return Decoder(AllKinds(is_network), self).value(self._states[number])
         if entry["kept"] == networks.MODEL:
             model = networks.ModelBytes(self._saved.read(f"network-{number}.onnx"))
