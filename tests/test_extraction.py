@@ -81,7 +81,8 @@ def test_unreduced_values_do_not_pile_up():
     extractor = ActivationExtractor(cnn(), reducer=PoolingReducer(), batch_size=50).fit(X)
     A, peak = with_peak_memory(lambda: extractor.transform(X))
     reduced = sum(array.nbytes for _, array in A.items()) + A.logits.nbytes
-    assert peak < reduced + 100_000 < extract(cnn(), X)["1"].nbytes
+    # A batch, and states of random generators: Python's takes more where its numbers are new.
+    assert peak < reduced + 150_000 < extract(cnn(), X)["1"].nbytes
 
 
 def test_layers_that_no_memory_could_hold_are_refused():
