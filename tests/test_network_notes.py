@@ -89,7 +89,7 @@ class ImageModel(PreTrainedModel):
 
     def train_some(self):
         self.config.problem_type, self.config.use_cache = "single_label_classification", False
-        self.config._name_or_path = self.name_or_path = "/home/user/checkpoint-12"
+        self.config._name_or_path = self.name_or_path = "checkpoint-12"
         self.config.architectures, self.config.dtype = ["ImageModel"], torch.float32
         self._is_accelerate_prepared = True
         self.layers[0]._is_hf_initialized = True
