@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ._batches import row_batches
-from ._column import Role
+from ._column import Column, Role
 from ._layer_names import layer_columns
 from ._patterns import PackedBits
 from ._rows import n_bytes, take
