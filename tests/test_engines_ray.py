@@ -60,6 +60,18 @@ def test_columns_of_numbers_become_a_matrix(detector):
     np.testing.assert_array_equal(scored["score"], detector.score_samples(X))
 
 
+@pytest.mark.parametrize("columns", ["bac", "ab", "abcd", "abx"])
+def test_columns_of_a_data_frame_keep_their_names(columns):
+    pd = pytest.importorskip("pandas")
+    frame = pd.DataFrame(batch_of(60, 4)["x"], columns=list("abcd"))
+    fitted = clone(KNN).fit(frame[list("abc")])
+    batch = {name: frame[name].to_numpy() for name in frame}
+    scored = RayScorer(fitted, list("abc"))(batch)
+    np.testing.assert_array_equal(scored["score"], fitted.score_samples(frame[list("abc")]))
+    with pytest.raises(ValueError, match=r"feature names should match|no columns \['x'\]"):
+        RayScorer(fitted, list(columns))(batch)
+
+
 def test_a_network_with_several_inputs_gets_them_by_name():
     torch = pytest.importorskip("torch")
 

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.pipeline import Pipeline
 
+from .._optional import import_optional
 from .._streams import check_fitted
 from ..extraction import ActivationExtractor
 
@@ -29,8 +30,9 @@ class RayScorer:
         What is fitted already, and scores the inputs.
     inputs : str, list of str, dict of str to str, default=None
         Columns of the data set with the inputs of the network. A string is that of one column of
-        arrays; a list those of numbers, which become the columns of a matrix; a dict the inputs of
-        a network that takes several, by their names there, such as
+        arrays; a list those of numbers, which become the columns of a matrix, or of a data frame
+        where the estimator was fitted on one: it refuses other names, or another order; a dict the
+        inputs of a network that takes several, by their names there, such as
         ``{"input_ids": "tokens", "attention_mask": "mask"}``. By default the only column that
         there is.
     outputs : dict of str to str, default=None
@@ -112,8 +114,8 @@ class RayScorer:
         TypeError
             If the batch is of another format.
         ValueError
-            If the inputs are not among its columns, or their rows differ in shape; or if an output
-            has the name of a column that is kept.
+            If the inputs are not among its columns, or their rows differ in shape; if an output
+            has the name of a column that is kept; or if the estimator refuses the inputs.
         """
         if not isinstance(batch, Mapping):
             raise TypeError(
@@ -146,6 +148,9 @@ class RayScorer:
             return _as_numbers(batch, inputs), read
         if isinstance(inputs, Mapping):
             return {key: _as_numbers(batch, column) for key, column in inputs.items()}, read
+        if hasattr(self._fitted, "feature_names_in_"):
+            pandas = import_optional("pandas", "pandas", type(self).__name__)
+            return pandas.DataFrame({column: batch[column] for column in read}), read
         return np.column_stack([batch[column] for column in read]), read
 
     def _check_columns(self, batch: Mapping[str, NDArray], wanted: Sequence[str]) -> None:
