@@ -26,6 +26,7 @@ from skood.detectors import (
     GaussianActivationDetector,
     HammingNAPDetector,
     KNNDetector,
+    MahalanobisDetector,
     MaxSoftmaxDetector,
 )
 from skood.engines import DaskActivations
@@ -195,6 +196,21 @@ def test_a_tree_of_merges_learns_what_one_fit_does(digits, name, scheduler):
     scores = tree.score_samples(blocks)
     assert isinstance(scores, da.Array)
     assert (scores.dtype, scores.shape) == (np.float64, (len(X),))
+
+
+def test_wide_layers_are_left_out_by_the_same_fifths_on_a_cluster(client):
+    rng = np.random.default_rng(0)
+    y = np.arange(120) % 3
+    X = rng.normal(size=(120, 6)) @ rng.normal(size=(6, 2060)) + rng.normal(size=(120, 2060))
+    one = MahalanobisDetector(n_components=6).fit(X, y)
+    with client.as_current():
+        tree = MahalanobisDetector(n_components=6).fit(da.from_array(X, chunks=(50, -1)), y)
+        extracted = MahalanobisDetector(n_components=6).fit(
+            DaskActivations.from_activations(Activations({"X": X}), 50), y
+        )
+    for found in (tree, extracted):
+        np.testing.assert_allclose(found.training_scores_, one.training_scores_, rtol=1e-6)
+        assert found.offset_ == pytest.approx(one.offset_)
 
 
 def test_labels_in_memory_and_plain_arrays_of_features(digits):
