@@ -44,9 +44,10 @@ class RayScorer:
     Raises
     ------
     NotFittedError
-        If the estimator is not fitted.
+        If the estimator is not fitted, or not calibrated for an output that needs it.
     ValueError
-        If it has no such method, or an output has the name of a column to keep.
+        If it has no such method, or this looks at all rows at once, as ``select`` does; or an
+        output has the name of a column to keep.
 
     See Also
     --------
@@ -95,6 +96,14 @@ class RayScorer:
         for method in self._outputs.values():
             if not hasattr(estimator, method):
                 raise ValueError(f"{type(estimator).__name__} has no method {method!r}.")
+            if method == "select":
+                raise ValueError(
+                    "select compares all rows with each other, of which a batch has some: output "
+                    "'p_values', and choose among those of all rows by "
+                    "scipy.stats.false_discovery_control."
+                )
+            if hasattr(estimator, "_refuse_unready"):
+                estimator._refuse_unready(method)
 
     def __call__(self, batch: Mapping[str, NDArray]) -> dict[str, NDArray]:
         """Score the rows of a batch.
@@ -115,7 +124,8 @@ class RayScorer:
             If the batch is of another format.
         ValueError
             If the inputs are not among its columns, or their rows differ in shape; if an output
-            has the name of a column that is kept; or if the estimator refuses the inputs.
+            has the name of a column that is kept, or not one value for each row; or if the
+            estimator refuses the inputs.
         """
         if not isinstance(batch, Mapping):
             raise TypeError(
@@ -165,10 +175,17 @@ class RayScorer:
             }
         if _begins_with_extraction(self._fitted):
             X = self._fitted[0].transform(X)
-        return {
-            name: np.asarray(getattr(self._fitted, method)(X))
-            for name, method in self._outputs.items()
-        }
+        return {name: self._output(method, X, n_rows) for name, method in self._outputs.items()}
+
+    def _output(self, method: str, X: Any, n_rows: int) -> NDArray:
+        values = np.asarray(getattr(self._fitted, method)(X))
+        if values.shape[:1] != (n_rows,):
+            raise ValueError(
+                f"An output needs a value for each row of a batch, but {method} of "
+                f"{type(self._fitted).__name__} gives an array of shape {values.shape} for "
+                f"{n_rows} rows: name a method such as 'score_samples'."
+            )
+        return values
 
 
 def _columns_of(inputs: str | Sequence[str] | Mapping[str, str]) -> list[str]:
