@@ -1,5 +1,6 @@
 """Rows in blocks of Dask: the same as in one process, and what is sent where."""
 
+import pickle
 from collections import Counter
 
 import dask
@@ -30,6 +31,7 @@ from skood.detectors import (
     MaxSoftmaxDetector,
 )
 from skood.engines import DaskActivations
+from skood.engines._parcel import Parcel
 from skood.preprocessing import LayerSelector, PercentileBinarizer
 from skood.shaping import ReAct
 
@@ -458,6 +460,15 @@ def test_the_network_is_sent_once_to_each_worker_and_no_activations_to_the_clien
         assert A["body.1"].sum().compute() > 0
     assert counted(log) == {"packed": 1, "unpacked": 2}
     assert set(came) <= {0, 2}  # which layers there are, and two rows to fit the extractor on
+
+
+def test_workers_with_another_version_refuse_what_they_are_sent(monkeypatch):
+    sent = pickle.dumps(Parcel.of_now(KNNDetector(), ()))
+    assert pickle.loads(sent).open().n_neighbors == KNNDetector().n_neighbors
+    monkeypatch.setattr("skood.engines._parcel.__version__", "9.9")
+    passed_on = pickle.dumps(pickle.loads(sent))
+    with pytest.raises(RuntimeError, match=r"skood \d\S* has sent .* skood 9\.9 is installed"):
+        pickle.loads(passed_on).open()
 
 
 def test_a_worker_that_is_killed_changes_nothing(client, digits, tmp_path):
