@@ -339,6 +339,20 @@ def test_a_block_in_another_leaves_the_monitor_open(rows):
     with monitor.open():
         assert n_hooks() == n_open
     assert n_hooks() == 0
+    monitor.open()
+    for _ in range(2):
+        with monitor.open():
+            pass
+        assert n_hooks() == n_open  # as it was before the block
+    monitor.close()
+    assert n_hooks() == 0
+    with monitor.open():
+        pass
+    assert n_hooks() == 0
+    monitor.open()
+    with monitor:  # which takes it over
+        assert n_hooks() == n_open
+    assert n_hooks() == 0
 
 
 def test_the_block_that_ends_last_closes_it_in_whatever_thread(rows):

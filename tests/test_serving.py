@@ -343,6 +343,12 @@ def test_there_are_two_endpoints_and_no_more(client):
     assert client.post("/health").status_code == 405
 
 
+def test_health_answers_head_as_it_does_get(client):
+    answer = client.head("/health")
+    assert answer.status_code == 200
+    assert answer.content == b""
+
+
 # Who may ask
 
 

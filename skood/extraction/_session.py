@@ -249,7 +249,7 @@ class ExtractionSession:
 def _is_finite(X: Any) -> bool:
     """Whether no value of an array or tensor is NaN or infinite; fast for few."""
     if not isinstance(X, np.ndarray) and X.device.type == "cpu" and X.dtype.itemsize >= 4:
-        X = X.detach().numpy()
+        X = np.from_dlpack(X.detach())  # numpy() would keep torch from resizing it
     return all_finite(X) if isinstance(X, np.ndarray) else all_are_finite(X)
 
 

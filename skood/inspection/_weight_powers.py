@@ -133,4 +133,4 @@ def _scale(norm: Any, power: int) -> NDArray[np.float64]:
 
 
 def _to_numpy(values: Tensor) -> NDArray[np.float64]:
-    return values.detach().cpu().double().numpy()
+    return values.detach().clone().cpu().double().numpy()  # never of the weights themselves

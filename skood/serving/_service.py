@@ -12,6 +12,7 @@ import weakref
 from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import Future
+from contextlib import ExitStack
 from functools import partial
 from typing import Any
 
@@ -121,8 +122,9 @@ class Service:
 
     def _open_monitor(self) -> None:
         """Let what listens to the network stay there, until the service ends, or is forgotten."""
-        if not self.monitor._is_open:
-            self._close_monitor = weakref.finalize(self, self.monitor.open().close)
+        block = ExitStack()
+        block.enter_context(self.monitor.open())
+        self._close_monitor = weakref.finalize(self, block.close)
 
     def close(self) -> None:
         """End the threads once they have done what they are at, and leave the network alone."""
