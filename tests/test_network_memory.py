@@ -53,7 +53,7 @@ def saved(network, X):
 
 USES = {
     "fingerprint": lambda network, X: adapt(network).fingerprint(),
-    "check": lambda network, X: check_adapter(adapt(network), X),
+    "check": lambda network, X: check_adapter(adapt(network.float()), X.float()),
     "inputs as a layer": lambda network, X: ActivationExtractor(
         network, layers=["layers.0", "layers.3"]
     ).fit_transform(X),

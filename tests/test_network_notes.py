@@ -224,7 +224,7 @@ def test_a_forward_of_the_user_counts_also_behind_accelerate():
 def test_weights_that_are_elsewhere_are_refused_in_words_that_help():
     network = layers().eval()
     network[2].to("meta")
-    with pytest.raises(ValueError, match="on the device 'meta'.*device_map"):
+    with pytest.raises(ValueError, match=r"on the device 'meta'.*device_map"):
         make_monitor(network).fit(X)
 
 

@@ -169,8 +169,8 @@ class TorchAdapter(NetworkAdapter):
             raise ValueError(
                 f"Weights of the {type(self._given).__name__} are not in memory, but on the device "
                 "'meta': they were never loaded, or accelerate has moved them elsewhere until they "
-                "are needed (cpu_offload, disk_offload, a device_map with \"disk\"). Load all of "
-                "the network, such as by device_map=\"cpu\"."
+                'are needed (cpu_offload, disk_offload, a device_map with "disk"). Load all of '
+                'the network, such as by device_map="cpu".'
             )
         with drawing(again=partial(self._run, batch, Integers.NOT_TRIED)) as drew:
             trace, values = self._trace_with_shapes(batch)
