@@ -71,8 +71,8 @@ def without_placement(module: Any) -> dict[str, Any]:
     On which devices a network lies makes no difference to what it computes.
     """
     attributes: dict[str, Any] = vars(module)
-    hook: type = type(attributes.get(_HOOK))
-    if _PLACING not in _names_of(hook) or _INNER not in attributes:
+    hook = attributes.get(_HOOK)
+    if hook is None or _INNER not in attributes or _PLACING not in _names_of(type(hook)):
         return attributes
     left = {n: v for n, v in attributes.items() if n not in {_HOOK, _INNER, _REPLACED, *_MOVING}}
     inner = attributes[_INNER]
