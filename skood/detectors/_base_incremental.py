@@ -176,14 +176,19 @@ class BaseIncrementalDetector(BaseOneClassDetector):
         if self._max_threshold_samples() is not None:
             self._sample = self._sample_of(X, y, self.training_rows_)
             return self._score_sample()
-        keeps = self._keeps_batches and not self._why_not_in_batches()
-        if keeps and may_be_kept(most_bytes(X)):
+        if self._keeps_samples(X):
             return self._complete_scores(self._score_and_sample(X, y))
         scores = [self._score_setting(*batch) for batch in batches_of(X, y)]
         completed = self._complete_scores(joined(scores))
-        if keeps:
+        if self._keeps_batches:
             forget_batches(self)  # without the sample, more batches would set no threshold
         return completed
+
+    def _keeps_samples(self, *samples: Activations) -> bool:
+        """Whether ``fit`` keeps samples such as these, which only more batches need."""
+        if not self._keeps_batches or self._why_not_in_batches():
+            return False
+        return may_be_kept(sum(map(most_bytes, samples)))
 
     def _score_and_sample(self, X: Activations, y: NDArray | None) -> Scores:
         """Both for each batch at a time, which is read once."""

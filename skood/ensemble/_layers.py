@@ -229,8 +229,10 @@ class LayerEnsembleDetector(MembersMixin, BaseIncrementalDetector):
         forget_batches(self)
         outside = X[:0] if X_ood is None else X_ood
         self._check_needs_ood(X, len(outside))
-        scores = self._fit_members(X, y)
-        self._keep(X, y, outside)
+        n_times = self._needs_inside() + (self.validation is None)
+        keeps = self._keeps_samples(*[X] * n_times, outside)
+        scores = self._fit_members(X, y, keep_batches=keeps)
+        self._keep(X, y, outside, keeps=keeps)
         if self._asks_rows_for_knowledge():
             self._knowledge_of_rows = class_knowledge(X[self.layers_])
         return self._calibrate_members(scores, _groups_of(X), outside)
@@ -239,13 +241,13 @@ class LayerEnsembleDetector(MembersMixin, BaseIncrementalDetector):
         members = self.detector if isinstance(self.detector, list) else [self.detector]
         return next(filter(None, map(why_no_summary, members)), "")
 
-    def _keep(self, X: Activations, y: NDArray | None, outside: Activations) -> None:
-        """Keep what more batches need, where all members do."""
-        self._why_nothing_is_kept = ""
-        if not self._keeps_batches or self._why_not_in_batches():
-            return
-        self._why_nothing_is_kept = why_nothing_is_kept(self.estimators_)
-        if self._why_nothing_is_kept:
+    def _keep(
+        self, X: Activations, y: NDArray | None, outside: Activations, *, keeps: bool
+    ) -> None:
+        """Keep what more batches need, where all members do and memory allows it."""
+        self._why_nothing_is_kept = why_nothing_is_kept(self.estimators_) if keeps else ""
+        if not keeps or self._why_nothing_is_kept:
+            forget_batches(self)
             return
         members = [LearntMember.of_fitted(member) for member in self.estimators_]
         self._summary = EnsembleSummary(
@@ -328,13 +330,12 @@ class LayerEnsembleDetector(MembersMixin, BaseIncrementalDetector):
                 "samples (y == -1) to rank or weigh the members by, got none." + marks_beside_y(X)
             )
 
-    def _fit_members(self, X: Activations, y: NDArray | None) -> Floats:
+    def _fit_members(self, X: Activations, y: NDArray | None, *, keep_batches: bool) -> Floats:
         """Fit all members; returns their scores of the samples, each sample left out."""
         members = [clone(member) for member in self._members_to_fit(X)]
         pairs = zip(members, self._all_inputs, strict=True)
         tasks = [
-            (fit_and_calibrate, member, X[names], y, None, self._keeps_batches)
-            for member, names in pairs
+            (fit_and_calibrate, member, X[names], y, None, keep_batches) for member, names in pairs
         ]
         fitted = self._in_steps(tasks, members)
         self._set_members([estimator for estimator, _ in fitted])
