@@ -756,22 +756,19 @@ def on_disk(tmp_path_factory):
     return X[rng.permutation(n_samples)], label
 
 
-STORE_ALL = {name for name, d in INCREMENTAL.items() if hasattr(d, "kneighbors")}
-STORE_ALL |= {"AdaptiveEnsembleDetector", "AnyAlarmDetector"}
-
-
-@pytest.mark.parametrize("name", sorted(set(INCREMENTAL) - STORE_ALL))
-def test_fit_and_scores_hold_few_rows_of_what_is_on_disk(name, on_disk, monkeypatch):
+@every_detector
+@pytest.mark.parametrize("method", ["fit", "partial_fit"])
+def test_learning_and_scores_hold_few_rows_of_what_is_on_disk(name, method, on_disk, monkeypatch):
     X, _ = on_disk
     y = X.predictions
     monkeypatch.setattr(_threshold_sample, "CAPACITY", 2**18)
     monkeypatch.setattr(_threshold_sample, "MIN_ROWS", 100)
-    detector = unfitted(name)
+    detector = unfitted(name, max_samples=300, n_neighbors=50)
     with config_context(working_memory=0.25):
         # Libraries that are imported at the first use count for nothing.
-        unfitted(name).fit(X[:300], y[:300]).score_samples(X[:5])
+        clone(detector).fit(X[:300], y[:300]).score_samples(X[:5])
         tracemalloc.start()
-        scores = detector.fit(X, y).score_samples(X)
+        scores = getattr(detector, method)(X, y).score_samples(X)
         peak = tracemalloc.get_traced_memory()[1]
         tracemalloc.stop()
     assert peak < 4.5e6, f"{peak / 1e6:.1f} MB"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Iterator
+from itertools import chain
 from numbers import Integral, Real
 from typing import Any, Protocol, Self
 
@@ -293,8 +294,10 @@ class BaseIncrementalDetector(BaseOneClassDetector):
         X, y = take_rows(X, y, rows)
         learnt, held_out = split or self._split_batch(len(X), y, is_first=is_first)
         with without_overflow_warnings():
-            summaries = [self._learn(*batch) for batch in batches_of(*rows_of(X, y, learnt))]
-            summaries += map(self._learn_ood, X_ood.batches())
+            batches = batches_of(*rows_of(X, y, learnt))
+            inside = (self._learn(*batch) for batch in batches)
+            # No more summaries at a time than are merged two and two.
+            summary = merged(chain(inside, map(self._learn_ood, X_ood.batches())))
             setting = learnt
             if self.validation is not None and keeps_sample:
                 setting = held_out[self._may_set_threshold(*rows_of(X, y, held_out))]
@@ -302,7 +305,7 @@ class BaseIncrementalDetector(BaseOneClassDetector):
             sample = self._sample_of(*rows_of(X, y, setting), rows[setting])
         self._know_of(NetworkClasses.of(X), KnownColumns.of(X))
         runs = RowRuns.of(rows[learnt])
-        self._add(merged(summaries), sample, runs, n_samples=n_samples, n_inside=len(rows))
+        self._add(summary, sample, runs, n_samples=n_samples, n_inside=len(rows))
         return self
 
     def _become(self, fitted: Self) -> None:

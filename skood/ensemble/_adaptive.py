@@ -40,7 +40,7 @@ from .._threshold_sample import (
 from .._values import Floats, below_all, differ_within_classes
 from .._warnings import saying_nothing
 from ..activations import Activations, read_once
-from ..detectors import BaseIncrementalDetector, batches_of, forget_batches, joined, rows_of
+from ..detectors import BaseIncrementalDetector, forget_batches, joined, rows_of
 from ._adaptive_members import (
     feature_detectors,
     head_detectors,
@@ -266,7 +266,7 @@ class AdaptiveEnsembleDetector(MembersMixin, BaseIncrementalDetector, NamedDetec
         forget_batches(self)
         keys = None
         if len(X) > self.max_samples:
-            keys = np.concatenate([hash_rows(*batch) for batch in batches_of(X, y)])
+            keys = hash_rows(X, y)
         rows = rows_to_learn_from(keys, np.ones(len(X), dtype=np.intp), self.max_samples)
         learnt, labels = rows_of(X, y, rows)
         # All members read them, which lie far apart in files of all samples.

@@ -16,6 +16,7 @@ from sklearn.base import clone
 from sklearn.metrics import roc_auc_score
 from sklearn.utils.validation import check_is_fitted
 
+from .._batches import row_batches
 from .._conformal import conformal_threshold, held_out_threshold
 from .._diagram import MembersMixin, copies_shown
 from .._layer_names import layer_list, match_layers, value_names
@@ -49,6 +50,9 @@ from ._member_summaries import (
 )
 from ._members import fit_and_calibrate, member_scores, of_detector
 from ._together import FEW, Together, reads_layers
+
+_N_COPIES = 8
+"""Of the scores of all members, that are computed to combine them."""
 
 
 class LayerEnsembleDetector(MembersMixin, BaseIncrementalDetector):
@@ -496,8 +500,11 @@ class LayerEnsembleDetector(MembersMixin, BaseIncrementalDetector):
 
     def _median_p_values(self, scores: Floats, *, left_out: bool = False) -> Floats:
         """The p-value of each sample below which more than half of the members are, at another."""
-        p = self._calibration.p_values(scores[:, self._counting], left_out=left_out)
-        return np.sort(p, axis=1)[:, p.shape[1] // 2]
+        medians = np.empty(len(scores))
+        for rows in row_batches(*scores.shape, n_copies=_N_COPIES):
+            p = self._calibration.p_values(scores[rows][:, self._counting], left_out=left_out)
+            medians[rows] = np.sort(p, axis=1)[:, p.shape[1] // 2]
+        return medians
 
     def _score_held_out(self, X: Activations, y: NDArray | None) -> Floats:
         if self.combine == "vote":
@@ -523,6 +530,13 @@ class LayerEnsembleDetector(MembersMixin, BaseIncrementalDetector):
         self._vote_level = held_out_threshold(votes, self.false_alarm_rate)
 
     def _combine(self, scores: Floats, *, left_out: bool = False) -> Floats:
+        """One score of those of all members, for any number of samples."""
+        combined = np.empty(len(scores))
+        for rows in row_batches(*scores.shape, n_copies=_N_COPIES):
+            combined[rows] = self._combine_some(scores[rows], left_out=left_out)
+        return combined
+
+    def _combine_some(self, scores: Floats, *, left_out: bool) -> Floats:
         scores = scores[:, self._counting]
         if self.combine == "informed":
             log_p = self._calibration.log_p_values(scores, left_out=left_out)
