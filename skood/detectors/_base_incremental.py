@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Iterator
-from itertools import chain
 from numbers import Integral, Real
 from typing import Any, Protocol, Self
 
@@ -146,13 +145,20 @@ class BaseIncrementalDetector(BaseOneClassDetector):
     def _fit(
         self, X: Activations, y: NDArray | None, *, X_ood: Activations | None = None
     ) -> Scores | None:
-        batches = [(X, y)] if self._why_not_in_batches() else batches_of(X, y)
-        summary = merged(self._learn(*batch) for batch in batches)
+        learn = self._learn if self._why_not_in_batches() else self._learn_in_batches
+        summary = learn(X, y)
         if X_ood is not None and len(X_ood):
             summary = merged([summary, *map(self._learn_ood, X_ood.batches())])
         self._summary = summary
         self._finish_all()
         return None
+
+    def _learn_in_batches(self, X: Activations, y: NDArray | None) -> Any:
+        """Summary of any number of samples, of which no more are read at a time than memory allows.
+
+        No more summaries are held at a time than are merged two and two.
+        """
+        return merged(self._learn(*batch) for batch in batches_of(X, y))
 
     def _finish_all(self) -> None:
         self.unknown_class_score_ = _UNKNOWN if self._rejects_unknown_classes else -np.inf
@@ -201,9 +207,7 @@ class BaseIncrementalDetector(BaseOneClassDetector):
         return joined(scores)
 
     def _sample_of(self, X: Activations, y: NDArray | None, rows: Rows) -> ThresholdSample:
-        max_rows = self._max_threshold_samples()
-        batches = numbered_batches(X, y, rows)
-        return merged(ThresholdSample.of(*batch, max_rows) for batch in batches)
+        return ThresholdSample.of(X, y, rows, self._max_threshold_samples())
 
     def _score_sample(self) -> Scores:
         """Scores of the samples that are kept, whose rows set the threshold."""
@@ -294,10 +298,9 @@ class BaseIncrementalDetector(BaseOneClassDetector):
         X, y = take_rows(X, y, rows)
         learnt, held_out = split or self._split_batch(len(X), y, is_first=is_first)
         with without_overflow_warnings():
-            batches = batches_of(*rows_of(X, y, learnt))
-            inside = (self._learn(*batch) for batch in batches)
-            # No more summaries at a time than are merged two and two.
-            summary = merged(chain(inside, map(self._learn_ood, X_ood.batches())))
+            summary = self._learn_in_batches(*rows_of(X, y, learnt))
+            if len(X_ood):
+                summary = merged([summary, *map(self._learn_ood, X_ood.batches())])
             setting = learnt
             if self.validation is not None and keeps_sample:
                 setting = held_out[self._may_set_threshold(*rows_of(X, y, held_out))]

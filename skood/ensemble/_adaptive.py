@@ -343,6 +343,9 @@ class AdaptiveEnsembleDetector(MembersMixin, BaseIncrementalDetector, NamedDetec
     def _learn(self, X: Activations, y: NDArray | None) -> ThresholdSample:
         return ThresholdSample.of(X, y, np.arange(len(X)), self._max_kept(X))
 
+    def _learn_in_batches(self, X: Activations, y: NDArray | None) -> ThresholdSample:
+        return self._learn(X, y)  # which reads the samples that are kept, and hashes in batches
+
     def _finish(self, summary: ThresholdSample) -> None:
         keys = None
         if summary.n_seen > self.max_samples:
