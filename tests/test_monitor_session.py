@@ -192,7 +192,9 @@ def test_maps_tensors_and_batches_of_all_sizes(monkeypatch):
 PATTERNS = make_pipeline(PercentileBinarizer(percentile=70), HammingNAPDetector())
 
 
-@pytest.mark.parametrize("steps", [(), (PercentileBinarizer(percentile=40),)], ids=["values", "bits"])
+@pytest.mark.parametrize(
+    "steps", [(), (PercentileBinarizer(percentile=40),)], ids=["values", "bits"]
+)
 @pytest.mark.parametrize(
     "detector",
     [
