@@ -9,9 +9,14 @@ from sklearn.decomposition import PCA
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from skood import ActivationExtractor, Monitor, PercentileBinarizer
+from skood import (
+    ActivationExtractor,
+    Monitor,
+    PercentileBinarizer,
+    PoolingReducer,
+)
 from skood.calibration import TemperatureScaler
-from skood.detectors import EnergyDetector, MahalanobisDetector
+from skood.detectors import EnergyDetector, KNNDetector, MahalanobisDetector
 from skood.ensemble import LayerEnsembleDetector
 from skood.export import ExportError
 from skood.shaping import ReAct
@@ -213,3 +218,40 @@ def test_weights_beside_the_file_are_found(monitor, tmp_path, monkeypatch):
     assert found == ["monitor.onnx", "monitor.onnx.data"]
     said = said_by(tmp_path / "monitor.onnx", X)
     np.testing.assert_allclose(said["score"], monitor.score_samples(X), rtol=1e-4, atol=1e-4)
+
+
+class OfTokens(nn.Module):
+    """Tokens, of which a sample may have any number."""
+
+    def __init__(self):
+        super().__init__()
+        self.embed, self.block = nn.Embedding(20, 8), nn.Linear(8, 8)
+        self.head = nn.Linear(8, 3)
+
+    def forward(self, input_ids):
+        return self.head(torch.relu(self.block(self.embed(input_ids))).mean(dim=1))
+
+
+def test_a_monitor_that_reads_each_token_takes_as_many_as_in_fit(tmp_path):
+    tokens = RNG.integers(0, 20, (200, 7))
+    reducer = PoolingReducer(pooling="flatten")
+    extractor = ActivationExtractor(OfTokens().eval(), ["block"], reducer=reducer)
+    monitor = Monitor([("extract", extractor), ("detect", KNNDetector())]).fit(tokens)
+    monitor.to_onnx(tmp_path / "monitor.onnx")
+    said = said_by(tmp_path / "monitor.onnx", tokens)
+    np.testing.assert_allclose(said["score"], monitor.score_samples(tokens), rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize(("share", "is_refused"), [(0.1, False), (0.5, True)])
+def test_a_few_far_rows_may_be_ties(share, is_refused, monitor, tmp_path, monkeypatch):
+    (drawn,) = monitor.to_torch().example_inputs(32)
+    sizes = np.abs(monitor[0].transform(10 * drawn.numpy()).logits).max(axis=1)
+    edge = np.quantile(sizes, 1 - share)
+    assert edge > np.abs(monitor[0].transform(X).logits).max()
+    wrong = wrong_of(lambda logits: logits.abs().amax(dim=1) > edge)
+    monkeypatch.setattr(EnergyForm, "score", wrong)
+    if is_refused:
+        with pytest.raises(ExportError, match="other scores than the monitor in 16 of 32 rows"):
+            monitor.to_onnx(tmp_path / "monitor.onnx", X)
+    else:
+        monitor.to_onnx(tmp_path / "monitor.onnx", X)

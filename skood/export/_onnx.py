@@ -19,7 +19,7 @@ from .._optional import import_optional
 from .._versions import __version__
 from ..activations import Activations
 from ._monitor import MonitorModule
-from ._onnx_comparison import Comparison, rows_to_compare
+from ._onnx_comparison import Comparison, comparisons
 from ._onnx_errors import not_run, not_written
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ def write_onnx(monitor: Any, path: Any, X: Any, *, opset: int) -> None:
         import_optional(name, "onnx", "Monitor.to_onnx")
     module = MonitorModule(monitor, X)
     rows = module.example_inputs(_N_COMPARED) if X is None else _some_rows(monitor, module, X)
-    compared = [Comparison(monitor, module, each) for each in rows_to_compare(module, rows)]
+    compared = list(comparisons(monitor, module, rows))
     program = _to_program(module, [value[:2] for value in _at_least_two(rows)], opset)
     with tempfile.TemporaryDirectory(prefix=".onnx-", dir=path.parent) as folder:
         made = Path(folder) / path.name
@@ -80,11 +80,8 @@ def _to_program(module: MonitorModule, rows: list[Tensor], opset: int) -> Any:
     """The graph of a monitor, for any number of rows."""
     with torch.no_grad(), _quiet():
         names = list(module(*rows))
-        n_samples, n_tokens = map(torch.export.Dim, ("n_samples", "n_tokens"))
-        axes = getattr(module.extraction.network, "token_axes", [()] * len(rows))
-        shapes = (tuple({0: n_samples} | dict.fromkeys(each, n_tokens) for each in axes),)
         try:
-            exported = torch.export.export(module, tuple(rows), dynamic_shapes=shapes, strict=False)
+            exported = _traced(module, rows)
             program: Any = torch.onnx.export(
                 exported,
                 dynamo=True,
@@ -102,6 +99,24 @@ def _to_program(module: MonitorModule, rows: list[Tensor], opset: int) -> Any:
         value.shape = type(value.shape)(["n_samples", *value.shape[1:]])
     program.model.metadata_props.update(_metadata())
     return program
+
+
+def _traced(module: MonitorModule, rows: list[Tensor]) -> Any:
+    """The program of a module, for sequences of any length if its monitor takes such."""
+    of_one_length: list[tuple[int, ...]] = [()] * len(rows)
+    axes = getattr(module.extraction.network, "token_axes", of_one_length)
+    try:
+        return _trace(module, rows, axes)
+    except Exception:
+        if not any(axes):
+            raise
+        return _trace(module, rows, of_one_length)
+
+
+def _trace(module: MonitorModule, rows: list[Tensor], axes: list[tuple[int, ...]]) -> Any:
+    n_samples, n_tokens = map(torch.export.Dim, ("n_samples", "n_tokens"))
+    shapes = (tuple({0: n_samples} | dict.fromkeys(each, n_tokens) for each in axes),)
+    return torch.export.export(module, tuple(rows), dynamic_shapes=shapes, strict=False)
 
 
 def _metadata() -> dict[str, str]:
