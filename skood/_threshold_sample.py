@@ -22,7 +22,7 @@ from ._column import Column, Role
 from ._layer_names import layer_columns
 from ._patterns import PackedBits
 from ._rows import n_bytes, take
-from .activations import Activations, copy_of
+from .activations import Activations, copy_of, described
 
 CAPACITY = 2**25
 """Bytes of rows that are kept: 32 MiB, but never fewer than ``MIN_ROWS`` rows."""
@@ -188,15 +188,9 @@ def evenly_fewer(times: NDArray[np.intp], n_most: int) -> NDArray[np.intp]:
 def _said_alike(X: Activations, other: Activations) -> list[Activations]:
     """Two containers, of whose layers is said what any of them says."""
     columns = [*layer_columns(other), *layer_columns(X)]
-    said = {column.name: column.metadata() for column in columns if not column.is_plain}
-    if not said:
-        return [X, other]
-    return [
-        part.replace(
-            {str(c.name): Column(c.array, **said.get(c.name, {})) for c in layer_columns(part)}
-        )
-        for part in (X, other)
-    ]
+    said = {str(column.name): column.metadata() for column in columns if not column.is_plain}
+    # Not by `replace`, which would add the features to the columns, and so change all hashes.
+    return [described(part, said) for part in (X, other)] if said else [X, other]
 
 
 def shared(sample: ThresholdSample, others: Iterable[ThresholdSample]) -> ThresholdSample:

@@ -893,3 +893,12 @@ def read_once(X: Activations) -> Activations:
 def copy_of(X: Activations, roles: Container[Role]) -> Activations:
     """The columns of some roles, in arrays of their own, which hold these rows and no others."""
     return X._view(X._table.copy(roles))
+
+
+def described(X: Activations, said: Mapping[str, Mapping[str, Any]]) -> Activations:
+    """The same columns, of whose layers is said by name what they are; no column is added."""
+    columns = {
+        (role, name): changed(column, **(said.get(name, {}) if role == "layer" else {}))
+        for (role, name), column in X._table.columns.items()
+    }
+    return X._view(ColumnTable(columns, X._table.rows))

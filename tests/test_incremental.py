@@ -19,7 +19,7 @@ from sklearn.model_selection import KFold
 
 from skood import Activations, _threshold_sample
 from skood._sklearn import Interval, StrOptions
-from skood.activations import LinearHead, PackedBits
+from skood.activations import Column, LinearHead, PackedBits
 from skood.detectors import (
     GaussianActivationDetector,
     HammingNAPDetector,
@@ -61,7 +61,7 @@ WEIGH_LAYERS = {"GramDetector", "LayerEnsembleDetector", "MahalanobisDetector"}
 
 
 def samples(n_samples=N, seed=0, dtype=np.float64, texts=False):
-    """Three classes in two layers, of which the head reads the second, with some mistakes."""
+    """Three classes in a pooled layer and one that the head reads, with some mistakes."""
     rng = np.random.default_rng(seed)
     label = np.arange(n_samples) % 3
     rows = np.random.default_rng(7).normal(size=(3, 12))[label]
@@ -70,7 +70,7 @@ def samples(n_samples=N, seed=0, dtype=np.float64, texts=False):
     wrong = rng.random(n_samples) < 0.15
     logits = 0.3 * rng.normal(size=(n_samples, 3)) + 4 * np.eye(3)[(label + wrong) % 3]
     classes = ["x", "y", "z"] if texts else None
-    layers = {"a": rows[:, :7], "b": rows[:, 7:]}
+    layers = {"a": Column(rows[:, :7], layer="conv", pooling="avg"), "b": rows[:, 7:]}
     return Activations(layers, logits=logits.astype(dtype), head=head, classes=classes), label
 
 

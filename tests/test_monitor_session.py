@@ -345,6 +345,30 @@ def test_a_block_in_another_leaves_the_monitor_open(rows):
     assert n_hooks() == 0
 
 
+def test_a_monitor_that_was_opened_without_a_block_stays_open_after_one(rows):
+    network, (X, _) = perceptron(), rows
+    monitor = make_monitor(network).fit(X[:100])
+
+    def is_open():
+        monitor.predict(X[:1])
+        return any(module._forward_hooks for module in network.modules())
+
+    monitor.open()
+    for _ in range(2):
+        with monitor.open():
+            assert is_open()
+        assert is_open()
+    monitor.close()
+    assert not is_open()
+    with monitor.open():
+        assert is_open()
+    assert not is_open()
+    monitor.open()
+    with monitor:  # which takes it over
+        assert is_open()
+    assert not is_open()
+
+
 def test_the_block_that_ends_last_closes_it_in_whatever_thread(rows):
     network, (X, _) = perceptron(), rows
     monitor = make_monitor(network).fit(X[:100])

@@ -6,13 +6,13 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ._lists import Neighbors, Words
-from ._packed_bits import PackedBits
+from ._packed_bits import PackedBits, n_words_of
 from ._runs import opaque
 from ._search import hamming_neighbors
 from ._shards import ClassTable, Segment, ShardFolder
@@ -36,14 +36,15 @@ class MappedPart:
 
     folder: ShardFolder
     segment: Segment
+    n_words: int
 
-    def _read(self, name: str) -> NDArray:
-        _, start, stop = self.segment
-        return self.folder.read(self.segment.shard, name)[start:stop]
+    def _read(self, name: str, *width: int) -> NDArray:
+        shard, start, stop = self.segment
+        return self.folder.read(shard, name, (stop, *width))[start:stop]
 
     @property
     def words(self) -> Words:
-        return self._read("words")
+        return self._read("words", self.n_words)
 
     @property
     def counts(self) -> NDArray[np.int64]:
@@ -279,6 +280,11 @@ class PatternStore(BasePatternStore):
         shares = counts / self.n_rows
         self.squared_share_error = float(shares @ (shares * (1 - shares))) / self.n_rows
 
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state)
+        if self.n_patterns != len(self.part.counts):  # by which memory is asked for
+            raise ValueError(f"{len(self.part.counts)} patterns are said to be {self.n_patterns}.")
+
     def _parts(self) -> Iterator[Part]:
         yield self.part
 
@@ -310,7 +316,7 @@ class MappedPatternStore(BasePatternStore):
 
     def _parts(self) -> Iterator[MappedPart]:
         for segment in self._segments:
-            yield MappedPart(self._folder, segment)
+            yield MappedPart(self._folder, segment, n_words_of(self.n_bits))
 
     def _row_numbers(self) -> NDArray[np.int64]:
         return self._folder.rows()

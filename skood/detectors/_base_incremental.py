@@ -116,6 +116,42 @@ class BaseIncrementalDetector(BaseOneClassDetector):
         """
         return self._score_samples(X)
 
+    def _may_look_again(self) -> bool:
+        """Whether left-out scores may need ``_looks``, by the parameters alone."""
+        return False
+
+    def _looks(self) -> list[Any]:
+        """Keys of the looks at all samples that their left-out scores need, once all is finished.
+
+        In a look, samples are summarised once more, a batch of them at a time (``_look``); what
+        follows from all (``_after_look``) is kept (``_keep_looks``) until the samples are scored.
+        So scores do not depend on the batches.
+        """
+        return []
+
+    def _looked_at(self, key: Any, X: Activations) -> Activations:
+        """The samples with what a look reads of them; all by default."""
+        return X
+
+    def _look(self, key: Any, X: Activations, y: NDArray | None) -> Any:
+        """Summary of some samples in a look, of which all may be none."""
+        raise NotImplementedError
+
+    def _after_look(self, key: Any, summary: Any) -> Any:
+        """What left-out scores need of a look at all samples; changes nothing."""
+        raise NotImplementedError
+
+    def _keep_looks(self, found: dict[Any, Any]) -> None:
+        """Keep what followed from all looks, by their keys."""
+
+    def _look_again(self, X: Activations, y: NDArray | None) -> None:
+        """Take all looks at samples, which are to be scored with each of them left out."""
+        found = {}
+        for key in self._looks():
+            batches = batches_of(self._looked_at(key, X), y)
+            found[key] = self._after_look(key, merged(self._look(key, *each) for each in batches))
+        self._keep_looks(found)
+
     def _left_out_width(self) -> int | None:
         """How many columns ``_left_out_scores`` has; None where it is one-dimensional.
 
@@ -166,6 +202,7 @@ class BaseIncrementalDetector(BaseOneClassDetector):
         return self._set_unknown_class_score(np.where(is_known, scores, 0.0), is_known)
 
     def _score_learnt(self, X: Activations, y: NDArray | None) -> Scores:
+        self._look_again(X, y)
         return self._score_and_keep(X, y)
 
     def _score_held_out(self, X: Activations, y: NDArray | None) -> Scores:
@@ -202,6 +239,8 @@ class BaseIncrementalDetector(BaseOneClassDetector):
     def _score_sample(self) -> Scores:
         """Scores of the samples that are kept, whose rows set the threshold."""
         sample = self._sample
+        if self.validation is None:
+            self._look_again(sample.X, sample.y)
         batches = batches_of(sample.X, sample.y)
         scores = joined([self._score_setting(*batch) for batch in batches])
         self.training_rows_, held = sample.counted()

@@ -27,8 +27,13 @@ from ..detectors import BaseIncrementalDetector, batches_of, forget_batches
 from ._member_summaries import (
     EnsembleSummary,
     LearntMember,
+    after_look,
     completed,
     counted,
+    keep_looks,
+    look,
+    looks_of,
+    may_look_again,
     raw_left_out,
     sample_of,
     sharing_rows,
@@ -237,10 +242,29 @@ class AnyAlarmDetector(MembersMixin, BaseIncrementalDetector, NamedDetectors):
         members = [each.member for each in learnt]
         self.named_estimators_ = dict(zip(names, members, strict=True))
         if summary.inside is not None:
-            found = [
-                self._left_out_scores(*batch) for batch in batches_of(*counted(summary.inside))
-            ]
+            given = counted(summary.inside)
+            self._look_again(*given)
+            found = [self._left_out_scores(*batch) for batch in batches_of(*given)]
             completed(members, np.concatenate(found))
+
+    def _may_look_again(self) -> bool:
+        members = [detector for _, detector in self.detectors]
+        return self.validation is None and may_look_again(members)
+
+    def _looks(self) -> list[tuple[int, Any]]:
+        return looks_of(self.named_estimators_.values())
+
+    def _look(self, key: tuple[int, Any], X: Activations, y: NDArray | None) -> Any:
+        return look(self._member(key), key[1], self._as_given(X), y)
+
+    def _after_look(self, key: tuple[int, Any], summary: Any) -> Any:
+        return after_look(self._member(key), key[1], summary)
+
+    def _keep_looks(self, found: dict[tuple[int, Any], Any]) -> None:
+        keep_looks(self.named_estimators_.values(), found)
+
+    def _member(self, key: tuple[int, Any]) -> Any:
+        return list(self.named_estimators_.values())[key[0]]
 
     def _left_out_scores(self, X: Activations, y: NDArray | None) -> Floats:
         given = self._as_given(X)

@@ -35,8 +35,13 @@ from ._knowledge import class_knowledge, knowledge_of_fitted, predicted_classes,
 from ._member_summaries import (
     EnsembleSummary,
     LearntMember,
+    after_look,
     completed,
     counted,
+    keep_looks,
+    look,
+    looks_of,
+    may_look_again,
     raw_left_out,
     sample_of,
     why_no_summary,
@@ -302,8 +307,27 @@ class LayerEnsembleDetector(MembersMixin, BaseIncrementalDetector):
         if self._asks_rows_for_knowledge() and inside is not None:
             self._knowledge_of_rows = class_knowledge(counted(inside)[0][self.layers_])
         if self.validation is not None and inside is not None:
-            found = [self._left_out_scores(*batch) for batch in batches_of(*counted(inside))]
+            given = counted(inside)
+            self._look_again(*given)
+            found = [self._left_out_scores(*batch) for batch in batches_of(*given)]
             self._complete_scores(np.concatenate(found))
+
+    def _may_look_again(self) -> bool:
+        members = self.detector if isinstance(self.detector, list) else [self.detector]
+        return self.validation is None and may_look_again(members)
+
+    def _looks(self) -> list[tuple[int, Any]]:
+        return looks_of(self.estimators_)
+
+    def _look(self, key: tuple[int, Any], X: Activations, y: NDArray | None) -> Any:
+        number, own = key
+        return look(self.estimators_[number], own, X[self._inputs[number]], y)
+
+    def _after_look(self, key: tuple[int, Any], summary: Any) -> Any:
+        return after_look(self.estimators_[key[0]], key[1], summary)
+
+    def _keep_looks(self, found: dict[tuple[int, Any], Any]) -> None:
+        keep_looks(self.estimators_, found)
 
     def _left_out_scores(self, X: Activations, y: NDArray | None) -> Floats:
         """What each of all members says, beside a number for the predicted class."""

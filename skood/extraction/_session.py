@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Set
 from functools import partial
@@ -248,9 +249,11 @@ class ExtractionSession:
 
 def _is_finite(X: Any) -> bool:
     """Whether no value of an array or tensor is NaN or infinite; fast for few."""
-    if not isinstance(X, np.ndarray) and X.device.type == "cpu" and X.dtype.itemsize >= 4:
-        X = X.detach().numpy()
-    return all_finite(X) if isinstance(X, np.ndarray) else all_are_finite(X)
+    if isinstance(X, np.ndarray):
+        return all_finite(X)
+    # A sum shows it sooner, unless it overflows.
+    is_summed = not X.is_complex() and math.isfinite(X.detach().sum().item())
+    return is_summed or all_are_finite(X)
 
 
 def may_hurry(extractor: Any) -> bool:

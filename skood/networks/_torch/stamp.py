@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from .._fingerprint import SCALARS, attributes_of_class, held_by, sample_octets, used_by
 from .fingerprint import GLOBAL_HOOKS, name_uncompiled
+from .memory import as_array
 
 _WEIGHTS_AND_HOOKS = (
     "_parameters",
@@ -427,7 +428,7 @@ def _octets_of(flat: Tensor) -> memoryview | None:
     lies_here = flat.device.type == "cpu" and flat.is_contiguous()
     if not lies_here or flat.is_conj() or flat.is_neg():
         return None
-    octets: Any = flat.view(torch.uint8).numpy()
+    octets: Any = as_array(flat.view(torch.uint8))
     return memoryview(octets.reshape(len(flat), flat.element_size()))
 
 
