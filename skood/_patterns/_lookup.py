@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from .._faiss import faiss_or_none
 from .._labels import find_classes
-from ._lists import FASTEST, PatternLists, Words, n_at_least, n_fast_words
+from ._lists import FASTEST, PatternLists, Words, n_fast_words
 from ._packed_bits import PackedBits
 from ._search import nearest_in_groups
 from ._store import BasePatternStore, PatternStore
@@ -50,7 +50,7 @@ def nearest_of_class(
         and 0.
     """
     found = None
-    if len(bits) >= n_at_least(len(stores)) and _fit_in_lists(stores):
+    if len(bits) and _fit_in_lists(stores):
         found = _class_lists(stores).nearest(bits, lookup_classes)
     return _look_up_by_class(stores, bits, lookup_classes) if found is None else found
 
