@@ -77,6 +77,7 @@ class _ClassLists:
             [store.part.counts / (store.n_rows + 1) for store in stores.values()]
         )
         self._sizes = np.array([store.n_patterns for store in stores.values()])
+        self._largest = int(self._sizes.max())
         self._firsts = np.cumsum(self._sizes) - self._sizes
 
     @cached_property
@@ -89,7 +90,9 @@ class _ClassLists:
         if labels.dtype.kind != lookup_classes.dtype.kind:
             return None
         places, is_known = find_classes(lookup_classes, labels)
-        n_pairs = int(self._sizes[places].sum())
+        n_pairs = len(places) * self._largest
+        if n_pairs * n_words > _WORDS_IN_LISTS:  # up to there, nothing depends on how many
+            n_pairs = int(self._sizes[places].sum())
         n_calls = len(labels) + _CLASSES_TO_SORT
         if n_words != FASTEST and n_pairs * n_words > _WORDS_IN_LISTS * n_calls:
             return None
