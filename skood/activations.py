@@ -27,7 +27,7 @@ from ._labels import as_labels, largest_logits
 from ._linear_head import LinearHead
 from ._manifest import Manifest
 from ._patterns import PackedBits
-from ._rows import Unread, held_in, is_on_disk, take
+from ._rows import LazyRows, Unread, held_in, is_on_disk, take
 from ._storage import read_folder, write_folder
 from ._store import Stored, StoreWriter, is_store, read_store
 from ._tables import as_frame, as_html
@@ -428,8 +428,9 @@ class Activations:
         exchanged = {} if layers is None else layers
         check_as_many_classes(logits, self._table.part("logits"))
         parts = self._kept_parts(exchanged)
-        if parts["predictions"] is None and logits is not None:
-            parts["predictions"] = self.predictions
+        if parts["predictions"] is None and logits is not None and self.classes is not None:
+            # As rows of other Activations they need no check: each is one of the classes.
+            parts["predictions"] = LazyRows(self.predictions, range(len(self)))
         given = {"logits": logits, "labels": labels}
         parts |= {name: part for name, part in given.items() if part is not None}
         if not (isinstance(mask, str) and mask == "keep"):

@@ -11,6 +11,7 @@ from sklearn.base import BaseEstimator
 from sklearn.utils import Tags
 from sklearn.utils.validation import check_is_fitted
 
+from .._batches import row_batches
 from .._block_transform import in_blocks_if_larger
 from .._docstrings import FITTED_ON, OF_HEAD
 from .._elsewhere import run_elsewhere
@@ -144,8 +145,14 @@ class FeatureShaper(BaseShaper):
     def _shape(
         self, features: NDArray[np.floating]
     ) -> tuple[NDArray[np.floating], NDArray[np.floating]]:
-        shaped = self._shape_features(features)
-        return shaped, self._head_logits(shaped)
+        shaped, logits = np.empty_like(features, order="C"), []
+        for rows in row_batches(*features.shape):
+            shaped[rows] = self._shape_features(features[rows])
+            if not self._returns_table():
+                # Here, as a processor's cache holds these rows still.
+                logits.append(head_logits(self.head_, shaped[rows]))
+        # The head of an array is the identity.
+        return shaped, np.concatenate(logits) if logits else shaped
 
     def _check_shaped(self, shaped: NDArray[np.floating], logits: NDArray[np.floating]) -> None:
         # A shaped feature that is not finite makes logits that are not, even with a weight of 0.
@@ -154,11 +161,7 @@ class FeatureShaper(BaseShaper):
 
     @abstractmethod
     def _shape_features(self, features: NDArray[np.floating]) -> NDArray[np.floating]:
-        """Shaped copies of features of shape (n_samples, n_units)."""
-
-    def _head_logits(self, shaped: NDArray[np.floating]) -> NDArray[np.floating]:
-        # The head of an array is the identity.
-        return shaped if self._returns_table() else head_logits(self.head_, shaped)
+        """Shaped copies of features (n_samples, n_units), of some of the samples at a time."""
 
 
 def warn_if_all_clipped(
