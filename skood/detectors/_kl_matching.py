@@ -14,7 +14,6 @@ from ._base_logit import BaseLogitDetector, logit_batches, logits_of, prediction
 from ._class_sums import ClassSums
 from ._softmax import Logits, below_largest, row_sums, smallest_sum
 
-
 _MANY_CLASSES = 256
 """Of more, a product of a few rows with all distributions takes long to begin."""
 
