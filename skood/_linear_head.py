@@ -87,7 +87,7 @@ class LinearHead:
         dtype = np.result_type(features, self.weight, np.float32)
         weight = self.weight.astype(dtype, copy=False)
         logits: NDArray[np.floating] = features.astype(dtype, copy=False) @ weight.T
-        logits += self.bias
+        logits += np.asarray(self.bias)
         return logits
 
 

@@ -859,7 +859,7 @@ class _Predicted(LazyRows):
     dtype = property(lambda self: self._classes.dtype)
 
     @cached_property
-    def array(self) -> NDArray:  # type: ignore[override]
+    def array(self) -> NDArray:
         return self._classes[_largest_logits(self._logits)]
 
 
