@@ -109,7 +109,9 @@ class ExtractionSession:
     def suits(self, X: Any) -> bool:
         """Whether inputs are few, and of the shape of those of ``fit``; not yet whether finite."""
         is_array = type(X) is np.ndarray or type(X).__qualname__ == "Tensor"
-        return is_array and tuple(X.shape[1:]) == self._shape and 0 < len(X) <= self._most
+        if not is_array or X.ndim == 0 or tuple(X.shape[1:]) != self._shape:
+            return False
+        return 0 < X.shape[0] <= self._most  # tensors tell their length by code of Python
 
     def open(self) -> None:
         """Let what listens to the network stay there."""
@@ -147,13 +149,13 @@ class ExtractionSession:
                 self._adapter,
                 self._trace,
                 time.perf_counter() - start,
-                at_a_glance=len(X) in self._sizes,
+                at_a_glance=X.shape[0] in self._sizes,
             )
-            self._sizes.add(len(X))
+            self._sizes.add(X.shape[0])
         # What looks at values has not run since the last pass, and runs twice now.
         if not (is_as_given and (_is_finite(X) or get_config()["assume_finite"])):
             return None
-        return self._finish(kept, logits, len(X))
+        return self._finish(kept, logits, X.shape[0])
 
     def _knows_network(self) -> bool:
         """Whether the network seems to be that of ``fit``; it is then read as it is made up now."""
@@ -186,7 +188,7 @@ class ExtractionSession:
             return {}
         name = self._plan.names[layer, "value"]
         if self._reducer is None:
-            return {("layer", name): pooler(None, 1)}
+            return {("layer", name): pooler(None, 1, n_axes)}
         if not hasattr(self._reducer, "_poolers"):
             return {}
         poolers = self._reducer._poolers(name, n_axes)
