@@ -99,7 +99,7 @@ def _tells(holder: Any) -> bool:
 
 
 def _holders_in(values: Iterable[Any], known: set[int]) -> Iterator[tuple[Any, Any]]:
-    """Each estimator and container, those inside others too, and the dict or row of what it holds."""
+    """Each estimator and container, also inside others, and the dict or row of what it holds."""
     for value in values:
         if id(value) in known:
             continue
